@@ -1,0 +1,40 @@
+# Everything here needs Go and nothing else; `make test` uses a C compiler for the race detector where there is one.
+
+.DEFAULT_GOAL := help
+.PHONY: help build test repeat lint fmt fuzz cover demo clean
+
+# The packages whose tests must pass many times in a row.
+REPEAT ?= ./internal/core ./lease ./membership ./shard
+COUNT  ?= 20
+
+help: ## show this
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+build: ## build bin/drmctl
+	go build -trimpath -o bin/ ./cmd/drmctl
+
+test: ## run all tests, with -race where a C compiler exists (REQUIRE_RACE=1: or fail)
+	@scripts/test.sh
+
+repeat: ## run the tests of the core, lease, membership and shard 20 times (COUNT=, REPEAT=)
+	@TEST_TIMEOUT=30m scripts/test.sh -count=$(COUNT) $(REPEAT)
+
+lint: ## golangci-lint, other platforms, go.mod, known vulnerabilities
+	@scripts/lint.sh
+
+fmt: ## format the code
+	@scripts/tool.sh gofumpt -l -w .
+
+fuzz: ## run each fuzz target for a while (FUZZ_TIME=10s)
+	@scripts/fuzz.sh
+
+cover: ## run all tests and write coverage.html
+	@scripts/test.sh -coverpkg=./... -coverprofile=coverage.out ./...
+	go tool cover -html=coverage.out -o coverage.html
+	go tool cover -func=coverage.out | tail -1
+
+demo: ## watch members share resources, one die, and another take over
+	go run ./cmd/drmctl demo
+
+clean: ## remove what the other targets made
+	rm -rf bin coverage.out coverage.html

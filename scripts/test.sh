@@ -1,0 +1,20 @@
+#!/usr/bin/env bash
+# Runs `go test` in random order, with the race detector where there is one (see race.sh).
+# Arguments go to `go test`; without any, every package is tested, those of examples/, a module of its own, too.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+race=$(scripts/race.sh)
+run() (
+	set -x
+	go test ${race:+"$race"} -shuffle=on -timeout="${TEST_TIMEOUT:-10m}" "$@"
+)
+if [ $# -gt 0 ]; then
+	run "$@"
+	exit
+fi
+code=0
+run ./... || code=$?
+cd examples
+run ./... || code=$?
+exit "$code"
