@@ -1,0 +1,255 @@
+// Package keys builds and parses every key that DRM has in etcd, and nothing else does. The layout is in docs/design.md.
+package keys
+
+import (
+	"errors"
+	"fmt"
+	"net/url"
+	"strconv"
+	"strings"
+	"unicode"
+	"unicode/utf8"
+)
+
+const (
+	// MaxIDBytes is the most an id of a resource or a member may have, before escaping.
+	MaxIDBytes = 512
+	// MaxShards is the most shards an app may have; see the design for the cost of each.
+	MaxShards = 4096
+	// MaxSlots bounds what a slot's number may be, so that a foreign key cannot make a ring of any size.
+	MaxSlots = 99999
+)
+
+// Problems of an id. Each completes the sentence "want …".
+var (
+	errEmpty   = errors.New("an id that is not empty")
+	errLong    = fmt.Errorf("an id of at most %d bytes", MaxIDBytes)
+	errUTF8    = errors.New("an id that is valid UTF-8")
+	errControl = errors.New("an id without control characters")
+)
+
+// CheckID says whether an id can be one: non-empty UTF-8 of at most MaxIDBytes bytes without control characters.
+// The error completes the sentence "want …".
+func CheckID(id string) error {
+	switch {
+	case id == "":
+		return errEmpty
+	case len(id) > MaxIDBytes:
+		return errLong
+	case !utf8.ValidString(id):
+		return errUTF8
+	case strings.ContainsFunc(id, unicode.IsControl):
+		return errControl
+	}
+	return nil
+}
+
+// Layout is one app's part of etcd.
+type Layout struct{ root string } // ends with a slash
+
+// New makes the layout of an app below a prefix such as "/drm". A slash at the prefix's end makes no difference.
+func New(prefix, app string) Layout {
+	return Layout{strings.TrimRight(prefix, "/") + "/" + Escape(app) + "/"}
+}
+
+// Root is the prefix of every key of the app.
+func (l Layout) Root() string { return l.root }
+
+// Config is the key that makes the app exist.
+func (l Layout) Config() string { return l.root + "config" }
+
+// Source is the key of the outcome of the last fetches.
+func (l Layout) Source() string { return l.root + "source" }
+
+// Stats is the key of a member's own figures.
+func (l Layout) Stats(member string) string { return l.root + "stats/" + Escape(member) }
+
+// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended, so that it need not
+// read the catalogue to find them.
+func (l Layout) Deallocations() string { return l.root + "deallocated/" }
+
+// Deallocation is the mark of one resource.
+func (l Layout) Deallocation(id string) string { return l.Deallocations() + Escape(id) }
+
+// Group is the prefix that holds all a view is made of.
+func (l Layout) Group() string { return l.root + "group/" }
+
+// Member is the lease-bound key of a live member.
+func (l Layout) Member(id string) string { return l.root + "group/members/" + Escape(id) }
+
+// Slot is the key of a slot's reservation.
+func (l Layout) Slot(n int) string { return fmt.Sprintf("%sgroup/slots/%05d", l.root, n) }
+
+// Drain is the key of an operator's order that a member hold nothing.
+func (l Layout) Drain(member string) string { return l.root + "group/drains/" + Escape(member) }
+
+// Pin is the key of an operator's order that a shard be a certain member's.
+func (l Layout) Pin(shard int) string { return l.root + "group/pins/" + shardName(shard) }
+
+// Placement is the key of the coordinator's exceptions to the ring.
+func (l Layout) Placement() string { return l.root + "group/placement" }
+
+// Coordinator is the lease-bound key of the elected member.
+func (l Layout) Coordinator() string { return l.root + "group/coordinator" }
+
+// Shards is the prefix of all resources and claims.
+func (l Layout) Shards() string { return l.root + "shards/" }
+
+// Shard is the prefix of one shard's resources and claims.
+func (l Layout) Shard(shard int) string { return l.root + "shards/" + shardName(shard) + "/" }
+
+// Resource is the key of a catalogue entry.
+func (l Layout) Resource(shard int, id string) string {
+	return l.Shard(shard) + "resources/" + Escape(id)
+}
+
+// Claim is the lease-bound key of a claim.
+func (l Layout) Claim(shard int, id string) string { return l.Shard(shard) + "claims/" + Escape(id) }
+
+func shardName(shard int) string { return fmt.Sprintf("%04x", shard) }
+
+// Kind says what a key is.
+type Kind int
+
+// The kinds of keys; Foreign is any that DRM would not have written.
+const (
+	Foreign Kind = iota
+	Config
+	Source
+	Stats
+	Member
+	Slot
+	Drain
+	Pin
+	Placement
+	Coordinator
+	Resource
+	Claim
+	Deallocation
+)
+
+// Key is a parsed key.
+type Key struct {
+	Kind   Kind
+	ID     string // of Stats, Member, Drain: the member; of Resource, Claim, Deallocation: the resource
+	Number int    // of Slot: the slot; of Pin, Resource, Claim: the shard
+}
+
+// Parse takes a key apart. What the Layout's methods built comes back as it went in, if ids and numbers were ones that
+// can be; all else is Foreign.
+func (l Layout) Parse(key string) Key {
+	rest, ok := strings.CutPrefix(key, l.root)
+	if !ok {
+		return Key{}
+	}
+	switch rest {
+	case "config":
+		return Key{Kind: Config}
+	case "source":
+		return Key{Kind: Source}
+	case "group/placement":
+		return Key{Kind: Placement}
+	case "group/coordinator":
+		return Key{Kind: Coordinator}
+	}
+	if s, ok := strings.CutPrefix(rest, "shards/"); ok {
+		return parseShard(s)
+	}
+	for _, f := range []struct {
+		prefix string
+		kind   Kind
+	}{{"group/members/", Member}, {"group/drains/", Drain}, {"stats/", Stats}, {"deallocated/", Deallocation}} {
+		if s, ok := strings.CutPrefix(rest, f.prefix); ok {
+			return withID(f.kind, s, 0)
+		}
+	}
+	if s, ok := strings.CutPrefix(rest, "group/slots/"); ok && len(s) == 5 {
+		if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+			return Key{Kind: Slot, Number: int(n)}
+		}
+	}
+	if s, ok := strings.CutPrefix(rest, "group/pins/"); ok {
+		if n, ok := parseShardName(s); ok {
+			return Key{Kind: Pin, Number: n}
+		}
+	}
+	return Key{}
+}
+
+func parseShard(s string) Key {
+	name, rest, ok := strings.Cut(s, "/")
+	if !ok {
+		return Key{}
+	}
+	n, ok := parseShardName(name)
+	if !ok {
+		return Key{}
+	}
+	if id, ok := strings.CutPrefix(rest, "resources/"); ok {
+		return withID(Resource, id, n)
+	}
+	if id, ok := strings.CutPrefix(rest, "claims/"); ok {
+		return withID(Claim, id, n)
+	}
+	return Key{}
+}
+
+func parseShardName(s string) (int, bool) {
+	if len(s) != 4 || strings.ToLower(s) != s {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 16, 32)
+	if err != nil || n >= MaxShards {
+		return 0, false
+	}
+	return int(n), true
+}
+
+func withID(kind Kind, escaped string, number int) Key {
+	id, err := Unescape(escaped)
+	if err != nil || CheckID(id) != nil {
+		return Key{}
+	}
+	return Key{Kind: kind, ID: id, Number: number}
+}
+
+// Escape makes an id one path element: a slash in it cannot leave its place, and neither "." nor ".." can be one.
+func Escape(id string) string {
+	plain := true
+	for i := 0; i < len(id); i++ {
+		if !isPlain(id[i]) {
+			plain = false
+			break
+		}
+	}
+	if plain && id != "." && id != ".." {
+		return id
+	}
+	var b strings.Builder
+	dots := strings.Trim(id, ".") == ""
+	for i := 0; i < len(id); i++ {
+		if c := id[i]; isPlain(c) && !dots {
+			b.WriteByte(c)
+		} else {
+			fmt.Fprintf(&b, "%%%02X", c)
+		}
+	}
+	return b.String()
+}
+
+func isPlain(c byte) bool {
+	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+		c == '-' || c == '_' || c == '.' || c == '~' || c == ':' || c == '@'
+}
+
+// Unescape is the inverse of Escape; it refuses what Escape would not have written.
+func Unescape(s string) (string, error) {
+	id, err := url.PathUnescape(s)
+	if err != nil {
+		return "", err
+	}
+	if Escape(id) != s {
+		return "", fmt.Errorf("%q is not an escaped id", s)
+	}
+	return id, nil
+}

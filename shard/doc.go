@@ -1,0 +1,18 @@
+// Package shard decides which member a resource belongs to. It is pure: the same input gives the same answer on every
+// member, whatever its version, so members that see the same group agree without talking to each other.
+//
+// The way from a resource to a member has three steps:
+//
+//	resource id --Of--> shard --Ring--> slot --> member
+//
+// A shard is one of a fixed number of parts of all resources (1,024 by default). A slot is a numbered place that a
+// member has reserved (Reserve); a member of weight w has w of them. A slot keeps its number while its member is away,
+// which is what makes the ring move so little: when a member leaves, only the shards it had move; when one joins, only
+// the shards it gets; and one that comes back under its id gets back exactly what it had.
+//
+// Hashing alone leaves the members unequally loaded. Balance computes exceptions, a short list of shards that are
+// better off elsewhere, and Assign puts everything together: an operator's pins, the exceptions, and the ring.
+//
+// What Of and Ring answer is part of what members agree on. Changing it would make members of different versions
+// disagree about who owns what, so a golden test holds it still.
+package shard

@@ -1,0 +1,44 @@
+package shard_test
+
+import (
+	"fmt"
+
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+func everyoneIsLive(string) bool { return true }
+
+// A group of three loses a member: only what that one had moves.
+func Example() {
+	const shards = 1024
+	before := shard.Assign(shards, shard.NewRing([]string{"ann", "bob", "cid"}), nil, nil, everyoneIsLive)
+	after := shard.Assign(shards, shard.NewRing([]string{"ann", "", "cid"}), nil, nil, everyoneIsLive)
+
+	s := shard.Of("wss://example.org/feed", shards)
+	fmt.Println("shard", s, "went from", before[s], "to", after[s])
+	fmt.Println(shard.Moves(before, after), "shards moved, at least", shard.LeastMoves(before, after), "had to")
+	// Output:
+	// shard 486 went from bob to cid
+	// 361 shards moved, at least 361 had to
+}
+
+func ExampleReserve() {
+	reserved := []string{"ann", "bob", "cid"}
+	live := func(id string) bool { return id != "bob" }
+	fmt.Println(shard.Reserve(reserved, live, "bob", 1)) // comes back
+	fmt.Println(shard.Reserve(reserved, live, "dan", 2)) // is new, and of weight 2
+	// Output:
+	// [1]
+	// [1 3]
+}
+
+func ExampleBalance() {
+	exceptions := shard.Balance(shard.Placement{
+		Home:    []string{"ann", "ann", "ann", "bob"},
+		Load:    []int{40, 20, 20, 20}, // resources in each shard
+		Weights: map[string]int{"ann": 1, "bob": 1},
+		Bound:   1.2, // so at most 60 each
+	})
+	fmt.Println(exceptions)
+	// Output: map[1:bob]
+}

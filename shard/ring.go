@@ -1,0 +1,93 @@
+package shard
+
+import (
+	"math"
+	"slices"
+
+	"github.com/dgryski/go-jump"
+)
+
+// probes is how many slots a shard tries by jump hash before it picks among the live slots directly. It is part of
+// the mapping: see the golden test. At 32, a ring with half of its slots live goes past it once in four billion
+// shards, and a ring where almost nobody is live costs a shard 32 probes instead of one per dead slot.
+const probes = 32
+
+// Ring maps shards to slots. It is immutable, so any number of goroutines may use it at once.
+//
+// Each shard has an order of preference among all slots, live or not, and belongs to the first that is live:
+//
+//   - First come the slots that jump consistent hash (Lamping & Veach, "A Fast, Minimal Memory, Consistent Hash
+//     Algorithm", 2014) gives for a sequence of hashes of the shard. Jump hash alone needs slots without gaps;
+//     probing again goes around the gaps.
+//   - After a fixed number of probes come all slots, ordered by rendezvous hash (Thaler & Ravishankar, "Using
+//     Name-Based Mappings to Increase Hit Rates", 1998). Only rings with few live slots get there.
+//
+// The order doesn't depend on who is live, so a slot that goes dead gives away only its own shards, and one that goes
+// live takes only what becomes its own. A new slot at the end changes places in the order only in its own favour,
+// for that is true of jump hash and of rendezvous hash. So each change moves exactly the least possible.
+type Ring struct {
+	slots []string // slot → live member, "" where there is none
+	live  []int32  // the slots that are live, ascending
+	keys  []uint64 // the rendezvous key of each of live
+}
+
+// NewRing makes the ring of a group. slots[i] is the live member on slot i, "" for a slot that no live member has; its
+// length is 1 + the highest reserved slot, so dead slots at the end count. The slice is copied.
+//
+// A ring that gets shorter moves more than it has to. So whoever keeps the reservations should let a slot become free
+// without forgetting that it exists.
+func NewRing(slots []string) *Ring {
+	if len(slots) > math.MaxInt32 {
+		panic("shard: too many slots")
+	}
+	r := &Ring{slots: slices.Clone(slots)}
+	for i, member := range r.slots {
+		if member != "" {
+			r.live = append(r.live, int32(i))
+			r.keys = append(r.keys, mix(uint64(i)))
+		}
+	}
+	return r
+}
+
+// Slot returns the live slot that a shard belongs to, -1 when no slot is live. It panics if shard is negative.
+func (r *Ring) Slot(shard int) int {
+	if shard < 0 {
+		panic("shard: negative shard")
+	}
+	if len(r.live) == 0 {
+		return -1
+	}
+	h := uint64(shard)
+	for range probes {
+		h = mix(h)
+		if i := jump.Hash(h, len(r.slots)); r.slots[i] != "" {
+			return int(i)
+		}
+	}
+	best, top := r.live[0], mix(h^r.keys[0])
+	for i := 1; i < len(r.live); i++ {
+		if score := mix(h ^ r.keys[i]); score > top {
+			best, top = r.live[i], score
+		}
+	}
+	return int(best)
+}
+
+// Owner returns the member that a shard belongs to, "" when no slot is live. It panics if shard is negative.
+func (r *Ring) Owner(shard int) string {
+	if i := r.Slot(shard); i >= 0 {
+		return r.slots[i]
+	}
+	return ""
+}
+
+// mix is one step of SplitMix64 (Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", 2014): every
+// bit of the result depends on every bit of x. It adds before it multiplies, because a bare finalizer leaves 0 at 0,
+// and shard 0 would probe the same slot for ever.
+func mix(x uint64) uint64 {
+	x += 0x9e3779b97f4a7c15
+	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
+	x = (x ^ x>>27) * 0x94d049bb133111eb
+	return x ^ x>>31
+}

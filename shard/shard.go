@@ -1,0 +1,12 @@
+package shard
+
+import "github.com/cespare/xxhash/v2"
+
+// Of returns the shard of a resource, 0 to shards-1: xxHash64 of its id, modulo shards. It panics if shards is less
+// than 1. Any id has a shard, also one that a resource may not have.
+func Of(id string, shards int) int {
+	if shards < 1 {
+		panic("shard: the number of shards must be at least 1")
+	}
+	return int(xxhash.Sum64String(id) % uint64(shards))
+}
