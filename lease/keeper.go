@@ -1,0 +1,220 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/clock"
+)
+
+// Lessor is what a Keeper needs of etcd. A *clientv3.Client is one.
+type Lessor interface {
+	Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error)
+	KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error)
+	Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error)
+}
+
+// Keeper keeps one lease alive, until it is fenced, closed or revoked. Its methods are safe for concurrent use.
+type Keeper struct {
+	etcd  Lessor
+	clock clock.Clock
+	opts  Options
+	id    clientv3.LeaseID
+	ttl   time.Duration
+
+	// until is the deadline on the clock, or dead. It becomes dead once and for all by whoever first sees the clock at or
+	// past it, so that nobody is told that the lease is valid after anybody was told that it is not.
+	until  atomic.Int64
+	last   atomic.Int64 // the last deadline, kept when until is dead
+	fenced atomic.Bool
+	closed atomic.Bool
+
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+
+	mu    sync.Mutex
+	cause error // why it is fenced, as told from outside; nil if by time
+
+	wake chan struct{} // pokes the goroutine
+	done chan struct{} // closed when the goroutine has ended
+
+	revoking sync.Mutex
+	revoked  bool
+}
+
+// dead is what Keeper.until is when the lease must not be relied on any more.
+const dead = math.MinInt64
+
+// Grant asks etcd for a lease and starts to keep it. ctx bounds the request only (as does the TTL). The error says what
+// etcd answered, or which option is out of its range; it is an ErrExpired if the answer took so long that the lease
+// would have to be fenced at once.
+func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	if opts.Clock == nil {
+		opts.Clock = clock.System()
+	}
+	asking, stop := context.WithTimeout(ctx, opts.TTL)
+	defer stop()
+	sent := opts.Clock.Now()
+	granted, err := etcd.Grant(asking, int64(opts.TTL/time.Second))
+	if err != nil {
+		return nil, fmt.Errorf("get a lease of %v: %w", opts.TTL, err)
+	}
+	ttl := time.Duration(granted.TTL) * time.Second
+	k := &Keeper{
+		etcd:  etcd,
+		clock: opts.Clock,
+		id:    granted.ID,
+		ttl:   ttl,
+		wake:  make(chan struct{}, 1),
+		done:  make(chan struct{}),
+	}
+	if k.opts, err = opts.withDefaults(ttl); err != nil {
+		return nil, err
+	}
+	deadline := sent + ttl - k.opts.Margin
+	if took := opts.Clock.Now() - sent; sent+took >= deadline-k.opts.FenceLead {
+		return nil, fmt.Errorf("get a lease: the answer took %v of its TTL of %v: %w", took, ttl, ErrExpired)
+	}
+	k.until.Store(int64(deadline))
+	k.last.Store(int64(deadline))
+	k.ctx, k.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	go k.run(k.opts.tickAfter(sent))
+	return k, nil
+}
+
+// ID is the lease's, in etcd.
+func (k *Keeper) ID() clientv3.LeaseID { return k.id }
+
+// TTL is what etcd granted, which may be more than was asked.
+func (k *Keeper) TTL() time.Duration { return k.ttl }
+
+// Deadline is when the lease stops being safe, on Options.Clock, as of the last keepalive that was answered. It does not
+// tell whether that has come, or whether the lease ended before: Remaining does.
+func (k *Keeper) Deadline() time.Duration { return time.Duration(k.last.Load()) }
+
+// Remaining is for how long from now the lease is surely valid. Once it is zero or less it stays so. It costs a clock
+// reading.
+func (k *Keeper) Remaining() time.Duration {
+	for {
+		until := k.until.Load()
+		if until == dead {
+			return 0
+		}
+		left := time.Duration(until) - k.clock.Now()
+		if left > 0 {
+			return left
+		}
+		if k.until.CompareAndSwap(until, dead) {
+			k.poke()
+			return left
+		}
+	}
+}
+
+// Context ends when the lease must no longer be relied on. Its cause is ErrExpired, ErrGone or ErrClosed.
+func (k *Keeper) Context() context.Context { return k.ctx }
+
+// Fenced reports whether the lease is fenced: nothing new may be begun under it, and it will not be renewed.
+func (k *Keeper) Fenced() bool { return k.fenced.Load() }
+
+// Fence fences the lease now, for a reason that the keeper cannot see. It stays valid until its deadline, unless the
+// cause is ErrGone (or etcd's own "requested lease not found"): then it is dead at once. The first cause counts.
+func (k *Keeper) Fence(cause error) {
+	if errors.Is(cause, rpctypes.ErrLeaseNotFound) && !errors.Is(cause, ErrGone) {
+		cause = fmt.Errorf("%w: %w", ErrGone, cause)
+	}
+	k.mu.Lock()
+	gone := errors.Is(cause, ErrGone)
+	if k.cause == nil || gone && !errors.Is(k.cause, ErrGone) {
+		k.cause = cause
+	}
+	k.mu.Unlock()
+	k.fenced.Store(true)
+	if gone {
+		k.until.Store(dead)
+	}
+	k.poke()
+}
+
+// Close stops renewing and ends Context with ErrClosed; the lease is left to expire. It returns when the keeper's
+// goroutines have ended, which takes no longer than a Probe that is under way. Calls after the first only wait.
+func (k *Keeper) Close() {
+	if k.closed.CompareAndSwap(false, true) {
+		k.fenced.Store(true)
+		k.until.Store(dead)
+		k.cancel(ErrClosed)
+		k.poke()
+	}
+	<-k.done
+}
+
+// Revoke closes the keeper and has etcd delete the lease with all its keys. An attempt that fails is made again, until
+// ctx ends or a TTL has passed (by when the lease has expired, if etcd works at all). That etcd does not know the lease
+// is a success, and so is a call after one that succeeded.
+func (k *Keeper) Revoke(ctx context.Context) error {
+	k.Close()
+	k.revoking.Lock()
+	defer k.revoking.Unlock()
+	if k.revoked {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.ttl)
+	defer cancel()
+	for {
+		err := k.revoke(ctx)
+		if err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			k.revoked = true
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("revoke lease %x: %w", int64(k.id), err)
+		case <-time.After(k.opts.RetryInterval):
+		}
+	}
+}
+
+func (k *Keeper) revoke(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.opts.AttemptTimeout)
+	defer cancel()
+	_, err := k.etcd.Revoke(ctx, k.id)
+	return err
+}
+
+func (k *Keeper) poke() {
+	select {
+	case k.wake <- struct{}{}:
+	default:
+	}
+}
+
+// extend moves the deadline to where a keepalive that was sent at that time and answered with that TTL puts it. It does
+// nothing to a lease that is dead or past its deadline by now.
+func (k *Keeper) extend(sent, ttl time.Duration) {
+	next := int64(sent + ttl - k.opts.Margin)
+	for {
+		until := k.until.Load()
+		if until == dead || next <= until {
+			return
+		}
+		if k.clock.Now() >= time.Duration(until) {
+			k.until.CompareAndSwap(until, dead)
+			return
+		}
+		if k.until.CompareAndSwap(until, next) {
+			k.last.Store(next)
+			return
+		}
+	}
+}

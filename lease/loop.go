@@ -1,0 +1,178 @@
+package lease
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+)
+
+// maxAttempts is how many keepalives of a lease are under way at most; with the default options it is never reached,
+// unless a Probe does not heed its context.
+const maxAttempts = 8
+
+// loop is the state of a keeper's goroutine.
+type loop struct {
+	*Keeper
+	next     time.Duration // when the next attempt is due
+	told     bool          // OnFence was called
+	failure  error         // of the latest attempt; nil if it was answered
+	answers  chan answer   // has room for all attempts
+	underWay int
+	attempts sync.WaitGroup
+	renewing context.Context
+	giveUp   context.CancelFunc
+}
+
+// answer is what came of one attempt to renew.
+type answer struct {
+	sent time.Duration // on the clock, before the request went out
+	ttl  time.Duration
+	err  error
+}
+
+// run is the keeper's goroutine. It only ever waits for what is to be done next: the attempts have goroutines of their
+// own, so that a request that hangs delays neither the fence nor the deadline. A timer only says when to look: what is
+// due is decided by the clock, which goes on when timers do not (while the machine sleeps).
+func (k *Keeper) run(first time.Duration) {
+	defer close(k.done)
+	l := &loop{Keeper: k, next: first, answers: make(chan answer, maxAttempts)}
+	l.renewing, l.giveUp = context.WithCancel(context.Background())
+	defer l.attempts.Wait()
+	defer l.giveUp()
+
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for {
+		l.takeAll() // before the fence is decided on: after a hiccup the answer that averts it may be waiting
+		now := k.clock.Now()
+		if l.over(now) {
+			return
+		}
+		if !l.told && now >= l.next && l.underWay < maxAttempts {
+			l.next = now + k.opts.RetryInterval
+			l.underWay++
+			l.attempts.Go(func() { l.answers <- k.renew(l.renewing) })
+		}
+		timer.Reset(l.pause(now))
+		select {
+		case <-timer.C:
+		case <-k.wake:
+		case a := <-l.answers:
+			l.take(a)
+		}
+	}
+}
+
+// over fences the lease if it is time to, and ends it if it is dead, which it reports.
+func (l *loop) over(now time.Duration) bool {
+	left := l.Remaining()
+	if l.closed.Load() { // read after Remaining, which Close makes zero
+		return true
+	}
+	if left > l.opts.FenceLead && !l.fenced.Load() {
+		return false
+	}
+	l.mu.Lock()
+	if l.cause == nil {
+		sent := l.Deadline() + l.opts.Margin - l.ttl
+		l.cause = fmt.Errorf("%w: none of the keepalives of the last %v was answered", ErrFenced, (now - sent).Round(time.Millisecond))
+		if l.failure != nil {
+			l.cause = fmt.Errorf("%w: %w", l.cause, l.failure)
+		}
+	}
+	cause := l.cause
+	l.mu.Unlock()
+	l.fenced.Store(true)
+	l.giveUp()
+
+	end := cause
+	if !errors.Is(cause, ErrGone) {
+		end = fmt.Errorf("%w: %w", ErrExpired, cause)
+	}
+	if left <= 0 {
+		l.cancel(end) // first, as it may be late already
+	}
+	if !l.told {
+		l.told = true
+		if l.opts.OnFence != nil {
+			l.opts.OnFence(l.Keeper, cause)
+		}
+	}
+	if left <= 0 && l.opts.OnDead != nil {
+		l.opts.OnDead(l.Keeper, end)
+	}
+	return left <= 0
+}
+
+func (l *loop) takeAll() {
+	for {
+		select {
+		case a := <-l.answers:
+			l.take(a)
+		default:
+			return
+		}
+	}
+}
+
+// take makes use of an attempt's answer, if the lease is not fenced.
+func (l *loop) take(a answer) {
+	l.underWay--
+	if l.fenced.Load() {
+		return
+	}
+	switch {
+	case a.err == nil:
+		l.failure = nil
+		l.extend(a.sent, a.ttl)
+		l.next = max(l.next, l.opts.tickAfter(a.sent))
+	case errors.Is(a.err, rpctypes.ErrLeaseNotFound):
+		l.Fence(a.err)
+	default:
+		l.failure = a.err
+	}
+}
+
+// pause is how long to wait before looking at the clock again.
+func (l *loop) pause(now time.Duration) time.Duration {
+	until := l.Deadline()
+	if !l.told {
+		until -= l.opts.FenceLead
+		if l.underWay < maxAttempts {
+			until = min(until, l.next)
+		}
+	}
+	// No longer than that, as the clock may leap; and no shorter than a timer is worth.
+	return min(max(until-now, 100*time.Microsecond), l.ttl/20)
+}
+
+// renew sends one keepalive, after the owner has shown that it works.
+func (k *Keeper) renew(ctx context.Context) answer {
+	if k.opts.Probe != nil {
+		if err := k.probe(ctx); err != nil {
+			return answer{err: fmt.Errorf("the lease's owner does not answer: %w", err)}
+		}
+	}
+	ctx, cancel := context.WithTimeout(ctx, k.opts.AttemptTimeout)
+	defer cancel()
+	sent := k.clock.Now()
+	resp, err := k.etcd.KeepAliveOnce(ctx, k.id)
+	if err != nil {
+		return answer{err: fmt.Errorf("keep lease %x alive: %w", int64(k.id), err)}
+	}
+	return answer{sent: sent, ttl: time.Duration(resp.TTL) * time.Second}
+}
+
+// probe waits for the probe, and does not take one that came too late for an answer.
+func (k *Keeper) probe(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, k.opts.AttemptTimeout)
+	defer cancel()
+	if err := k.opts.Probe(ctx); err != nil {
+		return err
+	}
+	return ctx.Err()
+}

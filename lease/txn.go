@@ -1,0 +1,204 @@
+package lease
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// inspectMost is up to how many ops a flat transaction also asks for what is there instead. That makes a conflict in a
+// small batch, the common one, cost no second request; in a large batch it would slow down those without a conflict.
+const inspectMost = 8
+
+// flat carries out ops in one transaction that does all or nothing, the fastest that etcd has. Where it did nothing, the
+// ops that are not known to be in conflict are tried each on its own, in a second one.
+func (w *Writer) flat(results []Result) {
+	compare := w.guarded(len(results))
+	then := make([]clientv3.Op, len(results))
+	otherwise := make([]clientv3.Op, 0, 1+inspectMost)
+	if w.guard.Key != "" {
+		otherwise = append(otherwise, clientv3.OpGet(w.guard.Key, clientv3.WithKeysOnly()))
+	}
+	for i := range results {
+		op := &results[i].Op
+		compare = append(compare, compareOf(op))
+		then[i] = writeOf(op)
+		if len(results) <= inspectMost {
+			otherwise = append(otherwise, clientv3.OpGet(op.Key))
+		}
+	}
+	resp, err := w.commit(compare, then, otherwise)
+	if err != nil {
+		if isReceiveLimit(err) {
+			// What was written is answered with next to nothing, so if it is the answer that is too large, nothing was.
+			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+		}
+		w.fail(results, err, w.flat)
+		return
+	}
+	if resp.Succeeded {
+		for i := range results {
+			results[i].Revision = resp.Header.Revision
+			results[i].Applied = true
+		}
+		return
+	}
+	found := resp.Responses
+	if w.guard.Key != "" {
+		if createRevision(found[0].GetResponseRange().Kvs) != w.guard.CreateRevision {
+			guardFailed(results, resp.Header.Revision)
+			return
+		}
+		found = found[1:]
+	}
+	if len(found) == 0 {
+		w.nested(results)
+		return
+	}
+	var rest []int
+	for i := range results {
+		kvs := found[i].GetResponseRange().Kvs
+		if createRevision(kvs) == results[i].Op.Expect {
+			rest = append(rest, i)
+			continue
+		}
+		results[i].Revision = resp.Header.Revision
+		results[i].Found = foundOf(kvs)
+	}
+	if len(rest) == 0 {
+		return
+	}
+	again := make([]Result, len(rest))
+	for i, at := range rest {
+		again[i].Op = results[at].Op
+	}
+	w.nested(again)
+	for i, at := range rest {
+		results[at] = again[i]
+	}
+}
+
+// nested carries out ops in one transaction that decides on each of them by itself.
+func (w *Writer) nested(results []Result) {
+	each := make([]clientv3.Op, len(results))
+	for i := range results {
+		op := &results[i].Op
+		each[i] = clientv3.OpTxn([]clientv3.Cmp{compareOf(op)}, []clientv3.Op{writeOf(op)}, []clientv3.Op{clientv3.OpGet(op.Key)})
+	}
+	resp, err := w.commit(w.guarded(0), each, nil)
+	if err != nil {
+		w.fail(results, err, w.nested)
+		return
+	}
+	if !resp.Succeeded {
+		guardFailed(results, resp.Header.Revision)
+		return
+	}
+	for i := range results {
+		one := resp.Responses[i].GetResponseTxn()
+		results[i].Revision = resp.Header.Revision
+		results[i].Applied = one.Succeeded
+		if !one.Succeeded {
+			results[i].Found = foundOf(one.Responses[0].GetResponseRange().Kvs)
+		}
+	}
+}
+
+// fail gives the results of a transaction that returned an error. One that was too large is cut in two.
+func (w *Writer) fail(results []Result, err error, write func([]Result)) {
+	if !errors.Is(err, ErrTooLarge) {
+		err = classify(err)
+	}
+	if errors.Is(err, ErrTooLarge) && len(results) > 1 {
+		half := len(results) / 2
+		if errors.Is(err, rpctypes.ErrTooManyOps) {
+			w.learn(half) // this etcd has a lower limit than the usual one
+		}
+		write(results[:half])
+		write(results[half:])
+		return
+	}
+	for i := range results {
+		results[i].Err = err
+	}
+}
+
+func (w *Writer) learn(most int) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.most = min(w.most, most)
+}
+
+// classify tells what an error of a transaction means for its ops. clientv3 does not repeat a write unless it was surely
+// not done, so that an error is the outcome of one attempt.
+func classify(err error) error {
+	var etcd rpctypes.EtcdError
+	switch {
+	case errors.Is(err, rpctypes.ErrLeaseNotFound):
+		return fmt.Errorf("%w: %w", ErrLeaseGone, err)
+	case errors.Is(err, rpctypes.ErrTooManyOps), errors.Is(err, rpctypes.ErrRequestTooLarge):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "trying to send message larger than max"):
+		return fmt.Errorf("%w: %w", ErrTooLarge, err)
+	case errors.As(err, &etcd):
+		switch etcd.Code() {
+		case codes.ResourceExhausted, codes.PermissionDenied, codes.Unauthenticated, codes.InvalidArgument,
+			codes.FailedPrecondition, codes.NotFound:
+			return fmt.Errorf("%w: %w", ErrRefused, err)
+		}
+	}
+	return fmt.Errorf("%w: %w", ErrUnknown, err)
+}
+
+// isReceiveLimit tells gRPC's limit on what is received, which has no error value: by etcd, or by the client. It is above
+// etcd's own, unless one of them was configured.
+func isReceiveLimit(err error) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "received message larger than max")
+}
+
+// guarded begins the comparisons of a transaction, with room for n more.
+func (w *Writer) guarded(n int) []clientv3.Cmp {
+	compare := make([]clientv3.Cmp, 0, 1+n)
+	if w.guard.Key != "" {
+		compare = append(compare, clientv3.Compare(clientv3.CreateRevision(w.guard.Key), "=", w.guard.CreateRevision))
+	}
+	return compare
+}
+
+func guardFailed(results []Result, revision int64) {
+	for i := range results {
+		results[i].Revision = revision
+		results[i].Err = ErrGuard
+	}
+}
+
+func compareOf(op *Op) clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(op.Key), "=", op.Expect)
+}
+
+func writeOf(op *Op) clientv3.Op {
+	if op.Delete {
+		return clientv3.OpDelete(op.Key)
+	}
+	return clientv3.OpPut(op.Key, string(op.Value), clientv3.WithLease(op.Lease))
+}
+
+func createRevision(kvs []*mvccpb.KeyValue) int64 {
+	if len(kvs) == 0 {
+		return 0
+	}
+	return kvs[0].CreateRevision
+}
+
+func foundOf(kvs []*mvccpb.KeyValue) Found {
+	if len(kvs) == 0 {
+		return Found{}
+	}
+	return Found{CreateRevision: kvs[0].CreateRevision, Lease: clientv3.LeaseID(kvs[0].Lease), Value: kvs[0].Value}
+}

@@ -1,0 +1,304 @@
+package lease
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Op is one conditional write of one key.
+type Op struct {
+	// Key to write. Ops of one key are carried out in the order of their Submit, each after the one before was answered.
+	Key string
+	// Group keeps ops together: those of a group that wait at the same time go in as few transactions as they fit into,
+	// so that a watcher of the group (a shard) gets few and large batches of events.
+	Group int
+	// Expect is the create revision that the key must have. 0: it must not exist.
+	Expect int64
+	// Delete the key; else put Value.
+	Delete bool
+	Value  []byte
+	// Lease to put the key under. An update must name it again: a put without one detaches the key, which then never
+	// expires. Not used by a Delete.
+	Lease clientv3.LeaseID
+	// Tag is the caller's own.
+	Tag any
+}
+
+// Found is what was in the place of the key that an Op expected.
+type Found struct {
+	CreateRevision int64 // 0: there is no such key
+	Lease          clientv3.LeaseID
+	Value          []byte
+}
+
+// Result is what came of an Op.
+type Result struct {
+	Op Op
+	// Applied says that the write was done.
+	Applied bool
+	// Revision is etcd's, as of the answer; 0 if there was none. For a key that was created it is the create revision.
+	Revision int64
+	// Found is what is there instead, where the condition did not hold: neither Applied nor Err.
+	Found Found
+	// Err says why it was neither done nor found in conflict: ErrGuard, ErrUnknown, ErrLeaseGone, ErrTooLarge,
+	// ErrRefused or ErrClosed. Only after ErrUnknown may the write have been done, or be done still.
+	Err error
+}
+
+// Guard is a key that must be there, as it was created at that revision, for anything to be written. Each transaction
+// compares it. Without a Key there is none.
+type Guard struct {
+	Key            string
+	CreateRevision int64
+}
+
+// maxOps follows from etcd's limit of 128 operations and of 128 comparisons in a transaction, with one taken by the
+// guard. Nested transactions count against what the outer one leaves of it.
+const maxOps = 127
+
+// WriterOptions of a Writer. Zero values take the defaults; a value out of its range makes NewWriter panic.
+type WriterOptions struct {
+	// MaxInFlight is how many transactions are under way at once. Raised, many ops are done sooner and etcd is hit harder.
+	// Default 4.
+	MaxInFlight int
+	// MaxOps is how many ops go in a transaction. Default and most: 127, which etcd takes unless it was told another limit.
+	MaxOps int
+	// MaxBytes is how large a transaction gets, roughly, unless a single op is larger. Default 1 MiB; etcd's own limit is
+	// 1.5 MiB unless it was told another.
+	MaxBytes int
+	// Timeout for the answer of a transaction; after it the outcome is unknown. Default 5 s.
+	Timeout time.Duration
+}
+
+func (o WriterOptions) withDefaults() WriterOptions {
+	for _, f := range []struct {
+		name             string
+		value            *int
+		deflt, low, high int
+	}{
+		{"MaxInFlight", &o.MaxInFlight, 4, 1, 1 << 16},
+		{"MaxOps", &o.MaxOps, maxOps, 1, maxOps},
+		{"MaxBytes", &o.MaxBytes, 1 << 20, 1, 1 << 30},
+	} {
+		if *f.value == 0 {
+			*f.value = f.deflt
+		}
+		if *f.value < f.low || *f.value > f.high {
+			panic(fmt.Sprintf("lease: WriterOptions.%s is %d, want %d to %d", f.name, *f.value, f.low, f.high))
+		}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = 5 * time.Second
+	}
+	if o.Timeout < 0 {
+		panic(fmt.Sprintf("lease: WriterOptions.Timeout is %v, want a positive duration", o.Timeout))
+	}
+	return o
+}
+
+// Writer carries out Ops in batches. An op that comes while less than MaxInFlight transactions are under way is sent at
+// once; those that come meanwhile are gathered, and go together when one is answered. So nothing ever waits for company,
+// and batches are as large as the load makes them. No write is ever repeated. Its methods are safe for concurrent use.
+type Writer struct {
+	kv      clientv3.KV
+	guard   Guard
+	opts    WriterOptions
+	deliver func([]Result)
+
+	delivering sync.Mutex // held around deliver
+
+	mu     sync.Mutex
+	idle   sync.Cond                   // busy became 0
+	busy   int                         // goroutines: transactions under way, and closing
+	flight int                         // transactions under way
+	queues map[clientv3.LeaseID]*queue // those that are not empty
+	turns  []*queue                    // the same, in the order of their turns
+	active map[string][]Op             // keys that are queued or under way, each with the ops that wait for it
+	count  int                         // ops submitted and not delivered
+	most   int                         // ops in a transaction, as far as known
+	closed bool
+}
+
+// NewWriter makes a Writer. It calls deliver with the results of ops as they come, those of a transaction together,
+// one call at a time, from goroutines of its own. deliver may call Submit, and must not call Close; while it blocks,
+// transactions stay under way.
+func NewWriter(kv clientv3.KV, guard Guard, opts WriterOptions, deliver func([]Result)) *Writer {
+	w := &Writer{
+		kv:      kv,
+		guard:   guard,
+		opts:    opts.withDefaults(),
+		deliver: deliver,
+		queues:  make(map[clientv3.LeaseID]*queue),
+		active:  make(map[string][]Op),
+	}
+	w.most = w.opts.MaxOps
+	w.idle.L = &w.mu
+	return w
+}
+
+// Submit has the ops carried out, and returns without waiting for anything. Each gets one Result; after Close that is
+// ErrClosed. The ops' Values must not be changed any more.
+func (w *Writer) Submit(ops ...Op) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.count += len(ops)
+	if w.closed {
+		w.reject(append([]Op(nil), ops...))
+		return
+	}
+	for _, op := range ops {
+		if waiting, active := w.active[op.Key]; active {
+			w.active[op.Key] = append(waiting, op)
+			continue
+		}
+		w.active[op.Key] = nil
+		w.enqueue(op)
+	}
+	w.dispatch()
+}
+
+// Pending is the number of ops that were submitted and whose results have not been delivered.
+func (w *Writer) Pending() int {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.count
+}
+
+// Close waits for the transactions that are under way (which end by their timeout at the latest) and sends no more: ops that
+// were not sent get ErrClosed. All that was submitted before has been delivered when it returns. Further calls only wait.
+func (w *Writer) Close() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.closed {
+		w.closed = true
+		var unsent []Op
+		for _, q := range w.turns {
+			for !q.empty() {
+				for _, op := range q.take(maxOps, w.opts.MaxBytes) {
+					unsent = append(unsent, op)
+					unsent = append(unsent, w.active[op.Key]...)
+					delete(w.active, op.Key)
+				}
+			}
+		}
+		w.turns, w.queues = nil, nil
+		w.reject(unsent)
+	}
+	for w.busy > 0 {
+		w.idle.Wait()
+	}
+}
+
+// reject delivers ErrClosed for ops. w.mu is held.
+func (w *Writer) reject(ops []Op) {
+	if len(ops) == 0 {
+		return
+	}
+	w.busy++
+	go func() {
+		w.hand(closedResults(ops))
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		w.finish(len(ops))
+	}()
+}
+
+func closedResults(ops []Op) []Result {
+	results := make([]Result, len(ops))
+	for i, op := range ops {
+		results[i] = Result{Op: op, Err: ErrClosed}
+	}
+	return results
+}
+
+func (w *Writer) hand(results []Result) {
+	w.delivering.Lock()
+	defer w.delivering.Unlock()
+	w.deliver(results)
+}
+
+// finish ends a goroutine's work that delivered n results. w.mu is held.
+func (w *Writer) finish(n int) {
+	w.count -= n
+	w.busy--
+	if w.busy == 0 {
+		w.idle.Broadcast()
+	}
+}
+
+// enqueue adds an op whose key no other op is queued or under way for. w.mu is held.
+func (w *Writer) enqueue(op Op) {
+	lease := op.Lease
+	if op.Delete {
+		lease = clientv3.NoLease
+	}
+	q := w.queues[lease]
+	if q == nil {
+		q = &queue{}
+		w.queues[lease] = q
+		q.lease = lease
+		w.turns = append(w.turns, q)
+	}
+	q.add(op)
+}
+
+// dispatch sends what is queued, as far as transactions are free. w.mu is held.
+func (w *Writer) dispatch() {
+	for w.flight < w.opts.MaxInFlight && len(w.turns) > 0 {
+		q := w.turns[0]
+		w.turns = w.turns[1:]
+		batch := q.take(w.most, w.opts.MaxBytes)
+		if q.empty() {
+			delete(w.queues, q.lease)
+		} else {
+			w.turns = append(w.turns, q)
+		}
+		w.flight++
+		w.busy++
+		go w.send(batch)
+	}
+}
+
+// send carries out one batch, and makes way for what waits for it.
+func (w *Writer) send(batch []Op) {
+	results := make([]Result, len(batch))
+	for i, op := range batch {
+		results[i].Op = op
+	}
+	w.flat(results)
+	w.hand(results)
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	var unsent []Op
+	for _, op := range batch {
+		waiting := w.active[op.Key]
+		switch {
+		case len(waiting) == 0:
+			delete(w.active, op.Key)
+		case w.closed:
+			delete(w.active, op.Key)
+			unsent = append(unsent, waiting...)
+		default:
+			w.active[op.Key] = waiting[1:]
+			w.enqueue(waiting[0])
+		}
+	}
+	w.reject(unsent)
+	w.flight--
+	if !w.closed {
+		w.dispatch()
+	}
+	w.finish(len(batch))
+}
+
+// commit sends one transaction and waits for its answer.
+func (w *Writer) commit(compare []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(context.Background(), w.opts.Timeout)
+	defer cancel()
+	return w.kv.Txn(ctx).If(compare...).Then(then...).Else(otherwise...).Commit()
+}

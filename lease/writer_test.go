@@ -1,0 +1,615 @@
+package lease_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"pgregory.net/rapid"
+
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/lease"
+)
+
+// spyKV counts transactions, and may hold or refuse them.
+type spyKV struct {
+	clientv3.KV
+	mu     sync.Mutex
+	txns   int
+	refuse func(clientv3.Op) error
+	hold   chan struct{} // if not nil: each transaction first receives from it
+}
+
+type spyTxn struct {
+	kv           *spyKV
+	ctx          context.Context
+	cmps         []clientv3.Cmp
+	then, orElse []clientv3.Op
+}
+
+func (s *spyKV) Txn(ctx context.Context) clientv3.Txn { return &spyTxn{kv: s, ctx: ctx} }
+
+func (t *spyTxn) If(c ...clientv3.Cmp) clientv3.Txn  { t.cmps = c; return t }
+func (t *spyTxn) Then(o ...clientv3.Op) clientv3.Txn { t.then = o; return t }
+func (t *spyTxn) Else(o ...clientv3.Op) clientv3.Txn { t.orElse = o; return t }
+
+func (t *spyTxn) Commit() (*clientv3.TxnResponse, error) {
+	t.kv.mu.Lock()
+	t.kv.txns++
+	t.kv.mu.Unlock()
+	if t.kv.hold != nil {
+		select {
+		case <-t.kv.hold:
+		case <-t.ctx.Done():
+			return nil, t.ctx.Err()
+		}
+	}
+	if t.kv.refuse != nil {
+		if err := t.kv.refuse(clientv3.OpTxn(t.cmps, t.then, t.orElse)); err != nil {
+			return nil, err
+		}
+	}
+	return t.kv.KV.Txn(t.ctx).If(t.cmps...).Then(t.then...).Else(t.orElse...).Commit()
+}
+
+func (s *spyKV) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.txns
+}
+
+// bench is an etcd with a guard key, and a Writer on it.
+type bench struct {
+	client  *clientv3.Client
+	kv      *spyKV
+	guard   lease.Guard
+	writer  *lease.Writer
+	results chan []lease.Result
+}
+
+func newBench(tb testing.TB, client *clientv3.Client, opts lease.WriterOptions) *bench {
+	tb.Helper()
+	if _, err := client.Delete(within(tb), "guard"); err != nil { // a test may make several
+		tb.Fatal(err)
+	}
+	resp, err := client.Put(within(tb), "guard", "")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	b := &bench{
+		client:  client,
+		kv:      &spyKV{KV: client},
+		guard:   lease.Guard{Key: "guard", CreateRevision: resp.Header.Revision},
+		results: make(chan []lease.Result, 1<<16),
+	}
+	b.start(tb, opts)
+	return b
+}
+
+func (b *bench) start(tb testing.TB, opts lease.WriterOptions) {
+	b.writer = lease.NewWriter(b.kv, b.guard, opts, func(r []lease.Result) { b.results <- r })
+	tb.Cleanup(b.writer.Close)
+}
+
+func (b *bench) lease(tb testing.TB) clientv3.LeaseID {
+	tb.Helper()
+	resp, err := b.client.Grant(within(tb), 3600)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return resp.ID
+}
+
+// write submits ops and waits for all their results, by key in the order they were delivered.
+func (b *bench) write(tb testing.TB, ops ...lease.Op) map[string][]lease.Result {
+	tb.Helper()
+	b.writer.Submit(ops...)
+	return b.collect(tb, len(ops))
+}
+
+func (b *bench) collect(tb testing.TB, n int) map[string][]lease.Result {
+	tb.Helper()
+	results := make(map[string][]lease.Result)
+	for n > 0 {
+		for _, r := range receive(tb, "results", b.results) {
+			results[r.Op.Key] = append(results[r.Op.Key], r)
+			n--
+		}
+	}
+	if n < 0 || len(b.results) > 0 {
+		tb.Fatalf("more results than ops: %d and %d more", -n, len(b.results))
+	}
+	return results
+}
+
+func (b *bench) get(tb testing.TB, key string) lease.Found {
+	tb.Helper()
+	return b.all(tb, key)[key]
+}
+
+// all is what etcd has under a prefix.
+func (b *bench) all(tb testing.TB, prefix string) map[string]lease.Found {
+	tb.Helper()
+	resp, err := b.client.Get(within(tb), prefix, clientv3.WithPrefix())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	found := make(map[string]lease.Found)
+	for _, kv := range resp.Kvs {
+		found[string(kv.Key)] = lease.Found{CreateRevision: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease), Value: kv.Value}
+	}
+	return found
+}
+
+func claims(n int, id clientv3.LeaseID) []lease.Op {
+	ops := make([]lease.Op, n)
+	for i := range ops {
+		ops[i] = lease.Op{Key: fmt.Sprintf("key/%05d", i), Group: i / 10, Value: []byte("me"), Lease: id, Tag: i}
+	}
+	return ops
+}
+
+func same(a, b lease.Found) bool {
+	return a.CreateRevision == b.CreateRevision && a.Lease == b.Lease && bytes.Equal(a.Value, b.Value)
+}
+
+func TestClaimUpdateAndRelease(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+	id := b.lease(t)
+	const n = 1000
+	token := make(map[string]int64)
+	results := b.write(t, claims(n, id)...)
+	etcd := b.all(t, "key/")
+	for key, rs := range results {
+		r := rs[0]
+		if !r.Applied || r.Err != nil {
+			t.Fatalf("%s: %+v", key, r)
+		}
+		if got, want := etcd[key], (lease.Found{CreateRevision: r.Revision, Lease: id, Value: []byte("me")}); !same(got, want) {
+			t.Fatalf("%s: etcd has %+v, want %+v", key, got, want)
+		}
+		if want := fmt.Sprintf("key/%05d", r.Op.Tag); key != want {
+			t.Fatalf("%s has the tag of %s", key, want)
+		}
+		token[key] = r.Revision
+	}
+	// 7 for 127 at a time, of whole groups of 10, is 9.
+	if txns := b.kv.count(); txns > 9 {
+		t.Errorf("%d transactions for %d claims", txns, n)
+	}
+	var ops []lease.Op
+	for key, rev := range token {
+		ops = append(ops, lease.Op{Key: key, Expect: rev, Value: []byte("active"), Lease: id})
+	}
+	results = b.write(t, ops...)
+	etcd = b.all(t, "key/")
+	for key, rs := range results {
+		if got, want := etcd[key], (lease.Found{CreateRevision: token[key], Lease: id, Value: []byte("active")}); !rs[0].Applied || !same(got, want) {
+			t.Fatalf("%s: %+v; etcd has %+v, want %+v", key, rs[0], got, want)
+		}
+	}
+	ops = nil
+	for key, rev := range token {
+		ops = append(ops, lease.Op{Key: key, Expect: rev, Delete: true})
+	}
+	for key, rs := range b.write(t, ops...) {
+		if !rs[0].Applied {
+			t.Fatalf("%s: %+v", key, rs[0])
+		}
+	}
+	if etcd = b.all(t, "key/"); len(etcd) != 0 {
+		t.Fatalf("%d keys are left", len(etcd))
+	}
+	if n := b.writer.Pending(); n != 0 {
+		b.writer.Close() // the last results were delivered, but may not have been counted yet
+		if n = b.writer.Pending(); n != 0 {
+			t.Errorf("%d pending", n)
+		}
+	}
+}
+
+func TestConflictsAreIsolated(t *testing.T) {
+	for _, n := range []int{1, 5, 8, 9, 127, 300} {
+		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+			mine, theirs := b.lease(t), b.lease(t)
+			taken := make(map[string]bool)
+			for i := 0; i < n; i += 3 {
+				key := fmt.Sprintf("key/%05d", i)
+				taken[key] = true
+				if _, err := b.client.Put(within(t), key, "them", clientv3.WithLease(theirs)); err != nil {
+					t.Fatal(err)
+				}
+			}
+			results := b.write(t, claims(n, mine)...)
+			etcd := b.all(t, "key/")
+			for key, rs := range results {
+				r := rs[0]
+				if r.Err != nil || r.Applied == taken[key] || r.Revision == 0 {
+					t.Fatalf("%s: %+v", key, r)
+				}
+				got := etcd[key]
+				if taken[key] {
+					if !same(r.Found, got) || r.Found.Lease != theirs || string(r.Found.Value) != "them" {
+						t.Fatalf("%s: found %+v, and there is %+v", key, r.Found, got)
+					}
+				} else if got.CreateRevision != r.Revision || got.Lease != mine {
+					t.Fatalf("%s: %+v, and there is %+v", key, r, got)
+				}
+			}
+			// A token that is not the key's any more, and a key that is not there.
+			rs := b.write(t, lease.Op{Key: "key/00000", Expect: 1, Delete: true}, lease.Op{Key: "none", Expect: 1, Value: []byte("x")})
+			if r := rs["key/00000"][0]; r.Applied || r.Err != nil || r.Found.Lease != theirs {
+				t.Errorf("an old token: %+v", r)
+			}
+			if r := rs["none"][0]; r.Applied || r.Err != nil || r.Found.CreateRevision != 0 {
+				t.Errorf("no key: %+v", r)
+			}
+		})
+	}
+}
+
+func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
+	for _, n := range []int{1, 50} {
+		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+		// One key is taken besides: that is not the point any more.
+		if _, err := b.client.Txn(within(t)).Then(clientv3.OpDelete("guard"), clientv3.OpPut("key/00000", "them")).Commit(); err != nil {
+			t.Fatal(err)
+		}
+		for key, rs := range b.write(t, claims(n, b.lease(t))...) {
+			wantErr(t, key, rs[0].Err, lease.ErrGuard)
+			if rs[0].Revision == 0 || rs[0].Applied || rs[0].Found.CreateRevision != 0 {
+				t.Fatalf("%s: %+v", key, rs[0])
+			}
+		}
+		if keys := b.all(t, "key/"); len(keys) != 1 {
+			t.Fatalf("%d keys were written", len(keys)-1)
+		}
+		// Nor with another one in its place.
+		if _, err := b.client.Put(within(t), "guard", ""); err != nil {
+			t.Fatal(err)
+		}
+		for key, rs := range b.write(t, claims(n, b.lease(t))...) {
+			wantErr(t, key, rs[0].Err, lease.ErrGuard)
+		}
+	}
+}
+
+func TestGuardThatGoesBetweenTheTwoTriesIsSeen(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+	if _, err := b.client.Put(within(t), "key/00000", "them"); err != nil {
+		t.Fatal(err)
+	}
+	b.kv.refuse = func(clientv3.Op) error {
+		if b.kv.count() == 2 {
+			_, err := b.client.Delete(within(t), "guard")
+			return err
+		}
+		return nil
+	}
+	for key, rs := range b.write(t, claims(20, b.lease(t))...) {
+		wantErr(t, key, rs[0].Err, lease.ErrGuard)
+	}
+}
+
+func TestLostAnswersLeaveTheOutcomeUnknown(t *testing.T) {
+	server := embeddedtest.Server(t)
+	proxy := newProxy(t, server.Endpoint())
+	direct := embeddedtest.Client(t, server.Endpoint())
+	for _, test := range []struct {
+		name    string
+		cut     func()
+		applied bool
+	}{
+		{"the answer is swallowed", func() { proxy.pass(true, false) }, true},
+		{"the request is swallowed", func() { proxy.pass(false, true) }, false},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if _, err := direct.Delete(within(t), "", clientv3.WithPrefix()); err != nil {
+				t.Fatal(err)
+			}
+			b := newBench(t, embeddedtest.Client(t, proxy.endpoint()), lease.WriterOptions{Timeout: time.Second})
+			id := b.lease(t)
+			test.cut()
+			results := b.write(t, claims(20, id)...)
+			b.client = direct
+			for key, rs := range results {
+				wantErr(t, key, rs[0].Err, lease.ErrUnknown, context.DeadlineExceeded)
+				if rs[0].Applied || rs[0].Revision != 0 {
+					t.Errorf("%s: %+v", key, rs[0])
+				}
+				if got := b.get(t, key).Lease == id; got != test.applied {
+					t.Errorf("%s: in etcd: %v, want %v", key, got, test.applied)
+				}
+			}
+			proxy.reset()
+			proxy.pass(true, true)
+		})
+	}
+	t.Run("the connection breaks", func(t *testing.T) {
+		b := newBench(t, embeddedtest.Client(t, proxy.endpoint()), lease.WriterOptions{})
+		proxy.pass(true, false)
+		b.writer.Submit(lease.Op{Key: "broken", Value: []byte("x")})
+		watch := direct.Watch(within(t), "broken", clientv3.WithRev(1))
+		receive(t, "the write", watch)
+		proxy.reset()
+		wantErr(t, "write", b.collect(t, 1)["broken"][0].Err, lease.ErrUnknown)
+	})
+}
+
+func TestALeaseThatIsGoneSpoilsOnlyItsOwn(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+	good, gone := b.lease(t), b.lease(t)
+	if _, err := b.client.Revoke(within(t), gone); err != nil {
+		t.Fatal(err)
+	}
+	ops := claims(100, good)
+	for i := range ops {
+		if i%2 == 0 {
+			ops[i].Lease = gone
+		}
+	}
+	for key, rs := range b.write(t, ops...) {
+		if rs[0].Op.Lease == good {
+			if !rs[0].Applied {
+				t.Errorf("%s: %+v", key, rs[0])
+			}
+			continue
+		}
+		wantErr(t, key, rs[0].Err, lease.ErrLeaseGone, lease.ErrGone)
+		if b.get(t, key).CreateRevision != 0 {
+			t.Errorf("%s was written under a lease that is gone", key)
+		}
+	}
+}
+
+func TestLargeValues(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxBytes: 8 << 20})
+	id := b.lease(t)
+	sizes := map[string]int{"a": 1 << 20, "b": 1600 << 10, "c": 3 << 20, "d": 100, "e": 700 << 10, "f": 700 << 10}
+	var ops []lease.Op
+	for key, n := range sizes {
+		ops = append(ops, lease.Op{Key: key, Value: bytes.Repeat([]byte("v"), n), Lease: id})
+	}
+	// As one batch it is more than etcd takes, and even than its client sends.
+	for key, rs := range b.write(t, ops...) {
+		if tooLarge := sizes[key] > 1500<<10; tooLarge {
+			wantErr(t, key, rs[0].Err, lease.ErrTooLarge)
+		} else if !rs[0].Applied || len(b.get(t, key).Value) != sizes[key] {
+			t.Errorf("%s: applied %v, %v", key, rs[0].Applied, rs[0].Err)
+		}
+	}
+	before := b.kv.count()
+	b.start(t, lease.WriterOptions{})
+	again := b.write(t, lease.Op{Key: "x", Value: make([]byte, 1<<20)}, lease.Op{Key: "y", Value: make([]byte, 1<<20)})
+	if !again["x"][0].Applied || !again["y"][0].Applied || b.kv.count() != before+2 {
+		t.Errorf("two values of 1 MiB took %d transactions: %v, %v", b.kv.count()-before, again["x"][0].Err, again["y"][0].Err)
+	}
+}
+
+func TestALowerLimitOfOperationsIsLearnt(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 1})
+	b.kv.refuse = func(op clientv3.Op) error {
+		if _, then, _ := op.Txn(); len(then) > 40 {
+			return rpctypes.ErrTooManyOps
+		}
+		return nil
+	}
+	for key, rs := range b.write(t, claims(1000, b.lease(t))...) {
+		if !rs[0].Applied {
+			t.Fatalf("%s: %+v", key, rs[0])
+		}
+	}
+	if n := b.kv.count(); n > 50 {
+		t.Errorf("%d transactions of up to 31 ops for 1000", n)
+	}
+}
+
+func TestRefusalsSayThatNothingWasWritten(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+	for want, errs := range map[error][]error{
+		lease.ErrRefused: {rpctypes.ErrNoSpace, rpctypes.ErrPermissionDenied, rpctypes.ErrTooManyRequests, rpctypes.ErrInvalidAuthToken},
+		lease.ErrUnknown: {rpctypes.ErrTimeout, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrStopped, errors.New("?")},
+	} {
+		for _, err := range errs {
+			b.kv.refuse = func(clientv3.Op) error { return err }
+			wantErr(t, err.Error(), b.write(t, lease.Op{Key: "k"})["k"][0].Err, want, err)
+		}
+	}
+}
+
+func TestOpsOfOneKeyKeepTheirOrder(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+	ours, second := b.lease(t), b.lease(t)
+	// The second claim must find the first one; the deletion of what does not exist must come before both.
+	rs := b.write(t,
+		lease.Op{Key: "k", Expect: 7, Delete: true, Tag: 0},
+		lease.Op{Key: "k", Lease: ours, Value: []byte("1"), Tag: 1},
+		lease.Op{Key: "other", Lease: ours},
+		lease.Op{Key: "k", Lease: second, Value: []byte("2"), Tag: 2},
+		lease.Op{Key: "k", Expect: 7, Lease: second, Value: []byte("3"), Tag: 3},
+	)["k"]
+	for i, r := range rs {
+		if r.Op.Tag != i || r.Err != nil || r.Applied != (i == 1) {
+			t.Errorf("result %d: %+v", i, r)
+		}
+	}
+	if rs[0].Found.CreateRevision != 0 || rs[2].Found.Lease != ours || rs[3].Found.CreateRevision != rs[1].Revision {
+		t.Errorf("got %+v", rs)
+	}
+}
+
+// Whatever is submitted at once, each op's result is what carrying out its key's ops one after another gives.
+func TestWriterDoesWhatOneAfterAnotherWouldDo(t *testing.T) {
+	client := embeddedtest.Client(t)
+	b := newBench(t, client, lease.WriterOptions{})
+	leases := []clientv3.LeaseID{b.lease(t), b.lease(t), clientv3.NoLease}
+	type state struct {
+		exists bool
+		lease  clientv3.LeaseID
+		value  string
+	}
+	type expectation struct {
+		applied bool
+		found   state
+	}
+	round := 0
+	rapid.Check(t, func(rt *rapid.T) {
+		round++
+		b.start(t, lease.WriterOptions{
+			MaxInFlight: rapid.IntRange(1, 4).Draw(rt, "in flight"),
+			MaxOps:      rapid.IntRange(1, 127).Draw(rt, "max ops"),
+			MaxBytes:    rapid.SampledFrom([]int{0, 100, 1000}).Draw(rt, "max bytes"),
+		})
+		defer b.writer.Close()
+		var keys []string
+		var before []clientv3.Op
+		model := make(map[string]*state)
+		for i := range rapid.IntRange(1, 6).Draw(rt, "keys") {
+			key := fmt.Sprintf("%d/%d", round, i)
+			keys = append(keys, key)
+			model[key] = &state{}
+			if rapid.Bool().Draw(rt, "exists") {
+				before = append(before, clientv3.OpPut(key, "old"))
+				model[key] = &state{exists: true, value: "old"}
+			}
+		}
+		resp, err := client.Txn(within(t)).Then(before...).Commit()
+		if err != nil {
+			t.Fatal(err)
+		}
+		original := resp.Header.Revision // of the keys that were there; one that is created later has another
+
+		want := make(map[string][]expectation)
+		recreated := make(map[string]bool)
+		n := 0
+		for range rapid.IntRange(1, 5).Draw(rt, "calls") {
+			var ops []lease.Op
+			for range rapid.IntRange(0, 12).Draw(rt, "ops") {
+				n++
+				op := lease.Op{
+					Key:    rapid.SampledFrom(keys).Draw(rt, "key"),
+					Group:  rapid.IntRange(0, 3).Draw(rt, "group"),
+					Delete: rapid.Bool().Draw(rt, "delete"),
+					Value:  []byte(fmt.Sprint(n)),
+					Lease:  rapid.SampledFrom(leases).Draw(rt, "lease"),
+					Tag:    n,
+				}
+				m := model[op.Key]
+				applied := !m.exists
+				if rapid.Bool().Draw(rt, "expect the original") {
+					op.Expect = original
+					applied = m.exists && !recreated[op.Key]
+				}
+				want[op.Key] = append(want[op.Key], expectation{applied, *m})
+				switch {
+				case !applied:
+				case op.Delete:
+					*m = state{}
+				default:
+					recreated[op.Key] = recreated[op.Key] || !m.exists
+					*m = state{exists: true, lease: op.Lease, value: string(op.Value)}
+				}
+				ops = append(ops, op)
+			}
+			b.writer.Submit(ops...)
+		}
+		got := b.collect(t, n)
+		for key, wants := range want {
+			last := 0
+			for i, w := range wants {
+				r := got[key][i]
+				if r.Op.Tag.(int) < last || r.Err != nil || r.Applied != w.applied {
+					rt.Fatalf("%s, op %d: %+v, want applied: %v", key, i, r, w.applied)
+				}
+				last = r.Op.Tag.(int)
+				if !w.applied && ((r.Found.CreateRevision != 0) != w.found.exists || r.Found.Lease != w.found.lease || string(r.Found.Value) != w.found.value) {
+					rt.Fatalf("%s, op %d: found %+v, want %+v", key, i, r.Found, w.found)
+				}
+			}
+		}
+		etcd := b.all(t, fmt.Sprintf("%d/", round))
+		for key, m := range model {
+			if f := etcd[key]; (f.CreateRevision != 0) != m.exists || f.Lease != m.lease || string(f.Value) != m.value {
+				rt.Fatalf("%s is %+v in the end, want %+v", key, f, *m)
+			}
+		}
+	})
+}
+
+func TestWhatWaitsIsBatched(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 2})
+	b.kv.hold = make(chan struct{})
+	for _, op := range claims(100, b.lease(t)) {
+		b.writer.Submit(op) // the first two go at once, the others wait for one of them
+	}
+	if n := b.writer.Pending(); n != 100 {
+		t.Errorf("%d pending", n)
+	}
+	close(b.kv.hold)
+	b.collect(t, 100)
+	if n := b.kv.count(); n != 3 {
+		t.Errorf("%d transactions, want 3", n)
+	}
+}
+
+func TestCloseAnswersEveryOp(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 2, MaxOps: 5})
+	b.kv.hold = make(chan struct{})
+	id := b.lease(t)
+	ops := claims(50, id)
+	b.writer.Submit(ops...)
+	b.writer.Submit(ops...) // each waits for the first of its key
+	closed := make(chan struct{})
+	go func() {
+		defer close(closed)
+		b.writer.Close()
+	}()
+	unsent := receive(t, "the rejection of what was not sent", b.results)
+	if len(unsent) != 80 {
+		t.Errorf("%d were rejected at once, want 40 keys twice", len(unsent))
+	}
+	select {
+	case <-closed:
+		t.Error("Close did not wait for what was under way")
+	default:
+	}
+	close(b.kv.hold)
+	receive(t, "Close", closed)
+	applied := 0
+	for _, rs := range [][]lease.Result{unsent, <-b.results, <-b.results, <-b.results, <-b.results} {
+		for _, r := range rs {
+			if r.Applied {
+				applied++
+			} else {
+				wantErr(t, r.Op.Key, r.Err, lease.ErrClosed)
+			}
+		}
+	}
+	if applied != 10 || len(b.results) != 0 || b.writer.Pending() != 0 {
+		t.Errorf("%d applied, %d more results, %d pending", applied, len(b.results), b.writer.Pending())
+	}
+	b.writer.Submit(lease.Op{Key: "late"})
+	wantErr(t, "after Close", b.collect(t, 1)["late"][0].Err, lease.ErrClosed)
+	b.writer.Close()
+}
+
+func TestNewWriterPanicsOnBadOptions(t *testing.T) {
+	for _, opts := range []lease.WriterOptions{{MaxOps: 128}, {MaxOps: -1}, {MaxInFlight: -1}, {MaxBytes: -1}, {Timeout: -1}} {
+		func() {
+			defer func() {
+				if got := recover(); got == nil || !strings.Contains(got.(string), "WriterOptions") {
+					t.Errorf("%+v: got %v", opts, got)
+				}
+			}()
+			lease.NewWriter(nil, lease.Guard{}, opts, nil)
+		}()
+	}
+}
