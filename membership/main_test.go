@@ -1,0 +1,105 @@
+package membership_test
+
+import (
+	"fmt"
+	"os"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// All tests share one etcd; each has an app of its own.
+var (
+	client *clientv3.Client
+	apps   atomic.Int64
+)
+
+func TestMain(m *testing.M) {
+	os.Exit(embeddedtest.Run(m, func(c *clientv3.Client) { client = c }))
+}
+
+const shards = 64
+
+// group is one app's members.
+type group struct {
+	*testing.T
+	layout keys.Layout
+	config int64
+}
+
+func newGroup(t *testing.T) *group {
+	t.Helper()
+	layout := keys.New("/drm", fmt.Sprintf("%s %d", t.Name(), apps.Add(1)))
+	config, err := appconfig.Open(t.Context(), client, layout, shards, shards)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &group{t, layout, config.CreateRevision}
+}
+
+func (g *group) registrar(id string) *membership.Registrar {
+	return &membership.Registrar{Client: client, Layout: g.layout, Shards: shards, Config: g.config, ID: id, Timeout: time.Minute}
+}
+
+// grant makes a lease; its end is the test's own affair.
+func (g *group) grant(ttl int64) clientv3.LeaseID {
+	g.Helper()
+	resp, err := client.Grant(g.Context(), ttl)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return resp.ID
+}
+
+func (g *group) revoke(lease clientv3.LeaseID) {
+	g.Helper()
+	if _, err := client.Revoke(g.Context(), lease); err != nil {
+		g.Fatal(err)
+	}
+}
+
+func active(weight int) membership.Record {
+	return membership.Record{State: membership.Active, Weight: weight, Started: time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)}
+}
+
+// join registers an active member.
+func (g *group) join(id string, weight int) membership.Registration {
+	g.Helper()
+	reg, err := g.registrar(id).Register(g.Context(), active(weight), g.grant(600))
+	if err != nil {
+		g.Fatal(err)
+	}
+	return reg
+}
+
+func (g *group) view() *membership.View {
+	g.Helper()
+	v, err := membership.Read(g.Context(), client, g.layout, shards)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return v
+}
+
+func (g *group) put(key, value string, opts ...clientv3.OpOption) int64 {
+	g.Helper()
+	resp, err := client.Put(g.Context(), key, value, opts...)
+	if err != nil {
+		g.Fatal(err)
+	}
+	return resp.Header.Revision
+}
+
+func (g *group) delete(key string) {
+	g.Helper()
+	if _, err := client.Delete(g.Context(), key); err != nil {
+		g.Fatal(err)
+	}
+}

@@ -1,0 +1,64 @@
+package membership
+
+import (
+	"encoding/json"
+	"fmt"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+// State is how far a member is in its life.
+type State string
+
+// The states of a member, in their order. Only an active one owns shards.
+const (
+	Joining  State = "joining"  // registered, and not ready yet
+	Active   State = "active"   //
+	Draining State = "draining" // active, and ordered by an operator to hold nothing; never written by a member
+	Leaving  State = "leaving"  // stopping: what it holds is being terminated
+)
+
+// MaxWeight is the most slots one member may hold, so that a registration fits in one transaction.
+const MaxWeight = 32
+
+// Record is what a member's key says.
+type Record struct {
+	State   State             `json:"state"`
+	Weight  int               `json:"weight"` // 1 to MaxWeight
+	Slots   []int             `json:"slots"`  // ascending
+	Address string            `json:"address,omitempty"`
+	Labels  map[string]string `json:"labels,omitempty"`
+	Version string            `json:"version,omitempty"`
+	Started time.Time         `json:"started"`
+	Source  bool              `json:"source"` // has a source of resources, so it stands for coordinator
+}
+
+func (r Record) encode() string {
+	b, err := json.Marshal(r)
+	if err != nil { // only a time outside of the years 0 to 9999 could do that
+		panic(fmt.Sprintf("membership: encode %+v: %v", r, err))
+	}
+	return string(b)
+}
+
+func decodeRecord(value []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Record{}, err
+	}
+	switch r.State {
+	case Joining, Active, Leaving:
+	default:
+		return Record{}, fmt.Errorf("state %q", r.State)
+	}
+	if r.Weight < 1 || r.Weight > MaxWeight {
+		return Record{}, fmt.Errorf("weight %d", r.Weight)
+	}
+	for _, s := range r.Slots {
+		if s < 0 || s > keys.MaxSlots {
+			return Record{}, fmt.Errorf("slot %d", s)
+		}
+	}
+	return r, nil
+}

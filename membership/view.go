@@ -1,0 +1,185 @@
+package membership
+
+import (
+	"encoding/json"
+	"maps"
+	"slices"
+	"strconv"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// Member is one member's key.
+type Member struct {
+	Record
+	ID             string
+	CreateRevision int64
+	Lease          int64
+}
+
+// Coordinator is the elected member's key. Its zero value stands for nobody.
+type Coordinator struct {
+	ID             string
+	CreateRevision int64
+	Lease          int64
+}
+
+// View is the group at one revision: who the members are and which shard is whose. It does not change once made; share
+// it freely.
+type View struct {
+	Revision    int64
+	Shards      int
+	Members     map[string]Member
+	Slots       []string        // slot → the id that reserves it; empty where none does
+	Drains      map[string]bool // operators' orders, of members that may not be there
+	Coordinator Coordinator
+	Corrupt     []string // keys below group/ that are not understood, and were left out; in order
+
+	owners []string
+}
+
+// NewView makes the view of what lies below group/ at a revision. The order of kvs makes no difference.
+func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
+	v := &View{Revision: revision, Shards: shards, Members: map[string]Member{}, Drains: map[string]bool{}}
+	pins, placement := map[int]string{}, map[int]string{}
+	for _, kv := range kvs {
+		key := layout.Parse(string(kv.Key))
+		ok := true
+		switch key.Kind {
+		case keys.Member:
+			r, err := decodeRecord(kv.Value)
+			if ok = err == nil; ok {
+				v.Members[key.ID] = Member{Record: r, ID: key.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+			}
+		case keys.Slot:
+			for len(v.Slots) <= key.Number {
+				v.Slots = append(v.Slots, "")
+			}
+			id := string(kv.Value)
+			if ok = id == "" || keys.CheckID(id) == nil; ok {
+				v.Slots[key.Number] = id
+			}
+		case keys.Drain:
+			v.Drains[key.ID] = true
+		case keys.Pin:
+			pins[key.Number] = string(kv.Value)
+		case keys.Placement:
+			placement, ok = decodePlacement(kv.Value)
+		case keys.Coordinator:
+			v.Coordinator = Coordinator{ID: string(kv.Value), CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+		default:
+			ok = false
+		}
+		if !ok {
+			v.Corrupt = append(v.Corrupt, string(kv.Key))
+		}
+	}
+	slices.Sort(v.Corrupt)
+	v.owners = v.assign(pins, placement)
+	return v
+}
+
+// decodePlacement reads {"shard":"member", …}. Each shard has one spelling: of two, which one counts would be left to
+// chance, and members would disagree.
+func decodePlacement(value []byte) (map[int]string, bool) {
+	var byName map[string]string
+	if json.Unmarshal(value, &byName) != nil {
+		return nil, false
+	}
+	placement := make(map[int]string, len(byName))
+	for name, member := range byName {
+		n, err := strconv.Atoi(name)
+		if err != nil || n < 0 || n >= keys.MaxShards || strconv.Itoa(n) != name {
+			return nil, false
+		}
+		placement[n] = member
+	}
+	return placement, true
+}
+
+func (v *View) assign(pins, placement map[int]string) []string {
+	eligible := v.eligible(true)
+	if len(eligible) == 0 {
+		eligible = v.eligible(false)
+	}
+	slots := make([]string, len(v.Slots))
+	for id := range eligible {
+		for _, s := range v.Members[id].Slots {
+			if s < len(slots) && v.Slots[s] == id {
+				slots[s] = id
+			}
+		}
+	}
+	live := func(id string) bool { return eligible[id] }
+	return shard.Assign(v.Shards, shard.NewRing(slots), pins, placement, live)
+}
+
+// eligible is the set of members that may own shards.
+func (v *View) eligible(heedDrains bool) map[string]bool {
+	set := map[string]bool{}
+	for id, m := range v.Members {
+		if m.State == Active && (!heedDrains || !v.Drains[id]) {
+			set[id] = true
+		}
+	}
+	return set
+}
+
+// Owner returns the member that a shard belongs to; empty where nobody is eligible.
+func (v *View) Owner(n int) string {
+	if n < 0 || n >= len(v.owners) {
+		return ""
+	}
+	return v.owners[n]
+}
+
+// OwnerOf returns the shard of a resource and the member it belongs to.
+func (v *View) OwnerOf(resource string) (shardNumber int, member string) {
+	n := shard.Of(resource, v.Shards)
+	return n, v.Owner(n)
+}
+
+// Owned says of each shard whether it is the member's.
+func (v *View) Owned(member string) []bool {
+	owned := make([]bool, len(v.owners))
+	for n, owner := range v.owners {
+		owned[n] = owner == member && owner != ""
+	}
+	return owned
+}
+
+// Owners returns the owner of each shard. The slice is the caller's.
+func (v *View) Owners() []string { return slices.Clone(v.owners) }
+
+// DrainsIgnored says that every active member is ordered to be drained, so that nobody is.
+func (v *View) DrainsIgnored() bool { return len(v.eligible(true)) == 0 && len(v.eligible(false)) > 0 }
+
+// StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered.
+func (v *View) StateOf(id string) State {
+	m := v.Members[id]
+	if m.State == Active && v.Drains[id] {
+		return Draining
+	}
+	return m.State
+}
+
+// SourceWanted says whether some member other than id has a source, is active, and so should coordinate rather than one without.
+func (v *View) SourceWanted(id string) bool {
+	for other, m := range v.Members {
+		if other != id && m.Source && m.State == Active {
+			return true
+		}
+	}
+	return false
+}
+
+// SameMembers says whether two views have the same members in the same states, so that nothing of the group changed
+// between them but, say, the coordinator.
+func (v *View) SameMembers(w *View) bool {
+	return maps.EqualFunc(v.Members, w.Members, func(a, b Member) bool {
+		return a.CreateRevision == b.CreateRevision && a.State == b.State
+	}) && slices.Equal(v.owners, w.owners)
+}
