@@ -1,0 +1,183 @@
+package catalogue
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// Errors of writes.
+var (
+	// ErrNotFound says that there is no such resource, or that it was deallocated already.
+	ErrNotFound = errors.New("no such resource")
+	// ErrAppGone says that the app's config key is not the one that was given.
+	ErrAppGone = errors.New("app config key is gone")
+	// ErrTooLarge says that a resource does not fit into one request to etcd.
+	ErrTooLarge = errors.New("larger than etcd takes in one request")
+	// ErrDeposed says that the coordinator key is not the one that was given.
+	ErrDeposed = errors.New("not the coordinator any more")
+)
+
+// Store is an app's catalogue in etcd. Its fields do not change; it is safe for concurrent use.
+type Store struct {
+	KV      clientv3.KV
+	Layout  keys.Layout
+	Shards  int
+	Config  int64         // the create revision of the app's config key
+	Timeout time.Duration // of each request; default 5 s
+}
+
+// Item is a resource as a source gives it.
+type Item struct {
+	ID   string
+	Data json.RawMessage // a JSON object
+}
+
+func (s *Store) key(id string) string { return s.Layout.Resource(shard.Of(id, s.Shards), id) }
+
+// commit sends a transaction, bounded by Timeout.
+func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, 5*time.Second))
+	defer cancel()
+	txn, err := s.KV.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
+	return txn, tooLarge(err)
+}
+
+// gone says whether a read of the config key found another than the given one.
+func (s *Store) gone(config *pb.ResponseOp) bool {
+	kvs := config.GetResponseRange().Kvs
+	return len(kvs) == 0 || kvs[0].CreateRevision != s.Config
+}
+
+// Allocate makes an allocation want a resource, and wakes one that was deallocated. ownData says that the data is the
+// allocation's own; without it, what an entry of the id already has is kept. It returns the revision at which etcd has it.
+//
+// Errors: ErrAppGone; ErrTooLarge; etcd's, after which it may or may not have been written.
+func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
+	rev, err := s.change(ctx, item.ID, func(old *Entry, _ bool) (*Entry, error) {
+		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
+		if old != nil {
+			e.FromSource = old.FromSource
+			if !ownData {
+				e.Data, e.OwnData = old.Data, old.OwnData
+			}
+		}
+		return &e, nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("allocate %q: %w", item.ID, err)
+	}
+	return rev, nil
+}
+
+// Deallocate takes a resource out of the catalogue: its entry is deleted, or suspended where the source has the id, or
+// where there is a source that may. It returns the revision at which it is out.
+//
+// Errors: ErrNotFound where there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been done.
+func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
+	rev, err := s.change(ctx, id, func(old *Entry, source bool) (*Entry, error) {
+		switch {
+		case old == nil || old.Suspended:
+			return nil, ErrNotFound
+		case old.FromSource || source:
+			return &Entry{FromSource: old.FromSource, Suspended: true, Data: old.Data}, nil
+		default:
+			return nil, nil
+		}
+	})
+	if err != nil {
+		return 0, fmt.Errorf("deallocate %q: %w", id, err)
+	}
+	return rev, nil
+}
+
+// change reads an entry, and whether the app has a source, and writes what next makes of it (nil: nothing), again and
+// again until nobody wrote in between.
+func (s *Store) change(ctx context.Context, id string, next func(old *Entry, source bool) (*Entry, error)) (int64, error) {
+	key := s.key(id)
+	for {
+		read, err := s.commit(ctx, nil, []clientv3.Op{clientv3.OpGet(key), clientv3.OpGet(s.Layout.Source(), clientv3.WithKeysOnly())}, nil)
+		if err != nil {
+			return 0, err
+		}
+		found := read.Responses[0].GetResponseRange().Kvs
+		source := len(read.Responses[1].GetResponseRange().Kvs) > 0
+		var old *Entry
+		if len(found) > 0 {
+			if e, err := Decode(found[0].Value); err == nil { // a corrupt entry is as good as none: it is overwritten
+				old = &e
+			}
+		}
+		e, err := next(old, source)
+		if err != nil {
+			return 0, err
+		}
+		cmps := []clientv3.Cmp{
+			clientv3.Compare(clientv3.CreateRevision(s.Layout.Config()), "=", s.Config),
+			clientv3.Compare(clientv3.ModRevision(key), "=", modRevision(found)),
+		}
+		config := []clientv3.Op{clientv3.OpGet(s.Layout.Config(), clientv3.WithKeysOnly())}
+		txn, err := s.commit(ctx, cmps, s.ops(id, old, e), config)
+		if err != nil {
+			return 0, err
+		}
+		if txn.Succeeded {
+			return txn.Header.Revision, nil
+		}
+		if s.gone(txn.Responses[0]) {
+			return 0, ErrAppGone
+		}
+	}
+}
+
+// ops are the writes that make one entry another (nil: none), and keep its mark in step.
+func (s *Store) ops(id string, old, e *Entry) []clientv3.Op {
+	ops := make([]clientv3.Op, 1, 2)
+	ops[0] = clientv3.OpDelete(s.key(id))
+	if e != nil {
+		ops[0] = clientv3.OpPut(s.key(id), e.Encode())
+	}
+	switch {
+	case e != nil && e.Suspended:
+		ops = append(ops, clientv3.OpPut(s.Layout.Deallocation(id), ""))
+	case old != nil && old.Suspended:
+		ops = append(ops, clientv3.OpDelete(s.Layout.Deallocation(id)))
+	}
+	return ops
+}
+
+func modRevision(kvs []*mvccpb.KeyValue) int64 {
+	if len(kvs) == 0 {
+		return 0
+	}
+	return kvs[0].ModRevision
+}
+
+// tooLarge turns the errors that etcd and gRPC have for a request over their limits into ErrTooLarge.
+func tooLarge(err error) error {
+	if errors.Is(err, rpctypes.ErrRequestTooLarge) || isMessageTooLarge(err) {
+		return fmt.Errorf("%w (%w)", ErrTooLarge, err)
+	}
+	return err
+}
+
+// isMessageTooLarge says whether gRPC refused a message for its size, before or at the server. etcd uses the same code
+// for a full disk quota and for too many requests, which are no fault of the resource.
+func isMessageTooLarge(err error) bool {
+	s, ok := status.FromError(err)
+	return ok && s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "larger than max")
+}

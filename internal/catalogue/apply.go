@@ -1,0 +1,231 @@
+package catalogue
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+
+	"github.com/cespare/xxhash/v2"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// ErrNoAnswer says that there is no answer that another one could be the same as.
+var ErrNoAnswer = errors.New("no answer of the source has become the catalogue yet")
+
+// Outcome tells what one answer of the source did.
+type Outcome struct {
+	Resources int      // in the answer
+	Added     int      // entries that the source has and did not have before
+	Changed   int      // entries whose data changed
+	Removed   int      // entries that the source had and has no more, or that were suspended and are not needed any more
+	Held      int      // removals held for a second opinion
+	Rejected  []string // ids that etcd would not take, because they are too large
+}
+
+// Apply makes the catalogue what a fetch returned that began at a revision. Ids must be unique. An entry written after
+// that revision is left alone: a slow fetch never overwrites what came after it. An empty answer, or one that would
+// remove more than half of more than 10, removes nothing the first time; the next Apply removes what is missing from both.
+//
+// ErrDeposed says that the guard did not hold, ErrAppGone that the app is not what it was. After an error, what was
+// written stays written, and the next Apply does the rest.
+func (y *Sync) Apply(ctx context.Context, items []Item, began int64) (Outcome, error) {
+	y.answer = nil
+	marks, err := y.refresh(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	y.gen++
+	var respelled []string
+	for _, item := range items {
+		k, has := y.known[item.ID]
+		if !has {
+			continue
+		}
+		k.seen = y.gen
+		y.known[item.ID] = k
+		if k.canonical == 0 && !k.ownData && k.modRev <= began && k.hash != xxhash.Sum64(item.Data) {
+			respelled = append(respelled, item.ID)
+		}
+	}
+	if err := y.canonicalise(ctx, respelled); err != nil {
+		return Outcome{}, err
+	}
+	var writes []write
+	for i := range items {
+		writes = y.keep(writes, &items[i], began)
+	}
+	return y.finish(ctx, writes, marks, Outcome{Resources: len(items)}, began)
+}
+
+// Unchanged stands for an Apply of the same answer once more, where a source says that nothing changed since the last
+// one: it is the second opinion on removals that were held, and removes what was deallocated and the source lacks.
+// ErrNoAnswer says that the source must be asked for all it has: the last answer did not become the catalogue, or it was
+// another member's, or long ago.
+func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
+	if y.answer == nil {
+		return Outcome{}, ErrNoAnswer
+	}
+	last := Outcome{Resources: y.answer.Resources, Rejected: y.answer.Rejected}
+	y.answer = nil
+	marks, err := y.refresh(ctx)
+	if err != nil {
+		return Outcome{}, err
+	}
+	return y.finish(ctx, nil, marks, last, began)
+}
+
+// finish adds the removals to the writes, sends all, and sees to what was not as remembered.
+func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Outcome, began int64) (Outcome, error) {
+	removals, held := y.removals(out.Resources, began)
+	out.Held = len(held)
+	conflicts, err := y.write(ctx, append(writes, removals...), &out)
+	if err != nil {
+		return out, err // held removals keep the opinion that they had
+	}
+	y.held = held
+	if len(conflicts) > 0 {
+		// What changed before the fetch began is decided anew, with what is there. What conflicts once more is being
+		// written just now, and so newer than the fetch.
+		writes = nil
+		for _, w := range conflicts {
+			k, has := y.known[w.id]
+			switch {
+			case w.item != nil:
+				if has {
+					k.seen = y.gen
+					y.known[w.id] = k
+				}
+				writes = y.keep(writes, w.item, began)
+			case has && k.modRev <= began && (k.fromSource || k.suspended):
+				writes = append(writes, toRemove(w.id, k))
+			}
+		}
+		if _, err := y.write(ctx, writes, &out); err != nil {
+			return out, err
+		}
+	}
+	if err := y.clear(ctx, marks); err != nil {
+		return out, err
+	}
+	y.answer = &out
+	return out, nil
+}
+
+// keep appends what is to be written for an item that the source has, if anything.
+func (y *Sync) keep(writes []write, item *Item, began int64) []write {
+	w := write{id: item.ID, item: item, entry: &Entry{FromSource: true, Data: item.Data}, effect: added}
+	k, has := y.known[item.ID]
+	if !has {
+		return append(writes, w)
+	}
+	if k.modRev > began {
+		return writes
+	}
+	w.expect = k.modRev
+	w.entry.Allocated, w.entry.OwnData, w.entry.Suspended = k.allocated, k.ownData, k.suspended
+	same := true
+	if k.ownData {
+		w.entry.Data = k.data
+	} else {
+		same, w.canonical = y.sameData(item, k)
+	}
+	if same && k.fromSource {
+		return writes
+	}
+	if k.fromSource {
+		w.effect = changed
+	}
+	return append(writes, w)
+}
+
+// sameData compares an item with what is remembered of its entry, and remembers how the source spells it now.
+func (y *Sync) sameData(item *Item, k known) (same bool, canonical uint64) {
+	hash := xxhash.Sum64(item.Data)
+	if hash == k.hash {
+		return true, k.canonical
+	}
+	canonical = canonicalHash(item.Data)
+	if canonical != k.canonical {
+		return false, canonical
+	}
+	k.hash = hash // only the spelling differs
+	y.known[item.ID] = k
+	return true, canonical
+}
+
+// removals lists what to write for entries that the source has no more, and those of them that are held.
+func (y *Sync) removals(answered int, began int64) (writes []write, held map[string]struct{}) {
+	var gone []string
+	missing := 0
+	for id, k := range y.known {
+		if k.seen == y.gen || k.modRev > began || !k.fromSource && !k.suspended {
+			continue
+		}
+		gone = append(gone, id)
+		if k.fromSource {
+			missing++
+		}
+	}
+	suspicious := missing > 0 && (answered == 0 || y.sourced > 10 && missing > y.sourced/2)
+	held = map[string]struct{}{}
+	for _, id := range gone {
+		k := y.known[id]
+		if _, twice := y.held[id]; suspicious && k.fromSource && !twice {
+			held[id] = struct{}{}
+			continue
+		}
+		writes = append(writes, toRemove(id, k))
+	}
+	return writes, held
+}
+
+// toRemove is the write for an entry that the source has no more: an allocation may still want it.
+func toRemove(id string, k known) write {
+	w := write{id: id, expect: k.modRev, effect: removed}
+	if k.allocated {
+		w.entry = &Entry{Allocated: true, OwnData: k.ownData, Data: k.data}
+	}
+	return w
+}
+
+// canonicalise reads entries again whose data the source spells in another way than they have it: their memory is of the
+// spelling only. A source that spells its objects in another order each time must not have every resource handled anew
+// with each new coordinator.
+func (y *Sync) canonicalise(ctx context.Context, ids []string) error {
+	err := y.store.read(ctx, ids, func(id string, kv *mvccpb.KeyValue) {
+		y.learn(id, kv)
+		if kv == nil {
+			return
+		}
+		if e, err := Decode(kv.Value); err == nil {
+			k := y.known[id]
+			k.canonical = canonicalHash(e.Data)
+			y.known[id] = k
+		}
+	})
+	if err != nil {
+		return fmt.Errorf("read changed entries: %w", err)
+	}
+	return nil
+}
+
+// canonicalHash is a hash of the object with its keys sorted, so that a source that spells the same object in another
+// order has not changed it. It is never 0.
+func canonicalHash(data json.RawMessage) uint64 {
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.UseNumber()
+	var v any
+	if dec.Decode(&v) == nil {
+		if b, err := json.Marshal(v); err == nil {
+			data = b
+		}
+	}
+	return max(1, xxhash.Sum64(data))
+}
+
+// sortedKeys are the keys of a map, in order.
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -1,0 +1,82 @@
+package catalogue
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+)
+
+// Entry is the value of a resource's key.
+type Entry struct {
+	FromSource bool            `json:"from_source"` // the last fetch had it
+	Allocated  bool            `json:"allocated"`   // an Allocate wants it
+	OwnData    bool            `json:"own_data"`    // Data came with the Allocate: a fetch does not overwrite it
+	Suspended  bool            `json:"suspended"`   // deallocated while the source has, or may have, it
+	Data       json.RawMessage `json:"data"`        // the whole object; valid JSON
+}
+
+// Wanted says whether the resource should be handled.
+func (e Entry) Wanted() bool { return !e.Suspended }
+
+var flagNames = [...]string{`{"from_source":`, `,"allocated":`, `,"own_data":`, `,"suspended":`}
+
+const dataName = `,"data":`
+
+// Encode gives the value of the key: the JSON of the entry, written by hand because there may be a million of them.
+func (e Entry) Encode() string {
+	b := make([]byte, 0, 96+len(e.Data))
+	for i, on := range [...]bool{e.FromSource, e.Allocated, e.OwnData, e.Suspended} {
+		b = append(b, flagNames[i]...)
+		if on {
+			b = append(b, "true"...)
+		} else {
+			b = append(b, "false"...)
+		}
+	}
+	b = append(b, dataName...)
+	b = append(b, e.Data...)
+	return string(append(b, '}'))
+}
+
+// Decode is the inverse of Encode. It also takes the same JSON in another order or spacing. Data shares value's memory.
+// The error says what is not understood.
+func Decode(value []byte) (Entry, error) {
+	if e, ok := decodeFast(value); ok {
+		return e, nil
+	}
+	var e Entry
+	if err := json.Unmarshal(value, &e); err != nil {
+		return Entry{}, err
+	}
+	if len(e.Data) == 0 || e.Data[0] != '{' {
+		return Entry{}, errors.New("its data is not an object")
+	}
+	return e, nil
+}
+
+// decodeFast reads exactly what Encode writes.
+func decodeFast(value []byte) (Entry, bool) {
+	var flags [len(flagNames)]bool
+	rest := value
+	var ok bool
+	for i, name := range flagNames {
+		if rest, ok = bytes.CutPrefix(rest, []byte(name)); !ok {
+			return Entry{}, false
+		}
+		if after, yes := bytes.CutPrefix(rest, []byte("true")); yes {
+			flags[i], rest = true, after
+		} else if rest, ok = bytes.CutPrefix(rest, []byte("false")); !ok {
+			return Entry{}, false
+		}
+	}
+	if rest, ok = bytes.CutPrefix(rest, []byte(dataName)); !ok {
+		return Entry{}, false
+	}
+	if rest, ok = bytes.CutSuffix(rest, []byte("}")); !ok {
+		return Entry{}, false
+	}
+	if len(rest) == 0 || rest[0] != '{' || !json.Valid(rest) {
+		return Entry{}, false
+	}
+	return Entry{FromSource: flags[0], Allocated: flags[1], OwnData: flags[2], Suspended: flags[3], Data: rest}, true
+}

@@ -1,0 +1,133 @@
+package catalogue
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+const (
+	// doubtFor is for how long after a lost answer a write may still happen: etcd gives up on a request after 5 s and
+	// twice its election timeout.
+	doubtFor = time.Minute
+	// markPage is the most marks of one answer.
+	markPage = 2000
+)
+
+// mark says that an entry was suspended, at its mod revision.
+type mark struct {
+	id     string
+	modRev int64
+}
+
+// refresh reads those entries again of which it is known that the memory may be wrong: suspended since, or a write's
+// answer was lost. It returns the marks.
+func (y *Sync) refresh(ctx context.Context) ([]mark, error) {
+	marks, err := y.store.marks(ctx)
+	if err != nil {
+		return nil, fmt.Errorf("read which resources were deallocated: %w", err)
+	}
+	again := map[string]struct{}{}
+	for _, m := range marks {
+		if y.known[m.id].modRev < m.modRev {
+			again[m.id] = struct{}{}
+		}
+	}
+	for id := range y.doubt {
+		again[id] = struct{}{}
+	}
+	if err := y.store.read(ctx, sortedKeys(again), y.learn); err != nil {
+		return nil, fmt.Errorf("read entries again: %w", err)
+	}
+	for id, since := range y.doubt {
+		if time.Since(since) > doubtFor {
+			delete(y.doubt, id)
+		}
+	}
+	return marks, nil
+}
+
+// marks lists the marks of suspended entries.
+func (s *Store) marks(ctx context.Context) ([]mark, error) {
+	var all []mark
+	key, end := s.Layout.Deallocations(), clientv3.GetPrefixRangeEnd(s.Layout.Deallocations())
+	for {
+		op := clientv3.OpGet(key, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(markPage))
+		txn, err := s.commit(ctx, nil, []clientv3.Op{op}, nil)
+		if err != nil {
+			return nil, err
+		}
+		page := txn.Responses[0].GetResponseRange()
+		for _, kv := range page.Kvs {
+			if k := s.Layout.Parse(string(kv.Key)); k.Kind == keys.Deallocation {
+				all = append(all, mark{k.ID, kv.ModRevision})
+			}
+		}
+		if !page.More || len(page.Kvs) == 0 {
+			return all, nil
+		}
+		key = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// clear deletes the marks of entries that are not suspended any more, unless they were made anew since.
+func (y *Sync) clear(ctx context.Context, marks []mark) error {
+	var ops []clientv3.Op
+	for _, m := range marks {
+		if y.known[m.id].suspended {
+			continue
+		}
+		key := y.store.Layout.Deallocation(m.id)
+		ops = append(ops, clientv3.OpTxn(
+			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", m.modRev)}, []clientv3.Op{clientv3.OpDelete(key)}, nil))
+	}
+	for chunk := range slices.Chunk(ops, maxWrites) {
+		if _, err := y.guarded(ctx, chunk); err != nil {
+			return fmt.Errorf("clear marks: %w", err)
+		}
+	}
+	return nil
+}
+
+// read calls f with the entry of each id, nil where there is none; one call at a time.
+func (s *Store) read(ctx context.Context, ids []string, f func(id string, kv *mvccpb.KeyValue)) error {
+	group, ctx := errgroup.WithContext(ctx)
+	group.SetLimit(inFlight)
+	var mu sync.Mutex
+	for chunk := range slices.Chunk(ids, maxWrites) {
+		group.Go(func() error {
+			ops := make([]clientv3.Op, len(chunk))
+			for i, id := range chunk {
+				ops[i] = clientv3.OpGet(s.key(id))
+			}
+			txn, err := s.commit(ctx, nil, ops, nil)
+			if err != nil {
+				return err
+			}
+			mu.Lock()
+			defer mu.Unlock()
+			for i, id := range chunk {
+				f(id, first(txn.Responses[i]))
+			}
+			return nil
+		})
+	}
+	return group.Wait()
+}
+
+// first is the one key that a read found, or nil.
+func first(read *pb.ResponseOp) *mvccpb.KeyValue {
+	if kvs := read.GetResponseRange().Kvs; len(kvs) > 0 {
+		return kvs[0]
+	}
+	return nil
+}

@@ -1,0 +1,91 @@
+// Package claims is the value of a claim's key: who has it, how far the handling is, and what went wrong.
+package claims
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"time"
+	"unicode/utf8"
+)
+
+// The states that a claim's key can have.
+const (
+	Claimed = "claimed"
+	Active  = "active"
+	Failed  = "failed"
+)
+
+// MaxError is the most bytes of an error's text that are kept.
+const MaxError = 512
+
+// Record is the value of a claim's key.
+type Record struct {
+	Member string    `json:"member"`
+	State  string    `json:"state"`
+	Since  time.Time `json:"since"` // by the member's clock
+	Error  string    `json:"error"` // of the last Handle; empty unless State is Failed
+}
+
+// Encoder encodes the claims of one member.
+type Encoder struct{ head string }
+
+// NewEncoder makes an encoder for a member's claims. It is safe for concurrent use.
+func NewEncoder(member string) Encoder {
+	return Encoder{head: `{"member":` + quote(member) + `,"state":"`}
+}
+
+// Encode gives the value of the key: JSON, written by hand because there may be a million of them. The state is one of
+// those above, and the message the error of the last Handle, clipped to MaxError.
+func (e Encoder) Encode(state string, since time.Time, message string) []byte {
+	b := make([]byte, 0, len(e.head)+80+len(message))
+	b = append(b, e.head...)
+	b = append(b, state...)
+	b = append(b, `","since":"`...)
+	b = since.UTC().AppendFormat(b, time.RFC3339Nano)
+	b = append(b, `","error":`...)
+	if message == "" {
+		b = append(b, `""`...)
+	} else {
+		b = append(b, quote(clip(message))...)
+	}
+	return append(b, '}')
+}
+
+// Decode reads a claim's value. The error says what of it is not understood.
+func Decode(value []byte) (Record, error) {
+	var r Record
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Record{}, err
+	}
+	switch r.State {
+	case Claimed, Active, Failed:
+	default:
+		return Record{}, fmt.Errorf("state %q", r.State)
+	}
+	if r.Member == "" {
+		return Record{}, fmt.Errorf("no member")
+	}
+	return r, nil
+}
+
+// clip makes a message one of at most MaxError bytes of UTF-8, cut between two runes.
+func clip(message string) string {
+	message = strings.ToValidUTF8(message, "\uFFFD") // first: it makes the message longer
+	if len(message) <= MaxError {
+		return message
+	}
+	cut := MaxError - len("…")
+	for !utf8.RuneStart(message[cut]) {
+		cut--
+	}
+	return message[:cut] + "…"
+}
+
+func quote(s string) string {
+	b, err := json.Marshal(s)
+	if err != nil { // a string always marshals
+		panic(err)
+	}
+	return string(b)
+}
