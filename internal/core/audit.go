@@ -1,0 +1,93 @@
+package core
+
+import "fmt"
+
+// Audit counts again what a Core counts as it goes, looks for resources whose next step was forgotten, and returns the
+// first thing that is wrong. Tests and the simulation call it after each step; it costs a pass over everything known.
+func (c *Core) Audit() error {
+	keys := map[int64]int{}
+	var handling, ending, releases, stuck int
+	for n, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		if sh.number != n || len(sh.list) != len(sh.byID) {
+			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
+		}
+		busy := 0
+		for i, r := range sh.list {
+			if r.index != i || r.sh != sh || sh.byID[r.id] != r {
+				return fmt.Errorf("resource %q is not where it should be", r.id)
+			}
+			if r.busy != r.isBusy(c) {
+				return fmt.Errorf("resource %q: busy is %v", r.id, r.busy)
+			}
+			if !r.busy && !r.present && r.seenToken == 0 {
+				return fmt.Errorf("resource %q is kept for nothing", r.id)
+			}
+			if err := c.auditStep(r); err != nil {
+				return err
+			}
+			if r.busy {
+				busy++
+			}
+			if r.stuck {
+				stuck++
+			}
+			switch {
+			case r.phase == calling && r.call == Terminate:
+				ending++
+			case r.phase == calling:
+				handling++
+			case r.phase == releasing:
+				releases++
+			}
+			if r.token != 0 || r.phase == claiming {
+				keys[r.lease]++
+			}
+		}
+		if busy != sh.busy {
+			return fmt.Errorf("shard %d: %d busy, counted %d", n, busy, sh.busy)
+		}
+		if busy == 0 && !sh.owned {
+			return fmt.Errorf("shard %d is followed for nothing", n)
+		}
+	}
+	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck {
+		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d; counted %d, %d, %d, %d",
+			handling, ending, releases, stuck, c.handling, c.ending, c.releases, c.stuck)
+	}
+	for id, l := range c.leases {
+		if l.keys != keys[id] {
+			return fmt.Errorf("lease %d: %d claims, counted %d", id, keys[id], l.keys)
+		}
+		if l.fenced && l.keys == 0 {
+			return fmt.Errorf("lease %d is fenced and empty, and not revoked", id)
+		}
+	}
+	return nil
+}
+
+// auditStep says whether what a resource needs next is under way, or something will come back to it.
+func (c *Core) auditStep(r *resource) error {
+	if r.phase != idle || r.timerAt != 0 && r.timerAt <= c.now { // under way, or due at the next Tick
+		return nil
+	}
+	d := c.decide(r)
+	ok := false
+	switch d.step {
+	case nothing:
+		ok = true
+	case doWait:
+		ok = r.timerAt != 0 && r.timerAt <= d.until
+	case doHandle, doUpdate, doTerminate:
+		ok = r.queued == c.queueFor(r, d.step).id
+	case doClaim:
+		ok = r.starving && c.asked
+	default:
+	}
+	if !ok {
+		return fmt.Errorf("resource %q: step %d is due, and nothing is going to take it", r.id, d.step)
+	}
+	return nil
+}

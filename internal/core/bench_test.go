@@ -1,0 +1,168 @@
+package core
+
+import (
+	"fmt"
+	"runtime"
+	"testing"
+	"time"
+	"unsafe"
+)
+
+const (
+	benchResources = 100_000
+	benchShards    = 1024
+)
+
+// benchEntries are the entries of each shard.
+func benchEntries() [][]Entry {
+	shards := make([][]Entry, benchShards)
+	for i := range benchResources {
+		n := i % benchShards
+		shards[n] = append(shards[n], Entry{ID: fmt.Sprintf("resource-%06d", i), Data: []byte(`{"id":"x"}`)})
+	}
+	return shards
+}
+
+func benchCore() *Core {
+	cfg := testConfig()
+	cfg.HandleConcurrency, cfg.TerminateConcurrency, cfg.ReleaseBacklog, cfg.KeysPerLease = 64, 64, 512, 8192
+	return New(cfg)
+}
+
+// drive answers every action with success, until there are none.
+func drive(c *Core, now time.Duration, entries [][]Entry, rev int64) int64 {
+	for actions := c.Actions(); len(actions) > 0; actions = c.Actions() {
+		for i := range actions {
+			a := &actions[i]
+			rev++
+			switch a.Kind {
+			case Watch:
+				c.Snapshot(now, a.Shard, rev, entries[a.Shard], nil)
+			case NeedLease:
+				c.LeaseReady(now, rev)
+			case Claim:
+				c.ClaimDone(now, a.Shard, a.ID, WriteResult{Applied: true, Revision: rev})
+			case Release:
+				c.ReleaseDone(now, a.Shard, a.ID, WriteResult{Applied: true, Revision: rev})
+			case WriteState:
+				c.StateDone(now, a.Shard, a.ID, a.Token, WriteResult{Applied: true, Revision: rev})
+			case Handle, Terminate:
+				c.CallDone(now, a.Shard, a.ID, OK, "")
+			default:
+			}
+		}
+	}
+	return rev
+}
+
+func all(mine bool) []bool {
+	owned := make([]bool, benchShards)
+	for i := range owned {
+		owned[i] = mine
+	}
+	return owned
+}
+
+// perResource reports a benchmark of 100,000 resources by resource.
+func perResource(b *testing.B) (end func()) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	b.ResetTimer()
+	return func() {
+		b.StopTimer()
+		runtime.ReadMemStats(&after)
+		n := float64(b.N) * benchResources
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/n, "ns/resource")
+		b.ReportMetric(float64(after.TotalAlloc-before.TotalAlloc)/n, "B/resource")
+		b.ReportMetric(float64(after.Mallocs-before.Mallocs)/n, "allocs/resource")
+	}
+}
+
+// BenchmarkTakeOver is the way of each resource from the snapshot over its claim and Handle to its state.
+func BenchmarkTakeOver(b *testing.B) {
+	entries := benchEntries()
+	end := perResource(b)
+	for b.Loop() {
+		c := benchCore()
+		c.SetOwned(time.Hour, all(true))
+		drive(c, time.Hour, entries, 100)
+		if n := len(c.Held()); n != benchResources {
+			b.Fatalf("%d held", n)
+		}
+	}
+	end()
+}
+
+// BenchmarkGiveAway is the way of each resource over Terminate to its release.
+func BenchmarkGiveAway(b *testing.B) {
+	entries := benchEntries()
+	var spent time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		c := benchCore()
+		c.SetOwned(time.Hour, all(true))
+		rev := drive(c, time.Hour, entries, 100)
+		b.StartTimer()
+		start := time.Now()
+		c.SetOwned(time.Hour, all(false))
+		drive(c, time.Hour, entries, rev)
+		spent += time.Since(start)
+		if s := c.Stats(); s != (Stats{}) {
+			b.Fatalf("%+v", s)
+		}
+	}
+	b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/benchResources, "ns/resource")
+}
+
+// BenchmarkFence is a lease of 8,192 claims, of 100,000, that is fenced.
+func BenchmarkFence(b *testing.B) {
+	entries := benchEntries()
+	for b.Loop() {
+		b.StopTimer()
+		c := benchCore()
+		c.SetOwned(time.Hour, all(true))
+		drive(c, time.Hour, entries, 100)
+		var lease int64
+		for id, l := range c.leases {
+			if l.keys == c.cfg.KeysPerLease {
+				lease = id
+			}
+		}
+		b.StartTimer()
+		c.LeaseFenced(time.Hour, lease)
+	}
+}
+
+// BenchmarkWatchEvent is the news of a foreign claim, of which there are many after a takeover.
+func BenchmarkWatchEvent(b *testing.B) {
+	entries := benchEntries()
+	c := benchCore()
+	c.SetOwned(time.Hour, all(true))
+	rev := drive(c, time.Hour, entries, 100)
+	held := c.Held()
+	b.ReportAllocs()
+	for i := 0; b.Loop(); i++ {
+		h := held[i%len(held)]
+		c.ClaimPut(time.Hour, h.Shard, ClaimKey{ID: h.ID, Token: h.Token, ModRevision: rev, Lease: 101})
+	}
+}
+
+// BenchmarkIdleMemory reports what a held resource costs while nothing happens to it.
+func BenchmarkIdleMemory(b *testing.B) {
+	entries := benchEntries()
+	var before, after runtime.MemStats
+	runtime.GC()
+	runtime.ReadMemStats(&before)
+	c := benchCore()
+	c.SetOwned(time.Hour, all(true))
+	drive(c, time.Hour, entries, 100)
+	runtime.GC()
+	runtime.ReadMemStats(&after)
+	for b.Loop() {
+		c.NextTimer()
+	}
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/benchResources, "B/held")
+	b.ReportMetric(float64(unsafe.Sizeof(resource{})), "B/struct")
+	runtime.KeepAlive(c)
+	runtime.KeepAlive(entries)
+}

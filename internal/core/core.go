@@ -1,0 +1,274 @@
+package core
+
+import (
+	"bytes"
+	"time"
+)
+
+// Core is the state machine of one member. New makes one.
+type Core struct {
+	cfg    Config
+	now    time.Duration
+	shards []*shard // by number; nil where not followed
+	leases map[int64]*leaseState
+	fill   *leaseState // the lease that new claims go to
+	asked  bool        // NeedLease is unanswered
+	starve []*resource // resources that wait for a lease
+
+	urgent, terminates, handles queue
+	timers                      timers
+	out                         []Action
+
+	stopping bool
+	handling int // Handle and Update calls in progress
+	ending   int // Terminate calls in progress
+	releases int // releases on their way
+	stuck    int
+}
+
+// New makes a Core that owns nothing yet.
+func New(cfg Config) *Core {
+	return &Core{
+		cfg: cfg, leases: map[int64]*leaseState{},
+		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
+	}
+}
+
+// Actions returns what is to be done since the last call, in order. The slice is the caller's.
+func (c *Core) Actions() []Action {
+	c.pump()
+	out := c.out
+	c.out = nil
+	return out
+}
+
+// NextTimer returns when Tick is due; ok is false where nothing waits for time to pass.
+func (c *Core) NextTimer() (at time.Duration, ok bool) { return c.timers.next() }
+
+// Tick does what waited for the time to be now.
+func (c *Core) Tick(now time.Duration) {
+	c.now = now
+	for {
+		r := c.timers.pop(now)
+		if r == nil {
+			return
+		}
+		c.reconcile(r)
+	}
+}
+
+// SetOwned says which shards are this member's from now on: owned has one element a shard. After Stop it is ignored.
+func (c *Core) SetOwned(now time.Duration, owned []bool) {
+	c.now = now
+	if c.stopping {
+		return
+	}
+	for len(c.shards) < len(owned) {
+		c.shards = append(c.shards, nil)
+	}
+	for n, mine := range owned {
+		sh := c.shards[n]
+		if mine == (sh != nil && sh.owned) {
+			continue
+		}
+		if sh == nil {
+			sh = &shard{number: n, byID: map[string]*resource{}}
+			c.shards[n] = sh
+			c.emit(Action{Kind: Watch, Shard: n})
+		}
+		sh.owned = mine
+		c.reconcileShard(sh)
+	}
+}
+
+// Stop makes everything be terminated and released; nothing is claimed any more, and no shard is owned.
+func (c *Core) Stop(now time.Duration) {
+	c.now = now
+	if c.stopping {
+		return
+	}
+	c.stopping = true
+	for _, sh := range c.shards {
+		if sh != nil {
+			sh.owned = false
+			c.reconcileShard(sh)
+		}
+	}
+}
+
+// Idle reports whether nothing is held and nothing is in progress. After Stop it stays so, except that a claim whose
+// answer was lost may still appear; it is released then, or goes with its lease. Calls that were given up do not count:
+// there is nothing to wait for.
+func (c *Core) Idle() bool {
+	for _, sh := range c.shards {
+		if sh == nil || sh.busy == 0 {
+			continue
+		}
+		for _, r := range sh.list {
+			if r.phase != idle || r.token != 0 || r.started && !r.stuck {
+				return false
+			}
+		}
+	}
+	return true
+}
+
+// Snapshot replaces what is known of a shard by what was listed at a revision.
+func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey) {
+	sh := c.at(now, number)
+	if sh == nil {
+		return
+	}
+	sh.gen++
+	if len(sh.list) == 0 {
+		sh.byID, sh.list = make(map[string]*resource, len(entries)), make([]*resource, 0, len(entries))
+	}
+	for _, e := range entries {
+		c.putEntry(sh.get(e.ID), e)
+	}
+	for _, k := range claims {
+		r := sh.get(k.ID)
+		r.claimGen = sh.gen
+		r.see(k.Token, k.Lease, revision)
+	}
+	sh.each(func(r *resource) {
+		if r.entryGen != sh.gen {
+			r.present = false
+		}
+		if r.claimGen != sh.gen {
+			r.see(0, 0, revision)
+		}
+		c.reconcile(r)
+	})
+	c.unwatchIfDone(sh)
+}
+
+// EntryPut says that the catalogue has this entry now.
+func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
+	if sh := c.at(now, number); sh != nil {
+		r := sh.get(e.ID)
+		c.putEntry(r, e)
+		c.reconcile(r)
+	}
+}
+
+// EntryDeleted says that the catalogue has no such entry now.
+func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
+	if r := c.find(now, number, id); r != nil {
+		r.present = false
+		c.reconcile(r)
+	}
+}
+
+// ClaimPut says that a claim's key is this now.
+func (c *Core) ClaimPut(now time.Duration, number int, k ClaimKey) {
+	if sh := c.at(now, number); sh != nil {
+		r := sh.get(k.ID)
+		r.see(k.Token, k.Lease, k.ModRevision)
+		c.reconcile(r)
+	}
+}
+
+// ClaimDeleted says that a claim's key was deleted, or expired, at a revision.
+func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision int64) {
+	if r := c.find(now, number, id); r != nil {
+		r.see(0, 0, revision)
+		c.reconcile(r)
+	}
+}
+
+func (c *Core) putEntry(r *resource, e Entry) {
+	r.entryGen = r.sh.gen
+	r.present = !e.Suspended
+	if r.dataGen == 0 || !bytes.Equal(r.data, e.Data) {
+		r.data = e.Data
+		r.dataGen++
+		r.attempts, r.handleAfter = 0, 0 // what failed with the old data may work with the new
+	}
+}
+
+func (c *Core) at(now time.Duration, number int) *shard {
+	c.now = now
+	if number < 0 || number >= len(c.shards) {
+		return nil
+	}
+	return c.shards[number]
+}
+
+func (c *Core) find(now time.Duration, number int, id string) *resource {
+	if sh := c.at(now, number); sh != nil {
+		return sh.byID[id]
+	}
+	return nil
+}
+
+func (c *Core) emit(a Action) { c.out = append(c.out, a) }
+
+func (c *Core) reconcileShard(sh *shard) {
+	sh.each(c.reconcile)
+	c.unwatchIfDone(sh)
+}
+
+// unwatchIfDone stops following a shard that is another's and in which this member has nothing any more.
+func (c *Core) unwatchIfDone(sh *shard) {
+	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh {
+		return
+	}
+	for _, r := range sh.list {
+		r.sh = nil
+	}
+	sh.list = nil
+	c.shards[sh.number] = nil
+	c.emit(Action{Kind: Unwatch, Shard: sh.number})
+}
+
+// Held lists what the handler has under valid claims.
+func (c *Core) Held() []Held {
+	var held []Held
+	for _, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		for _, r := range sh.list {
+			if c.isHeld(r) {
+				held = append(held, Held{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since})
+			}
+		}
+	}
+	return held
+}
+
+func (c *Core) isHeld(r *resource) bool {
+	if r.token == 0 || !r.started || r.dirty || c.lost(r) {
+		return false
+	}
+	return r.phase != calling || r.call == Update
+}
+
+// Stats counts.
+func (c *Core) Stats() Stats {
+	s := Stats{
+		Calls: c.handling + c.ending, Stuck: c.stuck,
+		Waiting: c.handles.waiting() + c.terminates.waiting() + c.urgent.waiting(),
+	}
+	for _, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		s.Shards++
+		s.Known += len(sh.list)
+		for _, r := range sh.list {
+			if r.token == 0 {
+				continue
+			}
+			s.Claims++
+			switch {
+			case c.isHeld(r):
+				s.Active++
+			case r.state == StateFailed:
+				s.Failed++
+			}
+		}
+	}
+	return s
+}

@@ -1,0 +1,289 @@
+package core
+
+import "time"
+
+// step is what decide found to be the next thing to do for a resource.
+type step uint8
+
+const (
+	nothing     step = iota
+	doClaim          //
+	doAdopt          // a claim whose answer was lost turned out to be ours
+	doForget         // the claim is gone, or its lease is, and the handler has nothing of it
+	doRelease        //
+	doProbe          // ask etcd whether a claim whose answer was lost is there
+	doHandle         //
+	doUpdate         //
+	doTerminate      //
+	doWait           // until a moment
+)
+
+// wants says whether this member should be handling the resource.
+func (c *Core) wants(r *resource) bool {
+	return r.sh.owned && r.present && !r.stuck
+}
+
+// lost says whether the claim that r holds can no longer be relied on.
+func (c *Core) lost(r *resource) bool {
+	l := c.leases[r.lease]
+	return r.gone() || l == nil || l.fenced
+}
+
+// holds says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
+// it ends at its time, when the contexts of all that is handled under it have ended too.
+func (c *Core) holds(r *resource) bool {
+	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()
+}
+
+// decision is the next step for a resource: why it ends, if it does, and until when to wait, if that is the step.
+type decision struct {
+	step  step
+	cause Cause
+	until time.Duration
+}
+
+// decide names the next step for a resource that has nothing in progress.
+func (c *Core) decide(r *resource) decision {
+	if r.token == 0 {
+		return c.decideWithout(r)
+	}
+	cause := c.endingCause(r)
+	switch {
+	case c.holds(r) && r.stuck:
+		return decision{} // until it returns, or the claim is gone
+	case r.started && !r.stuck && (cause != NoCause || r.dirty):
+		if cause == NoCause {
+			cause = Failure
+		}
+		if r.gone() {
+			return decision{step: doTerminate, cause: cause}
+		}
+		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: cause})
+	case c.lost(r):
+		return decision{step: doForget, cause: cause}
+	case cause != NoCause || r.doomed:
+		return c.notBefore(r.writeAfter, decision{step: doRelease, cause: cause})
+	case r.started && r.handledGen == r.dataGen:
+		return decision{}
+	case r.started && c.cfg.CanUpdate:
+		return decision{step: doUpdate}
+	case r.started:
+		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: Changed})
+	case c.cfg.HandleAttempts > 0 && int(r.attempts) >= c.cfg.HandleAttempts:
+		return decision{}
+	default:
+		return c.notBefore(r.handleAfter, decision{step: doHandle})
+	}
+}
+
+// endingCause says why the claim has to end; NoCause where it has not.
+func (c *Core) endingCause(r *resource) Cause {
+	switch {
+	case r.gone():
+		return ClaimLost
+	case c.lost(r):
+		return Fenced
+	case c.stopping:
+		return Stopped
+	case !r.present:
+		return Removed
+	case !r.sh.owned:
+		return Moved
+	case r.stuck:
+		return Failure
+	}
+	return NoCause
+}
+
+// decideWithout is decide for a resource on which this member has no claim.
+func (c *Core) decideWithout(r *resource) decision {
+	switch {
+	case r.started && !r.stuck: // the claim was lost or let go before the handler could be told
+		return decision{step: doTerminate, cause: ClaimLost}
+	case c.seesOurs(r):
+		return decision{step: doAdopt}
+	case r.seenToken == 0 && c.wants(r):
+		return c.notBefore(r.writeAfter, decision{step: doClaim})
+	case r.uncertain && !c.stopping:
+		// That the watch has not shown the claim yet proves nothing: it may lag. When stopping, the lease's end settles it.
+		return c.notBefore(max(r.settleAt, r.writeAfter), decision{step: doProbe})
+	}
+	return decision{} // another's, or of a lease of ours that has ended: its delete event will come
+}
+
+// seesOurs says whether the claim that etcd has is on a lease of ours that can be relied on.
+func (c *Core) seesOurs(r *resource) bool {
+	l := c.leases[r.seenLease]
+	return r.seenToken != 0 && l != nil && !l.fenced
+}
+
+func (c *Core) notBefore(at time.Duration, d decision) decision {
+	if c.now < at {
+		return decision{step: doWait, cause: d.cause, until: at}
+	}
+	return d
+}
+
+// reconcile takes the next step for r, if there is one and nothing is in progress.
+func (c *Core) reconcile(r *resource) {
+	if r.sh == nil { // its shard is no longer followed
+		return
+	}
+	switch r.phase {
+	case calling:
+		c.cancelIfEnding(r)
+	case idle:
+		for c.take(r) {
+		}
+	case claiming, releasing:
+	}
+	c.writeState(r)
+	c.account(r)
+}
+
+// take does one step; true means that another one may follow at once.
+func (c *Core) take(r *resource) bool {
+	switch d := c.decide(r); d.step {
+	case doClaim:
+		c.claim(r)
+	case doAdopt:
+		c.leases[r.seenLease].keys++
+		c.hold(r, r.seenToken, r.seenLease)
+		return true
+	case doForget:
+		c.forget(r)
+		return true
+	case doRelease, doProbe:
+		r.phase, r.conclusive = releasing, c.now >= r.settleAt
+		c.releases++
+		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease})
+	case doHandle, doUpdate:
+		c.queueFor(r, d.step).push(r)
+	case doTerminate: // its cause may have changed when its turn comes
+		if d.cause == ClaimLost && !r.cancelled {
+			r.cancelled = true // somebody else may have the claim already: do not wait for a place
+			c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.oldToken, Cause: ClaimLost})
+		}
+		c.queueFor(r, d.step).push(r)
+	case doWait:
+		c.wakeAt(r, d.until)
+	case nothing:
+	}
+	return false
+}
+
+// wakeAt has r looked at again at a moment, at the latest.
+func (c *Core) wakeAt(r *resource, at time.Duration) {
+	if r.timerAt == 0 || at < r.timerAt {
+		r.timerAt = at
+		c.timers.add(r, at)
+	}
+}
+
+// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. A Terminate is let finish.
+func (c *Core) cancelIfEnding(r *resource) {
+	if r.call == Terminate || r.cancelled {
+		return
+	}
+	if cause := c.endingCause(r); cause != NoCause {
+		r.cancelled = true
+		c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.token, Cause: cause})
+	}
+}
+
+// account keeps the shard's count of busy resources, and drops what nothing is known of any more.
+func (c *Core) account(r *resource) {
+	if busy := r.isBusy(c); busy != r.busy {
+		r.busy = busy
+		if busy {
+			r.sh.busy++
+		} else {
+			r.sh.busy--
+		}
+	}
+	if r.busy {
+		return
+	}
+	sh := r.sh
+	if !r.present && r.seenToken == 0 {
+		sh.drop(r)
+	}
+	c.unwatchIfDone(sh)
+}
+
+// pump starts calls while there are places for them.
+func (c *Core) pump() {
+	for r, from := c.next(); r != nil; r, from = c.next() {
+		c.begin(r, from)
+	}
+}
+
+// next takes a resource that there is a place for out of its queue; nil where there is none.
+func (c *Core) next() (*resource, queueID) {
+	if c.ending < c.cfg.TerminateConcurrency {
+		if r := c.urgent.pop(); r != nil {
+			return r, urgentQueue
+		}
+		if c.releases+c.ending < c.cfg.ReleaseBacklog {
+			if r := c.terminates.pop(); r != nil {
+				return r, terminateQueue
+			}
+		}
+	}
+	if c.handling < c.cfg.HandleConcurrency {
+		return c.handles.pop(), handleQueue
+	}
+	return nil, noQueue
+}
+
+// queueFor says where a resource waits for a call.
+func (c *Core) queueFor(r *resource, s step) *queue {
+	switch {
+	case s != doTerminate:
+		return &c.handles
+	case r.token == 0 || c.lost(r): // somebody else may have it soon
+		return &c.urgent
+	}
+	return &c.terminates
+}
+
+// begin starts the call that r waited for, if that is still what it needs.
+func (c *Core) begin(r *resource, from queueID) {
+	if r.sh == nil || r.phase != idle {
+		return
+	}
+	d := c.decide(r)
+	if isCall := d.step == doHandle || d.step == doUpdate || d.step == doTerminate; !isCall || c.queueFor(r, d.step).id != from {
+		c.reconcile(r)
+		return
+	}
+	a := Action{Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, Data: r.data, Cause: d.cause}
+	switch d.step {
+	case doHandle:
+		a.Kind = Handle
+		r.oldToken, r.handledGen = r.token, r.dataGen
+		c.handling++
+	case doUpdate:
+		a.Kind = Update
+		r.handledGen = r.dataGen
+		c.handling++
+	default:
+		a.Kind = Terminate
+		a.Token = r.oldToken
+		c.ending++
+	}
+	r.phase, r.call, r.cancelled = calling, a.Kind, false
+	c.emit(a)
+	c.account(r)
+}
+
+// backoff is the pause after n failures in a row: min, doubled with each further one up to limit, less up to a quarter
+// of it at random so that members that failed together do not try again together.
+func (c *Core) backoff(n uint16, least, limit time.Duration) time.Duration {
+	d := least
+	for ; n > 1 && d < limit; n-- {
+		d *= 2
+	}
+	d = min(d, limit)
+	return d - time.Duration(c.cfg.Rand.Int64N(int64(d)/4+1))
+}

@@ -1,0 +1,320 @@
+package core
+
+import (
+	"testing"
+	"time"
+)
+
+func TestSameDataAgainDoesNothing(t *testing.T) {
+	f := holding(t, canUpdate)
+	f.entry("a", "v1") // only its flags changed
+	f.want()
+	f.held("a")
+}
+
+func canUpdate(c *Config)  { c.CanUpdate = true }
+func holdFailed(c *Config) { c.HoldFailed = true }
+
+func TestChangedDataIsUpdatedInPlace(t *testing.T) {
+	f := holding(t, canUpdate)
+	f.entry("a", "v2")
+	f.want("update a 110 on 1 v2")
+	f.held("a")
+	f.entry("a", "v3")
+	f.want()
+	f.done("a", OK)
+	f.want("update a 110 on 1 v3")
+	f.done("a", OK)
+	f.want()
+	f.held("a")
+}
+
+func TestChangedDataWithoutUpdateIsTerminatedAndHandledUnderTheSameClaim(t *testing.T) {
+	f := holding(t)
+	f.entry("a", "v2")
+	f.want("terminate a 110 changed")
+	f.held()
+	f.done("a", OK)
+	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.done("a", OK)
+	f.want()
+	f.saved("a", 110)
+	f.want("write-state a 110 active")
+}
+
+func TestFailedUpdateIsTerminatedAndHandledAnew(t *testing.T) {
+	for _, out := range []Outcome{Error, Panicked, TimedOut} {
+		t.Run(out.String(), func(t *testing.T) {
+			f := holding(t, canUpdate)
+			f.entry("a", "v2")
+			f.want("update a 110 on 1 v2")
+			f.done("a", out)
+			f.want("terminate a 110 failure")
+			f.held()
+			f.entry("a", "v3") // does not make it an update again
+			f.done("a", OK)
+			f.want("write-state a 110 claimed", "handle a 110 on 1 v3")
+		})
+	}
+}
+
+func TestCancelledUpdateIsTerminatedEvenIfItsCauseWentAway(t *testing.T) {
+	f := holding(t, canUpdate)
+	f.entry("a", "v2")
+	f.want("update a 110 on 1 v2")
+	f.own(false)
+	f.want("cancel a 110 moved")
+	f.own(true)
+	f.want()
+	f.done("a", OK)
+	f.want("terminate a 110 failure")
+}
+
+func TestHandleErrorFailsBacksOffAndRetriesWithoutTerminate(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	var last time.Duration
+	for i := range 6 {
+		f.done("a", Error)
+		if i == 0 {
+			f.want("write-state a 110 failed boom")
+			f.saved("a", 110)
+		}
+		f.want()
+		if s := f.c.Stats(); s.Failed != 1 || s.Active != 0 {
+			t.Fatalf("stats: %+v", s)
+		}
+		pause := f.tick(8 * time.Second)
+		if pause < last || pause < 750*time.Millisecond {
+			t.Fatalf("a pause of %v after one of %v", pause, last)
+		}
+		last = pause / 2
+		f.want("handle a 110 on 1 v1")
+	}
+	f.done("a", OK)
+	f.want("write-state a 110 active")
+	f.held("a")
+}
+
+func TestHandleThatPanickedOrTimedOutIsTerminatedThenRetried(t *testing.T) {
+	for _, out := range []Outcome{Panicked, TimedOut} {
+		t.Run(out.String(), func(t *testing.T) {
+			f := owning(t, []string{"a"})
+			f.want("claim a on 1")
+			f.claimed("a", 110)
+			f.want("handle a 110 on 1 v1")
+			f.done("a", out)
+			f.want("write-state a 110 failed boom", "terminate a 110 failure")
+			f.held()
+			f.saved("a", 110)
+			f.done("a", OK)
+			f.want() // failed still
+			f.tick(time.Second)
+			f.want("handle a 110 on 1 v1")
+			f.done("a", OK)
+			f.want("write-state a 110 active")
+		})
+	}
+}
+
+func TestHandleAttemptsLeaveItFailedUntilItsDataChange(t *testing.T) {
+	f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 2 })
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", Error)
+	f.want("write-state a 110 failed boom")
+	f.saved("a", 110)
+	f.tick(time.Second)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", Error)
+	f.want()
+	f.noTimer()
+	f.entry("a", "v1")
+	f.want()
+	f.entry("a", "v2")
+	f.want("handle a 110 on 1 v2")
+}
+
+func TestHandleAttemptsCountAfreshUnderANewClaim(t *testing.T) {
+	f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 1 })
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", Error)
+	f.want("write-state a 110 failed boom")
+	f.own(false)
+	f.want("release a 110")
+	f.own(true)
+	f.released("a", 112)
+	f.want("claim a on 1")
+	f.claimed("a", 113)
+	f.want("handle a 113 on 1 v1")
+}
+
+func TestDeallocatedDuringASlowHandleEndsNotHeld(t *testing.T) {
+	for _, out := range []Outcome{OK, Error, Panicked, TimedOut} {
+		t.Run(out.String(), func(t *testing.T) {
+			f := owning(t, []string{"a"})
+			f.want("claim a on 1")
+			f.claimed("a", 110)
+			f.want("handle a 110 on 1 v1")
+			f.remove("a")
+			f.want("cancel a 110 removed")
+			f.done("a", out) // whatever it says: its context had ended
+			f.held()
+			f.want("terminate a 110 removed")
+			f.done("a", OK)
+			f.want("release a 110")
+			f.released("a", 112)
+			f.want()
+			if s := f.c.Stats(); s.Known != 0 {
+				t.Fatalf("stats: %+v", s)
+			}
+		})
+	}
+}
+
+func TestCancelledHandleIsTerminatedEvenIfItsCauseWentAway(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.suspend("a", "v1")
+	f.want("cancel a 110 removed")
+	f.entry("a", "v1")
+	f.want()
+	f.done("a", OK)
+	f.want("terminate a 110 failure")
+	f.done("a", OK)
+	f.want("handle a 110 on 1 v1")
+}
+
+func TestHandleThatWasCancelledBeforeItBeganIsNotTerminated(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.own(false)
+	f.want("cancel a 110 moved")
+	f.done("a", Refused)
+	f.want("release a 110")
+	f.released("a", 112)
+	f.want("unwatch 0")
+}
+
+func TestHandleWhoseTerminateIsDueCancelsOnlyOnce(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.own(false)
+	f.want("cancel a 110 moved")
+	f.remove("a")
+	f.c.Stop(f.now)
+	f.c.LeaseFenced(f.now, 1)
+	f.want()
+	f.done("a", OK)
+	f.want("terminate a 110 fenced")
+}
+
+func TestStateThatCouldNotBeWrittenIsWrittenAgain(t *testing.T) {
+	for name, res := range map[string]WriteResult{"unknown": {Unknown: true}, "failed": {Failed: true}} {
+		t.Run(name, func(t *testing.T) {
+			f := owning(t, []string{"a"})
+			f.want("claim a on 1")
+			f.claimed("a", 110)
+			f.want("handle a 110 on 1 v1")
+			f.done("a", OK)
+			f.want("write-state a 110 active")
+			f.c.StateDone(f.now, 0, "a", 110, res)
+			f.want()
+			f.tick(time.Second)
+			f.want("write-state a 110 active")
+			f.saved("a", 110)
+			f.want()
+			if res.Unknown { // the lost one may come after a newer one
+				f.entry("a", "v2")
+				f.want("terminate a 110 changed")
+				f.done("a", OK)
+				f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+				f.saved("a", 110)
+				f.done("a", OK)
+				f.want("write-state a 110 active")
+				f.saved("a", 110)
+				f.wait(testConfig().Settle)
+				f.want("write-state a 110 active")
+				f.saved("a", 110)
+			}
+			f.want()
+			f.noTimer()
+		})
+	}
+}
+
+func TestStatesAreWrittenOneAtATimeAndTheLastOneStays(t *testing.T) {
+	f := holding(t)
+	f.entry("a", "v2")
+	f.want("terminate a 110 changed")
+	f.done("a", OK)
+	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.done("a", Error)
+	f.want()
+	f.tick(time.Second)
+	f.want("handle a 110 on 1 v2")
+	f.done("a", OK)
+	f.want()
+	f.saved("a", 110)
+	f.want("write-state a 110 active")
+}
+
+func TestReleaseIsNotPrecededByAStateWrite(t *testing.T) {
+	f := holding(t)
+	f.own(false)
+	f.want("terminate a 110 moved")
+	f.done("a", OK)
+	f.want("release a 110")
+}
+
+func TestStateAnswerOfAnEarlierClaimIsNotTakenForThisOnes(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 110 active") // no answer yet
+	f.own(false)
+	f.want("terminate a 110 moved")
+	f.done("a", OK)
+	f.want("release a 110")
+	f.released("a", 112)
+	f.want("unwatch 0")
+	f.own(true)
+	f.snapshot([]string{"a"})
+	f.want("watch 0", "claim a on 1")
+	f.claimed("a", 120)
+	f.want("handle a 120 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 120 active")
+	f.c.StateDone(f.now, 0, "a", 110, WriteResult{LeaseGone: true})
+	f.want()
+	f.c.StateDone(f.now, 0, "a", 120, WriteResult{Failed: true})
+	f.tick(time.Second)
+	f.want("write-state a 120 active")
+}
+
+func TestStateWriteThatFindsTheClaimGoneEndsTheHandling(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 110 active")
+	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Revision: 120})
+	f.held()
+	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
+	f.done("a", OK)
+	f.want("claim a on 1")
+}

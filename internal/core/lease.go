@@ -1,0 +1,91 @@
+package core
+
+import "time"
+
+type leaseState struct {
+	id     int64
+	keys   int // claims on it, or on their way to it
+	fenced bool
+}
+
+// room returns a lease that a claim can go to; nil where there is none, which NeedLease then asks for.
+func (c *Core) room() *leaseState {
+	if l := c.fill; l != nil && !l.fenced && l.keys < c.cfg.KeysPerLease {
+		return l
+	}
+	c.fill = nil
+	for _, l := range c.leases { // the fullest that has room, so that few leases are needed
+		if !l.fenced && l.keys < c.cfg.KeysPerLease &&
+			(c.fill == nil || l.keys > c.fill.keys || l.keys == c.fill.keys && l.id < c.fill.id) {
+			c.fill = l
+		}
+	}
+	if c.fill == nil && !c.asked {
+		c.asked = true
+		c.emit(Action{Kind: NeedLease})
+	}
+	return c.fill
+}
+
+// LeaseReady says that a lease was granted.
+func (c *Core) LeaseReady(now time.Duration, id int64) {
+	c.now = now
+	c.asked = false
+	c.leases[id] = &leaseState{id: id}
+	waiting := c.starve
+	c.starve = nil
+	for i, r := range waiting {
+		r.starving = false
+		c.reconcile(r)
+		if r.starving { // there is no more room, and another lease was asked for
+			c.starve = append(c.starve, waiting[i+1:]...)
+			return
+		}
+	}
+}
+
+// LeaseFenced says that a lease is so near its deadline that everything on it must end, or that etcd does not know it.
+// It is final: claims go to other leases from now on.
+func (c *Core) LeaseFenced(now time.Duration, id int64) {
+	c.now = now
+	c.fence(id)
+}
+
+func (c *Core) fence(id int64) {
+	l := c.leases[id]
+	if l == nil || l.fenced {
+		return
+	}
+	l.fenced = true
+	if c.fill == l {
+		c.fill = nil
+	}
+	for _, sh := range c.shards {
+		if sh == nil || sh.busy == 0 {
+			continue
+		}
+		sh.each(func(r *resource) {
+			if r.lease == id || r.seenLease == id {
+				c.reconcile(r)
+			}
+		})
+	}
+	c.retire(l)
+}
+
+// unhold takes a claim off its lease's count.
+func (c *Core) unhold(lease int64) {
+	if l := c.leases[lease]; l != nil {
+		l.keys--
+		c.retire(l)
+	}
+}
+
+// retire lets go of a fenced lease once nothing is on it, so that etcd gives its claims away at once and not only when
+// it expires.
+func (c *Core) retire(l *leaseState) {
+	if l.fenced && l.keys == 0 && c.leases[l.id] == l {
+		delete(c.leases, l.id)
+		c.emit(Action{Kind: Revoke, Lease: l.id})
+	}
+}

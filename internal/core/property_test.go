@@ -1,0 +1,183 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"pgregory.net/rapid"
+)
+
+// event is one call of a Core's method.
+type event func(c *Core, now time.Duration)
+
+var someIDs = []string{"a", "b", "c"}
+
+// drawEvent draws any event at all, also ones that make no sense; but leases are granted once, before claims are on them.
+func drawEvent(t *rapid.T, granted *int64) event {
+	shard := rapid.IntRange(0, 1).Draw(t, "shard")
+	id := rapid.SampledFrom(someIDs).Draw(t, "id")
+	rev := rapid.Int64Range(1, 12).Draw(t, "rev")
+	token := rapid.Int64Range(1, 8).Draw(t, "token")
+	lease := rapid.Int64Range(0, *granted).Draw(t, "lease") // 0: another member's
+	yes := rapid.Bool().Draw(t, "yes")
+	data := []byte{byte('0' + rev%3)}
+	res := WriteResult{Revision: rev, FoundToken: token, FoundLease: lease}
+	switch rapid.IntRange(0, 4).Draw(t, "result") {
+	case 0, 1:
+		res = WriteResult{Applied: true, Revision: rev}
+	case 2:
+		res = WriteResult{Unknown: true}
+	case 3:
+		res = WriteResult{Failed: yes, LeaseGone: !yes}
+	}
+	out := Outcome(rapid.IntRange(0, 4).Draw(t, "outcome"))
+	switch rapid.IntRange(0, 16).Draw(t, "event") {
+	case 0, 1:
+		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}) }
+	case 2:
+		return func(c *Core, now time.Duration) {
+			c.Snapshot(now, shard, rev, []Entry{{ID: id, Data: data}, {ID: "c"}}, []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}})
+		}
+	case 3, 4:
+		return func(c *Core, now time.Duration) {
+			c.EntryPut(now, shard, Entry{ID: id, Data: data, Suspended: yes && rev > 6})
+		}
+	case 5:
+		return func(c *Core, now time.Duration) { c.EntryDeleted(now, shard, id) }
+	case 6:
+		return func(c *Core, now time.Duration) {
+			c.ClaimPut(now, shard, ClaimKey{ID: id, Token: token, ModRevision: max(rev, token), Lease: lease})
+		}
+	case 7:
+		return func(c *Core, now time.Duration) { c.ClaimDeleted(now, shard, id, rev) }
+	case 8, 9:
+		return func(c *Core, now time.Duration) { c.ClaimDone(now, shard, id, res) }
+	case 10:
+		return func(c *Core, now time.Duration) { c.ReleaseDone(now, shard, id, res) }
+	case 11:
+		return func(c *Core, now time.Duration) { c.StateDone(now, shard, id, token, res) }
+	case 12, 13:
+		return func(c *Core, now time.Duration) { c.CallDone(now, shard, id, out, "boom") }
+	case 14:
+		return func(c *Core, now time.Duration) { c.CallStuck(now, shard, id, "hangs") }
+	case 15:
+		return func(c *Core, now time.Duration) { c.LeaseFenced(now, lease) }
+	default:
+		*granted++
+		id := *granted
+		return func(c *Core, now time.Duration) { c.LeaseReady(now, id) }
+	}
+}
+
+func drawConfig(t *rapid.T) Config {
+	cfg := testConfig()
+	cfg.HandleConcurrency = rapid.IntRange(1, 3).Draw(t, "handles")
+	cfg.TerminateConcurrency = rapid.IntRange(1, 3).Draw(t, "terminates")
+	cfg.ReleaseBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
+	cfg.HandleAttempts = rapid.IntRange(0, 2).Draw(t, "attempts")
+	cfg.KeysPerLease = rapid.IntRange(1, 3).Draw(t, "keys")
+	cfg.HoldFailed = rapid.Bool().Draw(t, "hold")
+	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
+	return cfg
+}
+
+func TestAnyEventsKeepTheCountsAndSameEventsGiveTheSameActions(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		cfg := drawConfig(t)
+		first, second := New(cfg), New(cfg)
+		first.cfg.Rand, second.cfg.Rand = testConfig().Rand, testConfig().Rand
+		now, granted := time.Hour, int64(0)
+		stop := rapid.IntRange(0, 400).Draw(t, "stop")
+		for i := range rapid.IntRange(1, 300).Draw(t, "events") {
+			now += time.Duration(rapid.IntRange(0, 3000).Draw(t, "ms")) * time.Millisecond
+			e := drawEvent(t, &granted)
+			if i == stop {
+				e = func(c *Core, now time.Duration) { c.Stop(now) }
+			}
+			var seen [2]string
+			for i, c := range []*Core{first, second} {
+				c.Tick(now)
+				e(c, now)
+				for _, a := range c.Actions() {
+					seen[i] += describe(a) + "; "
+				}
+				seen[i] += fmt.Sprint(c.Held(), c.Stats(), c.Idle())
+				if err := c.Audit(); err != nil {
+					t.Fatal(err)
+				}
+				if c.handling > cfg.HandleConcurrency || c.ending > cfg.TerminateConcurrency {
+					t.Fatalf("%d Handle and %d Terminate calls at once", c.handling, c.ending)
+				}
+			}
+			if seen[0] != seen[1] {
+				t.Fatalf("the same events gave\n%s\nand\n%s", seen[0], seen[1])
+			}
+		}
+	})
+}
+
+func TestSnapshotEqualsTheEventsItReplaces(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		followed, listed := New(testConfig()), New(testConfig())
+		for _, c := range []*Core{followed, listed} {
+			c.SetOwned(time.Hour, []bool{true})
+			c.Snapshot(time.Hour, 0, 100, nil, nil)
+		}
+		entries, claims := map[string]Entry{}, map[string]ClaimKey{}
+		rev := int64(100)
+		for range rapid.IntRange(0, 40).Draw(t, "changes") {
+			id := rapid.SampledFrom(someIDs).Draw(t, "id")
+			rev++
+			switch rapid.IntRange(0, 4).Draw(t, "change") {
+			case 0, 1:
+				e := Entry{ID: id, Data: []byte{byte('0' + rev%3)}, Suspended: rapid.Bool().Draw(t, "suspended")}
+				entries[id] = e
+				followed.EntryPut(time.Hour, 0, e)
+			case 2:
+				delete(entries, id)
+				followed.EntryDeleted(time.Hour, 0, id)
+			case 3:
+				k, had := claims[id]
+				if !had {
+					k = ClaimKey{ID: id, Token: rev, Lease: 99}
+				}
+				k.ModRevision = rev
+				claims[id] = k
+				followed.ClaimPut(time.Hour, 0, k)
+			case 4:
+				delete(claims, id)
+				followed.ClaimDeleted(time.Hour, 0, id, rev)
+			}
+			if rapid.IntRange(0, 5).Draw(t, "list") == 0 {
+				var es []Entry
+				var ks []ClaimKey
+				for _, id := range someIDs {
+					if e, ok := entries[id]; ok {
+						es = append(es, e)
+					}
+					if k, ok := claims[id]; ok {
+						ks = append(ks, k)
+					}
+				}
+				listed.Snapshot(time.Hour, 0, rev, es, ks)
+				if a, b := known(followed), known(listed); a != b {
+					t.Fatalf("followed: %s\nlisted:   %s", a, b)
+				}
+			}
+		}
+	})
+}
+
+// known tells what a Core takes etcd to say.
+func known(c *Core) string {
+	list := slices.Clone(c.shards[0].list)
+	slices.SortFunc(list, func(a, b *resource) int { return cmp.Compare(a.id, b.id) })
+	s := ""
+	for _, r := range list {
+		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.present, r.seenToken, r.seenLease, c.wants(r))
+	}
+	return s
+}

@@ -1,0 +1,96 @@
+package core
+
+import (
+	"container/heap"
+	"time"
+)
+
+// queueID names the queue that a resource waits in.
+type queueID uint8
+
+const (
+	noQueue        queueID = iota
+	urgentQueue            // Terminate of what must end now
+	terminateQueue         // Terminate of what is given away in order
+	handleQueue            // Handle and Update
+)
+
+// queue is first in, first out. A resource waits in one queue only: pushed into another one it leaves the first, where
+// pop skips what it left behind. What is popped may have changed its mind; begin looks again.
+type queue struct {
+	id    queueID
+	items []*resource
+	head  int
+}
+
+func (q *queue) push(r *resource) {
+	if r.queued == q.id {
+		return
+	}
+	r.queued = q.id
+	if q.head > len(q.items)/2 { // reuse the room of what was popped, or it would grow for as long as it is not empty
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
+	}
+	q.items = append(q.items, r)
+}
+
+func (q *queue) waiting() int { return len(q.items) - q.head }
+
+func (q *queue) pop() *resource {
+	for q.head < len(q.items) {
+		r := q.items[q.head]
+		q.items[q.head] = nil
+		q.head++
+		if r.queued == q.id {
+			r.queued = noQueue
+			return r
+		}
+	}
+	q.items, q.head = nil, 0
+	return nil
+}
+
+// timers is a heap of moments at which a resource is to be looked at again. A resource may be in it several times; a
+// look too many does no harm.
+type timers struct{ h timerHeap }
+
+type timer struct {
+	at time.Duration
+	r  *resource
+}
+
+func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at, r}) }
+
+func (t *timers) next() (time.Duration, bool) {
+	if len(t.h) == 0 {
+		return 0, false
+	}
+	return t.h[0].at, true
+}
+
+func (t *timers) pop(now time.Duration) *resource {
+	if len(t.h) == 0 || t.h[0].at > now {
+		return nil
+	}
+	r := heap.Pop(&t.h).(timer).r
+	if r.timerAt <= now {
+		r.timerAt = 0
+	}
+	return r
+}
+
+type timerHeap []timer
+
+func (h timerHeap) Len() int           { return len(h) }
+func (h timerHeap) Less(i, j int) bool { return h[i].at < h[j].at }
+func (h timerHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
+func (h *timerHeap) Push(x any)        { *h = append(*h, x.(timer)) }
+func (h *timerHeap) Pop() any {
+	old := *h
+	t := old[len(old)-1]
+	old[len(old)-1] = timer{}
+	*h = old[:len(old)-1]
+	return t
+}

@@ -1,0 +1,229 @@
+package core
+
+import (
+	"math"
+	"time"
+)
+
+// claim sends a claim, or waits for a lease to put it on.
+func (c *Core) claim(r *resource) {
+	l := c.room()
+	if l == nil {
+		if !r.starving {
+			r.starving = true
+			c.starve = append(c.starve, r)
+		}
+		return
+	}
+	l.keys++
+	r.phase, r.lease, r.conclusive = claiming, l.id, c.now >= r.settleAt
+	c.emit(Action{Kind: Claim, Shard: r.sh.number, ID: r.id, Lease: l.id, Since: c.now})
+}
+
+// ClaimDone says what became of a Claim.
+func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResult) {
+	r := c.find(now, number, id)
+	if r == nil || r.phase != claiming {
+		return
+	}
+	r.phase = idle
+	lease := r.lease
+	if res.Applied {
+		r.answered()
+		c.hold(r, res.Revision, lease)
+		r.see(res.Revision, lease, res.Revision) // the watch may have been faster, and have told of the claim's end already
+		c.reconcile(r)
+		return
+	}
+	r.lease = 0
+	switch {
+	case res.LeaseGone:
+		c.fence(lease)
+	case res.Unknown:
+		r.uncertain, r.settleAt = true, now+c.cfg.Settle
+		c.retryLater(r)
+	case res.Failed:
+		c.retryLater(r)
+	default:
+		r.answered()
+		r.see(res.FoundToken, res.FoundLease, res.Revision)
+	}
+	c.unhold(lease)
+	c.reconcile(r)
+}
+
+// ReleaseDone says what became of a Release.
+func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteResult) {
+	r := c.find(now, number, id)
+	if r == nil || r.phase != releasing {
+		return
+	}
+	r.phase = idle
+	c.releases--
+	if res.Unknown || res.Failed || res.LeaseGone {
+		r.doomed = r.token != 0 && (r.doomed || res.Unknown)
+		c.retryLater(r)
+		c.reconcile(r)
+		return
+	}
+	r.answered()
+	if res.Applied {
+		r.see(0, 0, res.Revision)
+	} else {
+		r.see(res.FoundToken, res.FoundLease, res.Revision)
+	}
+	c.reconcile(r)
+}
+
+func (c *Core) retryLater(r *resource) {
+	r.tries = min(r.tries, math.MaxUint16-1) + 1
+	r.writeAfter = c.now + c.backoff(r.tries, c.cfg.RetryMin, c.cfg.RetryMax)
+}
+
+// CallDone says how a call ended. A call that CallStuck was told of ends with this too, if it ever does.
+func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, message string) {
+	r := c.find(now, number, id)
+	if r == nil {
+		return
+	}
+	if r.stuck { // a call that was given up came back
+		r.stuck = false
+		c.stuck--
+		c.reconcile(r)
+		return
+	}
+	if r.phase != calling {
+		return
+	}
+	call := r.call
+	c.endCall(r)
+	switch call {
+	case Handle:
+		c.handleDone(r, out, message)
+	case Update:
+		if out == Refused && !r.cancelled {
+			c.fence(r.lease)
+		}
+		if out != OK || r.cancelled { // it may have the new data or not: terminate and handle anew
+			r.dirty = true
+		}
+	case Terminate:
+		c.terminateDone(r, out, message)
+	}
+	c.reconcile(r)
+}
+
+func (c *Core) endCall(r *resource) {
+	if r.call == Terminate {
+		c.ending--
+	} else {
+		c.handling--
+	}
+	r.phase = idle
+}
+
+func (c *Core) handleDone(r *resource, out Outcome, message string) {
+	switch {
+	case out == Refused && r.cancelled: // it was not called, and why is known
+	case out == Refused:
+		c.fence(r.lease)
+	case r.cancelled: // whatever it returned, the handler may have it, under a context that has ended
+		r.started, r.dirty = true, true
+	case out == OK:
+		r.started, r.attempts, r.handleAfter = true, 0, 0
+		c.setState(r, StateActive, "")
+	default:
+		// Terminate follows a Handle that panicked or timed out, never one that returned an error.
+		r.started, r.dirty = out != Error, out != Error
+		c.handleFailed(r, message)
+	}
+}
+
+func (c *Core) handleFailed(r *resource, message string) {
+	r.attempts = min(r.attempts, math.MaxUint16-1) + 1
+	r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	c.setState(r, StateFailed, message)
+}
+
+func (c *Core) terminateDone(r *resource, out Outcome, message string) {
+	if out != OK && c.holds(r) {
+		r.dirty = true
+		r.endTries = min(r.endTries, math.MaxUint16-1) + 1
+		r.endAfter = c.now + c.backoff(r.endTries, c.cfg.Backoff, c.cfg.BackoffMax)
+		c.setState(r, StateFailed, message)
+		return
+	}
+	r.started, r.dirty = false, false
+	r.endTries, r.endAfter = 0, 0
+	if r.attempts == 0 { // else it is failed still
+		c.setState(r, StateClaimed, "")
+	}
+}
+
+// CallStuck says that a call was given up: its context ended long ago and it has not returned. Its place is free for
+// others; the resource is not called again before CallDone tells that it returned after all.
+func (c *Core) CallStuck(now time.Duration, number int, id string, message string) {
+	r := c.find(now, number, id)
+	if r == nil || r.phase != calling {
+		return
+	}
+	call := r.call
+	c.endCall(r)
+	r.stuck = true
+	c.stuck++
+	// What is left to clean up when it returns: a Terminate that was let go of has had its chance.
+	r.started = call != Terminate || c.cfg.HoldFailed
+	r.dirty = r.started
+	if call == Handle {
+		c.handleFailed(r, message)
+	} else {
+		c.setState(r, StateFailed, message)
+	}
+	c.reconcile(r)
+}
+
+// setState notes what the claim's key should say; reconcile has it written.
+func (c *Core) setState(r *resource, s State, message string) {
+	if r.state != s || r.err != message {
+		r.state, r.err, r.since, r.unsaved = s, message, c.now, true
+	}
+}
+
+func (c *Core) writeState(r *resource) {
+	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.lost(r) {
+		return
+	}
+	after := r.stateAfter
+	if !r.unsaved {
+		after = r.settleAt
+	}
+	if c.now < after {
+		c.wakeAt(r, after)
+		return
+	}
+	r.writing, r.unsaved, r.doubtful = r.token, false, r.doubtful && c.now < r.settleAt
+	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: r.err})
+}
+
+// StateDone says what became of a WriteState of the claim with that token.
+func (c *Core) StateDone(now time.Duration, number int, id string, token int64, res WriteResult) {
+	r := c.find(now, number, id)
+	if r == nil || r.writing != token {
+		return
+	}
+	r.writing = 0
+	switch {
+	case res.Applied || r.token != token:
+	case res.LeaseGone:
+		c.fence(r.lease)
+	case res.Unknown || res.Failed:
+		if res.Unknown {
+			r.doubtful, r.settleAt = true, now+c.cfg.Settle
+		}
+		r.unsaved = true // also if it was applied: writing it again does no harm
+		r.stateAfter = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+	default:
+		r.see(res.FoundToken, res.FoundLease, res.Revision)
+	}
+	c.reconcile(r)
+}

@@ -1,0 +1,156 @@
+package core
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Config holds what does not change in a Core's life. All fields are required unless said otherwise.
+type Config struct {
+	HandleConcurrency    int           // most Handle and Update calls at once
+	TerminateConcurrency int           // most Terminate calls at once
+	ReleaseBacklog       int           // a Terminate starts only while fewer releases than this wait, so that a gap is not spent in a queue
+	HandleAttempts       int           // failures in a row after which a resource is left alone; 0: never
+	Backoff              time.Duration // after the first failure of a call
+	BackoffMax           time.Duration // bounds the doubling of Backoff
+	RetryMin             time.Duration // the pause before a write to etcd that failed is tried again; doubles up to RetryMax
+	RetryMax             time.Duration
+	Settle               time.Duration // how long a claim whose answer was lost may still be applied
+	HoldFailed           bool          // keep a claim whose Terminate failed, and try again
+	CanUpdate            bool          // the handler takes changed data in place
+	KeysPerLease         int           // most claims on one lease
+	Rand                 *rand.Rand    // jitter of the pauses
+}
+
+// ActionKind says what is to be done.
+type ActionKind uint8
+
+// The kinds of actions, with the fields that they use besides Kind.
+const (
+	Watch      ActionKind = iota + 1 // list and follow Shard
+	Unwatch                          // stop following Shard
+	NeedLease                        // grant another lease and answer with LeaseReady
+	Revoke                           // Lease is fenced and nothing is on it any more: revoke it
+	Claim                            // create the claim of ID in Shard under Lease; answer with ClaimDone
+	Release                          // delete the claim whose create revision is Token (0: only look what is there, with the same compare); answer with ReleaseDone
+	WriteState                       // write State, Err to the claim (Token, Lease); answer with StateDone
+	Handle                           // call Handle (Token, Lease, Data); answer with CallDone or CallStuck
+	Update                           // call Update; as Handle
+	Terminate                        // call Terminate because of Cause; as Handle
+	Cancel                           // end the context of the call in progress because of Cause; ClaimLost: of the handling, call or not
+)
+
+var kindNames = [...]string{
+	"", "watch", "unwatch", "need-lease", "revoke", "claim", "release", "write-state", "handle", "update", "terminate", "cancel",
+}
+
+func (k ActionKind) String() string { return kindNames[k] }
+
+// Action is one thing to be done.
+type Action struct {
+	Kind  ActionKind
+	Shard int
+	ID    string
+	Lease int64
+	Token int64
+	Data  []byte
+	Cause Cause
+	State State
+	Since time.Duration // of WriteState: when State was reached
+	Err   string
+}
+
+// Cause says why a call or a claim ends.
+type Cause uint8
+
+// The causes.
+const (
+	NoCause   Cause = iota
+	Stopped         // the member is stopping
+	Moved           // the shard is another member's
+	Removed         // the resource left the catalogue or was suspended
+	Changed         // its data changed, and the handler cannot update
+	Fenced          // the claim's lease is too close to its deadline, or gone
+	ClaimLost       // the claim's key was deleted by someone else
+	Failure         // the call failed in a way that leaves the handler to be cleaned up
+)
+
+var causeNames = [...]string{"", "stopped", "moved", "removed", "changed", "fenced", "claim-lost", "failure"}
+
+func (c Cause) String() string { return causeNames[c] }
+
+// State is what a claim's key says of the handling.
+type State uint8
+
+// The states.
+const (
+	StateClaimed State = iota
+	StateActive
+	StateFailed
+)
+
+var stateNames = [...]string{"claimed", "active", "failed"}
+
+func (s State) String() string { return stateNames[s] }
+
+// Outcome says how a call ended.
+type Outcome uint8
+
+// The outcomes.
+const (
+	OK       Outcome = iota
+	Error            // it returned an error
+	Panicked         // it panicked
+	TimedOut         // it returned, but only after its time was up
+	Refused          // it was not called: the lease's deadline was too near, or a Cancel came first
+)
+
+var outcomeNames = [...]string{"ok", "error", "panicked", "timed-out", "refused"}
+
+func (o Outcome) String() string { return outcomeNames[o] }
+
+// WriteResult is what became of a Claim, Release or WriteState.
+type WriteResult struct {
+	Applied    bool
+	Revision   int64 // of the transaction; 0 where etcd did not answer
+	FoundToken int64 // not Applied: the create revision of the key that is there; 0: none
+	FoundLease int64 // its lease
+	Unknown    bool  // the answer was lost: it may have been applied, or may still be
+	Failed     bool  // nothing was written; try again later
+	LeaseGone  bool  // nothing was written, because etcd does not know the lease
+}
+
+// Entry is a catalogue entry as an event tells it.
+type Entry struct {
+	ID        string
+	Suspended bool
+	Data      []byte // kept; the caller must not change it afterwards
+}
+
+// ClaimKey is a claim's key as an event tells it.
+type ClaimKey struct {
+	ID          string
+	Token       int64 // create revision
+	ModRevision int64
+	Lease       int64
+}
+
+// Held is one resource that the handler has under a valid claim.
+type Held struct {
+	ID    string
+	Shard int
+	Token int64
+	Since time.Duration
+}
+
+// Stats are figures of a Core.
+type Stats struct {
+	Shards  int // followed
+	Known   int // resources and foreign claims in them
+	Claims  int // held by this member
+	Active  int // handled
+	Failed  int // claimed, the last Handle failed
+	Calls   int // in progress
+	Stuck   int // calls given up that have not returned
+	Waiting int // for a free place to be called in
+}

@@ -1,0 +1,91 @@
+package journal
+
+import "time"
+
+// Handling is one stretch of time in which one member handled one resource.
+type Handling struct {
+	Resource string
+	Member   string
+	Token    int64
+	From     time.Time // of the handle
+	To       time.Time // of what ended it; zero while it goes on
+	End      Action    // Terminate or Gone; empty while it goes on
+}
+
+// Open reports whether the handling goes on.
+func (h Handling) Open() bool { return h.End == "" }
+
+// Timeline turns events into handlings, by resource, in the order of their beginnings.
+//
+// A handle of a member that is Gone, and not Started again, begins nothing that lasts: it was on its way when the member
+// died. It shows as a handling of no length.
+func Timeline(events []Event) map[string][]Handling {
+	t := newTracker()
+	for _, e := range events {
+		t.add(e)
+	}
+	return t.handlings
+}
+
+// tracker follows a journal event by event.
+type tracker struct {
+	handlings map[string][]Handling
+	gone      map[string]bool
+}
+
+func newTracker() *tracker {
+	return &tracker{handlings: make(map[string][]Handling), gone: make(map[string]bool)}
+}
+
+// open returns the handlings of a resource that go on.
+func (t *tracker) open(resource string) []*Handling {
+	var open []*Handling
+	list := t.handlings[resource]
+	for i := range list {
+		if list[i].Open() {
+			open = append(open, &list[i])
+		}
+	}
+	return open
+}
+
+func (t *tracker) add(e Event) {
+	switch e.Action {
+	case Handle:
+		h := Handling{Resource: e.Resource, Member: e.Member, Token: e.Token, From: e.Time}
+		if t.gone[e.Member] {
+			h.To, h.End = e.Time, Gone
+		}
+		t.handlings[e.Resource] = append(t.handlings[e.Resource], h)
+	case Terminate:
+		for _, h := range t.open(e.Resource) {
+			if h.Member == e.Member && h.Token == e.Token {
+				h.To, h.End = e.Time, Terminate
+			}
+		}
+	case Started:
+		delete(t.gone, e.Member)
+	case Gone:
+		t.gone[e.Member] = true
+		for r := range t.handlings {
+			for _, h := range t.open(r) {
+				if h.Member == e.Member {
+					h.To, h.End = e.Time, Gone
+				}
+			}
+		}
+	}
+}
+
+// Holders tells who handles what at the end of the events: resource → members, more than one where something is wrong.
+func Holders(events []Event) map[string][]string {
+	holders := make(map[string][]string)
+	for r, list := range Timeline(events) {
+		for _, h := range list {
+			if h.Open() {
+				holders[r] = append(holders[r], h.Member)
+			}
+		}
+	}
+	return holders
+}

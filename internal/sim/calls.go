@@ -1,0 +1,205 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
+
+// handling is a resource in a member's hands, from the call of Handle on.
+type handling struct {
+	m        *member
+	token    int64
+	keeper   *keeper
+	version  string
+	ctxEnded bool // the context that Handle was given has ended
+	must     bool // Terminate is due before anything else
+	tried    bool // a Terminate failed, under Hold: it may be called again
+	over     bool // the policy lets go of it, though a call still runs
+	byHand   bool // its claim was deleted by hand: the member cannot know yet
+}
+
+// call is one call of the user's code.
+type call struct {
+	m         *member
+	r         int
+	a         core.Action
+	h         *handling // nil until it begins
+	out       core.Outcome
+	heeds     bool // returns soon when its context ends
+	ctxEnded  bool
+	timedOut  bool
+	cancelled bool
+	stuck     bool
+	returned  bool
+}
+
+// call starts a call, at once or when its goroutine gets to run.
+func (m *member) call(r int, a core.Action) {
+	if m.calls[r] != nil {
+		m.w.fail("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
+		return
+	}
+	c := &call{m: m, r: r, a: a}
+	m.calls[r] = c
+	if m.w.chance(10) {
+		m.after(m.w.upTo(3*time.Millisecond), c.begin)
+	} else {
+		c.begin()
+	}
+}
+
+func (c *call) begin() {
+	m, w := c.m, c.m.w
+	k, h := m.keeper(c.a.Lease), m.handlings[c.r]
+	if c.a.Kind != core.Terminate && (c.cancelled || k.fenced || !k.valid()) {
+		w.res.Counts.Refused++
+		c.returned = true
+		m.calls[c.r] = nil
+		m.after(0, func() {
+			m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, core.Refused, "")
+			m.step()
+		})
+		return
+	}
+	timeout, grace := handleTimeout, terminateTimeout
+	switch c.a.Kind {
+	case core.Handle:
+		w.res.Counts.Handled++
+		if h != nil && h.must && !h.tried {
+			w.fail("%s: Handle of %s without Terminate before", m.name, c.a.ID)
+		}
+		h = &handling{m: m, token: c.a.Token, keeper: k, version: string(c.a.Data)}
+		m.handlings[c.r] = h
+		m.checkHandle(c.r, h)
+	case core.Update:
+		w.res.Counts.Updated++
+		if h == nil || !h.must || h.ctxEnded {
+			w.fail("%s: Update of %s, which is not handled", m.name, c.a.ID)
+			return
+		}
+		h.version = string(c.a.Data)
+	default:
+		w.res.Counts.Terminated++
+		timeout, grace = terminateTimeout, lastGrace
+		if h == nil || !h.must {
+			w.fail("%s: Terminate of %s, which is not handled", m.name, c.a.ID)
+			return
+		}
+		if c.a.Token != h.token {
+			w.fail("%s: Terminate of %s under token %d, handled under %d", m.name, c.a.ID, c.a.Token, h.token)
+		}
+	}
+	c.h = h
+	c.heeds = !w.chance(w.plan.Bad / 2)
+	took := w.upTo(5 * time.Millisecond)
+	switch {
+	case w.chance(w.plan.Bad / 4):
+		took = w.upTo(8 * time.Second)
+	case w.chance(20):
+		took = w.upTo(time.Second)
+	}
+	if w.chance(w.plan.Bad) {
+		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
+	}
+	m.after(took, c.finish)
+	m.after(timeout, func() {
+		if !c.returned {
+			c.timedOut = true
+			c.end()
+			m.after(grace, c.giveUp)
+		}
+	})
+}
+
+// end ends the context of the call.
+func (c *call) end() {
+	if c.ctxEnded || c.returned || c.h == nil {
+		return
+	}
+	c.ctxEnded = true
+	if c.a.Kind == core.Handle {
+		c.h.ctxEnded = true
+	}
+	if c.heeds {
+		c.m.after(c.m.w.upTo(5*time.Millisecond), func() {
+			if !c.returned && c.m.w.rng.IntN(4) > 0 {
+				c.out = core.Error
+			}
+			c.finish()
+		})
+	}
+}
+
+// giveUp leaves the call to itself.
+func (c *call) giveUp() {
+	if c.returned || c.stuck {
+		return
+	}
+	m := c.m
+	m.w.res.Counts.Stuck++
+	m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
+	c.stuck = true
+	if !m.w.plan.HoldFailed {
+		c.h.over = true
+		if c.a.Kind == core.Terminate { // it had its chance
+			m.handlings[c.r] = nil
+		}
+	}
+	m.core.CallStuck(m.clock(), c.a.Shard, c.a.ID, "stuck")
+	m.step()
+}
+
+// finish is the call's return.
+func (c *call) finish() {
+	if c.returned {
+		return
+	}
+	m, h := c.m, c.h
+	c.returned = true
+	m.calls[c.r] = nil
+	out := c.out
+	if c.timedOut {
+		out = core.TimedOut
+	}
+	if out != core.OK {
+		m.w.res.Counts.Failed++
+	}
+	m.w.trace("%s: %v of %s returns: %v", m.name, c.a.Kind, c.a.ID, out)
+	switch {
+	case c.a.Kind == core.Handle && !c.stuck && !c.cancelled && out == core.Error:
+		m.handlings[c.r] = nil
+	case c.a.Kind == core.Handle:
+		h.must = true
+	case c.a.Kind == core.Update && out != core.OK:
+		h.version = "" // who knows
+	case c.a.Kind == core.Terminate && !m.w.plan.HoldFailed && c.stuck:
+	case c.a.Kind == core.Terminate && (out == core.OK || !m.w.plan.HoldFailed):
+		m.handlings[c.r] = nil
+	case c.a.Kind == core.Terminate:
+		h.tried = true
+	}
+	m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, out, out.String())
+	m.step()
+}
+
+// cancel is what a Cancel of the core's does.
+func (m *member) cancel(r int, a core.Action) {
+	m.w.res.Counts.Cancelled++
+	c, h := m.calls[r], m.handlings[r]
+	if a.Cause == core.ClaimLost {
+		m.w.res.Counts.Vanished++
+		if h != nil {
+			h.ctxEnded = true
+		}
+	}
+	if c == nil {
+		return
+	}
+	if c.a.Kind == core.Terminate {
+		m.w.fail("%s: Cancel of a Terminate of %s", m.name, a.ID)
+	}
+	c.cancelled = true
+	c.end()
+	m.after(terminateTimeout, c.giveUp)
+}

@@ -1,0 +1,182 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
+
+// valid says whether the resource is handled, as far as anyone outside can tell: from the call of Handle to the end of
+// Terminate, and no longer than the member's own clock allows.
+func (h *handling) valid() bool {
+	return h != nil && !h.over && !h.byHand && h.keeper.valid()
+}
+
+// checkSafety looks for a resource that two members handle.
+func (w *world) checkSafety() {
+	for r := range w.ids {
+		var first *handling
+		for _, m := range w.members {
+			if !m.up || m.handlings[r] == nil {
+				continue
+			}
+			h := m.handlings[r]
+			if !h.byHand && w.store.wasDeletedByHand(h.token) {
+				h.byHand = true
+			}
+			if !h.valid() {
+				continue
+			}
+			if first != nil {
+				w.fail("%s is handled by %s (token %d) and %s (token %d) at once", w.ids[r], first.m.name, first.token, m.name, h.token)
+				return
+			}
+			first = h
+		}
+	}
+}
+
+// checkHandle looks at the claim under which Handle is called.
+func (m *member) checkHandle(r int, h *handling) {
+	w := m.w
+	c := w.store.claims[r]
+	if w.store.wasDeletedByHand(h.token) {
+		return
+	}
+	if c.token != h.token || c.lease != h.keeper.id {
+		w.fail("%s: Handle of %s under token %d and lease %d, but the claim is %+v", m.name, w.ids[r], h.token, h.keeper.id, c)
+	}
+	last := &w.tokens[r]
+	if h.token < last.token || h.token == last.token && (last.m != m || last.gen != m.gen) {
+		w.fail("%s: Handle of %s under token %d after one under %d by %s", m.name, w.ids[r], h.token, last.token, last.m.name)
+	}
+	*last = lastToken{h.token, m, m.gen}
+}
+
+// lastToken is the newest that Handle was called with.
+type lastToken struct {
+	token int64
+	m     *member
+	gen   int
+}
+
+// checkRelease looks for what is still handled under a claim that is released.
+func (m *member) checkRelease(r int, a core.Action) {
+	if h := m.handlings[r]; a.Token != 0 && h.valid() && h.token == a.Token {
+		m.w.fail("%s: Release of %s, which is handled", m.name, a.ID)
+	}
+}
+
+// checkNothingOn looks for what is still handled under a lease that is revoked.
+func (m *member) checkNothingOn(k *keeper) {
+	for r, h := range m.handlings {
+		if h != nil && h.keeper == k && h.valid() && m.w.store.claims[r].token == h.token {
+			m.w.fail("%s: lease %d is revoked, but %s is handled under it", m.name, k.id, m.w.ids[r])
+		}
+	}
+}
+
+// observe waits for everything to be as it should, once it is calm.
+func (w *world) observe() {
+	wrong := w.unsettled()
+	switch {
+	case wrong == "" && !w.closing:
+		w.trace("all is well")
+		w.closing = true
+		for _, m := range w.members {
+			m.stop(0)
+		}
+	case wrong == "":
+		w.done = true
+		return
+	case w.now > w.calmAt+patience:
+		w.fail("%v after the last fault: %s", patience, wrong)
+		return
+	}
+	w.after(100*time.Millisecond, w.observe)
+}
+
+// unsettled says what is not yet as it should be, if anything.
+func (w *world) unsettled() string {
+	if w.closing {
+		return w.leftovers()
+	}
+	for _, m := range w.members {
+		if !m.up || m.stopping {
+			return m.name + " is not up"
+		}
+		if s := m.core.Stats(); s.Calls+s.Stuck+s.Waiting > 0 {
+			return m.name + " is busy"
+		}
+		for s, f := range m.followers {
+			if (f != nil) != (w.owners[s] == m.index) {
+				return m.name + " follows what it does not own, or not what it owns"
+			}
+		}
+		if wrong := m.unsettled(); wrong != "" {
+			return m.name + " " + wrong
+		}
+	}
+	for r, c := range w.store.claims {
+		if wanted := w.entries[r].exists && !w.entries[r].suspended; wanted != (c.token != 0) {
+			return w.ids[r] + " has no claim, or one that nobody wants"
+		}
+		if c.token != 0 && c.state != core.StateActive {
+			return w.ids[r] + " does not say that it is active"
+		}
+	}
+	for id, l := range w.store.leases {
+		if l.alive && (l.gen != l.owner.gen || l.owner.keeper(int64(id)) == nil || l.owner.keeper(int64(id)).fenced) {
+			return "a lease is alive that nobody needs"
+		}
+	}
+	return ""
+}
+
+// unsettled says what a member handles and should not, or the other way round.
+func (m *member) unsettled() string {
+	w, handled := m.w, 0
+	for r, h := range m.handlings {
+		id := w.ids[r]
+		wanted := w.entries[r].exists && !w.entries[r].suspended && w.owners[w.shardOf(r)] == m.index
+		switch {
+		case wanted && (h == nil || h.tried):
+			return "does not handle " + id
+		case h == nil, h.tried && !h.valid(): // nothing is left, or nothing that could be helped
+		case !wanted:
+			return "handles " + id
+		case h.ctxEnded || !h.must || h.over || h.byHand:
+			return "does not really handle " + id
+		case h.version != string(w.entries[r].data()):
+			return "handles old data of " + id
+		case h.token != w.store.claims[r].token || !h.keeper.valid():
+			return "handles " + id + " without its claim"
+		default:
+			handled++
+		}
+	}
+	if len(m.core.Held()) != handled {
+		return "does not know what it handles"
+	}
+	return ""
+}
+
+// leftovers says what is left behind when all members have stopped.
+func (w *world) leftovers() string {
+	for _, m := range w.members {
+		if m.up {
+			return m.name + " does not stop"
+		}
+	}
+	for r, c := range w.store.claims {
+		if c.token != 0 {
+			return w.ids[r] + " has a claim still"
+		}
+	}
+	for _, l := range w.store.leases {
+		if l.alive {
+			return "a lease is left behind"
+		}
+	}
+	return ""
+}

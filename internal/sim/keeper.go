@@ -1,0 +1,115 @@
+package sim
+
+import "time"
+
+// keeper renews one lease of a member, and knows when it stops being safe.
+type keeper struct {
+	m        *member
+	id       int64
+	deadline time.Duration // by the member's clock
+	fenced   bool
+	told     bool // the core knows
+	closed   bool
+}
+
+func (m *member) keeper(id int64) *keeper {
+	for _, k := range m.keepers {
+		if k.id == id {
+			return k
+		}
+	}
+	return nil
+}
+
+// grant gets a lease, however long that takes.
+func (m *member) grant() {
+	sent := m.clock()
+	var id int64
+	m.request(func() { id = m.w.store.grant(m) }, func(lost, failed bool) {
+		if lost || failed {
+			m.after(100*time.Millisecond, m.grant)
+			return
+		}
+		k := &keeper{m: m, id: id, deadline: sent + ttl - margin}
+		m.keepers, m.granting = append(m.keepers, k), false
+		m.core.LeaseReady(m.clock(), id)
+		m.after(ttl/5, k.renew)
+		k.guard()
+		m.step()
+	})
+}
+
+// valid says whether the lease can be relied on now.
+func (k *keeper) valid() bool { return k != nil && !k.closed && k.m.clock() < k.deadline }
+
+func (k *keeper) renew() {
+	k.check()
+	if k.fenced || k.closed {
+		return
+	}
+	m, sent, alive := k.m, k.m.clock(), false
+	m.request(func() { alive = m.w.store.renew(k.id) }, func(lost, failed bool) {
+		k.check()
+		switch {
+		case k.fenced || k.closed:
+		case lost || failed:
+			m.after(ttl/15, k.renew)
+		case !alive:
+			k.fence()
+		default:
+			k.deadline = max(k.deadline, sent+ttl-margin)
+			m.after(max(0, sent+ttl/5-m.clock()), k.renew)
+		}
+	})
+}
+
+// guard fences the lease when it is time.
+func (k *keeper) guard() {
+	k.check()
+	if !k.fenced && !k.closed {
+		k.m.atClock(k.deadline-fenceLead, k.guard)
+	}
+}
+
+func (k *keeper) check() {
+	if k.m.clock() >= k.deadline-fenceLead {
+		k.fence()
+	}
+}
+
+func (k *keeper) fence() {
+	if k.fenced || k.closed {
+		return
+	}
+	m := k.m
+	m.w.trace("%s: lease %d is fenced", m.name, k.id)
+	m.w.res.Counts.Fenced++
+	k.fenced = true
+	m.atClock(k.deadline, k.dead)
+	m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
+		k.told = true
+		m.core.LeaseFenced(m.clock(), k.id)
+		m.step()
+	})
+}
+
+// dead ends the contexts of all that is handled under the lease.
+func (k *keeper) dead() {
+	k.m.w.trace("%s: lease %d is dead", k.m.name, k.id)
+	for r, h := range k.m.handlings {
+		if h != nil && h.keeper == k {
+			h.ctxEnded = true
+			if c := k.m.calls[r]; c != nil {
+				c.end()
+			}
+		}
+	}
+}
+
+// revoke lets go of the lease.
+func (k *keeper) revoke() {
+	m := k.m
+	m.checkNothingOn(k)
+	k.closed, k.told = true, true
+	m.request(func() { m.w.store.revoke(k.id) }, func(bool, bool) {})
+}

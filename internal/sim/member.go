@@ -1,0 +1,303 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
+
+// member is one process around a Core, or the place where it comes back.
+type member struct {
+	w      *world
+	index  int
+	name   string
+	skew   time.Duration // permille by which its clock is fast
+	offset time.Duration
+	gen    int // counts its processes
+
+	up, paused, cut bool
+	stalls, drains  int
+	pausedAt, cutAt time.Duration
+	back            time.Duration // when it starts again after an orderly end
+	late            []func()      // what was to happen while it was paused
+
+	core      *core.Core
+	stopping  bool
+	view      int // the newest it was told of
+	timerAt   time.Duration
+	granting  bool
+	keepers   []*keeper
+	followers []*follower // by shard
+	handlings []*handling // by resource
+	calls     []*call     // by resource: in progress, also those given up
+	conflicts []int64     // by resource: the claim that was found last when claiming
+}
+
+// clock is the member's own: it runs a little fast or slow, and counts pauses.
+func (m *member) clock() time.Duration { return m.clockAt(m.w.now) }
+
+func (m *member) clockAt(t time.Duration) time.Duration { return m.offset + t + t*m.skew/1000 }
+
+// atClock has f happen in the process once its clock shows t.
+func (m *member) atClock(t time.Duration, f func()) {
+	m.w.at((t-m.offset)*1000/(1000+m.skew)+1, m, f)
+}
+
+// after has f happen in the process, later.
+func (m *member) after(d time.Duration, f func()) { m.w.at(m.w.now+d, m, f) }
+
+func (m *member) start() {
+	if m.up {
+		return
+	}
+	w := m.w
+	m.gen++
+	w.trace("%s: starts", m.name)
+	m.up, m.paused, m.stopping, m.late, m.view, m.timerAt = true, false, false, nil, 0, 0
+	m.core = core.New(core.Config{
+		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
+		ReleaseBacklog: w.plan.ReleaseBacklog,
+		Backoff:        100 * time.Millisecond, BackoffMax: 2 * time.Second,
+		RetryMin: 20 * time.Millisecond, RetryMax: time.Second, Settle: settle,
+		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, KeysPerLease: w.plan.KeysPerLease,
+		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
+	})
+	m.keepers, m.granting = nil, false
+	m.followers = make([]*follower, w.plan.Shards)
+	m.handlings = make([]*handling, w.plan.Resources)
+	m.calls = make([]*call, w.plan.Resources)
+	m.conflicts = make([]int64, w.plan.Resources)
+	if w.view > 0 {
+		w.reassign()
+	}
+}
+
+// crash ends the process, with all that it handles.
+func (m *member) crash(why string) {
+	m.w.trace("%s: ends: %s", m.name, why)
+	m.gen++
+	m.up, m.paused = false, false
+	m.keepers = nil
+	clear(m.followers)
+	clear(m.handlings)
+	clear(m.calls)
+}
+
+// resume lets a paused process go on: what came meanwhile comes now, in any order.
+func (m *member) resume() {
+	if !m.paused {
+		return
+	}
+	m.w.trace("%s: goes on", m.name)
+	m.paused = false
+	late := m.late
+	m.late = nil
+	for _, f := range late {
+		m.after(m.w.upTo(2*time.Millisecond), f)
+	}
+	m.w.reassign()
+}
+
+// stop begins an orderly end, which takes as long as it takes, within bounds. The process comes back some time later.
+func (m *member) stop(back time.Duration) {
+	m.w.trace("%s: stops", m.name)
+	m.stopping, m.back = true, back
+	m.core.Stop(m.clock())
+	m.step()
+	m.after(20*time.Second, func() { m.exit("it took too long") })
+}
+
+// exit ends a process that stops. Leases with claims are left to expire.
+func (m *member) exit(why string) {
+	if m.core.Stats().Claims == 0 {
+		for _, k := range m.keepers {
+			k.revoke()
+		}
+	}
+	m.crash(why)
+	if !m.w.closing {
+		m.w.after(m.back, m.start)
+	}
+}
+
+// sendView tells the member who owns what.
+func (m *member) sendView() {
+	if m.up {
+		m.after(m.w.delay(), m.getView)
+	}
+}
+
+func (m *member) getView() {
+	switch {
+	case m.view == m.w.view || m.stopping:
+	case m.cut:
+		m.after(50*time.Millisecond, m.getView)
+	default:
+		m.view = m.w.view
+		owned := make([]bool, len(m.w.owners))
+		for s, o := range m.w.owners {
+			owned[s] = o == m.index
+		}
+		m.w.trace("%s: sees view %d", m.name, m.view)
+		m.core.SetOwned(m.clock(), owned)
+		m.step()
+	}
+}
+
+// step does what the core decided, after each event that it was told of.
+func (m *member) step() {
+	m.core.Tick(m.clock())
+	for _, a := range m.core.Actions() {
+		m.execute(a)
+	}
+	if err := m.core.Audit(); err != nil {
+		m.w.fail("%s: %w", m.name, err)
+	}
+	if at, ok := m.core.NextTimer(); ok && (m.timerAt == 0 || at < m.timerAt) {
+		m.timerAt = at
+		m.atClock(at+m.w.upTo(2*time.Millisecond), func() {
+			m.timerAt = 0
+			m.step()
+		})
+	}
+	if m.stopping && m.core.Idle() {
+		m.exit("it has stopped")
+	}
+}
+
+func (m *member) execute(a core.Action) {
+	w := m.w
+	if w.opts.Trace {
+		w.trace("%s: %v %s shard %d token %d lease %d %v", m.name, a.Kind, a.ID, a.Shard, a.Token, a.Lease, a.Cause)
+	}
+	r := -1
+	if a.ID != "" {
+		r = int(a.ID[1] - '0')
+	}
+	switch a.Kind {
+	case core.Claim, core.WriteState, core.Handle, core.Update:
+		if k := m.keeper(a.Lease); k == nil || k.told {
+			w.fail("%s: %v of %s under lease %d, which the core knows to be fenced", m.name, a.Kind, a.ID, a.Lease)
+			return
+		}
+	default:
+	}
+	switch a.Kind {
+	case core.Watch:
+		m.follow(a.Shard)
+	case core.Unwatch:
+		m.followers[a.Shard].dead = true
+		m.followers[a.Shard] = nil
+	case core.NeedLease:
+		if m.granting {
+			w.fail("%s: asks for two leases at once", m.name)
+		}
+		m.granting = true
+		m.grant()
+	case core.Revoke:
+		m.keeper(a.Lease).revoke()
+	case core.Claim:
+		w.res.Counts.Claims++
+		if m.calls[r] != nil {
+			w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
+		}
+		m.write(func() core.WriteResult { return w.store.claim(r, a.Lease) }, func(res core.WriteResult) {
+			if !res.Applied && res.FoundToken != 0 {
+				w.res.Counts.Conflicts++
+				if m.conflicts[r] == res.FoundToken {
+					w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
+				}
+				m.conflicts[r] = res.FoundToken
+			}
+			m.core.ClaimDone(m.clock(), a.Shard, a.ID, res)
+		})
+	case core.Release:
+		m.checkRelease(r, a)
+		if a.Token == 0 {
+			w.res.Counts.Probes++
+		}
+		m.write(func() core.WriteResult { return w.store.release(r, a.Token) }, func(res core.WriteResult) {
+			if res.Unknown {
+				w.res.Counts.LostReleases++
+			}
+			m.core.ReleaseDone(m.clock(), a.Shard, a.ID, res)
+		})
+	case core.WriteState:
+		m.write(func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
+			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
+		})
+	case core.Handle, core.Update, core.Terminate:
+		m.call(r, a)
+	case core.Cancel:
+		m.cancel(r, a)
+	}
+}
+
+// write makes a request of the core's and tells it the answer.
+func (m *member) write(apply func() core.WriteResult, tell func(core.WriteResult)) {
+	var res core.WriteResult
+	m.request(func() { res = apply() }, func(lost, failed bool) {
+		switch {
+		case lost:
+			res = core.WriteResult{Unknown: true}
+		case failed:
+			res = core.WriteResult{Failed: true}
+		}
+		m.w.trace("%s: answer %+v", m.name, res)
+		tell(res)
+		m.step()
+	})
+}
+
+// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of it.
+func (m *member) request(apply func(), answered func(lost, failed bool)) {
+	w, gen := m.w, m.gen
+	over := false
+	answer := func(lost, failed bool) func() {
+		return func() {
+			if !over {
+				over = true
+				answered(lost, failed)
+			}
+		}
+	}
+	m.after(requestTimeout, func() {
+		if !over {
+			w.res.Counts.Lost++
+		}
+		answer(true, false)()
+	})
+	fate := 3 // it arrives, and so does its answer
+	if w.chance(w.plan.Lossy) {
+		fate = w.rng.IntN(4)
+	}
+	switch fate {
+	case 0: // refused
+		m.after(w.delay(), answer(false, true))
+		return
+	case 1: // it is never applied
+		return
+	case 2: // it is applied when nobody waits for it any more
+		w.after(requestTimeout+w.upTo(settle*8/10), func() {
+			w.res.Counts.Late++
+			apply()
+		})
+		return
+	}
+	noAnswer := w.chance(w.plan.Lossy / 2)
+	w.after(w.delay(), func() {
+		if m.cut {
+			return
+		}
+		apply()
+		if noAnswer {
+			return
+		}
+		w.in(w.now+w.delay(), m, gen, func() {
+			if !m.cut {
+				answer(false, false)()
+			}
+		})
+	})
+}

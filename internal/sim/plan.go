@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// Plan is one run: the members, how bad their surroundings are, and what befalls them when.
+type Plan struct {
+	Seed                 uint64 // of delays and chances, drawn as the run goes
+	Members              int
+	Shards               int
+	Resources            int
+	HoldFailed           bool
+	CanUpdate            bool
+	KeysPerLease         int
+	HandleConcurrency    int
+	TerminateConcurrency int
+	ReleaseBacklog       int
+	Lossy                int // percent of requests whose answer is lost, or that fail
+	Slow                 int // percent of messages that take long
+	Bad                  int // percent of handler calls that fail, panic or hang
+	Faults               []Fault
+}
+
+// Kind says what befalls whom.
+type Kind uint8
+
+// The kinds of faults and changes, with what Fault.Who counts.
+const (
+	Crash       Kind = iota // member: its process dies, and comes back after For
+	Pause                   // member: nothing in it runs for For
+	Cut                     // member: its network fails for For
+	Stall                   // member: its watches are silent for For
+	Drain                   // member: it gets no shards for For
+	Leave                   // member: it stops in order, and comes back after For
+	Move                    // resource: its shard goes to another member
+	Change                  // resource: its data change
+	Touch                   // resource: its entry is written again as it was
+	Remove                  // resource: its entry goes, and comes back after For
+	Suspend                 // resource: its entry is suspended for For
+	Compact                 // the past is forgotten, and watches that lag must list again
+	Break                   // member: its watches are cancelled, and list again
+	DeleteClaim             // resource: somebody deletes its claim by hand
+	RevokeLease             // member: somebody revokes one of its leases by hand
+	kinds
+)
+
+var kindNames = [...]string{
+	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact", "break",
+	"delete-claim", "revoke-lease",
+}
+
+func (k Kind) String() string { return kindNames[k] }
+
+// Fault is one thing that befalls a member or a resource.
+type Fault struct {
+	Kind Kind
+	At   time.Duration
+	Who  int
+	For  time.Duration
+}
+
+// Source makes the choices of Draw: a number from 0 to n-1. Smaller ones are simpler, for those who shrink.
+type Source interface {
+	Choose(name string, n int) int
+}
+
+// Random is a Source that chooses at random.
+func Random(seed uint64) Source { return random{rand.New(rand.NewPCG(seed, 0x5eed))} }
+
+type random struct{ r *rand.Rand }
+
+func (r random) Choose(_ string, n int) int { return r.r.IntN(n) }
+
+// Draw makes a Plan with up to the given number of faults.
+func Draw(s Source, faults int) Plan {
+	p := Plan{
+		Seed:                 uint64(s.Choose("seed", 1<<30)),
+		Members:              2 + s.Choose("members", 3),
+		Shards:               1 + s.Choose("shards", 4),
+		Resources:            1 + s.Choose("resources", 6),
+		HoldFailed:           s.Choose("hold", 2) == 1,
+		CanUpdate:            s.Choose("update", 2) == 1,
+		KeysPerLease:         1 + s.Choose("keys per lease", 4),
+		HandleConcurrency:    1 + s.Choose("handle concurrency", 4),
+		TerminateConcurrency: 1 + s.Choose("terminate concurrency", 4),
+		ReleaseBacklog:       1 + s.Choose("release backlog", 4),
+		Lossy:                []int{0, 2, 10, 30}[s.Choose("lossy", 4)],
+		Slow:                 []int{0, 2, 10, 40}[s.Choose("slow", 4)],
+		Bad:                  []int{0, 5, 20, 50}[s.Choose("bad", 4)],
+	}
+	var at time.Duration
+	for range s.Choose("faults", faults+1) {
+		// Often at about the same time: what is rare is what happens together.
+		at += []time.Duration{0, 3, 30, 300, 2000}[s.Choose("apart", 5)] * time.Millisecond
+		p.Faults = append(p.Faults, Fault{
+			Kind: Kind(s.Choose("kind", int(kinds))),
+			At:   at,
+			Who:  s.Choose("who", 6),
+			For:  []time.Duration{0, 20, 300, 1500, 5000, 9000}[s.Choose("for", 6)] * time.Millisecond,
+		})
+	}
+	return p
+}

@@ -1,0 +1,208 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
+
+// store is the part of etcd that matters here: entries, claims on leases, and a log of events for each shard.
+type store struct {
+	w       *world
+	rev     int64
+	entries []entry
+	claims  []claim
+	leases  []lease // by id; 0 is none
+	logs    []shardLog
+	byHand  []int64 // tokens of claims that somebody deleted by hand
+}
+
+type entry struct {
+	exists, suspended bool
+	version           int
+}
+
+func (e entry) data() []byte {
+	return []byte{'v', byte('0' + e.version/10%10), byte('0' + e.version%10)}
+}
+
+type claim struct {
+	token, mod, lease int64
+	state             core.State
+}
+
+type lease struct {
+	alive   bool
+	owner   *member
+	gen     int // of the owner's process
+	expires time.Duration
+}
+
+// shardLog is what happened in a shard.
+type shardLog struct {
+	past      []change
+	compacted int // how many of them are forgotten
+	followers []*follower
+}
+
+type change struct {
+	rev      int64
+	resource int
+	isClaim  bool
+	entry    entry // else; not exists: deleted
+	claim    claim // token 0: deleted
+}
+
+func (s *store) init(w *world) {
+	s.w, s.rev = w, 100
+	s.entries = make([]entry, w.plan.Resources)
+	s.claims = make([]claim, w.plan.Resources)
+	s.leases = make([]lease, 1)
+	s.logs = make([]shardLog, w.plan.Shards)
+}
+
+func (s *store) log(c change) {
+	l := &s.logs[s.w.shardOf(c.resource)]
+	c.rev = s.rev
+	l.past = append(l.past, c)
+	kept := l.followers[:0]
+	for _, f := range l.followers {
+		if f.dead || f.gen != f.m.gen {
+			continue
+		}
+		kept = append(kept, f)
+		f.poke()
+	}
+	l.followers = kept
+}
+
+func (s *store) putEntry(r int, e entry) {
+	if !e.exists && !s.entries[r].exists {
+		return
+	}
+	s.rev++
+	s.entries[r] = e
+	s.log(change{resource: r, entry: e})
+}
+
+func (s *store) claim(r int, leaseID int64) core.WriteResult {
+	if !s.leases[leaseID].alive {
+		return core.WriteResult{LeaseGone: true}
+	}
+	if c := s.claims[r]; c.token != 0 {
+		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
+	}
+	s.rev++
+	s.setClaim(r, claim{token: s.rev, mod: s.rev, lease: leaseID})
+	return core.WriteResult{Applied: true, Revision: s.rev}
+}
+
+func (s *store) release(r int, token int64) core.WriteResult {
+	c := s.claims[r]
+	if c.token != token {
+		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
+	}
+	if token != 0 {
+		s.rev++
+		s.setClaim(r, claim{})
+	}
+	return core.WriteResult{Applied: true, Revision: s.rev}
+}
+
+func (s *store) writeState(r int, token, leaseID int64, state core.State) core.WriteResult {
+	if !s.leases[leaseID].alive {
+		return core.WriteResult{LeaseGone: true}
+	}
+	c := s.claims[r]
+	if c.token != token {
+		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
+	}
+	s.rev++
+	c.mod, c.lease, c.state = s.rev, leaseID, state
+	s.setClaim(r, c)
+	return core.WriteResult{Applied: true, Revision: s.rev}
+}
+
+func (s *store) setClaim(r int, c claim) {
+	if s.w.opts.Trace {
+		s.w.trace("etcd: %d: claim of %s is %+v", s.rev, s.w.ids[r], c)
+	}
+	s.claims[r] = c
+	s.log(change{resource: r, isClaim: true, claim: c})
+}
+
+func (s *store) grant(m *member) int64 {
+	id := int64(len(s.leases))
+	s.leases = append(s.leases, lease{alive: true, owner: m, gen: m.gen, expires: s.w.now + ttl})
+	s.w.at(s.w.now+ttl, nil, func() { s.expire(id) })
+	s.w.res.Counts.Granted++
+	return id
+}
+
+func (s *store) renew(id int64) bool {
+	l := &s.leases[id]
+	if l.alive {
+		l.expires = s.w.now + ttl
+	}
+	return l.alive
+}
+
+func (s *store) expire(id int64) {
+	l := &s.leases[id]
+	switch {
+	case !l.alive:
+	case s.w.now < l.expires:
+		s.w.at(l.expires, nil, func() { s.expire(id) })
+	default:
+		s.w.res.Counts.Expired++
+		s.w.trace("etcd: lease %d expires", id)
+		s.revoke(id)
+	}
+}
+
+// revoke ends a lease and deletes what is on it, at one revision.
+func (s *store) revoke(id int64) {
+	if !s.leases[id].alive {
+		return
+	}
+	s.leases[id].alive = false
+	s.rev++
+	for r := range s.claims {
+		if s.claims[r].lease == id {
+			s.setClaim(r, claim{})
+		}
+	}
+}
+
+func (s *store) compact() {
+	for i := range s.logs {
+		s.logs[i].compacted = len(s.logs[i].past)
+	}
+}
+
+func (s *store) deleteByHand(r int) {
+	if c := s.claims[r]; c.token != 0 {
+		s.byHand = append(s.byHand, c.token)
+		s.rev++
+		s.setClaim(r, claim{})
+	}
+}
+
+func (s *store) revokeByHand(id int64) {
+	for _, c := range s.claims {
+		if c.lease == id {
+			s.byHand = append(s.byHand, c.token)
+		}
+	}
+	s.revoke(id)
+}
+
+// wasDeletedByHand tells of a claim that its holder could not know to be gone.
+func (s *store) wasDeletedByHand(token int64) bool {
+	for _, t := range s.byHand {
+		if t == token {
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,137 @@
+package sim
+
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
+
+// follower is a member's watch of a shard: a list, then the events after it, in order.
+type follower struct {
+	m         *member
+	gen       int
+	shard     int
+	pos       int // in the shard's log: what was delivered
+	dead      bool
+	listed    bool
+	scheduled bool
+	listing   int // counts lists
+}
+
+func (m *member) follow(shard int) {
+	if m.followers[shard] != nil {
+		m.w.fail("%s: watches shard %d twice", m.name, shard)
+		return
+	}
+	f := &follower{m: m, gen: m.gen, shard: shard}
+	m.followers[shard] = f
+	l := &m.w.store.logs[shard]
+	l.followers = append(l.followers, f)
+	f.list()
+}
+
+// list reads the shard and goes on from there.
+func (f *follower) list() {
+	m := f.m
+	s := &m.w.store
+	f.listed = false
+	f.listing++
+	this := f.listing
+	var entries []core.Entry
+	var claims []core.ClaimKey
+	var rev int64
+	var pos int
+	m.w.res.Counts.Lists++
+	m.request(func() {
+		rev, pos = s.rev, len(s.logs[f.shard].past)
+		entries, claims = nil, nil
+		for r := range s.entries {
+			if m.w.shardOf(r) != f.shard {
+				continue
+			}
+			if e := s.entries[r]; e.exists {
+				entries = append(entries, core.Entry{ID: m.w.ids[r], Suspended: e.suspended, Data: e.data()})
+			}
+			if c := s.claims[r]; c.token != 0 {
+				claims = append(claims, core.ClaimKey{ID: m.w.ids[r], Token: c.token, ModRevision: c.mod, Lease: c.lease})
+			}
+		}
+	}, func(lost, failed bool) {
+		switch {
+		case f.dead || f.listing != this:
+		case lost || failed:
+			m.after(50*time.Millisecond, func() {
+				if !f.dead && f.listing == this {
+					f.list()
+				}
+			})
+		default:
+			f.pos, f.listed = pos, true
+			m.w.trace("%s: lists shard %d at %d", m.name, f.shard, rev)
+			m.core.Snapshot(m.clock(), f.shard, rev, entries, claims)
+			m.step()
+			f.poke()
+		}
+	})
+}
+
+// poke has the follower deliver what there is, some time later.
+func (f *follower) poke() {
+	if f.listed && !f.scheduled && !f.dead {
+		f.scheduled = true
+		f.m.after(f.m.w.delay(), f.pump)
+	}
+}
+
+// pump delivers some of the events that wait.
+func (f *follower) pump() {
+	m := f.m
+	l := &m.w.store.logs[f.shard]
+	f.scheduled = false
+	switch {
+	case f.dead || !f.listed || f.pos == len(l.past):
+		return
+	case m.cut || m.stalls > 0:
+		f.scheduled = true
+		m.after(50*time.Millisecond, f.pump)
+		return
+	case f.pos < l.compacted:
+		m.w.res.Counts.Relists++
+		f.list()
+		return
+	}
+	n := len(l.past) - f.pos
+	if !m.w.calm {
+		n = 1 + m.w.rng.IntN(n)
+	}
+	for _, c := range l.past[f.pos : f.pos+n] {
+		f.tell(c)
+	}
+	f.pos += n
+	m.step()
+	f.poke()
+}
+
+func (f *follower) tell(c change) {
+	m, id := f.m, f.m.w.ids[c.resource]
+	switch {
+	case c.isClaim && c.claim.token == 0:
+		m.core.ClaimDeleted(m.clock(), f.shard, id, c.rev)
+	case c.isClaim:
+		m.core.ClaimPut(m.clock(), f.shard, core.ClaimKey{ID: id, Token: c.claim.token, ModRevision: c.claim.mod, Lease: c.claim.lease})
+	case !c.entry.exists:
+		m.core.EntryDeleted(m.clock(), f.shard, id)
+	default:
+		m.core.EntryPut(m.clock(), f.shard, core.Entry{ID: id, Suspended: c.entry.suspended, Data: c.entry.data()})
+	}
+}
+
+// breakWatches cancels the member's watches, which then list again.
+func (m *member) breakWatches() {
+	for _, f := range m.followers {
+		if f != nil && f.listed {
+			m.w.res.Counts.Relists++
+			f.list()
+		}
+	}
+}

@@ -1,0 +1,239 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+)
+
+// How long things take in the simulation; the shape of the defaults of package drm.
+const (
+	ttl              = 5 * time.Second
+	margin           = ttl / 10
+	fenceLead        = ttl / 10
+	requestTimeout   = time.Second
+	handleTimeout    = 2 * time.Second
+	terminateTimeout = 1500 * time.Millisecond
+	lastGrace        = 200 * time.Millisecond
+	settle           = 3 * time.Second
+	startUp          = time.Second // before the first fault
+	patience         = 2 * time.Minute
+	mostSteps        = 100_000 // a hundred times what a run takes
+)
+
+// Result is what came of a run.
+type Result struct {
+	Err    error         // what was found to be wrong
+	Took   time.Duration // virtual time
+	Steps  int
+	Counts Counts
+	Trace  []string // with Options.Trace
+}
+
+// Counts show what a run, or many, went through: a simulation in which something never happens proves nothing about it.
+type Counts struct {
+	Handled, Updated, Terminated, Failed, Stuck, Refused int // calls
+	Cancelled, Vanished                                  int
+	Claims, Conflicts, Lost, Late, Probes, LostReleases  int // writes
+	Fenced, Expired, Granted                             int // leases
+	Lists, Relists                                       int
+}
+
+// Add sums.
+func (c *Counts) Add(o Counts) {
+	c.Handled += o.Handled
+	c.Updated += o.Updated
+	c.Terminated += o.Terminated
+	c.Failed += o.Failed
+	c.Stuck += o.Stuck
+	c.Refused += o.Refused
+	c.Cancelled += o.Cancelled
+	c.Vanished += o.Vanished
+	c.Claims += o.Claims
+	c.Conflicts += o.Conflicts
+	c.Lost += o.Lost
+	c.Late += o.Late
+	c.Probes += o.Probes
+	c.LostReleases += o.LostReleases
+	c.Fenced += o.Fenced
+	c.Expired += o.Expired
+	c.Granted += o.Granted
+	c.Lists += o.Lists
+	c.Relists += o.Relists
+}
+
+// Options of Run.
+type Options struct {
+	Trace bool // keep a line for each thing that happens
+}
+
+// world is one run.
+type world struct {
+	plan    Plan
+	opts    Options
+	rng     *rand.Rand
+	now     time.Duration
+	events  []event // a heap
+	seq     uint64
+	members []*member
+	store   store
+	calm    bool // the faults have ended
+	calmAt  time.Duration
+	closing bool // all members are to stop, to see that nothing stays
+	done    bool
+	res     Result
+
+	ids     []string // of the resources
+	moved   []int    // by shard: how often it was moved by hand
+	owners  []int    // by shard; -1: nobody
+	view    int      // counts changes of owners
+	entries []entry  // what should be in the catalogue in the end
+	tokens  []lastToken
+}
+
+// event is something that happens at a moment, in a member's process or outside of all.
+type event struct {
+	at  time.Duration
+	seq uint64
+	m   *member
+	gen int // of the member's process
+	f   func()
+}
+
+func (w *world) at(t time.Duration, m *member, f func()) {
+	gen := 0
+	if m != nil {
+		gen = m.gen
+	}
+	w.in(t, m, gen, f)
+}
+
+// in has f happen in one of a member's processes, if that still runs.
+func (w *world) in(t time.Duration, m *member, gen int, f func()) {
+	w.seq++
+	w.push(event{at: max(t, w.now), seq: w.seq, m: m, gen: gen, f: f})
+}
+
+// after has f happen outside of the members, later.
+func (w *world) after(d time.Duration, f func()) { w.at(w.now+d, nil, f) }
+
+func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
+
+func (w *world) push(e event) {
+	w.events = append(w.events, e)
+	h := w.events
+	i := len(h) - 1
+	for i > 0 {
+		up := (i - 1) / 2
+		if !h[i].before(&h[up]) {
+			break
+		}
+		h[i], h[up] = h[up], h[i]
+		i = up
+	}
+}
+
+func (w *world) pop() event {
+	h := w.events
+	top := h[0]
+	n := len(h) - 1
+	h[0] = h[n]
+	h[n] = event{}
+	h = h[:n]
+	for i := 0; ; {
+		least, l, r := i, 2*i+1, 2*i+2
+		if l < n && h[l].before(&h[least]) {
+			least = l
+		}
+		if r < n && h[r].before(&h[least]) {
+			least = r
+		}
+		if least == i {
+			break
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
+	w.events = h
+	return top
+}
+
+// chance is true in some percent of cases, and never when it is calm.
+func (w *world) chance(percent int) bool {
+	return !w.calm && percent > 0 && w.rng.IntN(100) < percent
+}
+
+// upTo is a random duration.
+func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d) + 1)) }
+
+// delay is how long a message takes.
+func (w *world) delay() time.Duration {
+	switch {
+	case w.chance(w.plan.Slow) && w.rng.IntN(4) == 0:
+		return w.upTo(2 * requestTimeout)
+	case w.chance(w.plan.Slow):
+		return w.upTo(200 * time.Millisecond)
+	}
+	return 100*time.Microsecond + w.upTo(3*time.Millisecond)
+}
+
+func (w *world) trace(format string, args ...any) {
+	if w.opts.Trace {
+		w.res.Trace = append(w.res.Trace, fmt.Sprintf("%12v  ", w.now)+fmt.Sprintf(format, args...))
+	}
+}
+
+func (w *world) fail(format string, args ...any) {
+	if w.res.Err == nil {
+		w.res.Err = fmt.Errorf(format, args...)
+		w.trace("WRONG: %v", w.res.Err)
+	}
+}
+
+// Run plays a Plan to its end.
+func Run(p Plan, opts Options) Result {
+	w := &world{plan: p, opts: opts, rng: rand.New(rand.NewPCG(p.Seed, 1))}
+	w.store.init(w)
+	w.moved, w.owners = make([]int, p.Shards), make([]int, p.Shards)
+	w.entries, w.tokens = make([]entry, p.Resources), make([]lastToken, p.Resources)
+	for i := range p.Resources {
+		w.ids = append(w.ids, fmt.Sprintf("r%d", i))
+		w.entries[i] = entry{exists: true, version: 1}
+		w.store.putEntry(i, w.entries[i])
+	}
+	for i := range p.Members {
+		m := &member{w: w, index: i, name: string(rune('A' + i))}
+		m.skew = time.Duration(w.rng.IntN(21) - 10) // permille
+		m.offset = time.Hour + w.upTo(time.Hour)
+		w.members = append(w.members, m)
+		m.start()
+	}
+	w.reassign()
+	end := startUp
+	for _, f := range p.Faults {
+		w.at(startUp+f.At, nil, func() { w.befall(f) })
+		end = startUp + f.At
+	}
+	w.at(end+time.Millisecond, nil, w.endFaults)
+	for !w.done && w.res.Err == nil {
+		e := w.pop()
+		w.now = e.at
+		if e.m != nil {
+			if e.gen != e.m.gen {
+				continue // that process is no more
+			}
+			if e.m.paused {
+				e.m.late = append(e.m.late, e.f)
+				continue
+			}
+		}
+		e.f()
+		w.res.Steps++
+		w.checkSafety()
+		if w.res.Steps == mostSteps {
+			w.fail("%d steps, and no end: something is done over and over", mostSteps)
+		}
+	}
+	w.res.Took = w.now
+	return w.res
+}
