@@ -1,0 +1,103 @@
+package drm
+
+import (
+	"encoding/json"
+	"time"
+)
+
+// State is how far the handling of a resource is.
+type State string
+
+// The states of a resource.
+const (
+	Unassigned State = "unassigned" // nobody has a claim on it; Assignment.Error says why
+	Claimed    State = "claimed"    // a member has the claim, and Handle has not succeeded yet
+	Active     State = "active"     // a member has the claim, and Handle succeeded
+	Failed     State = "failed"     // a member has the claim, and the last Handle failed; Assignment.Error says how
+)
+
+// Assignment tells who handles a resource.
+type Assignment struct {
+	Resource string
+	Shard    int
+	Expected string    // the member that should have it by the ring; empty where nobody is eligible
+	Member   string    // the member that has the claim; empty where nobody has
+	State    State     //
+	Token    int64     // the claim's fencing token; 0 where there is no claim
+	Since    time.Time // when State was reached, by that member's clock; zero where there is no claim
+	Error    string    // why it failed or is unassigned; else empty
+}
+
+// MemberInfo tells of one live member.
+type MemberInfo struct {
+	ID        string
+	State     string // joining, active, draining or leaving
+	Weight    int
+	Slots     []int
+	Address   string
+	Version   string
+	Started   time.Time
+	Shards    int // how many the view gives it
+	Resources int // how many claims it has
+}
+
+// CatalogueEntry is a resource that the catalogue knows, and who wants it handled.
+type CatalogueEntry struct {
+	Resource   Resource
+	Shard      int
+	FromSource bool // the last fetch had it
+	Allocated  bool // an Allocate wants it
+	Suspended  bool // the source has it, and it was deallocated: it is not handled until it is allocated
+}
+
+// MarshalJSON gives the object that `drmctl resources -o json` prints.
+func (e CatalogueEntry) MarshalJSON() ([]byte, error) {
+	origin, state := "allocated", "wanted"
+	switch {
+	case e.FromSource && e.Allocated:
+		origin = "both"
+	case e.FromSource:
+		origin = "source"
+	}
+	if e.Suspended {
+		state = "suspended"
+	}
+	return json.Marshal(struct {
+		ID     string          `json:"id"`
+		Shard  int             `json:"shard"`
+		Origin string          `json:"origin"`
+		State  string          `json:"state"`
+		Data   json.RawMessage `json:"data"`
+	}{e.Resource.ID, e.Shard, origin, state, e.Resource.Object()})
+}
+
+// SourceStatus is the outcome of the last fetches.
+type SourceStatus struct {
+	LastSuccess time.Time // zero: none yet
+	LastAttempt time.Time // zero: none yet
+	Resources   int       // in the last answer that was accepted
+	Error       string    // of the last attempt; empty where it worked
+	Held        int       // removals that look like a mistake of the source, and wait for a second answer
+	TooLarge    int       // resources that etcd would not take, because they are over its limit for a request
+}
+
+// Status is the state of an app at one moment.
+type Status struct {
+	App         string
+	Members     int
+	Resources   int // that should be handled: the catalogue less what is suspended
+	Active      int
+	Failed      int
+	Unassigned  int
+	Misplaced   int // held by another member than the expected one
+	Coordinator string
+	Source      SourceStatus
+	Revision    int64 // etcd's, at which this was read
+}
+
+// AssignmentFilter narrows what Client.Assignments returns; its zero value takes all.
+type AssignmentFilter struct {
+	Member     string // only claims of this member
+	Unassigned bool   // only resources without a claim
+	Failed     bool   // only resources whose last Handle failed
+}

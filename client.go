@@ -1,0 +1,268 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use from
+// any goroutine. Each returns an error that matches ErrUnreachable where etcd does not answer within CommandTimeout.
+//
+// An app that nobody has created yet has no members and no resources; Allocate and Drain create it.
+type Client struct {
+	cfg    ClientConfig
+	client *clientv3.Client
+	own    bool
+	layout keys.Layout
+
+	mu     sync.Mutex
+	config appconfig.Config // zero until it is known; it never changes
+}
+
+// NewClient connects to etcd. Errors: an *InputError for a bad config, ErrUnreachable where etcd does not answer within
+// DialTimeout.
+func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	layout := keys.New(cfg.Prefix, cfg.App)
+	client, own, err := connect(ctx, cfg.Etcd, layout.Config())
+	if err != nil {
+		return nil, err
+	}
+	return &Client{cfg: cfg, client: client, own: own, layout: layout}, nil
+}
+
+// Close closes the connection to etcd, unless the caller brought it. It is idempotent.
+func (c *Client) Close() error {
+	if !c.own {
+		return nil
+	}
+	if err := c.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+		return fmt.Errorf("close the connection to etcd: %w", err)
+	}
+	return nil
+}
+
+// open returns the app's config. With create, an app that does not exist is created; without, appconfig.ErrNoApp says so.
+func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.config.Shards != 0 {
+		return c.config, nil
+	}
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	var config appconfig.Config
+	var err error
+	if create {
+		config, err = appconfig.Open(asking, c.client, c.layout, 0, DefaultShards)
+	} else {
+		config, err = appconfig.Read(asking, c.client, c.layout)
+	}
+	if err != nil {
+		return config, withUnreachable(ctx, err)
+	}
+	c.config = config
+	return config, nil
+}
+
+// reader returns a reader of the app; nil where there is no app.
+func (c *Client) reader(ctx context.Context) (*reader, error) {
+	config, err := c.open(ctx, false)
+	if errors.Is(err, appconfig.ErrNoApp) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, err
+	}
+	return &reader{
+		client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout,
+	}, nil
+}
+
+// picture reads the app at one revision; nil where there is no app.
+func (c *Client) picture(ctx context.Context) (*picture, error) {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return nil, err
+	}
+	return r.read(ctx)
+}
+
+// Members lists the live members by id.
+func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
+	p, err := c.picture(ctx)
+	if p == nil || err != nil {
+		return []MemberInfo{}, err
+	}
+	return p.members(), nil
+}
+
+// Resources lists the catalogue by id, suspended resources too.
+func (c *Client) Resources(ctx context.Context) ([]CatalogueEntry, error) {
+	p, err := c.picture(ctx)
+	if p == nil || err != nil {
+		return []CatalogueEntry{}, err
+	}
+	return p.resources(c.config.Shards), nil
+}
+
+// Assignments lists who handles what, by id: each resource that should be handled, and each on which somebody still has
+// a claim.
+func (c *Client) Assignments(ctx context.Context, f AssignmentFilter) ([]Assignment, error) {
+	p, err := c.picture(ctx)
+	if p == nil || err != nil {
+		return []Assignment{}, err
+	}
+	return p.assignments(c.config.Shards, f), nil
+}
+
+// Lookup tells who handles a resource. ErrNotFound says that nobody wants it handled, and nobody has a claim on it.
+func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
+	r, err := c.reader(ctx)
+	if err != nil {
+		return Assignment{}, err
+	}
+	if r == nil {
+		return Assignment{}, fmt.Errorf("resource %q: %w", id, ErrNotFound)
+	}
+	return r.lookup(ctx, id)
+}
+
+// Status sums the app up.
+func (c *Client) Status(ctx context.Context) (Status, error) {
+	p, err := c.picture(ctx)
+	if err != nil {
+		return Status{}, err
+	}
+	if p == nil {
+		return Status{App: c.cfg.App}, nil
+	}
+	return p.status(c.cfg.App, c.config.Shards), nil
+}
+
+// Allocate is Manager.Allocate.
+func (c *Client) Allocate(ctx context.Context, r Resource) error {
+	if err := r.Validate(); err != nil {
+		return fmt.Errorf("allocate: %w", err)
+	}
+	store, err := c.store(ctx, true)
+	if err != nil {
+		return err
+	}
+	return allocate(ctx, store, c.cfg.Etcd.CommandTimeout, r)
+}
+
+// Deallocate is Manager.Deallocate.
+func (c *Client) Deallocate(ctx context.Context, id string) error {
+	store, err := c.store(ctx, false)
+	if errors.Is(err, appconfig.ErrNoApp) {
+		return fmt.Errorf("deallocate %q: %w", id, ErrNotFound)
+	}
+	if err != nil {
+		return err
+	}
+	return deallocate(ctx, store, c.cfg.Etcd.CommandTimeout, id)
+}
+
+func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, error) {
+	config, err := c.open(ctx, create)
+	if err != nil {
+		return nil, err
+	}
+	return newStore(c.client, c.layout, config, c.cfg.Etcd), nil
+}
+
+// Wait is Manager.Wait.
+func (c *Client) Wait(ctx context.Context, id string) (Assignment, error) {
+	r, err := c.reader(ctx)
+	if err != nil {
+		return Assignment{}, err
+	}
+	if r == nil {
+		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, ErrNotFound)
+	}
+	return r.wait(ctx, id)
+}
+
+// WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it.
+func (c *Client) WaitGone(ctx context.Context, id string) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return r.waitGone(ctx, id)
+}
+
+// Drain orders that a member hold nothing, until Undrain. The order outlives the member. ErrNotFound says that there is
+// no such member.
+func (c *Client) Drain(ctx context.Context, member string) error {
+	p, err := c.picture(ctx)
+	if err != nil {
+		return err
+	}
+	if p == nil || p.view.Members[member].ID == "" {
+		return fmt.Errorf("drain member %q: %w", member, ErrNotFound)
+	}
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	if _, err := c.client.Put(asking, c.layout.Drain(member), ""); err != nil {
+		return fmt.Errorf("drain member %q: %w", member, withUnreachable(ctx, err))
+	}
+	return nil
+}
+
+// Undrain takes the order back. ErrNotFound says that there is neither such an order nor such a member.
+func (c *Client) Undrain(ctx context.Context, member string) error {
+	p, err := c.picture(ctx)
+	if err != nil {
+		return err
+	}
+	if p == nil || p.view.Members[member].ID == "" && !p.view.Drains[member] {
+		return fmt.Errorf("undrain member %q: %w", member, ErrNotFound)
+	}
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	if _, err := c.client.Delete(asking, c.layout.Drain(member)); err != nil {
+		return fmt.Errorf("undrain member %q: %w", member, withUnreachable(ctx, err))
+	}
+	return nil
+}
+
+// WaitDrained returns when a member holds nothing, or is gone. Where every member is ordered to hold nothing, the orders
+// are ignored, and it returns an error that says so.
+func (c *Client) WaitDrained(ctx context.Context, member string) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return r.waitMember(ctx, member, func(p *picture) (bool, error) {
+		if p.view.DrainsIgnored() {
+			return false, errors.New("every member is drained, so the orders are ignored")
+		}
+		return p.heldBy(member) == 0, nil
+	})
+}
+
+// WaitUndrained returns when a member holds its share again: every resource of its shards, handled or failed.
+// ErrNotFound says that there is no such member.
+func (c *Client) WaitUndrained(ctx context.Context, member string) error {
+	r, err := c.reader(ctx)
+	if err != nil {
+		return err
+	}
+	if r == nil {
+		return fmt.Errorf("wait for member %q: %w", member, ErrNotFound)
+	}
+	return r.waitMember(ctx, member, func(p *picture) (bool, error) { return p.hasItsShare(member, c.config.Shards) })
+}

@@ -1,0 +1,175 @@
+package drm
+
+import (
+	"crypto/tls"
+	"math"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// Forever sets no limit, as a duration of Config that may be it.
+const Forever = time.Duration(math.MaxInt64)
+
+// Defaults of Config.
+const (
+	DefaultPrefix           = "/drm"
+	DefaultShards           = 1024
+	DefaultLeaseTTL         = 5 * time.Second
+	DefaultDialTimeout      = 5 * time.Second
+	DefaultCommandTimeout   = 5 * time.Second
+	DefaultHandleTimeout    = 30 * time.Second
+	DefaultTerminateTimeout = 30 * time.Second
+	DefaultConcurrency      = 64
+	DefaultHandleBackoff    = time.Second
+	DefaultHandleBackoffMax = time.Minute
+	DefaultFetchTimeout     = 30 * time.Second
+	DefaultFetchRetryBudget = time.Minute
+	DefaultSettleDelay      = time.Second
+	DefaultStopTimeout      = time.Minute
+	DefaultMaxInFlight      = 4
+)
+
+// EtcdConfig says how to reach etcd. Config and ClientConfig have one each.
+type EtcdConfig struct {
+	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for
+	// those who have none; giving both is an error.
+	Client *clientv3.Client
+	// Endpoints of etcd, as host:port or URLs. Name several members of the cluster: requests go around a dead one.
+	Endpoints []string
+	// TLS is the client's TLS configuration; nil connects in the clear, unless an endpoint is an https URL.
+	TLS *tls.Config
+	// Username and Password, where etcd has authentication on.
+	Username, Password string
+	// DialTimeout bounds how long the first answer of etcd is waited for, before Start or NewClient gives up with
+	// ErrUnreachable. Raised, a slow start of etcd is waited out; lowered, a wrong address is told sooner.
+	// Default 5 s; 1 ms to 10 min.
+	DialTimeout time.Duration
+	// CommandTimeout bounds each request to etcd after that. Raised, a slow etcd is borne longer; lowered, a dead
+	// endpoint is left sooner. Default 5 s; 1 ms to 10 min.
+	CommandTimeout time.Duration
+}
+
+// TerminatePolicy says what becomes of a claim whose Terminate failed.
+type TerminatePolicy int
+
+const (
+	// ReleaseAnyway gives the claim away: the resource is handled again soon, maybe while remains of the old
+	// handling live on. The default.
+	ReleaseAnyway TerminatePolicy = iota
+	// Hold keeps the claim and calls Terminate again, with backoff, until it succeeds: nothing overlaps, but a
+	// Terminate that never succeeds keeps the resource from everyone (until the member stops).
+	Hold
+)
+
+// SourcePolicy says what a source that failed for all of FetchRetryBudget means for the member that asked it.
+type SourcePolicy int
+
+const (
+	// KeepCatalogue goes on with what the source answered last, reports, and asks again at the next poll. The default.
+	KeepCatalogue SourcePolicy = iota
+	// ExitOnSourceError ends the member, in order: everything held is terminated, TearDown is called, Done is closed, and
+	// Err matches ErrSourceFailed. The next coordinator asks in turn; where it gets no answer either, it ends too.
+	ExitOnSourceError
+)
+
+// Config is what Start needs to know. Zero values take the defaults; a value out of its range is an *InputError.
+type Config struct {
+	// App names one independent set of members and resources on an etcd cluster. Required; the same rules as for ids.
+	App string
+	// Prefix is where all apps are kept in etcd. Every member and client of an app needs the same. Default "/drm".
+	Prefix string
+
+	// Etcd says how to reach etcd. Required.
+	Etcd EtcdConfig
+
+	// ID names this member. One that is stable over restarts brings the same resources back to it. If another live
+	// member has it, Start waits for up to the TTL + 1 s (a member that restarts after a crash meets its own old key),
+	// and then fails with an *IDInUseError. Default: the host's name, with a suffix where that is taken.
+	ID string
+	// Address, Version and Labels are shown to those who list the members, and mean nothing to DRM. Where an id is in
+	// use, the error tells the address of who has it. Default of Address: the host's name.
+	Address string
+	Version string
+	Labels  map[string]string
+	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 32.
+	Weight int
+	// Shards is the number of shards of a new app, fixed when its first member starts: more spread the load more evenly
+	// and cost a watch each. An existing app's number is taken as it is; naming another one is an error.
+	// Default 1024; 1 to 4096.
+	Shards int
+
+	// LeaseTTL is the life of this member's leases. Lowered, a crash is taken over sooner, and a shorter hiccup of
+	// etcd or the network makes the member stop handling. Raised, the opposite. At 5 s a routine leader election of a
+	// default etcd cluster is survived. etcd may grant more than was asked (its minimum follows from its election
+	// timeout), which is logged and used. Default 5 s; 1 s to 10 min, whole seconds.
+	LeaseTTL time.Duration
+
+	// Handler handles the resources. Required.
+	Handler Handler
+	// HandleTimeout bounds each Handle and Update: past it the call's context ends, and it counts as failed.
+	// Default 30 s; 1 ms to 24 h, or Forever.
+	HandleTimeout time.Duration
+	// TerminateTimeout bounds each Terminate, and how long a cancelled call is waited for. Past it TerminatePolicy
+	// decides. Default 30 s; 1 ms to 24 h.
+	TerminateTimeout time.Duration
+	// HandleConcurrency is how many Handle and Update calls run at once. Raised, a takeover of many slow ones ends
+	// sooner and the handler's own dependencies are hit harder. Default 64; 1 to 100,000.
+	HandleConcurrency int
+	// TerminateConcurrency is the same for Terminate calls. Default 64; 1 to 100,000.
+	TerminateConcurrency int
+	// HandleAttempts is how many times in a row Handle may fail before the resource is left in state failed, claimed
+	// but not handled, until its data change or it moves. Default 0: without end.
+	HandleAttempts int
+	// HandleBackoff is the pause after the first failure; it doubles with each further one up to HandleBackoffMax, with
+	// jitter. Default 1 s; 1 ms to 24 h.
+	HandleBackoff time.Duration
+	// HandleBackoffMax bounds that pause. Default 1 min; HandleBackoff to 24 h.
+	HandleBackoffMax time.Duration
+	// TerminatePolicy says what becomes of a claim whose Terminate failed. Default ReleaseAnyway.
+	TerminatePolicy TerminatePolicy
+
+	// Retriever is the source of resources. Exactly one of Retriever and AllocateOnly must be given.
+	Retriever Retriever
+	// AllocateOnly states that this member has no source: resources come from Allocate, or from other members' sources.
+	AllocateOnly bool
+	// PollInterval is the pause between fetches. 0, the default, fetches only at the start and (see CacheResources) when
+	// the membership changed. 100 ms to 24 h.
+	PollInterval time.Duration
+	// CacheResources keeps a change of membership from making the source be asked again. Default false: it is asked
+	// once, by the coordinator, SettleDelay after the last change.
+	CacheResources bool
+	// SettleDelay is how long the membership must be quiet before the source is asked again. Default 1 s; 1 ms to 1 h.
+	SettleDelay time.Duration
+	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
+	FetchTimeout time.Duration
+	// FetchRetryBudget is how long a failing fetch is tried again, 1, 2, 4, … s apart, and no further than PollInterval,
+	// before it counts as failed: the first one of a fresh app then fails Start, a later one is reported and left until the next poll.
+	// Default 1 min; up to 24 h, or Forever.
+	FetchRetryBudget time.Duration
+	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. Default
+	// KeepCatalogue.
+	SourcePolicy SourcePolicy
+	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It must not block.
+	OnSourceError func(error)
+
+	// StopTimeout bounds Stop: past it, what still runs is cancelled and left behind, and its claims expire.
+	// Default 1 min; 1 ms to 24 h.
+	StopTimeout time.Duration
+	// MaxInFlight is how many batches of claims, releases and states are on their way to etcd at once, each. Raised,
+	// many resources are claimed sooner and a shared etcd is hit harder. Default 4; 1 to 64.
+	MaxInFlight int
+
+	// Logger gets what an operator should see: never a secret, never a resource's data. Default: silence.
+	Logger *zap.Logger
+	// LoggerFields are added to each line, as a child of Logger.
+	LoggerFields []zap.Field
+}
+
+// ClientConfig is what NewClient needs to know.
+type ClientConfig struct {
+	App    string     // as in Config
+	Prefix string     // as in Config
+	Etcd   EtcdConfig // as in Config
+}

@@ -1,0 +1,179 @@
+package drm
+
+import (
+	"fmt"
+	"os"
+	"strconv"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+const (
+	leastDuration = time.Millisecond
+	mostDuration  = 24 * time.Hour
+)
+
+// withDefaults returns the config with its zero values replaced, or an *InputError that names the first field that
+// cannot be.
+func (c Config) withDefaults() (Config, error) {
+	if err := checkApp(c.App, &c.Prefix); err != nil {
+		return c, err
+	}
+	if err := c.Etcd.withDefaults(); err != nil {
+		return c, err
+	}
+	if c.ID != "" {
+		if err := keys.CheckID(c.ID); err != nil {
+			return c, &InputError{"ID", c.ID, err.Error()}
+		}
+	}
+	if c.Address == "" {
+		c.Address, _ = os.Hostname() // one that is not known is not told
+	}
+	if c.Handler == nil {
+		return c, &InputError{"Handler", "nil", "a Handler"}
+	}
+	if c.Retriever == nil && !c.AllocateOnly {
+		return c, &InputError{"Retriever", "nil", "a Retriever, or AllocateOnly for a member that needs none"}
+	}
+	if c.Retriever != nil && c.AllocateOnly {
+		return c, &InputError{"AllocateOnly", "true", "false where there is a Retriever"}
+	}
+	if c.TerminatePolicy != ReleaseAnyway && c.TerminatePolicy != Hold {
+		return c, &InputError{"TerminatePolicy", strconv.Itoa(int(c.TerminatePolicy)), "ReleaseAnyway or Hold"}
+	}
+	if c.SourcePolicy != KeepCatalogue && c.SourcePolicy != ExitOnSourceError {
+		return c, &InputError{"SourcePolicy", strconv.Itoa(int(c.SourcePolicy)), "KeepCatalogue or ExitOnSourceError"}
+	}
+	for _, f := range []struct {
+		name        string
+		value       *int
+		fallback    int
+		least, most int
+		zeroAllowed bool
+	}{
+		{"Weight", &c.Weight, 1, 1, membership.MaxWeight, false},
+		{"Shards", &c.Shards, 0, 1, keys.MaxShards, true},
+		{"HandleConcurrency", &c.HandleConcurrency, DefaultConcurrency, 1, 100_000, false},
+		{"TerminateConcurrency", &c.TerminateConcurrency, DefaultConcurrency, 1, 100_000, false},
+		{"HandleAttempts", &c.HandleAttempts, 0, 1, 65_535, true},
+		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
+	} {
+		if *f.value == 0 {
+			*f.value = f.fallback
+			if f.zeroAllowed {
+				continue
+			}
+		}
+		if *f.value < f.least || *f.value > f.most {
+			return c, &InputError{f.name, strconv.Itoa(*f.value), fmt.Sprintf("%d to %d", f.least, f.most)}
+		}
+	}
+	if c.LeaseTTL%time.Second != 0 {
+		return c, &InputError{"LeaseTTL", c.LeaseTTL.String(), "whole seconds"}
+	}
+	for _, f := range []durationField{
+		{"LeaseTTL", &c.LeaseTTL, DefaultLeaseTTL, time.Second, 10 * time.Minute, false},
+		{"HandleTimeout", &c.HandleTimeout, DefaultHandleTimeout, leastDuration, mostDuration, true},
+		{"TerminateTimeout", &c.TerminateTimeout, DefaultTerminateTimeout, leastDuration, mostDuration, false},
+		{"HandleBackoff", &c.HandleBackoff, DefaultHandleBackoff, leastDuration, mostDuration, false},
+		{"SettleDelay", &c.SettleDelay, DefaultSettleDelay, leastDuration, time.Hour, false},
+		{"FetchTimeout", &c.FetchTimeout, DefaultFetchTimeout, leastDuration, mostDuration, false},
+		{"FetchRetryBudget", &c.FetchRetryBudget, DefaultFetchRetryBudget, leastDuration, mostDuration, true},
+		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout, leastDuration, mostDuration, false},
+	} {
+		if err := f.check(); err != nil {
+			return c, err
+		}
+	}
+	most := durationField{
+		"HandleBackoffMax", &c.HandleBackoffMax, max(DefaultHandleBackoffMax, c.HandleBackoff), c.HandleBackoff, mostDuration, false,
+	}
+	if err := most.check(); err != nil {
+		return c, err
+	}
+	if c.PollInterval != 0 {
+		poll := durationField{"PollInterval", &c.PollInterval, 0, 100 * time.Millisecond, mostDuration, false}
+		if err := poll.check(); err != nil {
+			return c, err
+		}
+	}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
+	}
+	return c, nil
+}
+
+func (c ClientConfig) withDefaults() (ClientConfig, error) {
+	if err := checkApp(c.App, &c.Prefix); err != nil {
+		return c, err
+	}
+	return c, c.Etcd.withDefaults()
+}
+
+func checkApp(app string, prefix *string) error {
+	if err := keys.CheckID(app); err != nil {
+		return &InputError{"App", app, err.Error()}
+	}
+	if *prefix == "" {
+		*prefix = DefaultPrefix
+	}
+	if err := keys.CheckID(*prefix); err != nil || (*prefix)[0] != '/' {
+		return &InputError{"Prefix", *prefix, "a path that starts with a slash"}
+	}
+	return nil
+}
+
+func (c *EtcdConfig) withDefaults() error {
+	switch {
+	case c.Client == nil && len(c.Endpoints) == 0:
+		return &InputError{"Etcd.Endpoints", "none", "the endpoints of etcd, or a Client"}
+	case c.Client != nil && (len(c.Endpoints) > 0 || c.TLS != nil || c.Username != "" || c.Password != ""):
+		return &InputError{"Etcd.Client", "a client and how to make one", "one of both"}
+	}
+	for _, f := range []durationField{
+		{"Etcd.DialTimeout", &c.DialTimeout, DefaultDialTimeout, leastDuration, 10 * time.Minute, false},
+		{"Etcd.CommandTimeout", &c.CommandTimeout, DefaultCommandTimeout, leastDuration, 10 * time.Minute, false},
+	} {
+		if err := f.check(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// durationField is a field of Config and what it may be.
+type durationField struct {
+	name        string
+	value       *time.Duration
+	fallback    time.Duration
+	least, most time.Duration
+	forever     bool // Forever is accepted too
+}
+
+func (f durationField) check() error {
+	if *f.value == 0 {
+		*f.value = f.fallback
+	}
+	if f.forever && *f.value == Forever || *f.value >= f.least && *f.value <= f.most {
+		return nil
+	}
+	want := fmt.Sprintf("%v to %v", f.least, f.most)
+	if f.forever {
+		want += ", or Forever"
+	}
+	return &InputError{f.name, f.value.String(), want}
+}
+
+// defaultID is the host's name where it can be an id.
+func defaultID() string {
+	host, err := os.Hostname()
+	if err != nil || keys.CheckID(host) != nil {
+		return "member"
+	}
+	return host
+}

@@ -1,0 +1,87 @@
+package drm
+
+import (
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Errors that a caller can test for with errors.Is.
+var (
+	// ErrNotFound says that no such resource or member is known to the app.
+	ErrNotFound = errors.New("not found")
+	// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
+	ErrUnreachable = errors.New("etcd unreachable")
+	// ErrIDInUse says that another live member of the app has the member id.
+	ErrIDInUse = errors.New("member id in use")
+	// ErrNotModified is what a Retriever's Fetch returns when the source says that nothing changed since the last
+	// fetch that succeeded; the catalogue stays as it is, and the fetch counts as a success.
+	ErrNotModified = errors.New("source not modified")
+	// ErrStoreRewound says that etcd went back to an older state (a restored snapshot) or is another cluster than
+	// before. The member has stopped handling everything; it cannot go on.
+	ErrStoreRewound = errors.New("etcd was rewound or replaced")
+	// ErrAppGone says that the app's config key was deleted from etcd; members claim nothing until they are restarted.
+	ErrAppGone = errors.New("the app's config key is gone from etcd")
+	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as
+	// ExitOnSourceError asks.
+	ErrSourceFailed = errors.New("the source cannot be had")
+	// ErrStopped is returned by calls on a Manager that has stopped.
+	ErrStopped = errors.New("manager stopped")
+)
+
+// Causes: why a context given to a Handler ended, as context.Cause tells it.
+var (
+	// CauseStopped: the manager is stopping.
+	CauseStopped = errors.New("drm: manager stopping")
+	// CauseMoved: the resource's shard belongs to another member now.
+	CauseMoved = errors.New("drm: resource moved to another member")
+	// CauseRemoved: the resource left the catalogue, or was deallocated.
+	CauseRemoved = errors.New("drm: resource removed")
+	// CauseChanged: the resource's data changed, and the handler has no Update.
+	CauseChanged = errors.New("drm: resource changed")
+	// CauseFenced: the lease that guards the claim can no longer be trusted.
+	CauseFenced = errors.New("drm: lease too close to its deadline")
+	// CauseClaimLost: the claim's key was deleted from etcd by someone else.
+	CauseClaimLost = errors.New("drm: claim vanished from etcd")
+	// CauseTimeout: the call took longer than its timeout.
+	CauseTimeout = errors.New("drm: call timed out")
+	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
+	CauseTerminated = errors.New("drm: terminated")
+)
+
+// InputError is what every check of input from outside returns: a config field, a flag, an item of a source.
+type InputError struct {
+	Field string // the field, as its user spells it
+	Value string // what was found
+	Want  string // what would be accepted
+}
+
+func (e *InputError) Error() string {
+	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt([]byte(e.Value)), e.Want)
+}
+
+// IDInUseError says who has a member id that was asked for. It matches ErrIDInUse.
+type IDInUseError struct {
+	ID      string
+	Address string
+	Since   time.Time
+}
+
+func (e *IDInUseError) Error() string {
+	from := e.Address
+	if from == "" {
+		from = "an unknown address"
+	}
+	return fmt.Sprintf("member id %q is in use since %s from %s", e.ID, e.Since.UTC().Format(time.RFC3339), from)
+}
+
+// Is makes errors.Is(err, ErrIDInUse) hold.
+func (e *IDInUseError) Is(target error) bool { return target == ErrIDInUse }
+
+// PanicError is the error of a Handler or Retriever call that panicked.
+type PanicError struct {
+	Value any
+	Stack []byte // of the goroutine that panicked; not part of Error
+}
+
+func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }

@@ -1,0 +1,308 @@
+package drm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/lease"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// statsInterval is how often a member's figures are written, at most.
+const statsInterval = 10 * time.Second
+
+// group is this member's place among the members: its key, its lease, and the office of coordinator.
+type group struct {
+	m      *Manager
+	reg    atomic.Pointer[membership.Registration] // nil while not registered
+	keeper *lease.Keeper                           // of the member key; run's goroutine owns it
+	lost   chan struct{}                           // holds a token when the member's lease was fenced
+
+	mu    sync.Mutex    // orders what the core is told
+	views chan struct{} // holds a token when last or reg changed
+	last  atomic.Pointer[membership.View]
+	first chan struct{} // closed at the first view that has this member
+	begun bool
+
+	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
+	office   atomic.Pointer[office] // this member's, while it coordinates
+	statsWas []byte
+}
+
+func newGroup(m *Manager) *group {
+	return &group{m: m, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{})}
+}
+
+// grant gets the lease of the member's key.
+func (g *group) grant(ctx context.Context) error {
+	keeper, err := g.m.grant(ctx, func(error) {
+		select {
+		case g.lost <- struct{}{}:
+		default:
+		}
+	}, func(error) {})
+	if err != nil {
+		return err
+	}
+	g.keeper = keeper
+	return nil
+}
+
+// register puts the member's key.
+func (g *group) register(ctx context.Context, state membership.State) error {
+	m := g.m
+	reg, err := m.registrar.Register(ctx, membership.Record{
+		State: state, Weight: m.cfg.Weight, Address: m.cfg.Address, Labels: m.cfg.Labels, Version: m.cfg.Version,
+		Started: m.started, Source: m.cfg.Retriever != nil,
+	}, g.keeper.ID())
+	if err != nil {
+		return err
+	}
+	g.setRegistration(&reg)
+	return nil
+}
+
+// onView takes a view to the core at once, and leaves it for run. It is called by the follower's goroutine.
+func (g *group) onView(v *membership.View) {
+	g.mu.Lock()
+	g.last.Store(v)
+	g.applyLocked()
+	g.mu.Unlock()
+}
+
+// setRegistration changes what the views are read by; nil stands for none.
+func (g *group) setRegistration(reg *membership.Registration) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.reg.Store(reg)
+	g.applyLocked()
+}
+
+// applyLocked gives the core the shards that the last view gives this registration: none, if the view is of another one
+// or there is none. A view that is older than the registration says nothing of it, and a later one will come. g.mu is
+// held, so that what the core hears is in order.
+func (g *group) applyLocked() {
+	m, v, reg := g.m, g.last.Load(), g.reg.Load()
+	if v == nil {
+		return
+	}
+	owned := make([]bool, v.Shards)
+	if reg != nil {
+		if v.Revision < reg.CreateRevision {
+			return
+		}
+		if v.Members[m.id].CreateRevision == reg.CreateRevision {
+			owned = v.Owned(m.id)
+		}
+	}
+	m.post(func() { m.core.SetOwned(m.stamp, owned) })
+	select {
+	case g.views <- struct{}{}:
+	default:
+	}
+}
+
+// run keeps the member registered and in office until ctx ends.
+func (g *group) run(ctx context.Context) {
+	m := g.m
+	stats := time.NewTicker(statsInterval)
+	defer stats.Stop()
+	retry := time.NewTimer(time.Hour)
+	defer retry.Stop()
+	var before *membership.View
+	for {
+		select {
+		case <-ctx.Done():
+			g.leaveOffice()
+			return
+		case <-g.lost:
+			g.reregister(ctx)
+			continue
+		case <-stats.C:
+			g.writeStats(ctx)
+			continue
+		case <-retry.C:
+		case <-g.views:
+			v, reg := g.last.Load(), g.reg.Load()
+			if reg == nil || v.Revision < reg.CreateRevision {
+				continue
+			}
+			if v.Members[m.id].CreateRevision != reg.CreateRevision {
+				m.log.Warn("the member's key is gone; registering again")
+				g.reregister(ctx)
+				continue
+			}
+			if !g.begun {
+				g.begun = true
+				close(g.first)
+			}
+			if o := g.office.Load(); o != nil && before != nil && !before.SameMembers(v) {
+				o.membersChanged()
+			}
+			before = v
+		}
+		if before != nil && !g.stand(ctx, before) {
+			retry.Reset(retryPause(3))
+		}
+	}
+}
+
+// reregister gets a new lease and key, again and again until ctx ends. It fails the manager where somebody else has the id
+// for longer than a crashed member's key lives.
+func (g *group) reregister(ctx context.Context) {
+	m := g.m
+	g.leaveOffice()
+	g.setRegistration(nil)
+	g.statsWas = nil // the figures go with the lease
+	old := g.keeper
+	var takenSince time.Time
+	for failures := 0; ; failures++ {
+		if old != nil {
+			revoking, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
+			_ = old.Revoke(revoking) // it expires by itself otherwise
+			cancel()
+			old.Close()
+			old = nil
+			select {
+			case <-g.lost: // of the old lease
+			default:
+			}
+		}
+		err := g.grant(ctx)
+		if err == nil {
+			if err = g.register(ctx, membership.Active); err == nil {
+				m.log.Info("registered again")
+				return
+			}
+			old = g.keeper
+		}
+		if ctx.Err() != nil {
+			return
+		}
+		var taken *membership.TakenError
+		switch {
+		case errors.Is(err, membership.ErrAppGone):
+			m.fail(ErrAppGone)
+			return
+		case !errors.As(err, &taken):
+			takenSince = time.Time{}
+		case takenSince.IsZero():
+			takenSince = time.Now()
+		case time.Since(takenSince) > m.cfg.LeaseTTL+time.Second:
+			m.fail(idInUse(taken))
+			return
+		}
+		m.log.Warn("cannot register", zap.Error(err))
+		if !pauseFor(ctx, retryPause(failures)) {
+			return
+		}
+	}
+}
+
+func idInUse(taken *membership.TakenError) error {
+	return &IDInUseError{ID: taken.Holder.ID, Address: taken.Holder.Address, Since: taken.Holder.Started}
+}
+
+// stand takes the office where nobody has it, enters it where the view says it is this member's, and resigns where this
+// member has no source and another one has. False asks to be called again soon.
+func (g *group) stand(ctx context.Context, v *membership.View) bool {
+	m, reg := g.m, g.reg.Load()
+	if reg == nil {
+		return true
+	}
+	c := v.Coordinator
+	mine := c.CreateRevision != 0 && c.Lease == int64(reg.Lease)
+	yield := m.cfg.Retriever == nil && v.SourceWanted(m.id)
+	switch {
+	case mine && yield:
+		g.leaveOffice()
+		if err := m.registrar.Resign(ctx, c.CreateRevision); err != nil {
+			m.log.Warn("cannot resign", zap.Error(err))
+			return false
+		}
+	case mine:
+		if g.term != c.CreateRevision {
+			g.leaveOffice()
+			g.term = c.CreateRevision
+			g.office.Store(m.enterOffice(c.CreateRevision))
+		}
+	default:
+		g.leaveOffice()
+		if c.CreateRevision != 0 {
+			m.firstFetch(nil) // another member sees to the source
+		}
+		if c.CreateRevision == 0 && !yield && v.Members[m.id].State == membership.Active {
+			won, err := m.registrar.StandForCoordinator(ctx, *reg)
+			if err != nil {
+				m.log.Warn("cannot stand for coordinator", zap.Error(err))
+			}
+			return won // the next view tells; ask again where somebody else was faster, or etcd did not answer
+		}
+	}
+	return true
+}
+
+func (g *group) leaveOffice() {
+	if o := g.office.Swap(nil); o != nil {
+		o.leave()
+		g.term = 0
+	}
+}
+
+// memberStats is the value of a member's stats key.
+type memberStats struct {
+	Shards  int `json:"shards"`
+	Claims  int `json:"claims"`
+	Active  int `json:"active"`
+	Failed  int `json:"failed"`
+	Calls   int `json:"calls"`
+	Stuck   int `json:"stuck"`
+	Waiting int `json:"waiting"`
+}
+
+// writeStats writes the member's figures if they changed.
+func (g *group) writeStats(ctx context.Context) {
+	m, reg := g.m, g.reg.Load()
+	if reg == nil {
+		return
+	}
+	var s memberStats
+	if !m.ask(func() {
+		f := m.core.Stats()
+		s = memberStats{Shards: f.Shards, Claims: f.Claims, Active: f.Active, Failed: f.Failed, Calls: f.Calls, Stuck: f.Stuck, Waiting: f.Waiting}
+	}) {
+		return
+	}
+	b, err := json.Marshal(s)
+	if err != nil || string(b) == string(g.statsWas) {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	if _, err := m.client.Put(ctx, m.layout.Stats(m.id), string(b), clientv3.WithLease(reg.Lease)); err != nil {
+		m.log.Debug("cannot write stats", zap.Error(err))
+		return
+	}
+	g.statsWas = b
+}
+
+// setLeaving tells the others that this member is stopping, so that they take over what it releases.
+func (g *group) setLeaving(ctx context.Context) error {
+	reg := g.reg.Load()
+	if reg == nil {
+		return nil
+	}
+	if _, err := g.m.registrar.SetState(ctx, *reg, membership.Leaving); err != nil {
+		return fmt.Errorf("tell the others: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package drm
+
+import (
+	"context"
+	"time"
+)
+
+// Handler is what a program does with the resources that its member claims. DRM calls it from many goroutines at
+// once, but never has more than one call in progress for one resource. A call may be slow, hang, panic or call back
+// into the Manager: that delays the resource it is about, and nothing else.
+type Handler interface {
+	// Handle starts handling the claimed resource and returns once that works (it does not block for as long as the
+	// resource is handled; handler.Loop is for functions that do). ctx outlives the return: it ends when Terminate has
+	// returned, or at the claim's deadline, or when Handle takes longer than Config.HandleTimeout, and context.Cause
+	// says which of these it was. After an error the resource counts as not handled; HandleFailed is told, and Handle
+	// is called again after a backoff.
+	Handle(ctx context.Context, c Claim) error
+	// HandleFailed is told of each Handle or Update that failed, panicked or timed out.
+	HandleFailed(ctx context.Context, c Claim, err error)
+	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
+	// cancelled, never for one that returned an error. The claim is given away only after it returned (or after
+	// Config.TerminateTimeout). ctx ends at the claim's deadline or that timeout.
+	Terminate(ctx context.Context, c Claim) error
+	// TerminateFailed is told of each Terminate that failed, panicked or timed out.
+	TerminateFailed(ctx context.Context, c Claim, err error)
+}
+
+// Updater is what a Handler may have besides: Update hands over the changed data of a resource that is being handled.
+// Without it, such a resource is terminated and handled anew under the same claim. After an error of Update the
+// resource is terminated and handled anew too.
+type Updater interface {
+	Update(ctx context.Context, c Claim) error
+}
+
+// Validity tells how long a claim is surely valid from now. Implementations are safe for use from any goroutine.
+type Validity interface {
+	// Remaining is the time to the local deadline, which comes before etcd can give the claim to anyone else. It is
+	// zero or negative once the deadline passed.
+	Remaining() time.Duration
+}
+
+// Claim is the right to handle one resource, as long as it is valid. It is a value: copy it freely.
+type Claim struct {
+	App      string
+	Member   string
+	Resource Resource
+	// Token is the fencing token: strictly greater at each new claim of the resource, whoever makes it. Pass it to
+	// what the handler writes to, and let that refuse a token lower than the highest it has seen.
+	Token int64
+
+	validity Validity
+}
+
+// NewClaim makes a claim for the tests of a Handler. A nil validity makes one that is always valid.
+func NewClaim(app, member string, r Resource, token int64, validity Validity) Claim {
+	return Claim{App: app, Member: member, Resource: r, Token: token, validity: validity}
+}
+
+// Valid reports whether the claim is surely still this member's. It costs a clock reading: check before each side effect.
+func (c Claim) Valid() bool { return c.Remaining() > 0 }
+
+// Remaining is how long the claim is surely valid from now; at most the lease's TTL, and zero once it is not.
+// It grows again each time the lease is renewed.
+func (c Claim) Remaining() time.Duration {
+	if c.validity == nil {
+		return time.Duration(1<<63 - 1)
+	}
+	return max(0, c.validity.Remaining())
+}

@@ -1,0 +1,31 @@
+package handler
+
+import (
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+)
+
+// The pauses between restarts where the configuration names none.
+const (
+	defaultBackoff    = time.Second
+	defaultBackoffMax = time.Minute
+)
+
+// newBackoff gives pauses that begin at first and double up to most, each moved by up to a fifth either way, so that
+// what failed together does not come back together.
+func newBackoff(first, most time.Duration) *backoff.ExponentialBackOff {
+	b := &backoff.ExponentialBackOff{InitialInterval: first, MaxInterval: most, Multiplier: 2, RandomizationFactor: 0.2}
+	b.Reset()
+	return b
+}
+
+// checkBackoff gives the two pauses with their defaults. A first pause longer than the default maximum raises that.
+func checkBackoff(first, most time.Duration) (time.Duration, time.Duration, error) {
+	first, err := checkDuration("Backoff", first, defaultBackoff, minDuration)
+	if err != nil {
+		return 0, 0, err
+	}
+	most, err = checkDuration("BackoffMax", most, max(first, defaultBackoffMax), first)
+	return first, most, err
+}

@@ -1,0 +1,237 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// GuardArg is the hidden first argument by which a program's main, before anything else, hands over to RunGuard:
+//
+//	if len(os.Args) > 1 && os.Args[1] == handler.GuardArg {
+//		os.Exit(handler.RunGuard(os.Args[2:]))
+//	}
+const GuardArg = "__guard"
+
+// DefaultGrace is how long a process has between SIGTERM and SIGKILL.
+const DefaultGrace = 10 * time.Second
+
+// killWait is how long a guard may take to do what it was told, before it is killed with its group.
+const killWait = 2 * time.Second
+
+// ExecConfig is what NewExec needs to know. A value that cannot be is a *drm.InputError.
+type ExecConfig struct {
+	// Command is the program and its arguments; ParseCommand makes it of one string. A program without a slash is
+	// looked up in PATH, each time it is started. Required.
+	Command []string
+	// Dir is where it runs. Default: where the agent runs.
+	Dir string
+	// Env is added to the environment, as KEY=VALUE. Names that begin with DRM_ are not for it to set.
+	Env []string
+	// Grace is how long the process has to end after SIGTERM, before SIGKILL. Raised, it may finish more in order,
+	// and the resource waits longer for its next member; past drm.Config.TerminateTimeout the kill comes anyway.
+	// Default 10 s; 1 ms to 24 h.
+	Grace time.Duration
+	// Backoff is the pause before a process that ended by itself is started again. It doubles each time up to
+	// BackoffMax, is moved by up to a fifth at random, and begins anew once a process ran for BackoffMax.
+	// Default 1 s; 1 ms to 24 h.
+	Backoff time.Duration
+	// BackoffMax bounds that pause. Default 1 min, or Backoff if that is more; Backoff to 24 h.
+	BackoffMax time.Duration
+	// Stdout and Stderr get what the processes write. An *os.File is given to them as it is; what goes to any other
+	// writer passes through the agent, one Write at a time, and a slow one holds the processes up. Default: both to
+	// the agent's standard error.
+	Stdout, Stderr io.Writer
+	// OnExit is told of each process that ended by itself, and of each restart that did not succeed. Optional. It is
+	// called from the resource's own goroutine, and the restart waits for it.
+	OnExit func(c drm.Claim, err error)
+	// GuardCommand starts the guard process; the Command is appended. Default: this very program with GuardArg, which
+	// needs the lines shown there in its main.
+	GuardCommand []string
+}
+
+// Exec is a drm.Handler that runs one process per resource. The contract is docs/exec.md. In short: the process finds
+// DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment and the resource's object on its standard
+// input; Terminate is SIGTERM and, after a grace, SIGKILL, to its process group; if it ends by itself it is started
+// again; and it ends, with its group, when the agent dies, or does not renew it by the claim's deadline.
+//
+// It has no Update: changed data are given to a new process.
+type Exec struct {
+	cfg     ExecConfig
+	guard   []string
+	restart restarter
+	tasks   tasks
+	renewer renewer
+}
+
+var _ drm.Handler = (*Exec)(nil)
+
+// NewExec makes an Exec. It starts nothing yet. It works on Linux and macOS; elsewhere the error matches
+// errors.ErrUnsupported.
+func NewExec(cfg ExecConfig) (*Exec, error) {
+	if !execSupported {
+		return nil, fmt.Errorf("exec handler on %s: %w", runtime.GOOS, errors.ErrUnsupported)
+	}
+	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
+		return nil, &drm.InputError{Field: "Command", Value: strings.Join(cfg.Command, " "), Want: "a program and its arguments"}
+	}
+	for _, text := range slices.Concat(cfg.Command, cfg.Env, cfg.GuardCommand, []string{cfg.Dir}) {
+		if strings.ContainsRune(text, 0) {
+			return nil, &drm.InputError{Field: "Command", Value: "text with a NUL byte", Want: "arguments, Env and Dir without one"}
+		}
+	}
+	for _, pair := range cfg.Env {
+		name, _, ok := strings.Cut(pair, "=")
+		if !ok || name == "" || strings.HasPrefix(name, "DRM_") { // the value may be secret, and is not shown
+			return nil, &drm.InputError{Field: "Env", Value: name, Want: "NAME=VALUE, with a name that does not begin with DRM_"}
+		}
+	}
+	var err error
+	if cfg.Grace, err = checkDuration("Grace", cfg.Grace, DefaultGrace, minDuration); err != nil {
+		return nil, err
+	}
+	first, most, err := checkBackoff(cfg.Backoff, cfg.BackoffMax)
+	if err != nil {
+		return nil, err
+	}
+	cfg.Stdout, cfg.Stderr = shareWriters(cfg.Stdout, cfg.Stderr)
+	guard := cfg.GuardCommand
+	if len(guard) == 0 {
+		self, err := os.Executable()
+		if err != nil {
+			return nil, fmt.Errorf("exec handler: find the guard's program: %w", err)
+		}
+		guard = []string{self, GuardArg}
+	}
+	return &Exec{
+		cfg: cfg, guard: slices.Concat(guard, cfg.Command),
+		restart: restarter{first, most, cfg.OnExit},
+	}, nil
+}
+
+// Handle starts a process and returns once it runs. The error says why it could not be started, or is ErrRunning if
+// an earlier process of the resource has not ended yet (a Terminate failed), or ErrClosed.
+func (e *Exec) Handle(ctx context.Context, c drm.Claim) error {
+	return e.tasks.start(ctx, c, func(hard context.Context) (work, error) {
+		started, err := e.spawn(hard, c)
+		if err != nil {
+			return nil, err
+		}
+		return func(soft, hard context.Context) { e.supervise(soft, hard, c, started) }, nil
+	})
+}
+
+// supervise waits for the process that Handle started, and for those that follow it.
+func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, first *process) {
+	e.restart.run(soft, c, func() error {
+		p := first
+		first = nil
+		if p == nil {
+			var err error
+			if p, err = e.spawn(soft, c); err != nil {
+				return err
+			}
+		}
+		return e.wait(soft, hard, p)
+	})
+	if first != nil { // soft ended before there was a first round
+		_ = e.wait(soft, hard, first)
+	}
+}
+
+// spawn starts a process, and keeps it renewed from then on.
+func (e *Exec) spawn(ctx context.Context, c drm.Claim) (*process, error) {
+	if !c.Valid() {
+		return nil, errors.New("the claim is no longer valid")
+	}
+	p, err := startProcess(ctx, e.guard, e.cfg, c)
+	if err != nil {
+		return nil, err
+	}
+	e.renewer.add(p)
+	return p, nil
+}
+
+// wait returns when the process and its guard have ended. When soft ends, the process is asked to end; when hard does,
+// or it does not end though asked, it is killed.
+func (e *Exec) wait(soft, hard context.Context, p *process) error {
+	defer e.renewer.remove(p)
+	select {
+	case <-p.done:
+		return p.err
+	case <-soft.Done():
+	}
+	if hard.Err() == nil && p.terminate(e.cfg.Grace) == nil {
+		late := time.NewTimer(e.cfg.Grace + killWait) // the guard kills after Grace; this is for a guard that hangs
+		defer late.Stop()
+		select {
+		case <-p.done:
+			return p.err
+		case <-hard.Done():
+		case <-late.C:
+		}
+	}
+	p.kill()
+	return p.err
+}
+
+// Terminate sends SIGTERM to the process group of the resource and waits until it is gone; after ExecConfig.Grace, or
+// when ctx or Handle's context ends, with SIGKILL. An error means that something is still there.
+func (e *Exec) Terminate(ctx context.Context, c drm.Claim) error {
+	return e.tasks.terminate(ctx, c, 2*killWait)
+}
+
+// HandleFailed does nothing.
+func (e *Exec) HandleFailed(context.Context, drm.Claim, error) {}
+
+// TerminateFailed does nothing.
+func (e *Exec) TerminateFailed(context.Context, drm.Claim, error) {}
+
+// Close ends what still runs as Terminate does, and makes every further Handle fail with ErrClosed. It is for after
+// Manager.Stop, which terminates everything unless it ran out of time. It may be called again.
+func (e *Exec) Close(ctx context.Context) error { return e.tasks.close(ctx, 2*killWait) }
+
+// execEnv is the environment of a process: the agent's own and extra, without what configures DRM (which includes
+// etcd's password), and with the claim.
+func execEnv(own, extra []string, c drm.Claim) []string {
+	env := slices.DeleteFunc(slices.Concat(own, extra), func(pair string) bool { return strings.HasPrefix(pair, "DRM_") })
+	return append(env,
+		"DRM_APP="+c.App, "DRM_MEMBER="+c.Member, "DRM_RESOURCE_ID="+c.Resource.ID, fmt.Sprintf("DRM_TOKEN=%d", c.Token))
+}
+
+// shareWriters fills in the defaults, and makes writers that are no files safe for many processes at once.
+func shareWriters(stdout, stderr io.Writer) (io.Writer, io.Writer) {
+	mu := new(sync.Mutex)
+	share := func(w io.Writer) io.Writer {
+		switch w := w.(type) {
+		case nil:
+			return os.Stderr
+		case *os.File:
+			return w
+		default:
+			return &lockedWriter{mu, w}
+		}
+	}
+	return share(stdout), share(stderr)
+}
+
+// lockedWriter is one of a handler's two writers, which may be the same one.
+type lockedWriter struct {
+	mu *sync.Mutex
+	w  io.Writer
+}
+
+func (l *lockedWriter) Write(b []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.w.Write(b)
+}

@@ -1,0 +1,36 @@
+//go:build !linux && !darwin
+
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const execSupported = false
+
+// RunGuard is what the guard process of an Exec does; there is none on this system.
+func RunGuard([]string) int {
+	fmt.Fprintln(os.Stderr, "the exec handler does not work on", runtime.GOOS)
+	return 2
+}
+
+// process is never made here: NewExec fails.
+type process struct {
+	done chan struct{}
+	err  error
+}
+
+func startProcess(context.Context, []string, ExecConfig, drm.Claim) (*process, error) {
+	return nil, errors.ErrUnsupported
+}
+
+func (*process) renew() time.Duration          { return renewAtMost }
+func (*process) terminate(time.Duration) error { return errors.ErrUnsupported }
+func (*process) kill()                         {}

@@ -1,0 +1,205 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"runtime"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+func newLoop(t *testing.T, run func(context.Context, drm.Claim) error, cfg handler.LoopConfig) *handler.Loop {
+	t.Helper()
+	l, err := handler.NewLoop(run, cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return l
+}
+
+func TestLoopRunsUntilTerminate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var cause error
+		l := newLoop(t, func(ctx context.Context, _ drm.Claim) error {
+			<-ctx.Done()
+			cause = context.Cause(ctx)
+			return nil
+		}, handler.LoopConfig{OnReturn: func(drm.Claim, error) { t.Error("OnReturn was told of an ordered end") }})
+		ctx, cancel := context.WithCancel(t.Context())
+		defer cancel()
+		if err := l.Handle(ctx, claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := l.Terminate(ctx, claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		if !errors.Is(cause, handler.CauseTerminate) {
+			t.Errorf("the function's context ended with %v", cause)
+		}
+		if err := l.Terminate(ctx, claim("a", 1)); err != nil {
+			t.Errorf("Terminate of what does not run: %v", err)
+		}
+	})
+}
+
+func TestLoopEndsWithTheClaimAndSaysWhy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		causes := make(chan error, 1)
+		l := newLoop(t, func(ctx context.Context, _ drm.Claim) error {
+			<-ctx.Done()
+			causes <- context.Cause(ctx)
+			return ctx.Err()
+		}, handler.LoopConfig{})
+		ctx, cancel := context.WithCancelCause(t.Context())
+		if err := l.Handle(ctx, claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		cancel(drm.CauseFenced)
+		if cause := <-causes; !errors.Is(cause, drm.CauseFenced) {
+			t.Errorf("the function's context ended with %v", cause)
+		}
+		synctest.Wait()
+		if err := l.Handle(t.Context(), claim("a", 2)); err != nil {
+			t.Errorf("the next claim of the resource: %v", err)
+		}
+		if err := l.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+}
+
+func TestLoopRestartsWithGrowingPauses(t *testing.T) {
+	boom := errors.New("boom")
+	synctest.Test(t, func(t *testing.T) {
+		var starts []time.Time
+		var told []error
+		l := newLoop(t, func(ctx context.Context, _ drm.Claim) error {
+			starts = append(starts, time.Now())
+			switch len(starts) {
+			case 1:
+				return nil
+			case 2:
+				return boom
+			case 3:
+				panic("ouch")
+			case 4:
+				time.Sleep(8 * time.Second) // healthy for as long as BackoffMax
+				return boom
+			}
+			<-ctx.Done()
+			return nil
+		}, handler.LoopConfig{Backoff: time.Second, BackoffMax: 8 * time.Second, OnReturn: func(_ drm.Claim, err error) {
+			told = append(told, err)
+			panic("OnReturn panics too")
+		}})
+		if err := l.Handle(t.Context(), claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Minute)
+		if err := l.Terminate(t.Context(), claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		if len(starts) != 5 {
+			t.Fatalf("started %d times, want 5", len(starts))
+		}
+		for i, want := range []time.Duration{1, 2, 4, 8 + 1} {
+			got := starts[i+1].Sub(starts[i])
+			if least, most := want*time.Second*7/10, want*time.Second*13/10; got < least || got > most {
+				t.Errorf("pause %d is %v, want about %d s", i, got, want)
+			}
+		}
+		var panicked *drm.PanicError
+		if len(told) != 4 || told[0] != nil || !errors.Is(told[1], boom) || !errors.As(told[2], &panicked) {
+			t.Errorf("OnReturn was told %v", told)
+		}
+	})
+}
+
+func TestLoopTerminateDuringAPauseIsImmediate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		l := newLoop(t, func(context.Context, drm.Claim) error { return nil },
+			handler.LoopConfig{Backoff: time.Hour})
+		if err := l.Handle(t.Context(), claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		began := time.Now()
+		if err := l.Terminate(t.Context(), claim("a", 1)); err != nil || time.Since(began) != 0 {
+			t.Errorf("Terminate took %v: %v", time.Since(began), err)
+		}
+	})
+}
+
+func TestLoopThatHangsFailsTerminateAndBlocksTheNextHandle(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		release := make(chan struct{})
+		l := newLoop(t, func(context.Context, drm.Claim) error { <-release; return nil }, handler.LoopConfig{})
+		if err := l.Handle(t.Context(), claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		ctx, cancel := context.WithTimeoutCause(t.Context(), 30*time.Second, drm.CauseTimeout)
+		defer cancel()
+		began := time.Now()
+		err := l.Terminate(ctx, claim("a", 1))
+		if !errors.Is(err, handler.ErrRunning) || !errors.Is(err, drm.CauseTimeout) || time.Since(began) != 30*time.Second {
+			t.Errorf("Terminate after %v: %v", time.Since(began), err)
+		}
+		if err := l.Handle(t.Context(), claim("a", 2)); !errors.Is(err, handler.ErrRunning) {
+			t.Errorf("Handle while the earlier run goes on: %v", err)
+		}
+		other := drm.NewClaim("app", "m2", claim("a", 3).Resource, 3, nil)
+		if err := l.Handle(t.Context(), other); err != nil {
+			t.Errorf("another member of the process is hindered: %v", err)
+		}
+		synctest.Wait()
+		if err := l.Close(ctx); !errors.Is(err, handler.ErrRunning) {
+			t.Errorf("Close while runs hang: %v", err)
+		}
+		close(release)
+		if err := l.Terminate(t.Context(), claim("a", 1)); err != nil {
+			t.Errorf("Terminate once it can end: %v", err)
+		}
+		if err := l.Close(t.Context()); err != nil {
+			t.Error(err)
+		}
+		if err := l.Handle(t.Context(), claim("b", 1)); !errors.Is(err, handler.ErrClosed) {
+			t.Errorf("Handle after Close: %v", err)
+		}
+	})
+}
+
+func TestLoopSurvivesGoexit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var runs atomic.Int32
+		l := newLoop(t, func(context.Context, drm.Claim) error { runs.Add(1); runtime.Goexit(); return nil }, handler.LoopConfig{})
+		if err := l.Handle(t.Context(), claim("a", 1)); err != nil {
+			t.Fatal(err)
+		}
+		synctest.Wait()
+		if err := l.Terminate(t.Context(), claim("a", 1)); err != nil || runs.Load() != 1 {
+			t.Errorf("after %d runs: %v", runs.Load(), err)
+		}
+	})
+}
+
+func TestLoopRefusesBadConfig(t *testing.T) {
+	run := func(context.Context, drm.Claim) error { return nil }
+	_, err := handler.NewLoop(nil, handler.LoopConfig{})
+	wantInputError(t, err, "run")
+	_, err = handler.NewLoop(run, handler.LoopConfig{Backoff: -time.Second})
+	wantInputError(t, err, "Backoff")
+	_, err = handler.NewLoop(run, handler.LoopConfig{Backoff: time.Second, BackoffMax: time.Millisecond})
+	wantInputError(t, err, "BackoffMax")
+	_, err = handler.NewLoop(run, handler.LoopConfig{Backoff: 2 * time.Minute})
+	if err != nil {
+		t.Errorf("a Backoff above the default maximum: %v", err)
+	}
+}

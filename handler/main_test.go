@@ -1,0 +1,44 @@
+package handler_test
+
+import (
+	"encoding/json"
+	"errors"
+	"os"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// TestMain makes the test binary stand for every program that the tests of Exec need.
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 {
+		if program := programs[os.Args[1]]; program != nil {
+			os.Exit(program(os.Args[2:]))
+		}
+	}
+	goleak.VerifyTestMain(m)
+}
+
+// programs are what the test binary can be besides the tests, by first argument.
+var programs = map[string]func(args []string) int{}
+
+// remaining is a drm.Validity that always has the same time left, as that of a member which renews all the time.
+type remaining time.Duration
+
+func (r remaining) Remaining() time.Duration { return time.Duration(r) }
+
+func claim(id string, token int64) drm.Claim {
+	data, _ := json.Marshal(map[string]string{"id": id, "secret": "s3cret-data"})
+	return drm.NewClaim("app", "m1", drm.Resource{ID: id, Data: data}, token, remaining(time.Minute))
+}
+
+func wantInputError(t *testing.T, err error, field string) {
+	t.Helper()
+	var input *drm.InputError
+	if !errors.As(err, &input) || input.Field != field {
+		t.Fatalf("got error %v, want an InputError of field %s", err, field)
+	}
+}

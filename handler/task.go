@@ -1,0 +1,202 @@
+package handler
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"sync"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// Errors and causes of Loop and Exec.
+var (
+	// ErrRunning says that what an earlier Handle of the resource started has not ended yet.
+	ErrRunning = errors.New("still running")
+	// ErrClosed says that the handler was closed.
+	ErrClosed = errors.New("handler closed")
+	// CauseTerminate is why the context of a Loop's function ended (context.Cause) when Terminate was called. When the
+	// claim ended before that, the cause is the one of Handle's context.
+	CauseTerminate = errors.New("handler: Terminate was called")
+)
+
+// key names a resource as one member handles it: several managers of a process may share a handler.
+type key struct{ app, member, id string }
+
+func keyOf(c drm.Claim) key { return key{c.App, c.Member, c.Resource.ID} }
+
+// task is what one Handle started.
+type task struct {
+	stop context.CancelCauseFunc // ends soft: end in an orderly way
+	kill context.CancelCauseFunc // ends hard, and soft with it: end at once
+	done chan struct{}           // closed when nothing of the task runs any more
+}
+
+// tasks are the running tasks of a handler, at most one a resource. Each task's goroutine is waited for by stop, or
+// by close at the latest.
+type tasks struct {
+	mu      sync.Mutex
+	running map[key]*task
+	closed  bool
+}
+
+// work is what a task's goroutine does. It must end soon after soft does, and at once when hard does.
+type work func(soft, hard context.Context)
+
+// start calls begin and, if that succeeds, runs the work it returned until the work ends. hard ends with ctx.
+func (t *tasks) start(ctx context.Context, c drm.Claim, begin func(hard context.Context) (work, error)) (err error) {
+	hard, kill := context.WithCancelCause(ctx)
+	soft, stop := context.WithCancelCause(hard)
+	tk := &task{stop: stop, kill: kill, done: make(chan struct{})}
+	end := func() {
+		kill(nil)
+		t.mu.Lock()
+		delete(t.running, keyOf(c))
+		t.mu.Unlock()
+		close(tk.done)
+	}
+
+	t.mu.Lock()
+	if t.closed || t.running[keyOf(c)] != nil {
+		err = ErrRunning
+		if t.closed {
+			err = ErrClosed
+		}
+		t.mu.Unlock()
+		kill(nil)
+		return failure("start", c, err)
+	}
+	if t.running == nil {
+		t.running = make(map[key]*task)
+	}
+	t.running[keyOf(c)] = tk
+	t.mu.Unlock()
+
+	begun := false
+	defer func() {
+		if !begun { // an error or a panic
+			end()
+		}
+	}()
+	run, err := begin(hard)
+	if err != nil {
+		return failure("start", c, err)
+	}
+	begun = true
+	go func() {
+		defer end()
+		run(soft, hard)
+	}()
+	return nil
+}
+
+// terminate asks the resource's task to end and waits for it until ctx ends; then it kills it and waits for linger
+// more. No task is no error: it ended with its context.
+func (t *tasks) terminate(ctx context.Context, c drm.Claim, linger time.Duration) error {
+	t.mu.Lock()
+	tk := t.running[keyOf(c)]
+	t.mu.Unlock()
+	if tk == nil {
+		return nil
+	}
+	if err := tk.end(ctx, CauseTerminate, linger); err != nil {
+		return failure("terminate", c, err)
+	}
+	return nil
+}
+
+// close ends every task, and refuses new ones from now on.
+func (t *tasks) close(ctx context.Context, linger time.Duration) error {
+	t.mu.Lock()
+	t.closed = true
+	all := make([]*task, 0, len(t.running))
+	for _, tk := range t.running {
+		all = append(all, tk)
+	}
+	t.mu.Unlock()
+	for _, tk := range all {
+		tk.stop(ErrClosed)
+	}
+	left := 0
+	for _, tk := range all {
+		if tk.end(ctx, ErrClosed, linger) != nil {
+			left, linger = left+1, 0
+		}
+	}
+	if left > 0 {
+		return fmt.Errorf("close handler: %d of %d resources: %w: %w", left, len(all), ErrRunning, context.Cause(ctx))
+	}
+	return nil
+}
+
+func (tk *task) end(ctx context.Context, cause error, linger time.Duration) error {
+	tk.stop(cause)
+	select {
+	case <-tk.done:
+		return nil
+	case <-ctx.Done():
+	}
+	tk.kill(context.Cause(ctx))
+	timer := time.NewTimer(linger)
+	defer timer.Stop()
+	select {
+	case <-tk.done:
+		return nil
+	case <-timer.C:
+		return fmt.Errorf("%w: %w", ErrRunning, context.Cause(ctx))
+	}
+}
+
+func failure(doing string, c drm.Claim, err error) error {
+	return fmt.Errorf("%s resource %q (token %d): %w", doing, c.Resource.ID, c.Token, err)
+}
+
+// restarter runs a function again whenever it returns.
+type restarter struct {
+	first, most time.Duration // the pauses
+	onReturn    func(c drm.Claim, err error)
+}
+
+// run calls f until ctx ends and f has returned after that. A run that lasted for as long as the longest pause
+// counts as healthy: the next pause is the first one again.
+func (r restarter) run(ctx context.Context, c drm.Claim, f func() error) {
+	pauses := newBackoff(r.first, r.most)
+	for ctx.Err() == nil {
+		began := time.Now()
+		err := protect(f)
+		var panicked *drm.PanicError
+		if r.onReturn != nil && (ctx.Err() == nil || errors.As(err, &panicked)) {
+			_ = protect(func() error { r.onReturn(c, err); return nil }) // a panic of it must not end the resource
+		}
+		if time.Since(began) >= r.most {
+			pauses.Reset()
+		}
+		if !sleep(ctx, pauses.NextBackOff()) {
+			return
+		}
+	}
+}
+
+// sleep reports whether d passed before ctx ended.
+func sleep(ctx context.Context, d time.Duration) bool {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return ctx.Err() == nil
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// protect turns a panic of f into a *drm.PanicError.
+func protect(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = &drm.PanicError{Value: v, Stack: debug.Stack()}
+		}
+	}()
+	return f()
+}

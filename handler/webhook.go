@@ -1,0 +1,306 @@
+package handler
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"encoding/base64"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"net/http"
+	"net/http/httptrace"
+	"net/url"
+	"slices"
+	"strconv"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"golang.org/x/net/http/httpguts"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const (
+	// DefaultWebhookTimeout is how long a Webhook waits for an answer.
+	DefaultWebhookTimeout = 30 * time.Second
+	// TokenHeader is the HTTP header in which a Webhook repeats the fencing token.
+	TokenHeader = "DRM-Token"
+
+	webhookConnections = 128 // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
+	excerptBytes       = 200 // how much of a refusal's body an error shows
+	drainBytes         = 256 << 10
+	refusalBytes       = 16 << 10 // how much of it is searched for secrets, so that none is cut in two
+)
+
+// WebhookConfig is what NewWebhook needs to know. A value that cannot be is a *drm.InputError.
+type WebhookConfig struct {
+	// URL receives the requests: http or https. User and password in it are sent as basic authentication. Errors and
+	// logs have its scheme, host, path and the names of its query's parameters. Required.
+	URL string
+	// Header is added to each request, for authentication, say. Content-Type and DRM-Token are not for it to set.
+	Header http.Header
+	// Timeout bounds each request, from connecting to the end of the answer. Raised, a slow receiver is borne longer;
+	// lowered, one that hangs is given up sooner, and the resource tried again. Default 30 s; 1 ms to 24 h. A
+	// drm.Config.HandleTimeout that is shorter comes first.
+	Timeout time.Duration
+	// TLS is for https: own roots, a client certificate. Not together with Client.
+	TLS *tls.Config
+	// Client sends the requests instead of the Webhook's own client, which keeps up to 128 idle connections and uses
+	// the proxy that the environment names. Its CheckRedirect is not used: no redirect is followed.
+	Client *http.Client
+	// OnNotifyError is told when a handle_failed or terminate_failed request failed, since DRM expects no answer of
+	// these. Such a request is not sent again. Optional; called from any goroutine.
+	OnNotifyError func(error)
+}
+
+// Webhook is a drm.Handler and drm.Updater that tells an HTTP service what to do: one POST per call. The contract is
+// docs/webhook.md. A call returns when its request is over: answered, failed or cancelled with its context.
+type Webhook struct {
+	url      *url.URL
+	shown    string // the URL as errors show it
+	header   http.Header
+	timeout  time.Duration
+	client   *http.Client
+	own      *http.Transport // nil if the client is the caller's
+	secrets  *strings.Replacer
+	onNotify func(error)
+}
+
+var _ interface {
+	drm.Handler
+	drm.Updater
+} = (*Webhook)(nil)
+
+// NewWebhook makes a Webhook. It connects to nothing yet.
+func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
+	u, err := url.Parse(cfg.URL)
+	if err != nil { // it is not shown: what does not parse cannot be stripped of its secrets
+		return nil, &drm.InputError{Field: "URL", Value: "(not a URL)", Want: "an absolute http or https URL"}
+	}
+	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
+		return nil, &drm.InputError{Field: "URL", Value: redact(u), Want: "an absolute http or https URL"}
+	}
+	timeout, err := checkDuration("Timeout", cfg.Timeout, DefaultWebhookTimeout, minDuration)
+	if err != nil {
+		return nil, err
+	}
+	header, err := checkHeader(cfg.Header)
+	if err != nil {
+		return nil, err
+	}
+	w := &Webhook{
+		url: u, shown: redact(u), header: header, timeout: timeout,
+		secrets: hide(u, header), onNotify: cfg.OnNotifyError,
+	}
+	if cfg.Client != nil {
+		if cfg.TLS != nil {
+			return nil, &drm.InputError{Field: "TLS", Value: "set", Want: "none, since Client brings its own"}
+		}
+		client := *cfg.Client
+		w.client = &client
+	} else {
+		w.own = &http.Transport{
+			Proxy:               http.ProxyFromEnvironment,
+			TLSClientConfig:     cfg.TLS.Clone(),
+			ForceAttemptHTTP2:   true,
+			MaxIdleConnsPerHost: webhookConnections,
+			IdleConnTimeout:     90 * time.Second,
+		}
+		w.client = &http.Client{Transport: w.own}
+	}
+	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+	return w, nil
+}
+
+// checkHeader copies the header, with the values that every request has.
+func checkHeader(given http.Header) (http.Header, error) {
+	header := make(http.Header, len(given)+3)
+	header.Set("User-Agent", "drm")
+	for _, name := range slices.Sorted(maps.Keys(given)) {
+		canonical := http.CanonicalHeaderKey(name)
+		if !httpguts.ValidHeaderFieldName(name) || canonical == "Content-Type" || canonical == http.CanonicalHeaderKey(TokenHeader) {
+			return nil, &drm.InputError{Field: "Header", Value: name, Want: "a header name other than Content-Type and " + TokenHeader}
+		}
+		for _, value := range given[name] {
+			if !httpguts.ValidHeaderFieldValue(value) {
+				return nil, &drm.InputError{Field: "Header", Value: name, Want: "values without control characters"}
+			}
+		}
+		header[canonical] = slices.Clone(given[name])
+	}
+	header.Set("Content-Type", "application/json")
+	return header, nil
+}
+
+// Handle sends a "handle" request. If the receiver may have done what it asks though no answer of it came, a
+// "terminate" follows at once: DRM sends none after an error.
+func (w *Webhook) Handle(ctx context.Context, c drm.Claim) error {
+	maybeDone, err := w.send(ctx, actionHandle, c, nil)
+	if maybeDone && ctx.Err() == nil { // once ctx ended, DRM calls Terminate
+		err = errors.Join(err, w.Terminate(ctx, c))
+	}
+	return err
+}
+
+// Update sends an "update" request.
+func (w *Webhook) Update(ctx context.Context, c drm.Claim) error {
+	_, err := w.send(ctx, actionUpdate, c, nil)
+	return err
+}
+
+// Terminate sends a "terminate" request.
+func (w *Webhook) Terminate(ctx context.Context, c drm.Claim) error {
+	_, err := w.send(ctx, actionTerminate, c, nil)
+	return err
+}
+
+// HandleFailed sends a "handle_failed" request, once.
+func (w *Webhook) HandleFailed(ctx context.Context, c drm.Claim, err error) {
+	w.notify(w.send(ctx, actionHandleFailed, c, err))
+}
+
+// TerminateFailed sends a "terminate_failed" request, once.
+func (w *Webhook) TerminateFailed(ctx context.Context, c drm.Claim, err error) {
+	w.notify(w.send(ctx, actionTerminateFailed, c, err))
+}
+
+func (w *Webhook) notify(_ bool, err error) {
+	if err != nil && w.onNotify != nil {
+		w.onNotify(err)
+	}
+}
+
+// Close closes the idle connections. It is for when no call is in progress any more; a later call opens new ones.
+func (w *Webhook) Close() {
+	if w.own != nil {
+		w.own.CloseIdleConnections()
+	}
+}
+
+// send sends one request and waits for its end. After an error, maybeDone says that the receiver may have done what was
+// asked all the same: a connection was there, and no answer of the receiver came.
+func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (maybeDone bool, err error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("no answer within %v", w.timeout))
+	defer cancel()
+	var connected atomic.Bool
+	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
+	status, err := w.post(ctx, action, c, cause)
+	if err == nil {
+		return false, nil
+	}
+	switch status {
+	case 0:
+		maybeDone = connected.Load()
+	case http.StatusBadGateway, http.StatusGatewayTimeout: // what a proxy says when it does not know
+		maybeDone = true
+	}
+	return maybeDone, failure("webhook: "+action, c, fmt.Errorf("POST %s: %w", w.shown, err))
+}
+
+// post gives the status of the answer, 0 where there was none.
+func (w *Webhook) post(ctx context.Context, action string, c drm.Claim, cause error) (status int, err error) {
+	body, err := encode(struct {
+		call
+		ValidMS int64 `json:"valid_ms"`
+	}{newCall(action, c, cause), c.Remaining().Milliseconds()})
+	if err != nil {
+		return 0, err
+	}
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
+	if err != nil {
+		return 0, w.clean(ctx, err)
+	}
+	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
+	req.Header.Set(TokenHeader, strconv.FormatInt(c.Token, 10))
+	res, err := w.client.Do(req)
+	if err != nil {
+		return 0, w.clean(ctx, err)
+	}
+	defer func() { _ = res.Body.Close() }()
+	if res.StatusCode/100 == 2 {
+		// An answer that breaks off after its status is a success still; what is read here frees the connection.
+		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+		return res.StatusCode, nil
+	}
+	said, _ := io.ReadAll(io.LimitReader(res.Body, refusalBytes))
+	_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	err = fmt.Errorf("status %d %s", res.StatusCode, http.StatusText(res.StatusCode))
+	if res.StatusCode/100 == 3 {
+		err = fmt.Errorf("%w (redirects are not followed)", err)
+	}
+	if text := w.excerpt(said); text != "" {
+		err = fmt.Errorf("%w: %q", err, text)
+	}
+	return res.StatusCode, err
+}
+
+// clean takes the URL out of the client's error, and says why the context ended where that is the reason.
+func (w *Webhook) clean(ctx context.Context, err error) error {
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	if wrapped, ok := errors.AsType[*url.Error](err); ok {
+		err = wrapped.Err
+	}
+	if text := err.Error(); w.secrets.Replace(text) != text {
+		return errors.New(w.secrets.Replace(text))
+	}
+	return err
+}
+
+// excerpt is the beginning of what a receiver said, on one line, without the secrets that it may have echoed.
+func (w *Webhook) excerpt(said []byte) string {
+	text := strings.Join(strings.Fields(w.secrets.Replace(strings.ToValidUTF8(string(said), "\uFFFD"))), " ")
+	if len(text) > excerptBytes {
+		text = strings.ToValidUTF8(text[:excerptBytes], "") + "…"
+	}
+	return text
+}
+
+// redact shows a URL without user, password, and the values of its query.
+func redact(u *url.URL) string {
+	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
+	query := url.Values{}
+	for name := range u.Query() {
+		query.Set(name, "REDACTED")
+	}
+	shown.RawQuery = query.Encode()
+	return shown.String()
+}
+
+// hide replaces every secret that a request carries, wherever a text repeats it.
+func hide(u *url.URL, header http.Header) *strings.Replacer {
+	var secrets []string
+	for name, values := range header {
+		if name != "Content-Type" && name != "User-Agent" {
+			secrets = append(secrets, values...)
+			for _, value := range values {
+				if _, credential, ok := strings.Cut(value, " "); ok { // "Bearer …"
+					secrets = append(secrets, credential)
+				}
+			}
+		}
+	}
+	if u.User != nil {
+		name := u.User.Username()
+		password, _ := u.User.Password()
+		secrets = append(secrets, name, password, base64.StdEncoding.EncodeToString([]byte(name+":"+password)))
+	}
+	for _, values := range u.Query() {
+		for _, value := range values {
+			secrets = append(secrets, value, url.QueryEscape(value))
+		}
+	}
+	// Longest first, so that no secret is left in part; and none so short that ordinary words would be hidden.
+	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
+	var pairs []string
+	for _, secret := range secrets {
+		if len(secret) >= 4 {
+			pairs = append(pairs, secret, "REDACTED")
+		}
+	}
+	return strings.NewReplacer(pairs...)
+}

@@ -1,0 +1,66 @@
+package handler_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"pgregory.net/rapid"
+
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+func TestParseCommand(t *testing.T) {
+	for line, want := range map[string][]string{
+		`prog`:                          {"prog"},
+		"  prog  a\tb ":                 {"prog", "a", "b"},
+		`prog 'a b' "c d" e\ f`:         {"prog", "a b", "c d", "e f"},
+		`prog ''  ""`:                   {"prog", "", ""},
+		`prog --x='1 2'"3 4"5`:          {"prog", "--x=1 23 45"},
+		`prog 'a\b' "a\b" a\b`:          {"prog", `a\b`, `a\b`, `ab`},
+		`prog "\"\\\$\x" '"'`:           {"prog", `"\$\x`, `"`},
+		`sh -c 'x=$1; echo "$x" | cat'`: {"sh", "-c", `x=$1; echo "$x" | cat`},
+		`prog * ~ {a,b} ? [x]`:          {"prog", "*", "~", "{a,b}", "?", "[x]"},
+		"prog a\\\nb":                   {"prog", "ab"},
+		`prog ünï '日本'`:                 {"prog", "ünï", "日本"},
+	} {
+		if got, err := handler.ParseCommand(line); err != nil || !slices.Equal(got, want) {
+			t.Errorf("%s: got %q, want %q: %v", line, got, want, err)
+		}
+	}
+	for _, line := range []string{
+		``, `   `, `""`, `prog 'a`, `prog "a`, `prog | cat`, `prog > x`, `prog; prog`, `prog &`, `prog $HOME`, `prog "$HOME"`,
+		"prog `id`", `prog $(id)`, `prog "${x}"`, `prog (a)`,
+	} {
+		if got, err := handler.ParseCommand(line); err == nil {
+			t.Errorf("%s: got %q, want an error", line, got)
+		} else {
+			wantInputError(t, err, "command")
+		}
+	}
+}
+
+func TestParseCommandUndoesQuoting(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		words := rapid.SliceOfN(rapid.StringMatching(`[^\x00\r]{1,12}`), 1, 5).Draw(t, "words")
+		quoted := make([]string, len(words))
+		for i, word := range words {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+		}
+		if got, err := handler.ParseCommand(strings.Join(quoted, " ")); err != nil || !slices.Equal(got, words) {
+			t.Fatalf("got %q, want %q: %v", got, words, err)
+		}
+	})
+}
+
+func FuzzParseCommand(f *testing.F) {
+	for _, seed := range []string{`prog 'a b' "c\"d" e\ f`, "a\\\n", `$'x'`, "`", "\x00", "a #b"} {
+		f.Add(seed)
+	}
+	f.Fuzz(func(t *testing.T, line string) {
+		words, err := handler.ParseCommand(line)
+		if (err == nil) != (len(words) > 0) {
+			t.Errorf("%q: %q, %v", line, words, err)
+		}
+	})
+}

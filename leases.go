@@ -1,0 +1,136 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/lease"
+)
+
+// claimLease is one lease of the pool that claims are spread over, because revoking one lease with all of them would
+// stall etcd.
+type claimLease struct {
+	keeper *lease.Keeper
+	ctx    context.Context // of everything on it: ends at its deadline, with CauseFenced
+	cancel context.CancelCauseFunc
+}
+
+// grantLease gets another lease for the core, however long that takes.
+func (m *Manager) grantLease() {
+	m.tasks.Add(1)
+	go func() {
+		defer m.tasks.Done()
+		ctx, cancel := context.WithCancelCause(m.ctx)
+		keeper, err := m.grant(m.tasksCtx, func(error) {}, cancel)
+		if err != nil { // stopping
+			cancel(CauseStopped)
+			return
+		}
+		l := &claimLease{keeper: keeper, ctx: ctx, cancel: cancel}
+		posted := m.post(func() {
+			m.leases[int64(keeper.ID())] = l
+			m.core.LeaseReady(m.stamp, int64(keeper.ID()))
+			if keeper.Fenced() { // before anyone could be told
+				m.core.LeaseFenced(m.stamp, int64(keeper.ID()))
+			}
+		})
+		if !posted {
+			keeper.Close()
+			cancel(CauseStopped)
+		}
+	}()
+}
+
+// grant gets a lease, again and again until ctx ends. onFence is told of its fencing besides the core; dead is called
+// with CauseFenced at its deadline.
+func (m *Manager) grant(ctx context.Context, onFence func(error), dead context.CancelCauseFunc) (*lease.Keeper, error) {
+	log := m.log
+	for failures := 0; ; failures++ {
+		asking, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
+		keeper, err := lease.Grant(asking, m.client, lease.Options{
+			TTL:   m.cfg.LeaseTTL,
+			Clock: m.clock,
+			Probe: m.probe,
+			OnFence: func(k *lease.Keeper, cause error) {
+				log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", int64(k.ID())), zap.Error(cause))
+				onFence(cause)
+				id := int64(k.ID())
+				m.post(func() { m.core.LeaseFenced(m.stamp, id) })
+			},
+			OnDead: func(*lease.Keeper, error) { dead(CauseFenced) },
+		})
+		cancel()
+		if err == nil {
+			return keeper, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		m.log.Warn("no lease to be had", zap.Error(err))
+		if !pauseFor(ctx, retryPause(failures)) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// probe answers when the loop does: a wedged member must not hold on to its claims for ever.
+func (m *Manager) probe(ctx context.Context) error {
+	ran := make(chan struct{})
+	if !m.post(func() { close(ran) }) {
+		return nil // stopped: the leases are let go of in order
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-m.loopDone:
+		return nil
+	case <-ctx.Done():
+		return errors.New("the member's loop does not answer")
+	}
+}
+
+// revokeLease lets go of a fenced lease that nothing is on any more.
+func (m *Manager) revokeLease(id int64) {
+	l := m.leases[id]
+	if l == nil {
+		return
+	}
+	delete(m.leases, id)
+	m.tasks.Add(1)
+	go func() {
+		defer m.tasks.Done()
+		l.letGo(m.tasksCtx, m.cfg.Etcd.CommandTimeout)
+	}()
+}
+
+// letGo ends the lease and everything on it.
+func (l *claimLease) letGo(ctx context.Context, timeout time.Duration) {
+	ctx, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_ = l.keeper.Revoke(ctx) // it expires by itself otherwise
+	l.keeper.Close()
+	l.cancel(CauseFenced)
+}
+
+// retryPause is the pause before a request to etcd that failed is made again: 100 ms doubled with each failure up to 5 s,
+// less up to half of it at random.
+func retryPause(failures int) time.Duration {
+	d := min(100*time.Millisecond<<min(failures, 6), 5*time.Second)
+	return d - rand.N(d/2+1)
+}
+
+// pauseFor waits; false means that ctx ended first.
+func pauseFor(ctx context.Context, d time.Duration) bool {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return false
+	case <-t.C:
+		return true
+	}
+}

@@ -1,0 +1,192 @@
+package drm
+
+import (
+	"errors"
+	"time"
+
+	"go.uber.org/zap"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/lease"
+)
+
+// The loop is the one goroutine that touches the core and the maps beside it. Everyone else posts to it.
+
+// post hands f to the loop. It never blocks.
+func (m *Manager) post(f func()) bool { return m.mailbox.post(f) }
+
+// ask runs f on the loop and waits for it; false means that the loop has ended and f did not run.
+func (m *Manager) ask(f func()) bool {
+	ran := make(chan struct{})
+	if !m.post(func() { f(); close(ran) }) {
+		return false
+	}
+	select {
+	case <-ran:
+		return true
+	case <-m.loopDone:
+		select {
+		case <-ran:
+			return true
+		default:
+			return false
+		}
+	}
+}
+
+// now is the time that leases are measured by.
+func (m *Manager) now() time.Duration { return m.clock.Now() }
+
+func (m *Manager) runLoop() {
+	defer close(m.loopDone)
+	timer := time.NewTimer(time.Hour)
+	defer timer.Stop()
+	for {
+		select {
+		case <-m.mailbox.wake:
+		case <-timer.C:
+		case <-m.endLoop:
+			m.mailbox.close()
+			return
+		}
+		m.stamp = m.now() // once for all that has come: a reading is a system call
+		for _, f := range m.mailbox.take() {
+			f()
+		}
+		m.core.Tick(m.stamp)
+		m.execute(m.core.Actions())
+		if at, ok := m.core.NextTimer(); ok {
+			timer.Reset(max(at-m.now(), time.Millisecond))
+		}
+		m.tellIdle()
+	}
+}
+
+// tellIdle lets Stop go on once nothing is held any more.
+func (m *Manager) tellIdle() {
+	if m.stopping && m.core.Idle() {
+		m.idleOnce.Do(func() { close(m.idle) })
+	}
+}
+
+// execute does what the core decided.
+func (m *Manager) execute(actions []core.Action) {
+	if len(actions) == 0 {
+		m.writeStates()
+		return
+	}
+	var writes []lease.Op
+	epoch := m.epoch()
+	for _, a := range actions {
+		switch a.Kind {
+		case core.Watch:
+			m.watchShard(a.Shard)
+		case core.Unwatch:
+			m.unwatchShard(a.Shard)
+		case core.NeedLease:
+			m.grantLease()
+		case core.Revoke:
+			m.revokeLease(a.Lease)
+		case core.Claim:
+			writes = append(writes, m.claimOp(a, epoch))
+		case core.Release:
+			writes = append(writes, lease.Op{
+				Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: &opTag{a},
+			})
+		case core.WriteState:
+			if len(m.statesDue) == 0 {
+				m.statesSince = m.stamp
+			}
+			m.statesDue = append(m.statesDue, m.stateOp(a, epoch))
+		case core.Handle:
+			m.startHandle(a)
+		case core.Update:
+			m.startUpdate(a)
+		case core.Terminate:
+			m.startTerminate(a)
+		case core.Cancel:
+			m.cancelHandling(a)
+		}
+	}
+	if len(writes) > 0 {
+		m.claims.Submit(writes...)
+	}
+	m.writeStates()
+}
+
+// writeStates sends what claims should say of the handling. It lets claims and releases go first: what they wait for is
+// that somebody handles a resource at all, and this only tells of it. But not for ever.
+func (m *Manager) writeStates() {
+	const enough, most = 128, time.Second
+	if len(m.statesDue) > 0 && (m.claims.Pending() < enough || m.stamp-m.statesSince > most) {
+		m.states.Submit(m.statesDue...)
+		m.statesDue = nil
+	}
+}
+
+// opTag is what a write's result is told to the core by.
+type opTag struct{ action core.Action }
+
+func (m *Manager) claimOp(a core.Action, epoch time.Time) lease.Op {
+	return lease.Op{
+		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: &opTag{a},
+		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""),
+	}
+}
+
+var stateNames = [...]string{core.StateClaimed: claims.Claimed, core.StateActive: claims.Active, core.StateFailed: claims.Failed}
+
+func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
+	return lease.Op{
+		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: &opTag{a},
+		Value: m.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
+	}
+}
+
+// epoch is when the clock that leases are measured by stood at zero, by the wall clock as it is now.
+func (m *Manager) epoch() time.Time { return time.Now().Add(-m.now()) }
+
+// written takes the results of a batch of claims, releases and states to the core.
+func (m *Manager) written(results []lease.Result) {
+	m.post(func() {
+		now := m.stamp
+		for _, r := range results {
+			a := r.Op.Tag.(*opTag).action
+			res := m.writeResult(r)
+			switch a.Kind {
+			case core.Claim:
+				m.core.ClaimDone(now, a.Shard, a.ID, res)
+			case core.Release:
+				m.core.ReleaseDone(now, a.Shard, a.ID, res)
+			default:
+				m.core.StateDone(now, a.Shard, a.ID, a.Token, res)
+			}
+		}
+	})
+}
+
+func (m *Manager) writeResult(r lease.Result) core.WriteResult {
+	res := core.WriteResult{
+		Applied: r.Applied, Revision: r.Revision,
+		FoundToken: r.Found.CreateRevision, FoundLease: int64(r.Found.Lease),
+	}
+	switch err := r.Err; {
+	case err == nil:
+	case errors.Is(err, lease.ErrLeaseGone):
+		res.LeaseGone = true
+		if l := m.leases[int64(r.Op.Lease)]; l != nil {
+			l.keeper.Fence(err)
+		}
+	case errors.Is(err, lease.ErrUnknown):
+		res.Unknown = true
+	default:
+		res.Failed = true
+		if errors.Is(err, lease.ErrGuard) {
+			m.appGone.Do(func() { m.log.Error("nothing is claimed any more", zap.Error(ErrAppGone)) })
+		}
+	}
+	return res
+}

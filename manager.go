@@ -1,0 +1,317 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/clock"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/lease"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// Manager is one member of an app. Start makes one. Its methods are safe for use from any goroutine, and from inside of
+// a Handler's or Retriever's calls; only Stop is better called from elsewhere, since it waits for those calls.
+type Manager struct {
+	cfg     Config
+	id      string
+	started time.Time
+	log     *zap.Logger
+	clock   clock.Clock
+
+	client    *clientv3.Client
+	ownClient bool
+	layout    keys.Layout
+	app       appconfig.Config
+	hub       *follow.Hub
+	store     *catalogue.Store
+	registrar *membership.Registrar
+	group     *group
+	encoder   claims.Encoder
+	claims    *lease.Writer // claims and releases
+	states    *lease.Writer // what claims say of the handling; apart, so that it follows behind
+
+	// ctx is the parent of everything that a Handler is given: it ends when Stop's time is up, or at its very end.
+	ctx    context.Context
+	cancel context.CancelCauseFunc
+	// tasksCtx is the parent of what the manager does itself; it ends when nothing is held any more.
+	tasksCtx  context.Context
+	endTasks  context.CancelFunc
+	tasks     sync.WaitGroup // followers, and leases on their way
+	groupDone chan struct{}
+	endGroup  context.CancelFunc
+	calls     sync.WaitGroup // of the user's code
+	fetching  sync.Mutex     // held while a Fetch is in progress
+
+	mailbox  *mailbox
+	loopDone chan struct{}
+	endLoop  chan struct{}
+	idle     chan struct{} // closed when nothing is held after Stop
+	idleOnce sync.Once
+	appGone  sync.Once
+
+	// Owned by the loop.
+	core      *core.Core
+	stamp     time.Duration // the time of what is being done, on the clock that leases are measured by
+	leases    map[int64]*claimLease
+	followers map[int]*shardFollower
+	handlings map[string]*handling
+	stopping  bool
+
+	statesDue   []lease.Op    // states that wait for claims and releases to have gone out
+	statesSince time.Duration // when the first of them came
+
+	setUp       bool       // the retriever's Setup succeeded, so TearDown is due
+	sourceReady chan error // the outcome of a fresh app's first fetch, or nil where there is nothing to wait for
+	sourceOnce  sync.Once
+
+	stopOnce sync.Once
+	hurry    chan struct{} // closed when Stop is to wait no longer
+	hurried  sync.Once
+	done     chan struct{}
+	errMu    sync.Mutex
+	err      error // why the manager ended by itself
+	stopErr  error // what Stop returns; written before done is closed
+}
+
+// API returns what a Retriever may do besides answering Fetch; Setup is given the same.
+var _ API = (*Manager)(nil)
+
+// ID is the member's id: Config.ID, or the default that Start chose.
+func (m *Manager) ID() string { return m.id }
+
+// Done is closed when the manager has ended: after Stop, or because of the error that Err tells.
+func (m *Manager) Done() <-chan struct{} { return m.done }
+
+// Err returns why the manager ended by itself; nil while it runs, and after Stop. It matches ErrStoreRewound, ErrIDInUse,
+// ErrAppGone or ErrSourceFailed; nothing is handled any more.
+func (m *Manager) Err() error {
+	m.errMu.Lock()
+	defer m.errMu.Unlock()
+	return m.err
+}
+
+// Allocate makes the resource be handled, by whichever member it belongs to, until it is deallocated; it returns once
+// etcd has it. Where the catalogue has the id already, its data become these (data of nothing but the id leave them as
+// they are), and a suspended one wakes up. An *InputError says what is wrong with the resource; ErrUnreachable that
+// etcd did not answer, so that it may or may not have been done; ErrStopped that the manager has ended.
+func (m *Manager) Allocate(ctx context.Context, r Resource) error {
+	if err := m.running(); err != nil {
+		return fmt.Errorf("allocate %q: %w", r.ID, err)
+	}
+	return allocate(ctx, m.store, m.cfg.Etcd.CommandTimeout, r)
+}
+
+// Deallocate ends the handling of a resource; it returns once etcd has that, before it is terminated. While a source has
+// the id, the resource stays suspended until it is allocated. ErrNotFound says that there is nothing to deallocate.
+func (m *Manager) Deallocate(ctx context.Context, id string) error {
+	if err := m.running(); err != nil {
+		return fmt.Errorf("deallocate %q: %w", id, err)
+	}
+	return deallocate(ctx, m.store, m.cfg.Etcd.CommandTimeout, id)
+}
+
+// Refetch asks for the source to be asked again soon, if this member coordinates; else it does nothing.
+func (m *Manager) Refetch() {
+	if o := m.group.office.Load(); o != nil {
+		o.refetch()
+	}
+}
+
+// Wait returns when the resource is active, wherever that is. Where ctx ends first, the error says why it is not, and
+// the Assignment what it is instead. ErrNotFound says that the catalogue does not want it handled.
+func (m *Manager) Wait(ctx context.Context, id string) (Assignment, error) {
+	if err := m.running(); err != nil {
+		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, err)
+	}
+	return m.reader().wait(ctx, id)
+}
+
+// running returns ErrStopped once the manager has ended. Until then, a Terminate may well allocate and deallocate.
+func (m *Manager) running() error {
+	select {
+	case <-m.done:
+		return ErrStopped
+	default:
+		return nil
+	}
+}
+
+// Held lists what this member is handling now: each resource whose Handle succeeded, under a claim that is valid. It is
+// empty once the manager has stopped. The order is of no meaning.
+func (m *Manager) Held() []Assignment {
+	var held []Assignment
+	m.ask(func() {
+		epoch := m.epoch()
+		for _, h := range m.core.Held() {
+			held = append(held, Assignment{
+				Resource: h.ID, Shard: h.Shard, Member: m.id, State: Active, Token: h.Token, Since: epoch.Add(h.Since),
+			})
+		}
+	})
+	if v := m.group.last.Load(); v != nil {
+		for i := range held {
+			held[i].Expected = v.Owner(held[i].Shard)
+		}
+	}
+	return held
+}
+
+func (m *Manager) reader() *reader {
+	return &reader{
+		client: m.client, layout: m.layout, config: m.app, timeout: m.cfg.Etcd.CommandTimeout,
+	}
+}
+
+// fail ends the manager because of an error that is for good.
+func (m *Manager) fail(err error) {
+	m.errMu.Lock()
+	if m.err == nil {
+		m.err = err
+	}
+	m.errMu.Unlock()
+	m.log.Error("the member ends", zap.Error(err))
+	m.firstFetch(err)
+	m.beginStop()
+}
+
+// firstFetch tells Start that it need not wait any more.
+func (m *Manager) firstFetch(err error) { m.sourceOnce.Do(func() { m.sourceReady <- err }) }
+
+// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held, releases
+// each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It returns when
+// all that is done, or soon after ctx ends or StopTimeout has passed: what still runs then is cancelled and left behind,
+// its claims expire, and the error says how many. It may be called several times, by several goroutines; all get the
+// same answer.
+func (m *Manager) Stop(ctx context.Context) error {
+	m.beginStop()
+	select {
+	case <-m.done:
+	case <-ctx.Done():
+		m.hurried.Do(func() { close(m.hurry) })
+		<-m.done
+	}
+	return m.stopErr
+}
+
+func (m *Manager) beginStop() { m.stopOnce.Do(func() { go m.shutdown() }) }
+
+// shutdown is Stop's work. Its steps are in an order: each needs what the next one takes away.
+func (m *Manager) shutdown() {
+	defer close(m.done)
+	deadline, cancel := context.WithTimeout(context.Background(), m.cfg.StopTimeout)
+	defer cancel()
+	stopHurry := context.AfterFunc(deadline, func() { m.hurried.Do(func() { close(m.hurry) }) })
+	defer stopHurry()
+
+	var errs []error
+	m.endGroup() // no polling, no standing for coordinator
+	<-m.groupDone
+	leaving, ended := context.WithTimeout(deadline, m.cfg.Etcd.CommandTimeout)
+	told := make(chan struct{})
+	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
+		defer close(told)
+		if err := m.group.setLeaving(leaving); err != nil {
+			m.log.Warn("cannot say that this member leaves", zap.Error(err))
+		}
+	}()
+	m.post(func() {
+		m.stopping = true
+		m.core.Stop(m.stamp)
+	})
+	select {
+	case <-m.idle:
+	case <-m.hurry:
+	}
+	m.cancel(CauseStopped)
+	ended()
+	<-told
+
+	var left core.Stats
+	m.ask(func() { left = m.core.Stats() })
+	if n := left.Calls + left.Stuck; n > 0 {
+		errs = append(errs, fmt.Errorf("stop: %d calls of the handler have not returned, and are left behind", n))
+	}
+	if m.setUp {
+		if err := m.tearDown(); err != nil {
+			errs = append(errs, fmt.Errorf("tear down the retriever: %w", err))
+		}
+	}
+	m.endTasks()
+	m.tasks.Wait()
+	m.claims.Close()
+	m.states.Close()
+	m.giveBack(left.Claims > 0)
+	close(m.endLoop)
+	<-m.loopDone
+	m.hub.Close()
+	if m.ownClient {
+		_ = m.client.Close() // says only that it was closed
+	}
+	m.stopErr = errors.Join(errs...)
+	m.log.Info("stopped", zap.Error(m.stopErr))
+}
+
+// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context.
+func (m *Manager) tearDown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.FetchTimeout)
+	defer cancel()
+	return m.bounded(ctx, m.cfg.Retriever.TearDown)
+}
+
+// bounded calls the user's code and returns when it does, or when ctx ends.
+func (m *Manager) bounded(ctx context.Context, f func(context.Context) error) error {
+	answer := make(chan error, 1)
+	m.calls.Add(1)
+	go func() {
+		defer m.calls.Done()
+		answer <- safely(func() error { return f(ctx) })
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
+// giveBack ends the leases: those with claims that were left behind expire, since what is on them may still be handled.
+func (m *Manager) giveBack(keepClaims bool) {
+	ctx, cancel := context.WithTimeout(context.Background(), min(m.cfg.Etcd.CommandTimeout, m.cfg.LeaseTTL))
+	defer cancel()
+	var all []*claimLease
+	m.ask(func() {
+		for _, l := range m.leases {
+			all = append(all, l)
+		}
+	})
+	var wg sync.WaitGroup
+	for _, l := range all {
+		wg.Go(func() {
+			if keepClaims {
+				l.keeper.Close()
+				l.cancel(CauseStopped)
+			} else {
+				l.letGo(ctx, m.cfg.Etcd.CommandTimeout)
+			}
+		})
+	}
+	if k := m.group.keeper; k != nil {
+		wg.Go(func() {
+			_ = k.Revoke(ctx) // it expires by itself otherwise
+			k.Close()
+		})
+	}
+	wg.Wait()
+}

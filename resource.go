@@ -1,0 +1,141 @@
+package drm
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+// MaxIDBytes is the length of the longest id a resource or a member may have, in bytes of UTF-8.
+const MaxIDBytes = keys.MaxIDBytes
+
+// Resource is one thing that exactly one member should be handling: a connection, a webhook, a poller, a subscription.
+type Resource struct {
+	// ID names the resource, uniquely in its app: 1 to MaxIDBytes bytes of UTF-8 without control characters.
+	ID string
+	// Data is the whole JSON object that the source gave, with every field it had. Its "id", if it has one, must equal
+	// ID; where it has none, or Data is nil, DRM puts it in.
+	Data json.RawMessage
+}
+
+// Validate reports, as an *InputError that names the field, whether the id is one that DRM accepts and Data a JSON
+// object that agrees with it.
+func (r Resource) Validate() error {
+	if err := keys.CheckID(r.ID); err != nil {
+		return &InputError{Field: "id", Value: r.ID, Want: err.Error()}
+	}
+	if r.Data == nil {
+		return nil
+	}
+	id, has, err := idOf(r.Data)
+	if err != nil {
+		return &InputError{Field: "data", Value: r.ID, Want: err.Error()}
+	}
+	if has && id != r.ID {
+		return &InputError{Field: "data.id", Value: id, Want: fmt.Sprintf("the resource's id %q, or no id", r.ID)}
+	}
+	return nil
+}
+
+// Object returns the resource's JSON object: Data, with the id put in where it has none, so that whoever is given the
+// object alone knows what it is about.
+func (r Resource) Object() json.RawMessage {
+	if r.Data != nil {
+		if _, has, err := idOf(r.Data); has || err != nil {
+			return r.Data
+		}
+	}
+	id, err := json.Marshal(r.ID)
+	if err != nil { // a string always marshals
+		panic(err)
+	}
+	object := append([]byte(`{"id":`), id...)
+	if _, fields, ok := bytes.Cut(r.Data, []byte("{")); ok {
+		if fields = bytes.TrimLeft(fields, " \t\r\n"); len(fields) > 0 && fields[0] != '}' {
+			return append(append(object, ','), fields...)
+		}
+	}
+	return append(object, '}')
+}
+
+// ParseResource makes a Resource of one JSON object that has a string "id". Unknown fields are kept, white space is
+// not. The error is an *InputError that says what was found instead.
+func ParseResource(object json.RawMessage) (Resource, error) {
+	id, has, err := idOf(object)
+	if err != nil {
+		return Resource{}, &InputError{Field: "resource", Value: excerpt(object), Want: err.Error()}
+	}
+	if !has {
+		return Resource{}, &InputError{Field: "id", Value: excerpt(object), Want: "an object with a string \"id\""}
+	}
+	if err := keys.CheckID(id); err != nil {
+		return Resource{}, &InputError{Field: "id", Value: id, Want: err.Error()}
+	}
+	var data bytes.Buffer
+	if err := json.Compact(&data, object); err != nil {
+		return Resource{}, &InputError{Field: "resource", Value: excerpt(object), Want: "a JSON object"}
+	}
+	return Resource{ID: id, Data: data.Bytes()}, nil
+}
+
+// idOf finds the "id" of a JSON object. The error completes the sentence "want …".
+func idOf(object json.RawMessage) (id string, has bool, err error) {
+	trimmed := bytes.TrimLeft(object, " \t\r\n")
+	if len(trimmed) == 0 || trimmed[0] != '{' {
+		return "", false, fmt.Errorf("a JSON object, not %s", kindOf(trimmed))
+	}
+	if !utf8.Valid(object) {
+		return "", false, errors.New("valid UTF-8")
+	}
+	var fields map[string]json.RawMessage
+	if err := json.Unmarshal(object, &fields); err != nil {
+		return "", false, fmt.Errorf("a valid JSON object (%w)", err)
+	}
+	raw, has := fields["id"]
+	if !has {
+		return "", false, nil
+	}
+	if len(raw) == 0 || raw[0] != '"' {
+		return "", true, fmt.Errorf("an \"id\" that is a string, not %s", kindOf(raw))
+	}
+	if err := json.Unmarshal(raw, &id); err != nil {
+		return "", true, fmt.Errorf("an \"id\" that is a string (%w)", err)
+	}
+	return id, true, nil
+}
+
+// kindOf names what a JSON text starts as, with the value itself where it is short.
+func kindOf(raw []byte) string {
+	if len(raw) == 0 {
+		return "nothing"
+	}
+	switch c := raw[0]; {
+	case c == '{':
+		return "an object"
+	case c == '[':
+		return "an array"
+	case c == '"':
+		return "a string"
+	case c == 't' || c == 'f':
+		return "a boolean"
+	case c == 'n':
+		return "null"
+	case c == '-' || c >= '0' && c <= '9':
+		return "the number " + excerpt(raw)
+	default:
+		return "text that is not JSON"
+	}
+}
+
+// excerpt is the beginning of a text from outside, short enough for an error.
+func excerpt(raw []byte) string {
+	const most = 96
+	if len(raw) <= most {
+		return string(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
+	}
+	return string(bytes.ToValidUTF8(raw[:most], nil)) + "…"
+}

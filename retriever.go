@@ -1,0 +1,34 @@
+package drm
+
+import "context"
+
+// Retriever is a source of resources. Setup and TearDown run once on every member; Fetch runs on the coordinator
+// only, one call at a time, between the two.
+type Retriever interface {
+	// Setup prepares the retriever. It may keep api and use it from any goroutine until TearDown has returned.
+	Setup(ctx context.Context, api API) error
+	// Fetch returns every resource that should be handled now, each id once. The catalogue then becomes what it
+	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is
+	// a success. A resource whose Validate fails makes the whole answer an error.
+	Fetch(ctx context.Context) ([]Resource, error)
+	// TearDown releases what Setup took. It is called after everything was terminated.
+	TearDown(ctx context.Context) error
+}
+
+// API is what a Retriever may do besides answering Fetch. It is safe for use from any goroutine.
+type API interface {
+	// Allocate adds a resource to the catalogue, or changes its data. It returns once etcd has it.
+	Allocate(ctx context.Context, r Resource) error
+	// Deallocate takes a resource out. ErrNotFound says that there is none.
+	Deallocate(ctx context.Context, id string) error
+	// Refetch asks for Fetch to be called soon, because the source has news. It returns at once. On a member that does
+	// not coordinate it does nothing: it is the coordinator's Retriever that is asked.
+	Refetch()
+}
+
+// Forgetter is what a Retriever that answers ErrNotModified should have besides: Forget makes the next Fetch return
+// everything. It is called when ErrNotModified is about an answer that did not become the catalogue as a whole, or is not
+// the last one that did: another member's may be.
+type Forgetter interface {
+	Forget()
+}

@@ -1,0 +1,296 @@
+package retriever
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// DefaultMaxBytes is how large an answer may be where nothing else was said.
+const DefaultMaxBytes = 256 << 20
+
+// DecodeOptions says what Decode accepts. The zero value takes the defaults.
+type DecodeOptions struct {
+	// MaxBytes bounds the answer, after decompression. Raised, a larger list is accepted and a broken source can make the
+	// coordinator use more memory. Default 256 MiB; negative is an error.
+	MaxBytes int64
+	// NumberIDs accepts an id that is a whole number, and makes a string of it in the resource and in its data: 1
+	// becomes "1". Default false, because for others who read the source 1 and "1" may differ.
+	NumberIDs bool
+}
+
+func (o DecodeOptions) check() error {
+	if o.MaxBytes < 0 {
+		return &drm.InputError{Field: "MaxBytes", Value: strconv.FormatInt(o.MaxBytes, 10), Want: "a number of bytes, or 0 for the default"}
+	}
+	return nil
+}
+
+func (o DecodeOptions) maxBytes() int64 {
+	if o.MaxBytes == 0 {
+		return DefaultMaxBytes
+	}
+	return o.MaxBytes
+}
+
+// Decode reads the one JSON object of the form {"data":[{"id":"a",…},…]} that r has, and returns its items in their
+// order. It holds one item at a time besides what it returns. The errors are those that the package comment tells of,
+// or what r returned.
+func Decode(r io.Reader, opts DecodeOptions) ([]drm.Resource, error) {
+	if err := opts.check(); err != nil {
+		return nil, err
+	}
+	c := newCollector(opts)
+	if _, err := c.add(r); err != nil {
+		return nil, err
+	}
+	return c.resources, nil
+}
+
+// collector gathers the resources of one answer, which may come in several pages.
+type collector struct {
+	numberIDs bool
+	limit     int64
+	left      int64 // bytes that may still come
+	resources []drm.Resource
+	seen      map[string]int // id → index
+}
+
+func newCollector(opts DecodeOptions) *collector {
+	return &collector{
+		numberIDs: opts.NumberIDs,
+		limit:     opts.maxBytes(),
+		left:      opts.maxBytes(),
+		resources: []drm.Resource{},
+		seen:      map[string]int{},
+	}
+}
+
+// add takes in one page, and returns its "next", nil where it has none.
+func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
+	d := &decoder{json: json.NewDecoder(&limitReader{r: r, c: c})}
+	d.json.UseNumber() // so that no number is too large to be told of
+	first, err := d.json.Token()
+	if errors.Is(err, io.EOF) {
+		return nil, &drm.InputError{Field: "body", Want: `{"data":[…]}; it is empty`}
+	}
+	if err != nil {
+		return nil, d.syntax(err)
+	}
+	if first != json.Delim('{') {
+		return nil, &drm.InputError{Field: "body", Value: describe(first), Want: `an object of the form {"data":[…]}`}
+	}
+	var others []string
+	hasData := false
+	for d.json.More() {
+		name, err := d.json.Token()
+		if err != nil {
+			return nil, d.syntax(err)
+		}
+		switch name {
+		case "data":
+			if hasData {
+				return nil, &drm.InputError{Field: "data", Value: "a second one", Want: `"data" once`}
+			}
+			hasData = true
+			if err := c.addData(d); err != nil {
+				return nil, err
+			}
+		default:
+			var value json.RawMessage
+			if err := d.json.Decode(&value); err != nil {
+				return nil, d.syntax(err)
+			}
+			if name == "next" {
+				next = value
+			}
+			if len(others) < 5 {
+				others = append(others, excerpt(fmt.Sprint(name)))
+			}
+		}
+	}
+	if _, err := d.json.Token(); err != nil { // the closing brace
+		return nil, d.syntax(err)
+	}
+	end := d.json.InputOffset()
+	if _, err := d.json.Token(); err == nil {
+		return nil, &SyntaxError{Offset: end, Err: errors.New("more text after the object")}
+	} else if !errors.Is(err, io.EOF) {
+		return nil, d.syntax(err)
+	}
+	if !hasData {
+		return nil, &drm.InputError{Field: "data", Value: strings.Join(others, ", "), Want: `an array "data" among the body's fields`}
+	}
+	return next, nil
+}
+
+// addData takes in the value of "data".
+func (c *collector) addData(d *decoder) error {
+	first, err := d.json.Token()
+	if err != nil {
+		return d.syntax(err)
+	}
+	if first != json.Delim('[') {
+		return &drm.InputError{Field: "data", Value: describe(first), Want: "an array of objects"}
+	}
+	var item json.RawMessage // used again for each item; what is kept of it is copied
+	for d.json.More() {
+		if err := d.json.Decode(&item); err != nil {
+			err = d.syntax(err)
+			var syntax *SyntaxError
+			if errors.As(err, &syntax) {
+				return &ItemError{Index: len(c.resources), Err: err}
+			}
+			return err
+		}
+		if err := c.addItem(item); err != nil {
+			return &ItemError{Index: len(c.resources), Err: err}
+		}
+	}
+	if _, err := d.json.Token(); err != nil { // the closing bracket
+		return d.syntax(err)
+	}
+	return nil
+}
+
+func (c *collector) addItem(item json.RawMessage) error {
+	if !utf8.Valid(item) {
+		return &drm.InputError{Field: "resource", Value: excerpt(string(item)), Want: "valid UTF-8"}
+	}
+	r, err := drm.ParseResource(item)
+	if err != nil && c.numberIDs {
+		if changed, ok := stringID(item); ok {
+			r, err = drm.ParseResource(changed)
+		}
+	}
+	if err != nil {
+		return shorten(err)
+	}
+	return c.addResource(r)
+}
+
+func (c *collector) addResource(r drm.Resource) error {
+	if first, ok := c.seen[r.ID]; ok {
+		return &DuplicateError{ID: r.ID, First: first, Second: len(c.resources)}
+	}
+	c.seen[r.ID] = len(c.resources)
+	c.resources = append(c.resources, r)
+	return nil
+}
+
+// decoder adds to the JSON decoder where in the text it is.
+type decoder struct{ json *json.Decoder }
+
+// syntax types an error of the JSON decoder. One that came from the reader passes as it is.
+func (d *decoder) syntax(err error) error {
+	if errors.Is(err, io.EOF) {
+		err = io.ErrUnexpectedEOF
+	}
+	var syntax *json.SyntaxError
+	if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) {
+		return &SyntaxError{Offset: d.json.InputOffset(), Err: err}
+	}
+	return err
+}
+
+// limitReader fails, rather than ends, where a collector has had too much. It repeats its first error, for the JSON
+// decoder reads on after one.
+type limitReader struct {
+	r   io.Reader
+	c   *collector
+	err error
+}
+
+func (l *limitReader) Read(p []byte) (n int, err error) {
+	if l.err != nil {
+		return 0, l.err
+	}
+	// One byte more than is left tells an answer that is too large from one that just fits.
+	if int64(len(p))-1 > l.c.left {
+		p = p[:l.c.left+1]
+	}
+	n, l.err = l.r.Read(p)
+	if int64(n) > l.c.left {
+		n, l.err = int(l.c.left), &TooLargeError{Limit: l.c.limit}
+	}
+	l.c.left -= int64(n)
+	return n, l.err
+}
+
+// stringID makes a string of an object's "id" that is a whole number, and reports whether there is one.
+func stringID(object json.RawMessage) (changed json.RawMessage, ok bool) {
+	d := json.NewDecoder(bytes.NewReader(object))
+	if first, err := d.Token(); err != nil || first != json.Delim('{') {
+		return nil, false
+	}
+	for copied := int64(0); ; {
+		if !d.More() {
+			return append(changed, object[copied:]...), ok
+		}
+		name, err := d.Token()
+		if err != nil {
+			return nil, false
+		}
+		var value json.RawMessage
+		if err := d.Decode(&value); err != nil {
+			return nil, false
+		}
+		if name == "id" && isWhole(value) {
+			end := d.InputOffset()
+			changed = append(changed, object[copied:end-int64(len(value))]...)
+			changed = append(append(append(changed, '"'), value...), '"')
+			copied, ok = end, true
+		}
+	}
+}
+
+// isWhole reports whether a JSON value is a number without fraction and exponent. -0 is none: it would be another id than 0.
+func isWhole(value []byte) bool {
+	digits := bytes.TrimPrefix(value, []byte("-"))
+	return len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0 && string(value) != "-0"
+}
+
+// describe names the value that a token begins.
+func describe(t json.Token) string {
+	switch t := t.(type) {
+	case json.Delim:
+		if t == '[' {
+			return "a bare array"
+		}
+		return "an object"
+	case string:
+		return "the string " + strconv.Quote(excerpt(t))
+	case nil:
+		return "null"
+	case json.Number:
+		return "the number " + excerpt(t.String())
+	default:
+		return fmt.Sprint(t)
+	}
+}
+
+// maxExcerpt is how many bytes of what a source sent an error repeats.
+const maxExcerpt = 96
+
+func excerpt(s string) string {
+	if len(s) > maxExcerpt {
+		return strings.ToValidUTF8(s[:maxExcerpt], "") + ellipsis
+	}
+	return strings.ToValidUTF8(s, "\uFFFD")
+}
+
+// shorten keeps an error from repeating an id of any length.
+func shorten(err error) error {
+	var input *drm.InputError
+	if errors.As(err, &input) {
+		input.Value = excerpt(input.Value)
+	}
+	return err
+}

@@ -1,0 +1,74 @@
+package retriever
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+)
+
+// ItemError says which item of an answer is wrong. The error inside is a *drm.InputError where the item is not a
+// resource, a *DuplicateError where it is one that was there before, a *SyntaxError where it is not JSON.
+type ItemError struct {
+	Index int // its place in "data", from 0; over all pages where there are several
+	Err   error
+}
+
+func (e *ItemError) Error() string { return fmt.Sprintf("item %d: %v", e.Index, e.Err) }
+
+// Unwrap returns what is wrong with the item.
+func (e *ItemError) Unwrap() error { return e.Err }
+
+// DuplicateError says that two items of one answer have the same id.
+type DuplicateError struct {
+	ID            string
+	First, Second int // as ItemError.Index
+}
+
+func (e *DuplicateError) Error() string {
+	return fmt.Sprintf("id %q is also that of item %d, want each id once", e.ID, e.First)
+}
+
+// SyntaxError says that an answer is not JSON, or only the beginning of it: then it matches io.ErrUnexpectedEOF.
+type SyntaxError struct {
+	Offset int64 // how many bytes of the answer made sense; what is wrong comes right after, or in the value there
+	Err    error
+}
+
+func (e *SyntaxError) Error() string {
+	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("the JSON ends early, in what follows byte %d", e.Offset)
+	}
+	return fmt.Sprintf("invalid JSON after byte %d: %v", e.Offset, e.Err)
+}
+
+// Unwrap returns what the JSON decoder said.
+func (e *SyntaxError) Unwrap() error { return e.Err }
+
+// TooLargeError says that an answer has more bytes than allowed.
+type TooLargeError struct {
+	Limit int64 // bytes, after decompression
+}
+
+func (e *TooLargeError) Error() string {
+	return fmt.Sprintf("the answer is larger than %d bytes", e.Limit)
+}
+
+// StatusError says that an HTTP source answered with another status than success. Its body is not told, for it may
+// repeat secrets of the request.
+type StatusError struct {
+	Code       int           // such as 503
+	RetryAfter time.Duration // how long the source wants to be left alone; 0 where it didn't say
+}
+
+func (e *StatusError) Error() string {
+	text := http.StatusText(e.Code)
+	if text == "" {
+		text = "an unknown status"
+	}
+	if e.RetryAfter > 0 {
+		return fmt.Sprintf("status %d (%s), to be asked again in %s", e.Code, text, e.RetryAfter)
+	}
+	return fmt.Sprintf("status %d (%s)", e.Code, text)
+}

@@ -1,0 +1,288 @@
+package retriever
+
+import (
+	"compress/gzip"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"net/url"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/hashicorp/go-retryablehttp"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// Fetch asks the source, all pages of it. Besides the errors of the package comment it returns a *StatusError where the
+// status is none of success, drm.ErrNotModified where nothing changed, and errors of the network and of ctx.
+func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
+	h.mu.Lock()
+	validators, forgotten := h.validators, h.forgotten
+	h.mu.Unlock()
+
+	c := newCollector(h.cfg.decodeOptions())
+	visited := map[string]bool{}
+	page := h.url
+	for {
+		if len(visited) == h.cfg.MaxPages {
+			return nil, fmt.Errorf("fetching %s: %w", redact(page),
+				&drm.InputError{Field: "next", Value: redact(page), Want: fmt.Sprintf("at most %d pages (MaxPages)", h.cfg.MaxPages)})
+		}
+		visited[page.String()] = true
+		next, found, err := h.fetchPage(ctx, page, validators, c)
+		if err != nil {
+			return nil, fmt.Errorf("fetching %s: %w", redact(page), err)
+		}
+		if next == nil {
+			h.mu.Lock()
+			if h.forgotten == forgotten {
+				h.validators = found
+			}
+			h.mu.Unlock()
+			return c.resources, nil
+		}
+		if visited[next.String()] {
+			return nil, fmt.Errorf("fetching %s: %w", redact(page),
+				&drm.InputError{Field: "next", Value: redact(next), Want: "a page that was not read before"})
+		}
+		page = next
+	}
+}
+
+// fetchPage asks for one page and gives it to c. It returns the URL of the next one, nil where this is the last, and the
+// validators for asking conditionally the next time.
+func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, validators http.Header, c *collector) (next *url.URL, found http.Header, err error) {
+	resp, err := h.do(ctx, page, validators)
+	if err != nil {
+		return nil, nil, err
+	}
+	defer func() { _ = resp.Body.Close() }() // what matters of it was read
+	if resp.StatusCode == http.StatusNotModified && len(validators) > 0 {
+		return nil, nil, drm.ErrNotModified
+	}
+	if resp.StatusCode < 200 || resp.StatusCode > 299 {
+		after, _ := retryAfter(resp)
+		return nil, nil, &StatusError{Code: resp.StatusCode, RetryAfter: after}
+	}
+	body, err := decompress(resp)
+	if err != nil {
+		return nil, nil, h.scrub(err)
+	}
+	nextInBody, err := c.add(body)
+	if err != nil {
+		return nil, nil, h.scrub(err)
+	}
+	if h.cfg.paged() {
+		next, err = h.nextPage(resp, nextInBody)
+		return next, nil, err
+	}
+	if h.cfg.Method != http.MethodGet {
+		return nil, nil, nil
+	}
+	return nil, validatorsOf(resp.Header), nil
+}
+
+// scrub cleans an error about what the source sent, for a source may repeat what it was sent.
+func (h *HTTP) scrub(err error) error {
+	var input *drm.InputError
+	if errors.As(err, &input) {
+		input.Value = scrubText(input.Value, h.secrets)
+		input.Want = scrubText(input.Want, h.secrets)
+		return err
+	}
+	return scrubError(err, h.secrets)
+}
+
+func decompress(resp *http.Response) (io.Reader, error) {
+	// The transport decompresses what it asked for. A source may compress without having been asked.
+	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
+	case "", "identity":
+		return resp.Body, nil
+	case "gzip", "x-gzip":
+		r, err := gzip.NewReader(resp.Body)
+		if err != nil {
+			return nil, fmt.Errorf("decompressing the answer: %w", err)
+		}
+		return r, nil
+	default:
+		return nil, &drm.InputError{Field: "Content-Encoding", Value: excerpt(encoding), Want: "gzip, or none"}
+	}
+}
+
+func validatorsOf(header http.Header) http.Header {
+	found := http.Header{}
+	if tag := header.Get("ETag"); tag != "" {
+		found.Set("If-None-Match", tag)
+	}
+	if date := header.Get("Last-Modified"); date != "" {
+		found.Set("If-Modified-Since", date)
+	}
+	return found
+}
+
+// nextPage finds the URL of the page after the one that was answered, nil where it is the last.
+func (h *HTTP) nextPage(resp *http.Response, inBody json.RawMessage) (*url.URL, error) {
+	var ref string
+	if h.cfg.NextInBody && inBody != nil {
+		var s *string
+		if err := json.Unmarshal(inBody, &s); err != nil {
+			return nil, &drm.InputError{Field: "next", Value: scrubText(excerpt(string(inBody)), h.secrets), Want: "a string, null, or nothing"}
+		}
+		if s != nil {
+			ref = *s
+		}
+	}
+	if h.cfg.NextInLink && ref == "" {
+		ref = linkNext(resp.Header.Values("Link"))
+	}
+	if ref == "" {
+		return nil, nil
+	}
+	next, err := resp.Request.URL.Parse(ref)
+	if err != nil {
+		return nil, &drm.InputError{Field: "next", Value: "(not shown, for it may have secrets)", Want: "a URL"}
+	}
+	next.User, next.Fragment, next.RawFragment = nil, "", ""
+	if next.Scheme != "http" && next.Scheme != "https" || next.Hostname() == "" {
+		return nil, &drm.InputError{Field: "next", Value: redact(next), Want: "an http or https URL"}
+	}
+	if !h.cfg.NextElsewhere && !sameHost(h.url, next) {
+		return nil, &drm.InputError{Field: "next", Value: redact(next), Want: "a URL on the host of the source (NextElsewhere allows others)"}
+	}
+	return next, nil
+}
+
+// request makes the request for a page. Only the source's own host gets what was configured.
+func (h *HTTP) request(ctx context.Context, page *url.URL, validators http.Header) (*retryablehttp.Request, error) {
+	method, header, body := h.cfg.Method, h.header, h.cfg.Body
+	if !sameHost(h.url, page) {
+		method, header, body = http.MethodGet, nil, nil
+	}
+	var raw any
+	if len(body) > 0 {
+		raw = body
+	}
+	req, err := retryablehttp.NewRequestWithContext(ctx, method, page.String(), raw)
+	if err != nil {
+		return nil, err
+	}
+	req.Header.Set("Accept", "application/json")
+	for name, values := range header {
+		name = http.CanonicalHeaderKey(name)
+		req.Header[name] = values
+		if name == "Host" && len(values) > 0 {
+			req.Host = values[0]
+		}
+	}
+	for name, values := range validators {
+		req.Header[name] = values
+	}
+	return req, nil
+}
+
+// do sends a request, again where that may help, and returns the last answer, whatever its status.
+func (h *HTTP) do(ctx context.Context, page *url.URL, validators http.Header) (*http.Response, error) {
+	req, err := h.request(ctx, page, validators)
+	if err != nil {
+		return nil, scrubError(err, h.secrets)
+	}
+	attempts := attempts{cfg: &h.cfg}
+	client := &retryablehttp.Client{
+		HTTPClient:   h.client,
+		RetryMax:     h.cfg.Attempts - 1,
+		CheckRetry:   attempts.again,
+		Backoff:      attempts.pause,
+		ErrorHandler: retryablehttp.PassthroughErrorHandler,
+	}
+	resp, err := client.Do(req)
+	if err == nil {
+		return resp, nil
+	}
+	if resp != nil {
+		_ = resp.Body.Close() // there is an error to return already
+	}
+	err = scrubError(err, h.secrets)
+	if last := attempts.last; ctx.Err() != nil && last != nil {
+		return nil, fmt.Errorf("%w, after %w", err, scrubError(last, h.secrets))
+	}
+	return nil, err
+}
+
+// attempts decides about sending one request again.
+type attempts struct {
+	cfg  *HTTPConfig
+	made int
+	wait time.Duration // before the next one
+	last error         // how the last one failed that was to be followed by another
+}
+
+// again is the CheckRetry of retryablehttp: whether to try again after an answer or an error.
+func (a *attempts) again(ctx context.Context, resp *http.Response, err error) (bool, error) {
+	a.made++
+	if ctx.Err() != nil {
+		return false, context.Cause(ctx)
+	}
+	if err != nil {
+		// The policy of retryablehttp knows which other errors of the client are for good.
+		var redirect *redirectError
+		if errors.As(err, &redirect) {
+			return false, err
+		}
+		if again, _ := retryablehttp.DefaultRetryPolicy(ctx, nil, err); !again {
+			return false, err
+		}
+	} else if !mayPass(resp.StatusCode) {
+		return false, nil
+	}
+	a.wait = a.cfg.RetryWaitMax
+	if doublings := a.made - 1; doublings < 32 {
+		a.wait = min(a.wait, a.cfg.RetryWait<<doublings)
+	}
+	status := &StatusError{}
+	if err == nil {
+		status.Code = resp.StatusCode
+		if after, ok := retryAfter(resp); ok {
+			if after > a.cfg.RetryWaitMax {
+				return false, nil
+			}
+			a.wait, status.RetryAfter = after, after
+		}
+	}
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= a.wait {
+		return false, err
+	}
+	a.last = err
+	if err == nil {
+		a.last = status
+	}
+	return true, nil
+}
+
+func (a *attempts) pause(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return a.wait }
+
+func mayPass(code int) bool {
+	switch code {
+	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
+		return true
+	case http.StatusNotImplemented:
+		return false
+	}
+	return code >= 500
+}
+
+// retryAfter reads the header Retry-After (RFC 9110, section 10.2.3), in seconds or as a date.
+func retryAfter(resp *http.Response) (time.Duration, bool) {
+	value := resp.Header.Get("Retry-After")
+	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {
+		return time.Duration(seconds) * time.Second, true
+	}
+	if date, err := http.ParseTime(value); err == nil {
+		return max(0, time.Until(date).Round(time.Second)), true
+	}
+	return 0, false
+}

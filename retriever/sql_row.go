@@ -1,0 +1,209 @@
+package retriever
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math"
+	"reflect"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// RowError says which row of a query's answer is wrong. The error inside is a *drm.InputError where it is no resource, and
+// a *DuplicateError, which then counts rows as this does, where it is one that was there before.
+type RowError struct {
+	Row    int    // from 1
+	Column string // its name; empty where it is about the row as a whole
+	Err    error
+}
+
+func (e *RowError) Error() string {
+	var twice *DuplicateError
+	switch {
+	case errors.As(e.Err, &twice):
+		return fmt.Sprintf("row %d: id %q is also that of row %d, want each id once", e.Row, excerpt(twice.ID), twice.First)
+	case e.Column == "":
+		return fmt.Sprintf("row %d: %v", e.Row, e.Err)
+	default:
+		return fmt.Sprintf("row %d, column %q: %v", e.Row, e.Column, e.Err)
+	}
+}
+
+// Unwrap returns what is wrong with the row.
+func (e *RowError) Unwrap() error { return e.Err }
+
+// rowReader makes resources of rows.
+type rowReader struct {
+	names     []string
+	id, data  int // columns; data is -1 where there is none
+	numberIDs bool
+	keys      [][]byte // the names as JSON, with a colon
+	values    []any    // of the row that was scanned last
+	targets   []any    // for Scan: pointers to values
+}
+
+// newRowReader checks the columns. The error is a *drm.InputError.
+func newRowReader(names []string, numberIDs bool) (*rowReader, error) {
+	r := &rowReader{names: names, id: slices.Index(names, columnID), data: slices.Index(names, columnData), numberIDs: numberIDs}
+	complain := func(want string) error {
+		return &drm.InputError{Field: "columns", Value: excerpt(strings.Join(names, ", ")), Want: want}
+	}
+	if r.id < 0 {
+		return nil, complain(`a column "id"; AS renames one`)
+	}
+	if r.data >= 0 && len(names) > 2 {
+		return nil, complain(`no others beside "id" and "data", which has the whole object`)
+	}
+	for i, name := range names {
+		if name == "" || slices.Contains(names[:i], name) {
+			return nil, complain("each of another name; AS renames one")
+		}
+		key, err := jsonOf(name)
+		if err != nil {
+			return nil, complain("names that are valid UTF-8")
+		}
+		r.keys = append(r.keys, append(key, ':'))
+	}
+	r.values = make([]any, len(names))
+	for i := range r.values {
+		r.targets = append(r.targets, &r.values[i])
+	}
+	return r, nil
+}
+
+// resource makes a resource of the row. The column is that of the error.
+func (r *rowReader) resource() (resource drm.Resource, column string, err error) {
+	id, err := r.idOf(r.values[r.id])
+	if err != nil {
+		return drm.Resource{}, columnID, err
+	}
+	resource.ID = id
+	if err := shorten(drm.Resource{ID: id}.Validate()); err != nil {
+		return drm.Resource{}, columnID, err
+	}
+	if r.data >= 0 {
+		if resource.Data, err = r.object(r.values[r.data], id); err != nil {
+			return drm.Resource{}, columnData, err
+		}
+		return resource, "", nil
+	}
+	var object bytes.Buffer
+	for i := range r.values {
+		separator := byte(',')
+		if i == 0 {
+			separator = '{'
+		}
+		object.WriteByte(separator)
+		object.Write(r.keys[i])
+		value := r.values[i]
+		if i == r.id {
+			value = id
+		}
+		text, err := jsonOf(value)
+		if err != nil {
+			return drm.Resource{}, r.names[i], err
+		}
+		object.Write(text)
+	}
+	object.WriteByte('}')
+	resource.Data = object.Bytes()
+	return resource, "", nil
+}
+
+func (r *rowReader) idOf(value any) (string, error) {
+	const want = "a text"
+	switch v := value.(type) {
+	case nil:
+		return "", &drm.InputError{Field: "id", Value: "NULL", Want: want}
+	case string:
+		return v, nil
+	case []byte:
+		return string(v), nil
+	case int64, uint64, int32, uint32, int: // the first is what drivers should give
+		number := fmt.Sprint(v)
+		if !r.numberIDs {
+			return "", &drm.InputError{Field: "id", Value: number, Want: want + "; NumberIDs accepts whole numbers"}
+		}
+		return number, nil
+	default:
+		return "", &drm.InputError{Field: "id", Value: "a value of the Go type " + reflect.TypeOf(value).String(), Want: want}
+	}
+}
+
+// object is the value of the column data, as the data of a resource.
+func (r *rowReader) object(value any, id string) (json.RawMessage, error) {
+	var text []byte
+	switch v := value.(type) {
+	case nil:
+		return drm.Resource{ID: id}.Object(), nil
+	case string:
+		text = []byte(v)
+	case []byte:
+		text = v
+	default:
+		return nil, &drm.InputError{Field: "data", Value: "a value of the Go type " + reflect.TypeOf(value).String(), Want: "the text of a JSON object, or NULL"}
+	}
+	if r.numberIDs {
+		if changed, ok := stringID(text); ok {
+			text = changed
+		}
+	}
+	if err := shorten(drm.Resource{ID: id, Data: text}.Validate()); err != nil {
+		return nil, err
+	}
+	var compact bytes.Buffer
+	if err := json.Compact(&compact, drm.Resource{ID: id, Data: text}.Object()); err != nil {
+		return nil, &drm.InputError{Field: "data", Value: excerpt(string(text)), Want: "the text of a JSON object, or NULL"}
+	}
+	return compact.Bytes(), nil
+}
+
+// jsonOf is the value of a column as JSON.
+func jsonOf(value any) (json.RawMessage, error) {
+	text, isText := value.(string)
+	switch v := value.(type) {
+	case []byte:
+		text, isText = string(v), true
+	case time.Time:
+		text, isText = v.Format(time.RFC3339Nano), true
+	case float64:
+		if math.IsNaN(v) || math.IsInf(v, 0) {
+			return nil, &drm.InputError{Field: "value", Value: strconv.FormatFloat(v, 'g', -1, 64), Want: "a number that JSON can have"}
+		}
+	}
+	if isText {
+		if !utf8.ValidString(text) {
+			return nil, &drm.InputError{Field: "value", Value: excerpt(text), Want: "valid UTF-8"}
+		}
+		value = text
+	}
+	switch reflect.ValueOf(value).Kind() {
+	case reflect.Invalid, reflect.Bool, reflect.String, reflect.Float32, reflect.Float64,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64:
+		return marshal(value)
+	default:
+		return nil, &drm.InputError{
+			Field: "value", Value: "a value of the Go type " + reflect.TypeOf(value).String(),
+			Want: "text, a number, a boolean, a time or NULL; CAST makes one",
+		}
+	}
+}
+
+// marshal is json.Marshal that leaves <, > and & as they are.
+func marshal(value any) (json.RawMessage, error) {
+	var b bytes.Buffer
+	e := json.NewEncoder(&b)
+	e.SetEscapeHTML(false)
+	if err := e.Encode(value); err != nil {
+		return nil, err
+	}
+	return bytes.TrimSuffix(b.Bytes(), []byte("\n")), nil
+}

@@ -1,0 +1,135 @@
+package drm
+
+import (
+	"context"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// shardFollower feeds the core with one shard's resources and claims. It decodes on its own goroutine, so that the loop
+// does not.
+type shardFollower struct {
+	m      *Manager
+	number int
+	cancel context.CancelFunc
+}
+
+// watchShard follows a shard from now on.
+func (m *Manager) watchShard(number int) {
+	ctx, cancel := context.WithCancel(m.tasksCtx)
+	f := &shardFollower{m: m, number: number, cancel: cancel}
+	m.followers[number] = f
+	m.tasks.Add(1)
+	go func() {
+		defer m.tasks.Done()
+		m.hub.Follow(ctx, m.layout.Shard(number), f)
+	}()
+}
+
+func (m *Manager) unwatchShard(number int) {
+	if f := m.followers[number]; f != nil {
+		f.cancel()
+		delete(m.followers, number)
+	}
+}
+
+// post hands news to the loop, which drops it if the shard is not followed by f any more.
+func (f *shardFollower) post(news func()) {
+	f.m.post(func() {
+		if f.m.followers[f.number] == f {
+			news()
+		}
+	})
+}
+
+// Reset implements follow.Sink.
+func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
+	var entries []core.Entry
+	var held []core.ClaimKey
+	for _, kv := range kvs {
+		switch key := f.parse(kv); key.Kind {
+		case keys.Resource:
+			if e, ok := f.entry(key.ID, kv); ok {
+				entries = append(entries, e)
+			}
+		case keys.Claim:
+			held = append(held, claimKey(key.ID, kv))
+		default:
+		}
+	}
+	f.post(func() { f.m.core.Snapshot(f.m.stamp, f.number, revision, entries, held) })
+}
+
+// Apply implements follow.Sink.
+func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
+	type news struct {
+		key    keys.Key
+		delete bool
+		entry  core.Entry
+		claim  core.ClaimKey
+	}
+	all := make([]news, 0, len(events))
+	for _, ev := range events {
+		n := news{key: f.parse(ev.Kv), delete: ev.Type == clientv3.EventTypeDelete}
+		ok := true
+		switch n.key.Kind {
+		case keys.Resource:
+			if !n.delete {
+				n.entry, ok = f.entry(n.key.ID, ev.Kv)
+			}
+		case keys.Claim:
+			n.claim = claimKey(n.key.ID, ev.Kv)
+		default:
+			ok = false
+		}
+		if ok {
+			all = append(all, n)
+		}
+	}
+	f.post(func() {
+		c, now := f.m.core, f.m.stamp
+		for _, n := range all {
+			switch {
+			case n.key.Kind == keys.Resource && n.delete:
+				c.EntryDeleted(now, f.number, n.key.ID)
+			case n.key.Kind == keys.Resource:
+				c.EntryPut(now, f.number, n.entry)
+			case n.delete:
+				c.ClaimDeleted(now, f.number, n.key.ID, n.claim.ModRevision)
+			default:
+				c.ClaimPut(now, f.number, n.claim)
+			}
+		}
+	})
+}
+
+// parse takes a key apart. One that DRM would not have put here is ignored: were an id taken from below another shard than
+// its own, two members would think that it is theirs.
+func (f *shardFollower) parse(kv *mvccpb.KeyValue) keys.Key {
+	key := f.m.layout.Parse(string(kv.Key))
+	if key.Kind == keys.Foreign || shard.Of(key.ID, f.m.app.Shards) != f.number {
+		f.m.log.Warn("a key that does not belong here is ignored", zap.ByteString("key", kv.Key))
+		return keys.Key{}
+	}
+	return key
+}
+
+func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool) {
+	e, err := catalogue.Decode(kv.Value)
+	if err != nil {
+		f.m.log.Warn("a corrupt catalogue entry is ignored", zap.String("resource", id), zap.Error(err))
+		return core.Entry{}, false
+	}
+	return core.Entry{ID: id, Suspended: e.Suspended, Data: e.Data}, true
+}
+
+func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
+	return core.ClaimKey{ID: id, Token: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: kv.Lease}
+}

@@ -1,0 +1,245 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/clock"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/lease"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// Start makes a member and joins the app, which is created if need be. It returns when the member is registered and, if
+// it is the one that coordinates a fresh app, the source has been fetched for the first time; the first resources are
+// handled soon after. ctx bounds the start only: Stop ends the member.
+//
+// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer within DialTimeout; an
+// *IDInUseError for an ID that another live member has; what the Retriever's Setup returned; and what its first Fetch
+// returned, if it failed for all of FetchRetryBudget in a fresh app. After an error nothing is left behind.
+func Start(ctx context.Context, cfg Config) (*Manager, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	layout := keys.New(cfg.Prefix, cfg.App)
+	client, own, err := connect(ctx, cfg.Etcd, layout.Config())
+	if err != nil {
+		return nil, err
+	}
+	m := &Manager{
+		cfg: cfg, id: cfg.ID, started: time.Now().UTC().Truncate(time.Millisecond), clock: clock.System(),
+		log:    cfg.Logger.With(cfg.LoggerFields...),
+		client: client, ownClient: own, layout: layout,
+		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
+		idle: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
+		leases: map[int64]*claimLease{}, followers: map[int]*shardFollower{}, handlings: map[string]*handling{},
+		sourceReady: make(chan error, 1),
+	}
+	if err := m.start(ctx); err != nil {
+		return nil, err
+	}
+	return m, nil
+}
+
+func (m *Manager) start(ctx context.Context) (err error) {
+	cfg := m.cfg
+	opening, cancel := context.WithTimeout(ctx, cfg.Etcd.CommandTimeout)
+	m.app, err = appconfig.Open(opening, m.client, m.layout, cfg.Shards, DefaultShards)
+	cancel()
+	if err != nil {
+		m.closeClient()
+		var shards *appconfig.ShardsError
+		if errors.As(err, &shards) {
+			return fmt.Errorf("config: %w", &InputError{"Shards", fmt.Sprint(shards.Asked), fmt.Sprintf("0, or the %d that the app was created with", shards.Has)})
+		}
+		return withUnreachable(ctx, err)
+	}
+	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	m.tasksCtx, m.endTasks = context.WithCancel(context.Background())
+	m.hub = follow.NewHub(m.client, follow.Options{
+		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(),
+		OnError: func(prefix string, err error) {
+			m.log.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
+		},
+		OnRewound: func(err error) { m.fail(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
+	})
+	m.store = newStore(m.client, m.layout, m.app, cfg.Etcd)
+	m.core = core.New(core.Config{
+		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
+		ReleaseBacklog: max(512, 2*cfg.TerminateConcurrency), HandleAttempts: cfg.HandleAttempts,
+		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
+		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
+		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), KeysPerLease: 8192,
+		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+	})
+	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
+	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Timeout: cfg.Etcd.CommandTimeout}
+	m.claims = lease.NewWriter(m.client, guard, writing, m.written)
+	m.states = lease.NewWriter(m.client, guard, writing, m.written)
+	m.group = newGroup(m)
+
+	groupCtx, endGroup := context.WithCancel(context.Background())
+	m.endGroup = endGroup
+	go m.runLoop()
+	if err := m.join(ctx); err != nil {
+		close(m.groupDone)
+		m.undo(ctx)
+		return err
+	}
+	m.tasks.Add(1)
+	go func() {
+		defer m.tasks.Done()
+		membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView)
+	}()
+	go func() {
+		defer close(m.groupDone)
+		m.group.run(groupCtx)
+	}()
+	if err := m.settle(ctx); err != nil {
+		m.undo(ctx)
+		return err
+	}
+	return nil
+}
+
+// join takes an id and a lease, sets up the retriever, and becomes active.
+func (m *Manager) join(ctx context.Context) error {
+	granting, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
+	err := m.group.grant(granting)
+	cancel()
+	if err != nil {
+		return withUnreachable(ctx, fmt.Errorf("grant a lease: %w", err))
+	}
+	if ttl := m.group.keeper.TTL(); ttl > m.cfg.LeaseTTL {
+		m.log.Warn("etcd granted a longer lease than was asked for: its minimum follows from its election timeout",
+			zap.Duration("asked", m.cfg.LeaseTTL), zap.Duration("granted", ttl))
+		m.cfg.LeaseTTL = ttl
+	}
+	if err := m.takeID(ctx); err != nil {
+		return err
+	}
+	m.encoder = claims.NewEncoder(m.id)
+	m.log = m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id))
+	if m.cfg.Retriever != nil {
+		setting, cancel := context.WithTimeout(ctx, m.cfg.FetchTimeout)
+		err := m.bounded(setting, func(ctx context.Context) error { return m.cfg.Retriever.Setup(ctx, m) })
+		cancel()
+		if err != nil {
+			return fmt.Errorf("set up the retriever: %w", err)
+		}
+		m.setUp = true
+	}
+	reg, err := m.registrar.SetState(ctx, *m.group.reg.Load(), membership.Active)
+	if err != nil {
+		return withUnreachable(ctx, err)
+	}
+	m.group.setRegistration(&reg)
+	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
+	return nil
+}
+
+// takeID registers the member. An id that is in use is waited for, as long as the key of a crashed member lives; a
+// default one then takes a suffix.
+func (m *Manager) takeID(ctx context.Context) error {
+	explicit := m.cfg.ID != ""
+	if !explicit {
+		m.id = defaultID()
+	}
+	base := m.id
+	for suffix := 2; ; suffix++ {
+		m.registrar = &membership.Registrar{
+			Client: m.client, Layout: m.layout, Shards: m.app.Shards, Config: m.app.CreateRevision,
+			ID: m.id, Timeout: m.cfg.Etcd.CommandTimeout,
+		}
+		taken, err := m.registerWithin(ctx, m.cfg.LeaseTTL+time.Second, suffix == 2)
+		switch {
+		case err != nil:
+			return withUnreachable(ctx, err)
+		case taken == nil:
+			return nil
+		case explicit:
+			return idInUse(taken)
+		}
+		m.id = fmt.Sprintf("%s-%d", base, suffix)
+	}
+}
+
+// registerWithin registers, and while the id is taken tries again for some time, if that is wanted.
+func (m *Manager) registerWithin(ctx context.Context, within time.Duration, wait bool) (*membership.TakenError, error) {
+	waiting, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for {
+		err := m.group.register(ctx, membership.Joining)
+		var taken *membership.TakenError
+		if !errors.As(err, &taken) {
+			return nil, err
+		}
+		if !wait || !pauseFor(waiting, 100*time.Millisecond) {
+			if err := context.Cause(ctx); err != nil {
+				return nil, err
+			}
+			return taken, nil
+		}
+	}
+}
+
+// settle waits until the member is in the view and, in a fresh app that it coordinates, for the first fetch.
+func (m *Manager) settle(ctx context.Context) error {
+	select {
+	case <-m.group.first:
+	case <-m.done:
+		return m.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("join: %w", context.Cause(ctx))
+	}
+	if m.cfg.Retriever == nil {
+		return nil
+	}
+	select {
+	case err := <-m.sourceReady:
+		if err != nil {
+			return fmt.Errorf("the first fetch: %w", err)
+		}
+		return nil
+	case <-m.done:
+		return m.Err()
+	case <-ctx.Done():
+		return fmt.Errorf("wait for the first fetch: %w", context.Cause(ctx))
+	}
+}
+
+// undo ends a manager whose start failed.
+func (m *Manager) undo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	_ = m.Stop(ctx) // the error that made the start fail is the one to tell
+}
+
+func (m *Manager) closeClient() {
+	if m.ownClient {
+		_ = m.client.Close() // says only that it was closed
+	}
+}
+
+func isUpdater(h Handler) bool {
+	_, ok := h.(Updater)
+	return ok
+}
+
+// withUnreachable makes an error match ErrUnreachable where it means that etcd did not answer.
+func withUnreachable(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() == nil && isUnreachable(err) && !errors.Is(err, ErrUnreachable) {
+		return fmt.Errorf("%w: %s", ErrUnreachable, reason(err))
+	}
+	return err
+}

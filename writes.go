@@ -1,0 +1,68 @@
+package drm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+// allocate and deallocate serve the Manager and the Client alike.
+
+func newStore(kv clientv3.KV, layout keys.Layout, app appconfig.Config, etcd EtcdConfig) *catalogue.Store {
+	return &catalogue.Store{
+		KV: kv, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: etcd.CommandTimeout,
+	}
+}
+
+func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, r Resource) error {
+	if err := r.Validate(); err != nil {
+		return fmt.Errorf("allocate: %w", err)
+	}
+	item := catalogue.Item{ID: r.ID, Data: r.Object()}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := store.Allocate(bounded, item, saysMoreThanID(item.Data))
+	if errors.Is(err, catalogue.ErrTooLarge) {
+		return fmt.Errorf("allocate %q: %w", r.ID, &InputError{
+			Field: "data", Value: fmt.Sprintf("%d bytes", len(r.Data)), Want: "what fits into one request to etcd, 1.5 MiB by default",
+		})
+	}
+	return writeError(ctx, err)
+}
+
+func deallocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, id string) error {
+	if err := (Resource{ID: id}).Validate(); err != nil {
+		return fmt.Errorf("deallocate: %w", err)
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := store.Deallocate(bounded, id)
+	return writeError(ctx, err)
+}
+
+// writeError makes an error of the catalogue match the root's.
+func writeError(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, catalogue.ErrNotFound):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case errors.Is(err, catalogue.ErrAppGone):
+		return fmt.Errorf("%w: %w", ErrAppGone, err)
+	default:
+		return withUnreachable(ctx, err)
+	}
+}
+
+// saysMoreThanID says whether an object has a field besides "id": an allocation without data of its own leaves the data
+// that the catalogue has.
+func saysMoreThanID(object []byte) bool {
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(object, &fields) != nil || len(fields) > 1
+}
