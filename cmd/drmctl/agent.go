@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+const (
+	flagLeaseTTL          = "lease-ttl"
+	flagWeight            = "weight"
+	flagShards            = "shards"
+	flagAddress           = "address"
+	flagHandleConcurrency = "handle-concurrency"
+	flagHandleAttempts    = "handle-attempts"
+	flagTerminatePolicy   = "terminate-policy"
+	flagStopTimeout       = "stop-timeout"
+	flagStopOnEOF         = "stop-on-eof"
+)
+
+// The values of --terminate-policy.
+const (
+	policyRelease = "release"
+	policyHold    = "hold"
+)
+
+func agentCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "agent",
+		Usage: "run one member, which handles its share of the app's resources",
+		Description: "Prints \"ready\" on stderr once it is a member, and runs until SIGINT or SIGTERM: it hands over what it\n" +
+			"handles, and ends with exit code 0. A second signal ends it at once, with exit code 1; its claims\n" +
+			"then expire. It ends with exit code 1 when it lost its job for good.\n\n" +
+			"It needs one source (--source-url, --source-file, or --allocate-only for none) and one handler\n" +
+			"(--handler-url, --handler-exec or --handler-log).\n\n" +
+			"Examples:\n" +
+			"   drmctl agent --app feeds --source-url https://example.org/feeds --handler-url http://127.0.0.1:9000/\n" +
+			"   drmctl agent --app feeds --allocate-only --handler-exec './follow --verbose'\n" +
+			"   drmctl agent --app feeds --source-file feeds.json --handler-log",
+		Flags:  append(append(memberFlags(), sourceFlags()...), handlerFlags()...),
+		Action: runAgent,
+	}
+}
+
+// memberFlags are those about the member itself.
+func memberFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: flagID, EnvVars: agentEnv(flagID),
+			Usage: "the member's `ID`; one that is stable over restarts brings the same resources back to it " +
+				"(default: the host's name, with a suffix where that is taken)",
+		},
+		&cli.DurationFlag{
+			Name: flagLeaseTTL, EnvVars: agentEnv(flagLeaseTTL), Value: drm.DefaultLeaseTTL,
+			Usage: "how long the member's claims outlive it when it dies: 1s to 10m, whole seconds",
+		},
+		&cli.IntFlag{
+			Name: flagWeight, EnvVars: agentEnv(flagWeight), Value: 1,
+			Usage: "the member's share of the resources, relative to the others': 1 to 32",
+		},
+		&cli.StringFlag{
+			Name: flagAddress, EnvVars: agentEnv(flagAddress),
+			Usage: "an `ADDRESS` to show to those who list the members; means nothing to DRM (default: the host's name)",
+		},
+		&cli.IntFlag{
+			Name: flagShards, EnvVars: agentEnv(flagShards), DefaultText: "1024 for a new app",
+			Usage: "the number of shards of a new app: 1 to 4096",
+		},
+		&cli.DurationFlag{
+			Name: flagStopTimeout, EnvVars: agentEnv(flagStopTimeout), Value: drm.DefaultStopTimeout,
+			Usage: "how long a graceful stop may take: 1ms to 24h; what still runs then is left behind",
+		},
+		&cli.BoolFlag{
+			Name: flagStopOnEOF, EnvVars: agentEnv(flagStopOnEOF),
+			Usage: "stop as on SIGTERM when stdin ends: for a parent process that may die",
+		},
+	}
+}
+
+func runAgent(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	logger, _, err := newLogger(c, zap.InfoLevel)
+	if err != nil {
+		return err
+	}
+	cfg := drm.Config{Logger: logger, Version: version()}
+	closeHandler, err := agentConfig(c, &cfg)
+	if err != nil {
+		return err
+	}
+	defer closeHandler()
+	ctx := c.Context
+	if c.Bool(flagStopOnEOF) {
+		ctx = untilEOF(ctx, c.App.Reader)
+	}
+	return runMember(ctx, c, cfg)
+}
+
+// runMember is a member's life.
+func runMember(ctx context.Context, c *cli.Context, cfg drm.Config) error {
+	// A signal ends the start, but not what has started: that is Stop's task.
+	starting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	defer cancel()
+	started := context.AfterFunc(ctx, cancel)
+	m, err := drm.Start(starting, cfg)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil // told to end before it was a member
+		}
+		return flagsOf(err, c)
+	}
+	started()
+	fmt.Fprintf(c.App.ErrWriter, "ready: member %s of app %s\n", m.ID(), cfg.App)
+
+	select {
+	case <-ctx.Done():
+		cfg.Logger.Info("stopping", zap.Duration("timeout", cfg.StopTimeout))
+		// Stop ends at StopTimeout by itself; the context is there should it not.
+		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.StopTimeout+10*time.Second)
+		defer cancel()
+		return m.Stop(stopping)
+	case <-m.Done():
+		if err := m.Err(); err != nil {
+			return fmt.Errorf("member %s ended: %w", m.ID(), err)
+		}
+		return fmt.Errorf("member %s ended by itself", m.ID())
+	}
+}
+
+// agentConfig sets what the flags say. done releases what the handler took, once the member has ended.
+func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
+	if cfg.App, err = appName(c); err != nil {
+		return nil, err
+	}
+	cfg.Prefix = c.String(flagPrefix)
+	if cfg.Etcd, err = etcdConfig(c); err != nil {
+		return nil, err
+	}
+	if err := memberConfig(c, cfg); err != nil {
+		return nil, err
+	}
+	if err := sourceConfig(c, cfg); err != nil {
+		return nil, err
+	}
+	return handlerConfig(c, cfg)
+}
+
+// memberConfig checks what the library would not: where a zero means the default to it, but not to who typed it.
+func memberConfig(c *cli.Context, cfg *drm.Config) error {
+	cfg.ID = c.String(flagID)
+	if c.IsSet(flagID) {
+		if err := keys.CheckID(cfg.ID); err != nil {
+			return badFlag(flagID, cfg.ID, err.Error())
+		}
+	}
+	cfg.Address = c.String(flagAddress)
+	cfg.LeaseTTL = c.Duration(flagLeaseTTL)
+	cfg.Weight = c.Int(flagWeight)
+	cfg.Shards = c.Int(flagShards)
+	cfg.StopTimeout = c.Duration(flagStopTimeout)
+	return errors.Join(
+		inRange(c, flagLeaseTTL, time.Second, 10*time.Minute),
+		numberInRange(c, flagWeight, 1, 32),
+		numberInRange(c, flagShards, 1, keys.MaxShards),
+		inRange(c, flagStopTimeout, time.Millisecond, 24*time.Hour),
+	)
+}
+
+func inRange(c *cli.Context, flag string, least, most time.Duration) error {
+	if d := c.Duration(flag); d < least || d > most {
+		return badFlag(flag, d.String(), fmt.Sprintf("%s to %s", least, most))
+	}
+	return nil
+}
+
+// numberInRange lets a flag that is not given be zero.
+func numberInRange(c *cli.Context, flag string, least, most int) error {
+	n := c.Int(flag)
+	if n == 0 && !c.IsSet(flag) || n >= least && n <= most {
+		return nil
+	}
+	want := fmt.Sprintf("%d to %d", least, most)
+	if most == math.MaxInt {
+		want = fmt.Sprintf("%d or more", least)
+	}
+	return badFlag(flag, fmt.Sprint(n), want)
+}
+
+// untilEOF is a context that ends with its parent, or when r does. Its goroutine ends with r.
+func untilEOF(parent context.Context, r io.Reader) context.Context {
+	ctx, cancel := context.WithCancel(parent)
+	go func() {
+		defer cancel()
+		_, _ = io.Copy(io.Discard, r) // however it ends, it has ended
+	}()
+	return ctx
+}

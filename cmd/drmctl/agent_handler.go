@@ -1,0 +1,207 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"math"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+const (
+	flagHandlerURL     = "handler-url"
+	flagHandlerHeader  = "handler-header"
+	flagHandlerExec    = "handler-exec"
+	flagHandlerLog     = "handler-log"
+	flagHandlerTimeout = "handler-timeout"
+	flagHandlerGrace   = "handler-grace"
+)
+
+// handlerFlags are those about what is done with resources.
+func handlerFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: flagHandlerURL, EnvVars: agentEnv(flagHandlerURL),
+			Usage: "tell the service at this `URL` what to do, by POST (docs/webhook.md)",
+		},
+		headerFlag(flagHandlerHeader, "send this header with each request to --handler-url"),
+		&cli.StringFlag{
+			Name: flagHandlerExec, EnvVars: agentEnv(flagHandlerExec),
+			Usage: "run this `'COMMAND ARGS'` for each resource (docs/exec.md)",
+		},
+		&cli.BoolFlag{
+			Name: flagHandlerLog, EnvVars: agentEnv(flagHandlerLog),
+			Usage: "only print what a handler would be told, as JSON lines on stdout",
+		},
+		&cli.DurationFlag{
+			Name: flagHandlerTimeout, EnvVars: agentEnv(flagHandlerTimeout), Value: drm.DefaultHandleTimeout,
+			Usage: "how long a handler may take to begin or to end with a resource: 1ms to 24h",
+		},
+		&cli.DurationFlag{
+			Name: flagHandlerGrace, EnvVars: agentEnv(flagHandlerGrace), Value: 10 * time.Second,
+			Usage: "how long a process of --handler-exec has between SIGTERM and SIGKILL: 1ms to 24h",
+		},
+		&cli.IntFlag{
+			Name: flagHandleConcurrency, EnvVars: agentEnv(flagHandleConcurrency), Value: drm.DefaultConcurrency,
+			Usage: "how many resources are begun with at once, and ended with: 1 to 100000",
+		},
+		&cli.IntFlag{
+			Name: flagHandleAttempts, EnvVars: agentEnv(flagHandleAttempts),
+			Usage: "how often in a row a resource may fail before it is left alone; 0: without end",
+		},
+		&cli.StringFlag{
+			Name: flagTerminatePolicy, EnvVars: agentEnv(flagTerminatePolicy), Value: policyRelease,
+			Usage: "what becomes of a resource that could not be ended with: `release|hold` (release: given away anyway; " +
+				"hold: kept, and tried again)",
+		},
+	}
+}
+
+// handlerConfig sets the handler, and what the flags say about calling it.
+func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
+	err = errors.Join(
+		exactlyOne(c, "handler", flagHandlerURL, flagHandlerExec, flagHandlerLog),
+		onlyWith(c, flagHandlerHeader, flagHandlerURL),
+		onlyWith(c, flagHandlerGrace, flagHandlerExec),
+		inRange(c, flagHandlerTimeout, time.Millisecond, 24*time.Hour),
+		inRange(c, flagHandlerGrace, time.Millisecond, 24*time.Hour),
+		numberInRange(c, flagHandleConcurrency, 1, 100_000),
+		numberInRange(c, flagHandleAttempts, 0, math.MaxInt),
+	)
+	if err != nil {
+		return nil, err
+	}
+	timeout := c.Duration(flagHandlerTimeout)
+	cfg.HandleTimeout, cfg.TerminateTimeout = timeout, timeout
+	cfg.HandleConcurrency = c.Int(flagHandleConcurrency)
+	cfg.TerminateConcurrency = cfg.HandleConcurrency
+	cfg.HandleAttempts = c.Int(flagHandleAttempts)
+	switch p := c.String(flagTerminatePolicy); p {
+	case policyRelease:
+		cfg.TerminatePolicy = drm.ReleaseAnyway
+	case policyHold:
+		cfg.TerminatePolicy = drm.Hold
+	default:
+		return nil, badFlag(flagTerminatePolicy, p, "release or hold")
+	}
+	switch {
+	case given(c, flagHandlerURL):
+		return webhook(c, cfg, timeout)
+	case given(c, flagHandlerExec):
+		return execute(c, cfg)
+	default:
+		cfg.Handler = handler.NewPrinter(c.App.Writer)
+		return func() {}, nil
+	}
+}
+
+func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(), err error) {
+	header, err := headersOf(c, flagHandlerHeader)
+	if err != nil {
+		return nil, err
+	}
+	h, err := handler.NewWebhook(handler.WebhookConfig{
+		URL:    c.String(flagHandlerURL),
+		Header: header,
+		// The member's own timeout comes first: a request that was cut off by it is followed by a terminate, since
+		// the receiver may have begun; one that merely failed is not.
+		Timeout: min(timeout+5*time.Second, 24*time.Hour),
+		OnNotifyError: func(err error) {
+			cfg.Logger.Warn("the receiver was not told of a failure", zap.Error(err))
+		},
+	})
+	if err != nil {
+		return nil, renamed(err, map[string]string{"URL": flagHandlerURL, "Header": flagHandlerHeader})
+	}
+	cfg.Handler = h
+	return h.Close, nil
+}
+
+func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
+	command, err := handler.ParseCommand(c.String(flagHandlerExec))
+	if err != nil {
+		return nil, renamed(err, map[string]string{"command": flagHandlerExec})
+	}
+	grace := c.Duration(flagHandlerGrace)
+	h, err := handler.NewExec(handler.ExecConfig{
+		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter,
+		OnExit: func(claim drm.Claim, err error) {
+			cfg.Logger.Warn("process ended by itself", zap.String("resource", claim.Resource.ID), zap.Error(err))
+		},
+	})
+	if err != nil {
+		return nil, renamed(err, map[string]string{"Command": flagHandlerExec, "Grace": flagHandlerGrace})
+	}
+	cfg.Handler = h
+	// The grace, and the time to kill and to wait for what was killed, must fit into a Terminate.
+	cfg.TerminateTimeout = max(cfg.TerminateTimeout, grace+5*time.Second)
+	return func() {
+		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
+		defer cancel()
+		if err := h.Close(ctx); err != nil {
+			cfg.Logger.Warn("processes left behind", zap.Error(err))
+		}
+	}, nil
+}
+
+// given reports whether a flag was given, and not as empty or false.
+func given(c *cli.Context, flag string) bool {
+	switch v := c.Value(flag).(type) {
+	case bool:
+		return v
+	case string:
+		return v != ""
+	default:
+		return c.IsSet(flag)
+	}
+}
+
+// exactlyOne of the flags must be given.
+func exactlyOne(c *cli.Context, what string, flags ...string) error {
+	var some []string
+	for _, f := range flags {
+		if given(c, f) {
+			some = append(some, "--"+f)
+		}
+	}
+	switch len(some) {
+	case 1:
+		return nil
+	case 0:
+		all := "--" + strings.Join(flags, ", --")
+		return usagef("%s needs a %s: one of %s", c.Command.Name, what, all)
+	default:
+		return usagef("%s takes one %s, not %s together", c.Command.Name, what, strings.Join(some, " and "))
+	}
+}
+
+// onlyWith says that a flag means nothing without another one.
+func onlyWith(c *cli.Context, flag, other string) error {
+	if c.IsSet(flag) && !given(c, other) {
+		return usagef("--%s goes with --%s only", flag, other)
+	}
+	return nil
+}
+
+// renamed makes a constructor's complaint about a field one about the flag that gave it.
+func renamed(err error, flags map[string]string) error {
+	var input *drm.InputError
+	switch {
+	case err == nil:
+		return nil
+	case !errors.As(err, &input):
+		return &usageError{err}
+	}
+	for field, flag := range flags {
+		if input.Field == field || strings.HasSuffix(input.Field, "."+field) {
+			return badFlag(flag, input.Value, input.Want)
+		}
+	}
+	return &usageError{err}
+}

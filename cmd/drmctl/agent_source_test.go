@@ -1,0 +1,78 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+func TestSourceNumberIDsGoesWithASource(t *testing.T) {
+	got := drmctl(t.Context(), "agent", "--app", "a", "--handler-log", "--allocate-only", "--source-number-ids")
+	if got.code != exitUsage {
+		t.Errorf("exit code %d, want %d", got.code, exitUsage)
+	}
+	checkOneLine(t, got.stderr, "--source-number-ids", "--source-url", "--source-file")
+}
+
+// active waits until these resources, and no others, are assigned and active.
+func (l *lab) active(ids ...string) {
+	l.t.Helper()
+	eventually(l.t, func() error {
+		var active []string
+		all := get[[]assignmentJSON](l, "assignments")
+		for _, a := range all {
+			if a.State == "active" {
+				active = append(active, a.Resource)
+			}
+		}
+		if !slices.Equal(active, ids) || len(all) != len(ids) {
+			return fmt.Errorf("assignments %+v, want %v active", all, ids)
+		}
+		return nil
+	})
+}
+
+// Nothing polls here, so what changes is told by the watch of the file.
+func TestAgentReadsItsSourceFileAgainWhenItChanges(t *testing.T) {
+	t.Parallel()
+	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
+	fill := func(body string) {
+		if err := os.WriteFile(path+".new", []byte(body), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	fill(`{"data":[{"id":1},{"id":"two"}]}`)
+	_, stop := l.agent("m1", "--source-file", path, "--source-number-ids", "--poll", "0", "--handler-log")
+	l.active("1", "two")
+	fill(`{"data":[{"id":"two"},{"id":3}]}`)
+	l.active("3", "two")
+	if code := stop(); code != exitFine {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+func TestAgentAcceptsNumberIDsOfAnHTTPSourceIfToldTo(t *testing.T) {
+	t.Parallel()
+	source := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		fmt.Fprint(w, `{"data":[{"id":1,"name":"one"}]}`)
+	}))
+	t.Cleanup(source.Close)
+	l := newLab(t)
+	_, stop := l.agent("m1", "--source-url", source.URL, "--source-number-ids", "--handler-log")
+	l.active("1")
+	got := get[[]struct{ Data json.RawMessage }](l, "resources")
+	if want := `{"id":"1","name":"one"}`; len(got) != 1 || string(got[0].Data) != want {
+		t.Errorf("the catalogue has %+v, want the data %s", got, want)
+	}
+	if code := stop(); code != exitFine {
+		t.Errorf("exit code %d", code)
+	}
+}

@@ -1,0 +1,146 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const (
+	flagID   = "id"
+	flagData = "data"
+)
+
+// maxData bounds what --data may read: etcd refuses requests that are larger than 1.5 MiB.
+const maxData = 1 << 20
+
+func allocateCommand() *cli.Command {
+	const name = "allocate"
+	return &cli.Command{
+		Name:  name,
+		Usage: "add a resource to the catalogue, change its data, or wake one that was deallocated",
+		Description: "Works whichever members are up, or none: it is handled as soon as one can.\n\n" +
+			"Examples:\n" +
+			"   drmctl --app feeds allocate --id feed-42\n" +
+			"   drmctl --app feeds allocate --data '{\"id\":\"feed-42\",\"url\":\"https://example.org\"}' --wait\n" +
+			"   echo '{\"id\":\"feed-42\"}' | drmctl --app feeds allocate --data -",
+		Flags: append([]cli.Flag{
+			&cli.StringFlag{
+				Name: flagID, EnvVars: commandEnv(name, flagID),
+				Usage: "the `ID` of the resource; may be left out where --data has an \"id\"",
+			},
+			&cli.StringFlag{
+				Name: flagData, EnvVars: commandEnv(name, flagData),
+				Usage: "the resource, a JSON object: `JSON|@FILE|-` (- reads stdin; default: {\"id\":ID})",
+			},
+		}, waitFlags(name, "a member handles it")...),
+		Action: func(c *cli.Context) error {
+			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
+				return err
+			}
+			r, err := resourceOf(c)
+			if err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				return allocate(ctx, c, client, r)
+			})
+		},
+	}
+}
+
+func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Resource) error {
+	if err := client.Allocate(ctx, r); err != nil {
+		return err
+	}
+	if c.Bool(flagWait) {
+		return waiting(c, "handled", func(ctx context.Context) error {
+			a, err := client.Wait(ctx, r.ID)
+			if err != nil {
+				return err
+			}
+			return showAssignment(c, a)
+		})
+	}
+	outcome := struct {
+		Resource  string `json:"resource"`
+		Allocated bool   `json:"allocated"`
+	}{r.ID, true}
+	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "allocated %s\n", r.ID) })
+}
+
+// resourceOf is the resource that --id and --data describe together.
+func resourceOf(c *cli.Context) (drm.Resource, error) {
+	id, r := c.String(flagID), drm.Resource{}
+	if !c.IsSet(flagData) {
+		if !c.IsSet(flagID) {
+			return r, usagef("allocate needs --%s, or --%s with an \"id\"", flagID, flagData)
+		}
+		r.ID = id
+		return r, checkResource(r)
+	}
+	data, err := readData(c)
+	if err != nil {
+		return r, err
+	}
+	if c.IsSet(flagID) {
+		r = drm.Resource{ID: id, Data: data}
+		return r, checkResource(r)
+	}
+	r, err = drm.ParseResource(data)
+	return r, usageOf(err)
+}
+
+func checkResource(r drm.Resource) error { return usageOf(r.Validate()) }
+
+// usageOf makes a complaint about what was typed a usageError, in the words of the flags.
+func usageOf(err error) error {
+	var input *drm.InputError
+	if !errors.As(err, &input) {
+		return err
+	}
+	switch input.Field {
+	case "id":
+		return badFlag(flagID, input.Value, input.Want)
+	case "data.id":
+		return badFlag(flagData+" id", input.Value, input.Want)
+	default:
+		return badFlag(flagData, input.Value, input.Want)
+	}
+}
+
+// readData is the JSON that --data gives or points to.
+func readData(c *cli.Context) (json.RawMessage, error) {
+	text := c.String(flagData)
+	if path, ok := strings.CutPrefix(text, "@"); ok {
+		f, err := os.Open(path)
+		if err != nil {
+			return nil, usagef("--%s: %w", flagData, err)
+		}
+		defer f.Close()
+		return readBounded(f, path)
+	}
+	if text == "-" {
+		return readBounded(c.App.Reader, "stdin")
+	}
+	return json.RawMessage(text), nil
+}
+
+func readBounded(r io.Reader, name string) (json.RawMessage, error) {
+	data, err := io.ReadAll(io.LimitReader(r, maxData+1))
+	if err != nil {
+		return nil, fmt.Errorf("--%s: reading %s: %w", flagData, name, err)
+	}
+	if len(data) > maxData {
+		return nil, usagef("--%s: %s has more than %d bytes", flagData, name, maxData)
+	}
+	return data, nil
+}

@@ -1,0 +1,171 @@
+package main
+
+import (
+	"context"
+	"io"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// Names of the global flags.
+const (
+	flagEndpoints      = "endpoints"
+	flagApp            = "app"
+	flagPrefix         = "prefix"
+	flagCACert         = "cacert"
+	flagCert           = "cert"
+	flagKey            = "key"
+	flagUser           = "user"
+	flagPassword       = "password"
+	flagDialTimeout    = "dial-timeout"
+	flagCommandTimeout = "command-timeout"
+	flagOutput         = "output"
+	flagLogLevel       = "log-level"
+)
+
+const description = `DRM shares resources (connections, pollers, subscriptions: whatever exactly one process should be
+handling) among members, and keeps it so while members join, leave, hang or die. etcd holds all that
+has to be agreed on.
+
+Flags, of drmctl and of a command, may stand before or after the command and its arguments.
+An argument that begins with "-" goes after "--". A flag given wins over its environment variable.
+
+EXIT CODES:
+   0  fine
+   1  failed
+   2  wrong usage
+   3  no such resource or member
+   4  etcd unreachable within the command timeout
+
+EXAMPLES:
+   drmctl demo
+   drmctl agent --app feeds --source-url https://example.org/feeds --handler-url http://127.0.0.1:9000/
+   drmctl --app feeds members
+   drmctl lookup feed-42 --app feeds -o json`
+
+// run is the whole of drmctl, less the process: it takes the arguments after the program's name, and returns the exit
+// code. It ends early, as well as the command can, when ctx does.
+func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	app := newApp(stdin, stdout, stderr)
+	argv, err := arrange(app, args)
+	if err == nil {
+		err = app.RunContext(ctx, append([]string{app.Name}, argv...))
+	}
+	return report(ctx, stderr, err)
+}
+
+func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
+	app := &cli.App{
+		Name:            "drmctl",
+		Usage:           "look at a distributed resource manager, operate it, and run members of it",
+		UsageText:       "drmctl COMMAND [flags] [arguments]\ndrmctl COMMAND --help",
+		Description:     description,
+		Reader:          stdin,
+		Writer:          stdout,
+		ErrWriter:       stderr,
+		HideHelp:        true, // helpFlag instead, since package cli's own is shared by all apps of a process
+		HideHelpCommand: true, // arrange has it
+		HideVersion:     true, // the version command has it
+		Flags:           append(globalFlags(), helpFlag()),
+		Commands: []*cli.Command{
+			demoCommand(),
+			etcdCommand(),
+			agentCommand(),
+			membersCommand(),
+			resourcesCommand(),
+			assignmentsCommand(),
+			lookupCommand(),
+			statusCommand(),
+			allocateCommand(),
+			deallocateCommand(),
+			drainCommand(),
+			undrainCommand(),
+			verifyCommand(),
+			versionCommand(),
+		},
+		OnUsageError: onUsageError,
+		// The caller of run decides what an error means.
+		ExitErrHandler: func(*cli.Context, error) {},
+	}
+	for _, c := range app.Commands {
+		c.HideHelp, c.HideHelpCommand = true, true
+		c.Flags = append(c.Flags, helpFlag())
+		c.OnUsageError = onUsageError
+		c.CustomHelpTemplate = cli.CommandHelpTemplate +
+			"\nGlobal flags (`drmctl --help` lists them) may stand here too.\n"
+	}
+	return app
+}
+
+func helpFlag() cli.Flag {
+	return &cli.BoolFlag{Name: flagHelp, Aliases: []string{"h"}, Usage: "show help", DisableDefaultText: true}
+}
+
+func onUsageError(_ *cli.Context, err error, _ bool) error { return &usageError{err} }
+
+func globalFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: flagEndpoints, EnvVars: []string{"DRM_ENDPOINTS"}, Value: "127.0.0.1:2379",
+			Usage: "etcd's addresses, `HOST:PORT` or URL, separated by commas",
+		},
+		&cli.StringFlag{
+			Name: flagApp, EnvVars: []string{"DRM_APP"},
+			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd and version",
+		},
+		&cli.StringFlag{
+			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,
+			Usage: "where all apps are kept in etcd, a `KEY` prefix",
+		},
+		&cli.StringFlag{
+			Name: flagCACert, EnvVars: []string{"DRM_CACERT"},
+			Usage: "PEM `FILE` of the authorities that may have signed etcd's certificate; turns TLS on",
+		},
+		&cli.StringFlag{
+			Name: flagCert, EnvVars: []string{"DRM_CERT"},
+			Usage: "PEM `FILE` of the client certificate to show to etcd; turns TLS on, needs --key",
+		},
+		&cli.StringFlag{
+			Name: flagKey, EnvVars: []string{"DRM_KEY"},
+			Usage: "PEM `FILE` of the key of --cert",
+		},
+		&cli.StringFlag{
+			Name: flagUser, EnvVars: []string{"DRM_USER"},
+			Usage: "etcd's user, as `NAME[:PASSWORD]`",
+		},
+		&cli.StringFlag{
+			Name: flagPassword, EnvVars: []string{"DRM_PASSWORD"},
+			Usage: "the `PASSWORD` of --user; better in the environment, where other users do not see it",
+		},
+		&cli.DurationFlag{
+			Name: flagDialTimeout, EnvVars: []string{"DRM_DIAL_TIMEOUT"}, Value: drm.DefaultDialTimeout,
+			Usage: "how long etcd's first answer is waited for",
+		},
+		&cli.DurationFlag{
+			Name: flagCommandTimeout, EnvVars: []string{"DRM_COMMAND_TIMEOUT"}, Value: drm.DefaultCommandTimeout,
+			Usage: "how long a command may take (less what --wait waits), and of agent each request to etcd",
+		},
+		&cli.StringFlag{
+			Name: flagOutput, Aliases: []string{"o"}, EnvVars: []string{"DRM_OUTPUT"}, Value: outputTable,
+			Usage: "`FORMAT` of what is printed: table or json",
+		},
+		&cli.StringFlag{
+			Name: flagLogLevel, EnvVars: []string{"DRM_LOG_LEVEL"},
+			Usage: "the least `LEVEL` that is logged, on stderr: debug, info, warn or error (default: info of agent, error of etcd)",
+		},
+	}
+}
+
+// commandEnv names the environment variable of a flag of a one-off command: the command's name is in it, so that what
+// is set for an agent does not leak into a drmctl that its handler runs.
+func commandEnv(command, flag string) []string {
+	return []string{"DRM_" + screaming(command) + "_" + screaming(flag)}
+}
+
+// agentEnv names the environment variable of a flag of agent.
+func agentEnv(flag string) []string { return []string{"DRM_" + screaming(flag)} }
+
+func screaming(kebab string) string { return strings.ToUpper(strings.ReplaceAll(kebab, "-", "_")) }

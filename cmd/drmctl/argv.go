@@ -1,0 +1,248 @@
+package main
+
+import (
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// arrange puts arguments into the order that package cli wants (global flags, command, its flags, the rest), so that
+// flags may stand anywhere. It also finds what is wrong with them before anything runs.
+func arrange(app *cli.App, args []string) ([]string, error) {
+	tokens, err := scan(app, args)
+	if err != nil {
+		return nil, err
+	}
+	name, rest, help := "", []string(nil), false
+	for _, t := range tokens {
+		switch {
+		case t.flag == flagHelp:
+			help = true
+		case t.flag != "":
+		case name == "" && t.text == flagHelp && !t.afterDashes:
+			help = true
+		case name == "":
+			name = t.text
+		default:
+			rest = append(rest, t.text)
+		}
+	}
+	if name == "" {
+		if slices.ContainsFunc(tokens, func(t token) bool { return t.flag == flagVersion }) && !help {
+			return []string{"version"}, nil
+		}
+		return []string{"--" + flagHelp}, nil
+	}
+	command := app.Command(name)
+	if command == nil {
+		return nil, usagef("unknown command %q%s", name, didYouMean("", name, commandNames(app)))
+	}
+	if help {
+		return []string{command.Name, "--" + flagHelp}, nil
+	}
+
+	global, own := spellings(app.Flags), spellings(command.Flags)
+	var before, after []string
+	for _, t := range tokens {
+		switch {
+		case t.flag == "":
+		case own[t.flag] != nil: // a command's flag of the same name wins
+			after = append(after, t.text)
+		case global[t.flag] != nil:
+			before = append(before, t.text)
+		default:
+			return nil, usagef("%s has no flag %s%s", command.Name, dashed(t.flag), suggestFlag(app, command, t.flag))
+		}
+	}
+	return slices.Concat(before, []string{command.Name}, after, []string{"--"}, rest), nil
+}
+
+const (
+	flagHelp    = "help"
+	flagVersion = "version"
+)
+
+// token is an argument, or a flag with its value.
+type token struct {
+	flag        string // its name as given, without dashes; empty: an argument
+	text        string // of a flag: --name=value
+	afterDashes bool
+}
+
+// scan takes arguments apart. It knows every command's flags, because one may stand before its command is known; a name
+// means the same kind of flag, with or without a value, in all of them (a test sees to that).
+func scan(app *cli.App, args []string) ([]token, error) {
+	known := spellings(app.Flags)
+	for _, c := range app.Commands {
+		for name, f := range spellings(c.Flags) {
+			known[name] = f
+		}
+	}
+	var tokens []token
+	for i := 0; i < len(args); i++ {
+		arg := args[i]
+		if arg == "--" {
+			for _, a := range args[i+1:] {
+				tokens = append(tokens, token{text: a, afterDashes: true})
+			}
+			break
+		}
+		if len(arg) < 2 || arg[0] != '-' {
+			tokens = append(tokens, token{text: arg})
+			continue
+		}
+		name, value, hasValue := split(arg, known)
+		switch name {
+		case flagHelp, "h":
+			tokens = append(tokens, token{flag: flagHelp})
+			continue
+		case flagVersion:
+			tokens = append(tokens, token{flag: flagVersion, text: arg})
+			continue
+		}
+		f := known[name]
+		switch {
+		case f == nil:
+			return nil, usagef("unknown flag %s%s", dashed(name), suggestFlag(app, commandIn(app, args), name))
+		case !takesValue(f):
+			if hasValue && value != "true" && value != "false" {
+				return nil, badFlag(name, value, "true, false, or no value")
+			}
+		case !hasValue:
+			if i+1 == len(args) {
+				return nil, usagef("flag %s needs a value", dashed(name))
+			}
+			i++
+			value, hasValue = args[i], true
+		}
+		text := "--" + name
+		if hasValue {
+			text += "=" + value
+		}
+		tokens = append(tokens, token{flag: name, text: text})
+	}
+	return tokens, nil
+}
+
+// split takes a flag argument apart: --name, --name=value, -n, -n=value or -nvalue.
+func split(arg string, known map[string]cli.Flag) (name, value string, hasValue bool) {
+	bare, long := strings.CutPrefix(arg, "--")
+	if !long {
+		bare = arg[1:]
+	}
+	name, value, hasValue = strings.Cut(bare, "=")
+	if long || known[name] != nil || len(name) < 2 {
+		return name, value, hasValue
+	}
+	if f := known[bare[:1]]; f != nil && takesValue(f) {
+		return bare[:1], bare[1:], true
+	}
+	return name, value, hasValue
+}
+
+// spellings has each of the flags under each of its names.
+func spellings(flags []cli.Flag) map[string]cli.Flag {
+	m := make(map[string]cli.Flag)
+	for _, f := range flags {
+		for _, n := range f.Names() {
+			m[n] = f
+		}
+	}
+	return m
+}
+
+func takesValue(f cli.Flag) bool {
+	d, ok := f.(cli.DocGenerationFlag)
+	return ok && d.TakesValue()
+}
+
+func dashed(name string) string {
+	if len(name) == 1 {
+		return "-" + name
+	}
+	return "--" + name
+}
+
+// commandIn guesses which command is meant by arguments that are not understood yet; nil if there is none.
+func commandIn(app *cli.App, args []string) *cli.Command {
+	for _, a := range args {
+		if c := app.Command(a); c != nil {
+			return c
+		}
+	}
+	return nil
+}
+
+func commandNames(app *cli.App) []string {
+	var names []string
+	for _, c := range app.Commands {
+		if !c.Hidden {
+			names = append(names, c.Name)
+		}
+	}
+	return names
+}
+
+func suggestFlag(app *cli.App, command *cli.Command, name string) string {
+	flags := slices.Clone(app.Flags)
+	if command != nil {
+		flags = append(flags, command.Flags...)
+	}
+	var names []string
+	for n := range spellings(flags) {
+		if len(n) > 1 {
+			names = append(names, n)
+		}
+	}
+	if s := didYouMean("--", name, names); s != "" {
+		return s
+	}
+	if command != nil {
+		return "; see drmctl " + command.Name + " --help"
+	}
+	return "; see drmctl --help"
+}
+
+// didYouMean ends an error about a name with the one that comes closest, if any comes close.
+func didYouMean(dashes, name string, names []string) string {
+	slices.Sort(names)
+	best, least := "", 2 // one typo in a short name, more in a longer one
+	if len(name) > 3 {
+		least = max(2, len(name)/3) + 1
+	}
+	for _, n := range names {
+		d := distance(name, n)
+		if strings.HasPrefix(n, name) && len(name) > 2 {
+			d = 1
+		}
+		if d < least {
+			best, least = n, d
+		}
+	}
+	if best == "" {
+		return ""
+	}
+	return "; did you mean " + dashes + best + "?"
+}
+
+// distance is the Levenshtein distance: how many bytes must be put in, taken out or changed to make a into b.
+func distance(a, b string) int {
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			change := diagonal
+			if a[i] != b[j] {
+				change++
+			}
+			diagonal = row[j+1]
+			row[j+1] = min(change, row[j]+1, row[j+1]+1)
+		}
+	}
+	return row[len(b)]
+}

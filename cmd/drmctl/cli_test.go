@@ -1,0 +1,346 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// outcome is what a drmctl leaves behind.
+type outcome struct {
+	code           int
+	stdout, stderr string
+}
+
+// drmctl runs in this process, with nothing on stdin.
+func drmctl(ctx context.Context, args ...string) outcome { return drmctlWith(ctx, "", args...) }
+
+func drmctlWith(ctx context.Context, stdin string, args ...string) outcome {
+	var stdout, stderr bytes.Buffer
+	code := run(ctx, args, strings.NewReader(stdin), &stdout, &stderr)
+	return outcome{code, stdout.String(), stderr.String()}
+}
+
+func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
+	notPEM := filepath.Join(t.TempDir(), "not.pem")
+	if err := os.WriteFile(notPEM, []byte("x"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	agent := []string{"agent", "--app", "a", "--allocate-only", "--handler-log"}
+	for _, test := range []struct {
+		args []string
+		want []string // in the line
+	}{
+		{[]string{"lookpu", "x"}, []string{"lookpu", "lookup"}},
+		{[]string{"members", "--ap", "x"}, []string{"--ap", "--app"}},
+		{[]string{"members", "--wait"}, []string{"--wait", "members"}},
+		{[]string{"drain", "m", "--wiat", "--app", "x"}, []string{"--wiat", "--wait"}},
+		{[]string{"members", "--app"}, []string{"--app", "value"}},
+		{[]string{"members"}, []string{"--app", "DRM_APP"}},
+		{[]string{"members", "--app", "a\nb"}, []string{"--app", "control"}},
+		{[]string{"members", "--app", "a", "x"}, []string{"members", `"x"`}},
+		{[]string{"members", "--app", "a", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
+		{[]string{"members", "--app", "a", "--dial-timeout", "5"}, []string{"dial-timeout", `"5"`}},
+		{[]string{"members", "--app", "a", "--dial-timeout", "-5s"}, []string{"--dial-timeout", "-5s"}},
+		{[]string{"members", "--app", "a", "--command-timeout", "0"}, []string{"--command-timeout", "0s"}},
+		{[]string{"members", "--app", "a", "--endpoints", ","}, []string{"--endpoints"}},
+		{[]string{"members", "--app", "a", "--cert", "x"}, []string{"--cert", "--key"}},
+		{[]string{"members", "--app", "a", "--cacert", "no-such-file"}, []string{"--cacert", "no-such-file"}},
+		{[]string{"members", "--app", "a", "--cacert", notPEM}, []string{"--cacert", "PEM"}},
+		{[]string{"members", "--app", "a", "--user", "me"}, []string{"--user", "DRM_PASSWORD"}},
+		{[]string{"lookup", "--app", "a"}, []string{"resource id", "lookup ID"}},
+		{[]string{"lookup", "--app", "a", ""}, []string{"resource id", "not empty"}},
+		{[]string{"lookup", "--app", "a", "x", "y"}, []string{"one resource id"}},
+		{[]string{"drain", "--app", "a"}, []string{"member id", "drain MEMBER"}},
+		{[]string{"drain", "--app", "a", "m", "--wait-timeout", "-1s"}, []string{"--wait-timeout", "-1s"}},
+		{[]string{"drain", "--app", "a", "m", "--wait=maybe"}, []string{"--wait", "maybe"}},
+		{[]string{"assignments", "--app", "a", "--failed", "--unassigned"}, []string{"--failed", "--unassigned"}},
+		{[]string{"assignments", "--app", "a", "--member", ""}, []string{"--member", "not empty"}},
+		{[]string{"allocate", "--app", "a"}, []string{"--id", "--data"}},
+		{[]string{"allocate", "--app", "a", "--id", ""}, []string{"--id", "not empty"}},
+		{[]string{"allocate", "--app", "a", "--data", "[1]"}, []string{"--data", "an array"}},
+		{[]string{"allocate", "--app", "a", "--data", `{"id":1}`}, []string{"--data", "number 1"}},
+		{[]string{"allocate", "--app", "a", "--data", `{"x":1}`}, []string{"--id", "string"}},
+		{[]string{"allocate", "--app", "a", "--data", "@no-such-file"}, []string{"--data", "no-such-file"}},
+		{[]string{"allocate", "--app", "a", "--id", "x", "--data", `{"id":"y"}`}, []string{"--data", `"x"`, `"y"`}},
+		{[]string{"allocate", "--app", "a", "--id", "x", "--data", "-"}, []string{"--data", "nothing"}},
+		{[]string{"agent"}, []string{"--app"}},
+		{[]string{"agent", "--app", "a", "--handler-log"}, []string{"--source-url", "--source-file", "--allocate-only"}},
+		{[]string{"agent", "--app", "a", "--allocate-only"}, []string{"--handler-url", "--handler-exec", "--handler-log"}},
+		{append(agent, "--handler-url", "http://x"), []string{"--handler-url", "--handler-log"}},
+		{append(agent, "--source-file", "x"), []string{"--allocate-only", "--source-file"}},
+		{append(agent, "--source-header", "a: b"), []string{"--source-header", "--source-url"}},
+		{append(agent, "--handler-grace", "1s"), []string{"--handler-grace", "--handler-exec"}},
+		{append(agent, "--lease-ttl", "-5s"), []string{"--lease-ttl", "-5s"}},
+		{append(agent, "--lease-ttl", "0"), []string{"--lease-ttl", "0s"}},
+		{append(agent, "--weight", "0"), []string{"--weight", "1 to 32"}},
+		{append(agent, "--shards", "5000"), []string{"--shards", "4096"}},
+		{append(agent, "--handle-attempts", "-1"), []string{"--handle-attempts", "-1"}},
+		{append(agent, "--terminate-policy", "never"), []string{"--terminate-policy", "never"}},
+		{append(agent, "--id", ""), []string{"--id", "not empty"}},
+		{append(agent, "--log-level", "loud"), []string{"--log-level", "loud"}},
+		{[]string{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--poll", "-1s"}, []string{"--poll", "-1s"}},
+		{[]string{"agent", "--app", "a", "--handler-log", "--source-url", "x"}, []string{"--source-url"}},
+		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-url", "ftp://x"}, []string{"--handler-url", "ftp"}},
+		{[]string{"etcd", "--quota", "lots"}, []string{"--quota", "lots"}},
+		{[]string{"etcd", "--auto-compaction", "-5m"}, []string{"--auto-compaction", "-5m"}},
+	} {
+		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
+			got := drmctl(t.Context(), test.args...)
+			if got.code != exitUsage || got.stdout != "" {
+				t.Errorf("exit code %d, stdout %q, want %d and nothing", got.code, got.stdout, exitUsage)
+			}
+			checkOneLine(t, got.stderr, test.want...)
+		})
+	}
+}
+
+// checkOneLine checks that an error is as one should be, and says certain things.
+func checkOneLine(t *testing.T, stderr string, want ...string) {
+	t.Helper()
+	if !strings.HasPrefix(stderr, "drmctl: ") || strings.Count(stderr, "\n") != 1 || !strings.HasSuffix(stderr, "\n") {
+		t.Errorf("stderr is %q, want one line that begins with drmctl", stderr)
+	}
+	for _, w := range want {
+		if !strings.Contains(stderr, w) {
+			t.Errorf("stderr is %q, want it to say %q", stderr, w)
+		}
+	}
+}
+
+func TestSecretsAreNotShown(t *testing.T) {
+	const secret = "s3cret"
+	t.Setenv("DRM_SOURCE_HEADER", "Authorization "+secret)
+	for _, args := range [][]string{
+		{"members", "--app", "a", "--user", ":" + secret},
+		{"members", "--app", "a", "--password", secret},
+		{"agent", "--app", "a", "--handler-log", "--source-url", "http://x"},
+		{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--source-header", secret},
+		{"agent", "--app", "a", "--allocate-only", "--handler-url", "http://u:" + secret + "@x:y/"},
+		{"agent", "--help"},
+		{"--help", "--password", secret},
+	} {
+		if got := drmctl(t.Context(), args...); strings.Contains(got.stderr+got.stdout, secret) {
+			t.Errorf("%q: the secret is in %q", args, got.stderr+got.stdout)
+		}
+	}
+}
+
+func TestFlagsComeFromTheEnvironment(t *testing.T) {
+	t.Setenv("DRM_APP", "a\x01b")
+	checkOneLine(t, drmctl(t.Context(), "members").stderr, "--app", "control")
+	t.Setenv("DRM_OUTPUT", "json")
+	if got := drmctl(t.Context(), "version"); !json.Valid([]byte(got.stdout)) {
+		t.Errorf("version is %q, want JSON", got.stdout)
+	}
+	if got := drmctl(t.Context(), "version", "-o", "table"); json.Valid([]byte(got.stdout)) {
+		t.Errorf("version is %q: the environment won over the flag", got.stdout)
+	}
+	t.Setenv("DRM_DRAIN_WAIT_TIMEOUT", "-3s")
+	checkOneLine(t, drmctl(t.Context(), "drain", "m").stderr, "--wait-timeout", "-3s")
+}
+
+func TestHelpTellsTheContract(t *testing.T) {
+	app := drmctl(t.Context(), "--help")
+	if app.code != exitFine {
+		t.Errorf("exit code %d", app.code)
+	}
+	for _, want := range []string{"EXIT CODES", "3  no such", "4  etcd unreachable", "DRM_ENDPOINTS", "127.0.0.1:2379", "DRM_PASSWORD"} {
+		if !strings.Contains(app.stdout, want) {
+			t.Errorf("--help does not say %q", want)
+		}
+	}
+	for _, c := range testApp().Commands {
+		help := drmctl(t.Context(), c.Name, "--help")
+		for _, want := range []string{"Example", "drmctl " + c.Name, c.Usage} {
+			if c.Name != "demo" && want == "Example" || want != "Example" {
+				if !strings.Contains(help.stdout, want) {
+					t.Errorf("%s --help does not say %q:\n%s", c.Name, want, help.stdout)
+				}
+			}
+		}
+	}
+}
+
+func TestExitCodes(t *testing.T) {
+	for _, test := range []struct {
+		err  error
+		want int
+	}{
+		{nil, exitFine},
+		{errors.New("x"), exitFailed},
+		{&drm.IDInUseError{ID: "a"}, exitFailed},
+		{fmt.Errorf("source: %w", &drm.InputError{Field: "data[3].id"}), exitFailed},
+		{usagef("x"), exitUsage},
+		{fmt.Errorf("lookup x: %w", drm.ErrNotFound), exitNotFound},
+		{fmt.Errorf("dial: %w", drm.ErrUnreachable), exitUnreachable},
+	} {
+		if got := exitCode(test.err); got != test.want {
+			t.Errorf("%v: exit code %d, want %d", test.err, got, test.want)
+		}
+	}
+}
+
+func TestManyLinesBecomeOne(t *testing.T) {
+	var b bytes.Buffer
+	report(t.Context(), &b, errors.Join(errors.New("one:\n  detail"), errors.New("two")))
+	if got, want := b.String(), "drmctl: one:; detail; two\n"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+func TestUnreachableEtcdIsExitCode4InTime(t *testing.T) {
+	t.Parallel()
+	// A listener that never answers, and a port where nobody listens.
+	silent, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer silent.Close()
+	closed, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	closed.Close()
+	for _, endpoint := range []string{silent.Addr().String(), closed.Addr().String()} {
+		for _, limit := range []string{"--dial-timeout", "--command-timeout"} {
+			begin := time.Now()
+			got := drmctl(t.Context(), "members", "--app", "a", "--endpoints", endpoint, limit, "300ms")
+			if got.code != exitUnreachable {
+				t.Errorf("%s %s: exit code %d, want %d", endpoint, limit, got.code, exitUnreachable)
+			}
+			checkOneLine(t, got.stderr, endpoint)
+			if took := time.Since(begin); took > 4*time.Second {
+				t.Errorf("%s %s: took %s, want about 300ms", endpoint, limit, took)
+			}
+		}
+	}
+}
+
+// shown runs what prints, without etcd.
+func shown(t *testing.T, output string, command func(c *cli.Context) error) string {
+	t.Helper()
+	var b bytes.Buffer
+	app := newApp(strings.NewReader(""), &b, &b)
+	app.Commands = []*cli.Command{{Name: "x", Action: command}}
+	if err := app.RunContext(t.Context(), []string{"drmctl", "-o", output, "x"}); err != nil {
+		t.Fatal(err)
+	}
+	return b.String()
+}
+
+func TestJSONIsTheContract(t *testing.T) {
+	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.FixedZone("", 3600))
+	for _, test := range []struct {
+		name  string
+		print func(c *cli.Context) error
+		want  string
+	}{
+		{
+			"no members", func(c *cli.Context) error { return showMembers(c, nil) }, `[]`,
+		},
+		{
+			"members",
+			func(c *cli.Context) error {
+				return showMembers(c, []drm.MemberInfo{
+					{ID: "b"},
+					{ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1", Started: at, Shards: 512, Resources: 7},
+				})
+			},
+			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1","started":"2026-02-03T03:05:06Z","shards":512,"resources":7},` +
+				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,"resources":0}]`,
+		},
+		{
+			"no assignments", func(c *cli.Context) error { return showAssignments(c, nil) }, `[]`,
+		},
+		{
+			"assignments",
+			func(c *cli.Context) error {
+				return showAssignments(c, []drm.Assignment{
+					{Resource: "<r>", Shard: 5, Expected: "a", Member: "b", State: drm.Failed, Token: 9, Since: at, Error: "no"},
+					{Resource: "<q>", State: drm.Unassigned, Error: "why"},
+				})
+			},
+			`[{"resource":"<q>","shard":0,"expected":"","member":"","state":"unassigned","token":0,"since":null,"error":"why"},` +
+				`{"resource":"<r>","shard":5,"expected":"a","member":"b","state":"failed","token":9,"since":"2026-02-03T03:05:06Z","error":"no"}]`,
+		},
+		{
+			"lookup",
+			func(c *cli.Context) error {
+				return showAssignment(c, drm.Assignment{Resource: "r", State: drm.Active, Member: "a", Expected: "a", Token: 1, Since: at})
+			},
+			`{"resource":"r","shard":0,"expected":"a","member":"a","state":"active","token":1,"since":"2026-02-03T03:05:06Z","error":""}`,
+		},
+		{
+			"no resources", func(c *cli.Context) error { return showResources(c, nil) }, `[]`,
+		},
+		{
+			"resources",
+			func(c *cli.Context) error {
+				return showResources(c, []drm.CatalogueEntry{{Resource: drm.Resource{ID: "r"}, Shard: 3, Allocated: true}})
+			},
+			`[{"id":"r","shard":3,"origin":"allocated","state":"wanted","data":{"id":"r"}}]`,
+		},
+		{
+			"status",
+			func(c *cli.Context) error {
+				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60}})
+			},
+			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,"coordinator":"m1",` +
+				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":""},"revision":77}`,
+		},
+		{
+			"status of nothing",
+			func(c *cli.Context) error { return showStatus(c, drm.Status{App: "a"}) },
+			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
+				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":""},"revision":0}`,
+		},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if diff := cmp.Diff(test.want+"\n", shown(t, outputJSON, test.print)); diff != "" {
+				t.Errorf("(-want +got):\n%s", diff)
+			}
+		})
+	}
+}
+
+func TestTablesAreSortedAndAligned(t *testing.T) {
+	got := shown(t, outputTable, func(c *cli.Context) error {
+		return showAssignments(c, []drm.Assignment{
+			{Resource: "r-2", Shard: 1000, Expected: "a", State: drm.Unassigned, Error: "line one\nline\ttwo"},
+			{Resource: "r-1", Shard: 5, Expected: "a", Member: "a", State: drm.Active, Token: 12, Since: time.Unix(0, 0)},
+		})
+	})
+	want := "" +
+		"RESOURCE  SHARD  STATE       MEMBER  EXPECTED  TOKEN  SINCE                 ERROR\n" +
+		"r-1       5      active      a       a         12     1970-01-01T00:00:00Z  -\n" +
+		"r-2       1000   unassigned  -       a         0      -                     line one; line two\n"
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+}
+
+func TestFieldsHaveFlags(t *testing.T) {
+	for field, want := range map[string]string{
+		"LeaseTTL": "lease-ttl", "Etcd.DialTimeout": "dial-timeout", "Config.App": "app", "ID": "id",
+		"PollInterval": "poll", "FetchTimeout": "source-timeout", "HandleConcurrency": "handle-concurrency",
+		"data[3].id": "", "id": "", "": "",
+	} {
+		if got := flagOfField(field); got != want {
+			t.Errorf("%s: got %q, want %q", field, got, want)
+		}
+	}
+}

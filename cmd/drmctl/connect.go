@@ -1,0 +1,186 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+// withClient runs do with a client of the app. All of it together may take the command timeout, after which the error
+// is an ErrUnreachable: ctx ends then.
+func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client) error) error {
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	app, err := appName(c)
+	if err != nil {
+		return err
+	}
+	etcd, err := etcdConfig(c)
+	if err != nil {
+		return err
+	}
+	etcd.DialTimeout = min(etcd.DialTimeout, etcd.CommandTimeout)
+	ctx, cancel := context.WithTimeout(c.Context, etcd.CommandTimeout)
+	defer cancel()
+
+	// The dial timeout bounds this; it is given the time to tell why nobody answered.
+	dialing, dialed := context.WithTimeout(c.Context, 2*etcd.DialTimeout+time.Second)
+	defer dialed()
+	client, err := drm.NewClient(dialing, drm.ClientConfig{App: app, Prefix: c.String(flagPrefix), Etcd: etcd})
+	if err != nil {
+		return unreachableAt(ctx, c, flagsOf(err, c))
+	}
+	return errors.Join(unreachableAt(ctx, c, do(ctx, client)), client.Close())
+}
+
+// unreachableAt makes an error that comes of the command timeout, ctx's, an ErrUnreachable.
+func unreachableAt(ctx context.Context, c *cli.Context, err error) error {
+	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && !errors.Is(err, drm.ErrUnreachable) {
+		return fmt.Errorf("%w: no answer from %s within %s", drm.ErrUnreachable, c.String(flagEndpoints),
+			c.Duration(flagCommandTimeout))
+	}
+	return err
+}
+
+// appName is the app that a command is about.
+func appName(c *cli.Context) (string, error) {
+	app := c.String(flagApp)
+	if app == "" {
+		return "", usagef("--%s is required (or DRM_APP in the environment)", flagApp)
+	}
+	if err := keys.CheckID(app); err != nil {
+		return "", badFlag(flagApp, app, err.Error())
+	}
+	return app, nil
+}
+
+// etcdConfig is what the global flags say about etcd.
+func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
+	cfg := drm.EtcdConfig{
+		DialTimeout:    c.Duration(flagDialTimeout),
+		CommandTimeout: c.Duration(flagCommandTimeout),
+	}
+	for _, name := range []string{flagDialTimeout, flagCommandTimeout} {
+		if d := c.Duration(name); d < time.Millisecond || d > 10*time.Minute {
+			return cfg, badFlag(name, d.String(), "1ms to 10m")
+		}
+	}
+	for e := range strings.SplitSeq(c.String(flagEndpoints), ",") {
+		if e = strings.TrimSpace(e); e != "" {
+			cfg.Endpoints = append(cfg.Endpoints, e)
+		}
+	}
+	if len(cfg.Endpoints) == 0 {
+		return cfg, badFlag(flagEndpoints, c.String(flagEndpoints), "HOST:PORT or a URL, or several with commas between")
+	}
+	var err error
+	if cfg.Username, cfg.Password, err = credentials(c); err != nil {
+		return cfg, err
+	}
+	cfg.TLS, err = tlsConfig(c)
+	return cfg, err
+}
+
+// credentials never puts the password into its error.
+func credentials(c *cli.Context) (user, password string, err error) {
+	user, password, both := strings.Cut(c.String(flagUser), ":")
+	if !both {
+		password = c.String(flagPassword)
+	}
+	switch {
+	case user == "" && (both || password != ""):
+		return "", "", usagef("a password needs a user: --%s NAME (or DRM_USER in the environment)", flagUser)
+	case user != "" && password == "":
+		return "", "", usagef("--%s %s needs a password: NAME:PASSWORD, or DRM_PASSWORD in the environment", flagUser, user)
+	}
+	return user, password, nil
+}
+
+// tlsConfig is nil where no flag asks for TLS.
+func tlsConfig(c *cli.Context) (*tls.Config, error) {
+	ca, cert, key := c.String(flagCACert), c.String(flagCert), c.String(flagKey)
+	if ca == "" && cert == "" && key == "" {
+		return nil, nil
+	}
+	if (cert == "") != (key == "") {
+		return nil, usagef("--%s and --%s need each other", flagCert, flagKey)
+	}
+	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
+	if ca != "" {
+		pem, err := os.ReadFile(ca)
+		if err != nil {
+			return nil, usagef("--%s: %w", flagCACert, err)
+		}
+		cfg.RootCAs = x509.NewCertPool()
+		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, badFlag(flagCACert, ca, "a file with certificates in PEM")
+		}
+	}
+	if cert != "" {
+		pair, err := tls.LoadX509KeyPair(cert, key)
+		if err != nil {
+			return nil, usagef("--%s, --%s: %w", flagCert, flagKey, err)
+		}
+		cfg.Certificates = []tls.Certificate{pair}
+	}
+	return cfg, nil
+}
+
+// flagsOf makes a complaint of the library about a config field one about the flag that set it.
+func flagsOf(err error, c *cli.Context) error {
+	var input *drm.InputError
+	if !errors.As(err, &input) {
+		return err
+	}
+	flag := flagOfField(input.Field)
+	if flag == "" || !spelled(c, flag) {
+		return err
+	}
+	return badFlag(flag, input.Value, input.Want)
+}
+
+// flagOfField is the flag that sets a field of drm.Config: LeaseTTL is --lease-ttl. Empty where the field is not one,
+// but, say, an item of a source.
+func flagOfField(field string) string {
+	field = strings.TrimPrefix(strings.TrimPrefix(field, "Config."), "Etcd.")
+	switch field {
+	case "PollInterval":
+		return flagPoll
+	case "FetchTimeout":
+		return flagSourceTimeout
+	case "Username":
+		return flagUser
+	case "TLS":
+		return flagCACert
+	}
+	if field == "" || field[0] < 'A' || field[0] > 'Z' {
+		return ""
+	}
+	var kebab strings.Builder
+	for i := range len(field) {
+		ch := field[i]
+		upper := ch >= 'A' && ch <= 'Z'
+		lowerBefore := i > 0 && (field[i-1] < 'A' || field[i-1] > 'Z')
+		if upper && lowerBefore {
+			kebab.WriteByte('-')
+		}
+		kebab.WriteString(strings.ToLower(string(ch)))
+	}
+	return kebab.String()
+}
+
+// spelled reports whether the command, or drmctl, has a flag of that name.
+func spelled(c *cli.Context, flag string) bool {
+	return spellings(c.Command.Flags)[flag] != nil || spellings(c.App.Flags)[flag] != nil
+}

@@ -1,0 +1,52 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+func deallocateCommand() *cli.Command {
+	const name = "deallocate"
+	return &cli.Command{
+		Name:      name,
+		Usage:     "have a resource handled no more",
+		ArgsUsage: "ID",
+		Description: "A resource that the source still has stays in the catalogue, suspended, until it is allocated again.\n" +
+			"Ends with exit code 3 where there is no such resource.\n\nExample:\n   drmctl --app feeds deallocate feed-42 --wait",
+		Flags: waitFlags(name, "it is handled no more"),
+		Action: func(c *cli.Context) error {
+			id, err := oneID(c, "resource id")
+			if err := errors.Join(err, checkWait(c)); err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				return deallocate(ctx, c, client, id)
+			})
+		},
+	}
+}
+
+func deallocate(ctx context.Context, c *cli.Context, client *drm.Client, id string) error {
+	if err := client.Deallocate(ctx, id); err != nil {
+		return err
+	}
+	outcome := struct {
+		Resource  string `json:"resource"`
+		Allocated bool   `json:"allocated"`
+		Gone      bool   `json:"gone"` // surely handled no more: waited for
+	}{Resource: id}
+	if c.Bool(flagWait) {
+		err := waiting(c, "given up", func(ctx context.Context) error { return client.WaitGone(ctx, id) })
+		if err != nil {
+			return err
+		}
+		outcome.Gone = true
+	}
+	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "deallocated %s\n", id) })
+}

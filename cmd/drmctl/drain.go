@@ -1,0 +1,68 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+func drainCommand() *cli.Command {
+	const name = "drain"
+	return &cli.Command{
+		Name:      name,
+		Usage:     "have a member hand everything to the others, and take nothing, until undrain",
+		ArgsUsage: "MEMBER",
+		Description: "The order is kept in etcd: it outlives the member's restart. Where no member would be left, drains are\n" +
+			"ignored.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
+		Flags: waitFlags(name, "the member holds nothing"),
+		Action: func(c *cli.Context) error {
+			return drainOrder(c, true, (*drm.Client).Drain, (*drm.Client).WaitDrained)
+		},
+	}
+}
+
+func undrainCommand() *cli.Command {
+	const name = "undrain"
+	return &cli.Command{
+		Name:        name,
+		Usage:       "take a drain back",
+		ArgsUsage:   "MEMBER",
+		Description: "Example:\n   drmctl --app feeds undrain host-1 --wait",
+		Flags:       waitFlags(name, "the member holds its share again"),
+		Action: func(c *cli.Context) error {
+			return drainOrder(c, false, (*drm.Client).Undrain, (*drm.Client).WaitUndrained)
+		},
+	}
+}
+
+// drainOrder gives an order about a member, and waits for its effect where that is asked for.
+func drainOrder(c *cli.Context, drain bool, order, wait func(*drm.Client, context.Context, string) error) error {
+	member, err := oneID(c, "member id")
+	if err := errors.Join(err, checkWait(c)); err != nil {
+		return err
+	}
+	return withClient(c, func(ctx context.Context, client *drm.Client) error {
+		if err := order(client, ctx, member); err != nil {
+			return err
+		}
+		outcome := struct {
+			Member  string `json:"member"`
+			Drained bool   `json:"drained"`
+			Done    bool   `json:"done"` // surely in effect: waited for
+		}{Member: member, Drained: drain}
+		if c.Bool(flagWait) {
+			what := map[bool]string{true: "drained", false: "undrained"}[drain]
+			err := waiting(c, what, func(ctx context.Context) error { return wait(client, ctx, member) })
+			if err != nil {
+				return err
+			}
+			outcome.Done = true
+		}
+		return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
+	})
+}

@@ -1,0 +1,31 @@
+package main
+
+import (
+	"context"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+func lookupCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "lookup",
+		Usage:       "tell which member handles a resource",
+		ArgsUsage:   "ID",
+		Description: "Ends with exit code 3 where there is no such resource.\n\nExample:\n   drmctl --app feeds lookup feed-42 -o json",
+		Action: func(c *cli.Context) error {
+			id, err := oneID(c, "resource id")
+			if err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				a, err := client.Lookup(ctx, id)
+				if err != nil {
+					return err
+				}
+				return showAssignment(c, a)
+			})
+		},
+	}
+}

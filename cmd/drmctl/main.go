@@ -1,0 +1,63 @@
+// Command drmctl looks at DRM apps, operates them, and runs members of them. `drmctl --help` tells the rest.
+//
+// Each command has a file of its own. app.go has what they share; argv.go lets flags stand anywhere; exit.go turns
+// errors into exit codes.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+func main() { os.Exit(realMain()) }
+
+func realMain() int {
+	// The guard of a process of --handler-exec: it must not do anything else.
+	if len(os.Args) > 1 && os.Args[1] == handler.GuardArg {
+		return handler.RunGuard(os.Args[2:])
+	}
+	ctx, stop := untilSignal(context.Background())
+	defer stop()
+	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
+}
+
+// signalPause is how soon after the first signal another one is taken for the same: a terminal signals all processes of
+// a command at once, and some of them, timeout(1) say, pass on what they get.
+const signalPause = time.Second
+
+// untilSignal is a context that the first SIGINT or SIGTERM ends. The second one ends the process, with exit code 1:
+// for those who cannot wait for a graceful stop.
+func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
+	ctx, cancel := context.WithCancel(parent)
+	signals := make(chan os.Signal, 2)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	done := make(chan struct{})
+	go func() {
+		var first time.Time
+		for {
+			select {
+			case s := <-signals:
+				if first.IsZero() {
+					first = time.Now()
+					cancel()
+				} else if time.Since(first) > signalPause {
+					fmt.Fprintf(os.Stderr, "drmctl: second signal (%s): not waiting any longer\n", s)
+					os.Exit(exitFailed)
+				}
+			case <-done:
+				return
+			}
+		}
+	}()
+	return ctx, func() {
+		signal.Stop(signals)
+		close(done)
+		cancel()
+	}
+}

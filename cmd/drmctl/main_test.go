@@ -1,0 +1,26 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+)
+
+// asDrmctl, in the environment, has the test binary be drmctl: the demo, the exec handler's guard, and the end-to-end
+// tests start their own executable.
+const asDrmctl = "DRMCTL_TEST_RUN"
+
+func TestMain(m *testing.M) {
+	// A fuzz worker inherits the variable too, but has flags of package testing.
+	asTest := slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.") })
+	if os.Getenv(asDrmctl) != "" && !asTest {
+		os.Exit(realMain())
+	}
+	if err := os.Setenv(asDrmctl, "1"); err != nil {
+		panic(err)
+	}
+	embeddedtest.VerifyTestMain(m)
+}

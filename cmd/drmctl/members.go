@@ -1,0 +1,73 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+func membersCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "members",
+		Usage:       "list the live members",
+		Description: "Example:\n   drmctl --app feeds members -o json",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				members, err := client.Members(ctx)
+				if err != nil {
+					return err
+				}
+				return showMembers(c, members)
+			})
+		},
+	}
+}
+
+// memberJSON is a contract.
+type memberJSON struct {
+	ID        string     `json:"id"`
+	State     string     `json:"state"`
+	Weight    int        `json:"weight"`
+	Slots     []int      `json:"slots"`
+	Address   string     `json:"address"`
+	Version   string     `json:"version"`
+	Started   *time.Time `json:"started"`
+	Shards    int        `json:"shards"`
+	Resources int        `json:"resources"`
+}
+
+func showMembers(c *cli.Context, members []drm.MemberInfo) error {
+	slices.SortFunc(members, func(a, b drm.MemberInfo) int { return strings.Compare(a.ID, b.ID) })
+	list := make([]memberJSON, 0, len(members))
+	for _, m := range members {
+		list = append(list, memberJSON{
+			ID: m.ID, State: m.State, Weight: m.Weight, Slots: append([]int{}, m.Slots...), Address: m.Address,
+			Version: m.Version, Started: utc(m.Started), Shards: m.Shards, Resources: m.Resources,
+		})
+	}
+	return show(c, list, func(w io.Writer) {
+		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED")
+		for _, m := range members {
+			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources, m.Address, m.Version, m.Started)
+		}
+	})
+}
+
+// numbers joins numbers with commas.
+func numbers(list []int) string {
+	texts := make([]string, len(list))
+	for i, n := range list {
+		texts[i] = fmt.Sprint(n)
+	}
+	return strings.Join(texts, ",")
+}

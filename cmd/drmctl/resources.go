@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+func resourcesCommand() *cli.Command {
+	return &cli.Command{
+		Name:  "resources",
+		Usage: "list the resources of the catalogue, and who wants them",
+		Description: "The origin is source, allocated or both; the state is wanted, or suspended: the source has it,\n" +
+			"but it was deallocated.\n\nExample:\n   drmctl --app feeds resources",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				entries, err := client.Resources(ctx)
+				if err != nil {
+					return err
+				}
+				return showResources(c, entries)
+			})
+		},
+	}
+}
+
+func showResources(c *cli.Context, entries []drm.CatalogueEntry) error {
+	slices.SortFunc(entries, func(a, b drm.CatalogueEntry) int { return strings.Compare(a.Resource.ID, b.Resource.ID) })
+	return show(c, append([]drm.CatalogueEntry{}, entries...), func(w io.Writer) {
+		row(w, "ID", "SHARD", "ORIGIN", "STATE", "DATA")
+		for _, e := range entries {
+			row(w, e.Resource.ID, e.Shard, origin(e), wanted(e), shortened(string(e.Resource.Object())))
+		}
+	})
+}
+
+// origin says who wants an entry, in the words of its JSON.
+func origin(e drm.CatalogueEntry) string {
+	switch {
+	case e.FromSource && e.Allocated:
+		return "both"
+	case e.FromSource:
+		return "source"
+	default:
+		return "allocated"
+	}
+}
+
+func wanted(e drm.CatalogueEntry) string {
+	if e.Suspended {
+		return "suspended"
+	}
+	return "wanted"
+}
+
+// shortened is a text that fits beside others on a line.
+func shortened(text string) string {
+	const most = 60
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
+}

@@ -1,0 +1,84 @@
+package main
+
+import (
+	"context"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+func statusCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "status",
+		Usage:       "sum up the app: members, resources, and how the source fares",
+		Description: "Example:\n   drmctl --app feeds status -o json",
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				s, err := client.Status(ctx)
+				if err != nil {
+					return err
+				}
+				return showStatus(c, s)
+			})
+		},
+	}
+}
+
+// statusJSON is a contract.
+type statusJSON struct {
+	App         string     `json:"app"`
+	Members     int        `json:"members"`
+	Resources   int        `json:"resources"`
+	Active      int        `json:"active"`
+	Failed      int        `json:"failed"`
+	Unassigned  int        `json:"unassigned"`
+	Misplaced   int        `json:"misplaced"`
+	Coordinator string     `json:"coordinator"`
+	Source      sourceJSON `json:"source"`
+	Revision    int64      `json:"revision"`
+}
+
+type sourceJSON struct {
+	LastSuccess *time.Time `json:"last_success"`
+	LastAttempt *time.Time `json:"last_attempt"`
+	Resources   int        `json:"resources"`
+	Error       string     `json:"error"`
+}
+
+func showStatus(c *cli.Context, s drm.Status) error {
+	object := statusJSON{
+		App: s.App, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
+		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Revision: s.Revision,
+		Source: sourceJSON{
+			LastSuccess: utc(s.Source.LastSuccess), LastAttempt: utc(s.Source.LastAttempt),
+			Resources: s.Source.Resources, Error: s.Source.Error,
+		},
+	}
+	return show(c, object, func(w io.Writer) {
+		row(w, "app", s.App)
+		row(w, "members", s.Members)
+		row(w, "coordinator", s.Coordinator)
+		row(w, "resources", s.Resources)
+		row(w, "active", s.Active)
+		row(w, "failed", s.Failed)
+		row(w, "unassigned", s.Unassigned)
+		row(w, "misplaced", s.Misplaced)
+		row(w, "source resources", s.Source.Resources)
+		row(w, "source last success", s.Source.LastSuccess)
+		row(w, "source last attempt", s.Source.LastAttempt)
+		row(w, "source error", s.Source.Error)
+		if s.Source.Held > 0 {
+			row(w, "source removals held", s.Source.Held)
+		}
+		if s.Source.TooLarge > 0 {
+			row(w, "source too large", s.Source.TooLarge)
+		}
+		row(w, "revision", s.Revision)
+	})
+}

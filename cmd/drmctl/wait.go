@@ -1,0 +1,50 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/urfave/cli/v2"
+)
+
+const (
+	flagWait        = "wait"
+	flagWaitTimeout = "wait-timeout"
+)
+
+// waitFlags are those of a command that can wait for its effect.
+func waitFlags(command, until string) []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{
+			Name: flagWait, EnvVars: commandEnv(command, flagWait),
+			Usage: "wait until " + until,
+		},
+		&cli.DurationFlag{
+			Name: flagWaitTimeout, EnvVars: commandEnv(command, flagWaitTimeout),
+			Usage: "give up --wait after this long, with exit code 1; 0: only when interrupted",
+		},
+	}
+}
+
+func checkWait(c *cli.Context) error {
+	if d := c.Duration(flagWaitTimeout); d < 0 {
+		return badFlag(flagWaitTimeout, d.String(), "0 or more")
+	}
+	return nil
+}
+
+// waiting runs wait, which the command timeout does not bound, but --wait-timeout does.
+func waiting(c *cli.Context, what string, wait func(ctx context.Context) error) error {
+	ctx, limit := c.Context, c.Duration(flagWaitTimeout)
+	if limit > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, limit)
+		defer cancel()
+	}
+	err := wait(ctx)
+	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
+		return fmt.Errorf("not %s within %s (--%s)", what, limit, flagWaitTimeout)
+	}
+	return err
+}
