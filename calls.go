@@ -31,11 +31,12 @@ var causes = map[core.Cause]error{
 // handling is one resource from the call of Handle until Terminate has returned. The loop's goroutine owns it, but for
 // what its methods lock.
 type handling struct {
-	claim  Claim
-	keeper *lease.Keeper
-	ctx    context.Context // what Handle was given
-	cancel context.CancelCauseFunc
-	call   *call // in progress; nil where none is
+	claim   Claim
+	keeper  *lease.Keeper
+	atLeast time.Duration   // of Remaining, until ctx ends: what KeepOnOutage promises though nobody knows
+	ctx     context.Context // what Handle was given
+	cancel  context.CancelCauseFunc
+	call    *call // in progress; nil where none is
 }
 
 // Remaining makes a handling the Validity of its claim: nothing remains once its context has ended.
@@ -43,7 +44,7 @@ func (h *handling) Remaining() time.Duration {
 	if h.ctx.Err() != nil {
 		return 0
 	}
-	return h.keeper.Remaining()
+	return max(h.keeper.Remaining(), h.atLeast)
 }
 
 // call is one call of the user's code, with the notification that follows it if it fails.
@@ -114,12 +115,16 @@ func (c *call) returned() (timedOut, ended bool) {
 // startHandle calls Handle for a claim, unless its lease is too near its deadline.
 func (m *Manager) startHandle(a core.Action) {
 	l := m.leases[a.Lease]
-	if l == nil || l.keeper.Fenced() || l.keeper.Remaining() <= 0 {
+	atLeast := time.Duration(0)
+	if m.cfg.OutagePolicy == KeepOnOutage {
+		atLeast = m.cfg.LeaseTTL / 2
+	}
+	if l == nil || l.keeper.Fenced() || l.keeper.Remaining() <= 0 && atLeast == 0 {
 		m.post(func() { m.core.CallDone(m.stamp, a.Shard, a.ID, core.Refused, "") })
 		return
 	}
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	h := &handling{keeper: l.keeper, ctx: ctx, cancel: cancel}
+	h := &handling{keeper: l.keeper, atLeast: atLeast, ctx: ctx, cancel: cancel}
 	h.claim = Claim{
 		App: m.cfg.App, Member: m.id, Token: a.Token, validity: h,
 		Resource: Resource{ID: a.ID, Data: a.Data},

@@ -63,6 +63,20 @@ const (
 	Hold
 )
 
+// OutagePolicy says what a member does while it cannot renew its leases: etcd is down, or cut off from it.
+type OutagePolicy int
+
+const (
+	// StopOnOutage ends everything before its claims can be given away: one owner at most, and nobody while etcd is gone
+	// for longer than a TTL. The default.
+	StopOnOutage OutagePolicy = iota
+	// KeepOnOutage goes on handling until etcd answers again, and says whether the claims are still there. Where all
+	// are cut off from etcd, nothing stops. Where only this member is (a partition, a machine that slept), others take
+	// over what it still handles: two owners, until it reaches etcd again. Their tokens tell them apart: choose this
+	// only for what is harmless when done twice, or refuses an older token.
+	KeepOnOutage
+)
+
 // SourcePolicy says what a source that failed for all of FetchRetryBudget means for the member that asked it.
 type SourcePolicy int
 
@@ -105,6 +119,9 @@ type Config struct {
 	// default etcd cluster is survived. etcd may grant more than was asked (its minimum follows from its election
 	// timeout), which is logged and used. Default 5 s; 1 s to 10 min, whole seconds.
 	LeaseTTL time.Duration
+
+	// OutagePolicy says what becomes of what is handled while etcd does not answer. Default StopOnOutage.
+	OutagePolicy OutagePolicy
 
 	// Handler handles the resources. Required.
 	Handler Handler

@@ -46,6 +46,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.TerminatePolicy != ReleaseAnyway && c.TerminatePolicy != Hold {
 		return c, &InputError{"TerminatePolicy", strconv.Itoa(int(c.TerminatePolicy)), "ReleaseAnyway or Hold"}
 	}
+	if c.OutagePolicy != StopOnOutage && c.OutagePolicy != KeepOnOutage {
+		return c, &InputError{"OutagePolicy", strconv.Itoa(int(c.OutagePolicy)), "StopOnOutage or KeepOnOutage"}
+	}
 	if c.SourcePolicy != KeepCatalogue && c.SourcePolicy != ExitOnSourceError {
 		return c, &InputError{"SourcePolicy", strconv.Itoa(int(c.SourcePolicy)), "KeepCatalogue or ExitOnSourceError"}
 	}

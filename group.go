@@ -163,7 +163,7 @@ func (g *group) reregister(ctx context.Context) {
 	g.leaveOffice()
 	g.setRegistration(nil)
 	g.statsWas = nil // the figures go with the lease
-	old := g.keeper
+	old, ours := g.keeper, map[int64]*lease.Keeper{int64(g.keeper.ID()): g.keeper}
 	var takenSince time.Time
 	for failures := 0; ; failures++ {
 		if old != nil {
@@ -184,6 +184,7 @@ func (g *group) reregister(ctx context.Context) {
 				return
 			}
 			old = g.keeper
+			ours[int64(old.ID())] = old
 		}
 		if ctx.Err() != nil {
 			return
@@ -195,6 +196,8 @@ func (g *group) reregister(ctx context.Context) {
 			return
 		case !errors.As(err, &taken):
 			takenSince = time.Time{}
+		case ours[taken.Holder.Lease] != nil: // our own old key: etcd did not hear that its lease is revoked
+			old = ours[taken.Holder.Lease]
 		case takenSince.IsZero():
 			takenSince = time.Now()
 		case time.Since(takenSince) > m.cfg.LeaseTTL+time.Second:

@@ -52,9 +52,10 @@ func (m *Manager) grant(ctx context.Context, onFence func(error), dead context.C
 	for failures := 0; ; failures++ {
 		asking, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
 		keeper, err := lease.Grant(asking, m.client, lease.Options{
-			TTL:   m.cfg.LeaseTTL,
-			Clock: m.clock,
-			Probe: m.probe,
+			TTL:     m.cfg.LeaseTTL,
+			Clock:   m.clock,
+			Probe:   m.probe,
+			Outlast: m.cfg.OutagePolicy == KeepOnOutage,
 			OnFence: func(k *lease.Keeper, cause error) {
 				log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", int64(k.ID())), zap.Error(cause))
 				onFence(cause)

@@ -28,6 +28,7 @@ type Manager struct {
 	id      string
 	started time.Time
 	log     *zap.Logger
+	newsLog *zap.Logger // of failing watches: a few lines a second, since an outage fails those of all shards
 	clock   clock.Clock
 
 	client    *clientv3.Client
@@ -229,6 +230,9 @@ func (m *Manager) shutdown() {
 	m.post(func() {
 		m.stopping = true
 		m.core.Stop(m.stamp)
+		for _, l := range m.leases {
+			l.keeper.NoLonger() // what cannot be given back is not waited for longer than its lease lasts
+		}
 	})
 	select {
 	case <-m.idle:

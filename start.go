@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/claims"
@@ -66,10 +67,11 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.tasksCtx, m.endTasks = context.WithCancel(context.Background())
+	m.setLog(m.log)
 	m.hub = follow.NewHub(m.client, follow.Options{
 		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(),
 		OnError: func(prefix string, err error) {
-			m.log.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
+			m.newsLog.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
 		},
 		OnRewound: func(err error) { m.fail(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
 	})
@@ -129,7 +131,7 @@ func (m *Manager) join(ctx context.Context) error {
 		return err
 	}
 	m.encoder = claims.NewEncoder(m.id)
-	m.log = m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id))
+	m.setLog(m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id)))
 	if m.cfg.Retriever != nil {
 		setting, cancel := context.WithTimeout(ctx, m.cfg.FetchTimeout)
 		err := m.bounded(setting, func(ctx context.Context) error { return m.cfg.Retriever.Setup(ctx, m) })
@@ -146,6 +148,14 @@ func (m *Manager) join(ctx context.Context) error {
 	m.group.setRegistration(&reg)
 	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
 	return nil
+}
+
+// setLog sets what is logged to, before anyone logs.
+func (m *Manager) setLog(log *zap.Logger) {
+	m.log = log
+	m.newsLog = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
+		return zapcore.NewSamplerWithOptions(c, time.Second, 3, 0)
+	}))
 }
 
 // takeID registers the member. An id that is in use is waited for, as long as the key of a crashed member lives; a

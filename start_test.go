@@ -46,6 +46,7 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"HandleBackoff":        func(c *drm.Config) { c.HandleBackoff = -1 },
 		"HandleBackoffMax":     func(c *drm.Config) { c.HandleBackoffMax = time.Millisecond },
 		"TerminatePolicy":      func(c *drm.Config) { c.TerminatePolicy = 7 },
+		"OutagePolicy":         func(c *drm.Config) { c.OutagePolicy = 7 },
 		"SourcePolicy":         func(c *drm.Config) { c.SourcePolicy = -1 },
 		"PollInterval":         func(c *drm.Config) { c.PollInterval = -time.Second },
 		"SettleDelay":          func(c *drm.Config) { c.SettleDelay = -1 },

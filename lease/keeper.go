@@ -36,6 +36,8 @@ type Keeper struct {
 	last   atomic.Int64 // the last deadline, kept when until is dead
 	fenced atomic.Bool
 	closed atomic.Bool
+	// outlast is Options.Outlast, until NoLonger.
+	outlast atomic.Bool
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -88,6 +90,7 @@ func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	}
 	k.until.Store(int64(deadline))
 	k.last.Store(int64(deadline))
+	k.outlast.Store(k.opts.Outlast)
 	k.ctx, k.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
 	go k.run(k.opts.tickAfter(sent))
 	return k, nil
@@ -103,8 +106,8 @@ func (k *Keeper) TTL() time.Duration { return k.ttl }
 // tell whether that has come, or whether the lease ended before: Remaining does.
 func (k *Keeper) Deadline() time.Duration { return time.Duration(k.last.Load()) }
 
-// Remaining is for how long from now the lease is surely valid. Once it is zero or less it stays so. It costs a clock
-// reading.
+// Remaining is for how long from now the lease is surely valid. Once it is zero or less it stays so, but with
+// Options.Outlast. It costs a clock reading.
 func (k *Keeper) Remaining() time.Duration {
 	for {
 		until := k.until.Load()
@@ -112,7 +115,7 @@ func (k *Keeper) Remaining() time.Duration {
 			return 0
 		}
 		left := time.Duration(until) - k.clock.Now()
-		if left > 0 {
+		if left > 0 || k.outlasts() {
 			return left
 		}
 		if k.until.CompareAndSwap(until, dead) {
@@ -192,6 +195,16 @@ func (k *Keeper) revoke(ctx context.Context) error {
 	return err
 }
 
+// outlasts says whether the lease's deadline may pass: with Options.Outlast, until it is fenced for another reason.
+func (k *Keeper) outlasts() bool { return k.outlast.Load() && !k.fenced.Load() }
+
+// NoLonger takes Options.Outlast back: from now on the lease is fenced in time like any other, at once if its time has
+// come. It is for an owner that is about to end.
+func (k *Keeper) NoLonger() {
+	k.outlast.Store(false)
+	k.poke()
+}
+
 func (k *Keeper) poke() {
 	select {
 	case k.wake <- struct{}{}:
@@ -208,7 +221,7 @@ func (k *Keeper) extend(sent, ttl time.Duration) {
 		if until == dead || next <= until {
 			return
 		}
-		if k.clock.Now() >= time.Duration(until) {
+		if k.clock.Now() >= time.Duration(until) && !k.outlasts() {
 			k.until.CompareAndSwap(until, dead)
 			return
 		}

@@ -73,7 +73,7 @@ func (l *loop) over(now time.Duration) bool {
 	if l.closed.Load() { // read after Remaining, which Close makes zero
 		return true
 	}
-	if left > l.opts.FenceLead && !l.fenced.Load() {
+	if l.outlasts() || left > l.opts.FenceLead && !l.fenced.Load() {
 		return false
 	}
 	l.mu.Lock()
@@ -142,6 +142,9 @@ func (l *loop) pause(now time.Duration) time.Duration {
 	until := l.Deadline()
 	if !l.told {
 		until -= l.opts.FenceLead
+		if l.outlasts() { // neither of them matters
+			until = now + l.ttl
+		}
 		if l.underWay < maxAttempts {
 			until = min(until, l.next)
 		}

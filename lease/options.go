@@ -28,6 +28,11 @@ type Options struct {
 	RetryInterval time.Duration
 	// AttemptTimeout bounds one keepalive, and Probe. Default TTL/5.
 	AttemptTimeout time.Duration
+	// Outlast keeps a lease that is not renewed in time from being fenced: it is given up only when etcd says that it is
+	// gone. Then nothing ends while etcd does not answer, and the keys may be another's before this keeper knows: it is
+	// for owners who would rather do a thing twice than not at all. Remaining falls below zero, and rises again with
+	// the next keepalive that is answered. Default false.
+	Outlast bool
 	// Clock on which the lease's life is counted. Default: the system's, which goes on while the machine sleeps.
 	Clock clock.Clock
 	// Probe, if given, is called before each keepalive, which is sent only if it returns nil: so that a lease lives no

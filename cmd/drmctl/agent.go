@@ -23,14 +23,17 @@ const (
 	flagHandleConcurrency = "handle-concurrency"
 	flagHandleAttempts    = "handle-attempts"
 	flagTerminatePolicy   = "terminate-policy"
+	flagOutagePolicy      = "outage-policy"
 	flagStopTimeout       = "stop-timeout"
 	flagStopOnEOF         = "stop-on-eof"
 )
 
-// The values of --terminate-policy.
+// The values of --terminate-policy and --outage-policy.
 const (
 	policyRelease = "release"
 	policyHold    = "hold"
+	policyStop    = "stop"
+	policyKeep    = "keep"
 )
 
 func agentCommand() *cli.Command {

@@ -56,6 +56,11 @@ func handlerFlags() []cli.Flag {
 			Usage: "how often in a row a resource may fail before it is left alone; 0: without end",
 		},
 		&cli.StringFlag{
+			Name: flagOutagePolicy, EnvVars: agentEnv(flagOutagePolicy), Value: policyStop,
+			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before others can " +
+				"have it; keep: handled on, though others may take it over)",
+		},
+		&cli.StringFlag{
 			Name: flagTerminatePolicy, EnvVars: agentEnv(flagTerminatePolicy), Value: policyRelease,
 			Usage: "what becomes of a resource that could not be ended with: `release|hold` (release: given away anyway; " +
 				"hold: kept, and tried again)",
@@ -82,6 +87,14 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	cfg.HandleConcurrency = c.Int(flagHandleConcurrency)
 	cfg.TerminateConcurrency = cfg.HandleConcurrency
 	cfg.HandleAttempts = c.Int(flagHandleAttempts)
+	switch p := c.String(flagOutagePolicy); p {
+	case policyStop:
+		cfg.OutagePolicy = drm.StopOnOutage
+	case policyKeep:
+		cfg.OutagePolicy = drm.KeepOnOutage
+	default:
+		return nil, badFlag(flagOutagePolicy, p, "stop or keep")
+	}
 	switch p := c.String(flagTerminatePolicy); p {
 	case policyRelease:
 		cfg.TerminatePolicy = drm.ReleaseAnyway

@@ -90,6 +90,7 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{append(agent, "--shards", "5000"), []string{"--shards", "4096"}},
 		{append(agent, "--handle-attempts", "-1"), []string{"--handle-attempts", "-1"}},
 		{append(agent, "--terminate-policy", "never"), []string{"--terminate-policy", "never"}},
+		{append(agent, "--outage-policy", "panic"), []string{"--outage-policy", "panic"}},
 		{append(agent, "--id", ""), []string{"--id", "not empty"}},
 		{append(agent, "--log-level", "loud"), []string{"--log-level", "loud"}},
 		{[]string{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--poll", "-1s"}, []string{"--poll", "-1s"}},
