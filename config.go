@@ -27,6 +27,7 @@ const (
 	DefaultFetchTimeout     = 30 * time.Second
 	DefaultFetchRetryBudget = time.Minute
 	DefaultSettleDelay      = time.Second
+	DefaultJoinDelay        = 250 * time.Millisecond
 	DefaultStopTimeout      = time.Minute
 	DefaultMaxInFlight      = 4
 )
@@ -159,6 +160,10 @@ type Config struct {
 	CacheResources bool
 	// SettleDelay is how long the membership must be quiet before the source is asked again. Default 1 s; 1 ms to 1 h.
 	SettleDelay time.Duration
+	// JoinDelay is how long it must be quiet, while a group forms or several members join at once, before they begin
+	// together: raised, fewer resources move twice, and a new group begins later. A member that joins a settled group
+	// alone does not wait. It bounds nothing else; all is over after eight times as long. Default 250 ms; 1 ms to 1 min.
+	JoinDelay time.Duration
 	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again, 1, 2, 4, … s apart, and no further than PollInterval,

@@ -33,13 +33,18 @@ type group struct {
 	first chan struct{} // closed at the first view that has this member
 	begun bool
 
+	joiners  chan struct{}      // holds a token when last changed, while this member joins
+	activeAt time.Duration      // when this member became active
+	owned    []bool             // what the core was told to own last
+	retake   chan time.Duration // holds when a view that was not taken in full is to be looked at again
+
 	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
 	office   atomic.Pointer[office] // this member's, while it coordinates
 	statsWas []byte
 }
 
 func newGroup(m *Manager) *group {
-	return &group{m: m, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{})}
+	return &group{m: m, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
 }
 
 // grant gets the lease of the member's key.
@@ -77,6 +82,10 @@ func (g *group) onView(v *membership.View) {
 	g.last.Store(v)
 	g.applyLocked()
 	g.mu.Unlock()
+	select {
+	case g.joiners <- struct{}{}:
+	default:
+	}
 }
 
 // setRegistration changes what the views are read by; nil stands for none.
@@ -85,6 +94,14 @@ func (g *group) setRegistration(reg *membership.Registration) {
 	defer g.mu.Unlock()
 	g.reg.Store(reg)
 	g.applyLocked()
+}
+
+// setActive is setRegistration when this member has become active for the first time.
+func (g *group) setActive(reg *membership.Registration) {
+	g.mu.Lock()
+	g.activeAt = g.m.now()
+	g.mu.Unlock()
+	g.setRegistration(reg)
 }
 
 // applyLocked gives the core the shards that the last view gives this registration: none, if the view is of another one
@@ -104,6 +121,13 @@ func (g *group) applyLocked() {
 			owned = v.Owned(m.id)
 		}
 	}
+	if until, later := g.takeLater(v, owned); later {
+		select {
+		case g.retake <- until:
+		default:
+		}
+	}
+	g.owned = owned
 	m.post(func() { m.core.SetOwned(m.stamp, owned) })
 	select {
 	case g.views <- struct{}{}:
@@ -116,8 +140,9 @@ func (g *group) run(ctx context.Context) {
 	m := g.m
 	stats := time.NewTicker(statsInterval)
 	defer stats.Stop()
-	retry := time.NewTimer(time.Hour)
+	retry, retake := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer retry.Stop()
+	defer retake.Stop()
 	var before *membership.View
 	for {
 		select {
@@ -130,6 +155,14 @@ func (g *group) run(ctx context.Context) {
 		case <-stats.C:
 			g.writeStats(ctx)
 			continue
+		case until := <-g.retake:
+			retake.Reset(max(until-m.now(), 0))
+			continue
+		case <-retake.C:
+			g.mu.Lock()
+			g.applyLocked()
+			g.mu.Unlock()
+			continue
 		case <-retry.C:
 		case <-g.views:
 			v, reg := g.last.Load(), g.reg.Load()
@@ -141,7 +174,7 @@ func (g *group) run(ctx context.Context) {
 				g.reregister(ctx)
 				continue
 			}
-			if !g.begun {
+			if !g.begun && v.Members[m.id].State == membership.Active {
 				g.begun = true
 				close(g.first)
 			}

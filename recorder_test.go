@@ -251,7 +251,7 @@ func newWorld(tb testing.TB) *world {
 func (w *world) config(id string, h drm.Handler) drm.Config {
 	return drm.Config{
 		App: "app", ID: id, Etcd: drm.EtcdConfig{Endpoints: []string{w.endpoint}}, Handler: h, AllocateOnly: true,
-		Logger: testLogger(w.tb), Shards: 64, LeaseTTL: 10 * time.Second, SettleDelay: 50 * time.Millisecond, HandleBackoff: 20 * time.Millisecond,
+		Logger: testLogger(w.tb), Shards: 64, LeaseTTL: 10 * time.Second, SettleDelay: 50 * time.Millisecond, JoinDelay: 20 * time.Millisecond, HandleBackoff: 20 * time.Millisecond,
 	}
 }
 

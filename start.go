@@ -98,11 +98,6 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		m.undo(ctx)
 		return err
 	}
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
-		membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView)
-	}()
 	go func() {
 		defer close(m.groupDone)
 		m.group.run(groupCtx)
@@ -132,6 +127,11 @@ func (m *Manager) join(ctx context.Context) error {
 	}
 	m.encoder = claims.NewEncoder(m.id)
 	m.setLog(m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id)))
+	m.tasks.Add(1)
+	go func() {
+		defer m.tasks.Done()
+		membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView)
+	}()
 	if m.cfg.Retriever != nil {
 		setting, cancel := context.WithTimeout(ctx, m.cfg.FetchTimeout)
 		err := m.bounded(setting, func(ctx context.Context) error { return m.cfg.Retriever.Setup(ctx, m) })
@@ -141,11 +141,14 @@ func (m *Manager) join(ctx context.Context) error {
 		}
 		m.setUp = true
 	}
-	reg, err := m.registrar.SetState(ctx, *m.group.reg.Load(), membership.Active)
+	if err := m.group.awaitOthers(ctx); err != nil {
+		return err
+	}
+	reg, err := m.registrar.Activate(ctx, *m.group.reg.Load())
 	if err != nil {
 		return withUnreachable(ctx, err)
 	}
-	m.group.setRegistration(&reg)
+	m.group.setActive(&reg)
 	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -52,25 +53,44 @@ type Registration struct {
 	Lease          clientv3.LeaseID
 }
 
-// Register puts the member's key under a lease, with slots: its own from an earlier life first, then the lowest whose
-// reserver is not live, then new ones. The record's Slots are ignored. A *TakenError says that the id is in use;
-// ErrAppGone that the app is not what it was. Where members register at the same moment, it tries again until ctx ends.
+// Register puts the member's key under a lease. In state Joining it has no slots, and so nobody's shards move; Activate
+// gives it some. In any other state it gets them at once. The record's Slots are ignored. A *TakenError says that the id
+// is in use; ErrAppGone that the app is not what it was. Where members register at the same moment, it tries again until
+// ctx ends.
 //
 // After an error of etcd the member may be registered nevertheless: another Register under the same lease finds that out.
 func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.LeaseID) (Registration, error) {
+	reg := Registration{Record: record, Lease: lease}
 	if record.Weight < 1 || record.Weight > MaxWeight {
 		return Registration{}, fmt.Errorf("register member %q: weight %d, want 1 to %d", g.ID, record.Weight, MaxWeight)
 	}
+	if err := g.until(ctx, g.register, &reg); err != nil {
+		return Registration{}, fmt.Errorf("register member %q: %w", g.ID, err)
+	}
+	return reg, nil
+}
+
+// Activate makes a member that is joining active, with slots: its own from an earlier life first, then the lowest whose
+// reserver is not live, then new ones. It is one transaction, so that a join is one change of the ring and moves nothing
+// twice. ErrGone says that the key is not that registration's any more. After an error of etcd it may have been done
+// nevertheless; doing it again does no harm.
+func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registration, error) {
+	reg.Record.State = Active
+	if err := g.until(ctx, g.activate, &reg); err != nil {
+		return reg, fmt.Errorf("activate member %q: %w", g.ID, err)
+	}
+	return reg, nil
+}
+
+// until tries until it need not be tried again.
+func (g *Registrar) until(ctx context.Context, try func(context.Context, *Registration) (again bool, err error), reg *Registration) error {
 	for tries := 1; ; tries++ {
-		reg, again, err := g.try(ctx, record, lease)
+		again, err := try(ctx, reg)
 		if err == nil && again {
 			err = pause(ctx, tries)
 		}
-		if err != nil {
-			return Registration{}, fmt.Errorf("register member %q: %w", g.ID, err)
-		}
-		if !again {
-			return reg, nil
+		if err != nil || !again {
+			return err
 		}
 	}
 }
@@ -87,78 +107,138 @@ func pause(ctx context.Context, tries int) error {
 	}
 }
 
-func (g *Registrar) try(ctx context.Context, record Record, lease clientv3.LeaseID) (reg Registration, again bool, err error) {
+// register puts the key of a member that is not there.
+func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	resp, err := g.Client.Get(ctx, g.Layout.Group(), clientv3.WithPrefix())
+	p, err := g.read(ctx)
 	if err != nil {
-		return reg, false, err
+		return false, err
 	}
-	view := NewView(g.Layout, g.Shards, resp.Kvs, resp.Header.Revision)
-	modified := make(map[string]int64, len(resp.Kvs))
-	live := map[string]bool{} // by their keys, understood or not
-	for _, kv := range resp.Kvs {
-		modified[string(kv.Key)] = kv.ModRevision
-		key := g.Layout.Parse(string(kv.Key))
-		if key.Kind != keys.Member {
-			continue
-		}
-		live[key.ID] = true
-		if key.ID != g.ID {
-			continue
-		}
-		m, understood := view.Members[g.ID]
+	if kv := p.keys[g.Layout.Member(g.ID)]; kv != nil {
+		m, understood := p.view.Members[g.ID]
 		switch {
 		case !understood: // another version's, perhaps
 			m = Member{ID: g.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
-		case kv.Lease == int64(lease): // the answer to an earlier try was lost
-			return Registration{Record: m.Record, CreateRevision: m.CreateRevision, Lease: lease}, false, nil
+		case kv.Lease == int64(reg.Lease): // the answer to an earlier try was lost
+			reg.Record, reg.CreateRevision = m.Record, m.CreateRevision
+			return false, nil
 		}
-		return reg, false, &TakenError{Holder: m}
+		return false, &TakenError{Holder: m}
 	}
-	record.Slots = shard.Reserve(view.Slots, func(id string) bool { return live[id] }, g.ID, record.Weight)
-	me := g.Layout.Member(g.ID)
+	reg.Record.Slots = nil
+	var cmps []clientv3.Cmp
+	var ops []clientv3.Op
+	if reg.Record.State != Joining {
+		reg.Record.Slots, cmps, ops = g.reserve(p, reg.Record.Weight)
+	}
+	return g.put(ctx, reg, cmps, ops)
+}
+
+// activate rewrites the member's key with slots.
+func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool, err error) {
+	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
+	defer cancel()
+	p, err := g.read(ctx)
+	if err != nil {
+		return false, err
+	}
+	if kv := p.keys[g.Layout.Member(g.ID)]; kv == nil || kv.CreateRevision != reg.CreateRevision {
+		return false, ErrGone
+	}
+	slots, cmps, ops := g.reserve(p, reg.Record.Weight)
+	reg.Record.Slots = slots
+	return g.put(ctx, reg, cmps, ops)
+}
+
+// picture is the group as it was read, with what comparisons need.
+type picture struct {
+	view *View
+	keys map[string]*mvccpb.KeyValue
+	live map[string]bool // the ids of member keys, understood or not
+}
+
+func (g *Registrar) read(ctx context.Context) (*picture, error) {
+	resp, err := g.Client.Get(ctx, g.Layout.Group(), clientv3.WithPrefix())
+	if err != nil {
+		return nil, err
+	}
+	p := &picture{
+		view: NewView(g.Layout, g.Shards, resp.Kvs, resp.Header.Revision),
+		keys: make(map[string]*mvccpb.KeyValue, len(resp.Kvs)), live: map[string]bool{},
+	}
+	for _, kv := range resp.Kvs {
+		p.keys[string(kv.Key)] = kv
+		if key := g.Layout.Parse(string(kv.Key)); key.Kind == keys.Member {
+			p.live[key.ID] = true
+		}
+	}
+	return p, nil
+}
+
+// unchanged compares that a slot's key is as it was read.
+func (g *Registrar) unchanged(p *picture, slot int) clientv3.Cmp {
+	key, revision := g.Layout.Slot(slot), int64(0)
+	if kv := p.keys[key]; kv != nil {
+		revision = kv.ModRevision
+	}
+	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
+}
+
+// reserve picks slots, and returns what a transaction has to compare and do to have them.
+func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv3.Cmp, ops []clientv3.Op) {
+	reserved := p.view.Slots
+	slots = shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, weight)
 	// Two newcomers may have read the same slots: the compare of each slot's revision lets one of them through. The
 	// reserver of a slot that is taken over may have come back since: then its key is there.
-	cmps := []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(g.Layout.Config()), "=", g.Config),
-		clientv3.Compare(clientv3.CreateRevision(me), "=", 0),
-	}
-	ops := []clientv3.Op{clientv3.OpPut(me, record.encode(), clientv3.WithLease(lease))}
 	absent := map[string]bool{g.ID: true}
-	for _, n := range record.Slots {
-		slot, reserver := g.Layout.Slot(n), ""
-		if n < len(view.Slots) {
-			reserver = view.Slots[n]
+	for _, n := range slots {
+		reserver := ""
+		if n < len(reserved) {
+			reserver = reserved[n]
 		}
-		cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(slot), "=", modified[slot]))
+		cmps = append(cmps, g.unchanged(p, n))
 		if reserver != "" && !absent[reserver] {
 			absent[reserver] = true
 			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.Layout.Member(reserver)), "=", 0))
 		}
 		if reserver != g.ID {
-			ops = append(ops, clientv3.OpPut(slot, g.ID))
+			ops = append(ops, clientv3.OpPut(g.Layout.Slot(n), g.ID))
 		}
 	}
-	for n, reserver := range view.Slots { // slots of an earlier life with a greater weight; free, so that n never falls
-		if reserver == g.ID && !slices.Contains(record.Slots, n) && len(cmps) < maxCompares {
-			slot := g.Layout.Slot(n)
-			cmps = append(cmps, clientv3.Compare(clientv3.ModRevision(slot), "=", modified[slot]))
-			ops = append(ops, clientv3.OpPut(slot, ""))
+	const others = 2                    // comparisons of put
+	for n, reserver := range reserved { // slots of an earlier life with a greater weight; free, so that n never falls
+		if reserver == g.ID && !slices.Contains(slots, n) && len(cmps)+others < maxCompares {
+			cmps = append(cmps, g.unchanged(p, n))
+			ops = append(ops, clientv3.OpPut(g.Layout.Slot(n), ""))
 		}
 	}
+	return slots, cmps, ops
+}
+
+// put writes the member's key: a new one, or, where the registration has been made, that one.
+func (g *Registrar) put(ctx context.Context, reg *Registration, cmps []clientv3.Cmp, ops []clientv3.Op) (again bool, err error) {
+	me := g.Layout.Member(g.ID)
+	cmps = append(cmps,
+		clientv3.Compare(clientv3.CreateRevision(g.Layout.Config()), "=", g.Config),
+		clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision))
+	// The put carries the lease, also where the key is there: one without it would detach the key.
+	ops = append(ops, clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease)))
 	txn, err := g.Client.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(g.Layout.Config(), clientv3.WithKeysOnly())).Commit()
 	if err != nil {
-		return reg, false, err
+		return false, err
 	}
 	if txn.Succeeded {
-		return Registration{Record: record, CreateRevision: txn.Header.Revision, Lease: lease}, false, nil
+		if reg.CreateRevision == 0 {
+			reg.CreateRevision = txn.Header.Revision
+		}
+		return false, nil
 	}
 	config := txn.Responses[0].GetResponseRange().Kvs
 	if len(config) == 0 || config[0].CreateRevision != g.Config {
-		return reg, false, ErrAppGone
+		return false, ErrAppGone
 	}
-	return reg, true, nil
+	return true, nil
 }
 
 // SetState rewrites the state of a registration. ErrGone says that the key is not that registration's any more.

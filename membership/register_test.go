@@ -342,6 +342,9 @@ func TestSetStateKeepsTheKeyOnItsLease(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if reg, err = r.Activate(t.Context(), reg); err != nil {
+		t.Fatal(err)
+	}
 	for _, state := range []membership.State{membership.Active, membership.Leaving} {
 		if reg, err = r.SetState(t.Context(), reg, state); err != nil {
 			t.Fatal(err)

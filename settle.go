@@ -1,0 +1,92 @@
+package drm
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// When a group forms, or several members join at once, each join by itself would move resources that the next one moves
+// again. So a member that does not join alone waits until no other one has come for a moment, and all begin together: it
+// becomes active then, and takes nothing before the others are too. A lone join to a group that is there is not delayed.
+//
+// All of that is a matter of when, never of who: the claims see to that.
+
+// settleMost bounds both waits, in JoinDelays: a member that is stuck while joining holds up the others no longer.
+const settleMost = 8
+
+// awaitOthers returns when this member, which is registered, may become active.
+func (g *group) awaitOthers(ctx context.Context) error {
+	delay := g.m.cfg.JoinDelay
+	most := time.NewTimer(settleMost * delay)
+	defer most.Stop()
+	quiet := time.NewTimer(delay)
+	defer quiet.Stop()
+	began := g.m.now()
+	var seen map[string]int64
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for other members that join: %w", context.Cause(ctx))
+		case <-most.C:
+			return nil
+		case <-quiet.C:
+			if seen != nil {
+				g.m.log.Debug("the group has settled", zap.Duration("after", g.m.now()-began), zap.Int("members", len(seen)))
+				return nil
+			}
+			quiet.Reset(delay) // etcd has not told yet who is there
+		case <-g.joiners:
+			v, reg := g.last.Load(), g.reg.Load()
+			if v == nil || reg == nil || v.Revision < reg.CreateRevision {
+				continue
+			}
+			joining, settled := others(v, g.m.id)
+			if settled && len(joining) == 0 {
+				return nil
+			}
+			if seen == nil || !maps.Equal(seen, joining) {
+				seen = joining
+				quiet.Reset(delay)
+			}
+		}
+	}
+}
+
+// others are the members besides id that are joining, by create revision, and whether any is active already.
+func others(v *membership.View, id string) (joining map[string]int64, active bool) {
+	joining = map[string]int64{}
+	for other, m := range v.Members {
+		switch {
+		case other == id:
+		case m.State == membership.Joining:
+			joining[other] = m.CreateRevision
+		case m.State == membership.Active:
+			active = true
+		}
+	}
+	return joining, active
+}
+
+// takeLater takes out of owned what this member does not have yet, while it is new itself and others are about to join,
+// and reports until when at the latest. g.mu is held.
+func (g *group) takeLater(v *membership.View, owned []bool) (until time.Duration, later bool) {
+	until = g.activeAt + settleMost*g.m.cfg.JoinDelay
+	if g.activeAt == 0 || g.m.now() >= until {
+		return 0, false
+	}
+	if joining, _ := others(v, g.m.id); len(joining) == 0 {
+		return 0, false
+	}
+	for n, mine := range owned {
+		if mine && (n >= len(g.owned) || !g.owned[n]) {
+			owned[n], later = false, true
+		}
+	}
+	return until, later
+}
