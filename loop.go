@@ -78,7 +78,7 @@ func (m *Manager) execute(actions []core.Action) {
 		m.writeStates()
 		return
 	}
-	var writes []lease.Op
+	writes := m.writes[:0] // Submit copies
 	epoch := m.epoch()
 	for _, a := range actions {
 		switch a.Kind {
@@ -94,7 +94,7 @@ func (m *Manager) execute(actions []core.Action) {
 			writes = append(writes, m.claimOp(a, epoch))
 		case core.Release:
 			writes = append(writes, lease.Op{
-				Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: &opTag{a},
+				Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: tagOf(&a),
 			})
 		case core.WriteState:
 			if len(m.statesDue) == 0 {
@@ -113,6 +113,7 @@ func (m *Manager) execute(actions []core.Action) {
 	}
 	if len(writes) > 0 {
 		m.claims.Submit(writes...)
+		m.writes = keep(writes)
 	}
 	m.writeStates()
 }
@@ -120,19 +121,35 @@ func (m *Manager) execute(actions []core.Action) {
 // writeStates sends what claims should say of the handling. It lets claims and releases go first: what they wait for is
 // that somebody handles a resource at all, and this only tells of it. But not for ever.
 func (m *Manager) writeStates() {
-	const enough, most = 128, time.Second
+	const enough, most = 128, 10 * time.Second
 	if len(m.statesDue) > 0 && (m.claims.Pending() < enough || m.stamp-m.statesSince > most) {
 		m.states.Submit(m.statesDue...)
-		m.statesDue = nil
+		m.statesDue = keep(m.statesDue)
 	}
 }
 
+// keep empties a slice of ops whose room is used again, unless it is more than usual.
+func keep(ops []lease.Op) []lease.Op {
+	if cap(ops) > 4096 {
+		return nil
+	}
+	clear(ops)
+	return ops[:0]
+}
+
 // opTag is what a write's result is told to the core by.
-type opTag struct{ action core.Action }
+type opTag struct {
+	id    string
+	token int64
+	shard int32
+	kind  core.ActionKind
+}
+
+func tagOf(a *core.Action) *opTag { return &opTag{a.ID, a.Token, int32(a.Shard), a.Kind} }
 
 func (m *Manager) claimOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
-		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: &opTag{a},
+		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: tagOf(&a),
 		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""),
 	}
 }
@@ -141,7 +158,7 @@ var stateNames = [...]string{core.StateClaimed: claims.Claimed, core.StateActive
 
 func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
-		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: &opTag{a},
+		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: tagOf(&a),
 		Value: m.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
 	}
 }
@@ -154,15 +171,15 @@ func (m *Manager) written(results []lease.Result) {
 	m.post(func() {
 		now := m.stamp
 		for _, r := range results {
-			a := r.Op.Tag.(*opTag).action
-			res := m.writeResult(r)
-			switch a.Kind {
+			of := r.Op.Tag.(*opTag)
+			shard, res := int(of.shard), m.writeResult(r)
+			switch of.kind {
 			case core.Claim:
-				m.core.ClaimDone(now, a.Shard, a.ID, res)
+				m.core.ClaimDone(now, shard, of.id, res)
 			case core.Release:
-				m.core.ReleaseDone(now, a.Shard, a.ID, res)
+				m.core.ReleaseDone(now, shard, of.id, res)
 			default:
-				m.core.StateDone(now, a.Shard, a.ID, a.Token, res)
+				m.core.StateDone(now, shard, of.id, of.token, res)
 			}
 		}
 	})

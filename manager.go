@@ -70,6 +70,7 @@ type Manager struct {
 	handlings map[string]*handling
 	stopping  bool
 
+	writes      []lease.Op    // room for what execute sends
 	statesDue   []lease.Op    // states that wait for claims and releases to have gone out
 	statesSince time.Duration // when the first of them came
 

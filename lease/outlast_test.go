@@ -2,6 +2,7 @@ package lease_test
 
 import (
 	"context"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,9 +16,10 @@ func outlasting(o *lease.Options) { o.Outlast = true }
 
 func TestOutlastingKeeperSurvivesAnOutage(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		down := true
+		var down atomic.Bool
+		down.Store(true)
 		etcd := &lessor{keepAlive: func(ctx context.Context, n int) (int64, error) {
-			if down {
+			if down.Load() {
 				return hang(ctx, n)
 			}
 			return 10, nil
@@ -34,7 +36,7 @@ func TestOutlastingKeeperSurvivesAnOutage(t *testing.T) {
 		if n := len(etcd.keepAlives()); n < 60 || n > 100 {
 			t.Errorf("%d attempts in a minute", n)
 		}
-		down = false
+		down.Store(false)
 		pass(4 * time.Second)
 		if left := k.Remaining(); left < 5*time.Second {
 			t.Errorf("%v remain after etcd came back", left)

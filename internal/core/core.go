@@ -17,7 +17,7 @@ type Core struct {
 
 	urgent, terminates, handles queue
 	timers                      timers
-	out                         []Action
+	out, spare                  []Action
 
 	stopping bool
 	handling int // Handle and Update calls in progress
@@ -34,13 +34,20 @@ func New(cfg Config) *Core {
 	}
 }
 
-// Actions returns what is to be done since the last call, in order. The slice is the caller's.
+// Actions returns what is to be done since the last call, in order. The slice is the caller's until the call after the
+// next one: two take turns, since a member that starts has a hundred thousand actions in a second.
 func (c *Core) Actions() []Action {
 	c.pump()
 	out := c.out
-	c.out = nil
+	c.out, c.spare = c.spare[:0], out
+	if cap(c.out) > keepActions {
+		c.out = nil
+	}
 	return out
 }
+
+// keepActions is the most room that is kept for actions when they have been done.
+const keepActions = 4096
 
 // NextTimer returns when Tick is due; ok is false where nothing waits for time to pass.
 func (c *Core) NextTimer() (at time.Duration, ok bool) { return c.timers.next() }

@@ -100,13 +100,22 @@ func (l Layout) Shard(shard int) string { return l.root + "shards/" + shardName(
 
 // Resource is the key of a catalogue entry.
 func (l Layout) Resource(shard int, id string) string {
-	return l.Shard(shard) + "resources/" + Escape(id)
+	return l.root + "shards/" + shardName(shard) + "/resources/" + Escape(id)
 }
 
 // Claim is the lease-bound key of a claim.
-func (l Layout) Claim(shard int, id string) string { return l.Shard(shard) + "claims/" + Escape(id) }
+func (l Layout) Claim(shard int, id string) string {
+	return l.root + "shards/" + shardName(shard) + "/claims/" + Escape(id)
+}
 
-func shardName(shard int) string { return fmt.Sprintf("%04x", shard) }
+// shardName is %04x, without fmt: there is one in each of a million keys.
+func shardName(shard int) string {
+	const digits = "0123456789abcdef"
+	if shard < 0 || shard > 0xffff {
+		return fmt.Sprintf("%04x", shard)
+	}
+	return string([]byte{digits[shard>>12], digits[shard>>8&15], digits[shard>>4&15], digits[shard&15]})
+}
 
 // Kind says what a key is.
 type Kind int
