@@ -118,6 +118,7 @@ type Writer struct {
 	queues map[clientv3.LeaseID]*queue // those that are not empty
 	turns  []*queue                    // the same, in the order of their turns
 	active map[string][]Op             // keys that are queued or under way, each with the ops that wait for it
+	peak   int                         // the most keys that active has had room for
 	count  int                         // ops submitted and not delivered
 	most   int                         // ops in a transaction, as far as known
 	closed bool
@@ -158,6 +159,7 @@ func (w *Writer) Submit(ops ...Op) {
 		w.active[op.Key] = nil
 		w.enqueue(op)
 	}
+	w.peak = max(w.peak, len(w.active))
 	w.dispatch()
 }
 
@@ -225,6 +227,9 @@ func (w *Writer) hand(results []Result) {
 func (w *Writer) finish(n int) {
 	w.count -= n
 	w.busy--
+	if w.count == 0 && w.peak > 1024 { // a map keeps the room that it had at its largest
+		w.active, w.peak = make(map[string][]Op), 0
+	}
 	if w.busy == 0 {
 		w.idle.Broadcast()
 	}
