@@ -56,9 +56,11 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	for _, kv := range kvs {
 		switch key := f.parse(kv); key.Kind {
 		case keys.Resource:
-			if e, ok := f.entry(key.ID, kv); ok {
-				entries = append(entries, e)
+			e, ok := f.entry(key.ID, kv)
+			if !ok {
+				e = core.Entry{ID: key.ID, Unreadable: true}
 			}
+			entries = append(entries, e)
 		case keys.Claim:
 			held = append(held, claimKey(key.ID, kv))
 		default:
