@@ -305,6 +305,18 @@ type memberStats struct {
 	Waiting int `json:"waiting"`
 }
 
+// decodeStats reads a member's figures.
+func decodeStats(value []byte) (memberStats, error) {
+	var s memberStats
+	if err := json.Unmarshal(value, &s); err != nil {
+		return memberStats{}, err
+	}
+	if min(s.Shards, s.Claims, s.Active, s.Failed, s.Calls, s.Stuck, s.Waiting) < 0 {
+		return memberStats{}, errors.New("a count that is less than none")
+	}
+	return s, nil
+}
+
 // writeStats writes the member's figures if they changed.
 func (g *group) writeStats(ctx context.Context) {
 	m, reg := g.m, g.reg.Load()
