@@ -261,43 +261,6 @@ func TestACompactionBetweenTwoPagesIsNoError(t *testing.T) {
 	}
 }
 
-func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
-	w, r := newWorld(t), newRecorder(t)
-	m := w.members(r, nil, "a")["a"]
-	layout := keys.New(drm.DefaultPrefix, "app")
-	foreign := map[string]string{
-		layout.Shard(3) + "what":                            "?",
-		layout.Resource(shard.Of("corrupt", 64), "corrupt"): "{",
-		layout.Resource(63-shard.Of("stray", 64), "stray"):  `{"from_source":false,"allocated":true,"own_data":true,"suspended":false,"data":{"id":"stray"}}`,
-		layout.Group() + "what":                             "?",
-		layout.Member("broken"):                             "not JSON",
-		layout.Root() + "what":                              "?",
-	}
-	for key, value := range foreign {
-		if _, err := w.etcd.Put(t.Context(), key, value); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := m.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := m.Wait(t.Context(), "x"); err != nil {
-		t.Fatal(err)
-	}
-	w.stop(m)
-	for _, c := range r.all() {
-		if c.Resource != "x" {
-			t.Errorf("%+v", c)
-		}
-	}
-	for key, value := range foreign {
-		resp, err := w.etcd.Get(context.Background(), key)
-		if err != nil || len(resp.Kvs) != 1 || string(resp.Kvs[0].Value) != value {
-			t.Errorf("%s was touched: %v, %v", key, resp, err)
-		}
-	}
-}
-
 func TestFollowOwnersTellsEachChangeWithItsToken(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, nil, "a")
