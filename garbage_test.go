@@ -93,6 +93,9 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 	if err != nil || len(found) < len(foreign)-3 {
 		t.Errorf("%d violations, %v: %+v", len(found), err, found)
 	}
+	if n := r.count("handle", "before"); n > 2 { // once more where the slot that nobody can read makes the ring longer
+		t.Errorf("what was handled already was handled %d times", n)
+	}
 	for _, m := range ms {
 		w.stop(m)
 	}
@@ -102,9 +105,6 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 		default:
 			t.Errorf("%+v", c)
 		}
-	}
-	if n := r.count("handle", "before"); n > 2 { // it moves at most once, when the second member joins
-		t.Errorf("it was handled %d times", n)
 	}
 	for key, value := range foreign {
 		if got, _ := w.get(key); got != value {
