@@ -92,6 +92,7 @@ type Status struct {
 	Misplaced   int // held by another member than the expected one
 	Coordinator string
 	Source      SourceStatus
+	Corrupt     int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
 	Revision    int64 // etcd's, at which this was read
 }
 

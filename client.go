@@ -141,12 +141,16 @@ func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
 
 // Status sums the app up.
 func (c *Client) Status(ctx context.Context) (Status, error) {
-	p, err := c.picture(ctx)
+	r, err := c.reader(ctx)
 	if err != nil {
 		return Status{}, err
 	}
-	if p == nil {
+	if r == nil {
 		return Status{App: c.cfg.App}, nil
+	}
+	p, err := r.readAll(ctx)
+	if err != nil {
+		return Status{}, err
 	}
 	return p.status(c.cfg.App, c.config.Shards), nil
 }

@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -21,6 +23,12 @@ const heldRetry = 10 * time.Second
 // failedRetry is when a source that failed for all of the retry budget is asked again, where nothing polls it.
 const failedRetry = time.Minute
 
+// The most of a fetch's outcome that is recorded: the record must fit into a request to etcd, whatever the source says.
+const (
+	maxRejected    = 100
+	maxSourceError = 4096
+)
+
 // sourceRecord is the value of the source key.
 type sourceRecord struct {
 	LastSuccess time.Time `json:"last_success,omitzero"`
@@ -29,8 +37,9 @@ type sourceRecord struct {
 	Added       int       `json:"added"`
 	Changed     int       `json:"changed"`
 	Removed     int       `json:"removed"`
-	Held        int       `json:"held"` // removals that wait for a second opinion
-	Rejected    []string  `json:"rejected,omitempty"`
+	Held        int       `json:"held"`               // removals that wait for a second opinion
+	TooLarge    int       `json:"too_large"`          // resources that etcd did not take
+	Rejected    []string  `json:"rejected,omitempty"` // the first of them
 	Error       string    `json:"error"`
 }
 
@@ -156,8 +165,10 @@ func (o *office) readRecord(ctx context.Context) (fresh bool) {
 		resp, err := o.m.client.Get(asking, o.m.layout.Source())
 		cancel()
 		if err == nil {
-			if len(resp.Kvs) > 0 && json.Unmarshal(resp.Kvs[0].Value, &o.record) != nil {
-				o.record = sourceRecord{}
+			if len(resp.Kvs) > 0 {
+				if o.record, err = decodeSource(resp.Kvs[0].Value); err != nil {
+					o.m.log.Warn("the record of the last fetches is corrupt; it is written anew", zap.Error(err))
+				}
 			}
 			return o.record.LastSuccess.IsZero()
 		}
@@ -220,7 +231,7 @@ func (o *office) fetch(ctx context.Context) error {
 	o.record.LastAttempt = time.Now().UTC()
 	o.record.Error = ""
 	if err != nil {
-		o.record.Error = err.Error()
+		o.record.Error = clip(err.Error(), maxSourceError)
 	} else {
 		o.record.LastSuccess = o.record.LastAttempt
 	}
@@ -322,12 +333,34 @@ func toItems(resources []Resource) ([]catalogue.Item, error) {
 
 func (o *office) tell(out catalogue.Outcome) {
 	o.record.Resources, o.record.Added, o.record.Changed = out.Resources, out.Added, out.Changed
-	o.record.Removed, o.record.Held, o.record.Rejected = out.Removed, out.Held, out.Rejected
+	o.record.Removed, o.record.Held, o.record.TooLarge = out.Removed, out.Held, len(out.Rejected)
+	slices.Sort(out.Rejected) // so that the record changes only where they do
+	o.record.Rejected = out.Rejected[:min(len(out.Rejected), maxRejected)]
 	if out.Added+out.Changed+out.Removed+out.Held+len(out.Rejected) > 0 {
 		o.m.log.Info("source synchronised", zap.Int("resources", out.Resources), zap.Int("added", out.Added),
 			zap.Int("changed", out.Changed), zap.Int("removed", out.Removed), zap.Int("removals held", out.Held),
-			zap.Strings("too large", out.Rejected))
+			zap.Int("too large", o.record.TooLarge), zap.Strings("of them", o.record.Rejected))
 	}
+}
+
+// clip is the beginning of a text, where it is too long to keep.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// decodeSource reads the source key. What is not understood is as good as no record: the next fetch writes another.
+func decodeSource(value []byte) (sourceRecord, error) {
+	var r sourceRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return sourceRecord{}, err
+	}
+	if r.Resources < 0 || r.Held < 0 || r.TooLarge < 0 {
+		return sourceRecord{}, errors.New("a count that is less than none")
+	}
+	return r, nil
 }
 
 // revision is etcd's now.

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -165,28 +166,55 @@ func (g *group) run(ctx context.Context) {
 			continue
 		case <-retry.C:
 		case <-g.views:
-			v, reg := g.last.Load(), g.reg.Load()
-			if reg == nil || v.Revision < reg.CreateRevision {
-				continue
-			}
-			if v.Members[m.id].CreateRevision != reg.CreateRevision {
-				m.log.Warn("the member's key is gone; registering again")
-				g.reregister(ctx)
-				continue
-			}
-			if !g.begun && v.Members[m.id].State == membership.Active {
-				g.begun = true
-				close(g.first)
-			}
-			if o := g.office.Load(); o != nil && before != nil && !before.SameMembers(v) {
-				o.membersChanged()
-			}
-			before = v
 		}
-		if before != nil && !g.stand(ctx, before) {
+		v, reg := g.last.Load(), g.reg.Load()
+		if v == nil || reg == nil || v.Revision < reg.CreateRevision {
+			continue
+		}
+		switch kept, err := g.keepKey(ctx, v, *reg); {
+		case err != nil:
+			m.log.Warn("cannot put the member's key again", zap.Error(err))
+			retry.Reset(retryPause(3))
+			continue
+		case !kept:
+			m.log.Warn("the member's key or slots are gone; registering again")
+			g.reregister(ctx)
+			continue
+		}
+		if !g.begun && v.Members[m.id].State == membership.Active {
+			g.begun = true
+			close(g.first)
+		}
+		if o := g.office.Load(); o != nil && before != nil && !before.SameMembers(v) {
+			o.membersChanged()
+		}
+		before = v
+		if !g.stand(ctx, v) {
 			retry.Reset(retryPause(3))
 		}
 	}
+}
+
+// keepKey sees to it that the member's key is the one that it put. One that somebody has overwritten by hand is put
+// again: the others cannot read it, and it may be without a lease now. False stands for a key that is gone, or whose slots
+// are another's: only another registration helps.
+func (g *group) keepKey(ctx context.Context, v *membership.View, reg membership.Registration) (kept bool, err error) {
+	m := g.m
+	me, understood := v.Members[m.id]
+	switch {
+	case understood && me.CreateRevision != reg.CreateRevision:
+		return false, nil
+	case understood && me.Lease == int64(reg.Lease):
+		return v.HasItsSlots(m.id), nil
+	case !understood && !slices.Contains(v.Corrupt, m.layout.Member(m.id)):
+		return false, nil
+	}
+	m.log.Warn("the member's key was overwritten; putting it again")
+	_, err = m.registrar.SetState(ctx, reg, membership.Active)
+	if errors.Is(err, membership.ErrGone) {
+		return false, nil
+	}
+	return err == nil, err
 }
 
 // reregister gets a new lease and key, again and again until ctx ends. It fails the manager where somebody else has the id
@@ -256,6 +284,14 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 		return true
 	}
 	c := v.Coordinator
+	if c.CreateRevision != 0 && c.CreateRevision == g.term && (c.Lease != int64(reg.Lease) || c.ID != m.id) {
+		m.log.Warn("the coordinator's key was overwritten; putting it again")
+		if err := m.registrar.KeepOffice(ctx, *reg, g.term); err != nil {
+			m.log.Warn("cannot keep the office", zap.Error(err))
+			return false
+		}
+		return true
+	}
 	mine := c.CreateRevision != 0 && c.Lease == int64(reg.Lease)
 	yield := m.cfg.Retriever == nil && v.SourceWanted(m.id)
 	switch {
@@ -303,6 +339,18 @@ type memberStats struct {
 	Calls   int `json:"calls"`
 	Stuck   int `json:"stuck"`
 	Waiting int `json:"waiting"`
+}
+
+// decodeStats reads a member's figures.
+func decodeStats(value []byte) (memberStats, error) {
+	var s memberStats
+	if err := json.Unmarshal(value, &s); err != nil {
+		return memberStats{}, err
+	}
+	if min(s.Shards, s.Claims, s.Active, s.Failed, s.Calls, s.Stuck, s.Waiting) < 0 {
+		return memberStats{}, errors.New("a count that is less than none")
+	}
+	return s, nil
 }
 
 // writeStats writes the member's figures if they changed.

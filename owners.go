@@ -85,7 +85,8 @@ func (o *ownerFollower) put(kv *mvccpb.KeyValue, revision int64) string {
 		return key.ID
 	}
 	r, err := claims.Decode(kv.Value)
-	if err != nil {
+	if err != nil { // a claim that is not understood is nobody's that could be named
+		o.gone(key.ID, revision)
 		return key.ID
 	}
 	now := owner{r.Member, kv.CreateRevision}

@@ -3,12 +3,13 @@ package drm
 import (
 	"cmp"
 	"context"
-	"encoding/json"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
@@ -34,8 +35,25 @@ type picture struct {
 	claims   map[string]claimSeen
 	source   sourceRecord
 	revision int64
-	corrupt  []string // keys that are not understood
+	corrupt  []badKey // keys that are not understood
 	strays   []string // keys below another shard than their id belongs to; they are ignored
+	figures  []string // the members whose figures never expire
+
+	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, is not understood
+}
+
+func newPicture() *picture {
+	return &picture{
+		entries: map[string]catalogue.Entry{}, claims: map[string]claimSeen{},
+		badEntries: map[string]bool{}, badClaims: map[string]bool{},
+	}
+}
+
+// badKey is a key that is not understood: a corrupt value, or a foreign key.
+type badKey struct {
+	name  string
+	key   keys.Key // what it should be
+	token int64    // its create revision
 }
 
 type claimSeen struct {
@@ -47,23 +65,56 @@ type claimSeen struct {
 // pageSize is the most keys of one request.
 const pageSize = 2000
 
-// read makes a picture: group, source, catalogue and claims, all at one revision.
+// maxReads bounds how often a picture is begun anew because what it is of was compacted meanwhile.
+const maxReads = 10
+
+// read makes a picture: group, source, catalogue and claims, all at one revision. Where etcd compacts that before all
+// pages of it were read, it begins anew.
 func (r *reader) read(ctx context.Context) (*picture, error) {
-	p := &picture{entries: map[string]catalogue.Entry{}, claims: map[string]claimSeen{}}
+	return r.retry(func() (*picture, error) { return r.readOnce(ctx) })
+}
+
+// readAll is read, with everything else below the app's prefix.
+func (r *reader) readAll(ctx context.Context) (*picture, error) {
+	return r.retry(func() (*picture, error) {
+		p, err := r.readOnce(ctx)
+		if err == nil {
+			err = r.readRest(ctx, p)
+		}
+		return p, err
+	})
+}
+
+func (r *reader) retry(read func() (*picture, error)) (p *picture, err error) {
+	for range maxReads {
+		if p, err = read(); !errors.Is(err, rpctypes.ErrCompacted) {
+			break
+		}
+	}
+	return p, err
+}
+
+func (r *reader) readOnce(ctx context.Context) (*picture, error) {
+	p := newPicture()
 	group, err := r.page(ctx, r.layout.Group(), clientv3.GetPrefixRangeEnd(r.layout.Group()), 0, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the members: %w", err)
 	}
 	p.revision = group.Header.Revision
 	p.view = membership.NewView(r.layout, r.config.Shards, group.Kvs, p.revision)
-	p.corrupt = append(p.corrupt, p.view.Corrupt...)
+	for _, kv := range group.Kvs {
+		if _, found := slices.BinarySearch(p.view.Corrupt, string(kv.Key)); found {
+			p.bad(r.layout, kv)
+		}
+	}
 	source, err := r.page(ctx, r.layout.Source(), "", p.revision, 0)
 	if err != nil {
 		return nil, fmt.Errorf("read the source's outcome: %w", err)
 	}
-	if len(source.Kvs) > 0 && json.Unmarshal(source.Kvs[0].Value, &p.source) != nil {
-		p.source = sourceRecord{}
-		p.corrupt = append(p.corrupt, r.layout.Source())
+	for _, kv := range source.Kvs {
+		if p.source, err = decodeSource(kv.Value); err != nil {
+			p.bad(r.layout, kv)
+		}
 	}
 	if err := r.each(ctx, r.layout.Shards(), p.revision, p.take(r.layout, r.config.Shards)); err != nil {
 		return nil, fmt.Errorf("read resources and claims: %w", err)
@@ -83,7 +134,7 @@ func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 		switch key.Kind {
 		case keys.Resource:
 			var e catalogue.Entry
-			if e, err = catalogue.Decode(kv.Value); err == nil {
+			if e, err = decodeEntry(key.ID, kv.Value); err == nil {
 				p.entries[key.ID] = e
 			}
 		case keys.Claim:
@@ -95,14 +146,59 @@ func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 			err = ErrNotFound
 		}
 		if err != nil {
-			p.corrupt = append(p.corrupt, string(kv.Key))
+			p.bad(layout, kv)
 		}
 	}
 }
 
+func (p *picture) bad(layout keys.Layout, kv *mvccpb.KeyValue) {
+	b := badKey{name: string(kv.Key), key: layout.Parse(string(kv.Key)), token: kv.CreateRevision}
+	p.corrupt = append(p.corrupt, b)
+	switch b.key.Kind {
+	case keys.Resource:
+		p.badEntries[b.key.ID] = true
+	case keys.Claim:
+		p.badClaims[b.key.ID] = true
+	default:
+	}
+}
+
+// readRest reads what a picture does not need to have: members' figures, marks, and keys that are nobody's.
+func (r *reader) readRest(ctx context.Context, p *picture) error {
+	take := func(kv *mvccpb.KeyValue) {
+		switch key := r.layout.Parse(string(kv.Key)); key.Kind {
+		case keys.Config, keys.Source, keys.Deallocation: // the first two were read; the value of a mark means nothing
+		case keys.Stats:
+			if _, err := decodeStats(kv.Value); err != nil {
+				p.bad(r.layout, kv)
+			} else if kv.Lease == 0 {
+				p.figures = append(p.figures, key.ID)
+			}
+		default:
+			p.bad(r.layout, kv)
+		}
+	}
+	// What lies around the two prefixes that were read, in the order of keys.
+	from := r.layout.Root()
+	for _, prefix := range []string{r.layout.Group(), r.layout.Shards()} {
+		if err := r.between(ctx, from, prefix, p.revision, take); err != nil {
+			return fmt.Errorf("read the app's other keys: %w", err)
+		}
+		from = clientv3.GetPrefixRangeEnd(prefix)
+	}
+	if err := r.between(ctx, from, clientv3.GetPrefixRangeEnd(r.layout.Root()), p.revision, take); err != nil {
+		return fmt.Errorf("read the app's other keys: %w", err)
+	}
+	return nil
+}
+
 // each calls f for all keys below a prefix at a revision, page by page.
 func (r *reader) each(ctx context.Context, prefix string, revision int64, f func(*mvccpb.KeyValue)) error {
-	key, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	return r.between(ctx, prefix, clientv3.GetPrefixRangeEnd(prefix), revision, f)
+}
+
+// between calls f for all keys from one up to another at a revision, page by page.
+func (r *reader) between(ctx context.Context, key, end string, revision int64, f func(*mvccpb.KeyValue)) error {
 	for {
 		resp, err := r.page(ctx, key, end, revision, pageSize)
 		if err != nil {
@@ -133,7 +229,11 @@ func (r *reader) page(ctx context.Context, key, end string, revision, limit int6
 // assignment tells of one resource of the picture.
 func (p *picture) assignment(id string, shards int) Assignment {
 	n := shard.Of(id, shards)
-	return assignmentOf(id, n, p.view, p.claims[id])
+	a := assignmentOf(id, n, p.view, p.claims[id])
+	if a.Token == 0 && p.badClaims[id] {
+		a.Error = "its claim is not understood: whoever put it has to delete it"
+	}
+	return a
 }
 
 func assignmentOf(id string, n int, view *membership.View, c claimSeen) Assignment {
@@ -221,8 +321,9 @@ func (p *picture) status(app string, shards int) Status {
 		Source: SourceStatus{
 			LastSuccess: p.source.LastSuccess, LastAttempt: p.source.LastAttempt,
 			Resources: p.source.Resources, Error: p.source.Error,
-			Held: p.source.Held, TooLarge: len(p.source.Rejected),
+			Held: p.source.Held, TooLarge: p.source.TooLarge,
 		},
+		Corrupt: len(p.corrupt) + len(p.strays),
 	}
 	for id, e := range p.entries {
 		if !e.Wanted() {
@@ -272,7 +373,8 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, wanted bool
 		return a, false, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
 	}
 	view := membership.NewView(r.layout, r.config.Shards, txn.Responses[2].GetResponseRange().Kvs, txn.Header.Revision)
-	p := picture{view: view, entries: map[string]catalogue.Entry{}, claims: map[string]claimSeen{}}
+	p := newPicture()
+	p.view = view
 	for _, resp := range txn.Responses[:2] {
 		for _, kv := range resp.GetResponseRange().Kvs {
 			p.take(r.layout, r.config.Shards)(kv)

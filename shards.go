@@ -2,6 +2,7 @@ package drm
 
 import (
 	"context"
+	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -56,9 +57,11 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	for _, kv := range kvs {
 		switch key := f.parse(kv); key.Kind {
 		case keys.Resource:
-			if e, ok := f.entry(key.ID, kv); ok {
-				entries = append(entries, e)
+			e, ok := f.entry(key.ID, kv)
+			if !ok {
+				e = core.Entry{ID: key.ID, Unreadable: true}
 			}
+			entries = append(entries, e)
 		case keys.Claim:
 			held = append(held, claimKey(key.ID, kv))
 		default:
@@ -122,12 +125,35 @@ func (f *shardFollower) parse(kv *mvccpb.KeyValue) keys.Key {
 }
 
 func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool) {
-	e, err := catalogue.Decode(kv.Value)
+	e, err := decodeEntry(id, kv.Value)
 	if err != nil {
 		f.m.log.Warn("a corrupt catalogue entry is ignored", zap.String("resource", id), zap.Error(err))
 		return core.Entry{}, false
 	}
 	return core.Entry{ID: id, Suspended: e.Suspended, Data: e.Data}, true
+}
+
+// decodeEntry reads the catalogue entry of a resource. Data that are about another one make it corrupt: who is given the
+// object alone would handle that, besides whoever has its claim.
+func decodeEntry(id string, value []byte) (catalogue.Entry, error) {
+	e, err := catalogue.Decode(value)
+	if err != nil || beginsWithID(e.Data, id) {
+		return e, err
+	}
+	if err := (Resource{ID: id, Data: e.Data}).Validate(); err != nil {
+		return catalogue.Entry{}, err
+	}
+	return e, nil
+}
+
+// beginsWithID says whether an object surely has the id, without decoding it: there may be a million of them.
+func beginsWithID(object []byte, id string) bool {
+	const field = `{"id":"`
+	if len(object) <= len(field)+len(id) || strings.ContainsAny(id, `"\\`) {
+		return false
+	}
+	rest := object[len(field):]
+	return string(object[:len(field)]) == field && string(rest[:len(id)]) == id && rest[len(id)] == '"'
 }
 
 func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {

@@ -5,7 +5,11 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"time"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -14,16 +18,31 @@ type ViolationKind string
 
 // The kinds of violations. Those marked passing are also seen for a moment while a resource changes hands.
 const (
-	Unclaimed     ViolationKind = "unassigned"     // passing: a wanted resource that nobody has a claim on, though somebody could
+	Unclaimed     ViolationKind = "unassigned"     // passing: a wanted resource that nobody has a claim on
 	MisplacedAt   ViolationKind = "misplaced"      // passing: a claim of another member than the resource belongs to
 	Orphan        ViolationKind = "orphan"         // passing: a claim of a resource that nobody wants
-	UnknownMember ViolationKind = "unknown-member" // passing: a claim of a member that is not there
-	NoLease       ViolationKind = "no-lease"       // a claim or member key without a lease, which never expires
+	UnknownMember ViolationKind = "unknown-member" // passing: a claim, or the coordinator's office, of a member that is not there
+	Stale         ViolationKind = "stale"          // passing: a claim or member whose lease nobody renews, or a claim that is not handled for long
+	NoLease       ViolationKind = "no-lease"       // a claim or another key of a member without a lease, which never expires
 	SlotShared    ViolationKind = "slot-shared"    // a slot that two live members list as theirs
-	SlotStray     ViolationKind = "slot-stray"     // a slot that a live member lists, and that is reserved for another
-	WrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to
+	SlotStray     ViolationKind = "slot-stray"     // passing: a slot that a live member lists, and that is not reserved for it
+	WrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to; it is ignored
 	Corrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
+	TooLarge      ViolationKind = "too-large"      // a resource of the source that etcd does not take
 )
+
+// Passing says whether a violation of the kind may be seen in a healthy app, for a moment.
+func (k ViolationKind) Passing() bool {
+	switch k {
+	case Unclaimed, MisplacedAt, Orphan, UnknownMember, Stale, SlotStray:
+		return true
+	default:
+		return false
+	}
+}
+
+// staleClaim is for how long a claim may wait to be handled before it is stale: far longer than clocks of machines differ.
+const staleClaim = 5 * time.Minute
 
 // Violation is one thing in etcd that is not as it should be.
 type Violation struct {
@@ -34,37 +53,119 @@ type Violation struct {
 	Detail   string // for people
 }
 
-// Verify reads the app and reports everything that is not as it should be, in the order of kinds and ids. Some kinds pass
-// by themselves while resources change hands; what stays from one call to a later one is a fault.
+// Verify reads the app once and reports everything that is not as it should be, in the order of kinds and ids. Some kinds
+// pass by themselves while resources change hands: VerifySettled waits for that.
 func (c *Client) Verify(ctx context.Context) ([]Violation, error) {
-	p, err := c.picture(ctx)
-	if p == nil || err != nil {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
 		return []Violation{}, err
 	}
-	return p.verify(c.config.Shards), nil
+	p, err := r.readAll(ctx)
+	if err != nil {
+		return []Violation{}, err
+	}
+	ages, err := r.leaseAges(ctx, p)
+	if err != nil {
+		return []Violation{}, fmt.Errorf("read the leases: %w", err)
+	}
+	return p.verify(c.config.Shards, ages, time.Now()), nil
 }
 
-func (p *picture) verify(shards int) []Violation {
+// VerifySettled is Verify, again and again for as long as it finds what may pass by itself, for the given time at most. Of
+// the kinds that pass it returns what was there at every look, of the others what the last one found. So a resource on its
+// way from one member to another is none of it, if it arrives within that time.
+func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Violation, error) {
+	const pause = 500 * time.Millisecond
+	deadline := time.Now().Add(within)
+	found, err := c.Verify(ctx)
+	for err == nil && slices.ContainsFunc(found, func(v Violation) bool { return v.Kind.Passing() }) {
+		left := time.Until(deadline)
+		if left <= 0 {
+			break
+		}
+		if !pauseFor(ctx, min(pause, left)) {
+			return []Violation{}, context.Cause(ctx)
+		}
+		var now []Violation
+		if now, err = c.Verify(ctx); err == nil {
+			found = stayed(found, now)
+		}
+	}
+	return found, err
+}
+
+// stayed is what of a later look was there at an earlier one too, or does not pass. A claim with another token is another.
+func stayed(before, now []Violation) []Violation {
+	type about struct {
+		kind             ViolationKind
+		resource, member string
+		token            int64
+	}
+	of := func(v Violation) about {
+		if v.Kind == Unclaimed { // whoever it belongs to by now
+			return about{kind: v.Kind, resource: v.Resource}
+		}
+		return about{v.Kind, v.Resource, v.Member, v.Token}
+	}
+	had := map[about]bool{}
+	for _, v := range before {
+		had[of(v)] = true
+	}
+	return slices.DeleteFunc(now, func(v Violation) bool { return v.Kind.Passing() && !had[of(v)] })
+}
+
+// leaseAge is how long a lease was granted for, and how long it still lives if nobody renews it. Zero stands for one that
+// has ended.
+type leaseAge struct{ granted, left time.Duration }
+
+// stale says whether nobody can have renewed the lease for half of its life, though members do after a fifth.
+func (a leaseAge) stale() bool { return a.left < a.granted/2 || a.granted == 0 }
+
+// leaseAges asks for all leases that members and claims are on.
+func (r *reader) leaseAges(ctx context.Context, p *picture) (map[int64]leaseAge, error) {
+	ages := map[int64]leaseAge{}
+	for _, m := range p.view.Members {
+		ages[m.Lease] = leaseAge{}
+	}
+	for _, c := range p.claims {
+		ages[c.lease] = leaseAge{}
+	}
+	delete(ages, 0)
+	for id := range ages {
+		asking, cancel := context.WithTimeout(ctx, r.timeout)
+		resp, err := r.client.TimeToLive(asking, clientv3.LeaseID(id))
+		cancel()
+		if err != nil {
+			return nil, withUnreachable(ctx, err)
+		}
+		if resp.TTL >= 0 {
+			// etcd tells whole seconds, rounded down: what is left may be up to one more.
+			ages[id] = leaseAge{time.Duration(resp.GrantedTTL) * time.Second, time.Duration(resp.TTL+1) * time.Second}
+		}
+	}
+	return ages, nil
+}
+
+func (p *picture) verify(shards int, ages map[int64]leaseAge, now time.Time) []Violation {
 	all := []Violation{}
 	for id, e := range p.entries {
-		if a := p.assignment(id, shards); e.Wanted() && a.State == Unassigned && a.Expected != "" {
+		if a := p.assignment(id, shards); e.Wanted() && a.State == Unassigned {
 			all = append(all, Violation{Kind: Unclaimed, Resource: id, Member: a.Expected, Detail: a.Error})
 		}
 	}
 	for id, c := range p.claims {
-		all = append(all, p.verifyClaim(id, c, shards)...)
+		all = append(all, p.verifyClaim(id, c, shards, ages, now)...)
 	}
+	all = append(all, p.verifyMembers(ages)...)
 	all = append(all, p.verifySlots()...)
-	for id, m := range p.view.Members {
-		if m.Lease == 0 {
-			all = append(all, Violation{Kind: NoLease, Member: id, Detail: "its key has no lease, and never expires"})
-		}
+	for _, id := range p.source.Rejected {
+		all = append(all, Violation{Kind: TooLarge, Resource: id, Detail: "the source has it, and it does not fit into one request to etcd"})
 	}
 	for _, key := range p.strays {
 		all = append(all, Violation{Kind: WrongShard, Detail: fmt.Sprintf("key %q", key)})
 	}
-	for _, key := range p.corrupt {
-		all = append(all, Violation{Kind: Corrupt, Detail: fmt.Sprintf("key %q", key)})
+	for _, b := range p.corrupt {
+		all = append(all, b.violation())
 	}
 	slices.SortFunc(all, func(a, b Violation) int {
 		return cmp.Or(cmp.Compare(a.Kind, b.Kind), cmp.Compare(a.Resource, b.Resource), cmp.Compare(a.Member, b.Member), cmp.Compare(a.Detail, b.Detail))
@@ -72,7 +173,21 @@ func (p *picture) verify(shards int) []Violation {
 	return all
 }
 
-func (p *picture) verifyClaim(id string, c claimSeen, shards int) []Violation {
+func (b badKey) violation() Violation {
+	v := Violation{Kind: Corrupt, Detail: fmt.Sprintf("key %q", b.name)}
+	switch b.key.Kind {
+	case keys.Resource:
+		v.Resource = b.key.ID
+	case keys.Claim:
+		v.Resource, v.Token = b.key.ID, b.token
+	case keys.Member, keys.Stats:
+		v.Member = b.key.ID
+	default:
+	}
+	return v
+}
+
+func (p *picture) verifyClaim(id string, c claimSeen, shards int, ages map[int64]leaseAge, now time.Time) []Violation {
 	var all []Violation
 	add := func(kind ViolationKind, format string, args ...any) {
 		all = append(all, Violation{Kind: kind, Resource: id, Member: c.Member, Token: c.token, Detail: fmt.Sprintf(format, args...)})
@@ -80,6 +195,7 @@ func (p *picture) verifyClaim(id string, c claimSeen, shards int) []Violation {
 	e, known := p.entries[id]
 	owner := p.view.Owner(shard.Of(id, shards))
 	switch {
+	case p.badEntries[id]: // whoever handles it goes on
 	case !known:
 		add(Orphan, "the catalogue does not have it")
 	case !e.Wanted():
@@ -90,8 +206,39 @@ func (p *picture) verifyClaim(id string, c claimSeen, shards int) []Violation {
 	if _, live := p.view.Members[c.Member]; !live {
 		add(UnknownMember, "there is no such member")
 	}
-	if c.lease == 0 {
+	switch waited := now.Sub(c.Since); {
+	case c.lease == 0:
 		add(NoLease, "the claim has no lease, and never expires")
+	case ages[c.lease].stale():
+		add(Stale, "nobody renews the claim's lease: its member is gone, cut off, or has begun another life")
+	case State(c.State) == Claimed && waited > staleClaim:
+		add(Stale, "it was claimed %v ago, and is not handled yet", waited.Round(time.Second))
+	}
+	return all
+}
+
+func (p *picture) verifyMembers(ages map[int64]leaseAge) []Violation {
+	var all []Violation
+	add := func(kind ViolationKind, member, detail string) {
+		all = append(all, Violation{Kind: kind, Member: member, Detail: detail})
+	}
+	for id, m := range p.view.Members {
+		switch {
+		case m.Lease == 0:
+			add(NoLease, id, "its key has no lease, and never expires")
+		case ages[m.Lease].stale():
+			add(Stale, id, "nobody renews the lease of its key")
+		}
+	}
+	for _, id := range p.figures {
+		add(NoLease, id, "its figures have no lease, and never expire")
+	}
+	c := p.view.Coordinator
+	if c.CreateRevision != 0 && c.Lease == 0 {
+		add(NoLease, c.ID, "the coordinator's key has no lease: nobody else can take the office")
+	}
+	if _, live := p.view.Members[c.ID]; c.ID != "" && !live {
+		add(UnknownMember, c.ID, "the coordinator is no member")
 	}
 	return all
 }

@@ -28,6 +28,9 @@ const (
 	DefaultWebhookTimeout = 30 * time.Second
 	// TokenHeader is the HTTP header in which a Webhook repeats the fencing token.
 	TokenHeader = "DRM-Token"
+	// ResourceHeader is the HTTP header in which a Webhook repeats the resource's id, percent-encoded as a part of a URL's
+	// path (url.PathUnescape undoes it). With both, a gateway can refuse outdated requests without reading the body.
+	ResourceHeader = "DRM-Resource"
 
 	webhookConnections = 128 // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
 	excerptBytes       = 200 // how much of a refusal's body an error shows
@@ -40,7 +43,8 @@ type WebhookConfig struct {
 	// URL receives the requests: http or https. User and password in it are sent as basic authentication. Errors and
 	// logs have its scheme, host, path and the names of its query's parameters. Required.
 	URL string
-	// Header is added to each request, for authentication, say. Content-Type and DRM-Token are not for it to set.
+	// Header is added to each request, for authentication, say. Content-Type, DRM-Token and DRM-Resource are not for it to
+	// set.
 	Header http.Header
 	// Timeout bounds each request, from connecting to the end of the answer. Raised, a slow receiver is borne longer;
 	// lowered, one that hangs is given up sooner, and the resource tried again. Default 30 s; 1 ms to 24 h. A
@@ -117,12 +121,13 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 
 // checkHeader copies the header, with the values that every request has.
 func checkHeader(given http.Header) (http.Header, error) {
-	header := make(http.Header, len(given)+3)
+	header := make(http.Header, len(given)+4)
+	reserved := []string{"Content-Type", http.CanonicalHeaderKey(TokenHeader), http.CanonicalHeaderKey(ResourceHeader)}
 	header.Set("User-Agent", "drm")
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		canonical := http.CanonicalHeaderKey(name)
-		if !httpguts.ValidHeaderFieldName(name) || canonical == "Content-Type" || canonical == http.CanonicalHeaderKey(TokenHeader) {
-			return nil, &drm.InputError{Field: "Header", Value: name, Want: "a header name other than Content-Type and " + TokenHeader}
+		if !httpguts.ValidHeaderFieldName(name) || slices.Contains(reserved, canonical) {
+			return nil, &drm.InputError{Field: "Header", Value: name, Want: "a header name other than Content-Type, " + TokenHeader + " and " + ResourceHeader}
 		}
 		for _, value := range given[name] {
 			if !httpguts.ValidHeaderFieldValue(value) {
@@ -215,6 +220,7 @@ func (w *Webhook) post(ctx context.Context, action string, c drm.Claim, cause er
 	}
 	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
 	req.Header.Set(TokenHeader, strconv.FormatInt(c.Token, 10))
+	req.Header.Set(ResourceHeader, url.PathEscape(c.Resource.ID))
 	res, err := w.client.Do(req)
 	if err != nil {
 		return 0, w.clean(ctx, err)

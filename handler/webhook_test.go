@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"net/url"
 	"os"
 	"slices"
 	"strings"
@@ -36,13 +37,13 @@ func serve(t *testing.T, cfg handler.WebhookConfig, answer http.HandlerFunc) *ha
 
 func TestWebhookSendsTheContract(t *testing.T) {
 	type request struct {
-		method, contentType, token, custom string
-		body                               string
+		method, contentType, token, resource, custom string
+		body                                         string
 	}
 	requests := make(chan request, 1)
 	w := serve(t, handler.WebhookConfig{Header: http.Header{"x-custom": {"yes"}}}, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("X-Custom"), string(body)}
+		requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("DRM-Resource"), r.Header.Get("X-Custom"), string(body)}
 		w.WriteHeader(http.StatusAccepted)
 	})
 	ctx, boom := t.Context(), errors.New("boom")
@@ -63,7 +64,7 @@ func TestWebhookSendsTheContract(t *testing.T) {
 			told = "boom"
 		}
 		want := request{
-			"POST", "application/json", "42", "yes",
+			"POST", "application/json", "42", "a", "yes",
 			fmt.Sprintf(`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,"error":%q,"valid_ms":4321}`+"\n", action, data, told),
 		}
 		if got := <-requests; got != want {
@@ -73,6 +74,16 @@ func TestWebhookSendsTheContract(t *testing.T) {
 	_ = w.Handle(ctx, drm.NewClaim("app", "m1", drm.Resource{ID: `b"`}, 1, remaining(-time.Second)))
 	if got := (<-requests).body; !strings.Contains(got, `"resource":{"id":"b\""},"error":"","valid_ms":0}`) {
 		t.Errorf("without data and validity: %s", got)
+	}
+	for _, id := range []string{"a/b", "..", " é😀 ", "100%", "a,b;c=\"d\"", "\u2028", strings.Repeat("😀", 128)} {
+		if err := w.Handle(ctx, drm.NewClaim("app", "m1", drm.Resource{ID: id}, 1, nil)); err != nil {
+			t.Errorf("%q: %v", id, err)
+			continue
+		}
+		got := (<-requests).resource
+		if back, err := url.PathUnescape(got); err != nil || back != id || strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
+			t.Errorf("%q is sent as %q", id, got)
+		}
 	}
 }
 
@@ -282,6 +293,7 @@ func TestWebhookRefusesBadConfig(t *testing.T) {
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"bad name": {"x"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"X-A": {"s3cret\n"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"drm-token": {"1"}}}},
+		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"drm-resource": {"a"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"content-type": {"text/plain"}}}},
 	} {
 		_, err := handler.NewWebhook(tc.cfg)

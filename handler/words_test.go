@@ -60,7 +60,19 @@ func FuzzParseCommand(f *testing.F) {
 	f.Fuzz(func(t *testing.T, line string) {
 		words, err := handler.ParseCommand(line)
 		if (err == nil) != (len(words) > 0) {
-			t.Errorf("%q: %q, %v", line, words, err)
+			t.Fatalf("%q: %q, %v", line, words, err)
+		}
+		quoted := make([]string, len(words))
+		for i, word := range words {
+			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+			if strings.ContainsAny(word, "\x00\r") { // which no shell's line can have
+				return
+			}
+		}
+		if err == nil {
+			if again, err := handler.ParseCommand(strings.Join(quoted, " ")); err != nil || !slices.Equal(again, words) {
+				t.Fatalf("%q: %q, then %q: %v", line, words, again, err)
+			}
 		}
 	})
 }

@@ -278,6 +278,25 @@ func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (
 	return txn.Succeeded, nil
 }
 
+// KeepOffice puts the coordinator key of a term as it was when this member won it, after somebody has overwritten it: the
+// term, which is the key's create revision, stays what it was. ErrGone says that the key is not that term's any more.
+func (g *Registrar) KeepOffice(ctx context.Context, reg Registration, createRevision int64) error {
+	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
+	defer cancel()
+	key := g.Layout.Coordinator()
+	txn, err := g.Client.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision)).
+		Then(clientv3.OpPut(key, g.ID, clientv3.WithLease(reg.Lease))).
+		Commit()
+	if err != nil {
+		return fmt.Errorf("keep the coordinator's office: %w", err)
+	}
+	if !txn.Succeeded {
+		return fmt.Errorf("keep the coordinator's office: %w", ErrGone)
+	}
+	return nil
+}
+
 // Resign deletes the coordinator key if it is still the one with that create revision; another's stays.
 func (g *Registrar) Resign(ctx context.Context, createRevision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)

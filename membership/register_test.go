@@ -471,3 +471,24 @@ func TestErrorsOfEtcdSayWhatWasBeingDone(t *testing.T) {
 		}
 	}
 }
+
+func TestAnOfficeThatWasOverwrittenIsKept(t *testing.T) {
+	g := newGroup(t)
+	a := g.join("a", 1)
+	if won, err := g.registrar("a").StandForCoordinator(t.Context(), a); !won || err != nil {
+		t.Fatal(won, err)
+	}
+	term := g.view().Coordinator.CreateRevision
+	g.put(g.layout.Coordinator(), "\n")
+	if err := g.registrar("a").KeepOffice(t.Context(), a, term); err != nil {
+		t.Fatal(err)
+	}
+	want := membership.Coordinator{ID: "a", CreateRevision: term, Lease: int64(a.Lease)}
+	if got := g.view().Coordinator; got != want {
+		t.Errorf("coordinator %+v, want %+v", got, want)
+	}
+	g.delete(g.layout.Coordinator())
+	if err := g.registrar("a").KeepOffice(t.Context(), a, term); !errors.Is(err, membership.ErrGone) {
+		t.Errorf("a term that has ended: %v", err)
+	}
+}

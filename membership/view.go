@@ -22,7 +22,7 @@ type Member struct {
 
 // Coordinator is the elected member's key. Its zero value stands for nobody.
 type Coordinator struct {
-	ID             string
+	ID             string // empty where the key is there, but is not understood
 	CreateRevision int64
 	Lease          int64
 }
@@ -65,11 +65,17 @@ func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision in
 		case keys.Drain:
 			v.Drains[key.ID] = true
 		case keys.Pin:
-			pins[key.Number] = string(kv.Value)
+			id := string(kv.Value)
+			if ok = id == "" || keys.CheckID(id) == nil; ok {
+				pins[key.Number] = id
+			}
 		case keys.Placement:
 			placement, ok = decodePlacement(kv.Value)
-		case keys.Coordinator:
-			v.Coordinator = Coordinator{ID: string(kv.Value), CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+		case keys.Coordinator: // whatever it says, the office is not free while the key is there
+			v.Coordinator = Coordinator{CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+			if ok = keys.CheckID(string(kv.Value)) == nil; ok {
+				v.Coordinator.ID = string(kv.Value)
+			}
 		default:
 			ok = false
 		}
@@ -164,6 +170,16 @@ func (v *View) StateOf(id string) State {
 		return Draining
 	}
 	return m.State
+}
+
+// HasItsSlots says whether each slot that a member's key lists is reserved for it. Without, it may own nothing.
+func (v *View) HasItsSlots(id string) bool {
+	for _, s := range v.Members[id].Slots {
+		if s >= len(v.Slots) || v.Slots[s] != id {
+			return false
+		}
+	}
+	return true
 }
 
 // SourceWanted says whether some member other than id has a source, is active, and so should coordinate rather than one without.

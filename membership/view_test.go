@@ -205,6 +205,32 @@ func TestPlacementsThatAreNotUnderstood(t *testing.T) {
 	}
 }
 
+func TestACoordinatorThatIsNoIDHoldsTheOfficeAllTheSame(t *testing.T) {
+	v := picture{}.member("a", membership.Active, 0).with(layout.Coordinator(), "\xff").view()
+	if v.Coordinator.ID != "" || v.Coordinator.CreateRevision == 0 || !slices.Equal(v.Corrupt, []string{layout.Coordinator()}) {
+		t.Errorf("coordinator %+v, corrupt %q", v.Coordinator, v.Corrupt)
+	}
+}
+
+func TestAPinThatIsNoIDIsLeftOut(t *testing.T) {
+	p := picture{}.member("a", membership.Active, 0)
+	want := p.view().Owners()
+	v := p.with(layout.Pin(3), "a\n").view()
+	if !slices.Equal(v.Owners(), want) || !slices.Equal(v.Corrupt, []string{layout.Pin(3)}) {
+		t.Errorf("corrupt %q", v.Corrupt)
+	}
+}
+
+func TestAMemberHasItsSlotsOnlyIfAllAreReservedForIt(t *testing.T) {
+	p := picture{}.member("a", membership.Active, 0, 2).member("b", membership.Active, 1)
+	if v := p.view(); !v.HasItsSlots("a") || !v.HasItsSlots("b") {
+		t.Error("slots that are reserved")
+	}
+	if v := p.with(layout.Slot(2), "\n").view(); v.HasItsSlots("a") || !v.HasItsSlots("b") {
+		t.Error("a slot that nobody can read")
+	}
+}
+
 func TestAReservationThatIsNoIDLeavesItsSlotFree(t *testing.T) {
 	for _, value := range []string{"\n", "\xff", string(make([]byte, 513))} {
 		v := picture{}.member("a", membership.Active, 0).with(layout.Slot(2), value).view()

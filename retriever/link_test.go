@@ -1,6 +1,9 @@
 package retriever
 
-import "testing"
+import (
+	"strings"
+	"testing"
+)
 
 func TestLinkNext(t *testing.T) {
 	for _, c := range []struct {
@@ -30,5 +33,13 @@ func TestLinkNext(t *testing.T) {
 func FuzzLinkNext(f *testing.F) {
 	f.Add(`</1>; rel="prev", </3>; rel="next"`)
 	f.Add(`<a>; title="\`)
-	f.Fuzz(func(_ *testing.T, header string) { linkNext([]string{header}) })
+	f.Fuzz(func(t *testing.T, header string) {
+		next := linkNext([]string{header})
+		if next != "" && (strings.Contains(next, ">") || !strings.Contains(header, "<"+next+">")) {
+			t.Fatalf("%q: %q", header, next)
+		}
+		if again := linkNext([]string{"<" + next + `>; rel="next"`}); next != "" && again != next {
+			t.Fatalf("%q: %q, then %q", header, next, again)
+		}
+	})
 }

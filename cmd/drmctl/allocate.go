@@ -19,8 +19,8 @@ const (
 	flagData = "data"
 )
 
-// maxData bounds what --data may read: etcd refuses requests that are larger than 1.5 MiB.
-const maxData = 1 << 20
+// maxData bounds what --data may read, far above what etcd takes by default, 1.5 MiB: that is for etcd to say.
+const maxData = 64 << 20
 
 func allocateCommand() *cli.Command {
 	const name = "allocate"

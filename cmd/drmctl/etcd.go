@@ -108,13 +108,19 @@ func embeddedConfig(c *cli.Context) (embedded.Config, error) {
 			return cfg, badFlag(name, "", "a value")
 		}
 	}
-	quota, err := humanize.ParseBytes(c.String(flagQuota))
-	if err != nil || quota == 0 || quota > math.MaxInt64 {
-		return cfg, badFlag(flagQuota, c.String(flagQuota), "a size such as 2GiB or 500MB")
+	var quota, compaction error
+	cfg.Quota, quota = quotaBytes(c.String(flagQuota))
+	cfg.AutoCompaction, compaction = autoCompaction(c.String(flagAutoCompaction))
+	return cfg, errors.Join(quota, compaction)
+}
+
+// quotaBytes is --quota in bytes.
+func quotaBytes(text string) (int64, error) {
+	n, err := humanize.ParseBytes(text)
+	if err != nil || n == 0 || n > math.MaxInt64 {
+		return 0, badFlag(flagQuota, text, "a size such as 2GiB or 500MB")
 	}
-	cfg.Quota = int64(quota)
-	cfg.AutoCompaction, err = autoCompaction(c.String(flagAutoCompaction))
-	return cfg, err
+	return int64(n), nil
 }
 
 // autoCompaction is --auto-compaction as package embedded wants it: empty for off.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"text/tabwriter"
 	"time"
+	"unicode"
 
 	"github.com/urfave/cli/v2"
 )
@@ -58,7 +59,7 @@ func cell(v any) string {
 			text = v.UTC().Format(time.RFC3339)
 		}
 	default:
-		text = oneLine(strings.ReplaceAll(fmt.Sprint(v), "\t", " "))
+		text = strings.Map(printable, oneLine(strings.ReplaceAll(fmt.Sprint(v), "\t", " ")))
 	}
 	if text == "" {
 		return "-"
@@ -66,11 +67,20 @@ func cell(v any) string {
 	return text
 }
 
-// utc is a time as the JSON contract has it: RFC 3339 in UTC, null where there is none.
+// printable replaces what would do something to a terminal: errors are what handlers and sources said.
+func printable(r rune) rune {
+	if unicode.IsControl(r) {
+		return unicode.ReplacementChar
+	}
+	return r
+}
+
+// utc is a time as the JSON contract has it: RFC 3339 in UTC, null where there is none. One that RFC 3339 cannot have,
+// such as somebody may have put into etcd, is none.
 func utc(t time.Time) *time.Time {
-	if t.IsZero() {
+	t = t.UTC()
+	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {
 		return nil
 	}
-	t = t.UTC()
 	return &t
 }

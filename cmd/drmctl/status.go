@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"time"
 
@@ -78,6 +79,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		}
 		if s.Source.TooLarge > 0 {
 			row(w, "source too large", s.Source.TooLarge)
+		}
+		if s.Corrupt > 0 {
+			row(w, "corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
 		}
 		row(w, "revision", s.Revision)
 	})

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"strings"
 	"testing"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -28,6 +29,20 @@ func TestVerifyReportsViolationsWithExitCode1(t *testing.T) {
 		t.Errorf("%+v, %v: %s", found, err, got.stdout)
 	}
 	stop()
+}
+
+func TestVerifyWaitsForWhatPassesByItself(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ok("allocate", "--id", "x")
+	l.fails(exitFailed, "verify", "--settle", "0")
+	l.fails(exitUsage, "verify", "--settle", "-1s")
+	verified := make(chan outcome, 1)
+	go func() { verified <- drmctl(t.Context(), append(l.args(), "verify", "--settle", "1m")...) }()
+	l.agent("a", "--allocate-only", "--handler-log")
+	if got := <-verified; got.code != exitFine || !strings.Contains(got.stdout, "no violations") {
+		t.Errorf("%+v", got)
+	}
 }
 
 func TestVerifyWatchPrintsEachChangeOfOwnership(t *testing.T) {

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -19,6 +20,10 @@ const Schema = 1
 
 // ErrNoApp says that no member or client has created the app yet.
 var ErrNoApp = errors.New("no such app")
+
+// ErrRewritten says that somebody has overwritten the key, which DRM never does. Stop all members, delete it, and start
+// them with the number of shards that they had.
+var ErrRewritten = errors.New("the app's config in etcd was overwritten: want it as it was created")
 
 // ShardsError says that an app has another number of shards than asked for.
 type ShardsError struct{ Has, Asked int }
@@ -54,7 +59,7 @@ func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, erro
 	if len(resp.Kvs) == 0 {
 		return Config{}, ErrNoApp
 	}
-	return decode(resp.Kvs[0].Value, resp.Kvs[0].CreateRevision)
+	return read(resp.Kvs[0])
 }
 
 // Open returns the app's config, and creates the app if need be with the shards asked for, 1 to keys.MaxShards; 0 asks
@@ -84,8 +89,7 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 	if txn.Succeeded {
 		return Config{Shards: fresh, CreateRevision: txn.Header.Revision}, nil
 	}
-	found := txn.Responses[0].GetResponseRange().Kvs[0]
-	c, err := decode(found.Value, found.CreateRevision)
+	c, err := read(txn.Responses[0].GetResponseRange().Kvs[0])
 	if err != nil {
 		return Config{}, err
 	}
@@ -95,7 +99,21 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 	return c, nil
 }
 
-func decode(b []byte, createRevision int64) (Config, error) {
+// read takes the key as it is. One that was overwritten is refused, even where it can be read: with another number of
+// shards than the members have that run, the same resource would have two claims.
+func read(kv *mvccpb.KeyValue) (Config, error) {
+	c, err := decode(kv.Value)
+	if err != nil {
+		return Config{}, err
+	}
+	if kv.ModRevision != kv.CreateRevision {
+		return Config{}, ErrRewritten
+	}
+	c.CreateRevision = kv.CreateRevision
+	return c, nil
+}
+
+func decode(b []byte) (Config, error) {
 	var v value
 	if err := json.Unmarshal(b, &v); err != nil {
 		return Config{}, fmt.Errorf("the app's config in etcd is corrupt: %w", err)
@@ -106,5 +124,5 @@ func decode(b []byte, createRevision int64) (Config, error) {
 	if v.Shards < 1 || v.Shards > keys.MaxShards {
 		return Config{}, fmt.Errorf("the app's config in etcd is corrupt: %d shards", v.Shards)
 	}
-	return Config{Shards: v.Shards, CreateRevision: createRevision}, nil
+	return Config{Shards: v.Shards}, nil
 }

@@ -126,6 +126,21 @@ func TestACorruptConfigIsAnErrorAndStaysAsItIs(t *testing.T) {
 	}
 }
 
+func TestAConfigThatWasOverwrittenIsRefusedThoughItCanBeRead(t *testing.T) {
+	client := embeddedtest.Client(t)
+	if _, err := appconfig.Open(t.Context(), client, layout, 64, 64); err != nil {
+		t.Fatal(err)
+	}
+	put(t, client, `{"schema":1,"shards":32}`) // members that run have 64
+	_, read := appconfig.Read(t.Context(), client, layout)
+	_, open := appconfig.Open(t.Context(), client, layout, 32, 32)
+	for _, err := range []error{read, open} {
+		if !errors.Is(err, appconfig.ErrRewritten) {
+			t.Errorf("got %v, want ErrRewritten", err)
+		}
+	}
+}
+
 func TestAnotherVersionsAppIsRefused(t *testing.T) {
 	client := embeddedtest.Client(t)
 	for value, has := range map[string]int{`{"schema":2,"shards":16,"more":{}}`: 2, `{"shards":16}`: 0} {

@@ -68,7 +68,7 @@ func (s *Store) gone(config *pb.ResponseOp) bool {
 //
 // Errors: ErrAppGone; ErrTooLarge; etcd's, after which it may or may not have been written.
 func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
-	rev, err := s.change(ctx, item.ID, func(old *Entry, _ bool) (*Entry, error) {
+	rev, err := s.change(ctx, item.ID, func(old *Entry, _, _ bool) (*Entry, error) {
 		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
 		if old != nil {
 			e.FromSource = old.FromSource
@@ -85,11 +85,14 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 }
 
 // Deallocate takes a resource out of the catalogue: its entry is deleted, or suspended where the source has the id, or
-// where there is a source that may. It returns the revision at which it is out.
+// where there is a source that may. One that is not understood goes all the same. It returns the revision at which it is out.
 //
 // Errors: ErrNotFound where there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been done.
 func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
-	rev, err := s.change(ctx, id, func(old *Entry, source bool) (*Entry, error) {
+	rev, err := s.change(ctx, id, func(old *Entry, corrupt, source bool) (*Entry, error) {
+		if corrupt {
+			old = &Entry{Data: idAlone(id)}
+		}
 		switch {
 		case old == nil || old.Suspended:
 			return nil, ErrNotFound
@@ -105,9 +108,18 @@ func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 	return rev, nil
 }
 
+// idAlone is the object of a resource of which nothing else is known.
+func idAlone(id string) json.RawMessage {
+	b, err := json.Marshal(map[string]string{"id": id})
+	if err != nil { // a string always marshals
+		panic(err)
+	}
+	return b
+}
+
 // change reads an entry, and whether the app has a source, and writes what next makes of it (nil: nothing), again and
-// again until nobody wrote in between.
-func (s *Store) change(ctx context.Context, id string, next func(old *Entry, source bool) (*Entry, error)) (int64, error) {
+// again until nobody wrote in between. A corrupt entry is told as none, and that it is there.
+func (s *Store) change(ctx context.Context, id string, next func(old *Entry, corrupt, source bool) (*Entry, error)) (int64, error) {
 	key := s.key(id)
 	for {
 		read, err := s.commit(ctx, nil, []clientv3.Op{clientv3.OpGet(key), clientv3.OpGet(s.Layout.Source(), clientv3.WithKeysOnly())}, nil)
@@ -122,7 +134,7 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, sou
 				old = &e
 			}
 		}
-		e, err := next(old, source)
+		e, err := next(old, old == nil && len(found) > 0, source)
 		if err != nil {
 			return 0, err
 		}

@@ -130,6 +130,18 @@ func TestAllocateOverwritesACorruptEntry(t *testing.T) {
 	w.want(map[string]catalogue.Entry{"a": {Allocated: true, Data: item("a").Data}})
 }
 
+func TestDeallocateTakesOutACorruptEntry(t *testing.T) {
+	w := &world{T: t, store: newStore(t)}
+	w.put(w.key("a"), "junk")
+	w.deallocate("a")
+	w.want(nil)
+	w.put(w.store.Layout.Source(), "{}")
+	w.put(w.key("b"), "junk")
+	w.deallocate("b") // the source may have it
+	w.want(map[string]catalogue.Entry{"b": {Suspended: true, Data: item("b").Data}})
+	w.wantMarks("b")
+}
+
 func TestOfManyAllocationsAtOnceNoneIsLost(t *testing.T) {
 	w := newWorld(t)
 	w.edit("shared", catalogue.Entry{FromSource: true, Data: item("shared").Data})

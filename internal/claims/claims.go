@@ -7,6 +7,8 @@ import (
 	"strings"
 	"time"
 	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 // The states that a claim's key can have.
@@ -63,8 +65,8 @@ func Decode(value []byte) (Record, error) {
 	default:
 		return Record{}, fmt.Errorf("state %q", r.State)
 	}
-	if r.Member == "" {
-		return Record{}, fmt.Errorf("no member")
+	if err := keys.CheckID(r.Member); err != nil {
+		return Record{}, fmt.Errorf("member %q, want %w", r.Member, err)
 	}
 	return r, nil
 }

@@ -12,6 +12,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 var noon = time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
@@ -19,7 +20,7 @@ var noon = time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
 func anyRecord() *rapid.Generator[claims.Record] {
 	return rapid.Custom(func(t *rapid.T) claims.Record {
 		return claims.Record{
-			Member: rapid.StringN(1, 20, 512).Draw(t, "member"),
+			Member: rapid.StringN(1, 20, 512).Filter(func(id string) bool { return keys.CheckID(id) == nil }).Draw(t, "member"),
 			State:  rapid.SampledFrom([]string{claims.Claimed, claims.Active, claims.Failed}).Draw(t, "state"),
 			Since:  time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC(),
 			Error:  rapid.StringN(0, 100, claims.MaxError).Draw(t, "error"),
@@ -89,7 +90,7 @@ func TestALongErrorIsClippedBetweenRunes(t *testing.T) {
 
 func TestACorruptClaimIsAnError(t *testing.T) {
 	for _, value := range []string{
-		"", "{", "null", "[]", `"active"`, "{}", `{"member":"m"}`, `{"state":"active"}`, `{"member":"","state":"active"}`,
+		"", "{", "null", "[]", `"active"`, "{}", `{"member":"m"}`, `{"state":"active"}`, `{"member":"","state":"active"}`, `{"member":"a\nb","state":"active"}`,
 		`{"member":"m","state":"Active","since":"2026-02-03T12:00:00Z"}`, `{"member":"m","state":"unassigned"}`,
 		`{"member":"m","state":"active","since":"yesterday"}`, `{"member":1,"state":"active"}`, `{"member":"m","state":"active"}x`,
 	} {

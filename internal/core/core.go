@@ -186,6 +186,9 @@ func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision i
 
 func (c *Core) putEntry(r *resource, e Entry) {
 	r.entryGen = r.sh.gen
+	if e.Unreadable {
+		return
+	}
 	r.present = !e.Suspended
 	if r.dataGen == 0 || !bytes.Equal(r.data, e.Data) {
 		r.data = e.Data

@@ -190,6 +190,9 @@ func (c *Core) setState(r *resource, s State, message string) {
 }
 
 func (c *Core) writeState(r *resource) {
+	if r.token != 0 && r.writing == 0 && r.seenToken == r.token && r.seenLease != r.lease {
+		r.unsaved = true // somebody has overwritten it by hand: it must not outlive its lease
+	}
 	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.lost(r) {
 		return
 	}
@@ -213,7 +216,9 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 	}
 	r.writing = 0
 	switch {
-	case res.Applied || r.token != token:
+	case r.token != token:
+	case res.Applied:
+		r.see(token, r.lease, res.Revision)
 	case res.LeaseGone:
 		c.fence(r.lease)
 	case res.Unknown || res.Failed:

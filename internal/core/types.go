@@ -122,9 +122,10 @@ type WriteResult struct {
 
 // Entry is a catalogue entry as an event tells it.
 type Entry struct {
-	ID        string
-	Suspended bool
-	Data      []byte // kept; the caller must not change it afterwards
+	ID         string
+	Suspended  bool
+	Unreadable bool   // it is there, and nobody knows what it says: what was known before stays in force
+	Data       []byte // kept; the caller must not change it afterwards
 }
 
 // ClaimKey is a claim's key as an event tells it.

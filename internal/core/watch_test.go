@@ -142,3 +142,32 @@ func TestSnapshotOfAShardNoLongerOwnedEndsTheFollowing(t *testing.T) {
 	f.released("a", 140)
 	f.want("unwatch 0")
 }
+
+func TestAnEntryThatIsNotUnderstoodChangesNothing(t *testing.T) {
+	f := holding(t)
+	f.rev = 200
+	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "a", Unreadable: true}, {ID: "b", Unreadable: true}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}})
+	f.want() // "a" is handled on as it was last understood, and nobody begins with "b"
+	f.held("a")
+	f.entry("b", "v1")
+	f.want("claim b on 1")
+	f.rev++
+	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "b", Data: []byte("v1")}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}})
+	f.want("terminate a 110 removed")
+}
+
+func TestAClaimThatWasOverwrittenByHandIsPutBackUnderItsLease(t *testing.T) {
+	f := holding(t)
+	f.c.ClaimPut(f.now, 0, ClaimKey{ID: "a", Token: 110, ModRevision: 150}) // without a lease it would outlive its member
+	f.want("write-state a 110 active")
+	f.entry("b", "v1")
+	f.want("claim b on 1")
+	f.c.ClaimPut(f.now, 0, ClaimKey{ID: "a", Token: 110, ModRevision: 160, Lease: 7}) // once more, meanwhile
+	f.want()
+	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Applied: true, Revision: 155})
+	f.want("write-state a 110 active")
+	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Applied: true, Revision: 165})
+	f.want()
+	f.held("a")
+	f.noTimer()
+}

@@ -277,6 +277,28 @@ func FuzzParse(f *testing.F) {
 	})
 }
 
+func FuzzTwoIDsNeverShareAKey(f *testing.F) {
+	l := keys.New("/drm", "app")
+	for i, id := range hardIDs {
+		f.Add(id, hardIDs[(i+1)%len(hardIDs)], uint16(i))
+	}
+	f.Fuzz(func(t *testing.T, a, b string, number uint16) {
+		n := int(number) % keys.MaxShards
+		of := map[string]keys.Key{}
+		for k, key := range built(l, a, n, n) {
+			of[key] = k
+		}
+		for k, key := range built(l, b, n, n) {
+			if other, shared := of[key]; shared && (other.Kind != k.Kind || other.ID != k.ID) {
+				t.Fatalf("%+v and %+v are both %q", other, k, key)
+			}
+		}
+		if a != b && keys.New("/drm", a).Root() == keys.New("/drm", b).Root() {
+			t.Fatalf("apps %q and %q share a root", a, b)
+		}
+	})
+}
+
 func ExampleLayout_Parse() {
 	l := keys.New("/drm", "feeds")
 	key := l.Claim(486, "wss://example.org/feed")

@@ -1,0 +1,192 @@
+package drm
+
+import (
+	"encoding/json"
+	"hash/crc32"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+const fuzzShards = 16
+
+var fuzzLayout = keys.New("/drm", "app")
+
+// again decodes what v is encoded as.
+func again[T any](t *testing.T, v T, decode func([]byte) (T, error)) T {
+	t.Helper()
+	b, err := json.Marshal(v)
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, err := decode(b)
+	if err != nil {
+		t.Fatalf("%s: %v", b, err)
+	}
+	return w
+}
+
+func FuzzDecodeSource(f *testing.F) {
+	f.Add([]byte(`{"last_success":"2026-01-02T03:04:05Z","resources":7,"held":2,"too_large":1,"rejected":["a"],"error":"no"}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		r, err := decodeSource(value)
+		if err != nil {
+			if !reflect.DeepEqual(r, sourceRecord{}) {
+				t.Fatalf("%q: %+v besides %v", value, r, err)
+			}
+			return
+		}
+		w := again(t, r, decodeSource)
+		if !w.LastSuccess.Equal(r.LastSuccess) || !w.LastAttempt.Equal(r.LastAttempt) || !slices.Equal(w.Rejected, r.Rejected) {
+			t.Fatalf("%q: %+v, then %+v", value, r, w)
+		}
+		w.LastSuccess, w.LastAttempt, w.Rejected = r.LastSuccess, r.LastAttempt, r.Rejected
+		if !reflect.DeepEqual(w, r) {
+			t.Fatalf("%q: %+v, then %+v", value, r, w)
+		}
+	})
+}
+
+func FuzzDecodeStats(f *testing.F) {
+	f.Add([]byte(`{"shards":1,"claims":2,"active":3,"failed":4,"calls":5,"stuck":6,"waiting":7}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		s, err := decodeStats(value)
+		if err != nil {
+			if s != (memberStats{}) {
+				t.Fatalf("%q: %+v besides %v", value, s, err)
+			}
+			return
+		}
+		if w := again(t, s, decodeStats); w != s {
+			t.Fatalf("%q: %+v, then %+v", value, s, w)
+		}
+	})
+}
+
+func FuzzDecodeEntry(f *testing.F) {
+	f.Add("a", []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}`))
+	f.Add(`a\`, []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a\\"}}`))
+	f.Fuzz(func(t *testing.T, id string, value []byte) {
+		if keys.CheckID(id) != nil {
+			return
+		}
+		e, err := decodeEntry(id, value)
+		if err != nil {
+			return
+		}
+		// Whoever is given the object alone must be told of this resource: the shortcut must not take another for it.
+		var fields struct{ ID *string }
+		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(string(e.Data)), `id"`) == 1 &&
+			!strings.Contains(string(e.Data), `\u`) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
+			t.Fatalf("%q: the data of %q: %q", value, *fields.ID, id)
+		}
+		if w, err := decodeEntry(id, []byte(e.Encode())); err != nil || w.Encode() != e.Encode() {
+			t.Fatalf("%q: %s, then %s, %v", value, e.Encode(), w.Encode(), err)
+		}
+	})
+}
+
+// fuzzKeys makes keys of a text with a key and its value a line.
+func fuzzKeys(text string) []*mvccpb.KeyValue {
+	var kvs []*mvccpb.KeyValue
+	seen := map[string]bool{}
+	for line := range strings.SplitSeq(text, "\n") {
+		key, value, _ := strings.Cut(line, "=")
+		if key = fuzzLayout.Root() + key; seen[key] {
+			continue
+		}
+		seen[key] = true
+		number := int64(crc32.ChecksumIEEE([]byte(key))) + 1
+		kvs = append(kvs, &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: number, ModRevision: number, Lease: number % 3})
+	}
+	slices.SortFunc(kvs, func(a, b *mvccpb.KeyValue) int { return strings.Compare(string(a.Key), string(b.Key)) })
+	return kvs
+}
+
+func seedKeys() string {
+	claim, entry := fuzzLayout.Claim(shard.Of("a", fuzzShards), "a"), fuzzLayout.Resource(shard.Of("a", fuzzShards), "a")
+	root := fuzzLayout.Root()
+	return strings.TrimPrefix(claim, root) + `={"member":"m","state":"active","since":"2026-01-02T03:04:05Z","error":""}` + "\n" +
+		strings.TrimPrefix(entry, root) + `={"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}` + "\n" +
+		`group/members/m={"state":"active","weight":1,"slots":[0]}` + "\n" + "group/slots/00000=m\ngroup/coordinator=m\nstats/m={}\nwhat=?"
+}
+
+// What commands make of any keys at all.
+func FuzzPicture(f *testing.F) {
+	f.Add(seedKeys())
+	f.Fuzz(func(t *testing.T, text string) {
+		p, r := newPicture(), &reader{layout: fuzzLayout}
+		var group []*mvccpb.KeyValue
+		take := p.take(fuzzLayout, fuzzShards)
+		below := 0
+		for _, kv := range fuzzKeys(text) {
+			switch key := string(kv.Key); {
+			case strings.HasPrefix(key, fuzzLayout.Group()):
+				group = append(group, kv)
+			case strings.HasPrefix(key, fuzzLayout.Shards()):
+				below++
+				take(kv)
+			}
+		}
+		p.view = membership.NewView(r.layout, fuzzShards, group, 9)
+		if got := len(p.entries) + len(p.claims) + len(p.corrupt) + len(p.strays); got != below {
+			t.Fatalf("%q: of %d keys there are %d", text, below, got)
+		}
+		s := p.status("app", fuzzShards)
+		if s.Active+s.Failed+s.Unassigned > s.Resources {
+			t.Fatalf("%q: %+v", text, s)
+		}
+		found := map[ViolationKind]int{}
+		for _, v := range p.verify(fuzzShards, nil, time.Now()) {
+			found[v.Kind]++
+		}
+		if found[Corrupt] != len(p.corrupt) || found[WrongShard] != len(p.strays) || found[Unclaimed] != s.Unassigned {
+			t.Fatalf("%q: %v of %+v", text, found, s)
+		}
+		p.assignments(fuzzShards, AssignmentFilter{})
+		if _, err := json.Marshal(p.resources(fuzzShards)); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		p.members()
+	})
+}
+
+// Whoever follows the owners is told of each claim that it understands, once, and that it ended.
+func FuzzFollowOwners(f *testing.F) {
+	f.Add(seedKeys(), "shards/0000/claims/b={}")
+	f.Fuzz(func(t *testing.T, first, then string) {
+		owners := map[string]string{}
+		o := &ownerFollower{layout: fuzzLayout, owners: map[string]owner{}, highest: map[string]int64{}, tell: func(c OwnerChange) {
+			if c.Before != owners[c.Resource] && owners[c.Resource] != "" {
+				t.Fatalf("%+v, though it was %q's", c, owners[c.Resource])
+			}
+			owners[c.Resource] = c.Member
+		}}
+		o.Reset(nil, 1)
+		o.Reset(fuzzKeys(first), 2)
+		var events []*clientv3.Event
+		for _, kv := range fuzzKeys(then) {
+			events = append(events, &clientv3.Event{Type: clientv3.EventTypePut, Kv: kv})
+		}
+		o.Apply(events, 3)
+		for _, ev := range events {
+			ev.Type = clientv3.EventTypeDelete
+		}
+		o.Apply(events, 4)
+		o.Reset(nil, 5)
+		for resource, member := range owners {
+			if member != "" {
+				t.Fatalf("%q is %q's, though there is nothing", resource, member)
+			}
+		}
+	})
+}

@@ -1,0 +1,31 @@
+package appconfig
+
+import (
+	"encoding/json"
+	"testing"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+func FuzzDecode(f *testing.F) {
+	f.Add([]byte(`{"schema":1,"shards":1024}`))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		c, err := decode(b)
+		if err != nil {
+			if c != (Config{}) {
+				t.Fatalf("%q: %+v besides %v", b, c, err)
+			}
+			return
+		}
+		if c.Shards < 1 || c.Shards > keys.MaxShards {
+			t.Fatalf("%q: %+v", b, c)
+		}
+		written, err := json.Marshal(value{Schema, c.Shards})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if again, err := decode(written); err != nil || again != c {
+			t.Fatalf("%q: %+v, then %+v, %v", b, c, again, err)
+		}
+	})
+}

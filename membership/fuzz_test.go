@@ -1,0 +1,108 @@
+package membership
+
+import (
+	"hash/crc32"
+	"maps"
+	"math/rand/v2"
+	"reflect"
+	"slices"
+	"strings"
+	"testing"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+var fuzzLayout = keys.New("/drm", "app")
+
+func FuzzDecodeRecord(f *testing.F) {
+	f.Add([]byte(Record{State: Active, Weight: 2, Slots: []int{0, 7}, Address: "h:1", Labels: map[string]string{"zone": "1"}, Version: "v1"}.encode()))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		r, err := decodeRecord(value)
+		if err != nil {
+			if !reflect.DeepEqual(r, Record{}) {
+				t.Fatalf("%q: %+v besides %v", value, r, err)
+			}
+			return
+		}
+		again, err := decodeRecord([]byte(r.encode()))
+		if err != nil || !again.Started.Equal(r.Started) {
+			t.Fatalf("%q: %+v, then %+v, %v", value, r, again, err)
+		}
+		again.Started = r.Started // the same moment may be another value
+		if len(r.Labels) == 0 {
+			again.Labels, r.Labels = nil, nil
+		}
+		if !reflect.DeepEqual(again, r) {
+			t.Fatalf("%q: %+v, then %+v", value, r, again)
+		}
+	})
+}
+
+func FuzzDecodePlacement(f *testing.F) {
+	f.Add([]byte(`{"0":"a","4095":"b/😀"}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		placement, ok := decodePlacement(value)
+		if !ok && placement != nil {
+			t.Fatalf("%q: %v, though it is not understood", value, placement)
+		}
+		for n := range placement {
+			if n < 0 || n >= keys.MaxShards {
+				t.Fatalf("%q: shard %d", value, n)
+			}
+		}
+	})
+}
+
+// fuzzPicture makes the keys below group/ of a text with a key and its value a line. The revisions follow from the keys.
+func fuzzPicture(text string) map[string]*mvccpb.KeyValue {
+	picture := map[string]*mvccpb.KeyValue{}
+	for line := range strings.SplitSeq(text, "\n") {
+		key, value, _ := strings.Cut(line, "=")
+		key = fuzzLayout.Group() + key
+		number := int64(crc32.ChecksumIEEE([]byte(key)))
+		picture[key] = &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: number, Lease: number % 3}
+	}
+	return picture
+}
+
+func FuzzNewView(f *testing.F) {
+	f.Add(`members/a={"state":"active","weight":1,"slots":[0]}
+slots/00000=a
+members/b={"state":"leaving","weight":2,"slots":[1,2]}
+slots/00001=b
+drains/a=
+pins/0003=b
+placement={"7":"a"}
+coordinator=a`, uint64(1))
+	f.Fuzz(func(t *testing.T, text string, seed uint64) {
+		const shards = 16
+		picture := fuzzPicture(text)
+		kvs := slices.Collect(maps.Values(picture))
+		v := NewView(fuzzLayout, shards, kvs, 9)
+
+		// The order of the keys makes no difference.
+		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(kvs), func(i, j int) { kvs[i], kvs[j] = kvs[j], kvs[i] })
+		if again := NewView(fuzzLayout, shards, kvs, 9); !reflect.DeepEqual(again, v) {
+			t.Fatalf("%q: %+v, then %+v", text, v, again)
+		}
+		// What is not understood changes nothing but the list of it.
+		for _, key := range v.Corrupt {
+			if fuzzLayout.Parse(key).Kind == keys.Coordinator || fuzzLayout.Parse(key).Kind == keys.Slot {
+				continue // the key's being there says something
+			}
+			delete(picture, key)
+		}
+		sound := NewView(fuzzLayout, shards, slices.Collect(maps.Values(picture)), 9)
+		if !slices.Equal(sound.Owners(), v.Owners()) || !reflect.DeepEqual(sound.Members, v.Members) {
+			t.Fatalf("%q: without what is corrupt: %+v, with it: %+v", text, sound, v)
+		}
+		// A shard is an active member's, or nobody's.
+		for n, owner := range v.Owners() {
+			if owner != "" && v.Members[owner].State != Active {
+				t.Fatalf("%q: shard %d is %q's", text, n, owner)
+			}
+		}
+	})
+}
