@@ -6,7 +6,7 @@ import "fmt"
 // first thing that is wrong. Tests and the simulation call it after each step; it costs a pass over everything known.
 func (c *Core) Audit() error {
 	keys := map[int64]int{}
-	var handling, ending, releases, stuck int
+	var handling, ending, releases, stuck, offers int
 	for n, sh := range c.shards {
 		if sh == nil {
 			continue
@@ -34,6 +34,9 @@ func (c *Core) Audit() error {
 			if r.stuck {
 				stuck++
 			}
+			if r.offered != 0 {
+				offers++
+			}
 			switch {
 			case r.phase == calling && r.call == Terminate:
 				ending++
@@ -53,9 +56,9 @@ func (c *Core) Audit() error {
 			return fmt.Errorf("shard %d is followed for nothing", n)
 		}
 	}
-	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck {
-		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d; counted %d, %d, %d, %d",
-			handling, ending, releases, stuck, c.handling, c.ending, c.releases, c.stuck)
+	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck || offers != c.offers {
+		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d, offers %d; counted %d, %d, %d, %d, %d",
+			handling, ending, releases, stuck, offers, c.handling, c.ending, c.releases, c.stuck, c.offers)
 	}
 	for id, l := range c.leases {
 		if l.keys != keys[id] {

@@ -20,9 +20,11 @@ type Core struct {
 	out, spare                  []Action
 
 	stopping bool
-	handling int // Handle and Update calls in progress
-	ending   int // Terminate calls in progress
-	releases int // releases on their way
+	handling int  // Handle and Update calls in progress
+	ending   int  // Terminate calls in progress
+	releases int  // releases on their way
+	offers   int  // released, and not claimed by anyone yet
+	untaken  bool // the last offer that ended did so by its time: nobody may be there to take them
 	stuck    int
 }
 

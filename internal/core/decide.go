@@ -129,6 +129,7 @@ func (c *Core) reconcile(r *resource) {
 	if r.sh == nil { // its shard is no longer followed
 		return
 	}
+	c.endOffer(r)
 	switch r.phase {
 	case calling:
 		c.cancelIfEnding(r)
@@ -224,7 +225,11 @@ func (c *Core) next() (*resource, queueID) {
 		if r := c.urgent.pop(); r != nil {
 			return r, urgentQueue
 		}
-		if c.releases+c.ending < c.cfg.ReleaseBacklog {
+		under := c.releases + c.ending
+		if !c.untaken {
+			under += c.offers
+		}
+		if under < c.cfg.ReleaseBacklog {
 			if r := c.terminates.pop(); r != nil {
 				return r, terminateQueue
 			}

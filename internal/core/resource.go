@@ -65,11 +65,13 @@ type resource struct {
 	since      time.Duration
 	writing    int64         // the token of the claim that a write of it is on its way to; 0: none
 	stateAfter time.Duration // no write of it before
+
+	offered time.Duration // released to whoever owns it now, who has not claimed it yet: until when that counts; 0: no
 }
 
 // isBusy says whether the member has something of it that needs the shard to be followed on.
 func (r *resource) isBusy(c *Core) bool {
-	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.uncertain {
+	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.uncertain || r.offered != 0 {
 		return true
 	}
 	return c.seesOurs(r)

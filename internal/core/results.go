@@ -69,10 +69,33 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	r.answered()
 	if res.Applied {
 		r.see(0, 0, res.Revision)
+		c.offer(r)
 	} else {
 		r.see(res.FoundToken, res.FoundLease, res.Revision)
 	}
 	c.reconcile(r)
+}
+
+// offer notes that a resource is on its way to its next owner. The shard is followed until that one is seen to claim it:
+// were more terminated than the others claim, the rest would be handled by nobody while it waits in their queue.
+func (c *Core) offer(r *resource) {
+	if c.cfg.Handover <= 0 || r.token == 0 || !r.present || r.sh.owned || r.seenToken != 0 || r.offered != 0 {
+		return
+	}
+	r.offered = c.now + c.cfg.Handover
+	c.offers++
+	c.wakeAt(r, r.offered)
+}
+
+// endOffer looks whether an offer was taken, or is over.
+func (c *Core) endOffer(r *resource) {
+	taken, late := r.seenToken != 0, c.now >= r.offered
+	if r.offered == 0 || !taken && !late && r.present && !r.sh.owned {
+		return
+	}
+	r.offered = 0
+	c.offers--
+	c.untaken = late && !taken
 }
 
 func (c *Core) retryLater(r *resource) {

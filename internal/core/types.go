@@ -9,7 +9,8 @@ import (
 type Config struct {
 	HandleConcurrency    int           // most Handle and Update calls at once
 	TerminateConcurrency int           // most Terminate calls at once
-	ReleaseBacklog       int           // a Terminate starts only while fewer releases than this wait, so that a gap is not spent in a queue
+	ReleaseBacklog       int           // a Terminate starts only while fewer resources than this are on their way to the next owner, so that a gap is not spent in a queue
+	Handover             time.Duration // how long a released resource counts as on its way, unless its next owner is seen to claim it; 0: not at all
 	HandleAttempts       int           // failures in a row after which a resource is left alone; 0: never
 	Backoff              time.Duration // after the first failure of a call
 	BackoffMax           time.Duration // bounds the doubling of Backoff

@@ -57,8 +57,8 @@ func (m *member) start() {
 	m.up, m.paused, m.stopping, m.late, m.view, m.timerAt = true, false, false, nil, 0, 0
 	m.core = core.New(core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
-		ReleaseBacklog: w.plan.ReleaseBacklog,
-		Backoff:        100 * time.Millisecond, BackoffMax: 2 * time.Second,
+		ReleaseBacklog: w.plan.ReleaseBacklog, Handover: 300 * time.Millisecond,
+		Backoff: 100 * time.Millisecond, BackoffMax: 2 * time.Second,
 		RetryMin: 20 * time.Millisecond, RetryMax: time.Second, Settle: settle,
 		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, KeysPerLease: w.plan.KeysPerLease,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
