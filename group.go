@@ -36,7 +36,6 @@ type group struct {
 
 	joiners  chan struct{}      // holds a token when last changed, while this member joins
 	activeAt time.Duration      // when this member became active
-	owned    []bool             // what the core was told to own last
 	retake   chan time.Duration // holds when a view that was not taken in full is to be looked at again
 
 	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
@@ -118,18 +117,28 @@ func (g *group) applyLocked() {
 		if v.Revision < reg.CreateRevision {
 			return
 		}
-		if v.Members[m.id].CreateRevision == reg.CreateRevision {
+		switch me := v.Members[m.id]; {
+		case me.CreateRevision != reg.CreateRevision:
+		case me.State == membership.Joining:
+			owned = g.prospect(v)
+		default:
 			owned = v.Owned(m.id)
 		}
 	}
-	if until, later := g.takeLater(v, owned); later {
+	held, until := g.hold(v)
+	if held && until > 0 {
 		select {
 		case g.retake <- until:
 		default:
 		}
 	}
-	g.owned = owned
-	m.post(func() { m.core.SetOwned(m.stamp, owned) })
+	m.post(func() {
+		if held { // before there is anything to claim; or after it is known what
+			m.core.Hold(m.stamp, true)
+		}
+		m.core.SetOwned(m.stamp, owned)
+		m.core.Hold(m.stamp, held)
+	})
 	select {
 	case g.views <- struct{}{}:
 	default:

@@ -73,20 +73,28 @@ func others(v *membership.View, id string) (joining map[string]int64, active boo
 	return joining, active
 }
 
-// takeLater takes out of owned what this member does not have yet, while it is new itself and others are about to join,
-// and reports until when at the latest. g.mu is held.
-func (g *group) takeLater(v *membership.View, owned []bool) (until time.Duration, later bool) {
+// hold says whether this member claims nothing for now, and until when at the latest: it is joining, or new itself while
+// others are about to join. What it already has it keeps. g.mu is held.
+func (g *group) hold(v *membership.View) (held bool, until time.Duration) {
+	if g.activeAt == 0 || v.Members[g.m.id].State == membership.Joining {
+		return true, 0 // until a view has it active
+	}
 	until = g.activeAt + settleMost*g.m.cfg.JoinDelay
-	if g.activeAt == 0 || g.m.now() >= until {
-		return 0, false
+	if g.m.now() >= until {
+		return false, 0
 	}
-	if joining, _ := others(v, g.m.id); len(joining) == 0 {
-		return 0, false
-	}
-	for n, mine := range owned {
-		if mine && (n >= len(g.owned) || !g.owned[n]) {
-			owned[n], later = false, true
+	joining, _ := others(v, g.m.id)
+	return len(joining) > 0, until
+}
+
+// prospect is what a member that joins will own, if that is plain: where it is alone, everything. To follow it already
+// spares the time in which it waits for others. g.mu is held.
+func (g *group) prospect(v *membership.View) []bool {
+	owned := make([]bool, v.Shards)
+	if joining, settled := others(v, g.m.id); !settled && len(joining) == 0 {
+		for n := range owned {
+			owned[n] = true
 		}
 	}
-	return until, later
+	return owned
 }

@@ -20,6 +20,7 @@ type Core struct {
 	out, spare                  []Action
 
 	stopping bool
+	held     bool // nothing is claimed
 	handling int  // Handle and Update calls in progress
 	ending   int  // Terminate calls in progress
 	releases int  // releases on their way
@@ -87,6 +88,22 @@ func (c *Core) SetOwned(now time.Duration, owned []bool) {
 		}
 		sh.owned = mine
 		c.reconcileShard(sh)
+	}
+}
+
+// Hold says whether nothing new is to be claimed for now: shards that are owned are followed, and what is held goes on.
+func (c *Core) Hold(now time.Duration, held bool) {
+	c.now = now
+	if c.held == held {
+		return
+	}
+	if c.held = held; held {
+		return
+	}
+	for _, sh := range c.shards {
+		if sh != nil && sh.owned {
+			c.reconcileShard(sh)
+		}
 	}
 }
 

@@ -102,7 +102,7 @@ func (c *Core) decideWithout(r *resource) decision {
 		return decision{step: doTerminate, cause: ClaimLost}
 	case c.seesOurs(r):
 		return decision{step: doAdopt}
-	case r.seenToken == 0 && c.wants(r):
+	case r.seenToken == 0 && c.wants(r) && !c.held:
 		return c.notBefore(r.writeAfter, decision{step: doClaim})
 	case r.uncertain && !c.stopping:
 		// That the watch has not shown the claim yet proves nothing: it may lag. When stopping, the lease's end settles it.

@@ -1,0 +1,53 @@
+package core
+
+import "testing"
+
+func TestNothingIsClaimedWhileHeld(t *testing.T) {
+	f := newFixture(t)
+	f.c.Hold(f.now, true)
+	f.own(true)
+	f.want("watch 0")
+	f.c.LeaseReady(f.now, 1)
+	f.snapshot([]string{"a", "b"})
+	f.entry("c", "v1")
+	f.want()
+	f.c.Hold(f.now, false)
+	f.want("claim c on 1", "claim b on 1", "claim a on 1")
+}
+
+func TestWhatIsHandledGoesOnWhileNothingIsClaimed(t *testing.T) {
+	f := holding(t)
+	f.c.Hold(f.now, true)
+	f.entry("a", "v2")
+	f.want("terminate a 110 changed")
+	f.done("a", OK)
+	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.entry("b", "v1")
+	f.want()
+	f.saved("a", 110)
+	f.done("a", OK)
+	f.want("write-state a 110 active")
+	f.own(false)
+	f.want("terminate a 110 moved")
+}
+
+func TestAClaimOnItsWayIsAnsweredWhileHeld(t *testing.T) {
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.c.Hold(f.now, true)
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+}
+
+func TestWhatWaitedForALeaseIsClaimedAfterTheHold(t *testing.T) {
+	f := newFixture(t)
+	f.own(true)
+	f.want("watch 0")
+	f.snapshot([]string{"a"})
+	f.want("need-lease")
+	f.c.Hold(f.now, true)
+	f.c.LeaseReady(f.now, 1)
+	f.want()
+	f.c.Hold(f.now, false)
+	f.want("claim a on 1")
+}
