@@ -72,6 +72,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Flags:           append(globalFlags(), helpFlag()),
 		Commands: []*cli.Command{
 			demoCommand(),
+			benchCommand(),
 			etcdCommand(),
 			agentCommand(),
 			membersCommand(),

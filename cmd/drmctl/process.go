@@ -24,6 +24,11 @@ type process struct {
 // startProcess runs this very program with other arguments, and none of the DRM_ environment, which is about something
 // else. What it logs also goes to copyTo, if that is not nil.
 func startProcess(copyTo io.Writer, args ...string) (*process, error) {
+	return startProcessTo(nil, copyTo, args...)
+}
+
+// startProcessTo is startProcess with somewhere for what the program prints.
+func startProcessTo(stdout, copyTo io.Writer, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find drmctl itself: %w", err)
@@ -36,7 +41,7 @@ func startProcess(copyTo io.Writer, args ...string) (*process, error) {
 			p.cmd.Env = append(p.cmd.Env, e)
 		}
 	}
-	p.cmd.Stderr = p.log
+	p.cmd.Stdout, p.cmd.Stderr = stdout, p.log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start drmctl %s: %w", args[0], err)
 	}

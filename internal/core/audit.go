@@ -6,6 +6,7 @@ import "fmt"
 // first thing that is wrong. Tests and the simulation call it after each step; it costs a pass over everything known.
 func (c *Core) Audit() error {
 	keys := map[int64]int{}
+	engaged := 0
 	var handling, ending, releases, stuck, offers int
 	for n, sh := range c.shards {
 		if sh == nil {
@@ -34,6 +35,9 @@ func (c *Core) Audit() error {
 			if r.stuck {
 				stuck++
 			}
+			if r.isEngaged() {
+				engaged++
+			}
 			if r.offered != 0 {
 				offers++
 			}
@@ -59,6 +63,9 @@ func (c *Core) Audit() error {
 	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck || offers != c.offers {
 		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d, offers %d; counted %d, %d, %d, %d, %d",
 			handling, ending, releases, stuck, offers, c.handling, c.ending, c.releases, c.stuck, c.offers)
+	}
+	if engaged != c.engaged {
+		return fmt.Errorf("%d resources are engaged, counted %d", engaged, c.engaged)
 	}
 	for id, l := range c.leases {
 		if l.keys != keys[id] {

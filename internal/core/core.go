@@ -21,6 +21,7 @@ type Core struct {
 
 	stopping bool
 	held     bool // nothing is claimed
+	engaged  int  // resources that something is held of, or in progress
 	handling int  // Handle and Update calls in progress
 	ending   int  // Terminate calls in progress
 	releases int  // releases on their way
@@ -125,19 +126,7 @@ func (c *Core) Stop(now time.Duration) {
 // Idle reports whether nothing is held and nothing is in progress. After Stop it stays so, except that a claim whose
 // answer was lost may still appear; it is released then, or goes with its lease. Calls that were given up do not count:
 // there is nothing to wait for.
-func (c *Core) Idle() bool {
-	for _, sh := range c.shards {
-		if sh == nil || sh.busy == 0 {
-			continue
-		}
-		for _, r := range sh.list {
-			if r.phase != idle || r.token != 0 || r.started && !r.stuck {
-				return false
-			}
-		}
-	}
-	return true
-}
+func (c *Core) Idle() bool { return c.engaged == 0 }
 
 // Snapshot replaces what is known of a shard by what was listed at a revision.
 func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey) {

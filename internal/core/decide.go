@@ -202,6 +202,14 @@ func (c *Core) account(r *resource) {
 			r.sh.busy--
 		}
 	}
+	if engaged := r.isEngaged(); engaged != r.engaged {
+		r.engaged = engaged
+		if engaged {
+			c.engaged++
+		} else {
+			c.engaged--
+		}
+	}
 	if r.busy {
 		return
 	}

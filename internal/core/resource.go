@@ -41,6 +41,7 @@ type resource struct {
 	conclusive bool       // the claim or release in progress was sent after settleAt: its answer ends the uncertainty
 	doomed     bool       // a release's answer was lost: the claim may be deleted at any time, so it cannot be used again
 	busy       bool       // counted in shard.busy
+	engaged    bool       // counted in Core.engaged
 
 	token      int64  // of the claim that is ours; 0: none
 	lease      int64  // the lease of that claim, or of the one on its way
@@ -67,6 +68,11 @@ type resource struct {
 	stateAfter time.Duration // no write of it before
 
 	offered time.Duration // released to whoever owns it now, who has not claimed it yet: until when that counts; 0: no
+}
+
+// isEngaged says whether something of it is held or in progress here, a call that was given up aside.
+func (r *resource) isEngaged() bool {
+	return r.phase != idle || r.token != 0 || r.started && !r.stuck
 }
 
 // isBusy says whether the member has something of it that needs the shard to be followed on.

@@ -1,0 +1,242 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"os"
+	"path/filepath"
+	"runtime"
+	"runtime/pprof"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm/internal/bench"
+)
+
+const (
+	flagScale      = "scale"
+	flagCPUProfile = "cpuprofile"
+	flagMemProfile = "memprofile"
+)
+
+// benchAll names all benches but the one that takes as long as the others together.
+const (
+	benchAll   = "all"
+	notPartAll = "million"
+)
+
+func benchCommand() *cli.Command {
+	const name = "bench"
+	var list strings.Builder
+	for _, b := range bench.Names() {
+		fmt.Fprintf(&list, "   %-11s %s\n", b, bench.Work(b))
+	}
+	return &cli.Command{
+		Name:      name,
+		Usage:     "measure DRM against etcd's own speed, each figure a ratio within one run",
+		ArgsUsage: "NAME... | " + benchAll,
+		Description: "The benches:\n" + list.String() + "\n" + benchAll + " runs all but " + notPartAll + ". Without --endpoints each has an etcd of its own, a process on this\n" +
+			"machine with fsync; with --endpoints a real one is used, below the prefix /drm-bench, which is cleared again.\n" +
+			"The exit code is 1 if one did not reach what it should; what that is says docs/performance.md.\n\n" +
+			"Examples:\n   drmctl bench claim failover\n   drmctl bench all -o json\n   drmctl bench memory --scale 0.1",
+		Flags: []cli.Flag{
+			&cli.Float64Flag{
+				Name: flagScale, EnvVars: commandEnv(name, flagScale), Value: 1,
+				Usage: "take this `SHARE` of the resources: 0.0001 to 10; what should be reached is meant for 1",
+			},
+			&cli.StringFlag{
+				Name: flagCPUProfile, EnvVars: commandEnv(name, flagCPUProfile),
+				Usage: "write a CPU profile of the members to this `FILE`",
+			},
+			&cli.StringFlag{
+				Name: flagMemProfile, EnvVars: commandEnv(name, flagMemProfile),
+				Usage: "write a heap profile, taken at the end, to this `FILE`",
+			},
+		},
+		Action: runBench,
+	}
+}
+
+// benchJSON is a contract.
+type benchJSON struct {
+	Bench   string             `json:"bench"`
+	Figures map[string]float64 `json:"figures"`
+	Reach   string             `json:"reach"`
+	OK      bool               `json:"ok"`
+}
+
+func runBench(c *cli.Context) (err error) {
+	names, err := benchNames(c.Args().Slice())
+	if err = errors.Join(err, checkOutput(c)); err != nil {
+		return err
+	}
+	scale := c.Float64(flagScale)
+	if !(scale >= 0.0001 && scale <= 10) { // nor not a number
+		return badFlag(flagScale, strconv.FormatFloat(scale, 'g', -1, 64), "0.0001 to 10")
+	}
+	stop, err := profile(c)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	opts := bench.Options{Scale: scale, Etcd: benchEtcd(c), Say: func(line string) { fmt.Fprintln(c.App.ErrWriter, "  "+line) }}
+	results := make([]benchJSON, 0, len(names))
+	missed := 0
+	for _, name := range names {
+		fmt.Fprintf(c.App.ErrWriter, "%s: %s\n", name, bench.Work(name))
+		r, err := bench.Run(c.Context, name, opts)
+		if err != nil {
+			return err
+		}
+		if !r.OK {
+			missed++
+		}
+		results = append(results, benchJSON(r))
+		runtime.GC() // of what the last one left, for the next one
+	}
+	if err := show(c, results, func(w io.Writer) { benchTable(w, results) }); err != nil {
+		return err
+	}
+	if missed > 0 {
+		return fmt.Errorf("%d of %d benches did not reach what they should", missed, len(results))
+	}
+	return nil
+}
+
+// benchNames are the benches that the arguments name, in their order.
+func benchNames(args []string) ([]string, error) {
+	known := bench.Names()
+	var names []string
+	for _, a := range args {
+		switch {
+		case a == benchAll:
+			names = append(names, slices.DeleteFunc(slices.Clone(known), func(n string) bool { return n == notPartAll })...)
+		case slices.Contains(known, a):
+			names = append(names, a)
+		default:
+			return nil, usagef("bench %q, want %s or %s", a, strings.Join(known, ", "), benchAll)
+		}
+	}
+	if len(names) == 0 {
+		return nil, usagef("bench what? want %s or %s", strings.Join(known, ", "), benchAll)
+	}
+	return names, nil
+}
+
+// benchTable shows the figures of each bench below one another: they are different ones.
+func benchTable(w io.Writer, results []benchJSON) {
+	row(w, "BENCH", "FIGURE", "VALUE", "REACH", "OK")
+	for _, r := range results {
+		reach, ok := r.Reach, "no"
+		if r.OK {
+			ok = "yes"
+		}
+		name := r.Bench
+		for _, f := range slices.Sorted(maps.Keys(r.Figures)) {
+			row(w, name, f, strconv.FormatFloat(r.Figures[f], 'f', decimals(r.Figures[f]), 64), reach, ok)
+			name, reach, ok = "", "", ""
+		}
+	}
+}
+
+// decimals keeps three digits that say something.
+func decimals(v float64) int {
+	switch {
+	case v == float64(int64(v)) || v >= 1000:
+		return 0
+	case v >= 100:
+		return 1
+	case v >= 10:
+		return 2
+	default:
+		return 3
+	}
+}
+
+// benchEtcd names the etcd that the flags do, or starts one in a process of its own, so that what members use of CPU and
+// memory is told apart from what etcd does.
+func benchEtcd(c *cli.Context) func(context.Context) ([]string, func() error, error) {
+	if c.IsSet(flagEndpoints) {
+		endpoints := strings.Split(c.String(flagEndpoints), ",")
+		return func(context.Context) ([]string, func() error, error) {
+			return endpoints, func() error { return nil }, nil
+		}
+	}
+	return func(ctx context.Context) ([]string, func() error, error) {
+		dir, err := os.MkdirTemp("", "drm-bench-")
+		if err != nil {
+			return nil, nil, err
+		}
+		out := &lineWriter{lines: make(chan string, 1)}
+		p, err := startProcessTo(out, nil, "etcd", "--data-dir", filepath.Join(dir, "etcd"), "--listen-client", "127.0.0.1:0",
+			"--listen-peer", "127.0.0.1:0", "--quota", "8GiB", "--auto-compaction", "off")
+		if err != nil {
+			return nil, nil, errors.Join(err, os.RemoveAll(dir))
+		}
+		stop := func() error { return errors.Join(p.kill(), os.RemoveAll(dir)) }
+		select {
+		case line := <-out.lines:
+			return []string{strings.TrimPrefix(line, "endpoint ")}, stop, nil
+		case <-p.done:
+			return nil, nil, errors.Join(fmt.Errorf("etcd ended: %s", p.log.last()), os.RemoveAll(dir))
+		case <-time.After(time.Minute):
+			return nil, nil, errors.Join(errors.New("etcd does not start within a minute"), stop())
+		case <-ctx.Done():
+			return nil, nil, errors.Join(context.Cause(ctx), stop())
+		}
+	}
+}
+
+// lineWriter hands on the first line.
+type lineWriter struct {
+	text  strings.Builder
+	lines chan string
+	done  bool
+}
+
+// Write is called by one goroutine.
+func (l *lineWriter) Write(b []byte) (int, error) {
+	if !l.done {
+		l.text.Write(b)
+		if line, _, ok := strings.Cut(l.text.String(), "\n"); ok {
+			l.done = true
+			l.lines <- line
+		}
+	}
+	return len(b), nil
+}
+
+// profile begins what the flags want; stop writes it.
+func profile(c *cli.Context) (stop func() error, err error) {
+	var cpu *os.File
+	if name := c.String(flagCPUProfile); name != "" {
+		if cpu, err = os.Create(name); err != nil {
+			return nil, badFlag(flagCPUProfile, name, "a file that can be written")
+		}
+		if err := pprof.StartCPUProfile(cpu); err != nil {
+			return nil, errors.Join(err, cpu.Close())
+		}
+	}
+	return func() error {
+		var errs []error
+		if cpu != nil {
+			pprof.StopCPUProfile()
+			errs = append(errs, cpu.Close())
+		}
+		if name := c.String(flagMemProfile); name != "" {
+			heap, err := os.Create(name)
+			if err != nil {
+				return errors.Join(append(errs, err)...)
+			}
+			errs = append(errs, pprof.Lookup("allocs").WriteTo(heap, 0), heap.Close())
+		}
+		return errors.Join(errs...)
+	}, nil
+}

@@ -1,0 +1,119 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Options of Run. All but Say and Scale are required.
+type Options struct {
+	// Etcd starts an etcd, or names one that is there: its endpoints, and how to let go of it.
+	Etcd func(ctx context.Context) (endpoints []string, stop func() error, err error)
+	// Scale makes a bench smaller (or larger): of all numbers of resources it takes this share. Its reach is stated for 1;
+	// far below, fixed costs weigh more. Default 1.
+	Scale float64
+	// Say is told what goes on, a line each. Optional.
+	Say func(line string)
+}
+
+// Result is what came of a bench.
+type Result struct {
+	Bench   string
+	Figures map[string]float64
+	Reach   string // what it should reach, for people
+	OK      bool   // it does
+}
+
+// bench is one of them.
+type bench struct {
+	name, work, reach string
+	run               func(ctx context.Context, l *lab) (figures map[string]float64, ok bool, err error)
+}
+
+var benches = []bench{
+	{
+		"claim", "one member starts cold on 100,000 catalogued resources",
+		"≥ 0.4 of raw batched put to the last Handle, ≥ 0.25 to all active", claim,
+	},
+	{
+		"mutex", "10,000 resources with a concurrency.Mutex each, 64 goroutines, by rate, against ours on 100,000",
+		"≥ 4 times as fast", mutex,
+	},
+	{
+		"failover", "4 members, 40,000 resources, one killed: from etcd's first delete event to the last Handle",
+		"≤ 3 times reading the events and putting as many keys", failover,
+	},
+	{
+		"handover", "4 → 5 members, 40,000 resources: from Terminate returned to Handle called, for each",
+		"99 % within raw delete and put of the moved keys", handover,
+	},
+	{
+		"join-storm", "10 members start within 1 s, 20,000 resources",
+		"≤ 1.5 times the moves of a single assignment", joinStorm,
+	},
+	{
+		"idle", "10 members, 100,000 resources, nothing happens, 60 s",
+		"no revisions but one source write a poll, ≤ 1 % of a core each", idle,
+	},
+	{
+		"memory", "one member that holds 200,000 resources of 100 bytes",
+		"≤ 1 KiB each beside the data", memory,
+	},
+	{
+		"scale", "100 members, 200,000 resources: what one join and one death cost those that they do not concern",
+		"no event and no key but the group's", scale,
+	},
+	{
+		"sync", "a source of 1,000,000 resources: first sync, then 1 % changed",
+		"first ≥ 0.5 of raw put; then only the changes are written, and no more than they are read", syncing,
+	},
+	{
+		"million", "1,000,000 resources on 10 members, one killed",
+		"all handled again, and no other member passes a local deadline", million,
+	},
+}
+
+// Names lists the benches, in the order in which they run.
+func Names() []string {
+	names := make([]string, len(benches))
+	for i, b := range benches {
+		names[i] = b.name
+	}
+	return names
+}
+
+// Work says what a bench does, for people.
+func Work(name string) string {
+	if i := index(name); i >= 0 {
+		return benches[i].work
+	}
+	return ""
+}
+
+func index(name string) int {
+	return slices.IndexFunc(benches, func(b bench) bool { return b.name == name })
+}
+
+// Run runs one bench. The error says that it could not be measured; that it missed its reach is no error. What it puts
+// into etcd is gone when it returns.
+func Run(ctx context.Context, name string, opts Options) (res Result, err error) {
+	i := index(name)
+	if i < 0 {
+		return res, fmt.Errorf("no bench %q, want %s", name, strings.Join(Names(), ", "))
+	}
+	b := benches[i]
+	l, err := newLab(ctx, b.name, opts)
+	if err != nil {
+		return res, fmt.Errorf("bench %s: %w", name, err)
+	}
+	figures, ok, err := b.run(ctx, l)
+	if cerr := l.close(ctx); err == nil {
+		err = cerr
+	}
+	if err != nil {
+		return res, fmt.Errorf("bench %s: %w", name, err)
+	}
+	return Result{Bench: name, Figures: figures, Reach: b.reach, OK: ok}, nil
+}

@@ -1,0 +1,53 @@
+package bench
+
+import (
+	"context"
+	"time"
+)
+
+// claim: one member starts cold, and the first thing that it hears is that everything is its own.
+func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
+	n := l.size(100_000)
+	if err := l.fill(ctx, n, 100); err != nil {
+		return nil, false, err
+	}
+	raw, err := l.raw(ctx, n, claimBytes)
+	if err != nil {
+		return nil, false, err
+	}
+	handled, active, err := l.claimAll(ctx, n)
+	if err != nil {
+		return nil, false, err
+	}
+	f := map[string]float64{
+		"resources": float64(n), "raw_seconds": raw.Seconds(),
+		"handled_seconds": handled.Seconds(), "active_seconds": active.Seconds(),
+		"handled_of_raw": raw.Seconds() / handled.Seconds(), "active_of_raw": raw.Seconds() / active.Seconds(),
+	}
+	return f, f["handled_of_raw"] >= 0.4 && f["active_of_raw"] >= 0.25, nil
+}
+
+// claimAll starts a member on a full catalogue, and tells how long it takes until its last Handle is called, and until
+// etcd has it that all are active.
+func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duration, err error) {
+	l.handler = newCounter(n)
+	full := l.handler.expect(n)
+	w, err := newWire(l.endpoints)
+	if err != nil {
+		return 0, 0, err
+	}
+	written := w.expectClaims(2 * n) // each is claimed, and then active
+	began := time.Now()
+	m, err := l.startOn(ctx, w, "member", nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	if err := await(ctx, "all are handled", full); err != nil {
+		return 0, 0, err
+	}
+	if err := await(ctx, "all are active", written); err != nil {
+		return 0, 0, err
+	}
+	defer l.stop(ctx, m)
+	return l.handler.reached().Sub(began), w.wroteAt.Sub(began), nil
+}

@@ -1,0 +1,51 @@
+package bench
+
+import (
+	"context"
+	"slices"
+	"time"
+)
+
+// handover: a member joins. Terminate and Handle take no time, so what is measured is how long a resource is with nobody.
+func handover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
+	const members = 4
+	n := l.size(40_000)
+	if err := l.fill(ctx, n, 100); err != nil {
+		return nil, false, err
+	}
+	l.handler = newCounter(n)
+	if err := l.group(ctx, members, nil); err != nil {
+		return nil, false, err
+	}
+	if err := l.settled(ctx, members, n); err != nil {
+		return nil, false, err
+	}
+	l.handler.takeGaps()
+	began := time.Now()
+	if _, err := l.start(ctx, "newcomer", nil); err != nil {
+		return nil, false, err
+	}
+	if err := l.settled(ctx, members+1, n); err != nil {
+		return nil, false, err
+	}
+	gaps := l.handler.takeGaps()
+	slices.Sort(gaps)
+	moved := len(gaps)
+	put, err := l.rawPut(ctx, moved, claimBytes)
+	if err != nil {
+		return nil, false, err
+	}
+	deleted, err := l.rawDelete(ctx, moved)
+	if err != nil {
+		return nil, false, err
+	}
+	f := map[string]float64{
+		"resources": float64(n), "moved": float64(moved), "seconds": time.Since(began).Seconds(),
+		"raw_ms":     ms(put + deleted),
+		"gap_p50_ms": ms(gaps[moved/2]), "gap_p99_ms": ms(gaps[moved*99/100]), "gap_max_ms": ms(gaps[moved-1]),
+	}
+	f["gap_p99_of_raw"] = f["gap_p99_ms"] / f["raw_ms"]
+	return f, f["gap_p99_of_raw"] <= 1, nil
+}
+
+func ms(d time.Duration) float64 { return float64(d) / float64(time.Millisecond) }

@@ -1,0 +1,68 @@
+package bench
+
+import (
+	"context"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/retriever"
+)
+
+// idle: nothing happens. The source is polled, and answers the same.
+func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
+	const (
+		members = 10
+		poll    = 20 * time.Second
+		quiet   = 15 * time.Second // members write their figures every 10 s, if they changed
+	)
+	watched := time.Minute
+	if l.opts.Scale < 1 {
+		watched = max(time.Second, time.Duration(float64(watched)*l.opts.Scale))
+	}
+	n := l.size(100_000)
+	source := retriever.Static(objects(n, 100)...)
+	l.handler = newCounter(n)
+	err := l.group(ctx, members, func(c *drm.Config) {
+		c.AllocateOnly, c.Retriever, c.PollInterval, c.CacheResources = false, source, poll, true
+	})
+	if err != nil {
+		return nil, false, err
+	}
+	if err := l.settled(ctx, members, n); err != nil {
+		return nil, false, err
+	}
+	l.say("%d members share %d resources; now nothing happens for %v", members, n, watched)
+	if l.opts.Scale >= 1 {
+		if err := pause(ctx, quiet); err != nil {
+			return nil, false, err
+		}
+	}
+	before, err := l.client.Get(ctx, l.layout.Config())
+	if err != nil {
+		return nil, false, err
+	}
+	for _, m := range l.all() {
+		m.wire.reset()
+	}
+	cpu, began := cpuTime(), time.Now()
+	if err := pause(ctx, watched); err != nil {
+		return nil, false, err
+	}
+	cpu, took := cpuTime()-cpu, time.Since(began)
+	after, err := l.client.Get(ctx, l.layout.Config())
+	if err != nil {
+		return nil, false, err
+	}
+	var keys, events int64
+	for _, m := range l.all() {
+		keys += m.wire.otherKeys.Load() + m.wire.groupKeys.Load()
+		events += m.wire.otherEvents.Load() + m.wire.groupEvents.Load()
+	}
+	f := map[string]float64{
+		"members": members, "resources": float64(n), "seconds": took.Seconds(),
+		"revisions": float64(after.Header.Revision - before.Header.Revision), "polls": float64(took/poll + 1),
+		"cpu_percent_each": 100 * cpu.Seconds() / took.Seconds() / members,
+		"keys_read":        float64(keys), "events": float64(events),
+	}
+	return f, f["revisions"] <= f["polls"] && f["cpu_percent_each"] <= 1, nil
+}

@@ -1,0 +1,246 @@
+package bench
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"strings"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// patience bounds what should take seconds.
+const patience = 5 * time.Minute
+
+// lab is an app of its own on an etcd, for one bench.
+type lab struct {
+	opts      Options
+	endpoints []string
+	stopEtcd  func() error
+	client    *clientv3.Client
+	prefix    string
+	layout    keys.Layout
+	handler   *counter
+
+	mu      sync.Mutex
+	members map[string]*member
+}
+
+// member is a manager with a connection of its own.
+type member struct {
+	*drm.Manager
+	wire *wire
+}
+
+func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
+	if opts.Scale == 0 {
+		opts.Scale = 1
+	}
+	if opts.Say == nil {
+		opts.Say = func(string) {}
+	}
+	l := &lab{opts: opts, members: map[string]*member{}, prefix: fmt.Sprintf("/drm-bench/%s-%08x", name, rand.Uint32())}
+	var err error
+	if l.endpoints, l.stopEtcd, err = opts.Etcd(ctx); err != nil {
+		return nil, err
+	}
+	l.layout = keys.New(l.prefix, app)
+	if l.client, err = clientv3.New(clientv3.Config{Endpoints: l.endpoints, Logger: zap.NewNop()}); err != nil {
+		return nil, errors.Join(err, l.stopEtcd())
+	}
+	asking, cancel := context.WithTimeout(ctx, drm.DefaultDialTimeout)
+	defer cancel()
+	if _, err := l.client.Get(asking, l.layout.Config()); err != nil {
+		return nil, errors.Join(fmt.Errorf("%w: %w", drm.ErrUnreachable, err), l.client.Close(), l.stopEtcd())
+	}
+	return l, nil
+}
+
+// app is the name of all apps here; the prefix tells them apart.
+const app = "bench"
+
+// close stops what still runs, and takes out what was put in.
+func (l *lab) close(ctx context.Context) error {
+	ctx = context.WithoutCancel(ctx)
+	for _, m := range l.all() {
+		l.stop(ctx, m)
+	}
+	if l.opts.Scale <= 1 { // an etcd that was started for this goes anyway; of a million keys it would take long
+		deleting, cancel := context.WithTimeout(ctx, time.Minute)
+		defer cancel()
+		_, _ = l.client.Delete(deleting, l.prefix+"/", clientv3.WithPrefix()) // what stays is below a prefix that nobody uses
+	}
+	_ = l.client.Close()
+	return l.stopEtcd()
+}
+
+func (l *lab) all() []*member {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	var all []*member
+	for _, m := range l.members {
+		all = append(all, m)
+	}
+	return all
+}
+
+func (l *lab) say(format string, args ...any) { l.opts.Say(fmt.Sprintf(format, args...)) }
+
+// size is a number of resources, scaled.
+func (l *lab) size(n int) int { return max(10, int(float64(n)*l.opts.Scale)) }
+
+// id is the id of the n-th resource; number is its inverse.
+func id(n int) string { return fmt.Sprintf("resource-%07d", n) }
+
+func number(id string) int {
+	n := 0
+	for _, d := range id[len(id)-7:] {
+		n = 10*n + int(d-'0')
+	}
+	return n
+}
+
+// object is a resource of some bytes, all the same letter.
+func object(n, bytes int, letter string) json.RawMessage {
+	head := fmt.Sprintf(`{"id":%q,"data":"`, id(n))
+	return json.RawMessage(head + strings.Repeat(letter, max(0, bytes-len(head)-2)) + `"}`)
+}
+
+// objects are n resources of some bytes.
+func objects(n, bytes int) []drm.Resource {
+	list := make([]drm.Resource, n)
+	for i := range list {
+		list[i] = drm.Resource{ID: id(i), Data: object(i, bytes, "x")}
+	}
+	return list
+}
+
+// fill puts n resources into the catalogue, as allocations, so that no member need have a source.
+func (l *lab) fill(ctx context.Context, n, bytes int) error {
+	config, err := appconfig.Open(ctx, l.client, l.layout, 0, drm.DefaultShards)
+	if err != nil {
+		return err
+	}
+	l.say("filling the catalogue with %d resources", n)
+	entries := make([]clientv3.Op, n)
+	for i := range n {
+		e := catalogue.Entry{Allocated: true, Data: object(i, bytes, "x")}
+		entries[i] = clientv3.OpPut(l.layout.Resource(shard.Of(id(i), config.Shards), id(i)), e.Encode())
+	}
+	_, err = batched(ctx, l.client, entries)
+	return err
+}
+
+// start starts a member whose handler counts, and nothing more.
+func (l *lab) start(ctx context.Context, id string, change func(*drm.Config)) (*member, error) {
+	w, err := newWire(l.endpoints)
+	if err != nil {
+		return nil, err
+	}
+	return l.startOn(ctx, w, id, change)
+}
+
+func (l *lab) startOn(ctx context.Context, w *wire, id string, change func(*drm.Config)) (*member, error) {
+	cfg := drm.Config{
+		App: app, Prefix: l.prefix, ID: id, Etcd: drm.EtcdConfig{Client: w.client}, Handler: l.handler, AllocateOnly: true,
+		StopTimeout: time.Minute,
+	}
+	if change != nil {
+		change(&cfg)
+	}
+	m, err := drm.Start(ctx, cfg)
+	if err != nil {
+		return nil, errors.Join(err, w.close())
+	}
+	member := &member{m, w}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.members[id] = member
+	return member, nil
+}
+
+// group starts n members at once.
+func (l *lab) group(ctx context.Context, n int, change func(*drm.Config)) error {
+	g, ctx := errgroup.WithContext(ctx)
+	for i := range n {
+		g.Go(func() error {
+			_, err := l.start(ctx, fmt.Sprintf("member-%03d", i), change)
+			return err
+		})
+	}
+	return g.Wait()
+}
+
+// stop stops a member; one that was cut off does not hear of it for ever.
+func (l *lab) stop(ctx context.Context, m *member) {
+	if m.wire.isCut() {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeout(ctx, time.Second)
+		defer cancel()
+	}
+	_ = m.Stop(ctx) // what it left behind goes with the app
+	_ = m.wire.close()
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	delete(l.members, m.ID())
+}
+
+// settled waits until that many members share all n resources, each where it belongs.
+func (l *lab) settled(ctx context.Context, members, n int) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	c, err := drm.NewClient(ctx, drm.ClientConfig{App: app, Prefix: l.prefix, Etcd: drm.EtcdConfig{Client: l.client}})
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	for {
+		s, err := c.Status(ctx)
+		if err != nil {
+			return err
+		}
+		if s.Active == n && s.Misplaced == 0 && s.Members == members {
+			return nil
+		}
+		if err := pause(ctx, 250*time.Millisecond); err != nil {
+			return fmt.Errorf("not settled: %d of %d active, %d misplaced, %d members: %w", s.Active, n, s.Misplaced, s.Members, err)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return nil
+	}
+}
+
+// await waits for a channel, for as long as anything may take.
+func await(ctx context.Context, what string, done <-chan struct{}) error {
+	t := time.NewTimer(patience)
+	defer t.Stop()
+	select {
+	case <-done:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-t.C:
+		return fmt.Errorf("%s: not within %v", what, patience)
+	}
+}

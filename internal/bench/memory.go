@@ -1,0 +1,44 @@
+package bench
+
+import (
+	"context"
+	"runtime"
+	"sync/atomic"
+)
+
+// counted and nothing are what a logger that only counts needs.
+type counted struct{ atomic.Int64 }
+
+type nothing struct{}
+
+func (nothing) Write(b []byte) (int, error) { return len(b), nil }
+
+// memory: one member holds everything. etcd is another process, or its memory would count.
+func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
+	const bytes = 100
+	n := l.size(200_000)
+	if err := l.fill(ctx, n, bytes); err != nil {
+		return nil, false, err
+	}
+	l.handler = newCounter(n)
+	before := heap()
+	if _, err := l.start(ctx, "member", nil); err != nil {
+		return nil, false, err
+	}
+	if err := l.settled(ctx, 1, n); err != nil {
+		return nil, false, err
+	}
+	each := float64(heap()-before) / float64(n)
+	f := map[string]float64{"resources": float64(n), "data_bytes": bytes, "bytes_each": each, "bytes_each_beside_data": each - bytes}
+	return f, f["bytes_each_beside_data"] <= 1024, nil
+}
+
+// heap is how much of it is in use.
+func heap() int64 {
+	var m runtime.MemStats
+	for range 3 { // what went through a pool takes two rounds
+		runtime.GC()
+	}
+	runtime.ReadMemStats(&m)
+	return int64(m.HeapAlloc)
+}

@@ -1,0 +1,101 @@
+package bench
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// scale: in a large group, what one join and one death cost those members that get and give nothing.
+func scale(ctx context.Context, l *lab) (map[string]float64, bool, error) {
+	members, n := max(4, int(100*min(1, l.opts.Scale))), l.size(200_000)
+	if err := l.fill(ctx, n, 100); err != nil {
+		return nil, false, err
+	}
+	l.handler = newCounter(n)
+	if err := l.group(ctx, members, nil); err != nil {
+		return nil, false, err
+	}
+	if err := l.settled(ctx, members, n); err != nil {
+		return nil, false, err
+	}
+	l.say("%d members share %d resources", members, n)
+	f := map[string]float64{"members": float64(members), "resources": float64(n)}
+	ok := true
+	for _, round := range []struct {
+		name string
+		do   func() error
+		left int
+	}{
+		{"join", func() error { _, err := l.start(ctx, "newcomer", nil); return err }, members + 1},
+		{"death", func() error { l.members["member-000"].wire.cut(); return nil }, members},
+	} {
+		if err := l.round(ctx, round.name, round.do, round.left, n, f); err != nil {
+			return nil, false, err
+		}
+		ok = ok && f[round.name+"_other_events"] == 0 && f[round.name+"_other_keys_read"] == 0
+	}
+	return f, ok, nil
+}
+
+// round lets one thing happen, and counts what the members that it does not concern heard of.
+func (l *lab) round(ctx context.Context, name string, do func() error, members, n int, f map[string]float64) error {
+	before, err := l.owners(ctx)
+	if err != nil {
+		return err
+	}
+	for _, m := range l.all() {
+		m.wire.reset()
+	}
+	began := time.Now()
+	if err := do(); err != nil {
+		return err
+	}
+	if err := l.settled(ctx, members, n); err != nil {
+		return err
+	}
+	took := time.Since(began)
+	after, err := l.owners(ctx)
+	if err != nil {
+		return err
+	}
+	concerned := map[string]bool{}
+	moved := 0
+	for s := range after {
+		if after[s] != before[s] {
+			concerned[after[s]], concerned[before[s]] = true, true
+			moved++
+		}
+	}
+	var events, keys, group, uninvolved int64
+	for _, m := range l.all() {
+		if concerned[m.ID()] {
+			continue
+		}
+		uninvolved++
+		events += m.wire.otherEvents.Load()
+		keys += m.wire.otherKeys.Load()
+		group += m.wire.groupEvents.Load()
+	}
+	l.say("%s: %d shards moved, %d members were not concerned", name, moved, uninvolved)
+	f[name+"_seconds"], f[name+"_shards_moved"], f[name+"_uninvolved"] = took.Seconds(), float64(moved), float64(uninvolved)
+	f[name+"_other_events"], f[name+"_other_keys_read"] = float64(events), float64(keys)
+	f[name+"_group_events_each"] = float64(group) / float64(max(1, uninvolved))
+	return nil
+}
+
+// owners is who owns each shard now.
+func (l *lab) owners(ctx context.Context) ([]string, error) {
+	config, err := appconfig.Read(ctx, l.client, l.layout)
+	if err != nil {
+		return nil, fmt.Errorf("read the app: %w", err)
+	}
+	v, err := membership.Read(ctx, l.client, l.layout, config.Shards)
+	if err != nil {
+		return nil, err
+	}
+	return v.Owners(), nil
+}

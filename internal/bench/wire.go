@@ -1,0 +1,252 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"google.golang.org/grpc"
+)
+
+// wire is one member's connection to etcd: it counts what passes, and can be cut, so that nothing passes any more and
+// nobody is told, as when the machine dies.
+type wire struct {
+	client *clientv3.Client
+
+	mu    sync.Mutex
+	cutAt chan struct{} // closed when it is cut
+
+	groupEvents, otherEvents atomic.Int64  // watch events, below group/ and elsewhere
+	groupKeys, otherKeys     atomic.Int64  // keys that were read
+	claimWrites              atomic.Int64  // puts of claims that were done
+	entryWrites              atomic.Int64  // puts and deletes of catalogue entries that were done
+	wrote                    chan struct{} // closed when claimWrites has come to until
+	until                    int64
+	wroteAt                  time.Time
+}
+
+func newWire(endpoints []string) (*wire, error) {
+	w := &wire{cutAt: make(chan struct{})}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: endpoints, Logger: zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			grpc.WithContextDialer(w.dial),
+			grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
+		},
+	})
+	w.client = client
+	return w, err
+}
+
+func (w *wire) close() error {
+	w.cut() // nothing is waited for
+	return w.client.Close()
+}
+
+// cut lets nothing pass from now on.
+func (w *wire) cut() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if !w.isCut() {
+		close(w.cutAt)
+	}
+}
+
+func (w *wire) isCut() bool {
+	select {
+	case <-w.cutAt:
+		return true
+	default:
+		return false
+	}
+}
+
+// expectClaims returns a channel that is closed when n more puts of claims were answered.
+func (w *wire) expectClaims(n int) <-chan struct{} {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.until, w.wrote = w.claimWrites.Load()+int64(n), make(chan struct{})
+	return w.wrote
+}
+
+func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
+	if w.isCut() {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", strings.TrimPrefix(address, "http://"))
+	if err != nil {
+		return nil, err
+	}
+	return &conn{Conn: c, wire: w, closed: make(chan struct{})}, nil
+}
+
+// conn is a connection of a wire. Once that is cut, what is written goes nowhere, and nothing comes.
+type conn struct {
+	net.Conn
+	wire   *wire
+	once   sync.Once
+	closed chan struct{}
+}
+
+func (c *conn) Read(b []byte) (int, error) {
+	n, err := c.Conn.Read(b)
+	if c.wire.isCut() {
+		<-c.closed
+		return 0, net.ErrClosed
+	}
+	return n, err
+}
+
+func (c *conn) Write(b []byte) (int, error) {
+	if c.wire.isCut() {
+		return len(b), nil
+	}
+	return c.Conn.Write(b)
+}
+
+func (c *conn) Close() error {
+	c.once.Do(func() { close(c.closed) })
+	return c.Conn.Close()
+}
+
+// reset forgets what was counted.
+func (w *wire) reset() {
+	for _, n := range []*atomic.Int64{&w.groupEvents, &w.otherEvents, &w.groupKeys, &w.otherKeys, &w.claimWrites, &w.entryWrites} {
+		n.Store(0)
+	}
+}
+
+func (w *wire) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
+		return err
+	}
+	switch resp := reply.(type) {
+	case *pb.RangeResponse:
+		w.read(resp)
+	case *pb.TxnResponse:
+		w.txn(req.(*pb.TxnRequest), resp)
+	}
+	return nil
+}
+
+func (w *wire) read(resp *pb.RangeResponse) {
+	for _, kv := range resp.Kvs {
+		if isGroup(kv.Key) {
+			w.groupKeys.Add(1)
+		} else {
+			w.otherKeys.Add(1)
+		}
+	}
+}
+
+// txn counts what a transaction, and those in it, did.
+func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
+	ops := req.Failure
+	if resp.Succeeded {
+		ops = req.Success
+	}
+	for i, op := range ops {
+		switch {
+		case op.GetRequestPut() != nil:
+			w.write(op.GetRequestPut().Key)
+		case op.GetRequestDeleteRange() != nil && resp.Responses[i].GetResponseDeleteRange().GetDeleted() > 0:
+			w.write(op.GetRequestDeleteRange().Key)
+		case op.GetRequestTxn() != nil:
+			w.txn(op.GetRequestTxn(), resp.Responses[i].GetResponseTxn())
+		case op.GetRequestRange() != nil:
+			w.read(resp.Responses[i].GetResponseRange())
+		}
+	}
+}
+
+func (w *wire) write(key []byte) {
+	switch {
+	case strings.Contains(string(key), "/resources/"):
+		w.entryWrites.Add(1)
+	case strings.Contains(string(key), "/claims/"):
+		if n := w.claimWrites.Add(1); n == w.target() {
+			w.mu.Lock()
+			defer w.mu.Unlock()
+			w.wroteAt = time.Now()
+			close(w.wrote)
+			w.until = 0
+		}
+	}
+}
+
+func (w *wire) target() int64 {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.until
+}
+
+func isGroup(key []byte) bool { return strings.Contains(string(key), "/group/") }
+
+func (w *wire) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	s, err := open(ctx, desc, cc, method, opts...)
+	if err != nil {
+		return nil, err
+	}
+	return &watched{s, w}, nil
+}
+
+// watched counts the events of a stream of watches.
+type watched struct {
+	grpc.ClientStream
+	wire *wire
+}
+
+func (s *watched) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	if resp, ok := m.(*pb.WatchResponse); ok && err == nil {
+		for _, ev := range resp.Events {
+			if isGroup(ev.Kv.Key) {
+				s.wire.groupEvents.Add(1)
+			} else {
+				s.wire.otherEvents.Add(1)
+			}
+		}
+	}
+	return err
+}
+
+// deletions follows the deletions below the app's shards, and tells when the first and the last of n came.
+func (l *lab) deletions(ctx context.Context, n int) func() (first, last time.Time, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	watch := l.client.Watch(clientv3.WithRequireLeader(ctx), l.layout.Shards(), clientv3.WithPrefix(), clientv3.WithFilterPut())
+	type span struct {
+		first, last time.Time
+		err         error
+	}
+	done := make(chan span, 1)
+	go func() {
+		defer cancel()
+		var s span
+		seen := 0
+		for resp := range watch {
+			if s.first.IsZero() && len(resp.Events) > 0 {
+				s.first = time.Now()
+			}
+			if seen += len(resp.Events); seen >= n {
+				s.last = time.Now()
+				done <- s
+				return
+			}
+		}
+		s.err = fmt.Errorf("etcd told of %d of %d deletions: %w", seen, n, errors.Join(context.Cause(ctx)))
+		done <- s
+	}()
+	return func() (time.Time, time.Time, error) {
+		s := <-done
+		return s.first, s.last, s.err
+	}
+}
