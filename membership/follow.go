@@ -14,7 +14,7 @@ import (
 // Follow calls onView with the view of the group now and after each change, until ctx ends. The calls come one at a
 // time, with revisions that never fall; onView must not block for long.
 func Follow(ctx context.Context, hub *follow.Hub, layout keys.Layout, shards int, onView func(*View)) {
-	hub.Follow(ctx, layout.Group(), &follower{layout: layout, shards: shards, onView: onView})
+	hub.FollowApart(ctx, layout.Group(), &follower{layout: layout, shards: shards, onView: onView})
 }
 
 // follower keeps the keys below group/, and makes a new view of them after each change.

@@ -101,7 +101,7 @@ func (c *Cluster) configure(cfg Config, dir string) error {
 		members = append(members, m.Name+"=http://"+peer.dial)
 	}
 	for i := range c.configs {
-		c.configs[i].initialCluster = strings.Join(members, ",")
+		c.configs[i].InitialCluster = strings.Join(members, ",")
 	}
 	return nil
 }

@@ -45,8 +45,9 @@ type Config struct {
 	// TickMs and ElectionMs are etcd's heartbeat interval and election timeout in milliseconds. Defaults 100 and 1000.
 	// The shortest lease that etcd grants is 1.5 election timeouts, rounded up to seconds.
 	TickMs, ElectionMs uint
-
-	initialCluster string // of all members: name=peerURL,...
+	// InitialCluster names all members of a cluster and where their peers are: name=http://host:port,... For one whose
+	// members are processes; StartCluster sets it itself. Default "": this server alone.
+	InitialCluster string
 }
 
 // Errors of Start that a caller can test for.
@@ -207,7 +208,7 @@ func etcdConfig(cfg Config) (*embed.Config, addresses, error) {
 	}
 	conf.ListenClientUrls, conf.AdvertiseClientUrls = addr.client.urls()
 	conf.ListenPeerUrls, conf.AdvertisePeerUrls = addr.peer.urls()
-	conf.InitialCluster = cfg.initialCluster
+	conf.InitialCluster = cfg.InitialCluster
 	if conf.InitialCluster == "" {
 		conf.InitialCluster = conf.Name + "=" + conf.AdvertisePeerUrls[0].String()
 	}

@@ -7,6 +7,16 @@ import (
 	"fmt"
 	"net"
 	"sync"
+	"time"
+)
+
+// Direction is one of the two ways through a Proxy.
+type Direction int
+
+// The directions.
+const (
+	ToTarget   Direction = iota // what the client sends
+	FromTarget                  // what the target answers
 )
 
 // Proxy forwards connections to a target. New makes one. Its methods are safe for use from any goroutine.
@@ -15,11 +25,30 @@ type Proxy struct {
 	target   string
 	wg       sync.WaitGroup
 
-	mu      sync.Mutex
+	mu     sync.Mutex
+	ways   [2]way // by Direction
+	delay  time.Duration
+	conns  map[net.Conn]struct{}
+	closed bool
+}
+
+// way is what one direction is like.
+type way struct {
 	hole    bool          // nothing passes, and nobody is told
 	passing chan struct{} // closed when hole ends
-	conns   map[net.Conn]struct{}
-	closed  bool
+}
+
+func (w *way) block() {
+	if !w.hole {
+		w.hole, w.passing = true, make(chan struct{})
+	}
+}
+
+func (w *way) open() {
+	if w.hole {
+		w.hole = false
+		close(w.passing)
+	}
 }
 
 // New listens on a free loopback port, and forwards to target, a host:port.
@@ -28,8 +57,11 @@ func New(target string) (*Proxy, error) {
 	if err != nil {
 		return nil, fmt.Errorf("fault proxy: %w", err)
 	}
-	p := &Proxy{listener: l, target: target, conns: map[net.Conn]struct{}{}, passing: make(chan struct{})}
-	close(p.passing)
+	p := &Proxy{listener: l, target: target, conns: map[net.Conn]struct{}{}}
+	for d := range p.ways {
+		p.ways[d].passing = make(chan struct{})
+		close(p.ways[d].passing)
+	}
 	p.wg.Go(p.accept)
 	return p, nil
 }
@@ -42,26 +74,43 @@ func (p *Proxy) Endpoint() string { return p.listener.Addr().String() }
 func (p *Proxy) BlackHole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if !p.hole {
-		p.hole, p.passing = true, make(chan struct{})
-	}
+	p.ways[ToTarget].block()
+	p.ways[FromTarget].block()
 }
 
-// Heal ends a BlackHole. What was swallowed is lost with its connection: those that were open are reset.
+// Drop swallows what goes in one direction, until Heal; what goes in the other arrives.
+func (p *Proxy) Drop(d Direction) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.ways[d].block()
+}
+
+// Delay has everything that comes from now on arrive that much later, in each direction; 0 ends it. How much arrives is
+// not limited by it.
+func (p *Proxy) Delay(d time.Duration) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.delay = d
+}
+
+// Heal ends BlackHole, Drop and Delay. What was swallowed is lost with its connection: those that were open are reset.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
-	if p.hole {
-		p.hole = false
-		close(p.passing)
-	}
-	p.mu.Unlock()
-	p.Reset()
+	defer p.mu.Unlock()
+	p.reset() // before anything passes
+	p.ways[ToTarget].open()
+	p.ways[FromTarget].open()
+	p.delay = 0
 }
 
 // Reset ends all connections; new ones are served.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.reset()
+}
+
+func (p *Proxy) reset() {
 	for c := range p.conns {
 		_ = c.Close() // its pump notices
 	}
@@ -105,8 +154,8 @@ func (p *Proxy) serve(near net.Conn) {
 	p.conns[near], p.conns[far] = struct{}{}, struct{}{}
 	p.mu.Unlock()
 	var pumps sync.WaitGroup
-	pumps.Go(func() { p.pump(far, near) })
-	pumps.Go(func() { p.pump(near, far) })
+	pumps.Go(func() { p.pump(far, near, ToTarget) })
+	pumps.Go(func() { p.pump(near, far, FromTarget) })
 	pumps.Wait()
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -114,18 +163,38 @@ func (p *Proxy) serve(near net.Conn) {
 	delete(p.conns, far)
 }
 
+// chunk is what was read at once, and when it is due at the other end.
+type chunk struct {
+	data []byte
+	due  time.Time
+}
+
 // pump forwards one direction until either end closes.
-func (p *Proxy) pump(to, from net.Conn) {
-	defer func() { _, _ = to.Close(), from.Close() }()
-	buf := make([]byte, 32<<10)
+func (p *Proxy) pump(to, from net.Conn, d Direction) {
+	const most = 256 // chunks on their way
+	onTheWay, over := make(chan chunk, most), make(chan struct{})
+	var delivering sync.WaitGroup
+	delivering.Go(func() {
+		defer close(over)
+		defer func() { _, _ = to.Close(), from.Close() }()
+		for c := range onTheWay {
+			if !p.deliver(to, c, d) {
+				return
+			}
+		}
+	})
+	defer delivering.Wait()
+	defer close(onTheWay)
 	for {
+		buf := make([]byte, 32<<10)
 		n, err := from.Read(buf)
 		if n > 0 {
 			p.mu.Lock()
-			passing := p.passing
+			due := time.Now().Add(p.delay)
 			p.mu.Unlock()
-			<-passing // Heal closes the connections too, so what was read meanwhile goes nowhere
-			if _, err := to.Write(buf[:n]); err != nil {
+			select {
+			case onTheWay <- chunk{buf[:n], due}:
+			case <-over:
 				return
 			}
 		}
@@ -133,4 +202,17 @@ func (p *Proxy) pump(to, from net.Conn) {
 			return
 		}
 	}
+}
+
+// deliver writes a chunk when it is due, and tells whether that went well.
+func (p *Proxy) deliver(to net.Conn, c chunk, d Direction) bool {
+	if wait := time.Until(c.due); wait > 0 {
+		<-time.After(wait)
+	}
+	p.mu.Lock()
+	passing := p.ways[d].passing
+	p.mu.Unlock()
+	<-passing // Heal closes the connections first, so what was held up goes nowhere
+	_, err := to.Write(c.data)
+	return err == nil
 }

@@ -40,7 +40,7 @@ type Options struct {
 	// ListTimeout bounds each page of a list. Default 5 s.
 	ListTimeout time.Duration
 	// Progress is the pause between two requests for progress, which keep quiet prefixes resumable near the head. After
-	// three without an answer every stream is made anew. Lower finds hanging streams and rewound stores sooner, and asks
+	// three without an answer on a stream it is made anew. Lower finds hanging streams and rewound stores sooner, and asks
 	// etcd more often. Default 30 s.
 	Progress time.Duration
 	// Probe is a key read at each Progress, to notice a store that was rewound. Required.
@@ -65,12 +65,11 @@ type Hub struct {
 	lists  chan struct{} // places for lists under way
 
 	mu      sync.Mutex
-	watcher clientv3.Watcher
 	cluster uint64
 
+	lanes   [1 + sharedLanes]*lane // the first is for FollowApart
 	highest atomic.Int64
-	heard   atomic.Int64 // progress periods begun when something was last heard
-	period  atomic.Int64
+	period  atomic.Int64 // how many of Options.Progress have begun
 	rewound sync.Once
 
 	cancel context.CancelFunc
@@ -95,7 +94,9 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	h := &Hub{
 		client: client, opts: opts, cancel: cancel,
 		lists: make(chan struct{}, 16), done: make(chan struct{}),
-		watcher: clientv3.NewWatcher(client),
+	}
+	for i := range h.lanes {
+		h.lanes[i] = &lane{watcher: clientv3.NewWatcher(client)}
 	}
 	go h.watchdog(ctx)
 	return h
@@ -105,9 +106,9 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 func (h *Hub) Close() {
 	h.cancel()
 	<-h.done
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	_ = h.watcher.Close() // says only that it was closed
+	for _, l := range h.lanes {
+		_ = l.current().Close() // says only that it was closed
+	}
 }
 
 // Observe takes note of the header of any answer of etcd.
@@ -150,6 +151,17 @@ func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
 // Follow feeds the sink until ctx ends, and returns then. Every failure in between is retried with backoff. The
 // revisions that the sink is told never fall.
 func (h *Hub) Follow(ctx context.Context, prefix string, sink Sink) {
+	h.follow(ctx, prefix, sink, h.shared(prefix))
+}
+
+// FollowApart is Follow with a stream that Follow has no part in: for the prefix whose news must not wait for others.
+func (h *Hub) FollowApart(ctx context.Context, prefix string, sink Sink) {
+	h.follow(ctx, prefix, sink, h.lanes[0])
+}
+
+func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
+	l.users.Add(1)
+	defer l.users.Add(-1)
 	ctx = clientv3.WithRequireLeader(ctx)
 	var next int64 // the revision to watch from; 0: list first
 	var resync time.Time
@@ -167,7 +179,7 @@ func (h *Hub) Follow(ctx context.Context, prefix string, sink Sink) {
 			resync = time.Now().Add(h.opts.Resync - rand.N(h.opts.Resync/5+1))
 		}
 		watching, cancel := context.WithDeadline(ctx, resync)
-		heard, err := h.watch(watching, prefix, &next, sink)
+		heard, err := h.watch(watching, l, prefix, &next, sink)
 		due := watching.Err() != nil
 		cancel()
 		if heard {
@@ -198,21 +210,21 @@ func (h *Hub) report(ctx context.Context, prefix string, err error) {
 	}
 }
 
-// errReplaced says that the watchdog made new streams.
-var errReplaced = errors.New("streams are made anew")
+// errReplaced says that the watchdog made a new stream.
+var errReplaced = errors.New("the stream is made anew")
 
 // watch follows from revision *next on, and returns when the watch ends.
-func (h *Hub) watch(ctx context.Context, prefix string, next *int64, sink Sink) (heard bool, err error) {
+func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := h.current()
+	w := l.current()
 	err = errors.New("watch ended")
 	for resp := range w.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(*next), clientv3.WithProgressNotify()) {
 		if err = resp.Err(); err != nil {
 			break
 		}
 		heard = true
-		h.heard.Store(h.period.Load())
+		l.heard.Store(h.period.Load())
 		h.Observe(resp.Header)
 		if len(resp.Events) > 0 {
 			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's latest.
@@ -224,16 +236,10 @@ func (h *Hub) watch(ctx context.Context, prefix string, next *int64, sink Sink) 
 		}
 		err = errors.New("watch ended")
 	}
-	if h.current() != w {
+	if l.current() != w {
 		err = errReplaced
 	}
 	return heard, err
-}
-
-func (h *Hub) current() clientv3.Watcher {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.watcher
 }
 
 // List reads all keys below a prefix, in pages at one revision.
@@ -277,7 +283,7 @@ func (h *Hub) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*
 	return h.client.Get(ctx, key, opts...)
 }
 
-// watchdog asks every stream for progress, and replaces the streams when nothing was heard for three periods: a watch
+// watchdog asks every stream for progress, and replaces one of which nothing was heard for three periods: a watch
 // can hang without an error, however it was asked for.
 func (h *Hub) watchdog(ctx context.Context) {
 	defer close(h.done)
@@ -293,19 +299,7 @@ func (h *Hub) watchdog(ctx context.Context) {
 		if resp, err := h.get(ctx, h.opts.Probe, clientv3.WithKeysOnly()); err == nil {
 			_ = h.Check(before, resp.Header) // OnRewound tells
 		}
-		if h.period.Add(1)-h.heard.Load() > 3 {
-			h.heard.Store(h.period.Load())
-			h.mu.Lock()
-			old := h.watcher
-			h.watcher = clientv3.NewWatcher(h.client)
-			h.mu.Unlock()
-			h.report(ctx, "", fmt.Errorf("nothing was heard for %v", 4*h.opts.Progress))
-			_ = old.Close() // its watches end, and Follow makes them anew
-			continue
-		}
-		asking, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), h.opts.Progress)
-		_ = h.current().RequestProgress(asking) // no answer is what the periods are counted for
-		cancel()
+		h.askAll(ctx)
 	}
 }
 

@@ -54,10 +54,13 @@ func (j *Journal) Record(e Event) {
 }
 
 // Events returns all events so far.
-func (j *Journal) Events() []Event {
+func (j *Journal) Events() []Event { return slices.Clone(j.since(0)) }
+
+// since is the events from the n-th on, for reading only: what is recorded never changes.
+func (j *Journal) since(n int) []Event {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return slices.Clone(j.events)
+	return slices.Clip(j.events[n:])
 }
 
 // Len is the number of events so far.

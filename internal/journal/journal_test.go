@@ -144,6 +144,40 @@ func TestCheckFindsAnOverlapAnywhere(t *testing.T) {
 	})
 }
 
+func TestAFollowerSeesWhatAllEventsShow(t *testing.T) {
+	var j journal.Journal
+	f := j.Follow()
+	for i, e := range story("a handle r 1", "b handle q 2", "a terminate r 1", "b gone", "a handle q 3", "c handle q 4") {
+		j.Record(e)
+		if i%2 == 0 {
+			continue // two at once
+		}
+		if diff := cmp.Diff(journal.Holders(j.Events()), f.Holders()); diff != "" {
+			t.Errorf("after %+v: %s", e, diff)
+		}
+	}
+}
+
+func TestLongestGap(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		events   []journal.Event
+		resource string
+		seconds  int
+	}{
+		{"never handled again", story("a handle r 1", "a terminate r 1", "b handle q 2"), "", 0},
+		{"a handover", story("a handle r 1", "a terminate r 1", "b handle q 1", "b handle r 2"), "r", 2},
+		{"a death", story("a handle r 1", "b handle q 2", "a gone", "b terminate q 2", "a started", "b handle q 3", "b handle r 4"), "r", 4},
+		{"both at once have none", story("a handle r 1", "b handle r 2", "a terminate r 1", "b terminate r 2", "c handle r 3"), "r", 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if r, gap := journal.LongestGap(test.events); r != test.resource || gap != time.Duration(test.seconds)*time.Second {
+				t.Errorf("got %v of %q, want %d s of %q", gap, r, test.seconds, test.resource)
+			}
+		})
+	}
+}
+
 func TestGrownMissesNothing(t *testing.T) {
 	var j journal.Journal
 	grown := j.Grown()

@@ -79,13 +79,59 @@ func (t *tracker) add(e Event) {
 
 // Holders tells who handles what at the end of the events: resource → members, more than one where something is wrong.
 func Holders(events []Event) map[string][]string {
+	t := newTracker()
+	for _, e := range events {
+		t.add(e)
+	}
+	return t.holders()
+}
+
+func (t *tracker) holders() map[string][]string {
 	holders := make(map[string][]string)
-	for r, list := range Timeline(events) {
-		for _, h := range list {
-			if h.Open() {
-				holders[r] = append(holders[r], h.Member)
-			}
+	for r := range t.handlings {
+		for _, h := range t.open(r) {
+			holders[r] = append(holders[r], h.Member)
 		}
 	}
 	return holders
+}
+
+// Follower tells who handles what while a journal grows. Each look costs no more than what is new, and what is handled.
+// It is for one goroutine.
+type Follower struct {
+	journal *Journal
+	seen    int
+	tracker *tracker
+}
+
+// Follow makes a Follower of the journal, from its beginning.
+func (j *Journal) Follow() *Follower { return &Follower{journal: j, tracker: newTracker()} }
+
+// Holders tells the same as the function Holders of all events so far.
+func (f *Follower) Holders() map[string][]string {
+	for _, e := range f.journal.since(f.seen) {
+		f.tracker.add(e)
+		f.seen++
+	}
+	return f.tracker.holders()
+}
+
+// LongestGap is the longest time that a resource was handled by nobody between two handlings, and which one that was;
+// zero where there was none.
+func LongestGap(events []Event) (resource string, gap time.Duration) {
+	for r, list := range Timeline(events) {
+		var end time.Time // of the handlings so far
+		for _, h := range list {
+			if !end.IsZero() && h.From.Sub(end) > gap {
+				resource, gap = r, h.From.Sub(end)
+			}
+			if h.Open() {
+				break
+			}
+			if h.To.After(end) {
+				end = h.To
+			}
+		}
+	}
+	return resource, gap
 }
