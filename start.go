@@ -71,9 +71,10 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		OnError: func(prefix string, err error) {
 			m.log.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
 		},
-		OnRewound: func(err error) { m.fail(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
+		OnRewound: m.rewound,
 	})
-	m.store = newStore(m.client, m.layout, m.app, cfg.Etcd)
+	m.kv = m.hub.KV()
+	m.store = newStore(m.kv, m.layout, m.app, cfg.Etcd)
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
 		ReleaseBacklog: max(512, 2*cfg.TerminateConcurrency), HandleAttempts: cfg.HandleAttempts,
@@ -84,8 +85,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Timeout: cfg.Etcd.CommandTimeout}
-	m.claims = lease.NewWriter(m.client, guard, writing, m.written)
-	m.states = lease.NewWriter(m.client, guard, writing, m.written)
+	m.claims = lease.NewWriter(m.kv, guard, writing, m.written)
+	m.states = lease.NewWriter(m.kv, guard, writing, m.written)
 	m.group = newGroup(m)
 
 	groupCtx, endGroup := context.WithCancel(context.Background())
@@ -158,7 +159,7 @@ func (m *Manager) takeID(ctx context.Context) error {
 	base := m.id
 	for suffix := 2; ; suffix++ {
 		m.registrar = &membership.Registrar{
-			Client: m.client, Layout: m.layout, Shards: m.app.Shards, Config: m.app.CreateRevision,
+			Client: m.kv, Layout: m.layout, Shards: m.app.Shards, Config: m.app.CreateRevision,
 			ID: m.id, Timeout: m.cfg.Etcd.CommandTimeout,
 		}
 		taken, err := m.registerWithin(ctx, m.cfg.LeaseTTL+time.Second, suffix == 2)
