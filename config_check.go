@@ -84,6 +84,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"SettleDelay", &c.SettleDelay, DefaultSettleDelay, leastDuration, time.Hour, false},
 		{"FetchTimeout", &c.FetchTimeout, DefaultFetchTimeout, leastDuration, mostDuration, false},
 		{"FetchRetryBudget", &c.FetchRetryBudget, DefaultFetchRetryBudget, leastDuration, mostDuration, true},
+		{"ResyncInterval", &c.ResyncInterval, DefaultResyncInterval, time.Second, mostDuration, false},
 		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout, leastDuration, mostDuration, false},
 	} {
 		if err := f.check(); err != nil {

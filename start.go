@@ -67,7 +67,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
 	m.tasksCtx, m.endTasks = context.WithCancel(context.Background())
 	m.hub = follow.NewHub(m.client, follow.Options{
-		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(),
+		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(), Resync: cfg.ResyncInterval,
 		OnError: func(prefix string, err error) {
 			m.log.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
 		},
