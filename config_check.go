@@ -88,6 +88,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"JoinDelay", &c.JoinDelay, DefaultJoinDelay, leastDuration, time.Minute, false},
 		{"FetchTimeout", &c.FetchTimeout, DefaultFetchTimeout, leastDuration, mostDuration, false},
 		{"FetchRetryBudget", &c.FetchRetryBudget, DefaultFetchRetryBudget, leastDuration, mostDuration, true},
+		{"ResyncInterval", &c.ResyncInterval, DefaultResyncInterval, time.Second, mostDuration, false},
 		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout, leastDuration, mostDuration, false},
 	} {
 		if err := f.check(); err != nil {

@@ -162,7 +162,7 @@ func isEndOfTerm(err error) bool {
 func (o *office) readRecord(ctx context.Context) (fresh bool) {
 	for failures := 0; ; failures++ {
 		asking, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
-		resp, err := o.m.client.Get(asking, o.m.layout.Source())
+		resp, err := o.m.kv.Get(asking, o.m.layout.Source())
 		cancel()
 		if err == nil {
 			if len(resp.Kvs) > 0 {
@@ -367,7 +367,7 @@ func decodeSource(value []byte) (sourceRecord, error) {
 func (o *office) revision(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
 	defer cancel()
-	resp, err := o.m.client.Get(ctx, o.m.layout.Config(), clientv3.WithKeysOnly())
+	resp, err := o.m.kv.Get(ctx, o.m.layout.Config(), clientv3.WithKeysOnly())
 	if err != nil {
 		return 0, err
 	}
@@ -381,7 +381,7 @@ func (o *office) writeRecord(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
 	defer cancel()
-	txn, err := o.m.client.Txn(ctx).
+	txn, err := o.m.kv.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(o.m.layout.Coordinator()), "=", o.term)).
 		Then(clientv3.OpPut(o.m.layout.Source(), string(b))).
 		Commit()

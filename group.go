@@ -381,7 +381,7 @@ func (g *group) writeStats(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
 	defer cancel()
-	if _, err := m.client.Put(ctx, m.layout.Stats(m.id), string(b), clientv3.WithLease(reg.Lease)); err != nil {
+	if _, err := m.kv.Put(ctx, m.layout.Stats(m.id), string(b), clientv3.WithLease(reg.Lease)); err != nil {
 		m.log.Debug("cannot write stats", zap.Error(err))
 		return
 	}

@@ -51,7 +51,7 @@ func (m *Manager) grant(ctx context.Context, onFence func(error), dead context.C
 	log := m.log
 	for failures := 0; ; failures++ {
 		asking, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
-		keeper, err := lease.Grant(asking, m.client, lease.Options{
+		keeper, err := lease.Grant(asking, m.hub.Leases(), lease.Options{
 			TTL:     m.cfg.LeaseTTL,
 			Clock:   m.clock,
 			Probe:   m.probe,

@@ -36,6 +36,7 @@ type Manager struct {
 	layout    keys.Layout
 	app       appconfig.Config
 	hub       *follow.Hub
+	kv        clientv3.KV // the client's, with all answers checked by the hub
 	store     *catalogue.Store
 	registrar *membership.Registrar
 	group     *group
@@ -186,6 +187,21 @@ func (m *Manager) fail(err error) {
 	m.log.Error("the member ends", zap.Error(err))
 	m.firstFetch(err)
 	m.beginStop()
+}
+
+// rewound ends everything at once, and the manager, because etcd went back in time: who handles what is not known there
+// any more, and somebody else may be told that it is theirs. Nothing is written: the revisions that compares go by are
+// used a second time.
+func (m *Manager) rewound(err error) {
+	err = fmt.Errorf("%w: %w", ErrStoreRewound, err)
+	m.post(func() {
+		m.stopping = true
+		m.core.Stop(m.stamp)
+		for _, l := range m.leases {
+			l.keeper.Fence(fmt.Errorf("%w: %w", lease.ErrGone, err))
+		}
+	})
+	m.fail(err)
 }
 
 // firstFetch tells Start that it need not wait any more.

@@ -44,7 +44,7 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 	t.Cleanup(func() { _ = server.Close() }) // after the members have stopped
 	etcd()
 	cfg.ListenClient = server.Endpoint()
-	w := &world{tb: t, endpoint: server.Endpoint(), etcd: embeddedtest.Client(t, server.Endpoint())}
+	w := worldAt(t, server.Endpoint())
 	keeper, stopper := newRecorder(t), newRecorder(t)
 	var claims sync.Map // resource → the claim of its last Handle
 	keeper.onHandle = func(ctx context.Context, c drm.Claim) error {
@@ -92,7 +92,7 @@ func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() }) // once more does no harm
-	w, r := &world{tb: t, endpoint: server.Endpoint()}, newRecorder(t)
+	w, r := worldAt(t, server.Endpoint()), newRecorder(t)
 	cfg := w.config("a", r)
 	cfg.LeaseTTL, cfg.Etcd.CommandTimeout, cfg.OutagePolicy = 2*time.Second, time.Second, drm.KeepOnOutage
 	cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(10)...)

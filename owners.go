@@ -23,10 +23,15 @@ type OwnerChange struct {
 }
 
 // FollowOwners calls f for each change of ownership from now on, in the order of revisions, until ctx ends, and returns
-// its cause. After a lost connection it tells what changed meanwhile; owners in between are not seen. Where the app does
+// its cause; or until etcd turns out to have been rewound: ErrStoreRewound. After a lost connection it tells what changed meanwhile; owners in between are not seen. Where the app does
 // not exist yet it waits for it. f must not block for long.
 func (c *Client) FollowOwners(ctx context.Context, f func(OwnerChange)) error {
-	hub := follow.NewHub(c.client, follow.Options{ListTimeout: c.cfg.Etcd.CommandTimeout, Probe: c.layout.Config()})
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	hub := follow.NewHub(c.client, follow.Options{
+		ListTimeout: c.cfg.Etcd.CommandTimeout, Probe: c.layout.Config(),
+		OnRewound: func(err error) { cancel(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
+	})
 	defer hub.Close()
 	hub.Follow(ctx, c.layout.Shards(), &ownerFollower{layout: c.layout, tell: f, owners: map[string]owner{}, highest: map[string]int64{}})
 	return fmt.Errorf("follow the owners: %w", context.Cause(ctx))

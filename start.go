@@ -69,13 +69,14 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.tasksCtx, m.endTasks = context.WithCancel(context.Background())
 	m.setLog(m.log)
 	m.hub = follow.NewHub(m.client, follow.Options{
-		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(),
+		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(), Resync: cfg.ResyncInterval,
 		OnError: func(prefix string, err error) {
 			m.newsLog.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
 		},
-		OnRewound: func(err error) { m.fail(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
+		OnRewound: m.rewound,
 	})
-	m.store = newStore(m.client, m.layout, m.app, cfg.Etcd)
+	m.kv = m.hub.KV()
+	m.store = newStore(m.kv, m.layout, m.app, cfg.Etcd)
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
 		ReleaseBacklog: max(128, 2*cfg.TerminateConcurrency), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
@@ -86,8 +87,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Timeout: cfg.Etcd.CommandTimeout}
-	m.claims = lease.NewWriter(m.client, guard, writing, m.written)
-	m.states = lease.NewWriter(m.client, guard, writing, m.written)
+	m.claims = lease.NewWriter(m.kv, guard, writing, m.written)
+	m.states = lease.NewWriter(m.kv, guard, writing, m.written)
 	m.group = newGroup(m)
 
 	groupCtx, endGroup := context.WithCancel(context.Background())
@@ -171,7 +172,7 @@ func (m *Manager) takeID(ctx context.Context) error {
 	base := m.id
 	for suffix := 2; ; suffix++ {
 		m.registrar = &membership.Registrar{
-			Client: m.client, Layout: m.layout, Shards: m.app.Shards, Config: m.app.CreateRevision,
+			Client: m.kv, Layout: m.layout, Shards: m.app.Shards, Config: m.app.CreateRevision,
 			ID: m.id, Timeout: m.cfg.Etcd.CommandTimeout,
 		}
 		taken, err := m.registerWithin(ctx, m.cfg.LeaseTTL+time.Second, suffix == 2)

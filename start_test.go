@@ -14,7 +14,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded"
-	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
 func TestABadConfigNamesItsField(t *testing.T) {
@@ -52,6 +51,7 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"SettleDelay":          func(c *drm.Config) { c.SettleDelay = -1 },
 		"FetchTimeout":         func(c *drm.Config) { c.FetchTimeout = -1 },
 		"FetchRetryBudget":     func(c *drm.Config) { c.FetchRetryBudget = -1 },
+		"ResyncInterval":       func(c *drm.Config) { c.ResyncInterval = time.Millisecond },
 		"StopTimeout":          func(c *drm.Config) { c.StopTimeout = -1 },
 		"MaxInFlight":          func(c *drm.Config) { c.MaxInFlight = 65 },
 	} {
@@ -363,7 +363,7 @@ func TestAnEtcdThatGrantsLongerLeasesIsToldInTheLogAndUsed(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w := &world{tb: t, endpoint: server.Endpoint(), etcd: embeddedtest.Client(t, server.Endpoint())}
+	w := worldAt(t, server.Endpoint())
 	observed, logs := observer.New(zap.WarnLevel)
 	cfg := w.config("a", newRecorder(t))
 	cfg.LeaseTTL, cfg.Logger = time.Second, zap.New(observed)

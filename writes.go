@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -55,6 +56,8 @@ func writeError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	case errors.Is(err, catalogue.ErrAppGone):
 		return fmt.Errorf("%w: %w", ErrAppGone, err)
+	case errors.Is(err, follow.ErrRewound):
+		return fmt.Errorf("%w: %w", ErrStoreRewound, err)
 	default:
 		return withUnreachable(ctx, err)
 	}

@@ -25,6 +25,7 @@ const (
 	flagTerminatePolicy   = "terminate-policy"
 	flagOutagePolicy      = "outage-policy"
 	flagStopTimeout       = "stop-timeout"
+	flagResync            = "resync"
 	flagStopOnEOF         = "stop-on-eof"
 )
 
@@ -81,6 +82,10 @@ func memberFlags() []cli.Flag {
 		&cli.DurationFlag{
 			Name: flagStopTimeout, EnvVars: agentEnv(flagStopTimeout), Value: drm.DefaultStopTimeout,
 			Usage: "how long a graceful stop may take: 1ms to 24h; what still runs then is left behind",
+		},
+		&cli.DurationFlag{
+			Name: flagResync, EnvVars: agentEnv(flagResync), Value: drm.DefaultResyncInterval,
+			Usage: "how long to go by etcd's watches alone before what the member owns is read again: 1s to 24h",
 		},
 		&cli.BoolFlag{
 			Name: flagStopOnEOF, EnvVars: agentEnv(flagStopOnEOF),
@@ -172,11 +177,13 @@ func memberConfig(c *cli.Context, cfg *drm.Config) error {
 	cfg.Weight = c.Int(flagWeight)
 	cfg.Shards = c.Int(flagShards)
 	cfg.StopTimeout = c.Duration(flagStopTimeout)
+	cfg.ResyncInterval = c.Duration(flagResync)
 	return errors.Join(
 		inRange(c, flagLeaseTTL, time.Second, 10*time.Minute),
 		numberInRange(c, flagWeight, 1, 32),
 		numberInRange(c, flagShards, 1, keys.MaxShards),
 		inRange(c, flagStopTimeout, time.Millisecond, 24*time.Hour),
+		inRange(c, flagResync, time.Second, 24*time.Hour),
 	)
 }
 

@@ -25,6 +25,10 @@ import (
 // was restored from a snapshot, or replaced.
 var ErrRewound = errors.New("etcd was rewound or replaced")
 
+// doubtPause is the least time from one probe to another that a doubt asks for: where a member of etcd lags all the time,
+// there are doubts all the time.
+const doubtPause = time.Second
+
 // Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for long:
 // what is not taken piles up in the client.
 type Sink interface {
@@ -43,9 +47,9 @@ type Options struct {
 	// three without an answer on a stream it is made anew. Lower finds hanging streams and rewound stores sooner, and asks
 	// etcd more often. Default 30 s.
 	Progress time.Duration
-	// Probe is a key read at each Progress, to notice a store that was rewound. Required.
+	// Probe is a key read at each Progress, and when an answer looks like it, to notice a store that was rewound. Required.
 	Probe string
-	// OnRewound is called, once, when that is noticed. Optional. It must not wait for the hub.
+	// OnRewound is called, once, when that is noticed, by whoever notices. Optional. It must not wait for the hub.
 	OnRewound func(error)
 	// OnError is called with each failure of a list or a watch that is about to be tried again, from many goroutines; with
 	// no prefix where nothing was heard of any. Optional: it is there to be logged, as some (no permission, say) do not pass.
@@ -66,11 +70,12 @@ type Hub struct {
 
 	mu      sync.Mutex
 	cluster uint64
+	rewound error // once it is known
 
 	lanes   [1 + sharedLanes]*lane // the first is for FollowApart
 	highest atomic.Int64
-	period  atomic.Int64 // how many of Options.Progress have begun
-	rewound sync.Once
+	period  atomic.Int64  // how many of Options.Progress have begun
+	doubt   chan struct{} // holds a token when an answer was older than one before, which may be innocent
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -93,7 +98,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
 		client: client, opts: opts, cancel: cancel,
-		lists: make(chan struct{}, 16), done: make(chan struct{}),
+		lists: make(chan struct{}, 16), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
 	for i := range h.lanes {
 		h.lanes[i] = &lane{watcher: clientv3.NewWatcher(client)}
@@ -111,41 +116,55 @@ func (h *Hub) Close() {
 	}
 }
 
-// Observe takes note of the header of any answer of etcd.
-func (h *Hub) Observe(header *pb.ResponseHeader) {
-	for rev := header.GetRevision(); ; {
-		seen := h.highest.Load()
-		if rev <= seen || h.highest.CompareAndSwap(seen, rev) {
-			return
+// Observe takes note of the header of an answer that may be older than what was known when it was asked for: of a
+// keepalive, or a watch. One that is has the probe read at once. The error is that of Check.
+func (h *Hub) Observe(header *pb.ResponseHeader) error {
+	if err := h.Check(0, header); err != nil {
+		return err
+	}
+	if header.GetRevision() < h.Highest() {
+		select {
+		case h.doubt <- struct{}{}:
+		default:
 		}
 	}
+	return nil
 }
 
 // Highest is the highest revision seen.
 func (h *Hub) Highest() int64 { return h.highest.Load() }
 
-// Check compares the header of a linearizable read with the highest revision that was known before it was asked for.
+// Check compares the header of a linearizable answer with the highest revision that was known before it was asked for.
+// The error, and that of every Check and Observe after it, is an ErrRewound.
 func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
+	err, first := h.judge(before, header)
+	if first && h.opts.OnRewound != nil {
+		h.opts.OnRewound(err)
+	}
+	return err
+}
+
+// judge is Check, but for telling of it; first says that it is to be told.
+func (h *Hub) judge(before int64, header *pb.ResponseHeader) (_ error, first bool) {
 	h.mu.Lock()
+	defer h.mu.Unlock()
+	if h.rewound != nil {
+		return h.rewound, false
+	}
 	if h.cluster == 0 {
 		h.cluster = header.GetClusterId()
 	}
-	other := h.cluster != header.GetClusterId()
-	h.mu.Unlock()
-	var err error
+	rev := header.GetRevision()
 	switch {
-	case other:
-		err = fmt.Errorf("%w: it is another cluster than before", ErrRewound)
-	case header.GetRevision() < before:
-		err = fmt.Errorf("%w: its revision is %d, after %d was seen", ErrRewound, header.GetRevision(), before)
+	case h.cluster != header.GetClusterId():
+		h.rewound = fmt.Errorf("%w: it is another cluster than before", ErrRewound)
+	case rev < before:
+		h.rewound = fmt.Errorf("%w: its revision is %d, after %d was seen", ErrRewound, rev, before)
 	default:
-		h.Observe(header)
-		return nil
+		h.highest.Store(max(rev, h.highest.Load()))
+		return nil, false
 	}
-	if h.opts.OnRewound != nil {
-		h.rewound.Do(func() { h.opts.OnRewound(err) })
-	}
-	return err
+	return h.rewound, true
 }
 
 // Follow feeds the sink until ctx ends, and returns then. Every failure in between is retried with backoff. The
@@ -225,7 +244,9 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, si
 		}
 		heard = true
 		l.heard.Store(h.period.Load())
-		h.Observe(resp.Header)
+		if err = h.Observe(resp.Header); err != nil {
+			break
+		}
 		if len(resp.Events) > 0 {
 			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's latest.
 			revision := resp.Events[len(resp.Events)-1].Kv.ModRevision
@@ -258,7 +279,10 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 		if rev != 0 {
 			opts = append(opts, clientv3.WithRev(rev))
 		}
-		before := h.highest.Load()
+		before, err := h.before()
+		if err != nil {
+			return nil, 0, err
+		}
 		resp, err := h.get(ctx, key, opts...)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
@@ -289,17 +313,27 @@ func (h *Hub) watchdog(ctx context.Context) {
 	defer close(h.done)
 	tick := time.NewTicker(h.opts.Progress)
 	defer tick.Stop()
+	var probed time.Time
 	for {
+		doubted := false
 		select {
 		case <-ctx.Done():
 			return
+		case <-h.doubt:
+			if time.Since(probed) < doubtPause {
+				continue // there is always a next keepalive, and a next doubt with it
+			}
+			doubted = true
 		case <-tick.C:
 		}
+		probed = time.Now()
 		before := h.highest.Load()
 		if resp, err := h.get(ctx, h.opts.Probe, clientv3.WithKeysOnly()); err == nil {
 			_ = h.Check(before, resp.Header) // OnRewound tells
 		}
-		h.askAll(ctx)
+		if !doubted {
+			h.askAll(ctx)
+		}
 	}
 }
 

@@ -265,7 +265,9 @@ func TestObserveKeepsTheHighestRevision(t *testing.T) {
 	for n := range int64(8) {
 		group.Go(func() error {
 			for r := range int64(100) {
-				h.Observe(&pb.ResponseHeader{Revision: r * n})
+				if err := h.Observe(&pb.ResponseHeader{Revision: r * n}); err != nil {
+					return err
+				}
 			}
 			return nil
 		})

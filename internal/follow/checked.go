@@ -1,0 +1,143 @@
+package follow
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+)
+
+// Every answer of etcd has a header with its revision, so whoever asks for anything can notice a store that was rewound,
+// and at no cost. What an answer proves depends on how it came about:
+//
+//   - Reads that are not serializable, transactions, grants and revocations of leases are linearizable: the member that
+//     answers has applied everything that was committed before it was asked. So the revision in the header is at least any
+//     that was seen before the request was sent; a lower one proves that the store went back.
+//   - Keepalives and watches are answered with what the member at the other end has applied, which may lag behind what
+//     another one told. There a lower revision is only a reason to ask at once.
+//   - A cluster's id never changes, whoever tells it.
+
+// KV returns the client's KV with the header of each answer checked. Once the store is known to be rewound it sends
+// nothing any more: revisions are used a second time there, so that a compare may hold of what is not meant.
+func (h *Hub) KV() clientv3.KV { return checkedKV{h.client, h} }
+
+type checkedKV struct {
+	clientv3.KV
+	hub *Hub
+}
+
+// Get implements clientv3.KV.
+func (k checkedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	before, err := k.hub.before()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := k.KV.Get(ctx, key, opts...)
+	if err == nil && !clientv3.OpGet(key, opts...).IsSerializable() {
+		err = k.hub.Check(before, resp.Header)
+	}
+	return resp, err
+}
+
+// Put implements clientv3.KV.
+func (k checkedKV) Put(ctx context.Context, key, value string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
+	before, err := k.hub.before()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := k.KV.Put(ctx, key, value, opts...)
+	if err == nil {
+		err = k.hub.Check(before, resp.Header)
+	}
+	return resp, err
+}
+
+// Txn implements clientv3.KV.
+func (k checkedKV) Txn(ctx context.Context) clientv3.Txn { return checkedTxn{k.KV.Txn(ctx), k.hub} }
+
+type checkedTxn struct {
+	clientv3.Txn
+	hub *Hub
+}
+
+// If implements clientv3.Txn.
+func (t checkedTxn) If(cs ...clientv3.Cmp) clientv3.Txn { return checkedTxn{t.Txn.If(cs...), t.hub} }
+
+// Then implements clientv3.Txn.
+func (t checkedTxn) Then(ops ...clientv3.Op) clientv3.Txn {
+	return checkedTxn{t.Txn.Then(ops...), t.hub}
+}
+
+// Else implements clientv3.Txn.
+func (t checkedTxn) Else(ops ...clientv3.Op) clientv3.Txn {
+	return checkedTxn{t.Txn.Else(ops...), t.hub}
+}
+
+// Commit implements clientv3.Txn.
+func (t checkedTxn) Commit() (*clientv3.TxnResponse, error) {
+	before, err := t.hub.before()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := t.Txn.Commit()
+	if err == nil {
+		err = t.hub.Check(before, resp.Header)
+	}
+	return resp, err
+}
+
+// Leases returns what keeps leases on the client (a lease.Lessor) with the header of each answer checked. Once the store is
+// known to be rewound nothing is sent, as with KV: every write, and a revocation is one, takes its revision further, to
+// where others who knew the old history cannot tell the two apart any more.
+func (h *Hub) Leases() Leases { return Leases{h} }
+
+// Leases are the client's requests about leases, checked.
+type Leases struct{ hub *Hub }
+
+// Grant is the client's.
+func (l Leases) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	before, err := l.hub.before()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := l.hub.client.Grant(ctx, ttl)
+	if err == nil {
+		err = l.hub.Check(before, resp.ResponseHeader)
+	}
+	return resp, err
+}
+
+// KeepAliveOnce is the client's. A lease of a store that was rewound is answered for as one that is not there.
+func (l Leases) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+	if _, err := l.hub.before(); err != nil {
+		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
+	}
+	resp, err := l.hub.client.KeepAliveOnce(ctx, id)
+	if err == nil {
+		if err = l.hub.Observe(resp.ResponseHeader); err != nil {
+			err = fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
+		}
+	}
+	return resp, err
+}
+
+// Revoke is the client's. A lease of a store that was rewound is answered for as one that is not there; it expires.
+func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+	before, err := l.hub.before()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
+	}
+	resp, err := l.hub.client.Revoke(ctx, id)
+	if err == nil {
+		_ = l.hub.Check(before, resp.Header) // OnRewound tells; the lease is revoked all the same
+	}
+	return resp, err
+}
+
+// before is the highest revision seen until now, for Check; or the error of a store that is known to be rewound.
+func (h *Hub) before() (int64, error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.highest.Load(), h.rewound
+}
