@@ -253,7 +253,7 @@ func TestStopWithEtcdGoneTerminatesEverythingAndEnds(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w, r := &world{tb: t, endpoint: server.Endpoint()}, newRecorder(t)
+	w, r := &world{tb: t, endpoint: server.Endpoint(), app: "app"}, newRecorder(t)
 	cfg := w.config("a", r)
 	cfg.LeaseTTL, cfg.Etcd.CommandTimeout = 2*time.Second, time.Second
 	cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(10)...)

@@ -17,14 +17,15 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// statsInterval is how often a member's figures are written, at most.
-const statsInterval = 10 * time.Second
+// statsInterval is how often a member's figures are written, at most. Tests lower it.
+var statsInterval = 10 * time.Second
 
 // group is this member's place among the members: its key, its lease, and the office of coordinator.
 type group struct {
 	m      *Manager
 	reg    atomic.Pointer[membership.Registration] // nil while not registered
 	keeper *lease.Keeper                           // of the member key; run's goroutine owns it
+	leases map[clientv3.LeaseID]bool               // earlier ones that may live on; run's goroutine owns it
 	lost   chan struct{}                           // holds a token when the member's lease was fenced
 
 	mu    sync.Mutex    // orders what the core is told
@@ -39,7 +40,7 @@ type group struct {
 }
 
 func newGroup(m *Manager) *group {
-	return &group{m: m, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{})}
+	return &group{m: m, leases: map[clientv3.LeaseID]bool{}, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{})}
 }
 
 // grant gets the lease of the member's key.
@@ -141,6 +142,11 @@ func (g *group) run(ctx context.Context) {
 				g.reregister(ctx)
 				continue
 			}
+			if !v.HasItsSlots(m.id) {
+				m.log.Warn("the member's slots are not reserved for it any more; registering again", zap.Ints("slots", v.Members[m.id].Slots))
+				g.reregister(ctx)
+				continue
+			}
 			if !g.begun {
 				g.begun = true
 				close(g.first)
@@ -164,6 +170,7 @@ func (g *group) reregister(ctx context.Context) {
 	g.setRegistration(nil)
 	g.statsWas = nil // the figures go with the lease
 	old := g.keeper
+	g.leases[old.ID()] = true
 	var takenSince time.Time
 	for failures := 0; ; failures++ {
 		if old != nil {
@@ -177,13 +184,19 @@ func (g *group) reregister(ctx context.Context) {
 			default:
 			}
 		}
-		err := g.grant(ctx)
+		// A member that is wedged stays away: were it to come back, the others would hand over to it.
+		err := g.answers(ctx)
+		if err == nil {
+			err = g.grant(ctx)
+		}
 		if err == nil {
 			if err = g.register(ctx, membership.Active); err == nil {
+				clear(g.leases)
 				m.log.Info("registered again")
 				return
 			}
 			old = g.keeper
+			g.leases[old.ID()] = true
 		}
 		if ctx.Err() != nil {
 			return
@@ -193,8 +206,8 @@ func (g *group) reregister(ctx context.Context) {
 		case errors.Is(err, membership.ErrAppGone):
 			m.fail(ErrAppGone)
 			return
-		case !errors.As(err, &taken):
-			takenSince = time.Time{}
+		case !errors.As(err, &taken), g.leases[clientv3.LeaseID(taken.Holder.Lease)]:
+			takenSince = time.Time{} // where it is this member's own key, of a lease that could not be revoked, it goes with that
 		case takenSince.IsZero():
 			takenSince = time.Now()
 		case time.Since(takenSince) > m.cfg.LeaseTTL+time.Second:
@@ -206,6 +219,13 @@ func (g *group) reregister(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// answers says whether the member's loop does.
+func (g *group) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, g.m.cfg.LeaseTTL/5) // as long as a keepalive waits for it
+	defer cancel()
+	return g.m.probe(ctx)
 }
 
 func idInUse(taken *membership.TakenError) error {

@@ -28,7 +28,8 @@ type Manager struct {
 	id      string
 	started time.Time
 	log     *zap.Logger
-	clock   clock.Clock
+	clock   clock.Clock      // that leases are measured by
+	wall    func() time.Time // that nothing is decided by
 
 	client    *clientv3.Client
 	ownClient bool

@@ -238,19 +238,26 @@ type world struct {
 	tb       testing.TB
 	endpoint string
 	etcd     *clientv3.Client
+	app      string
 }
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
 	server := embeddedtest.Server(tb)
-	return &world{tb: tb, endpoint: server.Endpoint(), etcd: embeddedtest.Client(tb, server.Endpoint())}
+	return worldAt(tb, server.Endpoint())
+}
+
+// worldAt is a world on an etcd that is there.
+func worldAt(tb testing.TB, endpoint string) *world {
+	tb.Helper()
+	return &world{tb: tb, endpoint: endpoint, etcd: embeddedtest.Client(tb, endpoint), app: "app"}
 }
 
 // config is the least that a member needs. Its lease is long, so that a slow machine does not make a member lose it; a
 // test that waits for one to expire sets its own.
 func (w *world) config(id string, h drm.Handler) drm.Config {
 	return drm.Config{
-		App: "app", ID: id, Etcd: drm.EtcdConfig{Endpoints: []string{w.endpoint}}, Handler: h, AllocateOnly: true,
+		App: w.app, ID: id, Etcd: drm.EtcdConfig{Endpoints: []string{w.endpoint}}, Handler: h, AllocateOnly: true,
 		Logger: testLogger(w.tb), Shards: 64, LeaseTTL: 10 * time.Second, SettleDelay: 50 * time.Millisecond, HandleBackoff: 20 * time.Millisecond,
 	}
 }
@@ -288,7 +295,7 @@ func (w *world) stop(m *drm.Manager) {
 // client makes a Client of the app.
 func (w *world) client() *drm.Client {
 	w.tb.Helper()
-	c, err := drm.NewClient(w.tb.Context(), drm.ClientConfig{App: "app", Etcd: drm.EtcdConfig{Client: w.etcd}})
+	c, err := drm.NewClient(w.tb.Context(), drm.ClientConfig{App: w.app, Etcd: drm.EtcdConfig{Client: w.etcd}})
 	if err != nil {
 		w.tb.Fatal(err)
 	}

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"slices"
 
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -22,6 +24,7 @@ const (
 	SlotShared    ViolationKind = "slot-shared"    // a slot that two live members list as theirs
 	SlotStray     ViolationKind = "slot-stray"     // a slot that a live member lists, and that is reserved for another
 	WrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to
+	NoConfig      ViolationKind = "no-config"      // the app has keys, but not the one that makes it exist: nothing new is claimed
 	Corrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
 )
 
@@ -37,11 +40,31 @@ type Violation struct {
 // Verify reads the app and reports everything that is not as it should be, in the order of kinds and ids. Some kinds pass
 // by themselves while resources change hands; what stays from one call to a later one is a fault.
 func (c *Client) Verify(ctx context.Context) ([]Violation, error) {
-	p, err := c.picture(ctx)
-	if p == nil || err != nil {
+	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
+	gone, err := r.configGone(ctx)
+	if err != nil {
 		return []Violation{}, err
 	}
-	return p.verify(c.config.Shards), nil
+	all := []Violation{}
+	if gone {
+		all = append(all, Violation{Kind: NoConfig, Detail: fmt.Sprintf(
+			"key %q is gone: members claim nothing until it is put back as it was and they are restarted", c.layout.Config())})
+	}
+	p, err := c.picture(ctx)
+	if p == nil || err != nil { // nobody knows the number of shards
+		return all, err
+	}
+	return append(all, p.verify(c.config.Shards)...), nil
+}
+
+// configGone says whether there are keys of the app, but not its config.
+func (r *reader) configGone(ctx context.Context) (bool, error) {
+	config, err := r.page(ctx, r.layout.Config(), "", 0, 0)
+	if err != nil || len(config.Kvs) > 0 {
+		return false, err
+	}
+	rest, err := r.page(ctx, r.layout.Root(), clientv3.GetPrefixRangeEnd(r.layout.Root()), config.Header.Revision, 1)
+	return err == nil && len(rest.Kvs) > 0, err
 }
 
 func (p *picture) verify(shards int) []Violation {

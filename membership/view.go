@@ -157,6 +157,17 @@ func (v *View) Owners() []string { return slices.Clone(v.owners) }
 // DrainsIgnored says that every active member is ordered to be drained, so that nobody is.
 func (v *View) DrainsIgnored() bool { return len(v.eligible(true)) == 0 && len(v.eligible(false)) > 0 }
 
+// HasItsSlots says whether every slot that a member lists as its own is reserved for it. Those that are not count for
+// nothing: were all of them deleted by hand, the member would own no shard for ever.
+func (v *View) HasItsSlots(id string) bool {
+	for _, s := range v.Members[id].Slots {
+		if s >= len(v.Slots) || v.Slots[s] != id {
+			return false
+		}
+	}
+	return true
+}
+
 // StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered.
 func (v *View) StateOf(id string) State {
 	m := v.Members[id]
