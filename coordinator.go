@@ -228,7 +228,7 @@ func (o *office) fetch(ctx context.Context) error {
 	if ctx.Err() != nil || errors.Is(err, catalogue.ErrDeposed) {
 		return err
 	}
-	o.record.LastAttempt = time.Now().UTC()
+	o.record.LastAttempt = m.wall().UTC()
 	o.record.Error = ""
 	if err != nil {
 		o.record.Error = clip(err.Error(), maxSourceError)

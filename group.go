@@ -18,14 +18,15 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// statsInterval is how often a member's figures are written, at most.
-const statsInterval = 10 * time.Second
+// statsInterval is how often a member's figures are written, at most. Tests lower it.
+var statsInterval = 10 * time.Second
 
 // group is this member's place among the members: its key, its lease, and the office of coordinator.
 type group struct {
 	m      *Manager
 	reg    atomic.Pointer[membership.Registration] // nil while not registered
 	keeper *lease.Keeper                           // of the member key; run's goroutine owns it
+	former map[int64]*lease.Keeper                 // those before, whose leases may live on; run's goroutine owns it
 	lost   chan struct{}                           // holds a token when the member's lease was fenced
 
 	mu    sync.Mutex    // orders what the core is told
@@ -44,7 +45,7 @@ type group struct {
 }
 
 func newGroup(m *Manager) *group {
-	return &group{m: m, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
+	return &group{m: m, former: map[int64]*lease.Keeper{}, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
 }
 
 // grant gets the lease of the member's key.
@@ -233,7 +234,8 @@ func (g *group) reregister(ctx context.Context) {
 	g.leaveOffice()
 	g.setRegistration(nil)
 	g.statsWas = nil // the figures go with the lease
-	old, ours := g.keeper, map[int64]*lease.Keeper{int64(g.keeper.ID()): g.keeper}
+	old := g.keeper
+	g.former[int64(old.ID())] = old
 	var takenSince time.Time
 	for failures := 0; ; failures++ {
 		if old != nil {
@@ -247,14 +249,19 @@ func (g *group) reregister(ctx context.Context) {
 			default:
 			}
 		}
-		err := g.grant(ctx)
+		// A member that is wedged stays away: were it to come back, the others would hand over to it.
+		err := g.answers(ctx)
+		if err == nil {
+			err = g.grant(ctx)
+		}
 		if err == nil {
 			if err = g.register(ctx, membership.Active); err == nil {
+				clear(g.former)
 				m.log.Info("registered again")
 				return
 			}
 			old = g.keeper
-			ours[int64(old.ID())] = old
+			g.former[int64(old.ID())] = old
 		}
 		if ctx.Err() != nil {
 			return
@@ -266,8 +273,8 @@ func (g *group) reregister(ctx context.Context) {
 			return
 		case !errors.As(err, &taken):
 			takenSince = time.Time{}
-		case ours[taken.Holder.Lease] != nil: // our own old key: etcd did not hear that its lease is revoked
-			old = ours[taken.Holder.Lease]
+		case g.former[taken.Holder.Lease] != nil: // our own old key: etcd did not hear that its lease is revoked
+			old = g.former[taken.Holder.Lease]
 		case takenSince.IsZero():
 			takenSince = time.Now()
 		case time.Since(takenSince) > m.cfg.LeaseTTL+time.Second:
@@ -279,6 +286,13 @@ func (g *group) reregister(ctx context.Context) {
 			return
 		}
 	}
+}
+
+// answers says whether the member's loop does.
+func (g *group) answers(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, g.m.cfg.LeaseTTL/5) // as long as a keepalive waits for it
+	defer cancel()
+	return g.m.probe(ctx)
 }
 
 func idInUse(taken *membership.TakenError) error {

@@ -164,7 +164,7 @@ func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
 }
 
 // epoch is when the clock that leases are measured by stood at zero, by the wall clock as it is now.
-func (m *Manager) epoch() time.Time { return time.Now().Add(-m.now()) }
+func (m *Manager) epoch() time.Time { return m.wall().Add(-m.now()) }
 
 // written takes the results of a batch of claims, releases and states to the core.
 func (m *Manager) written(results []lease.Result) {

@@ -28,8 +28,9 @@ type Manager struct {
 	id      string
 	started time.Time
 	log     *zap.Logger
-	newsLog *zap.Logger // of failing watches: a few lines a second, since an outage fails those of all shards
-	clock   clock.Clock
+	newsLog *zap.Logger      // of failing watches: a few lines a second, since an outage fails those of all shards
+	clock   clock.Clock      // that leases are measured by
+	wall    func() time.Time // that nothing is decided by
 
 	client    *clientv3.Client
 	ownClient bool

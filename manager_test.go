@@ -68,7 +68,7 @@ func TestAJoinMovesOnlyWhatTheJoinerReceives(t *testing.T) {
 }
 
 // settled says whether everything is active where it belongs.
-func settled(t *testing.T, w *world) bool {
+func settled(t testing.TB, w *world) bool {
 	s, err := w.client().Status(t.Context())
 	if err != nil {
 		t.Fatal(err)

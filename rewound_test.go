@@ -76,8 +76,7 @@ func (r *restorable) restore(saved string) {
 func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 	t.Parallel()
 	etcd := newRestorable(t)
-	w, r := &world{tb: t, endpoint: etcd.server.Endpoint()}, newRecorder(t) // it fails on a token that falls
-	w.etcd = embeddedtest.Client(t, w.endpoint)
+	w, r := worldAt(t, etcd.server.Endpoint()), newRecorder(t) // it fails on a token that falls
 	var members []*drm.Manager
 	for i := range 3 {
 		cfg := w.config(fmt.Sprintf("m%d", i), r)

@@ -28,6 +28,11 @@ import (
 // *IDInUseError for an ID that another live member has; what the Retriever's Setup returned; and what its first Fetch
 // returned, if it failed for all of FetchRetryBudget in a fresh app. After an error nothing is left behind.
 func Start(ctx context.Context, cfg Config) (*Manager, error) {
+	return startOn(ctx, cfg, clock.System(), time.Now)
+}
+
+// startOn is Start on a clock that leases are measured by, and a wall clock that people are told the time by.
+func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Time) (*Manager, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -38,7 +43,7 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, err
 	}
 	m := &Manager{
-		cfg: cfg, id: cfg.ID, started: time.Now().UTC().Truncate(time.Millisecond), clock: clock.System(),
+		cfg: cfg, id: cfg.ID, started: wall().UTC().Truncate(time.Millisecond), clock: c, wall: wall,
 		log:    cfg.Logger.With(cfg.LoggerFields...),
 		client: client, ownClient: own, layout: layout,
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),

@@ -27,6 +27,7 @@ const (
 	SlotShared    ViolationKind = "slot-shared"    // a slot that two live members list as theirs
 	SlotStray     ViolationKind = "slot-stray"     // passing: a slot that a live member lists, and that is not reserved for it
 	WrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to; it is ignored
+	NoConfig      ViolationKind = "no-config"      // the app has keys, but not the one that makes it exist: nothing new is claimed
 	Corrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
 	TooLarge      ViolationKind = "too-large"      // a resource of the source that etcd does not take
 )
@@ -56,9 +57,13 @@ type Violation struct {
 // Verify reads the app once and reports everything that is not as it should be, in the order of kinds and ids. Some kinds
 // pass by themselves while resources change hands: VerifySettled waits for that.
 func (c *Client) Verify(ctx context.Context) ([]Violation, error) {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
+	none, err := c.withoutConfig(ctx)
+	if err != nil {
 		return []Violation{}, err
+	}
+	r, err := c.reader(ctx)
+	if r == nil || err != nil { // nobody knows the number of shards
+		return none, err
 	}
 	p, err := r.readAll(ctx)
 	if err != nil {
@@ -68,7 +73,22 @@ func (c *Client) Verify(ctx context.Context) ([]Violation, error) {
 	if err != nil {
 		return []Violation{}, fmt.Errorf("read the leases: %w", err)
 	}
-	return p.verify(c.config.Shards, ages, time.Now()), nil
+	return append(none, p.verify(c.config.Shards, ages, time.Now())...), nil
+}
+
+// withoutConfig is the violation of an app that has keys, but not its config; none otherwise.
+func (c *Client) withoutConfig(ctx context.Context) ([]Violation, error) {
+	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
+	config, err := r.page(ctx, r.layout.Config(), "", 0, 0)
+	if err != nil || len(config.Kvs) > 0 {
+		return []Violation{}, err
+	}
+	rest, err := r.page(ctx, r.layout.Root(), clientv3.GetPrefixRangeEnd(r.layout.Root()), config.Header.Revision, 1)
+	if err != nil || len(rest.Kvs) == 0 {
+		return []Violation{}, err
+	}
+	return []Violation{{Kind: NoConfig, Detail: fmt.Sprintf(
+		"key %q is gone: members claim nothing until it is put back as it was and they are restarted", c.layout.Config())}}, nil
 }
 
 // VerifySettled is Verify, again and again for as long as it finds what may pass by itself, for the given time at most. Of

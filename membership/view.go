@@ -163,16 +163,8 @@ func (v *View) Owners() []string { return slices.Clone(v.owners) }
 // DrainsIgnored says that every active member is ordered to be drained, so that nobody is.
 func (v *View) DrainsIgnored() bool { return len(v.eligible(true)) == 0 && len(v.eligible(false)) > 0 }
 
-// StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered.
-func (v *View) StateOf(id string) State {
-	m := v.Members[id]
-	if m.State == Active && v.Drains[id] {
-		return Draining
-	}
-	return m.State
-}
-
-// HasItsSlots says whether each slot that a member's key lists is reserved for it. Without, it may own nothing.
+// HasItsSlots says whether every slot that a member lists as its own is reserved for it. Those that are not count for
+// nothing: were all of them deleted by hand, the member would own no shard for ever.
 func (v *View) HasItsSlots(id string) bool {
 	for _, s := range v.Members[id].Slots {
 		if s >= len(v.Slots) || v.Slots[s] != id {
@@ -180,6 +172,15 @@ func (v *View) HasItsSlots(id string) bool {
 		}
 	}
 	return true
+}
+
+// StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered.
+func (v *View) StateOf(id string) State {
+	m := v.Members[id]
+	if m.State == Active && v.Drains[id] {
+		return Draining
+	}
+	return m.State
 }
 
 // SourceWanted says whether some member other than id has a source, is active, and so should coordinate rather than one without.

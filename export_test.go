@@ -1,0 +1,24 @@
+package drm
+
+import (
+	"context"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/clock"
+)
+
+// SetStatsInterval changes how often figures are written. Call it before any member starts.
+func SetStatsInterval(d time.Duration) { statsInterval = d }
+
+// StartOn is Start on another clock than the system's, and by another wall clock.
+func StartOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Time) (*Manager, error) {
+	return startOn(ctx, cfg, c, wall)
+}
+
+// Wedge keeps the member's loop from doing anything, until release is called.
+func (m *Manager) Wedge() (release func()) {
+	wedged, free := make(chan struct{}), make(chan struct{})
+	m.post(func() { close(wedged); <-free })
+	<-wedged
+	return func() { close(free) }
+}
