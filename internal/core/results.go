@@ -140,8 +140,10 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 }
 
 func (c *Core) handleFailed(r *resource, message string) {
-	r.attempts = min(r.attempts, math.MaxUint16-1) + 1
-	r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	if r.handledGen == r.dataGen { // else it failed with data that have changed since: the new ones have all their attempts
+		r.attempts = min(r.attempts, math.MaxUint16-1) + 1
+		r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	}
 	c.setState(r, StateFailed, message)
 }
 
