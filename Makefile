@@ -1,7 +1,7 @@
 # Everything here needs Go and nothing else; `make test` uses a C compiler for the race detector where there is one.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test repeat lint fmt fuzz cover demo clean
+.PHONY: help build test repeat soak mutants chaos bench million lint fmt fuzz cover demo clean
 
 # The packages whose tests must pass many times in a row.
 REPEAT ?= ./internal/core ./lease ./membership ./shard
@@ -18,6 +18,21 @@ test: ## run all tests, with -race where a C compiler exists (REQUIRE_RACE=1: or
 
 repeat: ## run the tests of the core, lease, membership and shard 20 times (COUNT=, REPEAT=)
 	@TEST_TIMEOUT=30m scripts/test.sh -count=$(COUNT) $(REPEAT)
+
+soak: ## simulate random schedules for as long as asked (SOAK=10m)
+	SOAK=$${SOAK:-10m} go test -run='^TestSoak$$' -v -count=1 -timeout=0 ./internal/sim
+
+mutants: ## take away one rule after the other, and print what notices
+	go test -tags mutant -run='^TestEveryMutantIsCaught$$' -v -count=1 -timeout=30m ./internal/sim
+
+chaos: ## real processes under real faults, and a table of what was measured (SHORT=1: 5 minutes of it)
+	scripts/chaos.sh
+
+bench: build ## measure against etcd itself
+	bin/drmctl bench all
+
+million: build ## the same with a million resources
+	bin/drmctl bench million
 
 lint: ## golangci-lint, other platforms, go.mod, known vulnerabilities
 	@scripts/lint.sh

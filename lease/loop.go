@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // maxAttempts is how many keepalives of a lease are under way at most; with the default options it is never reached,
@@ -122,7 +124,7 @@ func (l *loop) takeAll() {
 // take makes use of an attempt's answer, if the lease is not fenced.
 func (l *loop) take(a answer) {
 	l.underWay--
-	if l.fenced.Load() {
+	if l.fenced.Load() && !mutant.Is(mutant.ReviveFenced) {
 		return
 	}
 	switch {
@@ -155,7 +157,7 @@ func (l *loop) pause(now time.Duration) time.Duration {
 
 // renew sends one keepalive, after the owner has shown that it works.
 func (k *Keeper) renew(ctx context.Context) answer {
-	if k.opts.Probe != nil {
+	if k.opts.Probe != nil && !mutant.Is(mutant.RenewUnasked) {
 		if err := k.probe(ctx); err != nil {
 			return answer{err: fmt.Errorf("the lease's owner does not answer: %w", err)}
 		}
@@ -166,6 +168,9 @@ func (k *Keeper) renew(ctx context.Context) answer {
 	resp, err := k.etcd.KeepAliveOnce(ctx, k.id)
 	if err != nil {
 		return answer{err: fmt.Errorf("keep lease %x alive: %w", int64(k.id), err)}
+	}
+	if mutant.Is(mutant.CountFromAnswer) {
+		sent = k.clock.Now()
 	}
 	return answer{sent: sent, ttl: time.Duration(resp.TTL) * time.Second}
 }

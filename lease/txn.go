@@ -10,6 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // inspectMost is up to how many ops a flat transaction also asks for what is there instead. That makes a conflict in a
@@ -153,6 +155,9 @@ func classify(err error) error {
 			return fmt.Errorf("%w: %w", ErrRefused, err)
 		}
 	}
+	if mutant.Is(mutant.LostIsRefused) {
+		return fmt.Errorf("%w: %w", ErrRefused, err)
+	}
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }
 
@@ -179,12 +184,18 @@ func guardFailed(results []Result, revision int64) {
 }
 
 func compareOf(op *Op) clientv3.Cmp {
+	if mutant.Is(mutant.ReleaseAny) && op.Delete || mutant.Is(mutant.ClaimOverAnother) && !op.Delete && op.Expect == 0 {
+		return clientv3.Compare(clientv3.CreateRevision(op.Key), "!=", -1)
+	}
 	return clientv3.Compare(clientv3.CreateRevision(op.Key), "=", op.Expect)
 }
 
 func writeOf(op *Op) clientv3.Op {
 	if op.Delete {
 		return clientv3.OpDelete(op.Key)
+	}
+	if mutant.Is(mutant.UpdateWithoutLease) && op.Expect != 0 {
+		return clientv3.OpPut(op.Key, string(op.Value))
 	}
 	return clientv3.OpPut(op.Key, string(op.Value), clientv3.WithLease(op.Lease))
 }

@@ -1,6 +1,10 @@
 package core
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
 
 // step is what decide found to be the next thing to do for a resource.
 type step uint8
@@ -20,19 +24,19 @@ const (
 
 // wants says whether this member should be handling the resource.
 func (c *Core) wants(r *resource) bool {
-	return r.sh.owned && r.present && !r.stuck
+	return r.sh.owned && r.present && (!r.stuck || mutant.Is(mutant.ClaimWhileStuck))
 }
 
 // lost says whether the claim that r holds can no longer be relied on.
 func (c *Core) lost(r *resource) bool {
 	l := c.leases[r.lease]
-	return r.gone() || l == nil || l.fenced
+	return r.gone() || l == nil || l.fenced && !mutant.Is(mutant.HandleFenced)
 }
 
 // holds says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
 // it ends at its time, when the contexts of all that is handled under it have ended too.
 func (c *Core) holds(r *resource) bool {
-	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()
+	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone() && !mutant.Is(mutant.LetGoOfFailed)
 }
 
 // decision is the next step for a resource: why it ends, if it does, and until when to wait, if that is the step.
@@ -49,6 +53,8 @@ func (c *Core) decide(r *resource) decision {
 	}
 	cause := c.endingCause(r)
 	switch {
+	case mutant.Is(mutant.ReleaseBeforeTerminate) && cause != NoCause && !c.lost(r):
+		return decision{step: doRelease, cause: cause}
 	case c.holds(r) && r.stuck:
 		return decision{} // until it returns, or the claim is gone
 	case r.started && !r.stuck && (cause != NoCause || r.dirty):
@@ -63,7 +69,7 @@ func (c *Core) decide(r *resource) decision {
 		return decision{step: doForget, cause: cause}
 	case cause != NoCause || r.doomed:
 		return c.notBefore(r.writeAfter, decision{step: doRelease, cause: cause})
-	case r.started && r.handledGen == r.dataGen:
+	case r.started && (r.handledGen == r.dataGen || mutant.Is(mutant.IgnoreChange)):
 		return decision{}
 	case r.started && c.cfg.CanUpdate:
 		return decision{step: doUpdate}
@@ -83,11 +89,13 @@ func (c *Core) endingCause(r *resource) Cause {
 		return ClaimLost
 	case c.lost(r):
 		return Fenced
+	case mutant.Is(mutant.StopSparesNewClaims) && c.stopping && !r.started:
+		return NoCause
 	case c.stopping:
 		return Stopped
 	case !r.present:
 		return Removed
-	case !r.sh.owned:
+	case !r.sh.owned && !mutant.Is(mutant.KeepMoved):
 		return Moved
 	case r.stuck:
 		return Failure
@@ -133,6 +141,9 @@ func (c *Core) reconcile(r *resource) {
 	switch r.phase {
 	case calling:
 		c.cancelIfEnding(r)
+		if mutant.Is(mutant.TwoCalls) {
+			c.take(r)
+		}
 	case idle:
 		for c.take(r) {
 		}
@@ -262,7 +273,7 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 
 // begin starts the call that r waited for, if that is still what it needs.
 func (c *Core) begin(r *resource, from queueID) {
-	if r.sh == nil || r.phase != idle {
+	if r.sh == nil || r.phase != idle && !mutant.Is(mutant.TwoCalls) {
 		return
 	}
 	d := c.decide(r)
@@ -274,6 +285,9 @@ func (c *Core) begin(r *resource, from queueID) {
 	switch d.step {
 	case doHandle:
 		a.Kind = Handle
+		if mutant.Is(mutant.ReuseToken) && r.oldToken != 0 {
+			a.Token = r.oldToken
+		}
 		r.oldToken, r.handledGen = r.token, r.dataGen
 		c.handling++
 	case doUpdate:

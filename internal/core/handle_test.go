@@ -138,6 +138,34 @@ func TestHandleAttemptsLeaveItFailedUntilItsDataChange(t *testing.T) {
 	f.want("handle a 110 on 1 v2")
 }
 
+func TestFailureWithDataThatHaveChangedSinceCountsForNothing(t *testing.T) {
+	for _, test := range []struct {
+		name string
+		fail func(*fixture)
+		want []string
+	}{
+		{"error", func(f *fixture) { f.done("a", Error) }, []string{"write-state a 110 failed boom", "handle a 110 on 1 v2"}},
+		{"time", func(f *fixture) { f.done("a", TimedOut) }, []string{"write-state a 110 failed boom", "terminate a 110 failure"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 1 })
+			f.want("claim a on 1")
+			f.claimed("a", 110)
+			f.want("handle a 110 on 1 v1")
+			f.entry("a", "v2")
+			test.fail(f)
+			f.want(test.want...)
+			if test.name == "time" {
+				f.done("a", OK)
+				f.want("handle a 110 on 1 v2")
+			}
+			f.done("a", Error)
+			f.want()
+			f.noTimer()
+		})
+	}
+}
+
 func TestHandleAttemptsCountAfreshUnderANewClaim(t *testing.T) {
 	f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 1 })
 	f.want("claim a on 1")

@@ -1,6 +1,10 @@
 package core
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
 
 type leaseState struct {
 	id     int64
@@ -84,7 +88,7 @@ func (c *Core) unhold(lease int64) {
 // retire lets go of a fenced lease once nothing is on it, so that etcd gives its claims away at once and not only when
 // it expires.
 func (c *Core) retire(l *leaseState) {
-	if l.fenced && l.keys == 0 && c.leases[l.id] == l {
+	if l.fenced && (l.keys == 0 || mutant.Is(mutant.RevokeTooEarly)) && c.leases[l.id] == l {
 		delete(c.leases, l.id)
 		c.emit(Action{Kind: Revoke, Lease: l.id})
 	}

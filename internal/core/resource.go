@@ -1,6 +1,10 @@
 package core
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
 
 // phase is what is in progress for a resource outside of the core. There is never more than one.
 type phase uint8
@@ -77,7 +81,7 @@ func (r *resource) isEngaged() bool {
 
 // isBusy says whether the member has something of it that needs the shard to be followed on.
 func (r *resource) isBusy(c *Core) bool {
-	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.uncertain || r.offered != 0 {
+	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.offered != 0 || r.uncertain && !mutant.Is(mutant.UnfollowUncertain) {
 		return true
 	}
 	return c.seesOurs(r)
@@ -109,7 +113,7 @@ func (r *resource) answered() {
 
 // see takes over what etcd said of the claim's key at a revision, unless something newer is known.
 func (r *resource) see(token, lease, rev int64) {
-	if rev >= r.seenRev {
+	if rev >= r.seenRev || mutant.Is(mutant.BelieveOldNews) {
 		r.seenToken, r.seenLease, r.seenRev = token, lease, rev
 	}
 }

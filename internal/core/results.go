@@ -3,6 +3,8 @@ package core
 import (
 	"math"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // claim sends a claim, or waits for a lease to put it on.
@@ -39,7 +41,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 	switch {
 	case res.LeaseGone:
 		c.fence(lease)
-	case res.Unknown:
+	case res.Unknown && !mutant.Is(mutant.ForgetLostClaim):
 		r.uncertain, r.settleAt = true, now+c.cfg.Settle
 		c.retryLater(r)
 	case res.Failed:
@@ -61,7 +63,7 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	r.phase = idle
 	c.releases--
 	if res.Unknown || res.Failed || res.LeaseGone {
-		r.doomed = r.token != 0 && (r.doomed || res.Unknown)
+		r.doomed = r.token != 0 && (r.doomed || res.Unknown) && !mutant.Is(mutant.UseDoomedClaim)
 		c.retryLater(r)
 		c.reconcile(r)
 		return
@@ -150,21 +152,24 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	case out == Refused && r.cancelled: // it was not called, and why is known
 	case out == Refused:
 		c.fence(r.lease)
-	case r.cancelled: // whatever it returned, the handler may have it, under a context that has ended
+	case r.cancelled && !mutant.Is(mutant.ForgetCancelledHandle): // whatever it returned, the handler may have it, under a context that has ended
 		r.started, r.dirty = true, true
 	case out == OK:
 		r.started, r.attempts, r.handleAfter = true, 0, 0
 		c.setState(r, StateActive, "")
 	default:
 		// Terminate follows a Handle that panicked or timed out, never one that returned an error.
-		r.started, r.dirty = out != Error, out != Error
+		r.started = out != Error && !(mutant.Is(mutant.ForgetPanickedHandle) && out == Panicked)
+		r.dirty = r.started
 		c.handleFailed(r, message)
 	}
 }
 
 func (c *Core) handleFailed(r *resource, message string) {
-	r.attempts = min(r.attempts, math.MaxUint16-1) + 1
-	r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	if r.handledGen == r.dataGen || mutant.Is(mutant.CountOldFailures) { // else it failed with data that have changed since: the new ones have all their attempts
+		r.attempts = min(r.attempts, math.MaxUint16-1) + 1
+		r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	}
 	c.setState(r, StateFailed, message)
 }
 
@@ -195,7 +200,7 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	r.stuck = true
 	c.stuck++
 	// What is left to clean up when it returns: a Terminate that was let go of has had its chance.
-	r.started = call != Terminate || c.cfg.HoldFailed
+	r.started = (call != Terminate || c.cfg.HoldFailed) && !mutant.Is(mutant.ForgetStuckHandle)
 	r.dirty = r.started
 	if call == Handle {
 		c.handleFailed(r, message)
@@ -244,6 +249,7 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 		r.see(token, r.lease, res.Revision)
 	case res.LeaseGone:
 		c.fence(r.lease)
+	case mutant.Is(mutant.ForgetLostState) && res.Unknown:
 	case res.Unknown || res.Failed:
 		if res.Unknown {
 			r.doubtful, r.settleAt = true, now+c.cfg.Settle

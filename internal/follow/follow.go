@@ -19,6 +19,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // ErrRewound says that a linearizable read told of an older revision than one seen before, or of another cluster: etcd
@@ -210,6 +212,8 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 			next = 0
 		case errors.Is(err, errReplaced):
 			pause(ctx, 1) // there is nothing wrong with the prefix; but not all of them at the same moment
+		case mutant.Is(mutant.SkipRelist) && errors.Is(err, rpctypes.ErrCompacted):
+			next = h.Highest() + 1
 		case errors.Is(err, rpctypes.ErrCompacted):
 			next = 0
 		case err != nil:

@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // handling is a resource in a member's hands, from the call of Handle on.
@@ -52,8 +53,8 @@ func (m *member) call(r int, a core.Action) {
 func (c *call) begin() {
 	m, w := c.m, c.m.w
 	k, h := m.keeper(c.a.Lease), m.handlings[c.r]
-	if c.a.Kind != core.Terminate && (c.cancelled || k.fenced || !k.valid()) {
-		w.res.Counts.Refused++
+	if c.a.Kind != core.Terminate && (c.cancelled || (k.fenced || !k.valid()) && !mutant.Is(mutant.SkipLeaseCheck)) {
+		w.count(Refused)
 		c.returned = true
 		m.calls[c.r] = nil
 		m.after(0, func() {
@@ -65,7 +66,8 @@ func (c *call) begin() {
 	timeout, grace := handleTimeout, terminateTimeout
 	switch c.a.Kind {
 	case core.Handle:
-		w.res.Counts.Handled++
+		w.count(Handled)
+		m.checkWanted(c)
 		if h != nil && h.must && !h.tried {
 			w.fail("%s: Handle of %s without Terminate before", m.name, c.a.ID)
 		}
@@ -73,14 +75,14 @@ func (c *call) begin() {
 		m.handlings[c.r] = h
 		m.checkHandle(c.r, h)
 	case core.Update:
-		w.res.Counts.Updated++
+		w.count(Updated)
 		if h == nil || !h.must || h.ctxEnded {
 			w.fail("%s: Update of %s, which is not handled", m.name, c.a.ID)
 			return
 		}
 		h.version = string(c.a.Data)
 	default:
-		w.res.Counts.Terminated++
+		w.count(Terminated)
 		timeout, grace = terminateTimeout, lastGrace
 		if h == nil || !h.must {
 			w.fail("%s: Terminate of %s, which is not handled", m.name, c.a.ID)
@@ -95,7 +97,7 @@ func (c *call) begin() {
 	took := w.upTo(5 * time.Millisecond)
 	switch {
 	case w.chance(w.plan.Bad / 4):
-		took = w.upTo(8 * time.Second)
+		took = w.upTo(longestCall)
 	case w.chance(20):
 		took = w.upTo(time.Second)
 	}
@@ -137,7 +139,7 @@ func (c *call) giveUp() {
 		return
 	}
 	m := c.m
-	m.w.res.Counts.Stuck++
+	m.w.count(Stuck)
 	m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 	c.stuck = true
 	if !m.w.plan.HoldFailed {
@@ -163,7 +165,10 @@ func (c *call) finish() {
 		out = core.TimedOut
 	}
 	if out != core.OK {
-		m.w.res.Counts.Failed++
+		m.w.count(Failed)
+	}
+	if out == core.Panicked {
+		m.w.count(Panicked)
 	}
 	m.w.trace("%s: %v of %s returns: %v", m.name, c.a.Kind, c.a.ID, out)
 	switch {
@@ -185,10 +190,10 @@ func (c *call) finish() {
 
 // cancel is what a Cancel of the core's does.
 func (m *member) cancel(r int, a core.Action) {
-	m.w.res.Counts.Cancelled++
+	m.w.count(Cancelled)
 	c, h := m.calls[r], m.handlings[r]
 	if a.Cause == core.ClaimLost {
-		m.w.res.Counts.Vanished++
+		m.w.count(Vanished)
 		if h != nil {
 			h.ctxEnded = true
 		}

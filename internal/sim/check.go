@@ -53,6 +53,16 @@ func (m *member) checkHandle(r int, h *handling) {
 	*last = lastToken{h.token, m, m.gen}
 }
 
+// checkWanted looks whether Handle is called though the member knows that it should not be.
+func (m *member) checkWanted(c *call) {
+	switch {
+	case m.stopping:
+		m.w.fail("%s: Handle of %s after Stop", m.name, c.a.ID)
+	case !m.owned[c.a.Shard]:
+		m.w.fail("%s: Handle of %s, of a shard that it knows to be another's", m.name, c.a.ID)
+	}
+}
+
 // lastToken is the newest that Handle was called with.
 type lastToken struct {
 	token int64
@@ -82,6 +92,8 @@ func (w *world) observe() {
 	switch {
 	case wrong == "" && !w.closing:
 		w.trace("all is well")
+		w.res.Healed = max(0, w.now-w.calmAt)
+		w.calmAt = max(w.calmAt, w.now) // ending takes its time too
 		w.closing = true
 		for _, m := range w.members {
 			m.stop(0)

@@ -2,43 +2,84 @@ package sim
 
 import "time"
 
-// befall makes a fault of the plan happen.
+// befall makes a fault of the plan happen, if it can.
 func (w *world) befall(f Fault) {
-	m := w.members[f.Who%len(w.members)]
-	r := f.Who % w.plan.Resources
 	w.trace("fault: %v %d for %v", f.Kind, f.Who, f.For)
+	if w.strike(f) || w.change(f) {
+		w.count(befell(f.Kind))
+	}
+}
+
+// strike makes a fault of a member, of its network or of etcd happen.
+func (w *world) strike(f Fault) bool {
+	m := w.members[f.Who%len(w.members)]
 	switch f.Kind {
 	case Crash:
-		if m.up {
-			m.crash("crash")
-			w.after(f.For, m.start)
+		if !m.up {
+			return false
 		}
+		m.crash("crash")
+		w.after(f.For, m.start)
 	case Pause:
-		if m.up && !m.paused {
-			m.paused, m.pausedAt = true, w.now
-			w.after(f.For, m.resume)
+		if !m.up || m.paused {
+			return false
 		}
+		m.paused, m.pausedAt = true, w.now
+		w.after(f.For, m.resume)
 	case Cut:
-		if !m.cut {
-			m.cut, m.cutAt = true, w.now
-			w.after(f.For, func() {
-				w.trace("%s: network is back", m.name)
-				m.cut = false
-				w.reassign()
-			})
+		if m.cut {
+			return false
 		}
+		m.cut, m.cutAt = true, w.now
+		w.after(f.For, func() {
+			w.trace("%s: network is back", m.name)
+			m.cut = false
+			w.reassign()
+		})
+	case Deafen:
+		w.holdFor(&m.deaf, f.For)
 	case Stall:
-		m.stalls++
-		w.after(f.For, func() { m.stalls-- })
+		w.holdFor(&m.stalls, f.For)
+	case Silence:
+		w.holdFor(&w.store.logs[w.shardOf(f.Who%w.plan.Resources)].silent, f.For)
+	case Break:
+		if !m.up {
+			return false
+		}
+		m.after(0, m.breakWatches)
+	case Compact:
+		w.store.compact()
+	case Elect:
+		w.leaderless++
+		w.after(f.For, w.elect)
+	case LoseKey:
+		w.keyless(m, f.For)
+	case RevokeLease:
+		return m.loseLease()
+	default:
+		return false
+	}
+	if f.Kind == Pause || f.Kind == Cut || f.Kind == Crash {
+		w.after(ttl, w.reassign) // its member key has expired by then, if it is not back
+	}
+	return true
+}
+
+// change makes happen what an operator or the source does.
+func (w *world) change(f Fault) bool {
+	m := w.members[f.Who%len(w.members)]
+	r := f.Who % w.plan.Resources
+	switch f.Kind {
 	case Drain:
 		m.drains++
 		w.reassign()
 		w.after(f.For, func() { m.drains--; w.reassign() })
 	case Leave:
-		if m.up && !m.stopping && !m.paused {
-			m.stop(f.For)
-			w.reassign()
+		if !m.up || m.stopping || m.paused {
+			return false
 		}
+		m.stop(f.For)
+		w.reassign()
 	case Move:
 		w.moved[w.shardOf(r)]++
 		w.reassign()
@@ -59,26 +100,34 @@ func (w *world) befall(f Fault) {
 		if f.For > 0 {
 			w.after(f.For, func() { w.entries[r].suspended = false; w.putEntry(r) })
 		}
-	case Compact:
-		w.store.compact()
-	case Break:
-		if m.up {
-			m.after(0, m.breakWatches)
-		}
 	case DeleteClaim:
-		w.store.deleteByHand(r)
-	case RevokeLease:
-		for _, k := range m.keepers {
-			if l := w.store.leases[k.id]; l.alive {
-				w.store.revokeByHand(k.id)
-				break
-			}
-		}
+		return w.store.deleteByHand(r)
 	default:
+		return false
 	}
-	if f.Kind == Pause || f.Kind == Cut || f.Kind == Crash {
-		w.after(ttl, w.reassign) // its member key has expired by then, if it is not back
+	return true
+}
+
+// holdFor raises a count of reasons for some time.
+func (w *world) holdFor(reasons *int, d time.Duration) {
+	*reasons++
+	w.after(d, func() { *reasons-- })
+}
+
+// elect ends one reason why etcd has no leader. A new leader does not know how old leases are: each has its whole TTL.
+func (w *world) elect() {
+	w.leaderless--
+	if w.leaderless == 0 {
+		w.trace("etcd: has a leader")
+		w.store.promote()
 	}
+}
+
+// keyless takes a running member out of the view until it has registered again.
+func (w *world) keyless(m *member, d time.Duration) {
+	m.keyless++
+	w.reassign()
+	w.after(d, func() { m.keyless--; w.reassign() })
 }
 
 // putEntry writes what the catalogue should say of a resource.
@@ -87,7 +136,13 @@ func (w *world) putEntry(r int) { w.store.putEntry(r, w.entries[r]) }
 // endFaults makes the surroundings good, for ever. What was to end later, ends as planned.
 func (w *world) endFaults() {
 	w.trace("calm from now on")
-	w.calm, w.calmAt = true, w.now
+	w.calm, w.calmAt = true, max(w.calmAt, w.now)
+	if w.plan.HandleAttempts > 0 { // what was given up is tried again with new data only
+		for r := range w.entries {
+			w.entries[r].version++
+			w.putEntry(r)
+		}
+	}
 	w.reassign()
 	w.after(100*time.Millisecond, w.observe)
 }
@@ -123,5 +178,5 @@ func (w *world) reassign() {
 
 // isMember says whether the view has m: it is live, or was until a moment ago.
 func (m *member) isMember() bool {
-	return m.up && !m.stopping && !(m.cut && m.w.now-m.cutAt >= ttl) && !(m.paused && m.w.now-m.pausedAt >= ttl)
+	return m.up && !m.stopping && m.keyless == 0 && !(m.cut && m.w.now-m.cutAt >= ttl) && !(m.paused && m.w.now-m.pausedAt >= ttl)
 }

@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
 
 // keeper renews one lease of a member, and knows when it stops being safe.
 type keeper struct {
@@ -25,18 +29,26 @@ func (m *member) keeper(id int64) *keeper {
 func (m *member) grant() {
 	sent := m.clock()
 	var id int64
-	m.request(func() { id = m.w.store.grant(m) }, func(lost, failed bool) {
+	m.request(granting, func() { id = m.w.store.grant(m) }, func(lost, failed bool) {
 		if lost || failed {
 			m.after(100*time.Millisecond, m.grant)
 			return
 		}
-		k := &keeper{m: m, id: id, deadline: sent + ttl - margin}
+		k := &keeper{m: m, id: id, deadline: safeUntil(sent)}
 		m.keepers, m.granting = append(m.keepers, k), false
 		m.core.LeaseReady(m.clock(), id)
 		m.after(ttl/5, k.renew)
 		k.guard()
 		m.step()
 	})
+}
+
+// safeUntil is the deadline that a request sent at that time gives a lease.
+func safeUntil(sent time.Duration) time.Duration {
+	if mutant.Is(mutant.FenceAfterExpiry) {
+		return sent + ttl + margin
+	}
+	return sent + ttl - margin
 }
 
 // valid says whether the lease can be relied on now.
@@ -48,7 +60,7 @@ func (k *keeper) renew() {
 		return
 	}
 	m, sent, alive := k.m, k.m.clock(), false
-	m.request(func() { alive = m.w.store.renew(k.id) }, func(lost, failed bool) {
+	m.request(renewing, func() { alive = m.w.store.renew(k.id) }, func(lost, failed bool) {
 		k.check()
 		switch {
 		case k.fenced || k.closed:
@@ -57,7 +69,10 @@ func (k *keeper) renew() {
 		case !alive:
 			k.fence()
 		default:
-			k.deadline = max(k.deadline, sent+ttl-margin)
+			if mutant.Is(mutant.CountFromAnswer) {
+				sent = m.clock()
+			}
+			k.deadline = max(k.deadline, safeUntil(sent))
 			m.after(max(0, sent+ttl/5-m.clock()), k.renew)
 		}
 	})
@@ -83,7 +98,7 @@ func (k *keeper) fence() {
 	}
 	m := k.m
 	m.w.trace("%s: lease %d is fenced", m.name, k.id)
-	m.w.res.Counts.Fenced++
+	m.w.count(Fenced)
 	k.fenced = true
 	m.atClock(k.deadline, k.dead)
 	m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
@@ -111,5 +126,16 @@ func (k *keeper) revoke() {
 	m := k.m
 	m.checkNothingOn(k)
 	k.closed, k.told = true, true
-	m.request(func() { m.w.store.revoke(k.id) }, func(bool, bool) {})
+	m.request(revoking, func() { m.w.store.revoke(k.id) }, func(bool, bool) {})
+}
+
+// loseLease has somebody revoke a lease of the member's by hand.
+func (m *member) loseLease() bool {
+	for _, k := range m.keepers {
+		if m.w.store.leases[k.id].alive {
+			m.w.store.revokeByHand(k.id)
+			return true
+		}
+	}
+	return false
 }

@@ -17,14 +17,18 @@ type member struct {
 	gen    int // counts its processes
 
 	up, paused, cut bool
-	stalls, drains  int
+	deaf, stalls    int // reasons why it hears nothing of etcd, or no news
+	drains, keyless int // reasons why it gets no shards
 	pausedAt, cutAt time.Duration
 	back            time.Duration // when it starts again after an orderly end
 	late            []func()      // what was to happen while it was paused
 
 	core      *core.Core
 	stopping  bool
-	view      int // the newest it was told of
+	ending    bool   // it has stopped, and is about to end
+	view      int    // the newest it was told of
+	owned     []bool // by shard, in that view
+	heard     int64  // the newest revision that a watch told of
 	timerAt   time.Duration
 	granting  bool
 	keepers   []*keeper
@@ -54,16 +58,29 @@ func (m *member) start() {
 	w := m.w
 	m.gen++
 	w.trace("%s: starts", m.name)
-	m.up, m.paused, m.stopping, m.late, m.view, m.timerAt = true, false, false, nil, 0, 0
+	if m.gen > 1 {
+		w.count(Restarted)
+		if w.store.hasClaimsOf(m) {
+			w.count(RestartedEarly)
+		}
+	}
+	m.up, m.paused, m.stopping, m.ending, m.late, m.view, m.timerAt = true, false, false, false, nil, 0, 0
 	m.core = core.New(core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
 		ReleaseBacklog: w.plan.ReleaseBacklog, Handover: 300 * time.Millisecond,
-		Backoff: 100 * time.Millisecond, BackoffMax: 2 * time.Second,
-		RetryMin: 20 * time.Millisecond, RetryMax: time.Second, Settle: settle,
+		HandleAttempts: w.plan.HandleAttempts,
+		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
+		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
 		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, KeysPerLease: w.plan.KeysPerLease,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
-	m.keepers, m.granting = nil, false
+	m.core.Hold(m.clock(), true) // as a member does until it has joined
+	m.after(w.upTo(500*time.Millisecond), func() {
+		m.core.Hold(m.clock(), false)
+		m.step()
+	})
+	m.keepers, m.granting, m.heard = nil, false, 0
+	m.owned = make([]bool, w.plan.Shards)
 	m.followers = make([]*follower, w.plan.Shards)
 	m.handlings = make([]*handling, w.plan.Resources)
 	m.calls = make([]*call, w.plan.Resources)
@@ -90,6 +107,9 @@ func (m *member) resume() {
 		return
 	}
 	m.w.trace("%s: goes on", m.name)
+	if m.w.now-m.pausedAt > ttl {
+		m.w.count(Resumed)
+	}
 	m.paused = false
 	late := m.late
 	m.late = nil
@@ -105,11 +125,15 @@ func (m *member) stop(back time.Duration) {
 	m.stopping, m.back = true, back
 	m.core.Stop(m.clock())
 	m.step()
-	m.after(20*time.Second, func() { m.exit("it took too long") })
+	m.after(stopTimeout, func() {
+		m.w.count(Overdue)
+		m.exit("it took too long")
+	})
 }
 
 // exit ends a process that stops. Leases with claims are left to expire.
 func (m *member) exit(why string) {
+	m.w.count(Stopped)
 	if m.core.Stats().Claims == 0 {
 		for _, k := range m.keepers {
 			k.revoke()
@@ -131,7 +155,7 @@ func (m *member) sendView() {
 func (m *member) getView() {
 	switch {
 	case m.view == m.w.view || m.stopping:
-	case m.cut:
+	case m.cut || m.deaf > 0 || m.w.leaderless > 0:
 		m.after(50*time.Millisecond, m.getView)
 	default:
 		m.view = m.w.view
@@ -140,6 +164,7 @@ func (m *member) getView() {
 			owned[s] = o == m.index
 		}
 		m.w.trace("%s: sees view %d", m.name, m.view)
+		m.owned = owned
 		m.core.SetOwned(m.clock(), owned)
 		m.step()
 	}
@@ -161,8 +186,9 @@ func (m *member) step() {
 			m.step()
 		})
 	}
-	if m.stopping && m.core.Idle() {
-		m.exit("it has stopped")
+	if m.stopping && !m.ending && m.core.Idle() {
+		m.ending = true
+		m.after(0, func() { m.exit("it has stopped") }) // not in the midst of what it does
 	}
 }
 
@@ -198,13 +224,12 @@ func (m *member) execute(a core.Action) {
 	case core.Revoke:
 		m.keeper(a.Lease).revoke()
 	case core.Claim:
-		w.res.Counts.Claims++
 		if m.calls[r] != nil {
 			w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
 		}
-		m.write(func() core.WriteResult { return w.store.claim(r, a.Lease) }, func(res core.WriteResult) {
+		m.write(claiming, func() core.WriteResult { return w.store.claim(r, a.Lease) }, func(res core.WriteResult) {
 			if !res.Applied && res.FoundToken != 0 {
-				w.res.Counts.Conflicts++
+				w.count(Conflicts)
 				if m.conflicts[r] == res.FoundToken {
 					w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
 				}
@@ -214,17 +239,15 @@ func (m *member) execute(a core.Action) {
 		})
 	case core.Release:
 		m.checkRelease(r, a)
+		kind := releasing
 		if a.Token == 0 {
-			w.res.Counts.Probes++
+			kind = probing
 		}
-		m.write(func() core.WriteResult { return w.store.release(r, a.Token) }, func(res core.WriteResult) {
-			if res.Unknown {
-				w.res.Counts.LostReleases++
-			}
+		m.write(kind, func() core.WriteResult { return w.store.release(r, a.Token) }, func(res core.WriteResult) {
 			m.core.ReleaseDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.WriteState:
-		m.write(func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
+		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
 		})
 	case core.Handle, core.Update, core.Terminate:
@@ -232,72 +255,4 @@ func (m *member) execute(a core.Action) {
 	case core.Cancel:
 		m.cancel(r, a)
 	}
-}
-
-// write makes a request of the core's and tells it the answer.
-func (m *member) write(apply func() core.WriteResult, tell func(core.WriteResult)) {
-	var res core.WriteResult
-	m.request(func() { res = apply() }, func(lost, failed bool) {
-		switch {
-		case lost:
-			res = core.WriteResult{Unknown: true}
-		case failed:
-			res = core.WriteResult{Failed: true}
-		}
-		m.w.trace("%s: answer %+v", m.name, res)
-		tell(res)
-		m.step()
-	})
-}
-
-// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of it.
-func (m *member) request(apply func(), answered func(lost, failed bool)) {
-	w, gen := m.w, m.gen
-	over := false
-	answer := func(lost, failed bool) func() {
-		return func() {
-			if !over {
-				over = true
-				answered(lost, failed)
-			}
-		}
-	}
-	m.after(requestTimeout, func() {
-		if !over {
-			w.res.Counts.Lost++
-		}
-		answer(true, false)()
-	})
-	fate := 3 // it arrives, and so does its answer
-	if w.chance(w.plan.Lossy) {
-		fate = w.rng.IntN(4)
-	}
-	switch fate {
-	case 0: // refused
-		m.after(w.delay(), answer(false, true))
-		return
-	case 1: // it is never applied
-		return
-	case 2: // it is applied when nobody waits for it any more
-		w.after(requestTimeout+w.upTo(settle*8/10), func() {
-			w.res.Counts.Late++
-			apply()
-		})
-		return
-	}
-	noAnswer := w.chance(w.plan.Lossy / 2)
-	w.after(w.delay(), func() {
-		if m.cut {
-			return
-		}
-		apply()
-		if noAnswer {
-			return
-		}
-		w.in(w.now+w.delay(), m, gen, func() {
-			if !m.cut {
-				answer(false, false)()
-			}
-		})
-	})
 }

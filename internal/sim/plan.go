@@ -1,7 +1,9 @@
 package sim
 
 import (
+	"fmt"
 	"math/rand/v2"
+	"slices"
 	"time"
 )
 
@@ -13,12 +15,14 @@ type Plan struct {
 	Resources            int
 	HoldFailed           bool
 	CanUpdate            bool
+	HandleAttempts       int
 	KeysPerLease         int
 	HandleConcurrency    int
 	TerminateConcurrency int
 	ReleaseBacklog       int
 	Lossy                int // percent of requests whose answer is lost, or that fail
 	Slow                 int // percent of messages that take long
+	Skew                 int // permille by which clocks run faster or slower than etcd's, at most
 	Bad                  int // percent of handler calls that fail, panic or hang
 	Faults               []Fault
 }
@@ -43,15 +47,32 @@ const (
 	Break                   // member: its watches are cancelled, and list again
 	DeleteClaim             // resource: somebody deletes its claim by hand
 	RevokeLease             // member: somebody revokes one of its leases by hand
+	Deafen                  // member: etcd hears it, but it hears nothing of etcd for For
+	Silence                 // resource: all watches of its shard are silent for For
+	Elect                   // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
+	LoseKey                 // member: its key is gone, and it registers again after For
 	kinds
 )
 
-var kindNames = [...]string{
+var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact", "break",
-	"delete-claim", "revoke-lease",
+	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key",
 }
 
 func (k Kind) String() string { return kindNames[k] }
+
+// MarshalText makes a Plan be read as JSON more easily.
+func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
+
+// UnmarshalText is the way back.
+func (k *Kind) UnmarshalText(name []byte) error {
+	i := slices.Index(kindNames[:], string(name))
+	if i < 0 {
+		return fmt.Errorf("kind of fault: got %q, want one of %v", name, kindNames)
+	}
+	*k = Kind(i)
+	return nil
+}
 
 // Fault is one thing that befalls a member or a resource.
 type Fault struct {
@@ -82,12 +103,14 @@ func Draw(s Source, faults int) Plan {
 		Resources:            1 + s.Choose("resources", 6),
 		HoldFailed:           s.Choose("hold", 2) == 1,
 		CanUpdate:            s.Choose("update", 2) == 1,
+		HandleAttempts:       s.Choose("handle attempts", 3),
 		KeysPerLease:         1 + s.Choose("keys per lease", 4),
 		HandleConcurrency:    1 + s.Choose("handle concurrency", 4),
 		TerminateConcurrency: 1 + s.Choose("terminate concurrency", 4),
 		ReleaseBacklog:       1 + s.Choose("release backlog", 4),
 		Lossy:                []int{0, 2, 10, 30}[s.Choose("lossy", 4)],
 		Slow:                 []int{0, 2, 10, 40}[s.Choose("slow", 4)],
+		Skew:                 []int{0, 10, 40}[s.Choose("skew", 3)],
 		Bad:                  []int{0, 5, 20, 50}[s.Choose("bad", 4)],
 	}
 	var at time.Duration

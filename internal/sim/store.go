@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // store is the part of etcd that matters here: entries, claims on leases, and a log of events for each shard.
@@ -43,6 +44,7 @@ type shardLog struct {
 	past      []change
 	compacted int // how many of them are forgotten
 	followers []*follower
+	silent    int // reasons why nobody hears of it
 }
 
 type change struct {
@@ -89,7 +91,7 @@ func (s *store) claim(r int, leaseID int64) core.WriteResult {
 	if !s.leases[leaseID].alive {
 		return core.WriteResult{LeaseGone: true}
 	}
-	if c := s.claims[r]; c.token != 0 {
+	if c := s.claims[r]; c.token != 0 && !mutant.Is(mutant.ClaimOverAnother) {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
 	}
 	s.rev++
@@ -99,10 +101,10 @@ func (s *store) claim(r int, leaseID int64) core.WriteResult {
 
 func (s *store) release(r int, token int64) core.WriteResult {
 	c := s.claims[r]
-	if c.token != token {
+	if c.token != token && !mutant.Is(mutant.ReleaseAny) {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
 	}
-	if token != 0 {
+	if c.token != 0 {
 		s.rev++
 		s.setClaim(r, claim{})
 	}
@@ -116,6 +118,9 @@ func (s *store) writeState(r int, token, leaseID int64, state core.State) core.W
 	c := s.claims[r]
 	if c.token != token {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
+	}
+	if mutant.Is(mutant.UpdateWithoutLease) {
+		leaseID = 0
 	}
 	s.rev++
 	c.mod, c.lease, c.state = s.rev, leaseID, state
@@ -135,7 +140,6 @@ func (s *store) grant(m *member) int64 {
 	id := int64(len(s.leases))
 	s.leases = append(s.leases, lease{alive: true, owner: m, gen: m.gen, expires: s.w.now + ttl})
 	s.w.at(s.w.now+ttl, nil, func() { s.expire(id) })
-	s.w.res.Counts.Granted++
 	return id
 }
 
@@ -147,14 +151,26 @@ func (s *store) renew(id int64) bool {
 	return l.alive
 }
 
+// promote gives each lease its whole TTL again, as a new leader does.
+func (s *store) promote() {
+	for id := range s.leases {
+		if l := &s.leases[id]; l.alive {
+			l.expires = s.w.now + ttl
+			s.w.count(Promoted)
+		}
+	}
+}
+
 func (s *store) expire(id int64) {
 	l := &s.leases[id]
 	switch {
 	case !l.alive:
 	case s.w.now < l.expires:
 		s.w.at(l.expires, nil, func() { s.expire(id) })
+	case s.w.leaderless > 0: // nobody counts; promote makes it later
+		s.w.after(100*time.Millisecond, func() { s.expire(id) })
 	default:
-		s.w.res.Counts.Expired++
+		s.w.count(Expired)
 		s.w.trace("etcd: lease %d expires", id)
 		s.revoke(id)
 	}
@@ -180,12 +196,15 @@ func (s *store) compact() {
 	}
 }
 
-func (s *store) deleteByHand(r int) {
-	if c := s.claims[r]; c.token != 0 {
-		s.byHand = append(s.byHand, c.token)
-		s.rev++
-		s.setClaim(r, claim{})
+func (s *store) deleteByHand(r int) bool {
+	c := s.claims[r]
+	if c.token == 0 {
+		return false
 	}
+	s.byHand = append(s.byHand, c.token)
+	s.rev++
+	s.setClaim(r, claim{})
+	return true
 }
 
 func (s *store) revokeByHand(id int64) {
@@ -201,6 +220,16 @@ func (s *store) revokeByHand(id int64) {
 func (s *store) wasDeletedByHand(token int64) bool {
 	for _, t := range s.byHand {
 		if t == token {
+			return true
+		}
+	}
+	return false
+}
+
+// hasClaimsOf says whether claims of a former life of a member are there.
+func (s *store) hasClaimsOf(m *member) bool {
+	for _, c := range s.claims {
+		if c.token != 0 && s.leases[c.lease].owner == m {
 			return true
 		}
 	}

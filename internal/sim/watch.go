@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // follower is a member's watch of a shard: a list, then the events after it, in order.
@@ -41,8 +42,8 @@ func (f *follower) list() {
 	var claims []core.ClaimKey
 	var rev int64
 	var pos int
-	m.w.res.Counts.Lists++
-	m.request(func() {
+	m.w.count(Lists)
+	m.request(listing, func() {
 		rev, pos = s.rev, len(s.logs[f.shard].past)
 		entries, claims = nil, nil
 		for r := range s.entries {
@@ -53,7 +54,7 @@ func (f *follower) list() {
 				entries = append(entries, core.Entry{ID: m.w.ids[r], Suspended: e.suspended, Data: e.data()})
 			}
 			if c := s.claims[r]; c.token != 0 {
-				claims = append(claims, core.ClaimKey{ID: m.w.ids[r], Token: c.token, ModRevision: c.mod, Lease: c.lease})
+				claims = append(claims, m.claimKey(m.w.ids[r], c))
 			}
 		}
 	}, func(lost, failed bool) {
@@ -91,12 +92,16 @@ func (f *follower) pump() {
 	switch {
 	case f.dead || !f.listed || f.pos == len(l.past):
 		return
-	case m.cut || m.stalls > 0:
+	case m.cut || m.deaf > 0 || m.stalls > 0 || l.silent > 0 || m.w.leaderless > 0:
 		f.scheduled = true
 		m.after(50*time.Millisecond, f.pump)
 		return
+	case mutant.Is(mutant.SkipRelist) && f.pos < l.compacted:
+		f.pos = l.compacted
+		f.poke()
+		return
 	case f.pos < l.compacted:
-		m.w.res.Counts.Relists++
+		m.w.count(Compacted)
 		f.list()
 		return
 	}
@@ -114,11 +119,15 @@ func (f *follower) pump() {
 
 func (f *follower) tell(c change) {
 	m, id := f.m, f.m.w.ids[c.resource]
+	if c.rev < m.heard {
+		m.w.count(Reordered)
+	}
+	m.heard = max(m.heard, c.rev)
 	switch {
 	case c.isClaim && c.claim.token == 0:
 		m.core.ClaimDeleted(m.clock(), f.shard, id, c.rev)
 	case c.isClaim:
-		m.core.ClaimPut(m.clock(), f.shard, core.ClaimKey{ID: id, Token: c.claim.token, ModRevision: c.claim.mod, Lease: c.claim.lease})
+		m.core.ClaimPut(m.clock(), f.shard, m.claimKey(id, c.claim))
 	case !c.entry.exists:
 		m.core.EntryDeleted(m.clock(), f.shard, id)
 	default:
@@ -126,11 +135,19 @@ func (f *follower) tell(c change) {
 	}
 }
 
+// claimKey is what the core is told of a claim's key.
+func (m *member) claimKey(id string, c claim) core.ClaimKey {
+	if mutant.Is(mutant.ClaimByName) && m.w.store.leases[c.lease].owner == m && len(m.keepers) > 0 {
+		c.lease = m.keepers[len(m.keepers)-1].id
+	}
+	return core.ClaimKey{ID: id, Token: c.token, ModRevision: c.mod, Lease: c.lease}
+}
+
 // breakWatches cancels the member's watches, which then list again.
 func (m *member) breakWatches() {
 	for _, f := range m.followers {
 		if f != nil && f.listed {
-			m.w.res.Counts.Relists++
+			m.w.count(Relists)
 			f.list()
 		}
 	}

@@ -3,6 +3,7 @@ package sim
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime/debug"
 	"time"
 )
 
@@ -17,49 +18,25 @@ const (
 	lastGrace        = 200 * time.Millisecond
 	settle           = 3 * time.Second
 	startUp          = time.Second // before the first fault
-	patience         = 2 * time.Minute
-	mostSteps        = 100_000 // a hundred times what a run takes
+
+	// patience is the bound on how long it may take after the last fault until all is well: a call that began before it and
+	// hangs, then a lease that has to expire, and a lost claim that may still appear.
+	patience    = longestCall + ttl + settle + backoffMax + retryMax
+	backoffMax  = 2 * time.Second
+	retryMax    = time.Second
+	longestCall = 8 * time.Second // of one that fails to heed its context
+	stopTimeout = 6 * time.Second
+	mostSteps   = 100_000 // a hundred times what a run takes
 )
 
 // Result is what came of a run.
 type Result struct {
 	Err    error         // what was found to be wrong
 	Took   time.Duration // virtual time
+	Healed time.Duration // from the end of the last fault until all was well
 	Steps  int
 	Counts Counts
 	Trace  []string // with Options.Trace
-}
-
-// Counts show what a run, or many, went through: a simulation in which something never happens proves nothing about it.
-type Counts struct {
-	Handled, Updated, Terminated, Failed, Stuck, Refused int // calls
-	Cancelled, Vanished                                  int
-	Claims, Conflicts, Lost, Late, Probes, LostReleases  int // writes
-	Fenced, Expired, Granted                             int // leases
-	Lists, Relists                                       int
-}
-
-// Add sums.
-func (c *Counts) Add(o Counts) {
-	c.Handled += o.Handled
-	c.Updated += o.Updated
-	c.Terminated += o.Terminated
-	c.Failed += o.Failed
-	c.Stuck += o.Stuck
-	c.Refused += o.Refused
-	c.Cancelled += o.Cancelled
-	c.Vanished += o.Vanished
-	c.Claims += o.Claims
-	c.Conflicts += o.Conflicts
-	c.Lost += o.Lost
-	c.Late += o.Late
-	c.Probes += o.Probes
-	c.LostReleases += o.LostReleases
-	c.Fenced += o.Fenced
-	c.Expired += o.Expired
-	c.Granted += o.Granted
-	c.Lists += o.Lists
-	c.Relists += o.Relists
 }
 
 // Options of Run.
@@ -77,11 +54,13 @@ type world struct {
 	seq     uint64
 	members []*member
 	store   store
-	calm    bool // the faults have ended
-	calmAt  time.Duration
-	closing bool // all members are to stop, to see that nothing stays
+	calm    bool          // no further fault begins
+	calmAt  time.Duration // when the last fault has ended
+	closing bool          // all members are to stop, to see that nothing stays
 	done    bool
 	res     Result
+
+	leaderless int // reasons why etcd has no leader
 
 	ids     []string // of the resources
 	moved   []int    // by shard: how often it was moved by hand
@@ -190,8 +169,22 @@ func (w *world) fail(format string, args ...any) {
 	}
 }
 
-// Run plays a Plan to its end.
-func Run(p Plan, opts Options) Result {
+// Run plays a Plan to its end. A panic is a finding like any other.
+func Run(p Plan, opts Options) (res Result) {
+	w := newWorld(p, opts)
+	defer func() {
+		if v := recover(); v != nil {
+			w.fail("panic: %v\n%s", v, debug.Stack())
+		}
+		w.res.Took = w.now
+		res = w.res
+	}()
+	w.play()
+	return
+}
+
+// newWorld makes the members and the catalogue, and puts the faults on the agenda.
+func newWorld(p Plan, opts Options) *world {
 	w := &world{plan: p, opts: opts, rng: rand.New(rand.NewPCG(p.Seed, 1))}
 	w.store.init(w)
 	w.moved, w.owners = make([]int, p.Shards), make([]int, p.Shards)
@@ -203,7 +196,10 @@ func Run(p Plan, opts Options) Result {
 	}
 	for i := range p.Members {
 		m := &member{w: w, index: i, name: string(rune('A' + i))}
-		m.skew = time.Duration(w.rng.IntN(21) - 10) // permille
+		m.skew = time.Duration(w.rng.IntN(2*p.Skew+1) - p.Skew)
+		if m.skew != 0 {
+			w.count(Clocks)
+		}
 		m.offset = time.Hour + w.upTo(time.Hour)
 		w.members = append(w.members, m)
 		m.start()
@@ -212,9 +208,15 @@ func Run(p Plan, opts Options) Result {
 	end := startUp
 	for _, f := range p.Faults {
 		w.at(startUp+f.At, nil, func() { w.befall(f) })
-		end = startUp + f.At
+		end = max(end, startUp+f.At)
+		w.calmAt = max(w.calmAt, startUp+f.At+f.For)
 	}
 	w.at(end+time.Millisecond, nil, w.endFaults)
+	return w
+}
+
+// play lets happen what is on the agenda, one thing after the other, and looks after each whether the promise holds.
+func (w *world) play() {
 	for !w.done && w.res.Err == nil {
 		e := w.pop()
 		w.now = e.at
@@ -234,6 +236,4 @@ func Run(p Plan, opts Options) Result {
 			w.fail("%d steps, and no end: something is done over and over", mostSteps)
 		}
 	}
-	w.res.Took = w.now
-	return w.res
 }

@@ -1,0 +1,141 @@
+// Package mutant names deliberate faults: each takes away one rule of DRM where that rule is enforced, so that it can be
+// shown that the simulation, or a test of the package, notices. `make mutants` tries each of them and prints what noticed
+// it; one that nothing notices means that a rule is not tested.
+//
+// In a normal build Is is false for all of them, known to the compiler, and nothing of them is left in a program. With
+// the build tag mutant, the one that DRM_MUTANT names is in force.
+//
+// # In the core
+//
+//	release-before-terminate     a claim is released first, and its handler told after
+//	forget-lost-claim            a claim whose answer was lost is taken for one that was not made
+//	unfollow-uncertain           a shard is not followed until it is certain that a lost claim is not there
+//	use-doomed-claim             a claim whose release got no answer is used again
+//	forget-lost-state            a state whose write got no answer is not written again
+//	believe-old-news             news of a claim is taken over without a look at its revision
+//	overlook-vanished            that a claim of this member was deleted is not noticed
+//	handle-fenced                what is on a fenced lease is handled on
+//	revoke-too-early             a fenced lease is revoked before everything on it has ended
+//	reuse-token                  a resource is handled under the token of its first claim
+//	forget-panicked-handle       no Terminate after a Handle that panicked
+//	forget-cancelled-handle      no Terminate after a Handle that was cancelled
+//	forget-stuck-handle          no Terminate after a call that was given up
+//	let-go-of-failed             under the policy Hold, a claim is released though Terminate failed
+//	stop-spares-new-claims       what was being claimed at Stop is handled all the same
+//	drop-deallocation            a resource that leaves the catalogue during a call stays handled
+//	keep-moved                   what is another member's by now is not given away
+//	ignore-change                changed data do not reach the handler
+//	count-old-failures           failures with old data count against the new ones
+//	two-calls                    a resource is called again while a call is in progress
+//	claim-while-stuck            a resource is claimed again while a call that was given up still runs
+//
+// # Around it: in the packages that the simulation has a model of, and in the model
+//
+//	fence-after-expiry           a lease is fenced after etcd may have given its claims away
+//	count-from-answer            a lease's life is counted from the answer, not from before the request
+//	update-without-lease         an update of a claim detaches it from its lease
+//	claim-over-another           a claim is made without a look at whether there is one
+//	release-any                  a claim is deleted without a look at whose it is
+//	lost-is-refused              a write whose answer was lost is taken for one that was not done
+//	skip-relist                  after a compaction a watch goes on with what is new, without a list
+//
+// # In the model only
+//
+//	claim-by-name                a claim of this member's former life is taken for its own, because the name is the same
+//	skip-lease-check             Handle begins without a look at its lease
+//
+// # In packages that the simulation does not have
+//
+//	revive-fenced                a fenced lease is renewed, and its deadline moved on
+//	renew-unasked                a lease is renewed though its owner does not answer
+package mutant
+
+// Mutant is one deliberate fault.
+type Mutant string
+
+// The faults that the package's comment tells of.
+const (
+	ReleaseBeforeTerminate Mutant = "release-before-terminate"
+	ForgetLostClaim        Mutant = "forget-lost-claim"
+	UnfollowUncertain      Mutant = "unfollow-uncertain"
+	UseDoomedClaim         Mutant = "use-doomed-claim"
+	ForgetLostState        Mutant = "forget-lost-state"
+	BelieveOldNews         Mutant = "believe-old-news"
+	OverlookVanished       Mutant = "overlook-vanished"
+	HandleFenced           Mutant = "handle-fenced"
+	RevokeTooEarly         Mutant = "revoke-too-early"
+	ReuseToken             Mutant = "reuse-token"
+	ForgetPanickedHandle   Mutant = "forget-panicked-handle"
+	ForgetCancelledHandle  Mutant = "forget-cancelled-handle"
+	ForgetStuckHandle      Mutant = "forget-stuck-handle"
+	LetGoOfFailed          Mutant = "let-go-of-failed"
+	StopSparesNewClaims    Mutant = "stop-spares-new-claims"
+	DropDeallocation       Mutant = "drop-deallocation"
+	KeepMoved              Mutant = "keep-moved"
+	IgnoreChange           Mutant = "ignore-change"
+	CountOldFailures       Mutant = "count-old-failures"
+	TwoCalls               Mutant = "two-calls"
+	ClaimWhileStuck        Mutant = "claim-while-stuck"
+
+	FenceAfterExpiry   Mutant = "fence-after-expiry"
+	CountFromAnswer    Mutant = "count-from-answer"
+	UpdateWithoutLease Mutant = "update-without-lease"
+	ClaimOverAnother   Mutant = "claim-over-another"
+	ReleaseAny         Mutant = "release-any"
+	LostIsRefused      Mutant = "lost-is-refused"
+	SkipRelist         Mutant = "skip-relist"
+
+	ClaimByName    Mutant = "claim-by-name"
+	SkipLeaseCheck Mutant = "skip-lease-check"
+
+	ReviveFenced Mutant = "revive-fenced"
+	RenewUnasked Mutant = "renew-unasked"
+)
+
+// Known is a Mutant and what is to notice it.
+type Known struct {
+	Mutant Mutant
+	// Simulated says that the simulation has the fault too, and must notice it.
+	Simulated bool
+	// Test is a test that must fail, in Package; empty where there is only the simulation.
+	Test, Package string
+}
+
+// All lists every Mutant.
+var All = []Known{
+	{Mutant: ReleaseBeforeTerminate, Simulated: true},
+	{Mutant: ForgetLostClaim, Simulated: true},
+	{Mutant: UnfollowUncertain, Simulated: true},
+	{Mutant: UseDoomedClaim, Simulated: true},
+	{Mutant: ForgetLostState, Simulated: true},
+	{Mutant: BelieveOldNews, Simulated: true},
+	{Mutant: OverlookVanished, Simulated: true},
+	{Mutant: HandleFenced, Simulated: true},
+	{Mutant: RevokeTooEarly, Simulated: true},
+	{Mutant: ReuseToken, Simulated: true},
+	{Mutant: ForgetPanickedHandle, Simulated: true},
+	{Mutant: ForgetCancelledHandle, Simulated: true},
+	{Mutant: ForgetStuckHandle, Simulated: true},
+	{Mutant: LetGoOfFailed, Simulated: true},
+	{Mutant: StopSparesNewClaims, Simulated: true},
+	{Mutant: DropDeallocation, Simulated: true},
+	{Mutant: KeepMoved, Simulated: true},
+	{Mutant: IgnoreChange, Simulated: true},
+	{Mutant: CountOldFailures, Simulated: true},
+	{Mutant: TwoCalls, Simulated: true},
+	{Mutant: ClaimWhileStuck, Simulated: true},
+
+	{Mutant: FenceAfterExpiry, Simulated: true, Test: "TestKeeperIsDeadBeforeTheServerExpires", Package: "./lease"},
+	{Mutant: CountFromAnswer, Simulated: true, Test: "TestKeeperCountsFromBeforeItSent", Package: "./lease"},
+	{Mutant: UpdateWithoutLease, Simulated: true, Test: "TestClaimUpdateAndRelease", Package: "./lease"},
+	{Mutant: ClaimOverAnother, Simulated: true, Test: "TestConflictsAreIsolated", Package: "./lease"},
+	{Mutant: ReleaseAny, Simulated: true, Test: "TestWriterDoesWhatOneAfterAnotherWouldDo", Package: "./lease"},
+	{Mutant: LostIsRefused, Simulated: true, Test: "TestLostAnswersLeaveTheOutcomeUnknown", Package: "./lease"},
+	{Mutant: SkipRelist, Simulated: true, Test: "TestACompactionWhileCutOffIsFollowedByAFreshList", Package: "./internal/follow"},
+
+	{Mutant: ClaimByName, Simulated: true},
+	{Mutant: SkipLeaseCheck, Simulated: true},
+
+	{Mutant: ReviveFenced, Test: "TestKeeperIsFencedForGood", Package: "./lease"},
+	{Mutant: RenewUnasked, Test: "TestKeeperRenewsOnlyWhileItsOwnerAnswers", Package: "./lease"},
+}

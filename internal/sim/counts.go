@@ -1,0 +1,127 @@
+package sim
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Counter names one thing that is counted.
+type Counter int
+
+// What is counted besides the faults (see befell) and what becomes of requests (see became).
+const (
+	Handled        Counter = iota // calls of Handle
+	Updated                       // of Update
+	Terminated                    // of Terminate
+	Failed                        // calls that returned an error, panicked, or whose time was up
+	Panicked                      // those that panicked
+	Stuck                         // calls that were given up
+	Refused                       // calls that were not made: their lease or their reason had ended
+	Cancelled                     // calls whose context was ended
+	Vanished                      // claims that were gone while they were handled
+	Conflicts                     // claims that met another's
+	Fenced                        // leases that were fenced in time
+	Expired                       // leases that etcd gave up
+	Promoted                      // leases that a new leader of etcd gave their whole TTL again
+	Resumed                       // processes that went on after a pause of more than a TTL
+	Restarted                     // processes that came back under their id
+	RestartedEarly                // those whose former life still had claims
+	Stopped                       // processes that ended in order
+	Overdue                       // processes whose orderly end took too long
+	Lists                         // of a shard
+	Relists                       // because a watch was cancelled
+	Compacted                     // because what a watch had not told yet was forgotten
+	Reordered                     // news that came after newer news of another shard
+	Clocks                        // members whose clock ran faster or slower than etcd's
+	singles
+)
+
+var singleNames = [singles]string{
+	"handled", "updated", "terminated", "failed", "panicked", "stuck", "refused", "cancelled", "vanished", "conflicts",
+	"fenced", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
+	"compacted", "reordered", "clocks",
+}
+
+// request is a kind of what members ask of etcd.
+type request int
+
+const (
+	claiming request = iota
+	releasing
+	probing
+	saving
+	granting
+	renewing
+	revoking
+	listing
+	requests
+)
+
+var requestNames = [requests]string{"claim", "release", "probe", "state write", "grant", "keepalive", "revoke", "list"}
+
+// fate is what became of a request.
+type fate int
+
+const (
+	sent       fate = iota
+	refused         // etcd answered that it was not done
+	unanswered      // no answer; it was not applied by then
+	lost            // applied, and the answer was lost
+	late            // applied when nobody waited for it any more
+	fates
+)
+
+var fateNames = [fates]string{"sent", "refused", "unanswered", "applied and unanswered", "applied late"}
+
+const counters = int(singles) + int(kinds) + int(requests)*int(fates)
+
+// befell counts faults of a kind.
+func befell(k Kind) Counter { return singles + Counter(k) }
+
+// became counts the requests that had a fate.
+func became(r request, f fate) Counter {
+	return singles + Counter(kinds) + Counter(int(r)*int(fates)+int(f))
+}
+
+func (c Counter) String() string {
+	switch {
+	case c < singles:
+		return singleNames[c]
+	case c < singles+Counter(kinds):
+		return "fault " + Kind(c-singles).String()
+	}
+	n := int(c-singles) - int(kinds)
+	return requestNames[n/int(fates)] + " " + fateNames[n%int(fates)]
+}
+
+// Counts show what a run, or many, went through: a simulation in which something never happens proves nothing about it.
+type Counts [counters]int
+
+// Add sums.
+func (c *Counts) Add(o *Counts) {
+	for i, n := range o {
+		c[i] += n
+	}
+}
+
+// Missing names what never happened.
+func (c *Counts) Missing() []string {
+	var names []string
+	for i, n := range c {
+		if n == 0 {
+			names = append(names, Counter(i).String())
+		}
+	}
+	return names
+}
+
+func (c *Counts) String() string {
+	parts := make([]string, len(c))
+	for i, n := range c {
+		parts[i] = fmt.Sprintf("%v %d", Counter(i), n)
+	}
+	return strings.Join(parts, ", ")
+}
+
+// count counts one thing that happened.
+func (w *world) count(c Counter) { w.res.Counts[c]++ }

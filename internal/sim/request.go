@@ -1,0 +1,105 @@
+package sim
+
+import (
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
+
+// write makes a request of the core's and tells it the answer.
+func (m *member) write(kind request, apply func() core.WriteResult, tell func(core.WriteResult)) {
+	var res core.WriteResult
+	m.request(kind, func() { res = apply() }, func(lost, failed bool) {
+		switch {
+		case lost && !mutant.Is(mutant.LostIsRefused):
+			res = core.WriteResult{Unknown: true}
+		case lost || failed:
+			res = core.WriteResult{Failed: true}
+		}
+		m.w.trace("%s: answer %+v", m.name, res)
+		tell(res)
+		m.step()
+	})
+}
+
+// asking is one request on its way.
+type asking struct {
+	m        *member
+	gen      int // of the member's process
+	kind     request
+	apply    func()
+	answered func(lost, failed bool)
+	applied  bool
+	over     bool // the member has an answer, or has given up
+}
+
+// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of it.
+func (m *member) request(kind request, apply func(), answered func(lost, failed bool)) {
+	w := m.w
+	w.count(became(kind, sent))
+	a := &asking{m: m, gen: m.gen, kind: kind, apply: apply, answered: answered}
+	m.after(requestTimeout, a.giveUp)
+	if !w.chance(w.plan.Lossy) {
+		w.after(w.delay(), a.arrive)
+		return
+	}
+	switch w.rng.IntN(4) {
+	case 0: // refused
+		m.after(w.delay(), func() {
+			w.count(became(kind, refused))
+			a.answer(false, true)
+		})
+	case 1: // it is never applied
+	case 2: // it is applied when nobody waits for it any more
+		w.after(requestTimeout+w.upTo(settle*8/10), func() {
+			if w.leaderless == 0 {
+				w.count(became(kind, late))
+				apply()
+			}
+		})
+	default:
+		w.after(w.delay(), a.arrive)
+	}
+}
+
+// arrive is when the request has come to etcd.
+func (a *asking) arrive() {
+	m, w := a.m, a.m.w
+	switch {
+	case m.cut:
+		return
+	case w.leaderless > 0: // some endpoints say so, and cannot tell whether it will be done
+		if w.rng.IntN(2) == 0 {
+			w.in(w.now+w.delay(), m, a.gen, a.giveUp)
+		}
+		return
+	}
+	a.applied = true
+	a.apply()
+	if w.chance(w.plan.Lossy / 2) {
+		return
+	}
+	w.in(w.now+w.delay(), m, a.gen, func() {
+		if !m.cut && m.deaf == 0 && w.leaderless == 0 {
+			a.answer(false, false)
+		}
+	})
+}
+
+// giveUp is when the member waits no longer for an answer.
+func (a *asking) giveUp() {
+	if !a.over {
+		f := unanswered
+		if a.applied {
+			f = lost
+		}
+		a.m.w.count(became(a.kind, f))
+	}
+	a.answer(true, false)
+}
+
+func (a *asking) answer(lost, failed bool) {
+	if !a.over {
+		a.over = true
+		a.answered(lost, failed)
+	}
+}

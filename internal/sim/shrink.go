@@ -1,0 +1,88 @@
+package sim
+
+import (
+	"slices"
+	"time"
+)
+
+// shrinkRuns bounds how often Shrink tries.
+const shrinkRuns = 3000
+
+// Shrink looks for a simpler Plan that also fails, as fails tells: with fewer and shorter faults, better surroundings and
+// less of everything. What rapid draws, rapid shrinks; this is for a Plan of a seed.
+func Shrink(p Plan, fails func(Plan) bool) Plan {
+	runs := 0
+	try := func(simpler Plan) bool {
+		if runs++; runs > shrinkRuns || !fails(simpler) {
+			return false
+		}
+		p = simpler
+		return true
+	}
+	for again := true; again && runs < shrinkRuns; {
+		again = dropFaults(&p, try)
+		for _, simpler := range simplifications {
+			q := p
+			q.Faults = slices.Clone(p.Faults)
+			if simpler(&q) && try(q) {
+				again = true
+			}
+		}
+		for i := range p.Faults {
+			for _, simpler := range faultSimplifications {
+				q := p
+				q.Faults = slices.Clone(p.Faults)
+				if simpler(&q.Faults[i]) && try(q) {
+					again = true
+				}
+			}
+		}
+	}
+	return p
+}
+
+// dropFaults leaves out as many faults as it can: half of them, a quarter, and so on down to single ones.
+func dropFaults(p *Plan, try func(Plan) bool) (any bool) {
+	for n := max(1, len(p.Faults)/2); n > 0; n /= 2 {
+		for i := 0; i+n <= len(p.Faults); {
+			q := *p
+			q.Faults = slices.Concat(p.Faults[:i], p.Faults[i+n:])
+			if try(q) {
+				any = true
+			} else {
+				i += n
+			}
+		}
+	}
+	return any
+}
+
+// Each of these makes a Plan simpler in one respect, and reports whether there was anything to simplify.
+var simplifications = []func(*Plan) bool{
+	func(p *Plan) bool { return lower(&p.Lossy, 0) },
+	func(p *Plan) bool { return lower(&p.Slow, 0) },
+	func(p *Plan) bool { return lower(&p.Bad, 0) },
+	func(p *Plan) bool { return lower(&p.Skew, 0) },
+	func(p *Plan) bool { return lower(&p.HandleAttempts, 0) },
+	func(p *Plan) bool { return lower(&p.Resources, 1) },
+	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },
+	func(p *Plan) bool { return lower(&p.Shards, 1) },
+	func(p *Plan) bool { return lower(&p.Members, 2) },
+	func(p *Plan) bool { was := p.HoldFailed; p.HoldFailed = false; return was },
+	func(p *Plan) bool { was := p.CanUpdate; p.CanUpdate = false; return was },
+}
+
+var faultSimplifications = []func(*Fault) bool{
+	func(f *Fault) bool { return lower(&f.Who, 0) },
+	func(f *Fault) bool { return lower(&f.For, 0) },
+	func(f *Fault) bool { return lower(&f.For, (f.For / 2).Truncate(time.Millisecond)) },
+	func(f *Fault) bool { return lower(&f.At, 0) },
+}
+
+func lower[T int | time.Duration](v *T, to T) bool {
+	if *v <= to {
+		return false
+	}
+	*v = to
+	return true
+}
