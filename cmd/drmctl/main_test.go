@@ -13,10 +13,16 @@ import (
 // tests start their own executable.
 const asDrmctl = "DRMCTL_TEST_RUN"
 
+// helpers are the other things that the test binary can be, by its first argument.
+var helpers = map[string]func(args []string) int{}
+
 func TestMain(m *testing.M) {
 	// A fuzz worker inherits the variable too, but has flags of package testing.
 	asTest := slices.ContainsFunc(os.Args, func(a string) bool { return strings.HasPrefix(a, "-test.") })
 	if os.Getenv(asDrmctl) != "" && !asTest {
+		if len(os.Args) > 1 && helpers[os.Args[1]] != nil {
+			os.Exit(helpers[os.Args[1]](os.Args[2:]))
+		}
 		os.Exit(realMain())
 	}
 	if err := os.Setenv(asDrmctl, "1"); err != nil {

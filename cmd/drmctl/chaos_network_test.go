@@ -1,0 +1,132 @@
+//go:build unix
+
+package main
+
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/faultproxy"
+	"github.com/distributed-resource-manager/drm/internal/journal"
+)
+
+// Faults of the network between one member and etcd.
+
+var networkScenarios = []scenario{
+	{"a member's connections reset every 200 ms, 10 s", true, 1, (*chaos).resets},
+	{"a member's network swallows everything, TTL 3 s", true, 1, func(c *chaos) { c.cutOff((*faultproxy.Proxy).BlackHole) }},
+	{"a member's network swallows what it sends, TTL 3 s", false, 1, func(c *chaos) {
+		c.cutOff(func(p *faultproxy.Proxy) { p.Drop(faultproxy.ToTarget) })
+	}},
+	{"a member's network swallows what it is answered, TTL 3 s", true, 1, func(c *chaos) {
+		c.cutOff(func(p *faultproxy.Proxy) { p.Drop(faultproxy.FromTarget) })
+	}},
+	{"a member's network is slow, 300 ms each way, and another member is killed", true, 1, (*chaos).slow},
+	{"etcd is compacted while a member is cut off for less than its TTL (10 s)", true, 1, (*chaos).compacted},
+}
+
+// behindProxy has members a and b share resources, a through a proxy.
+func (c *chaos) behindProxy(n int) (*faultproxy.Proxy, map[string]string) {
+	c.t.Helper()
+	proxy, err := faultproxy.New(c.endpoints[0])
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	c.t.Cleanup(proxy.Close)
+	c.fill(n)
+	c.start("a", "--endpoints", proxy.Endpoint())
+	c.start("b")
+	return proxy, c.all("a", "b")
+}
+
+func (c *chaos) resets() {
+	proxy, before := c.behindProxy(200)
+	fault := c.now()
+	for over := fault.at.Add(10 * time.Second); time.Now().Before(over); {
+		proxy.Reset()
+		c.lasts(200 * time.Millisecond)
+	}
+	c.allocate("afterwards")
+	c.all("a", "b")
+	c.onlyTouched(fault, before, "a")
+	c.note("%d of %d resources were touched", len(c.touched(fault, before)), len(before))
+}
+
+// cutOff puts a where it lives, and its webhook does, and only etcd is out of reach: it has to end what it handles
+// before another begins.
+func (c *chaos) cutOff(cut func(*faultproxy.Proxy)) {
+	c.ttl = faultTTL
+	proxy, before := c.behindProxy(200)
+	fault := c.now()
+	cut(proxy)
+	c.allocate("meanwhile")
+	c.all("b")
+	c.takeover = c.took(fault)
+	for r, handlings := range journal.Timeline(c.journal.Events()) {
+		if before[r] == "a" && handlings[len(handlings)-2].End != journal.Terminate {
+			c.t.Errorf("%s was taken over without a terminate of a", r)
+		}
+	}
+	c.onlyTouched(fault, before, "a")
+	c.note("it had ended everything after %s", seconds(c.ended(fault)))
+	back := c.now()
+	proxy.Heal()
+	c.all("a", "b")
+	c.note("and had it back %s after the network was", seconds(c.took(back)))
+}
+
+// slow has a member take over through a slow network.
+func (c *chaos) slow() {
+	proxy, before := c.behindProxy(200)
+	slowed := c.now()
+	proxy.Delay(300 * time.Millisecond)
+	proxy.Reset() // new connections, which are slow from their beginning
+	c.lasts(2 * c.ttl)
+	c.allocate("meanwhile")
+	c.all("a", "b")
+	c.note("%d of %d resources were touched before the kill", len(c.touched(slowed, before)), len(before))
+	fault := c.now()
+	fault.at = c.kill("b")
+	c.all("a")
+	c.takeover = c.took(fault)
+	c.onlyTouched(fault, before, "b")
+}
+
+// compacted has a member come back to a history that is gone: it has to list what it missed.
+func (c *chaos) compacted() {
+	c.ttl = 10 * time.Second
+	proxy, before := c.behindProxy(200)
+	fault := c.now()
+	proxy.BlackHole()
+	for _, id := range numbered("meanwhile", 20) { // some of them are a's
+		c.allocate(id)
+	}
+	c.ok("deallocate", "meanwhile-01")
+	c.wanted = c.wanted[:len(c.wanted)-20]
+	c.wanted = append(c.wanted, numbered("meanwhile", 20)[1:]...)
+	client := embeddedtest.Client(c.t, c.endpoints...)
+	now, err := client.Get(c.t.Context(), "k")
+	if err == nil {
+		_, err = client.Compact(c.t.Context(), now.Header.Revision)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	back := c.now()
+	proxy.Heal()
+	after := c.all("a", "b")
+	if touched := c.touched(fault, before); back.at.Sub(fault.at) < c.ttl/2 && len(touched) > 0 {
+		c.t.Errorf("%d resources were touched, by a cut of %v with a TTL of %v", len(touched), back.at.Sub(fault.at), c.ttl)
+	}
+	news := 0
+	for r, m := range after {
+		if before[r] == "" && m == "a" {
+			news++
+		}
+	}
+	if news == 0 {
+		c.t.Error("the member that was cut off missed nothing: the test shows nothing")
+	}
+	c.note("cut off for %s; the %d resources that came meanwhile were handled %s after the network was back",
+		seconds(back.at.Sub(fault.at)), news, seconds(c.took(back)))
+}

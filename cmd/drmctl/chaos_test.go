@@ -1,0 +1,302 @@
+//go:build unix
+
+package main
+
+import (
+	"fmt"
+	"maps"
+	"os"
+	"slices"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/journal"
+)
+
+// The chaos suite puts real processes through real faults, and judges by the journal of the webhook's receiver: never may
+// a resource be handled by two members at once, under a token that falls, or, at the end, by nobody. `make chaos` runs it,
+// and prints the table of docs/guarantees.md.
+
+const (
+	// chaosForm, in the environment, is "short" or "long". Without it the suite is skipped: it is not for every change.
+	chaosForm = "DRM_CHAOS"
+	// chaosTable, in the environment, is a file for the table.
+	chaosTable = "DRM_CHAOS_TABLE"
+)
+
+// scenario is one fault.
+type scenario struct {
+	fault string // as the table names it
+	short bool   // whether it is part of the short form
+	nodes int    // of etcd
+	play  func(*chaos)
+}
+
+var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, restartScenarios)
+
+// chaos is a theatre in which a fault happens, and what was measured.
+type chaos struct {
+	*theatre
+	etcd     []*node
+	long     bool
+	wanted   []string // what should be handled at the end
+	over     int      // how many events there were at the end, before everyone left; 0 before the end
+	blink    bool     // leases were revoked behind the members' backs: what overlaps is told, and is no failure
+	takeover time.Duration
+	notes    []string
+}
+
+func TestChaos(t *testing.T) {
+	form := os.Getenv(chaosForm)
+	if form == "" {
+		t.Skip("it takes minutes: make chaos")
+	}
+	table := []string{
+		"| fault | time to take over | longest time unhandled | overlaps | lost | falling tokens | besides |",
+		"|---|---|---|---|---|---|---|",
+	}
+	for _, s := range scenarios {
+		if form == "long" || s.short {
+			t.Run(s.fault, func(t *testing.T) {
+				c := &chaos{long: form == "long"}
+				defer func() { table = append(table, c.row(t, s.fault)) }()
+				c.on(t, s.nodes)
+				s.play(c)
+				c.end()
+			})
+		}
+	}
+	text := strings.Join(table, "\n") + "\n"
+	t.Logf("\n%s", text)
+	if file := os.Getenv(chaosTable); file != "" {
+		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
+// on gives the scenario a theatre, with an etcd of its own in processes, and the default TTL.
+func (c *chaos) on(t *testing.T, nodes int) {
+	t.Helper()
+	c.etcd = newEtcd(t, nodes)
+	c.theatre = newTheatreAt(t, endpoints(c.etcd)...)
+}
+
+// begin has the members share n resources of the source, and returns who handles what.
+func (c *chaos) begin(n int, members ...string) map[string]string {
+	c.t.Helper()
+	c.fill(n)
+	for _, id := range members {
+		c.start(id)
+	}
+	return c.settled(len(c.wanted), members...)
+}
+
+func (c *chaos) fill(n int) {
+	c.wanted = numbered("r", n)
+	c.source.fill(c.wanted)
+}
+
+// allocate has a resource more be wanted from when etcd has acknowledged that.
+func (c *chaos) allocate(id string) {
+	c.t.Helper()
+	eventually(c.t, func() error {
+		if got := drmctl(c.t.Context(), append(c.args(), "--command-timeout", "5s", "allocate", "--id", id)...); got.code != exitFine {
+			return fmt.Errorf("allocate %s: %s", id, got.stderr)
+		}
+		return nil
+	})
+	c.wanted = append(c.wanted, id)
+}
+
+// all waits until these members share all that is wanted.
+func (c *chaos) all(members ...string) map[string]string {
+	c.t.Helper()
+	return c.settled(len(c.wanted), members...)
+}
+
+// end looks at what is in etcd, and has everyone leave.
+func (c *chaos) end() {
+	c.t.Helper()
+	if c.t.Failed() || len(c.running()) == 0 {
+		return
+	}
+	eventually(c.t, func() error {
+		if got := drmctl(c.t.Context(), append(c.args(), "verify")...); got.code != exitFine {
+			return fmt.Errorf("verify: exit code %d: %s%s", got.code, got.stdout, got.stderr)
+		}
+		return nil
+	})
+	c.over = c.journal.Len()
+	for _, id := range c.running() {
+		c.terminate(id)
+	}
+	if held := c.follower.Holders(); len(held) > 0 {
+		c.t.Errorf("%d resources are handled after everyone left", len(held))
+	}
+}
+
+// running are the agents that have not ended.
+func (c *chaos) running() []string {
+	var ids []string
+	for _, id := range slices.Sorted(maps.Keys(c.agents)) {
+		select {
+		case <-c.agents[id].done:
+		default:
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// row judges the journal, and is the scenario's line in the table, also where it failed.
+func (c *chaos) row(t *testing.T, fault string) string {
+	if c.theatre == nil {
+		return fmt.Sprintf("| %s | | | | | | **failed** |", fault)
+	}
+	events := c.journal.Events()
+	if c.over > 0 {
+		events = events[:c.over]
+	}
+	overlaps, lost, falling := c.judge(t, events)
+	if t.Failed() {
+		c.note("**failed**")
+	}
+	_, gap := journal.LongestGap(events)
+	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s |",
+		fault, seconds(c.takeover), seconds(gap), overlaps, lost, falling, strings.Join(c.notes, "; "))
+}
+
+// judge counts what is wrong in a journal, and fails the test for it.
+func (c *chaos) judge(t *testing.T, events []journal.Event) (overlaps, lost, falling int) {
+	for i, f := range journal.Check(events, journal.Expect{Resources: c.wanted}) {
+		switch f.Kind {
+		case journal.Overlap:
+			overlaps++
+			if c.blink {
+				continue
+			}
+		case journal.TokenBack:
+			falling++
+		case journal.Unhandled:
+			lost++
+		}
+		if i < 10 {
+			t.Error(f)
+		} else if i == 10 {
+			t.Error("and more of the kind")
+		}
+	}
+	return overlaps, lost, falling
+}
+
+func (c *chaos) note(format string, args ...any) {
+	c.notes = append(c.notes, fmt.Sprintf(format, args...))
+}
+
+// seconds is a duration as the table shows it; none is a dash.
+func seconds(d time.Duration) string {
+	if d == 0 {
+		return "–"
+	}
+	return fmt.Sprintf("%.2f s", d.Seconds())
+}
+
+// mark is a moment: what the journal shows after it is what a fault did.
+type mark struct {
+	events int
+	at     time.Time
+}
+
+func (c *chaos) now() mark { return mark{c.journal.Len(), time.Now()} }
+
+// took is the time from the mark to the last handle since.
+func (c *chaos) took(m mark) time.Duration {
+	var last time.Duration
+	for _, e := range c.since(m.events) {
+		if e.Action == journal.Handle {
+			last = max(last, e.Time.Sub(m.at))
+		}
+	}
+	return last
+}
+
+// ended is the time from the mark to the last terminate since.
+func (c *chaos) ended(m mark) time.Duration {
+	var last time.Duration
+	for _, e := range c.since(m.events) {
+		if e.Action == journal.Terminate {
+			last = max(last, e.Time.Sub(m.at))
+		}
+	}
+	return last
+}
+
+// touched are the resources that anything was done to since the mark, of those that somebody had before.
+func (c *chaos) touched(m mark, before map[string]string) []string {
+	touched := map[string]bool{}
+	for _, e := range c.since(m.events) {
+		if before[e.Resource] != "" {
+			touched[e.Resource] = true
+		}
+	}
+	return slices.Sorted(maps.Keys(touched))
+}
+
+// onlyTouched fails the test where, since the mark, anything was done to what others than these members had.
+func (c *chaos) onlyTouched(m mark, before map[string]string, members ...string) {
+	c.t.Helper()
+	others := 0
+	for _, r := range c.touched(m, before) {
+		if !slices.Contains(members, before[r]) {
+			others++
+		}
+	}
+	if others > 0 {
+		c.t.Errorf("%d resources of others than %v were touched", others, members)
+	}
+}
+
+// lasts lets the fault go on for a while, in which no agent may end.
+func (c *chaos) lasts(d time.Duration) {
+	c.t.Helper()
+	before := c.running()
+	<-time.After(d)
+	if after := c.running(); !slices.Equal(before, after) {
+		c.t.Fatalf("of the agents %v only %v still run", before, after)
+	}
+}
+
+// freeze stops a process, and returns when it does nothing any more.
+func freeze(t *testing.T, p *process) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	var status syscall.WaitStatus
+	if _, err := syscall.Wait4(p.cmd.Process.Pid, &status, syscall.WUNTRACED, nil); err != nil || !status.Stopped() {
+		t.Fatalf("it does not stop: %v, status %v", err, status)
+	}
+}
+
+func thaw(t *testing.T, p *process) {
+	t.Helper()
+	if err := p.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// freeze stops an agent for which the journal counts what it handles as ended: it does nothing while it is stopped.
+func (c *chaos) freeze(id string) {
+	c.t.Helper()
+	freeze(c.t, c.agents[id])
+	c.journal.Record(journal.Event{Member: id, Action: journal.Gone})
+}
+
+func (c *chaos) thaw(id string) {
+	c.t.Helper()
+	c.journal.Record(journal.Event{Member: id, Action: journal.Started})
+	thaw(c.t, c.agents[id])
+}
