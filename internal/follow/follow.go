@@ -188,15 +188,6 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 	var resync time.Time
 	for failures := 0; ctx.Err() == nil; {
 		if next == 0 {
-			kvs, rev, err := h.List(ctx, prefix)
-			if err != nil {
-				failures++
-				h.report(ctx, prefix, err)
-				pause(ctx, failures)
-				continue
-			}
-			sink.Reset(kvs, rev)
-			next = rev + 1
 			resync = time.Now().Add(h.opts.Resync - rand.N(h.opts.Resync/5+1))
 		}
 		watching, cancel := context.WithDeadline(ctx, resync)
@@ -236,13 +227,30 @@ func (h *Hub) report(ctx context.Context, prefix string, err error) {
 // errReplaced says that the watchdog made a new stream.
 var errReplaced = errors.New("the stream is made anew")
 
-// watch follows from revision *next on, and returns when the watch ends.
+// listAnyway is how long a list waits for the watch that is to take over from it.
+const listAnyway = time.Second
+
+// watch follows from revision *next on, and returns when the watch ends. At 0 it lists first, or rather: it makes a watch
+// from now on, and then lists, so that nothing can come in between. A watch that is made after the list has to begin in
+// the past; while much is being written, etcd would serve it from its history, again and again, and that costs it more
+// than the writes do. Where the watch is long in coming, because others of its stream are before it, what there is is
+// listed meanwhile, and once more when the watch has begun.
 func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	w := l.current()
+	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithProgressNotify()}
+	var watch clientv3.WatchChan
+	if *next == 0 {
+		watch, err = h.begin(ctx, cancel, prefix, next, sink, func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
+		if err != nil {
+			return false, err
+		}
+	} else {
+		watch = w.Watch(ctx, prefix, append(opts, clientv3.WithRev(*next))...)
+	}
 	err = errors.New("watch ended")
-	for resp := range w.Watch(ctx, prefix, clientv3.WithPrefix(), clientv3.WithRev(*next), clientv3.WithProgressNotify()) {
+	for resp := range watch {
 		if err = resp.Err(); err != nil {
 			break
 		}
@@ -251,13 +259,13 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, si
 		if err = h.Observe(resp.Header); err != nil {
 			break
 		}
-		if len(resp.Events) > 0 {
+		if events := after(resp.Events, *next); len(events) > 0 {
 			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's latest.
-			revision := resp.Events[len(resp.Events)-1].Kv.ModRevision
+			revision := events[len(events)-1].Kv.ModRevision
 			*next = revision + 1
-			sink.Apply(resp.Events, revision)
+			sink.Apply(events, revision)
 		} else if resp.IsProgressNotify() {
-			*next = resp.Header.Revision + 1
+			*next = max(*next, resp.Header.Revision+1)
 		}
 		err = errors.New("watch ended")
 	}
@@ -265,6 +273,44 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, si
 		err = errReplaced
 	}
 	return heard, err
+}
+
+// begin makes a watch from now on, and tells the sink what there is.
+func (h *Hub) begin(ctx context.Context, cancel context.CancelFunc, prefix string, next *int64, sink Sink, open func() clientv3.WatchChan) (clientv3.WatchChan, error) {
+	list := func() error {
+		kvs, rev, err := h.List(ctx, prefix)
+		if err == nil {
+			sink.Reset(kvs, rev)
+			*next = rev + 1
+		}
+		return err
+	}
+	opened := make(chan clientv3.WatchChan, 1)
+	go func() { opened <- open() }() // returns once etcd has made the watch, or when ctx ends
+	anyway := time.NewTimer(listAnyway)
+	defer anyway.Stop()
+	select {
+	case watch := <-opened:
+		return watch, list()
+	case <-anyway.C:
+	}
+	err := list()
+	if err != nil {
+		cancel()
+	}
+	watch := <-opened
+	if err == nil {
+		err = list() // what happened before the watch began was not told
+	}
+	return watch, err
+}
+
+// after leaves out the events before a revision: a list has told of them.
+func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
+	for len(events) > 0 && events[0].Kv.ModRevision < revision {
+		events = events[1:]
+	}
+	return events
 }
 
 // List reads all keys below a prefix, in pages at one revision.
