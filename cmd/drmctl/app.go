@@ -115,7 +115,7 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
-			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd and version",
+			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, bench and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,

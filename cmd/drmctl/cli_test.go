@@ -98,6 +98,12 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-url", "ftp://x"}, []string{"--handler-url", "ftp"}},
 		{[]string{"etcd", "--quota", "lots"}, []string{"--quota", "lots"}},
 		{[]string{"etcd", "--auto-compaction", "-5m"}, []string{"--auto-compaction", "-5m"}},
+		{[]string{"bench"}, []string{"claim", "million", "all"}},
+		{[]string{"bench", "cliam"}, []string{`"cliam"`, "claim", "million", "all"}},
+		{[]string{"bench", "claim", "--scale", "0"}, []string{"--scale", "0.0001 to 10"}},
+		{[]string{"bench", "claim", "--scale", "NaN"}, []string{"--scale", "NaN"}},
+		{[]string{"bench", "claim", "-o", "csv"}, []string{"--output", "csv"}},
+		{[]string{"bench", "claim", "--cpuprofile", "no/such/folder"}, []string{"--cpuprofile", "no/such/folder"}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			got := drmctl(t.Context(), test.args...)
