@@ -119,7 +119,7 @@ func (m *Manager) startHandle(a core.Action) {
 	if m.cfg.OutagePolicy == KeepOnOutage {
 		atLeast = m.cfg.LeaseTTL / 2
 	}
-	if l == nil || l.keeper.Fenced() || l.keeper.Remaining() <= 0 && atLeast == 0 {
+	if l == nil || l.keeper.Fenced() || l.keeper.Deadline() <= m.stamp && atLeast == 0 {
 		m.post(func() { m.core.CallDone(m.stamp, a.Shard, a.ID, core.Refused, "") })
 		return
 	}

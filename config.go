@@ -29,7 +29,7 @@ const (
 	DefaultSettleDelay      = time.Second
 	DefaultJoinDelay        = 250 * time.Millisecond
 	DefaultStopTimeout      = time.Minute
-	DefaultMaxInFlight      = 4
+	DefaultMaxInFlight      = 8
 	DefaultResyncInterval   = 5 * time.Minute
 )
 

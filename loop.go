@@ -44,10 +44,12 @@ func (m *Manager) runLoop() {
 	defer close(m.loopDone)
 	timer := time.NewTimer(time.Hour)
 	defer timer.Stop()
+	var armed time.Duration // when the timer is due; 0: not
 	for {
 		select {
 		case <-m.mailbox.wake:
 		case <-timer.C:
+			armed = 0
 		case <-m.endLoop:
 			m.mailbox.close()
 			return
@@ -58,8 +60,9 @@ func (m *Manager) runLoop() {
 		}
 		m.core.Tick(m.stamp)
 		m.execute(m.core.Actions())
-		if at, ok := m.core.NextTimer(); ok {
-			timer.Reset(max(at-m.now(), time.Millisecond))
+		if at, ok := m.core.NextTimer(); ok && (armed == 0 || at < armed || m.stamp >= armed) { // a machine that slept has kept the timer waiting
+			armed = at
+			timer.Reset(max(at-m.stamp, time.Millisecond))
 		}
 		m.tellIdle()
 	}
@@ -164,7 +167,7 @@ func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
 }
 
 // epoch is when the clock that leases are measured by stood at zero, by the wall clock as it is now.
-func (m *Manager) epoch() time.Time { return m.wall().Add(-m.now()) }
+func (m *Manager) epoch() time.Time { return m.wall().Add(-m.stamp) }
 
 // written takes the results of a batch of claims, releases and states to the core.
 func (m *Manager) written(results []lease.Result) {

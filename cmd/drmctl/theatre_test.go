@@ -60,7 +60,7 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 	th := &theatre{
 		lab:       &lab{t, []string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"}},
 		endpoints: endpoints,
-		source: &source{}, journal: &journal.Journal{}, agents: map[string]*process{}, ttl: e2eTTL,
+		source:    &source{}, journal: &journal.Journal{}, agents: map[string]*process{}, ttl: e2eTTL,
 	}
 	th.follower = th.journal.Follow()
 	src, hook := httptest.NewServer(th.source), httptest.NewServer(journal.Receiver{Journal: th.journal})
