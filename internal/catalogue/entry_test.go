@@ -139,3 +139,11 @@ func ExampleEntry() {
 	// {"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}
 	// true
 }
+
+func BenchmarkEncode(b *testing.B) {
+	e := catalogue.Entry{FromSource: true, Data: []byte(`{"id":"feed-42","url":"wss://example.org/feed/42","depth":20,"symbols":["a","b"]}`)}
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Encode()
+	}
+}

@@ -136,3 +136,21 @@ func ExampleEncoder() {
 	fmt.Printf("%s\n", e.Encode(claims.Failed, since, "connection refused"))
 	// Output: {"member":"ann","state":"failed","since":"2026-02-03T12:00:00Z","error":"connection refused"}
 }
+
+func BenchmarkEncode(b *testing.B) {
+	e, since := claims.NewEncoder("worker-17.example.org"), time.Now()
+	b.ReportAllocs()
+	for b.Loop() {
+		e.Encode(claims.Active, since, "")
+	}
+}
+
+func BenchmarkDecode(b *testing.B) {
+	value := claims.NewEncoder("worker-17.example.org").Encode(claims.Active, time.Now(), "")
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, err := claims.Decode(value); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -309,3 +309,33 @@ func ExampleLayout_Parse() {
 	// /drm/feeds/shards/01e6/claims/wss:%2F%2Fexample.org%2Ffeed
 	// true 486 wss://example.org/feed
 }
+
+// benchIDs are a plain one, as most are, and one that needs escaping.
+var benchIDs = map[string]string{"plain": "wss.example.org:feed-000042", "escaped": "wss://example.org/feed/42"}
+
+func BenchmarkBuild(b *testing.B) {
+	l := keys.New("/drm", "feeds")
+	for name, id := range benchIDs {
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			for b.Loop() {
+				l.Claim(1023, id)
+			}
+		})
+	}
+}
+
+func BenchmarkParse(b *testing.B) {
+	l := keys.New("/drm", "feeds")
+	for name, id := range benchIDs {
+		b.Run(name, func(b *testing.B) {
+			key := l.Claim(1023, id)
+			b.ReportAllocs()
+			for b.Loop() {
+				if l.Parse(key).Kind != keys.Claim {
+					b.Fatal(key)
+				}
+			}
+		})
+	}
+}
