@@ -73,6 +73,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Commands: []*cli.Command{
 			demoCommand(),
 			benchCommand(),
+			simulateCommand(),
 			etcdCommand(),
 			agentCommand(),
 			membersCommand(),
@@ -115,7 +116,7 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
-			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd and version",
+			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, bench, simulate and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,

@@ -98,6 +98,22 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-url", "ftp://x"}, []string{"--handler-url", "ftp"}},
 		{[]string{"etcd", "--quota", "lots"}, []string{"--quota", "lots"}},
 		{[]string{"etcd", "--auto-compaction", "-5m"}, []string{"--auto-compaction", "-5m"}},
+		{[]string{"bench"}, []string{"claim", "million", "all"}},
+		{[]string{"bench", "cliam"}, []string{`"cliam"`, "claim", "million", "all"}},
+		{[]string{"bench", "claim", "--scale", "0"}, []string{"--scale", "0.0001 to 10"}},
+		{[]string{"bench", "claim", "--scale", "NaN"}, []string{"--scale", "NaN"}},
+		{[]string{"bench", "claim", "-o", "csv"}, []string{"--output", "csv"}},
+		{[]string{"bench", "claim", "--cpuprofile", "no/such/folder"}, []string{"--cpuprofile", "no/such/folder"}},
+		{[]string{"simulate", "x"}, []string{"simulate", `"x"`}},
+		{[]string{"simulate", "--members", "0"}, []string{"--members", "1 to 1000"}},
+		{[]string{"simulate", "--resources", "-1"}, []string{"--resources", "-1"}},
+		{[]string{"simulate", "--shards", "4097"}, []string{"--shards", "4096"}},
+		{[]string{"simulate", "--events", "-1"}, []string{"--events", "-1"}},
+		{[]string{"simulate", "--weights", "1,,2"}, []string{"--weights", "1,,2", "1 to 32"}},
+		{[]string{"simulate", "--weights", "33"}, []string{"--weights", "33"}},
+		{[]string{"simulate", "--weights", ""}, []string{"--weights", "1 to 32"}},
+		{[]string{"simulate", "--bound", "0.9"}, []string{"--bound", "0.9"}},
+		{[]string{"simulate", "--seed", "x"}, []string{"seed", `"x"`}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {
 			got := drmctl(t.Context(), test.args...)

@@ -1,0 +1,185 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"math"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/dustin/go-humanize"
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/spread"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+const (
+	flagWeights = "weights"
+	flagEvents  = "events"
+	flagSeed    = "seed"
+	flagBound   = "bound"
+)
+
+func simulateCommand() *cli.Command {
+	const name = "simulate"
+	return &cli.Command{
+		Name:  name,
+		Usage: "tell how evenly resources would spread over members, and how many move when members come and go",
+		Description: "Asks the real code who would own what, without etcd and without members. The events are joins, returns,\n" +
+			"leaves, drains and undrains at random. MAX/AVG is the load of the member with the most resources for its\n" +
+			"weight, as a multiple of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: all\n" +
+			"that a member that left had, and all that one that joined got. DECISION is how long a member takes to find out,\n" +
+			"after an event, who owns what.\n\n" +
+			"The line with placement has exceptions to the ring that keep each member's load below --bound, as a multiple of\n" +
+			"the average. They can be read, and nothing publishes them yet.\n\n" +
+			"Examples:\n" +
+			"   drmctl simulate --members 12 --resources 5000\n" +
+			"   drmctl simulate --members 1000 --resources 10000000 --shards 4096 --weights 1,1,4 -o json",
+		Flags: []cli.Flag{
+			&cli.IntFlag{
+				Name: flagMembers, EnvVars: commandEnv(name, flagMembers), Value: 10,
+				Usage: "how many members there are at first: 1 to 1000",
+			},
+			&cli.IntFlag{
+				Name: flagResources, EnvVars: commandEnv(name, flagResources), Value: 100_000,
+				Usage: "how many resources there are: 1 to 100000000",
+			},
+			&cli.IntFlag{
+				Name: flagShards, EnvVars: commandEnv(name, flagShards), Value: drm.DefaultShards,
+				Usage: "the number of shards: 1 to 4096",
+			},
+			&cli.StringFlag{
+				Name: flagWeights, EnvVars: commandEnv(name, flagWeights), Value: "1",
+				Usage: "the members' weights, which they take in turn: `NUMBERS` from 1 to 32, separated by commas",
+			},
+			&cli.IntFlag{
+				Name: flagEvents, EnvVars: commandEnv(name, flagEvents), Value: 100,
+				Usage: "how many times a member comes or goes: 0 to 100000",
+			},
+			&cli.Uint64Flag{
+				Name: flagSeed, EnvVars: commandEnv(name, flagSeed), Value: 1,
+				Usage: "which events: the same `NUMBER` gives the same ones",
+			},
+			&cli.Float64Flag{
+				Name: flagBound, EnvVars: commandEnv(name, flagBound), Value: 1.1,
+				Usage: "the load that placement allows a member, as a `MULTIPLE` of the average: 1 to 10",
+			},
+		},
+		Action: runSimulate,
+	}
+}
+
+func runSimulate(c *cli.Context) error {
+	weights, err := weightList(c.String(flagWeights))
+	bound := c.Float64(flagBound)
+	if !(bound >= 1 && bound <= 10) { // nor not a number
+		err = errors.Join(err, badFlag(flagBound, strconv.FormatFloat(bound, 'g', -1, 64), "1 to 10"))
+	}
+	err = errors.Join(
+		noArguments(c), checkOutput(c), err,
+		numberInRange(c, flagMembers, 1, 1000),
+		numberInRange(c, flagResources, 1, 100_000_000),
+		numberInRange(c, flagShards, 1, keys.MaxShards),
+		numberInRange(c, flagEvents, 0, 100_000),
+	)
+	if err != nil {
+		return err
+	}
+	cfg := spread.Config{
+		Members: c.Int(flagMembers), Resources: c.Int(flagResources), Shards: c.Int(flagShards), Weights: weights,
+		Events: c.Int(flagEvents), Seed: c.Uint64(flagSeed), Bound: bound,
+	}
+	r, err := spread.Run(c.Context, cfg)
+	if err != nil {
+		return err
+	}
+	return show(c, simulationOf(cfg, r), func(w io.Writer) { simulationTable(w, cfg, r) })
+}
+
+// weightList reads --weights.
+func weightList(text string) ([]int, error) {
+	var list []int
+	for part := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(part))
+		if err != nil || n < 1 || n > membership.MaxWeight {
+			return nil, badFlag(flagWeights, text, fmt.Sprintf("numbers from 1 to %d, separated by commas", membership.MaxWeight))
+		}
+		list = append(list, n)
+	}
+	return list, nil
+}
+
+// simulationJSON is a contract.
+type simulationJSON struct {
+	Members       int            `json:"members"`
+	Resources     int            `json:"resources"`
+	Shards        int            `json:"shards"`
+	Weights       []int          `json:"weights"`
+	Events        int            `json:"events"`
+	Kinds         map[string]int `json:"kinds"`
+	Seed          uint64         `json:"seed"`
+	SmallestShard int            `json:"smallest_shard"`
+	LargestShard  int            `json:"largest_shard"`
+	spreadJSON
+	Balanced struct {
+		Bound float64 `json:"bound"`
+		spreadJSON
+		Exceptions int     `json:"exceptions"`
+		BalanceMS  float64 `json:"balance_ms"`
+	} `json:"balanced"`
+}
+
+// spreadJSON is what is told of both, the ring alone and with placement.
+type spreadJSON struct {
+	MaxOverAvg       float64 `json:"max_over_avg"`
+	WorstMaxOverAvg  float64 `json:"worst_max_over_avg"`
+	Moves            int     `json:"moves"`
+	Minimum          int     `json:"minimum"`
+	MovesOverMinimum float64 `json:"moves_over_minimum"`
+	DecisionMS       float64 `json:"decision_ms"`
+	DecisionMaxMS    float64 `json:"decision_max_ms"`
+}
+
+func simulationOf(cfg spread.Config, r spread.Report) simulationJSON {
+	s := simulationJSON{
+		Members: cfg.Members, Resources: cfg.Resources, Shards: cfg.Shards, Weights: cfg.Weights,
+		Events: cfg.Events, Kinds: r.Kinds, Seed: cfg.Seed, SmallestShard: r.Smallest, LargestShard: r.Largest,
+		spreadJSON: spreadOf(r.Ring),
+	}
+	s.Balanced.Bound, s.Balanced.spreadJSON = cfg.Bound, spreadOf(r.Balanced)
+	s.Balanced.Exceptions, s.Balanced.BalanceMS = r.Exceptions, milliseconds(r.Balance)
+	return s
+}
+
+func spreadOf(f spread.Figures) spreadJSON {
+	return spreadJSON{
+		MaxOverAvg: f.MaxOverAvg, WorstMaxOverAvg: f.Worst, Moves: f.Moves, Minimum: f.Minimum,
+		MovesOverMinimum: f.MovesOverMinimum(), DecisionMS: milliseconds(f.Decision), DecisionMaxMS: milliseconds(f.DecisionMax),
+	}
+}
+
+// milliseconds has three decimals.
+func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1000) / 1000 }
+
+func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
+	row(w, "SHARE", "MAX/AVG", "WORST", "MOVES", "MINIMUM", "MOVES/MINIMUM", "EXCEPTIONS", "DECISION")
+	line := func(name string, f spread.Figures, exceptions int) {
+		row(w, name, ratio(f.MaxOverAvg), ratio(f.Worst), humanize.Comma(int64(f.Moves)), humanize.Comma(int64(f.Minimum)),
+			ratio(f.MovesOverMinimum()), exceptions, f.Decision.Round(time.Microsecond))
+	}
+	line("ring", r.Ring, 0)
+	line("with placement", r.Balanced, r.Exceptions)
+	fmt.Fprintf(w, "%s resources in %d shards of %s to %s; %d members at first; %d events:", humanize.Comma(int64(cfg.Resources)),
+		cfg.Shards, humanize.Comma(int64(r.Smallest)), humanize.Comma(int64(r.Largest)), cfg.Members, cfg.Events)
+	for _, kind := range []string{spread.Join, spread.Return, spread.Leave, spread.Drain, spread.Undrain} {
+		fmt.Fprintf(w, " %d %s", r.Kinds[kind], kind)
+	}
+	fmt.Fprintf(w, "; %v to balance\n", r.Balance.Round(time.Microsecond))
+}
+
+func ratio(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }

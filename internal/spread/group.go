@@ -1,0 +1,122 @@
+package spread
+
+import (
+	"encoding/json"
+	"strconv"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// group is what lies below group/ in etcd. It changes by the rules of package membership, without an etcd.
+type group struct {
+	layout    keys.Layout
+	shards    int
+	revision  int64
+	kvs       map[string]*mvccpb.KeyValue
+	reserved  []string        // slot → member, as in the keys
+	weight    map[string]int  // of every member that ever was
+	here      map[string]bool // has a key
+	drained   map[string]bool
+	placement *mvccpb.KeyValue // apart, since there is a view without it too
+}
+
+func newGroup(shards int) *group {
+	return &group{
+		layout: keys.New("/drm", "spread"), shards: shards, kvs: map[string]*mvccpb.KeyValue{},
+		weight: map[string]int{}, here: map[string]bool{}, drained: map[string]bool{},
+	}
+}
+
+func (g *group) keyValue(key string, value []byte) *mvccpb.KeyValue {
+	g.revision++
+	return &mvccpb.KeyValue{Key: []byte(key), Value: value, CreateRevision: g.revision, ModRevision: g.revision}
+}
+
+func (g *group) put(key string, value []byte) { g.kvs[key] = g.keyValue(key, value) }
+
+// join makes a member active, as membership.Registrar does: with the slots of its earlier life, else the lowest whose
+// reserver is not here, else new ones. Slots of an earlier life that it has no use for become free, and stay.
+func (g *group) join(id string, weight int) {
+	slots := shard.Reserve(g.reserved, func(m string) bool { return g.here[m] }, id, weight)
+	reserve := func(n int, id string) {
+		for len(g.reserved) <= n {
+			g.reserved = append(g.reserved, "")
+		}
+		g.reserved[n] = id
+		g.put(g.layout.Slot(n), []byte(id))
+	}
+	wanted := map[int]bool{}
+	for _, n := range slots {
+		wanted[n] = true
+		if n >= len(g.reserved) || g.reserved[n] != id {
+			reserve(n, id)
+		}
+	}
+	for n, m := range g.reserved {
+		if m == id && !wanted[n] {
+			reserve(n, "")
+		}
+	}
+	record, err := json.Marshal(membership.Record{State: membership.Active, Weight: weight, Slots: slots})
+	if err != nil { // it has nothing that could not be marshalled
+		panic(err)
+	}
+	g.put(g.layout.Member(id), record)
+	g.here[id], g.weight[id] = true, weight
+}
+
+// leave takes a member's key away; its slots stay reserved.
+func (g *group) leave(id string) {
+	delete(g.kvs, g.layout.Member(id))
+	delete(g.here, id)
+}
+
+func (g *group) drain(id string) {
+	g.put(g.layout.Drain(id), nil)
+	g.drained[id] = true
+}
+
+func (g *group) undrain(id string) {
+	delete(g.kvs, g.layout.Drain(id))
+	delete(g.drained, id)
+}
+
+// place publishes exceptions to the ring.
+func (g *group) place(exceptions map[int]string) {
+	byName := make(map[string]string, len(exceptions))
+	for s, m := range exceptions {
+		byName[strconv.Itoa(s)] = m
+	}
+	value, err := json.Marshal(byName)
+	if err != nil { // strings always marshal
+		panic(err)
+	}
+	g.placement = g.keyValue(g.layout.Placement(), value)
+}
+
+// view is what each member makes of the group after each change.
+func (g *group) view(placement bool) *membership.View {
+	all := make([]*mvccpb.KeyValue, 0, len(g.kvs)+1)
+	for _, kv := range g.kvs {
+		all = append(all, kv)
+	}
+	if placement && g.placement != nil {
+		all = append(all, g.placement)
+	}
+	return membership.NewView(g.layout, g.shards, all, g.revision)
+}
+
+// eligible has the weights of the members that may own shards.
+func (g *group) eligible() map[string]int {
+	set := make(map[string]int, len(g.here))
+	for id := range g.here {
+		if !g.drained[id] {
+			set[id] = g.weight[id]
+		}
+	}
+	return set
+}

@@ -1,0 +1,173 @@
+package spread
+
+import (
+	"context"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"slices"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// Config of Run. All but Events and Seed are required.
+type Config struct {
+	Members   int // at first; they come and go
+	Resources int
+	Shards    int
+	Weights   []int   // of the members, in turn
+	Events    int     // joins, returns, leaves, drains and undrains
+	Seed      uint64  // of the events: the same gives the same
+	Bound     float64 // of the load with placement, as a multiple of the average
+}
+
+// Report is what Run found.
+type Report struct {
+	// Ring is without placement.
+	Ring Figures
+	// Balanced is with placement: after each event, exceptions that keep each member's load below the bound. An event
+	// itself moves what it must, with the exceptions that were there; what balance then moves counts too, beyond the minimum.
+	Balanced Figures
+	// Exceptions is how many there are at the end.
+	Exceptions int
+	// Balance is the average time to compute them, once for each event, on the coordinator alone.
+	Balance time.Duration
+	// Smallest and Largest are the shards with the fewest and the most resources: shards are not divided.
+	Smallest, Largest int
+	// Kinds counts the events of each kind.
+	Kinds map[string]int
+}
+
+// The kinds of events.
+const (
+	Join    = "join"   // of one that was never there
+	Return  = "return" // of one that left
+	Leave   = "leave"  // or death, which comes to the same
+	Drain   = "drain"
+	Undrain = "undrain"
+)
+
+// run is a group in its history.
+type run struct {
+	cfg   Config
+	rand  *rand.Rand
+	group *group
+	born  int
+	kinds map[string]int
+}
+
+// Run forms a group and lets events happen to it. The error is ctx's.
+func Run(ctx context.Context, cfg Config) (Report, error) {
+	r := &run{
+		cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), group: newGroup(cfg.Shards), kinds: map[string]int{},
+	}
+	for range cfg.Members {
+		r.join()
+	}
+	load := count(cfg.Resources, cfg.Shards)
+	ring, balanced := &tally{load: load}, &tally{load: load}
+	var balancing time.Duration
+	exceptions := map[int]string{}
+	balance := func(home []string, eligible map[string]int) {
+		began := time.Now()
+		exceptions = shard.Balance(shard.Placement{
+			Home: home, Exceptions: exceptions, Load: load, Weights: eligible, Bound: cfg.Bound,
+		})
+		balancing += time.Since(began)
+		r.group.place(exceptions)
+	}
+	owners := func(placement bool) func() []string {
+		return func() []string { return r.group.view(placement).Owners() }
+	}
+
+	eligible := r.group.eligible()
+	ring.begin(ring.decided(owners(false)), eligible)
+	balance(ring.owners, eligible)
+	balanced.begin(balanced.decided(owners(true)), eligible)
+	for range cfg.Events {
+		if err := ctx.Err(); err != nil {
+			return Report{}, fmt.Errorf("simulate: %w", context.Cause(ctx))
+		}
+		member := r.happen()
+		eligible = r.group.eligible()
+		ring.event(member, ring.decided(owners(false)), eligible)
+		balanced.event(member, balanced.decided(owners(true)), eligible)
+		balance(ring.owners, eligible)
+		balanced.event("", owners(true)(), eligible)
+	}
+	return Report{
+		Ring: ring.end(), Balanced: balanced.end(), Exceptions: len(exceptions),
+		Balance: balancing / time.Duration(1+cfg.Events), Smallest: slices.Min(load), Largest: slices.Max(load), Kinds: r.kinds,
+	}, nil
+}
+
+// happen lets one event happen, and tells to whom. Half of them take a member away, so that the group keeps its size, more
+// or less; the last one stays.
+func (r *run) happen() string {
+	kind, who := r.choose()
+	r.kinds[kind]++
+	switch kind {
+	case Join:
+		who = r.join()
+	case Return:
+		r.group.join(who, r.group.weight[who])
+	case Leave:
+		r.group.leave(who)
+	case Drain:
+		r.group.drain(who)
+	case Undrain:
+		r.group.undrain(who)
+	}
+	return who
+}
+
+// choose picks what is to happen, and to whom.
+func (r *run) choose() (kind, who string) {
+	g := r.group
+	var gone, drained []string
+	for id := range g.weight {
+		if !g.here[id] {
+			gone = append(gone, id)
+		} else if g.drained[id] {
+			drained = append(drained, id)
+		}
+	}
+	active := slices.Collect(maps.Keys(g.eligible()))
+	var able []string
+	if r.rand.IntN(2) == 0 && len(active) > 1 {
+		able = []string{Leave, Drain}
+	} else {
+		able = []string{Join}
+		if len(gone) > 0 {
+			able = append(able, Return)
+		}
+		if len(drained) > 0 {
+			able = append(able, Undrain)
+		}
+	}
+	kind = able[r.rand.IntN(len(able))]
+	switch kind {
+	case Return:
+		who = r.one(gone)
+	case Undrain:
+		who = r.one(drained)
+	case Leave, Drain:
+		who = r.one(active)
+	}
+	return kind, who
+}
+
+// one picks a member; the order of a map must not have a say.
+func (r *run) one(ids []string) string {
+	slices.Sort(ids)
+	return ids[r.rand.IntN(len(ids))]
+}
+
+// join is the join of a member that was never there.
+func (r *run) join() string {
+	id := fmt.Sprintf("member-%05d", r.born)
+	r.group.join(id, r.cfg.Weights[r.born%len(r.cfg.Weights)])
+	r.born++
+	return id
+}
