@@ -103,6 +103,7 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"bench", "claim", "--scale", "0"}, []string{"--scale", "0.0001 to 10"}},
 		{[]string{"bench", "claim", "--scale", "NaN"}, []string{"--scale", "NaN"}},
 		{[]string{"bench", "claim", "-o", "csv"}, []string{"--output", "csv"}},
+		{[]string{"bench", "claim", "--endpoints", ","}, []string{"--endpoints"}},
 		{[]string{"bench", "claim", "--cpuprofile", "no/such/folder"}, []string{"--cpuprofile", "no/such/folder"}},
 		{[]string{"simulate", "x"}, []string{"simulate", `"x"`}},
 		{[]string{"simulate", "--members", "0"}, []string{"--members", "1 to 1000"}},

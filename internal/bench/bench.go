@@ -5,17 +5,30 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
 )
 
-// Options of Run. All but Say and Scale are required.
+// Options of Run. Only Etcd is required.
 type Options struct {
-	// Etcd starts an etcd, or names one that is there: its endpoints, and how to let go of it.
-	Etcd func(ctx context.Context) (endpoints []string, stop func() error, err error)
+	// Etcd starts an etcd, or names one that is there.
+	Etcd func(ctx context.Context) (Etcd, error)
 	// Scale makes a bench smaller (or larger): of all numbers of resources it takes this share. Its reach is stated for 1;
 	// far below, fixed costs weigh more. Default 1.
 	Scale float64
+	// LeaseTTL is the members'. Default drm.DefaultLeaseTTL, which is what the reach is stated for.
+	LeaseTTL time.Duration
 	// Say is told what goes on, a line each. Optional.
 	Say func(line string)
+}
+
+// Etcd is where a bench runs.
+type Etcd struct {
+	// Config says how to reach it.
+	Config drm.EtcdConfig
+	// Stop ends it, with all that is in it. Nil where it is somebody else's: then a bench takes out what it put in.
+	Stop func() error
 }
 
 // Result is what came of a bench.
@@ -43,7 +56,7 @@ var benches = []bench{
 	},
 	{
 		"failover", "4 members, 40,000 resources, one killed: from etcd's first delete event to the last Handle",
-		"≤ 3 times reading the events and putting as many keys", failover,
+		"≤ 3 times reading the events and putting as many keys; no other member passes a local deadline", failover,
 	},
 	{
 		"handover", "4 → 5 members, 40,000 resources: from Terminate returned to Handle called, for each",
@@ -96,8 +109,7 @@ func index(name string) int {
 	return slices.IndexFunc(benches, func(b bench) bool { return b.name == name })
 }
 
-// Run runs one bench. The error says that it could not be measured; that it missed its reach is no error. What it puts
-// into etcd is gone when it returns.
+// Run runs one bench. The error says that it could not be measured; that it missed its reach is no error.
 func Run(ctx context.Context, name string, opts Options) (res Result, err error) {
 	i := index(name)
 	if i < 0 {

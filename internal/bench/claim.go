@@ -11,7 +11,7 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	if err := l.fill(ctx, n, 100); err != nil {
 		return nil, false, err
 	}
-	raw, err := l.raw(ctx, n, claimBytes)
+	raw, _, err := l.raw(ctx, n, claimBytes)
 	if err != nil {
 		return nil, false, err
 	}
@@ -32,7 +32,7 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duration, err error) {
 	l.handler = newCounter(n)
 	full := l.handler.expect(n)
-	w, err := newWire(l.endpoints)
+	w, err := newWire(l.etcd.Config)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -2,11 +2,13 @@ package bench
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // counter is a handler that does nothing but count, so that what is measured is DRM. All members of a lab share it.
@@ -18,11 +20,28 @@ type counter struct {
 	mark  int64 // handled before
 	last  time.Time
 	full  chan struct{}
-	ended []int64         // by resource: when Terminate returned, in Unix nanoseconds; nil: not kept
+	ended []int64         // by resource: when Terminate returned, in Unix nanoseconds; 0: it did not
 	gaps  []time.Duration // from there to the next Handle
+	by    []string        // by resource: the member that handles it
 }
 
-func newCounter(resources int) *counter { return &counter{ended: make([]int64, resources)} }
+func newCounter(resources int) *counter {
+	return &counter{ended: make([]int64, resources), by: make([]string, resources)}
+}
+
+// misplaced counts the resources that are not handled by the member that should have them.
+func (c *counter) misplaced(owners []string) int {
+	c.mu.Lock()
+	by := slices.Clone(c.by)
+	c.mu.Unlock()
+	n := 0
+	for i, member := range by {
+		if member == "" || member != owners[shard.Of(id(i), len(owners))] {
+			n++
+		}
+	}
+	return n
+}
 
 // expect returns a channel that is closed when n more were handled from now on.
 func (c *counter) expect(n int) <-chan struct{} {
@@ -56,7 +75,9 @@ func (c *counter) Handle(_ context.Context, claim drm.Claim) error {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if i := number(claim.Resource.ID); c.ended[i] != 0 {
+	i := number(claim.Resource.ID)
+	c.by[i] = claim.Member
+	if c.ended[i] != 0 {
 		c.gaps = append(c.gaps, time.Duration(now.UnixNano()-c.ended[i]))
 	}
 	if c.full != nil && n == c.mark+c.want {
@@ -72,7 +93,11 @@ func (c *counter) Terminate(_ context.Context, claim drm.Claim) error {
 	c.terminated.Add(1)
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.ended[number(claim.Resource.ID)] = time.Now().UnixNano()
+	i := number(claim.Resource.ID)
+	c.ended[i] = time.Now().UnixNano()
+	if c.by[i] == claim.Member { // one that was cut off may hear late that it is another's
+		c.by[i] = ""
+	}
 	return nil
 }
 

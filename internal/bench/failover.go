@@ -2,7 +2,9 @@ package bench
 
 import (
 	"context"
+	"io"
 	"strings"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -13,31 +15,31 @@ import (
 
 // failover: a member dies without a word; what counts is what comes after its lease has expired.
 func failover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
-	f, _, err := l.kill(ctx, 4, l.size(40_000))
-	return f, err == nil && f["of_raw"] <= 3, err
+	f, err := l.kill(ctx, 4, l.size(40_000))
+	return f, err == nil && f["of_raw"] <= 3 && f["others_fenced"] == 0, err
 }
 
-// kill has a group share n resources, and then one of them die.
-func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]float64, fenced func() int, err error) {
+// kill has a group share n resources, and then one of them die. Of the others, none may pass a local deadline because of it.
+func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]float64, err error) {
 	if err := l.fill(ctx, n, 100); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	l.handler = newCounter(n)
-	log, fenced := countFenced()
+	var fenced fences
 	began := time.Now()
-	if err := l.group(ctx, members, func(c *drm.Config) { c.Logger = log }); err != nil {
-		return nil, nil, err
+	if err := l.group(ctx, members, func(c *drm.Config) { c.Logger = fenced.logger(c.ID) }); err != nil {
+		return nil, err
 	}
 	if err := l.settled(ctx, members, n); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	start := time.Since(began)
 	l.say("%d members share %d resources after %v", members, n, start.Round(time.Millisecond))
 	victim := l.all()[0]
 	lost := len(victim.Held())
-	raw, err := l.raw(ctx, lost, claimBytes)
+	raw, _, err := l.raw(ctx, lost, claimBytes)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 
 	deletions := l.deletions(ctx, lost)
@@ -46,11 +48,11 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 	cut := time.Now()
 	l.say("one of them, with %d, is dead", lost)
 	if err := await(ctx, "all are handled again", full); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	first, last, err := deletions()
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
 	took := l.handler.reached().Sub(first)
 	reading := last.Sub(first)
@@ -58,18 +60,40 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 		"members": float64(members), "resources": float64(n), "lost": float64(lost), "start_seconds": start.Seconds(),
 		"raw_seconds": (raw + reading).Seconds(), "events_seconds": reading.Seconds(),
 		"expiry_seconds": first.Sub(cut).Seconds(), "takeover_seconds": took.Seconds(),
-		"of_raw": took.Seconds() / (raw + reading).Seconds(),
-	}, fenced, nil
+		"of_raw": took.Seconds() / (raw + reading).Seconds(), "others_fenced": float64(fenced.but(victim.ID())),
+	}, nil
 }
 
-// countFenced is a logger that counts the leases whose members had to let go of everything.
-func countFenced() (log *zap.Logger, count func() int) {
-	var n counted
-	core := zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(nothing{}), zap.WarnLevel)
+// fences counts the leases that members had to let go of, by what they log.
+type fences struct {
+	mu sync.Mutex
+	of map[string]int
+}
+
+func (f *fences) logger(member string) *zap.Logger {
+	core := zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{}), zapcore.AddSync(io.Discard), zap.WarnLevel)
 	return zap.New(core, zap.Hooks(func(e zapcore.Entry) error {
 		if strings.HasPrefix(e.Message, "lease fenced") {
-			n.Add(1)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			if f.of == nil {
+				f.of = map[string]int{}
+			}
+			f.of[member]++
 		}
 		return nil
-	})), func() int { return int(n.Load()) }
+	}))
+}
+
+// but counts those of all members but one.
+func (f *fences) but(victim string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for member, leases := range f.of {
+		if member != victim {
+			n += leases
+		}
+	}
+	return n
 }

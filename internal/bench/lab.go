@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -26,13 +28,12 @@ const patience = 5 * time.Minute
 
 // lab is an app of its own on an etcd, for one bench.
 type lab struct {
-	opts      Options
-	endpoints []string
-	stopEtcd  func() error
-	client    *clientv3.Client
-	prefix    string
-	layout    keys.Layout
-	handler   *counter
+	opts    Options
+	etcd    Etcd
+	client  *clientv3.Client
+	prefix  string
+	layout  keys.Layout
+	handler *counter
 
 	mu      sync.Mutex
 	members map[string]*member
@@ -53,14 +54,14 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 	}
 	l := &lab{opts: opts, members: map[string]*member{}, prefix: fmt.Sprintf("/drm-bench/%s-%08x", name, rand.Uint32())}
 	var err error
-	if l.endpoints, l.stopEtcd, err = opts.Etcd(ctx); err != nil {
+	if l.etcd, err = opts.Etcd(ctx); err != nil {
 		return nil, err
 	}
 	l.layout = keys.New(l.prefix, app)
-	if l.client, err = clientv3.New(clientv3.Config{Endpoints: l.endpoints, Logger: zap.NewNop()}); err != nil {
+	if l.client, err = clientv3.New(clientConfig(l.etcd.Config)); err != nil {
 		return nil, errors.Join(err, l.stopEtcd())
 	}
-	asking, cancel := context.WithTimeout(ctx, drm.DefaultDialTimeout)
+	asking, cancel := context.WithTimeout(ctx, max(l.etcd.Config.DialTimeout, time.Second))
 	defer cancel()
 	if _, err := l.client.Get(asking, l.layout.Config()); err != nil {
 		return nil, errors.Join(fmt.Errorf("%w: %w", drm.ErrUnreachable, err), l.client.Close(), l.stopEtcd())
@@ -68,22 +69,53 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 	return l, nil
 }
 
+// clientConfig is for a client like the library's own.
+func clientConfig(c drm.EtcdConfig) clientv3.Config {
+	return clientv3.Config{
+		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
+		Logger: zap.NewNop(),
+	}
+}
+
+func (l *lab) stopEtcd() error {
+	if l.etcd.Stop == nil {
+		return nil
+	}
+	return l.etcd.Stop()
+}
+
 // app is the name of all apps here; the prefix tells them apart.
 const app = "bench"
 
-// close stops what still runs, and takes out what was put in.
+// close stops what still runs. An etcd that is somebody else's is left as it was.
 func (l *lab) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
+	var wg sync.WaitGroup
 	for _, m := range l.all() {
-		l.stop(ctx, m)
+		wg.Go(func() { l.stop(ctx, m) })
 	}
-	if l.opts.Scale <= 1 { // an etcd that was started for this goes anyway; of a million keys it would take long
-		deleting, cancel := context.WithTimeout(ctx, time.Minute)
-		defer cancel()
-		_, _ = l.client.Delete(deleting, l.prefix+"/", clientv3.WithPrefix()) // what stays is below a prefix that nobody uses
+	wg.Wait()
+	var err error
+	if l.etcd.Stop == nil {
+		err = l.clear(ctx)
 	}
-	_ = l.client.Close()
-	return l.stopEtcd()
+	return errors.Join(err, l.client.Close(), l.stopEtcd())
+}
+
+// clear takes out what was put in, a shard at a time: to delete millions of keys at once would stall etcd.
+func (l *lab) clear(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	prefixes := []string{l.prefix + "/"}
+	for s := range keys.MaxShards {
+		prefixes = append(prefixes, l.layout.Shard(s))
+	}
+	for _, p := range slices.Backward(prefixes) {
+		if _, err := l.client.Delete(ctx, p, clientv3.WithPrefix()); err != nil {
+			return fmt.Errorf("clear %s: %w", l.prefix, err)
+		}
+	}
+	return nil
 }
 
 func (l *lab) all() []*member {
@@ -134,18 +166,23 @@ func (l *lab) fill(ctx context.Context, n, bytes int) error {
 		return err
 	}
 	l.say("filling the catalogue with %d resources", n)
-	entries := make([]clientv3.Op, n)
-	for i := range n {
-		e := catalogue.Entry{Allocated: true, Data: object(i, bytes, "x")}
-		entries[i] = clientv3.OpPut(l.layout.Resource(shard.Of(id(i), config.Shards), id(i)), e.Encode())
+	const atOnce = 50_000 // or the peak of memory would be that of the filling
+	for from := 0; from < n; from += atOnce {
+		entries := make([]clientv3.Op, min(atOnce, n-from))
+		for i := range entries {
+			e := catalogue.Entry{Allocated: true, Data: object(from+i, bytes, "x")}
+			entries[i] = clientv3.OpPut(l.layout.Resource(shard.Of(id(from+i), config.Shards), id(from+i)), e.Encode())
+		}
+		if _, err := batched(ctx, l.client, drm.DefaultMaxInFlight, entries); err != nil {
+			return err
+		}
 	}
-	_, err = batched(ctx, l.client, entries)
-	return err
+	return nil
 }
 
 // start starts a member whose handler counts, and nothing more.
 func (l *lab) start(ctx context.Context, id string, change func(*drm.Config)) (*member, error) {
-	w, err := newWire(l.endpoints)
+	w, err := newWire(l.etcd.Config)
 	if err != nil {
 		return nil, err
 	}
@@ -154,8 +191,9 @@ func (l *lab) start(ctx context.Context, id string, change func(*drm.Config)) (*
 
 func (l *lab) startOn(ctx context.Context, w *wire, id string, change func(*drm.Config)) (*member, error) {
 	cfg := drm.Config{
-		App: app, Prefix: l.prefix, ID: id, Etcd: drm.EtcdConfig{Client: w.client}, Handler: l.handler, AllocateOnly: true,
-		StopTimeout: time.Minute,
+		App: app, Prefix: l.prefix, ID: id, Handler: l.handler, AllocateOnly: true,
+		LeaseTTL: l.opts.LeaseTTL, StopTimeout: time.Minute,
+		Etcd: drm.EtcdConfig{Client: w.client, DialTimeout: l.etcd.Config.DialTimeout, CommandTimeout: l.etcd.Config.CommandTimeout},
 	}
 	if change != nil {
 		change(&cfg)
@@ -197,10 +235,27 @@ func (l *lab) stop(ctx context.Context, m *member) {
 	delete(l.members, m.ID())
 }
 
-// settled waits until that many members share all n resources, each where it belongs.
+// settled waits until that many members share all n resources, each where it belongs. First it asks the handler alone, so
+// that looking costs nothing while members are at work; what etcd says must be the same then.
 func (l *lab) settled(ctx context.Context, members, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
+	for {
+		owners, active, err := l.owners(ctx)
+		if err != nil {
+			return err
+		}
+		misplaced := l.handler.misplaced(owners)
+		if active == members && misplaced == 0 {
+			break
+		}
+		if err := pause(ctx, 50*time.Millisecond); err != nil {
+			return fmt.Errorf("not settled: %d of %d resources are not where they belong, %d members: %w", misplaced, n, active, err)
+		}
+	}
+	if n > mostRead {
+		return nil
+	}
 	c, err := drm.NewClient(ctx, drm.ClientConfig{App: app, Prefix: l.prefix, Etcd: drm.EtcdConfig{Client: l.client}})
 	if err != nil {
 		return err
@@ -218,6 +273,27 @@ func (l *lab) settled(ctx context.Context, members, n int) error {
 			return fmt.Errorf("not settled: %d of %d active, %d misplaced, %d members: %w", s.Active, n, s.Misplaced, s.Members, err)
 		}
 	}
+}
+
+// mostRead is the largest app that settled reads as a whole: beyond, that would be what takes the most memory.
+const mostRead = 250_000
+
+// owners is who owns each shard now, and how many members are active.
+func (l *lab) owners(ctx context.Context) (owners []string, active int, err error) {
+	config, err := appconfig.Read(ctx, l.client, l.layout)
+	if err != nil {
+		return nil, 0, err
+	}
+	v, err := membership.Read(ctx, l.client, l.layout, config.Shards)
+	if err != nil {
+		return nil, 0, err
+	}
+	for _, m := range v.Members {
+		if m.State == membership.Active {
+			active++
+		}
+	}
+	return v.Owners(), active, nil
 }
 
 func pause(ctx context.Context, d time.Duration) error {

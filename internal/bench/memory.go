@@ -3,15 +3,7 @@ package bench
 import (
 	"context"
 	"runtime"
-	"sync/atomic"
 )
-
-// counted and nothing are what a logger that only counts needs.
-type counted struct{ atomic.Int64 }
-
-type nothing struct{}
-
-func (nothing) Write(b []byte) (int, error) { return len(b), nil }
 
 // memory: one member holds everything. etcd is another process, or its memory would count.
 func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {

@@ -8,21 +8,20 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm"
 )
 
 // The baseline: as many keys as the bench writes, of the same size, put without any condition, in transactions as large
-// as etcd takes them and as many at once as a member has under way. Nothing that keeps one owner can be faster.
-const (
-	rawBatch    = 127
-	rawInFlight = 4
-)
+// as etcd takes them, and as many at once as is fastest. Nothing that keeps one owner can be faster.
+const rawBatch = 127
 
 // batched carries out operations in full transactions, several at once, and tells how long that took.
-func batched(ctx context.Context, client *clientv3.Client, ops []clientv3.Op) (time.Duration, error) {
+func batched(ctx context.Context, client *clientv3.Client, inFlight int, ops []clientv3.Op) (time.Duration, error) {
 	began := time.Now()
 	var next atomic.Int64
 	g, ctx := errgroup.WithContext(ctx)
-	for range rawInFlight {
+	for range inFlight {
 		g.Go(func() error {
 			for {
 				from := int(next.Add(rawBatch)) - rawBatch
@@ -40,13 +39,35 @@ func batched(ctx context.Context, client *clientv3.Client, ops []clientv3.Op) (t
 }
 
 // rawPut puts n keys like claims with values of that size, rawDelete takes them out again.
-func (l *lab) rawPut(ctx context.Context, n, bytes int) (time.Duration, error) {
+func (l *lab) rawPut(ctx context.Context, inFlight, n, bytes int) (time.Duration, error) {
 	value := string(object(0, bytes, "x"))
-	return batched(ctx, l.client, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpPut(key, value) }))
+	return batched(ctx, l.client, inFlight, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpPut(key, value) }))
 }
 
-func (l *lab) rawDelete(ctx context.Context, n int) (time.Duration, error) {
-	return batched(ctx, l.client, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpDelete(key) }))
+func (l *lab) rawDelete(ctx context.Context, inFlight, n int) (time.Duration, error) {
+	return batched(ctx, l.client, inFlight, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpDelete(key) }))
+}
+
+// rawFew is enough to tell what is faster.
+const rawFew = 50_000
+
+// pace finds out how many transactions at once etcd is fastest with: a few, or as many as a member has under way. It also
+// warms the connection up, to the advantage of the baseline.
+func (l *lab) pace(ctx context.Context, n, bytes int) (inFlight int, err error) {
+	var best time.Duration
+	for _, some := range []int{4, drm.DefaultMaxInFlight} {
+		took, err := l.rawPut(ctx, some, min(n, rawFew), bytes)
+		if err != nil {
+			return 0, err
+		}
+		if _, err := l.rawDelete(ctx, some, min(n, rawFew)); err != nil {
+			return 0, err
+		}
+		if best == 0 || took < best {
+			best, inFlight = took, some
+		}
+	}
+	return inFlight, nil
 }
 
 // claimBytes is about the size of a claim's value.
@@ -60,14 +81,20 @@ func (l *lab) rawOps(n int, op func(key string) clientv3.Op) []clientv3.Op {
 	return ops
 }
 
-// raw measures rawPut and takes the keys out again.
-func (l *lab) raw(ctx context.Context, n, bytes int) (time.Duration, error) {
-	took, err := l.rawPut(ctx, n, bytes)
-	if err == nil {
-		_, err = l.rawDelete(ctx, n)
+// raw measures how long it takes to put n keys, and to take them out again.
+func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration, err error) {
+	inFlight, err := l.pace(ctx, n, bytes)
+	if err != nil {
+		return 0, 0, err
 	}
-	l.say("raw: %d keys put in %v, %.0f a second", n, took.Round(time.Millisecond), rate(n, took))
-	return took, err
+	if put, err = l.rawPut(ctx, inFlight, n, bytes); err != nil {
+		return 0, 0, err
+	}
+	if deleted, err = l.rawDelete(ctx, inFlight, n); err != nil {
+		return 0, 0, err
+	}
+	l.say("raw: %d keys put in %v, %.0f a second, %d transactions at once", n, put.Round(time.Millisecond), rate(n, put), inFlight)
+	return put, deleted, nil
 }
 
 func rate(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }

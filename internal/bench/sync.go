@@ -14,7 +14,7 @@ import (
 func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const bytes = 100
 	n := l.size(1_000_000)
-	raw, err := l.raw(ctx, n, bytes)
+	raw, _, err := l.raw(ctx, n, bytes)
 	if err != nil {
 		return nil, false, err
 	}

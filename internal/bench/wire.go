@@ -12,8 +12,9 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"google.golang.org/grpc"
+
+	"github.com/distributed-resource-manager/drm"
 )
 
 // wire is one member's connection to etcd: it counts what passes, and can be cut, so that nothing passes any more and
@@ -33,15 +34,14 @@ type wire struct {
 	wroteAt                  time.Time
 }
 
-func newWire(endpoints []string) (*wire, error) {
+func newWire(etcd drm.EtcdConfig) (*wire, error) {
 	w := &wire{cutAt: make(chan struct{})}
-	client, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, Logger: zap.NewNop(),
-		DialOptions: []grpc.DialOption{
-			grpc.WithContextDialer(w.dial),
-			grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
-		},
-	})
+	cfg := clientConfig(etcd)
+	cfg.DialOptions = []grpc.DialOption{
+		grpc.WithContextDialer(w.dial),
+		grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
+	}
+	client, err := clientv3.New(cfg)
 	w.client = client
 	return w, err
 }

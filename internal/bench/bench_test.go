@@ -1,0 +1,186 @@
+package bench
+
+import (
+	"context"
+	"errors"
+	"math"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/embedded"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+)
+
+func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
+
+// figures are what each bench tells, however small it is. Those that a user looks for are a contract.
+var figures = map[string][]string{
+	"claim":      {"resources", "raw_seconds", "handled_seconds", "active_seconds", "handled_of_raw", "active_of_raw"},
+	"mutex":      {"mutexes_per_second", "handled_per_second", "times_as_fast"},
+	"failover":   {"lost", "raw_seconds", "events_seconds", "takeover_seconds", "of_raw", "others_fenced"},
+	"handover":   {"moved", "raw_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms", "gap_p99_of_raw"},
+	"join-storm": {"handled", "moves_of_single", "lone_join_ms"},
+	"idle":       {"revisions", "polls", "cpu_percent_each", "keys_read", "events"},
+	"memory":     {"bytes_each", "bytes_each_beside_data"},
+	"scale": {
+		"join_uninvolved", "join_other_events", "join_other_keys_read", "death_uninvolved", "death_other_events", "death_other_keys_read",
+	},
+	"sync":    {"first_of_raw", "resync_writes", "resync_keys_read", "resync_seconds", "changes"},
+	"million": {"takeover_seconds", "others_fenced", "memory_mb"},
+}
+
+// mayBeZero are the figures of what should not happen, or may be too short to see.
+var mayBeZero = []string{
+	"others_fenced", "revisions", "cpu_percent_each", "keys_read", "events", "events_seconds", "resync_keys_read",
+	"join_uninvolved", "join_other_events", "join_other_keys_read", "join_group_events_each",
+	"death_uninvolved", "death_other_events", "death_other_keys_read", "death_group_events_each",
+}
+
+func TestEachBenchRunsToItsEndAndTellsItsFigures(t *testing.T) {
+	t.Parallel()
+	if len(figures) != len(Names()) {
+		t.Errorf("%d benches, and the test knows %d", len(Names()), len(figures))
+	}
+	for _, name := range Names() {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			server, left := embeddedtest.Server(t), ""
+			opts := Options{
+				Scale: 0.005, LeaseTTL: 2 * time.Second,
+				Etcd: func(context.Context) (Etcd, error) { // one that is somebody else's
+					return Etcd{Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}}, nil
+				},
+				Say: func(line string) { left += line + "\n" },
+			}
+			r, err := Run(t.Context(), name, opts)
+			if err != nil {
+				t.Fatalf("%v\n%s", err, left)
+			}
+			if r.Bench != name || r.Reach == "" {
+				t.Errorf("%+v", r)
+			}
+			for _, f := range figures[name] {
+				if _, has := r.Figures[f]; !has {
+					t.Errorf("no figure %s in %v", f, r.Figures)
+				}
+			}
+			for f, v := range r.Figures {
+				if math.IsNaN(v) || math.IsInf(v, 0) || v < 0 || v == 0 && !slices.Contains(mayBeZero, f) {
+					t.Errorf("%s is %v", f, v)
+				}
+			}
+			resp, err := embeddedtest.Client(t, server.Endpoint()).Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
+			if err != nil || resp.Count != 0 {
+				t.Errorf("%d keys are left in etcd, error %v", resp.Count, err)
+			}
+		})
+	}
+}
+
+func TestAnUnknownBenchIsAnError(t *testing.T) {
+	if _, err := Run(t.Context(), "speed", Options{}); err == nil || !strings.Contains(err.Error(), "claim, mutex") {
+		t.Errorf("error %v", err)
+	}
+	if Work("speed") != "" {
+		t.Error("it does something")
+	}
+}
+
+func TestAnEtcdThatDoesNotAnswerIsUnreachable(t *testing.T) {
+	stopped := false
+	opts := Options{Etcd: func(context.Context) (Etcd, error) {
+		cfg := drm.EtcdConfig{Endpoints: []string{"127.0.0.1:1"}, DialTimeout: time.Second}
+		return Etcd{Config: cfg, Stop: func() error { stopped = true; return nil }}, nil
+	}}
+	if _, err := Run(t.Context(), "claim", opts); !errors.Is(err, drm.ErrUnreachable) {
+		t.Errorf("error %v", err)
+	}
+	if !stopped {
+		t.Error("it is not let go of")
+	}
+}
+
+func TestABenchEndsWithItsContextAndItsEtcd(t *testing.T) {
+	t.Parallel()
+	ctx, cancel := context.WithCancel(t.Context())
+	var server *embedded.Server
+	opts := Options{
+		Scale: 0.01, LeaseTTL: 2 * time.Second,
+		Etcd: func(ctx context.Context) (e Etcd, err error) {
+			if server, err = embedded.Start(ctx, embeddedtest.Config()); err != nil {
+				return e, err
+			}
+			return Etcd{Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}, Stop: server.Close}, nil
+		},
+		Say: func(line string) {
+			if strings.Contains(line, "is dead") {
+				cancel()
+			}
+		},
+	}
+	if _, err := Run(ctx, "failover", opts); !errors.Is(err, context.Canceled) {
+		t.Errorf("error %v", err)
+	}
+	select {
+	case <-server.Err(): // closed
+	case <-time.After(30 * time.Second):
+		t.Error("etcd still runs")
+	}
+}
+
+func TestCounterTellsGapsAndWhoHandlesWhat(t *testing.T) {
+	c := newCounter(3)
+	claim := func(member string, n int) drm.Claim {
+		return drm.NewClaim("app", member, drm.Resource{ID: id(n)}, 1, nil)
+	}
+	call := func(f func(context.Context, drm.Claim) error, member string, n int) {
+		t.Helper()
+		if err := f(t.Context(), claim(member, n)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	full := c.expect(2)
+	call(c.Handle, "a", 0)
+	select {
+	case <-full:
+		t.Fatal("one is not two")
+	default:
+	}
+	call(c.Handle, "a", 1)
+	<-full
+	if n := c.misplaced([]string{"a"}); n != 1 {
+		t.Errorf("%d misplaced, want the one that nobody handles", n)
+	}
+	call(c.Handle, "b", 2)
+	if n := c.misplaced([]string{"a"}); n != 1 {
+		t.Errorf("%d misplaced, want the one of b", n)
+	}
+	call(c.Terminate, "a", 0)
+	call(c.Handle, "b", 0)
+	call(c.Terminate, "a", 0) // late
+	if n := c.misplaced([]string{"b"}); n != 1 {
+		t.Errorf("%d misplaced, want the one of a", n)
+	}
+	if gaps := c.takeGaps(); len(gaps) != 1 || gaps[0] < 0 {
+		t.Errorf("gaps %v, want one", gaps)
+	}
+	if gaps := c.takeGaps(); len(gaps) != 0 {
+		t.Errorf("gaps %v that were taken", gaps)
+	}
+}
+
+func TestIDsAndNumbersAreEachOthersInverse(t *testing.T) {
+	for _, n := range []int{0, 1, 999_999, 9_999_999} {
+		if got := number(id(n)); got != n {
+			t.Errorf("%d became %s and then %d", n, id(n), got)
+		}
+	}
+	if o := object(7, 100, "x"); len(o) != 100 || (drm.Resource{ID: id(7), Data: o}).Validate() != nil {
+		t.Errorf("%s: %d bytes", o, len(o))
+	}
+}
