@@ -49,6 +49,7 @@ type office struct {
 	term    int64
 	sync    *catalogue.Sync
 	record  sourceRecord
+	fresh   bool          // no fetch of the app has succeeded yet
 	changed chan struct{} // holds a token when the membership changed
 	asked   chan struct{} // holds a token when the retriever has news
 	cancel  context.CancelFunc
@@ -99,8 +100,8 @@ func (o *office) run(ctx context.Context) {
 		<-ctx.Done()
 		return
 	}
-	fresh := o.readRecord(ctx)
-	if !fresh {
+	o.fresh = o.readRecord(ctx)
+	if !o.fresh {
 		m.firstFetch(nil)
 	} else if err := o.writeRecord(ctx); err != nil { // Deallocate needs to know that there is a source
 		m.log.Warn("cannot record that there is a source", zap.Error(err))
@@ -132,9 +133,9 @@ func (o *office) run(ctx context.Context) {
 			<-ctx.Done() // the view will tell, and a start that waits for the first fetch hears of it there
 			return
 		}
-		if fresh {
+		if o.fresh {
 			m.firstFetch(err)
-			fresh = false
+			o.fresh = false
 		} else if err != nil && m.cfg.SourcePolicy == ExitOnSourceError {
 			m.fail(fmt.Errorf("%w: %w", ErrSourceFailed, err))
 			return
@@ -261,9 +262,18 @@ func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, err
 	if err != nil {
 		return catalogue.Outcome{}, err
 	}
+	if o.fresh && len(items) >= manyItems {
+		o.m.group.stepBack(true)
+		defer o.m.group.stepBack(false)
+	}
 	out, err := o.sync.Apply(ctx, items, began)
 	return out, writing(err)
 }
+
+// manyItems is how many resources a fresh app's first answer has to have for the coordinator to own nothing while it
+// writes them: to claim each as it comes, and to hear of it by a watch, would slow down the writing, and a list of all is
+// cheaper than a million events.
+const manyItems = 10_000
 
 func writing(err error) error {
 	if err != nil {

@@ -35,6 +35,8 @@ type group struct {
 	first chan struct{} // closed at the first view that has this member
 	begun bool
 
+	back bool // nothing is owned for now; with mu
+
 	joiners  chan struct{}      // holds a token when last changed, while this member joins
 	activeAt time.Duration      // when this member became active
 	retake   chan time.Duration // holds when a view that was not taken in full is to be looked at again
@@ -105,6 +107,14 @@ func (g *group) setActive(reg *membership.Registration) {
 	g.setRegistration(reg)
 }
 
+// stepBack has this member own nothing for now, or what is its own again.
+func (g *group) stepBack(back bool) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.back = back
+	g.applyLocked()
+}
+
 // applyLocked gives the core the shards that the last view gives this registration: none, if the view is of another one
 // or there is none. A view that is older than the registration says nothing of it, and a later one will come. g.mu is
 // held, so that what the core hears is in order.
@@ -125,6 +135,9 @@ func (g *group) applyLocked() {
 		default:
 			owned = v.Owned(m.id)
 		}
+	}
+	if g.back {
+		clear(owned)
 	}
 	held, until := g.hold(v)
 	if held && until > 0 {

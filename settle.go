@@ -20,6 +20,9 @@ import (
 // settleMost bounds both waits, in JoinDelays: a member that is stuck while joining holds up the others no longer.
 const settleMost = 8
 
+// formingFor is how long after the start of a member the group counts as one that forms.
+const formingFor = 2 * time.Second
+
 // awaitOthers returns when this member, which is registered, may become active.
 func (g *group) awaitOthers(ctx context.Context) error {
 	delay := g.m.cfg.JoinDelay
@@ -46,8 +49,8 @@ func (g *group) awaitOthers(ctx context.Context) error {
 			if v == nil || reg == nil || v.Revision < reg.CreateRevision {
 				continue
 			}
-			joining, settled := others(v, g.m.id)
-			if settled && len(joining) == 0 {
+			joining, active := others(v, g.m.id)
+			if active && len(joining) == 0 && !g.forming(v) {
 				return nil
 			}
 			if seen == nil || !maps.Equal(seen, joining) {
@@ -73,6 +76,17 @@ func others(v *membership.View, id string) (joining map[string]int64, active boo
 	return joining, active
 }
 
+// forming says whether a member besides this one has started only now. It goes by the members' wall clocks; where they
+// are wrong, something moves twice, or this member waits a moment for nobody.
+func (g *group) forming(v *membership.View) bool {
+	for id, m := range v.Members {
+		if age := g.m.wall().Sub(m.Started); id != g.m.id && age.Abs() < formingFor {
+			return true
+		}
+	}
+	return false
+}
+
 // hold says whether this member claims nothing for now, and until when at the latest: it is joining, or new itself while
 // others are about to join. What it already has it keeps. g.mu is held.
 func (g *group) hold(v *membership.View) (held bool, until time.Duration) {
@@ -91,7 +105,7 @@ func (g *group) hold(v *membership.View) (held bool, until time.Duration) {
 // spares the time in which it waits for others. g.mu is held.
 func (g *group) prospect(v *membership.View) []bool {
 	owned := make([]bool, v.Shards)
-	if joining, settled := others(v, g.m.id); !settled && len(joining) == 0 {
+	if joining, active := others(v, g.m.id); !active && len(joining) == 0 {
 		for n := range owned {
 			owned[n] = true
 		}

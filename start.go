@@ -91,7 +91,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
-	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Timeout: cfg.Etcd.CommandTimeout}
+	// The core has one write of a claim under way at a time, and one of what it says.
+	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Distinct: true, Timeout: cfg.Etcd.CommandTimeout}
 	m.claims = lease.NewWriter(m.kv, guard, writing, m.written)
 	m.states = lease.NewWriter(m.kv, guard, writing, m.written)
 	m.group = newGroup(m)

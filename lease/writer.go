@@ -70,6 +70,9 @@ type WriterOptions struct {
 	// MaxBytes is how large a transaction gets, roughly, unless a single op is larger. Default 1 MiB; etcd's own limit is
 	// 1.5 MiB unless it was told another.
 	MaxBytes int
+	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no order
+	// of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
+	Distinct bool
 	// Timeout for the answer of a transaction; after it the outcome is unknown. Default 5 s.
 	Timeout time.Duration
 }
@@ -152,6 +155,10 @@ func (w *Writer) Submit(ops ...Op) {
 		return
 	}
 	for _, op := range ops {
+		if w.opts.Distinct {
+			w.enqueue(op)
+			continue
+		}
 		if waiting, active := w.active[op.Key]; active {
 			w.active[op.Key] = append(waiting, op)
 			continue
@@ -279,7 +286,20 @@ func (w *Writer) send(batch []Op) {
 
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	var unsent []Op
+	unsent := w.next(batch)
+	w.reject(unsent)
+	w.flight--
+	if !w.closed {
+		w.dispatch()
+	}
+	w.finish(len(batch))
+}
+
+// next enqueues what waited for the keys of a batch, or returns it, where nothing is sent any more. w.mu is held.
+func (w *Writer) next(batch []Op) (unsent []Op) {
+	if w.opts.Distinct {
+		return nil
+	}
 	for _, op := range batch {
 		waiting := w.active[op.Key]
 		switch {
@@ -293,12 +313,7 @@ func (w *Writer) send(batch []Op) {
 			w.enqueue(waiting[0])
 		}
 	}
-	w.reject(unsent)
-	w.flight--
-	if !w.closed {
-		w.dispatch()
-	}
-	w.finish(len(batch))
+	return unsent
 }
 
 // commit sends one transaction and waits for its answer.
