@@ -76,7 +76,7 @@ type benchJSON struct {
 
 func runBench(c *cli.Context) (err error) {
 	names, err := benchNames(c.Args().Slice())
-	if err = errors.Join(err, checkOutput(c)); err != nil {
+	if err := errors.Join(err, checkOutput(c)); err != nil {
 		return err
 	}
 	scale := c.Float64(flagScale)

@@ -127,7 +127,10 @@ func TestABenchEndsWithItsContextAndItsEtcd(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	select {
-	case <-server.Err(): // closed
+	case _, open := <-server.Err():
+		if open {
+			t.Error("etcd has failed")
+		}
 	case <-time.After(30 * time.Second):
 		t.Error("etcd still runs")
 	}

@@ -8,7 +8,7 @@ import (
 // claim: one member starts cold, and the first thing that it hears is that everything is its own.
 func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(100_000)
-	if err := l.fill(ctx, n, 100); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	raw, _, err := l.raw(ctx, n, claimBytes)

@@ -21,7 +21,7 @@ func failover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 
 // kill has a group share n resources, and then one of them die. Of the others, none may pass a local deadline because of it.
 func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]float64, err error) {
-	if err := l.fill(ctx, n, 100); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, err
 	}
 	l.handler = newCounter(n)

@@ -11,7 +11,7 @@ import (
 func handover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const members = 4
 	n := l.size(40_000)
-	if err := l.fill(ctx, n, 100); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	l.handler = newCounter(n)

@@ -20,7 +20,7 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		watched = max(time.Second, time.Duration(float64(watched)*l.opts.Scale))
 	}
 	n := l.size(100_000)
-	source := retriever.Static(objects(n, 100)...)
+	source := retriever.Static(objects(n)...)
 	l.handler = newCounter(n)
 	err := l.group(ctx, members, func(c *drm.Config) {
 		c.AllocateOnly, c.Retriever, c.PollInterval, c.CacheResources = false, source, poll, true

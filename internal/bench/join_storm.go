@@ -13,7 +13,7 @@ import (
 func joinStorm(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const members = 10
 	n := l.size(20_000)
-	if err := l.fill(ctx, n, 100); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	l.handler = newCounter(n)

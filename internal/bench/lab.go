@@ -144,23 +144,26 @@ func number(id string) int {
 	return n
 }
 
+// dataBytes is the size of all resources.
+const dataBytes = 100
+
 // object is a resource of some bytes, all the same letter.
 func object(n, bytes int, letter string) json.RawMessage {
 	head := fmt.Sprintf(`{"id":%q,"data":"`, id(n))
 	return json.RawMessage(head + strings.Repeat(letter, max(0, bytes-len(head)-2)) + `"}`)
 }
 
-// objects are n resources of some bytes.
-func objects(n, bytes int) []drm.Resource {
+// objects are n resources.
+func objects(n int) []drm.Resource {
 	list := make([]drm.Resource, n)
 	for i := range list {
-		list[i] = drm.Resource{ID: id(i), Data: object(i, bytes, "x")}
+		list[i] = drm.Resource{ID: id(i), Data: object(i, dataBytes, "x")}
 	}
 	return list
 }
 
 // fill puts n resources into the catalogue, as allocations, so that no member need have a source.
-func (l *lab) fill(ctx context.Context, n, bytes int) error {
+func (l *lab) fill(ctx context.Context, n int) error {
 	config, err := appconfig.Open(ctx, l.client, l.layout, 0, drm.DefaultShards)
 	if err != nil {
 		return err
@@ -170,7 +173,7 @@ func (l *lab) fill(ctx context.Context, n, bytes int) error {
 	for from := 0; from < n; from += atOnce {
 		entries := make([]clientv3.Op, min(atOnce, n-from))
 		for i := range entries {
-			e := catalogue.Entry{Allocated: true, Data: object(from+i, bytes, "x")}
+			e := catalogue.Entry{Allocated: true, Data: object(from+i, dataBytes, "x")}
 			entries[i] = clientv3.OpPut(l.layout.Resource(shard.Of(id(from+i), config.Shards), id(from+i)), e.Encode())
 		}
 		if _, err := batched(ctx, l.client, drm.DefaultMaxInFlight, entries); err != nil {
@@ -260,7 +263,7 @@ func (l *lab) settled(ctx context.Context, members, n int) error {
 	if err != nil {
 		return err
 	}
-	defer c.Close()
+	defer func() { _ = c.Close() }() // the connection is the lab's
 	for {
 		s, err := c.Status(ctx)
 		if err != nil {

@@ -7,9 +7,8 @@ import (
 
 // memory: one member holds everything. etcd is another process, or its memory would count.
 func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
-	const bytes = 100
 	n := l.size(200_000)
-	if err := l.fill(ctx, n, bytes); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	l.handler = newCounter(n)
@@ -21,7 +20,7 @@ func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		return nil, false, err
 	}
 	each := float64(heap()-before) / float64(n)
-	f := map[string]float64{"resources": float64(n), "data_bytes": bytes, "bytes_each": each, "bytes_each_beside_data": each - bytes}
+	f := map[string]float64{"resources": float64(n), "data_bytes": dataBytes, "bytes_each": each, "bytes_each_beside_data": each - dataBytes}
 	return f, f["bytes_each_beside_data"] <= 1024, nil
 }
 

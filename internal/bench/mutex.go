@@ -14,7 +14,7 @@ import (
 func mutex(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const goroutines = 64
 	locks, n := l.size(10_000), l.size(100_000)
-	if err := l.fill(ctx, n, 100); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	handled, _, err := l.claimAll(ctx, n)

@@ -10,7 +10,7 @@ import (
 // scale: in a large group, what one join and one death cost those members that get and give nothing.
 func scale(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	members, n := max(4, int(100*min(1, l.opts.Scale))), l.size(200_000)
-	if err := l.fill(ctx, n, 100); err != nil {
+	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	l.handler = newCounter(n)

@@ -12,14 +12,13 @@ import (
 
 // syncing: a fresh app with a large source, and then a small change of it.
 func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
-	const bytes = 100
 	n := l.size(1_000_000)
-	raw, _, err := l.raw(ctx, n, bytes)
+	raw, _, err := l.raw(ctx, n, dataBytes)
 	if err != nil {
 		return nil, false, err
 	}
 	var list atomic.Pointer[[]drm.Resource]
-	first := objects(n, bytes)
+	first := objects(n)
 	list.Store(&first)
 	var answered atomic.Int64
 	source := retriever.Func(func(context.Context) ([]drm.Resource, error) {
@@ -46,7 +45,7 @@ func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 
 	changed, changes := slices.Clone(first), 0
 	for i := 0; i < n; i += 100 {
-		changed[i].Data = object(i, bytes, "y")
+		changed[i].Data = object(i, dataBytes, "y")
 		changes++
 	}
 	list.Store(&changed)
