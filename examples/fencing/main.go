@@ -133,7 +133,7 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 		return errors.Join(err, lab.Stop(first))
 	}
 	old, err := next()
-	if err = errors.Join(err, lab.Stop(first)); err != nil {
+	if err := errors.Join(err, lab.Stop(first)); err != nil {
 		return err
 	}
 	second, err := start("node-2")
@@ -144,9 +144,11 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 	if _, err := next(); err != nil {
 		return err
 	}
-	late := store.save(ctx, old, 7)
-	if !errors.Is(late, errOutdated) {
-		return fmt.Errorf("a write of node-1's that came late was not refused: %v", late)
+	switch late := store.save(ctx, old, 7); {
+	case late == nil:
+		return errors.New("a write of node-1's that came late was not refused")
+	case !errors.Is(late, errOutdated):
+		return late
 	}
 	say.Print("node-1 comes late, and is refused")
 	return nil

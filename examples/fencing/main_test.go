@@ -34,7 +34,7 @@ func TestAnOldOwnersLateWriteIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.db.Close()
+	defer func() { _ = store.db.Close() }()
 	var position int64
 	if err := store.db.QueryRowContext(ctx, `SELECT position FROM positions WHERE feed = 'news'`).Scan(&position); err != nil || position != 200 {
 		t.Errorf("position %d, %v, want node-2's 200", position, err)
@@ -46,7 +46,7 @@ func TestOfManyWritersTheHighestTokenStays(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer store.db.Close()
+	defer func() { _ = store.db.Close() }()
 	under := func(token int64) drm.Claim {
 		return drm.NewClaim(app, "m", drm.Resource{ID: "a/'; DROP TABLE positions"}, token, nil)
 	}
