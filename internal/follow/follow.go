@@ -139,7 +139,7 @@ func (h *Hub) Highest() int64 { return h.highest.Load() }
 // Check compares the header of a linearizable answer with the highest revision that was known before it was asked for.
 // The error, and that of every Check and Observe after it, is an ErrRewound.
 func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
-	err, first := h.judge(before, header)
+	first, err := h.judge(before, header)
 	if first && h.opts.OnRewound != nil {
 		h.opts.OnRewound(err)
 	}
@@ -147,11 +147,11 @@ func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
 }
 
 // judge is Check, but for telling of it; first says that it is to be told.
-func (h *Hub) judge(before int64, header *pb.ResponseHeader) (_ error, first bool) {
+func (h *Hub) judge(before int64, header *pb.ResponseHeader) (first bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.rewound != nil {
-		return h.rewound, false
+		return false, h.rewound
 	}
 	if h.cluster == 0 {
 		h.cluster = header.GetClusterId()
@@ -164,9 +164,9 @@ func (h *Hub) judge(before int64, header *pb.ResponseHeader) (_ error, first boo
 		h.rewound = fmt.Errorf("%w: its revision is %d, after %d was seen", ErrRewound, rev, before)
 	default:
 		h.highest.Store(max(rev, h.highest.Load()))
-		return nil, false
+		return false, nil
 	}
-	return h.rewound, true
+	return true, h.rewound
 }
 
 // Follow feeds the sink until ctx ends, and returns then. Every failure in between is retried with backoff. The
