@@ -109,7 +109,8 @@ func (m *Manager) Err() error {
 // Allocate makes the resource be handled, by whichever member it belongs to, until it is deallocated; it returns once
 // etcd has it. Where the catalogue has the id already, its data become these (data of nothing but the id leave them as
 // they are), and a suspended one wakes up. An *InputError says what is wrong with the resource; ErrUnreachable that
-// etcd did not answer, so that it may or may not have been done; ErrStopped that the manager has ended.
+// etcd did not answer, so that it may or may not have been done, or be done some seconds later still, even after a Deallocate
+// that was acknowledged meanwhile; ErrStopped that the manager has ended.
 func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("allocate %q: %w", r.ID, err)

@@ -3,9 +3,11 @@ package main
 import (
 	"context"
 	"io"
+	"os"
 	"strings"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/distributed-resource-manager/drm"
 )
@@ -49,6 +51,9 @@ EXAMPLES:
 // run is the whole of drmctl, less the process: it takes the arguments after the program's name, and returns the exit
 // code. It ends early, as well as the command can, when ctx does.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
+	if _, isFile := stderr.(*os.File); !isFile { // a command, its log and the processes that it runs all write there
+		stderr = zapcore.Lock(zapcore.AddSync(stderr))
+	}
 	app := newApp(stdin, stdout, stderr)
 	argv, err := arrange(app, args)
 	if err == nil {
