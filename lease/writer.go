@@ -62,8 +62,8 @@ const maxOps = 127
 
 // WriterOptions of a Writer. Zero values take the defaults; a value out of its range makes NewWriter panic.
 type WriterOptions struct {
-	// MaxInFlight is how many transactions are under way at once. Raised, many ops are done sooner and etcd is hit harder.
-	// Default 4.
+	// MaxInFlight is how many transactions are under way at once: fewer while etcd says that it is overloaded. Raised, many
+	// ops are done sooner and etcd is hit harder. Default 4.
 	MaxInFlight int
 	// MaxOps is how many ops go in a transaction. Default and most: 127, which etcd takes unless it was told another limit.
 	MaxOps int
@@ -118,6 +118,7 @@ type Writer struct {
 	idle   sync.Cond                   // busy became 0
 	busy   int                         // goroutines: transactions under way, and closing
 	flight int                         // transactions under way
+	window window                      // how many of them there may be
 	queues map[clientv3.LeaseID]*queue // those that are not empty
 	turns  []*queue                    // the same, in the order of their turns
 	active map[string][]Op             // keys that are queued or under way, each with the ops that wait for it
@@ -140,6 +141,7 @@ func NewWriter(kv clientv3.KV, guard Guard, opts WriterOptions, deliver func([]R
 		active:  make(map[string][]Op),
 	}
 	w.most = w.opts.MaxOps
+	w.window = window{size: w.opts.MaxInFlight, most: w.opts.MaxInFlight}
 	w.idle.L = &w.mu
 	return w
 }
@@ -260,7 +262,7 @@ func (w *Writer) enqueue(op Op) {
 
 // dispatch sends what is queued, as far as transactions are free. w.mu is held.
 func (w *Writer) dispatch() {
-	for w.flight < w.opts.MaxInFlight && len(w.turns) > 0 {
+	for w.flight < w.window.size && len(w.turns) > 0 {
 		q := w.turns[0]
 		w.turns = w.turns[1:]
 		batch := q.take(w.most, w.opts.MaxBytes)
@@ -289,6 +291,7 @@ func (w *Writer) send(batch []Op) {
 	unsent := w.next(batch)
 	w.reject(unsent)
 	w.flight--
+	w.window.answer(results[len(results)-1].Err) // those of a batch end alike, but for one that is too large
 	if !w.closed {
 		w.dispatch()
 	}

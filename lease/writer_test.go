@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -558,6 +559,62 @@ func TestWhatWaitsIsBatched(t *testing.T) {
 	if n := b.kv.count(); n != 3 {
 		t.Errorf("%d transactions, want 3", n)
 	}
+}
+
+// An etcd that says it has too many requests gets fewer at once, and more again when it answers.
+func TestFewerAreUnderWayWhileEtcdIsOverloaded(t *testing.T) {
+	client := embeddedtest.Client(t, embeddedtest.Server(t).Endpoint())
+	const most = 8
+	b := newBench(t, client, lease.WriterOptions{MaxInFlight: most, MaxOps: 1})
+	id := b.lease(t)
+	var busy atomic.Bool
+	b.kv.refuse = func(clientv3.Op) error {
+		if busy.Load() {
+			return rpctypes.ErrTooManyRequests
+		}
+		return nil
+	}
+	b.kv.hold = make(chan struct{})
+	sent, done := 0, 0
+	pass := func(n int) {
+		t.Helper()
+		for range n {
+			b.kv.hold <- struct{}{}
+			b.collect(t, 1)
+			done++
+		}
+	}
+	underWay := func(want int) {
+		t.Helper()
+		deadline := time.Now().Add(10 * time.Second)
+		for b.kv.count()-done != want {
+			if time.Now().After(deadline) {
+				t.Fatalf("%d transactions are under way, want %d", b.kv.count()-done, want)
+			}
+			<-time.After(time.Millisecond)
+		}
+	}
+	more := func(n int) {
+		for range n {
+			b.writer.Submit(lease.Op{Key: fmt.Sprintf("k%04d", sent), Group: sent, Lease: id})
+			sent++
+		}
+	}
+	more(200)
+	underWay(most)
+	busy.Store(true)
+	pass(most) // 4, 2, 1
+	underWay(1)
+	pass(5)
+	underWay(1)
+	busy.Store(false)
+	pass(1)
+	underWay(2)
+	pass(2)
+	underWay(3)
+	pass(3 + 4 + 5 + 6 + 7 + 50)
+	underWay(most)
+	pass(sent - done)
 }
 
 func TestCloseAnswersEveryOp(t *testing.T) {
