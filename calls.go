@@ -49,14 +49,20 @@ func (h *handling) Remaining() time.Duration {
 
 // call is one call of the user's code, with the notification that follows it if it fails.
 type call struct {
-	cancel context.CancelCauseFunc
-	giveUp func() // tells the core that the call is stuck
+	m     *Manager
+	do    core.Action
+	of    *handling
+	claim Claim // as it was when the call began
+	ctx   context.Context
 
 	mu      sync.Mutex
+	cancel  context.CancelCauseFunc
 	over    bool
 	timer   *time.Timer
-	timeout bool // its time was up
-	ended   bool // it was to end, for a reason that is no fault of its own
+	due     time.Time     // when the timer's time is up; it may go off late for what it was set to before
+	grace   time.Duration // from the end of the context until the call is given up
+	timeout bool          // its time was up
+	ended   bool          // it was to end, for a reason that is no fault of its own
 }
 
 // limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace.
@@ -66,11 +72,8 @@ func (c *call) limit(timeout, grace time.Duration) {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.arm(timeout, func() {
-		c.timeout = true
-		c.cancel(CauseTimeout)
-		c.arm(grace, c.giveUp)
-	})
+	c.grace = grace
+	c.arm(timeout)
 }
 
 // end ends the call's context because of cause, and gives it up when it still has not returned after grace.
@@ -82,23 +85,44 @@ func (c *call) end(cause error, grace time.Duration) {
 	}
 	c.ended = true
 	c.cancel(cause)
-	c.arm(grace, c.giveUp)
+	c.arm(grace)
 }
 
-// arm replaces what is to happen when time passes. The caller holds mu, and f is called with mu held.
-func (c *call) arm(after time.Duration, f func()) {
-	if c.timer != nil {
-		c.timer.Stop()
+// arm sets, or sets anew, when timeIsUp is to look. The caller holds mu.
+func (c *call) arm(after time.Duration) {
+	c.due = time.Now().Add(after)
+	if c.timer == nil {
+		c.timer = time.AfterFunc(after, c.timeIsUp)
+	} else {
+		c.timer.Reset(after)
 	}
-	var t *time.Timer
-	t = time.AfterFunc(after, func() {
-		c.mu.Lock()
-		defer c.mu.Unlock()
-		if !c.over && c.timer == t {
-			f()
+}
+
+// timeIsUp ends the call's context, or gives the call up if that has ended already.
+func (c *call) timeIsUp() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.over || time.Now().Before(c.due):
+	case c.timeout || c.ended:
+		c.giveUp()
+	default:
+		c.timeout = true
+		c.cancel(CauseTimeout)
+		c.arm(c.grace)
+	}
+}
+
+// giveUp tells the core that the call is stuck.
+func (c *call) giveUp() {
+	m, a := c.m, c.do
+	m.post(func() {
+		if c.of.call != c {
+			return
 		}
+		m.log.Warn("call does not end, and is given up", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token))
+		m.core.CallStuck(m.stamp, a.Shard, a.ID, a.Kind.String()+" does not return")
 	})
-	c.timer = t
 }
 
 // returned ends the limits, and reports whether the call's time was up, and whether it was to end.
@@ -130,8 +154,7 @@ func (m *Manager) startHandle(a core.Action) {
 		Resource: Resource{ID: a.ID, Data: a.Data},
 	}
 	m.handlings[a.ID] = h
-	m.startCall(ctx, cancel, a, h, m.cfg.HandleTimeout, m.cfg.TerminateTimeout,
-		m.cfg.Handler.Handle, m.cfg.Handler.HandleFailed)
+	m.startCall(ctx, cancel, a, h)
 }
 
 // startUpdate calls Update with the changed data of a resource that is being handled.
@@ -139,8 +162,7 @@ func (m *Manager) startUpdate(a core.Action) {
 	h := m.handlings[a.ID]
 	h.claim.Resource.Data = a.Data
 	ctx, cancel := context.WithCancelCause(h.ctx)
-	m.startCall(ctx, cancel, a, h, m.cfg.HandleTimeout, m.cfg.TerminateTimeout,
-		m.cfg.Handler.(Updater).Update, m.cfg.Handler.HandleFailed)
+	m.startCall(ctx, cancel, a, h)
 }
 
 // startTerminate calls Terminate. Its context ends with the claim, if it has not ended yet; a Terminate that comes after
@@ -159,64 +181,86 @@ func (m *Manager) startTerminate(a core.Action) {
 		m.log.Debug("terminate", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.Error(causes[a.Cause]))
 	}
 	ctx, cancel := context.WithCancelCause(parent)
-	m.startCall(ctx, cancel, a, h, m.cfg.TerminateTimeout, lastGrace,
-		m.cfg.Handler.Terminate, m.cfg.Handler.TerminateFailed)
+	m.startCall(ctx, cancel, a, h)
 }
 
-// startCall runs one call of the user's code in a goroutine of its own, tells of its failure, and reports to the core.
-func (m *Manager) startCall(ctx context.Context, cancel context.CancelCauseFunc, a core.Action, h *handling,
-	timeout, grace time.Duration, f func(context.Context, Claim) error, failed func(context.Context, Claim, error),
-) {
-	claim := h.claim
-	c := &call{cancel: cancel}
-	c.giveUp = func() {
-		m.post(func() {
-			if h.call != c {
-				return
-			}
-			m.log.Warn("call does not end, and is given up", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token))
-			m.core.CallStuck(m.stamp, a.Shard, a.ID, a.Kind.String()+" does not return")
-		})
-	}
+// startCall runs one call of the user's code in a goroutine of its own.
+func (m *Manager) startCall(ctx context.Context, cancel context.CancelCauseFunc, a core.Action, h *handling) {
+	c := &call{m: m, do: a, of: h, claim: h.claim, ctx: ctx, cancel: cancel}
 	h.call = c
-	c.limit(timeout, grace)
+	c.limit(m.limits(a.Kind))
 	m.calls.Add(1)
-	go func() {
-		defer m.calls.Done()
-		if a.Kind == core.Handle && ctx.Err() != nil { // over before it began: the handler need not know
-			c.returned()
-			m.post(func() { m.callDone(a, h, c, core.Refused, nil) })
-			return
-		}
-		err := safely(func() error { return f(ctx, claim) })
-		timedOut, ended := c.returned()
-		if timedOut {
-			err = fmt.Errorf("%w after %v", CauseTimeout, timeout)
-		}
-		if err != nil && (a.Kind == core.Terminate || !ended || timedOut) {
-			m.tellFailure(a, c, claim, err, failed)
-		}
-		m.post(func() { m.callDone(a, h, c, outcome(err, timedOut), err) })
-	}()
+	go c.run()
+}
+
+// limits are those of a kind of call.
+func (m *Manager) limits(kind core.ActionKind) (timeout, grace time.Duration) {
+	if kind == core.Terminate {
+		return m.cfg.TerminateTimeout, lastGrace
+	}
+	return m.cfg.HandleTimeout, m.cfg.TerminateTimeout
+}
+
+// run makes the call, tells of its failure, and reports to the loop.
+func (c *call) run() {
+	m, a := c.m, &c.do
+	defer m.calls.Done()
+	if a.Kind == core.Handle && c.ctx.Err() != nil { // over before it began: the handler need not know
+		c.returned()
+		m.post(func() { m.callDone(c, core.Refused, nil) })
+		return
+	}
+	err := c.user()
+	timedOut, ended := c.returned()
+	if timedOut {
+		timeout, _ := m.limits(a.Kind)
+		err = fmt.Errorf("%w after %v", CauseTimeout, timeout)
+	}
+	if err != nil && (a.Kind == core.Terminate || !ended || timedOut) {
+		c.tellFailure(err)
+	}
+	m.post(func() { m.callDone(c, outcome(err, timedOut), err) })
+}
+
+// user calls the user's code, and turns a panic into a *PanicError.
+func (c *call) user() (err error) {
+	defer recovered(&err)
+	switch h := c.m.cfg.Handler; c.do.Kind {
+	case core.Update:
+		return h.(Updater).Update(c.ctx, c.claim)
+	case core.Terminate:
+		return h.Terminate(c.ctx, c.claim)
+	default:
+		return h.Handle(c.ctx, c.claim)
+	}
 }
 
 // tellFailure calls HandleFailed or TerminateFailed, under limits of its own.
-func (m *Manager) tellFailure(a core.Action, failing *call, claim Claim, err error, failed func(context.Context, Claim, error)) {
+func (c *call) tellFailure(err error) {
+	m, a := c.m, &c.do
 	m.log.Warn("call failed", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.Error(err))
+	failed := m.cfg.Handler.HandleFailed
+	if a.Kind == core.Terminate {
+		failed = m.cfg.Handler.TerminateFailed
+	}
 	ctx, cancel := context.WithCancelCause(m.ctx)
 	defer cancel(nil)
-	failing.mu.Lock()
-	failing.over, failing.cancel = false, cancel
-	failing.mu.Unlock()
-	failing.limit(m.cfg.TerminateTimeout, lastGrace)
-	if p := safely(func() error { failed(ctx, claim, err); return nil }); p != nil {
+	c.mu.Lock()
+	if a.Kind != core.Handle { // its context is of no more use to anyone; that of Handle is the handling's
+		c.cancel(CauseTerminated)
+	}
+	c.over, c.timeout, c.ended, c.cancel = false, false, false, cancel
+	c.mu.Unlock()
+	c.limit(m.cfg.TerminateTimeout, lastGrace)
+	if p := safely(func() error { failed(ctx, c.claim, err); return nil }); p != nil {
 		m.log.Error("a failure callback panicked", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Error(p))
 	}
-	failing.returned()
+	c.returned()
 }
 
 // callDone runs on the loop's goroutine when a call has returned.
-func (m *Manager) callDone(a core.Action, h *handling, c *call, out core.Outcome, err error) {
+func (m *Manager) callDone(c *call, out core.Outcome, err error) {
+	a, h := &c.do, c.of
 	message := ""
 	if err != nil {
 		message = err.Error()
@@ -260,25 +304,27 @@ func (m *Manager) cancelHandling(a core.Action) {
 }
 
 func outcome(err error, timedOut bool) core.Outcome {
-	var p *PanicError
 	switch {
 	case timedOut:
 		return core.TimedOut
 	case err == nil:
 		return core.OK
-	case errors.As(err, &p):
-		return core.Panicked
-	default:
-		return core.Error
 	}
+	if p := (*PanicError)(nil); errors.As(err, &p) {
+		return core.Panicked
+	}
+	return core.Error
 }
 
 // safely calls the user's code and turns a panic into a *PanicError.
 func safely(f func() error) (err error) {
-	defer func() {
-		if v := recover(); v != nil {
-			err = &PanicError{Value: v, Stack: debug.Stack()}
-		}
-	}()
+	defer recovered(&err)
 	return f()
+}
+
+// recovered, deferred, makes a panic an error.
+func recovered(err *error) {
+	if v := recover(); v != nil {
+		*err = &PanicError{Value: v, Stack: debug.Stack()}
+	}
 }

@@ -97,7 +97,7 @@ func (m *Manager) execute(actions []core.Action) {
 			writes = append(writes, m.claimOp(a, epoch))
 		case core.Release:
 			writes = append(writes, lease.Op{
-				Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: tagOf(&a),
+				Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: m.tagOf(&a),
 			})
 		case core.WriteState:
 			if len(m.statesDue) == 0 {
@@ -148,11 +148,21 @@ type opTag struct {
 	kind  core.ActionKind
 }
 
-func tagOf(a *core.Action) *opTag { return &opTag{a.ID, a.Token, int32(a.Shard), a.Kind} }
+// tagOf takes the room for a tag out of a larger piece, which lasts as long as any tag in it.
+func (m *Manager) tagOf(a *core.Action) *opTag {
+	const piece = 64
+	if len(m.tags) == 0 {
+		m.tags = make([]opTag, piece)
+	}
+	tag := &m.tags[0]
+	m.tags = m.tags[1:]
+	*tag = opTag{a.ID, a.Token, int32(a.Shard), a.Kind}
+	return tag
+}
 
 func (m *Manager) claimOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
-		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: tagOf(&a),
+		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: m.tagOf(&a),
 		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""),
 	}
 }
@@ -161,7 +171,7 @@ var stateNames = [...]string{core.StateClaimed: claims.Claimed, core.StateActive
 
 func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
-		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: tagOf(&a),
+		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: m.tagOf(&a),
 		Value: m.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
 	}
 }

@@ -73,6 +73,7 @@ type Manager struct {
 	stopping  bool
 
 	writes      []lease.Op    // room for what execute sends
+	tags        []opTag       // room for the tags of it
 	statesDue   []lease.Op    // states that wait for claims and releases to have gone out
 	statesSince time.Duration // when the first of them came
 

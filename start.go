@@ -93,8 +93,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	// The core has one write of a claim under way at a time, and one of what it says.
 	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Distinct: true, Timeout: cfg.Etcd.CommandTimeout}
-	m.claims = lease.NewWriter(m.kv, guard, writing, m.written)
-	m.states = lease.NewWriter(m.kv, guard, writing, m.written)
+	etcd := m.hub.Committer(lease.NewCommitter(m.client))
+	m.claims = lease.NewWriter(etcd, guard, writing, m.written)
+	m.states = lease.NewWriter(etcd, guard, writing, m.written)
 	m.group = newGroup(m)
 
 	groupCtx, endGroup := context.WithCancel(context.Background())

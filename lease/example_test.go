@@ -39,7 +39,7 @@ func ExampleWriter() {
 		return
 	}
 	results := make(chan []lease.Result, 1)
-	writer := lease.NewWriter(client, lease.Guard{}, lease.WriterOptions{}, func(r []lease.Result) { results <- r })
+	writer := lease.NewWriter(lease.NewCommitter(client), lease.Guard{}, lease.WriterOptions{}, func(r []lease.Result) { results <- r })
 	writer.Submit(
 		lease.Op{Key: "claims/a", Value: []byte("me"), Lease: keeper.ID()},
 		lease.Op{Key: "claims/b", Value: []byte("me"), Lease: keeper.ID()},

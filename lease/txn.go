@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -21,21 +22,24 @@ const inspectMost = 8
 // flat carries out ops in one transaction that does all or nothing, the fastest that etcd has. Where it did nothing, the
 // ops that are not known to be in conflict are tried each on its own, in a second one.
 func (w *Writer) flat(results []Result) {
-	compare := w.guarded(len(results))
-	then := make([]clientv3.Op, len(results))
-	otherwise := make([]clientv3.Op, 0, 1+inspectMost)
+	n := len(results)
+	r := newRequest(results, w.guard)
+	txn := &pb.TxnRequest{
+		Compare: r.guarded(w.guard, make([]*pb.Compare, 0, 1+n)),
+		Success: make([]*pb.RequestOp, n), Failure: make([]*pb.RequestOp, 0, 1+inspectMost),
+	}
 	if w.guard.Key != "" {
-		otherwise = append(otherwise, clientv3.OpGet(w.guard.Key, clientv3.WithKeysOnly()))
+		txn.Failure = append(txn.Failure, read(txn.Compare[0].Key, true))
 	}
 	for i := range results {
-		op := &results[i].Op
-		compare = append(compare, compareOf(op))
-		then[i] = writeOf(op)
-		if len(results) <= inspectMost {
-			otherwise = append(otherwise, clientv3.OpGet(op.Key))
+		var compare *pb.Compare
+		compare, txn.Success[i] = r.op(&results[i].Op)
+		txn.Compare = append(txn.Compare, compare)
+		if n <= inspectMost {
+			txn.Failure = append(txn.Failure, read(compare.Key, false))
 		}
 	}
-	resp, err := w.commit(compare, then, otherwise)
+	resp, err := w.commit(txn)
 	if err != nil {
 		if isReceiveLimit(err) {
 			// What was written is answered with next to nothing, so if it is the answer that is too large, nothing was.
@@ -88,12 +92,15 @@ func (w *Writer) flat(results []Result) {
 
 // nested carries out ops in one transaction that decides on each of them by itself.
 func (w *Writer) nested(results []Result) {
-	each := make([]clientv3.Op, len(results))
+	r := newRequest(results, w.guard)
+	txn := &pb.TxnRequest{Compare: r.guarded(w.guard, nil), Success: make([]*pb.RequestOp, len(results))}
 	for i := range results {
-		op := &results[i].Op
-		each[i] = clientv3.OpTxn([]clientv3.Cmp{compareOf(op)}, []clientv3.Op{writeOf(op)}, []clientv3.Op{clientv3.OpGet(op.Key)})
+		compare, write := r.op(&results[i].Op)
+		txn.Success[i] = nest(&pb.TxnRequest{
+			Compare: []*pb.Compare{compare}, Success: []*pb.RequestOp{write}, Failure: []*pb.RequestOp{read(compare.Key, false)},
+		})
 	}
-	resp, err := w.commit(w.guarded(0), each, nil)
+	resp, err := w.commit(txn)
 	if err != nil {
 		w.fail(results, err, w.nested)
 		return
@@ -167,37 +174,11 @@ func isReceiveLimit(err error) bool {
 	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), "received message larger than max")
 }
 
-// guarded begins the comparisons of a transaction, with room for n more.
-func (w *Writer) guarded(n int) []clientv3.Cmp {
-	compare := make([]clientv3.Cmp, 0, 1+n)
-	if w.guard.Key != "" {
-		compare = append(compare, clientv3.Compare(clientv3.CreateRevision(w.guard.Key), "=", w.guard.CreateRevision))
-	}
-	return compare
-}
-
 func guardFailed(results []Result, revision int64) {
 	for i := range results {
 		results[i].Revision = revision
 		results[i].Err = ErrGuard
 	}
-}
-
-func compareOf(op *Op) clientv3.Cmp {
-	if mutant.Is(mutant.ReleaseAny) && op.Delete || mutant.Is(mutant.ClaimOverAnother) && !op.Delete && op.Expect == 0 {
-		return clientv3.Compare(clientv3.CreateRevision(op.Key), "!=", -1)
-	}
-	return clientv3.Compare(clientv3.CreateRevision(op.Key), "=", op.Expect)
-}
-
-func writeOf(op *Op) clientv3.Op {
-	if op.Delete {
-		return clientv3.OpDelete(op.Key)
-	}
-	if mutant.Is(mutant.UpdateWithoutLease) && op.Expect != 0 {
-		return clientv3.OpPut(op.Key, string(op.Value))
-	}
-	return clientv3.OpPut(op.Key, string(op.Value), clientv3.WithLease(op.Lease))
 }
 
 func createRevision(kvs []*mvccpb.KeyValue) int64 {

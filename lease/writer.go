@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -107,7 +108,7 @@ func (o WriterOptions) withDefaults() WriterOptions {
 // once; those that come meanwhile are gathered, and go together when one is answered. So nothing ever waits for company,
 // and batches are as large as the load makes them. No write is ever repeated. Its methods are safe for concurrent use.
 type Writer struct {
-	kv      clientv3.KV
+	etcd    Committer
 	guard   Guard
 	opts    WriterOptions
 	deliver func([]Result)
@@ -131,9 +132,9 @@ type Writer struct {
 // NewWriter makes a Writer. It calls deliver with the results of ops as they come, those of a transaction together,
 // one call at a time, from goroutines of its own. deliver may call Submit, and must not call Close; while it blocks,
 // transactions stay under way.
-func NewWriter(kv clientv3.KV, guard Guard, opts WriterOptions, deliver func([]Result)) *Writer {
+func NewWriter(etcd Committer, guard Guard, opts WriterOptions, deliver func([]Result)) *Writer {
 	w := &Writer{
-		kv:      kv,
+		etcd:    etcd,
 		guard:   guard,
 		opts:    opts.withDefaults(),
 		deliver: deliver,
@@ -320,8 +321,8 @@ func (w *Writer) next(batch []Op) (unsent []Op) {
 }
 
 // commit sends one transaction and waits for its answer.
-func (w *Writer) commit(compare []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+func (w *Writer) commit(txn *pb.TxnRequest) (*pb.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.opts.Timeout)
 	defer cancel()
-	return w.kv.Txn(ctx).If(compare...).Then(then...).Else(otherwise...).Commit()
+	return w.etcd.Commit(ctx, txn)
 }

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"pgregory.net/rapid"
@@ -19,48 +20,35 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// spyKV counts transactions, and may hold or refuse them.
-type spyKV struct {
-	clientv3.KV
+// spy counts transactions, and may hold or refuse them.
+type spy struct {
+	lease.Committer
 	mu     sync.Mutex
 	txns   int
-	refuse func(clientv3.Op) error
+	refuse func(*pb.TxnRequest) error
 	hold   chan struct{} // if not nil: each transaction first receives from it
 }
 
-type spyTxn struct {
-	kv           *spyKV
-	ctx          context.Context
-	cmps         []clientv3.Cmp
-	then, orElse []clientv3.Op
-}
-
-func (s *spyKV) Txn(ctx context.Context) clientv3.Txn { return &spyTxn{kv: s, ctx: ctx} }
-
-func (t *spyTxn) If(c ...clientv3.Cmp) clientv3.Txn  { t.cmps = c; return t }
-func (t *spyTxn) Then(o ...clientv3.Op) clientv3.Txn { t.then = o; return t }
-func (t *spyTxn) Else(o ...clientv3.Op) clientv3.Txn { t.orElse = o; return t }
-
-func (t *spyTxn) Commit() (*clientv3.TxnResponse, error) {
-	t.kv.mu.Lock()
-	t.kv.txns++
-	t.kv.mu.Unlock()
-	if t.kv.hold != nil {
+func (s *spy) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
+	s.mu.Lock()
+	s.txns++
+	s.mu.Unlock()
+	if s.hold != nil {
 		select {
-		case <-t.kv.hold:
-		case <-t.ctx.Done():
-			return nil, t.ctx.Err()
+		case <-s.hold:
+		case <-ctx.Done():
+			return nil, ctx.Err()
 		}
 	}
-	if t.kv.refuse != nil {
-		if err := t.kv.refuse(clientv3.OpTxn(t.cmps, t.then, t.orElse)); err != nil {
+	if s.refuse != nil {
+		if err := s.refuse(txn); err != nil {
 			return nil, err
 		}
 	}
-	return t.kv.KV.Txn(t.ctx).If(t.cmps...).Then(t.then...).Else(t.orElse...).Commit()
+	return s.Committer.Commit(ctx, txn)
 }
 
-func (s *spyKV) count() int {
+func (s *spy) count() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.txns
@@ -69,7 +57,7 @@ func (s *spyKV) count() int {
 // bench is an etcd with a guard key, and a Writer on it.
 type bench struct {
 	client  *clientv3.Client
-	kv      *spyKV
+	etcd    *spy
 	guard   lease.Guard
 	writer  *lease.Writer
 	results chan []lease.Result
@@ -86,7 +74,7 @@ func newBench(tb testing.TB, client *clientv3.Client, opts lease.WriterOptions) 
 	}
 	b := &bench{
 		client:  client,
-		kv:      &spyKV{KV: client},
+		etcd:    &spy{Committer: lease.NewCommitter(client)},
 		guard:   lease.Guard{Key: "guard", CreateRevision: resp.Header.Revision},
 		results: make(chan []lease.Result, 1<<16),
 	}
@@ -95,7 +83,7 @@ func newBench(tb testing.TB, client *clientv3.Client, opts lease.WriterOptions) 
 }
 
 func (b *bench) start(tb testing.TB, opts lease.WriterOptions) {
-	b.writer = lease.NewWriter(b.kv, b.guard, opts, func(r []lease.Result) { b.results <- r })
+	b.writer = lease.NewWriter(b.etcd, b.guard, opts, func(r []lease.Result) { b.results <- r })
 	tb.Cleanup(b.writer.Close)
 }
 
@@ -182,7 +170,7 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 		token[key] = r.Revision
 	}
 	// 7 for 127 at a time, of whole groups of 10, is 9.
-	if txns := b.kv.count(); txns > 9 {
+	if txns := b.etcd.count(); txns > 9 {
 		t.Errorf("%d transactions for %d claims", txns, n)
 	}
 	var ops []lease.Op
@@ -288,8 +276,8 @@ func TestGuardThatGoesBetweenTheTwoTriesIsSeen(t *testing.T) {
 	if _, err := b.client.Put(within(t), "key/00000", "them"); err != nil {
 		t.Fatal(err)
 	}
-	b.kv.refuse = func(clientv3.Op) error {
-		if b.kv.count() == 2 {
+	b.etcd.refuse = func(*pb.TxnRequest) error {
+		if b.etcd.count() == 2 {
 			_, err := b.client.Delete(within(t), "guard")
 			return err
 		}
@@ -387,18 +375,18 @@ func TestLargeValues(t *testing.T) {
 			t.Errorf("%s: applied %v, %v", key, rs[0].Applied, rs[0].Err)
 		}
 	}
-	before := b.kv.count()
+	before := b.etcd.count()
 	b.start(t, lease.WriterOptions{})
 	again := b.write(t, lease.Op{Key: "x", Value: make([]byte, 1<<20)}, lease.Op{Key: "y", Value: make([]byte, 1<<20)})
-	if !again["x"][0].Applied || !again["y"][0].Applied || b.kv.count() != before+2 {
-		t.Errorf("two values of 1 MiB took %d transactions: %v, %v", b.kv.count()-before, again["x"][0].Err, again["y"][0].Err)
+	if !again["x"][0].Applied || !again["y"][0].Applied || b.etcd.count() != before+2 {
+		t.Errorf("two values of 1 MiB took %d transactions: %v, %v", b.etcd.count()-before, again["x"][0].Err, again["y"][0].Err)
 	}
 }
 
 func TestALowerLimitOfOperationsIsLearnt(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 1})
-	b.kv.refuse = func(op clientv3.Op) error {
-		if _, then, _ := op.Txn(); len(then) > 40 {
+	b.etcd.refuse = func(txn *pb.TxnRequest) error {
+		if len(txn.Success) > 40 {
 			return rpctypes.ErrTooManyOps
 		}
 		return nil
@@ -408,7 +396,7 @@ func TestALowerLimitOfOperationsIsLearnt(t *testing.T) {
 			t.Fatalf("%s: %+v", key, rs[0])
 		}
 	}
-	if n := b.kv.count(); n > 50 {
+	if n := b.etcd.count(); n > 50 {
 		t.Errorf("%d transactions of up to 31 ops for 1000", n)
 	}
 }
@@ -420,7 +408,7 @@ func TestRefusalsSayThatNothingWasWritten(t *testing.T) {
 		lease.ErrUnknown: {rpctypes.ErrTimeout, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrStopped, errors.New("?")},
 	} {
 		for _, err := range errs {
-			b.kv.refuse = func(clientv3.Op) error { return err }
+			b.etcd.refuse = func(*pb.TxnRequest) error { return err }
 			wantErr(t, err.Error(), b.write(t, lease.Op{Key: "k"})["k"][0].Err, want, err)
 		}
 	}
@@ -547,16 +535,16 @@ func TestWriterDoesWhatOneAfterAnotherWouldDo(t *testing.T) {
 
 func TestWhatWaitsIsBatched(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 2})
-	b.kv.hold = make(chan struct{})
+	b.etcd.hold = make(chan struct{})
 	for _, op := range claims(100, b.lease(t)) {
 		b.writer.Submit(op) // the first two go at once, the others wait for one of them
 	}
 	if n := b.writer.Pending(); n != 100 {
 		t.Errorf("%d pending", n)
 	}
-	close(b.kv.hold)
+	close(b.etcd.hold)
 	b.collect(t, 100)
-	if n := b.kv.count(); n != 3 {
+	if n := b.etcd.count(); n != 3 {
 		t.Errorf("%d transactions, want 3", n)
 	}
 }
@@ -568,18 +556,18 @@ func TestFewerAreUnderWayWhileEtcdIsOverloaded(t *testing.T) {
 	b := newBench(t, client, lease.WriterOptions{MaxInFlight: most, MaxOps: 1})
 	id := b.lease(t)
 	var busy atomic.Bool
-	b.kv.refuse = func(clientv3.Op) error {
+	b.etcd.refuse = func(*pb.TxnRequest) error {
 		if busy.Load() {
 			return rpctypes.ErrTooManyRequests
 		}
 		return nil
 	}
-	b.kv.hold = make(chan struct{})
+	b.etcd.hold = make(chan struct{})
 	sent, done := 0, 0
 	pass := func(n int) {
 		t.Helper()
 		for range n {
-			b.kv.hold <- struct{}{}
+			b.etcd.hold <- struct{}{}
 			b.collect(t, 1)
 			done++
 		}
@@ -587,9 +575,9 @@ func TestFewerAreUnderWayWhileEtcdIsOverloaded(t *testing.T) {
 	underWay := func(want int) {
 		t.Helper()
 		deadline := time.Now().Add(10 * time.Second)
-		for b.kv.count()-done != want {
+		for b.etcd.count()-done != want {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d transactions are under way, want %d", b.kv.count()-done, want)
+				t.Fatalf("%d transactions are under way, want %d", b.etcd.count()-done, want)
 			}
 			<-time.After(time.Millisecond)
 		}
@@ -619,7 +607,7 @@ func TestFewerAreUnderWayWhileEtcdIsOverloaded(t *testing.T) {
 
 func TestCloseAnswersEveryOp(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 2, MaxOps: 5})
-	b.kv.hold = make(chan struct{})
+	b.etcd.hold = make(chan struct{})
 	id := b.lease(t)
 	ops := claims(50, id)
 	b.writer.Submit(ops...)
@@ -638,7 +626,7 @@ func TestCloseAnswersEveryOp(t *testing.T) {
 		t.Error("Close did not wait for what was under way")
 	default:
 	}
-	close(b.kv.hold)
+	close(b.etcd.hold)
 	receive(t, "Close", closed)
 	applied := 0
 	for _, rs := range [][]lease.Result{unsent, <-b.results, <-b.results, <-b.results, <-b.results} {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -83,6 +84,32 @@ func (t checkedTxn) Commit() (*clientv3.TxnResponse, error) {
 	resp, err := t.Txn.Commit()
 	if err == nil {
 		err = t.hub.Check(before, resp.Header)
+	}
+	return resp, err
+}
+
+// Committer carries out transactions as they go over the wire (a lease.Committer).
+type Committer interface {
+	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
+}
+
+// Committer returns another one with the header of each answer checked, as KV does.
+func (h *Hub) Committer(c Committer) Committer { return checkedCommitter{c, h} }
+
+type checkedCommitter struct {
+	Committer
+	hub *Hub
+}
+
+// Commit implements Committer.
+func (c checkedCommitter) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
+	before, err := c.hub.before()
+	if err != nil {
+		return nil, err
+	}
+	resp, err := c.Committer.Commit(ctx, txn)
+	if err == nil {
+		err = c.hub.Check(before, resp.Header)
 	}
 	return resp, err
 }

@@ -100,21 +100,44 @@ func (l Layout) Shard(shard int) string { return l.root + "shards/" + shardName(
 
 // Resource is the key of a catalogue entry.
 func (l Layout) Resource(shard int, id string) string {
-	return l.root + "shards/" + shardName(shard) + "/resources/" + Escape(id)
+	return l.inShard(shard, "/resources/", id)
 }
 
 // Claim is the lease-bound key of a claim.
 func (l Layout) Claim(shard int, id string) string {
-	return l.root + "shards/" + shardName(shard) + "/claims/" + Escape(id)
+	return l.inShard(shard, "/claims/", id)
 }
 
-// shardName is %04x, without fmt: there is one in each of a million keys.
+// inShard builds a key in one piece of memory: there are millions of them.
+func (l Layout) inShard(shard int, kind, id string) string {
+	const shards = "shards/"
+	id = Escape(id)
+	var b strings.Builder
+	b.Grow(len(l.root) + len(shards) + 4 + len(kind) + len(id))
+	b.WriteString(l.root)
+	b.WriteString(shards)
+	writeShardName(&b, shard)
+	b.WriteString(kind)
+	b.WriteString(id)
+	return b.String()
+}
+
 func shardName(shard int) string {
+	var b strings.Builder
+	writeShardName(&b, shard)
+	return b.String()
+}
+
+// writeShardName is %04x, without fmt.
+func writeShardName(b *strings.Builder, shard int) {
 	const digits = "0123456789abcdef"
 	if shard < 0 || shard > 0xffff {
-		return fmt.Sprintf("%04x", shard)
+		fmt.Fprintf(b, "%04x", shard)
+		return
 	}
-	return string([]byte{digits[shard>>12], digits[shard>>8&15], digits[shard>>4&15], digits[shard&15]})
+	for bits := 12; bits >= 0; bits -= 4 {
+		b.WriteByte(digits[shard>>bits&15])
+	}
 }
 
 // Kind says what a key is.
