@@ -9,6 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -184,7 +185,7 @@ func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, erro
 	if err != nil {
 		return nil, err
 	}
-	return newStore(c.client, c.layout, config, c.cfg.Etcd), nil
+	return newStore(txn.New(c.client), c.layout, config, c.cfg.Etcd.CommandTimeout), nil
 }
 
 // Wait is Manager.Wait.

@@ -16,6 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -81,7 +82,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		OnRewound: m.rewound,
 	})
 	m.kv = m.hub.KV()
-	m.store = newStore(m.kv, m.layout, m.app, cfg.Etcd)
+	etcd := m.hub.Committer(txn.New(m.client))
+	m.store = newStore(etcd, m.layout, m.app, cfg.Etcd.CommandTimeout)
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
 		ReleaseBacklog: max(128, 2*cfg.TerminateConcurrency), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
@@ -93,7 +95,6 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	// The core has one write of a claim under way at a time, and one of what it says.
 	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Distinct: true, Timeout: cfg.Etcd.CommandTimeout}
-	etcd := m.hub.Committer(lease.NewCommitter(m.client))
 	m.claims = lease.NewWriter(etcd, guard, writing, m.written)
 	m.states = lease.NewWriter(etcd, guard, writing, m.written)
 	m.group = newGroup(m)

@@ -7,19 +7,18 @@ import (
 	"fmt"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // allocate and deallocate serve the Manager and the Client alike.
 
-func newStore(kv clientv3.KV, layout keys.Layout, app appconfig.Config, etcd EtcdConfig) *catalogue.Store {
+func newStore(etcd txn.Committer, layout keys.Layout, app appconfig.Config, timeout time.Duration) *catalogue.Store {
 	return &catalogue.Store{
-		KV: kv, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: etcd.CommandTimeout,
+		Etcd: etcd, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: timeout,
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/mutant"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // inspectMost is up to how many ops a flat transaction also asks for what is there instead. That makes a conflict in a
@@ -24,22 +25,22 @@ const inspectMost = 8
 func (w *Writer) flat(results []Result) {
 	n := len(results)
 	r := newRequest(results, w.guard)
-	txn := &pb.TxnRequest{
+	req := &pb.TxnRequest{
 		Compare: r.guarded(w.guard, make([]*pb.Compare, 0, 1+n)),
 		Success: make([]*pb.RequestOp, n), Failure: make([]*pb.RequestOp, 0, 1+inspectMost),
 	}
 	if w.guard.Key != "" {
-		txn.Failure = append(txn.Failure, read(txn.Compare[0].Key, true))
+		req.Failure = append(req.Failure, txn.Look(req.Compare[0].Key))
 	}
 	for i := range results {
 		var compare *pb.Compare
-		compare, txn.Success[i] = r.op(&results[i].Op)
-		txn.Compare = append(txn.Compare, compare)
+		compare, req.Success[i] = r.op(&results[i].Op)
+		req.Compare = append(req.Compare, compare)
 		if n <= inspectMost {
-			txn.Failure = append(txn.Failure, read(compare.Key, false))
+			req.Failure = append(req.Failure, txn.Get(compare.Key))
 		}
 	}
-	resp, err := w.commit(txn)
+	resp, err := w.commit(req)
 	if err != nil {
 		if isReceiveLimit(err) {
 			// What was written is answered with next to nothing, so if it is the answer that is too large, nothing was.
@@ -93,14 +94,14 @@ func (w *Writer) flat(results []Result) {
 // nested carries out ops in one transaction that decides on each of them by itself.
 func (w *Writer) nested(results []Result) {
 	r := newRequest(results, w.guard)
-	txn := &pb.TxnRequest{Compare: r.guarded(w.guard, nil), Success: make([]*pb.RequestOp, len(results))}
+	req := &pb.TxnRequest{Compare: r.guarded(w.guard, nil), Success: make([]*pb.RequestOp, len(results))}
 	for i := range results {
 		compare, write := r.op(&results[i].Op)
-		txn.Success[i] = nest(&pb.TxnRequest{
-			Compare: []*pb.Compare{compare}, Success: []*pb.RequestOp{write}, Failure: []*pb.RequestOp{read(compare.Key, false)},
+		req.Success[i] = txn.Nest(&pb.TxnRequest{
+			Compare: []*pb.Compare{compare}, Success: []*pb.RequestOp{write}, Failure: []*pb.RequestOp{txn.Get(compare.Key)},
 		})
 	}
-	resp, err := w.commit(txn)
+	resp, err := w.commit(req)
 	if err != nil {
 		w.fail(results, err, w.nested)
 		return

@@ -321,8 +321,8 @@ func (w *Writer) next(batch []Op) (unsent []Op) {
 }
 
 // commit sends one transaction and waits for its answer.
-func (w *Writer) commit(txn *pb.TxnRequest) (*pb.TxnResponse, error) {
+func (w *Writer) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), w.opts.Timeout)
 	defer cancel()
-	return w.etcd.Commit(ctx, txn)
+	return w.etcd.Commit(ctx, req)
 }

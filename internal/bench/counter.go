@@ -23,10 +23,16 @@ type counter struct {
 	ended []int64         // by resource: when Terminate returned, in Unix nanoseconds; 0: it did not
 	gaps  []time.Duration // from there to the next Handle
 	by    []string        // by resource: the member that handles it
+
+	shards []int // by resource: its shard
 }
 
 func newCounter(resources int) *counter {
-	return &counter{ended: make([]int64, resources), by: make([]string, resources)}
+	c := &counter{ended: make([]int64, resources), by: make([]string, resources), shards: make([]int, resources)}
+	for i := range c.shards {
+		c.shards[i] = shard.Of(id(i), drm.DefaultShards)
+	}
+	return c
 }
 
 // misplaced counts the resources that are not handled by the member that should have them.
@@ -36,7 +42,7 @@ func (c *counter) misplaced(owners []string) int {
 	c.mu.Unlock()
 	n := 0
 	for i, member := range by {
-		if member == "" || member != owners[shard.Of(id(i), len(owners))] {
+		if member == "" || member != owners[c.shards[i]] {
 			n++
 		}
 	}

@@ -26,7 +26,7 @@ type wire struct {
 	cutAt chan struct{} // closed when it is cut
 
 	groupEvents, otherEvents atomic.Int64  // watch events, below group/ and elsewhere
-	groupKeys, otherKeys     atomic.Int64  // keys that were read
+	groupKeys, otherKeys     atomic.Int64  // keys that were read, but for config: every member looks at it each 30 s, to see whether etcd went back
 	claimWrites              atomic.Int64  // puts of claims that were done
 	entryWrites              atomic.Int64  // puts and deletes of catalogue entries that were done
 	wrote                    chan struct{} // closed when claimWrites has come to until
@@ -140,9 +140,10 @@ func (w *wire) unary(ctx context.Context, method string, req, reply any, cc *grp
 
 func (w *wire) read(resp *pb.RangeResponse) {
 	for _, kv := range resp.Kvs {
-		if isGroup(kv.Key) {
+		switch {
+		case isGroup(kv.Key):
 			w.groupKeys.Add(1)
-		} else {
+		case !strings.HasSuffix(string(kv.Key), "/config"):
 			w.otherKeys.Add(1)
 		}
 	}

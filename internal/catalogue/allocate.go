@@ -12,11 +12,11 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -34,7 +34,7 @@ var (
 
 // Store is an app's catalogue in etcd. Its fields do not change; it is safe for concurrent use.
 type Store struct {
-	KV      clientv3.KV
+	Etcd    txn.Committer
 	Layout  keys.Layout
 	Shards  int
 	Config  int64         // the create revision of the app's config key
@@ -50,16 +50,19 @@ type Item struct {
 func (s *Store) key(id string) string { return s.Layout.Resource(shard.Of(id, s.Shards), id) }
 
 // commit sends a transaction, bounded by Timeout.
-func (s *Store) commit(ctx context.Context, cmps []clientv3.Cmp, then, otherwise []clientv3.Op) (*clientv3.TxnResponse, error) {
+func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, 5*time.Second))
 	defer cancel()
-	txn, err := s.KV.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
-	return txn, tooLarge(err)
+	resp, err := s.Etcd.Commit(ctx, req)
+	return resp, tooLarge(err)
 }
+
+// lookAtConfig reads what gone judges.
+func (s *Store) lookAtConfig() *pb.RequestOp { return txn.Look([]byte(s.Layout.Config())) }
 
 // gone says whether a read of the config key found another than the given one.
 func (s *Store) gone(config *pb.ResponseOp) bool {
-	kvs := config.GetResponseRange().Kvs
+	kvs := txn.Found(config)
 	return len(kvs) == 0 || kvs[0].CreateRevision != s.Config
 }
 
@@ -122,12 +125,14 @@ func idAlone(id string) json.RawMessage {
 func (s *Store) change(ctx context.Context, id string, next func(old *Entry, corrupt, source bool) (*Entry, error)) (int64, error) {
 	key := s.key(id)
 	for {
-		read, err := s.commit(ctx, nil, []clientv3.Op{clientv3.OpGet(key), clientv3.OpGet(s.Layout.Source(), clientv3.WithKeysOnly())}, nil)
+		read, err := s.commit(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{
+			txn.Get([]byte(key)), txn.Look([]byte(s.Layout.Source())),
+		}})
 		if err != nil {
 			return 0, err
 		}
-		found := read.Responses[0].GetResponseRange().Kvs
-		source := len(read.Responses[1].GetResponseRange().Kvs) > 0
+		found := txn.Found(read.Responses[0])
+		source := len(txn.Found(read.Responses[1])) > 0
 		var old *Entry
 		if len(found) > 0 {
 			if e, err := Decode(found[0].Value); err == nil { // a corrupt entry is as good as none: it is overwritten
@@ -138,36 +143,33 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, cor
 		if err != nil {
 			return 0, err
 		}
-		cmps := []clientv3.Cmp{
-			clientv3.Compare(clientv3.CreateRevision(s.Layout.Config()), "=", s.Config),
-			clientv3.Compare(clientv3.ModRevision(key), "=", modRevision(found)),
-		}
-		config := []clientv3.Op{clientv3.OpGet(s.Layout.Config(), clientv3.WithKeysOnly())}
-		txn, err := s.commit(ctx, cmps, s.ops(id, old, e), config)
+		resp, err := s.commit(ctx, &pb.TxnRequest{
+			Compare: []*pb.Compare{txn.Created(s.Layout.Config(), s.Config), txn.Modified(key, modRevision(found))},
+			Success: s.ops(id, old, e), Failure: []*pb.RequestOp{s.lookAtConfig()},
+		})
 		if err != nil {
 			return 0, err
 		}
-		if txn.Succeeded {
-			return txn.Header.Revision, nil
+		if resp.Succeeded {
+			return resp.Header.Revision, nil
 		}
-		if s.gone(txn.Responses[0]) {
+		if s.gone(resp.Responses[0]) {
 			return 0, ErrAppGone
 		}
 	}
 }
 
 // ops are the writes that make one entry another (nil: none), and keep its mark in step.
-func (s *Store) ops(id string, old, e *Entry) []clientv3.Op {
-	ops := make([]clientv3.Op, 1, 2)
-	ops[0] = clientv3.OpDelete(s.key(id))
+func (s *Store) ops(id string, old, e *Entry) []*pb.RequestOp {
+	ops := []*pb.RequestOp{txn.Delete(s.key(id))}
 	if e != nil {
-		ops[0] = clientv3.OpPut(s.key(id), e.Encode())
+		ops[0] = txn.Put(s.key(id), e.Encode())
 	}
 	switch {
 	case e != nil && e.Suspended:
-		ops = append(ops, clientv3.OpPut(s.Layout.Deallocation(id), ""))
+		ops = append(ops, txn.Put(s.Layout.Deallocation(id), nil))
 	case old != nil && old.Suspended:
-		ops = append(ops, clientv3.OpDelete(s.Layout.Deallocation(id)))
+		ops = append(ops, txn.Delete(s.Layout.Deallocation(id)))
 	}
 	return ops
 }

@@ -232,7 +232,7 @@ func TestAResourceThatDoesNotFitIntoARequestIsErrTooLarge(t *testing.T) {
 
 func TestEveryRequestIsBounded(t *testing.T) {
 	store := newStore(t)
-	store.KV, store.Timeout = hang{client}, 20*time.Millisecond // an etcd that never answers
+	store.Etcd, store.Timeout = hang{}, 20*time.Millisecond // an etcd that never answers
 	_, allocated := store.Allocate(t.Context(), item("a"), false)
 	_, deallocated := store.Deallocate(t.Context(), "a")
 	_, applied := store.NewSync("guard", 1).Apply(t.Context(), items(0, 1), 1)

@@ -23,7 +23,7 @@ var flagNames = [...]string{`{"from_source":`, `,"allocated":`, `,"own_data":`, 
 const dataName = `,"data":`
 
 // Encode gives the value of the key: the JSON of the entry, written by hand because there may be a million of them.
-func (e Entry) Encode() string {
+func (e Entry) Encode() []byte {
 	b := make([]byte, 0, 96+len(e.Data))
 	for i, on := range [...]bool{e.FromSource, e.Allocated, e.OwnData, e.Suspended} {
 		b = append(b, flagNames[i]...)
@@ -35,7 +35,7 @@ func (e Entry) Encode() string {
 	}
 	b = append(b, dataName...)
 	b = append(b, e.Data...)
-	return string(append(b, '}'))
+	return append(b, '}')
 }
 
 // Decode is the inverse of Encode. It also takes the same JSON in another order or spacing. Data shares value's memory.

@@ -9,44 +9,28 @@ import (
 	"sync"
 	"testing"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // faulty is etcd behind a bad network. The hooks see what a transaction is to do: an error of before keeps it from being
 // sent, one of after loses its answer.
 type faulty struct {
-	clientv3.KV
-	before, after func(then []clientv3.Op) error
+	txn.Committer
+	before, after func(then []*pb.RequestOp) error
 }
 
-func (f faulty) Txn(ctx context.Context) clientv3.Txn {
-	return &faultyTxn{Txn: f.KV.Txn(ctx), faulty: f}
-}
-
-type faultyTxn struct {
-	clientv3.Txn
-	faulty
-	then []clientv3.Op
-}
-
-func (t *faultyTxn) If(cmps ...clientv3.Cmp) clientv3.Txn { t.Txn = t.Txn.If(cmps...); return t }
-func (t *faultyTxn) Else(ops ...clientv3.Op) clientv3.Txn { t.Txn = t.Txn.Else(ops...); return t }
-func (t *faultyTxn) Then(ops ...clientv3.Op) clientv3.Txn {
-	t.then, t.Txn = ops, t.Txn.Then(ops...)
-	return t
-}
-
-func (t *faultyTxn) Commit() (*clientv3.TxnResponse, error) {
-	if t.before != nil {
-		if err := t.before(t.then); err != nil {
+func (f faulty) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	if f.before != nil {
+		if err := f.before(req.Success); err != nil {
 			return nil, err
 		}
 	}
-	resp, err := t.Txn.Commit()
-	if t.after != nil && err == nil {
-		if err := t.after(t.then); err != nil {
+	resp, err := f.Committer.Commit(ctx, req)
+	if f.after != nil && err == nil {
+		if err := f.after(req.Success); err != nil {
 			return nil, err
 		}
 	}
@@ -54,21 +38,11 @@ func (t *faultyTxn) Commit() (*clientv3.TxnResponse, error) {
 }
 
 // hang is an etcd that never answers.
-type hang struct{ clientv3.KV }
+type hang struct{}
 
-func (hang) Txn(ctx context.Context) clientv3.Txn { return hungTxn{ctx: ctx} }
-
-type hungTxn struct {
-	clientv3.Txn
-	ctx context.Context
-}
-
-func (t hungTxn) If(...clientv3.Cmp) clientv3.Txn  { return t }
-func (t hungTxn) Then(...clientv3.Op) clientv3.Txn { return t }
-func (t hungTxn) Else(...clientv3.Op) clientv3.Txn { return t }
-func (t hungTxn) Commit() (*clientv3.TxnResponse, error) {
-	<-t.ctx.Done()
-	return nil, t.ctx.Err()
+func (hang) Commit(ctx context.Context, _ *pb.TxnRequest) (*pb.TxnResponse, error) {
+	<-ctx.Done()
+	return nil, ctx.Err()
 }
 
 var errLost = errors.New("the answer was lost")
@@ -76,8 +50,8 @@ var errLost = errors.New("the answer was lost")
 // loseNextWrite lets the next transaction that writes happen, but loses its answer.
 func (w *world) loseNextWrite() {
 	var once sync.Once
-	w.store.KV = faulty{KV: client, after: func(then []clientv3.Op) (err error) {
-		if then[0].IsPut() || then[0].IsDelete() || then[0].IsTxn() {
+	w.store.Etcd = faulty{Committer: txn.New(client), after: func(then []*pb.RequestOp) (err error) {
+		if then[0].GetRequestRange() == nil {
 			once.Do(func() { err = errLost })
 		}
 		return err
@@ -120,8 +94,8 @@ func TestAWriteThatNeverHappenedIsMadeByTheNextFetch(t *testing.T) {
 	w := newWorld(t)
 	all := items(0, 600)
 	failed := false
-	w.store.KV = faulty{KV: client, before: func(then []clientv3.Op) error {
-		if then[0].IsPut() && !failed {
+	w.store.Etcd = faulty{Committer: txn.New(client), before: func(then []*pb.RequestOp) error {
+		if then[0].GetRequestPut() != nil && !failed {
 			failed = true
 			return errLost
 		}
@@ -132,7 +106,7 @@ func TestAWriteThatNeverHappenedIsMadeByTheNextFetch(t *testing.T) {
 		t.Fatalf("Apply: %v, want %v", err, errLost)
 	}
 	w.want(nil)
-	w.store.KV = client
+	w.store.Etcd = txn.New(client)
 	w.apply(all...)
 	w.want(wanted(all))
 }
@@ -221,7 +195,7 @@ func (h *history) operate() {
 	id := h.id()
 	e, has := h.model[id]
 	store := *h.store
-	store.KV = client
+	store.Etcd = txn.New(client)
 	if h.rnd.IntN(2) == 0 {
 		i, own := h.item(id), h.rnd.IntN(2) == 0
 		rev, err := store.Allocate(h.Context(), i, own)

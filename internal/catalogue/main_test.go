@@ -1,6 +1,7 @@
 package catalogue_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -18,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // All tests share one etcd; each has an app of its own.
@@ -54,7 +56,7 @@ func newStore(t *testing.T) *catalogue.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &catalogue.Store{KV: client, Layout: layout, Shards: config.Shards, Config: config.CreateRevision, Timeout: time.Minute}
+	return &catalogue.Store{Etcd: txn.New(client), Layout: layout, Shards: config.Shards, Config: config.CreateRevision, Timeout: time.Minute}
 }
 
 // elect begins a new term with a memory of its own.
@@ -90,7 +92,7 @@ func (w *world) key(id string) string { return keyOf(w.store, id) }
 // edit writes an entry by hand.
 func (w *world) edit(id string, e catalogue.Entry) {
 	w.Helper()
-	w.put(w.key(id), e.Encode())
+	w.put(w.key(id), string(e.Encode()))
 }
 
 func (w *world) revision() int64 {
@@ -158,7 +160,7 @@ func (w *world) want(want map[string]catalogue.Entry) {
 	for id, e := range want {
 		if g, has := got[id]; !has {
 			w.Errorf("%q is not in the catalogue", id)
-		} else if g.Encode() != e.Encode() {
+		} else if !bytes.Equal(g.Encode(), e.Encode()) {
 			w.Errorf("%q is %s, want %s", id, g.Encode(), e.Encode())
 		}
 	}

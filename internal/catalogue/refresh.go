@@ -13,6 +13,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 const (
@@ -61,12 +62,11 @@ func (s *Store) marks(ctx context.Context) ([]mark, error) {
 	var all []mark
 	key, end := s.Layout.Deallocations(), clientv3.GetPrefixRangeEnd(s.Layout.Deallocations())
 	for {
-		op := clientv3.OpGet(key, clientv3.WithRange(end), clientv3.WithKeysOnly(), clientv3.WithLimit(markPage))
-		txn, err := s.commit(ctx, nil, []clientv3.Op{op}, nil)
+		resp, err := s.commit(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{txn.List(key, end, markPage)}})
 		if err != nil {
 			return nil, err
 		}
-		page := txn.Responses[0].GetResponseRange()
+		page := resp.Responses[0].GetResponseRange()
 		for _, kv := range page.Kvs {
 			if k := s.Layout.Parse(string(kv.Key)); k.Kind == keys.Deallocation {
 				all = append(all, mark{k.ID, kv.ModRevision})
@@ -81,14 +81,15 @@ func (s *Store) marks(ctx context.Context) ([]mark, error) {
 
 // clear deletes the marks of entries that are not suspended any more, unless they were made anew since.
 func (y *Sync) clear(ctx context.Context, marks []mark) error {
-	var ops []clientv3.Op
+	var ops []*pb.RequestOp
 	for _, m := range marks {
 		if y.known[m.id].suspended {
 			continue
 		}
 		key := y.store.Layout.Deallocation(m.id)
-		ops = append(ops, clientv3.OpTxn(
-			[]clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(key), "=", m.modRev)}, []clientv3.Op{clientv3.OpDelete(key)}, nil))
+		ops = append(ops, txn.Nest(&pb.TxnRequest{
+			Compare: []*pb.Compare{txn.Modified(key, m.modRev)}, Success: []*pb.RequestOp{txn.Delete(key)},
+		}))
 	}
 	for chunk := range slices.Chunk(ops, maxWrites) {
 		if _, err := y.guarded(ctx, chunk); err != nil {
@@ -105,18 +106,18 @@ func (s *Store) read(ctx context.Context, ids []string, f func(id string, kv *mv
 	var mu sync.Mutex
 	for chunk := range slices.Chunk(ids, maxWrites) {
 		group.Go(func() error {
-			ops := make([]clientv3.Op, len(chunk))
+			ops := make([]*pb.RequestOp, len(chunk))
 			for i, id := range chunk {
-				ops[i] = clientv3.OpGet(s.key(id))
+				ops[i] = txn.Get([]byte(s.key(id)))
 			}
-			txn, err := s.commit(ctx, nil, ops, nil)
+			resp, err := s.commit(ctx, &pb.TxnRequest{Success: ops})
 			if err != nil {
 				return err
 			}
 			mu.Lock()
 			defer mu.Unlock()
 			for i, id := range chunk {
-				f(id, first(txn.Responses[i]))
+				f(id, first(resp.Responses[i]))
 			}
 			return nil
 		})
@@ -126,7 +127,7 @@ func (s *Store) read(ctx context.Context, ids []string, f func(id string, kv *mv
 
 // first is the one key that a read found, or nil.
 func first(read *pb.ResponseOp) *mvccpb.KeyValue {
-	if kvs := read.GetResponseRange().Kvs; len(kvs) > 0 {
+	if kvs := txn.Found(read); len(kvs) > 0 {
 		return kvs[0]
 	}
 	return nil

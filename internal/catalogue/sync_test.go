@@ -10,10 +10,11 @@ import (
 	"sync"
 	"testing"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -395,16 +396,13 @@ func TestAnEntryThatIsTooLargeToResolveAConflictDoesNotStopTheOthers(t *testing.
 	w := newWorld(t)
 	w.apply(item("a"), item("b"))
 	var once sync.Once
-	w.store.KV = faulty{KV: client, before: func(then []clientv3.Op) error {
-		if then[0].IsPut() { // just before the first write, the entry changes
+	w.store.Etcd = faulty{Committer: txn.New(client), before: func(then []*pb.RequestOp) error {
+		if then[0].GetRequestPut() != nil { // just before the first write, the entry changes
 			once.Do(func() { w.edit("a", catalogue.Entry{FromSource: true, Data: item("a", `"by":"hand"`).Data}) })
 		}
-		if slices.ContainsFunc(then, func(op clientv3.Op) bool {
-			if !op.IsTxn() {
-				return false
-			}
-			_, put, _ := op.Txn()
-			return put[0].IsPut() && strings.Contains(string(put[0].ValueBytes()), "large")
+		if slices.ContainsFunc(then, func(op *pb.RequestOp) bool {
+			nested := op.GetRequestTxn()
+			return nested != nil && strings.Contains(string(nested.Success[0].GetRequestPut().GetValue()), "large")
 		}) {
 			return rpctypes.ErrRequestTooLarge
 		}
@@ -484,7 +482,7 @@ func TestReadingAllAgainKeepsSpellingsAndOpinions(t *testing.T) {
 func TestAKeyInTheWrongShardIsNoEntry(t *testing.T) {
 	w := newWorld(t)
 	wrong := w.store.Layout.Resource((shard.Of("a", w.store.Shards)+1)%w.store.Shards, "a")
-	w.put(wrong, sourced(item("a")).Encode())
+	w.put(wrong, string(sourced(item("a")).Encode()))
 	w.elect()
 	wantOutcome(t, w.apply(item("a")), outcome{Resources: 1, Added: 1})
 	resp, err := client.Get(t.Context(), w.key("a"))

@@ -4,13 +4,15 @@ import (
 	"context"
 	"errors"
 	"slices"
-	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm/internal/txn"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 const (
@@ -25,7 +27,7 @@ const (
 // write is one entry that is to be written.
 type write struct {
 	id        string
-	key       string
+	shard     int
 	item      *Item  // what the source has; nil: it has it no more
 	entry     *Entry // nil: delete it
 	expect    int64  // mod revision; 0: it must not be there
@@ -42,15 +44,33 @@ const (
 	removed
 )
 
-func (w write) op() clientv3.Op {
-	if w.entry == nil {
-		return clientv3.OpDelete(w.key)
+// writes builds the comparisons of a batch, behind the guards, and its writes.
+func (y *Sync) writes(batch []write) (guards, compares []*pb.Compare, ops []*pb.RequestOp) {
+	s := y.store
+	config, keys := s.Layout.Config(), make([]string, len(batch))
+	size := txn.Size{KeyBytes: len(config) + len(y.guardKey), Creates: 2, Mods: len(batch)}
+	for i, w := range batch {
+		keys[i] = s.Layout.Resource(w.shard, w.id)
+		size.KeyBytes += len(keys[i])
+		if w.entry == nil {
+			size.Deletes++
+		} else {
+			size.Puts++
+		}
 	}
-	return clientv3.OpPut(w.key, w.entry.Encode())
-}
-
-func (w write) compare() clientv3.Cmp {
-	return clientv3.Compare(clientv3.ModRevision(w.key), "=", w.expect)
+	b := txn.NewBatch(size)
+	all, ops := make([]*pb.Compare, 0, 2+len(batch)), make([]*pb.RequestOp, len(batch))
+	all = append(all, b.Created(b.Key(config), s.Config), b.Created(b.Key(y.guardKey), y.guardRev))
+	for i, w := range batch {
+		key := b.Key(keys[i])
+		all = append(all, b.Modified(key, w.expect))
+		if w.entry == nil {
+			ops[i] = b.Delete(key)
+		} else {
+			ops[i] = b.Put(key, w.entry.Encode(), 0)
+		}
+	}
+	return all[:2:2], all[2:], ops
 }
 
 // written is a batch and what became of it.
@@ -66,12 +86,7 @@ type written struct {
 // write sends writes in batches, remembers what became of them, and returns those whose entry was not what was remembered
 // (it is now).
 func (y *Sync) write(ctx context.Context, writes []write, out *Outcome) (conflicts []write, err error) {
-	for i := range writes {
-		writes[i].key = y.store.key(writes[i].id)
-	}
-	// In the order of keys, so that a shard's watchers get few and large events.
-	slices.SortFunc(writes, func(a, b write) int { return strings.Compare(a.key, b.key) })
-
+	writes = y.byShard(writes) // so that a shard's watchers get few and large events
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(inFlight)
 	results := make(chan written, inFlight)
@@ -91,12 +106,30 @@ func (y *Sync) write(ctx context.Context, writes []write, out *Outcome) (conflic
 	return conflicts, err
 }
 
+// byShard orders writes by their shards.
+func (y *Sync) byShard(writes []write) []write {
+	ends := make([]int, y.store.Shards)
+	for i := range writes {
+		writes[i].shard = shard.Of(writes[i].id, y.store.Shards)
+		ends[writes[i].shard]++
+	}
+	for n := 1; n < len(ends); n++ {
+		ends[n] += ends[n-1]
+	}
+	ordered := make([]write, len(writes))
+	for _, w := range slices.Backward(writes) {
+		ends[w.shard]--
+		ordered[ends[w.shard]] = w
+	}
+	return ordered
+}
+
 // batches cuts writes where a transaction is full.
 func batches(writes []write) [][]write {
 	var all [][]write
 	start, size := 0, 0
 	for i, w := range writes {
-		n := len(w.key)
+		n := 2 * (len(w.id) + 80)
 		if w.entry != nil {
 			n += len(w.entry.Data) + 100
 		}
@@ -140,34 +173,36 @@ func (y *Sync) send(ctx context.Context, batch []write, results chan<- written) 
 
 // sendAll writes all of a batch, or reports that a condition did not hold.
 func (y *Sync) sendAll(ctx context.Context, batch []write) (r written, ok bool, err error) {
-	cmps, ops, applied := y.guards(), make([]clientv3.Op, len(batch)), make([]bool, len(batch))
-	for i, w := range batch {
-		cmps = append(cmps, w.compare())
-		ops[i], applied[i] = w.op(), true
-	}
-	txn, err := y.store.commit(ctx, cmps, ops, nil)
-	if err != nil || !txn.Succeeded {
+	guards, compares, ops := y.writes(batch)
+	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: append(guards, compares...), Success: ops})
+	if err != nil || !resp.Succeeded {
 		return r, false, err
 	}
-	return written{batch: batch, applied: applied, revision: txn.Header.Revision}, true, nil
+	applied := make([]bool, len(batch))
+	for i := range applied {
+		applied[i] = true
+	}
+	return written{batch: batch, applied: applied, revision: resp.Header.Revision}, true, nil
 }
 
 // sendEach writes what of a batch is as remembered, and finds out about the rest.
 func (y *Sync) sendEach(ctx context.Context, batch []write) (r written, err error) {
-	ops := make([]clientv3.Op, len(batch))
-	for i, w := range batch {
-		ops[i] = clientv3.OpTxn([]clientv3.Cmp{w.compare()}, []clientv3.Op{w.op()}, []clientv3.Op{clientv3.OpGet(w.key)})
+	_, compares, ops := y.writes(batch)
+	for i := range ops {
+		ops[i] = txn.Nest(&pb.TxnRequest{
+			Compare: compares[i : i+1], Success: []*pb.RequestOp{ops[i]}, Failure: []*pb.RequestOp{txn.Get(compares[i].Key)},
+		})
 	}
-	txn, err := y.guarded(ctx, ops)
+	resp, err := y.guarded(ctx, ops)
 	if err != nil {
 		return r, err
 	}
 	r = written{
-		batch: batch, revision: txn.Header.Revision,
+		batch: batch, revision: resp.Header.Revision,
 		applied: make([]bool, len(batch)), found: make([]*mvccpb.KeyValue, len(batch)),
 	}
-	for i, resp := range txn.Responses {
-		inner := resp.GetResponseTxn()
+	for i := range resp.Responses {
+		inner := resp.Responses[i].GetResponseTxn()
 		if r.applied[i] = inner.Succeeded; !inner.Succeeded {
 			r.found[i] = first(inner.Responses[0])
 		}
@@ -176,25 +211,18 @@ func (y *Sync) sendEach(ctx context.Context, batch []write) (r written, err erro
 }
 
 // guarded sends operations that happen only if the guards hold.
-func (y *Sync) guarded(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
-	config := []clientv3.Op{clientv3.OpGet(y.store.Layout.Config(), clientv3.WithKeysOnly())}
-	txn, err := y.store.commit(ctx, y.guards(), ops, config)
+func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
+	guards, _, _ := y.writes(nil)
+	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: guards, Success: ops, Failure: []*pb.RequestOp{y.store.lookAtConfig()}})
 	switch {
 	case err != nil:
 		return nil, err
-	case txn.Succeeded:
-		return txn, nil
-	case y.store.gone(txn.Responses[0]):
+	case resp.Succeeded:
+		return resp, nil
+	case y.store.gone(resp.Responses[0]):
 		return nil, ErrAppGone
 	default:
 		return nil, ErrDeposed
-	}
-}
-
-func (y *Sync) guards() []clientv3.Cmp {
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(y.store.Layout.Config()), "=", y.store.Config),
-		clientv3.Compare(clientv3.CreateRevision(y.guardKey), "=", y.guardRev),
 	}
 }
 

@@ -7,6 +7,8 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // Every answer of etcd has a header with its revision, so whoever asks for anything can notice a store that was rewound,
@@ -88,26 +90,21 @@ func (t checkedTxn) Commit() (*clientv3.TxnResponse, error) {
 	return resp, err
 }
 
-// Committer carries out transactions as they go over the wire (a lease.Committer).
-type Committer interface {
-	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
-}
-
-// Committer returns another one with the header of each answer checked, as KV does.
-func (h *Hub) Committer(c Committer) Committer { return checkedCommitter{c, h} }
+// Committer returns a Committer with the header of each answer checked, as KV does.
+func (h *Hub) Committer(c txn.Committer) txn.Committer { return checkedCommitter{c, h} }
 
 type checkedCommitter struct {
-	Committer
+	txn.Committer
 	hub *Hub
 }
 
-// Commit implements Committer.
-func (c checkedCommitter) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
+// Commit implements txn.Committer.
+func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	before, err := c.hub.before()
 	if err != nil {
 		return nil, err
 	}
-	resp, err := c.Committer.Commit(ctx, txn)
+	resp, err := c.Committer.Commit(ctx, req)
 	if err == nil {
 		err = c.hub.Check(before, resp.Header)
 	}

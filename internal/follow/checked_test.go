@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
-	"github.com/distributed-resource-manager/drm/lease"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // ahead makes a hub that has seen a revision which etcd has not reached, as after a restore.
@@ -45,7 +45,7 @@ func TestEveryLinearizableAnswerTellsOfARewoundStore(t *testing.T) {
 			return err
 		},
 		"committer": func(h *follow.Hub) error {
-			_, err := h.Committer(lease.NewCommitter(client)).Commit(t.Context(), &pb.TxnRequest{Success: []*pb.RequestOp{
+			_, err := h.Committer(txn.New(client)).Commit(t.Context(), &pb.TxnRequest{Success: []*pb.RequestOp{
 				{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key)}}},
 			}})
 			return err
@@ -98,18 +98,18 @@ func TestAKeepaliveOfALowerRevisionIsAskedAbout(t *testing.T) {
 	for _, rewound := range []bool{false, true} {
 		told := make(chan error, 10)
 		h := newHub(t, client, follow.Options{OnRewound: func(err error) { told <- err }})
-		granted, err := h.Leases().Grant(t.Context(), 60)
+		lease, err := h.Leases().Grant(t.Context(), 60)
 		if err != nil {
 			t.Fatal(err)
 		}
-		t.Cleanup(func() { _, _ = client.Revoke(t.Context(), granted.ID) })
-		seen := granted.ResponseHeader
+		t.Cleanup(func() { _, _ = client.Revoke(t.Context(), lease.ID) })
+		seen := lease.ResponseHeader
 		if rewound {
 			later := &pb.ResponseHeader{ClusterId: seen.ClusterId, Revision: seen.Revision + 1_000_000}
 			if err := h.Observe(later); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := h.Leases().KeepAliveOnce(t.Context(), granted.ID); err != nil {
+			if _, err := h.Leases().KeepAliveOnce(t.Context(), lease.ID); err != nil {
 				t.Fatalf("the answer proves nothing, and gave %v", err)
 			}
 			select {
@@ -120,13 +120,13 @@ func TestAKeepaliveOfALowerRevisionIsAskedAbout(t *testing.T) {
 			case <-time.After(20 * time.Second): // the next probe would be after 30 s
 				t.Fatal("nobody asked")
 			}
-			if _, err := h.Leases().KeepAliveOnce(t.Context(), granted.ID); !errors.Is(err, follow.ErrRewound) {
+			if _, err := h.Leases().KeepAliveOnce(t.Context(), lease.ID); !errors.Is(err, follow.ErrRewound) {
 				t.Errorf("a keepalive after that: %v", err)
 			}
-			if _, err := h.Leases().Revoke(t.Context(), granted.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			if _, err := h.Leases().Revoke(t.Context(), lease.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 				t.Errorf("a revocation after that: %v", err)
 			}
-			if left, err := client.TimeToLive(t.Context(), granted.ID); err != nil || left.TTL <= 0 {
+			if left, err := client.TimeToLive(t.Context(), lease.ID); err != nil || left.TTL <= 0 {
 				t.Errorf("the lease was revoked in a store that is known to be rewound: %+v, %v", left, err)
 			}
 			continue
