@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
-	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
 // lab runs commands about one app on an etcd of its own.
@@ -270,39 +269,4 @@ while :; do sleep 0.1; done
 			t.Errorf("the process of %s was not told to end: %q, %v", id, got, err)
 		}
 	}
-}
-
-// The exit code of the demo must mean something.
-func TestDemoTellsFaults(t *testing.T) {
-	s := &stage{ids: []string{"r"}}
-	v := &screen{stage: s, w: &strings.Builder{}}
-	story := &story{stage: s, screen: v, begin: time.Now()}
-	for _, e := range []journal.Event{
-		{Member: "a", Action: journal.Handle, Resource: "r", Token: 1},
-		{Member: "b", Action: journal.Handle, Resource: "r", Token: 2},
-	} {
-		s.journal.Record(e)
-	}
-	if err := story.finish(t.Context()); exitCode(err) != exitFailed || len(story.sum.Faults) == 0 {
-		t.Errorf("handled twice at once: error %v, faults %q", err, story.sum.Faults)
-	}
-}
-
-func TestDemoEndsWellAndInTime(t *testing.T) {
-	t.Parallel()
-	begin := time.Now()
-	got := drmctl(t.Context(), "demo", "--resources", "20", "--lease-ttl", "4s", "-o", "json")
-	if got.code != exitFine {
-		t.Fatalf("exit code %d: %s", got.code, got.stderr)
-	}
-	var sum summary
-	if err := json.Unmarshal([]byte(got.stdout), &sum); err != nil {
-		t.Fatalf("%v: %s", err, got.stdout)
-	}
-	// On a machine too busy to keep leases alive there are more handlings than these, but no faults.
-	if sum.Resources != 20 || sum.Moved < sum.LeastMoved || sum.Lost == 0 || sum.HandedOver == 0 || len(sum.Faults) > 0 ||
-		sum.Handlings < 20+sum.Moved+sum.Lost+sum.HandedOver {
-		t.Errorf("summary %+v", sum)
-	}
-	t.Logf("took %s: %+v", time.Since(begin).Round(time.Millisecond), sum)
 }
