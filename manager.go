@@ -242,7 +242,8 @@ func (m *Manager) shutdown() {
 	told := make(chan struct{})
 	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
 		defer close(told)
-		if err := m.group.setLeaving(leaving); err != nil {
+		// Cancelled, it was overtaken: nothing is left that others could take over before the member's lease is given back.
+		if err := m.group.setLeaving(leaving); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
 			m.log.Warn("cannot say that this member leaves", zap.Error(err))
 		}
 	}()
