@@ -326,6 +326,30 @@ func TestJSONIsTheContract(t *testing.T) {
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":""},"revision":0}`,
 		},
+		{
+			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },
+			`{"resource":"<r>","allocated":true}`,
+		},
+		{
+			"deallocate", func(c *cli.Context) error { return showDeallocated(c, "r", false) },
+			`{"resource":"r","allocated":false,"gone":false}`,
+		},
+		{
+			"deallocate --wait", func(c *cli.Context) error { return showDeallocated(c, "r", true) },
+			`{"resource":"r","allocated":false,"gone":true}`,
+		},
+		{
+			"drain", func(c *cli.Context) error { return showDrain(c, "m", true, false) },
+			`{"member":"m","drained":true,"done":false}`,
+		},
+		{
+			"undrain --wait", func(c *cli.Context) error { return showDrain(c, "m", false, true) },
+			`{"member":"m","drained":false,"done":true}`,
+		},
+		{
+			"etcd", func(c *cli.Context) error { return showEndpoint(c, "127.0.0.1:2379") },
+			`{"endpoint":"127.0.0.1:2379"}`,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if diff := cmp.Diff(test.want+"\n", shown(t, outputJSON, test.print)); diff != "" {

@@ -45,6 +45,14 @@ func (l *lab) ok(args ...string) string {
 	return got.stdout
 }
 
+// prints runs a command that must print just this JSON.
+func (l *lab) prints(want string, args ...string) {
+	l.t.Helper()
+	if got := l.ok(append([]string{"-o", "json"}, args...)...); got != want+"\n" {
+		l.t.Errorf("%s printed %s, want %s", strings.Join(args, " "), got, want)
+	}
+}
+
 // fails runs a command that must fail with one line and an exit code.
 func (l *lab) fails(code int, args ...string) {
 	l.t.Helper()
@@ -110,7 +118,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if got := get[[]memberJSON](l, "members"); len(got) != 0 {
 		t.Errorf("members %v", got)
 	}
-	l.ok("allocate", "--id", "early")
+	l.prints(`{"resource":"early","allocated":true}`, "allocate", "--id", "early")
 	if got := get[assignmentJSON](l, "lookup", "early"); got.State != "unassigned" || got.Error == "" || got.Since != nil {
 		t.Errorf("before any member: %+v, want unassigned, with a reason", got)
 	}
@@ -142,6 +150,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if got.code != exitFine {
 		t.Errorf("allocate from stdin: %+v", got)
 	}
+
+	l.prints(strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")), "allocate", "--id", "plain", "--wait") // the assignment
 
 	// Looking.
 	if a := get[assignmentJSON](l, "lookup", "--", "-dash"); a.Resource != "-dash" {
@@ -178,25 +188,36 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	}
 
 	// Draining.
-	l.ok("drain", "m1", "--wait", "--wait-timeout", "1m")
+	l.prints(`{"member":"m1","drained":true,"done":true}`, "drain", "m1", "--wait", "--wait-timeout", "1m")
 	if held := get[[]assignmentJSON](l, "assignments", "--member", "m1"); len(held) != 0 {
 		t.Errorf("drained, but holds %+v", held)
 	}
 	if m := get[[]memberJSON](l, "members"); m[0].State != "draining" {
 		t.Errorf("a drained member: %+v", m[0])
 	}
-	l.ok("undrain", "--wait", "m1")
+	l.prints(`{"member":"m1","drained":true,"done":false}`, "drain", "m1")
+	l.prints(`{"member":"m1","drained":false,"done":false}`, "undrain", "m1")
+	l.prints(`{"member":"m1","drained":false,"done":true}`, "undrain", "--wait", "m1")
 	if m := get[[]memberJSON](l, "members"); m[0].State != "active" || m[0].Shards == 0 {
 		t.Errorf("an undrained member: %+v", m[0])
 	}
 
 	// Deallocating.
+	l.prints(`{"resource":"plain","allocated":false,"gone":false}`, "deallocate", "plain")
 	for _, a := range all {
-		l.ok("deallocate", "--wait", "--", a.Resource)
+		if a.Resource != "plain" {
+			l.prints(fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource), "deallocate", "--wait", "--", a.Resource)
+		}
 	}
 	if s := get[statusJSON](l, "status"); s.Resources != 0 || s.Active != 0 {
 		t.Errorf("status, all deallocated: %+v", s)
 	}
+	eventually(t, func() error { // plain was not waited for
+		if all := get[[]assignmentJSON](l, "assignments"); len(all) != 0 {
+			return fmt.Errorf("assignments, all deallocated: %+v", all)
+		}
+		return nil
+	})
 
 	if code := stop(); code != exitFine {
 		t.Errorf("agent: exit code %d", code)
