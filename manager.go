@@ -160,9 +160,13 @@ func (m *Manager) Held() []Assignment {
 	m.ask(func() {
 		epoch := m.epoch()
 		for _, h := range m.core.Held() {
-			held = append(held, Assignment{
+			a := Assignment{
 				Resource: h.ID, Shard: h.Shard, Member: m.id, State: Active, Token: h.Token, Since: epoch.Add(h.Since),
-			})
+			}
+			if h.Ailing {
+				a.State, a.Error = Failed, h.Err
+			}
+			held = append(held, a)
 		}
 	})
 	if v := m.group.last.Load(); v != nil {

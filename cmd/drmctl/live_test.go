@@ -291,3 +291,41 @@ while :; do sleep 0.1; done
 		}
 	}
 }
+
+// A program that ends by itself is started again, under the same claim. Whoever looks sees that it fails, until it has run
+// for a while again.
+func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS == "windows" {
+		t.Skip("--handler-exec is for Unix")
+	}
+	l, dir := newLab(t), t.TempDir()
+	script, mended := filepath.Join(dir, "run.sh"), filepath.Join(dir, "mended")
+	if err := os.WriteFile(script, []byte(`[ -e "$1" ] || exit 3; exec sleep 1000`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, stop := l.agent("m1", "--allocate-only", "--log-level", "error", "--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, mended))
+	l.ok("allocate", "--id", "r")
+	var failed []assignmentJSON
+	eventually(t, func() error {
+		if failed = get[[]assignmentJSON](l, "assignments", "--failed"); len(failed) != 1 {
+			return fmt.Errorf("failed: %+v, want r", failed)
+		}
+		return nil
+	})
+	if a := failed[0]; a.State != "failed" || !strings.Contains(a.Error, "exit status 3") || a.Member != "m1" || a.Token == 0 {
+		t.Errorf("%+v, want the exit status as the error of m1's claim", a)
+	}
+	if err := os.WriteFile(mended, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if a := get[assignmentJSON](l, "lookup", "r"); a.State != "active" || a.Error != "" || a.Token != failed[0].Token {
+			return fmt.Errorf("%+v, want it active under token %d", a, failed[0].Token)
+		}
+		return nil
+	})
+	if code := stop(); code != exitFine {
+		t.Errorf("exit code %d", code)
+	}
+}
