@@ -18,7 +18,7 @@ func drainCommand() *cli.Command {
 		Usage:     "have a member hand everything to the others, and take nothing, until undrain",
 		ArgsUsage: "MEMBER",
 		Description: "The order is kept in etcd: it outlives the member's restart. Where no member would be left, drains are\n" +
-			"ignored.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
+			"ignored. The order stands also where --wait fails: undrain takes it back.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
 		Flags: waitFlags(name, "the member holds nothing"),
 		Action: func(c *cli.Context) error {
 			return drainOrder(c, true, (*drm.Client).Drain, (*drm.Client).WaitDrained)
