@@ -13,7 +13,7 @@ const (
 	Unassigned State = "unassigned" // nobody has a claim on it; Assignment.Error says why
 	Claimed    State = "claimed"    // a member has the claim, and Handle has not succeeded yet
 	Active     State = "active"     // a member has the claim, and Handle succeeded
-	Failed     State = "failed"     // a member has the claim, and the last Handle failed; Assignment.Error says how
+	Failed     State = "failed"     // a member has the claim, and the last Handle failed, or what it began (Claim.Report); Assignment.Error says how
 )
 
 // Assignment tells who handles a resource.

@@ -37,7 +37,11 @@ type handling struct {
 	ctx     context.Context // what Handle was given
 	cancel  context.CancelCauseFunc
 	call    *call // in progress; nil where none is
+	report  func(error)
 }
+
+// Report makes a handling the Reporter of its claim.
+func (h *handling) Report(err error) { h.report(err) }
 
 // Remaining makes a handling the Validity of its claim: nothing remains once its context has ended.
 func (h *handling) Remaining() time.Duration {
@@ -153,6 +157,7 @@ func (m *Manager) startHandle(a core.Action) {
 		App: m.cfg.App, Member: m.id, Token: a.Token, validity: h,
 		Resource: Resource{ID: a.ID, Data: a.Data},
 	}
+	h.report = func(err error) { m.post(func() { m.reported(a, h, err) }) }
 	m.handlings[a.ID] = h
 	m.startCall(ctx, cancel, a, h)
 }
@@ -256,6 +261,17 @@ func (c *call) tellFailure(err error) {
 		m.log.Error("a failure callback panicked", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Error(p))
 	}
 	c.returned()
+}
+
+// reported runs on the loop's goroutine when a handler has told how a handling goes.
+func (m *Manager) reported(a core.Action, h *handling, err error) {
+	switch {
+	case m.handlings[a.ID] != h: // it was terminated; the same claim may have another one by now
+	case err == nil:
+		m.core.Reported(m.stamp, a.Shard, a.ID, core.OK, "")
+	default:
+		m.core.Reported(m.stamp, a.Shard, a.ID, core.Error, err.Error())
+	}
 }
 
 // callDone runs on the loop's goroutine when a call has returned.

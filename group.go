@@ -196,7 +196,7 @@ func (g *group) run(ctx context.Context) {
 		}
 		switch kept, err := g.keepKey(ctx, v, *reg); {
 		case err != nil:
-			m.log.Warn("cannot put the member's key again", zap.Error(err))
+			g.warn(ctx, "cannot put the member's key again", err)
 			retry.Reset(retryPause(3))
 			continue
 		case !kept:
@@ -294,7 +294,7 @@ func (g *group) reregister(ctx context.Context) {
 			m.fail(idInUse(taken))
 			return
 		}
-		m.log.Warn("cannot register", zap.Error(err))
+		g.warn(ctx, "cannot register", err)
 		if !pauseFor(ctx, retryPause(failures)) {
 			return
 		}
@@ -323,7 +323,7 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 	if c.CreateRevision != 0 && c.CreateRevision == g.term && (c.Lease != int64(reg.Lease) || c.ID != m.id) {
 		m.log.Warn("the coordinator's key was overwritten; putting it again")
 		if err := m.registrar.KeepOffice(ctx, *reg, g.term); err != nil {
-			m.log.Warn("cannot keep the office", zap.Error(err))
+			g.warn(ctx, "cannot keep the office", err)
 			return false
 		}
 		return true
@@ -334,7 +334,7 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 	case mine && yield:
 		g.leaveOffice()
 		if err := m.registrar.Resign(ctx, c.CreateRevision); err != nil {
-			m.log.Warn("cannot resign", zap.Error(err))
+			g.warn(ctx, "cannot resign", err)
 			return false
 		}
 	case mine:
@@ -351,12 +351,19 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 		if c.CreateRevision == 0 && !yield && v.Members[m.id].State == membership.Active {
 			won, err := m.registrar.StandForCoordinator(ctx, *reg)
 			if err != nil {
-				m.log.Warn("cannot stand for coordinator", zap.Error(err))
+				g.warn(ctx, "cannot stand for coordinator", err)
 			}
 			return won // the next view tells; ask again where somebody else was faster, or etcd did not answer
 		}
 	}
 	return true
+}
+
+// warn logs what failed, unless it did so because the member stops: ctx is run's.
+func (g *group) warn(ctx context.Context, message string, err error) {
+	if ctx.Err() == nil {
+		g.m.log.Warn(message, zap.Error(err))
+	}
 }
 
 func (g *group) leaveOffice() {

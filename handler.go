@@ -39,6 +39,11 @@ type Validity interface {
 	Remaining() time.Duration
 }
 
+// Reporter is what a Validity may be besides: it takes what Claim.Report is given.
+type Reporter interface {
+	Report(err error)
+}
+
 // Claim is the right to handle one resource, as long as it is valid. It is a value: copy it freely.
 type Claim struct {
 	App      string
@@ -67,4 +72,14 @@ func (c Claim) Remaining() time.Duration {
 		return time.Duration(1<<63 - 1)
 	}
 	return max(0, c.validity.Remaining())
+}
+
+// Report tells how the handling goes, once Handle has been called: an error makes the claim's state failed, with its text,
+// for those who look (Assignment); nil makes it active again. It changes nothing else: the resource stays this member's, and
+// nobody is called because of it. It is for handlers that start over by themselves, such as Loop and Exec. It never blocks,
+// and what is reported after Terminate was called is ignored.
+func (c Claim) Report(err error) {
+	if r, ok := c.validity.(Reporter); ok {
+		r.Report(err)
+	}
 }

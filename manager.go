@@ -161,9 +161,13 @@ func (m *Manager) Held() []Assignment {
 	m.ask(func() {
 		epoch := m.epoch()
 		for _, h := range m.core.Held() {
-			held = append(held, Assignment{
+			a := Assignment{
 				Resource: h.ID, Shard: h.Shard, Member: m.id, State: Active, Token: h.Token, Since: epoch.Add(h.Since),
-			})
+			}
+			if h.Ailing {
+				a.State, a.Error = Failed, h.Err
+			}
+			held = append(held, a)
 		}
 	})
 	if v := m.group.last.Load(); v != nil {
@@ -243,7 +247,8 @@ func (m *Manager) shutdown() {
 	told := make(chan struct{})
 	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
 		defer close(told)
-		if err := m.group.setLeaving(leaving); err != nil {
+		// Cancelled, it was overtaken: nothing is left that others could take over before the member's lease is given back.
+		if err := m.group.setLeaving(leaving); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
 			m.log.Warn("cannot say that this member leaves", zap.Error(err))
 		}
 	}()

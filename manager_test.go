@@ -8,6 +8,9 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/distributed-resource-manager/drm"
 )
 
@@ -119,6 +122,30 @@ func TestStopTerminatesEverythingBeforeOthersHandleIt(t *testing.T) {
 	members, err := w.client().Members(t.Context())
 	if err != nil || len(members) != 1 || members[0].ID != "b" {
 		t.Errorf("members after the stop: %v, %v", members, err)
+	}
+}
+
+// There is nothing to worry about, whatever the stop overtakes: a request that is on its way is not waited for where
+// nothing needs it any more.
+func TestAnIdleMemberStopsWithoutAWarning(t *testing.T) {
+	w := newWorld(t)
+	observed, logs := observer.New(zap.WarnLevel)
+	for _, pause := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 50 * time.Millisecond} {
+		cfg := w.config("a", newRecorder(t))
+		cfg.Logger = zap.New(observed)
+		m := w.start(cfg)
+		select {
+		case <-m.Done():
+			t.Fatalf("the member ended by itself: %v", m.Err())
+		case <-time.After(pause):
+		}
+		w.stop(m)
+	}
+	for _, line := range logs.All() {
+		t.Errorf("%s: %v", line.Message, line.ContextMap())
+	}
+	if members, err := w.client().Members(t.Context()); err != nil || len(members) != 0 {
+		t.Errorf("members after the stops: %v, %v", members, err)
 	}
 }
 

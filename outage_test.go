@@ -101,7 +101,7 @@ func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	if err := m.Stop(ctx); err != nil || ctx.Err() != nil {
 		t.Errorf("Stop: %v; its context: %v", err, ctx.Err())

@@ -349,18 +349,32 @@ func (p *picture) status(app string, shards int) Status {
 
 // lookup tells of one resource. ErrNotFound says that the catalogue does not want it, and nobody has a claim on it.
 func (r *reader) lookup(ctx context.Context, id string) (Assignment, error) {
-	a, wanted, err := r.look(ctx, id)
+	a, entry, err := r.look(ctx, id)
 	if err != nil {
 		return a, err
 	}
-	if !wanted && a.Token == 0 {
-		return a, fmt.Errorf("resource %q: %w", id, ErrNotFound)
+	if a.Token == 0 {
+		if err := notWanted(entry); err != nil {
+			return a, fmt.Errorf("resource %q: %w", id, err)
+		}
 	}
 	return a, nil
 }
 
-// look reads one resource's keys and the view.
-func (r *reader) look(ctx context.Context, id string) (a Assignment, wanted bool, err error) {
+// notWanted says why a resource is not to be handled, by its entry, nil where there is none; nil where it is.
+func notWanted(entry *catalogue.Entry) error {
+	switch {
+	case entry == nil:
+		return ErrNotFound
+	case !entry.Wanted():
+		return fmt.Errorf("%w: it was deallocated, and is suspended for as long as its source has it", ErrNotFound)
+	default:
+		return nil
+	}
+}
+
+// look reads one resource's keys and the view. The entry is nil where the catalogue has none that is understood.
+func (r *reader) look(ctx context.Context, id string) (a Assignment, entry *catalogue.Entry, err error) {
 	n := shard.Of(id, r.config.Shards)
 	asking, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
@@ -370,7 +384,7 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, wanted bool
 		clientv3.OpGet(r.layout.Group(), clientv3.WithPrefix()),
 	).Commit()
 	if err != nil {
-		return a, false, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
+		return a, nil, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
 	}
 	view := membership.NewView(r.layout, r.config.Shards, txn.Responses[2].GetResponseRange().Kvs, txn.Header.Revision)
 	p := newPicture()
@@ -380,6 +394,8 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, wanted bool
 			p.take(r.layout, r.config.Shards)(kv)
 		}
 	}
-	e, has := p.entries[id]
-	return p.assignment(id, r.config.Shards), has && e.Wanted(), nil
+	if e, has := p.entries[id]; has {
+		entry = &e
+	}
+	return p.assignment(id, r.config.Shards), entry, nil
 }

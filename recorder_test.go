@@ -18,8 +18,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// patience bounds every wait of these tests. It is long because machines are slow; what is measured is order, not time.
-const patience = 20 * time.Second
+// patience bounds every wait of these tests. It is long because machines are slow; what is measured is order, not time. It
+// is shorter than the longest JoinDelay.
+const patience = 50 * time.Second
+
+// soon bounds what has to happen before something else would bring it about, such as a probe or a timeout of 30 s.
+const soon = 20 * time.Second
 
 // call is one call of a handler.
 type call struct {

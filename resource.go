@@ -33,7 +33,7 @@ func (r Resource) Validate() error {
 	}
 	id, has, err := idOf(r.Data)
 	if err != nil {
-		return &InputError{Field: "data", Value: r.ID, Want: err.Error()}
+		return &InputError{Field: "data", Value: excerpt(r.Data), Want: err.Error()}
 	}
 	if has && id != r.ID {
 		return &InputError{Field: "data.id", Value: id, Want: fmt.Sprintf("the resource's id %q, or no id", r.ID)}

@@ -42,6 +42,17 @@ func TestParseResourceSaysWhatItFoundInstead(t *testing.T) {
 	}
 }
 
+func TestValidateSaysWhatDataItFound(t *testing.T) {
+	long := `["` + strings.Repeat("y", 1000) + `"]`
+	for data, want := range map[string]string{`[1,2]`: `[1,2]`, `"text"`: `text`, long: `["yyy`, `{"id":7}`: `{"id":7}`} {
+		err := drm.Resource{ID: "the-id", Data: json.RawMessage(data)}.Validate()
+		var input *drm.InputError
+		if !errors.As(err, &input) || input.Field != "data" || !strings.Contains(input.Value, want) || len(input.Value) > 120 {
+			t.Errorf("%.20q: %+v, want an excerpt of it as what was found", data, input)
+		}
+	}
+}
+
 func TestValidateHoldsDataToTheID(t *testing.T) {
 	for _, r := range []drm.Resource{
 		{ID: "x"},

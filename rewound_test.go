@@ -110,7 +110,7 @@ func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 		select {
 		case <-m.Done():
 			t.Logf("%s ended %v after etcd was back", m.ID(), time.Since(back).Round(time.Millisecond))
-		case <-time.After(patience): // the probe alone would take up to 30 s
+		case <-time.After(soon): // the probe alone would take up to 30 s
 			t.Fatalf("%s goes on", m.ID())
 		}
 		if err := m.Err(); !errors.Is(err, drm.ErrStoreRewound) {

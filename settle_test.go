@@ -17,7 +17,7 @@ func TestMembersThatJoinTogetherMoveNothingTwice(t *testing.T) {
 	for n, id := range []string{"a", "b", "c", "d", "e", "f"} {
 		starting.Go(func() {
 			cfg := w.config(id, r)
-			cfg.JoinDelay, cfg.AllocateOnly, cfg.Retriever = 2*time.Second, false, src
+			cfg.JoinDelay, cfg.AllocateOnly, cfg.Retriever = 4*time.Second, false, src
 			w.start(cfg)
 		})
 		r.until(id+" is registered", func() bool {

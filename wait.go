@@ -75,13 +75,13 @@ func (r *reader) wait(ctx context.Context, id string) (Assignment, error) {
 	var last Assignment
 	n := shard.Of(id, r.config.Shards)
 	err := r.until(ctx, []string{r.layout.Resource(n, id), r.layout.Claim(n, id)}, func(ctx context.Context) (bool, error) {
-		a, wanted, err := r.look(ctx, id)
+		a, entry, err := r.look(ctx, id)
 		if err != nil {
 			return false, err
 		}
 		last = a
-		if !wanted {
-			return false, fmt.Errorf("wait for resource %q: %w", id, ErrNotFound)
+		if err := notWanted(entry); err != nil {
+			return false, fmt.Errorf("wait for resource %q: %w", id, err)
 		}
 		return a.State == Active, nil
 	})
@@ -99,8 +99,8 @@ func (r *reader) wait(ctx context.Context, id string) (Assignment, error) {
 func (r *reader) waitGone(ctx context.Context, id string) error {
 	n := shard.Of(id, r.config.Shards)
 	err := r.until(ctx, []string{r.layout.Resource(n, id), r.layout.Claim(n, id)}, func(ctx context.Context) (bool, error) {
-		a, wanted, err := r.look(ctx, id)
-		if err == nil && wanted {
+		a, entry, err := r.look(ctx, id)
+		if err == nil && entry != nil && entry.Wanted() {
 			err = errors.New("it was allocated again")
 		}
 		return err == nil && a.Token == 0, err

@@ -6,10 +6,10 @@ import (
 	"github.com/cenkalti/backoff/v5"
 )
 
-// The pauses between restarts where the configuration names none.
+// The pauses between restarts, and between tries of Retry, where the configuration names none.
 const (
-	defaultBackoff    = time.Second
-	defaultBackoffMax = time.Minute
+	DefaultBackoff    = time.Second
+	DefaultBackoffMax = time.Minute
 )
 
 // newBackoff gives pauses that begin at first and double up to most, each moved by up to a fifth either way, so that
@@ -22,10 +22,10 @@ func newBackoff(first, most time.Duration) *backoff.ExponentialBackOff {
 
 // checkBackoff gives the two pauses with their defaults. A first pause longer than the default maximum raises that.
 func checkBackoff(first, most time.Duration) (time.Duration, time.Duration, error) {
-	first, err := checkDuration("Backoff", first, defaultBackoff, minDuration)
+	first, err := checkDuration("Backoff", first, DefaultBackoff, minDuration)
 	if err != nil {
 		return 0, 0, err
 	}
-	most, err = checkDuration("BackoffMax", most, max(first, defaultBackoffMax), first)
+	most, err = checkDuration("BackoffMax", most, max(first, DefaultBackoffMax), first)
 	return first, most, err
 }

@@ -22,7 +22,8 @@ type LoopConfig struct {
 }
 
 // Loop is a drm.Handler that runs a function for as long as a resource is this member's: Handle starts it and returns,
-// Terminate ends its context and waits for it. In between it is started again whenever it returns.
+// Terminate ends its context and waits for it. In between it is started again whenever it returns; the claim's state is
+// failed from then until it has run for as long as the pause was.
 type Loop struct {
 	fn      func(ctx context.Context, c drm.Claim) error
 	restart restarter

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"strings"
+	"sync"
 	"sync/atomic"
 	"testing"
 	"testing/synctest"
@@ -118,6 +120,63 @@ func TestLoopRestartsWithGrowingPauses(t *testing.T) {
 		var panicked *drm.PanicError
 		if len(told) != 4 || told[0] != nil || !errors.Is(told[1], boom) || !errors.As(told[2], &panicked) {
 			t.Errorf("OnReturn was told %v", told)
+		}
+	})
+}
+
+// reports is a Validity that writes down when what was reported.
+type reports struct {
+	began time.Time
+	mu    sync.Mutex
+	all   []report
+}
+
+type report struct {
+	after time.Duration
+	text  string
+}
+
+func (r *reports) Remaining() time.Duration { return time.Hour }
+
+func (r *reports) Report(err error) {
+	text := "well"
+	if err != nil {
+		text, _, _ = strings.Cut(err.Error(), "\n")
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.all = append(r.all, report{time.Since(r.began), text})
+}
+
+func TestLoopReportsAFailureUntilItHasRunForAsLongAsThePauseWas(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		runs := 0
+		l := newLoop(t, func(ctx context.Context, _ drm.Claim) error {
+			switch runs++; runs {
+			case 1:
+				return errors.New("boom")
+			case 2: // less than the pause before it
+				time.Sleep(time.Second / 2)
+				return nil
+			}
+			<-ctx.Done()
+			return ctx.Err()
+		}, handler.LoopConfig{Backoff: time.Second})
+		r := &reports{began: time.Now()}
+		c := drm.NewClaim("app", "m", drm.Resource{ID: "a"}, 1, r)
+		if err := l.Handle(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if err := l.Terminate(t.Context(), c); err != nil {
+			t.Fatal(err)
+		}
+		if len(r.all) != 3 || r.all[0].text != "boom" || !strings.HasPrefix(r.all[1].text, "returned") || r.all[2].text != "well" {
+			t.Fatalf("reported %v, want two failures, and that all is well", r.all)
+		}
+		// Pauses are a second and two, less or more a fifth.
+		if again := r.all[2].after - r.all[1].after; again < 2*1600*time.Millisecond || again > 2*2400*time.Millisecond {
+			t.Errorf("all was well again %v after the second failure, want the pause of about 2 s twice", again)
 		}
 	})
 }

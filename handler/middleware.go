@@ -83,6 +83,9 @@ func within(ctx context.Context, d time.Duration, f func(context.Context) error)
 	return true, errors.Join(fmt.Errorf("%w (limit %v)", drm.CauseTimeout, d), err)
 }
 
+// DefaultRetryAttempts is how many times Retry tries a Handle in all.
+const DefaultRetryAttempts = 3
+
 // RetryConfig is what Retry needs to know. A value out of its range is a *drm.InputError.
 type RetryConfig struct {
 	// Attempts is how many times a Handle is tried in all. Default 3; 2 to 1000.
@@ -100,7 +103,7 @@ type RetryConfig struct {
 func Retry(cfg RetryConfig) (Middleware, error) {
 	attempts := cfg.Attempts
 	if attempts == 0 {
-		attempts = 3
+		attempts = DefaultRetryAttempts
 	}
 	if attempts < 2 || attempts > 1000 {
 		return nil, &drm.InputError{Field: "Attempts", Value: strconv.Itoa(attempts), Want: "2 to 1000"}

@@ -159,13 +159,28 @@ type restarter struct {
 	onReturn    func(c drm.Claim, err error)
 }
 
+// errReturned is what is reported of a function that returned no error while it should be running.
+var errReturned = errors.New("returned, though it should go on")
+
 // run calls f until ctx ends and f has returned after that. A run that lasted for as long as the longest pause
 // counts as healthy: the next pause is the first one again.
+//
+// The claim's state is failed from a return of f until f has run again for as long as the pause before was.
 func (r restarter) run(ctx context.Context, c drm.Claim, f func() error) {
 	pauses := newBackoff(r.first, r.most)
+	var pause time.Duration
 	for ctx.Err() == nil {
 		began := time.Now()
+		recovered := recovering(c, pause)
 		err := protect(f)
+		recovered()
+		if ctx.Err() == nil {
+			report := err
+			if err == nil {
+				report = errReturned
+			}
+			c.Report(report)
+		}
 		var panicked *drm.PanicError
 		if r.onReturn != nil && (ctx.Err() == nil || errors.As(err, &panicked)) {
 			_ = protect(func() error { r.onReturn(c, err); return nil }) // a panic of it must not end the resource
@@ -173,8 +188,26 @@ func (r restarter) run(ctx context.Context, c drm.Claim, f func() error) {
 		if time.Since(began) >= r.most {
 			pauses.Reset()
 		}
-		if !sleep(ctx, pauses.NextBackOff()) {
+		if pause = pauses.NextBackOff(); !sleep(ctx, pause) {
 			return
+		}
+	}
+}
+
+// recovering reports after a time that all is well again, unless stop is called before; after stop it does not. There is
+// nothing to recover from where the time is 0.
+func recovering(c drm.Claim, after time.Duration) (stop func()) {
+	if after == 0 {
+		return func() {}
+	}
+	told := make(chan struct{})
+	timer := time.AfterFunc(after, func() {
+		defer close(told)
+		c.Report(nil)
+	})
+	return func() {
+		if !timer.Stop() {
+			<-told
 		}
 	}
 }

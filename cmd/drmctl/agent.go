@@ -95,7 +95,7 @@ func memberFlags() []cli.Flag {
 }
 
 func runAgent(c *cli.Context) error {
-	if err := noArguments(c); err != nil {
+	if err := errors.Join(noArguments(c), checkOutput(c)); err != nil {
 		return err
 	}
 	logger, _, err := newLogger(c, zap.InfoLevel)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -194,12 +195,13 @@ func exactlyOne(c *cli.Context, what string, flags ...string) error {
 	}
 }
 
-// onlyWith says that a flag means nothing without another one.
-func onlyWith(c *cli.Context, flag, other string) error {
-	if c.IsSet(flag) && !given(c, other) {
-		return usagef("--%s goes with --%s only", flag, other)
+// onlyWith says that a flag means nothing without one of the others. What the environment says is for many commands, of
+// which it concerns some.
+func onlyWith(c *cli.Context, flag string, others ...string) error {
+	if !typed(c, flag) || slices.ContainsFunc(others, func(o string) bool { return given(c, o) }) {
+		return nil
 	}
-	return nil
+	return usagef("--%s goes with --%s only", flag, strings.Join(others, " or --"))
 }
 
 // renamed makes a constructor's complaint about a field one about the flag that gave it.

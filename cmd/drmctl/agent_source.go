@@ -56,24 +56,23 @@ func sourceConfig(c *cli.Context, cfg *drm.Config) error {
 	err := errors.Join(
 		exactlyOne(c, "source", flagSourceURL, flagSourceFile, flagAllocateOnly),
 		onlyWith(c, flagSourceHeader, flagSourceURL),
+		onlyWith(c, flagSourceNumberIDs, flagSourceURL, flagSourceFile),
+		onlyWith(c, flagPoll, flagSourceURL, flagSourceFile),
+		onlyWith(c, flagSourceTimeout, flagSourceURL, flagSourceFile),
 		inRange(c, flagSourceTimeout, time.Millisecond, 24*time.Hour),
 	)
+	poll := c.Duration(flagPoll)
+	if poll != 0 {
+		err = errors.Join(err, inRange(c, flagPoll, 100*time.Millisecond, 24*time.Hour))
+	}
 	if err != nil {
 		return err
 	}
 	if given(c, flagAllocateOnly) {
-		if given(c, flagSourceNumberIDs) {
-			return usagef("--%s goes with --%s or --%s only", flagSourceNumberIDs, flagSourceURL, flagSourceFile)
-		}
 		cfg.AllocateOnly = true
 		return nil
 	}
-	if d := c.Duration(flagPoll); d != 0 {
-		if err := inRange(c, flagPoll, 100*time.Millisecond, 24*time.Hour); err != nil {
-			return err
-		}
-		cfg.PollInterval = d
-	}
+	cfg.PollInterval = poll
 	cfg.FetchTimeout = c.Duration(flagSourceTimeout)
 	if given(c, flagSourceFile) {
 		cfg.Retriever, err = retriever.NewFile(c.String(flagSourceFile), retriever.FileConfig{

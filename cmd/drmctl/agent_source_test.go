@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -74,5 +75,27 @@ func TestAgentAcceptsNumberIDsOfAnHTTPSourceIfToldTo(t *testing.T) {
 	}
 	if code := stop(); code != exitFine {
 		t.Errorf("exit code %d", code)
+	}
+}
+
+// There is such a resource, so that "not found" alone would be a riddle.
+func TestLookupOfASuspendedResourceSaysThatItWasDeallocated(t *testing.T) {
+	t.Parallel()
+	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
+	if err := os.WriteFile(path, []byte(`{"data":[{"id":"a"},{"id":"b"}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")
+	l.active("a", "b")
+	l.ok("deallocate", "a", "--wait")
+	for _, args := range [][]string{{"lookup", "a"}, {"lookup", "never"}} {
+		got := drmctl(t.Context(), append(l.args(), args...)...)
+		if got.code != exitNotFound {
+			t.Errorf("%q: exit code %d, want %d", args, got.code, exitNotFound)
+		}
+		checkOneLine(t, got.stderr, "not found")
+		if told := strings.Contains(got.stderr, "deallocated"); told != (args[1] == "a") {
+			t.Errorf("%q: %s", args, got.stderr)
+		}
 	}
 }

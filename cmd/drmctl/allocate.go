@@ -70,11 +70,15 @@ func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Res
 			return showAssignment(c, a)
 		})
 	}
-	outcome := struct {
+	return showAllocated(c, r.ID)
+}
+
+func showAllocated(c *cli.Context, id string) error {
+	outcome := struct { // a contract
 		Resource  string `json:"resource"`
 		Allocated bool   `json:"allocated"`
-	}{r.ID, true}
-	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "allocated %s\n", r.ID) })
+	}{id, true}
+	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "allocated %s\n", id) })
 }
 
 // resourceOf is the resource that --id and --data describe together.

@@ -4,7 +4,7 @@ import (
 	"context"
 	"io"
 	"os"
-	"strings"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap/zapcore"
@@ -57,6 +57,9 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	app := newApp(stdin, stdout, stderr)
 	argv, err := arrange(app, args)
 	if err == nil {
+		if !slices.Contains(argv, "--"+flagHelp) { // which names them all
+			forgetEmpty(app)
+		}
 		err = app.RunContext(ctx, append([]string{app.Name}, argv...))
 	}
 	return report(ctx, stderr, err)
@@ -165,14 +168,3 @@ func globalFlags() []cli.Flag {
 		},
 	}
 }
-
-// commandEnv names the environment variable of a flag of a one-off command: the command's name is in it, so that what
-// is set for an agent does not leak into a drmctl that its handler runs.
-func commandEnv(command, flag string) []string {
-	return []string{"DRM_" + screaming(command) + "_" + screaming(flag)}
-}
-
-// agentEnv names the environment variable of a flag of agent.
-func agentEnv(flag string) []string { return []string{"DRM_" + screaming(flag)} }
-
-func screaming(kebab string) string { return strings.ToUpper(strings.ReplaceAll(kebab, "-", "_")) }

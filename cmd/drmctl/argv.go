@@ -44,7 +44,10 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 
 	global, own := spellings(app.Flags), spellings(command.Flags)
 	var before, after []string
+	onCommandLine := make(map[string]bool)
+	app.Metadata = map[string]any{metaTyped: onCommandLine}
 	for _, t := range tokens {
+		onCommandLine[t.flag] = true
 		switch {
 		case t.flag == "":
 		case own[t.flag] != nil: // a command's flag of the same name wins
@@ -56,6 +59,15 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		}
 	}
 	return slices.Concat(before, []string{command.Name}, after, []string{"--"}, rest), nil
+}
+
+// metaTyped is where arrange leaves the names of the flags that were given on the command line, as they were spelled.
+const metaTyped = "typed"
+
+// typed reports whether a flag was given on the command line, and not, say, by the environment.
+func typed(c *cli.Context, flag string) bool {
+	names, _ := c.App.Metadata[metaTyped].(map[string]bool)
+	return names[flag]
 }
 
 const (

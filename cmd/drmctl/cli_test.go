@@ -83,6 +83,15 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{append(agent, "--handler-url", "http://x"), []string{"--handler-url", "--handler-log"}},
 		{append(agent, "--source-file", "x"), []string{"--allocate-only", "--source-file"}},
 		{append(agent, "--source-header", "a: b"), []string{"--source-header", "--source-url"}},
+		{append(agent, "--poll", "-1s"), []string{"--poll", "-1s"}},
+		{append(agent, "--poll", "25h"), []string{"--poll", "25h", "24h"}},
+		{append(agent, "--poll", "1m"), []string{"--poll", "--source-url", "--source-file"}},
+		{append(agent, "--source-timeout", "1m"), []string{"--source-timeout", "--source-url", "--source-file"}},
+		{append(agent, "-o", "yaml"), []string{"--output", "yaml", "json"}},
+		{[]string{"demo", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
+		{[]string{"etcd", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
+		{[]string{"simulate", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
+		{[]string{"version", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
 		{append(agent, "--handler-grace", "1s"), []string{"--handler-grace", "--handler-exec"}},
 		{append(agent, "--lease-ttl", "-5s"), []string{"--lease-ttl", "-5s"}},
 		{append(agent, "--lease-ttl", "0"), []string{"--lease-ttl", "0s"}},
@@ -169,6 +178,57 @@ func TestFlagsComeFromTheEnvironment(t *testing.T) {
 	}
 	t.Setenv("DRM_DRAIN_WAIT_TIMEOUT", "-3s")
 	checkOneLine(t, drmctl(t.Context(), "drain", "m").stderr, "--wait-timeout", "-3s")
+}
+
+// What the environment says is for all commands that a deployment runs, of which it need not concern each.
+func TestFlagsOfTheEnvironmentNeedNotGoTogether(t *testing.T) {
+	for _, pair := range []string{
+		"DRM_HANDLER_GRACE=3s", "DRM_HANDLER_HEADER=a: b", "DRM_SOURCE_HEADER=a: b", "DRM_SOURCE_NUMBER_IDS=true",
+		"DRM_POLL=5s", "DRM_SOURCE_TIMEOUT=5s",
+	} {
+		name, value, _ := strings.Cut(pair, "=")
+		t.Setenv(name, value)
+	}
+	agent := []string{"agent", "--app", "a", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error"}
+	if got := drmctl(t.Context(), append(agent, "--allocate-only", "--handler-log")...); got.code != exitUnreachable {
+		t.Errorf("exit code %d, want %d: %s", got.code, exitUnreachable, got.stderr)
+	}
+	t.Setenv("DRM_POLL", "-1s") // that is wrong whatever it is for
+	got := drmctl(t.Context(), append(agent, "--allocate-only", "--handler-log")...)
+	if got.code != exitUsage {
+		t.Errorf("exit code %d, want %d", got.code, exitUsage)
+	}
+	checkOneLine(t, got.stderr, "--poll", "-1s")
+}
+
+func TestAnEmptyVariableIsAsGoodAsNone(t *testing.T) {
+	for _, f := range allFlags(testApp()) {
+		if f.Names()[0] == flagHelp {
+			continue
+		}
+		if names := envVars(f); names == nil || len(*names) != 1 {
+			t.Errorf("--%s: variables %v, want one", f.Names()[0], names)
+		} else if (*names)[0] != "DRM_APP" {
+			t.Setenv((*names)[0], "")
+		}
+	}
+	t.Setenv("DRM_APP", "a")
+	agent := []string{"agent", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error", "--allocate-only", "--handler-log"}
+	for _, args := range [][]string{
+		agent, {"assignments", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms"},
+		{"allocate", "--id", "x", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms"},
+	} {
+		if got := drmctl(t.Context(), args...); got.code != exitUnreachable {
+			t.Errorf("%s: exit code %d, want %d: %s", args[0], got.code, exitUnreachable, got.stderr)
+		}
+	}
+	// Of a flag that is empty on the command line it is said so.
+	if got := drmctl(t.Context(), append(agent, "--id", "")...); got.code != exitUsage {
+		t.Errorf("--id '': exit code %d, want %d", got.code, exitUsage)
+	}
+	if help := drmctl(t.Context(), "agent", "--help"); !strings.Contains(help.stdout, "DRM_ID") {
+		t.Error("--help does not name a variable that is empty")
+	}
 }
 
 func TestHelpTellsTheContract(t *testing.T) {
@@ -325,6 +385,30 @@ func TestJSONIsTheContract(t *testing.T) {
 			func(c *cli.Context) error { return showStatus(c, drm.Status{App: "a"}) },
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":""},"revision":0}`,
+		},
+		{
+			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },
+			`{"resource":"<r>","allocated":true}`,
+		},
+		{
+			"deallocate", func(c *cli.Context) error { return showDeallocated(c, "r", false) },
+			`{"resource":"r","allocated":false,"gone":false}`,
+		},
+		{
+			"deallocate --wait", func(c *cli.Context) error { return showDeallocated(c, "r", true) },
+			`{"resource":"r","allocated":false,"gone":true}`,
+		},
+		{
+			"drain", func(c *cli.Context) error { return showDrain(c, "m", true, false) },
+			`{"member":"m","drained":true,"done":false}`,
+		},
+		{
+			"undrain --wait", func(c *cli.Context) error { return showDrain(c, "m", false, true) },
+			`{"member":"m","drained":false,"done":true}`,
+		},
+		{
+			"etcd", func(c *cli.Context) error { return showEndpoint(c, "127.0.0.1:2379") },
+			`{"endpoint":"127.0.0.1:2379"}`,
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

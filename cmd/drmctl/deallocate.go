@@ -36,17 +36,21 @@ func deallocate(ctx context.Context, c *cli.Context, client *drm.Client, id stri
 	if err := client.Deallocate(ctx, id); err != nil {
 		return err
 	}
-	outcome := struct {
-		Resource  string `json:"resource"`
-		Allocated bool   `json:"allocated"`
-		Gone      bool   `json:"gone"` // surely handled no more: waited for
-	}{Resource: id}
-	if c.Bool(flagWait) {
+	wait := c.Bool(flagWait)
+	if wait {
 		err := waiting(c, "given up", func(ctx context.Context) error { return client.WaitGone(ctx, id) })
 		if err != nil {
 			return err
 		}
-		outcome.Gone = true
 	}
+	return showDeallocated(c, id, wait)
+}
+
+func showDeallocated(c *cli.Context, id string, gone bool) error {
+	outcome := struct { // a contract
+		Resource  string `json:"resource"`
+		Allocated bool   `json:"allocated"`
+		Gone      bool   `json:"gone"` // surely handled no more: waited for
+	}{Resource: id, Gone: gone}
 	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "deallocated %s\n", id) })
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/journal"
+	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // How a member of the demo is doing.
@@ -181,22 +182,31 @@ func (s *stage) live() []*actor {
 }
 
 // settle waits until all resources are handled by the member that should have them, as etcd and the journal have it.
+//
+// Each member has to be active first: one that is still joining owns nothing yet, so that all is in its place without it.
+// Hence the order of the two questions: what is misplaced is counted when that is known.
 func (s *stage) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+2*s.ttl)
 	defer cancel()
 	last := "nothing yet"
 	for {
-		status, err := s.client.Status(ctx)
+		members, err := s.client.Members(ctx)
+		var status drm.Status
+		if err == nil {
+			status, err = s.client.Status(ctx)
+		}
 		if err == nil {
 			live, holders := s.live(), journal.Holders(s.journal.Events())
-			if status.Members == len(live) && status.Active == len(s.ids) && status.Misplaced == 0 && len(holders) == len(s.ids) {
+			absent := notActive(live, members)
+			if len(absent) == 0 && status.Members == len(live) && status.Active == len(s.ids) && status.Misplaced == 0 &&
+				len(holders) == len(s.ids) {
 				for _, a := range live {
 					s.set(a, actorRunning)
 				}
 				return nil
 			}
-			last = fmt.Sprintf("%d members, %d of %d resources active, %d misplaced, %d handled",
-				status.Members, status.Active, len(s.ids), status.Misplaced, len(holders))
+			last = fmt.Sprintf("%d members, not active of those that should be: %q; %d of %d resources active, %d misplaced, %d handled",
+				status.Members, absent, status.Active, len(s.ids), status.Misplaced, len(holders))
 			if status.Source.Error != "" {
 				last += ", source: " + status.Source.Error
 			}
@@ -219,6 +229,21 @@ func (s *stage) settle(ctx context.Context) error {
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// notActive names those of the actors that are not listed as active members.
+func notActive(live []*actor, members []drm.MemberInfo) []string {
+	active := make(map[string]bool)
+	for _, m := range members {
+		active[m.ID] = m.State == string(membership.Active)
+	}
+	var absent []string
+	for _, a := range live {
+		if !active[a.id] {
+			absent = append(absent, a.id)
+		}
+	}
+	return absent
 }
 
 // close ends everything that still runs: the members first, at once, since the rest is there for them.

@@ -18,7 +18,7 @@ func drainCommand() *cli.Command {
 		Usage:     "have a member hand everything to the others, and take nothing, until undrain",
 		ArgsUsage: "MEMBER",
 		Description: "The order is kept in etcd: it outlives the member's restart. Where no member would be left, drains are\n" +
-			"ignored.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
+			"ignored. The order stands also where --wait fails: undrain takes it back.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
 		Flags: waitFlags(name, "the member holds nothing"),
 		Action: func(c *cli.Context) error {
 			return drainOrder(c, true, (*drm.Client).Drain, (*drm.Client).WaitDrained)
@@ -50,19 +50,23 @@ func drainOrder(c *cli.Context, drain bool, order, wait func(*drm.Client, contex
 		if err := order(client, ctx, member); err != nil {
 			return err
 		}
-		outcome := struct {
-			Member  string `json:"member"`
-			Drained bool   `json:"drained"`
-			Done    bool   `json:"done"` // surely in effect: waited for
-		}{Member: member, Drained: drain}
-		if c.Bool(flagWait) {
+		done := c.Bool(flagWait)
+		if done {
 			what := map[bool]string{true: "drained", false: "undrained"}[drain]
 			err := waiting(c, what, func(ctx context.Context) error { return wait(client, ctx, member) })
 			if err != nil {
 				return err
 			}
-			outcome.Done = true
 		}
-		return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
+		return showDrain(c, member, drain, done)
 	})
+}
+
+func showDrain(c *cli.Context, member string, drained, done bool) error {
+	outcome := struct { // a contract
+		Member  string `json:"member"`
+		Drained bool   `json:"drained"`
+		Done    bool   `json:"done"` // surely in effect: waited for
+	}{member, drained, done}
+	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
 }

@@ -83,10 +83,7 @@ func runEtcd(c *cli.Context) (err error) {
 		err = errors.Join(err, server.Close())
 	}()
 
-	ready := struct {
-		Endpoint string `json:"endpoint"`
-	}{server.Endpoint()}
-	if err := show(c, ready, func(w io.Writer) { fmt.Fprintf(w, "endpoint %s\n", ready.Endpoint) }); err != nil {
+	if err := showEndpoint(c, server.Endpoint()); err != nil {
 		return err
 	}
 	select {
@@ -95,6 +92,13 @@ func runEtcd(c *cli.Context) (err error) {
 	case err := <-server.Err():
 		return fmt.Errorf("etcd ended: %w", err)
 	}
+}
+
+func showEndpoint(c *cli.Context, endpoint string) error {
+	ready := struct { // a contract
+		Endpoint string `json:"endpoint"`
+	}{endpoint}
+	return show(c, ready, func(w io.Writer) { fmt.Fprintf(w, "endpoint %s\n", endpoint) })
 }
 
 func embeddedConfig(c *cli.Context) (embedded.Config, error) {

@@ -13,7 +13,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
-	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
 // lab runs commands about one app on an etcd of its own.
@@ -44,6 +43,14 @@ func (l *lab) ok(args ...string) string {
 		l.t.Fatalf("%s: exit code %d: %s", strings.Join(args, " "), got.code, got.stderr)
 	}
 	return got.stdout
+}
+
+// prints runs a command that must print just this JSON.
+func (l *lab) prints(want string, args ...string) {
+	l.t.Helper()
+	if got := l.ok(append([]string{"-o", "json"}, args...)...); got != want+"\n" {
+		l.t.Errorf("%s printed %s, want %s", strings.Join(args, " "), got, want)
+	}
 }
 
 // fails runs a command that must fail with one line and an exit code.
@@ -111,7 +118,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if got := get[[]memberJSON](l, "members"); len(got) != 0 {
 		t.Errorf("members %v", got)
 	}
-	l.ok("allocate", "--id", "early")
+	l.prints(`{"resource":"early","allocated":true}`, "allocate", "--id", "early")
 	if got := get[assignmentJSON](l, "lookup", "early"); got.State != "unassigned" || got.Error == "" || got.Since != nil {
 		t.Errorf("before any member: %+v, want unassigned, with a reason", got)
 	}
@@ -143,6 +150,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if got.code != exitFine {
 		t.Errorf("allocate from stdin: %+v", got)
 	}
+
+	l.prints(strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")), "allocate", "--id", "plain", "--wait") // the assignment
 
 	// Looking.
 	if a := get[assignmentJSON](l, "lookup", "--", "-dash"); a.Resource != "-dash" {
@@ -179,25 +188,36 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	}
 
 	// Draining.
-	l.ok("drain", "m1", "--wait", "--wait-timeout", "1m")
+	l.prints(`{"member":"m1","drained":true,"done":true}`, "drain", "m1", "--wait", "--wait-timeout", "1m")
 	if held := get[[]assignmentJSON](l, "assignments", "--member", "m1"); len(held) != 0 {
 		t.Errorf("drained, but holds %+v", held)
 	}
 	if m := get[[]memberJSON](l, "members"); m[0].State != "draining" {
 		t.Errorf("a drained member: %+v", m[0])
 	}
-	l.ok("undrain", "--wait", "m1")
+	l.prints(`{"member":"m1","drained":true,"done":false}`, "drain", "m1")
+	l.prints(`{"member":"m1","drained":false,"done":false}`, "undrain", "m1")
+	l.prints(`{"member":"m1","drained":false,"done":true}`, "undrain", "--wait", "m1")
 	if m := get[[]memberJSON](l, "members"); m[0].State != "active" || m[0].Shards == 0 {
 		t.Errorf("an undrained member: %+v", m[0])
 	}
 
 	// Deallocating.
+	l.prints(`{"resource":"plain","allocated":false,"gone":false}`, "deallocate", "plain")
 	for _, a := range all {
-		l.ok("deallocate", "--wait", "--", a.Resource)
+		if a.Resource != "plain" {
+			l.prints(fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource), "deallocate", "--wait", "--", a.Resource)
+		}
 	}
 	if s := get[statusJSON](l, "status"); s.Resources != 0 || s.Active != 0 {
 		t.Errorf("status, all deallocated: %+v", s)
 	}
+	eventually(t, func() error { // plain was not waited for
+		if all := get[[]assignmentJSON](l, "assignments"); len(all) != 0 {
+			return fmt.Errorf("assignments, all deallocated: %+v", all)
+		}
+		return nil
+	})
 
 	if code := stop(); code != exitFine {
 		t.Errorf("agent: exit code %d", code)
@@ -272,37 +292,40 @@ while :; do sleep 0.1; done
 	}
 }
 
-// The exit code of the demo must mean something.
-func TestDemoTellsFaults(t *testing.T) {
-	s := &stage{ids: []string{"r"}}
-	v := &screen{stage: s, w: &strings.Builder{}}
-	story := &story{stage: s, screen: v, begin: time.Now()}
-	for _, e := range []journal.Event{
-		{Member: "a", Action: journal.Handle, Resource: "r", Token: 1},
-		{Member: "b", Action: journal.Handle, Resource: "r", Token: 2},
-	} {
-		s.journal.Record(e)
-	}
-	if err := story.finish(t.Context()); exitCode(err) != exitFailed || len(story.sum.Faults) == 0 {
-		t.Errorf("handled twice at once: error %v, faults %q", err, story.sum.Faults)
-	}
-}
-
-func TestDemoEndsWellAndInTime(t *testing.T) {
+// A program that ends by itself is started again, under the same claim. Whoever looks sees that it fails, until it has run
+// for a while again.
+func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 	t.Parallel()
-	begin := time.Now()
-	got := drmctl(t.Context(), "demo", "--resources", "20", "--lease-ttl", "4s", "-o", "json")
-	if got.code != exitFine {
-		t.Fatalf("exit code %d: %s", got.code, got.stderr)
+	if runtime.GOOS == "windows" {
+		t.Skip("--handler-exec is for Unix")
 	}
-	var sum summary
-	if err := json.Unmarshal([]byte(got.stdout), &sum); err != nil {
-		t.Fatalf("%v: %s", err, got.stdout)
+	l, dir := newLab(t), t.TempDir()
+	script, mended := filepath.Join(dir, "run.sh"), filepath.Join(dir, "mended")
+	if err := os.WriteFile(script, []byte(`[ -e "$1" ] || exit 3; exec sleep 1000`), 0o600); err != nil {
+		t.Fatal(err)
 	}
-	// On a machine too busy to keep leases alive there are more handlings than these, but no faults.
-	if sum.Resources != 20 || sum.Moved < sum.LeastMoved || sum.Lost == 0 || sum.HandedOver == 0 || len(sum.Faults) > 0 ||
-		sum.Handlings < 20+sum.Moved+sum.Lost+sum.HandedOver {
-		t.Errorf("summary %+v", sum)
+	_, stop := l.agent("m1", "--allocate-only", "--log-level", "error", "--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, mended))
+	l.ok("allocate", "--id", "r")
+	var failed []assignmentJSON
+	eventually(t, func() error {
+		if failed = get[[]assignmentJSON](l, "assignments", "--failed"); len(failed) != 1 {
+			return fmt.Errorf("failed: %+v, want r", failed)
+		}
+		return nil
+	})
+	if a := failed[0]; a.State != "failed" || !strings.Contains(a.Error, "exit status 3") || a.Member != "m1" || a.Token == 0 {
+		t.Errorf("%+v, want the exit status as the error of m1's claim", a)
 	}
-	t.Logf("took %s: %+v", time.Since(begin).Round(time.Millisecond), sum)
+	if err := os.WriteFile(mended, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	eventually(t, func() error {
+		if a := get[assignmentJSON](l, "lookup", "r"); a.State != "active" || a.Error != "" || a.Token != failed[0].Token {
+			return fmt.Errorf("%+v, want it active under token %d", a, failed[0].Token)
+		}
+		return nil
+	})
+	if code := stop(); code != exitFine {
+		t.Errorf("exit code %d", code)
+	}
 }

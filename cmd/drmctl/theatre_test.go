@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net/http"
 	"net/http/httptest"
 	"os"
 	"slices"
@@ -36,6 +37,7 @@ type theatre struct {
 	*lab
 	endpoints []string // etcd's
 	source    *source
+	fetches   *fetchLog
 	journal   *journal.Journal
 	follower  *journal.Follower
 	sourceAt  string
@@ -60,14 +62,46 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 	th := &theatre{
 		lab:       &lab{t, []string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"}},
 		endpoints: endpoints,
-		source:    &source{}, journal: &journal.Journal{}, agents: map[string]*process{}, ttl: e2eTTL,
+		source:    &source{}, fetches: &fetchLog{}, journal: &journal.Journal{}, agents: map[string]*process{}, ttl: e2eTTL,
 	}
 	th.follower = th.journal.Follow()
-	src, hook := httptest.NewServer(th.source), httptest.NewServer(journal.Receiver{Journal: th.journal})
+	src, hook := httptest.NewServer(th.fetches.of(th.source)), httptest.NewServer(journal.Receiver{Journal: th.journal})
 	t.Cleanup(src.Close)
 	t.Cleanup(hook.Close)
 	th.sourceAt, th.hookAt = src.URL, hook.URL
 	return th
+}
+
+// fetchLog notes when a source was asked.
+type fetchLog struct {
+	mu  sync.Mutex
+	all []time.Time
+}
+
+func (l *fetchLog) of(s http.Handler) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		l.mu.Lock()
+		l.all = append(l.all, time.Now())
+		l.mu.Unlock()
+		s.ServeHTTP(w, r)
+	})
+}
+
+// count is how often the source was asked so far.
+func (l *fetchLog) count() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return len(l.all)
+}
+
+// at is when the source was asked for the n-th time, from 1; ok is false where that has not been yet.
+func (l *fetchLog) at(n int) (when time.Time, ok bool) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n > len(l.all) {
+		return time.Time{}, false
+	}
+	return l.all[n-1], true
 }
 
 // start runs an agent as a process of its own. More flags win over those that all have.
@@ -214,5 +248,21 @@ func (th *theatre) judgeTakeover(slowest, expired, handover time.Duration) {
 		slowest.Round(time.Millisecond), expired.Round(time.Millisecond), handover.Round(time.Millisecond))
 	if bound := max(th.ttl+1500*time.Millisecond, expired+3*handover); slowest > bound {
 		th.t.Errorf("a resource was handled again %v after the kill, want %v", slowest, bound)
+	}
+}
+
+// judgeChange holds the time of the last call after a change of the source against its polls: the source had been asked
+// n times when it had changed, so that the next time brings the change, and all must be done with before the poll after
+// the one that follows. Where the machine is slow, a handover in the same run tells how long calls take.
+func (th *theatre) judgeChange(n int, done time.Time, handover time.Duration) {
+	th.t.Helper()
+	told, ok := th.fetches.at(n + 1)
+	if !ok { // the one that was under way brought it
+		told, _ = th.fetches.at(n)
+	}
+	th.t.Logf("the change of the source was done with %v after the source was asked", done.Sub(told).Round(time.Millisecond))
+	if late, ok := th.fetches.at(n + 3); ok && done.After(late) && done.After(told.Add(3*handover)) {
+		th.t.Errorf("the change was done with %v after the source was asked, and %v after it was asked another two times",
+			done.Sub(told), done.Sub(late))
 	}
 }

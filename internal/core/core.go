@@ -251,7 +251,7 @@ func (c *Core) Held() []Held {
 		}
 		for _, r := range sh.list {
 			if c.isHeld(r) {
-				held = append(held, Held{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since})
+				held = append(held, Held{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since, Ailing: r.ailing, Err: r.err})
 			}
 		}
 	}
@@ -283,7 +283,7 @@ func (c *Core) Stats() Stats {
 			}
 			s.Claims++
 			switch {
-			case c.isHeld(r):
+			case c.isHeld(r) && !r.ailing:
 				s.Active++
 			case r.state == StateFailed:
 				s.Failed++

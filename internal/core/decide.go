@@ -288,7 +288,7 @@ func (c *Core) begin(r *resource, from queueID) {
 		if mutant.Is(mutant.ReuseToken) && r.oldToken != 0 {
 			a.Token = r.oldToken
 		}
-		r.oldToken, r.handledGen = r.token, r.dataGen
+		r.oldToken, r.handledGen, r.ailing = r.token, r.dataGen, false
 		c.handling++
 	case doUpdate:
 		a.Kind = Update

@@ -39,6 +39,7 @@ type resource struct {
 	cancelled  bool       // the context of the call or of the handling was ended by us
 	stuck      bool       // a call that we gave up on has not returned
 	started    bool       // the handler has it, or remains of it: Terminate is due before the claim may go
+	ailing     bool       // the handler reported that what it started fails
 	dirty      bool       // started, but its context ended or a call broke off: Terminate before anything else
 	starving   bool       // waits for a lease
 	uncertain  bool       // a claim's answer was lost: the claim may be there, or still appear until settleAt

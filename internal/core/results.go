@@ -156,7 +156,9 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 		r.started, r.dirty = true, true
 	case out == OK:
 		r.started, r.attempts, r.handleAfter = true, 0, 0
-		c.setState(r, StateActive, "")
+		if !r.ailing { // else it failed as soon as it was started
+			c.setState(r, StateActive, "")
+		}
 	default:
 		// Terminate follows a Handle that panicked or timed out, never one that returned an error.
 		r.started = out != Error && !(mutant.Is(mutant.ForgetPanickedHandle) && out == Panicked)
@@ -206,6 +208,24 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 		c.handleFailed(r, message)
 	} else {
 		c.setState(r, StateFailed, message)
+	}
+	c.reconcile(r)
+}
+
+// Reported says how the handler finds what it started to be doing: OK, or not. Only the claim's state follows from it; what
+// belongs to whom, and which calls are due, does not.
+func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, message string) {
+	r := c.find(now, number, id)
+	handing := r != nil && r.phase == calling && r.call == Handle
+	if r == nil || r.stuck || !handing && !c.isHeld(r) {
+		return // it ends, or has ended: what is said of it then is older than that
+	}
+	r.ailing = out != OK
+	switch {
+	case r.ailing:
+		c.setState(r, StateFailed, message)
+	case !handing: // else its end tells
+		c.setState(r, StateActive, "")
 	}
 	c.reconcile(r)
 }

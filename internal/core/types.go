@@ -143,6 +143,9 @@ type Held struct {
 	Shard int
 	Token int64
 	Since time.Duration
+
+	Ailing bool   // the handler reported that what it started fails
+	Err    string // with this message
 }
 
 // Stats are figures of a Core.
@@ -151,7 +154,7 @@ type Stats struct {
 	Known   int // resources and foreign claims in them
 	Claims  int // held by this member
 	Active  int // handled
-	Failed  int // claimed, the last Handle failed
+	Failed  int // claimed; the last Handle failed, or what it started does
 	Calls   int // in progress
 	Stuck   int // calls given up that have not returned
 	Waiting int // for a free place to be called in

@@ -72,7 +72,7 @@ func TestServerIsReadyWhenStartReturnsAndGoneAfterClose(t *testing.T) {
 	if err := s.Close(); err != nil {
 		t.Fatalf("second Close: %v", err)
 	}
-	if took := time.Since(began); took > 5*time.Second {
+	if took := time.Since(began); took > time.Minute {
 		t.Errorf("Close took %v with a watch open", took)
 	}
 	if _, err := os.Stat(s.DataDir()); !os.IsNotExist(err) {

@@ -1,0 +1,61 @@
+package main
+
+import (
+	"os"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+)
+
+// commandEnv names the environment variable of a flag of a one-off command: the command's name is in it, so that what
+// is set for an agent does not leak into a drmctl that its handler runs.
+func commandEnv(command, flag string) []string {
+	return []string{"DRM_" + screaming(command) + "_" + screaming(flag)}
+}
+
+// agentEnv names the environment variable of a flag of agent.
+func agentEnv(flag string) []string { return []string{"DRM_" + screaming(flag)} }
+
+func screaming(kebab string) string { return strings.ToUpper(strings.ReplaceAll(kebab, "-", "_")) }
+
+// forgetEmpty makes a variable that is empty as good as none: deployments set it so where they have no value for it.
+// Package cli would take some flags for given then, and others not.
+func forgetEmpty(app *cli.App) {
+	for _, f := range allFlags(app) {
+		if names := envVars(f); names != nil {
+			*names = slices.DeleteFunc(slices.Clone(*names), func(name string) bool { return os.Getenv(name) == "" })
+		}
+	}
+}
+
+// allFlags are the flags of drmctl and of its commands.
+func allFlags(app *cli.App) []cli.Flag {
+	flags := slices.Clone(app.Flags)
+	for _, c := range app.Commands {
+		flags = append(flags, c.Flags...)
+	}
+	return flags
+}
+
+// envVars is where a flag has the names of its variables; nil for a kind of flag that drmctl does not use.
+func envVars(f cli.Flag) *[]string {
+	switch f := f.(type) {
+	case *cli.StringFlag:
+		return &f.EnvVars
+	case *cli.BoolFlag:
+		return &f.EnvVars
+	case *cli.IntFlag:
+		return &f.EnvVars
+	case *cli.Uint64Flag:
+		return &f.EnvVars
+	case *cli.Float64Flag:
+		return &f.EnvVars
+	case *cli.DurationFlag:
+		return &f.EnvVars
+	case *cli.GenericFlag:
+		return &f.EnvVars
+	default:
+		return nil
+	}
+}
