@@ -1,0 +1,188 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+)
+
+// round fetches, and tries again within the budget, until a fetch has become the catalogue.
+func (o *office) round(ctx context.Context) error {
+	m := o.m
+	started := m.now()
+	longest := time.Minute
+	if m.cfg.PollInterval > 0 {
+		longest = min(longest, m.cfg.PollInterval) // a source that works again is not asked later than a poll would have
+	}
+	for pause := min(time.Second, longest); ; pause = min(2*pause, longest) {
+		err := o.fetch(ctx)
+		if err == nil || ctx.Err() != nil || isEndOfTerm(err) {
+			return err
+		}
+		m.log.Warn("the source cannot be had", zap.Error(err))
+		if m.cfg.OnSourceError != nil {
+			if p := safely(func() error { m.cfg.OnSourceError(err); return nil }); p != nil {
+				m.log.Error("OnSourceError panicked", zap.Error(p))
+			}
+		}
+		wait := pause - time.Duration(float64(pause)*0.25*rand.Float64())
+		if m.cfg.FetchRetryBudget != Forever && m.now()-started+wait > m.cfg.FetchRetryBudget {
+			return err
+		}
+		if !pauseFor(ctx, wait) {
+			return context.Cause(ctx)
+		}
+	}
+}
+
+// fetch asks the source once and makes its answer the catalogue. Its outcome is recorded.
+func (o *office) fetch(ctx context.Context) error {
+	m := o.m
+	err := func() error {
+		if err := o.sync.Load(ctx, m.hub); err != nil {
+			return err
+		}
+		began, err := o.revision(ctx)
+		if err != nil {
+			return fmt.Errorf("ask etcd for its revision: %w", err)
+		}
+		out, err := o.apply(ctx, began)
+		if err != nil {
+			return err
+		}
+		o.tell(out)
+		return nil
+	}()
+	if ctx.Err() != nil || errors.Is(err, catalogue.ErrDeposed) {
+		return err
+	}
+	o.record.LastAttempt = m.wall().UTC()
+	o.record.Error = ""
+	if err != nil {
+		o.record.Error = clip(err.Error(), maxSourceError)
+	} else {
+		o.record.LastSuccess = o.record.LastAttempt
+	}
+	if werr := o.writeRecord(ctx); err == nil {
+		err = werr
+	}
+	return err
+}
+
+// apply asks the source and makes its answer the catalogue. Where the source says that nothing changed since an answer
+// that did not become the catalogue, or that another member got, it is asked for everything.
+func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
+	resources, err := o.ask(ctx)
+	if errors.Is(err, ErrNotModified) {
+		out, err := o.sync.Unchanged(ctx, began)
+		if !errors.Is(err, catalogue.ErrNoAnswer) {
+			return out, writing(err)
+		}
+		o.forget()
+		if resources, err = o.ask(ctx); err != nil {
+			return catalogue.Outcome{}, err
+		}
+	} else if err != nil {
+		return catalogue.Outcome{}, err
+	}
+	items, err := toItems(resources)
+	if err != nil {
+		return catalogue.Outcome{}, err
+	}
+	if o.fresh && len(items) >= manyItems {
+		o.m.group.stepBack(true)
+		defer o.m.group.stepBack(false)
+	}
+	out, err := o.sync.Apply(ctx, items, began)
+	return out, writing(err)
+}
+
+// manyItems is how many resources a fresh app's first answer has to have for the coordinator to own nothing while it
+// writes them: to claim each as it comes, and to hear of it by a watch, would slow down the writing, and a list of all is
+// cheaper than a million events.
+const manyItems = 10_000
+
+func writing(err error) error {
+	if err != nil {
+		return fmt.Errorf("write the catalogue: %w", err)
+	}
+	return nil
+}
+
+// forget makes the next Fetch return everything, where the Retriever can leave out what it returned before.
+func (o *office) forget() {
+	if f, ok := o.m.cfg.Retriever.(Forgetter); ok {
+		if p := safely(func() error { f.Forget(); return nil }); p != nil {
+			o.m.log.Error("Forget panicked", zap.Error(p))
+		}
+	}
+}
+
+// ask calls Fetch, with its timeout, and does not wait for one that ignores its context.
+func (o *office) ask(ctx context.Context) ([]Resource, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, o.m.cfg.FetchTimeout, fmt.Errorf("the source did not answer within %v", o.m.cfg.FetchTimeout))
+	defer cancel()
+	type answer struct {
+		resources []Resource
+		err       error
+	}
+	answers := make(chan answer, 1)
+	if !o.m.fetching.TryLock() {
+		return nil, errors.New("an earlier Fetch has still not returned")
+	}
+	o.m.calls.Add(1)
+	go func() {
+		defer o.m.calls.Done()
+		defer o.m.fetching.Unlock()
+		var a answer
+		a.err = safely(func() (err error) { a.resources, err = o.m.cfg.Retriever.Fetch(ctx); return err })
+		answers <- a
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil && ctx.Err() != nil {
+			return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
+		}
+		return a.resources, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
+	}
+}
+
+// toItems checks what a Retriever returned.
+func toItems(resources []Resource) ([]catalogue.Item, error) {
+	items := make([]catalogue.Item, len(resources))
+	seen := make(map[string]int, len(resources))
+	for i, r := range resources {
+		if err := r.Validate(); err != nil {
+			return nil, fmt.Errorf("item %d of the source: %w", i, err)
+		}
+		if first, twice := seen[r.ID]; twice {
+			return nil, fmt.Errorf("item %d of the source: %w", i, &InputError{
+				Field: "id", Value: r.ID, Want: fmt.Sprintf("an id that item %d does not have already", first),
+			})
+		}
+		seen[r.ID] = i
+		items[i] = catalogue.Item{ID: r.ID, Data: r.Object()}
+	}
+	return items, nil
+}
+
+// revision is etcd's now.
+func (o *office) revision(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	resp, err := o.m.kv.Get(ctx, o.m.layout.Config(), clientv3.WithKeysOnly())
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
