@@ -171,8 +171,8 @@ type Config struct {
 	// before it counts as failed: the first one of a fresh app then fails Start, a later one is reported and left until the next poll.
 	// Default 1 min; up to 24 h, or Forever.
 	FetchRetryBudget time.Duration
-	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. Default
-	// KeepCatalogue.
+	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. An etcd that
+	// fails meanwhile is no fault of the source: that is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
 	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It must not block.
 	OnSourceError func(error)

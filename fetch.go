@@ -14,32 +14,61 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// round fetches, and tries again within the budget, until a fetch has become the catalogue.
+// sourceError marks what the source is to blame for. Everything else that makes a fetch fail is etcd's.
+type sourceError struct{ error }
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// fetchPause is the pause after a failed attempt, the first of which is 0: 1, 2, 4, … s and no more than longest, less up
+// to a quarter of it, as random, from 0 to 1, says.
+func fetchPause(attempt int, longest time.Duration, random float64) time.Duration {
+	pause := min(time.Second<<min(attempt, 16), longest)
+	return pause - time.Duration(float64(pause)*0.25*random)
+}
+
+// round fetches, and tries again, until a fetch has become the catalogue or the source has failed for all of the budget.
+// An error of etcd is not the source's: it is tried again until the term ends, so that no member that can handle ends
+// because of it. Only the first fetch of a fresh app takes the budget for it too, since a Start waits for that.
 func (o *office) round(ctx context.Context) error {
 	m := o.m
-	started := m.now()
+	failing := m.now() // since when the source, as far as is known
 	longest := time.Minute
 	if m.cfg.PollInterval > 0 {
 		longest = min(longest, m.cfg.PollInterval) // a source that works again is not asked later than a poll would have
 	}
-	for pause := min(time.Second, longest); ; pause = min(2*pause, longest) {
+	for attempt := 0; ; attempt++ {
 		err := o.fetch(ctx)
 		if err == nil || ctx.Err() != nil || isEndOfTerm(err) {
 			return err
 		}
-		m.log.Warn("the source cannot be had", zap.Error(err))
-		if m.cfg.OnSourceError != nil {
-			if p := safely(func() error { m.cfg.OnSourceError(err); return nil }); p != nil {
-				m.log.Error("OnSourceError panicked", zap.Error(p))
+		wait := fetchPause(attempt, longest, rand.Float64())
+		var source *sourceError
+		if errors.As(err, &source) {
+			err = source.error
+			o.tellSourceError(err)
+		} else {
+			m.log.Warn("etcd fails, and the source cannot become the catalogue", zap.Error(err))
+			if !o.fresh {
+				failing = m.now() + wait
 			}
 		}
-		wait := pause - time.Duration(float64(pause)*0.25*rand.Float64())
-		if m.cfg.FetchRetryBudget != Forever && m.now()-started+wait > m.cfg.FetchRetryBudget {
+		if m.cfg.FetchRetryBudget != Forever && m.now()-failing+wait > m.cfg.FetchRetryBudget {
 			return err
 		}
 		if !pauseFor(ctx, wait) {
 			return context.Cause(ctx)
 		}
+	}
+}
+
+func (o *office) tellSourceError(err error) {
+	m := o.m
+	m.log.Warn("the source cannot be had", zap.Error(err))
+	if m.cfg.OnSourceError == nil {
+		return
+	}
+	if p := safely(func() error { m.cfg.OnSourceError(err); return nil }); p != nil {
+		m.log.Error("OnSourceError panicked", zap.Error(p))
 	}
 }
 
@@ -71,7 +100,7 @@ func (o *office) fetch(ctx context.Context) error {
 	} else {
 		o.record.LastSuccess = o.record.LastAttempt
 	}
-	if werr := o.writeRecord(ctx); err == nil {
+	if werr := o.writeRecord(ctx); err == nil || isEndOfTerm(werr) { // who is not in office any more blames nobody
 		err = werr
 	}
 	return err
@@ -82,20 +111,19 @@ func (o *office) fetch(ctx context.Context) error {
 func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
 	resources, err := o.ask(ctx)
 	if errors.Is(err, ErrNotModified) {
-		out, err := o.sync.Unchanged(ctx, began)
-		if !errors.Is(err, catalogue.ErrNoAnswer) {
-			return out, writing(err)
+		out, unchanged := o.sync.Unchanged(ctx, began)
+		if !errors.Is(unchanged, catalogue.ErrNoAnswer) {
+			return out, writing(unchanged)
 		}
 		o.forget()
-		if resources, err = o.ask(ctx); err != nil {
-			return catalogue.Outcome{}, err
-		}
-	} else if err != nil {
-		return catalogue.Outcome{}, err
+		resources, err = o.ask(ctx)
+	}
+	if err != nil {
+		return catalogue.Outcome{}, &sourceError{err}
 	}
 	items, err := toItems(resources)
 	if err != nil {
-		return catalogue.Outcome{}, err
+		return catalogue.Outcome{}, &sourceError{err}
 	}
 	if o.fresh && len(items) >= manyItems {
 		o.m.group.stepBack(true)
