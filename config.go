@@ -169,9 +169,11 @@ type Config struct {
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again, 1, 2, 4, … s apart, and no further than PollInterval,
 	// before it counts as failed: the first one of a fresh app then fails Start, a later one is reported and left until the next poll.
-	// Default 1 min; up to 24 h, or Forever.
+	// An error that is a Retryable (such as those of retriever.HTTP) may say that trying again is pointless: then that is at
+	// once; or that the source wants to be left alone: then nothing asks it earlier. Default 1 min; up to 24 h, or Forever.
 	FetchRetryBudget time.Duration
-	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. An etcd that
+	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. (An error that
+	// is not tried again counts as that where the fetches have failed for as long.) An etcd that
 	// fails meanwhile is no fault of the source: that is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
 	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It must not block.

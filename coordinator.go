@@ -19,11 +19,15 @@ const failedRetry = time.Minute
 
 // office is one term as coordinator: it fetches, and writes what changed. Its goroutine ends with leave.
 type office struct {
-	m       *Manager
-	term    int64
-	sync    *catalogue.Sync
-	record  sourceRecord
-	fresh   bool          // no fetch of the app has succeeded yet
+	m      *Manager
+	term   int64
+	sync   *catalogue.Sync
+	record sourceRecord
+	fresh  bool // no fetch of the app has succeeded yet
+
+	failing   time.Duration // since when every fetch has failed because of the source; Forever: the last one has not
+	notBefore time.Duration // the source wants to be left alone until then
+
 	changed chan struct{} // holds a token when the membership changed
 	asked   chan struct{} // holds a token when the retriever has news
 	cancel  context.CancelFunc
@@ -34,7 +38,7 @@ type office struct {
 func (m *Manager) enterOffice(term int64) *office {
 	ctx, cancel := context.WithCancel(m.ctx)
 	o := &office{
-		m: m, term: term, cancel: cancel,
+		m: m, term: term, cancel: cancel, failing: Forever,
 		sync:    m.store.NewSync(m.layout.Coordinator(), term),
 		changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -98,7 +102,11 @@ func (o *office) run(ctx context.Context) {
 		case <-o.asked:
 		case <-poll.C:
 		}
-		err := o.round(ctx)
+		if early := o.notBefore - m.now(); early > 0 {
+			poll.Reset(early)
+			continue
+		}
+		lost, err := o.round(ctx)
 		if ctx.Err() != nil {
 			return
 		}
@@ -110,7 +118,7 @@ func (o *office) run(ctx context.Context) {
 		if o.fresh {
 			m.firstFetch(err)
 			o.fresh = false
-		} else if err != nil && m.cfg.SourcePolicy == ExitOnSourceError {
+		} else if lost && m.cfg.SourcePolicy == ExitOnSourceError {
 			m.fail(fmt.Errorf("%w: %w", ErrSourceFailed, err))
 			return
 		}

@@ -26,39 +26,67 @@ func fetchPause(attempt int, longest time.Duration, random float64) time.Duratio
 	return pause - time.Duration(float64(pause)*0.25*random)
 }
 
-// round fetches, and tries again, until a fetch has become the catalogue or the source has failed for all of the budget.
+// round fetches, and tries again, until a fetch has become the catalogue, or there is no more trying. lost says that the
+// source has failed for all of the budget then; else it only is not worth asking before the next poll.
+//
 // An error of etcd is not the source's: it is tried again until the term ends, so that no member that can handle ends
 // because of it. Only the first fetch of a fresh app takes the budget for it too, since a Start waits for that.
-func (o *office) round(ctx context.Context) error {
+func (o *office) round(ctx context.Context) (lost bool, err error) {
 	m := o.m
-	failing := m.now() // since when the source, as far as is known
 	longest := time.Minute
 	if m.cfg.PollInterval > 0 {
 		longest = min(longest, m.cfg.PollInterval) // a source that works again is not asked later than a poll would have
 	}
+	began := m.now()
 	for attempt := 0; ; attempt++ {
 		err := o.fetch(ctx)
-		if err == nil || ctx.Err() != nil || isEndOfTerm(err) {
-			return err
+		if err == nil {
+			o.failing = Forever
 		}
-		wait := fetchPause(attempt, longest, rand.Float64())
+		if err == nil || ctx.Err() != nil || isEndOfTerm(err) {
+			return false, err
+		}
+		pause := fetchPause(attempt, longest, rand.Float64())
+		wait, again := pause, true
 		var source *sourceError
 		if errors.As(err, &source) {
 			err = source.error
 			o.tellSourceError(err)
+			o.failing = min(o.failing, began)
+			wait, again = o.heed(err, pause)
 		} else {
 			m.log.Warn("etcd fails, and the source cannot become the catalogue", zap.Error(err))
+			o.failing = Forever
 			if !o.fresh {
-				failing = m.now() + wait
+				began = m.now() + wait
 			}
 		}
-		if m.cfg.FetchRetryBudget != Forever && m.now()-failing+wait > m.cfg.FetchRetryBudget {
-			return err
+		if !again || o.exceeds(began, wait) {
+			return o.exceeds(o.failing, pause), err
 		}
 		if !pauseFor(ctx, wait) {
-			return context.Cause(ctx)
+			return false, context.Cause(ctx)
 		}
 	}
+}
+
+// exceeds says whether the budget that was begun at a moment is used up after a pause.
+func (o *office) exceeds(began, pause time.Duration) bool {
+	budget := o.m.cfg.FetchRetryBudget
+	return budget != Forever && began != Forever && o.m.now()-began+pause > budget
+}
+
+// heed returns how long to wait before the source is asked again, the pause or more, and whether that makes sense, as its
+// error says. Nothing asks it earlier.
+func (o *office) heed(err error, pause time.Duration) (wait time.Duration, again bool) {
+	var advice Retryable
+	if !errors.As(err, &advice) {
+		return pause, true
+	}
+	after, again := advice.Retryable()
+	after = min(after, mostDuration)
+	o.notBefore = o.m.now() + after
+	return max(pause, after), again
 }
 
 func (o *office) tellSourceError(err error) {
