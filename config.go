@@ -153,11 +153,12 @@ type Config struct {
 	Retriever Retriever
 	// AllocateOnly states that this member has no source: resources come from Allocate, or from other members' sources.
 	AllocateOnly bool
-	// PollInterval is the pause between fetches. 0, the default, fetches only at the start and (see CacheResources) when
-	// the membership changed. 100 ms to 24 h.
+	// PollInterval is the pause between fetches. 0, the default, fetches only when the group begins and (see
+	// CacheResources) when the membership changed. 100 ms to 24 h.
 	PollInterval time.Duration
-	// CacheResources keeps a change of membership from making the source be asked again. Default false: it is asked
-	// once, by the coordinator, SettleDelay after the last change.
+	// CacheResources keeps a change of membership from making the source be asked again, also where it is the coordinator
+	// that changed. (Not where the last fetch failed, or has left removals that wait for a second answer.) Default false:
+	// it is asked once, by the coordinator, SettleDelay after the last change.
 	CacheResources bool
 	// SettleDelay is how long the membership must be quiet before the source is asked again. Default 1 s; 1 ms to 1 h.
 	SettleDelay time.Duration

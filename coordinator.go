@@ -19,11 +19,12 @@ const failedRetry = time.Minute
 
 // office is one term as coordinator: it fetches, and writes what changed. Its goroutine ends with leave.
 type office struct {
-	m      *Manager
-	term   int64
-	sync   *catalogue.Sync
-	record sourceRecord
-	fresh  bool // no fetch of the app has succeeded yet
+	m         *Manager
+	term      int64
+	inherited bool // the group had a coordinator before, as this member has seen
+	sync      *catalogue.Sync
+	record    sourceRecord
+	fresh     bool // no fetch of the app has succeeded yet
 
 	failing   time.Duration // since when every fetch has failed because of the source; Forever: the last one has not
 	notBefore time.Duration // the source wants to be left alone until then
@@ -34,20 +35,24 @@ type office struct {
 	done    chan struct{}
 }
 
-// enterOffice begins a term.
-func (m *Manager) enterOffice(term int64) *office {
-	ctx, cancel := context.WithCancel(m.ctx)
-	o := &office{
-		m: m, term: term, cancel: cancel, failing: Forever,
+// newOffice makes the office of a term, which enter begins.
+func (m *Manager) newOffice(term int64, inherited bool) *office {
+	return &office{
+		m: m, term: term, inherited: inherited, failing: Forever,
 		sync:    m.store.NewSync(m.layout.Coordinator(), term),
 		changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), done: make(chan struct{}),
 	}
-	m.log.Info("coordinating", zap.Int64("term", term))
+}
+
+// enter begins the term.
+func (o *office) enter() {
+	o.m.log.Info("coordinating", zap.Int64("term", o.term))
+	ctx, cancel := context.WithCancel(o.m.ctx)
+	o.cancel = cancel
 	go func() {
 		defer close(o.done)
 		o.run(ctx)
 	}()
-	return o
 }
 
 // leave ends the term and waits for its end. A Fetch that does not heed its context is left behind.
@@ -84,10 +89,8 @@ func (o *office) run(ctx context.Context) {
 	} else if err := o.writeRecord(ctx); err != nil { // Deallocate needs to know that there is a source
 		m.log.Warn("cannot record that there is a source", zap.Error(err))
 	}
-	poll := time.NewTimer(0)
+	poll, settle := o.firstTimers()
 	defer poll.Stop()
-	settle := time.NewTimer(time.Hour)
-	settle.Stop()
 	defer settle.Stop()
 	for {
 		select {
@@ -105,6 +108,11 @@ func (o *office) run(ctx context.Context) {
 		if early := o.notBefore - m.now(); early > 0 {
 			poll.Reset(early)
 			continue
+		}
+		m.news.Store(false) // what was news before is in the answer
+		select {
+		case <-o.asked:
+		default:
 		}
 		lost, err := o.round(ctx)
 		if ctx.Err() != nil {
@@ -134,6 +142,32 @@ func (o *office) run(ctx context.Context) {
 			poll.Reset(failedRetry)
 		}
 	}
+}
+
+// firstTimers are when the source is asked for the first time: at once, or when the membership has settled. That the
+// coordinator is another one now is a change of membership like others: where the last fetch went well, it makes the
+// source be asked once more, after it has settled, or not at all. Where there was no coordinator before, the group begins,
+// and asks.
+func (o *office) firstTimers() (poll, settle *time.Timer) {
+	cfg := &o.m.cfg
+	poll, settle = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	poll.Stop()
+	settle.Stop()
+	switch {
+	case o.fresh || !o.inherited || o.record.Error != "" || o.record.Held > 0: // a removal that is held waits for another answer
+		poll.Reset(0)
+	case !cfg.CacheResources:
+		settle.Reset(cfg.SettleDelay)
+		if cfg.PollInterval > 0 { // members that come and go without end delay it no longer
+			poll.Reset(cfg.SettleDelay + cfg.PollInterval)
+		}
+	case o.m.news.Load(): // which the one before may not have had
+		poll.Reset(0)
+	case cfg.PollInterval > 0:
+		due := o.record.LastSuccess.Add(cfg.PollInterval).Sub(o.m.wall())
+		poll.Reset(min(max(due, 0), cfg.PollInterval)) // clocks differ
+	}
+	return poll, settle
 }
 
 // isEndOfTerm says whether an error means that this member is not the coordinator any more, or not of this app.

@@ -34,8 +34,8 @@ type API interface {
 	Allocate(ctx context.Context, r Resource) error
 	// Deallocate takes a resource out. ErrNotFound says that there is none.
 	Deallocate(ctx context.Context, id string) error
-	// Refetch asks for Fetch to be called soon, because the source has news. It returns at once. On a member that does
-	// not coordinate it does nothing: it is the coordinator's Retriever that is asked.
+	// Refetch asks for Fetch to be called soon, because the source has news. It returns at once. A member that does not
+	// coordinate only remembers it, should it be the next to do so: it is the coordinator's Retriever that is asked.
 	Refetch()
 }
 
