@@ -153,11 +153,12 @@ type Config struct {
 	Retriever Retriever
 	// AllocateOnly states that this member has no source: resources come from Allocate, or from other members' sources.
 	AllocateOnly bool
-	// PollInterval is the pause between fetches. 0, the default, fetches only at the start and (see CacheResources) when
-	// the membership changed. 100 ms to 24 h.
+	// PollInterval is the pause between fetches. 0, the default, fetches only when the group begins and (see
+	// CacheResources) when the membership changed. 100 ms to 24 h.
 	PollInterval time.Duration
-	// CacheResources keeps a change of membership from making the source be asked again. Default false: it is asked
-	// once, by the coordinator, SettleDelay after the last change.
+	// CacheResources keeps a change of membership from making the source be asked again, also where it is the coordinator
+	// that changed. (Not where the last fetch failed, or has left removals that wait for a second answer.) Default false:
+	// it is asked once, by the coordinator, SettleDelay after the last change.
 	CacheResources bool
 	// SettleDelay is how long the membership must be quiet before the source is asked again. Default 1 s; 1 ms to 1 h.
 	SettleDelay time.Duration
@@ -169,10 +170,12 @@ type Config struct {
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again, 1, 2, 4, … s apart, and no further than PollInterval,
 	// before it counts as failed: the first one of a fresh app then fails Start, a later one is reported and left until the next poll.
-	// Default 1 min; up to 24 h, or Forever.
+	// An error that is a Retryable (such as those of retriever.HTTP) may say that trying again is pointless: then that is at
+	// once; or that the source wants to be left alone: then nothing asks it earlier. Default 1 min; up to 24 h, or Forever.
 	FetchRetryBudget time.Duration
-	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. Default
-	// KeepCatalogue.
+	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. (An error that
+	// is not tried again counts as that where the fetches have failed for as long.) An etcd that
+	// fails meanwhile is no fault of the source: that is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
 	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It must not block.
 	OnSourceError func(error)

@@ -43,6 +43,7 @@ type group struct {
 
 	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
 	office   atomic.Pointer[office] // this member's, while it coordinates
+	inherits bool                   // a source has had a coordinator since this member came
 	statsWas []byte
 }
 
@@ -341,12 +342,16 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 		if g.term != c.CreateRevision {
 			g.leaveOffice()
 			g.term = c.CreateRevision
-			g.office.Store(m.enterOffice(c.CreateRevision))
+			o := m.newOffice(c.CreateRevision, g.inherits)
+			g.inherits = true
+			g.office.Store(o) // before it begins, so that no Refetch is lost
+			o.enter()
 		}
 	default:
 		g.leaveOffice()
 		if c.CreateRevision != 0 {
 			m.firstFetch(nil) // another member sees to the source
+			g.inherits = g.inherits || v.Members[c.ID].Source
 		}
 		if c.CreateRevision == 0 && !yield && v.Members[m.id].State == membership.Active {
 			won, err := m.registrar.StandForCoordinator(ctx, *reg)

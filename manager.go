@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -56,6 +57,7 @@ type Manager struct {
 	endGroup  context.CancelFunc
 	calls     sync.WaitGroup // of the user's code
 	fetching  sync.Mutex     // held while a Fetch is in progress
+	news      atomic.Bool    // the retriever has asked for a fetch, and none has begun since
 
 	mailbox  *mailbox
 	loopDone chan struct{}
@@ -128,8 +130,10 @@ func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	return deallocate(ctx, m.store, m.cfg.Etcd.CommandTimeout, id)
 }
 
-// Refetch asks for the source to be asked again soon, if this member coordinates; else it does nothing.
+// Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the case
+// that this member is the next to do so.
 func (m *Manager) Refetch() {
+	m.news.Store(true)
 	if o := m.group.office.Load(); o != nil {
 		o.refetch()
 	}

@@ -179,9 +179,12 @@ func TestOriginalARebalanceFromTheCacheDoesNotFetch(t *testing.T) {
 	_, before, _ := src.counts()
 	w.pin("a", "3")
 	r.until("a has 1 and 3", has(r, "a", "1", "3"))
-	if _, after, _ := src.counts(); after != before {
-		t.Errorf("the source was asked %d times more", after-before)
-	}
+	cfg := w.config("c", r)
+	cfg.AllocateOnly, cfg.Retriever, cfg.CacheResources = false, src, true
+	w.start(cfg)
+	w.pin("c", "4")
+	r.until("c has 4", has(r, "c", "4"))
+	src.staysAt(t, before, 10*cfg.SettleDelay)
 }
 
 func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {

@@ -237,6 +237,18 @@ func (s *source) counts() (setups, fetches, downs int) {
 	return s.setups, s.fetches, s.downs
 }
 
+// staysAt fails the test if the source has been asked more often than that when some time has passed, in which it would
+// have been if it were to be.
+func (s *source) staysAt(tb testing.TB, fetches int, quiet time.Duration) {
+	tb.Helper()
+	timer := time.NewTimer(quiet)
+	defer timer.Stop()
+	<-timer.C
+	if _, now, _ := s.counts(); now != fetches {
+		tb.Errorf("the source was asked %d times, want %d", now, fetches)
+	}
+}
+
 // world is one etcd and the members of an app on it.
 type world struct {
 	tb       testing.TB

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -55,9 +56,10 @@ const (
 	loseAnswer        // it is carried out, and the connection breaks before the answer
 	loseRequest       // it never arrives, and nobody is told
 	beLate            // it is carried out after its sender has given it up
+	refuse            // etcd answers that it has no space
 )
 
-var faultNames = [...]string{"no fault", "answer lost", "request lost", "applied late"}
+var faultNames = [...]string{"no fault", "answer lost", "request lost", "applied late", "refused"}
 
 func (f fault) String() string { return faultNames[f] }
 
@@ -162,6 +164,8 @@ func (q *requests) unary(ctx context.Context, method string, req, reply any, cc 
 			_ = invoke(bounded, method, req, reflect.New(reflect.TypeOf(reply).Elem()).Interface(), cc, opts...)
 		})
 		return status.FromContextError(ctx.Err()).Err()
+	case refuse:
+		return rpctypes.ErrGRPCNoSpace
 	default:
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}

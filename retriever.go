@@ -1,6 +1,9 @@
 package drm
 
-import "context"
+import (
+	"context"
+	"time"
+)
 
 // Retriever is a source of resources. Setup and TearDown run once on every member; Fetch runs on the coordinator
 // only, one call at a time, between the two.
@@ -15,14 +18,24 @@ type Retriever interface {
 	TearDown(ctx context.Context) error
 }
 
+// Retryable is what an error of Fetch may implement, or wrap, to say what is to come of it; retriever.StatusError does. An
+// error that does not is tried again, after 1, 2, 4, … s, within Config.FetchRetryBudget.
+type Retryable interface {
+	// Retryable returns again false where trying again would only meet the same error: the fetch then counts as failed
+	// at once, and the next poll asks again. after is how long the source wants to be left alone: nothing makes it be
+	// asked before, neither a retry nor a poll. Where the budget does not last that long, the fetch has failed. 0 says
+	// nothing; more than 24 h counts as 24 h.
+	Retryable() (after time.Duration, again bool)
+}
+
 // API is what a Retriever may do besides answering Fetch. It is safe for use from any goroutine.
 type API interface {
 	// Allocate adds a resource to the catalogue, or changes its data. It returns once etcd has it.
 	Allocate(ctx context.Context, r Resource) error
 	// Deallocate takes a resource out. ErrNotFound says that there is none.
 	Deallocate(ctx context.Context, id string) error
-	// Refetch asks for Fetch to be called soon, because the source has news. It returns at once. On a member that does
-	// not coordinate it does nothing: it is the coordinator's Retriever that is asked.
+	// Refetch asks for Fetch to be called soon, because the source has news. It returns at once. A member that does not
+	// coordinate only remembers it, should it be the next to do so: it is the coordinator's Retriever that is asked.
 	Refetch()
 }
 

@@ -6,6 +6,8 @@ import (
 	"io"
 	"net/http"
 	"time"
+
+	"github.com/distributed-resource-manager/drm"
 )
 
 // ItemError says which item of an answer is wrong. The error inside is a *drm.InputError where the item is not a
@@ -60,6 +62,14 @@ func (e *TooLargeError) Error() string {
 type StatusError struct {
 	Code       int           // such as 503
 	RetryAfter time.Duration // how long the source wants to be left alone; 0 where it didn't say
+}
+
+var _ drm.Retryable = (*StatusError)(nil)
+
+// Retryable makes it a drm.Retryable: what may pass is asked for again, and not before RetryAfter; the rest, such as 404, is
+// not before the next poll.
+func (e *StatusError) Retryable() (after time.Duration, again bool) {
+	return e.RetryAfter, mayPass(e.Code)
 }
 
 func (e *StatusError) Error() string {

@@ -56,7 +56,8 @@ type HTTPConfig struct {
 	// source says Retry-After, that is the pause. An attempt that couldn't begin before the context ends isn't waited
 	// for. Default 500 ms; 1 ms to RetryWaitMax.
 	RetryWait time.Duration
-	// RetryWaitMax bounds a pause. A source that asks for a longer one with Retry-After makes the fetch fail at once.
+	// RetryWaitMax bounds a pause. A source that asks for a longer one with Retry-After makes the fetch fail at once, and the
+	// member that fetches leaves it alone for as long as it said.
 	// Default 10 s, or RetryWait where that is more; up to 1 h.
 	RetryWaitMax time.Duration
 

@@ -1,0 +1,244 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+)
+
+// sourceError marks what the source is to blame for. Everything else that makes a fetch fail is etcd's.
+type sourceError struct{ error }
+
+func (e *sourceError) Unwrap() error { return e.error }
+
+// fetchPause is the pause after a failed attempt, the first of which is 0: 1, 2, 4, … s and no more than longest, less up
+// to a quarter of it, as random, from 0 to 1, says.
+func fetchPause(attempt int, longest time.Duration, random float64) time.Duration {
+	pause := min(time.Second<<min(attempt, 16), longest)
+	return pause - time.Duration(float64(pause)*0.25*random)
+}
+
+// round fetches, and tries again, until a fetch has become the catalogue, or there is no more trying. lost says that the
+// source has failed for all of the budget then; else it only is not worth asking before the next poll.
+//
+// An error of etcd is not the source's: it is tried again until the term ends, so that no member that can handle ends
+// because of it. Only the first fetch of a fresh app takes the budget for it too, since a Start waits for that.
+func (o *office) round(ctx context.Context) (lost bool, err error) {
+	m := o.m
+	longest := time.Minute
+	if m.cfg.PollInterval > 0 {
+		longest = min(longest, m.cfg.PollInterval) // a source that works again is not asked later than a poll would have
+	}
+	began := m.now()
+	for attempt := 0; ; attempt++ {
+		err := o.fetch(ctx)
+		if err == nil {
+			o.failing = Forever
+		}
+		if err == nil || ctx.Err() != nil || isEndOfTerm(err) {
+			return false, err
+		}
+		pause := fetchPause(attempt, longest, rand.Float64())
+		wait, again := pause, true
+		var source *sourceError
+		if errors.As(err, &source) {
+			err = source.error
+			o.tellSourceError(err)
+			o.failing = min(o.failing, began)
+			wait, again = o.heed(err, pause)
+		} else {
+			m.log.Warn("etcd fails, and the source cannot become the catalogue", zap.Error(err))
+			o.failing = Forever
+			if !o.fresh {
+				began = m.now() + wait
+			}
+		}
+		if !again || o.exceeds(began, wait) {
+			return o.exceeds(o.failing, pause), err
+		}
+		if !pauseFor(ctx, wait) {
+			return false, context.Cause(ctx)
+		}
+	}
+}
+
+// exceeds says whether the budget that was begun at a moment is used up after a pause.
+func (o *office) exceeds(began, pause time.Duration) bool {
+	budget := o.m.cfg.FetchRetryBudget
+	return budget != Forever && began != Forever && o.m.now()-began+pause > budget
+}
+
+// heed returns how long to wait before the source is asked again, the pause or more, and whether that makes sense, as its
+// error says. Nothing asks it earlier.
+func (o *office) heed(err error, pause time.Duration) (wait time.Duration, again bool) {
+	var advice Retryable
+	if !errors.As(err, &advice) {
+		return pause, true
+	}
+	after, again := advice.Retryable()
+	after = min(after, mostDuration)
+	o.notBefore = o.m.now() + after
+	return max(pause, after), again
+}
+
+func (o *office) tellSourceError(err error) {
+	m := o.m
+	m.log.Warn("the source cannot be had", zap.Error(err))
+	if m.cfg.OnSourceError == nil {
+		return
+	}
+	if p := safely(func() error { m.cfg.OnSourceError(err); return nil }); p != nil {
+		m.log.Error("OnSourceError panicked", zap.Error(p))
+	}
+}
+
+// fetch asks the source once and makes its answer the catalogue. Its outcome is recorded.
+func (o *office) fetch(ctx context.Context) error {
+	m := o.m
+	err := func() error {
+		if err := o.sync.Load(ctx, m.hub); err != nil {
+			return err
+		}
+		began, err := o.revision(ctx)
+		if err != nil {
+			return fmt.Errorf("ask etcd for its revision: %w", err)
+		}
+		out, err := o.apply(ctx, began)
+		if err != nil {
+			return err
+		}
+		o.tell(out)
+		return nil
+	}()
+	if ctx.Err() != nil || errors.Is(err, catalogue.ErrDeposed) {
+		return err
+	}
+	o.record.LastAttempt = m.wall().UTC()
+	o.record.Error = ""
+	if err != nil {
+		o.record.Error = clip(err.Error(), maxSourceError)
+	} else {
+		o.record.LastSuccess = o.record.LastAttempt
+	}
+	if werr := o.writeRecord(ctx); err == nil || isEndOfTerm(werr) { // who is not in office any more blames nobody
+		err = werr
+	}
+	return err
+}
+
+// apply asks the source and makes its answer the catalogue. Where the source says that nothing changed since an answer
+// that did not become the catalogue, or that another member got, it is asked for everything.
+func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
+	resources, err := o.ask(ctx)
+	if errors.Is(err, ErrNotModified) {
+		out, unchanged := o.sync.Unchanged(ctx, began)
+		if !errors.Is(unchanged, catalogue.ErrNoAnswer) {
+			return out, writing(unchanged)
+		}
+		o.forget()
+		resources, err = o.ask(ctx)
+	}
+	if err != nil {
+		return catalogue.Outcome{}, &sourceError{err}
+	}
+	items, err := toItems(resources)
+	if err != nil {
+		return catalogue.Outcome{}, &sourceError{err}
+	}
+	if o.fresh && len(items) >= manyItems {
+		o.m.group.stepBack(true)
+		defer o.m.group.stepBack(false)
+	}
+	out, err := o.sync.Apply(ctx, items, began)
+	return out, writing(err)
+}
+
+// manyItems is how many resources a fresh app's first answer has to have for the coordinator to own nothing while it
+// writes them: to claim each as it comes, and to hear of it by a watch, would slow down the writing, and a list of all is
+// cheaper than a million events.
+const manyItems = 10_000
+
+func writing(err error) error {
+	if err != nil {
+		return fmt.Errorf("write the catalogue: %w", err)
+	}
+	return nil
+}
+
+// forget makes the next Fetch return everything, where the Retriever can leave out what it returned before.
+func (o *office) forget() {
+	if f, ok := o.m.cfg.Retriever.(Forgetter); ok {
+		if p := safely(func() error { f.Forget(); return nil }); p != nil {
+			o.m.log.Error("Forget panicked", zap.Error(p))
+		}
+	}
+}
+
+// ask calls Fetch, with its timeout, and does not wait for one that ignores its context.
+func (o *office) ask(ctx context.Context) ([]Resource, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, o.m.cfg.FetchTimeout, fmt.Errorf("the source did not answer within %v", o.m.cfg.FetchTimeout))
+	defer cancel()
+	type answer struct {
+		resources []Resource
+		err       error
+	}
+	answers := make(chan answer, 1)
+	if !o.m.fetching.TryLock() {
+		return nil, errors.New("an earlier Fetch has still not returned")
+	}
+	o.m.calls.Add(1)
+	go func() {
+		defer o.m.calls.Done()
+		defer o.m.fetching.Unlock()
+		var a answer
+		a.err = safely(func() (err error) { a.resources, err = o.m.cfg.Retriever.Fetch(ctx); return err })
+		answers <- a
+	}()
+	select {
+	case a := <-answers:
+		if a.err != nil && ctx.Err() != nil {
+			return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
+		}
+		return a.resources, a.err
+	case <-ctx.Done():
+		return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
+	}
+}
+
+// toItems checks what a Retriever returned.
+func toItems(resources []Resource) ([]catalogue.Item, error) {
+	items := make([]catalogue.Item, len(resources))
+	seen := make(map[string]int, len(resources))
+	for i, r := range resources {
+		if err := r.Validate(); err != nil {
+			return nil, fmt.Errorf("item %d of the source: %w", i, err)
+		}
+		if first, twice := seen[r.ID]; twice {
+			return nil, fmt.Errorf("item %d of the source: %w", i, &InputError{
+				Field: "id", Value: r.ID, Want: fmt.Sprintf("an id that item %d does not have already", first),
+			})
+		}
+		seen[r.ID] = i
+		items[i] = catalogue.Item{ID: r.ID, Data: r.Object()}
+	}
+	return items, nil
+}
+
+// revision is etcd's now.
+func (o *office) revision(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	resp, err := o.m.kv.Get(ctx, o.m.layout.Config(), clientv3.WithKeysOnly())
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}

@@ -1,0 +1,109 @@
+package drm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"time"
+
+	"go.uber.org/zap"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+)
+
+// The most of a fetch's outcome that is recorded: the record must fit into a request to etcd, whatever the source says.
+const (
+	maxRejected    = 100
+	maxSourceError = 4096
+)
+
+// sourceRecord is the value of the source key.
+type sourceRecord struct {
+	LastSuccess time.Time `json:"last_success,omitzero"`
+	LastAttempt time.Time `json:"last_attempt,omitzero"`
+	Resources   int       `json:"resources"`
+	Added       int       `json:"added"`
+	Changed     int       `json:"changed"`
+	Removed     int       `json:"removed"`
+	Held        int       `json:"held"`               // removals that wait for a second opinion
+	TooLarge    int       `json:"too_large"`          // resources that etcd did not take
+	Rejected    []string  `json:"rejected,omitempty"` // the first of them
+	Error       string    `json:"error"`
+}
+
+// readRecord takes over the outcome of earlier terms, and reports whether no fetch of the app has ever succeeded.
+func (o *office) readRecord(ctx context.Context) (fresh bool) {
+	for failures := 0; ; failures++ {
+		asking, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
+		resp, err := o.m.kv.Get(asking, o.m.layout.Source())
+		cancel()
+		if err == nil {
+			if len(resp.Kvs) > 0 {
+				if o.record, err = decodeSource(resp.Kvs[0].Value); err != nil {
+					o.m.log.Warn("the record of the last fetches is corrupt; it is written anew", zap.Error(err))
+				}
+			}
+			return o.record.LastSuccess.IsZero()
+		}
+		if !pauseFor(ctx, retryPause(failures)) {
+			return false
+		}
+	}
+}
+
+func (o *office) tell(out catalogue.Outcome) {
+	o.record.Resources, o.record.Added, o.record.Changed = out.Resources, out.Added, out.Changed
+	o.record.Removed, o.record.Held, o.record.TooLarge = out.Removed, out.Held, len(out.Rejected)
+	slices.Sort(out.Rejected) // so that the record changes only where they do
+	o.record.Rejected = out.Rejected[:min(len(out.Rejected), maxRejected)]
+	if out.Added+out.Changed+out.Removed+out.Held+len(out.Rejected) > 0 {
+		o.m.log.Info("source synchronised", zap.Int("resources", out.Resources), zap.Int("added", out.Added),
+			zap.Int("changed", out.Changed), zap.Int("removed", out.Removed), zap.Int("removals held", out.Held),
+			zap.Int("too large", o.record.TooLarge), zap.Strings("of them", o.record.Rejected))
+	}
+}
+
+// clip is the beginning of a text, where it is too long to keep.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// decodeSource reads the source key. What is not understood is as good as no record: the next fetch writes another.
+func decodeSource(value []byte) (sourceRecord, error) {
+	var r sourceRecord
+	if err := json.Unmarshal(value, &r); err != nil {
+		return sourceRecord{}, err
+	}
+	if r.Resources < 0 || r.Held < 0 || r.TooLarge < 0 {
+		return sourceRecord{}, errors.New("a count that is less than none")
+	}
+	return r, nil
+}
+
+func (o *office) writeRecord(ctx context.Context) error {
+	b, err := json.Marshal(o.record)
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	txn, err := o.m.kv.Txn(ctx).
+		If(clientv3.Compare(clientv3.CreateRevision(o.m.layout.Coordinator()), "=", o.term)).
+		Then(clientv3.OpPut(o.m.layout.Source(), string(b))).
+		Commit()
+	if err != nil {
+		return fmt.Errorf("record the fetch: %w", err)
+	}
+	if !txn.Succeeded {
+		return catalogue.ErrDeposed
+	}
+	return nil
+}
