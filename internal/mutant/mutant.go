@@ -38,6 +38,7 @@
 //	release-any                  a claim is deleted without a look at whose it is
 //	lost-is-refused              a write whose answer was lost is taken for one that was not done
 //	skip-relist                  after a compaction a watch goes on with what is new, without a list
+//	no-resync                    what is followed is not listed again now and then, so what a watch missed stays missed
 //
 // # In the model only
 //
@@ -84,6 +85,7 @@ const (
 	ReleaseAny         Mutant = "release-any"
 	LostIsRefused      Mutant = "lost-is-refused"
 	SkipRelist         Mutant = "skip-relist"
+	NoResync           Mutant = "no-resync"
 
 	ClaimByName    Mutant = "claim-by-name"
 	SkipLeaseCheck Mutant = "skip-lease-check"
@@ -132,6 +134,7 @@ var All = []Known{
 	{Mutant: ReleaseAny, Simulated: true, Test: "TestWriterDoesWhatOneAfterAnotherWouldDo", Package: "./lease"},
 	{Mutant: LostIsRefused, Simulated: true, Test: "TestLostAnswersLeaveTheOutcomeUnknown", Package: "./lease"},
 	{Mutant: SkipRelist, Simulated: true, Test: "TestACompactionWhileCutOffIsFollowedByAFreshList", Package: "./internal/follow"},
+	{Mutant: NoResync, Simulated: true, Test: "TestAReaderGetsAFreshListNowAndThen", Package: "./internal/follow"},
 
 	{Mutant: ClaimByName, Simulated: true},
 	{Mutant: SkipLeaseCheck, Simulated: true},

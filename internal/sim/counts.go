@@ -31,6 +31,8 @@ const (
 	Lists                         // of a shard
 	Relists                       // because a watch was cancelled
 	Compacted                     // because what a watch had not told yet was forgotten
+	Resynced                      // because it was time to
+	Missed                        // events that a watch lost
 	Reordered                     // news that came after newer news of another shard
 	Clocks                        // members whose clock ran faster or slower than etcd's
 	singles
@@ -39,7 +41,7 @@ const (
 var singleNames = [singles]string{
 	"handled", "updated", "terminated", "failed", "panicked", "stuck", "refused", "cancelled", "vanished", "conflicts",
 	"fenced", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
-	"compacted", "reordered", "clocks",
+	"compacted", "resynced", "missed", "reordered", "clocks",
 }
 
 // request is a kind of what members ask of etcd.

@@ -51,12 +51,13 @@ const (
 	Silence                 // resource: all watches of its shard are silent for For
 	Elect                   // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
 	LoseKey                 // member: its key is gone, and it registers again after For
+	Miss                    // resource: some watches of its shard lose the event that comes next, without a word
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact", "break",
-	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key",
+	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss",
 }
 
 func (k Kind) String() string { return kindNames[k] }
