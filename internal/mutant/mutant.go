@@ -33,6 +33,7 @@
 //
 //	fence-after-expiry           a lease is fenced after etcd may have given its claims away
 //	count-from-answer            a lease's life is counted from the answer, not from before the request
+//	outlast-gone                 with KeepOnOutage, what is on a lease that etcd says to be gone is handled on
 //	update-without-lease         an update of a claim detaches it from its lease
 //	claim-over-another           a claim is made without a look at whether there is one
 //	release-any                  a claim is deleted without a look at whose it is
@@ -80,6 +81,7 @@ const (
 
 	FenceAfterExpiry   Mutant = "fence-after-expiry"
 	CountFromAnswer    Mutant = "count-from-answer"
+	OutlastGone        Mutant = "outlast-gone"
 	UpdateWithoutLease Mutant = "update-without-lease"
 	ClaimOverAnother   Mutant = "claim-over-another"
 	ReleaseAny         Mutant = "release-any"
@@ -129,6 +131,7 @@ var All = []Known{
 
 	{Mutant: FenceAfterExpiry, Simulated: true, Test: "TestKeeperIsDeadBeforeTheServerExpires", Package: "./lease"},
 	{Mutant: CountFromAnswer, Simulated: true, Test: "TestKeeperCountsFromBeforeItSent", Package: "./lease"},
+	{Mutant: OutlastGone, Simulated: true, Test: "TestOutlastingKeeperEndsWhenItsLeaseIsGone", Package: "./lease"},
 	{Mutant: UpdateWithoutLease, Simulated: true, Test: "TestClaimUpdateAndRelease", Package: "./lease"},
 	{Mutant: ClaimOverAnother, Simulated: true, Test: "TestConflictsAreIsolated", Package: "./lease"},
 	{Mutant: ReleaseAny, Simulated: true, Test: "TestWriterDoesWhatOneAfterAnotherWouldDo", Package: "./lease"},

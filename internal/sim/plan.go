@@ -14,6 +14,7 @@ type Plan struct {
 	Shards               int
 	Resources            int
 	HoldFailed           bool
+	KeepOnOutage         bool
 	CanUpdate            bool
 	HandleAttempts       int
 	KeysPerLease         int
@@ -103,6 +104,7 @@ func Draw(s Source, faults int) Plan {
 		Shards:               1 + s.Choose("shards", 4),
 		Resources:            1 + s.Choose("resources", 6),
 		HoldFailed:           s.Choose("hold", 2) == 1,
+		KeepOnOutage:         s.Choose("keep", 4) == 3,
 		CanUpdate:            s.Choose("update", 2) == 1,
 		HandleAttempts:       s.Choose("handle attempts", 3),
 		KeysPerLease:         1 + s.Choose("keys per lease", 4),
