@@ -170,7 +170,7 @@ func isReceiveLimit(err error) bool {
 // guarded begins the comparisons of a transaction, with room for n more.
 func (w *Writer) guarded(n int) []clientv3.Cmp {
 	compare := make([]clientv3.Cmp, 0, 1+n)
-	if w.guard.Key != "" {
+	if w.guard.Key != "" && !mutant.Is(mutant.ClaimUnguarded) {
 		compare = append(compare, clientv3.Compare(clientv3.CreateRevision(w.guard.Key), "=", w.guard.CreateRevision))
 	}
 	return compare

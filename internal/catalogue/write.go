@@ -11,6 +11,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 const (
@@ -191,11 +193,12 @@ func (y *Sync) guarded(ctx context.Context, ops []clientv3.Op) (*clientv3.TxnRes
 	}
 }
 
+// guards are the store's, and the coordinator's office: one that was deposed writes nothing.
 func (y *Sync) guards() []clientv3.Cmp {
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(y.store.Layout.Config()), "=", y.store.Config),
-		clientv3.Compare(clientv3.CreateRevision(y.guardKey), "=", y.guardRev),
+	if mutant.Is(mutant.WriteDeposed) {
+		return y.store.guards()
 	}
+	return append(y.store.guards(), clientv3.Compare(clientv3.CreateRevision(y.guardKey), "=", y.guardRev))
 }
 
 // remember takes over what became of a batch, and returns the writes whose condition did not hold.

@@ -50,6 +50,15 @@
 //
 //	revive-fenced                a fenced lease is renewed, and its deadline moved on
 //	renew-unasked                a lease is renewed though its owner does not answer
+//	claim-unguarded              a claim is made without a look at whether the app is the one that it was
+//	overlook-rewound             an answer of a lower revision than was seen, or of another cluster, is believed
+//	trust-silence                a stream of which nothing is heard is not made anew
+//	write-deposed                what a coordinator writes does not depend on its office
+//	write-unguarded              the catalogue is written without a look at whether the app is the one that it was
+//
+// # In what judges real processes
+//
+//	overlook-overlap             the checker of journals does not see that two handle a resource at once
 package mutant
 
 // Mutant is one deliberate fault.
@@ -94,6 +103,14 @@ const (
 
 	ReviveFenced Mutant = "revive-fenced"
 	RenewUnasked Mutant = "renew-unasked"
+
+	ClaimUnguarded  Mutant = "claim-unguarded"
+	OverlookRewound Mutant = "overlook-rewound"
+	TrustSilence    Mutant = "trust-silence"
+	WriteDeposed    Mutant = "write-deposed"
+	WriteUnguarded  Mutant = "write-unguarded"
+
+	OverlookOverlap Mutant = "overlook-overlap"
 )
 
 // Known is a Mutant and what is to notice it.
@@ -144,4 +161,11 @@ var All = []Known{
 
 	{Mutant: ReviveFenced, Test: "TestKeeperIsFencedForGood", Package: "./lease"},
 	{Mutant: RenewUnasked, Test: "TestKeeperRenewsOnlyWhileItsOwnerAnswers", Package: "./lease"},
+	{Mutant: ClaimUnguarded, Test: "TestNothingIsWrittenWithoutTheGuard", Package: "./lease"},
+	{Mutant: OverlookRewound, Test: "TestCheckNoticesAStoreThatWasRewoundOrReplaced", Package: "./internal/follow"},
+	{Mutant: TrustSilence, Test: "TestAStreamThatHangsWithoutAnErrorIsMadeAnew", Package: "./internal/follow"},
+	{Mutant: WriteDeposed, Test: "TestADeposedCoordinatorWritesNothing", Package: "./internal/catalogue"},
+	{Mutant: WriteUnguarded, Test: "TestAnAppThatWasDeletedTakesNoResources", Package: "./internal/catalogue"},
+
+	{Mutant: OverlookOverlap, Test: "TestCheckFindsAnOverlapAnywhere", Package: "./internal/journal"},
 }
