@@ -57,7 +57,10 @@ func verifyCommand() *cli.Command {
 			if err := errors.Join(inRange(c, flagSettle, 0, 24*time.Hour), inRange(c, flagEvery, time.Second, 24*time.Hour)); err != nil {
 				return err
 			}
-			return withClient(c, func(_ context.Context, client *drm.Client) error { // the command timeout bounds each request
+			return withClient(c, func(ctx context.Context, client *drm.Client) error { // ctx is not for what takes --settle
+				if err := noteIfNoApp(ctx, c, client); err != nil {
+					return err
+				}
 				found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
 				if err != nil {
 					return err

@@ -177,3 +177,23 @@ func linesOf(r io.Reader) <-chan string {
 	}()
 	return lines
 }
+
+// An app that nobody has made yet is no error; but neither may one that was mistyped pass for one that is fine.
+func TestVerifyAndStatusSayThatThereIsNoSuchApp(t *testing.T) {
+	l := newLab(t)
+	for _, command := range []string{"verify", "status"} {
+		got := drmctl(t.Context(), append(l.args(), command)...)
+		if want := "drmctl: no such app \"lab\" at prefix \"/drm\", yet\n"; got.code != exitFine || got.stderr != want {
+			t.Errorf("%s: %+v, want %q", command, got, want)
+		}
+		if got := drmctl(t.Context(), append(l.args(), command, "-o", "json")...); got.code != exitFine || got.stderr != "" {
+			t.Errorf("%s as JSON: %+v", command, got)
+		}
+	}
+	l.ok("allocate", "--id", "x")
+	for _, args := range [][]string{{"verify", "--settle", "0"}, {"status"}} {
+		if got := drmctl(t.Context(), append(l.args(), args...)...); strings.Contains(got.stderr, "no such app") {
+			t.Errorf("%s: %+v, though there is", args[0], got)
+		}
+	}
+}
