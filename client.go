@@ -17,7 +17,7 @@ import (
 // Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use from
 // any goroutine. Each returns an error that matches ErrUnreachable where etcd does not answer within CommandTimeout.
 //
-// An app that nobody has created yet has no members and no resources; Allocate and Drain create it.
+// An app that nobody has created yet has no members and no resources; Allocate creates it.
 type Client struct {
 	cfg    ClientConfig
 	client *clientv3.Client
@@ -98,6 +98,17 @@ func (c *Client) picture(ctx context.Context) (*picture, error) {
 		return nil, err
 	}
 	return r.read(ctx)
+}
+
+// Exists reports whether there is anything of the app in etcd. What is not there yet is created by the first
+// member, or by Allocate.
+func (c *Client) Exists(ctx context.Context) (bool, error) {
+	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
+	first, err := r.page(ctx, c.layout.Root(), clientv3.GetPrefixRangeEnd(c.layout.Root()), 0, 1)
+	if err != nil {
+		return false, fmt.Errorf("look for the app: %w", err)
+	}
+	return len(first.Kvs) > 0, nil
 }
 
 // Members lists the live members by id.

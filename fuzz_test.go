@@ -166,12 +166,12 @@ func FuzzFollowOwners(f *testing.F) {
 	f.Add(seedKeys(), "shards/0000/claims/b={}")
 	f.Fuzz(func(t *testing.T, first, then string) {
 		owners := map[string]string{}
-		o := &ownerFollower{layout: fuzzLayout, owners: map[string]owner{}, highest: map[string]int64{}, tell: func(c OwnerChange) {
+		o := newOwnerFollower(fuzzLayout, func(c OwnerChange) {
 			if c.Before != owners[c.Resource] && owners[c.Resource] != "" {
 				t.Fatalf("%+v, though it was %q's", c, owners[c.Resource])
 			}
 			owners[c.Resource] = c.Member
-		}}
+		})
 		o.Reset(nil, 1)
 		o.Reset(fuzzKeys(first), 2)
 		var events []*clientv3.Event

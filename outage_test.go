@@ -2,6 +2,7 @@ package drm_test
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"testing"
 	"time"
@@ -139,4 +140,53 @@ func TestKeepOnOutageEndsWhatOthersTookOver(t *testing.T) {
 		}
 		return len(keeper.holders())+len(stopper.holders()) == 20 && settled(t, w)
 	})
+}
+
+func TestFollowOwnersTellsWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
+	cfg := embeddedtest.Config()
+	cfg.DataDir = t.TempDir()
+	server, err := embedded.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = server.Close() })
+	cfg.ListenClient = server.Endpoint()
+	c, err := drm.NewClient(t.Context(), drm.ClientConfig{App: "app", Etcd: drm.EtcdConfig{
+		Endpoints: []string{server.Endpoint()}, CommandTimeout: time.Second,
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = c.Close() })
+	ctx, cancel := context.WithCancel(t.Context())
+	states, ended := make(chan error, 10), make(chan error, 1)
+	go func() { ended <- c.FollowOwners(ctx, func(drm.OwnerChange) {}, func(err error) { states <- err }) }()
+	isLost := false
+	until := func(want bool) {
+		t.Helper()
+		timeout := time.After(time.Minute)
+		for isLost != want { // a slow machine may make it take etcd for lost besides
+			select {
+			case err := <-states:
+				if isLost == (err != nil) {
+					t.Fatalf("told twice that etcd is lost, or that it is not: %v", err)
+				}
+				isLost = err != nil
+			case <-timeout:
+				t.Fatalf("it is not told that etcd is lost: %v", want)
+			}
+		}
+	}
+	if err := server.Close(); err != nil {
+		t.Fatal(err)
+	}
+	until(true)
+	if server, err = embedded.Start(t.Context(), cfg); err != nil {
+		t.Fatal(err)
+	}
+	until(false)
+	cancel()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		t.Errorf("it returned %v", err)
+	}
 }

@@ -3,6 +3,7 @@ package drm
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,19 +23,88 @@ type OwnerChange struct {
 	Fell     bool   // the token is not greater than that of an earlier claim: a violation
 }
 
-// FollowOwners calls f for each change of ownership from now on, in the order of revisions, until ctx ends, and returns
-// its cause; or until etcd turns out to have been rewound: ErrStoreRewound. After a lost connection it tells what changed meanwhile; owners in between are not seen. Where the app does
-// not exist yet it waits for it. f must not block for long.
-func (c *Client) FollowOwners(ctx context.Context, f func(OwnerChange)) error {
+// ownersProbe is how often FollowOwners makes sure that etcd answers. The watches of etcd's client make themselves anew
+// without a word, so their silence says nothing. It is also how long an answer is waited for.
+const ownersProbe = 5 * time.Second
+
+// forgetAfter is how long the highest token of a resource is remembered that nobody wants any more and nobody has a claim
+// on. Tokens fall where etcd went back, or was replaced, which any answer of it tells; an hour is far longer than one takes.
+const forgetAfter = time.Hour
+
+// FollowOwners calls changed for each change of ownership from now on, in the order of revisions, until ctx ends, and
+// returns its cause; or until etcd turns out to have been rewound: ErrStoreRewound. After a lost connection it tells what
+// changed meanwhile; owners in between are not seen. Where the app does not exist yet it waits for it.
+//
+// lost is called with the reason when etcd does not answer, or refuses, and with nil when it answers again: in turn, and
+// never twice for one outage. It may be nil. Neither may block for long; lost is called by another goroutine than changed.
+func (c *Client) FollowOwners(ctx context.Context, changed func(OwnerChange), lost func(error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
+	if lost == nil {
+		lost = func(error) {}
+	}
+	troubles := make(chan error, 1)
 	hub := follow.NewHub(c.client, follow.Options{
 		ListTimeout: c.cfg.Etcd.CommandTimeout, Probe: c.layout.Config(),
 		OnRewound: func(err error) { cancel(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
+		OnError: func(_ string, err error) {
+			select {
+			case troubles <- err:
+			default: // one is enough to know
+			}
+		},
 	})
 	defer hub.Close()
-	hub.Follow(ctx, c.layout.Shards(), &ownerFollower{layout: c.layout, tell: f, owners: map[string]owner{}, highest: map[string]int64{}})
+	told := make(chan struct{})
+	go func() {
+		defer close(told)
+		c.tellOutages(ctx, hub.KV(), troubles, lost)
+	}()
+	hub.Follow(ctx, c.layout.Shards(), newOwnerFollower(c.layout, changed))
+	<-told
 	return fmt.Errorf("follow the owners: %w", context.Cause(ctx))
+}
+
+// tellOutages asks etcd now and then, and tells when it does not answer any more, or a list or a watch fails; and when it
+// answers and nothing has failed since it was asked before.
+func (c *Client) tellOutages(ctx context.Context, kv clientv3.KV, troubles <-chan error, lost func(error)) {
+	out, calm := false, true
+	failed := func(err error) {
+		if calm = false; !out && ctx.Err() == nil {
+			out = true
+			lost(err)
+		}
+	}
+	for {
+		select {
+		case err := <-troubles:
+			failed(err)
+		default:
+		}
+		asking, cancel := context.WithTimeout(ctx, min(c.cfg.Etcd.CommandTimeout, ownersProbe))
+		_, err := kv.Get(asking, c.layout.Config(), clientv3.WithKeysOnly())
+		cancel()
+		switch {
+		case err != nil:
+			failed(withUnreachable(ctx, err))
+		case out && calm:
+			out = false
+			lost(nil)
+		}
+		calm = true
+		pause, done := context.WithTimeout(ctx, ownersProbe)
+		for pause.Err() == nil {
+			select {
+			case <-pause.Done():
+			case err := <-troubles:
+				failed(err)
+			}
+		}
+		done()
+		if ctx.Err() != nil {
+			return
+		}
+	}
 }
 
 // owner is who has a claim.
@@ -43,27 +113,42 @@ type owner struct {
 	token  int64
 }
 
+// trail is what is known of a resource.
+type trail struct {
+	owner   owner     // token 0: nobody
+	highest int64     // token of any claim so far
+	entry   bool      // the catalogue has it
+	left    time.Time // since when it has neither an entry nor an owner; zero: it has
+	listed  struct{ claim, entry bool }
+}
+
 // ownerFollower turns changes of claims into changes of owners.
 type ownerFollower struct {
-	layout  keys.Layout
-	tell    func(OwnerChange)
-	known   bool
-	owners  map[string]owner
-	highest map[string]int64 // tokens
+	layout keys.Layout
+	tell   func(OwnerChange)
+	now    func() time.Time
+	known  bool
+	trails map[string]*trail // by resource: those of the catalogue, and forgetAfter for what has left it
+}
+
+func newOwnerFollower(layout keys.Layout, tell func(OwnerChange)) *ownerFollower {
+	return &ownerFollower{layout: layout, tell: tell, now: time.Now, trails: map[string]*trail{}}
 }
 
 // Reset implements follow.Sink. The first list is where it starts from, and is not told.
 func (o *ownerFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
-	listed := map[string]bool{}
-	for _, kv := range kvs {
-		if id := o.put(kv, revision); id != "" {
-			listed[id] = true
-		}
+	for _, t := range o.trails {
+		t.listed.claim, t.listed.entry = false, false
 	}
-	for id := range o.owners {
-		if !listed[id] {
+	for _, kv := range kvs {
+		o.put(kv, revision)
+	}
+	for id, t := range o.trails {
+		if !t.listed.claim {
 			o.gone(id, revision)
 		}
+		t.entry = t.entry && t.listed.entry
+		o.noteEnd(id, t)
 	}
 	o.known = true
 }
@@ -73,41 +158,81 @@ func (o *ownerFollower) Apply(events []*clientv3.Event, _ int64) {
 	for _, ev := range events {
 		if ev.Type != clientv3.EventTypeDelete {
 			o.put(ev.Kv, ev.Kv.ModRevision)
-		} else if key := o.layout.Parse(string(ev.Kv.Key)); key.Kind == keys.Claim {
+			continue
+		}
+		key := o.layout.Parse(string(ev.Kv.Key))
+		t := o.trails[key.ID]
+		switch {
+		case t == nil:
+		case key.Kind == keys.Claim:
 			o.gone(key.ID, ev.Kv.ModRevision)
+			o.noteEnd(key.ID, t)
+		case key.Kind == keys.Resource:
+			t.entry = false
+			o.noteEnd(key.ID, t)
 		}
 	}
 }
 
-// put notes a claim as it is, and returns whose it is about; empty for any other key.
-func (o *ownerFollower) put(kv *mvccpb.KeyValue, revision int64) string {
+// put notes a key as it is.
+func (o *ownerFollower) put(kv *mvccpb.KeyValue, revision int64) {
 	key := o.layout.Parse(string(kv.Key))
-	if key.Kind != keys.Claim {
-		return ""
+	if key.Kind != keys.Claim && key.Kind != keys.Resource {
+		return
 	}
-	before := o.owners[key.ID]
+	t := o.trails[key.ID]
+	if t == nil {
+		t = &trail{}
+		o.trails[key.ID] = t
+	}
+	if key.Kind == keys.Resource {
+		t.entry, t.listed.entry = true, true
+	} else {
+		t.listed.claim = true
+		o.claimed(key.ID, t, kv, revision)
+	}
+	o.noteEnd(key.ID, t)
+}
+
+// claimed notes a claim as it is.
+func (o *ownerFollower) claimed(id string, t *trail, kv *mvccpb.KeyValue, revision int64) {
+	before := t.owner
 	if before.token == kv.CreateRevision { // only its state changed
-		return key.ID
+		return
 	}
 	r, err := claims.Decode(kv.Value)
 	if err != nil { // a claim that is not understood is nobody's that could be named
-		o.gone(key.ID, revision)
-		return key.ID
-	}
-	now := owner{r.Member, kv.CreateRevision}
-	fell := now.token <= o.highest[key.ID]
-	o.owners[key.ID], o.highest[key.ID] = now, max(o.highest[key.ID], now.token)
-	if o.known {
-		o.tell(OwnerChange{Resource: key.ID, Before: before.member, Member: now.member, Token: now.token, Revision: revision, Fell: fell})
-	}
-	return key.ID
-}
-
-func (o *ownerFollower) gone(id string, revision int64) {
-	before, had := o.owners[id]
-	if !had {
+		o.gone(id, revision)
 		return
 	}
-	delete(o.owners, id)
+	t.owner = owner{r.Member, kv.CreateRevision}
+	fell := t.owner.token <= t.highest
+	t.highest = max(t.highest, t.owner.token)
+	if o.known {
+		o.tell(OwnerChange{Resource: id, Before: before.member, Member: t.owner.member, Token: t.owner.token, Revision: revision, Fell: fell})
+	}
+}
+
+// gone notes that nobody has a claim.
+func (o *ownerFollower) gone(id string, revision int64) {
+	t := o.trails[id]
+	before := t.owner
+	if before.token == 0 {
+		return
+	}
+	t.owner = owner{}
 	o.tell(OwnerChange{Resource: id, Before: before.member, Token: before.token, Revision: revision})
+}
+
+// noteEnd keeps track of since when there is nothing of a resource, and forgets it in the end: at the next list after
+// forgetAfter, of which there is one each few minutes.
+func (o *ownerFollower) noteEnd(id string, t *trail) {
+	switch {
+	case t.entry || t.owner.token != 0:
+		t.left = time.Time{}
+	case t.left.IsZero():
+		t.left = o.now()
+	case o.now().Sub(t.left) > forgetAfter:
+		delete(o.trails, id)
+	}
 }

@@ -274,7 +274,7 @@ func TestFollowOwnersTellsEachChangeWithItsToken(t *testing.T) {
 	if _, err := c.Wait(t.Context(), "before"); err != nil {
 		t.Fatal(err)
 	}
-	go func() { ended <- c.FollowOwners(ctx, func(o drm.OwnerChange) { changes <- o }) }()
+	go func() { ended <- c.FollowOwners(ctx, func(o drm.OwnerChange) { changes <- o }, nil) }()
 	// Whatever is allocated before the follower has its first list is not told; so one after another, until one is.
 	var first drm.OwnerChange
 	r.until("a claim is told", func() bool {

@@ -132,6 +132,7 @@ func (l *loop) take(a answer) {
 		l.failure = nil
 		l.extend(a.sent, a.ttl)
 		l.next = max(l.next, l.opts.tickAfter(a.sent))
+	case mutant.Is(mutant.OutlastGone) && l.outlasts() && errors.Is(a.err, rpctypes.ErrLeaseNotFound):
 	case errors.Is(a.err, rpctypes.ErrLeaseNotFound):
 		l.Fence(a.err)
 	default:

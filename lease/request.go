@@ -39,7 +39,7 @@ func newRequest(results []Result, guard Guard) request {
 
 // guarded compares the guard, if there is one.
 func (r request) guarded(guard Guard, compare []*pb.Compare) []*pb.Compare {
-	if guard.Key == "" {
+	if guard.Key == "" || mutant.Is(mutant.ClaimUnguarded) {
 		return compare
 	}
 	return append(compare, r.Created(r.Key(guard.Key), guard.CreateRevision))

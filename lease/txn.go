@@ -30,7 +30,7 @@ func (w *Writer) flat(results []Result) {
 		Success: make([]*pb.RequestOp, n), Failure: make([]*pb.RequestOp, 0, 1+inspectMost),
 	}
 	if w.guard.Key != "" {
-		req.Failure = append(req.Failure, txn.Look(req.Compare[0].Key))
+		req.Failure = append(req.Failure, txn.Look([]byte(w.guard.Key)))
 	}
 	for i := range results {
 		var compare *pb.Compare

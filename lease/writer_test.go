@@ -246,10 +246,13 @@ func TestConflictsAreIsolated(t *testing.T) {
 }
 
 func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
-	for _, n := range []int{1, 50} {
+	for _, tt := range []struct{ n, taken int }{{1, 0}, {1, 1}, {50, 0}, {50, 1}} {
+		n, before := tt.n, []clientv3.Op{clientv3.OpDelete("guard"), clientv3.OpDelete("key/", clientv3.WithPrefix())}
+		if tt.taken > 0 { // one key besides: that is not the point any more
+			before = []clientv3.Op{clientv3.OpDelete("guard"), clientv3.OpPut("key/00000", "them")}
+		}
 		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
-		// One key is taken besides: that is not the point any more.
-		if _, err := b.client.Txn(within(t)).Then(clientv3.OpDelete("guard"), clientv3.OpPut("key/00000", "them")).Commit(); err != nil {
+		if _, err := b.client.Txn(within(t)).Then(before...).Commit(); err != nil {
 			t.Fatal(err)
 		}
 		for key, rs := range b.write(t, claims(n, b.lease(t))...) {
@@ -258,8 +261,8 @@ func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
 				t.Fatalf("%s: %+v", key, rs[0])
 			}
 		}
-		if keys := b.all(t, "key/"); len(keys) != 1 {
-			t.Fatalf("%d keys were written", len(keys)-1)
+		if keys := b.all(t, "key/"); len(keys) != tt.taken {
+			t.Fatalf("%d keys were written", len(keys)-tt.taken)
 		}
 		// Nor with another one in its place.
 		if _, err := b.client.Put(within(t), "guard", ""); err != nil {

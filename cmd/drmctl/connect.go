@@ -44,6 +44,19 @@ func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client)
 	return errors.Join(unreachableAt(ctx, c, do(ctx, client)), client.Close())
 }
 
+// noteIfNoApp tells people of an app that does not exist: it is no error, as whatever comes first makes it, but of a name
+// that was mistyped nothing else would tell. JSON is for programs, which get what there is.
+func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
+	if c.String(flagOutput) == outputJSON {
+		return nil
+	}
+	there, err := client.Exists(ctx)
+	if err == nil && !there {
+		note(c, "no such app %q at prefix %q, yet", c.String(flagApp), c.String(flagPrefix))
+	}
+	return err
+}
+
 // unreachableAt makes an error that comes of the command timeout, ctx's, an ErrUnreachable.
 func unreachableAt(ctx context.Context, c *cli.Context, err error) error {
 	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && !errors.Is(err, drm.ErrUnreachable) {

@@ -40,6 +40,11 @@ func show(c *cli.Context, v any, lines func(w io.Writer)) error {
 	return w.Flush()
 }
 
+// note prints a line on stderr that is no error of the command's.
+func note(c *cli.Context, format string, args ...any) {
+	fmt.Fprintf(c.App.ErrWriter, "drmctl: %s\n", oneLine(fmt.Sprintf(format, args...)))
+}
+
 // row prints the cells of one line of a table.
 func row(w io.Writer, cells ...any) {
 	texts := make([]string, len(cells))

@@ -25,6 +25,9 @@ func statusCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if err := noteIfNoApp(ctx, c, client); err != nil {
+					return err
+				}
 				return showStatus(c, s)
 			})
 		},

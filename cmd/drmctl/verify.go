@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -14,10 +15,14 @@ import (
 const (
 	flagWatch  = "watch"
 	flagSettle = "settle"
+	flagEvery  = "every"
 )
 
 // defaultSettle is longer than a crashed member's claims live at the default TTL.
 const defaultSettle = 10 * time.Second
+
+// defaultEvery is seldom enough for an app of a million resources, all of which are read.
+const defaultEvery = time.Minute
 
 func verifyCommand() *cli.Command {
 	const name = "verify"
@@ -26,28 +31,36 @@ func verifyCommand() *cli.Command {
 		Usage: "report everything in etcd that is not as it should be",
 		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: where it\n" +
 			"finds such, it looks again, and reports what stays for the time of --settle.\n" +
-			"With --watch it goes on, and prints each change of ownership with its token, until interrupted.\n\n" +
+			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for\n" +
+			"violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token fell.\n\n" +
 			"Examples:\n" +
 			"   drmctl --app feeds verify\n" +
 			"   drmctl --app feeds verify --watch",
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name: flagWatch, EnvVars: commandEnv(name, flagWatch),
-				Usage: "go on, and print each change of ownership",
+				Usage: "go on, and print each change of ownership and each new violation",
 			},
 			&cli.DurationFlag{
 				Name: flagSettle, EnvVars: commandEnv(name, flagSettle), Value: defaultSettle,
 				Usage: "for how long what may pass by itself is given the time to: 0 (report it at once) to 24h",
+			},
+			&cli.DurationFlag{
+				Name: flagEvery, EnvVars: commandEnv(name, flagEvery), Value: defaultEvery,
+				Usage: "with --watch, how often it looks for violations again, which reads the whole app: 1s to 24h",
 			},
 		},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			if err := inRange(c, flagSettle, 0, 24*time.Hour); err != nil {
+			if err := errors.Join(inRange(c, flagSettle, 0, 24*time.Hour), inRange(c, flagEvery, time.Second, 24*time.Hour)); err != nil {
 				return err
 			}
-			return withClient(c, func(_ context.Context, client *drm.Client) error { // the command timeout bounds each request
+			return withClient(c, func(ctx context.Context, client *drm.Client) error { // ctx is not for what takes --settle
+				if err := noteIfNoApp(ctx, c, client); err != nil {
+					return err
+				}
 				found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
 				if err != nil {
 					return err
@@ -60,7 +73,7 @@ func verifyCommand() *cli.Command {
 				}
 				switch {
 				case watch:
-					return watchOwners(c, client)
+					return watchApp(c, client, found)
 				case len(found) > 0:
 					return fmt.Errorf("%d violations", len(found))
 				}
@@ -94,37 +107,4 @@ func showViolations(c *cli.Context, found []drm.Violation) error {
 			row(w, v.Kind, v.Resource, v.Member, v.Token, v.Detail)
 		}
 	})
-}
-
-// ownerJSON is a contract: one line each.
-type ownerJSON struct {
-	Resource string `json:"resource"`
-	Before   string `json:"before"`
-	Member   string `json:"member"`
-	Token    int64  `json:"token"`
-	Revision int64  `json:"revision"`
-	Fell     bool   `json:"fell"`
-}
-
-// watchOwners prints changes of ownership until it is interrupted. A token that fell makes its exit code 1.
-func watchOwners(c *cli.Context, client *drm.Client) error {
-	fell := 0
-	err := client.FollowOwners(c.Context, func(o drm.OwnerChange) { // not bounded by the command timeout
-		mark := ""
-		if o.Fell {
-			fell++
-			mark = " FELL"
-		}
-		_ = show(c, ownerJSON(o), func(w io.Writer) { // nobody is left to tell of an output that is gone
-			fmt.Fprintf(w, "revision %d\tresource %s\t%s -> %s\ttoken %d%s\n", o.Revision, cell(o.Resource),
-				cell(o.Before), cell(o.Member), o.Token, mark)
-		})
-	})
-	if fell > 0 {
-		return fmt.Errorf("%d tokens fell", fell)
-	}
-	if interrupted := c.Context.Err() != nil; interrupted { // that is how it ends
-		err = nil
-	}
-	return err
 }

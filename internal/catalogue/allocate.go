@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -55,6 +56,14 @@ func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse
 	defer cancel()
 	resp, err := s.Etcd.Commit(ctx, req)
 	return resp, tooLarge(err)
+}
+
+// guards are the comparisons of every write: in an app that was deleted, or deleted and made anew, nothing is written.
+func (s *Store) guards() []*pb.Compare {
+	if mutant.Is(mutant.WriteUnguarded) {
+		return nil
+	}
+	return []*pb.Compare{txn.Created(s.Layout.Config(), s.Config)}
 }
 
 // lookAtConfig reads what gone judges.
@@ -144,7 +153,7 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, cor
 			return 0, err
 		}
 		resp, err := s.commit(ctx, &pb.TxnRequest{
-			Compare: []*pb.Compare{txn.Created(s.Layout.Config(), s.Config), txn.Modified(key, modRevision(found))},
+			Compare: append(s.guards(), txn.Modified(key, modRevision(found))),
 			Success: s.ops(id, old, e), Failure: []*pb.RequestOp{s.lookAtConfig()},
 		})
 		if err != nil {

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"golang.org/x/sync/errgroup"
 
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -44,13 +45,12 @@ const (
 	removed
 )
 
-// writes builds the comparisons of a batch, behind the guards, and its writes.
-func (y *Sync) writes(batch []write) (guards, compares []*pb.Compare, ops []*pb.RequestOp) {
-	s := y.store
-	config, keys := s.Layout.Config(), make([]string, len(batch))
-	size := txn.Size{KeyBytes: len(config) + len(y.guardKey), Creates: 2, Mods: len(batch)}
+// writes builds the comparisons of a batch, and its writes.
+func (y *Sync) writes(batch []write) (compares []*pb.Compare, ops []*pb.RequestOp) {
+	keys := make([]string, len(batch))
+	size := txn.Size{Mods: len(batch)}
 	for i, w := range batch {
-		keys[i] = s.Layout.Resource(w.shard, w.id)
+		keys[i] = y.store.Layout.Resource(w.shard, w.id)
 		size.KeyBytes += len(keys[i])
 		if w.entry == nil {
 			size.Deletes++
@@ -59,18 +59,17 @@ func (y *Sync) writes(batch []write) (guards, compares []*pb.Compare, ops []*pb.
 		}
 	}
 	b := txn.NewBatch(size)
-	all, ops := make([]*pb.Compare, 0, 2+len(batch)), make([]*pb.RequestOp, len(batch))
-	all = append(all, b.Created(b.Key(config), s.Config), b.Created(b.Key(y.guardKey), y.guardRev))
+	compares, ops = make([]*pb.Compare, len(batch)), make([]*pb.RequestOp, len(batch))
 	for i, w := range batch {
 		key := b.Key(keys[i])
-		all = append(all, b.Modified(key, w.expect))
+		compares[i] = b.Modified(key, w.expect)
 		if w.entry == nil {
 			ops[i] = b.Delete(key)
 		} else {
 			ops[i] = b.Put(key, w.entry.Encode(), 0)
 		}
 	}
-	return all[:2:2], all[2:], ops
+	return compares, ops
 }
 
 // written is a batch and what became of it.
@@ -173,8 +172,8 @@ func (y *Sync) send(ctx context.Context, batch []write, results chan<- written) 
 
 // sendAll writes all of a batch, or reports that a condition did not hold.
 func (y *Sync) sendAll(ctx context.Context, batch []write) (r written, ok bool, err error) {
-	guards, compares, ops := y.writes(batch)
-	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: append(guards, compares...), Success: ops})
+	compares, ops := y.writes(batch)
+	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: append(y.guards(), compares...), Success: ops})
 	if err != nil || !resp.Succeeded {
 		return r, false, err
 	}
@@ -187,7 +186,7 @@ func (y *Sync) sendAll(ctx context.Context, batch []write) (r written, ok bool, 
 
 // sendEach writes what of a batch is as remembered, and finds out about the rest.
 func (y *Sync) sendEach(ctx context.Context, batch []write) (r written, err error) {
-	_, compares, ops := y.writes(batch)
+	compares, ops := y.writes(batch)
 	for i := range ops {
 		ops[i] = txn.Nest(&pb.TxnRequest{
 			Compare: compares[i : i+1], Success: []*pb.RequestOp{ops[i]}, Failure: []*pb.RequestOp{txn.Get(compares[i].Key)},
@@ -212,8 +211,7 @@ func (y *Sync) sendEach(ctx context.Context, batch []write) (r written, err erro
 
 // guarded sends operations that happen only if the guards hold.
 func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
-	guards, _, _ := y.writes(nil)
-	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: guards, Success: ops, Failure: []*pb.RequestOp{y.store.lookAtConfig()}})
+	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: y.guards(), Success: ops, Failure: []*pb.RequestOp{y.store.lookAtConfig()}})
 	switch {
 	case err != nil:
 		return nil, err
@@ -224,6 +222,14 @@ func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnRespons
 	default:
 		return nil, ErrDeposed
 	}
+}
+
+// guards are the store's, and the coordinator's office: one that was deposed writes nothing.
+func (y *Sync) guards() []*pb.Compare {
+	if mutant.Is(mutant.WriteDeposed) {
+		return y.store.guards()
+	}
+	return append(y.store.guards(), txn.Created(y.guardKey, y.guardRev))
 }
 
 // remember takes over what became of a batch, and returns the writes whose condition did not hold.

@@ -33,11 +33,13 @@
 //
 //	fence-after-expiry           a lease is fenced after etcd may have given its claims away
 //	count-from-answer            a lease's life is counted from the answer, not from before the request
+//	outlast-gone                 with KeepOnOutage, what is on a lease that etcd says to be gone is handled on
 //	update-without-lease         an update of a claim detaches it from its lease
 //	claim-over-another           a claim is made without a look at whether there is one
 //	release-any                  a claim is deleted without a look at whose it is
 //	lost-is-refused              a write whose answer was lost is taken for one that was not done
 //	skip-relist                  after a compaction a watch goes on with what is new, without a list
+//	no-resync                    what is followed is not listed again now and then, so what a watch missed stays missed
 //
 // # In the model only
 //
@@ -48,6 +50,15 @@
 //
 //	revive-fenced                a fenced lease is renewed, and its deadline moved on
 //	renew-unasked                a lease is renewed though its owner does not answer
+//	claim-unguarded              a claim is made without a look at whether the app is the one that it was
+//	overlook-rewound             an answer of a lower revision than was seen, or of another cluster, is believed
+//	trust-silence                a stream of which nothing is heard is not made anew
+//	write-deposed                what a coordinator writes does not depend on its office
+//	write-unguarded              the catalogue is written without a look at whether the app is the one that it was
+//
+// # In what judges real processes
+//
+//	overlook-overlap             the checker of journals does not see that two handle a resource at once
 package mutant
 
 // Mutant is one deliberate fault.
@@ -79,17 +90,27 @@ const (
 
 	FenceAfterExpiry   Mutant = "fence-after-expiry"
 	CountFromAnswer    Mutant = "count-from-answer"
+	OutlastGone        Mutant = "outlast-gone"
 	UpdateWithoutLease Mutant = "update-without-lease"
 	ClaimOverAnother   Mutant = "claim-over-another"
 	ReleaseAny         Mutant = "release-any"
 	LostIsRefused      Mutant = "lost-is-refused"
 	SkipRelist         Mutant = "skip-relist"
+	NoResync           Mutant = "no-resync"
 
 	ClaimByName    Mutant = "claim-by-name"
 	SkipLeaseCheck Mutant = "skip-lease-check"
 
 	ReviveFenced Mutant = "revive-fenced"
 	RenewUnasked Mutant = "renew-unasked"
+
+	ClaimUnguarded  Mutant = "claim-unguarded"
+	OverlookRewound Mutant = "overlook-rewound"
+	TrustSilence    Mutant = "trust-silence"
+	WriteDeposed    Mutant = "write-deposed"
+	WriteUnguarded  Mutant = "write-unguarded"
+
+	OverlookOverlap Mutant = "overlook-overlap"
 )
 
 // Known is a Mutant and what is to notice it.
@@ -127,15 +148,24 @@ var All = []Known{
 
 	{Mutant: FenceAfterExpiry, Simulated: true, Test: "TestKeeperIsDeadBeforeTheServerExpires", Package: "./lease"},
 	{Mutant: CountFromAnswer, Simulated: true, Test: "TestKeeperCountsFromBeforeItSent", Package: "./lease"},
+	{Mutant: OutlastGone, Simulated: true, Test: "TestOutlastingKeeperEndsWhenItsLeaseIsGone", Package: "./lease"},
 	{Mutant: UpdateWithoutLease, Simulated: true, Test: "TestClaimUpdateAndRelease", Package: "./lease"},
 	{Mutant: ClaimOverAnother, Simulated: true, Test: "TestConflictsAreIsolated", Package: "./lease"},
 	{Mutant: ReleaseAny, Simulated: true, Test: "TestWriterDoesWhatOneAfterAnotherWouldDo", Package: "./lease"},
 	{Mutant: LostIsRefused, Simulated: true, Test: "TestLostAnswersLeaveTheOutcomeUnknown", Package: "./lease"},
 	{Mutant: SkipRelist, Simulated: true, Test: "TestACompactionWhileCutOffIsFollowedByAFreshList", Package: "./internal/follow"},
+	{Mutant: NoResync, Simulated: true, Test: "TestAReaderGetsAFreshListNowAndThen", Package: "./internal/follow"},
 
 	{Mutant: ClaimByName, Simulated: true},
 	{Mutant: SkipLeaseCheck, Simulated: true},
 
 	{Mutant: ReviveFenced, Test: "TestKeeperIsFencedForGood", Package: "./lease"},
 	{Mutant: RenewUnasked, Test: "TestKeeperRenewsOnlyWhileItsOwnerAnswers", Package: "./lease"},
+	{Mutant: ClaimUnguarded, Test: "TestNothingIsWrittenWithoutTheGuard", Package: "./lease"},
+	{Mutant: OverlookRewound, Test: "TestCheckNoticesAStoreThatWasRewoundOrReplaced", Package: "./internal/follow"},
+	{Mutant: TrustSilence, Test: "TestAStreamThatHangsWithoutAnErrorIsMadeAnew", Package: "./internal/follow"},
+	{Mutant: WriteDeposed, Test: "TestADeposedCoordinatorWritesNothing", Package: "./internal/catalogue"},
+	{Mutant: WriteUnguarded, Test: "TestAnAppThatWasDeletedTakesNoResources", Package: "./internal/catalogue"},
+
+	{Mutant: OverlookOverlap, Test: "TestCheckFindsAnOverlapAnywhere", Package: "./internal/journal"},
 }

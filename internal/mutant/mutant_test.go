@@ -3,9 +3,11 @@
 package mutant_test
 
 import (
+	"fmt"
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"os"
 	"strings"
 	"testing"
 
@@ -18,6 +20,16 @@ func TestNormalBuildsHaveNoFault(t *testing.T) {
 		if mutant.Is(k.Mutant) {
 			t.Errorf("%s is in force", k.Mutant)
 		}
+	}
+}
+
+func TestTheGuaranteesSayHowManyFaultsThereAre(t *testing.T) {
+	text, err := os.ReadFile("../../docs/guarantees.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := fmt.Sprintf("takes away %d rules,", len(mutant.All)); !strings.Contains(string(text), want) {
+		t.Errorf("docs/guarantees.md does not say %q", want)
 	}
 }
 

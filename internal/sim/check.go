@@ -12,10 +12,31 @@ func (h *handling) valid() bool {
 	return h != nil && !h.over && !h.byHand && h.keeper.valid()
 }
 
-// checkSafety looks for a resource that two members handle.
+// lookAround notes who is out of touch with etcd.
+func (w *world) lookAround() {
+	for _, m := range w.members {
+		was := m.apart
+		m.apart = m.cut || m.paused || m.deaf > 0 || w.leaderless > 0
+		if m.apart || was {
+			m.apartAt = w.now
+		}
+	}
+}
+
+// excused says whether a lease is one whose time has passed, as KeepOnOutage lets it, and which no keepalive can have
+// told of yet: its member is out of touch with etcd, or was a moment ago, or its keepalives get lost.
+func (k *keeper) excused() bool {
+	const moment = ttl/5 + requestTimeout + 100*time.Millisecond // the next keepalive, and its answer
+	return k.outlasts() && !k.sure() && (k.unheard > 0 || k.m.w.now-k.m.apartAt <= moment)
+}
+
+// checkSafety looks for a resource that two members handle. Under KeepOnOutage a member that is out of touch for longer
+// than its lease may be one of them.
 func (w *world) checkSafety() {
+	w.lookAround()
 	for r := range w.ids {
 		var first *handling
+		handled, excused := 0, 0
 		for _, m := range w.members {
 			if !m.up || m.handlings[r] == nil {
 				continue
@@ -27,11 +48,18 @@ func (w *world) checkSafety() {
 			if !h.valid() {
 				continue
 			}
+			if handled++; h.keeper.excused() {
+				excused++
+				continue
+			}
 			if first != nil {
 				w.fail("%s is handled by %s (token %d) and %s (token %d) at once", w.ids[r], first.m.name, first.token, m.name, h.token)
 				return
 			}
 			first = h
+		}
+		if handled > 1 && excused > 0 {
+			w.count(Doubled)
 		}
 	}
 }
@@ -40,7 +68,12 @@ func (w *world) checkSafety() {
 func (m *member) checkHandle(r int, h *handling) {
 	w := m.w
 	c := w.store.claims[r]
-	if w.store.wasDeletedByHand(h.token) {
+	own := m.tokens[r]
+	if h.token < own {
+		w.fail("%s: Handle of %s under token %d after one under %d of its own", m.name, w.ids[r], h.token, own)
+	}
+	m.tokens[r] = h.token
+	if w.store.wasDeletedByHand(h.token) || h.keeper.excused() {
 		return
 	}
 	if c.token != h.token || c.lease != h.keeper.id {
@@ -161,7 +194,7 @@ func (m *member) unsettled() string {
 			return "does not really handle " + id
 		case h.version != string(w.entries[r].data()):
 			return "handles old data of " + id
-		case h.token != w.store.claims[r].token || !h.keeper.valid():
+		case h.token != w.store.claims[r].token || !h.keeper.sure():
 			return "handles " + id + " without its claim"
 		default:
 			handled++

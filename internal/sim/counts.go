@@ -21,6 +21,8 @@ const (
 	Vanished                      // claims that were gone while they were handled
 	Conflicts                     // claims that met another's
 	Fenced                        // leases that were fenced in time
+	Outlasted                     // answers to keepalives that came after their lease's time, which KeepOnOutage had let pass
+	Doubled                       // steps after which two handled a resource, one of them out of touch, under KeepOnOutage
 	Expired                       // leases that etcd gave up
 	Promoted                      // leases that a new leader of etcd gave their whole TTL again
 	Resumed                       // processes that went on after a pause of more than a TTL
@@ -31,6 +33,8 @@ const (
 	Lists                         // of a shard
 	Relists                       // because a watch was cancelled
 	Compacted                     // because what a watch had not told yet was forgotten
+	Resynced                      // because it was time to
+	Missed                        // events that a watch lost
 	Reordered                     // news that came after newer news of another shard
 	Clocks                        // members whose clock ran faster or slower than etcd's
 	singles
@@ -38,8 +42,8 @@ const (
 
 var singleNames = [singles]string{
 	"handled", "updated", "terminated", "failed", "panicked", "stuck", "refused", "cancelled", "vanished", "conflicts",
-	"fenced", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
-	"compacted", "reordered", "clocks",
+	"fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
+	"compacted", "resynced", "missed", "reordered", "clocks",
 }
 
 // request is a kind of what members ask of etcd.

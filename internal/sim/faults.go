@@ -42,6 +42,8 @@ func (w *world) strike(f Fault) bool {
 		w.holdFor(&m.stalls, f.For)
 	case Silence:
 		w.holdFor(&w.store.logs[w.shardOf(f.Who%w.plan.Resources)].silent, f.For)
+	case Miss:
+		return w.miss(w.shardOf(f.Who % w.plan.Resources))
 	case Break:
 		if !m.up {
 			return false
@@ -112,6 +114,17 @@ func (w *world) change(f Fault) bool {
 func (w *world) holdFor(reasons *int, d time.Duration) {
 	*reasons++
 	w.after(d, func() { *reasons-- })
+}
+
+// miss has some of the watches of a shard lose the event that comes next.
+func (w *world) miss(shard int) (any bool) {
+	for _, f := range w.store.logs[shard].followers {
+		if !f.dead && f.gen == f.m.gen && w.rng.IntN(2) == 0 {
+			f.missing++
+			any = true
+		}
+	}
+	return any
 }
 
 // elect ends one reason why etcd has no leader. A new leader does not know how old leases are: each has its whole TTL.

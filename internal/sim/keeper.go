@@ -14,6 +14,8 @@ type keeper struct {
 	fenced   bool
 	told     bool // the core knows
 	closed   bool
+	outlast  bool // its deadline may pass, as KeepOnOutage has it
+	unheard  int  // keepalives since one was answered
 }
 
 func (m *member) keeper(id int64) *keeper {
@@ -34,7 +36,7 @@ func (m *member) grant() {
 			m.after(100*time.Millisecond, m.grant)
 			return
 		}
-		k := &keeper{m: m, id: id, deadline: safeUntil(sent)}
+		k := &keeper{m: m, id: id, deadline: safeUntil(sent), outlast: m.w.plan.KeepOnOutage && !m.stopping}
 		m.keepers, m.granting = append(m.keepers, k), false
 		m.core.LeaseReady(m.clock(), id)
 		m.after(ttl/5, k.renew)
@@ -51,8 +53,24 @@ func safeUntil(sent time.Duration) time.Duration {
 	return sent + ttl - margin
 }
 
-// valid says whether the lease can be relied on now.
-func (k *keeper) valid() bool { return k != nil && !k.closed && k.m.clock() < k.deadline }
+// valid says whether what is on the lease may be handled now.
+func (k *keeper) valid() bool {
+	return k != nil && !k.closed && (k.m.clock() < k.deadline || k.outlasts())
+}
+
+// sure says whether nobody else can have what is on the lease.
+func (k *keeper) sure() bool { return k.valid() && k.m.clock() < k.deadline }
+
+// outlasts says whether the lease's deadline may pass.
+func (k *keeper) outlasts() bool { return k.outlast && !k.fenced }
+
+// noLonger has the lease end in time like any other, at once if its time has come.
+func (k *keeper) noLonger() {
+	if k.outlast {
+		k.outlast = false
+		k.guard()
+	}
+}
 
 func (k *keeper) renew() {
 	k.check()
@@ -62,32 +80,40 @@ func (k *keeper) renew() {
 	m, sent, alive := k.m, k.m.clock(), false
 	m.request(renewing, func() { alive = m.w.store.renew(k.id) }, func(lost, failed bool) {
 		k.check()
+		if k.outlasts() && !k.closed && !lost && !failed && !k.sure() {
+			m.w.count(Outlasted)
+		}
 		switch {
 		case k.fenced || k.closed:
 		case lost || failed:
+			k.unheard++
 			m.after(ttl/15, k.renew)
+		case !alive && mutant.Is(mutant.OutlastGone) && k.outlast:
+			k.unheard = 0
+			m.after(ttl/5, k.renew)
 		case !alive:
 			k.fence()
 		default:
 			if mutant.Is(mutant.CountFromAnswer) {
 				sent = m.clock()
 			}
+			k.unheard = 0
 			k.deadline = max(k.deadline, safeUntil(sent))
 			m.after(max(0, sent+ttl/5-m.clock()), k.renew)
 		}
 	})
 }
 
-// guard fences the lease when it is time.
+// guard fences the lease when it is time, if it ever is.
 func (k *keeper) guard() {
 	k.check()
-	if !k.fenced && !k.closed {
+	if !k.fenced && !k.closed && !k.outlast {
 		k.m.atClock(k.deadline-fenceLead, k.guard)
 	}
 }
 
 func (k *keeper) check() {
-	if k.m.clock() >= k.deadline-fenceLead {
+	if k.m.clock() >= k.deadline-fenceLead && !k.outlasts() {
 		k.fence()
 	}
 }

@@ -20,6 +20,8 @@ type member struct {
 	deaf, stalls    int // reasons why it hears nothing of etcd, or no news
 	drains, keyless int // reasons why it gets no shards
 	pausedAt, cutAt time.Duration
+	apart           bool          // it was out of touch with etcd after the last step
+	apartAt         time.Duration // when that was last so
 	back            time.Duration // when it starts again after an orderly end
 	late            []func()      // what was to happen while it was paused
 
@@ -35,6 +37,7 @@ type member struct {
 	followers []*follower // by shard
 	handlings []*handling // by resource
 	calls     []*call     // by resource: in progress, also those given up
+	tokens    []int64     // by resource: the newest that Handle was called with
 	conflicts []int64     // by resource: the claim that was found last when claiming
 }
 
@@ -84,6 +87,7 @@ func (m *member) start() {
 	m.followers = make([]*follower, w.plan.Shards)
 	m.handlings = make([]*handling, w.plan.Resources)
 	m.calls = make([]*call, w.plan.Resources)
+	m.tokens = make([]int64, w.plan.Resources)
 	m.conflicts = make([]int64, w.plan.Resources)
 	if w.view > 0 {
 		w.reassign()
@@ -124,6 +128,9 @@ func (m *member) stop(back time.Duration) {
 	m.w.trace("%s: stops", m.name)
 	m.stopping, m.back = true, back
 	m.core.Stop(m.clock())
+	for _, k := range m.keepers {
+		k.noLonger()
+	}
 	m.step()
 	m.after(stopTimeout, func() {
 		m.w.count(Overdue)

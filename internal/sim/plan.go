@@ -14,6 +14,7 @@ type Plan struct {
 	Shards               int
 	Resources            int
 	HoldFailed           bool
+	KeepOnOutage         bool
 	CanUpdate            bool
 	HandleAttempts       int
 	KeysPerLease         int
@@ -51,12 +52,13 @@ const (
 	Silence                 // resource: all watches of its shard are silent for For
 	Elect                   // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
 	LoseKey                 // member: its key is gone, and it registers again after For
+	Miss                    // resource: some watches of its shard lose the event that comes next, without a word
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact", "break",
-	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key",
+	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -102,6 +104,7 @@ func Draw(s Source, faults int) Plan {
 		Shards:               1 + s.Choose("shards", 4),
 		Resources:            1 + s.Choose("resources", 6),
 		HoldFailed:           s.Choose("hold", 2) == 1,
+		KeepOnOutage:         s.Choose("keep", 4) == 3,
 		CanUpdate:            s.Choose("update", 2) == 1,
 		HandleAttempts:       s.Choose("handle attempts", 3),
 		KeysPerLease:         1 + s.Choose("keys per lease", 4),

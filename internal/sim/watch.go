@@ -17,6 +17,8 @@ type follower struct {
 	listed    bool
 	scheduled bool
 	listing   int // counts lists
+	missing   int // how many of the next events get lost
+	resyncAt  time.Duration
 }
 
 func (m *member) follow(shard int) {
@@ -38,6 +40,15 @@ func (f *follower) list() {
 	f.listed = false
 	f.listing++
 	this := f.listing
+	f.resyncAt = m.w.now + resync - m.w.upTo(resync/5)
+	if !mutant.Is(mutant.NoResync) {
+		m.after(f.resyncAt-m.w.now, func() {
+			if !f.dead && f.listing == this {
+				m.w.count(Resynced)
+				f.list()
+			}
+		})
+	}
 	var entries []core.Entry
 	var claims []core.ClaimKey
 	var rev int64
@@ -67,7 +78,7 @@ func (f *follower) list() {
 				}
 			})
 		default:
-			f.pos, f.listed = pos, true
+			f.pos, f.listed, f.missing = pos, true, 0
 			m.w.trace("%s: lists shard %d at %d", m.name, f.shard, rev)
 			m.core.Snapshot(m.clock(), f.shard, rev, entries, claims)
 			m.step()
@@ -110,11 +121,25 @@ func (f *follower) pump() {
 		n = 1 + m.w.rng.IntN(n)
 	}
 	for _, c := range l.past[f.pos : f.pos+n] {
-		f.tell(c)
+		if f.missing > 0 && !m.w.calm {
+			f.miss(c)
+		} else {
+			f.tell(c)
+		}
 	}
 	f.pos += n
 	m.step()
 	f.poke()
+}
+
+// miss is what becomes of an event that is lost, as etcd has lost some around compactions: nobody is told, and the watch
+// goes on. The fault lasts until the shard is listed again.
+func (f *follower) miss(c change) {
+	w := f.m.w
+	w.count(Missed)
+	w.trace("%s: misses revision %d of shard %d", f.m.name, c.rev, f.shard)
+	f.missing--
+	w.calmAt = max(w.calmAt, f.resyncAt)
 }
 
 func (f *follower) tell(c change) {

@@ -17,6 +17,7 @@ const (
 	terminateTimeout = 1500 * time.Millisecond
 	lastGrace        = 200 * time.Millisecond
 	settle           = 3 * time.Second
+	resync           = time.Minute
 	startUp          = time.Second // before the first fault
 
 	// patience is the bound on how long it may take after the last fault until all is well: a call that began before it and

@@ -1,0 +1,155 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// ownerJSON is a contract: one line each.
+type ownerJSON struct {
+	Resource string `json:"resource"`
+	Before   string `json:"before"`
+	Member   string `json:"member"`
+	Token    int64  `json:"token"`
+	Revision int64  `json:"revision"`
+	Fell     bool   `json:"fell"`
+}
+
+// watch is a verify that goes on. The changes and the violations come from a goroutine each.
+type watch struct {
+	c *cli.Context
+
+	mu      sync.Mutex
+	known   map[violationKey]bool // those that the last look found, which are not told again
+	seen    int                   // violations, in all
+	fell    int                   // tokens
+	failing bool                  // the last look failed
+}
+
+// violationKey is what makes two violations the same.
+type violationKey struct {
+	kind             drm.ViolationKind
+	resource, member string
+	token            int64
+	detail           string
+}
+
+func keyOf(v drm.Violation) violationKey {
+	k := violationKey{v.Kind, v.Resource, v.Member, v.Token, ""}
+	switch {
+	case v.Kind == drm.Unclaimed: // whoever it belongs to by now
+		k.member = ""
+	case v.Resource == "" && v.Member == "": // it names the key
+		k.detail = v.Detail
+	}
+	return k
+}
+
+// watchApp prints changes of ownership and new violations until it is interrupted. Any violation, those found before it
+// too, and any token that fell make its exit code 1.
+func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
+	w := &watch{c: c}
+	w.fresh(found)
+	ctx, cancel := context.WithCancel(c.Context) // not bounded by the command timeout
+	looked := make(chan struct{})
+	go func() {
+		defer close(looked)
+		w.lookAgain(ctx, client)
+	}()
+	err := client.FollowOwners(ctx, w.changed, w.lost)
+	cancel()
+	<-looked
+	if interrupted := c.Context.Err() != nil; interrupted { // that is how it ends
+		err = nil
+	}
+	if w.seen > 0 {
+		err = errors.Join(err, fmt.Errorf("%d violations", w.seen))
+	}
+	if w.fell > 0 {
+		err = errors.Join(err, fmt.Errorf("%d tokens fell", w.fell))
+	}
+	return err
+}
+
+// fresh returns what of a look's findings is new, and remembers them all.
+func (w *watch) fresh(found []drm.Violation) []drm.Violation {
+	var news []drm.Violation
+	now := make(map[violationKey]bool, len(found))
+	for _, v := range found {
+		k := keyOf(v)
+		if !w.known[k] && !now[k] {
+			news = append(news, v)
+		}
+		now[k] = true
+	}
+	w.known = now
+	w.seen += len(news)
+	return news
+}
+
+// lookAgain looks for violations now and then.
+func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
+	tick := time.NewTicker(w.c.Duration(flagEvery))
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		found, err := client.VerifySettled(ctx, w.c.Duration(flagSettle))
+		if ctx.Err() != nil {
+			return
+		}
+		w.mu.Lock()
+		switch {
+		case err == nil:
+			for _, v := range w.fresh(found) {
+				w.violation(v)
+			}
+		case !w.failing && !errors.Is(err, drm.ErrUnreachable): // lost tells of that
+			note(w.c, "cannot look for violations, and goes on trying: %v", err)
+		}
+		w.failing = err != nil
+		w.mu.Unlock()
+	}
+}
+
+// violation prints one that is new. As with changes, nobody is left to tell of an output that is gone.
+func (w *watch) violation(v drm.Violation) {
+	_ = show(w.c, violationJSON{string(v.Kind), v.Resource, v.Member, v.Token, v.Detail}, func(out io.Writer) {
+		fmt.Fprintf(out, "violation %s\tresource %s\tmember %s\ttoken %d\t%s\n", v.Kind, cell(v.Resource), cell(v.Member), v.Token, cell(v.Detail))
+	})
+}
+
+// changed prints a change of ownership.
+func (w *watch) changed(o drm.OwnerChange) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	mark := ""
+	if o.Fell {
+		w.fell++
+		mark = " FELL"
+	}
+	_ = show(w.c, ownerJSON(o), func(out io.Writer) {
+		fmt.Fprintf(out, "revision %d\tresource %s\t%s -> %s\ttoken %d%s\n", o.Revision, cell(o.Resource),
+			cell(o.Before), cell(o.Member), o.Token, mark)
+	})
+}
+
+// lost tells on stderr when etcd does not answer, and when it does again.
+func (w *watch) lost(err error) {
+	if err != nil {
+		note(w.c, "etcd is lost: %v", err)
+	} else {
+		note(w.c, "etcd is back")
+	}
+}
