@@ -19,6 +19,11 @@ type claimLease struct {
 	cancel context.CancelCauseFunc
 }
 
+// over says whether the lease has ended, which ctx may not have heard yet.
+func (l *claimLease) over() bool {
+	return l.ctx.Err() != nil || l.keeper.Fenced() && l.keeper.Remaining() <= 0
+}
+
 // grantLease gets another lease for the core, however long that takes.
 func (m *Manager) grantLease() {
 	m.tasks.Add(1)
