@@ -3,12 +3,10 @@ package drm_test
 import (
 	"context"
 	"errors"
-	"fmt"
 	"strings"
 	"testing"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm"
@@ -16,40 +14,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
-
-// fillUp puts other people's keys into an etcd until it takes no more.
-func fillUp(tb testing.TB, etcd *clientv3.Client) {
-	tb.Helper()
-	value := strings.Repeat("x", 100_000)
-	for i := 0; ; i++ {
-		_, err := etcd.Put(tb.Context(), fmt.Sprintf("filler/%d", i), value)
-		if errors.Is(err, rpctypes.ErrNoSpace) {
-			return
-		}
-		if err != nil || i > 1000 {
-			tb.Fatalf("after %d keys etcd is not full: %v", i, err)
-		}
-	}
-}
-
-// makeRoom does what an operator does for a full etcd: it deletes, compacts, gives the space back, and ends the alarm.
-func makeRoom(tb testing.TB, etcd *clientv3.Client) {
-	tb.Helper()
-	ctx := tb.Context()
-	resp, err := etcd.Delete(ctx, "filler/", clientv3.WithPrefix())
-	if err == nil {
-		_, err = etcd.Compact(ctx, resp.Header.Revision, clientv3.WithCompactPhysical())
-	}
-	if err == nil {
-		_, err = etcd.Defragment(ctx, etcd.Endpoints()[0])
-	}
-	if err == nil {
-		_, err = etcd.AlarmDisarm(ctx, &clientv3.AlarmMember{})
-	}
-	if err != nil {
-		tb.Fatalf("make room: %v", err)
-	}
-}
 
 func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 	t.Parallel()
@@ -80,7 +44,7 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 	kept := len(ms["stays"].Held())
 	calls := len(r.all())
 
-	fillUp(t, w.etcd)
+	embeddedtest.FillUp(t, w.etcd)
 	err = ms["stays"].Allocate(t.Context(), drm.Resource{ID: "late"})
 	if err == nil || errors.Is(err, drm.ErrUnreachable) || !strings.Contains(err.Error(), "database space exceeded") {
 		t.Errorf("Allocate in a full etcd: %v", err)
@@ -109,7 +73,7 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		t.Errorf("the live member holds %d in a full etcd, of %d", held, kept)
 	}
 
-	makeRoom(t, w.etcd)
+	embeddedtest.MakeRoom(t, w.etcd)
 	r.until("what the other one had is taken over", allHeld(r, n))
 	for _, c := range r.all()[calls:] {
 		if before[c.Resource] == "stays" {

@@ -43,6 +43,7 @@ type theatre struct {
 	agents    map[string]*process
 	flags     []string // of all agents
 	ttl       time.Duration
+	blinks    time.Time // since when somebody does things behind the members' backs, so that two may handle a resource until they hear of it; zero: never
 }
 
 // newTheatre has an etcd in this process.
@@ -129,14 +130,15 @@ func (th *theatre) holders(what string, ok func(map[string]string) bool) map[str
 	th.t.Helper()
 	deadline := time.After(e2ePatience)
 	for {
-		held := map[string]string{}
+		held, twice := map[string]string{}, false
 		for r, members := range th.follower.Holders() {
-			if len(members) > 1 {
+			if len(members) > 1 && th.blinks.IsZero() {
 				th.t.Fatalf("%s is handled by %v at once", r, members)
 			}
+			twice = twice || len(members) > 1
 			held[r] = members[0]
 		}
-		if ok(held) {
+		if !twice && ok(held) {
 			return held
 		}
 		select {
