@@ -8,6 +8,9 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded"
@@ -32,10 +35,16 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 	}
 	t.Cleanup(proxy.Close)
 	src, ms := newSource(ids(n)...), map[string]*drm.Manager{}
-	for id, endpoint := range map[string]string{"gone": proxy.Endpoint(), "stays": w.endpoint} {
+	seen, log := observer.New(zap.WarnLevel)       // of the one that stays
+	for _, id := range []string{"gone", "stays"} { // the first one coordinates
 		cfg := w.config(id, r)
-		cfg.LeaseTTL, cfg.Etcd = 4*time.Second, drm.EtcdConfig{Endpoints: []string{endpoint}, CommandTimeout: time.Second}
+		cfg.LeaseTTL, cfg.Etcd = 4*time.Second, drm.EtcdConfig{Endpoints: []string{w.endpoint}, CommandTimeout: time.Second}
 		cfg.AllocateOnly, cfg.Retriever = false, src
+		if id == "gone" {
+			cfg.Etcd.Endpoints = []string{proxy.Endpoint()}
+		} else {
+			cfg.Logger = zap.New(zapcore.NewTee(seen, cfg.Logger.Core()))
+		}
 		ms[id] = w.start(cfg)
 	}
 	t.Cleanup(proxy.Heal) // or it would stop in no good order
@@ -63,7 +72,13 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		}
 		return claimed == kept
 	})
-	<-time.After(2 * time.Second) // it would take over meanwhile
+	stands := func() []observer.LoggedEntry { return log.FilterMessage("cannot stand for coordinator").All() }
+	r.until("it has tried for the office four times", func() bool { return len(stands()) >= 4 }) // and would take over meanwhile
+	for i, least := range []time.Duration{800 * time.Millisecond, 1600 * time.Millisecond} {     // after the first, which news may have brought forward
+		if tries := stands(); tries[i+2].Time.Sub(tries[i+1].Time) < least {
+			t.Errorf("it stood for coordinator again %v after try %d, and was to wait for %v at least", tries[i+2].Time.Sub(tries[i+1].Time), i+2, least)
+		}
+	}
 	for _, c := range r.all()[calls:] {
 		if c.Member != "gone" || c.Action != "terminate" {
 			t.Errorf("in a full etcd: %v", c)

@@ -168,6 +168,11 @@ func (g *group) run(ctx context.Context) {
 	defer retry.Stop()
 	defer retake.Stop()
 	var before *membership.View
+	failures := 0
+	again := func() { // in a while, and later and later: etcd may be full for hours
+		retry.Reset(retryPause(3 + failures))
+		failures++
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -197,7 +202,7 @@ func (g *group) run(ctx context.Context) {
 		switch kept, err := g.keepKey(ctx, v, *reg); {
 		case err != nil:
 			m.log.Warn("cannot put the member's key again", zap.Error(err))
-			retry.Reset(retryPause(3))
+			again()
 			continue
 		case !kept:
 			m.log.Warn("the member's key or slots are gone; registering again")
@@ -212,8 +217,10 @@ func (g *group) run(ctx context.Context) {
 			o.membersChanged()
 		}
 		before = v
-		if !g.stand(ctx, v) {
-			retry.Reset(retryPause(3))
+		if g.stand(ctx, v) {
+			failures = 0
+		} else {
+			again()
 		}
 	}
 }
