@@ -179,7 +179,7 @@ func (m *Manager) startTerminate(a core.Action) {
 		return
 	}
 	parent := m.ctx
-	if l := m.leases[a.Lease]; l != nil && l.ctx.Err() == nil && a.Cause != core.ClaimLost {
+	if l := m.leases[a.Lease]; l != nil && !l.over() && a.Cause != core.ClaimLost {
 		parent = l.ctx
 	}
 	if a.Cause != core.Fenced && a.Cause != core.ClaimLost {

@@ -215,6 +215,7 @@ func TestAClaimThatVanishedIsTerminatedAndClaimedAfresh(t *testing.T) {
 
 func TestRevokedLeasesAreRoutine(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
+	r.onTerminate = r.hasItsTime
 	w.members(r, newSource(ids(20)...), "a", "b")
 	r.until("all are handled", allHeld(r, 20))
 	leases, err := w.etcd.Leases(t.Context())

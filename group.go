@@ -27,7 +27,7 @@ type group struct {
 	reg    atomic.Pointer[membership.Registration] // nil while not registered
 	keeper *lease.Keeper                           // of the member key; run's goroutine owns it
 	former map[int64]*lease.Keeper                 // those before, whose leases may live on; run's goroutine owns it
-	lost   chan struct{}                           // holds a token when the member's lease was fenced
+	lost   chan error                              // holds why, when the member's lease was fenced
 
 	mu    sync.Mutex    // orders what the core is told
 	views chan struct{} // holds a token when last or reg changed
@@ -48,14 +48,14 @@ type group struct {
 }
 
 func newGroup(m *Manager) *group {
-	return &group{m: m, former: map[int64]*lease.Keeper{}, lost: make(chan struct{}, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
+	return &group{m: m, former: map[int64]*lease.Keeper{}, lost: make(chan error, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
 }
 
 // grant gets the lease of the member's key.
 func (g *group) grant(ctx context.Context) error {
-	keeper, err := g.m.grant(ctx, func(error) {
+	keeper, err := g.m.grant(ctx, func(cause error) {
 		select {
-		case g.lost <- struct{}{}:
+		case g.lost <- cause:
 		default:
 		}
 	}, func(error) {})
@@ -169,13 +169,18 @@ func (g *group) run(ctx context.Context) {
 	defer retry.Stop()
 	defer retake.Stop()
 	var before *membership.View
+	failures := 0
+	again := func() { // in a while, and later and later: etcd may be full for hours
+		retry.Reset(retryPause(3 + failures))
+		failures++
+	}
 	for {
 		select {
 		case <-ctx.Done():
 			g.leaveOffice()
 			return
-		case <-g.lost:
-			g.reregister(ctx)
+		case cause := <-g.lost:
+			g.reregister(ctx, errors.Is(cause, lease.ErrGone))
 			continue
 		case <-stats.C:
 			g.writeStats(ctx)
@@ -198,11 +203,11 @@ func (g *group) run(ctx context.Context) {
 		switch kept, err := g.keepKey(ctx, v, *reg); {
 		case err != nil:
 			g.warn(ctx, "cannot put the member's key again", err)
-			retry.Reset(retryPause(3))
+			again()
 			continue
 		case !kept:
 			m.log.Warn("the member's key or slots are gone; registering again")
-			g.reregister(ctx)
+			g.reregister(ctx, true) // they go with the lease
 			continue
 		}
 		if !g.begun && v.Members[m.id].State == membership.Active {
@@ -213,8 +218,10 @@ func (g *group) run(ctx context.Context) {
 			o.membersChanged()
 		}
 		before = v
-		if !g.stand(ctx, v) {
-			retry.Reset(retryPause(3))
+		if g.stand(ctx, v) {
+			failures = 0
+		} else {
+			again()
 		}
 	}
 }
@@ -242,14 +249,17 @@ func (g *group) keepKey(ctx context.Context, v *membership.View, reg membership.
 }
 
 // reregister gets a new lease and key, again and again until ctx ends. It fails the manager where somebody else has the id
-// for longer than a crashed member's key lives.
-func (g *group) reregister(ctx context.Context) {
+// for longer than a crashed member's key lives. Where etcd took the registration away, it has taken others' too, perhaps.
+func (g *group) reregister(ctx context.Context, gone bool) {
 	m := g.m
 	g.leaveOffice()
 	g.setRegistration(nil)
 	g.statsWas = nil // the figures go with the lease
 	old := g.keeper
 	g.former[int64(old.ID())] = old
+	if gone && !m.pauseSpread(ctx) {
+		return
+	}
 	var takenSince time.Time
 	for failures := 0; ; failures++ {
 		if old != nil {

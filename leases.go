@@ -17,13 +17,31 @@ type claimLease struct {
 	keeper *lease.Keeper
 	ctx    context.Context // of everything on it: ends at its deadline, with CauseFenced
 	cancel context.CancelCauseFunc
+	gone   bool // noteGone knows; the loop's goroutine owns it
+}
+
+// over says whether the lease has ended, which ctx may not have heard yet.
+func (l *claimLease) over() bool {
+	return l.ctx.Err() != nil || l.keeper.Fenced() && l.keeper.Remaining() <= 0
+}
+
+// noteGone has the next lease be waited for, once for each that etcd does not know any more.
+func (m *Manager) noteGone(l *claimLease) {
+	if l != nil && !l.gone {
+		l.gone, m.spread = true, true
+	}
 }
 
 // grantLease gets another lease for the core, however long that takes.
 func (m *Manager) grantLease() {
+	spread := m.spread
+	m.spread = false
 	m.tasks.Add(1)
 	go func() {
 		defer m.tasks.Done()
+		if spread && !m.pauseSpread(m.tasksCtx) {
+			return
+		}
 		ctx, cancel := context.WithCancelCause(m.ctx)
 		keeper, err := m.grant(m.tasksCtx, func(error) {}, cancel)
 		if err != nil { // stopping
@@ -60,7 +78,12 @@ func (m *Manager) grant(ctx context.Context, onFence func(error), dead context.C
 				log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", int64(k.ID())), zap.Error(cause))
 				onFence(cause)
 				id := int64(k.ID())
-				m.post(func() { m.core.LeaseFenced(m.stamp, id) })
+				m.post(func() {
+					if errors.Is(cause, lease.ErrGone) {
+						m.noteGone(m.leases[id])
+					}
+					m.core.LeaseFenced(m.stamp, id)
+				})
 			},
 			OnDead: func(*lease.Keeper, error) { dead(CauseFenced) },
 		})
@@ -115,6 +138,15 @@ func (l *claimLease) letGo(ctx context.Context, timeout time.Duration) {
 	_ = l.keeper.Revoke(ctx) // it expires by itself otherwise
 	l.keeper.Close()
 	l.cancel(CauseFenced)
+}
+
+// pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that
+// stalled, an operator) may have taken everybody's, and all hear of it at the same moment: they are not to come back at the
+// same moment too. false means that ctx ended first.
+func (m *Manager) pauseSpread(ctx context.Context) bool {
+	d := rand.N(min(m.cfg.LeaseTTL/10, 500*time.Millisecond) + 1)
+	m.log.Info("a lease is gone from etcd; waiting a moment, since others may have lost theirs too", zap.Duration("pause", d))
+	return pauseFor(ctx, d)
 }
 
 // retryPause is the pause before a request to etcd that failed is made again: 100 ms doubled with each failure up to 5 s,

@@ -209,6 +209,7 @@ func (m *Manager) writeResult(r lease.Result) core.WriteResult {
 		res.LeaseGone = true
 		if l := m.leases[int64(r.Op.Lease)]; l != nil {
 			l.keeper.Fence(err)
+			m.noteGone(l)
 		}
 	case errors.Is(err, lease.ErrUnknown):
 		res.Unknown = true

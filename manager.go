@@ -70,6 +70,7 @@ type Manager struct {
 	core      *core.Core
 	stamp     time.Duration // the time of what is being done, on the clock that leases are measured by
 	leases    map[int64]*claimLease
+	spread    bool // the next lease replaces one that etcd does not know any more
 	followers map[int]*shardFollower
 	handlings map[string]*handling
 	stopping  bool

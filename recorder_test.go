@@ -112,6 +112,18 @@ func (r *recorder) TerminateFailed(_ context.Context, c drm.Claim, err error) {
 	r.note("terminate_failed", c)
 }
 
+// hasItsTime is for onTerminate, where a lease ends before what is on it: a Terminate that comes after that is there to
+// clean up, and must not be told to end at once.
+func (r *recorder) hasItsTime(ctx context.Context, c drm.Claim) error {
+	select {
+	case <-ctx.Done():
+		r.tb.Errorf("the Terminate of %s is to end at once: %v", c.Resource.ID, context.Cause(ctx))
+		return ctx.Err()
+	case <-time.After(20 * time.Millisecond):
+		return nil
+	}
+}
+
 // all returns the calls so far.
 func (r *recorder) all() []call {
 	r.mu.Lock()

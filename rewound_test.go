@@ -77,6 +77,7 @@ func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 	t.Parallel()
 	etcd := newRestorable(t)
 	w, r := worldAt(t, etcd.server.Endpoint()), newRecorder(t) // it fails on a token that falls
+	r.onTerminate = r.hasItsTime
 	var members []*drm.Manager
 	for i := range 3 {
 		cfg := w.config(fmt.Sprintf("m%d", i), r)

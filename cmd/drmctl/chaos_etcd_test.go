@@ -99,7 +99,7 @@ func (c *chaos) loses(leads bool, take, give func(*node)) {
 	c.lasts(c.ttl) // in which a former leader that still thinks it leads would do harm
 	c.allocate("afterwards")
 	c.all("a", "b", "c")
-	if !c.blink {
+	if c.blinks.IsZero() {
 		c.untouched(back, before, 0)
 	} else if touched := len(c.touched(back, before)); touched > 0 {
 		c.takeover = c.took(back)
@@ -121,7 +121,7 @@ func (c *chaos) untouched(m mark, before map[string]string, outage time.Duration
 // wake lets a server go on that was stopped while it led. etcd may then revoke leases that are alive, since it thinks for
 // a moment that it leads still; until the members hear of that, two may handle one resource.
 func (c *chaos) wake(n *node) {
-	c.blink = true
+	c.blink()
 	thaw(n.t, n.process)
 }
 

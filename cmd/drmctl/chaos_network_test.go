@@ -75,21 +75,39 @@ func (c *chaos) cutOff(cut func(*faultproxy.Proxy)) {
 	c.note("and had it back %s after the network was", seconds(c.took(back)))
 }
 
-// slow has a member take over through a slow network.
+// slow has a member take over through a slow network. Each shard that it takes over is listed, a round trip, and only so
+// many at a time.
 func (c *chaos) slow() {
+	const (
+		delay     = 300 * time.Millisecond
+		roundTrip = 2 * delay
+		places    = 16 // internal/follow has as many for lists that are under way, or more
+	)
 	proxy, before := c.behindProxy(200)
 	slowed := c.now()
-	proxy.Delay(300 * time.Millisecond)
+	proxy.Delay(delay)
 	proxy.Reset() // new connections, which are slow from their beginning
 	c.lasts(2 * c.ttl)
 	c.allocate("meanwhile")
 	c.all("a", "b")
 	c.note("%d of %d resources were touched before the kill", len(c.touched(slowed, before)), len(before))
+	shards := 0
+	for _, m := range get[[]memberJSON](c.lab, "members") {
+		if m.ID == "b" {
+			shards = m.Shards
+		}
+	}
 	fault := c.now()
 	fault.at = c.kill("b")
 	c.all("a")
 	c.takeover = c.took(fault)
 	c.onlyTouched(fault, before, "b")
+	// What is not of the lists: the news of the death, the watch, the claim; and as much again for a busy machine.
+	bound := c.ttl + time.Second + 2*(time.Duration(shards)*roundTrip/places+3*roundTrip)
+	c.note("%d shards were taken over", shards)
+	if shards == 0 || c.takeover > bound {
+		c.t.Errorf("%d shards were taken over after %v, want %v", shards, c.takeover, bound)
+	}
 }
 
 // compacted has a member come back to a history that is gone: it has to list what it missed.

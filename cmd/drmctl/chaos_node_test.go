@@ -66,6 +66,9 @@ func freeAddresses(t *testing.T, n int) []string {
 	return addresses
 }
 
+// dataDir is where it keeps its data.
+func (n *node) dataDir() string { return n.args[2] }
+
 // begin starts the server, and does not wait for it.
 func (n *node) begin() {
 	n.t.Helper()

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"syscall"
 	"time"
 
@@ -24,7 +25,8 @@ var restartScenarios = []scenario{
 }
 
 // rolling restarts every member, again and again. Nothing may wait for a lease to expire: what is unhandled is so for
-// the time of a handover.
+// the time of a handover. What that is on this machine the run itself tells: a restart that is like the others takes the
+// median, in which all of a member's resources have gone and come back.
 func (c *chaos) rolling() {
 	rounds := 2
 	if c.long {
@@ -32,7 +34,7 @@ func (c *chaos) rolling() {
 	}
 	members := []string{"a", "b", "c"}
 	before := c.begin(e2eResources, members...)
-	var slowest time.Duration
+	var took []time.Duration
 	for range rounds {
 		for _, id := range members {
 			restart := c.now()
@@ -45,15 +47,18 @@ func (c *chaos) rolling() {
 					c.t.Fatalf("%s was with %s, and is with %s after %s was restarted", r, m, after[r], id)
 				}
 			}
-			slowest = max(slowest, c.took(restart))
+			took = append(took, c.took(restart))
 		}
 	}
-	c.takeover = slowest
+	slices.Sort(took)
+	c.takeover = took[len(took)-1]
+	median := took[len(took)/2]
 	_, gap := journal.LongestGap(c.journal.Events())
-	if gap > c.ttl*4/5 {
-		c.t.Errorf("a resource was unhandled for %v: as long as if its member had died", gap)
+	if bound := min(max(time.Second, 3*median), c.ttl*4/5); gap > bound { // after 4/5 of the TTL its member may as well have died
+		c.t.Errorf("a resource was unhandled for %v, want %v, where a restart takes %v", gap, bound, median)
 	}
-	c.note("%d restarts; the time is that of the slowest, from SIGTERM until all were back", rounds*len(members))
+	c.note("%d restarts; the time is that of the slowest, from SIGTERM until all were back, and the median %s; none may be unhandled for longer than 1 s or three times that",
+		len(took), seconds(median))
 }
 
 // stoppedWhileStarting sends SIGTERM at moments from before main to after the member is ready. Such a member leaves

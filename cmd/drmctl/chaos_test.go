@@ -34,7 +34,7 @@ type scenario struct {
 	play  func(*chaos)
 }
 
-var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, restartScenarios)
+var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios, restartScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
@@ -43,7 +43,6 @@ type chaos struct {
 	long     bool
 	wanted   []string // what should be handled at the end
 	over     int      // how many events there were at the end, before everyone left; 0 before the end
-	blink    bool     // leases were revoked behind the members' backs: what overlaps is told, and is no failure
 	takeover time.Duration
 	notes    []string
 }
@@ -165,6 +164,9 @@ func (c *chaos) row(t *testing.T, fault string) string {
 		c.note("**failed**")
 	}
 	_, gap := journal.LongestGap(events)
+	if _, blink := journal.LongestOverlap(events); !c.blinks.IsZero() {
+		c.note("the longest overlap: %s", seconds(blink))
+	}
 	return fmt.Sprintf("| %s | %s | %s | %d | %d | %d | %s |",
 		fault, seconds(c.takeover), seconds(gap), overlaps, lost, falling, strings.Join(c.notes, "; "))
 }
@@ -175,8 +177,8 @@ func (c *chaos) judge(t *testing.T, events []journal.Event) (overlaps, lost, fal
 		switch f.Kind {
 		case journal.Overlap:
 			overlaps++
-			if c.blink {
-				continue
+			if !c.blinks.IsZero() && !f.Time.Before(c.blinks) {
+				continue // it is told
 			}
 		case journal.TokenBack:
 			falling++
@@ -211,6 +213,13 @@ type mark struct {
 }
 
 func (c *chaos) now() mark { return mark{c.journal.Len(), time.Now()} }
+
+// blink is now, from when on what overlaps is told, and is no failure.
+func (c *chaos) blink() mark {
+	m := c.now()
+	c.blinks = m.at
+	return m
+}
 
 // took is the time from the mark to the last handle since.
 func (c *chaos) took(m mark) time.Duration {

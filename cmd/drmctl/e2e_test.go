@@ -54,7 +54,7 @@ func TestAgentsShareAThousandResources(t *testing.T) {
 	th.settled(e2eResources+1, "c")
 	events := th.since(mark)
 	handover := events[len(events)-1].Time.Sub(left)
-	th.judgeTakeover(slices.Max(takeover), expired.Sub(killed), handover)
+	th.judgeTakeover(slices.Min(takeover), slices.Max(takeover), expired.Sub(killed), handover)
 	for _, e := range th.since(mark) {
 		if after[e.Resource] != "b" && e.Resource != "while-down" {
 			t.Errorf("%s of %s, which %s had, when b left", e.Action, e.Resource, after[e.Resource])

@@ -178,6 +178,30 @@ func TestLongestGap(t *testing.T) {
 	}
 }
 
+func TestLongestOverlap(t *testing.T) {
+	for _, test := range []struct {
+		name     string
+		events   []journal.Event
+		resource string
+		seconds  int
+	}{
+		{"none", nil, "", 0},
+		{"a handover", story("a handle r 1", "a terminate r 1", "b handle r 2", "b terminate r 2"), "", 0},
+		{"the old one ends late", story("a handle r 1", "b handle r 2", "a handle q 3", "a terminate r 1", "b terminate r 2"), "r", 2},
+		{"the new one ends first", story("a handle r 1", "b handle r 2", "b terminate r 2", "a handle q 3", "a terminate r 1"), "r", 1},
+		{"it goes on", story("a handle r 1", "b handle r 2", "a handle q 3", "a handle s 4"), "r", 2},
+		{"three in turn, never one alone", story("a handle r 1", "b handle r 2", "c handle r 3", "a terminate r 1", "b terminate r 2"), "r", 3},
+		{"twice, apart", story("a handle r 1", "b handle r 2", "b terminate r 2", "c handle r 3", "a handle q 4", "c terminate r 3"), "r", 2},
+		{"a death ends it", story("a handle r 1", "b handle r 2", "a gone", "b handle q 3"), "r", 1},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			if r, d := journal.LongestOverlap(test.events); r != test.resource || d != time.Duration(test.seconds)*time.Second {
+				t.Errorf("got %v of %q, want %d s of %q", d, r, test.seconds, test.resource)
+			}
+		})
+	}
+}
+
 func TestGrownMissesNothing(t *testing.T) {
 	var j journal.Journal
 	grown := j.Grown()

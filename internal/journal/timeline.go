@@ -135,3 +135,48 @@ func LongestGap(events []Event) (resource string, gap time.Duration) {
 	}
 	return resource, gap
 }
+
+// LongestOverlap is the longest time for which a resource was handled by more than one at once, and which one that was;
+// zero where there was none. One that goes on counts until the last event.
+func LongestOverlap(events []Event) (resource string, overlap time.Duration) {
+	if len(events) == 0 {
+		return "", 0
+	}
+	now := events[len(events)-1].Time
+	for r, list := range Timeline(events) {
+		// Handlings are in the order of their beginnings, so that each overlaps with the one before it that ends last.
+		var latest time.Time       // the last end so far
+		var first, until time.Time // of the stretch in which two handle it
+		for _, h := range list {
+			to := h.To
+			if h.Open() {
+				to = now
+			}
+			if both := earlier(to, latest); h.From.Before(both) {
+				if !h.From.Before(until) { // a stretch of its own
+					first = h.From
+				}
+				until = later(until, both)
+				if d := until.Sub(first); d > overlap {
+					resource, overlap = r, d
+				}
+			}
+			latest = later(latest, to)
+		}
+	}
+	return resource, overlap
+}
+
+func earlier(a, b time.Time) time.Time {
+	if a.Before(b) {
+		return a
+	}
+	return b
+}
+
+func later(a, b time.Time) time.Time {
+	if a.After(b) {
+		return a
+	}
+	return b
+}
