@@ -37,11 +37,12 @@ type handling struct {
 	ctx     context.Context // what Handle was given
 	cancel  context.CancelCauseFunc
 	call    *call // in progress; nil where none is
-	report  func(error)
+	m       *Manager
+	shard   int
 }
 
 // Report makes a handling the Reporter of its claim.
-func (h *handling) Report(err error) { h.report(err) }
+func (h *handling) Report(err error) { h.m.post(func() { h.m.reported(h, err) }) }
 
 // Remaining makes a handling the Validity of its claim: nothing remains once its context has ended.
 func (h *handling) Remaining() time.Duration {
@@ -152,12 +153,11 @@ func (m *Manager) startHandle(a core.Action) {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	h := &handling{keeper: l.keeper, atLeast: atLeast, ctx: ctx, cancel: cancel}
+	h := &handling{keeper: l.keeper, atLeast: atLeast, ctx: ctx, cancel: cancel, m: m, shard: a.Shard}
 	h.claim = Claim{
 		App: m.cfg.App, Member: m.id, Token: a.Token, validity: h,
 		Resource: Resource{ID: a.ID, Data: a.Data},
 	}
-	h.report = func(err error) { m.post(func() { m.reported(a, h, err) }) }
 	m.handlings[a.ID] = h
 	m.startCall(ctx, cancel, a, h)
 }
@@ -264,13 +264,13 @@ func (c *call) tellFailure(err error) {
 }
 
 // reported runs on the loop's goroutine when a handler has told how a handling goes.
-func (m *Manager) reported(a core.Action, h *handling, err error) {
-	switch {
-	case m.handlings[a.ID] != h: // it was terminated; the same claim may have another one by now
+func (m *Manager) reported(h *handling, err error) {
+	switch id := h.claim.Resource.ID; {
+	case m.handlings[id] != h: // it was terminated; the same claim may have another one by now
 	case err == nil:
-		m.core.Reported(m.stamp, a.Shard, a.ID, core.OK, "")
+		m.core.Reported(m.stamp, h.shard, id, core.OK, "")
 	default:
-		m.core.Reported(m.stamp, a.Shard, a.ID, core.Error, err.Error())
+		m.core.Reported(m.stamp, h.shard, id, core.Error, err.Error())
 	}
 }
 
