@@ -65,14 +65,15 @@ func TestDemoEndsWellAndInTime(t *testing.T) {
 	if sum.Resources != 60 || sum.LeastMoved == 0 || sum.Moved != sum.LeastMoved || sum.Lost == 0 || sum.HandedOver == 0 || len(sum.Faults) > 0 {
 		t.Errorf("summary %+v, want 60 resources, a join that moved what it had to and no more, and no faults", sum)
 	}
-	// On a machine too busy to keep leases alive there are more handlings than these, and no bound on the time.
+	// A machine too busy to keep leases alive has more handlings than these; one that is merely slow takes long for a
+	// handover. Neither says anything about the time.
 	least := sum.Resources + sum.Moved + sum.Lost + sum.HandedOver
-	calm := sum.Handlings == least && sum.TakeoverMax < drm.DefaultLeaseTTL.Seconds()+1.5
+	calm := !raceDetector && sum.Handlings == least && sum.HandoverMax < 0.5 && sum.TakeoverMax < drm.DefaultLeaseTTL.Seconds()+1.5
 	switch {
 	case sum.Handlings < least:
 		t.Errorf("%d handlings, want at least %d", sum.Handlings, least)
 	case !calm:
-		t.Log("the machine is too busy for the time to say anything")
+		t.Log("this is too slow for the time to say anything")
 	case sum.Took >= 30:
 		t.Errorf("took %.1f s, want less than 30", sum.Took)
 	}
