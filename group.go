@@ -269,7 +269,8 @@ func (g *group) reregister(ctx context.Context, gone bool) {
 			old.Close()
 			old = nil
 			select {
-			case <-g.lost: // of the old lease
+			case cause := <-g.lost: // of the old lease, which is done with
+				m.log.Debug("the lease before has ended", zap.Error(cause))
 			default:
 			}
 		}

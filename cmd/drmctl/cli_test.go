@@ -215,7 +215,8 @@ func TestAnEmptyVariableIsAsGoodAsNone(t *testing.T) {
 	t.Setenv("DRM_APP", "a")
 	agent := []string{"agent", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error", "--allocate-only", "--handler-log"}
 	for _, args := range [][]string{
-		agent, {"assignments", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms"},
+		agent,
+		{"assignments", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms"},
 		{"allocate", "--id", "x", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms"},
 	} {
 		if got := drmctl(t.Context(), args...); got.code != exitUnreachable {

@@ -81,52 +81,128 @@ func options() map[string]option {
 		}
 	}
 	return map[string]option{
-		"HTTPConfig.Timeout": {duration(retriever.DefaultTimeout), unsigned, []int64{0, 1}, []int64{-1},
-			http(func(c *retriever.HTTPConfig, n int64) { c.Timeout = time.Duration(n) })},
-		"HTTPConfig.Attempts": {count(retriever.DefaultAttempts), "1 to 100", []int64{1, 100}, []int64{-1, 101},
-			http(func(c *retriever.HTTPConfig, n int64) { c.Attempts = int(n) })},
-		"HTTPConfig.RetryWait": {duration(retriever.DefaultRetryWait), "1ms to RetryWaitMax", []int64{ms, 1000 * ms}, []int64{-1, ms - 1, 1000*ms + 1},
-			http(func(c *retriever.HTTPConfig, n int64) { c.RetryWait, c.RetryWaitMax = time.Duration(n), time.Second })},
-		"HTTPConfig.RetryWaitMax": {duration(retriever.DefaultRetryWaitMax), "RetryWait to 1h", []int64{2 * ms, 3600 * 1000 * ms}, []int64{-1, 2*ms - 1, 3600*1000*ms + 1},
+		"HTTPConfig.Timeout": {
+			duration(retriever.DefaultTimeout), unsigned,
+			[]int64{0, 1},
+			[]int64{-1},
+			http(func(c *retriever.HTTPConfig, n int64) { c.Timeout = time.Duration(n) }),
+		},
+		"HTTPConfig.Attempts": {
+			count(retriever.DefaultAttempts), "1 to 100",
+			[]int64{1, 100},
+			[]int64{-1, 101},
+			http(func(c *retriever.HTTPConfig, n int64) { c.Attempts = int(n) }),
+		},
+		"HTTPConfig.RetryWait": {
+			duration(retriever.DefaultRetryWait), "1ms to RetryWaitMax",
+			[]int64{ms, 1000 * ms},
+			[]int64{-1, ms - 1, 1000*ms + 1},
+			http(func(c *retriever.HTTPConfig, n int64) { c.RetryWait, c.RetryWaitMax = time.Duration(n), time.Second }),
+		},
+		"HTTPConfig.RetryWaitMax": {
+			duration(retriever.DefaultRetryWaitMax), "RetryWait to 1h",
+			[]int64{2 * ms, 3600 * 1000 * ms},
+			[]int64{-1, 2*ms - 1, 3600*1000*ms + 1},
 			http(func(c *retriever.HTTPConfig, n int64) {
 				c.RetryWait, c.RetryWaitMax = 2*time.Millisecond, time.Duration(n)
-			})},
-		"HTTPConfig.MaxBytes": {mib(retriever.DefaultMaxBytes), unsigned, []int64{0, 1}, []int64{-1},
-			http(func(c *retriever.HTTPConfig, n int64) { c.MaxBytes = n })},
-		"HTTPConfig.MaxPages": {count(retriever.DefaultMaxPages), positive, []int64{1}, []int64{-1},
-			http(func(c *retriever.HTTPConfig, n int64) { c.MaxPages = int(n) })},
-		"FileConfig.MaxBytes": {mib(retriever.DefaultMaxBytes), unsigned, []int64{0, 1}, []int64{-1},
-			func(n int64) error { _, err := retriever.NewFile("x", retriever.FileConfig{MaxBytes: n}); return err }},
-		"DecodeOptions.MaxBytes": {mib(retriever.DefaultMaxBytes), unsigned, []int64{0, 100}, []int64{-1},
+			}),
+		},
+		"HTTPConfig.MaxBytes": {
+			mib(retriever.DefaultMaxBytes), unsigned,
+			[]int64{0, 1},
+			[]int64{-1},
+			http(func(c *retriever.HTTPConfig, n int64) { c.MaxBytes = n }),
+		},
+		"HTTPConfig.MaxPages": {
+			count(retriever.DefaultMaxPages), positive,
+			[]int64{1},
+			[]int64{-1},
+			http(func(c *retriever.HTTPConfig, n int64) { c.MaxPages = int(n) }),
+		},
+		"FileConfig.MaxBytes": {
+			mib(retriever.DefaultMaxBytes), unsigned,
+			[]int64{0, 1},
+			[]int64{-1},
+			func(n int64) error { _, err := retriever.NewFile("x", retriever.FileConfig{MaxBytes: n}); return err },
+		},
+		"DecodeOptions.MaxBytes": {
+			mib(retriever.DefaultMaxBytes), unsigned,
+			[]int64{0, 100},
+			[]int64{-1},
 			func(n int64) error {
 				_, err := retriever.Decode(strings.NewReader(`{"data":[]}`), retriever.DecodeOptions{MaxBytes: n})
 				return err
-			}},
-		"SQLConfig.Timeout": {duration(retriever.DefaultTimeout), aDay, []int64{ms, day}, []int64{-1, ms - 1, day + 1},
-			sqlWith(func(c *retriever.SQLConfig, n int64) { c.Timeout = time.Duration(n) })},
-		"SQLConfig.MaxRows": {count(retriever.DefaultMaxRows), positive, []int64{1}, []int64{-1},
-			sqlWith(func(c *retriever.SQLConfig, n int64) { c.MaxRows = int(n) })},
-		"WebhookConfig.Timeout": {duration(handler.DefaultWebhookTimeout), aDay, []int64{ms, day}, []int64{-1, ms - 1, day + 1},
+			},
+		},
+		"SQLConfig.Timeout": {
+			duration(retriever.DefaultTimeout), aDay,
+			[]int64{ms, day},
+			[]int64{-1, ms - 1, day + 1},
+			sqlWith(func(c *retriever.SQLConfig, n int64) { c.Timeout = time.Duration(n) }),
+		},
+		"SQLConfig.MaxRows": {
+			count(retriever.DefaultMaxRows), positive,
+			[]int64{1},
+			[]int64{-1},
+			sqlWith(func(c *retriever.SQLConfig, n int64) { c.MaxRows = int(n) }),
+		},
+		"WebhookConfig.Timeout": {
+			duration(handler.DefaultWebhookTimeout), aDay,
+			[]int64{ms, day},
+			[]int64{-1, ms - 1, day + 1},
 			func(n int64) error {
 				_, err := handler.NewWebhook(handler.WebhookConfig{URL: "http://x", Timeout: time.Duration(n)})
 				return err
-			}},
-		"LoopConfig.Backoff": {duration(handler.DefaultBackoff), aDay, []int64{ms, day}, []int64{-1, ms - 1, day + 1},
-			loop(func(c *handler.LoopConfig, n int64) { c.Backoff = time.Duration(n) })},
-		"LoopConfig.BackoffMax": {duration(handler.DefaultBackoffMax), "Backoff to 24h", []int64{2 * ms, day}, []int64{-1, 2*ms - 1, day + 1},
-			loop(func(c *handler.LoopConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) })},
-		"RetryConfig.Attempts": {count(handler.DefaultRetryAttempts), "2 to 1000", []int64{2, 1000}, []int64{-1, 1, 1001},
-			retry(func(c *handler.RetryConfig, n int64) { c.Attempts = int(n) })},
-		"RetryConfig.Backoff": {duration(handler.DefaultBackoff), aDay, []int64{ms, day}, []int64{-1, ms - 1, day + 1},
-			retry(func(c *handler.RetryConfig, n int64) { c.Backoff = time.Duration(n) })},
-		"RetryConfig.BackoffMax": {duration(handler.DefaultBackoffMax), "Backoff to 24h", []int64{2 * ms, day}, []int64{-1, 2*ms - 1, day + 1},
-			retry(func(c *handler.RetryConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) })},
-		"ExecConfig.Grace": {duration(handler.DefaultGrace), aDay, []int64{ms, day}, []int64{-1, ms - 1, day + 1},
-			exec(func(c *handler.ExecConfig, n int64) { c.Grace = time.Duration(n) })},
-		"ExecConfig.Backoff": {duration(handler.DefaultBackoff), aDay, []int64{ms, day}, []int64{-1, ms - 1, day + 1},
-			exec(func(c *handler.ExecConfig, n int64) { c.Backoff = time.Duration(n) })},
-		"ExecConfig.BackoffMax": {duration(handler.DefaultBackoffMax), "Backoff to 24h", []int64{2 * ms, day}, []int64{-1, 2*ms - 1, day + 1},
-			exec(func(c *handler.ExecConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) })},
+			},
+		},
+		"LoopConfig.Backoff": {
+			duration(handler.DefaultBackoff), aDay,
+			[]int64{ms, day},
+			[]int64{-1, ms - 1, day + 1},
+			loop(func(c *handler.LoopConfig, n int64) { c.Backoff = time.Duration(n) }),
+		},
+		"LoopConfig.BackoffMax": {
+			duration(handler.DefaultBackoffMax), "Backoff to 24h",
+			[]int64{2 * ms, day},
+			[]int64{-1, 2*ms - 1, day + 1},
+			loop(func(c *handler.LoopConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) }),
+		},
+		"RetryConfig.Attempts": {
+			count(handler.DefaultRetryAttempts), "2 to 1000",
+			[]int64{2, 1000},
+			[]int64{-1, 1, 1001},
+			retry(func(c *handler.RetryConfig, n int64) { c.Attempts = int(n) }),
+		},
+		"RetryConfig.Backoff": {
+			duration(handler.DefaultBackoff), aDay,
+			[]int64{ms, day},
+			[]int64{-1, ms - 1, day + 1},
+			retry(func(c *handler.RetryConfig, n int64) { c.Backoff = time.Duration(n) }),
+		},
+		"RetryConfig.BackoffMax": {
+			duration(handler.DefaultBackoffMax), "Backoff to 24h",
+			[]int64{2 * ms, day},
+			[]int64{-1, 2*ms - 1, day + 1},
+			retry(func(c *handler.RetryConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) }),
+		},
+		"ExecConfig.Grace": {
+			duration(handler.DefaultGrace), aDay,
+			[]int64{ms, day},
+			[]int64{-1, ms - 1, day + 1},
+			exec(func(c *handler.ExecConfig, n int64) { c.Grace = time.Duration(n) }),
+		},
+		"ExecConfig.Backoff": {
+			duration(handler.DefaultBackoff), aDay,
+			[]int64{ms, day},
+			[]int64{-1, ms - 1, day + 1},
+			exec(func(c *handler.ExecConfig, n int64) { c.Backoff = time.Duration(n) }),
+		},
+		"ExecConfig.BackoffMax": {
+			duration(handler.DefaultBackoffMax), "Backoff to 24h",
+			[]int64{2 * ms, day},
+			[]int64{-1, 2*ms - 1, day + 1},
+			exec(func(c *handler.ExecConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) }),
+		},
 	}
 }
 
