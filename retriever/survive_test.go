@@ -298,7 +298,7 @@ func once(answer http.HandlerFunc) (held http.HandlerFunc, release func()) {
 func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
 	ids := numbered("r", 40)
 	tr := newTroupe(t, 2, retriever.HTTPConfig{Timeout: patience}, ids...)
-	for name, left := range map[string][]string{"an empty list": {}, "less than half": ids[:19]} {
+	for name, left := range map[string][]string{"an empty list": {}, "less than half": ids[:19], "half": ids[:20]} {
 		t.Run(name, func(t *testing.T) {
 			tr := *tr
 			tr.t = t
@@ -319,7 +319,7 @@ func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
 			}
 		})
 	}
-	t.Run("half of them, which may well be", func(t *testing.T) {
+	t.Run("half of them, said again", func(t *testing.T) {
 		tr := *tr
 		tr.t = t
 		tr.source.set(good(ids[:20]...))
@@ -330,7 +330,7 @@ func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
 			t.Errorf("terminated %v, want %v, each once", gone, want)
 		}
 	})
-	t.Run("all of them, said again", func(t *testing.T) {
+	t.Run("none, said again", func(t *testing.T) {
 		tr := *tr
 		tr.t = t
 		tr.source.set(good())
