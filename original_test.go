@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
@@ -189,14 +190,12 @@ func TestOriginalARebalanceFromTheCacheDoesNotFetch(t *testing.T) {
 
 func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {
 	status := http.StatusOK
-	var method string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		method = req.Method
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = fmt.Fprint(w, `{"data":[{"id":"1"},{"id":"2"}]}`)
 	}))
 	defer server.Close()
-	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: server.URL, Method: http.MethodPut})
+	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,13 +203,35 @@ func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {
 	if err != nil || len(got) != 2 || got[0].ID != "1" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if method != http.MethodPut {
-		t.Errorf("the source was asked with %s", method)
-	}
 	status = http.StatusBadRequest
 	var bad *retriever.StatusError
 	if _, err := src.Fetch(t.Context()); !errors.As(err, &bad) || bad.Code != http.StatusBadRequest {
 		t.Errorf("400: %v", err)
+	}
+}
+
+func TestOriginalAConfiguredMethodPUTIsUsed(t *testing.T) {
+	asked := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		asked <- req.Method + " " + string(body)
+		_, _ = fmt.Fprint(w, `{"data":[{"id":"1"}]}`)
+	}))
+	defer server.Close()
+	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: server.URL, Method: http.MethodPut, Body: []byte("of mine")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, r := newWorld(t), newRecorder(t)
+	cfg := w.config("a", r)
+	cfg.AllocateOnly, cfg.Retriever = false, src
+	w.start(cfg)
+	r.until("what the source answered is handled", allHeld(r, 1))
+	if got := <-asked; got != "PUT of mine" {
+		t.Errorf("the source was asked with %s", got)
 	}
 }
 
