@@ -8,7 +8,6 @@ import (
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -251,30 +250,6 @@ func TestOriginalAPluginIsSetUpAndDelegatedTo(t *testing.T) {
 	w.stop(m)
 	if setups, fetches, downs := src.counts(); setups != 1 || fetches == 0 || downs != 1 {
 		t.Errorf("Setup %d, Fetch %d, TearDown %d times", setups, fetches, downs)
-	}
-}
-
-func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
-	out, err := os.CreateTemp(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, stderr := os.Stdout, os.Stderr
-	os.Stdout, os.Stderr = out, out
-	defer func() { os.Stdout, os.Stderr = stdout, stderr }()
-	w, r := newWorld(t), newRecorder(t)
-	r.onHandle = func(context.Context, drm.Claim) error { return errors.New("noise") }
-	cfg := w.config("a", r)
-	cfg.Logger = nil
-	m := w.start(cfg)
-	if err := m.Allocate(t.Context(), drm.Resource{ID: "1"}); err != nil {
-		t.Fatal(err)
-	}
-	r.until("it has failed", func() bool { return r.count("handle_failed", "") > 1 })
-	w.stop(m)
-	os.Stdout, os.Stderr = stdout, stderr
-	if said, err := os.ReadFile(out.Name()); err != nil || len(said) != 0 {
-		t.Errorf("it said %q, %v", said, err)
 	}
 }
 
