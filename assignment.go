@@ -79,6 +79,16 @@ type SourceStatus struct {
 	Error       string    // of the last attempt; empty where it worked
 	Held        int       // removals that look like a mistake of the source, and wait for a second answer
 	TooLarge    int       // resources that etcd would not take, because they are over its limit for a request
+
+	LastChange SourceChange // by the last answer that changed anything
+}
+
+// SourceChange is what an answer of the source changed in the catalogue.
+type SourceChange struct {
+	At      time.Time // zero: none yet
+	Added   int
+	Changed int
+	Removed int
 }
 
 // Status is the state of an app at one moment.

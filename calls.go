@@ -92,7 +92,7 @@ func (m *Manager) startTerminate(a core.Action) {
 		parent = l.ctx
 	}
 	if a.Cause != core.Fenced && a.Cause != core.ClaimLost {
-		m.log.Debug("terminate", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.Error(causes[a.Cause]))
+		m.log.Debug("terminate", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.NamedError("cause", causes[a.Cause]))
 	}
 	ctx, cancel := context.WithCancelCause(parent)
 	m.startCall(ctx, cancel, a, h)

@@ -191,13 +191,15 @@ func (o *office) ask(ctx context.Context) ([]Resource, error) {
 		err       error
 	}
 	answers := make(chan answer, 1)
-	if !o.m.fetching.TryLock() {
+	select {
+	case o.m.fetching <- struct{}{}:
+	default:
 		return nil, errors.New("an earlier Fetch has still not returned")
 	}
 	o.m.calls.Add(1)
 	go func() {
 		defer o.m.calls.Done()
-		defer o.m.fetching.Unlock()
+		defer func() { <-o.m.fetching }()
 		var a answer
 		a.err = safely(func() (err error) { a.resources, err = o.m.cfg.Retriever.Fetch(ctx); return err })
 		answers <- a

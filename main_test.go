@@ -1,6 +1,7 @@
 package drm_test
 
 import (
+	"os"
 	"testing"
 	"time"
 
@@ -9,6 +10,9 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	if endpoint := os.Getenv(silentEnv); endpoint != "" {
+		os.Exit(silentLife(endpoint))
+	}
 	drm.SetStatsInterval(200 * time.Millisecond)
 	embeddedtest.VerifyTestMain(m)
 }

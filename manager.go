@@ -56,7 +56,7 @@ type Manager struct {
 	groupDone chan struct{}
 	endGroup  context.CancelFunc
 	calls     sync.WaitGroup // of the user's code
-	fetching  sync.Mutex     // held while a Fetch is in progress
+	fetching  chan struct{}  // holds a token while a Fetch is in progress
 	news      atomic.Bool    // the retriever has asked for a fetch, and none has begun since
 
 	mailbox  *mailbox
@@ -278,6 +278,7 @@ func (m *Manager) shutdown() {
 		errs = append(errs, fmt.Errorf("stop: %d calls of the handler have not returned, and are left behind", n))
 	}
 	if m.setUp {
+		m.awaitFetch()
 		if err := m.tearDown(); err != nil {
 			errs = append(errs, fmt.Errorf("tear down the retriever: %w", err))
 		}
@@ -295,29 +296,6 @@ func (m *Manager) shutdown() {
 	}
 	m.stopErr = errors.Join(errs...)
 	m.log.Info("stopped", zap.Error(m.stopErr))
-}
-
-// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context.
-func (m *Manager) tearDown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.FetchTimeout)
-	defer cancel()
-	return m.bounded(ctx, m.cfg.Retriever.TearDown)
-}
-
-// bounded calls the user's code and returns when it does, or when ctx ends.
-func (m *Manager) bounded(ctx context.Context, f func(context.Context) error) error {
-	answer := make(chan error, 1)
-	m.calls.Add(1)
-	go func() {
-		defer m.calls.Done()
-		answer <- safely(func() error { return f(ctx) })
-	}()
-	select {
-	case err := <-answer:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }
 
 // giveBack ends the leases: those with claims that were left behind expire, since what is on them may still be handled.

@@ -324,3 +324,27 @@ func TestTwoAppsLiveInOneProcess(t *testing.T) {
 		t.Errorf("the other app's handler was called: %v", r2.all())
 	}
 }
+
+func TestATerminateIsLoggedWithItsCause(t *testing.T) {
+	w, r := newWorld(t), newRecorder(t)
+	observed, logs := observer.New(zap.DebugLevel)
+	cfg := w.config("a", r)
+	cfg.Logger = zap.New(observed)
+	m := w.start(cfg)
+	if err := m.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it is handled", allHeld(r, 1))
+	if err := m.Deallocate(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it is terminated", allHeld(r, 0))
+	told := logs.FilterMessage("terminate").All()
+	if len(told) != 1 {
+		t.Fatalf("logged: %v", told)
+	}
+	fields := told[0].ContextMap()
+	if _, failed := fields["error"]; fields["cause"] != drm.CauseRemoved.Error() || failed { // nothing went wrong
+		t.Errorf("logged with %v", fields)
+	}
+}

@@ -4,10 +4,10 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"maps"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"slices"
 	"testing"
 	"time"
@@ -189,14 +189,12 @@ func TestOriginalARebalanceFromTheCacheDoesNotFetch(t *testing.T) {
 
 func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {
 	status := http.StatusOK
-	var method string
-	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		method = req.Method
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
 		_, _ = fmt.Fprint(w, `{"data":[{"id":"1"},{"id":"2"}]}`)
 	}))
 	defer server.Close()
-	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: server.URL, Method: http.MethodPut})
+	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: server.URL})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -204,13 +202,35 @@ func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {
 	if err != nil || len(got) != 2 || got[0].ID != "1" {
 		t.Errorf("%v, %v", got, err)
 	}
-	if method != http.MethodPut {
-		t.Errorf("the source was asked with %s", method)
-	}
 	status = http.StatusBadRequest
 	var bad *retriever.StatusError
 	if _, err := src.Fetch(t.Context()); !errors.As(err, &bad) || bad.Code != http.StatusBadRequest {
 		t.Errorf("400: %v", err)
+	}
+}
+
+func TestOriginalAConfiguredMethodPUTIsUsed(t *testing.T) {
+	asked := make(chan string, 10)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+		body, err := io.ReadAll(req.Body)
+		if err != nil {
+			t.Error(err)
+		}
+		asked <- req.Method + " " + string(body)
+		_, _ = fmt.Fprint(w, `{"data":[{"id":"1"}]}`)
+	}))
+	defer server.Close()
+	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: server.URL, Method: http.MethodPut, Body: []byte("of mine")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	w, r := newWorld(t), newRecorder(t)
+	cfg := w.config("a", r)
+	cfg.AllocateOnly, cfg.Retriever = false, src
+	w.start(cfg)
+	r.until("what the source answered is handled", allHeld(r, 1))
+	if got := <-asked; got != "PUT of mine" {
+		t.Errorf("the source was asked with %s", got)
 	}
 }
 
@@ -230,30 +250,6 @@ func TestOriginalAPluginIsSetUpAndDelegatedTo(t *testing.T) {
 	w.stop(m)
 	if setups, fetches, downs := src.counts(); setups != 1 || fetches == 0 || downs != 1 {
 		t.Errorf("Setup %d, Fetch %d, TearDown %d times", setups, fetches, downs)
-	}
-}
-
-func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
-	out, err := os.CreateTemp(t.TempDir(), "")
-	if err != nil {
-		t.Fatal(err)
-	}
-	stdout, stderr := os.Stdout, os.Stderr
-	os.Stdout, os.Stderr = out, out
-	defer func() { os.Stdout, os.Stderr = stdout, stderr }()
-	w, r := newWorld(t), newRecorder(t)
-	r.onHandle = func(context.Context, drm.Claim) error { return errors.New("noise") }
-	cfg := w.config("a", r)
-	cfg.Logger = nil
-	m := w.start(cfg)
-	if err := m.Allocate(t.Context(), drm.Resource{ID: "1"}); err != nil {
-		t.Fatal(err)
-	}
-	r.until("it has failed", func() bool { return r.count("handle_failed", "") > 1 })
-	w.stop(m)
-	os.Stdout, os.Stderr = stdout, stderr
-	if said, err := os.ReadFile(out.Name()); err != nil || len(said) != 0 {
-		t.Errorf("it said %q, %v", said, err)
 	}
 }
 

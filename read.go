@@ -321,7 +321,7 @@ func (p *picture) status(app string, shards int) Status {
 		Source: SourceStatus{
 			LastSuccess: p.source.LastSuccess, LastAttempt: p.source.LastAttempt,
 			Resources: p.source.Resources, Error: p.source.Error,
-			Held: p.source.Held, TooLarge: p.source.TooLarge,
+			Held: p.source.Held, TooLarge: p.source.TooLarge, LastChange: SourceChange(p.source.LastChange),
 		},
 		Corrupt: len(p.corrupt) + len(p.strays),
 	}

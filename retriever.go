@@ -14,7 +14,9 @@ type Retriever interface {
 	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is
 	// a success. A resource whose Validate fails makes the whole answer an error.
 	Fetch(ctx context.Context) ([]Resource, error)
-	// TearDown releases what Setup took. It is called after everything was terminated.
+	// TearDown releases what Setup took. It is called after everything was terminated and Fetch has returned, unless that
+	// ignores its context. It also follows a Setup that took longer than FetchTimeout, ignored its context, and succeeded
+	// after all.
 	TearDown(ctx context.Context) error
 }
 

@@ -34,6 +34,17 @@ type sourceRecord struct {
 	TooLarge    int       `json:"too_large"`          // resources that etcd did not take
 	Rejected    []string  `json:"rejected,omitempty"` // the first of them
 	Error       string    `json:"error"`
+
+	LastChange sourceChange `json:"last_change,omitzero"`
+}
+
+// sourceChange is what the last answer did that changed anything. It is kept until the next one does, for the counts
+// above tell of one fetch only, and a poll later of nothing.
+type sourceChange struct {
+	At      time.Time `json:"at"`
+	Added   int       `json:"added"`
+	Changed int       `json:"changed"`
+	Removed int       `json:"removed"`
 }
 
 // readRecord takes over the outcome of earlier terms, and reports whether no fetch of the app has ever succeeded.
@@ -61,6 +72,9 @@ func (o *office) tell(out catalogue.Outcome) {
 	o.record.Removed, o.record.Held, o.record.TooLarge = out.Removed, out.Held, len(out.Rejected)
 	slices.Sort(out.Rejected) // so that the record changes only where they do
 	o.record.Rejected = out.Rejected[:min(len(out.Rejected), maxRejected)]
+	if out.Added+out.Changed+out.Removed > 0 {
+		o.record.LastChange = sourceChange{o.m.wall().UTC(), out.Added, out.Changed, out.Removed}
+	}
 	if out.Added+out.Changed+out.Removed+out.Held+len(out.Rejected) > 0 {
 		o.m.log.Info("source synchronised", zap.Int("resources", out.Resources), zap.Int("added", out.Added),
 			zap.Int("changed", out.Changed), zap.Int("removed", out.Removed), zap.Int("removals held", out.Held),
@@ -82,7 +96,7 @@ func decodeSource(value []byte) (sourceRecord, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return sourceRecord{}, err
 	}
-	if r.Resources < 0 || r.Held < 0 || r.TooLarge < 0 {
+	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, c.Added, c.Changed, c.Removed) < 0 {
 		return sourceRecord{}, errors.New("a count that is less than none")
 	}
 	return r, nil

@@ -50,7 +50,7 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
 		idle: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
 		leases: map[int64]*claimLease{}, followers: map[int]*shardFollower{}, handlings: map[string]*handling{},
-		sourceReady: make(chan error, 1),
+		sourceReady: make(chan error, 1), fetching: make(chan struct{}, 1),
 	}
 	if err := m.start(ctx); err != nil {
 		return nil, err
@@ -142,13 +142,9 @@ func (m *Manager) join(ctx context.Context) error {
 		membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView)
 	}()
 	if m.cfg.Retriever != nil {
-		setting, cancel := context.WithTimeout(ctx, m.cfg.FetchTimeout)
-		err := m.bounded(setting, func(ctx context.Context) error { return m.cfg.Retriever.Setup(ctx, m) })
-		cancel()
-		if err != nil {
+		if err := m.setUpRetriever(ctx); err != nil {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
-		m.setUp = true
 	}
 	if err := m.group.awaitOthers(ctx); err != nil {
 		return err

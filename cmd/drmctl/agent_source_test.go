@@ -7,6 +7,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,50 @@ func TestAgentReadsItsSourceFileAgainWhenItChanges(t *testing.T) {
 	l.active("1", "two")
 	fill(`{"data":[{"id":"two"},{"id":3}]}`)
 	l.active("3", "two")
+	if code := stop(); code != exitFine {
+		t.Errorf("exit code %d", code)
+	}
+}
+
+// statusShows waits until the table of status has these lines.
+func (l *lab) statusShows(patterns ...string) {
+	l.t.Helper()
+	eventually(l.t, func() error {
+		table := l.ok("status")
+		for _, p := range patterns {
+			if !regexp.MustCompile(`(?m)^` + p + `$`).MatchString(table) {
+				return fmt.Errorf("the status is without %q:\n%s", p, table)
+			}
+		}
+		return nil
+	})
+}
+
+func TestStatusTellsWhatTheSourceChanged(t *testing.T) {
+	t.Parallel()
+	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
+	fill := func(n int) {
+		var items []string
+		for i := range n {
+			items = append(items, fmt.Sprintf(`{"id":"r%d"}`, i))
+		}
+		if err := os.WriteFile(path+".new", []byte(`{"data":[`+strings.Join(items, ",")+`]}`), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if err := os.Rename(path+".new", path); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const at = `source last change +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, `
+	l.statusShows(`source last change +-`)
+	fill(20)
+	_, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")
+	l.statusShows(at+`\+20 ~0 -0`, `resources +20`)
+	fill(3)
+	l.statusShows(at+`\+20 ~0 -0`, `source removals held +17`, `source resources +3`, `resources +20`)
+	l.statusShows(at+`\+0 ~0 -17`, `resources +3`) // it is asked again within 10 s
+	fill(4)
+	l.statusShows(at+`\+1 ~0 -0`, `resources +4`)
 	if code := stop(); code != exitFine {
 		t.Errorf("exit code %d", code)
 	}

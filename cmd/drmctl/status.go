@@ -55,6 +55,14 @@ type sourceJSON struct {
 	Error       string     `json:"error"`
 }
 
+// lastChange is the time of a change, and what it did. It is in the table only: the JSON is a contract.
+func lastChange(c drm.SourceChange) string {
+	if c.At.IsZero() {
+		return ""
+	}
+	return fmt.Sprintf("%s, +%d ~%d -%d", cell(c.At), c.Added, c.Changed, c.Removed)
+}
+
 func showStatus(c *cli.Context, s drm.Status) error {
 	object := statusJSON{
 		App: s.App, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
@@ -76,6 +84,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		row(w, "source resources", s.Source.Resources)
 		row(w, "source last success", s.Source.LastSuccess)
 		row(w, "source last attempt", s.Source.LastAttempt)
+		row(w, "source last change", lastChange(s.Source.LastChange))
 		row(w, "source error", s.Source.Error)
 		if s.Source.Held > 0 {
 			row(w, "source removals held", s.Source.Held)

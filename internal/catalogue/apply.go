@@ -28,7 +28,7 @@ type Outcome struct {
 
 // Apply makes the catalogue what a fetch returned that began at a revision. Ids must be unique. An entry written after
 // that revision is left alone: a slow fetch never overwrites what came after it. An empty answer, or one that would
-// remove more than half of more than 10, removes nothing the first time; the next Apply removes what is missing from both.
+// remove half or more of more than 10, removes nothing the first time; the next Apply removes what is missing from both.
 //
 // ErrDeposed says that the guard did not hold, ErrAppGone that the app is not what it was. After an error, what was
 // written stays written, and the next Apply does the rest.
@@ -170,7 +170,7 @@ func (y *Sync) removals(answered int, began int64) (writes []write, held map[str
 			missing++
 		}
 	}
-	suspicious := missing > 0 && (answered == 0 || y.sourced > 10 && missing > y.sourced/2)
+	suspicious := missing > 0 && (answered == 0 || y.sourced > 10 && 2*missing >= y.sourced)
 	held = map[string]struct{}{}
 	for _, id := range gone {
 		k := y.known[id]

@@ -100,8 +100,11 @@ func TestAMassRemovalIsHeldForASecondOpinion(t *testing.T) {
 		{"ten of eleven", 11, 1, true},
 		{"six of eleven", 11, 5, true},
 		{"five of eleven", 11, 6, false},
-		{"half of twenty", 20, 10, false},
+		{"half of ten", 10, 5, false},
+		{"less than half of twenty", 20, 11, false},
+		{"half of twenty", 20, 10, true},
 		{"more than half of twenty", 20, 9, true},
+		{"half of 21, rounded down", 21, 11, false},
 		{"half of 21, rounded up", 21, 10, true},
 		{"one of many", 300, 299, false},
 	} {

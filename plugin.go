@@ -1,0 +1,73 @@
+package drm
+
+import (
+	"context"
+	"sync/atomic"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// What a Retriever is called for besides Fetch: Setup, and TearDown after all that Setup and Fetch may still be doing.
+
+// setUpRetriever calls Setup, and does not wait for one that ignores its context. Should that succeed after all, its
+// TearDown follows at once, since nothing else will come of it.
+func (m *Manager) setUpRetriever(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.FetchTimeout)
+	defer cancel()
+	err := m.bounded(ctx, func(ctx context.Context) error { return m.cfg.Retriever.Setup(ctx, m) }, func(late error) {
+		if late != nil {
+			return
+		}
+		if err := m.tearDown(); err != nil {
+			m.log.Warn("cannot tear down a retriever that was set up too late", zap.Error(err))
+		}
+	})
+	m.setUp = err == nil
+	return err
+}
+
+// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context.
+func (m *Manager) tearDown() error {
+	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.FetchTimeout)
+	defer cancel()
+	return m.bounded(ctx, m.cfg.Retriever.TearDown, func(error) {})
+}
+
+// awaitFetch waits for a Fetch that was left behind, which TearDown must not take anything away from. Its context has
+// ended; one that ignores that is waited for no longer than a Fetch may take, or until Stop is to wait no longer.
+func (m *Manager) awaitFetch() {
+	most := time.NewTimer(m.cfg.FetchTimeout)
+	defer most.Stop()
+	select {
+	case m.fetching <- struct{}{}: // and none begins any more
+	case <-most.C:
+	case <-m.hurry:
+	}
+}
+
+// bounded calls the user's code and returns when it does, or when ctx ends. Where it returns after that, its error goes to
+// late.
+func (m *Manager) bounded(ctx context.Context, f func(context.Context) error, late func(error)) error {
+	answer := make(chan error, 1)
+	var decided atomic.Bool // by whichever comes first
+	m.calls.Add(1)
+	go func() {
+		defer m.calls.Done()
+		err := safely(func() error { return f(ctx) })
+		if decided.CompareAndSwap(false, true) {
+			answer <- err
+		} else {
+			late(err)
+		}
+	}()
+	select {
+	case err := <-answer:
+		return err
+	case <-ctx.Done():
+		if decided.CompareAndSwap(false, true) {
+			return context.Cause(ctx)
+		}
+		return <-answer
+	}
+}
