@@ -27,7 +27,8 @@ import (
 //
 // Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer within DialTimeout; an
 // *IDInUseError for an ID that another live member has; what the Retriever's Setup returned; and what its first Fetch
-// returned, if it failed for all of FetchRetryBudget in a fresh app. After an error nothing is left behind.
+// returned, if it failed for all of FetchRetryBudget in a fresh app, or said that trying again is pointless (Retryable).
+// After an error nothing is left behind.
 func Start(ctx context.Context, cfg Config) (*Manager, error) {
 	return startOn(ctx, cfg, clock.System(), time.Now)
 }

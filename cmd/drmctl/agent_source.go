@@ -22,7 +22,7 @@ const (
 
 // sourceFlags are those about where resources come from.
 func sourceFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.StringFlag{
 			Name: flagSourceURL, EnvVars: agentEnv(flagSourceURL),
 			Usage: "take the resources from this `URL`, which answers {\"data\":[{\"id\":…},…]}",
@@ -48,7 +48,7 @@ func sourceFlags() []cli.Flag {
 			Name: flagSourceTimeout, EnvVars: agentEnv(flagSourceTimeout), Value: drm.DefaultFetchTimeout,
 			Usage: "how long the source may take to answer: 1ms to 24h",
 		},
-	}
+	}, sourceOptionFlags()...)
 }
 
 // sourceConfig sets the source.
@@ -68,6 +68,9 @@ func sourceConfig(c *cli.Context, cfg *drm.Config) error {
 	if err != nil {
 		return err
 	}
+	if err := sourceOptions(c, cfg); err != nil {
+		return err
+	}
 	if given(c, flagAllocateOnly) {
 		cfg.AllocateOnly = true
 		return nil
@@ -84,8 +87,12 @@ func sourceConfig(c *cli.Context, cfg *drm.Config) error {
 	if err != nil {
 		return err
 	}
-	cfg.Retriever, err = retriever.NewHTTP(retriever.HTTPConfig{
+	source := retriever.HTTPConfig{
 		URL: c.String(flagSourceURL), Header: header, Timeout: cfg.FetchTimeout, NumberIDs: c.Bool(flagSourceNumberIDs),
-	})
-	return renamed(err, map[string]string{"URL": flagSourceURL, "Header": flagSourceHeader})
+	}
+	if err := httpOptions(c, &source); err != nil {
+		return err
+	}
+	cfg.Retriever, err = retriever.NewHTTP(source)
+	return renamed(err, map[string]string{"URL": flagSourceURL, "Header": flagSourceHeader, "Method": flagSourceMethod})
 }

@@ -19,7 +19,7 @@ const (
 	flagData = "data"
 )
 
-// maxData bounds what --data may read, far above what etcd takes by default, 1.5 MiB: that is for etcd to say.
+// maxData bounds what --data and --source-body may read, far above what etcd takes by default, 1.5 MiB: that is for etcd to say.
 const maxData = 64 << 20
 
 func allocateCommand() *cli.Command {
@@ -130,21 +130,21 @@ func readData(c *cli.Context) (json.RawMessage, error) {
 			return nil, usagef("--%s: %w", flagData, err)
 		}
 		defer f.Close()
-		return readBounded(f, path)
+		return readBounded(f, flagData, path)
 	}
 	if text == "-" {
-		return readBounded(c.App.Reader, "stdin")
+		return readBounded(c.App.Reader, flagData, "stdin")
 	}
 	return json.RawMessage(text), nil
 }
 
-func readBounded(r io.Reader, name string) (json.RawMessage, error) {
+func readBounded(r io.Reader, flag, name string) (json.RawMessage, error) {
 	data, err := io.ReadAll(io.LimitReader(r, maxData+1))
 	if err != nil {
-		return nil, fmt.Errorf("--%s: reading %s: %w", flagData, name, err)
+		return nil, fmt.Errorf("--%s: reading %s: %w", flag, name, err)
 	}
 	if len(data) > maxData {
-		return nil, usagef("--%s: %s has more than %d bytes", flagData, name, maxData)
+		return nil, usagef("--%s: %s has more than %d bytes", flag, name, maxData)
 	}
 	return data, nil
 }

@@ -151,6 +151,7 @@ func checkOneLine(t *testing.T, stderr string, want ...string) {
 func TestSecretsAreNotShown(t *testing.T) {
 	const secret = "s3cret"
 	t.Setenv("DRM_SOURCE_HEADER", "Authorization "+secret)
+	t.Setenv("DRM_SOURCE_BODY", secret)
 	for _, args := range [][]string{
 		{"members", "--app", "a", "--user", ":" + secret},
 		{"members", "--app", "a", "--password", secret},
@@ -439,7 +440,7 @@ func TestTablesAreSortedAndAligned(t *testing.T) {
 func TestFieldsHaveFlags(t *testing.T) {
 	for field, want := range map[string]string{
 		"LeaseTTL": "lease-ttl", "Etcd.DialTimeout": "dial-timeout", "Config.App": "app", "ID": "id",
-		"PollInterval": "poll", "FetchTimeout": "source-timeout", "HandleConcurrency": "handle-concurrency",
+		"PollInterval": "poll", "FetchTimeout": "source-timeout", "FetchRetryBudget": "source-retry", "SourcePolicy": "source-policy", "HandleConcurrency": "handle-concurrency",
 		"data[3].id": "", "id": "", "": "",
 	} {
 		if got := flagOfField(field); got != want {

@@ -131,13 +131,9 @@ func tlsConfig(c *cli.Context) (*tls.Config, error) {
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca != "" {
-		pem, err := os.ReadFile(ca)
-		if err != nil {
-			return nil, usagef("--%s: %w", flagCACert, err)
-		}
-		cfg.RootCAs = x509.NewCertPool()
-		if !cfg.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, badFlag(flagCACert, ca, "a file with certificates in PEM")
+		var err error
+		if cfg.RootCAs, err = authorities(c, flagCACert); err != nil {
+			return nil, err
 		}
 	}
 	if cert != "" {
@@ -148,6 +144,20 @@ func tlsConfig(c *cli.Context) (*tls.Config, error) {
 		cfg.Certificates = []tls.Certificate{pair}
 	}
 	return cfg, nil
+}
+
+// authorities are those in the file that a flag names.
+func authorities(c *cli.Context, flag string) (*x509.CertPool, error) {
+	path := c.String(flag)
+	pem, err := os.ReadFile(path)
+	if err != nil {
+		return nil, usagef("--%s: %w", flag, err)
+	}
+	pool := x509.NewCertPool()
+	if !pool.AppendCertsFromPEM(pem) {
+		return nil, badFlag(flag, path, "a file with certificates in PEM")
+	}
+	return pool, nil
 }
 
 // flagsOf makes a complaint of the library about a config field one about the flag that set it.
@@ -172,6 +182,10 @@ func flagOfField(field string) string {
 		return flagPoll
 	case "FetchTimeout":
 		return flagSourceTimeout
+	case "FetchRetryBudget":
+		return flagSourceRetry
+	case "CacheResources":
+		return flagSourceCache
 	case "Username":
 		return flagUser
 	case "TLS":

@@ -1,0 +1,134 @@
+package main
+
+import (
+	"crypto/tls"
+	"errors"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/retriever"
+)
+
+const (
+	flagSourceCache  = "source-cache"
+	flagSourceRetry  = "source-retry"
+	flagSourcePolicy = "source-policy"
+	flagSourceMethod = "source-method"
+	flagSourceBody   = "source-body"
+	flagSourceCACert = "source-cacert"
+)
+
+// Values of --source-retry and --source-policy. The other one of the latter is policyKeep.
+const (
+	retryForever = "forever"
+	policyExit   = "exit"
+)
+
+// sourceOptionFlags are those about how the source is asked, and what becomes of it when it fails.
+func sourceOptionFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.BoolFlag{
+			Name: flagSourceCache, EnvVars: agentEnv(flagSourceCache),
+			Usage: "do not ask the source again because members came or went",
+		},
+		&cli.StringFlag{
+			Name: flagSourceRetry, EnvVars: agentEnv(flagSourceRetry), Value: drm.DefaultFetchRetryBudget.String(),
+			Usage: "for how long a source that fails is asked again before it counts as failed: `DURATION|forever`, 1ms to 24h",
+		},
+		&cli.StringFlag{
+			Name: flagSourcePolicy, EnvVars: agentEnv(flagSourcePolicy), Value: policyKeep,
+			Usage: "what a source that failed for all of --source-retry means, after the first answer: `keep|exit` (keep: go on " +
+				"with what it answered last; exit: end the member, in order, with exit code 1)",
+		},
+		&cli.StringFlag{
+			Name: flagSourceMethod, EnvVars: agentEnv(flagSourceMethod), Value: "GET",
+			Usage: "the HTTP `METHOD` that --source-url is asked with",
+		},
+		&cli.StringFlag{
+			Name: flagSourceBody, EnvVars: agentEnv(flagSourceBody), DefaultText: "none",
+			Usage: "send this `BODY` with each request to --source-url; @FILE: what is in the file",
+		},
+		&cli.StringFlag{
+			Name: flagSourceCACert, EnvVars: agentEnv(flagSourceCACert), DefaultText: "the system's",
+			Usage: "trust the authorities in this PEM `FILE` about the certificate of --source-url, and no others",
+		},
+	}
+}
+
+// sourceOptions sets what the flags say of any source.
+func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
+	err = errors.Join(
+		onlyWith(c, flagSourceMethod, flagSourceURL),
+		onlyWith(c, flagSourceBody, flagSourceURL),
+		onlyWith(c, flagSourceCACert, flagSourceURL),
+	)
+	if err != nil {
+		return err
+	}
+	if given(c, flagAllocateOnly) {
+		for _, flag := range []string{flagSourceCache, flagSourceRetry, flagSourcePolicy} {
+			if c.IsSet(flag) {
+				return usagef("--%s goes with --%s or --%s only", flag, flagSourceURL, flagSourceFile)
+			}
+		}
+		return nil
+	}
+	cfg.CacheResources = c.Bool(flagSourceCache)
+	if cfg.FetchRetryBudget, err = sourceRetry(c); err != nil {
+		return err
+	}
+	switch p := c.String(flagSourcePolicy); p {
+	case policyKeep:
+		cfg.SourcePolicy = drm.KeepCatalogue
+	case policyExit:
+		cfg.SourcePolicy = drm.ExitOnSourceError
+	default:
+		return badFlag(flagSourcePolicy, p, "keep or exit")
+	}
+	return nil
+}
+
+func sourceRetry(c *cli.Context) (time.Duration, error) {
+	text := c.String(flagSourceRetry)
+	if text == retryForever {
+		return drm.Forever, nil
+	}
+	d, err := time.ParseDuration(text)
+	if err != nil || d < time.Millisecond || d > 24*time.Hour {
+		return 0, badFlag(flagSourceRetry, text, "1ms to 24h, or forever")
+	}
+	return d, nil
+}
+
+// httpOptions sets what the flags say of a source over HTTP.
+func httpOptions(c *cli.Context, cfg *retriever.HTTPConfig) (err error) {
+	cfg.Method = c.String(flagSourceMethod)
+	if cfg.Body, err = sourceBody(c); err != nil {
+		return err
+	}
+	if c.String(flagSourceCACert) == "" {
+		return nil
+	}
+	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
+	cfg.TLS.RootCAs, err = authorities(c, flagSourceCACert)
+	return err
+}
+
+// sourceBody may be a secret: no error shows it.
+func sourceBody(c *cli.Context) ([]byte, error) {
+	text := c.String(flagSourceBody)
+	path, isFile := strings.CutPrefix(text, "@")
+	if !isFile {
+		return []byte(text), nil
+	}
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, usagef("--%s: %w", flagSourceBody, err)
+	}
+	defer func() { _ = f.Close() }() // it was only read
+	return readBounded(f, flagSourceBody, path)
+}
