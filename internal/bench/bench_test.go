@@ -156,17 +156,18 @@ func TestCounterTellsGapsAndWhoHandlesWhat(t *testing.T) {
 	}
 	call(c.Handle, "a", 1)
 	<-full
-	if n := c.misplaced([]string{"a"}); n != 1 {
+	all := func(member string) []string { return slices.Repeat([]string{member}, drm.DefaultShards) }
+	if n := c.misplaced(all("a")); n != 1 {
 		t.Errorf("%d misplaced, want the one that nobody handles", n)
 	}
 	call(c.Handle, "b", 2)
-	if n := c.misplaced([]string{"a"}); n != 1 {
+	if n := c.misplaced(all("a")); n != 1 {
 		t.Errorf("%d misplaced, want the one of b", n)
 	}
 	call(c.Terminate, "a", 0)
 	call(c.Handle, "b", 0)
 	call(c.Terminate, "a", 0) // late
-	if n := c.misplaced([]string{"b"}); n != 1 {
+	if n := c.misplaced(all("b")); n != 1 {
 		t.Errorf("%d misplaced, want the one of a", n)
 	}
 	if gaps := c.takeGaps(); len(gaps) != 1 || gaps[0] < 0 {
