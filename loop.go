@@ -163,7 +163,7 @@ func (m *Manager) tagOf(a *core.Action) *opTag {
 func (m *Manager) claimOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
 		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: m.tagOf(&a),
-		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""),
+		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""), Vacant: a.Vacant,
 	}
 }
 

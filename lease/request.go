@@ -22,9 +22,9 @@ func NewCommitter(client *clientv3.Client) Committer { return txn.New(client) }
 // request builds the parts of a transaction.
 type request struct{ *txn.Batch }
 
-// newRequest has room for the comparisons and the writes of all ops, and for a guard.
-func newRequest(results []Result, guard Guard) request {
-	size := txn.Size{KeyBytes: len(guard.Key), Creates: len(results) + 1}
+// newRequest has room for a guard, the writes of all ops, and as many comparisons as there are spans.
+func newRequest(results []Result, spans []span, guard Guard) request {
+	size := txn.Size{KeyBytes: len(guard.Key), Creates: len(spans) + 1}
 	for i := range results {
 		op := &results[i].Op
 		size.KeyBytes += len(op.Key)
@@ -34,7 +34,34 @@ func newRequest(results []Result, guard Guard) request {
 			size.Puts++
 		}
 	}
+	for _, s := range spans {
+		if s.to-s.from > 1 {
+			size.KeyBytes += len(results[s.to-1].Op.Key) + 1
+		}
+	}
 	return request{txn.NewBatch(size)}
+}
+
+// span is a run of ops that are compared as one.
+type span struct{ from, to int }
+
+// spans are the longest that there are.
+func spans(results []Result) []span {
+	all := make([]span, 0, len(results))
+	for i := range results {
+		if i > 0 && together(&results[i-1].Op, &results[i].Op) {
+			all[len(all)-1].to++
+		} else {
+			all = append(all, span{i, i + 1})
+		}
+	}
+	return all
+}
+
+// together says whether two ops that follow each other are compared as one.
+func together(a, b *Op) bool {
+	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && a.Expect == 0 && b.Expect == 0 &&
+		a.Group == b.Group && a.Key < b.Key && !mutant.Is(mutant.ClaimOverAnother)
 }
 
 // guarded compares the guard, if there is one.
@@ -45,19 +72,24 @@ func (r request) guarded(guard Guard, compare []*pb.Compare) []*pb.Compare {
 	return append(compare, r.Created(r.Key(guard.Key), guard.CreateRevision))
 }
 
-// op is an op's comparison, and its write.
-func (r request) op(op *Op) (*pb.Compare, *pb.RequestOp) {
-	key := r.Key(op.Key) // for both
-	compare := r.Created(key, op.Expect)
+// compare is an op's comparison.
+func (r request) compare(op *Op, key []byte) *pb.Compare {
 	if mutant.Is(mutant.ReleaseAny) && op.Delete || mutant.Is(mutant.ClaimOverAnother) && !op.Delete && op.Expect == 0 {
-		compare.Result, compare.TargetUnion = pb.Compare_NOT_EQUAL, &pb.Compare_CreateRevision{CreateRevision: -1}
+		c := r.Created(key, -1)
+		c.Result = pb.Compare_NOT_EQUAL
+		return c
 	}
+	return r.Created(key, op.Expect)
+}
+
+// write is what an op does.
+func (r request) write(op *Op, key []byte) *pb.RequestOp {
 	if op.Delete {
-		return compare, r.Delete(key)
+		return r.Delete(key)
 	}
 	lease := op.Lease
 	if mutant.Is(mutant.UpdateWithoutLease) && op.Expect != 0 {
 		lease = clientv3.NoLease
 	}
-	return compare, r.Put(key, op.Value, int64(lease))
+	return r.Put(key, op.Value, int64(lease))
 }

@@ -23,21 +23,29 @@ const inspectMost = 8
 // flat carries out ops in one transaction that does all or nothing, the fastest that etcd has. Where it did nothing, the
 // ops that are not known to be in conflict are tried each on its own, in a second one.
 func (w *Writer) flat(results []Result) {
-	n := len(results)
-	r := newRequest(results, w.guard)
+	n, spans := len(results), spans(results)
+	r := newRequest(results, spans, w.guard)
 	req := &pb.TxnRequest{
-		Compare: r.guarded(w.guard, make([]*pb.Compare, 0, 1+n)),
+		Compare: r.guarded(w.guard, make([]*pb.Compare, 0, 1+len(spans))),
 		Success: make([]*pb.RequestOp, n), Failure: make([]*pb.RequestOp, 0, 1+inspectMost),
 	}
 	if w.guard.Key != "" {
 		req.Failure = append(req.Failure, txn.Look([]byte(w.guard.Key)))
 	}
-	for i := range results {
-		var compare *pb.Compare
-		compare, req.Success[i] = r.op(&results[i].Op)
-		req.Compare = append(req.Compare, compare)
-		if n <= inspectMost {
-			req.Failure = append(req.Failure, txn.Get(compare.Key))
+	for _, s := range spans {
+		for i := s.from; i < s.to; i++ {
+			op := &results[i].Op
+			key := r.Key(op.Key)
+			switch {
+			case s.to-s.from == 1:
+				req.Compare = append(req.Compare, r.compare(op, key))
+			case i == s.from:
+				req.Compare = append(req.Compare, r.Absent(key, results[s.to-1].Op.Key))
+			}
+			req.Success[i] = r.write(op, key)
+			if n <= inspectMost {
+				req.Failure = append(req.Failure, txn.Get(key))
+			}
 		}
 	}
 	resp, err := w.commit(req)
@@ -93,12 +101,13 @@ func (w *Writer) flat(results []Result) {
 
 // nested carries out ops in one transaction that decides on each of them by itself.
 func (w *Writer) nested(results []Result) {
-	r := newRequest(results, w.guard)
+	r := newRequest(results, make([]span, len(results)), w.guard)
 	req := &pb.TxnRequest{Compare: r.guarded(w.guard, nil), Success: make([]*pb.RequestOp, len(results))}
 	for i := range results {
-		compare, write := r.op(&results[i].Op)
+		op := &results[i].Op
+		key := r.Key(op.Key)
 		req.Success[i] = txn.Nest(&pb.TxnRequest{
-			Compare: []*pb.Compare{compare}, Success: []*pb.RequestOp{write}, Failure: []*pb.RequestOp{txn.Get(compare.Key)},
+			Compare: []*pb.Compare{r.compare(op, key)}, Success: []*pb.RequestOp{r.write(op, key)}, Failure: []*pb.RequestOp{txn.Get(key)},
 		})
 	}
 	resp, err := w.commit(req)

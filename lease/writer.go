@@ -19,6 +19,10 @@ type Op struct {
 	Group int
 	// Expect is the create revision that the key must have. 0: it must not exist.
 	Expect int64
+	// Vacant says, where Expect is 0, that as far as the caller knows no key of the group is there. Such ops of a group
+	// are compared as one, the range from the first to the last of their keys: half of what a transaction otherwise is.
+	// Where that does not hold, each is compared by itself. The keys of a group must be next to each other in etcd.
+	Vacant bool
 	// Delete the key; else put Value.
 	Delete bool
 	Value  []byte

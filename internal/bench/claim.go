@@ -11,11 +11,11 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
-	raw, _, err := l.raw(ctx, n, claimBytes)
-	if err != nil {
-		return nil, false, err
-	}
-	handled, active, err := l.claimAll(ctx, n)
+	var handled, active time.Duration
+	raw, err := l.rawAround(ctx, n, claimBytes, func() (err error) {
+		handled, active, err = l.claimAll(ctx, n)
+		return err
+	})
 	if err != nil {
 		return nil, false, err
 	}

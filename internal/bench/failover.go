@@ -37,20 +37,21 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 	l.say("%d members share %d resources after %v", members, n, start.Round(time.Millisecond))
 	victim := l.all()[0]
 	lost := len(victim.Held())
-	raw, _, err := l.raw(ctx, lost, claimBytes)
-	if err != nil {
-		return nil, err
-	}
-
-	deletions := l.deletions(ctx, lost)
-	full := l.handler.expect(lost)
-	victim.wire.cut()
-	cut := time.Now()
-	l.say("one of them, with %d, is dead", lost)
-	if err := await(ctx, "all are handled again", full); err != nil {
-		return nil, err
-	}
-	first, last, err := deletions()
+	var cut, first, last time.Time
+	raw, err := l.rawAround(ctx, lost, claimBytes, func() (err error) {
+		deletions := l.deletions(ctx, lost)
+		full := l.handler.expect(lost)
+		victim.wire.cut()
+		cut = time.Now()
+		l.say("one of them, with %d, is dead", lost)
+		if err := await(ctx, "all are handled again", full); err != nil {
+			return err
+		}
+		if first, last, err = deletions(); err != nil {
+			return err
+		}
+		return l.settled(ctx, members-1, n) // or what is still written would slow down the second baseline
+	})
 	if err != nil {
 		return nil, err
 	}

@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"sync/atomic"
 	"time"
 
@@ -95,6 +96,21 @@ func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration
 	}
 	l.say("raw: %d keys put in %v, %.0f a second, %d transactions at once", n, put.Round(time.Millisecond), rate(n, put), inFlight)
 	return put, deleted, nil
+}
+
+// rawAround is raw before and after what is measured against it, and the mean of the two: a machine that others use too is
+// not as fast at one time as at another.
+func (l *lab) rawAround(ctx context.Context, n, bytes int, measure func() error) (put time.Duration, err error) {
+	before, _, err := l.raw(ctx, n, bytes)
+	if err != nil {
+		return 0, err
+	}
+	if err := measure(); err != nil {
+		return 0, err
+	}
+	runtime.GC() // what the measured left behind is not the baseline's
+	after, _, err := l.raw(ctx, n, bytes)
+	return (before + after) / 2, err
 }
 
 func rate(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }

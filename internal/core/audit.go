@@ -15,7 +15,7 @@ func (c *Core) Audit() error {
 		if sh.number != n || len(sh.list) != len(sh.byID) {
 			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
 		}
-		busy := 0
+		busy, claims := 0, 0
 		for i, r := range sh.list {
 			if r.index != i || r.sh != sh || sh.byID[r.id] != r {
 				return fmt.Errorf("resource %q is not where it should be", r.id)
@@ -31,6 +31,9 @@ func (c *Core) Audit() error {
 			}
 			if r.busy {
 				busy++
+			}
+			if r.seenToken != 0 {
+				claims++
 			}
 			if r.stuck {
 				stuck++
@@ -53,8 +56,8 @@ func (c *Core) Audit() error {
 				keys[r.lease]++
 			}
 		}
-		if busy != sh.busy {
-			return fmt.Errorf("shard %d: %d busy, counted %d", n, busy, sh.busy)
+		if busy != sh.busy || claims != sh.claims {
+			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, claims, sh.busy, sh.claims)
 		}
 		if busy == 0 && !sh.owned {
 			return fmt.Errorf("shard %d is followed for nothing", n)

@@ -45,6 +45,12 @@ func New(cfg Config) *Core {
 func (c *Core) Actions() []Action {
 	c.pump()
 	out := c.out
+	for i := range out { // only now: a shard that a dead member had is vacant when the last of its claims is seen to be gone
+		if a := &out[i]; a.Kind == Claim {
+			sh := c.shards[a.Shard]
+			a.Vacant = sh != nil && sh.claims == 0
+		}
+	}
 	c.out, c.spare = c.spare[:0], out
 	if cap(c.out) > keepActions {
 		c.out = nil

@@ -115,6 +115,12 @@ func (r *resource) answered() {
 // see takes over what etcd said of the claim's key at a revision, unless something newer is known.
 func (r *resource) see(token, lease, rev int64) {
 	if rev >= r.seenRev || mutant.Is(mutant.BelieveOldNews) {
+		switch {
+		case r.seenToken == 0 && token != 0:
+			r.sh.claims++
+		case r.seenToken != 0 && token == 0:
+			r.sh.claims--
+		}
 		r.seenToken, r.seenLease, r.seenRev = token, lease, rev
 	}
 }
@@ -131,6 +137,7 @@ type shard struct {
 	byID   map[string]*resource
 	list   []*resource
 	busy   int   // how many resources are busy
+	claims int   // how many claims etcd has, as far as known
 	floor  int64 // the newest seenRev of those dropped: their old news must not bring them back
 }
 

@@ -59,6 +59,8 @@ type Action struct {
 	State State
 	Since time.Duration // of WriteState: when State was reached
 	Err   string
+
+	Vacant bool // of Claim: nobody has any claim in the shard, as far as is known
 }
 
 // Cause says why a call or a claim ends.

@@ -90,6 +90,13 @@ func (b *Batch) Created(key []byte, revision int64) *pb.Compare {
 	return c
 }
 
+// Absent compares a range of keys, from one up to another and that too: there is none.
+func (b *Batch) Absent(from []byte, to string) *pb.Compare {
+	c := b.Created(from, 0)
+	c.RangeEnd = b.Key(to + "\x00")
+	return c
+}
+
 // Modified compares a key's mod revision; 0: there is no such key.
 func (b *Batch) Modified(key []byte, revision int64) *pb.Compare {
 	union, c := take(&b.mods), take(&b.compares)
