@@ -205,8 +205,10 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 }
 
 func TestConflictsAreIsolated(t *testing.T) {
-	for _, n := range []int{1, 5, 8, 9, 127, 300} {
+	for _, n := range []int{1, -1, 5, -5, 8, -8, 9, -9, 127, -127, 300, -300} { // negative: taken for vacant, which is wrong
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
+			vacant := n < 0
+			n := max(n, -n)
 			b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
 			mine, theirs := b.lease(t), b.lease(t)
 			taken := make(map[string]bool)
@@ -217,7 +219,11 @@ func TestConflictsAreIsolated(t *testing.T) {
 					t.Fatal(err)
 				}
 			}
-			results := b.write(t, claims(n, mine)...)
+			ops := claims(n, mine)
+			for i := range ops {
+				ops[i].Vacant = vacant
+			}
+			results := b.write(t, ops...)
 			etcd := b.all(t, "key/")
 			for key, rs := range results {
 				r := rs[0]
@@ -242,6 +248,50 @@ func TestConflictsAreIsolated(t *testing.T) {
 				t.Errorf("no key: %+v", r)
 			}
 		})
+	}
+}
+
+// What is vacant is compared as one range for each group and batch. A key between them that nobody asks for is in the way of
+// that comparison, and of nothing else.
+func TestAVacantGroupIsComparedAsOne(t *testing.T) {
+	for _, inTheWay := range []bool{false, true} {
+		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 1})
+		id := b.lease(t)
+		if inTheWay {
+			if _, err := b.client.Put(within(t), "group-1/0050x", ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		var mu sync.Mutex
+		compares := make(map[string]int) // by the beginning of the range
+		b.etcd.refuse = func(txn *pb.TxnRequest) error {
+			mu.Lock()
+			defer mu.Unlock()
+			for _, c := range txn.Compare {
+				if len(c.RangeEnd) > 0 {
+					compares[string(c.Key)]++
+				}
+			}
+			return nil
+		}
+		var ops []lease.Op
+		for i := range 100 { // the last comes first
+			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-1/%04d", 99-i), Group: 1, Lease: id, Vacant: true})
+		}
+		for i := range 200 { // two batches
+			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-2/%04d", i), Group: 2, Lease: id, Vacant: true})
+		}
+		for key, r := range b.write(t, ops...) {
+			if !r[0].Applied {
+				t.Fatalf("in the way: %v: %s: %+v", inTheWay, key, r[0])
+			}
+		}
+		if compares["group-1/0000"] != 1 || len(compares) != 3 {
+			t.Errorf("in the way: %v: ranges from %v, want one for the first group, and two for the second", inTheWay, compares)
+		}
+		if n := len(b.all(t, "group-")); n != 300 && !inTheWay || n != 301 && inTheWay {
+			t.Errorf("in the way: %v: %d keys", inTheWay, n)
+		}
 	}
 }
 

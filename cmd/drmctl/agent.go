@@ -108,6 +108,7 @@ func runAgent(c *cli.Context) error {
 		return err
 	}
 	defer closeHandler()
+	growHeap()
 	ctx := c.Context
 	if c.Bool(flagStopOnEOF) {
 		ctx = untilEOF(ctx, c.App.Reader)

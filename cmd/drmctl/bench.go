@@ -87,6 +87,7 @@ func runBench(c *cli.Context) (err error) {
 	if err != nil {
 		return err
 	}
+	growHeap()
 	stop, err := profile(c)
 	if err != nil {
 		return err

@@ -273,3 +273,48 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.claimed("a", 110)
 	f.want("claim a on 1")
 }
+
+// A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim is not.
+func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
+	vacant := func(f *fixture) (claims, vacant int) {
+		t.Helper()
+		for _, a := range f.c.Actions() {
+			if a.Kind == Claim {
+				claims++
+				if a.Vacant {
+					vacant++
+				}
+			}
+		}
+		if err := f.c.Audit(); err != nil {
+			t.Fatal(err)
+		}
+		return claims, vacant
+	}
+	f := owning(t, []string{"a", "b"})
+	if n, v := vacant(f); n != 2 || v != 2 {
+		t.Errorf("of an empty shard: %d claims, %d vacant", n, v)
+	}
+	f.claimed("a", 110)
+	f.claimed("b", 110)
+	f.entry("c", "v1")
+	if n, v := vacant(f); n != 1 || v != 0 {
+		t.Errorf("beside claims of its own: %d claims, %d vacant", n, v)
+	}
+
+	f = newFixture(t)
+	f.own(true)
+	f.c.LeaseReady(f.now, 1)
+	others := []ClaimKey{{ID: "a", Token: 7, ModRevision: 7, Lease: 99}, {ID: "b", Token: 7, ModRevision: 7, Lease: 99}}
+	f.snapshot([]string{"a", "b", "c"}, others...)
+	if n, v := vacant(f); n != 1 || v != 0 {
+		t.Errorf("beside another's: %d claims, %d vacant", n, v)
+	}
+	f.claimResult("c", WriteResult{Revision: 111, FoundToken: 111, FoundLease: 99})
+	for _, id := range []string{"a", "b", "c"} { // of a member that died
+		f.disappears(id, 120)
+	}
+	if n, v := vacant(f); n != 3 || v != 3 {
+		t.Errorf("after another's death: %d claims, %d vacant", n, v)
+	}
+}
