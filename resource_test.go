@@ -71,6 +71,11 @@ func TestValidateHoldsDataToTheID(t *testing.T) {
 		{},
 		{ID: "x", Data: json.RawMessage(`{"id":"y"}`)},
 		{ID: "x", Data: json.RawMessage(`{"id":1}`)},
+		{ID: "x", Data: json.RawMessage(`{"id":"x","id":"y"}`)},
+		{ID: "x", Data: json.RawMessage(`{"id":"x","\u0069d":"y"}`)},
+		{ID: "x", Data: json.RawMessage(`{"id":"x","a":1`)},
+		{ID: "x", Data: json.RawMessage(`{"id":"x"}}`)},
+		{ID: "x", Data: json.RawMessage("{\"id\":\"x\",\"a\":\"\xff\"}")},
 		{ID: "x", Data: json.RawMessage(`[1]`)},
 		{ID: "x", Data: json.RawMessage(``)},
 	} {

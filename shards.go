@@ -1,6 +1,7 @@
 package drm
 
 import (
+	"bytes"
 	"context"
 	"strings"
 
@@ -146,14 +147,16 @@ func decodeEntry(id string, value []byte) (catalogue.Entry, error) {
 	return e, nil
 }
 
-// beginsWithID says whether an object surely has the id, without decoding it: there may be a million of them.
+// beginsWithID says whether a valid object surely has the id, without taking it apart: there may be a million of them. One
+// that has another "id" further on, or might have one that is spelled with escapes, is looked at more closely.
 func beginsWithID(object []byte, id string) bool {
 	const field = `{"id":"`
 	if len(object) <= len(field)+len(id) || strings.ContainsAny(id, `"\\`) {
 		return false
 	}
 	rest := object[len(field):]
-	return string(object[:len(field)]) == field && string(rest[:len(id)]) == id && rest[len(id)] == '"'
+	return string(object[:len(field)]) == field && string(rest[:len(id)]) == id && rest[len(id)] == '"' &&
+		bytes.Count(object, []byte(`"id"`)) == 1 && !bytes.Contains(object, []byte(`\u00`))
 }
 
 func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {

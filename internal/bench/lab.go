@@ -87,11 +87,14 @@ func (l *lab) stopEtcd() error {
 // app is the name of all apps here; the prefix tells them apart.
 const app = "bench"
 
-// close stops what still runs. An etcd that is somebody else's is left as it was.
+// close stops what still runs: in good order only where that matters. An etcd that is somebody else's is left as it was.
 func (l *lab) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var wg sync.WaitGroup
 	for _, m := range l.all() {
+		if l.etcd.Stop != nil {
+			m.wire.cut() // what is in there goes with it
+		}
 		wg.Go(func() { l.stop(ctx, m) })
 	}
 	wg.Wait()
