@@ -62,7 +62,8 @@ type ExecConfig struct {
 // Exec is a drm.Handler that runs one process per resource. The contract is docs/exec.md. In short: the process finds
 // DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment and the resource's object on its standard
 // input; Terminate is SIGTERM and, after a grace, SIGKILL, to its process group; if it ends by itself it is started
-// again, and the claim's state is failed until it has run for as long as the pause was; and it ends, with its group, when the agent dies, or does not renew it by the claim's deadline.
+// again, and the claim's state is failed until it has run for as long as the pause was; and it ends, with its group, when
+// the agent dies, or does not renew it by the claim's deadline.
 //
 // It has no Update: changed data are given to a new process.
 type Exec struct {
