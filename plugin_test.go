@@ -97,7 +97,8 @@ func TestAFetchThatIgnoresItsContextHoldsUpNoStopThatIsInAHurry(t *testing.T) {
 	r.until("all is terminated", allHeld(r, 0))
 	cancel()
 	select {
-	case <-stopped: // whether it had to leave something behind depends on how far it was
+	case err := <-stopped: // whether it had to leave something behind depends on how far it was
+		t.Logf("Stop: %v", err)
 	case <-time.After(patience):
 		t.Fatal("Stop does not return")
 	}

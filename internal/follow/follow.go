@@ -31,6 +31,10 @@ var ErrRewound = errors.New("etcd was rewound or replaced")
 // there are doubts all the time.
 const doubtPause = time.Second
 
+// listsAtOnce is how many lists are under way at a time: so many that what a member takes over is read within a few round trips
+// to an etcd that is far away, and not so many that a start keeps a near one from all else.
+const listsAtOnce = 64
+
 // Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for long:
 // what is not taken piles up in the client.
 type Sink interface {
@@ -100,7 +104,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
 		client: client, opts: opts, cancel: cancel,
-		lists: make(chan struct{}, 16), done: make(chan struct{}), doubt: make(chan struct{}, 1),
+		lists: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
 	for i := range h.lanes {
 		h.lanes[i] = &lane{watcher: clientv3.NewWatcher(client)}
