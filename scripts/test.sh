@@ -7,7 +7,7 @@ cd "$(dirname "$0")/.."
 race=$(scripts/race.sh)
 run() (
 	set -x
-	go test ${race:+"$race"} -shuffle=on -timeout="${TEST_TIMEOUT:-10m}" "$@"
+	go test ${race:+"$race"} -shuffle=on -timeout="${TEST_TIMEOUT:-20m}" "$@"
 )
 if [ $# -gt 0 ]; then
 	run "$@"
