@@ -1,8 +1,6 @@
 package lease
 
 import (
-	"context"
-
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -12,9 +10,7 @@ import (
 
 // Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is ctx's.
 // NewCommitter makes one of a client.
-type Committer interface {
-	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
-}
+type Committer = txn.Committer
 
 // NewCommitter sends transactions over a client's connection, as they are.
 func NewCommitter(client *clientv3.Client) Committer { return txn.New(client) }
