@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -143,7 +144,7 @@ func (w *wire) read(resp *pb.RangeResponse) {
 		switch {
 		case isGroup(kv.Key):
 			w.groupKeys.Add(1)
-		case !strings.HasSuffix(string(kv.Key), "/config"):
+		case !bytes.HasSuffix(kv.Key, []byte("/config")):
 			w.otherKeys.Add(1)
 		}
 	}
@@ -159,7 +160,7 @@ func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
 		switch {
 		case op.GetRequestPut() != nil:
 			w.write(op.GetRequestPut().Key)
-		case op.GetRequestDeleteRange() != nil && resp.Responses[i].GetResponseDeleteRange().GetDeleted() > 0:
+		case op.GetRequestDeleteRange() != nil && deleted(resp.Responses, i):
 			w.write(op.GetRequestDeleteRange().Key)
 		case op.GetRequestTxn() != nil:
 			w.txn(op.GetRequestTxn(), resp.Responses[i].GetResponseTxn())
@@ -169,11 +170,16 @@ func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
 	}
 }
 
+// deleted says whether a deletion found its key, which a condition has made sure of where the answer leaves that out.
+func deleted(responses []*pb.ResponseOp, i int) bool {
+	return len(responses) == 0 || responses[i].GetResponseDeleteRange().GetDeleted() > 0
+}
+
 func (w *wire) write(key []byte) {
 	switch {
-	case strings.Contains(string(key), "/resources/"):
+	case bytes.Contains(key, []byte("/resources/")):
 		w.entryWrites.Add(1)
-	case strings.Contains(string(key), "/claims/"):
+	case bytes.Contains(key, []byte("/claims/")):
 		if n := w.claimWrites.Add(1); n == w.target() {
 			w.mu.Lock()
 			defer w.mu.Unlock()
@@ -190,7 +196,7 @@ func (w *wire) target() int64 {
 	return w.until
 }
 
-func isGroup(key []byte) bool { return strings.Contains(string(key), "/group/") }
+func isGroup(key []byte) bool { return bytes.Contains(key, []byte("/group/")) }
 
 func (w *wire) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	s, err := open(ctx, desc, cc, method, opts...)

@@ -7,6 +7,7 @@ package txn
 import (
 	"context"
 	"math"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -16,6 +17,8 @@ import (
 
 // Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is ctx's.
 type Committer interface {
+	// Commit carries out one. Where all that it was to do in success was to put and to delete, without what was there before,
+	// the Responses may be left out of the answer that it succeeded.
 	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
@@ -30,10 +33,36 @@ var callOptions = []grpc.CallOption{
 	grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(2 << 20), grpc.MaxCallRecvMsgSize(math.MaxInt32),
 }
 
+// terseOptions are for transactions of which the header says all, once they have succeeded.
+var terseOptions = append(slices.Clip(callOptions), grpc.ForceCodecV2(codec))
+
 // Commit implements Committer.
 func (c committer) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
-	resp, err := c.kv.Txn(ctx, txn, callOptions...)
+	opts := callOptions
+	if onlyWrites(txn.Success) {
+		opts = terseOptions
+	}
+	resp, err := c.kv.Txn(ctx, txn, opts...)
 	return resp, clientv3.ContextError(ctx, err)
+}
+
+// onlyWrites says whether there is nothing to be read in the answers to operations.
+func onlyWrites(ops []*pb.RequestOp) bool {
+	for _, op := range ops {
+		switch r := op.Request.(type) {
+		case *pb.RequestOp_RequestPut:
+			if r.RequestPut.PrevKv {
+				return false
+			}
+		case *pb.RequestOp_RequestDeleteRange:
+			if r.RequestDeleteRange.PrevKv {
+				return false
+			}
+		default:
+			return false
+		}
+	}
+	return true
 }
 
 // Batch is memory for the comparisons and writes of one transaction.
@@ -95,6 +124,25 @@ func (b *Batch) Absent(from []byte, to string) *pb.Compare {
 	c := b.Created(from, 0)
 	c.RangeEnd = b.Key(to + "\x00")
 	return c
+}
+
+// EndBytes is what the end of a range up to a key takes of Size.KeyBytes.
+func EndBytes(to string) int { return len(to) + 1 }
+
+// Span is a run of a transaction's writes, from one up to another that is not in it, whose keys are compared as one range.
+type Span struct{ From, To int }
+
+// Spans cuts n writes into the longest spans there are; joined says whether one belongs to the span of the one before it.
+func Spans(n int, joined func(i int) bool) []Span {
+	all := make([]Span, 0, n)
+	for i := range n {
+		if i > 0 && joined(i) {
+			all[len(all)-1].To++
+		} else {
+			all = append(all, Span{i, i + 1})
+		}
+	}
+	return all
 }
 
 // Modified compares a key's mod revision; 0: there is no such key.
