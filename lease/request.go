@@ -19,7 +19,7 @@ func NewCommitter(client *clientv3.Client) Committer { return txn.New(client) }
 type request struct{ *txn.Batch }
 
 // newRequest has room for a guard, the writes of all ops, and as many comparisons as there are spans.
-func newRequest(results []Result, spans []span, guard Guard) request {
+func newRequest(results []Result, spans []txn.Span, guard Guard) request {
 	size := txn.Size{KeyBytes: len(guard.Key), Creates: len(spans) + 1}
 	for i := range results {
 		op := &results[i].Op
@@ -31,27 +31,16 @@ func newRequest(results []Result, spans []span, guard Guard) request {
 		}
 	}
 	for _, s := range spans {
-		if s.to-s.from > 1 {
-			size.KeyBytes += len(results[s.to-1].Op.Key) + 1
+		if s.To-s.From > 1 {
+			size.KeyBytes += txn.EndBytes(results[s.To-1].Op.Key)
 		}
 	}
 	return request{txn.NewBatch(size)}
 }
 
-// span is a run of ops that are compared as one.
-type span struct{ from, to int }
-
-// spans are the longest that there are.
-func spans(results []Result) []span {
-	all := make([]span, 0, len(results))
-	for i := range results {
-		if i > 0 && together(&results[i-1].Op, &results[i].Op) {
-			all[len(all)-1].to++
-		} else {
-			all = append(all, span{i, i + 1})
-		}
-	}
-	return all
+// spans are the runs of ops that are compared as one.
+func spans(results []Result) []txn.Span {
+	return txn.Spans(len(results), func(i int) bool { return together(&results[i-1].Op, &results[i].Op) })
 }
 
 // together says whether two ops that follow each other are compared as one.

@@ -33,14 +33,14 @@ func (w *Writer) flat(results []Result) {
 		req.Failure = append(req.Failure, txn.Look([]byte(w.guard.Key)))
 	}
 	for _, s := range spans {
-		for i := s.from; i < s.to; i++ {
+		for i := s.From; i < s.To; i++ {
 			op := &results[i].Op
 			key := r.Key(op.Key)
 			switch {
-			case s.to-s.from == 1:
+			case s.To-s.From == 1:
 				req.Compare = append(req.Compare, r.compare(op, key))
-			case i == s.from:
-				req.Compare = append(req.Compare, r.Absent(key, results[s.to-1].Op.Key))
+			case i == s.From:
+				req.Compare = append(req.Compare, r.Absent(key, results[s.To-1].Op.Key))
 			}
 			req.Success[i] = r.write(op, key)
 			if n <= inspectMost {
@@ -101,7 +101,7 @@ func (w *Writer) flat(results []Result) {
 
 // nested carries out ops in one transaction that decides on each of them by itself.
 func (w *Writer) nested(results []Result) {
-	r := newRequest(results, make([]span, len(results)), w.guard)
+	r := newRequest(results, make([]txn.Span, len(results)), w.guard)
 	req := &pb.TxnRequest{Compare: r.guarded(w.guard, nil), Success: make([]*pb.RequestOp, len(results))}
 	for i := range results {
 		op := &results[i].Op

@@ -34,6 +34,7 @@ type Sync struct {
 	guardRev int64
 
 	known    map[string]known
+	entries  []int  // how many of those each shard has
 	sourced  int    // entries that are from the source
 	loads    uint32 // counts the reads of the whole catalogue
 	loadedAt time.Time
@@ -64,7 +65,7 @@ func (k known) touched() bool { return k.allocated || k.suspended }
 func (s *Store) NewSync(guardKey string, guardRev int64) *Sync {
 	return &Sync{
 		store: s, guardKey: guardKey, guardRev: guardRev,
-		known: map[string]known{}, held: map[string]struct{}{}, doubt: map[string]time.Time{},
+		known: map[string]known{}, entries: make([]int, s.Shards), held: map[string]struct{}{}, doubt: map[string]time.Time{},
 	}
 }
 
@@ -128,8 +129,16 @@ func (y *Sync) learn(id string, kv *mvccpb.KeyValue) {
 
 // put remembers an entry, or forgets it.
 func (y *Sync) put(id string, k *known) {
-	if y.known[id].fromSource {
+	old, has := y.known[id]
+	if old.fromSource {
 		y.sourced--
+	}
+	if has != (k != nil) {
+		change := 1
+		if has {
+			change = -1
+		}
+		y.entries[shard.Of(id, y.store.Shards)] += change
 	}
 	if k == nil {
 		delete(y.known, id)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/cespare/xxhash/v2"
@@ -32,6 +33,7 @@ type write struct {
 	item      *Item  // what the source has; nil: it has it no more
 	entry     *Entry // nil: delete it
 	expect    int64  // mod revision; 0: it must not be there
+	vacant    bool   // no entry of the shard is known
 	canonical uint64 // of the entry's data, where it was computed
 	effect    effect
 }
@@ -45,12 +47,10 @@ const (
 	removed
 )
 
-// writes builds the comparisons of a batch, and its writes.
-func (y *Sync) writes(batch []write) (compares []*pb.Compare, ops []*pb.RequestOp) {
-	keys := make([]string, len(batch))
-	size := txn.Size{Mods: len(batch)}
+// writes builds the comparisons of a batch, one for each span, and its writes.
+func (y *Sync) writes(batch []write, keys []string, spans []txn.Span) (compares []*pb.Compare, ops []*pb.RequestOp) {
+	size := txn.Size{Mods: len(spans), Creates: len(spans)}
 	for i, w := range batch {
-		keys[i] = y.store.Layout.Resource(w.shard, w.id)
 		size.KeyBytes += len(keys[i])
 		if w.entry == nil {
 			size.Deletes++
@@ -58,18 +58,39 @@ func (y *Sync) writes(batch []write) (compares []*pb.Compare, ops []*pb.RequestO
 			size.Puts++
 		}
 	}
+	for _, s := range spans {
+		if s.To-s.From > 1 {
+			size.KeyBytes += txn.EndBytes(keys[s.To-1])
+		}
+	}
 	b := txn.NewBatch(size)
-	compares, ops = make([]*pb.Compare, len(batch)), make([]*pb.RequestOp, len(batch))
-	for i, w := range batch {
-		key := b.Key(keys[i])
-		compares[i] = b.Modified(key, w.expect)
-		if w.entry == nil {
-			ops[i] = b.Delete(key)
-		} else {
-			ops[i] = b.Put(key, w.entry.Encode(), 0)
+	compares, ops = make([]*pb.Compare, len(spans)), make([]*pb.RequestOp, len(batch))
+	for n, s := range spans {
+		for i := s.From; i < s.To; i++ {
+			key := b.Key(keys[i])
+			switch {
+			case s.To-s.From == 1:
+				compares[n] = b.Modified(key, batch[i].expect)
+			case i == s.From:
+				compares[n] = b.Absent(key, keys[s.To-1])
+			}
+			if entry := batch[i].entry; entry == nil {
+				ops[i] = b.Delete(key)
+			} else {
+				ops[i] = b.Put(key, entry.Encode(), 0)
+			}
 		}
 	}
 	return compares, ops
+}
+
+// keys are those of a batch.
+func (y *Sync) keys(batch []write) []string {
+	keys := make([]string, len(batch))
+	for i, w := range batch {
+		keys[i] = y.store.Layout.Resource(w.shard, w.id)
+	}
+	return keys
 }
 
 // written is a batch and what became of it.
@@ -120,7 +141,28 @@ func (y *Sync) byShard(writes []write) []write {
 		ends[w.shard]--
 		ordered[ends[w.shard]] = w
 	}
+	for n, from := range ends { // where each begins, by now
+		to := len(ordered)
+		if n+1 < len(ends) {
+			to = ends[n+1]
+		}
+		if y.entries[n] == 0 {
+			vacate(ordered[from:to])
+		}
+	}
 	return ordered
+}
+
+// vacate lets the writes of a shard of which no entry is known be compared as ranges: half of what a transaction otherwise
+// is. They are put in order, so that the batches they are cut into take ranges that are apart.
+func vacate(writes []write) {
+	for i := range writes {
+		writes[i].vacant = true
+	}
+	byID := func(a, b write) int { return strings.Compare(a.id, b.id) }
+	if !slices.IsSortedFunc(writes, byID) {
+		slices.SortFunc(writes, byID)
+	}
 }
 
 // batches cuts writes where a transaction is full.
@@ -172,7 +214,10 @@ func (y *Sync) send(ctx context.Context, batch []write, results chan<- written) 
 
 // sendAll writes all of a batch, or reports that a condition did not hold.
 func (y *Sync) sendAll(ctx context.Context, batch []write) (r written, ok bool, err error) {
-	compares, ops := y.writes(batch)
+	keys := y.keys(batch)
+	compares, ops := y.writes(batch, keys, txn.Spans(len(batch), func(i int) bool {
+		return batch[i].vacant && batch[i-1].vacant && batch[i].shard == batch[i-1].shard && keys[i-1] < keys[i]
+	}))
 	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: append(y.guards(), compares...), Success: ops})
 	if err != nil || !resp.Succeeded {
 		return r, false, err
@@ -186,7 +231,7 @@ func (y *Sync) sendAll(ctx context.Context, batch []write) (r written, ok bool, 
 
 // sendEach writes what of a batch is as remembered, and finds out about the rest.
 func (y *Sync) sendEach(ctx context.Context, batch []write) (r written, err error) {
-	compares, ops := y.writes(batch)
+	compares, ops := y.writes(batch, y.keys(batch), txn.Spans(len(batch), func(int) bool { return false }))
 	for i := range ops {
 		ops[i] = txn.Nest(&pb.TxnRequest{
 			Compare: compares[i : i+1], Success: []*pb.RequestOp{ops[i]}, Failure: []*pb.RequestOp{txn.Get(compares[i].Key)},
