@@ -110,34 +110,27 @@ func (l Layout) Claim(shard int, id string) string {
 
 // inShard builds a key in one piece of memory: there are millions of them.
 func (l Layout) inShard(shard int, kind, id string) string {
-	const shards = "shards/"
-	id = Escape(id)
-	var b strings.Builder
-	b.Grow(len(l.root) + len(shards) + 4 + len(kind) + len(id))
-	b.WriteString(l.root)
-	b.WriteString(shards)
-	writeShardName(&b, shard)
-	b.WriteString(kind)
-	b.WriteString(id)
-	return b.String()
+	name, ok := hex(shard)
+	if !ok {
+		return l.root + "shards/" + shardName(shard) + kind + Escape(id)
+	}
+	return l.root + "shards/" + string(name[:]) + kind + Escape(id)
 }
 
 func shardName(shard int) string {
-	var b strings.Builder
-	writeShardName(&b, shard)
-	return b.String()
+	if name, ok := hex(shard); ok {
+		return string(name[:])
+	}
+	return fmt.Sprintf("%04x", shard)
 }
 
-// writeShardName is %04x, without fmt.
-func writeShardName(b *strings.Builder, shard int) {
+// hex is %04x, without fmt, of a number that takes no more digits.
+func hex(shard int) (name [4]byte, ok bool) {
 	const digits = "0123456789abcdef"
-	if shard < 0 || shard > 0xffff {
-		fmt.Fprintf(b, "%04x", shard)
-		return
+	for i := range name {
+		name[i] = digits[shard>>(12-4*i)&15]
 	}
-	for bits := 12; bits >= 0; bits -= 4 {
-		b.WriteByte(digits[shard>>bits&15])
-	}
+	return name, shard >= 0 && shard <= 0xffff
 }
 
 // Kind says what a key is.
