@@ -78,10 +78,9 @@ func (m *Manager) tellIdle() {
 // execute does what the core decided.
 func (m *Manager) execute(actions []core.Action) {
 	if len(actions) == 0 {
-		m.writeStates()
 		return
 	}
-	writes := m.writes[:0] // Submit copies
+	writes, states := m.writes[:0], m.stateWrites[:0] // Submit copies
 	epoch := m.epoch()
 	for _, a := range actions {
 		switch a.Kind {
@@ -100,10 +99,7 @@ func (m *Manager) execute(actions []core.Action) {
 				Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: m.tagOf(&a),
 			})
 		case core.WriteState:
-			if len(m.statesDue) == 0 {
-				m.statesSince = m.stamp
-			}
-			m.statesDue = append(m.statesDue, m.stateOp(a, epoch))
+			states = append(states, m.stateOp(a, epoch))
 		case core.Handle:
 			m.startHandle(a)
 		case core.Update:
@@ -118,16 +114,9 @@ func (m *Manager) execute(actions []core.Action) {
 		m.claims.Submit(writes...)
 		m.writes = keep(writes)
 	}
-	m.writeStates()
-}
-
-// writeStates sends what claims should say of the handling. It lets claims and releases go first: what they wait for is
-// that somebody handles a resource at all, and this only tells of it. But not for ever.
-func (m *Manager) writeStates() {
-	const enough, most = 128, 10 * time.Second
-	if len(m.statesDue) > 0 && (m.claims.Pending() < enough || m.stamp-m.statesSince > most) {
-		m.states.Submit(m.statesDue...)
-		m.statesDue = keep(m.statesDue)
+	if len(states) > 0 {
+		m.states.Submit(states...)
+		m.stateWrites = keep(states)
 	}
 }
 

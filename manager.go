@@ -75,10 +75,10 @@ type Manager struct {
 	handlings map[string]*handling
 	stopping  bool
 
-	writes      []lease.Op    // room for what execute sends
-	tags        []opTag       // room for the tags of it
-	statesDue   []lease.Op    // states that wait for claims and releases to have gone out
-	statesSince time.Duration // when the first of them came
+	writes      []lease.Op // room for the claims and releases that execute sends
+	stateWrites []lease.Op // the same for states
+	tags        []opTag    // room for the tags of both
+	alarms      sync.Pool  // of *alarm: timers that calls have left
 
 	setUp       bool       // the retriever's Setup succeeded, so TearDown is due
 	sourceReady chan error // the outcome of a fresh app's first fetch, or nil where there is nothing to wait for

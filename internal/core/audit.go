@@ -7,7 +7,7 @@ import "fmt"
 func (c *Core) Audit() error {
 	keys := map[int64]int{}
 	engaged := 0
-	var handling, ending, releases, stuck, offers int
+	var handling, ending, claims, releases, states, stuck, offers int
 	for n, sh := range c.shards {
 		if sh == nil {
 			continue
@@ -15,7 +15,7 @@ func (c *Core) Audit() error {
 		if sh.number != n || len(sh.list) != len(sh.byID) {
 			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
 		}
-		busy, claims := 0, 0
+		busy, held := 0, 0
 		for i, r := range sh.list {
 			if r.index != i || r.sh != sh || sh.byID[r.id] != r {
 				return fmt.Errorf("resource %q is not where it should be", r.id)
@@ -33,7 +33,7 @@ func (c *Core) Audit() error {
 				busy++
 			}
 			if r.seenToken != 0 {
-				claims++
+				held++
 			}
 			if r.stuck {
 				stuck++
@@ -49,15 +49,20 @@ func (c *Core) Audit() error {
 				ending++
 			case r.phase == calling:
 				handling++
+			case r.phase == claiming:
+				claims++
 			case r.phase == releasing:
 				releases++
+			}
+			if r.writing != 0 {
+				states++
 			}
 			if r.token != 0 || r.phase == claiming {
 				keys[r.lease]++
 			}
 		}
-		if busy != sh.busy || claims != sh.claims {
-			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, claims, sh.busy, sh.claims)
+		if busy != sh.busy || held != sh.claims {
+			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, held, sh.busy, sh.claims)
 		}
 		if busy == 0 && !sh.owned {
 			return fmt.Errorf("shard %d is followed for nothing", n)
@@ -66,6 +71,12 @@ func (c *Core) Audit() error {
 	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck || offers != c.offers {
 		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d, offers %d; counted %d, %d, %d, %d, %d",
 			handling, ending, releases, stuck, offers, c.handling, c.ending, c.releases, c.stuck, c.offers)
+	}
+	if claims != c.claiming || states != c.states.under || max(claims, c.states.under) > c.cfg.WriteBacklog {
+		return fmt.Errorf("on their way: %d claims, %d states; counted %d, %d, and %d of each are allowed", claims, states, c.claiming, c.states.under, c.cfg.WriteBacklog)
+	}
+	if c.claims.first() != nil && c.claiming < c.cfg.WriteBacklog && !c.asked && len(c.out) == 0 {
+		return fmt.Errorf("claims wait for nothing")
 	}
 	if engaged != c.engaged {
 		return fmt.Errorf("%d resources are engaged, counted %d", engaged, c.engaged)
@@ -93,10 +104,8 @@ func (c *Core) auditStep(r *resource) error {
 		ok = true
 	case doWait:
 		ok = r.timerAt != 0 && r.timerAt <= d.until
-	case doHandle, doUpdate, doTerminate:
+	case doClaim, doHandle, doUpdate, doTerminate:
 		ok = r.queued == c.queueFor(r, d.step).id
-	case doClaim:
-		ok = r.starving && c.asked
 	default:
 	}
 	if !ok {

@@ -15,17 +15,18 @@ type Core struct {
 	leases map[int64]*leaseState
 	fill   *leaseState // the lease that new claims go to
 	asked  bool        // NeedLease is unanswered
-	starve []*resource // resources that wait for a lease
 
-	urgent, terminates, handles queue
-	timers                      timers
-	out, spare                  []Action
+	urgent, terminates, handles, claims queue
+	states                              stateQueue
+	timers                              timers
+	out, spare                          []Action
 
 	stopping bool
 	held     bool // nothing is claimed
 	engaged  int  // resources that something is held of, or in progress
 	handling int  // Handle and Update calls in progress
 	ending   int  // Terminate calls in progress
+	claiming int  // claims on their way
 	releases int  // releases on their way
 	offers   int  // released, and not claimed by anyone yet
 	untaken  bool // the last offer that ended did so by its time: nobody may be there to take them
@@ -37,6 +38,7 @@ func New(cfg Config) *Core {
 	return &Core{
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
+		claims: queue{id: claimQueue},
 	}
 }
 
@@ -241,6 +243,7 @@ func (c *Core) unwatchIfDone(sh *shard) {
 		return
 	}
 	for _, r := range sh.list {
+		c.endWriting(r)
 		r.sh = nil
 	}
 	sh.list = nil

@@ -22,6 +22,11 @@ const (
 	doWait           // until a moment
 )
 
+// takesTurns says whether only so many of the step are under way at once.
+func (s step) takesTurns() bool {
+	return s == doClaim || s == doHandle || s == doUpdate || s == doTerminate
+}
+
 // wants says whether this member should be handling the resource.
 func (c *Core) wants(r *resource) bool {
 	return r.sh.owned && r.present && (!r.stuck || mutant.Is(mutant.ClaimWhileStuck))
@@ -156,8 +161,6 @@ func (c *Core) reconcile(r *resource) {
 // take does one step; true means that another one may follow at once.
 func (c *Core) take(r *resource) bool {
 	switch d := c.decide(r); d.step {
-	case doClaim:
-		c.claim(r)
 	case doAdopt:
 		c.leases[r.seenLease].keys++
 		c.hold(r, r.seenToken, r.seenLease)
@@ -169,7 +172,7 @@ func (c *Core) take(r *resource) bool {
 		r.phase, r.conclusive = releasing, c.now >= r.settleAt
 		c.releases++
 		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease})
-	case doHandle, doUpdate:
+	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
 	case doTerminate: // its cause may have changed when its turn comes
 		if d.cause == ClaimLost && !r.cancelled {
@@ -226,16 +229,18 @@ func (c *Core) account(r *resource) {
 	}
 	sh := r.sh
 	if !r.present && r.seenToken == 0 {
+		c.endWriting(r)
 		sh.drop(r)
 	}
 	c.unwatchIfDone(sh)
 }
 
-// pump starts calls while there are places for them.
+// pump starts calls, claims and writes of states while there are places for them.
 func (c *Core) pump() {
 	for r, from := c.next(); r != nil; r, from = c.next() {
 		c.begin(r, from)
 	}
+	c.pumpStates()
 }
 
 // next takes a resource that there is a place for out of its queue; nil where there is none.
@@ -255,14 +260,23 @@ func (c *Core) next() (*resource, queueID) {
 		}
 	}
 	if c.handling < c.cfg.HandleConcurrency {
-		return c.handles.pop(), handleQueue
+		if r := c.handles.pop(); r != nil {
+			return r, handleQueue
+		}
+	}
+	if c.claiming < c.cfg.WriteBacklog {
+		if r := c.claims.first(); r != nil && (r.sh == nil || c.decide(r).step != doClaim || c.room() != nil) {
+			return c.claims.pop(), claimQueue
+		}
 	}
 	return nil, noQueue
 }
 
-// queueFor says where a resource waits for a call.
+// queueFor says where a resource waits for its turn.
 func (c *Core) queueFor(r *resource, s step) *queue {
 	switch {
+	case s == doClaim:
+		return &c.claims
 	case s != doTerminate:
 		return &c.handles
 	case r.token == 0 || c.lost(r): // somebody else may have it soon
@@ -271,14 +285,19 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 	return &c.terminates
 }
 
-// begin starts the call that r waited for, if that is still what it needs.
+// begin starts what r waited for, if that is still what it needs.
 func (c *Core) begin(r *resource, from queueID) {
 	if r.sh == nil || r.phase != idle && !mutant.Is(mutant.TwoCalls) {
 		return
 	}
 	d := c.decide(r)
-	if isCall := d.step == doHandle || d.step == doUpdate || d.step == doTerminate; !isCall || c.queueFor(r, d.step).id != from {
+	if !d.step.takesTurns() || c.queueFor(r, d.step).id != from {
 		c.reconcile(r)
+		return
+	}
+	if d.step == doClaim {
+		c.claim(r)
+		c.account(r)
 		return
 	}
 	a := Action{Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, Data: r.data, Cause: d.cause}

@@ -44,7 +44,7 @@ func TestOwnedAgainWhileTerminatingIsHandledUnderTheSameClaim(t *testing.T) {
 	f.own(true)
 	f.want()
 	f.done("a", OK)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v1")
+	f.want("handle a 110 on 1 v1", "write-state a 110 claimed")
 }
 
 func TestOwnedAgainWhileReleasingIsClaimedAfreshOnTheSameWatch(t *testing.T) {
@@ -103,7 +103,7 @@ func TestFailedReleaseIsGivenUpWhenTheClaimIsWantedAgain(t *testing.T) {
 	f.want("release a 110")
 	f.releaseResult("a", WriteResult{Failed: true})
 	f.own(true)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v1")
+	f.want("handle a 110 on 1 v1", "write-state a 110 claimed")
 }
 
 func TestClaimWhoseReleaseGotNoAnswerIsNotUsedAgain(t *testing.T) {
@@ -207,7 +207,7 @@ func TestFailedTerminateUnderHoldIsRetriedThoughWantedAgain(t *testing.T) {
 	f.tick(time.Second)
 	f.want("terminate a 110 failure")
 	f.done("a", OK)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v1")
+	f.want("handle a 110 on 1 v1", "write-state a 110 claimed")
 }
 
 func TestFailedTerminateUnderHoldOfALostClaimIsNotRetried(t *testing.T) {

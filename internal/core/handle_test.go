@@ -35,7 +35,7 @@ func TestChangedDataWithoutUpdateIsTerminatedAndHandledUnderTheSameClaim(t *test
 	f.want("terminate a 110 changed")
 	f.held()
 	f.done("a", OK)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.want("handle a 110 on 1 v2", "write-state a 110 claimed")
 	f.done("a", OK)
 	f.want()
 	f.saved("a", 110)
@@ -53,7 +53,7 @@ func TestFailedUpdateIsTerminatedAndHandledAnew(t *testing.T) {
 			f.held()
 			f.entry("a", "v3") // does not make it an update again
 			f.done("a", OK)
-			f.want("write-state a 110 claimed", "handle a 110 on 1 v3")
+			f.want("handle a 110 on 1 v3", "write-state a 110 claimed")
 		})
 	}
 }
@@ -106,7 +106,7 @@ func TestHandleThatPanickedOrTimedOutIsTerminatedThenRetried(t *testing.T) {
 			f.claimed("a", 110)
 			f.want("handle a 110 on 1 v1")
 			f.done("a", out)
-			f.want("write-state a 110 failed boom", "terminate a 110 failure")
+			f.want("terminate a 110 failure", "write-state a 110 failed boom")
 			f.held()
 			f.saved("a", 110)
 			f.done("a", OK)
@@ -144,8 +144,8 @@ func TestFailureWithDataThatHaveChangedSinceCountsForNothing(t *testing.T) {
 		fail func(*fixture)
 		want []string
 	}{
-		{"error", func(f *fixture) { f.done("a", Error) }, []string{"write-state a 110 failed boom", "handle a 110 on 1 v2"}},
-		{"time", func(f *fixture) { f.done("a", TimedOut) }, []string{"write-state a 110 failed boom", "terminate a 110 failure"}},
+		{"error", func(f *fixture) { f.done("a", Error) }, []string{"handle a 110 on 1 v2", "write-state a 110 failed boom"}},
+		{"time", func(f *fixture) { f.done("a", TimedOut) }, []string{"terminate a 110 failure", "write-state a 110 failed boom"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 1 })
@@ -267,7 +267,7 @@ func TestStateThatCouldNotBeWrittenIsWrittenAgain(t *testing.T) {
 				f.entry("a", "v2")
 				f.want("terminate a 110 changed")
 				f.done("a", OK)
-				f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+				f.want("handle a 110 on 1 v2", "write-state a 110 claimed")
 				f.saved("a", 110)
 				f.done("a", OK)
 				f.want("write-state a 110 active")
@@ -287,7 +287,7 @@ func TestStatesAreWrittenOneAtATimeAndTheLastOneStays(t *testing.T) {
 	f.entry("a", "v2")
 	f.want("terminate a 110 changed")
 	f.done("a", OK)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.want("handle a 110 on 1 v2", "write-state a 110 claimed")
 	f.done("a", Error)
 	f.want()
 	f.tick(time.Second)

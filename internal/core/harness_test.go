@@ -22,7 +22,7 @@ func testConfig() Config {
 		HandleConcurrency: 8, TerminateConcurrency: 8, ReleaseBacklog: 16,
 		Backoff: time.Second, BackoffMax: 8 * time.Second,
 		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, Settle: 5 * time.Second,
-		KeysPerLease: 100, Rand: rand.New(rand.NewPCG(1, 2)),
+		KeysPerLease: 100, WriteBacklog: 1000, StateDelay: time.Second, Rand: rand.New(rand.NewPCG(1, 2)),
 	}
 }
 

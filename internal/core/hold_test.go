@@ -21,7 +21,7 @@ func TestWhatIsHandledGoesOnWhileNothingIsClaimed(t *testing.T) {
 	f.entry("a", "v2")
 	f.want("terminate a 110 changed")
 	f.done("a", OK)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.want("handle a 110 on 1 v2", "write-state a 110 claimed")
 	f.entry("b", "v1")
 	f.want()
 	f.saved("a", 110)

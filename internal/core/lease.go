@@ -35,17 +35,7 @@ func (c *Core) room() *leaseState {
 func (c *Core) LeaseReady(now time.Duration, id int64) {
 	c.now = now
 	c.asked = false
-	c.leases[id] = &leaseState{id: id}
-	waiting := c.starve
-	c.starve = nil
-	for i, r := range waiting {
-		r.starving = false
-		c.reconcile(r)
-		if r.starving { // there is no more room, and another lease was asked for
-			c.starve = append(c.starve, waiting[i+1:]...)
-			return
-		}
-	}
+	c.leases[id] = &leaseState{id: id} // pump does the rest
 }
 
 // LeaseFenced says that a lease is so near its deadline that everything on it must end, or that etcd does not know it.

@@ -79,6 +79,7 @@ func drawConfig(t *rapid.T) Config {
 	cfg.ReleaseBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
 	cfg.HandleAttempts = rapid.IntRange(0, 2).Draw(t, "attempts")
 	cfg.KeysPerLease = rapid.IntRange(1, 3).Draw(t, "keys")
+	cfg.WriteBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
 	cfg.HoldFailed = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	return cfg

@@ -13,6 +13,7 @@ const (
 	urgentQueue            // Terminate of what must end now
 	terminateQueue         // Terminate of what is given away in order
 	handleQueue            // Handle and Update
+	claimQueue             // claims
 )
 
 // queue is first in, first out. A resource waits in one queue only: pushed into another one it leaves the first, where
@@ -38,18 +39,56 @@ func (q *queue) push(r *resource) {
 
 func (q *queue) waiting() int { return len(q.items) - q.head }
 
-func (q *queue) pop() *resource {
+// first is what pop would return; nil where nothing waits.
+func (q *queue) first() *resource {
 	for q.head < len(q.items) {
-		r := q.items[q.head]
-		q.items[q.head] = nil
-		q.head++
-		if r.queued == q.id {
-			r.queued = noQueue
+		if r := q.items[q.head]; r.queued == q.id {
 			return r
 		}
+		q.items[q.head] = nil
+		q.head++
 	}
 	q.items, q.head = nil, 0
 	return nil
+}
+
+func (q *queue) pop() *resource {
+	r := q.first()
+	if r != nil {
+		r.queued = noQueue
+		q.items[q.head] = nil
+		q.head++
+	}
+	return r
+}
+
+// stateQueue holds resources of which etcd is to be told, first in, first out.
+type stateQueue struct {
+	items []*resource
+	head  int
+	since time.Duration // when it last began not to be empty
+	under int           // states on their way
+}
+
+func (q *stateQueue) push(r *resource, now time.Duration) {
+	if r.stateQueued {
+		return
+	}
+	if q.waiting() == 0 {
+		q.items, q.head, q.since = nil, 0, now
+	}
+	r.stateQueued = true
+	q.items = append(q.items, r)
+}
+
+func (q *stateQueue) waiting() int { return len(q.items) - q.head }
+
+func (q *stateQueue) pop() *resource {
+	r := q.items[q.head]
+	q.items[q.head] = nil
+	q.head++
+	r.stateQueued = false
+	return r
 }
 
 // timers is a heap of moments at which a resource is to be looked at again. A resource may be in it several times; a

@@ -39,7 +39,7 @@ func TestHandleConcurrencyIsRespectedInOrder(t *testing.T) {
 		t.Fatalf("stats: %+v", s)
 	}
 	f.done("c", Error)
-	f.want("write-state c 111 failed boom", "handle a 112 on 1 v1")
+	f.want("handle a 112 on 1 v1", "write-state c 111 failed boom")
 	f.hangs("b") // frees its place
 	f.wait(testConfig().Backoff)
 	f.want("release b 110", "handle c 111 on 1 v1")

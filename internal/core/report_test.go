@@ -80,7 +80,7 @@ func TestAnotherHandleForgetsWhatWasReported(t *testing.T) {
 	f.entry("a", "v2")
 	f.want("terminate a 110 changed")
 	f.done("a", OK)
-	f.want("write-state a 110 claimed", "handle a 110 on 1 v2")
+	f.want("handle a 110 on 1 v2", "write-state a 110 claimed")
 	f.saved("a", 110)
 	f.done("a", OK)
 	f.want("write-state a 110 active")

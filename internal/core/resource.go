@@ -35,13 +35,12 @@ type resource struct {
 	// What is so here.
 	phase      phase
 	call       ActionKind // while calling: Handle, Update or Terminate
-	queued     queueID    // where it waits for a place to be called in
+	queued     queueID    // where it waits for its turn
 	cancelled  bool       // the context of the call or of the handling was ended by us
 	stuck      bool       // a call that we gave up on has not returned
 	started    bool       // the handler has it, or remains of it: Terminate is due before the claim may go
 	ailing     bool       // the handler reported that what it started fails
 	dirty      bool       // started, but its context ended or a call broke off: Terminate before anything else
-	starving   bool       // waits for a lease
 	uncertain  bool       // a claim's answer was lost: the claim may be there, or still appear until settleAt
 	conclusive bool       // the claim or release in progress was sent after settleAt: its answer ends the uncertainty
 	doomed     bool       // a release's answer was lost: the claim may be deleted at any time, so it cannot be used again
@@ -64,13 +63,14 @@ type resource struct {
 	timerAt     time.Duration // of the earliest timer that is set; 0: none
 
 	// The claim's value in etcd.
-	state      State
-	unsaved    bool   // etcd has not been told of state and err
-	doubtful   bool   // a write of it got no answer, and may yet undo a later one, until settleAt
-	err        string //
-	since      time.Duration
-	writing    int64         // the token of the claim that a write of it is on its way to; 0: none
-	stateAfter time.Duration // no write of it before
+	state       State
+	unsaved     bool   // etcd has not been told of state and err
+	stateQueued bool   // it is in Core.states
+	doubtful    bool   // a write of it got no answer, and may yet undo a later one, until settleAt
+	err         string //
+	since       time.Duration
+	writing     int64         // the token of the claim that a write of it is on its way to; 0: none
+	stateAfter  time.Duration // no write of it before
 
 	offered time.Duration // released to whoever owns it now, who has not claimed it yet: until when that counts; 0: no
 }

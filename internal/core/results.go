@@ -7,17 +7,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
-// claim sends a claim, or waits for a lease to put it on.
+// claim sends a claim. There is a lease with room for it.
 func (c *Core) claim(r *resource) {
 	l := c.room()
-	if l == nil {
-		if !r.starving {
-			r.starving = true
-			c.starve = append(c.starve, r)
-		}
-		return
-	}
 	l.keys++
+	c.claiming++
 	r.phase, r.lease, r.conclusive = claiming, l.id, c.now >= r.settleAt
 	c.emit(Action{Kind: Claim, Shard: r.sh.number, ID: r.id, Lease: l.id, Since: c.now})
 }
@@ -29,6 +23,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 		return
 	}
 	r.phase = idle
+	c.claiming--
 	lease := r.lease
 	if res.Applied {
 		r.answered()
@@ -237,12 +232,20 @@ func (c *Core) setState(r *resource, s State, message string) {
 	}
 }
 
+// writeState has what is unsaved written.
 func (c *Core) writeState(r *resource) {
+	if c.stateIsDue(r) {
+		c.states.push(r, c.now)
+	}
+}
+
+// stateIsDue says whether what the claim's key says is to be written now.
+func (c *Core) stateIsDue(r *resource) bool {
 	if r.token != 0 && r.writing == 0 && r.seenToken == r.token && r.seenLease != r.lease {
 		r.unsaved = true // somebody has overwritten it by hand: it must not outlive its lease
 	}
 	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.lost(r) {
-		return
+		return false
 	}
 	after := r.stateAfter
 	if !r.unsaved {
@@ -250,10 +253,37 @@ func (c *Core) writeState(r *resource) {
 	}
 	if c.now < after {
 		c.wakeAt(r, after)
-		return
+		return false
 	}
+	return true
+}
+
+// pumpStates writes states, while there is room for them. Claims and releases go first: what waits for those is that
+// somebody handles a resource at all, and a state only tells of it. But not for ever.
+func (c *Core) pumpStates() {
+	few := max(1, c.cfg.WriteBacklog/64)
+	for c.states.under < c.cfg.WriteBacklog && c.states.waiting() > 0 {
+		if c.claiming+c.releases+c.claims.waiting() >= few && c.now-c.states.since < c.cfg.StateDelay {
+			return
+		}
+		if r := c.states.pop(); r.sh != nil && c.stateIsDue(r) {
+			c.sendState(r)
+		}
+	}
+}
+
+func (c *Core) sendState(r *resource) {
+	c.states.under++
 	r.writing, r.unsaved, r.doubtful = r.token, false, r.doubtful && c.now < r.settleAt
 	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: r.err})
+}
+
+// endWriting notes that nobody waits for a state of r to be written.
+func (c *Core) endWriting(r *resource) {
+	if r.writing != 0 {
+		r.writing = 0
+		c.states.under--
+	}
 }
 
 // StateDone says what became of a WriteState of the claim with that token.
@@ -262,7 +292,7 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 	if r == nil || r.writing != token {
 		return
 	}
-	r.writing = 0
+	c.endWriting(r)
 	switch {
 	case r.token != token:
 	case res.Applied:

@@ -20,6 +20,8 @@ type Config struct {
 	HoldFailed           bool          // keep a claim whose Terminate failed, and try again
 	CanUpdate            bool          // the handler takes changed data in place
 	KeysPerLease         int           // most claims on one lease
+	WriteBacklog         int           // most claims, and most states, on their way to etcd at once; the others wait as resources, which take a tenth of the memory
+	StateDelay           time.Duration // how long a state waits for claims and releases to go first, at most
 	Rand                 *rand.Rand    // jitter of the pauses
 }
 

@@ -106,7 +106,7 @@ func TestSnapshotAfterCompactionClearsWhatIsAbsent(t *testing.T) {
 	f.saved("b", 110)
 	f.rev = 130
 	f.snapshot([]string{"a"}) // a's claim is gone, and b with its claim
-	f.want("cancel b 110 claim-lost", "claim a on 1", "terminate b 110 claim-lost")
+	f.want("cancel b 110 claim-lost", "terminate b 110 claim-lost", "claim a on 1")
 	f.done("b", OK)
 	f.want()
 	if s := f.c.Stats(); s.Known != 1 {

@@ -18,6 +18,7 @@ type Plan struct {
 	CanUpdate            bool
 	HandleAttempts       int
 	KeysPerLease         int
+	WriteBacklog         int
 	HandleConcurrency    int
 	TerminateConcurrency int
 	ReleaseBacklog       int
@@ -111,6 +112,7 @@ func Draw(s Source, faults int) Plan {
 		HandleConcurrency:    1 + s.Choose("handle concurrency", 4),
 		TerminateConcurrency: 1 + s.Choose("terminate concurrency", 4),
 		ReleaseBacklog:       1 + s.Choose("release backlog", 4),
+		WriteBacklog:         1 + s.Choose("write backlog", 4),
 		Lossy:                []int{0, 2, 10, 30}[s.Choose("lossy", 4)],
 		Slow:                 []int{0, 2, 10, 40}[s.Choose("slow", 4)],
 		Skew:                 []int{0, 10, 40}[s.Choose("skew", 3)],

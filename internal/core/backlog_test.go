@@ -1,0 +1,91 @@
+package core
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// Claims beyond the backlog wait, in order, and each answer makes room for the next.
+func TestWriteBacklogBoundsClaims(t *testing.T) {
+	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) { c.WriteBacklog = 2 })
+	f.want("claim a on 1", "claim b on 1")
+	f.want()
+	f.remove("c") // while it waits
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1", "claim d on 1")
+	f.claimResult("b", WriteResult{Failed: true}) // it tries again later
+	f.want()
+	f.claimed("d", 111)
+	f.want("handle d 111 on 1 v1")
+	f.wait(time.Second)
+	f.want("claim b on 1")
+}
+
+// No lease is asked for on behalf of claims that nobody wants any more.
+func TestClaimsThatAreNotWantedAnyMoreAskForNoLease(t *testing.T) {
+	f := newFixture(t)
+	f.own(true)
+	f.want("watch 0")
+	f.snapshot([]string{"a"})
+	f.c.Hold(f.now, true)
+	f.want()
+	f.c.Hold(f.now, false)
+	f.want("need-lease")
+	f.c.LeaseReady(f.now, 1)
+	f.want("claim a on 1")
+}
+
+// States wait until few claims are on their way or waiting, but no longer than StateDelay.
+func TestStatesLetClaimsGoFirst(t *testing.T) {
+	ids := make([]string, 130)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("r%03d", len(ids)-1-i)
+	}
+	f := owning(t, ids, func(c *Config) { c.WriteBacklog = 64; c.StateDelay = 3 * time.Second })
+	f.c.Actions() // claims of the first 64
+	f.claimed("r000", 110)
+	f.claimed("r001", 111)
+	f.want("handle r000 110 on 1 v1", "handle r001 111 on 1 v1", "claim r064 on 1", "claim r065 on 1")
+	f.done("r000", OK)
+	f.done("r001", OK)
+	f.pass(time.Second)
+	f.want()
+	f.pass(2 * time.Second)
+	f.c.Tick(f.now)
+	f.want("write-state r000 110 active", "write-state r001 111 active")
+}
+
+// The backlog bounds states too.
+func TestWriteBacklogBoundsStates(t *testing.T) {
+	f := owning(t, []string{"b", "a"}, func(c *Config) { c.WriteBacklog = 1 })
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1", "claim b on 1")
+	f.claimed("b", 111)
+	f.want("handle b 111 on 1 v1")
+	f.done("a", OK)
+	f.done("b", OK)
+	f.want("write-state a 110 active")
+	f.saved("a", 110)
+	f.want("write-state b 111 active")
+}
+
+// What is said of a resource that is forgotten before the answer comes makes room too.
+func TestWhoIsForgottenTakesNoPlaceInTheBacklog(t *testing.T) {
+	f := owning(t, []string{"b", "a"}, func(c *Config) { c.WriteBacklog = 1 })
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1", "claim b on 1")
+	f.claimed("b", 111)
+	f.want("handle b 111 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 110 active") // which is never answered
+	f.remove("a")
+	f.want("terminate a 110 removed")
+	f.done("a", OK)
+	f.want("release a 110")
+	f.released("a", 112)
+	f.done("b", OK)
+	f.want("write-state b 111 active")
+}
