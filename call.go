@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
@@ -22,8 +23,8 @@ type call struct {
 	mu      sync.Mutex
 	cancel  context.CancelCauseFunc
 	over    bool
-	timer   *time.Timer
-	due     time.Time     // when the timer's time is up; it may go off late for what it was set to before
+	alarm   *alarm        // set for due; nil where nothing limits the call
+	due     time.Time     // an alarm may go off late for what it was set to before
 	grace   time.Duration // from the end of the context until the call is given up
 	timeout bool          // its time was up
 	ended   bool          // it was to end, for a reason that is no fault of its own
@@ -55,11 +56,44 @@ func (c *call) end(cause error, grace time.Duration) {
 // arm sets, or sets anew, when timeIsUp is to look. The caller holds mu.
 func (c *call) arm(after time.Duration) {
 	c.due = time.Now().Add(after)
-	if c.timer == nil {
-		c.timer = time.AfterFunc(after, c.timeIsUp)
+	if c.alarm == nil {
+		c.alarm = c.m.newAlarm(c, after)
 	} else {
-		c.timer.Reset(after)
+		c.alarm.timer.Reset(after)
 	}
+}
+
+// alarm is a timer that serves one call after the other: most return long before it goes off.
+type alarm struct {
+	timer *time.Timer
+	of    atomic.Pointer[call] // nil: nobody's
+}
+
+// newAlarm sets one for a call, out of those that others have left.
+func (m *Manager) newAlarm(c *call, after time.Duration) *alarm {
+	if a, ok := m.alarms.Get().(*alarm); ok {
+		a.of.Store(c)
+		a.timer.Reset(after)
+		return a
+	}
+	a := &alarm{}
+	a.of.Store(c)
+	a.timer = time.AfterFunc(after, a.ring)
+	return a
+}
+
+// ring may come late, and so for the call that has the alarm now: timeIsUp looks whether it is.
+func (a *alarm) ring() {
+	if c := a.of.Load(); c != nil {
+		c.timeIsUp()
+	}
+}
+
+// leave stops the alarm and leaves it to others.
+func (a *alarm) leave(m *Manager) {
+	a.timer.Stop()
+	a.of.Store(nil)
+	m.alarms.Put(a)
 }
 
 // timeIsUp ends the call's context, or gives the call up if that has ended already.
@@ -94,8 +128,9 @@ func (c *call) returned() (timedOut, ended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.over = true
-	if c.timer != nil {
-		c.timer.Stop()
+	if c.alarm != nil {
+		c.alarm.leave(c.m)
+		c.alarm = nil
 	}
 	return c.timeout, c.ended
 }

@@ -53,10 +53,10 @@ func (f *shardFollower) post(news func()) {
 
 // Reset implements follow.Sink.
 func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
-	var entries []core.Entry
-	var held []core.ClaimKey
-	for _, kv := range kvs {
-		switch key := f.parse(kv); key.Kind {
+	entries, held := make([]core.Entry, 0, len(kvs)), []core.ClaimKey(nil)
+	spelled := spell(len(kvs), func(i int) *mvccpb.KeyValue { return kvs[i] })
+	for i, kv := range kvs {
+		switch key := f.parse(spelled(i)); key.Kind {
 		case keys.Resource:
 			e, ok := f.entry(key.ID, kv)
 			if !ok {
@@ -80,8 +80,9 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 		claim  core.ClaimKey
 	}
 	all := make([]news, 0, len(events))
-	for _, ev := range events {
-		n := news{key: f.parse(ev.Kv), delete: ev.Type == clientv3.EventTypeDelete}
+	spelled := spell(len(events), func(i int) *mvccpb.KeyValue { return events[i].Kv })
+	for i, ev := range events {
+		n := news{key: f.parse(spelled(i)), delete: ev.Type == clientv3.EventTypeDelete}
 		ok := true
 		switch n.key.Kind {
 		case keys.Resource:
@@ -116,13 +117,29 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 
 // parse takes a key apart. One that DRM would not have put here is ignored: were an id taken from below another shard than
 // its own, two members would think that it is theirs.
-func (f *shardFollower) parse(kv *mvccpb.KeyValue) keys.Key {
-	key := f.m.layout.Parse(string(kv.Key))
+func (f *shardFollower) parse(spelled string) keys.Key {
+	key := f.m.layout.Parse(spelled)
 	if key.Kind == keys.Foreign || shard.Of(key.ID, f.m.app.Shards) != f.number {
-		f.m.log.Warn("a key that does not belong here is ignored", zap.ByteString("key", kv.Key))
+		f.m.log.Warn("a key that does not belong here is ignored", zap.String("key", spelled))
 		return keys.Key{}
 	}
 	return key
+}
+
+// spell makes strings of n keys, in one piece of memory: there may be a million.
+func spell(n int, kv func(i int) *mvccpb.KeyValue) func(i int) string {
+	ends, size := make([]int, n+1), 0
+	for i := range n {
+		size += len(kv(i).Key)
+		ends[i+1] = size
+	}
+	var b strings.Builder
+	b.Grow(size)
+	for i := range n {
+		b.Write(kv(i).Key)
+	}
+	all := b.String()
+	return func(i int) string { return all[ends[i]:ends[i+1]] }
 }
 
 func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool) {
