@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -42,6 +43,8 @@ func TestAHandleThatTakesLongerThanALeaseLivesHurtsNothing(t *testing.T) {
 	t.Parallel()
 	const n, ttl = 20, 3 * time.Second
 	w, r := newWorld(t), newRecorder(t)
+	var over atomic.Bool // one of the two may stop first, and the other take "slow" over
+	defer over.Store(true)
 	r.onHandle = func(ctx context.Context, c drm.Claim) error {
 		if c.Resource.ID != "slow" {
 			return nil
@@ -49,7 +52,9 @@ func TestAHandleThatTakesLongerThanALeaseLivesHurtsNothing(t *testing.T) {
 		select {
 		case <-time.After(2 * ttl):
 		case <-ctx.Done():
-			t.Errorf("the context of what takes long ended: %v", context.Cause(ctx))
+			if !over.Load() {
+				t.Errorf("the context of what takes long ended: %v", context.Cause(ctx))
+			}
 		}
 		return nil
 	}
