@@ -68,6 +68,7 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 		default:
 		}
 	}
+	compact(entries)
 	f.post(func() { f.m.core.Snapshot(f.m.stamp, f.number, revision, entries, held) })
 }
 
@@ -124,6 +125,28 @@ func (f *shardFollower) parse(spelled string) keys.Key {
 		return keys.Key{}
 	}
 	return key
+}
+
+// compact copies the ids and data of entries to one piece of memory each, so that nothing else of a list is kept for them.
+func compact(entries []core.Entry) {
+	ids, data := 0, 0
+	for i := range entries {
+		ids += len(entries[i].ID)
+		data += len(entries[i].Data)
+	}
+	var b strings.Builder
+	b.Grow(ids)
+	for i := range entries {
+		b.WriteString(entries[i].ID)
+	}
+	id, all := b.String(), make([]byte, 0, data)
+	for i := range entries {
+		e := &entries[i]
+		e.ID, id = id[:len(e.ID)], id[len(e.ID):]
+		from := len(all)
+		all = append(all, e.Data...)
+		e.Data = all[from:len(all):len(all)]
+	}
 }
 
 // spell makes strings of n keys, in one piece of memory: there may be a million.

@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -121,7 +122,7 @@ func (y *Sync) learn(id string, kv *mvccpb.KeyValue) {
 		k.fromSource, k.allocated, k.suspended = e.FromSource, e.Allocated, e.Suspended
 		k.ownData = e.OwnData && e.Allocated // nobody but an allocation can own data, whatever was written by hand
 		if k.touched() {
-			k.data = e.Data
+			k.data = bytes.Clone(e.Data) // or all that was listed with it would be kept too
 		}
 	}
 	y.put(id, &k)

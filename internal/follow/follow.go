@@ -7,6 +7,7 @@
 package follow
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/mutant"
+	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
 // ErrRewound says that a linearizable read told of an older revision than one seen before, or of another cluster: etcd
@@ -325,7 +327,8 @@ func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
 	return events
 }
 
-// List reads all keys below a prefix, in pages at one revision.
+// List reads all keys below a prefix, in pages at one revision. The keys and values of a page share their memory: copy what
+// is kept for longer than the others.
 func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error) {
 	select {
 	case h.lists <- struct{}{}:
@@ -334,33 +337,37 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 		return nil, 0, context.Cause(ctx)
 	}
 	var kvs []*mvccpb.KeyValue
-	var rev int64
-	key, end := prefix, clientv3.GetPrefixRangeEnd(prefix)
+	page := &pb.RangeRequest{
+		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
+	}
 	for {
-		opts := []clientv3.OpOption{clientv3.WithRange(end), clientv3.WithLimit(h.opts.PageSize)}
-		if rev != 0 {
-			opts = append(opts, clientv3.WithRev(rev))
-		}
 		before, err := h.before()
 		if err != nil {
 			return nil, 0, err
 		}
-		resp, err := h.get(ctx, key, opts...)
+		resp, err := h.page(ctx, page)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
 		}
 		if err := h.Check(before, resp.Header); err != nil {
 			return nil, 0, err
 		}
-		if rev == 0 {
-			rev = resp.Header.Revision
+		if page.Revision == 0 {
+			page.Revision = resp.Header.Revision
 		}
 		kvs = append(kvs, resp.Kvs...)
 		if !resp.More || len(resp.Kvs) == 0 {
-			return kvs, rev, nil
+			return kvs, page.Revision, nil
 		}
-		key = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+		page.Key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
 	}
+}
+
+func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+	defer cancel()
+	resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
+	return resp, clientv3.ContextError(ctx, err)
 }
 
 func (h *Hub) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {

@@ -6,13 +6,12 @@ package txn
 
 import (
 	"context"
-	"math"
-	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"google.golang.org/grpc"
+
+	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
 // Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is ctx's.
@@ -27,20 +26,11 @@ func New(client *clientv3.Client) Committer { return committer{clientv3.RetryKVC
 
 type committer struct{ kv pb.KVClient }
 
-// callOptions are clientv3's defaults: to wait for a connection, and to leave limits to the server, but for what is
-// beyond any that it could have.
-var callOptions = []grpc.CallOption{
-	grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(2 << 20), grpc.MaxCallRecvMsgSize(math.MaxInt32),
-}
-
-// terseOptions are for transactions of which the header says all, once they have succeeded.
-var terseOptions = append(slices.Clip(callOptions), grpc.ForceCodecV2(codec))
-
 // Commit implements Committer.
 func (c committer) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
-	opts := callOptions
+	opts := wire.Options
 	if onlyWrites(txn.Success) {
-		opts = terseOptions
+		opts = wire.Lean
 	}
 	resp, err := c.kv.Txn(ctx, txn, opts...)
 	return resp, clientv3.ContextError(ctx, err)

@@ -1,0 +1,82 @@
+package wire
+
+import (
+	"testing"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/grpc/mem"
+	"google.golang.org/protobuf/proto"
+)
+
+func encoded(t testing.TB, m proto.Message) []byte {
+	t.Helper()
+	b, err := proto.Marshal(m)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}
+
+func read(c interface {
+	Unmarshal(mem.BufferSlice, any) error
+}, message []byte, v any,
+) error {
+	return c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, v)
+}
+
+// Whatever the message, of an answer to a transaction that succeeded the header is what gRPC's own codec says; of one that
+// did not, everything.
+func FuzzTxnResponse(f *testing.F) {
+	for _, resp := range []*pb.TxnResponse{
+		{},
+		{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4}, Succeeded: true},
+		{
+			Header: &pb.ResponseHeader{Revision: 1 << 40}, Succeeded: true,
+			Responses: []*pb.ResponseOp{{Response: &pb.ResponseOp_ResponsePut{ResponsePut: &pb.PutResponse{}}}},
+		},
+	} {
+		f.Add(encoded(f, resp))
+	}
+	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x10, 0})             // succeeded, and then not
+	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7})    // a header in two parts
+	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x3a, 2, 0x20, 7, 1}) // and more than is known, cut short
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var whole, part pb.TxnResponse
+		if read(lean.CodecV2, message, &whole) != nil {
+			return
+		}
+		if err := read(lean, message, &part); err != nil {
+			t.Fatalf("gRPC's codec reads it, and this one says %v", err)
+		}
+		if whole.Succeeded != part.Succeeded || !proto.Equal(whole.Header, part.Header) || !whole.Succeeded && !proto.Equal(&whole, &part) {
+			t.Errorf("got %v, want %v", &part, &whole)
+		}
+	})
+}
+
+// Whatever the message, a list is what gRPC's own codec says, or no list for both.
+func FuzzRangeResponse(f *testing.F) {
+	for _, resp := range []*pb.RangeResponse{
+		{},
+		{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4}, Count: 2, More: true, Kvs: []*mvccpb.KeyValue{
+			{Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: 2, Version: 3, Lease: -4},
+			{Key: []byte("l")},
+		}},
+	} {
+		f.Add(encoded(f, resp))
+	}
+	f.Add([]byte{0x12, 3, 0x0a, 1, 'k', 0x12, 2, 0x0a, 9})                       // a key that is cut short
+	f.Add([]byte{0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7, 0x12, 3, 0x0a, 1, 'k'})     // a header in two parts
+	f.Add([]byte{0x12, 6, 0x0a, 1, 'k', 0x0a, 1, 'l', 0x12, 4, 0x3a, 2, 'm', 1}) // a key twice, and a field that is not known
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var want, got pb.RangeResponse
+		refused, err := read(lean.CodecV2, message, &want), read(lean, message, &got)
+		if (refused == nil) != (err == nil) {
+			t.Fatalf("gRPC's codec says %v, and this one %v", refused, err)
+		}
+		if refused == nil && !proto.Equal(&want, &got) {
+			t.Errorf("got %v, want %v", &got, &want)
+		}
+	})
+}
