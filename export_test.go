@@ -22,3 +22,9 @@ func (m *Manager) Wedge() (release func()) {
 	<-wedged
 	return func() { close(free) }
 }
+
+// CheckItems checks what a source returned, and counts what is fine.
+func CheckItems(resources []Resource) (int, error) {
+	items, err := toItems(resources)
+	return len(items), err
+}

@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"time"
 
 	"go.uber.org/zap"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
@@ -218,18 +220,37 @@ func (o *office) ask(ctx context.Context) ([]Resource, error) {
 // toItems checks what a Retriever returned.
 func toItems(resources []Resource) ([]catalogue.Item, error) {
 	items := make([]catalogue.Item, len(resources))
-	seen := make(map[string]int, len(resources))
-	for i, r := range resources {
-		if err := r.Validate(); err != nil {
-			return nil, fmt.Errorf("item %d of the source: %w", i, err)
+	const piece = 10_000
+	failed := make([]error, (len(resources)+piece-1)/piece) // by piece, so that the first that is wrong is told
+	var checking errgroup.Group
+	checking.SetLimit(runtime.GOMAXPROCS(0))
+	for n := range failed {
+		checking.Go(func() error {
+			for i := n * piece; i < min((n+1)*piece, len(resources)); i++ {
+				object, err := resources[i].checked()
+				if err != nil {
+					failed[n] = fmt.Errorf("item %d of the source: %w", i, err)
+					return nil
+				}
+				items[i] = catalogue.Item{ID: resources[i].ID, Data: object}
+			}
+			return nil
+		})
+	}
+	_ = checking.Wait() // what fails is in failed
+	for _, err := range failed {
+		if err != nil {
+			return nil, err
 		}
-		if first, twice := seen[r.ID]; twice {
+	}
+	seen := make(map[string]int, len(items))
+	for i, item := range items {
+		if first, twice := seen[item.ID]; twice {
 			return nil, fmt.Errorf("item %d of the source: %w", i, &InputError{
-				Field: "id", Value: r.ID, Want: fmt.Sprintf("an id that item %d does not have already", first),
+				Field: "id", Value: item.ID, Want: fmt.Sprintf("an id that item %d does not have already", first),
 			})
 		}
-		seen[r.ID] = i
-		items[i] = catalogue.Item{ID: r.ID, Data: r.Object()}
+		seen[item.ID] = i
 	}
 	return items, nil
 }

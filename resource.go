@@ -65,6 +65,17 @@ func (r Resource) Object() json.RawMessage {
 	return append(object, '}')
 }
 
+// checked is Validate and Object, and looks only once at what is plain.
+func (r Resource) checked() (json.RawMessage, error) {
+	if keys.CheckID(r.ID) == nil && r.isPlain() {
+		return r.Data, nil
+	}
+	if err := r.Validate(); err != nil {
+		return nil, err
+	}
+	return r.Object(), nil
+}
+
 // isPlain says whether Data are surely a valid object with this id, and with no other. It does not take the object apart:
 // there may be a million of them, and nearly all begin with their id.
 func (r Resource) isPlain() bool {

@@ -35,13 +35,18 @@ func handover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	if moved == 0 {
 		return nil, false, errors.New("the newcomer got nothing: too few resources")
 	}
-	put, deleted, err := l.raw(ctx, moved, claimBytes)
-	if err != nil {
-		return nil, false, err
+	var raw time.Duration
+	const times = 3 // so few keys are done with so quickly that one time is unlike another
+	for range times {
+		put, deleted, err := l.raw(ctx, moved, claimBytes)
+		if err != nil {
+			return nil, false, err
+		}
+		raw += (put + deleted) / times
 	}
 	f := map[string]float64{
 		"resources": float64(n), "moved": float64(moved), "seconds": took.Seconds(),
-		"raw_ms":     ms(put + deleted),
+		"raw_ms":     ms(raw),
 		"gap_p50_ms": ms(gaps[moved/2]), "gap_p99_ms": ms(gaps[moved*99/100]), "gap_max_ms": ms(gaps[moved-1]),
 	}
 	f["gap_p99_of_raw"] = f["gap_p99_ms"] / f["raw_ms"]

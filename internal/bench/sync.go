@@ -7,13 +7,15 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
 // syncing: a fresh app with a large source, and then a small change of it.
 func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(1_000_000)
-	raw, _, err := l.raw(ctx, n, dataBytes)
+	entry := catalogue.Entry{FromSource: true, Data: object(0, dataBytes, "x")}
+	raw, _, err := l.raw(ctx, n, len(entry.Encode()))
 	if err != nil {
 		return nil, false, err
 	}

@@ -54,7 +54,7 @@ func (y *Sync) Apply(ctx context.Context, items []Item, began int64) (Outcome, e
 	if err := y.canonicalise(ctx, respelled); err != nil {
 		return Outcome{}, err
 	}
-	var writes []write
+	writes := make([]write, 0, max(0, len(items)-len(y.known))) // what is new
 	for i := range items {
 		writes = y.keep(writes, &items[i], began)
 	}

@@ -1,0 +1,48 @@
+package drm_test
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// A large answer is checked in pieces, at the same time; what is told is still the first that is wrong.
+func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
+	const n = 50_000
+	for _, tt := range []struct {
+		name  string
+		wrong map[int]drm.Resource
+		want  string
+	}{
+		{"none", nil, ""},
+		{
+			"one of two", map[int]drm.Resource{
+				45_001: {ID: "x", Data: json.RawMessage(`[]`)},
+				25_000: {ID: "y", Data: json.RawMessage(`{"id":"z"}`)},
+			},
+			`item 25000 of the source: data.id: got "z"`,
+		},
+		{"the last", map[int]drm.Resource{n - 1: {ID: ""}}, "item 49999 of the source: id: "},
+		{"twice", map[int]drm.Resource{30_000: {ID: "r7"}}, `item 30000 of the source: id: got "r7", want an id that item 7 does not have already`},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			list := make([]drm.Resource, n)
+			for i := range list {
+				list[i] = drm.Resource{ID: fmt.Sprintf("r%d", i), Data: json.RawMessage(fmt.Sprintf(`{"id":"r%d"}`, i))}
+			}
+			for i, r := range tt.wrong {
+				list[i] = r
+			}
+			got, err := drm.CheckItems(list)
+			switch {
+			case tt.want == "" && (err != nil || got != n):
+				t.Errorf("%d items, %v", got, err)
+			case tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.want)):
+				t.Errorf("got %v, want %s …", err, tt.want)
+			}
+		})
+	}
+}
