@@ -89,3 +89,22 @@ func TestWhoIsForgottenTakesNoPlaceInTheBacklog(t *testing.T) {
 	f.done("b", OK)
 	f.want("write-state b 111 active")
 }
+
+// A queue that is never empty takes no more room than what waits in it needs.
+func TestQueuesThatAreNeverEmptyDoNotGrow(t *testing.T) {
+	calls, states := queue{id: handleQueue}, stateQueue{}
+	first := &resource{}
+	calls.push(first)
+	states.push(first, 0)
+	for range 10_000 {
+		r := &resource{}
+		calls.push(r)
+		states.push(r, 0)
+		if calls.pop() == nil || states.pop() == nil {
+			t.Fatal("nothing waits")
+		}
+	}
+	if max(len(calls.items), len(states.items)) > 10 {
+		t.Errorf("one waits for its call, in a queue of %d, and one to be told of, in one of %d", len(calls.items), len(states.items))
+	}
+}

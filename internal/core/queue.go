@@ -29,12 +29,18 @@ func (q *queue) push(r *resource) {
 		return
 	}
 	r.queued = q.id
-	if q.head > len(q.items)/2 { // reuse the room of what was popped, or it would grow for as long as it is not empty
-		n := copy(q.items, q.items[q.head:])
-		clear(q.items[n:])
-		q.items, q.head = q.items[:n], 0
-	}
+	q.items, q.head = closeUp(q.items, q.head)
 	q.items = append(q.items, r)
+}
+
+// closeUp takes out the room of what was popped, where that is most of it, or a queue would grow for as long as it is not empty.
+func closeUp(items []*resource, head int) ([]*resource, int) {
+	if head <= len(items)/2 {
+		return items, head
+	}
+	n := copy(items, items[head:])
+	clear(items[n:])
+	return items[:n], 0
 }
 
 func (q *queue) waiting() int { return len(q.items) - q.head }
@@ -78,6 +84,7 @@ func (q *stateQueue) push(r *resource, now time.Duration) {
 		q.items, q.head, q.since = nil, 0, now
 	}
 	r.stateQueued = true
+	q.items, q.head = closeUp(q.items, q.head)
 	q.items = append(q.items, r)
 }
 
