@@ -51,9 +51,13 @@ func newGroup(m *Manager) *group {
 	return &group{m: m, former: map[int64]*lease.Keeper{}, lost: make(chan error, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
 }
 
+// memberFirst is how long before the leases of a dead member's claims that of its key expires: the others hear at once who
+// has died, and follow its shards while etcd is still busy deleting its claims.
+const memberFirst = 10 * time.Millisecond
+
 // grant gets the lease of the member's key.
 func (g *group) grant(ctx context.Context) error {
-	keeper, err := g.m.grant(ctx, func(cause error) {
+	keeper, err := g.m.grant(ctx, memberFirst, func(cause error) {
 		select {
 		case g.lost <- cause:
 		default:

@@ -43,7 +43,7 @@ func (m *Manager) grantLease() {
 			return
 		}
 		ctx, cancel := context.WithCancelCause(m.ctx)
-		keeper, err := m.grant(m.tasksCtx, func(error) {}, cancel)
+		keeper, err := m.grant(m.tasksCtx, 0, func(error) {}, cancel)
 		if err != nil { // stopping
 			cancel(CauseStopped)
 			return
@@ -63,14 +63,15 @@ func (m *Manager) grantLease() {
 	}()
 }
 
-// grant gets a lease, again and again until ctx ends. onFence is told of its fencing besides the core; dead is called
+// grant gets a lease, again and again until ctx ends, which expires early. onFence is told of its fencing besides the core; dead is called
 // with CauseFenced at its deadline.
-func (m *Manager) grant(ctx context.Context, onFence func(error), dead context.CancelCauseFunc) (*lease.Keeper, error) {
+func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(error), dead context.CancelCauseFunc) (*lease.Keeper, error) {
 	log := m.log
 	for failures := 0; ; failures++ {
 		asking, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
 		keeper, err := lease.Grant(asking, m.hub.Leases(), lease.Options{
 			TTL:     m.cfg.LeaseTTL,
+			Early:   early,
 			Clock:   m.clock,
 			Probe:   m.probe,
 			Outlast: m.cfg.OutagePolicy == KeepOnOutage,

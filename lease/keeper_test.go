@@ -506,6 +506,8 @@ func TestGrantRefusesBadOptions(t *testing.T) {
 		{lease.Options{TTL: time.Second, Margin: -1}, "lease margin: got -1ns"},
 		{lease.Options{TTL: time.Second, FenceLead: -1}, "lease fence lead: got -1ns"},
 		{lease.Options{TTL: time.Second, Interval: -1}, "lease interval: got -1ns"},
+		{lease.Options{TTL: time.Second, Early: -1}, "lease early: got -1ns"},
+		{lease.Options{TTL: time.Second, Early: 200 * time.Millisecond}, "lease early: got 200ms, want less than the interval, 200ms"},
 		{lease.Options{TTL: time.Second, RetryInterval: -1}, "lease retry interval: got -1ns"},
 		{lease.Options{TTL: time.Second, AttemptTimeout: -1}, "lease attempt timeout: got -1ns"},
 		{lease.Options{TTL: time.Second, Margin: 500 * time.Millisecond, FenceLead: 500 * time.Millisecond}, "less than the TTL"},

@@ -23,6 +23,9 @@ type Options struct {
 	// Interval between keepalives that are answered. They go out when the clock stands at a multiple of it, so that the
 	// leases of one process are renewed together, and expire together if it dies. Default TTL/5.
 	Interval time.Duration
+	// Early is how long before the other leases of its process this one is renewed, so that it expires before them: the lease
+	// of the key by which others know that the process lives. Below Interval. Default 0.
+	Early time.Duration
 	// RetryInterval from sending a keepalive that failed, or is not answered yet, to the next one. That one does not
 	// wait for the other's end: it goes to the next endpoint of the cluster, so that one which swallows requests costs
 	// this much, and not AttemptTimeout, each time. Default TTL/15.
@@ -60,6 +63,7 @@ func (o Options) check() error {
 		{"margin", o.Margin},
 		{"fence lead", o.FenceLead},
 		{"interval", o.Interval},
+		{"early", o.Early},
 		{"retry interval", o.RetryInterval},
 		{"attempt timeout", o.AttemptTimeout},
 	} {
@@ -93,10 +97,13 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 		return o, fmt.Errorf("lease margin %v, fence lead %v and interval %v: want a sum of less than the TTL, %v",
 			o.Margin, o.FenceLead, o.Interval, ttl)
 	}
+	if o.Early >= o.Interval {
+		return o, fmt.Errorf("lease early: got %v, want less than the interval, %v", o.Early, o.Interval)
+	}
 	return o, nil
 }
 
 // tickAfter is when the keepalive after one that was sent at some time is due.
 func (o Options) tickAfter(sent time.Duration) time.Duration {
-	return (sent/o.Interval + 1) * o.Interval
+	return ((sent+o.Early)/o.Interval+1)*o.Interval - o.Early
 }

@@ -5,6 +5,21 @@ import (
 	"time"
 )
 
+func TestAnEarlyLeaseIsDueBeforeTheOthers(t *testing.T) {
+	o := Options{Interval: time.Second, Early: 10 * time.Millisecond}
+	for sent, want := range map[time.Duration]time.Duration{
+		0:                       990 * time.Millisecond,
+		989 * time.Millisecond:  990 * time.Millisecond,
+		990 * time.Millisecond:  1990 * time.Millisecond, // just sent
+		time.Second:             1990 * time.Millisecond,
+		4200 * time.Millisecond: 4990 * time.Millisecond,
+	} {
+		if got := o.tickAfter(sent); got != want {
+			t.Errorf("after a keepalive at %v the next is due at %v, want %v", sent, got, want)
+		}
+	}
+}
+
 func TestKeepalivesOfAllLeasesAreDueAtTheSameMoments(t *testing.T) {
 	o := Options{Interval: time.Second}
 	for sent, want := range map[time.Duration]time.Duration{
