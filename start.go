@@ -87,7 +87,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.store = newStore(etcd, m.layout, m.app, cfg.Etcd.CommandTimeout)
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
-		ReleaseBacklog: max(96, 3*cfg.TerminateConcurrency/2), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
+		ReleaseBacklog: max(64, cfg.TerminateConcurrency), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
 		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
 		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
 		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), KeysPerLease: 8192,
