@@ -19,7 +19,8 @@ func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
 	}{
 		{"none", nil, ""},
 		{
-			"one of two", map[int]drm.Resource{
+			"one of two",
+			map[int]drm.Resource{
 				45_001: {ID: "x", Data: json.RawMessage(`[]`)},
 				25_000: {ID: "y", Data: json.RawMessage(`{"id":"z"}`)},
 			},
