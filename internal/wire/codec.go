@@ -30,7 +30,9 @@ var Options = []grpc.CallOption{
 //     whose writes return what was there before.
 //   - All keys and values of a RangeResponse share one piece of memory. Whoever keeps one of them for longer than the
 //     others copies it.
-var Lean = append(slices.Clip(Options), grpc.ForceCodecV2(lean))
+//
+// It has no room left: callers append options of their own, at the same time.
+var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
 
 type codec struct{ encoding.CodecV2 }
 
