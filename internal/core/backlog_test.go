@@ -56,14 +56,20 @@ func TestStatesLetClaimsGoFirst(t *testing.T) {
 	f.want("write-state r000 110 active", "write-state r001 111 active")
 }
 
-// The backlog bounds states too.
-func TestWriteBacklogBoundsStates(t *testing.T) {
+// handlingTwo makes a Core with a backlog of one that has Handle called for "a" under token 110, and for "b" under 111.
+func handlingTwo(t *testing.T) *fixture {
 	f := owning(t, []string{"b", "a"}, func(c *Config) { c.WriteBacklog = 1 })
 	f.want("claim a on 1")
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1", "claim b on 1")
 	f.claimed("b", 111)
 	f.want("handle b 111 on 1 v1")
+	return f
+}
+
+// The backlog bounds states too.
+func TestWriteBacklogBoundsStates(t *testing.T) {
+	f := handlingTwo(t)
 	f.done("a", OK)
 	f.done("b", OK)
 	f.want("write-state a 110 active")
@@ -73,12 +79,7 @@ func TestWriteBacklogBoundsStates(t *testing.T) {
 
 // What is said of a resource that is forgotten before the answer comes makes room too.
 func TestWhoIsForgottenTakesNoPlaceInTheBacklog(t *testing.T) {
-	f := owning(t, []string{"b", "a"}, func(c *Config) { c.WriteBacklog = 1 })
-	f.want("claim a on 1")
-	f.claimed("a", 110)
-	f.want("handle a 110 on 1 v1", "claim b on 1")
-	f.claimed("b", 111)
-	f.want("handle b 111 on 1 v1")
+	f := handlingTwo(t)
 	f.done("a", OK)
 	f.want("write-state a 110 active") // which is never answered
 	f.remove("a")

@@ -16,45 +16,55 @@ const (
 	claimQueue             // claims
 )
 
-// queue is first in, first out. A resource waits in one queue only: pushed into another one it leaves the first, where
-// pop skips what it left behind. What is popped may have changed its mind; begin looks again.
-type queue struct {
-	id    queueID
+// fifo is first in, first out.
+type fifo struct {
 	items []*resource
 	head  int
 }
 
-func (q *queue) push(r *resource) {
-	if r.queued == q.id {
-		return
+func (q *fifo) add(r *resource) {
+	if q.head > len(q.items)/2 { // reuse the room of what was taken, or it would grow for as long as it is not empty
+		n := copy(q.items, q.items[q.head:])
+		clear(q.items[n:])
+		q.items, q.head = q.items[:n], 0
 	}
-	r.queued = q.id
-	q.items, q.head = closeUp(q.items, q.head)
 	q.items = append(q.items, r)
 }
 
-// closeUp takes out the room of what was popped, where that is most of it, or a queue would grow for as long as it is not empty.
-func closeUp(items []*resource, head int) ([]*resource, int) {
-	if head <= len(items)/2 {
-		return items, head
+// take returns the first, and removes it. There must be one.
+func (q *fifo) take() *resource {
+	r := q.items[q.head]
+	q.items[q.head] = nil
+	if q.head++; q.head == len(q.items) {
+		q.items, q.head = nil, 0
 	}
-	n := copy(items, items[head:])
-	clear(items[n:])
-	return items[:n], 0
+	return r
 }
 
-func (q *queue) waiting() int { return len(q.items) - q.head }
+func (q *fifo) waiting() int { return len(q.items) - q.head }
+
+// queue is a fifo of those that wait for their turn. A resource waits in one queue only: pushed into another one it leaves
+// the first, where pop skips what it left behind. What is popped may have changed its mind; begin looks again.
+type queue struct {
+	id queueID
+	fifo
+}
+
+func (q *queue) push(r *resource) {
+	if r.queued != q.id {
+		r.queued = q.id
+		q.add(r)
+	}
+}
 
 // first is what pop would return; nil where nothing waits.
 func (q *queue) first() *resource {
-	for q.head < len(q.items) {
+	for q.waiting() > 0 {
 		if r := q.items[q.head]; r.queued == q.id {
 			return r
 		}
-		q.items[q.head] = nil
-		q.head++
+		q.take()
 	}
-	q.items, q.head = nil, 0
 	return nil
 }
 
@@ -62,16 +72,14 @@ func (q *queue) pop() *resource {
 	r := q.first()
 	if r != nil {
 		r.queued = noQueue
-		q.items[q.head] = nil
-		q.head++
+		q.take()
 	}
 	return r
 }
 
-// stateQueue holds resources of which etcd is to be told, first in, first out.
+// stateQueue is a fifo of those of which etcd is to be told.
 type stateQueue struct {
-	items []*resource
-	head  int
+	fifo
 	since time.Duration // when it last began not to be empty
 	under int           // states on their way
 }
@@ -81,19 +89,14 @@ func (q *stateQueue) push(r *resource, now time.Duration) {
 		return
 	}
 	if q.waiting() == 0 {
-		q.items, q.head, q.since = nil, 0, now
+		q.since = now
 	}
 	r.stateQueued = true
-	q.items, q.head = closeUp(q.items, q.head)
-	q.items = append(q.items, r)
+	q.add(r)
 }
 
-func (q *stateQueue) waiting() int { return len(q.items) - q.head }
-
 func (q *stateQueue) pop() *resource {
-	r := q.items[q.head]
-	q.items[q.head] = nil
-	q.head++
+	r := q.take()
 	r.stateQueued = false
 	return r
 }
