@@ -63,8 +63,8 @@ func (m *Manager) grantLease() {
 	}()
 }
 
-// grant gets a lease, again and again until ctx ends, which expires early. onFence is told of its fencing besides the core; dead is called
-// with CauseFenced at its deadline.
+// grant asks for a lease again and again until it gets one, or ctx ends. The lease expires early before those of claims, if
+// its process dies. onFence is told of its fencing besides the core; dead is called with CauseFenced at its deadline.
 func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(error), dead context.CancelCauseFunc) (*lease.Keeper, error) {
 	log := m.log
 	for failures := 0; ; failures++ {

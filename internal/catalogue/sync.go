@@ -130,21 +130,18 @@ func (y *Sync) learn(id string, kv *mvccpb.KeyValue) {
 
 // put remembers an entry, or forgets it.
 func (y *Sync) put(id string, k *known) {
-	old, has := y.known[id]
-	if old.fromSource {
-		y.sourced--
-	}
-	if has != (k != nil) {
-		change := 1
-		if has {
-			change = -1
+	n := shard.Of(id, y.store.Shards)
+	if old, has := y.known[id]; has {
+		y.entries[n]--
+		if old.fromSource {
+			y.sourced--
 		}
-		y.entries[shard.Of(id, y.store.Shards)] += change
 	}
 	if k == nil {
 		delete(y.known, id)
 		return
 	}
+	y.entries[n]++
 	if k.fromSource {
 		y.sourced++
 	}
