@@ -2,6 +2,7 @@ package drm
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -150,10 +151,17 @@ func (c *call) run() {
 		timeout, _ := m.limits(a.Kind)
 		err = fmt.Errorf("%w after %v", CauseTimeout, timeout)
 	}
-	if err != nil && (a.Kind == core.Terminate || !ended || timedOut) {
+	out := outcome(err, timedOut)
+	if out == core.Error && a.Kind == core.Terminate && errors.Is(context.Cause(c.ctx), CauseFenced) {
+		out = core.Cut
+	}
+	switch {
+	case out == core.Cut: // it is not over
+		m.log.Debug("terminate was cut short, and follows again", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.Error(err))
+	case err != nil && (a.Kind == core.Terminate || !ended || timedOut):
 		c.tellFailure(err)
 	}
-	m.post(func() { m.callDone(c, outcome(err, timedOut), err) })
+	m.post(func() { m.callDone(c, out, err) })
 }
 
 // user calls the user's code, and turns a panic into a *PanicError.

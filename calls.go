@@ -80,7 +80,7 @@ func (m *Manager) startUpdate(a core.Action) {
 }
 
 // startTerminate calls Terminate. Its context ends with the claim, if it has not ended yet; a Terminate that comes after
-// that is there to clean up, and has its time.
+// that is there to clean up, and has its time. So has the one that follows where an end of the claim cut one short.
 func (m *Manager) startTerminate(a core.Action) {
 	h := m.handlings[a.ID]
 	if h == nil { // nothing was handed over
@@ -139,7 +139,7 @@ func (m *Manager) callDone(c *call, out core.Outcome, err error) {
 	switch {
 	case a.Kind == core.Update:
 		c.cancel(CauseTerminated) // its own context only; it was handed the claim's data and no more
-	case a.Kind == core.Terminate && (out == core.OK || m.cfg.TerminatePolicy != Hold):
+	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || m.cfg.TerminatePolicy != Hold):
 		c.cancel(CauseTerminated)
 		h.cancel(CauseTerminated)
 		if m.handlings[a.ID] == h {

@@ -3,11 +3,13 @@ package drm_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm"
@@ -165,17 +167,20 @@ func TestCallbacksMayCallTheManager(t *testing.T) {
 	r.until("both have ended", allHeld(r, 0))
 }
 
-// deleteKeys deletes the app's keys that contain a text, by hand.
-func (w *world) deleteKeys(containing string) {
+// keysWith are the app's keys that contain a text.
+func (w *world) keysWith(text string) []*mvccpb.KeyValue {
 	w.tb.Helper()
-	resp, err := w.etcd.Get(context.Background(), "/drm/app/", clientv3.WithPrefix(), clientv3.WithKeysOnly())
+	resp, err := w.etcd.Get(context.Background(), "/drm/app/", clientv3.WithPrefix())
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	for _, kv := range resp.Kvs {
-		if !strings.Contains(string(kv.Key), containing) {
-			continue
-		}
+	return slices.DeleteFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool { return !strings.Contains(string(kv.Key), text) })
+}
+
+// deleteKeys deletes the app's keys that contain a text, by hand.
+func (w *world) deleteKeys(containing string) {
+	w.tb.Helper()
+	for _, kv := range w.keysWith(containing) {
 		if _, err := w.etcd.Delete(context.Background(), string(kv.Key)); err != nil {
 			w.tb.Fatal(err)
 		}
@@ -230,6 +235,46 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 	r.until("all were terminated and are handled again", func() bool {
 		return r.count("terminate", "") >= 20 && len(r.holders()) == 20 && settled(t, w)
 	})
+}
+
+// A lease may end while something on it is being terminated for another reason. What the handler then still has of it, nobody
+// else would ever end.
+func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
+	for policy, name := range map[drm.TerminatePolicy]string{drm.ReleaseAnyway: "release", drm.Hold: "hold"} {
+		t.Run(name, func(t *testing.T) {
+			w, r := newWorld(t), newRecorder(t)
+			r.onTerminate = func(ctx context.Context, c drm.Claim) error {
+				if c.Resource.ID != "x" || r.count("terminate", "x") > 1 {
+					return r.hasItsTime(ctx, c)
+				}
+				<-ctx.Done()
+				return ctx.Err()
+			}
+			cfg := w.config("a", r)
+			cfg.TerminatePolicy = policy
+			m := w.start(cfg)
+			for _, id := range []string{"x", "y"} {
+				if err := m.Allocate(t.Context(), drm.Resource{ID: id}); err != nil {
+					t.Fatal(err)
+				}
+			}
+			r.until("both are handled", allHeld(r, 2))
+			claim := w.keysWith("/claims/")[0]
+			if err := m.Deallocate(t.Context(), "x"); err != nil {
+				t.Fatal(err)
+			}
+			r.until("it is being terminated", func() bool { return r.count("terminate", "x") == 1 })
+			if _, err := w.etcd.Revoke(t.Context(), clientv3.LeaseID(claim.Lease)); err != nil {
+				t.Fatal(err)
+			}
+			r.until("only the other is handled, anew", func() bool {
+				return len(r.holders()) == 1 && r.count("handle", "y") == 2 && len(m.Held()) == 1
+			})
+			if n, told := r.count("terminate", "x"), r.count("terminate_failed", "x"); n != 2 || told != 0 {
+				t.Errorf("it was terminated %d times, and %d failures were told; want 2, and none", n, told)
+			}
+		})
+	}
 }
 
 func TestWithoutItsConfigKeyAnAppClaimsNothing(t *testing.T) {

@@ -19,7 +19,9 @@ type Handler interface {
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
 	// cancelled, never for one that returned an error. The claim is given away only after it returned (or after
-	// Config.TerminateTimeout). ctx ends at the claim's deadline or that timeout.
+	// Config.TerminateTimeout). ctx ends at the claim's deadline or that timeout. The deadline is no reason to leave
+	// anything behind, only to wait for nothing more: after an error because of it (context.Cause(ctx) is CauseFenced)
+	// Terminate is called once more, to clean up, and no deadline ends that.
 	Terminate(ctx context.Context, c Claim) error
 	// TerminateFailed is told of each Terminate that failed, panicked or timed out.
 	TerminateFailed(ctx context.Context, c Claim, err error)

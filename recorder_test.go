@@ -3,6 +3,7 @@ package drm_test
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"os"
 	"slices"
@@ -99,6 +100,9 @@ func (r *recorder) Terminate(ctx context.Context, c drm.Claim) error {
 	var err error
 	if r.onTerminate != nil {
 		err = r.onTerminate(ctx, c)
+	}
+	if err != nil && errors.Is(context.Cause(ctx), drm.CauseFenced) {
+		return err // another one is to follow
 	}
 	r.mu.Lock()
 	delete(r.holder, c.Resource.ID)

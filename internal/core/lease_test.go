@@ -86,6 +86,22 @@ func TestFencedLeaseTerminatesWritesNothingAndIsRevokedOnlyWhenEmpty(t *testing.
 	f.want("claim a on 2", "claim b on 2", "claim c on 2")
 }
 
+func TestATerminateThatWasCutShortFollowsAtOnce(t *testing.T) {
+	for _, hold := range []bool{false, true} {
+		f := holding(t, func(c *Config) { c.HoldFailed = hold })
+		f.remove("a")
+		f.want("terminate a 110 removed")
+		f.done("a", Cut) // before anything else tells of the lease
+		f.want("terminate a 110 fenced")
+		f.done("a", OK)
+		f.want("revoke 1")
+		f.disappears("a", 120)
+		if !f.c.Idle() {
+			t.Errorf("HoldFailed %v: something is left of it", hold)
+		}
+	}
+}
+
 func TestFencedLeaseWithAClaimOnItsWayIsRevokedAfterItsAnswer(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")

@@ -171,6 +171,11 @@ func (c *Core) handleFailed(r *resource, message string) {
 }
 
 func (c *Core) terminateDone(r *resource, out Outcome, message string) {
+	if out == Cut && !mutant.Is(mutant.ForgetCutTerminate) { // the next one has its time: nothing is left that could end it
+		r.dirty = true
+		c.fence(r.lease)
+		return
+	}
 	if out != OK && c.holds(r) {
 		r.dirty = true
 		r.endTries = min(r.endTries, math.MaxUint16-1) + 1

@@ -108,9 +108,10 @@ const (
 	Panicked         // it panicked
 	TimedOut         // it returned, but only after its time was up
 	Refused          // it was not called: the lease's deadline was too near, or a Cancel came first
+	Cut              // Terminate returned an error because its context ended with the lease: another one is to follow
 )
 
-var outcomeNames = [...]string{"ok", "error", "panicked", "timed-out", "refused"}
+var outcomeNames = [...]string{"ok", "error", "panicked", "timed-out", "refused", "cut"}
 
 func (o Outcome) String() string { return outcomeNames[o] }
 

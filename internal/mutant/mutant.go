@@ -19,6 +19,7 @@
 //	reuse-token                  a resource is handled under the token of its first claim
 //	forget-panicked-handle       no Terminate after a Handle that panicked
 //	forget-cancelled-handle      no Terminate after a Handle that was cancelled
+//	forget-cut-terminate         no other Terminate after one that the end of its lease cut short
 //	forget-stuck-handle          no Terminate after a call that was given up
 //	let-go-of-failed             under the policy Hold, a claim is released though Terminate failed
 //	stop-spares-new-claims       what was being claimed at Stop is handled all the same
@@ -78,6 +79,7 @@ const (
 	ReuseToken             Mutant = "reuse-token"
 	ForgetPanickedHandle   Mutant = "forget-panicked-handle"
 	ForgetCancelledHandle  Mutant = "forget-cancelled-handle"
+	ForgetCutTerminate     Mutant = "forget-cut-terminate"
 	ForgetStuckHandle      Mutant = "forget-stuck-handle"
 	LetGoOfFailed          Mutant = "let-go-of-failed"
 	StopSparesNewClaims    Mutant = "stop-spares-new-claims"
@@ -136,6 +138,7 @@ var All = []Known{
 	{Mutant: ReuseToken, Simulated: true},
 	{Mutant: ForgetPanickedHandle, Simulated: true},
 	{Mutant: ForgetCancelledHandle, Simulated: true},
+	{Mutant: ForgetCutTerminate, Simulated: true},
 	{Mutant: ForgetStuckHandle, Simulated: true},
 	{Mutant: LetGoOfFailed, Simulated: true},
 	{Mutant: StopSparesNewClaims, Simulated: true},

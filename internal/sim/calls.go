@@ -30,6 +30,8 @@ type call struct {
 	heeds     bool // returns soon when its context ends
 	ctxEnded  bool
 	timedOut  bool
+	late      bool // it is a Terminate that comes after its claim's end, and so has its time
+	cut       bool // it is a Terminate whose context ended with the lease
 	cancelled bool
 	stuck     bool
 	returned  bool
@@ -42,6 +44,7 @@ func (m *member) call(r int, a core.Action) {
 		return
 	}
 	c := &call{m: m, r: r, a: a}
+	c.late = a.Kind == core.Terminate && (a.Cause == core.ClaimLost || !m.keeper(a.Lease).valid())
 	m.calls[r] = c
 	if m.w.chance(10) {
 		m.after(m.w.upTo(3*time.Millisecond), c.begin)
@@ -104,6 +107,9 @@ func (c *call) begin() {
 	if w.chance(w.plan.Bad) {
 		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
 	}
+	if c.cut { // before it began
+		c.end()
+	}
 	m.after(took, c.finish)
 	m.after(timeout, func() {
 		if !c.returned {
@@ -161,8 +167,12 @@ func (c *call) finish() {
 	c.returned = true
 	m.calls[c.r] = nil
 	out := c.out
-	if c.timedOut {
+	switch {
+	case c.timedOut:
 		out = core.TimedOut
+	case c.cut && out == core.Error:
+		m.w.count(CutShort)
+		out = core.Cut
 	}
 	if out != core.OK {
 		m.w.count(Failed)
@@ -179,6 +189,7 @@ func (c *call) finish() {
 	case c.a.Kind == core.Update && out != core.OK:
 		h.version = "" // who knows
 	case c.a.Kind == core.Terminate && !m.w.plan.HoldFailed && c.stuck:
+	case c.a.Kind == core.Terminate && out == core.Cut: // as if it had not been called
 	case c.a.Kind == core.Terminate && (out == core.OK || !m.w.plan.HoldFailed):
 		m.handlings[c.r] = nil
 	case c.a.Kind == core.Terminate:

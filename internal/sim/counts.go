@@ -15,6 +15,7 @@ const (
 	Terminated                    // of Terminate
 	Failed                        // calls that returned an error, panicked, or whose time was up
 	Panicked                      // those that panicked
+	CutShort                      // calls of Terminate that the end of their lease cut short
 	Stuck                         // calls that were given up
 	Refused                       // calls that were not made: their lease or their reason had ended
 	Cancelled                     // calls whose context was ended
@@ -41,7 +42,7 @@ const (
 )
 
 var singleNames = [singles]string{
-	"handled", "updated", "terminated", "failed", "panicked", "stuck", "refused", "cancelled", "vanished", "conflicts",
+	"handled", "updated", "terminated", "failed", "panicked", "cut short", "stuck", "refused", "cancelled", "vanished", "conflicts",
 	"fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks",
 }

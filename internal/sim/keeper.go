@@ -3,6 +3,7 @@ package sim
 import (
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
@@ -92,7 +93,7 @@ func (k *keeper) renew() {
 			k.unheard = 0
 			m.after(ttl/5, k.renew)
 		case !alive:
-			k.fence()
+			k.gone()
 		default:
 			if mutant.Is(mutant.CountFromAnswer) {
 				sent = m.clock()
@@ -134,16 +135,34 @@ func (k *keeper) fence() {
 	})
 }
 
+// gone fences a lease that etcd does not know: its time is over too.
+func (k *keeper) gone() {
+	k.deadline = min(k.deadline, k.m.clock())
+	if k.fenced {
+		k.dead()
+	} else {
+		k.fence()
+	}
+}
+
 // dead ends the contexts of all that is handled under the lease.
 func (k *keeper) dead() {
 	k.m.w.trace("%s: lease %d is dead", k.m.name, k.id)
 	for r, h := range k.m.handlings {
 		if h != nil && h.keeper == k {
 			h.ctxEnded = true
-			if c := k.m.calls[r]; c != nil {
+			if c := k.m.calls[r]; c != nil && !c.late {
+				c.cut = c.a.Kind == core.Terminate && !c.timedOut
 				c.end()
 			}
 		}
+	}
+}
+
+// noteGone tells the keeper of a write whose lease etcd does not know.
+func (m *member) noteGone(a core.Action, res core.WriteResult) {
+	if k := m.keeper(a.Lease); res.LeaseGone && k != nil {
+		k.gone()
 	}
 }
 

@@ -243,6 +243,7 @@ func (m *member) execute(a core.Action) {
 				}
 				m.conflicts[r] = res.FoundToken
 			}
+			m.noteGone(a, res)
 			m.core.ClaimDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.Release:
@@ -256,6 +257,7 @@ func (m *member) execute(a core.Action) {
 		})
 	case core.WriteState:
 		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
+			m.noteGone(a, res)
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
 		})
 	case core.Handle, core.Update, core.Terminate:
