@@ -139,7 +139,6 @@ func (c *call) returned() (timedOut, ended bool) {
 // run makes the call, tells of its failure, and reports to the loop.
 func (c *call) run() {
 	m, a := c.m, &c.do
-	defer m.calls.Done()
 	if a.Kind == core.Handle && c.ctx.Err() != nil { // over before it began: the handler need not know
 		c.returned()
 		m.post(func() { m.callDone(c, core.Refused, nil) })

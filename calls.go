@@ -103,7 +103,6 @@ func (m *Manager) startCall(ctx context.Context, cancel context.CancelCauseFunc,
 	c := &call{m: m, do: a, of: h, claim: h.claim, ctx: ctx, cancel: cancel}
 	h.call = c
 	c.limit(m.limits(a.Kind))
-	m.calls.Add(1)
 	go c.run()
 }
 

@@ -198,9 +198,7 @@ func (o *office) ask(ctx context.Context) ([]Resource, error) {
 	default:
 		return nil, errors.New("an earlier Fetch has still not returned")
 	}
-	o.m.calls.Add(1)
 	go func() {
-		defer o.m.calls.Done()
 		defer func() { <-o.m.fetching }()
 		var a answer
 		a.err = safely(func() (err error) { a.resources, err = o.m.cfg.Retriever.Fetch(ctx); return err })

@@ -36,9 +36,7 @@ func (m *Manager) noteGone(l *claimLease) {
 func (m *Manager) grantLease() {
 	spread := m.spread
 	m.spread = false
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
+	m.tasks.run(func() {
 		if spread && !m.pauseSpread(m.tasksCtx) {
 			return
 		}
@@ -60,7 +58,7 @@ func (m *Manager) grantLease() {
 			keeper.Close()
 			cancel(CauseStopped)
 		}
-	}()
+	})
 }
 
 // grant asks for a lease again and again until it gets one, or ctx ends. The lease expires early before those of claims, if
@@ -124,12 +122,9 @@ func (m *Manager) revokeLease(id int64) {
 	if l == nil {
 		return
 	}
-	delete(m.leases, id)
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
-		l.letGo(m.tasksCtx, m.cfg.Etcd.CommandTimeout)
-	}()
+	if m.tasks.run(func() { l.letGo(m.tasksCtx, m.cfg.Etcd.CommandTimeout) }) { // else giveBack does it
+		delete(m.leases, id)
+	}
 }
 
 // letGo ends the lease and everything on it.

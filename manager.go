@@ -52,12 +52,11 @@ type Manager struct {
 	// tasksCtx is the parent of what the manager does itself; it ends when nothing is held any more.
 	tasksCtx  context.Context
 	endTasks  context.CancelFunc
-	tasks     sync.WaitGroup // followers, and leases on their way
+	tasks     tasks // followers, and leases on their way
 	groupDone chan struct{}
 	endGroup  context.CancelFunc
-	calls     sync.WaitGroup // of the user's code
-	fetching  chan struct{}  // holds a token while a Fetch is in progress
-	news      atomic.Bool    // the retriever has asked for a fetch, and none has begun since
+	fetching  chan struct{} // holds a token while a Fetch is in progress
+	news      atomic.Bool   // the retriever has asked for a fetch, and none has begun since
 
 	mailbox  *mailbox
 	loopDone chan struct{}
@@ -284,7 +283,7 @@ func (m *Manager) shutdown() {
 		}
 	}
 	m.endTasks()
-	m.tasks.Wait()
+	m.tasks.wait()
 	m.claims.Close()
 	m.states.Close()
 	m.giveBack(left.Claims > 0)

@@ -51,9 +51,7 @@ func (m *Manager) awaitFetch() {
 func (m *Manager) bounded(ctx context.Context, f func(context.Context) error, late func(error)) error {
 	answer := make(chan error, 1)
 	var decided atomic.Bool // by whichever comes first
-	m.calls.Add(1)
 	go func() {
-		defer m.calls.Done()
 		err := safely(func() error { return f(ctx) })
 		if decided.CompareAndSwap(false, true) {
 			answer <- err

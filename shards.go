@@ -28,11 +28,7 @@ func (m *Manager) watchShard(number int) {
 	ctx, cancel := context.WithCancel(m.tasksCtx)
 	f := &shardFollower{m: m, number: number, cancel: cancel}
 	m.followers[number] = f
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
-		m.hub.Follow(ctx, m.layout.Shard(number), f)
-	}()
+	m.tasks.run(func() { m.hub.Follow(ctx, m.layout.Shard(number), f) })
 }
 
 func (m *Manager) unwatchShard(number int) {

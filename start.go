@@ -138,11 +138,7 @@ func (m *Manager) join(ctx context.Context) error {
 	}
 	m.encoder = claims.NewEncoder(m.id)
 	m.setLog(m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id)))
-	m.tasks.Add(1)
-	go func() {
-		defer m.tasks.Done()
-		membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView)
-	}()
+	m.tasks.run(func() { membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView) })
 	if m.cfg.Retriever != nil {
 		if err := m.setUpRetriever(ctx); err != nil {
 			return fmt.Errorf("set up the retriever: %w", err)
