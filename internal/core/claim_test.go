@@ -211,6 +211,7 @@ func TestLostClaimThatAppearsAfterItsSuccessorWasReleasedIsReleasedToo(t *testin
 	f.want("write-state a 110 failed boom")
 	f.own(false)
 	f.want("release a 110")
+	f.saved("a", 110)
 	f.released("a", 111)
 	f.want()
 	f.appears("a", 112, 1)
@@ -274,6 +275,42 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.want("claim a on 1")
 }
 
+// A state says whether all claims of its shard have one token.
+func TestAStateSaysWhetherItsShardIsUniform(t *testing.T) {
+	uniform := func(f *fixture) (states, uniform int) {
+		t.Helper()
+		for _, a := range f.c.Actions() {
+			if a.Kind == WriteState {
+				states++
+				if a.Uniform {
+					uniform++
+				}
+			}
+		}
+		if err := f.c.Audit(); err != nil {
+			t.Fatal(err)
+		}
+		return states, uniform
+	}
+	f := owning(t, []string{"a", "b", "c"})
+	f.want("claim c on 1", "claim b on 1", "claim a on 1")
+	f.claimed("a", 110)
+	f.claimed("b", 110)
+	f.want("handle a 110 on 1 v1", "handle b 110 on 1 v1")
+	f.done("a", OK)
+	f.done("b", OK)
+	if n, u := uniform(f); n != 2 || u != 2 {
+		t.Errorf("of claims that were made together: %d states, %d of them uniform", n, u)
+	}
+	f.saved("a", 110)
+	f.claimed("c", 112)
+	f.want("handle c 112 on 1 v1")
+	f.done("c", OK)
+	if n, u := uniform(f); n != 1 || u != 0 {
+		t.Errorf("beside claims of another token: %d states, %d of them uniform", n, u)
+	}
+}
+
 // A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim is not.
 func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 	vacant := func(f *fixture) (claims, vacant int) {
@@ -281,7 +318,7 @@ func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 		for _, a := range f.c.Actions() {
 			if a.Kind == Claim {
 				claims++
-				if a.Vacant {
+				if a.Uniform {
 					vacant++
 				}
 			}

@@ -65,6 +65,10 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	}
 	r.answered()
 	if res.Applied {
+		if r.token != 0 && r.seenToken == r.token && r.seenRev > res.Revision { // it was not this claim that was seen then
+			r.see(0, 0, r.seenRev)
+			r.remade(r.settleAt)
+		}
 		r.see(0, 0, res.Revision)
 		c.offer(r)
 	} else {
@@ -230,6 +234,15 @@ func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, m
 	c.reconcile(r)
 }
 
+// remade notes that the write of a state has made a claim anew that had been deleted, or may do so until settleAt: it expects
+// that all claims of the shard have a token, and so does not notice one that is missing. Which token that has, only the watch
+// tells, or another claim or release.
+func (r *resource) remade(settleAt time.Duration) {
+	if !mutant.Is(mutant.OverlookRemade) {
+		r.uncertain, r.conclusive, r.settleAt = true, false, settleAt
+	}
+}
+
 // setState notes what the claim's key should say; reconcile has it written.
 func (c *Core) setState(r *resource, s State, message string) {
 	if r.state != s || r.err != message {
@@ -299,7 +312,11 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 	}
 	c.endWriting(r)
 	switch {
-	case r.token != token:
+	case res.Applied && r.seenToken != token && r.seenRev < res.Revision:
+		r.remade(r.settleAt)
+	case r.token != token && res.Unknown:
+		r.remade(now + c.cfg.Settle)
+	case r.token != token || res.Applied && r.seenToken != token:
 	case res.Applied:
 		r.see(token, r.lease, res.Revision)
 	case res.LeaseGone:

@@ -43,6 +43,14 @@ func (m *member) call(r int, a core.Action) {
 		m.w.fail("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
 		return
 	}
+	if a.Kind == core.Terminate && m.unbegun[r] { // the handler was given nothing
+		m.unbegun[r] = false
+		m.after(0, func() {
+			m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
+			m.step()
+		})
+		return
+	}
 	c := &call{m: m, r: r, a: a}
 	c.late = a.Kind == core.Terminate && (a.Cause == core.ClaimLost || !m.keeper(a.Lease).valid())
 	m.calls[r] = c
@@ -60,6 +68,7 @@ func (c *call) begin() {
 		w.count(Refused)
 		c.returned = true
 		m.calls[c.r] = nil
+		m.unbegun[c.r] = c.stuck && c.a.Kind == core.Handle
 		m.after(0, func() {
 			m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, core.Refused, "")
 			m.step()
@@ -148,8 +157,8 @@ func (c *call) giveUp() {
 	m.w.count(Stuck)
 	m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 	c.stuck = true
-	if !m.w.plan.HoldFailed {
-		c.h.over = true
+	if h := m.handlings[c.r]; !m.w.plan.HoldFailed && h != nil { // none yet where Handle did not even begin
+		h.over = true
 		if c.a.Kind == core.Terminate { // it had its chance
 			m.handlings[c.r] = nil
 		}

@@ -37,6 +37,7 @@ type member struct {
 	followers []*follower // by shard
 	handlings []*handling // by resource
 	calls     []*call     // by resource: in progress, also those given up
+	unbegun   []bool      // by resource: Handle was given up before it began, and then refused
 	tokens    []int64     // by resource: the newest that Handle was called with
 	conflicts []int64     // by resource: the claim that was found last when claiming
 }
@@ -88,6 +89,7 @@ func (m *member) start() {
 	m.followers = make([]*follower, w.plan.Shards)
 	m.handlings = make([]*handling, w.plan.Resources)
 	m.calls = make([]*call, w.plan.Resources)
+	m.unbegun = make([]bool, w.plan.Resources)
 	m.tokens = make([]int64, w.plan.Resources)
 	m.conflicts = make([]int64, w.plan.Resources)
 	if w.view > 0 {
@@ -256,7 +258,7 @@ func (m *member) execute(a core.Action) {
 			m.core.ReleaseDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.WriteState:
-		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
+		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State, a.Uniform) }, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
 		})
