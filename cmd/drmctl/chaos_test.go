@@ -162,6 +162,9 @@ func (c *chaos) row(t *testing.T, fault string) string {
 	overlaps, lost, falling := c.judge(t, events)
 	if t.Failed() {
 		c.note("**failed**")
+		for _, id := range slices.Sorted(maps.Keys(c.logs)) {
+			t.Logf("%s logged:\n%s", id, c.logs[id].warnings(15))
+		}
 	}
 	_, gap := journal.LongestGap(events)
 	if _, blink := journal.LongestOverlap(events); !c.blinks.IsZero() {

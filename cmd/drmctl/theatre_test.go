@@ -43,7 +43,8 @@ type theatre struct {
 	sourceAt  string
 	hookAt    string
 	agents    map[string]*process
-	flags     []string // of all agents
+	logs      map[string]*beginning // what the agents have logged, all that had an id together
+	flags     []string              // of all agents
 	ttl       time.Duration
 	blinks    time.Time // since when somebody does things behind the members' backs, so that two may handle a resource until they hear of it; zero: never
 }
@@ -63,7 +64,7 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 	th := &theatre{
 		lab:       &lab{t, []string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"}},
 		endpoints: endpoints,
-		source:    &source{}, fetches: &fetchLog{}, journal: &journal.Journal{}, agents: map[string]*process{}, ttl: e2eTTL,
+		source:    &source{}, fetches: &fetchLog{}, journal: &journal.Journal{}, agents: map[string]*process{}, logs: map[string]*beginning{}, ttl: e2eTTL,
 	}
 	th.follower = th.journal.Follow()
 	src, hook := httptest.NewServer(th.fetches.of(th.source)), httptest.NewServer(journal.Receiver{Journal: th.journal})
@@ -115,9 +116,12 @@ func (th *theatre) start(id string, more ...string) {
 func (th *theatre) startAs(helper []string, id string, more ...string) {
 	th.t.Helper()
 	th.journal.Record(journal.Event{Member: id, Action: journal.Started})
-	var log io.Writer
+	if th.logs[id] == nil {
+		th.logs[id] = &beginning{}
+	}
+	var log io.Writer = th.logs[id]
 	if os.Getenv("DRM_TEST_LOG") != "" {
-		log = os.Stderr
+		log = io.MultiWriter(log, os.Stderr)
 	}
 	args := append(slices.Clone(helper), "agent", "--endpoints", strings.Join(th.endpoints, ","), "--app", "e2e")
 	args = append(args, "--stop-on-eof", "--id", id, "--lease-ttl", th.ttl.String(), "--poll", e2ePoll.String(),
@@ -129,6 +133,32 @@ func (th *theatre) startAs(helper []string, id string, more ...string) {
 	}
 	th.agents[id] = p
 	th.t.Cleanup(func() { _ = p.kill() })
+}
+
+// beginning keeps the beginning of what is written to it: what went wrong first tells most.
+type beginning struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// Write takes all.
+func (b *beginning) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	const most = 1 << 20
+	b.text = append(b.text, p[:min(len(p), most-len(b.text))]...)
+	return len(p), nil
+}
+
+// warnings are the first so many lines that tell of anything unusual.
+func (b *beginning) warnings(most int) string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(b.text)), "\n"), func(l string) bool { return strings.Contains(l, "\tINFO\t") })
+	if more := len(lines) - most; more > 0 {
+		lines = append(lines[:most], fmt.Sprintf("and %d lines more", more))
+	}
+	return strings.Join(lines, "\n")
 }
 
 // kill ends an agent with SIGKILL, and returns when that was.
