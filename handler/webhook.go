@@ -32,6 +32,10 @@ const (
 	// path (url.PathUnescape undoes it). With both, a gateway can refuse outdated requests without reading the body.
 	ResourceHeader = "DRM-Resource"
 
+	// idempotencyKey has http.Transport send a POST again that met the end of a kept connection: receivers close those that
+	// are idle, some after seconds, and may do so just when a request is on its way.
+	idempotencyKey = "Idempotency-Key"
+
 	webhookConnections = 128 // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
 	excerptBytes       = 200 // how much of a refusal's body an error shows
 	drainBytes         = 256 << 10
@@ -156,7 +160,8 @@ func (w *Webhook) Update(ctx context.Context, c drm.Claim) error {
 	return err
 }
 
-// Terminate sends a "terminate" request.
+// Terminate sends a "terminate" request. Where a kept connection turns out to be closed, it is sent once more, over another
+// one: nothing else would end what the receiver has.
 func (w *Webhook) Terminate(ctx context.Context, c drm.Claim) error {
 	_, err := w.send(ctx, actionTerminate, c, nil)
 	return err
@@ -221,6 +226,9 @@ func (w *Webhook) post(ctx context.Context, action string, c drm.Claim, cause er
 	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
 	req.Header.Set(TokenHeader, strconv.FormatInt(c.Token, 10))
 	req.Header.Set(ResourceHeader, url.PathEscape(c.Resource.ID))
+	if action == actionTerminate && req.Header[idempotencyKey] == nil {
+		req.Header[idempotencyKey] = []string{} // says so to http.Transport, and is not sent
+	}
 	res, err := w.client.Do(req)
 	if err != nil {
 		return 0, w.clean(ctx, err)

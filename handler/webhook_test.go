@@ -268,6 +268,47 @@ func TestWebhookKeepsItsConnections(t *testing.T) {
 	}
 }
 
+// A receiver may close a kept connection just when a request is on its way. Nobody else would end what a terminate is to end,
+// so that is sent over another one; what is started is another matter, and repeated in the open.
+func TestWebhookSendsATerminateAgainThatMetTheEndOfAConnection(t *testing.T) {
+	for action, want := range map[string]int{"terminate": 2, "handle": 1, "update": 1, "terminate_failed": 1} {
+		var asked atomic.Int32
+		var closing atomic.Bool
+		w := serve(t, handler.WebhookConfig{}, func(_ http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			if !strings.Contains(string(body), fmt.Sprintf(`"action":%q`, action)) {
+				return
+			}
+			if r.Header["Idempotency-Key"] != nil {
+				t.Error("a header is sent that was not asked for")
+			}
+			asked.Add(1)
+			if closing.Swap(false) {
+				panic(http.ErrAbortHandler)
+			}
+		})
+		if err := w.Handle(t.Context(), claim("other", 1)); err != nil { // makes the connection
+			t.Fatal(err)
+		}
+		asked.Store(0)
+		closing.Store(true)
+		c, err := claim("a", 1), error(nil)
+		switch action {
+		case "terminate":
+			err = w.Terminate(t.Context(), c)
+		case "handle":
+			err = w.Handle(t.Context(), c)
+		case "update":
+			err = w.Update(t.Context(), c)
+		default:
+			w.TerminateFailed(t.Context(), c, errors.New("boom"))
+		}
+		if n := int(asked.Load()); n != want || (err == nil) != (want > 1 || action == "terminate_failed") {
+			t.Errorf("%s: sent %d times, want %d; error %v", action, n, want, err)
+		}
+	}
+}
+
 func TestWebhookUsesACopyOfTheCallersClient(t *testing.T) {
 	client := &http.Client{}
 	defer client.CloseIdleConnections()
