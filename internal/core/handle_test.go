@@ -307,12 +307,7 @@ func TestReleaseIsNotPrecededByAStateWrite(t *testing.T) {
 }
 
 func TestStateAnswerOfAnEarlierClaimIsNotTakenForThisOnes(t *testing.T) {
-	f := owning(t, []string{"a"})
-	f.want("claim a on 1")
-	f.claimed("a", 110)
-	f.want("handle a 110 on 1 v1")
-	f.done("a", OK)
-	f.want("write-state a 110 active") // no answer yet
+	f := saving(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -334,12 +329,7 @@ func TestStateAnswerOfAnEarlierClaimIsNotTakenForThisOnes(t *testing.T) {
 
 // releasedWhileSaving has a resource whose claim is being released while a state of it is on its way.
 func releasedWhileSaving(t *testing.T, end func(*fixture)) *fixture {
-	f := owning(t, []string{"a"})
-	f.want("claim a on 1")
-	f.claimed("a", 110)
-	f.want("handle a 110 on 1 v1")
-	f.done("a", OK)
-	f.want("write-state a 110 active")
+	f := saving(t)
 	end(f)
 	f.c.Actions()
 	f.done("a", OK)
@@ -391,12 +381,7 @@ func TestAClaimThatAStateMadeAnewIsReleased(t *testing.T) {
 
 // A state whose answer was lost may be applied when the claim is gone.
 func TestADoubtfulStateOfAClaimThatIsGoneIsAskedAfter(t *testing.T) {
-	f := owning(t, []string{"a"})
-	f.want("claim a on 1")
-	f.claimed("a", 110)
-	f.want("handle a 110 on 1 v1")
-	f.done("a", OK)
-	f.want("write-state a 110 active")
+	f := saving(t)
 	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Unknown: true})
 	f.own(false)
 	f.want("terminate a 110 moved")
@@ -423,12 +408,7 @@ func TestAClaimThatAStateMadeAnewIsAdoptedByItsOwner(t *testing.T) {
 }
 
 func TestStateWriteThatFindsTheClaimGoneEndsTheHandling(t *testing.T) {
-	f := owning(t, []string{"a"})
-	f.want("claim a on 1")
-	f.claimed("a", 110)
-	f.want("handle a 110 on 1 v1")
-	f.done("a", OK)
-	f.want("write-state a 110 active")
+	f := saving(t)
 	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Revision: 120})
 	f.held()
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")

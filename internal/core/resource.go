@@ -41,7 +41,7 @@ type resource struct {
 	started    bool       // the handler has it, or remains of it: Terminate is due before the claim may go
 	ailing     bool       // the handler reported that what it started fails
 	dirty      bool       // started, but its context ended or a call broke off: Terminate before anything else
-	uncertain  bool       // a claim's answer was lost: the claim may be there, or still appear until settleAt
+	uncertain  bool       // the answer of a claim was lost, or a state may have made one anew: a claim may be there, or still appear until settleAt
 	conclusive bool       // the claim or release in progress was sent after settleAt: its answer ends the uncertainty
 	doomed     bool       // a release's answer was lost: the claim may be deleted at any time, so it cannot be used again
 	busy       bool       // counted in shard.busy
@@ -92,7 +92,7 @@ func (r *resource) isBusy(c *Core) bool {
 func (c *Core) forget(r *resource) {
 	lease := r.lease
 	if r.doubtful {
-		r.remade(r.settleAt)
+		r.remade()
 	}
 	r.doubtful = false
 	r.token, r.lease, r.doomed = 0, 0, false

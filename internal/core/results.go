@@ -65,11 +65,12 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	}
 	r.answered()
 	if res.Applied {
-		if r.token != 0 && r.seenToken == r.token && r.seenRev > res.Revision { // it was not this claim that was seen then
-			r.see(0, 0, r.seenRev)
-			r.remade(r.settleAt)
+		gone := res.Revision
+		if r.token != 0 && r.seenToken == r.token && r.seenRev > gone { // it was not this claim that was seen then
+			gone = r.seenRev
+			r.remade()
 		}
-		r.see(0, 0, res.Revision)
+		r.see(0, 0, gone)
 		c.offer(r)
 	} else {
 		r.see(res.FoundToken, res.FoundLease, res.Revision)
@@ -237,9 +238,9 @@ func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, m
 // remade notes that the write of a state has made a claim anew that had been deleted, or may do so until settleAt: it expects
 // that all claims of the shard have a token, and so does not notice one that is missing. Which token that has, only the watch
 // tells, or another claim or release.
-func (r *resource) remade(settleAt time.Duration) {
+func (r *resource) remade() {
 	if !mutant.Is(mutant.OverlookRemade) {
-		r.uncertain, r.conclusive, r.settleAt = true, false, settleAt
+		r.uncertain, r.conclusive = true, false
 	}
 }
 
@@ -313,9 +314,10 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 	c.endWriting(r)
 	switch {
 	case res.Applied && r.seenToken != token && r.seenRev < res.Revision:
-		r.remade(r.settleAt)
+		r.remade()
 	case r.token != token && res.Unknown:
-		r.remade(now + c.cfg.Settle)
+		r.settleAt = now + c.cfg.Settle
+		r.remade()
 	case r.token != token || res.Applied && r.seenToken != token:
 	case res.Applied:
 		r.see(token, r.lease, res.Revision)
