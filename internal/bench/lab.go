@@ -110,7 +110,7 @@ func (l *lab) clear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	prefixes := []string{l.prefix + "/"}
-	for s := range keys.MaxShards {
+	for s := range drm.DefaultShards { // which all apps here have
 		prefixes = append(prefixes, l.layout.Shard(s))
 	}
 	for _, p := range slices.Backward(prefixes) {
