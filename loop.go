@@ -152,7 +152,7 @@ func (m *Manager) tagOf(a *core.Action) *opTag {
 func (m *Manager) claimOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
 		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: m.tagOf(&a),
-		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""), Uniform: a.Uniform,
+		Value: m.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""), Vacant: a.Vacant,
 	}
 }
 
@@ -161,7 +161,7 @@ var stateNames = [...]string{core.StateClaimed: claims.Claimed, core.StateActive
 func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
 		Key: m.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: m.tagOf(&a),
-		Value: m.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err), Uniform: a.Uniform,
+		Value: m.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
 	}
 }
 

@@ -72,7 +72,7 @@ func (q *queue) take(maxOps, maxBytes int) []Op {
 func pieces(n, size int) int { return (max(n, 0) + size - 1) / size }
 
 // next has the next group take its turn, where the one before is used up, and reports whether there is one. Its ops are put
-// in the order of their keys, so that the batches it may be cut into take ranges that are apart (see Op.Uniform).
+// in the order of their keys, so that the batches it may be cut into take ranges that are apart (see Op.Vacant).
 func (q *queue) next() bool {
 	if len(q.group) > 0 {
 		return true

@@ -45,8 +45,8 @@ func spans(results []Result) []txn.Span {
 
 // together says whether two ops that follow each other are compared as one.
 func together(a, b *Op) bool {
-	return a.Uniform && b.Uniform && !a.Delete && !b.Delete && a.Expect == b.Expect &&
-		a.Group == b.Group && a.Key < b.Key && !(a.Expect == 0 && mutant.Is(mutant.ClaimOverAnother))
+	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && a.Expect == 0 && b.Expect == 0 &&
+		a.Group == b.Group && a.Key < b.Key && !mutant.Is(mutant.ClaimOverAnother)
 }
 
 // guarded compares the guard, if there is one.

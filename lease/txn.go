@@ -40,7 +40,7 @@ func (w *Writer) flat(results []Result) {
 			case s.To-s.From == 1:
 				req.Compare = append(req.Compare, r.compare(op, key))
 			case i == s.From:
-				req.Compare = append(req.Compare, r.Uniform(key, results[s.To-1].Op.Key, op.Expect))
+				req.Compare = append(req.Compare, r.Absent(key, results[s.To-1].Op.Key))
 			}
 			req.Success[i] = r.write(op, key)
 			if n <= inspectMost {

@@ -19,14 +19,10 @@ type Op struct {
 	Group int
 	// Expect is the create revision that the key must have. 0: it must not exist.
 	Expect int64
-	// Uniform says that as far as the caller knows all keys of the group that are there were created at Expect; where Expect
-	// is 0, that none is there. Such puts of a group are compared as one, the range from the first to the last of their keys:
-	// half of what a transaction otherwise is. Where that does not hold, each is compared by itself. The keys of a group must
-	// be next to each other in etcd.
-	//
-	// A range does not tell which of its keys are missing. So a put that expects a key may make it anew if it is not there
-	// any more: Applied, and the create revision is Revision. A caller that does not know who deletes its keys has to look.
-	Uniform bool
+	// Vacant says, where Expect is 0, that as far as the caller knows no key of the group is there. Such ops of a group
+	// are compared as one, the range from the first to the last of their keys: half of what a transaction otherwise is.
+	// Where that does not hold, each is compared by itself. The keys of a group must be next to each other in etcd.
+	Vacant bool
 	// Delete the key; else put Value.
 	Delete bool
 	Value  []byte

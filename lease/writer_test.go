@@ -221,7 +221,7 @@ func TestConflictsAreIsolated(t *testing.T) {
 			}
 			ops := claims(n, mine)
 			for i := range ops {
-				ops[i].Uniform = vacant
+				ops[i].Vacant = vacant
 			}
 			results := b.write(t, ops...)
 			etcd := b.all(t, "key/")
@@ -276,10 +276,10 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 		}
 		var ops []lease.Op
 		for i := range 100 { // the last comes first
-			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-1/%04d", 99-i), Group: 1, Lease: id, Uniform: true})
+			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-1/%04d", 99-i), Group: 1, Lease: id, Vacant: true})
 		}
 		for i := range 200 { // two batches
-			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-2/%04d", i), Group: 2, Lease: id, Uniform: true})
+			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-2/%04d", i), Group: 2, Lease: id, Vacant: true})
 		}
 		for key, r := range b.write(t, ops...) {
 			if !r[0].Applied {
@@ -291,45 +291,6 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 		}
 		if n := len(b.all(t, "group-")); n != 300 && !inTheWay || n != 301 && inTheWay {
 			t.Errorf("in the way: %v: %d keys", inTheWay, n)
-		}
-	}
-}
-
-// So are updates of what was created together. What is not there any more they make anew, at the revision of their answer; and
-// a key among them that was created at another revision has each compared by itself, so that nothing is.
-func TestUpdatesOfAUniformGroupAreComparedAsOne(t *testing.T) {
-	for _, inTheWay := range []bool{false, true} {
-		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 1})
-		id := b.lease(t)
-		made := b.write(t, claims(100, id)...)["key/00000"][0].Revision
-		if _, err := b.client.Delete(within(t), "key/00030"); err != nil {
-			t.Fatal(err)
-		}
-		if inTheWay {
-			if _, err := b.client.Put(within(t), "key/00050x", ""); err != nil {
-				t.Fatal(err)
-			}
-		}
-		ops := claims(100, id)
-		for i := range ops {
-			ops[i].Expect, ops[i].Value, ops[i].Uniform = made, []byte("new"), true
-		}
-		results := b.write(t, ops...)
-		etcd := b.all(t, "key/")
-		for key, rs := range results {
-			r, got := rs[0], etcd[key]
-			switch {
-			case key != "key/00030":
-				if !r.Applied || string(got.Value) != "new" || got.CreateRevision != made || got.Lease != id {
-					t.Fatalf("in the way: %v: %s: %+v, and there is %+v", inTheWay, key, r, got)
-				}
-			case inTheWay:
-				if r.Applied || r.Err != nil || r.Found.CreateRevision != 0 || got.CreateRevision != 0 {
-					t.Errorf("it was gone: %+v, and there is %+v", r, got)
-				}
-			case !r.Applied || got.CreateRevision != r.Revision || got.Lease != id:
-				t.Errorf("it was gone, and all are compared as one: %+v, and there is %+v", r, got)
-			}
 		}
 	}
 }

@@ -72,7 +72,7 @@ func (y *Sync) writes(batch []write, keys []string, spans []txn.Span) (compares 
 			case s.To-s.From == 1:
 				compares[n] = b.Modified(key, batch[i].expect)
 			case i == s.From:
-				compares[n] = b.Uniform(key, keys[s.To-1], 0)
+				compares[n] = b.Absent(key, keys[s.To-1])
 			}
 			if entry := batch[i].entry; entry == nil {
 				ops[i] = b.Delete(key)

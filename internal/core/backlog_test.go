@@ -77,19 +77,17 @@ func TestWriteBacklogBoundsStates(t *testing.T) {
 	f.want("write-state b 111 active")
 }
 
-// What is said of a resource whose claim is gone before the answer comes makes room when that comes.
-func TestAStateOfAClaimThatIsGoneTakesItsPlaceUntilItsAnswer(t *testing.T) {
+// What is said of a resource that is forgotten before the answer comes makes room too.
+func TestWhoIsForgottenTakesNoPlaceInTheBacklog(t *testing.T) {
 	f := handlingTwo(t)
 	f.done("a", OK)
-	f.want("write-state a 110 active")
+	f.want("write-state a 110 active") // which is never answered
 	f.remove("a")
 	f.want("terminate a 110 removed")
 	f.done("a", OK)
 	f.want("release a 110")
 	f.released("a", 112)
 	f.done("b", OK)
-	f.want()
-	f.saved("a", 110)
 	f.want("write-state b 111 active")
 }
 

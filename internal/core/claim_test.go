@@ -211,7 +211,6 @@ func TestLostClaimThatAppearsAfterItsSuccessorWasReleasedIsReleasedToo(t *testin
 	f.want("write-state a 110 failed boom")
 	f.own(false)
 	f.want("release a 110")
-	f.saved("a", 110)
 	f.released("a", 111)
 	f.want()
 	f.appears("a", 112, 1)
@@ -275,37 +274,31 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.want("claim a on 1")
 }
 
-// A state says whether all claims of its shard have one token.
-func TestAStateSaysWhetherItsShardIsUniform(t *testing.T) {
-	f := owning(t, []string{"a", "b", "c"})
-	f.want("claim c on 1", "claim b on 1", "claim a on 1")
-	f.claimed("a", 110)
-	f.claimed("b", 110)
-	f.want("handle a 110 on 1 v1", "handle b 110 on 1 v1")
-	f.done("a", OK)
-	f.done("b", OK)
-	if n, u := f.uniform(WriteState); n != 2 || u != 2 {
-		t.Errorf("of claims that were made together: %d states, %d of them uniform", n, u)
-	}
-	f.saved("a", 110)
-	f.claimed("c", 112)
-	f.want("handle c 112 on 1 v1")
-	f.done("c", OK)
-	if n, u := f.uniform(WriteState); n != 1 || u != 0 {
-		t.Errorf("beside claims of another token: %d states, %d of them uniform", n, u)
-	}
-}
-
 // A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim is not.
 func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
+	vacant := func(f *fixture) (claims, vacant int) {
+		t.Helper()
+		for _, a := range f.c.Actions() {
+			if a.Kind == Claim {
+				claims++
+				if a.Vacant {
+					vacant++
+				}
+			}
+		}
+		if err := f.c.Audit(); err != nil {
+			t.Fatal(err)
+		}
+		return claims, vacant
+	}
 	f := owning(t, []string{"a", "b"})
-	if n, v := f.uniform(Claim); n != 2 || v != 2 {
+	if n, v := vacant(f); n != 2 || v != 2 {
 		t.Errorf("of an empty shard: %d claims, %d vacant", n, v)
 	}
 	f.claimed("a", 110)
 	f.claimed("b", 110)
 	f.entry("c", "v1")
-	if n, v := f.uniform(Claim); n != 1 || v != 0 {
+	if n, v := vacant(f); n != 1 || v != 0 {
 		t.Errorf("beside claims of its own: %d claims, %d vacant", n, v)
 	}
 
@@ -314,14 +307,14 @@ func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 	f.c.LeaseReady(f.now, 1)
 	others := []ClaimKey{{ID: "a", Token: 7, ModRevision: 7, Lease: 99}, {ID: "b", Token: 7, ModRevision: 7, Lease: 99}}
 	f.snapshot([]string{"a", "b", "c"}, others...)
-	if n, v := f.uniform(Claim); n != 1 || v != 0 {
+	if n, v := vacant(f); n != 1 || v != 0 {
 		t.Errorf("beside another's: %d claims, %d vacant", n, v)
 	}
 	f.claimResult("c", WriteResult{Revision: 111, FoundToken: 111, FoundLease: 99})
 	for _, id := range []string{"a", "b", "c"} { // of a member that died
 		f.disappears(id, 120)
 	}
-	if n, v := f.uniform(Claim); n != 3 || v != 3 {
+	if n, v := vacant(f); n != 3 || v != 3 {
 		t.Errorf("after another's death: %d claims, %d vacant", n, v)
 	}
 }

@@ -47,10 +47,10 @@ func New(cfg Config) *Core {
 func (c *Core) Actions() []Action {
 	c.pump()
 	out := c.out
-	for i := range out { // only now: a shard that a dead member had has no claim when the last of them is seen to be gone
-		if a := &out[i]; a.Kind == Claim || a.Kind == WriteState {
+	for i := range out { // only now: a shard that a dead member had is vacant when the last of its claims is seen to be gone
+		if a := &out[i]; a.Kind == Claim {
 			sh := c.shards[a.Shard]
-			a.Uniform = sh != nil && sh.common == a.Token
+			a.Vacant = sh != nil && sh.claims == 0
 		}
 	}
 	c.out, c.spare = c.spare[:0], out

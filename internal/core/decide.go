@@ -229,6 +229,7 @@ func (c *Core) account(r *resource) {
 	}
 	sh := r.sh
 	if !r.present && r.seenToken == 0 {
+		c.endWriting(r)
 		sh.drop(r)
 	}
 	c.unwatchIfDone(sh)

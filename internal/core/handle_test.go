@@ -307,108 +307,39 @@ func TestReleaseIsNotPrecededByAStateWrite(t *testing.T) {
 }
 
 func TestStateAnswerOfAnEarlierClaimIsNotTakenForThisOnes(t *testing.T) {
-	f := saving(t)
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 110 active") // no answer yet
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
 	f.want("release a 110")
 	f.released("a", 112)
-	f.want() // followed until it is known what became of the state
+	f.want("unwatch 0")
 	f.own(true)
-	f.want("claim a on 1")
+	f.snapshot([]string{"a"})
+	f.want("watch 0", "claim a on 1")
 	f.claimed("a", 120)
 	f.want("handle a 120 on 1 v1")
 	f.done("a", OK)
-	f.want()
-	f.c.StateDone(f.now, 0, "a", 110, WriteResult{LeaseGone: true})
 	f.want("write-state a 120 active")
+	f.c.StateDone(f.now, 0, "a", 110, WriteResult{LeaseGone: true})
+	f.want()
 	f.c.StateDone(f.now, 0, "a", 120, WriteResult{Failed: true})
 	f.tick(time.Second)
 	f.want("write-state a 120 active")
 }
 
-// releasedWhileSaving has a resource whose claim is being released while a state of it is on its way.
-func releasedWhileSaving(t *testing.T, end func(*fixture)) *fixture {
-	f := saving(t)
-	end(f)
-	f.c.Actions()
-	f.done("a", OK)
-	f.want("release a 110")
-	return f
-}
-
-// A state that is compared as one of a range may make the claim anew that was released meanwhile. It is this member's, and must
-// not be left behind.
-func TestAClaimThatAStateMadeAnewIsReleased(t *testing.T) {
-	remade := WriteResult{Applied: true, Revision: 113}
-	for name, test := range map[string]func(*fixture){
-		"the answer tells": func(f *fixture) {
-			f.released("a", 112)
-			f.want()
-			f.c.StateDone(f.now, 0, "a", 110, remade)
-			f.want("release a 0")
-			f.releaseResult("a", WriteResult{Revision: 114, FoundToken: 113, FoundLease: 1})
-		},
-		"the release is answered last": func(f *fixture) {
-			f.c.StateDone(f.now, 0, "a", 110, remade)
-			f.released("a", 112)
-			f.want("release a 0")
-			f.releaseResult("a", WriteResult{Revision: 114, FoundToken: 113, FoundLease: 1})
-		},
-		"the watch tells": func(f *fixture) {
-			f.released("a", 112)
-			f.appears("a", 113, 1)
-			f.c.StateDone(f.now, 0, "a", 110, remade)
-		},
-		"nobody knows": func(f *fixture) {
-			f.released("a", 112)
-			f.c.StateDone(f.now, 0, "a", 110, WriteResult{Unknown: true})
-			f.want()
-			f.wait(time.Hour)
-			f.want("release a 0")
-			f.releaseResult("a", WriteResult{Revision: 114, FoundToken: 113, FoundLease: 1})
-		},
-	} {
-		t.Run(name, func(t *testing.T) {
-			f := releasedWhileSaving(t, func(f *fixture) { f.own(false) })
-			test(f)
-			f.want("release a 113")
-			f.released("a", 115)
-			f.want("unwatch 0")
-		})
-	}
-}
-
-// A state whose answer was lost may be applied when the claim is gone.
-func TestADoubtfulStateOfAClaimThatIsGoneIsAskedAfter(t *testing.T) {
-	f := saving(t)
-	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Unknown: true})
-	f.own(false)
-	f.want("terminate a 110 moved")
-	f.done("a", OK)
-	f.want("release a 110")
-	f.released("a", 112)
-	f.want() // followed on
-	f.wait(time.Hour)
-	f.want("release a 0")
-	f.released("a", 112)
-	f.want("unwatch 0")
-}
-
-// What was released and made anew while it is owned is handled again, under the token that it has now.
-func TestAClaimThatAStateMadeAnewIsAdoptedByItsOwner(t *testing.T) {
-	f := releasedWhileSaving(t, func(f *fixture) { f.remove("a") })
-	f.released("a", 112)
-	f.entry("a", "v2")
-	f.want("claim a on 1")
-	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Applied: true, Revision: 113})
-	f.want()
-	f.claimResult("a", WriteResult{Revision: 114, FoundToken: 113, FoundLease: 1})
-	f.want("handle a 113 on 1 v2")
-}
-
 func TestStateWriteThatFindsTheClaimGoneEndsTheHandling(t *testing.T) {
-	f := saving(t)
+	f := owning(t, []string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 110 active")
 	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Revision: 120})
 	f.held()
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")

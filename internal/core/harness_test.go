@@ -50,38 +50,15 @@ func owning(t *testing.T, ids []string, change ...func(*Config)) *fixture {
 
 // holding makes a Core whose handler has "a" under token 110.
 func holding(t *testing.T, change ...func(*Config)) *fixture {
-	f := saving(t, change...)
-	f.saved("a", 110)
-	f.want()
-	return f
-}
-
-// saving is holding before etcd has answered that the claim is active.
-func saving(t *testing.T, change ...func(*Config)) *fixture {
 	f := owning(t, []string{"a"}, change...)
 	f.want("claim a on 1")
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1")
 	f.done("a", OK)
 	f.want("write-state a 110 active")
+	f.saved("a", 110)
+	f.want()
 	return f
-}
-
-// uniform counts the actions of a kind, and how many of them say that their shard is uniform.
-func (f *fixture) uniform(kind ActionKind) (all, uniform int) {
-	f.t.Helper()
-	for _, a := range f.c.Actions() {
-		if a.Kind == kind {
-			all++
-			if a.Uniform {
-				uniform++
-			}
-		}
-	}
-	if err := f.c.Audit(); err != nil {
-		f.t.Fatal(err)
-	}
-	return all, uniform
 }
 
 func (f *fixture) want(actions ...string) {

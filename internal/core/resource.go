@@ -41,7 +41,7 @@ type resource struct {
 	started    bool       // the handler has it, or remains of it: Terminate is due before the claim may go
 	ailing     bool       // the handler reported that what it started fails
 	dirty      bool       // started, but its context ended or a call broke off: Terminate before anything else
-	uncertain  bool       // the answer of a claim was lost, or a state may have made one anew: a claim may be there, or still appear until settleAt
+	uncertain  bool       // a claim's answer was lost: the claim may be there, or still appear until settleAt
 	conclusive bool       // the claim or release in progress was sent after settleAt: its answer ends the uncertainty
 	doomed     bool       // a release's answer was lost: the claim may be deleted at any time, so it cannot be used again
 	busy       bool       // counted in shard.busy
@@ -82,7 +82,7 @@ func (r *resource) isEngaged() bool {
 
 // isBusy says whether the member has something of it that needs the shard to be followed on.
 func (r *resource) isBusy(c *Core) bool {
-	if r.phase != idle || r.token != 0 || r.writing != 0 && !mutant.Is(mutant.UnfollowWriting) || r.started || r.stuck || r.offered != 0 || r.uncertain && !mutant.Is(mutant.UnfollowUncertain) {
+	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.offered != 0 || r.uncertain && !mutant.Is(mutant.UnfollowUncertain) {
 		return true
 	}
 	return c.seesOurs(r)
@@ -91,10 +91,6 @@ func (r *resource) isBusy(c *Core) bool {
 // forget drops the claim without a word to etcd: it is gone, or its lease is.
 func (c *Core) forget(r *resource) {
 	lease := r.lease
-	if r.doubtful {
-		r.remade()
-	}
-	r.doubtful = false
 	r.token, r.lease, r.doomed = 0, 0, false
 	r.tries, r.writeAfter = 0, 0
 	r.attempts, r.endTries, r.handleAfter, r.endAfter = 0, 0, 0, 0
@@ -126,15 +122,6 @@ func (r *resource) see(token, lease, rev int64) {
 			r.sh.claims--
 		}
 		r.seenToken, r.seenLease, r.seenRev = token, lease, rev
-		switch sh := r.sh; {
-		case sh.claims == 0:
-			sh.common = 0
-		case token == 0:
-		case sh.claims == 1: // this one
-			sh.common = token
-		case sh.common != token:
-			sh.common = mixed
-		}
 	}
 }
 
@@ -151,12 +138,8 @@ type shard struct {
 	list   []*resource
 	busy   int   // how many resources are busy
 	claims int   // how many claims etcd has, as far as known
-	common int64 // the token of all of them, 0 where there is none, or mixed
 	floor  int64 // the newest seenRev of those dropped: their old news must not bring them back
 }
-
-// mixed is what shard.common is from when there were claims of several tokens until there are none.
-const mixed = -1
 
 // get returns the resource of an id, made if need be.
 func (sh *shard) get(id string) *resource {

@@ -65,12 +65,7 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	}
 	r.answered()
 	if res.Applied {
-		gone := res.Revision
-		if r.token != 0 && r.seenToken == r.token && r.seenRev > gone { // it was not this claim that was seen then
-			gone = r.seenRev
-			r.remade()
-		}
-		r.see(0, 0, gone)
+		r.see(0, 0, res.Revision)
 		c.offer(r)
 	} else {
 		r.see(res.FoundToken, res.FoundLease, res.Revision)
@@ -235,15 +230,6 @@ func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, m
 	c.reconcile(r)
 }
 
-// remade notes that the write of a state has made a claim anew that had been deleted, or may do so until settleAt: it expects
-// that all claims of the shard have a token, and so does not notice one that is missing. Which token that has, only the watch
-// tells, or another claim or release.
-func (r *resource) remade() {
-	if !mutant.Is(mutant.OverlookRemade) {
-		r.uncertain, r.conclusive = true, false
-	}
-}
-
 // setState notes what the claim's key should say; reconcile has it written.
 func (c *Core) setState(r *resource, s State, message string) {
 	if r.state != s || r.err != message {
@@ -313,12 +299,7 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 	}
 	c.endWriting(r)
 	switch {
-	case res.Applied && r.seenToken != token && r.seenRev < res.Revision:
-		r.remade()
-	case r.token != token && res.Unknown:
-		r.settleAt = now + c.cfg.Settle
-		r.remade()
-	case r.token != token || res.Applied && r.seenToken != token:
+	case r.token != token:
 	case res.Applied:
 		r.see(token, r.lease, res.Revision)
 	case res.LeaseGone:

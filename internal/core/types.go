@@ -62,7 +62,7 @@ type Action struct {
 	Since time.Duration // of WriteState: when State was reached
 	Err   string
 
-	Uniform bool // of Claim and WriteState: as far as is known, all claims in the shard have this Token; of Claim, there is none
+	Vacant bool // of Claim: nobody has any claim in the shard, as far as is known
 }
 
 // Cause says why a call or a claim ends.

@@ -12,8 +12,6 @@
 //	unfollow-uncertain           a shard is not followed until it is certain that a lost claim is not there
 //	use-doomed-claim             a claim whose release got no answer is used again
 //	forget-lost-state            a state whose write got no answer is not written again
-//	unfollow-writing             a shard is not followed until a state's write has ended
-//	overlook-remade              that a state's write made a claim anew that had been deleted is not looked into
 //	believe-old-news             news of a claim is taken over without a look at its revision
 //	overlook-vanished            that a claim of this member was deleted is not noticed
 //	handle-fenced                what is on a fenced lease is handled on
@@ -74,8 +72,6 @@ const (
 	UnfollowUncertain      Mutant = "unfollow-uncertain"
 	UseDoomedClaim         Mutant = "use-doomed-claim"
 	ForgetLostState        Mutant = "forget-lost-state"
-	UnfollowWriting        Mutant = "unfollow-writing"
-	OverlookRemade         Mutant = "overlook-remade"
 	BelieveOldNews         Mutant = "believe-old-news"
 	OverlookVanished       Mutant = "overlook-vanished"
 	HandleFenced           Mutant = "handle-fenced"
@@ -135,8 +131,6 @@ var All = []Known{
 	{Mutant: UnfollowUncertain, Simulated: true},
 	{Mutant: UseDoomedClaim, Simulated: true},
 	{Mutant: ForgetLostState, Simulated: true},
-	{Mutant: UnfollowWriting, Simulated: true},
-	{Mutant: OverlookRemade, Simulated: true},
 	{Mutant: BelieveOldNews, Simulated: true},
 	{Mutant: OverlookVanished, Simulated: true},
 	{Mutant: HandleFenced, Simulated: true},

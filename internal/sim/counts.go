@@ -20,7 +20,6 @@ const (
 	Refused                       // calls that were not made: their lease or their reason had ended
 	Cancelled                     // calls whose context was ended
 	Vanished                      // claims that were gone while they were handled
-	Remade                        // claims that were gone and that the write of a state made anew
 	Conflicts                     // claims that met another's
 	Fenced                        // leases that were fenced in time
 	Outlasted                     // answers to keepalives that came after their lease's time, which KeepOnOutage had let pass
@@ -43,7 +42,7 @@ const (
 )
 
 var singleNames = [singles]string{
-	"handled", "updated", "terminated", "failed", "panicked", "cut short", "stuck", "refused", "cancelled", "vanished", "remade", "conflicts",
+	"handled", "updated", "terminated", "failed", "panicked", "cut short", "stuck", "refused", "cancelled", "vanished", "conflicts",
 	"fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks",
 }

@@ -258,7 +258,7 @@ func (m *member) execute(a core.Action) {
 			m.core.ReleaseDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.WriteState:
-		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State, a.Uniform) }, func(res core.WriteResult) {
+		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
 		})

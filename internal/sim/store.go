@@ -111,24 +111,18 @@ func (s *store) release(r int, token int64) core.WriteResult {
 	return core.WriteResult{Applied: true, Revision: s.rev}
 }
 
-// writeState updates a claim. Compared with others as one range, it makes a claim anew that is not there any more.
-func (s *store) writeState(r int, token, leaseID int64, state core.State, uniform bool) core.WriteResult {
+func (s *store) writeState(r int, token, leaseID int64, state core.State) core.WriteResult {
 	if !s.leases[leaseID].alive {
 		return core.WriteResult{LeaseGone: true}
 	}
 	c := s.claims[r]
-	remade := uniform && c.token == 0
-	if c.token != token && !remade {
+	if c.token != token {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
 	}
 	if mutant.Is(mutant.UpdateWithoutLease) {
 		leaseID = 0
 	}
 	s.rev++
-	if remade {
-		s.w.count(Remade)
-		c.token = s.rev
-	}
 	c.mod, c.lease, c.state = s.rev, leaseID, state
 	s.setClaim(r, c)
 	return core.WriteResult{Applied: true, Revision: s.rev}

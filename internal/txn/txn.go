@@ -109,10 +109,9 @@ func (b *Batch) Created(key []byte, revision int64) *pb.Compare {
 	return c
 }
 
-// Uniform compares a range of keys, from one up to another and that too: all that are there were created at that revision;
-// 0: there is none.
-func (b *Batch) Uniform(from []byte, to string, revision int64) *pb.Compare {
-	c := b.Created(from, revision)
+// Absent compares a range of keys, from one up to another and that too: there is none.
+func (b *Batch) Absent(from []byte, to string) *pb.Compare {
+	c := b.Created(from, 0)
 	c.RangeEnd = b.Key(to + "\x00")
 	return c
 }
