@@ -24,7 +24,7 @@ type Assignment struct {
 	Member   string    // the member that has the claim; empty where nobody has
 	State    State     //
 	Token    int64     // the claim's fencing token; 0 where there is no claim
-	Since    time.Time // when State was reached, by that member's clock; zero where there is no claim
+	Since    time.Time // when State was reached (of many that were told of at once: at the latest), by that member's clock; zero where there is no claim
 	Error    string    // why it failed or is unassigned; else empty
 }
 

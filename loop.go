@@ -100,6 +100,12 @@ func (m *Manager) execute(actions []core.Action) {
 			})
 		case core.WriteState:
 			states = append(states, m.stateOp(a, epoch))
+		case core.WriteSummary:
+			states = append(states, m.summaryOp(a))
+		case core.DeleteSummary:
+			states = append(states, lease.Op{
+				Key: m.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Delete: true, Tag: m.tagOf(&a),
+			})
 		case core.Handle:
 			m.startHandle(a)
 		case core.Update:
@@ -165,6 +171,13 @@ func (m *Manager) stateOp(a core.Action, epoch time.Time) lease.Op {
 	}
 }
 
+func (m *Manager) summaryOp(a core.Action) lease.Op {
+	return lease.Op{
+		Key: m.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Tag: m.tagOf(&a),
+		Value: claims.Summary{Member: m.id, Through: a.Token, Within: a.Within}.Encode(),
+	}
+}
+
 // epoch is when the clock that leases are measured by stood at zero, by the wall clock as it is now.
 func (m *Manager) epoch() time.Time { return m.wall().Add(-m.stamp) }
 
@@ -180,6 +193,8 @@ func (m *Manager) written(results []lease.Result) {
 				m.core.ClaimDone(now, shard, of.id, res)
 			case core.Release:
 				m.core.ReleaseDone(now, shard, of.id, res)
+			case core.WriteSummary, core.DeleteSummary:
+				m.core.SummaryDone(now, shard, int64(r.Op.Lease), of.token, res)
 			default:
 				m.core.StateDone(now, shard, of.id, of.token, res)
 			}

@@ -33,6 +33,7 @@ type picture struct {
 	view     *membership.View
 	entries  map[string]catalogue.Entry
 	claims   map[string]claimSeen
+	sums     map[groupOfClaims]claims.Summary
 	source   sourceRecord
 	revision int64
 	corrupt  []badKey // keys that are not understood
@@ -44,7 +45,7 @@ type picture struct {
 
 func newPicture() *picture {
 	return &picture{
-		entries: map[string]catalogue.Entry{}, claims: map[string]claimSeen{},
+		entries: map[string]catalogue.Entry{}, claims: map[string]claimSeen{}, sums: map[groupOfClaims]claims.Summary{},
 		badEntries: map[string]bool{}, badClaims: map[string]bool{},
 	}
 }
@@ -59,6 +60,12 @@ type badKey struct {
 type claimSeen struct {
 	claims.Record
 	token int64
+	lease int64
+}
+
+// groupOfClaims are the claims of a shard on a lease, which may have a summary.
+type groupOfClaims struct {
+	shard int
 	lease int64
 }
 
@@ -122,11 +129,11 @@ func (r *reader) readOnce(ctx context.Context) (*picture, error) {
 	return p, nil
 }
 
-// take sorts a key of a shard into the picture.
+// take sorts a key of a shard into the picture. A shard's summaries must come before its claims, as they do in the order of keys.
 func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 	return func(kv *mvccpb.KeyValue) {
 		key := layout.Parse(string(kv.Key))
-		if key.Kind != keys.Foreign && key.Number != shard.Of(key.ID, shards) {
+		if key.Kind != keys.Foreign && key.Kind != keys.Summary && key.Number != shard.Of(key.ID, shards) {
 			p.strays = append(p.strays, string(kv.Key))
 			return
 		}
@@ -140,7 +147,16 @@ func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 		case keys.Claim:
 			var c claims.Record
 			if c, err = claims.Decode(kv.Value); err == nil {
+				c = p.sums[groupOfClaims{key.Number, kv.Lease}].Of(c, kv.ModRevision)
 				p.claims[key.ID] = claimSeen{c, kv.CreateRevision, kv.Lease}
+			}
+		case keys.Summary:
+			var s claims.Summary
+			if s, err = claims.DecodeSummary(kv.Value); err == nil && kv.Lease != key.Lease {
+				err = errors.New("it is not on the lease that it is about")
+			}
+			if err == nil {
+				p.sums[groupOfClaims{key.Number, key.Lease}] = s
 			}
 		default:
 			err = ErrNotFound
@@ -380,16 +396,17 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 	defer cancel()
 	txn, err := r.client.Txn(asking).Then(
 		clientv3.OpGet(r.layout.Resource(n, id)),
+		clientv3.OpGet(r.layout.Summaries(n), clientv3.WithPrefix()),
 		clientv3.OpGet(r.layout.Claim(n, id)),
 		clientv3.OpGet(r.layout.Group(), clientv3.WithPrefix()),
 	).Commit()
 	if err != nil {
 		return a, nil, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
 	}
-	view := membership.NewView(r.layout, r.config.Shards, txn.Responses[2].GetResponseRange().Kvs, txn.Header.Revision)
+	view := membership.NewView(r.layout, r.config.Shards, txn.Responses[3].GetResponseRange().Kvs, txn.Header.Revision)
 	p := newPicture()
 	p.view = view
-	for _, resp := range txn.Responses[:2] {
+	for _, resp := range txn.Responses[:3] {
 		for _, kv := range resp.GetResponseRange().Kvs {
 			p.take(r.layout, r.config.Shards)(kv)
 		}

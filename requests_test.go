@@ -32,6 +32,7 @@ const (
 	claims     kind = "claim"
 	releases   kind = "release"
 	states     kind = "state"
+	summaries  kind = "summary"
 	registers  kind = "register"
 	setStates  kind = "set state"
 	stands     kind = "stand for coordinator"
@@ -253,6 +254,8 @@ func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) k
 			return claims
 		}
 		return states
+	case keys.Summary:
+		return summaries
 	case keys.Member:
 		if gone {
 			return registers

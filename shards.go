@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -49,7 +50,7 @@ func (f *shardFollower) post(news func()) {
 
 // Reset implements follow.Sink.
 func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
-	entries, held := make([]core.Entry, 0, len(kvs)), []core.ClaimKey(nil)
+	entries, held, sums := make([]core.Entry, 0, len(kvs)), []core.ClaimKey(nil), []core.SummaryKey(nil)
 	spelled := spell(len(kvs), func(i int) *mvccpb.KeyValue { return kvs[i] })
 	for i, kv := range kvs {
 		switch key := f.parse(spelled(i)); key.Kind {
@@ -61,11 +62,13 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 			entries = append(entries, e)
 		case keys.Claim:
 			held = append(held, claimKey(key.ID, kv))
+		case keys.Summary:
+			sums = append(sums, summaryKey(key.Lease, kv))
 		default:
 		}
 	}
 	compact(entries)
-	f.post(func() { f.m.core.Snapshot(f.m.stamp, f.number, revision, entries, held) })
+	f.post(func() { f.m.core.Snapshot(f.m.stamp, f.number, revision, entries, held, sums) })
 }
 
 // Apply implements follow.Sink.
@@ -75,6 +78,7 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 		delete bool
 		entry  core.Entry
 		claim  core.ClaimKey
+		sum    core.SummaryKey
 	}
 	all := make([]news, 0, len(events))
 	spelled := spell(len(events), func(i int) *mvccpb.KeyValue { return events[i].Kv })
@@ -88,6 +92,8 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 			}
 		case keys.Claim:
 			n.claim = claimKey(n.key.ID, ev.Kv)
+		case keys.Summary:
+			n.sum = summaryKey(n.key.Lease, ev.Kv)
 		default:
 			ok = false
 		}
@@ -103,6 +109,10 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 				c.EntryDeleted(now, f.number, n.key.ID)
 			case n.key.Kind == keys.Resource:
 				c.EntryPut(now, f.number, n.entry)
+			case n.key.Kind == keys.Summary && n.delete:
+				c.SummaryDeleted(now, f.number, n.sum.Lease, n.sum.ModRevision)
+			case n.key.Kind == keys.Summary:
+				c.SummaryPut(now, f.number, n.sum)
 			case n.delete:
 				c.ClaimDeleted(now, f.number, n.key.ID, n.claim.ModRevision)
 			default:
@@ -116,7 +126,7 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 // its own, two members would think that it is theirs.
 func (f *shardFollower) parse(spelled string) keys.Key {
 	key := f.m.layout.Parse(spelled)
-	if key.Kind == keys.Foreign || shard.Of(key.ID, f.m.app.Shards) != f.number {
+	if key.Kind == keys.Foreign || key.Kind != keys.Summary && shard.Of(key.ID, f.m.app.Shards) != f.number {
 		f.m.log.Warn("a key that does not belong here is ignored", zap.String("key", spelled))
 		return keys.Key{}
 	}
@@ -197,4 +207,13 @@ func beginsWithID(object []byte, id string) bool {
 
 func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
 	return core.ClaimKey{ID: id, Token: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: kv.Lease}
+}
+
+// summaryKey tells of a summary. One that is not understood says nothing of any claim.
+func summaryKey(about int64, kv *mvccpb.KeyValue) core.SummaryKey {
+	k := core.SummaryKey{Lease: about, ModRevision: kv.ModRevision}
+	if s, err := claims.DecodeSummary(kv.Value); err == nil && kv.Lease == about {
+		k.Through = s.Through
+	}
+	return k
 }

@@ -91,7 +91,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
 		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
 		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), KeysPerLease: 8192,
-		WriteBacklog: 8192, StateDelay: 10 * time.Second,
+		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}

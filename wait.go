@@ -74,7 +74,7 @@ func (r *reader) untilChanged(watching context.Context, changed <-chan struct{},
 func (r *reader) wait(ctx context.Context, id string) (Assignment, error) {
 	var last Assignment
 	n := shard.Of(id, r.config.Shards)
-	err := r.until(ctx, []string{r.layout.Resource(n, id), r.layout.Claim(n, id)}, func(ctx context.Context) (bool, error) {
+	err := r.until(ctx, []string{r.layout.Resource(n, id), r.layout.Claim(n, id), r.layout.Summaries(n)}, func(ctx context.Context) (bool, error) {
 		a, entry, err := r.look(ctx, id)
 		if err != nil {
 			return false, err

@@ -37,6 +37,7 @@ func (w *Writer) flat(results []Result) {
 			op := &results[i].Op
 			key := r.Key(op.Key)
 			switch {
+			case op.Any:
 			case s.To-s.From == 1:
 				req.Compare = append(req.Compare, r.compare(op, key))
 			case i == s.From:
@@ -79,7 +80,7 @@ func (w *Writer) flat(results []Result) {
 	var rest []int
 	for i := range results {
 		kvs := found[i].GetResponseRange().Kvs
-		if createRevision(kvs) == results[i].Op.Expect {
+		if op := &results[i].Op; op.Any || createRevision(kvs) == op.Expect {
 			rest = append(rest, i)
 			continue
 		}
@@ -106,9 +107,11 @@ func (w *Writer) nested(results []Result) {
 	for i := range results {
 		op := &results[i].Op
 		key := r.Key(op.Key)
-		req.Success[i] = txn.Nest(&pb.TxnRequest{
-			Compare: []*pb.Compare{r.compare(op, key)}, Success: []*pb.RequestOp{r.write(op, key)}, Failure: []*pb.RequestOp{txn.Get(key)},
-		})
+		one := &pb.TxnRequest{Success: []*pb.RequestOp{r.write(op, key)}, Failure: []*pb.RequestOp{txn.Get(key)}}
+		if !op.Any {
+			one.Compare = []*pb.Compare{r.compare(op, key)}
+		}
+		req.Success[i] = txn.Nest(one)
 	}
 	resp, err := w.commit(req)
 	if err != nil {

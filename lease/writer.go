@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Op is one conditional write of one key.
+// Op is one write of one key, on a condition unless it is to be done in any case.
 type Op struct {
 	// Key to write. Ops of one key are carried out in the order of their Submit, each after the one before was answered.
 	Key string
@@ -23,6 +23,8 @@ type Op struct {
 	// are compared as one, the range from the first to the last of their keys: half of what a transaction otherwise is.
 	// Where that does not hold, each is compared by itself. The keys of a group must be next to each other in etcd.
 	Vacant bool
+	// Any says that there is no condition: the write is done whatever is there, and Expect means nothing.
+	Any bool
 	// Delete the key; else put Value.
 	Delete bool
 	Value  []byte

@@ -295,6 +295,47 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 	}
 }
 
+// What is to be written in any case is, beside what is in conflict too, and alone with the guard.
+func TestAnyWritesWhateverIsThere(t *testing.T) {
+	for _, n := range []int{1, 8, 9, 60} {
+		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+		id := b.lease(t)
+		if _, err := b.client.Put(within(t), "any/0000", "them"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.client.Put(within(t), "key/00000", "them"); err != nil {
+			t.Fatal(err)
+		}
+		ops := claims(1, id) // in conflict
+		for i := range n {
+			ops = append(ops, lease.Op{Key: fmt.Sprintf("any/%04d", i), Any: true, Lease: id, Value: []byte("us")})
+		}
+		for key, rs := range b.write(t, ops...) {
+			if r := rs[0]; r.Err != nil || r.Revision == 0 || r.Applied == (key == "key/00000") {
+				t.Errorf("%d: %s: %+v", n, key, r)
+			}
+		}
+		etcd := b.all(t, "any/")
+		for i := range n {
+			if got := etcd[fmt.Sprintf("any/%04d", i)]; got.Lease != id || string(got.Value) != "us" {
+				t.Errorf("%d: the %d-th is %+v", n, i, got)
+			}
+		}
+		for key, rs := range b.write(t, lease.Op{Key: "any/0000", Any: true, Delete: true}, lease.Op{Key: "any/none", Any: true, Delete: true}) {
+			if r := rs[0]; !r.Applied || r.Err != nil {
+				t.Errorf("%d: delete %s: %+v", n, key, r)
+			}
+		}
+		if left := b.all(t, "any/"); len(left) != n-1 {
+			t.Errorf("%d: %d keys are left", n, len(left))
+		}
+		if _, err := b.client.Delete(within(t), "guard"); err != nil {
+			t.Fatal(err)
+		}
+		wantErr(t, "any/0001", b.write(t, lease.Op{Key: "any/0001", Any: true, Lease: id})["any/0001"][0].Err, lease.ErrGuard)
+	}
+}
+
 func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
 	for _, tt := range []struct{ n, taken int }{{1, 0}, {1, 1}, {50, 0}, {50, 1}} {
 		n, before := tt.n, []clientv3.Op{clientv3.OpDelete("guard"), clientv3.OpDelete("key/", clientv3.WithPrefix())}

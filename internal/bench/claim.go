@@ -36,7 +36,7 @@ func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duratio
 	if err != nil {
 		return 0, 0, err
 	}
-	written := w.expectClaims(2 * n) // each is claimed, and then active
+	allActive := w.actives.expect(n)
 	began := time.Now()
 	m, err := l.startOn(ctx, w, "member", nil)
 	if err != nil {
@@ -45,9 +45,9 @@ func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duratio
 	if err := await(ctx, "all are handled", full); err != nil {
 		return 0, 0, err
 	}
-	if err := await(ctx, "all are active", written); err != nil {
+	if err := await(ctx, "all are active", allActive); err != nil {
 		return 0, 0, err
 	}
 	defer l.stop(ctx, m)
-	return l.handler.reached().Sub(began), w.wroteAt.Sub(began), nil
+	return l.handler.reached().Sub(began), w.actives.allAt.Sub(began), nil
 }

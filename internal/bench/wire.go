@@ -26,13 +26,27 @@ type wire struct {
 	mu    sync.Mutex
 	cutAt chan struct{} // closed when it is cut
 
-	groupEvents, otherEvents atomic.Int64  // watch events, below group/ and elsewhere
-	groupKeys, otherKeys     atomic.Int64  // keys that were read, but for config: every member looks at it each 30 s, to see whether etcd went back
-	claimWrites              atomic.Int64  // puts of claims that were done
-	entryWrites              atomic.Int64  // puts and deletes of catalogue entries that were done
-	wrote                    chan struct{} // closed when claimWrites has come to until
-	until                    int64
-	wroteAt                  time.Time
+	groupEvents, otherEvents atomic.Int64 // watch events, below group/ and elsewhere
+	groupKeys, otherKeys     atomic.Int64 // keys that were read, but for config: every member looks at it each 30 s, to see whether etcd went back
+	entryWrites              atomic.Int64 // puts and deletes of catalogue entries that were done
+
+	actives // has a lock of its own
+}
+
+// actives counts the claims of a member of which etcd has been told that they are active.
+type actives struct {
+	sync.Mutex
+	claimed map[summed]int // that say claimed, by what a summary stands for
+	count   int
+	until   int
+	all     chan struct{} // closed when count has come to until
+	allAt   time.Time
+}
+
+// summed is what a summary stands for: the claims of a shard on a lease.
+type summed struct {
+	shard [4]byte // as its key has it
+	lease int64
 }
 
 func newWire(etcd drm.EtcdConfig) (*wire, error) {
@@ -70,12 +84,38 @@ func (w *wire) isCut() bool {
 	}
 }
 
-// expectClaims returns a channel that is closed when n more puts of claims were answered.
-func (w *wire) expectClaims(n int) <-chan struct{} {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.until, w.wrote = w.claimWrites.Load()+int64(n), make(chan struct{})
-	return w.wrote
+// expect returns a channel that is closed when etcd has been told of n claims that they are active, in a member's first life
+// on a wire.
+func (a *actives) expect(n int) <-chan struct{} {
+	a.Lock()
+	defer a.Unlock()
+	a.claimed, a.count, a.until, a.all = map[summed]int{}, 0, n, make(chan struct{})
+	return a.all
+}
+
+// put notes what was put below a shard.
+func (a *actives) put(shard [4]byte, put *pb.PutRequest, summary bool) {
+	a.Lock()
+	defer a.Unlock()
+	if a.claimed == nil {
+		return
+	}
+	of := summed{shard, put.Lease}
+	before := a.count
+	switch {
+	case summary:
+		a.count += a.claimed[of]
+		delete(a.claimed, of)
+	case bytes.Contains(put.Value, []byte(`"state":"claimed"`)):
+		a.claimed[of]++
+	default:
+		a.count++
+		a.claimed[of]--
+	}
+	if before < a.until && a.count >= a.until {
+		a.allAt = time.Now()
+		close(a.all)
+	}
 }
 
 func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
@@ -121,7 +161,7 @@ func (c *conn) Close() error {
 
 // reset forgets what was counted.
 func (w *wire) reset() {
-	for _, n := range []*atomic.Int64{&w.groupEvents, &w.otherEvents, &w.groupKeys, &w.otherKeys, &w.claimWrites, &w.entryWrites} {
+	for _, n := range []*atomic.Int64{&w.groupEvents, &w.otherEvents, &w.groupKeys, &w.otherKeys, &w.entryWrites} {
 		n.Store(0)
 	}
 }
@@ -159,9 +199,9 @@ func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
 	for i, op := range ops {
 		switch {
 		case op.GetRequestPut() != nil:
-			w.write(op.GetRequestPut().Key)
+			w.put(op.GetRequestPut())
 		case op.GetRequestDeleteRange() != nil && deleted(resp.Responses, i):
-			w.write(op.GetRequestDeleteRange().Key)
+			w.wrote(op.GetRequestDeleteRange().Key)
 		case op.GetRequestTxn() != nil:
 			w.txn(op.GetRequestTxn(), resp.Responses[i].GetResponseTxn())
 		case op.GetRequestRange() != nil:
@@ -175,25 +215,19 @@ func deleted(responses []*pb.ResponseOp, i int) bool {
 	return len(responses) == 0 || responses[i].GetResponseDeleteRange().GetDeleted() > 0
 }
 
-func (w *wire) write(key []byte) {
-	switch {
-	case bytes.Contains(key, []byte("/resources/")):
-		w.entryWrites.Add(1)
-	case bytes.Contains(key, []byte("/claims/")):
-		if n := w.claimWrites.Add(1); n == w.target() {
-			w.mu.Lock()
-			defer w.mu.Unlock()
-			w.wroteAt = time.Now()
-			close(w.wrote)
-			w.until = 0
+func (w *wire) put(put *pb.PutRequest) {
+	w.wrote(put.Key)
+	for _, kind := range []string{"/claims/", "/active/"} {
+		if i := bytes.LastIndex(put.Key, []byte(kind)); i >= 4 {
+			w.actives.put([4]byte(put.Key[i-4:i]), put, kind == "/active/")
 		}
 	}
 }
 
-func (w *wire) target() int64 {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return w.until
+func (w *wire) wrote(key []byte) {
+	if bytes.Contains(key, []byte("/resources/")) {
+		w.entryWrites.Add(1)
+	}
 }
 
 func isGroup(key []byte) bool { return bytes.Contains(key, []byte("/group/")) }

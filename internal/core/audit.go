@@ -1,6 +1,9 @@
 package core
 
-import "fmt"
+import (
+	"fmt"
+	"slices"
+)
 
 // Audit counts again what a Core counts as it goes, looks for resources whose next step was forgotten, and returns the
 // first thing that is wrong. Tests and the simulation call it after each step; it costs a pass over everything known.
@@ -15,9 +18,9 @@ func (c *Core) Audit() error {
 		if sh.number != n || len(sh.list) != len(sh.byID) {
 			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
 		}
-		busy, held := 0, 0
+		busy, held, unclear := 0, 0, 0
 		for i, r := range sh.list {
-			if r.index != i || r.sh != sh || sh.byID[r.id] != r {
+			if int(r.index) != i || r.sh != sh || sh.byID[r.id] != r {
 				return fmt.Errorf("resource %q is not where it should be", r.id)
 			}
 			if r.busy != r.isBusy(c) {
@@ -57,6 +60,12 @@ func (c *Core) Audit() error {
 			if r.writing != 0 {
 				states++
 			}
+			if g, t := r.standing(); g != r.group || t != r.tallied {
+				return fmt.Errorf("resource %q is counted as %v of group %+v, want %v of %+v", r.id, r.tallied, r.group, t, g)
+			}
+			if r.unclear {
+				unclear++
+			}
 			if r.token != 0 || r.phase == claiming {
 				keys[r.lease]++
 			}
@@ -64,7 +73,12 @@ func (c *Core) Audit() error {
 		if busy != sh.busy || held != sh.claims {
 			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, held, sh.busy, sh.claims)
 		}
-		if busy == 0 && !sh.owned {
+		writing, err := sh.auditGroups(unclear)
+		if err != nil {
+			return err
+		}
+		states += writing
+		if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.groups, c.isLeaving) {
 			return fmt.Errorf("shard %d is followed for nothing", n)
 		}
 	}
@@ -112,4 +126,33 @@ func (c *Core) auditStep(r *resource) error {
 		return fmt.Errorf("resource %q: step %d is due, and nothing is going to take it", r.id, d.step)
 	}
 	return nil
+}
+
+// auditGroups counts again what is counted of groups, and returns how many summaries are on their way.
+func (sh *shard) auditGroups(unclear int) (writing int, err error) {
+	if unclear != sh.unclear {
+		return 0, fmt.Errorf("shard %d: %d resources are unclear, counted %d", sh.number, unclear, sh.unclear)
+	}
+	count := map[*group]group{}
+	for _, r := range sh.list {
+		if r.group != nil {
+			n := count[r.group]
+			n.add(r.tallied, 1)
+			count[r.group] = n
+		}
+	}
+	for _, g := range sh.groups {
+		n := count[g]
+		delete(count, g)
+		if n.claims != g.claims || n.pending != g.pending || n.ready != g.ready {
+			return 0, fmt.Errorf("shard %d: a group has %+v, counted %+v", sh.number, n, *g)
+		}
+		if g.writing > 0 {
+			writing++
+		}
+	}
+	if len(count) > 0 {
+		return 0, fmt.Errorf("shard %d: %d groups are not known", sh.number, len(count))
+	}
+	return writing, nil
 }

@@ -37,7 +37,7 @@ func drive(c *Core, now time.Duration, entries [][]Entry, rev int64) int64 {
 			rev++
 			switch a.Kind {
 			case Watch:
-				c.Snapshot(now, a.Shard, rev, entries[a.Shard], nil)
+				c.Snapshot(now, a.Shard, rev, entries[a.Shard], nil, nil)
 			case NeedLease:
 				c.LeaseReady(now, rev)
 			case Claim:

@@ -70,11 +70,15 @@ func (c *Core) NextTimer() (at time.Duration, ok bool) { return c.timers.next() 
 func (c *Core) Tick(now time.Duration) {
 	c.now = now
 	for {
-		r := c.timers.pop(now)
-		if r == nil {
+		due, ok := c.timers.pop(now)
+		switch {
+		case !ok:
 			return
+		case due.sh != nil:
+			c.unwatchIfDone(due.sh)
+		default:
+			c.reconcile(due.r)
 		}
-		c.reconcile(r)
 	}
 }
 
@@ -139,7 +143,7 @@ func (c *Core) Stop(now time.Duration) {
 func (c *Core) Idle() bool { return c.engaged == 0 }
 
 // Snapshot replaces what is known of a shard by what was listed at a revision.
-func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey) {
+func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey, summaries []SummaryKey) {
 	sh := c.at(now, number)
 	if sh == nil {
 		return
@@ -165,6 +169,7 @@ func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries [
 		}
 		c.reconcile(r)
 	})
+	c.listSummaries(sh, revision, summaries)
 	c.unwatchIfDone(sh)
 }
 
@@ -239,7 +244,7 @@ func (c *Core) reconcileShard(sh *shard) {
 
 // unwatchIfDone stops following a shard that is another's and in which this member has nothing any more.
 func (c *Core) unwatchIfDone(sh *shard) {
-	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh {
+	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearSummaries(sh) {
 		return
 	}
 	for _, r := range sh.list {

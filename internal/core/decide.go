@@ -163,6 +163,7 @@ func (c *Core) take(r *resource) bool {
 	switch d := c.decide(r); d.step {
 	case doAdopt:
 		c.leases[r.seenLease].keys++
+		r.since = c.now
 		c.hold(r, r.seenToken, r.seenLease)
 		return true
 	case doForget:
@@ -206,8 +207,9 @@ func (c *Core) cancelIfEnding(r *resource) {
 	}
 }
 
-// account keeps the shard's count of busy resources, and drops what nothing is known of any more.
+// account keeps the shard's counts of its resources, and drops what nothing is known of any more.
 func (c *Core) account(r *resource) {
+	c.count(r)
 	if busy := r.isBusy(c); busy != r.busy {
 		r.busy = busy
 		if busy {

@@ -11,7 +11,7 @@ import (
 // One resource, from the catalogue to the handler.
 func Example() {
 	c := core.New(core.Config{
-		HandleConcurrency: 1, TerminateConcurrency: 1, ReleaseBacklog: 1, KeysPerLease: 1, WriteBacklog: 1,
+		HandleConcurrency: 1, TerminateConcurrency: 1, ReleaseBacklog: 1, KeysPerLease: 1, WriteBacklog: 1, SummaryLeast: 4,
 		Backoff: time.Second, BackoffMax: time.Minute, RetryMin: time.Second, RetryMax: time.Minute, Settle: time.Minute,
 		Rand: rand.New(rand.NewPCG(1, 2)),
 	})
@@ -22,7 +22,7 @@ func Example() {
 	}
 	c.SetOwned(time.Second, []bool{true})
 	next()
-	c.Snapshot(time.Second, 0, 100, []core.Entry{{ID: "a"}}, nil)
+	c.Snapshot(time.Second, 0, 100, []core.Entry{{ID: "a"}}, nil, nil)
 	next()
 	c.LeaseReady(time.Second, 7)
 	next()

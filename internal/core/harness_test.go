@@ -22,7 +22,7 @@ func testConfig() Config {
 		HandleConcurrency: 8, TerminateConcurrency: 8, ReleaseBacklog: 16,
 		Backoff: time.Second, BackoffMax: 8 * time.Second,
 		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, Settle: 5 * time.Second,
-		KeysPerLease: 100, WriteBacklog: 1000, StateDelay: time.Second, Rand: rand.New(rand.NewPCG(1, 2)),
+		KeysPerLease: 100, WriteBacklog: 1000, StateDelay: time.Second, SummaryLeast: 100, Rand: rand.New(rand.NewPCG(1, 2)),
 	}
 }
 
@@ -89,6 +89,10 @@ func describe(a Action) string {
 		return fmt.Sprintf("%v %s %d", a.Kind, a.ID, a.Token)
 	case WriteState:
 		return strings.TrimSpace(fmt.Sprintf("%v %s %d %v %s", a.Kind, a.ID, a.Token, a.State, a.Err))
+	case WriteSummary:
+		return fmt.Sprintf("%v on %d to %d", a.Kind, a.Lease, a.Token)
+	case DeleteSummary:
+		return fmt.Sprintf("%v on %d", a.Kind, a.Lease)
 	case Handle, Update:
 		return fmt.Sprintf("%v %s %d on %d %s", a.Kind, a.ID, a.Token, a.Lease, a.Data)
 	default:
@@ -111,7 +115,7 @@ func (f *fixture) snapshot(ids []string, claims ...ClaimKey) {
 	for _, id := range ids {
 		entries = append(entries, Entry{ID: id, Data: []byte("v1")})
 	}
-	f.c.Snapshot(f.now, 0, f.rev, entries, claims)
+	f.c.Snapshot(f.now, 0, f.rev, entries, claims, nil)
 }
 
 func (f *fixture) claimed(id string, token int64) {

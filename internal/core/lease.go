@@ -55,7 +55,11 @@ func (c *Core) fence(id int64) {
 		c.fill = nil
 	}
 	for _, sh := range c.shards {
-		if sh == nil || sh.busy == 0 {
+		if sh == nil {
+			continue
+		}
+		c.unwatchIfDone(sh) // a summary on the lease need not be deleted any more
+		if sh.busy == 0 {
 			continue
 		}
 		sh.each(func(r *resource) {

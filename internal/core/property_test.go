@@ -39,7 +39,7 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}) }
 	case 2:
 		return func(c *Core, now time.Duration) {
-			c.Snapshot(now, shard, rev, []Entry{{ID: id, Data: data}, {ID: "c"}}, []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}})
+			c.Snapshot(now, shard, rev, []Entry{{ID: id, Data: data}, {ID: "c"}}, []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}}, nil)
 		}
 	case 3, 4:
 		return func(c *Core, now time.Duration) {
@@ -125,7 +125,7 @@ func TestSnapshotEqualsTheEventsItReplaces(t *testing.T) {
 		followed, listed := New(testConfig()), New(testConfig())
 		for _, c := range []*Core{followed, listed} {
 			c.SetOwned(time.Hour, []bool{true})
-			c.Snapshot(time.Hour, 0, 100, nil, nil)
+			c.Snapshot(time.Hour, 0, 100, nil, nil, nil)
 		}
 		entries, claims := map[string]Entry{}, map[string]ClaimKey{}
 		rev := int64(100)
@@ -163,7 +163,7 @@ func TestSnapshotEqualsTheEventsItReplaces(t *testing.T) {
 						ks = append(ks, k)
 					}
 				}
-				listed.Snapshot(time.Hour, 0, rev, es, ks)
+				listed.Snapshot(time.Hour, 0, rev, es, ks, nil)
 				if a, b := known(followed), known(listed); a != b {
 					t.Fatalf("followed: %s\nlisted:   %s", a, b)
 				}

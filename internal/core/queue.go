@@ -41,6 +41,9 @@ func (q *fifo) take() *resource {
 	return r
 }
 
+// first is what take would return.
+func (q *fifo) first() *resource { return q.items[q.head] }
+
 func (q *fifo) waiting() int { return len(q.items) - q.head }
 
 // queue is a fifo of those that wait for their turn. A resource waits in one queue only: pushed into another one it leaves
@@ -101,16 +104,19 @@ func (q *stateQueue) pop() *resource {
 	return r
 }
 
-// timers is a heap of moments at which a resource is to be looked at again. A resource may be in it several times; a
+// timers is a heap of moments at which a resource, or a shard, is to be looked at again. One may be in it several times; a
 // look too many does no harm.
 type timers struct{ h timerHeap }
 
 type timer struct {
 	at time.Duration
 	r  *resource
+	sh *shard // else
 }
 
-func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at, r}) }
+func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at: at, r: r}) }
+
+func (t *timers) addShard(sh *shard, at time.Duration) { heap.Push(&t.h, timer{at: at, sh: sh}) }
 
 func (t *timers) next() (time.Duration, bool) {
 	if len(t.h) == 0 {
@@ -119,15 +125,16 @@ func (t *timers) next() (time.Duration, bool) {
 	return t.h[0].at, true
 }
 
-func (t *timers) pop(now time.Duration) *resource {
+// pop takes one that is due.
+func (t *timers) pop(now time.Duration) (due timer, ok bool) {
 	if len(t.h) == 0 || t.h[0].at > now {
-		return nil
+		return due, false
 	}
-	r := heap.Pop(&t.h).(timer).r
-	if r.timerAt <= now {
-		r.timerAt = 0
+	due = heap.Pop(&t.h).(timer)
+	if due.r != nil && due.r.timerAt <= now {
+		due.r.timerAt = 0
 	}
-	return r
+	return due, true
 }
 
 type timerHeap []timer

@@ -51,7 +51,7 @@ type resource struct {
 	lease      int64  // the lease of that claim, or of the one on its way
 	oldToken   int64  // the token under which Handle was called last
 	handledGen uint32 // the data that the handler was given
-	index      int    // in shard.list
+	index      int32  // in shard.list
 
 	attempts    uint16        // failures of Handle in a row
 	endTries    uint16        // failures of Terminate in a row
@@ -67,10 +67,14 @@ type resource struct {
 	unsaved     bool   // etcd has not been told of state and err
 	stateQueued bool   // it is in Core.states
 	doubtful    bool   // a write of it got no answer, and may yet undo a later one, until settleAt
+	plain       bool   // it was not written since the claim was made: a summary can stand for it
+	tallied     tally  // in group
+	unclear     bool   // counted in shard.unclear
 	err         string //
 	since       time.Duration
 	writing     int64         // the token of the claim that a write of it is on its way to; 0: none
 	stateAfter  time.Duration // no write of it before
+	group       *group        // that the claim is in; nil: there is none
 
 	offered time.Duration // released to whoever owns it now, who has not claimed it yet: until when that counts; 0: no
 }
@@ -100,7 +104,7 @@ func (c *Core) forget(r *resource) {
 // hold makes a claim ours. What etcd said of it is to be taken over too, before anything is decided.
 func (c *Core) hold(r *resource, token, lease int64) {
 	r.token, r.lease = token, lease
-	r.state, r.err, r.since, r.unsaved, r.stateAfter = StateClaimed, "", c.now, false, 0
+	r.state, r.err, r.unsaved, r.stateAfter, r.plain = StateClaimed, "", false, 0, true
 	r.doubtful, r.tries, r.writeAfter = false, 0, 0
 }
 
@@ -131,21 +135,23 @@ func (r *resource) gone() bool { return r.token != 0 && r.seenToken != r.token }
 // shard holds the resources of one shard, in a list besides the map so that going through them has a fixed order: the
 // same events always give the same actions.
 type shard struct {
-	number int
-	owned  bool
-	gen    uint32 // of snapshots
-	byID   map[string]*resource
-	list   []*resource
-	busy   int   // how many resources are busy
-	claims int   // how many claims etcd has, as far as known
-	floor  int64 // the newest seenRev of those dropped: their old news must not bring them back
+	number  int
+	owned   bool
+	gen     uint32 // of snapshots
+	byID    map[string]*resource
+	list    []*resource
+	groups  []*group // of claims that are this member's
+	busy    int      // how many resources are busy
+	unclear int      // how many resources may have a claim that is not known
+	claims  int      // how many claims etcd has, as far as known
+	floor   int64    // the newest seenRev of those dropped: their old news must not bring them back
 }
 
 // get returns the resource of an id, made if need be.
 func (sh *shard) get(id string) *resource {
 	r := sh.byID[id]
 	if r == nil {
-		r = &resource{id: id, sh: sh, index: len(sh.list), seenRev: sh.floor}
+		r = &resource{id: id, sh: sh, index: int32(len(sh.list)), seenRev: sh.floor}
 		sh.byID[id] = r
 		sh.list = append(sh.list, r)
 	}

@@ -12,7 +12,7 @@ func (c *Core) claim(r *resource) {
 	l := c.room()
 	l.keys++
 	c.claiming++
-	r.phase, r.lease, r.conclusive = claiming, l.id, c.now >= r.settleAt
+	r.phase, r.lease, r.conclusive, r.since = claiming, l.id, c.now >= r.settleAt, c.now
 	c.emit(Action{Kind: Claim, Shard: r.sh.number, ID: r.id, Lease: l.id, Since: c.now})
 }
 
@@ -233,6 +233,9 @@ func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, m
 // setState notes what the claim's key should say; reconcile has it written.
 func (c *Core) setState(r *resource, s State, message string) {
 	if r.state != s || r.err != message {
+		if g := r.group; g != nil && r.plain && s == StateActive {
+			g.within = max(g.within, c.now-r.since)
+		}
 		r.state, r.err, r.since, r.unsaved = s, message, c.now, true
 	}
 }
@@ -247,7 +250,7 @@ func (c *Core) writeState(r *resource) {
 // stateIsDue says whether what the claim's key says is to be written now.
 func (c *Core) stateIsDue(r *resource) bool {
 	if r.token != 0 && r.writing == 0 && r.seenToken == r.token && r.seenLease != r.lease {
-		r.unsaved = true // somebody has overwritten it by hand: it must not outlive its lease
+		r.unsaved, r.plain = true, false // somebody has overwritten it by hand: it must not outlive its lease
 	}
 	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.lost(r) {
 		return false
@@ -264,14 +267,22 @@ func (c *Core) stateIsDue(r *resource) bool {
 }
 
 // pumpStates writes states, while there is room for them. Claims and releases go first: what waits for those is that
-// somebody handles a resource at all, and a state only tells of it. But not for ever.
+// somebody handles a resource at all, and a state only tells of it. But not for ever. A state that may go in a summary with
+// others soon waits for the answer to those that are on their way.
 func (c *Core) pumpStates() {
-	few := max(1, c.cfg.WriteBacklog/64)
+	few, gathering := max(1, c.cfg.WriteBacklog/64), c.states.under > 0
 	for c.states.under < c.cfg.WriteBacklog && c.states.waiting() > 0 {
 		if c.claiming+c.releases+c.claims.waiting() >= few && c.now-c.states.since < c.cfg.StateDelay {
 			return
 		}
-		if r := c.states.pop(); r.sh != nil && c.stateIsDue(r) {
+		if gathering && c.mayBeSummarized(c.states.first()) {
+			return
+		}
+		switch r := c.states.pop(); {
+		case r.sh == nil || !c.stateIsDue(r):
+		case c.canSummarize(r):
+			c.summarize(r.sh, r.group)
+		default:
 			c.sendState(r)
 		}
 	}
@@ -279,7 +290,8 @@ func (c *Core) pumpStates() {
 
 func (c *Core) sendState(r *resource) {
 	c.states.under++
-	r.writing, r.unsaved, r.doubtful = r.token, false, r.doubtful && c.now < r.settleAt
+	r.writing, r.unsaved, r.plain, r.doubtful = r.token, false, false, r.doubtful && c.now < r.settleAt
+	c.count(r)
 	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: r.err})
 }
 

@@ -22,6 +22,7 @@ type Config struct {
 	KeysPerLease         int           // most claims on one lease
 	WriteBacklog         int           // most claims, and most states, on their way to etcd at once; the others wait as resources, which take a tenth of the memory
 	StateDelay           time.Duration // how long a state waits for claims and releases to go first, at most
+	SummaryLeast         int           // as many states of a shard at least go in one summary, where it can stand for them
 	Rand                 *rand.Rand    // jitter of the pauses
 }
 
@@ -30,21 +31,23 @@ type ActionKind uint8
 
 // The kinds of actions, with the fields that they use besides Kind.
 const (
-	Watch      ActionKind = iota + 1 // list and follow Shard
-	Unwatch                          // stop following Shard
-	NeedLease                        // grant another lease and answer with LeaseReady
-	Revoke                           // Lease is fenced and nothing is on it any more: revoke it
-	Claim                            // create the claim of ID in Shard under Lease; answer with ClaimDone
-	Release                          // delete the claim whose create revision is Token (0: only look what is there, with the same compare); answer with ReleaseDone
-	WriteState                       // write State, Err to the claim (Token, Lease); answer with StateDone
-	Handle                           // call Handle (Token, Lease, Data); answer with CallDone or CallStuck
-	Update                           // call Update; as Handle
-	Terminate                        // call Terminate because of Cause; as Handle
-	Cancel                           // end the context of the call in progress because of Cause; ClaimLost: of the handling, call or not
+	Watch         ActionKind = iota + 1 // list and follow Shard
+	Unwatch                             // stop following Shard
+	NeedLease                           // grant another lease and answer with LeaseReady
+	Revoke                              // Lease is fenced and nothing is on it any more: revoke it
+	Claim                               // create the claim of ID in Shard under Lease; answer with ClaimDone
+	Release                             // delete the claim whose create revision is Token (0: only look what is there, with the same compare); answer with ReleaseDone
+	WriteState                          // write State, Err to the claim (Token, Lease); answer with StateDone
+	WriteSummary                        // write that all claims of Shard on Lease that were written last at Token or before are active; answer with SummaryDone
+	DeleteSummary                       // delete that; answer with SummaryDone
+	Handle                              // call Handle (Token, Lease, Data); answer with CallDone or CallStuck
+	Update                              // call Update; as Handle
+	Terminate                           // call Terminate because of Cause; as Handle
+	Cancel                              // end the context of the call in progress because of Cause; ClaimLost: of the handling, call or not
 )
 
 var kindNames = [...]string{
-	"", "watch", "unwatch", "need-lease", "revoke", "claim", "release", "write-state", "handle", "update", "terminate", "cancel",
+	"", "watch", "unwatch", "need-lease", "revoke", "claim", "release", "write-state", "write-summary", "delete-summary", "handle", "update", "terminate", "cancel",
 }
 
 func (k ActionKind) String() string { return kindNames[k] }
@@ -59,8 +62,10 @@ type Action struct {
 	Data  []byte
 	Cause Cause
 	State State
-	Since time.Duration // of WriteState: when State was reached
+	Since time.Duration // of Claim and WriteState: when the state was reached
 	Err   string
+
+	Within time.Duration // of WriteSummary: how long after they were claimed its claims became active, at most
 
 	Vacant bool // of Claim: nobody has any claim in the shard, as far as is known
 }
@@ -115,7 +120,7 @@ var outcomeNames = [...]string{"ok", "error", "panicked", "timed-out", "refused"
 
 func (o Outcome) String() string { return outcomeNames[o] }
 
-// WriteResult is what became of a Claim, Release or WriteState.
+// WriteResult is what became of a Claim, Release, WriteState, WriteSummary or DeleteSummary.
 type WriteResult struct {
 	Applied    bool
 	Revision   int64 // of the transaction; 0 where etcd did not answer
@@ -140,6 +145,13 @@ type ClaimKey struct {
 	Token       int64 // create revision
 	ModRevision int64
 	Lease       int64
+}
+
+// SummaryKey is a summary's key as an event tells it.
+type SummaryKey struct {
+	Lease       int64 // that it is about, and on
+	Through     int64 // up to which revision claims are active that say nothing else
+	ModRevision int64
 }
 
 // Held is one resource that the handler has under a valid claim.

@@ -108,6 +108,14 @@ func (l Layout) Claim(shard int, id string) string {
 	return l.inShard(shard, "/claims/", id)
 }
 
+// Summaries is the prefix of a shard's summaries. It sorts before the claims.
+func (l Layout) Summaries(shard int) string { return l.Shard(shard) + "active/" }
+
+// Summary is the key, bound to a lease, that tells the states of a shard's claims on that lease.
+func (l Layout) Summary(shard int, lease int64) string {
+	return fmt.Sprintf("%s%016x", l.Summaries(shard), uint64(lease))
+}
+
 // inShard builds a key in one piece of memory: there are millions of them.
 func (l Layout) inShard(shard int, kind, id string) string {
 	name, ok := hex(shard)
@@ -150,6 +158,7 @@ const (
 	Coordinator
 	Resource
 	Claim
+	Summary
 	Deallocation
 )
 
@@ -157,7 +166,8 @@ const (
 type Key struct {
 	Kind   Kind
 	ID     string // of Stats, Member, Drain: the member; of Resource, Claim, Deallocation: the resource
-	Number int    // of Slot: the slot; of Pin, Resource, Claim: the shard
+	Number int    // of Slot: the slot; of Pin, Resource, Claim, Summary: the shard
+	Lease  int64  // of Summary
 }
 
 // Parse takes a key apart. What the Layout's methods built comes back as it went in, if ids and numbers were ones that
@@ -216,6 +226,11 @@ func parseShard(s string) Key {
 	if id, ok := strings.CutPrefix(rest, "claims/"); ok {
 		return withID(Claim, id, n)
 	}
+	if lease, ok := strings.CutPrefix(rest, "active/"); ok {
+		if l, ok := parseLease(lease); ok {
+			return Key{Kind: Summary, Number: n, Lease: l}
+		}
+	}
 	return Key{}
 }
 
@@ -228,6 +243,14 @@ func parseShardName(s string) (int, bool) {
 		return 0, false
 	}
 	return int(n), true
+}
+
+func parseLease(s string) (int64, bool) {
+	if len(s) != 16 || strings.ToLower(s) != s {
+		return 0, false
+	}
+	n, err := strconv.ParseUint(s, 16, 64)
+	return int64(n), err == nil && n != 0
 }
 
 func withID(kind Kind, escaped string, number int) Key {

@@ -33,20 +33,21 @@ func anyLayout() *rapid.Generator[keys.Layout] {
 }
 
 // built is each kind of key with what it stands for.
-func built(l keys.Layout, id string, shard, slot int) map[keys.Key]string {
+func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]string {
 	return map[keys.Key]string{
-		{Kind: keys.Config}:                          l.Config(),
-		{Kind: keys.Source}:                          l.Source(),
-		{Kind: keys.Placement}:                       l.Placement(),
-		{Kind: keys.Coordinator}:                     l.Coordinator(),
-		{Kind: keys.Stats, ID: id}:                   l.Stats(id),
-		{Kind: keys.Member, ID: id}:                  l.Member(id),
-		{Kind: keys.Drain, ID: id}:                   l.Drain(id),
-		{Kind: keys.Deallocation, ID: id}:            l.Deallocation(id),
-		{Kind: keys.Slot, Number: slot}:              l.Slot(slot),
-		{Kind: keys.Pin, Number: shard}:              l.Pin(shard),
-		{Kind: keys.Resource, ID: id, Number: shard}: l.Resource(shard, id),
-		{Kind: keys.Claim, ID: id, Number: shard}:    l.Claim(shard, id),
+		{Kind: keys.Config}:                               l.Config(),
+		{Kind: keys.Source}:                               l.Source(),
+		{Kind: keys.Placement}:                            l.Placement(),
+		{Kind: keys.Coordinator}:                          l.Coordinator(),
+		{Kind: keys.Stats, ID: id}:                        l.Stats(id),
+		{Kind: keys.Member, ID: id}:                       l.Member(id),
+		{Kind: keys.Drain, ID: id}:                        l.Drain(id),
+		{Kind: keys.Deallocation, ID: id}:                 l.Deallocation(id),
+		{Kind: keys.Slot, Number: slot}:                   l.Slot(slot),
+		{Kind: keys.Pin, Number: shard}:                   l.Pin(shard),
+		{Kind: keys.Resource, ID: id, Number: shard}:      l.Resource(shard, id),
+		{Kind: keys.Claim, ID: id, Number: shard}:         l.Claim(shard, id),
+		{Kind: keys.Summary, Number: shard, Lease: lease}: l.Summary(shard, lease),
 	}
 }
 
@@ -55,7 +56,7 @@ func TestEveryKeyComesBackAsItWentIn(t *testing.T) {
 		l := anyLayout().Draw(t, "layout")
 		shard := rapid.IntRange(0, keys.MaxShards-1).Draw(t, "shard")
 		slot := rapid.IntRange(0, keys.MaxSlots).Draw(t, "slot")
-		for want, key := range built(l, anyID().Draw(t, "id"), shard, slot) {
+		for want, key := range built(l, anyID().Draw(t, "id"), shard, slot, rapid.Int64Min(1).Draw(t, "lease")) {
 			if got := l.Parse(key); got != want {
 				t.Fatalf("Parse(%q) = %+v, want %+v", key, got, want)
 			}
@@ -64,6 +65,10 @@ func TestEveryKeyComesBackAsItWentIn(t *testing.T) {
 			}
 		}
 	})
+}
+
+func inShard(k keys.Key) bool {
+	return k.Kind == keys.Resource || k.Kind == keys.Claim || k.Kind == keys.Summary
 }
 
 // What one prefix is watched or listed for must not appear below another one, whatever the ids.
@@ -82,15 +87,16 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 				}
 			},
 			l.Deallocations():     func(k keys.Key) bool { return k.Kind == keys.Deallocation },
-			l.Shards():            func(k keys.Key) bool { return k.Kind == keys.Resource || k.Kind == keys.Claim },
-			l.Shard(shard):        func(k keys.Key) bool { return (k.Kind == keys.Resource || k.Kind == keys.Claim) && k.Number == shard },
+			l.Shards():            inShard,
+			l.Shard(shard):        func(k keys.Key) bool { return inShard(k) && k.Number == shard },
+			l.Summaries(shard):    func(k keys.Key) bool { return k.Kind == keys.Summary && k.Number == shard },
 			l.Member(""):          func(k keys.Key) bool { return k.Kind == keys.Member },
 			l.Stats(""):           func(k keys.Key) bool { return k.Kind == keys.Stats },
 			l.Resource(shard, ""): func(k keys.Key) bool { return k.Kind == keys.Resource && k.Number == shard },
 		}
 		other := rapid.IntRange(0, keys.MaxShards-1).Draw(t, "other shard")
 		for _, s := range []int{shard, other} {
-			for parsed, key := range built(l, id, s, s) {
+			for parsed, key := range built(l, id, s, s, 7) {
 				for prefix, belongs := range prefixes {
 					if strings.HasPrefix(key, prefix) != belongs(parsed) {
 						t.Fatalf("%q below %q: %v, want %v", key, prefix, !belongs(parsed), belongs(parsed))
@@ -108,7 +114,7 @@ func TestAppsDoNotSeeEachOther(t *testing.T) {
 		if one == other {
 			t.Skip("the same app")
 		}
-		for _, key := range built(one, anyID().Draw(t, "id"), 1, 1) {
+		for _, key := range built(one, anyID().Draw(t, "id"), 1, 1, 1) {
 			if strings.HasPrefix(key, other.Root()) {
 				t.Fatalf("%q is below %q", key, other.Root())
 			}
@@ -155,6 +161,7 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 		l.Shard(0):                 "/drm/my%20app/shards/0000/",
 		l.Resource(4095, "a/../b"): "/drm/my%20app/shards/0fff/resources/a%2F..%2Fb",
 		l.Claim(16, ".."):          "/drm/my%20app/shards/0010/claims/%2E%2E",
+		l.Summary(16, 0x7587):      "/drm/my%20app/shards/0010/active/0000000000007587",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -184,6 +191,8 @@ func TestAKeyThatDRMWouldNotWriteIsForeign(t *testing.T) {
 		"group/pins/00FF", "group/pins/0x0f", "group/pins/+00f", "group/pins/00ff/", "group/placement/", "group/coordinator/x",
 		"group/other", "stats/", "deallocated/", "deallocated/a/b", "shards", "shards/", "shards/0000", "shards/0000/", "shards/0000/x",
 		"shards/0000/claims", "shards/0000/claims/", "shards/0000/claims/a/b", "shards/1000/claims/a", "shards/00/claims/a",
+		"shards/0000/active/", "shards/0000/active/a", "shards/0000/active/0000000000000000", "shards/0000/active/00000000000000aB",
+		"shards/0000/active/0000000000000001/", "shards/1000/active/0000000000000001", "shards/0000/active/+000000000000001",
 		"shards/00000/claims/a", "shards/FFF0/claims/a", "shards/00Fa/claims/a", "shards/0000/resource/a", "shards//claims/a",
 	} {
 		if got := l.Parse(l.Root() + rest); got != (keys.Key{}) {
@@ -258,7 +267,7 @@ func FuzzEscape(f *testing.F) {
 func FuzzParse(f *testing.F) {
 	l := keys.New("/drm", "app")
 	for _, id := range hardIDs[:12] {
-		for _, key := range built(l, id, 77, 4) {
+		for _, key := range built(l, id, 77, 4, 0x7587_0000_0000_0001) {
 			f.Add(key)
 		}
 	}
@@ -271,7 +280,7 @@ func FuzzParse(f *testing.F) {
 			}
 			return
 		}
-		if again := built(l, k.ID, k.Number, k.Number)[k]; again != key {
+		if again := built(l, k.ID, k.Number, k.Number, k.Lease)[k]; again != key {
 			t.Fatalf("Parse(%q) = %+v, which is written %q", key, k, again)
 		}
 	})
@@ -285,10 +294,10 @@ func FuzzTwoIDsNeverShareAKey(f *testing.F) {
 	f.Fuzz(func(t *testing.T, a, b string, number uint16) {
 		n := int(number) % keys.MaxShards
 		of := map[string]keys.Key{}
-		for k, key := range built(l, a, n, n) {
+		for k, key := range built(l, a, n, n, 1) {
 			of[key] = k
 		}
-		for k, key := range built(l, b, n, n) {
+		for k, key := range built(l, b, n, n, 1) {
 			if other, shared := of[key]; shared && (other.Kind != k.Kind || other.ID != k.ID) {
 				t.Fatalf("%+v and %+v are both %q", other, k, key)
 			}

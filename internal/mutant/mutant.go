@@ -12,6 +12,10 @@
 //	unfollow-uncertain           a shard is not followed until it is certain that a lost claim is not there
 //	use-doomed-claim             a claim whose release got no answer is used again
 //	forget-lost-state            a state whose write got no answer is not written again
+//	summarize-pending            a summary is written while a claim that it would stand for is not handled yet
+//	summarize-unclear            a summary is written while a claim that it would stand for may be there unknown
+//	overlook-summary-gone        that a summary was deleted is not noticed
+//	leave-summaries              a summary is not deleted when its shard has gone to another member
 //	believe-old-news             news of a claim is taken over without a look at its revision
 //	overlook-vanished            that a claim of this member was deleted is not noticed
 //	handle-fenced                what is on a fenced lease is handled on
@@ -72,6 +76,10 @@ const (
 	UnfollowUncertain      Mutant = "unfollow-uncertain"
 	UseDoomedClaim         Mutant = "use-doomed-claim"
 	ForgetLostState        Mutant = "forget-lost-state"
+	SummarizePending       Mutant = "summarize-pending"
+	SummarizeUnclear       Mutant = "summarize-unclear"
+	OverlookSummaryGone    Mutant = "overlook-summary-gone"
+	LeaveSummaries         Mutant = "leave-summaries"
 	BelieveOldNews         Mutant = "believe-old-news"
 	OverlookVanished       Mutant = "overlook-vanished"
 	HandleFenced           Mutant = "handle-fenced"
@@ -131,6 +139,10 @@ var All = []Known{
 	{Mutant: UnfollowUncertain, Simulated: true},
 	{Mutant: UseDoomedClaim, Simulated: true},
 	{Mutant: ForgetLostState, Simulated: true},
+	{Mutant: SummarizePending, Simulated: true},
+	{Mutant: SummarizeUnclear, Simulated: true},
+	{Mutant: OverlookSummaryGone, Simulated: true},
+	{Mutant: LeaveSummaries, Simulated: true},
 	{Mutant: BelieveOldNews, Simulated: true},
 	{Mutant: OverlookVanished, Simulated: true},
 	{Mutant: HandleFenced, Simulated: true},

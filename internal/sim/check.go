@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
@@ -110,6 +111,19 @@ func (m *member) checkRelease(r int, a core.Action) {
 	}
 }
 
+// checkSummary looks for a claim that a summary would call active, and that is not handled.
+func (m *member) checkSummary(a core.Action) {
+	for r, c := range m.w.store.claims {
+		if m.w.shardOf(r) != a.Shard || c.token == 0 || c.lease != a.Lease || c.mod > a.Token || c.state != core.StateClaimed {
+			continue
+		}
+		h, call := m.handlings[r], m.calls[r]
+		if h == nil || h.token != c.token || call != nil && call.a.Kind == core.Handle && !call.stuck {
+			m.w.fail("%s: a summary up to %d says of %s that it is active, claimed at %d", m.name, a.Token, m.w.ids[r], c.token)
+		}
+	}
+}
+
 // checkNothingOn looks for what is still handled under a lease that is revoked.
 func (m *member) checkNothingOn(k *keeper) {
 	for r, h := range m.handlings {
@@ -166,13 +180,20 @@ func (w *world) unsettled() string {
 		if wanted := w.entries[r].exists && !w.entries[r].suspended; wanted != (c.token != 0) {
 			return w.ids[r] + " has no claim, or one that nobody wants"
 		}
-		if c.token != 0 && c.state != core.StateActive {
+		if c.token != 0 && w.store.says(r) != core.StateActive {
 			return w.ids[r] + " does not say that it is active"
 		}
 	}
 	for id, l := range w.store.leases {
 		if l.alive && (l.gen != l.owner.gen || l.owner.keeper(int64(id)) == nil || l.owner.keeper(int64(id)).fenced) {
 			return "a lease is alive that nobody needs"
+		}
+	}
+	for shard, list := range w.store.sums {
+		for _, n := range list {
+			if m := w.store.leases[n.lease].owner; w.owners[shard] != m.index {
+				return fmt.Sprintf("there is a summary of shard %d by %s, which does not have it", shard, m.name)
+			}
 		}
 	}
 	return ""

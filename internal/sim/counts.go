@@ -55,6 +55,8 @@ const (
 	releasing
 	probing
 	saving
+	summing
+	unsumming
 	granting
 	renewing
 	revoking
@@ -62,7 +64,7 @@ const (
 	requests
 )
 
-var requestNames = [requests]string{"claim", "release", "probe", "state write", "grant", "keepalive", "revoke", "list"}
+var requestNames = [requests]string{"claim", "release", "probe", "state write", "summary", "summary's end", "grant", "keepalive", "revoke", "list"}
 
 // fate is what became of a request.
 type fate int

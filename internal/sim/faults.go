@@ -104,6 +104,8 @@ func (w *world) change(f Fault) bool {
 		}
 	case DeleteClaim:
 		return w.store.deleteByHand(r)
+	case DeleteSummary:
+		return w.store.deleteSummariesByHand(w.shardOf(r))
 	default:
 		return false
 	}

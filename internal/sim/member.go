@@ -76,7 +76,7 @@ func (m *member) start() {
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
 		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
 		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, KeysPerLease: w.plan.KeysPerLease,
-		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second,
+		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: 1 + w.plan.Shards%2,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
 	m.core.Hold(m.clock(), true) // as a member does until it has joined
@@ -212,7 +212,7 @@ func (m *member) execute(a core.Action) {
 		r = int(a.ID[1] - '0')
 	}
 	switch a.Kind {
-	case core.Claim, core.WriteState, core.Handle, core.Update:
+	case core.Claim, core.WriteState, core.WriteSummary, core.Handle, core.Update:
 		if k := m.keeper(a.Lease); k == nil || k.told {
 			w.fail("%s: %v of %s under lease %d, which the core knows to be fenced", m.name, a.Kind, a.ID, a.Lease)
 			return
@@ -261,6 +261,16 @@ func (m *member) execute(a core.Action) {
 		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
+		})
+	case core.WriteSummary, core.DeleteSummary:
+		kind := summing
+		if a.Token == 0 {
+			kind = unsumming
+		}
+		m.checkSummary(a)
+		m.write(kind, func() core.WriteResult { return w.store.writeSummary(a.Shard, a.Lease, a.Token) }, func(res core.WriteResult) {
+			m.noteGone(a, res)
+			m.core.SummaryDone(m.clock(), a.Shard, a.Lease, a.Token, res)
 		})
 	case core.Handle, core.Update, core.Terminate:
 		m.call(r, a)

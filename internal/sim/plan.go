@@ -34,32 +34,33 @@ type Kind uint8
 
 // The kinds of faults and changes, with what Fault.Who counts.
 const (
-	Crash       Kind = iota // member: its process dies, and comes back after For
-	Pause                   // member: nothing in it runs for For
-	Cut                     // member: its network fails for For
-	Stall                   // member: its watches are silent for For
-	Drain                   // member: it gets no shards for For
-	Leave                   // member: it stops in order, and comes back after For
-	Move                    // resource: its shard goes to another member
-	Change                  // resource: its data change
-	Touch                   // resource: its entry is written again as it was
-	Remove                  // resource: its entry goes, and comes back after For
-	Suspend                 // resource: its entry is suspended for For
-	Compact                 // the past is forgotten, and watches that lag must list again
-	Break                   // member: its watches are cancelled, and list again
-	DeleteClaim             // resource: somebody deletes its claim by hand
-	RevokeLease             // member: somebody revokes one of its leases by hand
-	Deafen                  // member: etcd hears it, but it hears nothing of etcd for For
-	Silence                 // resource: all watches of its shard are silent for For
-	Elect                   // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
-	LoseKey                 // member: its key is gone, and it registers again after For
-	Miss                    // resource: some watches of its shard lose the event that comes next, without a word
+	Crash         Kind = iota // member: its process dies, and comes back after For
+	Pause                     // member: nothing in it runs for For
+	Cut                       // member: its network fails for For
+	Stall                     // member: its watches are silent for For
+	Drain                     // member: it gets no shards for For
+	Leave                     // member: it stops in order, and comes back after For
+	Move                      // resource: its shard goes to another member
+	Change                    // resource: its data change
+	Touch                     // resource: its entry is written again as it was
+	Remove                    // resource: its entry goes, and comes back after For
+	Suspend                   // resource: its entry is suspended for For
+	Compact                   // the past is forgotten, and watches that lag must list again
+	Break                     // member: its watches are cancelled, and list again
+	DeleteClaim               // resource: somebody deletes its claim by hand
+	RevokeLease               // member: somebody revokes one of its leases by hand
+	Deafen                    // member: etcd hears it, but it hears nothing of etcd for For
+	Silence                   // resource: all watches of its shard are silent for For
+	Elect                     // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
+	LoseKey                   // member: its key is gone, and it registers again after For
+	Miss                      // resource: some watches of its shard lose the event that comes next, without a word
+	DeleteSummary             // resource: somebody deletes the summaries of its shard by hand
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact", "break",
-	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss",
+	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
 }
 
 func (k Kind) String() string { return kindNames[k] }

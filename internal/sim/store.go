@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"slices"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
@@ -13,7 +14,8 @@ type store struct {
 	rev     int64
 	entries []entry
 	claims  []claim
-	leases  []lease // by id; 0 is none
+	sums    [][]summed // by shard
+	leases  []lease    // by id; 0 is none
 	logs    []shardLog
 	byHand  []int64 // tokens of claims that somebody deleted by hand
 }
@@ -31,6 +33,9 @@ type claim struct {
 	token, mod, lease int64
 	state             core.State
 }
+
+// summed says that claims of a shard on a lease are active which say claimed, up to a revision.
+type summed struct{ lease, through, mod int64 }
 
 type lease struct {
 	alive   bool
@@ -51,14 +56,16 @@ type change struct {
 	rev      int64
 	resource int
 	isClaim  bool
-	entry    entry // else; not exists: deleted
-	claim    claim // token 0: deleted
+	entry    entry  // else; not exists: deleted
+	claim    claim  // token 0: deleted
+	summary  summed // lease not 0: it is about this, and resource is any of the shard; through 0: deleted
 }
 
 func (s *store) init(w *world) {
 	s.w, s.rev = w, 100
 	s.entries = make([]entry, w.plan.Resources)
 	s.claims = make([]claim, w.plan.Resources)
+	s.sums = make([][]summed, w.plan.Shards)
 	s.leases = make([]lease, 1)
 	s.logs = make([]shardLog, w.plan.Shards)
 }
@@ -128,6 +135,44 @@ func (s *store) writeState(r int, token, leaseID int64, state core.State) core.W
 	return core.WriteResult{Applied: true, Revision: s.rev}
 }
 
+// writeSummary puts a lease's summary of a shard, or, through 0, deletes it.
+func (s *store) writeSummary(shard int, leaseID, through int64) core.WriteResult {
+	if through != 0 && !s.leases[leaseID].alive {
+		return core.WriteResult{LeaseGone: true}
+	}
+	s.rev++
+	s.setSummary(shard, summed{leaseID, through, s.rev})
+	return core.WriteResult{Applied: true, Revision: s.rev}
+}
+
+func (s *store) setSummary(shard int, n summed) {
+	list := s.sums[shard]
+	i := slices.IndexFunc(list, func(o summed) bool { return o.lease == n.lease })
+	switch {
+	case i < 0 && n.through == 0:
+		return
+	case i < 0:
+		s.sums[shard] = append(list, n)
+	case n.through == 0:
+		s.sums[shard] = slices.Delete(list, i, i+1)
+	default:
+		list[i] = n
+	}
+	s.w.trace("etcd: %d: summary of shard %d is %+v", s.rev, shard, n)
+	s.log(change{resource: shard, summary: n})
+}
+
+// says is what a claim says, of itself or by its summary.
+func (s *store) says(r int) core.State {
+	c := s.claims[r]
+	for _, n := range s.sums[s.w.shardOf(r)] {
+		if c.state == core.StateClaimed && n.lease == c.lease && c.mod <= n.through {
+			return core.StateActive
+		}
+	}
+	return c.state
+}
+
 func (s *store) setClaim(r int, c claim) {
 	if s.w.opts.Trace {
 		s.w.trace("etcd: %d: claim of %s is %+v", s.rev, s.w.ids[r], c)
@@ -188,6 +233,9 @@ func (s *store) revoke(id int64) {
 			s.setClaim(r, claim{})
 		}
 	}
+	for shard := range s.sums {
+		s.setSummary(shard, summed{lease: id})
+	}
 }
 
 func (s *store) compact() {
@@ -205,6 +253,14 @@ func (s *store) deleteByHand(r int) bool {
 	s.rev++
 	s.setClaim(r, claim{})
 	return true
+}
+
+func (s *store) deleteSummariesByHand(shard int) bool {
+	list := slices.Clone(s.sums[shard])
+	for _, n := range list {
+		s.writeSummary(shard, n.lease, 0)
+	}
+	return len(list) > 0
 }
 
 func (s *store) revokeByHand(id int64) {

@@ -51,12 +51,16 @@ func (f *follower) list() {
 	}
 	var entries []core.Entry
 	var claims []core.ClaimKey
+	var sums []core.SummaryKey
 	var rev int64
 	var pos int
 	m.w.count(Lists)
 	m.request(listing, func() {
 		rev, pos = s.rev, len(s.logs[f.shard].past)
-		entries, claims = nil, nil
+		entries, claims, sums = nil, nil, nil
+		for _, n := range s.sums[f.shard] {
+			sums = append(sums, n.key())
+		}
 		for r := range s.entries {
 			if m.w.shardOf(r) != f.shard {
 				continue
@@ -80,7 +84,7 @@ func (f *follower) list() {
 		default:
 			f.pos, f.listed, f.missing = pos, true, 0
 			m.w.trace("%s: lists shard %d at %d", m.name, f.shard, rev)
-			m.core.Snapshot(m.clock(), f.shard, rev, entries, claims)
+			m.core.Snapshot(m.clock(), f.shard, rev, entries, claims, sums)
 			m.step()
 			f.poke()
 		}
@@ -149,6 +153,10 @@ func (f *follower) tell(c change) {
 	}
 	m.heard = max(m.heard, c.rev)
 	switch {
+	case c.summary.lease != 0 && c.summary.through == 0:
+		m.core.SummaryDeleted(m.clock(), f.shard, c.summary.lease, c.rev)
+	case c.summary.lease != 0:
+		m.core.SummaryPut(m.clock(), f.shard, c.summary.key())
 	case c.isClaim && c.claim.token == 0:
 		m.core.ClaimDeleted(m.clock(), f.shard, id, c.rev)
 	case c.isClaim:
@@ -158,6 +166,11 @@ func (f *follower) tell(c change) {
 	default:
 		m.core.EntryPut(m.clock(), f.shard, core.Entry{ID: id, Suspended: c.entry.suspended, Data: c.entry.data()})
 	}
+}
+
+// key is what the core is told of a summary's key.
+func (n summed) key() core.SummaryKey {
+	return core.SummaryKey{Lease: n.lease, Through: n.through, ModRevision: n.mod}
 }
 
 // claimKey is what the core is told of a claim's key.
