@@ -1,4 +1,5 @@
-// Package claims is the value of a claim's key: who has it, how far the handling is, and what went wrong.
+// Package claims is the value of a claim's key: who has it, how far the handling is, and what went wrong. A Summary is the value
+// of the key that tells of many claims how far they are.
 package claims
 
 import (

@@ -17,6 +17,7 @@
 //   - A claim that is ours but not wanted is never left behind, even if the answer that created it was lost: the shard is
 //     followed, and the claim looked for, until it is certain that there is none.
 //   - A claim whose release got no answer is not used again: it may go at any time.
+//   - A summary, which says of many claims that they are active, never stands for one that is not known to be handled.
 //
 // A Core is not safe for concurrent use: one goroutine drives it.
 package core

@@ -8,7 +8,7 @@
 //
 // After each step, Run checks that no resource is handled by two members at once (but for one that is out of touch with
 // etcd for longer than its lease, under KeepOnOutage), that Handle is called only under the newest claim, that a
-// resource has one call in progress, and that each Terminate has its Handle. When the faults of the Plan have ended (of
+// resource has one call in progress, that each Terminate has its Handle, and that no summary tells of what is not handled. When the faults of the Plan have ended (of
 // an event that a watch lost: when the shard is due to be listed again), it waits until every resource is handled where
 // it should be and nowhere else, and nothing is left behind in etcd.
 //

@@ -76,7 +76,7 @@ func (m *member) start() {
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
 		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
 		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, KeysPerLease: w.plan.KeysPerLease,
-		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: 1 + w.plan.Shards%2,
+		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
 	m.core.Hold(m.clock(), true) // as a member does until it has joined

@@ -19,6 +19,7 @@ type Plan struct {
 	HandleAttempts       int
 	KeysPerLease         int
 	WriteBacklog         int
+	SummaryLeast         int
 	HandleConcurrency    int
 	TerminateConcurrency int
 	ReleaseBacklog       int
@@ -114,6 +115,7 @@ func Draw(s Source, faults int) Plan {
 		TerminateConcurrency: 1 + s.Choose("terminate concurrency", 4),
 		ReleaseBacklog:       1 + s.Choose("release backlog", 4),
 		WriteBacklog:         1 + s.Choose("write backlog", 4),
+		SummaryLeast:         1 + s.Choose("summary least", 3),
 		Lossy:                []int{0, 2, 10, 30}[s.Choose("lossy", 4)],
 		Slow:                 []int{0, 2, 10, 40}[s.Choose("slow", 4)],
 		Skew:                 []int{0, 10, 40}[s.Choose("skew", 3)],
