@@ -291,6 +291,14 @@ func TestWithoutItsConfigKeyAnAppClaimsNothing(t *testing.T) {
 	if r.count("handle", "") != 1 || len(ms["a"].Held()) != 1 {
 		t.Errorf("calls %v, held %v; want the one that was held to go on", r.all(), ms["a"].Held())
 	}
+	began := time.Now()
+	w.stop(ms["a"])
+	if took := time.Since(began); took > soon || r.count("terminate", "before") != 1 {
+		t.Errorf("the member stopped after %v: %v", took, r.all())
+	}
+	if claim, _ := w.get(claimOf("before")); claim != "" {
+		t.Errorf("left behind: %s", claim)
+	}
 }
 
 func TestStopWithEtcdGoneTerminatesEverythingAndEnds(t *testing.T) {

@@ -23,14 +23,14 @@ const inspectMost = 8
 // flat carries out ops in one transaction that does all or nothing, the fastest that etcd has. Where it did nothing, the
 // ops that are not known to be in conflict are tried each on its own, in a second one.
 func (w *Writer) flat(results []Result) {
-	n, spans := len(results), spans(results)
-	r := newRequest(results, spans, w.guard)
+	n, spans, guard := len(results), spans(results), w.guardOf(results)
+	r := newRequest(results, spans, guard)
 	req := &pb.TxnRequest{
-		Compare: r.guarded(w.guard, make([]*pb.Compare, 0, 1+len(spans))),
+		Compare: r.guarded(guard, make([]*pb.Compare, 0, 1+len(spans))),
 		Success: make([]*pb.RequestOp, n), Failure: make([]*pb.RequestOp, 0, 1+inspectMost),
 	}
-	if w.guard.Key != "" {
-		req.Failure = append(req.Failure, txn.Look([]byte(w.guard.Key)))
+	if guard.Key != "" {
+		req.Failure = append(req.Failure, txn.Look([]byte(guard.Key)))
 	}
 	for _, s := range spans {
 		for i := s.From; i < s.To; i++ {
@@ -66,8 +66,8 @@ func (w *Writer) flat(results []Result) {
 		return
 	}
 	found := resp.Responses
-	if w.guard.Key != "" {
-		if createRevision(found[0].GetResponseRange().Kvs) != w.guard.CreateRevision {
+	if guard.Key != "" {
+		if createRevision(found[0].GetResponseRange().Kvs) != guard.CreateRevision {
 			guardFailed(results, resp.Header.Revision)
 			return
 		}
@@ -100,10 +100,21 @@ func (w *Writer) flat(results []Result) {
 	}
 }
 
+// guardOf is the guard of a transaction: none where it only deletes.
+func (w *Writer) guardOf(results []Result) Guard {
+	for i := range results {
+		if !results[i].Op.Delete {
+			return w.guard
+		}
+	}
+	return Guard{}
+}
+
 // nested carries out ops in one transaction that decides on each of them by itself.
 func (w *Writer) nested(results []Result) {
-	r := newRequest(results, make([]txn.Span, len(results)), w.guard)
-	req := &pb.TxnRequest{Compare: r.guarded(w.guard, nil), Success: make([]*pb.RequestOp, len(results))}
+	guard := w.guardOf(results)
+	r := newRequest(results, make([]txn.Span, len(results)), guard)
+	req := &pb.TxnRequest{Compare: r.guarded(guard, nil), Success: make([]*pb.RequestOp, len(results))}
 	for i := range results {
 		op := &results[i].Op
 		key := r.Key(op.Key)

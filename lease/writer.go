@@ -56,8 +56,8 @@ type Result struct {
 	Err error
 }
 
-// Guard is a key that must be there, as it was created at that revision, for anything to be written. Each transaction
-// compares it. Without a Key there is none.
+// Guard is a key that must be there, as it was created at that revision, for anything to be put. Each transaction that puts
+// anything compares it; to let go of something never harms. Without a Key there is none.
 type Guard struct {
 	Key            string
 	CreateRevision int64

@@ -365,6 +365,32 @@ func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
 	}
 }
 
+// What is let go of needs no guard: it may be gone before its claims are.
+func TestDeletionsNeedNoGuard(t *testing.T) {
+	for _, n := range []int{1, 8, 50} {
+		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+		var ops []lease.Op
+		for key, rs := range b.write(t, claims(n, b.lease(t))...) {
+			ops = append(ops, lease.Op{Key: key, Expect: rs[0].Revision, Delete: true})
+		}
+		if _, err := b.client.Delete(within(t), "guard"); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := b.client.Put(within(t), "key/none", "them"); err != nil {
+			t.Fatal(err)
+		}
+		ops = append(ops, lease.Op{Key: "key/none", Expect: 1, Delete: true}) // in conflict
+		for key, rs := range b.write(t, ops...) {
+			if r := rs[0]; r.Err != nil || r.Applied == (key == "key/none") {
+				t.Errorf("%d: %s: %+v", n, key, r)
+			}
+		}
+		if left := b.all(t, "key/"); len(left) != 1 {
+			t.Errorf("%d: %d keys are left, want one", n, len(left))
+		}
+	}
+}
+
 func TestGuardThatGoesBetweenTheTwoTriesIsSeen(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
 	if _, err := b.client.Put(within(t), "key/00000", "them"); err != nil {
