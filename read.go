@@ -133,7 +133,7 @@ func (r *reader) readOnce(ctx context.Context) (*picture, error) {
 func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 	return func(kv *mvccpb.KeyValue) {
 		key := layout.Parse(string(kv.Key))
-		if key.Kind != keys.Foreign && key.Kind != keys.Summary && key.Number != shard.Of(key.ID, shards) {
+		if key.Kind != keys.Foreign && key.Number != homeOf(key, shards) {
 			p.strays = append(p.strays, string(kv.Key))
 			return
 		}
@@ -152,10 +152,7 @@ func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 			}
 		case keys.Summary:
 			var s claims.Summary
-			if s, err = claims.DecodeSummary(kv.Value); err == nil && kv.Lease != key.Lease {
-				err = errors.New("it is not on the lease that it is about")
-			}
-			if err == nil {
+			if s, err = decodeSummary(key, kv); err == nil {
 				p.sums[groupOfClaims{key.Number, key.Lease}] = s
 			}
 		default:

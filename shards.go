@@ -3,6 +3,7 @@ package drm
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -63,7 +64,7 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 		case keys.Claim:
 			held = append(held, claimKey(key.ID, kv))
 		case keys.Summary:
-			sums = append(sums, summaryKey(key.Lease, kv))
+			sums = append(sums, summaryKey(key, kv))
 		default:
 		}
 	}
@@ -93,7 +94,7 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 		case keys.Claim:
 			n.claim = claimKey(n.key.ID, ev.Kv)
 		case keys.Summary:
-			n.sum = summaryKey(n.key.Lease, ev.Kv)
+			n.sum = summaryKey(n.key, ev.Kv)
 		default:
 			ok = false
 		}
@@ -126,11 +127,19 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 // its own, two members would think that it is theirs.
 func (f *shardFollower) parse(spelled string) keys.Key {
 	key := f.m.layout.Parse(spelled)
-	if key.Kind == keys.Foreign || key.Kind != keys.Summary && shard.Of(key.ID, f.m.app.Shards) != f.number {
+	if key.Kind == keys.Foreign || homeOf(key, f.m.app.Shards) != f.number {
 		f.m.log.Warn("a key that does not belong here is ignored", zap.String("key", spelled))
 		return keys.Key{}
 	}
 	return key
+}
+
+// homeOf is the shard that a key of one belongs below: that of its resource. A summary has none, and is where it belongs.
+func homeOf(key keys.Key, shards int) int {
+	if key.Kind == keys.Summary {
+		return key.Number
+	}
+	return shard.Of(key.ID, shards)
 }
 
 // compact copies the ids and data of entries to one piece of memory each, so that nothing else of a list is kept for them.
@@ -210,10 +219,18 @@ func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
 }
 
 // summaryKey tells of a summary. One that is not understood says nothing of any claim.
-func summaryKey(about int64, kv *mvccpb.KeyValue) core.SummaryKey {
-	k := core.SummaryKey{Lease: about, ModRevision: kv.ModRevision}
-	if s, err := claims.DecodeSummary(kv.Value); err == nil && kv.Lease == about {
+func summaryKey(key keys.Key, kv *mvccpb.KeyValue) core.SummaryKey {
+	k := core.SummaryKey{Lease: key.Lease, ModRevision: kv.ModRevision}
+	if s, err := decodeSummary(key, kv); err == nil {
 		k.Through = s.Through
 	}
 	return k
+}
+
+// decodeSummary reads a summary. One that is not on the lease that it is about would outlive its claims.
+func decodeSummary(key keys.Key, kv *mvccpb.KeyValue) (claims.Summary, error) {
+	if kv.Lease != key.Lease {
+		return claims.Summary{}, fmt.Errorf("it is on lease %x, and about %x", kv.Lease, key.Lease)
+	}
+	return claims.DecodeSummary(kv.Value)
 }

@@ -30,12 +30,12 @@ type wire struct {
 	groupKeys, otherKeys     atomic.Int64 // keys that were read, but for config: every member looks at it each 30 s, to see whether etcd went back
 	entryWrites              atomic.Int64 // puts and deletes of catalogue entries that were done
 
-	actives // has a lock of its own
+	actives actives
 }
 
 // actives counts the claims of a member of which etcd has been told that they are active.
 type actives struct {
-	sync.Mutex
+	mu      sync.Mutex
 	claimed map[summed]int // that say claimed, by what a summary stands for
 	count   int
 	until   int
@@ -87,16 +87,16 @@ func (w *wire) isCut() bool {
 // expect returns a channel that is closed when etcd has been told of n claims that they are active, in a member's first life
 // on a wire.
 func (a *actives) expect(n int) <-chan struct{} {
-	a.Lock()
-	defer a.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	a.claimed, a.count, a.until, a.all = map[summed]int{}, 0, n, make(chan struct{})
 	return a.all
 }
 
 // put notes what was put below a shard.
 func (a *actives) put(shard [4]byte, put *pb.PutRequest, summary bool) {
-	a.Lock()
-	defer a.Unlock()
+	a.mu.Lock()
+	defer a.mu.Unlock()
 	if a.claimed == nil {
 		return
 	}

@@ -138,11 +138,14 @@ func (c *Core) mayBeSummarized(r *resource) bool {
 	return r.sh != nil && r.tallied == ready && g.ready+g.pending >= c.cfg.SummaryLeast && !c.canSummarize(r)
 }
 
+// covers says whether a summary is what tells the state of r, or can be.
+func (g *group) covers(r *resource) bool { return r.group == g && r.plain && r.state == StateActive }
+
 // summarize has the summary of a group written.
 func (c *Core) summarize(sh *shard, g *group) {
 	a := Action{Kind: WriteSummary, Shard: sh.number, Lease: g.lease, Within: g.within}
 	for _, r := range sh.list {
-		if r.group == g && r.plain && r.state == StateActive {
+		if g.covers(r) {
 			a.Token = max(a.Token, r.token)
 			r.unsaved = false
 			c.count(r)
@@ -245,7 +248,7 @@ func (c *Core) uncover(sh *shard, g *group) {
 		return // its answer leads here
 	}
 	sh.each(func(r *resource) {
-		if r.group == g && r.plain && r.state == StateActive && !r.unsaved && r.token > g.through {
+		if g.covers(r) && !r.unsaved && r.token > g.through {
 			r.unsaved, r.stateAfter = true, max(r.stateAfter, g.after)
 			c.reconcile(r)
 		}
