@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"sync/atomic"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/lease"
 )
 
 // lastGrace is how long a Terminate, or a notification, whose time is up is given to notice it before it is given up.
@@ -30,8 +30,9 @@ var causes = map[core.Cause]error{
 // what its methods lock.
 type handling struct {
 	claim   Claim
-	keeper  *lease.Keeper
-	atLeast time.Duration   // of Remaining, until ctx ends: what KeepOnOutage promises though nobody knows
+	lease   *claimLease
+	atLeast time.Duration   // of Remaining, until the lease's context ends: what KeepOnOutage promises though nobody knows
+	over    atomic.Bool     // the claim was lost, or the handler does not have it any more
 	ctx     context.Context // what Handle was given
 	cancel  context.CancelCauseFunc
 	call    *call // in progress; nil where none is
@@ -42,12 +43,19 @@ type handling struct {
 // Report makes a handling the Reporter of its claim.
 func (h *handling) Report(err error) { h.m.post(func() { h.m.reported(h, err) }) }
 
-// Remaining makes a handling the Validity of its claim: nothing remains once its context has ended.
+// Remaining makes a handling the Validity of its claim. That the manager does not want the handling any more, and ended
+// its context, does not end the claim: what is being ended in an orderly way may still count on it.
 func (h *handling) Remaining() time.Duration {
-	if h.ctx.Err() != nil {
+	if h.over.Load() || h.lease.ctx.Err() != nil {
 		return 0
 	}
-	return max(h.keeper.Remaining(), h.atLeast)
+	return max(h.lease.keeper.Remaining(), h.atLeast)
+}
+
+// end is for when nothing of the handling may go on.
+func (h *handling) end(cause error) {
+	h.over.Store(true)
+	h.cancel(cause)
 }
 
 // startHandle calls Handle for a claim, unless its lease is too near its deadline.
@@ -62,7 +70,7 @@ func (m *Manager) startHandle(a core.Action) {
 		return
 	}
 	ctx, cancel := context.WithCancelCause(l.ctx)
-	h := &handling{keeper: l.keeper, atLeast: atLeast, ctx: ctx, cancel: cancel, m: m, shard: a.Shard}
+	h := &handling{lease: l, atLeast: atLeast, ctx: ctx, cancel: cancel, m: m, shard: a.Shard}
 	h.claim = Claim{
 		App: m.cfg.App, Member: m.id, Token: a.Token, validity: h,
 		Resource: Resource{ID: a.ID, Data: a.Data},
@@ -140,14 +148,14 @@ func (m *Manager) callDone(c *call, out core.Outcome, err error) {
 		c.cancel(CauseTerminated) // its own context only; it was handed the claim's data and no more
 	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || m.cfg.TerminatePolicy != Hold):
 		c.cancel(CauseTerminated)
-		h.cancel(CauseTerminated)
+		h.end(CauseTerminated)
 		if m.handlings[a.ID] == h {
 			delete(m.handlings, a.ID)
 		}
 	case a.Kind == core.Terminate:
 		c.cancel(CauseTerminated)
 	case a.Kind == core.Handle && (out == core.Refused || out == core.Error && h.ctx.Err() == nil):
-		h.cancel(CauseTerminated) // the handler does not have it
+		h.end(CauseTerminated) // the handler does not have it
 		if m.handlings[a.ID] == h {
 			delete(m.handlings, a.ID)
 		}
@@ -163,7 +171,7 @@ func (m *Manager) cancelHandling(a core.Action) {
 	}
 	cause := causes[a.Cause]
 	if a.Cause == core.ClaimLost {
-		h.cancel(cause) // somebody else may have the claim: nothing of it may go on
+		h.end(cause) // somebody else may have the claim: nothing of it may go on
 	}
 	if h.call != nil {
 		h.call.end(cause, m.cfg.TerminateTimeout)

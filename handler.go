@@ -67,8 +67,8 @@ func NewClaim(app, member string, r Resource, token int64, validity Validity) Cl
 func (c Claim) Valid() bool { return c.Remaining() > 0 }
 
 // Remaining is how long the claim is surely valid from now; at most the lease's TTL, and zero once it is not.
-// It grows again each time the lease is renewed. With KeepOnOutage it does not fall below half of the TTL until the
-// handling is to end: the claim is then valid as far as this member can know.
+// It grows again each time the lease is renewed, also while the handling is being ended: it is zero once Terminate has returned.
+// With KeepOnOutage it does not fall below half of the TTL until then: the claim is valid as far as this member can know.
 func (c Claim) Remaining() time.Duration {
 	if c.validity == nil {
 		return time.Duration(1<<63 - 1)

@@ -125,6 +125,41 @@ func TestStopTerminatesEverythingBeforeOthersHandleIt(t *testing.T) {
 	}
 }
 
+// A stop that cuts a Handle short ends its context, and not the claim: what it began may be ended in an orderly way.
+func TestTheClaimOutlivesAHandleThatIsCutShort(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	began := make(chan struct{})
+	var handled drm.Claim
+	r.onHandle = func(ctx context.Context, c drm.Claim) error {
+		handled = c
+		close(began)
+		<-ctx.Done()
+		if !c.Valid() {
+			t.Errorf("the claim is not valid in a Handle cut short: %v", context.Cause(ctx))
+		}
+		return context.Cause(ctx)
+	}
+	r.onTerminate = func(_ context.Context, c drm.Claim) error {
+		if !c.Valid() || !handled.Valid() {
+			t.Error("the claim is not valid in the Terminate that follows")
+		}
+		return nil
+	}
+	m := w.start(w.config("m", r))
+	if err := m.Allocate(t.Context(), drm.Resource{ID: "r"}); err != nil {
+		t.Fatal(err)
+	}
+	<-began
+	w.stop(m)
+	if handled.Valid() {
+		t.Error("the claim is valid after the stop")
+	}
+	if n := r.count("terminate", "r"); n != 1 {
+		t.Errorf("Terminate was called %d times", n)
+	}
+}
+
 // There is nothing to worry about, whatever the stop overtakes: a request that is on its way is not waited for where
 // nothing needs it any more.
 func TestAnIdleMemberStopsWithoutAWarning(t *testing.T) {

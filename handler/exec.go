@@ -122,8 +122,8 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 // Handle starts a process and returns once it runs. The error says why it could not be started, or is ErrRunning if
 // an earlier process of the resource has not ended yet (a Terminate failed), or ErrClosed.
 func (e *Exec) Handle(ctx context.Context, c drm.Claim) error {
-	return e.tasks.start(ctx, c, func(hard context.Context) (work, error) {
-		started, err := e.spawn(hard, c)
+	return e.tasks.start(ctx, c, func(soft, hard context.Context) (work, error) {
+		started, err := e.spawn(soft, hard, c)
 		if err != nil {
 			return nil, err
 		}
@@ -138,7 +138,7 @@ func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, first *process
 		first = nil
 		if p == nil {
 			var err error
-			if p, err = e.spawn(soft, c); err != nil {
+			if p, err = e.spawn(soft, hard, c); err != nil {
 				return err
 			}
 		}
@@ -149,21 +149,53 @@ func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, first *process
 	}
 }
 
-// spawn starts a process, and keeps it renewed from then on.
-func (e *Exec) spawn(ctx context.Context, c drm.Claim) (*process, error) {
+// spawn starts a process, and keeps it renewed from then on. One that began to run as soft ended is asked to end, like any
+// other: it may have done something already that it must undo.
+func (e *Exec) spawn(soft, hard context.Context, c drm.Claim) (*process, error) {
+	if soft.Err() != nil {
+		return nil, context.Cause(soft)
+	}
 	if !c.Valid() {
 		return nil, errors.New("the claim is no longer valid")
 	}
-	p, err := startProcess(ctx, e.guard, e.cfg, c)
+	starting, done := outlast(soft, hard, killWait)
+	defer done()
+	p, err := startProcess(starting, e.guard, e.cfg, c)
 	if err != nil {
 		return nil, err
 	}
 	e.renewer.add(p)
+	if soft.Err() != nil {
+		_ = e.wait(soft, hard, p)
+		return nil, context.Cause(soft)
+	}
 	return p, nil
 }
 
-// wait returns when the process and its guard have ended. When soft ends, the process is asked to end; when hard does,
-// or it does not end though asked, it is killed.
+// outlast makes a context that ends with hard, or a time after soft has.
+func outlast(soft, hard context.Context, by time.Duration) (ctx context.Context, release func()) {
+	ctx, cancel := context.WithCancelCause(hard)
+	gone := make(chan struct{})
+	unhook := context.AfterFunc(soft, func() {
+		defer close(gone)
+		late := time.NewTimer(by)
+		defer late.Stop()
+		select {
+		case <-late.C:
+			cancel(context.Cause(soft))
+		case <-ctx.Done():
+		}
+	})
+	return ctx, func() {
+		cancel(nil)
+		if !unhook() {
+			<-gone
+		}
+	}
+}
+
+// wait returns when the process and its guard have ended. When soft ends in order, the process is asked to end; when it does
+// not, or hard ends, or the process does not end though asked, it is killed.
 func (e *Exec) wait(soft, hard context.Context, p *process) error {
 	defer e.renewer.remove(p)
 	select {
@@ -171,7 +203,7 @@ func (e *Exec) wait(soft, hard context.Context, p *process) error {
 		return p.err
 	case <-soft.Done():
 	}
-	if hard.Err() == nil && p.terminate(e.cfg.Grace) == nil {
+	if inOrder(soft) && hard.Err() == nil && p.terminate(e.cfg.Grace) == nil {
 		late := time.NewTimer(e.cfg.Grace + killWait) // the guard kills after Grace; this is for a guard that hangs
 		defer late.Stop()
 		select {
@@ -186,7 +218,7 @@ func (e *Exec) wait(soft, hard context.Context, p *process) error {
 }
 
 // Terminate sends SIGTERM to the process group of the resource and waits until it is gone; after ExecConfig.Grace, or
-// when ctx or Handle's context ends, with SIGKILL. An error means that something is still there.
+// when ctx or the claim ends, with SIGKILL. An error means that something is still there.
 func (e *Exec) Terminate(ctx context.Context, c drm.Claim) error {
 	return e.tasks.terminate(ctx, c, 2*killWait)
 }

@@ -460,6 +460,60 @@ func TestExecKillsAtOnceWhenTheClaimEnds(t *testing.T) {
 	}
 }
 
+// A manager that stops, say, while Handle is at work ends its context. The claim is still its own, and so is the process.
+func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
+	t.Parallel()
+	for _, cause := range []error{drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout} {
+		t.Run("while it starts: "+cause.Error(), func(t *testing.T) {
+			t.Parallel()
+			ch := newChildren(t)
+			hold := filepath.Join(t.TempDir(), "hold")
+			if err := syscall.Mkfifo(hold, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			// What this guard reports passes only once the test lets it.
+			slow := `hold=$1; shift; { "$@" 3>&1 >&4 4>&- | { read -r go <"$hold"; cat >&3; }; } 4>&1`
+			e := ch.newExec(handler.ExecConfig{
+				Grace:        time.Hour,
+				GuardCommand: []string{"sh", "-c", slow, "sh", hold, os.Args[0], handler.GuardArg},
+			}, "polite")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			handled := make(chan error, 1)
+			go func() { handled <- e.Handle(ctx, claim("a", 1)) }()
+			p := ch.next()
+			cancel(cause)
+			if err := os.WriteFile(hold, []byte("go\n"), 0o600); err != nil {
+				t.Fatal(err)
+			}
+			if said := await(t, p.said, "SIGTERM"); said != "term" {
+				t.Errorf("the process said %q", said)
+			}
+			p.tell(t, "go on")
+			if err := await(t, handled, "Handle"); !errors.Is(err, cause) {
+				t.Errorf("Handle: %v, want %v", err, cause)
+			}
+			await(t, p.gone, "the process to end")
+		})
+		t.Run("once it runs: "+cause.Error(), func(t *testing.T) {
+			t.Parallel()
+			ch := newChildren(t)
+			e := ch.newExec(handler.ExecConfig{Grace: time.Hour}, "polite")
+			ctx, cancel := context.WithCancelCause(t.Context())
+			ch.handle(ctx, e, claim("a", 1))
+			p := ch.next()
+			cancel(cause)
+			if said := await(t, p.said, "SIGTERM"); said != "term" {
+				t.Errorf("the process said %q", said)
+			}
+			p.tell(t, "go on")
+			if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
+				t.Error(err)
+			}
+			await(t, p.gone, "the process to end")
+		})
+	}
+}
+
 func TestExecLeavesNothingOfAClaimThatEndsAtOnce(t *testing.T) { // not parallel: it looks at all children
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no /proc")
@@ -553,6 +607,11 @@ func TestExecStartsNothingUnderAnInvalidClaim(t *testing.T) {
 	cancel(drm.CauseMoved)
 	if err := e.Handle(ctx, claim("a", 1)); !errors.Is(err, drm.CauseMoved) {
 		t.Errorf("got %v", err)
+	}
+	select {
+	case p := <-ch.arrivals:
+		t.Errorf("process %d was started", p.PID)
+	default:
 	}
 }
 

@@ -49,7 +49,7 @@ func NewLoop(run func(ctx context.Context, c drm.Claim) error, cfg LoopConfig) (
 // Handle starts the function. The error is ErrRunning if an earlier run for the resource has not ended yet (a
 // Terminate failed), or ErrClosed.
 func (l *Loop) Handle(ctx context.Context, c drm.Claim) error {
-	return l.tasks.start(ctx, c, func(context.Context) (work, error) {
+	return l.tasks.start(ctx, c, func(_, _ context.Context) (work, error) {
 		return func(ctx, _ context.Context) {
 			l.restart.run(ctx, c, func() error { return l.fn(ctx, c) })
 		}, nil

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"slices"
 	"sync"
 	"time"
 
@@ -30,9 +31,17 @@ func keyOf(c drm.Claim) key { return key{c.App, c.Member, c.Resource.ID} }
 // task is what one Handle started.
 type task struct {
 	stop context.CancelCauseFunc // ends soft: end in an orderly way
-	kill context.CancelCauseFunc // ends hard, and soft with it: end at once
+	kill context.CancelCauseFunc // ends hard: end at once. soft ends before it
 	done chan struct{}           // closed when nothing of the task runs any more
 }
+
+// orderly are why a task may be to end while the claim is still this member's: what was started has its time to.
+var orderly = []error{
+	CauseTerminate, ErrClosed, drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout,
+}
+
+// inOrder says whether a context that ended did so for one of those reasons.
+func inOrder(ctx context.Context) bool { return slices.Contains(orderly, context.Cause(ctx)) }
 
 // tasks are the running tasks of a handler, at most one a resource. Each task's goroutine is waited for by stop, or
 // by close at the latest.
@@ -45,13 +54,24 @@ type tasks struct {
 // work is what a task's goroutine does. It must end soon after soft does, and at once when hard does.
 type work func(soft, hard context.Context)
 
-// start calls begin and, if that succeeds, runs the work it returned until the work ends. hard ends with ctx.
-func (t *tasks) start(ctx context.Context, c drm.Claim, begin func(hard context.Context) (work, error)) (err error) {
-	hard, kill := context.WithCancelCause(ctx)
-	soft, stop := context.WithCancelCause(hard)
+// start calls begin and, if that succeeds, runs the work it returned until the work ends. soft ends with ctx, and hard soon
+// after it unless ctx ended in order.
+func (t *tasks) start(ctx context.Context, c drm.Claim, begin func(soft, hard context.Context) (work, error)) (err error) {
+	soft, stop := context.WithCancelCause(ctx)
+	hard, kill := context.WithCancelCause(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, func() {
+		if !inOrder(ctx) {
+			kill(context.Cause(ctx))
+		}
+	})
 	tk := &task{stop: stop, kill: kill, done: make(chan struct{})}
-	end := func() {
+	release := func() {
+		unhook()
+		stop(nil)
 		kill(nil)
+	}
+	end := func() {
+		release()
 		t.mu.Lock()
 		delete(t.running, keyOf(c))
 		t.mu.Unlock()
@@ -65,7 +85,7 @@ func (t *tasks) start(ctx context.Context, c drm.Claim, begin func(hard context.
 			err = ErrClosed
 		}
 		t.mu.Unlock()
-		kill(nil)
+		release()
 		return failure("start", c, err)
 	}
 	if t.running == nil {
@@ -80,7 +100,7 @@ func (t *tasks) start(ctx context.Context, c drm.Claim, begin func(hard context.
 			end()
 		}
 	}()
-	run, err := begin(hard)
+	run, err := begin(soft, hard)
 	if err != nil {
 		return failure("start", c, err)
 	}
