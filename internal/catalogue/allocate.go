@@ -76,7 +76,8 @@ func (s *Store) gone(config *pb.ResponseOp) bool {
 }
 
 // Allocate makes an allocation want a resource, and wakes one that was deallocated. ownData says that the data is the
-// allocation's own; without it, what an entry of the id already has is kept. It returns the revision at which etcd has it.
+// allocation's own; without it, what an entry of the id already has is kept, unless that was left by an allocation which
+// ended. It returns the revision at which etcd has it.
 //
 // Errors: ErrAppGone; ErrTooLarge; etcd's, after which it may or may not have been written.
 func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
@@ -84,7 +85,7 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
 		if old != nil {
 			e.FromSource = old.FromSource
-			if !ownData {
+			if !ownData && (e.FromSource || !old.Suspended) {
 				e.Data, e.OwnData = old.Data, old.OwnData
 			}
 		}
@@ -168,14 +169,15 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, cor
 	}
 }
 
-// ops are the writes that make one entry another (nil: none), and keep its mark in step.
+// ops are the writes that make one entry another (nil: none), and keep its mark in step. One that is woken as the source has
+// it may have been deallocated with an allocation's data, which the coordinator does not know: its mark is put once more.
 func (s *Store) ops(id string, old, e *Entry) []*pb.RequestOp {
 	ops := []*pb.RequestOp{txn.Delete(s.key(id))}
 	if e != nil {
 		ops[0] = txn.Put(s.key(id), e.Encode())
 	}
 	switch {
-	case e != nil && e.Suspended:
+	case e != nil && e.Suspended, e != nil && old != nil && old.Suspended && e.FromSource && !e.OwnData:
 		ops = append(ops, txn.Put(s.Layout.Deallocation(id), nil))
 	case old != nil && old.Suspended:
 		ops = append(ops, txn.Delete(s.Layout.Deallocation(id)))

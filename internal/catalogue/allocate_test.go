@@ -59,6 +59,14 @@ func TestAllocateAndDeallocate(t *testing.T) {
 			"allocate wakes what was deallocated, with data", &entry{Suspended: true, Data: fromSource}, true,
 			allocate(id, own, true), &entry{Allocated: true, OwnData: true, Data: own}, nil,
 		},
+		{
+			"allocate wakes what the source has, with data", &entry{FromSource: true, Suspended: true, Data: fromSource}, true,
+			allocate(id, own, true), &entry{FromSource: true, Allocated: true, OwnData: true, Data: own}, nil,
+		},
+		{
+			"allocate does not bring back the data of an allocation that ended", &entry{Suspended: true, Data: own}, true,
+			allocate(id, bare, false), &entry{Allocated: true, Data: bare}, nil,
+		},
 		{"deallocate where there is no source", &entry{Allocated: true, OwnData: true, Data: own}, false, deallocate(id), nil, nil},
 		{
 			"deallocate where the source may have it", &entry{Allocated: true, OwnData: true, Data: own}, true,
@@ -104,7 +112,8 @@ func TestAllocateAndDeallocate(t *testing.T) {
 			} else {
 				w.want(map[string]catalogue.Entry{id: *tt.after})
 			}
-			if tt.after != nil && tt.after.Suspended {
+			woken := tt.before != nil && tt.before.Suspended && tt.before.FromSource && !tt.after.OwnData
+			if tt.after != nil && (tt.after.Suspended || woken) {
 				w.wantMarks(id)
 			} else {
 				w.wantMarks()

@@ -203,7 +203,7 @@ func (h *history) operate() {
 			h.Fatal(err)
 		}
 		h.log = append(h.log, fmt.Sprintf("allocate %s own=%v", i.Data, own))
-		if own || !has {
+		if own || !has || e.Suspended && !e.FromSource {
 			e.Data, e.OwnData = i.Data, own
 		}
 		e.Allocated, e.Suspended = true, false

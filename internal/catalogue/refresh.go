@@ -24,14 +24,14 @@ const (
 	markPage = 2000
 )
 
-// mark says that an entry was suspended, at its mod revision.
+// mark says that an entry was suspended, or woken again, at its mod revision.
 type mark struct {
 	id     string
 	modRev int64
 }
 
-// refresh reads those entries again of which it is known that the memory may be wrong: suspended since, or a write's
-// answer was lost. It returns the marks.
+// refresh reads those entries again of which it is known that the memory may be wrong: suspended or woken since, or a
+// write's answer was lost. It returns the marks.
 func (y *Sync) refresh(ctx context.Context) ([]mark, error) {
 	marks, err := y.store.marks(ctx)
 	if err != nil {
@@ -57,7 +57,7 @@ func (y *Sync) refresh(ctx context.Context) ([]mark, error) {
 	return marks, nil
 }
 
-// marks lists the marks of suspended entries.
+// marks lists them.
 func (s *Store) marks(ctx context.Context) ([]mark, error) {
 	var all []mark
 	key, end := s.Layout.Deallocations(), clientv3.GetPrefixRangeEnd(s.Layout.Deallocations())

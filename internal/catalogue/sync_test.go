@@ -238,6 +238,21 @@ func TestWhatWasAllocatedAndDeallocatedBehindTheCoordinatorIsRemoved(t *testing.
 	w.quiet(func() { w.apply(items(0, 3)...) })
 }
 
+// The coordinator remembers the source's data, and sees neither the allocation that replaced them nor its end.
+func TestTheSourcesDataComeBackAfterAnAllocationWithItsOwn(t *testing.T) {
+	w := newWorld(t)
+	a := item("a", `"v":1`)
+	w.apply(a)
+	w.allocate(item("a", `"v":2`), true)
+	w.deallocate("a")
+	w.allocate(item("a"), false)
+	w.wantMarks("a")
+	wantOutcome(t, w.apply(a), outcome{Resources: 1, Changed: 1})
+	w.want(map[string]catalogue.Entry{"a": {FromSource: true, Allocated: true, Data: a.Data}})
+	w.wantMarks()
+	w.quiet(func() { w.apply(a) })
+}
+
 func TestAMarkThatIsNotNeededIsCleared(t *testing.T) {
 	w := newWorld(t)
 	w.put(w.store.Layout.Deallocation("nothing"), "")

@@ -64,8 +64,8 @@ func (l Layout) Source() string { return l.root + "source" }
 // Stats is the key of a member's own figures.
 func (l Layout) Stats(member string) string { return l.root + "stats/" + Escape(member) }
 
-// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended, so that it need not
-// read the catalogue to find them.
+// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended, or woken again, so that
+// it need not read the catalogue to find them.
 func (l Layout) Deallocations() string { return l.root + "deallocated/" }
 
 // Deallocation is the mark of one resource.
