@@ -162,7 +162,7 @@ func (q *requests) unary(ctx context.Context, method string, req, reply any, cc 
 			<-timer.C
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 			defer cancel()
-			_ = invoke(bounded, method, req, reflect.New(reflect.TypeOf(reply).Elem()).Interface(), cc, opts...)
+			_ = invoke(bounded, method, req, reflect.New(reflect.TypeOf(reply).Elem()).Interface(), cc, forNobody(opts)...)
 		})
 		return status.FromContextError(ctx.Err()).Err()
 	case refuse:
@@ -170,6 +170,17 @@ func (q *requests) unary(ctx context.Context, method string, req, reply any, cc 
 	default:
 		return invoke(ctx, method, req, reply, cc, opts...)
 	}
+}
+
+// forNobody leaves out the options that tell the caller, who has gone, something of the call.
+func forNobody(opts []grpc.CallOption) []grpc.CallOption {
+	return slices.DeleteFunc(slices.Clone(opts), func(o grpc.CallOption) bool {
+		switch o.(type) {
+		case grpc.PeerCallOption, grpc.HeaderCallOption, grpc.TrailerCallOption:
+			return true
+		}
+		return false
+	})
 }
 
 func (q *requests) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
