@@ -38,7 +38,7 @@ type group struct {
 	back bool // nothing is owned for now; with mu
 
 	joiners  chan struct{}      // holds a token when last changed, while this member joins
-	activeAt time.Duration      // when this member became active
+	activeAt time.Duration      // when this member first became active
 	retake   chan time.Duration // holds when a view that was not taken in full is to be looked at again
 
 	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
@@ -80,7 +80,11 @@ func (g *group) register(ctx context.Context, state membership.State) error {
 	if err != nil {
 		return err
 	}
-	g.setRegistration(&reg)
+	if state == membership.Active {
+		g.setActive(&reg)
+	} else {
+		g.setRegistration(&reg)
+	}
 	return nil
 }
 
@@ -104,10 +108,12 @@ func (g *group) setRegistration(reg *membership.Registration) {
 	g.applyLocked()
 }
 
-// setActive is setRegistration when this member has become active for the first time.
+// setActive is setRegistration when this member has become active, for the first time or again.
 func (g *group) setActive(reg *membership.Registration) {
 	g.mu.Lock()
-	g.activeAt = g.m.now()
+	if g.activeAt == 0 {
+		g.activeAt = g.m.now()
+	}
 	g.mu.Unlock()
 	g.setRegistration(reg)
 }

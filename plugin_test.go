@@ -35,6 +35,25 @@ func (p *plugin) TearDown(ctx context.Context) error {
 	return p.onTearDown(ctx)
 }
 
+// Setup may take longer than the member's lease lasts, on a machine that is that slow.
+func TestAMemberWhoseKeyIsGoneBeforeItIsActiveStartsAllTheSame(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	src := &plugin{source: newSource("x"), onSetup: func(context.Context, drm.API) error {
+		w.deleteKeys("/group/members/")
+		return nil
+	}}
+	cfg := w.config("a", r)
+	cfg.AllocateOnly, cfg.Retriever = false, src
+	m := w.start(cfg)
+	r.until("it is handled", allHeld(r, 1))
+	members, err := w.client().Members(t.Context())
+	if err != nil || len(members) != 1 || members[0].ID != "a" || members[0].State != "active" {
+		t.Errorf("members: %+v, %v", members, err)
+	}
+	w.stop(m)
+}
+
 func TestTearDownComesAfterAFetchThatHeedsItsContext(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	var armed, inside atomic.Bool

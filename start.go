@@ -50,7 +50,7 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		client: client, ownClient: own, layout: layout,
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
 		idle: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
-		leases: map[int64]*claimLease{}, followers: map[int]*shardFollower{}, handlings: map[string]*handling{},
+		leases: map[int64]*claimLease{}, followers: map[int]*shardFollower{}, handlings: handlings{},
 		sourceReady: make(chan error, 1), fetching: make(chan struct{}, 1),
 	}
 	if err := m.start(ctx); err != nil {
@@ -148,7 +148,12 @@ func (m *Manager) join(ctx context.Context) error {
 		return err
 	}
 	reg, err := m.registrar.Activate(ctx, *m.group.reg.Load())
-	if err != nil {
+	switch {
+	case errors.Is(err, membership.ErrGone):
+		// Its lease ended meanwhile: the machine is slow, or somebody revoked it. As at any later time, the group sees to it.
+		m.log.Warn("the member's key is gone before it is active", zap.Error(err))
+		return nil
+	case err != nil:
 		return withUnreachable(ctx, err)
 	}
 	m.group.setActive(&reg)
