@@ -33,8 +33,9 @@ type handling struct {
 	lease   *claimLease
 	atLeast time.Duration   // of Remaining, until the lease's context ends: what KeepOnOutage promises though nobody knows
 	over    atomic.Bool     // the claim was lost, or the handler does not have it any more
-	ctx     context.Context // what Handle was given
+	ctx     context.Context // what Handle was given; ends with the lease's
 	cancel  context.CancelCauseFunc
+	place   int   // among the lease's; it locks that
 	call    *call // in progress; nil where none is
 	m       *Manager
 	shard   int
@@ -56,6 +57,33 @@ func (h *handling) Remaining() time.Duration {
 func (h *handling) end(cause error) {
 	h.over.Store(true)
 	h.cancel(cause)
+	h.lease.leave(h)
+}
+
+// handlings are those of a member, by shard and id: one map of all would be in no cache, and copied whenever it grows.
+type handlings map[int]map[string]*handling
+
+// of returns nil where a resource is not being handled.
+func (hs handlings) of(shard int, id string) *handling { return hs[shard][id] }
+
+func (hs handlings) put(id string, h *handling) {
+	in := hs[h.shard]
+	if in == nil {
+		in = make(map[string]*handling)
+		hs[h.shard] = in
+	}
+	in[id] = h
+}
+
+// drop removes h, unless another one has taken its place.
+func (hs handlings) drop(id string, h *handling) {
+	in := hs[h.shard]
+	if in[id] != h {
+		return
+	}
+	if delete(in, id); len(in) == 0 {
+		delete(hs, h.shard)
+	}
 }
 
 // startHandle calls Handle for a claim, unless its lease is too near its deadline.
@@ -69,19 +97,19 @@ func (m *Manager) startHandle(a core.Action) {
 		m.post(func() { m.core.CallDone(m.stamp, a.Shard, a.ID, core.Refused, "") })
 		return
 	}
-	ctx, cancel := context.WithCancelCause(l.ctx)
-	h := &handling{lease: l, atLeast: atLeast, ctx: ctx, cancel: cancel, m: m, shard: a.Shard}
+	h := &handling{lease: l, atLeast: atLeast, m: m, shard: a.Shard}
 	h.claim = Claim{
 		App: m.cfg.App, Member: m.id, Token: a.Token, validity: h,
 		Resource: Resource{ID: a.ID, Data: a.Data},
 	}
-	m.handlings[a.ID] = h
-	m.startCall(ctx, cancel, a, h)
+	m.handlings.put(a.ID, h)
+	l.enter(h)
+	m.startCall(h.ctx, h.cancel, a, h)
 }
 
 // startUpdate calls Update with the changed data of a resource that is being handled.
 func (m *Manager) startUpdate(a core.Action) {
-	h := m.handlings[a.ID]
+	h := m.handlings.of(a.Shard, a.ID)
 	h.claim.Resource.Data = a.Data
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	m.startCall(ctx, cancel, a, h)
@@ -90,7 +118,7 @@ func (m *Manager) startUpdate(a core.Action) {
 // startTerminate calls Terminate. Its context ends with the claim, if it has not ended yet; a Terminate that comes after
 // that is there to clean up, and has its time. So has the one that follows where an end of the claim cut one short.
 func (m *Manager) startTerminate(a core.Action) {
-	h := m.handlings[a.ID]
+	h := m.handlings.of(a.Shard, a.ID)
 	if h == nil { // nothing was handed over
 		m.post(func() { m.core.CallDone(m.stamp, a.Shard, a.ID, core.OK, "") })
 		return
@@ -125,7 +153,7 @@ func (m *Manager) limits(kind core.ActionKind) (timeout, grace time.Duration) {
 // reported runs on the loop's goroutine when a handler has told how a handling goes.
 func (m *Manager) reported(h *handling, err error) {
 	switch id := h.claim.Resource.ID; {
-	case m.handlings[id] != h: // it was terminated; the same claim may have another one by now
+	case m.handlings.of(h.shard, id) != h: // it was terminated; the same claim may have another one by now
 	case err == nil:
 		m.core.Reported(m.stamp, h.shard, id, core.OK, "")
 	default:
@@ -149,23 +177,19 @@ func (m *Manager) callDone(c *call, out core.Outcome, err error) {
 	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || m.cfg.TerminatePolicy != Hold):
 		c.cancel(CauseTerminated)
 		h.end(CauseTerminated)
-		if m.handlings[a.ID] == h {
-			delete(m.handlings, a.ID)
-		}
+		m.handlings.drop(a.ID, h)
 	case a.Kind == core.Terminate:
 		c.cancel(CauseTerminated)
 	case a.Kind == core.Handle && (out == core.Refused || out == core.Error && h.ctx.Err() == nil):
 		h.end(CauseTerminated) // the handler does not have it
-		if m.handlings[a.ID] == h {
-			delete(m.handlings, a.ID)
-		}
+		m.handlings.drop(a.ID, h)
 	}
 	m.core.CallDone(m.stamp, a.Shard, a.ID, out, message)
 }
 
 // cancelHandling ends the context of what is handled, or the call in progress.
 func (m *Manager) cancelHandling(a core.Action) {
-	h := m.handlings[a.ID]
+	h := m.handlings.of(a.Shard, a.ID)
 	if h == nil {
 		return
 	}

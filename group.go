@@ -150,6 +150,7 @@ func (g *group) applyLocked() {
 	if g.back {
 		clear(owned)
 	}
+	alone := v.Alone(m.id)
 	held, until := g.hold(v)
 	if held && until > 0 {
 		select {
@@ -161,6 +162,7 @@ func (g *group) applyLocked() {
 		if held { // before there is anything to claim; or after it is known what
 			m.core.Hold(m.stamp, true)
 		}
+		m.core.SetAlone(m.stamp, alone)
 		m.core.SetOwned(m.stamp, owned)
 		m.core.Hold(m.stamp, held)
 	})

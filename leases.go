@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"sync"
 	"time"
 
 	"go.uber.org/zap"
@@ -18,6 +19,63 @@ type claimLease struct {
 	ctx    context.Context // of everything on it: ends at its deadline, with CauseFenced
 	cancel context.CancelCauseFunc
 	gone   bool // noteGone knows; the loop's goroutine owns it
+
+	// The handlings' contexts end with ctx without being its children: there may be a hundred thousand, and each would
+	// be an entry of a map that all of them share.
+	values    context.Context // ctx without its end
+	mu        sync.Mutex
+	handlings []*handling // each knows its place
+	ended     chan struct{}
+}
+
+// newClaimLease makes one of a keeper whose end ctx has heard of, or will.
+func newClaimLease(ctx context.Context, cancel context.CancelCauseFunc, keeper *lease.Keeper) *claimLease {
+	l := &claimLease{keeper: keeper, ctx: ctx, cancel: cancel, values: context.WithoutCancel(ctx), ended: make(chan struct{})}
+	context.AfterFunc(ctx, l.endHandlings)
+	return l
+}
+
+// end ends everything on the lease, and returns when all contexts have.
+func (l *claimLease) end(cause error) {
+	l.cancel(cause)
+	<-l.ended
+}
+
+func (l *claimLease) endHandlings() {
+	defer close(l.ended)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, h := range l.handlings {
+		h.cancel(context.Cause(l.ctx))
+	}
+	l.handlings = nil
+}
+
+// enter gives a handling its context.
+func (l *claimLease) enter(h *handling) {
+	h.ctx, h.cancel = context.WithCancelCause(l.values)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.ctx.Err() != nil { // endHandlings may have passed
+		h.cancel(context.Cause(l.ctx))
+		return
+	}
+	h.place = len(l.handlings)
+	l.handlings = append(l.handlings, h)
+}
+
+// leave is for a handling whose context has ended.
+func (l *claimLease) leave(h *handling) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if h.place >= len(l.handlings) || l.handlings[h.place] != h {
+		return
+	}
+	last := len(l.handlings) - 1
+	l.handlings[h.place] = l.handlings[last]
+	l.handlings[h.place].place = h.place
+	l.handlings[last] = nil
+	l.handlings = l.handlings[:last]
 }
 
 // over says whether the lease has ended, which ctx may not have heard yet.
@@ -46,7 +104,7 @@ func (m *Manager) grantLease() {
 			cancel(CauseStopped)
 			return
 		}
-		l := &claimLease{keeper: keeper, ctx: ctx, cancel: cancel}
+		l := newClaimLease(ctx, cancel, keeper)
 		posted := m.post(func() {
 			m.leases[int64(keeper.ID())] = l
 			m.core.LeaseReady(m.stamp, int64(keeper.ID()))
@@ -56,7 +114,7 @@ func (m *Manager) grantLease() {
 		})
 		if !posted {
 			keeper.Close()
-			cancel(CauseStopped)
+			l.end(CauseStopped)
 		}
 	})
 }
@@ -133,7 +191,7 @@ func (l *claimLease) letGo(ctx context.Context, timeout time.Duration) {
 	defer cancel()
 	_ = l.keeper.Revoke(ctx) // it expires by itself otherwise
 	l.keeper.Close()
-	l.cancel(CauseFenced)
+	l.end(CauseFenced)
 }
 
 // pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that

@@ -71,7 +71,7 @@ type Manager struct {
 	leases    map[int64]*claimLease
 	spread    bool // the next lease replaces one that etcd does not know any more
 	followers map[int]*shardFollower
-	handlings map[string]*handling
+	handlings handlings
 	stopping  bool
 
 	writes      []lease.Op // room for the claims and releases that execute sends
@@ -312,7 +312,7 @@ func (m *Manager) giveBack(keepClaims bool) {
 		wg.Go(func() {
 			if keepClaims {
 				l.keeper.Close()
-				l.cancel(CauseStopped)
+				l.end(CauseStopped)
 			} else {
 				l.letGo(ctx, m.cfg.Etcd.CommandTimeout)
 			}

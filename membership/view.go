@@ -134,6 +134,16 @@ func (v *View) eligible(heedDrains bool) map[string]bool {
 	return set
 }
 
+// Alone says whether nobody but that member could own shards, now or when it has become active.
+func (v *View) Alone(member string) bool {
+	for id, m := range v.Members {
+		if id != member && (m.State == Active || m.State == Joining) {
+			return false
+		}
+	}
+	return true
+}
+
 // Owner returns the member that a shard belongs to; empty where nobody is eligible.
 func (v *View) Owner(n int) string {
 	if n < 0 || n >= len(v.owners) {

@@ -346,6 +346,18 @@ func TestNobodyOwnsWhatNobodyMayOwn(t *testing.T) {
 	}
 }
 
+func TestAloneAreThoseWhoLeaveNothingToAnybody(t *testing.T) {
+	for state, want := range map[membership.State]bool{membership.Active: false, membership.Joining: false, membership.Leaving: true} {
+		v := picture{}.member("a", membership.Active, 0).member("b", state, 1).drain("b").view()
+		if got := v.Alone("a"); got != want {
+			t.Errorf("Alone beside one that is %s: %v", state, got)
+		}
+	}
+	if !(picture{}).member("a", membership.Active, 0).view().Alone("a") {
+		t.Error("not alone where there is nobody else")
+	}
+}
+
 func TestStateOf(t *testing.T) {
 	v := picture{}.member("a", membership.Active, 0).member("d", membership.Active, 1).member("j", membership.Joining, 2).
 		member("l", membership.Leaving, 3).drain("d", "j", "l", "x").view()

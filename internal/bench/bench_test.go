@@ -20,7 +20,7 @@ func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
 
 // figures are what each bench tells, however small it is. Those that a user looks for are a contract.
 var figures = map[string][]string{
-	"claim":      {"resources", "raw_seconds", "handled_seconds", "active_seconds", "handled_of_raw", "active_of_raw"},
+	"claim":      {"resources", "rounds", "raw_seconds", "handled_seconds", "active_seconds", "handled_of_raw", "active_of_raw"},
 	"mutex":      {"mutexes_per_second", "handled_per_second", "times_as_fast"},
 	"failover":   {"lost", "raw_seconds", "events_seconds", "takeover_seconds", "of_raw", "others_fenced"},
 	"handover":   {"moved", "raw_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms", "gap_p99_of_raw"},

@@ -5,22 +5,28 @@ import (
 	"time"
 )
 
-// claim: one member starts cold, and the first thing that it hears is that everything is its own.
+// claimRounds is how often claim is measured: what one round takes is a fifth more or less for reasons that are not in it.
+const claimRounds = 3
+
+// claim: one member starts cold, and the first thing that it hears is that everything is its own. All figures are the means of
+// some such starts.
 func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(100_000)
 	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	var handled, active time.Duration
-	raw, err := l.rawAround(ctx, n, claimBytes, func() (err error) {
-		handled, active, err = l.claimAll(ctx, n)
+	raw, err := l.rawAround(ctx, n, claimBytes, claimRounds, func() error {
+		h, a, err := l.claimAll(ctx, n)
+		l.say("a cold start: all of %d handled after %v, active after %v", n, h.Round(time.Millisecond), a.Round(time.Millisecond))
+		handled, active = handled+h/claimRounds, active+a/claimRounds
 		return err
 	})
 	if err != nil {
 		return nil, false, err
 	}
 	f := map[string]float64{
-		"resources": float64(n), "raw_seconds": raw.Seconds(),
+		"resources": float64(n), "rounds": claimRounds, "raw_seconds": raw.Seconds(),
 		"handled_seconds": handled.Seconds(), "active_seconds": active.Seconds(),
 		"handled_of_raw": raw.Seconds() / handled.Seconds(), "active_of_raw": raw.Seconds() / active.Seconds(),
 	}

@@ -38,7 +38,7 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 	victim := l.all()[0]
 	lost := len(victim.Held())
 	var cut, first, last time.Time
-	raw, err := l.rawAround(ctx, lost, claimBytes, func() (err error) {
+	raw, err := l.rawAround(ctx, lost, claimBytes, 1, func() (err error) {
 		deletions := l.deletions(ctx, lost)
 		full := l.handler.expect(lost)
 		victim.wire.cut()

@@ -98,19 +98,25 @@ func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration
 	return put, deleted, nil
 }
 
-// rawAround is raw before and after what is measured against it, and the mean of the two: a machine that others use too is
-// not as fast at one time as at another.
-func (l *lab) rawAround(ctx context.Context, n, bytes int, measure func() error) (put time.Duration, err error) {
-	before, _, err := l.raw(ctx, n, bytes)
+// rawAround is raw before and after each round of what is measured against it, and the mean of all: a machine that others use
+// too is not as fast at one time as at another.
+func (l *lab) rawAround(ctx context.Context, n, bytes, rounds int, measure func() error) (put time.Duration, err error) {
+	sum, _, err := l.raw(ctx, n, bytes)
 	if err != nil {
 		return 0, err
 	}
-	if err := measure(); err != nil {
-		return 0, err
+	for range rounds {
+		if err := measure(); err != nil {
+			return 0, err
+		}
+		runtime.GC() // what the measured left behind is not the baseline's
+		put, _, err := l.raw(ctx, n, bytes)
+		if err != nil {
+			return 0, err
+		}
+		sum += put
 	}
-	runtime.GC() // what the measured left behind is not the baseline's
-	after, _, err := l.raw(ctx, n, bytes)
-	return (before + after) / 2, err
+	return sum / time.Duration(rounds+1), nil
 }
 
 func rate(n int, d time.Duration) float64 { return float64(n) / d.Seconds() }

@@ -28,6 +28,33 @@ type system struct{}
 
 func (system) Now() time.Duration { return now() }
 
+// recently is for how long one reading of a Recent may stand for the next.
+const recently = time.Millisecond
+
+// Recent returns a clock for one goroutine that asks for the time again and again: what it says may be a millisecond old, not
+// counting any time that the machine slept meanwhile. It is as good as the clock itself for deciding what to do next,
+// since as much may pass between the decision and the deed; and it is cheaper, as a reading is a system call. Of a clock
+// other than System it returns that.
+func Recent(c Clock) Clock {
+	if _, ok := c.(system); ok {
+		return &recent{}
+	}
+	return c
+}
+
+type recent struct {
+	read time.Time
+	last time.Duration
+}
+
+func (r *recent) Now() time.Duration {
+	t := time.Now()
+	if r.read.IsZero() || t.Sub(r.read) >= recently {
+		r.last, r.read = now(), t
+	}
+	return r.last
+}
+
 // Fake is a Clock for tests that stands still until it is told to go on. Its zero value stands at 0.
 type Fake struct{ at atomic.Int64 }
 

@@ -26,6 +26,29 @@ func TestSystemClockKeepsPaceWithMonotonicTime(t *testing.T) {
 	}
 }
 
+func TestRecentIsAtMostAMillisecondBehind(t *testing.T) {
+	c := Recent(System())
+	began, at := time.Now(), System().Now()
+	for time.Since(began) < 50*time.Millisecond {
+		before := System().Now()
+		next := c.Now()
+		if next < at || next < before-recently {
+			t.Fatalf("says %v, after %v at %v", next, at, before)
+		}
+		at = next
+	}
+}
+
+func TestRecentOfAnotherClockIsThatClock(t *testing.T) {
+	var f Fake
+	c := Recent(&f)
+	before := c.Now()
+	f.Advance(time.Microsecond)
+	if at := c.Now(); at-before != time.Microsecond {
+		t.Errorf("%v after a microsecond", at-before)
+	}
+}
+
 func TestFakeClockStandsStill(t *testing.T) {
 	var c Fake
 	c.Advance(time.Second)

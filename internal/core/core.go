@@ -29,6 +29,7 @@ type Core struct {
 	claiming int  // claims on their way
 	releases int  // releases on their way
 	offers   int  // released, and not claimed by anyone yet
+	alone    bool // there is nobody to take them
 	untaken  bool // the last offer that ended did so by its time: nobody may be there to take them
 	stuck    int
 }
@@ -81,6 +82,10 @@ func (c *Core) Tick(now time.Duration) {
 		}
 	}
 }
+
+// SetAlone says whether there is nobody else in the group who could take over what this member lets go of. Then nothing is
+// gained by going about it slowly, and nothing is lost by going about it fast.
+func (c *Core) SetAlone(now time.Duration, alone bool) { c.now, c.alone = now, alone }
 
 // SetOwned says which shards are this member's from now on: owned has one element a shard. After Stop it is ignored.
 func (c *Core) SetOwned(now time.Duration, owned []bool) {

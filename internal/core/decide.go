@@ -251,11 +251,7 @@ func (c *Core) next() (*resource, queueID) {
 		if r := c.urgent.pop(); r != nil {
 			return r, urgentQueue
 		}
-		under := c.releases + c.ending
-		if !c.untaken {
-			under += c.offers
-		}
-		if under < c.cfg.ReleaseBacklog {
+		if c.mayTerminate() {
 			if r := c.terminates.pop(); r != nil {
 				return r, terminateQueue
 			}
@@ -272,6 +268,18 @@ func (c *Core) next() (*resource, queueID) {
 		}
 	}
 	return nil, noQueue
+}
+
+// mayTerminate says whether few enough are on their way to the next owner for another one to be let go of.
+func (c *Core) mayTerminate() bool {
+	under := c.releases + c.ending
+	switch {
+	case c.alone:
+		return under < c.cfg.WriteBacklog
+	case !c.untaken:
+		under += c.offers
+	}
+	return under < c.cfg.ReleaseBacklog
 }
 
 // queueFor says where a resource waits for its turn.

@@ -60,6 +60,30 @@ func TestWhereNobodyClaimsTheRestGoesOnWithoutWaiting(t *testing.T) {
 	f.want("unwatch 0")
 }
 
+func TestAloneEverythingIsLetGoOfAtOnce(t *testing.T) {
+	f := owning(t, []string{"a", "b", "c"}, func(c *Config) { c.ReleaseBacklog, c.Handover = 1, time.Second })
+	f.c.Actions()
+	f.active([]string{"a", "b", "c"})
+	f.c.SetAlone(f.now, true)
+	f.c.Stop(f.now)
+	f.want("terminate c 202 stopped", "terminate b 201 stopped", "terminate a 200 stopped")
+	f.done("c", OK)
+	f.want("release c 202")
+	f.released("c", 300)
+	f.done("b", OK)
+	f.want("release b 201")
+}
+
+func TestWhoeverComesIsHandedThingsOneByOne(t *testing.T) {
+	f := owning(t, []string{"a", "b", "c"}, func(c *Config) { c.ReleaseBacklog, c.Handover = 1, time.Second })
+	f.c.Actions()
+	f.active([]string{"a", "b", "c"})
+	f.c.SetAlone(f.now, true)
+	f.c.SetAlone(f.now, false)
+	f.c.Stop(f.now)
+	f.want("terminate c 202 stopped")
+}
+
 func TestAShardThatComesBackIsNotWaitedFor(t *testing.T) {
 	f := givingAway(t)
 	f.want("terminate c 202 moved")

@@ -34,7 +34,9 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		res = WriteResult{Failed: yes, LeaseGone: !yes}
 	}
 	out := Outcome(rapid.IntRange(0, 4).Draw(t, "outcome"))
-	switch rapid.IntRange(0, 16).Draw(t, "event") {
+	switch rapid.IntRange(0, 17).Draw(t, "event") {
+	case 17:
+		return func(c *Core, now time.Duration) { c.SetAlone(now, yes) }
 	case 0, 1:
 		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}) }
 	case 2:

@@ -31,12 +31,18 @@ func (q *fifo) add(r *resource) {
 	q.items = append(q.items, r)
 }
 
+// roomKept is for how many the room of an empty fifo is kept: some come and go all the time, and a hundred thousand once.
+const roomKept = 1024
+
 // take returns the first, and removes it. There must be one.
 func (q *fifo) take() *resource {
 	r := q.items[q.head]
 	q.items[q.head] = nil
 	if q.head++; q.head == len(q.items) {
-		q.items, q.head = nil, 0
+		q.head = 0
+		if q.items = q.items[:0]; cap(q.items) > roomKept {
+			q.items = nil
+		}
 	}
 	return r
 }

@@ -169,12 +169,14 @@ func (m *member) getView() {
 		m.after(50*time.Millisecond, m.getView)
 	default:
 		m.view = m.w.view
-		owned := make([]bool, len(m.w.owners))
+		owned, alone := make([]bool, len(m.w.owners)), true
 		for s, o := range m.w.owners {
 			owned[s] = o == m.index
+			alone = alone && (owned[s] || o < 0)
 		}
 		m.w.trace("%s: sees view %d", m.name, m.view)
 		m.owned = owned
+		m.core.SetAlone(m.clock(), alone)
 		m.core.SetOwned(m.clock(), owned)
 		m.step()
 	}
