@@ -88,6 +88,10 @@ func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration
 	if err != nil {
 		return 0, 0, err
 	}
+	return l.rawAt(ctx, inFlight, n, bytes)
+}
+
+func (l *lab) rawAt(ctx context.Context, inFlight, n, bytes int) (put, deleted time.Duration, err error) {
 	if put, err = l.rawPut(ctx, inFlight, n, bytes); err != nil {
 		return 0, 0, err
 	}
@@ -101,7 +105,11 @@ func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration
 // rawAround is raw before and after each round of what is measured against it, and the mean of all: a machine that others use
 // too is not as fast at one time as at another.
 func (l *lab) rawAround(ctx context.Context, n, bytes, rounds int, measure func() error) (put time.Duration, err error) {
-	sum, _, err := l.raw(ctx, n, bytes)
+	inFlight, err := l.pace(ctx, n, bytes)
+	if err != nil {
+		return 0, err
+	}
+	sum, _, err := l.rawAt(ctx, inFlight, n, bytes)
 	if err != nil {
 		return 0, err
 	}
@@ -110,7 +118,7 @@ func (l *lab) rawAround(ctx context.Context, n, bytes, rounds int, measure func(
 			return 0, err
 		}
 		runtime.GC() // what the measured left behind is not the baseline's
-		put, _, err := l.raw(ctx, n, bytes)
+		put, _, err := l.rawAt(ctx, inFlight, n, bytes)
 		if err != nil {
 			return 0, err
 		}
