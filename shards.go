@@ -90,6 +90,7 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 		case keys.Resource:
 			if !n.delete {
 				n.entry, ok = f.entry(n.key.ID, ev.Kv)
+				n.entry.Data = bytes.Clone(n.entry.Data) // or all that was told with it would be kept too
 			}
 		case keys.Claim:
 			n.claim = claimKey(n.key.ID, ev.Kv)

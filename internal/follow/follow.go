@@ -43,7 +43,8 @@ type Sink interface {
 	// Reset replaces everything known: kvs is all there is below the prefix at revision.
 	Reset(kvs []*mvccpb.KeyValue, revision int64)
 	// Apply tells of changes, in the order of their revisions; those of one transaction come together. With them, what is
-	// known is all there is below the prefix at revision, which is that of the last of them.
+	// known is all there is below the prefix at revision, which is that of the last of them. Their keys and values share
+	// their memory, as those of Reset do: copy what is kept for longer than the others.
 	Apply(events []*clientv3.Event, revision int64)
 }
 
@@ -109,7 +110,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 		lists: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
 	for i := range h.lanes {
-		h.lanes[i] = &lane{watcher: clientv3.NewWatcher(client)}
+		h.lanes[i] = &lane{watcher: wire.NewWatcher(client)}
 	}
 	go h.watchdog(ctx)
 	return h

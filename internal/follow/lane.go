@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/mutant"
+	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
 // sharedLanes is how many streams the prefixes of Follow are spread over.
@@ -46,7 +47,7 @@ func (l *lane) current() clientv3.Watcher {
 func (l *lane) replace(client *clientv3.Client) {
 	l.mu.Lock()
 	old := l.watcher
-	l.watcher = clientv3.NewWatcher(client)
+	l.watcher = wire.NewWatcher(client)
 	l.mu.Unlock()
 	_ = old.Close() // its watches end, and Follow makes them anew
 }

@@ -1,10 +1,12 @@
-// Package wire reads etcd's answers where there are many of them: lists of a million keys, and what came of a million
-// writes. gRPC's own codec takes four objects for each key and each write; this one takes a few for all of an answer.
+// Package wire reads etcd's answers where there are many of them: lists of a million keys, news of them, and what came of a
+// million writes. gRPC's own codec takes four objects for each key and each write; this one takes a few for all of an answer.
 //
-// Use Lean in place of Options for a call whose answer is one of those; any other is read as always.
+// Use Lean in place of Options for a call whose answer is one of those, and NewWatcher for watches; any other answer is read
+// as always.
 package wire
 
 import (
+	"context"
 	"math"
 	"slices"
 
@@ -16,6 +18,7 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
 // Options are clientv3's defaults for a call: to wait for a connection, and to leave limits to the server, but for what is
@@ -28,11 +31,23 @@ var Options = []grpc.CallOption{
 //
 //   - Of a TxnResponse that tells of success only the header is read. Not for transactions that read anything then, or
 //     whose writes return what was there before.
-//   - All keys and values of a RangeResponse share one piece of memory. Whoever keeps one of them for longer than the
-//     others copies it.
+//   - All keys and values of a RangeResponse, and all of a WatchResponse, share one piece of memory. Whoever keeps one of
+//     them for longer than the others copies it.
 //
 // It has no room left: callers append options of their own, at the same time.
 var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
+
+// NewWatcher is clientv3.NewWatcher with the codec of this package: what is said at Lean of keys and values goes for the
+// events of its watches.
+func NewWatcher(client *clientv3.Client) clientv3.Watcher {
+	return clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(client.ActiveConnection())}, client)
+}
+
+type watchClient struct{ pb.WatchClient }
+
+func (w watchClient) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
+	return w.WatchClient.Watch(ctx, append(slices.Clip(opts), grpc.ForceCodecV2(lean))...)
+}
 
 type codec struct{ encoding.CodecV2 }
 
@@ -50,6 +65,11 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		}
 	case *pb.RangeResponse:
 		if whole := data.Materialize(); c.list(whole, resp) {
+			return nil
+		}
+		resp.Reset()
+	case *pb.WatchResponse:
+		if whole := data.Materialize(); c.news(whole, resp) {
 			return nil
 		}
 		resp.Reset()
@@ -109,6 +129,59 @@ func (c codec) list(message []byte, resp *pb.RangeResponse) bool {
 			resp.More = f.number != 0
 		case f.is(4, protowire.VarintType):
 			resp.Count = int64(f.number)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+// news reads a WatchResponse that tells of events and of nothing else. Their keys and values are parts of message.
+func (c codec) news(message []byte, resp *pb.WatchResponse) bool {
+	n := 0
+	for f := range fields(message) {
+		if f.is(11, protowire.BytesType) {
+			n++
+		}
+	}
+	if n == 0 {
+		return false
+	}
+	events, kvs := make([]mvccpb.Event, n), make([]mvccpb.KeyValue, n)
+	resp.Events = make([]*mvccpb.Event, 0, n)
+	for f := range fields(message) {
+		switch {
+		case f.is(1, protowire.BytesType) && resp.Header == nil:
+			resp.Header = new(pb.ResponseHeader)
+			if c.message(f.bytes, resp.Header) != nil {
+				return false
+			}
+		case f.is(2, protowire.VarintType):
+			resp.WatchId = int64(f.number)
+		case f.is(7, protowire.VarintType):
+			resp.Fragment = f.number != 0
+		case f.is(11, protowire.BytesType):
+			ev, kv := &events[len(resp.Events)], &kvs[len(resp.Events)]
+			if !event(f.bytes, ev, kv) {
+				return false
+			}
+			resp.Events = append(resp.Events, ev)
+		default:
+			return false
+		}
+	}
+	return true
+}
+
+func event(message []byte, ev *mvccpb.Event, kv *mvccpb.KeyValue) bool {
+	for f := range fields(message) {
+		switch {
+		case f.is(1, protowire.VarintType):
+			ev.Type = mvccpb.Event_EventType(f.number)
+		case f.is(2, protowire.BytesType) && ev.Kv == nil: // two would have to be merged
+			if ev.Kv = kv; !keyValue(f.bytes, kv) {
+				return false
+			}
 		default:
 			return false
 		}

@@ -80,3 +80,33 @@ func FuzzRangeResponse(f *testing.F) {
 		}
 	})
 }
+
+// Whatever the message, news are what gRPC's own codec says, or no news for both.
+func FuzzWatchResponse(f *testing.F) {
+	for _, resp := range []*pb.WatchResponse{
+		{},
+		{Header: &pb.ResponseHeader{Revision: 3}, WatchId: 5, Created: true},
+		{Header: &pb.ResponseHeader{Revision: 3}, WatchId: 5, Canceled: true, CompactRevision: 2, CancelReason: "compacted"},
+		{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4}, WatchId: 5, Fragment: true, Events: []*mvccpb.Event{
+			{Kv: &mvccpb.KeyValue{Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: 2, Version: 3, Lease: -4}},
+			{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("l"), ModRevision: 3}},
+			{Kv: &mvccpb.KeyValue{Key: []byte("m")}, PrevKv: &mvccpb.KeyValue{Key: []byte("m")}},
+		}},
+		{Events: []*mvccpb.Event{{}, {Kv: &mvccpb.KeyValue{Key: []byte("k"), Value: []byte("v")}}}},
+	} {
+		f.Add(encoded(f, resp))
+	}
+	f.Add([]byte{0x5a, 10, 0x12, 3, 0x0a, 1, 'k', 0x12, 3, 0x2a, 1, 'v'}) // an event in two parts
+	f.Add([]byte{0x5a, 5, 0x12, 3, 0x0a, 9, 'k'})                         // a key that is cut short
+	f.Add([]byte{0x5a, 0, 0x32, 1, 0xff})                                 // a reason that is no text
+	f.Fuzz(func(t *testing.T, message []byte) {
+		var want, got pb.WatchResponse
+		refused, err := read(lean.CodecV2, message, &want), read(lean, message, &got)
+		if (refused == nil) != (err == nil) {
+			t.Fatalf("gRPC's codec says %v, and this one %v", refused, err)
+		}
+		if refused == nil && !proto.Equal(&want, &got) {
+			t.Errorf("got %v, want %v", &got, &want)
+		}
+	})
+}
