@@ -80,11 +80,7 @@ func (g *group) register(ctx context.Context, state membership.State) error {
 	if err != nil {
 		return err
 	}
-	if state == membership.Active {
-		g.setActive(&reg)
-	} else {
-		g.setRegistration(&reg)
-	}
+	g.setRegistration(&reg)
 	return nil
 }
 
@@ -105,17 +101,10 @@ func (g *group) setRegistration(reg *membership.Registration) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	g.reg.Store(reg)
-	g.applyLocked()
-}
-
-// setActive is setRegistration when this member has become active, for the first time or again.
-func (g *group) setActive(reg *membership.Registration) {
-	g.mu.Lock()
-	if g.activeAt == 0 {
+	if reg != nil && reg.Record.State == membership.Active && g.activeAt == 0 {
 		g.activeAt = g.m.now()
 	}
-	g.mu.Unlock()
-	g.setRegistration(reg)
+	g.applyLocked()
 }
 
 // stepBack has this member own nothing for now, or what is its own again.

@@ -156,7 +156,7 @@ func (m *Manager) join(ctx context.Context) error {
 	case err != nil:
 		return withUnreachable(ctx, err)
 	}
-	m.group.setActive(&reg)
+	m.group.setRegistration(&reg)
 	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
 	return nil
 }

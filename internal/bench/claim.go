@@ -18,9 +18,12 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	var handled, active time.Duration
 	raw, err := l.rawAround(ctx, n, claimBytes, claimRounds, func() error {
 		h, a, err := l.claimAll(ctx, n)
+		if err != nil {
+			return err
+		}
 		l.say("a cold start: all of %d handled after %v, active after %v", n, h.Round(time.Millisecond), a.Round(time.Millisecond))
 		handled, active = handled+h/claimRounds, active+a/claimRounds
-		return err
+		return nil
 	})
 	if err != nil {
 		return nil, false, err

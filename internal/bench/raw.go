@@ -91,6 +91,7 @@ func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration
 	return l.rawAt(ctx, inFlight, n, bytes)
 }
 
+// rawAt is raw with so many transactions at once.
 func (l *lab) rawAt(ctx context.Context, inFlight, n, bytes int) (put, deleted time.Duration, err error) {
 	if put, err = l.rawPut(ctx, inFlight, n, bytes); err != nil {
 		return 0, 0, err

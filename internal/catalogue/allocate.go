@@ -176,10 +176,11 @@ func (s *Store) ops(id string, old, e *Entry) []*pb.RequestOp {
 	if e != nil {
 		ops[0] = txn.Put(s.key(id), e.Encode())
 	}
+	woken := old != nil && old.Suspended
 	switch {
-	case e != nil && e.Suspended, e != nil && old != nil && old.Suspended && e.FromSource && !e.OwnData:
+	case e != nil && (e.Suspended || woken && e.FromSource && !e.OwnData):
 		ops = append(ops, txn.Put(s.Layout.Deallocation(id), nil))
-	case old != nil && old.Suspended:
+	case woken:
 		ops = append(ops, txn.Delete(s.Layout.Deallocation(id)))
 	}
 	return ops

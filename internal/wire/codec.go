@@ -60,8 +60,10 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 		buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
 		defer buffer.Free()
 		if header := succeeded(buffer.ReadOnlyData()); header != nil {
-			resp.Succeeded, resp.Header = true, new(pb.ResponseHeader)
-			return c.message(header, resp.Header)
+			if resp.Header = c.header(header); resp.Header != nil {
+				resp.Succeeded = true
+				return nil
+			}
 		}
 	case *pb.RangeResponse:
 		if whole := data.Materialize(); c.list(whole, resp) {
@@ -77,9 +79,23 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// message reads one in the usual way.
-func (c codec) message(b []byte, v any) error {
-	return c.CodecV2.Unmarshal(mem.BufferSlice{mem.SliceBuffer(b)}, v)
+// header reads one in the usual way; nil where it is none.
+func (c codec) header(message []byte) *pb.ResponseHeader {
+	h := new(pb.ResponseHeader)
+	if c.CodecV2.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, h) != nil {
+		return nil
+	}
+	return h
+}
+
+// count is how many messages, texts or bytes a message has under a tag.
+func count(message []byte, tag protowire.Number) (n int) {
+	for f := range fields(message) {
+		if f.is(tag, protowire.BytesType) {
+			n++
+		}
+	}
+	return n
 }
 
 // succeeded finds the header of a TxnResponse that surely tells of success; nil where it does not.
@@ -104,19 +120,13 @@ func succeeded(message []byte) (header []byte) {
 
 // list reads a RangeResponse that has nothing in it but what it is known to have. Its keys and values are parts of message.
 func (c codec) list(message []byte, resp *pb.RangeResponse) bool {
-	n := 0
-	for f := range fields(message) {
-		if f.is(2, protowire.BytesType) {
-			n++
-		}
-	}
+	n := count(message, 2)
 	kvs := make([]mvccpb.KeyValue, n)
 	resp.Kvs = make([]*mvccpb.KeyValue, 0, n)
 	for f := range fields(message) {
 		switch {
-		case f.is(1, protowire.BytesType) && resp.Header == nil:
-			resp.Header = new(pb.ResponseHeader)
-			if c.message(f.bytes, resp.Header) != nil {
+		case f.is(1, protowire.BytesType) && resp.Header == nil: // two would have to be merged
+			if resp.Header = c.header(f.bytes); resp.Header == nil {
 				return false
 			}
 		case f.is(2, protowire.BytesType):
@@ -138,12 +148,7 @@ func (c codec) list(message []byte, resp *pb.RangeResponse) bool {
 
 // news reads a WatchResponse that tells of events and of nothing else. Their keys and values are parts of message.
 func (c codec) news(message []byte, resp *pb.WatchResponse) bool {
-	n := 0
-	for f := range fields(message) {
-		if f.is(11, protowire.BytesType) {
-			n++
-		}
-	}
+	n := count(message, 11)
 	if n == 0 {
 		return false
 	}
@@ -151,9 +156,8 @@ func (c codec) news(message []byte, resp *pb.WatchResponse) bool {
 	resp.Events = make([]*mvccpb.Event, 0, n)
 	for f := range fields(message) {
 		switch {
-		case f.is(1, protowire.BytesType) && resp.Header == nil:
-			resp.Header = new(pb.ResponseHeader)
-			if c.message(f.bytes, resp.Header) != nil {
+		case f.is(1, protowire.BytesType) && resp.Header == nil: // two would have to be merged
+			if resp.Header = c.header(f.bytes); resp.Header == nil {
 				return false
 			}
 		case f.is(2, protowire.VarintType):
