@@ -34,6 +34,15 @@ type Updater interface {
 	Update(ctx context.Context, c Claim) error
 }
 
+// Finisher is what a Handler may have besides: where FinishesCalls says true, a Handle or Update in progress is not
+// cancelled when its resource moves, changes or is removed, or the member stops. Its return is waited for, until
+// Config.HandleTimeout or the end of the claim, and Terminate follows. It is for handlers whose calls are requests to
+// somewhere else: one that is cut off may still be carried out there, after the Terminate that follows. Without it, such
+// a call's context ends at once.
+type Finisher interface {
+	FinishesCalls() bool
+}
+
 // Validity tells how long a claim is surely valid from now. Implementations are safe for use from any goroutine.
 type Validity interface {
 	// Remaining is the time to the local deadline, which comes before etcd can give the claim to anyone else. It is
