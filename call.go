@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // call is one call of the user's code, with the notification that follows it if it fails.
@@ -31,13 +32,17 @@ type call struct {
 	ended   bool          // it was to end, for a reason that is no fault of its own
 }
 
-// limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace.
+// limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace. It
+// is set by the call's own goroutine: the time that the goroutine waits for a processor is not the handler's.
 func (c *call) limit(timeout, grace time.Duration) {
 	if timeout == Forever {
 		return
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if c.ended { // its end is limited already
+		return
+	}
 	c.grace = grace
 	c.arm(timeout)
 }
@@ -46,7 +51,7 @@ func (c *call) limit(timeout, grace time.Duration) {
 func (c *call) end(cause error, grace time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.over {
+	if c.over || c.ended {
 		return
 	}
 	c.ended = true
@@ -112,15 +117,19 @@ func (c *call) timeIsUp() {
 	}
 }
 
-// giveUp tells the core that the call is stuck.
+// giveUp tells the core that the call is stuck. Whatever the core lets go of then, nothing of the handling may go on first:
+// its context ends, and its claim is not valid any more.
 func (c *call) giveUp() {
 	m, a := c.m, c.do
 	m.post(func() {
 		if c.of.call != c {
 			return
 		}
-		m.log.Warn("call does not end, and is given up", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token))
+		if !mutant.Is(mutant.SpareGivenUp) {
+			c.of.end(CauseGivenUp)
+		}
 		m.core.CallStuck(m.stamp, a.Shard, a.ID, a.Kind.String()+" does not return")
+		m.log.Warn("call does not end, and is given up", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token))
 	})
 }
 
@@ -136,36 +145,86 @@ func (c *call) returned() (timedOut, ended bool) {
 	return c.timeout, c.ended
 }
 
-// run makes the call, tells of its failure, and reports to the loop.
-func (c *call) run() {
-	m, a := c.m, &c.do
-	if a.Kind == core.Handle && c.ctx.Err() != nil { // over before it began: the handler need not know
-		c.returned()
-		m.post(func() { m.callDone(c, core.Refused, nil) })
-		return
-	}
-	err := c.user()
-	timedOut, ended := c.returned()
-	if timedOut {
-		timeout, _ := m.limits(a.Kind)
-		err = fmt.Errorf("%w after %v", CauseTimeout, timeout)
-	}
-	out := outcome(err, timedOut)
-	if out == core.Error && a.Kind == core.Terminate && errors.Is(context.Cause(c.ctx), CauseFenced) {
-		out = core.Cut
-	}
-	switch {
-	case out == core.Cut: // it is not over
-		m.log.Debug("terminate was cut short, and follows again", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.Error(err))
-	case err != nil && (a.Kind == core.Terminate || !ended || timedOut):
-		c.tellFailure(err)
-	}
-	m.post(func() { m.callDone(c, out, err) })
+// answer is what came of a call: err for the user's own callbacks, and its text for everyone else.
+type answer struct {
+	out  core.Outcome
+	err  error
+	text string
 }
 
-// user calls the user's code, and turns a panic into a *PanicError.
-func (c *call) user() (err error) {
-	defer recovered(&err)
+// run makes the call, tells of its failure, and reports to the loop. Also where the user's code ends the goroutine: what
+// was deferred is done then.
+func (c *call) run() {
+	if c.refused() { // the handler need not know
+		c.returned()
+		c.m.post(func() { c.m.callDone(c, core.Refused, "") })
+		return
+	}
+	c.limit(c.m.limits(c.do.Kind))
+	got := answer{core.Panicked, errGoexit, errGoexit.Error()}
+	defer func() { c.conclude(got) }()
+	got = c.user()
+}
+
+// refused is the last look at the clock before the user's code. The goroutine may have waited for long, the process may
+// have been stopped, the machine may have slept since the loop looked. A Terminate cleans up, whatever the time is.
+func (c *call) refused() bool {
+	if c.do.Kind == core.Terminate {
+		return false
+	}
+	return c.ctx.Err() != nil || c.of.Remaining() <= 0 && !mutant.Is(mutant.HandleUnlooked)
+}
+
+// conclude reports what came of the call.
+func (c *call) conclude(got answer) {
+	m, a := c.m, &c.do
+	timedOut, ended := c.returned()
+	switch {
+	case timedOut:
+		timeout, _ := m.limits(a.Kind)
+		got.out, got.err = core.TimedOut, fmt.Errorf("%w after %v", CauseTimeout, timeout)
+		got.text = got.err.Error()
+	case got.out == core.Error && c.isCut():
+		got.out = core.Cut
+	}
+	defer func() { m.post(func() { m.callDone(c, got.out, got.text) }) }()
+	switch {
+	case got.out == core.Cut && a.Kind == core.Terminate: // it is not over
+		m.log.Debug("terminate was cut short, and follows again", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
+	case got.err != nil && (a.Kind == core.Terminate || !ended || timedOut):
+		c.tellFailure(got)
+	}
+}
+
+// isCut says whether a call that returned an error did so because its context had ended. What a Handle or Update began may
+// have been done all the same. Of a Terminate it matters where the lease's end is the cause: another one follows.
+func (c *call) isCut() bool {
+	if c.do.Kind == core.Terminate {
+		return errors.Is(context.Cause(c.ctx), CauseFenced)
+	}
+	return c.ctx.Err() != nil
+}
+
+// user calls the user's code, and takes down what it returns or panics with.
+func (c *call) user() (got answer) {
+	defer func() {
+		if v := recover(); v != nil {
+			p := newPanicError(v)
+			got = answer{core.Panicked, p, p.Error()}
+		}
+	}()
+	switch err := c.handler(); {
+	case err == nil:
+		return answer{}
+	case isPanic(err):
+		return answer{core.Panicked, err, textOf(err)}
+	default:
+		return answer{core.Error, err, textOf(err)}
+	}
+}
+
+// handler calls the Handler.
+func (c *call) handler() error {
 	switch h := c.m.cfg.Handler; c.do.Kind {
 	case core.Update:
 		return h.(Updater).Update(c.ctx, c.claim)
@@ -177,9 +236,13 @@ func (c *call) user() (err error) {
 }
 
 // tellFailure calls HandleFailed or TerminateFailed, under limits of its own.
-func (c *call) tellFailure(err error) {
+func (c *call) tellFailure(got answer) {
 	m, a := c.m, &c.do
-	m.log.Warn("call failed", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.Error(err))
+	message := "call failed"
+	if got.out == core.Cut {
+		message = "call was cut off by the end of its claim; its outcome is unknown, and terminate follows"
+	}
+	m.log.Warn(message, zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
 	failed := m.cfg.Handler.HandleFailed
 	if a.Kind == core.Terminate {
 		failed = m.cfg.Handler.TerminateFailed
@@ -193,8 +256,8 @@ func (c *call) tellFailure(err error) {
 	c.over, c.timeout, c.ended, c.cancel = false, false, false, cancel
 	c.mu.Unlock()
 	c.limit(m.cfg.TerminateTimeout, lastGrace)
-	if p := safely(func() error { failed(ctx, c.claim, err); return nil }); p != nil {
-		m.log.Error("a failure callback panicked", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Error(p))
+	defer c.returned()
+	if p := safely(func() error { failed(ctx, c.claim, got.err); return nil }); p != nil {
+		m.log.Error("a failure callback panicked", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.String("error", p.Error()))
 	}
-	c.returned()
 }

@@ -2,8 +2,6 @@ package drm
 
 import (
 	"context"
-	"errors"
-	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -42,7 +40,13 @@ type handling struct {
 }
 
 // Report makes a handling the Reporter of its claim.
-func (h *handling) Report(err error) { h.m.post(func() { h.m.reported(h, err) }) }
+func (h *handling) Report(err error) {
+	failed, text := err != nil, ""
+	if failed {
+		text = textOf(err) // in the user's goroutine
+	}
+	h.m.post(func() { h.m.reported(h, failed, text) })
+}
 
 // Remaining makes a handling the Validity of its claim. That the manager does not want the handling any more, and ended
 // its context, does not end the claim: what is being ended in an orderly way may still count on it.
@@ -53,10 +57,10 @@ func (h *handling) Remaining() time.Duration {
 	return max(h.lease.keeper.Remaining(), h.atLeast)
 }
 
-// end is for when nothing of the handling may go on.
+// end is for when nothing of the handling may go on: its context ends, and its claim is not valid any more.
 func (h *handling) end(cause error) {
-	h.over.Store(true)
 	h.cancel(cause)
+	h.over.Store(true)
 	h.lease.leave(h)
 }
 
@@ -138,7 +142,6 @@ func (m *Manager) startTerminate(a core.Action) {
 func (m *Manager) startCall(ctx context.Context, cancel context.CancelCauseFunc, a core.Action, h *handling) {
 	c := &call{m: m, do: a, of: h, claim: h.claim, ctx: ctx, cancel: cancel}
 	h.call = c
-	c.limit(m.limits(a.Kind))
 	go c.run()
 }
 
@@ -151,23 +154,19 @@ func (m *Manager) limits(kind core.ActionKind) (timeout, grace time.Duration) {
 }
 
 // reported runs on the loop's goroutine when a handler has told how a handling goes.
-func (m *Manager) reported(h *handling, err error) {
+func (m *Manager) reported(h *handling, failed bool, text string) {
 	switch id := h.claim.Resource.ID; {
 	case m.handlings.of(h.shard, id) != h: // it was terminated; the same claim may have another one by now
-	case err == nil:
-		m.core.Reported(m.stamp, h.shard, id, core.OK, "")
+	case failed:
+		m.core.Reported(m.stamp, h.shard, id, core.Error, text)
 	default:
-		m.core.Reported(m.stamp, h.shard, id, core.Error, err.Error())
+		m.core.Reported(m.stamp, h.shard, id, core.OK, "")
 	}
 }
 
 // callDone runs on the loop's goroutine when a call has returned.
-func (m *Manager) callDone(c *call, out core.Outcome, err error) {
+func (m *Manager) callDone(c *call, out core.Outcome, text string) {
 	a, h := &c.do, c.of
-	message := ""
-	if err != nil {
-		message = err.Error()
-	}
 	if h.call == c {
 		h.call = nil
 	}
@@ -180,11 +179,11 @@ func (m *Manager) callDone(c *call, out core.Outcome, err error) {
 		m.handlings.drop(a.ID, h)
 	case a.Kind == core.Terminate:
 		c.cancel(CauseTerminated)
-	case a.Kind == core.Handle && (out == core.Refused || out == core.Error && h.ctx.Err() == nil):
+	case a.Kind == core.Handle && (out == core.Refused || out == core.Error):
 		h.end(CauseTerminated) // the handler does not have it
 		m.handlings.drop(a.ID, h)
 	}
-	m.core.CallDone(m.stamp, a.Shard, a.ID, out, message)
+	m.core.CallDone(m.stamp, a.Shard, a.ID, out, text)
 }
 
 // cancelHandling ends the context of what is handled, or the call in progress.
@@ -197,33 +196,7 @@ func (m *Manager) cancelHandling(a core.Action) {
 	if a.Cause == core.ClaimLost {
 		h.end(cause) // somebody else may have the claim: nothing of it may go on
 	}
-	if h.call != nil {
+	if h.call != nil && h.call.do.Kind != core.Terminate { // that one ends it
 		h.call.end(cause, m.cfg.TerminateTimeout)
-	}
-}
-
-func outcome(err error, timedOut bool) core.Outcome {
-	switch {
-	case timedOut:
-		return core.TimedOut
-	case err == nil:
-		return core.OK
-	}
-	if p := (*PanicError)(nil); errors.As(err, &p) {
-		return core.Panicked
-	}
-	return core.Error
-}
-
-// safely calls the user's code and turns a panic into a *PanicError.
-func safely(f func() error) (err error) {
-	defer recovered(&err)
-	return f()
-}
-
-// recovered, deferred, makes a panic an error.
-func recovered(err *error) {
-	if v := recover(); v != nil {
-		*err = &PanicError{Value: v, Stack: debug.Stack()}
 	}
 }

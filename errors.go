@@ -25,6 +25,9 @@ var (
 	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as
 	// ExitOnSourceError asks.
 	ErrSourceFailed = errors.New("the source cannot be had")
+	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
+	// claims that were not released.
+	ErrLeftBehind = errors.New("left behind")
 	// ErrStopped is returned by calls on a Manager that has stopped.
 	ErrStopped = errors.New("manager stopped")
 )
@@ -45,6 +48,9 @@ var (
 	CauseClaimLost = errors.New("drm: claim vanished from etcd")
 	// CauseTimeout: the call took longer than its timeout.
 	CauseTimeout = errors.New("drm: call timed out")
+	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is let go of, unless
+	// Config.TerminatePolicy is Hold; nothing of this Handle may go on.
+	CauseGivenUp = errors.New("drm: call given up")
 	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
 	CauseTerminated = errors.New("drm: terminated")
 )
@@ -82,6 +88,13 @@ func (e *IDInUseError) Is(target error) bool { return target == ErrIDInUse }
 type PanicError struct {
 	Value any
 	Stack []byte // of the goroutine that panicked; not part of Error
+
+	text string // of Error, taken down where Value was recovered: Value may have methods that block
 }
 
-func (e *PanicError) Error() string { return fmt.Sprintf("panic: %v", e.Value) }
+func (e *PanicError) Error() string {
+	if e.text == "" {
+		return fmt.Sprintf("panic: %v", e.Value)
+	}
+	return e.text
+}

@@ -132,7 +132,6 @@ func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(e
 			Probe:   m.probe,
 			Outlast: m.cfg.OutagePolicy == KeepOnOutage,
 			OnFence: func(k *lease.Keeper, cause error) {
-				log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", int64(k.ID())), zap.Error(cause))
 				onFence(cause)
 				id := int64(k.ID())
 				m.post(func() {
@@ -141,6 +140,7 @@ func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(e
 					}
 					m.core.LeaseFenced(m.stamp, id)
 				})
+				log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", id), zap.Error(cause))
 			},
 			OnDead: func(*lease.Keeper, error) { dead(CauseFenced) },
 		})
@@ -185,13 +185,13 @@ func (m *Manager) revokeLease(id int64) {
 	}
 }
 
-// letGo ends the lease and everything on it.
+// letGo ends everything on the lease, and then the lease: its claims are free for others from then on.
 func (l *claimLease) letGo(ctx context.Context, timeout time.Duration) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
+	l.end(CauseFenced)
 	_ = l.keeper.Revoke(ctx) // it expires by itself otherwise
 	l.keeper.Close()
-	l.end(CauseFenced)
 }
 
 // pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that

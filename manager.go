@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -18,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/logqueue"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -28,7 +30,8 @@ type Manager struct {
 	cfg     Config
 	id      string
 	started time.Time
-	log     *zap.Logger
+	log     *zap.Logger      // whoever logs does not wait for the sink
+	logs    *logqueue.Queue  // of log
 	newsLog *zap.Logger      // of failing watches: a few lines a second, since an outage fails those of all shards
 	clock   clock.Clock      // that leases are measured by
 	wall    func() time.Time // that nothing is decided by
@@ -220,9 +223,9 @@ func (m *Manager) firstFetch(err error) { m.sourceOnce.Do(func() { m.sourceReady
 
 // Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held, releases
 // each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It returns when
-// all that is done, or soon after ctx ends or StopTimeout has passed: what still runs then is cancelled and left behind,
-// its claims expire, and the error says how many. It may be called several times, by several goroutines; all get the
-// same answer.
+// all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still runs then is
+// cancelled and left behind, its claims expire, and the error says how many there are and why (it matches ErrLeftBehind).
+// It may be called several times, by several goroutines; all get the same answer.
 func (m *Manager) Stop(ctx context.Context) error {
 	m.beginStop()
 	select {
@@ -246,7 +249,10 @@ func (m *Manager) shutdown() {
 
 	var errs []error
 	m.endGroup() // no polling, no standing for coordinator
-	<-m.groupDone
+	select {
+	case <-m.groupDone:
+	case <-m.hurry:
+	}
 	leaving, ended := context.WithTimeout(deadline, m.cfg.Etcd.CommandTimeout)
 	told := make(chan struct{})
 	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
@@ -256,8 +262,10 @@ func (m *Manager) shutdown() {
 			m.log.Warn("cannot say that this member leaves", zap.Error(err))
 		}
 	}()
+	had := 0
 	m.post(func() {
 		m.stopping = true
+		had = m.core.Left().Claims
 		m.core.Stop(m.stamp)
 		for _, l := range m.leases {
 			l.keeper.NoLonger() // what cannot be given back is not waited for longer than its lease lasts
@@ -271,10 +279,10 @@ func (m *Manager) shutdown() {
 	ended()
 	<-told
 
-	var left core.Stats
-	m.ask(func() { left = m.core.Stats() })
-	if n := left.Calls + left.Stuck; n > 0 {
-		errs = append(errs, fmt.Errorf("stop: %d calls of the handler have not returned, and are left behind", n))
+	var left core.Left
+	m.ask(func() { left = m.core.Left() })
+	if left.Claims+left.Calls > 0 {
+		errs = append(errs, leftBehind(left, had))
 	}
 	if m.setUp {
 		m.awaitFetch()
@@ -295,6 +303,32 @@ func (m *Manager) shutdown() {
 	}
 	m.stopErr = errors.Join(errs...)
 	m.log.Info("stopped", zap.Error(m.stopErr))
+	if m.logs != nil {
+		m.logs.Close(lastGrace) // a sink that blocks is left behind
+	}
+}
+
+// leftBehind says what a stop has left, of so many claims that the member had when it began.
+func leftBehind(left core.Left, had int) error {
+	if left.Claims == 0 {
+		return fmt.Errorf("stop: %w: %d calls of the handler have not returned", ErrLeftBehind, left.Calls)
+	}
+	var why []string
+	for _, part := range []struct {
+		n    int
+		what string
+	}{
+		{left.Calling, "in a call of the handler that has not returned"},
+		{left.Stuck, "in one that was given up"},
+		{left.Failing, "held since Terminate failed"},
+		{left.Waiting, "not terminated in time"},
+		{left.Unreleased, "terminated, and etcd did not take the release"},
+	} {
+		if part.n > 0 {
+			why = append(why, fmt.Sprintf("%d %s", part.n, part.what))
+		}
+	}
+	return fmt.Errorf("stop: %w: %d of %d claims, which expire by themselves: %s", ErrLeftBehind, left.Claims, max(had, left.Claims), strings.Join(why, ", "))
 }
 
 // giveBack ends the leases: those with claims that were left behind expire, since what is on them may still be handled.

@@ -2,6 +2,7 @@ package drm
 
 import (
 	"context"
+	"errors"
 	"sync/atomic"
 	"time"
 
@@ -27,10 +28,25 @@ func (m *Manager) setUpRetriever(ctx context.Context) error {
 	return err
 }
 
-// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context.
+// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context: no longer than lastGrace once
+// Stop is to wait no longer.
 func (m *Manager) tearDown() error {
-	ctx, cancel := context.WithTimeout(context.Background(), m.cfg.FetchTimeout)
-	defer cancel()
+	limited, cancelTimeout := context.WithTimeout(context.Background(), m.cfg.FetchTimeout)
+	defer cancelTimeout()
+	ctx, cancel := context.WithCancelCause(limited)
+	defer cancel(nil)
+	over := make(chan struct{})
+	defer close(over)
+	go func() {
+		select {
+		case <-m.hurry:
+		case <-over:
+			return
+		}
+		if pauseFor(ctx, lastGrace) {
+			cancel(errors.New("it did not return in the time that Stop had"))
+		}
+	}()
 	return m.bounded(ctx, m.cfg.Retriever.TearDown, func(error) {})
 }
 
@@ -51,14 +67,13 @@ func (m *Manager) awaitFetch() {
 func (m *Manager) bounded(ctx context.Context, f func(context.Context) error, late func(error)) error {
 	answer := make(chan error, 1)
 	var decided atomic.Bool // by whichever comes first
-	go func() {
-		err := safely(func() error { return f(ctx) })
+	detached(func() error { return f(ctx) }, func(err error) {
 		if decided.CompareAndSwap(false, true) {
 			answer <- err
 		} else {
 			late(err)
 		}
-	}()
+	})
 	select {
 	case err := <-answer:
 		return err

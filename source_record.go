@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.uber.org/zap"
@@ -80,14 +79,6 @@ func (o *office) tell(out catalogue.Outcome) {
 			zap.Int("changed", out.Changed), zap.Int("removed", out.Removed), zap.Int("removals held", out.Held),
 			zap.Int("too large", o.record.TooLarge), zap.Strings("of them", o.record.Rejected))
 	}
-}
-
-// clip is the beginning of a text, where it is too long to keep.
-func clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
 // decodeSource reads the source key. What is not understood is as good as no record: the next fetch writes another.

@@ -16,6 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/logqueue"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -44,9 +46,13 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 	if err != nil {
 		return nil, err
 	}
+	log, logs := cfg.Logger.With(cfg.LoggerFields...), (*logqueue.Queue)(nil)
+	if !mutant.Is(mutant.LogInLine) {
+		log, logs = logqueue.Wrap(log)
+	}
 	m := &Manager{
 		cfg: cfg, id: cfg.ID, started: wall().UTC().Truncate(time.Millisecond), clock: c, wall: wall,
-		log:    cfg.Logger.With(cfg.LoggerFields...),
+		log: log, logs: logs,
 		client: client, ownClient: own, layout: layout,
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
 		idle: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
@@ -90,7 +96,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		ReleaseBacklog: max(64, cfg.TerminateConcurrency), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
 		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
 		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
-		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), KeysPerLease: 8192,
+		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), FinishCalls: finishesCalls(cfg.Handler), KeysPerLease: 8192,
 		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})
@@ -255,6 +261,11 @@ func (m *Manager) closeClient() {
 func isUpdater(h Handler) bool {
 	_, ok := h.(Updater)
 	return ok
+}
+
+func finishesCalls(h Handler) bool {
+	f, ok := h.(Finisher)
+	return ok && f.FinishesCalls()
 }
 
 // withUnreachable makes an error match ErrUnreachable where it means that etcd did not answer.

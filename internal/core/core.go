@@ -311,3 +311,44 @@ func (c *Core) Stats() Stats {
 	}
 	return s
 }
+
+// Left says, of what a member still has, why it has not been let go of.
+type Left struct {
+	Claims     int // in all; each counts in one of the others
+	Calling    int // a call is in progress
+	Stuck      int // a call was given up, and has not returned
+	Failing    int // Terminate failed, and the claim is held until it succeeds
+	Waiting    int // Terminate has not been called: there was no place, or no time
+	Unreleased int // the handler has nothing of it; etcd has not deleted the claim
+
+	Calls int // that have not returned, also of what there is no claim of any more
+}
+
+// Left counts what is left.
+func (c *Core) Left() Left {
+	l := Left{Calls: c.handling + c.ending + c.stuck}
+	for _, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		for _, r := range sh.list {
+			if r.token == 0 {
+				continue
+			}
+			l.Claims++
+			switch {
+			case r.stuck:
+				l.Stuck++
+			case r.phase == calling:
+				l.Calling++
+			case r.started && r.endTries > 0:
+				l.Failing++
+			case r.started:
+				l.Waiting++
+			default:
+				l.Unreleased++
+			}
+		}
+	}
+	return l
+}

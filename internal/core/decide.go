@@ -176,9 +176,8 @@ func (c *Core) take(r *resource) bool {
 	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
 	case doTerminate: // its cause may have changed when its turn comes
-		if d.cause == ClaimLost && !r.cancelled {
-			r.cancelled = true // somebody else may have the claim already: do not wait for a place
-			c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.oldToken, Cause: ClaimLost})
+		if d.cause == ClaimLost {
+			c.disown(r) // it does not wait for a place
 		}
 		c.queueFor(r, d.step).push(r)
 	case doWait:
@@ -196,15 +195,29 @@ func (c *Core) wakeAt(r *resource, at time.Duration) {
 	}
 }
 
-// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. A Terminate is let finish.
+// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. A Terminate is let finish, and so
+// is a call whose outcome is waited for, unless the claim has ended.
 func (c *Core) cancelIfEnding(r *resource) {
-	if r.call == Terminate || r.cancelled {
+	cause := c.endingCause(r)
+	if cause == ClaimLost && !(r.call == Terminate && mutant.Is(mutant.OverlookLostInEnd)) {
+		c.disown(r)
 		return
 	}
-	if cause := c.endingCause(r); cause != NoCause {
-		r.cancelled = true
-		c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.token, Cause: cause})
+	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !mutant.Is(mutant.CutOffCalls) {
+		return
 	}
+	r.cancelled = true
+	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.token, Cause: cause})
+}
+
+// disown ends the context of a handling whose claim is lost, whatever is in progress: somebody else may have the claim
+// already.
+func (c *Core) disown(r *resource) {
+	if r.disowned {
+		return
+	}
+	r.disowned, r.cancelled = true, r.cancelled || r.phase == calling && r.call != Terminate
+	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.oldToken, Cause: ClaimLost})
 }
 
 // account keeps the shard's counts of its resources, and drops what nothing is known of any more.
@@ -317,7 +330,7 @@ func (c *Core) begin(r *resource, from queueID) {
 		if mutant.Is(mutant.ReuseToken) && r.oldToken != 0 {
 			a.Token = r.oldToken
 		}
-		r.oldToken, r.handledGen, r.ailing = r.token, r.dataGen, false
+		r.oldToken, r.handledGen, r.ailing, r.disowned = r.token, r.dataGen, false, false
 		c.handling++
 	case doUpdate:
 		a.Kind = Update

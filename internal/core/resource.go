@@ -36,7 +36,8 @@ type resource struct {
 	phase      phase
 	call       ActionKind // while calling: Handle, Update or Terminate
 	queued     queueID    // where it waits for its turn
-	cancelled  bool       // the context of the call or of the handling was ended by us
+	cancelled  bool       // the context of the call in progress was ended by us
+	disowned   bool       // the context of the handling was ended by us, since its claim is lost
 	stuck      bool       // a call that we gave up on has not returned
 	started    bool       // the handler has it, or remains of it: Terminate is due before the claim may go
 	ailing     bool       // the handler reported that what it started fails

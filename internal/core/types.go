@@ -19,6 +19,7 @@ type Config struct {
 	Settle               time.Duration // how long a claim whose answer was lost may still be applied
 	HoldFailed           bool          // keep a claim whose Terminate failed, and try again
 	CanUpdate            bool          // the handler takes changed data in place
+	FinishCalls          bool          // a Handle or Update in progress is not cancelled before its claim ends: its outcome is waited for
 	KeysPerLease         int           // most claims on one lease
 	WriteBacklog         int           // most claims, and most states, on their way to etcd at once; the others wait as resources, which take a tenth of the memory
 	StateDelay           time.Duration // how long a state waits for claims and releases to go first, at most
@@ -113,7 +114,7 @@ const (
 	Panicked         // it panicked
 	TimedOut         // it returned, but only after its time was up
 	Refused          // it was not called: the lease's deadline was too near, or a Cancel came first
-	Cut              // Terminate returned an error because its context ended with the lease: another one is to follow
+	Cut              // it returned an error because its context had ended, with the lease for instance: what it began may have been done, and a Terminate is to follow
 )
 
 var outcomeNames = [...]string{"ok", "error", "panicked", "timed-out", "refused", "cut"}

@@ -32,6 +32,8 @@
 //	ignore-change                changed data do not reach the handler
 //	count-old-failures           failures with old data count against the new ones
 //	two-calls                    a resource is called again while a call is in progress
+//	cut-off-calls                a Handle is cancelled in order, though its handler wants its calls to be finished
+//	overlook-lost-in-end         that a claim was lost is not told to its handling while Terminate runs
 //	claim-while-stuck            a resource is claimed again while a call that was given up still runs
 //
 // # Around it: in the packages that the simulation has a model of, and in the model
@@ -53,6 +55,9 @@
 //
 // # In packages that the simulation does not have
 //
+//	spare-given-up               the context and the claim of a call that is given up live on
+//	handle-unlooked              Handle is called without a last look at the clock
+//	log-in-line                  whoever logs waits for the log's sink
 //	revive-fenced                a fenced lease is renewed, and its deadline moved on
 //	renew-unasked                a lease is renewed though its owner does not answer
 //	claim-unguarded              a claim is made without a look at whether the app is the one that it was
@@ -96,6 +101,8 @@ const (
 	IgnoreChange           Mutant = "ignore-change"
 	CountOldFailures       Mutant = "count-old-failures"
 	TwoCalls               Mutant = "two-calls"
+	CutOffCalls            Mutant = "cut-off-calls"
+	OverlookLostInEnd      Mutant = "overlook-lost-in-end"
 	ClaimWhileStuck        Mutant = "claim-while-stuck"
 
 	FenceAfterExpiry   Mutant = "fence-after-expiry"
@@ -110,6 +117,10 @@ const (
 
 	ClaimByName    Mutant = "claim-by-name"
 	SkipLeaseCheck Mutant = "skip-lease-check"
+
+	SpareGivenUp   Mutant = "spare-given-up"
+	HandleUnlooked Mutant = "handle-unlooked"
+	LogInLine      Mutant = "log-in-line"
 
 	ReviveFenced Mutant = "revive-fenced"
 	RenewUnasked Mutant = "renew-unasked"
@@ -159,6 +170,8 @@ var All = []Known{
 	{Mutant: IgnoreChange, Simulated: true},
 	{Mutant: CountOldFailures, Simulated: true},
 	{Mutant: TwoCalls, Simulated: true},
+	{Mutant: CutOffCalls, Simulated: true, Test: "TestACallThatIsToBeFinishedIsNotCutOff", Package: "."},
+	{Mutant: OverlookLostInEnd, Simulated: true, Test: "TestALostClaimIsActedUponDuringTerminate", Package: "."},
 	{Mutant: ClaimWhileStuck, Simulated: true},
 
 	{Mutant: FenceAfterExpiry, Simulated: true, Test: "TestKeeperIsDeadBeforeTheServerExpires", Package: "./lease"},
@@ -173,6 +186,10 @@ var All = []Known{
 
 	{Mutant: ClaimByName, Simulated: true},
 	{Mutant: SkipLeaseCheck, Simulated: true},
+
+	{Mutant: SpareGivenUp, Test: "TestNothingOfACallThatIsGivenUpGoesOn", Package: "."},
+	{Mutant: HandleUnlooked, Test: "TestNoHandleBeginsPastTheDeadline", Package: "."},
+	{Mutant: LogInLine, Test: "TestABlockedLogDelaysNoDeadline", Package: "."},
 
 	{Mutant: ReviveFenced, Test: "TestKeeperIsFencedForGood", Package: "./lease"},
 	{Mutant: RenewUnasked, Test: "TestKeeperRenewsOnlyWhileItsOwnerAnswers", Package: "./lease"},

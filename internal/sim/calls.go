@@ -31,7 +31,7 @@ type call struct {
 	ctxEnded  bool
 	timedOut  bool
 	late      bool // it is a Terminate that comes after its claim's end, and so has its time
-	cut       bool // it is a Terminate whose context ended with the lease
+	cut       bool // its context ended: of a Terminate, with the lease
 	cancelled bool
 	stuck     bool
 	returned  bool
@@ -138,6 +138,7 @@ func (c *call) end() {
 	if c.a.Kind == core.Handle {
 		c.h.ctxEnded = true
 	}
+	c.cut = c.cut || c.a.Kind != core.Terminate
 	if c.heeds {
 		c.m.after(c.m.w.upTo(5*time.Millisecond), func() {
 			if !c.returned && c.m.w.rng.IntN(4) > 0 {
@@ -222,7 +223,10 @@ func (m *member) cancel(r int, a core.Action) {
 		return
 	}
 	if c.a.Kind == core.Terminate {
-		m.w.fail("%s: Cancel of a Terminate of %s", m.name, a.ID)
+		if a.Cause != core.ClaimLost {
+			m.w.fail("%s: Cancel of a Terminate of %s", m.name, a.ID)
+		}
+		return // it ends the handling
 	}
 	c.cancelled = true
 	c.end()

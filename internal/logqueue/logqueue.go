@@ -1,0 +1,172 @@
+// Package logqueue keeps the sink of a log from holding up whoever logs.
+//
+// A sink is somebody else's: a pipe that nobody reads, a disk that hangs, code that takes locks. A Queue takes the entries
+// and writes them in a goroutine of its own. What finds the queue full is dropped and counted, and the count is logged when
+// the sink works again.
+package logqueue
+
+import (
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
+)
+
+// Size is how many entries wait at most.
+const Size = 4096
+
+// Queue is the entries of one logger that are not written yet. Its methods are safe for concurrent use.
+type Queue struct {
+	sink zapcore.Core // for what the queue itself has to say
+
+	mu      sync.Mutex
+	entries []entry
+	dropped int // since the last one that was written
+	writing bool
+	closed  bool
+	empty   chan struct{} // closed when nothing waits and nothing is being written; nil: nobody wants to know
+}
+
+// entry is one line, and where it goes.
+type entry struct {
+	to     zapcore.Core
+	line   zapcore.Entry
+	fields []zapcore.Field
+}
+
+// Wrap returns a logger that logs what l does, by way of a queue. Neither logging to it nor With waits for l's sink.
+//
+// The values of fields are read later, in the queue's goroutine: whoever logs must not change them afterwards.
+func Wrap(l *zap.Logger) (*zap.Logger, *Queue) {
+	q := &Queue{sink: l.Core()}
+	return l.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return &core{q, c} })), q
+}
+
+// Close waits until all that was logged is written, at most so long, and reports whether it was. What is logged afterwards
+// is dropped.
+func (q *Queue) Close(patience time.Duration) bool {
+	written := q.flush(patience)
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	q.closed = true
+	if !written {
+		q.entries = nil
+	}
+	return written
+}
+
+// flush waits until nothing waits any more, at most so long.
+func (q *Queue) flush(patience time.Duration) bool {
+	q.mu.Lock()
+	if !q.writing {
+		q.mu.Unlock()
+		return true
+	}
+	if q.empty == nil {
+		q.empty = make(chan struct{})
+	}
+	empty := q.empty
+	q.mu.Unlock()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case <-empty:
+		return true
+	case <-timer.C:
+		return false
+	}
+}
+
+// put adds an entry, unless there is no room.
+func (q *Queue) put(e entry) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case q.closed:
+	case len(q.entries) >= Size:
+		q.dropped++
+	default:
+		q.entries = append(q.entries, e)
+		if !q.writing {
+			q.writing = true
+			go q.write()
+		}
+	}
+}
+
+// write writes until nothing waits. The goroutine ends with that, so that a logger that is quiet needs none.
+func (q *Queue) write() {
+	done := false
+	defer func() {
+		if !done { // the sink panicked, or ended the goroutine: it has the rest all the same
+			_ = recover()
+			go q.write()
+		}
+	}()
+	for {
+		e, ok := q.take()
+		if !ok {
+			done = true
+			return
+		}
+		if ce := e.to.Check(e.line, nil); ce != nil {
+			ce.Write(e.fields...)
+		}
+	}
+}
+
+// take returns what is to be written next; false where the writing is over.
+func (q *Queue) take() (entry, bool) {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	switch {
+	case len(q.entries) > 0:
+		e := q.entries[0]
+		q.entries[0] = entry{} // the room lasts until all are written
+		q.entries = q.entries[1:]
+		return e, true
+	case q.dropped > 0 && !q.closed:
+		line := zapcore.Entry{
+			Level: zapcore.WarnLevel, Time: time.Now(),
+			Message: "log lines were dropped: the log's sink did not take them in time",
+		}
+		e := entry{q.sink, line, []zapcore.Field{zap.Int("dropped", q.dropped)}}
+		q.dropped = 0
+		return e, true
+	}
+	q.entries, q.writing = nil, false
+	if q.empty != nil {
+		close(q.empty)
+		q.empty = nil
+	}
+	return entry{}, false
+}
+
+// core is a zapcore.Core whose entries go through a queue.
+type core struct {
+	queue *Queue
+	to    zapcore.Core
+}
+
+func (c *core) Enabled(l zapcore.Level) bool { return c.to.Enabled(l) }
+
+func (c *core) With(fields []zapcore.Field) zapcore.Core { return &core{c.queue, c.to.With(fields)} }
+
+func (c *core) Check(line zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if c.Enabled(line.Level) {
+		return ce.AddCore(line, c)
+	}
+	return ce
+}
+
+func (c *core) Write(line zapcore.Entry, fields []zapcore.Field) error {
+	c.queue.put(entry{c.to, line, fields})
+	return nil
+}
+
+// Sync waits for up to a second until all that was logged is written. It does not sync the sink: that is its owner's.
+func (c *core) Sync() error {
+	c.queue.flush(time.Second)
+	return nil
+}

@@ -1,0 +1,95 @@
+package drm
+
+import (
+	"errors"
+	"fmt"
+	"runtime/debug"
+	"strings"
+)
+
+// What the user's code returns or panics with is the user's code again: an Error method may panic (one of a nil pointer
+// does), block, or call back into the manager. So its text is taken down in the goroutine that called the user's code,
+// under the limits of that call, and everyone else reads the text.
+
+// maxErrorText is how many bytes of an error's text are kept.
+const maxErrorText = 4096
+
+// errGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead
+// of returning.
+var errGoexit = errors.New("the call ended its goroutine (runtime.Goexit) and did not return")
+
+// toldError is an error of the user's code whose text is known. It unwraps to that error, for the user to test for it.
+type toldError struct {
+	text string
+	err  error
+}
+
+func (e *toldError) Error() string { return e.text }
+func (e *toldError) Unwrap() error { return e.err }
+
+// told takes down the text of an error of the user's code. It is called in the goroutine that the error came from.
+func told(err error) error {
+	switch err := err.(type) { //nolint:errorlint // these very types, whose methods are not the user's
+	case nil:
+		return nil
+	case *toldError, *PanicError:
+		return err
+	}
+	return &toldError{textOf(err), err}
+}
+
+// textOf returns the text of an error of the user's code, or what is wrong with its Error method.
+func textOf(err error) (text string) {
+	defer func() {
+		if v := recover(); v != nil {
+			text = fmt.Sprintf("an error of type %T, whose Error method panics: %v", err, v)
+		}
+	}()
+	return clip(err.Error(), maxErrorText)
+}
+
+// clip is the beginning of a text, where it is too long to keep.
+func clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// isPanic says whether an error of the user's code stands for a panic. It is called like told: an error's Unwrap and As
+// methods are the user's code too.
+func isPanic(err error) (panicked bool) {
+	defer func() {
+		if recover() != nil {
+			panicked = false
+		}
+	}()
+	var p *PanicError
+	return errors.As(err, &p)
+}
+
+// safely calls the user's code, turns a panic into a *PanicError, and takes down the text of what it returns. It does not
+// return where the call ends its goroutine.
+func safely(f func() error) (err error) {
+	defer func() {
+		if v := recover(); v != nil {
+			err = newPanicError(v)
+		}
+	}()
+	return told(f())
+}
+
+// detached calls the user's code in a goroutine of its own, and done with what came of it in the same goroutine: errGoexit
+// where the call ended that.
+func detached(f func() error, done func(error)) {
+	go func() {
+		err := errGoexit
+		defer func() { done(err) }()
+		err = safely(f)
+	}()
+}
+
+// newPanicError makes an error of what a recovered panic was about.
+func newPanicError(v any) *PanicError {
+	return &PanicError{Value: v, Stack: debug.Stack(), text: clip(fmt.Sprintf("panic: %v", v), maxErrorText)}
+}
