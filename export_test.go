@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/clock"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // SetStatsInterval changes how often figures are written. Call it before any member starts.
@@ -27,4 +28,20 @@ func (m *Manager) Wedge() (release func()) {
 func CheckItems(resources []Resource) (int, error) {
 	items, err := toItems(resources)
 	return len(items), err
+}
+
+// Sees is the member that r belongs to, as the loop of this member knows by now; "" where it does not follow it.
+func (m *Manager) Sees(id string) (owner string) {
+	m.ask(func() {}) // what a view has posted is done
+	if v := m.group.last.Load(); v != nil {
+		owner = v.Owner(shard.Of(id, m.app.Shards))
+	}
+	m.ask(func() {})
+	return owner
+}
+
+// Stuck is how many calls were given up and have not returned.
+func (m *Manager) Stuck() (n int) {
+	m.ask(func() { n = m.core.Stats().Stuck })
+	return n
 }
