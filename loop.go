@@ -75,6 +75,9 @@ func (m *Manager) tellIdle() {
 	if m.stopping && m.core.Idle() {
 		m.idleOnce.Do(func() { close(m.idle) })
 	}
+	if m.halted && m.core.Quiet() {
+		m.noise.Do(func() { close(m.quiet) })
+	}
 }
 
 // execute does what the core decided.

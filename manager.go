@@ -66,6 +66,8 @@ type Manager struct {
 	endLoop  chan struct{}
 	idle     chan struct{} // closed when nothing is held after Stop
 	idleOnce sync.Once
+	quiet    chan struct{} // closed when nothing is in progress after Stop's time was up
+	noise    sync.Once
 	appGone  sync.Once
 
 	// Owned by the loop.
@@ -76,6 +78,7 @@ type Manager struct {
 	followers map[int]*shardFollower
 	handlings handlings
 	stopping  bool
+	halted    bool // Stop's time is up
 
 	writes      []lease.Op // room for the claims and releases that execute sends
 	stateWrites []lease.Op // the same for states
@@ -273,9 +276,10 @@ func (m *Manager) shutdown() {
 	})
 	select {
 	case <-m.idle:
+		m.cancel(CauseStopped)
 	case <-m.hurry:
+		m.giveUp()
 	}
-	m.cancel(CauseStopped)
 	ended()
 	<-told
 
@@ -305,6 +309,22 @@ func (m *Manager) shutdown() {
 	m.log.Info("stopped", zap.Error(m.stopErr))
 	if m.logs != nil {
 		m.logs.Close(lastGrace) // a sink that blocks is left behind
+	}
+}
+
+// giveUp cancels what still runs when Stop's time is up. No call begins any more; those that return soon, and the releases
+// that are on their way, are waited for, so that no more than need be is left behind.
+func (m *Manager) giveUp() {
+	m.post(func() {
+		m.core.Halt()
+		m.halted = true
+	})
+	m.cancel(CauseStopped)
+	last := time.NewTimer(lastGrace)
+	defer last.Stop()
+	select {
+	case <-m.quiet:
+	case <-last.C:
 	}
 }
 

@@ -374,6 +374,7 @@ func TestATerminateIsLoggedWithItsCause(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until("it is terminated", allHeld(r, 0))
+	w.stop(m) // what is logged is written by then
 	told := logs.FilterMessage("terminate").All()
 	if len(told) != 1 {
 		t.Fatalf("logged: %v", told)

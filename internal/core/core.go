@@ -22,6 +22,7 @@ type Core struct {
 	out, spare                          []Action
 
 	stopping bool
+	halted   bool // no call begins any more
 	held     bool // nothing is claimed
 	engaged  int  // resources that something is held of, or in progress
 	handling int  // Handle and Update calls in progress
@@ -146,6 +147,12 @@ func (c *Core) Stop(now time.Duration) {
 // answer was lost may still appear; it is released then, or goes with its lease. Calls that were given up do not count:
 // there is nothing to wait for.
 func (c *Core) Idle() bool { return c.engaged == 0 }
+
+// Halt, after Stop, lets no call begin any more: the member's time is up, and what has not been terminated is left behind.
+func (c *Core) Halt() { c.halted = true }
+
+// Quiet reports whether no call and no release is in progress, those aside that were given up. It is for after Halt.
+func (c *Core) Quiet() bool { return c.handling+c.ending+c.releases == 0 }
 
 // Snapshot replaces what is known of a shard by what was listed at a revision.
 func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey, summaries []SummaryKey) {

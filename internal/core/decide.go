@@ -260,6 +260,9 @@ func (c *Core) pump() {
 
 // next takes a resource that there is a place for out of its queue; nil where there is none.
 func (c *Core) next() (*resource, queueID) {
+	if c.halted {
+		return nil, noQueue
+	}
 	if c.ending < c.cfg.TerminateConcurrency {
 		if r := c.urgent.pop(); r != nil {
 			return r, urgentQueue
