@@ -6,13 +6,15 @@ import (
 )
 
 // Handler is what a program does with the resources that its member claims. DRM calls it from many goroutines at
-// once, but never has more than one call in progress for one resource. A call may be slow, hang, panic or call back
-// into the Manager: that delays the resource it is about, and nothing else.
+// once, but never has more than one call in progress for one resource. A call may be slow, hang, panic, end its goroutine
+// or call back into the Manager, and so may the methods of the errors that it returns: that delays the resource it is about, and
+// nothing else. A call that hangs for Config.TerminateTimeout after its context has ended is given up: nothing of the handling is
+// valid any more then, and the claim is let go of, unless the policy is Hold.
 type Handler interface {
 	// Handle starts handling the claimed resource and returns once that works (it does not block for as long as the
 	// resource is handled; handler.Loop is for functions that do). ctx outlives the return: it ends when Terminate has
-	// returned, or at the claim's deadline, or when Handle takes longer than Config.HandleTimeout, and context.Cause
-	// says which of these it was. After an error the resource counts as not handled; HandleFailed is told, and Handle
+	// returned, or at the claim's deadline, or when Handle takes longer than Config.HandleTimeout, or when a call of the
+	// resource hangs and is given up, and context.Cause says which of these it was. After an error the resource counts as not handled; HandleFailed is told, and Handle
 	// is called again after a backoff.
 	Handle(ctx context.Context, c Claim) error
 	// HandleFailed is told of each Handle or Update that failed, panicked or timed out.

@@ -13,6 +13,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/logqueue"
 )
 
 const (
@@ -42,7 +43,8 @@ func agentCommand() *cli.Command {
 		Name:  "agent",
 		Usage: "run one member, which handles its share of the app's resources",
 		Description: "Prints \"ready\" on stderr once it is a member, and runs until SIGINT or SIGTERM: it hands over what it\n" +
-			"handles, and ends with exit code 0. A second signal ends it at once, with exit code 1; its claims\n" +
+			"handles, and ends with exit code 0; or 1, if it had to leave claims behind: it says how many, and why.\n" +
+			"They expire. A second signal ends it at once, with exit code 1; its claims\n" +
 			"then expire. It ends with exit code 1 when it lost its job for good.\n\n" +
 			"It needs one source (--source-url, --source-file, or --allocate-only for none) and one handler\n" +
 			"(--handler-url, --handler-exec or --handler-log).\n\n" +
@@ -102,6 +104,9 @@ func runAgent(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	// Nothing that an agent has to do waits for whoever reads its stderr: that may be a pipe that nobody empties.
+	logger, lines := logqueue.Wrap(logger)
+	defer lines.Close(lastWords)
 	cfg := drm.Config{Logger: logger, Version: version()}
 	closeHandler, err := agentConfig(c, &cfg)
 	if err != nil {
@@ -113,11 +118,11 @@ func runAgent(c *cli.Context) error {
 	if c.Bool(flagStopOnEOF) {
 		ctx = untilEOF(ctx, c.App.Reader)
 	}
-	return runMember(ctx, c, cfg)
+	return runMember(ctx, c, cfg, lines.Writer(c.App.ErrWriter))
 }
 
-// runMember is a member's life.
-func runMember(ctx context.Context, c *cli.Context, cfg drm.Config) error {
+// runMember is a member's life. It says on out when it has begun.
+func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Writer) error {
 	// A signal ends the start, but not what has started: that is Stop's task.
 	starting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
@@ -130,7 +135,7 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config) error {
 		return flagsOf(err, c)
 	}
 	started()
-	fmt.Fprintf(c.App.ErrWriter, "ready: member %s of app %s\n", m.ID(), cfg.App)
+	fmt.Fprintf(out, "ready: member %s of app %s\n", m.ID(), cfg.App)
 
 	select {
 	case <-ctx.Done():

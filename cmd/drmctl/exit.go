@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"strings"
+	"time"
 
 	"github.com/distributed-resource-manager/drm"
 )
@@ -57,9 +58,27 @@ func report(ctx context.Context, w io.Writer, err error) int {
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			text = "interrupted: " + text
 		}
-		fmt.Fprintf(w, "drmctl: %s\n", text)
+		say(w, "drmctl: %s\n", text)
 	}
 	return exitCode(err)
+}
+
+// lastWords is how long a process that is about to end waits for its stderr to take what it has to say.
+const lastWords = time.Second
+
+// say prints, and does not wait for long: w may be a pipe that nobody reads, and the process is to end all the same.
+func say(w io.Writer, format string, args ...any) {
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprintf(w, format, args...)
+	}()
+	timer := time.NewTimer(lastWords)
+	defer timer.Stop()
+	select {
+	case <-said:
+	case <-timer.C:
+	}
 }
 
 // oneLine folds a text of many lines, such as that of errors.Join, into one.

@@ -6,7 +6,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"os"
 	"os/signal"
 	"syscall"
@@ -47,7 +46,7 @@ func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 					first = time.Now()
 					cancel()
 				} else if time.Since(first) > signalPause {
-					fmt.Fprintf(os.Stderr, "drmctl: second signal (%s): not waiting any longer\n", s)
+					say(os.Stderr, "drmctl: second signal (%s): not waiting any longer\n", s)
 					os.Exit(exitFailed)
 				}
 			case <-done:

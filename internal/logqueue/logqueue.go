@@ -1,11 +1,13 @@
 // Package logqueue keeps the sink of a log from holding up whoever logs.
 //
-// A sink is somebody else's: a pipe that nobody reads, a disk that hangs, code that takes locks. A Queue takes the entries
+// A sink is somebody else's: a pipe that nobody reads, a disk that hangs, code that takes locks. A Queue takes the lines
 // and writes them in a goroutine of its own. What finds the queue full is dropped and counted, and the count is logged when
 // the sink works again.
 package logqueue
 
 import (
+	"bytes"
+	"io"
 	"sync"
 	"time"
 
@@ -13,26 +15,19 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Size is how many entries wait at most.
+// Size is how many lines wait at most.
 const Size = 4096
 
-// Queue is the entries of one logger that are not written yet. Its methods are safe for concurrent use.
+// Queue is the lines of one logger that are not written yet. Its methods are safe for concurrent use.
 type Queue struct {
 	sink zapcore.Core // for what the queue itself has to say
 
 	mu      sync.Mutex
-	entries []entry
-	dropped int // since the last one that was written
+	lines   []func() // each writes one
+	dropped int      // since the last one that was written
 	writing bool
 	closed  bool
 	empty   chan struct{} // closed when nothing waits and nothing is being written; nil: nobody wants to know
-}
-
-// entry is one line, and where it goes.
-type entry struct {
-	to     zapcore.Core
-	line   zapcore.Entry
-	fields []zapcore.Field
 }
 
 // Wrap returns a logger that logs what l does, by way of a queue. Neither logging to it nor With waits for l's sink.
@@ -43,6 +38,21 @@ func Wrap(l *zap.Logger) (*zap.Logger, *Queue) {
 	return l.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return &core{q, c} })), q
 }
 
+// Writer returns a writer whose writes go through the queue, in their order with what is logged. Each is a line, or some. It
+// reports no error: there is none to know of yet.
+func (q *Queue) Writer(w io.Writer) io.Writer { return &writer{q, w} }
+
+type writer struct {
+	queue *Queue
+	to    io.Writer
+}
+
+func (w *writer) Write(b []byte) (int, error) {
+	text := bytes.Clone(b)
+	w.queue.put(func() { _, _ = w.to.Write(text) })
+	return len(b), nil
+}
+
 // Close waits until all that was logged is written, at most so long, and reports whether it was. What is logged afterwards
 // is dropped.
 func (q *Queue) Close(patience time.Duration) bool {
@@ -51,7 +61,7 @@ func (q *Queue) Close(patience time.Duration) bool {
 	defer q.mu.Unlock()
 	q.closed = true
 	if !written {
-		q.entries = nil
+		q.lines = nil
 	}
 	return written
 }
@@ -78,16 +88,16 @@ func (q *Queue) flush(patience time.Duration) bool {
 	}
 }
 
-// put adds an entry, unless there is no room.
-func (q *Queue) put(e entry) {
+// put adds a line, unless there is no room.
+func (q *Queue) put(line func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case q.closed:
-	case len(q.entries) >= Size:
+	case len(q.lines) >= Size:
 		q.dropped++
 	default:
-		q.entries = append(q.entries, e)
+		q.lines = append(q.lines, line)
 		if !q.writing {
 			q.writing = true
 			go q.write()
@@ -104,43 +114,48 @@ func (q *Queue) write() {
 			go q.write()
 		}
 	}()
-	for {
-		e, ok := q.take()
-		if !ok {
-			done = true
-			return
-		}
-		if ce := e.to.Check(e.line, nil); ce != nil {
-			ce.Write(e.fields...)
-		}
+	for line := q.take(); line != nil; line = q.take() {
+		line()
 	}
+	done = true
 }
 
-// take returns what is to be written next; false where the writing is over.
-func (q *Queue) take() (entry, bool) {
+// take returns what is to be written next; nil where the writing is over.
+func (q *Queue) take() (line func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
-	case len(q.entries) > 0:
-		e := q.entries[0]
-		q.entries[0] = entry{} // the room lasts until all are written
-		q.entries = q.entries[1:]
-		return e, true
+	case len(q.lines) > 0:
+		line, q.lines[0] = q.lines[0], nil // the room lasts until all are written
+		q.lines = q.lines[1:]
+		return line
 	case q.dropped > 0 && !q.closed:
-		line := zapcore.Entry{
-			Level: zapcore.WarnLevel, Time: time.Now(),
-			Message: "log lines were dropped: the log's sink did not take them in time",
-		}
-		e := entry{q.sink, line, []zapcore.Field{zap.Int("dropped", q.dropped)}}
+		line = tell(q.sink, q.dropped)
 		q.dropped = 0
-		return e, true
+		return line
 	}
-	q.entries, q.writing = nil, false
+	q.lines, q.writing = nil, false
 	if q.empty != nil {
 		close(q.empty)
 		q.empty = nil
 	}
-	return entry{}, false
+	return nil
+}
+
+// tell says how many lines were dropped.
+func tell(sink zapcore.Core, dropped int) func() {
+	return func() {
+		log(sink, zapcore.Entry{
+			Level: zapcore.WarnLevel, Time: time.Now(),
+			Message: "log lines were dropped: the log's sink did not take them in time",
+		}, zap.Int("dropped", dropped))
+	}
+}
+
+func log(to zapcore.Core, line zapcore.Entry, fields ...zapcore.Field) {
+	if ce := to.Check(line, nil); ce != nil {
+		ce.Write(fields...)
+	}
 }
 
 // core is a zapcore.Core whose entries go through a queue.
@@ -161,7 +176,7 @@ func (c *core) Check(line zapcore.Entry, ce *zapcore.CheckedEntry) *zapcore.Chec
 }
 
 func (c *core) Write(line zapcore.Entry, fields []zapcore.Field) error {
-	c.queue.put(entry{c.to, line, fields})
+	c.queue.put(func() { log(c.to, line, fields...) })
 	return nil
 }
 

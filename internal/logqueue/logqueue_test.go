@@ -1,6 +1,7 @@
 package logqueue_test
 
 import (
+	"fmt"
 	"runtime"
 	"strings"
 	"sync"
@@ -63,12 +64,15 @@ func TestWhatIsLoggedIsWrittenInOrder(t *testing.T) {
 	log = log.With(zap.String("app", "a"))
 	log.Info("one", zap.Int("n", 1))
 	log.Debug("below the level")
+	if n, err := fmt.Fprintln(queue.Writer(s), "a plain line"); n != 13 || err != nil {
+		t.Errorf("Write: %d, %v", n, err)
+	}
 	log.Warn("two")
 	if !queue.Close(patience) {
 		t.Error("not written")
 	}
 	log.Info("after the end")
-	want := `{"level":"info","msg":"one","app":"a","n":1}` + "\n" + `{"level":"warn","msg":"two","app":"a"}` + "\n"
+	want := `{"level":"info","msg":"one","app":"a","n":1}` + "\na plain line\n" + `{"level":"warn","msg":"two","app":"a"}` + "\n"
 	if got := s.text(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
