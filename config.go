@@ -192,7 +192,10 @@ type Config struct {
 	// heals sooner, and etcd is read more. Default 5 min; 1 s to 24 h.
 	ResyncInterval time.Duration
 
-	// Logger gets what an operator should see: never a secret, never a resource's data. Default: silence.
+	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink, which may
+	// block or panic: of the lines that find 4,096 others waiting none is written, and their number is. Whether a level is
+	// enabled is asked of it in line, and must be answered at once. Stop waits up to a second for what is not written yet. Default:
+	// silence.
 	Logger *zap.Logger
 	// LoggerFields are added to each line, as a child of Logger.
 	LoggerFields []zap.Field

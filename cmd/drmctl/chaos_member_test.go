@@ -87,16 +87,21 @@ func (c *chaos) stopped() {
 // withChildren has members that run a process for each resource. The journal is told of the processes themselves.
 func (c *chaos) withChildren(n int) map[string]string {
 	c.ttl = faultTTL
+	return c.withChildrenOf(n, "a", "b")
+}
+
+// withChildrenOf is the same of other members.
+func (c *chaos) withChildrenOf(n int, members ...string) map[string]string {
 	self, err := os.Executable()
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	command := fmt.Sprintf("'%s' %s %s", self, asLeash, leash(c.t, c.journal))
 	c.fill(n)
-	for _, id := range []string{"a", "b"} {
+	for _, id := range members {
 		c.start(id, "--handler-url", "", "--handler-exec", command)
 	}
-	return c.all("a", "b")
+	return c.all(members...)
 }
 
 func (c *chaos) stoppedWithChildren() {

@@ -28,13 +28,19 @@ var networkScenarios = []scenario{
 // behindProxy has members a and b share resources, a through a proxy.
 func (c *chaos) behindProxy(n int) (*faultproxy.Proxy, map[string]string) {
 	c.t.Helper()
+	return c.behindProxyAs(nil, n)
+}
+
+// behindProxyAs has a helper of the test binary in front of a.
+func (c *chaos) behindProxyAs(helper []string, n int) (*faultproxy.Proxy, map[string]string) {
+	c.t.Helper()
 	proxy, err := faultproxy.New(c.endpoints[0])
 	if err != nil {
 		c.t.Fatal(err)
 	}
 	c.t.Cleanup(proxy.Close)
 	c.fill(n)
-	c.start("a", "--endpoints", proxy.Endpoint())
+	c.startAs(helper, "a", "--endpoints", proxy.Endpoint())
 	c.start("b")
 	return proxy, c.all("a", "b")
 }
@@ -55,8 +61,13 @@ func (c *chaos) resets() {
 // cutOff puts a where it lives, and its webhook does, and only etcd is out of reach: it has to end what it handles
 // before another begins.
 func (c *chaos) cutOff(cut func(*faultproxy.Proxy)) {
+	c.cutOffAs(nil, cut)
+}
+
+// cutOffAs has a helper of the test binary in front of a.
+func (c *chaos) cutOffAs(helper []string, cut func(*faultproxy.Proxy)) {
 	c.ttl = faultTTL
-	proxy, before := c.behindProxy(200)
+	proxy, before := c.behindProxyAs(helper, 200)
 	fault := c.now()
 	cut(proxy)
 	c.allocate("meanwhile")

@@ -34,7 +34,7 @@ type scenario struct {
 	play  func(*chaos)
 }
 
-var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios, restartScenarios)
+var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios, processScenarios, restartScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
