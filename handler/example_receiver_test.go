@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"sync"
+	"time"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
@@ -14,19 +15,36 @@ import (
 
 // receiver is the other end of a Webhook: it starts and stops whatever the resources stand for.
 type receiver struct {
-	start func(id string, token int64, resource json.RawMessage) (stop func(), err error)
+	start func(id string, token int64, resource json.RawMessage) (stop func(), err error) // may take its time
 
-	mu      sync.Mutex // a real one would lock per resource, so that a slow start delays no other
-	highest map[string]int64
-	running map[string]func()
+	mu    sync.Mutex
+	known map[string]*known // by the resource's id
+}
+
+// number is the pair by which requests for one resource are compared: which one was sent later?
+type number struct{ token, call int64 }
+
+func (n number) less(m number) bool {
+	return n.token < m.token || n.token == m.token && n.call < m.call
+}
+
+// known is what the receiver knows of one resource.
+type known struct {
+	newest number // the highest that came; receiver.mu guards it
+
+	turn  sync.Mutex // one request at a time; it guards what follows
+	begun number     // the handle or update that was begun last
+	stop  func()     // ends what that one started; nil where nothing runs
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
+	arrived := time.Now()
 	var msg struct {
 		Action   string          `json:"action"`
 		Token    int64           `json:"token"`
+		Call     int64           `json:"call"`
 		Resource json.RawMessage `json:"resource"`
-		Error    string          `json:"error"`
+		ValidMS  int64           `json:"valid_ms"`
 	}
 	var resource struct {
 		ID string `json:"id"`
@@ -35,35 +53,75 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		http.Error(w, "bad request", http.StatusBadRequest)
 		return
 	}
-	id := resource.ID
-	r.mu.Lock()
-	defer r.mu.Unlock()
-
-	outdated := msg.Token < r.highest[id] // sent by a member that has lost the resource since
-	r.highest[id] = max(r.highest[id], msg.Token)
+	sent := number{msg.Token, msg.Call}
+	k := r.mark(resource.ID, sent) // before it waits for anything: what was sent earlier is outdated from now on
+	k.turn.Lock()
+	defer k.turn.Unlock()
 	switch msg.Action {
 	case "handle", "update":
-		if outdated {
-			http.Error(w, "a newer claim was seen", http.StatusConflict)
+		switch {
+		case r.outdated(k, sent):
+			http.Error(w, "a newer request was seen", http.StatusConflict)
+			return
+		case k.begun == sent && k.stop != nil: // the same request twice, and it is done
+			w.WriteHeader(http.StatusNoContent)
+			return
+		case k.begun == sent:
+			http.Error(w, "it was tried, and failed", http.StatusConflict)
+			return
+		case time.Since(arrived).Milliseconds() >= msg.ValidMS: // another member may have the resource by now
+			k.begun = sent
+			http.Error(w, "it waited for too long", http.StatusServiceUnavailable)
 			return
 		}
-		if stop := r.running[id]; stop != nil { // asked again, or the member before never said terminate
-			stop()
-			delete(r.running, id)
-		}
-		stop, err := r.start(id, msg.Token, msg.Resource)
+		k.end() // asked again, or changed, or the member before never said terminate
+		k.begun = sent
+		stop, err := r.start(resource.ID, msg.Token, msg.Resource)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
 		}
-		r.running[id] = stop
+		k.stop = stop
+		if r.outdated(k, sent) { // given up meanwhile: nobody wants what was started
+			k.end()
+			http.Error(w, "a newer request was seen", http.StatusConflict)
+			return
+		}
 	case "terminate":
-		if stop := r.running[id]; stop != nil && !outdated {
-			stop()
-			delete(r.running, id)
+		if !r.outdated(k, sent) {
+			k.end()
 		}
 	}
 	w.WriteHeader(http.StatusNoContent) // handle_failed and terminate_failed need nothing else
+}
+
+// mark notes that a request has come.
+func (r *receiver) mark(id string, sent number) *known {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k := r.known[id]
+	if k == nil {
+		k = &known{}
+		r.known[id] = k
+	}
+	if k.newest.less(sent) {
+		k.newest = sent
+	}
+	return k
+}
+
+// outdated says whether a request that was sent later has come.
+func (r *receiver) outdated(k *known, sent number) bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return sent.less(k.newest)
+}
+
+func (k *known) end() {
+	if k.stop != nil {
+		k.stop()
+		k.stop = nil
+	}
 }
 
 // end of receiver
@@ -75,7 +133,7 @@ func ExampleWebhook() {
 			fmt.Println("start", id, "token", token, string(resource))
 			return func() { fmt.Println("stop", id) }, nil
 		},
-		highest: map[string]int64{}, running: map[string]func(){},
+		known: map[string]*known{},
 	})
 	defer service.Close()
 

@@ -16,9 +16,13 @@ type Funcs struct {
 	// Update, if given, makes the handler a drm.Updater. Without it, a resource whose data changed is terminated and
 	// handled anew.
 	Update func(ctx context.Context, c drm.Claim) error
+	// FinishesCalls, if true, makes DRM wait for the return of a Handle or Update in progress where it would else end its
+	// context: when the resource moves, changes or is removed, and when the member stops. drm.Finisher tells what it is for.
+	FinishesCalls bool
 }
 
-// New makes a handler of functions. It is a drm.Updater exactly if f.Update is given.
+// New makes a handler of functions. It is a drm.Updater exactly if f.Update is given, and a drm.Finisher that says what
+// f.FinishesCalls does.
 func New(f Funcs) drm.Handler {
 	if f.Update != nil {
 		return updatingFuncs{funcs{f}}
@@ -36,6 +40,9 @@ func funcsOf(h drm.Handler) Funcs {
 	}
 	if u, ok := h.(drm.Updater); ok {
 		f.Update = u.Update
+	}
+	if u, ok := h.(drm.Finisher); ok {
+		f.FinishesCalls = u.FinishesCalls()
 	}
 	return f
 }
@@ -67,6 +74,8 @@ func (h funcs) TerminateFailed(ctx context.Context, c drm.Claim, err error) {
 		h.f.TerminateFailed(ctx, c, err)
 	}
 }
+
+func (h funcs) FinishesCalls() bool { return h.f.FinishesCalls }
 
 type updatingFuncs struct{ funcs }
 

@@ -12,7 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Middleware makes a handler of a handler. Those of this package keep Update exactly where the wrapped one has it.
+// Middleware makes a handler of a handler. Those of this package keep Update and FinishesCalls exactly where the wrapped one
+// has them.
 type Middleware func(drm.Handler) drm.Handler
 
 // Chain wraps h in all of ms; the first one is the outermost, which is called first.
@@ -99,7 +100,8 @@ type RetryConfig struct {
 
 // Retry calls Handle again when it returned an error, within one Handle of DRM, which so learns of the last error
 // only. It is for failures that pass within drm.Config.HandleTimeout; DRM itself tries again after that. It stops when
-// the context ends.
+// the context ends. DRM does not end it for a move or a stop where the wrapped handler is a drm.Finisher (a Webhook): these
+// then wait for the attempts that are left.
 func Retry(cfg RetryConfig) (Middleware, error) {
 	attempts := cfg.Attempts
 	if attempts == 0 {

@@ -3,6 +3,7 @@ package handler_test
 import (
 	"context"
 	"errors"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -80,6 +81,35 @@ func TestMiddlewarePassesEverythingOnAndKeepsUpdater(t *testing.T) {
 		}
 		if err != nil || !slices.Equal(calls, want) {
 			t.Errorf("calls %v, want %v: %v", calls, want, err)
+		}
+	}
+}
+
+func TestMiddlewareKeepsFinishesCalls(t *testing.T) {
+	hook := must[*handler.Webhook](t)(handler.NewWebhook(handler.WebhookConfig{URL: "http://localhost/"}))
+	updates := func(context.Context, drm.Claim) error { return nil }
+	for name, tc := range map[string]struct {
+		h    drm.Handler
+		want bool
+	}{
+		"a webhook":                    {hook, true},
+		"functions":                    {handler.New(handler.Funcs{}), false},
+		"functions that say so":        {handler.New(handler.Funcs{FinishesCalls: true}), true},
+		"functions with Update":        {handler.New(handler.Funcs{Update: updates}), false},
+		"with Update, and that say so": {handler.New(handler.Funcs{Update: updates, FinishesCalls: true}), true},
+		"a printer":                    {handler.NewPrinter(io.Discard), false},
+	} {
+		for middleware, m := range map[string]handler.Middleware{
+			"nothing": func(h drm.Handler) drm.Handler { return h },
+			"Timeout": must[handler.Middleware](t)(handler.Timeout(time.Minute, drm.Forever)),
+			"Retry":   must[handler.Middleware](t)(handler.Retry(handler.RetryConfig{})),
+			"Recover": handler.Recover(nil),
+			"Log":     handler.Log(nil),
+		} {
+			f, ok := handler.Chain(tc.h, m, m).(drm.Finisher)
+			if got := ok && f.FinishesCalls(); got != tc.want {
+				t.Errorf("%s in %s finishes its calls: %v, want %v", name, middleware, got, tc.want)
+			}
 		}
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"net"
 	"net/http"
 	"net/http/httptrace"
 	"net/url"
@@ -29,12 +30,11 @@ const (
 	// TokenHeader is the HTTP header in which a Webhook repeats the fencing token.
 	TokenHeader = "DRM-Token"
 	// ResourceHeader is the HTTP header in which a Webhook repeats the resource's id, percent-encoded as a part of a URL's
-	// path (url.PathUnescape undoes it). With both, a gateway can refuse outdated requests without reading the body.
+	// path (url.PathUnescape undoes it). With all three, a gateway can refuse outdated requests without reading the body.
 	ResourceHeader = "DRM-Resource"
-
-	// idempotencyKey has http.Transport send a POST again that met the end of a kept connection: receivers close those that
-	// are idle, some after seconds, and may do so just when a request is on its way.
-	idempotencyKey = "Idempotency-Key"
+	// CallHeader is the HTTP header in which a Webhook repeats the request's number, in decimal digits. Of two requests for
+	// one resource under one token, the one that was sent later has the higher number.
+	CallHeader = "DRM-Call"
 
 	webhookConnections = 128 // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
 	excerptBytes       = 200 // how much of a refusal's body an error shows
@@ -42,13 +42,18 @@ const (
 	refusalBytes       = 16 << 10 // how much of it is searched for secrets, so that none is cut in two
 )
 
+// ErrOutcomeUnknown is what the error of a Webhook's call matches where its request was sent, and no answer of the receiver
+// came: the claim or the call's time ended first, the connection broke, or a proxy answered 502 or 504. The receiver may
+// have done what it was asked, or may do it yet.
+var ErrOutcomeUnknown = errors.New("outcome unknown")
+
 // WebhookConfig is what NewWebhook needs to know. A value that cannot be is a *drm.InputError.
 type WebhookConfig struct {
 	// URL receives the requests: http or https. User and password in it are sent as basic authentication. Errors and
 	// logs have its scheme, host, path and the names of its query's parameters. Required.
 	URL string
-	// Header is added to each request, for authentication, say. Content-Type, DRM-Token and DRM-Resource are not for it to
-	// set.
+	// Header is added to each request, for authentication, say. Content-Type, DRM-Token, DRM-Call and DRM-Resource are not
+	// for it to set.
 	Header http.Header
 	// Timeout bounds each request, from connecting to the end of the answer. Raised, a slow receiver is borne longer;
 	// lowered, one that hangs is given up sooner, and the resource tried again. Default 30 s; 1 ms to 24 h. A
@@ -66,6 +71,11 @@ type WebhookConfig struct {
 
 // Webhook is a drm.Handler and drm.Updater that tells an HTTP service what to do: one POST per call. The contract is
 // docs/webhook.md. A call returns when its request is over: answered, failed or cancelled with its context.
+//
+// It is a drm.Finisher, since a request that is cancelled may still be carried out: DRM waits for the answer.
+//
+// Each Webhook counts its requests by itself, and a receiver compares the numbers. So a member needs one Webhook for each
+// receiver, and not several whose calls for a resource reach the same one.
 type Webhook struct {
 	url      *url.URL
 	shown    string // the URL as errors show it
@@ -75,11 +85,13 @@ type Webhook struct {
 	own      *http.Transport // nil if the client is the caller's
 	secrets  *strings.Replacer
 	onNotify func(error)
+	calls    atomic.Int64 // requests so far; far below 2^53, which is as far as a JSON number is exact everywhere
 }
 
 var _ interface {
 	drm.Handler
 	drm.Updater
+	drm.Finisher
 } = (*Webhook)(nil)
 
 // NewWebhook makes a Webhook. It connects to nothing yet.
@@ -125,13 +137,15 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 
 // checkHeader copies the header, with the values that every request has.
 func checkHeader(given http.Header) (http.Header, error) {
-	header := make(http.Header, len(given)+4)
-	reserved := []string{"Content-Type", http.CanonicalHeaderKey(TokenHeader), http.CanonicalHeaderKey(ResourceHeader)}
+	header := make(http.Header, len(given)+5)
+	reserved := []string{
+		"Content-Type", http.CanonicalHeaderKey(TokenHeader), http.CanonicalHeaderKey(CallHeader), http.CanonicalHeaderKey(ResourceHeader),
+	}
 	header.Set("User-Agent", "drm")
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		canonical := http.CanonicalHeaderKey(name)
 		if !httpguts.ValidHeaderFieldName(name) || slices.Contains(reserved, canonical) {
-			return nil, &drm.InputError{Field: "Header", Value: name, Want: "a header name other than Content-Type, " + TokenHeader + " and " + ResourceHeader}
+			return nil, &drm.InputError{Field: "Header", Value: name, Want: "a header name other than Content-Type, " + TokenHeader + ", " + CallHeader + " and " + ResourceHeader}
 		}
 		for _, value := range given[name] {
 			if !httpguts.ValidHeaderFieldValue(value) {
@@ -143,6 +157,10 @@ func checkHeader(given http.Header) (http.Header, error) {
 	header.Set("Content-Type", "application/json")
 	return header, nil
 }
+
+// FinishesCalls makes DRM wait for the answer of a request where the resource moves, or the member stops, meanwhile. A
+// "terminate" would go out on another connection, and could be carried out before what it is to end.
+func (w *Webhook) FinishesCalls() bool { return true }
 
 // Handle sends a "handle" request. If the receiver may have done what it asks though no answer of it came, a
 // "terminate" follows at once: DRM sends none after an error.
@@ -190,54 +208,113 @@ func (w *Webhook) Close() {
 	}
 }
 
-// send sends one request and waits for its end. After an error, maybeDone says that the receiver may have done what was
-// asked all the same: a connection was there, and no answer of the receiver came.
+// attempt is what is known of one request. http.Transport tells it, from goroutines of its own.
+type attempt struct {
+	told     atomic.Bool // what sends the request tells of connections: an http.Transport does, others may not
+	sent     atomic.Bool // there was one
+	kept     atomic.Bool // it was kept from an earlier request
+	answered atomic.Bool // the first byte of an answer came
+	status   int         // of the answer; 0 where there was none
+	late     bool        // the client waited no longer
+}
+
+func (a *attempt) trace(ctx context.Context) context.Context {
+	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
+		GetConn: func(string) { a.told.Store(true) },
+		GotConn: func(got httptrace.GotConnInfo) {
+			a.sent.Store(true)
+			a.kept.Store(got.Reused)
+		},
+		GotFirstResponseByte: func() { a.answered.Store(true) },
+	})
+}
+
+// unknown says whether the receiver may have got the request, and has not said what became of it.
+func (a *attempt) unknown() bool {
+	switch a.status {
+	case 0:
+		return a.sent.Load() || !a.told.Load()
+	case http.StatusBadGateway, http.StatusGatewayTimeout: // what a proxy says when it does not know
+		return true
+	}
+	return false
+}
+
+// broken says whether the end of a kept connection may be all that went wrong: receivers close those that are idle, some
+// after seconds, and may do so just when a request is on its way.
+func (a *attempt) broken() bool {
+	return a.status == 0 && a.kept.Load() && !a.answered.Load() && !a.late
+}
+
+// send sends a request and waits for its end. After an error, maybeDone says that the receiver may have done what was asked
+// all the same; the error matches ErrOutcomeUnknown then.
+//
+// A terminate that meets the end of a kept connection is sent again, under a number of its own: the receiver may come to the
+// first one late, and has to see which one is later. http.Transport would repeat the same bytes.
 func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (maybeDone bool, err error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("no answer within %v", w.timeout))
 	defer cancel()
-	var connected atomic.Bool
-	ctx = httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { connected.Store(true) }})
-	status, err := w.post(ctx, action, c, cause)
-	if err == nil {
-		return false, nil
+	for range webhookConnections + 1 { // all that are kept may have been closed
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+			break
+		}
+		var made attempt
+		if err = w.post(ctx, &made, action, c, cause); err == nil {
+			return false, nil
+		}
+		// What was sent before and broke is settled by an answer, not by finding nobody there any more.
+		maybeDone = made.unknown() || maybeDone && made.status == 0
+		if action != actionTerminate || ctx.Err() != nil || !made.broken() {
+			break
+		}
 	}
-	switch status {
-	case 0:
-		maybeDone = connected.Load()
-	case http.StatusBadGateway, http.StatusGatewayTimeout: // what a proxy says when it does not know
-		maybeDone = true
+	err = fmt.Errorf("POST %s: %w", w.shown, err)
+	if maybeDone {
+		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
 	}
-	return maybeDone, failure("webhook: "+action, c, fmt.Errorf("POST %s: %w", w.shown, err))
+	return maybeDone, failure("webhook: "+action, c, err)
 }
 
-// post gives the status of the answer, 0 where there was none.
-func (w *Webhook) post(ctx context.Context, action string, c drm.Claim, cause error) (status int, err error) {
+// post makes one request.
+func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.Claim, cause error) error {
+	number := w.calls.Add(1)
 	body, err := encode(struct {
 		call
+		Call    int64 `json:"call"`
 		ValidMS int64 `json:"valid_ms"`
-	}{newCall(action, c, cause), c.Remaining().Milliseconds()})
+	}{newCall(action, c, cause), number, c.Remaining().Milliseconds()})
 	if err != nil {
-		return 0, err
+		made.told.Store(true) // and nothing was sent
+		return err
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, "", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(made.trace(ctx), http.MethodPost, "", bytes.NewReader(body))
 	if err != nil {
-		return 0, w.clean(ctx, err)
+		made.told.Store(true)
+		return w.clean(ctx, err)
 	}
 	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
 	req.Header.Set(TokenHeader, strconv.FormatInt(c.Token, 10))
+	req.Header.Set(CallHeader, strconv.FormatInt(number, 10))
 	req.Header.Set(ResourceHeader, url.PathEscape(c.Resource.ID))
-	if action == actionTerminate && req.Header[idempotencyKey] == nil {
-		req.Header[idempotencyKey] = []string{} // says so to http.Transport, and is not sent
+	if req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil {
+		req.GetBody = nil // with one of these, http.Transport would repeat the request under its old number
+	}
+	if _, ok := w.client.Transport.(*http.Transport); ok || w.client.Transport == nil {
+		made.told.Store(true)
 	}
 	res, err := w.client.Do(req)
 	if err != nil {
-		return 0, w.clean(ctx, err)
+		timeout, ok := errors.AsType[net.Error](err)
+		made.late = ok && timeout.Timeout()
+		return w.clean(ctx, err)
 	}
+	made.status = res.StatusCode
 	defer func() { _ = res.Body.Close() }()
 	if res.StatusCode/100 == 2 {
 		// An answer that breaks off after its status is a success still; what is read here frees the connection.
 		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
-		return res.StatusCode, nil
+		return nil
 	}
 	said, _ := io.ReadAll(io.LimitReader(res.Body, refusalBytes))
 	_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
@@ -248,7 +325,7 @@ func (w *Webhook) post(ctx context.Context, action string, c drm.Claim, cause er
 	if text := w.excerpt(said); text != "" {
 		err = fmt.Errorf("%w: %q", err, text)
 	}
-	return res.StatusCode, err
+	return err
 }
 
 // clean takes the URL out of the client's error, and says why the context ended where that is the reason.

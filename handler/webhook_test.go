@@ -9,8 +9,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -37,18 +37,19 @@ func serve(t *testing.T, cfg handler.WebhookConfig, answer http.HandlerFunc) *ha
 
 func TestWebhookSendsTheContract(t *testing.T) {
 	type request struct {
-		method, contentType, token, resource, custom string
-		body                                         string
+		method, contentType, token, call, resource, custom string
+		body                                               string
 	}
 	requests := make(chan request, 1)
 	w := serve(t, handler.WebhookConfig{Header: http.Header{"x-custom": {"yes"}}}, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
-		requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("DRM-Resource"), r.Header.Get("X-Custom"), string(body)}
+		requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("DRM-Call"), r.Header.Get("DRM-Resource"), r.Header.Get("X-Custom"), string(body)}
 		w.WriteHeader(http.StatusAccepted)
 	})
 	ctx, boom := t.Context(), errors.New("boom")
 	data := json.RawMessage(`{"id":"a","big":12345678901234567890,"url":"http://x/?a=1&b=<2>","nested":{"z":[1,null]}}`)
 	c := drm.NewClaim("app", "m1", drm.Resource{ID: "a", Data: data}, 42, remaining(4321*time.Millisecond+999*time.Microsecond))
+	n := 0
 	for action, call := range map[string]func() error{
 		"handle":           func() error { return w.Handle(ctx, c) },
 		"update":           func() error { return w.Update(ctx, c) },
@@ -63,16 +64,17 @@ func TestWebhookSendsTheContract(t *testing.T) {
 		if strings.HasSuffix(action, "_failed") {
 			told = "boom"
 		}
+		n++
 		want := request{
-			"POST", "application/json", "42", "a", "yes",
-			fmt.Sprintf(`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,"error":%q,"valid_ms":4321}`+"\n", action, data, told),
+			"POST", "application/json", "42", fmt.Sprint(n), "a", "yes",
+			fmt.Sprintf(`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,"error":%q,"call":%d,"valid_ms":4321}`+"\n", action, data, told, n),
 		}
 		if got := <-requests; got != want {
 			t.Errorf("%s\n got %+v\nwant %+v", action, got, want)
 		}
 	}
 	_ = w.Handle(ctx, drm.NewClaim("app", "m1", drm.Resource{ID: `b"`}, 1, remaining(-time.Second)))
-	if got := (<-requests).body; !strings.Contains(got, `"resource":{"id":"b\""},"error":"","valid_ms":0}`) {
+	if got := (<-requests).body; !strings.Contains(got, `"resource":{"id":"b\""},"error":"","call":6,"valid_ms":0}`) {
 		t.Errorf("without data and validity: %s", got)
 	}
 	for _, id := range []string{"a/b", "..", " é😀 ", "100%", "a,b;c=\"d\"", "\u2028", strings.Repeat("😀", 128)} {
@@ -273,14 +275,16 @@ func TestWebhookKeepsItsConnections(t *testing.T) {
 func TestWebhookSendsATerminateAgainThatMetTheEndOfAConnection(t *testing.T) {
 	for action, want := range map[string]int{"terminate": 2, "handle": 1, "update": 1, "terminate_failed": 1} {
 		var asked atomic.Int32
+		var highest atomic.Int64
 		var closing atomic.Bool
 		w := serve(t, handler.WebhookConfig{}, func(_ http.ResponseWriter, r *http.Request) {
 			body, _ := io.ReadAll(r.Body)
 			if !strings.Contains(string(body), fmt.Sprintf(`"action":%q`, action)) {
 				return
 			}
-			if r.Header["Idempotency-Key"] != nil {
-				t.Error("a header is sent that was not asked for")
+			number, _ := strconv.ParseInt(r.Header.Get(handler.CallHeader), 10, 64)
+			if before := highest.Swap(number); number <= before {
+				t.Errorf("%s: number %d follows %d", action, number, before)
 			}
 			asked.Add(1)
 			if closing.Swap(false) {
@@ -334,6 +338,7 @@ func TestWebhookRefusesBadConfig(t *testing.T) {
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"bad name": {"x"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"X-A": {"s3cret\n"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"drm-token": {"1"}}}},
+		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"drm-call": {"1"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"drm-resource": {"a"}}}},
 		{"Header", handler.WebhookConfig{URL: url, Header: http.Header{"content-type": {"text/plain"}}}},
 	} {
@@ -342,15 +347,5 @@ func TestWebhookRefusesBadConfig(t *testing.T) {
 		if strings.Contains(err.Error(), "s3cret") {
 			t.Errorf("a header's value is in the error: %v", err)
 		}
-	}
-}
-
-func TestDocsHaveTheTestedReceiver(t *testing.T) {
-	source := string(must[[]byte](t)(os.ReadFile("example_receiver_test.go")))
-	_, code, ok1 := strings.Cut(source, "// receiver is the other end")
-	code, _, ok2 := strings.Cut(code, "// end of receiver")
-	docs := string(must[[]byte](t)(os.ReadFile("../docs/webhook.md")))
-	if !ok1 || !ok2 || !strings.Contains(docs, strings.TrimSpace(code)) {
-		t.Error("docs/webhook.md shows another receiver than example_receiver_test.go")
 	}
 }

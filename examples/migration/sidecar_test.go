@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"context"
-	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -110,87 +109,4 @@ func TestTheSidecarServesANodeProgram(t *testing.T) {
 		t.Error("it was killed, and ended well")
 	}
 	w.until("the agent of a program that was killed has gone", func(s drm.Status) bool { return s.Members == 0 })
-}
-
-// TestTheReceiverObeysTheProtocol sends what an agent would send, and what only a disturbed network would.
-func TestTheReceiverObeysTheProtocol(t *testing.T) {
-	node, err := exec.LookPath("node")
-	if err != nil {
-		t.Skip("needs Node")
-	}
-	script := `
-		import { createServer } from 'node:http'
-		import { receiver } from './node/sidecar.mjs'
-		const note = what => r => { if (r.fail) throw new Error('no'); console.log(what + ' ' + r.id + ' ' + r.n) }
-		const { listener } = receiver({
-			handleResource: async r => note('handle')(r), terminateResource: note('terminate'),
-			handleFailedResource: note('handle_failed'), handleFailedTermination: note('terminate_failed')
-		})
-		const server = createServer(listener).listen(0, '127.0.0.1', () => console.log('port ' + server.address().port))
-		process.stdin.on('data', () => {}).once('end', () => process.exit())
-	`
-	cmd := exec.CommandContext(t.Context(), node, "--input-type=module", "-e", script)
-	said := &output{}
-	cmd.Stdout, cmd.Stderr = said, said
-	stdin, err := cmd.StdinPipe()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := cmd.Start(); err != nil {
-		t.Fatal(err)
-	}
-	var want []string
-	defer func() {
-		_ = stdin.Close()
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("%v: %s", err, said)
-		}
-		_, got, _ := strings.Cut(said.String(), "\n") // after the port
-		if w := strings.Join(want, " "); strings.Join(strings.Fields(got), " ") != w {
-			t.Errorf("it did %q, want %q", got, w)
-		}
-	}()
-	var port string
-	for deadline := time.Now().Add(time.Minute); port == ""; {
-		if time.Now().After(deadline) {
-			t.Fatalf("it does not begin: %s", said)
-		}
-		if line, rest, ok := strings.Cut(said.String(), "\n"); ok && rest == "" {
-			port = strings.TrimPrefix(line, "port ")
-		}
-		<-time.After(20 * time.Millisecond)
-	}
-	client := &http.Client{Timeout: time.Minute}
-	defer client.CloseIdleConnections()
-	for _, c := range []struct {
-		message string
-		status  int
-		does    string
-	}{
-		{`{"action":"handle","token":5,"valid_ms":9999,"resource":{"id":"a","n":1}}`, 204, "handle a 1"},
-		{`{"action":"handle","token":5,"valid_ms":9999,"resource":{"id":"a","n":2}}`, 204, "terminate a 1 handle a 2"},
-		{`{"action":"update","token":5,"valid_ms":9999,"resource":{"id":"a","n":3}}`, 204, "terminate a 2 handle a 3"},
-		{`{"action":"handle","token":4,"valid_ms":9999,"resource":{"id":"a","n":0}}`, 409, ""},
-		{`{"action":"terminate","token":4,"valid_ms":9999,"resource":{"id":"a","n":0}}`, 204, ""},
-		{`{"action":"handle","token":6,"valid_ms":9999,"resource":{"id":"a","n":4}}`, 204, "terminate a 3 handle a 4"},
-		{`{"action":"terminate","token":6,"valid_ms":9999,"resource":{"id":"a","n":4}}`, 204, "terminate a 4"},
-		{`{"action":"terminate","token":6,"valid_ms":9999,"resource":{"id":"a","n":4}}`, 204, ""},
-		{`{"action":"handle","token":7,"valid_ms":0,"resource":{"id":"a","n":5}}`, 503, ""},
-		{`{"action":"handle","token":7,"valid_ms":9999,"resource":{"id":"a","fail":true}}`, 500, ""},
-		{`{"action":"terminate","token":7,"valid_ms":9999,"resource":{"id":"a"}}`, 204, ""},
-		{`{"action":"handle_failed","token":7,"valid_ms":9999,"error":"no","resource":{"id":"a","n":6}}`, 204, "handle_failed a 6"},
-		{`no JSON`, 500, ""},
-	} {
-		resp, err := client.Post("http://127.0.0.1:"+port, "application/json", strings.NewReader(c.message))
-		if err != nil {
-			t.Fatal(err)
-		}
-		_ = resp.Body.Close()
-		if resp.StatusCode != c.status {
-			t.Errorf("%s: status %d, want %d", c.message, resp.StatusCode, c.status)
-		}
-		if c.does != "" {
-			want = append(want, c.does)
-		}
-	}
 }

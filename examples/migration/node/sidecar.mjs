@@ -4,33 +4,39 @@ import { spawn } from 'node:child_process'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
 
+// earlier says which of two requests for one resource was sent first: each is a pair of token and call.
+const earlier = (a, b) => a.token < b.token || (a.token === b.token && a.call < b.call)
+const same = (a, b) => a.token === b.token && a.call === b.call
+
 // receiver makes an HTTP listener of the four functions of a resourceHandler. Each may return a promise.
 export function receiver (resourceHandler) {
-  const highest = new Map() // id → the highest fencing token seen
-  const running = new Map() // id → the resource, as it is handled
-  const turns = new Map() // id → the end of the last request about it, for one comes after the other
+  const known = new Map() // id → newest: the highest pair that came; begun: the last handle; running: what runs, and since which
 
-  async function end (id) {
-    if (!running.has(id)) return
-    await resourceHandler.terminateResource(running.get(id))
-    running.delete(id)
+  async function end (k) {
+    if (!k.running) return
+    await resourceHandler.terminateResource(k.running.resource)
+    k.running = null
   }
 
-  async function act (message, arrived) {
-    const { action, token, resource, error } = message
-    const outdated = token < (highest.get(resource.id) ?? 0) // from a member that has lost the resource
-    if (!outdated) highest.set(resource.id, token)
+  async function act (k, sent, message, arrived) {
+    const { action, resource, error } = message
     switch (action) {
       case 'handle':
       case 'update':
-        if (outdated) return 409
-        if (performance.now() - arrived >= message.valid_ms) return 503 // it waited for too long
-        await end(resource.id)
+        if (earlier(sent, k.newest)) return 409 // a request that was sent later has come
+        if (same(sent, k.begun)) return k.running && same(sent, k.running.sent) ? 204 : 409 // the same request twice
+        k.begun = sent
+        if (performance.now() - arrived >= message.valid_ms) return 503 // another member may have it by now
+        await end(k) // asked again, or changed, or the member before never said terminate
         await resourceHandler.handleResource(resource)
-        running.set(resource.id, resource)
+        k.running = { sent, resource }
+        if (earlier(sent, k.newest)) { // given up meanwhile: nobody wants what was started
+          await end(k)
+          return 409
+        }
         break
       case 'terminate':
-        if (!outdated) await end(resource.id)
+        if (!earlier(sent, k.newest)) await end(k)
         break
       case 'handle_failed':
         resourceHandler.handleFailedResource(resource, new Error(error))
@@ -49,10 +55,12 @@ export function receiver (resourceHandler) {
       const chunks = await request.toArray()
       const message = JSON.parse(Buffer.concat(chunks))
       const id = message.resource.id
-      const turn = (turns.get(id) ?? Promise.resolve()).then(() => act(message, arrived))
-      const over = turn.catch(() => {})
-      turns.set(id, over)
-      over.then(() => { if (turns.get(id) === over) turns.delete(id) })
+      const sent = { token: message.token, call: message.call }
+      if (!known.has(id)) known.set(id, { newest: sent, begun: { token: 0, call: 0 }, running: null, turn: Promise.resolve() })
+      const k = known.get(id)
+      if (earlier(k.newest, sent)) k.newest = sent // before it waits for its turn: what was sent earlier is outdated from now on
+      const turn = k.turn.then(() => act(k, sent, message, arrived))
+      k.turn = turn.catch(() => {})
       status = await turn
     } catch (err) {
       status = 500
@@ -62,9 +70,10 @@ export function receiver (resourceHandler) {
   }
 
   // endAll is for when nobody tells to terminate any more.
-  const endAll = () => Promise.allSettled([...running.keys()].map(end))
+  const endAll = () => Promise.allSettled([...known.values()].map(end))
   return { listener, endAll }
 }
+// end of receiver
 
 // resourceManager makes this process a member. What it returns: stop, which hands everything over, and ended, a promise
 // of the exit code of the agent.

@@ -1,0 +1,128 @@
+package handler_test
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+)
+
+// post gives a receiver one request, and returns the status of the answer.
+func (r *receiver) post(action string, token, call int64, validMS int, more string) int {
+	body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`, action, token, call, validMS, more)
+	answer := httptest.NewRecorder()
+	r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
+	return answer.Code
+}
+
+// The receiver of docs/webhook.md is given what a member would send, and what only a disturbed network would.
+func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
+	var did []string
+	r := &receiver{known: map[string]*known{}, start: func(id string, token int64, resource json.RawMessage) (func(), error) {
+		if strings.Contains(string(resource), "fail") {
+			return nil, errors.New("no")
+		}
+		did = append(did, fmt.Sprint("start ", token))
+		return func() { did = append(did, fmt.Sprint("stop ", token)) }, nil
+	}}
+	for _, step := range []struct {
+		action      string
+		token, call int64
+		validMS     int
+		more        string
+		status      int
+		does        []string
+	}{
+		{"handle", 5, 1, 9999, "", 204, []string{"start 5"}},
+		{"handle", 5, 1, 9999, "", 204, nil}, // delivered twice
+		{"handle", 5, 2, 9999, "", 204, []string{"stop 5", "start 5"}},
+		{"handle", 5, 1, 9999, "", 409, nil}, // late
+		{"update", 5, 3, 9999, "", 204, []string{"stop 5", "start 5"}},
+		{"terminate", 5, 2, 9999, "", 204, nil}, // late
+		{"handle", 4, 99, 9999, "", 409, nil},   // of a member that has lost the resource
+		{"terminate", 4, 100, 0, "", 204, nil},
+		{"handle", 6, 4, 9999, "", 204, []string{"stop 5", "start 6"}}, // the member before died
+		{"terminate", 6, 6, 0, "", 204, []string{"stop 6"}},
+		{"terminate", 6, 6, 0, "", 204, nil},
+		{"handle", 6, 5, 9999, "", 409, nil},                 // its terminate came first
+		{"handle", 6, 7, 9999, `,"fail":1`, 503, nil},        // refused, so that no terminate follows
+		{"handle", 6, 7, 9999, "", 409, nil},                 // nor may a repeat of it begin anything
+		{"handle", 6, 8, 0, "", 503, nil},                    // it waited for too long
+		{"handle", 6, 8, 9999, "", 409, nil},                 // and is refused for good
+		{"handle", 6, 9, 9999, "", 204, []string{"start 6"}}, // the same claim again
+		{"terminate_failed", 6, 10, 9999, "", 204, nil},
+		{"terminate", 7, 1, 0, "", 204, []string{"stop 6"}}, // of a handle that never came
+		{"handle", 6, 11, 9999, "", 409, nil},
+	} {
+		did = nil
+		if status := r.post(step.action, step.token, step.call, step.validMS, step.more); status != step.status || !slices.Equal(did, step.does) {
+			t.Errorf("%s %d, %d: status %d, want %d; did %v, want %v", step.action, step.token, step.call, status, step.status, did, step.does)
+		}
+	}
+}
+
+// A start that takes its time is looked at again when it is done.
+func TestTheReceiverEndsWhatWasGivenUpWhileItStarted(t *testing.T) {
+	started, goOn := make(chan struct{}), make(chan struct{})
+	running := 0 // the turn guards it
+	r := &receiver{known: map[string]*known{}, start: func(string, int64, json.RawMessage) (func(), error) {
+		running++
+		started <- struct{}{}
+		<-goOn
+		return func() { running-- }, nil
+	}}
+	newest := func(want number) {
+		for seen := (number{}); seen != want; {
+			r.mu.Lock()
+			seen = r.known["a"].newest
+			r.mu.Unlock()
+		}
+	}
+	var wg sync.WaitGroup
+	post := func(want int, action string, token, call int64) {
+		if got := r.post(action, token, call, 600_000, ""); got != want {
+			t.Errorf("%s %d, %d: status %d, want %d", action, token, call, got, want)
+		}
+	}
+	wg.Go(func() { post(409, "handle", 5, 1) })
+	<-started
+	wg.Go(func() { post(409, "handle", 5, 2) }) // waits for its turn
+	newest(number{5, 2})
+	wg.Go(func() { post(204, "terminate", 5, 3) })
+	newest(number{5, 3})
+	close(goOn)
+	wg.Wait()
+	if running != 0 {
+		t.Errorf("%d run after the terminate", running)
+	}
+	wg.Go(func() { post(204, "handle", 6, 1) })
+	wg.Go(func() { post(204, "handle", 6, 1) }) // delivered twice, at once
+	<-started
+	wg.Wait()
+	if running != 1 {
+		t.Errorf("%d run, want 1", running)
+	}
+}
+
+func TestDocsHaveTheTestedReceivers(t *testing.T) {
+	docs := string(must[[]byte](t)(os.ReadFile("../docs/webhook.md")))
+	for _, receiver := range []struct{ file, from string }{
+		{"example_receiver_test.go", "// receiver is the other end"},
+		{"../examples/migration/node/sidecar.mjs", "// earlier says"},
+		{"../examples/receivers/receiver.py", "class Known:"},
+	} {
+		source := string(must[[]byte](t)(os.ReadFile(receiver.file)))
+		_, code, ok1 := strings.Cut(source, receiver.from)
+		code, _, ok2 := strings.Cut(code, " end of receiver")
+		code = strings.TrimRight(code, "/# \n")
+		if !ok1 || !ok2 || !strings.Contains(docs, receiver.from+code) {
+			t.Errorf("docs/webhook.md shows another receiver than %s", receiver.file)
+		}
+	}
+}
