@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"syscall"
 	"time"
@@ -111,25 +110,26 @@ func (c *chaos) terminatedTwice() {
 	c.ttl = faultTTL
 	c.fill(200)
 	asked := make(chan struct{}, 1)
-	receiver := journal.Receiver{Journal: c.journal}
-	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, err := io.ReadAll(req.Body)
-		if err != nil {
-			return // the member is gone
-		}
-		if bytes.Contains(body, []byte(`"action":"terminate"`)) {
-			select {
-			case asked <- struct{}{}:
-			default:
+	c.front = func(receiver http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return // the member is gone
 			}
-			<-req.Context().Done()
-			return
-		}
-		req.Body = io.NopCloser(bytes.NewReader(body))
-		receiver.ServeHTTP(w, req)
-	}))
-	c.t.Cleanup(hook.Close)
-	c.start("a", "--handler-url", hook.URL)
+			if bytes.Contains(body, []byte(`"action":"terminate"`)) {
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
+				<-req.Context().Done()
+				return
+			}
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			receiver.ServeHTTP(w, req)
+		})
+	}
+	c.start("a")
+	c.front = nil
 	c.start("b")
 	before := c.all("a", "b")
 
@@ -146,7 +146,7 @@ func (c *chaos) terminatedTwice() {
 	if code != exitFailed {
 		c.t.Errorf("exit code %d, want %d: %s", code, exitFailed, c.agents["a"].log.last())
 	}
-	c.journal.Record(journal.Event{Member: "a", Action: journal.Gone})
+	c.sessions["a"].End("a", time.Time{})
 	c.all("b")
 	c.takeover = c.took(mark{fault.events, second})
 	c.onlyTouched(fault, before, "a")

@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"io"
 	"net/http"
-	"net/http/httptest"
 	"slices"
 	"strings"
 	"sync"
@@ -24,33 +23,32 @@ var serviceScenarios = []scenario{
 	{"the service never answers for one resource", true, 1, (*chaos).hangs},
 }
 
-// service is a receiver that does as it likes with a handle before the journal hears of it: false refuses it.
-func (c *chaos) service(handle func(id string, over <-chan struct{}) bool) (url string) {
-	receiver := journal.Receiver{Journal: c.journal}
-	hook := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-		body, err := io.ReadAll(req.Body)
-		if err != nil {
-			return // the member is gone
-		}
-		var asked struct {
-			Action   string `json:"action"`
-			Resource struct {
-				ID string `json:"id"`
-			} `json:"resource"`
-		}
-		if err := json.Unmarshal(body, &asked); err != nil {
-			http.Error(w, err.Error(), http.StatusBadRequest)
-			return
-		}
-		if asked.Action == string(journal.Handle) && !handle(asked.Resource.ID, req.Context().Done()) {
-			http.Error(w, "not now", http.StatusServiceUnavailable)
-			return
-		}
-		req.Body = io.NopCloser(bytes.NewReader(body))
-		receiver.ServeHTTP(w, req)
-	}))
-	c.t.Cleanup(hook.Close)
-	return hook.URL
+// service has the receivers do as they like with a handle before they look at it: false refuses it.
+func (c *chaos) service(handle func(id string, over <-chan struct{}) bool) {
+	c.front = func(receiver http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return // the member is gone
+			}
+			var asked struct {
+				Action   string `json:"action"`
+				Resource struct {
+					ID string `json:"id"`
+				} `json:"resource"`
+			}
+			if err := json.Unmarshal(body, &asked); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			if asked.Action == string(journal.Handle) && !handle(asked.Resource.ID, req.Context().Done()) {
+				http.Error(w, "not now", http.StatusServiceUnavailable)
+				return
+			}
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			receiver.ServeHTTP(w, req)
+		})
+	}
 }
 
 // failsHalf fails every other handle of each resource.
@@ -58,7 +56,7 @@ func (c *chaos) failsHalf() {
 	c.ttl = faultTTL
 	var mu sync.Mutex
 	asked, failed := map[string]int{}, 0
-	c.hookAt = c.service(func(id string, _ <-chan struct{}) bool {
+	c.service(func(id string, _ <-chan struct{}) bool {
 		mu.Lock()
 		defer mu.Unlock()
 		asked[id]++
@@ -83,7 +81,7 @@ func (c *chaos) failsHalf() {
 func (c *chaos) takesLong() {
 	c.ttl = 2 * time.Second
 	var slow sync.Map // what a handle takes long of
-	c.hookAt = c.service(func(id string, over <-chan struct{}) bool {
+	c.service(func(id string, over <-chan struct{}) bool {
 		if _, is := slow.Load(id); is {
 			select {
 			case <-time.After(2 * c.ttl):
@@ -129,7 +127,7 @@ func (c *chaos) hangs() {
 	answer := make(chan struct{})
 	var mu sync.Mutex
 	tries := 0
-	c.hookAt = c.service(func(id string, over <-chan struct{}) bool {
+	c.service(func(id string, over <-chan struct{}) bool {
 		if id != bad {
 			return true
 		}

@@ -5,6 +5,7 @@ package main
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"slices"
 	"strings"
@@ -15,9 +16,10 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// The chaos suite puts real processes through real faults, and judges by the journal of the webhook's receiver: never may
-// a resource be handled by two members at once, under a token that falls, or, at the end, by nobody. `make chaos` runs it,
-// and prints the table of docs/guarantees.md.
+// The chaos suite puts real processes through real faults, and judges by the journal of the webhooks' receivers, one for each
+// member, which tell what they run: never may a resource run in two at once, under a token that falls, or, at the end, in none.
+// Some requests are looked at late, some of these when the member has given them up. `make chaos` runs it, and prints the table
+// of docs/guarantees.md.
 
 const (
 	// chaosForm, in the environment, is "short" or "long". Without it the suite is skipped: it is not for every change.
@@ -34,7 +36,8 @@ type scenario struct {
 	play  func(*chaos)
 }
 
-var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios, processScenarios, restartScenarios)
+var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios,
+	processScenarios, restartScenarios, lateScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
@@ -81,6 +84,17 @@ func (c *chaos) on(t *testing.T, nodes int) {
 	t.Helper()
 	c.etcd = newEtcd(t, nodes)
 	c.theatre = newTheatreAt(t, endpoints(c.etcd)...)
+	c.lateness(8, 20*time.Millisecond)
+}
+
+// lateness has one in so many requests lie in its receiver for up to most before it is looked at.
+func (c *chaos) lateness(oneIn int, most time.Duration) {
+	c.late = func() time.Duration {
+		if rand.IntN(oneIn) > 0 {
+			return 0
+		}
+		return rand.N(most)
+	}
 }
 
 // begin has the members share n resources of the source, and returns who handles what.
@@ -132,6 +146,7 @@ func (c *chaos) end() {
 	for _, id := range c.running() {
 		c.terminate(id)
 	}
+	c.quiet()
 	if held := c.follower.Holders(); len(held) > 0 {
 		c.t.Errorf("%d resources are handled after everyone left", len(held))
 	}

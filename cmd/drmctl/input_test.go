@@ -39,6 +39,7 @@ func (h *hook) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
 	var msg struct {
 		Action   string
 		Token    int64
+		Call     int64
 		Resource json.RawMessage
 	}
 	var resource struct{ ID string }
@@ -49,7 +50,8 @@ func (h *hook) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	id, unescaped := url.PathUnescape(req.Header.Get("DRM-Resource"))
-	if err != nil || unescaped != nil || id != resource.ID || req.Header.Get("DRM-Token") != fmt.Sprint(msg.Token) {
+	if err != nil || unescaped != nil || id != resource.ID || req.Header.Get("DRM-Token") != fmt.Sprint(msg.Token) ||
+		msg.Call < 1 || req.Header.Get("DRM-Call") != fmt.Sprint(msg.Call) {
 		h.bad = append(h.bad, fmt.Sprintf("%q, header %q: %v, %v", resource.ID, req.Header, err, unescaped))
 	}
 	if msg.Action == "handle" {

@@ -32,7 +32,7 @@ const (
 	e2ePatience = 2 * time.Minute
 )
 
-// theatre is an etcd, a source, a webhook recorder, and agents as processes.
+// theatre is an etcd, a source, and agents as processes, each with a receiver of its own for its webhooks.
 type theatre struct {
 	*lab
 	endpoints []string // etcd's
@@ -41,7 +41,11 @@ type theatre struct {
 	journal   *journal.Journal
 	follower  *journal.Follower
 	sourceAt  string
-	hookAt    string
+	receivers map[string]*journal.Service     // of each member
+	sessions  map[string]*journal.Session     // its receiver as the process reaches it that runs, or ran last
+	front     func(http.Handler) http.Handler // stands before the receivers; nil: nothing does
+	late      func() time.Duration            // how long a request lies in a receiver before it is looked at; nil: not at all
+	naive     bool                            // receivers that compare tokens only
 	agents    map[string]*process
 	logs      map[string]*beginning // what the agents have logged, all that had an id together
 	flags     []string              // of all agents
@@ -65,13 +69,41 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 		lab:       &lab{t, []string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"}},
 		endpoints: endpoints,
 		source:    &source{}, fetches: &fetchLog{}, journal: &journal.Journal{}, agents: map[string]*process{}, logs: map[string]*beginning{}, ttl: e2eTTL,
+		receivers: map[string]*journal.Service{}, sessions: map[string]*journal.Session{},
 	}
 	th.follower = th.journal.Follow()
-	src, hook := httptest.NewServer(th.fetches.of(th.source)), httptest.NewServer(journal.Receiver{Journal: th.journal})
+	src := httptest.NewServer(th.fetches.of(th.source))
 	t.Cleanup(src.Close)
-	t.Cleanup(hook.Close)
-	th.sourceAt, th.hookAt = src.URL, hook.URL
+	th.sourceAt = src.URL
 	return th
+}
+
+// receiver gives a process that is about to start an address of its own at its member's receiver.
+func (th *theatre) receiver(id string) (url string) {
+	if th.receivers[id] == nil {
+		th.receivers[id] = journal.NewService(journal.ServiceConfig{Journal: th.journal, Delay: th.late, TokensOnly: th.naive})
+	}
+	th.sessions[id] = th.receivers[id].Session()
+	var h http.Handler = th.sessions[id]
+	if th.front != nil {
+		h = th.front(h)
+	}
+	hook := httptest.NewServer(h)
+	th.t.Cleanup(hook.Close)
+	return hook.URL
+}
+
+// quiet waits until no receiver has a request that it has not looked at.
+func (th *theatre) quiet() {
+	th.t.Helper()
+	eventually(th.t, func() error {
+		for id, r := range th.receivers {
+			if n := r.Waiting(); n > 0 {
+				return fmt.Errorf("%d requests lie in the receiver of %s", n, id)
+			}
+		}
+		return nil
+	})
 }
 
 // fetchLog notes when a source was asked.
@@ -125,7 +157,7 @@ func (th *theatre) startAs(helper []string, id string, more ...string) {
 	}
 	args := append(slices.Clone(helper), "agent", "--endpoints", strings.Join(th.endpoints, ","), "--app", "e2e")
 	args = append(args, "--stop-on-eof", "--id", id, "--lease-ttl", th.ttl.String(), "--poll", e2ePoll.String(),
-		"--source-url", th.sourceAt, "--handler-url", th.hookAt)
+		"--source-url", th.sourceAt, "--handler-url", th.receiver(id))
 	args = append(append(args, th.flags...), more...)
 	p, err := startProcess(log, args...)
 	if err != nil {
@@ -150,6 +182,13 @@ func (b *beginning) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
+// all is what was kept.
+func (b *beginning) all() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return string(b.text)
+}
+
 // warnings are the first so many lines that tell of anything unusual.
 func (b *beginning) warnings(most int) string {
 	b.mu.Lock()
@@ -161,14 +200,14 @@ func (b *beginning) warnings(most int) string {
 	return strings.Join(lines, "\n")
 }
 
-// kill ends an agent with SIGKILL, and returns when that was.
+// kill ends an agent with SIGKILL, and returns when that was. Its receiver, which watches it, ends what the agent had.
 func (th *theatre) kill(id string) time.Time {
 	th.t.Helper()
 	if err := th.agents[id].kill(); err != nil {
 		th.t.Fatal(err)
 	}
 	at := time.Now()
-	th.journal.Record(journal.Event{Time: at, Member: id, Action: journal.Gone})
+	th.sessions[id].End(id, at)
 	return at
 }
 
@@ -194,21 +233,23 @@ func (th *theatre) holders(what string, ok func(map[string]string) bool) map[str
 	th.t.Helper()
 	deadline := time.After(e2ePatience)
 	for {
-		held, twice := map[string]string{}, false
+		held, twice := map[string]string{}, []string(nil)
 		for r, members := range th.follower.Holders() {
 			if len(members) > 1 && th.blinks.IsZero() {
 				th.t.Fatalf("%s is handled by %v at once", r, members)
 			}
-			twice = twice || len(members) > 1
+			if len(members) > 1 {
+				twice = append(twice, fmt.Sprint(r, " by ", members))
+			}
 			held[r] = members[0]
 		}
-		if !twice && ok(held) {
+		if len(twice) == 0 && ok(held) {
 			return held
 		}
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-deadline:
-			th.t.Fatalf("not in time: %s; %d are handled", what, len(held))
+			th.t.Fatalf("not in time: %s; %d are handled, and %d by more than one: %v", what, len(held), len(twice), twice)
 		}
 	}
 }
