@@ -8,6 +8,7 @@ import (
 	"os"
 	"runtime"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
@@ -54,24 +55,37 @@ type ExecConfig struct {
 	// OnExit is told of each process that ended by itself, and of each restart that did not succeed. Optional. It is
 	// called from the resource's own goroutine, and the restart waits for it.
 	OnExit func(c drm.Claim, err error)
-	// GuardCommand starts the guard process; the Command is appended. Default: this very program with GuardArg, which
+	// GuardCommand starts a guard process; the Command is appended. Default: this very program with GuardArg, which
 	// needs the lines shown there in its main.
 	GuardCommand []string
+	// StartConcurrency is how many processes are started at once; the others wait for their turn, and none is started whose
+	// claim has ended by then. A start that takes longer than a second, since its file system hangs, say, makes room for the
+	// next. Raised, many resources begin sooner on a machine with many processors; too high, the starts leave no processor
+	// to the renewal of the leases. Default: twice GOMAXPROCS, but 4 to 64; 1 to 100,000.
+	StartConcurrency int
+	// ReapOrphans has the Exec take the exit statuses of all children of this process that it did not start itself. It is for
+	// a program that is process 1 of a container, or a subreaper, and so becomes the parent of what loses its own. It is not
+	// for one that starts processes otherwise than by one Exec: it would not learn how they ended. Default: false; drmctl
+	// does it. Linux only.
+	ReapOrphans bool
 }
+
+// startAnyway is how long a start may keep another one waiting.
+const startAnyway = time.Second
 
 // Exec is a drm.Handler that runs one process per resource. The contract is docs/exec.md. In short: the process finds
 // DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment and the resource's object on its standard
 // input; Terminate is SIGTERM and, after a grace, SIGKILL, to its process group; if it ends by itself it is started
-// again, and the claim's state is failed until it has run for as long as the pause was; and it ends, with its group, when
-// the agent dies, or does not renew it by the claim's deadline.
+// again, and the claim's state is failed until it has run for as long as the pause was, and while it is stopped (SIGSTOP); and it
+// ends, with its group, when the agent dies, or does not renew it by the claim's deadline.
 //
 // It has no Update: changed data are given to a new process.
 type Exec struct {
 	cfg     ExecConfig
-	guard   []string
+	guards  *guards
+	starts  chan struct{} // has one for each start that may not have company
 	restart restarter
 	tasks   tasks
-	renewer renewer
 }
 
 var _ drm.Handler = (*Exec)(nil)
@@ -104,17 +118,23 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 	if err != nil {
 		return nil, err
 	}
+	if cfg.StartConcurrency == 0 {
+		cfg.StartConcurrency = min(max(4, 2*runtime.GOMAXPROCS(0)), 64)
+	}
+	if n := cfg.StartConcurrency; n < 1 || n > 100_000 {
+		return nil, &drm.InputError{Field: "StartConcurrency", Value: strconv.Itoa(n), Want: "1 to 100000"}
+	}
 	cfg.Stdout, cfg.Stderr = shareWriters(cfg.Stdout, cfg.Stderr)
 	guard := cfg.GuardCommand
 	if len(guard) == 0 {
-		self, err := os.Executable()
-		if err != nil {
+		if guard, err = ownGuard(); err != nil {
 			return nil, fmt.Errorf("exec handler: find the guard's program: %w", err)
 		}
-		guard = []string{self, GuardArg}
 	}
 	return &Exec{
-		cfg: cfg, guard: slices.Concat(guard, cfg.Command),
+		cfg:     cfg,
+		guards:  newGuards(slices.Concat(guard, cfg.Command), cfg),
+		starts:  make(chan struct{}, cfg.StartConcurrency),
 		restart: restarter{first, most, cfg.OnExit},
 	}, nil
 }
@@ -122,23 +142,24 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 // Handle starts a process and returns once it runs. The error says why it could not be started, or is ErrRunning if
 // an earlier process of the resource has not ended yet (a Terminate failed), or ErrClosed.
 func (e *Exec) Handle(ctx context.Context, c drm.Claim) error {
+	state := &condition{claim: c}
 	return e.tasks.start(ctx, c, func(soft, hard context.Context) (work, error) {
-		started, err := e.spawn(soft, hard, c)
+		started, err := e.spawn(soft, hard, c, state)
 		if err != nil {
 			return nil, err
 		}
-		return func(soft, hard context.Context) { e.supervise(soft, hard, c, started) }, nil
+		return func(soft, hard context.Context) { e.supervise(soft, hard, c, state, started) }, nil
 	})
 }
 
 // supervise waits for the process that Handle started, and for those that follow it.
-func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, first *process) {
-	e.restart.run(soft, c, func() error {
+func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, state *condition, first *process) {
+	e.restart.run(soft, c, state.failing, func() error {
 		p := first
 		first = nil
 		if p == nil {
 			var err error
-			if p, err = e.spawn(soft, hard, c); err != nil {
+			if p, err = e.spawn(soft, hard, c, state); err != nil {
 				return err
 			}
 		}
@@ -149,27 +170,64 @@ func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, first *process
 	}
 }
 
-// spawn starts a process, and keeps it renewed from then on. One that began to run as soft ended is asked to end, like any
-// other: it may have done something already that it must undo.
-func (e *Exec) spawn(soft, hard context.Context, c drm.Claim) (*process, error) {
+// spawn starts a process when it is its turn. One that began to run as soft ended is asked to end, like any other: it may have
+// done something already that it must undo.
+func (e *Exec) spawn(soft, hard context.Context, c drm.Claim, state *condition) (*process, error) {
 	if soft.Err() != nil {
 		return nil, context.Cause(soft)
 	}
-	if !c.Valid() {
-		return nil, errors.New("the claim is no longer valid")
+	select {
+	case e.starts <- struct{}{}:
+	case <-soft.Done():
+		return nil, context.Cause(soft)
+	}
+	let := sync.OnceFunc(func() { <-e.starts })
+	defer let()
+	late := time.AfterFunc(startAnyway, let)
+	defer late.Stop()
+	if soft.Err() != nil { // both were ready
+		return nil, context.Cause(soft)
 	}
 	starting, done := outlast(soft, hard, killWait)
 	defer done()
-	p, err := startProcess(starting, e.guard, e.cfg, c)
+	p, err := startProcess(starting, e.guards, c, state.halted)
 	if err != nil {
 		return nil, err
 	}
-	e.renewer.add(p)
 	if soft.Err() != nil {
 		_ = e.wait(soft, hard, p)
 		return nil, context.Cause(soft)
 	}
 	return p, nil
+}
+
+// condition is why a resource's state is failed, which its process may be in two ways at once: it ends again and again, and it
+// is stopped (SIGSTOP).
+type condition struct {
+	claim drm.Claim
+	mu    sync.Mutex // held while something is reported, so that the last report is the last word
+	fails error
+	halts error
+}
+
+// failing takes why the process ended, and nil once one runs well.
+func (s *condition) failing(err error) { s.set(&s.fails, err) }
+
+// halted takes why the process does not run though it is there, and nil once it does.
+func (s *condition) halted(err error) { s.set(&s.halts, err) }
+
+func (s *condition) set(what *error, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if *what == nil && err == nil {
+		return
+	}
+	*what = err
+	if s.halts != nil {
+		s.claim.Report(s.halts)
+		return
+	}
+	s.claim.Report(s.fails)
 }
 
 // outlast makes a context that ends with hard, or a time after soft has.
@@ -197,13 +255,13 @@ func outlast(soft, hard context.Context, by time.Duration) (ctx context.Context,
 // wait returns when the process and its guard have ended. When soft ends in order, the process is asked to end; when it does
 // not, or hard ends, or the process does not end though asked, it is killed.
 func (e *Exec) wait(soft, hard context.Context, p *process) error {
-	defer e.renewer.remove(p)
 	select {
 	case <-p.done:
 		return p.err
 	case <-soft.Done():
 	}
-	if inOrder(soft) && hard.Err() == nil && p.terminate(e.cfg.Grace) == nil {
+	if inOrder(soft) && hard.Err() == nil {
+		p.terminate(e.cfg.Grace)
 		late := time.NewTimer(e.cfg.Grace + killWait) // the guard kills after Grace; this is for a guard that hangs
 		defer late.Stop()
 		select {
@@ -231,14 +289,23 @@ func (e *Exec) TerminateFailed(context.Context, drm.Claim, error) {}
 
 // Close ends what still runs as Terminate does, and makes every further Handle fail with ErrClosed. It is for after
 // Manager.Stop, which terminates everything unless it ran out of time. It may be called again.
-func (e *Exec) Close(ctx context.Context) error { return e.tasks.close(ctx, 2*killWait) }
+func (e *Exec) Close(ctx context.Context) error {
+	err := e.tasks.close(ctx, 2*killWait)
+	e.guards.close(ctx)
+	return err
+}
 
-// execEnv is the environment of a process: the agent's own and extra, without what configures DRM (which includes
-// etcd's password), and with the claim.
-func execEnv(own, extra []string, c drm.Claim) []string {
-	env := slices.DeleteFunc(slices.Concat(own, extra), func(pair string) bool { return strings.HasPrefix(pair, "DRM_") })
-	return append(env,
-		"DRM_APP="+c.App, "DRM_MEMBER="+c.Member, "DRM_RESOURCE_ID="+c.Resource.ID, fmt.Sprintf("DRM_TOKEN=%d", c.Token))
+// execEnv is the environment of a guard, and of its processes but for their claims: the agent's own and extra, without what
+// configures DRM (which includes etcd's password).
+func execEnv(own, extra []string) []string {
+	return slices.DeleteFunc(slices.Concat(own, extra), func(pair string) bool { return strings.HasPrefix(pair, "DRM_") })
+}
+
+// claimEnv is what a process has besides.
+func claimEnv(c drm.Claim) []string {
+	return []string{
+		"DRM_APP=" + c.App, "DRM_MEMBER=" + c.Member, "DRM_RESOURCE_ID=" + c.Resource.ID, fmt.Sprintf("DRM_TOKEN=%d", c.Token),
+	}
 }
 
 // shareWriters fills in the defaults, and makes writers that are no files safe for many processes at once.

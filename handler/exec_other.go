@@ -27,10 +27,17 @@ type process struct {
 	err  error
 }
 
-func startProcess(context.Context, []string, ExecConfig, drm.Claim) (*process, error) {
+func startProcess(context.Context, *guards, drm.Claim, func(error)) (*process, error) {
 	return nil, errors.ErrUnsupported
 }
 
-func (*process) renew() time.Duration          { return renewAtMost }
-func (*process) terminate(time.Duration) error { return errors.ErrUnsupported }
-func (*process) kill()                         {}
+func (*process) terminate(time.Duration) {}
+func (*process) kill()                   {}
+
+type guards struct{}
+
+func newGuards([]string, ExecConfig) *guards { return nil }
+
+func (*guards) close(context.Context) {}
+
+func ownGuard() ([]string, error) { return nil, errors.ErrUnsupported }

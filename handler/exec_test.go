@@ -514,6 +514,16 @@ func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
 	}
 }
 
+// childrenOf are the processes whose parent pid ("self") is, where the system can tell.
+func childrenOf(pid string) (pids []string) {
+	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
+	for _, list := range lists {
+		text, _ := os.ReadFile(list)
+		pids = append(pids, strings.Fields(string(text))...)
+	}
+	return pids
+}
+
 func TestExecLeavesNothingOfAClaimThatEndsAtOnce(t *testing.T) { // not parallel: it looks at all children
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no /proc")
@@ -527,12 +537,17 @@ func TestExecLeavesNothingOfAClaimThatEndsAtOnce(t *testing.T) { // not parallel
 		if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
 			t.Fatal(err)
 		}
-		lists, _ := filepath.Glob("/proc/self/task/*/children")
-		for _, list := range lists {
-			if pids, _ := os.ReadFile(list); len(pids) > 0 {
-				t.Fatalf("guards that are still there: %s", pids)
+		for _, guard := range childrenOf("self") {
+			if pids := childrenOf(guard); len(pids) > 0 {
+				t.Fatalf("processes that are still there: %s", pids)
 			}
 		}
+	}
+	if err := e.Close(t.Context()); err != nil {
+		t.Error(err)
+	}
+	if pids := childrenOf("self"); len(pids) > 0 {
+		t.Errorf("guards that are still there: %s", pids)
 	}
 }
 

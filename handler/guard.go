@@ -1,28 +1,61 @@
 package handler
 
-// The protocol between an agent and the guard of one process. Each side sends JSON values, one after the other: the
-// agent orders over the guard's standard input, the guard reports over its file descriptor 3.
+// The protocol between an agent and one of its guards, each of which keeps many processes. Each side sends JSON values, one
+// after the other: the agent orders over the guard's standard input, the guard reports over its file descriptor 3.
 //
-// The end of the orders (the agent closed its end, or died) tells the guard to kill the process group.
+// The end of the orders (the agent closed its end, or died) tells the guard to kill everything.
 
-// order is what an agent sends to a guard. The first one starts the process.
+// order is what an agent sends to a guard. The guard carries orders out one after the other.
 type order struct {
-	// Input is what the process reads from its standard input. First order only.
-	Input []byte `json:"input,omitempty"`
-	// Until is when the process must be dead unless a later order says otherwise, in milliseconds of clockNow. It is a
-	// point in time and not a span, so that an order which is late does not give the process more time.
-	Until int64 `json:"until,omitempty"`
-	// TerminateMS asks for SIGTERM now, and SIGKILL after so many milliseconds.
-	TerminateMS int64 `json:"terminate_ms,omitempty"`
+	// Seq rises by one with each order.
+	Seq int64 `json:"seq"`
+	// Start starts a process.
+	Start *startOrder `json:"start,omitempty"`
+	// Renew says until when processes may live.
+	Renew []renewal `json:"renew,omitempty"`
+	// Terminate asks for SIGTERM to this process now, and SIGKILL after GraceMS milliseconds.
+	Terminate int   `json:"terminate,omitempty"`
+	GraceMS   int64 `json:"grace_ms,omitempty"`
+	// Kill asks for SIGKILL to this process.
+	Kill int `json:"kill,omitempty"`
 }
 
-// report is what a guard sends to its agent: one when the process was started or could not be, and one when nothing
-// is left of it.
+// startOrder is about one process.
+type startOrder struct {
+	// ID is what the process is called from then on: a positive number, which the guard has not been told before.
+	ID int `json:"id"`
+	// Input is what the process reads from its standard input.
+	Input []byte `json:"input"`
+	// Env is what it has in its environment besides the guard's.
+	Env []string `json:"env"`
+	// Until is as in renewal.
+	Until int64 `json:"until"`
+}
+
+// renewal says when processes must be dead unless a later one says otherwise, in milliseconds of clockNow. It is a point in
+// time and not a span, so that an order which is late does not give the processes more time. One message renews them all.
+type renewal struct {
+	Until int64 `json:"until"`
+	IDs   []int `json:"ids"`
+}
+
+// report is what a guard sends to its agent. Ack stands alone; the others are about the process ID. A process has one report
+// with PID, later one with Ended, and none after it; or a single one with Error.
 type report struct {
-	PID   int    `json:"pid,omitempty"`   // it runs, as the leader of a process group with this id
-	Error string `json:"error,omitempty"` // it could not be started, for this reason
-	Ended string `json:"ended,omitempty"` // it ended: its exit status, and why it was killed if it was
+	// Ack says that all orders up to this one have been carried out. A start has when it is under way, a kill when the
+	// signal was sent.
+	Ack int64 `json:"ack,omitempty"`
+
+	ID      int    `json:"id,omitempty"`
+	PID     int    `json:"pid,omitempty"`     // it runs, as the leader of a process group with this id
+	Error   string `json:"error,omitempty"`   // it could not be started, for this reason
+	Ended   string `json:"ended,omitempty"`   // nothing is left of it: its exit status, and why it was killed if it was
+	Stopped string `json:"stopped,omitempty"` // it runs no more though it has not ended (SIGSTOP), in words
+	Resumed bool   `json:"resumed,omitempty"` // it goes on
 }
 
 // reportFD is the file descriptor of the guard's reports: the first one of exec.Cmd's ExtraFiles.
 const reportFD = 3
+
+// claimEnded is why a process is not started whose claim has ended.
+const claimEnded = "the claim ended before the process was started"

@@ -1,8 +1,9 @@
 package handler
 
 import (
+	"errors"
 	"fmt"
-	"os/exec"
+	"os"
 	"syscall"
 	"time"
 
@@ -26,15 +27,84 @@ func newAlarm() (*alarm, error) { return &alarm{C: time.NewTicker(200 * time.Mil
 
 func (*alarm) set(int64) {}
 
-// What follows is what macOS does not have: a signal when the parent dies (the end of the orders tells), a way to wait
-// without reaping, and the adoption of orphans (what leaves the group escapes).
+// launch starts the program. Until exec succeeded its number is not known: a claim that ends meanwhile has the process killed as
+// soon as it is.
+func (g *guard) launch(c *child, path string, input []byte) error {
+	stdin, feed, err := os.Pipe()
+	if err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	c.feed = feed
+	env := g.environ(c)
+	go func() {
+		pid, err := syscall.ForkExec(path, g.args, &syscall.ProcAttr{
+			Env: env, Files: []uintptr{stdin.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
+		})
+		_ = stdin.Close()
+		if err != nil {
+			_ = feed.Close()
+			err = &os.PathError{Op: "exec", Path: path, Err: err}
+		} else {
+			go feedTo(feed, input)
+		}
+		g.post(func() { g.launched(c, pid, err) })
+	}()
+	return nil
+}
+
+// launched is told of the process, or why there is none.
+func (g *guard) launched(c *child, pid int, err error) {
+	switch {
+	case g.children[c.id] != c: // it was given up, and reported
+		if err == nil {
+			_ = unix.Kill(-pid, unix.SIGKILL)
+			go func() { _, _ = syscall.Wait4(pid, nil, 0, nil) }()
+		}
+	case err != nil:
+		g.fail(c, err.Error())
+	default:
+		c.pid = pid
+		g.byPID[pid] = c
+		go g.follow(c)
+		g.confirm(c, nil)
+	}
+}
+
+// follow waits for what there is to be told of a process until it ended.
+func (g *guard) follow(c *child) {
+	for {
+		var status syscall.WaitStatus
+		_, err := syscall.Wait4(c.pid, &status, syscall.WUNTRACED|unix.WCONTINUED, nil)
+		switch {
+		case errors.Is(err, syscall.EINTR):
+		case err == nil && status.Stopped():
+			g.post(func() { g.stopped(c.pid, status.StopSignal(), false) })
+		case err == nil && status.Continued():
+			g.post(func() { g.stopped(c.pid, 0, true) })
+		default:
+			g.post(func() { g.exited(c, func() syscall.WaitStatus { return status }) })
+			return
+		}
+	}
+}
+
+// What follows is what macOS does not have: a signal when the parent dies (the end of the orders tells), and the adoption
+// of orphans (what leaves the group escapes).
 
 func signalAtParentDeath(*syscall.SysProcAttr, syscall.Signal) {}
 
-func awaitExit(cmd *exec.Cmd) { _ = cmd.Wait() }
-
 func adoptOrphans() {}
 
-func reapOrphans(int) {}
-
 func killOrphans() {}
+
+func (*guard) reap() {}
+
+type guardSystem struct{}
+
+func (guardSystem) init() {}
+
+func (guardSystem) mark(*child) {}
+
+func (guardSystem) hunt(*guard, *child) int { return 0 }
+
+func (guardSystem) forget(*child) {}

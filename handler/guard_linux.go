@@ -4,12 +4,9 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
-	"path/filepath"
-	"strconv"
-	"strings"
 	"syscall"
 	"time"
+	"unsafe"
 
 	"golang.org/x/sys/unix"
 )
@@ -42,7 +39,7 @@ func newAlarm() (*alarm, error) {
 		var ticks [8]byte
 		for {
 			if _, err := file.Read(ticks[:]); err != nil {
-				panic(fmt.Sprintf("timerfd: %v", err)) // the process dies with the guard, rather than outlive its claim
+				panic(fmt.Sprintf("timerfd: %v", err)) // the processes die with the guard, rather than outlive their claims
 			}
 			c <- struct{}{}
 		}
@@ -59,64 +56,107 @@ func (a *alarm) set(until int64) {
 
 func signalAtParentDeath(attr *syscall.SysProcAttr, s syscall.Signal) { attr.Pdeathsig = s }
 
-// awaitExit returns when the process ended, and leaves it to cmd.Wait to reap it: until then its number, which is that
-// of its group, cannot be given to another process.
-func awaitExit(cmd *exec.Cmd) {
+// launch forks, with the loop held up for that long only: exec may hang with its file system, and nothing waits for it but the
+// process itself.
+func (g *guard) launch(c *child, path string, input []byte) error {
+	var stdin, result [2]int
+	if err := unix.Pipe2(stdin[:], unix.O_CLOEXEC); err != nil {
+		return fmt.Errorf("pipe: %w", err)
+	}
+	if err := unix.Pipe2(result[:], unix.O_CLOEXEC); err != nil {
+		_, _ = unix.Close(stdin[0]), unix.Close(stdin[1])
+		return fmt.Errorf("pipe: %w", err)
+	}
+	_, _ = unix.SetNonblock(stdin[1], true), unix.SetNonblock(result[0], true) // our ends: a goroutine waits, not a thread
+	c.feed = os.NewFile(uintptr(stdin[1]), "stdin")
+	from := os.NewFile(uintptr(result[0]), "result")
+	pid, err := g.system.fork(forking{path, g.args, g.environ(c), stdin[0], result[1], c.until, os.Getpid()})
+	_, _ = unix.Close(stdin[0]), unix.Close(result[1])
+	if err != nil {
+		_, _ = c.feed.Close(), from.Close()
+		return err
+	}
+	// The process does this too: whoever comes first, no signal to the group misses it. It fails after an exec.
+	_ = unix.Setpgid(pid, pid)
+	c.pid = pid
+	g.byPID[pid] = c
+	go feedTo(c.feed, input)
+	go func() {
+		var code [1]byte
+		n, _ := from.Read(code[:]) // nothing is there to be read once exec succeeded, or the process was killed before it
+		_ = from.Close()
+		g.post(func() { g.confirm(c, execFailure(path, n, code[0])) })
+	}()
+	return nil
+}
+
+// execFailure says what a process that could not become its program told.
+func execFailure(path string, n int, code byte) error {
+	switch {
+	case n == 0:
+		return nil
+	case code == codeEnded:
+		return errors.New(claimEnded)
+	default:
+		return &os.PathError{Op: "exec", Path: path, Err: syscall.Errno(code)}
+	}
+}
+
+// childEvent is what waitid tells of a process: siginfo_t as it is for SIGCHLD.
+type childEvent struct {
+	signo, errno, code int32
+	_                  [unsafe.Sizeof(uintptr(0)) - 4]byte
+	pid                int32
+	uid                uint32
+	status             int32
+	_                  [100]byte
+}
+
+// waitAny tells of one process of which there is something to be told, if there is one.
+func waitAny(options int) (e childEvent, ok bool) {
 	for {
-		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
+		err := unix.Waitid(unix.P_ALL, 0, (*unix.Siginfo)(unsafe.Pointer(&e)), options|unix.WNOHANG, nil)
 		if !errors.Is(err, unix.EINTR) {
-			return
+			return e, err == nil && e.pid != 0
 		}
 	}
 }
 
-// adoptOrphans makes this process the parent of each descendant that loses its own, instead of init.
-func adoptOrphans() {
-	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // without it, what leaves the group escapes
-}
-
-// reapOrphans takes the exit statuses of adopted processes that ended; leader is left to others.
-func reapOrphans(leader int) {
-	for _, pid := range children() {
-		if pid != leader {
-			_, _ = unix.Wait4(pid, nil, unix.WNOHANG, nil)
-		}
-	}
-}
-
-// killOrphans kills the children of this process, and those that it adopts from them, until there are none.
-func killOrphans() {
+// reap takes what there is to be told of the guard's own processes and of those that it adopted.
+func (g *guard) reap() {
 	for {
-		pids := children()
-		for _, pid := range pids {
-			// It is a child and not reaped yet, so the number is still its own.
-			_ = unix.Kill(pid, unix.SIGKILL)
+		e, ok := waitAny(unix.WEXITED | unix.WNOWAIT)
+		if !ok {
+			break
+		}
+		take := func() (status syscall.WaitStatus) {
 			for {
-				if _, err := unix.Wait4(pid, nil, 0, nil); !errors.Is(err, unix.EINTR) {
-					break
+				if _, err := syscall.Wait4(int(e.pid), &status, syscall.WNOHANG, nil); !errors.Is(err, unix.EINTR) {
+					return status
 				}
 			}
 		}
-		if len(pids) == 0 {
-			return
+		if c := g.byPID[int(e.pid)]; c != nil {
+			g.exited(c, take)
+		} else {
+			take()
 		}
 	}
-}
-
-// children are the ids of the processes whose parent this one is. A kernel without /proc/…/children has none to tell.
-func children() []int {
-	lists, _ := filepath.Glob("/proc/self/task/*/children")
-	var pids []int
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended
+	const cldContinued = 6
+	for {
+		e, ok := waitAny(unix.WSTOPPED | unix.WCONTINUED)
+		if !ok {
+			break
 		}
-		for field := range strings.FieldsSeq(string(text)) {
-			if pid, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, pid)
+		g.stopped(int(e.pid), syscall.Signal(e.status), e.code == cldContinued)
+	}
+	for _, c := range g.children { // one of those may have been the last of its group
+		if c.poll > 0 {
+			if c.ending {
+				g.settle(c)
+			} else {
+				g.look(c)
 			}
 		}
 	}
-	return pids
 }

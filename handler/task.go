@@ -185,21 +185,21 @@ var errReturned = errors.New("returned, though it should go on")
 // run calls f until ctx ends and f has returned after that. A run that lasted for as long as the longest pause
 // counts as healthy: the next pause is the first one again.
 //
-// The claim's state is failed from a return of f until f has run again for as long as the pause before was.
-func (r restarter) run(ctx context.Context, c drm.Claim, f func() error) {
+// report is told of each return of f, and nil once f has run again for as long as the pause before was.
+func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f func() error) {
 	pauses := newBackoff(r.first, r.most)
 	var pause time.Duration
 	for ctx.Err() == nil {
 		began := time.Now()
-		recovered := recovering(c, pause)
+		recovered := recovering(report, pause)
 		err := protect(f)
 		recovered()
 		if ctx.Err() == nil {
-			report := err
+			why := err
 			if err == nil {
-				report = errReturned
+				why = errReturned
 			}
-			c.Report(report)
+			report(why)
 		}
 		var panicked *drm.PanicError
 		if r.onReturn != nil && (ctx.Err() == nil || errors.As(err, &panicked)) {
@@ -216,14 +216,14 @@ func (r restarter) run(ctx context.Context, c drm.Claim, f func() error) {
 
 // recovering reports after a time that all is well again, unless stop is called before; after stop it does not. There is
 // nothing to recover from where the time is 0.
-func recovering(c drm.Claim, after time.Duration) (stop func()) {
+func recovering(report func(error), after time.Duration) (stop func()) {
 	if after == 0 {
 		return func() {}
 	}
 	told := make(chan struct{})
 	timer := time.AfterFunc(after, func() {
 		defer close(told)
-		c.Report(nil)
+		report(nil)
 	})
 	return func() {
 		if !timer.Stop() {

@@ -1,0 +1,124 @@
+//go:build linux || darwin
+
+package handler
+
+import (
+	"context"
+	"os/exec"
+	"slices"
+	"sync"
+	"time"
+)
+
+const (
+	// guardSize is how many processes a guard keeps at most: they all end with it should it be killed.
+	guardSize = 256
+	// guardLinger is how long a guard stays that has none, for the next one.
+	guardLinger = 10 * time.Second
+)
+
+// guards are the guards of an Exec. They are started when they are needed.
+type guards struct {
+	command []string
+	cfg     ExecConfig
+
+	mu     sync.Mutex
+	links  []*guardLink
+	closed bool
+	idle   map[*guardLink]*time.Timer
+	own    ownProcesses
+}
+
+func newGuards(command []string, cfg ExecConfig) *guards {
+	return &guards{command: command, cfg: cfg, own: ownProcesses{reap: cfg.ReapOrphans}}
+}
+
+// take gives a guard that has room for another process, and answers.
+func (g *guards) take() (*guardLink, error) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return nil, ErrClosed
+	}
+	for _, l := range g.links {
+		if l.usable(guardSize) {
+			return l, nil
+		}
+	}
+	var l *guardLink
+	made := make(chan struct{}) // nothing is said of the guard before it is in the list
+	defer close(made)
+	gone := func(cmd *exec.Cmd) {
+		g.own.forget(cmd)
+		<-made
+		g.drop(l)
+	}
+	l, err := startGuard(g.command, g.cfg, g.own.start, gone, func() {
+		<-made
+		g.rest(l)
+	})
+	if err != nil {
+		return nil, err
+	}
+	g.links = append(g.links, l)
+	return l, nil
+}
+
+// rest ends a guard that has had no process for a while.
+func (g *guards) rest(l *guardLink) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	if g.closed {
+		return
+	}
+	if t := g.idle[l]; t != nil {
+		t.Stop()
+	}
+	if g.idle == nil {
+		g.idle = make(map[*guardLink]*time.Timer)
+	}
+	g.idle[l] = time.AfterFunc(guardLinger, func() {
+		g.mu.Lock()
+		defer g.mu.Unlock()
+		l.retire()
+	})
+}
+
+func (g *guards) drop(l *guardLink) {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.links = slices.DeleteFunc(g.links, func(other *guardLink) bool { return other == l })
+	if t := g.idle[l]; t != nil {
+		t.Stop()
+		delete(g.idle, l)
+	}
+}
+
+// close ends all guards, and with them what processes they still have; those that do not end by themselves when ctx does, with
+// SIGKILL. No guard is started from then on.
+func (g *guards) close(ctx context.Context) {
+	g.mu.Lock()
+	g.closed = true
+	links := slices.Clone(g.links)
+	for _, t := range g.idle {
+		t.Stop()
+	}
+	g.mu.Unlock()
+	late := time.NewTimer(killWait)
+	defer late.Stop()
+	for _, l := range links {
+		_ = l.orders.Close()
+	}
+	for _, l := range links {
+		select {
+		case <-l.done:
+			continue
+		case <-ctx.Done():
+		case <-late.C:
+			late.Reset(0)
+		}
+		l.kill(ErrClosed)
+		<-l.done
+	}
+	g.own.close()
+}
