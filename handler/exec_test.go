@@ -68,7 +68,8 @@ var inherited = pipes()
 // childMain is a process that a handler runs. It connects to its test, and does what that says, line by line; the
 // connection's end tells the test that it is gone. Arguments: "stubborn" ignores SIGTERM, "polite" tells of it before
 // it ends, "deaf" does not read its standard input, "family" has a child in its group and one in a session of its own
-// (each stubborn), "patient" has a polite child in its group.
+// (each stubborn), "wiped" has that one without the claim in its environment, "patient" has a polite child in
+// its group, "daemon" has a stubborn descendant that is neither its child nor in its group.
 func childMain(args []string) int {
 	name := "child"
 	for _, arg := range args {
@@ -94,11 +95,18 @@ func childMain(args []string) int {
 	spawn := func(attr *syscall.SysProcAttr, args ...string) {
 		cmd := exec.Command(os.Args[0], append([]string{"__child", "deaf"}, args...)...)
 		cmd.SysProcAttr = attr
+		if attr != nil && has("wiped") {
+			cmd.Env = []string{"TEST_SOCKET=" + os.Getenv("TEST_SOCKET")}
+		}
 		_ = cmd.Start()
 	}
 	if has("family") {
 		spawn(nil, "stubborn", "name=grandchild")
 		spawn(&syscall.SysProcAttr{Setsid: true}, "stubborn", "name=runaway")
+	}
+	if has("daemon") { // its parent, which is not this process, ends at once
+		cmd := exec.Command("sh", "-c", `setsid "$@" & exit 0`, "sh", os.Args[0], "__child", "deaf", "stubborn", "name=daemon")
+		_ = cmd.Run()
 	}
 	if has("patient") {
 		spawn(nil, "polite", "name=grandchild")

@@ -82,7 +82,8 @@ type child struct {
 	graceEnd    time.Time // when SIGKILL follows
 	ending      bool      // SIGKILL was sent, or is not needed
 	reason      string    // why it was killed; "" if it was not
-	reaped      bool      // the leader's exit status is taken; on Linux, its number is not used as its own afterwards
+	dead        bool      // the leader ended
+	reaped      bool      // its exit status is taken; on Linux, its number is not used as its own afterwards
 	groupGone   bool      // the group was seen empty: its number is not used afterwards
 	status      syscall.WaitStatus
 	poll        time.Duration // the pause before the next look at what is left; 0: none is needed
@@ -149,7 +150,7 @@ func (g *guard) obey(o order) {
 	if o.Start != nil {
 		c := &child{id: o.Start.ID, env: o.Start.Env, until: o.Start.Until}
 		g.children[c.id] = c
-		go g.prepare(c, o.Start.Input)
+		g.begin(c, o.Start.Input)
 	}
 	for _, r := range o.Renew {
 		for _, id := range r.IDs {
@@ -174,26 +175,35 @@ func (g *guard) obey(o order) {
 	g.out.ack(o.Seq)
 }
 
-// prepare finds the program, which may block for as long as a file system hangs, and has the loop start it.
-func (g *guard) prepare(c *child, input []byte) {
+// begin finds the program and starts it.
+func (g *guard) begin(c *child, input []byte) {
 	path := g.args[0]
-	var err error
-	if filepath.Base(path) == path {
-		path, err = exec.LookPath(path)
+	if filepath.Base(path) != path {
+		g.start(c, path, input)
+		return
 	}
-	g.post(func() {
-		switch {
-		case g.children[c.id] != c: // it was given up
-		case err != nil:
-			g.fail(c, err.Error())
-		case clockNow() >= c.until:
-			g.fail(c, claimEnded)
-		default:
-			if err := g.launch(c, path, input); err != nil {
+	go func() { // to look at the folders of PATH may block for as long as a file system hangs
+		path, err := exec.LookPath(path)
+		g.post(func() {
+			switch {
+			case g.children[c.id] != c: // it was given up
+			case err != nil:
 				g.fail(c, err.Error())
+			default:
+				g.start(c, path, input)
 			}
-		}
-	})
+		})
+	}()
+}
+
+func (g *guard) start(c *child, path string, input []byte) {
+	if clockNow() >= c.until {
+		g.fail(c, claimEnded)
+		return
+	}
+	if err := g.launch(c, path, input); err != nil {
+		g.fail(c, err.Error())
+	}
 }
 
 // fail says that the process could not be started. Nothing of it is there.
@@ -247,7 +257,9 @@ func (g *guard) kill(c *child, reason string) {
 		g.fail(c, reason)
 		return
 	}
-	g.system.mark(c)
+	if !c.dead { // with its end its children are others'
+		g.system.mark(c)
+	}
 	g.strike(c)
 	g.settle(c)
 }
@@ -266,11 +278,11 @@ func (g *guard) strike(c *child) {
 // exited is told that the leader ended. reap takes its exit status: until then its number, which is that of its group, cannot
 // be given to another process.
 func (g *guard) exited(c *child, reap func() syscall.WaitStatus) {
+	c.dead = true
 	if !c.terminating && !c.ending && c.confirmed {
 		g.kill(c, "") // it ended by itself, and takes its helpers along
 	}
 	if !c.terminating || c.ending {
-		g.system.mark(c)
 		g.strike(c) // again for what its last moment may have added
 	}
 	c.status, c.reaped = reap(), true

@@ -58,9 +58,9 @@ type guardLink struct {
 	done chan struct{} // closed when the guard has ended, and its processes know
 }
 
-// deadline is the end of the claim's validity on clockNow, in milliseconds; 1, which is long ago, if there is none.
-func deadline(c drm.Claim) (until int64, left time.Duration) {
-	now := clockNow() // before the validity: if the agent is stopped between the two, the sum is too early, never too late
+// deadline is the end of the claim's validity on clockNow, in milliseconds; 1, which is long ago, if there is none. now must have been
+// read before: if the agent is stopped between the two, the sum is too early, never too late.
+func deadline(now int64, c drm.Claim) (until int64, left time.Duration) {
 	left = min(c.Remaining(), untilAtMost)
 	if left <= 0 {
 		return 1, 0
@@ -244,8 +244,9 @@ func (l *guardLink) renew(elapsed time.Duration) (next, silent time.Duration) {
 		l.silent = 0
 	}
 	byUntil := map[int64][]int{}
+	now := clockNow()
 	for id, p := range l.procs {
-		until, left := deadline(p.claim)
+		until, left := deadline(now, p.claim)
 		l.pause = min(l.pause, keepPause(left))
 		if until < p.until || until >= p.until+untilSlack.Milliseconds() {
 			byUntil[until] = append(byUntil[until], id)

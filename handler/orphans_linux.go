@@ -3,6 +3,7 @@ package handler
 import (
 	"bytes"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -16,7 +17,8 @@ import (
 // them, and must not kill those of another resource.
 type guardSystem struct {
 	forker
-	kin map[int]relative // by process id: descendants that were seen while their parents lived
+	lists []string         // where the kernel lists the guard's own children
+	kin   map[int]relative // by process id: descendants that were seen while their parents lived
 }
 
 // relative is a descendant of a child. A number alone may have been given to another process since.
@@ -25,7 +27,13 @@ type relative struct {
 	child   *child
 }
 
-func (s *guardSystem) init() { s.kin = make(map[int]relative) }
+// init is called by the thread that starts the processes, of which they are children; what is adopted goes to the first thread.
+func (s *guardSystem) init() {
+	s.kin = make(map[int]relative)
+	for _, thread := range slices.Compact([]int{os.Getpid(), unix.Gettid()}) {
+		s.lists = append(s.lists, fmt.Sprintf("/proc/self/task/%d/children", thread))
+	}
+}
 
 // adoptOrphans makes this process the parent of each descendant that loses its own, instead of init.
 func adoptOrphans() {
@@ -51,7 +59,7 @@ func (s *guardSystem) markBelow(c *child, pid, depth int) {
 // hunt kills the adopted processes that are the child's, and says how many it found. These are unreaped children of this
 // process, so that their numbers are their own.
 func (s *guardSystem) hunt(g *guard, c *child) (found int) {
-	for _, pid := range childrenOf("self") {
+	for _, pid := range readChildren(s.lists) {
 		if g.byPID[pid] != nil || !s.belongs(pid, c) {
 			continue
 		}
@@ -79,7 +87,7 @@ func (s *guardSystem) belongs(pid int, c *child) bool {
 			return r.child == c
 		}
 	}
-	environ, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/environ")
+	environ, err := readProc("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return false
 	}
@@ -123,9 +131,12 @@ func killOrphans() {
 // childrenOf are the ids of the processes whose parent is pid, or "self". A kernel without /proc/…/children has none to tell.
 func childrenOf(pid string) []int {
 	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
-	var pids []int
+	return readChildren(lists)
+}
+
+func readChildren(lists []string) (pids []int) {
 	for _, list := range lists {
-		text, err := os.ReadFile(list)
+		text, err := readProc(list)
 		if err != nil {
 			continue // the thread has ended
 		}
@@ -138,6 +149,26 @@ func childrenOf(pid string) []int {
 	return pids
 }
 
+// readProc reads a file of /proc. os.ReadFile would try to wait for it as for a pipe, which is twice the work.
+func readProc(path string) (text []byte, err error) {
+	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd) //nolint:errcheck // it was only read
+	part := make([]byte, 8192)
+	for {
+		n, err := unix.Read(fd, part)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n == 0 {
+			return text, err
+		}
+		text = append(text, part[:n]...)
+	}
+}
+
 // stat is some of what /proc/PID/stat tells.
 type stat struct {
 	group, session int
@@ -145,7 +176,7 @@ type stat struct {
 }
 
 func readStat(pid int) (s stat, ok bool) {
-	text, err := os.ReadFile("/proc/" + strconv.Itoa(pid) + "/stat")
+	text, err := readProc("/proc/" + strconv.Itoa(pid) + "/stat")
 	if err != nil {
 		return s, false
 	}

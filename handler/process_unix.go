@@ -33,7 +33,7 @@ type process struct {
 func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(error)) (*process, error) {
 	p := &process{claim: c, halt: halt, started: make(chan struct{}), done: make(chan struct{})}
 	for {
-		until, left := deadline(c)
+		until, left := deadline(clockNow(), c)
 		if left <= 0 {
 			return nil, errors.New(claimEnded)
 		}

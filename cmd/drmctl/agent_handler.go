@@ -145,6 +145,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	grace := c.Duration(flagHandlerGrace)
 	h, err := handler.NewExec(handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter,
+		ReapOrphans: true, // the agent may be process 1, and starts nothing else
 		OnExit: func(claim drm.Claim, err error) {
 			cfg.Logger.Warn("process ended by itself", zap.String("resource", claim.Resource.ID), zap.Error(err))
 		},

@@ -1,0 +1,63 @@
+package handler
+
+import (
+	"os"
+	"path/filepath"
+	"runtime"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// forkInto has a new process become a program that makes the file, and gives what that told and whether the file is there.
+func forkInto(t *testing.T, f *forker, path, file string, until int64) (told []byte, ran bool) {
+	t.Helper()
+	runtime.LockOSThread() // the process dies with the thread
+	defer runtime.UnlockOSThread()
+	stdin, err := os.Open(os.DevNull)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer stdin.Close()
+	from, to, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer from.Close()
+	pid, err := f.fork(forking{path, []string{"touch", file}, os.Environ(), int(stdin.Fd()), int(to.Fd()), until, os.Getpid()})
+	_ = to.Close()
+	if err != nil {
+		t.Fatal(err)
+	}
+	told = make([]byte, 1)
+	n, _ := from.Read(told)
+	if _, err := syscall.Wait4(pid, nil, 0, nil); err != nil {
+		t.Error(err)
+	}
+	_, err = os.Stat(file)
+	return told[:n], err == nil
+}
+
+// What is decided before the fork may be late by the time of the exec.
+func TestForkLooksAtTheClockRightBeforeExec(t *testing.T) {
+	t.Parallel()
+	dir := t.TempDir()
+	var f forker
+	if told, ran := forkInto(t, &f, "/usr/bin/touch", filepath.Join(dir, "late"), clockNow()-1); ran || len(told) != 1 || told[0] != codeEnded {
+		t.Errorf("past the deadline: told %v, ran: %v", told, ran)
+	}
+	if told, ran := forkInto(t, &f, "/usr/bin/touch", filepath.Join(dir, "fine"), clockNow()+time.Hour.Milliseconds()); !ran || len(told) != 0 {
+		t.Errorf("before the deadline: told %v, ran: %v", told, ran)
+	}
+	if told, ran := forkInto(t, &f, "/no/such/program", filepath.Join(dir, "no"), clockNow()+time.Hour.Milliseconds()); ran || len(told) != 1 || syscall.Errno(told[0]) != syscall.ENOENT {
+		t.Errorf("no such program: told %v, ran: %v", told, ran)
+	}
+}
+
+func TestForkWorksWithoutCloseRange(t *testing.T) {
+	t.Parallel()
+	f := forker{probed: true}
+	if told, ran := forkInto(t, &f, "/usr/bin/touch", filepath.Join(t.TempDir(), "f"), clockNow()+time.Hour.Milliseconds()); !ran || len(told) != 0 {
+		t.Errorf("told %v, ran: %v", told, ran)
+	}
+}

@@ -1,0 +1,86 @@
+package handler_test
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+func init() { programs["__init"] = initMain }
+
+// initMain is an agent that becomes the parent of all orphans among its descendants, as process 1 does. It has one resource, and
+// prints how its process ended.
+func initMain([]string) int {
+	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	var e *handler.Exec
+	if err == nil {
+		e, err = handler.NewExec(handler.ExecConfig{
+			Command:     []string{os.Args[0], "__child", "stubborn", "family"},
+			Backoff:     time.Hour,
+			ReapOrphans: true,
+			OnExit:      func(_ drm.Claim, err error) { fmt.Println(err) },
+		})
+	}
+	if err == nil {
+		err = e.Handle(context.Background(), drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(time.Hour)))
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		return 1
+	}
+	_, _ = io.Copy(io.Discard, os.Stdin)
+	return 0
+}
+
+func TestExecReapsWhatAKilledGuardLeavesToProcessOne(t *testing.T) {
+	t.Parallel()
+	ch := newChildren(t)
+	cmd := exec.Command(os.Args[0], "__init")
+	cmd.Env, cmd.Stderr = append(os.Environ(), ch.env...), os.Stderr
+	hold, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = hold.Close()
+		_ = cmd.Wait()
+	})
+	all := ch.named(3)
+	all["child"].tell(t, "kill-parent")
+	// The exit status of the guard, which is its own child, is not taken from the agent.
+	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "guard process: signal: killed") {
+		t.Errorf("the agent says %q (%v)", line, err)
+	}
+	for _, name := range []string{"child", "grandchild"} {
+		await(t, all[name].gone, name+" to be killed")
+	}
+	_ = all["runaway"].conn.Close() // it ends: its parent is the agent by now
+	left := childrenOf(strconv.Itoa(cmd.Process.Pid))
+	for deadline := time.Now().Add(patience); len(left) > 0 && time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+		left = childrenOf(strconv.Itoa(cmd.Process.Pid))
+	}
+	if len(left) > 0 {
+		t.Errorf("the agent has the children %s, in state %s", left, processState(t, must1(strconv.Atoi(left[0]))))
+	}
+}
+
+func must1(n int, _ error) int { return n }
