@@ -17,7 +17,7 @@ import (
 func main() { os.Exit(realMain()) }
 
 func realMain() int {
-	// The guard of a process of --handler-exec: it must not do anything else.
+	// A guard of processes of --handler-exec: it must not do anything else.
 	if len(os.Args) > 1 && os.Args[1] == handler.GuardArg {
 		return handler.RunGuard(os.Args[2:])
 	}
