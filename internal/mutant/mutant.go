@@ -47,17 +47,17 @@
 //	lost-is-refused              a write whose answer was lost is taken for one that was not done
 //	skip-relist                  after a compaction a watch goes on with what is new, without a list
 //	no-resync                    what is followed is not listed again now and then, so what a watch missed stays missed
+//	spare-given-up               the context and the claim of a call that is given up live on
+//	handle-unlooked              Handle is called without a last look at the clock
+//	log-in-line                  whoever logs waits for the log's sink
 //
 // # In the model only
 //
 //	claim-by-name                a claim of this member's former life is taken for its own, because the name is the same
-//	skip-lease-check             Handle begins without a look at its lease
+//	forget-call-number           a receiver does not compare the numbers of the requests under one token
 //
 // # In packages that the simulation does not have
 //
-//	spare-given-up               the context and the claim of a call that is given up live on
-//	handle-unlooked              Handle is called without a last look at the clock
-//	log-in-line                  whoever logs waits for the log's sink
 //	revive-fenced                a fenced lease is renewed, and its deadline moved on
 //	renew-unasked                a lease is renewed though its owner does not answer
 //	claim-unguarded              a claim is made without a look at whether the app is the one that it was
@@ -114,13 +114,12 @@ const (
 	LostIsRefused      Mutant = "lost-is-refused"
 	SkipRelist         Mutant = "skip-relist"
 	NoResync           Mutant = "no-resync"
+	SpareGivenUp       Mutant = "spare-given-up"
+	HandleUnlooked     Mutant = "handle-unlooked"
+	LogInLine          Mutant = "log-in-line"
 
-	ClaimByName    Mutant = "claim-by-name"
-	SkipLeaseCheck Mutant = "skip-lease-check"
-
-	SpareGivenUp   Mutant = "spare-given-up"
-	HandleUnlooked Mutant = "handle-unlooked"
-	LogInLine      Mutant = "log-in-line"
+	ClaimByName      Mutant = "claim-by-name"
+	ForgetCallNumber Mutant = "forget-call-number"
 
 	ReviveFenced Mutant = "revive-fenced"
 	RenewUnasked Mutant = "renew-unasked"
@@ -183,13 +182,12 @@ var All = []Known{
 	{Mutant: LostIsRefused, Simulated: true, Test: "TestLostAnswersLeaveTheOutcomeUnknown", Package: "./lease"},
 	{Mutant: SkipRelist, Simulated: true, Test: "TestACompactionWhileCutOffIsFollowedByAFreshList", Package: "./internal/follow"},
 	{Mutant: NoResync, Simulated: true, Test: "TestAReaderGetsAFreshListNowAndThen", Package: "./internal/follow"},
+	{Mutant: SpareGivenUp, Simulated: true, Test: "TestNothingOfACallThatIsGivenUpGoesOn", Package: "."},
+	{Mutant: HandleUnlooked, Simulated: true, Test: "TestNoHandleBeginsPastTheDeadline", Package: "."},
+	{Mutant: LogInLine, Simulated: true, Test: "TestABlockedLogDelaysNoDeadline", Package: "."},
 
 	{Mutant: ClaimByName, Simulated: true},
-	{Mutant: SkipLeaseCheck, Simulated: true},
-
-	{Mutant: SpareGivenUp, Test: "TestNothingOfACallThatIsGivenUpGoesOn", Package: "."},
-	{Mutant: HandleUnlooked, Test: "TestNoHandleBeginsPastTheDeadline", Package: "."},
-	{Mutant: LogInLine, Test: "TestABlockedLogDelaysNoDeadline", Package: "."},
+	{Mutant: ForgetCallNumber, Simulated: true},
 
 	{Mutant: ReviveFenced, Test: "TestKeeperIsFencedForGood", Package: "./lease"},
 	{Mutant: RenewUnasked, Test: "TestKeeperRenewsOnlyWhileItsOwnerAnswers", Package: "./lease"},

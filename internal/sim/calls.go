@@ -16,7 +16,8 @@ type handling struct {
 	ctxEnded bool // the context that Handle was given has ended
 	must     bool // Terminate is due before anything else
 	tried    bool // a Terminate failed, under Hold: it may be called again
-	over     bool // the policy lets go of it, though a call still runs
+	over     bool // a call of it was given up: its claim is not valid any more
+	disowned bool // the same, since the claim is lost
 	byHand   bool // its claim was deleted by hand: the member cannot know yet
 }
 
@@ -28,6 +29,11 @@ type call struct {
 	h         *handling // nil until it begins
 	out       core.Outcome
 	heeds     bool // returns soon when its context ends
+	hangs     bool // heeds nothing, and returns long after
+	endless   bool // does not return
+	asks      bool // it is a request to a receiver
+	answered  bool // which has answered
+	inOrder   bool // its context was ended because the member wants something else, not because its claim or its time was over
 	ctxEnded  bool
 	timedOut  bool
 	late      bool // it is a Terminate that comes after its claim's end, and so has its time
@@ -35,6 +41,7 @@ type call struct {
 	cancelled bool
 	stuck     bool
 	returned  bool
+	told      bool // the core knows that it has
 }
 
 // call starts a call, at once or when its goroutine gets to run.
@@ -46,14 +53,24 @@ func (m *member) call(r int, a core.Action) {
 	if a.Kind == core.Terminate && m.unbegun[r] { // the handler was given nothing
 		m.unbegun[r] = false
 		m.after(0, func() {
-			m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
-			m.step()
+			m.post(func() {
+				m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
+				m.step()
+			})
 		})
 		return
 	}
 	c := &call{m: m, r: r, a: a}
-	c.late = a.Kind == core.Terminate && (a.Cause == core.ClaimLost || !m.keeper(a.Lease).valid())
+	k := m.keeper(a.Lease)
+	c.late = a.Kind == core.Terminate && (a.Cause == core.ClaimLost || !k.valid())
 	m.calls[r] = c
+	switch {
+	case a.Kind == core.Handle && (k.fenced || !k.valid()):
+		c.refuse()
+		return
+	case a.Kind == core.Handle:
+		m.checkWanted(c)
+	}
 	if m.w.chance(10) {
 		m.after(m.w.upTo(3*time.Millisecond), c.begin)
 	} else {
@@ -61,25 +78,44 @@ func (m *member) call(r int, a core.Action) {
 	}
 }
 
-func (c *call) begin() {
-	m, w := c.m, c.m.w
-	k, h := m.keeper(c.a.Lease), m.handlings[c.r]
-	if c.a.Kind != core.Terminate && (c.cancelled || (k.fenced || !k.valid()) && !mutant.Is(mutant.SkipLeaseCheck)) {
-		w.count(Refused)
-		c.returned = true
-		m.calls[c.r] = nil
-		m.unbegun[c.r] = c.stuck && c.a.Kind == core.Handle
-		m.after(0, func() {
+// refuse ends a call before it began.
+func (c *call) refuse() {
+	m := c.m
+	m.w.count(Refused)
+	c.returned = true
+	m.after(0, func() {
+		m.post(func() {
+			c.told = true
+			m.calls[c.r] = nil
+			m.unbegun[c.r] = c.stuck && c.a.Kind == core.Handle
 			m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, core.Refused, "")
 			m.step()
 		})
+	})
+}
+
+// isTooLate is the last look before the user's code is called.
+func (c *call) isTooLate(k *keeper, h *handling) bool {
+	if c.cancelled || k.ended || c.a.Kind == core.Update && h != nil && h.over { // its context has ended
+		return true
+	}
+	return !k.valid() && !mutant.Is(mutant.HandleUnlooked)
+}
+
+func (c *call) begin() {
+	m, w := c.m, c.m.w
+	k, h := m.keeper(c.a.Lease), m.handlings[c.r]
+	if c.a.Kind != core.Terminate && c.isTooLate(k, h) {
+		c.refuse()
 		return
 	}
 	timeout, grace := handleTimeout, terminateTimeout
 	switch c.a.Kind {
 	case core.Handle:
 		w.count(Handled)
-		m.checkWanted(c)
+		if !w.plan.FinishCalls { // else it is called, though it may be known by now that it has to end at once
+			m.checkWanted(c)
+		}
 		if h != nil && h.must && !h.tried {
 			w.fail("%s: Handle of %s without Terminate before", m.name, c.a.ID)
 		}
@@ -106,20 +142,10 @@ func (c *call) begin() {
 	}
 	c.h = h
 	c.heeds = !w.chance(w.plan.Bad / 2)
-	took := w.upTo(5 * time.Millisecond)
-	switch {
-	case w.chance(w.plan.Bad / 4):
-		took = w.upTo(longestCall)
-	case w.chance(20):
-		took = w.upTo(time.Second)
-	}
-	if w.chance(w.plan.Bad) {
-		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
-	}
+	c.work()
 	if c.cut { // before it began
 		c.end()
 	}
-	m.after(took, c.finish)
 	m.after(timeout, func() {
 		if !c.returned {
 			c.timedOut = true
@@ -127,6 +153,39 @@ func (c *call) begin() {
 			m.after(grace, c.giveUp)
 		}
 	})
+}
+
+// work is what the user's code does: it returns sooner or later, or never.
+func (c *call) work() {
+	m, w := c.m, c.m.w
+	c.hangs = w.chance(w.plan.Hung)
+	answered := time.Duration(0)
+	if w.plan.Receivers != NoReceivers {
+		answered = c.send()
+	}
+	took := w.upTo(5 * time.Millisecond)
+	switch {
+	case c.hangs:
+		c.heeds = false
+		c.endless = w.rng.IntN(4) == 0
+		took = answered + w.upTo(longestHang)
+		w.calmAt = max(w.calmAt, w.now+took)
+		w.count(Hanging)
+	case w.chance(w.plan.Bad / 4):
+		took = w.upTo(longestCall)
+	case w.chance(20):
+		took = w.upTo(time.Second)
+	}
+	if c.endless {
+		w.count(Endless)
+		return
+	}
+	if !c.asks && w.chance(w.plan.Bad) {
+		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
+	}
+	if c.hangs || !c.asks {
+		m.after(took, c.finish)
+	}
 }
 
 // end ends the context of the call.
@@ -139,6 +198,7 @@ func (c *call) end() {
 		c.h.ctxEnded = true
 	}
 	c.cut = c.cut || c.a.Kind != core.Terminate
+	c.cutOff()
 	if c.heeds {
 		c.m.after(c.m.w.upTo(5*time.Millisecond), func() {
 			if !c.returned && c.m.w.rng.IntN(4) > 0 {
@@ -149,23 +209,26 @@ func (c *call) end() {
 	}
 }
 
-// giveUp leaves the call to itself.
+// giveUp leaves the call to itself. Nothing of the handling may go on before its claim is let go of.
 func (c *call) giveUp() {
-	if c.returned || c.stuck {
-		return
-	}
 	m := c.m
-	m.w.count(Stuck)
-	m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
-	c.stuck = true
-	if h := m.handlings[c.r]; !m.w.plan.HoldFailed && h != nil { // none yet where Handle did not even begin
-		h.over = true
-		if c.a.Kind == core.Terminate { // it had its chance
+	m.post(func() {
+		if c.told || c.stuck {
+			return
+		}
+		m.w.count(Stuck)
+		m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
+		c.stuck = true
+		if c.h != nil && !mutant.Is(mutant.SpareGivenUp) {
+			c.h.ctxEnded, c.h.over = true, true
+		}
+		if c.a.Kind == core.Terminate && !m.w.plan.HoldFailed { // it had its chance
+			c.left()
 			m.handlings[c.r] = nil
 		}
-	}
-	m.core.CallStuck(m.clock(), c.a.Shard, c.a.ID, "stuck")
-	m.step()
+		m.core.CallStuck(m.clock(), c.a.Shard, c.a.ID, "stuck")
+		m.step()
+	})
 }
 
 // finish is the call's return.
@@ -173,9 +236,8 @@ func (c *call) finish() {
 	if c.returned {
 		return
 	}
-	m, h := c.m, c.h
+	m := c.m
 	c.returned = true
-	m.calls[c.r] = nil
 	out := c.out
 	switch {
 	case c.timedOut:
@@ -191,18 +253,34 @@ func (c *call) finish() {
 		m.w.count(Panicked)
 	}
 	m.w.trace("%s: %v of %s returns: %v", m.name, c.a.Kind, c.a.ID, out)
+	m.post(func() { c.done(out) })
+}
+
+// done is when the loop hears of the return.
+func (c *call) done(out core.Outcome) {
+	m, h := c.m, c.h
+	c.told = true
+	m.calls[c.r] = nil
+	letGo := c.a.Kind == core.Terminate && !m.w.plan.HoldFailed
 	switch {
-	case c.a.Kind == core.Handle && !c.stuck && !c.cancelled && out == core.Error:
+	case c.a.Kind == core.Handle && out == core.Error:
 		m.handlings[c.r] = nil
+		m.unbegun[c.r] = c.cancelled || c.stuck // the core takes what was cancelled for begun
 	case c.a.Kind == core.Handle:
 		h.must = true
 	case c.a.Kind == core.Update && out != core.OK:
 		h.version = "" // who knows
-	case c.a.Kind == core.Terminate && !m.w.plan.HoldFailed && c.stuck:
-	case c.a.Kind == core.Terminate && out == core.Cut: // as if it had not been called
-	case c.a.Kind == core.Terminate && (out == core.OK || !m.w.plan.HoldFailed):
+	case c.a.Kind == core.Update:
+	case letGo && c.stuck: // it is known to be left already
+	case out == core.Cut: // as if it had not been called
+	case out == core.OK:
+		c.ended()
 		m.handlings[c.r] = nil
-	case c.a.Kind == core.Terminate:
+	case letGo:
+		c.left()
+		m.handlings[c.r] = nil
+	default:
+		c.left()
 		h.tried = true
 	}
 	m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, out, out.String())
@@ -212,11 +290,11 @@ func (c *call) finish() {
 // cancel is what a Cancel of the core's does.
 func (m *member) cancel(r int, a core.Action) {
 	m.w.count(Cancelled)
-	c, h := m.calls[r], m.handlings[r]
+	c, h := m.calls[r], m.held(r)
 	if a.Cause == core.ClaimLost {
 		m.w.count(Vanished)
 		if h != nil {
-			h.ctxEnded = true
+			h.ctxEnded, h.disowned = true, true
 		}
 	}
 	if c == nil {
@@ -229,6 +307,7 @@ func (m *member) cancel(r int, a core.Action) {
 		return // it ends the handling
 	}
 	c.cancelled = true
+	c.inOrder = !c.ctxEnded && a.Cause != core.ClaimLost
 	c.end()
 	m.after(terminateTimeout, c.giveUp)
 }

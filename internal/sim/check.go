@@ -13,11 +13,29 @@ func (h *handling) valid() bool {
 	return h != nil && !h.over && !h.byHand && h.keeper.valid()
 }
 
+// hasContext says whether the context that Handle was given is alive, in a process that runs and could know better.
+func (h *handling) hasContext() bool {
+	const moment = 3 * time.Millisecond // until what waited in a paused process has come
+	m := h.m
+	return !h.ctxEnded && !h.byHand && !m.paused && (m.resumedAt == 0 || m.w.now-m.resumedAt > moment)
+}
+
+// held returns what a member has of a resource, also where a call that was given up is all that is left of it.
+func (m *member) held(r int) *handling {
+	if h := m.handlings[r]; h != nil {
+		return h
+	}
+	if c := m.calls[r]; c != nil {
+		return c.h
+	}
+	return nil
+}
+
 // lookAround notes who is out of touch with etcd.
 func (w *world) lookAround() {
 	for _, m := range w.members {
 		was := m.apart
-		m.apart = m.cut || m.paused || m.deaf > 0 || w.leaderless > 0
+		m.apart = m.cut || m.paused || m.deaf > 0 || m.busy > 0 || w.leaderless > 0
 		if m.apart || was {
 			m.apartAt = w.now
 		}
@@ -36,23 +54,31 @@ func (k *keeper) excused() bool {
 func (w *world) checkSafety() {
 	w.lookAround()
 	for r := range w.ids {
-		var first *handling
+		var first, alive *handling // valid; with a context that has not ended
 		handled, excused := 0, 0
 		for _, m := range w.members {
-			if !m.up || m.handlings[r] == nil {
+			if !m.up {
 				continue
 			}
-			h := m.handlings[r]
+			h := m.held(r)
+			if h == nil {
+				continue
+			}
 			if !h.byHand && w.store.wasDeletedByHand(h.token) {
 				h.byHand = true
 			}
-			if !h.valid() {
-				continue
-			}
-			if handled++; h.keeper.excused() {
+			if h.keeper.excused() {
+				handled++
 				excused++
 				continue
 			}
+			if !h.valid() {
+				if h.hasContext() {
+					alive = h
+				}
+				continue
+			}
+			handled++
 			if first != nil {
 				w.fail("%s is handled by %s (token %d) and %s (token %d) at once", w.ids[r], first.m.name, first.token, m.name, h.token)
 				return
@@ -62,7 +88,28 @@ func (w *world) checkSafety() {
 		if handled > 1 && excused > 0 {
 			w.count(Doubled)
 		}
+		if first != nil && alive != nil {
+			w.fail("%s is handled by %s (token %d), and the context of its handling by %s (token %d) has not ended", w.ids[r], first.m.name, first.token, alive.m.name, alive.token)
+			return
+		}
 	}
+	w.checkReceivers()
+}
+
+// claimNews is what a member hears of a claim.
+type claimNews struct {
+	r          int
+	rev, token int64 // at rev, the claim of r was this; 0: none
+}
+
+// checkNews looks for what goes on though its member has been told that its claim is gone.
+func (m *member) checkNews() {
+	for _, n := range m.news {
+		if h := m.held(n.r); h != nil && h.token != n.token && h.token < n.rev && !(h.ctxEnded && (h.over || h.disowned)) {
+			m.w.fail("%s: has heard that the claim %d of %s is gone, and its handling goes on", m.name, h.token, m.w.ids[n.r])
+		}
+	}
+	m.news = m.news[:0]
 }
 
 // checkHandle looks at the claim under which Handle is called.
@@ -90,7 +137,7 @@ func (m *member) checkHandle(r int, h *handling) {
 // checkWanted looks whether Handle is called though the member knows that it should not be.
 func (m *member) checkWanted(c *call) {
 	switch {
-	case m.stopping:
+	case m.stopped:
 		m.w.fail("%s: Handle of %s after Stop", m.name, c.a.ID)
 	case !m.owned[c.a.Shard]:
 		m.w.fail("%s: Handle of %s, of a shard that it knows to be another's", m.name, c.a.ID)
@@ -106,7 +153,14 @@ type lastToken struct {
 
 // checkRelease looks for what is still handled under a claim that is released.
 func (m *member) checkRelease(r int, a core.Action) {
-	if h := m.handlings[r]; a.Token != 0 && h.valid() && h.token == a.Token {
+	h := m.held(r)
+	if h == nil || a.Token == 0 || h.token != a.Token {
+		return
+	}
+	if h.hasContext() {
+		m.w.fail("%s: Release of %s, whose context has not ended", m.name, a.ID)
+	}
+	if h.valid() {
 		m.w.fail("%s: Release of %s, which is handled", m.name, a.ID)
 	}
 }
@@ -152,7 +206,7 @@ func (w *world) observe() {
 		w.fail("%v after the last fault: %s", patience, wrong)
 		return
 	}
-	w.after(100*time.Millisecond, w.observe)
+	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
 }
 
 // unsettled says what is not yet as it should be, if anything.
@@ -164,11 +218,11 @@ func (w *world) unsettled() string {
 		if !m.up || m.stopping {
 			return m.name + " is not up"
 		}
-		if s := m.core.Stats(); s.Calls+s.Stuck+s.Waiting > 0 {
+		if s := m.core.Stats(); s.Calls+s.Stuck-m.endless(-1)+s.Waiting+m.receiver.flying > 0 {
 			return m.name + " is busy"
 		}
 		for s, f := range m.followers {
-			if (f != nil) != (w.owners[s] == m.index) {
+			if (f != nil) != (w.owners[s] == m.index) && m.endless(s) == 0 {
 				return m.name + " follows what it does not own, or not what it owns"
 			}
 		}
@@ -177,6 +231,9 @@ func (w *world) unsettled() string {
 		}
 	}
 	for r, c := range w.store.claims {
+		if w.isPinned(r) {
+			continue
+		}
 		if wanted := w.entries[r].exists && !w.entries[r].suspended; wanted != (c.token != 0) {
 			return w.ids[r] + " has no claim, or one that nobody wants"
 		}
@@ -191,7 +248,7 @@ func (w *world) unsettled() string {
 	}
 	for shard, list := range w.store.sums {
 		for _, n := range list {
-			if m := w.store.leases[n.lease].owner; w.owners[shard] != m.index {
+			if m := w.store.leases[n.lease].owner; w.owners[shard] != m.index && m.endless(shard) == 0 {
 				return fmt.Sprintf("there is a summary of shard %d by %s, which does not have it", shard, m.name)
 			}
 		}
@@ -206,18 +263,22 @@ func (m *member) unsettled() string {
 		id := w.ids[r]
 		wanted := w.entries[r].exists && !w.entries[r].suspended && w.owners[w.shardOf(r)] == m.index
 		switch {
-		case wanted && (h == nil || h.tried):
+		case w.isPinned(r): // nobody can
+		case wanted && (h == nil || h.tried || h.over):
 			return "does not handle " + id
-		case h == nil, h.tried && !h.valid(): // nothing is left, or nothing that could be helped
+		case h == nil, h.over, h.tried && !h.valid(): // nothing is left, or nothing that could be helped
 		case !wanted:
 			return "handles " + id
-		case h.ctxEnded || !h.must || h.over || h.byHand:
+		case h.ctxEnded || !h.must || h.byHand:
 			return "does not really handle " + id
 		case h.version != string(w.entries[r].data()):
 			return "handles old data of " + id
 		case h.token != w.store.claims[r].token || !h.keeper.sure():
 			return "handles " + id + " without its claim"
 		default:
+			if wrong := m.receiver.unsettled(r, h); wrong != "" {
+				return wrong
+			}
 			handled++
 		}
 	}
@@ -225,6 +286,28 @@ func (m *member) unsettled() string {
 		return "does not know what it handles"
 	}
 	return ""
+}
+
+// endless counts the calls that have been given up and never return: of a shard, or with -1 of all.
+func (m *member) endless(shard int) int {
+	n := 0
+	for r, c := range m.calls {
+		if c != nil && c.endless && c.stuck && (shard < 0 || m.w.shardOf(r) == shard) {
+			n++
+		}
+	}
+	return n
+}
+
+// isPinned says whether nobody can handle a resource: its member has a call of it that never returns, or another one has,
+// and holds its claim.
+func (w *world) isPinned(r int) bool {
+	for _, m := range w.members {
+		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || w.store.claims[r].token == c.a.Token) {
+			return true
+		}
+	}
+	return false
 }
 
 // leftovers says what is left behind when all members have stopped.

@@ -38,13 +38,23 @@ const (
 	Missed                        // events that a watch lost
 	Reordered                     // news that came after newer news of another shard
 	Clocks                        // members whose clock ran faster or slower than etcd's
+	Hanging                       // calls that heed nothing, and return long after
+	Endless                       // those that never return
+	Delayed                       // what a busy loop got to later
+	Requested                     // requests to receivers
+	Belated                       // those that a receiver got to when nobody waited for the answer any more
+	Repeated                      // those that a receiver got twice
+	Outdated                      // those that a receiver refused, since it had seen newer ones
+	CutOff                        // those whose answer was not waited for, since the claim or the call's time had ended
+	LeftRunning                   // steps after which a receiver ran what a failed Terminate, or a request that was cut off, had left
 	singles
 )
 
 var singleNames = [singles]string{
 	"handled", "updated", "terminated", "failed", "panicked", "cut short", "stuck", "refused", "cancelled", "vanished", "conflicts",
 	"fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
-	"compacted", "resynced", "missed", "reordered", "clocks",
+	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
+	"requested", "belated", "repeated", "outdated", "cut off", "left running",
 }
 
 // request is a kind of what members ask of etcd.

@@ -40,6 +40,10 @@ func (w *world) strike(f Fault) bool {
 		w.holdFor(&m.deaf, f.For)
 	case Stall:
 		w.holdFor(&m.stalls, f.For)
+	case Busy:
+		return m.holdUp(&m.busy, f.For, m.flush)
+	case BlockLog:
+		return m.holdUp(&m.blocked, f.For, m.unblock)
 	case Silence:
 		w.holdFor(&w.store.logs[w.shardOf(f.Who%w.plan.Resources)].silent, f.For)
 	case Miss:
@@ -116,6 +120,22 @@ func (w *world) change(f Fault) bool {
 func (w *world) holdFor(reasons *int, d time.Duration) {
 	*reasons++
 	w.after(d, func() { *reasons-- })
+}
+
+// holdUp raises a count of reasons why something in a member's process waits, and calls then when the reason is gone.
+func (m *member) holdUp(reasons *int, d time.Duration, then func()) bool {
+	if !m.up {
+		return false
+	}
+	*reasons++
+	gen := m.gen
+	m.w.after(d, func() {
+		if m.gen == gen {
+			*reasons--
+			m.after(0, then)
+		}
+	})
+	return true
 }
 
 // miss has some of the watches of a shard lose the event that comes next.

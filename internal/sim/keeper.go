@@ -15,6 +15,7 @@ type keeper struct {
 	fenced   bool
 	told     bool // the core knows
 	closed   bool
+	ended    bool // the contexts of what is on it have ended
 	outlast  bool // its deadline may pass, as KeepOnOutage has it
 	unheard  int  // keepalives since one was answered
 }
@@ -38,11 +39,14 @@ func (m *member) grant() {
 			return
 		}
 		k := &keeper{m: m, id: id, deadline: safeUntil(sent), outlast: m.w.plan.KeepOnOutage && !m.stopping}
-		m.keepers, m.granting = append(m.keepers, k), false
-		m.core.LeaseReady(m.clock(), id)
+		m.keepers = append(m.keepers, k)
 		m.after(ttl/5, k.renew)
 		k.guard()
-		m.step()
+		m.post(func() {
+			m.granting = false
+			m.core.LeaseReady(m.clock(), id)
+			m.step()
+		})
 	})
 }
 
@@ -79,6 +83,11 @@ func (k *keeper) renew() {
 		return
 	}
 	m, sent, alive := k.m, k.m.clock(), false
+	if m.busy > 0 { // the loop does not answer
+		k.unheard++
+		m.after(ttl/15, k.renew)
+		return
+	}
 	m.request(renewing, func() { alive = m.w.store.renew(k.id) }, func(lost, failed bool) {
 		k.check()
 		if k.outlasts() && !k.closed && !lost && !failed && !k.sure() {
@@ -127,11 +136,19 @@ func (k *keeper) fence() {
 	m.w.trace("%s: lease %d is fenced", m.name, k.id)
 	m.w.count(Fenced)
 	k.fenced = true
-	m.atClock(k.deadline, k.dead)
-	m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
-		k.told = true
-		m.core.LeaseFenced(m.clock(), k.id)
-		m.step()
+	m.logThen(func() {
+		m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
+			m.post(func() {
+				k.told = true
+				m.core.LeaseFenced(m.clock(), k.id)
+				m.step()
+			})
+		})
+		if m.clock() >= k.deadline {
+			k.dead()
+		} else {
+			m.atClock(k.deadline, k.dead)
+		}
 	})
 }
 
@@ -148,13 +165,20 @@ func (k *keeper) gone() {
 // dead ends the contexts of all that is handled under the lease.
 func (k *keeper) dead() {
 	k.m.w.trace("%s: lease %d is dead", k.m.name, k.id)
-	for r, h := range k.m.handlings {
-		if h != nil && h.keeper == k {
-			h.ctxEnded = true
-			if c := k.m.calls[r]; c != nil && !c.late {
-				c.cut = c.a.Kind == core.Terminate && !c.timedOut
-				c.end()
-			}
+	k.end()
+}
+
+func (k *keeper) end() {
+	k.ended = true
+	for r := range k.m.handlings {
+		h := k.m.held(r)
+		if h == nil || h.keeper != k {
+			continue
+		}
+		h.ctxEnded = true
+		if c := k.m.calls[r]; c != nil && !c.late {
+			c.cut = c.cut || c.a.Kind == core.Terminate && !c.timedOut
+			c.end()
 		}
 	}
 }
@@ -170,6 +194,7 @@ func (m *member) noteGone(a core.Action, res core.WriteResult) {
 func (k *keeper) revoke() {
 	m := k.m
 	m.checkNothingOn(k)
+	k.end() // before etcd gives away what was on it
 	k.closed, k.told = true, true
 	m.request(revoking, func() { m.w.store.revoke(k.id) }, func(bool, bool) {})
 }

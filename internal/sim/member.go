@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // member is one process around a Core, or the place where it comes back.
@@ -24,9 +25,15 @@ type member struct {
 	apartAt         time.Duration // when that was last so
 	back            time.Duration // when it starts again after an orderly end
 	late            []func()      // what was to happen while it was paused
+	resumedAt       time.Duration
+
+	busy, blocked int      // reasons why its loop gets to nothing, and why whoever logs would wait
+	mail          []func() // what waits for the loop
+	logs          []func() // what waits for the log; only a fault does
 
 	core      *core.Core
 	stopping  bool
+	stopped   bool   // the core knows
 	ending    bool   // it has stopped, and is about to end
 	view      int    // the newest it was told of
 	owned     []bool // by shard, in that view
@@ -40,6 +47,46 @@ type member struct {
 	unbegun   []bool      // by resource: Handle was given up before it began, and then refused
 	tokens    []int64     // by resource: the newest that Handle was called with
 	conflicts []int64     // by resource: the claim that was found last when claiming
+	news      []claimNews // that the loop is being told
+	numbers   []number    // by resource: of the requests to the receiver
+	receiver  *receiver
+}
+
+// post has the member's loop do something: at once, unless it is busy.
+func (m *member) post(f func()) {
+	if m.busy == 0 && len(m.mail) == 0 {
+		f()
+		return
+	}
+	m.w.count(Delayed)
+	m.mail = append(m.mail, f)
+}
+
+// flush is when the loop gets to what has waited for it.
+func (m *member) flush() {
+	for m.busy == 0 && len(m.mail) > 0 {
+		f := m.mail[0]
+		m.mail = m.mail[1:]
+		f()
+	}
+}
+
+// logThen logs, and goes on. Nobody waits for the sink of a log.
+func (m *member) logThen(f func()) {
+	if m.blocked > 0 && mutant.Is(mutant.LogInLine) {
+		m.logs = append(m.logs, f)
+		return
+	}
+	f()
+}
+
+// unblock is when the sink takes what is written to it again.
+func (m *member) unblock() {
+	logs := m.logs
+	m.logs = nil
+	for _, f := range logs {
+		f()
+	}
 }
 
 // clock is the member's own: it runs a little fast or slow, and counts pauses.
@@ -68,21 +115,23 @@ func (m *member) start() {
 			w.count(RestartedEarly)
 		}
 	}
-	m.up, m.paused, m.stopping, m.ending, m.late, m.view, m.timerAt = true, false, false, false, nil, 0, 0
+	m.up, m.paused, m.stopping, m.stopped, m.ending, m.late, m.view, m.timerAt = true, false, false, false, false, nil, 0, 0
 	m.core = core.New(core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
 		ReleaseBacklog: w.plan.ReleaseBacklog, Handover: 300 * time.Millisecond,
 		HandleAttempts: w.plan.HandleAttempts,
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
 		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
-		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, KeysPerLease: w.plan.KeysPerLease,
+		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls, KeysPerLease: w.plan.KeysPerLease,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
 	m.core.Hold(m.clock(), true) // as a member does until it has joined
 	m.after(w.upTo(500*time.Millisecond), func() {
-		m.core.Hold(m.clock(), false)
-		m.step()
+		m.post(func() {
+			m.core.Hold(m.clock(), false)
+			m.step()
+		})
 	})
 	m.keepers, m.granting, m.heard = nil, false, 0
 	m.owned = make([]bool, w.plan.Shards)
@@ -92,6 +141,8 @@ func (m *member) start() {
 	m.unbegun = make([]bool, w.plan.Resources)
 	m.tokens = make([]int64, w.plan.Resources)
 	m.conflicts = make([]int64, w.plan.Resources)
+	m.numbers = make([]number, w.plan.Resources)
+	m.receiver = &receiver{m: m, of: make([]job, w.plan.Resources)}
 	if w.view > 0 {
 		w.reassign()
 	}
@@ -102,7 +153,8 @@ func (m *member) crash(why string) {
 	m.w.trace("%s: ends: %s", m.name, why)
 	m.gen++
 	m.up, m.paused = false, false
-	m.keepers = nil
+	m.busy, m.blocked, m.mail, m.logs = 0, 0, nil, nil
+	m.keepers, m.receiver = nil, nil
 	clear(m.followers)
 	clear(m.handlings)
 	clear(m.calls)
@@ -117,7 +169,7 @@ func (m *member) resume() {
 	if m.w.now-m.pausedAt > ttl {
 		m.w.count(Resumed)
 	}
-	m.paused = false
+	m.paused, m.resumedAt = false, m.w.now
 	late := m.late
 	m.late = nil
 	for _, f := range late {
@@ -130,11 +182,14 @@ func (m *member) resume() {
 func (m *member) stop(back time.Duration) {
 	m.w.trace("%s: stops", m.name)
 	m.stopping, m.back = true, back
-	m.core.Stop(m.clock())
-	for _, k := range m.keepers {
-		k.noLonger()
-	}
-	m.step()
+	m.post(func() {
+		m.stopped = true
+		m.core.Stop(m.clock())
+		for _, k := range m.keepers {
+			k.noLonger()
+		}
+		m.step()
+	})
 	m.after(stopTimeout, func() {
 		m.w.count(Overdue)
 		m.exit("it took too long")
@@ -158,16 +213,22 @@ func (m *member) exit(why string) {
 // sendView tells the member who owns what.
 func (m *member) sendView() {
 	if m.up {
-		m.after(m.w.delay(), m.getView)
+		m.after(m.w.delay(), m.seeView)
 	}
 }
 
-func (m *member) getView() {
+func (m *member) seeView() {
 	switch {
 	case m.view == m.w.view || m.stopping:
 	case m.cut || m.deaf > 0 || m.w.leaderless > 0:
-		m.after(50*time.Millisecond, m.getView)
+		m.after(50*time.Millisecond, m.seeView)
 	default:
+		m.post(m.takeView)
+	}
+}
+
+func (m *member) takeView() {
+	if m.view != m.w.view && !m.stopping {
 		m.view = m.w.view
 		owned, alone := make([]bool, len(m.w.owners)), true
 		for s, o := range m.w.owners {
@@ -194,11 +255,13 @@ func (m *member) step() {
 	if at, ok := m.core.NextTimer(); ok && (m.timerAt == 0 || at < m.timerAt) {
 		m.timerAt = at
 		m.atClock(at+m.w.upTo(2*time.Millisecond), func() {
-			m.timerAt = 0
-			m.step()
+			m.post(func() {
+				m.timerAt = 0
+				m.step()
+			})
 		})
 	}
-	if m.stopping && !m.ending && m.core.Idle() {
+	if m.stopped && !m.ending && m.core.Idle() {
 		m.ending = true
 		m.after(0, func() { m.exit("it has stopped") }) // not in the midst of what it does
 	}

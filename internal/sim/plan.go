@@ -27,6 +27,10 @@ type Plan struct {
 	Slow                 int // percent of messages that take long
 	Skew                 int // permille by which clocks run faster or slower than etcd's, at most
 	Bad                  int // percent of handler calls that fail, panic or hang
+	Hung                 int // percent of handler calls that heed nothing, and return long after, or never
+	FinishCalls          bool
+	Receivers            Receivers
+	Late                 int // percent of requests to receivers that those get to late
 	Faults               []Fault
 }
 
@@ -56,12 +60,15 @@ const (
 	LoseKey                   // member: its key is gone, and it registers again after For
 	Miss                      // resource: some watches of its shard lose the event that comes next, without a word
 	DeleteSummary             // resource: somebody deletes the summaries of its shard by hand
+	Busy                      // member: its loop is busy for For; its leases' keepers and its handlers go on
+	BlockLog                  // member: whoever writes to its log waits for For
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact", "break",
 	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
+	"busy", "block-log",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -120,7 +127,12 @@ func Draw(s Source, faults int) Plan {
 		Slow:                 []int{0, 2, 10, 40}[s.Choose("slow", 4)],
 		Skew:                 []int{0, 10, 40}[s.Choose("skew", 3)],
 		Bad:                  []int{0, 5, 20, 50}[s.Choose("bad", 4)],
+		Hung:                 []int{0, 0, 2, 10}[s.Choose("hung", 4)],
+		FinishCalls:          s.Choose("finish calls", 2) == 1,
+		Receivers:            []Receivers{NoReceivers, NoReceivers, KnowTokens, KnowNumbers}[s.Choose("receivers", 4)],
+		Late:                 []int{0, 5, 20}[s.Choose("late", 3)],
 	}
+	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // else those cannot be right
 	var at time.Duration
 	for range s.Choose("faults", faults+1) {
 		// Often at about the same time: what is rare is what happens together.

@@ -15,9 +15,11 @@ func (m *member) write(kind request, apply func() core.WriteResult, tell func(co
 		case lost || failed:
 			res = core.WriteResult{Failed: true}
 		}
-		m.w.trace("%s: answer %+v", m.name, res)
-		tell(res)
-		m.step()
+		m.post(func() {
+			m.w.trace("%s: answer %+v", m.name, res)
+			tell(res)
+			m.step()
+		})
 	})
 }
 

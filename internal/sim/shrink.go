@@ -63,6 +63,14 @@ var simplifications = []func(*Plan) bool{
 	func(p *Plan) bool { return lower(&p.Slow, 0) },
 	func(p *Plan) bool { return lower(&p.Bad, 0) },
 	func(p *Plan) bool { return lower(&p.Skew, 0) },
+	func(p *Plan) bool { return lower(&p.Hung, 0) },
+	func(p *Plan) bool { return lower(&p.Late, 0) },
+	func(p *Plan) bool { was := p.Receivers != NoReceivers; p.Receivers = NoReceivers; return was },
+	func(p *Plan) bool {
+		was := p.FinishCalls && p.Receivers != KnowTokens
+		p.FinishCalls = p.FinishCalls && !was
+		return was
+	},
 	func(p *Plan) bool { return lower(&p.HandleAttempts, 0) },
 	func(p *Plan) bool { return lower(&p.Resources, 1) },
 	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },

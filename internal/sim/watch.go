@@ -52,12 +52,13 @@ func (f *follower) list() {
 	var entries []core.Entry
 	var claims []core.ClaimKey
 	var sums []core.SummaryKey
+	var told []claimNews
 	var rev int64
 	var pos int
 	m.w.count(Lists)
 	m.request(listing, func() {
 		rev, pos = s.rev, len(s.logs[f.shard].past)
-		entries, claims, sums = nil, nil, nil
+		entries, claims, sums, told = nil, nil, nil, nil
 		for _, n := range s.sums[f.shard] {
 			sums = append(sums, n.key())
 		}
@@ -68,6 +69,7 @@ func (f *follower) list() {
 			if e := s.entries[r]; e.exists {
 				entries = append(entries, core.Entry{ID: m.w.ids[r], Suspended: e.suspended, Data: e.data()})
 			}
+			told = append(told, claimNews{r, rev, s.claims[r].token})
 			if c := s.claims[r]; c.token != 0 {
 				claims = append(claims, m.claimKey(m.w.ids[r], c))
 			}
@@ -82,11 +84,18 @@ func (f *follower) list() {
 				}
 			})
 		default:
-			f.pos, f.listed, f.missing = pos, true, 0
-			m.w.trace("%s: lists shard %d at %d", m.name, f.shard, rev)
-			m.core.Snapshot(m.clock(), f.shard, rev, entries, claims, sums)
-			m.step()
-			f.poke()
+			m.post(func() {
+				if f.dead || f.listing != this {
+					return
+				}
+				f.pos, f.listed, f.missing = pos, true, 0
+				m.w.trace("%s: lists shard %d at %d", m.name, f.shard, rev)
+				m.core.Snapshot(m.clock(), f.shard, rev, entries, claims, sums)
+				m.news = append(m.news, told...)
+				m.step()
+				m.checkNews()
+				f.poke()
+			})
 		}
 	})
 }
@@ -120,6 +129,19 @@ func (f *follower) pump() {
 		f.list()
 		return
 	}
+	f.scheduled = true
+	m.post(f.take)
+}
+
+// take is when the loop gets to them.
+func (f *follower) take() {
+	m := f.m
+	l := &m.w.store.logs[f.shard]
+	f.scheduled = false
+	if f.dead || !f.listed || f.pos == len(l.past) || f.pos < l.compacted {
+		f.poke()
+		return
+	}
 	n := len(l.past) - f.pos
 	if !m.w.calm {
 		n = 1 + m.w.rng.IntN(n)
@@ -133,6 +155,7 @@ func (f *follower) pump() {
 	}
 	f.pos += n
 	m.step()
+	m.checkNews()
 	f.poke()
 }
 
@@ -152,6 +175,9 @@ func (f *follower) tell(c change) {
 		m.w.count(Reordered)
 	}
 	m.heard = max(m.heard, c.rev)
+	if c.isClaim {
+		m.news = append(m.news, claimNews{c.resource, c.rev, c.claim.token})
+	}
 	switch {
 	case c.summary.lease != 0 && c.summary.through == 0:
 		m.core.SummaryDeleted(m.clock(), f.shard, c.summary.lease, c.rev)

@@ -25,7 +25,8 @@ const (
 	patience    = longestCall + ttl + settle + backoffMax + retryMax
 	backoffMax  = 2 * time.Second
 	retryMax    = time.Second
-	longestCall = 8 * time.Second // of one that fails to heed its context
+	longestCall = 8 * time.Second // of one that fails to heed its context, and of a request to a receiver
+	longestHang = 30 * time.Second
 	stopTimeout = 6 * time.Second
 	mostSteps   = 100_000 // a hundred times what a run takes
 )

@@ -1,0 +1,222 @@
+package sim
+
+import (
+	"slices"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
+
+// Receivers says what the handlers of a Plan do with their calls.
+type Receivers uint8
+
+// The kinds of receivers.
+const (
+	NoReceivers Receivers = iota // the handlers do the work themselves
+	KnowTokens                   // each call is a request to a receiver that refuses lower tokens; the Plan has FinishCalls
+	KnowNumbers                  // to one that refuses lower numbers of requests under one token too
+)
+
+// receiver is what a member's handler sends its calls to, as a webhook does: one beside each member. It carries requests
+// out when it gets to them, which may be long after whoever sent them has stopped waiting. It ends with its process, and
+// so does all that is on its way to it: rule 5 of docs/webhook.md asks that of receivers that each member has for itself.
+// Of a member that is paused or cut off it knows nothing, and goes on.
+type receiver struct {
+	m      *member
+	flying int   // requests that it has not got to
+	of     []job // by resource
+}
+
+// job is what a receiver knows of a resource.
+type job struct {
+	token   int64 // the highest seen; what runs, runs under it
+	call    int   // the highest seen under it
+	running bool
+	version string
+
+	cutOff []int64 // under these tokens a request was not waited for, since its claim or its time had ended: who knows tokens only may have it wrong
+	left   int64   // up to this token, a Terminate failed: the policy may have let go of what is left
+}
+
+// message is one request to a receiver.
+type message struct {
+	kind    core.ActionKind
+	r       int
+	token   int64
+	call    int // rises with each request for the resource under the token
+	version string
+}
+
+// send makes a call a request to the member's receiver, and its answer the end of the call. It returns how long that takes.
+func (c *call) send() time.Duration {
+	m, w, rc := c.m, c.m.w, c.m.receiver
+	w.count(Requested)
+	n := &m.numbers[c.r]
+	if n.token != c.a.Token {
+		*n = number{token: c.a.Token}
+	}
+	n.calls++
+	msg := message{c.a.Kind, c.r, c.a.Token, n.calls, string(c.a.Data)}
+	c.asks, c.out = true, core.Error
+	took := w.upTo(5 * time.Millisecond)
+	switch {
+	case w.chance(w.plan.Late):
+		took = w.upTo(longestCall)
+	case w.chance(20):
+		took = w.upTo(time.Second)
+	}
+	rc.flying++
+	w.after(took, func() { rc.arrive(c, msg) })
+	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Bad/4) { // the connection breaks, wherever the request is
+		m.after(w.upTo(2*took), c.unknown)
+	}
+	return took + time.Millisecond
+}
+
+// number counts the requests for a resource under a token.
+type number struct {
+	token int64
+	calls int
+}
+
+// arrive is when the receiver gets to a request.
+func (rc *receiver) arrive(c *call, msg message) {
+	m, w := rc.m, rc.m.w
+	if m.receiver != rc { // it ended with its process
+		return
+	}
+	rc.flying--
+	if c.returned || c.ctxEnded {
+		w.count(Belated)
+	}
+	if w.chance(w.plan.Bad) { // it answers that it cannot
+		w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answer(core.Error) })
+		return
+	}
+	out := rc.carryOut(msg)
+	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Late) { // something between the two repeats it
+		rc.flying++
+		w.after(w.upTo(longestCall), func() {
+			if m.receiver == rc {
+				rc.flying--
+				w.count(Repeated)
+				rc.carryOut(msg)
+			}
+		})
+	}
+	if w.chance(w.plan.Bad / 4) {
+		w.in(w.now, m, m.gen, c.unknown)
+		return
+	}
+	w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answer(out) })
+}
+
+// carryOut does what a request asks for, unless it is older than what was seen.
+func (rc *receiver) carryOut(msg message) core.Outcome {
+	w, j := rc.m.w, &rc.of[msg.r]
+	w.trace("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d", rc.m.name, msg.kind, w.ids[msg.r], msg.token, msg.call, j.token, j.call)
+	knows := w.plan.Receivers == KnowNumbers && !mutant.Is(mutant.ForgetCallNumber)
+	if msg.token < j.token || knows && msg.token == j.token && msg.call < j.call {
+		w.count(Outdated)
+		if msg.kind == core.Terminate {
+			return core.OK
+		}
+		return core.Error
+	}
+	if msg.token > j.token {
+		j.call = 0
+	}
+	j.token, j.call = msg.token, max(j.call, msg.call)
+	j.running, j.version = msg.kind != core.Terminate, msg.version
+	return core.OK
+}
+
+// answer ends a call that waits for the receiver's answer.
+func (c *call) answer(out core.Outcome) {
+	if c.returned || c.answered || c.ctxEnded && c.heeds {
+		return
+	}
+	c.answered, c.out = true, out
+	if !c.hangs {
+		c.finish()
+	}
+}
+
+// unknown ends a call that waits for an answer that cannot come: what it asked for was done, or will be, or not.
+func (c *call) unknown() {
+	if c.a.Kind == core.Terminate {
+		c.answer(core.Error)
+	} else {
+		c.answer(core.Panicked) // the outcome that a Terminate follows
+	}
+}
+
+// cutOff notes that nobody waits for an answer any more, and not because the member changed its mind.
+func (c *call) cutOff() {
+	if c.asks && !c.answered && !c.inOrder {
+		c.m.w.count(CutOff)
+		j := &c.m.receiver.of[c.r]
+		j.cutOff = append(j.cutOff, c.a.Token)
+	}
+}
+
+// left notes that a Terminate has failed. The policy may let go of what is left, at once or when the claim is lost.
+func (c *call) left() {
+	if c.asks {
+		c.m.receiver.of[c.r].left = c.a.Token
+	}
+}
+
+// ended notes that a receiver has answered that it has ended what it had.
+func (c *call) ended() {
+	if c.asks {
+		c.m.receiver.of[c.r].left = 0
+	}
+}
+
+// excused says whether what runs may be there though its member does not handle it.
+func (j *job) excused(w *world) bool {
+	return j.left >= j.token || w.plan.Receivers == KnowTokens && slices.Contains(j.cutOff, j.token)
+}
+
+// checkReceivers looks for what receivers run and should not: what the member has ended, and what another's receiver runs
+// too, unless the member's claim has ended before its handling, as the members' own check has it.
+func (w *world) checkReceivers() {
+	if w.plan.Receivers == NoReceivers {
+		return
+	}
+	for r := range w.ids {
+		var first *member
+		for _, m := range w.members {
+			if !m.up || !m.receiver.of[r].running {
+				continue
+			}
+			j, h := &m.receiver.of[r], m.handlings[r]
+			switch {
+			case j.excused(w):
+				w.count(LeftRunning)
+				continue
+			case h == nil || h.token != j.token:
+				w.fail("%s's receiver runs %s under token %d, which its member has ended", m.name, w.ids[r], j.token)
+				return
+			case !h.valid() || h.keeper.excused():
+				continue
+			case first != nil:
+				w.fail("%s is run by the receivers of %s and %s at once", w.ids[r], first.name, m.name)
+				return
+			}
+			first = m
+		}
+	}
+}
+
+// unsettled says what a receiver does not run, or not as its member has it.
+func (rc *receiver) unsettled(r int, h *handling) string {
+	w, j := rc.m.w, &rc.of[r]
+	right := j.running && j.token == h.token && j.version == h.version
+	if w.plan.Receivers == NoReceivers || right || j.excused(w) {
+		return ""
+	}
+	return "handles " + w.ids[r] + ", which its receiver does not run, or not so"
+}
