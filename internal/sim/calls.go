@@ -71,9 +71,12 @@ func (m *member) call(r int, a core.Action) {
 	case a.Kind == core.Handle:
 		m.checkWanted(c)
 	}
-	if m.w.chance(10) {
+	switch {
+	case m.w.chance(2): // the machine has too much to do
+		m.after(m.w.upTo(ttl), c.begin)
+	case m.w.chance(10):
 		m.after(m.w.upTo(3*time.Millisecond), c.begin)
-	} else {
+	default:
 		c.begin()
 	}
 }
@@ -219,8 +222,8 @@ func (c *call) giveUp() {
 		m.w.count(Stuck)
 		m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 		c.stuck = true
-		if c.h != nil && !mutant.Is(mutant.SpareGivenUp) {
-			c.h.ctxEnded, c.h.over = true, true
+		if h := m.held(c.r); h != nil && !mutant.Is(mutant.SpareGivenUp) {
+			h.ctxEnded, h.over = true, true
 		}
 		if c.a.Kind == core.Terminate && !m.w.plan.HoldFailed { // it had its chance
 			c.left()

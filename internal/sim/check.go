@@ -303,7 +303,8 @@ func (m *member) endless(shard int) int {
 // and holds its claim.
 func (w *world) isPinned(r int) bool {
 	for _, m := range w.members {
-		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || w.store.claims[r].token == c.a.Token) {
+		holder := w.store.leases[w.store.claims[r].lease].owner // nobody, of lease 0
+		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || holder == m) {
 			return true
 		}
 	}
