@@ -33,7 +33,7 @@ func drawEvent(t *rapid.T, granted *int64) event {
 	case 3:
 		res = WriteResult{Failed: yes, LeaseGone: !yes}
 	}
-	out := Outcome(rapid.IntRange(0, 4).Draw(t, "outcome"))
+	out := Outcome(rapid.IntRange(0, 5).Draw(t, "outcome"))
 	switch rapid.IntRange(0, 17).Draw(t, "event") {
 	case 17:
 		return func(c *Core, now time.Duration) { c.SetAlone(now, yes) }
@@ -84,6 +84,7 @@ func drawConfig(t *rapid.T) Config {
 	cfg.WriteBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
 	cfg.HoldFailed = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
+	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")
 	return cfg
 }
 

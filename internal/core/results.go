@@ -147,7 +147,7 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	case out == Refused && r.cancelled: // it was not called, and why is known
 	case out == Refused:
 		c.fence(r.lease)
-	case (r.cancelled || out == Cut && c.lost(r)) && !mutant.Is(mutant.ForgetCancelledHandle): // whatever it returned, the handler may have it, under a context that has ended
+	case (r.cancelled || out == Cut) && !mutant.Is(mutant.ForgetCancelledHandle): // whatever it returned, the handler may have it, under a context that has ended
 		r.started, r.dirty = true, true
 	case out == OK:
 		r.started, r.attempts, r.handleAfter = true, 0, 0
