@@ -193,15 +193,15 @@ func (w *world) checkReceivers() {
 				continue
 			}
 			j, h := &m.receiver.of[r], m.handlings[r]
-			switch {
-			case j.excused(w):
+			switch handled := h != nil && h.token == j.token; {
+			case handled && (!h.valid() || h.keeper.excused()):
+				continue
+			case !handled && j.excused(w):
 				w.count(LeftRunning)
 				continue
-			case h == nil || h.token != j.token:
+			case !handled:
 				w.fail("%s's receiver runs %s under token %d, which its member has ended", m.name, w.ids[r], j.token)
 				return
-			case !h.valid() || h.keeper.excused():
-				continue
 			case first != nil:
 				w.fail("%s is run by the receivers of %s and %s at once", w.ids[r], first.name, m.name)
 				return

@@ -109,6 +109,21 @@ func TestNoScheduleThatRapidDrawsBreaksThePromise(t *testing.T) {
 	})
 }
 
+// A receiver that knows tokens only cannot tell a late request from a new one: it is right because its requests are waited for.
+func TestReceiversThatKnowTokensNeedTheirCallsFinished(t *testing.T) {
+	for seed := range uint64(1000) {
+		p := Draw(Random(seed), mostFaults)
+		p.Receivers, p.FinishCalls = KnowTokens, false
+		if err := Run(p, Options{}).Err; err != nil {
+			if !strings.Contains(err.Error(), "which its member has ended") {
+				t.Errorf("seed %d: %v", seed, err)
+			}
+			return
+		}
+	}
+	t.Error("1000 schedules in which requests are cut off, and all is well")
+}
+
 func TestSamePlanGivesSameRun(t *testing.T) {
 	for i := range uint64(20) {
 		p := Draw(Random(i), mostFaults)
