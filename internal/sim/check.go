@@ -178,10 +178,14 @@ func (m *member) checkSummary(a core.Action) {
 	}
 }
 
-// checkNothingOn looks for what is still handled under a lease that is revoked.
+// checkNothingOn looks for what is still handled under a lease that is revoked, or has a context.
 func (m *member) checkNothingOn(k *keeper) {
-	for r, h := range m.handlings {
-		if h != nil && h.keeper == k && h.valid() && m.w.store.claims[r].token == h.token {
+	for r := range m.handlings {
+		h := m.held(r)
+		if h == nil || h.keeper != k {
+			continue
+		}
+		if h.hasContext() || h.valid() && m.w.store.claims[r].token == h.token {
 			m.w.fail("%s: lease %d is revoked, but %s is handled under it", m.name, k.id, m.w.ids[r])
 		}
 	}

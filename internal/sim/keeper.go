@@ -165,10 +165,6 @@ func (k *keeper) gone() {
 // dead ends the contexts of all that is handled under the lease.
 func (k *keeper) dead() {
 	k.m.w.trace("%s: lease %d is dead", k.m.name, k.id)
-	k.end()
-}
-
-func (k *keeper) end() {
 	k.ended = true
 	for r := range k.m.handlings {
 		h := k.m.held(r)
@@ -194,7 +190,6 @@ func (m *member) noteGone(a core.Action, res core.WriteResult) {
 func (k *keeper) revoke() {
 	m := k.m
 	m.checkNothingOn(k)
-	k.end() // before etcd gives away what was on it
 	k.closed, k.told = true, true
 	m.request(revoking, func() { m.w.store.revoke(k.id) }, func(bool, bool) {})
 }
