@@ -177,7 +177,9 @@ type Config struct {
 	// is not tried again counts as that where the fetches have failed for as long.) An etcd that
 	// fails meanwhile is no fault of the source: that is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
-	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It must not block.
+	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It is called in a
+	// goroutine of its own, one call at a time: while one runs, of what fails meanwhile the latest is kept for the next. Stop
+	// waits up to 1 s for one that runs, and nothing else does. The error unwraps to what Fetch returned.
 	OnSourceError func(error)
 
 	// StopTimeout bounds Stop: past it, what still runs is cancelled and left behind, and its claims expire.

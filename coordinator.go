@@ -114,31 +114,36 @@ func (o *office) run(ctx context.Context) {
 		case <-o.asked:
 		default:
 		}
-		lost, err := o.round(ctx)
-		if ctx.Err() != nil {
+		v := o.round(ctx)
+		switch {
+		case ctx.Err() != nil:
 			return
-		}
-		if isEndOfTerm(err) {
-			m.log.Warn("the term has ended", zap.Error(err))
+		case v.over:
+			m.log.Warn("the term has ended", zap.Error(v.err))
 			<-ctx.Done() // the view will tell, and a start that waits for the first fetch hears of it there
 			return
-		}
-		if o.fresh {
-			m.firstFetch(err)
+		case o.fresh:
+			m.firstFetch(v.err)
 			o.fresh = false
-		} else if lost && m.cfg.SourcePolicy == ExitOnSourceError {
-			m.fail(fmt.Errorf("%w: %w", ErrSourceFailed, err))
+		case v.lost && m.cfg.SourcePolicy == ExitOnSourceError:
+			m.fail(fmt.Errorf("%w: %w", ErrSourceFailed, v.err))
+			return
+		}
+		if v.hangs {
+			m.log.Error("a Fetch does not return, though its context has ended; resigning, so that another member asks the source")
+			m.group.resign(o.term)
+			<-ctx.Done()
 			return
 		}
 		switch next := m.cfg.PollInterval; {
-		case o.record.Held > 0 && err == nil:
+		case o.record.Held > 0 && v.err == nil:
 			if next == 0 || next > heldRetry {
 				next = heldRetry
 			}
 			poll.Reset(next)
 		case next > 0:
 			poll.Reset(next)
-		case err != nil:
+		case v.err != nil:
 			poll.Reset(failedRetry)
 		}
 	}
@@ -170,7 +175,8 @@ func (o *office) firstTimers() (poll, settle *time.Timer) {
 	return poll, settle
 }
 
-// isEndOfTerm says whether an error means that this member is not the coordinator any more, or not of this app.
+// isEndOfTerm says whether an error means that this member is not the coordinator any more, or not of this app. It looks
+// through no error of the source: those of that kind end there.
 func isEndOfTerm(err error) bool {
 	return errors.Is(err, catalogue.ErrDeposed) || errors.Is(err, catalogue.ErrAppGone)
 }

@@ -16,11 +16,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// sourceError marks what the source is to blame for. Everything else that makes a fetch fail is etcd's.
-type sourceError struct{ error }
-
-func (e *sourceError) Unwrap() error { return e.error }
-
 // fetchPause is the pause after a failed attempt, the first of which is 0: 1, 2, 4, … s and no more than longest, less up
 // to a quarter of it, as random, from 0 to 1, says.
 func fetchPause(attempt int, longest time.Duration, random float64) time.Duration {
@@ -28,12 +23,19 @@ func fetchPause(attempt int, longest time.Duration, random float64) time.Duratio
 	return pause - time.Duration(float64(pause)*0.25*random)
 }
 
-// round fetches, and tries again, until a fetch has become the catalogue, or there is no more trying. lost says that the
-// source has failed for all of the budget then; else it only is not worth asking before the next poll.
+// verdict is what a round of fetches came to.
+type verdict struct {
+	err   error // nil where a fetch has become the catalogue; of the source's, the text is known
+	over  bool  // the term has ended, or is to
+	lost  bool  // the source has failed for all of the budget; else it only is not worth asking before the next poll
+	hangs bool  // a Fetch does not return: another member is to ask
+}
+
+// round fetches, and tries again, until a fetch has become the catalogue, or there is no more trying.
 //
 // An error of etcd is not the source's: it is tried again until the term ends, so that no member that can handle ends
 // because of it. Only the first fetch of a fresh app takes the budget for it too, since a Start waits for that.
-func (o *office) round(ctx context.Context) (lost bool, err error) {
+func (o *office) round(ctx context.Context) verdict {
 	m := o.m
 	longest := time.Minute
 	if m.cfg.PollInterval > 0 {
@@ -44,18 +46,19 @@ func (o *office) round(ctx context.Context) (lost bool, err error) {
 		err := o.fetch(ctx)
 		if err == nil {
 			o.failing = Forever
+			return verdict{}
 		}
-		if err == nil || ctx.Err() != nil || isEndOfTerm(err) {
-			return false, err
+		if ctx.Err() != nil || isEndOfTerm(err) {
+			return verdict{err: err, over: true}
 		}
 		pause := fetchPause(attempt, longest, rand.Float64())
-		wait, again := pause, true
-		var source *sourceError
-		if errors.As(err, &source) {
-			err = source.error
-			o.tellSourceError(err)
+		wait, again, hangs := pause, true, false
+		if source, is := err.(*sourceError); is { //nolint:errorlint // nothing wraps it, and nothing looks through it
+			err, hangs = source.err, source.hangs
+			m.log.Warn("the source cannot be had", zap.Error(err))
+			m.source.tell(err)
 			o.failing = min(o.failing, began)
-			wait, again = o.heed(err, pause)
+			wait, again = o.heed(source, pause)
 		} else {
 			m.log.Warn("etcd fails, and the source cannot become the catalogue", zap.Error(err))
 			o.failing = Forever
@@ -63,13 +66,24 @@ func (o *office) round(ctx context.Context) (lost bool, err error) {
 				began = m.now() + wait
 			}
 		}
-		if !again || o.exceeds(began, wait) {
-			return o.exceeds(o.failing, pause), err
+		if hangs && o.hangsForGood() || !again || o.exceeds(began, wait) {
+			return verdict{err: err, lost: o.exceeds(o.failing, pause), hangs: hangs}
 		}
 		if !pauseFor(ctx, wait) {
-			return false, context.Cause(ctx)
+			return verdict{err: context.Cause(ctx), over: true}
 		}
 	}
+}
+
+// hangsForGood says whether a Fetch has taken so long that it is not worth waiting for it in office, however long the budget
+// is: as long again as its context gave it. Where the budget's end is to end the member, and it has one, that comes first.
+func (o *office) hangsForGood() bool {
+	cfg := &o.m.cfg
+	if cfg.SourcePolicy == ExitOnSourceError && cfg.FetchRetryBudget != Forever {
+		return false
+	}
+	since, yes := o.m.source.hangs()
+	return yes && o.m.now()-since >= 2*cfg.FetchTimeout
 }
 
 // exceeds says whether the budget that was begun at a moment is used up after a pause.
@@ -80,32 +94,22 @@ func (o *office) exceeds(began, pause time.Duration) bool {
 
 // heed returns how long to wait before the source is asked again, the pause or more, and whether that makes sense, as its
 // error says. Nothing asks it earlier.
-func (o *office) heed(err error, pause time.Duration) (wait time.Duration, again bool) {
-	var advice Retryable
-	if !errors.As(err, &advice) {
+func (o *office) heed(err *sourceError, pause time.Duration) (wait time.Duration, again bool) {
+	if !err.advised {
 		return pause, true
 	}
-	after, again := advice.Retryable()
-	after = min(after, mostDuration)
+	after := min(err.after, mostDuration)
 	o.notBefore = o.m.now() + after
-	return max(pause, after), again
-}
-
-func (o *office) tellSourceError(err error) {
-	m := o.m
-	m.log.Warn("the source cannot be had", zap.Error(err))
-	if m.cfg.OnSourceError == nil {
-		return
-	}
-	if p := safely(func() error { m.cfg.OnSourceError(err); return nil }); p != nil {
-		m.log.Error("OnSourceError panicked", zap.Error(p))
-	}
+	return max(pause, after), err.again
 }
 
 // fetch asks the source once and makes its answer the catalogue. Its outcome is recorded.
 func (o *office) fetch(ctx context.Context) error {
 	m := o.m
 	err := func() error {
+		if err := m.source.free(); err != nil { // before the catalogue is read in vain
+			return err
+		}
 		if err := o.sync.Load(ctx, m.hub); err != nil {
 			return err
 		}
@@ -139,21 +143,22 @@ func (o *office) fetch(ctx context.Context) error {
 // apply asks the source and makes its answer the catalogue. Where the source says that nothing changed since an answer
 // that did not become the catalogue, or that another member got, it is asked for everything.
 func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
-	resources, err := o.ask(ctx)
-	if errors.Is(err, ErrNotModified) {
+	answer := o.m.source.ask(ctx, false)
+	if answer.unchanged {
 		out, unchanged := o.sync.Unchanged(ctx, began)
 		if !errors.Is(unchanged, catalogue.ErrNoAnswer) {
 			return out, writing(unchanged)
 		}
-		o.forget()
-		resources, err = o.ask(ctx)
+		if answer = o.m.source.ask(ctx, true); answer.unchanged {
+			return catalogue.Outcome{}, &sourceError{err: ErrNotModified}
+		}
 	}
-	if err != nil {
-		return catalogue.Outcome{}, &sourceError{err}
+	if answer.failed != nil {
+		return catalogue.Outcome{}, answer.failed
 	}
-	items, err := toItems(resources)
+	items, err := toItems(answer.resources)
 	if err != nil {
-		return catalogue.Outcome{}, &sourceError{err}
+		return catalogue.Outcome{}, &sourceError{err: err}
 	}
 	if o.fresh && len(items) >= manyItems {
 		o.m.group.stepBack(true)
@@ -173,46 +178,6 @@ func writing(err error) error {
 		return fmt.Errorf("write the catalogue: %w", err)
 	}
 	return nil
-}
-
-// forget makes the next Fetch return everything, where the Retriever can leave out what it returned before.
-func (o *office) forget() {
-	if f, ok := o.m.cfg.Retriever.(Forgetter); ok {
-		if p := safely(func() error { f.Forget(); return nil }); p != nil {
-			o.m.log.Error("Forget panicked", zap.Error(p))
-		}
-	}
-}
-
-// ask calls Fetch, with its timeout, and does not wait for one that ignores its context.
-func (o *office) ask(ctx context.Context) ([]Resource, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, o.m.cfg.FetchTimeout, fmt.Errorf("the source did not answer within %v", o.m.cfg.FetchTimeout))
-	defer cancel()
-	type answer struct {
-		resources []Resource
-		err       error
-	}
-	answers := make(chan answer, 1)
-	select {
-	case o.m.fetching <- struct{}{}:
-	default:
-		return nil, errors.New("an earlier Fetch has still not returned")
-	}
-	go func() {
-		defer func() { <-o.m.fetching }()
-		var a answer
-		a.err = safely(func() (err error) { a.resources, err = o.m.cfg.Retriever.Fetch(ctx); return err })
-		answers <- a
-	}()
-	select {
-	case a := <-answers:
-		if a.err != nil && ctx.Err() != nil {
-			return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
-		}
-		return a.resources, a.err
-	case <-ctx.Done():
-		return nil, fmt.Errorf("fetch: %w", context.Cause(ctx))
-	}
 }
 
 // toItems checks what a Retriever returned.

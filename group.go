@@ -44,6 +44,8 @@ type group struct {
 	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
 	office   atomic.Pointer[office] // this member's, while it coordinates
 	inherits bool                   // a source has had a coordinator since this member came
+	resigned atomic.Int64           // the term that this member's office has given up
+	rest     rest                   // run's goroutine owns it
 	statsWas []byte
 }
 
@@ -155,6 +157,11 @@ func (g *group) applyLocked() {
 		m.core.SetOwned(m.stamp, owned)
 		m.core.Hold(m.stamp, held)
 	})
+	g.wake()
+}
+
+// wake makes run look at the last view again.
+func (g *group) wake() {
 	select {
 	case g.views <- struct{}{}:
 	default:
@@ -166,9 +173,10 @@ func (g *group) run(ctx context.Context) {
 	m := g.m
 	stats := time.NewTicker(statsInterval)
 	defer stats.Stop()
-	retry, retake := time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	retry, retake, rested := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer retry.Stop()
 	defer retake.Stop()
+	defer rested.Stop()
 	var before *membership.View
 	failures := 0
 	again := func() { // in a while, and later and later: etcd may be full for hours
@@ -195,6 +203,7 @@ func (g *group) run(ctx context.Context) {
 			g.mu.Unlock()
 			continue
 		case <-retry.C:
+		case <-rested.C:
 		case <-g.views:
 		}
 		v, reg := g.last.Load(), g.reg.Load()
@@ -223,6 +232,9 @@ func (g *group) run(ctx context.Context) {
 			failures = 0
 		} else {
 			again()
+		}
+		if left := g.rest.left(m); left > 0 {
+			rested.Reset(left)
 		}
 	}
 }
@@ -325,68 +337,10 @@ func idInUse(taken *membership.TakenError) error {
 	return &IDInUseError{ID: taken.Holder.ID, Address: taken.Holder.Address, Since: taken.Holder.Started}
 }
 
-// stand takes the office where nobody has it, enters it where the view says it is this member's, and resigns where this
-// member has no source and another one has. False asks to be called again soon.
-func (g *group) stand(ctx context.Context, v *membership.View) bool {
-	m, reg := g.m, g.reg.Load()
-	if reg == nil {
-		return true
-	}
-	c := v.Coordinator
-	if c.CreateRevision != 0 && c.CreateRevision == g.term && (c.Lease != int64(reg.Lease) || c.ID != m.id) {
-		m.log.Warn("the coordinator's key was overwritten; putting it again")
-		if err := m.registrar.KeepOffice(ctx, *reg, g.term); err != nil {
-			g.warn(ctx, "cannot keep the office", err)
-			return false
-		}
-		return true
-	}
-	mine := c.CreateRevision != 0 && c.Lease == int64(reg.Lease)
-	yield := m.cfg.Retriever == nil && v.SourceWanted(m.id)
-	switch {
-	case mine && yield:
-		g.leaveOffice()
-		if err := m.registrar.Resign(ctx, c.CreateRevision); err != nil {
-			g.warn(ctx, "cannot resign", err)
-			return false
-		}
-	case mine:
-		if g.term != c.CreateRevision {
-			g.leaveOffice()
-			g.term = c.CreateRevision
-			o := m.newOffice(c.CreateRevision, g.inherits)
-			g.inherits = true
-			g.office.Store(o) // before it begins, so that no Refetch is lost
-			o.enter()
-		}
-	default:
-		g.leaveOffice()
-		if c.CreateRevision != 0 {
-			m.firstFetch(nil) // another member sees to the source
-			g.inherits = g.inherits || v.Members[c.ID].Source
-		}
-		if c.CreateRevision == 0 && !yield && v.Members[m.id].State == membership.Active {
-			won, err := m.registrar.StandForCoordinator(ctx, *reg)
-			if err != nil {
-				g.warn(ctx, "cannot stand for coordinator", err)
-			}
-			return won // the next view tells; ask again where somebody else was faster, or etcd did not answer
-		}
-	}
-	return true
-}
-
 // warn logs what failed, unless it did so because the member stops: ctx is run's.
 func (g *group) warn(ctx context.Context, message string, err error) {
 	if ctx.Err() == nil {
 		g.m.log.Warn(message, zap.Error(err))
-	}
-}
-
-func (g *group) leaveOffice() {
-	if o := g.office.Swap(nil); o != nil {
-		o.leave()
-		g.term = 0
 	}
 }
 

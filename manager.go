@@ -58,8 +58,8 @@ type Manager struct {
 	tasks     tasks // followers, and leases on their way
 	groupDone chan struct{}
 	endGroup  context.CancelFunc
-	fetching  chan struct{} // holds a token while a Fetch is in progress
-	news      atomic.Bool   // the retriever has asked for a fetch, and none has begun since
+	source    *sourceCalls
+	news      atomic.Bool // the retriever has asked for a fetch, and none has begun since
 
 	mailbox  *mailbox
 	loopDone chan struct{}
@@ -289,7 +289,9 @@ func (m *Manager) shutdown() {
 		errs = append(errs, leftBehind(left, had))
 	}
 	if m.setUp {
-		m.awaitFetch()
+		if err := m.source.end(); err != nil {
+			errs = append(errs, err)
+		}
 		if err := m.tearDown(); err != nil {
 			errs = append(errs, fmt.Errorf("tear down the retriever: %w", err))
 		}

@@ -2,6 +2,7 @@ package drm_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"strings"
 	"sync"
@@ -150,7 +151,7 @@ func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
 	cfg := w.config("a", r)
 	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
 	cfg.FetchTimeout, cfg.FetchRetryBudget = 200*time.Millisecond, time.Millisecond
-	m := w.start(cfg)
+	m := w.startOnly(cfg)
 	r.until("it is handled", allHeld(r, 1))
 	hang.Store(true)
 	c := w.client()
@@ -161,6 +162,8 @@ func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
 	if len(r.holders()) != 1 {
 		t.Error("what was handled is not any more")
 	}
-	w.stop(m) // though Fetch has not returned
+	if err := m.Stop(t.Context()); !errors.Is(err, drm.ErrLeftBehind) || !strings.Contains(err.Error(), "Fetch") { // which has not returned
+		t.Errorf("Stop: %v", err)
+	}
 	close(release)
 }

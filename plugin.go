@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"sync/atomic"
-	"time"
 
 	"go.uber.org/zap"
 )
@@ -48,18 +47,6 @@ func (m *Manager) tearDown() error {
 		}
 	}()
 	return m.bounded(ctx, m.cfg.Retriever.TearDown, func(error) {})
-}
-
-// awaitFetch waits for a Fetch that was left behind, which TearDown must not take anything away from. Its context has
-// ended; one that ignores that is waited for no longer than a Fetch may take, or until Stop is to wait no longer.
-func (m *Manager) awaitFetch() {
-	most := time.NewTimer(m.cfg.FetchTimeout)
-	defer most.Stop()
-	select {
-	case m.fetching <- struct{}{}: // and none begins any more
-	case <-most.C:
-	case <-m.hurry:
-	}
 }
 
 // bounded calls the user's code and returns when it does, or when ctx ends. Where it returns after that, its error goes to

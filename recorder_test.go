@@ -297,13 +297,20 @@ func (w *world) config(id string, h drm.Handler) drm.Config {
 // start starts a member and stops it at the end of the test.
 func (w *world) start(cfg drm.Config) *drm.Manager {
 	w.tb.Helper()
+	m := w.startOnly(cfg)
+	w.tb.Cleanup(func() { w.stop(m) })
+	return m
+}
+
+// startOnly starts a member that the test stops.
+func (w *world) startOnly(cfg drm.Config) *drm.Manager {
+	w.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	m, err := drm.Start(ctx, cfg)
 	if err != nil {
 		w.tb.Fatalf("start %s: %v", cfg.ID, err)
 	}
-	w.tb.Cleanup(func() { w.stop(m) })
 	return m
 }
 

@@ -12,7 +12,9 @@ type Retriever interface {
 	Setup(ctx context.Context, api API) error
 	// Fetch returns every resource that should be handled now, each id once. The catalogue then becomes what it
 	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is
-	// a success. A resource whose Validate fails makes the whole answer an error.
+	// a success. A resource whose Validate fails makes the whole answer an error. One that does not return long after its
+	// context has ended makes the member resign as coordinator, so that another one's Retriever is asked; what it returns
+	// in the end is thrown away.
 	Fetch(ctx context.Context) ([]Resource, error)
 	// TearDown releases what Setup took. It is called after everything was terminated and Fetch has returned, unless that
 	// ignores its context. It also follows a Setup that took longer than FetchTimeout, ignored its context, and succeeded
@@ -43,7 +45,7 @@ type API interface {
 
 // Forgetter is what a Retriever that answers ErrNotModified should have besides: Forget makes the next Fetch return
 // everything. It is called when ErrNotModified is about an answer that did not become the catalogue as a whole, or is not
-// the last one that did: another member's may be.
+// the last one that did: another member's may be. The Fetch follows in the same goroutine, and both have FetchTimeout together.
 type Forgetter interface {
 	Forget()
 }

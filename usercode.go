@@ -32,8 +32,12 @@ func told(err error) error {
 	switch err := err.(type) { //nolint:errorlint // these very types, whose methods are not the user's
 	case nil:
 		return nil
-	case *toldError, *PanicError:
+	case *toldError:
 		return err
+	case *PanicError:
+		if err != nil && err.text != "" { // else it is not ours
+			return err
+		}
 	}
 	return &toldError{textOf(err), err}
 }

@@ -1,0 +1,240 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// sourceError marks what the source is to blame for; everything else that makes a fetch fail is etcd's. It does not unwrap
+// to the user's own error: to look through that would be to call its methods, on a goroutine that must not wait for them.
+type sourceError struct {
+	err     error         // its text is known; it unwraps to the user's own, for the user
+	advised bool          // the error is a Retryable, which said:
+	after   time.Duration // how long the source wants to be left alone
+	again   bool          // whether to try again makes sense
+	hangs   bool          // a Fetch has not returned, though its context has ended
+}
+
+func (e *sourceError) Error() string { return e.err.Error() }
+
+// judged takes down all that an error of Fetch has to say. It is called in the goroutine of that Fetch, within its limits:
+// Retryable, Is, As and Unwrap are the user's code, as Error is.
+func judged(err error) *sourceError {
+	e := &sourceError{err: told(err)}
+	_ = safely(func() error { // where one of them panics, the error has no advice
+		var advice Retryable
+		if errors.As(err, &advice) {
+			after, again := advice.Retryable()
+			e.advised, e.after, e.again = true, after, again
+		}
+		return nil
+	})
+	return e
+}
+
+// isNotModified says whether an error of Fetch is ErrNotModified. It is called like judged.
+func isNotModified(err error) (yes bool) {
+	_ = safely(func() error { // one whose methods panic is another error
+		yes = errors.Is(err, ErrNotModified)
+		return nil
+	})
+	return yes
+}
+
+// sourceAnswer is what came of a Fetch, in plain values.
+type sourceAnswer struct {
+	resources []Resource
+	unchanged bool  // ErrNotModified
+	failed    error // a *sourceError; nil where it succeeded
+}
+
+// sourceCalls are the calls of the user's code that a coordinator makes. They belong to the Manager and not to a term: one
+// that does not return is left behind by its term, and none of its kind begins before it has returned.
+type sourceCalls struct {
+	m *Manager
+
+	mu       sync.Mutex
+	over     bool          // none begins any more
+	fetching chan struct{} // closed when Fetch has returned; nil while it does not run
+	began    time.Duration // when the last Fetch did, on the clock that leases are measured by
+	telling  chan struct{} // closed when OnSourceError has returned; nil while it does not run
+	next     error         // what it is to be told then
+}
+
+// hangs says whether a Fetch has not returned, and since when it runs.
+func (s *sourceCalls) hangs() (since time.Duration, yes bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.began, s.fetching != nil
+}
+
+// free returns an error where no Fetch may begin.
+func (s *sourceCalls) free() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.freeLocked()
+}
+
+func (s *sourceCalls) freeLocked() error {
+	switch {
+	case s.over:
+		return &sourceError{err: ErrStopped}
+	case s.fetching != nil:
+		ago := (s.m.now() - s.began).Round(time.Millisecond)
+		return &sourceError{err: fmt.Errorf("a Fetch that began %v ago has still not returned", ago), hangs: true}
+	}
+	return nil
+}
+
+// begin lets a Fetch begin, if it may.
+func (s *sourceCalls) begin() error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if err := s.freeLocked(); err != nil {
+		return err
+	}
+	s.fetching, s.began = make(chan struct{}), s.m.now()
+	return nil
+}
+
+// returned is for the end of a Fetch.
+func (s *sourceCalls) returned() {
+	s.mu.Lock()
+	close(s.fetching)
+	s.fetching = nil
+	s.mu.Unlock()
+	s.m.group.wake() // it may wait for this to stand for coordinator again
+}
+
+// ask calls Fetch, with its timeout, and does not wait for one that ignores its context; what that returns in the end is
+// thrown away. Where everything is wanted, a Retriever that leaves out what it returned before is told so first, in the
+// same goroutine and time.
+func (s *sourceCalls) ask(ctx context.Context, everything bool) sourceAnswer {
+	timeout := s.m.cfg.FetchTimeout
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the source did not answer within %v", timeout))
+	defer cancel()
+	if err := s.begin(); err != nil {
+		return sourceAnswer{failed: err}
+	}
+	answers := make(chan sourceAnswer, 1)
+	var a sourceAnswer
+	detached(func() error {
+		a = s.fetch(ctx, everything)
+		return nil
+	}, func(err error) {
+		if err != nil { // it panicked, or ended its goroutine
+			a = sourceAnswer{failed: &sourceError{err: err}}
+		}
+		answers <- a
+		s.returned()
+	})
+	select {
+	case a := <-answers:
+		if ctx.Err() != nil && (a.unchanged || a.failed != nil) { // that its time was up says more
+			a = sourceAnswer{failed: &sourceError{err: fmt.Errorf("fetch: %w", context.Cause(ctx))}}
+		}
+		return a
+	case <-ctx.Done():
+		return sourceAnswer{failed: &sourceError{err: fmt.Errorf("fetch: %w", context.Cause(ctx)), hangs: true}}
+	}
+}
+
+// fetch calls Fetch, and takes down what it returns.
+func (s *sourceCalls) fetch(ctx context.Context, everything bool) sourceAnswer {
+	if f, ok := s.m.cfg.Retriever.(Forgetter); ok && everything {
+		if p := safely(func() error { f.Forget(); return nil }); p != nil {
+			s.m.log.Error("Forget panicked", zap.Error(p))
+		}
+	}
+	resources, err := s.m.cfg.Retriever.Fetch(ctx)
+	switch {
+	case err == nil:
+		return sourceAnswer{resources: resources}
+	case isNotModified(err):
+		return sourceAnswer{unchanged: true}
+	default:
+		return sourceAnswer{failed: judged(err)}
+	}
+}
+
+// tell calls OnSourceError in a goroutine of its own, and waits for nothing. While a call is in progress, the latest of what
+// comes meanwhile is kept for the next one.
+func (s *sourceCalls) tell(err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	switch {
+	case s.m.cfg.OnSourceError == nil || s.over:
+	case s.telling != nil:
+		s.next = err
+	default:
+		s.telling = make(chan struct{})
+		s.callLocked(err)
+	}
+}
+
+// callLocked begins a call of OnSourceError, and another one when it has returned, if there is more to tell by then. s.mu is
+// held.
+func (s *sourceCalls) callLocked(err error) {
+	detached(func() error { s.m.cfg.OnSourceError(err); return nil }, func(failed error) {
+		if failed != nil {
+			s.m.log.Error("OnSourceError panicked", zap.Error(failed))
+		}
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		if next := s.next; next != nil {
+			s.next = nil
+			s.callLocked(next)
+			return
+		}
+		close(s.telling)
+		s.telling = nil
+	})
+}
+
+// end lets no call begin any more and waits for those in progress, which TearDown must not take anything away from. The
+// context of a Fetch has ended: one that ignores that is waited for no longer than a Fetch may take, and OnSourceError no
+// longer than lastGrace, both only until Stop is to wait no longer. The error says what was left behind.
+func (s *sourceCalls) end() error {
+	s.mu.Lock()
+	s.over, s.next = true, nil
+	fetching, telling := s.fetching, s.telling
+	s.mu.Unlock()
+	var left []string
+	if !s.await(fetching, s.m.cfg.FetchTimeout) {
+		left = append(left, "Fetch")
+	}
+	if !s.await(telling, lastGrace) {
+		left = append(left, "OnSourceError")
+	}
+	if len(left) == 0 {
+		return nil
+	}
+	return fmt.Errorf("stop: %w: a call of %s has not returned", ErrLeftBehind, strings.Join(left, ", and one of "))
+}
+
+// await waits for the end of a call; nil stands for one that has ended. False says that it was waited for no longer.
+func (s *sourceCalls) await(returned <-chan struct{}, most time.Duration) bool {
+	if returned == nil {
+		return true
+	}
+	timer := time.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-returned:
+		return true
+	case <-timer.C:
+	case <-s.m.hurry:
+	}
+	select {
+	case <-returned: // as well
+		return true
+	default:
+		return false
+	}
+}
