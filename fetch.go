@@ -161,16 +161,16 @@ func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, err
 		return catalogue.Outcome{}, &sourceError{err: err}
 	}
 	if o.fresh && len(items) >= manyItems {
-		o.m.group.stepBack(true)
-		defer o.m.group.stepBack(false)
+		o.m.group.stepBack(o.sync.Vacant())
+		defer o.m.group.stepBack(nil)
 	}
 	out, err := o.sync.Apply(ctx, items, began)
 	return out, writing(err)
 }
 
-// manyItems is how many resources a fresh app's first answer has to have for the coordinator to own nothing while it
-// writes them: to claim each as it comes, and to hear of it by a watch, would slow down the writing, and a list of all is
-// cheaper than a million events.
+// manyItems is how many resources a fresh app's first answer has to have for the coordinator not to own the shards in which
+// there is nothing yet while it writes them: to claim each as it comes, and to hear of it by a watch, would slow down the
+// writing, and a list of all is cheaper than a million events.
 const manyItems = 10_000
 
 func writing(err error) error {

@@ -35,7 +35,8 @@ type group struct {
 	first chan struct{} // closed at the first view that has this member
 	begun bool
 
-	back bool // nothing is owned for now; with mu
+	back     []bool           // shards that are not owned for now, unless there is something in them; with mu
+	backWith *membership.View // that held when it was set
 
 	joiners  chan struct{}      // holds a token when last changed, while this member joins
 	activeAt time.Duration      // when this member first became active
@@ -109,11 +110,13 @@ func (g *group) setRegistration(reg *membership.Registration) {
 	g.applyLocked()
 }
 
-// stepBack has this member own nothing for now, or what is its own again.
-func (g *group) stepBack(back bool) {
+// stepBack has this member not own some shards for now; nil stands for none. One in which it knows of anything stays its own:
+// what is handled there goes on, and what others let go of is taken over. That ends when the membership changes: what a member
+// had that is gone now is not known here.
+func (g *group) stepBack(from []bool) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	g.back = back
+	g.back, g.backWith = from, g.last.Load()
 	g.applyLocked()
 }
 
@@ -138,9 +141,10 @@ func (g *group) applyLocked() {
 			owned = v.Owned(m.id)
 		}
 	}
-	if g.back {
-		clear(owned)
+	if g.back != nil && !v.SameMembers(g.backWith) {
+		g.back = nil
 	}
+	back := g.back
 	alone := v.Alone(m.id)
 	held, until := g.hold(v)
 	if held && until > 0 {
@@ -152,6 +156,9 @@ func (g *group) applyLocked() {
 	m.post(func() {
 		if held { // before there is anything to claim; or after it is known what
 			m.core.Hold(m.stamp, true)
+		}
+		for n, from := range back {
+			owned[n] = owned[n] && (!from || m.core.Knows(n))
 		}
 		m.core.SetAlone(m.stamp, alone)
 		m.core.SetOwned(m.stamp, owned)

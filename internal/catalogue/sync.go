@@ -109,6 +109,15 @@ func (y *Sync) Load(ctx context.Context, lister Lister) error {
 	return nil
 }
 
+// Vacant tells of each shard whether no entry of it is known.
+func (y *Sync) Vacant() []bool {
+	vacant := make([]bool, len(y.entries))
+	for n, entries := range y.entries {
+		vacant[n] = entries == 0
+	}
+	return vacant
+}
+
 // learn remembers an entry as etcd has it; nil: it has none.
 func (y *Sync) learn(id string, kv *mvccpb.KeyValue) {
 	old := y.known[id]

@@ -112,6 +112,12 @@ func (c *Core) SetOwned(now time.Duration, owned []bool) {
 	}
 }
 
+// Knows says whether a shard is followed in which there is anything, as far as known: an entry, a claim, or what this member
+// still has to do.
+func (c *Core) Knows(number int) bool {
+	return number < len(c.shards) && c.shards[number] != nil && len(c.shards[number].list) > 0
+}
+
 // Hold says whether nothing new is to be claimed for now: shards that are owned are followed, and what is held goes on.
 func (c *Core) Hold(now time.Duration, held bool) {
 	c.now = now
