@@ -196,7 +196,7 @@ func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, erro
 	if err != nil {
 		return nil, err
 	}
-	return newStore(txn.New(c.client), c.layout, config, c.cfg.Etcd.CommandTimeout), nil
+	return newStore(txn.New(c.client), new(txn.Limits), c.layout, config, c.cfg.Etcd.CommandTimeout), nil
 }
 
 // Wait is Manager.Wait.

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // fetchPause is the pause after a failed attempt, the first of which is 0: 1, 2, 4, … s and no more than longest, less up
@@ -65,6 +66,8 @@ func (o *office) round(ctx context.Context) verdict {
 			if !o.fresh {
 				began = m.now() + wait
 			}
+			var limit *txn.LimitError
+			again = !o.fresh || !errors.As(err, &limit) // which nothing but another start of etcd changes
 		}
 		if hangs && o.hangsForGood() || !again || o.exceeds(began, wait) {
 			return verdict{err: err, lost: o.exceeds(o.failing, pause), hangs: hangs}

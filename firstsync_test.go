@@ -105,6 +105,8 @@ func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *te
 	const n = 10_000
 	w, h := newWorld(t), newTally(t, "x")
 	writing, free := make(chan struct{}), make(chan struct{})
+	release := sync.OnceFunc(func() { close(free) })
+	defer release()
 	var once sync.Once
 	q := newRequests(w.app)
 	q.spoil = func(k kind, _, _ int) fault {
@@ -128,7 +130,7 @@ func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *te
 	h.are("handle b")
 	w.stop(b)
 	h.are("handle b, terminate b, handle a") // while it writes
-	close(free)
+	release()
 	a := <-started
 	h.clock.until("all are handled", func() bool { return h.held.Load() == n+1 })
 	w.stop(a)

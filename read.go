@@ -391,20 +391,19 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 	n := shard.Of(id, r.config.Shards)
 	asking, cancel := context.WithTimeout(ctx, r.timeout)
 	defer cancel()
-	txn, err := r.client.Txn(asking).Then(
+	found, revision, err := r.getAll(asking,
 		clientv3.OpGet(r.layout.Resource(n, id)),
 		clientv3.OpGet(r.layout.Summaries(n), clientv3.WithPrefix()),
 		clientv3.OpGet(r.layout.Claim(n, id)),
 		clientv3.OpGet(r.layout.Group(), clientv3.WithPrefix()),
-	).Commit()
+	)
 	if err != nil {
 		return a, nil, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
 	}
-	view := membership.NewView(r.layout, r.config.Shards, txn.Responses[3].GetResponseRange().Kvs, txn.Header.Revision)
 	p := newPicture()
-	p.view = view
-	for _, resp := range txn.Responses[:3] {
-		for _, kv := range resp.GetResponseRange().Kvs {
+	p.view = membership.NewView(r.layout, r.config.Shards, found[3], revision)
+	for _, kvs := range found[:3] {
+		for _, kv := range kvs {
 			p.take(r.layout, r.config.Shards)(kv)
 		}
 	}
@@ -412,4 +411,33 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 		entry = &e
 	}
 	return p.assignment(id, r.config.Shards), entry, nil
+}
+
+// getAll reads several things at one revision: in one transaction, or, where etcd takes fewer operations in one, one after the
+// other as of the first.
+func (r *reader) getAll(ctx context.Context, gets ...clientv3.Op) (found [][]*mvccpb.KeyValue, revision int64, err error) {
+	resp, err := r.client.Txn(ctx).Then(gets...).Commit()
+	if err == nil {
+		for _, one := range resp.Responses {
+			found = append(found, one.GetResponseRange().Kvs)
+		}
+		return found, resp.Header.Revision, nil
+	}
+	if !errors.Is(err, rpctypes.ErrTooManyOps) {
+		return nil, 0, err
+	}
+	for _, get := range gets {
+		if revision != 0 {
+			clientv3.WithRev(revision)(&get)
+		}
+		resp, err := r.client.Do(ctx, get)
+		if err != nil {
+			return nil, 0, err
+		}
+		if revision == 0 {
+			revision = resp.Get().Header.Revision
+		}
+		found = append(found, resp.Get().Kvs)
+	}
+	return found, revision, nil
 }

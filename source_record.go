@@ -10,6 +10,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
@@ -93,8 +94,19 @@ func decodeSource(value []byte) (sourceRecord, error) {
 	return r, nil
 }
 
+// writeRecord writes the outcome of the fetches. Where etcd takes only small requests, its lists and texts are cut short.
 func (o *office) writeRecord(ctx context.Context) error {
-	b, err := json.Marshal(o.record)
+	err := o.putRecord(ctx, o.record)
+	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
+		short := o.record
+		short.Error, short.Rejected = clip(short.Error, most), nil
+		err = o.putRecord(ctx, short)
+	}
+	return err
+}
+
+func (o *office) putRecord(ctx context.Context, record sourceRecord) error {
+	b, err := json.Marshal(record)
 	if err != nil {
 		return err
 	}

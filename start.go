@@ -91,7 +91,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	})
 	m.kv = m.hub.KV()
 	etcd := m.hub.Committer(txn.New(m.client))
-	m.store = newStore(etcd, m.layout, m.app, cfg.Etcd.CommandTimeout)
+	limits := new(txn.Limits) // of one etcd: what one of the writers learns spares the others the same refusal
+	m.store = newStore(etcd, limits, m.layout, m.app, cfg.Etcd.CommandTimeout)
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
 		ReleaseBacklog: max(64, cfg.TerminateConcurrency), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
@@ -103,7 +104,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	// The core has one write of a claim under way at a time, and one of what it says.
-	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Distinct: true, Timeout: cfg.Etcd.CommandTimeout}
+	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Distinct: true, Timeout: cfg.Etcd.CommandTimeout, Limits: limits}
 	m.claims = lease.NewWriter(etcd, guard, writing, m.written)
 	m.states = lease.NewWriter(etcd, guard, writing, m.written)
 	m.group = newGroup(m)

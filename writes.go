@@ -16,9 +16,9 @@ import (
 
 // allocate and deallocate serve the Manager and the Client alike.
 
-func newStore(etcd txn.Committer, layout keys.Layout, app appconfig.Config, timeout time.Duration) *catalogue.Store {
+func newStore(etcd txn.Committer, limits *txn.Limits, layout keys.Layout, app appconfig.Config, timeout time.Duration) *catalogue.Store {
 	return &catalogue.Store{
-		Etcd: etcd, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: timeout,
+		Etcd: etcd, Limits: limits, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: timeout,
 	}
 }
 

@@ -12,6 +12,9 @@ import (
 // NewCommitter makes one of a client.
 type Committer = txn.Committer
 
+// Limits is what etcd takes in one transaction, as far as is known. Its zero value is ready, and knows etcd's defaults.
+type Limits = txn.Limits
+
 // NewCommitter sends transactions over a client's connection, as they are.
 func NewCommitter(client *clientv3.Client) Committer { return txn.New(client) }
 

@@ -55,7 +55,7 @@ func (w *Writer) flat(results []Result) {
 			// What was written is answered with next to nothing, so if it is the answer that is too large, nothing was.
 			err = fmt.Errorf("%w: %w", ErrTooLarge, err)
 		}
-		w.fail(results, err, w.flat)
+		w.fail(results, req, err, w.flat)
 		return
 	}
 	if resp.Succeeded {
@@ -126,7 +126,7 @@ func (w *Writer) nested(results []Result) {
 	}
 	resp, err := w.commit(req)
 	if err != nil {
-		w.fail(results, err, w.nested)
+		w.fail(results, req, err, w.nested)
 		return
 	}
 	if !resp.Succeeded {
@@ -143,29 +143,31 @@ func (w *Writer) nested(results []Result) {
 	}
 }
 
-// fail gives the results of a transaction that returned an error. One that was too large is cut in two.
-func (w *Writer) fail(results []Result, err error, write func([]Result)) {
+// fail gives the results of a transaction that returned an error. One that etcd does not take goes in parts, of what is known
+// of its limits then.
+func (w *Writer) fail(results []Result, req *pb.TxnRequest, err error, write func([]Result)) {
+	limits := w.opts.Limits
 	if !errors.Is(err, ErrTooLarge) {
-		err = classify(err)
+		err = classify(limits.TooMany(err, req))
 	}
 	if errors.Is(err, ErrTooLarge) && len(results) > 1 {
-		half := len(results) / 2
-		if errors.Is(err, rpctypes.ErrTooManyOps) {
-			w.learn(half) // this etcd has a lower limit than the usual one
+		if !errors.Is(err, rpctypes.ErrTooManyOps) {
+			bytes := 0
+			for i := range results {
+				bytes += size(&results[i].Op)
+			}
+			limits.TooLarge(bytes)
 		}
-		write(results[:half])
-		write(results[half:])
+		for half := (len(results) + 1) / 2; len(results) > 0; {
+			n := min(half, len(results), w.most()) // which may be learnt to be less on the way
+			write(results[:n])
+			results = results[n:]
+		}
 		return
 	}
 	for i := range results {
 		results[i].Err = err
 	}
-}
-
-func (w *Writer) learn(most int) {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	w.most = min(w.most, most)
 }
 
 // classify tells what an error of a transaction means for its ops. clientv3 does not repeat a write unless it was surely

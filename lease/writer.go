@@ -73,10 +73,13 @@ type WriterOptions struct {
 	// ops are done sooner and etcd is hit harder. Default 4.
 	MaxInFlight int
 	// MaxOps is how many ops go in a transaction. Default and most: 127, which etcd takes unless it was told another limit.
+	// A lower one (--max-txn-ops, of 2 at least) is learnt when etcd refuses a transaction, which then goes in parts.
 	MaxOps int
 	// MaxBytes is how large a transaction gets, roughly, unless a single op is larger. Default 1 MiB; etcd's own limit is
-	// 1.5 MiB unless it was told another.
+	// 1.5 MiB. A lower one (--max-request-bytes) is learnt likewise.
 	MaxBytes int
+	// Limits is what was learnt of etcd's limits, for several Writers on one etcd to share. Default: the Writer's own.
+	Limits *Limits
 	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no order
 	// of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
 	Distinct bool
@@ -100,6 +103,9 @@ func (o WriterOptions) withDefaults() WriterOptions {
 		if *f.value < f.low || *f.value > f.high {
 			panic(fmt.Sprintf("lease: WriterOptions.%s is %d, want %d to %d", f.name, *f.value, f.low, f.high))
 		}
+	}
+	if o.Limits == nil {
+		o.Limits = new(Limits)
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
@@ -131,7 +137,6 @@ type Writer struct {
 	active map[string][]Op             // keys that are queued or under way, each with the ops that wait for it
 	peak   int                         // the most keys that active has had room for
 	count  int                         // ops submitted and not delivered
-	most   int                         // ops in a transaction, as far as known
 	closed bool
 }
 
@@ -147,7 +152,6 @@ func NewWriter(etcd Committer, guard Guard, opts WriterOptions, deliver func([]R
 		queues:  make(map[clientv3.LeaseID]*queue),
 		active:  make(map[string][]Op),
 	}
-	w.most = w.opts.MaxOps
 	w.window = window{size: w.opts.MaxInFlight, most: w.opts.MaxInFlight}
 	w.idle.L = &w.mu
 	return w
@@ -272,7 +276,7 @@ func (w *Writer) dispatch() {
 	for w.flight < w.window.size && len(w.turns) > 0 {
 		q := w.turns[0]
 		w.turns = w.turns[1:]
-		batch := q.take(w.most, w.opts.MaxBytes)
+		batch := q.take(w.most(), min(w.opts.MaxBytes, w.opts.Limits.Bytes()))
 		if q.empty() {
 			delete(w.queues, q.lease)
 		} else {
@@ -325,6 +329,9 @@ func (w *Writer) next(batch []Op) (unsent []Op) {
 	}
 	return unsent
 }
+
+// most is how many ops a transaction may have, as far as is known: one comparison or nested level is the guard's.
+func (w *Writer) most() int { return min(w.opts.MaxOps, max(1, w.opts.Limits.Ops()-1)) }
 
 // commit sends one transaction and waits for its answer.
 func (w *Writer) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {

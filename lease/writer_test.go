@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"pgregory.net/rapid"
 
+	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/lease"
 )
@@ -518,6 +519,48 @@ func TestALowerLimitOfOperationsIsLearnt(t *testing.T) {
 	}
 	if n := b.etcd.count(); n > 50 {
 		t.Errorf("%d transactions of up to 31 ops for 1000", n)
+	}
+}
+
+func TestWhatOneWriterLearnsOfEtcdsLimitsAnotherNeedNotLearn(t *testing.T) {
+	for _, limit := range []func(*embedded.Config){
+		func(c *embedded.Config) { c.MaxTxnOps = 2 },
+		func(c *embedded.Config) { c.MaxTxnOps = 3 },
+		func(c *embedded.Config) { c.MaxTxnOps = 9 },
+		func(c *embedded.Config) { c.MaxRequestBytes = 1000 },
+	} {
+		client := embeddedtest.Client(t, embeddedtest.ServerOf(t, limit).Endpoint())
+		opts := lease.WriterOptions{MaxInFlight: 1, Limits: new(lease.Limits)}
+		b := newBench(t, client, opts)
+		var sent []int // transactions by each
+		for _, prefix := range []string{"first", "second"} {
+			b.start(t, opts)
+			before := b.etcd.count()
+			ops := claims(200, b.lease(t))
+			for i := range ops {
+				ops[i].Key = prefix + ops[i].Key
+			}
+			ops = append(ops, lease.Op{Key: ops[7].Key}) // after the one before; in conflict with it
+			for key, rs := range b.write(t, ops...) {
+				if !rs[0].Applied || len(rs) > 1 && (rs[1].Applied || rs[1].Err != nil || rs[1].Found.CreateRevision == 0) {
+					t.Fatalf("%s: %+v", key, rs)
+				}
+			}
+			sent = append(sent, b.etcd.count()-before)
+		}
+		if sent[1] >= sent[0] {
+			t.Errorf("the first took %d transactions, and the second %d", sent[0], sent[1])
+		}
+	}
+}
+
+func TestAnEtcdThatTakesTooFewOperationsForOneWriteIsNamed(t *testing.T) {
+	client := embeddedtest.Client(t, embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = 1 }).Endpoint())
+	b := newBench(t, client, lease.WriterOptions{})
+	for key, rs := range b.write(t, claims(3, b.lease(t))...) {
+		if wantErr(t, key, rs[0].Err, lease.ErrTooLarge, rpctypes.ErrTooManyOps); !strings.Contains(rs[0].Err.Error(), "--max-txn-ops is too low: this needs 2") {
+			t.Errorf("%s: %v", key, rs[0].Err)
+		}
 	}
 }
 

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -109,8 +110,6 @@ func pause(ctx context.Context, tries int) error {
 
 // register puts the key of a member that is not there.
 func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
-	defer cancel()
 	p, err := g.read(ctx)
 	if err != nil {
 		return false, err
@@ -120,6 +119,9 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 		switch {
 		case !understood: // another version's, perhaps
 			m = Member{ID: g.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+		case kv.Lease == int64(reg.Lease) && m.State == Joining && reg.Record.State != Joining: // in steps
+			reg.CreateRevision = m.CreateRevision
+			return g.activate(ctx, reg)
 		case kv.Lease == int64(reg.Lease): // the answer to an earlier try was lost
 			reg.Record, reg.CreateRevision = m.Record, m.CreateRevision
 			return false, nil
@@ -132,13 +134,15 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 	if reg.Record.State != Joining {
 		reg.Record.Slots, cmps, ops = g.reserve(p, reg.Record.Weight)
 	}
-	return g.put(ctx, reg, cmps, ops)
+	again, err = g.put(ctx, reg, cmps, ops)
+	if isTooMany(err) && len(cmps) > 0 {
+		return g.registerInSteps(ctx, reg)
+	}
+	return again, err
 }
 
 // activate rewrites the member's key with slots.
 func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
-	defer cancel()
 	p, err := g.read(ctx)
 	if err != nil {
 		return false, err
@@ -148,7 +152,11 @@ func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool
 	}
 	slots, cmps, ops := g.reserve(p, reg.Record.Weight)
 	reg.Record.Slots = slots
-	return g.put(ctx, reg, cmps, ops)
+	again, err = g.put(ctx, reg, cmps, ops)
+	if isTooMany(err) {
+		return g.activateInSteps(ctx, reg, p)
+	}
+	return again, err
 }
 
 // picture is the group as it was read, with what comparisons need.
@@ -159,6 +167,8 @@ type picture struct {
 }
 
 func (g *Registrar) read(ctx context.Context) (*picture, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
+	defer cancel()
 	resp, err := g.Client.Get(ctx, g.Layout.Group(), clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
@@ -224,21 +234,32 @@ func (g *Registrar) put(ctx context.Context, reg *Registration, cmps []clientv3.
 		clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision))
 	// The put carries the lease, also where the key is there: one without it would detach the key.
 	ops = append(ops, clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease)))
-	txn, err := g.Client.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(g.Layout.Config(), clientv3.WithKeysOnly())).Commit()
+	resp, err := g.commit(ctx, cmps, ops)
 	if err != nil {
 		return false, err
 	}
-	if txn.Succeeded {
+	if resp.Succeeded {
 		if reg.CreateRevision == 0 {
-			reg.CreateRevision = txn.Header.Revision
+			reg.CreateRevision = resp.Header.Revision
 		}
 		return false, nil
 	}
-	config := txn.Responses[0].GetResponseRange().Kvs
+	config := resp.Responses[0].GetResponseRange().Kvs
 	if len(config) == 0 || config[0].CreateRevision != g.Config {
 		return false, ErrAppGone
 	}
 	return true, nil
+}
+
+// commit sends a transaction, which reads the app's config key where the comparisons do not hold.
+func (g *Registrar) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
+	defer cancel()
+	resp, err := g.Client.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(g.Layout.Config(), clientv3.WithKeysOnly())).Commit()
+	if isTooMany(err) {
+		err = txn.NewLimitError(max(len(cmps), len(ops)), err)
+	}
+	return resp, err
 }
 
 // SetState rewrites the state of a registration. ErrGone says that the key is not that registration's any more.
@@ -248,14 +269,14 @@ func (g *Registrar) SetState(ctx context.Context, reg Registration, state State)
 	reg.Record.State = state
 	me := g.Layout.Member(g.ID)
 	// The put carries the lease again: one without it would detach the key, and a dead member would stay for ever.
-	txn, err := g.Client.Txn(ctx).
+	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision)).
 		Then(clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease))).
 		Commit()
 	if err != nil {
 		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, err)
 	}
-	if !txn.Succeeded {
+	if !resp.Succeeded {
 		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, ErrGone)
 	}
 	return reg, nil
@@ -267,7 +288,7 @@ func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	key := g.Layout.Coordinator()
-	txn, err := g.Client.Txn(ctx).
+	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
 			clientv3.Compare(clientv3.CreateRevision(g.Layout.Member(g.ID)), "=", reg.CreateRevision)).
 		Then(clientv3.OpPut(key, g.ID, clientv3.WithLease(reg.Lease))).
@@ -275,7 +296,7 @@ func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (
 	if err != nil {
 		return false, fmt.Errorf("stand for coordinator: %w", err)
 	}
-	return txn.Succeeded, nil
+	return resp.Succeeded, nil
 }
 
 // KeepOffice puts the coordinator key of a term as it was when this member won it, after somebody has overwritten it: the
@@ -284,14 +305,14 @@ func (g *Registrar) KeepOffice(ctx context.Context, reg Registration, createRevi
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	key := g.Layout.Coordinator()
-	txn, err := g.Client.Txn(ctx).
+	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision)).
 		Then(clientv3.OpPut(key, g.ID, clientv3.WithLease(reg.Lease))).
 		Commit()
 	if err != nil {
 		return fmt.Errorf("keep the coordinator's office: %w", err)
 	}
-	if !txn.Succeeded {
+	if !resp.Succeeded {
 		return fmt.Errorf("keep the coordinator's office: %w", ErrGone)
 	}
 	return nil

@@ -40,6 +40,7 @@ type Store struct {
 	Shards  int
 	Config  int64         // the create revision of the app's config key
 	Timeout time.Duration // of each request; default 5 s
+	Limits  *txn.Limits   // of etcd, as far as they are known
 }
 
 // Item is a resource as a source gives it.
@@ -55,7 +56,36 @@ func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, 5*time.Second))
 	defer cancel()
 	resp, err := s.Etcd.Commit(ctx, req)
-	return resp, tooLarge(err)
+	if err != nil {
+		err = tooLarge(s.Limits.TooMany(err, req))
+	}
+	return resp, err
+}
+
+// inParts has operations sent, in as few transactions as etcd takes them in.
+func inParts[T any](s *Store, all []T, send func(part []T) error) error {
+	for most := len(all); len(all) > 0; {
+		n := min(most, s.mostWrites(), len(all))
+		switch err := send(all[:n]); {
+		case err == nil:
+			all = all[n:]
+		case n > 1 && divisible(err):
+			most = (n + 1) / 2
+		default:
+			return err
+		}
+	}
+	return nil
+}
+
+// mostWrites is how many entries may be in one transaction, as far as is known: two comparisons are the guards, and a nested
+// transaction counts besides the outer one.
+func (s *Store) mostWrites() int { return max(1, s.Limits.Ops()-2) }
+
+// divisible says whether a transaction that was refused may pass in parts.
+func divisible(err error) bool {
+	var limit *txn.LimitError
+	return errors.Is(err, ErrTooLarge) || errors.As(err, &limit)
 }
 
 // guards are the comparisons of every write: in an app that was deleted, or deleted and made anew, nothing is written.

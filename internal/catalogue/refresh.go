@@ -91,10 +91,12 @@ func (y *Sync) clear(ctx context.Context, marks []mark) error {
 			Compare: []*pb.Compare{txn.Modified(key, m.modRev)}, Success: []*pb.RequestOp{txn.Delete(key)},
 		}))
 	}
-	for chunk := range slices.Chunk(ops, maxWrites) {
-		if _, err := y.guarded(ctx, chunk); err != nil {
-			return fmt.Errorf("clear marks: %w", err)
-		}
+	err := inParts(y.store, ops, func(part []*pb.RequestOp) error {
+		_, err := y.guarded(ctx, part)
+		return err
+	})
+	if err != nil {
+		return fmt.Errorf("clear marks: %w", err)
 	}
 	return nil
 }
@@ -104,22 +106,24 @@ func (s *Store) read(ctx context.Context, ids []string, f func(id string, kv *mv
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(inFlight)
 	var mu sync.Mutex
-	for chunk := range slices.Chunk(ids, maxWrites) {
+	for chunk := range slices.Chunk(ids, s.mostWrites()) {
 		group.Go(func() error {
-			ops := make([]*pb.RequestOp, len(chunk))
-			for i, id := range chunk {
-				ops[i] = txn.Get([]byte(s.key(id)))
-			}
-			resp, err := s.commit(ctx, &pb.TxnRequest{Success: ops})
-			if err != nil {
-				return err
-			}
-			mu.Lock()
-			defer mu.Unlock()
-			for i, id := range chunk {
-				f(id, first(resp.Responses[i]))
-			}
-			return nil
+			return inParts(s, chunk, func(ids []string) error {
+				ops := make([]*pb.RequestOp, len(ids))
+				for i, id := range ids {
+					ops[i] = txn.Get([]byte(s.key(id)))
+				}
+				resp, err := s.commit(ctx, &pb.TxnRequest{Success: ops})
+				if err != nil {
+					return err
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				for i, id := range ids {
+					f(id, first(resp.Responses[i]))
+				}
+				return nil
+			})
 		})
 	}
 	return group.Wait()

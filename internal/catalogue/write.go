@@ -18,8 +18,6 @@ import (
 )
 
 const (
-	// maxWrites is the most entries of one transaction: etcd's default limit of 128 compares, less the two guards.
-	maxWrites = 126
 	// maxBytes bounds the entries of one transaction, below etcd's default limit of 1.5 MiB for a request.
 	maxBytes = 1 << 20
 	// inFlight is how many transactions are out at once.
@@ -117,7 +115,10 @@ func (y *Sync) write(ctx context.Context, writes []write, out *Outcome) (conflic
 			conflicts = append(conflicts, y.remember(r, out)...)
 		}
 	}()
-	for _, batch := range batches(writes) {
+	for rest := writes; len(rest) > 0; {
+		n := y.fit(rest)
+		batch := rest[:n]
+		rest = rest[n:]
 		group.Go(func() error { return y.send(gctx, batch, results) })
 	}
 	err = group.Wait()
@@ -165,51 +166,61 @@ func vacate(writes []write) {
 	}
 }
 
-// batches cuts writes where a transaction is full.
-func batches(writes []write) [][]write {
-	var all [][]write
-	start, size := 0, 0
-	for i, w := range writes {
-		n := 2 * (len(w.id) + 80)
-		if w.entry != nil {
-			n += len(w.entry.Data) + 100
+// fit is how many of the writes go in a transaction, as far as etcd's limits are known: one at least.
+func (y *Sync) fit(writes []write) int {
+	most, bytes := min(len(writes), y.store.mostWrites()), min(maxBytes, y.store.Limits.Bytes())
+	for i := range most {
+		if bytes -= writes[i].size(); bytes < 0 && i > 0 {
+			return i
 		}
-		if i > start && (i-start == maxWrites || size+n > maxBytes) {
-			all = append(all, writes[start:i])
-			start, size = i, 0
-		}
-		size += n
 	}
-	if start < len(writes) {
-		all = append(all, writes[start:])
-	}
-	return all
+	return most
 }
 
-// send writes one batch: all at once, and where an entry is not what was remembered, each on its own condition. A batch
-// that is too large is halved.
+// size is roughly what a write adds to a transaction.
+func (w *write) size() int {
+	n := 2 * (len(w.id) + 80)
+	if w.entry != nil {
+		n += len(w.entry.Data) + 100
+	}
+	return n
+}
+
+// send writes one batch, in parts where etcd does not take it as it is, or something smaller was refused meanwhile.
 func (y *Sync) send(ctx context.Context, batch []write, results chan<- written) error {
-	r, ok, err := y.sendAll(ctx, batch)
-	if err == nil && !ok {
-		r, err = y.sendEach(ctx, batch)
-	}
-	switch {
-	case err == nil:
+	for len(batch) > 0 {
+		n := y.fit(batch)
+		r, err := y.sendPart(ctx, batch[:n])
+		switch {
+		case n > 1 && divisible(err):
+			if errors.Is(err, ErrTooLarge) {
+				bytes := 0
+				for i := range batch[:n] {
+					bytes += batch[i].size()
+				}
+				y.store.Limits.TooLarge(bytes)
+			}
+			continue // fewer fit now
+		case errors.Is(err, ErrTooLarge):
+			r = written{batch: batch[:n], rejected: true}
+		case err != nil:
+			results <- written{batch: batch, lost: true}
+			return err
+		}
 		results <- r
-		return nil
-	case !errors.Is(err, ErrTooLarge):
-		results <- written{batch: batch, lost: true}
-		return err
-	case len(batch) == 1:
-		results <- written{batch: batch, rejected: true}
-		return nil
+		batch = batch[n:]
 	}
-	half := len(batch) / 2
-	if err := y.send(ctx, batch[:half], results); err != nil {
-		results <- written{batch: batch[half:], lost: true}
-		return err
+	return nil
+}
+
+// sendPart writes what fits into a transaction: all at once, and where an entry is not what was remembered, each on its own
+// condition.
+func (y *Sync) sendPart(ctx context.Context, part []write) (written, error) {
+	r, ok, err := y.sendAll(ctx, part)
+	if err == nil && !ok {
+		r, err = y.sendEach(ctx, part)
 	}
-	return y.send(ctx, batch[half:], results)
+	return r, err
 }
 
 // sendAll writes all of a batch, or reports that a condition did not hold.

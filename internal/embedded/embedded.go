@@ -45,6 +45,10 @@ type Config struct {
 	// TickMs and ElectionMs are etcd's heartbeat interval and election timeout in milliseconds. Defaults 100 and 1000.
 	// The shortest lease that etcd grants is 1.5 election timeouts, rounded up to seconds.
 	TickMs, ElectionMs uint
+	// MaxTxnOps is the most operations that a transaction may have. Default 0: etcd's own, 128.
+	MaxTxnOps uint
+	// MaxRequestBytes is the most bytes that a request may have. Default 0: etcd's own, 1.5 MiB.
+	MaxRequestBytes uint
 	// InitialCluster names all members of a cluster and where their peers are: name=http://host:port,... For one whose
 	// members are processes; StartCluster sets it itself. Default "": this server alone.
 	InitialCluster string
@@ -227,6 +231,12 @@ func etcdConfig(cfg Config) (*embed.Config, addresses, error) {
 	}
 	if cfg.ElectionMs != 0 {
 		conf.ElectionMs = cfg.ElectionMs
+	}
+	if cfg.MaxTxnOps != 0 {
+		conf.MaxTxnOps = cfg.MaxTxnOps
+	}
+	if cfg.MaxRequestBytes != 0 {
+		conf.MaxRequestBytes = cfg.MaxRequestBytes
 	}
 	conf.UnsafeNoFsync = cfg.UnsafeNoFsync
 	logger := cfg.Logger

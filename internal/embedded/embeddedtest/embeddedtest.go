@@ -33,9 +33,17 @@ func ClusterConfig() embedded.Config {
 // Server starts one etcd of Config.
 func Server(tb testing.TB) *embedded.Server {
 	tb.Helper()
+	return ServerOf(tb, func(*embedded.Config) {})
+}
+
+// ServerOf starts one etcd of Config with some changes.
+func ServerOf(tb testing.TB, change func(*embedded.Config)) *embedded.Server {
+	tb.Helper()
+	cfg := Config()
+	change(&cfg)
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
-	s, err := embedded.Start(ctx, Config())
+	s, err := embedded.Start(ctx, cfg)
 	if err != nil {
 		tb.Fatal(err)
 	}

@@ -1,0 +1,87 @@
+package membership_test
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/embedded"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// narrowly is a group on an etcd that takes so many operations in a transaction.
+func narrowly(t *testing.T, limit uint) *group {
+	t.Helper()
+	usual := client
+	client = embeddedtest.Client(t, embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = limit }).Endpoint())
+	t.Cleanup(func() { client = usual })
+	return newGroup(t)
+}
+
+func TestSlotsAreReservedOneByOneWhereEtcdTakesFewOperations(t *testing.T) {
+	for _, limit := range []uint{2, 3, 40} {
+		g := narrowly(t, limit)
+		a := g.join("a", 3)
+		g.wantSlots(a, 0, 1, 2)
+		lease := g.grant(600)
+		joining := membership.Record{State: membership.Joining, Weight: membership.MaxWeight, Started: active(1).Started}
+		reg, err := g.registrar("b").Register(t.Context(), joining, lease)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if reg, err = g.registrar("b").Activate(t.Context(), reg); err != nil || len(reg.Record.Slots) != membership.MaxWeight || reg.Record.Slots[0] != 3 {
+			t.Fatalf("limit %d: %+v, %v", limit, reg, err)
+		}
+		// A slot of one that has gone is taken over; what a member had and needs no more is free.
+		g.revoke(a.Lease)
+		g.wantSlots(g.join("c", 1), 0)
+		g.revoke(reg.Lease)
+		g.wantSlots(g.join("b", 1), 3)
+		v := g.view()
+		if want := append([]string{"c", "a", "a", "b"}, make([]string, membership.MaxWeight-1)...); !slices.Equal(v.Slots, want) {
+			t.Errorf("limit %d: reserved: %q", limit, v.Slots)
+		}
+		for _, id := range []string{"b", "c"} {
+			if m := v.Members[id]; m.State != membership.Active || !v.HasItsSlots(id) {
+				t.Errorf("limit %d: %s is %+v", limit, id, m)
+			}
+		}
+	}
+}
+
+func TestMembersThatReserveOneByOneAtTheSameTimeShareNoSlot(t *testing.T) {
+	g := narrowly(t, 2)
+	const members, weight = 5, 6
+	var all sync.WaitGroup
+	leases := make([]clientv3.LeaseID, members)
+	for i := range leases {
+		leases[i] = g.grant(600)
+	}
+	for i := range members {
+		all.Go(func() {
+			if _, err := g.registrar(fmt.Sprint(i)).Register(t.Context(), active(weight), leases[i]); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+	all.Wait()
+	v := g.view()
+	for i := range members {
+		if m := v.Members[fmt.Sprint(i)]; m.State != membership.Active || len(m.Slots) != weight || !v.HasItsSlots(fmt.Sprint(i)) {
+			t.Errorf("%d: %+v", i, m)
+		}
+	}
+}
+
+func TestTheLeastLimitOfOperationsIsNamed(t *testing.T) {
+	g := narrowly(t, 1)
+	_, err := g.registrar("a").Register(t.Context(), active(1), g.grant(600))
+	if err == nil || !strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 2") {
+		t.Errorf("Register: %v", err)
+	}
+}
