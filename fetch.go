@@ -53,7 +53,8 @@ func (o *office) round(ctx context.Context) verdict {
 			return verdict{err: err, over: true}
 		}
 		pause := fetchPause(attempt, longest, rand.Float64())
-		wait, again, hangs := pause, true, false
+		wait, hangs := pause, false
+		var again bool
 		if source, is := err.(*sourceError); is { //nolint:errorlint // nothing wraps it, and nothing looks through it
 			err, hangs = source.err, source.hangs
 			m.log.Warn("the source cannot be had", zap.Error(err))

@@ -93,6 +93,26 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 	}
 }
 
+// What a source does that etcd does not take must not keep its record from being written, or nothing would be told at all.
+func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
+	w, r := limitedWorld(t, func(c *embedded.Config) { c.MaxRequestBytes = 8 << 10 }), newRecorder(t)
+	const large = 100
+	all := wide("", "small")
+	for i := range large {
+		id := fmt.Sprintf("%03d%s", i, strings.Repeat("i", 200)) // the record names them
+		all = append(all, drm.Resource{ID: id, Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"pad":%q}`, id, strings.Repeat("x", 9<<10)))})
+	}
+	src := newSource()
+	src.set(all, nil)
+	cfg := w.config("a", r)
+	cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, 100*time.Millisecond
+	w.start(cfg)
+	r.until("what fits is handled", allHeld(r, 1))
+	if s, err := w.client().Status(t.Context()); err != nil || s.Source.TooLarge != large || s.Source.Error != "" || s.Source.LastSuccess.IsZero() {
+		t.Errorf("source: %+v, %v", s.Source, err)
+	}
+}
+
 // Two are enough for everything but the catalogue of a source, whose writes compare three keys.
 func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	t.Parallel()

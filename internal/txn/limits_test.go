@@ -54,7 +54,7 @@ func TestWeightIsTheLeastLimitThatLetsATransactionPass(t *testing.T) {
 
 func TestLimitsLearnHalfOfWhatWasRefused(t *testing.T) {
 	var l txn.Limits
-	if other := errors.New("other"); l.TooMany(other, of(200, 1, 0, nil)) != other || l.Ops() != txn.UsualOps { //nolint:errorlint // the same
+	if other := errors.New("other"); l.TooMany(other, of(200, 1, 0, nil)) != other || l.Ops() != txn.UsualOps {
 		t.Errorf("another error: %d", l.Ops())
 	}
 	for _, step := range []struct{ refused, want int }{{128, 64}, {128, 64}, {100, 64}, {64, 32}, {33, 32}, {5, 3}, {3, 2}, {2, 1}, {1, 1}} {
