@@ -179,20 +179,30 @@ func (c *call) refused() bool {
 func (c *call) conclude(got answer) {
 	m, a := c.m, &c.do
 	timedOut, ended := c.returned()
+	message := "call failed"
 	switch {
 	case timedOut:
 		timeout, _ := m.limits(a.Kind)
-		got.out, got.err = core.TimedOut, fmt.Errorf("%w after %v", CauseTimeout, timeout)
-		got.text = got.err.Error()
-	case got.out == core.Error && c.isCut():
+		why := fmt.Errorf("%w after %v", CauseTimeout, timeout)
+		if got.text != "" {
+			why = fmt.Errorf("%w: %s", why, got.text)
+		}
+		got = answer{core.TimedOut, why, why.Error()}
+	case (got.out == core.Error || got.out == core.Unclear) && c.isCut():
 		got.out = core.Cut
+		message = "call was cut off by the end of its claim; its outcome is unknown, and terminate follows"
 	}
 	defer func() { m.post(func() { m.callDone(c, got.out, got.text) }) }()
 	switch {
 	case got.out == core.Cut && a.Kind == core.Terminate: // it is not over
 		m.log.Debug("terminate was cut short, and follows again", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
-	case got.err != nil && (a.Kind == core.Terminate || !ended || timedOut):
-		c.tellFailure(got)
+	case got.err == nil || a.Kind != core.Terminate && ended && !timedOut && context.Cause(c.ctx) != CauseClaimLost:
+		// It went well, or was to end for a reason that is no fault of its own.
+	default:
+		m.log.Warn(message, zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
+		if a.Kind == core.Terminate || !ended || timedOut {
+			c.tellFailure(got)
+		}
 	}
 }
 
@@ -218,6 +228,8 @@ func (c *call) user() (got answer) {
 		return answer{}
 	case isPanic(err):
 		return answer{core.Panicked, err, textOf(err)}
+	case c.do.Kind == core.Handle && isUnknown(err): // it may have begun
+		return answer{core.Unclear, err, textOf(err)}
 	default:
 		return answer{core.Error, err, textOf(err)}
 	}
@@ -238,11 +250,6 @@ func (c *call) handler() error {
 // tellFailure calls HandleFailed or TerminateFailed, under limits of its own.
 func (c *call) tellFailure(got answer) {
 	m, a := c.m, &c.do
-	message := "call failed"
-	if got.out == core.Cut {
-		message = "call was cut off by the end of its claim; its outcome is unknown, and terminate follows"
-	}
-	m.log.Warn(message, zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
 	failed := m.cfg.Handler.HandleFailed
 	if a.Kind == core.Terminate {
 		failed = m.cfg.Handler.TerminateFailed

@@ -28,6 +28,9 @@ var (
 	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
 	// claims that were not released.
 	ErrLeftBehind = errors.New("left behind")
+	// ErrOutcomeUnknown is for a Handler's own errors: a Handle whose error matches it may have begun all the same, so
+	// Terminate follows. A Webhook's do where its request was sent, and no answer of the receiver came.
+	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrStopped is returned by calls on a Manager that has stopped.
 	ErrStopped = errors.New("manager stopped")
 )

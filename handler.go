@@ -20,7 +20,7 @@ type Handler interface {
 	// HandleFailed is told of each Handle or Update that failed, panicked or timed out.
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
-	// cancelled, never for one that returned an error. The claim is given away only after it returned (or after
+	// cancelled, or whose error matches ErrOutcomeUnknown, never for one that returned another error. The claim is given away only after it returned (or after
 	// Config.TerminateTimeout). ctx ends at the claim's deadline or that timeout. The deadline is no reason to leave
 	// anything behind, only to wait for nothing more: after an error because of it (context.Cause(ctx) is CauseFenced)
 	// Terminate is called once more, to clean up, and no deadline ends that.

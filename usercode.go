@@ -60,16 +60,28 @@ func clip(text string, most int) string {
 	return strings.ToValidUTF8(text[:most], "") + "…"
 }
 
-// isPanic says whether an error of the user's code stands for a panic. It is called like told: an error's Unwrap and As
-// methods are the user's code too.
-func isPanic(err error) (panicked bool) {
+// isPanic says whether an error of the user's code stands for a panic.
+func isPanic(err error) bool {
+	return asked(func() bool {
+		var p *PanicError
+		return errors.As(err, &p)
+	})
+}
+
+// isUnknown says whether an error of the user's code matches ErrOutcomeUnknown.
+func isUnknown(err error) bool {
+	return asked(func() bool { return errors.Is(err, ErrOutcomeUnknown) })
+}
+
+// asked is what an error of the user's code says of itself; false where it panics. It is called like told: an error's Unwrap,
+// Is and As methods are the user's code too.
+func asked(question func() bool) (yes bool) {
 	defer func() {
 		if recover() != nil {
-			panicked = false
+			yes = false
 		}
 	}()
-	var p *PanicError
-	return errors.As(err, &p)
+	return question()
 }
 
 // safely calls the user's code, turns a panic into a *PanicError, and takes down the text of what it returns. It does not

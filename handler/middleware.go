@@ -54,7 +54,7 @@ func Timeout(handle, terminate time.Duration) (Middleware, error) {
 		f.Handle = func(ctx context.Context, c drm.Claim) error {
 			late, err := within(ctx, handle, func(ctx context.Context) error { return h.Handle(ctx, c) })
 			if late && ctx.Err() == nil { // if DRM gave up as well, it calls Terminate itself
-				err = errors.Join(err, f.Terminate(ctx, c))
+				err = terminated(err, f.Terminate(ctx, c))
 			}
 			return err
 		}
@@ -66,6 +66,15 @@ func Timeout(handle, terminate time.Duration) (Middleware, error) {
 		}
 		return New(f)
 	}, nil
+}
+
+// terminated adds to the error of a Handle what came of the Terminate after it. Where that failed too, the handler may have the
+// resource still, and DRM is to call Terminate again.
+func terminated(err, terminate error) error {
+	if terminate != nil {
+		err = errors.Join(err, terminate, drm.ErrOutcomeUnknown)
+	}
+	return err
 }
 
 // within calls f with a context that ends after d, unless f returned before: then it lives for as long as ctx.
@@ -100,7 +109,8 @@ type RetryConfig struct {
 
 // Retry calls Handle again when it returned an error, within one Handle of DRM, which so learns of the last error
 // only. It is for failures that pass within drm.Config.HandleTimeout; DRM itself tries again after that. It stops when
-// the context ends. DRM does not end it for a move or a stop where the wrapped handler is a drm.Finisher (a Webhook): these
+// the context ends. After an attempt of unknown outcome (drm.ErrOutcomeUnknown) Terminate is called before the next one, as DRM
+// would; where that fails, there is none. DRM does not end the context for a move or a stop where the wrapped handler is a drm.Finisher (a Webhook): these
 // then wait for the attempts that are left.
 func Retry(cfg RetryConfig) (Middleware, error) {
 	attempts := cfg.Attempts
@@ -123,7 +133,12 @@ func Retry(cfg RetryConfig) (Middleware, error) {
 				if err == nil {
 					return nil
 				}
-				if n == attempts || !sleep(ctx, pauses.NextBackOff()) {
+				unknown := errors.Is(err, drm.ErrOutcomeUnknown)
+				if unknown && n < attempts && ctx.Err() == nil { // as DRM would; after the last one it does
+					end := h.Terminate(ctx, c)
+					err, unknown = errors.Join(err, end), end != nil
+				}
+				if n == attempts || unknown || !sleep(ctx, pauses.NextBackOff()) {
 					return fmt.Errorf("attempt %d of %d: %w", n, attempts, err)
 				}
 			}
@@ -149,7 +164,7 @@ func Recover(report func(error)) Middleware {
 				return err
 			})
 			if panicked {
-				err = errors.Join(err, f.Terminate(ctx, c))
+				err = terminated(err, f.Terminate(ctx, c))
 			}
 			return err
 		}

@@ -277,3 +277,49 @@ func TestMiddlewareRefusesBadConfig(t *testing.T) {
 	_, err = handler.Retry(handler.RetryConfig{Backoff: 48 * time.Hour})
 	wantInputError(t, err, "Backoff")
 }
+
+// After an attempt that may have begun, Retry terminates before it tries again, and where that fails it leaves it to DRM.
+func TestRetryTerminatesWhatMayHaveBegun(t *testing.T) {
+	for name, tc := range map[string]struct {
+		end  error
+		want string
+	}{
+		"terminated":     {nil, "handle, terminate, handle"},
+		"not terminated": {errors.New("no answer"), "handle, terminate"},
+	} {
+		var calls []string
+		retry := must[handler.Middleware](t)(handler.Retry(handler.RetryConfig{Attempts: 2, Backoff: time.Millisecond}))
+		h := retry(handler.New(handler.Funcs{
+			Handle:    func(context.Context, drm.Claim) error { calls = append(calls, "handle"); return drm.ErrOutcomeUnknown },
+			Terminate: func(context.Context, drm.Claim) error { calls = append(calls, "terminate"); return tc.end },
+		}))
+		if err := h.Handle(t.Context(), claim("a", 1)); !errors.Is(err, drm.ErrOutcomeUnknown) {
+			t.Errorf("%s: %v", name, err)
+		}
+		if got := strings.Join(calls, ", "); got != tc.want {
+			t.Errorf("%s: %s, want %s", name, got, tc.want)
+		}
+	}
+}
+
+// Where the Terminate after a late Handle, or one that panicked, fails, DRM has to know that there may be something left.
+func TestMiddlewareTellsOfATerminateThatFailed(t *testing.T) {
+	late := must[handler.Middleware](t)(handler.Timeout(time.Millisecond, time.Minute))
+	for name, tc := range map[string]struct {
+		m      handler.Middleware
+		handle func(context.Context) error
+	}{
+		"Timeout": {late, func(ctx context.Context) error { <-ctx.Done(); return nil }},
+		"Recover": {handler.Recover(nil), func(context.Context) error { panic("no") }},
+	} {
+		for _, end := range []error{nil, errors.New("cannot")} {
+			h := tc.m(handler.New(handler.Funcs{
+				Handle:    func(ctx context.Context, _ drm.Claim) error { return tc.handle(ctx) },
+				Terminate: func(context.Context, drm.Claim) error { return end },
+			}))
+			if err := h.Handle(t.Context(), claim("a", 1)); err == nil || errors.Is(err, drm.ErrOutcomeUnknown) != (end != nil) {
+				t.Errorf("%s, Terminate returns %v: %v", name, end, err)
+			}
+		}
+	}
+}

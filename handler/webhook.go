@@ -42,11 +42,6 @@ const (
 	refusalBytes       = 16 << 10 // how much of it is searched for secrets, so that none is cut in two
 )
 
-// ErrOutcomeUnknown is what the error of a Webhook's call matches where its request was sent, and no answer of the receiver
-// came: the claim or the call's time ended first, the connection broke, or a proxy answered 502 or 504. The receiver may
-// have done what it was asked, or may do it yet.
-var ErrOutcomeUnknown = errors.New("outcome unknown")
-
 // WebhookConfig is what NewWebhook needs to know. A value that cannot be is a *drm.InputError.
 type WebhookConfig struct {
 	// URL receives the requests: http or https. User and password in it are sent as basic authentication. Errors and
@@ -162,27 +157,21 @@ func checkHeader(given http.Header) (http.Header, error) {
 // "terminate" would go out on another connection, and could be carried out before what it is to end.
 func (w *Webhook) FinishesCalls() bool { return true }
 
-// Handle sends a "handle" request. If the receiver may have done what it asks though no answer of it came, a
-// "terminate" follows at once: DRM sends none after an error.
+// Handle sends a "handle" request. If the receiver may have done what it asks though no answer of it came, the error matches
+// drm.ErrOutcomeUnknown, and DRM calls Terminate.
 func (w *Webhook) Handle(ctx context.Context, c drm.Claim) error {
-	maybeDone, err := w.send(ctx, actionHandle, c, nil)
-	if maybeDone && ctx.Err() == nil { // once ctx ended, DRM calls Terminate
-		err = errors.Join(err, w.Terminate(ctx, c))
-	}
-	return err
+	return w.send(ctx, actionHandle, c, nil)
 }
 
 // Update sends an "update" request.
 func (w *Webhook) Update(ctx context.Context, c drm.Claim) error {
-	_, err := w.send(ctx, actionUpdate, c, nil)
-	return err
+	return w.send(ctx, actionUpdate, c, nil)
 }
 
 // Terminate sends a "terminate" request. Where a kept connection turns out to be closed, it is sent once more, over another
 // one: nothing else would end what the receiver has.
 func (w *Webhook) Terminate(ctx context.Context, c drm.Claim) error {
-	_, err := w.send(ctx, actionTerminate, c, nil)
-	return err
+	return w.send(ctx, actionTerminate, c, nil)
 }
 
 // HandleFailed sends a "handle_failed" request, once.
@@ -195,7 +184,7 @@ func (w *Webhook) TerminateFailed(ctx context.Context, c drm.Claim, err error) {
 	w.notify(w.send(ctx, actionTerminateFailed, c, err))
 }
 
-func (w *Webhook) notify(_ bool, err error) {
+func (w *Webhook) notify(err error) {
 	if err != nil && w.onNotify != nil {
 		w.onNotify(err)
 	}
@@ -246,12 +235,13 @@ func (a *attempt) broken() bool {
 	return a.status == 0 && a.kept.Load() && !a.answered.Load() && !a.late
 }
 
-// send sends a request and waits for its end. After an error, maybeDone says that the receiver may have done what was asked
-// all the same; the error matches ErrOutcomeUnknown then.
+// send sends a request and waits for its end. An error matches drm.ErrOutcomeUnknown where the receiver may have done what was
+// asked all the same.
 //
 // A terminate that meets the end of a kept connection is sent again, under a number of its own: the receiver may come to the
 // first one late, and has to see which one is later. http.Transport would repeat the same bytes.
-func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (maybeDone bool, err error) {
+func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (err error) {
+	maybeDone := false
 	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("no answer within %v", w.timeout))
 	defer cancel()
 	for range webhookConnections + 1 { // all that are kept may have been closed
@@ -261,7 +251,7 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 		}
 		var made attempt
 		if err = w.post(ctx, &made, action, c, cause); err == nil {
-			return false, nil
+			return nil
 		}
 		// What was sent before and broke is settled by an answer, not by finding nobody there any more.
 		maybeDone = made.unknown() || maybeDone && made.status == 0
@@ -271,9 +261,9 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 	}
 	err = fmt.Errorf("POST %s: %w", w.shown, err)
 	if maybeDone {
-		err = fmt.Errorf("%w: %w", ErrOutcomeUnknown, err)
+		err = fmt.Errorf("%w: %w", drm.ErrOutcomeUnknown, err)
 	}
-	return maybeDone, failure("webhook: "+action, c, err)
+	return failure("webhook: "+action, c, err)
 }
 
 // post makes one request.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"net/url"
-	"slices"
 	"strconv"
 	"strings"
 	"sync/atomic"
@@ -122,51 +121,6 @@ func TestWebhookGivesUpOnAReceiverThatHangs(t *testing.T) {
 	err := w.Handle(t.Context(), claim("a", 1))
 	if err == nil || !strings.Contains(err.Error(), "no answer within 20ms") {
 		t.Errorf("got %v", err)
-	}
-}
-
-func TestWebhookTerminatesAHandleOfUnknownOutcome(t *testing.T) {
-	hang := make(chan struct{})
-	for name, tc := range map[string]struct {
-		answer func(w http.ResponseWriter)
-		want   []string
-	}{
-		"refused":        {func(w http.ResponseWriter) { w.WriteHeader(http.StatusInternalServerError) }, []string{"handle 7"}},
-		"proxy timeout":  {func(w http.ResponseWriter) { w.WriteHeader(http.StatusGatewayTimeout) }, []string{"handle 7", "terminate 7"}},
-		"broken":         {func(http.ResponseWriter) { panic(http.ErrAbortHandler) }, []string{"handle 7", "terminate 7"}},
-		"no answer":      {func(http.ResponseWriter) { <-hang }, []string{"handle 7", "terminate 7"}},
-		"success":        {func(w http.ResponseWriter) { w.WriteHeader(http.StatusOK) }, []string{"handle 7"}},
-		"success, empty": {func(http.ResponseWriter) {}, []string{"handle 7"}},
-	} {
-		t.Run(name, func(t *testing.T) {
-			actions := make(chan string, 3)
-			cfg := handler.WebhookConfig{}
-			if name == "no answer" {
-				cfg.Timeout = time.Second
-				defer close(hang)
-			}
-			w := serve(t, cfg, func(w http.ResponseWriter, r *http.Request) {
-				var msg struct {
-					Action string
-					Token  int64
-				}
-				_ = json.NewDecoder(r.Body).Decode(&msg)
-				actions <- fmt.Sprint(msg.Action, " ", msg.Token)
-				if msg.Action == "handle" {
-					tc.answer(w)
-				}
-			})
-			if err := w.Handle(t.Context(), claim("a", 7)); (err == nil) != strings.HasPrefix(name, "success") {
-				t.Errorf("got %v", err)
-			}
-			var got []string
-			for range len(actions) {
-				got = append(got, <-actions)
-			}
-			if !slices.Equal(got, tc.want) {
-				t.Errorf("requests %v, want %v", got, tc.want)
-			}
-		})
 	}
 }
 

@@ -155,7 +155,7 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 			c.setState(r, StateActive, "")
 		}
 	default:
-		// Terminate follows a Handle that panicked, timed out or was cut off, never one that returned an error.
+		// Terminate follows a Handle that panicked, timed out, was cut off, or may have begun in spite of its error.
 		r.started = out != Error && !(mutant.Is(mutant.ForgetPanickedHandle) && out == Panicked) &&
 			!(mutant.Is(mutant.ForgetCancelledHandle) && out == Cut)
 		r.dirty = r.started

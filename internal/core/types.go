@@ -111,13 +111,14 @@ type Outcome uint8
 const (
 	OK       Outcome = iota
 	Error            // it returned an error
+	Unclear          // it returned an error, and may have done what it was asked to all the same
 	Panicked         // it panicked
 	TimedOut         // it returned, but only after its time was up
 	Refused          // it was not called: the lease's deadline was too near, or a Cancel came first
 	Cut              // it returned an error because its context had ended, with the lease for instance: what it began may have been done, and a Terminate is to follow
 )
 
-var outcomeNames = [...]string{"ok", "error", "panicked", "timed-out", "refused", "cut"}
+var outcomeNames = [...]string{"ok", "error", "unclear", "panicked", "timed-out", "refused", "cut"}
 
 func (o Outcome) String() string { return outcomeNames[o] }
 

@@ -148,7 +148,7 @@ func (c *call) unknown() {
 	if c.a.Kind == core.Terminate {
 		c.answer(core.Error)
 	} else {
-		c.answer(core.Panicked) // the outcome that a Terminate follows
+		c.answer(core.Unclear)
 	}
 }
 
