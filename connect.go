@@ -14,6 +14,8 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
 // connect returns a client that etcd has answered once, and whether it is ours to close.
@@ -21,22 +23,7 @@ func connect(ctx context.Context, c EtcdConfig, probe string) (client *clientv3.
 	client = c.Client
 	if client == nil {
 		own = true
-		client, err = clientv3.New(clientv3.Config{
-			Endpoints:   c.Endpoints,
-			TLS:         c.TLS,
-			Username:    c.Username,
-			Password:    c.Password,
-			DialTimeout: c.DialTimeout,
-			// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
-			DialOptions: []grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{
-				Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true,
-			})},
-			Logger: zap.NewNop(),
-		})
-		if err != nil {
-			if ctx.Err() == nil && isUnreachable(err) {
-				err = unreachable(c, err)
-			}
+		if client, err = newEtcdClient(c); err != nil {
 			return nil, false, fmt.Errorf("connect to etcd: %w", err)
 		}
 	}
@@ -55,6 +42,39 @@ func connect(ctx context.Context, c EtcdConfig, probe string) (client *clientv3.
 		err = unreachable(c, err)
 	}
 	return nil, false, fmt.Errorf("connect to etcd: %w", err)
+}
+
+// newEtcdClient makes a client, which nothing is asked of yet. Where there is a user, it is not the client that authenticates:
+// it would do so for each stream, and could not any more, with an etcd of before 3.5, once its token has expired.
+func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
+	// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
+	options := []grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{
+		Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true,
+	})}
+	var auth *login.Login
+	if c.Username != "" {
+		auth = login.New(c.Username, c.Password)
+		options = append(options, auth.DialOptions()...)
+	}
+	client, err := clientv3.New(clientv3.Config{
+		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: c.DialTimeout, DialOptions: options, Logger: zap.NewNop(),
+	})
+	if err == nil && auth != nil {
+		client.Lease = closingLogin{client.Lease, auth}
+	}
+	return client, err
+}
+
+// closingLogin closes a login with the client, which closes its Lease.
+type closingLogin struct {
+	clientv3.Lease
+	login *login.Login
+}
+
+// Close implements clientv3.Lease.
+func (c closingLogin) Close() error {
+	c.login.Close()
+	return c.Lease.Close()
 }
 
 func unreachable(c EtcdConfig, err error) error {

@@ -15,7 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// Lessor is what a Keeper needs of etcd. A *clientv3.Client is one.
+// Lessor is what a Keeper needs of etcd. A *clientv3.Client is one; a *Renewer on it is a better one: the client opens a
+// stream for each keepalive, and where etcd is not reachable tries it again and again at full speed until its context ends.
 type Lessor interface {
 	Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error)
 	KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error)

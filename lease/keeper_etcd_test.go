@@ -15,7 +15,9 @@ import (
 // grant gets a real lease, and puts a key under it.
 func grant(t *testing.T, client *clientv3.Client, opts lease.Options, key string) *lease.Keeper {
 	t.Helper()
-	k, err := lease.Grant(within(t), client, opts)
+	renewer := lease.NewRenewer(client)
+	t.Cleanup(renewer.Close)
+	k, err := lease.Grant(within(t), renewer, opts)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -377,6 +377,37 @@ func TestKeeperRenewsOnlyWhileItsOwnerAnswers(t *testing.T) {
 	}
 }
 
+// An owner on a machine that is busy answers late, each time, and yet works.
+func TestKeeperBearsWithAnOwnerThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &lessor{}
+		var asked, most atomic.Int64
+		k, l := bubble(t, etcd, func(o *lease.Options) {
+			o.Probe = func(ctx context.Context) error {
+				defer asked.Add(-1)
+				most.Store(max(most.Load(), asked.Add(1)))
+				select {
+				case <-ctx.Done():
+					return ctx.Err()
+				case <-time.After(5 * time.Second): // AttemptTimeout is 2 s
+					return nil
+				}
+			}
+		})
+		pass(3 * time.Minute)
+		if k.Fenced() || l.String() != "" {
+			t.Errorf("fenced: %s", l)
+		}
+		if most.Load() != 1 {
+			t.Errorf("the owner was asked %d times at once", most.Load())
+		}
+		sent := etcd.keepAlives()
+		if len(sent) > 40 {
+			t.Errorf("%d keepalives in 3 min, of an owner that answers each 5 s", len(sent))
+		}
+	})
+}
+
 func TestKeeperIsDeadAtOnceWhenTheClockLeaps(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &lessor{}

@@ -12,8 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
-// maxAttempts is how many keepalives of a lease are under way at most; with the default options it is never reached,
-// unless a Probe does not heed its context.
+// maxAttempts is how many keepalives of a lease are under way at most; with the default options it is never reached.
 const maxAttempts = 8
 
 // loop is the state of a keeper's goroutine.
@@ -22,18 +21,21 @@ type loop struct {
 	next     time.Duration // when the next attempt is due
 	told     bool          // OnFence was called
 	failure  error         // of the latest attempt; nil if it was answered
-	answers  chan answer   // has room for all attempts
+	probing  bool          // an attempt waits for the probe
+	answers  chan answer   // has room for all attempts, and for what came of their probes
 	underWay int
 	attempts sync.WaitGroup
 	renewing context.Context
 	giveUp   context.CancelFunc
 }
 
-// answer is what came of one attempt to renew.
+// answer is what came of one attempt to renew, or of the probe before it.
 type answer struct {
-	sent time.Duration // on the clock, before the request went out
-	ttl  time.Duration
-	err  error
+	probed  bool          // of the probe, which succeeded
+	unasked bool          // the probe failed, and nothing was sent
+	sent    time.Duration // on the clock, before the request went out
+	ttl     time.Duration
+	err     error
 }
 
 // run is the keeper's goroutine. It only ever waits for what is to be done next: the attempts have goroutines of their
@@ -41,7 +43,7 @@ type answer struct {
 // due is decided by the clock, which goes on when timers do not (while the machine sleeps).
 func (k *Keeper) run(first time.Duration) {
 	defer close(k.done)
-	l := &loop{Keeper: k, next: first, answers: make(chan answer, maxAttempts)}
+	l := &loop{Keeper: k, next: first, answers: make(chan answer, 2*maxAttempts)}
 	l.renewing, l.giveUp = context.WithCancel(context.Background())
 	defer l.attempts.Wait()
 	defer l.giveUp()
@@ -54,10 +56,12 @@ func (k *Keeper) run(first time.Duration) {
 		if l.over(now) {
 			return
 		}
-		if !l.told && now >= l.next && l.underWay < maxAttempts {
+		if !l.told && now >= l.next && l.underWay < maxAttempts && !l.probing {
 			l.next = now + k.opts.RetryInterval
 			l.underWay++
-			l.attempts.Go(func() { l.answers <- k.renew(l.renewing) })
+			l.probing = k.opts.Probe != nil
+			patience := k.patience(now)
+			l.attempts.Go(func() { l.answers <- l.renew(patience) })
 		}
 		timer.Reset(l.pause(now))
 		select {
@@ -123,7 +127,13 @@ func (l *loop) takeAll() {
 
 // take makes use of an attempt's answer, if the lease is not fenced.
 func (l *loop) take(a answer) {
+	if a.probed {
+		l.probing = false
+		l.next = max(l.next, a.sent+l.opts.RetryInterval)
+		return
+	}
 	l.underWay--
+	l.probing = l.probing && !a.unasked
 	if l.fenced.Load() && !mutant.Is(mutant.ReviveFenced) {
 		return
 	}
@@ -148,7 +158,7 @@ func (l *loop) pause(now time.Duration) time.Duration {
 		if l.outlasts() { // neither of them matters
 			until = now + l.ttl
 		}
-		if l.underWay < maxAttempts {
+		if l.underWay < maxAttempts && !l.probing {
 			until = min(until, l.next)
 		}
 	}
@@ -156,29 +166,43 @@ func (l *loop) pause(now time.Duration) time.Duration {
 	return min(max(until-now, 100*time.Microsecond), l.ttl/20)
 }
 
-// renew sends one keepalive, after the owner has shown that it works.
-func (k *Keeper) renew(ctx context.Context) answer {
-	if k.opts.Probe != nil && !mutant.Is(mutant.RenewUnasked) {
-		if err := k.probe(ctx); err != nil {
-			return answer{err: fmt.Errorf("the lease's owner does not answer: %w", err)}
-		}
+// patience is for how long the owner may take to show that it works: until the lease would be fenced. An owner that is
+// slow, because the machine is, is alive when it answers, and the keepalive goes out after that.
+func (k *Keeper) patience(now time.Duration) time.Duration {
+	if k.outlasts() {
+		return k.ttl
 	}
-	ctx, cancel := context.WithTimeout(ctx, k.opts.AttemptTimeout)
+	return max(k.Deadline()-k.opts.FenceLead-now, k.opts.AttemptTimeout)
+}
+
+// renew sends one keepalive, after the owner has shown that it works.
+func (l *loop) renew(patience time.Duration) answer {
+	ctx := l.renewing
+	if l.opts.Probe != nil {
+		if err := l.probe(ctx, patience); err != nil {
+			return answer{unasked: true, err: fmt.Errorf("the lease's owner does not answer: %w", err)}
+		}
+		l.answers <- answer{probed: true, sent: l.clock.Now()}
+	}
+	ctx, cancel := context.WithTimeout(ctx, l.opts.AttemptTimeout)
 	defer cancel()
-	sent := k.clock.Now()
-	resp, err := k.etcd.KeepAliveOnce(ctx, k.id)
+	sent := l.clock.Now()
+	resp, err := l.etcd.KeepAliveOnce(ctx, l.id)
 	if err != nil {
-		return answer{err: fmt.Errorf("keep lease %x alive: %w", int64(k.id), err)}
+		return answer{err: fmt.Errorf("keep lease %x alive: %w", int64(l.id), err)}
 	}
 	if mutant.Is(mutant.CountFromAnswer) {
-		sent = k.clock.Now()
+		sent = l.clock.Now()
 	}
 	return answer{sent: sent, ttl: time.Duration(resp.TTL) * time.Second}
 }
 
 // probe waits for the probe, and does not take one that came too late for an answer.
-func (k *Keeper) probe(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, k.opts.AttemptTimeout)
+func (k *Keeper) probe(ctx context.Context, patience time.Duration) error {
+	if mutant.Is(mutant.RenewUnasked) {
+		return nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := k.opts.Probe(ctx); err != nil {
 		return err

@@ -30,7 +30,7 @@ type Options struct {
 	// wait for the other's end: it goes to the next endpoint of the cluster, so that one which swallows requests costs
 	// this much, and not AttemptTimeout, each time. Default TTL/15.
 	RetryInterval time.Duration
-	// AttemptTimeout bounds one keepalive, and Probe. Default TTL/5.
+	// AttemptTimeout bounds one keepalive, from when it is sent. Default TTL/5.
 	AttemptTimeout time.Duration
 	// Outlast keeps a lease that is not renewed in time from being fenced: it is given up only when etcd says that it is
 	// gone. Then nothing ends while etcd does not answer, and the keys may be another's before this keeper knows: it is
@@ -39,9 +39,9 @@ type Options struct {
 	Outlast bool
 	// Clock on which the lease's life is counted. Default: the system's, which goes on while the machine sleeps.
 	Clock clock.Clock
-	// Probe, if given, is called before each keepalive, which is sent only if it returns nil: so that a lease lives no
-	// longer than its owner works. It has AttemptTimeout to answer, and must return when its context ends. It is called
-	// from several goroutines if it is slow.
+	// Probe, if given, is called before each keepalive, which is sent only when it has returned nil: so that a lease lives no
+	// longer than its owner works. It may take until the lease would be fenced, as an owner on a machine that is busy is
+	// slow and yet alive; and must return when its context ends. There is one call at a time, from goroutines that differ.
 	Probe func(context.Context) error
 	// OnFence, if given, is called once, when the lease is fenced, with why. It runs on the Keeper's goroutine: it must
 	// not block, and not call Close or Revoke. It is not called after Close.

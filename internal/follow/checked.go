@@ -111,7 +111,7 @@ func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.T
 	return resp, err
 }
 
-// Leases returns what keeps leases on the client (a lease.Lessor) with the header of each answer checked. Once the store is
+// Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of each answer checked. Once the store is
 // known to be rewound nothing is sent, as with KV: every write, and a revocation is one, takes its revision further, to
 // where others who knew the old history cannot tell the two apart any more.
 func (h *Hub) Leases() Leases { return Leases{h} }
@@ -125,19 +125,19 @@ func (l Leases) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantRespo
 	if err != nil {
 		return nil, err
 	}
-	resp, err := l.hub.client.Grant(ctx, ttl)
+	resp, err := l.hub.renewer.Grant(ctx, ttl)
 	if err == nil {
 		err = l.hub.Check(before, resp.ResponseHeader)
 	}
 	return resp, err
 }
 
-// KeepAliveOnce is the client's. A lease of a store that was rewound is answered for as one that is not there.
+// KeepAliveOnce is that of lease.Renewer. A lease of a store that was rewound is answered for as one that is not there.
 func (l Leases) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	if _, err := l.hub.before(); err != nil {
 		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
 	}
-	resp, err := l.hub.client.KeepAliveOnce(ctx, id)
+	resp, err := l.hub.renewer.KeepAliveOnce(ctx, id)
 	if err == nil {
 		if err = l.hub.Observe(resp.ResponseHeader); err != nil {
 			err = fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
@@ -152,7 +152,7 @@ func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Leas
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
 	}
-	resp, err := l.hub.client.Revoke(ctx, id)
+	resp, err := l.hub.renewer.Revoke(ctx, id)
 	if err == nil {
 		_ = l.hub.Check(before, resp.Header) // OnRewound tells; the lease is revoked all the same
 	}

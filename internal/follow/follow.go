@@ -21,8 +21,10 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/wire"
+	"github.com/distributed-resource-manager/drm/lease"
 )
 
 // ErrRewound says that a linearizable read told of an older revision than one seen before, or of another cluster: etcd
@@ -73,9 +75,10 @@ type Options struct {
 
 // Hub follows prefixes over one client. Close it when every Follow has returned.
 type Hub struct {
-	client *clientv3.Client
-	opts   Options
-	lists  chan struct{} // places for lists under way
+	client  *clientv3.Client
+	renewer *lease.Renewer
+	opts    Options
+	lists   chan struct{} // places for lists under way
 
 	mu      sync.Mutex
 	cluster uint64
@@ -106,7 +109,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
-		client: client, opts: opts, cancel: cancel,
+		client: client, renewer: lease.NewRenewer(client), opts: opts, cancel: cancel,
 		lists: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
 	for i := range h.lanes {
@@ -116,10 +119,11 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	return h
 }
 
-// Close ends the hub's streams. It is idempotent.
+// Close ends the hub's streams, those of Leases too. It is idempotent.
 func (h *Hub) Close() {
 	h.cancel()
 	<-h.done
+	h.renewer.Close()
 	for _, l := range h.lanes {
 		_ = l.current().Close() // says only that it was closed
 	}
@@ -191,46 +195,53 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 	l.users.Add(1)
 	defer l.users.Add(-1)
 	ctx = clientv3.WithRequireLeader(ctx)
-	var next int64 // the revision to watch from; 0: list first
-	var resync time.Time
+	var at place
 	for failures := 0; ctx.Err() == nil; {
-		if next == 0 {
-			resync = h.nextList()
-		}
-		watching, cancel := context.WithDeadline(ctx, resync)
-		heard, err := h.watch(watching, l, prefix, &next, sink)
-		due := watching.Err() != nil
-		cancel()
+		heard, err := h.watch(ctx, l, prefix, &at, sink)
 		if heard {
 			failures = 0
 		}
 		switch {
 		case ctx.Err() != nil:
-		case due:
-			next = 0
+		case at.next != 0 && !time.Now().Before(at.resync):
+			at.next = 0
 		case errors.Is(err, errReplaced):
-			pause(ctx, 1) // there is nothing wrong with the prefix; but not all of them at the same moment
+			pause(ctx, 1, maxPause) // there is nothing wrong with the prefix; but not all of them at the same moment
 		case mutant.Is(mutant.SkipRelist) && errors.Is(err, rpctypes.ErrCompacted):
-			next = h.Highest() + 1
+			at.next = h.Highest() + 1
 		case errors.Is(err, rpctypes.ErrCompacted):
-			next = 0
+			at.next = 0
 		case err != nil:
 			failures++
-			if failures > 3 {
-				next = 0 // a watch that cannot be had is no news: list again
-			}
 			h.report(ctx, prefix, err)
-			pause(ctx, failures)
+			switch {
+			case login.IsDenied(err):
+				at.next = 0 // a list tells whether it is the user who must not, or the stream's token that is not good any more
+				pause(ctx, failures, maxRefusedPause)
+			case login.IsRefused(err):
+				pause(ctx, failures, maxRefusedPause)
+			case failures > 3 && !login.IsStale(err):
+				at.next = 0 // a watch that cannot be had is no news: list again
+				pause(ctx, failures, maxPause)
+			default:
+				pause(ctx, failures, maxPause)
+			}
 		}
 	}
 }
 
-// nextList is when a reader that lists now gets its next fresh list, if nothing makes it list before.
-func (h *Hub) nextList() time.Time {
+// place is how far a reader has come.
+type place struct {
+	next   int64     // the revision to watch from; 0: list first
+	resync time.Time // when the next fresh list is due, counted from the last that succeeded
+}
+
+// resyncAfter is for how long a reader that has just listed goes by its watch, if nothing makes it list before.
+func (h *Hub) resyncAfter() time.Duration {
 	if mutant.Is(mutant.NoResync) {
-		return time.Now().AddDate(1, 0, 0)
+		return 365 * 24 * time.Hour
 	}
-	return time.Now().Add(h.opts.Resync - rand.N(h.opts.Resync/5+1))
+	return h.opts.Resync - rand.N(h.opts.Resync/5+1)
 }
 
 func (h *Hub) report(ctx context.Context, prefix string, err error) {
@@ -245,24 +256,28 @@ var errReplaced = errors.New("the stream is made anew")
 // listAnyway is how long a list waits for the watch that is to take over from it.
 const listAnyway = time.Second
 
-// watch follows from revision *next on, and returns when the watch ends. At 0 it lists first, or rather: it makes a watch
+// watch follows from revision at.next on, and returns when the watch ends, or a fresh list is due. At 0 it lists first, or rather: it makes a watch
 // from now on, and then lists, so that nothing can come in between. A watch that is made after the list has to begin in
 // the past; while much is being written, etcd would serve it from its history, again and again, and that costs it more
 // than the writes do. Where the watch is long in coming, because others of its stream are before it, what there is is
-// listed meanwhile, and once more when the watch has begun.
-func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, sink Sink) (heard bool, err error) {
+// listed meanwhile, and once more when the watch has begun: neither is cut off because a fresh list is due, or a slow way to etcd
+// would never let it come to an end.
+func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w := l.current()
+	w, listed := l.current(), at.next == 0
 	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithProgressNotify()}
 	var watch clientv3.WatchChan
-	if *next == 0 {
-		watch, err = h.begin(ctx, cancel, prefix, next, sink, func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
+	if listed {
+		watch, err = h.begin(ctx, cancel, prefix, at, sink, func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
 		if err != nil {
 			return false, err
 		}
-	} else {
-		watch = w.Watch(ctx, prefix, append(opts, clientv3.WithRev(*next))...)
+	}
+	due := time.AfterFunc(time.Until(at.resync), cancel)
+	defer due.Stop()
+	if !listed {
+		watch = w.Watch(ctx, prefix, append(opts, clientv3.WithRev(at.next))...)
 	}
 	err = errors.New("watch ended")
 	for resp := range watch {
@@ -274,15 +289,18 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, si
 		if err = h.Observe(resp.Header); err != nil {
 			break
 		}
-		if events := after(resp.Events, *next); len(events) > 0 {
+		if events := after(resp.Events, at.next); len(events) > 0 {
 			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's latest.
 			revision := events[len(events)-1].Kv.ModRevision
-			*next = revision + 1
+			at.next = revision + 1
 			sink.Apply(events, revision)
 		} else if resp.IsProgressNotify() {
-			*next = max(*next, resp.Header.Revision+1)
+			at.next = max(at.next, resp.Header.Revision+1)
 		}
 		err = errors.New("watch ended")
+	}
+	if login.IsStale(err) || login.IsDenied(err) && listed {
+		l.replaceRefused(h.client, w)
 	}
 	if l.current() != w {
 		err = errReplaced
@@ -291,12 +309,12 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, next *int64, si
 }
 
 // begin makes a watch from now on, and tells the sink what there is.
-func (h *Hub) begin(ctx context.Context, cancel context.CancelFunc, prefix string, next *int64, sink Sink, open func() clientv3.WatchChan) (clientv3.WatchChan, error) {
+func (h *Hub) begin(ctx context.Context, cancel context.CancelFunc, prefix string, at *place, sink Sink, open func() clientv3.WatchChan) (clientv3.WatchChan, error) {
 	list := func() error {
 		kvs, rev, err := h.List(ctx, prefix)
 		if err == nil {
 			sink.Reset(kvs, rev)
-			*next = rev + 1
+			at.next, at.resync = rev+1, time.Now().Add(h.resyncAfter())
 		}
 		return err
 	}
@@ -407,9 +425,13 @@ func (h *Hub) watchdog(ctx context.Context) {
 	}
 }
 
-// pause waits before another try: 50 ms doubled with each failure up to 2 s, with jitter, or until ctx ends.
-func pause(ctx context.Context, failures int) {
-	d := min(50*time.Millisecond<<min(failures-1, 6), 2*time.Second)
+// maxPause and maxRefusedPause are the longest pauses before another try, in general and where etcd has refused the user: that does
+// not pass by itself, and there may be hundreds of prefixes.
+const maxPause, maxRefusedPause = 2 * time.Second, 15 * time.Second
+
+// pause waits before another try, for the backoff less up to half of it at random, or until ctx ends.
+func pause(ctx context.Context, failures int, most time.Duration) {
+	d := backoff(failures, most)
 	d -= rand.N(d/2 + 1)
 	t := time.NewTimer(d)
 	defer t.Stop()
@@ -417,4 +439,12 @@ func pause(ctx context.Context, failures int) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
+}
+
+// backoff is 50 ms, doubled with each failure after the first, and nothing where there was none.
+func backoff(failures int, most time.Duration) time.Duration {
+	if failures == 0 {
+		return 0
+	}
+	return min(50*time.Millisecond<<min(failures-1, 10), most)
 }

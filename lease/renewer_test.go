@@ -1,0 +1,356 @@
+package lease_test
+
+import (
+	"context"
+	"errors"
+	"io"
+	"slices"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/lease"
+)
+
+// streams is an etcd that only renews, in a synctest bubble.
+type streams struct {
+	refuse error                                                  // of each stream that is to be opened
+	answer func(nr int, lease int64) (ttl int64, d time.Duration) // of stream nr, from 1; a TTL below 0: never
+	breaks func(nr int, lease int64) error                        // in place of an answer
+
+	mu     sync.Mutex
+	opened []*fakeStream
+}
+
+type fakeStream struct {
+	ctx  context.Context
+	nr   int
+	of   *streams
+	reqs chan int64
+
+	mu   sync.Mutex
+	sent []int64
+}
+
+func (s *streams) renewer(t *testing.T) *lease.Renewer {
+	r := lease.NewTestRenewer(func(ctx context.Context) (lease.Stream, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		f := &fakeStream{ctx: ctx, nr: len(s.opened) + 1, of: s, reqs: make(chan int64, 1000)}
+		s.opened = append(s.opened, f)
+		return f, s.refuse
+	})
+	t.Cleanup(r.Close)
+	return r
+}
+
+func (s *streams) count() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return len(s.opened)
+}
+
+// live is how many have not been ended.
+func (s *streams) live() (n int) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for _, f := range s.opened {
+		if f.ctx.Err() == nil {
+			n++
+		}
+	}
+	return n
+}
+
+func (f *fakeStream) Send(req *pb.LeaseKeepAliveRequest) error {
+	f.mu.Lock()
+	f.sent = append(f.sent, req.ID)
+	f.mu.Unlock()
+	f.reqs <- req.ID
+	return nil
+}
+
+func (f *fakeStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
+	var id int64
+	select {
+	case id = <-f.reqs:
+	case <-f.ctx.Done():
+		return nil, status.FromContextError(f.ctx.Err()).Err()
+	}
+	ttl, lag := int64(10), time.Duration(0)
+	if f.of.breaks != nil {
+		if err := f.of.breaks(f.nr, id); err != nil {
+			return nil, err
+		}
+	}
+	if f.of.answer != nil {
+		ttl, lag = f.of.answer(f.nr, id)
+	}
+	if ttl < 0 {
+		<-f.ctx.Done()
+		return nil, status.FromContextError(f.ctx.Err()).Err()
+	}
+	select {
+	case <-time.After(lag):
+	case <-f.ctx.Done():
+		return nil, status.FromContextError(f.ctx.Err()).Err()
+	}
+	return &pb.LeaseKeepAliveResponse{ID: id, TTL: ttl, Header: &pb.ResponseHeader{Revision: int64(f.nr)}}, nil
+}
+
+func (f *fakeStream) requests() []int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.sent)
+}
+
+func TestKeepalivesOfManyLeasesShareAStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{}
+		r := etcd.renewer(t)
+		for range 100 {
+			for id := range clientv3.LeaseID(3) {
+				resp, err := r.KeepAliveOnce(t.Context(), id+1)
+				if err != nil || resp.ID != id+1 || resp.TTL != 10 {
+					t.Fatal(resp, err)
+				}
+			}
+			pass(time.Second)
+		}
+		if etcd.count() != 1 {
+			t.Errorf("%d streams were opened", etcd.count())
+		}
+	})
+}
+
+// Those that are asked for at the same time wait for each other only in fours.
+func TestKeepalivesAtOnceAreSpreadOverStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(int, int64) (int64, time.Duration) { return 10, time.Second }}
+		r := etcd.renewer(t)
+		const leases = 100
+		for round := range 3 {
+			began := time.Now()
+			var wg sync.WaitGroup
+			for id := range clientv3.LeaseID(leases) {
+				wg.Go(func() {
+					if _, err := r.KeepAliveOnce(t.Context(), id+1); err != nil {
+						t.Error(err)
+					}
+				})
+			}
+			wg.Wait()
+			if took := time.Since(began); took > lease.PerStream*time.Second {
+				t.Errorf("round %d: the last of %d keepalives was answered after %v", round, leases, took)
+			}
+			pass(10 * time.Second)
+		}
+		if n := etcd.count(); n != leases/lease.PerStream {
+			t.Errorf("%d streams for %d leases", n, leases)
+		}
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		pass(time.Hour)
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil {
+			t.Error(err)
+		}
+		if n := etcd.live(); n != 1 {
+			t.Errorf("%d streams are kept, of which one is used", n)
+		}
+	})
+}
+
+// The keeper asks again while the first keepalive is not answered: that must not wait behind it.
+func TestAKeepaliveThatIsAskedForAgainGoesAroundASilentStream(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(nr int, _ int64) (int64, time.Duration) {
+			if nr == 1 {
+				return -1, 0
+			}
+			return 10, 0
+		}}
+		r := etcd.renewer(t)
+		ctx, cancel := context.WithTimeout(t.Context(), 3*time.Second)
+		defer cancel()
+		var first sync.WaitGroup
+		first.Go(func() {
+			if _, err := r.KeepAliveOnce(ctx, 1); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("the first: %v", err)
+			}
+		})
+		pass(time.Second)
+		for id := range clientv3.LeaseID(5) {
+			if resp, err := r.KeepAliveOnce(ctx, id+1); err != nil || resp.Revision != 2 {
+				t.Errorf("lease %d: %v, %v, want an answer of stream 2", id+1, resp, err)
+			}
+		}
+		first.Wait()
+		pass(0)
+		if etcd.count() != 2 || etcd.live() != 1 {
+			t.Errorf("%d streams opened, %d live: want 2 and 1", etcd.count(), etcd.live())
+		}
+	})
+}
+
+// A stream that was slow is used again when it has answered, and its answers are taken for what they answer.
+func TestASlowStreamIsTakenBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(nr int, id int64) (int64, time.Duration) { return 10 + id, 1500 * time.Millisecond }}
+		r := etcd.renewer(t)
+		for range 20 {
+			var wg sync.WaitGroup
+			for id := range clientv3.LeaseID(2) {
+				for i := range 2 { // at 0 s and, as a retry, at 1 s
+					wg.Go(func() {
+						elapse(time.Duration(i) * time.Second)
+						resp, err := r.KeepAliveOnce(t.Context(), id)
+						if err != nil || resp.ID != id || resp.TTL != 10+int64(id) {
+							t.Error(resp, err)
+						}
+					})
+				}
+			}
+			wg.Wait()
+			pass(10 * time.Second)
+		}
+		if n := etcd.count(); n > 2 {
+			t.Errorf("%d streams were opened", n)
+		}
+	})
+}
+
+// An answer to a keepalive that nobody waits for any more is not taken for the next one's.
+func TestAnswersAreMatchedInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(_ int, id int64) (int64, time.Duration) { return 10 + id, time.Second }}
+		r := etcd.renewer(t)
+		ctx, cancel := context.WithCancel(t.Context())
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if _, err := r.KeepAliveOnce(ctx, 1); !errors.Is(err, context.Canceled) {
+				t.Error(err)
+			}
+		})
+		pass(100 * time.Millisecond)
+		cancel()
+		wg.Wait()
+		began := time.Now()
+		resp, err := r.KeepAliveOnce(t.Context(), 2)
+		if err != nil || resp.TTL != 12 || time.Since(began) != 1900*time.Millisecond {
+			t.Errorf("got %v, %v after %v", resp, err, time.Since(began))
+		}
+		if etcd.count() != 1 {
+			t.Errorf("%d streams were opened", etcd.count())
+		}
+	})
+}
+
+func TestAStreamThatBrokeUnnoticedCostsNoKeepalive(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		broken := errors.New("broken")
+		etcd := &streams{}
+		r := etcd.renewer(t)
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		etcd.breaks = func(nr int, _ int64) error {
+			if nr == 1 {
+				return broken
+			}
+			return nil
+		}
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil {
+			t.Errorf("after the old stream broke: %v", err)
+		}
+		etcd.breaks = func(int, int64) error { return io.EOF }
+		if _, err := r.KeepAliveOnce(t.Context(), 1); !errors.Is(err, io.EOF) {
+			t.Errorf("a new stream that breaks: %v", err)
+		}
+		if etcd.count() != 3 {
+			t.Errorf("%d streams were opened, want 3", etcd.count())
+		}
+	})
+}
+
+func TestALeaseThatIsGoneIsToldAndTheStreamGoesOn(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(_ int, id int64) (int64, time.Duration) { return id, 0 }}
+		r := etcd.renewer(t)
+		for range 3 {
+			if _, err := r.KeepAliveOnce(t.Context(), 0); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+				t.Error(err)
+			}
+			if resp, err := r.KeepAliveOnce(t.Context(), 7); err != nil || resp.TTL != 7 {
+				t.Error(resp, err)
+			}
+		}
+		if etcd.count() != 1 {
+			t.Errorf("%d streams were opened", etcd.count())
+		}
+		r.Close()
+		if _, err := r.KeepAliveOnce(t.Context(), 7); !errors.Is(err, lease.ErrClosed) {
+			t.Errorf("after Close: %v", err)
+		}
+	})
+}
+
+// Where etcd refuses at once (a proxy whose backends are gone), the keeper's pace is the only one.
+func TestKeeperKeepsItsPaceWhereEtcdRefusesAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{refuse: status.Error(codes.Unavailable, "no backend")}
+		fake := &lessor{clock: newBubbleTime()}
+		k, err := lease.Grant(t.Context(), renewedBy{fake, etcd.renewer(t)}, lease.Options{TTL: 10 * time.Second, Clock: fake.clock})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(k.Close)
+		pass(7900 * time.Millisecond) // fenced at 8 s
+		if n, most := etcd.count(), 10; n < 2 || n > most {
+			t.Errorf("%d streams were asked for in 8 s, want at most %d, one each TTL/15 after the first 2 s", n, most)
+		}
+		pass(time.Second)
+		if !k.Fenced() {
+			t.Error("not fenced")
+		}
+	})
+}
+
+// renewedBy is a lessor whose keepalives are a renewer's.
+type renewedBy struct {
+	*lessor
+	renewer *lease.Renewer
+}
+
+func (r renewedBy) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
+	return r.renewer.KeepAliveOnce(ctx, id)
+}
+
+func TestRenewerTellsWhatEtcdSays(t *testing.T) {
+	t.Parallel()
+	client := embeddedtest.Client(t)
+	r := lease.NewRenewer(client)
+	t.Cleanup(r.Close)
+	granted, err := r.Grant(within(t), 60)
+	if err != nil {
+		t.Fatal(err)
+	}
+	resp, err := r.KeepAliveOnce(within(t), granted.ID)
+	if err != nil || resp.ID != granted.ID || resp.TTL != 60 || resp.Revision == 0 {
+		t.Fatalf("got %v, %v", resp, err)
+	}
+	if _, err := r.Revoke(within(t), granted.ID); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := r.KeepAliveOnce(within(t), granted.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		t.Errorf("a lease that was revoked: %v", err)
+	}
+}
