@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
+	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
@@ -52,17 +53,21 @@ func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
 		Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true,
 	})}
 	var auth *login.Login
-	if c.Username != "" {
+	if c.Username != "" && c.Password != "" { // a name alone authenticates nobody; a certificate may
 		auth = login.New(c.Username, c.Password)
 		options = append(options, auth.DialOptions()...)
 	}
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: c.DialTimeout, DialOptions: options, Logger: zap.NewNop(),
 	})
-	if err == nil && auth != nil {
+	if err != nil {
+		return nil, err
+	}
+	client.Watcher = follow.NewWatcher(client) // in place of one that has not been used, and has nothing to be closed
+	if auth != nil {
 		client.Lease = closingLogin{client.Lease, auth}
 	}
-	return client, err
+	return client, nil
 }
 
 // closingLogin closes a login with the client, which closes its Lease.

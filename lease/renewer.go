@@ -12,6 +12,8 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+
+	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
 // perStream is how many keepalives are under way on one stream at most. etcd renews those of a stream one after the other,
@@ -41,6 +43,7 @@ type Renewer struct {
 
 	mu     sync.Mutex
 	closed bool
+	made   int // how many lines were made
 	lines  []*line
 }
 
@@ -52,6 +55,7 @@ type stream interface {
 
 // line is a stream, from before it is open until it has ended. The Renewer's mutex guards what changes.
 type line struct {
+	nr     int // it is the nr-th
 	ctx    context.Context
 	cancel context.CancelFunc
 	queue  chan int64 // leases to be renewed, in the order of waiting
@@ -112,16 +116,21 @@ func (r *Renewer) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Le
 // which is never after it. The error is rpctypes.ErrLeaseNotFound if etcd does not know the lease, the stream's if that
 // broke, ctx's if there was no answer before it ended, or ErrClosed.
 func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
-	for again := false; ; again = true {
-		l, asked, fresh, err := r.ask(int64(id))
+	newest := r.newest()
+	after, again := 0, false
+	for {
+		l, asked, err := r.ask(int64(id), after)
 		if err != nil {
 			return nil, err
 		}
 		select {
 		case got := <-asked.answer:
 			switch {
-			case got.err != nil && !fresh && !again:
-				continue // a stream may have been broken for long, and nobody noticed before it was used
+			case got.err != nil && !again && (l.nr <= newest || login.IsStale(got.err)):
+				// A stream may have been broken for long, or its token no good, and nobody noticed before it was used. Others as old
+				// are no better.
+				after, again = newest, true
+				continue
 			case got.err != nil:
 				return nil, rpctypes.Error(got.err)
 			case got.resp.TTL <= 0:
@@ -135,13 +144,20 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 	}
 }
 
-// ask puts a keepalive on a line that is not known to be silent, and on which none of the lease is under way; fresh says that
-// the line was made for it.
-func (r *Renewer) ask(lease int64) (l *line, asked *renewal, fresh bool, err error) {
+// newest is the number of the line that was made last.
+func (r *Renewer) newest() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.made
+}
+
+// ask puts a keepalive on a line that was made after the one of that number, which is not known to be silent, and on which none of the
+// lease is under way; on a new one if there is none.
+func (r *Renewer) ask(lease int64, after int) (l *line, asked *renewal, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, nil, false, ErrClosed
+		return nil, nil, ErrClosed
 	}
 	now := time.Now()
 	for _, other := range slices.Clone(r.lines) {
@@ -151,12 +167,13 @@ func (r *Renewer) ask(lease int64) (l *line, asked *renewal, fresh bool, err err
 			r.dropIfForlorn(other)
 		case len(other.waiting) == 0 && now.Sub(other.used) > idleStream:
 			r.drop(other)
-		case l == nil && !other.silent && len(other.waiting) < perStream:
+		case l == nil && other.nr > after && !other.silent && len(other.waiting) < perStream:
 			l = other
 		}
 	}
-	if fresh = l == nil; fresh {
-		l = &line{queue: make(chan int64, perStream)}
+	if l == nil {
+		r.made++
+		l = &line{nr: r.made, queue: make(chan int64, perStream)}
 		l.ctx, l.cancel = context.WithCancel(r.ctx)
 		r.lines = append(r.lines, l)
 		r.ends.Go(func() { r.run(l) })
@@ -165,7 +182,7 @@ func (r *Renewer) ask(lease int64) (l *line, asked *renewal, fresh bool, err err
 	l.waiting = append(l.waiting, asked)
 	l.used = now
 	l.queue <- lease // has room for all that wait
-	return l, asked, fresh, nil
+	return l, asked, nil
 }
 
 // giveUp notes that nobody waits for an answer any more; late says that it should have come by now.

@@ -52,6 +52,23 @@ type Config struct {
 	// InitialCluster names all members of a cluster and where their peers are: name=http://host:port,... For one whose
 	// members are processes; StartCluster sets it itself. Default "": this server alone.
 	InitialCluster string
+	// ClientTLS, if given, serves clients over TLS only.
+	ClientTLS *TLS
+	// BcryptCost is what it costs to compare a password, as a power of two: 4 is the least. Default etcd's, 10.
+	BcryptCost uint
+	// TokenTTL is how long a token lives that is not used, once users are on. Whole seconds. Default etcd's, 5 min.
+	TokenTTL time.Duration
+	// OnCall, if given, is told the full name of the method of each call that a client makes, when it arrives. It is for tests
+	// that count them, and called from many goroutines.
+	OnCall func(method string)
+}
+
+// TLS names the PEM files of a server.
+type TLS struct {
+	Cert, Key string
+	// ClientCA, if given, makes clients show a certificate that one of these authorities has signed. Its common name is the
+	// user's, once users are on.
+	ClientCA string
 }
 
 // Errors of Start that a caller can test for.
@@ -121,7 +138,7 @@ func start(ctx context.Context, cfg Config) (_ *Server, err error) {
 
 	calls, hangUp := context.WithCancel(context.Background())
 	s.hangUp = hangUp
-	conf.GRPCAdditionalServerOptions = endCallsWith(calls)
+	conf.GRPCAdditionalServerOptions = endCallsWith(calls, cfg.OnCall)
 
 	// etcd's start takes no context, and may wait without end (for a lock, for peers), so it gets a goroutine, which
 	// also cleans up after a start that nobody waits for any more.
@@ -237,6 +254,19 @@ func etcdConfig(cfg Config) (*embed.Config, addresses, error) {
 	}
 	if cfg.MaxRequestBytes != 0 {
 		conf.MaxRequestBytes = cfg.MaxRequestBytes
+	}
+	if cfg.BcryptCost != 0 {
+		conf.BcryptCost = cfg.BcryptCost
+	}
+	if cfg.TokenTTL != 0 {
+		conf.AuthTokenTTL = uint(cfg.TokenTTL / time.Second)
+	}
+	if t := cfg.ClientTLS; t != nil {
+		for _, urls := range [][]url.URL{conf.ListenClientUrls, conf.AdvertiseClientUrls} {
+			urls[0].Scheme = "https"
+		}
+		conf.ClientTLSInfo.CertFile, conf.ClientTLSInfo.KeyFile = t.Cert, t.Key
+		conf.ClientTLSInfo.TrustedCAFile, conf.ClientTLSInfo.ClientCertAuth = t.ClientCA, t.ClientCA != ""
 	}
 	conf.UnsafeNoFsync = cfg.UnsafeNoFsync
 	logger := cfg.Logger

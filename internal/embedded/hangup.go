@@ -7,20 +7,26 @@ import (
 )
 
 // endCallsWith makes the contexts of all calls that the server handles end when ctx does. etcd's own Close lets calls
-// finish first, which an open watch never does, and so takes 7 s while any client is connected.
-func endCallsWith(ctx context.Context) []grpc.ServerOption {
+// finish first, which an open watch never does, and so takes 7 s while any client is connected. heard, if not nil, is told of
+// each call.
+func endCallsWith(ctx context.Context, heard func(method string)) []grpc.ServerOption {
+	if heard == nil {
+		heard = func(string) {}
+	}
 	bound := func(call context.Context) (context.Context, context.CancelFunc) {
 		call, cancel := context.WithCancel(call)
 		stop := context.AfterFunc(ctx, cancel)
 		return call, func() { stop(); cancel() }
 	}
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(func(call context.Context, req any, _ *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+		grpc.ChainUnaryInterceptor(func(call context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+			heard(info.FullMethod)
 			call, cancel := bound(call)
 			defer cancel()
 			return handle(call, req)
 		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+			heard(info.FullMethod)
 			call, cancel := bound(stream.Context())
 			defer cancel()
 			return handle(srv, boundStream{stream, call})

@@ -113,7 +113,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 		lists: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
 	for i := range h.lanes {
-		h.lanes[i] = &lane{watcher: wire.NewWatcher(client)}
+		h.lanes[i] = &lane{watcher: NewWatcher(client)}
 	}
 	go h.watchdog(ctx)
 	return h
@@ -265,10 +265,10 @@ const listAnyway = time.Second
 func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, listed := l.current(), at.next == 0
+	w, fresh := l.current(), at.next == 0
 	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithProgressNotify()}
 	var watch clientv3.WatchChan
-	if listed {
+	if fresh {
 		watch, err = h.begin(ctx, cancel, prefix, at, sink, func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
 		if err != nil {
 			return false, err
@@ -276,7 +276,7 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 	}
 	due := time.AfterFunc(time.Until(at.resync), cancel)
 	defer due.Stop()
-	if !listed {
+	if !fresh {
 		watch = w.Watch(ctx, prefix, append(opts, clientv3.WithRev(at.next))...)
 	}
 	err = errors.New("watch ended")
@@ -298,9 +298,6 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 			at.next = max(at.next, resp.Header.Revision+1)
 		}
 		err = errors.New("watch ended")
-	}
-	if login.IsStale(err) || login.IsDenied(err) && listed {
-		l.replaceRefused(h.client, w)
 	}
 	if l.current() != w {
 		err = errReplaced

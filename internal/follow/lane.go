@@ -6,12 +6,10 @@ import (
 	"hash/fnv"
 	"sync"
 	"sync/atomic"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/mutant"
-	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
 // sharedLanes is how many streams the prefixes of Follow are spread over.
@@ -29,8 +27,6 @@ type lane struct {
 
 	mu      sync.Mutex
 	watcher clientv3.Watcher // it opens the stream at the first watch
-	refused int              // how many streams in a row were made anew because etcd refused watches on the one before
-	made    time.Time        // when the last of them was
 }
 
 // shared is the lane of a prefix.
@@ -50,35 +46,9 @@ func (l *lane) current() clientv3.Watcher {
 func (l *lane) replace(client *clientv3.Client) {
 	l.mu.Lock()
 	old := l.watcher
-	l.watcher = wire.NewWatcher(client)
+	l.watcher = NewWatcher(client)
 	l.mu.Unlock()
 	_ = old.Close() // its watches end, and Follow makes them anew
-}
-
-// maxReplacePause is the longest pause between two streams of a lane on which etcd refuses watches.
-const maxReplacePause = 15 * time.Second
-
-// replaceRefused makes a new stream of the lane in place of one on which etcd refused a watch for its token: a stream keeps the
-// one that it was opened with, even when that is not good any more. It does so once for each stream, and
-// with a pause that grows for as long as that does not help.
-func (l *lane) replaceRefused(client *clientv3.Client, refused clientv3.Watcher) {
-	l.mu.Lock()
-	lived := time.Since(l.made)
-	if wait := backoff(l.refused, maxReplacePause); lived > 4*wait {
-		l.refused = 0
-	} else if lived < wait {
-		l.mu.Unlock()
-		return
-	}
-	if l.watcher != refused {
-		l.mu.Unlock()
-		return
-	}
-	l.refused++
-	l.made = time.Now()
-	l.watcher = wire.NewWatcher(client)
-	l.mu.Unlock()
-	_ = refused.Close() // its watches end, and Follow makes them anew
 }
 
 // askAll begins a period: it asks every lane in use for progress, and replaces those that have been silent for too long.

@@ -16,6 +16,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
@@ -118,4 +119,15 @@ func put(t *testing.T, key, value string) int64 {
 		t.Fatal(err)
 	}
 	return resp.Header.Revision
+}
+
+// delayed is a way to etcd that can be made slow.
+func delayed(t *testing.T, target string) *faultproxy.Proxy {
+	t.Helper()
+	p, err := faultproxy.New(target)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(p.Close)
+	return p
 }

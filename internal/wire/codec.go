@@ -1,7 +1,7 @@
 // Package wire reads etcd's answers where there are many of them: lists of a million keys, news of them, and what came of a
 // million writes. gRPC's own codec takes four objects for each key and each write; this one takes a few for all of an answer.
 //
-// Use Lean in place of Options for a call whose answer is one of those, and NewWatcher for watches; any other answer is read
+// Use Lean in place of Options for a call whose answer is one of those, and NewWatchClient for watches; any other answer is read
 // as always.
 package wire
 
@@ -37,10 +37,10 @@ var Options = []grpc.CallOption{
 // It has no room left: callers append options of their own, at the same time.
 var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
 
-// NewWatcher is clientv3.NewWatcher with the codec of this package: what is said at Lean of keys and values goes for the
+// NewWatchClient is pb.NewWatchClient with the codec of this package: what is said at Lean of keys and values goes for the
 // events of its watches.
-func NewWatcher(client *clientv3.Client) clientv3.Watcher {
-	return clientv3.NewWatchFromWatchClient(watchClient{pb.NewWatchClient(client.ActiveConnection())}, client)
+func NewWatchClient(client *clientv3.Client) pb.WatchClient {
+	return watchClient{pb.NewWatchClient(client.ActiveConnection())}
 }
 
 type watchClient struct{ pb.WatchClient }

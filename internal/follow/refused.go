@@ -1,0 +1,103 @@
+package follow
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/wire"
+)
+
+// NewWatcher makes a watcher on a client, with streams of its own. It differs from the client's in two ways:
+//
+//   - It reads answers with the codec of the package wire.
+//   - Where etcd refuses a watch for its user's sake, the stream ends. A stream keeps the token that it was opened with, so that once
+//     that is not good any more each further watch on it is refused; and the client, which would go on with the stream, sometimes
+//     comes to a standstill when several are. After a token that is no good the client opens another stream, and
+//     resumes all watches on it, as after a lost connection; after anything else they end with the error.
+func NewWatcher(client *clientv3.Client) clientv3.Watcher {
+	return clientv3.NewWatchFromWatchClient(&refusals{WatchClient: wire.NewWatchClient(client)}, client)
+}
+
+// refusals is a client of watches that ends the streams on which one was refused. It opens those after them at growing intervals.
+type refusals struct {
+	pb.WatchClient
+
+	mu    sync.Mutex
+	inRow int       // streams on which a watch was refused, and none made
+	last  time.Time // when the last was
+}
+
+// quietly is after how many such streams in a row the watches end, and their followers are told.
+const quietly = 3
+
+// Watch implements pb.WatchClient.
+func (r *refusals) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
+	r.mu.Lock()
+	wait := time.Until(r.last.Add(backoff(r.inRow, maxRefusedPause)))
+	r.mu.Unlock()
+	if wait > 0 {
+		t := time.NewTimer(wait)
+		defer t.Stop()
+		select {
+		case <-t.C:
+		case <-ctx.Done():
+			return nil, status.FromContextError(ctx.Err()).Err()
+		}
+	}
+	ctx, cancel := context.WithCancel(ctx)
+	s, err := r.WatchClient.Watch(ctx, opts...)
+	if err != nil {
+		cancel()
+		return nil, err
+	}
+	return &refusable{s, r, cancel}, nil
+}
+
+// refusable is one of the streams.
+type refusable struct {
+	pb.Watch_WatchClient
+	of  *refusals
+	end context.CancelFunc
+}
+
+// Recv implements pb.Watch_WatchClient.
+func (s *refusable) Recv() (*pb.WatchResponse, error) {
+	resp, err := s.Watch_WatchClient.Recv()
+	if err == nil && resp.Created {
+		err = s.of.judge(resp)
+	}
+	if err != nil {
+		s.end()
+		return nil, err
+	}
+	return resp, nil
+}
+
+// judge is the error that a stream is to end with after an answer to the wish for a watch; nil if it is to go on.
+func (r *refusals) judge(resp *pb.WatchResponse) error {
+	said := status.Error(codes.Unauthenticated, resp.CancelReason)
+	stale := login.IsStale(said)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	switch {
+	case !resp.Canceled:
+		r.inRow = 0
+		return nil
+	case !stale && !login.IsDenied(said):
+		return nil
+	}
+	r.inRow++
+	r.last = time.Now()
+	if stale && r.inRow <= quietly {
+		return status.Error(codes.Unavailable, resp.CancelReason) // the client opens another stream
+	}
+	return said
+}
