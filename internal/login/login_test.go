@@ -16,6 +16,7 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/metadata"
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
@@ -150,6 +151,36 @@ func TestAPasswordThatIsWrongIsToldAndRecoveredFrom(t *testing.T) {
 			t.Fatal("the right password is not taken")
 		case <-time.After(10 * time.Millisecond):
 		}
+	}
+}
+
+// An etcd of before 3.5 gives no token to one who sends an old one along.
+func TestTheOldTokenIsNotSentAlong(t *testing.T) {
+	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
+	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
+	l := login.New(embeddedtest.User, embeddedtest.Password)
+	var asked, along atomic.Int64
+	c, err := clientv3.New(clientv3.Config{
+		Endpoints: []string{server.Endpoint()}, Logger: zap.NewNop(),
+		DialOptions: append(l.DialOptions(), grpc.WithChainUnaryInterceptor(
+			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+				if method == pb.Auth_Authenticate_FullMethodName {
+					asked.Add(1)
+					if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.TokenFieldNameGRPC)) > 0 {
+						along.Add(1)
+					}
+				}
+				return invoke(ctx, method, req, reply, cc, opts...)
+			})),
+	})
+	must(t, err)
+	t.Cleanup(func() { l.Close(); _ = c.Close() })
+	for range 3 {
+		must(t, get(t, c))
+		embeddedtest.SetPassword(t, root, embeddedtest.Password)
+	}
+	if asked.Load() != 3 || along.Load() != 0 {
+		t.Errorf("asked %d times for a token, %d times with one; want 3 and 0", asked.Load(), along.Load())
 	}
 }
 

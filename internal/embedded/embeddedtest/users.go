@@ -32,7 +32,7 @@ func TurnUsersOn(tb testing.TB, endpoint string) *clientv3.Client {
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 	defer cancel()
 	c := Client(tb, endpoint)
-	if err := turnUsersOn(ctx, c); err != nil {
+	if err := AddUsers(ctx, c); err != nil {
 		tb.Fatalf("turn users on: %v", err)
 	}
 	root, err := clientv3.New(clientv3.Config{
@@ -45,7 +45,8 @@ func TurnUsersOn(tb testing.TB, endpoint string) *clientv3.Client {
 	return root
 }
 
-func turnUsersOn(ctx context.Context, c *clientv3.Client) error {
+// AddUsers adds root and User, and turns authentication on.
+func AddUsers(ctx context.Context, c *clientv3.Client) error {
 	_, err := c.UserAdd(ctx, "root", rootPassword)
 	if err == nil {
 		_, err = c.UserGrantRole(ctx, "root", "root")
