@@ -67,8 +67,8 @@ var benches = []bench{
 		"≤ 1.5 times the moves of a single assignment", joinStorm,
 	},
 	{
-		"idle", "10 members, 100,000 resources, nothing happens, 60 s",
-		"no revisions but one source write a poll, ≤ 1 % of a core each", idle,
+		"idle", "10 members, 100,000 resources, nothing happens, 60 s; and 30 s with users and passwords",
+		"no revisions but one source write a poll, ≤ 1 % of a core each; no tokens asked for", idle,
 	},
 	{
 		"memory", "one member that holds 200,000 resources of 100 bytes",

@@ -25,8 +25,11 @@ var figures = map[string][]string{
 	"failover":   {"lost", "raw_seconds", "events_seconds", "takeover_seconds", "of_raw", "others_fenced"},
 	"handover":   {"moved", "raw_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms", "gap_p99_of_raw"},
 	"join-storm": {"handled", "moves_of_single", "lone_join_ms"},
-	"idle":       {"revisions", "polls", "cpu_percent_each", "keys_read", "events"},
-	"memory":     {"bytes_each", "bytes_each_beside_data"},
+	"idle": {
+		"revisions", "polls", "cpu_percent_each", "keys_read", "events", "requests_per_second", "keepalives_per_second", "ranges_per_second",
+		"txns_per_second", "watches_per_second", "streams_per_second", "authenticates_per_second",
+	},
+	"memory": {"bytes_each", "bytes_each_beside_data"},
 	"scale": {
 		"join_uninvolved", "join_other_events", "join_other_keys_read", "death_uninvolved", "death_other_events", "death_other_keys_read",
 	},
@@ -89,13 +92,34 @@ func tells(t *testing.T, name string, scale float64) {
 		}
 	}
 	for f, v := range r.Figures {
-		if math.IsNaN(v) || math.IsInf(v, 0) || v < 0 || v == 0 && !slices.Contains(mayBeZero, f) {
+		if math.IsNaN(v) || math.IsInf(v, 0) || v < 0 || v == 0 && !slices.Contains(mayBeZero, f) && (name != "idle" || !strings.HasSuffix(f, "_per_second")) {
 			t.Errorf("%s is %v", f, v)
 		}
 	}
 	resp, err := embeddedtest.Client(t, server.Endpoint()).Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
 	if err != nil || resp.Count != 0 {
 		t.Errorf("%d keys are left in etcd, error %v", resp.Count, err)
+	}
+}
+
+// Where the etcd is the bench's own, idle turns users on, too.
+func TestIdleTellsWhatUsersCost(t *testing.T) {
+	t.Parallel()
+	server := embeddedtest.Server(t)
+	r, err := Run(t.Context(), "idle", Options{Scale: 0.05, LeaseTTL: 5 * time.Second, Etcd: func(context.Context) (Etcd, error) {
+		return Etcd{Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}, Stop: func() error { return nil }}, nil
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, f := range []string{"requests_per_second", "keepalives_per_second", "users_requests_per_second", "users_keepalives_per_second"} {
+		if r.Figures[f] <= 0 {
+			t.Errorf("%s is %v", f, r.Figures[f])
+		}
+	}
+	// Each member asks for one when users are turned on, and that is before.
+	if n := r.Figures["users_authenticates_per_second"]; n > 1 {
+		t.Errorf("%v requests for tokens a second", n)
 	}
 }
 

@@ -2,6 +2,7 @@ package bench
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
@@ -22,6 +23,7 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(100_000)
 	source := retriever.Static(objects(n)...)
 	l.handler = newCounter(n)
+	users := l.logIn() // later; until then they find that there are none
 	err := l.group(ctx, members, func(c *drm.Config) {
 		c.AllocateOnly, c.Retriever, c.PollInterval, c.CacheResources = false, source, poll, true
 	})
@@ -64,5 +66,37 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		"cpu_percent_each": 100 * cpu.Seconds() / took.Seconds() / members,
 		"keys_read":        float64(keys), "events": float64(events),
 	}
-	return f, f["revisions"] <= f["polls"] && f["cpu_percent_each"] <= 1, nil
+	l.rates(f, "", took)
+	ok := f["revisions"] <= f["polls"] && f["cpu_percent_each"] <= 1
+	if users {
+		if err := l.idleUsers(ctx, f, watched/2); err != nil {
+			return nil, false, err
+		}
+		ok = ok && f["users_authenticates_per_second"] == 0
+	}
+	return f, ok, nil
+}
+
+// idleUsers turns users on, and measures again.
+func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.Duration) error {
+	l.say("now they have to log in, and again nothing happens, for %v", watched)
+	if err := l.usersOn(ctx); err != nil {
+		return fmt.Errorf("turn users on: %w", err)
+	}
+	if l.opts.Scale >= 1 {
+		if err := pause(ctx, 5*time.Second); err != nil { // each of their streams has to be made anew
+			return err
+		}
+	}
+	for _, m := range l.all() {
+		m.wire.reset()
+	}
+	cpu, began := cpuTime(), time.Now()
+	if err := pause(ctx, watched); err != nil {
+		return err
+	}
+	cpu, took := cpuTime()-cpu, time.Since(began)
+	l.rates(f, "users_", took)
+	f["users_cpu_percent_each"] = 100 * cpu.Seconds() / took.Seconds() / f["members"]
+	return nil
 }

@@ -16,6 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
 // wire is one member's connection to etcd: it counts what passes, and can be cut, so that nothing passes any more and
@@ -30,7 +31,9 @@ type wire struct {
 	groupKeys, otherKeys     atomic.Int64 // keys that were read, but for config: every member looks at it each 30 s, to see whether etcd went back
 	entryWrites              atomic.Int64 // puts and deletes of catalogue entries that were done
 
-	actives actives
+	actives  actives
+	requests requests
+	login    *login.Login // nil where there is no user
 }
 
 // actives counts the claims of a member of which etcd has been told that they are active.
@@ -52,10 +55,15 @@ type summed struct {
 func newWire(etcd drm.EtcdConfig) (*wire, error) {
 	w := &wire{cutAt: make(chan struct{})}
 	cfg := clientConfig(etcd)
-	cfg.DialOptions = []grpc.DialOption{
+	if cfg.Username != "" { // as the library's own connection does it
+		w.login = login.New(cfg.Username, cfg.Password)
+		cfg.Username, cfg.Password = "", ""
+		cfg.DialOptions = w.login.DialOptions()
+	}
+	cfg.DialOptions = append(cfg.DialOptions,
 		grpc.WithContextDialer(w.dial),
 		grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
-	}
+	)
 	client, err := clientv3.New(cfg)
 	w.client = client
 	return w, err
@@ -63,6 +71,9 @@ func newWire(etcd drm.EtcdConfig) (*wire, error) {
 
 func (w *wire) close() error {
 	w.cut() // nothing is waited for
+	if w.login != nil {
+		w.login.Close()
+	}
 	return w.client.Close()
 }
 
@@ -164,9 +175,11 @@ func (w *wire) reset() {
 	for _, n := range []*atomic.Int64{&w.groupEvents, &w.otherEvents, &w.groupKeys, &w.otherKeys, &w.entryWrites} {
 		n.Store(0)
 	}
+	w.requests.reset()
 }
 
 func (w *wire) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	w.requests.call(method)
 	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
 		return err
 	}
@@ -233,6 +246,7 @@ func (w *wire) wrote(key []byte) {
 func isGroup(key []byte) bool { return bytes.Contains(key, []byte("/group/")) }
 
 func (w *wire) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+	w.requests.count("stream")
 	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
 		return nil, err

@@ -1,0 +1,122 @@
+package bench
+
+import (
+	"context"
+	"crypto/rand"
+	"strings"
+	"sync"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+)
+
+// requests counts what is sent to etcd, by kind: what is asked for once by the name of its method, what goes over a stream
+// each time, and the streams.
+type requests struct {
+	mu sync.Mutex
+	by map[string]int
+}
+
+// The kinds that there are figures for; all others are one.
+var kinds = map[string]string{
+	"Range": "ranges", "Txn": "txns", "Put": "puts", "LeaseGrant": "grants", "Authenticate": "authenticates",
+	"keepalive": "keepalives", "watch": "watches", "stream": "streams",
+}
+
+// call counts a call by its method's full name.
+func (r *requests) call(method string) { r.count(method[strings.LastIndexByte(method, '/')+1:]) }
+
+func (r *requests) count(what string) {
+	kind := kinds[what]
+	if kind == "" {
+		kind = "others"
+	}
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.by == nil {
+		r.by = map[string]int{}
+	}
+	r.by[kind]++
+}
+
+func (r *requests) of(kind string) int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.by[kind]
+}
+
+func (r *requests) reset() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.by = nil
+}
+
+// SendMsg counts what goes over a stream.
+func (s *watched) SendMsg(m any) error {
+	switch m.(type) {
+	case *pb.LeaseKeepAliveRequest:
+		s.wire.requests.count("keepalive")
+	case *pb.WatchRequest:
+		s.wire.requests.count("watch")
+	}
+	return s.ClientStream.SendMsg(m)
+}
+
+// rates adds how many requests a second all members have sent, by kind and all together, to figures.
+func (l *lab) rates(figures map[string]float64, prefix string, took time.Duration) {
+	all := append([]string{"others"}, values(kinds)...)
+	total := 0
+	for _, kind := range all {
+		n := 0
+		for _, m := range l.all() {
+			n += m.wire.requests.of(kind)
+		}
+		if kind != "streams" { // which nothing is asked with
+			total += n
+		}
+		figures[prefix+kind+"_per_second"] = float64(n) / took.Seconds()
+	}
+	figures[prefix+"requests_per_second"] = float64(total) / took.Seconds()
+}
+
+func values(m map[string]string) (all []string) {
+	for _, v := range m {
+		all = append(all, v)
+	}
+	return all
+}
+
+// logIn makes the members that start from now on, and etcd as soon as usersOn has been called, use a password. It does so only
+// where the etcd is the bench's own.
+func (l *lab) logIn() bool {
+	if l.etcd.Stop == nil || l.etcd.Config.Username != "" {
+		return false
+	}
+	l.etcd.Config.Username, l.etcd.Config.Password = "root", rand.Text()
+	return true
+}
+
+// usersOn turns authentication on, with what passwords cost by default, and waits until each member has a token. From then on the
+// lab's own client is let in no more.
+func (l *lab) usersOn(ctx context.Context) error {
+	_, err := l.client.UserAdd(ctx, l.etcd.Config.Username, l.etcd.Config.Password)
+	if err == nil {
+		_, err = l.client.UserGrantRole(ctx, "root", "root")
+	}
+	if err == nil {
+		_, err = l.client.AuthEnable(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	for _, m := range l.all() {
+		for m.wire.requests.of("authenticates") == 0 {
+			if err := pause(ctx, 20*time.Millisecond); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
