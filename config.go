@@ -36,13 +36,16 @@ const (
 // EtcdConfig says how to reach etcd. Config and ClientConfig have one each.
 type EtcdConfig struct {
 	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for
-	// those who have none; giving both is an error.
+	// those who have none; giving both is an error. One with a Username and a Password authenticates by itself, for each
+	// stream that it opens, and cannot any more once its token has expired where etcd is older than 3.5.
 	Client *clientv3.Client
 	// Endpoints of etcd, as host:port or URLs. Name several members of the cluster: requests go around a dead one.
 	Endpoints []string
 	// TLS is the client's TLS configuration; nil connects in the clear, unless an endpoint is an https URL.
 	TLS *tls.Config
-	// Username and Password, where etcd has authentication on.
+	// Username and Password, where etcd has authentication on. DRM logs in once in a token's life, and at growing intervals,
+	// up to 5 s, while etcd refuses them: errors say so, and match rpctypes.ErrAuthFailed of etcd's client. Leave both empty where TLS has
+	// a certificate whose common name etcd takes for the user. A name without a password is nobody's.
 	Username, Password string
 	// DialTimeout bounds how long the first answer of etcd is waited for, before Start or NewClient gives up with
 	// ErrUnreachable. Raised, a slow start of etcd is waited out; lowered, a wrong address is told sooner.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"slices"
 	"sync"
 	"testing"
 	"testing/synctest"
@@ -35,9 +34,6 @@ type fakeStream struct {
 	nr   int
 	of   *streams
 	reqs chan int64
-
-	mu   sync.Mutex
-	sent []int64
 }
 
 func (s *streams) renewer(t *testing.T) *lease.Renewer {
@@ -71,9 +67,6 @@ func (s *streams) live() (n int) {
 }
 
 func (f *fakeStream) Send(req *pb.LeaseKeepAliveRequest) error {
-	f.mu.Lock()
-	f.sent = append(f.sent, req.ID)
-	f.mu.Unlock()
 	f.reqs <- req.ID
 	return nil
 }
@@ -104,12 +97,6 @@ func (f *fakeStream) Recv() (*pb.LeaseKeepAliveResponse, error) {
 		return nil, status.FromContextError(f.ctx.Err()).Err()
 	}
 	return &pb.LeaseKeepAliveResponse{ID: id, TTL: ttl, Header: &pb.ResponseHeader{Revision: int64(f.nr)}}, nil
-}
-
-func (f *fakeStream) requests() []int64 {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	return slices.Clone(f.sent)
 }
 
 func TestKeepalivesOfManyLeasesShareAStream(t *testing.T) {

@@ -83,10 +83,8 @@ func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.
 	if err := l.usersOn(ctx); err != nil {
 		return fmt.Errorf("turn users on: %w", err)
 	}
-	if l.opts.Scale >= 1 {
-		if err := pause(ctx, 5*time.Second); err != nil { // each of their streams has to be made anew
-			return err
-		}
+	if err := pause(ctx, 5*time.Second); err != nil { // each of their streams has to be made anew
+		return err
 	}
 	for _, m := range l.all() {
 		m.wire.reset()

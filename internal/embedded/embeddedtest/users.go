@@ -13,8 +13,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 )
 
-// User and Password are those of the user that TurnUsersOn makes, who may read and write below /.
-const User, Password = "drm", "a good password"
+// User is the one that TurnUsersOn makes, who may read and write below /.
+const User = "drm"
+
+// Password is User's, until SetPassword changes it.
+const Password = "a good password"
 
 // rootPassword is that of root.
 const rootPassword = "a better password"
