@@ -61,7 +61,8 @@ func (w *usersWorld) member(id string, r *recorder, change func(*drm.Config)) *d
 	return w.start(cfg)
 }
 
-// renewed waits until a lease of the app was renewed so many times more.
+// renewed waits until a lease of the app was renewed so many times more. It is for leases of 10 s, which are renewed each 2 s: what is
+// left of them in whole seconds falls in between.
 func (w *usersWorld) renewed(r *recorder, times int) {
 	w.tb.Helper()
 	key := w.keysWith("/claims/")[0]
@@ -101,7 +102,6 @@ func TestAnIdleMemberAuthenticatesOnce(t *testing.T) {
 			w, r := newUsersWorld(t, nil), newRecorder(t)
 			client := test.client(w)
 			m := w.member("a", r, func(cfg *drm.Config) {
-				cfg.LeaseTTL = 5 * time.Second
 				if client != nil {
 					cfg.Etcd = drm.EtcdConfig{Client: client}
 				}
