@@ -5,6 +5,7 @@ package handler_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,12 @@ func TestExecHasOneGuardForManyProcesses(t *testing.T) {
 	}
 	if len(guards) != 1 {
 		t.Errorf("5 processes have %d guards", len(guards))
+	}
+	for pid := range guards { // people find it by its name
+		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
+		if want := filepath.Base(os.Args[0]); err == nil && !strings.HasPrefix(want, strings.TrimSpace(string(name))) {
+			t.Errorf("the guard is called %q, want %q", name, want)
+		}
 	}
 }
 

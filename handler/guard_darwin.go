@@ -27,6 +27,17 @@ func newAlarm() (*alarm, error) { return &alarm{C: time.NewTicker(200 * time.Mil
 
 func (*alarm) set(int64) {}
 
+// ownFile would be how the file that a process runs is named, which macOS does not have.
+const ownFile = ""
+
+// ownGuard is how this very program is started as a guard.
+func ownGuard() ([]string, error) {
+	path, err := os.Executable()
+	return []string{path, GuardArg}, err
+}
+
+func nameSelf() {}
+
 // launch starts the program. Until exec succeeded its number is not known: a claim that ends meanwhile has the process killed as
 // soon as it is.
 func (g *guard) launch(c *child, path string, input []byte) error {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"syscall"
 	"time"
 	"unsafe"
@@ -52,6 +53,25 @@ func (a *alarm) set(until int64) {
 	if err := unix.TimerfdSettime(a.fd, unix.TFD_TIMER_ABSTIME, &spec, nil); err != nil {
 		panic(fmt.Sprintf("timerfd_settime: %v", err)) // as above
 	}
+}
+
+// ownFile is the file that a process runs, even if a newer one has been put in its place, which might speak otherwise to its
+// guards: what is to become a guard is a copy of the agent when it looks there.
+const ownFile = "/proc/self/exe"
+
+// ownGuard is how this very program is started as a guard.
+func ownGuard() ([]string, error) {
+	if _, err := os.Stat(ownFile); err == nil {
+		return []string{ownFile, GuardArg}, nil
+	}
+	path, err := os.Executable()
+	return []string{path, GuardArg}, err
+}
+
+// nameSelf gives this process the name of its program, for those who look: started as ownFile it would be "exe".
+func nameSelf() {
+	path := fmt.Sprintf("/proc/self/task/%d/comm", os.Getpid())
+	_ = os.WriteFile(path, []byte(filepath.Base(os.Args[0])), 0) // the file exists, or there is no such thing
 }
 
 func signalAtParentDeath(attr *syscall.SysProcAttr, s syscall.Signal) { attr.Pdeathsig = s }

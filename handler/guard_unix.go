@@ -35,6 +35,7 @@ func RunGuard(args []string) int {
 		return 2
 	}
 	syscall.CloseOnExec(reportFD) // the processes must not hold it open
+	nameSelf()
 	runtime.GOMAXPROCS(1)
 	// The thread that starts the processes must live as long as the guard does: with it the kernel kills them.
 	runtime.LockOSThread()
@@ -162,6 +163,7 @@ func (g *guard) obey(o order) {
 	if c := g.children[o.Terminate]; c != nil && !c.terminating && !c.ending {
 		if c.running {
 			c.terminating = true
+			g.system.mark(c) // before any of them ends
 			c.graceEnd = time.Now().Add(time.Duration(o.GraceMS) * time.Millisecond)
 			_ = unix.Kill(-c.pid, unix.SIGTERM)
 		} else {

@@ -80,6 +80,9 @@ func startGuard(command []string, cfg ExecConfig, start func(*exec.Cmd) error, g
 		return nil, errors.Join(err, orders.Close(), toGuard.Close())
 	}
 	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it ends when it is told to
+	if self, err := os.Executable(); err == nil && command[0] == ownFile {
+		cmd.Args[0] = self // what people see in the list of processes
+	}
 	cmd.Dir = cfg.Dir
 	cmd.Env = execEnv(os.Environ(), cfg.Env)
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = orders, cfg.Stdout, cfg.Stderr

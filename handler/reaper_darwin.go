@@ -1,15 +1,6 @@
 package handler
 
-import (
-	"os"
-	"os/exec"
-)
-
-// ownGuard is how this very program is started as a guard.
-func ownGuard() ([]string, error) {
-	path, err := os.Executable()
-	return []string{path, GuardArg}, err
-}
+import "os/exec"
 
 // ownProcesses has nothing to do here: launchd alone adopts processes.
 type ownProcesses struct{ reap bool }

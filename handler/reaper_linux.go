@@ -11,17 +11,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownGuard is how this very program is started as a guard: as the file that it runs now, even if a newer one has been put in
-// its place, which might speak otherwise to its guards.
-func ownGuard() ([]string, error) {
-	const self = "/proc/self/exe" // the process that is to become the guard is a copy of this one when it looks there
-	if _, err := os.Stat(self); err == nil {
-		return []string{self, GuardArg}, nil
-	}
-	path, err := os.Executable()
-	return []string{path, GuardArg}, err
-}
-
 // ownProcesses are the processes that this one started, whose exit statuses are awaited, among all of its children: the kernel makes a
 // process 1, or a subreaper, the parent of what loses its own.
 type ownProcesses struct {
