@@ -47,7 +47,9 @@ func newEtcd(t *testing.T, n int) []*node {
 		nodes[i] = &node{t: t, endpoint: clients[i], args: args}
 		nodes[i].begin()
 	}
-	answers(t, nodes...)
+	if n > 0 {
+		answers(t, nodes...)
+	}
 	return nodes
 }
 

@@ -32,12 +32,12 @@ const (
 type scenario struct {
 	fault string // as the table names it
 	short bool   // whether it is part of the short form
-	nodes int    // of etcd
+	nodes int    // of etcd; 0: it has its own
 	play  func(*chaos)
 }
 
 var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios,
-	processScenarios, restartScenarios, lateScenarios)
+	processScenarios, usersScenarios, restartScenarios, lateScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
@@ -63,8 +63,12 @@ func TestChaos(t *testing.T) {
 		if form == "long" || s.short {
 			t.Run(s.fault, func(t *testing.T) {
 				c := &chaos{long: form == "long"}
-				defer func() { table = append(table, c.row(t, s.fault)) }()
-				c.on(t, s.nodes)
+				defer func() {
+					if !t.Skipped() {
+						table = append(table, c.row(t, s.fault))
+					}
+				}()
+				c.on(t, newEtcd(t, s.nodes))
 				s.play(c)
 				c.end()
 			})
@@ -79,11 +83,11 @@ func TestChaos(t *testing.T) {
 	}
 }
 
-// on gives the scenario a theatre, with an etcd of its own in processes, and the default TTL.
-func (c *chaos) on(t *testing.T, nodes int) {
+// on gives the scenario a theatre on an etcd of its own, in processes, and the default TTL.
+func (c *chaos) on(t *testing.T, etcd []*node) {
 	t.Helper()
-	c.etcd = newEtcd(t, nodes)
-	c.theatre = newTheatreAt(t, endpoints(c.etcd)...)
+	c.etcd = etcd
+	c.theatre = newTheatreAt(t, endpoints(etcd)...)
 	c.lateness(8, 20*time.Millisecond)
 }
 

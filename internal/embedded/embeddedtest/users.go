@@ -19,8 +19,8 @@ const User = "drm"
 // Password is User's, until SetPassword changes it.
 const Password = "a good password"
 
-// rootPassword is that of root.
-const rootPassword = "a better password"
+// RootPassword is that of root.
+const RootPassword = "a better password"
 
 // UsersConfig is Config with passwords that are cheap to compare.
 func UsersConfig() embedded.Config {
@@ -39,7 +39,7 @@ func TurnUsersOn(tb testing.TB, endpoint string) *clientv3.Client {
 		tb.Fatalf("turn users on: %v", err)
 	}
 	root, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint}, Username: "root", Password: rootPassword, Logger: zap.NewNop(), DialTimeout: startTimeout,
+		Endpoints: []string{endpoint}, Username: "root", Password: RootPassword, Logger: zap.NewNop(), DialTimeout: startTimeout,
 	})
 	if err != nil {
 		tb.Fatalf("connect as root: %v", err)
@@ -50,7 +50,7 @@ func TurnUsersOn(tb testing.TB, endpoint string) *clientv3.Client {
 
 // AddUsers adds root and User, and turns authentication on.
 func AddUsers(ctx context.Context, c *clientv3.Client) error {
-	_, err := c.UserAdd(ctx, "root", rootPassword)
+	_, err := c.UserAdd(ctx, "root", RootPassword)
 	if err == nil {
 		_, err = c.UserGrantRole(ctx, "root", "root")
 	}
