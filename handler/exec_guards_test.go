@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
+	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -258,7 +259,9 @@ func TestExecStartsNothingWhoseTurnComesTooLate(t *testing.T) {
 		t.Errorf("Handle: %v", err)
 	}
 	cancel(drm.CauseFenced)
-	await(t, hung, "Handle of what hangs")
+	if err := await(t, hung, "Handle of what hangs"); !errors.Is(err, drm.CauseFenced) {
+		t.Errorf("Handle: %v", err)
+	}
 	select {
 	case p := <-ch.arrivals:
 		t.Errorf("a process of %s was started", p.Name)
@@ -271,6 +274,8 @@ func TestExecTerminateIsNotOvertakenByTheStart(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	s := newSwitching(ch, handler.ExecConfig{})
+	ch.handle(t.Context(), s.Exec, claim("first", 1))
+	first := ch.next()
 	s.slow()
 	handled := s.begin(t.Context(), claim("a", 1))
 	s.awaitHang()
@@ -279,6 +284,9 @@ func TestExecTerminateIsNotOvertakenByTheStart(t *testing.T) {
 	}
 	if err := await(t, handled, "Handle"); !errors.Is(err, handler.CauseTerminate) {
 		t.Errorf("Handle: %v", err)
+	}
+	if left := childrenOf(strconv.Itoa(first.PPID)); len(left) != 1 {
+		t.Errorf("the guard still has the processes %s, want only %d", left, first.PID)
 	}
 	s.release()
 	soon, done := context.WithTimeout(t.Context(), 50*time.Millisecond)
@@ -360,7 +368,9 @@ func TestExecShowsAProcessThatIsStopped(t *testing.T) {
 	if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	await(t, reports, "a report")
+	if err := await(t, reports, "a report"); err == nil {
+		t.Error("it is stopped again, and its state is active")
+	}
 	if err := e.Terminate(t.Context(), c); err != nil { // SIGKILL reaches it all the same
 		t.Error(err)
 	}
@@ -388,24 +398,25 @@ func TestExecReplacesAGuardThatIsStopped(t *testing.T) {
 // Go raises its own limit of open files, which is not for the processes.
 func TestExecGivesProcessesTheLimitOfOpenFilesOfTheAgent(t *testing.T) {
 	t.Parallel()
-	want, err := exec.Command("sh", "-c", "ulimit -Sn").Output()
-	if err != nil {
-		t.Fatal(err)
-	}
+	const want = "321\n"
 	out := filepath.Join(t.TempDir(), "out")
 	e := must[*handler.Exec](t)(handler.NewExec(handler.ExecConfig{
-		Command: []string{"sh", "-c", "ulimit -Sn >" + out + ".tmp; mv " + out + ".tmp " + out + "; exec sleep 1000"},
+		Command:      []string{"sh", "-c", "ulimit -Sn >" + out + ".tmp; mv " + out + ".tmp " + out + "; exec sleep 1000"},
+		GuardCommand: []string{"sh", "-c", `ulimit -Sn 321; exec "$@"`, "sh", os.Args[0], handler.GuardArg}, // as an agent would pass it on
 	}))
 	if err := e.Handle(t.Context(), claim("a", 1)); err != nil {
 		t.Fatal(err)
 	}
-	var got []byte
+	var (
+		got []byte
+		err error
+	)
 	for deadline := time.Now().Add(patience); time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
 		if got, err = os.ReadFile(out); err == nil {
 			break
 		}
 	}
-	if string(got) != string(want) {
+	if string(got) != want {
 		t.Errorf("the limit is %q, want %q", got, want)
 	}
 	if err := e.Close(t.Context()); err != nil {

@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"runtime"
@@ -133,7 +134,7 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 	if _, _, errno = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&now)), 0); errno != 0 {
 		goto fail
 	}
-	if int64(now.Sec)*1000+int64(now.Nsec)/int64(time.Millisecond) >= what.until {
+	if int64(now.Sec)*1000+int64(now.Nsec)/int64(time.Millisecond) >= what.until { //nolint:unconvert // 32-bit systems need it, and no call is allowed
 		errno = codeEnded
 		goto fail
 	}
@@ -180,7 +181,7 @@ func originalLimit() *unix.Rlimit {
 	var status syscall.WaitStatus
 	wait := func(options int) (err error) {
 		for {
-			if _, err = syscall.Wait4(pid, &status, options, nil); err != syscall.EINTR { //nolint:errorlint // an errno
+			if _, err = syscall.Wait4(pid, &status, options, nil); !errors.Is(err, syscall.EINTR) {
 				return err
 			}
 		}
