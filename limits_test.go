@@ -139,6 +139,10 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	w.stop(a)
 	r.until("b has all", func() bool { return len(heldBy(r, "b")) == n-1 })
 
+	r.until("b coordinates", func() bool {
+		s, err := w.client().Status(t.Context())
+		return err == nil && s.Coordinator == "b"
+	})
 	const low = "--max-txn-ops is too low: this needs 3"
 	cfg = w.config("c", r) // beside others, a source that fails fails no start
 	cfg.AllocateOnly, cfg.Retriever = false, newSource("x")

@@ -184,36 +184,52 @@ func forNobody(opts []grpc.CallOption) []grpc.CallOption {
 }
 
 func (q *requests) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	k := watches
-	if strings.HasSuffix(method, "/LeaseKeepAlive") {
-		k = keepalives
+	keeps := strings.HasSuffix(method, "/LeaseKeepAlive") // each message of which is a request
+	if !keeps {
+		q.next(watches)
 	}
-	f := q.next(k)
 	s, err := open(ctx, desc, cc, method, opts...)
-	if err != nil || f == noFault {
+	if err != nil || !keeps {
 		return s, err
 	}
-	return spoiltStream{s, f}, nil
+	return &keepaliveStream{ClientStream: s, q: q, breaks: map[int]bool{}}, nil
 }
 
-// spoiltStream is one of a single request, a keepalive.
-type spoiltStream struct {
+// keepaliveStream is one whose requests are seen, and spoilt. Answers come in the order of the requests.
+type keepaliveStream struct {
 	grpc.ClientStream
-	fault fault
+	q *requests
+
+	mu             sync.Mutex
+	sent, answered int
+	breaks         map[int]bool // requests that are answered in vain: the connection breaks before
 }
 
-func (s spoiltStream) SendMsg(m any) error {
-	if s.fault == loseRequest {
+func (s *keepaliveStream) SendMsg(m any) error {
+	f := s.q.next(keepalives)
+	if f == loseRequest {
 		return nil
 	}
+	s.mu.Lock()
+	s.breaks[s.sent] = f == loseAnswer
+	s.sent++
+	s.mu.Unlock()
 	return s.ClientStream.SendMsg(m)
 }
 
-func (s spoiltStream) RecvMsg(m any) error {
+func (s *keepaliveStream) RecvMsg(m any) error {
 	if err := s.ClientStream.RecvMsg(m); err != nil {
 		return err
 	}
-	return errBroken
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	breaks := s.breaks[s.answered]
+	delete(s.breaks, s.answered)
+	s.answered++
+	if breaks {
+		return errBroken
+	}
+	return nil
 }
 
 // kindOf tells what a request is for by what it writes.
