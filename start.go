@@ -95,7 +95,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.store = newStore(etcd, limits, m.layout, m.app, cfg.Etcd.CommandTimeout)
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
-		ReleaseBacklog: max(64, cfg.TerminateConcurrency), Handover: 250 * time.Millisecond, HandleAttempts: cfg.HandleAttempts,
+		ReleaseBacklog: max(64, cfg.TerminateConcurrency), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,
+		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
 		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
 		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
 		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), FinishCalls: finishesCalls(cfg.Handler), KeysPerLease: 8192,
@@ -104,7 +105,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	// The core has one write of a claim under way at a time, and one of what it says.
-	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Distinct: true, Timeout: cfg.Etcd.CommandTimeout, Limits: limits}
+	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Slow: cfg.LeaseTTL / 25, Distinct: true, Timeout: cfg.Etcd.CommandTimeout, Limits: limits}
 	m.claims = lease.NewWriter(etcd, guard, writing, m.written)
 	m.states = lease.NewWriter(etcd, guard, writing, m.written)
 	m.group = newGroup(m)

@@ -83,6 +83,10 @@ type WriterOptions struct {
 	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no order
 	// of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
 	Distinct bool
+	// Slow is how long an answer takes at least to count as a slow one; it takes several times the fastest, too. While answers
+	// are slow, down to a quarter of MaxInFlight are under way. Lowered, etcd has less to do at once when many write, and
+	// answers others sooner. Default 0: answers do not count by how long they take.
+	Slow time.Duration
 	// Timeout for the answer of a transaction; after it the outcome is unknown. Default 5 s.
 	Timeout time.Duration
 }
@@ -152,7 +156,7 @@ func NewWriter(etcd Committer, guard Guard, opts WriterOptions, deliver func([]R
 		queues:  make(map[clientv3.LeaseID]*queue),
 		active:  make(map[string][]Op),
 	}
-	w.window = window{size: w.opts.MaxInFlight, most: w.opts.MaxInFlight}
+	w.window = window{size: w.opts.MaxInFlight, most: w.opts.MaxInFlight, slow: w.opts.Slow}
 	w.idle.L = &w.mu
 	return w
 }
@@ -294,7 +298,9 @@ func (w *Writer) send(batch []Op) {
 	for i, op := range batch {
 		results[i].Op = op
 	}
+	sent := time.Now()
 	w.flat(results)
+	answered := time.Now() // who is told of it may take a while
 	w.hand(results)
 
 	w.mu.Lock()
@@ -302,7 +308,7 @@ func (w *Writer) send(batch []Op) {
 	unsent := w.next(batch)
 	w.reject(unsent)
 	w.flight--
-	w.window.answer(results[len(results)-1].Err) // those of a batch end alike, but for one that is too large
+	w.window.answer(sent, answered, results[len(results)-1].Err) // those of a batch end alike, but for one that is too large
 	if !w.closed {
 		w.dispatch()
 	}

@@ -32,6 +32,7 @@ type Core struct {
 	offers   int  // released, and not claimed by anyone yet
 	alone    bool // there is nobody to take them
 	untaken  bool // the last offer that ended did so by its time: nobody may be there to take them
+	pace     pace // how many may be on their way to the next owner
 	stuck    int
 }
 

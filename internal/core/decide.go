@@ -172,6 +172,7 @@ func (c *Core) take(r *resource) bool {
 	case doRelease, doProbe:
 		r.phase, r.conclusive = releasing, c.now >= r.settleAt
 		c.releases++
+		c.time(r)
 		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease})
 	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
@@ -295,7 +296,7 @@ func (c *Core) mayTerminate() bool {
 	case !c.untaken:
 		under += c.offers
 	}
-	return under < c.cfg.ReleaseBacklog
+	return under < c.limit()
 }
 
 // queueFor says where a resource waits for its turn.

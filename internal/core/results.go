@@ -27,6 +27,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 	lease := r.lease
 	if res.Applied {
 		r.answered()
+		c.pace.answered(now - r.since)
 		c.hold(r, res.Revision, lease)
 		r.see(res.Revision, lease, res.Revision) // the watch may have been faster, and have told of the claim's end already
 		c.reconcile(r)
@@ -58,17 +59,24 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	r.phase = idle
 	c.releases--
 	if res.Unknown || res.Failed || res.LeaseGone {
+		c.timed(r, false)
 		r.doomed = r.token != 0 && (r.doomed || res.Unknown) && !mutant.Is(mutant.UseDoomedClaim)
 		c.retryLater(r)
 		c.reconcile(r)
 		return
 	}
 	r.answered()
+	if c.pace.timed == r {
+		c.pace.answered(now - c.pace.sent)
+	}
 	if res.Applied {
 		r.see(0, 0, res.Revision)
 		c.offer(r)
 	} else {
 		r.see(res.FoundToken, res.FoundLease, res.Revision)
+	}
+	if r.offered == 0 {
+		c.timed(r, true)
 	}
 	c.reconcile(r)
 }
@@ -92,6 +100,7 @@ func (c *Core) endOffer(r *resource) {
 	}
 	r.offered = 0
 	c.offers--
+	c.timed(r, taken || !late)
 	c.untaken = late && !taken
 }
 

@@ -9,7 +9,9 @@ import (
 type Config struct {
 	HandleConcurrency    int           // most Handle and Update calls at once
 	TerminateConcurrency int           // most Terminate calls at once
-	ReleaseBacklog       int           // a Terminate starts only while fewer resources than this are on their way to the next owner, so that a gap is not spent in a queue
+	ReleaseBacklog       int           // a Terminate starts only while fewer resources than this, at most, are on their way to the next owner, so that a gap is not spent in a queue
+	ReleaseLeast         int           // as many at least, while it takes long until they are there
+	ReleaseSlow          time.Duration // it takes long if it takes more than this, and several times the shortest time; 0: it never does
 	Handover             time.Duration // how long a released resource counts as on its way, unless its next owner is seen to claim it; 0: not at all
 	HandleAttempts       int           // failures in a row after which a resource is left alone; 0: never
 	Backoff              time.Duration // after the first failure of a call
