@@ -99,6 +99,9 @@ func (c *Core) Audit() error {
 		if l.keys != keys[id] {
 			return fmt.Errorf("lease %d: %d claims, counted %d", id, keys[id], l.keys)
 		}
+		if l.keys == 0 && !l.fenced && !l.timed && c.cfg.LeaseIdle > 0 {
+			return fmt.Errorf("lease %d is empty, and nothing will look at it again", id)
+		}
 		if l.fenced && l.keys == 0 {
 			return fmt.Errorf("lease %d is fenced and empty, and not revoked", id)
 		}

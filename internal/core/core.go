@@ -79,6 +79,8 @@ func (c *Core) Tick(now time.Duration) {
 			return
 		case due.sh != nil:
 			c.unwatchIfDone(due.sh)
+		case due.l != nil:
+			c.giveBack(due.l)
 		default:
 			c.reconcile(due.r)
 		}

@@ -79,9 +79,13 @@ func drawConfig(t *rapid.T) Config {
 	cfg.HandleConcurrency = rapid.IntRange(1, 3).Draw(t, "handles")
 	cfg.TerminateConcurrency = rapid.IntRange(1, 3).Draw(t, "terminates")
 	cfg.ReleaseBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
+	cfg.ReleaseLeast = rapid.IntRange(1, 2).Draw(t, "least")
+	cfg.ReleaseSlow = time.Duration(rapid.IntRange(0, 2).Draw(t, "slow")) * time.Second
+	cfg.Handover = time.Duration(rapid.IntRange(0, 5).Draw(t, "handover")) * time.Second
 	cfg.HandleAttempts = rapid.IntRange(0, 2).Draw(t, "attempts")
 	cfg.KeysPerLease = rapid.IntRange(1, 3).Draw(t, "keys")
 	cfg.WriteBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
+	cfg.LeaseIdle = time.Duration(rapid.IntRange(0, 20).Draw(t, "idle")) * time.Second
 	cfg.HoldFailed = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")

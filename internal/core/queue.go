@@ -110,14 +110,15 @@ func (q *stateQueue) pop() *resource {
 	return r
 }
 
-// timers is a heap of moments at which a resource, or a shard, is to be looked at again. One may be in it several times; a
+// timers is a heap of moments at which a resource, a shard or a lease is to be looked at again. One may be in it several times; a
 // look too many does no harm.
 type timers struct{ h timerHeap }
 
 type timer struct {
 	at time.Duration
 	r  *resource
-	sh *shard // else
+	sh *shard      // else
+	l  *leaseState // else
 }
 
 func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at: at, r: r}) }
@@ -130,6 +131,8 @@ func (t *timers) next() (time.Duration, bool) {
 	}
 	return t.h[0].at, true
 }
+
+func (t *timers) addLease(l *leaseState, at time.Duration) { heap.Push(&t.h, timer{at: at, l: l}) }
 
 // pop takes one that is due.
 func (t *timers) pop(now time.Duration) (due timer, ok bool) {

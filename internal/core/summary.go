@@ -62,7 +62,7 @@ func (sh *shard) group(lease int64) *group {
 
 // count keeps the counts that say when a summary can be written.
 func (c *Core) count(r *resource) {
-	if unclear := r.phase == claiming || r.uncertain; unclear != r.unclear {
+	if unclear := r.phase == claiming || c.mayAppear(r); unclear != r.unclear {
 		r.unclear = unclear
 		if unclear {
 			r.sh.unclear++
@@ -81,6 +81,19 @@ func (c *Core) count(r *resource) {
 	if old != nil && old != g {
 		c.prune(r.sh, old)
 	}
+}
+
+// mayAppear says whether a claim of r may be there, or still appear, that is not known. While another one is held none can
+// be there, and after settleAt none can appear.
+func (c *Core) mayAppear(r *resource) bool {
+	if !r.uncertain || r.token == 0 || r.gone() {
+		return r.uncertain
+	}
+	if c.now >= r.settleAt {
+		return false
+	}
+	c.wakeAt(r, r.settleAt)
+	return true
 }
 
 // standing says how a resource is to be counted.

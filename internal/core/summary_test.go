@@ -316,3 +316,41 @@ func TestStatesGatherWhileOthersAreOnTheirWay(t *testing.T) {
 	f.done("c", OK)
 	f.want("write-state c 110 active") // by itself: a summary would be of this one alone
 }
+
+// A claim whose answer was lost, and that turned out to be there, or was made again, keeps states from a summary only while
+// another one could still appear.
+func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
+	for name, settle := range map[string]func(*fixture){
+		"it is there": func(f *fixture) { f.appears("d", 120, 1) },
+		"it is made again": func(f *fixture) {
+			f.tick(time.Second)
+			f.want("claim d on 1")
+			f.claimed("d", 120)
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := summing(t, 2)
+			f.entry("d", "v1")
+			f.want("claim d on 1")
+			f.claimResult("d", WriteResult{Unknown: true})
+			settle(f)
+			f.want("handle d 120 on 1 v1")
+			f.allDone("a", "b", "c", "d")
+			f.want("write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active")
+			for _, id := range []string{"a", "b", "c"} {
+				f.saved(id, 110)
+			}
+			f.saved("d", 120)
+			f.wait(testConfig().Settle)
+			f.entry("e", "v1")
+			f.entry("g", "v1")
+			f.want("claim e on 1", "claim g on 1")
+			f.claimed("e", 130)
+			f.claimed("g", 130)
+			f.want("handle e 130 on 1 v1", "handle g 130 on 1 v1")
+			f.allDone("e", "g")
+			f.want("write-summary on 1 to 130")
+			f.noTimer()
+		})
+	}
+}

@@ -23,6 +23,7 @@ type Config struct {
 	CanUpdate            bool          // the handler takes changed data in place
 	FinishCalls          bool          // a Handle or Update in progress is not cancelled before its claim ends: its outcome is waited for
 	KeysPerLease         int           // most claims on one lease
+	LeaseIdle            time.Duration // a lease that has been empty for so long is revoked, where another one has room; 0: never
 	WriteBacklog         int           // most claims, and most states, on their way to etcd at once; the others wait as resources, which take a tenth of the memory
 	StateDelay           time.Duration // how long a state waits for claims and releases to go first, at most
 	SummaryLeast         int           // as many states of a shard at least go in one summary, where it can stand for them
@@ -37,7 +38,7 @@ const (
 	Watch         ActionKind = iota + 1 // list and follow Shard
 	Unwatch                             // stop following Shard
 	NeedLease                           // grant another lease and answer with LeaseReady
-	Revoke                              // Lease is fenced and nothing is on it any more: revoke it
+	Revoke                              // Lease is fenced and nothing is on it any more, or it has been empty for long: revoke it
 	Claim                               // create the claim of ID in Shard under Lease; answer with ClaimDone
 	Release                             // delete the claim whose create revision is Token (0: only look what is there, with the same compare); answer with ReleaseDone
 	WriteState                          // write State, Err to the claim (Token, Lease); answer with StateDone

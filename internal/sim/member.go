@@ -118,11 +118,12 @@ func (m *member) start() {
 	m.up, m.paused, m.stopping, m.stopped, m.ending, m.late, m.view, m.timerAt = true, false, false, false, false, nil, 0, 0
 	m.core = core.New(core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
-		ReleaseBacklog: w.plan.ReleaseBacklog, Handover: 300 * time.Millisecond,
+		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond, Handover: 300 * time.Millisecond,
 		HandleAttempts: w.plan.HandleAttempts,
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
 		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
-		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls, KeysPerLease: w.plan.KeysPerLease,
+		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
+		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})

@@ -1,0 +1,119 @@
+package core
+
+import (
+	"testing"
+	"time"
+)
+
+// twoLeases makes a Core that handles a and b under lease 1, which is full, and c under lease 2, and gives a lease back
+// that was empty for a minute.
+func twoLeases(t *testing.T) *fixture {
+	f := owning(t, []string{"c", "b", "a"}, func(c *Config) { c.KeysPerLease, c.LeaseIdle = 2, time.Minute })
+	f.want("claim a on 1", "claim b on 1", "need-lease")
+	f.c.LeaseReady(f.now, 2)
+	f.want("claim c on 2")
+	f.active([]string{"a", "b", "c"})
+	f.c.Actions()
+	return f
+}
+
+// gone has a resource that was claimed at a token be deallocated and released.
+func (f *fixture) gone(id string, token int64) {
+	f.t.Helper()
+	f.remove(id)
+	f.c.Actions()
+	f.done(id, OK)
+	f.c.Actions()
+	f.released(id, token+100)
+	f.want()
+}
+
+func TestALeaseThatStaysEmptyIsGivenBack(t *testing.T) {
+	f := twoLeases(t)
+	f.gone("c", 202)
+	f.wait(time.Hour)
+	f.want() // lease 1 is full: it could not take what comes
+	f.gone("a", 200)
+	f.wait(time.Minute)
+	f.want("revoke 2")
+	f.held("b")
+	f.entry("d", "v1")
+	f.want("claim d on 1")
+	f.gone("b", 201)
+	f.claimResult("d", WriteResult{Failed: true})
+	f.remove("d")
+	f.wait(time.Hour)
+	f.want() // one is kept
+}
+
+func TestALeaseThatIsUsedNowAndThenIsKept(t *testing.T) {
+	f := twoLeases(t)
+	f.gone("b", 201)
+	token := int64(202)
+	for range 5 {
+		f.gone("c", token)
+		f.wait(50 * time.Second)
+		f.entry("x", "v1")
+		f.want("claim x on 2") // the one in use
+		f.claimResult("x", WriteResult{Failed: true})
+		f.remove("x")
+		f.want()
+		f.wait(50 * time.Second)
+		f.want()
+		f.entry("c", "v1")
+		f.want("claim c on 2")
+		token += 1000
+		f.claimed("c", token)
+		f.c.Actions()
+		f.done("c", OK)
+		f.c.Actions()
+	}
+}
+
+// While a claim is on its way its lease is not empty, and one whose answer was lost is known of, or cannot appear any more,
+// when the lease goes.
+func TestALeaseWithAClaimOnItsWayIsKept(t *testing.T) {
+	f := twoLeases(t)
+	f.gone("a", 200)
+	f.gone("c", 202)
+	f.entry("d", "v1")
+	f.want("claim d on 2")
+	f.wait(time.Hour)
+	f.want()
+	f.claimResult("d", WriteResult{Unknown: true})
+	f.remove("d")
+	f.appears("d", 400, 2)
+	f.want("release d 400")
+	f.wait(time.Hour)
+	f.want()
+	f.released("d", 401)
+	f.want("release d 0") // the one that was sent before could not tell for good
+	f.released("d", 402)
+	f.wait(time.Minute)
+	f.want("revoke 2")
+}
+
+// What is said of a shard on a lease goes with it.
+func TestALeaseIsGivenBackWithItsSummaries(t *testing.T) {
+	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) { c.SummaryLeast, c.KeysPerLease, c.LeaseIdle = 2, 2, time.Minute })
+	f.c.Actions()
+	f.c.LeaseReady(f.now, 2)
+	f.c.Actions()
+	for i, id := range []string{"a", "b", "c", "d"} {
+		f.claimed(id, 110+int64(i))
+	}
+	f.c.Actions()
+	f.allDone("a", "b", "c", "d")
+	f.want("write-summary on 1 to 111", "write-summary on 2 to 113")
+	f.c.SummaryDone(f.now, 0, 1, 111, WriteResult{Applied: true, Revision: 120})
+	for _, id := range []string{"b", "c", "d"} {
+		f.gone(id, 200)
+	}
+	f.wait(2 * time.Minute)
+	f.want("revoke 2")
+	f.c.SummaryDone(f.now, 0, 2, 113, WriteResult{LeaseGone: true}) // it took long
+	f.want()
+	if n := len(f.c.shards[0].groups); n != 1 {
+		t.Errorf("%d groups are kept for one lease", n)
+	}
+}

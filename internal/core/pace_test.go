@@ -1,0 +1,145 @@
+package core
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// leaving makes a Core that handles 200 resources, under claims that etcd answered after a millisecond, and has lost them to
+// another member. As many as 64 may be on their way at once, 8 at least, and more than 200 ms is long.
+func leaving(t *testing.T) *fixture {
+	ids := make([]string, 200)
+	for i := range ids {
+		ids[i] = fmt.Sprintf("r%03d", i)
+	}
+	f := owning(t, ids, func(c *Config) {
+		c.ReleaseBacklog, c.ReleaseLeast, c.ReleaseSlow, c.Handover = 64, 8, 200*time.Millisecond, 5*time.Second
+		c.HandleConcurrency, c.TerminateConcurrency, c.KeysPerLease, c.SummaryLeast = 1000, 1000, 1000, 1000
+	})
+	f.c.Actions()
+	f.pass(time.Millisecond)
+	f.active(ids)
+	f.c.Actions()
+	f.own(false)
+	return f
+}
+
+// round has everything that is let go of now be terminated, released, and claimed by its next owner after a while, and
+// returns how many there were.
+func (f *fixture) round(took time.Duration) int {
+	f.t.Helper()
+	var all []string
+	f.c.Tick(f.now)
+	for _, a := range f.c.Actions() {
+		if a.Kind == Terminate {
+			all = append(all, a.ID)
+		}
+	}
+	for _, id := range all {
+		f.done(id, OK)
+	}
+	f.c.Actions()
+	f.pass(took)
+	for _, id := range all {
+		f.rev = max(f.rev, 1000) + 2
+		f.released(id, f.rev)
+		f.appears(id, f.rev+1, 99)
+	}
+	if err := f.c.Audit(); err != nil {
+		f.t.Fatal(err)
+	}
+	return len(all)
+}
+
+func TestMoreIsHandedOverAtOnceWhileThatIsQuick(t *testing.T) {
+	f := leaving(t)
+	for _, want := range []int{8, 16, 32, 64, 64, 16} {
+		if got := f.round(10 * time.Millisecond); got != want {
+			t.Fatalf("%d at once, want %d", got, want)
+		}
+	}
+	f.want("unwatch 0")
+}
+
+func TestLessIsHandedOverAtOnceWhileItTakesLong(t *testing.T) {
+	f := leaving(t)
+	for _, want := range []int{8, 16, 32} {
+		if got := f.round(10 * time.Millisecond); got != want {
+			t.Fatalf("%d at once, want %d", got, want)
+		}
+	}
+	for _, want := range []int{64, 32, 16, 8, 8} {
+		if got := f.round(time.Second); got != want {
+			t.Fatalf("%d at once, want %d", got, want)
+		}
+	}
+	if got := f.round(time.Millisecond); got != 8 {
+		t.Fatalf("%d at once, want 8", got)
+	}
+	if got := f.round(time.Millisecond); got != 8 { // what was left
+		t.Fatalf("%d at once, want 8", got)
+	}
+}
+
+// That the first ones take long says that it is now, and not that it always does.
+func TestTheFirstThatTakesLongCounts(t *testing.T) {
+	f := leaving(t)
+	for range 5 {
+		if got := f.round(time.Second); got != 8 {
+			t.Fatalf("%d at once, want 8", got)
+		}
+	}
+	if f.round(time.Millisecond); f.c.limit() != 12 {
+		t.Errorf("%d at once after one that was quick, want 12", f.c.limit())
+	}
+}
+
+// Where the way to etcd is long, everything takes long.
+func TestALongWayIsNotSlow(t *testing.T) {
+	f := leaving(t)
+	f.c.pace.fastest = 150 * time.Millisecond
+	for _, want := range []int{8, 16, 32, 64} {
+		if got := f.round(time.Second); got != want {
+			t.Fatalf("%d at once, want %d", got, want)
+		}
+	}
+}
+
+// While nobody takes what is offered, the rest is handled on; a handful at a time is tried.
+func TestWhatNobodyTakesInTimeCountsAsSlow(t *testing.T) {
+	f := leaving(t)
+	f.round(time.Millisecond)
+	f.c.Actions() // 16 are terminated
+	if got := f.c.limit(); got != 16 {
+		t.Fatalf("%d at once, want 16", got)
+	}
+	sh := f.c.shards[0]
+	var ending []string
+	for _, r := range sh.list {
+		if r.phase == calling {
+			ending = append(ending, r.id)
+		}
+	}
+	for i, id := range ending {
+		f.done(id, OK)
+		f.c.Actions()
+		f.released(id, 5000+int64(i))
+	}
+	f.wait(4 * time.Second)
+	f.want()
+	f.wait(2 * time.Second)
+	if got := f.c.limit(); got != 8 {
+		t.Errorf("%d at once, want 8", got)
+	}
+}
+
+func TestWhatWasLearnedOfHandoversIsForgotten(t *testing.T) {
+	f := leaving(t)
+	f.round(time.Millisecond)
+	f.round(time.Millisecond)
+	f.pass(2 * time.Minute)
+	if got := f.round(time.Millisecond); got != 8 {
+		t.Errorf("%d at once after two minutes, want 8", got)
+	}
+}
