@@ -294,6 +294,9 @@ func (g *group) reregister(ctx context.Context, gone bool) {
 			default:
 			}
 		}
+		if !m.awaitComeback(ctx) {
+			return
+		}
 		// A member that is wedged stays away: were it to come back, the others would hand over to it.
 		err := g.answers(ctx)
 		if err == nil {

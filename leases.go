@@ -95,7 +95,7 @@ func (m *Manager) grantLease() {
 	spread := m.spread
 	m.spread = false
 	m.tasks.run(func() {
-		if spread && !m.pauseSpread(m.tasksCtx) {
+		if spread && !m.pauseSpread(m.tasksCtx) || !m.awaitComeback(m.tasksCtx) {
 			return
 		}
 		ctx, cancel := context.WithCancelCause(m.ctx)
@@ -132,6 +132,9 @@ func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(e
 			Probe:   m.probe,
 			Outlast: m.cfg.OutagePolicy == KeepOnOutage,
 			OnFence: func(k *lease.Keeper, cause error) {
+				if !errors.Is(cause, lease.ErrGone) {
+					m.comeback.fenced(m.now(), k.TTL())
+				}
 				onFence(cause)
 				id := int64(k.ID())
 				m.post(func() {
@@ -174,24 +177,32 @@ func (m *Manager) probe(ctx context.Context) error {
 	}
 }
 
-// revokeLease lets go of a fenced lease that nothing is on any more.
+// revokeLease lets go of a lease that nothing is on any more.
 func (m *Manager) revokeLease(id int64) {
 	l := m.leases[id]
 	if l == nil {
 		return
 	}
-	if m.tasks.run(func() { l.letGo(m.tasksCtx, m.cfg.Etcd.CommandTimeout) }) { // else giveBack does it
+	if m.tasks.run(func() { m.letGo(m.tasksCtx, l) }) { // else giveBack does it
 		delete(m.leases, id)
 	}
 }
 
-// letGo ends everything on the lease, and then the lease: its claims are free for others from then on.
-func (l *claimLease) letGo(ctx context.Context, timeout time.Duration) {
-	ctx, cancel := context.WithTimeout(ctx, timeout)
-	defer cancel()
+// letGo ends everything on the lease, and then the lease: its claims are free for others from then on. etcd may have
+// thousands of keys to delete then, and answers nobody meanwhile. So a member has one revoked at a time: when etcd takes long
+// for each, fewer come, from all members alike. A lease whose turn does not come expires by itself.
+func (m *Manager) letGo(ctx context.Context, l *claimLease) {
+	defer l.keeper.Close()
 	l.end(CauseFenced)
+	select {
+	case m.revoking <- struct{}{}:
+		defer func() { <-m.revoking }()
+	case <-ctx.Done():
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
+	defer cancel()
 	_ = l.keeper.Revoke(ctx) // it expires by itself otherwise
-	l.keeper.Close()
 }
 
 // pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that

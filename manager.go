@@ -74,6 +74,8 @@ type Manager struct {
 	core      *core.Core
 	stamp     time.Duration // the time of what is being done, on the clock that leases are measured by
 	leases    map[int64]*claimLease
+	revoking  chan struct{} // holds a token while a lease of claims is being revoked
+	comeback  comeback
 	spread    bool // the next lease replaces one that etcd does not know any more
 	followers map[int]*shardFollower
 	handlings handlings
@@ -370,7 +372,7 @@ func (m *Manager) giveBack(keepClaims bool) {
 				l.keeper.Close()
 				l.end(CauseStopped)
 			} else {
-				l.letGo(ctx, m.cfg.Etcd.CommandTimeout)
+				m.letGo(ctx, l)
 			}
 		})
 	}

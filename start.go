@@ -56,7 +56,7 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		client: client, ownClient: own, layout: layout,
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
 		idle: make(chan struct{}), quiet: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
-		leases: map[int64]*claimLease{}, followers: map[int]*shardFollower{}, handlings: handlings{},
+		leases: map[int64]*claimLease{}, revoking: make(chan struct{}, 1), followers: map[int]*shardFollower{}, handlings: handlings{},
 		sourceReady: make(chan error, 1),
 	}
 	m.source = &sourceCalls{m: m}

@@ -1,0 +1,79 @@
+package drm
+
+import (
+	"context"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"go.uber.org/zap"
+)
+
+// comeback spaces out the attempts of a member whose leases are fenced again and again, because it has more to do than it can
+// or etcd has: each time, everything that it handled is terminated, and to begin with all of it at once is what overloads
+// it the next time. So a first fence costs no pause, and the further ones a longer and longer one. A member whose key went
+// with them (its lease is renewed together with the others) puts it again after the pause too, so that others handle what
+// is its own meanwhile.
+type comeback struct {
+	mu    sync.Mutex
+	times int           // fences in a row
+	last  time.Duration // when the last one was, on the clock that leases are measured by
+	until time.Duration // no lease is asked for before
+}
+
+const (
+	// calmAfter is how many TTLs leases have to live until their fence is the first of a row again.
+	calmAfter = 8
+	// longestComeback bounds the pause.
+	longestComeback = time.Minute
+)
+
+// fenced notes that a lease was fenced since it was not renewed in time.
+func (c *comeback) fenced(now, ttl time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.times > 0 && now-c.last < ttl/2:
+		return // another lease, renewed together with that one: a new one would have lived for longer
+	case now-max(c.last, c.until) > calmAfter*ttl:
+		c.times = 0
+	}
+	c.times++
+	c.last, c.until = now, now+comebackPause(c.times, ttl)
+}
+
+// comebackPause is the pause after so many fences in a row: none, TTL/5, and twice as long with each further one, less up to
+// a quarter at random.
+func comebackPause(times int, ttl time.Duration) time.Duration {
+	if times < 2 {
+		return 0
+	}
+	d := ttl / 5
+	for ; times > 2 && d < longestComeback; times-- {
+		d *= 2
+	}
+	d = min(d, longestComeback)
+	return d - rand.N(d/4+1)
+}
+
+// left is for how long from now no lease is to be asked for.
+func (c *comeback) left(now time.Duration) (left time.Duration, times int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.until - now, c.times
+}
+
+// awaitComeback waits until a lease may be asked for. false means that ctx ended first.
+func (m *Manager) awaitComeback(ctx context.Context) bool {
+	for {
+		left, times := m.comeback.left(m.now())
+		if left <= 0 {
+			return true
+		}
+		m.log.Warn("leases are fenced again and again; waiting before the next one is asked for",
+			zap.Int("times", times), zap.Duration("pause", left))
+		if !pauseFor(ctx, left) {
+			return false
+		}
+	}
+}
