@@ -37,7 +37,7 @@ type scenario struct {
 }
 
 var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios,
-	processScenarios, usersScenarios, restartScenarios, lateScenarios)
+	processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {

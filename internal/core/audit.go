@@ -45,6 +45,9 @@ func (c *Core) Audit() error {
 				engaged++
 			}
 			if r.offered != 0 {
+				if r.timerAt == 0 || r.timerAt > r.offered {
+					return fmt.Errorf("resource %q: nothing will end its offer", r.id)
+				}
 				offers++
 			}
 			switch {

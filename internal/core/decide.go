@@ -146,6 +146,7 @@ func (c *Core) reconcile(r *resource) {
 	switch r.phase {
 	case calling:
 		c.cancelIfEnding(r)
+		c.wakeSlow(r)
 		if mutant.Is(mutant.TwoCalls) {
 			c.take(r)
 		}
@@ -172,7 +173,7 @@ func (c *Core) take(r *resource) bool {
 	case doRelease, doProbe:
 		r.phase, r.conclusive = releasing, c.now >= r.settleAt
 		c.releases++
-		c.time(r)
+		c.timeRelease(r)
 		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease})
 	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
@@ -346,6 +347,9 @@ func (c *Core) begin(r *resource, from queueID) {
 		c.ending++
 	}
 	r.phase, r.call, r.cancelled = calling, a.Kind, false
+	if from == terminateQueue {
+		c.timeEnd(r)
+	}
 	c.emit(a)
 	c.account(r)
 }

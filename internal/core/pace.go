@@ -7,13 +7,18 @@ import "time"
 // many. All members ask the same etcd and see it slow down together, so those that leave at the same time share what it can
 // do, though none of them knows how many they are. What waits for its turn is handled meanwhile, and keepalives do not wait
 // behind thousands of releases.
+//
+// Terminate counts too, since a release follows it. Where it takes long itself there is no hurry in what follows, and as
+// many more may be in it.
 type pace struct {
 	size    int           // how many just now; 0: nothing is known yet
 	doubles bool          // none has taken long so far: each doubles size
+	ending  float64       // how many are in Terminate for each that is on its way after that
 	fastest time.Duration // answer to a claim or a release so far; 0: there was none
 	heard   time.Duration // when the last one was there
 	timed   *resource     // which is timed; nil: none is
-	sent    time.Duration // when its release was sent
+	began   time.Duration // when its Terminate began, or its release was sent
+	sent    time.Duration // when its release was sent; 0: it has not been
 }
 
 const (
@@ -22,24 +27,58 @@ const (
 	// slowRatio is how many times as long as etcd's fastest answer it takes at least to be slow. Four ways to etcd or back
 	// make two answers: the release's, the news of it, the next owner's claim, the news of that.
 	slowRatio = 8
+	// paceBegins is which part of ReleaseLeast the first ones are, of which it is not known yet how long they take.
+	paceBegins = 4
 )
 
-// limit is how many resources may be on their way now.
+// limit is how many resources may be on their way now, those in Terminate included.
 func (c *Core) limit() int {
+	p, most := &c.pace, c.cfg.ReleaseBacklog
 	if c.cfg.ReleaseSlow <= 0 {
-		return c.cfg.ReleaseBacklog
+		return most
 	}
-	p := &c.pace
-	if p.size == 0 || p.timed == nil && c.now-p.heard > paceForgets {
-		p.size, p.doubles, p.heard = min(c.cfg.ReleaseLeast, c.cfg.ReleaseBacklog), true, c.now
+	timing := p.timing()
+	if p.size == 0 || !timing && c.now-p.heard > paceForgets {
+		p.size, p.doubles, p.ending, p.heard = min(max(1, c.cfg.ReleaseLeast/paceBegins), most), true, 0, c.now
 	}
-	return p.size
+	if timing && p.sent == 0 && c.now-p.began >= c.cfg.ReleaseSlow {
+		return most // Terminate is what takes long
+	}
+	return int(min(float64(p.size)*(1+p.ending), float64(most)))
 }
 
-// time notes that a release is sent. One at a time is timed, so that size changes once in the time that one takes.
-func (c *Core) time(r *resource) {
-	if c.cfg.ReleaseSlow > 0 && c.pace.timed == nil {
-		c.pace.timed, c.pace.sent = r, c.now
+// timing says whether one is timed that is still on its way.
+func (p *pace) timing() bool {
+	r := p.timed
+	if r != nil && (r.sh == nil || r.phase != releasing && r.offered == 0 && (r.phase != calling || r.call != Terminate)) {
+		p.timed = nil // it was not released after all
+	}
+	return p.timed != nil
+}
+
+// timeEnd notes that Terminate begins. One at a time is timed, so that size changes once in the time that one takes.
+func (c *Core) timeEnd(r *resource) {
+	if p := &c.pace; c.cfg.ReleaseSlow > 0 && !p.timing() {
+		p.timed, p.began, p.sent = r, c.now, 0
+		c.wakeSlow(r)
+	}
+}
+
+// wakeSlow has r looked at again when its Terminate has taken long, if it is the one that is timed: others may begin then.
+func (c *Core) wakeSlow(r *resource) {
+	if at := c.pace.began + c.cfg.ReleaseSlow; c.pace.timed == r && c.now < at {
+		c.wakeAt(r, at)
+	}
+}
+
+// timeRelease notes that a release is sent.
+func (c *Core) timeRelease(r *resource) {
+	p := &c.pace
+	switch {
+	case p.timed == r:
+		p.sent = c.now
+	case c.cfg.ReleaseSlow > 0 && !p.timing():
+		p.timed, p.began, p.sent = r, c.now, c.now
 	}
 }
 
@@ -57,14 +96,15 @@ func (c *Core) timed(r *resource, done bool) {
 	if p.timed != r {
 		return
 	}
-	size, took := c.limit(), c.now-p.sent // while timed is set, so that nothing is forgotten
-	p.timed, p.heard = nil, c.now
+	most := c.cfg.ReleaseBacklog
+	least, took := min(c.cfg.ReleaseLeast, most), max(c.now-p.sent, time.Microsecond)
+	p.timed, p.heard, p.ending = nil, c.now, float64(p.sent-p.began)/float64(took)
 	switch {
 	case !done || took > max(c.cfg.ReleaseSlow, slowRatio*p.fastest):
-		p.size, p.doubles = max(size/2, min(c.cfg.ReleaseLeast, c.cfg.ReleaseBacklog)), false
+		p.size, p.doubles = max(p.size/2, least), false
 	case p.doubles:
-		p.size = min(2*size, c.cfg.ReleaseBacklog)
+		p.size = min(2*p.size, most)
 	default:
-		p.size = min(size+max(1, c.cfg.ReleaseBacklog/16), c.cfg.ReleaseBacklog)
+		p.size = min(p.size+max(1, most/16), most)
 	}
 }

@@ -95,7 +95,11 @@ func (c *Core) offer(r *resource) {
 // endOffer looks whether an offer was taken, or is over.
 func (c *Core) endOffer(r *resource) {
 	taken, late := r.seenToken != 0, c.now >= r.offered
-	if r.offered == 0 || !taken && !late && r.present && !r.sh.owned {
+	switch {
+	case r.offered == 0:
+		return
+	case !taken && !late && r.present && !r.sh.owned:
+		c.wakeAt(r, r.offered) // again: an earlier timer may have taken its place
 		return
 	}
 	r.offered = 0
