@@ -114,6 +114,9 @@ func (o WriterOptions) withDefaults() WriterOptions {
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second
 	}
+	if o.Slow < 0 {
+		panic(fmt.Sprintf("lease: WriterOptions.Slow is %v, want a duration of 0 or more", o.Slow))
+	}
 	if o.Timeout < 0 {
 		panic(fmt.Sprintf("lease: WriterOptions.Timeout is %v, want a positive duration", o.Timeout))
 	}
