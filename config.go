@@ -190,7 +190,7 @@ type Config struct {
 	StopTimeout time.Duration
 	// MaxInFlight is how many batches of claims, releases and states are on their way to etcd at once, each. Raised,
 	// many resources are claimed sooner and a shared etcd is hit harder. It is halved whenever etcd says that it is overloaded,
-	// does not answer in time, or takes long to answer (LeaseTTL/25; down to a quarter then), and grows again with the answers. Default 8; 1 to 64.
+	// does not answer in time, or takes long to answer (LeaseTTL/10; down to a quarter then), and grows again with the answers. Default 8; 1 to 64.
 	MaxInFlight int
 	// ResyncInterval is how long a member goes by watches alone before it reads again what it owns, so that news which a
 	// watch has silently missed does not stay missed. Each shard takes up to a fifth less, at random. Lowered, such a miss

@@ -105,7 +105,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	})
 	guard := lease.Guard{Key: m.layout.Config(), CreateRevision: m.app.CreateRevision}
 	// The core has one write of a claim under way at a time, and one of what it says.
-	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Slow: cfg.LeaseTTL / 25, Distinct: true, Timeout: cfg.Etcd.CommandTimeout, Limits: limits}
+	writing := lease.WriterOptions{MaxInFlight: cfg.MaxInFlight, Slow: cfg.LeaseTTL / 10, Distinct: true, Timeout: cfg.Etcd.CommandTimeout, Limits: limits}
 	m.claims = lease.NewWriter(etcd, guard, writing, m.written)
 	m.states = lease.NewWriter(etcd, guard, writing, m.written)
 	m.group = newGroup(m)
