@@ -16,8 +16,8 @@ func TestThePauseAfterAFenceGrows(t *testing.T) {
 	const ttl = 5 * time.Second
 	var c comeback
 	now := time.Hour
-	for i, most := range []time.Duration{0, time.Second, 2 * time.Second, 4 * time.Second, 8 * time.Second,
-		16 * time.Second, 32 * time.Second, time.Minute, time.Minute} {
+	for i, seconds := range []time.Duration{0, 1, 2, 4, 8, 16, 32, 60, 60} {
+		most := seconds * time.Second
 		c.fenced(now, ttl)
 		c.fenced(now+time.Second, ttl) // another of its leases
 		left, times := c.left(now)

@@ -95,6 +95,13 @@ func TestALeaseWithAClaimOnItsWayIsKept(t *testing.T) {
 
 // What is said of a shard on a lease goes with it.
 func TestALeaseIsGivenBackWithItsSummaries(t *testing.T) {
+	for _, late := range []bool{false, true} {
+		givesBackSummaries(t, late)
+	}
+}
+
+// givesBackSummaries has the answer to the summary come in time, or after the lease is given back.
+func givesBackSummaries(t *testing.T, late bool) {
 	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) { c.SummaryLeast, c.KeysPerLease, c.LeaseIdle = 2, 2, time.Minute })
 	f.c.Actions()
 	f.c.LeaseReady(f.now, 2)
@@ -106,12 +113,17 @@ func TestALeaseIsGivenBackWithItsSummaries(t *testing.T) {
 	f.allDone("a", "b", "c", "d")
 	f.want("write-summary on 1 to 111", "write-summary on 2 to 113")
 	f.c.SummaryDone(f.now, 0, 1, 111, WriteResult{Applied: true, Revision: 120})
+	if !late {
+		f.c.SummaryDone(f.now, 0, 2, 113, WriteResult{Applied: true, Revision: 121})
+	}
 	for _, id := range []string{"b", "c", "d"} {
 		f.gone(id, 200)
 	}
 	f.wait(2 * time.Minute)
 	f.want("revoke 2")
-	f.c.SummaryDone(f.now, 0, 2, 113, WriteResult{LeaseGone: true}) // it took long
+	if late {
+		f.c.SummaryDone(f.now, 0, 2, 113, WriteResult{LeaseGone: true})
+	}
 	f.want()
 	if n := len(f.c.shards[0].groups); n != 1 {
 		t.Errorf("%d groups are kept for one lease", n)
