@@ -6,7 +6,6 @@ import (
 	"runtime"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -235,19 +234,61 @@ func TestLoopThatHangsFailsTerminateAndBlocksTheNextHandle(t *testing.T) {
 	})
 }
 
-func TestLoopSurvivesGoexit(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		var runs atomic.Int32
-		l := newLoop(t, func(context.Context, drm.Claim) error { runs.Add(1); runtime.Goexit(); return nil }, handler.LoopConfig{})
-		if err := l.Handle(t.Context(), claim("a", 1)); err != nil {
-			t.Fatal(err)
-		}
-		synctest.Wait()
-		if err := l.Terminate(t.Context(), claim("a", 1)); err != nil || runs.Load() != 1 {
-			t.Errorf("after %d runs: %v", runs.Load(), err)
-		}
-	})
+// A function that ends its goroutine, or whose error's methods do, has returned, and is started again.
+func TestLoopStartsAgainWhatEndedItsGoroutine(t *testing.T) {
+	for name, run := range map[string]func() error{
+		"the function":    func() error { runtime.Goexit(); return nil },
+		"its error":       func() error { return goexitError{} },
+		"a nil pointer":   func() error { var p *drm.PanicError; return p },
+		"an error's type": func() error { return unwrapPanics{} },
+	} {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				runs, reports := 0, &errorReader{}
+				l := newLoop(t, func(ctx context.Context, _ drm.Claim) error {
+					runs++
+					if runs == 1 {
+						return run()
+					}
+					<-ctx.Done()
+					return unwrapPanics{}
+				}, handler.LoopConfig{OnReturn: func(drm.Claim, error) { runtime.Goexit() }})
+				c := drm.NewClaim("app", "m", drm.Resource{ID: "a"}, 1, reports)
+				if err := l.Handle(t.Context(), c); err != nil {
+					t.Fatal(err)
+				}
+				time.Sleep(time.Minute)
+				synctest.Wait()
+				if runs != 2 {
+					t.Errorf("it ran %d times", runs)
+				}
+				if err := l.Terminate(t.Context(), c); err != nil {
+					t.Error(err)
+				}
+			})
+		})
+	}
 }
+
+// errorReader takes reports, and reads their errors as a manager does.
+type errorReader struct{}
+
+func (*errorReader) Remaining() time.Duration { return time.Hour }
+
+func (*errorReader) Report(err error) {
+	if err != nil {
+		_ = err.Error()
+	}
+}
+
+type goexitError struct{}
+
+func (goexitError) Error() string { runtime.Goexit(); return "" }
+
+type unwrapPanics struct{}
+
+func (unwrapPanics) Error() string { return "why" }
+func (unwrapPanics) Unwrap() error { panic("unwrap") }
 
 func TestLoopRefusesBadConfig(t *testing.T) {
 	run := func(context.Context, drm.Claim) error { return nil }

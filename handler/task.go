@@ -192,18 +192,22 @@ func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f f
 	for ctx.Err() == nil {
 		began := time.Now()
 		recovered := recovering(report, pause)
-		err := protect(f)
+		err := apart(f)
 		recovered()
+		// The error's methods are the user's code, as f and onReturn are: whatever they do must not end the resource.
 		if ctx.Err() == nil {
 			why := err
 			if err == nil {
 				why = errReturned
 			}
-			report(why)
+			_ = apart(func() error { report(why); return nil })
 		}
-		var panicked *drm.PanicError
-		if r.onReturn != nil && (ctx.Err() == nil || errors.As(err, &panicked)) {
-			_ = protect(func() error { r.onReturn(c, err); return nil }) // a panic of it must not end the resource
+		tell := ctx.Err() == nil
+		if !tell {
+			_ = apart(func() error { var p *drm.PanicError; tell = errors.As(err, &p); return nil })
+		}
+		if r.onReturn != nil && tell {
+			_ = apart(func() error { r.onReturn(c, err); return nil })
 		}
 		if time.Since(began) >= r.most {
 			pauses.Reset()
@@ -252,4 +256,18 @@ func protect(f func() error) (err error) {
 		}
 	}()
 	return f()
+}
+
+// errGoexit is what is reported of a function that ended its goroutine.
+var errGoexit = errors.New("ended its goroutine (runtime.Goexit)")
+
+// apart is protect in a goroutine of its own: f may end that.
+func apart(f func() error) error {
+	ended := make(chan error, 1)
+	go func() {
+		err := errGoexit
+		defer func() { ended <- err }()
+		err = protect(f)
+	}()
+	return <-ended
 }
