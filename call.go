@@ -196,7 +196,7 @@ func (c *call) conclude(got answer) {
 	switch {
 	case got.out == core.Cut && a.Kind == core.Terminate: // it is not over
 		m.log.Debug("terminate was cut short, and follows again", zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
-	case got.err == nil || a.Kind != core.Terminate && ended && !timedOut && context.Cause(c.ctx) != CauseClaimLost:
+	case got.err == nil || a.Kind != core.Terminate && ended && !timedOut && !errors.Is(context.Cause(c.ctx), CauseClaimLost):
 		// It went well, or was to end for a reason that is no fault of its own.
 	default:
 		m.log.Warn(message, zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strings"
@@ -39,7 +40,7 @@ func runMute(args []string) int {
 	for err == nil {
 		_, err = syscall.Write(ends[1], make([]byte, 4096))
 	}
-	if err == syscall.EAGAIN { //nolint:errorlint // a system call's own
+	if errors.Is(err, syscall.EAGAIN) {
 		err = syscall.SetNonblock(ends[1], false)
 	}
 	if err == nil {

@@ -73,7 +73,7 @@ func (c *chaos) asRoot(what string, do func(ctx context.Context, root *clientv3.
 		if err != nil {
 			return fmt.Errorf("%s: %w", what, err)
 		}
-		defer root.Close()
+		defer root.Close() //nolint:errcheck // it says only that it was closed
 		ctx, cancel := context.WithTimeout(c.t.Context(), 5*time.Second)
 		defer cancel()
 		if err := do(ctx, root); err != nil {

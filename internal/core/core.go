@@ -157,7 +157,8 @@ func (c *Core) Stop(now time.Duration) {
 // there is nothing to wait for.
 func (c *Core) Idle() bool { return c.engaged == 0 }
 
-// Halt, after Stop, lets no call begin any more: the member's time is up, and what has not been terminated is left behind.
+// Halt lets no call begin any more. It is for after Stop: the member's time is up, and what has not been terminated is left
+// behind.
 func (c *Core) Halt() { c.halted = true }
 
 // Quiet reports whether no call and no release is in progress, those aside that were given up. It is for after Halt.
