@@ -22,6 +22,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 const (
@@ -269,6 +270,9 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 // post makes one request.
 func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.Claim, cause error) error {
 	number := w.calls.Add(1)
+	if mutant.Is(mutant.ReuseCallNumber) {
+		number = 1
+	}
 	body, err := encode(struct {
 		call
 		Call    int64 `json:"call"`

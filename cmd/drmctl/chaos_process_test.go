@@ -44,7 +44,10 @@ func runMute(args []string) int {
 		err = syscall.SetNonblock(ends[1], false)
 	}
 	if err == nil {
-		err = syscall.Dup2(ends[1], 2)
+		err = syscall.Close(2)
+	}
+	if err == nil {
+		_, err = syscall.Dup(ends[1]) // the lowest number that is free
 	}
 	if err == nil {
 		err = syscall.Exec(self, append([]string{self}, args...), os.Environ())

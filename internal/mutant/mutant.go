@@ -65,6 +65,8 @@
 //	trust-silence                a stream of which nothing is heard is not made anew
 //	write-deposed                what a coordinator writes does not depend on its office
 //	write-unguarded              the catalogue is written without a look at whether the app is the one that it was
+//	start-unlooked               a program is started without a last look at the clock (Linux)
+//	reuse-call-number            all requests of a webhook have the same number
 //
 // # In what judges real processes
 //
@@ -129,6 +131,9 @@ const (
 	TrustSilence    Mutant = "trust-silence"
 	WriteDeposed    Mutant = "write-deposed"
 	WriteUnguarded  Mutant = "write-unguarded"
+
+	StartUnlooked   Mutant = "start-unlooked"
+	ReuseCallNumber Mutant = "reuse-call-number"
 
 	OverlookOverlap Mutant = "overlook-overlap"
 )
@@ -196,6 +201,9 @@ var All = []Known{
 	{Mutant: TrustSilence, Test: "TestAStreamThatHangsWithoutAnErrorIsMadeAnew", Package: "./internal/follow"},
 	{Mutant: WriteDeposed, Test: "TestADeposedCoordinatorWritesNothing", Package: "./internal/catalogue"},
 	{Mutant: WriteUnguarded, Test: "TestAnAppThatWasDeletedTakesNoResources", Package: "./internal/catalogue"},
+
+	{Mutant: StartUnlooked, Test: "TestForkLooksAtTheClockRightBeforeExec", Package: "./handler"},
+	{Mutant: ReuseCallNumber, Test: "TestWebhookNumbersEachRequest", Package: "./handler"},
 
 	{Mutant: OverlookOverlap, Test: "TestCheckFindsAnOverlapAnywhere", Package: "./internal/journal"},
 }
