@@ -228,7 +228,7 @@ func (c *call) user() (got answer) {
 		return answer{}
 	case isPanic(err):
 		return answer{core.Panicked, err, textOf(err)}
-	case c.do.Kind == core.Handle && isUnknown(err): // it may have begun
+	case c.do.Kind == core.Handle && matches(err, ErrOutcomeUnknown): // it may have begun
 		return answer{core.Unclear, err, textOf(err)}
 	default:
 		return answer{core.Error, err, textOf(err)}

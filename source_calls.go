@@ -38,15 +38,6 @@ func judged(err error) *sourceError {
 	return e
 }
 
-// isNotModified says whether an error of Fetch is ErrNotModified. It is called like judged.
-func isNotModified(err error) (yes bool) {
-	_ = safely(func() error { // one whose methods panic is another error
-		yes = errors.Is(err, ErrNotModified)
-		return nil
-	})
-	return yes
-}
-
 // sourceAnswer is what came of a Fetch, in plain values.
 type sourceAnswer struct {
 	resources []Resource
@@ -156,7 +147,7 @@ func (s *sourceCalls) fetch(ctx context.Context, everything bool) sourceAnswer {
 	switch {
 	case err == nil:
 		return sourceAnswer{resources: resources}
-	case isNotModified(err):
+	case matches(err, ErrNotModified):
 		return sourceAnswer{unchanged: true}
 	default:
 		return sourceAnswer{failed: judged(err)}

@@ -68,10 +68,8 @@ func isPanic(err error) bool {
 	})
 }
 
-// isUnknown says whether an error of the user's code matches ErrOutcomeUnknown.
-func isUnknown(err error) bool {
-	return asked(func() bool { return errors.Is(err, ErrOutcomeUnknown) })
-}
+// matches says whether an error of the user's code matches one of DRM's.
+func matches(err, target error) bool { return asked(func() bool { return errors.Is(err, target) }) }
 
 // asked is what an error of the user's code says of itself; false where it panics. It is called like told: an error's Unwrap,
 // Is and As methods are the user's code too.
