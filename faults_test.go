@@ -224,7 +224,7 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
 	w.members(r, newSource(ids(20)...), "a", "b")
-	r.until("all are handled", allHeld(r, 20))
+	r.until("two share all", func() bool { return allHeld(r, 20)() && settled(t, w) }) // else the next owner waits already
 	for _, kind := range []string{"/claims/", "/group/members/"} {
 		revoked := map[int64]bool{}
 		for _, kv := range w.keysWith(kind) {
