@@ -122,8 +122,8 @@ func (s *sourceCalls) ask(ctx context.Context, everything bool) sourceAnswer {
 		if err != nil { // it panicked, or ended its goroutine
 			a = sourceAnswer{failed: &sourceError{err: err}}
 		}
+		s.returned() // first: whoever has the answer may ask again at once
 		answers <- a
-		s.returned()
 	})
 	select {
 	case a := <-answers:
