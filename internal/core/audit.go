@@ -10,7 +10,7 @@ import (
 func (c *Core) Audit() error {
 	keys := map[int64]int{}
 	engaged := 0
-	var handling, ending, claims, releases, states, stuck, offers int
+	var handling, ending, tardy, claims, releases, states, stuck, offers int
 	for n, sh := range c.shards {
 		if sh == nil {
 			continue
@@ -53,6 +53,9 @@ func (c *Core) Audit() error {
 			switch {
 			case r.phase == calling && r.call == Terminate:
 				ending++
+				if r.tardy {
+					tardy++
+				}
 			case r.phase == calling:
 				handling++
 			case r.phase == claiming:
@@ -84,6 +87,9 @@ func (c *Core) Audit() error {
 		if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.groups, c.isLeaving) {
 			return fmt.Errorf("shard %d is followed for nothing", n)
 		}
+	}
+	if tardy != c.tardy {
+		return fmt.Errorf("%d calls of Terminate have taken long; counted %d", tardy, c.tardy)
 	}
 	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck || offers != c.offers {
 		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d, offers %d; counted %d, %d, %d, %d, %d",

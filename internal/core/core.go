@@ -27,6 +27,7 @@ type Core struct {
 	engaged  int  // resources that something is held of, or in progress
 	handling int  // Handle and Update calls in progress
 	ending   int  // Terminate calls in progress
+	tardy    int  // of them: those that have taken long already
 	claiming int  // claims on their way
 	releases int  // releases on their way
 	offers   int  // released, and not claimed by anyone yet

@@ -146,7 +146,7 @@ func (c *Core) reconcile(r *resource) {
 	switch r.phase {
 	case calling:
 		c.cancelIfEnding(r)
-		c.wakeSlow(r)
+		c.wakeTardy(r)
 		if mutant.Is(mutant.TwoCalls) {
 			c.take(r)
 		}
@@ -297,7 +297,7 @@ func (c *Core) mayTerminate() bool {
 	case !c.untaken:
 		under += c.offers
 	}
-	return under < c.limit()
+	return under < c.cfg.ReleaseBacklog && under-c.tardy < c.limit()
 }
 
 // queueFor says where a resource waits for its turn.
@@ -345,11 +345,13 @@ func (c *Core) begin(r *resource, from queueID) {
 		a.Kind = Terminate
 		a.Token = r.oldToken
 		c.ending++
+		r.endAfter = c.now
 	}
 	r.phase, r.call, r.cancelled = calling, a.Kind, false
 	if from == terminateQueue {
 		c.timeEnd(r)
 	}
+	c.wakeTardy(r)
 	c.emit(a)
 	c.account(r)
 }

@@ -9,7 +9,7 @@ import "time"
 // behind thousands of releases.
 //
 // Terminate counts too, since a release follows it. Where it takes long itself there is no hurry in what follows, and as
-// many more may be in it.
+// many more may be in it: one that has taken long already does not count any more.
 type pace struct {
 	size    int           // how many just now; 0: nothing is known yet
 	doubles bool          // none has taken long so far: each doubles size
@@ -60,15 +60,21 @@ func (p *pace) timing() bool {
 func (c *Core) timeEnd(r *resource) {
 	if p := &c.pace; c.cfg.ReleaseSlow > 0 && !p.timing() {
 		p.timed, p.began, p.sent = r, c.now, 0
-		c.wakeSlow(r)
 	}
 }
 
-// wakeSlow has r looked at again when its Terminate has taken long, if it is the one that is timed: others may begin then.
-func (c *Core) wakeSlow(r *resource) {
-	if at := c.pace.began + c.cfg.ReleaseSlow; c.pace.timed == r && c.now < at {
-		c.wakeAt(r, at)
+// wakeTardy has r looked at again when its Terminate has taken long, and counts it as one that has: it does not stand in the
+// way of others then. Nor does it say anything of them, if it is the one that is timed.
+func (c *Core) wakeTardy(r *resource) {
+	if c.cfg.ReleaseSlow <= 0 || r.call != Terminate || r.tardy {
+		return
 	}
+	if at := r.endAfter + c.cfg.ReleaseSlow; c.now < at {
+		c.wakeAt(r, at)
+		return
+	}
+	r.tardy = true
+	c.tardy++
 }
 
 // timeRelease notes that a release is sent.

@@ -175,3 +175,50 @@ func TestATerminateThatTakesLongHoldsUpNobody(t *testing.T) {
 		t.Fatalf("%d at once after the first was there, want 64", got)
 	}
 }
+
+// Some that are slow to terminate hold up nobody either, where what follows has become slow and none of them is timed.
+func TestSomeThatAreSlowToTerminateHoldUpNobodyElse(t *testing.T) {
+	f := leaving(t)
+	for range 4 {
+		f.round(10 * time.Millisecond)
+	}
+	begun := func() (ids []string) {
+		f.c.Tick(f.now)
+		for _, a := range f.c.Actions() {
+			if a.Kind == Terminate {
+				ids = append(ids, a.ID)
+			}
+		}
+		return ids
+	}
+	var quick []string
+	hang := 0
+	for _, id := range begun() { // 32
+		if id != f.c.pace.timed.id && hang < 20 {
+			hang++
+			continue
+		}
+		quick = append(quick, id)
+		f.done(id, OK)
+	}
+	f.c.Actions()
+	f.pass(time.Second)
+	for _, id := range quick {
+		f.rev = max(f.rev, 1000) + 2
+		f.released(id, f.rev)
+		f.appears(id, f.rev+1, 99)
+	}
+	if got := len(begun()); got != 16 {
+		t.Errorf("%d begin while %d hang, want 16", got, hang)
+	}
+	if err := f.c.Audit(); err != nil {
+		t.Error(err)
+	}
+	f.pass(time.Second)
+	if got := len(begun()); got != 64-hang-16 {
+		t.Errorf("%d begin when these take long too, want as many as may be at all, %d", got, 64-hang-16)
+	}
+	if err := f.c.Audit(); err != nil {
+		t.Error(err)
+	}
+}

@@ -47,6 +47,7 @@ type resource struct {
 	doomed     bool       // a release's answer was lost: the claim may be deleted at any time, so it cannot be used again
 	busy       bool       // counted in shard.busy
 	engaged    bool       // counted in Core.engaged
+	tardy      bool       // counted in Core.tardy
 
 	token      int64  // of the claim that is ours; 0: none
 	lease      int64  // the lease of that claim, or of the one on its way
@@ -58,7 +59,7 @@ type resource struct {
 	endTries    uint16        // failures of Terminate in a row
 	tries       uint16        // failures of writes in a row
 	handleAfter time.Duration // no Handle before
-	endAfter    time.Duration // no Terminate before, while the claim lasts
+	endAfter    time.Duration // no Terminate before, while the claim lasts; of one in progress: when it began
 	writeAfter  time.Duration // no claim or release before
 	settleAt    time.Duration // until when a write of it whose answer was lost may still be applied
 	timerAt     time.Duration // of the earliest timer that is set; 0: none

@@ -149,6 +149,10 @@ func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, m
 func (c *Core) endCall(r *resource) {
 	if r.call == Terminate {
 		c.ending--
+		if r.tardy {
+			r.tardy = false
+			c.tardy--
+		}
 	} else {
 		c.handling--
 	}
