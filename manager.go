@@ -376,11 +376,16 @@ func (m *Manager) giveBack(keepClaims bool) {
 			}
 		})
 	}
-	if k := m.group.keeper; k != nil {
-		wg.Go(func() {
+	wg.Go(func() {
+		select {
+		case <-m.groupDone: // where Stop was in a hurry, it may have been getting a lease just now
+		case <-ctx.Done():
+			return
+		}
+		if k := m.group.keeper; k != nil {
 			_ = k.Revoke(ctx) // it expires by itself otherwise
 			k.Close()
-		})
-	}
+		}
+	})
 	wg.Wait()
 }
