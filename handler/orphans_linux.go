@@ -109,21 +109,26 @@ func (s *guardSystem) forget(c *child) {
 	}
 }
 
-// killOrphans kills the children of this process, and those that it adopts from them, until there are none.
+// killOrphans kills the children of this process, and those that it adopts from them, until there are none. One that the kernel
+// does not let go of, as it waits for a file system, must not save those of others.
 func killOrphans() {
 	for {
 		pids := childrenOf("self")
+		if len(pids) == 0 {
+			return
+		}
 		for _, pid := range pids {
 			// It is a child and not reaped yet, so the number is still its own.
 			_ = unix.Kill(pid, unix.SIGKILL)
-			for {
-				if _, err := unix.Wait4(pid, nil, 0, nil); !errors.Is(err, unix.EINTR) {
-					break
-				}
-			}
 		}
-		if len(pids) == 0 {
-			return
+		for options := 0; ; options = unix.WNOHANG { // one has to end, which may leave others; and then whichever have
+			pid, err := unix.Wait4(-1, nil, options, nil)
+			if errors.Is(err, unix.EINTR) {
+				continue
+			}
+			if err != nil || pid == 0 {
+				break
+			}
 		}
 	}
 }

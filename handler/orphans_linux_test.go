@@ -1,0 +1,38 @@
+package handler_test
+
+import (
+	"errors"
+	"runtime"
+	"testing"
+
+	"golang.org/x/sys/unix"
+)
+
+// The agent dies, and one of a guard's processes does not end though it is killed (it is traced here, so that only its tracer
+// can have its exit status; it could be waiting for a file system). What others have left is killed all the same.
+func TestAProcessThatDoesNotEndSavesNoOther(t *testing.T) {
+	t.Parallel()
+	ch := newChildren(t)
+	agent, first := startAgent(t, ch, "1h", "stubborn", "daemon")
+	all := map[string]*peer{first.Name: first}
+	second := ch.next()
+	all[second.Name] = second
+	runtime.LockOSThread() // which is the tracer
+	defer runtime.UnlockOSThread()
+	pid := all["child"].PID
+	if err := unix.PtraceSeize(pid); err != nil {
+		t.Skipf("it cannot be traced: %v", err)
+	}
+	defer func() { // the guard may have it
+		for {
+			if _, err := unix.Wait4(pid, nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
+				return
+			}
+		}
+	}()
+	if err := agent.Process.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	await(t, all["child"].gone, "the child to be killed")
+	await(t, all["daemon"].gone, "the daemon to be killed")
+}
