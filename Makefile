@@ -25,7 +25,7 @@ soak: ## simulate random schedules for as long as asked (SOAK=10m)
 mutants: ## take away one rule after the other, and print what notices
 	go test -tags mutant -run='^TestEveryMutantIsCaught$$' -v -count=1 -timeout=30m ./internal/sim
 
-chaos: ## real processes under real faults, and a table of what was measured (SHORT=1: 4 minutes of it)
+chaos: ## real processes under real faults, and a table of what was measured (SHORT=1: 6 minutes of it)
 	scripts/chaos.sh
 
 bench: build ## measure against etcd itself

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Puts real processes (drmctl agent, etcd) through real faults on loopback, and prints what was measured as the table of
 # docs/guarantees.md. Fails on any overlap (but after what is done by hand), any resource lost and any token that fell.
-# All of it takes about 10 minutes, SHORT=1 about 4. Without the race detector, which would distort what is measured.
+# All of it takes about 13 minutes, SHORT=1 about 6. Without the race detector, which would distort what is measured.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
