@@ -111,7 +111,7 @@ type terminal struct {
 
 func open(t *testing.T, script string, env []string) *terminal {
 	t.Helper()
-	w := &terminal{t: t, command: exec.Command("sh", "-c", script), ended: make(chan struct{}), news: make(chan struct{}, 1)} //nolint:noctx // it is interrupted, as a user would
+	w := &terminal{t: t, command: exec.Command("sh", "-c", script), ended: make(chan struct{}), news: make(chan struct{}, 1)}
 	w.command.Dir, w.command.Env = "../..", env
 	w.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // so that a signal reaches all that the shell has started
 	w.command.Stderr = os.Stderr
