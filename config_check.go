@@ -1,6 +1,7 @@
 package drm
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
@@ -9,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -139,6 +141,10 @@ func (c *EtcdConfig) withDefaults() error {
 		return &InputError{"Etcd.Endpoints", "none", "the endpoints of etcd, or a Client"}
 	case c.Client != nil && (len(c.Endpoints) > 0 || c.TLS != nil || c.Username != "" || c.Password != ""):
 		return &InputError{"Etcd.Client", "a client and how to make one", "one of both"}
+	}
+	var bad *reach.EndpointError
+	if errors.As(reach.CheckEndpoints(c.Endpoints, c.TLS != nil), &bad) {
+		return &InputError{"Etcd.Endpoints", bad.Endpoint, bad.Want}
 	}
 	for _, f := range []durationField{
 		{"Etcd.DialTimeout", &c.DialTimeout, DefaultDialTimeout, leastDuration, 10 * time.Minute, false},

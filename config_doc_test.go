@@ -26,7 +26,7 @@ func TestConfigDocHasEveryField(t *testing.T) {
 		}
 	}
 	good := func() Config {
-		return Config{App: "app", Etcd: EtcdConfig{Endpoints: []string{"x"}}, Handler: noHandler{}, AllocateOnly: true}
+		return Config{App: "app", Etcd: EtcdConfig{Endpoints: []string{"x:1"}}, Handler: noHandler{}, AllocateOnly: true}
 	}
 	full, err := good().withDefaults()
 	if err != nil {

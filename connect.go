@@ -17,6 +17,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
 // connect returns a client that etcd has answered once, and whether it is ours to close.
@@ -30,17 +31,26 @@ func connect(ctx context.Context, c EtcdConfig, probe string) (client *clientv3.
 	}
 	asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
 	defer cancel()
-	if _, err = client.Get(asking, probe, clientv3.WithKeysOnly()); err == nil {
+	trace := reach.Of(client)
+	trace.WhenHopeless(cancel) // what does not pass is not waited for
+	_, err = client.Get(asking, probe, clientv3.WithKeysOnly())
+	trace.WhenHopeless(nil)
+	if err == nil {
 		return client, own, nil
 	}
+	hopeless := errors.Is(asking.Err(), context.Canceled)
+	why := trace.Reason()
 	if own {
 		_ = client.Close() // the first error is the one to tell
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, false, fmt.Errorf("connect to etcd: %w", cause)
 	}
-	if isUnreachable(err) {
-		err = unreachable(c, err)
+	switch {
+	case hopeless:
+		err = &unreachableError{why.Error(), why}
+	case isUnreachable(err):
+		err = unreachable(c, client, err)
 	}
 	return nil, false, fmt.Errorf("connect to etcd: %w", err)
 }
@@ -57,13 +67,17 @@ func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
 		auth = login.New(c.Username, c.Password)
 		options = append(options, auth.DialOptions()...)
 	}
+	trace := reach.New(c.Endpoints, c.TLS, c.Username)
+	options = append(options, trace.DialOptions(c.Endpoints, c.TLS)...)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: c.DialTimeout, DialOptions: options, Logger: zap.NewNop(),
+		Context: trace.Context(),
 	})
 	if err != nil {
 		return nil, err
 	}
 	client.Watcher = follow.NewWatcher(client) // in place of one that has not been used, and has nothing to be closed
+	client.KV, client.Lease = reach.KV(client), reach.Lease(client, client.Lease)
 	if auth != nil {
 		client.Lease = closingLogin{client.Lease, auth}
 	}
@@ -82,12 +96,39 @@ func (c closingLogin) Close() error {
 	return c.Lease.Close()
 }
 
-func unreachable(c EtcdConfig, err error) error {
-	where := strings.Join(c.Endpoints, ",")
-	if where == "" {
-		where = "the given client's endpoints"
+// unreachable is the error of a first request that etcd did not answer in time.
+func unreachable(c EtcdConfig, client *clientv3.Client, err error) error {
+	if why := reach.ReasonOf(err); why != nil {
+		return &unreachableError{fmt.Sprintf("no answer within %v: %v", c.DialTimeout, why), why}
 	}
-	return fmt.Errorf("%w: no answer from %s within %v (%s)", ErrUnreachable, where, c.DialTimeout, reason(err))
+	return fmt.Errorf("%w: no answer from %s within %v (%s)", ErrUnreachable, strings.Join(client.Endpoints(), ","), c.DialTimeout, reason(err))
+}
+
+// unreachableError matches ErrUnreachable, and has the reason for it in its chain.
+type unreachableError struct {
+	text string
+	why  *reach.Reason
+}
+
+func (e *unreachableError) Error() string {
+	if e.why.Slow {
+		return "etcd is connected, and too slow: " + e.text
+	}
+	return ErrUnreachable.Error() + ": " + e.text
+}
+
+// Unwrap gives both.
+func (e *unreachableError) Unwrap() []error { return []error{ErrUnreachable, e.why} }
+
+// withUnreachable makes an error match ErrUnreachable where it means that etcd did not answer.
+func withUnreachable(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || !isUnreachable(err) || errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	if why := reach.ReasonOf(err); why != nil {
+		return &unreachableError{err.Error(), why}
+	}
+	return fmt.Errorf("%w: %s", ErrUnreachable, reason(err))
 }
 
 // reason is the short form of an error of gRPC.

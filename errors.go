@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
 // Errors that a caller can test for with errors.Is.
@@ -19,7 +21,7 @@ var (
 	ErrNotModified = errors.New("source not modified")
 	// ErrStoreRewound says that etcd went back to an older state (a restored snapshot) or is another cluster than
 	// before. The member has stopped handling everything; it cannot go on.
-	ErrStoreRewound = errors.New("etcd was rewound or replaced")
+	ErrStoreRewound = follow.ErrRewound
 	// ErrAppGone says that the app's config key was deleted from etcd; members claim nothing until they are restarted.
 	ErrAppGone = errors.New("the app's config key is gone from etcd")
 	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as

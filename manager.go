@@ -212,7 +212,6 @@ func (m *Manager) fail(err error) {
 // any more, and somebody else may be told that it is theirs. Nothing is written: the revisions that compares go by are
 // used a second time.
 func (m *Manager) rewound(err error) {
-	err = fmt.Errorf("%w: %w", ErrStoreRewound, err)
 	m.post(func() {
 		m.stopping = true
 		m.core.Stop(m.stamp)

@@ -46,7 +46,7 @@ func (c *Client) FollowOwners(ctx context.Context, changed func(OwnerChange), lo
 	troubles := make(chan error, 1)
 	hub := follow.NewHub(c.client, follow.Options{
 		ListTimeout: c.cfg.Etcd.CommandTimeout, Probe: c.layout.Config(),
-		OnRewound: func(err error) { cancel(fmt.Errorf("%w: %w", ErrStoreRewound, err)) },
+		OnRewound: cancel,
 		OnError: func(_ string, err error) {
 			select {
 			case troubles <- err:

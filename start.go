@@ -270,11 +270,3 @@ func finishesCalls(h Handler) bool {
 	f, ok := h.(Finisher)
 	return ok && f.FinishesCalls()
 }
-
-// withUnreachable makes an error match ErrUnreachable where it means that etcd did not answer.
-func withUnreachable(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() == nil && isUnreachable(err) && !errors.Is(err, ErrUnreachable) {
-		return fmt.Errorf("%w: %s", ErrUnreachable, reason(err))
-	}
-	return err
-}

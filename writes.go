@@ -9,7 +9,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
-	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
@@ -55,8 +54,6 @@ func writeError(ctx context.Context, err error) error {
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
 	case errors.Is(err, catalogue.ErrAppGone):
 		return fmt.Errorf("%w: %w", ErrAppGone, err)
-	case errors.Is(err, follow.ErrRewound):
-		return fmt.Errorf("%w: %w", ErrStoreRewound, err)
 	default:
 		return withUnreachable(ctx, err)
 	}

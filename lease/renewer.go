@@ -14,6 +14,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
 // perStream is how many keepalives are under way on one stream at most. etcd renews those of a stream one after the other,
@@ -139,7 +140,8 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 			return &clientv3.LeaseKeepAliveResponse{ResponseHeader: got.resp.Header, ID: id, TTL: got.resp.TTL}, nil
 		case <-ctx.Done():
 			r.giveUp(l, asked, errors.Is(ctx.Err(), context.DeadlineExceeded))
-			return nil, fmt.Errorf("no answer: %w", ctx.Err())
+			err := fmt.Errorf("no answer: %w", ctx.Err())
+			return nil, reach.Explain(r.client, err, func() string { return "renew a lease" })
 		}
 	}
 }

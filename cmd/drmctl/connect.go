@@ -14,10 +14,11 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// withClient runs do with a client of the app. All of it together may take the command timeout, after which the error
-// is an ErrUnreachable: ctx ends then.
+// withClient runs do with a client of the app. All of it together may take the command timeout; ctx ends then, and
+// inTime says what the error is.
 func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client) error) error {
 	if err := checkOutput(c); err != nil {
 		return err
@@ -39,9 +40,9 @@ func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client)
 	defer dialed()
 	client, err := drm.NewClient(dialing, drm.ClientConfig{App: app, Prefix: c.String(flagPrefix), Etcd: etcd})
 	if err != nil {
-		return unreachableAt(ctx, c, flagsOf(err, c))
+		return flagsOf(err, c)
 	}
-	return errors.Join(unreachableAt(ctx, c, do(ctx, client)), client.Close())
+	return errors.Join(inTime(ctx, c, do(ctx, client)), client.Close())
 }
 
 // noteIfNoApp tells people of an app that does not exist: it is no error, as whatever comes first makes it, but of a name
@@ -57,13 +58,30 @@ func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error 
 	return err
 }
 
-// unreachableAt makes an error that comes of the command timeout, ctx's, an ErrUnreachable.
-func unreachableAt(ctx context.Context, c *cli.Context, err error) error {
-	if errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil && !errors.Is(err, drm.ErrUnreachable) {
-		return fmt.Errorf("%w: no answer from %s within %s", drm.ErrUnreachable, c.String(flagEndpoints),
-			c.Duration(flagCommandTimeout))
+// inTime says of an error that comes of too little time whether etcd was gone, which is an ErrUnreachable, or answered and
+// was too slow. ctx is that of the command, from after the first answer of etcd.
+func inTime(ctx context.Context, c *cli.Context, err error) error {
+	passed := errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil
+	if err == nil || !passed && !reach.IsSlow(err) {
+		return err
 	}
-	return err
+	limit := c.Duration(flagCommandTimeout)
+	why := reach.ReasonOf(err)
+	switch {
+	case why == nil || why.Slow:
+		return &slowError{limit}
+	case errors.Is(err, drm.ErrUnreachable):
+		return err
+	default:
+		return fmt.Errorf("%w: no answer within %s: %w", drm.ErrUnreachable, limit, why)
+	}
+}
+
+// slowError says that a command did not end in time, although etcd answers. It is no ErrUnreachable.
+type slowError struct{ limit time.Duration }
+
+func (e *slowError) Error() string {
+	return fmt.Sprintf("it took longer than --%s (%s), although etcd answers", flagCommandTimeout, e.limit)
 }
 
 // appName is the app that a command is about.
@@ -101,8 +119,14 @@ func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
 	if cfg.Username, cfg.Password, err = credentials(c); err != nil {
 		return cfg, err
 	}
-	cfg.TLS, err = tlsConfig(c)
-	return cfg, err
+	if cfg.TLS, err = tlsConfig(c); err != nil {
+		return cfg, err
+	}
+	var bad *reach.EndpointError
+	if errors.As(reach.CheckEndpoints(cfg.Endpoints, cfg.TLS != nil), &bad) {
+		return cfg, badFlag(flagEndpoints, bad.Endpoint, bad.Want)
+	}
+	return cfg, nil
 }
 
 // credentials never puts the password into its error.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
 // The exit codes: a contract, documented in --help.
@@ -44,7 +45,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, drm.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, drm.ErrUnreachable):
+	case errors.Is(err, drm.ErrUnreachable) && !reach.IsSlow(err): // one that is slow has been reached
 		return exitUnreachable
 	default:
 		return exitFailed
@@ -55,6 +56,9 @@ func exitCode(err error) int {
 func report(ctx context.Context, w io.Writer, err error) int {
 	if err != nil {
 		text := oneLine(err.Error())
+		if hint := hintOf(err); hint != "" {
+			text += "; " + hint
+		}
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
 			text = "interrupted: " + text
 		}

@@ -23,6 +23,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/wire"
 	"github.com/distributed-resource-manager/drm/lease"
 )
@@ -383,7 +384,7 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
 	resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
-	return resp, clientv3.ContextError(ctx, err)
+	return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err), func() string { return reach.Key("read", string(page.Key)) })
 }
 
 func (h *Hub) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {

@@ -6,11 +6,13 @@ package txn
 
 import (
 	"context"
+	"slices"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
@@ -22,9 +24,14 @@ type Committer interface {
 }
 
 // New makes a Committer that uses a client's connection.
-func New(client *clientv3.Client) Committer { return committer{clientv3.RetryKVClient(client)} }
+func New(client *clientv3.Client) Committer {
+	return committer{client, clientv3.RetryKVClient(client)}
+}
 
-type committer struct{ kv pb.KVClient }
+type committer struct {
+	client *clientv3.Client
+	kv     pb.KVClient
+}
 
 // Commit implements Committer.
 func (c committer) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -33,7 +40,26 @@ func (c committer) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnRespo
 		opts = wire.Lean
 	}
 	resp, err := c.kv.Txn(ctx, txn, opts...)
-	return resp, clientv3.ContextError(ctx, err)
+	return resp, reach.Explain(c.client, clientv3.ContextError(ctx, err), func() string { return asked(txn) })
+}
+
+// asked says what a transaction does.
+func asked(txn *pb.TxnRequest) string {
+	var all []string
+	for _, op := range slices.Concat(txn.Success, txn.Failure) {
+		switch r := op.Request.(type) {
+		case *pb.RequestOp_RequestPut:
+			all = append(all, reach.Key("write", string(r.RequestPut.Key)))
+		case *pb.RequestOp_RequestDeleteRange:
+			all = append(all, reach.Key("delete", string(r.RequestDeleteRange.Key)))
+		case *pb.RequestOp_RequestRange:
+			all = append(all, reach.Key("read", string(r.RequestRange.Key)))
+		}
+	}
+	for _, c := range txn.Compare {
+		all = append(all, reach.Key("read", string(c.Key)))
+	}
+	return reach.Several(all)
 }
 
 // onlyWrites says whether there is nothing to be read in the answers to operations.

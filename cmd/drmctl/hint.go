@@ -1,0 +1,59 @@
+package main
+
+import (
+	"errors"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/reach"
+)
+
+// reachHints say what to do about what hinders a connection to etcd, in the words of the flags. Each is told once.
+var reachHints = []struct {
+	kinds []reach.Kind
+	hint  string
+}{
+	{[]reach.Kind{reach.Refused}, "does etcd run there, and is --endpoints right?"},
+	{[]reach.Kind{reach.NoName}, "is the name in --endpoints right?"},
+	{[]reach.Kind{reach.NoAnswer}, "is --endpoints right, and does a firewall let you through?"},
+	{[]reach.Kind{reach.Silent, reach.NotEtcd}, "is it etcd's port for clients (2379) that --endpoints names?"},
+	{[]reach.Kind{reach.Untrusted}, "name the authority that signed it with --cacert"},
+	{[]reach.Kind{reach.WrongName}, "use a name or an address in --endpoints that the certificate has"},
+	{[]reach.Kind{reach.Expired, reach.BadCert}, "etcd needs another certificate, or a clock is wrong"},
+	{[]reach.Kind{reach.WantsCert, reach.RefusesCert}, "give a client certificate that etcd's authority signed, with --cert and --key"},
+	{[]reach.Kind{reach.NotTLS}, "leave out --cacert, --cert, --key and https:// if etcd is served without TLS"},
+	{[]reach.Kind{reach.WantsTLS}, "if etcd is served with TLS, use https:// or --cacert"},
+	{[]reach.Kind{reach.Connected, reach.Lost}, "has the cluster a quorum, and is it overloaded?"},
+}
+
+// hintOf says what to do next about an error; empty where there is nothing to say.
+func hintOf(err error) string {
+	var denied *reach.DeniedError
+	var slow *slowError
+	switch {
+	case login.IsRefused(err):
+		return "check --user, and DRM_PASSWORD or --password"
+	case errors.Is(err, rpctypes.ErrUserEmpty):
+		return "give --user NAME and DRM_PASSWORD, or a client certificate with --cert and --key"
+	case errors.As(err, &denied):
+		return "grant the user readwrite below --prefix: etcdctl role grant-permission ROLE readwrite --prefix=true PREFIX/"
+	case errors.As(err, &slow), reach.IsSlow(err):
+		return "raise --" + flagCommandTimeout
+	case !errors.Is(err, drm.ErrUnreachable):
+		return ""
+	}
+	why := reach.ReasonOf(err)
+	if why == nil {
+		return ""
+	}
+	var hints []string
+	for _, h := range reachHints {
+		if why.Has(h.kinds...) {
+			hints = append(hints, h.hint)
+		}
+	}
+	return strings.Join(hints, "; ")
+}

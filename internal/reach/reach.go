@@ -1,0 +1,225 @@
+// Package reach remembers why etcd cannot be reached. gRPC and etcd's client try again until the time is up, and then tell
+// only that: "context deadline exceeded". A Trace sees each attempt to connect, at each endpoint, and says afterwards what
+// became of the last one. It also knows whether etcd answers at all, which tells a request that is slow from an etcd that
+// is gone.
+package reach
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/status"
+)
+
+// Trace is what is known of the connections of one client. Its methods are safe for concurrent use, and for a nil Trace,
+// which knows nothing.
+type Trace struct {
+	user     string // as an error names it
+	answered atomic.Bool
+
+	mu       sync.Mutex
+	order    []string // the addresses, in the order in which they were given
+	states   map[string]*state
+	hopeless func() // called once no endpoint can be connected to
+}
+
+// state is what is known of one endpoint.
+type state struct {
+	dialing  int     // attempts under way that have no connection yet
+	accepted bool    // one of the attempts got a connection, whatever became of that
+	up       int     // connections over which the other end has said something, and that are not known to have ended
+	failed   *Detail // how the last attempt failed; nil after one that did not
+}
+
+// New makes the Trace of a client of these endpoints, which have passed CheckEndpoints.
+func New(endpoints []string, config *tls.Config, username string) *Trace {
+	t := &Trace{user: describeUser(config, username), states: map[string]*state{}}
+	for _, e := range endpoints {
+		if a := address(e); t.states[a] == nil {
+			t.order = append(t.order, a)
+			t.states[a] = &state{}
+		}
+	}
+	return t
+}
+
+// describeUser is the user as an error names it.
+func describeUser(config *tls.Config, username string) string {
+	switch {
+	case username != "":
+		return fmt.Sprintf("the user %q", username)
+	case config != nil && len(config.Certificates) > 0 && len(config.Certificates[0].Certificate) > 0:
+		if leaf, err := x509.ParseCertificate(config.Certificates[0].Certificate[0]); err == nil {
+			return fmt.Sprintf("the user %q of the client's certificate", leaf.Subject.CommonName)
+		}
+		return "the user of the client's certificate"
+	case config != nil && config.GetClientCertificate != nil:
+		return "the user of the client's certificate"
+	default:
+		return "a client without a user"
+	}
+}
+
+type traceKey struct{}
+
+// Context is for clientv3.Config: Of finds the Trace by it.
+func (t *Trace) Context() context.Context {
+	return context.WithValue(context.Background(), traceKey{}, t)
+}
+
+// Of is the Trace of a client; nil for one that was made without.
+func Of(client *clientv3.Client) *Trace {
+	if client == nil || client.Ctx() == nil {
+		return nil
+	}
+	t, _ := client.Ctx().Value(traceKey{}).(*Trace)
+	return t
+}
+
+// DialOptions are for the client's connections. They choose between TLS and plain text too, as the endpoints and the
+// config say.
+func (t *Trace) DialOptions(endpoints []string, config *tls.Config) []grpc.DialOption {
+	secure := insecure.NewCredentials()
+	if config != nil || slices.ContainsFunc(endpoints, wantsTLS) {
+		secure = credentials.NewTLS(config)
+	}
+	options := []grpc.DialOption{
+		grpc.WithTransportCredentials(traced{secure, t}),
+		grpc.WithChainUnaryInterceptor(t.unary),
+	}
+	if len(endpoints) > 0 && !proxied(address(endpoints[0])) {
+		options = append(options, grpc.WithContextDialer(t.dial)) // gRPC leaves proxies alone, once there is a dialer
+	}
+	return options
+}
+
+// proxied says whether gRPC connects to an address through a proxy that the environment names.
+func proxied(address string) bool {
+	proxy, err := http.ProxyFromEnvironment(&http.Request{URL: &url.URL{Scheme: "https", Host: address}})
+	return proxy != nil || err != nil
+}
+
+// unary notes that etcd has answered.
+func (t *Trace) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	err := invoke(ctx, method, req, reply, conn, opts...)
+	switch status.Code(err) {
+	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown:
+	default:
+		if !t.answered.Load() {
+			t.answered.Store(true)
+		}
+	}
+	return err
+}
+
+// dial connects, as gRPC would.
+func (t *Trace) dial(ctx context.Context, target string) (net.Conn, error) {
+	network, where := "tcp", target
+	if path, unix := strings.CutPrefix(target, "unix:"); unix {
+		network, where = "unix", strings.TrimPrefix(path, "//")
+	}
+	at := address(target)
+	t.change(at, func(s *state) { s.dialing++ })
+	conn, err := new(net.Dialer).DialContext(ctx, network, where)
+	t.change(at, func(s *state) {
+		s.dialing--
+		if err == nil {
+			s.accepted = true
+		}
+	})
+	if err != nil && ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it bare
+		t.fail(at, explainDial(err))
+	}
+	return conn, err
+}
+
+// change changes the state of an endpoint, if it is one.
+func (t *Trace) change(at string, do func(*state)) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.states[at]; s != nil {
+		do(s)
+	}
+}
+
+// fail notes how an attempt failed.
+func (t *Trace) fail(at string, d Detail) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if s := t.states[at]; s != nil {
+		s.failed = &d
+		t.despair()
+	}
+}
+
+// WhenHopeless has f called, in a goroutine of whoever finds out, once all endpoints have failed in a way that does not pass by
+// itself; at once, if they have. f must not block. nil takes that back.
+func (t *Trace) WhenHopeless(f func()) {
+	if t == nil {
+		return
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.hopeless = f
+	t.despair()
+}
+
+// despair calls hopeless, if it is time to. The mutex is held.
+func (t *Trace) despair() {
+	if t.hopeless == nil {
+		return
+	}
+	for _, s := range t.states {
+		if s.up > 0 || s.failed == nil || !s.failed.Kind.lasting() {
+			return
+		}
+	}
+	t.hopeless()
+}
+
+// Reason is what is known now.
+func (t *Trace) Reason() *Reason {
+	if t == nil {
+		return nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := &Reason{}
+	up := false
+	for _, at := range t.order {
+		s := t.states[at]
+		d := Detail{Kind: Unknown, Text: "not reached yet"}
+		switch {
+		case s.up > 0:
+			up = true
+			d = Detail{Kind: Connected, Text: "connected, and did not answer this"}
+			if !t.answered.Load() {
+				d.Text = "connected, and does not answer"
+			}
+		case s.failed != nil:
+			d = *s.failed
+		case s.accepted:
+			d = Detail{Kind: Silent, Text: "accepts connections, and says nothing"}
+		case s.dialing > 0:
+			d = Detail{Kind: NoAnswer, Text: "no answer to the attempt to connect"}
+		}
+		d.Endpoint = at
+		r.Details = append(r.Details, d)
+	}
+	r.Slow = up && t.answered.Load()
+	return r
+}

@@ -1,0 +1,166 @@
+package reach
+
+import (
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"io"
+	"net"
+	"os"
+	"strings"
+	"syscall"
+)
+
+// Kind says what hinders.
+type Kind int
+
+// The kinds, by what is to be done about them.
+const (
+	Unknown     Kind = iota
+	Refused          // nobody listens
+	NoName           // the name is not known
+	NoAnswer         // the network does not answer
+	Silent           // it accepts a connection, and says nothing
+	Untrusted        // the certificate of an authority that is not trusted
+	WrongName        // the certificate of another name
+	Expired          // the certificate has expired, or is not valid yet
+	BadCert          // the certificate is no good otherwise
+	WantsCert        // it wants a client certificate
+	RefusesCert      // it refuses the client certificate
+	NotTLS           // it does not speak TLS
+	WantsTLS         // it speaks TLS only
+	NotEtcd          // it is something else
+	Lost             // the connection has ended
+	Connected        // nothing does: it is slow, or hangs
+)
+
+// lasting says whether it does not pass by itself, as a server that starts does.
+func (k Kind) lasting() bool { return k == Untrusted || k == WrongName }
+
+// Detail is what is known of one endpoint.
+type Detail struct {
+	Endpoint string // host:port, or the name of a socket
+	Kind     Kind
+	Text     string
+}
+
+// Reason is why an answer of etcd did not come. As an error it is a line.
+type Reason struct {
+	Details []Detail // of each endpoint
+	Slow    bool     // etcd has answered something before, and is connected
+}
+
+// Has says whether an endpoint has one of the kinds.
+func (r *Reason) Has(kinds ...Kind) bool {
+	for _, d := range r.Details {
+		for _, k := range kinds {
+			if d.Kind == k {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// Error names each reason once, with the endpoints that it is of.
+func (r *Reason) Error() string {
+	var texts []string
+	where := map[string][]string{}
+	for _, d := range r.Details {
+		if where[d.Text] == nil {
+			texts = append(texts, d.Text)
+		}
+		where[d.Text] = append(where[d.Text], d.Endpoint)
+	}
+	for i, text := range texts {
+		texts[i] = strings.Join(where[text], ", ") + ": " + text
+	}
+	return strings.Join(texts, "; ")
+}
+
+// explainDial says why there is no connection.
+func explainDial(err error) Detail {
+	var name *net.DNSError
+	switch {
+	case errors.As(err, &name):
+		if name.IsNotFound {
+			return Detail{Kind: NoName, Text: "no such host name"}
+		}
+		return Detail{Kind: NoName, Text: "the host name cannot be looked up (" + short(name.Err) + ")"}
+	case errors.Is(err, syscall.ECONNREFUSED):
+		return Detail{Kind: Refused, Text: "connection refused"}
+	case errors.Is(err, os.ErrNotExist): // of a Unix socket
+		return Detail{Kind: Refused, Text: "no such socket"}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
+		return Detail{Kind: NoAnswer, Text: "no answer to the attempt to connect"}
+	case errors.Is(err, syscall.ENETUNREACH), errors.Is(err, syscall.EHOSTUNREACH):
+		return Detail{Kind: NoAnswer, Text: "no way to the host"}
+	}
+	return Detail{Kind: Unknown, Text: short(innermost(err).Error())}
+}
+
+// explainHandshake says why there is no TLS, or nothing is heard.
+func explainHandshake(err error) Detail {
+	var (
+		authority x509.UnknownAuthorityError
+		name      x509.HostnameError
+		invalid   x509.CertificateInvalidError
+		record    tls.RecordHeaderError
+		network   *net.OpError
+	)
+	text := short(innermost(err).Error())
+	switch {
+	case errors.As(err, &authority):
+		return Detail{Kind: Untrusted, Text: "its certificate is not trusted (" + short(authority.Error()) + ")"}
+	case errors.As(err, &name):
+		return Detail{Kind: WrongName, Text: "its certificate is for another name (" + short(name.Error()) + ")"}
+	case errors.As(err, &invalid) && invalid.Reason == x509.Expired:
+		return Detail{Kind: Expired, Text: "its certificate is out of date (" + short(invalid.Error()) + ")"}
+	case strings.HasPrefix(text, "x509: "):
+		return Detail{Kind: BadCert, Text: "its certificate is no good (" + text + ")"}
+	case errors.As(err, &record):
+		return Detail{Kind: NotTLS, Text: "it does not speak TLS"}
+	case errors.As(err, &network) && network.Op == "remote error":
+		return explainAlert(text)
+	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
+		return Detail{Kind: NotTLS, Text: "it closed the connection in the TLS handshake, as one does that does not speak TLS"}
+	case strings.Contains(text, "ALPN"):
+		return Detail{Kind: NotEtcd, Text: "it speaks TLS, but not HTTP/2: it is not etcd"}
+	}
+	return Detail{Kind: Unknown, Text: text}
+}
+
+// explainAlert says what the other end complains of. Go has no values for alerts, only their texts.
+func explainAlert(text string) Detail {
+	switch text {
+	case "tls: certificate required":
+		// A client keeps a certificate back that none of the authorities has signed that the server names.
+		return Detail{Kind: WantsCert, Text: "it wants a client certificate that an authority of its own has signed (" + text + ")"}
+	case "tls: handshake failure", "tls: bad certificate", "tls: unsupported certificate", "tls: revoked certificate",
+		"tls: expired certificate", "tls: unknown certificate", "tls: unknown certificate authority", "tls: access denied":
+		return Detail{Kind: RefusesCert, Text: "it refuses the client certificate, or wants one (" + text + ")"}
+	}
+	return Detail{Kind: Unknown, Text: "it refuses the TLS handshake (" + text + ")"}
+}
+
+// innermost is the error at the bottom: those above repeat the address.
+func innermost(err error) error {
+	for {
+		under := errors.Unwrap(err)
+		if under == nil {
+			return err
+		}
+		err = under
+	}
+}
+
+// short bounds a text from outside, which a certificate may be.
+func short(text string) string {
+	const most = 200
+	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "\uFFFD")
+	if runes := []rune(text); len(runes) > most {
+		return string(runes[:most-1]) + "…"
+	}
+	return text
+}
