@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"math"
-	"slices"
 	"strings"
 	"time"
 
@@ -73,8 +72,6 @@ func handlerFlags() []cli.Flag {
 func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	err = errors.Join(
 		exactlyOne(c, "handler", flagHandlerURL, flagHandlerExec, flagHandlerLog),
-		onlyWith(c, flagHandlerHeader, flagHandlerURL),
-		onlyWith(c, flagHandlerGrace, flagHandlerExec),
 		inRange(c, flagHandlerTimeout, time.Millisecond, 24*time.Hour),
 		inRange(c, flagHandlerGrace, time.Millisecond, 24*time.Hour),
 		numberInRange(c, flagHandleConcurrency, 1, 100_000),
@@ -171,7 +168,7 @@ func given(c *cli.Context, flag string) bool {
 	case bool:
 		return v
 	case string:
-		return v != ""
+		return v != "" && c.IsSet(flag) // it may be a default
 	default:
 		return c.IsSet(flag)
 	}
@@ -182,7 +179,7 @@ func exactlyOne(c *cli.Context, what string, flags ...string) error {
 	var some []string
 	for _, f := range flags {
 		if given(c, f) {
-			some = append(some, "--"+f)
+			some = append(some, givenBy(c, f))
 		}
 	}
 	switch len(some) {
@@ -194,15 +191,6 @@ func exactlyOne(c *cli.Context, what string, flags ...string) error {
 	default:
 		return usagef("%s takes one %s, not %s together", c.Command.Name, what, strings.Join(some, " and "))
 	}
-}
-
-// onlyWith says that a flag means nothing without one of the others. What the environment says is for many commands, of
-// which it concerns some.
-func onlyWith(c *cli.Context, flag string, others ...string) error {
-	if !typed(c, flag) || slices.ContainsFunc(others, func(o string) bool { return given(c, o) }) {
-		return nil
-	}
-	return usagef("--%s goes with --%s only", flag, strings.Join(others, " or --"))
 }
 
 // renamed makes a constructor's complaint about a field one about the flag that gave it.

@@ -55,10 +55,6 @@ func sourceFlags() []cli.Flag {
 func sourceConfig(c *cli.Context, cfg *drm.Config) error {
 	err := errors.Join(
 		exactlyOne(c, "source", flagSourceURL, flagSourceFile, flagAllocateOnly),
-		onlyWith(c, flagSourceHeader, flagSourceURL),
-		onlyWith(c, flagSourceNumberIDs, flagSourceURL, flagSourceFile),
-		onlyWith(c, flagPoll, flagSourceURL, flagSourceFile),
-		onlyWith(c, flagSourceTimeout, flagSourceURL, flagSourceFile),
 		inRange(c, flagSourceTimeout, time.Millisecond, 24*time.Hour),
 	)
 	poll := c.Duration(flagPoll)

@@ -2,7 +2,6 @@ package main
 
 import (
 	"crypto/tls"
-	"errors"
 	"os"
 	"strings"
 	"time"
@@ -61,20 +60,7 @@ func sourceOptionFlags() []cli.Flag {
 
 // sourceOptions sets what the flags say of any source.
 func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
-	err = errors.Join(
-		onlyWith(c, flagSourceMethod, flagSourceURL),
-		onlyWith(c, flagSourceBody, flagSourceURL),
-		onlyWith(c, flagSourceCACert, flagSourceURL),
-	)
-	if err != nil {
-		return err
-	}
 	if given(c, flagAllocateOnly) {
-		for _, flag := range []string{flagSourceCache, flagSourceRetry, flagSourcePolicy} {
-			if c.IsSet(flag) {
-				return usagef("--%s goes with --%s or --%s only", flag, flagSourceURL, flagSourceFile)
-			}
-		}
 		return nil
 	}
 	cfg.CacheResources = c.Bool(flagSourceCache)

@@ -96,6 +96,9 @@ func resourceOf(c *cli.Context) (drm.Resource, error) {
 		return r, err
 	}
 	if c.IsSet(flagID) {
+		if own, err := drm.ParseResource(data); err == nil && typed(c, flagData) && !typed(c, flagID) {
+			return own, nil // the id of the data was typed, the other one was not
+		}
 		r = drm.Resource{ID: id, Data: data}
 		return r, checkResource(r)
 	}

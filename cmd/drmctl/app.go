@@ -33,7 +33,8 @@ handling) among members, and keeps it so while members join, leave, hang or die.
 has to be agreed on.
 
 Flags, of drmctl and of a command, may stand before or after the command and its arguments.
-An argument that begins with "-" goes after "--". A flag given wins over its environment variable.
+An argument that begins with "-" goes after "--". A flag given wins over its environment variable, and over those
+of flags that it excludes.
 
 EXIT CODES:
    0  fine
@@ -59,6 +60,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		if !slices.Contains(argv, "--"+flagHelp) { // which names them all
 			forgetEmpty(app)
+			forgetOverruled(app, commandNamed(app, argv))
 		}
 		err = app.RunContext(ctx, append([]string{app.Name}, argv...))
 	}
@@ -104,6 +106,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		c.HideHelp, c.HideHelpCommand = true, true
 		c.Flags = append(c.Flags, helpFlag())
 		c.OnUsageError = onUsageError
+		c.Before = checkNeeds
 		c.CustomHelpTemplate = cli.CommandHelpTemplate +
 			"\nGlobal flags (`drmctl --help` lists them) may stand here too.\n"
 	}

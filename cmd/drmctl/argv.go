@@ -44,10 +44,16 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 
 	global, own := spellings(app.Flags), spellings(command.Flags)
 	var before, after []string
-	onCommandLine := make(map[string]bool)
+	onCommandLine := make(map[string]string)
 	app.Metadata = map[string]any{metaTyped: onCommandLine}
 	for _, t := range tokens {
-		onCommandLine[t.flag] = true
+		if t.flag != "" {
+			_, value, has := strings.Cut(t.text, "=")
+			if !has {
+				value = "true"
+			}
+			onCommandLine[t.flag] = value
+		}
 		switch {
 		case t.flag == "":
 		case own[t.flag] != nil: // a command's flag of the same name wins
@@ -61,13 +67,15 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	return slices.Concat(before, []string{command.Name}, after, []string{"--"}, rest), nil
 }
 
-// metaTyped is where arrange leaves the names of the flags that were given on the command line, as they were spelled.
+// metaTyped is where arrange leaves the flags that were given on the command line, by their names as they were spelled,
+// each with the last value that it was given.
 const metaTyped = "typed"
 
 // typed reports whether a flag was given on the command line, and not, say, by the environment.
 func typed(c *cli.Context, flag string) bool {
-	names, _ := c.App.Metadata[metaTyped].(map[string]bool)
-	return names[flag]
+	values, _ := c.App.Metadata[metaTyped].(map[string]string)
+	_, ok := values[flag]
+	return ok
 }
 
 const (

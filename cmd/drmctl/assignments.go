@@ -68,8 +68,8 @@ func assignmentFilter(c *cli.Context) (drm.AssignmentFilter, error) {
 		}
 	}
 	if f.Unassigned && (f.Failed || f.Member != "") {
-		return f, usagef("--%s goes with neither --%s nor --%s: what nobody has has no member that could fail",
-			flagUnassigned, flagFailed, flagMember)
+		return f, usagef("%s goes with neither %s nor %s: what nobody has has no member that could fail",
+			givenBy(c, flagUnassigned), givenBy(c, flagFailed), givenBy(c, flagMember))
 	}
 	return f, nil
 }

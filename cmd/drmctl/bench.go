@@ -171,12 +171,16 @@ func decimals(v float64) int {
 // benchEtcd names the etcd that the flags do, or starts one in a process of its own, so that what members use of CPU and
 // memory is told apart from what etcd does.
 func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error) {
-	cfg, err := etcdConfig(c)
+	if c.IsSet(flagEndpoints) {
+		cfg, err := etcdConfig(c)
+		if err != nil {
+			return nil, err
+		}
+		return func(context.Context) (bench.Etcd, error) { return bench.Etcd{Config: cfg}, nil }, nil
+	}
+	cfg, err := etcdTimeouts(c) // nothing else of the flags and the variables is about it
 	if err != nil {
 		return nil, err
-	}
-	if c.IsSet(flagEndpoints) {
-		return func(context.Context) (bench.Etcd, error) { return bench.Etcd{Config: cfg}, nil }, nil
 	}
 	return func(ctx context.Context) (e bench.Etcd, err error) {
 		dir, err := os.MkdirTemp("", "drm-bench-")

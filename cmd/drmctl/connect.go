@@ -96,8 +96,8 @@ func appName(c *cli.Context) (string, error) {
 	return app, nil
 }
 
-// etcdConfig is what the global flags say about etcd.
-func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
+// etcdTimeouts is what the global flags say of any etcd.
+func etcdTimeouts(c *cli.Context) (drm.EtcdConfig, error) {
 	cfg := drm.EtcdConfig{
 		DialTimeout:    c.Duration(flagDialTimeout),
 		CommandTimeout: c.Duration(flagCommandTimeout),
@@ -107,6 +107,15 @@ func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
 			return cfg, badFlag(name, d.String(), "1ms to 10m")
 		}
 	}
+	return cfg, nil
+}
+
+// etcdConfig is what the global flags say about etcd.
+func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
+	cfg, err := etcdTimeouts(c)
+	if err != nil {
+		return cfg, err
+	}
 	for e := range strings.SplitSeq(c.String(flagEndpoints), ",") {
 		if e = strings.TrimSpace(e); e != "" {
 			cfg.Endpoints = append(cfg.Endpoints, e)
@@ -115,7 +124,6 @@ func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
 	if len(cfg.Endpoints) == 0 {
 		return cfg, badFlag(flagEndpoints, c.String(flagEndpoints), "HOST:PORT or a URL, or several with commas between")
 	}
-	var err error
 	if cfg.Username, cfg.Password, err = credentials(c); err != nil {
 		return cfg, err
 	}
@@ -129,17 +137,23 @@ func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
 	return cfg, nil
 }
 
-// credentials never puts the password into its error.
+// credentials never puts the password into its error. A password of the environment means nothing without a user.
 func credentials(c *cli.Context) (user, password string, err error) {
-	user, password, both := strings.Cut(c.String(flagUser), ":")
-	if !both {
-		password = c.String(flagPassword)
+	user, inUser, both := strings.Cut(c.String(flagUser), ":")
+	password = c.String(flagPassword)
+	switch {
+	case both && password != "" && password != inUser && typed(c, flagUser) == typed(c, flagPassword):
+		return "", "", usagef("%s and %s give a password each: give one", givenBy(c, flagUser), givenBy(c, flagPassword))
+	case both && !typed(c, flagPassword):
+		password = inUser
 	}
 	switch {
-	case user == "" && (both || password != ""):
+	case user == "" && (both || typed(c, flagPassword) && password != ""):
 		return "", "", usagef("a password needs a user: --%s NAME (or DRM_USER in the environment)", flagUser)
-	case user != "" && password == "":
-		return "", "", usagef("--%s %s needs a password: NAME:PASSWORD, or DRM_PASSWORD in the environment", flagUser, user)
+	case user == "":
+		return "", "", nil
+	case password == "":
+		return "", "", usagef("%s: %q needs a password: NAME:PASSWORD, or DRM_PASSWORD in the environment", givenBy(c, flagUser), user)
 	}
 	return user, password, nil
 }
@@ -151,7 +165,7 @@ func tlsConfig(c *cli.Context) (*tls.Config, error) {
 		return nil, nil
 	}
 	if (cert == "") != (key == "") {
-		return nil, usagef("--%s and --%s need each other", flagCert, flagKey)
+		return nil, usagef("%s and %s need each other", givenBy(c, flagCert), givenBy(c, flagKey))
 	}
 	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
 	if ca != "" {

@@ -1,0 +1,264 @@
+package main
+
+import (
+	"errors"
+	"io"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// The tables name flags that there are.
+func TestTheRulesAreOfFlagsThatThereAre(t *testing.T) {
+	app := testApp()
+	check := func(command string, flags ...string) {
+		c := app.Command(command)
+		if c == nil {
+			t.Fatalf("there is no command %q", command)
+		}
+		for _, f := range flags {
+			if spellings(c.Flags)[f] == nil && spellings(app.Flags)[f] == nil {
+				t.Errorf("%s has no flag --%s", command, f)
+			}
+		}
+	}
+	for command, list := range needs {
+		for _, n := range list {
+			check(command, append(n.others, n.flag)...)
+		}
+	}
+	for command, sets := range rivals {
+		for _, set := range sets {
+			check(command, set...)
+		}
+	}
+}
+
+// valueFor is one that a flag may have.
+func valueFor(f cli.Flag) string {
+	if strings.HasSuffix(f.Names()[0], "header") {
+		return "a: b"
+	}
+	switch f.(type) {
+	case *cli.DurationFlag:
+		return "5s"
+	case *cli.IntFlag:
+		return "1"
+	case *cli.BoolFlag:
+		return "true"
+	default:
+		return "x"
+	}
+}
+
+// Each flag that needs another one is refused without it, and ignored when it comes of the environment.
+func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
+	base := map[string][]string{
+		"agent":      {"agent", "--app", "a", "--allocate-only", "--handler-log"},
+		"allocate":   {"allocate", "--app", "a", "--id", "r"},
+		"deallocate": {"deallocate", "--app", "a", "r"},
+		"drain":      {"drain", "--app", "a", "m"},
+		"undrain":    {"undrain", "--app", "a", "m"},
+		"verify":     {"verify", "--app", "a"},
+		"bench":      {"bench", "claim", "-o", "csv"}, // which is wrong as well, so that nothing begins
+	}
+	for command, list := range needs {
+		for _, n := range list {
+			t.Run(command+" "+n.flag, func(t *testing.T) {
+				app := testApp()
+				f := spellings(app.Command(command).Flags)[n.flag]
+				if f == nil {
+					f = spellings(app.Flags)[n.flag]
+				}
+				args := append(base[command], "--dial-timeout", "1ms")
+				if command != "bench" {
+					args = append(args, "--endpoints", closedPort(t))
+				}
+				got := drmctl(t.Context(), append(args, "--"+n.flag+"="+valueFor(f))...)
+				if got.code != exitUsage {
+					t.Errorf("exit code %d, want %d", got.code, exitUsage)
+				}
+				checkOneLine(t, got.stderr, "--"+n.flag+" goes with --"+n.others[0])
+				t.Setenv((*envVars(f))[0], valueFor(f))
+				got = drmctl(t.Context(), args...)
+				if strings.Contains(got.stderr, "goes with") || command != "bench" && got.code != exitUnreachable {
+					t.Errorf("from the environment: exit code %d: %s", got.code, got.stderr)
+				}
+			})
+		}
+	}
+}
+
+// parsed is what the flags of a command are, by the arguments and the environment.
+func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
+	t.Helper()
+	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
+	argv, err := arrange(app, args)
+	if err != nil {
+		t.Fatal(err)
+	}
+	forgetEmpty(app)
+	name := commandNamed(app, argv)
+	forgetOverruled(app, name)
+	app.Command(name).Action = func(c *cli.Context) error { look(c); return nil }
+	return app.RunContext(t.Context(), append([]string{"drmctl"}, argv...))
+}
+
+func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
+	for _, test := range []struct {
+		env  []string
+		args []string
+		want string // what is chosen, of each set
+	}{
+		{[]string{"DRM_SOURCE_URL=http://x"}, []string{"--source-file", "f", "--handler-log"}, "source-file handler-log"},
+		{[]string{"DRM_SOURCE_URL=http://x"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
+		{[]string{"DRM_SOURCE_FILE=f"}, []string{"--source-url", "http://x", "--handler-log"}, "source-url handler-log"},
+		{[]string{"DRM_ALLOCATE_ONLY=true"}, []string{"--source-url", "http://x", "--handler-log"}, "source-url handler-log"},
+		{[]string{"DRM_ALLOCATE_ONLY=perhaps", "DRM_SOURCE_FILE=f"}, []string{"--source-url", "http://x", "--handler-log"}, "source-url handler-log"},
+		{[]string{"DRM_HANDLER_URL=http://x"}, []string{"--allocate-only", "--handler-exec", "true"}, "allocate-only handler-exec"},
+		{[]string{"DRM_HANDLER_EXEC=true"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
+		{[]string{"DRM_HANDLER_LOG=true"}, []string{"--allocate-only", "--handler-url", "http://x"}, "allocate-only handler-url"},
+		{[]string{"DRM_SOURCE_URL=http://x", "DRM_HANDLER_URL=http://x"}, []string{"--allocate-only=false", "--handler-log=false"}, "source-url handler-url"},
+		{[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x", "DRM_SOURCE_CACERT=none",
+			"DRM_SOURCE_CACHE=true", "DRM_SOURCE_RETRY=x", "DRM_SOURCE_POLICY=x", "DRM_SOURCE_NUMBER_IDS=true"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
+		{[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x", "DRM_SOURCE_CACERT=none"},
+			[]string{"--source-file", "/f.json", "--handler-log"}, "source-file handler-log"},
+	} {
+		t.Run(strings.Join(append(test.env, test.args...), " "), func(t *testing.T) {
+			for _, v := range test.env {
+				name, value, _ := strings.Cut(v, "=")
+				t.Setenv(name, value)
+			}
+			args := append([]string{"agent", "--app", "a"}, test.args...)
+			err := parsed(t, args, func(c *cli.Context) {
+				var got []string
+				for _, set := range rivals["agent"] {
+					got = append(got, slices.DeleteFunc(slices.Clone(set), func(f string) bool { return !given(c, f) })...)
+				}
+				if strings.Join(got, " ") != test.want {
+					t.Errorf("chosen: %q, want %q", got, test.want)
+				}
+				cfg := drm.Config{}
+				done, err := agentConfig(c, &cfg)
+				if err != nil {
+					t.Errorf("it is refused: %v", err)
+				} else {
+					done()
+				}
+			})
+			if err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+func TestVariablesThatContradictEachOtherAreNamed(t *testing.T) {
+	for _, test := range []struct {
+		env  []string
+		args []string
+		want []string
+	}{
+		{[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_FILE=f"}, []string{"agent", "--handler-log"}, []string{"DRM_SOURCE_URL and DRM_SOURCE_FILE"}},
+		{[]string{"DRM_HANDLER_URL=http://x", "DRM_HANDLER_LOG=true"}, []string{"agent", "--allocate-only"}, []string{"DRM_HANDLER_URL and DRM_HANDLER_LOG"}},
+		{[]string{"DRM_ASSIGNMENTS_UNASSIGNED=true", "DRM_ASSIGNMENTS_FAILED=true"}, []string{"assignments"}, []string{"DRM_ASSIGNMENTS_UNASSIGNED", "DRM_ASSIGNMENTS_FAILED"}},
+		{[]string{"DRM_CERT=x"}, []string{"members"}, []string{"DRM_CERT and --key"}},
+		{[]string{"DRM_USER=me"}, []string{"members"}, []string{"DRM_USER", "DRM_PASSWORD"}},
+		{[]string{"DRM_USER=me:s3cret", "DRM_PASSWORD=another"}, []string{"members"}, []string{"DRM_USER and DRM_PASSWORD"}},
+	} {
+		t.Run(strings.Join(test.env, " "), func(t *testing.T) {
+			for _, v := range test.env {
+				name, value, _ := strings.Cut(v, "=")
+				t.Setenv(name, value)
+			}
+			got := drmctl(t.Context(), append(test.args, "--app", "a")...)
+			if got.code != exitUsage || strings.Contains(got.stderr, "s3cret") {
+				t.Errorf("exit code %d: %s", got.code, got.stderr)
+			}
+			checkOneLine(t, got.stderr, test.want...)
+		})
+	}
+}
+
+func TestFlagsAndVariablesOfOtherSets(t *testing.T) {
+	dir := t.TempDir()
+	newAuthority(t, dir, "ca")
+	for _, test := range []struct {
+		env  []string
+		args []string
+		want func(c *cli.Context) error
+	}{
+		{[]string{"DRM_ASSIGNMENTS_UNASSIGNED=true"}, []string{"assignments", "--failed"}, func(c *cli.Context) error {
+			f, err := assignmentFilter(c)
+			return errors.Join(err, unless(f.Failed && !f.Unassigned, f))
+		}},
+		{[]string{"DRM_ASSIGNMENTS_MEMBER=m"}, []string{"assignments", "--unassigned"}, func(c *cli.Context) error {
+			f, err := assignmentFilter(c)
+			return errors.Join(err, unless(f.Unassigned && f.Member == "", f))
+		}},
+		{[]string{"DRM_USER=a:old"}, []string{"members", "--password", "new"}, wantUser("a", "new")},
+		{[]string{"DRM_USER=a:old", "DRM_PASSWORD=old"}, []string{"members"}, wantUser("a", "old")},
+		{[]string{"DRM_USER=a:old"}, []string{"members", "--user", "b:new"}, wantUser("b", "new")},
+		{[]string{"DRM_PASSWORD=old"}, []string{"members", "--user", "b:new"}, wantUser("b", "new")},
+		{[]string{"DRM_PASSWORD=old"}, []string{"members", "--user", "b"}, wantUser("b", "old")},
+		{[]string{"DRM_PASSWORD=old"}, []string{"members"}, wantUser("", "")},
+		{[]string{"DRM_CACERT=" + dir + "/ca.pem"}, []string{"members", "--endpoints", "http://x:1"}, func(c *cli.Context) error {
+			cfg, err := etcdConfig(c)
+			return errors.Join(err, unless(cfg.TLS == nil, "TLS"))
+		}},
+		{[]string{"DRM_CACERT=" + dir + "/ca.pem"}, []string{"members", "--endpoints", "x:1"}, func(c *cli.Context) error {
+			cfg, err := etcdConfig(c)
+			return errors.Join(err, unless(cfg.TLS != nil, "no TLS"))
+		}},
+		{[]string{"DRM_SOURCE_HEADER=A: old"}, []string{"agent", "--source-url", "http://x", "--source-header", "B: new"}, func(c *cli.Context) error {
+			h, err := headersOf(c, flagSourceHeader)
+			return errors.Join(err, unless(len(h) == 1 && h.Get("B") == "new", h))
+		}},
+		{[]string{"DRM_POLL=often"}, []string{"agent", "--poll", "3s", "--source-url", "http://x"}, func(c *cli.Context) error {
+			return unless(c.Duration(flagPoll).String() == "3s", c.Duration(flagPoll))
+		}},
+		{[]string{"DRM_ALLOCATE_ID=x"}, []string{"allocate", "--data", `{"id":"y"}`}, func(c *cli.Context) error {
+			r, err := resourceOf(c)
+			return errors.Join(err, unless(r.ID == "y", r.ID))
+		}},
+		{[]string{"DRM_ALLOCATE_ID=x"}, []string{"allocate", "--data", `{"z":"y"}`}, func(c *cli.Context) error {
+			r, err := resourceOf(c)
+			return errors.Join(err, unless(r.ID == "x", r.ID))
+		}},
+	} {
+		t.Run(strings.Join(append(test.env, test.args...), " "), func(t *testing.T) {
+			for _, v := range test.env {
+				name, value, _ := strings.Cut(v, "=")
+				t.Setenv(name, value)
+			}
+			ran := false
+			err := parsed(t, append(test.args, "--app", "a"), func(c *cli.Context) {
+				ran = true
+				if err := test.want(c); err != nil {
+					t.Error(err)
+				}
+			})
+			if err != nil || !ran {
+				t.Errorf("it is refused: %v", err)
+			}
+		})
+	}
+}
+
+func unless(ok bool, got any) error {
+	if ok {
+		return nil
+	}
+	return usagef("got %v", got)
+}
+
+func wantUser(user, password string) func(c *cli.Context) error {
+	return func(c *cli.Context) error {
+		u, p, err := credentials(c)
+		return errors.Join(err, unless(u == user && p == password, u+":"+p))
+	}
+}
