@@ -3,6 +3,8 @@ package drm
 import (
 	"encoding/json"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/jsontext"
 )
 
 // State is how far the handling of a resource is.
@@ -62,7 +64,7 @@ func (e CatalogueEntry) MarshalJSON() ([]byte, error) {
 	if e.Suspended {
 		state = "suspended"
 	}
-	return json.Marshal(struct {
+	return jsontext.Marshal(struct {
 		ID     string          `json:"id"`
 		Shard  int             `json:"shard"`
 		Origin string          `json:"origin"`

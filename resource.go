@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -52,7 +53,7 @@ func (r Resource) Object() json.RawMessage {
 			return r.Data
 		}
 	}
-	id, err := json.Marshal(r.ID)
+	id, err := jsontext.Marshal(r.ID)
 	if err != nil { // a string always marshals
 		panic(err)
 	}

@@ -382,6 +382,17 @@ func TestJSONIsTheContract(t *testing.T) {
 			`[{"id":"r","shard":3,"origin":"allocated","state":"wanted","data":{"id":"r"}}]`,
 		},
 		{
+			"resources with what HTML would escape",
+			func(c *cli.Context) error {
+				return showResources(c, []drm.CatalogueEntry{
+					{Resource: drm.Resource{ID: "<a>&", Data: json.RawMessage(`{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}`)}},
+					{Resource: drm.Resource{ID: "b&"}},
+				})
+			},
+			`[{"id":"<a>&","shard":0,"origin":"allocated","state":"wanted","data":{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}},` +
+				`{"id":"b&","shard":0,"origin":"allocated","state":"wanted","data":{"id":"b&"}}]`,
+		},
+		{
 			"status",
 			func(c *cli.Context) error {
 				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60}})

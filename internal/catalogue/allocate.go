@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -153,7 +154,7 @@ func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 
 // idAlone is the object of a resource of which nothing else is known.
 func idAlone(id string) json.RawMessage {
-	b, err := json.Marshal(map[string]string{"id": id})
+	b, err := jsontext.Marshal(map[string]string{"id": id})
 	if err != nil { // a string always marshals
 		panic(err)
 	}
