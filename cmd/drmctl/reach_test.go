@@ -14,11 +14,16 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
 // authority signs certificates, which are files: NAME.pem and NAME.key in a folder.
@@ -209,5 +214,104 @@ func TestEndpointsThatCannotBeAreRefused(t *testing.T) {
 			}
 			checkOneLine(t, got.stderr, append(test.want, "--endpoints: got ")...)
 		}
+	}
+}
+
+// What etcd does not let somebody do is told, with who and what, and what to do about it.
+func TestWhatEtcdRefusesIsTold(t *testing.T) {
+	t.Parallel()
+	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
+	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
+	for user, permission := range map[string]clientv3.PermissionType{"guest": -1, "reader": clientv3.PermissionType(clientv3.PermRead)} {
+		_, err := root.UserAdd(t.Context(), user, "s3cret")
+		if err == nil && permission >= 0 {
+			_, err = root.RoleAdd(t.Context(), user)
+			if err == nil {
+				_, err = root.RoleGrantPermission(t.Context(), user, "/", clientv3.GetPrefixRangeEnd("/"), permission)
+			}
+			if err == nil {
+				_, err = root.UserGrantRole(t.Context(), user, user)
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := drmctl(t.Context(), "allocate", "--id", "x", "--app", "a", "--endpoints", server.Endpoint(), "--user", embeddedtest.User+":"+embeddedtest.Password); got.code != exitFine {
+		t.Fatalf("%+v", got)
+	}
+	for _, test := range []struct {
+		name string
+		args []string
+		want []string
+	}{
+		{"no user", []string{"members"}, []string{"wants to know the user", "a client without a user", `read "/drm/a/config"`, "--user NAME", "DRM_PASSWORD"}},
+		{"wrong password", []string{"members", "--user", embeddedtest.User + ":s3cret"}, []string{`refuses the user "drm"`, "check --user", "--password"}},
+		{"unknown user", []string{"members", "--user", "nobody:s3cret"}, []string{`refuses the user "nobody"`, "check --user"}},
+		{"no permission", []string{"members", "--user", "guest:s3cret"}, []string{`does not let the user "guest" read "/drm/a/config"`, "permission denied", "grant-permission"}},
+		{"only to read", []string{"allocate", "--id", "y", "--user", "reader:s3cret"}, []string{`does not let the user "reader" write "/drm/a/`, "grant-permission"}},
+		{"only to read, a member", []string{"agent", "--allocate-only", "--handler-log", "--log-level", "error", "--user", "reader:s3cret"}, []string{`does not let the user "reader" write "/drm/a/`, "grant-permission"}},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			got := drmctl(t.Context(), append(test.args, "--app", "a", "--command-timeout", "1m", "--dial-timeout", "1m", "--endpoints", server.Endpoint())...)
+			if got.code != exitFailed || strings.Contains(got.stderr, "s3cret") {
+				t.Errorf("exit code %d, want %d", got.code, exitFailed)
+			}
+			checkOneLine(t, got.stderr, test.want...)
+			t.Log(got.stderr)
+		})
+	}
+}
+
+// A command whose time is up is told what became of etcd meanwhile.
+func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
+	t.Parallel()
+	for _, test := range []struct {
+		name string
+		gone bool
+		code int
+		want []string
+		not  string
+	}{
+		{"slow", false, exitFailed, []string{"took longer than --command-timeout (1.5s)", "etcd answers", "raise --command-timeout"}, "unreachable"},
+		{"gone", true, exitUnreachable, []string{"etcd unreachable", "connection refused"}, "took longer"},
+	} {
+		t.Run(test.name, func(t *testing.T) {
+			t.Parallel()
+			var reads atomic.Int64
+			asked, ended := make(chan struct{}), make(chan struct{})
+			server := embeddedtest.ServerOf(t, func(c *embedded.Config) {
+				c.OnCall = func(method string) {
+					if method != pb.KV_Range_FullMethodName {
+						return
+					}
+					switch reads.Add(1) {
+					case 1: // that of connecting
+						return
+					case 2:
+						close(asked)
+					}
+					<-ended
+				}
+			})
+			t.Cleanup(func() { close(ended) }) // before the server
+			proxy, err := faultproxy.New(server.Endpoint())
+			if err != nil {
+				t.Fatal(err)
+			}
+			t.Cleanup(proxy.Close)
+			if test.gone {
+				go func() {
+					<-asked
+					proxy.Close()
+				}()
+			}
+			got := drmctl(t.Context(), "resources", "--app", "a", "--command-timeout", "1500ms", "--endpoints", proxy.Endpoint())
+			if got.code != test.code || strings.Contains(got.stderr, test.not) {
+				t.Errorf("exit code %d, want %d", got.code, test.code)
+			}
+			checkOneLine(t, got.stderr, test.want...)
+			t.Log(got.stderr)
+		})
 	}
 }

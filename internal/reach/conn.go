@@ -24,7 +24,7 @@ func (c traced) ClientHandshake(ctx context.Context, authority string, raw net.C
 	at := address(authority)
 	if err != nil {
 		if ctx.Err() == nil { // else it was given up
-			c.trace.fail(at, explainHandshake(err))
+			c.trace.fail(at, false, explainHandshake(err))
 		}
 		return nil, nil, err
 	}
@@ -69,10 +69,10 @@ func (w *watched) first(b []byte) {
 	switch {
 	case !w.tls && (b[0] == 0x15 || b[0] == 0x16): // TLS's alert, and handshake
 		w.ended.Store(true)
-		w.trace.fail(w.at, Detail{Kind: WantsTLS, Text: "it speaks TLS, and was spoken to in plain text"})
+		w.trace.fail(w.at, false, Detail{Kind: WantsTLS, Text: "it speaks TLS, and was spoken to in plain text"})
 	case bytes.HasPrefix(b, []byte("HTTP/")):
 		w.ended.Store(true)
-		w.trace.fail(w.at, Detail{Kind: NotEtcd, Text: "it speaks HTTP, but not gRPC: it is not etcd"})
+		w.trace.fail(w.at, false, Detail{Kind: NotEtcd, Text: "it speaks HTTP, but not gRPC: it is not etcd"})
 	default:
 		w.trace.change(w.at, func(s *state) { s.up, s.failed = s.up+1, nil })
 	}
@@ -86,14 +86,14 @@ func (w *watched) end(err error) {
 	local := errors.Is(err, net.ErrClosed)
 	if !w.heard.Load() {
 		if !local { // else it was given up
-			w.trace.fail(w.at, w.explainSilence(err))
+			w.trace.fail(w.at, false, w.explainSilence(err))
 		}
 		return
 	}
 	w.trace.change(w.at, func(s *state) {
 		s.up--
 		if s.up == 0 && s.failed == nil {
-			s.failed = &Detail{Kind: Lost, Text: "the connection was lost"}
+			s.failed, s.unheard = &Detail{Kind: Lost, Text: "the connection was lost"}, true
 		}
 	})
 }

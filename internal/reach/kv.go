@@ -3,6 +3,7 @@ package reach
 import (
 	"context"
 	"fmt"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -104,13 +105,15 @@ func describe(op clientv3.Op) string {
 // Key says what is done with a key.
 func Key(verb, key string) string { return fmt.Sprintf("%s %q", verb, key) }
 
-// Several says of a request with many keys what it does: etcd does not say which of them is denied.
+// Several says of a request with many keys what it does, each as Key has it: etcd does not say which of them is denied. Of each
+// key it tells the first thing.
 func Several(asked []string) string {
 	seen := map[string]bool{}
 	text, more := "", 0
 	for _, a := range asked {
+		_, key, _ := strings.Cut(a, " ")
 		switch {
-		case seen[a]:
+		case seen[key]:
 			continue
 		case len(seen) == 0:
 			text = a
@@ -119,7 +122,7 @@ func Several(asked []string) string {
 		default:
 			more++
 		}
-		seen[a] = true
+		seen[key] = true
 	}
 	if more > 0 {
 		text += fmt.Sprintf(", or %d more", more)

@@ -43,6 +43,7 @@ type state struct {
 	accepted bool    // one of the attempts got a connection, whatever became of that
 	up       int     // connections over which the other end has said something, and that are not known to have ended
 	failed   *Detail // how the last attempt failed; nil after one that did not
+	unheard  bool    // that was before there was a connection
 }
 
 // New makes the Trace of a client of these endpoints, which have passed CheckEndpoints.
@@ -139,10 +140,13 @@ func (t *Trace) dial(ctx context.Context, target string) (net.Conn, error) {
 		s.dialing--
 		if err == nil {
 			s.accepted = true
+			if s.unheard {
+				s.failed = nil // what a handshake met is kept until another one ends
+			}
 		}
 	})
 	if err != nil && ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it bare
-		t.fail(at, explainDial(err))
+		t.fail(at, true, explainDial(err))
 	}
 	return conn, err
 }
@@ -156,12 +160,12 @@ func (t *Trace) change(at string, do func(*state)) {
 	}
 }
 
-// fail notes how an attempt failed.
-func (t *Trace) fail(at string, d Detail) {
+// fail notes how an attempt failed, and whether there was no connection yet.
+func (t *Trace) fail(at string, unheard bool, d Detail) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if s := t.states[at]; s != nil {
-		s.failed = &d
+		s.failed, s.unheard = &d, unheard
 		t.despair()
 	}
 }
