@@ -30,17 +30,40 @@ type Assignment struct {
 	Error    string    // why it failed or is unassigned; else empty
 }
 
+// why is the state, with what is known of its reason.
+func (a Assignment) why() string {
+	if a.Error == "" {
+		return string(a.State)
+	}
+	return string(a.State) + ": " + a.Error
+}
+
 // MemberInfo tells of one live member.
 type MemberInfo struct {
 	ID        string
-	State     string // joining, active, draining or leaving
+	State     string // joining, active, draining (ordered, and not ignored) or leaving
+	Drain     string // DrainOrdered, DrainIgnored, or empty: there is no order
 	Weight    int
 	Slots     []int
 	Address   string
 	Version   string
 	Started   time.Time
 	Shards    int // how many the view gives it
-	Resources int // how many claims it has
+	Resources int // how many claims it has, by its own figures: up to 10 s old (soon after it has come to rest, else); 0 before the first
+}
+
+// What MemberInfo.Drain says.
+const (
+	DrainOrdered = "ordered" // the member is to hold nothing
+	DrainIgnored = "ignored" // that is ordered, and ignored, since nobody would be left
+)
+
+// DrainInfo is an order that a member hold nothing.
+type DrainInfo struct {
+	Member  string
+	Since   time.Time // by the clock of who gave it; zero where that is not known
+	Live    bool      // the member is there
+	Ignored bool      // nobody would be left, so that all such orders are ignored
 }
 
 // CatalogueEntry is a resource that the catalogue knows, and who wants it handled.
@@ -103,6 +126,7 @@ type Status struct {
 	Unassigned  int
 	Misplaced   int // held by another member than the expected one
 	Coordinator string
+	Drains      []DrainInfo // by member; of those too that are not there
 	Source      SourceStatus
 	Corrupt     int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
 	Revision    int64 // etcd's, at which this was read

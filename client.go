@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"sync"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
@@ -17,7 +18,8 @@ import (
 // Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use from
 // any goroutine. Each returns an error that matches ErrUnreachable where etcd does not answer within CommandTimeout.
 //
-// An app that nobody has created yet has no members and no resources; Allocate creates it.
+// An app that nobody has created yet has no members and no resources, and what would change something of it is ErrNoApp. Its first
+// member creates it, or an Allocate, where ClientConfig.Create says so.
 type Client struct {
 	cfg    ClientConfig
 	client *clientv3.Client
@@ -66,11 +68,15 @@ func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error
 	var config appconfig.Config
 	var err error
 	if create {
-		config, err = appconfig.Open(asking, c.client, c.layout, 0, DefaultShards)
+		config, err = appconfig.Open(asking, c.client, c.layout, c.cfg.Shards, DefaultShards)
 	} else {
 		config, err = appconfig.Read(asking, c.client, c.layout)
 	}
-	if err != nil {
+	var shards *appconfig.ShardsError
+	switch {
+	case errors.As(err, &shards):
+		return config, shardsInput(shards)
+	case err != nil:
 		return config, withUnreachable(ctx, err)
 	}
 	c.config = config
@@ -79,16 +85,30 @@ func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error
 
 // reader returns a reader of the app; nil where there is no app.
 func (c *Client) reader(ctx context.Context) (*reader, error) {
-	config, err := c.open(ctx, false)
-	if errors.Is(err, appconfig.ErrNoApp) {
+	r, err := c.needReader(ctx)
+	if errors.Is(err, ErrNoApp) {
 		return nil, nil
 	}
+	return r, err
+}
+
+// needReader is reader with ErrNoApp where there is no app.
+func (c *Client) needReader(ctx context.Context) (*reader, error) {
+	config, err := c.open(ctx, false)
 	if err != nil {
-		return nil, err
+		return nil, c.noApp(err)
 	}
 	return &reader{
 		client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout,
 	}, nil
+}
+
+// noApp makes the error that says that there is no app an ErrNoApp that says which.
+func (c *Client) noApp(err error) error {
+	if !errors.Is(err, appconfig.ErrNoApp) {
+		return err
+	}
+	return fmt.Errorf("%w %q at prefix %q", ErrNoApp, c.cfg.App, c.cfg.Prefix)
 }
 
 // picture reads the app at one revision; nil where there is no app.
@@ -101,7 +121,7 @@ func (c *Client) picture(ctx context.Context) (*picture, error) {
 }
 
 // Exists reports whether there is anything of the app in etcd. What is not there yet is created by the first
-// member, or by Allocate.
+// member, or by an Allocate that may.
 func (c *Client) Exists(ctx context.Context) (bool, error) {
 	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
 	first, err := r.page(ctx, c.layout.Root(), clientv3.GetPrefixRangeEnd(c.layout.Root()), 0, 1)
@@ -111,13 +131,55 @@ func (c *Client) Exists(ctx context.Context) (bool, error) {
 	return len(first.Kvs) > 0, nil
 }
 
-// Members lists the live members by id.
+// Apps lists the apps below the prefix by name, limit of them at most: those from the given name on, or all where it is empty.
+// Each costs a request of one key.
+func (c *Client) Apps(ctx context.Context, from string, limit int) ([]string, error) {
+	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
+	all := keys.Apps(c.cfg.Prefix)
+	key, end := all+keys.Escape(from), clientv3.GetPrefixRangeEnd(all)
+	apps := []string{}
+	for len(apps) < limit {
+		resp, err := r.page(ctx, key, end, 0, 1)
+		if err != nil {
+			return apps, fmt.Errorf("list the apps: %w", err)
+		}
+		if len(resp.Kvs) == 0 {
+			break
+		}
+		name, _, app := strings.Cut(strings.TrimPrefix(string(resp.Kvs[0].Key), all), "/")
+		if id, err := keys.Unescape(name); app && err == nil {
+			apps = append(apps, id)
+		}
+		key = all + name + "0" // the character after the slash: on to the next app
+	}
+	return apps, nil
+}
+
+// Members lists the live members by id. It reads what tells of members, and nothing else: how many resources each has is what it
+// said itself.
 func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
-	p, err := c.picture(ctx)
-	if p == nil || err != nil {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
 		return []MemberInfo{}, err
 	}
-	return p.members(), nil
+	roll, err := r.roll(ctx)
+	if err != nil {
+		return []MemberInfo{}, err
+	}
+	return roll.members(), nil
+}
+
+// Drains lists the orders that members hold nothing, by member: of members too that are not there.
+func (c *Client) Drains(ctx context.Context) ([]DrainInfo, error) {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return []DrainInfo{}, err
+	}
+	roll, err := r.roll(ctx)
+	if err != nil {
+		return []DrainInfo{}, err
+	}
+	return drains(roll.view), nil
 }
 
 // Resources lists the catalogue by id, suspended resources too.
@@ -141,12 +203,9 @@ func (c *Client) Assignments(ctx context.Context, f AssignmentFilter) ([]Assignm
 
 // Lookup tells who handles a resource. ErrNotFound says that nobody wants it handled, and nobody has a claim on it.
 func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
-	r, err := c.reader(ctx)
+	r, err := c.needReader(ctx)
 	if err != nil {
-		return Assignment{}, err
-	}
-	if r == nil {
-		return Assignment{}, fmt.Errorf("resource %q: %w", id, ErrNotFound)
+		return Assignment{}, fmt.Errorf("resource %q: %w", id, err)
 	}
 	return r.lookup(ctx, id)
 }
@@ -167,14 +226,14 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return p.status(c.cfg.App, c.config.Shards), nil
 }
 
-// Allocate is Manager.Allocate.
+// Allocate is Manager.Allocate. In an app that does not exist it is ErrNoApp, unless ClientConfig.Create says that it makes the app.
 func (c *Client) Allocate(ctx context.Context, r Resource) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("allocate: %w", err)
 	}
-	store, err := c.store(ctx, true)
+	store, err := c.store(ctx, c.cfg.Create)
 	if err != nil {
-		return err
+		return fmt.Errorf("allocate %q: %w", r.ID, err)
 	}
 	return allocate(ctx, store, c.cfg.Etcd.CommandTimeout, r)
 }
@@ -182,11 +241,8 @@ func (c *Client) Allocate(ctx context.Context, r Resource) error {
 // Deallocate is Manager.Deallocate.
 func (c *Client) Deallocate(ctx context.Context, id string) error {
 	store, err := c.store(ctx, false)
-	if errors.Is(err, appconfig.ErrNoApp) {
-		return fmt.Errorf("deallocate %q: %w", id, ErrNotFound)
-	}
 	if err != nil {
-		return err
+		return fmt.Errorf("deallocate %q: %w", id, err)
 	}
 	return deallocate(ctx, store, c.cfg.Etcd.CommandTimeout, id)
 }
@@ -194,91 +250,26 @@ func (c *Client) Deallocate(ctx context.Context, id string) error {
 func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, error) {
 	config, err := c.open(ctx, create)
 	if err != nil {
-		return nil, err
+		return nil, c.noApp(err)
 	}
 	return newStore(txn.New(c.client), new(txn.Limits), c.layout, config, c.cfg.Etcd.CommandTimeout), nil
 }
 
 // Wait is Manager.Wait.
 func (c *Client) Wait(ctx context.Context, id string) (Assignment, error) {
-	r, err := c.reader(ctx)
+	r, err := c.needReader(ctx)
 	if err != nil {
-		return Assignment{}, err
-	}
-	if r == nil {
-		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, ErrNotFound)
+		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, err)
 	}
 	return r.wait(ctx, id)
 }
 
-// WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it.
+// WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it. Where ctx ends
+// first, the *WaitError says who has.
 func (c *Client) WaitGone(ctx context.Context, id string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
 		return err
 	}
 	return r.waitGone(ctx, id)
-}
-
-// Drain orders that a member hold nothing, until Undrain. The order outlives the member. ErrNotFound says that there is
-// no such member.
-func (c *Client) Drain(ctx context.Context, member string) error {
-	p, err := c.picture(ctx)
-	if err != nil {
-		return err
-	}
-	if p == nil || p.view.Members[member].ID == "" {
-		return fmt.Errorf("drain member %q: %w", member, ErrNotFound)
-	}
-	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	if _, err := c.client.Put(asking, c.layout.Drain(member), ""); err != nil {
-		return fmt.Errorf("drain member %q: %w", member, withUnreachable(ctx, err))
-	}
-	return nil
-}
-
-// Undrain takes the order back. ErrNotFound says that there is neither such an order nor such a member.
-func (c *Client) Undrain(ctx context.Context, member string) error {
-	p, err := c.picture(ctx)
-	if err != nil {
-		return err
-	}
-	if p == nil || p.view.Members[member].ID == "" && !p.view.Drains[member] {
-		return fmt.Errorf("undrain member %q: %w", member, ErrNotFound)
-	}
-	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	if _, err := c.client.Delete(asking, c.layout.Drain(member)); err != nil {
-		return fmt.Errorf("undrain member %q: %w", member, withUnreachable(ctx, err))
-	}
-	return nil
-}
-
-// WaitDrained returns when a member holds nothing, or is gone. Where every member is ordered to hold nothing, the orders
-// are ignored, and it returns an error that says so.
-func (c *Client) WaitDrained(ctx context.Context, member string) error {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return err
-	}
-	return r.waitMember(ctx, member, func(p *picture) (bool, error) {
-		if p.view.DrainsIgnored() {
-			return false, errors.New("every member is drained, so the orders are ignored")
-		}
-		return p.heldBy(member) == 0, nil
-	})
-}
-
-// WaitUndrained returns when a member holds its share again: every resource of its shards, handled or failed.
-// ErrNotFound says that there is no such member.
-func (c *Client) WaitUndrained(ctx context.Context, member string) error {
-	r, err := c.reader(ctx)
-	if err != nil {
-		return err
-	}
-	if r == nil {
-		return fmt.Errorf("wait for member %q: %w", member, ErrNotFound)
-	}
-	return r.waitMember(ctx, member, func(p *picture) (bool, error) { return p.hasItsShare(member, c.config.Shards) })
 }

@@ -211,4 +211,11 @@ type ClientConfig struct {
 	App    string     // as in Config
 	Prefix string     // as in Config
 	Etcd   EtcdConfig // as in Config
+
+	// Create lets Allocate make an app that does not exist. Default false: it is ErrNoApp then, since a name that was mistyped would
+	// make an app that nobody meant, with a number of shards for good.
+	Create bool
+	// Shards is how many shards such an app gets; of one that exists it must be 0, or what it has. Only with Create. Default
+	// 0: 1024 for a new app; 1 to 4096.
+	Shards int
 }

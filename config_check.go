@@ -119,6 +119,12 @@ func (c ClientConfig) withDefaults() (ClientConfig, error) {
 	if err := checkApp(c.App, &c.Prefix); err != nil {
 		return c, err
 	}
+	switch {
+	case c.Shards < 0 || c.Shards > keys.MaxShards:
+		return c, &InputError{"Shards", strconv.Itoa(c.Shards), fmt.Sprintf("1 to %d", keys.MaxShards)}
+	case c.Shards != 0 && !c.Create:
+		return c, &InputError{"Shards", strconv.Itoa(c.Shards), "0 without Create"}
+	}
 	return c, c.Etcd.withDefaults()
 }
 

@@ -12,6 +12,11 @@ import (
 var (
 	// ErrNotFound says that no such resource or member is known to the app.
 	ErrNotFound = errors.New("not found")
+	// ErrNoApp says that the app does not exist, so that nothing of it does: it matches ErrNotFound too. A member's Start makes
+	// it, or an Allocate of a Client that may (ClientConfig.Create).
+	ErrNoApp error = noApp{}
+	// ErrLastMember says that a Drain would leave nobody that takes anything, so that all drains would be ignored.
+	ErrLastMember = errors.New("every other member is drained, or there is none")
 	// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
 	ErrUnreachable = errors.New("etcd unreachable")
 	// ErrIDInUse says that another live member of the app has the member id.
@@ -59,6 +64,31 @@ var (
 	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
 	CauseTerminated = errors.New("drm: terminated")
 )
+
+// noApp is ErrNoApp.
+type noApp struct{}
+
+func (noApp) Error() string { return "no such app" }
+
+// Is makes errors.Is(ErrNoApp, ErrNotFound) hold.
+func (noApp) Is(target error) bool { return target == ErrNotFound }
+
+// WaitError is the error of a wait that its context ended. It says what was last seen, and unwraps to the context's cause.
+type WaitError struct {
+	What string // that was waited for, such as: resource "feed-42"
+	Last string // why it was not so yet, when somebody looked last; empty where nobody could
+	Err  error  // the context's cause
+}
+
+func (e *WaitError) Error() string {
+	if e.Last == "" {
+		return fmt.Sprintf("wait for %s: %v", e.What, e.Err)
+	}
+	return fmt.Sprintf("wait for %s: %s: %v", e.What, e.Last, e.Err)
+}
+
+// Unwrap returns the context's cause.
+func (e *WaitError) Unwrap() error { return e.Err }
 
 // InputError is what every check of input from outside returns: a config field, a flag, an item of a source.
 type InputError struct {

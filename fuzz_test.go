@@ -161,7 +161,7 @@ func FuzzPicture(f *testing.F) {
 		if _, err := json.Marshal(p.resources(fuzzShards)); err != nil {
 			t.Fatalf("%q: %v", text, err)
 		}
-		p.members()
+		(&roll{view: p.view}).members()
 	})
 }
 

@@ -2,7 +2,6 @@ package drm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"slices"
@@ -12,14 +11,9 @@ import (
 
 	"go.uber.org/zap"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
-
-// statsInterval is how often a member's figures are written, at most. Tests lower it.
-var statsInterval = 10 * time.Second
 
 // group is this member's place among the members: its key, its lease, and the office of coordinator.
 type group struct {
@@ -47,11 +41,12 @@ type group struct {
 	inherits bool                   // a source has had a coordinator since this member came
 	resigned atomic.Int64           // the term that this member's office has given up
 	rest     rest                   // run's goroutine owns it
-	statsWas []byte
+	figures  *figures
+	order    drainOrder // run's goroutine owns it
 }
 
 func newGroup(m *Manager) *group {
-	return &group{m: m, former: map[int64]*lease.Keeper{}, lost: make(chan error, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
+	return &group{m: m, figures: newFigures(m), former: map[int64]*lease.Keeper{}, lost: make(chan error, 1), views: make(chan struct{}, 1), first: make(chan struct{}), joiners: make(chan struct{}, 1), retake: make(chan time.Duration, 1)}
 }
 
 // memberFirst is how long before the leases of a dead member's claims that of its key expires: the others hear at once who
@@ -180,6 +175,8 @@ func (g *group) run(ctx context.Context) {
 	m := g.m
 	stats := time.NewTicker(statsInterval)
 	defer stats.Stop()
+	defer g.figures.timer.Stop()
+	g.figures.stir()
 	retry, retake, rested := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer retry.Stop()
 	defer retake.Stop()
@@ -199,7 +196,13 @@ func (g *group) run(ctx context.Context) {
 			g.reregister(ctx, errors.Is(cause, lease.ErrGone))
 			continue
 		case <-stats.C:
-			g.writeStats(ctx)
+			g.figures.tick(ctx, g.reg.Load())
+			continue
+		case <-g.figures.stirred:
+			g.figures.plan()
+			continue
+		case <-g.figures.timer.C:
+			g.figures.look(ctx, g.reg.Load())
 			continue
 		case until := <-g.retake:
 			retake.Reset(max(until-m.now(), 0))
@@ -235,6 +238,7 @@ func (g *group) run(ctx context.Context) {
 			o.membersChanged()
 		}
 		before = v
+		g.order.heed(m, v)
 		if g.stand(ctx, v) {
 			failures = 0
 		} else {
@@ -274,7 +278,7 @@ func (g *group) reregister(ctx context.Context, gone bool) {
 	m := g.m
 	g.leaveOffice()
 	g.setRegistration(nil)
-	g.statsWas = nil // the figures go with the lease
+	g.figures.forget() // they go with the lease
 	old := g.keeper
 	g.former[int64(old.ID())] = old
 	if gone && !m.pauseSpread(ctx) {
@@ -305,6 +309,7 @@ func (g *group) reregister(ctx context.Context, gone bool) {
 		if err == nil {
 			if err = g.register(ctx, membership.Active); err == nil {
 				clear(g.former)
+				g.figures.stir()
 				m.log.Info("registered again")
 				return
 			}
@@ -352,55 +357,6 @@ func (g *group) warn(ctx context.Context, message string, err error) {
 	if ctx.Err() == nil {
 		g.m.log.Warn(message, zap.Error(err))
 	}
-}
-
-// memberStats is the value of a member's stats key.
-type memberStats struct {
-	Shards  int `json:"shards"`
-	Claims  int `json:"claims"`
-	Active  int `json:"active"`
-	Failed  int `json:"failed"`
-	Calls   int `json:"calls"`
-	Stuck   int `json:"stuck"`
-	Waiting int `json:"waiting"`
-}
-
-// decodeStats reads a member's figures.
-func decodeStats(value []byte) (memberStats, error) {
-	var s memberStats
-	if err := json.Unmarshal(value, &s); err != nil {
-		return memberStats{}, err
-	}
-	if min(s.Shards, s.Claims, s.Active, s.Failed, s.Calls, s.Stuck, s.Waiting) < 0 {
-		return memberStats{}, errors.New("a count that is less than none")
-	}
-	return s, nil
-}
-
-// writeStats writes the member's figures if they changed.
-func (g *group) writeStats(ctx context.Context) {
-	m, reg := g.m, g.reg.Load()
-	if reg == nil {
-		return
-	}
-	var s memberStats
-	if !m.ask(func() {
-		f := m.core.Stats()
-		s = memberStats{Shards: f.Shards, Claims: f.Claims, Active: f.Active, Failed: f.Failed, Calls: f.Calls, Stuck: f.Stuck, Waiting: f.Waiting}
-	}) {
-		return
-	}
-	b, err := json.Marshal(s)
-	if err != nil || string(b) == string(g.statsWas) {
-		return
-	}
-	ctx, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	if _, err := m.kv.Put(ctx, m.layout.Stats(m.id), string(b), clientv3.WithLease(reg.Lease)); err != nil {
-		m.log.Debug("cannot write stats", zap.Error(err))
-		return
-	}
-	g.statsWas = b
 }
 
 // setLeaving tells the others that this member is stopping, so that they take over what it releases.

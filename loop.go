@@ -85,6 +85,7 @@ func (m *Manager) execute(actions []core.Action) {
 	if len(actions) == 0 {
 		return
 	}
+	m.group.figures.stir()
 	writes, states := m.writes[:0], m.stateWrites[:0] // Submit copies
 	epoch := m.epoch()
 	for _, a := range actions {
@@ -190,6 +191,7 @@ func (m *Manager) epoch() time.Time { return m.wall().Add(-m.stamp) }
 func (m *Manager) written(results []lease.Result) {
 	m.post(func() {
 		now := m.stamp
+		m.group.figures.stir()
 		for _, r := range results {
 			of := r.Op.Tag.(*opTag)
 			shard, res := int(of.shard), m.writeResult(r)

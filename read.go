@@ -306,31 +306,10 @@ func (p *picture) resources(shards int) []CatalogueEntry {
 	return all
 }
 
-// members lists the picture's members by id.
-func (p *picture) members() []MemberInfo {
-	shards := map[string]int{}
-	for _, owner := range p.view.Owners() {
-		shards[owner]++
-	}
-	resources := map[string]int{}
-	for _, c := range p.claims {
-		resources[c.Member]++
-	}
-	all := make([]MemberInfo, 0, len(p.view.Members))
-	for id, m := range p.view.Members {
-		all = append(all, MemberInfo{
-			ID: id, State: string(p.view.StateOf(id)), Weight: m.Weight, Slots: m.Slots, Address: m.Address,
-			Version: m.Version, Started: m.Started, Shards: shards[id], Resources: resources[id],
-		})
-	}
-	slices.SortFunc(all, func(a, b MemberInfo) int { return cmp.Compare(a.ID, b.ID) })
-	return all
-}
-
 // status sums the picture up.
 func (p *picture) status(app string, shards int) Status {
 	s := Status{
-		App: app, Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Revision: p.revision,
+		App: app, Drains: drains(p.view), Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Revision: p.revision,
 		Source: SourceStatus{
 			LastSuccess: p.source.LastSuccess, LastAttempt: p.source.LastAttempt,
 			Resources: p.source.Resources, Error: p.source.Error,

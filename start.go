@@ -75,7 +75,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		m.closeClient()
 		var shards *appconfig.ShardsError
 		if errors.As(err, &shards) {
-			return fmt.Errorf("config: %w", &InputError{"Shards", fmt.Sprint(shards.Asked), fmt.Sprintf("0, or the %d that the app was created with", shards.Has)})
+			return shardsInput(shards)
 		}
 		return withUnreachable(ctx, err)
 	}
@@ -127,6 +127,11 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return err
 	}
 	return nil
+}
+
+// shardsInput says of an app that it has another number of shards than was asked for.
+func shardsInput(e *appconfig.ShardsError) error {
+	return fmt.Errorf("config: %w", &InputError{"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has)})
 }
 
 // join takes an id and a lease, sets up the retriever, and becomes active.

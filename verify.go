@@ -27,6 +27,7 @@ const (
 	SlotShared    ViolationKind = "slot-shared"    // a slot that two live members list as theirs
 	SlotStray     ViolationKind = "slot-stray"     // passing: a slot that a live member lists, and that is not reserved for it
 	WrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to; it is ignored
+	NoMembers     ViolationKind = "no-members"     // there are resources to be handled, and no member at all
 	NoConfig      ViolationKind = "no-config"      // the app has keys, but not the one that makes it exist: nothing new is claimed
 	Corrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
 	TooLarge      ViolationKind = "too-large"      // a resource of the source that etcd does not take
@@ -93,12 +94,13 @@ func (c *Client) withoutConfig(ctx context.Context) ([]Violation, error) {
 
 // VerifySettled is Verify, again and again for as long as it finds what may pass by itself, for the given time at most. Of
 // the kinds that pass it returns what was there at every look, of the others what the last one found. So a resource on its
-// way from one member to another is none of it, if it arrives within that time.
+// way from one member to another is none of it, if it arrives within that time. Where there is no member (NoMembers) it looks once:
+// nobody is there who could mend anything.
 func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Violation, error) {
 	const pause = 500 * time.Millisecond
 	deadline := time.Now().Add(within)
 	found, err := c.Verify(ctx)
-	for err == nil && slices.ContainsFunc(found, func(v Violation) bool { return v.Kind.Passing() }) {
+	for err == nil && mayPass(found) {
 		left := time.Until(deadline)
 		if left <= 0 {
 			break
@@ -112,6 +114,12 @@ func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Vio
 		}
 	}
 	return found, err
+}
+
+// mayPass says whether something of what was found passes by itself, perhaps.
+func mayPass(found []Violation) bool {
+	return slices.ContainsFunc(found, func(v Violation) bool { return v.Kind.Passing() }) &&
+		!slices.ContainsFunc(found, func(v Violation) bool { return v.Kind == NoMembers })
 }
 
 // stayed is what of a later look was there at an earlier one too, or does not pass. A claim with another token is another.
@@ -168,10 +176,18 @@ func (r *reader) leaseAges(ctx context.Context, p *picture) (map[int64]leaseAge,
 
 func (p *picture) verify(shards int, ages map[int64]leaseAge, now time.Time) []Violation {
 	all := []Violation{}
+	wanted := 0
 	for id, e := range p.entries {
-		if a := p.assignment(id, shards); e.Wanted() && a.State == Unassigned {
+		if !e.Wanted() {
+			continue
+		}
+		wanted++
+		if a := p.assignment(id, shards); a.State == Unassigned {
 			all = append(all, Violation{Kind: Unclaimed, Resource: id, Member: a.Expected, Detail: a.Error})
 		}
+	}
+	if wanted > 0 && len(p.view.Members) == 0 {
+		all = append(all, Violation{Kind: NoMembers, Detail: fmt.Sprintf("%d resources are to be handled, and there is no live member", wanted)})
 	}
 	for id, c := range p.claims {
 		all = append(all, p.verifyClaim(id, c, shards, ages, now)...)

@@ -5,6 +5,7 @@ import (
 	"maps"
 	"slices"
 	"strconv"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -33,17 +34,18 @@ type View struct {
 	Revision    int64
 	Shards      int
 	Members     map[string]Member
-	Slots       []string        // slot → the id that reserves it; empty where none does
-	Drains      map[string]bool // operators' orders, of members that may not be there
+	Slots       []string             // slot → the id that reserves it; empty where none does
+	Drains      map[string]time.Time // operators' orders, of members that may not be there: since when, zero where that is not known
 	Coordinator Coordinator
 	Corrupt     []string // keys below group/ that are not understood, and were left out; in order
 
-	owners []string
+	owners  []string
+	ignored bool // the drains are
 }
 
 // NewView makes the view of what lies below group/ at a revision. The order of kvs makes no difference.
 func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
-	v := &View{Revision: revision, Shards: shards, Members: map[string]Member{}, Drains: map[string]bool{}}
+	v := &View{Revision: revision, Shards: shards, Members: map[string]Member{}, Drains: map[string]time.Time{}}
 	pins, placement := map[int]string{}, map[int]string{}
 	for _, kv := range kvs {
 		key := layout.Parse(string(kv.Key))
@@ -63,7 +65,7 @@ func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision in
 				v.Slots[key.Number] = id
 			}
 		case keys.Drain:
-			v.Drains[key.ID] = true
+			v.Drains[key.ID] = drainedSince(kv.Value)
 		case keys.Pin:
 			id := string(kv.Value)
 			if ok = id == "" || keys.CheckID(id) == nil; ok {
@@ -84,8 +86,21 @@ func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision in
 		}
 	}
 	slices.Sort(v.Corrupt)
+	v.ignored = len(v.eligible(true)) == 0 && len(v.eligible(false)) > 0
 	v.owners = v.assign(pins, placement)
 	return v
+}
+
+// DrainValue is the value of a drain's key: since when it stands, for people.
+func DrainValue(since time.Time) string { return since.UTC().Format(time.RFC3339) }
+
+// drainedSince reads it. The key is the order, whatever its value says: one that is not understood is as good as none.
+func drainedSince(value []byte) time.Time {
+	since, err := time.Parse(time.RFC3339, string(value))
+	if err != nil || since.Year() < 1970 {
+		return time.Time{}
+	}
+	return since.UTC()
 }
 
 // decodePlacement reads {"shard":"member", …}. Each shard has one spelling: of two, which one counts would be left to
@@ -107,10 +122,7 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 }
 
 func (v *View) assign(pins, placement map[int]string) []string {
-	eligible := v.eligible(true)
-	if len(eligible) == 0 {
-		eligible = v.eligible(false)
-	}
+	eligible := v.eligible(!v.ignored)
 	slots := make([]string, len(v.Slots))
 	for id := range eligible {
 		for _, s := range v.Members[id].Slots {
@@ -127,7 +139,7 @@ func (v *View) assign(pins, placement map[int]string) []string {
 func (v *View) eligible(heedDrains bool) map[string]bool {
 	set := map[string]bool{}
 	for id, m := range v.Members {
-		if m.State == Active && (!heedDrains || !v.Drains[id]) {
+		if m.State == Active && (!heedDrains || !v.Ordered(id)) {
 			set[id] = true
 		}
 	}
@@ -171,7 +183,33 @@ func (v *View) Owned(member string) []bool {
 func (v *View) Owners() []string { return slices.Clone(v.owners) }
 
 // DrainsIgnored says that every active member is ordered to be drained, so that nobody is.
-func (v *View) DrainsIgnored() bool { return len(v.eligible(true)) == 0 && len(v.eligible(false)) > 0 }
+func (v *View) DrainsIgnored() bool { return v.ignored }
+
+// Ordered says whether a member, which need not be there, is ordered to be drained; the order may be ignored.
+func (v *View) Ordered(id string) bool {
+	_, ordered := v.Drains[id]
+	return ordered
+}
+
+// LastToTake says whether a member is there, and nobody besides it is that is active, or will be, and not ordered to be drained:
+// were it ordered too, all orders would be ignored.
+func (v *View) LastToTake(id string) bool {
+	if m, live := v.Members[id]; !live || m.State == Leaving {
+		return false
+	}
+	for other, m := range v.Members {
+		if other != id && (m.State == Active || m.State == Joining) && !v.Ordered(other) {
+			return false
+		}
+	}
+	return true
+}
+
+// Known says whether there is anything of a member: its key, a slot that is reserved for it, or an order about it.
+func (v *View) Known(id string) bool {
+	_, live := v.Members[id]
+	return live || v.Ordered(id) || slices.Contains(v.Slots, id) || v.Coordinator.ID == id
+}
 
 // HasItsSlots says whether every slot that a member lists as its own is reserved for it. Those that are not count for
 // nothing: were all of them deleted by hand, the member would own no shard for ever.
@@ -184,10 +222,10 @@ func (v *View) HasItsSlots(id string) bool {
 	return true
 }
 
-// StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered.
+// StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered, and not ignored.
 func (v *View) StateOf(id string) State {
 	m := v.Members[id]
-	if m.State == Active && v.Drains[id] {
+	if m.State == Active && v.Ordered(id) && !v.ignored {
 		return Draining
 	}
 	return m.State

@@ -49,8 +49,11 @@ type Layout struct{ root string } // ends with a slash
 
 // New makes the layout of an app below a prefix such as "/drm". A slash at the prefix's end makes no difference.
 func New(prefix, app string) Layout {
-	return Layout{strings.TrimRight(prefix, "/") + "/" + Escape(app) + "/"}
+	return Layout{Apps(prefix) + Escape(app) + "/"}
 }
+
+// Apps is the prefix of all apps below a prefix such as "/drm".
+func Apps(prefix string) string { return strings.TrimRight(prefix, "/") + "/" }
 
 // Root is the prefix of every key of the app.
 func (l Layout) Root() string { return l.root }
@@ -107,6 +110,12 @@ func (l Layout) Resource(shard int, id string) string {
 func (l Layout) Claim(shard int, id string) string {
 	return l.inShard(shard, "/claims/", id)
 }
+
+// Claims is the prefix of a shard's claims.
+func (l Layout) Claims(shard int) string { return l.Shard(shard) + "claims/" }
+
+// Figures is the prefix of the members' own figures.
+func (l Layout) Figures() string { return l.root + "stats/" }
 
 // Summaries is the prefix of a shard's summaries. It sorts before the claims.
 func (l Layout) Summaries(shard int) string { return l.Shard(shard) + "active/" }
