@@ -331,10 +331,20 @@ func (w *world) stop(m *drm.Manager) {
 	}
 }
 
-// client makes a Client of the app.
+// client makes a Client of the app, which it may make.
 func (w *world) client() *drm.Client {
 	w.tb.Helper()
-	c, err := drm.NewClient(w.tb.Context(), drm.ClientConfig{App: w.app, Etcd: drm.EtcdConfig{Client: w.etcd}})
+	return w.clientOf(drm.ClientConfig{Create: true})
+}
+
+// clientOf makes a Client of the app.
+func (w *world) clientOf(cfg drm.ClientConfig) *drm.Client {
+	w.tb.Helper()
+	cfg.App = w.app
+	if cfg.Etcd.Client == nil {
+		cfg.Etcd.Client = w.etcd
+	}
+	c, err := drm.NewClient(w.tb.Context(), cfg)
 	if err != nil {
 		w.tb.Fatal(err)
 	}

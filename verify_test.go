@@ -118,8 +118,36 @@ func TestVerifyReportsWhatNobodyHandlesThoughNobodyCould(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := c.Verify(t.Context())
-	if err != nil || len(found) != 1 || found[0].Kind != drm.Unclaimed || found[0].Detail != "there is no live member" {
+	if err != nil || len(found) != 2 || found[1].Kind != drm.Unclaimed || found[1].Detail != "there is no live member" {
 		t.Errorf("%+v, %v", found, err)
+	}
+}
+
+// Nobody is there by whom anything could pass, so nothing is waited for. Where nothing is wanted, nobody need be there.
+func TestVerifySaysAtOnceThatThereIsNoMember(t *testing.T) {
+	w, r := newWorld(t), newRecorder(t)
+	c := w.clientOf(drm.ClientConfig{Create: true, Shards: 64})
+	if err := c.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	bounded, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	found, err := c.VerifySettled(bounded, time.Hour)
+	if err != nil || len(found) != 2 || found[0].Kind != drm.NoMembers || !strings.Contains(found[0].Detail, "1 resources") {
+		t.Errorf("%+v, %v", found, err)
+	}
+	w.members(r, nil, "a")
+	if found, err := c.VerifySettled(bounded, patience); err != nil || len(found) != 0 {
+		t.Errorf("with a member: %+v, %v", found, err)
+	}
+	if err := c.Deallocate(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.WaitGone(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	if found, err := c.Verify(t.Context()); err != nil || len(found) != 0 {
+		t.Errorf("with nothing to handle: %+v, %v", found, err)
 	}
 }
 
@@ -188,7 +216,7 @@ func TestVerifySettledGivesWhatPassesTheTimeToPass(t *testing.T) {
 		t.Fatal(err)
 	}
 	before, err := c.Verify(t.Context())
-	if err != nil || len(before) != 3 {
+	if err != nil || len(before) != 4 {
 		t.Fatalf("%+v, %v", before, err)
 	}
 	w.members(r, nil, "a")
@@ -256,7 +284,7 @@ func TestACompactionBetweenTwoPagesIsNoError(t *testing.T) {
 		t.Errorf("%+v, %v; %d compactions left", s, err, kv.left)
 	}
 	kv.left = 1
-	if found, err := w.client().Verify(t.Context()); err != nil || len(found) != resources+1 {
+	if found, err := w.client().Verify(t.Context()); err != nil || len(found) != resources+2 { // and that there is no member
 		t.Errorf("%d violations, %v", len(found), err)
 	}
 }
