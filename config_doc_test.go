@@ -83,7 +83,12 @@ func TestConfigDocHasEveryField(t *testing.T) {
 		_, err := cfg.withDefaults()
 		return err
 	})
-	check("ClientConfig.", reflect.ValueOf(ClientConfig{}), nil)
+	check("ClientConfig.", reflect.ValueOf(ClientConfig{}), func(field int, bad reflect.Value) error {
+		cfg := ClientConfig{App: "app", Etcd: EtcdConfig{Endpoints: []string{"x"}}, Create: true}
+		reflect.ValueOf(&cfg).Elem().Field(field).Set(bad)
+		_, err := cfg.withDefaults()
+		return err
+	})
 	for name := range documented {
 		owner, _, dotted := strings.Cut(name, ".")
 		if ours := !dotted || owner == "EtcdConfig" || owner == "ClientConfig"; ours && !known[name] {

@@ -12,11 +12,13 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 const (
-	flagID   = "id"
-	flagData = "data"
+	flagID     = "id"
+	flagData   = "data"
+	flagCreate = "create"
 )
 
 // maxData bounds what --data and --source-body may read, far above what etcd takes by default, 1.5 MiB: that is for etcd to say.
@@ -27,7 +29,8 @@ func allocateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "add a resource to the catalogue, change its data, or wake one that was deallocated",
-		Description: "Works whichever members are up, or none: it is handled as soon as one can.\n\n" +
+		Description: "Works whichever members are up, or none: it is handled as soon as one can. An app that does not exist is made\n" +
+			"by its first member, or with --create; else the exit code is 3.\n\n" +
 			"Examples:\n" +
 			"   drmctl --app feeds allocate --id feed-42\n" +
 			"   drmctl --app feeds allocate --data '{\"id\":\"feed-42\",\"url\":\"https://example.org\"}' --wait\n" +
@@ -41,16 +44,29 @@ func allocateCommand() *cli.Command {
 				Name: flagData, EnvVars: commandEnv(name, flagData),
 				Usage: "the resource, a JSON object: `JSON|@FILE|-` (- reads stdin; default: {\"id\":ID})",
 			},
+			&cli.BoolFlag{
+				Name: flagCreate, EnvVars: commandEnv(name, flagCreate),
+				Usage: "make the app, if it does not exist",
+			},
+			&cli.IntFlag{
+				Name: flagShards, EnvVars: commandEnv(name, flagShards), DefaultText: "1024 for a new app",
+				Usage: "with --create, how many shards the app gets, for good: 1 to 4096",
+			},
 		}, waitFlags(name, "a member handles it")...),
 		Action: func(c *cli.Context) error {
-			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
+			err := errors.Join(noArguments(c), checkWait(c), numberInRange(c, flagShards, 1, keys.MaxShards), onlyWith(c, flagShards, flagCreate))
+			if err != nil {
 				return err
 			}
 			r, err := resourceOf(c)
 			if err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+			cfg := drm.ClientConfig{Create: c.Bool(flagCreate)}
+			if cfg.Create {
+				cfg.Shards = c.Int(flagShards)
+			}
+			return withClientOf(c, cfg, func(ctx context.Context, client *drm.Client) error {
 				return allocate(ctx, c, client, r)
 			})
 		},
@@ -59,7 +75,10 @@ func allocateCommand() *cli.Command {
 
 func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Resource) error {
 	if err := client.Allocate(ctx, r); err != nil {
-		return err
+		if errors.Is(err, drm.ErrNoApp) {
+			return fmt.Errorf("%w: start a member of it first, or give --%s (with --%s N)", err, flagCreate, flagShards)
+		}
+		return flagsOf(err, c)
 	}
 	if c.Bool(flagWait) {
 		return waiting(c, "handled", func(ctx context.Context) error {

@@ -40,7 +40,7 @@ EXIT CODES:
    0  fine
    1  failed
    2  wrong usage
-   3  no such resource or member
+   3  no such resource or member, or no such app
    4  etcd unreachable within the command timeout
 
 EXAMPLES:

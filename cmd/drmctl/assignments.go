@@ -52,6 +52,11 @@ func assignmentsCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if len(list) == 0 {
+					if err := noteIfNoApp(ctx, c, client); err != nil {
+						return err
+					}
+				}
 				return showAssignments(c, list)
 			})
 		},

@@ -85,6 +85,8 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"allocate", "--app", "a", "--data", "@no-such-file"}, []string{"--data", "no-such-file"}},
 		{[]string{"allocate", "--app", "a", "--id", "x", "--data", `{"id":"y"}`}, []string{"--data", `"x"`, `"y"`}},
 		{[]string{"allocate", "--app", "a", "--id", "x", "--data", "-"}, []string{"--data", "nothing"}},
+		{[]string{"allocate", "--app", "a", "--id", "x", "--shards", "7"}, []string{"--shards", "--create"}},
+		{[]string{"allocate", "--app", "a", "--id", "x", "--create", "--shards", "4097"}, []string{"--shards", "4096"}},
 		{[]string{"agent"}, []string{"--app"}},
 		{[]string{"agent", "--app", "a", "--handler-log"}, []string{"--source-url", "--source-file", "--allocate-only"}},
 		{[]string{"agent", "--app", "a", "--allocate-only"}, []string{"--handler-url", "--handler-exec", "--handler-log"}},
@@ -344,11 +346,11 @@ func TestJSONIsTheContract(t *testing.T) {
 			func(c *cli.Context) error {
 				return showMembers(c, []drm.MemberInfo{
 					{ID: "b"},
-					{ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1", Started: at, Shards: 512, Resources: 7},
+					{ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1", Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered},
 				})
 			},
-			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1","started":"2026-02-03T03:05:06Z","shards":512,"resources":7},` +
-				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,"resources":0}]`,
+			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1","started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered"},` +
+				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,"resources":0,"drain":""}]`,
 		},
 		{
 			"no assignments", func(c *cli.Context) error { return showAssignments(c, nil) }, `[]`,
@@ -395,16 +397,16 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"status",
 			func(c *cli.Context) error {
-				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60}})
+				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60}, Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}}})
 			},
 			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,"coordinator":"m1",` +
-				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":""},"revision":77}`,
+				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":""},"revision":77,"drains":[{"member":"m","since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
 		},
 		{
 			"status of nothing",
 			func(c *cli.Context) error { return showStatus(c, drm.Status{App: "a"}) },
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
-				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":""},"revision":0}`,
+				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":""},"revision":0,"drains":[]}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

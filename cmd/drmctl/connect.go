@@ -20,6 +20,11 @@ import (
 // withClient runs do with a client of the app. All of it together may take the command timeout; ctx ends then, and
 // inTime says what the error is.
 func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client) error) error {
+	return withClientOf(c, drm.ClientConfig{}, do)
+}
+
+// withClientOf is withClient with more of a config than the global flags say.
+func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Context, client *drm.Client) error) error {
 	if err := checkOutput(c); err != nil {
 		return err
 	}
@@ -38,24 +43,18 @@ func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client)
 	// The dial timeout bounds this; it is given the time to tell why nobody answered.
 	dialing, dialed := context.WithTimeout(c.Context, 2*etcd.DialTimeout+time.Second)
 	defer dialed()
-	client, err := drm.NewClient(dialing, drm.ClientConfig{App: app, Prefix: c.String(flagPrefix), Etcd: etcd})
+	cfg.App, cfg.Prefix, cfg.Etcd = app, c.String(flagPrefix), etcd
+	client, err := drm.NewClient(dialing, cfg)
 	if err != nil {
 		return flagsOf(err, c)
 	}
-	return errors.Join(inTime(ctx, c, do(ctx, client)), client.Close())
-}
-
-// noteIfNoApp tells people of an app that does not exist: it is no error, as whatever comes first makes it, but of a name
-// that was mistyped nothing else would tell. JSON is for programs, which get what there is.
-func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
-	if c.String(flagOutput) == outputJSON {
-		return nil
+	err = inTime(ctx, c, do(ctx, client))
+	if errors.Is(err, drm.ErrNoApp) {
+		if hint := nearestApp(ctx, c, client); hint != "" {
+			err = fmt.Errorf("%w%s", err, hint)
+		}
 	}
-	there, err := client.Exists(ctx)
-	if err == nil && !there {
-		note(c, "no such app %q at prefix %q, yet", c.String(flagApp), c.String(flagPrefix))
-	}
-	return err
+	return errors.Join(err, client.Close())
 }
 
 // inTime says of an error that comes of too little time whether etcd was gone, which is an ErrUnreachable, or answered and

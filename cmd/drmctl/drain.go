@@ -5,11 +5,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
 )
+
+const flagAbsent = "absent"
 
 func drainCommand() *cli.Command {
 	const name = "drain"
@@ -17,11 +20,21 @@ func drainCommand() *cli.Command {
 		Name:      name,
 		Usage:     "have a member hand everything to the others, and take nothing, until undrain",
 		ArgsUsage: "MEMBER",
-		Description: "The order is kept in etcd: it outlives the member's restart. Where no member would be left, drains are\n" +
-			"ignored. The order stands also where --wait fails: undrain takes it back.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
-		Flags: waitFlags(name, "the member holds nothing"),
+		Description: "The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. Where no member\n" +
+			"would be left it is refused. The order stands also where --wait fails: undrain takes it back.\n" +
+			"Ends with exit code 3 where nothing is known of such a member.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{
+				Name: flagAbsent, EnvVars: commandEnv(name, flagAbsent),
+				Usage: "order it also where nothing is known of such a member",
+			},
+		}, waitFlags(name, "the member holds nothing")...),
 		Action: func(c *cli.Context) error {
-			return drainOrder(c, true, (*drm.Client).Drain, (*drm.Client).WaitDrained)
+			order := (*drm.Client).Drain
+			if c.Bool(flagAbsent) {
+				order = (*drm.Client).DrainAbsent
+			}
+			return drainOrder(c, true, order, (*drm.Client).WaitDrained)
 		},
 	}
 }
@@ -32,7 +45,7 @@ func undrainCommand() *cli.Command {
 		Name:        name,
 		Usage:       "take a drain back",
 		ArgsUsage:   "MEMBER",
-		Description: "Example:\n   drmctl --app feeds undrain host-1 --wait",
+		Description: "Of a member that is not there, --wait has nothing to wait for.\n\nExample:\n   drmctl --app feeds undrain host-1 --wait",
 		Flags:       waitFlags(name, "the member holds its share again"),
 		Action: func(c *cli.Context) error {
 			return drainOrder(c, false, (*drm.Client).Undrain, (*drm.Client).WaitUndrained)
@@ -48,7 +61,19 @@ func drainOrder(c *cli.Context, drain bool, order, wait func(*drm.Client, contex
 	}
 	return withClient(c, func(ctx context.Context, client *drm.Client) error {
 		if err := order(client, ctx, member); err != nil {
+			if drain && errors.Is(err, drm.ErrNotFound) && !errors.Is(err, drm.ErrNoApp) {
+				return fmt.Errorf("%w; --%s orders it all the same", err, flagAbsent)
+			}
 			return err
+		}
+		if drain {
+			orders, err := client.Drains(ctx)
+			if err != nil {
+				return err
+			}
+			if slices.ContainsFunc(orders, func(o drm.DrainInfo) bool { return o.Member == member && !o.Live }) {
+				note(c, "no member %q is live now: it takes nothing when it comes, until undrain", member)
+			}
 		}
 		done := c.Bool(flagWait)
 		if done {

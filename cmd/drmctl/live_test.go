@@ -118,7 +118,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if got := get[[]memberJSON](l, "members"); len(got) != 0 {
 		t.Errorf("members %v", got)
 	}
-	l.prints(`{"resource":"early","allocated":true}`, "allocate", "--id", "early")
+	l.prints(`{"resource":"early","allocated":true}`, "allocate", "--id", "early", "--create")
 	if got := get[assignmentJSON](l, "lookup", "early"); got.State != "unassigned" || got.Error == "" || got.Since != nil {
 		t.Errorf("before any member: %+v, want unassigned, with a reason", got)
 	}
@@ -192,13 +192,13 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if held := get[[]assignmentJSON](l, "assignments", "--member", "m1"); len(held) != 0 {
 		t.Errorf("drained, but holds %+v", held)
 	}
-	if m := get[[]memberJSON](l, "members"); m[0].State != "draining" {
+	if m := get[[]memberJSON](l, "members"); m[0].State != "draining" || m[0].Drain != "ordered" || m[0].Resources != 0 {
 		t.Errorf("a drained member: %+v", m[0])
 	}
 	l.prints(`{"member":"m1","drained":true,"done":false}`, "drain", "m1")
 	l.prints(`{"member":"m1","drained":false,"done":false}`, "undrain", "m1")
 	l.prints(`{"member":"m1","drained":false,"done":true}`, "undrain", "--wait", "m1")
-	if m := get[[]memberJSON](l, "members"); m[0].State != "active" || m[0].Shards == 0 {
+	if m := get[[]memberJSON](l, "members"); m[0].State != "active" || m[0].Shards == 0 || m[0].Drain != "" {
 		t.Errorf("an undrained member: %+v", m[0])
 	}
 
@@ -239,11 +239,11 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 func TestWaitTimeoutIsExitCode1(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	got := drmctl(t.Context(), append(l.args(), "allocate", "--id", "r", "--wait", "--wait-timeout", "200ms")...)
+	got := drmctl(t.Context(), append(l.args(), "allocate", "--id", "r", "--create", "--wait", "--wait-timeout", "1s")...)
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d", got.code, exitFailed)
 	}
-	checkOneLine(t, got.stderr, "--wait-timeout", "200ms")
+	checkOneLine(t, got.stderr, "--wait-timeout", "1s", "it is unassigned: there is no live member")
 }
 
 func TestAgentWhoseIDIsTakenEndsWithExitCode1(t *testing.T) {

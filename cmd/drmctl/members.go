@@ -15,9 +15,11 @@ import (
 
 func membersCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "members",
-		Usage:       "list the live members",
-		Description: "Example:\n   drmctl --app feeds members -o json",
+		Name:  "members",
+		Usage: "list the live members",
+		Description: "RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s ago.\n" +
+			"DRAIN is ordered, or ignored: where every active member is ordered to be drained, none is.\n\n" +
+			"Example:\n   drmctl --app feeds members -o json",
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -27,6 +29,16 @@ func membersCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if len(members) == 0 {
+					if err := noteIfNoApp(ctx, c, client); err != nil {
+						return err
+					}
+				}
+				orders, err := client.Drains(ctx)
+				if err != nil {
+					return err
+				}
+				noteDrains(c, orders)
 				return showMembers(c, members)
 			})
 		},
@@ -44,6 +56,7 @@ type memberJSON struct {
 	Started   *time.Time `json:"started"`
 	Shards    int        `json:"shards"`
 	Resources int        `json:"resources"`
+	Drain     string     `json:"drain"`
 }
 
 func showMembers(c *cli.Context, members []drm.MemberInfo) error {
@@ -53,12 +66,13 @@ func showMembers(c *cli.Context, members []drm.MemberInfo) error {
 		list = append(list, memberJSON{
 			ID: m.ID, State: m.State, Weight: m.Weight, Slots: append([]int{}, m.Slots...), Address: m.Address,
 			Version: m.Version, Started: utc(m.Started), Shards: m.Shards, Resources: m.Resources,
+			Drain: m.Drain,
 		})
 	}
 	return show(c, list, func(w io.Writer) {
-		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED")
+		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED", "DRAIN")
 		for _, m := range members {
-			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources, m.Address, m.Version, m.Started)
+			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources, m.Address, m.Version, m.Started, m.Drain)
 		}
 	})
 }

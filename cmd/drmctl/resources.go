@@ -26,6 +26,11 @@ func resourcesCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				if len(entries) == 0 {
+					if err := noteIfNoApp(ctx, c, client); err != nil {
+						return err
+					}
+				}
 				return showResources(c, entries)
 			})
 		},

@@ -28,6 +28,10 @@ func statusCommand() *cli.Command {
 				if err := noteIfNoApp(ctx, c, client); err != nil {
 					return err
 				}
+				if nobody(s) {
+					note(c, "no member is live: nothing is handled")
+				}
+				noteDrains(c, s.Drains)
 				return showStatus(c, s)
 			})
 		},
@@ -36,17 +40,27 @@ func statusCommand() *cli.Command {
 
 // statusJSON is a contract.
 type statusJSON struct {
-	App         string     `json:"app"`
-	Members     int        `json:"members"`
-	Resources   int        `json:"resources"`
-	Active      int        `json:"active"`
-	Failed      int        `json:"failed"`
-	Unassigned  int        `json:"unassigned"`
-	Misplaced   int        `json:"misplaced"`
-	Coordinator string     `json:"coordinator"`
-	Source      sourceJSON `json:"source"`
-	Revision    int64      `json:"revision"`
+	App         string      `json:"app"`
+	Members     int         `json:"members"`
+	Resources   int         `json:"resources"`
+	Active      int         `json:"active"`
+	Failed      int         `json:"failed"`
+	Unassigned  int         `json:"unassigned"`
+	Misplaced   int         `json:"misplaced"`
+	Coordinator string      `json:"coordinator"`
+	Source      sourceJSON  `json:"source"`
+	Revision    int64       `json:"revision"`
+	Drains      []drainJSON `json:"drains"`
 }
+
+type drainJSON struct {
+	Member string     `json:"member"`
+	Since  *time.Time `json:"since"`
+	Live   bool       `json:"live"`
+}
+
+// nobody says whether an app exists, and no member of it does.
+func nobody(s drm.Status) bool { return s.Members == 0 && s.Revision > 0 }
 
 type sourceJSON struct {
 	LastSuccess *time.Time `json:"last_success"`
@@ -63,7 +77,23 @@ func lastChange(c drm.SourceChange) string {
 	return fmt.Sprintf("%s, +%d ~%d -%d", cell(c.At), c.Added, c.Changed, c.Removed)
 }
 
+// drainWords tell of an order in the table.
+func drainWords(o drm.DrainInfo) string {
+	words := o.Member + sinceThen(o)
+	if !o.Live {
+		words += ", not there"
+	}
+	if o.Ignored {
+		words += ", ignored"
+	}
+	return words
+}
+
 func showStatus(c *cli.Context, s drm.Status) error {
+	orders := make([]drainJSON, 0, len(s.Drains))
+	for _, o := range s.Drains {
+		orders = append(orders, drainJSON{o.Member, utc(o.Since), o.Live})
+	}
 	object := statusJSON{
 		App: s.App, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Revision: s.Revision,
@@ -71,10 +101,15 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			LastSuccess: utc(s.Source.LastSuccess), LastAttempt: utc(s.Source.LastAttempt),
 			Resources: s.Source.Resources, Error: s.Source.Error,
 		},
+		Drains: orders,
 	}
 	return show(c, object, func(w io.Writer) {
 		row(w, "app", s.App)
-		row(w, "members", s.Members)
+		if nobody(s) {
+			row(w, "members", "0 (nobody: nothing is handled)")
+		} else {
+			row(w, "members", s.Members)
+		}
 		row(w, "coordinator", s.Coordinator)
 		row(w, "resources", s.Resources)
 		row(w, "active", s.Active)
@@ -94,6 +129,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		}
 		if s.Corrupt > 0 {
 			row(w, "corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
+		}
+		for _, o := range s.Drains {
+			row(w, "drained", drainWords(o))
 		}
 		row(w, "revision", s.Revision)
 	})

@@ -30,7 +30,8 @@ func verifyCommand() *cli.Command {
 		Name:  name,
 		Usage: "report everything in etcd that is not as it should be",
 		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: where it\n" +
-			"finds such, it looks again, and reports what stays for the time of --settle.\n" +
+			"finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be handled\n" +
+			"and there is no member, it does not wait. That members are drained is a note on stderr, and no violation.\n" +
 			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for\n" +
 			"violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token fell.\n\n" +
 			"Examples:\n" +
@@ -61,6 +62,11 @@ func verifyCommand() *cli.Command {
 				if err := noteIfNoApp(ctx, c, client); err != nil {
 					return err
 				}
+				orders, err := client.Drains(ctx)
+				if err != nil {
+					return err
+				}
+				noteOrders(c, orders)
 				found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
 				if err != nil {
 					return err

@@ -7,11 +7,15 @@ import (
 	"io"
 	"strings"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 func TestVerifyReportsViolationsWithExitCode1(t *testing.T) {
@@ -38,12 +42,21 @@ func TestVerifyReportsViolationsWithExitCode1(t *testing.T) {
 func TestVerifyWaitsForWhatPassesByItself(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	l.ok("allocate", "--id", "x")
+	l.agent("a", "--allocate-only", "--handler-log")
+	l.members(1)
+	etcd := embeddedtest.Client(t, l.global[1])
+	dead, err := etcd.Grant(t.Context(), 5) // a claim of a life that has ended
+	if err != nil {
+		t.Fatal(err)
+	}
+	claim := keys.New("/drm", "lab").Claim(shard.Of("x", drm.DefaultShards), "x")
+	if _, err := etcd.Put(t.Context(), claim, `{"member":"a","state":"active"}`, clientv3.WithLease(dead.ID)); err != nil {
+		t.Fatal(err)
+	}
 	l.fails(exitFailed, "verify", "--settle", "0")
 	l.fails(exitUsage, "verify", "--settle", "-1s")
 	verified := make(chan outcome, 1)
 	go func() { verified <- drmctl(t.Context(), append(l.args(), "verify", "--settle", "1m")...) }()
-	l.agent("a", "--allocate-only", "--handler-log")
 	if got := <-verified; got.code != exitFine || !strings.Contains(got.stdout, "no violations") {
 		t.Errorf("%+v", got)
 	}
@@ -92,11 +105,11 @@ func TestVerifyWatchPrintsNewViolationsOnceAndEndsWithExitCode1(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	l.ok("allocate", "--id", "x")
+	l.ok("allocate", "--id", "x", "--create")
 	put("first")
 	lines, stop := begin(t, append(l.args(), "verify", "--watch", "--settle", "0", "--every", "1s", "-o", "json")...)
 	var found []violationJSON
-	if line := next(t, lines); json.Unmarshal([]byte(line), &found) != nil || len(found) != 2 || !strings.Contains(found[0].Detail, "/drm/lab/first") {
+	if line := next(t, lines); json.Unmarshal([]byte(line), &found) != nil || len(found) != 3 || !strings.Contains(found[0].Detail, "/drm/lab/first") || found[1].Kind != "no-members" {
 		t.Fatalf("at first it printed %q", line)
 	}
 	want := func(key string) {
@@ -114,7 +127,7 @@ func TestVerifyWatchPrintsNewViolationsOnceAndEndsWithExitCode1(t *testing.T) {
 		t.Fatal(err)
 	}
 	if code := stop(); code != exitFailed {
-		t.Errorf("exit code %d after 4 violations", code)
+		t.Errorf("exit code %d after 5 violations", code)
 	}
 }
 
@@ -179,21 +192,117 @@ func linesOf(r io.Reader) <-chan string {
 }
 
 // An app that nobody has made yet is no error; but neither may one that was mistyped pass for one that is fine.
-func TestVerifyAndStatusSayThatThereIsNoSuchApp(t *testing.T) {
+func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 	l := newLab(t)
-	for _, command := range []string{"verify", "status"} {
-		got := drmctl(t.Context(), append(l.args(), command)...)
-		if want := "drmctl: no such app \"lab\" at prefix \"/drm\", yet\n"; got.code != exitFine || got.stderr != want {
-			t.Errorf("%s: %+v, want %q", command, got, want)
-		}
-		if got := drmctl(t.Context(), append(l.args(), command, "-o", "json")...); got.code != exitFine || got.stderr != "" {
-			t.Errorf("%s as JSON: %+v", command, got)
+	reading := [][]string{{"members"}, {"resources"}, {"assignments"}, {"status"}, {"verify"}}
+	for _, output := range []string{"table", "json"} {
+		for _, command := range reading {
+			got := drmctl(t.Context(), append(append(l.args(), command...), "-o", output)...)
+			if want := "drmctl: no such app \"lab\" at prefix \"/drm\", yet\n"; got.code != exitFine || got.stderr != want || got.stdout == "" {
+				t.Errorf("%s as %s: %+v, want %q", command[0], output, got, want)
+			}
 		}
 	}
-	l.ok("allocate", "--id", "x")
-	for _, args := range [][]string{{"verify", "--settle", "0"}, {"status"}} {
+	for _, command := range [][]string{
+		{"lookup", "x"}, {"allocate", "--id", "x"}, {"deallocate", "x"}, {"drain", "x"}, {"drain", "x", "--absent"}, {"undrain", "x"},
+	} {
+		got := drmctl(t.Context(), append(l.args(), command...)...)
+		if got.code != exitNotFound || got.stdout != "" {
+			t.Errorf("%s: %+v, want exit code %d", command, got, exitNotFound)
+		}
+		checkOneLine(t, got.stderr, `no such app "lab" at prefix "/drm"`)
+		if hint := "--create (with --shards N)"; strings.Contains(got.stderr, hint) != (command[0] == "allocate") {
+			t.Errorf("%s says %q", command, got.stderr)
+		}
+	}
+	l.ok("allocate", "--id", "x", "--create", "--shards", "7")
+	l.ok("allocate", "--id", "y")
+	l.fails(exitUsage, "allocate", "--id", "y", "--create", "--shards", "8")
+	for _, args := range reading {
 		if got := drmctl(t.Context(), append(l.args(), args...)...); strings.Contains(got.stderr, "no such app") {
 			t.Errorf("%s: %+v, though there is", args[0], got)
 		}
 	}
+	near := append(l.args(), "--app", "labs")
+	for command, code := range map[string]int{"members": exitFine, "allocate --id x": exitNotFound, "lookup x": exitNotFound} {
+		got := drmctl(t.Context(), append(near, strings.Fields(command)...)...)
+		if got.code != code {
+			t.Errorf("%s: %+v", command, got)
+		}
+		checkOneLine(t, got.stderr, `no such app "labs"`, "did you mean lab?")
+	}
+	if got := drmctl(t.Context(), append(l.args(), "--app", "something-else", "members")...); strings.Contains(got.stderr, "did you mean") {
+		t.Errorf("%+v", got)
+	}
+}
+
+func TestThatNobodyIsThereIsSaid(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ok("allocate", "--id", "x", "--create")
+	status := drmctl(t.Context(), append(l.args(), "status")...)
+	if !strings.Contains(status.stdout, "0 (nobody: nothing is handled)") {
+		t.Errorf("status: %+v", status)
+	}
+	checkOneLine(t, status.stderr, "no member is live")
+	if s := get[statusJSON](l, "status"); s.Members != 0 || s.Resources != 1 {
+		t.Errorf("%+v", s)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	got := drmctl(ctx, append(l.args(), "verify", "--settle", "24h", "-o", "json")...)
+	var found []violationJSON
+	if err := json.Unmarshal([]byte(got.stdout), &found); err != nil || got.code != exitFailed || len(found) != 2 || found[0].Kind != "no-members" {
+		t.Errorf("verify: %+v, %v", got, err)
+	}
+}
+
+func TestOrdersThatNothingShowsAreTold(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.agent("a", "--allocate-only", "--handler-log")
+	_, stop := l.agent("b", "--allocate-only", "--handler-log")
+	l.members(2)
+	got := drmctl(t.Context(), append(l.args(), "drain", "nobody")...)
+	if got.code != exitNotFound {
+		t.Errorf("%+v", got)
+	}
+	checkOneLine(t, got.stderr, `"nobody"`, "--absent")
+	if code := stop(); code != exitFine {
+		t.Errorf("agent: exit code %d", code)
+	}
+	got = drmctl(t.Context(), append(l.args(), "drain", "a")...)
+	if got.code != exitFailed {
+		t.Errorf("to drain the last one: %+v", got)
+	}
+	checkOneLine(t, got.stderr, "start another member, or undrain one")
+	got = drmctl(t.Context(), append(l.args(), "drain", "b", "--wait")...)
+	if got.code != exitFine {
+		t.Errorf("to drain one that is dead: %+v", got)
+	}
+	checkOneLine(t, got.stderr, `no member "b" is live now`)
+	for _, command := range []string{"members", "status", "verify"} {
+		for _, output := range []string{"table", "json"} {
+			got := drmctl(t.Context(), append(l.args(), command, "-o", output)...)
+			if got.code != exitFine {
+				t.Errorf("%s: %+v", command, got)
+			}
+			checkOneLine(t, got.stderr, "drained by order", "b", "not there", "since")
+		}
+	}
+	if s := get[statusJSON](l, "status"); len(s.Drains) != 1 || s.Drains[0].Member != "b" || s.Drains[0].Live || s.Drains[0].Since == nil {
+		t.Errorf("%+v", s.Drains)
+	}
+	if table := l.ok("status"); !strings.Contains(table, "drained") || !strings.Contains(table, "not there") {
+		t.Errorf("status: %s", table)
+	}
+	l.prints(`{"member":"b","drained":false,"done":true}`, "undrain", "b", "--wait", "--wait-timeout", "1m")
+	etcd := embeddedtest.Client(t, l.global[1])
+	if _, err := etcd.Put(t.Context(), "/drm/lab/group/drains/a", ""); err != nil { // as if two had been ordered at the same moment
+		t.Fatal(err)
+	}
+	if m := get[[]memberJSON](l, "members"); len(m) != 1 || m[0].State != "active" || m[0].Drain != "ignored" {
+		t.Errorf("%+v", m)
+	}
+	checkOneLine(t, drmctl(t.Context(), append(l.args(), "members")...).stderr, "the orders are ignored")
 }

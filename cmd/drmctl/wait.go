@@ -6,6 +6,8 @@ import (
 	"fmt"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
 )
 
 const (
@@ -44,7 +46,11 @@ func waiting(c *cli.Context, what string, wait func(ctx context.Context) error) 
 	}
 	err := wait(ctx)
 	if err != nil && errors.Is(ctx.Err(), context.DeadlineExceeded) {
-		return fmt.Errorf("not %s within %s (--%s)", what, limit, flagWaitTimeout)
+		timedOut := fmt.Errorf("not %s within %s (--%s)", what, limit, flagWaitTimeout)
+		if ended := (*drm.WaitError)(nil); errors.As(err, &ended) && ended.Last != "" {
+			return fmt.Errorf("%w: %s", timedOut, ended.Last)
+		}
+		return timedOut
 	}
 	return err
 }

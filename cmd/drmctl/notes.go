@@ -1,0 +1,91 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// noteIfNoApp tells people of an app that does not exist: it is no error, as its first member makes it, but of a name that was
+// mistyped nothing else would tell. stdout has what there is: nothing.
+func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
+	there, err := client.Exists(ctx)
+	if err == nil && !there {
+		note(c, "no such app %q at prefix %q, yet%s", c.String(flagApp), c.String(flagPrefix), nearestApp(ctx, c, client))
+	}
+	return err
+}
+
+const (
+	// mostApps is how many apps are looked at for the one that is meant, from the first letter on and from the beginning: each costs
+	// a request.
+	mostApps = 50
+	// longestSearch bounds the looking.
+	longestSearch = time.Second
+)
+
+// nearestApp ends a sentence about an app that does not exist with the one that may be meant. Whoever may not list the apps, or has
+// not the time, is told of none.
+func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string {
+	ctx, cancel := context.WithTimeout(ctx, longestSearch)
+	defer cancel()
+	app := c.String(flagApp)
+	for _, from := range []string{string([]rune(app)[:1]), ""} {
+		apps, _ := client.Apps(ctx, from, mostApps) // what was found until it failed
+		if hint := didYouMean("", app, apps); hint != "" {
+			return hint
+		}
+	}
+	return ""
+}
+
+// noteDrains tells people of orders that nothing else shows: about members that are not there, and such as are ignored.
+func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
+	var absent, ignored []string
+	for _, o := range orders {
+		if o.Ignored {
+			ignored = append(ignored, fmt.Sprintf("%q", o.Member))
+		} else if !o.Live {
+			absent = append(absent, fmt.Sprintf("%q%s", o.Member, sinceThen(o)))
+		}
+	}
+	if len(absent) > 0 {
+		note(c, "drained by order, and not there: %s; such a member takes nothing when it comes, until drmctl undrain MEMBER", few(absent))
+	}
+	if len(ignored) > 0 {
+		note(c, "every active member is ordered to be drained, so the orders are ignored: %s", few(ignored))
+	}
+}
+
+// noteOrders tells people of all orders that members be drained.
+func noteOrders(c *cli.Context, orders []drm.DrainInfo) {
+	words := make([]string, len(orders))
+	for i, o := range orders {
+		words[i] = drainWords(o)
+	}
+	if len(words) > 0 {
+		note(c, "drained by order: %s", few(words))
+	}
+}
+
+// sinceThen is since when an order stands, where that is known.
+func sinceThen(o drm.DrainInfo) string {
+	if o.Since.IsZero() {
+		return ""
+	}
+	return " (since " + cell(o.Since) + ")"
+}
+
+// few joins the first of some texts, and counts the others.
+func few(all []string) string {
+	const most = 10
+	if len(all) > most {
+		return fmt.Sprintf("%s and %d more", strings.Join(all[:most], ", "), len(all)-most)
+	}
+	return strings.Join(all, ", ")
+}
