@@ -38,7 +38,7 @@ func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	client, own, err := connect(ctx, cfg.Etcd, layout.Config())
+	client, own, err := connect(ctx, cfg.Etcd, layout.Config(), false)
 	if err != nil {
 		return nil, err
 	}

@@ -20,8 +20,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// connect returns a client that etcd has answered once, and whether it is ours to close.
-func connect(ctx context.Context, c EtcdConfig, probe string) (client *clientv3.Client, own bool, err error) {
+// connect returns a client that etcd has answered once, and whether it is ours to close. With patience, etcd may take longer than
+// DialTimeout for that, as long as it is there: a login, which it does one after the other, may have to wait for many others.
+func connect(ctx context.Context, c EtcdConfig, probe string, patience bool) (client *clientv3.Client, own bool, err error) {
 	client = c.Client
 	if client == nil {
 		own = true
@@ -29,16 +30,22 @@ func connect(ctx context.Context, c EtcdConfig, probe string) (client *clientv3.
 			return nil, false, fmt.Errorf("connect to etcd: %w", err)
 		}
 	}
-	asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
-	defer cancel()
 	trace := reach.Of(client)
-	trace.WhenHopeless(cancel) // what does not pass is not waited for
-	_, err = client.Get(asking, probe, clientv3.WithKeysOnly())
-	trace.WhenHopeless(nil)
-	if err == nil {
-		return client, own, nil
+	hopeless := false
+	for failures := 0; ; failures++ {
+		asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
+		trace.WhenHopeless(cancel) // what does not pass is not waited for
+		_, err = client.Get(asking, probe, clientv3.WithKeysOnly())
+		trace.WhenHopeless(nil)
+		hopeless = errors.Is(asking.Err(), context.Canceled)
+		cancel()
+		if err == nil {
+			return client, own, nil
+		}
+		if hopeless || !patience || !isSlow(ctx, client, err, c.DialTimeout, true) || !pauseFor(ctx, retryPause(failures)) {
+			break
+		}
 	}
-	hopeless := errors.Is(asking.Err(), context.Canceled)
 	why := trace.Reason()
 	if own {
 		_ = client.Close() // the first error is the one to tell

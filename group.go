@@ -68,6 +68,15 @@ func (g *group) grant(ctx context.Context) error {
 	return nil
 }
 
+// dropLease forgets the lease of a member that is not registered yet.
+func (g *group) dropLease() {
+	g.keeper.Close()
+	select {
+	case <-g.lost: // of that lease
+	default:
+	}
+}
+
 // register puts the member's key.
 func (g *group) register(ctx context.Context, state membership.State) error {
 	m := g.m

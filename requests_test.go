@@ -46,6 +46,7 @@ const (
 	keepalives kind = "keepalive"
 	revokes    kind = "revoke"
 	watches    kind = "watch"
+	probes     kind = "state of etcd"
 )
 
 // fault says what becomes of a request.
@@ -237,6 +238,8 @@ func (q *requests) kindOf(req any) kind {
 	switch req := req.(type) {
 	case *pb.PutRequest:
 		return stats
+	case *pb.StatusRequest:
+		return probes
 	case *pb.LeaseGrantRequest:
 		return grants
 	case *pb.LeaseRevokeRequest:

@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 
@@ -27,7 +28,8 @@ import (
 // it is the one that coordinates a fresh app, the source has been fetched for the first time; the first resources are
 // handled soon after. ctx bounds the start only: Stop ends the member.
 //
-// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer within DialTimeout; an
+// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (one that has too
+// much to do, and answers late, is waited for until ctx ends); an
 // *IDInUseError for an ID that another live member has; what the Retriever's Setup returned; and what its first Fetch
 // returned, if it failed for all of FetchRetryBudget in a fresh app, or said that trying again is pointless (Retryable).
 // After an error nothing is left behind.
@@ -42,7 +44,7 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	client, own, err := connect(ctx, cfg.Etcd, layout.Config())
+	client, own, err := connect(ctx, cfg.Etcd, layout.Config(), true)
 	if err != nil {
 		return nil, err
 	}
@@ -68,9 +70,13 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 
 func (m *Manager) start(ctx context.Context) (err error) {
 	cfg := m.cfg
-	opening, cancel := context.WithTimeout(ctx, cfg.Etcd.CommandTimeout)
-	m.app, err = appconfig.Open(opening, m.client, m.layout, cfg.Shards, DefaultShards)
-	cancel()
+	err = m.patiently(ctx, "open the app", func(ctx context.Context) error {
+		opening, cancel := context.WithTimeout(ctx, cfg.Etcd.CommandTimeout)
+		defer cancel()
+		var err error
+		m.app, err = appconfig.Open(opening, m.client, m.layout, cfg.Shards, DefaultShards)
+		return err
+	})
 	if err != nil {
 		m.closeClient()
 		var shards *appconfig.ShardsError
@@ -136,19 +142,16 @@ func shardsInput(e *appconfig.ShardsError) error {
 
 // join takes an id and a lease, sets up the retriever, and becomes active.
 func (m *Manager) join(ctx context.Context) error {
-	granting, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
-	err := m.group.grant(granting)
-	cancel()
-	if err != nil {
-		return withUnreachable(ctx, fmt.Errorf("grant a lease: %w", err))
-	}
-	if ttl := m.group.keeper.TTL(); ttl > m.cfg.LeaseTTL {
-		m.log.Warn("etcd granted a longer lease than was asked for: its minimum follows from its election timeout",
-			zap.Duration("asked", m.cfg.LeaseTTL), zap.Duration("granted", ttl))
-		m.cfg.LeaseTTL = ttl
-	}
-	if err := m.takeID(ctx); err != nil {
-		return err
+	for {
+		err := m.takeLeaseAndID(ctx)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, rpctypes.ErrLeaseNotFound) || ctx.Err() != nil {
+			return err
+		}
+		m.log.Warn("the lease has ended before the member was registered; asking for another", zap.Error(err))
+		m.group.dropLease()
 	}
 	m.encoder = claims.NewEncoder(m.id)
 	m.setLog(m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id)))
@@ -161,9 +164,13 @@ func (m *Manager) join(ctx context.Context) error {
 	if err := m.group.awaitOthers(ctx); err != nil {
 		return err
 	}
-	reg, err := m.registrar.Activate(ctx, *m.group.reg.Load())
+	var reg membership.Registration
+	err := m.patiently(ctx, "become active", func(ctx context.Context) (err error) {
+		reg, err = m.registrar.Activate(ctx, *m.group.reg.Load())
+		return err
+	})
 	switch {
-	case errors.Is(err, membership.ErrGone):
+	case errors.Is(err, membership.ErrGone), errors.Is(err, rpctypes.ErrLeaseNotFound):
 		// Its lease ended meanwhile: the machine is slow, or somebody revoked it. As at any later time, the group sees to it.
 		m.log.Warn("the member's key is gone before it is active", zap.Error(err))
 		return nil
@@ -173,6 +180,24 @@ func (m *Manager) join(ctx context.Context) error {
 	m.group.setRegistration(&reg)
 	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
 	return nil
+}
+
+// takeLeaseAndID gets the lease of the member's key, and registers the member on it.
+func (m *Manager) takeLeaseAndID(ctx context.Context) error {
+	err := m.patiently(ctx, "grant a lease", func(ctx context.Context) error {
+		granting, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
+		defer cancel()
+		return m.group.grant(granting)
+	})
+	if err != nil {
+		return withUnreachable(ctx, fmt.Errorf("grant a lease: %w", err))
+	}
+	if ttl := m.group.keeper.TTL(); ttl > m.cfg.LeaseTTL {
+		m.log.Warn("etcd granted a longer lease than was asked for: its minimum follows from its election timeout",
+			zap.Duration("asked", m.cfg.LeaseTTL), zap.Duration("granted", ttl))
+		m.cfg.LeaseTTL = ttl
+	}
+	return m.takeID(ctx)
 }
 
 // setLog sets what is logged to, before anyone logs.
@@ -214,7 +239,7 @@ func (m *Manager) registerWithin(ctx context.Context, within time.Duration, wait
 	waiting, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
 	for {
-		err := m.group.register(ctx, membership.Joining)
+		err := m.patiently(ctx, "register", func(ctx context.Context) error { return m.group.register(ctx, membership.Joining) })
 		var taken *membership.TakenError
 		if !errors.As(err, &taken) {
 			return nil, err

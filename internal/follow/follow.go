@@ -87,6 +87,7 @@ type Hub struct {
 
 	lanes   [1 + sharedLanes]*lane // the first is for FollowApart
 	highest atomic.Int64
+	heard   atomic.Int64  // how many headers of answers were seen
 	period  atomic.Int64  // how many of Options.Progress have begun
 	doubt   chan struct{} // holds a token when an answer was older than one before, which may be innocent
 
@@ -148,9 +149,13 @@ func (h *Hub) Observe(header *pb.ResponseHeader) error {
 // Highest is the highest revision seen.
 func (h *Hub) Highest() int64 { return h.highest.Load() }
 
+// Heard is how many answers of etcd were seen, of whatever request: it grows while etcd answers at all.
+func (h *Hub) Heard() int64 { return h.heard.Load() }
+
 // Check compares the header of a linearizable answer with the highest revision that was known before it was asked for.
 // The error, and that of every Check and Observe after it, is an ErrRewound.
 func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
+	h.heard.Add(1)
 	first, err := h.judge(before, header)
 	if first && h.opts.OnRewound != nil {
 		h.opts.OnRewound(err)

@@ -18,7 +18,9 @@ func (l *Login) DialOptions() []grpc.DialOption {
 
 // unary sends a request with the token, and once more if that turns out to be no good: etcd has not done then what was asked for.
 func (l *Login) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	if method == pb.Auth_Authenticate_FullMethodName {
+	// Whoever asks for etcd's state wants to know whether it is there, while a token has to be waited for. (etcd answers that without
+	// one, or says that it does not.)
+	if method == pb.Auth_Authenticate_FullMethodName || method == pb.Maintenance_Status_FullMethodName {
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
 	for again := false; ; again = true {
