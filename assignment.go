@@ -102,10 +102,15 @@ type SourceStatus struct {
 	LastAttempt time.Time // zero: none yet
 	Resources   int       // in the last answer that was accepted
 	Error       string    // of the last attempt; empty where it worked
-	Held        int       // removals that look like a mistake of the source, and wait for a second answer
+	Held        int       // removals that look like a mistake of the source, and wait for a confirmation
 	TooLarge    int       // resources that etcd would not take, because they are over its limit for a request
 
 	LastChange SourceChange // by the last answer that changed anything
+
+	HeldIDs    []string  // the ids of the removals that are held, in order; of more than 100 the first 100
+	HeldSince  time.Time // since when there have been such, without a break; zero: there are none
+	HeldUntil  time.Time // an answer that is asked for after that confirms those there are; zero: only Client.AcceptRemovals does
+	HeldDigest string    // stands for the set of their ids, for Client.AcceptRemovals
 }
 
 // SourceChange is what an answer of the source changed in the catalogue.

@@ -26,6 +26,9 @@ const (
 	DefaultHandleBackoffMax = time.Minute
 	DefaultFetchTimeout     = 30 * time.Second
 	DefaultFetchRetryBudget = time.Minute
+	DefaultRemovalShare     = 0.2
+	DefaultRemovalMoreThan  = 10
+	DefaultRemovalDelay     = time.Minute
 	DefaultSettleDelay      = time.Second
 	DefaultJoinDelay        = 250 * time.Millisecond
 	DefaultStopTimeout      = time.Minute
@@ -91,6 +94,29 @@ const (
 	// ExitOnSourceError ends the member, in order: everything held is terminated, TearDown is called, Done is closed, and
 	// Err matches ErrSourceFailed. The next coordinator asks in turn; where it gets no answer either, it ends too.
 	ExitOnSourceError
+)
+
+// RemovalLimit says which answers of a source are doubted. An answer that is empty, though the source had resources, always is.
+type RemovalLimit struct {
+	// Share of the resources that the source had: an answer that would remove more is doubted. Lowered, more of what is meant
+	// waits for its confirmation; raised, more of what is a mistake is carried out. 1 doubts empty answers only.
+	// Default 0.2; 0.0001 to 1.
+	Share float64
+	// MoreThan is how many resources the source must have had for that. Where it had no more, an answer is doubted that would
+	// remove more than four fifths of them, and more than Share: of three, two may go. Default 10; 1 to 1,000,000.
+	MoreThan int
+}
+
+// RemovalPolicy says what confirms a removal that is doubted.
+type RemovalPolicy int
+
+const (
+	// ConfirmRemovals has it confirmed by time and an answer: one that was asked for RemovalDelay, and PollInterval, after the
+	// answer that lacked the resource first, all answers between having lacked it too. The default.
+	ConfirmRemovals RemovalPolicy = iota
+	// HoldRemovals holds it until the source has the resource again, or an operator accepts (Client.AcceptRemovals,
+	// `drmctl source accept`).
+	HoldRemovals
 )
 
 // Config is what Start needs to know. Zero values take the defaults; a value out of its range is an *InputError.
@@ -160,7 +186,7 @@ type Config struct {
 	// CacheResources) when the membership changed. 100 ms to 24 h.
 	PollInterval time.Duration
 	// CacheResources keeps a change of membership from making the source be asked again, also where it is the coordinator
-	// that changed. (Not where the last fetch failed, or has left removals that wait for a second answer.) Default false:
+	// that changed. (Not where the last fetch failed, or has left removals that wait for a confirmation.) Default false:
 	// it is asked once, by the coordinator, SettleDelay after the last change.
 	CacheResources bool
 	// SettleDelay is how long the membership must be quiet before the source is asked again. Default 1 s; 1 ms to 1 h.
@@ -176,6 +202,17 @@ type Config struct {
 	// An error that is a Retryable (such as those of retriever.HTTP) may say that trying again is pointless: then that is at
 	// once; or that the source wants to be left alone: then nothing asks it earlier. Default 1 min; up to 24 h, or Forever.
 	FetchRetryBudget time.Duration
+	// MaxRemovals says which answers of the source are doubted, because they would remove so much that a mistake is likely:
+	// what such an answer lacks goes on being handled until the removal is confirmed, or the source has it again. Default: more
+	// than 20 % of more than 10, and every empty answer.
+	MaxRemovals RemovalLimit
+	// RemovalDelay is how long a removal that is doubted must have been known before an answer that confirms it may be asked
+	// for; at least PollInterval, however often the source is asked meanwhile. A coordinator that is new takes over how long
+	// the same was held before, by the wall clocks of both. Lowered, what is meant is carried out sooner; raised, a source has
+	// longer to recover. Default 1 min; 1 ms to 24 h.
+	RemovalDelay time.Duration
+	// RemovalPolicy says whether time and an answer confirm such removals, or only an operator. Default ConfirmRemovals.
+	RemovalPolicy RemovalPolicy
 	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. (An error that
 	// is not tried again counts as that where the fetches have failed for as long.) An etcd that
 	// fails meanwhile is no fault of the source: that is waited out. Default KeepCatalogue.

@@ -54,6 +54,12 @@ func (c Config) withDefaults() (Config, error) {
 	if c.SourcePolicy != KeepCatalogue && c.SourcePolicy != ExitOnSourceError {
 		return c, &InputError{"SourcePolicy", strconv.Itoa(int(c.SourcePolicy)), "KeepCatalogue or ExitOnSourceError"}
 	}
+	if c.RemovalPolicy != ConfirmRemovals && c.RemovalPolicy != HoldRemovals {
+		return c, &InputError{"RemovalPolicy", strconv.Itoa(int(c.RemovalPolicy)), "ConfirmRemovals or HoldRemovals"}
+	}
+	if err := c.MaxRemovals.withDefaults(); err != nil {
+		return c, err
+	}
 	for _, f := range []struct {
 		name        string
 		value       *int
@@ -86,6 +92,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"HandleTimeout", &c.HandleTimeout, DefaultHandleTimeout, leastDuration, mostDuration, true},
 		{"TerminateTimeout", &c.TerminateTimeout, DefaultTerminateTimeout, leastDuration, mostDuration, false},
 		{"HandleBackoff", &c.HandleBackoff, DefaultHandleBackoff, leastDuration, mostDuration, false},
+		{"RemovalDelay", &c.RemovalDelay, DefaultRemovalDelay, leastDuration, mostDuration, false},
 		{"SettleDelay", &c.SettleDelay, DefaultSettleDelay, leastDuration, time.Hour, false},
 		{"JoinDelay", &c.JoinDelay, DefaultJoinDelay, leastDuration, time.Minute, false},
 		{"FetchTimeout", &c.FetchTimeout, DefaultFetchTimeout, leastDuration, mostDuration, false},
@@ -113,6 +120,22 @@ func (c Config) withDefaults() (Config, error) {
 		c.Logger = zap.NewNop()
 	}
 	return c, nil
+}
+
+func (l *RemovalLimit) withDefaults() error {
+	if l.Share == 0 {
+		l.Share = DefaultRemovalShare
+	}
+	if l.MoreThan == 0 {
+		l.MoreThan = DefaultRemovalMoreThan
+	}
+	if !(l.Share >= 0.0001 && l.Share <= 1) { // what is no number is neither
+		return &InputError{"MaxRemovals.Share", strconv.FormatFloat(l.Share, 'g', -1, 64), "0.0001 to 1"}
+	}
+	if l.MoreThan < 1 || l.MoreThan > 1_000_000 {
+		return &InputError{"MaxRemovals.MoreThan", strconv.Itoa(l.MoreThan), "1 to 1000000"}
+	}
+	return nil
 }
 
 func (c ClientConfig) withDefaults() (ClientConfig, error) {

@@ -11,9 +11,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// heldRetry bounds how long a removal that looks like a mistake waits for its second opinion.
-const heldRetry = 10 * time.Second
-
 // failedRetry is when a source that failed for all of the retry budget is asked again, where nothing polls it.
 const failedRetry = time.Minute
 
@@ -29,6 +26,13 @@ type office struct {
 	failing   time.Duration // since when every fetch has failed because of the source; Forever: the last one has not
 	notBefore time.Duration // the source wants to be left alone until then
 
+	orders     *orders // what operators order
+	fetchOrder int64   // the last of them for which the source was to be asked
+	recorded   int64   // the revision at which the last attempt began whose outcome is in etcd
+	unrecorded bool    // what came of an order to accept removals is not in etcd yet
+	accepted   int     // what was removed of such an order that could not be carried out as a whole yet
+	toldHeld   string  // the digest of the held removals that the log tells of
+
 	changed chan struct{} // holds a token when the membership changed
 	asked   chan struct{} // holds a token when the retriever has news
 	cancel  context.CancelFunc
@@ -39,7 +43,8 @@ type office struct {
 func (m *Manager) newOffice(term int64, inherited bool) *office {
 	return &office{
 		m: m, term: term, inherited: inherited, failing: Forever,
-		sync:    m.store.NewSync(m.layout.Coordinator(), term),
+		sync:    m.store.NewSync(m.layout.Coordinator(), term, m.removalRules()),
+		orders:  newOrders(m.layout, m.app.CreateRevision),
 		changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), done: make(chan struct{}),
 	}
 }
@@ -84,14 +89,35 @@ func (o *office) run(ctx context.Context) {
 		return
 	}
 	o.fresh = o.readRecord(ctx)
+	o.recorded = o.record.Attempt
 	if !o.fresh {
 		m.firstFetch(nil)
 	} else if err := o.writeRecord(ctx); err != nil { // Deallocate needs to know that there is a source
 		m.log.Warn("cannot record that there is a source", zap.Error(err))
 	}
+	o.inherit()
+	following, endFollowing := context.WithCancel(ctx)
+	followed := make(chan struct{})
+	go func() {
+		defer close(followed)
+		m.hub.Follow(following, m.layout.Orders(), o.orders)
+	}()
+	defer func() { endFollowing(); <-followed }()
 	poll, settle := o.firstTimers()
 	defer poll.Stop()
 	defer settle.Stop()
+	again := time.NewTimer(time.Hour)
+	again.Stop()
+	defer again.Stop()
+	failures := 0
+	obey := func() {
+		if o.obey(ctx) {
+			failures = 0
+			return
+		}
+		again.Reset(retryPause(failures))
+		failures++
+	}
 	for {
 		select {
 		case <-ctx.Done():
@@ -100,6 +126,12 @@ func (o *office) run(ctx context.Context) {
 			if !m.cfg.CacheResources {
 				settle.Reset(m.cfg.SettleDelay)
 			}
+			continue
+		case <-o.orders.news:
+			obey()
+			continue
+		case <-again.C:
+			obey()
 			continue
 		case <-settle.C:
 		case <-o.asked:
@@ -135,16 +167,14 @@ func (o *office) run(ctx context.Context) {
 			<-ctx.Done()
 			return
 		}
+		obey() // what waited for an answer
 		switch next := m.cfg.PollInterval; {
-		case o.record.Held > 0 && v.err == nil:
-			if next == 0 || next > heldRetry {
-				next = heldRetry
-			}
-			poll.Reset(next)
-		case next > 0:
+		case next > 0: // which is when removals are confirmed, too: their delay is as long at least
 			poll.Reset(next)
 		case v.err != nil:
 			poll.Reset(failedRetry)
+		case o.record.Held > 0 && m.cfg.RemovalPolicy == ConfirmRemovals:
+			poll.Reset(max(o.sync.Held().Due-m.now(), 0))
 		}
 	}
 }
@@ -159,7 +189,7 @@ func (o *office) firstTimers() (poll, settle *time.Timer) {
 	poll.Stop()
 	settle.Stop()
 	switch {
-	case o.fresh || !o.inherited || o.record.Error != "" || o.record.Held > 0: // a removal that is held waits for another answer
+	case o.fresh || !o.inherited || o.record.Error != "" || o.record.Held > 0: // what is held is not known before an answer
 		poll.Reset(0)
 	case !cfg.CacheResources:
 		settle.Reset(cfg.SettleDelay)

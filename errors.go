@@ -30,8 +30,14 @@ var (
 	// ErrAppGone says that the app's config key was deleted from etcd; members claim nothing until they are restarted.
 	ErrAppGone = errors.New("the app's config key is gone from etcd")
 	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as
-	// ExitOnSourceError asks.
+	// ExitOnSourceError asks; of Client.WaitRefetched, that the source failed.
 	ErrSourceFailed = errors.New("the source cannot be had")
+	// ErrNoSource says that no live member of the app has a source, so that nobody carries out an order about one.
+	ErrNoSource = errors.New("no live member has a source")
+	// ErrNotAccepted says that an order to make the removals that are held was refused: others are held by now.
+	ErrNotAccepted = errors.New("not accepted")
+	// ErrOrderExpired says that nobody has carried out an order about the source within its life.
+	ErrOrderExpired = errors.New("the order has expired")
 	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
 	// claims that were not released.
 	ErrLeftBehind = errors.New("left behind")

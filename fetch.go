@@ -110,8 +110,12 @@ func (o *office) heed(err *sourceError, pause time.Duration) (wait time.Duration
 // fetch asks the source once and makes its answer the catalogue. Its outcome is recorded.
 func (o *office) fetch(ctx context.Context) error {
 	m := o.m
+	attempt := o.record.Attempt
 	err := func() error {
 		if err := m.source.free(); err != nil { // before the catalogue is read in vain
+			if now, unknown := o.revision(ctx); unknown == nil {
+				attempt = now
+			}
 			return err
 		}
 		if err := o.sync.Load(ctx, m.hub); err != nil {
@@ -121,6 +125,8 @@ func (o *office) fetch(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("ask etcd for its revision: %w", err)
 		}
+		attempt = began
+		o.sync.Ask()
 		out, err := o.apply(ctx, began)
 		if err != nil {
 			return err
@@ -131,14 +137,18 @@ func (o *office) fetch(ctx context.Context) error {
 	if ctx.Err() != nil || errors.Is(err, catalogue.ErrDeposed) {
 		return err
 	}
-	o.record.LastAttempt = m.wall().UTC()
+	o.record.LastAttempt, o.record.Attempt = m.wall().UTC(), attempt
 	o.record.Error = ""
 	if err != nil {
 		o.record.Error = clip(err.Error(), maxSourceError)
 	} else {
 		o.record.LastSuccess = o.record.LastAttempt
 	}
-	if werr := o.writeRecord(ctx); err == nil || isEndOfTerm(werr) { // who is not in office any more blames nobody
+	werr := o.writeRecord(ctx)
+	if werr == nil {
+		o.recorded = attempt
+	}
+	if err == nil || isEndOfTerm(werr) { // who is not in office any more blames nobody
 		err = werr
 	}
 	return err

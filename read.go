@@ -180,7 +180,11 @@ func (p *picture) bad(layout keys.Layout, kv *mvccpb.KeyValue) {
 func (r *reader) readRest(ctx context.Context, p *picture) error {
 	take := func(kv *mvccpb.KeyValue) {
 		switch key := r.layout.Parse(string(kv.Key)); key.Kind {
-		case keys.Config, keys.Source, keys.Deallocation: // the first two were read; the value of a mark means nothing
+		case keys.Config, keys.Source, keys.Deallocation, keys.FetchOrder: // the first two were read; the values of the others mean nothing
+		case keys.AcceptOrder:
+			if _, err := decodeAccept(kv.Value); err != nil {
+				p.bad(r.layout, kv)
+			}
 		case keys.Stats:
 			if _, err := decodeStats(kv.Value); err != nil {
 				p.bad(r.layout, kv)
@@ -310,11 +314,7 @@ func (p *picture) resources(shards int) []CatalogueEntry {
 func (p *picture) status(app string, shards int) Status {
 	s := Status{
 		App: app, Drains: drains(p.view), Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Revision: p.revision,
-		Source: SourceStatus{
-			LastSuccess: p.source.LastSuccess, LastAttempt: p.source.LastAttempt,
-			Resources: p.source.Resources, Error: p.source.Error,
-			Held: p.source.Held, TooLarge: p.source.TooLarge, LastChange: SourceChange(p.source.LastChange),
-		},
+		Source:  p.source.status(),
 		Corrupt: len(p.corrupt) + len(p.strays),
 	}
 	for id, e := range p.entries {

@@ -30,12 +30,32 @@ type sourceRecord struct {
 	Added       int       `json:"added"`
 	Changed     int       `json:"changed"`
 	Removed     int       `json:"removed"`
-	Held        int       `json:"held"`               // removals that wait for a second opinion
+	Held        int       `json:"held"`               // removals that wait for a confirmation
 	TooLarge    int       `json:"too_large"`          // resources that etcd did not take
 	Rejected    []string  `json:"rejected,omitempty"` // the first of them
 	Error       string    `json:"error"`
 
-	LastChange sourceChange `json:"last_change,omitzero"`
+	LastChange   sourceChange `json:"last_change,omitzero"`
+	HeldRemovals heldRemovals `json:"held_removals,omitzero"`
+
+	Attempt  int64            `json:"attempt_revision,omitempty"` // the revision at which the last attempt began
+	Accepted acceptedRemovals `json:"accepted,omitzero"`
+}
+
+// heldRemovals tells of the removals that wait for a confirmation.
+type heldRemovals struct {
+	Digest string    `json:"digest"`         // stands for the set of their ids
+	IDs    []string  `json:"ids,omitempty"`  // the first of them
+	Since  time.Time `json:"since"`          // since when there have been such
+	Joined time.Time `json:"joined"`         // when the last of them joined the others: a successor counts from there
+	Until  time.Time `json:"until,omitzero"` // an answer that is asked for after that confirms all; zero: none does
+}
+
+// acceptedRemovals is what came of the last order to make the removals that were held.
+type acceptedRemovals struct {
+	Revision int64  `json:"revision"` // of the order
+	Removed  int    `json:"removed"`
+	Error    string `json:"error,omitempty"` // why it was not carried out
 }
 
 // sourceChange is what the last answer did that changed anything. It is kept until the next one does, for the counts
@@ -69,17 +89,23 @@ func (o *office) readRecord(ctx context.Context) (fresh bool) {
 
 func (o *office) tell(out catalogue.Outcome) {
 	o.record.Resources, o.record.Added, o.record.Changed = out.Resources, out.Added, out.Changed
-	o.record.Removed, o.record.Held, o.record.TooLarge = out.Removed, out.Held, len(out.Rejected)
+	o.record.Removed, o.record.TooLarge = out.Removed, len(out.Rejected)
 	slices.Sort(out.Rejected) // so that the record changes only where they do
 	o.record.Rejected = out.Rejected[:min(len(out.Rejected), maxRejected)]
 	if out.Added+out.Changed+out.Removed > 0 {
 		o.record.LastChange = sourceChange{o.m.wall().UTC(), out.Added, out.Changed, out.Removed}
 	}
-	if out.Added+out.Changed+out.Removed+out.Held+len(out.Rejected) > 0 {
+	o.recordHeld()
+	if out.Added+out.Changed+out.Removed+len(out.Rejected) > 0 {
 		o.m.log.Info("source synchronised", zap.Int("resources", out.Resources), zap.Int("added", out.Added),
 			zap.Int("changed", out.Changed), zap.Int("removed", out.Removed), zap.Int("removals held", out.Held),
 			zap.Int("too large", o.record.TooLarge), zap.Strings("of them", o.record.Rejected))
 	}
+	if out.Bulk && out.Removed > 0 {
+		o.m.log.Warn("removed many resources, which the source has no more", zap.Int("removed", out.Removed),
+			zap.Int("resources", out.Resources), zap.Strings("first", firstFew(out.Gone)))
+	}
+	o.tellHeld()
 }
 
 // decodeSource reads the source key. What is not understood is as good as no record: the next fetch writes another.
@@ -88,7 +114,7 @@ func decodeSource(value []byte) (sourceRecord, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return sourceRecord{}, err
 	}
-	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, c.Added, c.Changed, c.Removed) < 0 {
+	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
 		return sourceRecord{}, errors.New("a count that is less than none")
 	}
 	return r, nil
@@ -99,7 +125,7 @@ func (o *office) writeRecord(ctx context.Context) error {
 	err := o.putRecord(ctx, o.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := o.record
-		short.Error, short.Rejected = clip(short.Error, most), nil
+		short.Error, short.Rejected, short.HeldRemovals.IDs = clip(short.Error, most), nil, nil
 		err = o.putRecord(ctx, short)
 	}
 	return err

@@ -22,13 +22,15 @@ type Outcome struct {
 	Added     int      // entries that the source has and did not have before
 	Changed   int      // entries whose data changed
 	Removed   int      // entries that the source had and has no more, or that were suspended and are not needed any more
-	Held      int      // removals held for a second opinion
+	Held      int      // removals that are doubted and wait for a confirmation
 	Rejected  []string // ids that etcd would not take, because they are too large
+	Gone      []string // the first of what was removed, in order, 100 at most
+	Bulk      bool     // the answer lacked so much of what there was that its removals are worth a warning
 }
 
 // Apply makes the catalogue what a fetch returned that began at a revision. Ids must be unique. An entry written after
-// that revision is left alone: a slow fetch never overwrites what came after it. An empty answer, or one that would
-// remove half or more of more than 10, removes nothing the first time; the next Apply removes what is missing from both.
+// that revision is left alone: a slow fetch never overwrites what came after it. Of an answer that the Rules doubt only
+// those removals are made that it confirms, having been asked for (Ask) long enough after they were first seen.
 //
 // ErrDeposed says that the guard did not hold, ErrAppGone that the app is not what it was. After an error, what was
 // written stays written, and the next Apply does the rest.
@@ -62,7 +64,7 @@ func (y *Sync) Apply(ctx context.Context, items []Item, began int64) (Outcome, e
 }
 
 // Unchanged stands for an Apply of the same answer once more, where a source says that nothing changed since the last
-// one: it is the second opinion on removals that were held, and removes what was deallocated and the source lacks.
+// one: it confirms removals as that would, and removes what was deallocated and the source lacks.
 // ErrNoAnswer says that the source must be asked for all it has: the last answer did not become the catalogue, or it was
 // another member's, or long ago.
 func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
@@ -80,13 +82,13 @@ func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
 
 // finish adds the removals to the writes, sends all, and sees to what was not as remembered.
 func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Outcome, began int64) (Outcome, error) {
-	removals, held := y.removals(out.Resources, began)
-	out.Held = len(held)
+	removals, removed := y.removals(&out, began)
 	conflicts, err := y.write(ctx, append(writes, removals...), &out)
 	if err != nil {
-		return out, err // held removals keep the opinion that they had
+		return out, err // what was to be removed is held as long as before
 	}
-	y.held = held
+	y.holding.done(removed...)
+	out.Held = len(y.holding.first)
 	if len(conflicts) > 0 {
 		// What changed before the fetch began is decided anew, with what is there. What conflicts once more is being
 		// written just now, and so newer than the fetch.
@@ -111,6 +113,7 @@ func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Out
 	if err := y.clear(ctx, marks); err != nil {
 		return out, err
 	}
+	out.Gone = smallest(slices.Values(out.Gone), namesMost)
 	y.answer = &out
 	return out, nil
 }
@@ -155,41 +158,6 @@ func (y *Sync) sameData(item *Item, k known) (same bool, canonical uint64) {
 	k.hash = hash // only the spelling differs
 	y.known[item.ID] = k
 	return true, canonical
-}
-
-// removals lists what to write for entries that the source has no more, and those of them that are held.
-func (y *Sync) removals(answered int, began int64) (writes []write, held map[string]struct{}) {
-	var gone []string
-	missing := 0
-	for id, k := range y.known {
-		if k.seen == y.gen || k.modRev > began || !k.fromSource && !k.suspended {
-			continue
-		}
-		gone = append(gone, id)
-		if k.fromSource {
-			missing++
-		}
-	}
-	suspicious := missing > 0 && (answered == 0 || y.sourced > 10 && 2*missing >= y.sourced)
-	held = map[string]struct{}{}
-	for _, id := range gone {
-		k := y.known[id]
-		if _, twice := y.held[id]; suspicious && k.fromSource && !twice {
-			held[id] = struct{}{}
-			continue
-		}
-		writes = append(writes, toRemove(id, k))
-	}
-	return writes, held
-}
-
-// toRemove is the write for an entry that the source has no more: an allocation may still want it.
-func toRemove(id string, k known) write {
-	w := write{id: id, expect: k.modRev, effect: removed}
-	if k.allocated {
-		w.entry = &Entry{Allocated: true, OwnData: k.ownData, Data: k.data}
-	}
-	return w
 }
 
 // canonicalise reads entries again whose data the source spells in another way than they have it: their memory is of the

@@ -38,12 +38,18 @@ type world struct {
 	store *catalogue.Store
 	term  int64
 	sync  *catalogue.Sync
+	rules catalogue.Rules
+	now   time.Duration // of the rules' clock
 }
+
+// delay is that of the world's rules.
+const delay = time.Minute
 
 // newWorld makes an app whose source has been asked before, and elects its coordinator.
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{T: t, store: newStore(t)}
+	w := &world{T: t, store: newStore(t), now: time.Hour}
+	w.rules = catalogue.Rules{Share: 0.5, MoreThan: 10, Delay: delay, Now: func() time.Duration { return w.now }}
 	w.put(w.store.Layout.Source(), "{}")
 	w.elect()
 	return w
@@ -66,7 +72,7 @@ func (w *world) elect() {
 		w.Fatal(err)
 	}
 	w.term = w.put(w.store.Layout.Coordinator(), "m")
-	w.sync = w.store.NewSync(w.store.Layout.Coordinator(), w.term)
+	w.sync = w.store.NewSync(w.store.Layout.Coordinator(), w.term, w.rules)
 	w.load()
 }
 
@@ -112,11 +118,20 @@ func (w *world) apply(items ...catalogue.Item) catalogue.Outcome {
 
 func (w *world) applyAt(began int64, items ...catalogue.Item) catalogue.Outcome {
 	w.Helper()
+	w.sync.Ask()
+	w.now++
 	out, err := w.sync.Apply(w.Context(), items, began)
 	if err != nil {
 		w.Fatalf("Apply: %v", err)
 	}
 	return out
+}
+
+// applyLater is apply, long enough after what was before for what is held to be confirmed.
+func (w *world) applyLater(items ...catalogue.Item) catalogue.Outcome {
+	w.Helper()
+	w.now += delay
+	return w.apply(items...)
 }
 
 func (w *world) allocate(item catalogue.Item, ownData bool) {

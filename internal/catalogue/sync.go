@@ -40,8 +40,10 @@ type Sync struct {
 	loads    uint32 // counts the reads of the whole catalogue
 	loadedAt time.Time
 	gen      uint32               // counts the answers
+	asked    time.Duration        // when the source was last asked, by the clock of the rules
+	began    int64                // the revision at which the fetch began whose answer was last looked at; 0: there was none
 	answer   *Outcome             // of the last answer; nil where it did not become the catalogue
-	held     map[string]struct{}  // removals that wait for a second opinion
+	holding  holding              // removals that wait for a confirmation
 	doubt    map[string]time.Time // entries that a write was tried for whose answer was lost, and when
 }
 
@@ -63,10 +65,11 @@ type known struct {
 func (k known) touched() bool { return k.allocated || k.suspended }
 
 // NewSync makes a Sync for a coordinator's term, which guardKey and its create revision stand for.
-func (s *Store) NewSync(guardKey string, guardRev int64) *Sync {
+func (s *Store) NewSync(guardKey string, guardRev int64, rules Rules) *Sync {
 	return &Sync{
 		store: s, guardKey: guardKey, guardRev: guardRev,
-		known: map[string]known{}, entries: make([]int, s.Shards), held: map[string]struct{}{}, doubt: map[string]time.Time{},
+		known: map[string]known{}, entries: make([]int, s.Shards), doubt: map[string]time.Time{},
+		holding: newHolding(rules),
 	}
 }
 

@@ -301,20 +301,21 @@ func (y *Sync) remember(r written, out *Outcome) (conflicts []write) {
 			conflicts = append(conflicts, w)
 		default:
 			y.wrote(w, r.revision)
-			out.count(w.effect)
+			out.count(w)
 		}
 	}
 	return conflicts
 }
 
-func (o *Outcome) count(e effect) {
-	switch e {
+func (o *Outcome) count(w write) {
+	switch w.effect {
 	case added:
 		o.Added++
 	case changed:
 		o.Changed++
 	case removed:
 		o.Removed++
+		o.Gone = append(o.Gone, w.id)
 	}
 }
 

@@ -74,6 +74,15 @@ func (l Layout) Deallocations() string { return l.root + "deallocated/" }
 // Deallocation is the mark of one resource.
 func (l Layout) Deallocation(id string) string { return l.Deallocations() + Escape(id) }
 
+// Orders is the prefix of what operators order of the coordinator.
+func (l Layout) Orders() string { return l.root + "orders/" }
+
+// AcceptOrder is the key of an operator's order that removals that are held be made.
+func (l Layout) AcceptOrder() string { return l.Orders() + "accept" }
+
+// FetchOrder is the key of an operator's order that the source be asked.
+func (l Layout) FetchOrder() string { return l.Orders() + "fetch" }
+
 // Group is the prefix that holds all a view is made of.
 func (l Layout) Group() string { return l.root + "group/" }
 
@@ -169,6 +178,8 @@ const (
 	Claim
 	Summary
 	Deallocation
+	AcceptOrder
+	FetchOrder
 )
 
 // Key is a parsed key.
@@ -191,6 +202,10 @@ func (l Layout) Parse(key string) Key {
 		return Key{Kind: Config}
 	case "source":
 		return Key{Kind: Source}
+	case "orders/accept":
+		return Key{Kind: AcceptOrder}
+	case "orders/fetch":
+		return Key{Kind: FetchOrder}
 	case "group/placement":
 		return Key{Kind: Placement}
 	case "group/coordinator":

@@ -65,6 +65,8 @@
 //	trust-silence                a stream of which nothing is heard is not made anew
 //	write-deposed                what a coordinator writes does not depend on its office
 //	write-unguarded              the catalogue is written without a look at whether the app is the one that it was
+//	confirm-early                a removal that was doubted is confirmed by whichever answer comes next
+//	accept-another               an order to make the removals that are held makes others too, which joined them since
 //	start-unlooked               a program is started without a last look at the clock (Linux)
 //	reuse-call-number            all requests of a webhook have the same number
 //
@@ -131,6 +133,8 @@ const (
 	TrustSilence    Mutant = "trust-silence"
 	WriteDeposed    Mutant = "write-deposed"
 	WriteUnguarded  Mutant = "write-unguarded"
+	ConfirmEarly    Mutant = "confirm-early"
+	AcceptAnother   Mutant = "accept-another"
 
 	StartUnlooked   Mutant = "start-unlooked"
 	ReuseCallNumber Mutant = "reuse-call-number"
@@ -201,6 +205,9 @@ var All = []Known{
 	{Mutant: TrustSilence, Test: "TestAStreamThatHangsWithoutAnErrorIsMadeAnew", Package: "./internal/follow"},
 	{Mutant: WriteDeposed, Test: "TestADeposedCoordinatorWritesNothing", Package: "./internal/catalogue"},
 	{Mutant: WriteUnguarded, Test: "TestAnAppThatWasDeletedTakesNoResources", Package: "./internal/catalogue"},
+
+	{Mutant: ConfirmEarly, Test: "TestARemovalInBulkIsConfirmedByTimeAndAnAnswer", Package: "./internal/catalogue"},
+	{Mutant: AcceptAnother, Test: "TestOnlyTheSetThatWasLookedAtIsAccepted", Package: "./internal/catalogue"},
 
 	{Mutant: StartUnlooked, Test: "TestForkLooksAtTheClockRightBeforeExec", Package: "./handler"},
 	{Mutant: ReuseCallNumber, Test: "TestWebhookNumbersEachRequest", Package: "./handler"},

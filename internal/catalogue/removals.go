@@ -1,0 +1,292 @@
+package catalogue
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"maps"
+	"slices"
+	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/distributed-resource-manager/drm/internal/mutant"
+)
+
+// ErrOtherSet says that the removals that are held are not those that an order named.
+var ErrOtherSet = errors.New("other removals are held than the order names")
+
+const (
+	// fewShare is what of few entries may go without a doubt: of three the source may well drop two.
+	fewShare = 0.8
+	// namesMost is how many ids are named of removals, which may be very many.
+	namesMost = 100
+)
+
+// Rules say which removals are doubted, and what confirms them.
+type Rules struct {
+	// Share of the source's entries: an answer that would remove more of them is doubted, where there are more than MoreThan.
+	// Of so few, only an answer that would remove more than four fifths too.
+	Share    float64
+	MoreThan int
+	// Delay is how long a removal must have been known before an answer that confirms it may be asked for.
+	Delay time.Duration
+	// Hold says that no answer confirms a removal, but only Accept.
+	Hold bool
+	// Now is the time of a clock that goes on while the machine sleeps.
+	Now func() time.Duration
+}
+
+// doubts says whether an answer of so many items, which lacks so many of the entries that the source had, is doubted.
+func (r Rules) doubts(answered, had, missing int) bool {
+	switch {
+	case missing == 0:
+		return false
+	case answered == 0:
+		return true
+	}
+	share := r.Share
+	if had <= r.MoreThan {
+		share = max(share, fewShare)
+	}
+	return float64(missing) > (share+1e-9)*float64(had) // a share such as 0.29 is a little less than what was written
+}
+
+// bulk says whether so many removals are worth a warning, though the rules may be such that nobody doubts them.
+func (r Rules) bulk(answered, had, missing int) bool {
+	r.Share, r.MoreThan = min(r.Share, 0.2), min(r.MoreThan, 10)
+	return r.doubts(answered, had, missing)
+}
+
+// Held tells of the removals that wait for a confirmation.
+type Held struct {
+	Count  int
+	Digest string        // stands for the set of their ids
+	First  []string      // of their ids, in order, 100 at most
+	Since  time.Duration // since when there have been such, by the clock of the rules
+	Joined time.Duration // when the last of them joined the others
+	Due    time.Duration // when an answer may be asked for that confirms the first of them
+}
+
+// holding decides on removals. It knows no catalogue and no etcd: what it is told of are ids and times.
+//
+// Each removal that is doubted has a time of its own, that at which the answer came which lacked it first. An id that is
+// in an answer again is forgotten.
+type holding struct {
+	rules    Rules
+	first    map[string]time.Duration // the removals that are held, and when each was first seen
+	since    time.Duration            // since when there have been any
+	accepted map[string]struct{}      // those of them that somebody has accepted
+	order    string                   // the digest of the set that was accepted, and not fulfilled yet
+	past     *past                    // of the coordinator before; nil once there has been an answer
+}
+
+// past is what the coordinator before held, by the clock of this one's rules.
+type past struct {
+	digest        string
+	since, joined time.Duration
+}
+
+func newHolding(rules Rules) holding {
+	return holding{rules: rules, first: map[string]time.Duration{}, accepted: map[string]struct{}{}}
+}
+
+// decide returns which of the entries that the source had and that an answer lacks are to be removed: all, where the
+// answer is not doubted. asked is when the source was asked. What is to be removed stays held until done is called, in case
+// that it cannot be written.
+func (h *holding) decide(missing []string, answered, had int, asked time.Duration) (remove []string) {
+	before, was := h.first, h.past
+	h.past = nil
+	if !h.rules.doubts(answered, had, len(missing)) {
+		h.first = map[string]time.Duration{}
+		clear(h.accepted)
+		return missing
+	}
+	now := h.rules.Now()
+	first := make(map[string]time.Duration, len(missing))
+	for _, id := range missing {
+		if seen, again := before[id]; again {
+			first[id] = seen
+		} else {
+			first[id] = now
+		}
+	}
+	switch {
+	case was != nil && digestOf(maps.Keys(first)) == was.digest:
+		h.since = min(was.since, now)
+		for id := range first {
+			first[id] = min(was.joined, now)
+		}
+	case len(before) == 0:
+		h.since = now
+	}
+	h.first = first
+	maps.DeleteFunc(h.accepted, func(id string, _ struct{}) bool { _, still := first[id]; return !still })
+	for _, id := range missing {
+		if _, accepted := h.accepted[id]; accepted || h.confirmed(first[id], asked) {
+			remove = append(remove, id)
+		}
+	}
+	return remove
+}
+
+// confirmed says whether an answer that was asked for at a moment confirms a removal that was seen first at another.
+func (h *holding) confirmed(seen, asked time.Duration) bool {
+	delay := h.rules.Delay
+	if mutant.Is(mutant.ConfirmEarly) {
+		delay = 1
+	}
+	return !h.rules.Hold && asked-seen >= delay
+}
+
+// accept marks what is held as accepted, if it is the set that a digest stands for. To accept a set once more before it was
+// fulfilled is fine: what is left of it is still to be removed.
+func (h *holding) accept(digest string) error {
+	switch {
+	case len(h.first) > 0 && digestOf(maps.Keys(h.first)) == digest || mutant.Is(mutant.AcceptAnother):
+		h.order = digest
+		for id := range h.first {
+			h.accepted[id] = struct{}{}
+		}
+	case h.order != digest || digest == "":
+		return ErrOtherSet
+	}
+	return nil
+}
+
+// done forgets removals that were made.
+func (h *holding) done(removed ...string) {
+	for _, id := range removed {
+		delete(h.first, id)
+		delete(h.accepted, id)
+	}
+}
+
+// held tells of what is held.
+func (h *holding) held() Held {
+	if len(h.first) == 0 {
+		return Held{}
+	}
+	all := Held{
+		Count: len(h.first), Digest: digestOf(maps.Keys(h.first)), First: smallest(maps.Keys(h.first), namesMost),
+		Since: h.since, Due: 1<<63 - 1,
+	}
+	for _, seen := range h.first {
+		all.Joined = max(all.Joined, seen)
+		all.Due = min(all.Due, seen+h.rules.Delay)
+	}
+	return all
+}
+
+// digestOf stands for a set of ids, in whatever order they come.
+func digestOf(ids iter.Seq[string]) string {
+	var sum uint64
+	count := 0
+	for id := range ids {
+		sum += xxhash.Sum64String(id)
+		count++
+	}
+	return fmt.Sprintf("%016x-%d", sum, count)
+}
+
+// smallest are the first n of the ids, in order.
+func smallest(ids iter.Seq[string], n int) []string {
+	var first []string
+	for id := range ids {
+		if len(first) == n && id > first[n-1] {
+			continue
+		}
+		at, _ := slices.BinarySearch(first, id)
+		first = slices.Insert(first, at, id)
+		first = first[:min(len(first), n)]
+	}
+	return first
+}
+
+// Ask notes that the source is asked now. Call it before each Fetch whose answer Apply or Unchanged is to get: an answer
+// confirms removals only if it was asked for long enough after they were first seen.
+func (y *Sync) Ask() { y.asked = y.holding.rules.Now() }
+
+// Inherit tells a Sync that has had no answer yet what the coordinator before it held, and for how long: since when there
+// had been such removals, and when the last of them joined the others. If the first answer is doubted because of the
+// same, that time counts; otherwise all begins anew.
+func (y *Sync) Inherit(digest string, since, joined time.Duration) {
+	now := y.holding.rules.Now()
+	y.holding.past = &past{digest: digest, since: now - max(since, 0), joined: now - max(joined, 0)}
+}
+
+// Held tells of the removals that wait for a confirmation.
+func (y *Sync) Held() Held { return y.holding.held() }
+
+// Answered says whether there has been an answer, so that it is known what it lacks.
+func (y *Sync) Answered() bool { return y.began != 0 }
+
+// Accept makes the held removals that a digest stands for, without another answer of the source: of these exactly those
+// that the last answer lacked. An entry that was written since the source was asked is left alone. ErrOtherSet says
+// that others are held by now; after another error, Accept with the same digest does the rest.
+func (y *Sync) Accept(ctx context.Context, digest string) (Outcome, error) {
+	var out Outcome
+	if err := y.holding.accept(digest); err != nil {
+		return out, err
+	}
+	out.Bulk = true
+	for range 2 { // again with what is there where an entry was not as remembered
+		var writes []write
+		for id := range y.holding.accepted {
+			k, has := y.known[id]
+			if has && k.fromSource && k.seen != y.gen && k.modRev <= y.began {
+				writes = append(writes, toRemove(id, k))
+			} else {
+				y.holding.done(id)
+			}
+		}
+		conflicts, err := y.write(ctx, writes, &out)
+		if err != nil {
+			return out, err
+		}
+		again := make(map[string]struct{}, len(conflicts))
+		for _, w := range conflicts {
+			again[w.id] = struct{}{}
+		}
+		for _, w := range writes {
+			if _, conflict := again[w.id]; !conflict {
+				y.holding.done(w.id)
+			}
+		}
+	}
+	y.holding.done(sortedKeys(y.holding.accepted)...) // what is being written just now is newer than the answer
+	y.holding.order = ""
+	out.Gone = smallest(slices.Values(out.Gone), namesMost)
+	return out, nil
+}
+
+// removals lists what to write for entries that the source has no more, and which of them are the source's.
+func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []string) {
+	var missing []string
+	for id, k := range y.known {
+		switch {
+		case k.seen == y.gen || k.modRev > began:
+		case k.fromSource:
+			missing = append(missing, id)
+		case k.suspended:
+			writes = append(writes, toRemove(id, k))
+		}
+	}
+	out.Bulk = y.holding.rules.bulk(out.Resources, y.sourced, len(missing))
+	removed = y.holding.decide(missing, out.Resources, y.sourced, y.asked)
+	for _, id := range removed {
+		writes = append(writes, toRemove(id, y.known[id]))
+	}
+	y.began = began
+	return writes, removed
+}
+
+// toRemove is the write for an entry that the source has no more: an allocation may still want it.
+func toRemove(id string, k known) write {
+	w := write{id: id, expect: k.modRev, effect: removed}
+	if k.allocated {
+		w.entry = &Entry{Allocated: true, OwnData: k.ownData, Data: k.data}
+	}
+	return w
+}

@@ -1,0 +1,204 @@
+package drm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"sync"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+// acceptOrder is the value of the key that orders held removals to be made.
+type acceptOrder struct {
+	Digest string `json:"digest"` // of what was held when the operator looked
+}
+
+func decodeAccept(value []byte) (acceptOrder, error) {
+	var a acceptOrder
+	if err := json.Unmarshal(value, &a); err != nil {
+		return acceptOrder{}, err
+	}
+	if a.Digest == "" {
+		return acceptOrder{}, errors.New("it names no set of removals")
+	}
+	return a, nil
+}
+
+// order is one that stands.
+type order struct {
+	key      string
+	revision int64 // at which it was given; 0: there is none
+	accept   acceptOrder
+}
+
+// orders are those of operators to the coordinator, as far as etcd has told.
+type orders struct {
+	layout  keys.Layout
+	created int64         // the revision that the app was created at: orders from before are of another app
+	news    chan struct{} // holds a token when there is something new
+
+	mu    sync.Mutex
+	stand map[keys.Kind]order
+}
+
+func newOrders(layout keys.Layout, created int64) *orders {
+	return &orders{layout: layout, created: created, news: make(chan struct{}, 1), stand: map[keys.Kind]order{}}
+}
+
+// Reset is a follow.Sink's.
+func (o *orders) Reset(kvs []*mvccpb.KeyValue, _ int64) {
+	o.mu.Lock()
+	clear(o.stand)
+	for _, kv := range kvs {
+		o.putLocked(kv)
+	}
+	o.mu.Unlock()
+	o.tell()
+}
+
+// Apply is a follow.Sink's.
+func (o *orders) Apply(events []*clientv3.Event, _ int64) {
+	o.mu.Lock()
+	for _, ev := range events {
+		if ev.Type == clientv3.EventTypeDelete {
+			delete(o.stand, o.layout.Parse(string(ev.Kv.Key)).Kind)
+		} else {
+			o.putLocked(ev.Kv)
+		}
+	}
+	o.mu.Unlock()
+	o.tell()
+}
+
+// putLocked takes note of a key. One that is not understood is no order, and is left alone. o.mu is held.
+func (o *orders) putLocked(kv *mvccpb.KeyValue) {
+	kind := o.layout.Parse(string(kv.Key)).Kind
+	one := order{key: string(kv.Key), revision: kv.ModRevision}
+	delete(o.stand, kind)
+	if kv.ModRevision < o.created {
+		return
+	}
+	switch kind {
+	case keys.FetchOrder:
+	case keys.AcceptOrder:
+		var err error
+		if one.accept, err = decodeAccept(kv.Value); err != nil {
+			return
+		}
+	default:
+		return
+	}
+	o.stand[kind] = one
+}
+
+func (o *orders) tell() {
+	select {
+	case o.news <- struct{}{}:
+	default:
+	}
+}
+
+func (o *orders) get(kind keys.Kind) order {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.stand[kind]
+}
+
+// obey carries out the orders that stand, as far as that can be done now. False says that etcd failed, and that it should be
+// called again; it is called again after each round of fetches, too.
+func (o *office) obey(ctx context.Context) (ok bool) {
+	err := errors.Join(o.obeyAccept(ctx), o.obeyFetch(ctx))
+	if err == nil || isEndOfTerm(err) || ctx.Err() != nil { // the view will tell
+		return true
+	}
+	o.m.log.Warn("cannot carry out an operator's order; trying again", zap.Error(err))
+	return false
+}
+
+// obeyFetch asks the source, once for each order, and takes the order back when that was recorded.
+func (o *office) obeyFetch(ctx context.Context) error {
+	switch fetch := o.orders.get(keys.FetchOrder); {
+	case fetch.revision == 0:
+		return nil
+	case o.recorded >= fetch.revision:
+		return o.takeBack(ctx, fetch)
+	case o.fetchOrder < fetch.revision:
+		o.m.log.Info("an operator asks for the source to be asked")
+		o.fetchOrder = fetch.revision
+		o.refetch()
+	}
+	return nil
+}
+
+// obeyAccept makes the removals that an operator has accepted, or refuses to.
+func (o *office) obeyAccept(ctx context.Context) error {
+	accept := o.orders.get(keys.AcceptOrder)
+	switch {
+	case accept.revision == 0:
+		return nil
+	case o.record.Accepted.Revision >= accept.revision: // done, and perhaps not recorded
+	case !o.sync.Answered():
+		if o.fetchOrder < accept.revision {
+			o.m.log.Info("an operator accepts removals; asking the source what it lacks")
+			o.fetchOrder = accept.revision
+			o.refetch()
+		}
+		return nil
+	default:
+		if err := o.accept(ctx, accept); err != nil {
+			return err
+		}
+	}
+	if o.unrecorded {
+		if err := o.writeRecord(ctx); err != nil {
+			return err
+		}
+		o.unrecorded = false
+	}
+	return o.takeBack(ctx, accept)
+}
+
+// accept carries out an order and takes down what came of it.
+func (o *office) accept(ctx context.Context, order order) error {
+	accepted := acceptedRemovals{Revision: order.revision}
+	out, err := o.sync.Accept(ctx, order.accept.Digest)
+	switch {
+	case errors.Is(err, catalogue.ErrOtherSet):
+		accepted.Error = "what is held is not what was accepted any more"
+		if o.record.Held == 0 {
+			accepted.Error = "no removals are held any more"
+		}
+		o.m.log.Warn("an operator's order to accept removals is refused", zap.String("reason", accepted.Error), zap.Int("held", o.record.Held))
+	case err != nil:
+		o.accepted += out.Removed
+		return fmt.Errorf("remove what was accepted: %w", err)
+	default:
+		accepted.Removed = o.accepted + out.Removed
+		o.record.LastChange = sourceChange{At: o.m.wall().UTC(), Removed: accepted.Removed}
+		o.m.log.Warn("removed what the source lacks and an operator has accepted", zap.Int("removed", accepted.Removed),
+			zap.Strings("first", firstFew(out.Gone)))
+	}
+	o.accepted = 0
+	o.record.Accepted, o.unrecorded = accepted, true
+	o.recordHeld()
+	o.tellHeld()
+	return nil
+}
+
+// takeBack deletes an order that has been dealt with, unless it was given anew.
+func (o *office) takeBack(ctx context.Context, order order) error {
+	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	unchanged := clientv3.Compare(clientv3.ModRevision(order.key), "=", order.revision) // or it was given anew, which is heard of
+	if _, err := o.m.kv.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(order.key)).Commit(); err != nil {
+		return fmt.Errorf("take back the order %q: %w", order.key, err)
+	}
+	return nil
+}

@@ -1,0 +1,205 @@
+package drm
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// orderTTL is the life of an order about the source. It bounds how late it may be carried out where there is no coordinator
+// for a while, or its source fails: much later, whoever gave it would not expect it any more.
+const orderTTL = 10 * time.Minute
+
+// SourceOrder is an order about the source that was given to the coordinator. Where nobody carries it out within 10
+// minutes, it expires.
+type SourceOrder struct {
+	key      string
+	revision int64
+}
+
+// Source tells how the source fares: it reads no more than that, unlike Status. An app that nobody has created has a zero one.
+func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
+	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
+	resp, err := r.page(ctx, c.layout.Source(), "", 0, 0)
+	if err != nil {
+		return SourceStatus{}, fmt.Errorf("read the source's outcome: %w", err)
+	}
+	var record sourceRecord
+	for _, kv := range resp.Kvs {
+		if record, err = decodeSource(kv.Value); err != nil {
+			return SourceStatus{}, fmt.Errorf("key %q is not understood: %w", kv.Key, err)
+		}
+	}
+	return record.status(), nil
+}
+
+// AcceptRemovals orders that the removals which are held (SourceStatus.Held) be made, by the coordinator, without another
+// answer of the source. digest is the HeldDigest of the SourceStatus that was looked at: where others are held by the time that the
+// order arrives, none is made, and WaitAccepted says so. It returns once etcd has the order, before anything is removed.
+// ErrNoSource says that no live member has a source, an *InputError that digest is empty.
+func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder, error) {
+	if digest == "" {
+		return SourceOrder{}, fmt.Errorf("accept removals: %w", &InputError{"digest", "", "that of removals that are held"})
+	}
+	value, err := json.Marshal(acceptOrder{Digest: digest})
+	if err != nil {
+		return SourceOrder{}, fmt.Errorf("accept removals: %w", err)
+	}
+	order, err := c.order(ctx, c.layout.AcceptOrder(), string(value))
+	if err != nil {
+		return order, fmt.Errorf("accept removals: %w", err)
+	}
+	return order, nil
+}
+
+// WaitAccepted returns when an order of AcceptRemovals has been carried out, with the number of entries that were removed:
+// what was written meanwhile stays. ErrNotAccepted says that it was refused, and ErrOrderExpired that nobody carried it out.
+func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed int, err error) {
+	err = c.waitOrder(ctx, order, func(record sourceRecord) (bool, error) {
+		done := record.Accepted
+		switch {
+		case done.Revision < order.revision:
+			return false, nil
+		case done.Revision > order.revision:
+			return false, fmt.Errorf("%w: another order has taken its place", ErrNotAccepted)
+		case done.Error != "":
+			return false, fmt.Errorf("%w: %s", ErrNotAccepted, done.Error)
+		}
+		removed = done.Removed
+		return true, nil
+	})
+	if err != nil {
+		return 0, fmt.Errorf("wait for the removals: %w", err)
+	}
+	return removed, nil
+}
+
+// RefetchSource orders that the source be asked now, by the coordinator: as soon as it wants to be asked again, where it has
+// said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has a source.
+func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
+	order, err := c.order(ctx, c.layout.FetchOrder(), "")
+	if err != nil {
+		return order, fmt.Errorf("ask the source: %w", err)
+	}
+	return order, nil
+}
+
+// WaitRefetched returns when an attempt to ask the source has ended that began after an order of RefetchSource, with what
+// came of it. ErrSourceFailed says that it failed, and why; ErrOrderExpired that there was none.
+func (c *Client) WaitRefetched(ctx context.Context, order SourceOrder) (SourceStatus, error) {
+	var last sourceRecord
+	err := c.waitOrder(ctx, order, func(record sourceRecord) (bool, error) {
+		last = record
+		switch {
+		case record.Attempt < order.revision:
+			return false, nil
+		case record.Error != "":
+			return false, fmt.Errorf("%w: %s", ErrSourceFailed, record.Error)
+		}
+		return true, nil
+	})
+	if err != nil {
+		return last.status(), fmt.Errorf("wait for the source's answer: %w", err)
+	}
+	return last.status(), nil
+}
+
+// order gives an order to the coordinator: a key that etcd deletes by itself after a while.
+func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, error) {
+	config, err := c.open(ctx, false)
+	if errors.Is(err, appconfig.ErrNoApp) {
+		return SourceOrder{}, ErrNoSource
+	}
+	if err != nil {
+		return SourceOrder{}, err
+	}
+	r := &reader{client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout}
+	group, err := r.page(ctx, c.layout.Group(), clientv3.GetPrefixRangeEnd(c.layout.Group()), 0, 0)
+	if err != nil {
+		return SourceOrder{}, fmt.Errorf("read the members: %w", err)
+	}
+	if !hasSource(membership.NewView(c.layout, config.Shards, group.Kvs, group.Header.Revision)) {
+		return SourceOrder{}, ErrNoSource
+	}
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	lease, err := c.client.Grant(asking, int64(orderTTL/time.Second))
+	if err != nil {
+		return SourceOrder{}, withUnreachable(ctx, err)
+	}
+	resp, err := c.client.Txn(asking).
+		If(clientv3.Compare(clientv3.CreateRevision(c.layout.Config()), "=", config.CreateRevision)).
+		Then(clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))).
+		Commit()
+	if err == nil && resp.Succeeded {
+		return SourceOrder{key: key, revision: resp.Header.Revision}, nil
+	}
+	_, _ = c.client.Revoke(asking, lease.ID) // it expires by itself otherwise
+	if err == nil {
+		return SourceOrder{}, ErrAppGone
+	}
+	return SourceOrder{}, withUnreachable(ctx, err)
+}
+
+func hasSource(v *membership.View) bool {
+	for _, m := range v.Members {
+		if m.Source {
+			return true
+		}
+	}
+	return false
+}
+
+// waitOrder calls done with each record of the source, until it says yes or fails, or the order is gone without that.
+func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(sourceRecord) (bool, error)) error {
+	r, err := c.reader(ctx)
+	if err != nil {
+		return err
+	}
+	if r == nil || order.revision == 0 {
+		return ErrOrderExpired
+	}
+	return r.until(ctx, []string{r.layout.Source(), order.key}, func(ctx context.Context) (bool, error) {
+		asking, cancel := context.WithTimeout(ctx, r.timeout)
+		defer cancel()
+		found, _, err := r.getAll(asking, clientv3.OpGet(r.layout.Source()), clientv3.OpGet(order.key))
+		if err != nil {
+			return false, withUnreachable(ctx, err)
+		}
+		var record sourceRecord
+		for _, kv := range found[0] {
+			if record, err = decodeSource(kv.Value); err != nil {
+				return false, fmt.Errorf("key %q is not understood: %w", kv.Key, err)
+			}
+		}
+		if yes, err := done(record); yes || err != nil {
+			return yes, err
+		}
+		switch {
+		case stands(found[1], order):
+			return false, nil
+		case record.Error != "":
+			return false, fmt.Errorf("%w; the source's last error is: %s", ErrOrderExpired, record.Error)
+		default:
+			return false, ErrOrderExpired
+		}
+	})
+}
+
+// stands says whether an order, or one that was given after it, is still there.
+func stands(found []*mvccpb.KeyValue, order SourceOrder) bool {
+	for _, kv := range found {
+		if kv.ModRevision >= order.revision {
+			return true
+		}
+	}
+	return false
+}
