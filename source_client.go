@@ -167,7 +167,8 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(sou
 	if r == nil || order.revision == 0 {
 		return ErrOrderExpired
 	}
-	return r.until(ctx, []string{r.layout.Source(), order.key}, func(ctx context.Context) (bool, error) {
+	last := ""
+	err = r.until(ctx, &last, []string{r.layout.Source(), order.key}, func(ctx context.Context) (bool, error) {
 		asking, cancel := context.WithTimeout(ctx, r.timeout)
 		defer cancel()
 		found, _, err := r.getAll(asking, clientv3.OpGet(r.layout.Source()), clientv3.OpGet(order.key))
@@ -185,6 +186,10 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(sou
 		}
 		switch {
 		case stands(found[1], order):
+			last = "no coordinator has carried it out yet"
+			if record.Error != "" {
+				last = "the source's last error is: " + record.Error
+			}
 			return false, nil
 		case record.Error != "":
 			return false, fmt.Errorf("%w; the source's last error is: %s", ErrOrderExpired, record.Error)
@@ -192,6 +197,7 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(sou
 			return false, ErrOrderExpired
 		}
 	})
+	return ended(ctx, "the order about the source", last, err)
 }
 
 // stands says whether an order, or one that was given after it, is still there.

@@ -48,7 +48,7 @@ func sourceFlags() []cli.Flag {
 			Name: flagSourceTimeout, EnvVars: agentEnv(flagSourceTimeout), Value: drm.DefaultFetchTimeout,
 			Usage: "how long the source may take to answer: 1ms to 24h",
 		},
-	}, sourceOptionFlags()...)
+	}, append(sourceOptionFlags(), removalFlags()...)...)
 }
 
 // sourceConfig sets the source.

@@ -63,6 +63,9 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if given(c, flagAllocateOnly) {
 		return nil
 	}
+	if err := removalOptions(c, cfg); err != nil {
+		return err
+	}
 	cfg.CacheResources = c.Bool(flagSourceCache)
 	if cfg.FetchRetryBudget, err = sourceRetry(c); err != nil {
 		return err

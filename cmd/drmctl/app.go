@@ -5,6 +5,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap/zapcore"
@@ -60,7 +61,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	if err == nil {
 		if !slices.Contains(argv, "--"+flagHelp) { // which names them all
 			forgetEmpty(app)
-			forgetOverruled(app, commandNamed(app, argv))
+			forgetOverruled(app, commandIn(app, argv))
 		}
 		err = app.RunContext(ctx, append([]string{app.Name}, argv...))
 	}
@@ -91,6 +92,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			assignmentsCommand(),
 			lookupCommand(),
 			statusCommand(),
+			sourceCommand(),
 			allocateCommand(),
 			deallocateCommand(),
 			drainCommand(),
@@ -102,16 +104,34 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		// The caller of run decides what an error means.
 		ExitErrHandler: func(*cli.Context, error) {},
 	}
-	for _, c := range app.Commands {
+	for _, path := range commandPaths(app) {
+		c := path[len(path)-1]
 		c.HideHelp, c.HideHelpCommand = true, true
 		c.Flags = append(c.Flags, helpFlag())
 		c.OnUsageError = onUsageError
-		c.Before = checkNeeds
+		c.Before = checkNeeds(strings.Join(namesOf(path), " "))
 		c.CustomHelpTemplate = cli.CommandHelpTemplate +
 			"\nGlobal flags (`drmctl --help` lists them) may stand here too.\n"
+		if len(c.Subcommands) > 0 {
+			c.CustomHelpTemplate = groupHelpTemplate
+		}
 	}
 	return app
 }
+
+// groupHelpTemplate is for a command that only has commands.
+const groupHelpTemplate = `NAME:
+   {{template "helpNameTemplate" .}}
+
+USAGE:
+   {{.HelpName}} COMMAND [flags] [arguments]
+   {{.HelpName}} COMMAND --help
+
+DESCRIPTION:
+   {{template "descriptionTemplate" .}}
+
+COMMANDS:{{template "visibleCommandCategoryTemplate" .}}
+`
 
 func helpFlag() cli.Flag {
 	return &cli.BoolFlag{Name: flagHelp, Aliases: []string{"h"}, Usage: "show help", DisableDefaultText: true}

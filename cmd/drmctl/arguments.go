@@ -1,15 +1,25 @@
 package main
 
 import (
+	"strings"
+
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
+// commandName is what a command is called by, after drmctl: one word, or two of one that is of a group.
+func commandName(c *cli.Context) string {
+	if _, name, ok := strings.Cut(c.Command.HelpName, " "); ok {
+		return name
+	}
+	return c.Command.Name
+}
+
 // noArguments is for commands that take none.
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
-		return usagef("%s takes no argument, got %q", c.Command.Name, c.Args().First())
+		return usagef("%s takes no argument, got %q", commandName(c), c.Args().First())
 	}
 	return nil
 }
@@ -18,10 +28,10 @@ func noArguments(c *cli.Context) error {
 func oneID(c *cli.Context, what string) (string, error) {
 	switch c.NArg() {
 	case 0:
-		return "", usagef("%s needs a %s: drmctl %s %s", c.Command.Name, what, c.Command.Name, c.Command.ArgsUsage)
+		return "", usagef("%s needs a %s: drmctl %s %s", commandName(c), what, commandName(c), c.Command.ArgsUsage)
 	case 1:
 	default:
-		return "", usagef("%s takes one %s, got %d arguments", c.Command.Name, what, c.NArg())
+		return "", usagef("%s takes one %s, got %d arguments", commandName(c), what, c.NArg())
 	}
 	id := c.Args().First()
 	if err := keys.CheckID(id); err != nil {

@@ -8,38 +8,47 @@ import (
 )
 
 // arrange puts arguments into the order that package cli wants (global flags, command, its flags, the rest), so that
-// flags may stand anywhere. It also finds what is wrong with them before anything runs.
+// flags may stand anywhere. A command of a group, such as `source accept`, is named by two words. It also finds what is wrong
+// with them before anything runs.
 func arrange(app *cli.App, args []string) ([]string, error) {
 	tokens, err := scan(app, args)
 	if err != nil {
 		return nil, err
 	}
-	name, rest, help := "", []string(nil), false
+	var path []*cli.Command // the command, after the group that it is of
+	var rest []string
+	help := false
 	for _, t := range tokens {
+		among := app.Commands
+		if len(path) > 0 {
+			among = path[len(path)-1].Subcommands
+		}
 		switch {
 		case t.flag == flagHelp:
 			help = true
 		case t.flag != "":
-		case name == "" && t.text == flagHelp && !t.afterDashes:
-			help = true
-		case name == "":
-			name = t.text
-		default:
+		case len(path) > 0 && len(among) == 0:
 			rest = append(rest, t.text)
+		case t.text == flagHelp && !t.afterDashes:
+			help = true
+		default:
+			next := commandNamed(among, t.text)
+			if next == nil {
+				name := strings.Join(append(namesOf(path), t.text), " ")
+				return nil, usagef("unknown command %q%s", name, didYouMean("", t.text, commandNames(among)))
+			}
+			path = append(path, next)
 		}
 	}
-	if name == "" {
+	if len(path) == 0 {
 		if slices.ContainsFunc(tokens, func(t token) bool { return t.flag == flagVersion }) && !help {
 			return []string{"version"}, nil
 		}
 		return []string{"--" + flagHelp}, nil
 	}
-	command := app.Command(name)
-	if command == nil {
-		return nil, usagef("unknown command %q%s", name, didYouMean("", name, commandNames(app)))
-	}
-	if help {
-		return []string{command.Name, "--" + flagHelp}, nil
+	command, names := path[len(path)-1], namesOf(path)
+	if help || len(command.Subcommands) > 0 { // a group does nothing by itself
+		return append(names, "--"+flagHelp), nil
 	}
 
 	global, own := spellings(app.Flags), spellings(command.Flags)
@@ -61,10 +70,51 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 		case global[t.flag] != nil:
 			before = append(before, t.text)
 		default:
-			return nil, usagef("%s has no flag %s%s", command.Name, dashed(t.flag), suggestFlag(app, command, t.flag))
+			return nil, usagef("%s has no flag %s%s", strings.Join(names, " "), dashed(t.flag), suggestFlag(app, path, t.flag))
 		}
 	}
-	return slices.Concat(before, []string{command.Name}, after, []string{"--"}, rest), nil
+	return slices.Concat(before, names, after, []string{"--"}, rest), nil
+}
+
+// commandPaths are drmctl's commands, groups and those of groups too, each after the group that it is of.
+func commandPaths(app *cli.App) [][]*cli.Command {
+	var all [][]*cli.Command
+	var add func(above, commands []*cli.Command)
+	add = func(above, commands []*cli.Command) {
+		for _, c := range commands {
+			path := append(slices.Clone(above), c)
+			all = append(all, path)
+			add(path, c.Subcommands)
+		}
+	}
+	add(nil, app.Commands)
+	return all
+}
+
+// allCommands are drmctl's commands, groups and those of groups too.
+func allCommands(app *cli.App) []*cli.Command {
+	var all []*cli.Command
+	for _, path := range commandPaths(app) {
+		all = append(all, path[len(path)-1])
+	}
+	return all
+}
+
+func commandNamed(commands []*cli.Command, name string) *cli.Command {
+	at := slices.IndexFunc(commands, func(c *cli.Command) bool { return c.HasName(name) })
+	if at < 0 {
+		return nil
+	}
+	return commands[at]
+}
+
+// namesOf are the words that a command is called by.
+func namesOf(path []*cli.Command) []string {
+	names := make([]string, len(path))
+	for i, c := range path {
+		names[i] = c.Name
+	}
+	return names
 }
 
 // metaTyped is where arrange leaves the flags that were given on the command line, by their names as they were spelled,
@@ -94,7 +144,7 @@ type token struct {
 // means the same kind of flag, with or without a value, in all of them (a test sees to that).
 func scan(app *cli.App, args []string) ([]token, error) {
 	known := spellings(app.Flags)
-	for _, c := range app.Commands {
+	for _, c := range allCommands(app) {
 		for name, f := range spellings(c.Flags) {
 			known[name] = f
 		}
@@ -184,19 +234,22 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// commandIn guesses which command is meant by arguments that are not understood yet; nil if there is none.
-func commandIn(app *cli.App, args []string) *cli.Command {
+// commandIn finds which command arguments mean, after the group that it is of; a guess where they are not understood yet. It is
+// empty if there is none.
+func commandIn(app *cli.App, args []string) (path []*cli.Command) {
+	among := app.Commands
 	for _, a := range args {
-		if c := app.Command(a); c != nil {
-			return c
+		if c := commandNamed(among, a); c != nil {
+			path = append(path, c)
+			among = c.Subcommands
 		}
 	}
-	return nil
+	return path
 }
 
-func commandNames(app *cli.App) []string {
+func commandNames(commands []*cli.Command) []string {
 	var names []string
-	for _, c := range app.Commands {
+	for _, c := range commands {
 		if !c.Hidden {
 			names = append(names, c.Name)
 		}
@@ -204,10 +257,11 @@ func commandNames(app *cli.App) []string {
 	return names
 }
 
-func suggestFlag(app *cli.App, command *cli.Command, name string) string {
+// suggestFlag ends an error about a flag that drmctl and a command do not have.
+func suggestFlag(app *cli.App, path []*cli.Command, name string) string {
 	flags := slices.Clone(app.Flags)
-	if command != nil {
-		flags = append(flags, command.Flags...)
+	if len(path) > 0 {
+		flags = append(flags, path[len(path)-1].Flags...)
 	}
 	var names []string
 	for n := range spellings(flags) {
@@ -218,10 +272,7 @@ func suggestFlag(app *cli.App, command *cli.Command, name string) string {
 	if s := didYouMean("--", name, names); s != "" {
 		return s
 	}
-	if command != nil {
-		return "; see drmctl " + command.Name + " --help"
-	}
-	return "; see drmctl --help"
+	return "; see " + strings.Join(slices.Concat([]string{"drmctl"}, namesOf(path), []string{"--help"}), " ")
 }
 
 // didYouMean ends an error about a name with the one that comes closest, if any comes close.

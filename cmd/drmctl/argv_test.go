@@ -60,6 +60,18 @@ func TestArrange(t *testing.T) {
 		{"allocate --data -", "allocate --data=- --"},
 		{"allocate --data=", "allocate --data= --"},
 		{"deallocate --wait=false x", "deallocate --wait=false -- x"},
+		{"source", "source --help"},
+		{"source help", "source --help"},
+		{"help source", "source --help"},
+		{"source --wait", "source --help"},
+		{"source accept -h", "source accept --help"},
+		{"source help accept", "source accept --help"},
+		{"help source accept", "source accept --help"},
+		{"--help source accept", "source accept --help"},
+		{"source accept", "source accept --"},
+		{"source -- accept", "source accept --"},
+		{"--wait source --app a accept x", "--app=a source accept --wait -- x"},
+		{"source accept --app=a fetch", "--app=a source accept -- fetch"},
 	} {
 		got, err := arrange(testApp(), strings.Fields(test.args))
 		if err != nil {
@@ -110,7 +122,7 @@ func TestAFlagNameMeansOneKind(t *testing.T) {
 	}
 	look("drmctl", app.Flags)
 	global := spellings(app.Flags)
-	for _, c := range app.Commands {
+	for _, c := range allCommands(app) {
 		look(c.Name, c.Flags)
 		for name := range spellings(c.Flags) {
 			if global[name] != nil && name != flagHelp && name != "h" {
@@ -140,12 +152,38 @@ func TestEveryFlagHasItsEnvironmentVariable(t *testing.T) {
 		}
 	}
 	look("drmctl", app.Flags)
-	for _, c := range app.Commands {
+	for _, c := range allCommands(app) {
 		look(c.Name, c.Flags)
 	}
 }
 
+func TestAWrongCommandOfAGroupIsTold(t *testing.T) {
+	for args, want := range map[string][]string{
+		"source acept":           {`unknown command "source acept"`, "did you mean accept?"},
+		"source zzzzzz":          {`unknown command "source zzzzzz"`},
+		"sorce accept":           {`unknown command "sorce"`, "did you mean source?"},
+		"accept":                 {`unknown command "accept"`},
+		"source accept --every":  {"needs a value"},
+		"source fetch --dry-run": {"source fetch has no flag --dry-run"},
+		"source fetch --wiat":    {"did you mean --wait?"},
+		"source fetch --qqqqqqq": {"see drmctl source fetch --help"},
+	} {
+		_, err := arrange(testApp(), strings.Fields(args))
+		if err == nil {
+			t.Errorf("%q is accepted", args)
+			continue
+		}
+		for _, text := range want {
+			if !strings.Contains(err.Error(), text) {
+				t.Errorf("%q: %v, want %q", args, err, text)
+			}
+		}
+	}
+}
+
 func FuzzArrange(f *testing.F) {
+	f.Add("source\x00help\x00--\x00fetch")
+	f.Add("--wait\x00source\x00accept\x00help\x00-h")
 	f.Add("--app\x00a\x00lookup\x00-o\x00json\x00x")
 	f.Add("lookup\x00--\x00-x")
 	f.Add("-\x00-=\x00--=\x00-o")

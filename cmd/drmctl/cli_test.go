@@ -252,12 +252,14 @@ func TestHelpTellsTheContract(t *testing.T) {
 			t.Errorf("--help does not say %q", want)
 		}
 	}
-	for _, c := range testApp().Commands {
-		help := drmctl(t.Context(), c.Name, "--help")
-		for _, want := range []string{"Example", "drmctl " + c.Name, c.Usage} {
+	for _, path := range commandPaths(testApp()) {
+		c, words := path[len(path)-1], namesOf(path)
+		name := strings.Join(words, " ")
+		help := drmctl(t.Context(), append(words, "--help")...)
+		for _, want := range []string{"Example", "drmctl " + name, c.Usage} {
 			if c.Name != "demo" && want == "Example" || want != "Example" {
 				if !strings.Contains(help.stdout, want) {
-					t.Errorf("%s --help does not say %q:\n%s", c.Name, want, help.stdout)
+					t.Errorf("%s --help does not say %q:\n%s", name, want, help.stdout)
 				}
 			}
 		}

@@ -327,8 +327,9 @@ func outside(t *testing.T, row configdoc.Row, least, most string) []string {
 // commandOf is a command line that is fine but for the flag that is to be added, by its variable.
 func commandOf(env, flag string) []string {
 	app := []string{"--app", "a", "--endpoints", "127.0.0.1:1"}
-	for _, c := range testApp().Commands {
-		command := commandEnv(c.Name, strings.TrimPrefix(flag, "--"))[0]
+	for _, path := range commandPaths(testApp()) {
+		c, words := path[len(path)-1], namesOf(path)
+		command := commandEnv(strings.Join(words, "-"), strings.TrimPrefix(flag, "--"))[0]
 		if env != command {
 			continue
 		}
@@ -342,7 +343,7 @@ func commandOf(env, flag string) []string {
 		case "demo", "simulate":
 			return []string{c.Name}
 		default:
-			return append(app, c.Name)
+			return append(app, words...)
 		}
 	}
 	return append(slices.Clone(app), "agent", "--source-url", "http://127.0.0.1:1", "--handler-exec", "x")

@@ -23,7 +23,7 @@ func TestConfigDocHasEveryFlag(t *testing.T) {
 	}
 	app := testApp()
 	flags := slices.Clone(app.Flags)
-	for _, c := range app.Commands {
+	for _, c := range allCommands(app) {
 		for _, f := range c.Flags {
 			if v, ok := f.(cli.VisibleFlag); ok && v.IsVisible() {
 				flags = append(flags, f)

@@ -32,7 +32,7 @@ func forgetEmpty(app *cli.App) {
 // allFlags are the flags of drmctl and of its commands.
 func allFlags(app *cli.App) []cli.Flag {
 	flags := slices.Clone(app.Flags)
-	for _, c := range app.Commands {
+	for _, c := range allCommands(app) {
 		flags = append(flags, c.Flags...)
 	}
 	return flags

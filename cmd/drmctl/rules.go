@@ -16,7 +16,7 @@ type need struct {
 	others []string
 }
 
-// needs has, for each command, its flags that mean nothing by themselves. One that is given without what it needs is
+// needs has, for each command by the words that it is called by, its flags that mean nothing by themselves. One that is given without what it needs is
 // wrong usage; from the environment, which is for many commands, it is ignored.
 var needs = map[string][]need{
 	"agent": {
@@ -29,6 +29,9 @@ var needs = map[string][]need{
 		{flagSourceCache, []string{flagSourceURL, flagSourceFile}},
 		{flagSourceRetry, []string{flagSourceURL, flagSourceFile}},
 		{flagSourcePolicy, []string{flagSourceURL, flagSourceFile}},
+		{flagMaxRemovals, []string{flagSourceURL, flagSourceFile}},
+		{flagRemovalDelay, []string{flagSourceURL, flagSourceFile}},
+		{flagRemovalPolicy, []string{flagSourceURL, flagSourceFile}},
 		{flagPoll, []string{flagSourceURL, flagSourceFile}},
 		{flagHandlerHeader, []string{flagHandlerURL}},
 		{flagHandlerGrace, []string{flagHandlerExec}},
@@ -37,7 +40,11 @@ var needs = map[string][]need{
 	"deallocate": {{flagWaitTimeout, []string{flagWait}}},
 	"drain":      {{flagWaitTimeout, []string{flagWait}}},
 	"undrain":    {{flagWaitTimeout, []string{flagWait}}},
-	"verify":     {{flagEvery, []string{flagWatch}}},
+
+	"source accept": {{flagWaitTimeout, []string{flagWait}}},
+	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},
+
+	"verify": {{flagEvery, []string{flagWatch}}},
 	"bench": { // without, it starts an etcd of its own
 		{flagCACert, []string{flagEndpoints}},
 		{flagCert, []string{flagEndpoints}},
@@ -60,13 +67,15 @@ var rivals = map[string][][]string{
 	},
 }
 
-// checkNeeds refuses what was given without what it needs. It is for before a command runs.
-func checkNeeds(c *cli.Context) error {
-	var err error
-	for _, n := range needs[c.Command.Name] {
-		err = errors.Join(err, onlyWith(c, n.flag, n.others...))
+// checkNeeds makes what is to be called before a command runs: it refuses what was given without what it needs.
+func checkNeeds(command string) cli.BeforeFunc {
+	return func(c *cli.Context) error {
+		var err error
+		for _, n := range needs[command] {
+			err = errors.Join(err, onlyWith(c, n.flag, n.others...))
+		}
+		return err
 	}
-	return err
 }
 
 // onlyWith says that a flag means nothing without one of the others. What the environment says is for many commands, of
@@ -80,13 +89,13 @@ func onlyWith(c *cli.Context, flag string, others ...string) error {
 
 // forgetOverruled makes the variables as good as none that a flag on the command line overrules: its own, so that not
 // even what is wrong with it matters, and those of its rivals.
-func forgetOverruled(app *cli.App, command string) {
+func forgetOverruled(app *cli.App, path []*cli.Command) {
 	onCommandLine, _ := app.Metadata[metaTyped].(map[string]string)
 	overruled := make(map[string]bool)
 	for name := range onCommandLine {
 		overruled[name] = true
 	}
-	for _, set := range rivals[command] {
+	for _, set := range rivals[strings.Join(namesOf(path), " ")] {
 		if !slices.ContainsFunc(set, func(name string) bool { return chosen(onCommandLine, name) }) {
 			continue
 		}
@@ -98,7 +107,7 @@ func forgetOverruled(app *cli.App, command string) {
 		overruled[flagCACert], overruled[flagCert], overruled[flagKey] = true, true, true
 	}
 	flags := slices.Clone(app.Flags)
-	if c := app.Command(command); c != nil {
+	for _, c := range path {
 		flags = append(flags, c.Flags...)
 	}
 	for _, f := range flags {
@@ -134,14 +143,4 @@ func givenBy(c *cli.Context, flag string) string {
 		}
 	}
 	return "--" + flag
-}
-
-// commandNamed is the command in arguments that arrange has put in order.
-func commandNamed(app *cli.App, argv []string) string {
-	for _, a := range argv {
-		if !strings.HasPrefix(a, "-") && app.Command(a) != nil {
-			return a
-		}
-	}
-	return ""
 }

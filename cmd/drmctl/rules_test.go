@@ -16,10 +16,11 @@ import (
 func TestTheRulesAreOfFlagsThatThereAre(t *testing.T) {
 	app := testApp()
 	check := func(command string, flags ...string) {
-		c := app.Command(command)
-		if c == nil {
+		path := commandIn(app, strings.Fields(command))
+		if strings.Join(namesOf(path), " ") != command {
 			t.Fatalf("there is no command %q", command)
 		}
+		c := path[len(path)-1]
 		for _, f := range flags {
 			if spellings(c.Flags)[f] == nil && spellings(app.Flags)[f] == nil {
 				t.Errorf("%s has no flag --%s", command, f)
@@ -58,19 +59,22 @@ func valueFor(f cli.Flag) string {
 // Each flag that needs another one is refused without it, and ignored when it comes of the environment.
 func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 	base := map[string][]string{
-		"agent":      {"agent", "--app", "a", "--allocate-only", "--handler-log"},
-		"allocate":   {"allocate", "--app", "a", "--id", "r"},
-		"deallocate": {"deallocate", "--app", "a", "r"},
-		"drain":      {"drain", "--app", "a", "m"},
-		"undrain":    {"undrain", "--app", "a", "m"},
-		"verify":     {"verify", "--app", "a"},
-		"bench":      {"bench", "claim", "-o", "csv"}, // which is wrong as well, so that nothing begins
+		"agent":         {"agent", "--app", "a", "--allocate-only", "--handler-log"},
+		"allocate":      {"allocate", "--app", "a", "--id", "r"},
+		"deallocate":    {"deallocate", "--app", "a", "r"},
+		"drain":         {"drain", "--app", "a", "m"},
+		"undrain":       {"undrain", "--app", "a", "m"},
+		"verify":        {"verify", "--app", "a"},
+		"source accept": {"source", "accept", "--app", "a"},
+		"source fetch":  {"source", "fetch", "--app", "a"},
+		"bench":         {"bench", "claim", "-o", "csv"}, // which is wrong as well, so that nothing begins
 	}
 	for command, list := range needs {
 		for _, n := range list {
 			t.Run(command+" "+n.flag, func(t *testing.T) {
 				app := testApp()
-				f := spellings(app.Command(command).Flags)[n.flag]
+				path := commandIn(app, strings.Fields(command))
+				f := spellings(path[len(path)-1].Flags)[n.flag]
 				if f == nil {
 					f = spellings(app.Flags)[n.flag]
 				}
@@ -102,9 +106,9 @@ func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
 		t.Fatal(err)
 	}
 	forgetEmpty(app)
-	name := commandNamed(app, argv)
-	forgetOverruled(app, name)
-	app.Command(name).Action = func(c *cli.Context) error { look(c); return nil }
+	path := commandIn(app, argv)
+	forgetOverruled(app, path)
+	path[len(path)-1].Action = func(c *cli.Context) error { look(c); return nil }
 	return app.RunContext(t.Context(), append([]string{"drmctl"}, argv...))
 }
 

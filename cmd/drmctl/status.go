@@ -67,6 +67,24 @@ type sourceJSON struct {
 	LastAttempt *time.Time `json:"last_attempt"`
 	Resources   int        `json:"resources"`
 	Error       string     `json:"error"`
+	Held        int        `json:"held"`
+	HeldSince   *time.Time `json:"held_since"`
+	HeldIDs     []string   `json:"held_ids"`
+}
+
+// held says how many removals are held, since when, and what makes them; empty where there are none.
+func held(s drm.SourceStatus) string {
+	switch {
+	case s.Held == 0:
+		return ""
+	case s.HeldSince.IsZero(): // a coordinator of an older version
+		return fmt.Sprint(s.Held)
+	}
+	until := "until `drmctl source accept`"
+	if !s.HeldUntil.IsZero() {
+		until = "confirmed by an answer after " + cell(s.HeldUntil)
+	}
+	return fmt.Sprintf("%d, since %s, %s", s.Held, cell(s.HeldSince), until)
 }
 
 // lastChange is the time of a change, and what it did. It is in the table only: the JSON is a contract.
@@ -100,8 +118,12 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		Source: sourceJSON{
 			LastSuccess: utc(s.Source.LastSuccess), LastAttempt: utc(s.Source.LastAttempt),
 			Resources: s.Source.Resources, Error: s.Source.Error,
+			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 		},
 		Drains: orders,
+	}
+	if object.Source.HeldIDs == nil {
+		object.Source.HeldIDs = []string{}
 	}
 	return show(c, object, func(w io.Writer) {
 		row(w, "app", s.App)
@@ -122,7 +144,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		row(w, "source last change", lastChange(s.Source.LastChange))
 		row(w, "source error", s.Source.Error)
 		if s.Source.Held > 0 {
-			row(w, "source removals held", s.Source.Held)
+			row(w, "source removals held", held(s.Source))
 		}
 		if s.Source.TooLarge > 0 {
 			row(w, "source too large", s.Source.TooLarge)

@@ -1,0 +1,188 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// flagDryRun is a flag of source accept.
+const flagDryRun = "dry-run"
+
+// sourceCommand is a group: each command of it is a line here.
+func sourceCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "source",
+		Usage:       "operate the app's source: accept what it would remove, have it asked now",
+		Description: "How the source fares is told by status.\n\nExample:\n   drmctl --app feeds source accept --dry-run",
+		Subcommands: []*cli.Command{
+			sourceAcceptCommand(),
+			sourceFetchCommand(),
+		},
+	}
+}
+
+func sourceAcceptCommand() *cli.Command {
+	const name = "source-accept"
+	return &cli.Command{
+		Name:  "accept",
+		Usage: "have the removals made that are held, because the source lacks so much of what it had",
+		Description: "Prints what would be removed: how many resources, and the ids of the first 100; then orders just that. Where others\n" +
+			"are held by the time that the coordinator hears of it, it removes nothing. What is removed is not handled any more,\n" +
+			"unless it was allocated too. The order expires after 10 minutes.\n\n" +
+			"Example:\n   drmctl --app feeds source accept --dry-run\n   drmctl --app feeds source accept --wait",
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{
+				Name: flagDryRun, EnvVars: commandEnv(name, flagDryRun),
+				Usage: "only print what would be removed",
+			},
+		}, waitFlags(name, "it has been removed")...),
+		Action: func(c *cli.Context) error {
+			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
+				return err
+			}
+			if c.Bool(flagDryRun) && c.Bool(flagWait) {
+				return usagef("--%s and --%s do not go together", flagDryRun, flagWait)
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				return acceptRemovals(ctx, c, client)
+			})
+		},
+	}
+}
+
+// acceptJSON is a contract.
+type acceptJSON struct {
+	Held      int        `json:"held"`
+	HeldSince *time.Time `json:"held_since"`
+	HeldIDs   []string   `json:"held_ids"`
+	Ordered   bool       `json:"ordered"`
+	Done      bool       `json:"done"`    // surely in effect: waited for
+	Removed   int        `json:"removed"` // where it is
+}
+
+func acceptRemovals(ctx context.Context, c *cli.Context, client *drm.Client) error {
+	s, err := client.Source(ctx)
+	if err != nil {
+		return err
+	}
+	if err := noteIfNoApp(ctx, c, client); err != nil {
+		return err
+	}
+	outcome := acceptJSON{Held: s.Held, HeldSince: utc(s.HeldSince), HeldIDs: s.HeldIDs}
+	if outcome.HeldIDs == nil {
+		outcome.HeldIDs = []string{}
+	}
+	if s.Held == 0 || c.Bool(flagDryRun) {
+		return showAccept(c, outcome)
+	}
+	if s.HeldDigest == "" {
+		return errors.New("the coordinator is of a version that takes no order about the removals that it holds")
+	}
+	order, err := client.AcceptRemovals(ctx, s.HeldDigest)
+	if err != nil {
+		return err
+	}
+	outcome.Ordered = true
+	if c.Bool(flagWait) {
+		err := waiting(c, "removed", func(ctx context.Context) (err error) {
+			outcome.Removed, err = client.WaitAccepted(ctx, order)
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		outcome.Done = true
+	}
+	return showAccept(c, outcome)
+}
+
+func showAccept(c *cli.Context, outcome acceptJSON) error {
+	return show(c, outcome, func(w io.Writer) {
+		for _, id := range outcome.HeldIDs {
+			row(w, id)
+		}
+		if more := outcome.Held - len(outcome.HeldIDs); more > 0 && len(outcome.HeldIDs) > 0 {
+			fmt.Fprintf(w, "and %d more\n", more)
+		}
+		switch {
+		case outcome.Held == 0:
+			fmt.Fprintln(w, "no removals are held")
+		case outcome.Done:
+			fmt.Fprintf(w, "removed %d\n", outcome.Removed)
+		case outcome.Ordered:
+			fmt.Fprintf(w, "ordered to remove %d, which are held since %s\n", outcome.Held, cell(orNever(outcome.HeldSince)))
+		default:
+			fmt.Fprintf(w, "would remove %d, which are held since %s\n", outcome.Held, cell(orNever(outcome.HeldSince)))
+		}
+	})
+}
+
+func orNever(t *time.Time) time.Time {
+	if t == nil {
+		return time.Time{}
+	}
+	return *t
+}
+
+func sourceFetchCommand() *cli.Command {
+	const name = "source-fetch"
+	return &cli.Command{
+		Name:  "fetch",
+		Usage: "have the coordinator ask the source now, and not at the next poll",
+		Description: "Where the source wants to be left alone for a while (Retry-After), that is waited for. The order expires after 10\n" +
+			"minutes.\n\nExample:\n   drmctl --app feeds source fetch --wait",
+		Flags: waitFlags(name, "the source was asked; if it failed, with exit code 1"),
+		Action: func(c *cli.Context) error {
+			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				return fetchSource(ctx, c, client)
+			})
+		},
+	}
+}
+
+// fetchJSON is a contract.
+type fetchJSON struct {
+	Ordered   bool `json:"ordered"`
+	Done      bool `json:"done"`      // the source was asked, and answered: waited for
+	Resources int  `json:"resources"` // in its answer, where it was waited for
+	Held      int  `json:"held"`      // removals that wait for a confirmation after it
+}
+
+func fetchSource(ctx context.Context, c *cli.Context, client *drm.Client) error {
+	order, err := client.RefetchSource(ctx)
+	if err != nil {
+		return err
+	}
+	outcome := fetchJSON{Ordered: true}
+	if c.Bool(flagWait) {
+		err := waiting(c, "asked", func(ctx context.Context) error {
+			s, err := client.WaitRefetched(ctx, order)
+			outcome.Resources, outcome.Held = s.Resources, s.Held
+			return err
+		})
+		if err != nil {
+			return err
+		}
+		outcome.Done = true
+	}
+	return show(c, outcome, func(w io.Writer) {
+		switch {
+		case !outcome.Done:
+			fmt.Fprintln(w, "ordered the source to be asked")
+		case outcome.Held > 0:
+			fmt.Fprintf(w, "the source has %d resources; %d removals are held\n", outcome.Resources, outcome.Held)
+		default:
+			fmt.Fprintf(w, "the source has %d resources\n", outcome.Resources)
+		}
+	})
+}
