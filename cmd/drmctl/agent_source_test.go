@@ -93,11 +93,12 @@ func TestStatusTellsWhatTheSourceChanged(t *testing.T) {
 	const at = `source last change +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, `
 	l.statusShows(`source last change +-`)
 	fill(20)
-	_, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")
+	_, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--removal-delay", "24h", "--handler-log")
 	l.statusShows(at+`\+20 ~0 -0`, `resources +20`)
 	fill(3)
-	l.statusShows(at+`\+20 ~0 -0`, `source removals held +17`, `source resources +3`, `resources +20`)
-	l.statusShows(at+`\+0 ~0 -17`, `resources +3`) // it is asked again within 10 s
+	l.statusShows(at+`\+20 ~0 -0`, `source removals held +17, since .*, confirmed by an answer after \S+`, `source resources +3`, `resources +20`)
+	l.ok("source", "accept")
+	l.statusShows(at+`\+0 ~0 -17`, `resources +3`)
 	fill(4)
 	l.statusShows(at+`\+1 ~0 -0`, `resources +4`)
 	if code := stop(); code != exitFine {
