@@ -27,7 +27,7 @@ type office struct {
 	notBefore time.Duration // the source wants to be left alone until then
 
 	orders     *orders // what operators order
-	fetchOrder int64   // the last of them for which the source was to be asked
+	askedFor   int64   // the last order to accept removals for which the source was to be asked first
 	recorded   int64   // the revision at which the last attempt began whose outcome is in etcd
 	unrecorded bool    // what came of an order to accept removals is not in etcd yet
 	accepted   int     // what was removed of such an order that could not be carried out as a whole yet
@@ -41,12 +41,13 @@ type office struct {
 
 // newOffice makes the office of a term, which enter begins.
 func (m *Manager) newOffice(term int64, inherited bool) *office {
-	return &office{
+	o := &office{
 		m: m, term: term, inherited: inherited, failing: Forever,
 		sync:    m.store.NewSync(m.layout.Coordinator(), term, m.removalRules()),
-		orders:  newOrders(m.layout, m.app.CreateRevision),
 		changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), done: make(chan struct{}),
 	}
+	o.orders = newOrders(m.layout, m.app.CreateRevision, o.refetch)
+	return o
 }
 
 // enter begins the term.

@@ -73,7 +73,7 @@ func (o *office) round(ctx context.Context) verdict {
 		if hangs && o.hangsForGood() || !again || o.exceeds(began, wait) {
 			return verdict{err: err, lost: o.exceeds(o.failing, pause), hangs: hangs}
 		}
-		if !pauseFor(ctx, wait) {
+		if !o.pause(ctx, wait) {
 			return verdict{err: context.Cause(ctx), over: true}
 		}
 	}

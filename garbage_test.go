@@ -78,6 +78,8 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 		appLayout.Placement():                                    `{"1":2}`,
 		appLayout.Stats("nobody"):                                "[]",
 		appLayout.Deallocations() + "a/b":                        "?",
+		appLayout.AcceptOrder():                                  "?",
+		appLayout.Orders() + "what":                              "?",
 		appLayout.Root() + "what":                                "?",
 		appLayout.Root() + "config/more":                         "?",
 		appLayout.Shards() + "ffff/resources/x":                  "?",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -43,29 +44,36 @@ type orders struct {
 	layout  keys.Layout
 	created int64         // the revision that the app was created at: orders from before are of another app
 	news    chan struct{} // holds a token when there is something new
+	refetch func()        // is called with each new order to ask the source, and must not wait
 
 	mu    sync.Mutex
 	stand map[keys.Kind]order
 }
 
-func newOrders(layout keys.Layout, created int64) *orders {
-	return &orders{layout: layout, created: created, news: make(chan struct{}, 1), stand: map[keys.Kind]order{}}
+func newOrders(layout keys.Layout, created int64, refetch func()) *orders {
+	return &orders{layout: layout, created: created, refetch: refetch, news: make(chan struct{}, 1), stand: map[keys.Kind]order{}}
 }
 
 // Reset is a follow.Sink's.
 func (o *orders) Reset(kvs []*mvccpb.KeyValue, _ int64) {
 	o.mu.Lock()
-	clear(o.stand)
+	before := o.stand
+	o.stand = map[keys.Kind]order{}
 	for _, kv := range kvs {
 		o.putLocked(kv)
 	}
+	again := o.stand[keys.FetchOrder].revision <= before[keys.FetchOrder].revision
 	o.mu.Unlock()
+	if !again {
+		o.refetch()
+	}
 	o.tell()
 }
 
 // Apply is a follow.Sink's.
 func (o *orders) Apply(events []*clientv3.Event, _ int64) {
 	o.mu.Lock()
+	before := o.stand[keys.FetchOrder].revision
 	for _, ev := range events {
 		if ev.Type == clientv3.EventTypeDelete {
 			delete(o.stand, o.layout.Parse(string(ev.Kv.Key)).Kind)
@@ -73,7 +81,11 @@ func (o *orders) Apply(events []*clientv3.Event, _ int64) {
 			o.putLocked(ev.Kv)
 		}
 	}
+	again := o.stand[keys.FetchOrder].revision <= before
 	o.mu.Unlock()
+	if !again {
+		o.refetch()
+	}
 	o.tell()
 }
 
@@ -111,6 +123,23 @@ func (o *orders) get(kind keys.Kind) order {
 	return o.stand[kind]
 }
 
+// pause waits between two attempts to ask the source, and carries out what operators order meanwhile. False says that ctx has
+// ended.
+func (o *office) pause(ctx context.Context, d time.Duration) bool {
+	over := time.NewTimer(d)
+	defer over.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-over.C:
+			return true
+		case <-o.orders.news:
+			o.obey(ctx) // if it fails, it is called again after the round
+		}
+	}
+}
+
 // obey carries out the orders that stand, as far as that can be done now. False says that etcd failed, and that it should be
 // called again; it is called again after each round of fetches, too.
 func (o *office) obey(ctx context.Context) (ok bool) {
@@ -122,17 +151,11 @@ func (o *office) obey(ctx context.Context) (ok bool) {
 	return false
 }
 
-// obeyFetch asks the source, once for each order, and takes the order back when that was recorded.
+// obeyFetch takes an order to ask the source back once an attempt that began after it is recorded.
 func (o *office) obeyFetch(ctx context.Context) error {
-	switch fetch := o.orders.get(keys.FetchOrder); {
-	case fetch.revision == 0:
-		return nil
-	case o.recorded >= fetch.revision:
+	if fetch := o.orders.get(keys.FetchOrder); fetch.revision > 0 && o.recorded >= fetch.revision {
+		o.m.log.Info("the source was asked, as an operator has ordered")
 		return o.takeBack(ctx, fetch)
-	case o.fetchOrder < fetch.revision:
-		o.m.log.Info("an operator asks for the source to be asked")
-		o.fetchOrder = fetch.revision
-		o.refetch()
 	}
 	return nil
 }
@@ -145,9 +168,9 @@ func (o *office) obeyAccept(ctx context.Context) error {
 		return nil
 	case o.record.Accepted.Revision >= accept.revision: // done, and perhaps not recorded
 	case !o.sync.Answered():
-		if o.fetchOrder < accept.revision {
+		if o.askedFor < accept.revision {
 			o.m.log.Info("an operator accepts removals; asking the source what it lacks")
-			o.fetchOrder = accept.revision
+			o.askedFor = accept.revision
 			o.refetch()
 		}
 		return nil

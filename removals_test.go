@@ -212,12 +212,14 @@ func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
 	a.Refetch()
 	d.untilHeld(20)
 	asks := make(chan struct{})
+	d.src.mu.Lock()
 	d.src.onFetch = func(ctx context.Context) {
 		select {
 		case <-asks:
 		case <-ctx.Done():
 		}
 	}
+	d.src.mu.Unlock()
 	d.stop(a)
 	order, err := d.client().AcceptRemovals(t.Context(), d.status().HeldDigest)
 	if err != nil {
@@ -228,6 +230,29 @@ func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
 		t.Errorf("accepted: %d, %v", removed, err)
 	}
 	d.r.until("nothing is handled", allHeld(d.r, 0))
+}
+
+// What was held is known, and the answer of a source that is down by now is not needed.
+func TestAnOrderIsCarriedOutWhileTheSourceFails(t *testing.T) {
+	d := newDoubted(t, 20, func(c *drm.Config) { c.FetchRetryBudget = drm.Forever })
+	m := d.join("a")
+	d.r.until("all are handled", allHeld(d.r, 20))
+	d.src.set(resources(ids(3)...), nil)
+	m.Refetch()
+	d.untilHeld(17)
+	d.src.set(nil, errors.New("it is down"))
+	m.Refetch()
+	await(t, "the source has failed", func() bool { return d.status().Error != "" })
+	order, err := d.client().AcceptRemovals(t.Context(), d.status().HeldDigest)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if removed, err := d.client().WaitAccepted(t.Context(), order); err != nil || removed != 17 {
+		t.Errorf("accepted: %d, %v", removed, err)
+	}
+	if s := d.status(); s.Held != 0 || s.Error == "" {
+		t.Errorf("status: %+v", s)
+	}
 }
 
 func TestAnOperatorHasTheSourceAskedNow(t *testing.T) {

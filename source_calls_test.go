@@ -262,6 +262,7 @@ func TestACoordinatorWhoseFetchDoesNotReturnResigns(t *testing.T) {
 			r.until("it is handled", allHeld(r, 1))
 			hang.Store(true)
 			<-entered
+			_, before, _ := src.counts() // of those that have returned
 			w.start(config("b", newSource("x", "y", "z")))
 			r.until("what the other's source has is handled", allHeld(r, 3))
 			r.until("the record says so", func() bool { // it is written after what it tells of
@@ -274,7 +275,7 @@ func TestACoordinatorWhoseFetchDoesNotReturnResigns(t *testing.T) {
 			src.set(nil, nil) // what a Fetch of another term returns is thrown away
 			hang.Store(false)
 			close(release)
-			src.staysAt(t, 2, 300*time.Millisecond) // which counts those that have returned
+			src.staysAt(t, before+1, 300*time.Millisecond)
 			if n := len(r.holders()); n != 3 {
 				t.Errorf("%d are handled", n)
 			}
