@@ -290,3 +290,29 @@ func TestCloseEndsARequestForAToken(t *testing.T) {
 		users.Wait()
 	})
 }
+
+// Whoever waits for a token, since etcd compares the passwords of many others, can still ask whether etcd is there.
+func TestTheStateOfEtcdIsAskedForWithoutAToken(t *testing.T) {
+	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
+	embeddedtest.TurnUsersOn(t, server.Endpoint())
+	l := login.New(embeddedtest.User, embeddedtest.Password)
+	never := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		if method == pb.Auth_Authenticate_FullMethodName {
+			<-ctx.Done()
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		return invoke(ctx, method, req, reply, conn, opts...)
+	})
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Endpoint()}, Logger: zap.NewNop(), DialOptions: append(l.DialOptions(), never)})
+	must(t, err)
+	t.Cleanup(func() {
+		l.Close()
+		_ = c.Close()
+	})
+	ctx, cancel := context.WithTimeout(t.Context(), patience)
+	defer cancel()
+	resp, err := pb.NewMaintenanceClient(c.ActiveConnection()).Status(ctx, &pb.StatusRequest{}, grpc.WaitForReady(true))
+	if code := status.Code(err); code == codes.DeadlineExceeded || code == codes.Unavailable {
+		t.Errorf("%v, %v: want an answer, be it that nobody is to be told", resp, err)
+	}
+}
