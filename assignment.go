@@ -111,6 +111,16 @@ type SourceStatus struct {
 	HeldSince  time.Time // since when there have been such, without a break; zero: there are none
 	HeldUntil  time.Time // an answer that is asked for after that confirms those there are; zero: only Client.AcceptRemovals does
 	HeldDigest string    // stands for the set of their ids, for Client.AcceptRemovals
+
+	Bad      int             // items of the last answer that are no resources, or are too large for etcd
+	BadItems []SourceBadItem // the first of them, MaxBadItems at most
+}
+
+// SourceBadItem is an item of the source's last answer that could not be taken.
+type SourceBadItem struct {
+	Index int    // its place in the answer, from 0; -1: not known
+	ID    string // empty where it has none that could be a resource's
+	Error string // what is wrong with it
 }
 
 // SourceChange is what an answer of the source changed in the catalogue.

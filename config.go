@@ -217,7 +217,12 @@ type Config struct {
 	// is not tried again counts as that where the fetches have failed for as long.) An etcd that
 	// fails meanwhile is no fault of the source: that is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
-	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. Optional. It is called in a
+	// SourceStrict refuses all of an answer that has bad items (see BadItemsError), as a fetch that failed. Default false:
+	// what is good is taken, what the bad ones may stand for stays as it is, and SourceStatus tells of them; only an answer of
+	// which more is bad than good is refused. Of an item that is too large only etcd knows: that refuses no other one.
+	SourceStrict bool
+	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. It is also told, with a
+	// *BadItemsError, of bad items in an answer that was taken, when they are other ones than before. Optional. It is called in a
 	// goroutine of its own, one call at a time: while one runs, of what fails meanwhile the latest is kept for the next. Stop
 	// waits up to 1 s for one that runs, and nothing else does. The error unwraps to what Fetch returned.
 	OnSourceError func(error)

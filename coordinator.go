@@ -21,7 +21,8 @@ type office struct {
 	inherited bool // the group had a coordinator before, as this member has seen
 	sync      *catalogue.Sync
 	record    sourceRecord
-	fresh     bool // no fetch of the app has succeeded yet
+	badSeen   badSet // the bad items of the last answer
+	fresh     bool   // no fetch of the app has succeeded yet
 
 	failing   time.Duration // since when every fetch has failed because of the source; Forever: the last one has not
 	notBefore time.Duration // the source wants to be left alone until then

@@ -25,9 +25,9 @@ func (m *Manager) Wedge() (release func()) {
 }
 
 // CheckItems checks what a source returned, and counts what is fine.
-func CheckItems(resources []Resource) (int, error) {
-	items, err := toItems(resources)
-	return len(items), err
+func CheckItems(resources []Resource) (int, *BadItemsError) {
+	items, bad := toItems(resources, nil)
+	return len(items), bad
 }
 
 // Sees is the member that r belongs to, as the loop of this member knows by now; "" where it does not follow it.

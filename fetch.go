@@ -5,13 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"runtime"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -170,16 +169,27 @@ func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, err
 	if answer.failed != nil {
 		return catalogue.Outcome{}, answer.failed
 	}
-	items, err := toItems(answer.resources)
-	if err != nil {
+	items, bad := toItems(answer.resources, answer.bad)
+	if err := o.refuses(bad, len(items), answer.before); err != nil {
+		o.sync.Refused()
+		o.tellBad(bad)
 		return catalogue.Outcome{}, &sourceError{err: err}
 	}
 	if o.fresh && len(items) >= manyItems {
 		o.m.group.stepBack(o.sync.Vacant())
 		defer o.m.group.stepBack(nil)
 	}
-	out, err := o.sync.Apply(ctx, items, began)
-	return out, writing(err)
+	out, err := o.sync.Apply(ctx, catalogue.Answer{Items: items, Keep: bad.keep, KeepAll: bad.keepAll}, began)
+	if err != nil {
+		return out, writing(err)
+	}
+	for _, id := range slices.Sorted(slices.Values(out.Rejected)) {
+		bad.Add(BadItem{Index: -1, ID: id, Err: errTooLarge})
+	}
+	if o.tellBad(bad) {
+		o.m.source.tell(badItems(answer.before, "", bad))
+	}
+	return out, nil
 }
 
 // manyItems is how many resources a fresh app's first answer has to have for the coordinator not to own the shards in which
@@ -192,44 +202,6 @@ func writing(err error) error {
 		return fmt.Errorf("write the catalogue: %w", err)
 	}
 	return nil
-}
-
-// toItems checks what a Retriever returned.
-func toItems(resources []Resource) ([]catalogue.Item, error) {
-	items := make([]catalogue.Item, len(resources))
-	const piece = 10_000
-	failed := make([]error, (len(resources)+piece-1)/piece) // by piece, so that the first that is wrong is told
-	var checking errgroup.Group
-	checking.SetLimit(runtime.GOMAXPROCS(0))
-	for n := range failed {
-		checking.Go(func() error {
-			for i := n * piece; i < min((n+1)*piece, len(resources)); i++ {
-				object, err := resources[i].checked()
-				if err != nil {
-					failed[n] = fmt.Errorf("item %d of the source: %w", i, err)
-					return nil
-				}
-				items[i] = catalogue.Item{ID: resources[i].ID, Data: object}
-			}
-			return nil
-		})
-	}
-	_ = checking.Wait() // what fails is in failed
-	for _, err := range failed {
-		if err != nil {
-			return nil, err
-		}
-	}
-	seen := make(map[string]int, len(items))
-	for i, item := range items {
-		if first, twice := seen[item.ID]; twice {
-			return nil, fmt.Errorf("item %d of the source: %w", i, &InputError{
-				Field: "id", Value: item.ID, Want: fmt.Sprintf("an id that item %d does not have already", first),
-			})
-		}
-		seen[item.ID] = i
-	}
-	return items, nil
 }
 
 // revision is etcd's now.

@@ -72,12 +72,3 @@ func (o *office) tellHeld() {
 	o.m.log.Warn("the source lacks so much of what it had that nothing is removed before another answer confirms it "+
 		"(or drmctl source accept)", append(fields, zap.Time("confirmed by an answer after", held.Until))...)
 }
-
-// status is what the record tells.
-func (r sourceRecord) status() SourceStatus {
-	return SourceStatus{
-		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error,
-		Held: r.Held, TooLarge: r.TooLarge, LastChange: SourceChange(r.LastChange),
-		HeldIDs: r.HeldRemovals.IDs, HeldSince: r.HeldRemovals.Since, HeldUntil: r.HeldRemovals.Until, HeldDigest: r.HeldRemovals.Digest,
-	}
-}

@@ -24,10 +24,10 @@ func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
 				45_001: {ID: "x", Data: json.RawMessage(`[]`)},
 				25_000: {ID: "y", Data: json.RawMessage(`{"id":"z"}`)},
 			},
-			`item 25000 of the source: data.id: got "z"`,
+			`item 25000 (id "y"): data.id: got "z"`,
 		},
-		{"the last", map[int]drm.Resource{n - 1: {ID: ""}}, "item 49999 of the source: id: "},
-		{"twice", map[int]drm.Resource{30_000: {ID: "r7"}}, `item 30000 of the source: id: got "r7", want an id that item 7 does not have already`},
+		{"the last", map[int]drm.Resource{n - 1: {ID: ""}}, "item 49999: id: "},
+		{"twice", map[int]drm.Resource{30_000: {ID: "r7"}}, `item 30000 (id "r7"): id: got "r7", want an id that item 7 does not have already`},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			list := make([]drm.Resource, n)
@@ -37,9 +37,15 @@ func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
 			for i, r := range tt.wrong {
 				list[i] = r
 			}
-			got, err := drm.CheckItems(list)
+			got, bad := drm.CheckItems(list)
+			err := bad.OrNil()
+			if bad.Count() != len(tt.wrong) {
+				t.Errorf("%d are bad, want %d", bad.Count(), len(tt.wrong))
+			}
 			switch {
-			case tt.want == "" && (err != nil || got != n):
+			case got != n-len(tt.wrong):
+				t.Errorf("%d items are good, want %d", got, n-len(tt.wrong))
+			case tt.want == "" && (err != nil):
 				t.Errorf("%d items, %v", got, err)
 			case tt.want != "" && (err == nil || !strings.HasPrefix(err.Error(), tt.want)):
 				t.Errorf("got %v, want %s …", err, tt.want)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
@@ -34,7 +35,7 @@ func (r Resource) Validate() error {
 	}
 	id, has, err := idOf(r.Data)
 	if err != nil {
-		return &InputError{Field: "data", Value: excerpt(r.Data), Want: err.Error()}
+		return &InputError{Field: "data", Value: shapeOf(r.Data), Want: err.Error()}
 	}
 	if has && id != r.ID {
 		return &InputError{Field: "data.id", Value: id, Want: fmt.Sprintf("the resource's id %q, or no id", r.ID)}
@@ -84,21 +85,21 @@ func (r Resource) isPlain() bool {
 }
 
 // ParseResource makes a Resource of one JSON object that has a string "id". Unknown fields are kept, white space is
-// not. The error is an *InputError that says what was found instead.
+// not. The error is an *InputError that says what was found instead, without any value: only the names of fields, and the id.
 func ParseResource(object json.RawMessage) (Resource, error) {
 	id, has, err := idOf(object)
 	if err != nil {
-		return Resource{}, &InputError{Field: "resource", Value: excerpt(object), Want: err.Error()}
+		return Resource{}, &InputError{Field: "resource", Value: shapeOf(object), Want: err.Error()}
 	}
 	if !has {
-		return Resource{}, &InputError{Field: "id", Value: excerpt(object), Want: "an object with a string \"id\""}
+		return Resource{}, &InputError{Field: "id", Value: shapeOf(object), Want: "an object with a string \"id\""}
 	}
 	if err := keys.CheckID(id); err != nil {
 		return Resource{}, &InputError{Field: "id", Value: id, Want: err.Error()}
 	}
 	var data bytes.Buffer
 	if err := json.Compact(&data, object); err != nil {
-		return Resource{}, &InputError{Field: "resource", Value: excerpt(object), Want: "a JSON object"}
+		return Resource{}, &InputError{Field: "resource", Value: shapeOf(object), Want: "a JSON object"}
 	}
 	return Resource{ID: id, Data: data.Bytes()}, nil
 }
@@ -121,7 +122,7 @@ func idOf(object json.RawMessage) (id string, has bool, err error) {
 		return "", false, nil
 	}
 	if len(raw) == 0 || raw[0] != '"' {
-		return "", true, fmt.Errorf("an \"id\" that is a string, not %s", kindOf(raw))
+		return "", true, fmt.Errorf("an \"id\" that is a string, not %s", kindOfID(raw))
 	}
 	if err := json.Unmarshal(raw, &id); err != nil {
 		return "", true, fmt.Errorf("an \"id\" that is a string (%w)", err)
@@ -129,7 +130,17 @@ func idOf(object json.RawMessage) (id string, has bool, err error) {
 	return id, true, nil
 }
 
-// kindOf names what a JSON text starts as, with the value itself where it is short.
+// kindOfID is kindOf, with the number itself: an id may be told.
+func kindOfID(raw []byte) string {
+	if kind := kindOf(raw); kind != aNumber {
+		return kind
+	}
+	return "the number " + excerpt(raw)
+}
+
+const aNumber = "a number"
+
+// kindOf names what a JSON text starts as. It tells nothing of the text itself, which may be secret.
 func kindOf(raw []byte) string {
 	if len(raw) == 0 {
 		return "nothing"
@@ -146,10 +157,45 @@ func kindOf(raw []byte) string {
 	case c == 'n':
 		return "null"
 	case c == '-' || c >= '0' && c <= '9':
-		return "the number " + excerpt(raw)
+		return aNumber
 	default:
 		return "text that is not JSON"
 	}
+}
+
+// The most that shapeOf tells of an object's fields.
+const (
+	maxFieldNames = 8
+	maxFieldName  = 24 // bytes
+)
+
+// shapeOf says what a JSON text is, without its values: those of an object have names, and only the names are told.
+func shapeOf(raw []byte) string {
+	kind := kindOf(bytes.TrimLeft(raw, " \t\r\n"))
+	if kind != "an object" {
+		return kind
+	}
+	var names []string
+	d := json.NewDecoder(bytes.NewReader(raw))
+	for _, err := d.Token(); err == nil && d.More(); { // what is no JSON from somewhere on is told of up to there
+		var name json.Token
+		var value json.RawMessage
+		if name, err = d.Token(); err != nil {
+			break
+		}
+		if err = d.Decode(&value); err != nil { // and so may be no name
+			break
+		}
+		if len(names) == maxFieldNames {
+			names = append(names, "…")
+			break
+		}
+		names = append(names, clip(fmt.Sprint(name), maxFieldName))
+	}
+	if len(names) == 0 {
+		return kind
+	}
+	return kind + " of " + strings.Join(names, ", ")
 }
 
 // excerpt is the beginning of a text from outside, short enough for an error.

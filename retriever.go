@@ -12,7 +12,8 @@ type Retriever interface {
 	Setup(ctx context.Context, api API) error
 	// Fetch returns every resource that should be handled now, each id once. The catalogue then becomes what it
 	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is
-	// a success. A resource whose Validate fails makes the whole answer an error. One that does not return long after its
+	// a success. Items that are no resources are told of by a *BadItemsError beside the good ones; so are resources whose
+	// Validate fails, and ids that are there twice. One that does not return long after its
 	// context has ended makes the member resign as coordinator, so that another one's Retriever is asked; what it returns
 	// in the end is thrown away.
 	Fetch(ctx context.Context) ([]Resource, error)

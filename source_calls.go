@@ -41,8 +41,10 @@ func judged(err error) *sourceError {
 // sourceAnswer is what came of a Fetch, in plain values.
 type sourceAnswer struct {
 	resources []Resource
-	unchanged bool  // ErrNotModified
-	failed    error // a *sourceError; nil where it succeeded
+	bad       *BadItemsError // what of the answer is no resource; nil: all of it is
+	before    string         // what the error said before that, such as where the answer is from
+	unchanged bool           // ErrNotModified
+	failed    error          // a *sourceError; nil where it succeeded
 }
 
 // sourceCalls are the calls of the user's code that a coordinator makes. They belong to the Manager and not to a term: one
@@ -144,9 +146,13 @@ func (s *sourceCalls) fetch(ctx context.Context, everything bool) sourceAnswer {
 		}
 	}
 	resources, err := s.m.cfg.Retriever.Fetch(ctx)
-	switch {
-	case err == nil:
+	if err == nil {
 		return sourceAnswer{resources: resources}
+	}
+	if bad, before := badItemsOf(err); bad != nil {
+		return sourceAnswer{resources: resources, bad: bad, before: before}
+	}
+	switch {
 	case matches(err, ErrNotModified):
 		return sourceAnswer{unchanged: true}
 	default:

@@ -35,6 +35,9 @@ type sourceRecord struct {
 	Rejected    []string  `json:"rejected,omitempty"` // the first of them
 	Error       string    `json:"error"`
 
+	Bad      int         `json:"bad"`                 // items of the last answer that are no resources, or too large
+	BadItems []badRecord `json:"bad_items,omitempty"` // the first of them
+
 	LastChange   sourceChange `json:"last_change,omitzero"`
 	HeldRemovals heldRemovals `json:"held_removals,omitzero"`
 
@@ -65,6 +68,19 @@ type sourceChange struct {
 	Added   int       `json:"added"`
 	Changed int       `json:"changed"`
 	Removed int       `json:"removed"`
+}
+
+// status is what the record tells.
+func (r sourceRecord) status() SourceStatus {
+	s := SourceStatus{
+		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error,
+		Held: r.Held, TooLarge: r.TooLarge, LastChange: SourceChange(r.LastChange), Bad: r.Bad,
+		HeldIDs: r.HeldRemovals.IDs, HeldSince: r.HeldRemovals.Since, HeldUntil: r.HeldRemovals.Until, HeldDigest: r.HeldRemovals.Digest,
+	}
+	for _, b := range r.BadItems {
+		s.BadItems = append(s.BadItems, SourceBadItem{b.Index, b.ID, b.Error})
+	}
+	return s
 }
 
 // readRecord takes over the outcome of earlier terms, and reports whether no fetch of the app has ever succeeded.
@@ -114,7 +130,7 @@ func decodeSource(value []byte) (sourceRecord, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return sourceRecord{}, err
 	}
-	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
+	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
 		return sourceRecord{}, errors.New("a count that is less than none")
 	}
 	return r, nil
@@ -125,7 +141,7 @@ func (o *office) writeRecord(ctx context.Context) error {
 	err := o.putRecord(ctx, o.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := o.record
-		short.Error, short.Rejected, short.HeldRemovals.IDs = clip(short.Error, most), nil, nil
+		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = clip(short.Error, most), nil, nil, nil
 		err = o.putRecord(ctx, short)
 	}
 	return err

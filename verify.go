@@ -31,6 +31,7 @@ const (
 	NoConfig      ViolationKind = "no-config"      // the app has keys, but not the one that makes it exist: nothing new is claimed
 	Corrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
 	TooLarge      ViolationKind = "too-large"      // a resource of the source that etcd does not take
+	BadSourceItem ViolationKind = "bad-item"       // an item of the source's last answer that is no resource
 )
 
 // Passing says whether a violation of the kind may be seen in a healthy app, for a moment.
@@ -196,6 +197,11 @@ func (p *picture) verify(shards int, ages map[int64]leaseAge, now time.Time) []V
 	all = append(all, p.verifySlots()...)
 	for _, id := range p.source.Rejected {
 		all = append(all, Violation{Kind: TooLarge, Resource: id, Detail: "the source has it, and it does not fit into one request to etcd"})
+	}
+	for _, b := range p.source.BadItems {
+		if !b.TooLarge {
+			all = append(all, Violation{Kind: BadSourceItem, Resource: b.ID, Detail: fmt.Sprintf("item %d of the source: %s", b.Index, b.Error)})
+		}
 	}
 	for _, key := range p.strays {
 		all = append(all, Violation{Kind: WrongShard, Detail: fmt.Sprintf("key %q", key)})

@@ -41,8 +41,9 @@ func (o DecodeOptions) maxBytes() int64 {
 }
 
 // Decode reads the one JSON object of the form {"data":[{"id":"a",…},…]} that r has, and returns its items in their
-// order. It holds one item at a time besides what it returns. The errors are those that the package comment tells of,
-// or what r returned.
+// order. It holds one item at a time besides what it returns. Items that are no resources are told of by a
+// *drm.BadItemsError, beside the good ones. The other errors are those that the package comment tells of, or what r
+// returned, and come with no resources.
 func Decode(r io.Reader, opts DecodeOptions) ([]drm.Resource, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -51,17 +52,24 @@ func Decode(r io.Reader, opts DecodeOptions) ([]drm.Resource, error) {
 	if _, err := c.add(r); err != nil {
 		return nil, err
 	}
-	return c.resources, nil
+	return c.resources, c.bad.OrNil()
 }
 
 // collector gathers the resources of one answer, which may come in several pages.
 type collector struct {
 	numberIDs bool
+	rows      bool // the items are rows, which are counted from 1
 	limit     int64
 	left      int64 // bytes that may still come
+	items     int   // how many have come, good and bad
 	resources []drm.Resource
-	seen      map[string]int // id → index
+	seen      map[string]place // by id
+	bad       *drm.BadItemsError
+	scrub     func(string) string // takes secrets out of a text; nil where there are none
 }
+
+// place is where a good item is: among the resources, and in the answer.
+type place struct{ good, index uint32 }
 
 func newCollector(opts DecodeOptions) *collector {
 	return &collector{
@@ -69,7 +77,8 @@ func newCollector(opts DecodeOptions) *collector {
 		limit:     opts.maxBytes(),
 		left:      opts.maxBytes(),
 		resources: []drm.Resource{},
-		seen:      map[string]int{},
+		seen:      map[string]place{},
+		bad:       &drm.BadItemsError{},
 	}
 }
 
@@ -146,13 +155,11 @@ func (c *collector) addData(d *decoder) error {
 			err = d.syntax(err)
 			var syntax *SyntaxError
 			if errors.As(err, &syntax) {
-				return &ItemError{Index: len(c.resources), Err: err}
+				return &ItemError{Index: c.items, Err: err}
 			}
 			return err
 		}
-		if err := c.addItem(item); err != nil {
-			return &ItemError{Index: len(c.resources), Err: err}
-		}
+		c.addItem(item)
 	}
 	if _, err := d.json.Token(); err != nil { // the closing bracket
 		return d.syntax(err)
@@ -160,29 +167,118 @@ func (c *collector) addData(d *decoder) error {
 	return nil
 }
 
-func (c *collector) addItem(item json.RawMessage) error {
-	if !utf8.Valid(item) {
-		return &drm.InputError{Field: "resource", Value: excerpt(string(item)), Want: "valid UTF-8"}
-	}
+// addItem takes in an item, or what is bad about it.
+func (c *collector) addItem(item json.RawMessage) {
 	r, err := drm.ParseResource(item)
-	if err != nil && c.numberIDs {
-		if changed, ok := stringID(item); ok {
-			r, err = drm.ParseResource(changed)
+	if err == nil {
+		c.addResource(r)
+		return
+	}
+	ids := idsIn(item)
+	if ids.number && ids.legible {
+		if c.numberIDs {
+			changed, _ := stringID(item)
+			if r, err = drm.ParseResource(changed); err == nil {
+				c.addResource(r)
+				return
+			}
+		} else if input := (*drm.InputError)(nil); errors.As(err, &input) {
+			input.Want += "; NumberIDs (--source-number-ids) accepts whole numbers"
 		}
 	}
-	if err != nil {
-		return shorten(err)
-	}
-	return c.addResource(r)
+	c.reject(err, ids)
 }
 
-func (c *collector) addResource(r drm.Resource) error {
-	if first, ok := c.seen[r.ID]; ok {
-		return &DuplicateError{ID: r.ID, First: first, Second: len(c.resources)}
+// addResource takes in a resource, unless there was one of its id.
+func (c *collector) addResource(r drm.Resource) {
+	first, twice := c.seen[r.ID]
+	if twice {
+		var err error = &DuplicateError{ID: r.ID, First: int(first.index), Second: c.items}
+		if c.rows {
+			row := c.items + 1
+			err = &RowError{Row: row, Column: columnID, Err: &DuplicateError{ID: r.ID, First: int(first.index) + 1, Second: row}}
+		}
+		c.addBad(drm.BadItem{ID: r.ID, Err: err, Repeats: bytes.Equal(r.Data, c.resources[first.good].Data)})
+		return
 	}
-	c.seen[r.ID] = len(c.resources)
+	c.seen[r.ID] = place{uint32(len(c.resources)), uint32(c.items)} //nolint:gosec // so many do not fit into memory
 	c.resources = append(c.resources, r)
-	return nil
+	c.items++
+}
+
+// reject takes in an item that is no resource, and what it may stand for.
+func (c *collector) reject(err error, ids itemIDs) {
+	item := drm.BadItem{Err: err}
+	if ids.legible {
+		item.ID, ids.all = ids.all[0], ids.all[1:]
+	}
+	c.addBad(item, ids.all...)
+}
+
+// addBad is for the item that comes next. What is shown of it is without secrets.
+func (c *collector) addBad(item drm.BadItem, ids ...string) {
+	item.Index = c.items
+	c.items++
+	if c.scrub != nil {
+		if shown := c.scrub(item.ID); shown != item.ID {
+			ids, item.ID = append(ids, item.ID), shown
+		}
+		scrubItem(item.Err, c.scrub)
+	}
+	shorten(item.Err)
+	c.bad.Add(item, ids...)
+}
+
+// scrubItem takes secrets out of an error about an item.
+func scrubItem(err error, scrub func(string) string) {
+	var input *drm.InputError
+	var twice *DuplicateError
+	switch {
+	case errors.As(err, &input):
+		input.Value, input.Want = scrub(input.Value), scrub(input.Want)
+	case errors.As(err, &twice):
+		twice.ID = scrub(twice.ID)
+	}
+}
+
+// itemIDs are the ids that an item may stand for.
+type itemIDs struct {
+	all     []string
+	legible bool // there is one, and nothing that might be another one
+	number  bool // one of them is a whole number
+}
+
+// idsIn reads the ids of an item that is not good enough for a resource: texts, and the digits of whole numbers.
+func idsIn(item json.RawMessage) (ids itemIDs) {
+	d := json.NewDecoder(bytes.NewReader(item))
+	if first, err := d.Token(); err != nil || first != json.Delim('{') {
+		return ids
+	}
+	strange := false
+	for d.More() {
+		name, err := d.Token()
+		if err != nil {
+			break // the whole answer was JSON, so this is never reached
+		}
+		var value json.RawMessage
+		if d.Decode(&value) != nil {
+			break
+		}
+		if name != "id" {
+			continue
+		}
+		var id string
+		switch {
+		case isWhole(value):
+			id, ids.number = string(value), true
+		case !utf8.Valid(value) || json.Unmarshal(value, &id) != nil || id == "":
+			strange = true
+			continue
+		}
+		ids.all = append(ids.all, id)
+	}
+	ids.legible = len(ids.all) > 0 && !strange
+	return ids
 }
 
 // decoder adds to the JSON decoder where in the text it is.
@@ -257,7 +353,7 @@ func isWhole(value []byte) bool {
 	return len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0 && string(value) != "-0"
 }
 
-// describe names the value that a token begins.
+// describe names the value that a token begins. It does not tell it: it may be secret.
 func describe(t json.Token) string {
 	switch t := t.(type) {
 	case json.Delim:
@@ -266,13 +362,13 @@ func describe(t json.Token) string {
 		}
 		return "an object"
 	case string:
-		return "the string " + strconv.Quote(excerpt(t))
+		return "a string"
 	case nil:
 		return "null"
 	case json.Number:
-		return "the number " + excerpt(t.String())
+		return "a number"
 	default:
-		return fmt.Sprint(t)
+		return "a boolean"
 	}
 }
 
@@ -287,10 +383,9 @@ func excerpt(s string) string {
 }
 
 // shorten keeps an error from repeating an id of any length.
-func shorten(err error) error {
+func shorten(err error) {
 	var input *drm.InputError
 	if errors.As(err, &input) {
 		input.Value = excerpt(input.Value)
 	}
-	return err
 }

@@ -49,11 +49,11 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 	long := strings.Repeat("x", drm.MaxIDBytes+1)
 	for _, c := range []struct {
 		name, body string
-		item       int    // the index of the *ItemError, -1 for none
+		item       int    // the index of the bad item, or of the *ItemError; -1 for none
 		field      string // of the *drm.InputError, "" for none
 		says       []string
 	}{
-		{"no id", `{"data":[{"id":"a"},{"name":"b"}]}`, 1, "id", []string{"item 1", `{\"name\":\"b\"}`, `"id"`}},
+		{"no id", `{"data":[{"id":"a"},{"name":"b"}]}`, 1, "id", []string{"item 1", `"an object of name"`, `"id"`}},
 		{"empty id", `{"data":[{"id":""}]}`, 0, "id", []string{"not empty"}},
 		{"long id", `{"data":[{"id":"a"},{"id":"` + long + `"}]}`, 1, "id", []string{"item 1", "xxxx", "at most 512 bytes"}},
 		{"number id", `{"data":[{"id":1}]}`, 0, "resource", []string{"item 0", "a string", "the number 1"}},
@@ -62,13 +62,13 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 		{"control character in the id", `{"data":[{"id":"a\nb"}]}`, 0, "id", []string{`a\nb`, "control"}},
 		{"invalid UTF-8", "{\"data\":[{\"id\":\"a\xff\"}]}", 0, "resource", []string{"UTF-8"}},
 		{"item is a string", `{"data":["a"]}`, 0, "resource", []string{"a JSON object", "a string"}},
-		{"item is a number", `{"data":[{"id":"a"},2]}`, 1, "resource", []string{"the number 2"}},
+		{"item is a number", `{"data":[{"id":"a"},2]}`, 1, "resource", []string{"a number"}},
 		{"item is null", `{"data":[null]}`, 0, "resource", []string{"null"}},
 		{"item is an array", `{"data":[[{"id":"a"}]]}`, 0, "resource", []string{"an array"}},
 		{"invalid item", `{"data":[{"id":"a"},{"id":b}]}`, 1, "", []string{"item 1", "byte 20", "'b'"}},
 		{"bare array", `[{"id":"a"}]`, -1, "body", []string{"a bare array", `{"data":[…]}`}},
-		{"bare string", `"data"`, -1, "body", []string{"the string"}},
-		{"bare number", `1e999`, -1, "body", []string{"the number 1e999"}},
+		{"bare string", `"data"`, -1, "body", []string{"a string"}},
+		{"bare number", `1e999`, -1, "body", []string{"a number"}},
 		{"bare null", `null`, -1, "body", []string{"null"}},
 		{"nothing", ``, -1, "body", []string{"empty"}},
 		{"white space", " \n", -1, "body", []string{"empty"}},
@@ -76,8 +76,8 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 		{"nothing at all", `{}`, -1, "data", []string{`"data"`}},
 		{"data is null", `{"data":null}`, -1, "data", []string{"null", "an array of objects"}},
 		{"data is an object", `{"data":{"id":"a"}}`, -1, "data", []string{"an object"}},
-		{"data is a string", `{"data":"` + long + `"}`, -1, "data", []string{"the string"}},
-		{"data is false", `{"data":false}`, -1, "data", []string{"false"}},
+		{"data is a string", `{"data":"` + long + `"}`, -1, "data", []string{"a string"}},
+		{"data is false", `{"data":false}`, -1, "data", []string{"a boolean"}},
 		{"data in the wrong case", `{"Data":[]}`, -1, "data", []string{"Data"}},
 		{"data twice", `{"data":[],"data":[]}`, -1, "data", []string{"second"}},
 		{"two objects", `{"data":[]} {"data":[]}`, -1, "", []string{"more text", "byte 11"}},
@@ -89,12 +89,20 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			got, err := decode(c.body, retriever.DecodeOptions{})
-			if err == nil || got != nil {
-				t.Fatalf("got %v, %v", got, err)
+			if err == nil {
+				t.Fatalf("got %v", got)
 			}
+			index, good := -1, -1
 			var item *retriever.ItemError
-			if errors.As(err, &item) != (c.item >= 0) || item != nil && item.Index != c.item {
-				t.Errorf("want item %d in %v", c.item, err)
+			var bad *drm.BadItemsError
+			switch {
+			case errors.As(err, &bad):
+				index, good = bad.Items()[0].Index, c.item
+			case errors.As(err, &item):
+				index = item.Index
+			}
+			if index != c.item || len(got) != max(good, 0) || (got == nil) != (good < 0) {
+				t.Errorf("want item %d in %v, and those before it; got %v", c.item, err, got)
 			}
 			var input *drm.InputError
 			if errors.As(err, &input) != (c.field != "") || input != nil && input.Field != c.field {
@@ -122,7 +130,12 @@ func TestDecodeTellsBothItemsOfADuplicate(t *testing.T) {
 	if !errors.As(err, &duplicate) || *duplicate != (retriever.DuplicateError{ID: "a", First: 1, Second: 3}) {
 		t.Fatalf("got %v", err)
 	}
-	if want := `item 3: id "a" is also that of item 1, want each id once`; err.Error() != want {
+	// Both are the same: nothing is in doubt.
+	var bad *drm.BadItemsError
+	if errors.As(err, &bad); !bad.Items()[0].Repeats || bad.Keeps("a") || bad.KeepsAll() {
+		t.Errorf("got %+v", bad.Items())
+	}
+	if want := `item 3 (id "a"): id "a" is also that of item 1, want each id once`; err.Error() != want {
 		t.Errorf("got %q, want %q", err, want)
 	}
 }
@@ -202,8 +215,8 @@ func TestDecodeAcceptsNumbersAsIDsIfAskedTo(t *testing.T) {
 	} {
 		got, err := decode(`{"data":[`+c.items+`]}`, retriever.DecodeOptions{NumberIDs: true})
 		if c.data == "" {
-			var item *retriever.ItemError
-			if !errors.As(err, &item) {
+			var bad *drm.BadItemsError
+			if !errors.As(err, &bad) || bad.Count() != 1 {
 				t.Errorf("%s: %v, %v", c.items, got, err)
 			}
 			continue
@@ -305,10 +318,11 @@ func FuzzDecode(f *testing.F) {
 		got, err := decode(body, retriever.DecodeOptions{NumberIDs: numberIDs})
 		// Where "data" may be there twice, or numbers be ids, the simple decoder is no judge.
 		comparable := !numberIDs && strings.Count(body, "data") < 2 && !strings.Contains(body, `\u`)
-		if err != nil {
-			if got != nil {
-				t.Fatalf("resources and an error: %v, %v", got, err)
-			}
+		var bad *drm.BadItemsError
+		if err != nil && errors.As(err, &bad) == (got == nil) {
+			t.Fatalf("%v, %v", got, err)
+		}
+		if err != nil && bad == nil {
 			if comparable && plainlyGood(body) {
 				t.Fatalf("%q is good, but: %v", body, err)
 			}
@@ -324,8 +338,8 @@ func FuzzDecode(f *testing.F) {
 			}
 			seen[r.ID] = true
 		}
-		if comparable && !plainlyGood(body) {
-			t.Fatalf("%q is not good, but gave %v", body, got)
+		if comparable && plainlyGood(body) != (err == nil) {
+			t.Fatalf("%q gave %v, %v", body, got, err)
 		}
 	})
 }

@@ -10,8 +10,9 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// ItemError says which item of an answer is wrong. The error inside is a *drm.InputError where the item is not a
-// resource, a *DuplicateError where it is one that was there before, a *SyntaxError where it is not JSON.
+// ItemError says in which item of an answer the JSON is broken. The error inside is a *SyntaxError. Nothing that comes after is
+// known, so no part of the answer is used. Of an item that is JSON and no resource a *drm.BadItemsError tells, with a
+// *drm.InputError; with a *DuplicateError where it is one that was there before.
 type ItemError struct {
 	Index int // its place in "data", from 0; over all pages where there are several
 	Err   error

@@ -47,12 +47,12 @@ func ExampleDecode() {
 	resources, err := retriever.Decode(strings.NewReader(`{"data": [{"id": "a", "n": 1}, {"id": "b"}]}`), retriever.DecodeOptions{})
 	fmt.Println(len(resources), resources[1].ID, err)
 
-	_, err = retriever.Decode(strings.NewReader(`{"data": [{"id": "a"}, {"id": 2}]}`), retriever.DecodeOptions{})
-	var item *retriever.ItemError
-	fmt.Println(errors.As(err, &item), item.Index)
+	resources, err = retriever.Decode(strings.NewReader(`{"data": [{"id": "a"}, {"name": "b"}]}`), retriever.DecodeOptions{})
+	var bad *drm.BadItemsError
+	fmt.Println(len(resources), errors.As(err, &bad), bad)
 	// Output:
 	// 2 b <nil>
-	// true 1
+	// 1 true item 1: id: got "an object of name", want an object with a string "id"
 }
 
 func ExampleFunc() {
@@ -68,5 +68,5 @@ func ExampleStatic() {
 	source := retriever.Static(drm.Resource{ID: "a"}, drm.Resource{ID: "a"})
 	_, err := source.Fetch(context.Background())
 	fmt.Println(err)
-	// Output: item 1: id "a" is also that of item 0, want each id once
+	// Output: item 1 (id "a"): id "a" is also that of item 0, want each id once
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Fetch asks the source, all pages of it. Besides the errors of the package comment it returns a *StatusError where the
+// Fetch asks the source, all pages of it. Besides the errors of Decode it returns a *StatusError where the
 // status is none of success, drm.ErrNotModified where nothing changed, and errors of the network and of ctx.
 func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	h.mu.Lock()
@@ -26,6 +26,7 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	h.mu.Unlock()
 
 	c := newCollector(h.cfg.decodeOptions())
+	c.scrub = func(text string) string { return scrubText(text, h.secrets) }
 	visited := map[string]bool{}
 	page := h.url
 	for {
@@ -44,6 +45,9 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 				h.validators = found
 			}
 			h.mu.Unlock()
+			if err := c.bad.OrNil(); err != nil {
+				return c.resources, fmt.Errorf("fetching %s: %w", redact(h.url), err)
+			}
 			return c.resources, nil
 		}
 		if visited[next.String()] {
@@ -131,7 +135,7 @@ func (h *HTTP) nextPage(resp *http.Response, inBody json.RawMessage) (*url.URL, 
 	if h.cfg.NextInBody && inBody != nil {
 		var s *string
 		if err := json.Unmarshal(inBody, &s); err != nil {
-			return nil, &drm.InputError{Field: "next", Value: scrubText(excerpt(string(inBody)), h.secrets), Want: "a string, null, or nothing"}
+			return nil, &drm.InputError{Field: "next", Value: "another value", Want: "a string, null, or nothing"}
 		}
 		if s != nil {
 			ref = *s

@@ -71,15 +71,15 @@ func (f *File) Setup(_ context.Context, api drm.API) error {
 	return nil
 }
 
-// Fetch reads the file. Its errors are those of the package comment and of the file system; all name the file.
+// Fetch reads the file. Its errors are those of Decode and of the file system; all name the file.
 func (f *File) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	resources, err := f.read(ctx)
-	if err != nil {
+	if err != nil { // also where it is only about some items
 		var path *fs.PathError // names the file too
 		if errors.As(err, &path) {
 			err = path.Err
 		}
-		return nil, fmt.Errorf("reading %s: %w", f.path, err)
+		return resources, fmt.Errorf("reading %s: %w", f.path, err)
 	}
 	return resources, nil
 }

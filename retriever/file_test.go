@@ -112,11 +112,11 @@ func TestStaticAlwaysAnswersTheSame(t *testing.T) {
 	}
 }
 
-func TestStaticRefusesBadResources(t *testing.T) {
+func TestStaticTellsOfBadResources(t *testing.T) {
 	for _, bad := range []drm.Resource{{}, {ID: "a"}, {ID: "b", Data: []byte(`[]`)}, {ID: strings.Repeat("x", 10_000)}} {
 		got, err := retriever.Static(drm.Resource{ID: "a"}, bad).Fetch(t.Context())
-		var item *retriever.ItemError
-		if got != nil || !errors.As(err, &item) || item.Index != 1 || len(err.Error()) > 400 {
+		var item *drm.BadItemsError
+		if len(got) != 1 || !errors.As(err, &item) || item.Items()[0].Index != 1 || len(err.Error()) > 400 {
 			t.Errorf("%v, %v", got, err)
 		}
 	}

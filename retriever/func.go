@@ -21,18 +21,17 @@ func (f Func) Fetch(ctx context.Context) ([]drm.Resource, error) { return f(ctx)
 // TearDown does nothing.
 func (f Func) TearDown(context.Context) error { return nil }
 
-// Static makes a source that always has the same resources. Fetch returns an *ItemError where one is not valid or an id
-// is there twice. The slice is copied.
+// Static makes a source that always has the same resources. Fetch tells with a *drm.BadItemsError of those that are not
+// valid, and of ids that are there twice. The slice is copied.
 func Static(resources ...drm.Resource) drm.Retriever {
 	c := newCollector(DecodeOptions{})
-	for i, r := range resources {
-		err := shorten(r.Validate())
-		if err == nil {
-			err = c.addResource(r)
+	for _, r := range resources {
+		if err := r.Validate(); err != nil {
+			ids := idsIn(r.Data)
+			c.addBad(drm.BadItem{ID: r.ID, Err: err}, ids.all...)
+			continue
 		}
-		if err != nil {
-			return Func(func(context.Context) ([]drm.Resource, error) { return nil, &ItemError{Index: i, Err: err} })
-		}
+		c.addResource(r)
 	}
-	return Func(func(context.Context) ([]drm.Resource, error) { return slices.Clone(c.resources), nil })
+	return Func(func(context.Context) ([]drm.Resource, error) { return slices.Clone(c.resources), c.bad.OrNil() })
 }

@@ -107,7 +107,7 @@ func TestHTTPFollowsPages(t *testing.T) {
 		{
 			name:  "an id on two pages",
 			pages: map[string]string{"/": `{"data":[{"id":"a"},{"id":"b"}],"next":"/2"}`, "/2": `{"data":[{"id":"c"},{"id":"b"}]}`},
-			cfg:   retriever.HTTPConfig{NextInBody: true}, says: `/2: item 3: id "b" is also that of item 1`,
+			cfg:   retriever.HTTPConfig{NextInBody: true}, ids: "a b c", says: `/: item 3 (id "b"): id "b" is also that of item 1`,
 		},
 		{
 			name:  "together too large",
@@ -123,7 +123,7 @@ func TestHTTPFollowsPages(t *testing.T) {
 			for _, r := range got {
 				all = append(all, r.ID)
 			}
-			if s := strings.Join(all, " "); s != c.ids || (err == nil) != (c.ids != "") {
+			if s := strings.Join(all, " "); s != c.ids || (err == nil) != (c.says == "") {
 				t.Fatalf("got %q, %v; want %q", s, err, c.ids)
 			}
 			if err == nil {

@@ -110,8 +110,9 @@ func (s *SQL) TearDown(context.Context) error { return nil }
 // String says no more than that it is a query, which may have secrets.
 func (s *SQL) String() string { return "an SQL query" }
 
-// Fetch runs the query. Its errors are a *RowError for a row that is no resource, a *drm.InputError for columns or a
-// number of rows that will not do, and those of the database and of ctx.
+// Fetch runs the query. Rows that are no resources are told of by a *drm.BadItemsError, with a *RowError for each, beside the good
+// ones. Its other errors are a *drm.InputError for columns or a number of rows that will not do, and those of the database and of
+// ctx. No error of DRM's tells a value of a row, the id's aside; one of the database says what the database makes it say.
 func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	asking, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, fmt.Errorf("no full answer within %s", s.cfg.Timeout))
 	defer cancel()
@@ -119,7 +120,7 @@ func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	if err == nil {
 		return resources, nil
 	}
-	var row *RowError
+	var row *RowError // also one of some rows only
 	var input *drm.InputError
 	if !errors.As(err, &row) && !errors.As(err, &input) {
 		err = scrubError(err, s.secrets)
@@ -127,7 +128,7 @@ func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 	}
-	return nil, fmt.Errorf("querying the database: %w", err)
+	return resources, fmt.Errorf("querying the database: %w", err)
 }
 
 func (s *SQL) fetch(ctx context.Context) ([]drm.Resource, error) {
@@ -145,6 +146,7 @@ func (s *SQL) fetch(ctx context.Context) ([]drm.Resource, error) {
 		return nil, err
 	}
 	c := newCollector(DecodeOptions{})
+	c.rows = true
 	for n := 1; rows.Next(); n++ {
 		if n > s.cfg.MaxRows {
 			return nil, &drm.InputError{Field: "rows", Value: strconv.Itoa(n) + " or more", Want: fmt.Sprintf("at most %d (MaxRows)", s.cfg.MaxRows)}
@@ -153,19 +155,14 @@ func (s *SQL) fetch(ctx context.Context) ([]drm.Resource, error) {
 			return nil, &RowError{Row: n, Err: scrubError(err, s.secrets)}
 		}
 		r, column, err := reader.resource()
-		if err == nil {
-			column, err = columnID, c.addResource(r)
-		}
 		if err != nil {
-			var twice *DuplicateError
-			if errors.As(err, &twice) {
-				twice.First, twice.Second = twice.First+1, twice.Second+1 // as rows are counted
-			}
-			return nil, &RowError{Row: n, Column: column, Err: err}
+			c.reject(&RowError{Row: n, Column: column, Err: err}, reader.ids())
+			continue
 		}
+		c.addResource(r)
 	}
 	if err := rows.Err(); err != nil {
 		return nil, err
 	}
-	return c.resources, nil
+	return c.resources, c.bad.OrNil()
 }

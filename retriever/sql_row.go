@@ -85,7 +85,7 @@ func (r *rowReader) resource() (resource drm.Resource, column string, err error)
 		return drm.Resource{}, columnID, err
 	}
 	resource.ID = id
-	if err := shorten(drm.Resource{ID: id}.Validate()); err != nil {
+	if err := (drm.Resource{ID: id}).Validate(); err != nil {
 		return drm.Resource{}, columnID, err
 	}
 	if r.data >= 0 {
@@ -115,6 +115,23 @@ func (r *rowReader) resource() (resource drm.Resource, column string, err error)
 	object.WriteByte('}')
 	resource.Data = object.Bytes()
 	return resource, "", nil
+}
+
+// ids are those that the row may stand for.
+func (r *rowReader) ids() (ids itemIDs) {
+	numbers := rowReader{numberIDs: true} // whether they are accepted or not, the digits of a number are an id
+	if id, err := numbers.idOf(r.values[r.id]); err == nil {
+		ids.all, ids.legible = []string{id}, true
+	}
+	if r.data >= 0 {
+		switch v := r.values[r.data].(type) { // which may have another one
+		case string:
+			ids.all = append(ids.all, idsIn([]byte(v)).all...)
+		case []byte:
+			ids.all = append(ids.all, idsIn(v).all...)
+		}
+	}
+	return ids
 }
 
 func (r *rowReader) idOf(value any) (string, error) {
@@ -155,12 +172,12 @@ func (r *rowReader) object(value any, id string) (json.RawMessage, error) {
 			text = changed
 		}
 	}
-	if err := shorten(drm.Resource{ID: id, Data: text}.Validate()); err != nil {
+	if err := (drm.Resource{ID: id, Data: text}).Validate(); err != nil {
 		return nil, err
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, drm.Resource{ID: id, Data: text}.Object()); err != nil {
-		return nil, &drm.InputError{Field: "data", Value: excerpt(string(text)), Want: "the text of a JSON object, or NULL"}
+		return nil, &drm.InputError{Field: "data", Value: "other text", Want: "the text of a JSON object, or NULL"}
 	}
 	return compact.Bytes(), nil
 }
@@ -180,7 +197,7 @@ func jsonOf(value any) (json.RawMessage, error) {
 	}
 	if isText {
 		if !utf8.ValidString(text) {
-			return nil, &drm.InputError{Field: "value", Value: excerpt(text), Want: "valid UTF-8"}
+			return nil, &drm.InputError{Field: "value", Value: "text of other bytes", Want: "valid UTF-8"}
 		}
 		value = text
 	}

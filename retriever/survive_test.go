@@ -236,7 +236,9 @@ func TestASourceThatFailsIsSurvived(t *testing.T) {
 			panic(http.ErrAbortHandler)
 		}, "ends early"},
 		{"half a body that ends well", func(w http.ResponseWriter, _ *http.Request) { write(w, string(body[:len(body)/2])) }, "ends early"},
-		{"one bad item", func(w http.ResponseWriter, _ *http.Request) { write(w, `{"data":[{"id":"r-0"},{"id":7}]}`) }, "item 1"},
+		{"more bad items than good ones", func(w http.ResponseWriter, _ *http.Request) {
+			write(w, `{"data":[{"id":"r-0"},{"id":7},{"id":8}]}`)
+		}, "2 of its 3 items are bad: item 1"},
 	} {
 		tr.survives(t, c, ids)
 	}

@@ -16,6 +16,7 @@ const (
 	flagSourceCache  = "source-cache"
 	flagSourceRetry  = "source-retry"
 	flagSourcePolicy = "source-policy"
+	flagSourceStrict = "source-strict"
 	flagSourceMethod = "source-method"
 	flagSourceBody   = "source-body"
 	flagSourceCACert = "source-cacert"
@@ -43,6 +44,11 @@ func sourceOptionFlags() []cli.Flag {
 			Usage: "what a source that failed for all of --source-retry means, after the first answer: `keep|exit` (keep: go on " +
 				"with what it answered last; exit: end the member, in order, with exit code 1)",
 		},
+		&cli.BoolFlag{
+			Name: flagSourceStrict, EnvVars: agentEnv(flagSourceStrict),
+			Usage: "refuse all of an answer that has bad items (no id, one id twice and the like); by default what is good is taken, and " +
+				"status tells of the others",
+		},
 		&cli.StringFlag{
 			Name: flagSourceMethod, EnvVars: agentEnv(flagSourceMethod), Value: "GET",
 			Usage: "the HTTP `METHOD` that --source-url is asked with",
@@ -66,7 +72,7 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if err := removalOptions(c, cfg); err != nil {
 		return err
 	}
-	cfg.CacheResources = c.Bool(flagSourceCache)
+	cfg.CacheResources, cfg.SourceStrict = c.Bool(flagSourceCache), c.Bool(flagSourceStrict)
 	if cfg.FetchRetryBudget, err = sourceRetry(c); err != nil {
 		return err
 	}

@@ -46,11 +46,15 @@ func TestAgentsSourceOptions(t *testing.T) {
 			t.Errorf("%v: %v, %v, %v, %v", c.args, got.CacheResources, got.FetchRetryBudget, got.SourcePolicy, err)
 		}
 	}
+	if got, err := sourceOf(t, "--source-file", "list.json", "--source-strict"); err != nil || !got.SourceStrict {
+		t.Errorf("--source-strict: %+v, %v", got, err)
+	}
+	t.Setenv("DRM_SOURCE_STRICT", "true")
 	t.Setenv("DRM_SOURCE_CACHE", "true")
 	t.Setenv("DRM_SOURCE_RETRY", "2m")
 	t.Setenv("DRM_SOURCE_POLICY", "exit")
 	got, err := sourceOf(t, "--source-file", "list.json")
-	if err != nil || !got.CacheResources || got.FetchRetryBudget != 2*time.Minute || got.SourcePolicy != drm.ExitOnSourceError {
+	if err != nil || !got.CacheResources || !got.SourceStrict || got.FetchRetryBudget != 2*time.Minute || got.SourcePolicy != drm.ExitOnSourceError {
 		t.Errorf("from the environment: %+v, %v", got, err)
 	}
 }
@@ -77,6 +81,7 @@ func TestBadSourceOptionsAreUsageErrors(t *testing.T) {
 		{[]string{file, "--source-body", "x"}, []string{"--source-body", "--source-url"}},
 		{[]string{file, "--source-cacert", junk}, []string{"--source-cacert", "--source-url"}},
 		{[]string{"--allocate-only", "--source-cache"}, []string{"--source-cache", "--source-url", "--source-file"}},
+		{[]string{"--allocate-only", "--source-strict"}, []string{"--source-strict", "--source-url", "--source-file"}},
 		{[]string{"--allocate-only", "--source-retry", "1m"}, []string{"--source-retry", "--source-url", "--source-file"}},
 		{[]string{"--allocate-only", "--source-policy", "keep"}, []string{"--source-policy", "--source-url", "--source-file"}},
 	} {

@@ -29,6 +29,7 @@ var needs = map[string][]need{
 		{flagSourceCache, []string{flagSourceURL, flagSourceFile}},
 		{flagSourceRetry, []string{flagSourceURL, flagSourceFile}},
 		{flagSourcePolicy, []string{flagSourceURL, flagSourceFile}},
+		{flagSourceStrict, []string{flagSourceURL, flagSourceFile}},
 		{flagMaxRemovals, []string{flagSourceURL, flagSourceFile}},
 		{flagRemovalDelay, []string{flagSourceURL, flagSourceFile}},
 		{flagRemovalPolicy, []string{flagSourceURL, flagSourceFile}},

@@ -70,6 +70,9 @@ type sourceJSON struct {
 	Held        int        `json:"held"`
 	HeldSince   *time.Time `json:"held_since"`
 	HeldIDs     []string   `json:"held_ids"`
+
+	Bad      int           `json:"bad"`
+	BadItems []badItemJSON `json:"bad_items"`
 }
 
 // held says how many removals are held, since when, and what makes them; empty where there are none.
@@ -85,6 +88,37 @@ func held(s drm.SourceStatus) string {
 		until = "confirmed by an answer after " + cell(s.HeldUntil)
 	}
 	return fmt.Sprintf("%d, since %s, %s", s.Held, cell(s.HeldSince), until)
+}
+
+type badItemJSON struct {
+	Index int    `json:"index"`
+	ID    string `json:"id"`
+	Error string `json:"error"`
+}
+
+// badItems are those of a status, never null.
+func badItems(s drm.SourceStatus) []badItemJSON {
+	all := make([]badItemJSON, 0, len(s.BadItems))
+	for _, b := range s.BadItems {
+		all = append(all, badItemJSON(b))
+	}
+	return all
+}
+
+// firstBad is how many items are bad, and the first of them.
+func firstBad(s drm.SourceStatus) string {
+	if len(s.BadItems) == 0 { // etcd takes no large record
+		return fmt.Sprint(s.Bad)
+	}
+	first := s.BadItems[0]
+	what := fmt.Sprintf("item %d", first.Index)
+	if first.ID != "" {
+		what = fmt.Sprintf("id %q", first.ID)
+	}
+	if s.Bad == 1 {
+		return fmt.Sprintf("1: %s: %s", what, first.Error)
+	}
+	return fmt.Sprintf("%d, the first (see -o json): %s: %s", s.Bad, what, first.Error)
 }
 
 // lastChange is the time of a change, and what it did. It is in the table only: the JSON is a contract.
@@ -119,6 +153,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			LastSuccess: utc(s.Source.LastSuccess), LastAttempt: utc(s.Source.LastAttempt),
 			Resources: s.Source.Resources, Error: s.Source.Error,
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
+			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
 		Drains: orders,
 	}
@@ -145,6 +180,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		row(w, "source error", s.Source.Error)
 		if s.Source.Held > 0 {
 			row(w, "source removals held", held(s.Source))
+		}
+		if s.Source.Bad > 0 {
+			row(w, "source bad items", firstBad(s.Source))
 		}
 		if s.Source.TooLarge > 0 {
 			row(w, "source too large", s.Source.TooLarge)

@@ -28,14 +28,32 @@ type Outcome struct {
 	Bulk      bool     // the answer lacked so much of what there was that its removals are worth a warning
 }
 
-// Apply makes the catalogue what a fetch returned that began at a revision. Ids must be unique. An entry written after
+// Answer is what the source answered.
+type Answer struct {
+	Items []Item // ids are unique
+	// Keep has the ids of which the answer does not clearly say what they are. The entry of such an id stays as it is, also
+	// where Items has it; one that has no entry gets what Items has.
+	Keep map[string]struct{}
+	// KeepAll says that the answer has something of which nobody knows what id it is about: then nothing is removed.
+	KeepAll bool
+}
+
+// keeps says whether the answer leaves the entry of an id alone, if there is one.
+func (a *Answer) keeps(id string) bool {
+	_, keeps := a.Keep[id]
+	return keeps
+}
+
+// Apply makes the catalogue what a fetch answered that began at a revision. An entry written after
 // that revision is left alone: a slow fetch never overwrites what came after it. Of an answer that the Rules doubt only
 // those removals are made that it confirms, having been asked for (Ask) long enough after they were first seen.
 //
 // ErrDeposed says that the guard did not hold, ErrAppGone that the app is not what it was. After an error, what was
 // written stays written, and the next Apply does the rest.
-func (y *Sync) Apply(ctx context.Context, items []Item, began int64) (Outcome, error) {
+func (y *Sync) Apply(ctx context.Context, answer Answer, began int64) (Outcome, error) {
 	y.answer = nil
+	items := answer.Items
+	y.kept = Answer{Keep: answer.Keep, KeepAll: answer.KeepAll}
 	marks, err := y.refresh(ctx)
 	if err != nil {
 		return Outcome{}, err
@@ -66,7 +84,7 @@ func (y *Sync) Apply(ctx context.Context, items []Item, began int64) (Outcome, e
 // Unchanged stands for an Apply of the same answer once more, where a source says that nothing changed since the last
 // one: it confirms removals as that would, and removes what was deallocated and the source lacks.
 // ErrNoAnswer says that the source must be asked for all it has: the last answer did not become the catalogue, or it was
-// another member's, or long ago.
+// another member's, or long ago. What that answer kept stays kept.
 func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
 	if y.answer == nil {
 		return Outcome{}, ErrNoAnswer
@@ -125,7 +143,7 @@ func (y *Sync) keep(writes []write, item *Item, began int64) []write {
 	if !has {
 		return append(writes, w)
 	}
-	if k.modRev > began {
+	if k.modRev > began || y.kept.keeps(item.ID) {
 		return writes
 	}
 	w.expect = k.modRev
@@ -194,6 +212,10 @@ func canonicalHash(data json.RawMessage) uint64 {
 	}
 	return max(1, xxhash.Sum64(data))
 }
+
+// Refused forgets the last answer: the source has given another one since, which did not become the catalogue. Where it says
+// later that nothing changed, that is about the other one.
+func (y *Sync) Refused() { y.answer = nil }
 
 // sortedKeys are the keys of a map, in order.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

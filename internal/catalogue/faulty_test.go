@@ -61,7 +61,7 @@ func (w *world) loseNextWrite() {
 func (w *world) applyAndLose(items ...catalogue.Item) {
 	w.Helper()
 	w.loseNextWrite()
-	if _, err := w.sync.Apply(w.Context(), items, w.revision()); !errors.Is(err, errLost) {
+	if _, err := w.sync.Apply(w.Context(), catalogue.Answer{Items: items}, w.revision()); !errors.Is(err, errLost) {
 		w.Fatalf("Apply: %v, want %v", err, errLost)
 	}
 }
@@ -102,7 +102,7 @@ func TestAWriteThatNeverHappenedIsMadeByTheNextFetch(t *testing.T) {
 		return nil
 	}}
 	// One at a time, as the hook is not for concurrent use.
-	if _, err := w.sync.Apply(t.Context(), all[:100], w.revision()); !errors.Is(err, errLost) {
+	if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: all[:100]}, w.revision()); !errors.Is(err, errLost) {
 		t.Fatalf("Apply: %v, want %v", err, errLost)
 	}
 	w.want(nil)
@@ -229,7 +229,7 @@ func (h *history) apply(began int64, answer map[string]catalogue.Item) {
 	for _, i := range answer {
 		items = append(items, i)
 	}
-	_, err := h.sync.Apply(h.Context(), items, began)
+	_, err := h.sync.Apply(h.Context(), catalogue.Answer{Items: items}, began)
 	if errors.Is(err, errLost) {
 		h.log = append(h.log, "lost; apply again")
 		h.model = h.entries() // some of it was written, and all of it was right then
@@ -237,7 +237,7 @@ func (h *history) apply(began int64, answer map[string]catalogue.Item) {
 		for _, i := range answer {
 			items = append(items, i)
 		}
-		_, err = h.sync.Apply(h.Context(), items, began)
+		_, err = h.sync.Apply(h.Context(), catalogue.Answer{Items: items}, began)
 	}
 	if err != nil {
 		h.Fatalf("Apply: %v\n%q", err, h.log)

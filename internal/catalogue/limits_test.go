@@ -78,7 +78,7 @@ func TestLowerLimitsOfEtcdAreLearntOnce(t *testing.T) {
 func TestAnEtcdThatTakesTooFewOperationsForACatalogueIsNamed(t *testing.T) {
 	w := newWorld(t)
 	w.store.Etcd = limited{Committer: txn.New(client), ops: 2, refused: new(atomic.Int64)}
-	_, err := w.sync.Apply(t.Context(), items(0, 10), w.revision())
+	_, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: items(0, 10)}, w.revision())
 	var limit *txn.LimitError
 	if !errors.As(err, &limit) || limit.Needs != 3 || !strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 3") {
 		t.Errorf("Apply: %v", err)

@@ -120,7 +120,7 @@ func (w *world) applyAt(began int64, items ...catalogue.Item) catalogue.Outcome 
 	w.Helper()
 	w.sync.Ask()
 	w.now++
-	out, err := w.sync.Apply(w.Context(), items, began)
+	out, err := w.sync.Apply(w.Context(), catalogue.Answer{Items: items}, began)
 	if err != nil {
 		w.Fatalf("Apply: %v", err)
 	}

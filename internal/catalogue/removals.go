@@ -99,8 +99,7 @@ func (h *holding) decide(missing []string, answered, had int, asked time.Duratio
 	before, was := h.first, h.past
 	h.past = nil
 	if !h.rules.doubts(answered, had, len(missing)) {
-		h.first = map[string]time.Duration{}
-		clear(h.accepted)
+		h.forget()
 		return missing
 	}
 	now := h.rules.Now()
@@ -161,6 +160,12 @@ func (h *holding) done(removed ...string) {
 		delete(h.first, id)
 		delete(h.accepted, id)
 	}
+}
+
+// forget lets everything that is held begin anew.
+func (h *holding) forget() {
+	h.first, h.past = map[string]time.Duration{}, nil
+	clear(h.accepted)
 }
 
 // held tells of what is held.
@@ -263,10 +268,15 @@ func (y *Sync) Accept(ctx context.Context, digest string) (Outcome, error) {
 
 // removals lists what to write for entries that the source has no more, and which of them are the source's.
 func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []string) {
+	y.began = began
+	if y.kept.KeepAll { // it says of nothing that it is gone, and so confirms nothing: what is held begins anew
+		y.holding.forget()
+		return nil, nil
+	}
 	var missing []string
 	for id, k := range y.known {
 		switch {
-		case k.seen == y.gen || k.modRev > began:
+		case k.seen == y.gen || y.kept.keeps(id) || k.modRev > began:
 		case k.fromSource:
 			missing = append(missing, id)
 		case k.suspended:
@@ -278,7 +288,6 @@ func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []st
 	for _, id := range removed {
 		writes = append(writes, toRemove(id, y.known[id]))
 	}
-	y.began = began
 	return writes, removed
 }
 

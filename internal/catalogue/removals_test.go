@@ -94,7 +94,7 @@ func TestARemovalInBulkIsConfirmedByTimeAndAnAnswer(t *testing.T) {
 		}
 		w.sync.Ask() // just too early, and slow to answer
 		w.now += time.Hour
-		out, err := w.sync.Apply(t.Context(), left, w.revision())
+		out, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: left}, w.revision())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestHeldRemovalsAreNotMadeByAFetchThatFailed(t *testing.T) {
 	cancel()
 	w.now += delay
 	w.sync.Ask()
-	if _, err := w.sync.Apply(ctx, nil, w.revision()); err == nil {
+	if _, err := w.sync.Apply(ctx, catalogue.Answer{}, w.revision()); err == nil {
 		t.Fatal("Apply succeeded though its context had ended")
 	}
 	w.want(wanted(items(0, 40)))
@@ -194,7 +194,7 @@ func TestWhatIsBackIsForgottenThoughTheAnswerCouldNotBeWritten(t *testing.T) {
 		return nil
 	}}
 	w.sync.Ask()
-	if _, err := w.sync.Apply(t.Context(), append(items(0, 8), items(30, 40)...), w.revision()); !errors.Is(err, errLost) {
+	if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: append(items(0, 8), items(30, 40)...)}, w.revision()); !errors.Is(err, errLost) {
 		t.Fatalf("Apply: %v", err)
 	}
 	w.store.Etcd = txn.New(client)

@@ -43,6 +43,7 @@ type Sync struct {
 	asked    time.Duration        // when the source was last asked, by the clock of the rules
 	began    int64                // the revision at which the fetch began whose answer was last looked at; 0: there was none
 	answer   *Outcome             // of the last answer; nil where it did not become the catalogue
+	kept     Answer               // what the last answer kept; without its items
 	holding  holding              // removals that wait for a confirmation
 	doubt    map[string]time.Time // entries that a write was tried for whose answer was lost, and when
 }

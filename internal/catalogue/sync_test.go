@@ -278,7 +278,7 @@ func TestADeposedCoordinatorWritesNothing(t *testing.T) {
 				items(0, 200),
 				{item("a", `"v":1`), item("b")}, // clears a mark
 			} {
-				if _, err := w.sync.Apply(t.Context(), answer, before); !errors.Is(err, catalogue.ErrDeposed) {
+				if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: answer}, before); !errors.Is(err, catalogue.ErrDeposed) {
 					t.Errorf("Apply: %v, want ErrDeposed", err)
 				}
 			}
@@ -295,11 +295,11 @@ func TestAnAppThatWasDeletedIsToldFromBeingDeposed(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := w.revision()
-	if _, err := w.sync.Apply(t.Context(), items(0, 200), began); !errors.Is(err, catalogue.ErrAppGone) {
+	if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: items(0, 200)}, began); !errors.Is(err, catalogue.ErrAppGone) {
 		t.Errorf("Apply: %v, want ErrAppGone", err)
 	}
 	w.put(w.store.Layout.Config(), `{"schema":1,"shards":16}`)
-	if _, err := w.sync.Apply(t.Context(), items(0, 200), w.revision()); !errors.Is(err, catalogue.ErrAppGone) {
+	if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: items(0, 200)}, w.revision()); !errors.Is(err, catalogue.ErrAppGone) {
 		t.Errorf("Apply in an app made anew: %v, want ErrAppGone", err)
 	}
 	w.want(nil)
@@ -466,7 +466,7 @@ func TestAnAnswerThatFailedToBeWrittenIsNone(t *testing.T) {
 	w.apply(items(0, 3)...)
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := w.sync.Apply(ctx, items(0, 4), w.revision()); err == nil {
+	if _, err := w.sync.Apply(ctx, catalogue.Answer{Items: items(0, 4)}, w.revision()); err == nil {
 		t.Fatal("Apply succeeded though its context had ended")
 	}
 	if _, err := w.sync.Unchanged(t.Context(), w.revision()); !errors.Is(err, catalogue.ErrNoAnswer) {

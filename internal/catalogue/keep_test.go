@@ -1,0 +1,99 @@
+package catalogue_test
+
+import (
+	"errors"
+	"testing"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+)
+
+func (w *world) answer(a catalogue.Answer) catalogue.Outcome {
+	w.Helper()
+	out, err := w.sync.Apply(w.Context(), a, w.revision())
+	if err != nil {
+		w.Fatalf("Apply: %v", err)
+	}
+	return out
+}
+
+func (w *world) unchanged() catalogue.Outcome {
+	w.Helper()
+	out, err := w.sync.Unchanged(w.Context(), w.revision())
+	if err != nil {
+		w.Fatalf("Unchanged: %v", err)
+	}
+	return out
+}
+
+func keep(ids ...string) map[string]struct{} {
+	all := map[string]struct{}{}
+	for _, id := range ids {
+		all[id] = struct{}{}
+	}
+	return all
+}
+
+func TestWhatAnAnswerKeepsStaysAsItIs(t *testing.T) {
+	for _, newTerm := range []bool{false, true} {
+		w := newWorld(t)
+		w.apply(item("gone", `"v":1`), item("kept", `"v":1`), item("twice", `"v":1`), item("suspended", `"v":1`))
+		w.deallocate("suspended")
+		if newTerm {
+			w.elect()
+		}
+		out := w.answer(catalogue.Answer{
+			Items: []catalogue.Item{item("twice", `"v":2`), item("new", `"v":2`)}, Keep: keep("kept", "twice", "new", "suspended", "unknown"),
+		})
+		wantOutcome(t, out, outcome{Resources: 2, Added: 1, Removed: 1})
+		check := func() {
+			t.Helper()
+			got := w.entries()
+			for id, want := range map[string]catalogue.Item{"kept": item("kept", `"v":1`), "twice": item("twice", `"v":1`), "new": item("new", `"v":2`)} {
+				if e := got[id]; !e.FromSource || e.Suspended || string(e.Data) != string(want.Data) {
+					t.Errorf("%s is %+v", id, e)
+				}
+			}
+			if e := got["suspended"]; !e.Suspended || len(got) != 4 {
+				t.Errorf("suspended is %+v, of %d", e, len(got))
+			}
+		}
+		check()
+		w.quiet(func() { wantOutcome(t, w.unchanged(), outcome{Resources: 2}) })
+		check()
+		// What is clear again is taken, and what is not there any more goes.
+		wantOutcome(t, w.apply(item("twice", `"v":2`), item("new", `"v":2`)), outcome{Resources: 2, Changed: 1, Removed: 2})
+	}
+}
+
+func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
+	w := newWorld(t)
+	all := items(0, 40)
+	w.apply(all...)
+	w.deallocate(all[39].ID)
+	few := append(items(0, 5), item("new", ""))
+	for range 3 { // and confirms nothing
+		before := len(w.entries())
+		wantOutcome(t, w.answer(catalogue.Answer{Items: few, KeepAll: true}), outcome{Resources: 6, Added: 41 - before})
+		wantOutcome(t, w.unchanged(), outcome{Resources: 6})
+	}
+	if got := w.entries(); len(got) != 41 || !got[all[39].ID].Suspended {
+		t.Errorf("%d entries", len(got))
+	}
+	// Not even as the second opinion about removals that are held, nor as the first.
+	if out := w.apply(few...); out.Held == 0 || out.Removed > 1 {
+		t.Errorf("the first answer that is whole: %+v", out)
+	}
+	w.answer(catalogue.Answer{Items: few, KeepAll: true})
+	if out := w.apply(few...); out.Held == 0 || out.Removed != 0 {
+		t.Errorf("the first one after that: %+v", out)
+	}
+}
+
+func TestARefusedAnswerIsNotTheLastOne(t *testing.T) {
+	w := newWorld(t)
+	w.apply(items(0, 3)...)
+	w.sync.Refused()
+	if _, err := w.sync.Unchanged(t.Context(), w.revision()); !errors.Is(err, catalogue.ErrNoAnswer) {
+		t.Error(err)
+	}
+}

@@ -1,0 +1,147 @@
+package drm
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"runtime"
+
+	"go.uber.org/zap"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+)
+
+// The most of the bad items that is recorded, in bytes: of what is wrong with one, and of all texts together.
+const (
+	maxBadError = 256
+	maxBadTexts = 64 << 10
+)
+
+// badRecord is a bad item in the record of the fetches.
+type badRecord struct {
+	Index    int    `json:"index"`
+	ID       string `json:"id"`
+	Error    string `json:"error"`
+	TooLarge bool   `json:"too_large,omitempty"` // and so among Rejected
+}
+
+// errTooLarge is what is wrong with an item that etcd did not take. Its entry stays what it was.
+var errTooLarge = errors.New("it does not fit into one request to etcd")
+
+// toItems checks what a Retriever returned. What is not a resource is added to what the Retriever itself said is bad.
+func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item, bad *BadItemsError) {
+	bad = &BadItemsError{}
+	if said != nil {
+		bad = said
+	}
+	items = make([]catalogue.Item, len(resources))
+	const piece = 10_000
+	found := make([]BadItemsError, (len(resources)+piece-1)/piece) // by piece, so that the first ones are told of
+	var checking errgroup.Group
+	checking.SetLimit(runtime.GOMAXPROCS(0))
+	for n := range found {
+		checking.Go(func() error {
+			for i := n * piece; i < min((n+1)*piece, len(resources)); i++ {
+				object, err := resources[i].checked()
+				if err != nil {
+					found[n].Add(BadItem{Index: i, ID: resources[i].ID, Err: err}, idWithin(resources[i].Data)...)
+					continue
+				}
+				items[i] = catalogue.Item{ID: resources[i].ID, Data: object}
+			}
+			return nil
+		})
+	}
+	_ = checking.Wait() // what is bad is in found
+	for n := range found {
+		bad.merge(&found[n])
+	}
+	type place struct{ good, index int }
+	seen := make(map[string]place, len(items))
+	good := 0
+	for i, item := range items {
+		if item.ID == "" { // it is bad
+			continue
+		}
+		if first, twice := seen[item.ID]; twice {
+			bad.Add(BadItem{
+				Index: i, ID: item.ID, Repeats: bytes.Equal(item.Data, items[first.good].Data),
+				Err: &InputError{Field: "id", Value: item.ID, Want: fmt.Sprintf("an id that item %d does not have already", first.index)},
+			})
+			continue
+		}
+		seen[item.ID] = place{good, i}
+		items[good] = item
+		good++
+	}
+	clear(items[good:])
+	return items[:good], bad
+}
+
+// idWithin is the id that an object has, if any.
+func idWithin(object []byte) []string {
+	if id, has, err := idOf(object); has && err == nil {
+		return []string{id}
+	}
+	return nil
+}
+
+// refuses returns why nothing of an answer is taken, nil where what is good is.
+func (o *office) refuses(bad *BadItemsError, good int, before string) error {
+	switch all := bad.count + good; {
+	case bad.count > good:
+		return badItems(before, fmt.Sprintf("all of the answer is refused, since %d of its %d items are bad: ", bad.count, all), bad)
+	case bad.count > 0 && o.m.cfg.SourceStrict:
+		return badItems(before, fmt.Sprintf("all of the answer is refused (SourceStrict), since %d of its %d items are bad: ", bad.count, all), bad)
+	default:
+		return nil
+	}
+}
+
+// badItems is the error that tells of bad items, with a copy of them: the user may have it for long.
+func badItems(before, why string, bad *BadItemsError) error {
+	bad = bad.told()
+	return &toldError{clip(before+why+bad.Error(), maxErrorText), bad}
+}
+
+// tellBad takes an answer's bad items into the record. It logs them, and reports true, where they are other ones than those
+// of the last answer, or the first that this term has met.
+func (o *office) tellBad(bad *BadItemsError) (news bool) {
+	o.record.Bad, o.record.BadItems = bad.count, recordOf(bad)
+	before := o.badSeen
+	o.badSeen = badSet{bad.count, bad.doubt}
+	switch {
+	case before == o.badSeen:
+		return false
+	case bad.count == 0:
+		o.m.log.Info("the source has no bad items any more")
+		return false
+	}
+	var first []string
+	for _, item := range bad.items[:min(len(bad.items), 5)] {
+		first = append(first, clip(item.describe(), maxBadError))
+	}
+	o.m.log.Warn("the source has bad items; what they may stand for stays as it is", zap.Int("bad", bad.count),
+		zap.Strings("first", first), zap.Bool("removals wait", bad.keepAll))
+	return true
+}
+
+// badSet tells sets of bad items apart, in whatever order the source has them.
+type badSet struct {
+	count int
+	doubt uint64
+}
+
+func recordOf(bad *BadItemsError) []badRecord {
+	var all []badRecord
+	left := maxBadTexts
+	for _, item := range bad.items {
+		r := badRecord{item.Index, item.ID, clip(item.Err.Error(), maxBadError), item.Err == errTooLarge} //nolint:errorlint // this very one
+		if left -= len(r.ID) + len(r.Error); left < 0 {
+			break
+		}
+		all = append(all, r)
+	}
+	return all
+}
