@@ -125,7 +125,8 @@ func (e *IDInUseError) Error() string {
 // Is makes errors.Is(err, ErrIDInUse) hold.
 func (e *IDInUseError) Is(target error) bool { return target == ErrIDInUse }
 
-// PanicError is the error of a Handler or Retriever call that panicked.
+// PanicError is the error of a Handler or Retriever call that panicked. Its text tells a Value that is an error, a Stringer, a
+// text or a number; of any other one, which may have a resource's data in it, the type.
 type PanicError struct {
 	Value any
 	Stack []byte // of the goroutine that panicked; not part of Error
@@ -135,7 +136,7 @@ type PanicError struct {
 
 func (e *PanicError) Error() string {
 	if e.text == "" {
-		return fmt.Sprintf("panic: %v", e.Value)
+		return "panic: " + panicText(e.Value)
 	}
 	return e.text
 }

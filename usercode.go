@@ -3,6 +3,7 @@ package drm
 import (
 	"errors"
 	"fmt"
+	"reflect"
 	"runtime/debug"
 	"strings"
 )
@@ -46,7 +47,7 @@ func told(err error) error {
 func textOf(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf("an error of type %T, whose Error method panics: %v", err, v)
+			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, clip(panicText(v), maxErrorText))
 		}
 	}()
 	return clip(err.Error(), maxErrorText)
@@ -105,5 +106,22 @@ func detached(f func() error, done func(error)) {
 
 // newPanicError makes an error of what a recovered panic was about.
 func newPanicError(v any) *PanicError {
-	return &PanicError{Value: v, Stack: debug.Stack(), text: clip(fmt.Sprintf("panic: %v", v), maxErrorText)}
+	return &PanicError{Value: v, Stack: debug.Stack(), text: clip("panic: "+panicText(v), maxErrorText)}
+}
+
+// panicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a number.
+// Of another value it tells the type alone: a resource's data may be in it.
+func panicText(v any) string {
+	switch v.(type) {
+	case error, fmt.Stringer:
+		return fmt.Sprint(v)
+	}
+	switch value := reflect.ValueOf(v); value.Kind() {
+	case reflect.String, reflect.Bool, reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return fmt.Sprint(v)
+	default:
+		return fmt.Sprintf("a value of type %T", v)
+	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 )
 
 // Entry is the value of a resource's key.
@@ -46,6 +47,10 @@ func Decode(value []byte) (Entry, error) {
 	}
 	var e Entry
 	if err := json.Unmarshal(value, &e); err != nil {
+		var kind *json.UnmarshalTypeError // quotes a number
+		if errors.As(err, &kind) {
+			err = fmt.Errorf("its field %q is no %v", kind.Field, kind.Type)
+		}
 		return Entry{}, err
 	}
 	if len(e.Data) == 0 || e.Data[0] != '{' {
