@@ -169,7 +169,7 @@ func badItemsOf(err error) (bad *BadItemsError, before string) {
 				}
 				return nil
 			}
-			wrapper, ok := inner.(interface{ Unwrap() error }) //nolint:errorlint // see above
+			wrapper, ok := inner.(interface{ Unwrap() error })
 			if !ok {
 				return nil
 			}

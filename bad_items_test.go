@@ -339,7 +339,7 @@ func TestTheRecordOfBadItemsIsBounded(t *testing.T) {
 	w.start(cfg)
 	r.until("the good ones are handled", allHeld(r, len(good)))
 	resp, err := w.etcd.Get(context.Background(), "/drm/app/source")
-	if err != nil || len(resp.Kvs) != 1 || len(resp.Kvs[0].Value) > 512<<10 {
+	if err != nil || len(resp.Kvs) != 1 || len(resp.Kvs[0].Value) > 420<<10 {
 		t.Fatalf("%v, %v", len(resp.Kvs[0].Value), err)
 	}
 	if s := w.status().Source; s.Bad != len(bad) || len(s.BadItems) < 50 {

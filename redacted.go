@@ -4,14 +4,12 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
-
-	"go.uber.org/zap/zapcore"
 )
 
 // Whoever logs or prints a Resource or a Claim, or panics with one, means which one it is. Its data may be secret: they
-// are told only where they are asked for, as Resource.Data or by encoding/json.
+// are told only where they are asked for, as Resource.Data or by encoding/json (which loggers use for slices and structs).
 
-// String names the resource, without its data.
+// String names the resource, without its data. It is what zap.Any logs.
 func (r Resource) String() string { return fmt.Sprintf("resource %q", excerpt([]byte(r.ID))) }
 
 // Format prints what String says, whatever the verb: %+v, %#v and %x tell no data either.
@@ -21,12 +19,6 @@ func (r Resource) Format(f fmt.State, _ rune) {
 
 // LogValue is for log/slog.
 func (r Resource) LogValue() slog.Value { return slog.StringValue(r.ID) }
-
-// MarshalLogObject is for zap.
-func (r Resource) MarshalLogObject(e zapcore.ObjectEncoder) error {
-	e.AddString("id", r.ID)
-	return nil
-}
 
 // String names the claim, without the resource's data.
 func (c Claim) String() string {
@@ -43,13 +35,4 @@ func (c Claim) LogValue() slog.Value {
 	return slog.GroupValue(
 		slog.String("app", c.App), slog.String("member", c.Member), slog.String("resource", c.Resource.ID), slog.Int64("token", c.Token),
 	)
-}
-
-// MarshalLogObject is for zap.
-func (c Claim) MarshalLogObject(e zapcore.ObjectEncoder) error {
-	e.AddString("app", c.App)
-	e.AddString("member", c.Member)
-	e.AddString("resource", c.Resource.ID)
-	e.AddInt64("token", c.Token)
-	return nil
 }

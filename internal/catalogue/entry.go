@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
-	"fmt"
 )
 
 // Entry is the value of a resource's key.
@@ -47,11 +46,7 @@ func Decode(value []byte) (Entry, error) {
 	}
 	var e Entry
 	if err := json.Unmarshal(value, &e); err != nil {
-		var kind *json.UnmarshalTypeError // quotes a number
-		if errors.As(err, &kind) {
-			err = fmt.Errorf("its field %q is no %v", kind.Field, kind.Type)
-		}
-		return Entry{}, err
+		return Entry{}, err // which tells no value: the fields are booleans and data
 	}
 	if len(e.Data) == 0 || e.Data[0] != '{' {
 		return Entry{}, errors.New("its data is not an object")
