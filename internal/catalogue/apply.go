@@ -51,7 +51,7 @@ func (a *Answer) keeps(id string) bool {
 // ErrDeposed says that the guard did not hold, ErrAppGone that the app is not what it was. After an error, what was
 // written stays written, and the next Apply does the rest.
 func (y *Sync) Apply(ctx context.Context, answer Answer, began int64) (Outcome, error) {
-	y.answer = nil
+	y.answer, y.behind = nil, false
 	items := answer.Items
 	y.kept = Answer{Keep: answer.Keep, KeepAll: answer.KeepAll}
 	marks, err := y.refresh(ctx)
@@ -83,10 +83,11 @@ func (y *Sync) Apply(ctx context.Context, answer Answer, began int64) (Outcome, 
 
 // Unchanged stands for an Apply of the same answer once more, where a source says that nothing changed since the last
 // one: it confirms removals as that would, and removes what was deallocated and the source lacks.
-// ErrNoAnswer says that the source must be asked for all it has: the last answer did not become the catalogue, or it was
-// another member's, or long ago. What that answer kept stays kept.
+// ErrNoAnswer says that the source must be asked for all it has: the last answer did not become the catalogue in full, or
+// it was another member's, or long ago, or somebody wrote an entry since that needs the source's data. What that answer kept
+// stays kept.
 func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
-	if y.answer == nil {
+	if y.answer == nil || len(y.doubt) > 0 { // a write whose answer was lost may still undo a part of it
 		return Outcome{}, ErrNoAnswer
 	}
 	last := Outcome{Resources: y.answer.Resources, Rejected: y.answer.Rejected}
@@ -95,7 +96,17 @@ func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
 	if err != nil {
 		return Outcome{}, err
 	}
+	if slices.ContainsFunc(marks, y.woken) {
+		return Outcome{}, ErrNoAnswer
+	}
 	return y.finish(ctx, nil, marks, last, began)
+}
+
+// woken says whether a mark is of an entry that the source has and that an allocation woke without data of its own. It may
+// have the data of an earlier allocation, and is to have the source's, of which only the hash is remembered.
+func (y *Sync) woken(m mark) bool {
+	k, has := y.known[m.id]
+	return has && k.seen == y.gen && k.fromSource && !k.ownData && !k.suspended
 }
 
 // finish adds the removals to the writes, sends all, and sees to what was not as remembered.
@@ -124,15 +135,19 @@ func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Out
 				writes = append(writes, toRemove(w.id, k))
 			}
 		}
-		if _, err := y.write(ctx, writes, &out); err != nil {
+		left, err := y.write(ctx, writes, &out)
+		if err != nil {
 			return out, err
 		}
+		y.behind = y.behind || slices.ContainsFunc(left, func(w write) bool { return w.item != nil })
 	}
 	if err := y.clear(ctx, marks); err != nil {
 		return out, err
 	}
 	out.Gone = smallest(slices.Values(out.Gone), namesMost)
-	y.answer = &out
+	if !y.behind { // else only the whole answer, asked for anew, does the rest
+		y.answer = &out
+	}
 	return out, nil
 }
 
@@ -143,7 +158,7 @@ func (y *Sync) keep(writes []write, item *Item, began int64) []write {
 	if !has {
 		return append(writes, w)
 	}
-	if k.modRev > began || y.kept.keeps(item.ID) {
+	if y.kept.keeps(item.ID) {
 		return writes
 	}
 	w.expect = k.modRev
@@ -155,6 +170,10 @@ func (y *Sync) keep(writes []write, item *Item, began int64) []write {
 		same, w.canonical = y.sameData(item, k)
 	}
 	if same && k.fromSource {
+		return writes
+	}
+	if k.modRev > began {
+		y.behind = true
 		return writes
 	}
 	if k.fromSource {

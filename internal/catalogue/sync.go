@@ -42,7 +42,8 @@ type Sync struct {
 	gen      uint32               // counts the answers
 	asked    time.Duration        // when the source was last asked, by the clock of the rules
 	began    int64                // the revision at which the fetch began whose answer was last looked at; 0: there was none
-	answer   *Outcome             // of the last answer; nil where it did not become the catalogue
+	answer   *Outcome             // of the last answer; nil where it did not become the catalogue in full
+	behind   bool                 // something of the last answer was left out, since its entry was written after the fetch began
 	kept     Answer               // what the last answer kept; without its items
 	holding  holding              // removals that wait for a confirmation
 	doubt    map[string]time.Time // entries that a write was tried for whose answer was lost, and when
