@@ -154,17 +154,18 @@ func (o *office) fetch(ctx context.Context) error {
 }
 
 // apply asks the source and makes its answer the catalogue. Where the source says that nothing changed since an answer
-// that did not become the catalogue, or that another member got, it is asked for everything.
+// that did not become the catalogue in full, or that another member got, it is asked for everything.
 func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
 	answer := o.m.source.ask(ctx, false)
-	if answer.unchanged {
+	if answer.unchanged && !answer.everything {
 		out, unchanged := o.sync.Unchanged(ctx, began)
 		if !errors.Is(unchanged, catalogue.ErrNoAnswer) {
 			return out, writing(unchanged)
 		}
-		if answer = o.m.source.ask(ctx, true); answer.unchanged {
-			return catalogue.Outcome{}, &sourceError{err: ErrNotModified}
-		}
+		answer = o.m.source.ask(ctx, true)
+	}
+	if answer.unchanged {
+		return catalogue.Outcome{}, &sourceError{err: fmt.Errorf("asked for everything, it has answered: %w", ErrNotModified)}
 	}
 	if answer.failed != nil {
 		return catalogue.Outcome{}, answer.failed
@@ -183,6 +184,7 @@ func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, err
 	if err != nil {
 		return out, writing(err)
 	}
+	o.m.source.taken()
 	for _, id := range slices.Sorted(slices.Values(out.Rejected)) {
 		bad.Add(BadItem{Index: -1, ID: id, Err: errTooLarge})
 	}

@@ -45,8 +45,9 @@ type API interface {
 }
 
 // Forgetter is what a Retriever that answers ErrNotModified should have besides: Forget makes the next Fetch return
-// everything. It is called when ErrNotModified is about an answer that did not become the catalogue as a whole, or is not
-// the last one that did: another member's may be. The Fetch follows in the same goroutine, and both have FetchTimeout together.
+// everything. It is called when ErrNotModified is, or would be, about an answer that did not become the catalogue as a
+// whole (it was refused, or came after FetchTimeout), or that is not the last one that did: another member's may be. The Fetch
+// follows in the same goroutine, and both have FetchTimeout together. Where that returns ErrNotModified all the same, it failed.
 type Forgetter interface {
 	Forget()
 }

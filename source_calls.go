@@ -40,11 +40,12 @@ func judged(err error) *sourceError {
 
 // sourceAnswer is what came of a Fetch, in plain values.
 type sourceAnswer struct {
-	resources []Resource
-	bad       *BadItemsError // what of the answer is no resource; nil: all of it is
-	before    string         // what the error said before that, such as where the answer is from
-	unchanged bool           // ErrNotModified
-	failed    error          // a *sourceError; nil where it succeeded
+	resources  []Resource
+	bad        *BadItemsError // what of the answer is no resource; nil: all of it is
+	before     string         // what the error said before that, such as where the answer is from
+	unchanged  bool           // ErrNotModified
+	everything bool           // it was asked for everything, so that unchanged is no answer
+	failed     error          // a *sourceError; nil where it succeeded
 }
 
 // sourceCalls are the calls of the user's code that a coordinator makes. They belong to the Manager and not to a term: one
@@ -56,6 +57,7 @@ type sourceCalls struct {
 	over     bool          // none begins any more
 	fetching chan struct{} // closed when Fetch has returned; nil while it does not run
 	began    time.Duration // when the last Fetch did, on the clock that leases are measured by
+	untaken  bool          // a Fetch has returned resources since the last answer that became the catalogue
 	telling  chan struct{} // closed when OnSourceError has returned; nil while it does not run
 	next     error         // what it is to be told then
 }
@@ -85,20 +87,29 @@ func (s *sourceCalls) freeLocked() error {
 	return nil
 }
 
-// begin lets a Fetch begin, if it may.
-func (s *sourceCalls) begin() error {
+// begin lets a Fetch begin, if it may. untaken says that what it returned before was never made the catalogue: it came too
+// late, or was refused, and yet the Retriever takes it for delivered.
+func (s *sourceCalls) begin() (untaken bool, err error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if err := s.freeLocked(); err != nil {
-		return err
+		return false, err
 	}
 	s.fetching, s.began = make(chan struct{}), s.m.now()
-	return nil
+	return s.untaken, nil
 }
 
-// returned is for the end of a Fetch.
-func (s *sourceCalls) returned() {
+// taken says that what Fetch returned has become the catalogue.
+func (s *sourceCalls) taken() {
 	s.mu.Lock()
+	s.untaken = false
+	s.mu.Unlock()
+}
+
+// returned is for the end of a Fetch. delivered says that it returned resources.
+func (s *sourceCalls) returned(delivered bool) {
+	s.mu.Lock()
+	s.untaken = s.untaken || delivered
 	close(s.fetching)
 	s.fetching = nil
 	s.mu.Unlock()
@@ -106,15 +117,17 @@ func (s *sourceCalls) returned() {
 }
 
 // ask calls Fetch, with its timeout, and does not wait for one that ignores its context; what that returns in the end is
-// thrown away. Where everything is wanted, a Retriever that leaves out what it returned before is told so first, in the
-// same goroutine and time.
+// thrown away. Where everything is wanted, or what it returned last was not taken, a Retriever that leaves out what it
+// returned before is told so first, in the same goroutine and time.
 func (s *sourceCalls) ask(ctx context.Context, everything bool) sourceAnswer {
 	timeout := s.m.cfg.FetchTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the source did not answer within %v", timeout))
 	defer cancel()
-	if err := s.begin(); err != nil {
+	untaken, err := s.begin()
+	if err != nil {
 		return sourceAnswer{failed: err}
 	}
+	everything = everything || untaken
 	answers := make(chan sourceAnswer, 1)
 	var a sourceAnswer
 	detached(func() error {
@@ -124,7 +137,8 @@ func (s *sourceCalls) ask(ctx context.Context, everything bool) sourceAnswer {
 		if err != nil { // it panicked, or ended its goroutine
 			a = sourceAnswer{failed: &sourceError{err: err}}
 		}
-		s.returned() // first: whoever has the answer may ask again at once
+		a.everything = everything
+		s.returned(a.failed == nil && !a.unchanged) // first: whoever has the answer may ask again at once
 		answers <- a
 	})
 	select {
