@@ -42,6 +42,8 @@ type Store struct {
 	Config  int64         // the create revision of the app's config key
 	Timeout time.Duration // of each request; default 5 s
 	Limits  *txn.Limits   // of etcd, as far as they are known
+
+	Wall func() time.Time // by which a source is judged to be gone, with days to spare; default time.Now
 }
 
 // Item is a resource as a source gives it.
@@ -112,7 +114,7 @@ func (s *Store) gone(config *pb.ResponseOp) bool {
 //
 // Errors: ErrAppGone; ErrTooLarge; etcd's, after which it may or may not have been written.
 func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
-	rev, err := s.change(ctx, item.ID, func(old *Entry, _, _ bool) (*Entry, error) {
+	rev, err := s.change(ctx, item.ID, func(old *Entry, _ bool, _ *mvccpb.KeyValue) (*Entry, error) {
 		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
 		if old != nil {
 			e.FromSource = old.FromSource
@@ -129,18 +131,22 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 }
 
 // Deallocate takes a resource out of the catalogue: its entry is deleted, or suspended where the source has the id, or
-// where there is a source that may. One that is not understood goes all the same. It returns the revision at which it is out.
+// where there is a source that may. A source that is gone has nothing any more. An entry that is not understood goes all the
+// same. It returns the revision at which it is out.
 //
 // Errors: ErrNotFound where there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been done.
 func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
-	rev, err := s.change(ctx, id, func(old *Entry, corrupt, source bool) (*Entry, error) {
+	rev, err := s.change(ctx, id, func(old *Entry, corrupt bool, record *mvccpb.KeyValue) (*Entry, error) {
 		if corrupt {
 			old = &Entry{Data: idAlone(id)}
 		}
-		switch {
-		case old == nil || old.Suspended:
+		if old == nil || old.Suspended {
 			return nil, ErrNotFound
-		case old.FromSource || source:
+		}
+		switch source, err := s.standing(ctx, record); {
+		case err != nil:
+			return nil, err
+		case source == there || source == none && old.FromSource: // of the latter, somebody deleted the record by hand
 			return &Entry{FromSource: old.FromSource, Suspended: true, Data: old.Data}, nil
 		default:
 			return nil, nil
@@ -161,26 +167,25 @@ func idAlone(id string) json.RawMessage {
 	return b
 }
 
-// change reads an entry, and whether the app has a source, and writes what next makes of it (nil: nothing), again and
-// again until nobody wrote in between. A corrupt entry is told as none, and that it is there.
-func (s *Store) change(ctx context.Context, id string, next func(old *Entry, corrupt, source bool) (*Entry, error)) (int64, error) {
+// change reads an entry, and the source's record, and writes what next makes of them (nil: nothing), again and again until
+// nobody wrote in between. A corrupt entry is told as none, and that it is there.
+func (s *Store) change(ctx context.Context, id string, next func(old *Entry, corrupt bool, source *mvccpb.KeyValue) (*Entry, error)) (int64, error) {
 	key := s.key(id)
 	for {
 		read, err := s.commit(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{
-			txn.Get([]byte(key)), txn.Look([]byte(s.Layout.Source())),
+			txn.Get([]byte(key)), txn.Get([]byte(s.Layout.Source())),
 		}})
 		if err != nil {
 			return 0, err
 		}
 		found := txn.Found(read.Responses[0])
-		source := len(txn.Found(read.Responses[1])) > 0
 		var old *Entry
 		if len(found) > 0 {
 			if e, err := Decode(found[0].Value); err == nil { // a corrupt entry is as good as none: it is overwritten
 				old = &e
 			}
 		}
-		e, err := next(old, old == nil && len(found) > 0, source)
+		e, err := next(old, old == nil && len(found) > 0, first(read.Responses[1]))
 		if err != nil {
 			return 0, err
 		}

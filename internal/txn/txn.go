@@ -218,6 +218,11 @@ func List(from, end string, limit int64) *pb.RequestOp {
 	return read(&pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(end), KeysOnly: true, Limit: limit})
 }
 
+// Page reads up to limit keys from one up to another, with their values.
+func Page(from, end string, limit int64) *pb.RequestOp {
+	return read(&pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(end), Limit: limit})
+}
+
 func read(r *pb.RangeRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
 }
