@@ -72,7 +72,7 @@ type CatalogueEntry struct {
 	Shard      int
 	FromSource bool // the last fetch had it
 	Allocated  bool // an Allocate wants it
-	Suspended  bool // the source has it, and it was deallocated: it is not handled until it is allocated
+	Suspended  bool // the source has it, or may have it, and it was deallocated: it is not handled until it is allocated
 }
 
 // MarshalJSON gives the object that `drmctl resources -o json` prints.
@@ -111,6 +111,10 @@ type SourceStatus struct {
 	HeldSince  time.Time // since when there have been such, without a break; zero: there are none
 	HeldUntil  time.Time // an answer that is asked for after that confirms those there are; zero: only Client.AcceptRemovals does
 	HeldDigest string    // stands for the set of their ids, for Client.AcceptRemovals
+
+	// NotBefore is until when the source wants to be left alone, as its last error said (Retryable), by the clock of the
+	// member that asked it; zero: it does not. No member asks it earlier, and a restart does not change that.
+	NotBefore time.Time
 
 	Bad      int             // items of the last answer that are no resources, or are too large for etcd
 	BadItems []SourceBadItem // the first of them, MaxBadItems at most

@@ -29,6 +29,7 @@ const (
 	DefaultRemovalShare     = 0.2
 	DefaultRemovalMoreThan  = 10
 	DefaultRemovalDelay     = time.Minute
+	DefaultSourceGone       = 24 * time.Hour
 	DefaultSettleDelay      = time.Second
 	DefaultJoinDelay        = 250 * time.Millisecond
 	DefaultStopTimeout      = time.Minute
@@ -200,7 +201,8 @@ type Config struct {
 	// FetchRetryBudget is how long a failing fetch is tried again, 1, 2, 4, … s apart, and no further than PollInterval,
 	// before it counts as failed: the first one of a fresh app then fails Start, a later one is reported and left until the next poll.
 	// An error that is a Retryable (such as those of retriever.HTTP) may say that trying again is pointless: then that is at
-	// once; or that the source wants to be left alone: then nothing asks it earlier. Default 1 min; up to 24 h, or Forever.
+	// once; or that the source wants to be left alone: then nothing asks it earlier, also after a restart. A Refetch, or members
+	// that came or went, end a pause between two attempts, 1 s after a failure at the earliest. Default 1 min; up to 24 h, or Forever.
 	FetchRetryBudget time.Duration
 	// MaxRemovals says which answers of the source are doubted, because they would remove so much that a mistake is likely:
 	// what such an answer lacks goes on being handled until the removal is confirmed, or the source has it again. Default: more
@@ -221,6 +223,16 @@ type Config struct {
 	// what is good is taken, what the bad ones may stand for stays as it is, and SourceStatus tells of them; only an answer of
 	// which more is bad than good is refused. Of an item that is too large only etcd knows: that refuses no other one.
 	SourceStrict bool
+	// SourceGone is for how long no member that has a Retriever may have been there before the app counts as one without a
+	// source. (A source that fails is there: it is asked.) From then on Deallocate takes a resource out of the catalogue, instead
+	// of suspending it, and what the source left is forgotten where members that only allocate run: what nobody but the source
+	// wanted is removed, in bulk, with a warning in the log; what was allocated besides stays; nothing is suspended any more.
+	// For that, such members count the time that they have had no source among them, so that an outage of all of them does not
+	// count. The longer holds of the coordinator's value and of the last coordinator's that had a source; give all the same.
+	// Client.DropSource does the same at once. Lowered, a source that is gone for good is forgotten sooner, and members with a
+	// source may not be away for as long.
+	// Default 24 h; 1 s to 8760 h (a year), or Forever: what a source has left is kept.
+	SourceGone time.Duration
 	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. It is also told, with a
 	// *BadItemsError, of bad items in an answer that was taken, when they are other ones than before. Optional. It is called in a
 	// goroutine of its own, one call at a time: while one runs, of what fails meanwhile the latest is kept for the next. Stop

@@ -17,6 +17,8 @@ import (
 const (
 	leastDuration = time.Millisecond
 	mostDuration  = 24 * time.Hour
+
+	mostSourceGone = 365 * 24 * time.Hour
 )
 
 // withDefaults returns the config with its zero values replaced, or an *InputError that names the first field that
@@ -97,6 +99,7 @@ func (c Config) withDefaults() (Config, error) {
 		{"JoinDelay", &c.JoinDelay, DefaultJoinDelay, leastDuration, time.Minute, false},
 		{"FetchTimeout", &c.FetchTimeout, DefaultFetchTimeout, leastDuration, mostDuration, false},
 		{"FetchRetryBudget", &c.FetchRetryBudget, DefaultFetchRetryBudget, leastDuration, mostDuration, true},
+		{"SourceGone", &c.SourceGone, DefaultSourceGone, time.Second, mostSourceGone, true},
 		{"ResyncInterval", &c.ResyncInterval, DefaultResyncInterval, time.Second, mostDuration, false},
 		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout, leastDuration, mostDuration, false},
 	} {

@@ -26,6 +26,9 @@ type office struct {
 
 	failing   time.Duration // since when every fetch has failed because of the source; Forever: the last one has not
 	notBefore time.Duration // the source wants to be left alone until then
+	calm      time.Duration // until then nobody asks again after a fetch that failed
+
+	vouched bool // the record says that this term's coordinator has a source
 
 	orders     *orders // what operators order
 	askedFor   int64   // the last order to accept removals for which the source was to be asked first
@@ -35,7 +38,9 @@ type office struct {
 	toldHeld   string  // the digest of the held removals that the log tells of
 
 	changed chan struct{} // holds a token when the membership changed
-	asked   chan struct{} // holds a token when the retriever has news
+	asked   chan struct{} // holds a token when the retriever has news, or somebody else wants a fetch now
+	settle  *time.Timer   // until the membership has settled; run's goroutine owns it
+	vouch   *time.Ticker  // for the record that there is a source; run's goroutine owns it
 	cancel  context.CancelFunc
 	done    chan struct{}
 }
@@ -76,7 +81,7 @@ func (o *office) membersChanged() {
 	}
 }
 
-// refetch lets the source be asked again now.
+// refetch lets the source be asked again now, or as soon as it may be after a failure. It ends a pause between two attempts.
 func (o *office) refetch() {
 	select {
 	case o.asked <- struct{}{}:
@@ -87,16 +92,15 @@ func (o *office) refetch() {
 func (o *office) run(ctx context.Context) {
 	m := o.m
 	if m.cfg.Retriever == nil {
-		<-ctx.Done()
+		o.runAlone(ctx)
 		return
 	}
 	o.fresh = o.readRecord(ctx)
 	o.recorded = o.record.Attempt
 	if !o.fresh {
 		m.firstFetch(nil)
-	} else if err := o.writeRecord(ctx); err != nil { // Deallocate needs to know that there is a source
-		m.log.Warn("cannot record that there is a source", zap.Error(err))
 	}
+	o.writeVouch(ctx)
 	o.inherit()
 	following, endFollowing := context.WithCancel(ctx)
 	followed := make(chan struct{})
@@ -105,9 +109,11 @@ func (o *office) run(ctx context.Context) {
 		m.hub.Follow(following, m.layout.Orders(), o.orders)
 	}()
 	defer func() { endFollowing(); <-followed }()
-	poll, settle := o.firstTimers()
+	poll := o.firstTimers()
+	o.vouch = time.NewTicker(vouchEvery(m.cfg.SourceGone))
 	defer poll.Stop()
-	defer settle.Stop()
+	defer o.settle.Stop()
+	defer o.vouch.Stop()
 	again := time.NewTimer(time.Hour)
 	again.Stop()
 	defer again.Stop()
@@ -125,9 +131,7 @@ func (o *office) run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-o.changed:
-			if !m.cfg.CacheResources {
-				settle.Reset(m.cfg.SettleDelay)
-			}
+			o.settleAnew()
 			continue
 		case <-o.orders.news:
 			obey()
@@ -135,18 +139,20 @@ func (o *office) run(ctx context.Context) {
 		case <-again.C:
 			obey()
 			continue
-		case <-settle.C:
+		case <-o.vouch.C:
+			o.writeVouch(ctx)
+			continue
+		case <-o.settle.C:
 		case <-o.asked:
 		case <-poll.C:
 		}
-		if early := o.notBefore - m.now(); early > 0 {
+		if early := o.early(); early > 0 {
+			if o.fresh && o.exceeds(m.now(), early) { // an earlier coordinator was told so, and its Start has failed too
+				m.firstFetch(o.leftAlone(early))
+				o.fresh = false
+			}
 			poll.Reset(early)
 			continue
-		}
-		m.news.Store(false) // what was news before is in the answer
-		select {
-		case <-o.asked:
-		default:
 		}
 		v := o.round(ctx)
 		switch {
@@ -185,16 +191,16 @@ func (o *office) run(ctx context.Context) {
 // coordinator is another one now is a change of membership like others: where the last fetch went well, it makes the
 // source be asked once more, after it has settled, or not at all. Where there was no coordinator before, the group begins,
 // and asks.
-func (o *office) firstTimers() (poll, settle *time.Timer) {
+func (o *office) firstTimers() (poll *time.Timer) {
 	cfg := &o.m.cfg
-	poll, settle = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	poll, o.settle = time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	poll.Stop()
-	settle.Stop()
+	o.settle.Stop()
 	switch {
 	case o.fresh || !o.inherited || o.record.Error != "" || o.record.Held > 0: // what is held is not known before an answer
 		poll.Reset(0)
 	case !cfg.CacheResources:
-		settle.Reset(cfg.SettleDelay)
+		o.settle.Reset(cfg.SettleDelay)
 		if cfg.PollInterval > 0 { // members that come and go without end delay it no longer
 			poll.Reset(cfg.SettleDelay + cfg.PollInterval)
 		}
@@ -204,7 +210,26 @@ func (o *office) firstTimers() (poll, settle *time.Timer) {
 		due := o.record.LastSuccess.Add(cfg.PollInterval).Sub(o.m.wall())
 		poll.Reset(min(max(due, 0), cfg.PollInterval)) // clocks differ
 	}
-	return poll, settle
+	return poll
+}
+
+// settleAnew makes the source be asked when the membership has settled, which just changed.
+func (o *office) settleAnew() {
+	if !o.m.cfg.CacheResources {
+		o.settle.Reset(o.m.cfg.SettleDelay)
+	}
+}
+
+// early is how long nothing asks the source yet: it wants to be left alone, or has failed just now. 0: it may be asked.
+func (o *office) early() time.Duration { return max(0, max(o.notBefore, o.calm)-o.m.now()) }
+
+// leftAlone is the error of a fetch that is not made, since the source wants to be left alone for longer than anybody waits.
+func (o *office) leftAlone(early time.Duration) error {
+	err := fmt.Errorf("the source wants to be left alone for another %v", early.Round(time.Second))
+	if o.record.Error != "" {
+		err = fmt.Errorf("%w, since its answer to the last coordinator: %s", err, o.record.Error)
+	}
+	return err
 }
 
 // isEndOfTerm says whether an error means that this member is not the coordinator any more, or not of this app. It looks

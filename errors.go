@@ -38,6 +38,8 @@ var (
 	ErrNotAccepted = errors.New("not accepted")
 	// ErrOrderExpired says that nobody has carried out an order about the source within its life.
 	ErrOrderExpired = errors.New("the order has expired")
+	// ErrSourceInUse says that the app has a source: a live member has a Retriever.
+	ErrSourceInUse = errors.New("the app has a source")
 	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
 	// claims that were not released.
 	ErrLeftBehind = errors.New("left behind")
@@ -124,6 +126,18 @@ func (e *IDInUseError) Error() string {
 
 // Is makes errors.Is(err, ErrIDInUse) hold.
 func (e *IDInUseError) Is(target error) bool { return target == ErrIDInUse }
+
+// SourceInUseError says which member has a source, that Client.DropSource was to drop. It matches ErrSourceInUse.
+type SourceInUseError struct {
+	Member string // one of those that have a Retriever
+}
+
+func (e *SourceInUseError) Error() string {
+	return fmt.Sprintf("member %q has a source, and would bring back what it has: stop the members that do, or start them without", e.Member)
+}
+
+// Is makes errors.Is(err, ErrSourceInUse) hold.
+func (e *SourceInUseError) Is(target error) bool { return target == ErrSourceInUse }
 
 // PanicError is the error of a Handler or Retriever call that panicked. Its text tells a Value that is an error, a Stringer, a
 // text or a number; of any other one, which may have a resource's data in it, the type.

@@ -23,6 +23,10 @@ func fetchPause(attempt int, longest time.Duration, random float64) time.Duratio
 	return pause - time.Duration(float64(pause)*0.25*random)
 }
 
+// leastPause is how long a source that has just failed is left alone, whoever wants it to be asked: news that come without
+// end are no reason to ask it without end.
+const leastPause = time.Second
+
 // verdict is what a round of fetches came to.
 type verdict struct {
 	err   error // nil where a fetch has become the catalogue; of the source's, the text is known
@@ -43,6 +47,7 @@ func (o *office) round(ctx context.Context) verdict {
 	}
 	began := m.now()
 	for attempt := 0; ; attempt++ {
+		o.hear()
 		err := o.fetch(ctx)
 		if err == nil {
 			o.failing = Forever
@@ -51,6 +56,7 @@ func (o *office) round(ctx context.Context) verdict {
 		if ctx.Err() != nil || isEndOfTerm(err) {
 			return verdict{err: err, over: true}
 		}
+		o.calm = m.now() + min(leastPause, longest)
 		pause := fetchPause(attempt, longest, rand.Float64())
 		wait, hangs := pause, false
 		var again bool
@@ -59,7 +65,7 @@ func (o *office) round(ctx context.Context) verdict {
 			m.log.Warn("the source cannot be had", zap.Error(err))
 			m.source.tell(err)
 			o.failing = min(o.failing, began)
-			wait, again = o.heed(source, pause)
+			wait, again = max(pause, o.notBefore-m.now()), !source.advised || source.again
 		} else {
 			m.log.Warn("etcd fails, and the source cannot become the catalogue", zap.Error(err))
 			o.failing = Forever
@@ -75,6 +81,48 @@ func (o *office) round(ctx context.Context) verdict {
 		if !o.pause(ctx, wait) {
 			return verdict{err: context.Cause(ctx), over: true}
 		}
+	}
+}
+
+// hear takes note that the source is asked now: what was news before is in the answer.
+func (o *office) hear() {
+	o.m.news.Store(false)
+	select {
+	case <-o.asked:
+	default:
+	}
+}
+
+// pause waits after a fetch that failed. Whatever would make the source be asked at another time ends it: a Refetch at once,
+// a change of membership when it has settled. Neither makes the source be asked while it wants to be left alone, or right
+// after it has failed. What operators order meanwhile is carried out. False means that ctx ended first.
+func (o *office) pause(ctx context.Context, wait time.Duration) bool {
+	until := o.m.now() + wait
+	end := time.NewTimer(wait)
+	defer end.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-end.C:
+			return true
+		case <-o.changed:
+			o.settleAnew()
+			continue
+		case <-o.vouch.C:
+			o.writeVouch(ctx)
+			continue
+		case <-o.orders.news:
+			o.obey(ctx) // if it fails, it is called again after the round
+			continue
+		case <-o.settle.C:
+		case <-o.asked:
+		}
+		early := o.early()
+		if early == 0 {
+			return true
+		}
+		end.Reset(min(early, until-o.m.now()))
 	}
 }
 
@@ -95,15 +143,16 @@ func (o *office) exceeds(began, pause time.Duration) bool {
 	return budget != Forever && began != Forever && o.m.now()-began+pause > budget
 }
 
-// heed returns how long to wait before the source is asked again, the pause or more, and whether that makes sense, as its
-// error says. Nothing asks it earlier.
-func (o *office) heed(err *sourceError, pause time.Duration) (wait time.Duration, again bool) {
-	if !err.advised {
-		return pause, true
+// heed notes how long the source wants to be left alone, as the error of a fetch says, for this coordinator and the next:
+// nothing asks it earlier.
+func (o *office) heed(err error) {
+	o.notBefore, o.record.NotBefore = 0, time.Time{}
+	source, is := err.(*sourceError) //nolint:errorlint // nothing wraps it, and nothing looks through it
+	if !is || source.after <= 0 {
+		return
 	}
-	after := min(err.after, mostDuration)
-	o.notBefore = o.m.now() + after
-	return max(pause, after), err.again
+	after := min(source.after, mostDuration)
+	o.notBefore, o.record.NotBefore = o.m.now()+after, o.record.LastAttempt.Add(after)
 }
 
 // fetch asks the source once and makes its answer the catalogue. Its outcome is recorded.
@@ -116,6 +165,11 @@ func (o *office) fetch(ctx context.Context) error {
 				attempt = now
 			}
 			return err
+		}
+		if !o.vouched { // or who forgets the source could do so while the catalogue is read
+			if err := o.writeRecord(ctx); err != nil {
+				return err
+			}
 		}
 		if err := o.sync.Load(ctx, m.hub); err != nil {
 			return err
@@ -138,6 +192,7 @@ func (o *office) fetch(ctx context.Context) error {
 	}
 	o.record.LastAttempt, o.record.Attempt = m.wall().UTC(), attempt
 	o.record.Error = ""
+	o.heed(err)
 	if err != nil {
 		o.record.Error = clip(err.Error(), maxSourceError)
 	} else {

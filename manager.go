@@ -130,7 +130,8 @@ func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 }
 
 // Deallocate ends the handling of a resource; it returns once etcd has that, before it is terminated. While a source has
-// the id, the resource stays suspended until it is allocated. ErrNotFound says that there is nothing to deallocate.
+// the id, the resource stays suspended until it is allocated. In an app that has no source, or whose source is gone
+// (Config.SourceGone), nothing of it is left. ErrNotFound says that there is nothing to deallocate.
 func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("deallocate %q: %w", id, err)
@@ -139,7 +140,8 @@ func (m *Manager) Deallocate(ctx context.Context, id string) error {
 }
 
 // Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the case
-// that this member is the next to do so.
+// that this member is the next to do so. A source that fails is asked again 1 s after it has at the earliest, and one that wants
+// to be left alone (Retryable) not before that is over.
 func (m *Manager) Refetch() {
 	m.news.Store(true)
 	if o := m.group.office.Load(); o != nil {

@@ -123,23 +123,6 @@ func (o *orders) get(kind keys.Kind) order {
 	return o.stand[kind]
 }
 
-// pause waits between two attempts to ask the source, and carries out what operators order meanwhile. False says that ctx has
-// ended.
-func (o *office) pause(ctx context.Context, d time.Duration) bool {
-	over := time.NewTimer(d)
-	defer over.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-over.C:
-			return true
-		case <-o.orders.news:
-			o.obey(ctx) // if it fails, it is called again after the round
-		}
-	}
-}
-
 // obey carries out the orders that stand, as far as that can be done now. False says that etcd failed, and that it should be
 // called again; it is called again after each round of fetches, too.
 func (o *office) obey(ctx context.Context) (ok bool) {

@@ -28,7 +28,7 @@ type Retriever interface {
 type Retryable interface {
 	// Retryable returns again false where trying again would only meet the same error: the fetch then counts as failed
 	// at once, and the next poll asks again. after is how long the source wants to be left alone: nothing makes it be
-	// asked before, neither a retry nor a poll. Where the budget does not last that long, the fetch has failed. 0 says
+	// asked before, neither a retry, a poll, a Refetch nor another coordinator: it is kept in etcd. Where the budget does not last that long, the fetch has failed. 0 says
 	// nothing; more than 24 h counts as 24 h.
 	Retryable() (after time.Duration, again bool)
 }

@@ -34,6 +34,7 @@ type sourceRecord struct {
 	TooLarge    int       `json:"too_large"`          // resources that etcd did not take
 	Rejected    []string  `json:"rejected,omitempty"` // the first of them
 	Error       string    `json:"error"`
+	NotBefore   time.Time `json:"not_before,omitzero"` // until when the source wants to be left alone
 
 	Bad      int         `json:"bad"`                 // items of the last answer that are no resources, or too large
 	BadItems []badRecord `json:"bad_items,omitempty"` // the first of them
@@ -43,6 +44,8 @@ type sourceRecord struct {
 
 	Attempt  int64            `json:"attempt_revision,omitempty"` // the revision at which the last attempt began
 	Accepted acceptedRemovals `json:"accepted,omitzero"`
+
+	catalogue.Vouch
 }
 
 // heldRemovals tells of the removals that wait for a confirmation.
@@ -61,6 +64,19 @@ type acceptedRemovals struct {
 	Error    string `json:"error,omitempty"` // why it was not carried out
 }
 
+// leftAlone is how long the source wants to be left alone still, by a clock that may not be that of who recorded it: never
+// longer than it asked for, nor than mostDuration.
+func (r *sourceRecord) leftAlone(now time.Time) time.Duration {
+	if r.NotBefore.IsZero() {
+		return 0
+	}
+	most := mostDuration
+	if asked := r.NotBefore.Sub(r.LastAttempt); asked > 0 {
+		most = min(most, asked)
+	}
+	return max(0, min(r.NotBefore.Sub(now), most))
+}
+
 // sourceChange is what the last answer did that changed anything. It is kept until the next one does, for the counts
 // above tell of one fetch only, and a poll later of nothing.
 type sourceChange struct {
@@ -73,7 +89,7 @@ type sourceChange struct {
 // status is what the record tells.
 func (r sourceRecord) status() SourceStatus {
 	s := SourceStatus{
-		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error,
+		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error, NotBefore: r.NotBefore,
 		Held: r.Held, TooLarge: r.TooLarge, LastChange: SourceChange(r.LastChange), Bad: r.Bad,
 		HeldIDs: r.HeldRemovals.IDs, HeldSince: r.HeldRemovals.Since, HeldUntil: r.HeldRemovals.Until, HeldDigest: r.HeldRemovals.Digest,
 	}
@@ -93,6 +109,13 @@ func (o *office) readRecord(ctx context.Context) (fresh bool) {
 			if len(resp.Kvs) > 0 {
 				if o.record, err = decodeSource(resp.Kvs[0].Value); err != nil {
 					o.m.log.Warn("the record of the last fetches is corrupt; it is written anew", zap.Error(err))
+				}
+			}
+			if wall := o.m.wall(); !o.record.NotBefore.IsZero() {
+				left := o.record.leftAlone(wall)
+				o.notBefore = o.m.now() + left
+				if by := wall.Add(left); by.Before(o.record.NotBefore) { // the recorder's clock is ahead; the next reader's time counts down
+					o.record.NotBefore = by.UTC()
 				}
 			}
 			return o.record.LastSuccess.IsZero()
@@ -133,17 +156,30 @@ func decodeSource(value []byte) (sourceRecord, error) {
 	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
 		return sourceRecord{}, errors.New("a count that is less than none")
 	}
+	if err := r.Check(); err != nil {
+		return sourceRecord{}, err
+	}
 	return r, nil
+}
+
+// writeVouch records that there is a source, and a coordinator that asks it: Deallocate needs to know, and members that have
+// none.
+func (o *office) writeVouch(ctx context.Context) {
+	if err := o.writeRecord(ctx); err != nil && ctx.Err() == nil {
+		o.m.log.Warn("cannot record that there is a source", zap.Error(err))
+	}
 }
 
 // writeRecord writes the outcome of the fetches. Where etcd takes only small requests, its lists and texts are cut short.
 func (o *office) writeRecord(ctx context.Context) error {
+	o.record.Vouch = catalogue.VouchFor(o.term, o.m.wall(), o.m.cfg.SourceGone, Forever)
 	err := o.putRecord(ctx, o.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := o.record
 		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = clip(short.Error, most), nil, nil, nil
 		err = o.putRecord(ctx, short)
 	}
+	o.vouched = o.vouched || err == nil
 	return err
 }
 

@@ -99,6 +99,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	etcd := m.hub.Committer(txn.New(m.client))
 	limits := new(txn.Limits) // of one etcd: what one of the writers learns spares the others the same refusal
 	m.store = newStore(etcd, limits, m.layout, m.app, cfg.Etcd.CommandTimeout)
+	m.store.Wall = m.wall
 	m.core = core.New(core.Config{
 		HandleConcurrency: cfg.HandleConcurrency, TerminateConcurrency: cfg.TerminateConcurrency,
 		ReleaseBacklog: max(64, cfg.TerminateConcurrency), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,

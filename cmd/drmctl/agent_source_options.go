@@ -17,15 +17,16 @@ const (
 	flagSourceRetry  = "source-retry"
 	flagSourcePolicy = "source-policy"
 	flagSourceStrict = "source-strict"
+	flagSourceGone   = "source-gone"
 	flagSourceMethod = "source-method"
 	flagSourceBody   = "source-body"
 	flagSourceCACert = "source-cacert"
 )
 
-// Values of --source-retry and --source-policy. The other one of the latter is policyKeep.
+// Values of --source-retry, --source-gone and --source-policy. The other one of the latter is policyKeep.
 const (
-	retryForever = "forever"
-	policyExit   = "exit"
+	forever    = "forever"
+	policyExit = "exit"
 )
 
 // sourceOptionFlags are those about how the source is asked, and what becomes of it when it fails.
@@ -50,6 +51,11 @@ func sourceOptionFlags() []cli.Flag {
 				"status tells of the others",
 		},
 		&cli.StringFlag{
+			Name: flagSourceGone, EnvVars: agentEnv(flagSourceGone), Value: drm.DefaultSourceGone.String(),
+			Usage: "for how long there may be no member with a source before what it left is forgotten, and removed where nobody " +
+				"else wants it: `DURATION|forever`, 1s to 8760h; goes with --allocate-only too",
+		},
+		&cli.StringFlag{
 			Name: flagSourceMethod, EnvVars: agentEnv(flagSourceMethod), Value: "GET",
 			Usage: "the HTTP `METHOD` that --source-url is asked with",
 		},
@@ -66,6 +72,9 @@ func sourceOptionFlags() []cli.Flag {
 
 // sourceOptions sets what the flags say of any source.
 func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
+	if cfg.SourceGone, err = durationOrForever(c, flagSourceGone, time.Second, 365*24*time.Hour); err != nil {
+		return err
+	}
 	if given(c, flagAllocateOnly) {
 		return nil
 	}
@@ -73,7 +82,7 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 		return err
 	}
 	cfg.CacheResources, cfg.SourceStrict = c.Bool(flagSourceCache), c.Bool(flagSourceStrict)
-	if cfg.FetchRetryBudget, err = sourceRetry(c); err != nil {
+	if cfg.FetchRetryBudget, err = durationOrForever(c, flagSourceRetry, time.Millisecond, 24*time.Hour); err != nil {
 		return err
 	}
 	switch p := c.String(flagSourcePolicy); p {
@@ -87,16 +96,28 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	return nil
 }
 
-func sourceRetry(c *cli.Context) (time.Duration, error) {
-	text := c.String(flagSourceRetry)
-	if text == retryForever {
+// durationOrForever is the value of a flag that may be without a limit.
+func durationOrForever(c *cli.Context, flag string, least, most time.Duration) (time.Duration, error) {
+	text := c.String(flag)
+	if text == forever {
 		return drm.Forever, nil
 	}
 	d, err := time.ParseDuration(text)
-	if err != nil || d < time.Millisecond || d > 24*time.Hour {
-		return 0, badFlag(flagSourceRetry, text, "1ms to 24h, or forever")
+	if err != nil || d < least || d > most {
+		return 0, badFlag(flag, text, fmt.Sprintf("%s to %s, or %s", short(least), short(most), forever))
 	}
 	return d, nil
+}
+
+// short is a duration without the parts of it that are zero: 24h and not 24h0m0s.
+func short(d time.Duration) string {
+	text := d.String()
+	for _, zero := range []string{"m0s", "h0m"} {
+		if strings.HasSuffix(text, zero) {
+			text = text[:len(text)-2]
+		}
+	}
+	return text
 }
 
 // httpOptions sets what the flags say of a source over HTTP.

@@ -399,10 +399,10 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"status",
 			func(c *cli.Context) error {
-				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60}, Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}}})
+				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at}, Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}}})
 			},
 			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,"coordinator":"m1",` +
-				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":"","held":0,"held_since":null,"held_ids":[]},"revision":77,"drains":[{"member":"m","since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
+				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m","since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
 		},
 		{
 			"status, removals held",
@@ -410,7 +410,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				return showStatus(c, drm.Status{App: "a", Source: drm.SourceStatus{Resources: 1, Held: 2, HeldSince: at, HeldIDs: []string{"<r>", "s"}, HeldDigest: "x"}})
 			},
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
-				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"]},"revision":0,"drains":[]}`,
+				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
@@ -422,7 +422,7 @@ func TestJSONIsTheContract(t *testing.T) {
 			"status of nothing",
 			func(c *cli.Context) error { return showStatus(c, drm.Status{App: "a"}) },
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
-				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","held":0,"held_since":null,"held_ids":[]},"revision":0,"drains":[]}`,
+				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

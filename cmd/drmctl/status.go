@@ -67,6 +67,7 @@ type sourceJSON struct {
 	LastAttempt *time.Time `json:"last_attempt"`
 	Resources   int        `json:"resources"`
 	Error       string     `json:"error"`
+	NotBefore   *time.Time `json:"not_before"`
 	Held        int        `json:"held"`
 	HeldSince   *time.Time `json:"held_since"`
 	HeldIDs     []string   `json:"held_ids"`
@@ -151,7 +152,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Revision: s.Revision,
 		Source: sourceJSON{
 			LastSuccess: utc(s.Source.LastSuccess), LastAttempt: utc(s.Source.LastAttempt),
-			Resources: s.Source.Resources, Error: s.Source.Error,
+			Resources: s.Source.Resources, Error: s.Source.Error, NotBefore: utc(s.Source.NotBefore),
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
@@ -178,6 +179,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		row(w, "source last attempt", s.Source.LastAttempt)
 		row(w, "source last change", lastChange(s.Source.LastChange))
 		row(w, "source error", s.Source.Error)
+		if !s.Source.NotBefore.IsZero() {
+			row(w, "source not asked before", s.Source.NotBefore)
+		}
 		if s.Source.Held > 0 {
 			row(w, "source removals held", held(s.Source))
 		}
