@@ -1,0 +1,72 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const flagDryRun = "dry-run"
+
+func sourceDropCommand() *cli.Command {
+	const name = "drop"
+	return &cli.Command{
+		Name:  name,
+		Usage: "say that the app has no source from now on",
+		Description: "Removes what nobody but the source wanted, in bulk; keeps what was allocated; and forgets what was deallocated\n" +
+			"while the source had it. Members that only allocate do the same by themselves once there was no member with a\n" +
+			"source for --source-gone. Refuses, with exit code 1, while a member that has a source is alive. Where it is interrupted,\n" +
+			"run it again.\n\n" +
+			"Examples:\n" +
+			"   drmctl --app feeds source drop --dry-run\n" +
+			"   drmctl --app feeds source drop",
+		Flags: []cli.Flag{
+			&cli.BoolFlag{
+				Name: flagDryRun, EnvVars: commandEnv("source-"+name, flagDryRun),
+				Usage: "only tell how many resources it would remove",
+			},
+		},
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			// The command timeout bounds each request, and not how long it takes to remove what may be a million.
+			return withClient(c, func(_ context.Context, client *drm.Client) error {
+				return dropSource(c.Context, c, client, c.Bool(flagDryRun))
+			})
+		},
+	}
+}
+
+func dropSource(ctx context.Context, c *cli.Context, client *drm.Client, dryRun bool) error {
+	drop := client.DropSource
+	if dryRun {
+		drop = client.SourceLeaves
+	}
+	removed, err := drop(ctx)
+	if err != nil {
+		if removed > 0 {
+			note(c, "%d resources were removed before it failed; run it again for the rest", removed)
+		}
+		return err
+	}
+	return showDropped(c, removed, !dryRun)
+}
+
+func showDropped(c *cli.Context, removed int, dropped bool) error {
+	outcome := struct { // a contract
+		Removed int  `json:"removed"`
+		Dropped bool `json:"dropped"` // false: it would be
+	}{removed, dropped}
+	return show(c, outcome, func(w io.Writer) {
+		if dropped {
+			fmt.Fprintf(w, "dropped the source; removed %d resources\n", removed)
+		} else {
+			fmt.Fprintf(w, "would drop the source, and remove %d resources\n", removed)
+		}
+	})
+}
