@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// flagDryRun is a flag of source accept.
+// flagDryRun is a flag of source accept and source drop.
 const flagDryRun = "dry-run"
 
 // sourceCommand is a group: each command of it is a line here.
@@ -24,6 +24,7 @@ func sourceCommand() *cli.Command {
 		Subcommands: []*cli.Command{
 			sourceAcceptCommand(),
 			sourceFetchCommand(),
+			sourceDropCommand(),
 		},
 	}
 }

@@ -10,8 +10,6 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-const flagDryRun = "dry-run"
-
 func sourceDropCommand() *cli.Command {
 	const name = "drop"
 	return &cli.Command{
