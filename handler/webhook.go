@@ -7,7 +7,6 @@ import (
 	"encoding/base64"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"net"
 	"net/http"
@@ -38,9 +37,6 @@ const (
 	CallHeader = "DRM-Call"
 
 	webhookConnections = 128 // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
-	excerptBytes       = 200 // how much of a refusal's body an error shows
-	drainBytes         = 256 << 10
-	refusalBytes       = 16 << 10 // how much of it is searched for secrets, so that none is cut in two
 )
 
 // WebhookConfig is what NewWebhook needs to know. A value that cannot be is a *drm.InputError.
@@ -51,7 +47,7 @@ type WebhookConfig struct {
 	// Header is added to each request, for authentication, say. Content-Type, DRM-Token, DRM-Call and DRM-Resource are not
 	// for it to set.
 	Header http.Header
-	// Timeout bounds each request, from connecting to the end of the answer. Raised, a slow receiver is borne longer;
+	// Timeout bounds each request, from connecting to the status and headers of the answer. Raised, a slow receiver is borne longer;
 	// lowered, one that hangs is given up sooner, and the resource tried again. Default 30 s; 1 ms to 24 h. A
 	// drm.Config.HandleTimeout that is shorter comes first.
 	Timeout time.Duration
@@ -79,8 +75,9 @@ type Webhook struct {
 	timeout  time.Duration
 	client   *http.Client
 	own      *http.Transport // nil if the client is the caller's
-	secrets  *strings.Replacer
+	secrets  secrets
 	onNotify func(error)
+	bodies   bodies
 	calls    atomic.Int64 // requests so far; far below 2^53, which is as far as a JSON number is exact everywhere
 }
 
@@ -109,7 +106,7 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	}
 	w := &Webhook{
 		url: u, shown: redact(u), header: header, timeout: timeout,
-		secrets: hide(u, header), onNotify: cfg.OnNotifyError,
+		secrets: secretsOf(u, header), onNotify: cfg.OnNotifyError,
 	}
 	if cfg.Client != nil {
 		if cfg.TLS != nil {
@@ -191,8 +188,10 @@ func (w *Webhook) notify(err error) {
 	}
 }
 
-// Close closes the idle connections. It is for when no call is in progress any more; a later call opens new ones.
+// Close closes the idle connections, and those on which the rest of an answer is still being read. It is for when no call is in
+// progress any more; a later call opens new ones.
 func (w *Webhook) Close() {
+	w.bodies.close()
 	if w.own != nil {
 		w.own.CloseIdleConnections()
 	}
@@ -282,9 +281,14 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 		made.told.Store(true) // and nothing was sent
 		return err
 	}
-	req, err := http.NewRequestWithContext(made.trace(ctx), http.MethodPost, "", bytes.NewReader(body))
+	// The request outlives the call by what follows the status of a success, and ends with the call's context until then.
+	asking, give := context.WithCancel(context.WithoutCancel(ctx))
+	unhook := context.AfterFunc(ctx, give)
+	defer unhook()
+	req, err := http.NewRequestWithContext(made.trace(asking), http.MethodPost, "", bytes.NewReader(body))
 	if err != nil {
 		made.told.Store(true)
+		give()
 		return w.clean(ctx, err)
 	}
 	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
@@ -299,24 +303,23 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	}
 	res, err := w.client.Do(req)
 	if err != nil {
+		give()
 		timeout, ok := errors.AsType[net.Error](err)
 		made.late = ok && timeout.Timeout()
 		return w.clean(ctx, err)
 	}
 	made.status = res.StatusCode
-	defer func() { _ = res.Body.Close() }()
-	if res.StatusCode/100 == 2 {
-		// An answer that breaks off after its status is a success still; what is read here frees the connection.
-		_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	rest := w.bodies.read(res.Body, give)
+	if res.StatusCode/100 == 2 { // whatever follows, and whether it ends
+		rest.wait(successWait, ctx.Done())
 		return nil
 	}
-	said, _ := io.ReadAll(io.LimitReader(res.Body, refusalBytes))
-	_, _ = io.CopyN(io.Discard, res.Body, drainBytes)
+	rest.wait(refusalWait, ctx.Done())
 	err = fmt.Errorf("status %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	if res.StatusCode/100 == 3 {
 		err = fmt.Errorf("%w (redirects are not followed)", err)
 	}
-	if text := w.excerpt(said); text != "" {
+	if text := w.excerpt(rest.text()); text != "" {
 		err = fmt.Errorf("%w: %q", err, text)
 	}
 	return err
@@ -330,19 +333,10 @@ func (w *Webhook) clean(ctx context.Context, err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
-	if text := err.Error(); w.secrets.Replace(text) != text {
-		return errors.New(w.secrets.Replace(text))
+	if text := err.Error(); w.secrets.hide(text) != text {
+		return errors.New(w.secrets.hide(text))
 	}
 	return err
-}
-
-// excerpt is the beginning of what a receiver said, on one line, without the secrets that it may have echoed.
-func (w *Webhook) excerpt(said []byte) string {
-	text := strings.Join(strings.Fields(w.secrets.Replace(strings.ToValidUTF8(string(said), "\uFFFD"))), " ")
-	if len(text) > excerptBytes {
-		text = strings.ToValidUTF8(text[:excerptBytes], "") + "…"
-	}
-	return text
 }
 
 // redact shows a URL without user, password, and the values of its query.
@@ -356,15 +350,15 @@ func redact(u *url.URL) string {
 	return shown.String()
 }
 
-// hide replaces every secret that a request carries, wherever a text repeats it.
-func hide(u *url.URL, header http.Header) *strings.Replacer {
-	var secrets []string
+// secretsOf are the secrets that each request carries.
+func secretsOf(u *url.URL, header http.Header) secrets {
+	var all []string
 	for name, values := range header {
 		if name != "Content-Type" && name != "User-Agent" {
-			secrets = append(secrets, values...)
+			all = append(all, values...)
 			for _, value := range values {
 				if _, credential, ok := strings.Cut(value, " "); ok { // "Bearer …"
-					secrets = append(secrets, credential)
+					all = append(all, credential)
 				}
 			}
 		}
@@ -372,20 +366,14 @@ func hide(u *url.URL, header http.Header) *strings.Replacer {
 	if u.User != nil {
 		name := u.User.Username()
 		password, _ := u.User.Password()
-		secrets = append(secrets, name, password, base64.StdEncoding.EncodeToString([]byte(name+":"+password)))
+		all = append(all, name, password, base64.StdEncoding.EncodeToString([]byte(name+":"+password)))
 	}
 	for _, values := range u.Query() {
 		for _, value := range values {
-			secrets = append(secrets, value, url.QueryEscape(value))
+			all = append(all, value, url.QueryEscape(value))
 		}
 	}
 	// Longest first, so that no secret is left in part; and none so short that ordinary words would be hidden.
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	var pairs []string
-	for _, secret := range secrets {
-		if len(secret) >= 4 {
-			pairs = append(pairs, secret, "REDACTED")
-		}
-	}
-	return strings.NewReplacer(pairs...)
+	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
+	return newSecrets(slices.DeleteFunc(all, func(secret string) bool { return len(secret) < 4 }))
 }
