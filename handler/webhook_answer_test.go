@@ -70,7 +70,7 @@ func TestWebhookTakesA2xxForSuccessWhateverItsBodyDoes(t *testing.T) {
 	}
 }
 
-// What reads the bodies does not add up, and each is let go of by and by.
+// Each is let go of by and by.
 func TestWebhookLetsGoOfBodiesThatNeverEnd(t *testing.T) {
 	const calls = 300
 	gone := make(chan struct{}, calls)
