@@ -104,6 +104,7 @@ func runAgent(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
+	outliveReaders()
 	// Nothing that an agent has to do waits for whoever reads its stderr: that may be a pipe that nobody empties.
 	logger, lines := logqueue.Wrap(logger)
 	defer lines.Close(lastWords)

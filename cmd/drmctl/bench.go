@@ -62,7 +62,7 @@ func benchCommand() *cli.Command {
 				Usage: "write a heap profile, taken at the end, to this `FILE`",
 			},
 		},
-		Action: runBench,
+		Action: endWithReaders(runBench),
 	}
 }
 

@@ -44,7 +44,7 @@ func demoCommand() *cli.Command {
 				Usage: "stay up at the end, for other commands to be tried, until interrupted",
 			},
 		},
-		Action: runDemo,
+		Action: endWithReaders(runDemo),
 	}
 }
 

@@ -69,6 +69,7 @@ func runEtcd(c *cli.Context) (err error) {
 		return err
 	}
 	cfg.Logger = logger
+	outliveReaders()
 	growHeap()
 	server, err := embedded.Start(c.Context, cfg)
 	if err != nil {

@@ -54,7 +54,7 @@ func exitCode(err error) int {
 
 // report prints an error, if there is one, as one line, and returns its exit code. ctx is what the command ran under.
 func report(ctx context.Context, w io.Writer, err error) int {
-	if err != nil {
+	if err != nil && !errors.Is(err, errReadersGone) {
 		text := oneLine(err.Error())
 		if hint := hintOf(err); hint != "" {
 			text += "; " + hint

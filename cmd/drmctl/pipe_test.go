@@ -1,0 +1,177 @@
+//go:build unix
+
+package main
+
+import (
+	"bufio"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+)
+
+// left is drmctl whose stdout and stderr are one pipe, which its reader leaves after a line with a text, or at once if that is empty.
+type left struct {
+	cmd   *exec.Cmd
+	ended chan error
+}
+
+func startAndLeave(t *testing.T, env []string, text string, args ...string) *left {
+	t.Helper()
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := &left{cmd: exec.CommandContext(t.Context(), self, args...), ended: make(chan error, 1)}
+	p.cmd.Env = append(os.Environ(), env...)
+	p.cmd.Stdout, p.cmd.Stderr = write, write
+	if text == "" {
+		_ = read.Close()
+	}
+	if err := p.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	_ = write.Close()
+	go func() { p.ended <- p.cmd.Wait() }()
+	for lines := bufio.NewScanner(read); text != ""; {
+		if !lines.Scan() {
+			t.Fatalf("drmctl %s said nothing of %q, and ended: %v", args[0], text, <-p.ended)
+		}
+		if strings.Contains(lines.Text(), text) {
+			break
+		}
+	}
+	_ = read.Close()
+	return p
+}
+
+// status is how it ended.
+func (p *left) status(t *testing.T) syscall.WaitStatus {
+	t.Helper()
+	select {
+	case <-p.ended:
+		return p.cmd.ProcessState.Sys().(syscall.WaitStatus)
+	case <-time.After(2 * time.Minute):
+		_ = p.cmd.Process.Kill()
+		<-p.ended
+		t.Fatal("it does not end")
+		return 0
+	}
+}
+
+// An agent whose log nobody reads any more goes on, and hands over in order.
+func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
+	t.Parallel()
+	etcd := embeddedtest.Server(t)
+	for name, tc := range map[string]struct {
+		handler []string
+		state   string // of a resource that is allocated once nobody reads any more
+	}{
+		"exec": {[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; exec sleep 600'`}, "active"},
+		// What is printed is all that this one does.
+		"log": {[]string{"--handler-log"}, "failed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			dir := t.TempDir()
+			if name == "exec" {
+				tc.handler[1] = strings.Replace(tc.handler[1], "$DRM_MEMBER", filepath.Join(dir, "$DRM_MEMBER"), 1)
+			}
+			p := startAndLeave(t, nil, "ready:", append([]string{"agent", "--endpoints", etcd.Endpoint(), "--app", name, "--id", "m", "--allocate-only",
+				"--lease-ttl", "10m", "--handle-attempts", "1"}, tc.handler...)...)
+			client, err := drm.NewClient(t.Context(), drm.ClientConfig{App: name, Etcd: drm.EtcdConfig{Endpoints: []string{etcd.Endpoint()}}})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer client.Close()
+			if err := client.Allocate(t.Context(), drm.Resource{ID: "a"}); err != nil {
+				t.Fatal(err)
+			}
+			eventually(t, func() error {
+				a, err := client.Lookup(t.Context(), "a")
+				if err == nil && string(a.State) != tc.state {
+					err = fmt.Errorf("the resource is %s %s, want %s", a.State, a.Error, tc.state)
+				}
+				return err
+			})
+			if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+				t.Fatal(err)
+			}
+			if status := p.status(t); status.ExitStatus() != 0 {
+				t.Errorf("it ended with status %d, signal %v", status.ExitStatus(), status.Signal())
+			}
+			members, err := client.Members(t.Context())
+			if err != nil || len(members) > 0 {
+				t.Errorf("members: %v, %v", members, err)
+			}
+			if a, err := client.Lookup(t.Context(), "a"); err != nil || a.Member != "" {
+				t.Errorf("it left behind %+v, %v", a, err)
+			}
+			if name == "exec" && runtime.GOOS == "linux" {
+				wantDefaultSIGPIPE(t, filepath.Join(dir, "m.status"))
+			}
+		})
+	}
+}
+
+// wantDefaultSIGPIPE looks whether a process ignores SIGPIPE, in a copy of its /proc/self/status.
+func wantDefaultSIGPIPE(t *testing.T, path string) {
+	t.Helper()
+	text, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, mask, _ := strings.Cut(string(text), "SigIgn:")
+	mask, _, _ = strings.Cut(strings.TrimSpace(mask), "\n")
+	ignored, err := strconv.ParseUint(mask, 16, 64)
+	if err != nil || ignored&(1<<(syscall.SIGPIPE-1)) != 0 {
+		t.Errorf("a process of the agent ignores the signals %s (%v), SIGPIPE among them", mask, err)
+	}
+}
+
+func TestEtcdOutlivesWhoeverReadsItsOutput(t *testing.T) {
+	t.Parallel()
+	p := startAndLeave(t, nil, "endpoint", "etcd", "--data-dir", filepath.Join(t.TempDir(), "etcd"), "--listen-client", "127.0.0.1:0",
+		"--listen-peer", "127.0.0.1:0", "--log-level", "debug")
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // which it logs
+		t.Fatal(err)
+	}
+	if status := p.status(t); status.ExitStatus() != 0 {
+		t.Errorf("it ended with status %d, signal %v", status.ExitStatus(), status.Signal())
+	}
+}
+
+// What has processes and folders to clear away does so, and says nothing.
+func TestDemoEndsWithWhoeverReadsItsOutput(t *testing.T) {
+	t.Parallel()
+	temp := t.TempDir()
+	p := startAndLeave(t, []string{"TMPDIR=" + temp}, "etcd", "demo", "--resources", "5", "--members", "2")
+	if status := p.status(t); status.ExitStatus() != exitFailed {
+		t.Errorf("it ended with status %d, signal %v", status.ExitStatus(), status.Signal())
+	}
+	if left, err := os.ReadDir(temp); err != nil || len(left) > 0 {
+		t.Errorf("it left %v behind, %v", left, err)
+	}
+}
+
+// What only prints ends as other tools do.
+func TestCommandsThatPrintEndWithWhoeverReadsTheirOutput(t *testing.T) {
+	t.Parallel()
+	p := startAndLeave(t, nil, "", "version")
+	if status := p.status(t); !status.Signaled() || status.Signal() != syscall.SIGPIPE {
+		t.Errorf("it ended with status %d, signal %v", status.ExitStatus(), status.Signal())
+	}
+}
