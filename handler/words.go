@@ -1,6 +1,7 @@
 package handler
 
 import (
+	"regexp"
 	"strings"
 
 	"mvdan.cc/sh/v3/syntax"
@@ -9,33 +10,71 @@ import (
 )
 
 // ParseCommand splits a command line into a program and its arguments as a POSIX shell would: at white space, with
-// '…', "…" and \ to quote. No shell runs: operators (| > ; &), variables, command substitutions and $'…' are an
-// *drm.InputError unless they are quoted; wildcards, ~ and {a,b} stay as they are.
+// '…', "…" and \ to quote, up to a word that begins with #. No shell runs. What only a shell does is an *drm.InputError unless it is
+// quoted: operators (| > ; & &&), variables, command substitutions and $'…' anywhere; and where the program should be, an assignment
+// (NAME=VALUE), ~, and a word that is the shell's own (exec, if). In arguments wildcards, ~ and {a,b} stay as they are.
 func ParseCommand(s string) ([]string, error) {
 	const want = "a program and its arguments in plain words or quotes; for more, run a shell: sh -c '…'"
+	refuse := func(want string) error { return &drm.InputError{Field: "command", Value: s, Want: want} }
 	var words []string
 	for word, err := range syntax.NewParser(syntax.Variant(syntax.LangPOSIX)).WordsSeq(strings.NewReader(s)) {
 		if err != nil {
-			return nil, &drm.InputError{Field: "command", Value: s, Want: want + " (" + err.Error() + ")"}
+			return nil, refuse(want + " (" + err.Error() + ")")
+		}
+		if len(words) == 0 {
+			if instead := shellsOwn(word); instead != "" {
+				return nil, refuse(instead)
+			}
 		}
 		text, ok := plain(word.Parts, false)
 		if !ok {
-			return nil, &drm.InputError{Field: "command", Value: s, Want: want}
+			return nil, refuse(want)
 		}
 		words = append(words, text)
 	}
 	if len(words) == 0 || words[0] == "" {
-		return nil, &drm.InputError{Field: "command", Value: s, Want: want}
+		return nil, refuse(want)
 	}
 	return words, nil
+}
+
+var dollar = regexp.MustCompile(`(^|[^\\])(\\\\)*\$$`) // ends with a $ that is not escaped
+
+var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
+
+// shellsOwn says what to write instead of a first word that only a shell understands; "" if it is none.
+func shellsOwn(word *syntax.Word) string {
+	first, ok := word.Parts[0].(*syntax.Lit)
+	if !ok {
+		return ""
+	}
+	switch first.Value {
+	case "!", "{", "if", "while", "until", "for", "case":
+	case ".", "source", "exec", "eval", "export", "set", "unset":
+	default:
+		switch {
+		case assignment.MatchString(first.Value):
+			return "a program first; to set a variable: env NAME=VALUE program …, or sh -c 'NAME=VALUE exec program …'"
+		case strings.HasPrefix(first.Value, "~"):
+			return "the program's whole path, since no shell replaces ~; or sh -c '~/program …'"
+		}
+		return ""
+	}
+	if len(word.Parts) > 1 {
+		return ""
+	}
+	return "a program first, and not what only a shell knows; or run one: sh -c '" + first.Value + " …'"
 }
 
 // plain is the text of a word, if it takes no shell to know it.
 func plain(parts []syntax.WordPart, quoted bool) (string, bool) {
 	var text strings.Builder
-	for _, part := range parts {
+	for i, part := range parts {
 		switch part := part.(type) {
 		case *syntax.Lit:
+			if !quoted && i+1 < len(parts) && dollar.MatchString(part.Value) { // $'…' or $"…", for which POSIX has no meaning
+				return "", false
+			}
 			text.WriteString(unescape(part.Value, quoted))
 		case *syntax.SglQuoted:
 			if part.Dollar {

@@ -23,6 +23,15 @@ func TestParseCommand(t *testing.T) {
 		`prog * ~ {a,b} ? [x]`:          {"prog", "*", "~", "{a,b}", "?", "[x]"},
 		"prog a\\\nb":                   {"prog", "ab"},
 		`prog ünï '日本'`:                 {"prog", "ünï", "日本"},
+		`'A=1' b`:                       {"A=1", "b"},
+		`A\=1 b`:                        {"A=1", "b"},
+		`./A=1 A=1 ~/b ~c`:              {"./A=1", "A=1", "~/b", "~c"},
+		`env A=1 prog`:                  {"env", "A=1", "prog"},
+		`'~'/b`:                         {"~/b"},
+		`\~/b`:                          {"~/b"},
+		`'exec' b`:                      {"exec", "b"},
+		`exec'ute' b`:                   {"execute", "b"},
+		`prog \$'x' a$ # and so on`:     {"prog", "$x", "a$"},
 	} {
 		if got, err := handler.ParseCommand(line); err != nil || !slices.Equal(got, want) {
 			t.Errorf("%s: got %q, want %q: %v", line, got, want, err)
@@ -30,13 +39,30 @@ func TestParseCommand(t *testing.T) {
 	}
 	for _, line := range []string{
 		``, `   `, `""`, `prog 'a`, `prog "a`, `prog | cat`, `prog > x`, `prog; prog`, `prog &`, `prog $HOME`, `prog "$HOME"`,
-		"prog `id`", `prog $(id)`, `prog "${x}"`, `prog (a)`,
+		"prog `id`", `prog $(id)`, `prog "${x}"`, `prog (a)`, `prog && prog`, `prog || prog`, `prog 2>&1`, `prog < x`, `prog $'x'`,
+		`prog a$"x"`, `prog \\$'x'`,
 	} {
 		if got, err := handler.ParseCommand(line); err == nil {
 			t.Errorf("%s: got %q, want an error", line, got)
 		} else {
 			wantInputError(t, err, "command")
 		}
+	}
+}
+
+func TestParseCommandSaysWhatToWriteInstead(t *testing.T) {
+	for line, want := range map[string]string{
+		`A=1 prog`: "env NAME=VALUE program", `_a2="x y" prog`: "env NAME=VALUE program", `A+=1 prog`: "env NAME=VALUE program", `A=1`: "env NAME=VALUE program",
+		`A=$HOME prog`: "env NAME=VALUE program",
+		`~/prog a`:     "whole path", `~`: "whole path", `~user/prog`: "whole path",
+		`exec prog`: "sh -c 'exec …'", `. ./env`: "sh -c '. …'", `! prog`: "sh -c '! …'", `if true`: "sh -c 'if …'",
+	} {
+		_, err := handler.ParseCommand(line)
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: got %v, want %s", line, err, want)
+			continue
+		}
+		wantInputError(t, err, "command")
 	}
 }
 
