@@ -48,10 +48,10 @@ type ExecConfig struct {
 	Backoff time.Duration
 	// BackoffMax bounds that pause. Default 1 min, or Backoff if that is more; Backoff to 24 h.
 	BackoffMax time.Duration
-	// Stdout and Stderr get what the processes write. An *os.File is given to them as it is; what goes to any other
-	// writer passes through the agent, one Write at a time, and a slow one holds the processes up. Default: both to
-	// the agent's standard error.
+	// Stdout and Stderr get what the processes write, as Output says. Default: both to the agent's standard error.
 	Stdout, Stderr io.Writer
+	// Output is what becomes of it on the way. Default: OutputRaw.
+	Output Output
 	// OnExit is told of each process that ended by itself, and of each restart that did not succeed. Optional. It is
 	// called from the resource's own goroutine, and the restart waits for it.
 	OnExit func(c drm.Claim, err error)
@@ -69,6 +69,22 @@ type ExecConfig struct {
 	// does it. Linux only.
 	ReapOrphans bool
 }
+
+// Output says what becomes of what the processes of an Exec print.
+type Output int
+
+const (
+	// OutputRaw passes it on as it is. An *os.File is given to the processes themselves; what goes to any other writer passes through
+	// the agent, one Write at a time, and a slow one holds the processes up.
+	OutputRaw Output = iota
+	// OutputPrefix puts the resource's id before each line, as "[feed-1] line", quoted where it has spaces, brackets, or characters that
+	// are not printed. Each Write has whole lines, of any number of processes. Of a line that is longer than 8 KiB the rest is left
+	// out. A writer that is slow holds the processes up, and one that takes nothing for a second does not any more: lines are dropped
+	// then, and counted in a line of their own. It costs a file descriptor a process, or two where Stdout and Stderr differ.
+	OutputPrefix
+	// OutputNone throws it away.
+	OutputNone
+)
 
 // startAnyway is how long a start may keep another one waiting.
 const startAnyway = time.Second
@@ -124,6 +140,10 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 	if n := cfg.StartConcurrency; n < 1 || n > 100_000 {
 		return nil, &drm.InputError{Field: "StartConcurrency", Value: strconv.Itoa(n), Want: "1 to 100000"}
 	}
+	if cfg.Output < OutputRaw || cfg.Output > OutputNone {
+		return nil, &drm.InputError{Field: "Output", Value: strconv.Itoa(int(cfg.Output)), Want: "OutputRaw, OutputPrefix or OutputNone"}
+	}
+	same := sameWriter(cfg.Stdout, cfg.Stderr)
 	cfg.Stdout, cfg.Stderr = shareWriters(cfg.Stdout, cfg.Stderr)
 	guard := cfg.GuardCommand
 	if len(guard) == 0 {
@@ -133,7 +153,7 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 	}
 	return &Exec{
 		cfg:     cfg,
-		guards:  newGuards(slices.Concat(guard, cfg.Command), cfg),
+		guards:  newGuards(slices.Concat(guard, cfg.Command), cfg, same),
 		starts:  make(chan struct{}, cfg.StartConcurrency),
 		restart: restarter{first, most, cfg.OnExit},
 	}, nil
@@ -306,6 +326,12 @@ func claimEnv(c drm.Claim) []string {
 	return []string{
 		"DRM_APP=" + c.App, "DRM_MEMBER=" + c.Member, "DRM_RESOURCE_ID=" + c.Resource.ID, fmt.Sprintf("DRM_TOKEN=%d", c.Token),
 	}
+}
+
+// sameWriter says whether two writers are known to be one.
+func sameWriter(a, b io.Writer) (same bool) {
+	defer func() { _ = recover() }() // they may be of a type that cannot be compared
+	return a == b
 }
 
 // shareWriters fills in the defaults, and makes writers that are no files safe for many processes at once.

@@ -36,11 +36,14 @@ const codeEnded = 255
 
 // forking is what a new process needs.
 type forking struct {
-	path          string
-	args, env     []string
-	stdin, result int   // file descriptors above 3: its input, and where it tells why it did not become its program
-	until         int64 // when its claim ends, on clockNow
-	guard         int   // the guard's process id
+	path      string
+	args, env []string
+	stdin     int   // file descriptors above 3: its input,
+	stdout    int   // its output, or 1,
+	stderr    int   // its errors, or 2,
+	result    int   // and where it tells why it did not become its program
+	until     int64 // when its claim ends, on clockNow
+	guard     int   // the guard's process id
 }
 
 // forker starts processes.
@@ -121,6 +124,16 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 	}
 	if _, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(what.stdin), 0, 0); errno != 0 {
 		goto fail
+	}
+	if what.stdout != 1 {
+		if _, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(what.stdout), 1, 0); errno != 0 {
+			goto fail
+		}
+	}
+	if what.stderr != 2 {
+		if _, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(what.stderr), 2, 0); errno != 0 {
+			goto fail
+		}
 	}
 	// What other processes read or tell ends when the last holder of the other end closes it. Exec would, but may hang.
 	if _, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(what.result), reportFD, syscall.O_CLOEXEC); errno != 0 {

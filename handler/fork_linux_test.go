@@ -24,7 +24,7 @@ func forkInto(t *testing.T, f *forker, path, file string, until int64) (told []b
 		t.Fatal(err)
 	}
 	defer from.Close()
-	pid, err := f.fork(forking{path, []string{"touch", file}, os.Environ(), int(stdin.Fd()), int(to.Fd()), until, os.Getpid()})
+	pid, err := f.fork(forking{path, []string{"touch", file}, os.Environ(), int(stdin.Fd()), 1, 2, int(to.Fd()), until, os.Getpid()})
 	_ = to.Close()
 	if err != nil {
 		t.Fatal(err)

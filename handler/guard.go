@@ -18,6 +18,10 @@ type order struct {
 	GraceMS   int64 `json:"grace_ms,omitempty"`
 	// Kill asks for SIGKILL to this process.
 	Kill int `json:"kill,omitempty"`
+
+	outlet *outlet // the agent's side of Start.Outputs
+	output []int   // the guard's
+	err    error   // why it has not got them
 }
 
 // startOrder is about one process.
@@ -26,6 +30,9 @@ type startOrder struct {
 	ID int `json:"id"`
 	// Input is what the process reads from its standard input.
 	Input []byte `json:"input"`
+	// Outputs is how many files have been sent over passFD for what it prints: none, so that it prints where the guard does; one;
+	// or one for its standard output and one for its standard error.
+	Outputs int `json:"outputs,omitempty"`
 	// Env is what it has in its environment besides the guard's.
 	Env []string `json:"env"`
 	// Until is as in renewal.
@@ -56,6 +63,9 @@ type report struct {
 
 // reportFD is the file descriptor of the guard's reports: the first one of exec.Cmd's ExtraFiles.
 const reportFD = 3
+
+// passFD is the socket over which the guard gets the files of its processes: the second one, if there is one.
+const passFD = 4
 
 // claimEnded is why a process is not started whose claim has ended.
 const claimEnded = "the claim ended before the process was started"

@@ -38,6 +38,9 @@ func ownGuard() ([]string, error) {
 
 func nameSelf() {}
 
+// receiveFlags are none: macOS has no way to have what is received close at exec.
+const receiveFlags = 0
+
 // launch starts the program. Until exec succeeded its number is not known: a claim that ends meanwhile has the process killed as
 // soon as it is.
 func (g *guard) launch(c *child, path string, input []byte) error {
@@ -47,11 +50,13 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	}
 	c.feed = feed
 	env := g.environ(c)
+	stdout, stderr, printed := c.takeOutput()
 	go func() {
 		pid, err := syscall.ForkExec(path, g.args, &syscall.ProcAttr{
-			Env: env, Files: []uintptr{stdin.Fd(), 1, 2}, Sys: &syscall.SysProcAttr{Setpgid: true},
+			Env: env, Files: []uintptr{stdin.Fd(), uintptr(stdout), uintptr(stderr)}, Sys: &syscall.SysProcAttr{Setpgid: true},
 		})
 		_ = stdin.Close()
+		printed()
 		if err != nil {
 			_ = feed.Close()
 			err = &os.PathError{Op: "exec", Path: path, Err: err}

@@ -74,6 +74,9 @@ func nameSelf() {
 	_ = os.WriteFile(path, []byte(filepath.Base(os.Args[0])), 0) // the file exists, or there is no such thing
 }
 
+// receiveFlags make what is received close at exec.
+const receiveFlags = unix.MSG_CMSG_CLOEXEC
+
 func signalAtParentDeath(attr *syscall.SysProcAttr, s syscall.Signal) { attr.Pdeathsig = s }
 
 // launch forks, with the loop held up for that long only: exec may hang with its file system, and nothing waits for it but the
@@ -90,8 +93,10 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	_, _ = unix.SetNonblock(stdin[1], true), unix.SetNonblock(result[0], true) // our ends: a goroutine waits, not a thread
 	c.feed = os.NewFile(uintptr(stdin[1]), "stdin")
 	from := os.NewFile(uintptr(result[0]), "result")
-	pid, err := g.system.fork(forking{path, g.args, g.environ(c), stdin[0], result[1], c.until, os.Getpid()})
+	stdout, stderr, printed := c.takeOutput()
+	pid, err := g.system.fork(forking{path, g.args, g.environ(c), stdin[0], stdout, stderr, result[1], c.until, os.Getpid()})
 	_, _ = unix.Close(stdin[0]), unix.Close(result[1])
+	printed()
 	if err != nil {
 		_, _ = c.feed.Close(), from.Close()
 		return err

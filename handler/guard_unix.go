@@ -35,6 +35,7 @@ func RunGuard(args []string) int {
 		return 2
 	}
 	syscall.CloseOnExec(reportFD) // the processes must not hold it open
+	syscall.CloseOnExec(passFD)   // nor this, if it is there
 	nameSelf()
 	runtime.GOMAXPROCS(1)
 	// The thread that starts the processes must live as long as the guard does: with it the kernel kills them.
@@ -90,6 +91,22 @@ type child struct {
 	poll        time.Duration // the pause before the next look at what is left; 0: none is needed
 	pollAt      time.Time
 	feed        *os.File // its standard input
+	output      []int    // where it prints, until it is started; see startOrder.Outputs
+}
+
+// takeOutput gives the files where the process is to print to whoever starts it, and closes them.
+func (c *child) takeOutput() (stdout, stderr int, done func()) {
+	output := c.output
+	c.output = nil
+	done = func() {
+		for _, fd := range output {
+			_ = unix.Close(fd)
+		}
+	}
+	if len(output) == 0 {
+		return 1, 2, done
+	}
+	return output[0], output[len(output)-1], done
 }
 
 func (g *guard) run() int {
@@ -141,6 +158,9 @@ func (g *guard) read() {
 		if dec.Decode(&o) != nil {
 			return
 		}
+		if o.Start != nil && o.Start.Outputs > 0 {
+			o.output, o.err = receive(o.Start.Outputs)
+		}
 		g.orders <- o
 	}
 }
@@ -149,9 +169,13 @@ func (g *guard) post(f func()) { g.events <- f }
 
 func (g *guard) obey(o order) {
 	if o.Start != nil {
-		c := &child{id: o.Start.ID, env: o.Start.Env, until: o.Start.Until}
+		c := &child{id: o.Start.ID, env: o.Start.Env, until: o.Start.Until, output: o.output}
 		g.children[c.id] = c
-		g.begin(c, o.Start.Input)
+		if o.err != nil {
+			g.fail(c, "its output: "+o.err.Error())
+		} else {
+			g.begin(c, o.Start.Input)
+		}
 	}
 	for _, r := range o.Renew {
 		for _, id := range r.IDs {
@@ -210,6 +234,8 @@ func (g *guard) start(c *child, path string, input []byte) {
 
 // fail says that the process could not be started. Nothing of it is there.
 func (g *guard) fail(c *child, why string) {
+	_, _, done := c.takeOutput()
+	done()
 	g.out.put(report{ID: c.id, Error: why})
 	delete(g.children, c.id)
 }

@@ -38,6 +38,7 @@ var errUnresponsive = fmt.Errorf("it was killed, since it did not answer for %s"
 type guardLink struct {
 	cmd    *exec.Cmd
 	orders *os.File // its end tells the guard to kill everything
+	pass   *os.File // the socket for what processes print to; nil where they print as the guard does
 	onIdle func()   // called when the last process has gone
 
 	mu     sync.Mutex
@@ -85,22 +86,32 @@ func startGuard(command []string, cfg ExecConfig, start func(*exec.Cmd) error, g
 	}
 	cmd.Dir = cfg.Dir
 	cmd.Env = execEnv(os.Environ(), cfg.Env)
-	cmd.Stdin, cmd.Stdout, cmd.Stderr = orders, cfg.Stdout, cfg.Stderr
+	cmd.Stdin = orders
+	if cfg.Output != OutputNone {
+		cmd.Stdout, cmd.Stderr = cfg.Stdout, cfg.Stderr
+	}
 	cmd.ExtraFiles = []*os.File{toAgent}
+	var pass, passed *os.File
+	if cfg.Output == OutputPrefix {
+		if pass, passed, err = passage(); err != nil {
+			return nil, errors.Join(err, orders.Close(), toGuard.Close(), reports.Close(), toAgent.Close())
+		}
+		cmd.ExtraFiles = append(cmd.ExtraFiles, passed)
+	}
 	cmd.WaitDelay = time.Second // output of a process that escaped is not waited for
 	// A session of its own: a terminal's Ctrl-C is for the agent, which ends the processes in order.
 	cmd.SysProcAttr = guardAttributes()
 	err = start(cmd)
-	_, _ = orders.Close(), toAgent.Close()
+	_, _, _ = orders.Close(), toAgent.Close(), passed.Close() // which there may not be
 	if err != nil {
-		_, _ = toGuard.Close(), reports.Close()
+		_, _, _ = toGuard.Close(), reports.Close(), pass.Close()
 		if _, dirErr := os.Stat(cfg.Dir); cfg.Dir != "" && dirErr != nil { // err names the program all the same
 			err = dirErr
 		}
 		return nil, fmt.Errorf("guard process: %w", err)
 	}
 	l := &guardLink{
-		cmd: cmd, orders: toGuard, onIdle: onIdle, procs: make(map[int]*process),
+		cmd: cmd, orders: toGuard, pass: pass, onIdle: onIdle, procs: make(map[int]*process),
 		wake: make(chan struct{}, 1), keep: make(chan struct{}, 1),
 		quit: make(chan struct{}), done: make(chan struct{}), pause: keepAtMost,
 	}
@@ -126,7 +137,7 @@ func (l *guardLink) add(p *process, o startOrder, left time.Duration) bool {
 	l.nextID++
 	p.id, o.ID, p.until = l.nextID, l.nextID, o.Until
 	l.procs[p.id] = p
-	l.push(order{Start: &o})
+	l.push(order{Start: &o, outlet: p.outlet})
 	if keepPause(left) < l.pause {
 		ring(l.keep)
 	}
@@ -197,6 +208,10 @@ func (l *guardLink) write() {
 		l.queue = nil
 		l.mu.Unlock()
 		for _, o := range batch {
+			if o.outlet != nil {
+				// Where that fails it prints as its guard does, which is better than not to run.
+				o.Start.Outputs, _ = o.outlet.pass(l.pass)
+			}
 			text, err := json.Marshal(o)
 			if err == nil {
 				_, err = l.orders.Write(append(text, '\n'))
@@ -325,7 +340,7 @@ func (l *guardLink) end(err error) {
 		err = fmt.Errorf("%w: %w", l.killed, err)
 	}
 	l.mu.Unlock()
-	_ = l.orders.Close()
+	_, _ = l.orders.Close(), l.pass.Close() // which there may not be
 	close(l.quit)
 	for _, p := range procs {
 		p.end(fmt.Errorf("guard process: %w", err))

@@ -21,6 +21,7 @@ const (
 type guards struct {
 	command []string
 	cfg     ExecConfig
+	outlets *outlets
 
 	mu     sync.Mutex
 	links  []*guardLink
@@ -29,8 +30,9 @@ type guards struct {
 	own    ownProcesses
 }
 
-func newGuards(command []string, cfg ExecConfig) *guards {
-	return &guards{command: command, cfg: cfg, own: ownProcesses{reap: cfg.ReapOrphans}}
+// newGuards makes guards that have not been started. same says that stdout and stderr of cfg are one writer.
+func newGuards(command []string, cfg ExecConfig, same bool) *guards {
+	return &guards{command: command, cfg: cfg, outlets: newOutlets(cfg, same), own: ownProcesses{reap: cfg.ReapOrphans}}
 }
 
 // take gives a guard that has room for another process, and answers.
@@ -120,5 +122,6 @@ func (g *guards) close(ctx context.Context) {
 		l.kill(ErrClosed)
 		<-l.done
 	}
+	g.outlets.close()
 	g.own.close()
 }

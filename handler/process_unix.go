@@ -16,9 +16,10 @@ const execSupported = true
 
 // process is the agent's side of one process.
 type process struct {
-	claim drm.Claim
-	link  *guardLink
-	halt  func(error) // told that the process is stopped (SIGSTOP), and nil once it goes on or ended
+	claim  drm.Claim
+	link   *guardLink
+	outlet *outlet
+	halt   func(error) // told that the process is stopped (SIGSTOP), and nil once it goes on or ended
 
 	id    int          // in the link
 	until int64        // what the guard was told last; under the link's lock
@@ -32,13 +33,18 @@ type process struct {
 // startProcess starts a process under one of the guards, and returns once it runs.
 func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(error)) (*process, error) {
 	p := &process{claim: c, halt: halt, started: make(chan struct{}), done: make(chan struct{})}
+	var err error
+	if p.outlet, err = guards.outlets.open(c); err != nil {
+		return nil, err
+	}
 	for {
 		until, left := deadline(clockNow(), c)
 		if left <= 0 {
+			p.outlet.end()
 			return nil, errors.New(claimEnded)
 		}
-		var err error
 		if p.link, err = guards.take(); err != nil {
+			p.outlet.end()
 			return nil, err
 		}
 		if p.link.add(p, startOrder{Input: append(c.Resource.Object(), '\n'), Env: claimEnv(c), Until: until}, left) {
@@ -79,6 +85,7 @@ func (p *process) hear(r report) {
 }
 
 func (p *process) end(err error) {
+	p.outlet.end()
 	p.halt(nil)
 	p.err = err
 	close(p.done)

@@ -21,6 +21,14 @@ const (
 	flagHandlerLog     = "handler-log"
 	flagHandlerTimeout = "handler-timeout"
 	flagHandlerGrace   = "handler-grace"
+	flagExecOutput     = "exec-output"
+)
+
+// The values of --exec-output.
+const (
+	execPrefix = "prefix"
+	execRaw    = "raw"
+	execNone   = "none"
 )
 
 // handlerFlags are those about what is done with resources.
@@ -46,6 +54,11 @@ func handlerFlags() []cli.Flag {
 		&cli.DurationFlag{
 			Name: flagHandlerGrace, EnvVars: agentEnv(flagHandlerGrace), Value: 10 * time.Second,
 			Usage: "how long a process of --handler-exec has between SIGTERM and SIGKILL: 1ms to 24h",
+		},
+		&cli.StringFlag{
+			Name: flagExecOutput, EnvVars: agentEnv(flagExecOutput), Value: execPrefix,
+			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, each line after " +
+				"the resource's id; raw: on stderr as it is; none: thrown away)",
 		},
 		&cli.IntFlag{
 			Name: flagHandleConcurrency, EnvVars: agentEnv(flagHandleConcurrency), Value: drm.DefaultConcurrency,
@@ -139,9 +152,15 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	if err != nil {
 		return nil, renamed(err, map[string]string{"command": flagHandlerExec})
 	}
+	output, ok := map[string]handler.Output{
+		execPrefix: handler.OutputPrefix, execRaw: handler.OutputRaw, execNone: handler.OutputNone,
+	}[c.String(flagExecOutput)]
+	if !ok {
+		return nil, badFlag(flagExecOutput, c.String(flagExecOutput), "prefix, raw or none")
+	}
 	grace := c.Duration(flagHandlerGrace)
 	h, err := handler.NewExec(handler.ExecConfig{
-		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter,
+		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
 		ReapOrphans: true, // the agent may be process 1, and starts nothing else
 		OnExit: func(claim drm.Claim, err error) {
 			cfg.Logger.Warn("process ended by itself", zap.String("resource", claim.Resource.ID), zap.Error(err))

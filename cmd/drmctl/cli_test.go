@@ -102,6 +102,8 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"simulate", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
 		{[]string{"version", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
 		{append(agent, "--handler-grace", "1s"), []string{"--handler-grace", "--handler-exec"}},
+		{append(agent, "--exec-output", "raw"), []string{"--exec-output", "--handler-exec"}},
+		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "prog", "--exec-output", "plain"}, []string{"--exec-output", "prefix, raw or none"}},
 		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "A=1 prog"}, []string{"--handler-exec", "env NAME=VALUE"}},
 		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "~/prog"}, []string{"--handler-exec", "whole path"}},
 		{append(agent, "--lease-ttl", "-5s"), []string{"--lease-ttl", "-5s"}},

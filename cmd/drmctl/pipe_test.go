@@ -80,7 +80,7 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 		handler []string
 		state   string // of a resource that is allocated once nobody reads any more
 	}{
-		"exec": {[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; exec sleep 600'`}, "active"},
+		"exec": {[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; echo begun; exec sleep 600'`}, "active"},
 		// What is printed is all that this one does.
 		"log": {[]string{"--handler-log"}, "failed"},
 	} {

@@ -36,6 +36,7 @@ var needs = map[string][]need{
 		{flagPoll, []string{flagSourceURL, flagSourceFile}},
 		{flagHandlerHeader, []string{flagHandlerURL}},
 		{flagHandlerGrace, []string{flagHandlerExec}},
+		{flagExecOutput, []string{flagHandlerExec}},
 	},
 	"allocate":   {{flagWaitTimeout, []string{flagWait}}},
 	"deallocate": {{flagWaitTimeout, []string{flagWait}}},
