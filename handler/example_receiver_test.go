@@ -19,7 +19,12 @@ type receiver struct {
 
 	mu    sync.Mutex
 	known map[string]*known // by the resource's id
+	swept time.Time         // when forget looked last
 }
+
+// remember is how long a resource is remembered that nothing runs for and nothing is asked for: longer than any request can be
+// on its way.
+const remember = time.Hour
 
 // number is the pair by which requests for one resource are compared: which one was sent later?
 type number struct{ token, call int64 }
@@ -30,7 +35,9 @@ func (n number) less(m number) bool {
 
 // known is what the receiver knows of one resource.
 type known struct {
-	newest number // the highest that came; receiver.mu guards it
+	newest number    // the highest that came; receiver.mu guards this and the next two
+	busy   int       // requests that are being worked on, or wait
+	last   time.Time // when the last one was done
 
 	turn  sync.Mutex // one request at a time; it guards what follows
 	begun number     // the handle or update that was begun last
@@ -55,6 +62,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	}
 	sent := number{msg.Token, msg.Call}
 	k := r.mark(resource.ID, sent) // before it waits for anything: what was sent earlier is outdated from now on
+	defer r.done(k)
 	k.turn.Lock()
 	defer k.turn.Unlock()
 	switch msg.Action {
@@ -99,15 +107,38 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 func (r *receiver) mark(id string, sent number) *known {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	r.forget()
 	k := r.known[id]
 	if k == nil {
 		k = &known{}
 		r.known[id] = k
 	}
+	k.busy++
 	if k.newest.less(sent) {
 		k.newest = sent
 	}
 	return k
+}
+
+// done notes that a request has been worked on.
+func (r *receiver) done(k *known) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	k.busy--
+	k.last = time.Now()
+}
+
+// forget drops the resources of which nothing is left that could matter. It looks now and then only. r.mu is held.
+func (r *receiver) forget() {
+	if time.Since(r.swept) < remember/4 {
+		return
+	}
+	r.swept = time.Now()
+	for id, k := range r.known {
+		if k.busy == 0 && k.stop == nil && time.Since(k.last) >= remember { // nobody has the turn, so that stop can be read
+			delete(r.known, id)
+		}
+	}
 }
 
 // outdated says whether a request that was sent later has come.

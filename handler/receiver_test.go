@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"testing/synctest"
+	"time"
 )
 
 // post gives a receiver one request, and returns the status of the answer.
@@ -110,12 +112,53 @@ func TestTheReceiverEndsWhatWasGivenUpWhileItStarted(t *testing.T) {
 	}
 }
 
+// What nothing runs for is forgotten an hour after the last request, and what runs, or is being worked on, never.
+func TestTheReceiverForgetsWhatCannotMatterAnyMore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		goOn := make(chan struct{})
+		r := &receiver{known: map[string]*known{}, start: func(_ string, _ int64, resource json.RawMessage) (func(), error) {
+			if strings.Contains(string(resource), "wait") {
+				<-goOn
+			}
+			return func() {}, nil
+		}}
+		post := func(want int, id, action string, token, call int64, more string) {
+			t.Helper()
+			body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":99999999,"resource":{"id":%q%s}}`, action, token, call, id, more)
+			answer := httptest.NewRecorder()
+			if r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))); answer.Code != want {
+				t.Errorf("%s of %s %d, %d: status %d, want %d", action, id, token, call, answer.Code, want)
+			}
+		}
+		for n := range 100 {
+			post(204, fmt.Sprint("gone-", n), "handle", 5, 1, "")
+			post(204, fmt.Sprint("gone-", n), "terminate", 5, 2, "")
+		}
+		var slow sync.WaitGroup
+		slow.Go(func() { post(204, "slow", "handle", 5, 1, `,"x":"wait"`) })
+		synctest.Wait()
+		post(204, "runs", "handle", 5, 2, "")
+		time.Sleep(remember - time.Second)
+		post(409, "gone-0", "handle", 5, 1, "") // late, by less than an hour
+		time.Sleep(remember / 2)
+		post(204, "runs", "handle", 5, 3, "")
+		if n := len(r.known); n != 3 {
+			t.Errorf("%d are known, want 3: one that runs, one that is being worked on, and one that was asked for", n)
+		}
+		time.Sleep(2 * remember)
+		post(409, "runs", "handle", 5, 2, "")
+		post(204, "gone-0", "handle", 5, 1, "") // no longer known
+		close(goOn)
+		slow.Wait()
+	})
+}
+
 func TestDocsHaveTheTestedReceivers(t *testing.T) {
 	docs := string(must[[]byte](t)(os.ReadFile("../docs/webhook.md")))
 	for _, receiver := range []struct{ file, from string }{
 		{"example_receiver_test.go", "// receiver is the other end"},
 		{"../examples/migration/node/sidecar.mjs", "// earlier says"},
-		{"../examples/receivers/receiver.py", "class Known:"},
+		{"../examples/receivers/receiver.py", "# How long a resource"},
 	} {
 		source := string(must[[]byte](t)(os.ReadFile(receiver.file)))
 		_, code, ok1 := strings.Cut(source, receiver.from)

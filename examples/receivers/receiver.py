@@ -10,11 +10,18 @@ import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
+# How long a resource is remembered that nothing runs for and nothing is asked for, in seconds: longer than any request can be on
+# its way.
+REMEMBER = 3600
+
+
 class Known:
     """What the receiver knows of one resource. Requests are compared by the pair (token, call)."""
 
     def __init__(self):
-        self.newest = (0, 0)  # the highest that came; Receiver.lock guards it
+        self.newest = (0, 0)  # the highest that came; Receiver.lock guards this and the next two
+        self.busy = 0  # requests that are being worked on, or wait
+        self.last = 0  # when the last one was done
         self.turn = threading.Lock()  # one request at a time; it guards what follows
         self.begun = None  # the handle or update that was begun last
         self.running = None  # what runs: the request that started it, and what start returned
@@ -27,20 +34,38 @@ class Receiver:
         self.start, self.stop = start, stop
         self.lock = threading.Lock()
         self.known = {}  # by the resource's id
+        self.swept = 0  # when forget looked last
 
     def receive(self, message):
         """Does what a request asks, and returns the status and the text of the answer."""
         arrived = time.monotonic()
         sent = (message['token'], message['call'])
         with self.lock:  # before it waits for its turn: what was sent earlier is outdated from now on
+            self.forget()
             k = self.known.setdefault(message['resource']['id'], Known())
             k.newest = max(k.newest, sent)
-        with k.turn:
-            if message['action'] in ('handle', 'update'):
-                return self.handle(k, sent, message, arrived)
-            if message['action'] == 'terminate' and not self.outdated(k, sent):
-                self.end(k)
-            return 204, ''  # handle_failed and terminate_failed need nothing else
+            k.busy += 1
+        try:
+            with k.turn:
+                if message['action'] in ('handle', 'update'):
+                    return self.handle(k, sent, message, arrived)
+                if message['action'] == 'terminate' and not self.outdated(k, sent):
+                    self.end(k)
+                return 204, ''  # handle_failed and terminate_failed need nothing else
+        finally:
+            with self.lock:
+                k.busy -= 1
+                k.last = time.monotonic()
+
+    def forget(self):
+        """Drops the resources of which nothing is left that could matter. It looks now and then only."""
+        now = time.monotonic()
+        if now - self.swept < REMEMBER / 4:
+            return
+        self.swept = now
+        for id, k in list(self.known.items()):
+            if k.busy == 0 and not k.running and now - k.last >= REMEMBER:
+                del self.known[id]
 
     def handle(self, k, sent, message, arrived):
         if self.outdated(k, sent):

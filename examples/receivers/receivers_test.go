@@ -20,7 +20,8 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // The receivers run in programs that say what they do: "start a 1" for the resource a whose field n is 1. A start fails where
 // the resource says so, and where it says wait, goes on only once a line comes on the standard input, and the request with the
-// token and number in that line has come.
+// token and number in that line has come. Where it says later, so many seconds pass with the start, on the receiver's clock; and where
+// it says count, the program also says how many resources are known.
 const (
 	nodeProgram = `
 		import { createServer } from 'node:http'
@@ -35,11 +36,16 @@ const (
 		}
 		const lines = createInterface({ input: process.stdin })
 		lines.once('close', () => process.exit())
+		const now = performance.now.bind(performance)
+		let skipped = 0
+		performance.now = () => now() + skipped
 		const say = (what, r) => console.log(what + ' ' + r.id + ' ' + r.n)
-		const { listener } = receiver({
+		const { listener, known } = receiver({
 			handleResource: async r => {
 				if (r.fail) throw new Error('no')
 				say('start', r)
+				if (r.count) console.log('known ' + known.size)
+				skipped += (r.later ?? 0) * 1000
 				if (!r.wait) return
 				const [line] = await once(lines, 'line')
 				while (!parsed.has(line)) await new Promise(resolve => setTimeout(resolve, 5))
@@ -56,9 +62,14 @@ from receiver import Receiver, serve
 def say(what, r): print(what, r['id'], r['n'], flush=True)
 gate = threading.Semaphore(0)
 wanted = None
+now, skipped = time.monotonic, 0
+time.monotonic = lambda: now() + skipped
 def start(r):
+    global skipped
     if r.get('fail'): raise RuntimeError('no')
     say('start', r)
+    if r.get('count'): print('known', len(receiver.known), flush=True)
+    skipped += r.get('later', 0)
     if r.get('wait'):
         gate.acquire()
         while receiver.known[r['id']].newest < wanted: time.sleep(0.005)
@@ -153,14 +164,19 @@ func (p *program) post(body string) (status int, err error) {
 	return resp.StatusCode, resp.Body.Close()
 }
 
-func request(action string, token, call int, more string) string {
-	return fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"error":"no","valid_ms":9999,"resource":{"id":"a",%s}}`, action, token, call, more)
+func request(action, id string, token, call int, more string) string {
+	return fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"error":"no","valid_ms":9999,"resource":{"id":%q,%s}}`, action, token, call, id, more)
 }
 
 // send posts, and fails the test unless the answer has the status.
 func (p *program) send(status int, action string, token, call int, more string) {
 	p.t.Helper()
-	if got, err := p.post(request(action, token, call, more)); got != status || err != nil {
+	p.sendFor("a", status, action, token, call, more)
+}
+
+func (p *program) sendFor(id string, status int, action string, token, call int, more string) {
+	p.t.Helper()
+	if got, err := p.post(request(action, id, token, call, more)); got != status || err != nil {
 		p.t.Errorf("%s %d, %d: status %d, %v, want %d", action, token, call, got, err, status)
 	}
 }
@@ -229,6 +245,29 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			wg.Wait()
 			p.send(204, "terminate", 9, 2, `"n":10`)
 			p.does("stop a 10")
+
+			// What nothing runs for is forgotten an hour after the last request, and what runs never.
+			for n := range 20 {
+				id := fmt.Sprint("gone-", n)
+				p.sendFor(id, 204, "handle", 5, 1, `"n":1`)
+				p.sendFor(id, 204, "terminate", 5, 2, `"n":1`)
+				p.does("start "+id+" 1", "stop "+id+" 1")
+			}
+			p.sendFor("b", 204, "handle", 5, 1, `"n":1,"later":3000`)
+			p.does("start b 1")
+			p.send(409, "handle", 9, 1, `"n":11`) // late, by less than an hour
+			p.sendFor("b", 204, "handle", 5, 2, `"n":2,"later":3000,"count":true`)
+			p.does("stop b 1", "start b 2", "known 22")
+			p.sendFor("b", 204, "handle", 5, 3, `"n":3,"later":300,"count":true`) // less than an hour after a was asked for
+			p.does("stop b 2", "start b 3", "known 2")
+			p.send(409, "handle", 9, 1, `"n":11`)
+			p.sendFor("c", 204, "handle", 5, 1, `"n":1,"later":7200`)
+			p.does("start c 1")
+			p.sendFor("c", 204, "handle", 5, 2, `"n":2,"count":true`)
+			p.does("stop c 1", "start c 2", "known 2")
+			p.send(204, "handle", 9, 1, `"n":11`) // no longer known
+			p.does("start a 11")
+			p.sendFor("b", 409, "handle", 5, 2, `"n":2`)
 		})
 	}
 }

@@ -8,9 +8,26 @@ import { once } from 'node:events'
 const earlier = (a, b) => a.token < b.token || (a.token === b.token && a.call < b.call)
 const same = (a, b) => a.token === b.token && a.call === b.call
 
+// remember is how long a resource is remembered that nothing runs for and nothing is asked for, in milliseconds: longer than any
+// request can be on its way.
+const remember = 3600e3
+
 // receiver makes an HTTP listener of the four functions of a resourceHandler. Each may return a promise.
 export function receiver (resourceHandler) {
-  const known = new Map() // id → newest: the highest pair that came; begun: the last handle; running: what runs, and since which
+  // id → newest: the highest pair that came; begun: the last handle; running: what runs, and since which; busy: how many requests are
+  // being worked on, or wait; last: when the last one was done
+  const known = new Map()
+  let swept = 0 // when forget looked last
+
+  // forget drops the resources of which nothing is left that could matter. It looks now and then only.
+  function forget () {
+    const now = performance.now()
+    if (now - swept < remember / 4) return
+    swept = now
+    for (const [id, k] of known) {
+      if (k.busy === 0 && !k.running && now - k.last >= remember) known.delete(id)
+    }
+  }
 
   async function end (k) {
     if (!k.running) return
@@ -56,10 +73,15 @@ export function receiver (resourceHandler) {
       const message = JSON.parse(Buffer.concat(chunks))
       const id = message.resource.id
       const sent = { token: message.token, call: message.call }
-      if (!known.has(id)) known.set(id, { newest: sent, begun: { token: 0, call: 0 }, running: null, turn: Promise.resolve() })
+      forget()
+      if (!known.has(id)) known.set(id, { newest: sent, begun: { token: 0, call: 0 }, running: null, busy: 0, last: 0, turn: Promise.resolve() })
       const k = known.get(id)
+      k.busy++
       if (earlier(k.newest, sent)) k.newest = sent // before it waits for its turn: what was sent earlier is outdated from now on
-      const turn = k.turn.then(() => act(k, sent, message, arrived))
+      const turn = k.turn.then(() => act(k, sent, message, arrived)).finally(() => {
+        k.busy--
+        k.last = performance.now()
+      })
       k.turn = turn.catch(() => {})
       status = await turn
     } catch (err) {
@@ -71,7 +93,7 @@ export function receiver (resourceHandler) {
 
   // endAll is for when nobody tells to terminate any more.
   const endAll = () => Promise.allSettled([...known.values()].map(end))
-  return { listener, endAll }
+  return { listener, endAll, known }
 }
 // end of receiver
 
