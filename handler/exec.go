@@ -55,8 +55,10 @@ type ExecConfig struct {
 	// OnExit is told of each process that ended by itself, and of each restart that did not succeed. Optional. It is
 	// called from the resource's own goroutine, and the restart waits for it.
 	OnExit func(c drm.Claim, err error)
-	// GuardCommand starts a guard process; the Command is appended. Default: this very program with GuardArg, which
-	// needs the lines shown there in its main.
+	// GuardCommand starts a guard process; the Command is appended. It should be of the version of this package that the program has,
+	// for as long as it runs. Default: this very program with GuardArg, which needs the lines shown there in its main. That is
+	// so on Linux even when its file has been replaced or removed since; on macOS no further guard is started then, and the
+	// error says why.
 	GuardCommand []string
 	// StartConcurrency is how many processes are started at once; the others wait for their turn, and none is started whose
 	// claim has ended by then. A start that takes longer than a second, since its file system hangs, say, makes room for the
@@ -145,15 +147,15 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 	}
 	same := sameWriter(cfg.Stdout, cfg.Stderr)
 	cfg.Stdout, cfg.Stderr = shareWriters(cfg.Stdout, cfg.Stderr)
-	guard := cfg.GuardCommand
+	guard, check := cfg.GuardCommand, func() error { return nil }
 	if len(guard) == 0 {
-		if guard, err = ownGuard(); err != nil {
+		if guard, check, err = ownGuard(); err != nil {
 			return nil, fmt.Errorf("exec handler: find the guard's program: %w", err)
 		}
 	}
 	return &Exec{
 		cfg:     cfg,
-		guards:  newGuards(slices.Concat(guard, cfg.Command), cfg, same),
+		guards:  newGuards(slices.Concat(guard, cfg.Command), cfg, same, check),
 		starts:  make(chan struct{}, cfg.StartConcurrency),
 		restart: restarter{first, most, cfg.OnExit},
 	}, nil

@@ -38,8 +38,8 @@ type guards struct{}
 
 type outlet struct{}
 
-func newGuards([]string, ExecConfig, bool) *guards { return nil }
+func newGuards([]string, ExecConfig, bool, func() error) *guards { return nil }
 
 func (*guards) close(context.Context) {}
 
-func ownGuard() ([]string, error) { return nil, errors.ErrUnsupported }
+func ownGuard() ([]string, func() error, error) { return nil, nil, errors.ErrUnsupported }

@@ -28,9 +28,6 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// patience is how long a test waits for what must happen; none waits for that long unless it fails.
-const patience = 60 * time.Second
-
 func init() {
 	// A process with the race detector sleeps for a second when it exits, which the ones started here need not.
 	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
@@ -261,16 +258,6 @@ func (ch *children) named(n int) map[string]*peer {
 		all[p.Name] = p
 	}
 	return all
-}
-
-func await[T any](t *testing.T, c <-chan T, what string) (v T) {
-	t.Helper()
-	select {
-	case v = <-c:
-	case <-time.After(patience):
-		t.Errorf("waited in vain for %s", what)
-	}
-	return v
 }
 
 func (p *peer) tell(t *testing.T, order string) {

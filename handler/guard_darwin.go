@@ -30,10 +30,28 @@ func (*alarm) set(int64) {}
 // ownFile would be how the file that a process runs is named, which macOS does not have.
 const ownFile = ""
 
-// ownGuard is how this very program is started as a guard.
-func ownGuard() ([]string, error) {
+// ownGuard is how this very program is started as a guard. check says whether it still can be: where its file has been replaced, or
+// removed, another program would run, which might speak otherwise.
+func ownGuard() (command []string, check func() error, err error) {
 	path, err := os.Executable()
-	return []string{path, GuardArg}, err
+	if err != nil {
+		return nil, nil, err
+	}
+	first, err := os.Stat(path)
+	if err != nil {
+		return nil, nil, err
+	}
+	check = func() error {
+		now, err := os.Stat(path)
+		switch {
+		case err != nil:
+			return fmt.Errorf("this program's file is gone, so that it has to be started anew: %w", err)
+		case !os.SameFile(first, now) || !first.ModTime().Equal(now.ModTime()) || first.Size() != now.Size():
+			return fmt.Errorf("%s is another program since this one was started, which has to be started anew", path)
+		}
+		return nil
+	}
+	return []string{path, GuardArg}, check, nil
 }
 
 func nameSelf() {}

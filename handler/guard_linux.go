@@ -59,13 +59,12 @@ func (a *alarm) set(until int64) {
 // guards: what is to become a guard is a copy of the agent when it looks there.
 const ownFile = "/proc/self/exe"
 
-// ownGuard is how this very program is started as a guard.
-func ownGuard() ([]string, error) {
-	if _, err := os.Stat(ownFile); err == nil {
-		return []string{ownFile, GuardArg}, nil
+// ownGuard is how this very program is started as a guard, whatever has become of its file. check says whether it still can be.
+func ownGuard() (command []string, check func() error, err error) {
+	if _, err := os.Stat(ownFile); err != nil { // no /proc: os.Executable has nowhere to look either
+		return nil, nil, err
 	}
-	path, err := os.Executable()
-	return []string{path, GuardArg}, err
+	return []string{ownFile, GuardArg}, func() error { return nil }, nil
 }
 
 // nameSelf gives this process the name of its program, for those who look: started as ownFile it would be "exe".

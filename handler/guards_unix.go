@@ -4,6 +4,7 @@ package handler
 
 import (
 	"context"
+	"fmt"
 	"os/exec"
 	"slices"
 	"sync"
@@ -22,6 +23,7 @@ type guards struct {
 	command []string
 	cfg     ExecConfig
 	outlets *outlets
+	check   func() error // says why no guard can be started
 
 	mu     sync.Mutex
 	links  []*guardLink
@@ -30,9 +32,10 @@ type guards struct {
 	own    ownProcesses
 }
 
-// newGuards makes guards that have not been started. same says that stdout and stderr of cfg are one writer.
-func newGuards(command []string, cfg ExecConfig, same bool) *guards {
-	return &guards{command: command, cfg: cfg, outlets: newOutlets(cfg, same), own: ownProcesses{reap: cfg.ReapOrphans}}
+// newGuards makes guards that have not been started. same says that stdout and stderr of cfg are one writer; check is called
+// before each start.
+func newGuards(command []string, cfg ExecConfig, same bool, check func() error) *guards {
+	return &guards{command: command, cfg: cfg, outlets: newOutlets(cfg, same), check: check, own: ownProcesses{reap: cfg.ReapOrphans}}
 }
 
 // take gives a guard that has room for another process, and answers.
@@ -46,6 +49,9 @@ func (g *guards) take() (*guardLink, error) {
 		if l.usable(guardSize) {
 			return l, nil
 		}
+	}
+	if err := g.check(); err != nil {
+		return nil, fmt.Errorf("guard process: %w", err)
 	}
 	var l *guardLink
 	made := make(chan struct{}) // nothing is said of the guard before it is in the list

@@ -42,3 +42,16 @@ func wantInputError(t *testing.T, err error, field string) {
 		t.Fatalf("got error %v, want an InputError of field %s", err, field)
 	}
 }
+
+// patience is how long a test waits for what must happen; none waits for that long unless it fails.
+const patience = 60 * time.Second
+
+func await[T any](t *testing.T, c <-chan T, what string) (v T) {
+	t.Helper()
+	select {
+	case v = <-c:
+	case <-time.After(patience):
+		t.Errorf("waited in vain for %s", what)
+	}
+	return v
+}
