@@ -76,7 +76,7 @@ func (o *outlets) open(c drm.Claim) (*outlet, error) {
 
 // read reads what a process prints until nobody can print there any more, or for as long as outlet.end says.
 func (o *outlets) read(from *os.File, l *lines) {
-	defer from.Close() //nolint:errcheck // it was only read
+	defer from.Close()
 	defer l.end()
 	raw, err := from.SyscallConn()
 	if err != nil {

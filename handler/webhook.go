@@ -301,7 +301,7 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	if _, ok := w.client.Transport.(*http.Transport); ok || w.client.Transport == nil {
 		made.told.Store(true)
 	}
-	res, err := w.client.Do(req)
+	res, err := w.client.Do(req) //nolint:bodyclose // w.bodies does
 	if err != nil {
 		give()
 		timeout, ok := errors.AsType[net.Error](err)

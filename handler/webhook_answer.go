@@ -82,7 +82,7 @@ func (one *body) copy() error {
 		read += n
 		one.mu.Lock()
 		one.said = append(one.said, part[:min(n, refusalBytes-len(one.said))]...)
-		one.all = err == io.EOF && read == len(one.said) //nolint:errorlint // a Reader's end is io.EOF itself
+		one.all = err == io.EOF && read == len(one.said)
 		one.mu.Unlock()
 		if err != nil {
 			return err

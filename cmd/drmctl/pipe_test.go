@@ -22,7 +22,7 @@ import (
 // left is drmctl whose stdout and stderr are one pipe, which its reader leaves after a line with a text, or at once if that is empty.
 type left struct {
 	cmd   *exec.Cmd
-	ended chan error
+	ended chan struct{} // closed when it has
 }
 
 func startAndLeave(t *testing.T, env []string, text string, args ...string) *left {
@@ -35,7 +35,7 @@ func startAndLeave(t *testing.T, env []string, text string, args ...string) *lef
 	if err != nil {
 		t.Fatal(err)
 	}
-	p := &left{cmd: exec.CommandContext(t.Context(), self, args...), ended: make(chan error, 1)}
+	p := &left{cmd: exec.CommandContext(t.Context(), self, args...), ended: make(chan struct{})}
 	p.cmd.Env = append(os.Environ(), env...)
 	p.cmd.Stdout, p.cmd.Stderr = write, write
 	if text == "" {
@@ -45,10 +45,14 @@ func startAndLeave(t *testing.T, env []string, text string, args ...string) *lef
 		t.Fatal(err)
 	}
 	_ = write.Close()
-	go func() { p.ended <- p.cmd.Wait() }()
+	go func() {
+		defer close(p.ended)
+		_ = p.cmd.Wait() // its state tells
+	}()
 	for lines := bufio.NewScanner(read); text != ""; {
 		if !lines.Scan() {
-			t.Fatalf("drmctl %s said nothing of %q, and ended: %v", args[0], text, <-p.ended)
+			<-p.ended
+			t.Fatalf("drmctl %s said nothing of %q, and ended: %v", args[0], text, p.cmd.ProcessState)
 		}
 		if strings.Contains(lines.Text(), text) {
 			break
@@ -90,13 +94,13 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 			if name == "exec" {
 				tc.handler[1] = strings.Replace(tc.handler[1], "$DRM_MEMBER", filepath.Join(dir, "$DRM_MEMBER"), 1)
 			}
-			p := startAndLeave(t, nil, "ready:", append([]string{"agent", "--endpoints", etcd.Endpoint(), "--app", name, "--id", "m", "--allocate-only",
-				"--lease-ttl", "10m", "--handle-attempts", "1"}, tc.handler...)...)
+			args := []string{"agent", "--endpoints", etcd.Endpoint(), "--app", name, "--id", "m", "--allocate-only", "--lease-ttl", "10m", "--handle-attempts", "1"}
+			p := startAndLeave(t, nil, "ready:", append(args, tc.handler...)...)
 			client, err := drm.NewClient(t.Context(), drm.ClientConfig{App: name, Etcd: drm.EtcdConfig{Endpoints: []string{etcd.Endpoint()}}})
 			if err != nil {
 				t.Fatal(err)
 			}
-			defer client.Close()
+			t.Cleanup(func() { _ = client.Close() })
 			if err := client.Allocate(t.Context(), drm.Resource{ID: "a"}); err != nil {
 				t.Fatal(err)
 			}
