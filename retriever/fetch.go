@@ -22,7 +22,7 @@ import (
 // status is none of success, drm.ErrNotModified where nothing changed, and errors of the network and of ctx.
 func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	h.mu.Lock()
-	validators, forgotten := h.validators, h.forgotten
+	known, forgotten := h.validators, h.forgotten
 	h.mu.Unlock()
 
 	c := newCollector(h.cfg.decodeOptions())
@@ -35,7 +35,7 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 				&drm.InputError{Field: "next", Value: redact(page), Want: fmt.Sprintf("at most %d pages (MaxPages)", h.cfg.MaxPages)})
 		}
 		visited[page.String()] = true
-		next, found, err := h.fetchPage(ctx, page, validators, c)
+		next, found, err := h.fetchPage(ctx, page, known, c)
 		if err != nil {
 			return nil, fmt.Errorf("fetching %s: %w", redact(page), err)
 		}
@@ -60,15 +60,21 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 
 // fetchPage asks for one page and gives it to c. It returns the URL of the next one, nil where this is the last, and the
 // validators for asking conditionally the next time.
-func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, validators http.Header, c *collector) (next *url.URL, found http.Header, err error) {
-	resp, err := h.do(ctx, page, validators)
+func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, known *validators, c *collector) (next *url.URL, found *validators, err error) {
+	resp, err := h.do(ctx, page, known)
 	if err != nil {
 		return nil, nil, err
 	}
-	defer func() { _ = resp.Body.Close() }() // what matters of it was read
-	if resp.StatusCode == http.StatusNotModified && len(validators) > 0 {
-		return nil, nil, drm.ErrNotModified
+	if resp.StatusCode == http.StatusNotModified && known != nil {
+		_ = resp.Body.Close() // there is nothing in it
+		if known.confirmed(resp) {
+			return nil, nil, drm.ErrNotModified
+		}
+		if resp, err = h.do(ctx, page, nil); err != nil { // for all of it
+			return nil, nil, err
+		}
 	}
+	defer func() { _ = resp.Body.Close() }() // what matters of it was read
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		after, _ := retryAfter(resp)
 		return nil, nil, &StatusError{Code: resp.StatusCode, RetryAfter: after}
@@ -88,7 +94,7 @@ func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, validators http.Hea
 	if h.cfg.Method != http.MethodGet {
 		return nil, nil, nil
 	}
-	return nil, validatorsOf(resp.Header), nil
+	return nil, validatorsOf(resp), nil
 }
 
 // scrub cleans an error about what the source sent, for a source may repeat what it was sent.
@@ -116,17 +122,6 @@ func decompress(resp *http.Response) (io.Reader, error) {
 	default:
 		return nil, &drm.InputError{Field: "Content-Encoding", Value: excerpt(encoding), Want: "gzip, or none"}
 	}
-}
-
-func validatorsOf(header http.Header) http.Header {
-	found := http.Header{}
-	if tag := header.Get("ETag"); tag != "" {
-		found.Set("If-None-Match", tag)
-	}
-	if date := header.Get("Last-Modified"); date != "" {
-		found.Set("If-Modified-Since", date)
-	}
-	return found
 }
 
 // nextPage finds the URL of the page after the one that was answered, nil where it is the last.
@@ -162,7 +157,7 @@ func (h *HTTP) nextPage(resp *http.Response, inBody json.RawMessage) (*url.URL, 
 }
 
 // request makes the request for a page. Only the source's own host gets what was configured.
-func (h *HTTP) request(ctx context.Context, page *url.URL, validators http.Header) (*retryablehttp.Request, error) {
+func (h *HTTP) request(ctx context.Context, page *url.URL, known *validators) (*retryablehttp.Request, error) {
 	method, header, body := h.cfg.Method, h.header, h.cfg.Body
 	if !sameHost(h.url, page) {
 		method, header, body = http.MethodGet, nil, nil
@@ -183,15 +178,13 @@ func (h *HTTP) request(ctx context.Context, page *url.URL, validators http.Heade
 			req.Host = values[0]
 		}
 	}
-	for name, values := range validators {
-		req.Header[name] = values
-	}
+	known.set(req.Header)
 	return req, nil
 }
 
 // do sends a request, again where that may help, and returns the last answer, whatever its status.
-func (h *HTTP) do(ctx context.Context, page *url.URL, validators http.Header) (*http.Response, error) {
-	req, err := h.request(ctx, page, validators)
+func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.Response, error) {
+	req, err := h.request(ctx, page, known)
 	if err != nil {
 		return nil, scrubError(err, h.secrets)
 	}

@@ -84,7 +84,9 @@ type HTTPConfig struct {
 
 // HTTP is a source that is asked over HTTP. A GET without pages asks conditionally (RFC 9110, section 13) when the source
 // gave an ETag or Last-Modified with the last answer that was good; Fetch then returns drm.ErrNotModified if it answers
-// 304. It is safe for use from any goroutine.
+// 304. Last-Modified is used only without an ETag, and only where the Date of the answer is at least two seconds later: a source
+// can change twice within the second that it names. A 304 that names another ETag or Last-Modified than the last answer, or
+// that comes of another URL, is not believed: everything is asked for then. It is safe for use from any goroutine.
 type HTTP struct {
 	cfg     HTTPConfig
 	url     *url.URL
@@ -94,7 +96,7 @@ type HTTP struct {
 	secrets []string
 
 	mu         sync.Mutex
-	validators http.Header // of the next request
+	validators *validators // of the next request; nil: it asks for everything
 	forgotten  int         // how many times the validators were dropped
 }
 

@@ -336,7 +336,7 @@ func TestHTTPAsksForChangesOnly(t *testing.T) {
 	}{
 		{"ETag", map[string]string{"ETag": tag}, map[string]string{"If-None-Match": tag}},
 		{"Last-Modified", map[string]string{"Last-Modified": date}, map[string]string{"If-Modified-Since": date}},
-		{"both", map[string]string{"ETag": tag, "Last-Modified": date}, map[string]string{"If-None-Match": tag, "If-Modified-Since": date}},
+		{"both", map[string]string{"ETag": tag, "Last-Modified": date}, map[string]string{"If-None-Match": tag, "If-Modified-Since": ""}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			body := "garbage"
