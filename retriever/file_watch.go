@@ -1,11 +1,11 @@
 package retriever
 
 import (
+	"context"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"time"
 
 	"github.com/fsnotify/fsnotify"
@@ -16,55 +16,67 @@ const (
 	fileQuiet = 100 * time.Millisecond
 	// fileLatest bounds that for a file that is written to without end.
 	fileLatest = time.Second
-	// fileLook is how often a file is looked at where its folder cannot be watched: it is not there yet, or the system
-	// has no watches left.
+	// fileLook is how often a file is looked at without an event. Some changes make none: a folder above that is replaced, another
+	// file system that is mounted there, a file on another machine, a system that has no watches left.
 	fileLook = time.Second
+	// fileFresh is how young a file is whose next change may leave it the same time: file systems count in up to two seconds.
+	fileFresh = 2 * time.Second
+	// maxForeign is how many events of other files may come between two looks. Where there are more, events cost more than they
+	// bring: the folders are not watched for fileAlone, and looking has to do.
+	maxForeign = 1000
+	fileAlone  = time.Minute
 	// maxLinks is how many symbolic links may lead from one to the next; as Linux has it.
 	maxLinks = 40
 )
 
-// fileWatch tells when a file may have other contents than before. What it watches are folders, that of the file and
-// those of the symbolic links on the way to it: a watch of the file itself would stay with the old one when another is
-// renamed over it. The events only say when to look; what is found then decides, unless one names the file or a link.
+// fileWatch tells when a file may have other contents than before. It looks at the file at intervals, and at once when an event
+// names it or what leads to it. What it watches are folders, that of the file and those of the symbolic links on the way to it: a
+// watch of the file itself would stay with the old one when another is renamed over it. What is found decides, unless an event
+// names the file or a link.
 type fileWatch struct {
 	path    string
 	changed func()
 
-	watcher *fsnotify.Watcher // nil where the system gives none
-	names   []string          // of the file and the links that lead to it, as events call them
-	last    os.FileInfo       // nil: there was none
+	watcher *fsnotify.Watcher      // nil where the system gives none
+	alone   time.Time              // until then there is to be none
+	folders map[string]os.FileInfo // those that are watched, as they were then
+	names   []string               // of the file and the links that lead to it, as events call them
+	last    os.FileInfo            // nil: there was none
+	again   bool                   // what was found at the last look may have changed since under the same time
+	touched bool                   // an event has named the file or a link since the last look
+	foreign int                    // how many named others
 
 	stop    chan struct{}
-	stopped sync.WaitGroup
+	stopped chan struct{}
 }
 
 // watchFile begins to watch the file at an absolute path. changed is called from one goroutine, which ends with end.
 func watchFile(path string, changed func()) *fileWatch {
-	w := &fileWatch{path: path, changed: changed, stop: make(chan struct{})}
-	_, complete := w.look()
-	w.stopped.Go(func() { w.run(complete) })
+	w := &fileWatch{path: path, changed: changed, stop: make(chan struct{}), stopped: make(chan struct{})}
+	w.look()
+	w.again = false // whoever sets it up fetches after that
+	go w.run()
 	return w
 }
 
-// end ends the watching; changed is not called any more once it has returned.
-func (w *fileWatch) end() {
+// end ends the watching; changed is not called any more once it has returned. A file system that hangs may hold it up until ctx
+// ends.
+func (w *fileWatch) end(ctx context.Context) error {
 	close(w.stop)
-	w.stopped.Wait()
-	w.close()
+	select {
+	case <-w.stopped:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
 }
 
-func (w *fileWatch) run(complete bool) {
-	const never = time.Duration(1<<63 - 1)
-	pause := func(complete bool) time.Duration {
-		if complete {
-			return never
-		}
-		return fileLook
-	}
-	timer := time.NewTimer(pause(complete))
+func (w *fileWatch) run() {
+	defer close(w.stopped)
+	defer w.close()
+	timer := time.NewTimer(fileLook)
 	defer timer.Stop()
-	touched := false
-	var first time.Time // when the file was first touched since the last look
+	var first time.Time // when there was first reason to look since the last look
 	for {
 		var events <-chan fsnotify.Event
 		var errs <-chan error
@@ -76,20 +88,22 @@ func (w *fileWatch) run(complete bool) {
 			return
 		case e, ok := <-events:
 			if !ok {
-				w.watcher = nil // it failed for good; the next look makes another one
-			} else if e.Op == fsnotify.Chmod {
+				w.forget() // it failed for good; the next look makes another one
+			} else if !w.event(e) {
 				continue
 			}
-			touched = touched || slices.Contains(w.names, e.Name)
 		case err := <-errs:
-			touched = touched || err != nil // events were lost, perhaps those of the file
+			if err == nil {
+				continue
+			}
+			w.touched = true // events were lost, perhaps those of the file
+			w.leave()
 		case <-timer.C:
-			differs, complete := w.look()
-			if differs || touched {
+			if w.look() && !w.ending() {
 				w.changed()
 			}
-			touched, first = false, time.Time{}
-			timer.Reset(pause(complete))
+			first = time.Time{}
+			timer.Reset(fileLook)
 			continue
 		}
 		if first.IsZero() {
@@ -99,56 +113,113 @@ func (w *fileWatch) run(complete bool) {
 	}
 }
 
+// event takes in an event, and reports whether it is a reason to look.
+func (w *fileWatch) event(e fsnotify.Event) bool {
+	switch {
+	case e.Op == fsnotify.Chmod:
+		return false // the next look is soon enough
+	case slices.Contains(w.names, e.Name):
+		w.touched = true
+		return true
+	case w.folders[e.Name] != nil: // itself, not something in it
+		return true
+	}
+	if w.foreign++; w.foreign < maxForeign {
+		return false
+	}
+	w.touched = w.touched || w.fresh() // its own event may be among those that are given up
+	w.leave()
+	return true
+}
+
+func (w *fileWatch) ending() bool {
+	select {
+	case <-w.stop:
+		return true
+	default:
+		return false
+	}
+}
+
 // look sees to it that the right folders are watched, and then whether the file is another one than at the last look.
-// In this order, whatever happens later makes an event. complete says whether all the folders are watched.
-func (w *fileWatch) look() (differs, complete bool) {
-	if w.watcher == nil {
+// In this order, whatever happens later makes an event.
+func (w *fileWatch) look() (changed bool) {
+	touched := w.touched
+	w.touched, w.foreign = false, 0
+	if w.watcher == nil && !time.Now().Before(w.alone) {
 		if watcher, err := fsnotify.NewWatcher(); err == nil {
 			w.watcher = watcher
 		}
 	}
-	names, complete := follow(w.path)
-	w.names = names
-	if !w.watchFolders(names) {
-		complete = false
-	}
+	w.names = follow(w.path)
+	w.watchFolders()
 	info, err := os.Stat(w.path)
 	if err != nil {
 		info = nil
 	}
-	differs = (info == nil) != (w.last == nil) || info != nil &&
-		(!os.SameFile(info, w.last) || info.Size() != w.last.Size() || !info.ModTime().Equal(w.last.ModTime()))
+	differs := (info == nil) != (w.last == nil) || info != nil &&
+		(!os.SameFile(info, w.last) || info.Size() != w.last.Size() || !info.ModTime().Equal(w.last.ModTime()) || info.Mode() != w.last.Mode())
 	w.last = info
-	return differs, complete
+	switch {
+	case touched:
+		w.again = false // events come, and the next one tells of the next change
+	case differs:
+		w.again = w.fresh()
+	case w.again && !w.fresh():
+		w.again, differs = false, true
+	}
+	return differs || touched
 }
 
-// watchFolders watches the folders of the names and no others, and reports whether it could.
-func (w *fileWatch) watchFolders(names []string) bool {
+// fresh reports whether a change of the file right after the last look may have gone unseen in its time.
+func (w *fileWatch) fresh() bool { return w.last != nil && time.Since(w.last.ModTime()) < fileFresh }
+
+// leave gives the watches up for a while.
+func (w *fileWatch) leave() {
+	w.close()
+	w.alone = time.Now().Add(fileAlone)
+}
+
+// watchFolders watches the folders of the names and no others, as far as it can.
+func (w *fileWatch) watchFolders() {
 	if w.watcher == nil {
-		return false
+		return
 	}
-	var folders []string
-	for _, name := range names {
-		folders = append(folders, filepath.Dir(name))
-	}
-	watched := w.watcher.WatchList()
-	for _, folder := range watched {
-		if !slices.Contains(folders, folder) {
+	watched := map[string]os.FileInfo{}
+	live := w.watcher.WatchList() // a folder that was removed or renamed is not in it any more
+	for _, name := range w.names {
+		folder := filepath.Dir(name)
+		if watched[folder] != nil {
+			continue
+		}
+		// It is looked at before it is watched: the other way about, one that is put there between the two would be taken for the
+		// one that is watched.
+		info, err := os.Stat(folder)
+		if err != nil {
+			continue
+		}
+		if before := w.folders[folder]; slices.Contains(live, folder) && before != nil && os.SameFile(before, info) {
+			watched[folder] = before
+			continue
+		}
+		if slices.Contains(live, folder) {
 			_ = w.watcher.Remove(folder) // it may be gone by itself
 		}
-	}
-	all := true
-	for _, folder := range folders {
-		if !slices.Contains(watched, folder) && w.watcher.Add(folder) != nil {
-			all = false
+		if w.watcher.Add(folder) == nil {
+			watched[folder] = info
 		}
 	}
-	return all
+	for _, folder := range live {
+		if watched[folder] == nil {
+			_ = w.watcher.Remove(folder) // likewise
+		}
+	}
+	w.folders = watched
 }
 
 // follow walks to the file at an absolute path, and lists each symbolic link on the way, and in the end the file, each
-// spelled without links. ok is false where the way ends before the file's own folder.
-func follow(path string) (names []string, ok bool) {
+// spelled without links. Where the way ends before the file's own folder, it has the links that there are.
+func follow(path string) (names []string) {
 	at, rest := start(path)
 	for links := 0; len(rest) > 0; {
 		name := filepath.Join(at, rest[0]) // also where that is "..", since at has no links
@@ -156,14 +227,14 @@ func follow(path string) (names []string, ok bool) {
 		target, err := os.Readlink(name)
 		if err != nil {
 			if _, err := os.Lstat(name); err != nil && len(rest) > 0 {
-				return names, false
+				return names
 			}
 			at = name
 			continue
 		}
 		names = append(names, name)
 		if links++; links > maxLinks {
-			return names, true // in a circle; turning one of them makes an event
+			return names // in a circle; turning one of them makes an event
 		}
 		var steps []string
 		if filepath.IsAbs(target) {
@@ -173,7 +244,7 @@ func follow(path string) (names []string, ok bool) {
 		}
 		rest = slices.Concat(steps, rest)
 	}
-	return append(names, at), true
+	return append(names, at)
 }
 
 // start is the root that an absolute path begins at, and the steps from there.
@@ -195,5 +266,7 @@ func (w *fileWatch) close() {
 	for range w.watcher.Events {
 		continue // until it is closed
 	}
-	w.watcher = nil
+	w.forget()
 }
+
+func (w *fileWatch) forget() { w.watcher, w.folders = nil, nil }

@@ -214,6 +214,53 @@ func TestAWatchedFilesFolderMayComeAndGo(t *testing.T) {
 	w.has("replaced")
 }
 
+// TestAFoldersParentsMayBeReplaced: no event of the file's folder tells of that.
+func TestAFoldersParentsMayBeReplaced(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("a watched folder cannot be renamed")
+	}
+	root := t.TempDir()
+	path := filepath.Join(root, "a", "b", "c", "list.json")
+	make := func(top, id string) {
+		t.Helper()
+		dir := filepath.Join(root, top, "b", "c")
+		if err := os.MkdirAll(dir, 0o700); err != nil {
+			t.Fatal(err)
+		}
+		put(t, filepath.Join(dir, "list.json"), answer(id))
+	}
+	make("a", "first")
+	w := watch(t, path)
+	for i := range 2 {
+		id := fmt.Sprintf("swapped-%d", i)
+		make("new", id)
+		rename(t, filepath.Join(root, "a"), filepath.Join(root, fmt.Sprint("old-", i)))
+		rename(t, filepath.Join(root, "new"), filepath.Join(root, "a"))
+		w.has(id)
+		put(t, path, answer(id+"-written"))
+		w.has(id + "-written")
+	}
+	// A folder in the middle.
+	rename(t, filepath.Join(root, "a", "b"), filepath.Join(root, "gone"))
+	make("a", "middle")
+	w.has("middle")
+	swap(t, path, answer("renamed"))
+	w.has("renamed")
+	// A link that takes a folder's place, and is turned.
+	make("one", "one")
+	make("two", "two")
+	if err := os.RemoveAll(filepath.Join(root, "a")); err != nil {
+		t.Fatal(err)
+	}
+	link(t, "one", filepath.Join(root, "a"))
+	w.has("one")
+	link(t, "two", filepath.Join(root, "tmp"))
+	rename(t, filepath.Join(root, "tmp"), filepath.Join(root, "a"))
+	w.has("two")
+	put(t, path, answer("two-written"))
+	w.has("two-written")
+}
+
 func TestABurstOfWritesIsOneChange(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.json")
 	w := watch(t, path)
