@@ -47,6 +47,10 @@ type EtcdConfig struct {
 	Endpoints []string
 	// TLS is the client's TLS configuration; nil connects in the clear, unless an endpoint is an https URL.
 	TLS *tls.Config
+	// GetTLS, in place of TLS, is asked for the TLS configuration at each connection that is made, so that a CA that is rotated counts
+	// for the next one. (For a client certificate alone, TLS with GetClientCertificate does.) It is called from any goroutine, and a call
+	// that hangs fails the connection after a time, as an error does. Default nil.
+	GetTLS func() (*tls.Config, error)
 	// Username and Password, where etcd has authentication on. DRM logs in once in a token's life, and at growing intervals,
 	// up to 5 s, while etcd refuses them: errors say so, and match rpctypes.ErrAuthFailed of etcd's client. Leave both empty where TLS has
 	// a certificate whose common name etcd takes for the user. A name without a password is nobody's.

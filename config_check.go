@@ -171,11 +171,13 @@ func (c *EtcdConfig) withDefaults() error {
 	switch {
 	case c.Client == nil && len(c.Endpoints) == 0:
 		return &InputError{"Etcd.Endpoints", "none", "the endpoints of etcd, or a Client"}
-	case c.Client != nil && (len(c.Endpoints) > 0 || c.TLS != nil || c.Username != "" || c.Password != ""):
+	case c.TLS != nil && c.GetTLS != nil:
+		return &InputError{"Etcd.GetTLS", "set", "one of TLS and GetTLS"}
+	case c.Client != nil && (len(c.Endpoints) > 0 || c.TLS != nil || c.GetTLS != nil || c.Username != "" || c.Password != ""):
 		return &InputError{"Etcd.Client", "a client and how to make one", "one of both"}
 	}
 	var bad *reach.EndpointError
-	if errors.As(reach.CheckEndpoints(c.Endpoints, c.TLS != nil), &bad) {
+	if errors.As(reach.CheckEndpoints(c.Endpoints, c.TLS != nil || c.GetTLS != nil), &bad) {
 		return &InputError{"Etcd.Endpoints", bad.Endpoint, bad.Want}
 	}
 	for _, f := range []durationField{

@@ -22,6 +22,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
+	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
 const (
@@ -53,6 +54,10 @@ type WebhookConfig struct {
 	Timeout time.Duration
 	// TLS is for https: own roots, a client certificate. Not together with Client.
 	TLS *tls.Config
+	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it returns
+	// another one than before, further connections are made with that: so a CA can be rotated. (For a client certificate alone, TLS with
+	// GetClientCertificate does.) It is called from any goroutine; an error fails the request. Not together with TLS or Client.
+	GetTLS func() (*tls.Config, error)
 	// Client sends the requests instead of the Webhook's own client, which keeps up to 128 idle connections and uses
 	// the proxy that the environment names. Its CheckRedirect is not used: no redirect is followed.
 	Client *http.Client
@@ -74,7 +79,7 @@ type Webhook struct {
 	header   http.Header
 	timeout  time.Duration
 	client   *http.Client
-	own      *http.Transport // nil if the client is the caller's
+	own      bool // client's transport is not the caller's
 	secrets  secrets
 	onNotify func(error)
 	bodies   bodies
@@ -112,17 +117,26 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 		if cfg.TLS != nil {
 			return nil, &drm.InputError{Field: "TLS", Value: "set", Want: "none, since Client brings its own"}
 		}
+		if cfg.GetTLS != nil {
+			return nil, &drm.InputError{Field: "GetTLS", Value: "set", Want: "none, since Client brings its own"}
+		}
 		client := *cfg.Client
 		w.client = &client
 	} else {
-		w.own = &http.Transport{
+		transport := &http.Transport{
 			Proxy:               http.ProxyFromEnvironment,
 			TLSClientConfig:     cfg.TLS.Clone(),
 			ForceAttemptHTTP2:   true,
 			MaxIdleConnsPerHost: webhookConnections,
 			IdleConnTimeout:     90 * time.Second,
 		}
-		w.client = &http.Client{Transport: w.own}
+		w.client, w.own = &http.Client{Transport: transport}, true
+		if cfg.GetTLS != nil {
+			if cfg.TLS != nil {
+				return nil, &drm.InputError{Field: "GetTLS", Value: "set", Want: "none, since there is TLS"}
+			}
+			w.client.Transport = tlsfiles.NewTransport(transport, cfg.GetTLS)
+		}
 	}
 	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 	return w, nil
@@ -192,8 +206,8 @@ func (w *Webhook) notify(err error) {
 // progress any more; a later call opens new ones.
 func (w *Webhook) Close() {
 	w.bodies.close()
-	if w.own != nil {
-		w.own.CloseIdleConnections()
+	if w.own {
+		w.client.CloseIdleConnections()
 	}
 }
 
@@ -298,7 +312,8 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	if req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil {
 		req.GetBody = nil // with one of these, http.Transport would repeat the request under its old number
 	}
-	if _, ok := w.client.Transport.(*http.Transport); ok || w.client.Transport == nil {
+	switch w.client.Transport.(type) {
+	case nil, *http.Transport, *tlsfiles.Transport:
 		made.told.Store(true)
 	}
 	res, err := w.client.Do(req) //nolint:bodyclose // w.bodies does

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
 // Defaults of HTTPConfig.
@@ -63,6 +64,10 @@ type HTTPConfig struct {
 
 	// TLS is the TLS configuration; nil uses the system's roots. Not together with Client.
 	TLS *tls.Config
+	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it returns
+	// another one than before, further connections are made with that: so a CA can be rotated. (For a client certificate alone, TLS with
+	// GetClientCertificate does.) It is called from any goroutine; an error fails the request. Not together with TLS or Client.
+	GetTLS func() (*tls.Config, error)
 	// Client is the caller's own client, whose transport, cookies and redirect policy are used; it is copied. By default
 	// a client is made that goes through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name.
 	Client *http.Client
@@ -223,9 +228,18 @@ func (h *HTTP) takeClient(cfg *HTTPConfig) error {
 		transport := cleanhttp.DefaultPooledTransport()
 		transport.TLSClientConfig = cfg.TLS.Clone()
 		h.client, h.own = &http.Client{Transport: transport}, true
+		if cfg.GetTLS != nil {
+			if cfg.TLS != nil {
+				return &drm.InputError{Field: "GetTLS", Value: "set", Want: "nothing beside TLS"}
+			}
+			h.client.Transport = tlsfiles.NewTransport(transport, cfg.GetTLS)
+		}
 	} else {
 		if cfg.TLS != nil {
 			return &drm.InputError{Field: "TLS", Value: "set", Want: "nothing beside Client, whose transport has its own"}
+		}
+		if cfg.GetTLS != nil {
+			return &drm.InputError{Field: "GetTLS", Value: "set", Want: "nothing beside Client, whose transport has its own"}
 		}
 		client := *cfg.Client
 		h.client = &client

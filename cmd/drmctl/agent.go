@@ -114,6 +114,7 @@ func runAgent(c *cli.Context) error {
 		return err
 	}
 	defer closeHandler()
+	defer watchCertificates(c)()
 	growHeap()
 	ctx := c.Context
 	if c.Bool(flagStopOnEOF) {
@@ -159,7 +160,7 @@ func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		return nil, err
 	}
 	cfg.Prefix = c.String(flagPrefix)
-	if cfg.Etcd, err = etcdConfig(c); err != nil {
+	if cfg.Etcd, err = etcdConfig(c, cfg.Logger); err != nil {
 		return nil, err
 	}
 	if err := memberConfig(c, cfg); err != nil {

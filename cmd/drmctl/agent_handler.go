@@ -22,6 +22,9 @@ const (
 	flagHandlerTimeout = "handler-timeout"
 	flagHandlerGrace   = "handler-grace"
 	flagExecOutput     = "exec-output"
+	flagHandlerCACert  = "handler-cacert"
+	flagHandlerCert    = "handler-cert"
+	flagHandlerKey     = "handler-key"
 )
 
 // The values of --exec-output.
@@ -39,6 +42,18 @@ func handlerFlags() []cli.Flag {
 			Usage: "tell the service at this `URL` what to do, by POST (docs/webhook.md)",
 		},
 		headerFlag(flagHandlerHeader, "send this header with each request to --handler-url"),
+		&cli.StringFlag{
+			Name: flagHandlerCACert, EnvVars: agentEnv(flagHandlerCACert), DefaultText: "the system's",
+			Usage: "trust the authorities in this PEM `FILE` about the certificate of --handler-url, and no others",
+		},
+		&cli.StringFlag{
+			Name: flagHandlerCert, EnvVars: agentEnv(flagHandlerCert),
+			Usage: "PEM `FILE` of the client certificate to show to --handler-url; needs --handler-key",
+		},
+		&cli.StringFlag{
+			Name: flagHandlerKey, EnvVars: agentEnv(flagHandlerKey),
+			Usage: "PEM `FILE` of the key of --handler-cert",
+		},
 		&cli.StringFlag{
 			Name: flagHandlerExec, EnvVars: agentEnv(flagHandlerExec),
 			Usage: "run this `'COMMAND ARGS'` for each resource (docs/exec.md)",
@@ -130,7 +145,12 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	if err != nil {
 		return nil, err
 	}
+	getTLS, err := openCertificates(c, pemFlags{ca: flagHandlerCACert, cert: flagHandlerCert, key: flagHandlerKey, of: "handler"}, cfg.Logger)
+	if err != nil {
+		return nil, err
+	}
 	h, err := handler.NewWebhook(handler.WebhookConfig{
+		GetTLS: getTLS,
 		URL:    c.String(flagHandlerURL),
 		Header: header,
 		// The member's own timeout comes first: a request that was cut off by it is followed by a terminate, since

@@ -86,7 +86,7 @@ func sourceConfig(c *cli.Context, cfg *drm.Config) error {
 	source := retriever.HTTPConfig{
 		URL: c.String(flagSourceURL), Header: header, Timeout: cfg.FetchTimeout, NumberIDs: c.Bool(flagSourceNumberIDs),
 	}
-	if err := httpOptions(c, &source); err != nil {
+	if err := httpOptions(c, &source, cfg.Logger); err != nil {
 		return err
 	}
 	cfg.Retriever, err = retriever.NewHTTP(source)

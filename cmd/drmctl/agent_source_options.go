@@ -1,13 +1,13 @@
 package main
 
 import (
-	"crypto/tls"
 	"fmt"
 	"os"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/retriever"
@@ -22,6 +22,8 @@ const (
 	flagSourceMethod = "source-method"
 	flagSourceBody   = "source-body"
 	flagSourceCACert = "source-cacert"
+	flagSourceCert   = "source-cert"
+	flagSourceKey    = "source-key"
 )
 
 // Values of --source-retry, --source-gone and --source-policy. The other one of the latter is policyKeep.
@@ -67,6 +69,14 @@ func sourceOptionFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name: flagSourceCACert, EnvVars: agentEnv(flagSourceCACert), DefaultText: "the system's",
 			Usage: "trust the authorities in this PEM `FILE` about the certificate of --source-url, and no others",
+		},
+		&cli.StringFlag{
+			Name: flagSourceCert, EnvVars: agentEnv(flagSourceCert),
+			Usage: "PEM `FILE` of the client certificate to show to --source-url; needs --source-key",
+		},
+		&cli.StringFlag{
+			Name: flagSourceKey, EnvVars: agentEnv(flagSourceKey),
+			Usage: "PEM `FILE` of the key of --source-cert",
 		},
 	}
 }
@@ -122,16 +132,12 @@ func short(d time.Duration) string {
 }
 
 // httpOptions sets what the flags say of a source over HTTP.
-func httpOptions(c *cli.Context, cfg *retriever.HTTPConfig) (err error) {
+func httpOptions(c *cli.Context, cfg *retriever.HTTPConfig, log *zap.Logger) (err error) {
 	cfg.Method = c.String(flagSourceMethod)
 	if cfg.Body, err = sourceBody(c); err != nil {
 		return err
 	}
-	if c.String(flagSourceCACert) == "" {
-		return nil
-	}
-	cfg.TLS = &tls.Config{MinVersion: tls.VersionTLS12}
-	cfg.TLS.RootCAs, err = authorities(c, flagSourceCACert)
+	cfg.GetTLS, err = openCertificates(c, pemFlags{ca: flagSourceCACert, cert: flagSourceCert, key: flagSourceKey, of: "source"}, log)
 	return err
 }
 

@@ -172,7 +172,7 @@ func decimals(v float64) int {
 // memory is told apart from what etcd does.
 func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error) {
 	if c.IsSet(flagEndpoints) {
-		cfg, err := etcdConfig(c)
+		cfg, err := etcdConfig(c, nil)
 		if err != nil {
 			return nil, err
 		}

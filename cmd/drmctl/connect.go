@@ -2,15 +2,13 @@ package main
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"os"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -32,7 +30,7 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	if err != nil {
 		return err
 	}
-	etcd, err := etcdConfig(c)
+	etcd, err := etcdConfig(c, nil)
 	if err != nil {
 		return err
 	}
@@ -109,8 +107,8 @@ func etcdTimeouts(c *cli.Context) (drm.EtcdConfig, error) {
 	return cfg, nil
 }
 
-// etcdConfig is what the global flags say about etcd.
-func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
+// etcdConfig is what the global flags say about etcd. log gets warnings about the certificates; nil: stderr does.
+func etcdConfig(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
 	cfg, err := etcdTimeouts(c)
 	if err != nil {
 		return cfg, err
@@ -126,11 +124,12 @@ func etcdConfig(c *cli.Context) (drm.EtcdConfig, error) {
 	if cfg.Username, cfg.Password, err = credentials(c); err != nil {
 		return cfg, err
 	}
-	if cfg.TLS, err = tlsConfig(c); err != nil {
+	cfg.GetTLS, err = openCertificates(c, pemFlags{ca: flagCACert, cert: flagCert, key: flagKey, of: "etcd"}, log)
+	if err != nil {
 		return cfg, err
 	}
 	var bad *reach.EndpointError
-	if errors.As(reach.CheckEndpoints(cfg.Endpoints, cfg.TLS != nil), &bad) {
+	if errors.As(reach.CheckEndpoints(cfg.Endpoints, cfg.GetTLS != nil), &bad) {
 		return cfg, badFlag(flagEndpoints, bad.Endpoint, bad.Want)
 	}
 	return cfg, nil
@@ -155,46 +154,6 @@ func credentials(c *cli.Context) (user, password string, err error) {
 		return "", "", usagef("%s: %q needs a password: NAME:PASSWORD, or DRM_PASSWORD in the environment", givenBy(c, flagUser), user)
 	}
 	return user, password, nil
-}
-
-// tlsConfig is nil where no flag asks for TLS.
-func tlsConfig(c *cli.Context) (*tls.Config, error) {
-	ca, cert, key := c.String(flagCACert), c.String(flagCert), c.String(flagKey)
-	if ca == "" && cert == "" && key == "" {
-		return nil, nil
-	}
-	if (cert == "") != (key == "") {
-		return nil, usagef("%s and %s need each other", givenBy(c, flagCert), givenBy(c, flagKey))
-	}
-	cfg := &tls.Config{MinVersion: tls.VersionTLS12}
-	if ca != "" {
-		var err error
-		if cfg.RootCAs, err = authorities(c, flagCACert); err != nil {
-			return nil, err
-		}
-	}
-	if cert != "" {
-		pair, err := tls.LoadX509KeyPair(cert, key)
-		if err != nil {
-			return nil, usagef("--%s, --%s: %w", flagCert, flagKey, err)
-		}
-		cfg.Certificates = []tls.Certificate{pair}
-	}
-	return cfg, nil
-}
-
-// authorities are those in the file that a flag names.
-func authorities(c *cli.Context, flag string) (*x509.CertPool, error) {
-	path := c.String(flag)
-	pem, err := os.ReadFile(path)
-	if err != nil {
-		return nil, usagef("--%s: %w", flag, err)
-	}
-	pool := x509.NewCertPool()
-	if !pool.AppendCertsFromPEM(pem) {
-		return nil, badFlag(flag, path, "a file with certificates in PEM")
-	}
-	return pool, nil
 }
 
 // flagsOf makes a complaint of the library about a config field one about the flag that set it.
@@ -225,7 +184,7 @@ func flagOfField(field string) string {
 		return flagSourceCache
 	case "Username":
 		return flagUser
-	case "TLS":
+	case "TLS", "GetTLS":
 		return flagCACert
 	}
 	if field == "" || field[0] < 'A' || field[0] > 'Z' {

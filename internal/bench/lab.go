@@ -19,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -73,7 +74,7 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 func clientConfig(c drm.EtcdConfig) clientv3.Config {
 	return clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
-		Logger: zap.NewNop(),
+		DialOptions: tlsfiles.DialOptions(c.Endpoints, c.GetTLS), Logger: zap.NewNop(),
 	}
 }
 

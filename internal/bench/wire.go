@@ -58,7 +58,7 @@ func newWire(etcd drm.EtcdConfig) (*wire, error) {
 	if cfg.Username != "" { // as the library's own connection does it
 		w.login = login.New(cfg.Username, cfg.Password)
 		cfg.Username, cfg.Password = "", ""
-		cfg.DialOptions = w.login.DialOptions()
+		cfg.DialOptions = append(cfg.DialOptions, w.login.DialOptions()...)
 	}
 	cfg.DialOptions = append(cfg.DialOptions,
 		grpc.WithContextDialer(w.dial),

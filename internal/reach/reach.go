@@ -21,17 +21,16 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 )
 
 // Trace is what is known of the connections of one client. Its methods are safe for concurrent use, and for a nil Trace,
 // which knows nothing.
 type Trace struct {
-	user     string // as an error names it
 	answered atomic.Bool
 
 	mu       sync.Mutex
+	user     string   // as an error names it
 	order    []string // the addresses, in the order in which they were given
 	states   map[string]*state
 	hopeless func() // called once no endpoint can be connected to
@@ -46,7 +45,8 @@ type state struct {
 	unheard  bool    // that was before there was a connection
 }
 
-// New makes the Trace of a client of these endpoints, which have passed CheckEndpoints.
+// New makes the Trace of a client of these endpoints, which have passed CheckEndpoints. config is that of its TLS, nil where it has
+// none, or another one for each connection (Shows).
 func New(endpoints []string, config *tls.Config, username string) *Trace {
 	t := &Trace{user: describeUser(config, username), states: map[string]*state{}}
 	for _, e := range endpoints {
@@ -75,6 +75,21 @@ func describeUser(config *tls.Config, username string) string {
 	}
 }
 
+// Shows tells which configuration the next connection has, of a client without a user name.
+func (t *Trace) Shows(config *tls.Config) {
+	user := describeUser(config, "")
+	t.mu.Lock()
+	t.user = user
+	t.mu.Unlock()
+}
+
+// named is the user as an error names it.
+func (t *Trace) named() string {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.user
+}
+
 type traceKey struct{}
 
 // Context is for clientv3.Config: Of finds the Trace by it.
@@ -91,13 +106,11 @@ func Of(client *clientv3.Client) *Trace {
 	return t
 }
 
-// DialOptions are for the client's connections. They choose between TLS and plain text too, as the endpoints and the
-// config say.
-func (t *Trace) DialOptions(endpoints []string, config *tls.Config) []grpc.DialOption {
-	secure := insecure.NewCredentials()
-	if config != nil || slices.ContainsFunc(endpoints, wantsTLS) {
-		secure = credentials.NewTLS(config)
-	}
+// WantTLS says whether one of the endpoints asks for TLS.
+func WantTLS(endpoints []string) bool { return slices.ContainsFunc(endpoints, wantsTLS) }
+
+// DialOptions are for the client's connections, which secure decides about.
+func (t *Trace) DialOptions(endpoints []string, secure credentials.TransportCredentials) []grpc.DialOption {
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(traced{secure, t}),
 		grpc.WithChainUnaryInterceptor(t.unary),

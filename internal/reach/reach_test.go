@@ -15,6 +15,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
@@ -86,8 +88,12 @@ func TestEndpointsThatAreNot(t *testing.T) {
 func connect(t *testing.T, endpoints []string, config *tls.Config) *clientv3.Client {
 	t.Helper()
 	trace := reach.New(endpoints, config, "")
+	secure := insecure.NewCredentials()
+	if config != nil || reach.WantTLS(endpoints) {
+		secure = credentials.NewTLS(config)
+	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(), Context: trace.Context(), DialOptions: trace.DialOptions(endpoints, config),
+		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(), Context: trace.Context(), DialOptions: trace.DialOptions(endpoints, secure),
 	})
 	if err != nil {
 		t.Fatal(err)

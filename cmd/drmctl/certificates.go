@@ -1,0 +1,76 @@
+package main
+
+import (
+	"context"
+	"crypto/tls"
+	"errors"
+	"strings"
+	"sync"
+
+	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
+)
+
+// pemFlags are the flags that name the files of a TLS configuration.
+type pemFlags struct {
+	ca, cert, key string
+	of            string // whom they are for
+}
+
+// certificates are the files that a command has opened. They are in the app's metadata, since each flag is read where it belongs.
+type certificates struct{ files []*tlsfiles.Files }
+
+const certificatesKey = "certificates"
+
+// openCertificates reads the files that flags name, and returns what reads them again for each connection; nil where none is given.
+func openCertificates(c *cli.Context, flags pemFlags, log *zap.Logger) (get func() (*tls.Config, error), err error) {
+	paths := tlsfiles.Paths{CA: c.String(flags.ca), Cert: c.String(flags.cert), Key: c.String(flags.key)}
+	if paths == (tlsfiles.Paths{}) {
+		return nil, nil
+	}
+	if (paths.Cert == "") != (paths.Key == "") {
+		return nil, usagef("--%s and --%s need each other", flags.cert, flags.key)
+	}
+	if log == nil {
+		if log, _, err = newLogger(c, zap.WarnLevel); err != nil {
+			return nil, err
+		}
+	}
+	files, err := tlsfiles.Open(paths, flags.of, log)
+	if err != nil {
+		if bad, ok := errors.AsType[*tlsfiles.Error](err); ok {
+			names := strings.NewReplacer("CA", "--"+flags.ca, "Cert", "--"+flags.cert, "Key", "--"+flags.key)
+			return nil, usagef("%s: %w", names.Replace(bad.Field), bad.Err)
+		}
+		return nil, err
+	}
+	opened, ok := c.App.Metadata[certificatesKey].(*certificates)
+	if !ok {
+		opened = &certificates{}
+		if c.App.Metadata == nil {
+			c.App.Metadata = map[string]any{}
+		}
+		c.App.Metadata[certificatesKey] = opened
+	}
+	opened.files = append(opened.files, files)
+	return files.TLS, nil
+}
+
+// watchCertificates warns of what becomes of the files that were opened, until stop is called.
+func watchCertificates(c *cli.Context) (stop func()) {
+	opened, ok := c.App.Metadata[certificatesKey].(*certificates)
+	if !ok {
+		return func() {}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	for _, files := range opened.files {
+		running.Go(func() { files.Run(ctx) })
+	}
+	return func() {
+		cancel()
+		running.Wait()
+	}
+}
