@@ -200,8 +200,6 @@ func (f *Files) parse(c contents) (p parsed, err error) {
 	return p, nil
 }
 
-var errNoPEM = errors.New("want a file in PEM, with what it is there for in it")
-
 // certificates are those in a PEM text. One that this program does not understand is left out, as x509.CertPool does, for others
 // may suffice; but not all may be.
 func certificates(text []byte) ([]*x509.Certificate, error) {
@@ -219,7 +217,7 @@ func certificates(text []byte) ([]*x509.Certificate, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, errNoPEM
+		return nil, errors.New("there are no certificates in PEM in it")
 	}
 	return found, nil
 }
@@ -237,7 +235,7 @@ func blocks(text []byte) (found []*pem.Block, err error) {
 	case bytes.Contains(text, []byte("-----BEGIN ")):
 		return nil, errors.New("the file is cut off, or broken, in a PEM block")
 	case len(found) == 0:
-		return nil, errNoPEM
+		return nil, errors.New("there is nothing in PEM in it")
 	}
 	return found, nil
 }

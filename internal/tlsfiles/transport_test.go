@@ -101,7 +101,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 		t.Errorf("a request in progress broke off: %v", err)
 	}
 	s.current.Store(first.Server())
-	s.CloseClientConnections()
+	client.CloseIdleConnections()
 	if _, err := get(t, client, s.URL); !errors.As(err, new(*tls.CertificateVerificationError)) {
 		t.Errorf("a server of the old authority: %v", err)
 	}
