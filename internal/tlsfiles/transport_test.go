@@ -5,42 +5,15 @@ import (
 	"crypto/x509"
 	"errors"
 	"io"
-	"log"
 	"net"
 	"net/http"
-	"net/http/httptest"
 	"path/filepath"
-	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
-
-// site is a server whose certificate, and what it asks of clients, can be rotated.
-type site struct {
-	*httptest.Server
-	current     atomic.Pointer[tls.Config]
-	connections atomic.Int32
-}
-
-func newSite(t *testing.T, a *tlstest.Authority, handler http.Handler) *site {
-	t.Helper()
-	s := &site{Server: httptest.NewUnstartedServer(handler)}
-	s.current.Store(a.Server())
-	s.EnableHTTP2 = true
-	s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		s.connections.Add(1)
-		cfg := s.current.Load().Clone()
-		cfg.NextProtos = []string{"h2", "http/1.1"}
-		return cfg, nil
-	}}
-	s.Config.ErrorLog = log.New(io.Discard, "", 0)
-	s.StartTLS()
-	t.Cleanup(s.Close)
-	return s
-}
 
 // get asks the site, and returns the version of HTTP.
 func get(t *testing.T, client *http.Client, url string) (int, error) {
@@ -62,7 +35,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 	paths := first.Write(t.TempDir(), "agent")
 	files, _ := opened(t, paths)
 	begun, finish := make(chan struct{}), make(chan struct{})
-	s := newSite(t, first, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
+	s := tlstest.Serve(t, first, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if r.URL.Path == "/slow" {
 			close(begun)
 			<-finish
@@ -75,7 +48,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 			t.Fatalf("HTTP %d, %v", version, err)
 		}
 	}
-	if n := s.connections.Load(); n != 1 {
+	if n := s.Connections(); n != 1 {
 		t.Errorf("%d connections for what needs one", n)
 	}
 	slow := make(chan error, 1)
@@ -85,10 +58,10 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 	}()
 	<-begun
 
-	s.current.Store(second.Server())
+	s.Rotate(second.Server())
 	second.Write(filepath.Dir(paths.CA), "agent")
 	deadline := time.Now().Add(20 * time.Second)
-	for s.connections.Load() == 1 { // it asks each second
+	for s.Connections() == 1 { // it asks each second
 		if _, err := get(t, client, s.URL); err != nil {
 			t.Fatalf("after the rotation: %v", err)
 		}
@@ -100,7 +73,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 	if err := <-slow; err != nil {
 		t.Errorf("a request in progress broke off: %v", err)
 	}
-	s.current.Store(first.Server())
+	s.Rotate(first.Server())
 	client.CloseIdleConnections()
 	if _, err := get(t, client, s.URL); !errors.As(err, new(*tls.CertificateVerificationError)) {
 		t.Errorf("a server of the old authority: %v", err)
@@ -115,7 +88,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 func TestATransportVerifiesNames(t *testing.T) {
 	authority := tlstest.New(t)
 	files, _ := opened(t, authority.Write(t.TempDir(), "agent"))
-	s := newSite(t, authority, http.NotFoundHandler())
+	s := tlstest.Serve(t, authority, http.NotFoundHandler())
 	client := &http.Client{Transport: tlsfiles.NewTransport(&http.Transport{}, files.TLS)}
 	defer client.CloseIdleConnections()
 	_, port, err := net.SplitHostPort(s.Listener.Addr().String())
@@ -127,7 +100,7 @@ func TestATransportVerifiesNames(t *testing.T) {
 	}
 	cfg := authority.Server()
 	cfg.Certificates = []tls.Certificate{authority.Pair("server", func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"else.example"} })}
-	s.current.Store(cfg)
+	s.Rotate(cfg)
 	client.CloseIdleConnections()
 	for _, host := range []string{"127.0.0.1", "localhost"} {
 		if _, err := get(t, client, "https://"+host+":"+port); !errors.As(err, new(x509.HostnameError)) {
