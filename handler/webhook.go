@@ -21,6 +21,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/hint"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
@@ -94,6 +95,9 @@ var _ interface {
 
 // NewWebhook makes a Webhook. It connects to nothing yet.
 func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
+	if shown, scheme, ok := hint.Scheme(cfg.URL); ok {
+		return nil, &drm.InputError{Field: "URL", Value: shown, Want: scheme}
+	}
 	u, err := url.Parse(cfg.URL)
 	if err != nil { // it is not shown: what does not parse cannot be stripped of its secrets
 		return nil, &drm.InputError{Field: "URL", Value: "(not a URL)", Want: "an absolute http or https URL"}
@@ -333,6 +337,8 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	err = fmt.Errorf("status %d %s", res.StatusCode, http.StatusText(res.StatusCode))
 	if res.StatusCode/100 == 3 {
 		err = fmt.Errorf("%w (redirects are not followed)", err)
+	} else if check := hint.Status(res.StatusCode); check != "" && res.StatusCode < 500 { // what fails later may pass
+		err = fmt.Errorf("%w (%s)", err, check)
 	}
 	if text := w.excerpt(rest.text()); text != "" {
 		err = fmt.Errorf("%w: %q", err, text)
@@ -348,8 +354,12 @@ func (w *Webhook) clean(ctx context.Context, err error) error {
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err
 	}
+	check := hint.Connection(err, w.url.Scheme)
 	if text := err.Error(); w.secrets.hide(text) != text {
-		return errors.New(w.secrets.hide(text))
+		err = errors.New(w.secrets.hide(text))
+	}
+	if check != "" {
+		err = fmt.Errorf("%w (%s)", err, check)
 	}
 	return err
 }

@@ -1,6 +1,7 @@
 package retriever
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
 	"errors"
@@ -84,8 +85,11 @@ func newCollector(opts DecodeOptions) *collector {
 
 // add takes in one page, and returns its "next", nil where it has none.
 func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
-	d := &decoder{json: json.NewDecoder(&limitReader{r: r, c: c})}
-	d.json.UseNumber() // so that no number is too large to be told of
+	body := bufio.NewReaderSize(&limitReader{r: r, c: c}, sniffed)
+	if err := notJSON(body); err != nil {
+		return nil, &SyntaxError{Line: 1, Column: 1, Err: err}
+	}
+	d := newDecoder(body)
 	first, err := d.json.Token()
 	if errors.Is(err, io.EOF) {
 		return nil, &drm.InputError{Field: "body", Want: `{"data":[…]}; it is empty`}
@@ -130,7 +134,8 @@ func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
 	}
 	end := d.json.InputOffset()
 	if _, err := d.json.Token(); err == nil {
-		return nil, &SyntaxError{Offset: end, Err: errors.New("more text after the object")}
+		line, column := d.lines.position(end)
+		return nil, &SyntaxError{Offset: end, Line: line, Column: column, Err: errors.New("more text after the object")}
 	} else if !errors.Is(err, io.EOF) {
 		return nil, d.syntax(err)
 	}
@@ -282,7 +287,18 @@ func idsIn(item json.RawMessage) (ids itemIDs) {
 }
 
 // decoder adds to the JSON decoder where in the text it is.
-type decoder struct{ json *json.Decoder }
+type decoder struct {
+	json  *json.Decoder
+	lines *lines
+}
+
+func newDecoder(r io.Reader) *decoder {
+	d := &decoder{lines: &lines{r: r, line: 1}}
+	d.json = json.NewDecoder(d.lines)
+	d.json.UseNumber() // so that no number is too large to be told of
+	d.lines.at = d.json.InputOffset
+	return d
+}
 
 // syntax types an error of the JSON decoder. One that came from the reader passes as it is.
 func (d *decoder) syntax(err error) error {
@@ -291,7 +307,8 @@ func (d *decoder) syntax(err error) error {
 	}
 	var syntax *json.SyntaxError
 	if errors.As(err, &syntax) || errors.Is(err, io.ErrUnexpectedEOF) {
-		return &SyntaxError{Offset: d.json.InputOffset(), Err: err}
+		line, column := d.lines.position(wrongAt(d.json))
+		return &SyntaxError{Offset: d.json.InputOffset(), Line: line, Column: column, Err: err}
 	}
 	return err
 }

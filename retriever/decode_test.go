@@ -82,7 +82,7 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 		{"data twice", `{"data":[],"data":[]}`, -1, "data", []string{"second"}},
 		{"two objects", `{"data":[]} {"data":[]}`, -1, "", []string{"more text", "byte 11"}},
 		{"garbage after", `{"data":[]} x`, -1, "", []string{"'x'"}},
-		{"HTML", `<html>`, -1, "", []string{"invalid JSON", "'<'"}},
+		{"HTML", `<html>`, -1, "", []string{"invalid JSON", "it is HTML, not JSON"}},
 		{"missing comma", `{"data":[{"id":"a"} {"id":"b"}]}`, 1, "", []string{"comma"}},
 		{"comma too many", `{"data":[{"id":"a"},]}`, 1, "", []string{"']'"}},
 		{"wrong bracket", `{"data":[]]`, -1, "", []string{"']'"}},

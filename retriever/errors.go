@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/hint"
 )
 
 // ItemError says in which item of an answer the JSON is broken. The error inside is a *SyntaxError. Nothing that comes after is
@@ -36,14 +37,20 @@ func (e *DuplicateError) Error() string {
 // SyntaxError says that an answer is not JSON, or only the beginning of it: then it matches io.ErrUnexpectedEOF.
 type SyntaxError struct {
 	Offset int64 // how many bytes of the answer made sense; what is wrong comes right after, or in the value there
-	Err    error
+	// Line and Column of the byte that is wrong, or of the end, each from 1. A column counts bytes. Both are 0 where they are not known.
+	Line, Column int
+	Err          error
 }
 
 func (e *SyntaxError) Error() string {
-	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
-		return fmt.Sprintf("the JSON ends early, in what follows byte %d", e.Offset)
+	where := ""
+	if e.Line > 0 {
+		where = fmt.Sprintf(" (line %d, column %d)", e.Line, e.Column)
 	}
-	return fmt.Sprintf("invalid JSON after byte %d: %v", e.Offset, e.Err)
+	if errors.Is(e.Err, io.ErrUnexpectedEOF) {
+		return fmt.Sprintf("the JSON ends early, in what follows byte %d%s", e.Offset, where)
+	}
+	return fmt.Sprintf("invalid JSON after byte %d%s: %v", e.Offset, where, e.Err)
 }
 
 // Unwrap returns what the JSON decoder said.
@@ -78,8 +85,12 @@ func (e *StatusError) Error() string {
 	if text == "" {
 		text = "an unknown status"
 	}
+	text = fmt.Sprintf("status %d (%s)", e.Code, text)
 	if e.RetryAfter > 0 {
-		return fmt.Sprintf("status %d (%s), to be asked again in %s", e.Code, text, e.RetryAfter)
+		text += fmt.Sprintf(", to be asked again in %s", e.RetryAfter)
 	}
-	return fmt.Sprintf("status %d (%s)", e.Code, text)
+	if check := hint.Status(e.Code); check != "" {
+		text += ": " + check
+	}
+	return text
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"mime"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -16,6 +17,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/hint"
 )
 
 // Fetch asks the source, all pages of it. Besides the errors of Decode it returns a *StatusError where the
@@ -77,15 +79,19 @@ func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, known *validators, 
 	defer func() { _ = resp.Body.Close() }() // what matters of it was read
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		after, _ := retryAfter(resp)
-		return nil, nil, &StatusError{Code: resp.StatusCode, RetryAfter: after}
+		err = &StatusError{Code: resp.StatusCode, RetryAfter: after}
+		if resp.StatusCode == http.StatusBadRequest && page.Scheme == "http" {
+			err = fmt.Errorf("%w: a server that wants https:// answers so too", err)
+		}
+		return nil, nil, h.led(resp, page, err)
 	}
 	body, err := decompress(resp)
 	if err != nil {
-		return nil, nil, h.scrub(err)
+		return nil, nil, h.led(resp, page, h.scrub(err))
 	}
 	nextInBody, err := c.add(body)
 	if err != nil {
-		return nil, nil, h.scrub(err)
+		return nil, nil, h.led(resp, page, typed(resp, h.scrub(err)))
 	}
 	if h.cfg.paged() {
 		next, err = h.nextPage(resp, nextInBody)
@@ -95,6 +101,23 @@ func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, known *validators, 
 		return nil, nil, nil
 	}
 	return nil, validatorsOf(resp), nil
+}
+
+// led says where redirects led, as to a page where one logs in.
+func (h *HTTP) led(resp *http.Response, page *url.URL, err error) error {
+	if resp.Request == nil || resp.Request.URL == nil || redact(resp.Request.URL) == redact(page) {
+		return err
+	}
+	return fmt.Errorf("redirected to %s: %w", scrubText(redact(resp.Request.URL), h.secrets), err)
+}
+
+// typed says what the source called an answer that could not be used, where that is neither JSON nor nothing in particular.
+func typed(resp *http.Response, err error) error {
+	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
+	if kind == "" || strings.Contains(kind, "json") || kind == "text/plain" || kind == "application/octet-stream" {
+		return err
+	}
+	return fmt.Errorf("the answer has Content-Type %s: %w", excerpt(kind), err)
 }
 
 // scrub cleans an error about what the source sent, for a source may repeat what it was sent.
@@ -203,7 +226,14 @@ func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.
 	if resp != nil {
 		_ = resp.Body.Close() // there is an error to return already
 	}
+	check := ""
+	if ctx.Err() == nil {
+		check = hint.Connection(err, page.Scheme)
+	}
 	err = scrubError(err, h.secrets)
+	if check != "" {
+		err = fmt.Errorf("%w (%s)", err, check)
+	}
 	if last := attempts.last; ctx.Err() != nil && last != nil {
 		return nil, fmt.Errorf("%w, after %w", err, scrubError(last, h.secrets))
 	}

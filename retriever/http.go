@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/hint"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
@@ -127,6 +128,9 @@ func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 
 func (h *HTTP) takeURL(cfg *HTTPConfig) error {
 	const want = "an absolute http or https URL"
+	if shown, scheme, ok := hint.Scheme(cfg.URL); ok {
+		return &drm.InputError{Field: "URL", Value: shown, Want: scheme}
+	}
 	u, err := url.Parse(cfg.URL)
 	if err != nil {
 		return &drm.InputError{Field: "URL", Value: "(not shown, for it may have secrets)", Want: want}

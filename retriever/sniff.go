@@ -1,0 +1,125 @@
+package retriever
+
+import (
+	"bufio"
+	"bytes"
+	"encoding/json"
+	"errors"
+	"io"
+	"slices"
+)
+
+const (
+	sniffed = 1024 // bytes of an answer that are looked at for what it is, if not JSON
+	// maxAhead bounds the line ends that are remembered of what the JSON decoder has not come to yet: of more, errors tell the byte
+	// alone.
+	maxAhead = 1 << 16
+)
+
+// notJSON is what an answer is instead, by its beginning; nil where it may be JSON. A byte order mark of UTF-8 is left out of what
+// body then gives, as RFC 8259 allows.
+func notJSON(body *bufio.Reader) error {
+	head, _ := body.Peek(sniffed) // an error comes again when it is read
+	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
+		_, _ = body.Discard(3) // it is there
+		head = head[3:]
+	}
+	for _, mark := range []struct{ begins, name string }{
+		{"\x00\x00\xfe\xff", "UTF-32"}, {"\xff\xfe\x00\x00", "UTF-32"}, {"\xff\xfe", "UTF-16"}, {"\xfe\xff", "UTF-16"},
+		{"\x00\x00\x00{", "UTF-32"}, {"{\x00\x00\x00", "UTF-32"}, {"\x00{", "UTF-16"}, {"{\x00", "UTF-16"},
+	} {
+		if bytes.HasPrefix(head, []byte(mark.begins)) {
+			return errors.New("it is in " + mark.name + ", want UTF-8")
+		}
+	}
+	if bytes.HasPrefix(head, []byte("\x1f\x8b")) {
+		return errors.New("it is compressed with gzip, and does not say so (Content-Encoding)")
+	}
+	head = bytes.ToLower(bytes.TrimLeft(head, " \t\r\n"))
+	switch {
+	case !bytes.HasPrefix(head, []byte("<")):
+		return nil
+	case bytes.Contains(head, []byte("<html")) || bytes.HasPrefix(head, []byte("<!doctype html")):
+		return errors.New("it is HTML, not JSON")
+	default:
+		return errors.New("it begins with '<', as HTML and XML do")
+	}
+}
+
+// lines knows in which line of a text the JSON decoder is.
+type lines struct {
+	r     io.Reader
+	at    func() int64 // where the decoder is
+	read  int64
+	line  int     // of at, from 1
+	start int64   // where that line begins
+	ahead []int64 // line ends behind at
+	lost  bool    // there were too many
+}
+
+// Read implements io.Reader.
+func (l *lines) Read(p []byte) (n int, err error) {
+	l.advance(l.at())
+	n, err = l.r.Read(p)
+	for i := 0; i < n && !l.lost; i++ {
+		next := bytes.IndexByte(p[i:n], '\n')
+		if next < 0 {
+			break
+		}
+		i += next
+		if len(l.ahead) == maxAhead {
+			l.lost, l.ahead = true, nil
+			break
+		}
+		l.ahead = append(l.ahead, l.read+int64(i))
+	}
+	l.read += int64(n)
+	return n, err
+}
+
+func (l *lines) advance(at int64) {
+	passed, _ := slices.BinarySearch(l.ahead, at)
+	if passed > 0 {
+		l.line += passed
+		l.start = l.ahead[passed-1] + 1
+		l.ahead = slices.Delete(l.ahead, 0, passed)
+	}
+}
+
+// position is the line and column of a byte at or behind where the decoder is, each from 1; 0 where they are not known. Columns are
+// bytes.
+func (l *lines) position(at int64) (line, column int) {
+	l.advance(at)
+	if l.lost {
+		return 0, 0
+	}
+	return l.line, int(at-l.start) + 1
+}
+
+// wrongAt is where the byte is that an error of the decoder is about. The decoder tells where the value begins that has it.
+func wrongAt(d *json.Decoder) int64 {
+	at := d.InputOffset()
+	rest, err := io.ReadAll(d.Buffered())
+	if err != nil {
+		return at
+	}
+	skip := func() {
+		trimmed := bytes.TrimLeft(rest, " \t\r\n")
+		at += int64(len(rest) - len(trimmed))
+		rest = trimmed
+	}
+	skip()
+	if len(rest) > 0 && (rest[0] == ',' || rest[0] == ':') {
+		at++
+		rest = rest[1:]
+		skip()
+	}
+	var value json.RawMessage
+	var syntax *json.SyntaxError
+	if err := json.NewDecoder(bytes.NewReader(rest)).Decode(&value); errors.As(err, &syntax) {
+		return at + max(0, syntax.Offset-1)
+	} else if errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
+		return at + int64(len(rest))
+	}
+	return at
+}
