@@ -25,8 +25,14 @@ func notJSON(body *bufio.Reader) error {
 		head = head[3:]
 	}
 	for _, mark := range []struct{ begins, name string }{
-		{"\x00\x00\xfe\xff", "UTF-32"}, {"\xff\xfe\x00\x00", "UTF-32"}, {"\xff\xfe", "UTF-16"}, {"\xfe\xff", "UTF-16"},
-		{"\x00\x00\x00{", "UTF-32"}, {"{\x00\x00\x00", "UTF-32"}, {"\x00{", "UTF-16"}, {"{\x00", "UTF-16"},
+		{"\x00\x00\xfe\xff", "UTF-32"},
+		{"\xff\xfe\x00\x00", "UTF-32"},
+		{"\xff\xfe", "UTF-16"},
+		{"\xfe\xff", "UTF-16"},
+		{"\x00\x00\x00{", "UTF-32"},
+		{"{\x00\x00\x00", "UTF-32"},
+		{"\x00{", "UTF-16"},
+		{"{\x00", "UTF-16"},
 	} {
 		if bytes.HasPrefix(head, []byte(mark.begins)) {
 			return errors.New("it is in " + mark.name + ", want UTF-8")

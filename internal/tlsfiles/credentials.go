@@ -87,9 +87,7 @@ func (a *asking) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, erro
 
 // Info implements credentials.TransportCredentials.
 func (a *asking) Info() credentials.ProtocolInfo {
-	info := credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12}).Info()
-	info.ServerName = a.name
-	return info
+	return credentials.NewTLS(&tls.Config{MinVersion: tls.VersionTLS12, ServerName: a.name}).Info()
 }
 
 // Clone implements credentials.TransportCredentials.
