@@ -43,7 +43,8 @@ type EtcdConfig struct {
 	// those who have none; giving both is an error. One with a Username and a Password authenticates by itself, for each
 	// stream that it opens, and cannot any more once its token has expired where etcd is older than 3.5.
 	Client *clientv3.Client
-	// Endpoints of etcd, as host:port or URLs. Name several members of the cluster: requests go around a dead one.
+	// Endpoints of etcd: host:port, [IPv6]:port, http://host:port, https://host:port or unix://path. All or none of those that
+	// say so are https, and none is http where there is a TLS. Name several members of the cluster: requests go around a dead one.
 	Endpoints []string
 	// TLS is the client's TLS configuration; nil connects in the clear, unless an endpoint is an https URL.
 	TLS *tls.Config
@@ -56,7 +57,8 @@ type EtcdConfig struct {
 	// a certificate whose common name etcd takes for the user. A name without a password is nobody's.
 	Username, Password string
 	// DialTimeout bounds how long the first answer of etcd is waited for, before Start or NewClient gives up with
-	// ErrUnreachable. Raised, a slow start of etcd is waited out; lowered, a wrong address is told sooner.
+	// ErrUnreachable, which says of each endpoint why. Raised, a slow start of etcd is waited out; lowered, a wrong address is
+	// told sooner. A certificate of etcd's that is not trusted, or of another name, is told at once.
 	// Default 5 s; 1 ms to 10 min.
 	DialTimeout time.Duration
 	// CommandTimeout bounds each request to etcd after that. Raised, a slow etcd is borne longer; lowered, a dead

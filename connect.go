@@ -2,7 +2,6 @@ package drm
 
 import (
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
@@ -13,15 +12,12 @@ import (
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/reach"
-	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
 // connect returns a client that etcd has answered once, and whether it is ours to close. With patience, etcd may take longer than
@@ -79,7 +75,7 @@ func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
 		options = append(options, auth.DialOptions()...)
 	}
 	trace := reach.New(c.Endpoints, c.TLS, c.Username)
-	options = append(options, trace.DialOptions(c.Endpoints, transport(c, trace))...)
+	options = append(options, trace.DialOptions(c.Endpoints, c.TLS, c.GetTLS)...)
 	client, err := clientv3.New(clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: c.DialTimeout, DialOptions: options, Logger: zap.NewNop(),
 		Context: trace.Context(),
@@ -93,24 +89,6 @@ func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
 		client.Lease = closingLogin{client.Lease, auth}
 	}
 	return client, nil
-}
-
-// transport chooses between TLS and plain text, as the endpoints and the config say.
-func transport(c EtcdConfig, trace *reach.Trace) credentials.TransportCredentials {
-	switch {
-	case c.GetTLS != nil:
-		return tlsfiles.Credentials(func() (*tls.Config, error) {
-			cfg, err := c.GetTLS()
-			if err == nil && c.Username == "" {
-				trace.Shows(cfg)
-			}
-			return cfg, err
-		})
-	case c.TLS != nil || reach.WantTLS(c.Endpoints):
-		return credentials.NewTLS(c.TLS)
-	default:
-		return insecure.NewCredentials()
-	}
 }
 
 // closingLogin closes a login with the client, which closes its Lease.

@@ -315,3 +315,13 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 		})
 	}
 }
+
+// bench has a client of its own.
+func TestBenchSaysWhyEtcdCannotBeReached(t *testing.T) {
+	t.Parallel()
+	endpoint := closedPort(t)
+	got := drmctl(t.Context(), "bench", "claim", "--endpoints", endpoint, "--dial-timeout", "1s")
+	if got.code != exitUnreachable || !strings.Contains(got.stderr, endpoint+": connection refused") || strings.Contains(got.stderr, "context deadline") {
+		t.Errorf("%+v", got)
+	}
+}

@@ -113,6 +113,11 @@ func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
 }
 
 func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
+	// What belongs to a rival is ignored with it, also where it could not be used.
+	ofURL := []string{
+		"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x", "DRM_SOURCE_CACERT=none",
+		"DRM_SOURCE_NUMBER_IDS=true",
+	}
 	for _, test := range []struct {
 		env  []string
 		args []string
@@ -127,10 +132,8 @@ func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 		{[]string{"DRM_HANDLER_EXEC=true"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
 		{[]string{"DRM_HANDLER_LOG=true"}, []string{"--allocate-only", "--handler-url", "http://x"}, "allocate-only handler-url"},
 		{[]string{"DRM_SOURCE_URL=http://x", "DRM_HANDLER_URL=http://x"}, []string{"--allocate-only=false", "--handler-log=false"}, "source-url handler-url"},
-		{[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x", "DRM_SOURCE_CACERT=none",
-			"DRM_SOURCE_CACHE=true", "DRM_SOURCE_RETRY=x", "DRM_SOURCE_POLICY=x", "DRM_SOURCE_NUMBER_IDS=true"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
-		{[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x", "DRM_SOURCE_CACERT=none"},
-			[]string{"--source-file", "/f.json", "--handler-log"}, "source-file handler-log"},
+		{append([]string{"DRM_SOURCE_CACHE=true", "DRM_SOURCE_RETRY=x", "DRM_SOURCE_POLICY=x"}, ofURL...), []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
+		{ofURL, []string{"--source-file", "/f.json", "--handler-log"}, "source-file handler-log"},
 	} {
 		t.Run(strings.Join(append(test.env, test.args...), " "), func(t *testing.T) {
 			for _, v := range test.env {

@@ -19,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -59,13 +60,24 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 		return nil, err
 	}
 	l.layout = keys.New(l.prefix, app)
-	if l.client, err = clientv3.New(clientConfig(l.etcd.Config)); err != nil {
+	cfg := clientConfig(l.etcd.Config)
+	trace := reach.New(cfg.Endpoints, cfg.TLS, cfg.Username)
+	cfg.Context, cfg.DialOptions = trace.Context(), trace.DialOptions(cfg.Endpoints, cfg.TLS, l.etcd.Config.GetTLS)
+	if l.client, err = clientv3.New(cfg); err != nil {
+		if why := trace.Reason(); reach.IsDeadline(err) { // of the login
+			err = fmt.Errorf("%w: %w", drm.ErrUnreachable, why)
+		}
 		return nil, errors.Join(err, l.stopEtcd())
 	}
+	l.client.KV = reach.KV(l.client)
 	asking, cancel := context.WithTimeout(ctx, max(l.etcd.Config.DialTimeout, time.Second))
 	defer cancel()
 	if _, err := l.client.Get(asking, l.layout.Config()); err != nil {
-		return nil, errors.Join(fmt.Errorf("%w: %w", drm.ErrUnreachable, err), l.client.Close(), l.stopEtcd())
+		if why := reach.ReasonOf(err); why != nil {
+			err = fmt.Errorf("%w: %w", drm.ErrUnreachable, why)
+		}
+		_ = l.client.Close() // the first error is the one to tell
+		return nil, errors.Join(err, l.stopEtcd())
 	}
 	return l, nil
 }

@@ -85,7 +85,7 @@ func Explain(client *clientv3.Client, err error, what func() string) error {
 		user := "the client's user"
 		switch {
 		case t != nil:
-			user = t.named()
+			user = t.whose()
 		case client != nil && client.Username != "":
 			user = fmt.Sprintf("the user %q", client.Username)
 		}

@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -21,12 +22,16 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials"
+	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
 // Trace is what is known of the connections of one client. Its methods are safe for concurrent use, and for a nil Trace,
 // which knows nothing.
 type Trace struct {
+	named    bool // a user's name is configured; otherwise the certificate may have one
 	answered atomic.Bool
 
 	mu       sync.Mutex
@@ -46,9 +51,9 @@ type state struct {
 }
 
 // New makes the Trace of a client of these endpoints, which have passed CheckEndpoints. config is that of its TLS, nil where it has
-// none, or another one for each connection (Shows).
+// none, or one for each connection.
 func New(endpoints []string, config *tls.Config, username string) *Trace {
-	t := &Trace{user: describeUser(config, username), states: map[string]*state{}}
+	t := &Trace{named: username != "", user: describeUser(config, username), states: map[string]*state{}}
 	for _, e := range endpoints {
 		if a := address(e); t.states[a] == nil {
 			t.order = append(t.order, a)
@@ -75,16 +80,16 @@ func describeUser(config *tls.Config, username string) string {
 	}
 }
 
-// Shows tells which configuration the next connection has, of a client without a user name.
-func (t *Trace) Shows(config *tls.Config) {
+// shows notes which configuration the next connection has.
+func (t *Trace) shows(config *tls.Config) {
 	user := describeUser(config, "")
 	t.mu.Lock()
 	t.user = user
 	t.mu.Unlock()
 }
 
-// named is the user as an error names it.
-func (t *Trace) named() string {
+// whose is the user as an error names it.
+func (t *Trace) whose() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	return t.user
@@ -106,11 +111,22 @@ func Of(client *clientv3.Client) *Trace {
 	return t
 }
 
-// WantTLS says whether one of the endpoints asks for TLS.
-func WantTLS(endpoints []string) bool { return slices.ContainsFunc(endpoints, wantsTLS) }
-
-// DialOptions are for the client's connections, which secure decides about.
-func (t *Trace) DialOptions(endpoints []string, secure credentials.TransportCredentials) []grpc.DialOption {
+// DialOptions are for the client's connections. They choose between TLS and plain text too, as the endpoints say, and the
+// config, or what get returns for each connection; both may be nil.
+func (t *Trace) DialOptions(endpoints []string, config *tls.Config, get tlsfiles.Get) []grpc.DialOption {
+	secure := insecure.NewCredentials()
+	switch {
+	case get != nil:
+		secure = tlsfiles.Credentials(func() (*tls.Config, error) {
+			config, err := get()
+			if err == nil && !t.named {
+				t.shows(config)
+			}
+			return config, err
+		})
+	case config != nil || slices.ContainsFunc(endpoints, wantsTLS):
+		secure = credentials.NewTLS(config)
+	}
 	options := []grpc.DialOption{
 		grpc.WithTransportCredentials(traced{secure, t}),
 		grpc.WithChainUnaryInterceptor(t.unary),
@@ -158,7 +174,7 @@ func (t *Trace) dial(ctx context.Context, target string) (net.Conn, error) {
 			}
 		}
 	})
-	if err != nil && ctx.Err() != context.Canceled { //nolint:errorlint // Err returns it bare
+	if err != nil && !errors.Is(ctx.Err(), context.Canceled) {
 		t.fail(at, true, explainDial(err))
 	}
 	return conn, err

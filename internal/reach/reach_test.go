@@ -15,8 +15,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/credentials"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
@@ -88,12 +86,8 @@ func TestEndpointsThatAreNot(t *testing.T) {
 func connect(t *testing.T, endpoints []string, config *tls.Config) *clientv3.Client {
 	t.Helper()
 	trace := reach.New(endpoints, config, "")
-	secure := insecure.NewCredentials()
-	if config != nil || reach.WantTLS(endpoints) {
-		secure = credentials.NewTLS(config)
-	}
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(), Context: trace.Context(), DialOptions: trace.DialOptions(endpoints, secure),
+		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(), Context: trace.Context(), DialOptions: trace.DialOptions(endpoints, config, nil),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -203,12 +197,12 @@ func TestAnExplainedErrorIsStillWhatItWas(t *testing.T) {
 		if reach.ReasonOf(got) == nil || !errors.Is(got, err) || status.Code(got) != status.Code(err) {
 			t.Errorf("%v became %v", err, got)
 		}
-		if again := reach.Explain(c, got, what); again != got { //nolint:errorlint // it is the same
+		if again := reach.Explain(c, got, what); again != got {
 			t.Errorf("%v was explained twice: %v", got, again)
 		}
 	}
 	for _, err := range []error{nil, context.Canceled, rpctypes.ErrNoLeader, rpctypes.ErrGRPCNoLeader, errors.New("x")} {
-		if got := reach.Explain(c, err, what); got != err { //nolint:errorlint // it is the same
+		if got := reach.Explain(c, err, what); got != err {
 			t.Errorf("%v became %v", err, got)
 		}
 	}
