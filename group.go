@@ -72,7 +72,8 @@ func (g *group) grant(ctx context.Context) error {
 func (g *group) dropLease() {
 	g.keeper.Close()
 	select {
-	case <-g.lost: // of that lease
+	case cause := <-g.lost: // of that lease
+		g.m.log.Debug("the lease before has ended", zap.Error(cause))
 	default:
 	}
 }
