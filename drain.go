@@ -313,7 +313,12 @@ const sweepBatch = 8
 // look looks at shards until it finds one in which something is missing, and says what.
 func (s *sweep) look(ctx context.Context, shards []int, missing func(int, []*mvccpb.KeyValue) string) (string, error) {
 	rest := slices.DeleteFunc(slices.Clone(shards), func(n int) bool { return s.fine[n] })
-	for batch := range slices.Chunk(rest, sweepBatch) {
+	for len(rest) > 0 {
+		batch := rest[:min(len(rest), sweepBatch)]
+		if batch[0] == s.at { // what was missing is, probably: the others need not be read again for that
+			batch = batch[:1]
+		}
+		rest = rest[len(batch):]
 		prefixes := make([]string, len(batch))
 		for i, n := range batch {
 			prefixes[i] = s.prefix(n)
