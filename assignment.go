@@ -27,7 +27,7 @@ type Assignment struct {
 	State    State     //
 	Token    int64     // the claim's fencing token; 0 where there is no claim
 	Since    time.Time // when State was reached (of many that were told of at once: at the latest), by that member's clock; zero where there is no claim
-	Error    string    // why it failed or is unassigned; else empty
+	Error    string    // why it failed or is unassigned; of a call of the handler that takes long, since when it runs and what came of the try before; else empty
 }
 
 // why is the state, with what is known of its reason.

@@ -22,29 +22,58 @@ type call struct {
 	claim Claim // as it was when the call began
 	ctx   context.Context
 
+	began   time.Time     // set by its own goroutine, before any alarm is
+	timed   time.Duration // what its timeout is; set likewise
 	mu      sync.Mutex
 	cancel  context.CancelCauseFunc
 	over    bool
-	alarm   *alarm        // set for due; nil where nothing limits the call
-	due     time.Time     // an alarm may go off late for what it was set to before
+	alarm   *alarm        // set for due or slow, whichever comes first; nil where neither is set
+	due     time.Time     // an alarm may go off late for what it was set to before; zero: nothing limits the call
+	slow    time.Time     // when the claim's key is to say that the call takes long; zero: it is not to
 	grace   time.Duration // from the end of the context until the call is given up
 	timeout bool          // its time was up
 	ended   bool          // it was to end, for a reason that is no fault of its own
+	telling bool          // it has failed, and the handler is being told so
 }
 
 // limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace. It
 // is set by the call's own goroutine: the time that the goroutine waits for a processor is not the handler's.
+//
+// One that takes long has the claim's key say so: half of its time, but 1 s at least and 10 s at most. So no ordinary call
+// makes a write to etcd besides those of its outcome.
 func (c *call) limit(timeout, grace time.Duration) {
-	if timeout == Forever {
-		return
-	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.ended { // its end is limited already
+	c.began, c.timed = time.Now(), timeout
+	if after := min(max(timeout/2, leastSlow), mostSlow); after < timeout && !c.telling {
+		c.slow = c.began.Add(after)
+	}
+	switch {
+	case c.ended: // its end is limited already
+		c.set()
+	case timeout == Forever:
+		c.set()
+	default:
+		c.grace = grace
+		c.arm(timeout)
+	}
+}
+
+// Between these a call begins to count as one that takes long.
+const (
+	leastSlow = time.Second
+	mostSlow  = 10 * time.Second
+)
+
+// atMost has the call's time be up after a time, if that is sooner than it is anyway.
+func (c *call) atMost(left, grace time.Duration) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.over || c.ended || c.timeout || !c.due.IsZero() && time.Until(c.due) <= left {
 		return
 	}
 	c.grace = grace
-	c.arm(timeout)
+	c.arm(left)
 }
 
 // end ends the call's context because of cause, and gives it up when it still has not returned after grace.
@@ -59,9 +88,22 @@ func (c *call) end(cause error, grace time.Duration) {
 	c.arm(grace)
 }
 
-// arm sets, or sets anew, when timeIsUp is to look. The caller holds mu.
+// arm sets, or sets anew, when the call's time is up. The caller holds mu.
 func (c *call) arm(after time.Duration) {
 	c.due = time.Now().Add(after)
+	c.set()
+}
+
+// set sets the alarm, if there is anything to look at. The caller holds mu.
+func (c *call) set() {
+	next := c.due
+	if next.IsZero() || !c.slow.IsZero() && c.slow.Before(next) {
+		next = c.slow
+	}
+	if next.IsZero() {
+		return
+	}
+	after := time.Until(next)
 	if c.alarm == nil {
 		c.alarm = c.m.newAlarm(c, after)
 	} else {
@@ -102,19 +144,45 @@ func (a *alarm) leave(m *Manager) {
 	m.alarms.Put(a)
 }
 
-// timeIsUp ends the call's context, or gives the call up if that has ended already.
+// timeIsUp ends the call's context, or gives the call up if that has ended already; or it only says that the call takes long.
 func (c *call) timeIsUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	now := time.Now()
+	if c.over {
+		return
+	}
+	if !c.slow.IsZero() && !now.Before(c.slow) {
+		c.slow = time.Time{}
+		c.tellRuns()
+		c.set()
+	}
 	switch {
-	case c.over || time.Now().Before(c.due):
+	case c.due.IsZero() || now.Before(c.due):
 	case c.timeout || c.ended:
 		c.giveUp()
 	default:
 		c.timeout = true
 		c.cancel(CauseTimeout)
+		if !c.telling && c.grace > lastGrace { // most return at once now, and the outcome says more
+			c.slow = now.Add(lastGrace)
+		}
 		c.arm(c.grace)
 	}
+}
+
+// tellRuns has the claim's key say since when the call runs. The caller holds mu.
+func (c *call) tellRuns() {
+	m, a := c.m, c.do
+	said := fmt.Sprintf("%v has been running since %s", a.Kind, m.wall().Add(-time.Since(c.began)).UTC().Format(time.RFC3339))
+	if c.timeout {
+		said += fmt.Sprintf("; its time of %v is up, and it has not returned", c.timed)
+	}
+	m.post(func() {
+		if c.of.call == c {
+			m.core.CallRuns(m.stamp, a.Shard, a.ID, said)
+		}
+	})
 }
 
 // giveUp tells the core that the call is stuck. Whatever the core lets go of then, nothing of the handling may go on first:
@@ -247,9 +315,18 @@ func (c *call) handler() error {
 	}
 }
 
-// tellFailure calls HandleFailed or TerminateFailed, under limits of its own.
+// tellFailure calls HandleFailed or TerminateFailed, under limits of its own. It is part of the call: the resource has no other
+// one meanwhile. What is to be seen of the failure does not wait for it; and while the member stops it has no more than lastGrace,
+// since what it tells is not worth holding up the Terminate that follows.
 func (c *call) tellFailure(got answer) {
 	m, a := c.m, &c.do
+	if got.out != core.Cut {
+		m.post(func() {
+			if c.of.call == c {
+				m.core.CallFailing(m.stamp, a.Shard, a.ID, got.text)
+			}
+		})
+	}
 	failed := m.cfg.Handler.HandleFailed
 	if a.Kind == core.Terminate {
 		failed = m.cfg.Handler.TerminateFailed
@@ -261,8 +338,10 @@ func (c *call) tellFailure(got answer) {
 		c.cancel(CauseTerminated)
 	}
 	c.over, c.timeout, c.ended, c.cancel = false, false, false, cancel
+	c.telling, c.due, c.slow = true, time.Time{}, time.Time{}
 	c.mu.Unlock()
 	c.limit(m.cfg.TerminateTimeout, lastGrace)
+	defer context.AfterFunc(m.staying, func() { c.atMost(lastGrace, lastGrace) })()
 	defer c.returned()
 	if p := safely(func() error { failed(ctx, c.claim, got.err); return nil }); p != nil {
 		m.log.Error("a failure callback panicked", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.String("error", p.Error()))

@@ -245,7 +245,8 @@ type Config struct {
 	// waits up to 1 s for one that runs, and nothing else does. The error unwraps to what Fetch returned.
 	OnSourceError func(error)
 
-	// StopTimeout bounds Stop: past it, what still runs is cancelled and left behind, and its claims expire.
+	// StopTimeout bounds Stop: past it, what still runs is cancelled and left behind, and its claims expire. Calls that are to be
+	// finished (Finisher) are cancelled while TerminateTimeout and 3 s are left of it, or after half of it, so that Terminate has its time.
 	// Default 1 min; 1 ms to 24 h.
 	StopTimeout time.Duration
 	// MaxInFlight is how many batches of claims, releases and states are on their way to etcd at once, each. Raised,
@@ -259,8 +260,10 @@ type Config struct {
 
 	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink, which may
 	// block or panic: of the lines that find 4,096 others waiting none is written, and their number is. Whether a level is
-	// enabled is asked of it in line, and must be answered at once. Stop waits up to a second for what is not written yet. Default:
-	// silence.
+	// enabled is asked of it in line, and must be answered at once. Stop waits up to a second for what is not written yet. What
+	// fails for many resources, or again and again, makes one line, and then one a minute with counts; and whoever waits says for
+	// what, at info (docs/cli.md). Default: silence. Give one: without it nobody hears that a start waits for etcd or the
+	// source, or why a handler fails.
 	Logger *zap.Logger
 	// LoggerFields are added to each line, as a child of Logger.
 	LoggerFields []zap.Field

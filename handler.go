@@ -17,7 +17,8 @@ type Handler interface {
 	// resource hangs and is given up, and context.Cause says which of these it was. After an error the resource counts as not handled; HandleFailed is told, and Handle
 	// is called again after a backoff.
 	Handle(ctx context.Context, c Claim) error
-	// HandleFailed is told of each Handle or Update that failed, panicked or timed out.
+	// HandleFailed is told of each Handle or Update that failed, panicked or timed out. It is part of that call: ctx ends after
+	// Config.TerminateTimeout, or within a second while the member stops, and what follows for the resource waits for its return.
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
 	// cancelled, or whose error matches ErrOutcomeUnknown, never for one that returned another error. The claim is given away only after it returned (or after
@@ -25,7 +26,7 @@ type Handler interface {
 	// anything behind, only to wait for nothing more: after an error because of it (context.Cause(ctx) is CauseFenced)
 	// Terminate is called once more, to clean up, and no deadline ends that.
 	Terminate(ctx context.Context, c Claim) error
-	// TerminateFailed is told of each Terminate that failed, panicked or timed out.
+	// TerminateFailed is told of each Terminate that failed, panicked or timed out, likewise.
 	TerminateFailed(ctx context.Context, c Claim, err error)
 }
 
@@ -38,7 +39,8 @@ type Updater interface {
 
 // Finisher is what a Handler may have besides: where FinishesCalls says true, a Handle or Update in progress is not
 // cancelled when its resource moves, changes or is removed, or the member stops. Its return is waited for, until
-// Config.HandleTimeout or the end of the claim, and Terminate follows. It is for handlers whose calls are requests to
+// Config.HandleTimeout or the end of the claim, and Terminate follows; where the member stops, until Config.TerminateTimeout and
+// 3 s are left of Config.StopTimeout (half of it, where it is not as long), so that Terminate has its time. It is for handlers whose calls are requests to
 // somewhere else: one that is cut off may still be carried out there, after the Terminate that follows. Without it, such
 // a call's context ends at once.
 type Finisher interface {

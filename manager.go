@@ -92,6 +92,8 @@ type Manager struct {
 	sourceOnce  sync.Once
 
 	stopOnce sync.Once
+	staying  context.Context // ends when Stop begins
+	leave    context.CancelFunc
 	hurry    chan struct{} // closed when Stop is to wait no longer
 	hurried  sync.Once
 	done     chan struct{}
@@ -243,7 +245,22 @@ func (m *Manager) Stop(ctx context.Context) error {
 	return m.stopErr
 }
 
-func (m *Manager) beginStop() { m.stopOnce.Do(func() { go m.shutdown() }) }
+func (m *Manager) beginStop() {
+	m.stopOnce.Do(func() {
+		m.leave()
+		go m.shutdown()
+	})
+}
+
+// outcomesUntil is how long Stop waits for the outcomes of calls that are to be finished: so long that Terminate still has its
+// time afterwards, and what tells of a failure too; or for half of its time, where that does not fit.
+func (m *Manager) outcomesUntil() time.Duration {
+	all := m.cfg.StopTimeout
+	if d := all - m.cfg.TerminateTimeout - 3*lastGrace; d > 0 && m.cfg.TerminateTimeout != Forever {
+		return d
+	}
+	return all / 2
+}
 
 // shutdown is Stop's work. Its steps are in an order: each needs what the next one takes away.
 func (m *Manager) shutdown() {
@@ -277,6 +294,8 @@ func (m *Manager) shutdown() {
 			l.keeper.NoLonger() // what cannot be given back is not waited for longer than its lease lasts
 		}
 	})
+	hasten := time.AfterFunc(m.outcomesUntil(), func() { m.post(func() { m.core.Hasten(m.stamp) }) })
+	defer hasten.Stop()
 	select {
 	case <-m.idle:
 		m.cancel(CauseStopped)

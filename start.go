@@ -86,6 +86,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		return withUnreachable(ctx, err)
 	}
 	m.ctx, m.cancel = context.WithCancelCause(context.Background())
+	m.staying, m.leave = context.WithCancel(context.Background())
 	m.tasksCtx, m.endTasks = context.WithCancel(context.Background())
 	m.setLog(m.log)
 	m.hub = follow.NewHub(m.client, follow.Options{

@@ -38,7 +38,8 @@ const (
 	// one resource under one token, the one that was sent later has the higher number.
 	CallHeader = "DRM-Call"
 
-	webhookConnections = 128 // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
+	webhookConnections = 128             // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
+	notifyTimeout      = 5 * time.Second // most that a notification waits: no answer of it changes anything, and the next request waits for it
 )
 
 // WebhookConfig is what NewWebhook needs to know. A value that cannot be is a *drm.InputError.
@@ -190,21 +191,31 @@ func (w *Webhook) Terminate(ctx context.Context, c drm.Claim) error {
 	return w.send(ctx, actionTerminate, c, nil)
 }
 
-// HandleFailed sends a "handle_failed" request, once.
+// HandleFailed sends a "handle_failed" request, once, and waits for up to 5 s. It sends none where the call failed because no
+// connection could be made: nobody is there to be told.
 func (w *Webhook) HandleFailed(ctx context.Context, c drm.Claim, err error) {
-	w.notify(w.send(ctx, actionHandleFailed, c, err))
+	w.notify(ctx, actionHandleFailed, c, err)
 }
 
-// TerminateFailed sends a "terminate_failed" request, once.
+// TerminateFailed sends a "terminate_failed" request likewise.
 func (w *Webhook) TerminateFailed(ctx context.Context, c drm.Claim, err error) {
-	w.notify(w.send(ctx, actionTerminateFailed, c, err))
+	w.notify(ctx, actionTerminateFailed, c, err)
 }
 
-func (w *Webhook) notify(err error) {
-	if err != nil && w.onNotify != nil {
+func (w *Webhook) notify(ctx context.Context, action string, c drm.Claim, cause error) {
+	if _, nobody := errors.AsType[*unreachedError](cause); nobody {
+		return
+	}
+	if err := w.send(ctx, action, c, cause); err != nil && w.onNotify != nil {
 		w.onNotify(err)
 	}
 }
+
+// unreachedError marks the failure of a request for which no connection could be made.
+type unreachedError struct{ err error }
+
+func (e *unreachedError) Error() string { return e.err.Error() }
+func (e *unreachedError) Unwrap() error { return e.err }
 
 // Close closes the idle connections, and those on which the rest of an answer is still being read. It is for when no call is in
 // progress any more; a later call opens new ones.
@@ -223,6 +234,7 @@ type attempt struct {
 	answered atomic.Bool // the first byte of an answer came
 	status   int         // of the answer; 0 where there was none
 	late     bool        // the client waited no longer
+	unsent   bool        // it could not be made in the first place
 }
 
 func (a *attempt) trace(ctx context.Context) context.Context {
@@ -234,6 +246,11 @@ func (a *attempt) trace(ctx context.Context) context.Context {
 		},
 		GotFirstResponseByte: func() { a.answered.Store(true) },
 	})
+}
+
+// unreached says whether no connection could be made.
+func (a *attempt) unreached() bool {
+	return a.status == 0 && a.told.Load() && !a.sent.Load() && !a.unsent
 }
 
 // unknown says whether the receiver may have got the request, and has not said what became of it.
@@ -259,8 +276,11 @@ func (a *attempt) broken() bool {
 // A terminate that meets the end of a kept connection is sent again, under a number of its own: the receiver may come to the
 // first one late, and has to see which one is later. http.Transport would repeat the same bytes.
 func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (err error) {
-	maybeDone := false
-	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("no answer within %v", w.timeout))
+	maybeDone, unreached, timeout := false, false, w.timeout
+	if action == actionHandleFailed || action == actionTerminateFailed {
+		timeout = min(timeout, notifyTimeout)
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("no answer within %v", timeout))
 	defer cancel()
 	for range webhookConnections + 1 { // all that are kept may have been closed
 		if ctx.Err() != nil {
@@ -273,6 +293,7 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 		}
 		// What was sent before and broke is settled by an answer, not by finding nobody there any more.
 		maybeDone = made.unknown() || maybeDone && made.status == 0
+		unreached = made.unreached() && !maybeDone && ctx.Err() == nil
 		if action != actionTerminate || ctx.Err() != nil || !made.broken() {
 			break
 		}
@@ -280,6 +301,9 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 	err = fmt.Errorf("POST %s: %w", w.shown, err)
 	if maybeDone {
 		err = fmt.Errorf("%w: %w", drm.ErrOutcomeUnknown, err)
+	}
+	if unreached {
+		err = &unreachedError{err}
 	}
 	return failure("webhook: "+action, c, err)
 }
@@ -297,6 +321,7 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	}{newCall(action, c, cause), number, c.Remaining().Milliseconds()})
 	if err != nil {
 		made.told.Store(true) // and nothing was sent
+		made.unsent = true
 		return err
 	}
 	// The request outlives the call by what follows the status of a success, and ends with the call's context until then.
@@ -307,6 +332,7 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	if err != nil {
 		made.told.Store(true)
 		give()
+		made.unsent = true
 		return w.clean(ctx, err)
 	}
 	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
@@ -349,7 +375,10 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 // clean takes the URL out of the client's error, and says why the context ended where that is the reason.
 func (w *Webhook) clean(ctx context.Context, err error) error {
 	if ctx.Err() != nil {
-		return context.Cause(ctx)
+		if err = context.Cause(ctx); errors.Is(err, drm.CauseTimeout) { // the member's limit came before the Webhook's
+			err = fmt.Errorf("no answer came: %w", err)
+		}
+		return err
 	}
 	if wrapped, ok := errors.AsType[*url.Error](err); ok {
 		err = wrapped.Err

@@ -27,7 +27,7 @@ type Record struct {
 	Member string    `json:"member"`
 	State  string    `json:"state"`
 	Since  time.Time `json:"since"` // by the member's clock
-	Error  string    `json:"error"` // of the last Handle, or of what it began; empty unless State is Failed
+	Error  string    `json:"error"` // of the last Handle, or of what it began, where State is Failed; or what is said of a call that takes long
 }
 
 // Encoder encodes the claims of one member.

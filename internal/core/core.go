@@ -35,6 +35,8 @@ type Core struct {
 	untaken  bool // the last offer that ended did so by its time: nobody may be there to take them
 	pace     pace // how many may be on their way to the next owner
 	stuck    int
+	hasty    bool                 // no call's outcome is waited for any more
+	notes    map[*resource]string // what is said of calls in progress that take long
 }
 
 // New makes a Core that owns nothing yet.
@@ -42,7 +44,7 @@ func New(cfg Config) *Core {
 	return &Core{
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
-		claims: queue{id: claimQueue},
+		claims: queue{id: claimQueue}, notes: map[*resource]string{},
 	}
 }
 
@@ -157,6 +159,21 @@ func (c *Core) Stop(now time.Duration) {
 // answer was lost may still appear; it is released then, or goes with its lease. Calls that were given up do not count:
 // there is nothing to wait for.
 func (c *Core) Idle() bool { return c.engaged == 0 }
+
+// Hasten waits for the outcome of no Handle or Update any more, where Config.FinishCalls did so far: what is left of the
+// member's time is Terminate's. It is for after Stop.
+func (c *Core) Hasten(now time.Duration) {
+	c.now = now
+	if c.hasty {
+		return
+	}
+	c.hasty = true
+	for _, sh := range c.shards {
+		if sh != nil {
+			c.reconcileShard(sh)
+		}
+	}
+}
 
 // Halt lets no call begin any more. It is for after Stop: the member's time is up, and what has not been terminated is left
 // behind.

@@ -205,7 +205,7 @@ func (c *Core) cancelIfEnding(r *resource) {
 		c.disown(r)
 		return
 	}
-	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !mutant.Is(mutant.CutOffCalls) {
+	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !c.hasty && !mutant.Is(mutant.CutOffCalls) {
 		return
 	}
 	r.cancelled = true

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"fmt"
 	"math"
 	"time"
 
@@ -157,6 +158,7 @@ func (c *Core) endCall(r *resource) {
 		c.handling--
 	}
 	r.phase = idle
+	c.endNote(r)
 }
 
 func (c *Core) handleDone(r *resource, out Outcome, message string) {
@@ -227,6 +229,49 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	} else {
 		c.setState(r, StateFailed, message)
 	}
+	c.reconcile(r)
+}
+
+// CallRuns says of a call in progress that takes long since when it runs. The claim's key says so, and what came of the try
+// before, until the call ends; nothing else follows from it.
+func (c *Core) CallRuns(now time.Duration, number int, id string, message string) {
+	r := c.find(now, number, id)
+	if r == nil || r.phase != calling || r.token == 0 {
+		return
+	}
+	tries := r.attempts
+	if r.call == Terminate {
+		tries = r.endTries
+	}
+	switch {
+	case r.err == "":
+	case tries > 0 && r.call != Update:
+		message = fmt.Sprintf("%s; try %d; the last one: %s", message, int(tries)+1, r.err)
+	default:
+		message += "; before that: " + r.err
+	}
+	c.notes[r] = message
+	r.unsaved, r.plain = true, false // a summary cannot say it
+	c.reconcile(r)
+}
+
+// endNote has the claim's key say no longer that a call takes long.
+func (c *Core) endNote(r *resource) {
+	if _, noted := c.notes[r]; noted {
+		delete(c.notes, r)
+		r.unsaved = true
+	}
+}
+
+// CallFailing says of a call in progress that it has failed already: what is left of it is to tell the handler so, which may
+// take its time too. CallDone is to follow. The claim's key says it at once.
+func (c *Core) CallFailing(now time.Duration, number int, id string, message string) {
+	r := c.find(now, number, id)
+	if r == nil || r.phase != calling || r.cancelled || r.call == Update || r.call == Terminate && !c.holds(r) {
+		return // its end does not make it failed
+	}
+	c.endNote(r)
+	c.setState(r, StateFailed, message)
 	c.reconcile(r)
 }
 
@@ -310,7 +355,15 @@ func (c *Core) sendState(r *resource) {
 	c.states.under++
 	r.writing, r.unsaved, r.plain, r.doubtful = r.token, false, false, r.doubtful && c.now < r.settleAt
 	c.count(r)
-	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: r.err})
+	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: c.says(r)})
+}
+
+// says is the text that the claim's key is to have: of a call that takes long, or of the last failure.
+func (c *Core) says(r *resource) string {
+	if note, noted := c.notes[r]; noted {
+		return note
+	}
+	return r.err
 }
 
 // endWriting notes that nobody waits for a state of r to be written.

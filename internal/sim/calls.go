@@ -149,6 +149,14 @@ func (c *call) begin() {
 	if c.cut { // before it began
 		c.end()
 	}
+	m.after(timeout/4, func() {
+		m.post(func() {
+			if !c.told && !c.stuck {
+				m.core.CallRuns(m.clock(), c.a.Shard, c.a.ID, "takes long")
+				m.step()
+			}
+		})
+	})
 	m.after(timeout, func() {
 		if !c.returned {
 			c.timedOut = true
@@ -256,6 +264,14 @@ func (c *call) finish() {
 		m.w.count(Panicked)
 	}
 	m.w.trace("%s: %v of %s returns: %v", m.name, c.a.Kind, c.a.ID, out)
+	if out != core.OK && out != core.Cut {
+		m.post(func() {
+			if !c.told && !c.stuck {
+				m.core.CallFailing(m.clock(), c.a.Shard, c.a.ID, out.String())
+				m.step()
+			}
+		})
+	}
 	m.post(func() { c.done(out) })
 }
 

@@ -1,0 +1,78 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+// silence answers nothing.
+type silence struct{}
+
+func (silence) RoundTrip(r *http.Request) (*http.Response, error) {
+	<-r.Context().Done()
+	return nil, r.Context().Err()
+}
+
+// A receiver that hangs holds up the resource with its calls already. That it does not hear of a failure either must not
+// take as long again.
+func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		told := 0
+		w, err := handler.NewWebhook(handler.WebhookConfig{
+			URL: "http://receiver.example/", Client: &http.Client{Transport: silence{}}, OnNotifyError: func(error) { told++ },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		began := time.Now()
+		if err := w.Handle(t.Context(), claim("a", 1)); err == nil || time.Since(began) != handler.DefaultWebhookTimeout {
+			t.Errorf("Handle took %v: %v", time.Since(began), err)
+		}
+		for _, notify := range []func(context.Context, drm.Claim, error){w.HandleFailed, w.TerminateFailed} {
+			began = time.Now()
+			notify(t.Context(), claim("a", 1), errors.New("boom"))
+			if took := time.Since(began); took != 5*time.Second {
+				t.Errorf("a notification took %v", took)
+			}
+		}
+		if told != 2 {
+			t.Errorf("%d failures were told, want 2", told)
+		}
+	})
+}
+
+// Where nobody is there, nobody is to be told so: the request would fail as the one before did.
+func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
+	service := httptest.NewServer(http.NotFoundHandler())
+	var told []error
+	w, err := handler.NewWebhook(handler.WebhookConfig{URL: service.URL, OnNotifyError: func(err error) { told = append(told, err) }})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(w.Close)
+	refused := w.Handle(t.Context(), claim("a", 1))
+	w.HandleFailed(t.Context(), claim("a", 1), refused)
+	if len(told) != 1 || !strings.Contains(told[0].Error(), "404") {
+		t.Fatalf("a receiver that refuses is told: %v", told)
+	}
+	service.Close()
+	w.Close() // what it kept
+	gone := w.Handle(t.Context(), claim("a", 1))
+	if gone == nil || errors.Is(gone, drm.ErrOutcomeUnknown) {
+		t.Fatalf("Handle: %v", gone)
+	}
+	w.HandleFailed(t.Context(), claim("a", 1), gone)
+	w.TerminateFailed(t.Context(), claim("a", 1), errors.Join(w.Terminate(t.Context(), claim("a", 1)), errors.New("and more")))
+	if len(told) != 1 {
+		t.Errorf("notifications were tried: %v", told[1:])
+	}
+}
