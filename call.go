@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
@@ -22,9 +23,9 @@ type call struct {
 	claim Claim // as it was when the call began
 	ctx   context.Context
 
-	began   time.Time     // set by its own goroutine, before any alarm is
-	timed   time.Duration // what its timeout is; set likewise
 	mu      sync.Mutex
+	began   time.Time     // zero until the user's code is called
+	timed   time.Duration // what its timeout is
 	cancel  context.CancelCauseFunc
 	over    bool
 	alarm   *alarm        // set for due or slow, whichever comes first; nil where neither is set
@@ -44,7 +45,9 @@ type call struct {
 func (c *call) limit(timeout, grace time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.began, c.timed = time.Now(), timeout
+	if !c.telling {
+		c.began, c.timed = time.Now(), timeout
+	}
 	if after := min(max(timeout/2, leastSlow), mostSlow); after < timeout && !c.telling {
 		c.slow = c.began.Add(after)
 	}
@@ -64,6 +67,16 @@ const (
 	leastSlow = time.Second
 	mostSlow  = 10 * time.Second
 )
+
+// since is when the call began, or, where it has not yet, now.
+func (c *call) since() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.began.IsZero() {
+		return time.Now()
+	}
+	return c.began
+}
 
 // atMost has the call's time be up after a time, if that is sooner than it is anyway.
 func (c *call) atMost(left, grace time.Duration) {
@@ -197,7 +210,7 @@ func (c *call) giveUp() {
 			c.of.end(CauseGivenUp)
 		}
 		m.core.CallStuck(m.stamp, a.Shard, a.ID, a.Kind.String()+" does not return")
-		m.log.Warn("call does not end, and is given up", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token))
+		m.failures.Add(c.failure("call does not end, and is given up", "it does not return, though its context has ended"))
 	})
 }
 
@@ -267,7 +280,7 @@ func (c *call) conclude(got answer) {
 	case got.err == nil || a.Kind != core.Terminate && ended && !timedOut && !errors.Is(context.Cause(c.ctx), CauseClaimLost):
 		// It went well, or was to end for a reason that is no fault of its own.
 	default:
-		m.log.Warn(message, zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.text))
+		m.failures.Add(c.failure(message, got.text))
 		if a.Kind == core.Terminate || !ended || timedOut {
 			c.tellFailure(got)
 		}
@@ -344,6 +357,16 @@ func (c *call) tellFailure(got answer) {
 	defer context.AfterFunc(m.staying, func() { c.atMost(lastGrace, lastGrace) })()
 	defer c.returned()
 	if p := safely(func() error { failed(ctx, c.claim, got.err); return nil }); p != nil {
-		m.log.Error("a failure callback panicked", zap.Stringer("call", a.Kind), zap.String("resource", a.ID), zap.String("error", p.Error()))
+		f := c.failure("a failure callback panicked", p.Error())
+		f.Level = zap.ErrorLevel
+		m.failures.Add(f)
+	}
+}
+
+// failure is a line about the call.
+func (c *call) failure(message, why string) failures.Failure {
+	return failures.Failure{
+		Message: message, Level: zap.WarnLevel, Call: c.do.Kind.String(), Resource: c.do.ID, Error: why,
+		Fields: []zap.Field{zap.Int64("token", c.do.Token)},
 	}
 }

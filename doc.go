@@ -12,8 +12,11 @@
 // it to what the handler writes to, and let that refuse lower ones. Its Valid tells, cheaply, whether the claim is
 // surely still this member's.
 //
+// Without a Config.Logger a member is silent, also while Start waits for etcd, for its id or for the source, and while a handler
+// fails. Give it one: a zap.NewProduction is fine.
+//
 // The files of this package: resource.go, handler.go, retriever.go, claim types and errors.go are the words; config.go
 // is every option; start.go and manager.go are a member's life; loop.go, calls.go, leases.go and shards.go are what goes
-// on around the core, which decides (internal/core); group.go and coordinator.go are the member among the others;
+// on around the core, which decides (internal/core); waiting.go says what is waited for; group.go and coordinator.go are the member among the others;
 // client.go, read.go, writes.go and wait.go are the Client.
 package drm

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"log"
 
+	"go.uber.org/zap"
+
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
 	"github.com/distributed-resource-manager/drm/internal/embedded"
@@ -26,10 +28,15 @@ func ExampleStart() {
 	endpoint, stop := startEtcd()
 	defer stop()
 	ctx := context.Background()
+	logger, err := zap.NewProduction() // without one, nobody hears what a member waits for, and what fails
+	if err != nil {
+		log.Fatal(err)
+	}
 
 	m, err := drm.Start(ctx, drm.Config{
 		App:       "feeds",
 		ID:        "host-1",
+		Logger:    logger,
 		Etcd:      drm.EtcdConfig{Endpoints: []string{endpoint}},
 		Retriever: retriever.Static(drm.Resource{ID: "feed-1", Data: json.RawMessage(`{"id":"feed-1","url":"wss://example.org/1"}`)}),
 		Handler: handler.New(handler.Funcs{

@@ -4,6 +4,8 @@ import (
 	"context"
 	"time"
 
+	"go.uber.org/zap"
+
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -44,4 +46,9 @@ func (m *Manager) Sees(id string) (owner string) {
 func (m *Manager) Stuck() (n int) {
 	m.ask(func() { n = m.core.Stats().Stuck })
 	return n
+}
+
+// During lets tests wait as Start does.
+func During(ctx context.Context, log *zap.Logger, what string, f func() error) error {
+	return during(ctx, log, what, nil, f)
 }

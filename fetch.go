@@ -13,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
@@ -60,14 +61,15 @@ func (o *office) round(ctx context.Context) verdict {
 		pause := fetchPause(attempt, longest, rand.Float64())
 		wait, hangs := pause, false
 		var again bool
+		var message string
 		if source, is := err.(*sourceError); is { //nolint:errorlint // nothing wraps it, and nothing looks through it
 			err, hangs = source.err, source.hangs
-			m.log.Warn("the source cannot be had", zap.Error(err))
+			message = "the source cannot be had"
 			m.source.tell(err)
 			o.failing = min(o.failing, began)
 			wait, again = max(pause, o.notBefore-m.now()), !source.advised || source.again
 		} else {
-			m.log.Warn("etcd fails, and the source cannot become the catalogue", zap.Error(err))
+			message = "etcd fails, and the source cannot become the catalogue"
 			o.failing = Forever
 			if !o.fresh {
 				began = m.now() + wait
@@ -75,7 +77,9 @@ func (o *office) round(ctx context.Context) verdict {
 			var limit *txn.LimitError
 			again = !o.fresh || !errors.As(err, &limit) // which nothing but another start of etcd changes
 		}
-		if hangs && o.hangsForGood() || !again || o.exceeds(began, wait) {
+		over := hangs && o.hangsForGood() || !again || o.exceeds(began, wait)
+		o.tellFailed(message, err, wait, over)
+		if over {
 			return verdict{err: err, lost: o.exceeds(o.failing, pause), hangs: hangs}
 		}
 		if !o.pause(ctx, wait) {
@@ -123,6 +127,20 @@ func (o *office) pause(ctx context.Context, wait time.Duration) bool {
 			return true
 		}
 		end.Reset(min(early, until-o.m.now()))
+	}
+}
+
+// tellFailed logs that a fetch failed, and when the next one is, unless it is left at that for now. While Start waits for the
+// first one, each makes a line.
+func (o *office) tellFailed(message string, err error, wait time.Duration, over bool) {
+	f := failures.Failure{Message: message, Level: zap.WarnLevel, Error: err.Error()}
+	if !over {
+		f.Fields = []zap.Field{zap.Duration("retry_in", wait.Round(time.Millisecond))}
+	}
+	if o.fresh {
+		o.m.log.Warn(message, append(f.Fields, zap.String("error", f.Error))...)
+	} else {
+		o.m.failures.Add(f)
 	}
 }
 

@@ -123,7 +123,7 @@ func (m *Manager) grantLease() {
 // its process dies. onFence is told of its fencing besides the core; dead is called with CauseFenced at its deadline.
 func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(error), dead context.CancelCauseFunc) (*lease.Keeper, error) {
 	log := m.log
-	for failures := 0; ; failures++ {
+	for tries := 0; ; tries++ {
 		asking, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
 		keeper, err := lease.Grant(asking, m.hub.Leases(), lease.Options{
 			TTL:     m.cfg.LeaseTTL,
@@ -154,8 +154,9 @@ func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(e
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		m.log.Warn("no lease to be had", zap.Error(err))
-		if !pauseFor(ctx, retryPause(failures)) {
+		pause := retryPause(tries)
+		m.fails("cannot get a lease", err, pause)
+		if !pauseFor(ctx, pause) {
 			return nil, context.Cause(ctx)
 		}
 	}

@@ -17,6 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
@@ -27,14 +28,14 @@ import (
 // Manager is one member of an app. Start makes one. Its methods are safe for use from any goroutine, and from inside of
 // a Handler's or Retriever's calls; only Stop is better called from elsewhere, since it waits for those calls.
 type Manager struct {
-	cfg     Config
-	id      string
-	started time.Time
-	log     *zap.Logger      // whoever logs does not wait for the sink
-	logs    *logqueue.Queue  // of log
-	newsLog *zap.Logger      // of failing watches: a few lines a second, since an outage fails those of all shards
-	clock   clock.Clock      // that leases are measured by
-	wall    func() time.Time // that nothing is decided by
+	cfg      Config
+	id       string
+	started  time.Time
+	log      *zap.Logger      // whoever logs does not wait for the sink
+	logs     *logqueue.Queue  // of log
+	failures *failures.Log    // of log: what fails for many, or again and again, makes few lines
+	clock    clock.Clock      // that leases are measured by
+	wall     func() time.Time // that nothing is decided by
 
 	client    *clientv3.Client
 	ownClient bool
@@ -296,12 +297,14 @@ func (m *Manager) shutdown() {
 	})
 	hasten := time.AfterFunc(m.outcomesUntil(), func() { m.post(func() { m.core.Hasten(m.stamp) }) })
 	defer hasten.Stop()
+	waiting := tellWait(m.tellStopping)
 	select {
 	case <-m.idle:
 		m.cancel(CauseStopped)
 	case <-m.hurry:
 		m.giveUp()
 	}
+	waiting()
 	ended()
 	<-told
 
@@ -311,12 +314,16 @@ func (m *Manager) shutdown() {
 		errs = append(errs, leftBehind(left, had))
 	}
 	if m.setUp {
+		ending := tellWait(func(waited time.Duration) {
+			m.log.Info("waiting for calls of the source, and its TearDown, before the member can stop", zap.Duration("waited", waited))
+		})
 		if err := m.source.end(); err != nil {
 			errs = append(errs, err)
 		}
 		if err := m.tearDown(); err != nil {
 			errs = append(errs, fmt.Errorf("tear down the retriever: %w", err))
 		}
+		ending()
 	}
 	m.endTasks()
 	m.tasks.wait()
@@ -330,6 +337,7 @@ func (m *Manager) shutdown() {
 		_ = m.client.Close() // says only that it was closed
 	}
 	m.stopErr = errors.Join(errs...)
+	m.failures.Close()
 	m.log.Info("stopped", zap.Error(m.stopErr))
 	if m.logs != nil {
 		m.logs.Close(lastGrace) // a sink that blocks is left behind

@@ -17,21 +17,24 @@ import (
 // not answered within CommandTimeout. That is no reason to give a start up: it would only begin anew, and cost etcd more. So each
 // request of a start is made again for as long as etcd answers anything at all.
 
-// patiently tries until that works, ctx ends, etcd refuses, or it does not answer at all.
+// patiently tries until that works, ctx ends, etcd refuses, or it does not answer at all. The log, and an error, say what is waited
+// for.
 func (m *Manager) patiently(ctx context.Context, what string, try func(context.Context) error) error {
-	for failures := 0; ; failures++ {
-		heard := m.heard()
-		err := try(ctx)
-		// Whatever else was answered meanwhile, such as a keepalive, says that etcd is there: a machine that is so busy may not get an
-		// answer to that question in time either.
-		if err == nil || !isSlow(ctx, m.client, err, m.cfg.Etcd.CommandTimeout, false) && (ctx.Err() != nil || !isUnreachable(err) || m.heard() == heard) {
-			return err
+	return during(ctx, m.log, what, nil, func() error {
+		for failures := 0; ; failures++ {
+			heard := m.heard()
+			err := try(ctx)
+			// Whatever else was answered meanwhile, such as a keepalive, says that etcd is there: a machine that is so busy may not get an
+			// answer to that question in time either.
+			if err == nil || !isSlow(ctx, m.client, err, m.cfg.Etcd.CommandTimeout, false) && (ctx.Err() != nil || !isUnreachable(err) || m.heard() == heard) {
+				return err
+			}
+			m.log.Warn("etcd is slow to answer; trying again", zap.String("what", what), zap.Error(err))
+			if !pauseFor(ctx, retryPause(failures)) {
+				return err
+			}
 		}
-		m.log.Warn("etcd is slow to answer; trying again", zap.String("what", what), zap.Error(err))
-		if !pauseFor(ctx, retryPause(failures)) {
-			return err
-		}
-	}
+	})
 }
 
 // heard is how much etcd has answered so far.

@@ -13,6 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -129,7 +130,9 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 func (f *shardFollower) parse(spelled string) keys.Key {
 	key := f.m.layout.Parse(spelled)
 	if key.Kind == keys.Foreign || homeOf(key, f.m.app.Shards) != f.number {
-		f.m.log.Warn("a key that does not belong here is ignored", zap.String("key", spelled))
+		f.m.failures.Add(failures.Failure{
+			Message: "a key that does not belong here is ignored", Level: zap.WarnLevel, Fields: []zap.Field{zap.String("key", spelled)},
+		})
 		return keys.Key{}
 	}
 	return key
@@ -184,7 +187,9 @@ func spell(n int, kv func(i int) *mvccpb.KeyValue) func(i int) string {
 func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool) {
 	e, err := decodeEntry(id, kv.Value)
 	if err != nil {
-		f.m.log.Warn("a corrupt catalogue entry is ignored", zap.String("resource", id), zap.Error(err))
+		f.m.failures.Add(failures.Failure{
+			Message: "a corrupt catalogue entry is ignored", Level: zap.WarnLevel, Resource: id, Error: err.Error(),
+		})
 		return core.Entry{}, false
 	}
 	return core.Entry{ID: id, Suspended: e.Suspended, Data: e.Data}, true

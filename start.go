@@ -8,13 +8,14 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
-	"go.uber.org/zap/zapcore"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
@@ -44,13 +45,19 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	client, own, err := connect(ctx, cfg.Etcd, layout.Config(), true)
-	if err != nil {
-		return nil, err
-	}
 	log, logs := cfg.Logger.With(cfg.LoggerFields...), (*logqueue.Queue)(nil)
 	if !mutant.Is(mutant.LogInLine) {
 		log, logs = logqueue.Wrap(log)
+	}
+	log = log.With(zap.String("app", cfg.App))
+	var client *clientv3.Client
+	var own bool
+	err = during(ctx, log, "etcd to answer", endpointsOf(cfg.Etcd), func() (err error) {
+		client, own, err = connect(ctx, cfg.Etcd, layout.Config(), true)
+		return err
+	})
+	if err != nil {
+		return nil, err
 	}
 	m := &Manager{
 		cfg: cfg, id: cfg.ID, started: wall().UTC().Truncate(time.Millisecond), clock: c, wall: wall,
@@ -70,7 +77,7 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 
 func (m *Manager) start(ctx context.Context) (err error) {
 	cfg := m.cfg
-	err = m.patiently(ctx, "open the app", func(ctx context.Context) error {
+	err = m.patiently(ctx, "etcd to tell the app's config", func(ctx context.Context) error {
 		opening, cancel := context.WithTimeout(ctx, cfg.Etcd.CommandTimeout)
 		defer cancel()
 		var err error
@@ -92,7 +99,9 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	m.hub = follow.NewHub(m.client, follow.Options{
 		ListTimeout: cfg.Etcd.CommandTimeout, Probe: m.layout.Config(), Resync: cfg.ResyncInterval,
 		OnError: func(prefix string, err error) {
-			m.newsLog.Warn("etcd does not tell the news; trying again", zap.String("prefix", prefix), zap.Error(err))
+			m.failures.Add(failures.Failure{
+				Message: "watch failed; retrying", Level: zap.WarnLevel, Error: err.Error(), Fields: []zap.Field{zap.String("prefix", prefix)},
+			})
 		},
 		OnRewound: m.rewound,
 	})
@@ -156,18 +165,18 @@ func (m *Manager) join(ctx context.Context) error {
 		m.group.dropLease()
 	}
 	m.encoder = claims.NewEncoder(m.id)
-	m.setLog(m.log.With(zap.String("app", m.cfg.App), zap.String("member", m.id)))
+	m.setLog(m.log.With(zap.String("member", m.id)))
 	m.tasks.run(func() { membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView) })
 	if m.cfg.Retriever != nil {
-		if err := m.setUpRetriever(ctx); err != nil {
+		if err := during(ctx, m.log, "the retriever's Setup", upTo(m.cfg.FetchTimeout), func() error { return m.setUpRetriever(ctx) }); err != nil {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
 	}
-	if err := m.group.awaitOthers(ctx); err != nil {
+	if err := during(ctx, m.log, "other members that join", m.group.joining, func() error { return m.group.awaitOthers(ctx) }); err != nil {
 		return err
 	}
 	var reg membership.Registration
-	err := m.patiently(ctx, "become active", func(ctx context.Context) (err error) {
+	err := m.patiently(ctx, "etcd to make the member active", func(ctx context.Context) (err error) {
 		reg, err = m.registrar.Activate(ctx, *m.group.reg.Load())
 		return err
 	})
@@ -186,7 +195,7 @@ func (m *Manager) join(ctx context.Context) error {
 
 // takeLeaseAndID gets the lease of the member's key, and registers the member on it.
 func (m *Manager) takeLeaseAndID(ctx context.Context) error {
-	err := m.patiently(ctx, "grant a lease", func(ctx context.Context) error {
+	err := m.patiently(ctx, "a lease from etcd", func(ctx context.Context) error {
 		granting, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
 		defer cancel()
 		return m.group.grant(granting)
@@ -205,15 +214,23 @@ func (m *Manager) takeLeaseAndID(ctx context.Context) error {
 // setLog sets what is logged to, before anyone logs.
 func (m *Manager) setLog(log *zap.Logger) {
 	m.log = log
-	m.newsLog = log.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core {
-		return zapcore.NewSamplerWithOptions(c, time.Second, 3, 0)
-	}))
+	if m.failures != nil {
+		m.failures.Close()
+	}
+	m.failures = failures.New(log)
+}
+
+// fails logs what will be tried again after a pause.
+func (m *Manager) fails(message string, err error, pause time.Duration) {
+	m.failures.Add(failures.Failure{
+		Message: message, Level: zap.WarnLevel, Error: err.Error(), Fields: []zap.Field{zap.Duration("retry_in", pause)},
+	})
 }
 
 // takeID registers the member. An id that is in use is waited for, as long as the key of a crashed member lives; a
 // default one then takes a suffix.
 func (m *Manager) takeID(ctx context.Context) error {
-	explicit := m.cfg.ID != ""
+	explicit, began := m.cfg.ID != "", time.Now()
 	if !explicit {
 		m.id = defaultID()
 	}
@@ -230,9 +247,10 @@ func (m *Manager) takeID(ctx context.Context) error {
 		case taken == nil:
 			return nil
 		case explicit:
-			return idInUse(taken)
+			return fmt.Errorf("%w (after %v of waiting for it to be free)", idInUse(taken), time.Since(began).Round(100*time.Millisecond))
 		}
 		m.id = fmt.Sprintf("%s-%d", base, suffix)
+		m.log.Info("the member id stays in use; trying another one", zap.String("taken", taken.Holder.ID), zap.String("id", m.id))
 	}
 }
 
@@ -240,15 +258,19 @@ func (m *Manager) takeID(ctx context.Context) error {
 func (m *Manager) registerWithin(ctx context.Context, within time.Duration, wait bool) (*membership.TakenError, error) {
 	waiting, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
-	for {
-		err := m.patiently(ctx, "register", func(ctx context.Context) error { return m.group.register(ctx, membership.Joining) })
+	for tries, began := 0, time.Now(); ; tries++ {
+		err := m.patiently(ctx, "etcd to register the member", func(ctx context.Context) error { return m.group.register(ctx, membership.Joining) })
 		var taken *membership.TakenError
 		if !errors.As(err, &taken) {
 			return nil, err
 		}
+		if wait && tries == 0 {
+			m.log.Info("the member id is in use; waiting for it to be free, as that of a member that died will be",
+				zap.String("id", m.id), zap.String("address", taken.Holder.Address), zap.Time("since", taken.Holder.Started), zap.Duration("at_most", within))
+		}
 		if !wait || !pauseFor(waiting, 100*time.Millisecond) {
-			if err := context.Cause(ctx); err != nil {
-				return nil, err
+			if cause := context.Cause(ctx); cause != nil {
+				return nil, fmt.Errorf("%w (after %v of waiting for the member id to be free: %s)", cause, time.Since(began).Round(100*time.Millisecond), idInUse(taken).Error())
 			}
 			return taken, nil
 		}
@@ -257,27 +279,32 @@ func (m *Manager) registerWithin(ctx context.Context, within time.Duration, wait
 
 // settle waits until the member is in the view and, in a fresh app that it coordinates, for the first fetch.
 func (m *Manager) settle(ctx context.Context) error {
-	select {
-	case <-m.group.first:
-	case <-m.done:
-		return m.Err()
-	case <-ctx.Done():
-		return fmt.Errorf("join: %w", context.Cause(ctx))
-	}
-	if m.cfg.Retriever == nil {
-		return nil
-	}
-	select {
-	case err := <-m.sourceReady:
-		if err != nil {
-			return fmt.Errorf("the first fetch: %w", err)
+	err := during(ctx, m.log, "the group to see the member", nil, func() error {
+		select {
+		case <-m.group.first:
+			return nil
+		case <-m.done:
+			return m.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("join: %w", context.Cause(ctx))
 		}
-		return nil
-	case <-m.done:
-		return m.Err()
-	case <-ctx.Done():
-		return fmt.Errorf("wait for the first fetch: %w", context.Cause(ctx))
+	})
+	if err != nil || m.cfg.Retriever == nil {
+		return err
 	}
+	return during(ctx, m.log, "the first fetch of the app's source", m.group.coordinates, func() error {
+		select {
+		case err := <-m.sourceReady:
+			if err != nil {
+				return fmt.Errorf("the first fetch: %w", err)
+			}
+			return nil
+		case <-m.done:
+			return m.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the first fetch: %w", context.Cause(ctx))
+		}
+	})
 }
 
 // undo ends a manager whose start failed.

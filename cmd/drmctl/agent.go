@@ -132,7 +132,8 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Write
 	m, err := drm.Start(starting, cfg)
 	if err != nil {
 		if ctx.Err() != nil {
-			return nil // told to end before it was a member
+			cfg.Logger.Info("told to end before it was a member", zap.Error(err))
+			return nil
 		}
 		return flagsOf(err, c)
 	}

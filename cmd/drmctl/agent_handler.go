@@ -12,6 +12,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
+	"github.com/distributed-resource-manager/drm/internal/failures"
 )
 
 const (
@@ -149,6 +150,7 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	if err != nil {
 		return nil, err
 	}
+	failing := failures.New(cfg.Logger)
 	h, err := handler.NewWebhook(handler.WebhookConfig{
 		GetTLS: getTLS,
 		URL:    c.String(flagHandlerURL),
@@ -157,14 +159,17 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 		// the receiver may have begun; one that merely failed is not.
 		Timeout: min(timeout+5*time.Second, 24*time.Hour),
 		OnNotifyError: func(err error) {
-			cfg.Logger.Warn("the receiver was not told of a failure", zap.Error(err))
+			failing.Add(failures.Failure{Message: "the receiver was not told of a failure", Level: zap.WarnLevel, Error: err.Error()})
 		},
 	})
 	if err != nil {
 		return nil, renamed(err, map[string]string{"URL": flagHandlerURL, "Header": flagHandlerHeader})
 	}
 	cfg.Handler = h
-	return h.Close, nil
+	return func() {
+		h.Close()
+		failing.Close()
+	}, nil
 }
 
 func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
@@ -179,11 +184,19 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		return nil, badFlag(flagExecOutput, c.String(flagExecOutput), "prefix, raw or none")
 	}
 	grace := c.Duration(flagHandlerGrace)
+	failing := failures.New(cfg.Logger)
 	h, err := handler.NewExec(handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
 		ReapOrphans: true, // the agent may be process 1, and starts nothing else
 		OnExit: func(claim drm.Claim, err error) {
-			cfg.Logger.Warn("process ended by itself", zap.String("resource", claim.Resource.ID), zap.Error(err))
+			why := "exit status 0"
+			if err != nil {
+				why = err.Error()
+			}
+			failing.Add(failures.Failure{
+				Message: "process ended by itself", Level: zap.WarnLevel, Resource: claim.Resource.ID, Error: why,
+				Fields: []zap.Field{zap.Int64("token", claim.Token)},
+			})
 		},
 	})
 	if err != nil {
@@ -198,6 +211,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		if err := h.Close(ctx); err != nil {
 			cfg.Logger.Warn("processes left behind", zap.Error(err))
 		}
+		failing.Close()
 	}, nil
 }
 
