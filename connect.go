@@ -31,7 +31,7 @@ func connect(ctx context.Context, c EtcdConfig, probe string, patience bool) (cl
 		}
 	}
 	trace := reach.Of(client)
-	hopeless := false
+	var hopeless bool
 	for failures := 0; ; failures++ {
 		asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
 		trace.WhenHopeless(cancel) // what does not pass is not waited for
