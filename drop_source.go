@@ -20,8 +20,7 @@ import (
 // also where it failed before it was done: calling it again does the rest. A member that is started with a Retriever afterwards
 // begins as in a new app.
 //
-// Errors: a *SourceInUseError (ErrSourceInUse) while a member that has a Retriever is alive; ErrNotFound where there is no such
-// app; ErrAppGone; ErrUnreachable.
+// Errors: a *SourceInUseError (ErrSourceInUse) while a member that has a Retriever is alive; ErrNoApp; ErrAppGone; ErrUnreachable.
 func (c *Client) DropSource(ctx context.Context) (removed int, err error) {
 	config, store, err := c.toDrop(ctx)
 	if err != nil {
@@ -63,11 +62,8 @@ func (c *Client) SourceLeaves(ctx context.Context) (removed int, err error) {
 // toDrop opens an app that is to lose its source.
 func (c *Client) toDrop(ctx context.Context) (appconfig.Config, *catalogue.Store, error) {
 	config, err := c.open(ctx, false)
-	if errors.Is(err, appconfig.ErrNoApp) {
-		return config, nil, fmt.Errorf("app %q: %w", c.cfg.App, ErrNotFound)
-	}
 	if err != nil {
-		return config, nil, err
+		return config, nil, c.noApp(err)
 	}
 	store, err := c.store(ctx, false)
 	return config, store, err

@@ -266,7 +266,7 @@ func TestAnOrderIsCarriedOutWhileTheSourceFails(t *testing.T) {
 func TestAnOperatorHasTheSourceAskedNow(t *testing.T) {
 	d := newDoubted(t, 3, func(*drm.Config) {})
 	c := d.client()
-	if _, err := c.RefetchSource(t.Context()); !errors.Is(err, drm.ErrNoSource) {
+	if _, err := c.RefetchSource(t.Context()); !errors.Is(err, drm.ErrNoApp) {
 		t.Errorf("of no app: %v", err)
 	}
 	d.join("a")

@@ -3,14 +3,12 @@ package drm
 import (
 	"context"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -44,7 +42,7 @@ func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 // AcceptRemovals orders that the removals which are held (SourceStatus.Held) be made, by the coordinator, without another
 // answer of the source. digest is the HeldDigest of the SourceStatus that was looked at: where others are held by the time that the
 // order arrives, none is made, and WaitAccepted says so. It returns once etcd has the order, before anything is removed.
-// ErrNoSource says that no live member has a source, an *InputError that digest is empty.
+// ErrNoSource says that no live member has a source, ErrNoApp that there is no such app, an *InputError that digest is empty.
 func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder, error) {
 	if digest == "" {
 		return SourceOrder{}, fmt.Errorf("accept removals: %w", &InputError{"digest", "", "that of removals that are held"})
@@ -83,7 +81,8 @@ func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed i
 }
 
 // RefetchSource orders that the source be asked now, by the coordinator: as soon as it wants to be asked again, where it has
-// said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has a source.
+// said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has a source, ErrNoApp
+// that there is no such app.
 func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
 	order, err := c.order(ctx, c.layout.FetchOrder(), "")
 	if err != nil {
@@ -115,11 +114,8 @@ func (c *Client) WaitRefetched(ctx context.Context, order SourceOrder) (SourceSt
 // order gives an order to the coordinator: a key that etcd deletes by itself after a while.
 func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, error) {
 	config, err := c.open(ctx, false)
-	if errors.Is(err, appconfig.ErrNoApp) {
-		return SourceOrder{}, ErrNoSource
-	}
 	if err != nil {
-		return SourceOrder{}, err
+		return SourceOrder{}, c.noApp(err)
 	}
 	r := &reader{client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout}
 	group, err := r.page(ctx, c.layout.Group(), clientv3.GetPrefixRangeEnd(c.layout.Group()), 0, 0)

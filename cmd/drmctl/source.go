@@ -73,8 +73,10 @@ func acceptRemovals(ctx context.Context, c *cli.Context, client *drm.Client) err
 	if err != nil {
 		return err
 	}
-	if err := noteIfNoApp(ctx, c, client); err != nil {
+	if there, err := client.Exists(ctx); err != nil {
 		return err
+	} else if !there {
+		return fmt.Errorf("%w %q at prefix %q", drm.ErrNoApp, c.String(flagApp), c.String(flagPrefix))
 	}
 	outcome := acceptJSON{Held: s.Held, HeldSince: utc(s.HeldSince), HeldIDs: s.HeldIDs}
 	if outcome.HeldIDs == nil {
