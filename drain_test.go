@@ -332,3 +332,28 @@ func TestAllocateMakesAnAppOnlyWhereItMay(t *testing.T) {
 		}
 	}
 }
+
+// Whoever looks at the members soon after something has changed finds what is so, and need not wait for the interval.
+func TestFiguresAreWrittenWhenAMemberHasComeToRest(t *testing.T) {
+	w, r := newWorld(t), newRecorder(t)
+	drm.SetStatsInterval(time.Hour)
+	m := w.members(r, nil, "a")["a"]
+	drm.SetStatsInterval(testStatsInterval)
+	c := w.client()
+	shows := func(n int) func() bool {
+		return func() bool {
+			ms, err := c.Members(t.Context())
+			return err == nil && len(ms) == 1 && ms[0].Resources == n
+		}
+	}
+	for _, id := range []string{"x", "y"} {
+		if err := m.Allocate(t.Context(), drm.Resource{ID: id}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.until("it says that it has two", shows(2))
+	if err := m.Deallocate(t.Context(), "x"); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it says that it has one", shows(1))
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -17,27 +18,27 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 		t.Run(f.String(), func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
 			q := newRequests(w.app)
+			var started atomic.Bool
 			q.spoil = func(k kind, ofKind, _ int) fault {
-				if k == probes || k == keepalives || k == watches || !slices.Contains([]int{1, 2, 4, 5, 8, 9}, ofKind) {
+				if started.Load() || k == probes || k == keepalives || k == watches || !slices.Contains([]int{1, 2, 4, 5, 8, 9}, ofKind) {
 					return noFault
 				}
 				return f
 			}
 			cfg := w.config("a", r)
 			cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond, DialTimeout: 200 * time.Millisecond}
-			m := w.start(cfg)
+			w.start(cfg)
 			if n := q.injected(); n < 6 {
 				t.Errorf("%d requests were spoilt", n)
 			}
-			q.mu.Lock()
-			q.spoil = nil
-			q.mu.Unlock()
+			started.Store(true)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if err := m.Allocate(ctx, drm.Resource{ID: "x"}); err != nil {
+			c := w.client() // which is not in such a hurry
+			if err := c.Allocate(ctx, drm.Resource{ID: "x"}); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := m.Wait(ctx, "x"); err != nil {
+			if _, err := c.Wait(ctx, "x"); err != nil {
 				t.Error(err)
 			}
 		})

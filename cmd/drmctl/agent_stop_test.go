@@ -32,7 +32,7 @@ func TestAnAgentThatLeavesClaimsBehindFails(t *testing.T) {
 			"--terminate-policy", "hold", "--stop-timeout", "1s")...)
 	}()
 	for _, id := range []string{"r1", "r2", "r3"} {
-		l.ok("allocate", "--id", id, "--wait")
+		l.ok("allocate", "--id", id, "--create", "--wait")
 	}
 	stop()
 	got := <-ended
@@ -86,7 +86,7 @@ func TestAnAgentWhoseStderrIsBlockedStops(t *testing.T) {
 	_ = write.Close()
 	ended := make(chan error, 1)
 	go func() { ended <- agent.Wait() }()
-	l.ok("allocate", "--id", "r", "--wait", "--wait-timeout", "1m")
+	l.ok("allocate", "--id", "r", "--create", "--wait", "--wait-timeout", "1m")
 	if err := agent.Process.Signal(syscall.SIGTERM); err != nil {
 		t.Fatal(err)
 	}

@@ -305,7 +305,7 @@ func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	_, stop := l.agent("m1", "--allocate-only", "--log-level", "error", "--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, mended))
-	l.ok("allocate", "--id", "r")
+	l.ok("allocate", "--id", "r", "--create")
 	var failed []assignmentJSON
 	eventually(t, func() error {
 		if failed = get[[]assignmentJSON](l, "assignments", "--failed"); len(failed) != 1 {

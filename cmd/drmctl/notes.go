@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -36,7 +37,8 @@ func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string 
 	defer cancel()
 	app := c.String(flagApp)
 	for _, from := range []string{string([]rune(app)[:1]), ""} {
-		apps, _ := client.Apps(ctx, from, mostApps) // what was found until it failed
+		apps, _ := client.Apps(ctx, from, mostApps)                                     // what was found until it failed
+		apps = slices.DeleteFunc(apps, func(other string) bool { return other == app }) // which has been made meanwhile
 		if hint := didYouMean("", app, apps); hint != "" {
 			return hint
 		}
