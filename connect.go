@@ -58,8 +58,16 @@ func connect(ctx context.Context, c EtcdConfig, probe string, patience bool) (cl
 		err = &unreachableError{why.Error(), why}
 	case isUnreachable(err):
 		err = unreachable(c, client, err)
+	case speaksNoGRPC(err):
+		err = fmt.Errorf("%w: what answers at %s speaks HTTP, but not gRPC: it is not etcd, or not its port for clients",
+			ErrUnreachable, strings.Join(client.Endpoints(), ","))
 	}
 	return nil, false, fmt.Errorf("connect to etcd: %w", err)
+}
+
+// speaksNoGRPC says whether gRPC found that the other end answers as a web server does. It has no error of its own for that.
+func speaksNoGRPC(err error) bool {
+	return strings.Contains(err.Error(), "unexpected HTTP status code") || strings.Contains(err.Error(), "HTTP content-type")
 }
 
 // newEtcdClient makes a client, which nothing is asked of yet. Where there is a user, it is not the client that authenticates:

@@ -181,7 +181,7 @@ func (o *office) run(ctx context.Context) {
 			poll.Reset(next)
 		case v.err != nil:
 			poll.Reset(failedRetry)
-		case o.record.Held > 0 && m.cfg.RemovalPolicy == ConfirmRemovals:
+		case !o.record.HeldRemovals.Until.IsZero():
 			poll.Reset(max(o.sync.Held().Due-m.now(), 0))
 		}
 	}

@@ -246,7 +246,7 @@ func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, err
 	items, bad := toItems(answer.resources, answer.bad)
 	if err := o.refuses(bad, len(items), answer.before); err != nil {
 		o.sync.Refused()
-		o.tellBad(bad)
+		o.tellBad(bad, true)
 		return catalogue.Outcome{}, &sourceError{err: err}
 	}
 	if o.fresh && len(items) >= manyItems {
@@ -261,7 +261,7 @@ func (o *office) apply(ctx context.Context, began int64) (catalogue.Outcome, err
 	for _, id := range slices.Sorted(slices.Values(out.Rejected)) {
 		bad.Add(BadItem{Index: -1, ID: id, Err: errTooLarge})
 	}
-	if o.tellBad(bad) {
+	if o.tellBad(bad, false) {
 		o.m.source.tell(badItems(answer.before, "", bad))
 	}
 	return out, nil

@@ -7,6 +7,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 // bubbleClock tells the time of a synctest bubble.
@@ -42,7 +44,7 @@ func TestThePauseBetweenAttemptsListens(t *testing.T) {
 					clock: bubbleClock{time.Now()}, log: zap.NewNop(),
 					cfg: Config{SettleDelay: 2 * time.Second, CacheResources: c.cached},
 				}
-				o := &office{m: m, changed: make(chan struct{}, 1), asked: make(chan struct{}, 1)}
+				o := &office{m: m, changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), orders: newOrders(keys.New("/p", "app"), 1, func() {})}
 				o.settle, o.vouch = time.NewTimer(hour), time.NewTicker(1000*hour)
 				o.settle.Stop()
 				defer o.vouch.Stop()
@@ -68,7 +70,7 @@ func TestThePauseBetweenAttemptsListens(t *testing.T) {
 
 func TestThePauseBetweenAttemptsEndsWithItsContext(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		o := &office{m: &Manager{clock: bubbleClock{time.Now()}}, settle: time.NewTimer(time.Hour), vouch: time.NewTicker(time.Hour)}
+		o := &office{m: &Manager{clock: bubbleClock{time.Now()}}, settle: time.NewTimer(time.Hour), vouch: time.NewTicker(time.Hour), orders: newOrders(keys.New("/p", "app"), 1, func() {})}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()
 		if o.pause(ctx, 30*time.Minute) {

@@ -44,7 +44,7 @@ func (o *office) recordHeld() {
 	o.record.HeldRemovals = heldRemovals{
 		Digest: held.Digest, IDs: held.First, Since: at(held.Since), Joined: at(held.Joined),
 	}
-	if rules := o.m.removalRules(); !rules.Hold {
+	if rules := o.m.removalRules(); !rules.Hold && !held.Unclear {
 		o.record.HeldRemovals.Until = at(held.Joined + rules.Delay)
 	}
 }

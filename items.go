@@ -107,7 +107,7 @@ func badItems(before, why string, bad *BadItemsError) error {
 
 // tellBad takes an answer's bad items into the record. It logs them, and reports true, where they are other ones than those
 // of the last answer, or the first that this term has met.
-func (o *office) tellBad(bad *BadItemsError) (news bool) {
+func (o *office) tellBad(bad *BadItemsError, refused bool) (news bool) {
 	o.record.Bad, o.record.BadItems = bad.count, recordOf(bad)
 	before := o.badSeen
 	o.badSeen = badSet{bad.count, bad.doubt}
@@ -122,7 +122,11 @@ func (o *office) tellBad(bad *BadItemsError) (news bool) {
 	for _, item := range bad.items[:min(len(bad.items), 5)] {
 		first = append(first, clip(item.describe(), maxBadError))
 	}
-	o.m.log.Warn("the source has bad items; what they may stand for stays as it is", zap.Int("bad", bad.count),
+	message := "the source has bad items; what they may stand for stays as it is"
+	if refused {
+		message = "the source has bad items, and its answer is refused"
+	}
+	o.m.log.Warn(message, zap.Int("bad", bad.count),
 		zap.Strings("first", first), zap.Bool("removals wait", bad.keepAll))
 	return true
 }

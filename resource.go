@@ -122,11 +122,7 @@ func idOf(object json.RawMessage) (id string, has bool, err error) {
 		return "", false, nil
 	}
 	if len(raw) == 0 || raw[0] != '"' {
-		accepted := ""
-		if kindOf(raw) == aNumber {
-			accepted = " (NumberIDs of a source, --source-number-ids of drmctl agent, accepts whole numbers)"
-		}
-		return "", true, fmt.Errorf("an \"id\" that is a string, not %s%s", kindOfID(raw), accepted)
+		return "", true, fmt.Errorf("an \"id\" that is a string, not %s", kindOfID(raw))
 	}
 	if err := json.Unmarshal(raw, &id); err != nil {
 		return "", true, fmt.Errorf("an \"id\" that is a string (%w)", err)

@@ -106,6 +106,9 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	if (u.Scheme != "http" && u.Scheme != "https") || u.Host == "" {
 		return nil, &drm.InputError{Field: "URL", Value: redact(u), Want: "an absolute http or https URL"}
 	}
+	if want := hint.Port(u); want != "" {
+		return nil, &drm.InputError{Field: "URL", Value: redact(u), Want: want}
+	}
 	timeout, err := checkDuration("Timeout", cfg.Timeout, DefaultWebhookTimeout, minDuration)
 	if err != nil {
 		return nil, err

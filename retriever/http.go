@@ -138,6 +138,9 @@ func (h *HTTP) takeURL(cfg *HTTPConfig) error {
 	if u.Scheme != "http" && u.Scheme != "https" || u.Hostname() == "" {
 		return &drm.InputError{Field: "URL", Value: redact(u), Want: want}
 	}
+	if want := hint.Port(u); want != "" {
+		return &drm.InputError{Field: "URL", Value: redact(u), Want: want}
+	}
 	if user := u.User; user != nil {
 		if h.header.Get("Authorization") != "" {
 			return &drm.InputError{Field: "URL", Value: redact(u), Want: "no userinfo beside an Authorization header"}

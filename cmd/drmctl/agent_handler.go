@@ -150,7 +150,7 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	if err != nil {
 		return nil, err
 	}
-	failing := failures.New(cfg.Logger)
+	failing := failures.New(cfg.Logger.With(zap.String("app", cfg.App)))
 	h, err := handler.NewWebhook(handler.WebhookConfig{
 		GetTLS: getTLS,
 		URL:    c.String(flagHandlerURL),
@@ -184,7 +184,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		return nil, badFlag(flagExecOutput, c.String(flagExecOutput), "prefix, raw or none")
 	}
 	grace := c.Duration(flagHandlerGrace)
-	failing := failures.New(cfg.Logger)
+	failing := failures.New(cfg.Logger.With(zap.String("app", cfg.App)))
 	h, err := handler.NewExec(handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
 		ReapOrphans: true, // the agent may be process 1, and starts nothing else

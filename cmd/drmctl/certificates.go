@@ -4,11 +4,15 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"fmt"
+	"maps"
+	"slices"
 	"strings"
 	"sync"
 
 	"github.com/urfave/cli/v2"
 	"go.uber.org/zap"
+	"go.uber.org/zap/zapcore"
 
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
@@ -31,12 +35,10 @@ func openCertificates(c *cli.Context, flags pemFlags, log *zap.Logger) (get func
 		return nil, nil
 	}
 	if (paths.Cert == "") != (paths.Key == "") {
-		return nil, usagef("--%s and --%s need each other", flags.cert, flags.key)
+		return nil, usagef("%s and %s need each other", givenBy(c, flags.cert), givenBy(c, flags.key))
 	}
 	if log == nil {
-		if log, _, err = newLogger(c, zap.WarnLevel); err != nil {
-			return nil, err
-		}
+		log = zap.New(notes{c})
 	}
 	files, err := tlsfiles.Open(paths, flags.of, log)
 	if err != nil {
@@ -74,3 +76,37 @@ func watchCertificates(c *cli.Context) (stop func()) {
 		running.Wait()
 	}
 }
+
+// notes is a log for a command that has none: people are told, as they are of all else that they should know.
+type notes struct{ c *cli.Context }
+
+// Enabled implements zapcore.Core.
+func (notes) Enabled(level zapcore.Level) bool { return level >= zapcore.WarnLevel }
+
+// With implements zapcore.Core.
+func (n notes) With([]zapcore.Field) zapcore.Core { return n }
+
+// Check implements zapcore.Core.
+func (n notes) Check(e zapcore.Entry, checked *zapcore.CheckedEntry) *zapcore.CheckedEntry {
+	if n.Enabled(e.Level) {
+		return checked.AddCore(e, n)
+	}
+	return checked
+}
+
+// Write implements zapcore.Core.
+func (n notes) Write(e zapcore.Entry, fields []zapcore.Field) error {
+	all := zapcore.NewMapObjectEncoder()
+	for _, f := range fields {
+		f.AddTo(all)
+	}
+	var details []string
+	for _, name := range slices.Sorted(maps.Keys(all.Fields)) {
+		details = append(details, fmt.Sprintf("%s %v", name, all.Fields[name]))
+	}
+	note(n.c, "%s: %s", e.Message, strings.Join(details, ", "))
+	return nil
+}
+
+// Sync implements zapcore.Core.
+func (notes) Sync() error { return nil }

@@ -30,7 +30,7 @@ func membersCommand() *cli.Command {
 					return err
 				}
 				if len(members) == 0 {
-					if err := noteIfNoApp(ctx, c, client); err != nil {
+					if err := noteIfNobody(ctx, c, client); err != nil {
 						return err
 					}
 				}

@@ -22,6 +22,16 @@ func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error 
 	return err
 }
 
+// noteIfNobody is for a list of members that is empty.
+func noteIfNobody(ctx context.Context, c *cli.Context, client *drm.Client) error {
+	there, err := client.Exists(ctx)
+	if err == nil && there {
+		note(c, "there is no live member")
+		return nil
+	}
+	return noteIfNoApp(ctx, c, client)
+}
+
 const (
 	// mostApps is how many apps are looked at for the one that is meant, from the first letter on and from the beginning: each costs
 	// a request.

@@ -237,7 +237,7 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := drmctl(t.Context(), "allocate", "--id", "x", "--app", "a", "--endpoints", server.Endpoint(), "--user", embeddedtest.User+":"+embeddedtest.Password); got.code != exitFine {
+	if got := drmctl(t.Context(), "allocate", "--id", "x", "--create", "--app", "a", "--endpoints", server.Endpoint(), "--user", embeddedtest.User+":"+embeddedtest.Password); got.code != exitFine {
 		t.Fatalf("%+v", got)
 	}
 	for _, test := range []struct {

@@ -215,11 +215,11 @@ func TestFlagsAndVariablesOfOtherSets(t *testing.T) {
 		{[]string{"DRM_PASSWORD=old"}, []string{"members"}, wantUser("", "")},
 		{[]string{"DRM_CACERT=" + dir + "/ca.pem"}, []string{"members", "--endpoints", "http://x:1"}, func(c *cli.Context) error {
 			cfg, err := etcdConfig(c, nil)
-			return errors.Join(err, unless(cfg.TLS == nil, "TLS"))
+			return errors.Join(err, unless(cfg.GetTLS == nil, "TLS"))
 		}},
 		{[]string{"DRM_CACERT=" + dir + "/ca.pem"}, []string{"members", "--endpoints", "x:1"}, func(c *cli.Context) error {
 			cfg, err := etcdConfig(c, nil)
-			return errors.Join(err, unless(cfg.TLS != nil, "no TLS"))
+			return errors.Join(err, unless(cfg.GetTLS != nil, "no TLS"))
 		}},
 		{[]string{"DRM_SOURCE_HEADER=A: old"}, []string{"agent", "--source-url", "http://x", "--source-header", "B: new"}, func(c *cli.Context) error {
 			h, err := headersOf(c, flagSourceHeader)

@@ -31,8 +31,7 @@ func list(t *testing.T, path string, resources int) {
 func TestAnOperatorAcceptsWhatIsHeld(t *testing.T) {
 	t.Parallel()
 	l, file := newLab(t), filepath.Join(t.TempDir(), "list.json")
-	l.fails(exitFailed, "source", "fetch") // nobody has a source
-	l.prints(`{"held":0,"held_since":null,"held_ids":[],"ordered":false,"done":false,"removed":0}`, "source", "accept")
+	l.fails(exitNotFound, "source", "fetch") // there is no such app
 	list(t, file, 130)
 	lines, stop := l.agent("m1", "--source-file", file, "--poll", "0", "--removal-policy", "hold", "--handler-log")
 	go func() {
@@ -45,6 +44,7 @@ func TestAnOperatorAcceptsWhatIsHeld(t *testing.T) {
 		}
 		return nil
 	})
+	l.prints(`{"held":0,"held_since":null,"held_ids":[],"ordered":false,"done":false,"removed":0}`, "source", "accept")
 	list(t, file, 1)
 	l.prints(`{"ordered":true,"done":true,"resources":1,"held":129}`, "source", "fetch", "--wait", "--wait-timeout", "1m")
 	s := get[statusJSON](l, "status").Source
@@ -85,7 +85,7 @@ func TestSourceCommandsRefuseWhatMeansNothing(t *testing.T) {
 		{[]string{"source", "accept", "x"}, []string{"source accept", "x"}},
 		{[]string{"source", "fetch", "x"}, []string{"source fetch", "x"}},
 		{[]string{"source", "accept", "--dry-run", "--wait"}, []string{"--dry-run", "--wait"}},
-		{[]string{"source", "accept", "--wait-timeout", "-1s"}, []string{"--wait-timeout", "-1s"}},
+		{[]string{"source", "accept", "--wait", "--wait-timeout", "-1s"}, []string{"--wait-timeout", "-1s"}},
 		{[]string{"source", "acept"}, []string{"source acept", "accept"}},
 	} {
 		got := drmctl(t.Context(), append([]string{"--app", "a"}, c.args...)...)

@@ -113,8 +113,11 @@ func firstBad(s drm.SourceStatus) string {
 	}
 	first := s.BadItems[0]
 	what := fmt.Sprintf("item %d", first.Index)
-	if first.ID != "" {
+	switch {
+	case first.Index < 0:
 		what = fmt.Sprintf("id %q", first.ID)
+	case first.ID != "":
+		what += fmt.Sprintf(" (id %q)", first.ID)
 	}
 	if s.Bad == 1 {
 		return fmt.Sprintf("1: %s: %s", what, first.Error)

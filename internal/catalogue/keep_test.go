@@ -3,6 +3,7 @@ package catalogue_test
 import (
 	"errors"
 	"testing"
+	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
@@ -73,8 +74,8 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	few := append(items(0, 5), item("new", ""))
 	for range 3 { // and confirms nothing
 		before := len(w.entries())
-		wantOutcome(t, w.answer(catalogue.Answer{Items: few, KeepAll: true}), outcome{Resources: 6, Added: 41 - before})
-		wantOutcome(t, w.unchanged(), outcome{Resources: 6})
+		wantOutcome(t, w.answer(catalogue.Answer{Items: few, KeepAll: true}), outcome{Resources: 6, Added: 41 - before, Held: 35})
+		wantOutcome(t, w.unchanged(), outcome{Resources: 6, Held: 35})
 	}
 	if got := w.entries(); len(got) != 41 || !got[all[39].ID].Suspended {
 		t.Errorf("%d entries", len(got))
@@ -87,6 +88,27 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	if out := w.apply(few...); out.Held == 0 || out.Removed != 0 {
 		t.Errorf("the first one after that: %+v", out)
 	}
+}
+
+// What such an answer lacks is held, for whoever looks, until somebody accepts it.
+func TestWhatAnUnclearAnswerLacksIsHeldUntilItIsAccepted(t *testing.T) {
+	w := newWorld(t)
+	w.apply(items(0, 3)...)
+	for range 2 {
+		w.now += 24 * time.Hour // no time confirms it
+		wantOutcome(t, w.answer(catalogue.Answer{Items: items(0, 2), KeepAll: true}), outcome{Resources: 2, Held: 1})
+	}
+	held := w.sync.Held()
+	if !held.Unclear || held.Count != 1 {
+		t.Fatalf("%+v", held)
+	}
+	if out, err := w.sync.Accept(t.Context(), held.Digest); err != nil || out.Removed != 1 {
+		t.Errorf("accepted: %+v, %v", out, err)
+	}
+	w.want(wanted(items(0, 2)))
+	wantOutcome(t, w.answer(catalogue.Answer{Items: items(0, 2), KeepAll: true}), outcome{Resources: 2})
+	wantOutcome(t, w.answer(catalogue.Answer{Items: items(0, 1), KeepAll: true}), outcome{Resources: 1, Held: 1})
+	wantOutcome(t, w.apply(items(0, 1)...), outcome{Resources: 1, Removed: 1}) // one of two is not doubted
 }
 
 func TestARefusedAnswerIsNotTheLastOne(t *testing.T) {

@@ -67,6 +67,8 @@ type Held struct {
 	Since  time.Duration // since when there have been such, by the clock of the rules
 	Joined time.Duration // when the last of them joined the others
 	Due    time.Duration // when an answer may be asked for that confirms the first of them
+	// Unclear says that the last answer has an item that may stand for any of them: none like it confirms them.
+	Unclear bool
 }
 
 // holding decides on removals. It knows no catalogue and no etcd: what it is told of are ids and times.
@@ -78,6 +80,7 @@ type holding struct {
 	first    map[string]time.Duration // the removals that are held, and when each was first seen
 	since    time.Duration            // since when there have been any
 	accepted map[string]struct{}      // those of them that somebody has accepted
+	unclear  bool                     // the last answer may have had any of them
 	order    string                   // the digest of the set that was accepted, and not fulfilled yet
 	past     *past                    // of the coordinator before; nil once there has been an answer
 }
@@ -96,12 +99,47 @@ func newHolding(rules Rules) holding {
 // answer is not doubted. asked is when the source was asked. What is to be removed stays held until done is called, in case
 // that it cannot be written.
 func (h *holding) decide(missing []string, answered, had int, asked time.Duration) (remove []string) {
-	before, was := h.first, h.past
-	h.past = nil
+	if h.unclear { // what it lacked may have been there: all begins anew
+		h.forget()
+	}
 	if !h.rules.doubts(answered, had, len(missing)) {
 		h.forget()
 		return missing
 	}
+	h.hold(missing)
+	for _, id := range missing {
+		if h.isAccepted(id) || h.confirmed(h.first[id], asked) {
+			remove = append(remove, id)
+		}
+	}
+	return remove
+}
+
+// holdAll is decide for an answer that says of nothing that it is gone, since it has an item that may stand for any id: it
+// confirms nothing. What somebody has accepted is removed all the same.
+func (h *holding) holdAll(missing []string) (remove []string) {
+	if !h.unclear {
+		h.forget()
+	}
+	h.unclear = true
+	h.hold(missing)
+	for _, id := range missing {
+		if h.isAccepted(id) {
+			remove = append(remove, id)
+		}
+	}
+	return remove
+}
+
+func (h *holding) isAccepted(id string) bool {
+	_, accepted := h.accepted[id]
+	return accepted
+}
+
+// hold makes just these ids the ones that are held. One that was held before keeps its time.
+func (h *holding) hold(missing []string) {
+	before, was := h.first, h.past
+	h.past = nil
 	now := h.rules.Now()
 	first := make(map[string]time.Duration, len(missing))
 	for _, id := range missing {
@@ -122,12 +160,6 @@ func (h *holding) decide(missing []string, answered, had int, asked time.Duratio
 	}
 	h.first = first
 	maps.DeleteFunc(h.accepted, func(id string, _ struct{}) bool { _, still := first[id]; return !still })
-	for _, id := range missing {
-		if _, accepted := h.accepted[id]; accepted || h.confirmed(first[id], asked) {
-			remove = append(remove, id)
-		}
-	}
-	return remove
 }
 
 // confirmed says whether an answer that was asked for at a moment confirms a removal that was seen first at another.
@@ -164,7 +196,7 @@ func (h *holding) done(removed ...string) {
 
 // forget lets everything that is held begin anew.
 func (h *holding) forget() {
-	h.first, h.past = map[string]time.Duration{}, nil
+	h.first, h.past, h.unclear = map[string]time.Duration{}, nil, false
 	clear(h.accepted)
 }
 
@@ -175,7 +207,7 @@ func (h *holding) held() Held {
 	}
 	all := Held{
 		Count: len(h.first), Digest: digestOf(maps.Keys(h.first)), First: smallest(maps.Keys(h.first), namesMost),
-		Since: h.since, Due: 1<<63 - 1,
+		Since: h.since, Due: 1<<63 - 1, Unclear: h.unclear,
 	}
 	for _, seen := range h.first {
 		all.Joined = max(all.Joined, seen)
@@ -269,22 +301,22 @@ func (y *Sync) Accept(ctx context.Context, digest string) (Outcome, error) {
 // removals lists what to write for entries that the source has no more, and which of them are the source's.
 func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []string) {
 	y.began = began
-	if y.kept.KeepAll { // it says of nothing that it is gone, and so confirms nothing: what is held begins anew
-		y.holding.forget()
-		return nil, nil
-	}
 	var missing []string
 	for id, k := range y.known {
 		switch {
 		case k.seen == y.gen || y.kept.keeps(id) || k.modRev > began:
 		case k.fromSource:
 			missing = append(missing, id)
-		case k.suspended:
+		case k.suspended && !y.kept.KeepAll:
 			writes = append(writes, toRemove(id, k))
 		}
 	}
+	if y.kept.KeepAll {
+		removed = y.holding.holdAll(missing)
+	} else {
+		removed = y.holding.decide(missing, out.Resources, y.sourced, y.asked)
+	}
 	out.Bulk = y.holding.rules.bulk(out.Resources, y.sourced, len(missing))
-	removed = y.holding.decide(missing, out.Resources, y.sourced, y.asked)
 	for _, id := range removed {
 		writes = append(writes, toRemove(id, y.known[id]))
 	}

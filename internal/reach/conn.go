@@ -73,6 +73,9 @@ func (w *watched) first(b []byte) {
 	case bytes.HasPrefix(b, []byte("HTTP/")):
 		w.ended.Store(true)
 		w.trace.fail(w.at, false, Detail{Kind: NotEtcd, Text: "it speaks HTTP, but not gRPC: it is not etcd"})
+	case len(b) > 3 && b[3] != 0x04: // the type of that frame
+		w.ended.Store(true)
+		w.trace.fail(w.at, false, Detail{Kind: NotEtcd, Text: "it does not speak gRPC: it is not etcd"})
 	default:
 		w.trace.change(w.at, func(s *state) { s.up, s.failed = s.up+1, nil })
 	}

@@ -81,6 +81,9 @@ func checkHostPort(text string) error {
 	if n, err := strconv.Atoi(port); err != nil || n < 1 || n > 65535 {
 		return errors.New("a port from 1 to 65535 in " + Accepted)
 	}
+	if strings.Contains(host, "%") {
+		return errors.New(Accepted + ", without a zone") // gRPC reads the endpoint as a URL
+	}
 	if strings.ContainsAny(host, `/\?#@"<>`) || strings.Contains(text, "]") != strings.Contains(host, ":") {
 		return errors.New(Accepted)
 	}

@@ -30,7 +30,6 @@ func TestEndpointsThatAreAccepted(t *testing.T) {
 	for _, list := range [][]string{
 		{"127.0.0.1:2379"},
 		{"localhost:2379", "[::1]:2379", "etcd-1.example.org:1", "under_score:65535", ":2379"},
-		{"[fe80::1%eth0]:2379"},
 		{"http://127.0.0.1:2379", "http://[::1]:2379/", "etcd:2379"},
 		{"https://etcd:2379", "etcd:2379", "HTTPS://etcd:2379"},
 		{"unix:///run/etcd.sock", "unix://run/etcd.sock", "unix:etcd.sock", "unixs:///run/etcd.sock"},
@@ -51,6 +50,7 @@ func TestEndpointsThatAreNot(t *testing.T) {
 		"::1:2379":                "[::1]:2379",
 		"fe80::1":                 reach.Accepted,
 		"[::1]":                   reach.Accepted,
+		"[fe80::1%eth0]:2379":     "without a zone",
 		"[etcd]:2379":             reach.Accepted,
 		"etcd:":                   "1 to 65535",
 		"etcd:-1":                 "1 to 65535",
