@@ -204,8 +204,17 @@ func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 		}
 	}
 	for _, command := range [][]string{
-		{"lookup", "x"}, {"allocate", "--id", "x"}, {"deallocate", "x"}, {"drain", "x"}, {"drain", "x", "--absent"}, {"undrain", "x"},
-		{"source", "accept"}, {"source", "accept", "--dry-run"}, {"source", "fetch"}, {"source", "drop"}, {"source", "drop", "--dry-run"},
+		{"lookup", "x"},
+		{"allocate", "--id", "x"},
+		{"deallocate", "x"},
+		{"drain", "x"},
+		{"drain", "x", "--absent"},
+		{"undrain", "x"},
+		{"source", "accept"},
+		{"source", "accept", "--dry-run"},
+		{"source", "fetch"},
+		{"source", "drop"},
+		{"source", "drop", "--dry-run"},
 	} {
 		got := drmctl(t.Context(), append(l.args(), command...)...)
 		if got.code != exitNotFound || got.stdout != "" {
