@@ -85,7 +85,7 @@ func TestStartSaysThatEtcdDoesNotAnswer(t *testing.T) {
 		Etcd: drm.EtcdConfig{Endpoints: []string{strings.TrimSuffix(endpoint, "/")}, DialTimeout: 1500 * time.Millisecond},
 	}
 	_, err := drm.Start(t.Context(), cfg)
-	names(t, err, "no answer from "+cfg.Etcd.Endpoints[0]+" within 1.5s")
+	names(t, err, "no answer within 1.5s: "+strings.TrimPrefix(cfg.Etcd.Endpoints[0], "http://"))
 	ctx, cancel := context.WithCancelCause(t.Context())
 	cancel(errNo)
 	_, err = drm.Start(ctx, cfg)

@@ -153,7 +153,7 @@ func newTroupe(t *testing.T, members int, cfg retriever.HTTPConfig, ids ...strin
 			App: "app", ID: fmt.Sprintf("m%d", i), Etcd: etcd, Shards: 32, LeaseTTL: time.Minute, // no lease is at stake here
 			Handler: tr.deeds.handler(), Retriever: src,
 			// A good answer that is late on a slow machine must not fail a start.
-			PollInterval: 100 * time.Millisecond, SettleDelay: 10 * time.Millisecond, FetchRetryBudget: time.Minute,
+			PollInterval: 100 * time.Millisecond, RemovalDelay: time.Millisecond, SettleDelay: 10 * time.Millisecond, FetchRetryBudget: time.Minute,
 		})
 		if err != nil {
 			t.Fatal(err)

@@ -150,7 +150,7 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	if err != nil {
 		return nil, err
 	}
-	failing := failures.New(cfg.Logger.With(zap.String("app", cfg.App)))
+	failing := failures.New(ofApp(cfg))
 	h, err := handler.NewWebhook(handler.WebhookConfig{
 		GetTLS: getTLS,
 		URL:    c.String(flagHandlerURL),
@@ -184,7 +184,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		return nil, badFlag(flagExecOutput, c.String(flagExecOutput), "prefix, raw or none")
 	}
 	grace := c.Duration(flagHandlerGrace)
-	failing := failures.New(cfg.Logger.With(zap.String("app", cfg.App)))
+	failing := failures.New(ofApp(cfg))
 	h, err := handler.NewExec(handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
 		ReapOrphans: true, // the agent may be process 1, and starts nothing else
@@ -261,4 +261,12 @@ func renamed(err error, flags map[string]string) error {
 		}
 	}
 	return &usageError{err}
+}
+
+// ofApp is the agent's log with what each line of the member has, as far as it is known before there is one; nil: there is none.
+func ofApp(cfg *drm.Config) *zap.Logger {
+	if cfg.Logger == nil {
+		return nil
+	}
+	return cfg.Logger.With(zap.String("app", cfg.App))
 }

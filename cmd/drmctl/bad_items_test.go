@@ -19,7 +19,7 @@ func TestStatusAndVerifyNameBadItems(t *testing.T) {
 	}
 	lines, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")
 	l.active("a", "b")
-	l.statusShows(`source bad items +2, the first \(see -o json\): id "7": .*NumberIDs.*`, `source error +-`)
+	l.statusShows(`source bad items +2, the first \(see -o json\): item 1 \(id "7"\): .*NumberIDs.*`, `source error +-`)
 	got := get[struct {
 		Source struct {
 			Bad      int             `json:"bad"`
