@@ -64,6 +64,11 @@ func (o *office) tellHeld() {
 		zap.Int("held", o.record.Held), zap.Int("resources", o.record.Resources), zap.Time("since", held.Since),
 		zap.Strings("first", firstFew(held.IDs)),
 	}
+	if o.sync.Held().Unclear {
+		o.m.log.Warn("the source has items whose id cannot be read, so that nothing is removed that it lacks before they are gone, or "+
+			"somebody accepts it (drmctl source accept)", fields...)
+		return
+	}
 	if held.Until.IsZero() {
 		o.m.log.Warn("the source lacks so much of what it had that nothing is removed before somebody accepts it "+
 			"(drmctl source accept)", fields...)
