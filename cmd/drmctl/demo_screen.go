@@ -34,7 +34,7 @@ func newScreen(c *cli.Context, s *stage) *screen {
 	v := &screen{stage: s, begin: time.Now(), w: c.App.Writer, quit: make(chan struct{}), ended: make(chan struct{})}
 	if c.String(flagOutput) == outputJSON {
 		v.w = io.Discard // the summary is all
-	} else if f, ok := c.App.Writer.(*os.File); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
+	} else if f, ok := c.App.Writer.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
 		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width >= 60 {
 			v.live, v.width = true, width
 		}

@@ -4,9 +4,13 @@ package main
 
 import (
 	"bufio"
+	"context"
+	"errors"
 	"fmt"
+	"net"
 	"os"
 	"os/exec"
+	"os/signal"
 	"path/filepath"
 	"runtime"
 	"strconv"
@@ -14,6 +18,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
@@ -177,5 +183,50 @@ func TestCommandsThatPrintEndWithWhoeverReadsTheirOutput(t *testing.T) {
 	p := startAndLeave(t, nil, "", "version")
 	if status := p.status(t); !status.Signaled() || status.Signal() != syscall.SIGPIPE {
 		t.Errorf("it ended with status %d, signal %v", status.ExitStatus(), status.Signal())
+	}
+}
+
+// A demo kills members that it has connections to: once SIGPIPE is caught, each such connection raises it.
+func TestAPeerThatIsGoneIsNoReader(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = listener.Close() }()
+	ours, err := net.Dial("tcp", listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = ours.Close() }()
+	theirs, err := listener.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_ = theirs.(*net.TCPConn).SetLinger(0) // without it, what we write is still taken once
+	_ = theirs.Close()
+
+	raised := make(chan os.Signal, 1)
+	signal.Notify(raised, syscall.SIGPIPE)
+	defer signal.Stop(raised)
+	fine := errors.New("the action's own")
+	app := newApp(strings.NewReader(""), os.Stdout, os.Stderr)
+	err = endWithReaders(func(c *cli.Context) error {
+		for {
+			_, _ = ours.Write([]byte("x"))
+			select {
+			case <-raised:
+			case <-time.After(10 * time.Millisecond):
+				continue
+			}
+			break
+		}
+		select {
+		case <-c.Context.Done():
+		case <-time.After(100 * time.Millisecond):
+		}
+		return errors.Join(c.Context.Err(), fine)
+	})(cli.NewContext(app, nil, &cli.Context{Context: t.Context()}))
+	if !errors.Is(err, fine) || errors.Is(err, context.Canceled) {
+		t.Errorf("the command has ended with %v, want %v", err, fine)
 	}
 }
