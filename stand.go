@@ -97,8 +97,11 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 	default:
 		g.leaveOffice()
 		if c.CreateRevision != 0 {
-			m.firstFetch(nil) // another member sees to the source
-			g.inherits = g.inherits || v.Members[c.ID].Source
+			coordinator, known := v.Members[c.ID]
+			if coordinator.Source || !known { // one without a source resigns as soon as it sees this member
+				m.firstFetch(nil) // another member sees to the source
+			}
+			g.inherits = g.inherits || coordinator.Source
 		}
 		if c.CreateRevision == 0 && !yield && v.Members[m.id].State == membership.Active && g.rest.left(m) == 0 {
 			won, err := m.registrar.StandForCoordinator(ctx, *reg)
