@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
 	"google.golang.org/grpc/status"
@@ -70,13 +71,23 @@ func speaksNoGRPC(err error) bool {
 	return strings.Contains(err.Error(), "unexpected HTTP status code") || strings.Contains(err.Error(), "HTTP content-type")
 }
 
+// reconnect bounds the pause before another try to connect. gRPC's own grows to two minutes: a member would come back that long
+// after an etcd that was away for a while.
+func reconnect() grpc.DialOption {
+	return grpc.WithConnectParams(grpc.ConnectParams{
+		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+		MinConnectTimeout: 20 * time.Second, // gRPC's default
+	})
+}
+
 // newEtcdClient makes a client, which nothing is asked of yet. Where there is a user, it is not the client that authenticates:
 // it would do so for each stream, and could not any more, with an etcd of before 3.5, once its token has expired.
 func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
-	// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
-	options := []grpc.DialOption{grpc.WithKeepaliveParams(keepalive.ClientParameters{
-		Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true,
-	})}
+	options := []grpc.DialOption{
+		// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
+		reconnect(),
+	}
 	var auth *login.Login
 	if c.Username != "" && c.Password != "" { // a name alone authenticates nobody; a certificate may
 		auth = login.New(c.Username, c.Password)

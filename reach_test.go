@@ -3,6 +3,7 @@ package drm_test
 import (
 	"context"
 	"errors"
+	"net"
 	"strings"
 	"testing"
 	"time"
@@ -31,6 +32,37 @@ func startAndClient(t *testing.T, etcd drm.EtcdConfig) []error {
 		_ = c.Close()
 	}
 	return []error{start, client}
+}
+
+// A member is to be back soon after etcd is, however long that was away. gRPC's own pauses would need more than a minute for as many
+// attempts.
+func TestAnEtcdThatIsAwayIsTriedOftenEnough(t *testing.T) {
+	t.Parallel()
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	ctx, enough := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() {
+		defer close(ended)
+		for range 10 {
+			conn, err := listener.Accept()
+			if err != nil {
+				return
+			}
+			_ = conn.Close()
+		}
+		enough()
+	}()
+	etcd := drm.EtcdConfig{Endpoints: []string{listener.Addr().String()}, DialTimeout: 50 * time.Second}
+	_, err = drm.NewClient(ctx, drm.ClientConfig{App: "app", Etcd: etcd})
+	if ctx.Err() == nil {
+		t.Errorf("etcd was tried fewer than 10 times in %v: %v", etcd.DialTimeout, err)
+	}
+	_ = listener.Close()
+	<-ended
+	enough()
 }
 
 func TestAnEtcdThatCannotBeReachedIsExplained(t *testing.T) {
