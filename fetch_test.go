@@ -41,7 +41,8 @@ func TestAnEtcdThatFailsIsNoSourceThatFails(t *testing.T) {
 		t.Fatalf("the member has ended: %v", m.Err())
 	default:
 	}
-	if r.count("terminate", "") != 0 || logs.FilterMessageSnippet("etcd fails").Len() == 0 {
+	logged(t, logs, "etcd fails", 1)
+	if r.count("terminate", "") != 0 {
 		t.Errorf("calls %v, log %v", r.all(), logs.All())
 	}
 	full.Store(false)
@@ -68,7 +69,7 @@ func TestForeverTriesASourceUntilItRecovers(t *testing.T) {
 	w.start(cfg) // its first fetch succeeds in the end
 	r.until("it is handled", allHeld(r, 1))
 	r.until("OnSourceError was told", func() bool { return told.Load() > 0 }) // of the second alone, if it took that long
-	if n := logs.FilterMessageSnippet("source cannot be had").Len(); n != 2 || told.Load() > 2 {
+	if n := len(logged(t, logs, "source cannot be had", 2)); n != 2 || told.Load() > 2 {
 		t.Errorf("%d failures were logged and %d told, want 2", n, told.Load())
 	}
 }

@@ -115,9 +115,9 @@ func TestARemovalInBulkIsMadeByAnAnswerAfterTheDelay(t *testing.T) {
 				t.Errorf("the source was asked %d times, want twice", n)
 			}
 			d.untilHeld(0)
-			for message, level := range map[string]int{"nothing is removed before another answer": 1, "removed many resources": 1} {
-				if n := d.logs.FilterLevelExact(zap.WarnLevel).FilterMessageSnippet(message).Len(); n != level {
-					t.Errorf("%d warnings that %s: %v", n, message, d.logs.All())
+			for _, message := range []string{"nothing is removed before another answer", "removed many resources"} {
+				if lines := logged(t, d.logs, message, 1); len(lines) != 1 || lines[0].Level != zap.WarnLevel {
+					t.Errorf("want one warning that %s: %v", message, lines)
 				}
 			}
 		})
@@ -163,8 +163,8 @@ func TestRemovalsThatAreHeldForGoodAreMadeWhenAccepted(t *testing.T) {
 	if len(s.HeldIDs) != 100 || !slices.IsSorted(s.HeldIDs) || !s.HeldUntil.IsZero() || len(d.r.holders()) != 200 {
 		t.Errorf("status: %+v", s)
 	}
-	if n := d.logs.FilterMessageSnippet("before somebody accepts it").FilterLevelExact(zap.WarnLevel).Len(); n != 1 {
-		t.Errorf("%d warnings that removals are held: %v", n, d.logs.All())
+	if lines := logged(t, d.logs, "before somebody accepts it", 1); len(lines) != 1 || lines[0].Level != zap.WarnLevel {
+		t.Errorf("want one warning that removals are held: %v", lines)
 	}
 	order, err := c.AcceptRemovals(t.Context(), s.HeldDigest)
 	if err != nil {

@@ -7,6 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"go.uber.org/zap/zaptest/observer"
+
 	"github.com/distributed-resource-manager/drm"
 )
 
@@ -59,6 +61,14 @@ func await(tb testing.TB, what string, ok func() bool) {
 			tb.Fatalf("not in time: %s", what)
 		}
 	}
+}
+
+// logged waits until there are so many lines with a text, since a line may come after what it tells of has been seen. It returns
+// all that there are then.
+func logged(tb testing.TB, logs *observer.ObservedLogs, text string, n int) []observer.LoggedEntry {
+	tb.Helper()
+	await(tb, fmt.Sprintf("%d lines with %q", n, text), func() bool { return logs.FilterMessageSnippet(text).Len() >= n })
+	return logs.FilterMessageSnippet(text).All()
 }
 
 // allocate allocates resources without data.

@@ -269,8 +269,8 @@ func TestACoordinatorWhoseFetchDoesNotReturnResigns(t *testing.T) {
 				s, err := w.client().Status(t.Context())
 				return err == nil && s.Coordinator == "b" && s.Source.Error == ""
 			})
-			if logs.FilterMessageSnippet("does not return").Len() != 1 {
-				t.Errorf("log: %v", logs.All())
+			if lines := logged(t, logs, "does not return", 1); len(lines) != 1 {
+				t.Errorf("log: %v", lines)
 			}
 			src.set(nil, nil) // what a Fetch of another term returns is thrown away
 			hang.Store(false)

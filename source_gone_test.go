@@ -86,7 +86,7 @@ func TestMembersThatOnlyAllocateForgetASourceThatIsGone(t *testing.T) {
 		t.Errorf("held: %v, want what was allocated", r.holders())
 	}
 	r.until("nothing else is left", func() bool { _, has := w.vouched(); return !has && w.entries() == 1 })
-	told := logs.FilterMessageSnippet("forgot a source").All()
+	told := logged(t, logs, "forgot a source", 1)
 	if len(told) != 1 || told[0].ContextMap()["removed"] != int64(3) {
 		t.Errorf("logged %v", logs.All())
 	}

@@ -366,7 +366,7 @@ func TestAnEtcdThatGrantsLongerLeasesIsToldInTheLogAndUsed(t *testing.T) {
 	cfg := w.config("a", newRecorder(t))
 	cfg.LeaseTTL, cfg.Logger = time.Second, zap.New(observed)
 	m := w.start(cfg)
-	told := logs.FilterMessageSnippet("longer lease").All()
+	told := logged(t, logs, "longer lease", 1)
 	if len(told) != 1 || told[0].ContextMap()["granted"] != 2*time.Second {
 		t.Errorf("logged: %v", logs.All())
 	}

@@ -70,7 +70,7 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 	pauses := map[time.Duration]bool{}
 	for id, log := range logs {
 		earliest := time.Time{}
-		for _, e := range log.FilterMessageSnippet("a lease is gone").All() {
+		for _, e := range logged(t, log, "a lease is gone", 1) {
 			pause := e.ContextMap()["pause"].(time.Duration)
 			pauses[pause] = true
 			if end := e.Time.Add(pause); earliest.IsZero() || end.Before(earliest) {

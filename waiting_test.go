@@ -219,6 +219,7 @@ func TestManyFailuresOfAKindMakeOneLine(t *testing.T) {
 		}
 		return true
 	})
+	line(t, logs, "call failed")
 	if lines := logs.FilterMessage("call failed"); lines.Len() != 1 || lines.All()[0].ContextMap()["call"] != "handle" {
 		t.Errorf("lines %v", lines.All())
 	}
