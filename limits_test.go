@@ -139,8 +139,12 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	w.stop(a)
 	r.until("b has all", func() bool { return len(heldBy(r, "b")) == n-1 })
 
+	r.until("b coordinates", func() bool {
+		s, err := w.client().Status(t.Context())
+		return err == nil && s.Coordinator == "b"
+	})
 	const low = "--max-txn-ops is too low: this needs 3"
-	cfg = w.config("c", r)
+	cfg = w.config("c", r) // the first with a source: that another one coordinates is no reason not to wait for its fetch
 	cfg.AllocateOnly, cfg.Retriever = false, newSource("x")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -150,7 +154,11 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	if s, err := w.client().Status(t.Context()); err != nil || !strings.Contains(s.Source.Error, low) {
 		t.Errorf("status: %+v, %v", s.Source, err)
 	}
-	r.until("b has all", func() bool { return len(heldBy(r, "b")) == n-1 })
+	r.until("b has all again", func() bool { return len(heldBy(r, "b")) == n-1 })
+	cfg.App = "other"
+	if _, err := drm.Start(ctx, cfg); err == nil || !strings.Contains(err.Error(), low) {
+		t.Errorf("Start with a source, alone: %v", err)
+	}
 }
 
 func TestAnEtcdThatTakesOneOperationInATransactionIsRefused(t *testing.T) {

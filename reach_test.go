@@ -43,6 +43,7 @@ func TestAnEtcdThatIsAwayIsTriedOftenEnough(t *testing.T) {
 		t.Fatal(err)
 	}
 	ctx, enough := context.WithCancel(t.Context())
+	defer enough()
 	ended := make(chan struct{})
 	go func() {
 		defer close(ended)
@@ -62,7 +63,6 @@ func TestAnEtcdThatIsAwayIsTriedOftenEnough(t *testing.T) {
 	}
 	_ = listener.Close()
 	<-ended
-	enough()
 }
 
 func TestAnEtcdThatCannotBeReachedIsExplained(t *testing.T) {
