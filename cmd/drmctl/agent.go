@@ -203,6 +203,19 @@ func inRange(c *cli.Context, flag string, least, most time.Duration) error {
 	return nil
 }
 
+// either sets what a flag with two values says.
+func either[T any](c *cli.Context, flag string, to *T, first string, one T, second string, other T) error {
+	switch value := c.String(flag); value {
+	case first:
+		*to = one
+	case second:
+		*to = other
+	default:
+		return badFlag(flag, value, first+" or "+second)
+	}
+	return nil
+}
+
 // numberInRange lets a flag that is not given be zero.
 func numberInRange(c *cli.Context, flag string, least, most int) error {
 	n := c.Int(flag)

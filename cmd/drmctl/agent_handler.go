@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,9 @@ const (
 	flagHandlerKey     = "handler-key"
 )
 
+// handlerPEM are the flags about certificates of --handler-url.
+var handlerPEM = pemFlags{ca: flagHandlerCACert, cert: flagHandlerCert, key: flagHandlerKey, of: "handler"}
+
 // The values of --exec-output.
 const (
 	execPrefix = "prefix"
@@ -37,24 +41,13 @@ const (
 
 // handlerFlags are those about what is done with resources.
 func handlerFlags() []cli.Flag {
-	return []cli.Flag{
+	return slices.Concat([]cli.Flag{
 		&cli.StringFlag{
 			Name: flagHandlerURL, EnvVars: agentEnv(flagHandlerURL),
 			Usage: "tell the service at this `URL` what to do, by POST (docs/webhook.md)",
 		},
 		headerFlag(flagHandlerHeader, "send this header with each request to --handler-url"),
-		&cli.StringFlag{
-			Name: flagHandlerCACert, EnvVars: agentEnv(flagHandlerCACert), DefaultText: "the system's",
-			Usage: "trust the authorities in this PEM `FILE` about the certificate of --handler-url, and no others",
-		},
-		&cli.StringFlag{
-			Name: flagHandlerCert, EnvVars: agentEnv(flagHandlerCert),
-			Usage: "PEM `FILE` of the client certificate to show to --handler-url; needs --handler-key",
-		},
-		&cli.StringFlag{
-			Name: flagHandlerKey, EnvVars: agentEnv(flagHandlerKey),
-			Usage: "PEM `FILE` of the key of --handler-cert",
-		},
+	}, handlerPEM.agentFlags(flagHandlerURL), []cli.Flag{
 		&cli.StringFlag{
 			Name: flagHandlerExec, EnvVars: agentEnv(flagHandlerExec),
 			Usage: "run this `'COMMAND ARGS'` for each resource (docs/exec.md)",
@@ -94,7 +87,7 @@ func handlerFlags() []cli.Flag {
 			Usage: "what becomes of a resource that could not be ended with: `release|hold` (release: given away anyway; " +
 				"hold: kept, and tried again)",
 		},
-	}
+	})
 }
 
 // handlerConfig sets the handler, and what the flags say about calling it.
@@ -114,21 +107,11 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	cfg.HandleConcurrency = c.Int(flagHandleConcurrency)
 	cfg.TerminateConcurrency = cfg.HandleConcurrency
 	cfg.HandleAttempts = c.Int(flagHandleAttempts)
-	switch p := c.String(flagOutagePolicy); p {
-	case policyStop:
-		cfg.OutagePolicy = drm.StopOnOutage
-	case policyKeep:
-		cfg.OutagePolicy = drm.KeepOnOutage
-	default:
-		return nil, badFlag(flagOutagePolicy, p, "stop or keep")
+	if err := either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage); err != nil {
+		return nil, err
 	}
-	switch p := c.String(flagTerminatePolicy); p {
-	case policyRelease:
-		cfg.TerminatePolicy = drm.ReleaseAnyway
-	case policyHold:
-		cfg.TerminatePolicy = drm.Hold
-	default:
-		return nil, badFlag(flagTerminatePolicy, p, "release or hold")
+	if err := either(c, flagTerminatePolicy, &cfg.TerminatePolicy, policyRelease, drm.ReleaseAnyway, policyHold, drm.Hold); err != nil {
+		return nil, err
 	}
 	switch {
 	case given(c, flagHandlerURL):
@@ -146,7 +129,7 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	if err != nil {
 		return nil, err
 	}
-	getTLS, err := openCertificates(c, pemFlags{ca: flagHandlerCACert, cert: flagHandlerCert, key: flagHandlerKey, of: "handler"}, cfg.Logger)
+	getTLS, err := openCertificates(c, handlerPEM, cfg.Logger)
 	if err != nil {
 		return nil, err
 	}

@@ -53,15 +53,7 @@ func removalOptions(c *cli.Context, cfg *drm.Config) (err error) {
 		return err
 	}
 	cfg.RemovalDelay = c.Duration(flagRemovalDelay)
-	switch p := c.String(flagRemovalPolicy); p {
-	case policyConfirm:
-		cfg.RemovalPolicy = drm.ConfirmRemovals
-	case policyHold:
-		cfg.RemovalPolicy = drm.HoldRemovals
-	default:
-		return badFlag(flagRemovalPolicy, p, "confirm or hold")
-	}
-	return nil
+	return either(c, flagRemovalPolicy, &cfg.RemovalPolicy, policyConfirm, drm.ConfirmRemovals, policyHold, drm.HoldRemovals)
 }
 
 func maxRemovals(c *cli.Context) (limit drm.RemovalLimit, err error) {

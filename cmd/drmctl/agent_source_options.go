@@ -26,6 +26,9 @@ const (
 	flagSourceKey    = "source-key"
 )
 
+// sourcePEM are the flags about certificates of --source-url.
+var sourcePEM = pemFlags{ca: flagSourceCACert, cert: flagSourceCert, key: flagSourceKey, of: "source"}
+
 // Values of --source-retry, --source-gone and --source-policy. The other one of the latter is policyKeep.
 const (
 	forever    = "forever"
@@ -34,7 +37,7 @@ const (
 
 // sourceOptionFlags are those about how the source is asked, and what becomes of it when it fails.
 func sourceOptionFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.BoolFlag{
 			Name: flagSourceCache, EnvVars: agentEnv(flagSourceCache),
 			Usage: "do not ask the source again because members came or went",
@@ -66,19 +69,7 @@ func sourceOptionFlags() []cli.Flag {
 			Name: flagSourceBody, EnvVars: agentEnv(flagSourceBody), DefaultText: "none",
 			Usage: "send this `BODY` with each request to --source-url; @FILE: what is in the file",
 		},
-		&cli.StringFlag{
-			Name: flagSourceCACert, EnvVars: agentEnv(flagSourceCACert), DefaultText: "the system's",
-			Usage: "trust the authorities in this PEM `FILE` about the certificate of --source-url, and no others",
-		},
-		&cli.StringFlag{
-			Name: flagSourceCert, EnvVars: agentEnv(flagSourceCert),
-			Usage: "PEM `FILE` of the client certificate to show to --source-url; needs --source-key",
-		},
-		&cli.StringFlag{
-			Name: flagSourceKey, EnvVars: agentEnv(flagSourceKey),
-			Usage: "PEM `FILE` of the key of --source-cert",
-		},
-	}
+	}, sourcePEM.agentFlags(flagSourceURL)...)
 }
 
 // sourceOptions sets what the flags say of any source.
@@ -96,15 +87,7 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.FetchRetryBudget, err = durationOrForever(c, flagSourceRetry, time.Millisecond, 24*time.Hour); err != nil {
 		return err
 	}
-	switch p := c.String(flagSourcePolicy); p {
-	case policyKeep:
-		cfg.SourcePolicy = drm.KeepCatalogue
-	case policyExit:
-		cfg.SourcePolicy = drm.ExitOnSourceError
-	default:
-		return badFlag(flagSourcePolicy, p, "keep or exit")
-	}
-	return nil
+	return either(c, flagSourcePolicy, &cfg.SourcePolicy, policyKeep, drm.KeepCatalogue, policyExit, drm.ExitOnSourceError)
 }
 
 // durationOrForever is the value of a flag that may be without a limit.
@@ -137,7 +120,7 @@ func httpOptions(c *cli.Context, cfg *retriever.HTTPConfig, log *zap.Logger) (er
 	if cfg.Body, err = sourceBody(c); err != nil {
 		return err
 	}
-	cfg.GetTLS, err = openCertificates(c, pemFlags{ca: flagSourceCACert, cert: flagSourceCert, key: flagSourceKey, of: "source"}, log)
+	cfg.GetTLS, err = openCertificates(c, sourcePEM, log)
 	return err
 }
 

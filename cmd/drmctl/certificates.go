@@ -23,6 +23,24 @@ type pemFlags struct {
 	of            string // whom they are for
 }
 
+// agentFlags are the flags themselves; url is the flag that says where the certificates are met.
+func (f pemFlags) agentFlags(url string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: f.ca, EnvVars: agentEnv(f.ca), DefaultText: "the system's",
+			Usage: fmt.Sprintf("trust the authorities in this PEM `FILE` about the certificate of --%s, and no others", url),
+		},
+		&cli.StringFlag{
+			Name: f.cert, EnvVars: agentEnv(f.cert),
+			Usage: fmt.Sprintf("PEM `FILE` of the client certificate to show to --%s; needs --%s", url, f.key),
+		},
+		&cli.StringFlag{
+			Name: f.key, EnvVars: agentEnv(f.key),
+			Usage: fmt.Sprintf("PEM `FILE` of the key of --%s", f.cert),
+		},
+	}
+}
+
 // certificates are the files that a command has opened. They are in the app's metadata, since each flag is read where it belongs.
 type certificates struct{ files []*tlsfiles.Files }
 
