@@ -148,7 +148,7 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 		{"TLS to plain text", plain, cacert, exitUnreachable, []string{plain, "does not speak TLS", "leave out --cacert"}, nil},
 		{"https to plain text", "https://" + plain, nil, exitUnreachable, []string{plain, "does not speak TLS", "https://"}, nil},
 		{"plain text to TLS", secure, nil, exitUnreachable, []string{secure, "wants TLS", "https://"}, nil},
-		{"refused", closed, nil, exitUnreachable, []string{closed + ": connection refused", "does etcd run there", "within 2s"}, []string{"dial", "desc"}},
+		{"refused", closed, nil, exitUnreachable, []string{closed + ": connection refused", "does etcd run there", "within 10s"}, []string{"dial", "desc"}},
 		{"refused twice", closed + "," + closedToo, nil, exitUnreachable, []string{closed + ", " + closedToo + ": connection refused"}, nil},
 		{"two reasons", closed + ",no-such-name.invalid:2379", nil, exitUnreachable, []string{closed + ": connection refused; no-such-name.invalid:2379: ", "host name"}, nil},
 		{"unknown name", "no-such-name.invalid:2379", nil, exitUnreachable, []string{"no-such-name.invalid:2379: ", "host name"}, nil},
@@ -158,7 +158,7 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
-			limit := "2s"
+			limit := "10s"
 			if test.code == exitFine {
 				limit = "1m"
 			}

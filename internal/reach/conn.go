@@ -39,11 +39,12 @@ func (c traced) Clone() credentials.TransportCredentials {
 // watched is a connection that tells a Trace whether the other end ever says anything, and when it has ended.
 type watched struct {
 	net.Conn
-	trace *Trace
-	at    string
-	tls   bool
-	heard atomic.Bool
-	ended atomic.Bool
+	trace  *Trace
+	at     string
+	tls    bool
+	heard  atomic.Bool
+	broken atomic.Pointer[error] // how the first write that failed did
+	ended  atomic.Bool
 }
 
 // Read implements net.Conn.
@@ -58,9 +59,23 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
+// Write implements net.Conn. The other end may have closed the connection before gRPC writes for the first time. gRPC then
+// closes its own end, often before a read could say why: Close tells what the write met.
+func (w *watched) Write(b []byte) (int, error) {
+	n, err := w.Conn.Write(b)
+	if err != nil {
+		w.broken.CompareAndSwap(nil, &err)
+	}
+	return n, err
+}
+
 // Close implements net.Conn.
 func (w *watched) Close() error {
-	w.end(net.ErrClosed)
+	why := net.ErrClosed
+	if broken := w.broken.Load(); broken != nil {
+		why = *broken
+	}
+	w.end(why)
 	return w.Conn.Close()
 }
 
