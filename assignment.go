@@ -12,10 +12,10 @@ type State string
 
 // The states of a resource.
 const (
-	Unassigned State = "unassigned" // nobody has a claim on it; Assignment.Error says why
-	Claimed    State = "claimed"    // a member has the claim, and Handle has not succeeded yet
-	Active     State = "active"     // a member has the claim, and Handle succeeded
-	Failed     State = "failed"     // a member has the claim, and the last Handle failed, or what it began (Claim.Report); Assignment.Error says how
+	StateUnassigned State = "unassigned" // nobody has a claim on it; Assignment.Error says why
+	StateClaimed    State = "claimed"    // a member has the claim, and Handle has not succeeded yet
+	StateActive     State = "active"     // a member has the claim, and Handle succeeded
+	StateFailed     State = "failed"     // a member has the claim, and the last Handle failed, or what it began (Claim.Report); Assignment.Error says how
 )
 
 // Assignment tells who handles a resource.

@@ -143,7 +143,7 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 				}
 			}
 			found, err := w.client().Verify(t.Context())
-			named := slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.BadSourceItem })
+			named := slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.ViolationBadItem })
 			if err != nil || named != (len(bad) > 0) {
 				t.Errorf("verify: %+v, %v", found, err)
 			}
@@ -303,7 +303,7 @@ func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 			t.Errorf("logged %d times", n)
 		}
 		found, err := w.client().Verify(t.Context())
-		if err != nil || len(found) != 1 || found[0].Kind != drm.TooLarge || found[0].Resource != "large" {
+		if err != nil || len(found) != 1 || found[0].Kind != drm.ViolationTooLarge || found[0].Resource != "large" {
 			t.Errorf("verify: %+v, %v", found, err)
 		}
 		if a, err := w.client().Resources(t.Context()); err != nil || len(a) != 3 || !strings.Contains(string(a[2].Resource.Data), `"v":1`) {

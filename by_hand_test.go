@@ -199,7 +199,7 @@ func (h *byHand) moveBy(key string, value func(to string) string) {
 	}
 	h.until("it has moved", func() bool {
 		is, err := h.client().Lookup(context.Background(), "r0")
-		return err == nil && is.Member == to && is.State == drm.Active
+		return err == nil && is.Member == to && is.State == drm.StateActive
 	})
 }
 
@@ -226,7 +226,7 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 		t.Errorf("Allocate: %v", err)
 	}
 	found, err := w.client().Verify(t.Context())
-	if err != nil || len(found) != 1 || found[0].Kind != drm.NoConfig {
+	if err != nil || len(found) != 1 || found[0].Kind != drm.ViolationNoConfig {
 		t.Errorf("Verify found %+v, %v", found, err)
 	}
 	if _, _, handled, _ := l.since(from); handled != 0 || !l.each(ids(5)...) {
@@ -242,7 +242,7 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 	w.stop(m)
 	w.members(l, src, "c")
 	l.until("what the source has is handled again", func() bool { return l.each(ids(6)...) || l.each(ids(5)...) })
-	if found, err := w.client().Verify(t.Context()); err != nil || slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.NoConfig }) {
+	if found, err := w.client().Verify(t.Context()); err != nil || slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.ViolationNoConfig }) {
 		t.Errorf("Verify found %+v, %v", found, err)
 	}
 }

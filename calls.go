@@ -173,7 +173,7 @@ func (m *Manager) callDone(c *call, out core.Outcome, text string) {
 	switch {
 	case a.Kind == core.Update:
 		c.cancel(CauseTerminated) // its own context only; it was handed the claim's data and no more
-	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || m.cfg.TerminatePolicy != Hold):
+	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || m.cfg.TerminatePolicy != HoldUntilTerminated):
 		c.cancel(CauseTerminated)
 		h.end(CauseTerminated)
 		m.handlings.drop(a.ID, h)

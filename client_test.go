@@ -51,7 +51,7 @@ func TestWhatNobodyCanHandleIsUnassignedAndSaysWhy(t *testing.T) {
 		t.Fatal(err)
 	}
 	a, err := c.Lookup(t.Context(), "x")
-	if err != nil || a.State != drm.Unassigned || !strings.Contains(a.Error, "no live member") {
+	if err != nil || a.State != drm.StateUnassigned || !strings.Contains(a.Error, "no live member") {
 		t.Errorf("%+v, %v", a, err)
 	}
 	s, err := c.Status(t.Context())
@@ -74,7 +74,7 @@ func TestAssignmentsAndMembersAgree(t *testing.T) {
 	}
 	by := map[string]int{}
 	for _, a := range all {
-		if a.Member != a.Expected || a.State != drm.Active || r.holders()[a.Resource] != a.Member {
+		if a.Member != a.Expected || a.State != drm.StateActive || r.holders()[a.Resource] != a.Member {
 			t.Errorf("%+v", a)
 		}
 		by[a.Member]++

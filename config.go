@@ -73,9 +73,9 @@ const (
 	// ReleaseAnyway gives the claim away: the resource is handled again soon, maybe while remains of the old
 	// handling live on. The default.
 	ReleaseAnyway TerminatePolicy = iota
-	// Hold keeps the claim and calls Terminate again, with backoff, until it succeeds: nothing overlaps, but a
+	// HoldUntilTerminated keeps the claim and calls Terminate again, with backoff, until it succeeds: nothing overlaps, but a
 	// Terminate that never succeeds keeps the resource from everyone (until the member stops).
-	Hold
+	HoldUntilTerminated
 )
 
 // OutagePolicy says what a member does while it cannot renew its leases: etcd is down, or cut off from it.

@@ -47,8 +47,8 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Retriever != nil && c.AllocateOnly {
 		return c, &InputError{"AllocateOnly", "true", "false where there is a Retriever"}
 	}
-	if c.TerminatePolicy != ReleaseAnyway && c.TerminatePolicy != Hold {
-		return c, &InputError{"TerminatePolicy", strconv.Itoa(int(c.TerminatePolicy)), "ReleaseAnyway or Hold"}
+	if c.TerminatePolicy != ReleaseAnyway && c.TerminatePolicy != HoldUntilTerminated {
+		return c, &InputError{"TerminatePolicy", strconv.Itoa(int(c.TerminatePolicy)), "ReleaseAnyway or HoldUntilTerminated"}
 	}
 	if c.OutagePolicy != StopOnOutage && c.OutagePolicy != KeepOnOutage {
 		return c, &InputError{"OutagePolicy", strconv.Itoa(int(c.OutagePolicy)), "StopOnOutage or KeepOnOutage"}

@@ -225,7 +225,7 @@ func (r *reader) waitUndrained(ctx context.Context, member string) error {
 			switch a := p.assignment(id, r.config.Shards); {
 			case a.Member != "" && a.Member != member:
 				return fmt.Sprintf("%q is still with %q", id, a.Member)
-			case a.State == Unassigned, a.State == Claimed:
+			case a.State == StateUnassigned, a.State == StateClaimed:
 				return fmt.Sprintf("its %q is %s", id, a.why())
 			}
 		}

@@ -67,7 +67,7 @@ var (
 	// CauseTimeout: the call took longer than its timeout.
 	CauseTimeout = errors.New("drm: call timed out")
 	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is let go of, unless
-	// Config.TerminatePolicy is Hold; nothing of this Handle may go on.
+	// Config.TerminatePolicy is HoldUntilTerminated; nothing of this Handle may go on.
 	CauseGivenUp = errors.New("drm: call given up")
 	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
 	CauseTerminated = errors.New("drm: terminated")

@@ -250,7 +250,7 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 // A lease may end while something on it is being terminated for another reason. What the handler then still has of it, nobody
 // else would ever end.
 func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
-	for policy, name := range map[drm.TerminatePolicy]string{drm.ReleaseAnyway: "release", drm.Hold: "hold"} {
+	for policy, name := range map[drm.TerminatePolicy]string{drm.ReleaseAnyway: "release", drm.HoldUntilTerminated: "hold"} {
 		t.Run(name, func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
 			r.onTerminate = func(ctx context.Context, c drm.Claim) error {

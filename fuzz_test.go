@@ -155,7 +155,7 @@ func FuzzPicture(f *testing.F) {
 		for _, v := range p.verify(fuzzShards, nil, time.Now()) {
 			found[v.Kind]++
 		}
-		if found[Corrupt] != len(p.corrupt) || found[WrongShard] != len(p.strays) || found[Unclaimed] != s.Unassigned {
+		if found[ViolationCorrupt] != len(p.corrupt) || found[ViolationWrongShard] != len(p.strays) || found[ViolationUnassigned] != s.Unassigned {
 			t.Fatalf("%q: %v of %+v", text, found, s)
 		}
 		p.assignments(fuzzShards, AssignmentFilter{})

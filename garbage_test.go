@@ -177,7 +177,7 @@ func TestGarbageOverTheEntryOfWhatIsHandledChangesNothing(t *testing.T) {
 		t.Errorf("held: %v", r.holders())
 	}
 	found, err := w.client().Verify(t.Context())
-	if err != nil || len(found) != 1 || found[0].Kind != drm.Corrupt || found[0].Resource != "x" {
+	if err != nil || len(found) != 1 || found[0].Kind != drm.ViolationCorrupt || found[0].Resource != "x" {
 		t.Errorf("%+v, %v", found, err)
 	}
 	// A member that begins anew knows nothing of it: what is not understood is not begun with.

@@ -9,7 +9,7 @@ import (
 // once, but never has more than one call in progress for one resource. A call may be slow, hang, panic, end its goroutine
 // or call back into the Manager, and so may the methods of the errors that it returns: that delays the resource it is about, and
 // nothing else. A call that hangs for Config.TerminateTimeout after its context has ended is given up: nothing of the handling is
-// valid any more then, and the claim is let go of, unless the policy is Hold.
+// valid any more then, and the claim is let go of, unless the policy is HoldUntilTerminated.
 type Handler interface {
 	// Handle starts handling the claimed resource and returns once that works (it does not block for as long as the
 	// resource is handled; handler.Loop is for functions that do). ctx outlives the return: it ends when Terminate has

@@ -23,7 +23,7 @@ func TestStopSaysWhichClaimsItLeft(t *testing.T) {
 	}{
 		"Terminate fails, and the policy holds": {
 			terminate: func(context.Context, drm.Claim) error { return errors.New("not now") },
-			change:    func(cfg *drm.Config) { cfg.TerminatePolicy, cfg.HandleBackoff = drm.Hold, time.Minute },
+			change:    func(cfg *drm.Config) { cfg.TerminatePolicy, cfg.HandleBackoff = drm.HoldUntilTerminated, time.Minute },
 			want:      []string{"10 of 10 claims", "10 held since Terminate failed"},
 		},
 		"Terminate hangs, and there are few places": {
@@ -34,7 +34,7 @@ func TestStopSaysWhichClaimsItLeft(t *testing.T) {
 		"Terminate is given up, and the policy holds": {
 			terminate: func(context.Context, drm.Claim) error { <-release; return nil },
 			change: func(cfg *drm.Config) {
-				cfg.TerminatePolicy, cfg.TerminateTimeout = drm.Hold, time.Millisecond
+				cfg.TerminatePolicy, cfg.TerminateTimeout = drm.HoldUntilTerminated, time.Millisecond
 			},
 			want: []string{"10 of 10 claims", "10 in one that was given up"},
 		},

@@ -179,10 +179,10 @@ func (m *Manager) Held() []Assignment {
 		epoch := m.epoch()
 		for _, h := range m.core.Held() {
 			a := Assignment{
-				Resource: h.ID, Shard: h.Shard, Member: m.id, State: Active, Token: h.Token, Since: epoch.Add(h.Since),
+				Resource: h.ID, Shard: h.Shard, Member: m.id, State: StateActive, Token: h.Token, Since: epoch.Add(h.Since),
 			}
 			if h.Ailing {
-				a.State, a.Error = Failed, h.Err
+				a.State, a.Error = StateFailed, h.Err
 			}
 			held = append(held, a)
 		}

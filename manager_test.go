@@ -259,7 +259,7 @@ func TestAllocationsReachTheirOwnerFromAnywhere(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if a.State != drm.Active || a.Member == "" || a.Token == 0 || a.Since.IsZero() {
+		if a.State != drm.StateActive || a.Member == "" || a.Token == 0 || a.Since.IsZero() {
 			t.Errorf("assignment after Wait: %+v", a)
 		}
 	}

@@ -143,7 +143,7 @@ func TestOriginalAFailedTerminateIsHeldWherePolicySaysSo(t *testing.T) {
 		return nil
 	}
 	cfg := w.config("a", &holding{r})
-	cfg.TerminatePolicy = drm.Hold
+	cfg.TerminatePolicy = drm.HoldUntilTerminated
 	m := w.start(cfg)
 	if err := m.Allocate(t.Context(), drm.Resource{ID: "1"}); err != nil {
 		t.Fatal(err)

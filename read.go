@@ -254,7 +254,7 @@ func (p *picture) assignment(id string, shards int) Assignment {
 }
 
 func assignmentOf(id string, n int, view *membership.View, c claimSeen) Assignment {
-	a := Assignment{Resource: id, Shard: n, Expected: view.Owner(n), State: Unassigned}
+	a := Assignment{Resource: id, Shard: n, Expected: view.Owner(n), State: StateUnassigned}
 	if c.token == 0 {
 		switch {
 		case len(view.Members) == 0:
@@ -277,8 +277,8 @@ func (p *picture) assignments(shards int, f AssignmentFilter) []Assignment {
 		a := p.assignment(id, shards)
 		switch {
 		case f.Member != "" && a.Member != f.Member:
-		case f.Unassigned && a.State != Unassigned:
-		case f.Failed && a.State != Failed:
+		case f.Unassigned && a.State != StateUnassigned:
+		case f.Failed && a.State != StateFailed:
 		default:
 			all = append(all, a)
 		}
@@ -323,12 +323,12 @@ func (p *picture) status(app string, shards int) Status {
 		}
 		s.Resources++
 		switch a := p.assignment(id, shards); {
-		case a.State == Unassigned:
+		case a.State == StateUnassigned:
 			s.Unassigned++
 		default:
-			if a.State == Active {
+			if a.State == StateActive {
 				s.Active++
-			} else if a.State == Failed {
+			} else if a.State == StateFailed {
 				s.Failed++
 			}
 			if a.Member != a.Expected {

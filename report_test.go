@@ -40,14 +40,14 @@ func TestWhatAHandlerReportsIsShownAndMovesNothing(t *testing.T) {
 			t.Errorf("the member says that it holds %+v", held)
 		}
 		status, err := client.Status(t.Context())
-		if err != nil || status.Active+status.Failed != 1 || status.Failed == 1 != (state == drm.Failed) {
+		if err != nil || status.Active+status.Failed != 1 || status.Failed == 1 != (state == drm.StateFailed) {
 			t.Errorf("status %+v, %v", status, err)
 		}
 	}
 	c.Report(errors.New("no connection"))
-	shows(drm.Failed, "no connection")
+	shows(drm.StateFailed, "no connection")
 	c.Report(nil)
-	shows(drm.Active, "")
+	shows(drm.StateActive, "")
 	if calls := r.all(); len(calls) != 1 {
 		t.Errorf("the handler was called: %v", calls)
 	}
@@ -73,7 +73,7 @@ func TestAReportOfAnEarlierHandlingIsIgnored(t *testing.T) {
 	}
 	r.until("the second handling is held", func() bool { return len(m.Held()) == 1 })
 	all[0].Report(errors.New("too late"))
-	if held := m.Held(); len(held) != 1 || held[0].State != drm.Active { // after the report: the loop takes both in turn
+	if held := m.Held(); len(held) != 1 || held[0].State != drm.StateActive { // after the report: the loop takes both in turn
 		t.Errorf("the member says that it holds %+v", held)
 	}
 }

@@ -65,12 +65,12 @@ func TestAReceiverThatNeverAnswersShows(t *testing.T) {
 			return seen.State == state
 		})
 	}
-	shows(drm.Claimed, "handle has been running since 2")
+	shows(drm.StateClaimed, "handle has been running since 2")
 	if strings.Contains(seen.Error, "try") {
 		t.Errorf("of the first try: %s", seen.Error)
 	}
-	shows(drm.Failed, "call timed out after 2.5s", "no answer came")
-	shows(drm.Failed, "handle has been running since 2", "; try 2; the last one: drm: call timed out after 2.5s: ", "no answer came")
+	shows(drm.StateFailed, "call timed out after 2.5s", "no answer came")
+	shows(drm.StateFailed, "handle has been running since 2", "; try 2; the last one: drm: call timed out after 2.5s: ", "no answer came")
 }
 
 // A failure is to be seen while the receiver, or the handler, is still being told of it.
@@ -92,7 +92,7 @@ func TestAFailureShowsWhileItIsTold(t *testing.T) {
 	w.allocate("r")
 	await(t, "it shows", func() bool {
 		a := w.assignmentOf("r")
-		return a.State == drm.Failed && a.Error == errNo.Error()
+		return a.State == drm.StateFailed && a.Error == errNo.Error()
 	})
 	close(told)
 }
@@ -105,7 +105,7 @@ func TestAStopIsOverInItsTimeThoughTheReceiverNeverAnswers(t *testing.T) {
 	cfg.HandleTimeout, cfg.TerminateTimeout, cfg.StopTimeout = 20*time.Minute, 2*time.Second, 8*time.Second
 	m := w.startOnly(cfg)
 	w.allocate("r")
-	await(t, "r is claimed", func() bool { return w.assignmentOf("r").State == drm.Claimed })
+	await(t, "r is claimed", func() bool { return w.assignmentOf("r").State == drm.StateClaimed })
 	began := time.Now()
 	if err := m.Stop(context.Background()); err != nil {
 		t.Errorf("stop after %v: %v", time.Since(began), err)

@@ -116,7 +116,7 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
 		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
 		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
-		HoldFailed: cfg.TerminatePolicy == Hold, CanUpdate: isUpdater(cfg.Handler), FinishCalls: finishesCalls(cfg.Handler), KeysPerLease: 8192, LeaseIdle: time.Minute,
+		HoldFailed: cfg.TerminatePolicy == HoldUntilTerminated, CanUpdate: isUpdater(cfg.Handler), FinishCalls: finishesCalls(cfg.Handler), KeysPerLease: 8192, LeaseIdle: time.Minute,
 		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})

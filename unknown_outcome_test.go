@@ -86,7 +86,7 @@ func TestAnUnknownOutcomeThatCannotBeEndedIsHeld(t *testing.T) {
 			return nil
 		},
 	}))
-	cfg.TerminatePolicy = drm.Hold
+	cfg.TerminatePolicy = drm.HoldUntilTerminated
 	w.start(cfg)
 	handled := make(chan struct{})
 	w.start(w.config("b", handler.New(handler.Funcs{Handle: func(context.Context, drm.Claim) error {

@@ -106,11 +106,11 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 			} else {
 				await(t, "the failure is shown", func() bool {
 					a, err := c.Lookup(t.Context(), "bad")
-					return err == nil && a.State == drm.Failed && strings.Contains(a.Error, test.says)
+					return err == nil && a.State == drm.StateFailed && strings.Contains(a.Error, test.says)
 				})
 			}
 			w.allocate("good") // the member goes on
-			await(t, "another one is handled", func() bool { a, err := c.Lookup(t.Context(), "good"); return err == nil && a.State == drm.Active })
+			await(t, "another one is handled", func() bool { a, err := c.Lookup(t.Context(), "good"); return err == nil && a.State == drm.StateActive })
 			stopped := make(chan error, 1)
 			go func() { stopped <- member.Stop(context.Background()) }()
 			select {

@@ -18,26 +18,26 @@ type ViolationKind string
 
 // The kinds of violations. Those marked passing are also seen for a moment while a resource changes hands.
 const (
-	Unclaimed     ViolationKind = "unassigned"     // passing: a wanted resource that nobody has a claim on
-	MisplacedAt   ViolationKind = "misplaced"      // passing: a claim of another member than the resource belongs to
-	Orphan        ViolationKind = "orphan"         // passing: a claim of a resource that nobody wants
-	UnknownMember ViolationKind = "unknown-member" // passing: a claim, or the coordinator's office, of a member that is not there
-	Stale         ViolationKind = "stale"          // passing: a claim or member whose lease nobody renews, or a claim that is not handled for long
-	NoLease       ViolationKind = "no-lease"       // a claim or another key of a member without a lease, which never expires
-	SlotShared    ViolationKind = "slot-shared"    // a slot that two live members list as theirs
-	SlotStray     ViolationKind = "slot-stray"     // passing: a slot that a live member lists, and that is not reserved for it
-	WrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to; it is ignored
-	NoMembers     ViolationKind = "no-members"     // there are resources to be handled, and no member at all
-	NoConfig      ViolationKind = "no-config"      // the app has keys, but not the one that makes it exist: nothing new is claimed
-	Corrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
-	TooLarge      ViolationKind = "too-large"      // a resource of the source that etcd does not take
-	BadSourceItem ViolationKind = "bad-item"       // an item of the source's last answer that is no resource
+	ViolationUnassigned    ViolationKind = "unassigned"     // passing: a wanted resource that nobody has a claim on
+	ViolationMisplaced     ViolationKind = "misplaced"      // passing: a claim of another member than the resource belongs to
+	ViolationOrphan        ViolationKind = "orphan"         // passing: a claim of a resource that nobody wants
+	ViolationUnknownMember ViolationKind = "unknown-member" // passing: a claim, or the coordinator's office, of a member that is not there
+	ViolationStale         ViolationKind = "stale"          // passing: a claim or member whose lease nobody renews, or a claim that is not handled for long
+	ViolationNoLease       ViolationKind = "no-lease"       // a claim or another key of a member without a lease, which never expires
+	ViolationSlotShared    ViolationKind = "slot-shared"    // a slot that two live members list as theirs
+	ViolationSlotStray     ViolationKind = "slot-stray"     // passing: a slot that a live member lists, and that is not reserved for it
+	ViolationWrongShard    ViolationKind = "wrong-shard"    // a key below another shard than its id belongs to; it is ignored
+	ViolationNoMembers     ViolationKind = "no-members"     // there are resources to be handled, and no member at all
+	ViolationNoConfig      ViolationKind = "no-config"      // the app has keys, but not the one that makes it exist: nothing new is claimed
+	ViolationCorrupt       ViolationKind = "corrupt"        // a key below the app's prefix that is not understood; it is ignored
+	ViolationTooLarge      ViolationKind = "too-large"      // a resource of the source that etcd does not take
+	ViolationBadItem       ViolationKind = "bad-item"       // an item of the source's last answer that is no resource
 )
 
 // Passing says whether a violation of the kind may be seen in a healthy app, for a moment.
 func (k ViolationKind) Passing() bool {
 	switch k {
-	case Unclaimed, MisplacedAt, Orphan, UnknownMember, Stale, SlotStray:
+	case ViolationUnassigned, ViolationMisplaced, ViolationOrphan, ViolationUnknownMember, ViolationStale, ViolationSlotStray:
 		return true
 	default:
 		return false
@@ -89,7 +89,7 @@ func (c *Client) withoutConfig(ctx context.Context) ([]Violation, error) {
 	if err != nil || len(rest.Kvs) == 0 {
 		return []Violation{}, err
 	}
-	return []Violation{{Kind: NoConfig, Detail: fmt.Sprintf(
+	return []Violation{{Kind: ViolationNoConfig, Detail: fmt.Sprintf(
 		"key %q is gone: members claim nothing until it is put back as it was and they are restarted", c.layout.Config())}}, nil
 }
 
@@ -120,7 +120,7 @@ func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Vio
 // mayPass says whether something of what was found passes by itself, perhaps.
 func mayPass(found []Violation) bool {
 	return slices.ContainsFunc(found, func(v Violation) bool { return v.Kind.Passing() }) &&
-		!slices.ContainsFunc(found, func(v Violation) bool { return v.Kind == NoMembers })
+		!slices.ContainsFunc(found, func(v Violation) bool { return v.Kind == ViolationNoMembers })
 }
 
 // stayed is what of a later look was there at an earlier one too, or does not pass. A claim with another token is another.
@@ -131,7 +131,7 @@ func stayed(before, now []Violation) []Violation {
 		token            int64
 	}
 	of := func(v Violation) about {
-		if v.Kind == Unclaimed { // whoever it belongs to by now
+		if v.Kind == ViolationUnassigned { // whoever it belongs to by now
 			return about{kind: v.Kind, resource: v.Resource}
 		}
 		return about{v.Kind, v.Resource, v.Member, v.Token}
@@ -183,12 +183,12 @@ func (p *picture) verify(shards int, ages map[int64]leaseAge, now time.Time) []V
 			continue
 		}
 		wanted++
-		if a := p.assignment(id, shards); a.State == Unassigned {
-			all = append(all, Violation{Kind: Unclaimed, Resource: id, Member: a.Expected, Detail: a.Error})
+		if a := p.assignment(id, shards); a.State == StateUnassigned {
+			all = append(all, Violation{Kind: ViolationUnassigned, Resource: id, Member: a.Expected, Detail: a.Error})
 		}
 	}
 	if wanted > 0 && len(p.view.Members) == 0 {
-		all = append(all, Violation{Kind: NoMembers, Detail: fmt.Sprintf("%d resources are to be handled, and there is no live member", wanted)})
+		all = append(all, Violation{Kind: ViolationNoMembers, Detail: fmt.Sprintf("%d resources are to be handled, and there is no live member", wanted)})
 	}
 	for id, c := range p.claims {
 		all = append(all, p.verifyClaim(id, c, shards, ages, now)...)
@@ -196,15 +196,15 @@ func (p *picture) verify(shards int, ages map[int64]leaseAge, now time.Time) []V
 	all = append(all, p.verifyMembers(ages)...)
 	all = append(all, p.verifySlots()...)
 	for _, id := range p.source.Rejected {
-		all = append(all, Violation{Kind: TooLarge, Resource: id, Detail: "the source has it, and it does not fit into one request to etcd"})
+		all = append(all, Violation{Kind: ViolationTooLarge, Resource: id, Detail: "the source has it, and it does not fit into one request to etcd"})
 	}
 	for _, b := range p.source.BadItems {
 		if !b.TooLarge {
-			all = append(all, Violation{Kind: BadSourceItem, Resource: b.ID, Detail: fmt.Sprintf("item %d of the source: %s", b.Index, b.Error)})
+			all = append(all, Violation{Kind: ViolationBadItem, Resource: b.ID, Detail: fmt.Sprintf("item %d of the source: %s", b.Index, b.Error)})
 		}
 	}
 	for _, key := range p.strays {
-		all = append(all, Violation{Kind: WrongShard, Detail: fmt.Sprintf("key %q", key)})
+		all = append(all, Violation{Kind: ViolationWrongShard, Detail: fmt.Sprintf("key %q", key)})
 	}
 	for _, b := range p.corrupt {
 		all = append(all, b.violation())
@@ -216,7 +216,7 @@ func (p *picture) verify(shards int, ages map[int64]leaseAge, now time.Time) []V
 }
 
 func (b badKey) violation() Violation {
-	v := Violation{Kind: Corrupt, Detail: fmt.Sprintf("key %q", b.name)}
+	v := Violation{Kind: ViolationCorrupt, Detail: fmt.Sprintf("key %q", b.name)}
 	switch b.key.Kind {
 	case keys.Resource:
 		v.Resource = b.key.ID
@@ -239,22 +239,22 @@ func (p *picture) verifyClaim(id string, c claimSeen, shards int, ages map[int64
 	switch {
 	case p.badEntries[id]: // whoever handles it goes on
 	case !known:
-		add(Orphan, "the catalogue does not have it")
+		add(ViolationOrphan, "the catalogue does not have it")
 	case !e.Wanted():
-		add(Orphan, "it was deallocated")
+		add(ViolationOrphan, "it was deallocated")
 	case c.Member != owner:
-		add(MisplacedAt, "it belongs to %q", owner)
+		add(ViolationMisplaced, "it belongs to %q", owner)
 	}
 	if _, live := p.view.Members[c.Member]; !live {
-		add(UnknownMember, "there is no such member")
+		add(ViolationUnknownMember, "there is no such member")
 	}
 	switch waited := now.Sub(c.Since); {
 	case c.lease == 0:
-		add(NoLease, "the claim has no lease, and never expires")
+		add(ViolationNoLease, "the claim has no lease, and never expires")
 	case ages[c.lease].stale():
-		add(Stale, "nobody renews the claim's lease: its member is gone, cut off, or has begun another life")
-	case State(c.State) == Claimed && waited > staleClaim:
-		add(Stale, "it was claimed %v ago, and is not handled yet", waited.Round(time.Second))
+		add(ViolationStale, "nobody renews the claim's lease: its member is gone, cut off, or has begun another life")
+	case State(c.State) == StateClaimed && waited > staleClaim:
+		add(ViolationStale, "it was claimed %v ago, and is not handled yet", waited.Round(time.Second))
 	}
 	return all
 }
@@ -267,20 +267,20 @@ func (p *picture) verifyMembers(ages map[int64]leaseAge) []Violation {
 	for id, m := range p.view.Members {
 		switch {
 		case m.Lease == 0:
-			add(NoLease, id, "its key has no lease, and never expires")
+			add(ViolationNoLease, id, "its key has no lease, and never expires")
 		case ages[m.Lease].stale():
-			add(Stale, id, "nobody renews the lease of its key")
+			add(ViolationStale, id, "nobody renews the lease of its key")
 		}
 	}
 	for _, id := range p.figures {
-		add(NoLease, id, "its figures have no lease, and never expire")
+		add(ViolationNoLease, id, "its figures have no lease, and never expire")
 	}
 	c := p.view.Coordinator
 	if c.CreateRevision != 0 && c.Lease == 0 {
-		add(NoLease, c.ID, "the coordinator's key has no lease: nobody else can take the office")
+		add(ViolationNoLease, c.ID, "the coordinator's key has no lease: nobody else can take the office")
 	}
 	if _, live := p.view.Members[c.ID]; c.ID != "" && !live {
-		add(UnknownMember, c.ID, "the coordinator is no member")
+		add(ViolationUnknownMember, c.ID, "the coordinator is no member")
 	}
 	return all
 }
@@ -292,14 +292,14 @@ func (p *picture) verifySlots() []Violation {
 		for _, slot := range m.Slots {
 			users[slot] = append(users[slot], id)
 			if slot >= len(p.view.Slots) || p.view.Slots[slot] != id {
-				all = append(all, Violation{Kind: SlotStray, Member: id, Detail: fmt.Sprintf("slot %d is not reserved for it", slot)})
+				all = append(all, Violation{Kind: ViolationSlotStray, Member: id, Detail: fmt.Sprintf("slot %d is not reserved for it", slot)})
 			}
 		}
 	}
 	for slot, ids := range users {
 		if len(ids) > 1 {
 			slices.Sort(ids)
-			all = append(all, Violation{Kind: SlotShared, Member: ids[0], Detail: fmt.Sprintf("slot %d is also %q's", slot, ids[1])})
+			all = append(all, Violation{Kind: ViolationSlotShared, Member: ids[0], Detail: fmt.Sprintf("slot %d is also %q's", slot, ids[1])})
 		}
 	}
 	return all

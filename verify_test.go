@@ -118,7 +118,7 @@ func TestVerifyReportsWhatNobodyHandlesThoughNobodyCould(t *testing.T) {
 		t.Fatal(err)
 	}
 	found, err := c.Verify(t.Context())
-	if err != nil || len(found) != 2 || found[1].Kind != drm.Unclaimed || found[1].Detail != "there is no live member" {
+	if err != nil || len(found) != 2 || found[1].Kind != drm.ViolationUnassigned || found[1].Detail != "there is no live member" {
 		t.Errorf("%+v, %v", found, err)
 	}
 }
@@ -133,7 +133,7 @@ func TestVerifySaysAtOnceThatThereIsNoMember(t *testing.T) {
 	bounded, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
 	found, err := c.VerifySettled(bounded, time.Hour)
-	if err != nil || len(found) != 2 || found[0].Kind != drm.NoMembers || !strings.Contains(found[0].Detail, "1 resources") {
+	if err != nil || len(found) != 2 || found[0].Kind != drm.ViolationNoMembers || !strings.Contains(found[0].Detail, "1 resources") {
 		t.Errorf("%+v, %v", found, err)
 	}
 	w.members(r, nil, "a")
@@ -186,7 +186,7 @@ func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
 		}
 		stale := map[string]bool{}
 		for _, v := range found {
-			if v.Kind == drm.Stale {
+			if v.Kind == drm.ViolationStale {
 				stale[v.Resource+" of "+v.Member] = true
 			}
 		}
@@ -221,7 +221,7 @@ func TestVerifySettledGivesWhatPassesTheTimeToPass(t *testing.T) {
 	}
 	w.members(r, nil, "a")
 	found, err := c.VerifySettled(t.Context(), 3*time.Second)
-	if err != nil || len(found) != 2 || found[0].Kind != drm.Corrupt || found[1].Kind != drm.Unclaimed || found[1].Resource != "stays" {
+	if err != nil || len(found) != 2 || found[0].Kind != drm.ViolationCorrupt || found[1].Kind != drm.ViolationUnassigned || found[1].Resource != "stays" {
 		t.Errorf("%+v, %v", found, err)
 	}
 	if _, err := w.etcd.Delete(t.Context(), layout.Claim(shard.Of("stays", 64), "stays")); err != nil {

@@ -97,7 +97,7 @@ func (r *reader) wait(ctx context.Context, id string) (Assignment, error) {
 		if err := notWanted(entry); err != nil {
 			return false, fmt.Errorf("wait for resource %q: %w", id, err)
 		}
-		return a.State == Active, nil
+		return a.State == StateActive, nil
 	})
 	return found, ended(ctx, fmt.Sprintf("resource %q", id), last, err)
 }

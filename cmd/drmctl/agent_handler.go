@@ -110,7 +110,7 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	if err := either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage); err != nil {
 		return nil, err
 	}
-	if err := either(c, flagTerminatePolicy, &cfg.TerminatePolicy, policyRelease, drm.ReleaseAnyway, policyHold, drm.Hold); err != nil {
+	if err := either(c, flagTerminatePolicy, &cfg.TerminatePolicy, policyRelease, drm.ReleaseAnyway, policyHold, drm.HoldUntilTerminated); err != nil {
 		return nil, err
 	}
 	switch {

@@ -365,8 +365,8 @@ func TestJSONIsTheContract(t *testing.T) {
 			"assignments",
 			func(c *cli.Context) error {
 				return showAssignments(c, []drm.Assignment{
-					{Resource: "<r>", Shard: 5, Expected: "a", Member: "b", State: drm.Failed, Token: 9, Since: at, Error: "no"},
-					{Resource: "<q>", State: drm.Unassigned, Error: "why"},
+					{Resource: "<r>", Shard: 5, Expected: "a", Member: "b", State: drm.StateFailed, Token: 9, Since: at, Error: "no"},
+					{Resource: "<q>", State: drm.StateUnassigned, Error: "why"},
 				})
 			},
 			`[{"resource":"<q>","shard":0,"expected":"","member":"","state":"unassigned","token":0,"since":null,"error":"why"},` +
@@ -375,7 +375,7 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"lookup",
 			func(c *cli.Context) error {
-				return showAssignment(c, drm.Assignment{Resource: "r", State: drm.Active, Member: "a", Expected: "a", Token: 1, Since: at})
+				return showAssignment(c, drm.Assignment{Resource: "r", State: drm.StateActive, Member: "a", Expected: "a", Token: 1, Since: at})
 			},
 			`{"resource":"r","shard":0,"expected":"a","member":"a","state":"active","token":1,"since":"2026-02-03T03:05:06Z","error":""}`,
 		},
@@ -464,8 +464,8 @@ func TestJSONIsTheContract(t *testing.T) {
 func TestTablesAreSortedAndAligned(t *testing.T) {
 	got := shown(t, outputTable, func(c *cli.Context) error {
 		return showAssignments(c, []drm.Assignment{
-			{Resource: "r-2", Shard: 1000, Expected: "a", State: drm.Unassigned, Error: "line one\nline\ttwo"},
-			{Resource: "r-1", Shard: 5, Expected: "a", Member: "a", State: drm.Active, Token: 12, Since: time.Unix(0, 0)},
+			{Resource: "r-2", Shard: 1000, Expected: "a", State: drm.StateUnassigned, Error: "line one\nline\ttwo"},
+			{Resource: "r-1", Shard: 5, Expected: "a", Member: "a", State: drm.StateActive, Token: 12, Since: time.Unix(0, 0)},
 		})
 	})
 	want := "" +

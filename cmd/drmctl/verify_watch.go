@@ -45,7 +45,7 @@ type violationKey struct {
 func keyOf(v drm.Violation) violationKey {
 	k := violationKey{v.Kind, v.Resource, v.Member, v.Token, ""}
 	switch {
-	case v.Kind == drm.Unclaimed: // whoever it belongs to by now
+	case v.Kind == drm.ViolationUnassigned: // whoever it belongs to by now
 		k.member = ""
 	case v.Resource == "" && v.Member == "": // it names the key
 		k.detail = v.Detail
