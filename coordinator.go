@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // failedRetry is when a source that failed for all of the retry budget is asked again, where nothing polls it.
@@ -20,7 +21,7 @@ type office struct {
 	term      int64
 	inherited bool // the group had a coordinator before, as this member has seen
 	sync      *catalogue.Sync
-	record    sourceRecord
+	record    record.Source
 	badSeen   badSet // the bad items of the last answer
 	fresh     bool   // no fetch of the app has succeeded yet
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -99,15 +100,15 @@ func (c *Client) markGone(ctx context.Context) (revision int64, ok bool, err err
 		return 0, err == nil, err
 	}
 	kv := resp.Kvs[0]
-	record, err := decodeSource(kv.Value)
+	noted, err := record.DecodeSource(kv.Value)
 	if err != nil {
-		record = sourceRecord{} // a corrupt one is as good as none
+		noted = record.Source{} // a corrupt one is as good as none
 	}
-	if record.Gone {
+	if noted.Gone {
 		return kv.ModRevision, true, nil
 	}
-	record.Gone = true
-	b, err := json.Marshal(record)
+	noted.Gone = true
+	b, err := json.Marshal(noted)
 	if err != nil {
 		return 0, false, err
 	}

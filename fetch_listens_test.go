@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // bubbleClock tells the time of a synctest bubble.
@@ -93,12 +94,12 @@ func TestASourceIsLeftAloneForNoLongerThanItAskedFor(t *testing.T) {
 		"for no more than a day, whoever says": {-time.Minute, year, mostDuration},
 		"by somebody who has not asked":        {year, time.Hour, time.Hour},
 	} {
-		r := sourceRecord{LastAttempt: now.Add(c.asked), NotBefore: now.Add(c.until)}
-		if got := r.leftAlone(now); got != c.want {
+		r := record.Source{LastAttempt: now.Add(c.asked), NotBefore: now.Add(c.until)}
+		if got := r.LeftAlone(now); got != c.want {
 			t.Errorf("%s: %v, want %v", name, got, c.want)
 		}
 	}
-	if got := (&sourceRecord{LastAttempt: now}).leftAlone(now); got != 0 {
+	if got := (&record.Source{LastAttempt: now}).LeftAlone(now); got != 0 {
 		t.Errorf("of a record without: %v", got)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -41,14 +42,14 @@ func FuzzDecodeSource(f *testing.F) {
 	f.Add([]byte(`{"held":1,"held_removals":{"digest":"0-1","ids":["a"],"since":"2026-01-02T03:04:05Z","joined":"2026-01-02T03:04:05Z"},"accepted":{"revision":7,"removed":-1}}`))
 	f.Add([]byte(`{"resources":1,"last_change":{"at":"2026-01-02T03:04:05Z","added":1,"changed":2,"removed":-3}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
-		r, err := decodeSource(value)
+		r, err := record.DecodeSource(value)
 		if err != nil {
-			if !reflect.DeepEqual(r, sourceRecord{}) {
+			if !reflect.DeepEqual(r, record.Source{}) {
 				t.Fatalf("%q: %+v besides %v", value, r, err)
 			}
 			return
 		}
-		w := again(t, r, decodeSource)
+		w := again(t, r, record.DecodeSource)
 		if !w.LastSuccess.Equal(r.LastSuccess) || !w.LastAttempt.Equal(r.LastAttempt) || !slices.Equal(w.Rejected, r.Rejected) {
 			t.Fatalf("%q: %+v, then %+v", value, r, w)
 		}

@@ -6,6 +6,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // loggedIDs is how many ids of many a line of the log names.
@@ -35,13 +36,13 @@ func (o *office) inherit() {
 // recordHeld puts what is held into the record.
 func (o *office) recordHeld() {
 	held := o.sync.Held()
-	o.record.Held, o.record.HeldRemovals = held.Count, heldRemovals{}
+	o.record.Held, o.record.HeldRemovals = held.Count, record.HeldRemovals{}
 	if held.Count == 0 {
 		return
 	}
 	now, wall := o.m.now(), o.m.wall().UTC()
 	at := func(moment time.Duration) time.Time { return wall.Add(moment - now) }
-	o.record.HeldRemovals = heldRemovals{
+	o.record.HeldRemovals = record.HeldRemovals{
 		Digest: held.Digest, IDs: held.First, Since: at(held.Since), Joined: at(held.Joined),
 	}
 	if rules := o.m.removalRules(); !rules.Hold && !held.Unclear {

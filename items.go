@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // The most of the bad items that is recorded, in bytes: of what is wrong with one, and of all texts together.
@@ -17,14 +18,6 @@ const (
 	maxBadError = 256
 	maxBadTexts = 64 << 10
 )
-
-// badRecord is a bad item in the record of the fetches.
-type badRecord struct {
-	Index    int    `json:"index"`
-	ID       string `json:"id"`
-	Error    string `json:"error"`
-	TooLarge bool   `json:"too_large,omitempty"` // and so among Rejected
-}
 
 // errTooLarge is what is wrong with an item that etcd did not take. Its entry stays what it was.
 var errTooLarge = errors.New("it does not fit into one request to etcd")
@@ -137,11 +130,11 @@ type badSet struct {
 	doubt uint64
 }
 
-func recordOf(bad *BadItemsError) []badRecord {
-	var all []badRecord
+func recordOf(bad *BadItemsError) []record.BadItem {
+	var all []record.BadItem
 	left := maxBadTexts
 	for _, item := range bad.items {
-		r := badRecord{item.Index, item.ID, clip(item.Err.Error(), maxBadError), item.Err == errTooLarge} //nolint:errorlint // this very one
+		r := record.BadItem{Index: item.Index, ID: item.ID, Error: clip(item.Err.Error(), maxBadError), TooLarge: item.Err == errTooLarge} //nolint:errorlint // this very one
 		if left -= len(r.ID) + len(r.Error); left < 0 {
 			break
 		}

@@ -2,7 +2,6 @@ package drm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -13,29 +12,14 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
-
-// acceptOrder is the value of the key that orders held removals to be made.
-type acceptOrder struct {
-	Digest string `json:"digest"` // of what was held when the operator looked
-}
-
-func decodeAccept(value []byte) (acceptOrder, error) {
-	var a acceptOrder
-	if err := json.Unmarshal(value, &a); err != nil {
-		return acceptOrder{}, err
-	}
-	if a.Digest == "" {
-		return acceptOrder{}, errors.New("it names no set of removals")
-	}
-	return a, nil
-}
 
 // order is one that stands.
 type order struct {
 	key      string
 	revision int64 // at which it was given; 0: there is none
-	accept   acceptOrder
+	accept   record.AcceptOrder
 }
 
 // orders are those of operators to the coordinator, as far as etcd has told.
@@ -100,7 +84,7 @@ func (o *orders) putLocked(kv *mvccpb.KeyValue) {
 	case keys.FetchOrder:
 	case keys.AcceptOrder:
 		var err error
-		if one.accept, err = decodeAccept(kv.Value); err != nil {
+		if one.accept, err = record.DecodeAccept(kv.Value); err != nil {
 			return
 		}
 	default:
@@ -172,7 +156,7 @@ func (o *office) obeyAccept(ctx context.Context) error {
 
 // accept carries out an order and takes down what came of it.
 func (o *office) accept(ctx context.Context, order order) error {
-	accepted := acceptedRemovals{Revision: order.revision}
+	accepted := record.Accepted{Revision: order.revision}
 	out, err := o.sync.Accept(ctx, order.accept.Digest)
 	switch {
 	case errors.Is(err, catalogue.ErrOtherSet):
@@ -186,7 +170,7 @@ func (o *office) accept(ctx context.Context, order order) error {
 		return fmt.Errorf("remove what was accepted: %w", err)
 	default:
 		accepted.Removed = o.accepted + out.Removed
-		o.record.LastChange = sourceChange{At: o.m.wall().UTC(), Removed: accepted.Removed}
+		o.record.LastChange = record.Change{At: o.m.wall().UTC(), Removed: accepted.Removed}
 		o.m.log.Warn("removed what the source lacks and an operator has accepted", zap.Int("removed", accepted.Removed),
 			zap.Strings("first", firstFew(out.Gone)))
 	}

@@ -16,6 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -34,7 +35,7 @@ type picture struct {
 	entries  map[string]catalogue.Entry
 	claims   map[string]claimSeen
 	sums     map[groupOfClaims]claims.Summary
-	source   sourceRecord
+	source   record.Source
 	revision int64
 	corrupt  []badKey // keys that are not understood
 	strays   []string // keys below another shard than their id belongs to; they are ignored
@@ -119,7 +120,7 @@ func (r *reader) readOnce(ctx context.Context) (*picture, error) {
 		return nil, fmt.Errorf("read the source's outcome: %w", err)
 	}
 	for _, kv := range source.Kvs {
-		if p.source, err = decodeSource(kv.Value); err != nil {
+		if p.source, err = record.DecodeSource(kv.Value); err != nil {
 			p.bad(r.layout, kv)
 		}
 	}
@@ -182,7 +183,7 @@ func (r *reader) readRest(ctx context.Context, p *picture) error {
 		switch key := r.layout.Parse(string(kv.Key)); key.Kind {
 		case keys.Config, keys.Source, keys.Deallocation, keys.FetchOrder: // the first two were read; the values of the others mean nothing
 		case keys.AcceptOrder:
-			if _, err := decodeAccept(kv.Value); err != nil {
+			if _, err := record.DecodeAccept(kv.Value); err != nil {
 				p.bad(r.layout, kv)
 			}
 		case keys.Stats:
@@ -314,7 +315,7 @@ func (p *picture) resources(shards int) []CatalogueEntry {
 func (p *picture) status(app string, shards int) Status {
 	s := Status{
 		App: app, Drains: drains(p.view), Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Revision: p.revision,
-		Source:  p.source.status(),
+		Source:  statusOf(p.source),
 		Corrupt: len(p.corrupt) + len(p.strays),
 	}
 	for id, e := range p.entries {

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -30,13 +31,13 @@ func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 	if err != nil {
 		return SourceStatus{}, fmt.Errorf("read the source's outcome: %w", err)
 	}
-	var record sourceRecord
+	var noted record.Source
 	for _, kv := range resp.Kvs {
-		if record, err = decodeSource(kv.Value); err != nil {
+		if noted, err = record.DecodeSource(kv.Value); err != nil {
 			return SourceStatus{}, fmt.Errorf("key %q is not understood: %w", kv.Key, err)
 		}
 	}
-	return record.status(), nil
+	return statusOf(noted), nil
 }
 
 // AcceptRemovals orders that the removals which are held (SourceStatus.Held) be made, by the coordinator, without another
@@ -47,7 +48,7 @@ func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder
 	if digest == "" {
 		return SourceOrder{}, fmt.Errorf("accept removals: %w", &InputError{"digest", "", "that of removals that are held"})
 	}
-	value, err := json.Marshal(acceptOrder{Digest: digest})
+	value, err := json.Marshal(record.AcceptOrder{Digest: digest})
 	if err != nil {
 		return SourceOrder{}, fmt.Errorf("accept removals: %w", err)
 	}
@@ -61,8 +62,8 @@ func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder
 // WaitAccepted returns when an order of AcceptRemovals has been carried out, with the number of entries that were removed:
 // what was written meanwhile stays. ErrNotAccepted says that it was refused, and ErrOrderExpired that nobody carried it out.
 func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed int, err error) {
-	err = c.waitOrder(ctx, order, func(record sourceRecord) (bool, error) {
-		done := record.Accepted
+	err = c.waitOrder(ctx, order, func(noted record.Source) (bool, error) {
+		done := noted.Accepted
 		switch {
 		case done.Revision < order.revision:
 			return false, nil
@@ -94,21 +95,21 @@ func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
 // WaitRefetched returns when an attempt to ask the source has ended that began after an order of RefetchSource, with what
 // came of it. ErrSourceFailed says that it failed, and why; ErrOrderExpired that there was none.
 func (c *Client) WaitRefetched(ctx context.Context, order SourceOrder) (SourceStatus, error) {
-	var last sourceRecord
-	err := c.waitOrder(ctx, order, func(record sourceRecord) (bool, error) {
-		last = record
+	var last record.Source
+	err := c.waitOrder(ctx, order, func(noted record.Source) (bool, error) {
+		last = noted
 		switch {
-		case record.Attempt < order.revision:
+		case noted.Attempt < order.revision:
 			return false, nil
-		case record.Error != "":
-			return false, fmt.Errorf("%w: %s", ErrSourceFailed, record.Error)
+		case noted.Error != "":
+			return false, fmt.Errorf("%w: %s", ErrSourceFailed, noted.Error)
 		}
 		return true, nil
 	})
 	if err != nil {
-		return last.status(), fmt.Errorf("wait for the source's answer: %w", err)
+		return statusOf(last), fmt.Errorf("wait for the source's answer: %w", err)
 	}
-	return last.status(), nil
+	return statusOf(last), nil
 }
 
 // order gives an order to the coordinator: a key that etcd deletes by itself after a while.
@@ -155,7 +156,7 @@ func hasSource(v *membership.View) bool {
 }
 
 // waitOrder calls done with each record of the source, until it says yes or fails, or the order is gone without that.
-func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(sourceRecord) (bool, error)) error {
+func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(record.Source) (bool, error)) error {
 	r, err := c.reader(ctx)
 	if err != nil {
 		return err
@@ -171,24 +172,24 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(sou
 		if err != nil {
 			return false, withUnreachable(ctx, err)
 		}
-		var record sourceRecord
+		var noted record.Source
 		for _, kv := range found[0] {
-			if record, err = decodeSource(kv.Value); err != nil {
+			if noted, err = record.DecodeSource(kv.Value); err != nil {
 				return false, fmt.Errorf("key %q is not understood: %w", kv.Key, err)
 			}
 		}
-		if yes, err := done(record); yes || err != nil {
+		if yes, err := done(noted); yes || err != nil {
 			return yes, err
 		}
 		switch {
 		case stands(found[1], order):
 			last = "no coordinator has carried it out yet"
-			if record.Error != "" {
-				last = "the source's last error is: " + record.Error
+			if noted.Error != "" {
+				last = "the source's last error is: " + noted.Error
 			}
 			return false, nil
-		case record.Error != "":
-			return false, fmt.Errorf("%w; the source's last error is: %s", ErrOrderExpired, record.Error)
+		case noted.Error != "":
+			return false, fmt.Errorf("%w; the source's last error is: %s", ErrOrderExpired, noted.Error)
 		default:
 			return false, ErrOrderExpired
 		}

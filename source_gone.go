@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // vouchEvery is how often a coordinator renews what the source's record says about the source being there, or counts that it
@@ -55,24 +56,24 @@ func (o *office) runAlone(ctx context.Context) {
 // it is gone. counted is false where somebody else wrote the record meanwhile.
 func (o *office) countAlone(ctx context.Context, passed time.Duration) (counted bool, err error) {
 	m := o.m
-	record, revision, err := o.readAlone(ctx)
+	noted, revision, err := o.readAlone(ctx)
 	if err != nil || revision == 0 {
 		return err == nil, err // where there is no record, there is no source to forget
 	}
 	after := m.cfg.SourceGone
-	switch recorded := record.AfterMS; {
-	case record.Gone:
+	switch recorded := noted.AfterMS; {
+	case noted.Gone:
 	case recorded == -1:
 		return true, nil
 	case recorded > 0:
 		after = max(after, time.Duration(recorded)*time.Millisecond)
 	}
-	if !record.Gone {
-		record.AloneMS += passed.Milliseconds()
-		if record.Gone = record.AloneMS >= after.Milliseconds(); record.Gone {
+	if !noted.Gone {
+		noted.AloneMS += passed.Milliseconds()
+		if noted.Gone = noted.AloneMS >= after.Milliseconds(); noted.Gone {
 			m.log.Warn("no member has had a source for as long as SourceGone; removing what only the source wanted", zap.Duration("source_gone", after))
 		}
-		if revision, err = o.putAlone(ctx, record, revision); err != nil || revision == 0 || !record.Gone {
+		if revision, err = o.putAlone(ctx, noted, revision); err != nil || revision == 0 || !noted.Gone {
 			return revision != 0, err
 		}
 	}
@@ -88,22 +89,22 @@ func (o *office) countAlone(ctx context.Context, passed time.Duration) (counted 
 }
 
 // readAlone reads the source's record and its mod revision; 0 where there is none.
-func (o *office) readAlone(ctx context.Context) (record sourceRecord, revision int64, err error) {
+func (o *office) readAlone(ctx context.Context) (noted record.Source, revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
 	defer cancel()
 	resp, err := o.m.kv.Get(ctx, o.m.layout.Source())
 	if err != nil || len(resp.Kvs) == 0 {
-		return record, 0, err
+		return noted, 0, err
 	}
-	if record, err = decodeSource(resp.Kvs[0].Value); err != nil {
+	if noted, err = record.DecodeSource(resp.Kvs[0].Value); err != nil {
 		o.m.log.Warn("the record of the last fetches is corrupt; it is written anew", zap.Error(err))
 	}
-	return record, resp.Kvs[0].ModRevision, nil
+	return noted, resp.Kvs[0].ModRevision, nil
 }
 
 // putAlone writes the source's record where it is still the one of a mod revision, and returns the new one: 0 where it is not.
-func (o *office) putAlone(ctx context.Context, record sourceRecord, revision int64) (int64, error) {
-	b, err := json.Marshal(record)
+func (o *office) putAlone(ctx context.Context, noted record.Source, revision int64) (int64, error) {
+	b, err := json.Marshal(noted)
 	if err != nil {
 		return 0, err
 	}

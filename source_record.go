@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"time"
 
 	"go.uber.org/zap"
 
@@ -14,6 +13,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // The most of a fetch's outcome that is recorded: the record must fit into a request to etcd, whatever the source says.
@@ -22,72 +22,8 @@ const (
 	maxSourceError = 4096
 )
 
-// sourceRecord is the value of the source key.
-type sourceRecord struct {
-	LastSuccess time.Time `json:"last_success,omitzero"`
-	LastAttempt time.Time `json:"last_attempt,omitzero"`
-	Resources   int       `json:"resources"`
-	Added       int       `json:"added"`
-	Changed     int       `json:"changed"`
-	Removed     int       `json:"removed"`
-	Held        int       `json:"held"`               // removals that wait for a confirmation
-	TooLarge    int       `json:"too_large"`          // resources that etcd did not take
-	Rejected    []string  `json:"rejected,omitempty"` // the first of them
-	Error       string    `json:"error"`
-	NotBefore   time.Time `json:"not_before,omitzero"` // until when the source wants to be left alone
-
-	Bad      int         `json:"bad"`                 // items of the last answer that are no resources, or too large
-	BadItems []badRecord `json:"bad_items,omitempty"` // the first of them
-
-	LastChange   sourceChange `json:"last_change,omitzero"`
-	HeldRemovals heldRemovals `json:"held_removals,omitzero"`
-
-	Attempt  int64            `json:"attempt_revision,omitempty"` // the revision at which the last attempt began
-	Accepted acceptedRemovals `json:"accepted,omitzero"`
-
-	catalogue.Vouch
-}
-
-// heldRemovals tells of the removals that wait for a confirmation.
-type heldRemovals struct {
-	Digest string    `json:"digest"`         // stands for the set of their ids
-	IDs    []string  `json:"ids,omitempty"`  // the first of them
-	Since  time.Time `json:"since"`          // since when there have been such
-	Joined time.Time `json:"joined"`         // when the last of them joined the others: a successor counts from there
-	Until  time.Time `json:"until,omitzero"` // an answer that is asked for after that confirms all; zero: none does
-}
-
-// acceptedRemovals is what came of the last order to make the removals that were held.
-type acceptedRemovals struct {
-	Revision int64  `json:"revision"` // of the order
-	Removed  int    `json:"removed"`
-	Error    string `json:"error,omitempty"` // why it was not carried out
-}
-
-// leftAlone is how long the source wants to be left alone still, by a clock that may not be that of who recorded it: never
-// longer than it asked for, nor than mostDuration.
-func (r *sourceRecord) leftAlone(now time.Time) time.Duration {
-	if r.NotBefore.IsZero() {
-		return 0
-	}
-	most := mostDuration
-	if asked := r.NotBefore.Sub(r.LastAttempt); asked > 0 {
-		most = min(most, asked)
-	}
-	return max(0, min(r.NotBefore.Sub(now), most))
-}
-
-// sourceChange is what the last answer did that changed anything. It is kept until the next one does, for the counts
-// above tell of one fetch only, and a poll later of nothing.
-type sourceChange struct {
-	At      time.Time `json:"at"`
-	Added   int       `json:"added"`
-	Changed int       `json:"changed"`
-	Removed int       `json:"removed"`
-}
-
-// status is what the record tells.
-func (r sourceRecord) status() SourceStatus {
+// statusOf is what a record tells.
+func statusOf(r record.Source) SourceStatus {
 	s := SourceStatus{
 		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error, NotBefore: r.NotBefore,
 		Held: r.Held, TooLarge: r.TooLarge, LastChange: SourceChange(r.LastChange), Bad: r.Bad,
@@ -107,12 +43,12 @@ func (o *office) readRecord(ctx context.Context) (fresh bool) {
 		cancel()
 		if err == nil {
 			if len(resp.Kvs) > 0 {
-				if o.record, err = decodeSource(resp.Kvs[0].Value); err != nil {
+				if o.record, err = record.DecodeSource(resp.Kvs[0].Value); err != nil {
 					o.m.log.Warn("the record of the last fetches is corrupt; it is written anew", zap.Error(err))
 				}
 			}
 			if wall := o.m.wall(); !o.record.NotBefore.IsZero() {
-				left := o.record.leftAlone(wall)
+				left := o.record.LeftAlone(wall)
 				o.notBefore = o.m.now() + left
 				if by := wall.Add(left); by.Before(o.record.NotBefore) { // the recorder's clock is ahead; the next reader's time counts down
 					o.record.NotBefore = by.UTC()
@@ -132,7 +68,7 @@ func (o *office) tell(out catalogue.Outcome) {
 	slices.Sort(out.Rejected) // so that the record changes only where they do
 	o.record.Rejected = out.Rejected[:min(len(out.Rejected), maxRejected)]
 	if out.Added+out.Changed+out.Removed > 0 {
-		o.record.LastChange = sourceChange{o.m.wall().UTC(), out.Added, out.Changed, out.Removed}
+		o.record.LastChange = record.Change{At: o.m.wall().UTC(), Added: out.Added, Changed: out.Changed, Removed: out.Removed}
 	}
 	o.recordHeld()
 	if out.Added+out.Changed+out.Removed+len(out.Rejected) > 0 {
@@ -145,21 +81,6 @@ func (o *office) tell(out catalogue.Outcome) {
 			zap.Int("resources", out.Resources), zap.Strings("first", firstFew(out.Gone)))
 	}
 	o.tellHeld()
-}
-
-// decodeSource reads the source key. What is not understood is as good as no record: the next fetch writes another.
-func decodeSource(value []byte) (sourceRecord, error) {
-	var r sourceRecord
-	if err := json.Unmarshal(value, &r); err != nil {
-		return sourceRecord{}, err
-	}
-	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
-		return sourceRecord{}, errors.New("a count that is less than none")
-	}
-	if err := r.Check(); err != nil {
-		return sourceRecord{}, err
-	}
-	return r, nil
 }
 
 // writeVouch records that there is a source, and a coordinator that asks it: Deallocate needs to know, and members that have
@@ -183,7 +104,7 @@ func (o *office) writeRecord(ctx context.Context) error {
 	return err
 }
 
-func (o *office) putRecord(ctx context.Context, record sourceRecord) error {
+func (o *office) putRecord(ctx context.Context, record record.Source) error {
 	b, err := json.Marshal(record)
 	if err != nil {
 		return err

@@ -1,0 +1,119 @@
+// Package record has the values of the keys by which a coordinator tells what became of its fetches, and an operator gives
+// orders about the source. It decides nothing: package source writes the record, and package picture reads it.
+package record
+
+import (
+	"encoding/json"
+	"errors"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+)
+
+// MostLeftAlone is the longest that a source may want to be left alone. A longer wish counts as this one.
+const MostLeftAlone = 24 * time.Hour
+
+// Source is the value of the source key: what became of the last fetches.
+type Source struct {
+	LastSuccess time.Time `json:"last_success,omitzero"` // zero: no fetch has succeeded yet
+	LastAttempt time.Time `json:"last_attempt,omitzero"` // zero: nobody has asked the source yet
+	Resources   int       `json:"resources"`
+	Added       int       `json:"added"`
+	Changed     int       `json:"changed"`
+	Removed     int       `json:"removed"`
+	Held        int       `json:"held"`                // removals that wait for a confirmation
+	TooLarge    int       `json:"too_large"`           // resources that etcd did not take
+	Rejected    []string  `json:"rejected,omitempty"`  // the ids of the first of them
+	Error       string    `json:"error"`               // of the last attempt; empty where it succeeded
+	NotBefore   time.Time `json:"not_before,omitzero"` // until when the source wants to be left alone
+
+	Bad      int       `json:"bad"`                 // items of the last answer that are no resources, or are too large
+	BadItems []BadItem `json:"bad_items,omitempty"` // the first of them
+
+	LastChange   Change       `json:"last_change,omitzero"`
+	HeldRemovals HeldRemovals `json:"held_removals,omitzero"`
+
+	Attempt  int64    `json:"attempt_revision,omitempty"` // the revision at which the last attempt began
+	Accepted Accepted `json:"accepted,omitzero"`
+
+	catalogue.Vouch
+}
+
+// BadItem is an item of the source's last answer that could not be taken.
+type BadItem struct {
+	Index    int    `json:"index"`               // its place in the answer, from 0; -1: it is not known
+	ID       string `json:"id"`                  // empty where it has none that could be a resource's
+	Error    string `json:"error"`               // what is wrong with it
+	TooLarge bool   `json:"too_large,omitempty"` // it is among Rejected too
+}
+
+// Change is what the last answer did that changed anything. It is kept until another answer changes something, since the
+// other counts tell of one fetch only, and the fetch of a poll later has changed nothing.
+type Change struct {
+	At      time.Time `json:"at"`
+	Added   int       `json:"added"`
+	Changed int       `json:"changed"`
+	Removed int       `json:"removed"`
+}
+
+// HeldRemovals tells of the removals that wait for a confirmation.
+type HeldRemovals struct {
+	Digest string    `json:"digest"`         // stands for the set of their ids
+	IDs    []string  `json:"ids,omitempty"`  // the first of them
+	Since  time.Time `json:"since"`          // since when there have been such removals
+	Joined time.Time `json:"joined"`         // when the last of them joined the others: a successor counts from there
+	Until  time.Time `json:"until,omitzero"` // an answer that is asked for after that confirms all of them; zero: none does
+}
+
+// Accepted is what came of the last order to make the removals that were held.
+type Accepted struct {
+	Revision int64  `json:"revision"` // of the order
+	Removed  int    `json:"removed"`
+	Error    string `json:"error,omitempty"` // why it was not carried out
+}
+
+// LeftAlone is how long the source still wants to be left alone, by a clock that may not be that of who recorded it. It is
+// never longer than the source asked for, nor than MostLeftAlone.
+func (r *Source) LeftAlone(now time.Time) time.Duration {
+	if r.NotBefore.IsZero() {
+		return 0
+	}
+	most := MostLeftAlone
+	if asked := r.NotBefore.Sub(r.LastAttempt); asked > 0 {
+		most = min(most, asked)
+	}
+	return max(0, min(r.NotBefore.Sub(now), most))
+}
+
+// DecodeSource reads the value of the source key. One that it does not understand is as good as no record: the next fetch
+// writes another one.
+func DecodeSource(value []byte) (Source, error) {
+	var r Source
+	if err := json.Unmarshal(value, &r); err != nil {
+		return Source{}, err
+	}
+	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
+		return Source{}, errors.New("a count that is less than none")
+	}
+	if err := r.Check(); err != nil {
+		return Source{}, err
+	}
+	return r, nil
+}
+
+// AcceptOrder is the value of the key by which an operator orders that held removals be made.
+type AcceptOrder struct {
+	Digest string `json:"digest"` // of what was held when the operator looked
+}
+
+// DecodeAccept reads the value of such an order.
+func DecodeAccept(value []byte) (AcceptOrder, error) {
+	var a AcceptOrder
+	if err := json.Unmarshal(value, &a); err != nil {
+		return AcceptOrder{}, err
+	}
+	if a.Digest == "" {
+		return AcceptOrder{}, errors.New("it names no set of removals")
+	}
+	return a, nil
+}
