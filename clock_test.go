@@ -23,7 +23,7 @@ type leapingClock struct {
 }
 
 func (c *leapingClock) Now() time.Duration {
-	if c.armed.Load() && isCalledBy("drm.(*call).run") && c.armed.CompareAndSwap(true, false) {
+	if c.armed.Load() && isCalledBy("calls.(*call).run") && c.armed.CompareAndSwap(true, false) {
 		c.leapt.Add(int64(time.Hour))
 	}
 	return c.Clock.Now() + time.Duration(c.leapt.Load())

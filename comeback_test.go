@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
@@ -67,6 +68,7 @@ func TestLeasesAreRevokedOneAtATime(t *testing.T) {
 	m := &Manager{revoking: make(chan struct{}, 1)}
 	m.cfg.Etcd.CommandTimeout = time.Minute
 	var all []*claimLease
+	var ends []<-chan struct{}
 	for range leases {
 		ctx, cancel := context.WithCancelCause(t.Context())
 		k, err := lease.Grant(t.Context(), etcd, lease.Options{TTL: time.Minute})
@@ -74,14 +76,15 @@ func TestLeasesAreRevokedOneAtATime(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(k.Close)
-		all = append(all, newClaimLease(ctx, cancel, k))
+		all = append(all, &claimLease{Lease: calls.NewLease(ctx, cancel, k)})
+		ends = append(ends, ctx.Done())
 	}
 	var wg sync.WaitGroup
 	for _, l := range all {
 		wg.Go(func() { m.letGo(t.Context(), l) })
 	}
-	for _, l := range all {
-		<-l.ended
+	for _, ended := range ends {
+		<-ended
 	}
 	for range leases {
 		<-etcd.began

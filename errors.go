@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
@@ -53,24 +54,24 @@ var (
 // Causes: why a context given to a Handler ended, as context.Cause tells it.
 var (
 	// CauseStopped: the manager is stopping.
-	CauseStopped = errors.New("drm: manager stopping")
+	CauseStopped = calls.CauseStopped
 	// CauseMoved: the resource's shard belongs to another member now.
-	CauseMoved = errors.New("drm: resource moved to another member")
+	CauseMoved = calls.CauseMoved
 	// CauseRemoved: the resource left the catalogue, or was deallocated.
-	CauseRemoved = errors.New("drm: resource removed")
+	CauseRemoved = calls.CauseRemoved
 	// CauseChanged: the resource's data changed, and the handler has no Update.
-	CauseChanged = errors.New("drm: resource changed")
+	CauseChanged = calls.CauseChanged
 	// CauseFenced: the lease that guards the claim can no longer be trusted.
-	CauseFenced = errors.New("drm: lease too close to its deadline")
+	CauseFenced = calls.CauseFenced
 	// CauseClaimLost: the claim's key was deleted from etcd by someone else.
-	CauseClaimLost = errors.New("drm: claim vanished from etcd")
+	CauseClaimLost = calls.CauseClaimLost
 	// CauseTimeout: the call took longer than its timeout.
-	CauseTimeout = errors.New("drm: call timed out")
+	CauseTimeout = calls.CauseTimeout
 	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is let go of, unless
 	// Config.TerminatePolicy is HoldUntilTerminated; nothing of this Handle may go on.
-	CauseGivenUp = errors.New("drm: call given up")
+	CauseGivenUp = calls.CauseGivenUp
 	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
-	CauseTerminated = errors.New("drm: terminated")
+	CauseTerminated = calls.CauseTerminated
 )
 
 // noApp is ErrNoApp.

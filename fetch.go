@@ -15,6 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/txn"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // fetchPause is the pause after a failed attempt, the first of which is 0: 1, 2, 4, … s and no more than longest, less up
@@ -212,7 +213,7 @@ func (o *office) fetch(ctx context.Context) error {
 	o.record.Error = ""
 	o.heed(err)
 	if err != nil {
-		o.record.Error = clip(err.Error(), maxSourceError)
+		o.record.Error = usercode.Clip(err.Error(), maxSourceError)
 	} else {
 		o.record.LastSuccess = o.record.LastAttempt
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/record"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // The most of the bad items that is recorded, in bytes: of what is wrong with one, and of all texts together.
@@ -95,7 +96,7 @@ func (o *office) refuses(bad *BadItemsError, good int, before string) error {
 // badItems is the error that tells of bad items, with a copy of them: the user may have it for long.
 func badItems(before, why string, bad *BadItemsError) error {
 	bad = bad.told()
-	return &toldError{clip(before+why+bad.Error(), maxErrorText), bad}
+	return &toldError{usercode.Clip(before+why+bad.Error(), usercode.MaxText), bad}
 }
 
 // tellBad takes an answer's bad items into the record. It logs them, and reports true, where they are other ones than those
@@ -113,7 +114,7 @@ func (o *office) tellBad(bad *BadItemsError, refused bool) (news bool) {
 	}
 	var first []string
 	for _, item := range bad.items[:min(len(bad.items), 5)] {
-		first = append(first, clip(item.describe(), maxBadError))
+		first = append(first, usercode.Clip(item.describe(), maxBadError))
 	}
 	message := "the source has bad items; what they may stand for stays as it is"
 	if refused {
@@ -134,7 +135,7 @@ func recordOf(bad *BadItemsError) []record.BadItem {
 	var all []record.BadItem
 	left := maxBadTexts
 	for _, item := range bad.items {
-		r := record.BadItem{Index: item.Index, ID: item.ID, Error: clip(item.Err.Error(), maxBadError), TooLarge: item.Err == errTooLarge} //nolint:errorlint // this very one
+		r := record.BadItem{Index: item.Index, ID: item.ID, Error: usercode.Clip(item.Err.Error(), maxBadError), TooLarge: item.Err == errTooLarge} //nolint:errorlint // this very one
 		if left -= len(r.ID) + len(r.Error); left < 0 {
 			break
 		}

@@ -4,83 +4,18 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"sync"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// claimLease is one lease of the pool that claims are spread over, because revoking one lease with all of them would
-// stall etcd.
+// claimLease is one lease of the pool that the member's claims are spread over.
 type claimLease struct {
-	keeper *lease.Keeper
-	ctx    context.Context // of everything on it: ends at its deadline, with CauseFenced
-	cancel context.CancelCauseFunc
-	gone   bool // noteGone knows; the loop's goroutine owns it
-
-	// The handlings' contexts end with ctx without being its children: there may be a hundred thousand, and each would
-	// be an entry of a map that all of them share.
-	values    context.Context // ctx without its end
-	mu        sync.Mutex
-	handlings []*handling // each knows its place
-	ended     chan struct{}
-}
-
-// newClaimLease makes one of a keeper whose end ctx has heard of, or will.
-func newClaimLease(ctx context.Context, cancel context.CancelCauseFunc, keeper *lease.Keeper) *claimLease {
-	l := &claimLease{keeper: keeper, ctx: ctx, cancel: cancel, values: context.WithoutCancel(ctx), ended: make(chan struct{})}
-	context.AfterFunc(ctx, l.endHandlings)
-	return l
-}
-
-// end ends everything on the lease, and returns when all contexts have.
-func (l *claimLease) end(cause error) {
-	l.cancel(cause)
-	<-l.ended
-}
-
-func (l *claimLease) endHandlings() {
-	defer close(l.ended)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, h := range l.handlings {
-		h.cancel(context.Cause(l.ctx))
-	}
-	l.handlings = nil
-}
-
-// enter gives a handling its context.
-func (l *claimLease) enter(h *handling) {
-	h.ctx, h.cancel = context.WithCancelCause(l.values)
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.ctx.Err() != nil { // endHandlings may have passed
-		h.cancel(context.Cause(l.ctx))
-		return
-	}
-	h.place = len(l.handlings)
-	l.handlings = append(l.handlings, h)
-}
-
-// leave is for a handling whose context has ended.
-func (l *claimLease) leave(h *handling) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if h.place >= len(l.handlings) || l.handlings[h.place] != h {
-		return
-	}
-	last := len(l.handlings) - 1
-	l.handlings[h.place] = l.handlings[last]
-	l.handlings[h.place].place = h.place
-	l.handlings[last] = nil
-	l.handlings = l.handlings[:last]
-}
-
-// over says whether the lease has ended, which ctx may not have heard yet.
-func (l *claimLease) over() bool {
-	return l.ctx.Err() != nil || l.keeper.Fenced() && l.keeper.Remaining() <= 0
+	*calls.Lease
+	gone bool // noteGone knows that etcd does not know the lease any more; the loop owns it
 }
 
 // noteGone has the next lease be waited for, once for each that etcd does not know any more.
@@ -101,10 +36,10 @@ func (m *Manager) grantLease() {
 		ctx, cancel := context.WithCancelCause(m.ctx)
 		keeper, err := m.grant(m.tasksCtx, 0, func(error) {}, cancel)
 		if err != nil { // stopping
-			cancel(CauseStopped)
+			cancel(calls.CauseStopped)
 			return
 		}
-		l := newClaimLease(ctx, cancel, keeper)
+		l := &claimLease{Lease: calls.NewLease(ctx, cancel, keeper)}
 		posted := m.post(func() {
 			m.leases[int64(keeper.ID())] = l
 			m.core.LeaseReady(m.stamp, int64(keeper.ID()))
@@ -114,7 +49,7 @@ func (m *Manager) grantLease() {
 		})
 		if !posted {
 			keeper.Close()
-			l.end(CauseStopped)
+			l.End(calls.CauseStopped)
 		}
 	})
 }
@@ -145,7 +80,7 @@ func (m *Manager) grant(ctx context.Context, early time.Duration, onFence func(e
 				})
 				log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", id), zap.Error(cause))
 			},
-			OnDead: func(*lease.Keeper, error) { dead(CauseFenced) },
+			OnDead: func(*lease.Keeper, error) { dead(calls.CauseFenced) },
 		})
 		cancel()
 		if err == nil {
@@ -193,8 +128,8 @@ func (m *Manager) revokeLease(id int64) {
 // thousands of keys to delete then, and answers nobody meanwhile. So a member has one revoked at a time: when etcd takes long
 // for each, fewer come, from all members alike. A lease whose turn does not come expires by itself.
 func (m *Manager) letGo(ctx context.Context, l *claimLease) {
-	defer l.keeper.Close()
-	l.end(CauseFenced)
+	defer l.Keeper.Close()
+	l.End(calls.CauseFenced)
 	select {
 	case m.revoking <- struct{}{}:
 		defer func() { <-m.revoking }()
@@ -203,7 +138,7 @@ func (m *Manager) letGo(ctx context.Context, l *claimLease) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)
 	defer cancel()
-	_ = l.keeper.Revoke(ctx) // it expires by itself otherwise
+	_ = l.Keeper.Revoke(ctx) // it expires by itself otherwise
 }
 
 // pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that

@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/core"
@@ -113,13 +114,13 @@ func (m *Manager) execute(actions []core.Action) {
 				Key: m.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Delete: true, Tag: m.tagOf(&a),
 			})
 		case core.Handle:
-			m.startHandle(a)
+			m.calls.Handle(m.stamp, a, m.leaseOf(a))
 		case core.Update:
-			m.startUpdate(a)
+			m.calls.Update(a)
 		case core.Terminate:
-			m.startTerminate(a)
+			m.calls.Terminate(a, m.leaseOf(a))
 		case core.Cancel:
-			m.cancelHandling(a)
+			m.calls.Cancel(a)
 		}
 	}
 	if len(writes) > 0 {
@@ -130,6 +131,14 @@ func (m *Manager) execute(actions []core.Action) {
 		m.states.Submit(states...)
 		m.stateWrites = keep(states)
 	}
+}
+
+// leaseOf is the lease that an action's claim is on; nil where it is gone.
+func (m *Manager) leaseOf(a core.Action) *calls.Lease {
+	if l := m.leases[a.Lease]; l != nil {
+		return l.Lease
+	}
+	return nil
 }
 
 // keep empties a slice of ops whose room is used again, unless it is more than usual.
@@ -219,7 +228,7 @@ func (m *Manager) writeResult(r lease.Result) core.WriteResult {
 	case errors.Is(err, lease.ErrLeaseGone):
 		res.LeaseGone = true
 		if l := m.leases[int64(r.Op.Lease)]; l != nil {
-			l.keeper.Fence(err)
+			l.Keeper.Fence(err)
 			m.noteGone(l)
 		}
 	case errors.Is(err, lease.ErrUnknown):

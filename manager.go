@@ -13,6 +13,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/clock"
@@ -21,6 +22,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -49,6 +51,7 @@ type Manager struct {
 	encoder   claims.Encoder
 	claims    *lease.Writer // claims and releases
 	states    *lease.Writer // what claims say of the handling; apart, so that it follows behind
+	calls     *calls.Calls  // of the handler; only the loop calls it
 
 	// ctx is the parent of everything that a Handler is given: it ends when Stop's time is up, or at its very end.
 	ctx    context.Context
@@ -79,14 +82,12 @@ type Manager struct {
 	comeback  comeback
 	spread    bool // the next lease replaces one that etcd does not know any more
 	followers map[int]*shardFollower
-	handlings handlings
 	stopping  bool
 	halted    bool // Stop's time is up
 
 	writes      []lease.Op // room for the claims and releases that execute sends
 	stateWrites []lease.Op // the same for states
 	tags        []opTag    // room for the tags of both
-	alarms      sync.Pool  // of *alarm: timers that calls have left
 
 	setUp       bool       // the retriever's Setup succeeded, so TearDown is due
 	sourceReady chan error // the outcome of a fresh app's first fetch, or nil where there is nothing to wait for
@@ -221,7 +222,7 @@ func (m *Manager) rewound(err error) {
 		m.stopping = true
 		m.core.Stop(m.stamp)
 		for _, l := range m.leases {
-			l.keeper.Fence(fmt.Errorf("%w: %w", lease.ErrGone, err))
+			l.Keeper.Fence(fmt.Errorf("%w: %w", lease.ErrGone, err))
 		}
 	})
 	m.fail(err)
@@ -257,7 +258,7 @@ func (m *Manager) beginStop() {
 // time afterwards, and what tells of a failure too; or for half of its time, where that does not fit.
 func (m *Manager) outcomesUntil() time.Duration {
 	all := m.cfg.StopTimeout
-	if d := all - m.cfg.TerminateTimeout - 3*lastGrace; d > 0 && m.cfg.TerminateTimeout != Forever {
+	if d := all - m.cfg.TerminateTimeout - 3*usercode.Grace; d > 0 && m.cfg.TerminateTimeout != Forever {
 		return d
 	}
 	return all / 2
@@ -292,7 +293,7 @@ func (m *Manager) shutdown() {
 		had = m.core.Left().Claims
 		m.core.Stop(m.stamp)
 		for _, l := range m.leases {
-			l.keeper.NoLonger() // what cannot be given back is not waited for longer than its lease lasts
+			l.Keeper.NoLonger() // what cannot be given back is not waited for longer than its lease lasts
 		}
 	})
 	hasten := time.AfterFunc(m.outcomesUntil(), func() { m.post(func() { m.core.Hasten(m.stamp) }) })
@@ -340,7 +341,7 @@ func (m *Manager) shutdown() {
 	m.failures.Close()
 	m.log.Info("stopped", zap.Error(m.stopErr))
 	if m.logs != nil {
-		m.logs.Close(lastGrace) // a sink that blocks is left behind
+		m.logs.Close(usercode.Grace) // a sink that blocks is left behind
 	}
 }
 
@@ -352,7 +353,7 @@ func (m *Manager) giveUp() {
 		m.halted = true
 	})
 	m.cancel(CauseStopped)
-	last := time.NewTimer(lastGrace)
+	last := time.NewTimer(usercode.Grace)
 	defer last.Stop()
 	select {
 	case <-m.quiet:
@@ -397,8 +398,8 @@ func (m *Manager) giveBack(keepClaims bool) {
 	for _, l := range all {
 		wg.Go(func() {
 			if keepClaims {
-				l.keeper.Close()
-				l.end(CauseStopped)
+				l.Keeper.Close()
+				l.End(CauseStopped)
 			} else {
 				m.letGo(ctx, l)
 			}

@@ -6,6 +6,8 @@ import (
 	"sync/atomic"
 
 	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // What a Retriever is called for besides Fetch: Setup, and TearDown after all that Setup and Fetch may still be doing.
@@ -27,7 +29,7 @@ func (m *Manager) setUpRetriever(ctx context.Context) error {
 	return err
 }
 
-// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context: no longer than lastGrace once
+// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context: no longer than usercode.Grace once
 // Stop is to wait no longer.
 func (m *Manager) tearDown() error {
 	limited, cancelTimeout := context.WithTimeout(context.Background(), m.cfg.FetchTimeout)
@@ -42,7 +44,7 @@ func (m *Manager) tearDown() error {
 		case <-over:
 			return
 		}
-		if pauseFor(ctx, lastGrace) {
+		if pauseFor(ctx, usercode.Grace) {
 			cancel(errors.New("it did not return in the time that Stop had"))
 		}
 	}()

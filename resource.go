@@ -10,6 +10,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // MaxIDBytes is the length of the longest id a resource or a member may have, in bytes of UTF-8.
@@ -190,7 +191,7 @@ func shapeOf(raw []byte) string {
 			names = append(names, "…")
 			break
 		}
-		names = append(names, clip(fmt.Sprint(name), maxFieldName))
+		names = append(names, usercode.Clip(fmt.Sprint(name), maxFieldName))
 	}
 	if len(names) == 0 {
 		return kind

@@ -9,6 +9,8 @@ import (
 	"time"
 
 	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // sourceError marks what the source is to blame for; everything else that makes a fetch fail is etcd's. It does not unwrap
@@ -210,7 +212,7 @@ func (s *sourceCalls) callLocked(err error) {
 
 // end lets no call begin any more and waits for those in progress, which TearDown must not take anything away from. The
 // context of a Fetch has ended: one that ignores that is waited for no longer than a Fetch may take, and OnSourceError no
-// longer than lastGrace, both only until Stop is to wait no longer. The error says what was left behind.
+// longer than usercode.Grace, both only until Stop is to wait no longer. The error says what was left behind.
 func (s *sourceCalls) end() error {
 	s.mu.Lock()
 	s.over, s.next = true, nil
@@ -220,7 +222,7 @@ func (s *sourceCalls) end() error {
 	if !s.await(fetching, s.m.cfg.FetchTimeout) {
 		left = append(left, "Fetch")
 	}
-	if !s.await(telling, lastGrace) {
+	if !s.await(telling, usercode.Grace) {
 		left = append(left, "OnSourceError")
 	}
 	if len(left) == 0 {

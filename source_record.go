@@ -14,6 +14,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/record"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // The most of a fetch's outcome that is recorded: the record must fit into a request to etcd, whatever the source says.
@@ -97,7 +98,7 @@ func (o *office) writeRecord(ctx context.Context) error {
 	err := o.putRecord(ctx, o.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := o.record
-		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = clip(short.Error, most), nil, nil, nil
+		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = usercode.Clip(short.Error, most), nil, nil, nil
 		err = o.putRecord(ctx, short)
 	}
 	o.vouched = o.vouched || err == nil

@@ -12,6 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/core"
@@ -65,7 +66,7 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		client: client, ownClient: own, layout: layout,
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
 		idle: make(chan struct{}), quiet: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
-		leases: map[int64]*claimLease{}, revoking: make(chan struct{}, 1), followers: map[int]*shardFollower{}, handlings: handlings{},
+		leases: map[int64]*claimLease{}, revoking: make(chan struct{}, 1), followers: map[int]*shardFollower{},
 		sourceReady: make(chan error, 1),
 	}
 	m.source = &sourceCalls{m: m}
@@ -146,6 +147,21 @@ func (m *Manager) start(ctx context.Context) (err error) {
 	return nil
 }
 
+// newCalls makes what calls the handler, once it is known who the member is and how long its leases live.
+func (m *Manager) newCalls() *calls.Calls {
+	atLeast := time.Duration(0)
+	if m.cfg.OutagePolicy == KeepOnOutage {
+		atLeast = m.cfg.LeaseTTL / 2
+	}
+	return calls.New(calls.Options{
+		Handler:       userHandler{m.cfg.Handler, m.cfg.App, m.id},
+		HandleTimeout: m.cfg.HandleTimeout, TerminateTimeout: m.cfg.TerminateTimeout,
+		HoldFailed: m.cfg.TerminatePolicy == HoldUntilTerminated, AtLeast: atLeast,
+		Core: m.core, Post: func(f func(time.Duration)) bool { return m.post(func() { f(m.stamp) }) }, Wall: m.wall,
+		Parent: m.ctx, Staying: m.staying, Log: m.log, Failures: m.failures,
+	})
+}
+
 // shardsInput says of an app that it has another number of shards than was asked for.
 func shardsInput(e *appconfig.ShardsError) error {
 	return fmt.Errorf("config: %w", &InputError{"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has)})
@@ -166,6 +182,7 @@ func (m *Manager) join(ctx context.Context) error {
 	}
 	m.encoder = claims.NewEncoder(m.id)
 	m.setLog(m.log.With(zap.String("member", m.id)))
+	m.calls = m.newCalls()
 	m.tasks.run(func() { membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView) })
 	if m.cfg.Retriever != nil {
 		if err := during(ctx, m.log, "the retriever's Setup", upTo(m.cfg.FetchTimeout), func() error { return m.setUpRetriever(ctx) }); err != nil {
@@ -318,14 +335,4 @@ func (m *Manager) closeClient() {
 	if m.ownClient {
 		_ = m.client.Close() // says only that it was closed
 	}
-}
-
-func isUpdater(h Handler) bool {
-	_, ok := h.(Updater)
-	return ok
-}
-
-func finishesCalls(h Handler) bool {
-	f, ok := h.(Finisher)
-	return ok && f.FinishesCalls()
 }

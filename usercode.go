@@ -5,19 +5,13 @@ import (
 	"fmt"
 	"reflect"
 	"runtime/debug"
-	"strings"
+
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // What the user's code returns or panics with is the user's code again: an Error method may panic (one of a nil pointer
 // does), block, or call back into the manager. So its text is taken down in the goroutine that called the user's code,
 // under the limits of that call, and everyone else reads the text.
-
-// maxErrorText is how many bytes of an error's text are kept.
-const maxErrorText = 4096
-
-// errGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead
-// of returning.
-var errGoexit = errors.New("the call ended its goroutine (runtime.Goexit) and did not return")
 
 // toldError is an error of the user's code whose text is known. It unwraps to that error, for the user to test for it.
 type toldError struct {
@@ -47,18 +41,10 @@ func told(err error) error {
 func textOf(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, clip(panicText(v), maxErrorText))
+			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, usercode.Clip(panicText(v), usercode.MaxText))
 		}
 	}()
-	return clip(err.Error(), maxErrorText)
-}
-
-// clip is the beginning of a text, where it is too long to keep.
-func clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
+	return usercode.Clip(err.Error(), usercode.MaxText)
 }
 
 // isPanic says whether an error of the user's code stands for a panic.
@@ -94,19 +80,14 @@ func safely(f func() error) (err error) {
 	return told(f())
 }
 
-// detached calls the user's code in a goroutine of its own, and done with what came of it in the same goroutine: errGoexit
-// where the call ended that.
+// detached calls the user's code in a goroutine of its own, and done with what came of it in the same goroutine.
 func detached(f func() error, done func(error)) {
-	go func() {
-		err := errGoexit
-		defer func() { done(err) }()
-		err = safely(f)
-	}()
+	usercode.Detached(func() error { return safely(f) }, done)
 }
 
 // newPanicError makes an error of what a recovered panic was about.
 func newPanicError(v any) *PanicError {
-	return &PanicError{Value: v, Stack: debug.Stack(), text: clip("panic: "+panicText(v), maxErrorText)}
+	return &PanicError{Value: v, Stack: debug.Stack(), text: usercode.Clip("panic: "+panicText(v), usercode.MaxText)}
 }
 
 // panicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a number.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -81,31 +80,9 @@ func (m *Manager) tellStopping(waited time.Duration) {
 	m.post(func() {
 		left := m.core.Left()
 		m.log.Info("waiting for what is left before the member can stop", zap.Duration("waited", waited), zap.Int("claims", left.Claims),
-			zap.Int("calls", left.Calls), zap.Int("not terminated", left.Waiting+left.Failing), zap.Int("not released", left.Unreleased),
-			zap.Strings("longest calls", m.longestCalls()))
+			zap.Int("calls", left.Calls), zap.Int("not_terminated", left.Waiting+left.Failing), zap.Int("not_released", left.Unreleased),
+			zap.Strings("longest_calls", m.calls.Longest(mostCallsTold)))
 	})
-}
-
-// longestCalls names the calls of the handler that have been in progress for longest. It runs on the loop.
-func (m *Manager) longestCalls() []string {
-	type running struct {
-		since time.Time
-		name  string
-	}
-	var all []running
-	for _, in := range m.handlings {
-		for id, h := range in {
-			if c := h.call; c != nil {
-				all = append(all, running{c.since(), fmt.Sprintf("%v of %q", c.do.Kind, id)})
-			}
-		}
-	}
-	slices.SortFunc(all, func(a, b running) int { return a.since.Compare(b.since) })
-	names := make([]string, 0, mostCallsTold)
-	for _, r := range all[:min(len(all), mostCallsTold)] {
-		names = append(names, fmt.Sprintf("%s for %v", r.name, time.Since(r.since).Round(100*time.Millisecond)))
-	}
-	return names
 }
 
 // endpointsOf is a detail of waiting for etcd.

@@ -180,7 +180,7 @@ func TestStopSaysWhichCallsItWaitsFor(t *testing.T) {
 	go func() { stopped <- m.Stop(context.Background()) }()
 	e := line(t, logs, "waiting for what is left before the member can stop").ContextMap()
 	release()
-	if calls, _ := e["longest calls"].([]any); len(calls) != 1 || !strings.HasPrefix(calls[0].(string), `terminate of "r" for `) || e["claims"] != int64(1) {
+	if calls, _ := e["longest_calls"].([]any); len(calls) != 1 || !strings.HasPrefix(calls[0].(string), `terminate of "r" for `) || e["claims"] != int64(1) {
 		t.Errorf("fields %v", e)
 	}
 	if err := <-stopped; err != nil {

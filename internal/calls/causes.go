@@ -1,0 +1,42 @@
+package calls
+
+import (
+	"errors"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
+
+// Why a context that the handler was given has ended, as context.Cause tells it. The root package documents them for users.
+var (
+	CauseStopped    = errors.New("drm: manager stopping")
+	CauseMoved      = errors.New("drm: resource moved to another member")
+	CauseRemoved    = errors.New("drm: resource removed")
+	CauseChanged    = errors.New("drm: resource changed")
+	CauseFenced     = errors.New("drm: lease too close to its deadline")
+	CauseClaimLost  = errors.New("drm: claim vanished from etcd")
+	CauseTimeout    = errors.New("drm: call timed out")
+	CauseGivenUp    = errors.New("drm: call given up")
+	CauseTerminated = errors.New("drm: terminated")
+)
+
+// causeOf translates a cause of the core's.
+func causeOf(c core.Cause) error {
+	switch c {
+	case core.Stopped:
+		return CauseStopped
+	case core.Moved:
+		return CauseMoved
+	case core.Removed:
+		return CauseRemoved
+	case core.Changed:
+		return CauseChanged
+	case core.Fenced:
+		return CauseFenced
+	case core.ClaimLost:
+		return CauseClaimLost
+	case core.Failure:
+		return CauseTimeout
+	default:
+		return nil
+	}
+}

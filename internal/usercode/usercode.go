@@ -1,0 +1,37 @@
+// Package usercode has what is common to all calls of the user's code: callbacks, and the methods of what they return. Such
+// code may panic, hang, end its goroutine, be slow, or call back into the member.
+package usercode
+
+import (
+	"errors"
+	"strings"
+	"time"
+)
+
+// Grace is how long a call whose time is up is given to notice that, before it is given up.
+const Grace = time.Second
+
+// MaxText is how many bytes of an error's text are kept.
+const MaxText = 4096
+
+// ErrGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead of
+// returning.
+var ErrGoexit = errors.New("the call ended its goroutine (runtime.Goexit) and did not return")
+
+// Clip returns the beginning of a text that is longer than most bytes, and an ellipsis; a shorter text as it is.
+func Clip(text string, most int) string {
+	if len(text) <= most {
+		return text
+	}
+	return strings.ToValidUTF8(text[:most], "") + "…"
+}
+
+// Detached calls f in a goroutine of its own, and then done with what f returned, in the same goroutine: ErrGoexit where f
+// ended that. f must not panic: whoever adapts the user's code recovers.
+func Detached(f func() error, done func(error)) {
+	go func() {
+		err := ErrGoexit
+		defer func() { done(err) }()
+		err = f()
+	}()
+}
