@@ -18,7 +18,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
-	"github.com/distributed-resource-manager/drm/internal/bench"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/bench"
 )
 
 const (
