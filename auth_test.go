@@ -194,7 +194,7 @@ func TestAPasswordThatWasChangedIsToldAndRecoveredFrom(t *testing.T) {
 	began := time.Now()
 	cfg := w.config("b", r)
 	cfg.Etcd = drm.EtcdConfig{Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password}
-	if _, err := drm.Start(t.Context(), cfg); !errors.Is(err, rpctypes.ErrAuthFailed) || !strings.Contains(err.Error(), `etcd refuses the user "drm"`) {
+	if _, err := w.tryStart(t.Context(), cfg); !errors.Is(err, rpctypes.ErrAuthFailed) || !strings.Contains(err.Error(), `etcd refuses the user "drm"`) {
 		t.Errorf("start with a wrong password: %v", err)
 	}
 	if n, most := w.calls.Logins()-before, 12+int(time.Since(began)/(3*time.Second)); n > most {
@@ -250,7 +250,7 @@ func TestUsersByCertificate(t *testing.T) {
 	}
 	cfgC := w.config("c", r)
 	cfgC.Etcd = drm.EtcdConfig{Endpoints: []string{endpoint}, TLS: certs.client("nobody")}
-	if _, err := drm.Start(t.Context(), cfgC); err == nil {
+	if _, err := w.tryStart(t.Context(), cfgC); err == nil {
 		t.Error("a certificate of nobody's was let in")
 	}
 }

@@ -167,7 +167,7 @@ func TestOneBadItemDoesNotFailTheFirstFetch(t *testing.T) {
 			src.set(versions(1, "a", "b"), err)
 			cfg, _ := w.sourced("m", r, src)
 			cfg.SourceStrict, cfg.FetchRetryBudget = strict, time.Millisecond
-			m, err := drm.Start(t.Context(), cfg)
+			m, err := w.tryStart(t.Context(), cfg)
 			if !strict && !most {
 				if err != nil {
 					t.Fatal(err)

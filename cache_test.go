@@ -28,7 +28,7 @@ func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 				w.stop(ms["a"])
 			},
 			"the coordinator is killed": func(w *world, _ func(string) *drm.Manager, ms map[string]*drm.Manager) {
-				w.tb.Cleanup(ms["a"].Wedge()) // as good as dead
+				w.tb.Cleanup(w.probe(ms["a"]).Wedge()) // as good as dead
 			},
 		} {
 			t.Run(fmt.Sprintf("%s, cached %v", name, cached), func(t *testing.T) {

@@ -82,7 +82,7 @@ func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 	// What the old authority signed is not let in any more, on either side.
 	first.Write(dir, "member")
 	member.Etcd.GetTLS, member.Etcd.DialTimeout = files.TLS, time.Second
-	if _, err := drm.Start(t.Context(), member); !errors.Is(err, drm.ErrUnreachable) {
+	if _, err := w.tryStart(t.Context(), member); !errors.Is(err, drm.ErrUnreachable) {
 		t.Errorf("with what was rotated out: %v", err)
 	}
 }

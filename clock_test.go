@@ -56,13 +56,11 @@ func TestNoHandleBeginsPastTheDeadline(t *testing.T) {
 				}
 			}
 			ticking := &leapingClock{Clock: clock.System()}
-			m, err := drm.StartOn(t.Context(), w.config("a", handler.New(handler.Funcs{
+			w.options.Clock = ticking
+			m := w.startOnly(w.config("a", handler.New(handler.Funcs{
 				Handle: func(_ context.Context, c drm.Claim) error { look("Handle", c); handles.Add(1); return nil },
 				Update: func(_ context.Context, c drm.Claim) error { look("Update", c); updates.Add(1); return nil },
-			})), ticking, time.Now)
-			if err != nil {
-				t.Fatal(err)
-			}
+			})))
 			defer w.stop(m)
 			if call == "update" {
 				w.allocate("r")

@@ -336,9 +336,8 @@ func TestAllocateMakesAnAppOnlyWhereItMay(t *testing.T) {
 // Whoever looks at the members soon after something has changed finds what is so, and need not wait for the interval.
 func TestFiguresAreWrittenWhenAMemberHasComeToRest(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
-	drm.SetStatsInterval(time.Hour)
+	w.options.StatsInterval = time.Hour
 	m := w.members(r, nil, "a")["a"]
-	drm.SetStatsInterval(testStatsInterval)
 	c := w.client()
 	shows := func(n int) func() bool {
 		return func() bool {

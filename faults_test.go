@@ -109,7 +109,7 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 	r := newRecorder(t)
 	release, entered := make(chan struct{}), make(chan struct{})
 	r.onTerminate = func(context.Context, drm.Claim) error { close(entered); <-release; return nil }
-	m, err := drm.Start(t.Context(), w.config("a", r))
+	m, err := w.tryStart(t.Context(), w.config("a", r))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -321,7 +321,7 @@ func TestStopWithEtcdGoneTerminatesEverythingAndEnds(t *testing.T) {
 	cfg := w.config("a", r)
 	cfg.LeaseTTL, cfg.Etcd.CommandTimeout = 2*time.Second, time.Second
 	cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(10)...)
-	m, err := drm.Start(t.Context(), cfg)
+	m, err := w.tryStart(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -14,14 +14,11 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// statsInterval is how often a member that has no rest writes its figures, if they changed. Tests lower it.
-var statsInterval = 10 * time.Second
-
 const (
 	// figuresRest is how long nothing must have changed before figures are written earlier than that: whoever looks after a drain,
 	// say, is to find what is so.
 	figuresRest = 200 * time.Millisecond
-	// figuresAhead is how many times in a row they may be; one more for each statsInterval.
+	// figuresAhead is how many times in a row they may be; one more for each Manager.statsInterval.
 	figuresAhead = 3
 )
 

@@ -86,7 +86,7 @@ func (s *slowService) TerminateFailed(context.Context, drm.Claim, error) { s.not
 // handles has a member begin with r, and with its new data where it is Update that takes long.
 func (s *slowService) handles(w *world, cfg drm.Config) (*drm.Manager, given) {
 	w.tb.Helper()
-	m, err := drm.Start(w.tb.Context(), cfg)
+	m, err := w.tryStart(w.tb.Context(), cfg)
 	if err != nil {
 		w.tb.Fatal(err)
 	}
@@ -147,7 +147,7 @@ func (w *world) isEnding(a *drm.Manager, how string) bool {
 	switch how {
 	case "moved": // the view that pins r elsewhere has come
 		held, err := w.client().Lookup(w.tb.Context(), "r")
-		return err == nil && held.Expected == "b" && a.Sees("r") == "b"
+		return err == nil && held.Expected == "b" && w.probe(a).Sees("r") == "b"
 	case "stopped":
 		ms, err := w.client().Members(w.tb.Context())
 		if err != nil {

@@ -246,7 +246,7 @@ func TestGarbageOverTheConfigStopsNobodyAndLetsNobodyIn(t *testing.T) {
 			}
 			cfg := w.config("b", r)
 			cfg.Shards = 0
-			if _, err := drm.Start(t.Context(), cfg); err == nil {
+			if _, err := w.tryStart(t.Context(), cfg); err == nil {
 				t.Error("a member started on it")
 			}
 			_, err := w.client().Status(t.Context())

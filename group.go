@@ -183,7 +183,7 @@ func (g *group) wake() {
 // run keeps the member registered and in office until ctx ends.
 func (g *group) run(ctx context.Context) {
 	m := g.m
-	stats := time.NewTicker(statsInterval)
+	stats := time.NewTicker(m.statsInterval)
 	defer stats.Stop()
 	defer g.figures.timer.Stop()
 	g.figures.stir()

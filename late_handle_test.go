@@ -48,7 +48,7 @@ func TestACallThatRunsLateFencesNothing(t *testing.T) {
 	src := newSource(all...)
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	cfg.HandleTimeout, cfg.LeaseTTL, cfg.Logger = 20*time.Millisecond, time.Minute, zap.New(logs)
-	m, err := drm.Start(t.Context(), cfg)
+	m, err := w.tryStart(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

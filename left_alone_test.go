@@ -136,7 +136,7 @@ func TestAFreshAppsSourceIsLeftAloneAsItWants(t *testing.T) {
 	cfg := w.config("a", newRecorder(t))
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	for n := range 3 {
-		if m, err := drm.Start(t.Context(), cfg); err == nil {
+		if m, err := w.tryStart(t.Context(), cfg); err == nil {
 			w.stop(m)
 			t.Fatal("Start succeeded")
 		} else if n > 0 && !(strings.Contains(err.Error(), "left alone for another") && strings.Contains(err.Error(), "busy")) {
@@ -164,7 +164,7 @@ func TestANewCoordinatorWaitsAndThenAsks(t *testing.T) {
 			src.set(nil, &busy{pause, true})
 			cfg := w.config("a", r)
 			cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, time.Second
-			if _, err := drm.Start(t.Context(), cfg); err == nil {
+			if _, err := w.tryStart(t.Context(), cfg); err == nil {
 				t.Fatal("Start succeeded")
 			}
 		}

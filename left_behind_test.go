@@ -50,7 +50,7 @@ func TestStopSaysWhichClaimsItLeft(t *testing.T) {
 			cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(n)...)
 			cfg.StopTimeout = 3 * time.Second // more than a call that is given up takes
 			test.change(&cfg)
-			m, err := drm.Start(t.Context(), cfg)
+			m, err := w.tryStart(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -86,7 +86,7 @@ func TestStopDoesNotWaitForATearDownThatHangs(t *testing.T) {
 	cfg := w.config("a", handler.New(handler.Funcs{}))
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	cfg.FetchTimeout, cfg.StopTimeout = 24*time.Hour, 100*time.Millisecond
-	m, err := drm.Start(t.Context(), cfg)
+	m, err := w.tryStart(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}

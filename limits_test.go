@@ -148,7 +148,7 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	cfg.AllocateOnly, cfg.Retriever = false, newSource("x")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := drm.Start(ctx, cfg); err == nil || !strings.Contains(err.Error(), low) {
+	if _, err := w.tryStart(ctx, cfg); err == nil || !strings.Contains(err.Error(), low) {
 		t.Errorf("Start with a source: %v", err)
 	}
 	if s, err := w.client().Status(t.Context()); err != nil || !strings.Contains(s.Source.Error, low) {
@@ -156,7 +156,7 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	}
 	r.until("b has all again", func() bool { return len(heldBy(r, "b")) == n-1 })
 	cfg.App = "other"
-	if _, err := drm.Start(ctx, cfg); err == nil || !strings.Contains(err.Error(), low) {
+	if _, err := w.tryStart(ctx, cfg); err == nil || !strings.Contains(err.Error(), low) {
 		t.Errorf("Start with a source, alone: %v", err)
 	}
 }
@@ -165,7 +165,7 @@ func TestAnEtcdThatTakesOneOperationInATransactionIsRefused(t *testing.T) {
 	w := limitedWorld(t, maxTxnOps(1))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := drm.Start(ctx, w.config("a", newRecorder(t))); err == nil || !strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 2") {
+	if _, err := w.tryStart(ctx, w.config("a", newRecorder(t))); err == nil || !strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 2") {
 		t.Errorf("Start: %v", err)
 	}
 }

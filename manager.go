@@ -39,6 +39,8 @@ type Manager struct {
 	clock    clock.Clock      // that leases are measured by
 	wall     func() time.Time // that nothing is decided by
 
+	statsInterval time.Duration // how often a member that has no rest writes its figures, if they changed
+
 	client    *clientv3.Client
 	ownClient bool
 	layout    keys.Layout

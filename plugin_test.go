@@ -141,7 +141,7 @@ func TestASetupThatSucceedsTooLateIsTornDown(t *testing.T) {
 		}
 		cfg := w.config("a", r)
 		cfg.AllocateOnly, cfg.Retriever, cfg.FetchTimeout = false, src, 50*time.Millisecond
-		if _, err := drm.Start(t.Context(), cfg); !errors.Is(err, context.DeadlineExceeded) {
+		if _, err := w.tryStart(t.Context(), cfg); !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("Start: %v", err)
 		}
 		if _, _, downs := src.counts(); downs != 0 {

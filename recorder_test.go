@@ -17,6 +17,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/member"
 )
 
 // patience bounds every wait of these tests. It is long because machines are slow; what is measured is order, not time. It
@@ -25,6 +26,9 @@ const patience = 50 * time.Second
 
 // soon bounds what has to happen before something else would bring it about, such as a probe or a timeout of 30 s.
 const soon = 20 * time.Second
+
+// statsInterval is how often the members of a world write their figures, unless its options say something else.
+const statsInterval = 200 * time.Millisecond
 
 // call is one call of a handler.
 type call struct {
@@ -271,6 +275,8 @@ type world struct {
 	endpoint string
 	etcd     *clientv3.Client
 	app      string
+	options  member.Options // of the members that are started from now on
+	probes   sync.Map       // *drm.Manager → member.Probe
 }
 
 func newWorld(tb testing.TB) *world {
@@ -308,11 +314,36 @@ func (w *world) startOnly(cfg drm.Config) *drm.Manager {
 	w.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	m, err := drm.Start(ctx, cfg)
+	m, err := w.tryStart(ctx, cfg)
 	if err != nil {
 		w.tb.Fatalf("start %s: %v", cfg.ID, err)
 	}
 	return m
+}
+
+// tryStart is drm.Start with the world's options.
+func (w *world) tryStart(ctx context.Context, cfg drm.Config) (*drm.Manager, error) {
+	options := w.options
+	if options.StatsInterval == 0 {
+		options.StatsInterval = statsInterval
+	}
+	var probe member.Probe
+	options.Observe = func(p member.Probe) { probe = p }
+	m, err := drm.Start(member.WithOptions(ctx, options), cfg)
+	if err == nil {
+		w.probes.Store(m, probe)
+	}
+	return m, err
+}
+
+// probe looks into a member that this world has started.
+func (w *world) probe(m *drm.Manager) member.Probe {
+	w.tb.Helper()
+	p, ok := w.probes.Load(m)
+	if !ok {
+		w.tb.Fatalf("the member %s was not started by the world", m.ID())
+	}
+	return p.(member.Probe)
 }
 
 // testLogger logs to the test where DRM_TEST_LOG is set.

@@ -317,7 +317,7 @@ func (w *world) startAgain(cfg drm.Config) *drm.Manager {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
 	for {
-		m, err := drm.Start(ctx, cfg)
+		m, err := w.tryStart(ctx, cfg)
 		if err == nil {
 			w.tb.Cleanup(func() { w.stop(m) })
 			return m

@@ -83,7 +83,7 @@ func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 	for i := range 3 {
 		cfg := w.config(fmt.Sprintf("m%d", i), r)
 		cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, newSource(ids(30)...), time.Second
-		m, err := drm.Start(t.Context(), cfg)
+		m, err := w.tryStart(t.Context(), cfg)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -5,8 +5,6 @@ import (
 	"sync"
 	"testing"
 	"time"
-
-	"github.com/distributed-resource-manager/drm"
 )
 
 func TestMembersThatJoinTogetherMoveNothingTwice(t *testing.T) {
@@ -57,7 +55,7 @@ func TestAMemberThatIsStuckWhileJoiningHoldsNobodyUp(t *testing.T) {
 	stuck.AllocateOnly, stuck.Retriever = false, &brokenSetup{setup: func() error { <-release; return context.Canceled }}
 	var starting sync.WaitGroup
 	starting.Go(func() {
-		if _, err := drm.Start(t.Context(), stuck); err == nil {
+		if _, err := w.tryStart(t.Context(), stuck); err == nil {
 			t.Error("a setup that fails is not told")
 		}
 	})

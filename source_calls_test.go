@@ -73,7 +73,7 @@ func TestTheErrorOfAFirstFetchUnwrapsToTheUsersOwn(t *testing.T) {
 	src.set(nil, fmt.Errorf("wrapped: %w", own))
 	cfg := w.config("a", newRecorder(t))
 	cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, 50*time.Millisecond
-	if _, err := drm.Start(t.Context(), cfg); !errors.Is(err, own) || !strings.Contains(err.Error(), "wrapped: own") {
+	if _, err := w.tryStart(t.Context(), cfg); !errors.Is(err, own) || !strings.Contains(err.Error(), "wrapped: own") {
 		t.Errorf("Start: %v", err)
 	}
 }
@@ -90,7 +90,7 @@ func TestAPluginThatEndsItsGoroutineHasFailed(t *testing.T) {
 			cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, 50*time.Millisecond
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			m, err := drm.Start(ctx, cfg)
+			m, err := w.tryStart(ctx, cfg)
 			if err == nil {
 				err = m.Stop(ctx)
 			}
@@ -223,7 +223,7 @@ func TestAForgetThatDoesNotReturnIsTimedOut(t *testing.T) {
 			cfg := w.config("a", r)
 			cfg.AllocateOnly, cfg.Retriever = false, src
 			cfg.FetchTimeout, cfg.FetchRetryBudget = 100*time.Millisecond, 50*time.Millisecond
-			m, err := drm.Start(t.Context(), cfg)
+			m, err := w.tryStart(t.Context(), cfg)
 			if name == "panics" { // the Fetch that follows has all
 				if err != nil {
 					t.Fatal(err)

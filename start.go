@@ -14,12 +14,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/claims"
-	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
+	"github.com/distributed-resource-manager/drm/internal/member"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
@@ -36,11 +36,7 @@ import (
 // returned, if it failed for all of FetchRetryBudget in a fresh app, or said that trying again is pointless (Retryable).
 // After an error nothing is left behind.
 func Start(ctx context.Context, cfg Config) (*Manager, error) {
-	return startOn(ctx, cfg, clock.System(), time.Now)
-}
-
-// startOn is Start on a clock that leases are measured by, and a wall clock that people are told the time by.
-func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Time) (*Manager, error) {
+	options := member.OptionsFrom(ctx)
 	cfg, err := cfg.withDefaults()
 	if err != nil {
 		return nil, fmt.Errorf("config: %w", err)
@@ -61,8 +57,9 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 		return nil, err
 	}
 	m := &Manager{
-		cfg: cfg, id: cfg.ID, started: wall().UTC().Truncate(time.Millisecond), clock: c, wall: wall,
-		log: log, logs: logs,
+		cfg: cfg, id: cfg.ID, started: options.Wall().UTC().Truncate(time.Millisecond), clock: options.Clock, wall: options.Wall,
+		statsInterval: options.StatsInterval,
+		log:           log, logs: logs,
 		client: client, ownClient: own, layout: layout,
 		mailbox: newMailbox(), loopDone: make(chan struct{}), endLoop: make(chan struct{}),
 		idle: make(chan struct{}), quiet: make(chan struct{}), hurry: make(chan struct{}), done: make(chan struct{}), groupDone: make(chan struct{}),
@@ -72,6 +69,9 @@ func startOn(ctx context.Context, cfg Config, c clock.Clock, wall func() time.Ti
 	m.source = &sourceCalls{m: m}
 	if err := m.start(ctx); err != nil {
 		return nil, err
+	}
+	if options.Observe != nil {
+		options.Observe(probe{m})
 	}
 	return m, nil
 }

@@ -65,7 +65,7 @@ func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
 			cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond, DialTimeout: 200 * time.Millisecond}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			if m, err := drm.Start(ctx, cfg); !errors.Is(err, drm.ErrUnreachable) {
+			if m, err := w.tryStart(ctx, cfg); !errors.Is(err, drm.ErrUnreachable) {
 				t.Errorf("%v, %v", m, err)
 			}
 		})

@@ -104,7 +104,7 @@ func TestAnExplicitIDInUseIsAnErrorThatSaysWhose(t *testing.T) {
 	w.start(first)
 	second := w.config("a", newRecorder(t))
 	second.LeaseTTL = 2 * time.Second
-	_, err := drm.Start(t.Context(), second)
+	_, err := w.tryStart(t.Context(), second)
 	var used *drm.IDInUseError
 	if !errors.As(err, &used) || !errors.Is(err, drm.ErrIDInUse) {
 		t.Fatalf("Start with an id in use: %v", err)
@@ -147,7 +147,7 @@ func TestTheFirstFetchOfAFreshAppDecidesOnStart(t *testing.T) {
 	cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, 50*time.Millisecond
 	told := make(chan error, 1)
 	cfg.OnSourceError = func(err error) { told <- err }
-	_, err := drm.Start(t.Context(), cfg)
+	_, err := w.tryStart(t.Context(), cfg)
 	if err == nil || !strings.Contains(err.Error(), "the source is down") {
 		t.Fatalf("Start with a source that is down: %v", err)
 	}
@@ -268,7 +268,7 @@ func TestAContextThatEndsDuringStartLeavesNothingBehind(t *testing.T) {
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-entered; cancel() }()
-	if _, err := drm.Start(ctx, cfg); !errors.Is(err, context.Canceled) {
+	if _, err := w.tryStart(ctx, cfg); !errors.Is(err, context.Canceled) {
 		t.Errorf("Start: %v", err)
 	}
 	members, err := w.client().Members(t.Context())
@@ -282,7 +282,7 @@ func TestAnotherNumberOfShardsIsRefused(t *testing.T) {
 	w.start(w.config("a", newRecorder(t)))
 	cfg := w.config("b", newRecorder(t))
 	cfg.Shards = 128
-	_, err := drm.Start(t.Context(), cfg)
+	_, err := w.tryStart(t.Context(), cfg)
 	var input *drm.InputError
 	if !errors.As(err, &input) || input.Field != "Shards" || !strings.Contains(err.Error(), "64") {
 		t.Errorf("Start with 128 shards where there are 64: %v", err)
@@ -296,7 +296,7 @@ func TestASetupThatFailsOrPanicsFailsStart(t *testing.T) {
 		w := newWorld(t)
 		cfg := w.config("a", newRecorder(t))
 		cfg.AllocateOnly, cfg.Retriever = false, &brokenSetup{setup}
-		if _, err := drm.Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no queue") {
+		if _, err := w.tryStart(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "no queue") {
 			t.Errorf("Start: %v", err)
 		}
 	}

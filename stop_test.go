@@ -28,7 +28,7 @@ func TestAllWhoCallStopGetTheSameAnswer(t *testing.T) {
 			}
 			cfg := w.config("a", r)
 			cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(n)...)
-			m, err := drm.Start(t.Context(), cfg)
+			m, err := w.tryStart(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -83,7 +83,7 @@ func TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind(t *testing.T) {
 		cfg.LeaseTTL = time.Minute // what is left to expire is there for longer than is waited
 		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
 		cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(3)...)
-		m, err := drm.Start(ctx, cfg)
+		m, err := w.tryStart(ctx, cfg)
 		cancel()
 		if err == nil {
 			w.stop(m)

@@ -91,7 +91,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 				cfg.HandleTimeout = time.Minute
 			}
 			cfg.HandleAttempts = 2
-			member, err := drm.Start(t.Context(), cfg)
+			member, err := w.tryStart(t.Context(), cfg)
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -101,7 +101,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 			if test.hangs {
 				await(t, "the call is given up", func() bool {
 					s, err := c.Status(t.Context())
-					return err == nil && s.Resources == 1 && member.Stuck() == 1
+					return err == nil && s.Resources == 1 && w.probe(member).Stuck() == 1
 				})
 			} else {
 				await(t, "the failure is shown", func() bool {

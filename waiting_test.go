@@ -111,7 +111,7 @@ func TestStartSaysWhoHasItsID(t *testing.T) {
 	defer cancel(nil)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := drm.Start(ctx, cfg)
+		_, err := w.tryStart(ctx, cfg)
 		failed <- err
 	}()
 	if e := line(t, logs, "the member id is in use; waiting").ContextMap(); e["address"] != "host-7" || e["id"] != "x" || e["at_most"] != 31*time.Second {
@@ -124,7 +124,7 @@ func TestStartSaysWhoHasItsID(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	cfg.LeaseTTL = time.Second
-	_, err = drm.Start(t.Context(), cfg)
+	_, err = w.tryStart(t.Context(), cfg)
 	names(t, err, "host-7", "of waiting for it to be free")
 	if !errors.Is(err, drm.ErrIDInUse) {
 		t.Errorf("error %v", err)
@@ -144,7 +144,7 @@ func TestStartSaysThatItWaitsForTheSource(t *testing.T) {
 	defer cancel(nil)
 	failed := make(chan error, 1)
 	go func() {
-		_, err := drm.Start(ctx, cfg)
+		_, err := w.tryStart(ctx, cfg)
 		failed <- err
 	}()
 	if e := line(t, logs, "waiting for the first fetch of the app's source").ContextMap(); e["coordinator"] != "a" || e["member"] != "a" {

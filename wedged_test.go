@@ -8,7 +8,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
-	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
 // lastStand is a Handler for members that cannot call Terminate in time: a handling is over when its context has ended,
@@ -83,7 +82,7 @@ func TestAWedgedMemberIsTakenOver(t *testing.T) {
 	l.until("they share all", shared)
 	had, _ := l.held("a")
 
-	release := sync.OnceFunc(ms["a"].Wedge())
+	release := sync.OnceFunc(w.probe(ms["a"]).Wedge())
 	t.Cleanup(release) // or it would not stop
 	wedged := time.Now()
 	l.until("the other has it all", func() bool { live, _ := l.held("b"); return live == n })
@@ -106,17 +105,13 @@ func TestAWallClockThatIsSetByAYearChangesNothing(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	q := newRequests(w.app)
 	var wrong atomic.Int64 // by how much the wall clock is
-	wall := func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }
+	w.options.Wall = func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }
 	src := newSource(ids(n)...)
 	for _, id := range []string{"a", "b"} {
 		cfg := w.config(id, r)
 		cfg.LeaseTTL, cfg.Etcd = ttl, drm.EtcdConfig{Client: q.client(t, w.endpoint)}
 		cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
-		m, err := drm.StartOn(t.Context(), cfg, clock.System(), wall)
-		if err != nil {
-			t.Fatal(err)
-		}
-		t.Cleanup(func() { w.stop(m) })
+		w.start(cfg)
 	}
 	r.until("all are handled by two", func() bool { return len(r.holders()) == n && settled(t, w) })
 	calls := len(r.all())
