@@ -1,0 +1,144 @@
+package scenario_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+)
+
+// Each kind of request, in turn, is lost on its way, or its answer is, or it is carried out when nobody waits for it any
+// more. Nothing is handled twice, nothing is forgotten, and nothing is left behind.
+func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
+	server := embeddedtest.Server(t)
+	etcd := embeddedtest.Client(t, server.Endpoint())
+	for n, k := range []kind{
+		createApp, claims, releases, states, registers, setStates, stands, resigns, catalogues, allocates, suspends, records,
+		grants, keepalives, revokes,
+	} {
+		for _, f := range []fault{loseAnswer, loseRequest, beLate} {
+			if k == keepalives && f == beLate {
+				continue // it goes with its stream
+			}
+			t.Run(fmt.Sprintf("%s/%s", k, f), func(t *testing.T) {
+				t.Parallel()
+				app := fmt.Sprintf("app%d-%d", n, f)
+				q := newRequests(app)
+				q.spoil = func(is kind, ofKind, _ int) fault {
+					if is == k && ofKind <= 2 {
+						return f
+					}
+					return noFault
+				}
+				w := &world{tb: t, endpoint: server.Endpoint(), etcd: etcd, app: app}
+				q.awaited = k == keepalives
+				w.liveThrough(q)
+				if q.injected() == 0 {
+					t.Error("there was no such request")
+				}
+			})
+		}
+	}
+}
+
+// liveThrough has members come and go, and resources too, over clients that q sees; then it looks whether all is as it
+// should be.
+func (w *world) liveThrough(q *requests) {
+	t := w.tb
+	r, src := newRecorder(t), newSource(ids(12)...) // the recorder fails the test if any resource is handled by two at once
+	config := func(id string, src *source) drm.Config {
+		cfg := w.config(id, r)
+		cfg.LeaseTTL = 2 * time.Second
+		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 250 * time.Millisecond}
+		if src != nil {
+			cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
+		}
+		return cfg
+	}
+	plain := w.startAgain(config("plain", nil)) // it coordinates until it resigns to one that has a source
+	r.until("the one without a source coordinates", func() bool {
+		s, err := w.client().Status(context.Background())
+		return err == nil && s.Coordinator == "plain"
+	})
+	a := w.startAgain(config("a", src))
+	again := func(what string, f func(context.Context) error) {
+		t.Helper()
+		r.until(what, func() bool {
+			err := f(context.Background())
+			return err == nil || errors.Is(err, drm.ErrNotFound) // of a second try: the first one's answer was lost
+		})
+	}
+	for _, id := range []string{"x1", "x2", "x3"} {
+		again("allocate", func(ctx context.Context) error { return plain.Allocate(ctx, drm.Resource{ID: id}) })
+	}
+	r.until("15 are handled by two", func() bool { return len(r.holders()) == 15 && settled(t, w) })
+	// Not x1: a try to allocate it that was given up may be carried out after it was deallocated (see Allocate).
+	again("deallocate", func(ctx context.Context) error { return a.Deallocate(ctx, "x3") })
+	again("deallocate", func(ctx context.Context) error { return plain.Deallocate(ctx, "r1") })
+	r.until("13 are handled by two", func() bool { return len(r.holders()) == 13 && settled(t, w) })
+	src.set(resources(ids(10)...), nil)
+	b := w.startAgain(config("b", src))
+	w.stop(plain)
+	want := map[string]bool{"x1": true, "x2": true}
+	for _, id := range ids(10) {
+		want[id] = id != "r1"
+	}
+	as := func() bool {
+		held := r.holders()
+		for id := range held {
+			if !want[id] {
+				return false
+			}
+		}
+		return len(held) == 11 && settled(t, w)
+	}
+	r.until("what is wanted is handled, and nothing else", as)
+	if q.awaited { // it comes by itself, if one waits
+		r.until("the fault has come", func() bool { return q.injected() > 0 })
+		r.until("what is wanted is handled still", as)
+	}
+	var found []drm.Violation
+	r.until("nothing is wrong", func() bool {
+		var err error
+		found, err = w.client().Verify(context.Background())
+		return err == nil && len(found) == 0
+	})
+	w.stop(a)
+	r.until("one has it all", as)
+	w.stop(b)
+	q.late.Wait()
+	w.nothingLeftBehind()
+}
+
+// nothingLeftBehind fails the test if something that goes with a member is in etcd although there is none.
+func (w *world) nothingLeftBehind() {
+	w.tb.Helper()
+	root := "/drm/" + w.app + "/"
+	deadline := time.Now().Add(patience)
+	for {
+		var left []string
+		resp, err := w.etcd.Get(context.Background(), root, clientv3.WithPrefix())
+		if err != nil {
+			w.tb.Fatal(err)
+		}
+		for _, kv := range resp.Kvs {
+			if kv.Lease != 0 || strings.Contains(string(kv.Key), "/claims/") || strings.Contains(string(kv.Key), "/members/") {
+				left = append(left, string(kv.Key))
+			}
+		}
+		if len(left) == 0 {
+			return
+		}
+		if time.Now().After(deadline) { // what could not be given back goes when its lease expires
+			w.tb.Fatalf("left behind: %v", left)
+		}
+		<-time.After(50 * time.Millisecond)
+	}
+}

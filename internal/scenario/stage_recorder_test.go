@@ -1,0 +1,167 @@
+package scenario_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// call is one call of a handler.
+type call struct {
+	Action, Member, Resource string
+	Token                    int64
+	Data                     string
+}
+
+// recorder is a Handler that writes down its calls. Several members may share one, and it checks that no resource is
+// handled by two of them at once. The functions, where set, run inside of the calls.
+type recorder struct {
+	tb          testing.TB
+	onHandle    func(ctx context.Context, c drm.Claim) error
+	onTerminate func(ctx context.Context, c drm.Claim) error
+
+	mu      sync.Mutex
+	calls   []call
+	holder  map[string]string // resource → member from the call of Handle to the end of Terminate
+	tokens  map[string]int64
+	changed chan struct{}
+}
+
+func newRecorder(tb testing.TB) *recorder {
+	return &recorder{tb: tb, holder: map[string]string{}, tokens: map[string]int64{}, changed: make(chan struct{})}
+}
+
+func (r *recorder) note(action string, c drm.Claim) {
+	r.calls = append(r.calls, call{action, c.Member, c.Resource.ID, c.Token, string(c.Resource.Data)})
+	close(r.changed)
+	r.changed = make(chan struct{})
+}
+
+func (r *recorder) Handle(ctx context.Context, c drm.Claim) error {
+	r.mu.Lock()
+	id := c.Resource.ID
+	if other, held := r.holder[id]; held {
+		r.tb.Errorf("%s is handled by %s while %s has it", id, c.Member, other)
+	}
+	if c.Token < r.tokens[id] {
+		r.tb.Errorf("the token of %s fell from %d to %d", id, r.tokens[id], c.Token)
+	}
+	if !c.Valid() && ctx.Err() == nil {
+		r.tb.Errorf("Handle of %s under a claim that is not valid", id)
+	}
+	r.holder[id], r.tokens[id] = c.Member, c.Token
+	r.note("handle", c)
+	r.mu.Unlock()
+	var err error
+	if r.onHandle != nil {
+		err = r.onHandle(ctx, c)
+	}
+	if err != nil && ctx.Err() == nil { // else Terminate follows, whatever it returned
+		r.mu.Lock()
+		delete(r.holder, id)
+		r.mu.Unlock()
+	}
+	return err
+}
+
+func (r *recorder) HandleFailed(_ context.Context, c drm.Claim, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note("handle_failed", c)
+}
+
+func (r *recorder) Terminate(ctx context.Context, c drm.Claim) error {
+	r.mu.Lock()
+	if holder := r.holder[c.Resource.ID]; holder != c.Member {
+		r.tb.Errorf("%s terminates %s, which %q has", c.Member, c.Resource.ID, holder)
+	}
+	r.note("terminate", c)
+	r.mu.Unlock()
+	var err error
+	if r.onTerminate != nil {
+		err = r.onTerminate(ctx, c)
+	}
+	if err != nil && errors.Is(context.Cause(ctx), drm.CauseFenced) {
+		return err // another one is to follow
+	}
+	r.mu.Lock()
+	delete(r.holder, c.Resource.ID)
+	r.mu.Unlock()
+	return err
+}
+
+func (r *recorder) TerminateFailed(_ context.Context, c drm.Claim, err error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.note("terminate_failed", c)
+}
+
+// hasItsTime is for onTerminate, where a lease ends before what is on it: a Terminate that comes after that is there to
+// clean up, and must not be told to end at once.
+func (r *recorder) hasItsTime(ctx context.Context, c drm.Claim) error {
+	select {
+	case <-ctx.Done():
+		r.tb.Errorf("the Terminate of %s is to end at once: %v", c.Resource.ID, context.Cause(ctx))
+		return ctx.Err()
+	case <-time.After(20 * time.Millisecond):
+		return nil
+	}
+}
+
+// all returns the calls so far.
+func (r *recorder) all() []call {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return slices.Clone(r.calls)
+}
+
+// holders returns who handles what now.
+func (r *recorder) holders() map[string]string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	held := make(map[string]string, len(r.holder))
+	for id, m := range r.holder {
+		held[id] = m
+	}
+	return held
+}
+
+// count counts the calls of an action for a resource; an empty resource counts all.
+func (r *recorder) count(action, resource string) int {
+	n := 0
+	for _, c := range r.all() {
+		if c.Action == action && (resource == "" || c.Resource == resource) {
+			n++
+		}
+	}
+	return n
+}
+
+// until waits until ok says yes, looking after each call of the recorder and now and then.
+func (r *recorder) until(what string, ok func() bool) {
+	r.tb.Helper()
+	deadline := time.NewTimer(patience)
+	defer deadline.Stop()
+	for {
+		r.mu.Lock()
+		changed := r.changed
+		r.mu.Unlock()
+		if ok() {
+			return
+		}
+		again := time.NewTimer(50 * time.Millisecond)
+		select {
+		case <-changed:
+		case <-again.C:
+		case <-deadline.C:
+			calls := r.all()
+			r.tb.Fatalf("not in time: %s; last calls: %v; held: %v", what, calls[max(0, len(calls)-10):], r.holders())
+		}
+		again.Stop()
+	}
+}

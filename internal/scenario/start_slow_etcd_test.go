@@ -1,0 +1,100 @@
+package scenario_test
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+// Where etcd has too much to do, many requests of a start are not answered in time, of whatever kind. It goes on all the same.
+func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
+	for _, f := range []fault{loseRequest, loseAnswer, beLate} {
+		t.Run(f.String(), func(t *testing.T) {
+			w, r := newWorld(t), newRecorder(t)
+			q := newRequests(w.app)
+			var started atomic.Bool
+			q.spoil = func(k kind, ofKind, _ int) fault {
+				if started.Load() || k == probes || k == keepalives || k == watches || !slices.Contains([]int{1, 2, 4, 5, 8, 9}, ofKind) {
+					return noFault
+				}
+				return f
+			}
+			cfg := w.config("a", r)
+			cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond, DialTimeout: 200 * time.Millisecond}
+			w.start(cfg)
+			if n := q.injected(); n < 6 {
+				t.Errorf("%d requests were spoilt", n)
+			}
+			started.Store(true)
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			c := w.client() // which is not in such a hurry
+			if err := c.Allocate(ctx, drm.Resource{ID: "x"}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := c.Wait(ctx, "x"); err != nil {
+				t.Error(err)
+			}
+		})
+	}
+}
+
+// An etcd that answers nothing is no slow one, at whatever step that begins.
+func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
+	for _, k := range []kind{reads, createApp, grants, registers} {
+		t.Run(string(k), func(t *testing.T) {
+			w, r := newWorld(t), newRecorder(t)
+			q := newRequests(w.app)
+			gone := false
+			var mu sync.Mutex
+			q.spoil = func(is kind, _, _ int) fault {
+				mu.Lock()
+				defer mu.Unlock()
+				if gone = gone || is == k; gone {
+					return loseRequest
+				}
+				return noFault
+			}
+			cfg := w.config("a", r)
+			cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond, DialTimeout: 200 * time.Millisecond}
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			if m, err := w.tryStart(ctx, cfg); !errors.Is(err, drm.ErrUnreachable) {
+				t.Errorf("%v, %v", m, err)
+			}
+		})
+	}
+}
+
+// A lease that ends before the member is registered, since all took so long, is replaced.
+func TestAStartWhoseLeaseEndsGetsAnother(t *testing.T) {
+	w, r := newWorld(t), newRecorder(t)
+	q := newRequests(w.app)
+	q.spoil = func(k kind, ofKind, _ int) fault {
+		if k == registers && ofKind == 1 {
+			leases, err := w.etcd.Leases(context.Background())
+			if err != nil {
+				t.Error(err)
+				return noFault
+			}
+			for _, l := range leases.Leases {
+				if _, err := w.etcd.Revoke(context.Background(), l.ID); err != nil {
+					t.Error(err)
+				}
+			}
+		}
+		return noFault
+	}
+	cfg := w.config("a", r)
+	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+	w.start(cfg)
+	if n := q.count(registers); n < 2 {
+		t.Errorf("%d registrations", n)
+	}
+}
