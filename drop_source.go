@@ -77,7 +77,7 @@ func (c *Client) sourceInUse(ctx context.Context, config appconfig.Config) error
 	if err != nil {
 		return fmt.Errorf("read the members: %w", err)
 	}
-	view := membership.NewView(c.layout, config.Shards, group.Kvs, group.Header.Revision)
+	view := membership.NewView(c.layout.Root(), config.Shards, group.Kvs, group.Header.Revision)
 	var have []string
 	for id, member := range view.Members {
 		if member.Source {

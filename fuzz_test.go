@@ -144,7 +144,7 @@ func FuzzPicture(f *testing.F) {
 				take(kv)
 			}
 		}
-		p.view = membership.NewView(r.layout, fuzzShards, group, 9)
+		p.view = membership.NewView(r.layout.Root(), fuzzShards, group, 9)
 		if got := len(p.entries) + len(p.claims) + len(p.corrupt) + len(p.strays); got != below {
 			t.Fatalf("%q: of %d keys there are %d", text, below, got)
 		}

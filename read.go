@@ -109,7 +109,7 @@ func (r *reader) readOnce(ctx context.Context) (*picture, error) {
 		return nil, fmt.Errorf("read the members: %w", err)
 	}
 	p.revision = group.Header.Revision
-	p.view = membership.NewView(r.layout, r.config.Shards, group.Kvs, p.revision)
+	p.view = membership.NewView(r.layout.Root(), r.config.Shards, group.Kvs, p.revision)
 	for _, kv := range group.Kvs {
 		if _, found := slices.BinarySearch(p.view.Corrupt, string(kv.Key)); found {
 			p.bad(r.layout, kv)
@@ -381,7 +381,7 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 		return a, nil, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
 	}
 	p := newPicture()
-	p.view = membership.NewView(r.layout, r.config.Shards, found[3], revision)
+	p.view = membership.NewView(r.layout.Root(), r.config.Shards, found[3], revision)
 	for _, kvs := range found[:3] {
 		for _, kv := range kvs {
 			p.take(r.layout, r.config.Shards)(kv)

@@ -30,7 +30,7 @@ func (r *reader) roll(ctx context.Context) (*roll, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the members: %w", withUnreachable(ctx, err))
 	}
-	l := &roll{view: membership.NewView(r.layout, r.config.Shards, found[0], revision), figures: map[string]memberStats{}}
+	l := &roll{view: membership.NewView(r.layout.Root(), r.config.Shards, found[0], revision), figures: map[string]memberStats{}}
 	for _, kv := range found[1] {
 		key := r.layout.Parse(string(kv.Key))
 		if s, err := decodeStats(kv.Value); err == nil && key.Kind == keys.Stats {

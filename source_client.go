@@ -123,7 +123,7 @@ func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, err
 	if err != nil {
 		return SourceOrder{}, fmt.Errorf("read the members: %w", err)
 	}
-	if !hasSource(membership.NewView(c.layout, config.Shards, group.Kvs, group.Header.Revision)) {
+	if !hasSource(membership.NewView(c.layout.Root(), config.Shards, group.Kvs, group.Header.Revision)) {
 		return SourceOrder{}, ErrNoSource
 	}
 	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)

@@ -183,7 +183,7 @@ func (m *Manager) join(ctx context.Context) error {
 	m.encoder = claims.NewEncoder(m.id)
 	m.setLog(m.log.With(zap.String("member", m.id)))
 	m.calls = m.newCalls()
-	m.tasks.run(func() { membership.Follow(m.tasksCtx, m.hub, m.layout, m.app.Shards, m.group.onView) })
+	m.tasks.run(func() { m.members().FollowFeed(m.tasksCtx, m.hub.FeedApart, m.group.onView) })
 	if m.cfg.Retriever != nil {
 		if err := during(ctx, m.log, "the retriever's Setup", upTo(m.cfg.FetchTimeout), func() error { return m.setUpRetriever(ctx) }); err != nil {
 			return fmt.Errorf("set up the retriever: %w", err)
@@ -244,6 +244,11 @@ func (m *Manager) fails(message string, err error, pause time.Duration) {
 	})
 }
 
+// members is the group that the member joins.
+func (m *Manager) members() membership.Group {
+	return membership.Group{Root: m.layout.Root(), Shards: m.app.Shards, Config: m.app.CreateRevision}
+}
+
 // takeID registers the member. An id that is in use is waited for, as long as the key of a crashed member lives; a
 // default one then takes a suffix.
 func (m *Manager) takeID(ctx context.Context) error {
@@ -254,8 +259,7 @@ func (m *Manager) takeID(ctx context.Context) error {
 	base := m.id
 	for suffix := 2; ; suffix++ {
 		m.registrar = &membership.Registrar{
-			Client: m.kv, Layout: m.layout, Shards: m.app.Shards, Config: m.app.CreateRevision,
-			ID: m.id, Timeout: m.cfg.Etcd.CommandTimeout,
+			Client: m.kv, Group: m.members(), ID: m.id, Timeout: m.cfg.Etcd.CommandTimeout,
 		}
 		taken, err := m.registerWithin(ctx, m.cfg.LeaseTTL+time.Second, suffix == 2)
 		switch {

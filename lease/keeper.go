@@ -26,7 +26,7 @@ type Lessor interface {
 // Keeper keeps one lease alive, until it is fenced, closed or revoked. Its methods are safe for concurrent use.
 type Keeper struct {
 	etcd  Lessor
-	clock clock.Clock
+	clock Clock
 	opts  Options
 	id    clientv3.LeaseID
 	ttl   time.Duration

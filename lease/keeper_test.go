@@ -96,8 +96,8 @@ func hang(ctx context.Context, _ int) (int64, error) {
 	return 0, ctx.Err()
 }
 
-// log is what the callbacks of a keeper were told, and when.
-type log struct {
+// record is what the callbacks of a keeper were told, and when.
+type record struct {
 	clock          *bubbleTime
 	mu             sync.Mutex
 	lines          []string
@@ -105,23 +105,23 @@ type log struct {
 	why, whyFenced error
 }
 
-func (l *log) add(what string) {
+func (l *record) add(what string) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	l.lines = append(l.lines, fmt.Sprintf("%s at %v", what, l.clock.Now().Round(10*time.Millisecond)))
 }
 
-func (l *log) String() string {
+func (l *record) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return strings.Join(l.lines, ", ")
 }
 
 // bubble makes a keeper with a TTL of 10 s: interval 2 s, fence at 8 s after sending, deadline at 9 s.
-func bubble(t *testing.T, etcd *lessor, change func(*lease.Options)) (*lease.Keeper, *log) {
+func bubble(t *testing.T, etcd *lessor, change func(*lease.Options)) (*lease.Keeper, *record) {
 	t.Helper()
 	etcd.clock = newBubbleTime()
-	l := &log{clock: etcd.clock}
+	l := &record{clock: etcd.clock}
 	opts := lease.Options{
 		TTL:   10 * time.Second,
 		Clock: etcd.clock,

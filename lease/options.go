@@ -5,9 +5,14 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
+
+// Clock tells the time since some fixed moment. It must never go back, and must go on while the machine sleeps, as etcd does
+// not sleep with it. Its method is called from several goroutines.
+type Clock interface {
+	Now() time.Duration
+}
 
 // Options of a Keeper. All but TTL have defaults, which follow from the TTL that etcd granted.
 type Options struct {
@@ -38,7 +43,7 @@ type Options struct {
 	// the next keepalive that is answered. Default false.
 	Outlast bool
 	// Clock on which the lease's life is counted. Default: the system's, which goes on while the machine sleeps.
-	Clock clock.Clock
+	Clock Clock
 	// Probe, if given, is called before each keepalive, which is sent only when it has returned nil: so that a lease lives no
 	// longer than its owner works. It may take until the lease would be fenced, as an owner on a machine that is busy is
 	// slow and yet alive; and must return when its context ends. There is one call at a time, from goroutines that differ.

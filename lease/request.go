@@ -8,16 +8,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is ctx's.
-// NewCommitter makes one of a client.
-type Committer = txn.Committer
-
-// Limits is what etcd takes in one transaction, as far as is known. Its zero value is ready, and knows etcd's defaults.
-type Limits = txn.Limits
-
-// NewCommitter sends transactions over a client's connection, as they are.
-func NewCommitter(client *clientv3.Client) Committer { return txn.New(client) }
-
 // request builds the parts of a transaction.
 type request struct{ *txn.Batch }
 

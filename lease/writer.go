@@ -79,7 +79,7 @@ type WriterOptions struct {
 	// 1.5 MiB. A lower one (--max-request-bytes) is learnt likewise.
 	MaxBytes int
 	// Limits is what was learnt of etcd's limits, for several Writers on one etcd to share. Default: the Writer's own.
-	Limits *Limits
+	Limits Limits
 	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no order
 	// of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
 	Distinct bool
@@ -109,7 +109,7 @@ func (o WriterOptions) withDefaults() WriterOptions {
 		}
 	}
 	if o.Limits == nil {
-		o.Limits = new(Limits)
+		o.Limits = NewLimits()
 	}
 	if o.Timeout == 0 {
 		o.Timeout = 5 * time.Second

@@ -530,7 +530,7 @@ func TestWhatOneWriterLearnsOfEtcdsLimitsAnotherNeedNotLearn(t *testing.T) {
 		func(c *embedded.Config) { c.MaxRequestBytes = 1000 },
 	} {
 		client := embeddedtest.Client(t, embeddedtest.ServerOf(t, limit).Endpoint())
-		opts := lease.WriterOptions{MaxInFlight: 1, Limits: new(lease.Limits)}
+		opts := lease.WriterOptions{MaxInFlight: 1, Limits: lease.NewLimits()}
 		b := newBench(t, client, opts)
 		var sent []int // transactions by each
 		for _, prefix := range []string{"first", "second"} {

@@ -2,85 +2,113 @@ package membership_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log"
+	"net/url"
+	"os"
 	"time"
 
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
-	"github.com/distributed-resource-manager/drm/internal/follow"
-	"github.com/distributed-resource-manager/drm/internal/keys"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.etcd.io/etcd/server/v3/embed"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// exampleApp makes an app of 64 shards, and a function that makes a member of it.
-func exampleApp(ctx context.Context, name string) (keys.Layout, func(id string) (membership.Registration, error), error) {
-	layout := keys.New("/drm", fmt.Sprint(name, apps.Add(1)))
-	config, err := appconfig.Open(ctx, client, layout, 64, 64)
-	join := func(id string) (membership.Registration, error) {
-		r := membership.Registrar{
-			Client: client, Layout: layout, Shards: config.Shards, Config: config.CreateRevision, ID: id, Timeout: 5 * time.Second,
-		}
-		lease, err := client.Grant(ctx, 60) // a member keeps it alive; see package lease
-		if err != nil {
-			return membership.Registration{}, err
-		}
-		return r.Register(ctx, membership.Record{State: membership.Active, Weight: 1, Started: time.Now()}, lease.ID)
-	}
-	return layout, join, err
-}
-
-// Two members share the shards; when the lease of one ends, the other has all.
+// Two members share 64 shards. Whoever follows the group knows which of them owns an id, and that the other one owns it
+// when the first is gone.
 func Example() {
-	ctx := context.Background()
-	layout, join, err := exampleApp(ctx, "example")
-	if err != nil {
-		log.Fatal(err)
-	}
-	show := func() {
-		view, err := membership.Read(ctx, client, layout, 64)
-		if err != nil {
-			log.Fatal(err)
-		}
-		shards := map[string]int{}
-		for _, owner := range view.Owners() {
-			shards[owner]++
-		}
-		fmt.Println(shards, "slots:", view.Slots)
-	}
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	client, stop := startEtcd()
+	defer stop()
 
-	ann, err := join("ann")
+	group, err := membership.Open(ctx, client, "/drm", "example", 64)
 	if err != nil {
 		log.Fatal(err)
 	}
-	if _, err := join("bob"); err != nil {
+	ann, err := join(ctx, client, group, "ann")
+	if err != nil {
 		log.Fatal(err)
 	}
-	show()
-	if _, err := client.Revoke(ctx, ann.Lease); err != nil {
+	bob, err := join(ctx, client, group, "bob")
+	if err != nil {
 		log.Fatal(err)
 	}
-	show() // ann's slot waits for her
+	defer bob.Close()
+
+	views := make(chan *membership.View, 100)
+	following, enough := context.WithCancel(ctx)
+	ended := make(chan error, 1)
+	go func() {
+		ended <- group.Follow(following, client, membership.FollowOptions{}, func(v *membership.View) { views <- v })
+	}()
+	show := func(members int) { // once there are so many
+		for v := range views {
+			if len(v.Members) == members {
+				shard, owner := v.OwnerOf("camera-3")
+				fmt.Printf("camera-3 is in shard %d, which belongs to %s\n", shard, owner)
+				return
+			}
+		}
+	}
+	show(2)
+	if err := ann.Revoke(ctx); err != nil { // ann leaves; had she died, her lease would expire
+		log.Fatal(err)
+	}
+	show(1)
+	enough()
+	if err := <-ended; !errors.Is(err, context.Canceled) {
+		log.Fatal(err)
+	}
 	// Output:
-	// map[ann:29 bob:35] slots: [ann bob]
-	// map[bob:64] slots: [ann bob]
+	// camera-3 is in shard 50, which belongs to ann
+	// camera-3 is in shard 50, which belongs to bob
 }
 
-// Follow tells of each change until its context ends.
-func ExampleFollow() {
-	ctx, cancel := context.WithCancel(context.Background())
-	defer cancel()
-	layout, join, err := exampleApp(ctx, "follow")
+// join registers a member under a lease that it keeps alive.
+func join(ctx context.Context, client *clientv3.Client, group membership.Group, id string) (*lease.Keeper, error) {
+	keeper, err := lease.Grant(ctx, client, lease.Options{TTL: 10 * time.Second})
+	if err != nil {
+		return nil, err
+	}
+	member := membership.Registrar{Client: client, Group: group, ID: id, Timeout: 5 * time.Second}
+	record := membership.Record{State: membership.Active, Weight: 1, Started: time.Now()}
+	if _, err := member.Register(ctx, record, keeper.ID()); err != nil {
+		return nil, errors.Join(err, keeper.Revoke(ctx))
+	}
+	return keeper, nil
+}
+
+// startEtcd starts an etcd for the example, in a folder of its own, and connects to it.
+func startEtcd() (client *clientv3.Client, stop func()) {
+	dir, err := os.MkdirTemp("", "etcd-")
 	if err != nil {
 		log.Fatal(err)
 	}
-	hub := follow.NewHub(client, follow.Options{Probe: layout.Config()})
-	defer hub.Close()
-	if _, err := join("ann"); err != nil {
+	config := embed.NewConfig()
+	config.Dir = dir
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	anyPort := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	config.ListenClientUrls, config.AdvertiseClientUrls = anyPort, anyPort
+	config.ListenPeerUrls, config.AdvertisePeerUrls = anyPort, anyPort
+	config.InitialCluster = config.Name + "=" + anyPort[0].String()
+	etcd, err := embed.StartEtcd(config)
+	if err != nil {
 		log.Fatal(err)
 	}
-	membership.Follow(ctx, hub, layout, 64, func(v *membership.View) {
-		fmt.Println(v.Members["ann"].State, v.Owner(0))
-		cancel()
+	<-etcd.Server.ReadyNotify()
+	client, err = clientv3.New(clientv3.Config{
+		Endpoints: []string{etcd.Clients[0].Addr().String()}, Logger: zap.NewNop(),
 	})
-	// Output: active ann
+	if err != nil {
+		log.Fatal(err)
+	}
+	return client, func() {
+		_ = client.Close()
+		etcd.Close()
+		_ = os.RemoveAll(dir)
+	}
 }

@@ -8,24 +8,62 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
-	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// Follow calls onView with the view of the group now and after each change, until ctx ends. The calls come one at a
-// time, with revisions that never fall; onView must not block for long.
-func Follow(ctx context.Context, hub *follow.Hub, layout keys.Layout, shards int, onView func(*View)) {
-	hub.FollowApart(ctx, layout.Group(), &follower{layout: layout, shards: shards, onView: onView})
+// FollowOptions of Group.Follow. Their zero value is ready.
+type FollowOptions struct {
+	// OnError, if given, is called with each failure of a request, which is about to be made again. It is meant for a log:
+	// some failures (no permission, say) do not pass by themselves. It is called from several goroutines.
+	OnError func(error)
+}
+
+// Follow calls onView with the view of the group now and after each change, until ctx ends. Then it returns the cause
+// of that. It returns earlier only with ErrRewound, after which no view would be right. The calls come one at a time,
+// with revisions that never fall; onView must not block for long. A request that fails is made again, after a pause:
+// while etcd cannot be reached, the last view stands.
+//
+// Each Follow opens streams of its own.
+func (g Group) Follow(ctx context.Context, client *clientv3.Client, opts FollowOptions, onView func(*View)) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	hub := follow.NewHub(client, follow.Options{
+		Probe:     g.layout().Config(),
+		OnRewound: func(err error) { cancel(fmt.Errorf("follow the members: %w (%w)", ErrRewound, err)) },
+		OnError: func(_ string, err error) {
+			if opts.OnError != nil {
+				opts.OnError(fmt.Errorf("follow the members: %w", err))
+			}
+		},
+	})
+	defer hub.Close()
+	g.FollowFeed(ctx, hub.FeedApart, onView)
+	return context.Cause(ctx)
+}
+
+// Feed tells what lies below a prefix of etcd until ctx ends, and returns then. It calls reset with everything that is
+// there at a revision, and apply with the changes after that, in the order of their revisions: those of one transaction
+// together, without a gap. Where it cannot go on without a gap it calls reset again. The calls come one at a time, and
+// the revisions never fall.
+type Feed func(
+	ctx context.Context, prefix string,
+	reset func(kvs []*mvccpb.KeyValue, revision int64),
+	apply func(events []*clientv3.Event, revision int64),
+)
+
+// FollowFeed is Follow for whoever has a feed of keys already, and shares its streams. It returns when the feed does.
+func (g Group) FollowFeed(ctx context.Context, feed Feed, onView func(*View)) {
+	f := &follower{group: g, onView: onView}
+	feed(ctx, g.layout().Group(), f.reset, f.apply)
 }
 
 // follower keeps the keys below group/, and makes a new view of them after each change.
 type follower struct {
-	layout keys.Layout
-	shards int
+	group  Group
 	onView func(*View)
 	kvs    map[string]*mvccpb.KeyValue
 }
 
-func (f *follower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
+func (f *follower) reset(kvs []*mvccpb.KeyValue, revision int64) {
 	f.kvs = make(map[string]*mvccpb.KeyValue, len(kvs))
 	for _, kv := range kvs {
 		f.kvs[string(kv.Key)] = kv
@@ -33,7 +71,7 @@ func (f *follower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	f.publish(revision)
 }
 
-func (f *follower) Apply(events []*clientv3.Event, revision int64) {
+func (f *follower) apply(events []*clientv3.Event, revision int64) {
 	for _, ev := range events {
 		if ev.Type == clientv3.EventTypeDelete {
 			delete(f.kvs, string(ev.Kv.Key))
@@ -49,14 +87,5 @@ func (f *follower) publish(revision int64) {
 	for _, kv := range f.kvs {
 		all = append(all, kv)
 	}
-	f.onView(NewView(f.layout, f.shards, all, revision))
-}
-
-// Read returns the view now, by one linearizable read.
-func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout, shards int) (*View, error) {
-	resp, err := kv.Get(ctx, layout.Group(), clientv3.WithPrefix())
-	if err != nil {
-		return nil, fmt.Errorf("read the members: %w", err)
-	}
-	return NewView(layout, shards, resp.Kvs, resp.Header.Revision), nil
+	f.onView(f.group.View(all, revision))
 }

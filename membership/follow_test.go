@@ -13,7 +13,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -29,12 +28,11 @@ type views struct {
 func (g *group) follow() *views {
 	g.Helper()
 	vs := &views{news: make(chan struct{}, 1)}
-	hub := follow.NewHub(client, follow.Options{Probe: g.layout.Config()})
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
-		membership.Follow(ctx, hub, g.layout, shards, func(v *membership.View) {
+		err := g.members.Follow(ctx, client, membership.FollowOptions{}, func(v *membership.View) {
 			vs.mu.Lock()
 			defer vs.mu.Unlock()
 			vs.all = append(vs.all, v)
@@ -43,11 +41,13 @@ func (g *group) follow() *views {
 			default:
 			}
 		})
+		if !errors.Is(err, context.Canceled) {
+			g.Errorf("follow ended with %v", err)
+		}
 	}()
 	g.Cleanup(func() {
 		cancel()
 		<-done
-		hub.Close()
 	})
 	return vs
 }
@@ -179,5 +179,5 @@ func viewAt(g *group, revision int64) (*membership.View, error) {
 	if err != nil {
 		return nil, err
 	}
-	return membership.NewView(g.layout, shards, resp.Kvs, revision), nil
+	return g.members.View(resp.Kvs, revision), nil
 }

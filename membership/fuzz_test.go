@@ -80,11 +80,11 @@ coordinator=a`, uint64(1))
 		const shards = 16
 		picture := fuzzPicture(text)
 		kvs := slices.Collect(maps.Values(picture))
-		v := NewView(fuzzLayout, shards, kvs, 9)
+		v := NewView(fuzzLayout.Root(), shards, kvs, 9)
 
 		// The order of the keys makes no difference.
 		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(kvs), func(i, j int) { kvs[i], kvs[j] = kvs[j], kvs[i] })
-		if again := NewView(fuzzLayout, shards, kvs, 9); !reflect.DeepEqual(again, v) {
+		if again := NewView(fuzzLayout.Root(), shards, kvs, 9); !reflect.DeepEqual(again, v) {
 			t.Fatalf("%q: %+v, then %+v", text, v, again)
 		}
 		// What is not understood changes nothing but the list of it.
@@ -94,7 +94,7 @@ coordinator=a`, uint64(1))
 			}
 			delete(picture, key)
 		}
-		sound := NewView(fuzzLayout, shards, slices.Collect(maps.Values(picture)), 9)
+		sound := NewView(fuzzLayout.Root(), shards, slices.Collect(maps.Values(picture)), 9)
 		if !slices.Equal(sound.Owners(), v.Owners()) || !reflect.DeepEqual(sound.Members, v.Members) {
 			t.Fatalf("%q: without what is corrupt: %+v, with it: %+v", text, sound, v)
 		}

@@ -9,7 +9,6 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -30,22 +29,22 @@ const shards = 64
 // group is one app's members.
 type group struct {
 	*testing.T
-	layout keys.Layout
-	config int64
+	layout  keys.Layout
+	members membership.Group
 }
 
 func newGroup(t *testing.T) *group {
 	t.Helper()
-	layout := keys.New("/drm", fmt.Sprintf("%s %d", t.Name(), apps.Add(1)))
-	config, err := appconfig.Open(t.Context(), client, layout, shards, shards)
+	app := fmt.Sprintf("%s %d", t.Name(), apps.Add(1))
+	members, err := membership.Open(t.Context(), client, "/drm", app, shards)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &group{t, layout, config.CreateRevision}
+	return &group{t, keys.New("/drm", app), members}
 }
 
 func (g *group) registrar(id string) *membership.Registrar {
-	return &membership.Registrar{Client: client, Layout: g.layout, Shards: shards, Config: g.config, ID: id, Timeout: time.Minute}
+	return &membership.Registrar{Client: client, Group: g.members, ID: id, Timeout: time.Minute}
 }
 
 // grant makes a lease; its end is the test's own affair.
@@ -81,7 +80,7 @@ func (g *group) join(id string, weight int) membership.Registration {
 
 func (g *group) view() *membership.View {
 	g.Helper()
-	v, err := membership.Read(g.Context(), client, g.layout, shards)
+	v, err := g.members.Read(g.Context(), client)
 	if err != nil {
 		g.Fatal(err)
 	}

@@ -11,32 +11,32 @@ import (
 // State is how far a member is in its life.
 type State string
 
-// The states of a member, in their order. Only an active one owns shards.
+// The states of a member, in their order. Only an active member owns shards.
 const (
 	Joining  State = "joining"  // registered, and not ready yet
-	Active   State = "active"   //
-	Draining State = "draining" // active, and ordered by an operator to hold nothing; never written by a member
-	Leaving  State = "leaving"  // stopping: what it holds is being terminated
+	Active   State = "active"   // takes its share
+	Draining State = "draining" // active, but an operator has ordered a drain; no member writes this (see View.StateOf)
+	Leaving  State = "leaving"  // stopping: it is ending what it handles
 )
 
-// MaxWeight is the most slots one member may hold, so that a registration fits in one transaction.
+// MaxWeight is the most slots that one member may have, so that a registration fits in one transaction.
 const MaxWeight = 32
 
 // Record is what a member's key says.
 type Record struct {
 	State   State             `json:"state"`
-	Weight  int               `json:"weight"` // 1 to MaxWeight
-	Slots   []int             `json:"slots"`  // ascending
-	Address string            `json:"address,omitempty"`
-	Labels  map[string]string `json:"labels,omitempty"`
-	Version string            `json:"version,omitempty"`
-	Started time.Time         `json:"started"`
-	Source  bool              `json:"source"` // has a source of resources, so it stands for coordinator
+	Weight  int               `json:"weight"`            // the member's share relative to others', 1 to MaxWeight
+	Slots   []int             `json:"slots"`             // ascending; a Registrar fills them in
+	Address string            `json:"address,omitempty"` // for people: where the member can be reached
+	Labels  map[string]string `json:"labels,omitempty"`  // for people
+	Version string            `json:"version,omitempty"` // for people: of the member's program
+	Started time.Time         `json:"started"`           // when the member's process began
+	Source  bool              `json:"source"`            // has a source of resources, and so stands for coordinator
 }
 
 func (r Record) encode() string {
 	b, err := json.Marshal(r)
-	if err != nil { // only a time outside of the years 0 to 9999 could do that
+	if err != nil { // only a time outside of the years 0 to 9999 causes that
 		panic(fmt.Sprintf("membership: encode %+v: %v", r, err))
 	}
 	return string(b)

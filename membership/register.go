@@ -20,16 +20,17 @@ import (
 var (
 	// ErrTaken says that a live member has the id. It is wrapped in a *TakenError.
 	ErrTaken = errors.New("member id is taken")
-	// ErrGone says that the member's key is not there any more, or is another registration's.
+	// ErrGone says that the member's key does not exist any more, or belongs to another registration.
 	ErrGone = errors.New("member key is gone")
-	// ErrAppGone says that the app's config key is not the one that was given.
+	// ErrAppGone says that the app was deleted since its Group was made; it may have been created again.
 	ErrAppGone = errors.New("app config key is gone")
 )
 
-// maxCompares is etcd's default limit for one transaction.
+// maxCompares is how many comparisons etcd takes in one transaction by default.
 const maxCompares = 128
 
-// TakenError says who has an id. Of a holder whose key is not understood, only the id, revision and lease are known.
+// TakenError says which member has the id. Of one whose key cannot be read, only the id, the create revision and the
+// lease are known.
 type TakenError struct{ Holder Member }
 
 func (e *TakenError) Error() string { return fmt.Sprintf("member id %q is taken", e.Holder.ID) }
@@ -37,31 +38,41 @@ func (e *TakenError) Error() string { return fmt.Sprintf("member id %q is taken"
 // Unwrap makes errors.Is(err, ErrTaken) hold.
 func (e *TakenError) Unwrap() error { return ErrTaken }
 
-// Registrar registers one member. Its fields are all required and do not change; it is safe for concurrent use.
+// Registrar registers one member. All its fields are required, and nobody may change them once it is in use. It is safe
+// for concurrent use.
 type Registrar struct {
-	Client  clientv3.KV
-	Layout  keys.Layout
-	Shards  int
-	Config  int64 // the create revision of the app's config key
-	ID      string
-	Timeout time.Duration // of each request
+	// Client sends the requests: a *clientv3.Client, or its KV.
+	Client clientv3.KV
+	// Group that the member joins.
+	Group Group
+	// ID of the member: UTF-8 of 1 to 512 bytes without control characters. A member that comes back under its id gets
+	// back its slots, and so its shards.
+	ID string
+	// Timeout bounds each request.
+	Timeout time.Duration
 }
+
+func (g *Registrar) layout() keys.Layout { return g.Group.layout() }
 
 // Registration is a member's key as it was put last.
 type Registration struct {
 	Record         Record
-	CreateRevision int64 // tells this registration from an earlier or later one of the same id
-	Lease          clientv3.LeaseID
+	CreateRevision int64            // distinguishes this registration from an earlier or later one of the same id
+	Lease          clientv3.LeaseID // that the key lives on
 }
 
-// Register puts the member's key under a lease. In state Joining it has no slots, and so nobody's shards move; Activate
-// gives it some. In any other state it gets them at once. The record's Slots are ignored. A *TakenError says that the id
-// is in use; ErrAppGone that the app is not what it was. Where members register at the same moment, it tries again until
-// ctx ends.
+// Register puts the member's key under a lease, which the caller keeps alive (see package lease). In state Joining the
+// member has no slots, so that nobody's shards move; Activate gives it some. In any other state it gets them at once.
+// The record's Slots are ignored. A *TakenError says that another member has the id; ErrAppGone says that the app was
+// deleted. When several members register at the same moment, Register tries again until ctx ends.
 //
-// After an error of etcd the member may be registered nevertheless: another Register under the same lease finds that out.
+// After an error of etcd the member may be registered all the same: another Register under the same lease finds that
+// out.
 func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.LeaseID) (Registration, error) {
 	reg := Registration{Record: record, Lease: lease}
+	if err := keys.CheckID(g.ID); err != nil {
+		return Registration{}, fmt.Errorf("register member: got the id %q, want %w", g.ID, err)
+	}
 	if record.Weight < 1 || record.Weight > MaxWeight {
 		return Registration{}, fmt.Errorf("register member %q: weight %d, want 1 to %d", g.ID, record.Weight, MaxWeight)
 	}
@@ -71,10 +82,10 @@ func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.
 	return reg, nil
 }
 
-// Activate makes a member that is joining active, with slots: its own from an earlier life first, then the lowest whose
-// reserver is not live, then new ones. It is one transaction, so that a join is one change of the ring and moves nothing
-// twice. ErrGone says that the key is not that registration's any more. After an error of etcd it may have been done
-// nevertheless; doing it again does no harm.
+// Activate makes a joining member active, with slots: first its own from an earlier life, then the lowest whose holder
+// is not live, then new ones. It is one transaction, so that a join is one change of the ring and no shard moves twice.
+// ErrGone says that the key does not belong to that registration any more. After an error of etcd the member may be
+// active all the same; another Activate does no harm.
 func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registration, error) {
 	reg.Record.State = Active
 	if err := g.until(ctx, g.activate, &reg); err != nil {
@@ -83,8 +94,11 @@ func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registratio
 	return reg, nil
 }
 
-// until tries until it need not be tried again.
-func (g *Registrar) until(ctx context.Context, try func(context.Context, *Registration) (again bool, err error), reg *Registration) error {
+// attempt is one try to write a registration. It says whether to try again, since somebody else wrote at the same time.
+type attempt func(context.Context, *Registration) (again bool, err error)
+
+// until tries until an attempt succeeds or fails.
+func (g *Registrar) until(ctx context.Context, try attempt, reg *Registration) error {
 	for tries := 1; ; tries++ {
 		again, err := try(ctx, reg)
 		if err == nil && again {
@@ -96,7 +110,8 @@ func (g *Registrar) until(ctx context.Context, try func(context.Context, *Regist
 	}
 }
 
-// pause spreads members that register at the same moment: of those that ask for the same slots, one a round gets them.
+// pause spreads members that register at the same moment: of those that ask for the same slots, one gets them each
+// round.
 func pause(ctx context.Context, tries int) error {
 	t := time.NewTimer(rand.N(10 * time.Millisecond << min(tries, 6)))
 	defer t.Stop()
@@ -108,18 +123,18 @@ func pause(ctx context.Context, tries int) error {
 	}
 }
 
-// register puts the key of a member that is not there.
+// register puts the key of a member that has none yet.
 func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool, err error) {
 	p, err := g.read(ctx)
 	if err != nil {
 		return false, err
 	}
-	if kv := p.keys[g.Layout.Member(g.ID)]; kv != nil {
+	if kv := p.keys[g.layout().Member(g.ID)]; kv != nil {
 		m, understood := p.view.Members[g.ID]
 		switch {
 		case !understood: // another version's, perhaps
 			m = Member{ID: g.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
-		case kv.Lease == int64(reg.Lease) && m.State == Joining && reg.Record.State != Joining: // in steps
+		case kv.Lease == int64(reg.Lease) && m.State == Joining && reg.Record.State != Joining: // see registerInSteps
 			reg.CreateRevision = m.CreateRevision
 			return g.activate(ctx, reg)
 		case kv.Lease == int64(reg.Lease): // the answer to an earlier try was lost
@@ -147,7 +162,7 @@ func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool
 	if err != nil {
 		return false, err
 	}
-	if kv := p.keys[g.Layout.Member(g.ID)]; kv == nil || kv.CreateRevision != reg.CreateRevision {
+	if kv := p.keys[g.layout().Member(g.ID)]; kv == nil || kv.CreateRevision != reg.CreateRevision {
 		return false, ErrGone
 	}
 	slots, cmps, ops := g.reserve(p, reg.Record.Weight)
@@ -163,44 +178,45 @@ func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool
 type picture struct {
 	view *View
 	keys map[string]*mvccpb.KeyValue
-	live map[string]bool // the ids of member keys, understood or not
+	live map[string]bool // the ids of all member keys, also of those that cannot be read
 }
 
 func (g *Registrar) read(ctx context.Context) (*picture, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	resp, err := g.Client.Get(ctx, g.Layout.Group(), clientv3.WithPrefix())
+	layout := g.layout()
+	resp, err := g.Client.Get(ctx, layout.Group(), clientv3.WithPrefix())
 	if err != nil {
 		return nil, err
 	}
 	p := &picture{
-		view: NewView(g.Layout, g.Shards, resp.Kvs, resp.Header.Revision),
+		view: g.Group.View(resp.Kvs, resp.Header.Revision),
 		keys: make(map[string]*mvccpb.KeyValue, len(resp.Kvs)), live: map[string]bool{},
 	}
 	for _, kv := range resp.Kvs {
 		p.keys[string(kv.Key)] = kv
-		if key := g.Layout.Parse(string(kv.Key)); key.Kind == keys.Member {
+		if key := layout.Parse(string(kv.Key)); key.Kind == keys.Member {
 			p.live[key.ID] = true
 		}
 	}
 	return p, nil
 }
 
-// unchanged compares that a slot's key is as it was read.
+// unchanged compares a slot's key: it must be as it was read.
 func (g *Registrar) unchanged(p *picture, slot int) clientv3.Cmp {
-	key, revision := g.Layout.Slot(slot), int64(0)
+	key, revision := g.layout().Slot(slot), int64(0)
 	if kv := p.keys[key]; kv != nil {
 		revision = kv.ModRevision
 	}
 	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
 }
 
-// reserve picks slots, and returns what a transaction has to compare and do to have them.
+// reserve picks slots, and returns what a transaction has to compare and to write to reserve them.
 func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv3.Cmp, ops []clientv3.Op) {
 	reserved := p.view.Slots
 	slots = shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, weight)
-	// Two newcomers may have read the same slots: the compare of each slot's revision lets one of them through. The
-	// reserver of a slot that is taken over may have come back since: then its key is there.
+	// Two newcomers may have read the same slots: the comparison of each slot's revision lets one of them through. The
+	// former holder of a slot may have come back since: then its key exists.
 	absent := map[string]bool{g.ID: true}
 	for _, n := range slots {
 		reserver := ""
@@ -210,29 +226,35 @@ func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv
 		cmps = append(cmps, g.unchanged(p, n))
 		if reserver != "" && !absent[reserver] {
 			absent[reserver] = true
-			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.Layout.Member(reserver)), "=", 0))
+			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.layout().Member(reserver)), "=", 0))
 		}
 		if reserver != g.ID {
-			ops = append(ops, clientv3.OpPut(g.Layout.Slot(n), g.ID))
+			ops = append(ops, clientv3.OpPut(g.layout().Slot(n), g.ID))
 		}
 	}
-	const others = 2                    // comparisons of put
-	for n, reserver := range reserved { // slots of an earlier life with a greater weight; free, so that n never falls
+	const others = 2 // comparisons that put adds
+	// Slots that are left from an earlier life with a greater weight become free. They stay, so that the ring never
+	// shrinks.
+	for n, reserver := range reserved {
 		if reserver == g.ID && !slices.Contains(slots, n) && len(cmps)+others < maxCompares {
 			cmps = append(cmps, g.unchanged(p, n))
-			ops = append(ops, clientv3.OpPut(g.Layout.Slot(n), ""))
+			ops = append(ops, clientv3.OpPut(g.layout().Slot(n), ""))
 		}
 	}
 	return slots, cmps, ops
 }
 
 // put writes the member's key: a new one, or, where the registration has been made, that one.
-func (g *Registrar) put(ctx context.Context, reg *Registration, cmps []clientv3.Cmp, ops []clientv3.Op) (again bool, err error) {
-	me := g.Layout.Member(g.ID)
+func (g *Registrar) put(
+	ctx context.Context, reg *Registration, cmps []clientv3.Cmp, ops []clientv3.Op,
+) (again bool, err error) {
+	layout := g.layout()
+	me := layout.Member(g.ID)
 	cmps = append(cmps,
-		clientv3.Compare(clientv3.CreateRevision(g.Layout.Config()), "=", g.Config),
+		clientv3.Compare(clientv3.CreateRevision(layout.Config()), "=", g.Group.Config),
 		clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision))
-	// The put carries the lease, also where the key is there: one without it would detach the key.
+	// The put names the lease even where the key exists: one without a lease would detach the key, which then never
+	// expires.
 	ops = append(ops, clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease)))
 	resp, err := g.commit(ctx, cmps, ops)
 	if err != nil {
@@ -245,30 +267,32 @@ func (g *Registrar) put(ctx context.Context, reg *Registration, cmps []clientv3.
 		return false, nil
 	}
 	config := resp.Responses[0].GetResponseRange().Kvs
-	if len(config) == 0 || config[0].CreateRevision != g.Config {
+	if len(config) == 0 || config[0].CreateRevision != g.Group.Config {
 		return false, ErrAppGone
 	}
 	return true, nil
 }
 
-// commit sends a transaction, which reads the app's config key where the comparisons do not hold.
+// commit sends a transaction, which reads the app's config key if a comparison does not hold.
 func (g *Registrar) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	resp, err := g.Client.Txn(ctx).If(cmps...).Then(ops...).Else(clientv3.OpGet(g.Layout.Config(), clientv3.WithKeysOnly())).Commit()
+	config := clientv3.OpGet(g.layout().Config(), clientv3.WithKeysOnly())
+	resp, err := g.Client.Txn(ctx).If(cmps...).Then(ops...).Else(config).Commit()
 	if isTooMany(err) {
 		err = txn.NewLimitError(max(len(cmps), len(ops)), err)
 	}
 	return resp, err
 }
 
-// SetState rewrites the state of a registration. ErrGone says that the key is not that registration's any more.
+// SetState writes the registration's key again, with another state. ErrGone says that the key does not belong to that
+// registration any more.
 func (g *Registrar) SetState(ctx context.Context, reg Registration, state State) (Registration, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	reg.Record.State = state
-	me := g.Layout.Member(g.ID)
-	// The put carries the lease again: one without it would detach the key, and a dead member would stay for ever.
+	me := g.layout().Member(g.ID)
+	// The put names the lease again: one without it would detach the key, and a dead member would stay for ever.
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision)).
 		Then(clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease))).
@@ -282,15 +306,17 @@ func (g *Registrar) SetState(ctx context.Context, reg Registration, state State)
 	return reg, nil
 }
 
-// StandForCoordinator tries to become the coordinator under the registration's lease, and reports whether it did. The
-// view's next change tells everyone; after an error, it alone tells. A registration that is not in force does not win.
+// StandForCoordinator tries to make this member the coordinator, under the registration's lease, and reports whether it
+// succeeded: it does not while there is another coordinator, or where the registration is not in force any more. After
+// an error only the next view tells.
 func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	key := g.Layout.Coordinator()
+	layout := g.layout()
+	key := layout.Coordinator()
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
-			clientv3.Compare(clientv3.CreateRevision(g.Layout.Member(g.ID)), "=", reg.CreateRevision)).
+			clientv3.Compare(clientv3.CreateRevision(layout.Member(g.ID)), "=", reg.CreateRevision)).
 		Then(clientv3.OpPut(key, g.ID, clientv3.WithLease(reg.Lease))).
 		Commit()
 	if err != nil {
@@ -299,12 +325,13 @@ func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (
 	return resp.Succeeded, nil
 }
 
-// KeepOffice puts the coordinator key of a term as it was when this member won it, after somebody has overwritten it: the
-// term, which is the key's create revision, stays what it was. ErrGone says that the key is not that term's any more.
+// KeepOffice repairs the coordinator's key after somebody has overwritten it: it puts the key as this member put it
+// when its term began. The term, which is the key's create revision, stays the same. ErrGone says that the key does not
+// belong to that term any more.
 func (g *Registrar) KeepOffice(ctx context.Context, reg Registration, createRevision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	key := g.Layout.Coordinator()
+	key := g.layout().Coordinator()
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision)).
 		Then(clientv3.OpPut(key, g.ID, clientv3.WithLease(reg.Lease))).
@@ -318,11 +345,11 @@ func (g *Registrar) KeepOffice(ctx context.Context, reg Registration, createRevi
 	return nil
 }
 
-// Resign deletes the coordinator key if it is still the one with that create revision; another's stays.
+// Resign deletes the coordinator's key if it still has that create revision; the key of another term stays.
 func (g *Registrar) Resign(ctx context.Context, createRevision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
-	key := g.Layout.Coordinator()
+	key := g.layout().Coordinator()
 	_, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(key), "=", createRevision)).
 		Then(clientv3.OpDelete(key)).

@@ -461,7 +461,7 @@ func TestErrorsOfEtcdSayWhatWasBeingDone(t *testing.T) {
 	_, register := r.Register(ctx, active(1), 1)
 	_, set := r.SetState(ctx, membership.Registration{}, membership.Leaving)
 	_, stand := r.StandForCoordinator(ctx, membership.Registration{})
-	_, read := membership.Read(ctx, client, g.layout, shards)
+	_, read := g.members.Read(ctx, client)
 	for want, err := range map[string]error{
 		`register member "a"`: register, `set state of member "a" to leaving`: set, "stand for coordinator": stand,
 		"resign as coordinator": r.Resign(ctx, 1), "read the members": read,

@@ -11,14 +11,14 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// An etcd that takes few operations in a transaction (--max-txn-ops) does not take a registration with all of its slots. The
-// member gets them one by one then, in transactions of two comparisons, before it becomes active. Shards may move twice because
-// of that, since the ring grows before the member is live.
+// An etcd that allows few operations in a transaction (--max-txn-ops) refuses a registration with many slots. The
+// member then reserves them one by one, in transactions of two comparisons, before it becomes active. Shards may move
+// twice because of that, since the ring grows before the member is live.
 
-// isTooMany says whether etcd refused a transaction for the number of its operations.
+// isTooMany says whether etcd refused a transaction because it has too many operations.
 func isTooMany(err error) bool { return errors.Is(err, rpctypes.ErrTooManyOps) }
 
-// registerInSteps puts the key of a member that is not there, without slots, and activates it.
+// registerInSteps puts the key of a member that has none yet, without slots, and activates it.
 func (g *Registrar) registerInSteps(ctx context.Context, reg *Registration) (again bool, err error) {
 	joining := Registration{Record: reg.Record, Lease: reg.Lease}
 	joining.Record.State, joining.Record.Slots = Joining, nil
@@ -29,9 +29,9 @@ func (g *Registrar) registerInSteps(ctx context.Context, reg *Registration) (aga
 	return g.activate(ctx, reg)
 }
 
-// activateInSteps reserves slots one by one, frees those of an earlier life with a greater weight, and puts the member's key.
-// The slots are safe meanwhile: nobody takes one whose reserver is there. A slot that somebody else was faster to take makes it
-// begin anew.
+// activateInSteps reserves slots one by one, frees those that are left from an earlier life with a greater weight, and
+// puts the member's key. The slots are safe meanwhile: nobody takes a slot whose holder is live. When somebody else has
+// taken a slot first, the caller begins anew.
 func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *picture) (again bool, err error) {
 	reserved := p.view.Slots
 	slots := shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, reg.Record.Weight)
@@ -46,10 +46,10 @@ func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *p
 			continue
 		case mine:
 			to = ""
-		case reserver != "": // it may have come back
-			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.Layout.Member(reserver)), "=", 0))
+		case reserver != "": // which may have come back since
+			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.layout().Member(reserver)), "=", 0))
 		}
-		resp, err := g.commit(ctx, cmps, []clientv3.Op{clientv3.OpPut(g.Layout.Slot(n), to)})
+		resp, err := g.commit(ctx, cmps, []clientv3.Op{clientv3.OpPut(g.layout().Slot(n), to)})
 		if err != nil || !resp.Succeeded {
 			return true, err
 		}

@@ -17,34 +17,36 @@ import (
 type Member struct {
 	Record
 	ID             string
-	CreateRevision int64
-	Lease          int64
+	CreateRevision int64 // distinguishes this registration from an earlier or later one of the same id
+	Lease          int64 // that the key lives on
 }
 
 // Coordinator is the elected member's key. Its zero value stands for nobody.
 type Coordinator struct {
-	ID             string // empty where the key is there, but is not understood
-	CreateRevision int64
-	Lease          int64
+	ID             string // empty where the key exists, but cannot be read
+	CreateRevision int64  // of the key: the coordinator's term
+	Lease          int64  // that the key lives on
 }
 
-// View is the group at one revision: who the members are and which shard is whose. It does not change once made; share
-// it freely.
+// View is the group at one revision: who the members are, and which member owns each shard. Nothing changes it once it
+// is made; share it freely.
 type View struct {
 	Revision    int64
-	Shards      int
-	Members     map[string]Member
-	Slots       []string             // slot → the id that reserves it; empty where none does
-	Drains      map[string]time.Time // operators' orders, of members that may not be there: since when, zero where that is not known
+	Shards      int                  // the number of shards
+	Members     map[string]Member    // by id
+	Slots       []string             // slot → the id of the member that has reserved it; empty where it is free
+	Drains      map[string]time.Time // member id → since when a drain is ordered, zero if unknown; the member may be gone
 	Coordinator Coordinator
-	Corrupt     []string // keys below group/ that are not understood, and were left out; in order
+	Corrupt     []string // keys below group/ that cannot be read, in order; the view was made without them
 
-	owners  []string
-	ignored bool // the drains are
+	owners  []string // of each shard
+	ignored bool     // the drains are ignored
 }
 
-// NewView makes the view of what lies below group/ at a revision. The order of kvs makes no difference.
-func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
+// NewView makes the view of what lies below group/ at a revision, in an app with that Root (see Group) and that many
+// shards. The order of kvs makes no difference.
+func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
+	layout := keys.At(root)
 	v := &View{Revision: revision, Shards: shards, Members: map[string]Member{}, Drains: map[string]time.Time{}}
 	pins, placement := map[int]string{}, map[int]string{}
 	for _, kv := range kvs {
@@ -91,10 +93,11 @@ func NewView(layout keys.Layout, shards int, kvs []*mvccpb.KeyValue, revision in
 	return v
 }
 
-// DrainValue is the value of a drain's key: since when it stands, for people.
+// DrainValue is the value of a drain's key: since when the drain is ordered. It is shown to people, and decides
+// nothing.
 func DrainValue(since time.Time) string { return since.UTC().Format(time.RFC3339) }
 
-// drainedSince reads it. The key is the order, whatever its value says: one that is not understood is as good as none.
+// drainedSince reads a DrainValue. The key alone is the order: for a value that cannot be read the time is unknown.
 func drainedSince(value []byte) time.Time {
 	since, err := time.Parse(time.RFC3339, string(value))
 	if err != nil || since.Year() < 1970 {
@@ -103,8 +106,8 @@ func drainedSince(value []byte) time.Time {
 	return since.UTC()
 }
 
-// decodePlacement reads {"shard":"member", …}. Each shard has one spelling: of two, which one counts would be left to
-// chance, and members would disagree.
+// decodePlacement reads {"shard":"member", …}. It takes only one spelling of each number: were a shard there in two
+// spellings, chance would decide which one counts, and members would disagree.
 func decodePlacement(value []byte) (map[int]string, bool) {
 	var byName map[string]string
 	if json.Unmarshal(value, &byName) != nil {
@@ -135,7 +138,7 @@ func (v *View) assign(pins, placement map[int]string) []string {
 	return shard.Assign(v.Shards, shard.NewRing(slots), pins, placement, live)
 }
 
-// eligible is the set of members that may own shards.
+// eligible returns the members that may own shards.
 func (v *View) eligible(heedDrains bool) map[string]bool {
 	set := map[string]bool{}
 	for id, m := range v.Members {
@@ -146,7 +149,7 @@ func (v *View) eligible(heedDrains bool) map[string]bool {
 	return set
 }
 
-// Alone says whether nobody but that member could own shards, now or when it has become active.
+// Alone says whether no other member can own shards, either now or once it has become active.
 func (v *View) Alone(member string) bool {
 	for id, m := range v.Members {
 		if id != member && (m.State == Active || m.State == Joining) {
@@ -156,7 +159,8 @@ func (v *View) Alone(member string) bool {
 	return true
 }
 
-// Owner returns the member that a shard belongs to; empty where nobody is eligible.
+// Owner returns the id of the member that a shard belongs to. It is empty if no member is active, or there is no such
+// shard.
 func (v *View) Owner(n int) string {
 	if n < 0 || n >= len(v.owners) {
 		return ""
@@ -164,13 +168,14 @@ func (v *View) Owner(n int) string {
 	return v.owners[n]
 }
 
-// OwnerOf returns the shard of a resource and the member it belongs to.
+// OwnerOf returns the shard of a resource and the id of the member that it belongs to, which is empty if no member is
+// active.
 func (v *View) OwnerOf(resource string) (shardNumber int, member string) {
 	n := shard.Of(resource, v.Shards)
 	return n, v.Owner(n)
 }
 
-// Owned says of each shard whether it is the member's.
+// Owned says of each shard whether that member owns it.
 func (v *View) Owned(member string) []bool {
 	owned := make([]bool, len(v.owners))
 	for n, owner := range v.owners {
@@ -182,17 +187,17 @@ func (v *View) Owned(member string) []bool {
 // Owners returns the owner of each shard. The slice is the caller's.
 func (v *View) Owners() []string { return slices.Clone(v.owners) }
 
-// DrainsIgnored says that every active member is ordered to be drained, so that nobody is.
+// DrainsIgnored says whether drains are ignored, since every active member has one.
 func (v *View) DrainsIgnored() bool { return v.ignored }
 
-// Ordered says whether a member, which need not be there, is ordered to be drained; the order may be ignored.
+// Ordered says whether a drain of that member is ordered. The member may be gone, and the order may be ignored.
 func (v *View) Ordered(id string) bool {
 	_, ordered := v.Drains[id]
 	return ordered
 }
 
-// LastToTake says whether a member is there, and nobody besides it is that is active, or will be, and not ordered to be drained:
-// were it ordered too, all orders would be ignored.
+// LastToTake says whether that member is active or joining, and every other one that is has a drain: with a drain of
+// that member too, all drains would be ignored.
 func (v *View) LastToTake(id string) bool {
 	if m, live := v.Members[id]; !live || m.State == Leaving {
 		return false
@@ -205,14 +210,14 @@ func (v *View) LastToTake(id string) bool {
 	return true
 }
 
-// Known says whether there is anything of a member: its key, a slot that is reserved for it, or an order about it.
+// Known says whether any key names that member: its own, one of a slot, of a drain, or the coordinator's.
 func (v *View) Known(id string) bool {
 	_, live := v.Members[id]
 	return live || v.Ordered(id) || slices.Contains(v.Slots, id) || v.Coordinator.ID == id
 }
 
-// HasItsSlots says whether every slot that a member lists as its own is reserved for it. Those that are not count for
-// nothing: were all of them deleted by hand, the member would own no shard for ever.
+// HasItsSlots says whether every slot that the member's key lists is reserved for it. A slot that is not counts for
+// nothing: a member whose slots somebody has deleted would never own a shard again.
 func (v *View) HasItsSlots(id string) bool {
 	for _, s := range v.Members[id].Slots {
 		if s >= len(v.Slots) || v.Slots[s] != id {
@@ -222,7 +227,8 @@ func (v *View) HasItsSlots(id string) bool {
 	return true
 }
 
-// StateOf is a member's state as an operator sees it: that of its key, or Draining where that is ordered, and not ignored.
+// StateOf is a member's state as an operator sees it: Draining if a drain is in force, else the one in the member's
+// key.
 func (v *View) StateOf(id string) State {
 	m := v.Members[id]
 	if m.State == Active && v.Ordered(id) && !v.ignored {
@@ -231,7 +237,7 @@ func (v *View) StateOf(id string) State {
 	return m.State
 }
 
-// SourceWanted says whether some member other than id has a source, is active, and so should coordinate rather than one without.
+// SourceWanted says whether another active member has a source. A member without one should leave the office to it.
 func (v *View) SourceWanted(id string) bool {
 	for other, m := range v.Members {
 		if other != id && m.Source && m.State == Active {
@@ -241,8 +247,8 @@ func (v *View) SourceWanted(id string) bool {
 	return false
 }
 
-// SameMembers says whether two views have the same members in the same states, so that nothing of the group changed
-// between them but, say, the coordinator.
+// SameMembers says whether two views have the same members in the same states, and the same owners of shards. Something
+// else may differ, such as the coordinator.
 func (v *View) SameMembers(w *View) bool {
 	return maps.EqualFunc(v.Members, w.Members, func(a, b Member) bool {
 		return a.CreateRevision == b.CreateRevision && a.State == b.State

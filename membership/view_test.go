@@ -64,7 +64,9 @@ func (p picture) kvs() []*mvccpb.KeyValue {
 	return kvs
 }
 
-func (p picture) view() *membership.View { return membership.NewView(layout, shards, p.kvs(), 7) }
+func (p picture) view() *membership.View {
+	return membership.NewView(layout.Root(), shards, p.kvs(), 7)
+}
 
 func owners(v *membership.View) []string {
 	ids := v.Owners()
@@ -278,7 +280,7 @@ func TestViewsOfTheSameKeysAreEqual(t *testing.T) {
 		p := anyPicture().Draw(t, "picture")
 		one, kvs := p.view(), p.kvs()
 		rand.Shuffle(len(kvs), func(i, j int) { kvs[i], kvs[j] = kvs[j], kvs[i] })
-		other := membership.NewView(layout, shards, kvs, 7)
+		other := membership.NewView(layout.Root(), shards, kvs, 7)
 		if diff := diffViews(one, other); diff != "" {
 			t.Fatal(diff)
 		}
@@ -423,6 +425,6 @@ func BenchmarkNewView(b *testing.B) {
 	kvs := p.kvs()
 	b.ReportAllocs()
 	for b.Loop() {
-		membership.NewView(layout, 1024, kvs, 7)
+		membership.NewView(layout.Root(), 1024, kvs, 7)
 	}
 }

@@ -8,9 +8,11 @@ import (
 
 func everyoneIsLive(string) bool { return true }
 
-// A group of three loses a member: only what that one had moves.
+// A resource belongs to a shard, and a shard to a member. When a group of three loses a member, only the shards that
+// this member had move.
 func Example() {
 	const shards = 1024
+	// Each member has reserved a slot. Bob's slot stays his while he is away, but is not live then.
 	before := shard.Assign(shards, shard.NewRing([]string{"ann", "bob", "cid"}), nil, nil, everyoneIsLive)
 	after := shard.Assign(shards, shard.NewRing([]string{"ann", "", "cid"}), nil, nil, everyoneIsLive)
 
@@ -22,6 +24,7 @@ func Example() {
 	// 361 shards moved, at least 361 had to
 }
 
+// A member that comes back gets its own slot again, and a new one takes those that are free.
 func ExampleReserve() {
 	reserved := []string{"ann", "bob", "cid"}
 	live := func(id string) bool { return id != "bob" }
@@ -32,6 +35,7 @@ func ExampleReserve() {
 	// [1 3]
 }
 
+// Ann has more than her share of the resources, so one of her shards is better off with Bob.
 func ExampleBalance() {
 	exceptions := shard.Balance(shard.Placement{
 		Home:    []string{"ann", "ann", "ann", "bob"},

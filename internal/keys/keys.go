@@ -52,6 +52,9 @@ func New(prefix, app string) Layout {
 	return Layout{Apps(prefix) + Escape(app) + "/"}
 }
 
+// At makes the layout of an app of which the Root is known.
+func At(root string) Layout { return Layout{root} }
+
 // Apps is the prefix of all apps below a prefix such as "/drm".
 func Apps(prefix string) string { return strings.TrimRight(prefix, "/") + "/" }
 

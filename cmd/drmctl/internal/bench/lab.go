@@ -303,7 +303,7 @@ func (l *lab) owners(ctx context.Context) (owners []string, active int, err erro
 	if err != nil {
 		return nil, 0, err
 	}
-	v, err := membership.Read(ctx, l.client, l.layout, config.Shards)
+	v, err := membership.Group{Root: l.layout.Root(), Shards: config.Shards}.Read(ctx, l.client)
 	if err != nil {
 		return nil, 0, err
 	}

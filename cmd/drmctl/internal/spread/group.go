@@ -107,7 +107,7 @@ func (g *group) view(placement bool) *membership.View {
 	if placement && g.placement != nil {
 		all = append(all, g.placement)
 	}
-	return membership.NewView(g.layout, g.shards, all, g.revision)
+	return membership.NewView(g.layout.Root(), g.shards, all, g.revision)
 }
 
 // eligible has the weights of the members that may own shards.

@@ -10,7 +10,6 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -128,7 +127,7 @@ func TestTallyCountsResources(t *testing.T) {
 func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 	ctx, client := t.Context(), embeddedtest.Client(t)
 	g := newGroup(256)
-	config, err := appconfig.Open(ctx, client, g.layout, g.shards, g.shards)
+	members, err := membership.Open(ctx, client, "/drm", "spread", g.shards)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -139,7 +138,7 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 			t.Fatal(err)
 		}
 		registrar := &membership.Registrar{
-			Client: client, Layout: g.layout, Shards: g.shards, Config: config.CreateRevision, ID: id, Timeout: 10 * time.Second,
+			Client: client, Group: members, ID: id, Timeout: 10 * time.Second,
 		}
 		reg, err := registrar.Register(ctx, membership.Record{State: membership.Joining, Weight: weight}, lease.ID)
 		if err == nil {
@@ -176,7 +175,7 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 		func() { leave("a") },
 	} {
 		step()
-		real, err := membership.Read(ctx, client, g.layout, g.shards)
+		real, err := members.Read(ctx, client)
 		if err != nil {
 			t.Fatal(err)
 		}
