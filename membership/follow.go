@@ -3,6 +3,7 @@ package membership
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -12,6 +13,9 @@ import (
 
 // FollowOptions of Group.Follow. Their zero value is ready.
 type FollowOptions struct {
+	// Progress is the pause between two questions that find out whether news still comes. Lowered, a stream that hangs and
+	// an etcd that was replaced are found sooner, and etcd is asked more often. Default 30 s.
+	Progress time.Duration
 	// OnError, if given, is called with each failure of a request, which is about to be made again. It is meant for a log:
 	// some failures (no permission, say) do not pass by themselves. It is called from several goroutines.
 	OnError func(error)
@@ -24,9 +28,13 @@ type FollowOptions struct {
 //
 // Each Follow opens streams of its own.
 func (g Group) Follow(ctx context.Context, client *clientv3.Client, opts FollowOptions, onView func(*View)) error {
+	if opts.Progress < 0 {
+		return fmt.Errorf("follow the members: progress: got %v, want a positive duration, or 0 for the default", opts.Progress)
+	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	hub := follow.NewHub(client, follow.Options{
+		Progress:  opts.Progress,
 		Probe:     g.layout().Config(),
 		OnRewound: func(err error) { cancel(fmt.Errorf("follow the members: %w (%w)", ErrRewound, err)) },
 		OnError: func(_ string, err error) {

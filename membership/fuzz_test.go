@@ -55,7 +55,8 @@ func FuzzDecodePlacement(f *testing.F) {
 	})
 }
 
-// fuzzPicture makes the keys below group/ of a text with a key and its value a line. The revisions follow from the keys.
+// fuzzPicture makes the keys below group/ of a text with a key and its value a line. The revisions follow from the
+// keys.
 func fuzzPicture(text string) map[string]*mvccpb.KeyValue {
 	picture := map[string]*mvccpb.KeyValue{}
 	for line := range strings.SplitSeq(text, "\n") {
