@@ -5,22 +5,39 @@ import (
 	"encoding/json"
 	"fmt"
 	"log"
+	"net/url"
+	"os"
 
+	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
-	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// startEtcd gives an example an etcd of its own.
+// startEtcd starts an etcd for an example, in a folder of its own.
 func startEtcd() (endpoint string, stop func()) {
-	server, err := embedded.Start(context.Background(), embedded.Config{})
+	dir, err := os.MkdirTemp("", "etcd-")
 	if err != nil {
 		log.Fatal(err)
 	}
-	return server.Endpoint(), func() { _ = server.Close() }
+	config := embed.NewConfig()
+	config.Dir = dir
+	config.ZapLoggerBuilder = embed.NewZapLoggerBuilder(zap.NewNop())
+	anyPort := []url.URL{{Scheme: "http", Host: "127.0.0.1:0"}}
+	config.ListenClientUrls, config.AdvertiseClientUrls = anyPort, anyPort
+	config.ListenPeerUrls, config.AdvertisePeerUrls = anyPort, anyPort
+	config.InitialCluster = config.Name + "=" + anyPort[0].String()
+	etcd, err := embed.StartEtcd(config)
+	if err != nil {
+		log.Fatal(err)
+	}
+	<-etcd.Server.ReadyNotify()
+	return etcd.Clients[0].Addr().String(), func() {
+		etcd.Close()
+		_ = os.RemoveAll(dir)
+	}
 }
 
 // A member handles what its source names. Every process of the group runs the same code.
