@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
@@ -107,7 +108,7 @@ type InputError struct {
 }
 
 func (e *InputError) Error() string {
-	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt([]byte(e.Value)), e.Want)
+	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt.Of(e.Value), e.Want)
 }
 
 // IDInUseError says who has a member id that was asked for. It matches ErrIDInUse.

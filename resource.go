@@ -8,9 +8,9 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // MaxIDBytes is the length of the longest id a resource or a member may have, in bytes of UTF-8.
@@ -136,7 +136,7 @@ func kindOfID(raw []byte) string {
 	if kind := kindOf(raw); kind != aNumber {
 		return kind
 	}
-	return "the number " + excerpt(raw)
+	return "the number " + excerpt.Of(string(raw))
 }
 
 const aNumber = "a number"
@@ -191,19 +191,10 @@ func shapeOf(raw []byte) string {
 			names = append(names, "…")
 			break
 		}
-		names = append(names, usercode.Clip(fmt.Sprint(name), maxFieldName))
+		names = append(names, excerpt.Clip(fmt.Sprint(name), maxFieldName))
 	}
 	if len(names) == 0 {
 		return kind
 	}
 	return kind + " of " + strings.Join(names, ", ")
-}
-
-// excerpt is the beginning of a text from outside, short enough for an error.
-func excerpt(raw []byte) string {
-	const most = 96
-	if len(raw) <= most {
-		return string(bytes.ToValidUTF8(raw, []byte("\uFFFD")))
-	}
-	return string(bytes.ToValidUTF8(raw[:most], nil)) + "…"
 }
