@@ -1,7 +1,6 @@
 package drm
 
 import (
-	"bytes"
 	"encoding/json"
 	"hash/crc32"
 	"reflect"
@@ -59,45 +58,6 @@ func FuzzDecodeSource(f *testing.F) {
 		}
 		if !reflect.DeepEqual(w, r) {
 			t.Fatalf("%q: %+v, then %+v", value, r, w)
-		}
-	})
-}
-
-func FuzzDecodeStats(f *testing.F) {
-	f.Add([]byte(`{"shards":1,"claims":2,"active":3,"failed":4,"calls":5,"stuck":6,"waiting":7}`))
-	f.Fuzz(func(t *testing.T, value []byte) {
-		s, err := decodeStats(value)
-		if err != nil {
-			if s != (memberStats{}) {
-				t.Fatalf("%q: %+v besides %v", value, s, err)
-			}
-			return
-		}
-		if w := again(t, s, decodeStats); w != s {
-			t.Fatalf("%q: %+v, then %+v", value, s, w)
-		}
-	})
-}
-
-func FuzzDecodeEntry(f *testing.F) {
-	f.Add("a", []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}`))
-	f.Add(`a\`, []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a\\"}}`))
-	f.Fuzz(func(t *testing.T, id string, value []byte) {
-		if keys.CheckID(id) != nil {
-			return
-		}
-		e, err := decodeEntry(id, value)
-		if err != nil {
-			return
-		}
-		// Whoever is given the object alone must be told of this resource: the shortcut must not take another for it.
-		var fields struct{ ID *string }
-		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(string(e.Data)), `id"`) == 1 &&
-			!strings.Contains(string(e.Data), `\u`) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
-			t.Fatalf("%q: the data of %q: %q", value, *fields.ID, id)
-		}
-		if w, err := decodeEntry(id, e.Encode()); err != nil || !bytes.Equal(w.Encode(), e.Encode()) {
-			t.Fatalf("%q: %s, then %s, %v", value, e.Encode(), w.Encode(), err)
 		}
 	})
 }

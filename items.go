@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/object"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
@@ -73,9 +74,9 @@ func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item,
 	return items[:good], bad
 }
 
-// idWithin is the id that an object has, if any.
-func idWithin(object []byte) []string {
-	if id, has, err := idOf(object); has && err == nil {
+// idWithin returns the id that an object has, if it has one that is legible.
+func idWithin(text []byte) []string {
+	if id, has, err := object.ID(text); has && err == nil {
 		return []string{id}
 	}
 	return nil
