@@ -342,9 +342,7 @@ func (m *Manager) shutdown() {
 	m.stopErr = errors.Join(errs...)
 	m.failures.Close()
 	m.log.Info("stopped", zap.Error(m.stopErr))
-	if m.logs != nil {
-		m.logs.Close(usercode.Grace) // a sink that blocks is left behind
-	}
+	m.logs.Close(usercode.Grace) // a sink that blocks is left behind
 }
 
 // giveUp cancels what still runs when Stop's time is up. No call begins any more; those that return soon, and the releases

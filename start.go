@@ -20,7 +20,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
 	"github.com/distributed-resource-manager/drm/internal/member"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -42,10 +41,7 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	log, logs := cfg.Logger.With(cfg.LoggerFields...), (*logqueue.Queue)(nil)
-	if !mutant.Is(mutant.LogInLine) {
-		log, logs = logqueue.Wrap(log)
-	}
+	log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))
 	log = log.With(zap.String("app", cfg.App))
 	var client *clientv3.Client
 	var own bool

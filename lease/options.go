@@ -6,7 +6,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/clock"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // Options of a Keeper. All but TTL have defaults, which follow from the TTL that etcd granted.
@@ -89,9 +88,6 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 		if *f.value == 0 {
 			*f.value = ttl / f.parts
 		}
-	}
-	if mutant.Is(mutant.FenceAfterExpiry) {
-		o.Margin = -o.Margin
 	}
 	if o.Margin+o.FenceLead+o.Interval >= ttl {
 		return o, fmt.Errorf("lease margin %v, fence lead %v and interval %v: want a sum of less than the TTL, %v",

@@ -17,7 +17,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -93,9 +92,6 @@ func divisible(err error) bool {
 
 // guards are the comparisons of every write: in an app that was deleted, or deleted and made anew, nothing is written.
 func (s *Store) guards() []*pb.Compare {
-	if mutant.Is(mutant.WriteUnguarded) {
-		return nil
-	}
 	return []*pb.Compare{txn.Created(s.Layout.Config(), s.Config)}
 }
 

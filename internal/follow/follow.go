@@ -22,7 +22,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/login"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/wire"
 	"github.com/distributed-resource-manager/drm/lease"
@@ -175,9 +174,9 @@ func (h *Hub) judge(before int64, header *pb.ResponseHeader) (first bool, err er
 	}
 	rev := header.GetRevision()
 	switch {
-	case h.cluster != header.GetClusterId() && !mutant.Is(mutant.OverlookRewound):
+	case h.cluster != header.GetClusterId():
 		h.rewound = fmt.Errorf("%w: it is another cluster than before", ErrRewound)
-	case rev < before && !mutant.Is(mutant.OverlookRewound):
+	case rev < before:
 		h.rewound = fmt.Errorf("%w: its revision is %d, after %d was seen", ErrRewound, rev, before)
 	default:
 		h.highest.Store(max(rev, h.highest.Load()))
@@ -213,8 +212,6 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 			at.next = 0
 		case errors.Is(err, errReplaced):
 			pause(ctx, 1, maxPause) // there is nothing wrong with the prefix; but not all of them at the same moment
-		case mutant.Is(mutant.SkipRelist) && errors.Is(err, rpctypes.ErrCompacted):
-			at.next = h.Highest() + 1
 		case errors.Is(err, rpctypes.ErrCompacted):
 			at.next = 0
 		case err != nil:
@@ -244,9 +241,6 @@ type place struct {
 
 // resyncAfter is for how long a reader that has just listed goes by its watch, if nothing makes it list before.
 func (h *Hub) resyncAfter() time.Duration {
-	if mutant.Is(mutant.NoResync) {
-		return 365 * 24 * time.Hour
-	}
 	return h.opts.Resync - rand.N(h.opts.Resync/5+1)
 }
 
