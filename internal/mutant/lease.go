@@ -130,12 +130,12 @@ var ofLease = []Mutant{
 			{
 				File: "lease/request.go",
 				Old:  `return r.Created(key, op.Expect)`,
-				New: `c := r.Created(key, op.Expect)
-				if !op.Delete && op.Expect == 0 {
-					c = r.Created(key, -1)
+				New: `if !op.Delete && op.Expect == 0 {
+					c := r.Created(key, -1)
 					c.Result = pb.Compare_NOT_EQUAL
+					return c
 				}
-				return c`,
+				return r.Created(key, op.Expect)`,
 			},
 			{
 				File: "internal/sim/store.go",
@@ -154,12 +154,12 @@ var ofLease = []Mutant{
 			{
 				File: "lease/request.go",
 				Old:  `return r.Created(key, op.Expect)`,
-				New: `c := r.Created(key, op.Expect)
-				if op.Delete {
-					c = r.Created(key, -1)
+				New: `if op.Delete {
+					c := r.Created(key, -1)
 					c.Result = pb.Compare_NOT_EQUAL
+					return c
 				}
-				return c`,
+				return r.Created(key, op.Expect)`,
 			},
 			{
 				File: "internal/sim/store.go",
