@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -194,39 +193,6 @@ func memberConfig(c *cli.Context, cfg *drm.Config) error {
 		inRange(c, flagStopTimeout, time.Millisecond, 24*time.Hour),
 		inRange(c, flagResync, time.Second, 24*time.Hour),
 	)
-}
-
-func inRange(c *cli.Context, flag string, least, most time.Duration) error {
-	if d := c.Duration(flag); d < least || d > most {
-		return badFlag(flag, d.String(), fmt.Sprintf("%s to %s", least, most))
-	}
-	return nil
-}
-
-// either sets what a flag with two values says.
-func either[T any](c *cli.Context, flag string, to *T, first string, one T, second string, other T) error {
-	switch value := c.String(flag); value {
-	case first:
-		*to = one
-	case second:
-		*to = other
-	default:
-		return badFlag(flag, value, first+" or "+second)
-	}
-	return nil
-}
-
-// numberInRange lets a flag that is not given be zero.
-func numberInRange(c *cli.Context, flag string, least, most int) error {
-	n := c.Int(flag)
-	if n == 0 && !c.IsSet(flag) || n >= least && n <= most {
-		return nil
-	}
-	want := fmt.Sprintf("%d to %d", least, most)
-	if most == math.MaxInt {
-		want = fmt.Sprintf("%d or more", least)
-	}
-	return badFlag(flag, fmt.Sprint(n), want)
 }
 
 // untilEOF is a context that ends with its parent, or when r does. Its goroutine ends with r.

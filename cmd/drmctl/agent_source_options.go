@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -31,7 +30,6 @@ var sourcePEM = pemFlags{ca: flagSourceCACert, cert: flagSourceCert, key: flagSo
 
 // Values of --source-retry, --source-gone and --source-policy. The other one of the latter is policyKeep.
 const (
-	forever    = "forever"
 	policyExit = "exit"
 )
 
@@ -88,30 +86,6 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 		return err
 	}
 	return either(c, flagSourcePolicy, &cfg.SourcePolicy, policyKeep, drm.KeepCatalogue, policyExit, drm.ExitOnSourceError)
-}
-
-// durationOrForever is the value of a flag that may be without a limit.
-func durationOrForever(c *cli.Context, flag string, least, most time.Duration) (time.Duration, error) {
-	text := c.String(flag)
-	if text == forever {
-		return drm.Forever, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < least || d > most {
-		return 0, badFlag(flag, text, fmt.Sprintf("%s to %s, or %s", short(least), short(most), forever))
-	}
-	return d, nil
-}
-
-// short is a duration without the parts of it that are zero: 24h and not 24h0m0s.
-func short(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
 }
 
 // httpOptions sets what the flags say of a source over HTTP.

@@ -7,17 +7,38 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// arrange puts arguments into the order that package cli wants (global flags, command, its flags, the rest), so that
-// flags may stand anywhere. A command of a group, such as `source accept`, is named by two words. It also finds what is wrong
-// with them before anything runs.
+// arrange puts arguments into the order that package cli needs (global flags, command, its flags, the rest), so that a user
+// may write flags anywhere. Two words name a command of a group, such as `source accept`. arrange also reports what is
+// wrong with the arguments before anything runs.
 func arrange(app *cli.App, args []string) ([]string, error) {
 	tokens, err := scan(app, args)
 	if err != nil {
 		return nil, err
 	}
-	var path []*cli.Command // the command, after the group that it is of
-	var rest []string
-	help := false
+	path, rest, help, err := takeCommand(app, tokens)
+	if err != nil {
+		return nil, err
+	}
+	if len(path) == 0 {
+		if slices.ContainsFunc(tokens, func(t token) bool { return t.flag == flagVersion }) && !help {
+			return []string{"version"}, nil
+		}
+		return []string{"--" + flagHelp}, nil
+	}
+	names := namesOf(path)
+	if help || len(path[len(path)-1].Subcommands) > 0 { // a group does nothing by itself
+		return append(names, "--"+flagHelp), nil
+	}
+	before, after, err := takeFlags(app, path, tokens)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(before, names, after, []string{"--"}, rest), nil
+}
+
+// takeCommand finds which command the tokens name, with the group that it belongs to in front of it, and which arguments
+// follow it. help says whether the user asks for help.
+func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []string, help bool, err error) {
 	for _, t := range tokens {
 		among := app.Commands
 		if len(path) > 0 {
@@ -35,45 +56,40 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			next := commandNamed(among, t.text)
 			if next == nil {
 				name := strings.Join(append(namesOf(path), t.text), " ")
-				return nil, usagef("unknown command %q%s", name, didYouMean("", t.text, commandNames(among)))
+				return nil, nil, false, usagef("unknown command %q%s", name, didYouMean("", t.text, commandNames(among)))
 			}
 			path = append(path, next)
 		}
 	}
-	if len(path) == 0 {
-		if slices.ContainsFunc(tokens, func(t token) bool { return t.flag == flagVersion }) && !help {
-			return []string{"version"}, nil
-		}
-		return []string{"--" + flagHelp}, nil
-	}
-	command, names := path[len(path)-1], namesOf(path)
-	if help || len(command.Subcommands) > 0 { // a group does nothing by itself
-		return append(names, "--"+flagHelp), nil
-	}
+	return path, rest, help, nil
+}
 
-	global, own := spellings(app.Flags), spellings(command.Flags)
-	var before, after []string
+// takeFlags returns the flags that belong before the command's name and those that belong after it, and leaves their values
+// in the app's metadata.
+func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after []string, err error) {
+	global, own := spellings(app.Flags), spellings(path[len(path)-1].Flags)
 	onCommandLine := make(map[string]string)
 	app.Metadata = map[string]any{metaTyped: onCommandLine}
 	for _, t := range tokens {
-		if t.flag != "" {
-			_, value, has := strings.Cut(t.text, "=")
-			if !has {
-				value = "true"
-			}
-			onCommandLine[t.flag] = value
+		if t.flag == "" {
+			continue
 		}
+		_, value, has := strings.Cut(t.text, "=")
+		if !has {
+			value = "true"
+		}
+		onCommandLine[t.flag] = value
 		switch {
-		case t.flag == "":
 		case own[t.flag] != nil: // a command's flag of the same name wins
 			after = append(after, t.text)
 		case global[t.flag] != nil:
 			before = append(before, t.text)
 		default:
-			return nil, usagef("%s has no flag %s%s", strings.Join(names, " "), dashed(t.flag), suggestFlag(app, path, t.flag))
+			command := strings.Join(namesOf(path), " ")
+			return nil, nil, usagef("%s has no flag %s%s", command, dashed(t.flag), suggestFlag(app, path, t.flag))
 		}
 	}
-	return slices.Concat(before, names, after, []string{"--"}, rest), nil
+	return before, after, nil
 }
 
 // commandPaths are drmctl's commands, groups and those of groups too, each after the group that it is of.

@@ -51,42 +51,48 @@ func verifyCommand() *cli.Command {
 				Usage: "with --watch, how often it looks for violations again, which reads the whole app: 1s to 24h",
 			},
 		},
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := errors.Join(inRange(c, flagSettle, 0, 24*time.Hour), inRange(c, flagEvery, time.Second, 24*time.Hour)); err != nil {
-				return err
-			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error { // ctx is not for what takes --settle
-				if err := noteIfNoApp(ctx, c, client); err != nil {
-					return err
-				}
-				orders, err := client.Drains(ctx)
-				if err != nil {
-					return err
-				}
-				noteOrders(c, orders)
-				found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
-				if err != nil {
-					return err
-				}
-				watch := c.Bool(flagWatch)
-				if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
-					if err := showViolations(c, found); err != nil {
-						return err
-					}
-				}
-				switch {
-				case watch:
-					return watchApp(c, client, found)
-				case len(found) > 0:
-					return fmt.Errorf("%d violations", len(found))
-				}
-				return nil
-			})
-		},
+		Action: verifyAction,
 	}
+}
+
+func verifyAction(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	err := errors.Join(
+		inRange(c, flagSettle, 0, 24*time.Hour),
+		inRange(c, flagEvery, time.Second, 24*time.Hour),
+	)
+	if err != nil {
+		return err
+	}
+	return withClient(c, func(ctx context.Context, client *drm.Client) error { // --settle may take longer than ctx allows
+		if err := noteIfNoApp(ctx, c, client); err != nil {
+			return err
+		}
+		orders, err := client.Drains(ctx)
+		if err != nil {
+			return err
+		}
+		noteOrders(c, orders)
+		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
+		if err != nil {
+			return err
+		}
+		watch := c.Bool(flagWatch)
+		if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
+			if err := showViolations(c, found); err != nil {
+				return err
+			}
+		}
+		switch {
+		case watch:
+			return watchApp(c, client, found)
+		case len(found) > 0:
+			return fmt.Errorf("%d violations", len(found))
+		}
+		return nil
+	})
 }
 
 // violationJSON is a contract.
