@@ -7,9 +7,9 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// arrange puts arguments into the order that package cli needs (global flags, command, its flags, the rest), so that a user
-// may write flags anywhere. Two words name a command of a group, such as `source accept`. arrange also reports what is
-// wrong with the arguments before anything runs.
+// arrange puts arguments into the order that package cli needs (global flags, command, its flags, the rest), so that a
+// user may write flags anywhere. Two words name a command of a group, such as `source accept`. arrange also reports
+// what is wrong with the arguments before anything runs.
 func arrange(app *cli.App, args []string) ([]string, error) {
 	tokens, err := scan(app, args)
 	if err != nil {
@@ -36,8 +36,8 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 	return slices.Concat(before, names, after, []string{"--"}, rest), nil
 }
 
-// takeCommand finds which command the tokens name, with the group that it belongs to in front of it, and which arguments
-// follow it. help says whether the user asks for help.
+// takeCommand finds which command the tokens name, with the group that it belongs to in front of it, and which
+// arguments follow it. help says whether the user asks for help.
 func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []string, help bool, err error) {
 	for _, t := range tokens {
 		among := app.Commands
@@ -64,8 +64,8 @@ func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []stri
 	return path, rest, help, nil
 }
 
-// takeFlags returns the flags that belong before the command's name and those that belong after it, and leaves their values
-// in the app's metadata.
+// takeFlags returns the flags that belong before the command's name and those that belong after it, and leaves their
+// values in the app's metadata.
 func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after []string, err error) {
 	global, own := spellings(app.Flags), spellings(path[len(path)-1].Flags)
 	onCommandLine := make(map[string]string)
@@ -92,7 +92,8 @@ func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after
 	return before, after, nil
 }
 
-// commandPaths are drmctl's commands, groups and those of groups too, each after the group that it is of.
+// commandPaths lists drmctl's commands, including groups and the commands in them. In front of each stands the group
+// that it belongs to.
 func commandPaths(app *cli.App) [][]*cli.Command {
 	var all [][]*cli.Command
 	var add func(above, commands []*cli.Command)
@@ -107,7 +108,7 @@ func commandPaths(app *cli.App) [][]*cli.Command {
 	return all
 }
 
-// allCommands are drmctl's commands, groups and those of groups too.
+// allCommands lists drmctl's commands, including groups and the commands in them.
 func allCommands(app *cli.App) []*cli.Command {
 	var all []*cli.Command
 	for _, path := range commandPaths(app) {
@@ -124,7 +125,7 @@ func commandNamed(commands []*cli.Command, name string) *cli.Command {
 	return commands[at]
 }
 
-// namesOf are the words that a command is called by.
+// namesOf are the words that a user types to call a command.
 func namesOf(path []*cli.Command) []string {
 	names := make([]string, len(path))
 	for i, c := range path {
@@ -133,11 +134,11 @@ func namesOf(path []*cli.Command) []string {
 	return names
 }
 
-// metaTyped is where arrange leaves the flags that were given on the command line, by their names as they were spelled,
-// each with the last value that it was given.
+// metaTyped is the key in the app's metadata of the flags on the command line: each name as it was spelled, with the
+// last value that was given.
 const metaTyped = "typed"
 
-// typed reports whether a flag was given on the command line, and not, say, by the environment.
+// typed reports whether the flag stands on the command line. A flag that only the environment sets does not.
 func typed(c *cli.Context, flag string) bool {
 	values, _ := c.App.Metadata[metaTyped].(map[string]string)
 	_, ok := values[flag]
@@ -156,8 +157,8 @@ type token struct {
 	afterDashes bool
 }
 
-// scan takes arguments apart. It knows every command's flags, because one may stand before its command is known; a name
-// means the same kind of flag, with or without a value, in all of them (a test sees to that).
+// scan splits arguments into tokens. It knows the flags of all commands, because a flag may stand before its command. A
+// flag name takes a value in all commands or in none; a test makes sure of that.
 func scan(app *cli.App, args []string) ([]token, error) {
 	known := spellings(app.Flags)
 	for _, c := range allCommands(app) {
@@ -211,7 +212,7 @@ func scan(app *cli.App, args []string) ([]token, error) {
 	return tokens, nil
 }
 
-// split takes a flag argument apart: --name, --name=value, -n, -n=value or -nvalue.
+// split separates the name of a flag from its value: --name, --name=value, -n, -n=value or -nvalue.
 func split(arg string, known map[string]cli.Flag) (name, value string, hasValue bool) {
 	bare, long := strings.CutPrefix(arg, "--")
 	if !long {
@@ -227,7 +228,7 @@ func split(arg string, known map[string]cli.Flag) (name, value string, hasValue 
 	return name, value, hasValue
 }
 
-// spellings has each of the flags under each of its names.
+// spellings maps each name of a flag, of which it may have several, to the flag.
 func spellings(flags []cli.Flag) map[string]cli.Flag {
 	m := make(map[string]cli.Flag)
 	for _, f := range flags {
@@ -250,8 +251,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// commandIn finds which command arguments mean, after the group that it is of; a guess where they are not understood yet. It is
-// empty if there is none.
+// commandIn finds the command that the arguments name, with the group that it belongs to in front of it. It is a guess
+// for arguments that scan has not accepted yet, and empty where it finds none.
 func commandIn(app *cli.App, args []string) (path []*cli.Command) {
 	among := app.Commands
 	for _, a := range args {
@@ -273,7 +274,7 @@ func commandNames(commands []*cli.Command) []string {
 	return names
 }
 
-// suggestFlag ends an error about a flag that drmctl and a command do not have.
+// suggestFlag completes an error about an unknown flag with a suggestion.
 func suggestFlag(app *cli.App, path []*cli.Command, name string) string {
 	flags := slices.Clone(app.Flags)
 	if len(path) > 0 {
@@ -291,7 +292,7 @@ func suggestFlag(app *cli.App, path []*cli.Command, name string) string {
 	return "; see " + strings.Join(slices.Concat([]string{"drmctl"}, namesOf(path), []string{"--help"}), " ")
 }
 
-// didYouMean ends an error about a name with the one that comes closest, if any comes close.
+// didYouMean completes an error about an unknown name with the closest of names. It returns "" where none is close.
 func didYouMean(dashes, name string, names []string) string {
 	slices.Sort(names)
 	best, least := "", 2 // one typo in a short name, more in a longer one

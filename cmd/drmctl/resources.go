@@ -51,7 +51,7 @@ func showResources(c *cli.Context, entries []drm.CatalogueEntry) error {
 	})
 }
 
-// origin says who wants an entry, in the words of its JSON.
+// origin says who wants an entry, in the words of the entry's JSON.
 func origin(e drm.CatalogueEntry) string {
 	switch {
 	case e.FromSource && e.Allocated:

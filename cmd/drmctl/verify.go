@@ -21,7 +21,7 @@ const (
 // defaultSettle is longer than a crashed member's claims live at the default TTL.
 const defaultSettle = 10 * time.Second
 
-// defaultEvery is seldom enough for an app of a million resources, all of which are read.
+// defaultEvery is rare enough for an app of a million resources, since each look reads all of them.
 const defaultEvery = time.Minute
 
 func verifyCommand() *cli.Command {
@@ -29,7 +29,8 @@ func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "report everything in etcd that is not as it should be",
-		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: where it\n" +
+		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: " +
+			"where it\n" +
 			"finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be handled\n" +
 			"and there is no member, it does not wait. That members are drained is a note on stderr, and no violation.\n" +
 			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for\n" +
@@ -95,7 +96,7 @@ func verifyAction(c *cli.Context) error {
 	})
 }
 
-// violationJSON is a contract.
+// violationJSON is part of the JSON contract.
 type violationJSON struct {
 	Kind     string `json:"kind"`
 	Resource string `json:"resource"`

@@ -9,7 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// idle: nothing happens. The source is polled, and answers the same.
+// idle: nothing happens. The source is polled, and always answers the same.
 func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const (
 		members = 10
@@ -73,7 +73,7 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	return f, ok, nil
 }
 
-// idleUsers turns users on, and measures again.
+// idleUsers turns on authentication in etcd, and measures again.
 func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.Duration) error {
 	l.say("now they have to log in, and again nothing happens, for %v", watched)
 	if err := l.usersOn(ctx); err != nil {
@@ -91,7 +91,7 @@ func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.
 	return nil
 }
 
-// rest lets nothing happen for a while, during which the members' connections count from zero. It returns how much
+// rest waits while nothing happens, with the counts of the members' connections set to zero before. It returns how much
 // processor time this process used meanwhile, and how long it really took.
 func (l *lab) rest(ctx context.Context, watched time.Duration) (cpu, took time.Duration, err error) {
 	for _, m := range l.all() {
