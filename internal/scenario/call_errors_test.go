@@ -51,7 +51,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 		hangs  bool   // Handle of the bad one does not return
 		says   string // of the failure
 	}{
-		"a nil pointer":            {handle: func(drm.Claim) error { var e *codeError; return e }, says: "*drm_test.codeError"},
+		"a nil pointer":            {handle: func(drm.Claim) error { var e *codeError; return e }, says: "*scenario_test.codeError"},
 		"Error calls the manager":  {handle: func(drm.Claim) error { return &hookError{text: askManager} }, says: "asked"},
 		"Error blocks":             {handle: func(drm.Claim) error { return &hookError{text: block} }, hangs: true},
 		"Error ends its goroutine": {handle: func(drm.Claim) error { return &hookError{text: func() string { runtime.Goexit(); return "" }} }, says: "Goexit"},
