@@ -38,8 +38,9 @@ type stringer func() string
 
 func (s stringer) String() string { return s() }
 
-// An error, and what a panic is about, is user code: its methods panic, block, end their goroutine or call the manager. That
-// is the trouble of its own resource, and of nothing else: neither of another resource, nor of the member, nor of Stop.
+// An error, and what a panic is about, is user code: its methods panic, block, end their goroutine or call the manager.
+// That is the trouble of its own resource, and of nothing else: neither of another resource, nor of the member, nor of
+// Stop.
 func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
