@@ -357,16 +357,9 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
 	}
 	for {
-		before, err := h.before()
-		if err != nil {
-			return nil, 0, err
-		}
-		resp, err := h.page(ctx, page)
+		resp, err := checked(h, func() (*pb.RangeResponse, error) { return h.page(ctx, page) }, (*pb.RangeResponse).GetHeader)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
-		}
-		if err := h.Check(before, resp.Header); err != nil {
-			return nil, 0, err
 		}
 		if page.Revision == 0 {
 			page.Revision = resp.Header.Revision
@@ -386,10 +379,11 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 	return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err), func() string { return reach.Key("read", string(page.Key)) })
 }
 
-func (h *Hub) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+// probe reads a key, so that the header of the answer shows whether the store was rewound.
+func (h *Hub) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
-	return h.client.Get(ctx, key, opts...)
+	_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly()) // OnRewound tells of a rewound store; a failure shows elsewhere
 }
 
 // watchdog asks every stream for progress, and replaces one of which nothing was heard for three periods: a watch
@@ -412,10 +406,7 @@ func (h *Hub) watchdog(ctx context.Context) {
 		case <-tick.C:
 		}
 		probed = time.Now()
-		before := h.highest.Load()
-		if resp, err := h.get(ctx, h.opts.Probe, clientv3.WithKeysOnly()); err == nil {
-			_ = h.Check(before, resp.Header) // OnRewound tells
-		}
+		h.probe(ctx)
 		if !doubted {
 			h.askAll(ctx)
 		}
