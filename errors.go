@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
@@ -31,7 +32,7 @@ var (
 	// before. The member has stopped handling everything; it cannot go on.
 	ErrStoreRewound = follow.ErrRewound
 	// ErrAppGone says that the app's config key was deleted from etcd; members claim nothing until they are restarted.
-	ErrAppGone = errors.New("the app's config key is gone from etcd")
+	ErrAppGone = appconfig.ErrGone
 	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as
 	// ExitOnSourceError asks; of Client.WaitRefetched, that the source failed.
 	ErrSourceFailed = source.ErrFailed

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -22,8 +23,9 @@ var (
 	ErrTaken = errors.New("member id is taken")
 	// ErrGone says that the member's key is not there any more, or is another registration's.
 	ErrGone = errors.New("member key is gone")
-	// ErrAppGone says that the app's config key is not the one that was given.
-	ErrAppGone = errors.New("app config key is gone")
+	// ErrAppGone says that the app's config key is not the one that was given: the app was deleted, or deleted and made anew.
+	// Nothing was written. It is drm.ErrAppGone.
+	ErrAppGone = appconfig.ErrGone
 )
 
 // maxCompares is etcd's default limit for one transaction.
