@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
+	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
 // State is how far the handling of a resource is.
@@ -156,4 +157,17 @@ type AssignmentFilter struct {
 	Member     string // only claims of this member
 	Unassigned bool   // only resources without a claim
 	Failed     bool   // only resources whose last Handle failed
+}
+
+// statusOf returns what a record of the source tells.
+func statusOf(r record.Source) SourceStatus {
+	s := SourceStatus{
+		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error, NotBefore: r.NotBefore,
+		Held: r.Held, TooLarge: r.TooLarge, LastChange: SourceChange(r.LastChange), Bad: r.Bad,
+		HeldIDs: r.HeldRemovals.IDs, HeldSince: r.HeldRemovals.Since, HeldUntil: r.HeldRemovals.Until, HeldDigest: r.HeldRemovals.Digest,
+	}
+	for _, b := range r.BadItems {
+		s.BadItems = append(s.BadItems, SourceBadItem{b.Index, b.ID, b.Error})
+	}
+	return s
 }

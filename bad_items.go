@@ -8,6 +8,7 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -29,7 +30,7 @@ type BadItem struct {
 }
 
 func (b BadItem) describe() string {
-	switch id := excerpt([]byte(b.ID)); {
+	switch id := excerpt.Of(b.ID); {
 	case b.Index < 0:
 		return fmt.Sprintf("id %q: %v", id, b.Err)
 	case b.ID == "":

@@ -154,7 +154,7 @@ func (r *reader) waitDrained(ctx context.Context, member string) error {
 		if err != nil {
 			return err
 		}
-		err = r.awaitFigures(ctx, member, func(f memberStats) bool { return f.Claims == 0 && f.Shards == 0 })
+		err = r.awaitFigures(ctx, member, func(f claims.Figures) bool { return f.Claims == 0 && f.Shards == 0 })
 		if err != nil || heard || again {
 			return err
 		}
@@ -235,12 +235,12 @@ func (r *reader) waitUndrained(ctx context.Context, member string) error {
 	if err != nil {
 		return err
 	}
-	return r.awaitFigures(ctx, member, func(f memberStats) bool { return f.Claims >= has })
+	return r.awaitFigures(ctx, member, func(f claims.Figures) bool { return f.Claims >= has })
 }
 
 // awaitFigures waits a moment until a member's own figures say what is known to be so, for the sake of whoever reads them next.
 // Only ctx makes it fail.
-func (r *reader) awaitFigures(ctx context.Context, member string, agree func(memberStats) bool) error {
+func (r *reader) awaitFigures(ctx context.Context, member string, agree func(claims.Figures) bool) error {
 	waiting, cancel := context.WithTimeout(ctx, patienceWithFigures)
 	defer cancel()
 	err := r.until(waiting, nil, []string{r.layout.Stats(member), r.layout.Member(member)}, func(ctx context.Context) (bool, error) {

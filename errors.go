@@ -5,8 +5,11 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/source"
 )
 
 // Errors that a caller can test for with errors.Is.
@@ -24,15 +27,15 @@ var (
 	ErrIDInUse = errors.New("member id in use")
 	// ErrNotModified is what a Retriever's Fetch returns when the source says that nothing changed since the last
 	// fetch that succeeded; the catalogue stays as it is, and the fetch counts as a success.
-	ErrNotModified = errors.New("source not modified")
+	ErrNotModified = source.ErrNotModified
 	// ErrStoreRewound says that etcd went back to an older state (a restored snapshot) or is another cluster than
 	// before. The member has stopped handling everything; it cannot go on.
 	ErrStoreRewound = follow.ErrRewound
 	// ErrAppGone says that the app's config key was deleted from etcd; members claim nothing until they are restarted.
-	ErrAppGone = errors.New("the app's config key is gone from etcd")
+	ErrAppGone = appconfig.ErrGone
 	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as
 	// ExitOnSourceError asks; of Client.WaitRefetched, that the source failed.
-	ErrSourceFailed = errors.New("the source cannot be had")
+	ErrSourceFailed = source.ErrFailed
 	// ErrNoSource says that no live member of the app has a source, so that nobody carries out an order about one.
 	ErrNoSource = errors.New("no live member has a source")
 	// ErrNotAccepted says that an order to make the removals that are held was refused: others are held by now.
@@ -43,12 +46,12 @@ var (
 	ErrSourceInUse = errors.New("the app has a source")
 	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
 	// claims that were not released.
-	ErrLeftBehind = errors.New("left behind")
+	ErrLeftBehind = source.ErrLeftBehind
 	// ErrOutcomeUnknown is for a Handler's own errors: a Handle whose error matches it may have begun all the same, so
 	// Terminate follows. A Webhook's do where its request was sent, and no answer of the receiver came.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrStopped is returned by calls on a Manager that has stopped.
-	ErrStopped = errors.New("manager stopped")
+	ErrStopped = source.ErrStopped
 )
 
 // Causes: why a context given to a Handler ended, as context.Cause tells it.
@@ -107,7 +110,7 @@ type InputError struct {
 }
 
 func (e *InputError) Error() string {
-	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt([]byte(e.Value)), e.Want)
+	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt.Of(e.Value), e.Want)
 }
 
 // IDInUseError says who has a member id that was asked for. It matches ErrIDInUse.

@@ -2,8 +2,6 @@ package drm
 
 import (
 	"context"
-	"encoding/json"
-	"errors"
 	"sync/atomic"
 	"time"
 
@@ -11,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -21,29 +20,6 @@ const (
 	// figuresAhead is how many times in a row they may be; one more for each Manager.statsInterval.
 	figuresAhead = 3
 )
-
-// memberStats is the value of a member's stats key.
-type memberStats struct {
-	Shards  int `json:"shards"`
-	Claims  int `json:"claims"`
-	Active  int `json:"active"`
-	Failed  int `json:"failed"`
-	Calls   int `json:"calls"`
-	Stuck   int `json:"stuck"`
-	Waiting int `json:"waiting"`
-}
-
-// decodeStats reads a member's figures.
-func decodeStats(value []byte) (memberStats, error) {
-	var s memberStats
-	if err := json.Unmarshal(value, &s); err != nil {
-		return memberStats{}, err
-	}
-	if min(s.Shards, s.Claims, s.Active, s.Failed, s.Calls, s.Stuck, s.Waiting) < 0 {
-		return memberStats{}, errors.New("a count that is less than none")
-	}
-	return s, nil
-}
 
 // figures writes a member's own figures. stir is for anyone; all else is for run's goroutine of the group.
 type figures struct {
@@ -104,15 +80,15 @@ func (f *figures) write(ctx context.Context, reg *membership.Registration) bool 
 		return false
 	}
 	m := f.m
-	var s memberStats
+	var s claims.Figures
 	if !m.ask(func() {
 		n := m.core.Stats()
-		s = memberStats{Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck, Waiting: n.Waiting}
+		s = claims.Figures{Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck, Waiting: n.Waiting}
 	}) {
 		return false
 	}
-	b, err := json.Marshal(s)
-	if err != nil || string(b) == string(f.was) {
+	b := s.Encode()
+	if string(b) == string(f.was) {
 		return false
 	}
 	ctx, cancel := context.WithTimeout(ctx, m.cfg.Etcd.CommandTimeout)

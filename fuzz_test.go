@@ -1,10 +1,8 @@
 package drm
 
 import (
-	"bytes"
 	"encoding/json"
 	"hash/crc32"
-	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -14,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -22,85 +19,6 @@ import (
 const fuzzShards = 16
 
 var fuzzLayout = keys.New("/drm", "app")
-
-// again decodes what v is encoded as.
-func again[T any](t *testing.T, v T, decode func([]byte) (T, error)) T {
-	t.Helper()
-	b, err := json.Marshal(v)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w, err := decode(b)
-	if err != nil {
-		t.Fatalf("%s: %v", b, err)
-	}
-	return w
-}
-
-func FuzzDecodeSource(f *testing.F) {
-	f.Add([]byte(`{"last_success":"2026-01-02T03:04:05Z","resources":7,"held":2,"too_large":1,"rejected":["a"],"error":"no"}`))
-	f.Add([]byte(`{"held":1,"held_removals":{"digest":"0-1","ids":["a"],"since":"2026-01-02T03:04:05Z","joined":"2026-01-02T03:04:05Z"},"accepted":{"revision":7,"removed":-1}}`))
-	f.Add([]byte(`{"resources":1,"last_change":{"at":"2026-01-02T03:04:05Z","added":1,"changed":2,"removed":-3}}`))
-	f.Fuzz(func(t *testing.T, value []byte) {
-		r, err := record.DecodeSource(value)
-		if err != nil {
-			if !reflect.DeepEqual(r, record.Source{}) {
-				t.Fatalf("%q: %+v besides %v", value, r, err)
-			}
-			return
-		}
-		w := again(t, r, record.DecodeSource)
-		if !w.LastSuccess.Equal(r.LastSuccess) || !w.LastAttempt.Equal(r.LastAttempt) || !slices.Equal(w.Rejected, r.Rejected) {
-			t.Fatalf("%q: %+v, then %+v", value, r, w)
-		}
-		w.LastSuccess, w.LastAttempt, w.Rejected = r.LastSuccess, r.LastAttempt, r.Rejected
-		if w.LastChange.At.Equal(r.LastChange.At) {
-			w.LastChange.At = r.LastChange.At
-		}
-		if !reflect.DeepEqual(w, r) {
-			t.Fatalf("%q: %+v, then %+v", value, r, w)
-		}
-	})
-}
-
-func FuzzDecodeStats(f *testing.F) {
-	f.Add([]byte(`{"shards":1,"claims":2,"active":3,"failed":4,"calls":5,"stuck":6,"waiting":7}`))
-	f.Fuzz(func(t *testing.T, value []byte) {
-		s, err := decodeStats(value)
-		if err != nil {
-			if s != (memberStats{}) {
-				t.Fatalf("%q: %+v besides %v", value, s, err)
-			}
-			return
-		}
-		if w := again(t, s, decodeStats); w != s {
-			t.Fatalf("%q: %+v, then %+v", value, s, w)
-		}
-	})
-}
-
-func FuzzDecodeEntry(f *testing.F) {
-	f.Add("a", []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}`))
-	f.Add(`a\`, []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a\\"}}`))
-	f.Fuzz(func(t *testing.T, id string, value []byte) {
-		if keys.CheckID(id) != nil {
-			return
-		}
-		e, err := decodeEntry(id, value)
-		if err != nil {
-			return
-		}
-		// Whoever is given the object alone must be told of this resource: the shortcut must not take another for it.
-		var fields struct{ ID *string }
-		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(string(e.Data)), `id"`) == 1 &&
-			!strings.Contains(string(e.Data), `\u`) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
-			t.Fatalf("%q: the data of %q: %q", value, *fields.ID, id)
-		}
-		if w, err := decodeEntry(id, e.Encode()); err != nil || !bytes.Equal(w.Encode(), e.Encode()) {
-			t.Fatalf("%q: %s, then %s, %v", value, e.Encode(), w.Encode(), err)
-		}
-	})
-}
 
 // fuzzKeys makes keys of a text with a key and its value a line.
 func fuzzKeys(text string) []*mvccpb.KeyValue {

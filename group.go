@@ -11,6 +11,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -36,11 +37,11 @@ type group struct {
 	activeAt time.Duration      // when this member first became active
 	retake   chan time.Duration // holds when a view that was not taken in full is to be looked at again
 
-	term     int64                  // the coordinator key's create revision while this member coordinates, else 0
-	office   atomic.Pointer[office] // this member's, while it coordinates
-	inherits bool                   // a source has had a coordinator since this member came
-	resigned atomic.Int64           // the term that this member's office has given up
-	rest     rest                   // run's goroutine owns it
+	term     int64        // the coordinator key's create revision while this member coordinates, else 0
+	office   *source.Term // nil while this member does not coordinate; run's goroutine owns it
+	inherits bool         // a source has had a coordinator since this member came
+	resigned atomic.Int64 // the term that this member's office has given up
+	rest     rest         // run's goroutine owns it
 	figures  *figures
 	order    drainOrder // run's goroutine owns it
 }
@@ -244,8 +245,8 @@ func (g *group) run(ctx context.Context) {
 			g.begun = true
 			close(g.first)
 		}
-		if o := g.office.Load(); o != nil && before != nil && !before.SameMembers(v) {
-			o.membersChanged()
+		if g.office != nil && before != nil && !before.SameMembers(v) {
+			g.office.MembersChanged()
 		}
 		before = v
 		g.order.heed(m, v)

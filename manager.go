@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strings"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,6 +21,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
+	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -64,8 +64,7 @@ type Manager struct {
 	tasks     tasks // followers, and leases on their way
 	groupDone chan struct{}
 	endGroup  context.CancelFunc
-	source    *sourceCalls
-	news      atomic.Bool // the retriever has asked for a fetch, and none has begun since
+	source    *source.Source
 
 	mailbox  *mailbox
 	loopDone chan struct{}
@@ -91,7 +90,6 @@ type Manager struct {
 	stateWrites []lease.Op // the same for states
 	tags        []opTag    // room for the tags of both
 
-	setUp       bool       // the retriever's Setup succeeded, so TearDown is due
 	sourceReady chan error // the outcome of a fresh app's first fetch, or nil where there is nothing to wait for
 	sourceOnce  sync.Once
 
@@ -148,12 +146,7 @@ func (m *Manager) Deallocate(ctx context.Context, id string) error {
 // Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the case
 // that this member is the next to do so. A source that fails is asked again 1 s after it has at the earliest, and one that wants
 // to be left alone (Retryable) not before that is over.
-func (m *Manager) Refetch() {
-	m.news.Store(true)
-	if o := m.group.office.Load(); o != nil {
-		o.refetch()
-	}
-}
+func (m *Manager) Refetch() { m.source.Refetch() }
 
 // Wait returns when the resource is active, wherever that is. Where ctx ends first, the error says why it is not, and
 // the Assignment what it is instead. ErrNotFound says that the catalogue does not want it handled.
@@ -316,15 +309,12 @@ func (m *Manager) shutdown() {
 	if left.Claims+left.Calls > 0 {
 		errs = append(errs, leftBehind(left, had))
 	}
-	if m.setUp {
+	if s := m.source; s != nil && s.IsSetUp() { // it is nil where the start failed before it was made
 		ending := tellWait(func(waited time.Duration) {
 			m.log.Info("waiting for calls of the source, and its TearDown, before the member can stop", zap.Duration("waited", waited))
 		})
-		if err := m.source.end(); err != nil {
+		if err := s.End(); err != nil {
 			errs = append(errs, err)
-		}
-		if err := m.tearDown(); err != nil {
-			errs = append(errs, fmt.Errorf("tear down the retriever: %w", err))
 		}
 		ending()
 	}
@@ -342,9 +332,7 @@ func (m *Manager) shutdown() {
 	m.stopErr = errors.Join(errs...)
 	m.failures.Close()
 	m.log.Info("stopped", zap.Error(m.stopErr))
-	if m.logs != nil {
-		m.logs.Close(usercode.Grace) // a sink that blocks is left behind
-	}
+	m.logs.Close(usercode.Grace) // a sink that blocks is left behind
 }
 
 // giveUp cancels what still runs when Stop's time is up. No call begins any more; those that return soon, and the releases

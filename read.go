@@ -134,7 +134,7 @@ func (r *reader) readOnce(ctx context.Context) (*picture, error) {
 func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 	return func(kv *mvccpb.KeyValue) {
 		key := layout.Parse(string(kv.Key))
-		if key.Kind != keys.Foreign && key.Number != homeOf(key, shards) {
+		if key.Kind != keys.Foreign && key.Number != key.Home(shards) {
 			p.strays = append(p.strays, string(kv.Key))
 			return
 		}
@@ -142,7 +142,7 @@ func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 		switch key.Kind {
 		case keys.Resource:
 			var e catalogue.Entry
-			if e, err = decodeEntry(key.ID, kv.Value); err == nil {
+			if e, err = catalogue.DecodeOf(key.ID, kv.Value); err == nil {
 				p.entries[key.ID] = e
 			}
 		case keys.Claim:
@@ -153,7 +153,7 @@ func (p *picture) take(layout keys.Layout, shards int) func(*mvccpb.KeyValue) {
 			}
 		case keys.Summary:
 			var s claims.Summary
-			if s, err = decodeSummary(key, kv); err == nil {
+			if s, err = claims.DecodeSummaryOf(key, kv); err == nil {
 				p.sums[groupOfClaims{key.Number, key.Lease}] = s
 			}
 		default:
@@ -187,7 +187,7 @@ func (r *reader) readRest(ctx context.Context, p *picture) error {
 				p.bad(r.layout, kv)
 			}
 		case keys.Stats:
-			if _, err := decodeStats(kv.Value); err != nil {
+			if _, err := claims.DecodeFigures(kv.Value); err != nil {
 				p.bad(r.layout, kv)
 			} else if kv.Lease == 0 {
 				p.figures = append(p.figures, key.ID)

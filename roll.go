@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -19,7 +20,7 @@ import (
 // many resources there are.
 type roll struct {
 	view    *membership.View
-	figures map[string]memberStats // of those that have written some that are understood
+	figures map[string]claims.Figures // of those that have written some that are understood
 }
 
 func (r *reader) roll(ctx context.Context) (*roll, error) {
@@ -30,10 +31,10 @@ func (r *reader) roll(ctx context.Context) (*roll, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the members: %w", withUnreachable(ctx, err))
 	}
-	l := &roll{view: membership.NewView(r.layout.Root(), r.config.Shards, found[0], revision), figures: map[string]memberStats{}}
+	l := &roll{view: membership.NewView(r.layout.Root(), r.config.Shards, found[0], revision), figures: map[string]claims.Figures{}}
 	for _, kv := range found[1] {
 		key := r.layout.Parse(string(kv.Key))
-		if s, err := decodeStats(kv.Value); err == nil && key.Kind == keys.Stats {
+		if s, err := claims.DecodeFigures(kv.Value); err == nil && key.Kind == keys.Stats {
 			l.figures[key.ID] = s
 		}
 	}

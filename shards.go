@@ -3,7 +3,6 @@ package drm
 import (
 	"bytes"
 	"context"
-	"fmt"
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -15,7 +14,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // shardFollower feeds the core with one shard's resources and claims. It decodes on its own goroutine, so that the loop
@@ -129,21 +127,13 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 // its own, two members would think that it is theirs.
 func (f *shardFollower) parse(spelled string) keys.Key {
 	key := f.m.layout.Parse(spelled)
-	if key.Kind == keys.Foreign || homeOf(key, f.m.app.Shards) != f.number {
+	if key.Kind == keys.Foreign || key.Home(f.m.app.Shards) != f.number {
 		f.m.failures.Add(failures.Failure{
 			Message: "a key that does not belong here is ignored", Level: zap.WarnLevel, Fields: []zap.Field{zap.String("key", spelled)},
 		})
 		return keys.Key{}
 	}
 	return key
-}
-
-// homeOf is the shard that a key of one belongs below: that of its resource. A summary has none, and is where it belongs.
-func homeOf(key keys.Key, shards int) int {
-	if key.Kind == keys.Summary {
-		return key.Number
-	}
-	return shard.Of(key.ID, shards)
 }
 
 // compact copies the ids and data of entries to one piece of memory each, so that nothing else of a list is kept for them.
@@ -185,7 +175,7 @@ func spell(n int, kv func(i int) *mvccpb.KeyValue) func(i int) string {
 }
 
 func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool) {
-	e, err := decodeEntry(id, kv.Value)
+	e, err := catalogue.DecodeOf(id, kv.Value)
 	if err != nil {
 		f.m.failures.Add(failures.Failure{
 			Message: "a corrupt catalogue entry is ignored", Level: zap.WarnLevel, Resource: id, Error: err.Error(),
@@ -195,31 +185,6 @@ func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool)
 	return core.Entry{ID: id, Suspended: e.Suspended, Data: e.Data}, true
 }
 
-// decodeEntry reads the catalogue entry of a resource. Data that are about another one make it corrupt: who is given the
-// object alone would handle that, besides whoever has its claim.
-func decodeEntry(id string, value []byte) (catalogue.Entry, error) {
-	e, err := catalogue.Decode(value)
-	if err != nil || beginsWithID(e.Data, id) {
-		return e, err
-	}
-	if err := (Resource{ID: id, Data: e.Data}).Validate(); err != nil {
-		return catalogue.Entry{}, err
-	}
-	return e, nil
-}
-
-// beginsWithID says whether a valid object surely has the id, without taking it apart: there may be a million of them. One
-// that has another "id" further on, or might have one that is spelled with escapes, is looked at more closely.
-func beginsWithID(object []byte, id string) bool {
-	const field = `{"id":"`
-	if len(object) <= len(field)+len(id) || strings.ContainsAny(id, `"\\`) {
-		return false
-	}
-	rest := object[len(field):]
-	return string(object[:len(field)]) == field && string(rest[:len(id)]) == id && rest[len(id)] == '"' &&
-		bytes.Count(object, []byte(`"id"`)) == 1 && !bytes.Contains(object, []byte(`\u00`))
-}
-
 func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
 	return core.ClaimKey{ID: id, Token: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: kv.Lease}
 }
@@ -227,16 +192,8 @@ func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
 // summaryKey tells of a summary. One that is not understood says nothing of any claim.
 func summaryKey(key keys.Key, kv *mvccpb.KeyValue) core.SummaryKey {
 	k := core.SummaryKey{Lease: key.Lease, ModRevision: kv.ModRevision}
-	if s, err := decodeSummary(key, kv); err == nil {
+	if s, err := claims.DecodeSummaryOf(key, kv); err == nil {
 		k.Through = s.Through
 	}
 	return k
-}
-
-// decodeSummary reads a summary. One that is not on the lease that it is about would outlive its claims.
-func decodeSummary(key keys.Key, kv *mvccpb.KeyValue) (claims.Summary, error) {
-	if kv.Lease != key.Lease {
-		return claims.Summary{}, fmt.Errorf("it is on lease %x, and about %x", kv.Lease, key.Lease)
-	}
-	return claims.DecodeSummary(kv.Value)
 }

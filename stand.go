@@ -38,10 +38,9 @@ func (r *rest) left(m *Manager) time.Duration {
 	if r.until == 0 {
 		return 0
 	}
-	_, hangs := m.source.hangs()
 	left := r.until - m.now()
 	switch {
-	case !hangs:
+	case !m.source.Hangs():
 		r.until, r.times = 0, 0
 		return 0
 	case left <= 0:
@@ -89,10 +88,9 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 		if g.term != c.CreateRevision {
 			g.leaveOffice()
 			g.term = c.CreateRevision
-			o := m.newOffice(c.CreateRevision, g.inherits)
+			g.office = m.source.Term(c.CreateRevision, g.inherits)
 			g.inherits = true
-			g.office.Store(o) // before it begins, so that no Refetch is lost
-			o.enter()
+			g.office.Enter(m.ctx)
 		}
 	default:
 		g.leaveOffice()
@@ -115,8 +113,8 @@ func (g *group) stand(ctx context.Context, v *membership.View) bool {
 }
 
 func (g *group) leaveOffice() {
-	if o := g.office.Swap(nil); o != nil {
-		o.leave()
-		g.term = 0
+	if g.office != nil {
+		g.office.Leave()
+		g.office, g.term = nil, 0
 	}
 }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
@@ -20,7 +21,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
 	"github.com/distributed-resource-manager/drm/internal/member"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
+	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -42,10 +43,7 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	log, logs := cfg.Logger.With(cfg.LoggerFields...), (*logqueue.Queue)(nil)
-	if !mutant.Is(mutant.LogInLine) {
-		log, logs = logqueue.Wrap(log)
-	}
+	log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))
 	log = log.With(zap.String("app", cfg.App))
 	var client *clientv3.Client
 	var own bool
@@ -66,7 +64,6 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 		leases: map[int64]*claimLease{}, revoking: make(chan struct{}, 1), followers: map[int]*shardFollower{},
 		sourceReady: make(chan error, 1),
 	}
-	m.source = &sourceCalls{m: m}
 	if err := m.start(ctx); err != nil {
 		return nil, err
 	}
@@ -162,6 +159,31 @@ func (m *Manager) newCalls() *calls.Calls {
 	})
 }
 
+// newSource makes what calls the retriever, once it is known who the member is.
+func (m *Manager) newSource() *source.Source {
+	cfg := &m.cfg
+	o := source.Options{
+		OnError:      onSourceError(cfg.OnSourceError),
+		FetchTimeout: cfg.FetchTimeout, RetryBudget: cfg.FetchRetryBudget, PollInterval: cfg.PollInterval,
+		SettleDelay: cfg.SettleDelay, CacheResources: cfg.CacheResources,
+		Strict: cfg.SourceStrict, ExitOnError: cfg.SourcePolicy == ExitOnSourceError,
+		Removals: catalogue.Rules{
+			Share: cfg.MaxRemovals.Share, MoreThan: cfg.MaxRemovals.MoreThan,
+			Delay: max(cfg.RemovalDelay, cfg.PollInterval), Hold: cfg.RemovalPolicy == HoldRemovals, Now: m.now,
+		},
+		Gone: cfg.SourceGone, CommandTimeout: cfg.Etcd.CommandTimeout,
+		Now: m.now, Wall: m.wall,
+		KV: m.kv, Hub: m.hub, Layout: m.layout, Store: m.store, Created: m.app.CreateRevision,
+		Log: m.log, Failures: m.failures,
+		FirstFetch: m.firstFetch, Fail: m.fail, Resign: m.group.resign, FetchReturned: m.group.wake,
+		StepBack: m.group.stepBack, Hurry: m.hurry,
+	}
+	if cfg.Retriever != nil {
+		o.Retriever = userRetriever{cfg.Retriever, m}
+	}
+	return source.New(o)
+}
+
 // shardsInput says of an app that it has another number of shards than was asked for.
 func shardsInput(e *appconfig.ShardsError) error {
 	return fmt.Errorf("config: %w", &InputError{"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has)})
@@ -183,9 +205,10 @@ func (m *Manager) join(ctx context.Context) error {
 	m.encoder = claims.NewEncoder(m.id)
 	m.setLog(m.log.With(zap.String("member", m.id)))
 	m.calls = m.newCalls()
+	m.source = m.newSource()
 	m.tasks.run(func() { m.members().FollowFeed(m.tasksCtx, m.hub.FeedApart, m.group.onView) })
 	if m.cfg.Retriever != nil {
-		if err := during(ctx, m.log, "the retriever's Setup", upTo(m.cfg.FetchTimeout), func() error { return m.setUpRetriever(ctx) }); err != nil {
+		if err := during(ctx, m.log, "the retriever's Setup", upTo(m.cfg.FetchTimeout), func() error { return m.source.SetUp(ctx) }); err != nil {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
 	}

@@ -80,11 +80,6 @@ func safely(f func() error) (err error) {
 	return told(f())
 }
 
-// detached calls the user's code in a goroutine of its own, and done with what came of it in the same goroutine.
-func detached(f func() error, done func(error)) {
-	usercode.Detached(func() error { return safely(f) }, done)
-}
-
 // newPanicError makes an error of what a recovered panic was about.
 func newPanicError(v any) *PanicError {
 	return &PanicError{Value: v, Stack: debug.Stack(), text: usercode.Clip("panic: "+panicText(v), usercode.MaxText)}

@@ -52,8 +52,8 @@ func writeError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, catalogue.ErrNotFound):
 		return fmt.Errorf("%w: %w", ErrNotFound, err)
-	case errors.Is(err, catalogue.ErrAppGone):
-		return fmt.Errorf("%w: %w", ErrAppGone, err)
+	case errors.Is(err, ErrAppGone):
+		return err
 	default:
 		return withUnreachable(ctx, err)
 	}

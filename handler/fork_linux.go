@@ -3,7 +3,6 @@ package handler
 import (
 	"errors"
 	"fmt"
-	"math"
 	"os"
 	"runtime"
 	"syscall"
@@ -11,8 +10,6 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // Go's own way to start a process (os/exec, syscall.ForkExec) suspends the thread, with the right to run Go code that it holds,
@@ -74,9 +71,6 @@ func (f *forker) fork(what forking) (int, error) {
 	highest := 0
 	if !f.closeRange {
 		highest = highestDescriptor()
-	}
-	if mutant.Is(mutant.StartUnlooked) {
-		what.until = math.MaxInt64
 	}
 	pid, errno := rawFork(path, args, env, &what, f.limit, highest)
 	if errno != 0 {

@@ -22,7 +22,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/hint"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
@@ -314,9 +313,6 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 // post makes one request.
 func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.Claim, cause error) error {
 	number := w.calls.Add(1)
-	if mutant.Is(mutant.ReuseCallNumber) {
-		number = 1
-	}
 	body, err := encode(struct {
 		call
 		Call    int64 `json:"call"`

@@ -5,6 +5,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 const (
@@ -175,8 +177,5 @@ func (w *Webhook) excerpt(said string, all bool) string {
 		hide = w.secrets.hideCut
 	}
 	text := strings.Join(strings.Fields(hide(strings.ToValidUTF8(said, "\uFFFD"))), " ")
-	if len(text) > excerptBytes {
-		text = strings.ToValidUTF8(text[:excerptBytes], "") + "…"
-	}
-	return text
+	return excerpt.Clip(text, excerptBytes)
 }

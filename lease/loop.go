@@ -8,8 +8,6 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // maxAttempts is how many keepalives of a lease are under way at most; with the default options it is never reached.
@@ -134,7 +132,7 @@ func (l *loop) take(a answer) {
 	}
 	l.underWay--
 	l.probing = l.probing && !a.unasked
-	if l.fenced.Load() && !mutant.Is(mutant.ReviveFenced) {
+	if l.fenced.Load() {
 		return
 	}
 	switch {
@@ -142,7 +140,6 @@ func (l *loop) take(a answer) {
 		l.failure = nil
 		l.extend(a.sent, a.ttl)
 		l.next = max(l.next, l.opts.tickAfter(a.sent))
-	case mutant.Is(mutant.OutlastGone) && l.outlasts() && errors.Is(a.err, rpctypes.ErrLeaseNotFound):
 	case errors.Is(a.err, rpctypes.ErrLeaseNotFound):
 		l.Fence(a.err)
 	default:
@@ -191,17 +188,11 @@ func (l *loop) renew(patience time.Duration) answer {
 	if err != nil {
 		return answer{err: fmt.Errorf("keep lease %x alive: %w", int64(l.id), err)}
 	}
-	if mutant.Is(mutant.CountFromAnswer) {
-		sent = l.clock.Now()
-	}
 	return answer{sent: sent, ttl: time.Duration(resp.TTL) * time.Second}
 }
 
 // probe waits for the probe, and does not take one that came too late for an answer.
 func (k *Keeper) probe(ctx context.Context, patience time.Duration) error {
-	if mutant.Is(mutant.RenewUnasked) {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	if err := k.opts.Probe(ctx); err != nil {

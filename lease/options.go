@@ -4,8 +4,6 @@ import (
 	"context"
 	"fmt"
 	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // Clock tells the time since some fixed moment. It must never go back, and must go on while the machine sleeps, as etcd does
@@ -94,9 +92,6 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 		if *f.value == 0 {
 			*f.value = ttl / f.parts
 		}
-	}
-	if mutant.Is(mutant.FenceAfterExpiry) {
-		o.Margin = -o.Margin
 	}
 	if o.Margin+o.FenceLead+o.Interval >= ttl {
 		return o, fmt.Errorf("lease margin %v, fence lead %v and interval %v: want a sum of less than the TTL, %v",

@@ -2,9 +2,7 @@ package lease
 
 import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
@@ -39,12 +37,12 @@ func spans(results []Result) []txn.Span {
 // together says whether two ops that follow each other are compared as one.
 func together(a, b *Op) bool {
 	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && a.Expect == 0 && b.Expect == 0 &&
-		a.Group == b.Group && a.Key < b.Key && !mutant.Is(mutant.ClaimOverAnother)
+		a.Group == b.Group && a.Key < b.Key
 }
 
 // guarded compares the guard, if there is one.
 func (r request) guarded(guard Guard, compare []*pb.Compare) []*pb.Compare {
-	if guard.Key == "" || mutant.Is(mutant.ClaimUnguarded) {
+	if guard.Key == "" {
 		return compare
 	}
 	return append(compare, r.Created(r.Key(guard.Key), guard.CreateRevision))
@@ -52,11 +50,6 @@ func (r request) guarded(guard Guard, compare []*pb.Compare) []*pb.Compare {
 
 // compare is an op's comparison.
 func (r request) compare(op *Op, key []byte) *pb.Compare {
-	if mutant.Is(mutant.ReleaseAny) && op.Delete || mutant.Is(mutant.ClaimOverAnother) && !op.Delete && op.Expect == 0 {
-		c := r.Created(key, -1)
-		c.Result = pb.Compare_NOT_EQUAL
-		return c
-	}
 	return r.Created(key, op.Expect)
 }
 
@@ -65,9 +58,5 @@ func (r request) write(op *Op, key []byte) *pb.RequestOp {
 	if op.Delete {
 		return r.Delete(key)
 	}
-	lease := op.Lease
-	if mutant.Is(mutant.UpdateWithoutLease) && op.Expect != 0 {
-		lease = clientv3.NoLease
-	}
-	return r.Put(key, op.Value, int64(lease))
+	return r.Put(key, op.Value, int64(op.Lease))
 }

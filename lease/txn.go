@@ -12,7 +12,6 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
@@ -187,9 +186,6 @@ func classify(err error) error {
 			codes.FailedPrecondition, codes.NotFound:
 			return fmt.Errorf("%w: %w", ErrRefused, err)
 		}
-	}
-	if mutant.Is(mutant.LostIsRefused) {
-		return fmt.Errorf("%w: %w", ErrRefused, err)
 	}
 	return fmt.Errorf("%w: %w", ErrUnknown, err)
 }

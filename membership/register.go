@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -22,8 +23,9 @@ var (
 	ErrTaken = errors.New("member id is taken")
 	// ErrGone says that the member's key does not exist any more, or belongs to another registration.
 	ErrGone = errors.New("member key is gone")
-	// ErrAppGone says that the app was deleted since its Group was made; it may have been created again.
-	ErrAppGone = errors.New("app config key is gone")
+	// ErrAppGone says that the app was deleted since its Group was made; it may have been created again. Nothing was
+	// written. It is drm.ErrAppGone.
+	ErrAppGone = appconfig.ErrGone
 )
 
 // maxCompares is how many comparisons etcd takes in one transaction by default.

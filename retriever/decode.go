@@ -12,6 +12,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 // DefaultMaxBytes is how large an answer may be where nothing else was said.
@@ -125,7 +126,7 @@ func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
 				next = value
 			}
 			if len(others) < 5 {
-				others = append(others, excerpt(fmt.Sprint(name)))
+				others = append(others, excerpt.Of(fmt.Sprint(name)))
 			}
 		}
 	}
@@ -389,20 +390,10 @@ func describe(t json.Token) string {
 	}
 }
 
-// maxExcerpt is how many bytes of what a source sent an error repeats.
-const maxExcerpt = 96
-
-func excerpt(s string) string {
-	if len(s) > maxExcerpt {
-		return strings.ToValidUTF8(s[:maxExcerpt], "") + ellipsis
-	}
-	return strings.ToValidUTF8(s, "\uFFFD")
-}
-
 // shorten keeps an error from repeating an id of any length.
 func shorten(err error) {
 	var input *drm.InputError
 	if errors.As(err, &input) {
-		input.Value = excerpt(input.Value)
+		input.Value = excerpt.Of(input.Value)
 	}
 }

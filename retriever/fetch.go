@@ -17,6 +17,7 @@ import (
 	"github.com/hashicorp/go-retryablehttp"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/hint"
 )
 
@@ -117,7 +118,7 @@ func typed(resp *http.Response, err error) error {
 	if kind == "" || strings.Contains(kind, "json") || kind == "text/plain" || kind == "application/octet-stream" {
 		return err
 	}
-	return fmt.Errorf("the answer has Content-Type %s: %w", excerpt(kind), err)
+	return fmt.Errorf("the answer has Content-Type %s: %w", excerpt.Of(kind), err)
 }
 
 // scrub cleans an error about what the source sent, for a source may repeat what it was sent.
@@ -143,7 +144,7 @@ func decompress(resp *http.Response) (io.Reader, error) {
 		}
 		return r, nil
 	default:
-		return nil, &drm.InputError{Field: "Content-Encoding", Value: excerpt(encoding), Want: "gzip, or none"}
+		return nil, &drm.InputError{Field: "Content-Encoding", Value: excerpt.Of(encoding), Want: "gzip, or none"}
 	}
 }
 

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/net/http/httpguts"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/hint"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
@@ -161,11 +162,11 @@ func checkRequest(cfg *HTTPConfig) error {
 	}
 	unfit := []string{http.MethodHead, http.MethodConnect, http.MethodOptions, http.MethodTrace}
 	if !httpguts.ValidHeaderFieldName(cfg.Method) || cfg.Method != strings.ToUpper(cfg.Method) || slices.Contains(unfit, cfg.Method) {
-		return &drm.InputError{Field: "Method", Value: excerpt(cfg.Method), Want: "a method whose answer is the resources, in capitals, such as GET or POST"}
+		return &drm.InputError{Field: "Method", Value: excerpt.Of(cfg.Method), Want: "a method whose answer is the resources, in capitals, such as GET or POST"}
 	}
 	for name, values := range cfg.Header {
 		if !httpguts.ValidHeaderFieldName(name) {
-			return &drm.InputError{Field: "Header", Value: excerpt(name), Want: "names of letters, digits and hyphens"}
+			return &drm.InputError{Field: "Header", Value: excerpt.Of(name), Want: "names of letters, digits and hyphens"}
 		}
 		if http.CanonicalHeaderKey(name) == "Accept-Encoding" {
 			return &drm.InputError{Field: "Header", Value: name, Want: "no Accept-Encoding: compression is taken care of"}

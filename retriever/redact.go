@@ -9,6 +9,8 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 // redact tells a URL without what may be secret in it: userinfo, the query, the fragment.
@@ -26,10 +28,7 @@ func redact(u *url.URL) string {
 	return shown.String()
 }
 
-const (
-	redacted = "[redacted]"
-	ellipsis = "…" // at the end of an excerpt
-)
+const redacted = "[redacted]"
 
 // minSecret is the length from which a configured value is looked for in errors. Shorter ones are no secrets, and would
 // be found everywhere.
@@ -86,7 +85,7 @@ var (
 func scrubText(s string, secrets []string) string {
 	s = userinfoInText.ReplaceAllString(s, "//")
 	s = queryInText.ReplaceAllString(s, "?…")
-	if cut, ok := strings.CutSuffix(s, ellipsis); ok { // the excerpt may have cut a secret in two
+	if cut, ok := strings.CutSuffix(s, excerpt.Mark); ok { // the excerpt may have cut a secret in two
 		most := 0
 		for _, secret := range secrets {
 			for n := min(len(secret), len(cut)); n > most; n-- {
@@ -96,7 +95,7 @@ func scrubText(s string, secrets []string) string {
 			}
 		}
 		if most > 0 {
-			s = cut[:len(cut)-most] + redacted + ellipsis
+			s = cut[:len(cut)-most] + redacted + excerpt.Mark
 		}
 	}
 	for _, secret := range secrets {

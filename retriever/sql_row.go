@@ -14,6 +14,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 // RowError says which row of a query's answer is wrong. The error inside is a *drm.InputError where it is no resource, and
@@ -28,7 +29,7 @@ func (e *RowError) Error() string {
 	var twice *DuplicateError
 	switch {
 	case errors.As(e.Err, &twice):
-		return fmt.Sprintf("row %d: id %q is also that of row %d, want each id once", e.Row, excerpt(twice.ID), twice.First)
+		return fmt.Sprintf("row %d: id %q is also that of row %d, want each id once", e.Row, excerpt.Of(twice.ID), twice.First)
 	case e.Column == "":
 		return fmt.Sprintf("row %d: %v", e.Row, e.Err)
 	default:
@@ -53,7 +54,7 @@ type rowReader struct {
 func newRowReader(names []string, numberIDs bool) (*rowReader, error) {
 	r := &rowReader{names: names, id: slices.Index(names, columnID), data: slices.Index(names, columnData), numberIDs: numberIDs}
 	complain := func(want string) error {
-		return &drm.InputError{Field: "columns", Value: excerpt(strings.Join(names, ", ")), Want: want}
+		return &drm.InputError{Field: "columns", Value: excerpt.Of(strings.Join(names, ", ")), Want: want}
 	}
 	if r.id < 0 {
 		return nil, complain(`a column "id"; AS renames one`)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"math"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -42,7 +41,8 @@ func agentCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "agent",
 		Usage: "run one member, which handles its share of the app's resources",
-		Description: "Prints \"ready\" on stderr once it is a member, and runs until SIGINT or SIGTERM: it hands over what it\n" +
+		Description: "Prints \"ready\" on stderr once it is a member, and runs until SIGINT or SIGTERM: " +
+			"it hands over what it\n" +
 			"handles, and ends with exit code 0; or 1, if it had to leave claims behind: it says how many, and why.\n" +
 			"They expire. A second signal ends it at once, with exit code 1; its claims\n" +
 			"then expire. It ends with exit code 1 when it lost its job for good.\n\n" +
@@ -57,7 +57,7 @@ func agentCommand() *cli.Command {
 	}
 }
 
-// memberFlags are those about the member itself.
+// memberFlags are the flags that describe the member itself.
 func memberFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
@@ -105,7 +105,7 @@ func runAgent(c *cli.Context) error {
 		return err
 	}
 	outliveReaders()
-	// Nothing that an agent has to do waits for whoever reads its stderr: that may be a pipe that nobody empties.
+	// Nothing that an agent does may wait for the reader of its stderr, which may be a pipe that nobody reads.
 	logger, lines := logqueue.Wrap(logger)
 	defer lines.Close(lastWords)
 	cfg := drm.Config{Logger: logger, Version: version()}
@@ -123,9 +123,9 @@ func runAgent(c *cli.Context) error {
 	return runMember(ctx, c, cfg, lines.Writer(c.App.ErrWriter))
 }
 
-// runMember is a member's life. It says on out when it has begun.
+// runMember starts a member, prints "ready" on out once it has started, and stops it when ctx ends.
 func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Writer) error {
-	// A signal ends the start, but not what has started: that is Stop's task.
+	// A signal ends the start. It does not end a member that has started: Stop does that.
 	starting, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	started := context.AfterFunc(ctx, cancel)
@@ -143,7 +143,7 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Write
 	select {
 	case <-ctx.Done():
 		cfg.Logger.Info("stopping", zap.Duration("timeout", cfg.StopTimeout))
-		// Stop ends at StopTimeout by itself; the context is there should it not.
+		// Stop returns within StopTimeout by itself. The context ends it if it does not.
 		stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), cfg.StopTimeout+10*time.Second)
 		defer cancel()
 		return m.Stop(stopping)
@@ -155,7 +155,8 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Write
 	}
 }
 
-// agentConfig sets what the flags say. done releases what the handler took, once the member has ended.
+// agentConfig makes the config of a member from the flags. The caller calls done once the member has ended; it releases
+// what the handler uses.
 func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	if cfg.App, err = appName(c); err != nil {
 		return nil, err
@@ -173,7 +174,8 @@ func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	return handlerConfig(c, cfg)
 }
 
-// memberConfig checks what the library would not: where a zero means the default to it, but not to who typed it.
+// memberConfig sets what the flags say of the member itself. It refuses values that the library takes for "the
+// default", since a user who types 0 means 0.
 func memberConfig(c *cli.Context, cfg *drm.Config) error {
 	cfg.ID = c.String(flagID)
 	if c.IsSet(flagID) {
@@ -196,40 +198,7 @@ func memberConfig(c *cli.Context, cfg *drm.Config) error {
 	)
 }
 
-func inRange(c *cli.Context, flag string, least, most time.Duration) error {
-	if d := c.Duration(flag); d < least || d > most {
-		return badFlag(flag, d.String(), fmt.Sprintf("%s to %s", least, most))
-	}
-	return nil
-}
-
-// either sets what a flag with two values says.
-func either[T any](c *cli.Context, flag string, to *T, first string, one T, second string, other T) error {
-	switch value := c.String(flag); value {
-	case first:
-		*to = one
-	case second:
-		*to = other
-	default:
-		return badFlag(flag, value, first+" or "+second)
-	}
-	return nil
-}
-
-// numberInRange lets a flag that is not given be zero.
-func numberInRange(c *cli.Context, flag string, least, most int) error {
-	n := c.Int(flag)
-	if n == 0 && !c.IsSet(flag) || n >= least && n <= most {
-		return nil
-	}
-	want := fmt.Sprintf("%d to %d", least, most)
-	if most == math.MaxInt {
-		want = fmt.Sprintf("%d or more", least)
-	}
-	return badFlag(flag, fmt.Sprint(n), want)
-}
-
-// untilEOF is a context that ends with its parent, or when r does. Its goroutine ends with r.
+// untilEOF returns a context that ends with parent, or when r ends. Its goroutine ends with r.
 func untilEOF(parent context.Context, r io.Reader) context.Context {
 	ctx, cancel := context.WithCancel(parent)
 	go func() {

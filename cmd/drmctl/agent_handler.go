@@ -29,7 +29,7 @@ const (
 	flagHandlerKey     = "handler-key"
 )
 
-// handlerPEM are the flags about certificates of --handler-url.
+// handlerPEM are the flags that name the certificates for --handler-url.
 var handlerPEM = pemFlags{ca: flagHandlerCACert, cert: flagHandlerCert, key: flagHandlerKey, of: "handler"}
 
 // The values of --exec-output.
@@ -39,7 +39,7 @@ const (
 	execNone   = "none"
 )
 
-// handlerFlags are those about what is done with resources.
+// handlerFlags are the flags that say what handles the resources, and how it is called.
 func handlerFlags() []cli.Flag {
 	return slices.Concat([]cli.Flag{
 		&cli.StringFlag{
@@ -66,8 +66,8 @@ func handlerFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagExecOutput, EnvVars: agentEnv(flagExecOutput), Value: execPrefix,
-			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, each line after " +
-				"the resource's id; raw: on stderr as it is; none: thrown away)",
+			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, each " +
+				"line after the resource's id; raw: on stderr as it is; none: thrown away)",
 		},
 		&cli.IntFlag{
 			Name: flagHandleConcurrency, EnvVars: agentEnv(flagHandleConcurrency), Value: drm.DefaultConcurrency,
@@ -90,7 +90,7 @@ func handlerFlags() []cli.Flag {
 	})
 }
 
-// handlerConfig sets the handler, and what the flags say about calling it.
+// handlerConfig sets the handler, and how it is called. The caller calls done once the member has ended.
 func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	err = errors.Join(
 		exactlyOne(c, "handler", flagHandlerURL, flagHandlerExec, flagHandlerLog),
@@ -107,10 +107,13 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	cfg.HandleConcurrency = c.Int(flagHandleConcurrency)
 	cfg.TerminateConcurrency = cfg.HandleConcurrency
 	cfg.HandleAttempts = c.Int(flagHandleAttempts)
-	if err := either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage); err != nil {
+	err = either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage)
+	if err != nil {
 		return nil, err
 	}
-	if err := either(c, flagTerminatePolicy, &cfg.TerminatePolicy, policyRelease, drm.ReleaseAnyway, policyHold, drm.HoldUntilTerminated); err != nil {
+	err = either(c, flagTerminatePolicy, &cfg.TerminatePolicy,
+		policyRelease, drm.ReleaseAnyway, policyHold, drm.HoldUntilTerminated)
+	if err != nil {
 		return nil, err
 	}
 	switch {
@@ -138,11 +141,14 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 		GetTLS: getTLS,
 		URL:    c.String(flagHandlerURL),
 		Header: header,
-		// The member's own timeout comes first: a request that was cut off by it is followed by a terminate, since
-		// the receiver may have begun; one that merely failed is not.
+		// The request may take longer than the call, so that the member's own timeout is always the one that ends it.
+		// Terminate follows a request that the member cut off, since the receiver may have begun; none follows a request that
+		// merely failed.
 		Timeout: min(timeout+5*time.Second, 24*time.Hour),
 		OnNotifyError: func(err error) {
-			failing.Add(failures.Failure{Message: "the receiver was not told of a failure", Level: zap.WarnLevel, Error: err.Error()})
+			failing.Add(failures.Failure{
+				Message: "the receiver was not told of a failure", Level: zap.WarnLevel, Error: err.Error(),
+			})
 		},
 	})
 	if err != nil {
@@ -186,7 +192,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		return nil, renamed(err, map[string]string{"Command": flagHandlerExec, "Grace": flagHandlerGrace})
 	}
 	cfg.Handler = h
-	// The grace, and the time to kill and to wait for what was killed, must fit into a Terminate.
+	// A Terminate needs time for the grace, and for killing what did not end and waiting for it.
 	cfg.TerminateTimeout = max(cfg.TerminateTimeout, grace+5*time.Second)
 	return func() {
 		ctx, cancel := context.WithTimeout(context.Background(), 10*time.Second)
@@ -198,7 +204,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	}, nil
 }
 
-// given reports whether a flag was given, and not as empty or false.
+// given reports whether a flag has a value that is neither empty nor false.
 func given(c *cli.Context, flag string) bool {
 	switch v := c.Value(flag).(type) {
 	case bool:
@@ -210,7 +216,7 @@ func given(c *cli.Context, flag string) bool {
 	}
 }
 
-// exactlyOne of the flags must be given.
+// exactlyOne returns an error unless exactly one of the flags is given.
 func exactlyOne(c *cli.Context, what string, flags ...string) error {
 	var some []string
 	for _, f := range flags {
@@ -229,7 +235,7 @@ func exactlyOne(c *cli.Context, what string, flags ...string) error {
 	}
 }
 
-// renamed makes a constructor's complaint about a field one about the flag that gave it.
+// renamed turns an error of a constructor about a field into one about the flag that set the field.
 func renamed(err error, flags map[string]string) error {
 	var input *drm.InputError
 	switch {
@@ -246,7 +252,8 @@ func renamed(err error, flags map[string]string) error {
 	return &usageError{err}
 }
 
-// ofApp is the agent's log with what each line of the member has, as far as it is known before there is one; nil: there is none.
+// ofApp is the agent's log with the fields that all lines of the member have, as far as they are known before the
+// member runs. It is nil where the agent has no log.
 func ofApp(cfg *drm.Config) *zap.Logger {
 	if cfg.Logger == nil {
 		return nil

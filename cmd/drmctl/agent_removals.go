@@ -17,16 +17,17 @@ const (
 	flagRemovalPolicy = "removal-policy"
 )
 
-// A value of --removal-policy. The other one is policyHold.
+// policyConfirm is a value of --removal-policy. The other one is policyHold.
 const policyConfirm = "confirm"
 
-// removalFlags are those about what the source does not have any more.
+// removalFlags are the flags about resources that the source no longer has.
 func removalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name: flagMaxRemovals, EnvVars: agentEnv(flagMaxRemovals), Value: removalLimit(drm.DefaultRemovalShare, drm.DefaultRemovalMoreThan),
-			Usage: "doubt an answer of the source that lacks more than a share of what it had, if that were more than a number: " +
-				"`SHARE%[/NUMBER]`, 0.01% to 100%, 1 to 1000000; an empty one is doubted always, and with 100% no other",
+			Name: flagMaxRemovals, EnvVars: agentEnv(flagMaxRemovals),
+			Value: removalLimit(drm.DefaultRemovalShare, drm.DefaultRemovalMoreThan),
+			Usage: "doubt an answer of the source that lacks more than a share of what it had, if that were more than a " +
+				"number: `SHARE%[/NUMBER]`, 0.01% to 100%, 1 to 1000000; an empty one is doubted always, and with 100% no other",
 		},
 		&cli.DurationFlag{
 			Name: flagRemovalDelay, EnvVars: agentEnv(flagRemovalDelay), Value: drm.DefaultRemovalDelay,
@@ -34,8 +35,8 @@ func removalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagRemovalPolicy, EnvVars: agentEnv(flagRemovalPolicy), Value: policyConfirm,
-			Usage: "what confirms a doubted answer: `confirm|hold` (confirm: another answer, --removal-delay later; hold: only " +
-				"drmctl source accept)",
+			Usage: "what confirms a doubted answer: `confirm|hold` (confirm: another answer, --removal-delay later; hold: " +
+				"only drmctl source accept)",
 		},
 	}
 }
@@ -44,7 +45,7 @@ func removalLimit(share float64, moreThan int) string {
 	return fmt.Sprintf("%s%%/%d", strconv.FormatFloat(share*100, 'f', -1, 64), moreThan)
 }
 
-// removalOptions sets what these flags say.
+// removalOptions sets what the flags of removalFlags say.
 func removalOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.MaxRemovals, err = maxRemovals(c); err != nil {
 		return err
@@ -53,13 +54,15 @@ func removalOptions(c *cli.Context, cfg *drm.Config) (err error) {
 		return err
 	}
 	cfg.RemovalDelay = c.Duration(flagRemovalDelay)
-	return either(c, flagRemovalPolicy, &cfg.RemovalPolicy, policyConfirm, drm.ConfirmRemovals, policyHold, drm.HoldRemovals)
+	return either(c, flagRemovalPolicy, &cfg.RemovalPolicy,
+		policyConfirm, drm.ConfirmRemovals, policyHold, drm.HoldRemovals)
 }
 
 func maxRemovals(c *cli.Context) (limit drm.RemovalLimit, err error) {
 	text := c.String(flagMaxRemovals)
 	bad := func() (drm.RemovalLimit, error) {
-		return limit, badFlag(flagMaxRemovals, text, "a share and a number such as 20%/10, or a share: 0.01% to 100%, 1 to 1000000")
+		const want = "a share and a number such as 20%/10, or a share: 0.01% to 100%, 1 to 1000000"
+		return limit, badFlag(flagMaxRemovals, text, want)
 	}
 	share, number, hasNumber := strings.Cut(text, "/")
 	percent, isPercent := strings.CutSuffix(share, "%")

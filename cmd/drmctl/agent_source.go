@@ -20,7 +20,7 @@ const (
 	flagSourceTimeout   = "source-timeout"
 )
 
-// sourceFlags are those about where resources come from.
+// sourceFlags are the flags that say where resources come from.
 func sourceFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.StringFlag{
@@ -51,7 +51,7 @@ func sourceFlags() []cli.Flag {
 	}, append(sourceOptionFlags(), removalFlags()...)...)
 }
 
-// sourceConfig sets the source.
+// sourceConfig sets the source that the flags describe.
 func sourceConfig(c *cli.Context, cfg *drm.Config) error {
 	err := errors.Join(
 		exactlyOne(c, "source", flagSourceURL, flagSourceFile, flagAllocateOnly),

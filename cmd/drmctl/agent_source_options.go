@@ -1,7 +1,6 @@
 package main
 
 import (
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -26,16 +25,15 @@ const (
 	flagSourceKey    = "source-key"
 )
 
-// sourcePEM are the flags about certificates of --source-url.
+// sourcePEM are the flags that name the certificates for --source-url.
 var sourcePEM = pemFlags{ca: flagSourceCACert, cert: flagSourceCert, key: flagSourceKey, of: "source"}
 
 // Values of --source-retry, --source-gone and --source-policy. The other one of the latter is policyKeep.
 const (
-	forever    = "forever"
 	policyExit = "exit"
 )
 
-// sourceOptionFlags are those about how the source is asked, and what becomes of it when it fails.
+// sourceOptionFlags are the flags that say how the source is asked, and what follows when it fails.
 func sourceOptionFlags() []cli.Flag {
 	return append([]cli.Flag{
 		&cli.BoolFlag{
@@ -48,18 +46,18 @@ func sourceOptionFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagSourcePolicy, EnvVars: agentEnv(flagSourcePolicy), Value: policyKeep,
-			Usage: "what a source that failed for all of --source-retry means, after the first answer: `keep|exit` (keep: go on " +
-				"with what it answered last; exit: end the member, in order, with exit code 1)",
+			Usage: "what a source that failed for all of --source-retry means, after the first answer: `keep|exit` (keep: go " +
+				"on with what it answered last; exit: end the member, in order, with exit code 1)",
 		},
 		&cli.BoolFlag{
 			Name: flagSourceStrict, EnvVars: agentEnv(flagSourceStrict),
-			Usage: "refuse all of an answer that has bad items (no id, one id twice and the like); by default what is good is taken, and " +
-				"status tells of the others",
+			Usage: "refuse all of an answer that has bad items (no id, one id twice and the like); " +
+				"by default what is good is taken, and status tells of the others",
 		},
 		&cli.StringFlag{
 			Name: flagSourceGone, EnvVars: agentEnv(flagSourceGone), Value: drm.DefaultSourceGone.String(),
-			Usage: "for how long there may be no member with a source before what it left is forgotten, and removed where nobody " +
-				"else wants it: `DURATION|forever`, 1s to 8760h; goes with --allocate-only too",
+			Usage: "for how long there may be no member with a source before what it left is forgotten, and removed where " +
+				"nobody else wants it: `DURATION|forever`, 1s to 8760h; goes with --allocate-only too",
 		},
 		&cli.StringFlag{
 			Name: flagSourceMethod, EnvVars: agentEnv(flagSourceMethod), Value: "GET",
@@ -72,7 +70,7 @@ func sourceOptionFlags() []cli.Flag {
 	}, sourcePEM.agentFlags(flagSourceURL)...)
 }
 
-// sourceOptions sets what the flags say of any source.
+// sourceOptions sets the options that every kind of source has.
 func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.SourceGone, err = durationOrForever(c, flagSourceGone, time.Second, 365*24*time.Hour); err != nil {
 		return err
@@ -90,31 +88,7 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	return either(c, flagSourcePolicy, &cfg.SourcePolicy, policyKeep, drm.KeepCatalogue, policyExit, drm.ExitOnSourceError)
 }
 
-// durationOrForever is the value of a flag that may be without a limit.
-func durationOrForever(c *cli.Context, flag string, least, most time.Duration) (time.Duration, error) {
-	text := c.String(flag)
-	if text == forever {
-		return drm.Forever, nil
-	}
-	d, err := time.ParseDuration(text)
-	if err != nil || d < least || d > most {
-		return 0, badFlag(flag, text, fmt.Sprintf("%s to %s, or %s", short(least), short(most), forever))
-	}
-	return d, nil
-}
-
-// short is a duration without the parts of it that are zero: 24h and not 24h0m0s.
-func short(d time.Duration) string {
-	text := d.String()
-	for _, zero := range []string{"m0s", "h0m"} {
-		if strings.HasSuffix(text, zero) {
-			text = text[:len(text)-2]
-		}
-	}
-	return text
-}
-
-// httpOptions sets what the flags say of a source over HTTP.
+// httpOptions sets the options of a source over HTTP.
 func httpOptions(c *cli.Context, cfg *retriever.HTTPConfig, log *zap.Logger) (err error) {
 	cfg.Method = c.String(flagSourceMethod)
 	if cfg.Body, err = sourceBody(c); err != nil {
@@ -124,7 +98,7 @@ func httpOptions(c *cli.Context, cfg *retriever.HTTPConfig, log *zap.Logger) (er
 	return err
 }
 
-// sourceBody may be a secret: no error shows it.
+// sourceBody returns the body that --source-body gives. It may be a secret, so no error shows it.
 func sourceBody(c *cli.Context) ([]byte, error) {
 	text := c.String(flagSourceBody)
 	path, isFile := strings.CutPrefix(text, "@")

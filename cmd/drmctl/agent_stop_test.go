@@ -15,7 +15,8 @@ import (
 	"time"
 )
 
-// An agent that could not end what it handles says so, and its exit code does: whoever waits for it may not take it for done.
+// An agent that could not end what it handles says so, and its exit code does: whoever waits for it may not take it for
+// done.
 func TestAnAgentThatLeavesClaimsBehindFails(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -21,7 +21,8 @@ const (
 	flagCreate = "create"
 )
 
-// maxData bounds what --data and --source-body may read, far above what etcd takes by default, 1.5 MiB: that is for etcd to say.
+// maxData bounds what --data and --source-body read. It is far above what etcd accepts by default (1.5 MiB), so that
+// etcd itself refuses what is too large for it.
 const maxData = 64 << 20
 
 func allocateCommand() *cli.Command {
@@ -29,7 +30,8 @@ func allocateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "add a resource to the catalogue, change its data, or wake one that was deallocated",
-		Description: "Works whichever members are up, or none: it is handled as soon as one can. An app that does not exist is made\n" +
+		Description: "Works whichever members are up, or none: it is handled as soon as one can. " +
+			"An app that does not exist is made\n" +
 			"by its first member, or with --create; else the exit code is 3.\n\n" +
 			"Examples:\n" +
 			"   drmctl --app feeds allocate --id feed-42\n" +
@@ -54,7 +56,10 @@ func allocateCommand() *cli.Command {
 			},
 		}, waitFlags(name, "a member handles it")...),
 		Action: func(c *cli.Context) error {
-			err := errors.Join(noArguments(c), checkWait(c), numberInRange(c, flagShards, 1, keys.MaxShards), onlyWith(c, flagShards, flagCreate))
+			err := errors.Join(
+				noArguments(c), checkWait(c),
+				numberInRange(c, flagShards, 1, keys.MaxShards), onlyWith(c, flagShards, flagCreate),
+			)
 			if err != nil {
 				return err
 			}
@@ -127,7 +132,7 @@ func resourceOf(c *cli.Context) (drm.Resource, error) {
 
 func checkResource(r drm.Resource) error { return usageOf(r.Validate()) }
 
-// usageOf makes a complaint about what was typed a usageError, in the words of the flags.
+// usageOf turns an error about what the user typed into a usageError that names the flags.
 func usageOf(err error) error {
 	var input *drm.InputError
 	if !errors.As(err, &input) {
@@ -143,7 +148,7 @@ func usageOf(err error) error {
 	}
 }
 
-// readData is the JSON that --data gives or points to.
+// readData returns the JSON that --data contains or refers to.
 func readData(c *cli.Context) (json.RawMessage, error) {
 	text := c.String(flagData)
 	if path, ok := strings.CutPrefix(text, "@"); ok {

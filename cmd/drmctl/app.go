@@ -50,8 +50,8 @@ EXAMPLES:
    drmctl --app feeds members
    drmctl lookup feed-42 --app feeds -o json`
 
-// run is the whole of drmctl, less the process: it takes the arguments after the program's name, and returns the exit
-// code. It ends early, as well as the command can, when ctx does.
+// run does all that drmctl does, apart from what concerns the process. args are the arguments after the program's name.
+// It returns the exit code. When ctx ends, run ends as early as the command allows.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
 	if _, isFile := stderr.(*os.File); !isFile { // a command, its log and the processes that it runs all write there
 		stderr = zapcore.Lock(zapcore.AddSync(stderr))
@@ -119,7 +119,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 	return app
 }
 
-// groupHelpTemplate is for a command that only has commands.
+// groupHelpTemplate is the help of a command that does nothing but group other commands.
 const groupHelpTemplate = `NAME:
    {{template "helpNameTemplate" .}}
 
@@ -147,7 +147,8 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
-			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, bench, simulate and version",
+			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, bench, " +
+				"simulate and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,
@@ -187,7 +188,8 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagLogLevel, EnvVars: []string{"DRM_LOG_LEVEL"},
-			Usage: "the least `LEVEL` that is logged, on stderr: debug, info, warn or error (default: info of agent, error of etcd)",
+			Usage: "the least `LEVEL` that is logged, on stderr: debug, info, warn or error (default: info of agent, " +
+				"error of etcd)",
 		},
 	}
 }

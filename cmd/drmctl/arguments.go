@@ -8,7 +8,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// commandName is what a command is called by, after drmctl: one word, or two of one that is of a group.
+// commandName is the name that a user types after drmctl: one word, or two where the command belongs to a group.
 func commandName(c *cli.Context) string {
 	if _, name, ok := strings.Cut(c.Command.HelpName, " "); ok {
 		return name
@@ -16,7 +16,7 @@ func commandName(c *cli.Context) string {
 	return c.Command.Name
 }
 
-// noArguments is for commands that take none.
+// noArguments refuses arguments, for commands that take none.
 func noArguments(c *cli.Context) error {
 	if c.NArg() > 0 {
 		return usagef("%s takes no argument, got %q", commandName(c), c.Args().First())
@@ -24,7 +24,7 @@ func noArguments(c *cli.Context) error {
 	return nil
 }
 
-// oneID is the only argument of a command, an id of what it is about.
+// oneID returns the only argument of a command, which is the id of a what.
 func oneID(c *cli.Context, what string) (string, error) {
 	switch c.NArg() {
 	case 0:

@@ -7,17 +7,38 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// arrange puts arguments into the order that package cli wants (global flags, command, its flags, the rest), so that
-// flags may stand anywhere. A command of a group, such as `source accept`, is named by two words. It also finds what is wrong
-// with them before anything runs.
+// arrange puts arguments into the order that package cli needs (global flags, command, its flags, the rest), so that a
+// user may write flags anywhere. Two words name a command of a group, such as `source accept`. arrange also reports
+// what is wrong with the arguments before anything runs.
 func arrange(app *cli.App, args []string) ([]string, error) {
 	tokens, err := scan(app, args)
 	if err != nil {
 		return nil, err
 	}
-	var path []*cli.Command // the command, after the group that it is of
-	var rest []string
-	help := false
+	path, rest, help, err := takeCommand(app, tokens)
+	if err != nil {
+		return nil, err
+	}
+	if len(path) == 0 {
+		if slices.ContainsFunc(tokens, func(t token) bool { return t.flag == flagVersion }) && !help {
+			return []string{"version"}, nil
+		}
+		return []string{"--" + flagHelp}, nil
+	}
+	names := namesOf(path)
+	if help || len(path[len(path)-1].Subcommands) > 0 { // a group does nothing by itself
+		return append(names, "--"+flagHelp), nil
+	}
+	before, after, err := takeFlags(app, path, tokens)
+	if err != nil {
+		return nil, err
+	}
+	return slices.Concat(before, names, after, []string{"--"}, rest), nil
+}
+
+// takeCommand finds which command the tokens name, with the group that it belongs to in front of it, and which
+// arguments follow it. help says whether the user asks for help.
+func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []string, help bool, err error) {
 	for _, t := range tokens {
 		among := app.Commands
 		if len(path) > 0 {
@@ -35,48 +56,44 @@ func arrange(app *cli.App, args []string) ([]string, error) {
 			next := commandNamed(among, t.text)
 			if next == nil {
 				name := strings.Join(append(namesOf(path), t.text), " ")
-				return nil, usagef("unknown command %q%s", name, didYouMean("", t.text, commandNames(among)))
+				return nil, nil, false, usagef("unknown command %q%s", name, didYouMean("", t.text, commandNames(among)))
 			}
 			path = append(path, next)
 		}
 	}
-	if len(path) == 0 {
-		if slices.ContainsFunc(tokens, func(t token) bool { return t.flag == flagVersion }) && !help {
-			return []string{"version"}, nil
-		}
-		return []string{"--" + flagHelp}, nil
-	}
-	command, names := path[len(path)-1], namesOf(path)
-	if help || len(command.Subcommands) > 0 { // a group does nothing by itself
-		return append(names, "--"+flagHelp), nil
-	}
+	return path, rest, help, nil
+}
 
-	global, own := spellings(app.Flags), spellings(command.Flags)
-	var before, after []string
+// takeFlags returns the flags that belong before the command's name and those that belong after it, and leaves their
+// values in the app's metadata.
+func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after []string, err error) {
+	global, own := spellings(app.Flags), spellings(path[len(path)-1].Flags)
 	onCommandLine := make(map[string]string)
 	app.Metadata = map[string]any{metaTyped: onCommandLine}
 	for _, t := range tokens {
-		if t.flag != "" {
-			_, value, has := strings.Cut(t.text, "=")
-			if !has {
-				value = "true"
-			}
-			onCommandLine[t.flag] = value
+		if t.flag == "" {
+			continue
 		}
+		_, value, has := strings.Cut(t.text, "=")
+		if !has {
+			value = "true"
+		}
+		onCommandLine[t.flag] = value
 		switch {
-		case t.flag == "":
 		case own[t.flag] != nil: // a command's flag of the same name wins
 			after = append(after, t.text)
 		case global[t.flag] != nil:
 			before = append(before, t.text)
 		default:
-			return nil, usagef("%s has no flag %s%s", strings.Join(names, " "), dashed(t.flag), suggestFlag(app, path, t.flag))
+			command := strings.Join(namesOf(path), " ")
+			return nil, nil, usagef("%s has no flag %s%s", command, dashed(t.flag), suggestFlag(app, path, t.flag))
 		}
 	}
-	return slices.Concat(before, names, after, []string{"--"}, rest), nil
+	return before, after, nil
 }
 
-// commandPaths are drmctl's commands, groups and those of groups too, each after the group that it is of.
+// commandPaths lists drmctl's commands, including groups and the commands in them. In front of each stands the group
+// that it belongs to.
 func commandPaths(app *cli.App) [][]*cli.Command {
 	var all [][]*cli.Command
 	var add func(above, commands []*cli.Command)
@@ -91,7 +108,7 @@ func commandPaths(app *cli.App) [][]*cli.Command {
 	return all
 }
 
-// allCommands are drmctl's commands, groups and those of groups too.
+// allCommands lists drmctl's commands, including groups and the commands in them.
 func allCommands(app *cli.App) []*cli.Command {
 	var all []*cli.Command
 	for _, path := range commandPaths(app) {
@@ -108,7 +125,7 @@ func commandNamed(commands []*cli.Command, name string) *cli.Command {
 	return commands[at]
 }
 
-// namesOf are the words that a command is called by.
+// namesOf are the words that a user types to call a command.
 func namesOf(path []*cli.Command) []string {
 	names := make([]string, len(path))
 	for i, c := range path {
@@ -117,11 +134,11 @@ func namesOf(path []*cli.Command) []string {
 	return names
 }
 
-// metaTyped is where arrange leaves the flags that were given on the command line, by their names as they were spelled,
-// each with the last value that it was given.
+// metaTyped is the key in the app's metadata of the flags on the command line: each name as it was spelled, with the
+// last value that was given.
 const metaTyped = "typed"
 
-// typed reports whether a flag was given on the command line, and not, say, by the environment.
+// typed reports whether the flag stands on the command line. A flag that only the environment sets does not.
 func typed(c *cli.Context, flag string) bool {
 	values, _ := c.App.Metadata[metaTyped].(map[string]string)
 	_, ok := values[flag]
@@ -140,8 +157,8 @@ type token struct {
 	afterDashes bool
 }
 
-// scan takes arguments apart. It knows every command's flags, because one may stand before its command is known; a name
-// means the same kind of flag, with or without a value, in all of them (a test sees to that).
+// scan splits arguments into tokens. It knows the flags of all commands, because a flag may stand before its command. A
+// flag name takes a value in all commands or in none; a test makes sure of that.
 func scan(app *cli.App, args []string) ([]token, error) {
 	known := spellings(app.Flags)
 	for _, c := range allCommands(app) {
@@ -195,7 +212,7 @@ func scan(app *cli.App, args []string) ([]token, error) {
 	return tokens, nil
 }
 
-// split takes a flag argument apart: --name, --name=value, -n, -n=value or -nvalue.
+// split separates the name of a flag from its value: --name, --name=value, -n, -n=value or -nvalue.
 func split(arg string, known map[string]cli.Flag) (name, value string, hasValue bool) {
 	bare, long := strings.CutPrefix(arg, "--")
 	if !long {
@@ -211,7 +228,7 @@ func split(arg string, known map[string]cli.Flag) (name, value string, hasValue 
 	return name, value, hasValue
 }
 
-// spellings has each of the flags under each of its names.
+// spellings maps each name of a flag, of which it may have several, to the flag.
 func spellings(flags []cli.Flag) map[string]cli.Flag {
 	m := make(map[string]cli.Flag)
 	for _, f := range flags {
@@ -234,8 +251,8 @@ func dashed(name string) string {
 	return "--" + name
 }
 
-// commandIn finds which command arguments mean, after the group that it is of; a guess where they are not understood yet. It is
-// empty if there is none.
+// commandIn finds the command that the arguments name, with the group that it belongs to in front of it. It is a guess
+// for arguments that scan has not accepted yet, and empty where it finds none.
 func commandIn(app *cli.App, args []string) (path []*cli.Command) {
 	among := app.Commands
 	for _, a := range args {
@@ -257,7 +274,7 @@ func commandNames(commands []*cli.Command) []string {
 	return names
 }
 
-// suggestFlag ends an error about a flag that drmctl and a command do not have.
+// suggestFlag completes an error about an unknown flag with a suggestion.
 func suggestFlag(app *cli.App, path []*cli.Command, name string) string {
 	flags := slices.Clone(app.Flags)
 	if len(path) > 0 {
@@ -275,7 +292,7 @@ func suggestFlag(app *cli.App, path []*cli.Command, name string) string {
 	return "; see " + strings.Join(slices.Concat([]string{"drmctl"}, namesOf(path), []string{"--help"}), " ")
 }
 
-// didYouMean ends an error about a name with the one that comes closest, if any comes close.
+// didYouMean completes an error about an unknown name with the closest of names. It returns "" where none is close.
 func didYouMean(dashes, name string, names []string) string {
 	slices.Sort(names)
 	best, least := "", 2 // one typo in a short name, more in a longer one

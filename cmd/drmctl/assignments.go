@@ -79,7 +79,7 @@ func assignmentFilter(c *cli.Context) (drm.AssignmentFilter, error) {
 	return f, nil
 }
 
-// assignmentJSON is a contract.
+// assignmentJSON is part of the JSON contract.
 type assignmentJSON struct {
 	Resource string     `json:"resource"`
 	Shard    int        `json:"shard"`

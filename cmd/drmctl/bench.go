@@ -43,7 +43,8 @@ func benchCommand() *cli.Command {
 		Name:      name,
 		Usage:     "measure DRM against etcd's own speed, each figure a ratio within one run",
 		ArgsUsage: "NAME... | " + benchAll,
-		Description: "The benches:\n" + list.String() + "\n" + benchAll + " runs all but " + notPartAll + ". Without --endpoints (or DRM_ENDPOINTS) each has an etcd of its own,\n" +
+		Description: "The benches:\n" + list.String() + "\n" + benchAll + " runs all but " + notPartAll + ". " +
+			"Without --endpoints (or DRM_ENDPOINTS) each has an etcd of its own,\n" +
 			"a process on this machine with fsync; with it a real one is put under load, below the prefix /drm-bench, which\n" +
 			"is cleared again.\n" +
 			"The exit code is 1 if one did not reach what it should; what that is says docs/performance.md.\n\n" +
@@ -118,7 +119,7 @@ func runBench(c *cli.Context) (err error) {
 	return errors.Join(failed, show(c, results, func(w io.Writer) { benchTable(w, results) }))
 }
 
-// benchNames are the benches that the arguments name, in their order.
+// benchNames returns the benches that the arguments name, in that order.
 func benchNames(args []string) ([]string, error) {
 	known := bench.Names()
 	var names []string
@@ -138,7 +139,7 @@ func benchNames(args []string) ([]string, error) {
 	return names, nil
 }
 
-// benchTable shows the figures of each bench below one another: they are different ones.
+// benchTable prints the figures of each bench below one another, since no two benches have the same figures.
 func benchTable(w io.Writer, results []benchJSON) {
 	row(w, "BENCH", "FIGURE", "VALUE", "REACH", "OK")
 	for _, r := range results {
@@ -154,7 +155,7 @@ func benchTable(w io.Writer, results []benchJSON) {
 	}
 }
 
-// decimals keeps three digits that say something.
+// decimals is how many decimals v is printed with: the larger it is, the fewer.
 func decimals(v float64) int {
 	switch {
 	case v == float64(int64(v)) || v >= 1000:
@@ -168,8 +169,8 @@ func decimals(v float64) int {
 	}
 }
 
-// benchEtcd names the etcd that the flags do, or starts one in a process of its own, so that what members use of CPU and
-// memory is told apart from what etcd does.
+// benchEtcd returns a function that names the etcd that the flags name, or else starts one in a process of its own. In
+// this process it would use CPU and memory that the figures count for the members.
 func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error) {
 	if c.IsSet(flagEndpoints) {
 		cfg, err := etcdConfig(c, nil)
@@ -230,7 +231,7 @@ func (l *lineWriter) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// profile begins what the flags want; stop writes it.
+// profile starts the profiles that the flags ask for; stop writes them.
 func profile(c *cli.Context) (stop func() error, err error) {
 	var cpu *os.File
 	if name := c.String(flagCPUProfile); name != "" {

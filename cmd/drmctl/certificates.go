@@ -23,7 +23,7 @@ type pemFlags struct {
 	of            string // whom they are for
 }
 
-// agentFlags are the flags themselves; url is the flag that says where the certificates are met.
+// agentFlags makes the flags. url is the flag whose connections use the certificates.
 func (f pemFlags) agentFlags(url string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
@@ -41,12 +41,14 @@ func (f pemFlags) agentFlags(url string) []cli.Flag {
 	}
 }
 
-// certificates are the files that a command has opened. They are in the app's metadata, since each flag is read where it belongs.
+// certificates are the files that a command has opened. They are in the app's metadata, because each flag is read where
+// it is used.
 type certificates struct{ files []*tlsfiles.Files }
 
 const certificatesKey = "certificates"
 
-// openCertificates reads the files that flags name, and returns what reads them again for each connection; nil where none is given.
+// openCertificates reads the files that the flags name. It returns a function that reads them again for each
+// connection, or nil where the flags name no file.
 func openCertificates(c *cli.Context, flags pemFlags, log *zap.Logger) (get func() (*tls.Config, error), err error) {
 	paths := tlsfiles.Paths{CA: c.String(flags.ca), Cert: c.String(flags.cert), Key: c.String(flags.key)}
 	if paths == (tlsfiles.Paths{}) {
@@ -78,7 +80,7 @@ func openCertificates(c *cli.Context, flags pemFlags, log *zap.Logger) (get func
 	return files.TLS, nil
 }
 
-// watchCertificates warns of what becomes of the files that were opened, until stop is called.
+// watchCertificates warns when something is wrong with one of the opened files, until stop is called.
 func watchCertificates(c *cli.Context) (stop func()) {
 	opened, ok := c.App.Metadata[certificatesKey].(*certificates)
 	if !ok {
@@ -95,7 +97,7 @@ func watchCertificates(c *cli.Context) (stop func()) {
 	}
 }
 
-// notes is a log for a command that has none: people are told, as they are of all else that they should know.
+// notes is a log for a command that has none: each line becomes a note on stderr.
 type notes struct{ c *cli.Context }
 
 // Enabled implements zapcore.Core.

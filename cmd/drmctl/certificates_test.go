@@ -16,8 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
 
-// TestAnAgentOutlivesARotationOfAllCertificates: etcd, source and handler all ask for client certificates, and get other
-// authorities while the agent runs.
+// TestAnAgentOutlivesARotationOfAllCertificates: etcd, source and handler all ask for client certificates, and get
+// other authorities while the agent runs.
 func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 	t.Parallel()
 	dir, first, second := t.TempDir(), tlstest.New(t), tlstest.New(t)

@@ -118,8 +118,8 @@ func (c *chaos) untouched(m mark, before map[string]string, outage time.Duration
 	}
 }
 
-// wake lets a server go on that was stopped while it led. etcd may then revoke leases that are alive, since it thinks for
-// a moment that it leads still; until the members hear of that, two may handle one resource.
+// wake lets a server go on that was stopped while it led. etcd may then revoke leases that are alive, since it thinks
+// for a moment that it leads still; until the members hear of that, two may handle one resource.
 func (c *chaos) wake(n *node) {
 	c.blink()
 	thaw(n.t, n.process)

@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// What an operator's hand does behind the members' backs. Until they hear of it two may handle one resource: for how long
-// is what is measured.
+// What an operator's hand does behind the members' backs. Until they hear of it two may handle one resource: for how
+// long is what is measured.
 
 var handScenarios = []scenario{
 	{"all claims of a member deleted by hand", true, 1, func(c *chaos) { c.byHand(0, (*hand).deleteClaims) }},

@@ -9,8 +9,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Receivers that look at a request late, also when its member has given it up and sent the next one. What counts is what runs
-// in them.
+// Receivers that look at a request late, also when its member has given it up and sent the next one. What counts is
+// what runs in them.
 
 var lateScenarios = []scenario{
 	{"SIGKILL and started again at once, receivers up to 300 ms late, TTL 1 s", true, 1, (*chaos).killedAndBack},
@@ -20,8 +20,8 @@ var lateScenarios = []scenario{
 
 const lateMost = 300 * time.Millisecond
 
-// killedAndBack kills one member after the other, and starts it again at once, so that its resources move while they are
-// begun: to the others, and back.
+// killedAndBack kills one member after the other, and starts it again at once, so that its resources move while they
+// are begun: to the others, and back.
 func (c *chaos) killedAndBack() {
 	rounds := 2
 	if c.long {
@@ -31,8 +31,8 @@ func (c *chaos) killedAndBack() {
 	c.killEachAndStart(rounds)
 }
 
-// killedAndBackNaively has receivers that cannot tell that a request comes late. It is well all the same for as long as no
-// claim ends while its resource is begun: the members wait for their answers. So the TTL is one that is not missed.
+// killedAndBackNaively has receivers that cannot tell that a request comes late. It is well all the same for as long as
+// no claim ends while its resource is begun: the members wait for their answers. So the TTL is one that is not missed.
 func (c *chaos) killedAndBackNaively() {
 	c.ttl = faultTTL
 	c.naive = true

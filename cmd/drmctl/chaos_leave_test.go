@@ -18,9 +18,10 @@ var leaveScenarios = []scenario{
 	{"half of all members get SIGTERM together", true, 1, (*chaos).halfLeave},
 }
 
-// halfLeave has one member leave alone, which tells what a handover takes on this machine, and then half of the others at
-// the same moment. What they let go of goes through one etcd, which all members' leases depend on: nobody may be fenced
-// for it, and nothing be unhandled for longer than if its member had died, or ten times what it takes when one leaves alone.
+// halfLeave has one member leave alone, which tells what a handover takes on this machine, and then half of the others
+// at the same moment. What they let go of goes through one etcd, which all members' leases depend on: nobody may be
+// fenced for it, and nothing be unhandled for longer than if its member had died, or ten times what it takes when one
+// leaves alone.
 func (c *chaos) halfLeave() {
 	members, resources := 12, 2000
 	if c.long {
@@ -61,7 +62,8 @@ func (c *chaos) halfLeave() {
 	if gap, bound := c.gap(fault), max(c.ttl*4/5, 10*single); gap > bound {
 		c.t.Errorf("a resource was unhandled for %v, want %v: when one member left alone it was %v", gap, bound, single)
 	}
-	c.note("%d of %d members with %d resources left; the last had ended after %s; %d leases were fenced; when one left alone, the longest time unhandled was %s",
+	c.note("%d of %d members with %d resources left; the last had ended after %s; %d leases were fenced; when one left "+
+		"alone, the longest time unhandled was %s",
 		len(leaving), members, resources, seconds(slowest), fenced, seconds(single))
 }
 

@@ -50,7 +50,8 @@ func (c *chaos) killed(ttl time.Duration) {
 	c.all("c")
 	handover := c.took(leaving)
 	c.judgeTakeover(first, c.takeover, expired, handover)
-	c.note("%d resources; etcd's own expiry came after %s; the last was handled %s after it (%+.0f %%); a graceful handover took %s",
+	c.note("%d resources; etcd's own expiry came after %s; the last was handled %s after it (%+.0f %%); "+
+		"a graceful handover took %s",
 		len(c.touched(fault, before)), seconds(expired), seconds(c.takeover-expired),
 		100*(c.takeover-expired).Seconds()/expired.Seconds(), seconds(handover))
 	if c.takeover > ttl+time.Second {
@@ -169,8 +170,8 @@ func (c *chaos) starved() {
 	c.note("%d of %d resources were touched", len(c.touched(fault, before)), len(before))
 }
 
-// stuttering runs a member for a tenth of the time. It is alive, and the journal counts it as such: what it handles must
-// not be handled by another.
+// stuttering runs a member for a tenth of the time. It is alive, and the journal counts it as such: what it handles
+// must not be handled by another.
 func (c *chaos) stuttering() {
 	before := c.begin(200, "a", "b")
 	fault := c.now()

@@ -86,8 +86,8 @@ func (c *chaos) cutOffAs(helper []string, cut func(*faultproxy.Proxy)) {
 	c.note("and had it back %s after the network was", seconds(c.took(back)))
 }
 
-// slow has a member take over through a slow network. Each shard that it takes over is listed, a round trip, and only so
-// many at a time.
+// slow has a member take over through a slow network. Each shard that it takes over is listed, a round trip, and only
+// so many at a time.
 func (c *chaos) slow() {
 	const (
 		delay     = 300 * time.Millisecond

@@ -20,8 +20,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// node is an etcd server as a process of its own, with fsync and etcd's default timeouts. It can be started again on its
-// data.
+// node is an etcd server as a process of its own, with fsync and etcd's default timeouts. It can be started again on
+// its data.
 type node struct {
 	t        *testing.T
 	endpoint string

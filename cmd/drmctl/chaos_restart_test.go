@@ -24,8 +24,8 @@ var restartScenarios = []scenario{
 }
 
 // rolling restarts every member, again and again. Nothing may wait for a lease to expire: what is unhandled is so for
-// the time of a handover. What that is on this machine the run itself tells: a restart that is like the others takes the
-// median, in which all of a member's resources have gone and come back.
+// the time of a handover. What that is on this machine the run itself tells: a restart that is like the others takes
+// the median, in which all of a member's resources have gone and come back.
 func (c *chaos) rolling() {
 	rounds := 2
 	if c.long {
@@ -56,7 +56,8 @@ func (c *chaos) rolling() {
 	if bound := min(max(time.Second, 3*median), c.ttl*4/5); gap > bound { // after 4/5 of the TTL its member may as well have died
 		c.t.Errorf("a resource was unhandled for %v, want %v, where a restart takes %v", gap, bound, median)
 	}
-	c.note("%d restarts; the time is that of the slowest, from SIGTERM until all were back, and the median %s; none may be unhandled for longer than 1 s or three times that",
+	c.note("%d restarts; the time is that of the slowest, from SIGTERM until all were back, and the median %s; none may "+
+		"be unhandled for longer than 1 s or three times that",
 		len(took), seconds(median))
 }
 

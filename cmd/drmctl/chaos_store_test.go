@@ -103,6 +103,7 @@ func (c *chaos) restored() {
 		c.t.Errorf("something was handled %v after etcd went back", n)
 	}
 	c.wanted = []string{} // by nobody any more: what is left is found in the journal
-	c.note("everything had ended %s after its start, and all members %s after it answered, each with an error that says so",
+	c.note("everything had ended %s after its start, and all members %s after it answered, "+
+		"each with an error that says so",
 		seconds(c.ended(back)), seconds(slowest))
 }

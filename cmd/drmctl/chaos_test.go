@@ -16,10 +16,10 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// The chaos suite puts real processes through real faults, and judges by the journal of the webhooks' receivers, one for each
-// member, which tell what they run: never may a resource run in two at once, under a token that falls, or, at the end, in none.
-// Some requests are looked at late, some of these when the member has given them up. `make chaos` runs it, and prints the table
-// of docs/guarantees.md.
+// The chaos suite puts real processes through real faults, and judges by the journal of the webhooks' receivers, one
+// for each member, which tell what they run: never may a resource run in two at once, under a token that falls, or, at
+// the end, in none. Some requests are looked at late, some of these when the member has given them up. `make chaos`
+// runs it, and prints the table of docs/guarantees.md.
 
 const (
 	// chaosForm, in the environment, is "short" or "long". Without it the suite is skipped: it is not for every change.

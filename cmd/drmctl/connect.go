@@ -15,13 +15,13 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// withClient runs do with a client of the app. All of it together may take the command timeout; ctx ends then, and
-// inTime says what the error is.
+// withClient runs do with a client of the app. Connecting and do together may take the command timeout; ctx ends then,
+// and inTime explains the error.
 func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client) error) error {
 	return withClientOf(c, drm.ClientConfig{}, do)
 }
 
-// withClientOf is withClient with more of a config than the global flags say.
+// withClientOf is withClient for a config that sets more than the global flags do.
 func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Context, client *drm.Client) error) error {
 	if err := checkOutput(c); err != nil {
 		return err
@@ -38,7 +38,7 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	ctx, cancel := context.WithTimeout(c.Context, etcd.CommandTimeout)
 	defer cancel()
 
-	// The dial timeout bounds this; it is given the time to tell why nobody answered.
+	// The dial timeout bounds this. The longer time leaves room to find out why nobody answered.
 	dialing, dialed := context.WithTimeout(c.Context, 2*etcd.DialTimeout+time.Second)
 	defer dialed()
 	cfg.App, cfg.Prefix, cfg.Etcd = app, c.String(flagPrefix), etcd
@@ -55,8 +55,8 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	return errors.Join(err, client.Close())
 }
 
-// inTime says of an error that comes of too little time whether etcd was gone, which is an ErrUnreachable, or answered and
-// was too slow. ctx is that of the command, from after the first answer of etcd.
+// inTime explains an error that a timeout caused: etcd was gone, which is an ErrUnreachable, or it answered and was too
+// slow. ctx is the context of the command, which began with the first answer of etcd.
 func inTime(ctx context.Context, c *cli.Context, err error) error {
 	passed := errors.Is(err, context.DeadlineExceeded) && ctx.Err() != nil
 	if err == nil || !passed && !reach.IsSlow(err) {
@@ -93,7 +93,7 @@ func appName(c *cli.Context) (string, error) {
 	return app, nil
 }
 
-// etcdTimeouts is what the global flags say of any etcd.
+// etcdTimeouts is the part of the etcd config that the global flags set for every etcd.
 func etcdTimeouts(c *cli.Context) (drm.EtcdConfig, error) {
 	cfg := drm.EtcdConfig{
 		DialTimeout:    c.Duration(flagDialTimeout),
@@ -107,7 +107,8 @@ func etcdTimeouts(c *cli.Context) (drm.EtcdConfig, error) {
 	return cfg, nil
 }
 
-// etcdConfig is what the global flags say about etcd. log gets warnings about the certificates; nil: stderr does.
+// etcdConfig is the etcd config that the global flags describe. Warnings about the certificates go to log, or to stderr
+// where log is nil.
 func etcdConfig(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
 	cfg, err := etcdTimeouts(c)
 	if err != nil {
@@ -135,7 +136,8 @@ func etcdConfig(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
 	return cfg, nil
 }
 
-// credentials never puts the password into its error. A password of the environment means nothing without a user.
+// credentials returns the user and password that the flags or the environment give. No error shows the password. A
+// password in the environment is ignored where no user is given.
 func credentials(c *cli.Context) (user, password string, err error) {
 	user, inUser, both := strings.Cut(c.String(flagUser), ":")
 	password = c.String(flagPassword)
@@ -151,12 +153,13 @@ func credentials(c *cli.Context) (user, password string, err error) {
 	case user == "":
 		return "", "", nil
 	case password == "":
-		return "", "", usagef("%s: %q needs a password: NAME:PASSWORD, or DRM_PASSWORD in the environment", givenBy(c, flagUser), user)
+		return "", "", usagef("%s: %q needs a password: NAME:PASSWORD, or DRM_PASSWORD in the environment",
+			givenBy(c, flagUser), user)
 	}
 	return user, password, nil
 }
 
-// flagsOf makes a complaint of the library about a config field one about the flag that set it.
+// flagsOf turns an error of the library about a config field into one about the flag that set the field.
 func flagsOf(err error, c *cli.Context) error {
 	var input *drm.InputError
 	if !errors.As(err, &input) {
@@ -169,8 +172,8 @@ func flagsOf(err error, c *cli.Context) error {
 	return badFlag(flag, input.Value, input.Want)
 }
 
-// flagOfField is the flag that sets a field of drm.Config: LeaseTTL is --lease-ttl. Empty where the field is not one,
-// but, say, an item of a source.
+// flagOfField is the flag that sets a field of drm.Config: LeaseTTL is --lease-ttl. It is empty for anything that is
+// not such a field, such as an item of a source.
 func flagOfField(field string) string {
 	field = strings.TrimPrefix(strings.TrimPrefix(field, "Config."), "Etcd.")
 	switch field {

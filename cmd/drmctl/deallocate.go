@@ -17,8 +17,10 @@ func deallocateCommand() *cli.Command {
 		Name:      name,
 		Usage:     "have a resource handled no more",
 		ArgsUsage: "ID",
-		Description: "A resource that the source still has stays in the catalogue, suspended, until it is allocated again.\n" +
-			"Ends with exit code 3 where there is no such resource.\n\nExample:\n   drmctl --app feeds deallocate feed-42 --wait",
+		Description: "A resource that the source still has stays in the catalogue, suspended, " +
+			"until it is allocated again.\n" +
+			"Ends with exit code 3 where there is no such resource.\n\nExample:\n" +
+			"   drmctl --app feeds deallocate feed-42 --wait",
 		Flags: waitFlags(name, "it is handled no more"),
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")

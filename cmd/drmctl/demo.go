@@ -21,7 +21,8 @@ func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "watch members share resources, one die, and the others take over",
-		Description: "Needs nothing: it runs an etcd, an HTTP source, a webhook receiver and some members (drmctl agent) on this\n" +
+		Description: "Needs nothing: it runs an etcd, an HTTP source, a webhook receiver and some members (drmctl agent) " +
+			"on this\n" +
 			"machine, and ends in less than half a minute. The receiver keeps a journal of who handled what; the exit\n" +
 			"code is 1 if it shows that any resource was ever handled twice at once, or not at all.\n" +
 			"With -o json only a summary is printed.\n\n" +
@@ -73,7 +74,7 @@ func runDemo(c *cli.Context) (err error) {
 	}
 	screen := newScreen(c, s)
 	defer screen.close()
-	// What was interrupted is still taken down in order, but not for ever.
+	// A demo that is interrupted still stops in order, but within a bound.
 	defer func() {
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(c.Context), 20*time.Second)
 		defer cancel()

@@ -16,7 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// screen shows the demo: lines that stay, and on a terminal, below them, a table of the members that is redrawn in place.
+// screen shows the demo: lines that stay and, on a terminal, a table of the members below them that is redrawn in
+// place.
 type screen struct {
 	stage *stage
 	begin time.Time
@@ -33,9 +34,11 @@ type screen struct {
 func newScreen(c *cli.Context, s *stage) *screen {
 	v := &screen{stage: s, begin: time.Now(), w: c.App.Writer, quit: make(chan struct{}), ended: make(chan struct{})}
 	if c.String(flagOutput) == outputJSON {
-		v.w = io.Discard // the summary is all
-	} else if f, ok := c.App.Writer.(interface{ Fd() uintptr }); ok && term.IsTerminal(int(f.Fd())) && os.Getenv("TERM") != "dumb" {
-		if width, _, err := term.GetSize(int(f.Fd())); err == nil && width >= 60 {
+		v.w = io.Discard // only the summary is printed
+	} else if f, ok := c.App.Writer.(interface{ Fd() uintptr }); ok {
+		fd := int(f.Fd())
+		width, _, err := term.GetSize(fd)
+		if term.IsTerminal(fd) && os.Getenv("TERM") != "dumb" && err == nil && width >= 60 {
 			v.live, v.width = true, width
 		}
 	}
@@ -43,7 +46,7 @@ func newScreen(c *cli.Context, s *stage) *screen {
 	return v
 }
 
-// close leaves the last table where it is.
+// close stops the redrawing and leaves the last table in place.
 func (v *screen) close() {
 	close(v.quit)
 	<-v.ended
@@ -52,7 +55,7 @@ func (v *screen) close() {
 	v.draw()
 }
 
-// refresh redraws the table when something has happened, but not too often for an eye.
+// refresh redraws the table when something has happened, but only as often as an eye can follow.
 func (v *screen) refresh() {
 	defer close(v.ended)
 	if !v.live {
@@ -80,7 +83,7 @@ func (v *screen) say(format string, args ...any) {
 // more prints a line that belongs to the one before.
 func (v *screen) more(format string, args ...any) { v.print("        " + fmt.Sprintf(format, args...)) }
 
-// shares prints the table as lines that stay, where it is not on the terminal anyway.
+// shares prints the table as lines that stay, unless it is on the terminal already.
 func (v *screen) shares() {
 	if v.live {
 		return
@@ -98,7 +101,7 @@ func (v *screen) print(line string) {
 	v.draw()
 }
 
-// erase and draw are for who has the lock.
+// erase removes the table from the terminal. The caller of erase or draw holds the lock.
 func (v *screen) erase() {
 	if len(v.drawn) > 0 {
 		fmt.Fprintf(v.w, "\x1b[%dA\x1b[J", len(v.drawn)) // up, and clear all below
@@ -124,7 +127,7 @@ func (v *screen) draw() {
 	v.drawn = lines
 }
 
-// table shows who handles how much, by the journal.
+// table shows how many resources each member handles, according to the journal.
 func (v *screen) table() []string {
 	const widest = 30
 	counts, handled, most := make(map[string]int), 0, 1

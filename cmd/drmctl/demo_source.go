@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// source is an HTTP source of resources, of which one can change what it has. Its zero value has none.
+// source is an HTTP source of resources whose answer can be changed. The zero value has no resources.
 type source struct {
 	mu   sync.Mutex
 	list []map[string]any
@@ -30,7 +30,7 @@ func (s *source) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	list := s.list
 	s.mu.Unlock()
 	w.Header().Set("Content-Type", "application/json")
-	// The client sees an answer that is cut off; there is nobody else to tell.
+	// The client notices an answer that is cut off; there is nobody else to tell.
 	_ = json.NewEncoder(w).Encode(map[string]any{"data": list})
 }
 

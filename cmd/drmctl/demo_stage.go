@@ -21,7 +21,7 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// How a member of the demo is doing.
+// The states of a member of the demo.
 const (
 	actorStarting = "starting"
 	actorRunning  = "running"
@@ -36,7 +36,7 @@ type actor struct {
 	state   string
 }
 
-// stage is all that the demo runs: an etcd, a source and a receiver in this process, and members as processes.
+// stage is everything that the demo runs: an etcd, a source and a receiver in this process, and members as processes.
 type stage struct {
 	app, prefix string
 	ids         []string
@@ -135,7 +135,7 @@ func (s *stage) join(id string) (*actor, error) {
 	return a, nil
 }
 
-// kill ends a member without a word, and returns when that was.
+// kill kills a member, and returns when that happened.
 func (s *stage) kill(a *actor) (time.Time, error) {
 	s.set(a, actorKilled)
 	if err := a.process.kill(); err != nil {
@@ -146,7 +146,7 @@ func (s *stage) kill(a *actor) (time.Time, error) {
 	return now, nil
 }
 
-// leave has a member stop gracefully.
+// leave stops a member gracefully.
 func (s *stage) leave(ctx context.Context, a *actor) error {
 	s.set(a, actorLeft)
 	if err := a.process.stop(ctx); err != nil {
@@ -161,7 +161,7 @@ func (s *stage) set(a *actor, state string) {
 	a.state = state
 }
 
-// cast is a copy of the members as they are.
+// cast is a copy of all members in their present state.
 func (s *stage) cast() []actor {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -181,10 +181,11 @@ func (s *stage) live() []*actor {
 	})
 }
 
-// settle waits until all resources are handled by the member that should have them, as etcd and the journal have it.
+// settle waits until the member that should have a resource handles it, for all resources, according to etcd and to the
+// journal.
 //
-// Each member has to be active first: one that is still joining owns nothing yet, so that all is in its place without it.
-// Hence the order of the two questions: what is misplaced is counted when that is known.
+// It first asks whether each member is active, and then how many resources are misplaced. A member that is still
+// joining owns nothing yet, so without it everything would seem to be in its place.
 func (s *stage) settle(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+2*s.ttl)
 	defer cancel()
@@ -205,7 +206,8 @@ func (s *stage) settle(ctx context.Context) error {
 				}
 				return nil
 			}
-			last = fmt.Sprintf("%d members, not active of those that should be: %q; %d of %d resources active, %d misplaced, %d handled",
+			last = fmt.Sprintf("%d members, not active of those that should be: %q; %d of %d resources active, %d misplaced, "+
+				"%d handled",
 				status.Members, absent, status.Active, len(s.ids), status.Misplaced, len(holders))
 			if status.Source.Error != "" {
 				last += ", source: " + status.Source.Error
@@ -246,7 +248,7 @@ func notActive(live []*actor, members []drm.MemberInfo) []string {
 	return absent
 }
 
-// close ends everything that still runs: the members first, at once, since the rest is there for them.
+// close ends everything that still runs. The members end first, all at once, because they need the rest.
 func (s *stage) close(ctx context.Context) error {
 	var g errgroup.Group
 	for _, a := range s.live() {
@@ -260,7 +262,7 @@ func (s *stage) close(ctx context.Context) error {
 	return err
 }
 
-// commandLine is how to look at the app with another drmctl.
+// commandLine is the command with which a user can look at the app.
 func (s *stage) commandLine(words ...string) string {
 	line := []string{"drmctl", "--endpoints", s.etcd.Endpoint(), "--app", s.app}
 	if s.prefix != drm.DefaultPrefix {

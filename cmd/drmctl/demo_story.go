@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// story is what happens in the demo.
+// story is the sequence of events in the demo.
 type story struct {
 	stage  *stage
 	screen *screen
@@ -20,7 +20,7 @@ type story struct {
 	sum    summary
 }
 
-// summary is the outcome; a demo with -o json prints it and nothing else. Times are in seconds.
+// summary is the outcome, which is all that a demo with -o json prints. Times are in seconds.
 type summary struct {
 	Resources   int      `json:"resources"`
 	Handlings   int      `json:"handlings"`
@@ -35,7 +35,7 @@ type summary struct {
 	Faults      []string `json:"faults"`       // what was handled twice at once, or not at all
 }
 
-// tell plays it all.
+// tell runs the whole demo.
 func (t *story) tell(ctx context.Context) error {
 	for _, act := range []func(context.Context) error{t.open, t.start, t.join, t.kill, t.leave, t.stay, t.finish} {
 		if err := act(ctx); err != nil {
@@ -45,7 +45,7 @@ func (t *story) tell(ctx context.Context) error {
 	return nil
 }
 
-// open raises the stage.
+// open starts everything but the members.
 func (t *story) open(ctx context.Context) error {
 	s := t.stage
 	t.sum.Resources = len(s.ids)
@@ -56,7 +56,7 @@ func (t *story) open(ctx context.Context) error {
 	return nil
 }
 
-// start has the first members share the resources.
+// start starts the first members, which share the resources.
 func (t *story) start(ctx context.Context) error {
 	for i := range t.stage.first {
 		if _, err := t.stage.join(memberName(i + 1)); err != nil {
@@ -72,7 +72,7 @@ func (t *story) start(ctx context.Context) error {
 	return nil
 }
 
-// join has another member join.
+// join starts another member.
 func (t *story) join(ctx context.Context) error {
 	before := t.holders()
 	a, err := t.stage.join(memberName(t.stage.first + 1))
@@ -91,12 +91,13 @@ func (t *story) join(ctx context.Context) error {
 			t.sum.LeastMoved++ // nobody but the newcomer needs to be given anything
 		}
 	}
-	t.screen.say("%d of %d resources moved; the least possible, what %s has now, is %d", t.sum.Moved, len(t.stage.ids), a.id, t.sum.LeastMoved)
+	t.screen.say("%d of %d resources moved; the least possible, what %s has now, is %d",
+		t.sum.Moved, len(t.stage.ids), a.id, t.sum.LeastMoved)
 	t.screen.shares()
 	return nil
 }
 
-// kill kills one of the first members, without a word to anyone.
+// kill kills the process of one of the first members.
 func (t *story) kill(ctx context.Context) error {
 	victim := t.busiest(t.stage.live()[:t.stage.first])
 	before := t.holders()
@@ -112,7 +113,8 @@ func (t *story) kill(ctx context.Context) error {
 		}
 	}
 	t.sum.Lost = len(lost)
-	t.screen.say("%s is killed without a word; it handled %d. Its lease of %s has to expire:", victim.id, len(lost), t.stage.ttl)
+	t.screen.say("%s is killed without a word; it handled %d. Its lease of %s has to expire:",
+		victim.id, len(lost), t.stage.ttl)
 	if err := t.takeover(ctx, victim.id, at, lost, mark); err != nil {
 		return err
 	}
@@ -131,7 +133,7 @@ func (t *story) kill(ctx context.Context) error {
 	return nil
 }
 
-// takeover waits until each lost resource is handled again, and tells of each.
+// takeover waits until each lost resource is handled again, and reports each.
 func (t *story) takeover(ctx context.Context, victim string, at time.Time, lost map[string]bool, mark int) error {
 	const shown = 100
 	ctx, cancel := context.WithTimeout(ctx, time.Minute+2*t.stage.ttl)
@@ -171,7 +173,7 @@ func (t *story) takeover(ctx context.Context, victim string, at time.Time, lost 
 	return nil
 }
 
-// leave has a member stop gracefully.
+// leave stops a member gracefully.
 func (t *story) leave(ctx context.Context) error {
 	leaver := t.busiest(t.stage.live())
 	before := t.holders()
@@ -193,25 +195,29 @@ func (t *story) leave(ctx context.Context) error {
 			t.sum.HandoverMax = max(t.sum.HandoverMax, e.Time.Sub(ended[e.Resource]).Seconds())
 		}
 	}
-	t.screen.say("it handed over %d resources, and ended; none was handled by nobody for more than %.2f s", t.sum.HandedOver, t.sum.HandoverMax)
+	t.screen.say("it handed over %d resources, and ended; none was handled by nobody for more than %.2f s",
+		t.sum.HandedOver, t.sum.HandoverMax)
 	t.screen.shares()
 	return nil
 }
 
-// stay keeps all as it is until the one who watches has seen enough.
+// stay keeps everything running until the user has seen enough.
 func (t *story) stay(ctx context.Context) error {
 	if !t.keep {
 		return nil
 	}
 	t.screen.say("all stays up until Ctrl-C. In another terminal, try")
-	for _, words := range []string{"members", "assignments", "lookup " + t.stage.ids[0], "status", "allocate --id mine --wait", "drain " + t.stage.live()[0].id + " --wait"} {
+	for _, words := range []string{
+		"members", "assignments", "lookup " + t.stage.ids[0], "status", "allocate --id mine --wait",
+		"drain " + t.stage.live()[0].id + " --wait",
+	} {
 		t.screen.more("  %s", t.stage.commandLine(words))
 	}
 	<-ctx.Done()
 	return nil
 }
 
-// finish judges.
+// finish stops the members, and checks the journal.
 func (t *story) finish(ctx context.Context) error {
 	faults := journal.Check(t.stage.journal.Events(), journal.Expect{})
 	if !t.keep { // else whoever tried the commands has changed what is to be expected
@@ -243,14 +249,15 @@ func (t *story) judge(faults []journal.Fault) error {
 	if len(faults) > 0 {
 		return fmt.Errorf("%d faults: %w", len(faults), errDemoFaults)
 	}
-	t.screen.say("%d resources, %d handlings: never one by two members at once, never one left out", len(t.stage.ids), t.sum.Handlings)
+	t.screen.say("%d resources, %d handlings: never one by two members at once, never one left out",
+		len(t.stage.ids), t.sum.Handlings)
 	return nil
 }
 
-// errDemoFaults is what the demo is there to show that does not happen.
+// errDemoFaults is the error of a demo whose journal shows what should never happen.
 var errDemoFaults = errors.New("a resource was handled twice at once, or not at all")
 
-// holders tells who handles each resource. Where there are two, the first: judge tells of the other.
+// holders maps each resource to the member that handles it. Where two do, it names the first; finish reports the other.
 func (t *story) holders() map[string]string {
 	h := make(map[string]string)
 	for r, members := range journal.Holders(t.stage.journal.Events()) {
@@ -259,7 +266,7 @@ func (t *story) holders() map[string]string {
 	return h
 }
 
-// busiest is the member that has most, the first of those that have as much.
+// busiest is the member that handles the most resources, the first of them where several do.
 func (t *story) busiest(members []*actor) *actor {
 	counts := make(map[string]int)
 	for _, m := range t.holders() {

@@ -20,9 +20,11 @@ func drainCommand() *cli.Command {
 		Name:      name,
 		Usage:     "have a member hand everything to the others, and take nothing, until undrain",
 		ArgsUsage: "MEMBER",
-		Description: "The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. Where no member\n" +
+		Description: "The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. " +
+			"Where no member\n" +
 			"would be left it is refused. The order stands also where --wait fails: undrain takes it back.\n" +
-			"Ends with exit code 3 where nothing is known of such a member.\n\nExample: before maintenance:\n   drmctl --app feeds drain host-1 --wait",
+			"Ends with exit code 3 where nothing is known of such a member.\n\nExample: before maintenance:\n" +
+			"   drmctl --app feeds drain host-1 --wait",
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{
 				Name: flagAbsent, EnvVars: commandEnv(name, flagAbsent),
@@ -42,18 +44,19 @@ func drainCommand() *cli.Command {
 func undrainCommand() *cli.Command {
 	const name = "undrain"
 	return &cli.Command{
-		Name:        name,
-		Usage:       "take a drain back",
-		ArgsUsage:   "MEMBER",
-		Description: "Of a member that is not there, --wait has nothing to wait for.\n\nExample:\n   drmctl --app feeds undrain host-1 --wait",
-		Flags:       waitFlags(name, "the member holds its share again"),
+		Name:      name,
+		Usage:     "take a drain back",
+		ArgsUsage: "MEMBER",
+		Description: "Of a member that is not there, --wait has nothing to wait for.\n\nExample:\n" +
+			"   drmctl --app feeds undrain host-1 --wait",
+		Flags: waitFlags(name, "the member holds its share again"),
 		Action: func(c *cli.Context) error {
 			return drainOrder(c, false, (*drm.Client).Undrain, (*drm.Client).WaitUndrained)
 		},
 	}
 }
 
-// drainOrder gives an order about a member, and waits for its effect where that is asked for.
+// drainOrder gives an order about a member, and waits for its effect if the user asks for that.
 func drainOrder(c *cli.Context, drain bool, order, wait func(*drm.Client, context.Context, string) error) error {
 	member, err := oneID(c, "member id")
 	if err := errors.Join(err, checkWait(c)); err != nil {

@@ -10,8 +10,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// TestAgentsShareAThousandResources is the main job, with real processes: three agents share a source's resources; one is
-// killed, one leaves, one joins; the source changes; and drmctl allocates while a member is down. At no time may a
+// TestAgentsShareAThousandResources is the main job, with real processes: three agents share a source's resources; one
+// is killed, one leaves, one joins; the source changes; and drmctl allocates while a member is down. At no time may a
 // resource be handled twice, and nothing may be touched that does not have to be.
 func TestAgentsShareAThousandResources(t *testing.T) {
 	th := newTheatre(t)

@@ -8,8 +8,8 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// commandEnv names the environment variable of a flag of a one-off command: the command's name is in it, so that what
-// is set for an agent does not leak into a drmctl that its handler runs.
+// commandEnv names the environment variable of a flag of a command that does one thing and ends. It contains the
+// command's name, so that a variable that is set for an agent does not change what a drmctl does that its handler runs.
 func commandEnv(command, flag string) []string {
 	return []string{"DRM_" + screaming(command) + "_" + screaming(flag)}
 }
@@ -19,8 +19,8 @@ func agentEnv(flag string) []string { return []string{"DRM_" + screaming(flag)} 
 
 func screaming(kebab string) string { return strings.ToUpper(strings.ReplaceAll(kebab, "-", "_")) }
 
-// forgetEmpty makes a variable that is empty as good as none: deployments set it so where they have no value for it.
-// Package cli would take some flags for given then, and others not.
+// forgetEmpty makes empty variables count as unset, because deployments leave them empty where they have no value.
+// Package cli would take some flags as given, and others not.
 func forgetEmpty(app *cli.App) {
 	for _, f := range allFlags(app) {
 		if names := envVars(f); names != nil {
@@ -38,7 +38,7 @@ func allFlags(app *cli.App) []cli.Flag {
 	return flags
 }
 
-// envVars is where a flag has the names of its variables; nil for a kind of flag that drmctl does not use.
+// envVars points to the names of a flag's variables. It is nil for a kind of flag that drmctl does not use.
 func envVars(f cli.Flag) *[]string {
 	switch f := f.(type) {
 	case *cli.StringFlag:

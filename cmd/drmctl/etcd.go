@@ -28,7 +28,8 @@ func etcdCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "run a development etcd, one server in this process",
-		Description: "Prints its endpoint once it is ready, and runs until SIGINT or SIGTERM. For production, run a cluster of etcd\n" +
+		Description: "Prints its endpoint once it is ready, and runs until SIGINT or SIGTERM. For production, " +
+			"run a cluster of etcd\n" +
 			"itself.\n\nExample:\n   drmctl etcd --data-dir /var/tmp/etcd",
 		Flags: []cli.Flag{
 			&cli.StringFlag{
@@ -129,7 +130,7 @@ func quotaBytes(text string) (int64, error) {
 	return int64(n), nil
 }
 
-// autoCompaction is --auto-compaction as package embedded wants it: empty for off.
+// autoCompaction is --auto-compaction as package embedded expects it: empty for off.
 func autoCompaction(text string) (string, error) {
 	if text == "off" || text == "0" {
 		return "", nil

@@ -21,7 +21,7 @@ const (
 	exitUnreachable = 4
 )
 
-// usageError is one of the person who typed the command.
+// usageError is a mistake of the user who typed the command.
 type usageError struct{ err error }
 
 func (e *usageError) Error() string { return e.err.Error() }
@@ -30,12 +30,12 @@ func (e *usageError) Unwrap() error { return e.err }
 // usagef makes a usageError.
 func usagef(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
-// badFlag is the usageError of a flag with a value that it cannot have. want completes "want …".
+// badFlag is the usageError about a flag whose value is not allowed. want completes "want …".
 func badFlag(name, value, want string) error {
 	return &usageError{&drm.InputError{Field: "--" + name, Value: value, Want: want}}
 }
 
-// exitCode says what an error means to a script.
+// exitCode is the exit code of an error.
 func exitCode(err error) int {
 	var usage *usageError
 	switch {
@@ -52,7 +52,7 @@ func exitCode(err error) int {
 	}
 }
 
-// report prints an error, if there is one, as one line, and returns its exit code. ctx is what the command ran under.
+// report prints an error as one line, unless it is nil, and returns its exit code. ctx is the context of the command.
 func report(ctx context.Context, w io.Writer, err error) int {
 	if err != nil && !errors.Is(err, errReadersGone) {
 		text := oneLine(err.Error())
@@ -67,10 +67,10 @@ func report(ctx context.Context, w io.Writer, err error) int {
 	return exitCode(err)
 }
 
-// lastWords is how long a process that is about to end waits for its stderr to take what it has to say.
+// lastWords is how long a process that is about to end waits for stderr to accept its last line.
 const lastWords = time.Second
 
-// say prints, and does not wait for long: w may be a pipe that nobody reads, and the process is to end all the same.
+// say prints without waiting for long: w may be a pipe that nobody reads, and the process must end all the same.
 func say(w io.Writer, format string, args ...any) {
 	said := make(chan struct{})
 	go func() {
@@ -85,7 +85,7 @@ func say(w io.Writer, format string, args ...any) {
 	}
 }
 
-// oneLine folds a text of many lines, such as that of errors.Join, into one.
+// oneLine turns a text of many lines, such as that of errors.Join, into one line.
 func oneLine(text string) string {
 	var lines []string
 	for line := range strings.Lines(text) {

@@ -9,15 +9,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// headers is the value of a flag that may be given several times, each time with one header, or one a line. (Package
-// cli's own repeatable flags would split at commas, which header values may have.) Header values are often secrets, so
-// it never shows one, nor lets package cli do so by refusing it: headersOf does that.
+// headers is the value of a flag that may be given several times. Each value is one header, or several, one a line.
+// (Package cli's own repeatable flags split at commas, which header values may contain.) Header values are often
+// secrets, so headers shows none; and it refuses none, since package cli would show the value then: headersOf does
+// that.
 type headers struct {
 	h   http.Header
 	bad bool
 }
 
-// headerFlag makes such a flag, of agent.
+// headerFlag makes such a flag for agent.
 func headerFlag(name, usage string) cli.Flag {
 	return &cli.GenericFlag{
 		Name: name, EnvVars: agentEnv(name), Value: &headers{h: make(http.Header)}, DefaultText: "none",
@@ -25,7 +26,7 @@ func headerFlag(name, usage string) cli.Flag {
 	}
 }
 
-// headersOf is what such a flag was given; nil where it was not.
+// headersOf returns the headers that a flag was given; nil if the flag was not given.
 func headersOf(c *cli.Context, flag string) (http.Header, error) {
 	v, ok := c.Generic(flag).(*headers)
 	switch {

@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// reachHints say what to do about what hinders a connection to etcd, in the words of the flags. Each is told once.
+// reachHints say, in terms of the flags, how to remove what prevents a connection to etcd. Each is printed once.
 var reachHints = []struct {
 	kinds []reach.Kind
 	hint  string
@@ -23,13 +23,16 @@ var reachHints = []struct {
 	{[]reach.Kind{reach.Untrusted}, "name the authority that signed it with --cacert"},
 	{[]reach.Kind{reach.WrongName}, "use a name or an address in --endpoints that the certificate has"},
 	{[]reach.Kind{reach.Expired, reach.BadCert}, "etcd needs another certificate, or a clock is wrong"},
-	{[]reach.Kind{reach.WantsCert, reach.RefusesCert}, "give a client certificate that etcd's authority signed, with --cert and --key"},
+	{
+		[]reach.Kind{reach.WantsCert, reach.RefusesCert},
+		"give a client certificate that etcd's authority signed, with --cert and --key",
+	},
 	{[]reach.Kind{reach.NotTLS}, "leave out --cacert, --cert, --key and https:// if etcd is served without TLS"},
 	{[]reach.Kind{reach.WantsTLS}, "if etcd is served with TLS, use https:// or --cacert"},
 	{[]reach.Kind{reach.Connected, reach.Lost}, "has the cluster a quorum, and is it overloaded?"},
 }
 
-// hintOf says what to do next about an error; empty where there is nothing to say.
+// hintOf says what the user can do about an error; empty where it knows nothing.
 func hintOf(err error) string {
 	var denied *reach.DeniedError
 	var slow *slowError

@@ -292,8 +292,8 @@ while :; do sleep 0.1; done
 	}
 }
 
-// A program that ends by itself is started again, under the same claim. Whoever looks sees that it fails, until it has run
-// for a while again.
+// A program that ends by itself is started again, under the same claim. Whoever looks sees that it fails, until it has
+// run for a while again.
 func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

@@ -6,8 +6,8 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// newLogger logs to stderr, for people to read. least is the level where --log-level does not say; the level can be
-// changed later.
+// newLogger makes a log on stderr for people to read. least is the level where --log-level is not given. The level can
+// be changed later.
 func newLogger(c *cli.Context, least zapcore.Level) (*zap.Logger, zap.AtomicLevel, error) {
 	level := zap.NewAtomicLevelAt(least)
 	if text := c.String(flagLogLevel); text != "" {

@@ -17,7 +17,7 @@ import (
 func main() { os.Exit(realMain()) }
 
 func realMain() int {
-	// A guard of processes of --handler-exec: it must not do anything else.
+	// This process guards a process of --handler-exec, and must not do anything else.
 	if len(os.Args) > 1 && os.Args[1] == handler.GuardArg {
 		return handler.RunGuard(os.Args[2:])
 	}
@@ -26,12 +26,12 @@ func realMain() int {
 	return run(ctx, os.Args[1:], os.Stdin, os.Stdout, os.Stderr)
 }
 
-// signalPause is how soon after the first signal another one is taken for the same: a terminal signals all processes of
-// a command at once, and some of them, timeout(1) say, pass on what they get.
+// signalPause is how soon after the first signal another one counts as the same. A terminal signals all processes of a
+// command at once, and some of them, such as timeout(1), pass on what they receive.
 const signalPause = time.Second
 
-// untilSignal is a context that the first SIGINT or SIGTERM ends. The second one ends the process, with exit code 1:
-// for those who cannot wait for a graceful stop.
+// untilSignal returns a context that the first SIGINT or SIGTERM ends. The second one ends the process with exit code
+// 1, for users who cannot wait for a graceful stop.
 func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)

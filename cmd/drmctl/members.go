@@ -45,7 +45,7 @@ func membersCommand() *cli.Command {
 	}
 }
 
-// memberJSON is a contract.
+// memberJSON is part of the JSON contract.
 type memberJSON struct {
 	ID        string     `json:"id"`
 	State     string     `json:"state"`

@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// noteIfNoApp tells people of an app that does not exist: it is no error, as its first member makes it, but of a name that was
-// mistyped nothing else would tell. stdout has what there is: nothing.
+// noteIfNoApp notes on stderr that the app does not exist. That is no error, since its first member creates it; but
+// nothing else would show that a user has mistyped its name. stdout has what there is: nothing.
 func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
 	there, err := client.Exists(ctx)
 	if err == nil && !there {
@@ -22,7 +22,7 @@ func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error 
 	return err
 }
 
-// noteIfNobody is for a list of members that is empty.
+// noteIfNobody notes on stderr that a list of members is empty, and why.
 func noteIfNobody(ctx context.Context, c *cli.Context, client *drm.Client) error {
 	there, err := client.Exists(ctx)
 	if err == nil && there {
@@ -33,15 +33,15 @@ func noteIfNobody(ctx context.Context, c *cli.Context, client *drm.Client) error
 }
 
 const (
-	// mostApps is how many apps are looked at for the one that is meant, from the first letter on and from the beginning: each costs
-	// a request.
+	// mostApps is how many apps are read to find one with a similar name, both from the first letter of the name on and
+	// from the beginning. Each costs a request.
 	mostApps = 50
-	// longestSearch bounds the looking.
+	// longestSearch bounds how long that may take.
 	longestSearch = time.Second
 )
 
-// nearestApp ends a sentence about an app that does not exist with the one that may be meant. Whoever may not list the apps, or has
-// not the time, is told of none.
+// nearestApp completes a sentence about an app that does not exist with the name of a similar one. It adds nothing
+// where the user may not list the apps, or listing them takes too long.
 func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string {
 	ctx, cancel := context.WithTimeout(ctx, longestSearch)
 	defer cancel()
@@ -56,7 +56,8 @@ func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string 
 	return ""
 }
 
-// noteDrains tells people of orders that nothing else shows: about members that are not there, and such as are ignored.
+// noteDrains notes the orders that nothing else shows: those about members that are not there, and those that are
+// ignored.
 func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
 	var absent, ignored []string
 	for _, o := range orders {
@@ -67,14 +68,15 @@ func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
 		}
 	}
 	if len(absent) > 0 {
-		note(c, "drained by order, and not there: %s; such a member takes nothing when it comes, until drmctl undrain MEMBER", few(absent))
+		note(c, "drained by order, and not there: %s; such a member takes nothing when it comes, "+
+			"until drmctl undrain MEMBER", few(absent))
 	}
 	if len(ignored) > 0 {
 		note(c, "every active member is ordered to be drained, so the orders are ignored: %s", few(ignored))
 	}
 }
 
-// noteOrders tells people of all orders that members be drained.
+// noteOrders notes all orders to drain members.
 func noteOrders(c *cli.Context, orders []drm.DrainInfo) {
 	words := make([]string, len(orders))
 	for i, o := range orders {
@@ -85,7 +87,7 @@ func noteOrders(c *cli.Context, orders []drm.DrainInfo) {
 	}
 }
 
-// sinceThen is since when an order stands, where that is known.
+// sinceThen says since when an order stands, if that is known.
 func sinceThen(o drm.DrainInfo) string {
 	if o.Since.IsZero() {
 		return ""

@@ -18,7 +18,7 @@ const (
 	outputJSON  = "json"
 )
 
-// checkOutput is for before anything is done whose outcome could not be printed then.
+// checkOutput refuses a value of --output before the command does anything whose outcome could not be printed.
 func checkOutput(c *cli.Context) error {
 	switch o := c.String(flagOutput); o {
 	case outputTable, outputJSON:
@@ -28,7 +28,7 @@ func checkOutput(c *cli.Context) error {
 	}
 }
 
-// show prints v as JSON, or what lines writes: rows of cells that end in tabs, to be aligned.
+// show prints v as JSON, or what lines writes: rows whose cells end in tabs, which show aligns.
 func show(c *cli.Context, v any, lines func(w io.Writer)) error {
 	if c.String(flagOutput) == outputJSON {
 		e := json.NewEncoder(c.App.Writer)
@@ -40,7 +40,7 @@ func show(c *cli.Context, v any, lines func(w io.Writer)) error {
 	return w.Flush()
 }
 
-// note prints a line on stderr that is no error of the command's.
+// note prints a line on stderr that is not an error.
 func note(c *cli.Context, format string, args ...any) {
 	fmt.Fprintf(c.App.ErrWriter, "drmctl: %s\n", oneLine(fmt.Sprintf(format, args...)))
 }
@@ -54,8 +54,8 @@ func row(w io.Writer, cells ...any) {
 	fmt.Fprintln(w, strings.TrimRight(strings.Join(texts, "\t"), "\t"))
 }
 
-// cell shows a value in a table: nothing as "-", so that columns keep their places for awk and the eye, and never
-// more than one line.
+// cell prepares a value for a table. An empty value becomes "-", so that columns keep their places for awk and for the
+// eye; a value never takes more than one line.
 func cell(v any) string {
 	text := ""
 	switch v := v.(type) {
@@ -72,7 +72,7 @@ func cell(v any) string {
 	return text
 }
 
-// printable replaces what would do something to a terminal: errors are what handlers and sources said.
+// printable replaces characters that would control a terminal, since errors contain what handlers and sources said.
 func printable(r rune) rune {
 	if unicode.IsControl(r) {
 		return unicode.ReplacementChar
@@ -80,8 +80,8 @@ func printable(r rune) rune {
 	return r
 }
 
-// utc is a time as the JSON contract has it: RFC 3339 in UTC, null where there is none. One that RFC 3339 cannot have,
-// such as somebody may have put into etcd, is none.
+// utc is a time as the JSON contract has it: RFC 3339 in UTC, or null for no time. A time that RFC 3339 cannot express,
+// such as somebody may have put into etcd, counts as no time.
 func utc(t time.Time) *time.Time {
 	t = t.UTC()
 	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {

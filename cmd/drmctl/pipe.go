@@ -11,20 +11,21 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Go ends a process with SIGPIPE that writes to a stdout or stderr which nobody reads any more, as other tools end. That is right
-// for a command that only prints (`drmctl members | head -1`), and not for those below. The signal is caught and not ignored,
-// since processes that are started would inherit that.
+// Go ends a process with SIGPIPE when it writes to a stdout or stderr that nobody reads any more, as other tools end.
+// That is right for a command that only prints (`drmctl members | head -1`), and wrong for the commands that use what
+// follows. They catch the signal instead of ignoring it, since processes that they start would inherit that.
 
-// outliveReaders lets a server go on when whoever read its stdout or stderr has gone: what it prints from then on is lost. It
-// holds until the process ends, whose last words must not cost it its exit code.
+// outliveReaders lets a server go on when the reader of its stdout or stderr has gone: whatever it prints from then on
+// is lost. That remains so until the process ends, so that its last line does not change its exit code.
 func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
-// errReadersGone is the end of a command whose output nobody reads any more. Nobody is told.
+// errReadersGone is the error of a command whose output nobody reads any more. It is not printed.
 var errReadersGone = errors.New("nobody reads the output any more")
 
-// endWithReaders makes a command that has processes and folders to clear away end as if it were interrupted, and without a word,
-// when whoever read its stdout or stderr has gone. The signal itself tells nothing of that: once it is caught, Go delivers it for
-// each socket that a peer has closed, too, and such a command serves peers that it kills.
+// endWithReaders ends a command that has processes and folders to clear away when the reader of its stdout or stderr
+// has gone. It ends as if it were interrupted, and prints nothing. The signal alone does not tell that: once a process
+// catches it, Go also delivers it for each socket that a peer has closed, and such a command serves peers that it
+// kills.
 func endWithReaders(action cli.ActionFunc) cli.ActionFunc {
 	return func(c *cli.Context) error {
 		ctx, cancel := context.WithCancelCause(c.Context)
@@ -43,7 +44,7 @@ func endWithReaders(action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// watchReaders has gone called when nobody reads a file any more that something is written to.
+// watchReaders wraps a writer and calls gone when nobody reads the file any more that it writes to.
 func watchReaders(w io.Writer, gone func()) io.Writer {
 	if f, is := w.(*os.File); is {
 		return &watchedFile{f, gone}
@@ -65,5 +66,5 @@ func (f *watchedFile) Write(p []byte) (int, error) {
 	return n, err
 }
 
-// Fd is for the terminal that the file may be.
+// Fd is the descriptor of the file, which may be a terminal.
 func (f *watchedFile) Fd() uintptr { return f.file.Fd() }

@@ -25,7 +25,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// left is drmctl whose stdout and stderr are one pipe, which its reader leaves after a line with a text, or at once if that is empty.
+// left is drmctl whose stdout and stderr are one pipe, which its reader leaves after a line with a text, or at once if
+// that is empty.
 type left struct {
 	cmd   *exec.Cmd
 	ended chan struct{} // closed when it has

@@ -21,20 +21,20 @@ type process struct {
 	err   error
 }
 
-// startProcess runs this very program with other arguments, and none of the DRM_ environment, which is about something
-// else. What it logs also goes to copyTo, if that is not nil.
+// startProcess runs this program with other arguments, without the DRM_ environment, which is meant for this process.
+// Its log lines also go to copyTo, if that is not nil.
 func startProcess(copyTo io.Writer, args ...string) (*process, error) {
 	return startProcessTo(nil, copyTo, args...)
 }
 
-// startProcessTo is startProcess with somewhere for what the program prints.
+// startProcessTo is startProcess, and also says where the stdout of the program goes.
 func startProcessTo(stdout, copyTo io.Writer, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find drmctl itself: %w", err)
 	}
 	p := &process{log: &tail{copyTo: copyTo}, done: make(chan struct{})}
-	// Nothing bounds it but what its owner does: stop, kill, or its own end.
+	// Only its owner ends it, by stop or kill, or it ends by itself.
 	p.cmd = exec.CommandContext(context.Background(), self, args...)
 	for _, e := range os.Environ() {
 		if !strings.HasPrefix(e, "DRM_") {
@@ -55,7 +55,7 @@ func startProcessTo(stdout, copyTo io.Writer, args ...string) (*process, error) 
 	return p, nil
 }
 
-// kill ends it without a word, and waits for its end.
+// kill kills the process, and waits for its end.
 func (p *process) kill() error {
 	if err := p.cmd.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return err
@@ -68,7 +68,7 @@ func (p *process) kill() error {
 	}
 }
 
-// stop asks it to end, and waits for that. When ctx ends first, it is killed.
+// stop asks the process to end, and waits for that. It kills the process when ctx ends first.
 func (p *process) stop(ctx context.Context) error {
 	_ = p.stdin.Close() // that it is closed already is fine
 	select {
@@ -90,7 +90,7 @@ type tail struct {
 	text string
 }
 
-// Write takes all.
+// Write implements io.Writer. It never fails.
 func (t *tail) Write(b []byte) (int, error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()

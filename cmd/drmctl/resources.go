@@ -9,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 func resourcesCommand() *cli.Command {
@@ -37,17 +38,20 @@ func resourcesCommand() *cli.Command {
 	}
 }
 
+// mostData is how many characters of a resource's data fit beside the other columns of a line.
+const mostData = 60
+
 func showResources(c *cli.Context, entries []drm.CatalogueEntry) error {
 	slices.SortFunc(entries, func(a, b drm.CatalogueEntry) int { return strings.Compare(a.Resource.ID, b.Resource.ID) })
 	return show(c, append([]drm.CatalogueEntry{}, entries...), func(w io.Writer) {
 		row(w, "ID", "SHARD", "ORIGIN", "STATE", "DATA")
 		for _, e := range entries {
-			row(w, e.Resource.ID, e.Shard, origin(e), wanted(e), shortened(string(e.Resource.Object())))
+			row(w, e.Resource.ID, e.Shard, origin(e), wanted(e), excerpt.Runes(string(e.Resource.Object()), mostData))
 		}
 	})
 }
 
-// origin says who wants an entry, in the words of its JSON.
+// origin says who wants an entry, in the words of the entry's JSON.
 func origin(e drm.CatalogueEntry) string {
 	switch {
 	case e.FromSource && e.Allocated:
@@ -64,13 +68,4 @@ func wanted(e drm.CatalogueEntry) string {
 		return "suspended"
 	}
 	return "wanted"
-}
-
-// shortened is a text that fits beside others on a line.
-func shortened(text string) string {
-	const most = 60
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return text
 }

@@ -16,8 +16,8 @@ type need struct {
 	others []string
 }
 
-// needs has, for each command by the words that it is called by, its flags that mean nothing by themselves. One that is given without what it needs is
-// wrong usage; from the environment, which is for many commands, it is ignored.
+// needs lists, for each command, the flags that mean nothing without certain others. Such a flag on the command line
+// without any of them is a usage error. In the environment, which serves many commands, it is ignored.
 var needs = map[string][]need{
 	"agent": {
 		{flagSourceHeader, []string{flagSourceURL}},
@@ -61,8 +61,9 @@ var needs = map[string][]need{
 	},
 }
 
-// rivals has, for each command, the sets of flags of which one at most can be chosen. Where one is given, the variables
-// of the others are ignored, as its own is. Variables that contradict each other are wrong usage.
+// rivals lists, for each command, sets of flags of which at most one may be chosen. Where one stands on the command
+// line, the variables of all others are ignored, and its own variable too. Variables that contradict each other are a
+// usage error.
 var rivals = map[string][][]string{
 	"agent": {
 		{flagSourceURL, flagSourceFile, flagAllocateOnly},
@@ -74,7 +75,7 @@ var rivals = map[string][][]string{
 	},
 }
 
-// checkNeeds makes what is to be called before a command runs: it refuses what was given without what it needs.
+// checkNeeds returns a function that runs before a command, and refuses flags that lack the ones they need.
 func checkNeeds(command string) cli.BeforeFunc {
 	return func(c *cli.Context) error {
 		var err error
@@ -85,8 +86,8 @@ func checkNeeds(command string) cli.BeforeFunc {
 	}
 }
 
-// onlyWith says that a flag means nothing without one of the others. What the environment says is for many commands, of
-// which it concerns some.
+// onlyWith refuses a flag on the command line that stands there without any of the others. It accepts a flag that only
+// the environment sets, since the environment serves many commands.
 func onlyWith(c *cli.Context, flag string, others ...string) error {
 	if !typed(c, flag) || slices.ContainsFunc(others, func(o string) bool { return given(c, o) }) {
 		return nil
@@ -94,8 +95,8 @@ func onlyWith(c *cli.Context, flag string, others ...string) error {
 	return usagef("--%s goes with --%s only", flag, strings.Join(others, " or --"))
 }
 
-// forgetOverruled makes the variables as good as none that a flag on the command line overrules: its own, so that not
-// even what is wrong with it matters, and those of its rivals.
+// forgetOverruled removes the variables that a flag on the command line overrules: its own, so that an invalid value
+// there does not matter, and those of its rivals.
 func forgetOverruled(app *cli.App, path []*cli.Command) {
 	onCommandLine, _ := app.Metadata[metaTyped].(map[string]string)
 	overruled := make(map[string]bool)
@@ -124,13 +125,13 @@ func forgetOverruled(app *cli.App, path []*cli.Command) {
 	}
 }
 
-// chosen reports whether a flag was given on the command line, and not as empty or false.
+// chosen reports whether a flag stands on the command line with a value that is neither empty nor false.
 func chosen(onCommandLine map[string]string, name string) bool {
 	value, ok := onCommandLine[name]
 	return ok && value != "" && value != "false"
 }
 
-// allInTheClear reports whether all endpoints say that there is to be no TLS.
+// allInTheClear reports whether all endpoints say that connections are without TLS.
 func allInTheClear(endpoints string) bool {
 	return !slices.ContainsFunc(strings.Split(endpoints, ","), func(e string) bool {
 		e = strings.TrimSpace(e)
@@ -138,7 +139,7 @@ func allInTheClear(endpoints string) bool {
 	})
 }
 
-// givenBy is what gave a flag its value, as an error names it: the flag, or its variable.
+// givenBy names what set a flag's value, for an error: the flag, or its variable.
 func givenBy(c *cli.Context, flag string) string {
 	if !typed(c, flag) {
 		for _, flags := range [][]cli.Flag{c.Command.Flags, c.App.Flags} {

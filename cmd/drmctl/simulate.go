@@ -30,9 +30,11 @@ func simulateCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "tell how evenly resources would spread over members, and how many move when members come and go",
-		Description: "Asks the real code who would own what, without etcd and without members. The events are joins, returns,\n" +
+		Description: "Asks the real code who would own what, without etcd and without members. The events are joins, " +
+			"returns,\n" +
 			"leaves, drains and undrains at random. MAX/AVG is the load of the member with the most resources for its\n" +
-			"weight, as a multiple of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: all\n" +
+			"weight, as a multiple of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: " +
+			"all\n" +
 			"that a member that left had, and all that one that joined got. DECISION is how long a member takes to find out,\n" +
 			"after an event, who owns what.\n\n" +
 			"The line with placement has exceptions to the ring that keep each member's load below --bound, as a multiple of\n" +
@@ -107,14 +109,15 @@ func weightList(text string) ([]int, error) {
 	for part := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(part))
 		if err != nil || n < 1 || n > membership.MaxWeight {
-			return nil, badFlag(flagWeights, text, fmt.Sprintf("numbers from 1 to %d, separated by commas", membership.MaxWeight))
+			want := fmt.Sprintf("numbers from 1 to %d, separated by commas", membership.MaxWeight)
+			return nil, badFlag(flagWeights, text, want)
 		}
 		list = append(list, n)
 	}
 	return list, nil
 }
 
-// simulationJSON is a contract.
+// simulationJSON is part of the JSON contract.
 type simulationJSON struct {
 	Members       int            `json:"members"`
 	Resources     int            `json:"resources"`
@@ -134,7 +137,7 @@ type simulationJSON struct {
 	} `json:"balanced"`
 }
 
-// spreadJSON is what is told of both, the ring alone and with placement.
+// spreadJSON has the figures of one way to spread: by the ring alone, or with placement.
 type spreadJSON struct {
 	MaxOverAvg       float64 `json:"max_over_avg"`
 	WorstMaxOverAvg  float64 `json:"worst_max_over_avg"`
@@ -159,11 +162,12 @@ func simulationOf(cfg spread.Config, r spread.Report) simulationJSON {
 func spreadOf(f spread.Figures) spreadJSON {
 	return spreadJSON{
 		MaxOverAvg: f.MaxOverAvg, WorstMaxOverAvg: f.Worst, Moves: f.Moves, Minimum: f.Minimum,
-		MovesOverMinimum: f.MovesOverMinimum(), DecisionMS: milliseconds(f.Decision), DecisionMaxMS: milliseconds(f.DecisionMax),
+		MovesOverMinimum: f.MovesOverMinimum(),
+		DecisionMS:       milliseconds(f.Decision), DecisionMaxMS: milliseconds(f.DecisionMax),
 	}
 }
 
-// milliseconds has three decimals.
+// milliseconds is d in milliseconds with three decimals.
 func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1000) / 1000 }
 
 func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
@@ -174,8 +178,9 @@ func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
 	}
 	line("ring", r.Ring, 0)
 	line("with placement", r.Balanced, r.Exceptions)
-	fmt.Fprintf(w, "%s resources in %d shards of %s to %s; %d members at first; %d events:", humanize.Comma(int64(cfg.Resources)),
-		cfg.Shards, humanize.Comma(int64(r.Smallest)), humanize.Comma(int64(r.Largest)), cfg.Members, cfg.Events)
+	comma := func(n int) string { return humanize.Comma(int64(n)) }
+	fmt.Fprintf(w, "%s resources in %d shards of %s to %s; %d members at first; %d events:",
+		comma(cfg.Resources), cfg.Shards, comma(r.Smallest), comma(r.Largest), cfg.Members, cfg.Events)
 	for _, kind := range []string{spread.Join, spread.Return, spread.Leave, spread.Drain, spread.Undrain} {
 		fmt.Fprintf(w, " %d %s", r.Kinds[kind], kind)
 	}

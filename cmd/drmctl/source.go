@@ -15,7 +15,7 @@ import (
 // flagDryRun is a flag of source accept and source drop.
 const flagDryRun = "dry-run"
 
-// sourceCommand is a group: each command of it is a line here.
+// sourceCommand groups the commands about the source, one a line.
 func sourceCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "source",
@@ -34,8 +34,10 @@ func sourceAcceptCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "accept",
 		Usage: "have the removals made that are held, because the source lacks so much of what it had",
-		Description: "Prints what would be removed: how many resources, and the ids of the first 100; then orders just that. Where others\n" +
-			"are held by the time that the coordinator hears of it, it removes nothing. What is removed is not handled any more,\n" +
+		Description: "Prints what would be removed: how many resources, and the ids of the first 100; " +
+			"then orders just that. Where others\n" +
+			"are held by the time that the coordinator hears of it, it removes nothing. " +
+			"What is removed is not handled any more,\n" +
 			"unless it was allocated too. The order expires after 10 minutes.\n\n" +
 			"Example:\n   drmctl --app feeds source accept --dry-run\n   drmctl --app feeds source accept --wait",
 		Flags: append([]cli.Flag{
@@ -58,7 +60,7 @@ func sourceAcceptCommand() *cli.Command {
 	}
 }
 
-// acceptJSON is a contract.
+// acceptJSON is part of the JSON contract.
 type acceptJSON struct {
 	Held      int        `json:"held"`
 	HeldSince *time.Time `json:"held_since"`
@@ -139,7 +141,8 @@ func sourceFetchCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "fetch",
 		Usage: "have the coordinator ask the source now, and not at the next poll",
-		Description: "Where the source wants to be left alone for a while (Retry-After), that is waited for. The order expires after 10\n" +
+		Description: "Where the source wants to be left alone for a while (Retry-After), that is waited for. " +
+			"The order expires after 10\n" +
 			"minutes.\n\nExample:\n   drmctl --app feeds source fetch --wait",
 		Flags: waitFlags(name, "the source was asked; if it failed, with exit code 1"),
 		Action: func(c *cli.Context) error {
@@ -153,7 +156,7 @@ func sourceFetchCommand() *cli.Command {
 	}
 }
 
-// fetchJSON is a contract.
+// fetchJSON is part of the JSON contract.
 type fetchJSON struct {
 	Ordered   bool `json:"ordered"`
 	Done      bool `json:"done"`      // the source was asked, and answered: waited for

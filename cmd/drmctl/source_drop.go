@@ -15,9 +15,11 @@ func sourceDropCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "say that the app has no source from now on",
-		Description: "Removes what nobody but the source wanted, in bulk; keeps what was allocated; and forgets what was deallocated\n" +
+		Description: "Removes what nobody but the source wanted, in bulk; keeps what was allocated; " +
+			"and forgets what was deallocated\n" +
 			"while the source had it. Members that only allocate do the same by themselves once there was no member with a\n" +
-			"source for --source-gone. Refuses, with exit code 1, while a member that has a source is alive. Where it is interrupted,\n" +
+			"source for --source-gone. Refuses, with exit code 1, while a member that has a source is alive. " +
+			"Where it is interrupted,\n" +
 			"run it again.\n\n" +
 			"Examples:\n" +
 			"   drmctl --app feeds source drop --dry-run\n" +
@@ -32,7 +34,8 @@ func sourceDropCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			// The command timeout bounds each request, and not how long it takes to remove what may be a million.
+			// The command timeout bounds each request. It does not bound how long all removals take, of which there may be a
+			// million.
 			return withClient(c, func(_ context.Context, client *drm.Client) error {
 				return dropSource(c.Context, c, client, c.Bool(flagDryRun))
 			})

@@ -38,7 +38,7 @@ func statusCommand() *cli.Command {
 	}
 }
 
-// statusJSON is a contract.
+// statusJSON is part of the JSON contract.
 type statusJSON struct {
 	App         string      `json:"app"`
 	Members     int         `json:"members"`
@@ -59,7 +59,7 @@ type drainJSON struct {
 	Live   bool       `json:"live"`
 }
 
-// nobody says whether an app exists, and no member of it does.
+// nobody reports whether the app exists but has no member.
 func nobody(s drm.Status) bool { return s.Members == 0 && s.Revision > 0 }
 
 type sourceJSON struct {
@@ -76,7 +76,7 @@ type sourceJSON struct {
 	BadItems []badItemJSON `json:"bad_items"`
 }
 
-// held says how many removals are held, since when, and what makes them; empty where there are none.
+// held says how many removals are held, since when, and what releases them; empty where none is held.
 func held(s drm.SourceStatus) string {
 	switch {
 	case s.Held == 0:
@@ -97,7 +97,7 @@ type badItemJSON struct {
 	Error string `json:"error"`
 }
 
-// badItems are those of a status, never null.
+// badItems are the bad items of a status. They are never null.
 func badItems(s drm.SourceStatus) []badItemJSON {
 	all := make([]badItemJSON, 0, len(s.BadItems))
 	for _, b := range s.BadItems {
@@ -106,7 +106,7 @@ func badItems(s drm.SourceStatus) []badItemJSON {
 	return all
 }
 
-// firstBad is how many items are bad, and the first of them.
+// firstBad says how many items are bad, and names the first.
 func firstBad(s drm.SourceStatus) string {
 	if len(s.BadItems) == 0 { // etcd takes no large record
 		return fmt.Sprint(s.Bad)
@@ -125,7 +125,7 @@ func firstBad(s drm.SourceStatus) string {
 	return fmt.Sprintf("%d, the first (see -o json): %s: %s", s.Bad, what, first.Error)
 }
 
-// lastChange is the time of a change, and what it did. It is in the table only: the JSON is a contract.
+// lastChange says when a change was, and what it did. Only the table has it, since the JSON is a contract.
 func lastChange(c drm.SourceChange) string {
 	if c.At.IsZero() {
 		return ""
@@ -133,7 +133,7 @@ func lastChange(c drm.SourceChange) string {
 	return fmt.Sprintf("%s, +%d ~%d -%d", cell(c.At), c.Added, c.Changed, c.Removed)
 }
 
-// drainWords tell of an order in the table.
+// drainWords describe an order to drain in the table.
 func drainWords(o drm.DrainInfo) string {
 	words := o.Member + sinceThen(o)
 	if !o.Live {

@@ -312,18 +312,19 @@ func (th *theatre) lastDeletion() func() time.Time {
 	}
 }
 
-// judgeTakeover holds when the first and the last of a killed member's resources were handled again, after the kill, against
-// what the TTL says.
+// judgeTakeover holds when the first and the last of a killed member's resources were handled again, after the kill,
+// against what the TTL says.
 //
-// None may be sooner than TTL·4/5. A member sends keepalives every TTL/5, for all its leases at once, and etcd counts from
-// when it gets one: so the last that it can have got was sent no longer than TTL/5 before the kill, and what was claimed
-// under it lives for a TTL from there.
+// None may be sooner than TTL·4/5. A member sends keepalives every TTL/5, for all its leases at once, and etcd counts
+// from when it gets one: so the last that it can have got was sent no longer than TTL/5 before the kill, and what was
+// claimed under it lives for a TTL from there.
 //
-// The last may be no later than the TTL and a second. Where the machine is slow (other tests, the race detector) it is what
-// followed etcd's expiry that counts: no more than a tenth of it, or three graceful handovers of the same run.
+// The last may be no later than the TTL and a second. Where the machine is slow (other tests, the race detector) it is
+// what followed etcd's expiry that counts: no more than a tenth of it, or three graceful handovers of the same run.
 func (th *theatre) judgeTakeover(first, last, expired, handover time.Duration) {
 	th.t.Helper()
-	th.t.Logf("the resources of the killed member were handled again after %v to %v; etcd had its keys expired after %v; a graceful handover took %v",
+	th.t.Logf("the resources of the killed member were handled again after %v to %v; "+
+		"etcd had its keys expired after %v; a graceful handover took %v",
 		first.Round(time.Millisecond), last.Round(time.Millisecond), expired.Round(time.Millisecond), handover.Round(time.Millisecond))
 	if bound := th.ttl * 4 / 5; first < bound {
 		th.t.Errorf("a resource was handled again %v after the kill, and its claim lived for %v at least", first, bound)

@@ -21,7 +21,7 @@ const (
 // defaultSettle is longer than a crashed member's claims live at the default TTL.
 const defaultSettle = 10 * time.Second
 
-// defaultEvery is seldom enough for an app of a million resources, all of which are read.
+// defaultEvery is rare enough for an app of a million resources, since each look reads all of them.
 const defaultEvery = time.Minute
 
 func verifyCommand() *cli.Command {
@@ -29,7 +29,8 @@ func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "report everything in etcd that is not as it should be",
-		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: where it\n" +
+		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: " +
+			"where it\n" +
 			"finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be handled\n" +
 			"and there is no member, it does not wait. That members are drained is a note on stderr, and no violation.\n" +
 			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for\n" +
@@ -51,45 +52,51 @@ func verifyCommand() *cli.Command {
 				Usage: "with --watch, how often it looks for violations again, which reads the whole app: 1s to 24h",
 			},
 		},
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			if err := errors.Join(inRange(c, flagSettle, 0, 24*time.Hour), inRange(c, flagEvery, time.Second, 24*time.Hour)); err != nil {
-				return err
-			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error { // ctx is not for what takes --settle
-				if err := noteIfNoApp(ctx, c, client); err != nil {
-					return err
-				}
-				orders, err := client.Drains(ctx)
-				if err != nil {
-					return err
-				}
-				noteOrders(c, orders)
-				found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
-				if err != nil {
-					return err
-				}
-				watch := c.Bool(flagWatch)
-				if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
-					if err := showViolations(c, found); err != nil {
-						return err
-					}
-				}
-				switch {
-				case watch:
-					return watchApp(c, client, found)
-				case len(found) > 0:
-					return fmt.Errorf("%d violations", len(found))
-				}
-				return nil
-			})
-		},
+		Action: verifyAction,
 	}
 }
 
-// violationJSON is a contract.
+func verifyAction(c *cli.Context) error {
+	if err := noArguments(c); err != nil {
+		return err
+	}
+	err := errors.Join(
+		inRange(c, flagSettle, 0, 24*time.Hour),
+		inRange(c, flagEvery, time.Second, 24*time.Hour),
+	)
+	if err != nil {
+		return err
+	}
+	return withClient(c, func(ctx context.Context, client *drm.Client) error { // --settle may take longer than ctx allows
+		if err := noteIfNoApp(ctx, c, client); err != nil {
+			return err
+		}
+		orders, err := client.Drains(ctx)
+		if err != nil {
+			return err
+		}
+		noteOrders(c, orders)
+		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
+		if err != nil {
+			return err
+		}
+		watch := c.Bool(flagWatch)
+		if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
+			if err := showViolations(c, found); err != nil {
+				return err
+			}
+		}
+		switch {
+		case watch:
+			return watchApp(c, client, found)
+		case len(found) > 0:
+			return fmt.Errorf("%d violations", len(found))
+		}
+		return nil
+	})
+}
+
+// violationJSON is part of the JSON contract.
 type violationJSON struct {
 	Kind     string `json:"kind"`
 	Resource string `json:"resource"`

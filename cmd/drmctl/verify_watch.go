@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// ownerJSON is a contract: one line each.
+// ownerJSON is part of the JSON contract; each is one line.
 type ownerJSON struct {
 	Resource string `json:"resource"`
 	Before   string `json:"before"`
@@ -23,7 +23,7 @@ type ownerJSON struct {
 	Fell     bool   `json:"fell"`
 }
 
-// watch is a verify that goes on. The changes and the violations come from a goroutine each.
+// watch is a verify that goes on. One goroutine reports changes of ownership, another one violations.
 type watch struct {
 	c *cli.Context
 
@@ -53,8 +53,8 @@ func keyOf(v drm.Violation) violationKey {
 	return k
 }
 
-// watchApp prints changes of ownership and new violations until it is interrupted. Any violation, those found before it
-// too, and any token that fell make its exit code 1.
+// watchApp prints changes of ownership and new violations until it is interrupted. The exit code is 1 if there was any
+// violation, including those in found, or a token fell.
 func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
 	w := &watch{c: c}
 	w.fresh(found)
@@ -79,7 +79,7 @@ func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
 	return err
 }
 
-// fresh returns what of a look's findings is new, and remembers them all.
+// fresh returns those of the found violations that are new, and remembers them all.
 func (w *watch) fresh(found []drm.Violation) []drm.Violation {
 	var news []drm.Violation
 	now := make(map[violationKey]bool, len(found))
@@ -95,7 +95,7 @@ func (w *watch) fresh(found []drm.Violation) []drm.Violation {
 	return news
 }
 
-// lookAgain looks for violations now and then.
+// lookAgain looks for violations at intervals.
 func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
 	tick := time.NewTicker(w.c.Duration(flagEvery))
 	defer tick.Stop()
@@ -123,10 +123,12 @@ func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
 	}
 }
 
-// violation prints one that is new. As with changes, nobody is left to tell of an output that is gone.
+// violation prints a new violation. As with changes, an output that is gone is no error, because nobody is left to
+// tell.
 func (w *watch) violation(v drm.Violation) {
 	_ = show(w.c, violationJSON{string(v.Kind), v.Resource, v.Member, v.Token, v.Detail}, func(out io.Writer) {
-		fmt.Fprintf(out, "violation %s\tresource %s\tmember %s\ttoken %d\t%s\n", v.Kind, cell(v.Resource), cell(v.Member), v.Token, cell(v.Detail))
+		fmt.Fprintf(out, "violation %s\tresource %s\tmember %s\ttoken %d\t%s\n",
+			v.Kind, cell(v.Resource), cell(v.Member), v.Token, cell(v.Detail))
 	})
 }
 
@@ -145,7 +147,7 @@ func (w *watch) changed(o drm.OwnerChange) {
 	})
 }
 
-// lost tells on stderr when etcd does not answer, and when it does again.
+// lost notes on stderr that etcd does not answer, and that it answers again.
 func (w *watch) lost(err error) {
 	if err != nil {
 		note(w.c, "etcd is lost: %v", err)

@@ -30,7 +30,7 @@ func versionCommand() *cli.Command {
 	}
 }
 
-// version is the module's, as the go command recorded it.
+// version is the version of the module that the go command recorded.
 func version() string {
 	if info, ok := debug.ReadBuildInfo(); ok && info.Main.Version != "" {
 		return info.Main.Version

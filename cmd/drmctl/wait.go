@@ -15,7 +15,7 @@ const (
 	flagWaitTimeout = "wait-timeout"
 )
 
-// waitFlags are those of a command that can wait for its effect.
+// waitFlags are the flags of a command that can wait for its effect.
 func waitFlags(command, until string) []cli.Flag {
 	return []cli.Flag{
 		&cli.BoolFlag{
@@ -36,7 +36,7 @@ func checkWait(c *cli.Context) error {
 	return nil
 }
 
-// waiting runs wait, which the command timeout does not bound, but --wait-timeout does.
+// waiting runs wait, which --wait-timeout bounds instead of the command timeout.
 func waiting(c *cli.Context, what string, wait func(ctx context.Context) error) error {
 	ctx, limit := c.Context, c.Duration(flagWaitTimeout)
 	if limit > 0 {

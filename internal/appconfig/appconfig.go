@@ -21,6 +21,10 @@ const Schema = 1
 // ErrNoApp says that no member or client has created the app yet.
 var ErrNoApp = errors.New("no such app")
 
+// ErrGone says that the app's config key is not there any more, or was made anew: it is another app than the one that the
+// caller has opened. Nothing was written.
+var ErrGone = errors.New("the app's config key is gone from etcd")
+
 // ErrRewritten says that somebody has overwritten the key, which DRM never does. Stop all members, delete it, and start
 // them with the number of shards that they had.
 var ErrRewritten = errors.New("the app's config in etcd was overwritten: want it as it was created")

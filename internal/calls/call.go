@@ -11,7 +11,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
@@ -48,7 +47,7 @@ func (c *call) refused() bool {
 	if c.do.Kind == core.Terminate {
 		return false
 	}
-	return c.ctx.Err() != nil || c.of.Remaining() <= 0 && !mutant.Is(mutant.HandleUnlooked)
+	return c.ctx.Err() != nil || c.of.Remaining() <= 0
 }
 
 // ask calls the handler.

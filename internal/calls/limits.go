@@ -5,7 +5,6 @@ import (
 	"sync/atomic"
 	"time"
 
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
@@ -161,9 +160,7 @@ func (c *call) giveUp() {
 		if c.of.call != c {
 			return
 		}
-		if !mutant.Is(mutant.SpareGivenUp) {
-			c.of.end(CauseGivenUp)
-		}
+		c.of.end(CauseGivenUp)
 		cs.o.Core.CallStuck(now, a.Shard, a.ID, a.Kind.String()+" does not return")
 		cs.o.Failures.Add(c.failure("call does not end, and is given up", "it does not return, though its context has ended"))
 	})

@@ -15,9 +15,9 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -26,8 +26,8 @@ import (
 var (
 	// ErrNotFound says that there is no such resource, or that it was deallocated already.
 	ErrNotFound = errors.New("no such resource")
-	// ErrAppGone says that the app's config key is not the one that was given.
-	ErrAppGone = errors.New("app config key is gone")
+	// ErrAppGone says that the app's config key is not the one that was given. Nothing was written.
+	ErrAppGone = appconfig.ErrGone
 	// ErrTooLarge says that a resource does not fit into one request to etcd.
 	ErrTooLarge = errors.New("larger than etcd takes in one request")
 	// ErrDeposed says that the coordinator key is not the one that was given.
@@ -93,9 +93,6 @@ func divisible(err error) bool {
 
 // guards are the comparisons of every write: in an app that was deleted, or deleted and made anew, nothing is written.
 func (s *Store) guards() []*pb.Compare {
-	if mutant.Is(mutant.WriteUnguarded) {
-		return nil
-	}
 	return []*pb.Compare{txn.Created(s.Layout.Config(), s.Config)}
 }
 

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+
+	"github.com/distributed-resource-manager/drm/internal/object"
 )
 
 // Entry is the value of a resource's key.
@@ -50,6 +52,19 @@ func Decode(value []byte) (Entry, error) {
 	}
 	if len(e.Data) == 0 || e.Data[0] != '{' {
 		return Entry{}, errors.New("its data is not an object")
+	}
+	return e, nil
+}
+
+// DecodeOf is Decode for the entry of the resource with that id. Data that name another resource make it corrupt: who is given
+// the object alone would handle that one, besides whoever has its claim.
+func DecodeOf(id string, value []byte) (Entry, error) {
+	e, err := Decode(value)
+	if err != nil || object.BeginsWithID(e.Data, id) {
+		return e, err
+	}
+	if problem := object.Check(e.Data, id); problem != nil {
+		return Entry{}, problem
 	}
 	return e, nil
 }

@@ -4,11 +4,13 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 func anyEntry() *rapid.Generator[catalogue.Entry] {
@@ -117,6 +119,50 @@ func FuzzDecode(f *testing.F) {
 		again, err := catalogue.Decode(e.Encode())
 		if err != nil || !sameEntry(again, e) {
 			t.Fatalf("%q: %+v, then %+v, %v", value, e, again, err)
+		}
+	})
+}
+
+func TestAnEntryThatNamesAnotherResourceIsCorrupt(t *testing.T) {
+	for data, want := range map[string]string{
+		`{"id":"a"}`:                 "",
+		`{"id":"a","x":{"id":"b"}}`:  "",
+		`{"x":1}`:                    "",
+		`{"\u0069d":"a"}`:            "",
+		`{"id":"b"}`:                 `data.id: got "b", want the resource's id "a", or no id`,
+		`{"id":"a","id":"b"}`:        `data.id: got "b", want the resource's id "a", or no id`,
+		`{"id":"a","\u0069d":"b"}`:   `data.id: got "b", want the resource's id "a", or no id`,
+		`{"id":1,"secret":"hidden"}`: `data: got "an object of id, secret", want an "id" that is a string, not the number 1`,
+	} {
+		value := catalogue.Entry{FromSource: true, Data: json.RawMessage(data)}.Encode()
+		e, err := catalogue.DecodeOf("a", value)
+		if want == "" && (err != nil || string(e.Data) != data) {
+			t.Errorf("%s: got %s, %v", data, e.Data, err)
+		} else if want != "" && (err == nil || err.Error() != want || e.Data != nil) {
+			t.Errorf("%s: got %s, %v, want %s", data, e.Data, err, want)
+		}
+	}
+}
+
+func FuzzDecodeOf(f *testing.F) {
+	f.Add("a", []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}`))
+	f.Add(`a\`, []byte(`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a\\"}}`))
+	f.Fuzz(func(t *testing.T, id string, value []byte) {
+		if keys.CheckID(id) != nil {
+			return
+		}
+		e, err := catalogue.DecodeOf(id, value)
+		if err != nil {
+			return
+		}
+		// Whoever is given the object alone must be told of this resource: the shortcut must not take another for it.
+		var fields struct{ ID *string }
+		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(string(e.Data)), `id"`) == 1 &&
+			!strings.Contains(string(e.Data), `\u`) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
+			t.Fatalf("%q: the data of %q: %q", value, *fields.ID, id)
+		}
+		if w, err := catalogue.DecodeOf(id, e.Encode()); err != nil || !bytes.Equal(w.Encode(), e.Encode()) {
+			t.Fatalf("%q: %s, then %s, %v", value, e.Encode(), w.Encode(), err)
 		}
 	})
 }

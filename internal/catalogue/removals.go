@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"github.com/cespare/xxhash/v2"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // ErrOtherSet says that the removals that are held are not those that an order named.
@@ -164,18 +162,14 @@ func (h *holding) hold(missing []string) {
 
 // confirmed says whether an answer that was asked for at a moment confirms a removal that was seen first at another.
 func (h *holding) confirmed(seen, asked time.Duration) bool {
-	delay := h.rules.Delay
-	if mutant.Is(mutant.ConfirmEarly) {
-		delay = 1
-	}
-	return !h.rules.Hold && asked-seen >= delay
+	return !h.rules.Hold && asked-seen >= h.rules.Delay
 }
 
 // accept marks what is held as accepted, if it is the set that a digest stands for. To accept a set once more before it was
 // fulfilled is fine: what is left of it is still to be removed.
 func (h *holding) accept(digest string) error {
 	switch {
-	case len(h.first) > 0 && digestOf(maps.Keys(h.first)) == digest || mutant.Is(mutant.AcceptAnother):
+	case len(h.first) > 0 && digestOf(maps.Keys(h.first)) == digest:
 		h.order = digest
 		for id := range h.first {
 			h.accepted[id] = struct{}{}

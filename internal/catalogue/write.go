@@ -12,7 +12,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"golang.org/x/sync/errgroup"
 
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -282,9 +281,6 @@ func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnRespons
 
 // guards are the store's, and the coordinator's office: one that was deposed writes nothing.
 func (y *Sync) guards() []*pb.Compare {
-	if mutant.Is(mutant.WriteDeposed) {
-		return y.store.guards()
-	}
 	return append(y.store.guards(), txn.Created(y.guardKey, y.guardRev))
 }
 

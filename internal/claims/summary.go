@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
 // Summary is the value of a summary's key, which stands for the states of many claims: those of one shard on one lease. A claim
@@ -48,6 +49,15 @@ func DecodeSummary(text []byte) (Summary, error) {
 		return Summary{}, fmt.Errorf("member %q, want %w", v.Member, err)
 	}
 	return Summary{v.Member, v.Through, time.Duration(v.Within) * time.Millisecond}, nil
+}
+
+// DecodeSummaryOf reads a key's summary. One that is not on the lease that it is about would outlive its claims, so it is an
+// error.
+func DecodeSummaryOf(key keys.Key, kv *mvccpb.KeyValue) (Summary, error) {
+	if kv.Lease != key.Lease {
+		return Summary{}, fmt.Errorf("it is on lease %x, and about %x", kv.Lease, key.Lease)
+	}
+	return DecodeSummary(kv.Value)
 }
 
 // maxWithin is more than a century, and fits into a duration.

@@ -5,9 +5,11 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	"pgregory.net/rapid"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 func TestASummaryComesBackAsItWentIn(t *testing.T) {
@@ -60,6 +62,19 @@ func TestACorruptSummaryIsAnError(t *testing.T) {
 	} {
 		if s, err := claims.DecodeSummary([]byte(value)); err == nil || s != (claims.Summary{}) {
 			t.Errorf("DecodeSummary(%s) = %+v, %v", value, s, err)
+		}
+	}
+}
+
+func TestASummaryOnAnotherLeaseThanItsKeyIsAboutIsAnError(t *testing.T) {
+	want := claims.Summary{Member: "m", Through: 7}
+	key := keys.Key{Kind: keys.Summary, Number: 3, Lease: 0x70}
+	if s, err := claims.DecodeSummaryOf(key, &mvccpb.KeyValue{Value: want.Encode(), Lease: 0x70}); err != nil || s != want {
+		t.Errorf("got %+v, %v, want %+v", s, err, want)
+	}
+	for _, lease := range []int64{0, 0x71} { // without a lease, it would never go
+		if s, err := claims.DecodeSummaryOf(key, &mvccpb.KeyValue{Value: want.Encode(), Lease: lease}); err == nil || s != (claims.Summary{}) {
+			t.Errorf("on lease %x: got %+v, %v, want an error", lease, s, err)
 		}
 	}
 }

@@ -3,8 +3,6 @@ package core
 import (
 	"bytes"
 	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // Core is the state machine of one member. New makes one.
@@ -224,7 +222,7 @@ func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
 
 // EntryDeleted says that the catalogue has no such entry now.
 func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
-	if r := c.find(now, number, id); r != nil && !(mutant.Is(mutant.DropDeallocation) && r.phase == calling) {
+	if r := c.find(now, number, id); r != nil {
 		r.present = false
 		c.reconcile(r)
 	}
@@ -241,7 +239,7 @@ func (c *Core) ClaimPut(now time.Duration, number int, k ClaimKey) {
 
 // ClaimDeleted says that a claim's key was deleted, or expired, at a revision.
 func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision int64) {
-	if r := c.find(now, number, id); r != nil && !(mutant.Is(mutant.OverlookVanished) && r.token != 0) {
+	if r := c.find(now, number, id); r != nil {
 		r.see(0, 0, revision)
 		c.reconcile(r)
 	}

@@ -1,10 +1,6 @@
 package core
 
-import (
-	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
-)
+import "time"
 
 // step is what decide found to be the next thing to do for a resource.
 type step uint8
@@ -29,19 +25,19 @@ func (s step) takesTurns() bool {
 
 // wants says whether this member should be handling the resource.
 func (c *Core) wants(r *resource) bool {
-	return r.sh.owned && r.present && (!r.stuck || mutant.Is(mutant.ClaimWhileStuck))
+	return r.sh.owned && r.present && !r.stuck
 }
 
 // lost says whether the claim that r holds can no longer be relied on.
 func (c *Core) lost(r *resource) bool {
 	l := c.leases[r.lease]
-	return r.gone() || l == nil || l.fenced && !mutant.Is(mutant.HandleFenced)
+	return r.gone() || l == nil || l.fenced
 }
 
 // holds says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
 // it ends at its time, when the contexts of all that is handled under it have ended too.
 func (c *Core) holds(r *resource) bool {
-	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone() && !mutant.Is(mutant.LetGoOfFailed)
+	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()
 }
 
 // decision is the next step for a resource: why it ends, if it does, and until when to wait, if that is the step.
@@ -58,8 +54,6 @@ func (c *Core) decide(r *resource) decision {
 	}
 	cause := c.endingCause(r)
 	switch {
-	case mutant.Is(mutant.ReleaseBeforeTerminate) && cause != NoCause && !c.lost(r):
-		return decision{step: doRelease, cause: cause}
 	case c.holds(r) && r.stuck:
 		return decision{} // until it returns, or the claim is gone
 	case r.started && !r.stuck && (cause != NoCause || r.dirty):
@@ -74,7 +68,7 @@ func (c *Core) decide(r *resource) decision {
 		return decision{step: doForget, cause: cause}
 	case cause != NoCause || r.doomed:
 		return c.notBefore(r.writeAfter, decision{step: doRelease, cause: cause})
-	case r.started && (r.handledGen == r.dataGen || mutant.Is(mutant.IgnoreChange)):
+	case r.started && r.handledGen == r.dataGen:
 		return decision{}
 	case r.started && c.cfg.CanUpdate:
 		return decision{step: doUpdate}
@@ -94,13 +88,11 @@ func (c *Core) endingCause(r *resource) Cause {
 		return ClaimLost
 	case c.lost(r):
 		return Fenced
-	case mutant.Is(mutant.StopSparesNewClaims) && c.stopping && !r.started:
-		return NoCause
 	case c.stopping:
 		return Stopped
 	case !r.present:
 		return Removed
-	case !r.sh.owned && !mutant.Is(mutant.KeepMoved):
+	case !r.sh.owned:
 		return Moved
 	case r.stuck:
 		return Failure
@@ -147,9 +139,6 @@ func (c *Core) reconcile(r *resource) {
 	case calling:
 		c.cancelIfEnding(r)
 		c.wakeTardy(r)
-		if mutant.Is(mutant.TwoCalls) {
-			c.take(r)
-		}
 	case idle:
 		for c.take(r) {
 		}
@@ -201,11 +190,11 @@ func (c *Core) wakeAt(r *resource, at time.Duration) {
 // is a call whose outcome is waited for, unless the claim has ended.
 func (c *Core) cancelIfEnding(r *resource) {
 	cause := c.endingCause(r)
-	if cause == ClaimLost && !(r.call == Terminate && mutant.Is(mutant.OverlookLostInEnd)) {
+	if cause == ClaimLost {
 		c.disown(r)
 		return
 	}
-	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !c.hasty && !mutant.Is(mutant.CutOffCalls) {
+	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !c.hasty {
 		return
 	}
 	r.cancelled = true
@@ -315,7 +304,7 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 
 // begin starts what r waited for, if that is still what it needs.
 func (c *Core) begin(r *resource, from queueID) {
-	if r.sh == nil || r.phase != idle && !mutant.Is(mutant.TwoCalls) {
+	if r.sh == nil || r.phase != idle {
 		return
 	}
 	d := c.decide(r)
@@ -332,9 +321,6 @@ func (c *Core) begin(r *resource, from queueID) {
 	switch d.step {
 	case doHandle:
 		a.Kind = Handle
-		if mutant.Is(mutant.ReuseToken) && r.oldToken != 0 {
-			a.Token = r.oldToken
-		}
 		r.oldToken, r.handledGen, r.ailing, r.disowned = r.token, r.dataGen, false, false
 		c.handling++
 	case doUpdate:

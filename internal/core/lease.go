@@ -1,10 +1,6 @@
 package core
 
-import (
-	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
-)
+import "time"
 
 type leaseState struct {
 	id     int64
@@ -146,7 +142,7 @@ func (c *Core) revoke(l *leaseState) {
 // retire lets go of a fenced lease once nothing is on it, so that etcd gives its claims away at once and not only when
 // it expires.
 func (c *Core) retire(l *leaseState) {
-	if l.fenced && (l.keys == 0 || mutant.Is(mutant.RevokeTooEarly)) && c.leases[l.id] == l {
+	if l.fenced && l.keys == 0 && c.leases[l.id] == l {
 		delete(c.leases, l.id)
 		c.emit(Action{Kind: Revoke, Lease: l.id})
 	}

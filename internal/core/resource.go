@@ -1,10 +1,6 @@
 package core
 
-import (
-	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
-)
+import "time"
 
 // phase is what is in progress for a resource outside of the core. There is never more than one.
 type phase uint8
@@ -88,7 +84,7 @@ func (r *resource) isEngaged() bool {
 
 // isBusy says whether the member has something of it that needs the shard to be followed on.
 func (r *resource) isBusy(c *Core) bool {
-	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.offered != 0 || r.uncertain && !mutant.Is(mutant.UnfollowUncertain) {
+	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.offered != 0 || r.uncertain {
 		return true
 	}
 	return c.seesOurs(r)
@@ -120,7 +116,7 @@ func (r *resource) answered() {
 
 // see takes over what etcd said of the claim's key at a revision, unless something newer is known.
 func (r *resource) see(token, lease, rev int64) {
-	if rev >= r.seenRev || mutant.Is(mutant.BelieveOldNews) {
+	if rev >= r.seenRev {
 		switch {
 		case r.seenToken == 0 && token != 0:
 			r.sh.claims++

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"math"
 	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // claim sends a claim. There is a lease with room for it.
@@ -38,7 +36,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 	switch {
 	case res.LeaseGone:
 		c.fence(lease)
-	case res.Unknown && !mutant.Is(mutant.ForgetLostClaim):
+	case res.Unknown:
 		r.uncertain, r.settleAt = true, now+c.cfg.Settle
 		c.retryLater(r)
 	case res.Failed:
@@ -61,7 +59,7 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	c.releases--
 	if res.Unknown || res.Failed || res.LeaseGone {
 		c.timed(r, false)
-		r.doomed = r.token != 0 && (r.doomed || res.Unknown) && !mutant.Is(mutant.UseDoomedClaim)
+		r.doomed = r.token != 0 && (r.doomed || res.Unknown)
 		c.retryLater(r)
 		c.reconcile(r)
 		return
@@ -166,7 +164,7 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	case out == Refused && r.cancelled: // it was not called, and why is known
 	case out == Refused:
 		c.fence(r.lease)
-	case (r.cancelled || out == Cut) && !mutant.Is(mutant.ForgetCancelledHandle): // whatever it returned, the handler may have it, under a context that has ended
+	case r.cancelled || out == Cut: // whatever it returned, the handler may have it, under a context that has ended
 		r.started, r.dirty = true, true
 	case out == OK:
 		r.started, r.attempts, r.handleAfter = true, 0, 0
@@ -175,15 +173,14 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 		}
 	default:
 		// Terminate follows a Handle that panicked, timed out, was cut off, or may have begun in spite of its error.
-		r.started = out != Error && !(mutant.Is(mutant.ForgetPanickedHandle) && out == Panicked) &&
-			!(mutant.Is(mutant.ForgetCancelledHandle) && out == Cut)
+		r.started = out != Error
 		r.dirty = r.started
 		c.handleFailed(r, message)
 	}
 }
 
 func (c *Core) handleFailed(r *resource, message string) {
-	if r.handledGen == r.dataGen || mutant.Is(mutant.CountOldFailures) { // else it failed with data that have changed since: the new ones have all their attempts
+	if r.handledGen == r.dataGen { // else it failed with data that have changed since: the new ones have all their attempts
 		r.attempts = min(r.attempts, math.MaxUint16-1) + 1
 		r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
 	}
@@ -191,7 +188,7 @@ func (c *Core) handleFailed(r *resource, message string) {
 }
 
 func (c *Core) terminateDone(r *resource, out Outcome, message string) {
-	if out == Cut && !mutant.Is(mutant.ForgetCutTerminate) { // the next one has its time: nothing is left that could end it
+	if out == Cut { // the next one has its time: nothing is left that could end it
 		r.dirty = true
 		c.fence(r.lease)
 		return
@@ -222,7 +219,7 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	r.stuck = true
 	c.stuck++
 	// What is left to clean up when it returns: a Terminate that was let go of has had its chance.
-	r.started = (call != Terminate || c.cfg.HoldFailed) && !mutant.Is(mutant.ForgetStuckHandle)
+	r.started = call != Terminate || c.cfg.HoldFailed
 	r.dirty = r.started
 	if call == Handle {
 		c.handleFailed(r, message)
@@ -387,7 +384,6 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 		r.see(token, r.lease, res.Revision)
 	case res.LeaseGone:
 		c.fence(r.lease)
-	case mutant.Is(mutant.ForgetLostState) && res.Unknown:
 	case res.Unknown || res.Failed:
 		if res.Unknown {
 			r.doubtful, r.settleAt = true, now+c.cfg.Settle

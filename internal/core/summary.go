@@ -3,8 +3,6 @@ package core
 import (
 	"slices"
 	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // group is what this member has of one shard on one lease. When all of it is handled, one key says so, the group's summary,
@@ -142,7 +140,7 @@ func (c *Core) prune(sh *shard, g *group) {
 func (c *Core) canSummarize(r *resource) bool {
 	g := r.group
 	return r.tallied == ready && g.ready >= c.cfg.SummaryLeast && g.writing == 0 && c.now >= g.after &&
-		(g.pending == 0 || mutant.Is(mutant.SummarizePending)) && (r.sh.unclear == 0 || mutant.Is(mutant.SummarizeUnclear))
+		g.pending == 0 && r.sh.unclear == 0
 }
 
 // mayBeSummarized says whether a summary cannot stand for the state of r, and could if more of its group were handled.
@@ -198,8 +196,6 @@ func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, 
 			g.see(through, res.Revision)
 		case res.LeaseGone:
 			c.fence(lease)
-		case mutant.Is(mutant.ForgetLostState) && res.Unknown:
-			g.through = through
 		default:
 			g.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		}
@@ -219,9 +215,7 @@ func (c *Core) SummaryPut(now time.Duration, number int, k SummaryKey) {
 
 // SummaryDeleted says that the summary of a lease was deleted, or expired, at a revision.
 func (c *Core) SummaryDeleted(now time.Duration, number int, lease, revision int64) {
-	if !mutant.Is(mutant.OverlookSummaryGone) {
-		c.seeSummary(now, number, lease, 0, revision)
-	}
+	c.seeSummary(now, number, lease, 0, revision)
 }
 
 // seeSummary takes over what etcd said of a summary, if it is one of this member's.
@@ -280,7 +274,7 @@ func (c *Core) clearSummaries(sh *shard) bool {
 	for _, g := range sh.groups {
 		l := c.leases[g.lease]
 		switch {
-		case c.stopping || l == nil || l.fenced || mutant.Is(mutant.LeaveSummaries):
+		case c.stopping || l == nil || l.fenced:
 			if g.writing > 0 {
 				c.states.under--
 			}

@@ -2,6 +2,7 @@ package follow
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -32,28 +33,20 @@ type checkedKV struct {
 
 // Get implements clientv3.KV.
 func (k checkedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	before, err := k.hub.before()
-	if err != nil {
-		return nil, err
+	if clientv3.OpGet(key, opts...).IsSerializable() { // its answer may be older than what was known before
+		if _, err := k.hub.before(); err != nil {
+			return nil, err
+		}
+		return k.KV.Get(ctx, key, opts...)
 	}
-	resp, err := k.KV.Get(ctx, key, opts...)
-	if err == nil && !clientv3.OpGet(key, opts...).IsSerializable() {
-		err = k.hub.Check(before, resp.Header)
-	}
-	return resp, err
+	return checked(k.hub, func() (*clientv3.GetResponse, error) { return k.KV.Get(ctx, key, opts...) },
+		func(r *clientv3.GetResponse) *pb.ResponseHeader { return r.Header })
 }
 
 // Put implements clientv3.KV.
 func (k checkedKV) Put(ctx context.Context, key, value string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
-	before, err := k.hub.before()
-	if err != nil {
-		return nil, err
-	}
-	resp, err := k.KV.Put(ctx, key, value, opts...)
-	if err == nil {
-		err = k.hub.Check(before, resp.Header)
-	}
-	return resp, err
+	return checked(k.hub, func() (*clientv3.PutResponse, error) { return k.KV.Put(ctx, key, value, opts...) },
+		func(r *clientv3.PutResponse) *pb.ResponseHeader { return r.Header })
 }
 
 // Txn implements clientv3.KV.
@@ -79,15 +72,7 @@ func (t checkedTxn) Else(ops ...clientv3.Op) clientv3.Txn {
 
 // Commit implements clientv3.Txn.
 func (t checkedTxn) Commit() (*clientv3.TxnResponse, error) {
-	before, err := t.hub.before()
-	if err != nil {
-		return nil, err
-	}
-	resp, err := t.Txn.Commit()
-	if err == nil {
-		err = t.hub.Check(before, resp.Header)
-	}
-	return resp, err
+	return checked(t.hub, t.Txn.Commit, func(r *clientv3.TxnResponse) *pb.ResponseHeader { return r.Header })
 }
 
 // Committer returns a Committer with the header of each answer checked, as KV does.
@@ -100,20 +85,12 @@ type checkedCommitter struct {
 
 // Commit implements txn.Committer.
 func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	before, err := c.hub.before()
-	if err != nil {
-		return nil, err
-	}
-	resp, err := c.Committer.Commit(ctx, req)
-	if err == nil {
-		err = c.hub.Check(before, resp.Header)
-	}
-	return resp, err
+	return checked(c.hub, func() (*pb.TxnResponse, error) { return c.Committer.Commit(ctx, req) }, (*pb.TxnResponse).GetHeader)
 }
 
-// Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of each answer checked. Once the store is
-// known to be rewound nothing is sent, as with KV: every write, and a revocation is one, takes its revision further, to
-// where others who knew the old history cannot tell the two apart any more.
+// Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of each answer
+// checked. Once the store is known to be rewound nothing is sent, as with KV: every write, and a revocation is one, takes its
+// revision further, to where others who knew the old history cannot tell the two apart any more.
 func (h *Hub) Leases() Leases { return Leases{h} }
 
 // Leases are the client's requests about leases, checked.
@@ -121,15 +98,8 @@ type Leases struct{ hub *Hub }
 
 // Grant is the client's.
 func (l Leases) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
-	before, err := l.hub.before()
-	if err != nil {
-		return nil, err
-	}
-	resp, err := l.hub.renewer.Grant(ctx, ttl)
-	if err == nil {
-		err = l.hub.Check(before, resp.ResponseHeader)
-	}
-	return resp, err
+	return checked(l.hub, func() (*clientv3.LeaseGrantResponse, error) { return l.hub.renewer.Grant(ctx, ttl) },
+		func(r *clientv3.LeaseGrantResponse) *pb.ResponseHeader { return r.ResponseHeader })
 }
 
 // KeepAliveOnce is that of lease.Renewer. A lease of a store that was rewound is answered for as one that is not there.
@@ -146,20 +116,34 @@ func (l Leases) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*client
 	return resp, err
 }
 
-// Revoke is the client's. A lease of a store that was rewound is answered for as one that is not there; it expires.
+// Revoke is the client's. A lease of a store that is known to be rewound is answered for as one that is not there; it expires.
 func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
-	before, err := l.hub.before()
-	if err != nil {
+	resp, err := checked(l.hub, func() (*clientv3.LeaseRevokeResponse, error) { return l.hub.renewer.Revoke(ctx, id) },
+		func(r *clientv3.LeaseRevokeResponse) *pb.ResponseHeader { return r.Header })
+	switch {
+	case !errors.Is(err, ErrRewound):
+		return resp, err
+	case resp == nil: // nothing was sent
 		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
+	default:
+		return resp, nil // OnRewound tells; the lease is revoked all the same
 	}
-	resp, err := l.hub.renewer.Revoke(ctx, id)
-	if err == nil {
-		_ = l.hub.Check(before, resp.Header) // OnRewound tells; the lease is revoked all the same
-	}
-	return resp, err
 }
 
-// before is the highest revision seen until now, for Check; or the error of a store that is known to be rewound.
+// checked asks etcd for something linearizable and checks the header of the answer. Where the header shows that the store was
+// rewound, it returns the answer beside the error. Where that is known already, nothing is asked and there is no answer.
+func checked[R any](h *Hub, ask func() (R, error), header func(R) *pb.ResponseHeader) (answer R, err error) {
+	before, err := h.before()
+	if err != nil {
+		return answer, err
+	}
+	if answer, err = ask(); err == nil {
+		err = h.Check(before, header(answer))
+	}
+	return answer, err
+}
+
+// before returns the highest revision seen until now, for Check; or the error of a store that is known to be rewound.
 func (h *Hub) before() (int64, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

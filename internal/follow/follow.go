@@ -22,7 +22,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/login"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/wire"
 	"github.com/distributed-resource-manager/drm/lease"
@@ -175,9 +174,9 @@ func (h *Hub) judge(before int64, header *pb.ResponseHeader) (first bool, err er
 	}
 	rev := header.GetRevision()
 	switch {
-	case h.cluster != header.GetClusterId() && !mutant.Is(mutant.OverlookRewound):
+	case h.cluster != header.GetClusterId():
 		h.rewound = fmt.Errorf("%w: it is another cluster than before", ErrRewound)
-	case rev < before && !mutant.Is(mutant.OverlookRewound):
+	case rev < before:
 		h.rewound = fmt.Errorf("%w: its revision is %d, after %d was seen", ErrRewound, rev, before)
 	default:
 		h.highest.Store(max(rev, h.highest.Load()))
@@ -213,8 +212,6 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 			at.next = 0
 		case errors.Is(err, errReplaced):
 			pause(ctx, 1, maxPause) // there is nothing wrong with the prefix; but not all of them at the same moment
-		case mutant.Is(mutant.SkipRelist) && errors.Is(err, rpctypes.ErrCompacted):
-			at.next = h.Highest() + 1
 		case errors.Is(err, rpctypes.ErrCompacted):
 			at.next = 0
 		case err != nil:
@@ -244,9 +241,6 @@ type place struct {
 
 // resyncAfter is for how long a reader that has just listed goes by its watch, if nothing makes it list before.
 func (h *Hub) resyncAfter() time.Duration {
-	if mutant.Is(mutant.NoResync) {
-		return 365 * 24 * time.Hour
-	}
 	return h.opts.Resync - rand.N(h.opts.Resync/5+1)
 }
 
@@ -363,16 +357,9 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
 	}
 	for {
-		before, err := h.before()
-		if err != nil {
-			return nil, 0, err
-		}
-		resp, err := h.page(ctx, page)
+		resp, err := checked(h, func() (*pb.RangeResponse, error) { return h.page(ctx, page) }, (*pb.RangeResponse).GetHeader)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
-		}
-		if err := h.Check(before, resp.Header); err != nil {
-			return nil, 0, err
 		}
 		if page.Revision == 0 {
 			page.Revision = resp.Header.Revision
@@ -392,10 +379,11 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 	return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err), func() string { return reach.Key("read", string(page.Key)) })
 }
 
-func (h *Hub) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+// probe reads a key, so that the header of the answer shows whether the store was rewound.
+func (h *Hub) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
-	return h.client.Get(ctx, key, opts...)
+	_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly()) // OnRewound tells of a rewound store; a failure shows elsewhere
 }
 
 // watchdog asks every stream for progress, and replaces one of which nothing was heard for three periods: a watch
@@ -418,10 +406,7 @@ func (h *Hub) watchdog(ctx context.Context) {
 		case <-tick.C:
 		}
 		probed = time.Now()
-		before := h.highest.Load()
-		if resp, err := h.get(ctx, h.opts.Probe, clientv3.WithKeysOnly()); err == nil {
-			_ = h.Check(before, resp.Header) // OnRewound tells
-		}
+		h.probe(ctx)
 		if !doubted {
 			h.askAll(ctx)
 		}

@@ -60,9 +60,6 @@ var forbidden = map[string][]string{
 	"lease":         {"internal/keys", "internal/claims", "internal/appconfig"}, // knows keys, not what they stand for
 }
 
-// hooks is the package of the mutants' hooks, which any package may import for as long as there are any.
-const hooks = "internal/mutant"
-
 // layerOf is the number of a package's layer, and -1 if it has none.
 func layerOf(pkg string) int {
 	for n, l := range layers {
@@ -75,7 +72,7 @@ func layerOf(pkg string) int {
 
 // allowed returns what a package may import of this module.
 func allowed(pkg string) []string {
-	all := []string{hooks}
+	var all []string
 	not, narrow := forbidden[pkg]
 	for _, l := range layers[:max(layerOf(pkg), 0)] {
 		for _, below := range l.packages {
@@ -238,8 +235,6 @@ func glob(packages []string) string {
 func deny(b *strings.Builder, packages []string) {
 	b.WriteString("          deny:\n")
 	for _, pkg := range packages {
-		if pkg != hooks {
-			fmt.Fprintf(b, "            - pkg: %s$\n", path.Join(module, pkg))
-		}
+		fmt.Fprintf(b, "            - pkg: %s$\n", path.Join(module, pkg))
 	}
 }

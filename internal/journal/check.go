@@ -6,8 +6,6 @@ import (
 	"maps"
 	"slices"
 	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // Kind is what is wrong.
@@ -74,7 +72,7 @@ type checker struct {
 
 // handle looks at a Handle before the tracker learns of it.
 func (c *checker) handle(e Event, maxGap time.Duration) {
-	if !c.tracker.gone[e.Member] && !mutant.Is(mutant.OverlookOverlap) {
+	if !c.tracker.gone[e.Member] {
 		for _, h := range c.tracker.open(e.Resource) {
 			c.fault(Overlap, e, "%s began under token %d, while %s handles it under %d", e.Member, e.Token, h.Member, h.Token)
 		}

@@ -9,6 +9,8 @@ import (
 	"strings"
 	"unicode"
 	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 const (
@@ -191,6 +193,15 @@ type Key struct {
 	ID     string // of Stats, Member, Drain: the member; of Resource, Claim, Deallocation: the resource
 	Number int    // of Slot: the slot; of Pin, Resource, Claim, Summary: the shard
 	Lease  int64  // of Summary
+}
+
+// Home is the number of the shard that a Resource, Claim or Summary belongs to. A resource's id decides that, so a key may lie
+// below another shard, where it is ignored. A Summary has no id, and belongs where it is.
+func (k Key) Home(shards int) int {
+	if k.Kind == Summary {
+		return k.Number
+	}
+	return shard.Of(k.ID, shards)
 }
 
 // Parse takes a key apart. What the Layout's methods built comes back as it went in, if ids and numbers were ones that

@@ -8,6 +8,7 @@ import (
 	"pgregory.net/rapid"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // hardIDs are ids that a naive escape gets wrong.
@@ -351,5 +352,20 @@ func BenchmarkParse(b *testing.B) {
 				}
 			}
 		})
+	}
+}
+
+func TestAKeyBelongsBelowTheShardOfItsID(t *testing.T) {
+	const shards = 16
+	for _, kind := range []keys.Kind{keys.Resource, keys.Claim} {
+		for _, id := range hardIDs {
+			k := keys.Key{Kind: kind, ID: id, Number: shard.Of(id, shards) + 1}
+			if got, want := k.Home(shards), shard.Of(id, shards); got != want {
+				t.Errorf("%+v: shard %d, want %d", k, got, want)
+			}
+		}
+	}
+	if got := (keys.Key{Kind: keys.Summary, Number: 7, Lease: 1}).Home(shards); got != 7 {
+		t.Errorf("a summary of shard 7: shard %d", got)
 	}
 }

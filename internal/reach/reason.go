@@ -10,6 +10,8 @@ import (
 	"os"
 	"strings"
 	"syscall"
+
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 // Kind says what hinders.
@@ -158,9 +160,5 @@ func innermost(err error) error {
 // short bounds a text from outside, which a certificate may be.
 func short(text string) string {
 	const most = 200
-	text = strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "\uFFFD")
-	if runes := []rune(text); len(runes) > most {
-		return string(runes[:most-1]) + "…"
-	}
-	return text
+	return excerpt.Runes(strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "\uFFFD"), most)
 }

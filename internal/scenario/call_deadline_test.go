@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// leapingClock leaps by an hour at one moment: when a call of the user's code, which the member's loop has decided on, is
-// about to begin. The machine sleeps then, so to say.
+// leapingClock leaps by an hour at one moment: when a call of the user's code, which the member's loop has decided on,
+// is about to begin. The machine sleeps then, so to say.
 type leapingClock struct {
 	clock.Clock
 	armed atomic.Bool

@@ -38,8 +38,9 @@ type stringer func() string
 
 func (s stringer) String() string { return s() }
 
-// An error, and what a panic is about, is user code: its methods panic, block, end their goroutine or call the manager. That
-// is the trouble of its own resource, and of nothing else: neither of another resource, nor of the member, nor of Stop.
+// An error, and what a panic is about, is user code: its methods panic, block, end their goroutine or call the manager.
+// That is the trouble of its own resource, and of nothing else: neither of another resource, nor of the member, nor of
+// Stop.
 func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
@@ -51,7 +52,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 		hangs  bool   // Handle of the bad one does not return
 		says   string // of the failure
 	}{
-		"a nil pointer":            {handle: func(drm.Claim) error { var e *codeError; return e }, says: "*drm_test.codeError"},
+		"a nil pointer":            {handle: func(drm.Claim) error { var e *codeError; return e }, says: "*scenario_test.codeError"},
 		"Error calls the manager":  {handle: func(drm.Claim) error { return &hookError{text: askManager} }, says: "asked"},
 		"Error blocks":             {handle: func(drm.Claim) error { return &hookError{text: block} }, hangs: true},
 		"Error ends its goroutine": {handle: func(drm.Claim) error { return &hookError{text: func() string { runtime.Goexit(); return "" }} }, says: "Goexit"},

@@ -17,8 +17,8 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// slowService is a handler like a webhook's: its calls are requests that take until they are answered, and a request that
-// is cut off may be carried out all the same.
+// slowService is a handler like a webhook's: its calls are requests that take until they are answered, and a request
+// that is cut off may be carried out all the same.
 type slowService struct {
 	finishes bool
 	slow     string // the call that takes long, until it is answered
@@ -141,7 +141,8 @@ func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 	}
 }
 
-// isEnding says whether a's call would have been cancelled by now: something else that the same news makes it do is done.
+// isEnding says whether a's call would have been cancelled by now: something else that the same news makes it do is
+// done.
 func (w *world) isEnding(a *drm.Manager, how string) bool {
 	w.tb.Helper()
 	switch how {

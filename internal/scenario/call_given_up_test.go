@@ -13,8 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// A call that hangs is given up, and another member handles the resource. From before that member's Handle on, nothing of
-// the old handling is alive, whichever call it was that hung.
+// A call that hangs is given up, and another member handles the resource. From before that member's Handle on, nothing
+// of the old handling is alive, whichever call it was that hung.
 func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 	for _, hung := range []string{"handle", "update", "terminate"} {
 		t.Run(hung, func(t *testing.T) {

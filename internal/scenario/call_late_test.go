@@ -16,8 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// On a busy processor the goroutines of calls wait for longer than HandleTimeout before they run. That says nothing of the
-// lease: what else is on it goes on.
+// On a busy processor the goroutines of calls wait for longer than HandleTimeout before they run. That says nothing of
+// the lease: what else is on it goes on.
 func TestACallThatRunsLateFencesNothing(t *testing.T) {
 	const healthy, busy = 5, 64
 	w := newWorld(t)

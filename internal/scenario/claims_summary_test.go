@@ -25,8 +25,9 @@ type crowd struct {
 	m     *drm.Manager
 }
 
-// newCrowd starts a member that handles them: the first one first, and the others when the member is about to say so. That
-// does not reach etcd before all are handled, so that the others go in one summary. What becomes of that, spoil says.
+// newCrowd starts a member that handles them: the first one first, and the others when the member is about to say so.
+// That does not reach etcd before all are handled, so that the others go in one summary. What becomes of that, spoil
+// says.
 func newCrowd(t *testing.T, w *world, spoil func(ofKind int) fault) *crowd {
 	t.Helper()
 	c := &crowd{world: w, r: newRecorder(t), q: newRequests(w.app), shard: shard.Of("0", 64)}

@@ -14,8 +14,8 @@
 //   - original: the behaviour of the library for Node that this one replaces
 //   - stage: what the tests share
 //
-// The tests that share a file's helper are in that file where possible. What many need is on the stage: stage_world_test.go
-// starts members and clients on one etcd; stage_recorder_test.go is a handler that fails the test as soon as two members
-// handle one resource, stage_ledger_test.go one that measures it instead; stage_source_test.go is a retriever whose answer
-// a test sets; stage_requests_test.go sees each request to etcd and can spoil it.
+// The tests that share a file's helper are in that file where possible. What many need is on the stage:
+// stage_world_test.go starts members and clients on one etcd; stage_recorder_test.go is a handler that fails the test
+// as soon as two members handle one resource, stage_ledger_test.go one that measures it instead; stage_source_test.go
+// is a retriever whose answer a test sets; stage_requests_test.go sees each request to etcd and can spoil it.
 package scenario

@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
 
-// TestRotatedCertificatesCountForTheNextConnection: authority, server's and client's certificate are all replaced, etcd is started
-// anew with them, and the member goes on with the leases and claims that it had.
+// TestRotatedCertificatesCountForTheNextConnection: authority, server's and client's certificate are all replaced, etcd
+// is started anew with them, and the member goes on with the leases and claims that it had.
 func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 	t.Parallel()
 	dir, first, second := t.TempDir(), tlstest.New(t), tlstest.New(t)

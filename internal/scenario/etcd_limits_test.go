@@ -93,7 +93,8 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 	}
 }
 
-// What a source does that etcd does not take must not keep its record from being written, or nothing would be told at all.
+// What a source does that etcd does not take must not keep its record from being written, or nothing would be told at
+// all.
 func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
 	w, r := limitedWorld(t, func(c *embedded.Config) { c.MaxRequestBytes = 8 << 10 }), newRecorder(t)
 	const large = 100

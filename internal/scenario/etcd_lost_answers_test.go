@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// Each kind of request, in turn, is lost on its way, or its answer is, or it is carried out when nobody waits for it any
-// more. Nothing is handled twice, nothing is forgotten, and nothing is left behind.
+// Each kind of request, in turn, is lost on its way, or its answer is, or it is carried out when nobody waits for it
+// any more. Nothing is handled twice, nothing is forgotten, and nothing is left behind.
 func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	server := embeddedtest.Server(t)
 	etcd := embeddedtest.Client(t, server.Endpoint())

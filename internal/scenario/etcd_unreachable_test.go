@@ -34,8 +34,8 @@ func startAndClient(t *testing.T, etcd drm.EtcdConfig) []error {
 	return []error{start, client}
 }
 
-// A member is to be back soon after etcd is, however long that was away. gRPC's own pauses would need more than a minute for as many
-// attempts.
+// A member is to be back soon after etcd is, however long that was away. gRPC's own pauses would need more than a
+// minute for as many attempts.
 func TestAnEtcdThatIsAwayIsTriedOftenEnough(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")

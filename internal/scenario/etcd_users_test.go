@@ -61,8 +61,8 @@ func (w *usersWorld) member(id string, r *recorder, change func(*drm.Config)) *d
 	return w.start(cfg)
 }
 
-// renewed waits until a lease of the app was renewed so many times more. It is for leases of 10 s, which are renewed each 2 s: what is
-// left of them in whole seconds falls in between.
+// renewed waits until a lease of the app was renewed so many times more. It is for leases of 10 s, which are renewed
+// each 2 s: what is left of them in whole seconds falls in between.
 func (w *usersWorld) renewed(r *recorder, times int) {
 	w.tb.Helper()
 	key := w.keysWith("/claims/")[0]

@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// An etcd whose leader stalled may revoke every lease there is. All members have to begin anew then, and do so at the same
-// moment; it must not take them more requests than that, and they must not all come at that moment.
+// An etcd whose leader stalled may revoke every lease there is. All members have to begin anew then, and do so at the
+// same moment; it must not take them more requests than that, and they must not all come at that moment.
 func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 	const members, resources = 5, 30
 	w, r := newWorld(t), newRecorder(t) // the recorder checks that nothing is handled by two

@@ -23,8 +23,8 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// secret is in every value of every resource of these tests, and in no id and no name of a field. Another one is in what the
-// source is asked with: that is blotted out wherever it appears, and must not hide the first.
+// secret is in every value of every resource of these tests, and in no id and no name of a field. Another one is in
+// what the source is asked with: that is blotted out wherever it appears, and must not hide the first.
 const (
 	secret      = "hunter2"
 	credentials = "swordfish"

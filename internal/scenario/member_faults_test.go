@@ -218,8 +218,9 @@ func TestAClaimThatVanishedIsTerminatedAndClaimedAfresh(t *testing.T) {
 	}
 }
 
-// Those of the claims, and then those of the members' keys. Of both at once TestLosingAllLeasesAtOnceMakesNoStorm tells; there another
-// member could claim what its owner has not heard of yet, were it not for the pause that each makes at random.
+// Those of the claims, and then those of the members' keys. Of both at once TestLosingAllLeasesAtOnceMakesNoStorm
+// tells; there another member could claim what its owner has not heard of yet, were it not for the pause that each
+// makes at random.
 func TestRevokedLeasesAreRoutine(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
@@ -247,8 +248,8 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 	}
 }
 
-// A lease may end while something on it is being terminated for another reason. What the handler then still has of it, nobody
-// else would ever end.
+// A lease may end while something on it is being terminated for another reason. What the handler then still has of it,
+// nobody else would ever end.
 func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
 	for policy, name := range map[drm.TerminatePolicy]string{drm.ReleaseAnyway: "release", drm.HoldUntilTerminated: "hold"} {
 		t.Run(name, func(t *testing.T) {

@@ -61,8 +61,8 @@ func (l *lastStand) held(member string) (live, ended int) {
 	return live, ended
 }
 
-// A member whose loop does nothing any more goes on to send keepalives, if nobody stops it. It must not: nobody would ever
-// handle what it has.
+// A member whose loop does nothing any more goes on to send keepalives, if nobody stops it. It must not: nobody would
+// ever handle what it has.
 func TestAWedgedMemberIsTakenOver(t *testing.T) {
 	t.Parallel()
 	const n = 40

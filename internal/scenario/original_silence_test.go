@@ -27,8 +27,8 @@ const (
 	silentStop  = 11
 )
 
-// silentLife is such a member until stdin ends. Its handler fails, and its source does so after the first answer. It must
-// not print anything itself.
+// silentLife is such a member until stdin ends. Its handler fails, and its source does so after the first answer. It
+// must not print anything itself.
 func silentLife(endpoint string) int {
 	var asked atomic.Bool
 	m, err := drm.Start(context.Background(), drm.Config{

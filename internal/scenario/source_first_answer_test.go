@@ -87,11 +87,14 @@ func TestALargeFirstAnswerEndsNothingThatIsHandled(t *testing.T) {
 	cfg := w.config("a", h.handler())
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	started := make(chan *drm.Manager, 1)
-	go func() { started <- w.startOnly(cfg) }() // returns when the first answer has been written
+	go func() { defer close(started); started <- w.startOnly(cfg) }() // returns when the first answer has been written
 	const moved = "handle b, terminate b, handle a"
 	h.are(moved)
 	close(answer)
-	a := <-started
+	a, ok := <-started
+	if !ok {
+		t.FailNow() // startOnly has said why
+	}
 	h.clock.until("all are handled", func() bool { return h.held.Load() == n+1 })
 	if got := h.all(); got != moved {
 		t.Errorf("calls for it: %s", got)
@@ -121,7 +124,7 @@ func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *te
 	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: time.Minute}
 	cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(n)...)
 	started := make(chan *drm.Manager, 1)
-	go func() { started <- w.startOnly(cfg) }()
+	go func() { defer close(started); started <- w.startOnly(cfg) }()
 	<-writing
 	w.pin("b", "x")
 	if err := b.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
@@ -131,7 +134,10 @@ func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *te
 	w.stop(b)
 	h.are("handle b, terminate b, handle a") // while it writes
 	release()
-	a := <-started
+	a, ok := <-started
+	if !ok {
+		t.FailNow() // startOnly has said why
+	}
 	h.clock.until("all are handled", func() bool { return h.held.Load() == n+1 })
 	w.stop(a)
 }

@@ -18,8 +18,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// abandoned is an app whose source is gone: its members have stopped, or died. What it left: 3 resources that only it wanted,
-// one that is allocated besides, and one that was deallocated.
+// abandoned is an app whose source is gone: its members have stopped, or died. What it left: 3 resources that only it
+// wanted, one that is allocated besides, and one that was deallocated.
 func (w *world) abandoned(r *recorder, gone time.Duration) {
 	w.tb.Helper()
 	src := newSource("s0", "s1", "s2", "both", "suspended")

@@ -173,7 +173,8 @@ func TestANewCoordinatorWaitsAndThenAsks(t *testing.T) {
 		src.set(resources("x", "y"), nil)
 		members, _ := w.rolling(r, src, nil, "b") // its Start waits, in a fresh app
 		r.until("both are handled", allHeld(r, 2))
-		// The record's time is of no finer grain than a clock; what passed before the answer was recorded counts for the source.
+		// The record's time is of no finer grain than a clock; what passed before the answer was recorded counts for the
+		// source.
 		if again := asked.times()[len(failed)].Sub(last); again < pause-100*time.Millisecond {
 			t.Errorf("fresh %v: asked again after %v, want %v", fresh, again, pause)
 		}

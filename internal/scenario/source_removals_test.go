@@ -210,7 +210,8 @@ func (d *doubted) noOrders(t *testing.T) {
 	}
 }
 
-// The order is given while nobody coordinates, and the one who does then knows nothing of what is held before it has asked.
+// The order is given while nobody coordinates, and the one who does then knows nothing of what is held before it has
+// asked.
 func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
 	d := newDoubted(t, 20, func(c *drm.Config) { c.CacheResources = true })
 	a := d.join("a")

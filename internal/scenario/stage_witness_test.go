@@ -63,8 +63,8 @@ func await(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// logged waits until there are so many lines with a text, since a line may come after what it tells of has been seen. It returns
-// all that there are then.
+// logged waits until there are so many lines with a text, since a line may come after what it tells of has been seen.
+// It returns all that there are then.
 func logged(tb testing.TB, logs *observer.ObservedLogs, text string, n int) []observer.LoggedEntry {
 	tb.Helper()
 	await(tb, fmt.Sprintf("%d lines with %q", n, text), func() bool { return logs.FilterMessageSnippet(text).Len() >= n })

@@ -16,8 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/member"
 )
 
-// patience bounds every wait of these tests. It is long because machines are slow; what is measured is order, not time. It
-// is shorter than the longest JoinDelay.
+// patience bounds every wait of these tests. It is long because machines are slow; what is measured is order, not time.
+// It is shorter than the longest JoinDelay.
 const patience = 50 * time.Second
 
 // soon bounds what has to happen before something else would bring it about, such as a probe or a timeout of 30 s.

@@ -12,7 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Where etcd has too much to do, many requests of a start are not answered in time, of whatever kind. It goes on all the same.
+// Where etcd has too much to do, many requests of a start are not answered in time, of whatever kind. It goes on all
+// the same.
 func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 	for _, f := range []fault{loseRequest, loseAnswer, beLate} {
 		t.Run(f.String(), func(t *testing.T) {

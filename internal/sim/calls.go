@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // handling is a resource in a member's hands, from the call of Handle on.
@@ -102,7 +101,7 @@ func (c *call) isTooLate(k *keeper, h *handling) bool {
 	if c.cancelled || k.ended || c.a.Kind == core.Update && h != nil && h.over { // its context has ended
 		return true
 	}
-	return !k.valid() && !mutant.Is(mutant.HandleUnlooked)
+	return !k.valid()
 }
 
 func (c *call) begin() {
@@ -230,7 +229,7 @@ func (c *call) giveUp() {
 		m.w.count(Stuck)
 		m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 		c.stuck = true
-		if h := m.held(c.r); h != nil && !mutant.Is(mutant.SpareGivenUp) {
+		if h := m.held(c.r); h != nil {
 			h.ctxEnded, h.over = true, true
 		}
 		if c.a.Kind == core.Terminate && !m.w.plan.HoldFailed { // it had its chance

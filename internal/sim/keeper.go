@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // keeper renews one lease of a member, and knows when it stops being safe.
@@ -52,9 +51,6 @@ func (m *member) grant() {
 
 // safeUntil is the deadline that a request sent at that time gives a lease.
 func safeUntil(sent time.Duration) time.Duration {
-	if mutant.Is(mutant.FenceAfterExpiry) {
-		return sent + ttl + margin
-	}
 	return sent + ttl - margin
 }
 
@@ -98,15 +94,9 @@ func (k *keeper) renew() {
 		case lost || failed:
 			k.unheard++
 			m.after(ttl/15, k.renew)
-		case !alive && mutant.Is(mutant.OutlastGone) && k.outlast:
-			k.unheard = 0
-			m.after(ttl/5, k.renew)
 		case !alive:
 			k.gone()
 		default:
-			if mutant.Is(mutant.CountFromAnswer) {
-				sent = m.clock()
-			}
 			k.unheard = 0
 			k.deadline = max(k.deadline, safeUntil(sent))
 			m.after(max(0, sent+ttl/5-m.clock()), k.renew)
@@ -136,20 +126,18 @@ func (k *keeper) fence() {
 	m.w.trace("%s: lease %d is fenced", m.name, k.id)
 	m.w.count(Fenced)
 	k.fenced = true
-	m.logThen(func() {
-		m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
-			m.post(func() {
-				k.told = true
-				m.core.LeaseFenced(m.clock(), k.id)
-				m.step()
-			})
+	m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
+		m.post(func() {
+			k.told = true
+			m.core.LeaseFenced(m.clock(), k.id)
+			m.step()
 		})
-		if m.clock() >= k.deadline {
-			k.dead()
-		} else {
-			m.atClock(k.deadline, k.dead)
-		}
 	})
+	if m.clock() >= k.deadline {
+		k.dead()
+	} else {
+		m.atClock(k.deadline, k.dead)
+	}
 }
 
 // gone fences a lease that etcd does not know: its time is over too.

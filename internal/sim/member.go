@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // member is one process around a Core, or the place where it comes back.
@@ -27,9 +26,9 @@ type member struct {
 	late            []func()      // what was to happen while it was paused
 	resumedAt       time.Duration
 
-	busy, blocked int      // reasons why its loop gets to nothing, and why whoever logs would wait
-	mail          []func() // what waits for the loop
-	logs          []func() // what waits for the log; only a fault does
+	busy    int      // reasons why its loop gets to nothing
+	mail    []func() // what waits for the loop
+	blocked int      // reasons why the sink of its log takes nothing; the member must not wait for it
 
 	core      *core.Core
 	stopping  bool
@@ -67,24 +66,6 @@ func (m *member) flush() {
 	for m.busy == 0 && len(m.mail) > 0 {
 		f := m.mail[0]
 		m.mail = m.mail[1:]
-		f()
-	}
-}
-
-// logThen logs, and goes on. Nobody waits for the sink of a log.
-func (m *member) logThen(f func()) {
-	if m.blocked > 0 && mutant.Is(mutant.LogInLine) {
-		m.logs = append(m.logs, f)
-		return
-	}
-	f()
-}
-
-// unblock is when the sink takes what is written to it again.
-func (m *member) unblock() {
-	logs := m.logs
-	m.logs = nil
-	for _, f := range logs {
 		f()
 	}
 }
@@ -154,7 +135,7 @@ func (m *member) crash(why string) {
 	m.w.trace("%s: ends: %s", m.name, why)
 	m.gen++
 	m.up, m.paused = false, false
-	m.busy, m.blocked, m.mail, m.logs = 0, 0, nil, nil
+	m.busy, m.blocked, m.mail = 0, 0, nil
 	m.keepers, m.receiver = nil, nil
 	clear(m.followers)
 	clear(m.handlings)

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // Receivers says what the handlers of a Plan do with their calls.
@@ -116,7 +115,7 @@ func (rc *receiver) arrive(c *call, msg message) {
 func (rc *receiver) carryOut(msg message) core.Outcome {
 	w, j := rc.m.w, &rc.of[msg.r]
 	w.trace("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d", rc.m.name, msg.kind, w.ids[msg.r], msg.token, msg.call, j.token, j.call)
-	knows := w.plan.Receivers == KnowNumbers && !mutant.Is(mutant.ForgetCallNumber)
+	knows := w.plan.Receivers == KnowNumbers
 	if msg.token < j.token || knows && msg.token == j.token && msg.call < j.call {
 		w.count(Outdated)
 		if msg.kind == core.Terminate {

@@ -2,7 +2,6 @@ package sim
 
 import (
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // write makes a request of the core's and tells it the answer.
@@ -10,9 +9,9 @@ func (m *member) write(kind request, apply func() core.WriteResult, tell func(co
 	var res core.WriteResult
 	m.request(kind, func() { res = apply() }, func(lost, failed bool) {
 		switch {
-		case lost && !mutant.Is(mutant.LostIsRefused):
+		case lost:
 			res = core.WriteResult{Unknown: true}
-		case lost || failed:
+		case failed:
 			res = core.WriteResult{Failed: true}
 		}
 		m.post(func() {

@@ -64,11 +64,7 @@ func replay(p Plan) string {
 	if err != nil {
 		return err.Error()
 	}
-	environment, tags := "", ""
-	if m := os.Getenv("DRM_MUTANT"); m != "" {
-		environment, tags = "DRM_MUTANT="+m+" ", " -tags mutant"
-	}
-	return fmt.Sprintf("%sDRM_SIM_TRACE=1 DRM_SIM_PLAN='%s' go test%s -count=1 -run '^TestReplay$' ./internal/sim", environment, plan, tags)
+	return fmt.Sprintf("DRM_SIM_TRACE=1 DRM_SIM_PLAN='%s' go test -count=1 -run '^TestReplay$' ./internal/sim", plan)
 }
 
 // TestReplay plays the plan, as JSON, of DRM_SIM_PLAN. Tests that fail print the command.
@@ -95,6 +91,22 @@ func TestNoScheduleBreaksThePromise(t *testing.T) {
 	}
 	if missing := sum.counts.Missing(); n >= 1000 && len(missing) > 0 {
 		t.Errorf("the simulation does not try: %s", strings.Join(missing, ", "))
+	}
+}
+
+// TestFirstFailure runs the schedules 1 to DRM_SIM_FIRST and says which is the first that breaks the promise. It does
+// not make that one simpler, which takes long: `make mutants` only wants to know whether there is one.
+func TestFirstFailure(t *testing.T) {
+	text := os.Getenv("DRM_SIM_FIRST")
+	if text == "" {
+		t.Skip("no number in DRM_SIM_FIRST")
+	}
+	n, err := strconv.Atoi(text)
+	if err != nil || n < 1 {
+		t.Fatalf("DRM_SIM_FIRST is %q, want a positive number", text)
+	}
+	if f := explore(1, upTo(n)).failed; f != nil {
+		t.Fatalf("seed %d: %v", f.seed, f.err)
 	}
 }
 

@@ -5,7 +5,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // store is the part of etcd that matters here: entries, claims on leases, and a log of events for each shard.
@@ -98,7 +97,7 @@ func (s *store) claim(r int, leaseID int64) core.WriteResult {
 	if !s.leases[leaseID].alive {
 		return core.WriteResult{LeaseGone: true}
 	}
-	if c := s.claims[r]; c.token != 0 && !mutant.Is(mutant.ClaimOverAnother) {
+	if c := s.claims[r]; c.token != 0 {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
 	}
 	s.rev++
@@ -108,7 +107,7 @@ func (s *store) claim(r int, leaseID int64) core.WriteResult {
 
 func (s *store) release(r int, token int64) core.WriteResult {
 	c := s.claims[r]
-	if c.token != token && !mutant.Is(mutant.ReleaseAny) {
+	if c.token != token {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
 	}
 	if c.token != 0 {
@@ -125,9 +124,6 @@ func (s *store) writeState(r int, token, leaseID int64, state core.State) core.W
 	c := s.claims[r]
 	if c.token != token {
 		return core.WriteResult{Revision: s.rev, FoundToken: c.token, FoundLease: c.lease}
-	}
-	if mutant.Is(mutant.UpdateWithoutLease) {
-		leaseID = 0
 	}
 	s.rev++
 	c.mod, c.lease, c.state = s.rev, leaseID, state

@@ -4,7 +4,6 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
 // follower is a member's watch of a shard: a list, then the events after it, in order.
@@ -41,14 +40,12 @@ func (f *follower) list() {
 	f.listing++
 	this := f.listing
 	f.resyncAt = m.w.now + resync - m.w.upTo(resync/5)
-	if !mutant.Is(mutant.NoResync) {
-		m.after(f.resyncAt-m.w.now, func() {
-			if !f.dead && f.listing == this {
-				m.w.count(Resynced)
-				f.list()
-			}
-		})
-	}
+	m.after(f.resyncAt-m.w.now, func() {
+		if !f.dead && f.listing == this {
+			m.w.count(Resynced)
+			f.list()
+		}
+	})
 	var entries []core.Entry
 	var claims []core.ClaimKey
 	var sums []core.SummaryKey
@@ -71,7 +68,7 @@ func (f *follower) list() {
 			}
 			told = append(told, claimNews{r, rev, s.claims[r].token})
 			if c := s.claims[r]; c.token != 0 {
-				claims = append(claims, m.claimKey(m.w.ids[r], c))
+				claims = append(claims, c.key(m.w.ids[r]))
 			}
 		}
 	}, func(lost, failed bool) {
@@ -119,10 +116,6 @@ func (f *follower) pump() {
 	case m.cut || m.deaf > 0 || m.stalls > 0 || l.silent > 0 || m.w.leaderless > 0:
 		f.scheduled = true
 		m.after(50*time.Millisecond, f.pump)
-		return
-	case mutant.Is(mutant.SkipRelist) && f.pos < l.compacted:
-		f.pos = l.compacted
-		f.poke()
 		return
 	case f.pos < l.compacted:
 		m.w.count(Compacted)
@@ -186,7 +179,7 @@ func (f *follower) tell(c change) {
 	case c.isClaim && c.claim.token == 0:
 		m.core.ClaimDeleted(m.clock(), f.shard, id, c.rev)
 	case c.isClaim:
-		m.core.ClaimPut(m.clock(), f.shard, m.claimKey(id, c.claim))
+		m.core.ClaimPut(m.clock(), f.shard, c.claim.key(id))
 	case !c.entry.exists:
 		m.core.EntryDeleted(m.clock(), f.shard, id)
 	default:
@@ -199,11 +192,8 @@ func (n summed) key() core.SummaryKey {
 	return core.SummaryKey{Lease: n.lease, Through: n.through, ModRevision: n.mod}
 }
 
-// claimKey is what the core is told of a claim's key.
-func (m *member) claimKey(id string, c claim) core.ClaimKey {
-	if mutant.Is(mutant.ClaimByName) && m.w.store.leases[c.lease].owner == m && len(m.keepers) > 0 {
-		c.lease = m.keepers[len(m.keepers)-1].id
-	}
+// key is what the core is told of a claim's key.
+func (c claim) key(id string) core.ClaimKey {
 	return core.ClaimKey{ID: id, Token: c.token, ModRevision: c.mod, Lease: c.lease}
 }
 

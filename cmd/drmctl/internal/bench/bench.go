@@ -12,14 +12,14 @@ import (
 
 // Options of Run. Only Etcd is required.
 type Options struct {
-	// Etcd starts an etcd, or names one that is there.
+	// Etcd starts an etcd, or names one that runs already.
 	Etcd func(ctx context.Context) (Etcd, error)
-	// Scale makes a bench smaller (or larger): of all numbers of resources it takes this share. Its reach is stated for 1;
-	// far below, fixed costs weigh more. Default 1.
+	// Scale is the share of all numbers of resources that a bench takes. What a bench must reach is stated for 1; far
+	// below, fixed costs weigh more. Default 1.
 	Scale float64
-	// LeaseTTL is the members'. Default drm.DefaultLeaseTTL, which is what the reach is stated for.
+	// LeaseTTL is the lease of the members. Default drm.DefaultLeaseTTL, for which the reach is stated.
 	LeaseTTL time.Duration
-	// Say is told what goes on, a line each. Optional.
+	// Say is called with one line for each step. Optional.
 	Say func(line string)
 }
 
@@ -27,11 +27,12 @@ type Options struct {
 type Etcd struct {
 	// Config says how to reach it.
 	Config drm.EtcdConfig
-	// Stop ends it, with all that is in it. Nil where it is somebody else's: then a bench takes out what it put in.
+	// Stop ends the etcd, with all that is in it. Nil for an etcd that belongs to somebody else; a bench then removes what
+	// it has written.
 	Stop func() error
 }
 
-// Result is what came of a bench.
+// Result is the outcome of a bench.
 type Result struct {
 	Bench   string
 	Figures map[string]float64
@@ -39,7 +40,7 @@ type Result struct {
 	OK      bool   // it does
 }
 
-// bench is one of them.
+// bench is one of the benches.
 type bench struct {
 	name, work, reach string
 	run               func(ctx context.Context, l *lab) (figures map[string]float64, ok bool, err error)
@@ -109,7 +110,7 @@ func index(name string) int {
 	return slices.IndexFunc(benches, func(b bench) bool { return b.name == name })
 }
 
-// Run runs one bench. The error says that it could not be measured; that it missed its reach is no error.
+// Run runs one bench. An error means that it could not be measured. A bench that misses its reach is not an error.
 func Run(ctx context.Context, name string, opts Options) (res Result, err error) {
 	i := index(name)
 	if i < 0 {

@@ -5,11 +5,12 @@ import (
 	"time"
 )
 
-// claimRounds is how often claim is measured: what one round takes is a fifth more or less for reasons that are not in it.
+// claimRounds is how often claim is measured. One round takes a fifth more or less than another, for reasons outside of
+// it.
 const claimRounds = 3
 
-// claim: one member starts cold, and the first thing that it hears is that everything is its own. All figures are the means of
-// some such starts.
+// claim: one member starts cold, and the first news that it gets is that it owns everything. All figures are means over
+// several such starts.
 func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(100_000)
 	if err := l.fill(ctx, n); err != nil {
@@ -21,7 +22,8 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		if err != nil {
 			return err
 		}
-		l.say("a cold start: all of %d handled after %v, active after %v", n, h.Round(time.Millisecond), a.Round(time.Millisecond))
+		l.say("a cold start: all of %d handled after %v, active after %v",
+			n, h.Round(time.Millisecond), a.Round(time.Millisecond))
 		handled, active = handled+h/claimRounds, active+a/claimRounds
 		return nil
 	})
@@ -36,8 +38,8 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	return f, f["handled_of_raw"] >= 0.4 && f["active_of_raw"] >= 0.25, nil
 }
 
-// claimAll starts a member on a full catalogue, and tells how long it takes until its last Handle is called, and until
-// etcd has it that all are active.
+// claimAll starts a member on a full catalogue. It returns how long it takes until the last Handle is called, and until
+// etcd has it that all resources are active.
 func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duration, err error) {
 	l.handler = newCounter(n)
 	full := l.handler.expect(n)

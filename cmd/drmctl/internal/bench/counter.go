@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// counter is a handler that does nothing but count, so that what is measured is DRM. All members of a lab share it.
+// counter is a handler that only counts, so that the figures are those of DRM. All members of a lab share one.
 type counter struct {
 	handled, terminated atomic.Int64
 
@@ -58,14 +58,14 @@ func (c *counter) expect(n int) <-chan struct{} {
 	return c.full
 }
 
-// reached is when that was.
+// reached is when the number that expect was called with had been handled.
 func (c *counter) reached() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.last
 }
 
-// takeGaps returns the gaps so far, and begins anew.
+// takeGaps returns the gaps so far, and forgets them.
 func (c *counter) takeGaps() []time.Duration {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +75,7 @@ func (c *counter) takeGaps() []time.Duration {
 	return gaps
 }
 
-// Handle counts.
+// Handle implements drm.Handler.
 func (c *counter) Handle(_ context.Context, claim drm.Claim) error {
 	n := c.handled.Add(1)
 	now := time.Now()
@@ -94,7 +94,7 @@ func (c *counter) Handle(_ context.Context, claim drm.Claim) error {
 	return nil
 }
 
-// Terminate counts.
+// Terminate implements drm.Handler.
 func (c *counter) Terminate(_ context.Context, claim drm.Claim) error {
 	c.terminated.Add(1)
 	c.mu.Lock()
@@ -107,8 +107,8 @@ func (c *counter) Terminate(_ context.Context, claim drm.Claim) error {
 	return nil
 }
 
-// HandleFailed never happens.
+// HandleFailed implements drm.Handler. It is never called, since Handle does not fail.
 func (c *counter) HandleFailed(context.Context, drm.Claim, error) {}
 
-// TerminateFailed does not matter: members that were cut off have nothing to lose.
+// TerminateFailed implements drm.Handler. Members that were cut off may call it, which does not matter.
 func (c *counter) TerminateFailed(context.Context, drm.Claim, error) {}

@@ -13,13 +13,14 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// failover: a member dies without a word; what counts is what comes after its lease has expired.
+// failover: a member dies without a word. The figures are about the time after its lease has expired.
 func failover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	f, err := l.kill(ctx, 4, l.size(40_000))
 	return f, err == nil && f["of_raw"] <= 3 && f["others_fenced"] == 0, err
 }
 
-// kill has a group share n resources, and then one of them die. Of the others, none may pass a local deadline because of it.
+// kill lets a group share n resources, and then cuts off one member. None of the others may pass a local deadline
+// because of it.
 func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]float64, err error) {
 	if err := l.fill(ctx, n); err != nil {
 		return nil, err
@@ -65,7 +66,7 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 	}, nil
 }
 
-// fences counts the leases that members had to let go of, by what they log.
+// fences counts the leases that members had to give up, according to their logs.
 type fences struct {
 	mu sync.Mutex
 	of map[string]int

@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// handover: a member joins. Terminate and Handle take no time, so what is measured is how long a resource is with nobody.
+// handover: a member joins. Terminate and Handle take no time, so the figures say for how long nobody has a resource.
 func handover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const members = 4
 	n := l.size(40_000)

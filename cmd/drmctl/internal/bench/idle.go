@@ -9,7 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// idle: nothing happens. The source is polled, and answers the same.
+// idle: nothing happens. The source is polled, and always answers the same.
 func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const (
 		members = 10
@@ -43,14 +43,10 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	if err != nil {
 		return nil, false, err
 	}
-	for _, m := range l.all() {
-		m.wire.reset()
-	}
-	cpu, began := cpuTime(), time.Now()
-	if err := pause(ctx, watched); err != nil {
+	cpu, took, err := l.rest(ctx, watched)
+	if err != nil {
 		return nil, false, err
 	}
-	cpu, took := cpuTime()-cpu, time.Since(began)
 	after, err := l.client.Get(ctx, l.layout.Config())
 	if err != nil {
 		return nil, false, err
@@ -77,7 +73,7 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	return f, ok, nil
 }
 
-// idleUsers turns users on, and measures again.
+// idleUsers turns on authentication in etcd, and measures again.
 func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.Duration) error {
 	l.say("now they have to log in, and again nothing happens, for %v", watched)
 	if err := l.usersOn(ctx); err != nil {
@@ -86,15 +82,24 @@ func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.
 	if err := pause(ctx, 5*time.Second); err != nil { // each of their streams has to be made anew
 		return err
 	}
-	for _, m := range l.all() {
-		m.wire.reset()
-	}
-	cpu, began := cpuTime(), time.Now()
-	if err := pause(ctx, watched); err != nil {
+	cpu, took, err := l.rest(ctx, watched)
+	if err != nil {
 		return err
 	}
-	cpu, took := cpuTime()-cpu, time.Since(began)
 	l.rates(f, "users_", took)
 	f["users_cpu_percent_each"] = 100 * cpu.Seconds() / took.Seconds() / f["members"]
 	return nil
+}
+
+// rest waits while nothing happens, with the counts of the members' connections set to zero before. It returns how much
+// processor time this process used meanwhile, and how long it really took.
+func (l *lab) rest(ctx context.Context, watched time.Duration) (cpu, took time.Duration, err error) {
+	for _, m := range l.all() {
+		m.wire.reset()
+	}
+	used, began := cpuTime(), time.Now()
+	if err := pause(ctx, watched); err != nil {
+		return 0, 0, err
+	}
+	return cpuTime() - used, time.Since(began), nil
 }

@@ -37,7 +37,7 @@ func joinStorm(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	settled := time.Since(began)
 	storm := l.handler.handled.Load()
 
-	// A lone join to the group that is there: the time from its start to the first resource that it has.
+	// The time of a lone join to the group, from its start to the first resource that it has.
 	began = time.Now()
 	first := l.handler.expect(1)
 	if _, err := l.start(ctx, "newcomer", nil); err != nil {

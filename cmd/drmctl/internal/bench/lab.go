@@ -25,7 +25,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// patience bounds what should take seconds.
+// patience bounds waits for what should take seconds.
 const patience = 5 * time.Minute
 
 // lab is an app of its own on an etcd, for one bench.
@@ -82,7 +82,7 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 	return l, nil
 }
 
-// clientConfig is for a client like the library's own.
+// clientConfig configures a client like the one that the library makes.
 func clientConfig(c drm.EtcdConfig) clientv3.Config {
 	return clientv3.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
@@ -97,10 +97,11 @@ func (l *lab) stopEtcd() error {
 	return l.etcd.Stop()
 }
 
-// app is the name of all apps here; the prefix tells them apart.
+// app is the name of the app of each lab; their prefixes differ.
 const app = "bench"
 
-// close stops what still runs: in good order only where that matters. An etcd that is somebody else's is left as it was.
+// close stops what still runs. It stops members in order only where that matters. It leaves an etcd that belongs to
+// somebody else as it was.
 func (l *lab) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var wg sync.WaitGroup
@@ -118,7 +119,8 @@ func (l *lab) close(ctx context.Context) error {
 	return errors.Join(err, l.client.Close(), l.stopEtcd())
 }
 
-// clear takes out what was put in, a shard at a time: to delete millions of keys at once would stall etcd.
+// clear removes what the bench has written, shard by shard, since etcd stalls while it deletes millions of keys at
+// once.
 func (l *lab) clear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -146,10 +148,10 @@ func (l *lab) all() []*member {
 
 func (l *lab) say(format string, args ...any) { l.opts.Say(fmt.Sprintf(format, args...)) }
 
-// size is a number of resources, scaled.
+// size is a number of resources, multiplied by the scale.
 func (l *lab) size(n int) int { return max(10, int(float64(n)*l.opts.Scale)) }
 
-// id is the id of the n-th resource; number is its inverse.
+// id is the id of the nth resource; number is its inverse.
 func id(n int) string { return fmt.Sprintf("resource-%07d", n) }
 
 func number(id string) int {
@@ -160,10 +162,10 @@ func number(id string) int {
 	return n
 }
 
-// dataBytes is the size of all resources.
+// dataBytes is the size of the data of each resource.
 const dataBytes = 100
 
-// object is a resource of some bytes, all the same letter.
+// object is the data of the nth resource, filled up to that many bytes with a letter.
 func object(n, bytes int, letter string) json.RawMessage {
 	head := fmt.Sprintf(`{"id":%q,"data":"`, id(n))
 	return json.RawMessage(head + strings.Repeat(letter, max(0, bytes-len(head)-2)) + `"}`)
@@ -178,7 +180,7 @@ func objects(n int) []drm.Resource {
 	return list
 }
 
-// fill puts n resources into the catalogue, as allocations, so that no member need have a source.
+// fill puts n resources into the catalogue as allocations, so that members need no source.
 func (l *lab) fill(ctx context.Context, n int) error {
 	config, err := appconfig.Open(ctx, l.client, l.layout, 0, drm.DefaultShards)
 	if err != nil {
@@ -199,7 +201,7 @@ func (l *lab) fill(ctx context.Context, n int) error {
 	return nil
 }
 
-// start starts a member whose handler counts, and nothing more.
+// start starts a member whose handler only counts.
 func (l *lab) start(ctx context.Context, id string, change func(*drm.Config)) (*member, error) {
 	w, err := newWire(l.etcd.Config)
 	if err != nil {
@@ -212,7 +214,9 @@ func (l *lab) startOn(ctx context.Context, w *wire, id string, change func(*drm.
 	cfg := drm.Config{
 		App: app, Prefix: l.prefix, ID: id, Handler: l.handler, AllocateOnly: true,
 		LeaseTTL: l.opts.LeaseTTL, StopTimeout: time.Minute,
-		Etcd: drm.EtcdConfig{Client: w.client, DialTimeout: l.etcd.Config.DialTimeout, CommandTimeout: l.etcd.Config.CommandTimeout},
+		Etcd: drm.EtcdConfig{
+			Client: w.client, DialTimeout: l.etcd.Config.DialTimeout, CommandTimeout: l.etcd.Config.CommandTimeout,
+		},
 	}
 	if change != nil {
 		change(&cfg)
@@ -240,7 +244,7 @@ func (l *lab) group(ctx context.Context, n int, change func(*drm.Config)) error 
 	return g.Wait()
 }
 
-// stop stops a member; one that was cut off does not hear of it for ever.
+// stop stops a member. It waits only for a short time for a member that was cut off.
 func (l *lab) stop(ctx context.Context, m *member) {
 	if m.wire.isCut() {
 		var cancel context.CancelFunc
@@ -254,8 +258,8 @@ func (l *lab) stop(ctx context.Context, m *member) {
 	delete(l.members, m.ID())
 }
 
-// settled waits until that many members share all n resources, each where it belongs. First it asks the handler alone, so
-// that looking costs nothing while members are at work; what etcd says must be the same then.
+// settled waits until that many members share all n resources, and each resource is where it belongs. It first asks the
+// handler, which costs nothing while members are at work; then etcd must say the same.
 func (l *lab) settled(ctx context.Context, members, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -269,7 +273,8 @@ func (l *lab) settled(ctx context.Context, members, n int) error {
 			break
 		}
 		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return fmt.Errorf("not settled: %d of %d resources are not where they belong, %d members: %w", misplaced, n, active, err)
+			return fmt.Errorf("not settled: %d of %d resources are not where they belong, %d members: %w",
+				misplaced, n, active, err)
 		}
 	}
 	if n > mostRead {
@@ -289,15 +294,17 @@ func (l *lab) settled(ctx context.Context, members, n int) error {
 			return nil
 		}
 		if err := pause(ctx, 250*time.Millisecond); err != nil {
-			return fmt.Errorf("not settled: %d of %d active, %d misplaced, %d members: %w", s.Active, n, s.Misplaced, s.Members, err)
+			return fmt.Errorf("not settled: %d of %d active, %d misplaced, %d members: %w",
+				s.Active, n, s.Misplaced, s.Members, err)
 		}
 	}
 }
 
-// mostRead is the largest app that settled reads as a whole: beyond, that would be what takes the most memory.
+// mostRead is the largest app that settled reads as a whole. Reading a larger one would take more memory than anything
+// else.
 const mostRead = 250_000
 
-// owners is who owns each shard now, and how many members are active.
+// owners returns the owner of each shard now, and how many members are active.
 func (l *lab) owners(ctx context.Context) (owners []string, active int, err error) {
 	config, err := appconfig.Read(ctx, l.client, l.layout)
 	if err != nil {
@@ -326,7 +333,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	}
 }
 
-// await waits for a channel, for as long as anything may take.
+// await waits until a channel is closed, at most as long as anything may take.
 func await(ctx context.Context, what string, done <-chan struct{}) error {
 	t := time.NewTimer(patience)
 	defer t.Stop()

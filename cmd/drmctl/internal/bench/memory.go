@@ -5,7 +5,7 @@ import (
 	"runtime"
 )
 
-// memory: one member holds everything. etcd is another process, or its memory would count.
+// memory: one member holds everything. etcd must run in another process, or its memory would count.
 func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(200_000)
 	if err := l.fill(ctx, n); err != nil {
@@ -20,11 +20,13 @@ func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		return nil, false, err
 	}
 	each := float64(heap()-before) / float64(n)
-	f := map[string]float64{"resources": float64(n), "data_bytes": dataBytes, "bytes_each": each, "bytes_each_beside_data": each - dataBytes}
+	f := map[string]float64{
+		"resources": float64(n), "data_bytes": dataBytes, "bytes_each": each, "bytes_each_beside_data": each - dataBytes,
+	}
 	return f, f["bytes_each_beside_data"] <= 1024, nil
 }
 
-// heap is how much of it is in use.
+// heap is how many bytes of the heap are in use.
 func heap() int64 {
 	var m runtime.MemStats
 	for range 3 { // what went through a pool takes two rounds

@@ -10,7 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// mutex: the usual way to have one owner, etcd's own recipe, a session and a lock for each resource.
+// mutex: the usual way to have one owner, a recipe of etcd: a session, and a lock for each resource.
 func mutex(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const goroutines = 64
 	locks, n := l.size(10_000), l.size(100_000)

@@ -13,11 +13,12 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// The baseline: as many keys as the bench writes, of the same size, put without any condition, in transactions as large
-// as etcd takes them, and as many at once as is fastest. Nothing that keeps one owner can be faster.
+// rawBatch is how many operations a transaction of the baseline has, as many as etcd accepts. The baseline puts as many
+// keys as the bench, of the same size, without any condition, with as many transactions at once as is fastest. Nothing
+// that makes sure of a single owner can be faster.
 const rawBatch = 127
 
-// batched carries out operations in full transactions, several at once, and tells how long that took.
+// batched carries out operations in full transactions, several at once, and returns how long that took.
 func batched(ctx context.Context, client *clientv3.Client, inFlight int, ops []clientv3.Op) (time.Duration, error) {
 	began := time.Now()
 	var next atomic.Int64
@@ -39,21 +40,22 @@ func batched(ctx context.Context, client *clientv3.Client, inFlight int, ops []c
 	return time.Since(began), err
 }
 
-// rawPut puts n keys like claims with values of that size, rawDelete takes them out again.
+// rawPut puts n keys like claims with values of that size; rawDelete deletes them.
 func (l *lab) rawPut(ctx context.Context, inFlight, n, bytes int) (time.Duration, error) {
 	value := string(object(0, bytes, "x"))
-	return batched(ctx, l.client, inFlight, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpPut(key, value) }))
+	put := func(key string) clientv3.Op { return clientv3.OpPut(key, value) }
+	return batched(ctx, l.client, inFlight, l.rawOps(n, put))
 }
 
 func (l *lab) rawDelete(ctx context.Context, inFlight, n int) (time.Duration, error) {
 	return batched(ctx, l.client, inFlight, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpDelete(key) }))
 }
 
-// rawFew is enough to tell what is faster.
+// rawFew is enough keys to find out what is faster.
 const rawFew = 50_000
 
-// pace finds out how many transactions at once etcd is fastest with: a few, or as many as a member has under way. It also
-// warms the connection up, to the advantage of the baseline.
+// pace finds out with how many transactions at once etcd is fastest: a few, or as many as a member has in flight. It
+// also warms up the connection, which favours the baseline.
 func (l *lab) pace(ctx context.Context, n, bytes int) (inFlight int, err error) {
 	var best time.Duration
 	for _, some := range []int{4, drm.DefaultMaxInFlight} {
@@ -82,7 +84,7 @@ func (l *lab) rawOps(n int, op func(key string) clientv3.Op) []clientv3.Op {
 	return ops
 }
 
-// raw measures how long it takes to put n keys, and to take them out again.
+// raw measures how long it takes to put n keys, and to delete them.
 func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration, err error) {
 	inFlight, err := l.pace(ctx, n, bytes)
 	if err != nil {
@@ -99,13 +101,16 @@ func (l *lab) rawAt(ctx context.Context, inFlight, n, bytes int) (put, deleted t
 	if deleted, err = l.rawDelete(ctx, inFlight, n); err != nil {
 		return 0, 0, err
 	}
-	l.say("raw: %d keys put in %v, %.0f a second, %d transactions at once", n, put.Round(time.Millisecond), rate(n, put), inFlight)
+	l.say("raw: %d keys put in %v, %.0f a second, %d transactions at once",
+		n, put.Round(time.Millisecond), rate(n, put), inFlight)
 	return put, deleted, nil
 }
 
-// rawAround is raw before and after each round of what is measured against it, and the mean of all: a machine that others use
-// too is not as fast at one time as at another.
-func (l *lab) rawAround(ctx context.Context, n, bytes, rounds int, measure func() error) (put time.Duration, err error) {
+// rawAround measures raw before and after each round of measure, and returns the mean, since a machine that others use
+// too is not equally fast at all times.
+func (l *lab) rawAround(
+	ctx context.Context, n, bytes, rounds int, measure func() error,
+) (put time.Duration, err error) {
 	inFlight, err := l.pace(ctx, n, bytes)
 	if err != nil {
 		return 0, err

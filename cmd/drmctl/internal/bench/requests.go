@@ -10,14 +10,14 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// requests counts what is sent to etcd, by kind: what is asked for once by the name of its method, what goes over a stream
-// each time, and the streams.
+// requests counts what is sent to etcd, by kind: unary calls by the name of their method, messages on a stream, and the
+// streams themselves.
 type requests struct {
 	mu sync.Mutex
 	by map[string]int
 }
 
-// The kinds that there are figures for; all others are one.
+// kinds are the kinds that have figures of their own; all others are counted as one.
 var kinds = map[string]string{
 	"Range": "ranges", "Txn": "txns", "Put": "puts", "LeaseGrant": "grants", "Authenticate": "authenticates",
 	"keepalive": "keepalives", "watch": "watches", "stream": "streams",
@@ -51,7 +51,7 @@ func (r *requests) reset() {
 	r.by = nil
 }
 
-// SendMsg counts what goes over a stream.
+// SendMsg counts a message on the stream.
 func (s *watched) SendMsg(m any) error {
 	switch m.(type) {
 	case *pb.LeaseKeepAliveRequest:
@@ -62,7 +62,7 @@ func (s *watched) SendMsg(m any) error {
 	return s.ClientStream.SendMsg(m)
 }
 
-// rates adds how many requests a second all members have sent, by kind and all together, to figures.
+// rates adds to figures how many requests a second all members have sent, by kind and in total.
 func (l *lab) rates(figures map[string]float64, prefix string, took time.Duration) {
 	all := append([]string{"others"}, values(kinds)...)
 	total := 0
@@ -86,8 +86,8 @@ func values(m map[string]string) (all []string) {
 	return all
 }
 
-// logIn makes the members that start from now on, and etcd as soon as usersOn has been called, use a password. It does so only
-// where the etcd is the bench's own.
+// logIn makes members that start from now on use a password, and etcd ask for it as soon as usersOn has been called. It
+// returns false, and does nothing, where the etcd is not the bench's own.
 func (l *lab) logIn() bool {
 	if l.etcd.Stop == nil || l.etcd.Config.Username != "" {
 		return false
@@ -96,8 +96,8 @@ func (l *lab) logIn() bool {
 	return true
 }
 
-// usersOn turns authentication on, with what passwords cost by default, and waits until each member has a token. From then on the
-// lab's own client is let in no more.
+// usersOn turns on authentication, with the default cost of a password check, and waits until each member has a token.
+// The lab's own client has no access after that.
 func (l *lab) usersOn(ctx context.Context) error {
 	_, err := l.client.UserAdd(ctx, l.etcd.Config.Username, l.etcd.Config.Password)
 	if err == nil {

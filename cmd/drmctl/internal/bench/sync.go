@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// syncing: a fresh app with a large source, and then a small change of it.
+// syncing: a fresh app with a large source, and then a small change in the source.
 func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(1_000_000)
 	entry := catalogue.Entry{FromSource: true, Data: object(0, dataBytes, "x")}
@@ -59,14 +59,17 @@ func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	}
 	again := time.Since(began)
 	f := map[string]float64{
-		"resources": float64(n), "raw_seconds": raw.Seconds(), "first_seconds": took.Seconds(), "handled_seconds": all.Seconds(),
+		"resources": float64(n), "raw_seconds": raw.Seconds(),
+		"first_seconds": took.Seconds(), "handled_seconds": all.Seconds(),
 		"first_of_raw": raw.Seconds() / took.Seconds(), "changes": float64(changes), "resync_seconds": again.Seconds(),
 		"resync_writes": float64(m.wire.entryWrites.Load()), "resync_keys_read": float64(m.wire.otherKeys.Load()),
 	}
-	return f, f["first_of_raw"] >= 0.5 && f["resync_writes"] == float64(changes) && f["resync_keys_read"] <= 1.1*float64(changes)+100, nil
+	reached := f["first_of_raw"] >= 0.5 && f["resync_writes"] == float64(changes) &&
+		f["resync_keys_read"] <= 1.1*float64(changes)+100
+	return f, reached, nil
 }
 
-// entries waits until a member has written so many entries.
+// entries waits until a member has written that many entries.
 func (l *lab) entries(ctx context.Context, m *member, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

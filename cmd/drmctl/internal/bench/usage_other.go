@@ -4,8 +4,8 @@ package bench
 
 import "time"
 
-// cpuTime is not told here.
+// cpuTime is not known on this platform.
 func cpuTime() time.Duration { return 0 }
 
-// peakMemory is not told here.
+// peakMemory is not known on this platform.
 func peakMemory() int64 { return 0 }

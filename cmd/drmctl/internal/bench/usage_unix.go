@@ -10,7 +10,7 @@ import (
 	"time"
 )
 
-// cpuTime is what this process has used.
+// cpuTime is the processor time that this process has used.
 func cpuTime() time.Duration {
 	var u syscall.Rusage
 	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
@@ -19,7 +19,7 @@ func cpuTime() time.Duration {
 	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
 }
 
-// peakMemory is the most bytes that this process has had; 0 where that is not told.
+// peakMemory is the most memory that this process has used, in bytes; 0 where that is unknown.
 func peakMemory() int64 {
 	text, err := os.ReadFile("/proc/self/status")
 	if err != nil {

@@ -19,8 +19,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
-// wire is one member's connection to etcd: it counts what passes, and can be cut, so that nothing passes any more and
-// nobody is told, as when the machine dies.
+// wire is one member's connection to etcd. It counts what passes. It can be cut, as when the machine dies: then nothing
+// passes any more, and nobody is told.
 type wire struct {
 	client *clientv3.Client
 
@@ -28,15 +28,17 @@ type wire struct {
 	cutAt chan struct{} // closed when it is cut
 
 	groupEvents, otherEvents atomic.Int64 // watch events, below group/ and elsewhere
-	groupKeys, otherKeys     atomic.Int64 // keys that were read, but for config: every member looks at it each 30 s, to see whether etcd went back
-	entryWrites              atomic.Int64 // puts and deletes of catalogue entries that were done
+	// groupKeys and otherKeys count the keys that were read, below group/ and elsewhere. config does not count: every
+	// member reads it every 30 s, to see whether etcd went back.
+	groupKeys, otherKeys atomic.Int64
+	entryWrites          atomic.Int64 // puts and deletes of catalogue entries that were done
 
 	actives  actives
 	requests requests
 	login    *login.Login // nil where there is no user
 }
 
-// actives counts the claims of a member of which etcd has been told that they are active.
+// actives counts the claims of a member that are active according to etcd.
 type actives struct {
 	mu      sync.Mutex
 	claimed map[summed]int // that say claimed, by what a summary stands for
@@ -77,7 +79,7 @@ func (w *wire) close() error {
 	return w.client.Close()
 }
 
-// cut lets nothing pass from now on.
+// cut stops everything from passing.
 func (w *wire) cut() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -95,8 +97,8 @@ func (w *wire) isCut() bool {
 	}
 }
 
-// expect returns a channel that is closed when etcd has been told of n claims that they are active, in a member's first life
-// on a wire.
+// expect returns a channel that is closed when n claims are active according to etcd. It counts only the first life of
+// the member on this wire.
 func (a *actives) expect(n int) <-chan struct{} {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -104,7 +106,7 @@ func (a *actives) expect(n int) <-chan struct{} {
 	return a.all
 }
 
-// put notes what was put below a shard.
+// put notes a put below a shard.
 func (a *actives) put(shard [4]byte, put *pb.PutRequest, summary bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -141,7 +143,7 @@ func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
 	return &conn{Conn: c, wire: w, closed: make(chan struct{})}, nil
 }
 
-// conn is a connection of a wire. Once that is cut, what is written goes nowhere, and nothing comes.
+// conn is a connection of a wire. Once the wire is cut, what is written goes nowhere, and nothing arrives.
 type conn struct {
 	net.Conn
 	wire   *wire
@@ -170,7 +172,7 @@ func (c *conn) Close() error {
 	return c.Conn.Close()
 }
 
-// reset forgets what was counted.
+// reset sets all counts to zero.
 func (w *wire) reset() {
 	for _, n := range []*atomic.Int64{&w.groupEvents, &w.otherEvents, &w.groupKeys, &w.otherKeys, &w.entryWrites} {
 		n.Store(0)
@@ -178,7 +180,10 @@ func (w *wire) reset() {
 	w.requests.reset()
 }
 
-func (w *wire) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (w *wire) unary(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
 	w.requests.call(method)
 	if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
 		return err
@@ -203,7 +208,7 @@ func (w *wire) read(resp *pb.RangeResponse) {
 	}
 }
 
-// txn counts what a transaction, and those in it, did.
+// txn counts what a transaction did, and the transactions in it.
 func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
 	ops := req.Failure
 	if resp.Succeeded {
@@ -223,7 +228,8 @@ func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
 	}
 }
 
-// deleted says whether a deletion found its key, which a condition has made sure of where the answer leaves that out.
+// deleted reports whether a deletion found its key. Where the answer leaves that out, a condition of the transaction
+// has made sure of it.
 func deleted(responses []*pb.ResponseOp, i int) bool {
 	return len(responses) == 0 || responses[i].GetResponseDeleteRange().GetDeleted() > 0
 }
@@ -245,7 +251,10 @@ func (w *wire) wrote(key []byte) {
 
 func isGroup(key []byte) bool { return bytes.Contains(key, []byte("/group/")) }
 
-func (w *wire) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (w *wire) stream(
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	w.requests.count("stream")
 	s, err := open(ctx, desc, cc, method, opts...)
 	if err != nil {
@@ -254,7 +263,7 @@ func (w *wire) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.Clien
 	return &watched{s, w}, nil
 }
 
-// watched counts the events of a stream of watches.
+// watched counts the events on a stream of watches.
 type watched struct {
 	grpc.ClientStream
 	wire *wire
@@ -274,10 +283,12 @@ func (s *watched) RecvMsg(m any) error {
 	return err
 }
 
-// deletions follows the deletions below the app's shards, and tells when the first and the last of n came.
+// deletions follows the deletions below the app's shards. The function that it returns waits for n of them, and returns
+// when the first and the last came.
 func (l *lab) deletions(ctx context.Context, n int) func() (first, last time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
-	watch := l.client.Watch(clientv3.WithRequireLeader(ctx), l.layout.Shards(), clientv3.WithPrefix(), clientv3.WithFilterPut())
+	watch := l.client.Watch(clientv3.WithRequireLeader(ctx), l.layout.Shards(),
+		clientv3.WithPrefix(), clientv3.WithFilterPut())
 	type span struct {
 		first, last time.Time
 		err         error

@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// group is what lies below group/ in etcd. It changes by the rules of package membership, without an etcd.
+// group is what lies below group/ in etcd. It changes by the rules of package membership, but without an etcd.
 type group struct {
 	layout    keys.Layout
 	shards    int
@@ -38,8 +38,9 @@ func (g *group) keyValue(key string, value []byte) *mvccpb.KeyValue {
 
 func (g *group) put(key string, value []byte) { g.kvs[key] = g.keyValue(key, value) }
 
-// join makes a member active, as membership.Registrar does: with the slots of its earlier life, else the lowest whose
-// reserver is not here, else new ones. Slots of an earlier life that it has no use for become free, and stay.
+// join makes a member active, as membership.Registrar does: with the slots of its earlier life, or else the lowest
+// slots whose owners are not there, or else new ones. Slots of an earlier life that it does not need become free, and
+// stay.
 func (g *group) join(id string, weight int) {
 	slots := shard.Reserve(g.reserved, func(m string) bool { return g.here[m] }, id, weight)
 	reserve := func(n int, id string) {
@@ -69,7 +70,7 @@ func (g *group) join(id string, weight int) {
 	g.here[id], g.weight[id] = true, weight
 }
 
-// leave takes a member's key away; its slots stay reserved.
+// leave removes a member's key; its slots stay reserved.
 func (g *group) leave(id string) {
 	delete(g.kvs, g.layout.Member(id))
 	delete(g.here, id)
@@ -98,7 +99,7 @@ func (g *group) place(exceptions map[int]string) {
 	g.placement = g.keyValue(g.layout.Placement(), value)
 }
 
-// view is what each member makes of the group after each change.
+// view is the view that each member has of the group after each change.
 func (g *group) view(placement bool) *membership.View {
 	all := make([]*mvccpb.KeyValue, 0, len(g.kvs)+1)
 	for _, kv := range g.kvs {
@@ -110,7 +111,7 @@ func (g *group) view(placement bool) *membership.View {
 	return membership.NewView(g.layout.Root(), g.shards, all, g.revision)
 }
 
-// eligible has the weights of the members that may own shards.
+// eligible maps the members that may own shards to their weights.
 func (g *group) eligible() map[string]int {
 	set := make(map[string]int, len(g.here))
 	for id := range g.here {

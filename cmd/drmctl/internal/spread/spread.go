@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// Config of Run. All but Events and Seed are required.
+// Config is what Run needs. All fields but Events and Seed are required.
 type Config struct {
 	Members   int // at first; they come and go
 	Resources int
@@ -24,16 +24,17 @@ type Config struct {
 
 // Report is what Run found.
 type Report struct {
-	// Ring is without placement.
+	// Ring has the figures without placement.
 	Ring Figures
-	// Balanced is with placement: after each event, exceptions that keep each member's load below the bound. An event
-	// itself moves what it must, with the exceptions that were there; what balance then moves counts too, beyond the minimum.
+	// Balanced has the figures with placement: after each event, exceptions keep each member's load below the bound. An
+	// event itself moves what it must, with the exceptions that were there; what the balancing then moves counts too,
+	// beyond the minimum.
 	Balanced Figures
-	// Exceptions is how many there are at the end.
+	// Exceptions is how many exceptions there are at the end.
 	Exceptions int
-	// Balance is the average time to compute them, once for each event, on the coordinator alone.
+	// Balance is how long it takes on average to compute them, which only the coordinator does, once for each event.
 	Balance time.Duration
-	// Smallest and Largest are the shards with the fewest and the most resources: shards are not divided.
+	// Smallest and Largest are the fewest and the most resources in a shard. Shards are not divided.
 	Smallest, Largest int
 	// Kinds counts the events of each kind.
 	Kinds map[string]int
@@ -48,7 +49,7 @@ const (
 	Undrain = "undrain"
 )
 
-// run is a group in its history.
+// run is a group and what has happened to it so far.
 type run struct {
 	cfg   Config
 	rand  *rand.Rand
@@ -57,7 +58,7 @@ type run struct {
 	kinds map[string]int
 }
 
-// Run forms a group and lets events happen to it. The error is ctx's.
+// Run forms a group and lets events happen to it. It fails only when ctx ends, with the error of ctx.
 func Run(ctx context.Context, cfg Config) (Report, error) {
 	r := &run{
 		cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), group: newGroup(cfg.Shards), kinds: map[string]int{},
@@ -98,12 +99,13 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}
 	return Report{
 		Ring: ring.end(), Balanced: balanced.end(), Exceptions: len(exceptions),
-		Balance: balancing / time.Duration(1+cfg.Events), Smallest: slices.Min(load), Largest: slices.Max(load), Kinds: r.kinds,
+		Balance:  balancing / time.Duration(1+cfg.Events),
+		Smallest: slices.Min(load), Largest: slices.Max(load), Kinds: r.kinds,
 	}, nil
 }
 
-// happen lets one event happen, and tells to whom. Half of them take a member away, so that the group keeps its size, more
-// or less; the last one stays.
+// happen lets one event happen, and returns the member that it happens to. Half of the events take a member away, so
+// that the group more or less keeps its size; the last member stays.
 func (r *run) happen() string {
 	kind, who := r.choose()
 	r.kinds[kind]++
@@ -122,7 +124,7 @@ func (r *run) happen() string {
 	return who
 }
 
-// choose picks what is to happen, and to whom.
+// choose picks the next event, and the member.
 func (r *run) choose() (kind, who string) {
 	g := r.group
 	var gone, drained []string
@@ -158,13 +160,13 @@ func (r *run) choose() (kind, who string) {
 	return kind, who
 }
 
-// one picks a member; the order of a map must not have a say.
+// one picks a member. The order of a map must not influence it.
 func (r *run) one(ids []string) string {
 	slices.Sort(ids)
 	return ids[r.rand.IntN(len(ids))]
 }
 
-// join is the join of a member that was never there.
+// join adds a member that was never there.
 func (r *run) join() string {
 	id := fmt.Sprintf("member-%05d", r.born)
 	r.group.join(id, r.cfg.Weights[r.born%len(r.cfg.Weights)])

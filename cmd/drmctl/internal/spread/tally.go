@@ -8,21 +8,23 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// Figures are what came of one way to share.
+// Figures are the results of one way to spread.
 type Figures struct {
-	// MaxOverAvg is the load of the member with the most resources for its weight, as a multiple of the average, at the end.
+	// MaxOverAvg is the load of the member with the most resources for its weight, as a multiple of the average, at the
+	// end.
 	MaxOverAvg float64
-	// Worst is the greatest that it ever was.
+	// Worst is the greatest value that MaxOverAvg ever had.
 	Worst float64
 	// Moves counts the resources that went from one member to another, over all events.
 	Moves int
-	// Minimum counts those that had to: what a member that left had, and what one that joined got.
+	// Minimum counts the moves that no way to spread could avoid: what a leaving member had, and what a joining one got.
 	Minimum int
-	// Decision is the average time that a member needs to find out, after an event, who owns what; DecisionMax the longest.
+	// Decision is how long a member needs on average, after an event, to compute who owns what. DecisionMax is the
+	// longest.
 	Decision, DecisionMax time.Duration
 }
 
-// MovesOverMinimum is 1 where nothing moved that did not have to.
+// MovesOverMinimum is Moves as a multiple of Minimum: 1 where nothing moved that did not have to.
 func (f Figures) MovesOverMinimum() float64 {
 	if f.Moves == f.Minimum {
 		return 1
@@ -30,7 +32,7 @@ func (f Figures) MovesOverMinimum() float64 {
 	return float64(f.Moves) / float64(max(1, f.Minimum))
 }
 
-// count tells how many resources each shard has. Their ids are like those of any source: a name and a number.
+// count returns how many resources each shard has. Their ids are like those of any source: a name and a number.
 func count(resources, shards int) []int {
 	load := make([]int, shards)
 	id := append(make([]byte, 0, 32), "resource-"...)
@@ -40,7 +42,7 @@ func count(resources, shards int) []int {
 	return load
 }
 
-// tally adds up the figures of one way to share.
+// tally adds up the figures of one way to spread.
 type tally struct {
 	Figures
 	load      []int // of each shard
@@ -59,13 +61,14 @@ func (t *tally) decided(find func() []string) []string {
 	return owners
 }
 
-// begin is where the counting of moves starts.
+// begin starts the counting of moves.
 func (t *tally) begin(owners []string, eligible map[string]int) {
 	t.owners = owners
 	t.weigh(eligible)
 }
 
-// event takes over the owners after something happened to one member, or, where it is empty, to none.
+// event takes over the owners after an event. member is the member that it happened to; it is empty where the event
+// concerned none.
 func (t *tally) event(member string, owners []string, eligible map[string]int) {
 	for s, before := range t.owners {
 		after := owners[s]
@@ -80,7 +83,7 @@ func (t *tally) event(member string, owners []string, eligible map[string]int) {
 	t.begin(owners, eligible)
 }
 
-// weigh takes down how even the load is.
+// weigh notes how even the load is.
 func (t *tally) weigh(eligible map[string]int) {
 	load := make(map[string]int, len(eligible))
 	total, weights := 0, 0

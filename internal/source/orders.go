@@ -1,4 +1,4 @@
-package drm
+package source
 
 import (
 	"context"
@@ -15,14 +15,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// order is one that stands.
+// order is an order that stands.
 type order struct {
 	key      string
 	revision int64 // at which it was given; 0: there is none
 	accept   record.AcceptOrder
 }
 
-// orders are those of operators to the coordinator, as far as etcd has told.
+// orders are the orders of operators to the coordinator, as far as etcd has told.
 type orders struct {
 	layout  keys.Layout
 	created int64         // the revision that the app was created at: orders from before are of another app
@@ -34,7 +34,10 @@ type orders struct {
 }
 
 func newOrders(layout keys.Layout, created int64, refetch func()) *orders {
-	return &orders{layout: layout, created: created, refetch: refetch, news: make(chan struct{}, 1), stand: map[keys.Kind]order{}}
+	return &orders{
+		layout: layout, created: created, refetch: refetch,
+		news: make(chan struct{}, 1), stand: map[keys.Kind]order{},
+	}
 }
 
 // Reset is a follow.Sink's.
@@ -106,87 +109,89 @@ func (o *orders) get(kind keys.Kind) order {
 	return o.stand[kind]
 }
 
-// obey carries out the orders that stand, as far as that can be done now. False says that etcd failed, and that it should be
-// called again; it is called again after each round of fetches, too.
-func (o *office) obey(ctx context.Context) (ok bool) {
-	err := errors.Join(o.obeyAccept(ctx), o.obeyFetch(ctx))
+// obey carries out the orders that stand, as far as that can be done now. False says that etcd failed, and that it
+// should be called again; it is called again after each round of fetches, too.
+func (t *Term) obey(ctx context.Context) (ok bool) {
+	err := errors.Join(t.obeyAccept(ctx), t.obeyFetch(ctx))
 	if err == nil || isEndOfTerm(err) || ctx.Err() != nil { // the view will tell
 		return true
 	}
-	o.m.log.Warn("cannot carry out an operator's order; trying again", zap.Error(err))
+	t.o.Log.Warn("cannot carry out an operator's order; trying again", zap.Error(err))
 	return false
 }
 
 // obeyFetch takes an order to ask the source back once an attempt that began after it is recorded.
-func (o *office) obeyFetch(ctx context.Context) error {
-	if fetch := o.orders.get(keys.FetchOrder); fetch.revision > 0 && o.recorded >= fetch.revision {
-		o.m.log.Info("the source was asked, as an operator has ordered")
-		return o.takeBack(ctx, fetch)
+func (t *Term) obeyFetch(ctx context.Context) error {
+	if fetch := t.orders.get(keys.FetchOrder); fetch.revision > 0 && t.recorded >= fetch.revision {
+		t.o.Log.Info("the source was asked, as an operator has ordered")
+		return t.takeBack(ctx, fetch)
 	}
 	return nil
 }
 
 // obeyAccept makes the removals that an operator has accepted, or refuses to.
-func (o *office) obeyAccept(ctx context.Context) error {
-	accept := o.orders.get(keys.AcceptOrder)
+func (t *Term) obeyAccept(ctx context.Context) error {
+	accept := t.orders.get(keys.AcceptOrder)
 	switch {
 	case accept.revision == 0:
 		return nil
-	case o.record.Accepted.Revision >= accept.revision: // done, and perhaps not recorded
-	case !o.sync.Answered():
-		if o.askedFor < accept.revision {
-			o.m.log.Info("an operator accepts removals; asking the source what it lacks")
-			o.askedFor = accept.revision
-			o.refetch()
+	case t.record.Accepted.Revision >= accept.revision: // done, and perhaps not recorded
+	case !t.sync.Answered():
+		if t.askedFor < accept.revision {
+			t.o.Log.Info("an operator accepts removals; asking the source what it lacks")
+			t.askedFor = accept.revision
+			t.refetch()
 		}
 		return nil
 	default:
-		if err := o.accept(ctx, accept); err != nil {
+		if err := t.accept(ctx, accept); err != nil {
 			return err
 		}
 	}
-	if o.unrecorded {
-		if err := o.writeRecord(ctx); err != nil {
+	if t.unrecorded {
+		if err := t.writeRecord(ctx); err != nil {
 			return err
 		}
-		o.unrecorded = false
+		t.unrecorded = false
 	}
-	return o.takeBack(ctx, accept)
+	return t.takeBack(ctx, accept)
 }
 
-// accept carries out an order and takes down what came of it.
-func (o *office) accept(ctx context.Context, order order) error {
+// accept carries out an order, and takes what came of it into the record.
+func (t *Term) accept(ctx context.Context, order order) error {
 	accepted := record.Accepted{Revision: order.revision}
-	out, err := o.sync.Accept(ctx, order.accept.Digest)
+	out, err := t.sync.Accept(ctx, order.accept.Digest)
 	switch {
 	case errors.Is(err, catalogue.ErrOtherSet):
 		accepted.Error = "what is held is not what was accepted any more"
-		if o.record.Held == 0 {
+		if t.record.Held == 0 {
 			accepted.Error = "no removals are held any more"
 		}
-		o.m.log.Warn("an operator's order to accept removals is refused", zap.String("reason", accepted.Error), zap.Int("held", o.record.Held))
+		t.o.Log.Warn("an operator's order to accept removals is refused",
+			zap.String("reason", accepted.Error), zap.Int("held", t.record.Held))
 	case err != nil:
-		o.accepted += out.Removed
+		t.accepted += out.Removed
 		return fmt.Errorf("remove what was accepted: %w", err)
 	default:
-		accepted.Removed = o.accepted + out.Removed
-		o.record.LastChange = record.Change{At: o.m.wall().UTC(), Removed: accepted.Removed}
-		o.m.log.Warn("removed what the source lacks and an operator has accepted", zap.Int("removed", accepted.Removed),
+		accepted.Removed = t.accepted + out.Removed
+		t.record.LastChange = record.Change{At: t.o.Wall().UTC(), Removed: accepted.Removed}
+		t.o.Log.Warn("removed what the source lacks and an operator has accepted", zap.Int("removed", accepted.Removed),
 			zap.Strings("first", firstFew(out.Gone)))
 	}
-	o.accepted = 0
-	o.record.Accepted, o.unrecorded = accepted, true
-	o.recordHeld()
-	o.tellHeld()
+	t.accepted = 0
+	t.record.Accepted, t.unrecorded = accepted, true
+	t.recordHeld()
+	t.tellHeld()
 	return nil
 }
 
 // takeBack deletes an order that has been dealt with, unless it was given anew.
-func (o *office) takeBack(ctx context.Context, order order) error {
-	ctx, cancel := context.WithTimeout(ctx, o.m.cfg.Etcd.CommandTimeout)
+func (t *Term) takeBack(ctx context.Context, order order) error {
+	ctx, cancel := context.WithTimeout(ctx, t.o.CommandTimeout)
 	defer cancel()
-	unchanged := clientv3.Compare(clientv3.ModRevision(order.key), "=", order.revision) // or it was given anew, which is heard of
-	if _, err := o.m.kv.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(order.key)).Commit(); err != nil {
+	// Where the order was given anew, the watch tells.
+	unchanged := clientv3.Compare(clientv3.ModRevision(order.key), "=", order.revision)
+	if _, err := t.o.KV.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(order.key)).Commit(); err != nil {
 		return fmt.Errorf("take back the order %q: %w", order.key, err)
 	}
 	return nil

@@ -1,0 +1,133 @@
+package drm
+
+import (
+	"context"
+	"errors"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/source"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
+)
+
+// userRetriever adapts a Retriever to what package source calls. Whatever the user's code does in a call, and whatever
+// the methods of its errors do, happens here, in the goroutine and within the limits of that call.
+type userRetriever struct {
+	retriever Retriever
+	api       API
+}
+
+// Setup implements source.Retriever.
+func (u userRetriever) Setup(ctx context.Context) error {
+	return safely(func() error { return u.retriever.Setup(ctx, u.api) })
+}
+
+// TearDown implements source.Retriever.
+func (u userRetriever) TearDown(ctx context.Context) error {
+	return safely(func() error { return u.retriever.TearDown(ctx) })
+}
+
+// Forget implements source.Retriever. Not every Retriever has it.
+func (u userRetriever) Forget() error {
+	f, ok := u.retriever.(Forgetter)
+	if !ok {
+		return nil
+	}
+	return safely(func() error { f.Forget(); return nil })
+}
+
+// Fetch implements source.Retriever.
+func (u userRetriever) Fetch(ctx context.Context) (a source.Answer) {
+	err := safely(func() error {
+		a = fetched(u.retriever.Fetch(ctx))
+		return nil
+	})
+	if err != nil { // it panicked
+		return source.Answer{Failure: &source.Failure{Err: err}}
+	}
+	return a
+}
+
+// fetched takes down all that a Fetch has returned.
+func fetched(resources []Resource, err error) source.Answer {
+	if err == nil {
+		return source.Answer{Items: fetchedItems{resources: resources}}
+	}
+	if bad, before := badItemsOf(err); bad != nil {
+		return source.Answer{Items: fetchedItems{resources, bad}, Before: before}
+	}
+	if matches(err, ErrNotModified) {
+		return source.Answer{Unchanged: true}
+	}
+	return source.Answer{Failure: judged(err)}
+}
+
+// judged takes down all that an error of Fetch has to say: Retryable, Is, As and Unwrap are the user's code, as Error
+// is.
+func judged(err error) *source.Failure {
+	f := &source.Failure{Err: told(err)}
+	_ = safely(func() error { // where one of them panics, the error has no advice
+		var advice Retryable
+		if errors.As(err, &advice) {
+			after, again := advice.Retryable()
+			f.Advised, f.After, f.Again = true, after, again
+		}
+		return nil
+	})
+	return f
+}
+
+// onSourceError adapts Config.OnSourceError, which may be nil.
+func onSourceError(f func(error)) func(error) error {
+	if f == nil {
+		return nil
+	}
+	return func(err error) error { return safely(func() error { f(err); return nil }) }
+}
+
+// fetchedItems are the resources that a Fetch has returned, and what its error said is bad.
+type fetchedItems struct {
+	resources []Resource
+	said      *BadItemsError
+}
+
+// Check implements source.Items.
+func (f fetchedItems) Check() ([]catalogue.Item, source.BadItems) {
+	items, bad := toItems(f.resources, f.said)
+	return items, badItems{bad}
+}
+
+// badItems adapts a BadItemsError, the texts of whose errors have been taken down.
+type badItems struct{ all *BadItemsError }
+
+// errTooLarge is what is wrong with an item that etcd did not take. Its entry stays what it was.
+var errTooLarge = errors.New("it does not fit into one request to etcd")
+
+// Count implements source.BadItems.
+func (b badItems) Count() int { return b.all.count }
+
+// Digest implements source.BadItems.
+func (b badItems) Digest() uint64 { return b.all.doubt }
+
+// Keep implements source.BadItems.
+func (b badItems) Keep() (ids map[string]struct{}, all bool) { return b.all.keep, b.all.keepAll }
+
+// First implements source.BadItems.
+func (b badItems) First() []source.BadItem {
+	first := make([]source.BadItem, len(b.all.items))
+	for i, item := range b.all.items {
+		first[i] = source.BadItem{
+			Index: item.Index, ID: item.ID, Error: item.Err.Error(), Text: item.describe(),
+			TooLarge: item.Err == errTooLarge, //nolint:errorlint // this very one
+		}
+	}
+	return first
+}
+
+// AddTooLarge implements source.BadItems.
+func (b badItems) AddTooLarge(id string) { b.all.Add(BadItem{Index: -1, ID: id, Err: errTooLarge}) }
+
+// AsError implements source.BadItems. The error has a copy of the items: the user may have it for long.
+func (b badItems) AsError(text string) error {
+	bad := b.all.told()
+	return &toldError{usercode.Clip(text+bad.Error(), usercode.MaxText), bad}
+}

@@ -1,0 +1,82 @@
+package mutant
+
+// ofCalls are the faults in how a member calls the user's code. The simulation has a model of it.
+var ofCalls = []Mutant{
+	{
+		Name:      "spare-given-up",
+		Breaks:    "the context and the claim of a call that is given up live on",
+		Simulated: true,
+		Test:      "TestNothingOfACallThatIsGivenUpGoesOn",
+		Package:   "./internal/scenario",
+		Changes: []Change{
+			{
+				File: "internal/calls/limits.go",
+				Old:  `c.of.end(CauseGivenUp)`,
+				New:  ``,
+			},
+			{
+				File: "internal/sim/calls.go",
+				Old: `h != nil {
+				h.ctxEnded, h.over = true, true`,
+				New: `false {
+				h.ctxEnded, h.over = true, true`,
+			},
+		},
+	},
+	{
+		Name:      "handle-unlooked",
+		Breaks:    "Handle is called without a last look at the clock",
+		Simulated: true,
+		Test:      "TestNoHandleBeginsPastTheDeadline",
+		Package:   "./internal/scenario",
+		Changes: []Change{
+			{
+				File: "internal/calls/call.go",
+				Old:  `return c.ctx.Err() != nil || c.of.Remaining() <= 0`,
+				New:  `return c.ctx.Err() != nil`,
+			},
+			{
+				File: "internal/sim/calls.go",
+				Old:  `return !k.valid()`,
+				New:  `return false`,
+			},
+		},
+	},
+	{
+		Name:      "log-in-line",
+		Breaks:    "whoever logs waits for the log's sink",
+		Simulated: true,
+		Test:      "TestABlockedLogDelaysNoDeadline",
+		Package:   "./internal/scenario",
+		Changes: []Change{
+			{
+				File: "start.go",
+				Old:  `log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))`,
+				New: `log := cfg.Logger.With(cfg.LoggerFields...)
+				_, logs := logqueue.Wrap(log)`,
+			},
+			{
+				File: "internal/sim/keeper.go",
+				Old: `k.fenced = true
+				m.after(`,
+				New: `k.fenced = true
+				var logged func()
+				logged = func() {
+					if m.blocked > 0 {
+						m.after(time.Millisecond, logged)
+						return
+					}
+					m.after(`,
+			},
+			{
+				File: "internal/sim/keeper.go",
+				Old: `m.atClock(k.deadline, k.dead)
+				}`,
+				New: `m.atClock(k.deadline, k.dead)
+					}
+				}
+				logged()`,
+			},
+		},
+	},
+}

@@ -1,0 +1,49 @@
+package mutant
+
+// ofCatalogue are the faults in how the catalogue is written.
+var ofCatalogue = []Mutant{
+	{
+		Name:    "write-deposed",
+		Breaks:  "what a coordinator writes does not depend on its office",
+		Test:    "TestADeposedCoordinatorWritesNothing",
+		Package: "./internal/catalogue",
+		Changes: []Change{{
+			File: "internal/catalogue/write.go",
+			Old:  `return append(y.store.guards(), txn.Created(y.guardKey, y.guardRev))`,
+			New:  `return y.store.guards()`,
+		}},
+	},
+	{
+		Name:    "write-unguarded",
+		Breaks:  "the catalogue is written without a look at whether the app is the one that it was",
+		Test:    "TestAnAppThatWasDeletedTakesNoResources",
+		Package: "./internal/catalogue",
+		Changes: []Change{{
+			File: "internal/catalogue/allocate.go",
+			Old:  `return []*pb.Compare{txn.Created(s.Layout.Config(), s.Config)}`,
+			New:  `return nil`,
+		}},
+	},
+	{
+		Name:    "confirm-early",
+		Breaks:  "a removal that was doubted is confirmed by whichever answer comes next",
+		Test:    "TestARemovalInBulkIsConfirmedByTimeAndAnAnswer",
+		Package: "./internal/catalogue",
+		Changes: []Change{{
+			File: "internal/catalogue/removals.go",
+			Old:  `asked-seen >= h.rules.Delay`,
+			New:  `asked-seen >= 1`,
+		}},
+	},
+	{
+		Name:    "accept-another",
+		Breaks:  "an order to make the removals that are held makes others too, which joined them since",
+		Test:    "TestOnlyTheSetThatWasLookedAtIsAccepted",
+		Package: "./internal/catalogue",
+		Changes: []Change{{
+			File: "internal/catalogue/removals.go",
+			Old:  `case len(h.first) > 0 && digestOf(maps.Keys(h.first)) == digest:`,
+			New:  `case true:`,
+		}},
+	},
+}

@@ -1,0 +1,329 @@
+package mutant
+
+// ofCore are the faults in the decisions of a member.
+var ofCore = []Mutant{
+	{
+		Name:      "release-before-terminate",
+		Breaks:    "a claim is released first, and its handler told after",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `case c.holds(r) && r.stuck:`,
+			New: `case cause != NoCause && !c.lost(r):
+				return decision{step: doRelease, cause: cause}
+			case c.holds(r) && r.stuck:`,
+		}},
+	},
+	{
+		Name:      "forget-lost-claim",
+		Breaks:    "a claim whose answer was lost is taken for one that was not made",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/results.go",
+			Old:  `case res.Unknown:`,
+			New:  `case false:`,
+		}},
+	},
+	{
+		Name:      "unfollow-uncertain",
+		Breaks:    "a shard is not followed until it is certain that a lost claim is not there",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/resource.go",
+			Old:  `|| r.uncertain {`,
+			New:  `{`,
+		}},
+	},
+	{
+		Name:      "use-doomed-claim",
+		Breaks:    "a claim whose release got no answer is used again",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/results.go",
+			Old:  `r.doomed = r.token != 0 && (r.doomed || res.Unknown)`,
+			New:  `r.doomed = false`,
+		}},
+	},
+	{
+		Name:      "forget-lost-state",
+		Breaks:    "a state whose write got no answer is not written again",
+		Simulated: true,
+		Changes: []Change{
+			{
+				File: "internal/core/results.go",
+				Old:  `case res.Unknown || res.Failed:`,
+				New: `case res.Unknown:
+				case res.Failed:`,
+			},
+			{
+				File: "internal/core/summary.go",
+				Old: `default:
+				g.after = now +`,
+				New: `case res.Unknown:
+					g.through = through
+				default:
+					g.after = now +`,
+			},
+		},
+	},
+	{
+		Name:      "summarize-pending",
+		Breaks:    "a summary is written while a claim that it would stand for is not handled yet",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/summary.go",
+			Old:  `g.pending == 0 &&`,
+			New:  ``,
+		}},
+	},
+	{
+		Name:      "summarize-unclear",
+		Breaks:    "a summary is written while a claim that it would stand for may be there unknown",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/summary.go",
+			Old:  `&& r.sh.unclear == 0`,
+			New:  ``,
+		}},
+	},
+	{
+		Name:      "overlook-summary-gone",
+		Breaks:    "that a summary was deleted is not noticed",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/summary.go",
+			Old:  `c.seeSummary(now, number, lease, 0, revision)`,
+			New:  ``,
+		}},
+	},
+	{
+		Name:      "leave-summaries",
+		Breaks:    "a summary is not deleted when its shard has gone to another member",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/summary.go",
+			Old:  `case c.stopping || l == nil || l.fenced:`,
+			New:  `case l == nil || true:`,
+		}},
+	},
+	{
+		Name:      "believe-old-news",
+		Breaks:    "news of a claim is taken over without a look at its revision",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/resource.go",
+			Old:  `if rev >= r.seenRev {`,
+			New:  `if true {`,
+		}},
+	},
+	{
+		Name:      "overlook-vanished",
+		Breaks:    "that a claim of this member was deleted is not noticed",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/core.go",
+			Old: `r != nil {
+				r.see(0, 0, revision)`,
+			New: `r != nil && r.token == 0 {
+				r.see(0, 0, revision)`,
+		}},
+	},
+	{
+		Name:      "handle-fenced",
+		Breaks:    "what is on a fenced lease is handled on",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `return r.gone() || l == nil || l.fenced`,
+			New:  `return r.gone() || l == nil`,
+		}},
+	},
+	{
+		Name:      "revoke-too-early",
+		Breaks:    "a fenced lease is revoked before everything on it has ended",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/lease.go",
+			Old:  `if l.fenced && l.keys == 0 &&`,
+			New:  `if l.fenced &&`,
+		}},
+	},
+	{
+		Name:      "reuse-token",
+		Breaks:    "a resource is handled under the token of its first claim",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `a.Kind = Handle`,
+			New: `a.Kind = Handle
+			if r.oldToken != 0 {
+				a.Token = r.oldToken
+			}`,
+		}},
+	},
+	{
+		Name:      "forget-panicked-handle",
+		Breaks:    "no Terminate after a Handle that panicked",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/results.go",
+			Old:  `r.started = out != Error`,
+			New:  `r.started = out != Error && out != Panicked`,
+		}},
+	},
+	{
+		Name:      "forget-cancelled-handle",
+		Breaks:    "no Terminate after a Handle that was cancelled",
+		Simulated: true,
+		Changes: []Change{
+			{
+				File: "internal/core/results.go",
+				Old:  `case r.cancelled || out == Cut:`,
+				New:  `case false:`,
+			},
+			{
+				File: "internal/core/results.go",
+				Old:  `r.started = out != Error`,
+				New:  `r.started = out != Error && out != Cut`,
+			},
+		},
+	},
+	{
+		Name:      "forget-cut-terminate",
+		Breaks:    "no other Terminate after one that the end of its lease cut short",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/results.go",
+			Old:  `if out == Cut {`,
+			New:  `if false {`,
+		}},
+	},
+	{
+		Name:      "forget-stuck-handle",
+		Breaks:    "no Terminate after a call that was given up",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/results.go",
+			Old:  `r.started = call != Terminate || c.cfg.HoldFailed`,
+			New:  `r.started = false`,
+		}},
+	},
+	{
+		Name:      "let-go-of-failed",
+		Breaks:    "under the policy Hold, a claim is released though Terminate failed",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()`,
+			New:  `return false`,
+		}},
+	},
+	{
+		Name:      "stop-spares-new-claims",
+		Breaks:    "what was being claimed at Stop is handled all the same",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `case c.stopping:`,
+			New: `case c.stopping && !r.started:
+				return NoCause
+			case c.stopping:`,
+		}},
+	},
+	{
+		Name:      "drop-deallocation",
+		Breaks:    "a resource that leaves the catalogue during a call stays handled",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/core.go",
+			Old: `r != nil {
+				r.present = false`,
+			New: `r != nil && r.phase != calling {
+				r.present = false`,
+		}},
+	},
+	{
+		Name:      "keep-moved",
+		Breaks:    "what is another member's by now is not given away",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `case !r.sh.owned:`,
+			New:  `case false:`,
+		}},
+	},
+	{
+		Name:      "ignore-change",
+		Breaks:    "changed data do not reach the handler",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `case r.started && r.handledGen == r.dataGen:`,
+			New:  `case r.started:`,
+		}},
+	},
+	{
+		Name:      "count-old-failures",
+		Breaks:    "failures with old data count against the new ones",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/results.go",
+			Old:  `if r.handledGen == r.dataGen {`,
+			New:  `if true {`,
+		}},
+	},
+	{
+		Name:      "two-calls",
+		Breaks:    "a resource is called again while a call is in progress",
+		Simulated: true,
+		Changes: []Change{
+			{
+				File: "internal/core/decide.go",
+				Old: `c.wakeTardy(r)
+				case idle:`,
+				New: `c.wakeTardy(r)
+					c.take(r)
+				case idle:`,
+			},
+			{
+				File: "internal/core/decide.go",
+				Old:  `if r.sh == nil || r.phase != idle {`,
+				New:  `if r.sh == nil {`,
+			},
+		},
+	},
+	{
+		Name:      "cut-off-calls",
+		Breaks:    "a Handle is cancelled in order, though its handler wants its calls to be finished",
+		Simulated: true,
+		Test:      "TestACallThatIsToBeFinishedIsNotCutOff",
+		Package:   "./internal/scenario",
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `|| c.cfg.FinishCalls && !c.hasty {`,
+			New:  `{`,
+		}},
+	},
+	{
+		Name:      "overlook-lost-in-end",
+		Breaks:    "that a claim was lost is not told to its handling while Terminate runs",
+		Simulated: true,
+		Test:      "TestALostClaimIsActedUponDuringTerminate",
+		Package:   "./internal/scenario",
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `if cause == ClaimLost {`,
+			New:  `if cause == ClaimLost && r.call != Terminate {`,
+		}},
+	},
+	{
+		Name:      "claim-while-stuck",
+		Breaks:    "a resource is claimed again while a call that was given up still runs",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `r.present && !r.stuck`,
+			New:  `r.present`,
+		}},
+	},
+}

@@ -1,0 +1,76 @@
+package mutant
+
+// ofFollow are the faults in how etcd is followed. The simulation has a model of some of it.
+var ofFollow = []Mutant{
+	{
+		Name:      "skip-relist",
+		Breaks:    "after a compaction a watch goes on with what is new, without a list",
+		Simulated: true,
+		Test:      "TestACompactionWhileCutOffIsFollowedByAFreshList",
+		Package:   "./internal/follow",
+		Changes: []Change{
+			{
+				File: "internal/follow/follow.go",
+				Old: `case errors.Is(err, rpctypes.ErrCompacted):
+				at.next = 0`,
+				New: `case errors.Is(err, rpctypes.ErrCompacted):
+				at.next = h.Highest() + 1`,
+			},
+			{
+				File: "internal/sim/watch.go",
+				Old: `m.w.count(Compacted)
+				f.list()`,
+				New: `f.pos = l.compacted
+				f.poke()`,
+			},
+		},
+	},
+	{
+		Name:      "no-resync",
+		Breaks:    "what is followed is not listed again now and then, so what a watch missed stays missed",
+		Simulated: true,
+		Test:      "TestAReaderGetsAFreshListNowAndThen",
+		Package:   "./internal/follow",
+		Changes: []Change{
+			{
+				File: "internal/follow/follow.go",
+				Old:  `return h.opts.Resync - rand.N(h.opts.Resync/5+1)`,
+				New:  `return 365*24*time.Hour + rand.N(h.opts.Resync)`,
+			},
+			{
+				File: "internal/sim/watch.go",
+				Old:  `m.after(f.resyncAt-m.w.now, func() {`,
+				New:  `m.after(365*24*time.Hour, func() {`,
+			},
+		},
+	},
+	{
+		Name:    "overlook-rewound",
+		Breaks:  "an answer of a lower revision than was seen, or of another cluster, is believed",
+		Test:    "TestCheckNoticesAStoreThatWasRewoundOrReplaced",
+		Package: "./internal/follow",
+		Changes: []Change{
+			{
+				File: "internal/follow/follow.go",
+				Old:  `case h.cluster != header.GetClusterId():`,
+				New:  `case false:`,
+			},
+			{
+				File: "internal/follow/follow.go",
+				Old:  `case rev < before:`,
+				New:  `case false:`,
+			},
+		},
+	},
+	{
+		Name:    "trust-silence",
+		Breaks:  "a stream of which nothing is heard is not made anew",
+		Test:    "TestAStreamThatHangsWithoutAnErrorIsMadeAnew",
+		Package: "./internal/follow",
+		Changes: []Change{{
+			File: "internal/follow/lane.go",
+			Old:  `case period-l.heard.Load() > 3:`,
+			New:  `case false:`,
+		}},
+	},
+}

@@ -1,0 +1,152 @@
+package source
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/record"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
+)
+
+// manyItems is how many resources a fresh app's first answer has to have for the coordinator not to own the shards in
+// which there is nothing yet while it writes them: to claim each as it comes, and to hear of it by a watch, would slow
+// down the writing, and a list of all is cheaper than a million events.
+const manyItems = 10_000
+
+// fetch asks the source once, makes its answer the catalogue, and records what came of it.
+func (t *Term) fetch(ctx context.Context) error {
+	attempt, err := t.take(ctx)
+	if ctx.Err() != nil || errors.Is(err, catalogue.ErrDeposed) {
+		return err
+	}
+	t.record.LastAttempt, t.record.Attempt = t.o.Wall().UTC(), attempt
+	t.record.Error = ""
+	t.heed(err)
+	if err != nil {
+		t.record.Error = usercode.Clip(err.Error(), maxSourceError)
+	} else {
+		t.record.LastSuccess = t.record.LastAttempt
+	}
+	werr := t.writeRecord(ctx)
+	if werr == nil {
+		t.recorded = attempt
+	}
+	if err == nil || isEndOfTerm(werr) { // who is not in office any more blames nobody
+		err = werr
+	}
+	return err
+}
+
+// take asks the source once, and makes its answer the catalogue. It returns the revision at which the attempt began,
+// which is the last attempt's where it did not get as far.
+func (t *Term) take(ctx context.Context) (attempt int64, err error) {
+	attempt = t.record.Attempt
+	if err := t.source.calls.free(); err != nil { // before the catalogue is read in vain
+		if now, unknown := t.revision(ctx); unknown == nil {
+			attempt = now
+		}
+		return attempt, err
+	}
+	if !t.vouched { // or who forgets the source could do so while the catalogue is read
+		if err := t.writeRecord(ctx); err != nil {
+			return attempt, err
+		}
+	}
+	if err := t.sync.Load(ctx, t.o.Hub); err != nil {
+		return attempt, err
+	}
+	began, err := t.revision(ctx)
+	if err != nil {
+		return attempt, fmt.Errorf("ask etcd for its revision: %w", err)
+	}
+	t.sync.Ask()
+	out, err := t.apply(ctx, began)
+	if err == nil {
+		t.note(out)
+	}
+	return began, err
+}
+
+// apply asks the source, and makes its answer the catalogue. Where the source says that nothing changed since an answer
+// that did not become the catalogue in full, or that another member got, it is asked for everything.
+func (t *Term) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
+	calls := &t.source.calls
+	a := calls.ask(ctx, false)
+	if a.Unchanged && !a.everything {
+		out, err := t.sync.Unchanged(ctx, began)
+		if !errors.Is(err, catalogue.ErrNoAnswer) {
+			return out, writing(err)
+		}
+		a = calls.ask(ctx, true)
+	}
+	if a.Unchanged {
+		return catalogue.Outcome{}, blame(fmt.Errorf("asked for everything, it has answered: %w", ErrNotModified))
+	}
+	if a.failed != nil {
+		return catalogue.Outcome{}, a.failed
+	}
+	return t.write(ctx, a.Answer, began)
+}
+
+// write makes an answer that has items the catalogue.
+func (t *Term) write(ctx context.Context, a Answer, began int64) (catalogue.Outcome, error) {
+	items, bad := a.Items.Check()
+	if err := t.refuses(bad, len(items), a.Before); err != nil {
+		t.sync.Refused()
+		t.tellBad(bad, true)
+		return catalogue.Outcome{}, blame(err)
+	}
+	if t.fresh && len(items) >= manyItems {
+		t.o.StepBack(t.sync.Vacant())
+		defer t.o.StepBack(nil)
+	}
+	keep, all := bad.Keep()
+	out, err := t.sync.Apply(ctx, catalogue.Answer{Items: items, Keep: keep, KeepAll: all}, began)
+	if err != nil {
+		return out, writing(err)
+	}
+	t.source.calls.taken()
+	for _, id := range slices.Sorted(slices.Values(out.Rejected)) {
+		bad.AddTooLarge(id)
+	}
+	if t.tellBad(bad, false) {
+		t.source.calls.tell(bad.AsError(a.Before))
+	}
+	return out, nil
+}
+
+func writing(err error) error {
+	if err != nil {
+		return fmt.Errorf("write the catalogue: %w", err)
+	}
+	return nil
+}
+
+// heed notes how long the source wants to be left alone, as the error of a fetch says, for this coordinator and the
+// next: nothing asks it earlier.
+func (t *Term) heed(err error) {
+	t.notBefore, t.record.NotBefore = 0, time.Time{}
+	source, is := err.(*sourceError) //nolint:errorlint // nothing wraps it, and nothing looks through it
+	if !is || source.After <= 0 {
+		return
+	}
+	after := min(source.After, record.MostLeftAlone)
+	t.notBefore, t.record.NotBefore = t.o.Now()+after, t.record.LastAttempt.Add(after)
+}
+
+// revision returns etcd's revision now.
+func (t *Term) revision(ctx context.Context) (int64, error) {
+	ctx, cancel := context.WithTimeout(ctx, t.o.CommandTimeout)
+	defer cancel()
+	resp, err := t.o.KV.Get(ctx, t.o.Layout.Config(), clientv3.WithKeysOnly())
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
