@@ -15,8 +15,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// Lessor is what a Keeper needs of etcd. A *clientv3.Client is one; a *Renewer on it is a better one: the client opens a
-// stream for each keepalive, and where etcd is not reachable tries it again and again at full speed until its context ends.
+// Lessor is what a Keeper needs of etcd. A *clientv3.Client is one, and a *Renewer on a client is a better one: the
+// client opens a stream for each keepalive, and while it cannot reach etcd it retries at full speed until the context
+// ends.
 type Lessor interface {
 	Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error)
 	KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error)
@@ -31,10 +32,10 @@ type Keeper struct {
 	id    clientv3.LeaseID
 	ttl   time.Duration
 
-	// until is the deadline on the clock, or dead. It becomes dead once and for all by whoever first sees the clock at or
-	// past it, so that nobody is told that the lease is valid after anybody was told that it is not.
+	// until is the deadline on the clock, or dead. Whoever first sees the clock at or past the deadline makes it dead,
+	// once and for all, so that nobody hears that the lease is valid after somebody has heard that it is not.
 	until  atomic.Int64
-	last   atomic.Int64 // the last deadline, kept when until is dead
+	last   atomic.Int64 // the last deadline, also when until is dead
 	fenced atomic.Bool
 	closed atomic.Bool
 	// outlast is Options.Outlast, until NoLonger.
@@ -44,21 +45,21 @@ type Keeper struct {
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
-	cause error // why it is fenced, as told from outside; nil if by time
+	cause error // why the lease is fenced; nil until it is
 
-	wake chan struct{} // pokes the goroutine
+	wake chan struct{} // makes the goroutine look again
 	done chan struct{} // closed when the goroutine has ended
 
 	revoking sync.Mutex
 	revoked  bool
 }
 
-// dead is what Keeper.until is when the lease must not be relied on any more.
+// dead is the value of Keeper.until when nobody may rely on the lease any more.
 const dead = math.MinInt64
 
-// Grant asks etcd for a lease and starts to keep it. ctx bounds the request only (as does the TTL). The error says what
-// etcd answered, or which option is out of its range; it is an ErrExpired if the answer took so long that the lease
-// would have to be fenced at once.
+// Grant asks etcd for a lease and starts to keep it. ctx bounds only the request, which the TTL bounds, too. The error
+// says what etcd answered, or which option is out of its range. It is ErrExpired if the answer took so long that the
+// lease would have to be fenced at once. Close or Revoke ends the Keeper.
 func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -97,18 +98,18 @@ func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	return k, nil
 }
 
-// ID is the lease's, in etcd.
+// ID is the lease's id in etcd.
 func (k *Keeper) ID() clientv3.LeaseID { return k.id }
 
-// TTL is what etcd granted, which may be more than was asked.
+// TTL is what etcd granted, which may be more than Options.TTL.
 func (k *Keeper) TTL() time.Duration { return k.ttl }
 
-// Deadline is when the lease stops being safe, on Options.Clock, as of the last keepalive that was answered. It does not
-// tell whether that has come, or whether the lease ended before: Remaining does.
+// Deadline is when the lease stops being safe, on Options.Clock, as of the last answered keepalive. It does not tell
+// whether that time has come, or whether the lease has ended earlier: Remaining does.
 func (k *Keeper) Deadline() time.Duration { return time.Duration(k.last.Load()) }
 
-// Remaining is for how long from now the lease is surely valid. Once it is zero or less it stays so, but with
-// Options.Outlast. It costs a clock reading.
+// Remaining is how much longer the lease is surely valid. Once it is zero or less it stays so, except with
+// Options.Outlast. Each call reads the clock once.
 func (k *Keeper) Remaining() time.Duration {
 	for {
 		until := k.until.Load()
@@ -126,14 +127,16 @@ func (k *Keeper) Remaining() time.Duration {
 	}
 }
 
-// Context ends when the lease must no longer be relied on. Its cause is ErrExpired, ErrGone or ErrClosed.
+// Context ends when nobody may rely on the lease any more. Its cause is ErrExpired, ErrGone or ErrClosed.
 func (k *Keeper) Context() context.Context { return k.ctx }
 
-// Fenced reports whether the lease is fenced: nothing new may be begun under it, and it will not be renewed.
+// Fenced reports whether the lease is fenced: its owner must begin nothing new under it, and it is not renewed any
+// more.
 func (k *Keeper) Fenced() bool { return k.fenced.Load() }
 
-// Fence fences the lease now, for a reason that the keeper cannot see. It stays valid until its deadline, unless the
-// cause is ErrGone (or etcd's own "requested lease not found"): then it is dead at once. The first cause counts.
+// Fence fences the lease now, for a reason that the Keeper cannot see. The lease stays valid until its deadline, unless
+// the cause is ErrGone (or etcd's own "requested lease not found"): then it is dead at once. The first cause counts,
+// but ErrGone counts over any other.
 func (k *Keeper) Fence(cause error) {
 	if errors.Is(cause, rpctypes.ErrLeaseNotFound) && !errors.Is(cause, ErrGone) {
 		cause = fmt.Errorf("%w: %w", ErrGone, cause)
@@ -151,8 +154,9 @@ func (k *Keeper) Fence(cause error) {
 	k.poke()
 }
 
-// Close stops renewing and ends Context with ErrClosed; the lease is left to expire. It returns when the keeper's
-// goroutines have ended, which takes no longer than a Probe that is under way. Calls after the first only wait.
+// Close stops renewing the lease and ends Context with ErrClosed; the lease expires later. Close returns when the
+// Keeper's goroutines have ended, which takes no longer than a Probe that is under way. Calls after the first only
+// wait.
 func (k *Keeper) Close() {
 	if k.closed.CompareAndSwap(false, true) {
 		k.fenced.Store(true)
@@ -163,9 +167,9 @@ func (k *Keeper) Close() {
 	<-k.done
 }
 
-// Revoke closes the keeper and has etcd delete the lease with all its keys. An attempt that fails is made again, until
-// ctx ends or a TTL has passed (by when the lease has expired, if etcd works at all). That etcd does not know the lease
-// is a success, and so is a call after one that succeeded.
+// Revoke closes the Keeper and makes etcd delete the lease with all its keys. It repeats an attempt that fails until
+// ctx ends or a TTL has passed (by then the lease has expired, if etcd works at all). It is a success that etcd does
+// not know the lease, and so is a call after one that succeeded.
 func (k *Keeper) Revoke(ctx context.Context) error {
 	k.Close()
 	k.revoking.Lock()
@@ -196,11 +200,12 @@ func (k *Keeper) revoke(ctx context.Context) error {
 	return err
 }
 
-// outlasts says whether the lease's deadline may pass: with Options.Outlast, until it is fenced for another reason.
+// outlasts says whether the lease may pass its deadline: with Options.Outlast it may, until it is fenced for another
+// reason.
 func (k *Keeper) outlasts() bool { return k.outlast.Load() && !k.fenced.Load() }
 
-// NoLonger takes Options.Outlast back: from now on the lease is fenced in time like any other, at once if its time has
-// come. It is for an owner that is about to end.
+// NoLonger takes Options.Outlast back: from now on the lease is fenced in time like any other, and at once if its time
+// has come. It is for an owner that is about to end.
 func (k *Keeper) NoLonger() {
 	k.outlast.Store(false)
 	k.poke()
@@ -213,8 +218,8 @@ func (k *Keeper) poke() {
 	}
 }
 
-// extend moves the deadline to where a keepalive that was sent at that time and answered with that TTL puts it. It does
-// nothing to a lease that is dead or past its deadline by now.
+// extend moves the deadline, after a keepalive was sent at that time and answered with that TTL. It does nothing to a
+// lease that is dead, or past its deadline by now.
 func (k *Keeper) extend(sent, ttl time.Duration) {
 	next := int64(sent + ttl - k.opts.Margin)
 	for {

@@ -10,35 +10,35 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// maxAttempts is how many keepalives of a lease are under way at most; with the default options it is never reached.
+// maxAttempts is how many keepalives of a lease can be under way; with the default options there are never so many.
 const maxAttempts = 8
 
 // loop is the state of a keeper's goroutine.
 type loop struct {
 	*Keeper
 	next     time.Duration // when the next attempt is due
-	told     bool          // OnFence was called
-	failure  error         // of the latest attempt; nil if it was answered
+	told     bool          // OnFence was called, if there is one
+	failure  error         // of the latest attempt; nil if etcd answered it
 	probing  bool          // an attempt waits for the probe
-	answers  chan answer   // has room for all attempts, and for what came of their probes
+	answers  chan answer   // has room for the answers of all attempts, and of their probes
 	underWay int
 	attempts sync.WaitGroup
 	renewing context.Context
 	giveUp   context.CancelFunc
 }
 
-// answer is what came of one attempt to renew, or of the probe before it.
+// answer is the outcome of one attempt to renew the lease, or of the probe before it.
 type answer struct {
-	probed  bool          // of the probe, which succeeded
+	probed  bool          // it is the outcome of the probe, which succeeded
 	unasked bool          // the probe failed, and nothing was sent
-	sent    time.Duration // on the clock, before the request went out
+	sent    time.Duration // time on the clock before the request was sent
 	ttl     time.Duration
 	err     error
 }
 
-// run is the keeper's goroutine. It only ever waits for what is to be done next: the attempts have goroutines of their
-// own, so that a request that hangs delays neither the fence nor the deadline. A timer only says when to look: what is
-// due is decided by the clock, which goes on when timers do not (while the machine sleeps).
+// run is the Keeper's goroutine. It never waits for a request: the attempts have goroutines of their own, so that a
+// request that hangs delays neither the fence nor the deadline. A timer only says when to look: the clock decides what
+// is due, since it goes on when timers do not (while the machine sleeps).
 func (k *Keeper) run(first time.Duration) {
 	defer close(k.done)
 	l := &loop{Keeper: k, next: first, answers: make(chan answer, 2*maxAttempts)}
@@ -49,7 +49,7 @@ func (k *Keeper) run(first time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		l.takeAll() // before the fence is decided on: after a hiccup the answer that averts it may be waiting
+		l.takeAll() // before over decides on the fence: after a hiccup the answer that prevents it may be waiting
 		now := k.clock.Now()
 		if l.over(now) {
 			return
@@ -71,10 +71,10 @@ func (k *Keeper) run(first time.Duration) {
 	}
 }
 
-// over fences the lease if it is time to, and ends it if it is dead, which it reports.
+// over fences the lease if it is time to, and ends it if it is dead. It reports whether it is.
 func (l *loop) over(now time.Duration) bool {
 	left := l.Remaining()
-	if l.closed.Load() { // read after Remaining, which Close makes zero
+	if l.closed.Load() { // read after Remaining, which is zero once Close was called
 		return true
 	}
 	if l.outlasts() || left > l.opts.FenceLead && !l.fenced.Load() {
@@ -83,7 +83,8 @@ func (l *loop) over(now time.Duration) bool {
 	l.mu.Lock()
 	if l.cause == nil {
 		sent := l.Deadline() + l.opts.Margin - l.ttl
-		l.cause = fmt.Errorf("%w: none of the keepalives of the last %v was answered", ErrFenced, (now - sent).Round(time.Millisecond))
+		silent := (now - sent).Round(time.Millisecond)
+		l.cause = fmt.Errorf("%w: none of the keepalives of the last %v was answered", ErrFenced, silent)
 		if l.failure != nil {
 			l.cause = fmt.Errorf("%w: %w", l.cause, l.failure)
 		}
@@ -98,7 +99,7 @@ func (l *loop) over(now time.Duration) bool {
 		end = fmt.Errorf("%w: %w", ErrExpired, cause)
 	}
 	if left <= 0 {
-		l.cancel(end) // first, as it may be late already
+		l.cancel(end) // before the callbacks, since it may be late already
 	}
 	if !l.told {
 		l.told = true
@@ -123,7 +124,7 @@ func (l *loop) takeAll() {
 	}
 }
 
-// take makes use of an attempt's answer, if the lease is not fenced.
+// take uses an attempt's answer, unless the lease is fenced.
 func (l *loop) take(a answer) {
 	if a.probed {
 		l.probing = false
@@ -152,19 +153,19 @@ func (l *loop) pause(now time.Duration) time.Duration {
 	until := l.Deadline()
 	if !l.told {
 		until -= l.opts.FenceLead
-		if l.outlasts() { // neither of them matters
+		if l.outlasts() { // then neither the fence nor the deadline matters
 			until = now + l.ttl
 		}
 		if l.underWay < maxAttempts && !l.probing {
 			until = min(until, l.next)
 		}
 	}
-	// No longer than that, as the clock may leap; and no shorter than a timer is worth.
+	// Not longer than a part of the TTL, since the clock may leap, and not so short that a timer is not worth it.
 	return min(max(until-now, 100*time.Microsecond), l.ttl/20)
 }
 
-// patience is for how long the owner may take to show that it works: until the lease would be fenced. An owner that is
-// slow, because the machine is, is alive when it answers, and the keepalive goes out after that.
+// patience is how long the owner may take to show that it works: until the lease would be fenced. An owner that is slow
+// because the machine is busy is alive once it answers, and the keepalive is sent after that.
 func (k *Keeper) patience(now time.Duration) time.Duration {
 	if k.outlasts() {
 		return k.ttl
@@ -172,7 +173,7 @@ func (k *Keeper) patience(now time.Duration) time.Duration {
 	return max(k.Deadline()-k.opts.FenceLead-now, k.opts.AttemptTimeout)
 }
 
-// renew sends one keepalive, after the owner has shown that it works.
+// renew sends one keepalive once the owner has shown that it works.
 func (l *loop) renew(patience time.Duration) answer {
 	ctx := l.renewing
 	if l.opts.Probe != nil {
@@ -191,7 +192,7 @@ func (l *loop) renew(patience time.Duration) answer {
 	return answer{sent: sent, ttl: time.Duration(resp.TTL) * time.Second}
 }
 
-// probe waits for the probe, and does not take one that came too late for an answer.
+// probe calls Options.Probe. A success that comes too late is a failure.
 func (k *Keeper) probe(ctx context.Context, patience time.Duration) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()

@@ -6,55 +6,57 @@ import (
 	"time"
 )
 
-// Clock tells the time since some fixed moment. It must never go back, and must go on while the machine sleeps, as etcd does
-// not sleep with it. Its method is called from several goroutines.
+// Clock tells how much time has passed since some fixed moment. It is safe for concurrent use.
 type Clock interface {
+	// Now must never go back, and must go on while the machine sleeps: etcd does not sleep with it.
 	Now() time.Duration
 }
 
 // Options of a Keeper. All but TTL have defaults, which follow from the TTL that etcd granted.
 type Options struct {
-	// TTL to ask for, in whole seconds of at least 1. etcd may grant more: its least is 1.5 election timeouts. Lowered,
-	// keys of a member that died are free sooner; raised, a longer hiccup of etcd or the network is survived.
+	// TTL to ask for, in whole seconds, at least 1. etcd may grant more: it grants at least 1.5 election timeouts.
+	// Lowered, the keys of a process that died are free sooner; raised, the lease survives a longer hiccup of etcd or the
+	// network.
 	TTL time.Duration
-	// Margin before the end of the TTL at which the lease counts as expired here. It covers that the two clocks run at
-	// different speeds, and that it takes time to act on the deadline. Default TTL/10.
+	// Margin is how long before the end of the TTL the lease counts as expired here. It covers the different speeds of the
+	// two clocks, and the time that it takes to act on the deadline. Default TTL/10.
 	Margin time.Duration
-	// FenceLead is how long before the deadline the fence comes: the time in which the owner can end things in good
-	// order. Raised, they have more of it, and renewal has less. Default TTL/10.
+	// FenceLead is how long before the deadline the fence comes: the time in which the owner can end things in good order.
+	// Raised, there is more time for that, and less for renewing the lease. Default TTL/10.
 	FenceLead time.Duration
-	// Interval between keepalives that are answered. They go out when the clock stands at a multiple of it, so that the
-	// leases of one process are renewed together, and expire together if it dies. Default TTL/5.
+	// Interval is the time between keepalives while etcd answers them. They go out when the clock stands at a multiple of
+	// it, so that the leases of one process are renewed together, and expire together if the process dies. Default TTL/5.
 	Interval time.Duration
-	// Early is how long before the other leases of its process this one is renewed, so that it expires before them: the lease
-	// of the key by which others know that the process lives. Below Interval. Default 0.
+	// Early is how long before the other leases of its process this one is renewed, so that it expires before them if the
+	// process dies. It is meant for the lease of the key by which others know that the process lives. It must be less than
+	// Interval. Default 0.
 	Early time.Duration
-	// RetryInterval from sending a keepalive that failed, or is not answered yet, to the next one. That one does not
-	// wait for the other's end: it goes to the next endpoint of the cluster, so that one which swallows requests costs
-	// this much, and not AttemptTimeout, each time. Default TTL/15.
+	// RetryInterval is the time from sending a keepalive that fails, or is not answered yet, to sending the next one,
+	// which does not wait for the end of the one before. It goes to the next endpoint of the cluster, so that an endpoint
+	// that swallows requests costs this much each time, and not AttemptTimeout. Default TTL/15.
 	RetryInterval time.Duration
-	// AttemptTimeout bounds one keepalive, from when it is sent. Default TTL/5.
+	// AttemptTimeout bounds one keepalive, from the moment it is sent. Default TTL/5.
 	AttemptTimeout time.Duration
-	// Outlast keeps a lease that is not renewed in time from being fenced: it is given up only when etcd says that it is
-	// gone. Then nothing ends while etcd does not answer, and the keys may be another's before this keeper knows: it is
-	// for owners who would rather do a thing twice than not at all. Remaining falls below zero, and rises again with
-	// the next keepalive that is answered. Default false.
+	// Outlast keeps the lease from being fenced when it is not renewed in time: the Keeper gives it up only when etcd says
+	// that it is gone. So nothing ends while etcd does not answer, and the keys may belong to somebody else before this
+	// Keeper knows: Outlast is for owners who would rather do a thing twice than not at all. Remaining falls below zero
+	// then, and rises again with the next answered keepalive. Default false.
 	Outlast bool
-	// Clock on which the lease's life is counted. Default: the system's, which goes on while the machine sleeps.
+	// Clock measures the lease's life. Default: a clock of the system that goes on while the machine sleeps.
 	Clock Clock
-	// Probe, if given, is called before each keepalive, which is sent only when it has returned nil: so that a lease lives no
-	// longer than its owner works. It may take until the lease would be fenced, as an owner on a machine that is busy is
-	// slow and yet alive; and must return when its context ends. There is one call at a time, from goroutines that differ.
+	// Probe, if given, is called before each keepalive, which is sent only if Probe returns nil. So the lease lives no
+	// longer than its owner works. A call may take until the lease would be fenced, since an owner on a busy machine is
+	// slow and yet alive; it must return when its context ends. There is one call at a time, each on another goroutine.
 	Probe func(context.Context) error
-	// OnFence, if given, is called once, when the lease is fenced, with why. It runs on the Keeper's goroutine: it must
-	// not block, and not call Close or Revoke. It is not called after Close.
+	// OnFence, if given, is called once, when the lease is fenced, with the reason. It runs on the Keeper's goroutine: it
+	// must not block, and not call Close or Revoke. It is not called after Close.
 	OnFence func(*Keeper, error)
-	// OnDead, if given, is called once, at the deadline or when the lease is known to be gone, always after OnFence;
+	// OnDead, if given, is called once, at the deadline or when the lease is known to be gone, always after OnFence.
 	// Context has ended by then. The same rules apply.
 	OnDead func(*Keeper, error)
 }
 
-// check reports what is wrong with options as they were given.
+// check returns an error if an option is out of its range.
 func (o Options) check() error {
 	if o.TTL < time.Second || o.TTL%time.Second != 0 {
 		return fmt.Errorf("lease TTL: got %v, want whole seconds, at least 1", o.TTL)
@@ -77,7 +79,7 @@ func (o Options) check() error {
 	return nil
 }
 
-// withDefaults fills in what was left out, for a lease of the TTL that was granted.
+// withDefaults fills in the defaults, for a lease of the TTL that etcd granted.
 func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 	for _, f := range []struct {
 		value *time.Duration
@@ -103,7 +105,7 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 	return o, nil
 }
 
-// tickAfter is when the keepalive after one that was sent at some time is due.
+// tickAfter is the time at which the next keepalive is due, after one that was sent at a given time.
 func (o Options) tickAfter(sent time.Duration) time.Duration {
 	return ((sent+o.Early)/o.Interval+1)*o.Interval - o.Early
 }

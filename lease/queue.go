@@ -8,19 +8,19 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// queue holds the ops of one lease that wait to be sent, no key twice, and cuts batches from them. It goes in rounds: what
-// has come by the time a round begins is taken group by group, in their order; what comes later waits for the next one, so
-// no group can be passed over for ever by ones that sort before it.
+// queue holds the ops of one lease that wait to be sent, no key twice, and cuts batches from them. It works in rounds:
+// the ops that have come by the time a round begins are taken group by group, in the order of the groups; later ones
+// wait for the next round. So groups that sort before another cannot keep it waiting for ever.
 type queue struct {
 	lease clientv3.LeaseID
 	count int
 
-	arrivals map[int][]Op // of the next round, by group
-	round    map[int][]Op // what is left of this one
-	turns    []int        // its groups, in order
+	arrivals map[int][]Op // the ops of the next round, by group
+	round    map[int][]Op // the rest of this round, by group
+	turns    []int        // the groups of that rest, in order
 
-	group []Op // what is left of the group whose turn it is
-	bytes int  // of that
+	group []Op // the rest of the group whose turn it is
+	bytes int  // the size of that rest
 }
 
 func (q *queue) add(op Op) {
@@ -34,11 +34,12 @@ func (q *queue) add(op Op) {
 func (q *queue) len() int    { return q.count }
 func (q *queue) empty() bool { return q.count == 0 }
 
-// size is roughly what an op adds to a transaction: its key twice (compared and written), and what is around it.
+// size is roughly how many bytes an op adds to a transaction: its key twice (to compare and to write), its value, and
+// some around them.
 func size(op *Op) int { return 2*len(op.Key) + len(op.Value) + 48 }
 
-// take cuts a batch of at most maxOps and maxBytes, but at least one op. It keeps a group together: one that would not
-// fit into what is left of the batch begins the next one, unless that would not spare it a cut.
+// take cuts a batch of at most maxOps and maxBytes, but of one op at least. It keeps a group together: one that does
+// not fit into the rest of the batch begins the next batch, unless it would be cut into as many pieces then.
 func (q *queue) take(maxOps, maxBytes int) []Op {
 	batch := make([]Op, 0, min(maxOps, q.count))
 	bytes := maxBytes // left
@@ -58,7 +59,7 @@ func (q *queue) take(maxOps, maxBytes int) []Op {
 				return batch
 			}
 			batch = append(batch, *op)
-			*op = Op{} // its value is not held longer than need be
+			*op = Op{} // so that the memory of its value is free as soon as possible
 			q.group = q.group[1:]
 			q.count--
 			q.bytes -= n
@@ -68,11 +69,11 @@ func (q *queue) take(maxOps, maxBytes int) []Op {
 	return batch
 }
 
-// pieces is how many parts of at most size it takes for n.
+// pieces is how many pieces of at most size n makes.
 func pieces(n, size int) int { return (max(n, 0) + size - 1) / size }
 
-// next has the next group take its turn, where the one before is used up, and reports whether there is one. Its ops are put
-// in the order of their keys, so that the batches it may be cut into take ranges that are apart (see Op.Vacant).
+// next begins with the next group if the one before is used up, and reports whether there is a group. It sorts the
+// group's ops by key, so that batches that the group may be cut into have ranges that do not overlap (see Op.Vacant).
 func (q *queue) next() bool {
 	if len(q.group) > 0 {
 		return true

@@ -17,24 +17,26 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// perStream is how many keepalives are under way on one stream at most. etcd renews those of a stream one after the other,
-// and a member of the cluster that is not the leader asks the leader for each, so the last of many would come late.
+// perStream is how many keepalives can be under way on one stream. etcd renews the leases of a stream one after the
+// other, and a member of the cluster that is not the leader asks the leader for each, so the last of many would come
+// late.
 const perStream = 4
 
-// idleStream is how long a stream that nothing is sent on is kept: longer than the pause between two keepalives of the
-// longest TTL.
+// idleStream is how long an unused stream is kept. It is longer than the pause between two keepalives of the longest
+// TTL.
 const idleStream = 5 * time.Minute
 
-// Renewer is a Lessor on an etcd client: Grant and Revoke are the client's, and keepalives of all leases share long-lived
-// streams, where the client's own KeepAliveOnce opens one each time. With users and passwords each new stream can cost etcd
-// a comparison of a password, which is meant to be slow.
+// Renewer is a Lessor on an etcd client. Grant and Revoke are the client's. The keepalives of all leases share
+// long-lived streams, while the client's own KeepAliveOnce opens one each time. With users and passwords each new
+// stream can cost etcd the comparison of a password, which is slow on purpose.
 //
-// There is one stream for up to four keepalives at a time. A keepalive is sent once, and once more on a new stream if an
-// old one turns out to be broken: whoever asks paces what comes after. A lease whose keepalive is asked for again while the one before
-// is not answered yet gets another stream, which the client's balancer places on the next endpoint; a stream that was left so is
-// not used until it answers, and is given up when nobody waits for that any more.
+// Each stream carries up to four keepalives at a time. A Renewer sends a keepalive once, and once more on a new stream
+// if an old one turns out to be broken: the caller decides when to try again after that. When a lease is to be renewed
+// while its keepalive before is not answered yet, it gets another stream, which the client's balancer places on the
+// next endpoint. The stream that did not answer is not used until it does, and ends when nobody waits for its answers
+// any more.
 //
-// Its methods are safe for concurrent use. Close it when nothing is renewed any more.
+// Its methods are safe for concurrent use. Close it when it has no lease to renew any more.
 type Renewer struct {
 	client *clientv3.Client
 	open   func(context.Context) (stream, error)
@@ -44,7 +46,7 @@ type Renewer struct {
 
 	mu     sync.Mutex
 	closed bool
-	made   int // how many lines were made
+	made   int // the number of lines made so far
 	lines  []*line
 }
 
@@ -54,23 +56,23 @@ type stream interface {
 	Recv() (*pb.LeaseKeepAliveResponse, error)
 }
 
-// line is a stream, from before it is open until it has ended. The Renewer's mutex guards what changes.
+// line is a stream, from before it is open until it has ended. The Renewer's mutex guards the fields that change.
 type line struct {
-	nr     int // it is the nr-th
+	nr     int // lines are numbered in the order in which they are made
 	ctx    context.Context
 	cancel context.CancelFunc
-	queue  chan int64 // leases to be renewed, in the order of waiting
+	queue  chan int64 // the leases to renew, in the order of waiting
 
-	waiting []*renewal // not answered yet, in the order in which they are sent, and so answered
-	silent  bool       // something was not answered in time, and nothing was since
-	used    time.Time
+	waiting []*renewal // the keepalives without an answer, in the order in which they are sent, and so answered
+	silent  bool       // a keepalive was not answered in time, and none has been answered since
+	used    time.Time  // when it last got a keepalive to send
 }
 
 // renewal is one keepalive.
 type renewal struct {
 	lease  int64
 	answer chan renewed // has room
-	gone   bool         // nobody waits for it any more
+	gone   bool         // nobody waits for the answer any more
 }
 
 type renewed struct {
@@ -78,7 +80,7 @@ type renewed struct {
 	err  error
 }
 
-// NewRenewer makes a Renewer on a client, which it does not close. It opens its first stream at the first keepalive.
+// NewRenewer makes a Renewer on a client, which the Renewer never closes. The first keepalive opens the first stream.
 func NewRenewer(client *clientv3.Client) *Renewer {
 	leases := pb.NewLeaseClient(client.ActiveConnection())
 	r := newRenewer(func(ctx context.Context) (stream, error) {
@@ -94,7 +96,7 @@ func newRenewer(open func(context.Context) (stream, error)) *Renewer {
 	return r
 }
 
-// Close ends all streams; what is asked of it from then on fails. It returns when its goroutines have ended.
+// Close ends all streams: keepalives fail from then on. It returns when all goroutines of the Renewer have ended.
 func (r *Renewer) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -103,19 +105,19 @@ func (r *Renewer) Close() {
 	r.ends.Wait()
 }
 
-// Grant is the client's.
+// Grant asks etcd for a lease, as the client does.
 func (r *Renewer) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
 	return r.client.Grant(ctx, ttl)
 }
 
-// Revoke is the client's.
+// Revoke deletes a lease, as the client does.
 func (r *Renewer) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
 	return r.client.Revoke(ctx, id)
 }
 
-// KeepAliveOnce renews a lease once. The lease's life counts from the call, or from any later moment before the request was sent,
-// which is never after it. The error is rpctypes.ErrLeaseNotFound if etcd does not know the lease, the stream's if that
-// broke, ctx's if there was no answer before it ended, or ErrClosed.
+// KeepAliveOnce renews a lease once. The caller counts the lease's life from the moment of the call: the request is
+// never sent before that. The error is rpctypes.ErrLeaseNotFound if etcd does not know the lease, the stream's error if
+// the stream broke, that of ctx if no answer came before it ended, or ErrClosed.
 func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	newest := r.newest()
 	after, again := 0, false
@@ -128,8 +130,8 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 		case got := <-asked.answer:
 			switch {
 			case got.err != nil && !again && (l.nr <= newest || login.IsStale(got.err)):
-				// A stream may have been broken for long, or its token no good, and nobody noticed before it was used. Others as old
-				// are no better.
+				// The stream may have been broken for long, or its token may have ended, and nobody has noticed before it was used.
+				// Other streams of that age are no better.
 				after, again = newest, true
 				continue
 			case got.err != nil:
@@ -153,8 +155,8 @@ func (r *Renewer) newest() int {
 	return r.made
 }
 
-// ask puts a keepalive on a line that was made after the one of that number, which is not known to be silent, and on which none of the
-// lease is under way; on a new one if there is none.
+// ask gives a keepalive to a line, which must be newer than the one with the number after, must not be silent, and must
+// have no keepalive of the lease under way. It makes a new line if there is none such.
 func (r *Renewer) ask(lease int64, after int) (l *line, asked *renewal, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -183,11 +185,11 @@ func (r *Renewer) ask(lease int64, after int) (l *line, asked *renewal, err erro
 	asked = &renewal{lease: lease, answer: make(chan renewed, 1)}
 	l.waiting = append(l.waiting, asked)
 	l.used = now
-	l.queue <- lease // has room for all that wait
+	l.queue <- lease // never blocks: it has room for all that wait
 	return l, asked, nil
 }
 
-// giveUp notes that nobody waits for an answer any more; late says that it should have come by now.
+// giveUp notes that nobody waits for an answer any more. late says that the answer is overdue.
 func (r *Renewer) giveUp(l *line, asked *renewal, late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -196,7 +198,7 @@ func (r *Renewer) giveUp(l *line, asked *renewal, late bool) {
 	r.dropIfForlorn(l)
 }
 
-// dropIfForlorn ends a silent line that nobody waits for. The mutex is held, as for drop.
+// dropIfForlorn ends a silent line if nobody waits for its answers. The caller holds the mutex, as for drop.
 func (r *Renewer) dropIfForlorn(l *line) {
 	if l.silent && !slices.ContainsFunc(l.waiting, func(w *renewal) bool { return !w.gone }) {
 		r.drop(l)
@@ -208,8 +210,8 @@ func (r *Renewer) drop(l *line) {
 	r.lines = slices.DeleteFunc(r.lines, func(other *line) bool { return other == l })
 }
 
-// run is a line's goroutine. It opens the stream, which may take until etcd can be reached, and takes its answers; another one
-// sends.
+// run is a line's goroutine. It opens the stream, which may take until etcd can be reached, and receives the answers;
+// another goroutine sends.
 func (r *Renewer) run(l *line) {
 	err := r.serve(l)
 	r.mu.Lock()
@@ -241,7 +243,7 @@ func (r *Renewer) serve(l *line) error {
 	}
 }
 
-// send sends what is asked for until the line ends. Why it cannot be sent is what Recv tells.
+// send sends the keepalives in the queue until the line ends. It ignores why sending fails: Recv tells.
 func (l *line) send(s stream) {
 	for {
 		select {
@@ -255,7 +257,7 @@ func (l *line) send(s stream) {
 	}
 }
 
-// answered hands an answer to the oldest keepalive that has none: etcd answers those of a stream in turn.
+// answered hands an answer to the oldest keepalive that has none: etcd answers those of a stream one after the other.
 func (r *Renewer) answered(l *line, resp *pb.LeaseKeepAliveResponse) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
