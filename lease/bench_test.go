@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// BenchmarkClaims compares claims with what etcd can do at best: as many plain puts in as many transactions at a time. Compare
-// the ops/s of one run with each other. `go test -run '^$' -bench Claims -benchtime 100000x ./lease`
+// BenchmarkClaims compares claims with what etcd can do at best: as many plain puts in as many transactions at a time.
+// Compare the ops/s of one run with each other. `go test -run '^$' -bench Claims -benchtime 100000x ./lease`
 func BenchmarkClaims(b *testing.B) {
 	const inFlight, perTxn = 4, 127
 	client := embeddedtest.Client(b)

@@ -538,10 +538,16 @@ func TestGrantRefusesBadOptions(t *testing.T) {
 		{lease.Options{TTL: time.Second, FenceLead: -1}, "lease fence lead: got -1ns"},
 		{lease.Options{TTL: time.Second, Interval: -1}, "lease interval: got -1ns"},
 		{lease.Options{TTL: time.Second, Early: -1}, "lease early: got -1ns"},
-		{lease.Options{TTL: time.Second, Early: 200 * time.Millisecond}, "lease early: got 200ms, want less than the interval, 200ms"},
+		{
+			lease.Options{TTL: time.Second, Early: 200 * time.Millisecond},
+			"lease early: got 200ms, want less than the interval, 200ms",
+		},
 		{lease.Options{TTL: time.Second, RetryInterval: -1}, "lease retry interval: got -1ns"},
 		{lease.Options{TTL: time.Second, AttemptTimeout: -1}, "lease attempt timeout: got -1ns"},
-		{lease.Options{TTL: time.Second, Margin: 500 * time.Millisecond, FenceLead: 500 * time.Millisecond}, "less than the TTL"},
+		{
+			lease.Options{TTL: time.Second, Margin: 500 * time.Millisecond, FenceLead: 500 * time.Millisecond},
+			"less than the TTL",
+		},
 	} {
 		_, err := lease.Grant(t.Context(), &lessor{}, test.opts)
 		if err == nil || !strings.Contains(err.Error(), test.want) {
@@ -550,8 +556,9 @@ func TestGrantRefusesBadOptions(t *testing.T) {
 	}
 }
 
-// A lease that etcd has is renewed when a request arrives, and expires a TTL later. Whatever requests and answers take, and
-// whichever are lost, the keeper must be dead by then, and must have fenced before; and it never comes back to life.
+// A lease that etcd has is renewed when a request arrives, and expires a TTL later. Whatever requests and answers take,
+// and whichever are lost, the keeper must be dead by then, and must have fenced before; and it never comes back to
+// life.
 func TestKeeperIsDeadBeforeTheServerExpires(t *testing.T) {
 	type trip struct{ there, back time.Duration }
 	legs := rapid.Custom(func(t *rapid.T) time.Duration {
@@ -606,7 +613,8 @@ func TestKeeperIsDeadBeforeTheServerExpires(t *testing.T) {
 				alive := k.Remaining() > 0
 				switch {
 				case expired && (alive || k.Context().Err() == nil || !k.Fenced()):
-					failure = fmt.Sprintf("expired at %v, and %v remain, context %v, fenced %v", expires, k.Remaining(), k.Context().Err(), k.Fenced())
+					failure = fmt.Sprintf("expired at %v, and %v remain, context %v, fenced %v", expires, k.Remaining(),
+						k.Context().Err(), k.Fenced())
 				case wasDead && alive:
 					failure = fmt.Sprintf("came back to life: %s", l)
 				}

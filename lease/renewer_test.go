@@ -295,7 +295,8 @@ func TestKeeperKeepsItsPaceWhereEtcdRefusesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &streams{refuse: status.Error(codes.Unavailable, "no backend")}
 		fake := &lessor{clock: newBubbleTime()}
-		k, err := lease.Grant(t.Context(), renewedBy{fake, etcd.renewer(t)}, lease.Options{TTL: 10 * time.Second, Clock: fake.clock})
+		k, err := lease.Grant(t.Context(), renewedBy{fake, etcd.renewer(t)},
+			lease.Options{TTL: 10 * time.Second, Clock: fake.clock})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -133,7 +133,10 @@ func (b *bench) all(tb testing.TB, prefix string) map[string]lease.Found {
 	}
 	found := make(map[string]lease.Found)
 	for _, kv := range resp.Kvs {
-		found[string(kv.Key)] = lease.Found{CreateRevision: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease), Value: kv.Value}
+		found[string(kv.Key)] = lease.Found{
+			CreateRevision: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease),
+			Value: kv.Value,
+		}
 	}
 	return found
 }
@@ -162,7 +165,8 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 		if !r.Applied || r.Err != nil {
 			t.Fatalf("%s: %+v", key, r)
 		}
-		if got, want := etcd[key], (lease.Found{CreateRevision: r.Revision, Lease: id, Value: []byte("me")}); !same(got, want) {
+		want := lease.Found{CreateRevision: r.Revision, Lease: id, Value: []byte("me")}
+		if got := etcd[key]; !same(got, want) {
 			t.Fatalf("%s: etcd has %+v, want %+v", key, got, want)
 		}
 		if want := fmt.Sprintf("key/%05d", r.Op.Tag); key != want {
@@ -181,7 +185,8 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 	results = b.write(t, ops...)
 	etcd = b.all(t, "key/")
 	for key, rs := range results {
-		if got, want := etcd[key], (lease.Found{CreateRevision: token[key], Lease: id, Value: []byte("active")}); !rs[0].Applied || !same(got, want) {
+		want := lease.Found{CreateRevision: token[key], Lease: id, Value: []byte("active")}
+		if got := etcd[key]; !rs[0].Applied || !same(got, want) {
 			t.Fatalf("%s: %+v; etcd has %+v, want %+v", key, rs[0], got, want)
 		}
 	}
@@ -206,7 +211,8 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 }
 
 func TestConflictsAreIsolated(t *testing.T) {
-	for _, n := range []int{1, -1, 5, -5, 8, -8, 9, -9, 127, -127, 300, -300} { // negative: taken for vacant, which is wrong
+	// Of negative numbers of keys the writer is told that they are vacant, which is wrong.
+	for _, n := range []int{1, -1, 5, -5, 8, -8, 9, -9, 127, -127, 300, -300} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			vacant := n < 0
 			n := max(n, -n)
@@ -241,7 +247,8 @@ func TestConflictsAreIsolated(t *testing.T) {
 				}
 			}
 			// A token that is not the key's any more, and a key that is not there.
-			rs := b.write(t, lease.Op{Key: "key/00000", Expect: 1, Delete: true}, lease.Op{Key: "none", Expect: 1, Value: []byte("x")})
+			rs := b.write(t, lease.Op{Key: "key/00000", Expect: 1, Delete: true},
+				lease.Op{Key: "none", Expect: 1, Value: []byte("x")})
 			if r := rs["key/00000"][0]; r.Applied || r.Err != nil || r.Found.Lease != theirs {
 				t.Errorf("an old token: %+v", r)
 			}
@@ -252,8 +259,8 @@ func TestConflictsAreIsolated(t *testing.T) {
 	}
 }
 
-// What is vacant is compared as one range for each group and batch. A key between them that nobody asks for is in the way of
-// that comparison, and of nothing else.
+// What is vacant is compared as one range for each group and batch. A key between them that nobody asks for is in the
+// way of that comparison, and of nothing else.
 func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 	for _, inTheWay := range []bool{false, true} {
 		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 1})
@@ -322,7 +329,8 @@ func TestAnyWritesWhateverIsThere(t *testing.T) {
 				t.Errorf("%d: the %d-th is %+v", n, i, got)
 			}
 		}
-		for key, rs := range b.write(t, lease.Op{Key: "any/0000", Any: true, Delete: true}, lease.Op{Key: "any/none", Any: true, Delete: true}) {
+		for key, rs := range b.write(t, lease.Op{Key: "any/0000", Any: true, Delete: true},
+			lease.Op{Key: "any/none", Any: true, Delete: true}) {
 			if r := rs[0]; !r.Applied || r.Err != nil {
 				t.Errorf("%d: delete %s: %+v", n, key, r)
 			}
@@ -500,7 +508,8 @@ func TestLargeValues(t *testing.T) {
 	b.start(t, lease.WriterOptions{})
 	again := b.write(t, lease.Op{Key: "x", Value: make([]byte, 1<<20)}, lease.Op{Key: "y", Value: make([]byte, 1<<20)})
 	if !again["x"][0].Applied || !again["y"][0].Applied || b.etcd.count() != before+2 {
-		t.Errorf("two values of 1 MiB took %d transactions: %v, %v", b.etcd.count()-before, again["x"][0].Err, again["y"][0].Err)
+		t.Errorf("two values of 1 MiB took %d transactions: %v, %v", b.etcd.count()-before, again["x"][0].Err,
+			again["y"][0].Err)
 	}
 }
 
@@ -558,7 +567,8 @@ func TestAnEtcdThatTakesTooFewOperationsForOneWriteIsNamed(t *testing.T) {
 	client := embeddedtest.Client(t, embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = 1 }).Endpoint())
 	b := newBench(t, client, lease.WriterOptions{})
 	for key, rs := range b.write(t, claims(3, b.lease(t))...) {
-		if wantErr(t, key, rs[0].Err, lease.ErrTooLarge, rpctypes.ErrTooManyOps); !strings.Contains(rs[0].Err.Error(), "--max-txn-ops is too low: this needs 2") {
+		wantErr(t, key, rs[0].Err, lease.ErrTooLarge, rpctypes.ErrTooManyOps)
+		if !strings.Contains(rs[0].Err.Error(), "--max-txn-ops is too low: this needs 2") {
 			t.Errorf("%s: %v", key, rs[0].Err)
 		}
 	}
@@ -567,8 +577,14 @@ func TestAnEtcdThatTakesTooFewOperationsForOneWriteIsNamed(t *testing.T) {
 func TestRefusalsSayThatNothingWasWritten(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
 	for want, errs := range map[error][]error{
-		lease.ErrRefused: {rpctypes.ErrNoSpace, rpctypes.ErrPermissionDenied, rpctypes.ErrTooManyRequests, rpctypes.ErrInvalidAuthToken},
-		lease.ErrUnknown: {rpctypes.ErrTimeout, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrStopped, errors.New("?")},
+		lease.ErrRefused: {
+			rpctypes.ErrNoSpace, rpctypes.ErrPermissionDenied, rpctypes.ErrTooManyRequests,
+			rpctypes.ErrInvalidAuthToken,
+		},
+		lease.ErrUnknown: {
+			rpctypes.ErrTimeout, rpctypes.ErrNoLeader, rpctypes.ErrLeaderChanged, rpctypes.ErrStopped,
+			errors.New("?"),
+		},
 	} {
 		for _, err := range errs {
 			b.etcd.refuse = func(*pb.TxnRequest) error { return err }
@@ -682,7 +698,8 @@ func TestWriterDoesWhatOneAfterAnotherWouldDo(t *testing.T) {
 					rt.Fatalf("%s, op %d: %+v, want applied: %v", key, i, r, w.applied)
 				}
 				last = r.Op.Tag.(int)
-				if !w.applied && ((r.Found.CreateRevision != 0) != w.found.exists || r.Found.Lease != w.found.lease || string(r.Found.Value) != w.found.value) {
+				if !w.applied && ((r.Found.CreateRevision != 0) != w.found.exists || r.Found.Lease != w.found.lease ||
+					string(r.Found.Value) != w.found.value) {
 					rt.Fatalf("%s, op %d: found %+v, want %+v", key, i, r.Found, w.found)
 				}
 			}
@@ -810,7 +827,13 @@ func TestCloseAnswersEveryOp(t *testing.T) {
 }
 
 func TestNewWriterPanicsOnBadOptions(t *testing.T) {
-	for _, opts := range []lease.WriterOptions{{MaxOps: 128}, {MaxOps: -1}, {MaxInFlight: -1}, {MaxBytes: -1}, {Timeout: -1}} {
+	for _, opts := range []lease.WriterOptions{
+		{MaxOps: 128},
+		{MaxOps: -1},
+		{MaxInFlight: -1},
+		{MaxBytes: -1},
+		{Timeout: -1},
+	} {
 		func() {
 			defer func() {
 				if got := recover(); got == nil || !strings.Contains(got.(string), "WriterOptions") {

@@ -32,7 +32,8 @@ func TestAMemberThatIsJoiningMovesNothing(t *testing.T) {
 	before := g.view().Owners()
 	reg := g.enter("c", 3)
 	g.wantSlots(reg)
-	if v := g.view(); !slices.Equal(v.Owners(), before) || len(v.Slots) != 3 || v.Members["c"].State != membership.Joining {
+	if v := g.view(); !slices.Equal(v.Owners(), before) || len(v.Slots) != 3 ||
+		v.Members["c"].State != membership.Joining {
 		t.Errorf("shards moved when a member registered, or it has slots already: %q", v.Slots)
 	}
 	reg, err := g.registrar("c").Activate(t.Context(), reg)
@@ -73,7 +74,8 @@ func TestAMemberThatActivatesKeepsItsKeyOnItsLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := g.view().Members["a"]
-	if m.State != membership.Active || m.Lease != int64(reg.Lease) || m.CreateRevision != reg.CreateRevision || active.CreateRevision != reg.CreateRevision {
+	if m.State != membership.Active || m.Lease != int64(reg.Lease) || m.CreateRevision != reg.CreateRevision ||
+		active.CreateRevision != reg.CreateRevision {
 		t.Errorf("registered %+v, activated %+v, read %+v", reg, active, m)
 	}
 	again, err := g.registrar("a").Activate(t.Context(), reg) // as after an answer that was lost

@@ -17,7 +17,10 @@ import (
 var fuzzLayout = keys.New("/drm", "app")
 
 func FuzzDecodeRecord(f *testing.F) {
-	f.Add([]byte(Record{State: Active, Weight: 2, Slots: []int{0, 7}, Address: "h:1", Labels: map[string]string{"zone": "1"}, Version: "v1"}.encode()))
+	f.Add([]byte(Record{
+		State: Active, Weight: 2, Slots: []int{0, 7}, Address: "h:1",
+		Labels: map[string]string{"zone": "1"}, Version: "v1",
+	}.encode()))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r, err := decodeRecord(value)
 		if err != nil {

@@ -65,7 +65,10 @@ func (g *group) revoke(lease clientv3.LeaseID) {
 }
 
 func active(weight int) membership.Record {
-	return membership.Record{State: membership.Active, Weight: weight, Started: time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)}
+	return membership.Record{
+		State: membership.Active, Weight: weight,
+		Started: time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC),
+	}
 }
 
 // join registers an active member.

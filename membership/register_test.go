@@ -46,7 +46,8 @@ func TestAMembersKeyIsBoundToItsLeaseAndItsSlotsAreNot(t *testing.T) {
 	}
 	kv := member.Kvs[0]
 	if kv.Lease != int64(reg.Lease) || kv.CreateRevision != reg.CreateRevision {
-		t.Errorf("the key has lease %x and create revision %d, want %x and %d", kv.Lease, kv.CreateRevision, reg.Lease, reg.CreateRevision)
+		t.Errorf("the key has lease %x and create revision %d, want %x and %d", kv.Lease, kv.CreateRevision, reg.Lease,
+			reg.CreateRevision)
 	}
 	slot, err := client.Get(t.Context(), g.layout.Slot(0))
 	if err != nil {
@@ -204,7 +205,8 @@ func TestATakenIDTellsItsHolder(t *testing.T) {
 		t.Fatalf("Register: %v, want a *TakenError", err)
 	}
 	h := taken.Holder
-	if h.ID != "a" || h.Address != "10.0.0.1:80" || h.Labels["zone"] != "a" || h.Version != "v1" || !h.Started.Equal(record.Started) ||
+	if h.ID != "a" || h.Address != "10.0.0.1:80" || h.Labels["zone"] != "a" || h.Version != "v1" ||
+		!h.Started.Equal(record.Started) ||
 		h.Lease != int64(lease) || h.CreateRevision != first.CreateRevision {
 		t.Errorf("the holder is %+v", h)
 	}
@@ -224,7 +226,8 @@ func TestAMemberThatIsNotUnderstoodIsLive(t *testing.T) {
 	revision := g.put(g.layout.Member("a"), `{"state":"dancing"}`, clientv3.WithLease(lease))
 	_, err := g.registrar("a").Register(t.Context(), active(1), g.grant(600))
 	var taken *membership.TakenError
-	if !errors.As(err, &taken) || taken.Holder.ID != "a" || taken.Holder.CreateRevision != revision || taken.Holder.Lease != int64(lease) {
+	if !errors.As(err, &taken) || taken.Holder.ID != "a" || taken.Holder.CreateRevision != revision ||
+		taken.Holder.Lease != int64(lease) {
 		t.Errorf("Register: %v", err)
 	}
 	g.wantSlots(g.join("b", 1), 1)
@@ -278,10 +281,12 @@ func TestARegistrationWhoseAnswerWasLostIsFoundByItsLease(t *testing.T) {
 		t.Fatal(err)
 	}
 	g.wantSlots(reg, 0, 1)
-	if m := before.Members["a"]; reg.CreateRevision != m.CreateRevision || reg.Lease != lease || reg.Record.State != membership.Active {
+	if m := before.Members["a"]; reg.CreateRevision != m.CreateRevision || reg.Lease != lease ||
+		reg.Record.State != membership.Active {
 		t.Errorf("found %+v, registered was %+v", reg, m)
 	}
-	if reg, err = r.SetState(t.Context(), reg, membership.Leaving); err != nil || g.view().StateOf("a") != membership.Leaving {
+	if reg, err = r.SetState(t.Context(), reg, membership.Leaving); err != nil ||
+		g.view().StateOf("a") != membership.Leaving {
 		t.Errorf("SetState: %+v, %v", reg, err)
 	}
 }
@@ -313,7 +318,8 @@ func TestRegisterUnderALeaseThatIsNotThereFails(t *testing.T) {
 func TestAWeightThatCannotBeIsRefused(t *testing.T) {
 	g := newGroup(t)
 	for _, weight := range []int{-1, 0, membership.MaxWeight + 1} {
-		if _, err := g.registrar("a").Register(t.Context(), active(weight), 1); err == nil || !strings.Contains(err.Error(), "want 1 to 32") {
+		if _, err := g.registrar("a").Register(t.Context(), active(weight), 1); err == nil ||
+			!strings.Contains(err.Error(), "want 1 to 32") {
 			t.Errorf("weight %d: %v", weight, err)
 		}
 	}
@@ -350,7 +356,8 @@ func TestSetStateKeepsTheKeyOnItsLease(t *testing.T) {
 			t.Fatal(err)
 		}
 		m := g.view().Members["a"]
-		if m.State != state || m.Lease != int64(reg.Lease) || m.CreateRevision != reg.CreateRevision || !m.Source || !slices.Equal(m.Slots, []int{0, 1}) {
+		if m.State != state || m.Lease != int64(reg.Lease) || m.CreateRevision != reg.CreateRevision || !m.Source ||
+			!slices.Equal(m.Slots, []int{0, 1}) {
 			t.Errorf("after SetState(%s): %+v", state, m)
 		}
 	}

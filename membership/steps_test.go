@@ -34,7 +34,8 @@ func TestSlotsAreReservedOneByOneWhereEtcdTakesFewOperations(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if reg, err = g.registrar("b").Activate(t.Context(), reg); err != nil || len(reg.Record.Slots) != membership.MaxWeight || reg.Record.Slots[0] != 3 {
+		if reg, err = g.registrar("b").Activate(t.Context(), reg); err != nil ||
+			len(reg.Record.Slots) != membership.MaxWeight || reg.Record.Slots[0] != 3 {
 			t.Fatalf("limit %d: %+v, %v", limit, reg, err)
 		}
 		// A slot of one that has gone is taken over; what a member had and needs no more is free.
@@ -43,7 +44,8 @@ func TestSlotsAreReservedOneByOneWhereEtcdTakesFewOperations(t *testing.T) {
 		g.revoke(reg.Lease)
 		g.wantSlots(g.join("b", 1), 3)
 		v := g.view()
-		if want := append([]string{"c", "a", "a", "b"}, make([]string, membership.MaxWeight-1)...); !slices.Equal(v.Slots, want) {
+		want := append([]string{"c", "a", "a", "b"}, make([]string, membership.MaxWeight-1)...)
+		if !slices.Equal(v.Slots, want) {
 			t.Errorf("limit %d: reserved: %q", limit, v.Slots)
 		}
 		for _, id := range []string{"b", "c"} {
@@ -72,7 +74,8 @@ func TestMembersThatReserveOneByOneAtTheSameTimeShareNoSlot(t *testing.T) {
 	all.Wait()
 	v := g.view()
 	for i := range members {
-		if m := v.Members[fmt.Sprint(i)]; m.State != membership.Active || len(m.Slots) != weight || !v.HasItsSlots(fmt.Sprint(i)) {
+		if m := v.Members[fmt.Sprint(i)]; m.State != membership.Active || len(m.Slots) != weight ||
+			!v.HasItsSlots(fmt.Sprint(i)) {
 			t.Errorf("%d: %+v", i, m)
 		}
 	}

@@ -59,7 +59,10 @@ func (p picture) kvs() []*mvccpb.KeyValue {
 	var kvs []*mvccpb.KeyValue
 	for _, key := range slices.Sorted(maps.Keys(p)) {
 		number := int64(crc32.ChecksumIEEE([]byte(key))) // of its own, and the same each time
-		kvs = append(kvs, &mvccpb.KeyValue{Key: []byte(key), Value: []byte(p[key]), CreateRevision: number, Lease: number + 1})
+		kvs = append(kvs, &mvccpb.KeyValue{
+			Key: []byte(key), Value: []byte(p[key]), CreateRevision: number,
+			Lease: number + 1,
+		})
 	}
 	return kvs
 }
@@ -82,22 +85,52 @@ func TestWhoMayOwnShards(t *testing.T) {
 		ignored bool
 	}{
 		{"nobody is there", picture{}, []string{""}, false},
-		{"all are active", picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1), []string{"a", "b"}, false},
-		{"one is joining", picture{}.member("a", membership.Active, 0).member("b", membership.Joining, 1), []string{"a"}, false},
-		{"one is leaving", picture{}.member("a", membership.Leaving, 0).member("b", membership.Active, 1), []string{"b"}, false},
-		{"nobody is active", picture{}.member("a", membership.Leaving, 0).member("b", membership.Joining, 1), []string{""}, false},
-		{"one is drained", picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1).drain("a"), []string{"b"}, false},
-		{"all are drained", picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1).drain("a", "b"), []string{"a", "b"}, true},
 		{
-			"all active ones are drained", picture{}.member("a", membership.Active, 0).member("b", membership.Joining, 1).drain("a"),
+			"all are active", picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1),
+			[]string{"a", "b"},
+			false,
+		},
+		{
+			"one is joining", picture{}.member("a", membership.Active, 0).member("b", membership.Joining, 1),
+			[]string{"a"},
+			false,
+		},
+		{
+			"one is leaving", picture{}.member("a", membership.Leaving, 0).member("b", membership.Active, 1),
+			[]string{"b"},
+			false,
+		},
+		{
+			"nobody is active", picture{}.member("a", membership.Leaving, 0).member("b", membership.Joining, 1),
+			[]string{""},
+			false,
+		},
+		{
+			"one is drained", picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1).drain("a"),
+			[]string{"b"},
+			false,
+		},
+		{
+			"all are drained", picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1).drain("a", "b"),
+			[]string{"a", "b"},
+			true,
+		},
+		{
+			"all active ones are drained",
+			picture{}.member("a", membership.Active, 0).member("b", membership.Joining, 1).drain("a"),
 			[]string{"a"},
 			true,
 		},
 		{"one that is not there is drained", picture{}.member("a", membership.Active, 0).drain("x"), []string{"a"}, false},
-		{"one is drained, and nobody is active", picture{}.member("a", membership.Leaving, 0).drain("a"), []string{""}, false},
+		{
+			"one is drained, and nobody is active", picture{}.member("a", membership.Leaving, 0).drain("a"),
+			[]string{""},
+			false,
+		},
 		{"one has no key", picture{}.member("a", membership.Active, 0).with(layout.Slot(1), "b"), []string{"a"}, false},
 		{
-			"one thinks that it has another's slot", picture{}.member("a", membership.Active, 0, 1).member("b", membership.Active, 1),
+			"one thinks that it has another's slot",
+			picture{}.member("a", membership.Active, 0, 1).member("b", membership.Active, 1),
 			[]string{"a", "b"},
 			false,
 		},
@@ -142,7 +175,8 @@ func TestAPinWinsOverPlacementAndPlacementOverTheRing(t *testing.T) {
 		}
 	}
 	deadPin, deadPlacement, emptyPin := rest[0], rest[1], rest[2]
-	p.with(layout.Pin(pinned), other(pinned)).with(layout.Pin(both), other(both)).with(layout.Pin(deadPin), "dead").with(layout.Pin(emptyPin), "")
+	p.with(layout.Pin(pinned), other(pinned)).with(layout.Pin(both), other(both))
+	p.with(layout.Pin(deadPin), "dead").with(layout.Pin(emptyPin), "")
 	p.with(layout.Pin(shards), "a").with(layout.Pin(keys.MaxShards-1), "a") // beyond this app's shards
 	p.with(layout.Placement(), fmt.Sprintf(`{"%d":%q,"%d":%q,"%d":"dead","%d":%q}`,
 		placed, other(placed), both, ring.Owner(both), deadPlacement, keys.MaxShards-1, "a"))
@@ -199,7 +233,10 @@ func TestKeysThatAreNotUnderstoodAreReportedAndLeftOut(t *testing.T) {
 }
 
 func TestPlacementsThatAreNotUnderstood(t *testing.T) {
-	for _, value := range []string{"", "null x", "[]", `{"x":"a"}`, `{"-1":"a"}`, `{"4096":"a"}`, `{"+1":"a"}`, `{"01":"a"}`, `{"1":1}`, `{" 1":"a"}`} {
+	for _, value := range []string{
+		"", "null x", "[]", `{"x":"a"}`, `{"-1":"a"}`, `{"4096":"a"}`, `{"+1":"a"}`,
+		`{"01":"a"}`, `{"1":1}`, `{" 1":"a"}`,
+	} {
 		v := picture{}.member("a", membership.Active, 0).with(layout.Placement(), value).view()
 		if !slices.Equal(v.Corrupt, []string{layout.Placement()}) || !slices.Equal(owners(v), []string{"a"}) {
 			t.Errorf("%s: corrupt %q, owners %q", value, v.Corrupt, owners(v))
@@ -209,7 +246,8 @@ func TestPlacementsThatAreNotUnderstood(t *testing.T) {
 
 func TestACoordinatorThatIsNoIDHoldsTheOfficeAllTheSame(t *testing.T) {
 	v := picture{}.member("a", membership.Active, 0).with(layout.Coordinator(), "\xff").view()
-	if v.Coordinator.ID != "" || v.Coordinator.CreateRevision == 0 || !slices.Equal(v.Corrupt, []string{layout.Coordinator()}) {
+	if v.Coordinator.ID != "" || v.Coordinator.CreateRevision == 0 ||
+		!slices.Equal(v.Corrupt, []string{layout.Coordinator()}) {
 		t.Errorf("coordinator %+v, corrupt %q", v.Coordinator, v.Corrupt)
 	}
 }
@@ -252,7 +290,10 @@ func anyPicture() *rapid.Generator[picture] {
 		ids := []string{"a", "b", "c/d", "é"}
 		for i, id := range ids {
 			if rapid.Bool().Draw(t, "is there") {
-				state := rapid.SampledFrom([]membership.State{membership.Joining, membership.Active, membership.Active, membership.Leaving, "odd"}).Draw(t, "state")
+				state := rapid.SampledFrom([]membership.State{
+					membership.Joining, membership.Active, membership.Active,
+					membership.Leaving, "odd",
+				}).Draw(t, "state")
 				p.member(id, state, i, 10+i)
 			}
 			if rapid.IntRange(0, 3).Draw(t, "drained") == 0 {
@@ -263,7 +304,8 @@ func anyPicture() *rapid.Generator[picture] {
 			p.with(layout.Pin(rapid.IntRange(0, shards).Draw(t, "pin")), rapid.SampledFrom(ids).Draw(t, "to"))
 		}
 		if rapid.Bool().Draw(t, "placement") {
-			p.with(layout.Placement(), fmt.Sprintf(`{"%d":%q,"5":"a"}`, 6+rapid.IntRange(0, shards).Draw(t, "shard"), rapid.SampledFrom(ids).Draw(t, "to")))
+			p.with(layout.Placement(), fmt.Sprintf(`{"%d":%q,"5":"a"}`, 6+rapid.IntRange(0, shards).Draw(t, "shard"),
+				rapid.SampledFrom(ids).Draw(t, "to")))
 		}
 		for range rapid.IntRange(0, 2).Draw(t, "foreign") {
 			p.with(layout.Group()+rapid.SampledFrom([]string{"x", "y/z", "slots/x"}).Draw(t, "key"), "")
@@ -349,7 +391,10 @@ func TestNobodyOwnsWhatNobodyMayOwn(t *testing.T) {
 }
 
 func TestAloneAreThoseWhoLeaveNothingToAnybody(t *testing.T) {
-	for state, want := range map[membership.State]bool{membership.Active: false, membership.Joining: false, membership.Leaving: true} {
+	for state, want := range map[membership.State]bool{
+		membership.Active: false, membership.Joining: false,
+		membership.Leaving: true,
+	} {
 		v := picture{}.member("a", membership.Active, 0).member("b", state, 1).drain("b").view()
 		if got := v.Alone("a"); got != want {
 			t.Errorf("Alone beside one that is %s: %v", state, got)

@@ -14,9 +14,9 @@ const maxRounds = 16
 type Placement struct {
 	// Home is the owner of each shard without exceptions, as Assign gives it for the ring and the pins.
 	Home []string
-	// Exceptions are those in force: shard → member. Ones that make no sense (any more) are dropped.
+	// Exceptions are those in force: shard → member. Balance drops those that have become pointless.
 	Exceptions map[int]string
-	// Pinned reports the shards that Balance must not touch, whatever they weigh. Nil reports none.
+	// Pinned reports whether Balance must leave a shard where it is. Nil reports none.
 	Pinned func(shard int) bool
 	// Load is the weight of each shard: how many resources it has. Zero and less count as nothing.
 	Load []int
@@ -64,7 +64,7 @@ type balancer struct {
 	weight []int
 	load   []int // of each member
 	limit  []int // the cap of each member
-	easy   []int // up to which a member takes its shards back
+	easy   []int // the load up to which a member takes its shards back
 	home   []int // of each shard, -1 for nobody
 	owner  []int // of each shard, -1 for nobody
 	size   []int // the load of each shard
@@ -128,8 +128,8 @@ func (b *balancer) move(shard, to int) {
 	b.owner[shard] = to
 }
 
-// sendHome ends the exceptions that are no longer needed, and those that help a member above its cap to get rid of
-// something. It reports whether there were any. It puts no one above the cap.
+// sendHome ends the exceptions that are no longer needed, and those whose end relieves a member above its cap. It reports
+// whether there were any. It puts no member above its cap.
 func (b *balancer) sendHome() bool {
 	moved := false
 	for again := true; again; {

@@ -75,7 +75,8 @@ func drawPlacement(t *rapid.T) shard.Placement {
 		p.Load[s] = rapid.IntRange(0, largest).Draw(t, "load")
 	}
 	for range rapid.IntRange(0, 20).Draw(t, "exceptions") {
-		p.Exceptions[rapid.IntRange(0, shards).Draw(t, "shard")] = fmt.Sprint("m", rapid.IntRange(0, members).Draw(t, "member"))
+		p.Exceptions[rapid.IntRange(0, shards).Draw(t, "shard")] = fmt.Sprint("m",
+			rapid.IntRange(0, members).Draw(t, "member"))
 	}
 	pinned := rapid.IntRange(2, 50).Draw(t, "pin one in")
 	if rapid.Bool().Draw(t, "pins") {
@@ -160,7 +161,8 @@ func TestBalanceIsDeterministicAndSettles(t *testing.T) {
 			t.Fatalf("applied to its own answer: %v, then %v", first, again)
 		}
 		for s, m := range first {
-			if s < 0 || s >= len(p.Home) || m == p.Home[s] || p.Weights[m] == 0 || p.Load[s] == 0 || p.Pinned != nil && p.Pinned(s) {
+			if s < 0 || s >= len(p.Home) || m == p.Home[s] || p.Weights[m] == 0 || p.Load[s] == 0 ||
+				p.Pinned != nil && p.Pinned(s) {
 				t.Fatalf("a useless exception: shard %d to %q", s, m)
 			}
 		}
