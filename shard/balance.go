@@ -14,7 +14,8 @@ const maxRounds = 16
 type Placement struct {
 	// Home is the owner of each shard without exceptions, as Assign gives it for the ring and the pins.
 	Home []string
-	// Exceptions are those in force: shard → member. Balance drops those that have become pointless.
+	// Exceptions are those in force: shard → member. Balance drops one for a member that is gone, a pinned
+	// shard, or a shard without resources.
 	Exceptions map[int]string
 	// Pinned reports whether Balance must leave a shard where it is. Nil reports none.
 	Pinned func(shard int) bool
