@@ -161,14 +161,14 @@ func (g *group) applyLocked() {
 	}
 	m.post(func() {
 		if held { // before there is anything to claim; or after it is known what
-			m.core.Hold(m.stamp, true)
+			m.core.PauseClaims(m.stamp, true)
 		}
 		for n, from := range back {
 			owned[n] = owned[n] && (!from || m.core.Knows(n))
 		}
 		m.core.SetAlone(m.stamp, alone)
 		m.core.SetOwned(m.stamp, owned)
-		m.core.Hold(m.stamp, held)
+		m.core.PauseClaims(m.stamp, held)
 	})
 	g.wake()
 }

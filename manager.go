@@ -173,7 +173,7 @@ func (m *Manager) Held() []Assignment {
 	var held []Assignment
 	m.ask(func() {
 		epoch := m.epoch()
-		for _, h := range m.core.Held() {
+		for _, h := range m.core.Handled() {
 			a := Assignment{
 				Resource: h.ID, Shard: h.Shard, Member: m.id, State: StateActive, Token: h.Token, Since: epoch.Add(h.Since),
 			}

@@ -113,8 +113,8 @@ func (m *Manager) start(ctx context.Context) (err error) {
 		ReleaseBacklog: max(64, cfg.TerminateConcurrency), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,
 		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
 		Backoff: cfg.HandleBackoff, BackoffMax: cfg.HandleBackoffMax,
-		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, Settle: time.Minute,
-		HoldFailed: cfg.TerminatePolicy == HoldUntilTerminated, CanUpdate: isUpdater(cfg.Handler), FinishCalls: finishesCalls(cfg.Handler), KeysPerLease: 8192, LeaseIdle: time.Minute,
+		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, UncertainFor: time.Minute,
+		HoldUntilTerminated: cfg.TerminatePolicy == HoldUntilTerminated, CanUpdate: isUpdater(cfg.Handler), FinishCalls: finishesCalls(cfg.Handler), KeysPerLease: 8192, LeaseIdle: time.Minute,
 		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	})

@@ -18,7 +18,7 @@ func (c *Core) Audit() error {
 		if sh.number != n || len(sh.list) != len(sh.byID) {
 			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
 		}
-		busy, held, unclear := 0, 0, 0
+		busy, seen, unseen := 0, 0, 0
 		for i, r := range sh.list {
 			if int(r.index) != i || r.sh != sh || sh.byID[r.id] != r {
 				return fmt.Errorf("resource %q is not where it should be", r.id)
@@ -36,7 +36,7 @@ func (c *Core) Audit() error {
 				busy++
 			}
 			if r.seenToken != 0 {
-				held++
+				seen++
 			}
 			if r.stuck {
 				stuck++
@@ -69,22 +69,22 @@ func (c *Core) Audit() error {
 			if g, t := r.standing(); g != r.group || t != r.tallied {
 				return fmt.Errorf("resource %q is counted as %v of group %+v, want %v of %+v", r.id, r.tallied, r.group, t, g)
 			}
-			if r.unclear {
-				unclear++
+			if r.unseen {
+				unseen++
 			}
 			if r.token != 0 || r.phase == claiming {
 				keys[r.lease]++
 			}
 		}
-		if busy != sh.busy || held != sh.claims {
-			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, held, sh.busy, sh.claims)
+		if busy != sh.busy || seen != sh.claims {
+			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, seen, sh.busy, sh.claims)
 		}
-		writing, err := sh.auditGroups(unclear)
+		writing, err := sh.auditBundles(unseen)
 		if err != nil {
 			return err
 		}
 		states += writing
-		if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.groups, c.isLeaving) {
+		if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.bundles, c.isLeaving) {
 			return fmt.Errorf("shard %d is followed for nothing", n)
 		}
 	}
@@ -140,12 +140,12 @@ func (c *Core) auditStep(r *resource) error {
 	return nil
 }
 
-// auditGroups counts again what is counted of groups, and returns how many summaries are on their way.
-func (sh *shard) auditGroups(unclear int) (writing int, err error) {
-	if unclear != sh.unclear {
-		return 0, fmt.Errorf("shard %d: %d resources are unclear, counted %d", sh.number, unclear, sh.unclear)
+// auditBundles counts again what is counted of groups, and returns how many summaries are on their way.
+func (sh *shard) auditBundles(unseen int) (writing int, err error) {
+	if unseen != sh.unseen {
+		return 0, fmt.Errorf("shard %d: %d resources may have a claim that is not seen, counted %d", sh.number, unseen, sh.unseen)
 	}
-	count := map[*group]group{}
+	count := map[*bundle]bundle{}
 	for _, r := range sh.list {
 		if r.group != nil {
 			n := count[r.group]
@@ -153,7 +153,7 @@ func (sh *shard) auditGroups(unclear int) (writing int, err error) {
 			count[r.group] = n
 		}
 	}
-	for _, g := range sh.groups {
+	for _, g := range sh.bundles {
 		n := count[g]
 		delete(count, g)
 		if n.claims != g.claims || n.pending != g.pending || n.ready != g.ready {

@@ -86,8 +86,8 @@ func BenchmarkTakeOver(b *testing.B) {
 		c := benchCore()
 		c.SetOwned(time.Hour, all(true))
 		drive(c, time.Hour, entries, 100)
-		if n := len(c.Held()); n != benchResources {
-			b.Fatalf("%d held", n)
+		if n := len(c.Handled()); n != benchResources {
+			b.Fatalf("%d handled", n)
 		}
 	}
 	end()
@@ -139,15 +139,15 @@ func BenchmarkWatchEvent(b *testing.B) {
 	c := benchCore()
 	c.SetOwned(time.Hour, all(true))
 	rev := drive(c, time.Hour, entries, 100)
-	held := c.Held()
+	handled := c.Handled()
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		h := held[i%len(held)]
+		h := handled[i%len(handled)]
 		c.ClaimPut(time.Hour, h.Shard, ClaimKey{ID: h.ID, Token: h.Token, ModRevision: rev, Lease: 101})
 	}
 }
 
-// BenchmarkIdleMemory reports what a held resource costs while nothing happens to it.
+// BenchmarkIdleMemory reports what a handled resource costs while nothing happens to it.
 func BenchmarkIdleMemory(b *testing.B) {
 	entries := benchEntries()
 	var before, after runtime.MemStats
@@ -161,7 +161,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	for b.Loop() {
 		c.NextTimer()
 	}
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/benchResources, "B/held")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/benchResources, "B/handled")
 	b.ReportMetric(float64(unsafe.Sizeof(resource{})), "B/struct")
 	runtime.KeepAlive(c)
 	runtime.KeepAlive(entries)

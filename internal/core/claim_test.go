@@ -8,13 +8,13 @@ import (
 func TestPresentAndUnclaimedIsClaimedThenHandledThenActive(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
-	f.held()
+	f.wantHandled()
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1")
-	f.held()
+	f.wantHandled()
 	f.done("a", OK)
 	f.want("write-state a 110 active")
-	f.held("a")
+	f.wantHandled("a")
 	f.saved("a", 110)
 	f.appears("a", 110, 1) // the watch tells of it at last
 	f.snapshot([]string{"a"}, ClaimKey{ID: "a", Token: 110, ModRevision: 111, Lease: 1})
@@ -136,7 +136,7 @@ func TestLostAnswerIsAdoptedWhenTheNextClaimFindsIt(t *testing.T) {
 	f.want("handle a 110 on 1 v1")
 }
 
-func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilSettled(t *testing.T) {
+func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilCertain(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
 	f.claimResult("a", WriteResult{Unknown: true})
@@ -146,7 +146,7 @@ func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilSettled(t *testing.T)
 	f.appears("a", 110, 1)
 	f.want("release a 110")
 	f.released("a", 111)
-	f.want() // sent before settleAt: the claim that was lost may be another one
+	f.want() // sent before certainAt: the claim that was lost may be another one
 	f.wait(5 * time.Second)
 	f.want("release a 0")
 	f.released("a", 112)
@@ -175,7 +175,7 @@ func TestLostAnswerThatNeverAppearsIsProbedFor(t *testing.T) {
 	f.want("unwatch 0")
 }
 
-func TestProbeThatFindsAnothersClaimSettlesToo(t *testing.T) {
+func TestProbeThatFindsAnothersClaimIsCertainToo(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
 	f.claimResult("a", WriteResult{Unknown: true})

@@ -21,7 +21,7 @@ type Core struct {
 
 	stopping bool
 	halted   bool // no call begins any more
-	held     bool // nothing is claimed
+	paused   bool // nothing is claimed
 	engaged  int  // resources that something is held of, or in progress
 	handling int  // Handle and Update calls in progress
 	ending   int  // Terminate calls in progress
@@ -122,13 +122,13 @@ func (c *Core) Knows(number int) bool {
 	return number < len(c.shards) && c.shards[number] != nil && len(c.shards[number].list) > 0
 }
 
-// Hold says whether nothing new is to be claimed for now: shards that are owned are followed, and what is held goes on.
-func (c *Core) Hold(now time.Duration, held bool) {
+// PauseClaims says whether nothing new is to be claimed for now: shards that are owned are followed, and what is held goes on.
+func (c *Core) PauseClaims(now time.Duration, held bool) {
 	c.now = now
-	if c.held == held {
+	if c.paused == held {
 		return
 	}
-	if c.held = held; held {
+	if c.paused = held; held {
 		return
 	}
 	for _, sh := range c.shards {
@@ -196,14 +196,14 @@ func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries [
 	for _, k := range claims {
 		r := sh.get(k.ID)
 		r.claimGen = sh.gen
-		r.see(k.Token, k.Lease, revision)
+		r.seeClaim(k.Token, k.Lease, revision)
 	}
 	sh.each(func(r *resource) {
 		if r.entryGen != sh.gen {
 			r.present = false
 		}
 		if r.claimGen != sh.gen {
-			r.see(0, 0, revision)
+			r.seeClaim(0, 0, revision)
 		}
 		c.reconcile(r)
 	})
@@ -232,7 +232,7 @@ func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
 func (c *Core) ClaimPut(now time.Duration, number int, k ClaimKey) {
 	if sh := c.at(now, number); sh != nil {
 		r := sh.get(k.ID)
-		r.see(k.Token, k.Lease, k.ModRevision)
+		r.seeClaim(k.Token, k.Lease, k.ModRevision)
 		c.reconcile(r)
 	}
 }
@@ -240,7 +240,7 @@ func (c *Core) ClaimPut(now time.Duration, number int, k ClaimKey) {
 // ClaimDeleted says that a claim's key was deleted, or expired, at a revision.
 func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision int64) {
 	if r := c.find(now, number, id); r != nil {
-		r.see(0, 0, revision)
+		r.seeClaim(0, 0, revision)
 		c.reconcile(r)
 	}
 }
@@ -294,24 +294,24 @@ func (c *Core) unwatchIfDone(sh *shard) {
 	c.emit(Action{Kind: Unwatch, Shard: sh.number})
 }
 
-// Held lists what the handler has under valid claims.
-func (c *Core) Held() []Held {
-	var held []Held
+// Handled lists what the handler has under valid claims.
+func (c *Core) Handled() []Handled {
+	var held []Handled
 	for _, sh := range c.shards {
 		if sh == nil {
 			continue
 		}
 		for _, r := range sh.list {
-			if c.isHeld(r) {
-				held = append(held, Held{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since, Ailing: r.ailing, Err: r.err})
+			if c.isHandled(r) {
+				held = append(held, Handled{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since, Ailing: r.ailing, Err: r.err})
 			}
 		}
 	}
 	return held
 }
 
-func (c *Core) isHeld(r *resource) bool {
-	if r.token == 0 || !r.started || r.dirty || c.lost(r) {
+func (c *Core) isHandled(r *resource) bool {
+	if r.token == 0 || !r.started || r.dirty || c.isVoid(r) {
 		return false
 	}
 	return r.phase != calling || r.call == Update
@@ -335,7 +335,7 @@ func (c *Core) Stats() Stats {
 			}
 			s.Claims++
 			switch {
-			case c.isHeld(r) && !r.ailing:
+			case c.isHandled(r) && !r.ailing:
 				s.Active++
 			case r.state == StateFailed:
 				s.Failed++

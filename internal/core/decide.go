@@ -23,21 +23,21 @@ func (s step) takesTurns() bool {
 	return s == doClaim || s == doHandle || s == doUpdate || s == doTerminate
 }
 
-// wants says whether this member should be handling the resource.
-func (c *Core) wants(r *resource) bool {
+// shouldHandle says whether this member should be handling the resource.
+func (c *Core) shouldHandle(r *resource) bool {
 	return r.sh.owned && r.present && !r.stuck
 }
 
-// lost says whether the claim that r holds can no longer be relied on.
-func (c *Core) lost(r *resource) bool {
+// isVoid says whether the claim that r holds can no longer be relied on.
+func (c *Core) isVoid(r *resource) bool {
 	l := c.leases[r.lease]
 	return r.gone() || l == nil || l.fenced
 }
 
-// holds says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
+// holdsUntilTerminated says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
 // it ends at its time, when the contexts of all that is handled under it have ended too.
-func (c *Core) holds(r *resource) bool {
-	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()
+func (c *Core) holdsUntilTerminated(r *resource) bool {
+	return c.cfg.HoldUntilTerminated && r.started && r.token != 0 && !r.gone()
 }
 
 // decision is the next step for a resource: why it ends, if it does, and until when to wait, if that is the step.
@@ -54,7 +54,7 @@ func (c *Core) decide(r *resource) decision {
 	}
 	cause := c.endingCause(r)
 	switch {
-	case c.holds(r) && r.stuck:
+	case c.holdsUntilTerminated(r) && r.stuck:
 		return decision{} // until it returns, or the claim is gone
 	case r.started && !r.stuck && (cause != NoCause || r.dirty):
 		if cause == NoCause {
@@ -64,7 +64,7 @@ func (c *Core) decide(r *resource) decision {
 			return decision{step: doTerminate, cause: cause}
 		}
 		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: cause})
-	case c.lost(r):
+	case c.isVoid(r):
 		return decision{step: doForget, cause: cause}
 	case cause != NoCause || r.doomed:
 		return c.notBefore(r.writeAfter, decision{step: doRelease, cause: cause})
@@ -86,7 +86,7 @@ func (c *Core) endingCause(r *resource) Cause {
 	switch {
 	case r.gone():
 		return ClaimLost
-	case c.lost(r):
+	case c.isVoid(r):
 		return Fenced
 	case c.stopping:
 		return Stopped
@@ -107,7 +107,7 @@ func (c *Core) decideWithout(r *resource) decision {
 		return decision{step: doTerminate, cause: ClaimLost}
 	case c.seesOurs(r):
 		return decision{step: doAdopt}
-	case r.seenToken == 0 && c.wants(r) && !c.held:
+	case r.seenToken == 0 && c.shouldHandle(r) && !c.paused:
 		return c.notBefore(r.writeAfter, decision{step: doClaim})
 	case r.uncertain && !c.stopping:
 		// That the watch has not shown the claim yet proves nothing: it may lag. When stopping, the lease's end settles it.
@@ -140,7 +140,7 @@ func (c *Core) reconcile(r *resource) {
 		c.cancelIfEnding(r)
 		c.wakeTardy(r)
 	case idle:
-		for c.take(r) {
+		for c.takeStep(r) {
 		}
 	case claiming, releasing:
 	}
@@ -148,8 +148,8 @@ func (c *Core) reconcile(r *resource) {
 	c.account(r)
 }
 
-// take does one step; true means that another one may follow at once.
-func (c *Core) take(r *resource) bool {
+// takeStep does one step; true means that another one may follow at once.
+func (c *Core) takeStep(r *resource) bool {
 	switch d := c.decide(r); d.step {
 	case doAdopt:
 		c.leases[r.seenLease].keys++
@@ -296,7 +296,7 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 		return &c.claims
 	case s != doTerminate:
 		return &c.handles
-	case r.token == 0 || c.lost(r): // somebody else may have it soon
+	case r.token == 0 || c.isVoid(r): // somebody else may have it soon
 		return &c.urgent
 	}
 	return &c.terminates

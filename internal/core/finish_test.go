@@ -15,7 +15,7 @@ func handling(t *testing.T, change ...func(*Config)) *fixture {
 
 // updating makes one whose Update of it to "v2" is.
 func updating(t *testing.T, change ...func(*Config)) *fixture {
-	f := holding(t, append(change, canUpdate)...)
+	f := handled(t, append(change, canUpdate)...)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
 	return f
@@ -57,7 +57,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 					}
 					f.done("a", out)
 					f.wantCall("terminate a 110 " + test.cause)
-					f.held()
+					f.wantHandled()
 					f.done("a", OK)
 					if test.name == "fenced" {
 						f.want("revoke 1")
@@ -89,7 +89,7 @@ func TestAFinishedHandleWhoseResourceCameBackGoesOn(t *testing.T) {
 	f.want()
 	f.done("a", OK)
 	f.want("write-state a 110 active")
-	f.held("a")
+	f.wantHandled("a")
 }
 
 func TestAFinishedHandleThatReturnedAnErrorIsReleasedWithoutTerminate(t *testing.T) {
@@ -170,7 +170,7 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 		begin func(*testing.T) *fixture
 	}{
 		{"while it is terminated", func(t *testing.T) *fixture {
-			f := holding(t)
+			f := handled(t)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			return f
@@ -190,7 +190,7 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 			return f
 		}},
 		{"while it waits for the next try", func(t *testing.T) *fixture {
-			f := holding(t, holdFailed)
+			f := handled(t, holdUntilTerminated)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", Error)
@@ -222,7 +222,7 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 }
 
 func TestTheNextHandlingIsToldThatItsClaimIsLostToo(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.disappears("a", 120)
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 	f.done("a", OK)
@@ -242,7 +242,7 @@ func TestLeftSaysWhyClaimsAreLeft(t *testing.T) {
 		{"nothing", func(t *testing.T) *fixture { return owning(t, nil) }, Left{}},
 		{"a call in progress", func(t *testing.T) *fixture { return handling(t) }, Left{Claims: 1, Calling: 1, Calls: 1}},
 		{"one that was given up", func(t *testing.T) *fixture {
-			f := handling(t, holdFailed)
+			f := handling(t, holdUntilTerminated)
 			f.hangs("a")
 			return f
 		}, Left{Claims: 1, Stuck: 1, Calls: 1}},
@@ -254,19 +254,19 @@ func TestLeftSaysWhyClaimsAreLeft(t *testing.T) {
 			return f
 		}, Left{Calls: 1}},
 		{"Terminate failed", func(t *testing.T) *fixture {
-			f := holding(t, holdFailed)
+			f := handled(t, holdUntilTerminated)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", Error)
 			return f
 		}, Left{Claims: 1, Failing: 1}},
 		{"Terminate waits", func(t *testing.T) *fixture {
-			f := holding(t, func(c *Config) { c.TerminateConcurrency = 0 })
+			f := handled(t, func(c *Config) { c.TerminateConcurrency = 0 })
 			f.own(false)
 			return f
 		}, Left{Claims: 1, Waiting: 1}},
 		{"the release waits", func(t *testing.T) *fixture {
-			f := holding(t)
+			f := handled(t)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", OK)

@@ -22,7 +22,7 @@ func TestTheNextTerminateWaitsUntilTheNextOwnerHasClaimed(t *testing.T) {
 	f.want("release c 202")
 	f.released("c", 300)
 	f.want() // nobody handles it, and the others are handled still
-	f.held("a", "b")
+	f.wantHandled("a", "b")
 	f.appears("c", 301, 77)
 	f.want("terminate b 201 moved")
 	f.done("b", OK)
@@ -94,7 +94,7 @@ func TestAShardThatComesBackIsNotWaitedFor(t *testing.T) {
 	f.want("claim c on 1")
 	f.claimed("c", 301)
 	f.want("handle c 301 on 1 v1")
-	f.held("a", "b")
+	f.wantHandled("a", "b")
 }
 
 func TestWhatNobodyWantsIsNotWaitedFor(t *testing.T) {

@@ -21,7 +21,7 @@ func testConfig() Config {
 	return Config{
 		HandleConcurrency: 8, TerminateConcurrency: 8, ReleaseBacklog: 16,
 		Backoff: time.Second, BackoffMax: 8 * time.Second,
-		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, Settle: 5 * time.Second,
+		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, UncertainFor: 5 * time.Second,
 		KeysPerLease: 100, WriteBacklog: 1000, StateDelay: time.Second, SummaryLeast: 100, Rand: rand.New(rand.NewPCG(1, 2)),
 	}
 }
@@ -48,8 +48,8 @@ func owning(t *testing.T, ids []string, change ...func(*Config)) *fixture {
 	return f
 }
 
-// holding makes a Core whose handler has "a" under token 110.
-func holding(t *testing.T, change ...func(*Config)) *fixture {
+// handled makes a Core whose handler has "a" under token 110.
+func handled(t *testing.T, change ...func(*Config)) *fixture {
 	f := owning(t, []string{"a"}, change...)
 	f.want("claim a on 1")
 	f.claimed("a", 110)
@@ -181,14 +181,14 @@ func (f *fixture) noTimer() {
 	}
 }
 
-func (f *fixture) held(ids ...string) {
+func (f *fixture) wantHandled(ids ...string) {
 	f.t.Helper()
 	var got []string
-	for _, h := range f.c.Held() {
+	for _, h := range f.c.Handled() {
 		got = append(got, h.ID)
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, ids) {
-		f.t.Fatalf("held: %q, want %q", got, ids)
+		f.t.Fatalf("handled: %q, want %q", got, ids)
 	}
 }

@@ -71,8 +71,8 @@ func (c *Core) fence(id int64) {
 	c.retire(l)
 }
 
-// unhold takes a claim off its lease's count.
-func (c *Core) unhold(lease int64) {
+// leaveLease takes a claim off its lease's count.
+func (c *Core) leaveLease(lease int64) {
 	if l := c.leases[lease]; l != nil {
 		l.keys--
 		c.retire(l)
@@ -125,7 +125,7 @@ func (c *Core) revoke(l *leaseState) {
 		if sh == nil {
 			continue
 		}
-		if g := sh.findGroup(l.id); g != nil {
+		if g := sh.findBundle(l.id); g != nil {
 			c.prune(sh, g)
 		}
 		if sh.busy > 0 {

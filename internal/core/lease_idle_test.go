@@ -36,7 +36,7 @@ func TestALeaseThatStaysEmptyIsGivenBack(t *testing.T) {
 	f.gone("a", 200)
 	f.wait(time.Minute)
 	f.want("revoke 2")
-	f.held("b")
+	f.wantHandled("b")
 	f.entry("d", "v1")
 	f.want("claim d on 1")
 	f.gone("b", 201)
@@ -125,7 +125,7 @@ func givesBackSummaries(t *testing.T, late bool) {
 		f.c.SummaryDone(f.now, 0, 2, 113, WriteResult{LeaseGone: true})
 	}
 	f.want()
-	if n := len(f.c.shards[0].groups); n != 1 {
+	if n := len(f.c.shards[0].bundles); n != 1 {
 		t.Errorf("%d groups are kept for one lease", n)
 	}
 }

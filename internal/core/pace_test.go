@@ -144,7 +144,7 @@ func TestWhatWasLearnedOfHandoversIsForgotten(t *testing.T) {
 }
 
 // Where Terminate takes long itself, as many are in it as may be.
-func TestATerminateThatTakesLongHoldsUpNobody(t *testing.T) {
+func TestATerminateThatTakesLongDelaysNobody(t *testing.T) {
 	f := leaving(t)
 	ending := func() (ids []string) {
 		f.c.Actions()
@@ -176,8 +176,8 @@ func TestATerminateThatTakesLongHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// Some that are slow to terminate hold up nobody either, where what follows has become slow and none of them is timed.
-func TestSomeThatAreSlowToTerminateHoldUpNobodyElse(t *testing.T) {
+// Some that are slow to terminate delay nobody either, where what follows has become slow and none of them is timed.
+func TestSomeThatAreSlowToTerminateDelayNobodyElse(t *testing.T) {
 	f := leaving(t)
 	for range 4 {
 		f.round(10 * time.Millisecond)

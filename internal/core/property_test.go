@@ -86,7 +86,7 @@ func drawConfig(t *rapid.T) Config {
 	cfg.KeysPerLease = rapid.IntRange(1, 3).Draw(t, "keys")
 	cfg.WriteBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
 	cfg.LeaseIdle = time.Duration(rapid.IntRange(0, 20).Draw(t, "idle")) * time.Second
-	cfg.HoldFailed = rapid.Bool().Draw(t, "hold")
+	cfg.HoldUntilTerminated = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")
 	return cfg
@@ -112,7 +112,7 @@ func TestAnyEventsKeepTheCountsAndSameEventsGiveTheSameActions(t *testing.T) {
 				for _, a := range c.Actions() {
 					seen[i] += describe(a) + "; "
 				}
-				seen[i] += fmt.Sprint(c.Held(), c.Stats(), c.Idle())
+				seen[i] += fmt.Sprint(c.Handled(), c.Stats(), c.Idle())
 				if err := c.Audit(); err != nil {
 					t.Fatal(err)
 				}
@@ -185,7 +185,7 @@ func known(c *Core) string {
 	slices.SortFunc(list, func(a, b *resource) int { return cmp.Compare(a.id, b.id) })
 	s := ""
 	for _, r := range list {
-		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.present, r.seenToken, r.seenLease, c.wants(r))
+		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.present, r.seenToken, r.seenLease, c.shouldHandle(r))
 	}
 	return s
 }

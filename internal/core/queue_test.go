@@ -25,7 +25,7 @@ func (f *fixture) active(ids []string) {
 		}
 	}
 	sorted := slices.Sorted(slices.Values(ids))
-	f.held(sorted...)
+	f.wantHandled(sorted...)
 }
 
 func TestHandleConcurrencyIsRespectedInOrder(t *testing.T) {
@@ -53,12 +53,12 @@ func TestTerminateConcurrencyIsRespectedInOrder(t *testing.T) {
 	f.remove("c")
 	f.remove("a")
 	f.want("terminate b 201 removed", "terminate c 202 removed")
-	f.held("a") // it is handled until its turn comes
+	f.wantHandled("a") // it is handled until its turn comes
 	f.done("c", OK)
 	f.want("release c 202", "terminate a 200 removed")
 }
 
-func TestReleaseBacklogHoldsTerminatesBack(t *testing.T) {
+func TestReleaseBacklogDelaysTerminates(t *testing.T) {
 	f := owning(t, []string{"a", "b", "c"}, func(c *Config) { c.ReleaseBacklog = 2 })
 	f.c.Actions()
 	f.active([]string{"a", "b", "c"})
@@ -74,7 +74,7 @@ func TestReleaseBacklogHoldsTerminatesBack(t *testing.T) {
 	f.want("terminate a 200 removed")
 }
 
-func TestReleaseBacklogDoesNotHoldFencedOnesBack(t *testing.T) {
+func TestReleaseBacklogDoesNotDelayFencedOnes(t *testing.T) {
 	f := owning(t, []string{"a", "b"}, func(c *Config) { c.ReleaseBacklog = 1 })
 	f.c.Actions()
 	f.active([]string{"a", "b"})
@@ -96,7 +96,7 @@ func TestWhatNoLongerNeedsItsTurnIsPassedOver(t *testing.T) {
 	f.entry("b", "v1")
 	f.done("a", OK)
 	f.want("release a 200", "terminate c 202 removed")
-	f.held("b")
+	f.wantHandled("b")
 }
 
 func TestQueueReusesItsRoomWhileItIsNeverEmpty(t *testing.T) {

@@ -67,12 +67,12 @@ type resource struct {
 	doubtful    bool   // a write of it got no answer, and may yet undo a later one, until settleAt
 	plain       bool   // it was not written since the claim was made: a summary can stand for it
 	tallied     tally  // in group
-	unclear     bool   // counted in shard.unclear
+	unseen      bool   // counted in shard.unseen
 	err         string //
 	since       time.Duration
 	writing     int64         // the token of the claim that a write of it is on its way to; 0: none
 	stateAfter  time.Duration // no write of it before
-	group       *group        // that the claim is in; nil: there is none
+	group       *bundle       // that the claim is in; nil: there is none
 
 	offered time.Duration // released to whoever owns it now, who has not claimed it yet: until when that counts; 0: no
 }
@@ -96,7 +96,7 @@ func (c *Core) forget(r *resource) {
 	r.token, r.lease, r.doomed = 0, 0, false
 	r.tries, r.writeAfter = 0, 0
 	r.attempts, r.endTries, r.handleAfter, r.endAfter = 0, 0, 0, 0
-	c.unhold(lease)
+	c.leaveLease(lease)
 }
 
 // hold makes a claim ours. What etcd said of it is to be taken over too, before anything is decided.
@@ -114,8 +114,8 @@ func (r *resource) answered() {
 	}
 }
 
-// see takes over what etcd said of the claim's key at a revision, unless something newer is known.
-func (r *resource) see(token, lease, rev int64) {
+// seeClaim takes over what etcd said of the claim's key at a revision, unless something newer is known.
+func (r *resource) seeClaim(token, lease, rev int64) {
 	if rev >= r.seenRev {
 		switch {
 		case r.seenToken == 0 && token != 0:
@@ -138,11 +138,11 @@ type shard struct {
 	gen     uint32 // of snapshots
 	byID    map[string]*resource
 	list    []*resource
-	groups  []*group // of claims that are this member's
-	busy    int      // how many resources are busy
-	unclear int      // how many resources may have a claim that is not known
-	claims  int      // how many claims etcd has, as far as known
-	floor   int64    // the newest seenRev of those dropped: their old news must not bring them back
+	bundles []*bundle // of claims that are this member's
+	busy    int       // how many resources are busy
+	unseen  int       // how many resources may have a claim that is not known
+	claims  int       // how many claims etcd has, as far as known
+	floor   int64     // the newest seenRev of those dropped: their old news must not bring them back
 }
 
 // get returns the resource of an id, made if need be.

@@ -28,7 +28,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 		r.answered()
 		c.pace.answered(now - r.since)
 		c.hold(r, res.Revision, lease)
-		r.see(res.Revision, lease, res.Revision) // the watch may have been faster, and have told of the claim's end already
+		r.seeClaim(res.Revision, lease, res.Revision) // the watch may have been faster, and have told of the claim's end already
 		c.reconcile(r)
 		return
 	}
@@ -37,15 +37,15 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 	case res.LeaseGone:
 		c.fence(lease)
 	case res.Unknown:
-		r.uncertain, r.settleAt = true, now+c.cfg.Settle
+		r.uncertain, r.settleAt = true, now+c.cfg.UncertainFor
 		c.retryLater(r)
 	case res.Failed:
 		c.retryLater(r)
 	default:
 		r.answered()
-		r.see(res.FoundToken, res.FoundLease, res.Revision)
+		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
-	c.unhold(lease)
+	c.leaveLease(lease)
 	c.reconcile(r)
 }
 
@@ -69,10 +69,10 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 		c.pace.answered(now - c.pace.sent)
 	}
 	if res.Applied {
-		r.see(0, 0, res.Revision)
+		r.seeClaim(0, 0, res.Revision)
 		c.offer(r)
 	} else {
-		r.see(res.FoundToken, res.FoundLease, res.Revision)
+		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
 	if r.offered == 0 {
 		c.timed(r, true)
@@ -193,7 +193,7 @@ func (c *Core) terminateDone(r *resource, out Outcome, message string) {
 		c.fence(r.lease)
 		return
 	}
-	if out != OK && c.holds(r) {
+	if out != OK && c.holdsUntilTerminated(r) {
 		r.dirty = true
 		r.endTries = min(r.endTries, math.MaxUint16-1) + 1
 		r.endAfter = c.now + c.backoff(r.endTries, c.cfg.Backoff, c.cfg.BackoffMax)
@@ -219,7 +219,7 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	r.stuck = true
 	c.stuck++
 	// What is left to clean up when it returns: a Terminate that was let go of has had its chance.
-	r.started = call != Terminate || c.cfg.HoldFailed
+	r.started = call != Terminate || c.cfg.HoldUntilTerminated
 	r.dirty = r.started
 	if call == Handle {
 		c.handleFailed(r, message)
@@ -264,7 +264,7 @@ func (c *Core) endNote(r *resource) {
 // take its time too. CallDone is to follow. The claim's key says it at once.
 func (c *Core) CallFailing(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling || r.cancelled || r.call == Update || r.call == Terminate && !c.holds(r) {
+	if r == nil || r.phase != calling || r.cancelled || r.call == Update || r.call == Terminate && !c.holdsUntilTerminated(r) {
 		return // its end does not make it failed
 	}
 	c.endNote(r)
@@ -277,7 +277,7 @@ func (c *Core) CallFailing(now time.Duration, number int, id string, message str
 func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, message string) {
 	r := c.find(now, number, id)
 	handing := r != nil && r.phase == calling && r.call == Handle
-	if r == nil || r.stuck || !handing && !c.isHeld(r) {
+	if r == nil || r.stuck || !handing && !c.isHandled(r) {
 		return // it ends, or has ended: what is said of it then is older than that
 	}
 	r.ailing = out != OK
@@ -312,7 +312,7 @@ func (c *Core) stateIsDue(r *resource) bool {
 	if r.token != 0 && r.writing == 0 && r.seenToken == r.token && r.seenLease != r.lease {
 		r.unsaved, r.plain = true, false // somebody has overwritten it by hand: it must not outlive its lease
 	}
-	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.lost(r) {
+	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.isVoid(r) {
 		return false
 	}
 	after := r.stateAfter
@@ -381,17 +381,17 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 	switch {
 	case r.token != token:
 	case res.Applied:
-		r.see(token, r.lease, res.Revision)
+		r.seeClaim(token, r.lease, res.Revision)
 	case res.LeaseGone:
 		c.fence(r.lease)
 	case res.Unknown || res.Failed:
 		if res.Unknown {
-			r.doubtful, r.settleAt = true, now+c.cfg.Settle
+			r.doubtful, r.settleAt = true, now+c.cfg.UncertainFor
 		}
 		r.unsaved = true // also if it was applied: writing it again does no harm
 		r.stateAfter = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 	default:
-		r.see(res.FoundToken, res.FoundLease, res.Revision)
+		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
 	c.reconcile(r)
 }

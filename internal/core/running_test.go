@@ -90,7 +90,7 @@ func TestAFailureIsToldBeforeItsCallIsOver(t *testing.T) {
 
 func TestATerminateThatFailsIsToldOfWhereTheClaimIsKept(t *testing.T) {
 	for _, hold := range []bool{true, false} {
-		f := holding(t, func(cfg *Config) { cfg.HoldFailed = hold })
+		f := handled(t, func(cfg *Config) { cfg.HoldUntilTerminated = hold })
 		f.remove("a")
 		f.want("terminate a 110 removed")
 		f.failing("boom")

@@ -5,25 +5,25 @@ import (
 	"time"
 )
 
-// group is what this member has of one shard on one lease. When all of it is handled, one key says so, the group's summary,
+// bundle is what this member has of one shard on one lease. When all of it is handled, one key says so, the bundle's summary,
 // instead of each claim: that those which say claimed, and were written last at a revision or before, are active. What happens
 // to a claim afterwards is written to the claim itself, at a later revision, and counts there.
 //
-// So a summary is never wrong about a claim that was not in the group when it was written; which ones were must be known for
+// So a summary is never wrong about a claim that was not in the bundle when it was written; which ones were must be known for
 // sure: none of the shard may be on its way, or have got no answer.
-type group struct {
-	lease    int64
-	claims   int           // of resources
-	pending  int           // of them: those that are not active, or failed for all to see
-	ready    int           // of them: those that are active, and only a summary or a state would tell
-	within   time.Duration // how long after it was claimed any of them became active
-	through  int64         // of the summary that etcd has, as far as known; 0: it has none
-	rev      int64         // the revision at which that was so; older news is ignored
-	writing  int64         // through of the summary that is on its way, or deleting; 0: none is
-	doubtful bool          // one got no answer: it may be there unknown, or still appear until settleAt
-	settleAt time.Duration //
-	after    time.Duration // none is written or deleted before
-	armed    time.Duration // the timer for that
+type bundle struct {
+	lease     int64
+	claims    int           // of resources
+	pending   int           // of them: those that are not active, or failed for all to see
+	ready     int           // of them: those that are active, and only a summary or a state would tell
+	within    time.Duration // how long after it was claimed any of them became active
+	through   int64         // of the summary that etcd has, as far as known; 0: it has none
+	rev       int64         // the revision at which that was so; older news is ignored
+	writing   int64         // through of the summary that is on its way, or deleting; 0: none is
+	uncertain bool          // one got no answer: it may be there unknown, or still appear until settleAt
+	certainAt time.Duration //
+	after     time.Duration // none is written or deleted before
+	armed     time.Duration // the timer for that
 }
 
 // deleting is what group.writing is while the summary is being deleted.
@@ -38,9 +38,9 @@ const (
 	ready
 )
 
-// findGroup returns the group of a lease; nil where there is none.
-func (sh *shard) findGroup(lease int64) *group {
-	for _, g := range sh.groups {
+// findBundle returns the group of a lease; nil where there is none.
+func (sh *shard) findBundle(lease int64) *bundle {
+	for _, g := range sh.bundles {
 		if g.lease == lease {
 			return g
 		}
@@ -48,24 +48,24 @@ func (sh *shard) findGroup(lease int64) *group {
 	return nil
 }
 
-// group returns the group of a lease, made if need be.
-func (sh *shard) group(lease int64) *group {
-	g := sh.findGroup(lease)
+// bundle returns the bundle of a lease, made if need be.
+func (sh *shard) bundle(lease int64) *bundle {
+	g := sh.findBundle(lease)
 	if g == nil {
-		g = &group{lease: lease}
-		sh.groups = append(sh.groups, g)
+		g = &bundle{lease: lease}
+		sh.bundles = append(sh.bundles, g)
 	}
 	return g
 }
 
 // count keeps the counts that say when a summary can be written.
 func (c *Core) count(r *resource) {
-	if unclear := r.phase == claiming || c.mayAppear(r); unclear != r.unclear {
-		r.unclear = unclear
-		if unclear {
-			r.sh.unclear++
+	if unseen := r.phase == claiming || c.mayAppear(r); unseen != r.unseen {
+		r.unseen = unseen
+		if unseen {
+			r.sh.unseen++
 		} else {
-			r.sh.unclear--
+			r.sh.unseen--
 		}
 	}
 	g, t := r.standing()
@@ -95,13 +95,13 @@ func (c *Core) mayAppear(r *resource) bool {
 }
 
 // standing says how a resource is to be counted.
-func (r *resource) standing() (*group, tally) {
+func (r *resource) standing() (*bundle, tally) {
 	if r.token == 0 {
 		return nil, neither
 	}
 	g := r.group
 	if g == nil || g.lease != r.lease {
-		g = r.sh.group(r.lease)
+		g = r.sh.bundle(r.lease)
 	}
 	switch {
 	case r.state == StateActive && r.plain && r.unsaved:
@@ -112,7 +112,7 @@ func (r *resource) standing() (*group, tally) {
 	return g, neither
 }
 
-func (g *group) add(t tally, n int) {
+func (g *bundle) add(t tally, n int) {
 	if g == nil {
 		return
 	}
@@ -127,12 +127,12 @@ func (g *group) add(t tally, n int) {
 }
 
 // prune forgets a group that is empty, and whose lease is at its end, and the summary with it.
-func (c *Core) prune(sh *shard, g *group) {
+func (c *Core) prune(sh *shard, g *bundle) {
 	if l := c.leases[g.lease]; g.claims > 0 || g.writing != 0 || l != nil && !l.fenced {
 		return
 	}
-	if i := slices.Index(sh.groups, g); i >= 0 {
-		sh.groups = slices.Delete(sh.groups, i, i+1)
+	if i := slices.Index(sh.bundles, g); i >= 0 {
+		sh.bundles = slices.Delete(sh.bundles, i, i+1)
 	}
 }
 
@@ -140,7 +140,7 @@ func (c *Core) prune(sh *shard, g *group) {
 func (c *Core) canSummarize(r *resource) bool {
 	g := r.group
 	return r.tallied == ready && g.ready >= c.cfg.SummaryLeast && g.writing == 0 && c.now >= g.after &&
-		g.pending == 0 && r.sh.unclear == 0
+		g.pending == 0 && r.sh.unseen == 0
 }
 
 // mayBeSummarized says whether a summary cannot stand for the state of r, and could if more of its group were handled.
@@ -150,10 +150,10 @@ func (c *Core) mayBeSummarized(r *resource) bool {
 }
 
 // covers says whether a summary is what tells the state of r, or can be.
-func (g *group) covers(r *resource) bool { return r.group == g && r.plain && r.state == StateActive }
+func (g *bundle) covers(r *resource) bool { return r.group == g && r.plain && r.state == StateActive }
 
 // summarize has the summary of a group written.
-func (c *Core) summarize(sh *shard, g *group) {
+func (c *Core) summarize(sh *shard, g *bundle) {
 	a := Action{Kind: WriteSummary, Shard: sh.number, Lease: g.lease, Within: g.within}
 	for _, r := range sh.list {
 		if g.covers(r) {
@@ -173,7 +173,7 @@ func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, 
 	if sh == nil {
 		return
 	}
-	g := sh.findGroup(lease)
+	g := sh.findBundle(lease)
 	switch {
 	case g == nil || g.writing == 0:
 		return
@@ -184,7 +184,7 @@ func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, 
 		g.writing = 0
 		if res.Applied {
 			g.see(0, res.Revision)
-			g.doubtful = false
+			g.uncertain = false
 		} else {
 			g.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		}
@@ -200,7 +200,7 @@ func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, 
 			g.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		}
 		if res.Unknown {
-			g.doubtful, g.settleAt = true, now+c.cfg.Settle
+			g.uncertain, g.certainAt = true, now+c.cfg.UncertainFor
 		}
 		c.uncover(sh, g)
 	}
@@ -221,7 +221,7 @@ func (c *Core) SummaryDeleted(now time.Duration, number int, lease, revision int
 // seeSummary takes over what etcd said of a summary, if it is one of this member's.
 func (c *Core) seeSummary(now time.Duration, number int, lease, through, revision int64) {
 	if sh := c.at(now, number); sh != nil && c.leases[lease] != nil {
-		g := sh.group(lease)
+		g := sh.bundle(lease)
 		g.see(through, revision)
 		c.uncover(sh, g)
 		c.unwatchIfDone(sh)
@@ -233,24 +233,24 @@ func (c *Core) listSummaries(sh *shard, revision int64, list []SummaryKey) {
 	there := make(map[int64]int64, len(list))
 	for _, k := range list {
 		if there[k.Lease] = k.Through; c.leases[k.Lease] != nil {
-			sh.group(k.Lease)
+			sh.bundle(k.Lease)
 		}
 	}
-	for _, g := range slices.Clone(sh.groups) { // some of them may be forgotten on the way
+	for _, g := range slices.Clone(sh.bundles) { // some of them may be forgotten on the way
 		g.see(there[g.lease], revision)
 		c.uncover(sh, g)
 		c.prune(sh, g)
 	}
 }
 
-func (g *group) see(through, revision int64) {
+func (g *bundle) see(through, revision int64) {
 	if revision >= g.rev {
 		g.through, g.rev = through, revision
 	}
 }
 
 // uncover has that told again of which the summary was to tell, and does not.
-func (c *Core) uncover(sh *shard, g *group) {
+func (c *Core) uncover(sh *shard, g *bundle) {
 	if g.writing != 0 {
 		return // its answer leads here
 	}
@@ -263,15 +263,15 @@ func (c *Core) uncover(sh *shard, g *group) {
 }
 
 // isLeaving says whether something of the summary is on its way, or it is too early to delete it.
-func (c *Core) isLeaving(g *group) bool {
-	return g.writing != 0 || (g.through != 0 || g.doubtful) && c.now < max(g.after, g.settleAt)
+func (c *Core) isLeaving(g *bundle) bool {
+	return g.writing != 0 || (g.through != 0 || g.uncertain) && c.now < max(g.after, g.certainAt)
 }
 
 // clearSummaries deletes what was said of a shard that is to be followed no longer, and says whether that is done. At the end
 // the leases go, and take it along.
 func (c *Core) clearSummaries(sh *shard) bool {
 	done := true
-	for _, g := range sh.groups {
+	for _, g := range sh.bundles {
 		l := c.leases[g.lease]
 		switch {
 		case c.stopping || l == nil || l.fenced:
@@ -280,12 +280,12 @@ func (c *Core) clearSummaries(sh *shard) bool {
 			}
 			g.writing = 0
 		case c.isLeaving(g):
-			if at := max(g.after, g.settleAt); g.writing == 0 && g.armed != at {
+			if at := max(g.after, g.certainAt); g.writing == 0 && g.armed != at {
 				g.armed = at
 				c.timers.addShard(sh, at)
 			}
 			done = false
-		case g.through != 0 || g.doubtful:
+		case g.through != 0 || g.uncertain:
 			g.writing, done = deleting, false
 			c.emit(Action{Kind: DeleteSummary, Shard: sh.number, Lease: g.lease})
 		}

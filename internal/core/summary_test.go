@@ -245,7 +245,7 @@ func TestASummaryWithoutAnAnswerIsDeletedWhenItCanAppearNoMore(t *testing.T) {
 	f.want()
 	f.summaryDone(110, WriteResult{Unknown: true})
 	f.want()
-	if waited := f.tick(time.Minute); waited < testConfig().Settle {
+	if waited := f.tick(time.Minute); waited < testConfig().UncertainFor {
 		t.Errorf("looked again after %v", waited)
 	}
 	f.want("delete-summary on 1")
@@ -278,7 +278,7 @@ func TestASummaryWhoseLeaseIsGoneEndsWhatIsOnIt(t *testing.T) {
 	f.allDone("a", "b", "c")
 	f.want("write-summary on 1 to 110")
 	f.summaryDone(110, WriteResult{LeaseGone: true})
-	f.held()
+	f.wantHandled()
 	f.want("terminate a 110 fenced", "terminate b 110 fenced", "terminate c 110 fenced")
 }
 
@@ -320,7 +320,7 @@ func TestStatesGatherWhileOthersAreOnTheirWay(t *testing.T) {
 // A claim whose answer was lost, and that turned out to be there, or was made again, keeps states from a summary only while
 // another one could still appear.
 func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
-	for name, settle := range map[string]func(*fixture){
+	for name, returns := range map[string]func(*fixture){
 		"it is there": func(f *fixture) { f.appears("d", 120, 1) },
 		"it is made again": func(f *fixture) {
 			f.tick(time.Second)
@@ -333,7 +333,7 @@ func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
 			f.entry("d", "v1")
 			f.want("claim d on 1")
 			f.claimResult("d", WriteResult{Unknown: true})
-			settle(f)
+			returns(f)
 			f.want("handle d 120 on 1 v1")
 			f.allDone("a", "b", "c", "d")
 			f.want("write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active")
@@ -341,7 +341,7 @@ func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
 				f.saved(id, 110)
 			}
 			f.saved("d", 120)
-			f.wait(testConfig().Settle)
+			f.wait(testConfig().UncertainFor)
 			f.entry("e", "v1")
 			f.entry("g", "v1")
 			f.want("claim e on 1", "claim g on 1")

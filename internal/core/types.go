@@ -18,8 +18,8 @@ type Config struct {
 	BackoffMax           time.Duration // bounds the doubling of Backoff
 	RetryMin             time.Duration // the pause before a write to etcd that failed is tried again; doubles up to RetryMax
 	RetryMax             time.Duration
-	Settle               time.Duration // how long a claim whose answer was lost may still be applied
-	HoldFailed           bool          // keep a claim whose Terminate failed, and try again
+	UncertainFor         time.Duration // how long a claim whose answer was lost may still be applied
+	HoldUntilTerminated  bool          // keep a claim whose Terminate failed, and try again
 	CanUpdate            bool          // the handler takes changed data in place
 	FinishCalls          bool          // a Handle or Update in progress is not cancelled before its claim ends: its outcome is waited for
 	KeysPerLease         int           // most claims on one lease
@@ -159,8 +159,8 @@ type SummaryKey struct {
 	ModRevision int64
 }
 
-// Held is one resource that the handler has under a valid claim.
-type Held struct {
+// Handled is one resource that the handler has under a valid claim.
+type Handled struct {
 	ID    string
 	Shard int
 	Token int64

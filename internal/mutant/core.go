@@ -8,10 +8,10 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `case c.holds(r) && r.stuck:`,
-			New: `case cause != NoCause && !c.lost(r):
+			Old:  `case c.holdsUntilTerminated(r) && r.stuck:`,
+			New: `case cause != NoCause && !c.isVoid(r):
 				return decision{step: doRelease, cause: cause}
-			case c.holds(r) && r.stuck:`,
+			case c.holdsUntilTerminated(r) && r.stuck:`,
 		}},
 	},
 	{
@@ -82,7 +82,7 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/summary.go",
-			Old:  `&& r.sh.unclear == 0`,
+			Old:  `&& r.sh.unseen == 0`,
 			New:  ``,
 		}},
 	},
@@ -123,9 +123,9 @@ var ofCore = []Mutant{
 		Changes: []Change{{
 			File: "internal/core/core.go",
 			Old: `r != nil {
-				r.see(0, 0, revision)`,
+				r.seeClaim(0, 0, revision)`,
 			New: `r != nil && r.token == 0 {
-				r.see(0, 0, revision)`,
+				r.seeClaim(0, 0, revision)`,
 		}},
 	},
 	{
@@ -204,17 +204,17 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/results.go",
-			Old:  `r.started = call != Terminate || c.cfg.HoldFailed`,
+			Old:  `r.started = call != Terminate || c.cfg.HoldUntilTerminated`,
 			New:  `r.started = false`,
 		}},
 	},
 	{
 		Name:      "let-go-of-failed",
-		Breaks:    "under the policy Hold, a claim is released though Terminate failed",
+		Breaks:    "under HoldUntilTerminated, a claim is released though Terminate failed",
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()`,
+			Old:  `return c.cfg.HoldUntilTerminated && r.started && r.token != 0 && !r.gone()`,
 			New:  `return false`,
 		}},
 	},
@@ -282,7 +282,7 @@ var ofCore = []Mutant{
 				Old: `c.wakeTardy(r)
 				case idle:`,
 				New: `c.wakeTardy(r)
-					c.take(r)
+					c.takeStep(r)
 				case idle:`,
 			},
 			{

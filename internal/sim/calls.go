@@ -229,10 +229,10 @@ func (c *call) giveUp() {
 		m.w.count(Stuck)
 		m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 		c.stuck = true
-		if h := m.held(c.r); h != nil {
+		if h := m.handlingOf(c.r); h != nil {
 			h.ctxEnded, h.over = true, true
 		}
-		if c.a.Kind == core.Terminate && !m.w.plan.HoldFailed { // it had its chance
+		if c.a.Kind == core.Terminate && !m.w.plan.HoldUntilTerminated { // it had its chance
 			c.left()
 			m.handlings[c.r] = nil
 		}
@@ -279,7 +279,7 @@ func (c *call) done(out core.Outcome) {
 	m, h := c.m, c.h
 	c.told = true
 	m.calls[c.r] = nil
-	letGo := c.a.Kind == core.Terminate && !m.w.plan.HoldFailed
+	letGo := c.a.Kind == core.Terminate && !m.w.plan.HoldUntilTerminated
 	switch {
 	case c.a.Kind == core.Handle && out == core.Error:
 		m.handlings[c.r] = nil
@@ -308,7 +308,7 @@ func (c *call) done(out core.Outcome) {
 // cancel is what a Cancel of the core's does.
 func (m *member) cancel(r int, a core.Action) {
 	m.w.count(Cancelled)
-	c, h := m.calls[r], m.held(r)
+	c, h := m.calls[r], m.handlingOf(r)
 	if a.Cause == core.ClaimLost {
 		m.w.count(Vanished)
 		if h != nil {

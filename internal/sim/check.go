@@ -20,8 +20,8 @@ func (h *handling) hasContext() bool {
 	return !h.ctxEnded && !h.byHand && !m.paused && (m.resumedAt == 0 || m.w.now-m.resumedAt > moment)
 }
 
-// held returns what a member has of a resource, also where a call that was given up is all that is left of it.
-func (m *member) held(r int) *handling {
+// handlingOf returns what a member has of a resource, also where a call that was given up is all that is left of it.
+func (m *member) handlingOf(r int) *handling {
 	if h := m.handlings[r]; h != nil {
 		return h
 	}
@@ -60,7 +60,7 @@ func (w *world) checkSafety() {
 			if !m.up {
 				continue
 			}
-			h := m.held(r)
+			h := m.handlingOf(r)
 			if h == nil {
 				continue
 			}
@@ -105,7 +105,7 @@ type claimNews struct {
 // checkNews looks for what goes on though its member has been told that its claim is gone.
 func (m *member) checkNews() {
 	for _, n := range m.news {
-		if h := m.held(n.r); h != nil && h.token != n.token && h.token < n.rev && !(h.ctxEnded && (h.over || h.disowned)) {
+		if h := m.handlingOf(n.r); h != nil && h.token != n.token && h.token < n.rev && !(h.ctxEnded && (h.over || h.disowned)) {
 			m.w.fail("%s: has heard that the claim %d of %s is gone, and its handling goes on", m.name, h.token, m.w.ids[n.r])
 		}
 	}
@@ -153,7 +153,7 @@ type lastToken struct {
 
 // checkRelease looks for what is still handled under a claim that is released.
 func (m *member) checkRelease(r int, a core.Action) {
-	h := m.held(r)
+	h := m.handlingOf(r)
 	if h == nil || a.Token == 0 || h.token != a.Token {
 		return
 	}
@@ -181,7 +181,7 @@ func (m *member) checkSummary(a core.Action) {
 // checkNothingOn looks for what is still handled under a lease that is revoked, or has a context.
 func (m *member) checkNothingOn(k *keeper) {
 	for r := range m.handlings {
-		h := m.held(r)
+		h := m.handlingOf(r)
 		if h == nil || h.keeper != k {
 			continue
 		}
@@ -193,7 +193,7 @@ func (m *member) checkNothingOn(k *keeper) {
 
 // observe waits for everything to be as it should, once it is calm.
 func (w *world) observe() {
-	wrong := w.unsettled()
+	wrong := w.whatIsWrong()
 	switch {
 	case wrong == "" && !w.closing:
 		w.trace("all is well")
@@ -213,8 +213,8 @@ func (w *world) observe() {
 	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
 }
 
-// unsettled says what is not yet as it should be, if anything.
-func (w *world) unsettled() string {
+// whatIsWrong says what is not yet as it should be, if anything.
+func (w *world) whatIsWrong() string {
 	if w.closing {
 		return w.leftovers()
 	}
@@ -230,7 +230,7 @@ func (w *world) unsettled() string {
 				return m.name + " follows what it does not own, or not what it owns"
 			}
 		}
-		if wrong := m.unsettled(); wrong != "" {
+		if wrong := m.whatIsWrong(); wrong != "" {
 			return m.name + " " + wrong
 		}
 	}
@@ -260,8 +260,8 @@ func (w *world) unsettled() string {
 	return ""
 }
 
-// unsettled says what a member handles and should not, or the other way round.
-func (m *member) unsettled() string {
+// whatIsWrong says what a member handles and should not, or the other way round.
+func (m *member) whatIsWrong() string {
 	w, handled := m.w, 0
 	for r, h := range m.handlings {
 		id := w.ids[r]
@@ -280,13 +280,13 @@ func (m *member) unsettled() string {
 		case h.token != w.store.claims[r].token || !h.keeper.sure():
 			return "handles " + id + " without its claim"
 		default:
-			if wrong := m.receiver.unsettled(r, h); wrong != "" {
+			if wrong := m.receiver.whatIsWrong(r, h); wrong != "" {
 				return wrong
 			}
 			handled++
 		}
 	}
-	if len(m.core.Held()) != handled {
+	if len(m.core.Handled()) != handled {
 		return "does not know what it handles"
 	}
 	return ""

@@ -102,16 +102,16 @@ func (m *member) start() {
 		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond, Handover: 300 * time.Millisecond,
 		HandleAttempts: w.plan.HandleAttempts,
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
-		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
-		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
+		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, UncertainFor: uncertainFor,
+		HoldUntilTerminated: w.plan.HoldUntilTerminated, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
 		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
-	m.core.Hold(m.clock(), true) // as a member does until it has joined
+	m.core.PauseClaims(m.clock(), true) // as a member does until it has joined
 	m.after(w.upTo(500*time.Millisecond), func() {
 		m.post(func() {
-			m.core.Hold(m.clock(), false)
+			m.core.PauseClaims(m.clock(), false)
 			m.step()
 		})
 	})

@@ -210,8 +210,8 @@ func (w *world) checkReceivers() {
 	}
 }
 
-// unsettled says what a receiver does not run, or not as its member has it.
-func (rc *receiver) unsettled(r int, h *handling) string {
+// whatIsWrong says what a receiver does not run, or not as its member has it.
+func (rc *receiver) whatIsWrong(r int, h *handling) string {
 	w, j := rc.m.w, &rc.of[r]
 	right := j.running && j.token == h.token && j.version == h.version
 	if w.plan.Receivers == NoReceivers || right || j.excused(w) {

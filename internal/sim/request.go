@@ -51,7 +51,7 @@ func (m *member) request(kind request, apply func(), answered func(lost, failed 
 		})
 	case 1: // it is never applied
 	case 2: // it is applied when nobody waits for it any more
-		w.after(requestTimeout+w.upTo(settle*8/10), func() {
+		w.after(requestTimeout+w.upTo(uncertainFor*8/10), func() {
 			if w.leaderless == 0 {
 				w.count(became(kind, late))
 				apply()

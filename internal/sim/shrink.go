@@ -76,7 +76,7 @@ var simplifications = []func(*Plan) bool{
 	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },
 	func(p *Plan) bool { return lower(&p.Shards, 1) },
 	func(p *Plan) bool { return lower(&p.Members, 2) },
-	func(p *Plan) bool { was := p.HoldFailed; p.HoldFailed = false; return was },
+	func(p *Plan) bool { was := p.HoldUntilTerminated; p.HoldUntilTerminated = false; return was },
 	func(p *Plan) bool { was := p.KeepOnOutage; p.KeepOnOutage = false; return was },
 	func(p *Plan) bool { was := p.CanUpdate; p.CanUpdate = false; return was },
 }
