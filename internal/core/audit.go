@@ -23,57 +23,57 @@ func (c *Core) Audit() error {
 			if int(r.index) != i || r.sh != sh || sh.byID[r.id] != r {
 				return fmt.Errorf("resource %q is not where it should be", r.id)
 			}
-			if r.busy != r.isBusy(c) {
-				return fmt.Errorf("resource %q: busy is %v", r.id, r.busy)
+			if r.counted.busy != r.isBusy(c) {
+				return fmt.Errorf("resource %q: busy is %v", r.id, r.counted.busy)
 			}
-			if !r.busy && !r.present && r.seenToken == 0 {
+			if !r.counted.busy && !r.seen.wanted && r.seen.token == 0 {
 				return fmt.Errorf("resource %q is kept for nothing", r.id)
 			}
 			if err := c.auditStep(r); err != nil {
 				return err
 			}
-			if r.busy {
+			if r.counted.busy {
 				busy++
 			}
-			if r.seenToken != 0 {
+			if r.seen.token != 0 {
 				seen++
 			}
-			if r.stuck {
+			if r.handling.stuck {
 				stuck++
 			}
 			if r.isEngaged() {
 				engaged++
 			}
-			if r.offered != 0 {
-				if r.timerAt == 0 || r.timerAt > r.offered {
+			if r.claim.offered != 0 {
+				if r.timerAt == 0 || r.timerAt > r.claim.offered {
 					return fmt.Errorf("resource %q: nothing will end its offer", r.id)
 				}
 				offers++
 			}
 			switch {
-			case r.phase == calling && r.call == Terminate:
+			case r.phase == callingTerminate:
 				ending++
-				if r.tardy {
+				if r.counted.tardy {
 					tardy++
 				}
-			case r.phase == calling:
+			case r.phase.isCall():
 				handling++
 			case r.phase == claiming:
 				claims++
 			case r.phase == releasing:
 				releases++
 			}
-			if r.writing != 0 {
+			if r.told.writing != 0 {
 				states++
 			}
-			if g, t := r.standing(); g != r.group || t != r.tallied {
-				return fmt.Errorf("resource %q is counted as %v of group %+v, want %v of %+v", r.id, r.tallied, r.group, t, g)
+			if g, t := r.standing(); g != r.counted.bundle || t != r.counted.tally {
+				return fmt.Errorf("resource %q is counted as %v of group %+v, want %v of %+v", r.id, r.counted.tally, r.counted.bundle, t, g)
 			}
-			if r.unseen {
+			if r.counted.unseen {
 				unseen++
 			}
-			if r.token != 0 || r.phase == claiming {
-				keys[r.lease]++
+			if r.claimed() || r.phase == claiming {
+				keys[r.claim.lease]++
 			}
 		}
 		if busy != sh.busy || seen != sh.claims {
@@ -147,10 +147,10 @@ func (sh *shard) auditBundles(unseen int) (writing int, err error) {
 	}
 	count := map[*bundle]bundle{}
 	for _, r := range sh.list {
-		if r.group != nil {
-			n := count[r.group]
-			n.add(r.tallied, 1)
-			count[r.group] = n
+		if r.counted.bundle != nil {
+			n := count[r.counted.bundle]
+			n.add(r.counted.tally, 1)
+			count[r.counted.bundle] = n
 		}
 	}
 	for _, g := range sh.bundles {

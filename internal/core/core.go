@@ -1,9 +1,6 @@
 package core
 
-import (
-	"bytes"
-	"time"
-)
+import "time"
 
 // Core is the state machine of one member. New makes one.
 type Core struct {
@@ -195,14 +192,14 @@ func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries [
 	}
 	for _, k := range claims {
 		r := sh.get(k.ID)
-		r.claimGen = sh.gen
+		r.seen.claimGen = sh.gen
 		r.seeClaim(k.Token, k.Lease, revision)
 	}
 	sh.each(func(r *resource) {
-		if r.entryGen != sh.gen {
-			r.present = false
+		if r.seen.entryGen != sh.gen {
+			r.seen.wanted = false
 		}
-		if r.claimGen != sh.gen {
+		if r.seen.claimGen != sh.gen {
 			r.seeClaim(0, 0, revision)
 		}
 		c.reconcile(r)
@@ -223,7 +220,7 @@ func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
 // EntryDeleted says that the catalogue has no such entry now.
 func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
 	if r := c.find(now, number, id); r != nil {
-		r.present = false
+		r.seen.wanted = false
 		c.reconcile(r)
 	}
 }
@@ -246,15 +243,8 @@ func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision i
 }
 
 func (c *Core) putEntry(r *resource, e Entry) {
-	r.entryGen = r.sh.gen
-	if e.Unreadable {
-		return
-	}
-	r.present = !e.Suspended
-	if r.dataGen == 0 || !bytes.Equal(r.data, e.Data) {
-		r.data = e.Data
-		r.dataGen++
-		r.attempts, r.handleAfter = 0, 0 // what failed with the old data may work with the new
+	if r.seen.takeEntry(e, r.sh.gen) {
+		r.handling.retryHandleAtOnce() // what failed with the old data may work with the new
 	}
 }
 
@@ -303,7 +293,7 @@ func (c *Core) Handled() []Handled {
 		}
 		for _, r := range sh.list {
 			if c.isHandled(r) {
-				held = append(held, Handled{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since, Ailing: r.ailing, Err: r.err})
+				held = append(held, Handled{ID: r.id, Shard: sh.number, Token: r.claim.token, Since: r.told.since, Ailing: r.handling.ailing, Err: r.told.err})
 			}
 		}
 	}
@@ -311,10 +301,10 @@ func (c *Core) Handled() []Handled {
 }
 
 func (c *Core) isHandled(r *resource) bool {
-	if r.token == 0 || !r.started || r.dirty || c.isVoid(r) {
+	if !r.claimed() || !r.handling.started || r.handling.dirty || c.isVoid(r) {
 		return false
 	}
-	return r.phase != calling || r.call == Update
+	return !r.phase.isCall() || r.phase == callingUpdate
 }
 
 // Stats counts.
@@ -330,14 +320,14 @@ func (c *Core) Stats() Stats {
 		s.Shards++
 		s.Known += len(sh.list)
 		for _, r := range sh.list {
-			if r.token == 0 {
+			if !r.claimed() {
 				continue
 			}
 			s.Claims++
 			switch {
-			case c.isHandled(r) && !r.ailing:
+			case c.isHandled(r) && !r.handling.ailing:
 				s.Active++
-			case r.state == StateFailed:
+			case r.told.state == StateFailed:
 				s.Failed++
 			}
 		}
@@ -365,18 +355,18 @@ func (c *Core) Left() Left {
 			continue
 		}
 		for _, r := range sh.list {
-			if r.token == 0 {
+			if !r.claimed() {
 				continue
 			}
 			l.Claims++
 			switch {
-			case r.stuck:
+			case r.handling.stuck:
 				l.Stuck++
-			case r.phase == calling:
+			case r.phase.isCall():
 				l.Calling++
-			case r.started && r.endTries > 0:
+			case r.handling.started && r.handling.terminateFailures > 0:
 				l.Failing++
-			case r.started:
+			case r.handling.started:
 				l.Waiting++
 			default:
 				l.Unreleased++

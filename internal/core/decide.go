@@ -25,19 +25,19 @@ func (s step) takesTurns() bool {
 
 // shouldHandle says whether this member should be handling the resource.
 func (c *Core) shouldHandle(r *resource) bool {
-	return r.sh.owned && r.present && !r.stuck
+	return r.sh.owned && r.seen.wanted && !r.handling.stuck
 }
 
 // isVoid says whether the claim that r holds can no longer be relied on.
 func (c *Core) isVoid(r *resource) bool {
-	l := c.leases[r.lease]
+	l := c.leases[r.claim.lease]
 	return r.gone() || l == nil || l.fenced
 }
 
 // holdsUntilTerminated says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
 // it ends at its time, when the contexts of all that is handled under it have ended too.
 func (c *Core) holdsUntilTerminated(r *resource) bool {
-	return c.cfg.HoldUntilTerminated && r.started && r.token != 0 && !r.gone()
+	return c.cfg.HoldUntilTerminated && r.handling.started && r.claimed() && !r.gone()
 }
 
 // decision is the next step for a resource: why it ends, if it does, and until when to wait, if that is the step.
@@ -49,35 +49,35 @@ type decision struct {
 
 // decide names the next step for a resource that has nothing in progress.
 func (c *Core) decide(r *resource) decision {
-	if r.token == 0 {
+	if !r.claimed() {
 		return c.decideWithout(r)
 	}
 	cause := c.endingCause(r)
 	switch {
-	case c.holdsUntilTerminated(r) && r.stuck:
+	case c.holdsUntilTerminated(r) && r.handling.stuck:
 		return decision{} // until it returns, or the claim is gone
-	case r.started && !r.stuck && (cause != NoCause || r.dirty):
+	case r.handling.started && !r.handling.stuck && (cause != NoCause || r.handling.dirty):
 		if cause == NoCause {
 			cause = Failure
 		}
 		if r.gone() {
 			return decision{step: doTerminate, cause: cause}
 		}
-		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: cause})
+		return c.notBefore(r.handling.terminateAt, decision{step: doTerminate, cause: cause})
 	case c.isVoid(r):
 		return decision{step: doForget, cause: cause}
-	case cause != NoCause || r.doomed:
-		return c.notBefore(r.writeAfter, decision{step: doRelease, cause: cause})
-	case r.started && r.handledGen == r.dataGen:
+	case cause != NoCause || r.claim.doomed:
+		return c.notBefore(r.claim.writeAfter, decision{step: doRelease, cause: cause})
+	case r.handling.started && r.isUpToDate():
 		return decision{}
-	case r.started && c.cfg.CanUpdate:
+	case r.handling.started && c.cfg.CanUpdate:
 		return decision{step: doUpdate}
-	case r.started:
-		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: Changed})
-	case c.cfg.HandleAttempts > 0 && int(r.attempts) >= c.cfg.HandleAttempts:
+	case r.handling.started:
+		return c.notBefore(r.handling.terminateAt, decision{step: doTerminate, cause: Changed})
+	case c.cfg.HandleAttempts > 0 && int(r.handling.handleFailures) >= c.cfg.HandleAttempts:
 		return decision{}
 	default:
-		return c.notBefore(r.handleAfter, decision{step: doHandle})
+		return c.notBefore(r.handling.handleAfter, decision{step: doHandle})
 	}
 }
 
@@ -90,11 +90,11 @@ func (c *Core) endingCause(r *resource) Cause {
 		return Fenced
 	case c.stopping:
 		return Stopped
-	case !r.present:
+	case !r.seen.wanted:
 		return Removed
 	case !r.sh.owned:
 		return Moved
-	case r.stuck:
+	case r.handling.stuck:
 		return Failure
 	}
 	return NoCause
@@ -103,23 +103,23 @@ func (c *Core) endingCause(r *resource) Cause {
 // decideWithout is decide for a resource on which this member has no claim.
 func (c *Core) decideWithout(r *resource) decision {
 	switch {
-	case r.started && !r.stuck: // the claim was lost or let go before the handler could be told
+	case r.handling.started && !r.handling.stuck: // the claim was lost or let go before the handler could be told
 		return decision{step: doTerminate, cause: ClaimLost}
 	case c.seesOurs(r):
 		return decision{step: doAdopt}
-	case r.seenToken == 0 && c.shouldHandle(r) && !c.paused:
-		return c.notBefore(r.writeAfter, decision{step: doClaim})
-	case r.uncertain && !c.stopping:
+	case r.seen.token == 0 && c.shouldHandle(r) && !c.paused:
+		return c.notBefore(r.claim.writeAfter, decision{step: doClaim})
+	case r.claim.uncertain && !c.stopping:
 		// That the watch has not shown the claim yet proves nothing: it may lag. When stopping, the lease's end settles it.
-		return c.notBefore(max(r.settleAt, r.writeAfter), decision{step: doProbe})
+		return c.notBefore(max(r.certainAt, r.claim.writeAfter), decision{step: doProbe})
 	}
 	return decision{} // another's, or of a lease of ours that has ended: its delete event will come
 }
 
 // seesOurs says whether the claim that etcd has is on a lease of ours that can be relied on.
 func (c *Core) seesOurs(r *resource) bool {
-	l := c.leases[r.seenLease]
-	return r.seenToken != 0 && l != nil && !l.fenced
+	l := c.leases[r.seen.lease]
+	return r.seen.token != 0 && l != nil && !l.fenced
 }
 
 func (c *Core) notBefore(at time.Duration, d decision) decision {
@@ -135,14 +135,13 @@ func (c *Core) reconcile(r *resource) {
 		return
 	}
 	c.endOffer(r)
-	switch r.phase {
-	case calling:
+	switch {
+	case r.phase.isCall():
 		c.cancelIfEnding(r)
 		c.wakeTardy(r)
-	case idle:
+	case r.phase == idle:
 		for c.takeStep(r) {
 		}
-	case claiming, releasing:
 	}
 	c.writeState(r)
 	c.account(r)
@@ -152,18 +151,18 @@ func (c *Core) reconcile(r *resource) {
 func (c *Core) takeStep(r *resource) bool {
 	switch d := c.decide(r); d.step {
 	case doAdopt:
-		c.leases[r.seenLease].keys++
-		r.since = c.now
-		c.hold(r, r.seenToken, r.seenLease)
+		c.leases[r.seen.lease].keys++
+		r.told.since = c.now
+		r.setClaim(r.seen.token, r.seen.lease)
 		return true
 	case doForget:
-		c.forget(r)
+		c.forgetClaim(r)
 		return true
 	case doRelease, doProbe:
-		r.phase, r.conclusive = releasing, c.now >= r.settleAt
+		r.phase, r.claim.conclusive = releasing, c.now >= r.certainAt
 		c.releases++
 		c.timeRelease(r)
-		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease})
+		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease})
 	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
 	case doTerminate: // its cause may have changed when its turn comes
@@ -194,47 +193,47 @@ func (c *Core) cancelIfEnding(r *resource) {
 		c.disown(r)
 		return
 	}
-	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !c.hasty {
+	if cause == NoCause || r.phase == callingTerminate || r.handling.cancelled || c.cfg.FinishCalls && !c.hasty {
 		return
 	}
-	r.cancelled = true
-	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.token, Cause: cause})
+	r.handling.cancelled = true
+	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Cause: cause})
 }
 
 // disown ends the context of a handling whose claim is lost, whatever is in progress: somebody else may have the claim
 // already.
 func (c *Core) disown(r *resource) {
-	if r.disowned {
+	if r.handling.disowned {
 		return
 	}
-	r.disowned, r.cancelled = true, r.cancelled || r.phase == calling && r.call != Terminate
-	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.oldToken, Cause: ClaimLost})
+	r.handling.disowned, r.handling.cancelled = true, r.handling.cancelled || r.phase.isCall() && r.phase != callingTerminate
+	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.handling.token, Cause: ClaimLost})
 }
 
 // account keeps the shard's counts of its resources, and drops what nothing is known of any more.
 func (c *Core) account(r *resource) {
 	c.count(r)
-	if busy := r.isBusy(c); busy != r.busy {
-		r.busy = busy
+	if busy := r.isBusy(c); busy != r.counted.busy {
+		r.counted.busy = busy
 		if busy {
 			r.sh.busy++
 		} else {
 			r.sh.busy--
 		}
 	}
-	if engaged := r.isEngaged(); engaged != r.engaged {
-		r.engaged = engaged
+	if engaged := r.isEngaged(); engaged != r.counted.engaged {
+		r.counted.engaged = engaged
 		if engaged {
 			c.engaged++
 		} else {
 			c.engaged--
 		}
 	}
-	if r.busy {
+	if r.counted.busy {
 		return
 	}
 	sh := r.sh
-	if !r.present && r.seenToken == 0 {
+	if !r.seen.wanted && r.seen.token == 0 {
 		c.endWriting(r)
 		sh.drop(r)
 	}
@@ -296,7 +295,7 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 		return &c.claims
 	case s != doTerminate:
 		return &c.handles
-	case r.token == 0 || c.isVoid(r): // somebody else may have it soon
+	case !r.claimed() || c.isVoid(r): // somebody else may have it soon
 		return &c.urgent
 	}
 	return &c.terminates
@@ -317,23 +316,26 @@ func (c *Core) begin(r *resource, from queueID) {
 		c.account(r)
 		return
 	}
-	a := Action{Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, Data: r.data, Cause: d.cause}
+	a := Action{Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease, Data: r.seen.data, Cause: d.cause}
 	switch d.step {
 	case doHandle:
 		a.Kind = Handle
-		r.oldToken, r.handledGen, r.ailing, r.disowned = r.token, r.dataGen, false, false
+		r.phase = callingHandle
+		r.handling.begin(r.claim.token, r.seen.dataGen)
 		c.handling++
 	case doUpdate:
 		a.Kind = Update
-		r.handledGen = r.dataGen
+		r.phase = callingUpdate
+		r.handling.dataGen = r.seen.dataGen
 		c.handling++
 	default:
 		a.Kind = Terminate
-		a.Token = r.oldToken
+		a.Token = r.handling.token
+		r.phase = callingTerminate
+		r.handling.terminateAt = c.now
 		c.ending++
-		r.endAfter = c.now
 	}
-	r.phase, r.call, r.cancelled = calling, a.Kind, false
+	r.handling.cancelled = false
 	if from == terminateQueue {
 		c.timeEnd(r)
 	}

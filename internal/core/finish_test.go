@@ -4,8 +4,8 @@ import "testing"
 
 func finishCalls(c *Config) { c.FinishCalls = true }
 
-// handling makes a Core whose Handle of "a" under token 110 is in progress.
-func handling(t *testing.T, change ...func(*Config)) *fixture {
+// startHandling makes a Core whose Handle of "a" under token 110 is in progress.
+func startHandling(t *testing.T, change ...func(*Config)) *fixture {
 	f := owning(t, []string{"a"}, change...)
 	f.want("claim a on 1")
 	f.claimed("a", 110)
@@ -13,8 +13,8 @@ func handling(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
-// updating makes one whose Update of it to "v2" is.
-func updating(t *testing.T, change ...func(*Config)) *fixture {
+// startUpdating makes one whose Update of it to "v2" is.
+func startUpdating(t *testing.T, change ...func(*Config)) *fixture {
 	f := handled(t, append(change, canUpdate)...)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
@@ -46,7 +46,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 		{"stopped", "stopped", func(f *fixture) { f.c.Stop(f.now) }},
 		{"fenced", "fenced", func(f *fixture) { f.c.LeaseFenced(f.now, 1) }},
 	} {
-		for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": handling, "update": updating} {
+		for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": startHandling, "update": startUpdating} {
 			for _, out := range []Outcome{OK, Panicked, TimedOut} {
 				t.Run(test.name+" "+name+" "+out.String(), func(t *testing.T) {
 					f := begin(t, finishCalls)
@@ -71,7 +71,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 }
 
 func TestDataThatChangeDuringAHandleThatIsToBeFinishedFollowIt(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.entry("a", "v2")
 	f.want()
 	f.done("a", OK)
@@ -81,7 +81,7 @@ func TestDataThatChangeDuringAHandleThatIsToBeFinishedFollowIt(t *testing.T) {
 }
 
 func TestAFinishedHandleWhoseResourceCameBackGoesOn(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.own(false)
 	f.remove("a")
 	f.own(true)
@@ -93,7 +93,7 @@ func TestAFinishedHandleWhoseResourceCameBackGoesOn(t *testing.T) {
 }
 
 func TestAFinishedHandleThatReturnedAnErrorIsReleasedWithoutTerminate(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.own(false)
 	f.want()
 	f.done("a", Error)
@@ -101,7 +101,7 @@ func TestAFinishedHandleThatReturnedAnErrorIsReleasedWithoutTerminate(t *testing
 }
 
 func TestAStuckHandleThatWasToBeFinishedIsReleased(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.own(false)
 	f.want()
 	f.hangs("a")
@@ -115,7 +115,7 @@ func TestAStuckHandleThatWasToBeFinishedIsReleased(t *testing.T) {
 
 // A handler that never returns, and has no limit either, is given up when its claim is known to have expired.
 func TestALostClaimCancelsACallThatWasToBeFinished(t *testing.T) {
-	for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": handling, "update": updating} {
+	for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": startHandling, "update": startUpdating} {
 		t.Run(name, func(t *testing.T) {
 			f := begin(t, finishCalls)
 			f.c.LeaseFenced(f.now, 1)
@@ -133,7 +133,7 @@ func TestALostClaimCancelsACallThatWasToBeFinished(t *testing.T) {
 func TestAHandleThatWasCutOffIsTerminatedAndIsNoFailure(t *testing.T) {
 	once := func(c *Config) { c.HandleAttempts = 1 }
 	t.Run("by a lease that is known to be fenced", func(t *testing.T) {
-		f := handling(t, finishCalls, once)
+		f := startHandling(t, finishCalls, once)
 		f.c.LeaseFenced(f.now, 1)
 		f.want()
 		f.done("a", Cut)
@@ -146,7 +146,7 @@ func TestAHandleThatWasCutOffIsTerminatedAndIsNoFailure(t *testing.T) {
 		f.want("claim a on 2")
 	})
 	t.Run("before the fence is known", func(t *testing.T) {
-		f := handling(t, finishCalls, once)
+		f := startHandling(t, finishCalls, once)
 		f.done("a", Cut)
 		f.want("terminate a 110 failure")
 		f.done("a", OK)
@@ -157,7 +157,7 @@ func TestAHandleThatWasCutOffIsTerminatedAndIsNoFailure(t *testing.T) {
 }
 
 func TestAnUpdateThatWasCutOffIsTerminatedAndHandledAnew(t *testing.T) {
-	f := updating(t, finishCalls)
+	f := startUpdating(t, finishCalls)
 	f.done("a", Cut)
 	f.want("terminate a 110 failure")
 	f.done("a", OK)
@@ -176,13 +176,13 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 			return f
 		}},
 		{"after its call was cancelled", func(t *testing.T) *fixture {
-			f := handling(t)
+			f := startHandling(t)
 			f.own(false)
 			f.want("cancel a 110 moved")
 			return f
 		}},
 		{"while it is terminated after that", func(t *testing.T) *fixture {
-			f := handling(t)
+			f := startHandling(t)
 			f.own(false)
 			f.want("cancel a 110 moved")
 			f.done("a", OK)
@@ -240,14 +240,14 @@ func TestLeftSaysWhyClaimsAreLeft(t *testing.T) {
 		want  Left
 	}{
 		{"nothing", func(t *testing.T) *fixture { return owning(t, nil) }, Left{}},
-		{"a call in progress", func(t *testing.T) *fixture { return handling(t) }, Left{Claims: 1, Calling: 1, Calls: 1}},
+		{"a call in progress", func(t *testing.T) *fixture { return startHandling(t) }, Left{Claims: 1, Calling: 1, Calls: 1}},
 		{"one that was given up", func(t *testing.T) *fixture {
-			f := handling(t, holdUntilTerminated)
+			f := startHandling(t, holdUntilTerminated)
 			f.hangs("a")
 			return f
 		}, Left{Claims: 1, Stuck: 1, Calls: 1}},
 		{"one that was given up, without the claim", func(t *testing.T) *fixture {
-			f := handling(t)
+			f := startHandling(t)
 			f.hangs("a")
 			f.want("release a 110")
 			f.released("a", 112)

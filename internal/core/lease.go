@@ -63,7 +63,7 @@ func (c *Core) fence(id int64) {
 			continue
 		}
 		sh.each(func(r *resource) {
-			if r.lease == id || r.seenLease == id {
+			if r.claim.lease == id || r.seen.lease == id {
 				c.reconcile(r)
 			}
 		})
@@ -130,7 +130,7 @@ func (c *Core) revoke(l *leaseState) {
 		}
 		if sh.busy > 0 {
 			sh.each(func(r *resource) {
-				if r.seenLease == l.id {
+				if r.seen.lease == l.id {
 					c.reconcile(r)
 				}
 			})

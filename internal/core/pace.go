@@ -50,7 +50,7 @@ func (c *Core) limit() int {
 // timing says whether one is timed that is still on its way.
 func (p *pace) timing() bool {
 	r := p.timed
-	if r != nil && (r.sh == nil || r.phase != releasing && r.offered == 0 && (r.phase != calling || r.call != Terminate)) {
+	if r != nil && (r.sh == nil || r.phase != releasing && r.claim.offered == 0 && (r.phase != callingTerminate)) {
 		p.timed = nil // it was not released after all
 	}
 	return p.timed != nil
@@ -66,14 +66,14 @@ func (c *Core) timeEnd(r *resource) {
 // wakeTardy has r looked at again when its Terminate has taken long, and counts it as one that has: it does not stand in the
 // way of others then. Nor does it say anything of them, if it is the one that is timed.
 func (c *Core) wakeTardy(r *resource) {
-	if c.cfg.ReleaseSlow <= 0 || r.call != Terminate || r.tardy {
+	if c.cfg.ReleaseSlow <= 0 || r.phase != callingTerminate || r.counted.tardy {
 		return
 	}
-	if at := r.endAfter + c.cfg.ReleaseSlow; c.now < at {
+	if at := r.handling.terminateAt + c.cfg.ReleaseSlow; c.now < at {
 		c.wakeAt(r, at)
 		return
 	}
-	r.tardy = true
+	r.counted.tardy = true
 	c.tardy++
 }
 

@@ -116,7 +116,7 @@ func TestWhatNobodyTakesInTimeCountsAsSlow(t *testing.T) {
 	sh := f.c.shards[0]
 	var ending []string
 	for _, r := range sh.list {
-		if r.phase == calling {
+		if r.phase.isCall() {
 			ending = append(ending, r.id)
 		}
 	}
@@ -149,7 +149,7 @@ func TestATerminateThatTakesLongDelaysNobody(t *testing.T) {
 	ending := func() (ids []string) {
 		f.c.Actions()
 		for _, r := range f.c.shards[0].list {
-			if r.phase == calling {
+			if r.phase.isCall() {
 				ids = append(ids, r.id)
 			}
 		}

@@ -185,7 +185,7 @@ func known(c *Core) string {
 	slices.SortFunc(list, func(a, b *resource) int { return cmp.Compare(a.id, b.id) })
 	s := ""
 	for _, r := range list {
-		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.present, r.seenToken, r.seenLease, c.shouldHandle(r))
+		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.seen.wanted, r.seen.token, r.seen.lease, c.shouldHandle(r))
 	}
 	return s
 }

@@ -94,19 +94,19 @@ type stateQueue struct {
 }
 
 func (q *stateQueue) push(r *resource, now time.Duration) {
-	if r.stateQueued {
+	if r.told.queued {
 		return
 	}
 	if q.waiting() == 0 {
 		q.since = now
 	}
-	r.stateQueued = true
+	r.told.queued = true
 	q.add(r)
 }
 
 func (q *stateQueue) pop() *resource {
 	r := q.take()
-	r.stateQueued = false
+	r.told.queued = false
 	return r
 }
 

@@ -11,7 +11,7 @@ func (c *Core) claim(r *resource) {
 	l := c.room()
 	l.keys++
 	c.claiming++
-	r.phase, r.lease, r.conclusive, r.since = claiming, l.id, c.now >= r.settleAt, c.now
+	r.phase, r.claim.lease, r.claim.conclusive, r.told.since = claiming, l.id, c.now >= r.certainAt, c.now
 	c.emit(Action{Kind: Claim, Shard: r.sh.number, ID: r.id, Lease: l.id, Since: c.now})
 }
 
@@ -23,26 +23,26 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 	}
 	r.phase = idle
 	c.claiming--
-	lease := r.lease
+	lease := r.claim.lease
 	if res.Applied {
-		r.answered()
-		c.pace.answered(now - r.since)
-		c.hold(r, res.Revision, lease)
+		r.claim.answered()
+		c.pace.answered(now - r.told.since)
+		r.setClaim(res.Revision, lease)
 		r.seeClaim(res.Revision, lease, res.Revision) // the watch may have been faster, and have told of the claim's end already
 		c.reconcile(r)
 		return
 	}
-	r.lease = 0
+	r.claim.lease = 0
 	switch {
 	case res.LeaseGone:
 		c.fence(lease)
 	case res.Unknown:
-		r.uncertain, r.settleAt = true, now+c.cfg.UncertainFor
+		r.claim.uncertain, r.certainAt = true, now+c.cfg.UncertainFor
 		c.retryLater(r)
 	case res.Failed:
 		c.retryLater(r)
 	default:
-		r.answered()
+		r.claim.answered()
 		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
 	c.leaveLease(lease)
@@ -59,12 +59,12 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	c.releases--
 	if res.Unknown || res.Failed || res.LeaseGone {
 		c.timed(r, false)
-		r.doomed = r.token != 0 && (r.doomed || res.Unknown)
+		r.claim.doomed = r.claimed() && (r.claim.doomed || res.Unknown)
 		c.retryLater(r)
 		c.reconcile(r)
 		return
 	}
-	r.answered()
+	r.claim.answered()
 	if c.pace.timed == r {
 		c.pace.answered(now - c.pace.sent)
 	}
@@ -74,7 +74,7 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	} else {
 		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
-	if r.offered == 0 {
+	if r.claim.offered == 0 {
 		c.timed(r, true)
 	}
 	c.reconcile(r)
@@ -83,33 +83,33 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 // offer notes that a resource is on its way to its next owner. The shard is followed until that one is seen to claim it:
 // were more terminated than the others claim, the rest would be handled by nobody while it waits in their queue.
 func (c *Core) offer(r *resource) {
-	if c.cfg.Handover <= 0 || r.token == 0 || !r.present || r.sh.owned || r.seenToken != 0 || r.offered != 0 {
+	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owned || r.seen.token != 0 || r.claim.offered != 0 {
 		return
 	}
-	r.offered = c.now + c.cfg.Handover
+	r.claim.offered = c.now + c.cfg.Handover
 	c.offers++
-	c.wakeAt(r, r.offered)
+	c.wakeAt(r, r.claim.offered)
 }
 
 // endOffer looks whether an offer was taken, or is over.
 func (c *Core) endOffer(r *resource) {
-	taken, late := r.seenToken != 0, c.now >= r.offered
+	taken, late := r.seen.token != 0, c.now >= r.claim.offered
 	switch {
-	case r.offered == 0:
+	case r.claim.offered == 0:
 		return
-	case !taken && !late && r.present && !r.sh.owned:
-		c.wakeAt(r, r.offered) // again: an earlier timer may have taken its place
+	case !taken && !late && r.seen.wanted && !r.sh.owned:
+		c.wakeAt(r, r.claim.offered) // again: an earlier timer may have taken its place
 		return
 	}
-	r.offered = 0
+	r.claim.offered = 0
 	c.offers--
 	c.timed(r, taken || !late)
 	c.untaken = late && !taken
 }
 
 func (c *Core) retryLater(r *resource) {
-	r.tries = min(r.tries, math.MaxUint16-1) + 1
-	r.writeAfter = c.now + c.backoff(r.tries, c.cfg.RetryMin, c.cfg.RetryMax)
+	r.claim.failures = min(r.claim.failures, math.MaxUint16-1) + 1
+	r.claim.writeAfter = c.now + c.backoff(r.claim.failures, c.cfg.RetryMin, c.cfg.RetryMax)
 }
 
 // CallDone says how a call ended. A call that CallStuck was told of ends with this too, if it ever does.
@@ -118,38 +118,39 @@ func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, m
 	if r == nil {
 		return
 	}
-	if r.stuck { // a call that was given up came back
-		r.stuck = false
+	if r.handling.stuck { // a call that was given up came back
+		r.handling.stuck = false
 		c.stuck--
 		c.reconcile(r)
 		return
 	}
-	if r.phase != calling {
+	if !r.phase.isCall() {
 		return
 	}
-	call := r.call
-	c.endCall(r)
+	call := c.endCall(r)
 	switch call {
-	case Handle:
+	case callingHandle:
 		c.handleDone(r, out, message)
-	case Update:
-		if out == Refused && !r.cancelled {
-			c.fence(r.lease)
+	case callingUpdate:
+		if out == Refused && !r.handling.cancelled {
+			c.fence(r.claim.lease)
 		}
-		if out != OK || r.cancelled { // it may have the new data or not: terminate and handle anew
-			r.dirty = true
+		if out != OK || r.handling.cancelled { // it may have the new data or not: terminate and handle anew
+			r.handling.dirty = true
 		}
-	case Terminate:
+	case callingTerminate:
 		c.terminateDone(r, out, message)
 	}
 	c.reconcile(r)
 }
 
-func (c *Core) endCall(r *resource) {
-	if r.call == Terminate {
+// endCall takes r out of the calls in progress, and returns which call it was.
+func (c *Core) endCall(r *resource) (call phase) {
+	call = r.phase
+	if call == callingTerminate {
 		c.ending--
-		if r.tardy {
-			r.tardy = false
+		if r.counted.tardy {
+			r.counted.tardy = false
 			c.tardy--
 		}
 	} else {
@@ -157,52 +158,53 @@ func (c *Core) endCall(r *resource) {
 	}
 	r.phase = idle
 	c.endNote(r)
+	return call
 }
 
 func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	switch {
-	case out == Refused && r.cancelled: // it was not called, and why is known
+	case out == Refused && r.handling.cancelled: // it was not called, and why is known
 	case out == Refused:
-		c.fence(r.lease)
-	case r.cancelled || out == Cut: // whatever it returned, the handler may have it, under a context that has ended
-		r.started, r.dirty = true, true
+		c.fence(r.claim.lease)
+	case r.handling.cancelled || out == Cut: // whatever it returned, the handler may have it, under a context that has ended
+		r.handling.leaveDirty()
 	case out == OK:
-		r.started, r.attempts, r.handleAfter = true, 0, 0
-		if !r.ailing { // else it failed as soon as it was started
+		r.handling.started = true
+		r.handling.retryHandleAtOnce()
+		if !r.handling.ailing { // else it failed as soon as it was started
 			c.setState(r, StateActive, "")
 		}
 	default:
 		// Terminate follows a Handle that panicked, timed out, was cut off, or may have begun in spite of its error.
-		r.started = out != Error
-		r.dirty = r.started
+		r.handling.started = out != Error
+		r.handling.dirty = r.handling.started
 		c.handleFailed(r, message)
 	}
 }
 
 func (c *Core) handleFailed(r *resource, message string) {
-	if r.handledGen == r.dataGen { // else it failed with data that have changed since: the new ones have all their attempts
-		r.attempts = min(r.attempts, math.MaxUint16-1) + 1
-		r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	if r.isUpToDate() { // else it failed with data that have changed since: the new ones have all their attempts
+		r.handling.handleFailures = min(r.handling.handleFailures, math.MaxUint16-1) + 1
+		r.handling.handleAfter = c.now + c.backoff(r.handling.handleFailures, c.cfg.Backoff, c.cfg.BackoffMax)
 	}
 	c.setState(r, StateFailed, message)
 }
 
 func (c *Core) terminateDone(r *resource, out Outcome, message string) {
 	if out == Cut { // the next one has its time: nothing is left that could end it
-		r.dirty = true
-		c.fence(r.lease)
+		r.handling.dirty = true
+		c.fence(r.claim.lease)
 		return
 	}
 	if out != OK && c.holdsUntilTerminated(r) {
-		r.dirty = true
-		r.endTries = min(r.endTries, math.MaxUint16-1) + 1
-		r.endAfter = c.now + c.backoff(r.endTries, c.cfg.Backoff, c.cfg.BackoffMax)
+		r.handling.dirty = true
+		r.handling.terminateFailures = min(r.handling.terminateFailures, math.MaxUint16-1) + 1
+		r.handling.terminateAt = c.now + c.backoff(r.handling.terminateFailures, c.cfg.Backoff, c.cfg.BackoffMax)
 		c.setState(r, StateFailed, message)
 		return
 	}
-	r.started, r.dirty = false, false
-	r.endTries, r.endAfter = 0, 0
-	if r.attempts == 0 { // else it is failed still
+	r.handling.end()
+	if r.handling.handleFailures == 0 { // else it is failed still
 		c.setState(r, StateClaimed, "")
 	}
 }
@@ -211,17 +213,16 @@ func (c *Core) terminateDone(r *resource, out Outcome, message string) {
 // others; the resource is not called again before CallDone tells that it returned after all.
 func (c *Core) CallStuck(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling {
+	if r == nil || !r.phase.isCall() {
 		return
 	}
-	call := r.call
-	c.endCall(r)
-	r.stuck = true
+	call := c.endCall(r)
+	r.handling.stuck = true
 	c.stuck++
 	// What is left to clean up when it returns: a Terminate that was let go of has had its chance.
-	r.started = call != Terminate || c.cfg.HoldUntilTerminated
-	r.dirty = r.started
-	if call == Handle {
+	r.handling.started = call != callingTerminate || c.cfg.HoldUntilTerminated
+	r.handling.dirty = r.handling.started
+	if call == callingHandle {
 		c.handleFailed(r, message)
 	} else {
 		c.setState(r, StateFailed, message)
@@ -233,22 +234,22 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 // before, until the call ends; nothing else follows from it.
 func (c *Core) CallRuns(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling || r.token == 0 {
+	if r == nil || !r.phase.isCall() || !r.claimed() {
 		return
 	}
-	tries := r.attempts
-	if r.call == Terminate {
-		tries = r.endTries
+	tries := r.handling.handleFailures
+	if r.phase == callingTerminate {
+		tries = r.handling.terminateFailures
 	}
 	switch {
-	case r.err == "":
-	case tries > 0 && r.call != Update:
-		message = fmt.Sprintf("%s; try %d; the last one: %s", message, int(tries)+1, r.err)
+	case r.told.err == "":
+	case tries > 0 && r.phase != callingUpdate:
+		message = fmt.Sprintf("%s; try %d; the last one: %s", message, int(tries)+1, r.told.err)
 	default:
-		message += "; before that: " + r.err
+		message += "; before that: " + r.told.err
 	}
 	c.notes[r] = message
-	r.unsaved, r.plain = true, false // a summary cannot say it
+	r.told.mustWrite() // a summary cannot say it
 	c.reconcile(r)
 }
 
@@ -256,7 +257,7 @@ func (c *Core) CallRuns(now time.Duration, number int, id string, message string
 func (c *Core) endNote(r *resource) {
 	if _, noted := c.notes[r]; noted {
 		delete(c.notes, r)
-		r.unsaved = true
+		r.told.unsaved = true
 	}
 }
 
@@ -264,7 +265,7 @@ func (c *Core) endNote(r *resource) {
 // take its time too. CallDone is to follow. The claim's key says it at once.
 func (c *Core) CallFailing(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling || r.cancelled || r.call == Update || r.call == Terminate && !c.holdsUntilTerminated(r) {
+	if r == nil || !r.phase.isCall() || r.handling.cancelled || r.phase == callingUpdate || r.phase == callingTerminate && !c.holdsUntilTerminated(r) {
 		return // its end does not make it failed
 	}
 	c.endNote(r)
@@ -276,13 +277,13 @@ func (c *Core) CallFailing(now time.Duration, number int, id string, message str
 // belongs to whom, and which calls are due, does not.
 func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, message string) {
 	r := c.find(now, number, id)
-	handing := r != nil && r.phase == calling && r.call == Handle
-	if r == nil || r.stuck || !handing && !c.isHandled(r) {
+	handing := r != nil && r.phase == callingHandle
+	if r == nil || r.handling.stuck || !handing && !c.isHandled(r) {
 		return // it ends, or has ended: what is said of it then is older than that
 	}
-	r.ailing = out != OK
+	r.handling.ailing = out != OK
 	switch {
-	case r.ailing:
+	case r.handling.ailing:
 		c.setState(r, StateFailed, message)
 	case !handing: // else its end tells
 		c.setState(r, StateActive, "")
@@ -292,11 +293,11 @@ func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, m
 
 // setState notes what the claim's key should say; reconcile has it written.
 func (c *Core) setState(r *resource, s State, message string) {
-	if r.state != s || r.err != message {
-		if g := r.group; g != nil && r.plain && s == StateActive {
-			g.within = max(g.within, c.now-r.since)
+	if r.told.state != s || r.told.err != message {
+		if g := r.counted.bundle; g != nil && r.told.plain && s == StateActive {
+			g.within = max(g.within, c.now-r.told.since)
 		}
-		r.state, r.err, r.since, r.unsaved = s, message, c.now, true
+		r.told.state, r.told.err, r.told.since, r.told.unsaved = s, message, c.now, true
 	}
 }
 
@@ -309,15 +310,15 @@ func (c *Core) writeState(r *resource) {
 
 // stateIsDue says whether what the claim's key says is to be written now.
 func (c *Core) stateIsDue(r *resource) bool {
-	if r.token != 0 && r.writing == 0 && r.seenToken == r.token && r.seenLease != r.lease {
-		r.unsaved, r.plain = true, false // somebody has overwritten it by hand: it must not outlive its lease
+	if r.claimed() && r.told.writing == 0 && r.seen.token == r.claim.token && r.seen.lease != r.claim.lease {
+		r.told.mustWrite() // somebody has overwritten it by hand: it must not outlive its lease
 	}
-	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.isVoid(r) {
+	if !r.told.unsaved && !r.told.uncertain || r.told.writing != 0 || !r.claimed() || r.phase == releasing || c.isVoid(r) {
 		return false
 	}
-	after := r.stateAfter
-	if !r.unsaved {
-		after = r.settleAt
+	after := r.told.after
+	if !r.told.unsaved {
+		after = r.certainAt
 	}
 	if c.now < after {
 		c.wakeAt(r, after)
@@ -341,7 +342,7 @@ func (c *Core) pumpStates() {
 		switch r := c.states.pop(); {
 		case r.sh == nil || !c.stateIsDue(r):
 		case c.canSummarize(r):
-			c.summarize(r.sh, r.group)
+			c.summarize(r.sh, r.counted.bundle)
 		default:
 			c.sendState(r)
 		}
@@ -350,9 +351,9 @@ func (c *Core) pumpStates() {
 
 func (c *Core) sendState(r *resource) {
 	c.states.under++
-	r.writing, r.unsaved, r.plain, r.doubtful = r.token, false, false, r.doubtful && c.now < r.settleAt
+	r.told.writing, r.told.unsaved, r.told.plain, r.told.uncertain = r.claim.token, false, false, r.told.uncertain && c.now < r.certainAt
 	c.count(r)
-	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: c.says(r)})
+	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease, State: r.told.state, Since: r.told.since, Err: c.says(r)})
 }
 
 // says is the text that the claim's key is to have: of a call that takes long, or of the last failure.
@@ -360,13 +361,13 @@ func (c *Core) says(r *resource) string {
 	if note, noted := c.notes[r]; noted {
 		return note
 	}
-	return r.err
+	return r.told.err
 }
 
 // endWriting notes that nobody waits for a state of r to be written.
 func (c *Core) endWriting(r *resource) {
-	if r.writing != 0 {
-		r.writing = 0
+	if r.told.writing != 0 {
+		r.told.writing = 0
 		c.states.under--
 	}
 }
@@ -374,22 +375,22 @@ func (c *Core) endWriting(r *resource) {
 // StateDone says what became of a WriteState of the claim with that token.
 func (c *Core) StateDone(now time.Duration, number int, id string, token int64, res WriteResult) {
 	r := c.find(now, number, id)
-	if r == nil || r.writing != token {
+	if r == nil || r.told.writing != token {
 		return
 	}
 	c.endWriting(r)
 	switch {
-	case r.token != token:
+	case r.claim.token != token:
 	case res.Applied:
-		r.seeClaim(token, r.lease, res.Revision)
+		r.seeClaim(token, r.claim.lease, res.Revision)
 	case res.LeaseGone:
-		c.fence(r.lease)
+		c.fence(r.claim.lease)
 	case res.Unknown || res.Failed:
 		if res.Unknown {
-			r.doubtful, r.settleAt = true, now+c.cfg.UncertainFor
+			r.told.uncertain, r.certainAt = true, now+c.cfg.UncertainFor
 		}
-		r.unsaved = true // also if it was applied: writing it again does no harm
-		r.stateAfter = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+		r.told.unsaved = true // also if it was applied: writing it again does no harm
+		r.told.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 	default:
 		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}

@@ -60,8 +60,8 @@ func (sh *shard) bundle(lease int64) *bundle {
 
 // count keeps the counts that say when a summary can be written.
 func (c *Core) count(r *resource) {
-	if unseen := r.phase == claiming || c.mayAppear(r); unseen != r.unseen {
-		r.unseen = unseen
+	if unseen := r.phase == claiming || c.mayAppear(r); unseen != r.counted.unseen {
+		r.counted.unseen = unseen
 		if unseen {
 			r.sh.unseen++
 		} else {
@@ -69,12 +69,12 @@ func (c *Core) count(r *resource) {
 		}
 	}
 	g, t := r.standing()
-	if g == r.group && t == r.tallied {
+	if g == r.counted.bundle && t == r.counted.tally {
 		return
 	}
-	old := r.group
-	old.add(r.tallied, -1)
-	r.group, r.tallied = g, t
+	old := r.counted.bundle
+	old.add(r.counted.tally, -1)
+	r.counted.bundle, r.counted.tally = g, t
 	g.add(t, 1)
 	if old != nil && old != g {
 		c.prune(r.sh, old)
@@ -84,29 +84,29 @@ func (c *Core) count(r *resource) {
 // mayAppear says whether a claim of r may be there, or still appear, that is not known. While another one is held none can
 // be there, and after settleAt none can appear.
 func (c *Core) mayAppear(r *resource) bool {
-	if !r.uncertain || r.token == 0 || r.gone() {
-		return r.uncertain
+	if !r.claim.uncertain || !r.claimed() || r.gone() {
+		return r.claim.uncertain
 	}
-	if c.now >= r.settleAt {
+	if c.now >= r.certainAt {
 		return false
 	}
-	c.wakeAt(r, r.settleAt)
+	c.wakeAt(r, r.certainAt)
 	return true
 }
 
 // standing says how a resource is to be counted.
 func (r *resource) standing() (*bundle, tally) {
-	if r.token == 0 {
+	if !r.claimed() {
 		return nil, neither
 	}
-	g := r.group
-	if g == nil || g.lease != r.lease {
-		g = r.sh.bundle(r.lease)
+	g := r.counted.bundle
+	if g == nil || g.lease != r.claim.lease {
+		g = r.sh.bundle(r.claim.lease)
 	}
 	switch {
-	case r.state == StateActive && r.plain && r.unsaved:
+	case r.told.state == StateActive && r.told.plain && r.told.unsaved:
 		return g, ready
-	case r.state == StateClaimed, r.state == StateFailed && (r.unsaved || r.writing != 0 || r.doubtful):
+	case r.told.state == StateClaimed, r.told.state == StateFailed && (r.told.unsaved || r.told.writing != 0 || r.told.uncertain):
 		return g, pending
 	}
 	return g, neither
@@ -138,27 +138,29 @@ func (c *Core) prune(sh *shard, g *bundle) {
 
 // canSummarize says whether a summary can stand for the state of r, which is to be written, and is worth it.
 func (c *Core) canSummarize(r *resource) bool {
-	g := r.group
-	return r.tallied == ready && g.ready >= c.cfg.SummaryLeast && g.writing == 0 && c.now >= g.after &&
+	g := r.counted.bundle
+	return r.counted.tally == ready && g.ready >= c.cfg.SummaryLeast && g.writing == 0 && c.now >= g.after &&
 		g.pending == 0 && r.sh.unseen == 0
 }
 
 // mayBeSummarized says whether a summary cannot stand for the state of r, and could if more of its group were handled.
 func (c *Core) mayBeSummarized(r *resource) bool {
-	g := r.group
-	return r.sh != nil && r.tallied == ready && g.ready+g.pending >= c.cfg.SummaryLeast && !c.canSummarize(r)
+	g := r.counted.bundle
+	return r.sh != nil && r.counted.tally == ready && g.ready+g.pending >= c.cfg.SummaryLeast && !c.canSummarize(r)
 }
 
 // covers says whether a summary is what tells the state of r, or can be.
-func (g *bundle) covers(r *resource) bool { return r.group == g && r.plain && r.state == StateActive }
+func (g *bundle) covers(r *resource) bool {
+	return r.counted.bundle == g && r.told.plain && r.told.state == StateActive
+}
 
 // summarize has the summary of a group written.
 func (c *Core) summarize(sh *shard, g *bundle) {
 	a := Action{Kind: WriteSummary, Shard: sh.number, Lease: g.lease, Within: g.within}
 	for _, r := range sh.list {
 		if g.covers(r) {
-			a.Token = max(a.Token, r.token)
-			r.unsaved = false
+			a.Token = max(a.Token, r.claim.token)
+			r.told.unsaved = false
 			c.count(r)
 		}
 	}
@@ -255,8 +257,8 @@ func (c *Core) uncover(sh *shard, g *bundle) {
 		return // its answer leads here
 	}
 	sh.each(func(r *resource) {
-		if g.covers(r) && !r.unsaved && r.token > g.through {
-			r.unsaved, r.stateAfter = true, max(r.stateAfter, g.after)
+		if g.covers(r) && !r.told.unsaved && r.claim.token > g.through {
+			r.told.unsaved, r.told.after = true, max(r.told.after, g.after)
 			c.reconcile(r)
 		}
 	})
