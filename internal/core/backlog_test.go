@@ -106,6 +106,7 @@ func TestQueuesThatAreNeverEmptyDoNotGrow(t *testing.T) {
 		}
 	}
 	if max(len(calls.items), len(states.items)) > 10 {
-		t.Errorf("one waits for its call, in a queue of %d, and one to be told of, in one of %d", len(calls.items), len(states.items))
+		t.Errorf("one waits for its call, in a queue of %d, and one for its state to be written, in one of %d",
+			len(calls.items), len(states.items))
 	}
 }

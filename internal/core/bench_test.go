@@ -25,7 +25,8 @@ func benchEntries() [][]Entry {
 
 func benchCore() *Core {
 	cfg := testConfig()
-	cfg.HandleConcurrency, cfg.TerminateConcurrency, cfg.ReleaseBacklog, cfg.KeysPerLease, cfg.WriteBacklog = 64, 64, 512, 8192, 8192
+	cfg.HandleConcurrency, cfg.TerminateConcurrency, cfg.ReleaseBacklog = 64, 64, 512
+	cfg.KeysPerLease, cfg.WriteBacklog = 8192, 8192
 	return New(cfg)
 }
 

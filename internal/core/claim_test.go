@@ -274,7 +274,8 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.want("claim a on 1")
 }
 
-// A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim is not.
+// A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim
+// is not.
 func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 	vacant := func(f *fixture) (claims, vacant int) {
 		t.Helper()

@@ -21,6 +21,11 @@ func startUpdating(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
+// callsInProgress are the ways to make a Core with a call in progress that FinishCalls is about.
+var callsInProgress = map[string]func(*testing.T, ...func(*Config)) *fixture{
+	"handle": startHandling, "update": startUpdating,
+}
+
 // wantCall wants an action, and allows a state to be written.
 func (f *fixture) wantCall(action string) {
 	f.t.Helper()
@@ -46,7 +51,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 		{"stopped", "stopped", func(f *fixture) { f.c.Stop(f.now) }},
 		{"fenced", "fenced", func(f *fixture) { f.c.LeaseFenced(f.now, 1) }},
 	} {
-		for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": startHandling, "update": startUpdating} {
+		for name, begin := range callsInProgress {
 			for _, out := range []Outcome{OK, Panicked, TimedOut} {
 				t.Run(test.name+" "+name+" "+out.String(), func(t *testing.T) {
 					f := begin(t, finishCalls)
@@ -115,7 +120,7 @@ func TestAStuckHandleThatWasToBeFinishedIsReleased(t *testing.T) {
 
 // A handler that never returns, and has no limit either, is given up when its claim is known to have expired.
 func TestALostClaimCancelsACallThatWasToBeFinished(t *testing.T) {
-	for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": startHandling, "update": startUpdating} {
+	for name, begin := range callsInProgress {
 		t.Run(name, func(t *testing.T) {
 			f := begin(t, finishCalls)
 			f.c.LeaseFenced(f.now, 1)
@@ -240,7 +245,10 @@ func TestLeftSaysWhyClaimsAreLeft(t *testing.T) {
 		want  Left
 	}{
 		{"nothing", func(t *testing.T) *fixture { return owning(t, nil) }, Left{}},
-		{"a call in progress", func(t *testing.T) *fixture { return startHandling(t) }, Left{Claims: 1, Calling: 1, Calls: 1}},
+		{
+			"a call in progress", func(t *testing.T) *fixture { return startHandling(t) },
+			Left{Claims: 1, Calling: 1, Calls: 1},
+		},
 		{"one that was given up", func(t *testing.T) *fixture {
 			f := startHandling(t, holdUntilTerminated)
 			f.hangs("a")

@@ -145,7 +145,10 @@ func TestFailureWithDataThatHaveChangedSinceCountsForNothing(t *testing.T) {
 		want []string
 	}{
 		{"error", func(f *fixture) { f.done("a", Error) }, []string{"handle a 110 on 1 v2", "write-state a 110 failed boom"}},
-		{"time", func(f *fixture) { f.done("a", TimedOut) }, []string{"terminate a 110 failure", "write-state a 110 failed boom"}},
+		{
+			"time", func(f *fixture) { f.done("a", TimedOut) },
+			[]string{"terminate a 110 failure", "write-state a 110 failed boom"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 1 })

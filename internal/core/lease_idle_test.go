@@ -70,8 +70,8 @@ func TestALeaseThatIsUsedNowAndThenIsKept(t *testing.T) {
 	}
 }
 
-// While a claim is on its way its lease is not empty, and one whose answer was lost is known of, or cannot appear any more,
-// when the lease goes.
+// While a claim is on its way its lease is not empty, and one whose answer was lost is known of, or cannot appear any
+// more, when the lease goes.
 func TestALeaseWithAClaimOnItsWayIsKept(t *testing.T) {
 	f := twoLeases(t)
 	f.gone("a", 200)
@@ -102,7 +102,9 @@ func TestALeaseIsGivenBackWithItsSummaries(t *testing.T) {
 
 // givesBackSummaries has the answer to the summary come in time, or after the lease is given back.
 func givesBackSummaries(t *testing.T, late bool) {
-	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) { c.SummaryLeast, c.KeysPerLease, c.LeaseIdle = 2, 2, time.Minute })
+	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) {
+		c.SummaryLeast, c.KeysPerLease, c.LeaseIdle = 2, 2, time.Minute
+	})
 	f.c.Actions()
 	f.c.LeaseReady(f.now, 2)
 	f.c.Actions()
@@ -126,6 +128,6 @@ func givesBackSummaries(t *testing.T, late bool) {
 	}
 	f.want()
 	if n := len(f.c.shards[0].bundles); n != 1 {
-		t.Errorf("%d groups are kept for one lease", n)
+		t.Errorf("%d bundles are kept for one lease", n)
 	}
 }

@@ -131,7 +131,9 @@ func TestOtherLeasesAreNotTouchedByAFencedOne(t *testing.T) {
 }
 
 func TestReleaseOnItsWayWhenItsLeaseIsFencedEndsWithItsAnswer(t *testing.T) {
-	for name, res := range map[string]WriteResult{"unknown": {Unknown: true}, "failed": {Failed: true}, "applied": {Applied: true, Revision: 112}} {
+	for name, res := range map[string]WriteResult{
+		"unknown": {Unknown: true}, "failed": {Failed: true}, "applied": {Applied: true, Revision: 112},
+	} {
 		t.Run(name, func(t *testing.T) {
 			f := handled(t)
 			f.own(false)

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// leaving makes a Core that handles 200 resources, under claims that etcd answered after a millisecond, and has lost them to
-// another member. As many as 64 may be on their way at once, 8 at least, and more than 200 ms is long.
+// leaving makes a Core that handles 200 resources, under claims that etcd answered after a millisecond, and has lost
+// them to another member. As many as 64 may be on their way at once, 8 at least, and more than 200 ms is long.
 func leaving(t *testing.T) *fixture {
 	ids := make([]string, 200)
 	for i := range ids {

@@ -15,7 +15,8 @@ type event func(c *Core, now time.Duration)
 
 var someIDs = []string{"a", "b", "c"}
 
-// drawEvent draws any event at all, also ones that make no sense; but leases are granted once, before claims are on them.
+// drawEvent draws any event at all, also ones that make no sense; but leases are granted once, before claims are on
+// them.
 func drawEvent(t *rapid.T, granted *int64) event {
 	shard := rapid.IntRange(0, 1).Draw(t, "shard")
 	id := rapid.SampledFrom(someIDs).Draw(t, "id")
@@ -41,7 +42,9 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}) }
 	case 2:
 		return func(c *Core, now time.Duration) {
-			c.Snapshot(now, shard, rev, []Entry{{ID: id, Data: data}, {ID: "c"}}, []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}}, nil)
+			entries := []Entry{{ID: id, Data: data}, {ID: "c"}}
+			claims := []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}}
+			c.Snapshot(now, shard, rev, entries, claims, nil)
 		}
 	case 3, 4:
 		return func(c *Core, now time.Duration) {
@@ -116,8 +119,8 @@ func TestAnyEventsKeepTheCountsAndSameEventsGiveTheSameActions(t *testing.T) {
 				if err := c.Audit(); err != nil {
 					t.Fatal(err)
 				}
-				if c.handling > cfg.HandleConcurrency || c.ending > cfg.TerminateConcurrency {
-					t.Fatalf("%d Handle and %d Terminate calls at once", c.handling, c.ending)
+				if c.counts.handles > cfg.HandleConcurrency || c.counts.terminates > cfg.TerminateConcurrency {
+					t.Fatalf("%d Handle and %d Terminate calls at once", c.counts.handles, c.counts.terminates)
 				}
 			}
 			if seen[0] != seen[1] {
@@ -185,7 +188,8 @@ func known(c *Core) string {
 	slices.SortFunc(list, func(a, b *resource) int { return cmp.Compare(a.id, b.id) })
 	s := ""
 	for _, r := range list {
-		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.seen.wanted, r.seen.token, r.seen.lease, c.shouldHandle(r))
+		s += fmt.Sprintf("%s wanted=%v token=%d lease=%d should be handled=%v; ",
+			r.id, r.seen.wanted, r.seen.token, r.seen.lease, c.shouldHandle(r))
 	}
 	return s
 }

@@ -72,7 +72,7 @@ type claim struct {
 	token      int64         // the create revision of this member's claim; 0: it has none
 	lease      int64         // the lease of that claim, or of the one on its way
 	writeAfter time.Duration // no claim or release is sent before
-	offered    time.Duration // after the release: how long the resource counts as on its way to its next owner; 0: it does not
+	offered    time.Duration // until when the released resource counts as on its way to its next owner; 0: it does not
 	failures   uint16        // of claims and releases, in a row
 	uncertain  bool          // the answer to a claim was lost: the claim may be there, or still appear until certainAt
 	conclusive bool          // the claim or release in progress was sent after certainAt: its answer ends the uncertainty
@@ -91,7 +91,7 @@ func (c *claim) answered() {
 type handling struct {
 	token             int64         // under which Handle was called last
 	handleAfter       time.Duration // Handle is not called before
-	terminateAt       time.Duration // Terminate is not called before, while the claim lasts; once it is called: when that was
+	terminateAt       time.Duration // while the claim lasts, Terminate is not called before; of a call in progress: when it began
 	dataGen           uint32        // of the data that the handler was given
 	handleFailures    uint16        // in a row
 	terminateFailures uint16        // in a row
@@ -139,8 +139,15 @@ func (t *told) reset() {
 	t.state, t.err, t.unsaved, t.after, t.plain, t.uncertain = StateClaimed, "", false, 0, true, false
 }
 
-// mustWrite notes that a state has to be written, which a summary cannot say.
+// mustWrite notes that the key has to be written, since a summary cannot say what it is to say.
 func (t *told) mustWrite() { t.unsaved, t.plain = true, false }
+
+// sent notes that the state is on its way to the claim with that token. If it is certain by now what became of the
+// states before, none of them can undo this one.
+func (t *told) sent(token int64, certain bool) {
+	t.writing, t.unsaved, t.plain = token, false, false
+	t.uncertain = t.uncertain && !certain
+}
 
 // counted says which counts the resource is in, so that each change of it changes a count once.
 type counted struct {

@@ -102,7 +102,8 @@ func TestATerminateThatFailsIsToldOfWhereTheClaimIsKept(t *testing.T) {
 	}
 }
 
-// While there is time, the outcome of a call that is to be finished is waited for; then Terminate is to have what is left.
+// While there is time, the outcome of a call that is to be finished is waited for; then Terminate is to have what is
+// left.
 func TestHastenCancelsWhatWasToBeFinished(t *testing.T) {
 	f := startHandling(t, finishCalls)
 	f.c.Stop(f.now)

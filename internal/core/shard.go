@@ -1,21 +1,21 @@
 package core
 
-// shard holds the resources of one shard, in a list besides the map so that going through them has a fixed order: the
-// same events always give the same actions.
+// shard is what is known of one shard. Its resources are in a list besides the map, so that going through them has a
+// fixed order: the same events always give the same actions.
 type shard struct {
 	number  int
 	owned   bool
-	gen     uint32 // of snapshots
+	gen     uint32 // counts snapshots
 	byID    map[string]*resource
 	list    []*resource
-	bundles []*bundle // of claims that are this member's
+	bundles []*bundle // of this member's claims
 	busy    int       // how many resources are busy
-	unseen  int       // how many resources may have a claim that is not known
-	claims  int       // how many claims etcd has, as far as known
-	floor   int64     // the newest seen.rev of those dropped: their old news must not bring them back
+	unseen  int       // how many resources may have a claim of this member that is not seen yet
+	claims  int       // how many claims etcd was seen to have
+	floor   int64     // the newest seen.rev of those that were dropped: older news must not bring them back
 }
 
-// get returns the resource of an id, made if need be.
+// get returns the resource of an id, and makes it if it is not known.
 func (sh *shard) get(id string) *resource {
 	r := sh.byID[id]
 	if r == nil {
@@ -26,7 +26,7 @@ func (sh *shard) get(id string) *resource {
 	return r
 }
 
-// drop removes a resource of which nothing is known. Queues and timers may still refer to it and find its shard nil.
+// drop removes a resource of which nothing is known. Queues and timers may still refer to it, and find its shard nil.
 func (sh *shard) drop(r *resource) {
 	sh.floor = max(sh.floor, r.seen.rev)
 	delete(sh.byID, r.id)

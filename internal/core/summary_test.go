@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// summing makes a Core in which so many states at least go in a summary, and whose handler has what it is given: a, b and c,
-// all claimed at 110.
+// summing makes a Core in which so many states at least go in a summary, and whose handler has what it is given: a, b
+// and c, all claimed at 110.
 func summing(t *testing.T, least int, change ...func(*Config)) *fixture {
-	f := owning(t, []string{"c", "b", "a"}, append([]func(*Config){func(c *Config) { c.SummaryLeast = least }}, change...)...)
+	change = append([]func(*Config){func(c *Config) { c.SummaryLeast = least }}, change...)
+	f := owning(t, []string{"c", "b", "a"}, change...)
 	f.want("claim a on 1", "claim b on 1", "claim c on 1")
 	for _, id := range []string{"a", "b", "c"} {
 		f.claimed(id, 110)
@@ -127,8 +128,8 @@ func TestWhatComesLaterIsWrittenToTheClaims(t *testing.T) {
 	f.want("write-state d 120 active")
 }
 
-// While Terminate and Handle follow a change of data, the claim has to say so itself: up to a later revision, a summary would
-// tell of it again.
+// While Terminate and Handle follow a change of data, the claim has to say so itself: up to a later revision, a
+// summary would tell of it again.
 func TestASummaryWaitsForWhatSaysClaimedAgain(t *testing.T) {
 	f := summed(t)
 	f.entry("a", "v2")
@@ -154,7 +155,9 @@ func TestASummaryThatIsNotThereIsWrittenAgain(t *testing.T) {
 		"overwritten": func(f *fixture) { f.c.SummaryPut(f.now, 0, SummaryKey{Lease: 1, Through: 109, ModRevision: 120}) },
 		"not listed":  func(f *fixture) { f.snapshotWith() },
 		"listed as another": func(f *fixture) {
-			f.snapshotWith(SummaryKey{Lease: 1, Through: 1, ModRevision: 120}, SummaryKey{Lease: 9, Through: 200, ModRevision: 120})
+			f.snapshotWith(
+				SummaryKey{Lease: 1, Through: 1, ModRevision: 120}, SummaryKey{Lease: 9, Through: 200, ModRevision: 120},
+			)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -317,8 +320,8 @@ func TestStatesGatherWhileOthersAreOnTheirWay(t *testing.T) {
 	f.want("write-state c 110 active") // by itself: a summary would be of this one alone
 }
 
-// A claim whose answer was lost, and that turned out to be there, or was made again, keeps states from a summary only while
-// another one could still appear.
+// A claim whose answer was lost, and that turned out to be there, or was made again, keeps states from a summary only
+// while another one could still appear.
 func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
 	for name, returns := range map[string]func(*fixture){
 		"it is there": func(f *fixture) { f.appears("d", 120, 1) },
@@ -336,7 +339,9 @@ func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
 			returns(f)
 			f.want("handle d 120 on 1 v1")
 			f.allDone("a", "b", "c", "d")
-			f.want("write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active")
+			f.want(
+				"write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active",
+			)
 			for _, id := range []string{"a", "b", "c"} {
 				f.saved(id, 110)
 			}

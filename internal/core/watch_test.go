@@ -125,7 +125,8 @@ func TestSnapshotFindsTheClaimOfALostAnswer(t *testing.T) {
 
 func TestSnapshotWithChangedDataUpdates(t *testing.T) {
 	f := handled(t, canUpdate)
-	f.c.Snapshot(f.now, 0, 130, []Entry{{ID: "a", Data: []byte("v2")}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}, nil)
+	claims := []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}
+	f.c.Snapshot(f.now, 0, 130, []Entry{{ID: "a", Data: []byte("v2")}}, claims, nil)
 	f.want("update a 110 on 1 v2")
 }
 
@@ -146,13 +147,14 @@ func TestSnapshotOfAShardNoLongerOwnedEndsTheFollowing(t *testing.T) {
 func TestAnEntryThatIsNotUnderstoodChangesNothing(t *testing.T) {
 	f := handled(t)
 	f.rev = 200
-	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "a", Unreadable: true}, {ID: "b", Unreadable: true}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}, nil)
+	claims := []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}
+	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "a", Unreadable: true}, {ID: "b", Unreadable: true}}, claims, nil)
 	f.want() // "a" is handled on as it was last understood, and nobody begins with "b"
 	f.wantHandled("a")
 	f.entry("b", "v1")
 	f.want("claim b on 1")
 	f.rev++
-	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "b", Data: []byte("v1")}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}, nil)
+	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "b", Data: []byte("v1")}}, claims, nil)
 	f.want("terminate a 110 removed")
 }
 

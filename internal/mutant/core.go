@@ -59,11 +59,11 @@ var ofCore = []Mutant{
 			{
 				File: "internal/core/summary.go",
 				Old: `default:
-				g.after = now +`,
+				b.after = now +`,
 				New: `case res.Unknown:
-					g.through = through
+					b.through = through
 				default:
-					g.after = now +`,
+					b.after = now +`,
 			},
 		},
 	},
@@ -73,7 +73,7 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/summary.go",
-			Old:  `g.pending == 0 &&`,
+			Old:  `b.pending == 0 &&`,
 			New:  ``,
 		}},
 	},
@@ -301,8 +301,9 @@ var ofCore = []Mutant{
 		Package:   "./internal/scenario",
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `|| c.cfg.FinishCalls && !c.hasty {`,
-			New:  `{`,
+			Old: `r.handling.cancelled ||
+				c.cfg.FinishCalls && !c.hasty {`,
+			New: `r.handling.cancelled {`,
 		}},
 	},
 	{
