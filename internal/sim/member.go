@@ -254,10 +254,6 @@ func (m *member) execute(a core.Action) {
 	if w.opts.Trace {
 		w.trace("%s: %v %s shard %d token %d lease %d %v", m.name, a.Kind, a.ID, a.Shard, a.Token, a.Lease, a.Cause)
 	}
-	r := -1
-	if a.ID != "" {
-		r = int(a.ID[1] - '0')
-	}
 	switch a.Kind {
 	case core.Claim, core.WriteState, core.WriteSummary, core.Handle, core.Update:
 		if k := m.keeper(a.Lease); k == nil || k.told {
@@ -280,48 +276,70 @@ func (m *member) execute(a core.Action) {
 		m.grant()
 	case core.Revoke:
 		m.keeper(a.Lease).revoke()
+	case core.Claim, core.Release, core.WriteState, core.WriteSummary, core.DeleteSummary:
+		m.executeWrite(a)
+	case core.Handle, core.Update, core.Terminate:
+		m.call(resourceOf(a), a)
+	case core.Cancel:
+		m.cancel(resourceOf(a), a)
+	}
+}
+
+// resourceOf is the number of the resource that an action is about.
+func resourceOf(a core.Action) int { return int(a.ID[1] - '0') }
+
+// executeWrite sends a write of the core's to etcd.
+func (m *member) executeWrite(a core.Action) {
+	s := &m.w.store
+	switch a.Kind {
 	case core.Claim:
+		r := resourceOf(a)
 		if m.calls[r] != nil {
-			w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
+			m.w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
 		}
-		m.write(claiming, func() core.WriteResult { return w.store.claim(r, a.Lease) }, func(res core.WriteResult) {
-			if !res.Applied && res.FoundToken != 0 {
-				w.count(Conflicts)
-				if m.conflicts[r] == res.FoundToken {
-					w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
-				}
-				m.conflicts[r] = res.FoundToken
-			}
+		m.write(claiming, func() core.WriteResult { return s.claim(r, a.Lease) }, func(res core.WriteResult) {
+			m.checkConflict(r, a, res)
 			m.noteGone(a, res)
 			m.core.ClaimDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.Release:
+		r, kind := resourceOf(a), releasing
 		m.checkRelease(r, a)
-		kind := releasing
 		if a.Token == 0 {
 			kind = probing
 		}
-		m.write(kind, func() core.WriteResult { return w.store.release(r, a.Token) }, func(res core.WriteResult) {
+		m.write(kind, func() core.WriteResult { return s.release(r, a.Token) }, func(res core.WriteResult) {
 			m.core.ReleaseDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.WriteState:
-		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
+		r := resourceOf(a)
+		apply := func() core.WriteResult { return s.writeState(r, a.Token, a.Lease, a.State) }
+		m.write(saving, apply, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
 		})
-	case core.WriteSummary, core.DeleteSummary:
+	default:
 		kind := summing
 		if a.Token == 0 {
 			kind = unsumming
 		}
 		m.checkSummary(a)
-		m.write(kind, func() core.WriteResult { return w.store.writeSummary(a.Shard, a.Lease, a.Token) }, func(res core.WriteResult) {
+		apply := func() core.WriteResult { return s.writeSummary(a.Shard, a.Lease, a.Token) }
+		m.write(kind, apply, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.SummaryDone(m.clock(), a.Shard, a.Lease, a.Token, res)
 		})
-	case core.Handle, core.Update, core.Terminate:
-		m.call(r, a)
-	case core.Cancel:
-		m.cancel(r, a)
 	}
+}
+
+// checkConflict counts a claim that met another one, and looks for one that meets the same one again.
+func (m *member) checkConflict(r int, a core.Action, res core.WriteResult) {
+	if res.Applied || res.FoundToken == 0 {
+		return
+	}
+	m.w.count(Conflicts)
+	if m.conflicts[r] == res.FoundToken {
+		m.w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
+	}
+	m.conflicts[r] = res.FoundToken
 }
