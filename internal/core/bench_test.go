@@ -64,7 +64,7 @@ func all(mine bool) []bool {
 	return owned
 }
 
-// perResource reports a benchmark of 100,000 resources by resource.
+// perResource reports what a benchmark of 100,000 resources takes for each of them.
 func perResource(b *testing.B) (end func()) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -79,7 +79,7 @@ func perResource(b *testing.B) (end func()) {
 	}
 }
 
-// BenchmarkTakeOver is the way of each resource from the snapshot over its claim and Handle to its state.
+// BenchmarkTakeOver measures the way of each resource from the snapshot over its claim and Handle to its state.
 func BenchmarkTakeOver(b *testing.B) {
 	entries := benchEntries()
 	end := perResource(b)
@@ -94,7 +94,7 @@ func BenchmarkTakeOver(b *testing.B) {
 	end()
 }
 
-// BenchmarkGiveAway is the way of each resource over Terminate to its release.
+// BenchmarkGiveAway measures the way of each resource over Terminate to its release.
 func BenchmarkGiveAway(b *testing.B) {
 	entries := benchEntries()
 	var spent time.Duration
@@ -115,7 +115,7 @@ func BenchmarkGiveAway(b *testing.B) {
 	b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/benchResources, "ns/resource")
 }
 
-// BenchmarkFence is a lease of 8,192 claims, of 100,000, that is fenced.
+// BenchmarkFence measures how long it takes to fence a lease with 8,192 of 100,000 claims.
 func BenchmarkFence(b *testing.B) {
 	entries := benchEntries()
 	for b.Loop() {
@@ -134,7 +134,7 @@ func BenchmarkFence(b *testing.B) {
 	}
 }
 
-// BenchmarkWatchEvent is the news of a foreign claim, of which there are many after a takeover.
+// BenchmarkWatchEvent measures the news of another member's claim, of which there is much after a takeover.
 func BenchmarkWatchEvent(b *testing.B) {
 	entries := benchEntries()
 	c := benchCore()

@@ -146,7 +146,7 @@ func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilCertain(t *testing.T)
 	f.appears("a", 110, 1)
 	f.want("release a 110")
 	f.released("a", 111)
-	f.want() // sent before certainAt: the claim that was lost may be another one
+	f.want() // the release was sent before certainAt, and the claim whose answer was lost may be another one
 	f.wait(5 * time.Second)
 	f.want("release a 0")
 	f.released("a", 112)
@@ -168,7 +168,7 @@ func TestLostAnswerThatNeverAppearsIsProbedFor(t *testing.T) {
 	f.want()
 	f.tick(time.Second)
 	f.want("release a 0")
-	// It is there after all, and the watch lags.
+	// The claim is there after all, and the watch lags.
 	f.releaseResult("a", WriteResult{Revision: 120, FoundToken: 110, FoundLease: 1})
 	f.want("release a 110")
 	f.released("a", 121)
@@ -274,8 +274,8 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.want("claim a on 1")
 }
 
-// A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim
-// is not.
+// A shard in which nobody has a claim is vacant, even if the last claim has gone only now. A shard with another
+// member's claim is not vacant.
 func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 	vacant := func(f *fixture) (claims, vacant int) {
 		t.Helper()

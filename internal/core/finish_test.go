@@ -13,7 +13,7 @@ func startHandling(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
-// startUpdating makes one whose Update of it to "v2" is.
+// startUpdating makes a Core whose Update of "a" to "v2" is in progress.
 func startUpdating(t *testing.T, change ...func(*Config)) *fixture {
 	f := handled(t, append(change, canUpdate)...)
 	f.entry("a", "v2")
@@ -26,7 +26,7 @@ var callsInProgress = map[string]func(*testing.T, ...func(*Config)) *fixture{
 	"handle": startHandling, "update": startUpdating,
 }
 
-// wantCall wants an action, and allows a state to be written.
+// wantCall wants one action, and allows that a state is written besides.
 func (f *fixture) wantCall(action string) {
 	f.t.Helper()
 	var got []string
@@ -155,7 +155,7 @@ func TestAHandleThatWasCutOffIsTerminatedAndIsNoFailure(t *testing.T) {
 		f.done("a", Cut)
 		f.want("terminate a 110 failure")
 		f.done("a", OK)
-		f.want("handle a 110 on 1 v1") // without a pause, and though there is one attempt only
+		f.want("handle a 110 on 1 v1") // without a pause, although only one attempt is allowed
 		f.done("a", Refused)
 		f.want("revoke 1")
 	})

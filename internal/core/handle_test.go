@@ -51,7 +51,7 @@ func TestFailedUpdateIsTerminatedAndHandledAnew(t *testing.T) {
 			f.done("a", out)
 			f.want("terminate a 110 failure")
 			f.wantHandled()
-			f.entry("a", "v3") // does not make it an update again
+			f.entry("a", "v3") // does not make it possible to update in place
 			f.done("a", OK)
 			f.want("handle a 110 on 1 v3", "write-state a 110 claimed")
 		})
@@ -110,7 +110,7 @@ func TestHandleThatPanickedOrTimedOutIsTerminatedThenRetried(t *testing.T) {
 			f.wantHandled()
 			f.saved("a", 110)
 			f.done("a", OK)
-			f.want() // failed still
+			f.want() // its state is still failed
 			f.tick(time.Second)
 			f.want("handle a 110 on 1 v1")
 			f.done("a", OK)
@@ -194,7 +194,7 @@ func TestDeallocatedDuringASlowHandleEndsUnhandled(t *testing.T) {
 			f.want("handle a 110 on 1 v1")
 			f.remove("a")
 			f.want("cancel a 110 removed")
-			f.done("a", out) // whatever it says: its context had ended
+			f.done("a", out) // whatever it returned, since its context had ended
 			f.wantHandled()
 			f.want("terminate a 110 removed")
 			f.done("a", OK)
@@ -266,7 +266,7 @@ func TestStateThatCouldNotBeWrittenIsWrittenAgain(t *testing.T) {
 			f.want("write-state a 110 active")
 			f.saved("a", 110)
 			f.want()
-			if res.Unknown { // the lost one may come after a newer one
+			if res.Unknown { // the state whose answer was lost may be applied after a newer one
 				f.entry("a", "v2")
 				f.want("terminate a 110 changed")
 				f.done("a", OK)

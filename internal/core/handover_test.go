@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// givingAway makes a Core that handles a, b and c, has lost their shard to another member, and may have one of them on
-// its way to that one at a time.
+// givingAway makes a Core that handles a, b and c, and whose shard went to another member. Only one resource may be on
+// its way to that member at a time.
 func givingAway(t *testing.T) *fixture {
 	f := owning(t, []string{"a", "b", "c"}, func(c *Config) { c.ReleaseBacklog, c.Handover = 1, time.Second })
 	f.c.Actions()

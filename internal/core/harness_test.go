@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// fixture drives a Core by hand. Everything happens in shard 0, with lease 1 granted first.
+// fixture drives a Core by hand. Everything happens in shard 0, and the first lease is lease 1.
 type fixture struct {
 	t   *testing.T
 	c   *Core
@@ -26,7 +26,7 @@ func testConfig() Config {
 	}
 }
 
-// newFixture makes a Core with two shards' numbers known and none owned.
+// newFixture makes a Core that knows of two shards and owns neither.
 func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	cfg := testConfig()
 	for _, f := range change {
@@ -38,7 +38,7 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
-// owning makes a Core that owns shard 0, with these entries in it and lease 1 at hand.
+// owning makes a Core that owns shard 0, which has these entries, and has lease 1.
 func owning(t *testing.T, ids []string, change ...func(*Config)) *fixture {
 	f := newFixture(t, change...)
 	f.own(true)

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// active makes the handler have all of ids, in a Core that owns them and has room for them.
+// active answers until the handler has all of ids, in a Core that owns them and has room for them.
 func (f *fixture) active(ids []string) {
 	f.t.Helper()
 	for i := range ids {
@@ -67,7 +67,7 @@ func TestReleaseBacklogDelaysTerminates(t *testing.T) {
 	f.remove("a")
 	f.want("terminate b 201 removed", "terminate c 202 removed")
 	f.done("c", OK)
-	f.want("release c 202") // it waits still
+	f.want("release c 202") // a still waits
 	f.done("b", OK)
 	f.want("release b 201")
 	f.released("b", 300)
@@ -112,7 +112,7 @@ func TestQueueReusesItsRoomWhileItIsNeverEmpty(t *testing.T) {
 			t.Fatalf("%d: popped %s, want %s", i, r.id, rs[i%10].id)
 		}
 		q.push(r)
-		q.push(r) // it is in already
+		q.push(r) // it has no effect, since it waits already
 	}
 	if q.waiting() != 10 || cap(q.items) > 100 {
 		t.Fatalf("%d waiting, room for %d", q.waiting(), cap(q.items))

@@ -91,7 +91,7 @@ func (c *claim) answered() {
 type handling struct {
 	token             int64         // under which Handle was called last
 	handleAfter       time.Duration // Handle is not called before
-	terminateAt       time.Duration // while the claim lasts, Terminate is not called before; of a call in progress: when it began
+	terminateAt       time.Duration // Terminate is not called before, while the claim lasts; in progress: when it began
 	dataGen           uint32        // of the data that the handler was given
 	handleFailures    uint16        // in a row
 	terminateFailures uint16        // in a row

@@ -149,7 +149,7 @@ func TestAnEntryThatIsNotUnderstoodChangesNothing(t *testing.T) {
 	f.rev = 200
 	claims := []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}
 	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "a", Unreadable: true}, {ID: "b", Unreadable: true}}, claims, nil)
-	f.want() // "a" is handled on as it was last understood, and nobody begins with "b"
+	f.want() // "a" is handled on with the data that were last understood, and "b" is not claimed
 	f.wantHandled("a")
 	f.entry("b", "v1")
 	f.want("claim b on 1")
@@ -160,7 +160,7 @@ func TestAnEntryThatIsNotUnderstoodChangesNothing(t *testing.T) {
 
 func TestAClaimThatWasOverwrittenByHandIsPutBackUnderItsLease(t *testing.T) {
 	f := handled(t)
-	f.c.ClaimPut(f.now, 0, ClaimKey{ID: "a", Token: 110, ModRevision: 150}) // without a lease it would outlive its member
+	f.c.ClaimPut(f.now, 0, ClaimKey{ID: "a", Token: 110, ModRevision: 150}) // on no lease, so it would never end
 	f.want("write-state a 110 active")
 	f.entry("b", "v1")
 	f.want("claim b on 1")

@@ -6,7 +6,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// handling is a resource in a member's hands, from the call of Handle on.
+// handling is what a member has of a resource, from the call of Handle on.
 type handling struct {
 	m        *member
 	token    int64
@@ -14,7 +14,7 @@ type handling struct {
 	version  string
 	ctxEnded bool // the context that Handle was given has ended
 	must     bool // Terminate is due before anything else
-	tried    bool // a Terminate failed, under Hold: it may be called again
+	tried    bool // a Terminate failed, and the policy holds the claim: it may be called again
 	over     bool // a call of it was given up: its claim is not valid any more
 	disowned bool // the same, since the claim is lost
 	byHand   bool // its claim was deleted by hand: the member cannot know yet
@@ -32,7 +32,7 @@ type call struct {
 	endless   bool // does not return
 	asks      bool // it is a request to a receiver
 	answered  bool // which has answered
-	inOrder   bool // its context was ended because the member wants something else, not because its claim or its time was over
+	inOrder   bool // its context ended since the member wants something else, not since its claim or its time was over
 	ctxEnded  bool
 	timedOut  bool
 	late      bool // it is a Terminate that comes after its claim's end, and so has its time
@@ -80,7 +80,7 @@ func (m *member) call(r int, a core.Action) {
 	}
 }
 
-// refuse ends a call before it began.
+// refuse ends a call before it begins.
 func (c *call) refuse() {
 	m := c.m
 	m.w.count(Refused)
@@ -219,7 +219,7 @@ func (c *call) end() {
 	}
 }
 
-// giveUp leaves the call to itself. Nothing of the handling may go on before its claim is let go of.
+// giveUp leaves the call to itself. Nothing of the handling may go on when its claim is released.
 func (c *call) giveUp() {
 	m := c.m
 	m.post(func() {

@@ -122,7 +122,7 @@ func (w *world) raiseFor(reasons *int, d time.Duration) {
 	w.after(d, func() { *reasons-- })
 }
 
-// block raises a count of reasons why something in a member's process waits, and calls then when the reason is gone.
+// block raises a count of reasons why something in a member's process waits, for some time, and calls then afterwards.
 func (m *member) block(reasons *int, d time.Duration, then func()) bool {
 	if !m.up {
 		return false
@@ -213,5 +213,6 @@ func (w *world) reassign() {
 
 // isMember says whether the view has m: it is live, or was until a moment ago.
 func (m *member) isMember() bool {
-	return m.up && !m.stopping && m.keyless == 0 && !(m.cut && m.w.now-m.cutAt >= ttl) && !(m.paused && m.w.now-m.pausedAt >= ttl)
+	expired := m.cut && m.w.now-m.cutAt >= ttl || m.paused && m.w.now-m.pausedAt >= ttl
+	return m.up && !m.stopping && m.keyless == 0 && !expired
 }

@@ -96,10 +96,12 @@ func (m *member) start() {
 			w.count(RestartedEarly)
 		}
 	}
-	m.up, m.paused, m.stopping, m.stopped, m.ending, m.late, m.view, m.timerAt = true, false, false, false, false, nil, 0, 0
+	m.up, m.paused, m.stopping, m.stopped, m.ending = true, false, false, false, false
+	m.late, m.view, m.timerAt = nil, 0, 0
 	m.core = core.New(core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
-		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond, Handover: 300 * time.Millisecond,
+		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond,
+		Handover:       300 * time.Millisecond,
 		HandleAttempts: w.plan.HandleAttempts,
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
 		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, UncertainFor: uncertainFor,

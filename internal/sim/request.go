@@ -33,7 +33,8 @@ type asking struct {
 	over     bool // the member has an answer, or has given up
 }
 
-// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of it.
+// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of
+// it.
 func (m *member) request(kind request, apply func(), answered func(lost, failed bool)) {
 	w := m.w
 	w.count(became(kind, sent))
