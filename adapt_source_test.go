@@ -17,7 +17,8 @@ func (answering) Setup(context.Context, API) error            { return nil }
 func (answering) TearDown(context.Context) error              { return nil }
 func (f answering) Fetch(context.Context) ([]Resource, error) { return f() }
 func adapted(resources []Resource, err error) (a source.Answer) {
-	return userRetriever{retriever: answering(func() ([]Resource, error) { return resources, err })}.Fetch(context.Background())
+	u := userRetriever{retriever: answering(func() ([]Resource, error) { return resources, err })}
+	return u.Fetch(context.Background())
 }
 
 // busy is an error with advice, or one that panics when it is asked for some.
@@ -48,7 +49,8 @@ func TestWhatAFetchReturnsIsTakenDown(t *testing.T) {
 		t.Fatalf("bad items: %+v", a)
 	}
 	items, bad := a.Items.Check()
-	if first := bad.First(); len(items) != 1 || bad.Count() != 1 || first[0].ID != "b" || first[0].Error != "it is bad" || first[0].TooLarge {
+	first := bad.First()
+	if len(items) != 1 || bad.Count() != 1 || first[0].ID != "b" || first[0].Error != "it is bad" || first[0].TooLarge {
 		t.Errorf("bad items: %v, %+v", items, first)
 	}
 	bad.AddTooLarge("c")
@@ -56,7 +58,8 @@ func TestWhatAFetchReturnsIsTakenDown(t *testing.T) {
 	if first := bad.First(); !first[1].TooLarge || first[1].Index != -1 {
 		t.Errorf("too large: %+v", first)
 	}
-	if err := bad.AsError("here: "); !errors.As(err, &told) || told.Count() != 2 || err.Error() != `here: item 1 (id "b"): it is bad, and another one` {
+	err := bad.AsError("here: ")
+	if !errors.As(err, &told) || told.Count() != 2 || err.Error() != `here: item 1 (id "b"): it is bad, and another one` {
 		t.Errorf("bad items are told as %v", err)
 	}
 }
@@ -66,8 +69,10 @@ func TestWhatAFetchFailsWithIsTakenDown(t *testing.T) {
 		err  error
 		want source.Failure // without Err
 	}{
-		"no advice":          {errors.New("no"), source.Failure{}},
-		"advice":             {fmt.Errorf("get: %w", busy{time.Minute}), source.Failure{Advised: true, After: time.Minute, Again: true}},
+		"no advice": {errors.New("no"), source.Failure{}},
+		"advice": {
+			fmt.Errorf("get: %w", busy{time.Minute}), source.Failure{Advised: true, After: time.Minute, Again: true},
+		},
 		"advice that panics": {busy{-1}, source.Failure{}},
 	} {
 		a := adapted(nil, c.err)

@@ -9,6 +9,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 
@@ -38,7 +39,7 @@ func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	client, own, err := connect(ctx, cfg.Etcd, layout.Config(), false)
+	client, own, err := etcd.Connect(ctx, cfg.Etcd.inner(), layout.Config(), false)
 	if err != nil {
 		return nil, err
 	}
@@ -77,7 +78,7 @@ func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error
 	case errors.As(err, &shards):
 		return config, shardsInput(shards)
 	case err != nil:
-		return config, withUnreachable(ctx, err)
+		return config, etcd.Unreachable(ctx, err)
 	}
 	c.config = config
 	return config, nil

@@ -7,6 +7,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
 // Forever sets no limit, as a duration of Config that may be it.
@@ -64,6 +66,14 @@ type EtcdConfig struct {
 	// CommandTimeout bounds each request to etcd after that. Raised, a slow etcd is borne longer; lowered, a dead
 	// endpoint is left sooner. Default 5 s; 1 ms to 10 min.
 	CommandTimeout time.Duration
+}
+
+// inner is what package etcd needs to know of it.
+func (c EtcdConfig) inner() etcd.Config {
+	return etcd.Config{
+		Client: c.Client, Endpoints: c.Endpoints, TLS: c.TLS, GetTLS: c.GetTLS, Username: c.Username, Password: c.Password,
+		DialTimeout: c.DialTimeout,
+	}
 }
 
 // TerminatePolicy says what becomes of a claim whose Terminate failed.

@@ -15,8 +15,8 @@
 // Without a Config.Logger a member is silent, also while Start waits for etcd, for its id or for the source, and while a handler
 // fails. Give it one: a zap.NewProduction is fine.
 //
-// The files of this package: resource.go, handler.go, retriever.go, claim types and errors.go are the words; config.go
-// is every option; start.go and manager.go are a member's life; loop.go, calls.go, leases.go and shards.go are what goes
-// on around the core, which decides (internal/core); waiting.go says what is waited for; group.go and coordinator.go are the member among the others;
-// client.go, read.go, writes.go and wait.go are the Client.
+// This package has the words, and is a façade: resource.go, handler.go, retriever.go, assignment.go and errors.go are the words,
+// config.go is every option, manager.go a member, and client.go what looks at an app from outside. The adapt files are where
+// the user's code is called. What works below (a member's loop, its calls, its source) is in internal packages, of which
+// docs/design.md tells.
 package drm

@@ -9,38 +9,12 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 )
-
-// drainOrder is what a member has last logged of the order that it hold nothing. Such an order outlives the member, and whoever
-// wonders why a name sits idle looks at its log.
-type drainOrder struct{ is string }
-
-// heed logs whenever the order comes, goes, or begins or ceases to be ignored.
-func (o *drainOrder) heed(m *Manager, v *membership.View) {
-	is := drainOf(v, m.id)
-	if is == o.is {
-		return
-	}
-	was := o.is
-	o.is = is
-	since := zap.Skip()
-	if at := v.Drains[m.id]; !at.IsZero() {
-		since = zap.String("since", at.Format(time.RFC3339))
-	}
-	switch {
-	case is == DrainOrdered:
-		m.log.Warn("drained by order: this member takes nothing until it is undrained (drmctl undrain "+m.id+")", since)
-	case is == DrainIgnored:
-		m.log.Warn("this member is ordered to be drained, which is ignored, since so is every other one", since)
-	case was != "":
-		m.log.Info("the order to be drained was taken back")
-	}
-}
 
 // drainOf is what MemberInfo.Drain says of a member.
 func drainOf(v *membership.View, id string) string {
@@ -97,7 +71,7 @@ func (c *Client) drain(ctx context.Context, member string, absent bool) error {
 	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
 	defer cancel()
 	if _, err := c.client.Put(asking, c.layout.Drain(member), membership.DrainValue(time.Now())); err != nil {
-		return fmt.Errorf("drain member %q: %w", member, withUnreachable(ctx, err))
+		return fmt.Errorf("drain member %q: %w", member, etcd.Unreachable(ctx, err))
 	}
 	return nil
 }
@@ -118,7 +92,7 @@ func (c *Client) Undrain(ctx context.Context, member string) error {
 	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
 	defer cancel()
 	if _, err := c.client.Delete(asking, c.layout.Drain(member)); err != nil {
-		return fmt.Errorf("undrain member %q: %w", member, withUnreachable(ctx, err))
+		return fmt.Errorf("undrain member %q: %w", member, etcd.Unreachable(ctx, err))
 	}
 	return nil
 }

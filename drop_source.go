@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -33,7 +34,7 @@ func (c *Client) DropSource(ctx context.Context) (removed int, err error) {
 		}
 		revision, ok, err := c.markGone(ctx)
 		if err != nil {
-			return removed, fmt.Errorf("drop the source: %w", withUnreachable(ctx, err))
+			return removed, fmt.Errorf("drop the source: %w", etcd.Unreachable(ctx, err))
 		}
 		if !ok {
 			continue

@@ -7,6 +7,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/source"
@@ -22,7 +23,7 @@ var (
 	// ErrLastMember says that a Drain would leave nobody that takes anything, so that all drains would be ignored.
 	ErrLastMember = errors.New("every other member is drained, or there is none")
 	// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
-	ErrUnreachable = errors.New("etcd unreachable")
+	ErrUnreachable = etcd.ErrUnreachable
 	// ErrIDInUse says that another live member of the app has the member id.
 	ErrIDInUse = errors.New("member id in use")
 	// ErrNotModified is what a Retriever's Fetch returns when the source says that nothing changed since the last

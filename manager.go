@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
-	"sync"
-	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -14,112 +11,135 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
-	"github.com/distributed-resource-manager/drm/internal/claims"
-	"github.com/distributed-resource-manager/drm/internal/clock"
-	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/failures"
-	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
+	"github.com/distributed-resource-manager/drm/internal/member"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
-	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // Manager is one member of an app. Start makes one. Its methods are safe for use from any goroutine, and from inside of
 // a Handler's or Retriever's calls; only Stop is better called from elsewhere, since it waits for those calls.
 type Manager struct {
-	cfg      Config
-	id       string
-	started  time.Time
-	log      *zap.Logger      // whoever logs does not wait for the sink
-	logs     *logqueue.Queue  // of log
-	failures *failures.Log    // of log: what fails for many, or again and again, makes few lines
-	clock    clock.Clock      // that leases are measured by
-	wall     func() time.Time // that nothing is decided by
-
-	statsInterval time.Duration // how often a member that has no rest writes its figures, if they changed
-
-	client    *clientv3.Client
-	ownClient bool
-	layout    keys.Layout
-	app       appconfig.Config
-	hub       *follow.Hub
-	kv        clientv3.KV // the client's, with all answers checked by the hub
-	store     *catalogue.Store
-	registrar *membership.Registrar
-	group     *group
-	encoder   claims.Encoder
-	claims    *lease.Writer // claims and releases
-	states    *lease.Writer // what claims say of the handling; apart, so that it follows behind
-	calls     *calls.Calls  // of the handler; only the loop calls it
-
-	// ctx is the parent of everything that a Handler is given: it ends when Stop's time is up, or at its very end.
-	ctx    context.Context
-	cancel context.CancelCauseFunc
-	// tasksCtx is the parent of what the manager does itself; it ends when nothing is held any more.
-	tasksCtx  context.Context
-	endTasks  context.CancelFunc
-	tasks     tasks // followers, and leases on their way
-	groupDone chan struct{}
-	endGroup  context.CancelFunc
-	source    *source.Source
-
-	mailbox  *mailbox
-	loopDone chan struct{}
-	endLoop  chan struct{}
-	idle     chan struct{} // closed when nothing is held after Stop
-	idleOnce sync.Once
-	quiet    chan struct{} // closed when nothing is in progress after Stop's time was up
-	noise    sync.Once
-	appGone  sync.Once
-
-	// Owned by the loop.
-	core      *core.Core
-	stamp     time.Duration // the time of what is being done, on the clock that leases are measured by
-	leases    map[int64]*claimLease
-	revoking  chan struct{} // holds a token while a lease of claims is being revoked
-	comeback  comeback
-	spread    bool // the next lease replaces one that etcd does not know any more
-	followers map[int]*shardFollower
-	stopping  bool
-	halted    bool // Stop's time is up
-
-	writes      []lease.Op // room for the claims and releases that execute sends
-	stateWrites []lease.Op // the same for states
-	tags        []opTag    // room for the tags of both
-
-	sourceReady chan error // the outcome of a fresh app's first fetch, or nil where there is nothing to wait for
-	sourceOnce  sync.Once
-
-	stopOnce sync.Once
-	staying  context.Context // ends when Stop begins
-	leave    context.CancelFunc
-	hurry    chan struct{} // closed when Stop is to wait no longer
-	hurried  sync.Once
-	done     chan struct{}
-	errMu    sync.Mutex
-	err      error // why the manager ended by itself
-	stopErr  error // what Stop returns; written before done is closed
+	cfg    Config
+	client *clientv3.Client
+	layout keys.Layout
+	member *member.Member
 }
 
-// API returns what a Retriever may do besides answering Fetch; Setup is given the same.
+// Manager is what a Retriever's Setup is given.
 var _ API = (*Manager)(nil)
 
+// Start makes a member and joins the app, which is created if need be. It returns when the member is registered and, if
+// it is the one that coordinates a fresh app, the source has been fetched for the first time; the first resources are
+// handled soon after. ctx bounds the start only: Stop ends the member.
+//
+// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (one that
+// has too much to do, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another live member
+// has; what the Retriever's Setup returned; and what its first Fetch returned, if it failed for all of FetchRetryBudget in a
+// fresh app, or said that trying again is pointless (Retryable). After an error nothing is left behind.
+func Start(ctx context.Context, cfg Config) (*Manager, error) {
+	cfg, err := cfg.withDefaults()
+	if err != nil {
+		return nil, fmt.Errorf("config: %w", err)
+	}
+	m := &Manager{cfg: cfg, layout: keys.New(cfg.Prefix, cfg.App)}
+	log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))
+	log = log.With(zap.String("app", cfg.App))
+	own := false
+	closed := func() {
+		if own {
+			_ = m.client.Close() // says only that it was closed
+		}
+		logs.Close(usercode.Grace) // a sink that blocks is left behind
+	}
+	err = member.During(ctx, log, "etcd to answer", endpointsOf(cfg.Etcd), func() (err error) {
+		m.client, own, err = etcd.Connect(ctx, cfg.Etcd.inner(), m.layout.Config(), true)
+		return err
+	})
+	if err != nil {
+		closed()
+		return nil, err
+	}
+	options := member.OptionsFrom(ctx)
+	m.member, err = member.New(ctx, m.memberConfig(log, closed), options)
+	var shards *appconfig.ShardsError
+	switch {
+	case errors.As(err, &shards):
+		return nil, shardsInput(shards)
+	case err != nil:
+		return nil, err
+	}
+	if err := m.member.Start(ctx); err != nil {
+		return nil, err
+	}
+	if options.Observe != nil {
+		options.Observe(m.member.Probe())
+	}
+	return m, nil
+}
+
+// memberConfig is what the member needs to know of the Config.
+func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
+	c := &m.cfg
+	id := c.ID
+	if id == "" {
+		id = defaultID()
+	}
+	return member.Config{
+		App: c.App, ID: id, AnyID: c.ID == "",
+		Record: membership.Record{Weight: c.Weight, Address: c.Address, Labels: c.Labels, Version: c.Version},
+		Client: m.client, Layout: m.layout, Shards: c.Shards, Default: DefaultShards, Request: c.Etcd.CommandTimeout,
+		LeaseTTL: c.LeaseTTL, Outlast: c.OutagePolicy == KeepOnOutage, JoinDelay: c.JoinDelay, Resync: c.ResyncInterval,
+		InFlight: c.MaxInFlight,
+		Handler: func(id string) calls.Handler {
+			return userHandler{c.Handler, c.App, id}
+		},
+		HandleTimeout: c.HandleTimeout, TerminateTimeout: c.TerminateTimeout, StopTimeout: c.StopTimeout,
+		Handles: c.HandleConcurrency, Terminates: c.TerminateConcurrency, HandleAttempts: c.HandleAttempts,
+		Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
+		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
+		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
+		Source: m.sourceOptions(), Log: log, InUse: idInUse, Close: closed,
+	}
+}
+
+// sourceOptions is what the user has decided about the source.
+func (m *Manager) sourceOptions() source.Options {
+	c := &m.cfg
+	o := source.Options{
+		OnError: onSourceError(c.OnSourceError), FetchTimeout: c.FetchTimeout, RetryBudget: c.FetchRetryBudget,
+		PollInterval: c.PollInterval, SettleDelay: c.SettleDelay, CacheResources: c.CacheResources, Strict: c.SourceStrict,
+		ExitOnError: c.SourcePolicy == ExitOnSourceError, Gone: c.SourceGone,
+		Removals: catalogue.Rules{
+			Share: c.MaxRemovals.Share, MoreThan: c.MaxRemovals.MoreThan,
+			Delay: max(c.RemovalDelay, c.PollInterval), Hold: c.RemovalPolicy == HoldRemovals,
+		},
+	}
+	if c.Retriever != nil {
+		o.Retriever = userRetriever{c.Retriever, m}
+	}
+	return o
+}
+
 // ID is the member's id: Config.ID, or the default that Start chose.
-func (m *Manager) ID() string { return m.id }
+func (m *Manager) ID() string { return m.member.ID() }
 
 // Done is closed when the manager has ended: after Stop, or because of the error that Err tells.
-func (m *Manager) Done() <-chan struct{} { return m.done }
+func (m *Manager) Done() <-chan struct{} { return m.member.Done() }
 
 // Err returns why the manager ended by itself; nil while it runs, and after Stop. It matches ErrStoreRewound, ErrIDInUse,
 // ErrAppGone or ErrSourceFailed; nothing is handled any more.
-func (m *Manager) Err() error {
-	m.errMu.Lock()
-	defer m.errMu.Unlock()
-	return m.err
-}
+func (m *Manager) Err() error { return m.member.Err() }
+
+// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held, releases
+// each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It returns when
+// all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still runs then is
+// cancelled and left behind, its claims expire, and the error says how many there are and why (it matches ErrLeftBehind).
+// It may be called several times, by several goroutines; all get the same answer.
+func (m *Manager) Stop(ctx context.Context) error { return m.member.Stop(ctx) }
 
 // Allocate makes the resource be handled, by whichever member it belongs to, until it is deallocated; it returns once
 // etcd has it. Where the catalogue has the id already, its data become these (data of nothing but the id leave them as
@@ -130,7 +150,7 @@ func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("allocate %q: %w", r.ID, err)
 	}
-	return allocate(ctx, m.store, m.cfg.Etcd.CommandTimeout, r)
+	return allocate(ctx, m.member.Store(), m.cfg.Etcd.CommandTimeout, r)
 }
 
 // Deallocate ends the handling of a resource; it returns once etcd has that, before it is terminated. While a source has
@@ -140,13 +160,13 @@ func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("deallocate %q: %w", id, err)
 	}
-	return deallocate(ctx, m.store, m.cfg.Etcd.CommandTimeout, id)
+	return deallocate(ctx, m.member.Store(), m.cfg.Etcd.CommandTimeout, id)
 }
 
 // Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the case
 // that this member is the next to do so. A source that fails is asked again 1 s after it has at the earliest, and one that wants
 // to be left alone (Retryable) not before that is over.
-func (m *Manager) Refetch() { m.source.Refetch() }
+func (m *Manager) Refetch() { m.member.Refetch() }
 
 // Wait returns when the resource is active, wherever that is. Where ctx ends first, the error says why it is not, and
 // the Assignment what it is instead. ErrNotFound says that the catalogue does not want it handled.
@@ -160,7 +180,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Assignment, error) {
 // running returns ErrStopped once the manager has ended. Until then, a Terminate may well allocate and deallocate.
 func (m *Manager) running() error {
 	select {
-	case <-m.done:
+	case <-m.member.Done():
 		return ErrStopped
 	default:
 		return nil
@@ -170,241 +190,42 @@ func (m *Manager) running() error {
 // Held lists what this member is handling now: each resource whose Handle succeeded, under a claim that is valid. It is
 // empty once the manager has stopped. The order is of no meaning.
 func (m *Manager) Held() []Assignment {
-	var held []Assignment
-	m.ask(func() {
-		epoch := m.epoch()
-		for _, h := range m.core.Held() {
-			a := Assignment{
-				Resource: h.ID, Shard: h.Shard, Member: m.id, State: StateActive, Token: h.Token, Since: epoch.Add(h.Since),
-			}
-			if h.Ailing {
-				a.State, a.Error = StateFailed, h.Err
-			}
-			held = append(held, a)
+	held := m.member.Held()
+	if len(held) == 0 {
+		return nil
+	}
+	all := make([]Assignment, len(held))
+	for i, h := range held {
+		all[i] = Assignment{
+			Resource: h.ID, Shard: h.Shard, Expected: h.Expected, Member: m.ID(), State: StateActive, Token: h.Token, Since: h.Since,
 		}
-	})
-	if v := m.group.last.Load(); v != nil {
-		for i := range held {
-			held[i].Expected = v.Owner(held[i].Shard)
+		if h.Failed {
+			all[i].State, all[i].Error = StateFailed, h.Error
 		}
 	}
-	return held
+	return all
 }
 
 func (m *Manager) reader() *reader {
 	return &reader{
-		client: m.client, layout: m.layout, config: m.app, timeout: m.cfg.Etcd.CommandTimeout,
+		client: m.client, layout: m.layout, config: m.member.App(), timeout: m.cfg.Etcd.CommandTimeout,
 	}
 }
 
-// fail ends the manager because of an error that is for good.
-func (m *Manager) fail(err error) {
-	m.errMu.Lock()
-	if m.err == nil {
-		m.err = err
-	}
-	m.errMu.Unlock()
-	m.log.Error("the member ends", zap.Error(err))
-	m.firstFetch(err)
-	m.beginStop()
+func idInUse(taken *membership.TakenError) error {
+	return &IDInUseError{ID: taken.Holder.ID, Address: taken.Holder.Address, Since: taken.Holder.Started}
 }
 
-// rewound ends everything at once, and the manager, because etcd went back in time: who handles what is not known there
-// any more, and somebody else may be told that it is theirs. Nothing is written: the revisions that compares go by are
-// used a second time.
-func (m *Manager) rewound(err error) {
-	m.post(func() {
-		m.stopping = true
-		m.core.Stop(m.stamp)
-		for _, l := range m.leases {
-			l.Keeper.Fence(fmt.Errorf("%w: %w", lease.ErrGone, err))
-		}
-	})
-	m.fail(err)
-}
-
-// firstFetch tells Start that it need not wait any more.
-func (m *Manager) firstFetch(err error) { m.sourceOnce.Do(func() { m.sourceReady <- err }) }
-
-// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held, releases
-// each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It returns when
-// all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still runs then is
-// cancelled and left behind, its claims expire, and the error says how many there are and why (it matches ErrLeftBehind).
-// It may be called several times, by several goroutines; all get the same answer.
-func (m *Manager) Stop(ctx context.Context) error {
-	m.beginStop()
-	select {
-	case <-m.done:
-	case <-ctx.Done():
-		m.hurried.Do(func() { close(m.hurry) })
-		<-m.done
-	}
-	return m.stopErr
-}
-
-func (m *Manager) beginStop() {
-	m.stopOnce.Do(func() {
-		m.leave()
-		go m.shutdown()
+// shardsInput says of an app that it has another number of shards than was asked for.
+func shardsInput(e *appconfig.ShardsError) error {
+	return fmt.Errorf("config: %w", &InputError{
+		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has),
 	})
 }
 
-// outcomesUntil is how long Stop waits for the outcomes of calls that are to be finished: so long that Terminate still has its
-// time afterwards, and what tells of a failure too; or for half of its time, where that does not fit.
-func (m *Manager) outcomesUntil() time.Duration {
-	all := m.cfg.StopTimeout
-	if d := all - m.cfg.TerminateTimeout - 3*usercode.Grace; d > 0 && m.cfg.TerminateTimeout != Forever {
-		return d
+// endpointsOf is a detail of waiting for etcd.
+func endpointsOf(c EtcdConfig) func() []zap.Field {
+	return func() []zap.Field {
+		return []zap.Field{zap.Strings("endpoints", c.Endpoints), zap.Duration("at_most", c.DialTimeout)}
 	}
-	return all / 2
-}
-
-// shutdown is Stop's work. Its steps are in an order: each needs what the next one takes away.
-func (m *Manager) shutdown() {
-	defer close(m.done)
-	deadline, cancel := context.WithTimeout(context.Background(), m.cfg.StopTimeout)
-	defer cancel()
-	stopHurry := context.AfterFunc(deadline, func() { m.hurried.Do(func() { close(m.hurry) }) })
-	defer stopHurry()
-
-	var errs []error
-	m.endGroup() // no polling, no standing for coordinator
-	select {
-	case <-m.groupDone:
-	case <-m.hurry:
-	}
-	leaving, ended := context.WithTimeout(deadline, m.cfg.Etcd.CommandTimeout)
-	told := make(chan struct{})
-	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
-		defer close(told)
-		// Cancelled, it was overtaken: nothing is left that others could take over before the member's lease is given back.
-		if err := m.group.setLeaving(leaving); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
-			m.log.Warn("cannot say that this member leaves", zap.Error(err))
-		}
-	}()
-	had := 0
-	m.post(func() {
-		m.stopping = true
-		had = m.core.Left().Claims
-		m.core.Stop(m.stamp)
-		for _, l := range m.leases {
-			l.Keeper.NoLonger() // what cannot be given back is not waited for longer than its lease lasts
-		}
-	})
-	hasten := time.AfterFunc(m.outcomesUntil(), func() { m.post(func() { m.core.Hasten(m.stamp) }) })
-	defer hasten.Stop()
-	waiting := tellWait(m.tellStopping)
-	select {
-	case <-m.idle:
-		m.cancel(CauseStopped)
-	case <-m.hurry:
-		m.giveUp()
-	}
-	waiting()
-	ended()
-	<-told
-
-	var left core.Left
-	m.ask(func() { left = m.core.Left() })
-	if left.Claims+left.Calls > 0 {
-		errs = append(errs, leftBehind(left, had))
-	}
-	if s := m.source; s != nil && s.IsSetUp() { // it is nil where the start failed before it was made
-		ending := tellWait(func(waited time.Duration) {
-			m.log.Info("waiting for calls of the source, and its TearDown, before the member can stop", zap.Duration("waited", waited))
-		})
-		if err := s.End(); err != nil {
-			errs = append(errs, err)
-		}
-		ending()
-	}
-	m.endTasks()
-	m.tasks.wait()
-	m.claims.Close()
-	m.states.Close()
-	m.giveBack(left.Claims > 0)
-	close(m.endLoop)
-	<-m.loopDone
-	m.hub.Close()
-	if m.ownClient {
-		_ = m.client.Close() // says only that it was closed
-	}
-	m.stopErr = errors.Join(errs...)
-	m.failures.Close()
-	m.log.Info("stopped", zap.Error(m.stopErr))
-	m.logs.Close(usercode.Grace) // a sink that blocks is left behind
-}
-
-// giveUp cancels what still runs when Stop's time is up. No call begins any more; those that return soon, and the releases
-// that are on their way, are waited for, so that no more than need be is left behind.
-func (m *Manager) giveUp() {
-	m.post(func() {
-		m.core.Halt()
-		m.halted = true
-	})
-	m.cancel(CauseStopped)
-	last := time.NewTimer(usercode.Grace)
-	defer last.Stop()
-	select {
-	case <-m.quiet:
-	case <-last.C:
-	}
-}
-
-// leftBehind says what a stop has left, of so many claims that the member had when it began.
-func leftBehind(left core.Left, had int) error {
-	if left.Claims == 0 {
-		return fmt.Errorf("stop: %w: %d calls of the handler have not returned", ErrLeftBehind, left.Calls)
-	}
-	var why []string
-	for _, part := range []struct {
-		n    int
-		what string
-	}{
-		{left.Calling, "in a call of the handler that has not returned"},
-		{left.Stuck, "in one that was given up"},
-		{left.Failing, "held since Terminate failed"},
-		{left.Waiting, "not terminated in time"},
-		{left.Unreleased, "terminated, and etcd did not take the release"},
-	} {
-		if part.n > 0 {
-			why = append(why, fmt.Sprintf("%d %s", part.n, part.what))
-		}
-	}
-	return fmt.Errorf("stop: %w: %d of %d claims, which expire by themselves: %s", ErrLeftBehind, left.Claims, max(had, left.Claims), strings.Join(why, ", "))
-}
-
-// giveBack ends the leases: those with claims that were left behind expire, since what is on them may still be handled.
-func (m *Manager) giveBack(keepClaims bool) {
-	ctx, cancel := context.WithTimeout(context.Background(), min(m.cfg.Etcd.CommandTimeout, m.cfg.LeaseTTL))
-	defer cancel()
-	var all []*claimLease
-	m.ask(func() {
-		for _, l := range m.leases {
-			all = append(all, l)
-		}
-	})
-	var wg sync.WaitGroup
-	for _, l := range all {
-		wg.Go(func() {
-			if keepClaims {
-				l.Keeper.Close()
-				l.End(CauseStopped)
-			} else {
-				m.letGo(ctx, l)
-			}
-		})
-	}
-	wg.Go(func() {
-		select {
-		case <-m.groupDone: // where Stop was in a hurry, it may have been getting a lease just now
-		case <-ctx.Done():
-			return
-		}
-		if k := m.group.keeper; k != nil {
-			_ = k.Revoke(ctx) // it expires by itself otherwise
-			k.Close()
-		}
-	})
-	wg.Wait()
 }

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
@@ -86,7 +87,7 @@ func (c *Client) tellOutages(ctx context.Context, kv clientv3.KV, troubles <-cha
 		cancel()
 		switch {
 		case err != nil:
-			failed(withUnreachable(ctx, err))
+			failed(etcd.Unreachable(ctx, err))
 		case out && calm:
 			out = false
 			lost(nil)

@@ -15,6 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -241,7 +242,7 @@ func (r *reader) page(ctx context.Context, key, end string, revision, limit int6
 		opts = append(opts, clientv3.WithRange(end))
 	}
 	resp, err := r.client.Get(asking, key, opts...)
-	return resp, withUnreachable(ctx, err)
+	return resp, etcd.Unreachable(ctx, err)
 }
 
 // assignment tells of one resource of the picture.
@@ -378,7 +379,7 @@ func (r *reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 		clientv3.OpGet(r.layout.Group(), clientv3.WithPrefix()),
 	)
 	if err != nil {
-		return a, nil, fmt.Errorf("look up %q: %w", id, withUnreachable(ctx, err))
+		return a, nil, fmt.Errorf("look up %q: %w", id, etcd.Unreachable(ctx, err))
 	}
 	p := newPicture()
 	p.view = membership.NewView(r.layout.Root(), r.config.Shards, found[3], revision)

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -29,7 +30,7 @@ func (r *reader) roll(ctx context.Context) (*roll, error) {
 	found, revision, err := r.getAll(asking,
 		clientv3.OpGet(r.layout.Group(), clientv3.WithPrefix()), clientv3.OpGet(r.layout.Figures(), clientv3.WithPrefix()))
 	if err != nil {
-		return nil, fmt.Errorf("read the members: %w", withUnreachable(ctx, err))
+		return nil, fmt.Errorf("read the members: %w", etcd.Unreachable(ctx, err))
 	}
 	l := &roll{view: membership.NewView(r.layout.Root(), r.config.Shards, found[0], revision), figures: map[string]claims.Figures{}}
 	for _, kv := range found[1] {
@@ -83,7 +84,7 @@ func (r *reader) belowOnce(ctx context.Context, prefixes []string) ([][]*mvccpb.
 	found, revision, err := r.getAll(asking, gets...)
 	cancel()
 	if err != nil {
-		return nil, withUnreachable(ctx, err)
+		return nil, etcd.Unreachable(ctx, err)
 	}
 	for i, prefix := range prefixes {
 		if len(found[i]) < limit {

@@ -9,6 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -130,7 +131,7 @@ func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, err
 	defer cancel()
 	lease, err := c.client.Grant(asking, int64(orderTTL/time.Second))
 	if err != nil {
-		return SourceOrder{}, withUnreachable(ctx, err)
+		return SourceOrder{}, etcd.Unreachable(ctx, err)
 	}
 	resp, err := c.client.Txn(asking).
 		If(clientv3.Compare(clientv3.CreateRevision(c.layout.Config()), "=", config.CreateRevision)).
@@ -143,7 +144,7 @@ func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, err
 	if err == nil {
 		return SourceOrder{}, ErrAppGone
 	}
-	return SourceOrder{}, withUnreachable(ctx, err)
+	return SourceOrder{}, etcd.Unreachable(ctx, err)
 }
 
 func hasSource(v *membership.View) bool {
@@ -170,7 +171,7 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(rec
 		defer cancel()
 		found, _, err := r.getAll(asking, clientv3.OpGet(r.layout.Source()), clientv3.OpGet(order.key))
 		if err != nil {
-			return false, withUnreachable(ctx, err)
+			return false, etcd.Unreachable(ctx, err)
 		}
 		var noted record.Source
 		for _, kv := range found[0] {

@@ -9,7 +9,9 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/pause"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -98,7 +100,7 @@ func (c *Client) withoutConfig(ctx context.Context) ([]Violation, error) {
 // way from one member to another is none of it, if it arrives within that time. Where there is no member (NoMembers) it looks once:
 // nobody is there who could mend anything.
 func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Violation, error) {
-	const pause = 500 * time.Millisecond
+	const between = 500 * time.Millisecond
 	deadline := time.Now().Add(within)
 	found, err := c.Verify(ctx)
 	for err == nil && mayPass(found) {
@@ -106,7 +108,7 @@ func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Vio
 		if left <= 0 {
 			break
 		}
-		if !pauseFor(ctx, min(pause, left)) {
+		if !pause.For(ctx, min(between, left)) {
 			return []Violation{}, context.Cause(ctx)
 		}
 		var now []Violation
@@ -165,7 +167,7 @@ func (r *reader) leaseAges(ctx context.Context, p *picture) (map[int64]leaseAge,
 		resp, err := r.client.TimeToLive(asking, clientv3.LeaseID(id))
 		cancel()
 		if err != nil {
-			return nil, withUnreachable(ctx, err)
+			return nil, etcd.Unreachable(ctx, err)
 		}
 		if resp.TTL >= 0 {
 			// etcd tells whole seconds, rounded down: what is left may be up to one more.

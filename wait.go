@@ -8,6 +8,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/pause"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -37,7 +38,7 @@ func (r *reader) until(ctx context.Context, last *string, prefixes []string, don
 			if last != nil {
 				*last = err.Error()
 			}
-			if !pauseFor(ctx, retryPause(failures)) {
+			if !pause.For(ctx, pause.After(failures)) {
 				return context.Cause(ctx)
 			}
 		default:
@@ -64,7 +65,7 @@ func untilChanged(ctx, watching context.Context, changed <-chan struct{}, done f
 		if yes || err != nil {
 			return yes, err
 		}
-		if !pauseFor(ctx, min(time.Since(began), rewait)) {
+		if !pause.For(ctx, min(time.Since(began), rewait)) {
 			return false, nil
 		}
 		select {

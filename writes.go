@@ -9,6 +9,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
@@ -55,7 +56,7 @@ func writeError(ctx context.Context, err error) error {
 	case errors.Is(err, ErrAppGone):
 		return err
 	default:
-		return withUnreachable(ctx, err)
+		return etcd.Unreachable(ctx, err)
 	}
 }
 

@@ -47,10 +47,10 @@ type Core interface {
 
 // Options is what Calls needs. Nothing of it has a default.
 type Options struct {
-	Handler          Handler
-	HandleTimeout    time.Duration // bounds each Handle and Update; Forever: nothing does
-	TerminateTimeout time.Duration // bounds each Terminate, and how long a cancelled call is waited for
-	HoldFailed       bool          // a resource whose Terminate failed stays, and Terminate is called again
+	Handler             Handler
+	HandleTimeout       time.Duration // bounds each Handle and Update; Forever: nothing does
+	TerminateTimeout    time.Duration // bounds each Terminate, and how long a cancelled call is waited for
+	HoldUntilTerminated bool          // a resource whose Terminate failed stays, and Terminate is called again
 	// AtLeast is what Remaining does not fall below before the lease's context ends: what KeepOnOutage promises though nobody
 	// can know it. 0: nothing.
 	AtLeast time.Duration
@@ -192,7 +192,7 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 	switch {
 	case a.Kind == core.Update:
 		c.cancel(CauseTerminated) // its own context only; it was handed the claim's data and no more
-	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || !cs.o.HoldFailed):
+	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || !cs.o.HoldUntilTerminated):
 		c.cancel(CauseTerminated)
 		h.end(CauseTerminated)
 		cs.handlings.drop(h)

@@ -71,7 +71,7 @@ func (n *notes) add(format string, args ...any) { *n = append(*n, fmt.Sprintf(fo
 func (n *notes) CallDone(_ time.Duration, _ int, id string, out core.Outcome, text string) {
 	n.add("done %s %v %s", id, out, text)
 }
-func (n *notes) CallRuns(_ time.Duration, _ int, id, _ string) { n.add("runs %s", id) }
+func (n *notes) CallRuns(_ time.Duration, _ int, id, _ string)     { n.add("runs %s", id) }
 func (n *notes) CallStuck(_ time.Duration, _ int, id, text string) { n.add("stuck %s: %s", id, text) }
 
 func (n *notes) CallFailing(_ time.Duration, _ int, id, text string) {

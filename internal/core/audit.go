@@ -5,12 +5,11 @@ import (
 	"slices"
 )
 
-// Audit counts again what a Core counts as it goes, looks for resources whose next step was forgotten, and returns the
-// first thing that is wrong. Tests and the simulation call it after each step; it costs a pass over everything known.
+// Audit counts again what a Core counts as it goes, looks for resources whose next step was forgotten, and returns
+// the first thing that is wrong. Tests and the simulation call it after each step. It goes through everything that is
+// known.
 func (c *Core) Audit() error {
-	keys := map[int64]int{}
-	engaged := 0
-	var handling, ending, tardy, claims, releases, states, stuck, offers int
+	a := recount{keys: map[int64]int{}}
 	for n, sh := range c.shards {
 		if sh == nil {
 			continue
@@ -18,92 +17,122 @@ func (c *Core) Audit() error {
 		if sh.number != n || len(sh.list) != len(sh.byID) {
 			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
 		}
-		busy, held, unclear := 0, 0, 0
-		for i, r := range sh.list {
-			if int(r.index) != i || r.sh != sh || sh.byID[r.id] != r {
-				return fmt.Errorf("resource %q is not where it should be", r.id)
-			}
-			if r.busy != r.isBusy(c) {
-				return fmt.Errorf("resource %q: busy is %v", r.id, r.busy)
-			}
-			if !r.busy && !r.present && r.seenToken == 0 {
-				return fmt.Errorf("resource %q is kept for nothing", r.id)
-			}
-			if err := c.auditStep(r); err != nil {
-				return err
-			}
-			if r.busy {
-				busy++
-			}
-			if r.seenToken != 0 {
-				held++
-			}
-			if r.stuck {
-				stuck++
-			}
-			if r.isEngaged() {
-				engaged++
-			}
-			if r.offered != 0 {
-				if r.timerAt == 0 || r.timerAt > r.offered {
-					return fmt.Errorf("resource %q: nothing will end its offer", r.id)
-				}
-				offers++
-			}
-			switch {
-			case r.phase == calling && r.call == Terminate:
-				ending++
-				if r.tardy {
-					tardy++
-				}
-			case r.phase == calling:
-				handling++
-			case r.phase == claiming:
-				claims++
-			case r.phase == releasing:
-				releases++
-			}
-			if r.writing != 0 {
-				states++
-			}
-			if g, t := r.standing(); g != r.group || t != r.tallied {
-				return fmt.Errorf("resource %q is counted as %v of group %+v, want %v of %+v", r.id, r.tallied, r.group, t, g)
-			}
-			if r.unclear {
-				unclear++
-			}
-			if r.token != 0 || r.phase == claiming {
-				keys[r.lease]++
-			}
-		}
-		if busy != sh.busy || held != sh.claims {
-			return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", n, busy, held, sh.busy, sh.claims)
-		}
-		writing, err := sh.auditGroups(unclear)
-		if err != nil {
+		if err := c.auditShard(sh, &a); err != nil {
 			return err
 		}
-		states += writing
-		if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.groups, c.isLeaving) {
-			return fmt.Errorf("shard %d is followed for nothing", n)
-		}
 	}
-	if tardy != c.tardy {
-		return fmt.Errorf("%d calls of Terminate have taken long; counted %d", tardy, c.tardy)
+	if a.counts != c.counts {
+		return fmt.Errorf("there are %+v; counted %+v", a.counts, c.counts)
 	}
-	if handling != c.handling || ending != c.ending || releases != c.releases || stuck != c.stuck || offers != c.offers {
-		return fmt.Errorf("in progress: handling %d, ending %d, releases %d, stuck %d, offers %d; counted %d, %d, %d, %d, %d",
-			handling, ending, releases, stuck, offers, c.handling, c.ending, c.releases, c.stuck, c.offers)
+	if states := c.states.under; a.states != states || max(a.counts.claims, a.states) > c.cfg.WriteBacklog {
+		return fmt.Errorf("on their way: %d claims, %d states; counted %d states, and %d of each are allowed",
+			a.counts.claims, a.states, states, c.cfg.WriteBacklog)
 	}
-	if claims != c.claiming || states != c.states.under || max(claims, c.states.under) > c.cfg.WriteBacklog {
-		return fmt.Errorf("on their way: %d claims, %d states; counted %d, %d, and %d of each are allowed", claims, states, c.claiming, c.states.under, c.cfg.WriteBacklog)
-	}
-	if c.claims.first() != nil && c.claiming < c.cfg.WriteBacklog && !c.asked && len(c.out) == 0 {
+	if c.claims.first() != nil && c.counts.claims < c.cfg.WriteBacklog && !c.asked && len(c.out) == 0 {
 		return fmt.Errorf("claims wait for nothing")
 	}
-	if engaged != c.engaged {
-		return fmt.Errorf("%d resources are engaged, counted %d", engaged, c.engaged)
+	return c.auditLeases(a.keys)
+}
+
+// recount is what Audit counts.
+type recount struct {
+	counts counts
+	states int           // states and summaries on their way
+	keys   map[int64]int // claims by lease
+}
+
+// auditShard checks a shard and its resources, and adds what is in it to a.
+func (c *Core) auditShard(sh *shard, a *recount) error {
+	busy, seen, unseen := 0, 0, 0
+	for i, r := range sh.list {
+		if int(r.index) != i || r.sh != sh || sh.byID[r.id] != r {
+			return fmt.Errorf("resource %q is not where it should be", r.id)
+		}
+		if err := c.auditResource(r); err != nil {
+			return err
+		}
+		if r.counted.busy {
+			busy++
+		}
+		if r.seen.token != 0 {
+			seen++
+		}
+		if r.counted.unseen {
+			unseen++
+		}
+		a.add(r)
 	}
+	if busy != sh.busy || seen != sh.claims {
+		return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", sh.number, busy, seen, sh.busy, sh.claims)
+	}
+	writing, err := sh.auditBundles(unseen)
+	if err != nil {
+		return err
+	}
+	a.states += writing
+	if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.bundles, c.isLeaving) {
+		return fmt.Errorf("shard %d is followed for nothing", sh.number)
+	}
+	return nil
+}
+
+// auditResource checks one resource.
+func (c *Core) auditResource(r *resource) error {
+	if r.counted.busy != r.isBusy(c) {
+		return fmt.Errorf("resource %q: busy is %v", r.id, r.counted.busy)
+	}
+	if !r.counted.busy && !r.seen.wanted && r.seen.token == 0 {
+		return fmt.Errorf("resource %q is kept for nothing", r.id)
+	}
+	if err := c.auditStep(r); err != nil {
+		return err
+	}
+	if r.claim.offered != 0 && (r.timerAt == 0 || r.timerAt > r.claim.offered) {
+		return fmt.Errorf("resource %q: nothing will end its offer", r.id)
+	}
+	if b, t := r.standing(); b != r.counted.bundle || t != r.counted.tally {
+		return fmt.Errorf("resource %q is counted as %v of bundle %+v, want %v of %+v",
+			r.id, r.counted.tally, r.counted.bundle, t, b)
+	}
+	return nil
+}
+
+// add counts a resource.
+func (a *recount) add(r *resource) {
+	n := &a.counts
+	if r.handling.stuck {
+		n.stuck++
+	}
+	if r.isEngaged() {
+		n.engaged++
+	}
+	if r.claim.offered != 0 {
+		n.offers++
+	}
+	if r.counted.tardy {
+		n.tardy++
+	}
+	switch r.phase {
+	case idle:
+	case claiming:
+		n.claims++
+	case releasing:
+		n.releases++
+	case callingHandle, callingUpdate:
+		n.handles++
+	case callingTerminate:
+		n.terminates++
+	}
+	if r.told.writing != 0 {
+		a.states++
+	}
+	if r.claimed() || r.phase == claiming {
+		a.keys[r.claim.lease]++
+	}
+}
+
+// auditLeases checks the leases, given how many claims are on each.
+func (c *Core) auditLeases(keys map[int64]int) error {
 	for id, l := range c.leases {
 		if l.keys != keys[id] {
 			return fmt.Errorf("lease %d: %d claims, counted %d", id, keys[id], l.keys)
@@ -118,9 +147,9 @@ func (c *Core) Audit() error {
 	return nil
 }
 
-// auditStep says whether what a resource needs next is under way, or something will come back to it.
+// auditStep checks that the next step of a resource is under way, or that something will come back to it.
 func (c *Core) auditStep(r *resource) error {
-	if r.phase != idle || r.timerAt != 0 && r.timerAt <= c.now { // under way, or due at the next Tick
+	if r.phase != idle || r.timerAt != 0 && r.timerAt <= c.now { // it is under way, or due at the next Tick
 		return nil
 	}
 	d := c.decide(r)
@@ -140,31 +169,32 @@ func (c *Core) auditStep(r *resource) error {
 	return nil
 }
 
-// auditGroups counts again what is counted of groups, and returns how many summaries are on their way.
-func (sh *shard) auditGroups(unclear int) (writing int, err error) {
-	if unclear != sh.unclear {
-		return 0, fmt.Errorf("shard %d: %d resources are unclear, counted %d", sh.number, unclear, sh.unclear)
+// auditBundles counts again what is counted of bundles, and returns how many summaries are on their way.
+func (sh *shard) auditBundles(unseen int) (writing int, err error) {
+	if unseen != sh.unseen {
+		return 0, fmt.Errorf("shard %d: %d resources may have a claim that is not seen, counted %d",
+			sh.number, unseen, sh.unseen)
 	}
-	count := map[*group]group{}
+	count := map[*bundle]bundle{}
 	for _, r := range sh.list {
-		if r.group != nil {
-			n := count[r.group]
-			n.add(r.tallied, 1)
-			count[r.group] = n
+		if r.counted.bundle != nil {
+			n := count[r.counted.bundle]
+			n.add(r.counted.tally, 1)
+			count[r.counted.bundle] = n
 		}
 	}
-	for _, g := range sh.groups {
-		n := count[g]
-		delete(count, g)
-		if n.claims != g.claims || n.pending != g.pending || n.ready != g.ready {
-			return 0, fmt.Errorf("shard %d: a group has %+v, counted %+v", sh.number, n, *g)
+	for _, b := range sh.bundles {
+		n := count[b]
+		delete(count, b)
+		if n.claims != b.claims || n.pending != b.pending || n.ready != b.ready {
+			return 0, fmt.Errorf("shard %d: a bundle has %+v, counted %+v", sh.number, n, *b)
 		}
-		if g.writing > 0 {
+		if b.writing > 0 {
 			writing++
 		}
 	}
 	if len(count) > 0 {
-		return 0, fmt.Errorf("shard %d: %d groups are not known", sh.number, len(count))
+		return 0, fmt.Errorf("shard %d: %d bundles are not known", sh.number, len(count))
 	}
 	return writing, nil
 }

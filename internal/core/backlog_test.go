@@ -22,15 +22,15 @@ func TestWriteBacklogBoundsClaims(t *testing.T) {
 	f.want("claim b on 1")
 }
 
-// No lease is asked for on behalf of claims that nobody wants any more.
+// The core asks for no lease on behalf of claims that nobody wants any more.
 func TestClaimsThatAreNotWantedAnyMoreAskForNoLease(t *testing.T) {
 	f := newFixture(t)
 	f.own(true)
 	f.want("watch 0")
 	f.snapshot([]string{"a"})
-	f.c.Hold(f.now, true)
+	f.c.PauseClaims(f.now, true)
 	f.want()
-	f.c.Hold(f.now, false)
+	f.c.PauseClaims(f.now, false)
 	f.want("need-lease")
 	f.c.LeaseReady(f.now, 1)
 	f.want("claim a on 1")
@@ -56,7 +56,8 @@ func TestStatesLetClaimsGoFirst(t *testing.T) {
 	f.want("write-state r000 110 active", "write-state r001 111 active")
 }
 
-// handlingTwo makes a Core with a backlog of one that has Handle called for "a" under token 110, and for "b" under 111.
+// handlingTwo makes a Core with a backlog of one, in which Handle of "a" under token 110 and of "b" under 111 is in
+// progress.
 func handlingTwo(t *testing.T) *fixture {
 	f := owning(t, []string{"b", "a"}, func(c *Config) { c.WriteBacklog = 1 })
 	f.want("claim a on 1")
@@ -67,7 +68,7 @@ func handlingTwo(t *testing.T) *fixture {
 	return f
 }
 
-// The backlog bounds states too.
+// The backlog also bounds states.
 func TestWriteBacklogBoundsStates(t *testing.T) {
 	f := handlingTwo(t)
 	f.done("a", OK)
@@ -77,7 +78,7 @@ func TestWriteBacklogBoundsStates(t *testing.T) {
 	f.want("write-state b 111 active")
 }
 
-// What is said of a resource that is forgotten before the answer comes makes room too.
+// A state of a resource that is dropped before the answer comes takes no room any more.
 func TestWhoIsForgottenTakesNoPlaceInTheBacklog(t *testing.T) {
 	f := handlingTwo(t)
 	f.done("a", OK)
@@ -106,6 +107,7 @@ func TestQueuesThatAreNeverEmptyDoNotGrow(t *testing.T) {
 		}
 	}
 	if max(len(calls.items), len(states.items)) > 10 {
-		t.Errorf("one waits for its call, in a queue of %d, and one to be told of, in one of %d", len(calls.items), len(states.items))
+		t.Errorf("one waits for its call, in a queue of %d, and one for its state to be written, in one of %d",
+			len(calls.items), len(states.items))
 	}
 }

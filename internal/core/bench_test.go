@@ -25,7 +25,8 @@ func benchEntries() [][]Entry {
 
 func benchCore() *Core {
 	cfg := testConfig()
-	cfg.HandleConcurrency, cfg.TerminateConcurrency, cfg.ReleaseBacklog, cfg.KeysPerLease, cfg.WriteBacklog = 64, 64, 512, 8192, 8192
+	cfg.HandleConcurrency, cfg.TerminateConcurrency, cfg.ReleaseBacklog = 64, 64, 512
+	cfg.KeysPerLease, cfg.WriteBacklog = 8192, 8192
 	return New(cfg)
 }
 
@@ -63,7 +64,7 @@ func all(mine bool) []bool {
 	return owned
 }
 
-// perResource reports a benchmark of 100,000 resources by resource.
+// perResource reports what a benchmark of 100,000 resources takes for each of them.
 func perResource(b *testing.B) (end func()) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -78,7 +79,7 @@ func perResource(b *testing.B) (end func()) {
 	}
 }
 
-// BenchmarkTakeOver is the way of each resource from the snapshot over its claim and Handle to its state.
+// BenchmarkTakeOver measures the way of each resource from the snapshot over its claim and Handle to its state.
 func BenchmarkTakeOver(b *testing.B) {
 	entries := benchEntries()
 	end := perResource(b)
@@ -86,14 +87,14 @@ func BenchmarkTakeOver(b *testing.B) {
 		c := benchCore()
 		c.SetOwned(time.Hour, all(true))
 		drive(c, time.Hour, entries, 100)
-		if n := len(c.Held()); n != benchResources {
-			b.Fatalf("%d held", n)
+		if n := len(c.Handled()); n != benchResources {
+			b.Fatalf("%d handled", n)
 		}
 	}
 	end()
 }
 
-// BenchmarkGiveAway is the way of each resource over Terminate to its release.
+// BenchmarkGiveAway measures the way of each resource over Terminate to its release.
 func BenchmarkGiveAway(b *testing.B) {
 	entries := benchEntries()
 	var spent time.Duration
@@ -114,7 +115,7 @@ func BenchmarkGiveAway(b *testing.B) {
 	b.ReportMetric(float64(spent.Nanoseconds())/float64(b.N)/benchResources, "ns/resource")
 }
 
-// BenchmarkFence is a lease of 8,192 claims, of 100,000, that is fenced.
+// BenchmarkFence measures how long it takes to fence a lease with 8,192 of 100,000 claims.
 func BenchmarkFence(b *testing.B) {
 	entries := benchEntries()
 	for b.Loop() {
@@ -133,21 +134,21 @@ func BenchmarkFence(b *testing.B) {
 	}
 }
 
-// BenchmarkWatchEvent is the news of a foreign claim, of which there are many after a takeover.
+// BenchmarkWatchEvent measures the news of another member's claim, of which there is much after a takeover.
 func BenchmarkWatchEvent(b *testing.B) {
 	entries := benchEntries()
 	c := benchCore()
 	c.SetOwned(time.Hour, all(true))
 	rev := drive(c, time.Hour, entries, 100)
-	held := c.Held()
+	handled := c.Handled()
 	b.ReportAllocs()
 	for i := 0; b.Loop(); i++ {
-		h := held[i%len(held)]
+		h := handled[i%len(handled)]
 		c.ClaimPut(time.Hour, h.Shard, ClaimKey{ID: h.ID, Token: h.Token, ModRevision: rev, Lease: 101})
 	}
 }
 
-// BenchmarkIdleMemory reports what a held resource costs while nothing happens to it.
+// BenchmarkIdleMemory reports what a handled resource costs while nothing happens to it.
 func BenchmarkIdleMemory(b *testing.B) {
 	entries := benchEntries()
 	var before, after runtime.MemStats
@@ -161,7 +162,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	for b.Loop() {
 		c.NextTimer()
 	}
-	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/benchResources, "B/held")
+	b.ReportMetric(float64(after.HeapAlloc-before.HeapAlloc)/benchResources, "B/handled")
 	b.ReportMetric(float64(unsafe.Sizeof(resource{})), "B/struct")
 	runtime.KeepAlive(c)
 	runtime.KeepAlive(entries)

@@ -8,13 +8,13 @@ import (
 func TestPresentAndUnclaimedIsClaimedThenHandledThenActive(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
-	f.held()
+	f.wantHandled()
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1")
-	f.held()
+	f.wantHandled()
 	f.done("a", OK)
 	f.want("write-state a 110 active")
-	f.held("a")
+	f.wantHandled("a")
 	f.saved("a", 110)
 	f.appears("a", 110, 1) // the watch tells of it at last
 	f.snapshot([]string{"a"}, ClaimKey{ID: "a", Token: 110, ModRevision: 111, Lease: 1})
@@ -136,7 +136,7 @@ func TestLostAnswerIsAdoptedWhenTheNextClaimFindsIt(t *testing.T) {
 	f.want("handle a 110 on 1 v1")
 }
 
-func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilSettled(t *testing.T) {
+func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilCertain(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
 	f.claimResult("a", WriteResult{Unknown: true})
@@ -146,7 +146,7 @@ func TestLostAnswerNoLongerWantedIsReleasedAndFollowedUntilSettled(t *testing.T)
 	f.appears("a", 110, 1)
 	f.want("release a 110")
 	f.released("a", 111)
-	f.want() // sent before settleAt: the claim that was lost may be another one
+	f.want() // the release was sent before certainAt, and the claim whose answer was lost may be another one
 	f.wait(5 * time.Second)
 	f.want("release a 0")
 	f.released("a", 112)
@@ -168,14 +168,14 @@ func TestLostAnswerThatNeverAppearsIsProbedFor(t *testing.T) {
 	f.want()
 	f.tick(time.Second)
 	f.want("release a 0")
-	// It is there after all, and the watch lags.
+	// The claim is there after all, and the watch lags.
 	f.releaseResult("a", WriteResult{Revision: 120, FoundToken: 110, FoundLease: 1})
 	f.want("release a 110")
 	f.released("a", 121)
 	f.want("unwatch 0")
 }
 
-func TestProbeThatFindsAnothersClaimSettlesToo(t *testing.T) {
+func TestProbeThatFindsAnothersClaimIsCertainToo(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
 	f.claimResult("a", WriteResult{Unknown: true})
@@ -274,7 +274,8 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.want("claim a on 1")
 }
 
-// A shard in which nobody has a claim is vacant, also when the last one has gone only now; one with another's claim is not.
+// A shard in which nobody has a claim is vacant, even if the last claim has gone only now. A shard with another
+// member's claim is not vacant.
 func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 	vacant := func(f *fixture) (claims, vacant int) {
 		t.Helper()

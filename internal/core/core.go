@@ -1,15 +1,12 @@
 package core
 
-import (
-	"bytes"
-	"time"
-)
+import "time"
 
 // Core is the state machine of one member. New makes one.
 type Core struct {
 	cfg    Config
 	now    time.Duration
-	shards []*shard // by number; nil where not followed
+	shards []*shard // by number; nil where a shard is not followed
 	leases map[int64]*leaseState
 	fill   *leaseState // the lease that new claims go to
 	asked  bool        // NeedLease is unanswered
@@ -19,22 +16,28 @@ type Core struct {
 	timers                              timers
 	out, spare                          []Action
 
-	stopping bool
-	halted   bool // no call begins any more
-	held     bool // nothing is claimed
-	engaged  int  // resources that something is held of, or in progress
-	handling int  // Handle and Update calls in progress
-	ending   int  // Terminate calls in progress
-	tardy    int  // of them: those that have taken long already
-	claiming int  // claims on their way
-	releases int  // releases on their way
-	offers   int  // released, and not claimed by anyone yet
-	alone    bool // there is nobody to take them
-	untaken  bool // the last offer that ended did so by its time: nobody may be there to take them
-	pace     pace // how many may be on their way to the next owner
-	stuck    int
-	hasty    bool                 // no call's outcome is waited for any more
-	notes    map[*resource]string // what is said of calls in progress that take long
+	paused   bool // claims are paused: nothing new is claimed
+	alone    bool // nobody else is there to take over what this member releases
+	stopping bool // Stop was called
+	hasty    bool // Hasten was called: no call's outcome is waited for any more
+	halted   bool // Halt was called: no call begins any more
+
+	counts  counts
+	untaken bool                 // nobody took the last offer before its time was over, so there may be nobody
+	pace    pace                 // how many resources may be on their way to their next owners
+	notes   map[*resource]string // what the claim's key is to say of a call in progress that takes long
+}
+
+// counts are kept as things go, so that nobody has to count; Audit does.
+type counts struct {
+	engaged    int // resources that are engaged (resource.isEngaged)
+	handles    int // calls of Handle and Update in progress
+	terminates int // calls of Terminate in progress
+	tardy      int // of these: calls that have taken long already
+	stuck      int // calls that were given up and have not returned
+	claims     int // claims on their way to etcd
+	releases   int // releases on their way to etcd
+	offers     int // resources that were released, and that nobody has claimed yet
 }
 
 // New makes a Core that owns nothing yet.
@@ -46,12 +49,13 @@ func New(cfg Config) *Core {
 	}
 }
 
-// Actions returns what is to be done since the last call, in order. The slice is the caller's until the call after the
-// next one: two take turns, since a member that starts has a hundred thousand actions in a second.
+// Actions returns what has come to be done since the last call, in order. The caller may use the slice until the call
+// after the next one: two slices take turns, since a member that starts has a hundred thousand actions in a second.
 func (c *Core) Actions() []Action {
 	c.pump()
 	out := c.out
-	for i := range out { // only now: a shard that a dead member had is vacant when the last of its claims is seen to be gone
+	for i := range out {
+		// It is decided only now, since a shard that a dead member had is vacant once the last of its claims is gone.
 		if a := &out[i]; a.Kind == Claim {
 			sh := c.shards[a.Shard]
 			a.Vacant = sh != nil && sh.claims == 0
@@ -64,13 +68,13 @@ func (c *Core) Actions() []Action {
 	return out
 }
 
-// keepActions is the most room that is kept for actions when they have been done.
+// keepActions is for how many actions room is kept, at most, when they have been done.
 const keepActions = 4096
 
-// NextTimer returns when Tick is due; ok is false where nothing waits for time to pass.
+// NextTimer returns when Tick is due; ok is false if nothing waits for time to pass.
 func (c *Core) NextTimer() (at time.Duration, ok bool) { return c.timers.next() }
 
-// Tick does what waited for the time to be now.
+// Tick does what has waited for this moment.
 func (c *Core) Tick(now time.Duration) {
 	c.now = now
 	for {
@@ -88,11 +92,12 @@ func (c *Core) Tick(now time.Duration) {
 	}
 }
 
-// SetAlone says whether there is nobody else in the group who could take over what this member lets go of. Then nothing is
-// gained by going about it slowly, and nothing is lost by going about it fast.
+// SetAlone says whether no other member could take over what this one releases. Then nothing is gained by releasing it
+// slowly, and nothing is lost by releasing it fast.
 func (c *Core) SetAlone(now time.Duration, alone bool) { c.now, c.alone = now, alone }
 
-// SetOwned says which shards are this member's from now on: owned has one element a shard. After Stop it is ignored.
+// SetOwned says which shards this member owns from now on: owned has one element for each shard. After Stop it is
+// ignored.
 func (c *Core) SetOwned(now time.Duration, owned []bool) {
 	c.now = now
 	if c.stopping {
@@ -116,19 +121,20 @@ func (c *Core) SetOwned(now time.Duration, owned []bool) {
 	}
 }
 
-// Knows says whether a shard is followed in which there is anything, as far as known: an entry, a claim, or what this member
+// Knows says whether a shard is followed and anything is known of it: an entry, a claim, or something that this member
 // still has to do.
 func (c *Core) Knows(number int) bool {
 	return number < len(c.shards) && c.shards[number] != nil && len(c.shards[number].list) > 0
 }
 
-// Hold says whether nothing new is to be claimed for now: shards that are owned are followed, and what is held goes on.
-func (c *Core) Hold(now time.Duration, held bool) {
+// PauseClaims says whether claims are paused: then nothing new is claimed, but shards that are owned are followed, and
+// what is claimed already is handled on.
+func (c *Core) PauseClaims(now time.Duration, paused bool) {
 	c.now = now
-	if c.held == held {
+	if c.paused == paused {
 		return
 	}
-	if c.held = held; held {
+	if c.paused = paused; paused {
 		return
 	}
 	for _, sh := range c.shards {
@@ -138,7 +144,7 @@ func (c *Core) Hold(now time.Duration, held bool) {
 	}
 }
 
-// Stop makes everything be terminated and released; nothing is claimed any more, and no shard is owned.
+// Stop begins to terminate and release everything. Nothing is claimed any more, and no shard is owned.
 func (c *Core) Stop(now time.Duration) {
 	c.now = now
 	if c.stopping {
@@ -153,13 +159,13 @@ func (c *Core) Stop(now time.Duration) {
 	}
 }
 
-// Idle reports whether nothing is held and nothing is in progress. After Stop it stays so, except that a claim whose
-// answer was lost may still appear; it is released then, or goes with its lease. Calls that were given up do not count:
-// there is nothing to wait for.
-func (c *Core) Idle() bool { return c.engaged == 0 }
+// Idle reports whether this member has no claim, nothing in progress, and no Terminate to call. After Stop it stays so,
+// except that a claim whose answer was lost may still appear: it is released then, or goes with its lease. Calls that
+// were given up do not count, since waiting for them is of no use.
+func (c *Core) Idle() bool { return c.counts.engaged == 0 }
 
-// Hasten waits for the outcome of no Handle or Update any more, where Config.FinishCalls did so far: what is left of the
-// member's time is Terminate's. It is for after Stop.
+// Hasten ends the wait of Config.FinishCalls for the outcomes of Handle and Update: Terminate needs the rest of the
+// member's time. It is for after Stop.
 func (c *Core) Hasten(now time.Duration) {
 	c.now = now
 	if c.hasty {
@@ -173,37 +179,41 @@ func (c *Core) Hasten(now time.Duration) {
 	}
 }
 
-// Halt lets no call begin any more. It is for after Stop: the member's time is up, and what has not been terminated is left
-// behind.
+// Halt lets no call begin any more. It is for after Stop, when the member's time is up: what has not been terminated is
+// left behind.
 func (c *Core) Halt() { c.halted = true }
 
-// Quiet reports whether no call and no release is in progress, those aside that were given up. It is for after Halt.
-func (c *Core) Quiet() bool { return c.handling+c.ending+c.releases == 0 }
+// Quiet reports whether no call and no release is in progress; calls that were given up do not count. It is for after
+// Halt.
+func (c *Core) Quiet() bool { return c.counts.handles+c.counts.terminates+c.counts.releases == 0 }
 
 // Snapshot replaces what is known of a shard by what was listed at a revision.
-func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey, summaries []SummaryKey) {
+func (c *Core) Snapshot(
+	now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey, summaries []SummaryKey,
+) {
 	sh := c.at(now, number)
 	if sh == nil {
 		return
 	}
 	sh.gen++
 	if len(sh.list) == 0 {
-		sh.byID, sh.list = make(map[string]*resource, len(entries)), make([]*resource, 0, len(entries))
+		sh.byID = make(map[string]*resource, len(entries))
+		sh.list = make([]*resource, 0, len(entries))
 	}
 	for _, e := range entries {
 		c.putEntry(sh.get(e.ID), e)
 	}
 	for _, k := range claims {
 		r := sh.get(k.ID)
-		r.claimGen = sh.gen
-		r.see(k.Token, k.Lease, revision)
+		r.seen.claimGen = sh.gen
+		r.seeClaim(k.Token, k.Lease, revision)
 	}
 	sh.each(func(r *resource) {
-		if r.entryGen != sh.gen {
-			r.present = false
+		if r.seen.entryGen != sh.gen {
+			r.seen.wanted = false
 		}
-		if r.claimGen != sh.gen {
-			r.see(0, 0, revision)
+		if r.seen.claimGen != sh.gen {
+			r.seeClaim(0, 0, revision)
 		}
 		c.reconcile(r)
 	})
@@ -211,7 +221,7 @@ func (c *Core) Snapshot(now time.Duration, number int, revision int64, entries [
 	c.unwatchIfDone(sh)
 }
 
-// EntryPut says that the catalogue has this entry now.
+// EntryPut says that the catalogue has this entry from now on.
 func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
 	if sh := c.at(now, number); sh != nil {
 		r := sh.get(e.ID)
@@ -220,44 +230,39 @@ func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
 	}
 }
 
-// EntryDeleted says that the catalogue has no such entry now.
+// EntryDeleted says that the catalogue has no entry of that id any more.
 func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
 	if r := c.find(now, number, id); r != nil {
-		r.present = false
+		r.seen.wanted = false
 		c.reconcile(r)
 	}
 }
 
-// ClaimPut says that a claim's key is this now.
+// ClaimPut says what a claim's key is from now on.
 func (c *Core) ClaimPut(now time.Duration, number int, k ClaimKey) {
 	if sh := c.at(now, number); sh != nil {
 		r := sh.get(k.ID)
-		r.see(k.Token, k.Lease, k.ModRevision)
+		r.seeClaim(k.Token, k.Lease, k.ModRevision)
 		c.reconcile(r)
 	}
 }
 
-// ClaimDeleted says that a claim's key was deleted, or expired, at a revision.
+// ClaimDeleted says that a claim's key was deleted, or expired with its lease, at a revision.
 func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision int64) {
 	if r := c.find(now, number, id); r != nil {
-		r.see(0, 0, revision)
+		r.seeClaim(0, 0, revision)
 		c.reconcile(r)
 	}
 }
 
+// putEntry takes over what the catalogue says of r.
 func (c *Core) putEntry(r *resource, e Entry) {
-	r.entryGen = r.sh.gen
-	if e.Unreadable {
-		return
-	}
-	r.present = !e.Suspended
-	if r.dataGen == 0 || !bytes.Equal(r.data, e.Data) {
-		r.data = e.Data
-		r.dataGen++
-		r.attempts, r.handleAfter = 0, 0 // what failed with the old data may work with the new
+	if r.seen.takeEntry(e, r.sh.gen) {
+		r.handling.retryHandleAtOnce() // what failed with the old data may work with the new
 	}
 }
 
+// at sets the time, and returns a shard; nil if it is not followed.
 func (c *Core) at(now time.Duration, number int) *shard {
 	c.now = now
 	if number < 0 || number >= len(c.shards) {
@@ -266,6 +271,7 @@ func (c *Core) at(now time.Duration, number int) *shard {
 	return c.shards[number]
 }
 
+// find sets the time, and returns a resource; nil if it is not known.
 func (c *Core) find(now time.Duration, number int, id string) *resource {
 	if sh := c.at(now, number); sh != nil {
 		return sh.byID[id]
@@ -280,7 +286,7 @@ func (c *Core) reconcileShard(sh *shard) {
 	c.unwatchIfDone(sh)
 }
 
-// unwatchIfDone stops following a shard that is another's and in which this member has nothing any more.
+// unwatchIfDone stops following a shard that this member does not own and in which it has nothing any more.
 func (c *Core) unwatchIfDone(sh *shard) {
 	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearSummaries(sh) {
 		return
@@ -292,96 +298,4 @@ func (c *Core) unwatchIfDone(sh *shard) {
 	sh.list = nil
 	c.shards[sh.number] = nil
 	c.emit(Action{Kind: Unwatch, Shard: sh.number})
-}
-
-// Held lists what the handler has under valid claims.
-func (c *Core) Held() []Held {
-	var held []Held
-	for _, sh := range c.shards {
-		if sh == nil {
-			continue
-		}
-		for _, r := range sh.list {
-			if c.isHeld(r) {
-				held = append(held, Held{ID: r.id, Shard: sh.number, Token: r.token, Since: r.since, Ailing: r.ailing, Err: r.err})
-			}
-		}
-	}
-	return held
-}
-
-func (c *Core) isHeld(r *resource) bool {
-	if r.token == 0 || !r.started || r.dirty || c.lost(r) {
-		return false
-	}
-	return r.phase != calling || r.call == Update
-}
-
-// Stats counts.
-func (c *Core) Stats() Stats {
-	s := Stats{
-		Calls: c.handling + c.ending, Stuck: c.stuck,
-		Waiting: c.handles.waiting() + c.terminates.waiting() + c.urgent.waiting(),
-	}
-	for _, sh := range c.shards {
-		if sh == nil {
-			continue
-		}
-		s.Shards++
-		s.Known += len(sh.list)
-		for _, r := range sh.list {
-			if r.token == 0 {
-				continue
-			}
-			s.Claims++
-			switch {
-			case c.isHeld(r) && !r.ailing:
-				s.Active++
-			case r.state == StateFailed:
-				s.Failed++
-			}
-		}
-	}
-	return s
-}
-
-// Left says, of what a member still has, why it has not been let go of.
-type Left struct {
-	Claims     int // in all; each counts in one of the others
-	Calling    int // a call is in progress
-	Stuck      int // a call was given up, and has not returned
-	Failing    int // Terminate failed, and the claim is held until it succeeds
-	Waiting    int // Terminate has not been called: there was no place, or no time
-	Unreleased int // the handler has nothing of it; etcd has not deleted the claim
-
-	Calls int // that have not returned, also of what there is no claim of any more
-}
-
-// Left counts what is left.
-func (c *Core) Left() Left {
-	l := Left{Calls: c.handling + c.ending + c.stuck}
-	for _, sh := range c.shards {
-		if sh == nil {
-			continue
-		}
-		for _, r := range sh.list {
-			if r.token == 0 {
-				continue
-			}
-			l.Claims++
-			switch {
-			case r.stuck:
-				l.Stuck++
-			case r.phase == calling:
-				l.Calling++
-			case r.started && r.endTries > 0:
-				l.Failing++
-			case r.started:
-				l.Waiting++
-			default:
-				l.Unreleased++
-			}
-		}
-	}
-	return l
 }

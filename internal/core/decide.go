@@ -2,126 +2,128 @@ package core
 
 import "time"
 
-// step is what decide found to be the next thing to do for a resource.
+// step is the next thing to do for a resource.
 type step uint8
 
 const (
 	nothing     step = iota
-	doClaim          //
-	doAdopt          // a claim whose answer was lost turned out to be ours
-	doForget         // the claim is gone, or its lease is, and the handler has nothing of it
-	doRelease        //
+	doClaim          // send a claim
+	doAdopt          // take over a claim of this member whose answer was lost, and that is there
+	doForget         // drop the claim, which is void, since the handler has nothing of the resource
+	doRelease        // send a release
 	doProbe          // ask etcd whether a claim whose answer was lost is there
-	doHandle         //
-	doUpdate         //
-	doTerminate      //
-	doWait           // until a moment
+	doHandle         // call Handle
+	doUpdate         // call Update
+	doTerminate      // call Terminate
+	doWait           // look again at a given time
 )
 
-// takesTurns says whether only so many of the step are under way at once.
+// takesTurns says whether the step waits in a queue, since only so many of its kind may be under way at once.
 func (s step) takesTurns() bool {
 	return s == doClaim || s == doHandle || s == doUpdate || s == doTerminate
 }
 
-// wants says whether this member should be handling the resource.
-func (c *Core) wants(r *resource) bool {
-	return r.sh.owned && r.present && !r.stuck
+// shouldHandle says whether this member should handle the resource.
+func (c *Core) shouldHandle(r *resource) bool {
+	return r.sh.owned && r.seen.wanted && !r.handling.stuck
 }
 
-// lost says whether the claim that r holds can no longer be relied on.
-func (c *Core) lost(r *resource) bool {
-	l := c.leases[r.lease]
+// isVoid says whether this member's claim can no longer be relied on: its key is gone, or its lease is fenced or gone.
+func (c *Core) isVoid(r *resource) bool {
+	l := c.leases[r.claim.lease]
 	return r.gone() || l == nil || l.fenced
 }
 
-// holds says whether the policy keeps the claim until Terminate has succeeded. A lease that is fenced is not revoked then:
-// it ends at its time, when the contexts of all that is handled under it have ended too.
-func (c *Core) holds(r *resource) bool {
-	return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()
+// holdsUntilTerminated says whether the policy holds the claim until Terminate has succeeded. Then the claim's lease is
+// not revoked when it is fenced: it expires, and the contexts of all that is handled under it have ended by then.
+func (c *Core) holdsUntilTerminated(r *resource) bool {
+	return c.cfg.HoldUntilTerminated && r.handling.started && r.claimed() && !r.gone()
 }
 
-// decision is the next step for a resource: why it ends, if it does, and until when to wait, if that is the step.
+// decision is the next step for a resource.
 type decision struct {
 	step  step
-	cause Cause
-	until time.Duration
+	cause Cause         // why the claim ends; NoCause if it does not
+	until time.Duration // of doWait
 }
 
 // decide names the next step for a resource that has nothing in progress.
 func (c *Core) decide(r *resource) decision {
-	if r.token == 0 {
-		return c.decideWithout(r)
+	if !r.claimed() {
+		return c.decideUnclaimed(r)
 	}
 	cause := c.endingCause(r)
 	switch {
-	case c.holds(r) && r.stuck:
-		return decision{} // until it returns, or the claim is gone
-	case r.started && !r.stuck && (cause != NoCause || r.dirty):
+	case c.holdsUntilTerminated(r) && r.handling.stuck:
+		return decision{} // until the call returns, or the claim is gone
+	case r.handling.started && !r.handling.stuck && (cause != NoCause || r.handling.dirty):
 		if cause == NoCause {
 			cause = Failure
 		}
 		if r.gone() {
 			return decision{step: doTerminate, cause: cause}
 		}
-		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: cause})
-	case c.lost(r):
+		return c.notBefore(r.handling.terminateAt, decision{step: doTerminate, cause: cause})
+	case c.isVoid(r):
 		return decision{step: doForget, cause: cause}
-	case cause != NoCause || r.doomed:
-		return c.notBefore(r.writeAfter, decision{step: doRelease, cause: cause})
-	case r.started && r.handledGen == r.dataGen:
+	case cause != NoCause || r.claim.doomed:
+		return c.notBefore(r.claim.writeAfter, decision{step: doRelease, cause: cause})
+	case r.handling.started && r.isUpToDate():
 		return decision{}
-	case r.started && c.cfg.CanUpdate:
+	case r.handling.started && c.cfg.CanUpdate:
 		return decision{step: doUpdate}
-	case r.started:
-		return c.notBefore(r.endAfter, decision{step: doTerminate, cause: Changed})
-	case c.cfg.HandleAttempts > 0 && int(r.attempts) >= c.cfg.HandleAttempts:
+	case r.handling.started:
+		return c.notBefore(r.handling.terminateAt, decision{step: doTerminate, cause: Changed})
+	case c.cfg.HandleAttempts > 0 && int(r.handling.handleFailures) >= c.cfg.HandleAttempts:
 		return decision{}
 	default:
-		return c.notBefore(r.handleAfter, decision{step: doHandle})
+		return c.notBefore(r.handling.handleAfter, decision{step: doHandle})
 	}
 }
 
-// endingCause says why the claim has to end; NoCause where it has not.
+// endingCause says why the claim has to end; NoCause if it has not.
 func (c *Core) endingCause(r *resource) Cause {
 	switch {
 	case r.gone():
 		return ClaimLost
-	case c.lost(r):
+	case c.isVoid(r):
 		return Fenced
 	case c.stopping:
 		return Stopped
-	case !r.present:
+	case !r.seen.wanted:
 		return Removed
 	case !r.sh.owned:
 		return Moved
-	case r.stuck:
+	case r.handling.stuck:
 		return Failure
 	}
 	return NoCause
 }
 
-// decideWithout is decide for a resource on which this member has no claim.
-func (c *Core) decideWithout(r *resource) decision {
+// decideUnclaimed is decide for a resource of which this member has no claim.
+func (c *Core) decideUnclaimed(r *resource) decision {
 	switch {
-	case r.started && !r.stuck: // the claim was lost or let go before the handler could be told
+	case r.handling.started && !r.handling.stuck: // the claim ended while a call was stuck, which has returned now
 		return decision{step: doTerminate, cause: ClaimLost}
 	case c.seesOurs(r):
 		return decision{step: doAdopt}
-	case r.seenToken == 0 && c.wants(r) && !c.held:
-		return c.notBefore(r.writeAfter, decision{step: doClaim})
-	case r.uncertain && !c.stopping:
-		// That the watch has not shown the claim yet proves nothing: it may lag. When stopping, the lease's end settles it.
-		return c.notBefore(max(r.settleAt, r.writeAfter), decision{step: doProbe})
+	case r.seen.token == 0 && c.shouldHandle(r) && !c.paused:
+		return c.notBefore(r.claim.writeAfter, decision{step: doClaim})
+	case r.claim.uncertain && !c.stopping:
+		// That the watch has not shown the claim yet proves nothing, since it may lag. A member that stops need not ask:
+		// if the claim is there, it ends with its lease.
+		return c.notBefore(max(r.certainAt, r.claim.writeAfter), decision{step: doProbe})
 	}
-	return decision{} // another's, or of a lease of ours that has ended: its delete event will come
+	return decision{} // the claim is another member's, or on a lease of ours that has ended: its deletion will be seen
 }
 
-// seesOurs says whether the claim that etcd has is on a lease of ours that can be relied on.
+// seesOurs says whether the claim that etcd was seen to have is on a lease of this member that is not fenced.
 func (c *Core) seesOurs(r *resource) bool {
-	l := c.leases[r.seenLease]
-	return r.seenToken != 0 && l != nil && !l.fenced
+	l := c.leases[r.seen.lease]
+	return r.seen.token != 0 && l != nil && !l.fenced
 }
 
+// notBefore is d if it is time for it, and else the decision to wait.
 func (c *Core) notBefore(at time.Duration, d decision) decision {
 	if c.now < at {
 		return decision{step: doWait, cause: d.cause, until: at}
@@ -129,46 +131,45 @@ func (c *Core) notBefore(at time.Duration, d decision) decision {
 	return d
 }
 
-// reconcile takes the next step for r, if there is one and nothing is in progress.
+// reconcile takes the next step for r, unless something is in progress, and writes down what follows from it.
 func (c *Core) reconcile(r *resource) {
-	if r.sh == nil { // its shard is no longer followed
+	if r.sh == nil { // it was dropped, or its shard is no longer followed
 		return
 	}
 	c.endOffer(r)
-	switch r.phase {
-	case calling:
+	switch {
+	case r.phase.isCall():
 		c.cancelIfEnding(r)
 		c.wakeTardy(r)
-	case idle:
-		for c.take(r) {
+	case r.phase == idle:
+		for c.takeStep(r) {
 		}
-	case claiming, releasing:
 	}
 	c.writeState(r)
 	c.account(r)
 }
 
-// take does one step; true means that another one may follow at once.
-func (c *Core) take(r *resource) bool {
+// takeStep takes one step, and reports whether another one may follow at once.
+func (c *Core) takeStep(r *resource) bool {
 	switch d := c.decide(r); d.step {
 	case doAdopt:
-		c.leases[r.seenLease].keys++
-		r.since = c.now
-		c.hold(r, r.seenToken, r.seenLease)
+		c.leases[r.seen.lease].keys++
+		r.told.since = c.now
+		r.setClaim(r.seen.token, r.seen.lease)
 		return true
 	case doForget:
-		c.forget(r)
+		c.forgetClaim(r)
 		return true
 	case doRelease, doProbe:
-		r.phase, r.conclusive = releasing, c.now >= r.settleAt
-		c.releases++
+		r.phase, r.claim.conclusive = releasing, c.now >= r.certainAt
+		c.counts.releases++
 		c.timeRelease(r)
-		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease})
+		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease})
 	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
-	case doTerminate: // its cause may have changed when its turn comes
+	case doTerminate: // the cause may be another one when its turn comes
 		if d.cause == ClaimLost {
-			c.disown(r) // it does not wait for a place
+			c.disown(r) // the context must not wait for the turn
 		}
 		c.queueFor(r, d.step).push(r)
 	case doWait:
@@ -178,7 +179,7 @@ func (c *Core) take(r *resource) bool {
 	return false
 }
 
-// wakeAt has r looked at again at a moment, at the latest.
+// wakeAt makes Tick look at r again at a given time, at the latest.
 func (c *Core) wakeAt(r *resource, at time.Duration) {
 	if r.timerAt == 0 || at < r.timerAt {
 		r.timerAt = at
@@ -186,62 +187,66 @@ func (c *Core) wakeAt(r *resource, at time.Duration) {
 	}
 }
 
-// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. A Terminate is let finish, and so
-// is a call whose outcome is waited for, unless the claim has ended.
+// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. It does not cut off a
+// Terminate, nor a call whose outcome is to be waited for, unless the claim is gone.
 func (c *Core) cancelIfEnding(r *resource) {
 	cause := c.endingCause(r)
 	if cause == ClaimLost {
 		c.disown(r)
 		return
 	}
-	if cause == NoCause || r.call == Terminate || r.cancelled || c.cfg.FinishCalls && !c.hasty {
+	if cause == NoCause || r.phase == callingTerminate || r.handling.cancelled ||
+		c.cfg.FinishCalls && !c.hasty {
 		return
 	}
-	r.cancelled = true
-	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.token, Cause: cause})
+	r.handling.cancelled = true
+	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Cause: cause})
 }
 
-// disown ends the context of a handling whose claim is lost, whatever is in progress: somebody else may have the claim
-// already.
+// disown ends the context of a handling whose claim is lost, whatever is in progress, since another member may have the
+// claim already.
 func (c *Core) disown(r *resource) {
-	if r.disowned {
+	if r.handling.disowned {
 		return
 	}
-	r.disowned, r.cancelled = true, r.cancelled || r.phase == calling && r.call != Terminate
-	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.oldToken, Cause: ClaimLost})
+	r.handling.disowned = true
+	if r.phase == callingHandle || r.phase == callingUpdate {
+		r.handling.cancelled = true
+	}
+	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.handling.token, Cause: ClaimLost})
 }
 
-// account keeps the shard's counts of its resources, and drops what nothing is known of any more.
+// account keeps the counts that r is in, and drops r if nothing is known of it any more.
 func (c *Core) account(r *resource) {
-	c.count(r)
-	if busy := r.isBusy(c); busy != r.busy {
-		r.busy = busy
+	c.countForSummary(r)
+	if busy := r.isBusy(c); busy != r.counted.busy {
+		r.counted.busy = busy
 		if busy {
 			r.sh.busy++
 		} else {
 			r.sh.busy--
 		}
 	}
-	if engaged := r.isEngaged(); engaged != r.engaged {
-		r.engaged = engaged
+	if engaged := r.isEngaged(); engaged != r.counted.engaged {
+		r.counted.engaged = engaged
 		if engaged {
-			c.engaged++
+			c.counts.engaged++
 		} else {
-			c.engaged--
+			c.counts.engaged--
 		}
 	}
-	if r.busy {
+	if r.counted.busy {
 		return
 	}
 	sh := r.sh
-	if !r.present && r.seenToken == 0 {
+	if !r.seen.wanted && r.seen.token == 0 {
 		c.endWriting(r)
 		sh.drop(r)
 	}
 	c.unwatchIfDone(sh)
 }
 
-// pump starts calls, claims and writes of states while there are places for them.
+// pump starts calls, claims and writes of states, as far as there is room for them.
 func (c *Core) pump() {
 	for r, from := c.next(); r != nil; r, from = c.next() {
 		c.begin(r, from)
@@ -249,12 +254,12 @@ func (c *Core) pump() {
 	c.pumpStates()
 }
 
-// next takes a resource that there is a place for out of its queue; nil where there is none.
+// next takes the resource whose turn it is out of its queue; nil if nothing waits, or there is no room.
 func (c *Core) next() (*resource, queueID) {
 	if c.halted {
 		return nil, noQueue
 	}
-	if c.ending < c.cfg.TerminateConcurrency {
+	if c.counts.terminates < c.cfg.TerminateConcurrency {
 		if r := c.urgent.pop(); r != nil {
 			return r, urgentQueue
 		}
@@ -264,12 +269,12 @@ func (c *Core) next() (*resource, queueID) {
 			}
 		}
 	}
-	if c.handling < c.cfg.HandleConcurrency {
+	if c.counts.handles < c.cfg.HandleConcurrency {
 		if r := c.handles.pop(); r != nil {
 			return r, handleQueue
 		}
 	}
-	if c.claiming < c.cfg.WriteBacklog {
+	if c.counts.claims < c.cfg.WriteBacklog {
 		if r := c.claims.first(); r != nil && (r.sh == nil || c.decide(r).step != doClaim || c.room() != nil) {
 			return c.claims.pop(), claimQueue
 		}
@@ -277,16 +282,16 @@ func (c *Core) next() (*resource, queueID) {
 	return nil, noQueue
 }
 
-// mayTerminate says whether few enough are on their way to the next owner for another one to be let go of.
+// mayTerminate says whether few enough resources are on their way to their next owners for another one to follow.
 func (c *Core) mayTerminate() bool {
-	under := c.releases + c.ending
+	under := c.counts.releases + c.counts.terminates // on their way
 	switch {
 	case c.alone:
 		return under < c.cfg.WriteBacklog
 	case !c.untaken:
-		under += c.offers
+		under += c.counts.offers
 	}
-	return under < c.cfg.ReleaseBacklog && under-c.tardy < c.limit()
+	return under < c.cfg.ReleaseBacklog && under-c.counts.tardy < c.limit()
 }
 
 // queueFor says where a resource waits for its turn.
@@ -296,13 +301,13 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 		return &c.claims
 	case s != doTerminate:
 		return &c.handles
-	case r.token == 0 || c.lost(r): // somebody else may have it soon
+	case !r.claimed() || c.isVoid(r): // another member may handle it soon
 		return &c.urgent
 	}
 	return &c.terminates
 }
 
-// begin starts what r waited for, if that is still what it needs.
+// begin starts what r has waited for, if that is still its next step.
 func (c *Core) begin(r *resource, from queueID) {
 	if r.sh == nil || r.phase != idle {
 		return
@@ -317,23 +322,28 @@ func (c *Core) begin(r *resource, from queueID) {
 		c.account(r)
 		return
 	}
-	a := Action{Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, Data: r.data, Cause: d.cause}
+	a := Action{
+		Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease, Data: r.seen.data, Cause: d.cause,
+	}
 	switch d.step {
 	case doHandle:
 		a.Kind = Handle
-		r.oldToken, r.handledGen, r.ailing, r.disowned = r.token, r.dataGen, false, false
-		c.handling++
+		r.phase = callingHandle
+		r.handling.begin(r.claim.token, r.seen.dataGen)
+		c.counts.handles++
 	case doUpdate:
 		a.Kind = Update
-		r.handledGen = r.dataGen
-		c.handling++
+		r.phase = callingUpdate
+		r.handling.dataGen = r.seen.dataGen
+		c.counts.handles++
 	default:
 		a.Kind = Terminate
-		a.Token = r.oldToken
-		c.ending++
-		r.endAfter = c.now
+		a.Token = r.handling.token
+		r.phase = callingTerminate
+		r.handling.terminateAt = c.now
+		c.counts.terminates++
 	}
-	r.phase, r.call, r.cancelled = calling, a.Kind, false
+	r.handling.cancelled = false
 	if from == terminateQueue {
 		c.timeEnd(r)
 	}
@@ -342,8 +352,8 @@ func (c *Core) begin(r *resource, from queueID) {
 	c.account(r)
 }
 
-// backoff is the pause after n failures in a row: min, doubled with each further one up to limit, less up to a quarter
-// of it at random so that members that failed together do not try again together.
+// backoff is the pause after n failures in a row: least, doubled with each further failure, up to limit; less a quarter
+// of that at most, at random, so that members that failed together do not try again together.
 func (c *Core) backoff(n uint16, least, limit time.Duration) time.Duration {
 	d := least
 	for ; n > 1 && d < limit; n-- {

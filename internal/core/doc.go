@@ -1,23 +1,28 @@
 // Package core decides what one member does with the resources of its shards: claim, handle, update, terminate,
-// release. It does no I/O, starts no goroutine and reads no clock: events come in as method calls that carry the time,
-// what is to be done goes out as a list of actions, and what became of them comes back as further events. So the same
-// code runs under etcd and under a simulated store with virtual time.
+// release. It does no I/O, starts no goroutine and reads no clock. Events come in as method calls that carry the time.
+// What is to be done goes out as a list of actions, and what became of each action comes back as another event. So the
+// same code runs under etcd and under a simulated store with virtual time.
 //
-// It is level-triggered. For each resource it keeps what etcd was last known to say (the catalogue's entry and the
-// claim's key, each with its revision) and what is true here (the claim held, the call in progress, whether the handler
-// has the resource). After every event, decide compares the two and names the one next step; nothing depends on an
-// event having been seen, or on the order of events from different streams.
+// It is level-triggered. For each resource it keeps what etcd was last seen to say (the catalogue's entry and the
+// claim's key, each with its revision) and what is true here (the claim that this member has, the call in progress,
+// whether the handler has the resource). After every event, decide compares the two and names the one next step. So
+// nothing depends on whether an event was seen, or on the order of events from different streams.
 //
-// The rules it must never break:
+// The rules that it must never break:
 //
 //   - Handle is called only under a claim of this member whose lease is not fenced.
-//   - A claim is released only when Terminate has returned, unless the handler never had the resource or would not end
+//   - A claim is released only when Terminate has returned, unless the handler never had the resource, or did not end
 //     in time and the policy lets go of it.
-//   - One resource has at most one call and one claim or release in progress.
-//   - A claim that is ours but not wanted is never left behind, even if the answer that created it was lost: the shard is
-//     followed, and the claim looked for, until it is certain that there is none.
-//   - A claim whose release got no answer is not used again: it may go at any time.
-//   - A summary, which says of many claims that they are active, never stands for one that is not known to be handled.
+//   - A resource has at most one thing in progress: a call, a claim or a release.
+//   - A claim of this member that it does not want is never left behind, even if the answer that created it was lost:
+//     the shard is followed, and the claim looked for, until it is certain that there is none.
+//   - A claim whose release got no answer is not used again: it may be deleted at any time.
+//   - A summary, which says of many claims that they are active, never stands for a claim that is not known to be
+//     handled.
+//
+// To read it: types.go has the words, decide.go the decision and the queues, results.go what follows from what became
+// of claims, releases, calls and states, summary.go the summaries, lease.go the leases, and pace.go how fast
+// resources are handed over. resource.go and shard.go say what is known.
 //
 // A Core is not safe for concurrent use: one goroutine drives it.
 package core

@@ -17,7 +17,7 @@ func TestEndingIsTerminatedThenReleasedNeverReleasedBefore(t *testing.T) {
 		{"stopped", func(f *fixture) { f.c.Stop(f.now) }, []string{"unwatch 0"}},
 	} {
 		t.Run(test.cause, func(t *testing.T) {
-			f := holding(t)
+			f := handled(t)
 			test.end(f)
 			f.want("terminate a 110 " + test.cause)
 			f.wait(time.Hour)
@@ -38,7 +38,7 @@ func TestEndingIsTerminatedThenReleasedNeverReleasedBefore(t *testing.T) {
 }
 
 func TestOwnedAgainWhileTerminatingIsHandledUnderTheSameClaim(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.own(true)
@@ -48,7 +48,7 @@ func TestOwnedAgainWhileTerminatingIsHandledUnderTheSameClaim(t *testing.T) {
 }
 
 func TestOwnedAgainWhileReleasingIsClaimedAfreshOnTheSameWatch(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -63,7 +63,7 @@ func TestOwnedAgainWhileReleasingIsClaimedAfreshOnTheSameWatch(t *testing.T) {
 }
 
 func TestOwnedAgainAfterTheReleaseIsWatchedAfresh(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -76,7 +76,7 @@ func TestOwnedAgainAfterTheReleaseIsWatchedAfresh(t *testing.T) {
 }
 
 func TestReleaseIsTriedUntilEtcdAnswers(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -96,7 +96,7 @@ func TestReleaseIsTriedUntilEtcdAnswers(t *testing.T) {
 }
 
 func TestFailedReleaseIsGivenUpWhenTheClaimIsWantedAgain(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -107,7 +107,7 @@ func TestFailedReleaseIsGivenUpWhenTheClaimIsWantedAgain(t *testing.T) {
 }
 
 func TestClaimWhoseReleaseGotNoAnswerIsNotUsedAgain(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -124,7 +124,7 @@ func TestClaimWhoseReleaseGotNoAnswerIsNotUsedAgain(t *testing.T) {
 	f.want("handle a 113 on 1 v1")
 }
 
-// releaseNotHandled allows a state to be written, and no call.
+// releaseNotHandled takes the actions, and allows only that a state is written.
 func (f *fixture) releaseNotHandled() {
 	f.t.Helper()
 	for _, a := range f.c.Actions() {
@@ -135,7 +135,7 @@ func (f *fixture) releaseNotHandled() {
 }
 
 func TestDeleteEventEndsAReleaseThatGotNoAnswer(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -147,7 +147,7 @@ func TestDeleteEventEndsAReleaseThatGotNoAnswer(t *testing.T) {
 }
 
 func TestDeleteEventAfterALostReleaseEndsIt(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -162,7 +162,7 @@ func TestDeleteEventAfterALostReleaseEndsIt(t *testing.T) {
 func TestFailedTerminateReleasesAnyway(t *testing.T) {
 	for _, out := range []Outcome{Error, Panicked, TimedOut} {
 		t.Run(out.String(), func(t *testing.T) {
-			f := holding(t)
+			f := handled(t)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", out)
@@ -172,7 +172,7 @@ func TestFailedTerminateReleasesAnyway(t *testing.T) {
 }
 
 func TestFailedTerminateUnderHoldIsTriedUntilItSucceeds(t *testing.T) {
-	f := holding(t, holdFailed)
+	f := handled(t, holdUntilTerminated)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	var last time.Duration
@@ -183,7 +183,7 @@ func TestFailedTerminateUnderHoldIsTriedUntilItSucceeds(t *testing.T) {
 			f.saved("a", 110)
 		}
 		f.want()
-		f.held()
+		f.wantHandled()
 		pause := f.tick(8 * time.Second)
 		if pause < last || pause < 750*time.Millisecond {
 			t.Fatalf("a pause of %v after one of %v", pause, last)
@@ -196,7 +196,7 @@ func TestFailedTerminateUnderHoldIsTriedUntilItSucceeds(t *testing.T) {
 }
 
 func TestFailedTerminateUnderHoldIsRetriedThoughWantedAgain(t *testing.T) {
-	f := holding(t, holdFailed)
+	f := handled(t, holdUntilTerminated)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", Error)
@@ -211,7 +211,7 @@ func TestFailedTerminateUnderHoldIsRetriedThoughWantedAgain(t *testing.T) {
 }
 
 func TestFailedTerminateUnderHoldOfALostClaimIsNotRetried(t *testing.T) {
-	f := holding(t, holdFailed)
+	f := handled(t, holdUntilTerminated)
 	f.disappears("a", 112)
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 	f.done("a", Error)
@@ -219,14 +219,14 @@ func TestFailedTerminateUnderHoldOfALostClaimIsNotRetried(t *testing.T) {
 }
 
 func TestStuckTerminateIsReleasedAndNotClaimedAgainBeforeItReturned(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.hangs("a")
 	f.want("release a 110")
 	f.released("a", 112)
 	f.own(true)
-	f.want() // still followed: there is a call to come back
+	f.want() // the shard is followed on, since a call has not returned yet
 	if s := f.c.Stats(); s.Stuck != 1 || s.Calls != 0 || !f.c.Idle() {
 		t.Fatalf("idle %v, stats: %+v", f.c.Idle(), s)
 	}
@@ -238,7 +238,7 @@ func TestStuckTerminateIsReleasedAndNotClaimedAgainBeforeItReturned(t *testing.T
 }
 
 func TestStuckTerminateUnderHoldKeepsTheClaimUntilItReturned(t *testing.T) {
-	f := holding(t, holdFailed)
+	f := handled(t, holdUntilTerminated)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.hangs("a")
@@ -271,7 +271,7 @@ func TestStuckHandleIsReleasedAndTerminatedWhenItReturned(t *testing.T) {
 }
 
 func TestStuckHandleUnderHoldKeepsTheClaimUntilItReturned(t *testing.T) {
-	f := owning(t, []string{"a"}, holdFailed)
+	f := owning(t, []string{"a"}, holdUntilTerminated)
 	f.want("claim a on 1")
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1")
@@ -306,7 +306,7 @@ func TestStuckHandleThatReturnsWhileItsClaimIsReleasedIsTerminated(t *testing.T)
 }
 
 func TestStuckUpdateIsReleasedAndTerminatedWhenItReturned(t *testing.T) {
-	f := holding(t, canUpdate)
+	f := handled(t, canUpdate)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
 	f.hangs("a")
@@ -317,9 +317,9 @@ func TestStuckUpdateIsReleasedAndTerminatedWhenItReturned(t *testing.T) {
 }
 
 func TestVanishedClaimIsCancelledTerminatedAndClaimedAfresh(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.disappears("a", 112)
-	f.held()
+	f.wantHandled()
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 	f.done("a", OK)
 	f.want("claim a on 1")
@@ -339,7 +339,7 @@ func TestVanishedClaimDuringHandleIsCancelledTerminatedAndClaimedAfresh(t *testi
 }
 
 func TestVanishedClaimThatAnotherHasIsWaitedFor(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.appears("a", 115, 99) // the delete event was compacted away
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 	f.done("a", OK)
@@ -373,7 +373,7 @@ func TestStopEndsIdleAndIgnoresWhatComesLater(t *testing.T) {
 	f.done("a", OK)
 	f.want("write-state a 110 active")
 	if f.c.Idle() {
-		t.Fatal("idle while holding")
+		t.Fatal("idle while handling")
 	}
 	f.c.Stop(f.now)
 	f.c.Stop(f.now)
@@ -411,7 +411,7 @@ func TestLostClaimThatAppearsAfterStopIsReleased(t *testing.T) {
 }
 
 func TestFailedTerminateUnderHoldKeepsAFencedLeaseFromBeingRevoked(t *testing.T) {
-	f := holding(t, holdFailed)
+	f := handled(t, holdUntilTerminated)
 	f.c.LeaseFenced(f.now, 1)
 	f.want("terminate a 110 fenced")
 	f.done("a", Error)

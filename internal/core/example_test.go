@@ -12,8 +12,8 @@ import (
 func Example() {
 	c := core.New(core.Config{
 		HandleConcurrency: 1, TerminateConcurrency: 1, ReleaseBacklog: 1, KeysPerLease: 1, WriteBacklog: 1, SummaryLeast: 4,
-		Backoff: time.Second, BackoffMax: time.Minute, RetryMin: time.Second, RetryMax: time.Minute, Settle: time.Minute,
-		Rand: rand.New(rand.NewPCG(1, 2)),
+		Backoff: time.Second, BackoffMax: time.Minute, RetryMin: time.Second, RetryMax: time.Minute,
+		UncertainFor: time.Minute, Rand: rand.New(rand.NewPCG(1, 2)),
 	})
 	next := func() {
 		for _, a := range c.Actions() {
@@ -30,7 +30,7 @@ func Example() {
 	next()
 	c.CallDone(time.Second, 0, "a", core.OK, "")
 	next()
-	fmt.Println(len(c.Held()))
+	fmt.Println(len(c.Handled()))
 	// Output:
 	// watch ""
 	// need-lease ""

@@ -4,8 +4,8 @@ import "testing"
 
 func finishCalls(c *Config) { c.FinishCalls = true }
 
-// handling makes a Core whose Handle of "a" under token 110 is in progress.
-func handling(t *testing.T, change ...func(*Config)) *fixture {
+// startHandling makes a Core whose Handle of "a" under token 110 is in progress.
+func startHandling(t *testing.T, change ...func(*Config)) *fixture {
 	f := owning(t, []string{"a"}, change...)
 	f.want("claim a on 1")
 	f.claimed("a", 110)
@@ -13,15 +13,20 @@ func handling(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
-// updating makes one whose Update of it to "v2" is.
-func updating(t *testing.T, change ...func(*Config)) *fixture {
-	f := holding(t, append(change, canUpdate)...)
+// startUpdating makes a Core whose Update of "a" to "v2" is in progress.
+func startUpdating(t *testing.T, change ...func(*Config)) *fixture {
+	f := handled(t, append(change, canUpdate)...)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
 	return f
 }
 
-// wantCall wants an action, and allows a state to be written.
+// callsInProgress are the ways to make a Core with a call in progress that FinishCalls is about.
+var callsInProgress = map[string]func(*testing.T, ...func(*Config)) *fixture{
+	"handle": startHandling, "update": startUpdating,
+}
+
+// wantCall wants one action, and allows that a state is written besides.
 func (f *fixture) wantCall(action string) {
 	f.t.Helper()
 	var got []string
@@ -46,7 +51,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 		{"stopped", "stopped", func(f *fixture) { f.c.Stop(f.now) }},
 		{"fenced", "fenced", func(f *fixture) { f.c.LeaseFenced(f.now, 1) }},
 	} {
-		for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": handling, "update": updating} {
+		for name, begin := range callsInProgress {
 			for _, out := range []Outcome{OK, Panicked, TimedOut} {
 				t.Run(test.name+" "+name+" "+out.String(), func(t *testing.T) {
 					f := begin(t, finishCalls)
@@ -57,7 +62,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 					}
 					f.done("a", out)
 					f.wantCall("terminate a 110 " + test.cause)
-					f.held()
+					f.wantHandled()
 					f.done("a", OK)
 					if test.name == "fenced" {
 						f.want("revoke 1")
@@ -71,7 +76,7 @@ func TestACallThatIsToBeFinishedIsNotCancelledInOrder(t *testing.T) {
 }
 
 func TestDataThatChangeDuringAHandleThatIsToBeFinishedFollowIt(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.entry("a", "v2")
 	f.want()
 	f.done("a", OK)
@@ -81,7 +86,7 @@ func TestDataThatChangeDuringAHandleThatIsToBeFinishedFollowIt(t *testing.T) {
 }
 
 func TestAFinishedHandleWhoseResourceCameBackGoesOn(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.own(false)
 	f.remove("a")
 	f.own(true)
@@ -89,11 +94,11 @@ func TestAFinishedHandleWhoseResourceCameBackGoesOn(t *testing.T) {
 	f.want()
 	f.done("a", OK)
 	f.want("write-state a 110 active")
-	f.held("a")
+	f.wantHandled("a")
 }
 
 func TestAFinishedHandleThatReturnedAnErrorIsReleasedWithoutTerminate(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.own(false)
 	f.want()
 	f.done("a", Error)
@@ -101,7 +106,7 @@ func TestAFinishedHandleThatReturnedAnErrorIsReleasedWithoutTerminate(t *testing
 }
 
 func TestAStuckHandleThatWasToBeFinishedIsReleased(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.own(false)
 	f.want()
 	f.hangs("a")
@@ -115,7 +120,7 @@ func TestAStuckHandleThatWasToBeFinishedIsReleased(t *testing.T) {
 
 // A handler that never returns, and has no limit either, is given up when its claim is known to have expired.
 func TestALostClaimCancelsACallThatWasToBeFinished(t *testing.T) {
-	for name, begin := range map[string]func(*testing.T, ...func(*Config)) *fixture{"handle": handling, "update": updating} {
+	for name, begin := range callsInProgress {
 		t.Run(name, func(t *testing.T) {
 			f := begin(t, finishCalls)
 			f.c.LeaseFenced(f.now, 1)
@@ -133,7 +138,7 @@ func TestALostClaimCancelsACallThatWasToBeFinished(t *testing.T) {
 func TestAHandleThatWasCutOffIsTerminatedAndIsNoFailure(t *testing.T) {
 	once := func(c *Config) { c.HandleAttempts = 1 }
 	t.Run("by a lease that is known to be fenced", func(t *testing.T) {
-		f := handling(t, finishCalls, once)
+		f := startHandling(t, finishCalls, once)
 		f.c.LeaseFenced(f.now, 1)
 		f.want()
 		f.done("a", Cut)
@@ -146,18 +151,18 @@ func TestAHandleThatWasCutOffIsTerminatedAndIsNoFailure(t *testing.T) {
 		f.want("claim a on 2")
 	})
 	t.Run("before the fence is known", func(t *testing.T) {
-		f := handling(t, finishCalls, once)
+		f := startHandling(t, finishCalls, once)
 		f.done("a", Cut)
 		f.want("terminate a 110 failure")
 		f.done("a", OK)
-		f.want("handle a 110 on 1 v1") // without a pause, and though there is one attempt only
+		f.want("handle a 110 on 1 v1") // without a pause, although only one attempt is allowed
 		f.done("a", Refused)
 		f.want("revoke 1")
 	})
 }
 
 func TestAnUpdateThatWasCutOffIsTerminatedAndHandledAnew(t *testing.T) {
-	f := updating(t, finishCalls)
+	f := startUpdating(t, finishCalls)
 	f.done("a", Cut)
 	f.want("terminate a 110 failure")
 	f.done("a", OK)
@@ -170,19 +175,19 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 		begin func(*testing.T) *fixture
 	}{
 		{"while it is terminated", func(t *testing.T) *fixture {
-			f := holding(t)
+			f := handled(t)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			return f
 		}},
 		{"after its call was cancelled", func(t *testing.T) *fixture {
-			f := handling(t)
+			f := startHandling(t)
 			f.own(false)
 			f.want("cancel a 110 moved")
 			return f
 		}},
 		{"while it is terminated after that", func(t *testing.T) *fixture {
-			f := handling(t)
+			f := startHandling(t)
 			f.own(false)
 			f.want("cancel a 110 moved")
 			f.done("a", OK)
@@ -190,7 +195,7 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 			return f
 		}},
 		{"while it waits for the next try", func(t *testing.T) *fixture {
-			f := holding(t, holdFailed)
+			f := handled(t, holdUntilTerminated)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", Error)
@@ -222,7 +227,7 @@ func TestALostClaimIsToldToItsHandlingOnce(t *testing.T) {
 }
 
 func TestTheNextHandlingIsToldThatItsClaimIsLostToo(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.disappears("a", 120)
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 	f.done("a", OK)
@@ -240,33 +245,36 @@ func TestLeftSaysWhyClaimsAreLeft(t *testing.T) {
 		want  Left
 	}{
 		{"nothing", func(t *testing.T) *fixture { return owning(t, nil) }, Left{}},
-		{"a call in progress", func(t *testing.T) *fixture { return handling(t) }, Left{Claims: 1, Calling: 1, Calls: 1}},
+		{
+			"a call in progress", func(t *testing.T) *fixture { return startHandling(t) },
+			Left{Claims: 1, Calling: 1, Calls: 1},
+		},
 		{"one that was given up", func(t *testing.T) *fixture {
-			f := handling(t, holdFailed)
+			f := startHandling(t, holdUntilTerminated)
 			f.hangs("a")
 			return f
 		}, Left{Claims: 1, Stuck: 1, Calls: 1}},
 		{"one that was given up, without the claim", func(t *testing.T) *fixture {
-			f := handling(t)
+			f := startHandling(t)
 			f.hangs("a")
 			f.want("release a 110")
 			f.released("a", 112)
 			return f
 		}, Left{Calls: 1}},
 		{"Terminate failed", func(t *testing.T) *fixture {
-			f := holding(t, holdFailed)
+			f := handled(t, holdUntilTerminated)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", Error)
 			return f
 		}, Left{Claims: 1, Failing: 1}},
 		{"Terminate waits", func(t *testing.T) *fixture {
-			f := holding(t, func(c *Config) { c.TerminateConcurrency = 0 })
+			f := handled(t, func(c *Config) { c.TerminateConcurrency = 0 })
 			f.own(false)
 			return f
 		}, Left{Claims: 1, Waiting: 1}},
 		{"the release waits", func(t *testing.T) *fixture {
-			f := holding(t)
+			f := handled(t)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", OK)

@@ -6,34 +6,34 @@ import (
 )
 
 func TestSameDataAgainDoesNothing(t *testing.T) {
-	f := holding(t, canUpdate)
+	f := handled(t, canUpdate)
 	f.entry("a", "v1") // only its flags changed
 	f.want()
-	f.held("a")
+	f.wantHandled("a")
 }
 
-func canUpdate(c *Config)  { c.CanUpdate = true }
-func holdFailed(c *Config) { c.HoldFailed = true }
+func canUpdate(c *Config)           { c.CanUpdate = true }
+func holdUntilTerminated(c *Config) { c.HoldUntilTerminated = true }
 
 func TestChangedDataIsUpdatedInPlace(t *testing.T) {
-	f := holding(t, canUpdate)
+	f := handled(t, canUpdate)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
-	f.held("a")
+	f.wantHandled("a")
 	f.entry("a", "v3")
 	f.want()
 	f.done("a", OK)
 	f.want("update a 110 on 1 v3")
 	f.done("a", OK)
 	f.want()
-	f.held("a")
+	f.wantHandled("a")
 }
 
 func TestChangedDataWithoutUpdateIsTerminatedAndHandledUnderTheSameClaim(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.entry("a", "v2")
 	f.want("terminate a 110 changed")
-	f.held()
+	f.wantHandled()
 	f.done("a", OK)
 	f.want("handle a 110 on 1 v2", "write-state a 110 claimed")
 	f.done("a", OK)
@@ -45,13 +45,13 @@ func TestChangedDataWithoutUpdateIsTerminatedAndHandledUnderTheSameClaim(t *test
 func TestFailedUpdateIsTerminatedAndHandledAnew(t *testing.T) {
 	for _, out := range []Outcome{Error, Panicked, TimedOut} {
 		t.Run(out.String(), func(t *testing.T) {
-			f := holding(t, canUpdate)
+			f := handled(t, canUpdate)
 			f.entry("a", "v2")
 			f.want("update a 110 on 1 v2")
 			f.done("a", out)
 			f.want("terminate a 110 failure")
-			f.held()
-			f.entry("a", "v3") // does not make it an update again
+			f.wantHandled()
+			f.entry("a", "v3") // does not make it possible to update in place
 			f.done("a", OK)
 			f.want("handle a 110 on 1 v3", "write-state a 110 claimed")
 		})
@@ -59,7 +59,7 @@ func TestFailedUpdateIsTerminatedAndHandledAnew(t *testing.T) {
 }
 
 func TestCancelledUpdateIsTerminatedEvenIfItsCauseWentAway(t *testing.T) {
-	f := holding(t, canUpdate)
+	f := handled(t, canUpdate)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
 	f.own(false)
@@ -95,7 +95,7 @@ func TestHandleErrorFailsBacksOffAndRetriesWithoutTerminate(t *testing.T) {
 	}
 	f.done("a", OK)
 	f.want("write-state a 110 active")
-	f.held("a")
+	f.wantHandled("a")
 }
 
 func TestHandleThatPanickedOrTimedOutIsTerminatedThenRetried(t *testing.T) {
@@ -107,10 +107,10 @@ func TestHandleThatPanickedOrTimedOutIsTerminatedThenRetried(t *testing.T) {
 			f.want("handle a 110 on 1 v1")
 			f.done("a", out)
 			f.want("terminate a 110 failure", "write-state a 110 failed boom")
-			f.held()
+			f.wantHandled()
 			f.saved("a", 110)
 			f.done("a", OK)
-			f.want() // failed still
+			f.want() // its state is still failed
 			f.tick(time.Second)
 			f.want("handle a 110 on 1 v1")
 			f.done("a", OK)
@@ -145,7 +145,10 @@ func TestFailureWithDataThatHaveChangedSinceCountsForNothing(t *testing.T) {
 		want []string
 	}{
 		{"error", func(f *fixture) { f.done("a", Error) }, []string{"handle a 110 on 1 v2", "write-state a 110 failed boom"}},
-		{"time", func(f *fixture) { f.done("a", TimedOut) }, []string{"terminate a 110 failure", "write-state a 110 failed boom"}},
+		{
+			"time", func(f *fixture) { f.done("a", TimedOut) },
+			[]string{"terminate a 110 failure", "write-state a 110 failed boom"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			f := owning(t, []string{"a"}, func(c *Config) { c.HandleAttempts = 1 })
@@ -182,7 +185,7 @@ func TestHandleAttemptsCountAfreshUnderANewClaim(t *testing.T) {
 	f.want("handle a 113 on 1 v1")
 }
 
-func TestDeallocatedDuringASlowHandleEndsNotHeld(t *testing.T) {
+func TestDeallocatedDuringASlowHandleEndsUnhandled(t *testing.T) {
 	for _, out := range []Outcome{OK, Error, Panicked, TimedOut} {
 		t.Run(out.String(), func(t *testing.T) {
 			f := owning(t, []string{"a"})
@@ -191,8 +194,8 @@ func TestDeallocatedDuringASlowHandleEndsNotHeld(t *testing.T) {
 			f.want("handle a 110 on 1 v1")
 			f.remove("a")
 			f.want("cancel a 110 removed")
-			f.done("a", out) // whatever it says: its context had ended
-			f.held()
+			f.done("a", out) // whatever it returned, since its context had ended
+			f.wantHandled()
 			f.want("terminate a 110 removed")
 			f.done("a", OK)
 			f.want("release a 110")
@@ -263,7 +266,7 @@ func TestStateThatCouldNotBeWrittenIsWrittenAgain(t *testing.T) {
 			f.want("write-state a 110 active")
 			f.saved("a", 110)
 			f.want()
-			if res.Unknown { // the lost one may come after a newer one
+			if res.Unknown { // the state whose answer was lost may be applied after a newer one
 				f.entry("a", "v2")
 				f.want("terminate a 110 changed")
 				f.done("a", OK)
@@ -272,7 +275,7 @@ func TestStateThatCouldNotBeWrittenIsWrittenAgain(t *testing.T) {
 				f.done("a", OK)
 				f.want("write-state a 110 active")
 				f.saved("a", 110)
-				f.wait(testConfig().Settle)
+				f.wait(testConfig().UncertainFor)
 				f.want("write-state a 110 active")
 				f.saved("a", 110)
 			}
@@ -283,7 +286,7 @@ func TestStateThatCouldNotBeWrittenIsWrittenAgain(t *testing.T) {
 }
 
 func TestStatesAreWrittenOneAtATimeAndTheLastOneStays(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.entry("a", "v2")
 	f.want("terminate a 110 changed")
 	f.done("a", OK)
@@ -299,7 +302,7 @@ func TestStatesAreWrittenOneAtATimeAndTheLastOneStays(t *testing.T) {
 }
 
 func TestReleaseIsNotPrecededByAStateWrite(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved")
 	f.done("a", OK)
@@ -341,7 +344,7 @@ func TestStateWriteThatFindsTheClaimGoneEndsTheHandling(t *testing.T) {
 	f.done("a", OK)
 	f.want("write-state a 110 active")
 	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Revision: 120})
-	f.held()
+	f.wantHandled()
 	f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 	f.done("a", OK)
 	f.want("claim a on 1")

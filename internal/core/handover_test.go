@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// givingAway makes a Core that handles a, b and c, has lost their shard to another member, and may have one of them on
-// its way to that one at a time.
+// givingAway makes a Core that handles a, b and c, and whose shard went to another member. Only one resource may be on
+// its way to that member at a time.
 func givingAway(t *testing.T) *fixture {
 	f := owning(t, []string{"a", "b", "c"}, func(c *Config) { c.ReleaseBacklog, c.Handover = 1, time.Second })
 	f.c.Actions()
@@ -22,7 +22,7 @@ func TestTheNextTerminateWaitsUntilTheNextOwnerHasClaimed(t *testing.T) {
 	f.want("release c 202")
 	f.released("c", 300)
 	f.want() // nobody handles it, and the others are handled still
-	f.held("a", "b")
+	f.wantHandled("a", "b")
 	f.appears("c", 301, 77)
 	f.want("terminate b 201 moved")
 	f.done("b", OK)
@@ -94,7 +94,7 @@ func TestAShardThatComesBackIsNotWaitedFor(t *testing.T) {
 	f.want("claim c on 1")
 	f.claimed("c", 301)
 	f.want("handle c 301 on 1 v1")
-	f.held("a", "b")
+	f.wantHandled("a", "b")
 }
 
 func TestWhatNobodyWantsIsNotWaitedFor(t *testing.T) {

@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// fixture drives a Core by hand. Everything happens in shard 0, with lease 1 granted first.
+// fixture drives a Core by hand. Everything happens in shard 0, and the first lease is lease 1.
 type fixture struct {
 	t   *testing.T
 	c   *Core
@@ -21,12 +21,12 @@ func testConfig() Config {
 	return Config{
 		HandleConcurrency: 8, TerminateConcurrency: 8, ReleaseBacklog: 16,
 		Backoff: time.Second, BackoffMax: 8 * time.Second,
-		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, Settle: 5 * time.Second,
+		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, UncertainFor: 5 * time.Second,
 		KeysPerLease: 100, WriteBacklog: 1000, StateDelay: time.Second, SummaryLeast: 100, Rand: rand.New(rand.NewPCG(1, 2)),
 	}
 }
 
-// newFixture makes a Core with two shards' numbers known and none owned.
+// newFixture makes a Core that knows of two shards and owns neither.
 func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	cfg := testConfig()
 	for _, f := range change {
@@ -38,7 +38,7 @@ func newFixture(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
-// owning makes a Core that owns shard 0, with these entries in it and lease 1 at hand.
+// owning makes a Core that owns shard 0, which has these entries, and has lease 1.
 func owning(t *testing.T, ids []string, change ...func(*Config)) *fixture {
 	f := newFixture(t, change...)
 	f.own(true)
@@ -48,8 +48,8 @@ func owning(t *testing.T, ids []string, change ...func(*Config)) *fixture {
 	return f
 }
 
-// holding makes a Core whose handler has "a" under token 110.
-func holding(t *testing.T, change ...func(*Config)) *fixture {
+// handled makes a Core whose handler has "a" under token 110.
+func handled(t *testing.T, change ...func(*Config)) *fixture {
 	f := owning(t, []string{"a"}, change...)
 	f.want("claim a on 1")
 	f.claimed("a", 110)
@@ -181,14 +181,14 @@ func (f *fixture) noTimer() {
 	}
 }
 
-func (f *fixture) held(ids ...string) {
+func (f *fixture) wantHandled(ids ...string) {
 	f.t.Helper()
 	var got []string
-	for _, h := range f.c.Held() {
+	for _, h := range f.c.Handled() {
 		got = append(got, h.ID)
 	}
 	slices.Sort(got)
 	if !slices.Equal(got, ids) {
-		f.t.Fatalf("held: %q, want %q", got, ids)
+		f.t.Fatalf("handled: %q, want %q", got, ids)
 	}
 }

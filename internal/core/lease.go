@@ -2,21 +2,22 @@ package core
 
 import "time"
 
+// leaseState is what is known of one of this member's leases.
 type leaseState struct {
 	id     int64
-	keys   int // claims on it, or on their way to it
-	fenced bool
-	empty  time.Duration // since when there are none
-	timed  bool          // a timer will look whether it is empty still
+	keys   int           // claims on it, or on their way to it
+	fenced bool          // everything on it must end
+	empty  time.Duration // since when there have been no claims
+	timed  bool          // a timer is set that will look whether it is still empty
 }
 
-// room returns a lease that a claim can go to; nil where there is none, which NeedLease then asks for.
+// room returns a lease that a claim can go to; nil if there is none, and then it has asked for one with NeedLease.
 func (c *Core) room() *leaseState {
 	if l := c.fill; l != nil && !l.fenced && l.keys < c.cfg.KeysPerLease {
 		return l
 	}
 	c.fill = nil
-	for _, l := range c.leases { // the fullest that has room, so that few leases are needed
+	for _, l := range c.leases { // take the fullest that has room, so that few leases are needed
 		if !l.fenced && l.keys < c.cfg.KeysPerLease &&
 			(c.fill == nil || l.keys > c.fill.keys || l.keys == c.fill.keys && l.id < c.fill.id) {
 			c.fill = l
@@ -34,17 +35,18 @@ func (c *Core) LeaseReady(now time.Duration, id int64) {
 	c.now = now
 	c.asked = false
 	l := &leaseState{id: id}
-	c.leases[id] = l // pump does the rest
+	c.leases[id] = l // pump sends the claims that have waited for it
 	c.emptied(l)
 }
 
 // LeaseFenced says that a lease is so near its deadline that everything on it must end, or that etcd does not know it.
-// It is final: claims go to other leases from now on.
+// This is final: claims go to other leases from now on.
 func (c *Core) LeaseFenced(now time.Duration, id int64) {
 	c.now = now
 	c.fence(id)
 }
 
+// fence ends everything on a lease.
 func (c *Core) fence(id int64) {
 	l := c.leases[id]
 	if l == nil || l.fenced {
@@ -58,12 +60,12 @@ func (c *Core) fence(id int64) {
 		if sh == nil {
 			continue
 		}
-		c.unwatchIfDone(sh) // a summary on the lease need not be deleted any more
+		c.unwatchIfDone(sh) // a summary on the lease no longer has to be deleted
 		if sh.busy == 0 {
 			continue
 		}
 		sh.each(func(r *resource) {
-			if r.lease == id || r.seenLease == id {
+			if r.claim.lease == id || r.seen.lease == id {
 				c.reconcile(r)
 			}
 		})
@@ -71,8 +73,8 @@ func (c *Core) fence(id int64) {
 	c.retire(l)
 }
 
-// unhold takes a claim off its lease's count.
-func (c *Core) unhold(lease int64) {
+// leaveLease takes note that a claim has left its lease.
+func (c *Core) leaveLease(lease int64) {
 	if l := c.leases[lease]; l != nil {
 		l.keys--
 		c.retire(l)
@@ -80,9 +82,9 @@ func (c *Core) unhold(lease int64) {
 	}
 }
 
-// emptied has a lease looked at again once nothing has been on it for a while. Claims come and go, so it is kept for some
-// time, and as long as another one could not take what comes; but a member that had a million claims once must not renew
-// the leases of a million for ever.
+// emptied sets a timer to look at a lease again when no claim has been on it for LeaseIdle. Claims come and go, so the
+// lease is kept that long, and longer if no other one could take the claims that come. But a member that once had a
+// million claims must not renew the leases of a million for ever.
 func (c *Core) emptied(l *leaseState) {
 	if l.keys > 0 || l.fenced || c.cfg.LeaseIdle <= 0 {
 		return
@@ -93,12 +95,13 @@ func (c *Core) emptied(l *leaseState) {
 	}
 }
 
-// giveBack revokes a lease that has been empty for LeaseIdle, where another one has room. Nothing of this member's can be on
-// it then but claims whose answers were lost, which nobody handles and nothing is begun under any more: they go with it.
+// giveBack revokes a lease that has been empty for LeaseIdle, if another one has room. Only claims whose answers were
+// lost can be on it then. Nobody handles those, and nothing is started under them any more, so they may go with the
+// lease.
 func (c *Core) giveBack(l *leaseState) {
 	l.timed = false
 	if l.keys > 0 || l.fenced || c.leases[l.id] != l {
-		return // it is looked at when it is empty the next time
+		return // emptied sets the timer again
 	}
 	at := l.empty + c.cfg.LeaseIdle
 	if c.now >= at {
@@ -125,22 +128,22 @@ func (c *Core) revoke(l *leaseState) {
 		if sh == nil {
 			continue
 		}
-		if g := sh.findGroup(l.id); g != nil {
-			c.prune(sh, g)
+		if b := sh.findBundle(l.id); b != nil {
+			c.prune(sh, b)
 		}
 		if sh.busy > 0 {
 			sh.each(func(r *resource) {
-				if r.seenLease == l.id {
+				if r.seen.lease == l.id {
 					c.reconcile(r)
 				}
 			})
 		}
-		c.unwatchIfDone(sh) // a summary on the lease need not be deleted any more
+		c.unwatchIfDone(sh) // a summary on the lease no longer has to be deleted
 	}
 }
 
-// retire lets go of a fenced lease once nothing is on it, so that etcd gives its claims away at once and not only when
-// it expires.
+// retire revokes a fenced lease once this member has no claim on it any more, so that others can claim at once what
+// is left on it in etcd, and not only when it expires.
 func (c *Core) retire(l *leaseState) {
 	if l.fenced && l.keys == 0 && c.leases[l.id] == l {
 		delete(c.leases, l.id)

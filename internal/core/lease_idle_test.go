@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// twoLeases makes a Core that handles a and b under lease 1, which is full, and c under lease 2, and gives a lease back
+// twoLeases makes a Core that handles a and b under lease 1, which is full, and c under lease 2. It revokes a lease
 // that was empty for a minute.
 func twoLeases(t *testing.T) *fixture {
 	f := owning(t, []string{"c", "b", "a"}, func(c *Config) { c.KeysPerLease, c.LeaseIdle = 2, time.Minute })
@@ -17,7 +17,7 @@ func twoLeases(t *testing.T) *fixture {
 	return f
 }
 
-// gone has a resource that was claimed at a token be deallocated and released.
+// gone removes a resource that was claimed at a token from the catalogue, and answers until it is released.
 func (f *fixture) gone(id string, token int64) {
 	f.t.Helper()
 	f.remove(id)
@@ -36,7 +36,7 @@ func TestALeaseThatStaysEmptyIsGivenBack(t *testing.T) {
 	f.gone("a", 200)
 	f.wait(time.Minute)
 	f.want("revoke 2")
-	f.held("b")
+	f.wantHandled("b")
 	f.entry("d", "v1")
 	f.want("claim d on 1")
 	f.gone("b", 201)
@@ -70,8 +70,8 @@ func TestALeaseThatIsUsedNowAndThenIsKept(t *testing.T) {
 	}
 }
 
-// While a claim is on its way its lease is not empty, and one whose answer was lost is known of, or cannot appear any more,
-// when the lease goes.
+// While a claim is on its way its lease is not empty. A claim whose answer was lost has been seen when the lease is
+// revoked, or cannot appear any more.
 func TestALeaseWithAClaimOnItsWayIsKept(t *testing.T) {
 	f := twoLeases(t)
 	f.gone("a", 200)
@@ -87,22 +87,24 @@ func TestALeaseWithAClaimOnItsWayIsKept(t *testing.T) {
 	f.wait(time.Hour)
 	f.want()
 	f.released("d", 401)
-	f.want("release d 0") // the one that was sent before could not tell for good
+	f.want("release d 0") // the release that was sent before certainAt could not tell for good
 	f.released("d", 402)
 	f.wait(time.Minute)
 	f.want("revoke 2")
 }
 
-// What is said of a shard on a lease goes with it.
+// A summary goes with its lease.
 func TestALeaseIsGivenBackWithItsSummaries(t *testing.T) {
 	for _, late := range []bool{false, true} {
 		givesBackSummaries(t, late)
 	}
 }
 
-// givesBackSummaries has the answer to the summary come in time, or after the lease is given back.
+// givesBackSummaries checks that if the answer to the summary comes in time, or after the lease was revoked.
 func givesBackSummaries(t *testing.T, late bool) {
-	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) { c.SummaryLeast, c.KeysPerLease, c.LeaseIdle = 2, 2, time.Minute })
+	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) {
+		c.SummaryLeast, c.KeysPerLease, c.LeaseIdle = 2, 2, time.Minute
+	})
 	f.c.Actions()
 	f.c.LeaseReady(f.now, 2)
 	f.c.Actions()
@@ -125,7 +127,7 @@ func givesBackSummaries(t *testing.T, late bool) {
 		f.c.SummaryDone(f.now, 0, 2, 113, WriteResult{LeaseGone: true})
 	}
 	f.want()
-	if n := len(f.c.shards[0].groups); n != 1 {
-		t.Errorf("%d groups are kept for one lease", n)
+	if n := len(f.c.shards[0].bundles); n != 1 {
+		t.Errorf("%d bundles are kept for one lease", n)
 	}
 }

@@ -65,7 +65,7 @@ func TestFencedLeaseTerminatesWritesNothingAndIsRevokedOnlyWhenEmpty(t *testing.
 	f.done("a", OK)
 	f.want("write-state a 110 active")
 	f.c.LeaseFenced(f.now, 1) // a is active, b being handled, c being claimed
-	f.held()
+	f.wantHandled()
 	f.want("cancel b 111 fenced", "terminate a 110 fenced")
 	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Failed: true})
 	f.wait(time.Minute)
@@ -88,7 +88,7 @@ func TestFencedLeaseTerminatesWritesNothingAndIsRevokedOnlyWhenEmpty(t *testing.
 
 func TestATerminateThatWasCutShortFollowsAtOnce(t *testing.T) {
 	for _, hold := range []bool{false, true} {
-		f := holding(t, func(c *Config) { c.HoldFailed = hold })
+		f := handled(t, func(c *Config) { c.HoldUntilTerminated = hold })
 		f.remove("a")
 		f.want("terminate a 110 removed")
 		f.done("a", Cut) // before anything else tells of the lease
@@ -97,7 +97,7 @@ func TestATerminateThatWasCutShortFollowsAtOnce(t *testing.T) {
 		f.want("revoke 1")
 		f.disappears("a", 120)
 		if !f.c.Idle() {
-			t.Errorf("HoldFailed %v: something is left of it", hold)
+			t.Errorf("HoldUntilTerminated %v: something is left of it", hold)
 		}
 	}
 }
@@ -127,13 +127,15 @@ func TestOtherLeasesAreNotTouchedByAFencedOne(t *testing.T) {
 	f.want("write-state a 110 active", "write-state b 111 active")
 	f.c.LeaseFenced(f.now, 1)
 	f.want("terminate a 110 fenced")
-	f.held("b")
+	f.wantHandled("b")
 }
 
 func TestReleaseOnItsWayWhenItsLeaseIsFencedEndsWithItsAnswer(t *testing.T) {
-	for name, res := range map[string]WriteResult{"unknown": {Unknown: true}, "failed": {Failed: true}, "applied": {Applied: true, Revision: 112}} {
+	for name, res := range map[string]WriteResult{
+		"unknown": {Unknown: true}, "failed": {Failed: true}, "applied": {Applied: true, Revision: 112},
+	} {
 		t.Run(name, func(t *testing.T) {
-			f := holding(t)
+			f := handled(t)
 			f.own(false)
 			f.want("terminate a 110 moved")
 			f.done("a", OK)
@@ -175,7 +177,7 @@ func TestRefusedHandleFencesItsLease(t *testing.T) {
 }
 
 func TestRefusedUpdateFencesItsLeaseAndTerminates(t *testing.T) {
-	f := holding(t, canUpdate)
+	f := handled(t, canUpdate)
 	f.entry("a", "v2")
 	f.want("update a 110 on 1 v2")
 	f.done("a", Refused)
@@ -187,7 +189,7 @@ func TestRefusedUpdateFencesItsLeaseAndTerminates(t *testing.T) {
 func TestStuckCallDoesNotKeepAFencedLease(t *testing.T) {
 	for _, hold := range []bool{false, true} {
 		t.Run(fmt.Sprintf("hold=%v", hold), func(t *testing.T) {
-			f := holding(t, func(c *Config) { c.HoldFailed = hold })
+			f := handled(t, func(c *Config) { c.HoldUntilTerminated = hold })
 			f.c.LeaseFenced(f.now, 1)
 			f.want("terminate a 110 fenced")
 			f.hangs("a")

@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// leaving makes a Core that handles 200 resources, under claims that etcd answered after a millisecond, and has lost them to
-// another member. As many as 64 may be on their way at once, 8 at least, and more than 200 ms is long.
+// leaving makes a Core that handles 200 resources, whose claims etcd answered after a millisecond, and whose shard went
+// to another member. At most 64 may be on their way at once, and at least 8; more than 200 ms is slow.
 func leaving(t *testing.T) *fixture {
 	ids := make([]string, 200)
 	for i := range ids {
@@ -25,8 +25,8 @@ func leaving(t *testing.T) *fixture {
 	return f
 }
 
-// round has everything that is let go of now be terminated, released, and claimed by its next owner after a while, and
-// returns how many there were.
+// round lets everything that the core terminates now be terminated, released, and after a while claimed by its next
+// owner. It returns how many resources there were.
 func (f *fixture) round(took time.Duration) int {
 	f.t.Helper()
 	var all []string
@@ -81,7 +81,7 @@ func TestLessIsHandedOverAtOnceWhileItTakesLong(t *testing.T) {
 	}
 }
 
-// That the first ones take long says that it is now, and not that it always does.
+// If the first resources are slow, that says how it is now, and not that it is always so.
 func TestTheFirstThatTakesLongCounts(t *testing.T) {
 	f := leaving(t)
 	for _, want := range []int{2, 8, 8, 8} {
@@ -94,7 +94,7 @@ func TestTheFirstThatTakesLongCounts(t *testing.T) {
 	}
 }
 
-// Where the way to etcd is long, everything takes long.
+// If the way to etcd is long, everything takes long, and nothing is slow.
 func TestALongWayIsNotSlow(t *testing.T) {
 	f := leaving(t)
 	f.c.pace.fastest = 150 * time.Millisecond
@@ -105,7 +105,7 @@ func TestALongWayIsNotSlow(t *testing.T) {
 	}
 }
 
-// While nobody takes what is offered, the rest is handled on; a handful at a time is tried.
+// While nobody takes what is offered, the rest is handled on, and a handful at a time is tried.
 func TestWhatNobodyTakesInTimeCountsAsSlow(t *testing.T) {
 	f := leaving(t)
 	f.round(time.Millisecond)
@@ -116,7 +116,7 @@ func TestWhatNobodyTakesInTimeCountsAsSlow(t *testing.T) {
 	sh := f.c.shards[0]
 	var ending []string
 	for _, r := range sh.list {
-		if r.phase == calling {
+		if r.phase.isCall() {
 			ending = append(ending, r.id)
 		}
 	}
@@ -143,13 +143,13 @@ func TestWhatWasLearnedOfHandoversIsForgotten(t *testing.T) {
 	}
 }
 
-// Where Terminate takes long itself, as many are in it as may be.
-func TestATerminateThatTakesLongHoldsUpNobody(t *testing.T) {
+// If Terminate itself takes long, as many calls of it are in progress as may be at all.
+func TestATerminateThatTakesLongDelaysNobody(t *testing.T) {
 	f := leaving(t)
 	ending := func() (ids []string) {
 		f.c.Actions()
 		for _, r := range f.c.shards[0].list {
-			if r.phase == calling {
+			if r.phase.isCall() {
 				ids = append(ids, r.id)
 			}
 		}
@@ -176,8 +176,8 @@ func TestATerminateThatTakesLongHoldsUpNobody(t *testing.T) {
 	}
 }
 
-// Some that are slow to terminate hold up nobody either, where what follows has become slow and none of them is timed.
-func TestSomeThatAreSlowToTerminateHoldUpNobodyElse(t *testing.T) {
+// Calls of Terminate that take long delay nobody either if the handover has become slow and none of these is timed.
+func TestSomeThatAreSlowToTerminateDelayNobodyElse(t *testing.T) {
 	f := leaving(t)
 	for range 4 {
 		f.round(10 * time.Millisecond)

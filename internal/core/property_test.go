@@ -15,7 +15,8 @@ type event func(c *Core, now time.Duration)
 
 var someIDs = []string{"a", "b", "c"}
 
-// drawEvent draws any event at all, also ones that make no sense; but leases are granted once, before claims are on them.
+// drawEvent draws any event at all, even one that makes no sense, except that a lease is granted once, and before any
+// claim is on it.
 func drawEvent(t *rapid.T, granted *int64) event {
 	shard := rapid.IntRange(0, 1).Draw(t, "shard")
 	id := rapid.SampledFrom(someIDs).Draw(t, "id")
@@ -41,7 +42,9 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}) }
 	case 2:
 		return func(c *Core, now time.Duration) {
-			c.Snapshot(now, shard, rev, []Entry{{ID: id, Data: data}, {ID: "c"}}, []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}}, nil)
+			entries := []Entry{{ID: id, Data: data}, {ID: "c"}}
+			claims := []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}}
+			c.Snapshot(now, shard, rev, entries, claims, nil)
 		}
 	case 3, 4:
 		return func(c *Core, now time.Duration) {
@@ -86,7 +89,7 @@ func drawConfig(t *rapid.T) Config {
 	cfg.KeysPerLease = rapid.IntRange(1, 3).Draw(t, "keys")
 	cfg.WriteBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
 	cfg.LeaseIdle = time.Duration(rapid.IntRange(0, 20).Draw(t, "idle")) * time.Second
-	cfg.HoldFailed = rapid.Bool().Draw(t, "hold")
+	cfg.HoldUntilTerminated = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")
 	return cfg
@@ -112,12 +115,12 @@ func TestAnyEventsKeepTheCountsAndSameEventsGiveTheSameActions(t *testing.T) {
 				for _, a := range c.Actions() {
 					seen[i] += describe(a) + "; "
 				}
-				seen[i] += fmt.Sprint(c.Held(), c.Stats(), c.Idle())
+				seen[i] += fmt.Sprint(c.Handled(), c.Stats(), c.Idle())
 				if err := c.Audit(); err != nil {
 					t.Fatal(err)
 				}
-				if c.handling > cfg.HandleConcurrency || c.ending > cfg.TerminateConcurrency {
-					t.Fatalf("%d Handle and %d Terminate calls at once", c.handling, c.ending)
+				if c.counts.handles > cfg.HandleConcurrency || c.counts.terminates > cfg.TerminateConcurrency {
+					t.Fatalf("%d Handle and %d Terminate calls at once", c.counts.handles, c.counts.terminates)
 				}
 			}
 			if seen[0] != seen[1] {
@@ -179,13 +182,14 @@ func TestSnapshotEqualsTheEventsItReplaces(t *testing.T) {
 	})
 }
 
-// known tells what a Core takes etcd to say.
+// known says what a Core believes that etcd has.
 func known(c *Core) string {
 	list := slices.Clone(c.shards[0].list)
 	slices.SortFunc(list, func(a, b *resource) int { return cmp.Compare(a.id, b.id) })
 	s := ""
 	for _, r := range list {
-		s += fmt.Sprintf("%s present=%v token=%d lease=%d wants=%v; ", r.id, r.present, r.seenToken, r.seenLease, c.wants(r))
+		s += fmt.Sprintf("%s wanted=%v token=%d lease=%d should be handled=%v; ",
+			r.id, r.seen.wanted, r.seen.token, r.seen.lease, c.shouldHandle(r))
 	}
 	return s
 }

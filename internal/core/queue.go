@@ -23,7 +23,7 @@ type fifo struct {
 }
 
 func (q *fifo) add(r *resource) {
-	if q.head > len(q.items)/2 { // reuse the room of what was taken, or it would grow for as long as it is not empty
+	if q.head > len(q.items)/2 { // reuse the room of what was taken, or a fifo that is never empty would grow for ever
 		n := copy(q.items, q.items[q.head:])
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
@@ -31,7 +31,8 @@ func (q *fifo) add(r *resource) {
 	q.items = append(q.items, r)
 }
 
-// roomKept is for how many the room of an empty fifo is kept: some come and go all the time, and a hundred thousand once.
+// roomKept is for how many resources an empty fifo keeps its room: a few come and go all the time, and a hundred
+// thousand come once.
 const roomKept = 1024
 
 // take returns the first, and removes it. There must be one.
@@ -52,13 +53,15 @@ func (q *fifo) first() *resource { return q.items[q.head] }
 
 func (q *fifo) waiting() int { return len(q.items) - q.head }
 
-// queue is a fifo of those that wait for their turn. A resource waits in one queue only: pushed into another one it leaves
-// the first, where pop skips what it left behind. What is popped may have changed its mind; begin looks again.
+// queue is a fifo of resources that wait for their turn. A resource waits in one queue only: when it is pushed into
+// another one it leaves the first, where pop skips what it left behind. When its turn comes it may need something
+// else by then, so begin looks again.
 type queue struct {
 	id queueID
 	fifo
 }
 
+// push adds r, unless it waits here already.
 func (q *queue) push(r *resource) {
 	if r.queued != q.id {
 		r.queued = q.id
@@ -66,7 +69,7 @@ func (q *queue) push(r *resource) {
 	}
 }
 
-// first is what pop would return; nil where nothing waits.
+// first is what pop would return; nil if nothing waits.
 func (q *queue) first() *resource {
 	for q.waiting() > 0 {
 		if r := q.items[q.head]; r.queued == q.id {
@@ -77,6 +80,7 @@ func (q *queue) first() *resource {
 	return nil
 }
 
+// pop takes the first; nil if nothing waits.
 func (q *queue) pop() *resource {
 	r := q.first()
 	if r != nil {
@@ -86,46 +90,48 @@ func (q *queue) pop() *resource {
 	return r
 }
 
-// stateQueue is a fifo of those of which etcd is to be told.
+// stateQueue is a fifo of resources whose states are to be written.
 type stateQueue struct {
 	fifo
 	since time.Duration // when it last began not to be empty
-	under int           // states on their way
+	under int           // how many states and summaries are on their way
 }
 
 func (q *stateQueue) push(r *resource, now time.Duration) {
-	if r.stateQueued {
+	if r.told.queued {
 		return
 	}
 	if q.waiting() == 0 {
 		q.since = now
 	}
-	r.stateQueued = true
+	r.told.queued = true
 	q.add(r)
 }
 
 func (q *stateQueue) pop() *resource {
 	r := q.take()
-	r.stateQueued = false
+	r.told.queued = false
 	return r
 }
 
-// timers is a heap of moments at which a resource, a shard or a lease is to be looked at again. One may be in it several times; a
-// look too many does no harm.
+// timers is a heap of moments at which a resource, a shard or a lease is to be looked at again. Each may be in it
+// several times, since it does no harm to look once too often.
 type timers struct{ h timerHeap }
 
+// timer is one such moment. One of r, sh and l is not nil.
 type timer struct {
 	at time.Duration
 	r  *resource
-	sh *shard      // else
-	l  *leaseState // else
+	sh *shard
+	l  *leaseState
 }
 
 func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at: at, r: r}) }
 
 func (t *timers) addShard(sh *shard, at time.Duration) { heap.Push(&t.h, timer{at: at, sh: sh}) }
 
-func (t *timers) next() (time.Duration, bool) {
+// next is when the earliest is due; ok is false if there is none.
+func (t *timers) next() (at time.Duration, ok bool) {
 	if len(t.h) == 0 {
 		return 0, false
 	}
@@ -134,7 +140,7 @@ func (t *timers) next() (time.Duration, bool) {
 
 func (t *timers) addLease(l *leaseState, at time.Duration) { heap.Push(&t.h, timer{at: at, l: l}) }
 
-// pop takes one that is due.
+// pop takes a timer that is due.
 func (t *timers) pop(now time.Duration) (due timer, ok bool) {
 	if len(t.h) == 0 || t.h[0].at > now {
 		return due, false

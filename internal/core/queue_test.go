@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// active makes the handler have all of ids, in a Core that owns them and has room for them.
+// active answers until the handler has all of ids, in a Core that owns them and has room for them.
 func (f *fixture) active(ids []string) {
 	f.t.Helper()
 	for i := range ids {
@@ -25,7 +25,7 @@ func (f *fixture) active(ids []string) {
 		}
 	}
 	sorted := slices.Sorted(slices.Values(ids))
-	f.held(sorted...)
+	f.wantHandled(sorted...)
 }
 
 func TestHandleConcurrencyIsRespectedInOrder(t *testing.T) {
@@ -53,12 +53,12 @@ func TestTerminateConcurrencyIsRespectedInOrder(t *testing.T) {
 	f.remove("c")
 	f.remove("a")
 	f.want("terminate b 201 removed", "terminate c 202 removed")
-	f.held("a") // it is handled until its turn comes
+	f.wantHandled("a") // it is handled until its turn comes
 	f.done("c", OK)
 	f.want("release c 202", "terminate a 200 removed")
 }
 
-func TestReleaseBacklogHoldsTerminatesBack(t *testing.T) {
+func TestReleaseBacklogDelaysTerminates(t *testing.T) {
 	f := owning(t, []string{"a", "b", "c"}, func(c *Config) { c.ReleaseBacklog = 2 })
 	f.c.Actions()
 	f.active([]string{"a", "b", "c"})
@@ -67,14 +67,14 @@ func TestReleaseBacklogHoldsTerminatesBack(t *testing.T) {
 	f.remove("a")
 	f.want("terminate b 201 removed", "terminate c 202 removed")
 	f.done("c", OK)
-	f.want("release c 202") // it waits still
+	f.want("release c 202") // a still waits
 	f.done("b", OK)
 	f.want("release b 201")
 	f.released("b", 300)
 	f.want("terminate a 200 removed")
 }
 
-func TestReleaseBacklogDoesNotHoldFencedOnesBack(t *testing.T) {
+func TestReleaseBacklogDoesNotDelayFencedOnes(t *testing.T) {
 	f := owning(t, []string{"a", "b"}, func(c *Config) { c.ReleaseBacklog = 1 })
 	f.c.Actions()
 	f.active([]string{"a", "b"})
@@ -96,7 +96,7 @@ func TestWhatNoLongerNeedsItsTurnIsPassedOver(t *testing.T) {
 	f.entry("b", "v1")
 	f.done("a", OK)
 	f.want("release a 200", "terminate c 202 removed")
-	f.held("b")
+	f.wantHandled("b")
 }
 
 func TestQueueReusesItsRoomWhileItIsNeverEmpty(t *testing.T) {
@@ -112,7 +112,7 @@ func TestQueueReusesItsRoomWhileItIsNeverEmpty(t *testing.T) {
 			t.Fatalf("%d: popped %s, want %s", i, r.id, rs[i%10].id)
 		}
 		q.push(r)
-		q.push(r) // it is in already
+		q.push(r) // it has no effect, since it waits already
 	}
 	if q.waiting() != 10 || cap(q.items) > 100 {
 		t.Fatalf("%d waiting, room for %d", q.waiting(), cap(q.items))

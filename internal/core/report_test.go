@@ -7,10 +7,10 @@ func (f *fixture) reported(id string, out Outcome, message string) {
 }
 
 func TestAReportChangesTheStateAndNothingElse(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.reported("a", Error, "exit status 1")
 	f.want("write-state a 110 failed exit status 1")
-	f.held("a")
+	f.wantHandled("a")
 	if s := f.c.Stats(); s.Active != 0 || s.Failed != 1 || s.Claims != 1 {
 		t.Errorf("stats %+v", s)
 	}
@@ -21,7 +21,7 @@ func TestAReportChangesTheStateAndNothingElse(t *testing.T) {
 	f.reported("a", OK, "")
 	f.want("write-state a 110 active")
 	f.saved("a", 110)
-	f.held("a")
+	f.wantHandled("a")
 	if s := f.c.Stats(); s.Active != 1 || s.Failed != 0 {
 		t.Errorf("stats %+v", s)
 	}
@@ -38,7 +38,7 @@ func TestAReportDuringHandleOutlivesIt(t *testing.T) {
 	f.done("a", OK)
 	f.saved("a", 110)
 	f.want()
-	f.held("a")
+	f.wantHandled("a")
 	f.reported("a", OK, "")
 	f.want("write-state a 110 active")
 }
@@ -50,13 +50,13 @@ func TestAReportThatWasTakenBackDuringHandleDoesNotMakeItActiveBeforeItReturned(
 	f.want("handle a 110 on 1 v1")
 	f.reported("a", OK, "")
 	f.want()
-	f.held()
+	f.wantHandled()
 	f.done("a", OK)
 	f.want("write-state a 110 active")
 }
 
 func TestAReportOfWhatEndsIsIgnored(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.remove("a")
 	f.want("terminate a 110 removed")
 	f.reported("a", Error, "exit status 1")
@@ -73,7 +73,7 @@ func TestAReportOfWhatEndsIsIgnored(t *testing.T) {
 }
 
 func TestAnotherHandleForgetsWhatWasReported(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.reported("a", Error, "exit status 1")
 	f.want("write-state a 110 failed exit status 1")
 	f.saved("a", 110)

@@ -1,177 +1,214 @@
 package core
 
-import "time"
+import (
+	"bytes"
+	"time"
+)
 
-// phase is what is in progress for a resource outside of the core. There is never more than one.
+// phase is what is in progress for a resource outside of the core. There is never more than one thing.
 type phase uint8
 
 const (
 	idle phase = iota
 	claiming
 	releasing
-	calling
+	callingHandle
+	callingUpdate
+	callingTerminate
 )
 
-// resource is all that is known of one id. It exists while the catalogue has an entry, etcd has a claim, or anything
-// is held or in progress here.
+// isCall says whether a call of the handler is in progress.
+func (p phase) isCall() bool { return p >= callingHandle }
+
+// resource is all that is known of one id. It exists while the catalogue has an entry, etcd has a claim, or this member
+// has a claim or anything in progress. A member may have a million of them, so each byte counts: the parts are ordered
+// and grouped so that little is lost to padding (TestAResourceIsSmall).
 type resource struct {
 	id string
-	sh *shard
+	sh *shard // nil: the resource was dropped, and only queues and timers refer to it still
 
-	// What etcd said last.
-	present   bool   // the catalogue wants it handled
-	data      []byte //
-	dataGen   uint32 // rises with each change of data
-	seenToken int64  // the claim's create revision; 0: no claim
-	seenLease int64
-	seenRev   int64  // the revision at which that was so; older news is ignored
-	entryGen  uint32 // the shard's snapshot generation in which the entry was last told of
-	claimGen  uint32 // the same of the claim
+	seen     seen
+	claim    claim
+	handling handling
+	told     told
+	counted  counted
 
-	// What is so here.
-	phase      phase
-	call       ActionKind // while calling: Handle, Update or Terminate
-	queued     queueID    // where it waits for its turn
-	cancelled  bool       // the context of the call in progress was ended by us
-	disowned   bool       // the context of the handling was ended by us, since its claim is lost
-	stuck      bool       // a call that we gave up on has not returned
-	started    bool       // the handler has it, or remains of it: Terminate is due before the claim may go
-	ailing     bool       // the handler reported that what it started fails
-	dirty      bool       // started, but its context ended or a call broke off: Terminate before anything else
-	uncertain  bool       // a claim's answer was lost: the claim may be there, or still appear until settleAt
-	conclusive bool       // the claim or release in progress was sent after settleAt: its answer ends the uncertainty
-	doomed     bool       // a release's answer was lost: the claim may be deleted at any time, so it cannot be used again
-	busy       bool       // counted in shard.busy
-	engaged    bool       // counted in Core.engaged
-	tardy      bool       // counted in Core.tardy
-
-	token      int64  // of the claim that is ours; 0: none
-	lease      int64  // the lease of that claim, or of the one on its way
-	oldToken   int64  // the token under which Handle was called last
-	handledGen uint32 // the data that the handler was given
-	index      int32  // in shard.list
-
-	attempts    uint16        // failures of Handle in a row
-	endTries    uint16        // failures of Terminate in a row
-	tries       uint16        // failures of writes in a row
-	handleAfter time.Duration // no Handle before
-	endAfter    time.Duration // no Terminate before, while the claim lasts; of one in progress: when it began
-	writeAfter  time.Duration // no claim or release before
-	settleAt    time.Duration // until when a write of it whose answer was lost may still be applied
-	timerAt     time.Duration // of the earliest timer that is set; 0: none
-
-	// The claim's value in etcd.
-	state       State
-	unsaved     bool   // etcd has not been told of state and err
-	stateQueued bool   // it is in Core.states
-	doubtful    bool   // a write of it got no answer, and may yet undo a later one, until settleAt
-	plain       bool   // it was not written since the claim was made: a summary can stand for it
-	tallied     tally  // in group
-	unclear     bool   // counted in shard.unclear
-	err         string //
-	since       time.Duration
-	writing     int64         // the token of the claim that a write of it is on its way to; 0: none
-	stateAfter  time.Duration // no write of it before
-	group       *group        // that the claim is in; nil: there is none
-
-	offered time.Duration // released to whoever owns it now, who has not claimed it yet: until when that counts; 0: no
+	certainAt time.Duration // from then on, no claim or state whose answer was lost can be applied any more
+	timerAt   time.Duration // of the earliest timer that is set; 0: none
+	index     int32         // in shard.list
+	phase     phase
+	queued    queueID // where it waits for its turn
 }
 
-// isEngaged says whether something of it is held or in progress here, a call that was given up aside.
+// seen is what etcd was last known to say: the catalogue's entry, and the claim's key, whoever made it.
+type seen struct {
+	data     []byte
+	token    int64  // the claim's create revision; 0: there is no claim
+	lease    int64  // the claim's
+	rev      int64  // the revision at which the claim was so; older news is ignored
+	dataGen  uint32 // rises with each change of data; 0: the entry was never seen
+	entryGen uint32 // the shard's snapshot generation in which the entry was last seen
+	claimGen uint32 // the same of the claim
+	wanted   bool   // the catalogue has an entry that is not suspended
+}
+
+// takeEntry takes over what the catalogue says, and reports whether the data changed.
+func (s *seen) takeEntry(e Entry, gen uint32) (changed bool) {
+	s.entryGen = gen
+	if e.Unreadable {
+		return false
+	}
+	s.wanted = !e.Suspended
+	if s.dataGen != 0 && bytes.Equal(s.data, e.Data) {
+		return false
+	}
+	s.data = e.Data
+	s.dataGen++
+	return true
+}
+
+// claim is what this member has asked of etcd for the resource, and what it has.
+type claim struct {
+	token      int64         // the create revision of this member's claim; 0: it has none
+	lease      int64         // the lease of that claim, or of the one on its way
+	writeAfter time.Duration // no claim or release is sent before
+	offered    time.Duration // until when the released resource counts as on its way to its next owner; 0: it does not
+	failures   uint16        // of claims and releases, in a row
+	uncertain  bool          // the answer to a claim was lost: the claim may be there, or still appear until certainAt
+	conclusive bool          // the claim or release in progress was sent after certainAt: its answer ends the uncertainty
+	doomed     bool          // the answer to a release was lost: the claim may go at any time, so it cannot be used again
+}
+
+// answered notes that etcd answered a claim or a release, so that the next write need not wait.
+func (c *claim) answered() {
+	c.failures, c.writeAfter = 0, 0
+	if c.conclusive {
+		c.uncertain = false
+	}
+}
+
+// handling is what the handler has of the resource, and how the call in progress, or the last one, goes.
+type handling struct {
+	token             int64         // under which Handle was called last
+	handleAfter       time.Duration // Handle is not called before
+	terminateAt       time.Duration // Terminate is not called before, while the claim lasts; in progress: when it began
+	dataGen           uint32        // of the data that the handler was given
+	handleFailures    uint16        // in a row
+	terminateFailures uint16        // in a row
+
+	started   bool // the handler has the resource, or remains of it: Terminate is due before the claim may go
+	dirty     bool // started, but its context ended or a call broke off: Terminate comes before anything else
+	ailing    bool // the handler reported that what it started fails
+	cancelled bool // the core ended the context of the call in progress
+	disowned  bool // the core ended the context of the whole handling, since its claim is lost
+	stuck     bool // a call that was given up has not returned
+}
+
+// begin notes that Handle is called under a claim.
+func (h *handling) begin(token int64, dataGen uint32) {
+	h.token, h.dataGen, h.ailing, h.disowned = token, dataGen, false, false
+}
+
+// end notes that the handler has nothing of the resource any more.
+func (h *handling) end() {
+	h.started, h.dirty = false, false
+	h.terminateFailures, h.terminateAt = 0, 0
+}
+
+// leaveDirty notes that the handler may have something, under a context that has ended or after a call that broke off.
+func (h *handling) leaveDirty() { h.started, h.dirty = true, true }
+
+// retryHandleAtOnce forgets the failures of Handle.
+func (h *handling) retryHandleAtOnce() { h.handleFailures, h.handleAfter = 0, 0 }
+
+// told is what the claim's key is to say of the handling, and what etcd has been told of that.
+type told struct {
+	err       string
+	since     time.Duration // when the state was reached; while the claim is on its way: when it was sent
+	writing   int64         // the token of the claim to which a state is on its way; 0: none is
+	after     time.Duration // no state is written before
+	state     State
+	unsaved   bool // etcd has not been told of state and err
+	uncertain bool // the answer to a state was lost: it may be applied until certainAt, and undo a later one
+	plain     bool // no state was written since the claim was made, so that a summary can stand for it
+	queued    bool // in Core.states
+}
+
+// reset is for a new claim, whose key says that it is claimed.
+func (t *told) reset() {
+	t.state, t.err, t.unsaved, t.after, t.plain, t.uncertain = StateClaimed, "", false, 0, true, false
+}
+
+// mustWrite notes that the key has to be written, since a summary cannot say what it is to say.
+func (t *told) mustWrite() { t.unsaved, t.plain = true, false }
+
+// sent notes that the state is on its way to the claim with that token. If it is certain by now what became of the
+// states before, none of them can undo this one.
+func (t *told) sent(token int64, certain bool) {
+	t.writing, t.unsaved, t.plain = token, false, false
+	t.uncertain = t.uncertain && !certain
+}
+
+// counted says which counts the resource is in, so that each change of it changes a count once.
+type counted struct {
+	bundle  *bundle // that its claim is in; nil: it has none
+	tally   tally   // in bundle, besides bundle.claims
+	busy    bool    // in shard.busy
+	unseen  bool    // in shard.unseen
+	engaged bool    // in Core.engaged
+	tardy   bool    // in Core.tardy
+}
+
+// claimed says whether this member has a claim of it.
+func (r *resource) claimed() bool { return r.claim.token != 0 }
+
+// gone says whether the key of this member's claim is known to be deleted: by a release, or by someone else.
+func (r *resource) gone() bool { return r.claimed() && r.seen.token != r.claim.token }
+
+// isUpToDate says whether the handler was given the newest data.
+func (r *resource) isUpToDate() bool { return r.handling.dataGen == r.seen.dataGen }
+
+// isEngaged says whether this member has a claim of it, anything of it in progress, or Terminate to call. A call that
+// was given up does not count.
 func (r *resource) isEngaged() bool {
-	return r.phase != idle || r.token != 0 || r.started && !r.stuck
+	return r.phase != idle || r.claimed() || r.handling.started && !r.handling.stuck
 }
 
-// isBusy says whether the member has something of it that needs the shard to be followed on.
+// isBusy says whether this member has something of it that needs the shard to be followed on.
 func (r *resource) isBusy(c *Core) bool {
-	if r.phase != idle || r.token != 0 || r.started || r.stuck || r.offered != 0 || r.uncertain {
+	if r.phase != idle || r.claimed() || r.handling.started || r.handling.stuck || r.claim.offered != 0 ||
+		r.claim.uncertain {
 		return true
 	}
 	return c.seesOurs(r)
 }
 
-// forget drops the claim without a word to etcd: it is gone, or its lease is.
-func (c *Core) forget(r *resource) {
-	lease := r.lease
-	r.token, r.lease, r.doomed = 0, 0, false
-	r.tries, r.writeAfter = 0, 0
-	r.attempts, r.endTries, r.handleAfter, r.endAfter = 0, 0, 0, 0
-	c.unhold(lease)
-}
-
-// hold makes a claim ours. What etcd said of it is to be taken over too, before anything is decided.
-func (c *Core) hold(r *resource, token, lease int64) {
-	r.token, r.lease = token, lease
-	r.state, r.err, r.unsaved, r.stateAfter, r.plain = StateClaimed, "", false, 0, true
-	r.doubtful, r.tries, r.writeAfter = false, 0, 0
-}
-
-// answered notes that etcd answered a claim or a release: the next write need not wait.
-func (r *resource) answered() {
-	r.tries, r.writeAfter = 0, 0
-	if r.conclusive {
-		r.uncertain = false
-	}
-}
-
-// see takes over what etcd said of the claim's key at a revision, unless something newer is known.
-func (r *resource) see(token, lease, rev int64) {
-	if rev >= r.seenRev {
+// seeClaim takes over what etcd said of the claim's key at a revision, unless something newer is known.
+func (r *resource) seeClaim(token, lease, rev int64) {
+	if rev >= r.seen.rev {
 		switch {
-		case r.seenToken == 0 && token != 0:
+		case r.seen.token == 0 && token != 0:
 			r.sh.claims++
-		case r.seenToken != 0 && token == 0:
+		case r.seen.token != 0 && token == 0:
 			r.sh.claims--
 		}
-		r.seenToken, r.seenLease, r.seenRev = token, lease, rev
+		r.seen.token, r.seen.lease, r.seen.rev = token, lease, rev
 	}
 }
 
-// gone says whether the key of the claim that is ours is known to be deleted: by a release, or by someone else.
-func (r *resource) gone() bool { return r.token != 0 && r.seenToken != r.token }
-
-// shard holds the resources of one shard, in a list besides the map so that going through them has a fixed order: the
-// same events always give the same actions.
-type shard struct {
-	number  int
-	owned   bool
-	gen     uint32 // of snapshots
-	byID    map[string]*resource
-	list    []*resource
-	groups  []*group // of claims that are this member's
-	busy    int      // how many resources are busy
-	unclear int      // how many resources may have a claim that is not known
-	claims  int      // how many claims etcd has, as far as known
-	floor   int64    // the newest seenRev of those dropped: their old news must not bring them back
+// setClaim makes a claim this member's. What etcd said of it is to be taken over too, before anything is decided.
+func (r *resource) setClaim(token, lease int64) {
+	r.claim.token, r.claim.lease = token, lease
+	r.claim.failures, r.claim.writeAfter = 0, 0
+	r.told.reset()
 }
 
-// get returns the resource of an id, made if need be.
-func (sh *shard) get(id string) *resource {
-	r := sh.byID[id]
-	if r == nil {
-		r = &resource{id: id, sh: sh, index: int32(len(sh.list)), seenRev: sh.floor}
-		sh.byID[id] = r
-		sh.list = append(sh.list, r)
-	}
-	return r
-}
-
-// drop removes a resource of which nothing is known. Queues and timers may still refer to it and find its shard nil.
-func (sh *shard) drop(r *resource) {
-	sh.floor = max(sh.floor, r.seenRev)
-	delete(sh.byID, r.id)
-	last := sh.list[len(sh.list)-1]
-	sh.list[r.index], last.index = last, r.index
-	sh.list[len(sh.list)-1] = nil
-	sh.list = sh.list[:len(sh.list)-1]
-	r.sh = nil
-}
-
-// each calls f for every resource. f may drop the one it was called for.
-func (sh *shard) each(f func(*resource)) {
-	for i := len(sh.list) - 1; i >= 0; i-- {
-		if i < len(sh.list) {
-			f(sh.list[i])
-		}
-	}
+// forgetClaim drops the claim without a word to etcd: its key is gone, or its lease is.
+func (c *Core) forgetClaim(r *resource) {
+	lease := r.claim.lease
+	r.claim.token, r.claim.lease, r.claim.doomed = 0, 0, false
+	r.claim.failures, r.claim.writeAfter = 0, 0
+	r.handling.retryHandleAtOnce()
+	r.handling.terminateFailures, r.handling.terminateAt = 0, 0
+	c.leaveLease(lease)
 }

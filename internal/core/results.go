@@ -6,12 +6,13 @@ import (
 	"time"
 )
 
-// claim sends a claim. There is a lease with room for it.
+// claim sends a claim. There must be a lease with room for it.
 func (c *Core) claim(r *resource) {
 	l := c.room()
 	l.keys++
-	c.claiming++
-	r.phase, r.lease, r.conclusive, r.since = claiming, l.id, c.now >= r.settleAt, c.now
+	c.counts.claims++
+	r.phase, r.told.since = claiming, c.now
+	r.claim.lease, r.claim.conclusive = l.id, c.now >= r.certainAt
 	c.emit(Action{Kind: Claim, Shard: r.sh.number, ID: r.id, Lease: l.id, Since: c.now})
 }
 
@@ -22,30 +23,30 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 		return
 	}
 	r.phase = idle
-	c.claiming--
-	lease := r.lease
+	c.counts.claims--
+	lease := r.claim.lease
 	if res.Applied {
-		r.answered()
-		c.pace.answered(now - r.since)
-		c.hold(r, res.Revision, lease)
-		r.see(res.Revision, lease, res.Revision) // the watch may have been faster, and have told of the claim's end already
+		r.claim.answered()
+		c.pace.answered(now - r.told.since)
+		r.setClaim(res.Revision, lease)
+		r.seeClaim(res.Revision, lease, res.Revision) // unless the watch was faster, and has told of the claim's end
 		c.reconcile(r)
 		return
 	}
-	r.lease = 0
+	r.claim.lease = 0
 	switch {
 	case res.LeaseGone:
 		c.fence(lease)
 	case res.Unknown:
-		r.uncertain, r.settleAt = true, now+c.cfg.Settle
+		r.claim.uncertain, r.certainAt = true, now+c.cfg.UncertainFor
 		c.retryLater(r)
 	case res.Failed:
 		c.retryLater(r)
 	default:
-		r.answered()
-		r.see(res.FoundToken, res.FoundLease, res.Revision)
+		r.claim.answered()
+		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
-	c.unhold(lease)
+	c.leaveLease(lease)
 	c.reconcile(r)
 }
 
@@ -56,172 +57,182 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 		return
 	}
 	r.phase = idle
-	c.releases--
+	c.counts.releases--
 	if res.Unknown || res.Failed || res.LeaseGone {
 		c.timed(r, false)
-		r.doomed = r.token != 0 && (r.doomed || res.Unknown)
+		r.claim.doomed = r.claimed() && (r.claim.doomed || res.Unknown)
 		c.retryLater(r)
 		c.reconcile(r)
 		return
 	}
-	r.answered()
+	r.claim.answered()
 	if c.pace.timed == r {
 		c.pace.answered(now - c.pace.sent)
 	}
 	if res.Applied {
-		r.see(0, 0, res.Revision)
+		r.seeClaim(0, 0, res.Revision)
 		c.offer(r)
 	} else {
-		r.see(res.FoundToken, res.FoundLease, res.Revision)
+		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
-	if r.offered == 0 {
+	if r.claim.offered == 0 {
 		c.timed(r, true)
 	}
 	c.reconcile(r)
 }
 
-// offer notes that a resource is on its way to its next owner. The shard is followed until that one is seen to claim it:
-// were more terminated than the others claim, the rest would be handled by nobody while it waits in their queue.
+// offer notes that a resource was released to its next owner. The shard is followed until that one is seen to claim it:
+// if this member terminated more than the others claim, nobody would handle the rest while it waits in their queues.
 func (c *Core) offer(r *resource) {
-	if c.cfg.Handover <= 0 || r.token == 0 || !r.present || r.sh.owned || r.seenToken != 0 || r.offered != 0 {
+	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owned || r.seen.token != 0 || r.claim.offered != 0 {
 		return
 	}
-	r.offered = c.now + c.cfg.Handover
-	c.offers++
-	c.wakeAt(r, r.offered)
+	r.claim.offered = c.now + c.cfg.Handover
+	c.counts.offers++
+	c.wakeAt(r, r.claim.offered)
 }
 
-// endOffer looks whether an offer was taken, or is over.
+// endOffer ends an offer that somebody took, that nobody took in time, or that means nothing any more.
 func (c *Core) endOffer(r *resource) {
-	taken, late := r.seenToken != 0, c.now >= r.offered
+	taken, late := r.seen.token != 0, c.now >= r.claim.offered
 	switch {
-	case r.offered == 0:
+	case r.claim.offered == 0:
 		return
-	case !taken && !late && r.present && !r.sh.owned:
-		c.wakeAt(r, r.offered) // again: an earlier timer may have taken its place
+	case !taken && !late && r.seen.wanted && !r.sh.owned:
+		c.wakeAt(r, r.claim.offered) // once more, since an earlier timer may have taken its place
 		return
 	}
-	r.offered = 0
-	c.offers--
+	r.claim.offered = 0
+	c.counts.offers--
 	c.timed(r, taken || !late)
 	c.untaken = late && !taken
 }
 
+// retryLater makes the next claim or release wait, longer with each failure.
 func (c *Core) retryLater(r *resource) {
-	r.tries = min(r.tries, math.MaxUint16-1) + 1
-	r.writeAfter = c.now + c.backoff(r.tries, c.cfg.RetryMin, c.cfg.RetryMax)
+	r.claim.failures = min(r.claim.failures, math.MaxUint16-1) + 1
+	r.claim.writeAfter = c.now + c.backoff(r.claim.failures, c.cfg.RetryMin, c.cfg.RetryMax)
 }
 
-// CallDone says how a call ended. A call that CallStuck was told of ends with this too, if it ever does.
+// CallDone says how a call ended. It is also called for a call that CallStuck has told of, if that ever returns.
 func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, message string) {
 	r := c.find(now, number, id)
 	if r == nil {
 		return
 	}
-	if r.stuck { // a call that was given up came back
-		r.stuck = false
-		c.stuck--
+	if r.handling.stuck { // the call was given up, and has returned after all
+		r.handling.stuck = false
+		c.counts.stuck--
 		c.reconcile(r)
 		return
 	}
-	if r.phase != calling {
+	if !r.phase.isCall() {
 		return
 	}
-	call := r.call
-	c.endCall(r)
+	call := c.endCall(r)
 	switch call {
-	case Handle:
+	case callingHandle:
 		c.handleDone(r, out, message)
-	case Update:
-		if out == Refused && !r.cancelled {
-			c.fence(r.lease)
+	case callingUpdate:
+		if out == Refused && !r.handling.cancelled {
+			c.fence(r.claim.lease)
 		}
-		if out != OK || r.cancelled { // it may have the new data or not: terminate and handle anew
-			r.dirty = true
+		if out != OK || r.handling.cancelled { // the handler may have the new data or not: terminate and handle anew
+			r.handling.dirty = true
 		}
-	case Terminate:
+	case callingTerminate:
 		c.terminateDone(r, out, message)
 	}
 	c.reconcile(r)
 }
 
-func (c *Core) endCall(r *resource) {
-	if r.call == Terminate {
-		c.ending--
-		if r.tardy {
-			r.tardy = false
-			c.tardy--
+// endCall takes r out of the calls in progress, and returns which call it was.
+func (c *Core) endCall(r *resource) (call phase) {
+	call = r.phase
+	if call == callingTerminate {
+		c.counts.terminates--
+		if r.counted.tardy {
+			r.counted.tardy = false
+			c.counts.tardy--
 		}
 	} else {
-		c.handling--
+		c.counts.handles--
 	}
 	r.phase = idle
 	c.endNote(r)
+	return call
 }
 
+// handleDone takes note of how a call of Handle ended.
 func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	switch {
-	case out == Refused && r.cancelled: // it was not called, and why is known
+	case out == Refused && r.handling.cancelled: // Handle was not called, and the reason is known
 	case out == Refused:
-		c.fence(r.lease)
-	case r.cancelled || out == Cut: // whatever it returned, the handler may have it, under a context that has ended
-		r.started, r.dirty = true, true
+		c.fence(r.claim.lease)
+	case r.handling.cancelled || out == Cut:
+		// Whatever it returned: the handler may have the resource, under a context that has ended.
+		r.handling.leaveDirty()
 	case out == OK:
-		r.started, r.attempts, r.handleAfter = true, 0, 0
-		if !r.ailing { // else it failed as soon as it was started
+		r.handling.started = true
+		r.handling.retryHandleAtOnce()
+		if !r.handling.ailing { // if it is, it failed as soon as it was started
 			c.setState(r, StateActive, "")
 		}
 	default:
-		// Terminate follows a Handle that panicked, timed out, was cut off, or may have begun in spite of its error.
-		r.started = out != Error
-		r.dirty = r.started
+		// Terminate follows a Handle that panicked, timed out, was cut off, or may have started something in spite of its
+		// error.
+		r.handling.started = out != Error
+		r.handling.dirty = r.handling.started
 		c.handleFailed(r, message)
 	}
 }
 
+// handleFailed takes note of a failure of Handle. One with data that have changed meanwhile does not count: the new
+// data have all their attempts.
 func (c *Core) handleFailed(r *resource, message string) {
-	if r.handledGen == r.dataGen { // else it failed with data that have changed since: the new ones have all their attempts
-		r.attempts = min(r.attempts, math.MaxUint16-1) + 1
-		r.handleAfter = c.now + c.backoff(r.attempts, c.cfg.Backoff, c.cfg.BackoffMax)
+	if r.isUpToDate() {
+		r.handling.handleFailures = min(r.handling.handleFailures, math.MaxUint16-1) + 1
+		r.handling.handleAfter = c.now + c.backoff(r.handling.handleFailures, c.cfg.Backoff, c.cfg.BackoffMax)
 	}
 	c.setState(r, StateFailed, message)
 }
 
+// terminateDone takes note of how a call of Terminate ended. One that was cut off by the end of its lease is followed
+// by another one, which no lease can cut off.
 func (c *Core) terminateDone(r *resource, out Outcome, message string) {
-	if out == Cut { // the next one has its time: nothing is left that could end it
-		r.dirty = true
-		c.fence(r.lease)
+	if out == Cut {
+		r.handling.dirty = true
+		c.fence(r.claim.lease)
 		return
 	}
-	if out != OK && c.holds(r) {
-		r.dirty = true
-		r.endTries = min(r.endTries, math.MaxUint16-1) + 1
-		r.endAfter = c.now + c.backoff(r.endTries, c.cfg.Backoff, c.cfg.BackoffMax)
+	if out != OK && c.holdsUntilTerminated(r) {
+		r.handling.dirty = true
+		r.handling.terminateFailures = min(r.handling.terminateFailures, math.MaxUint16-1) + 1
+		r.handling.terminateAt = c.now + c.backoff(r.handling.terminateFailures, c.cfg.Backoff, c.cfg.BackoffMax)
 		c.setState(r, StateFailed, message)
 		return
 	}
-	r.started, r.dirty = false, false
-	r.endTries, r.endAfter = 0, 0
-	if r.attempts == 0 { // else it is failed still
+	r.handling.end()
+	if r.handling.handleFailures == 0 { // if Handle failed, the claim goes on saying so
 		c.setState(r, StateClaimed, "")
 	}
 }
 
-// CallStuck says that a call was given up: its context ended long ago and it has not returned. Its place is free for
-// others; the resource is not called again before CallDone tells that it returned after all.
+// CallStuck says that a call was given up: its context ended long ago, and it has not returned. Its place is free for
+// others. The resource is not called again before CallDone tells that the call has returned after all.
 func (c *Core) CallStuck(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling {
+	if r == nil || !r.phase.isCall() {
 		return
 	}
-	call := r.call
-	c.endCall(r)
-	r.stuck = true
-	c.stuck++
-	// What is left to clean up when it returns: a Terminate that was let go of has had its chance.
-	r.started = call != Terminate || c.cfg.HoldFailed
-	r.dirty = r.started
-	if call == Handle {
+	call := c.endCall(r)
+	r.handling.stuck = true
+	c.counts.stuck++
+	// When the call returns, what it left is to be terminated. A Terminate that was given up has had its chance, unless
+	// the policy holds the claim.
+	r.handling.started = call != callingTerminate || c.cfg.HoldUntilTerminated
+	r.handling.dirty = r.handling.started
+	if call == callingHandle {
 		c.handleFailed(r, message)
 	} else {
 		c.setState(r, StateFailed, message)
@@ -229,78 +240,81 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	c.reconcile(r)
 }
 
-// CallRuns says of a call in progress that takes long since when it runs. The claim's key says so, and what came of the try
-// before, until the call ends; nothing else follows from it.
+// CallRuns tells of a call in progress that it takes long; message says since when. Until the call ends, the claim's
+// key says so, and what came of the try before. Nothing else follows from it.
 func (c *Core) CallRuns(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling || r.token == 0 {
+	if r == nil || !r.phase.isCall() || !r.claimed() {
 		return
 	}
-	tries := r.attempts
-	if r.call == Terminate {
-		tries = r.endTries
+	tries := r.handling.handleFailures
+	if r.phase == callingTerminate {
+		tries = r.handling.terminateFailures
 	}
 	switch {
-	case r.err == "":
-	case tries > 0 && r.call != Update:
-		message = fmt.Sprintf("%s; try %d; the last one: %s", message, int(tries)+1, r.err)
+	case r.told.err == "":
+	case tries > 0 && r.phase != callingUpdate:
+		message = fmt.Sprintf("%s; try %d; the last one: %s", message, int(tries)+1, r.told.err)
 	default:
-		message += "; before that: " + r.err
+		message += "; before that: " + r.told.err
 	}
 	c.notes[r] = message
-	r.unsaved, r.plain = true, false // a summary cannot say it
+	r.told.mustWrite()
 	c.reconcile(r)
 }
 
-// endNote has the claim's key say no longer that a call takes long.
+// endNote notes that the claim's key must no longer say that a call takes long.
 func (c *Core) endNote(r *resource) {
 	if _, noted := c.notes[r]; noted {
 		delete(c.notes, r)
-		r.unsaved = true
+		r.told.unsaved = true
 	}
 }
 
-// CallFailing says of a call in progress that it has failed already: what is left of it is to tell the handler so, which may
-// take its time too. CallDone is to follow. The claim's key says it at once.
+// CallFailing tells of a call in progress that it has failed. The call goes on until the handler has been told of that,
+// which may take its time too, and CallDone follows then. The claim's key says it at once.
 func (c *Core) CallFailing(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
-	if r == nil || r.phase != calling || r.cancelled || r.call == Update || r.call == Terminate && !c.holds(r) {
-		return // its end does not make it failed
+	if r == nil || r.handling.cancelled {
+		return // if it was cancelled, the failure says nothing of the resource
+	}
+	if r.phase != callingHandle && !(r.phase == callingTerminate && c.holdsUntilTerminated(r)) {
+		return // the failure of another call does not make the claim say failed
 	}
 	c.endNote(r)
 	c.setState(r, StateFailed, message)
 	c.reconcile(r)
 }
 
-// Reported says how the handler finds what it started to be doing: OK, or not. Only the claim's state follows from it; what
-// belongs to whom, and which calls are due, does not.
+// Reported says whether the handler finds that what it started goes on: OK, or another Outcome. Only what the claim's
+// key says follows from it. Which member owns the resource, and which calls are due, does not.
 func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, message string) {
 	r := c.find(now, number, id)
-	handing := r != nil && r.phase == calling && r.call == Handle
-	if r == nil || r.stuck || !handing && !c.isHeld(r) {
-		return // it ends, or has ended: what is said of it then is older than that
+	starting := r != nil && r.phase == callingHandle
+	if r == nil || r.handling.stuck || !starting && !c.isHandled(r) {
+		return // the handling ends, or has ended, and the report is older than that
 	}
-	r.ailing = out != OK
+	r.handling.ailing = out != OK
 	switch {
-	case r.ailing:
+	case r.handling.ailing:
 		c.setState(r, StateFailed, message)
-	case !handing: // else its end tells
+	case !starting: // if it starts, the outcome of Handle tells
 		c.setState(r, StateActive, "")
 	}
 	c.reconcile(r)
 }
 
-// setState notes what the claim's key should say; reconcile has it written.
+// setState notes what the claim's key is to say. reconcile writes it.
 func (c *Core) setState(r *resource, s State, message string) {
-	if r.state != s || r.err != message {
-		if g := r.group; g != nil && r.plain && s == StateActive {
-			g.within = max(g.within, c.now-r.since)
+	if r.told.state != s || r.told.err != message {
+		if b := r.counted.bundle; b != nil && r.told.plain && s == StateActive {
+			b.within = max(b.within, c.now-r.told.since)
 		}
-		r.state, r.err, r.since, r.unsaved = s, message, c.now, true
+		r.told.state, r.told.err, r.told.since, r.told.unsaved = s, message, c.now, true
 	}
 }
 
-// writeState has what is unsaved written.
+// writeState queues r if what the claim's key says is to be written now.
 func (c *Core) writeState(r *resource) {
 	if c.stateIsDue(r) {
 		c.states.push(r, c.now)
@@ -309,15 +323,18 @@ func (c *Core) writeState(r *resource) {
 
 // stateIsDue says whether what the claim's key says is to be written now.
 func (c *Core) stateIsDue(r *resource) bool {
-	if r.token != 0 && r.writing == 0 && r.seenToken == r.token && r.seenLease != r.lease {
-		r.unsaved, r.plain = true, false // somebody has overwritten it by hand: it must not outlive its lease
+	if r.claimed() && r.told.writing == 0 && r.seen.token == r.claim.token && r.seen.lease != r.claim.lease {
+		r.told.mustWrite() // somebody has overwritten the claim by hand, and it must not outlive this member's lease
 	}
-	if !r.unsaved && !r.doubtful || r.writing != 0 || r.token == 0 || r.phase == releasing || c.lost(r) {
+	if !r.told.unsaved && !r.told.uncertain || r.told.writing != 0 {
 		return false
 	}
-	after := r.stateAfter
-	if !r.unsaved {
-		after = r.settleAt
+	if !r.claimed() || r.phase == releasing || c.isVoid(r) {
+		return false
+	}
+	after := r.told.after
+	if !r.told.unsaved {
+		after = r.certainAt
 	}
 	if c.now < after {
 		c.wakeAt(r, after)
@@ -326,13 +343,13 @@ func (c *Core) stateIsDue(r *resource) bool {
 	return true
 }
 
-// pumpStates writes states, while there is room for them. Claims and releases go first: what waits for those is that
-// somebody handles a resource at all, and a state only tells of it. But not for ever. A state that may go in a summary with
-// others soon waits for the answer to those that are on their way.
+// pumpStates writes states, as far as there is room for them. Claims and releases go first, for a while: they decide
+// whether somebody handles a resource at all, and a state only tells of it. A state for which a summary may soon stand,
+// together with others, waits for the answers to the states that are on their way.
 func (c *Core) pumpStates() {
 	few, gathering := max(1, c.cfg.WriteBacklog/64), c.states.under > 0
 	for c.states.under < c.cfg.WriteBacklog && c.states.waiting() > 0 {
-		if c.claiming+c.releases+c.claims.waiting() >= few && c.now-c.states.since < c.cfg.StateDelay {
+		if c.counts.claims+c.counts.releases+c.claims.waiting() >= few && c.now-c.states.since < c.cfg.StateDelay {
 			return
 		}
 		if gathering && c.mayBeSummarized(c.states.first()) {
@@ -341,57 +358,61 @@ func (c *Core) pumpStates() {
 		switch r := c.states.pop(); {
 		case r.sh == nil || !c.stateIsDue(r):
 		case c.canSummarize(r):
-			c.summarize(r.sh, r.group)
+			c.summarize(r.sh, r.counted.bundle)
 		default:
 			c.sendState(r)
 		}
 	}
 }
 
+// sendState writes what the claim's key is to say to that key.
 func (c *Core) sendState(r *resource) {
 	c.states.under++
-	r.writing, r.unsaved, r.plain, r.doubtful = r.token, false, false, r.doubtful && c.now < r.settleAt
-	c.count(r)
-	c.emit(Action{Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.token, Lease: r.lease, State: r.state, Since: r.since, Err: c.says(r)})
+	r.told.sent(r.claim.token, c.now >= r.certainAt)
+	c.countForSummary(r)
+	c.emit(Action{
+		Kind: WriteState, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease,
+		State: r.told.state, Since: r.told.since, Err: c.says(r),
+	})
 }
 
-// says is the text that the claim's key is to have: of a call that takes long, or of the last failure.
+// says is the text that the claim's key is to have: that a call takes long, or what the last failure was.
 func (c *Core) says(r *resource) string {
 	if note, noted := c.notes[r]; noted {
 		return note
 	}
-	return r.err
+	return r.told.err
 }
 
-// endWriting notes that nobody waits for a state of r to be written.
+// endWriting notes that no state of r is on its way any more, or that its answer makes no difference.
 func (c *Core) endWriting(r *resource) {
-	if r.writing != 0 {
-		r.writing = 0
+	if r.told.writing != 0 {
+		r.told.writing = 0
 		c.states.under--
 	}
 }
 
-// StateDone says what became of a WriteState of the claim with that token.
+// StateDone says what became of a WriteState to the claim with that token.
 func (c *Core) StateDone(now time.Duration, number int, id string, token int64, res WriteResult) {
 	r := c.find(now, number, id)
-	if r == nil || r.writing != token {
+	if r == nil || r.told.writing != token {
 		return
 	}
 	c.endWriting(r)
 	switch {
-	case r.token != token:
+	case r.claim.token != token:
 	case res.Applied:
-		r.see(token, r.lease, res.Revision)
+		r.seeClaim(token, r.claim.lease, res.Revision)
 	case res.LeaseGone:
-		c.fence(r.lease)
+		c.fence(r.claim.lease)
 	case res.Unknown || res.Failed:
 		if res.Unknown {
-			r.doubtful, r.settleAt = true, now+c.cfg.Settle
+			r.told.uncertain, r.certainAt = true, now+c.cfg.UncertainFor
 		}
-		r.unsaved = true // also if it was applied: writing it again does no harm
-		r.stateAfter = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+		r.told.unsaved = true // even if it was applied, it does no harm to write it again
+		r.told.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 	default:
-		r.see(res.FoundToken, res.FoundLease, res.Revision)
+		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)
 	}
 	c.reconcile(r)
 }

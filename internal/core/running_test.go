@@ -9,7 +9,7 @@ func (f *fixture) runs(message string)    { f.c.CallRuns(f.now, 0, "a", message)
 func (f *fixture) failing(message string) { f.c.CallFailing(f.now, 0, "a", message) }
 
 func TestACallThatTakesLongIsToldOfOnceAndUntilItEnds(t *testing.T) {
-	f := handling(t)
+	f := startHandling(t)
 	f.runs("handle has been running since noon")
 	f.want("write-state a 110 claimed handle has been running since noon")
 	f.saved("a", 110)
@@ -21,7 +21,7 @@ func TestACallThatTakesLongIsToldOfOnceAndUntilItEnds(t *testing.T) {
 }
 
 func TestACallThatTakesLongTellsWhatTheTryBeforeFailedOf(t *testing.T) {
-	f := handling(t)
+	f := startHandling(t)
 	f.done("a", Error)
 	f.want("write-state a 110 failed boom")
 	f.saved("a", 110)
@@ -35,7 +35,7 @@ func TestACallThatTakesLongTellsWhatTheTryBeforeFailedOf(t *testing.T) {
 }
 
 func TestAnUpdateOrTerminateThatTakesLongLeavesTheStateAsItIs(t *testing.T) {
-	f := updating(t)
+	f := startUpdating(t)
 	f.runs("update has been running since noon")
 	f.want("write-state a 110 active update has been running since noon")
 	f.saved("a", 110)
@@ -51,9 +51,9 @@ func TestAnUpdateOrTerminateThatTakesLongLeavesTheStateAsItIs(t *testing.T) {
 	f.want("release a 110") // and no write besides
 }
 
-// A summary says only that a claim is active: it must not stand for one of which there is more to say.
+// A summary says only that claims are active, so it must not stand for a claim of which there is more to say.
 func TestNoSummaryStandsForACallThatTakesLong(t *testing.T) {
-	f := handling(t, canUpdate, func(cfg *Config) { cfg.SummaryLeast = 1 })
+	f := startHandling(t, canUpdate, func(cfg *Config) { cfg.SummaryLeast = 1 })
 	f.done("a", OK)
 	f.want("write-summary on 1 to 110")
 	f.c.SummaryDone(f.now, 0, 1, 110, WriteResult{Applied: true, Revision: 120})
@@ -64,7 +64,7 @@ func TestNoSummaryStandsForACallThatTakesLong(t *testing.T) {
 }
 
 func TestWhatIsSaidOfACallEndsWithIt(t *testing.T) {
-	f := handling(t)
+	f := startHandling(t)
 	f.done("a", OK)
 	f.want("write-state a 110 active")
 	f.saved("a", 110)
@@ -73,9 +73,9 @@ func TestWhatIsSaidOfACallEndsWithIt(t *testing.T) {
 	f.want()
 }
 
-// A failure is to be seen before the handler has been told of it: that may take as long as the call did.
+// A failure can be seen before the handler has been told of it, since that may take as long as the call did.
 func TestAFailureIsToldBeforeItsCallIsOver(t *testing.T) {
-	f := handling(t)
+	f := startHandling(t)
 	f.runs("handle has been running since noon")
 	f.want("write-state a 110 claimed handle has been running since noon")
 	f.saved("a", 110)
@@ -90,7 +90,7 @@ func TestAFailureIsToldBeforeItsCallIsOver(t *testing.T) {
 
 func TestATerminateThatFailsIsToldOfWhereTheClaimIsKept(t *testing.T) {
 	for _, hold := range []bool{true, false} {
-		f := holding(t, func(cfg *Config) { cfg.HoldFailed = hold })
+		f := handled(t, func(cfg *Config) { cfg.HoldUntilTerminated = hold })
 		f.remove("a")
 		f.want("terminate a 110 removed")
 		f.failing("boom")
@@ -102,9 +102,10 @@ func TestATerminateThatFailsIsToldOfWhereTheClaimIsKept(t *testing.T) {
 	}
 }
 
-// While there is time, the outcome of a call that is to be finished is waited for; then Terminate is to have what is left.
+// While there is time, the core waits for the outcome of a call that is to be finished; Terminate needs the rest of the
+// time.
 func TestHastenCancelsWhatWasToBeFinished(t *testing.T) {
-	f := handling(t, finishCalls)
+	f := startHandling(t, finishCalls)
 	f.c.Stop(f.now)
 	f.want()
 	f.c.Hasten(f.now)

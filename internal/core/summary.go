@@ -5,31 +5,32 @@ import (
 	"time"
 )
 
-// group is what this member has of one shard on one lease. When all of it is handled, one key says so, the group's summary,
-// instead of each claim: that those which say claimed, and were written last at a revision or before, are active. What happens
-// to a claim afterwards is written to the claim itself, at a later revision, and counts there.
+// bundle is this member's claims of one shard on one lease: what one summary can stand for. When all of it is
+// handled, one key says so, the summary, instead of each claim's key: that those claims are active which say claimed
+// and were last modified at a given revision or before. What happens to a claim afterwards is written to the claim's
+// own key, at a later revision, and counts there.
 //
-// So a summary is never wrong about a claim that was not in the group when it was written; which ones were must be known for
-// sure: none of the shard may be on its way, or have got no answer.
-type group struct {
-	lease    int64
-	claims   int           // of resources
-	pending  int           // of them: those that are not active, or failed for all to see
-	ready    int           // of them: those that are active, and only a summary or a state would tell
-	within   time.Duration // how long after it was claimed any of them became active
-	through  int64         // of the summary that etcd has, as far as known; 0: it has none
-	rev      int64         // the revision at which that was so; older news is ignored
-	writing  int64         // through of the summary that is on its way, or deleting; 0: none is
-	doubtful bool          // one got no answer: it may be there unknown, or still appear until settleAt
-	settleAt time.Duration //
-	after    time.Duration // none is written or deleted before
-	armed    time.Duration // the timer for that
+// So a summary is never wrong about a claim that came into the bundle after it was written. Which claims were in it
+// must be known for sure: no claim of the shard may be on its way, or uncertain.
+type bundle struct {
+	lease     int64
+	claims    int           // how many there are
+	pending   int           // of these: not active yet, or failed and the key does not say so yet
+	ready     int           // of these: active, and neither a summary nor a state says so yet
+	within    time.Duration // how long after its claim a resource became active, at most
+	through   int64         // of the summary that etcd has, as far as known; 0: it has none
+	rev       int64         // the revision at which that was so; older news is ignored
+	writing   int64         // through of the summary that is on its way, or deleting; 0: none is
+	uncertain bool          // the answer to a summary was lost: it may be there, or still appear until certainAt
+	certainAt time.Duration // from then on, no such summary can appear any more
+	after     time.Duration // no summary is written or deleted before
+	armed     time.Duration // when the timer fires that was set to delete the summary
 }
 
-// deleting is what group.writing is while the summary is being deleted.
+// deleting is what bundle.writing is while the summary is being deleted.
 const deleting = -1
 
-// tally says how a resource is counted in its group, besides in claims.
+// tally says how a resource is counted in its bundle, besides in claims.
 type tally uint8
 
 const (
@@ -38,256 +39,262 @@ const (
 	ready
 )
 
-// findGroup returns the group of a lease; nil where there is none.
-func (sh *shard) findGroup(lease int64) *group {
-	for _, g := range sh.groups {
-		if g.lease == lease {
-			return g
+// findBundle returns the bundle of a lease; nil if there is none.
+func (sh *shard) findBundle(lease int64) *bundle {
+	for _, b := range sh.bundles {
+		if b.lease == lease {
+			return b
 		}
 	}
 	return nil
 }
 
-// group returns the group of a lease, made if need be.
-func (sh *shard) group(lease int64) *group {
-	g := sh.findGroup(lease)
-	if g == nil {
-		g = &group{lease: lease}
-		sh.groups = append(sh.groups, g)
+// bundle returns the bundle of a lease, and makes it if there is none.
+func (sh *shard) bundle(lease int64) *bundle {
+	b := sh.findBundle(lease)
+	if b == nil {
+		b = &bundle{lease: lease}
+		sh.bundles = append(sh.bundles, b)
 	}
-	return g
+	return b
 }
 
-// count keeps the counts that say when a summary can be written.
-func (c *Core) count(r *resource) {
-	if unclear := r.phase == claiming || c.mayAppear(r); unclear != r.unclear {
-		r.unclear = unclear
-		if unclear {
-			r.sh.unclear++
+// countForSummary keeps the counts that say whether a summary can be written.
+func (c *Core) countForSummary(r *resource) {
+	if unseen := r.phase == claiming || c.mayAppear(r); unseen != r.counted.unseen {
+		r.counted.unseen = unseen
+		if unseen {
+			r.sh.unseen++
 		} else {
-			r.sh.unclear--
+			r.sh.unseen--
 		}
 	}
-	g, t := r.standing()
-	if g == r.group && t == r.tallied {
+	b, t := r.standing()
+	if b == r.counted.bundle && t == r.counted.tally {
 		return
 	}
-	old := r.group
-	old.add(r.tallied, -1)
-	r.group, r.tallied = g, t
-	g.add(t, 1)
-	if old != nil && old != g {
+	old := r.counted.bundle
+	old.add(r.counted.tally, -1)
+	r.counted.bundle, r.counted.tally = b, t
+	b.add(t, 1)
+	if old != nil && old != b {
 		c.prune(r.sh, old)
 	}
 }
 
-// mayAppear says whether a claim of r may be there, or still appear, that is not known. While another one is held none can
-// be there, and after settleAt none can appear.
+// mayAppear says whether there may be a claim of r that is not seen yet, or whether one may still appear. While this
+// member has another claim there can be none, and after certainAt none can appear.
 func (c *Core) mayAppear(r *resource) bool {
-	if !r.uncertain || r.token == 0 || r.gone() {
-		return r.uncertain
+	if !r.claim.uncertain || !r.claimed() || r.gone() {
+		return r.claim.uncertain
 	}
-	if c.now >= r.settleAt {
+	if c.now >= r.certainAt {
 		return false
 	}
-	c.wakeAt(r, r.settleAt)
+	c.wakeAt(r, r.certainAt)
 	return true
 }
 
-// standing says how a resource is to be counted.
-func (r *resource) standing() (*group, tally) {
-	if r.token == 0 {
+// standing says how r is to be counted, in which bundle.
+func (r *resource) standing() (*bundle, tally) {
+	if !r.claimed() {
 		return nil, neither
 	}
-	g := r.group
-	if g == nil || g.lease != r.lease {
-		g = r.sh.group(r.lease)
+	b := r.counted.bundle
+	if b == nil || b.lease != r.claim.lease {
+		b = r.sh.bundle(r.claim.lease)
 	}
 	switch {
-	case r.state == StateActive && r.plain && r.unsaved:
-		return g, ready
-	case r.state == StateClaimed, r.state == StateFailed && (r.unsaved || r.writing != 0 || r.doubtful):
-		return g, pending
+	case r.told.state == StateActive && r.told.plain && r.told.unsaved:
+		return b, ready
+	case r.told.state == StateClaimed,
+		r.told.state == StateFailed && (r.told.unsaved || r.told.writing != 0 || r.told.uncertain):
+		return b, pending
 	}
-	return g, neither
+	return b, neither
 }
 
-func (g *group) add(t tally, n int) {
-	if g == nil {
+// add counts n claims more that have that tally. A nil bundle counts nothing.
+func (b *bundle) add(t tally, n int) {
+	if b == nil {
 		return
 	}
-	g.claims += n
+	b.claims += n
 	switch t {
 	case pending:
-		g.pending += n
+		b.pending += n
 	case ready:
-		g.ready += n
+		b.ready += n
 	case neither:
 	}
 }
 
-// prune forgets a group that is empty, and whose lease is at its end, and the summary with it.
-func (c *Core) prune(sh *shard, g *group) {
-	if l := c.leases[g.lease]; g.claims > 0 || g.writing != 0 || l != nil && !l.fenced {
+// prune forgets a bundle that is empty and whose lease has ended, or is fenced: the summary ends with the lease.
+func (c *Core) prune(sh *shard, b *bundle) {
+	if l := c.leases[b.lease]; b.claims > 0 || b.writing != 0 || l != nil && !l.fenced {
 		return
 	}
-	if i := slices.Index(sh.groups, g); i >= 0 {
-		sh.groups = slices.Delete(sh.groups, i, i+1)
+	if i := slices.Index(sh.bundles, b); i >= 0 {
+		sh.bundles = slices.Delete(sh.bundles, i, i+1)
 	}
 }
 
-// canSummarize says whether a summary can stand for the state of r, which is to be written, and is worth it.
+// canSummarize says whether a summary can stand for the state of r, which is to be written, and is worth a key.
 func (c *Core) canSummarize(r *resource) bool {
-	g := r.group
-	return r.tallied == ready && g.ready >= c.cfg.SummaryLeast && g.writing == 0 && c.now >= g.after &&
-		g.pending == 0 && r.sh.unclear == 0
+	b := r.counted.bundle
+	return r.counted.tally == ready && b.ready >= c.cfg.SummaryLeast && b.writing == 0 && c.now >= b.after &&
+		b.pending == 0 && r.sh.unseen == 0
 }
 
-// mayBeSummarized says whether a summary cannot stand for the state of r, and could if more of its group were handled.
+// mayBeSummarized says whether a summary cannot stand for the state of r yet, but could if more of its bundle were
+// handled.
 func (c *Core) mayBeSummarized(r *resource) bool {
-	g := r.group
-	return r.sh != nil && r.tallied == ready && g.ready+g.pending >= c.cfg.SummaryLeast && !c.canSummarize(r)
+	b := r.counted.bundle
+	return r.sh != nil && r.counted.tally == ready && b.ready+b.pending >= c.cfg.SummaryLeast && !c.canSummarize(r)
 }
 
-// covers says whether a summary is what tells the state of r, or can be.
-func (g *group) covers(r *resource) bool { return r.group == g && r.plain && r.state == StateActive }
+// covers says whether the bundle's summary tells the state of r, or can.
+func (b *bundle) covers(r *resource) bool {
+	return r.counted.bundle == b && r.told.plain && r.told.state == StateActive
+}
 
-// summarize has the summary of a group written.
-func (c *Core) summarize(sh *shard, g *group) {
-	a := Action{Kind: WriteSummary, Shard: sh.number, Lease: g.lease, Within: g.within}
+// summarize writes the summary of a bundle.
+func (c *Core) summarize(sh *shard, b *bundle) {
+	a := Action{Kind: WriteSummary, Shard: sh.number, Lease: b.lease, Within: b.within}
 	for _, r := range sh.list {
-		if g.covers(r) {
-			a.Token = max(a.Token, r.token)
-			r.unsaved = false
-			c.count(r)
+		if b.covers(r) {
+			a.Token = max(a.Token, r.claim.token)
+			r.told.unsaved = false
+			c.countForSummary(r)
 		}
 	}
-	g.writing = a.Token
+	b.writing = a.Token
 	c.states.under++
 	c.emit(a)
 }
 
-// SummaryDone says what became of a WriteSummary with that Token, or, where it is 0, of a DeleteSummary.
+// SummaryDone says what became of a WriteSummary with through as its Token, or, if through is 0, of a DeleteSummary.
 func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, res WriteResult) {
 	sh := c.at(now, number)
 	if sh == nil {
 		return
 	}
-	g := sh.findGroup(lease)
+	b := sh.findBundle(lease)
 	switch {
-	case g == nil || g.writing == 0:
+	case b == nil || b.writing == 0:
 		return
-	case g.writing == deleting:
+	case b.writing == deleting:
 		if through != 0 {
 			return
 		}
-		g.writing = 0
+		b.writing = 0
 		if res.Applied {
-			g.see(0, res.Revision)
-			g.doubtful = false
+			b.see(0, res.Revision)
+			b.uncertain = false
 		} else {
-			g.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+			b.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		}
-	case g.writing == through:
-		g.writing = 0
+	case b.writing == through:
+		b.writing = 0
 		c.states.under--
 		switch {
 		case res.Applied:
-			g.see(through, res.Revision)
+			b.see(through, res.Revision)
 		case res.LeaseGone:
 			c.fence(lease)
 		default:
-			g.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+			b.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		}
 		if res.Unknown {
-			g.doubtful, g.settleAt = true, now+c.cfg.Settle
+			b.uncertain, b.certainAt = true, now+c.cfg.UncertainFor
 		}
-		c.uncover(sh, g)
+		c.uncover(sh, b)
 	}
-	c.prune(sh, g)
+	c.prune(sh, b)
 	c.unwatchIfDone(sh)
 }
 
-// SummaryPut says that a summary's key is this now.
+// SummaryPut says what a summary's key is from now on.
 func (c *Core) SummaryPut(now time.Duration, number int, k SummaryKey) {
 	c.seeSummary(now, number, k.Lease, k.Through, k.ModRevision)
 }
 
-// SummaryDeleted says that the summary of a lease was deleted, or expired, at a revision.
+// SummaryDeleted says that the summary of a lease was deleted, or expired with the lease, at a revision.
 func (c *Core) SummaryDeleted(now time.Duration, number int, lease, revision int64) {
 	c.seeSummary(now, number, lease, 0, revision)
 }
 
-// seeSummary takes over what etcd said of a summary, if it is one of this member's.
+// seeSummary takes over what etcd said of a summary, if it is on a lease of this member.
 func (c *Core) seeSummary(now time.Duration, number int, lease, through, revision int64) {
 	if sh := c.at(now, number); sh != nil && c.leases[lease] != nil {
-		g := sh.group(lease)
-		g.see(through, revision)
-		c.uncover(sh, g)
+		b := sh.bundle(lease)
+		b.see(through, revision)
+		c.uncover(sh, b)
 		c.unwatchIfDone(sh)
 	}
 }
 
-// listSummaries takes over which summaries there are.
+// listSummaries takes over which summaries were listed at a revision.
 func (c *Core) listSummaries(sh *shard, revision int64, list []SummaryKey) {
 	there := make(map[int64]int64, len(list))
 	for _, k := range list {
 		if there[k.Lease] = k.Through; c.leases[k.Lease] != nil {
-			sh.group(k.Lease)
+			sh.bundle(k.Lease)
 		}
 	}
-	for _, g := range slices.Clone(sh.groups) { // some of them may be forgotten on the way
-		g.see(there[g.lease], revision)
-		c.uncover(sh, g)
-		c.prune(sh, g)
+	for _, b := range slices.Clone(sh.bundles) { // prune may take some out
+		b.see(there[b.lease], revision)
+		c.uncover(sh, b)
+		c.prune(sh, b)
 	}
 }
 
-func (g *group) see(through, revision int64) {
-	if revision >= g.rev {
-		g.through, g.rev = through, revision
+// see takes over what etcd said of the summary at a revision, unless something newer is known.
+func (b *bundle) see(through, revision int64) {
+	if revision >= b.rev {
+		b.through, b.rev = through, revision
 	}
 }
 
-// uncover has that told again of which the summary was to tell, and does not.
-func (c *Core) uncover(sh *shard, g *group) {
-	if g.writing != 0 {
-		return // its answer leads here
+// uncover makes the states be written again that the bundle's summary was to tell, and does not.
+func (c *Core) uncover(sh *shard, b *bundle) {
+	if b.writing != 0 {
+		return // its answer leads here again
 	}
 	sh.each(func(r *resource) {
-		if g.covers(r) && !r.unsaved && r.token > g.through {
-			r.unsaved, r.stateAfter = true, max(r.stateAfter, g.after)
+		if b.covers(r) && !r.told.unsaved && r.claim.token > b.through {
+			r.told.unsaved, r.told.after = true, max(r.told.after, b.after)
 			c.reconcile(r)
 		}
 	})
 }
 
 // isLeaving says whether something of the summary is on its way, or it is too early to delete it.
-func (c *Core) isLeaving(g *group) bool {
-	return g.writing != 0 || (g.through != 0 || g.doubtful) && c.now < max(g.after, g.settleAt)
+func (c *Core) isLeaving(b *bundle) bool {
+	return b.writing != 0 || (b.through != 0 || b.uncertain) && c.now < max(b.after, b.certainAt)
 }
 
-// clearSummaries deletes what was said of a shard that is to be followed no longer, and says whether that is done. At the end
-// the leases go, and take it along.
+// clearSummaries deletes this member's summaries of a shard that is to be followed no longer, and reports whether
+// there is nothing left to do. A member that stops leaves them: they end with their leases.
 func (c *Core) clearSummaries(sh *shard) bool {
 	done := true
-	for _, g := range sh.groups {
-		l := c.leases[g.lease]
+	for _, b := range sh.bundles {
+		l := c.leases[b.lease]
 		switch {
 		case c.stopping || l == nil || l.fenced:
-			if g.writing > 0 {
+			if b.writing > 0 {
 				c.states.under--
 			}
-			g.writing = 0
-		case c.isLeaving(g):
-			if at := max(g.after, g.settleAt); g.writing == 0 && g.armed != at {
-				g.armed = at
+			b.writing = 0
+		case c.isLeaving(b):
+			if at := max(b.after, b.certainAt); b.writing == 0 && b.armed != at {
+				b.armed = at
 				c.timers.addShard(sh, at)
 			}
 			done = false
-		case g.through != 0 || g.doubtful:
-			g.writing, done = deleting, false
-			c.emit(Action{Kind: DeleteSummary, Shard: sh.number, Lease: g.lease})
+		case b.through != 0 || b.uncertain:
+			b.writing, done = deleting, false
+			c.emit(Action{Kind: DeleteSummary, Shard: sh.number, Lease: b.lease})
 		}
 	}
 	return done

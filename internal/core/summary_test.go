@@ -6,10 +6,11 @@ import (
 	"time"
 )
 
-// summing makes a Core in which so many states at least go in a summary, and whose handler has what it is given: a, b and c,
-// all claimed at 110.
+// summing makes a Core in which a summary stands for least states or more, and in which a, b and c were claimed at 110
+// and Handle of each is in progress.
 func summing(t *testing.T, least int, change ...func(*Config)) *fixture {
-	f := owning(t, []string{"c", "b", "a"}, append([]func(*Config){func(c *Config) { c.SummaryLeast = least }}, change...)...)
+	change = append([]func(*Config){func(c *Config) { c.SummaryLeast = least }}, change...)
+	f := owning(t, []string{"c", "b", "a"}, change...)
 	f.want("claim a on 1", "claim b on 1", "claim c on 1")
 	for _, id := range []string{"a", "b", "c"} {
 		f.claimed(id, 110)
@@ -18,7 +19,7 @@ func summing(t *testing.T, least int, change ...func(*Config)) *fixture {
 	return f
 }
 
-// summed is summing when etcd has the summary.
+// summed makes the same Core when etcd has the summary of the three.
 func summed(t *testing.T) *fixture {
 	f := summing(t, 3)
 	f.allDone("a", "b", "c")
@@ -46,7 +47,7 @@ func TestOneSummaryStandsForManyStates(t *testing.T) {
 	f.noTimer()
 }
 
-// snapshotWith lists what summed has.
+// snapshotWith lists the three resources of summed with their claims, and the summaries sums.
 func (f *fixture) snapshotWith(sums ...SummaryKey) {
 	f.rev = max(f.rev, 120) + 1
 	var entries []Entry
@@ -64,7 +65,7 @@ func TestFewStatesAreWrittenEach(t *testing.T) {
 	f.want("write-state a 110 active", "write-state b 110 active", "write-state c 110 active")
 }
 
-// Nobody waits with a state for the others of its shard.
+// No state waits for the others of its shard.
 func TestWhatIsNotHandledYetKeepsStatesFromASummary(t *testing.T) {
 	for name, end := range map[string]func(*fixture){
 		"handle has not returned": func(*fixture) {},
@@ -85,7 +86,7 @@ func TestWhatIsNotHandledYetKeepsStatesFromASummary(t *testing.T) {
 	}
 }
 
-// What was written to a claim itself counts there: it says failed, whatever a summary says.
+// What was written to a claim's own key counts there: it says failed, whatever a summary says.
 func TestWhatHasFailedForAllToSeeDoesNotMatter(t *testing.T) {
 	f := summing(t, 2)
 	f.done("c", Error)
@@ -95,7 +96,7 @@ func TestWhatHasFailedForAllToSeeDoesNotMatter(t *testing.T) {
 	f.want("write-summary on 1 to 110")
 }
 
-// A claim that may be there unknown would be said to be active.
+// The summary would say of a claim that may be there, and is not seen yet, that it is active.
 func TestAClaimThatIsNotKnownKeepsStatesFromASummary(t *testing.T) {
 	for name, res := range map[string]*WriteResult{"on its way": nil, "without an answer": {Unknown: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -127,8 +128,8 @@ func TestWhatComesLaterIsWrittenToTheClaims(t *testing.T) {
 	f.want("write-state d 120 active")
 }
 
-// While Terminate and Handle follow a change of data, the claim has to say so itself: up to a later revision, a summary would
-// tell of it again.
+// While Terminate and Handle follow a change of data, the claim's own key has to say so: a summary up to a later
+// revision would call it active again.
 func TestASummaryWaitsForWhatSaysClaimedAgain(t *testing.T) {
 	f := summed(t)
 	f.entry("a", "v2")
@@ -154,7 +155,9 @@ func TestASummaryThatIsNotThereIsWrittenAgain(t *testing.T) {
 		"overwritten": func(f *fixture) { f.c.SummaryPut(f.now, 0, SummaryKey{Lease: 1, Through: 109, ModRevision: 120}) },
 		"not listed":  func(f *fixture) { f.snapshotWith() },
 		"listed as another": func(f *fixture) {
-			f.snapshotWith(SummaryKey{Lease: 1, Through: 1, ModRevision: 120}, SummaryKey{Lease: 9, Through: 200, ModRevision: 120})
+			f.snapshotWith(
+				SummaryKey{Lease: 1, Through: 1, ModRevision: 120}, SummaryKey{Lease: 9, Through: 200, ModRevision: 120},
+			)
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -185,7 +188,7 @@ func TestASummaryThatWasNotWrittenIsTriedAgain(t *testing.T) {
 	}
 }
 
-// The news may come before the answer.
+// The news of a summary may come before the answer to it.
 func TestASummaryThatIsDeletedBeforeItsAnswerIsWrittenAgain(t *testing.T) {
 	f := summing(t, 3)
 	f.allDone("a", "b", "c")
@@ -197,7 +200,7 @@ func TestASummaryThatIsDeletedBeforeItsAnswerIsWrittenAgain(t *testing.T) {
 	f.want("write-summary on 1 to 110")
 }
 
-// moved has a shard that was summed go to another member, up to the last release.
+// moved lets a shard with a summary go to another member, up to the last release.
 func moved(t *testing.T, f *fixture) {
 	f.own(false)
 	f.want("terminate a 110 moved", "terminate b 110 moved", "terminate c 110 moved")
@@ -236,7 +239,7 @@ func TestAShardThatComesBackWhileItsSummaryGoesIsFollowedOn(t *testing.T) {
 	f.want("write-summary on 1 to 140")
 }
 
-// One that got no answer may appear when the shard is another's already.
+// A summary whose answer was lost may appear when the shard is already another member's.
 func TestASummaryWithoutAnAnswerIsDeletedWhenItCanAppearNoMore(t *testing.T) {
 	f := summing(t, 3)
 	f.allDone("a", "b", "c")
@@ -245,7 +248,7 @@ func TestASummaryWithoutAnAnswerIsDeletedWhenItCanAppearNoMore(t *testing.T) {
 	f.want()
 	f.summaryDone(110, WriteResult{Unknown: true})
 	f.want()
-	if waited := f.tick(time.Minute); waited < testConfig().Settle {
+	if waited := f.tick(time.Minute); waited < testConfig().UncertainFor {
 		t.Errorf("looked again after %v", waited)
 	}
 	f.want("delete-summary on 1")
@@ -253,7 +256,7 @@ func TestASummaryWithoutAnAnswerIsDeletedWhenItCanAppearNoMore(t *testing.T) {
 	f.want("unwatch 0")
 }
 
-// What is on a lease goes with it.
+// The summary goes with its lease, so it need not be deleted.
 func TestNothingIsDeletedOnALeaseThatEnds(t *testing.T) {
 	f := summed(t)
 	f.c.Stop(f.now)
@@ -278,7 +281,7 @@ func TestASummaryWhoseLeaseIsGoneEndsWhatIsOnIt(t *testing.T) {
 	f.allDone("a", "b", "c")
 	f.want("write-summary on 1 to 110")
 	f.summaryDone(110, WriteResult{LeaseGone: true})
-	f.held()
+	f.wantHandled()
 	f.want("terminate a 110 fenced", "terminate b 110 fenced", "terminate c 110 fenced")
 }
 
@@ -296,7 +299,7 @@ func TestEachLeaseHasItsSummary(t *testing.T) {
 	f.want("write-summary on 1 to 110", "write-summary on 2 to 112")
 }
 
-// What a member says of claims that were handled one after the other goes together, if others are being told of.
+// States of claims that become active one after the other gather for one summary while other states are on their way.
 func TestStatesGatherWhileOthersAreOnTheirWay(t *testing.T) {
 	f := summing(t, 2)
 	f.done("a", OK)
@@ -317,10 +320,10 @@ func TestStatesGatherWhileOthersAreOnTheirWay(t *testing.T) {
 	f.want("write-state c 110 active") // by itself: a summary would be of this one alone
 }
 
-// A claim whose answer was lost, and that turned out to be there, or was made again, keeps states from a summary only while
-// another one could still appear.
+// A claim whose answer was lost, and that was found or was made again, prevents a summary only while another claim
+// could still appear.
 func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
-	for name, settle := range map[string]func(*fixture){
+	for name, returns := range map[string]func(*fixture){
 		"it is there": func(f *fixture) { f.appears("d", 120, 1) },
 		"it is made again": func(f *fixture) {
 			f.tick(time.Second)
@@ -333,15 +336,17 @@ func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
 			f.entry("d", "v1")
 			f.want("claim d on 1")
 			f.claimResult("d", WriteResult{Unknown: true})
-			settle(f)
+			returns(f)
 			f.want("handle d 120 on 1 v1")
 			f.allDone("a", "b", "c", "d")
-			f.want("write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active")
+			f.want(
+				"write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active",
+			)
 			for _, id := range []string{"a", "b", "c"} {
 				f.saved(id, 110)
 			}
 			f.saved("d", 120)
-			f.wait(testConfig().Settle)
+			f.wait(testConfig().UncertainFor)
 			f.entry("e", "v1")
 			f.entry("g", "v1")
 			f.want("claim e on 1", "claim g on 1")

@@ -5,29 +5,54 @@ import (
 	"time"
 )
 
-// Config holds what does not change in a Core's life. All fields are required unless said otherwise.
+// Config is what does not change in a Core's life. All fields are required unless their comment says otherwise.
 type Config struct {
-	HandleConcurrency    int           // most Handle and Update calls at once
-	TerminateConcurrency int           // most Terminate calls at once
-	ReleaseBacklog       int           // a Terminate starts only while fewer resources than this, at most, are on their way to the next owner, so that a gap is not spent in a queue
-	ReleaseLeast         int           // as many at least, while it takes long until they are there
-	ReleaseSlow          time.Duration // it takes long if it takes more than this, and several times the shortest time; 0: it never does
-	Handover             time.Duration // how long a released resource counts as on its way, unless its next owner is seen to claim it; 0: not at all
-	HandleAttempts       int           // failures in a row after which a resource is left alone; 0: never
-	Backoff              time.Duration // after the first failure of a call
-	BackoffMax           time.Duration // bounds the doubling of Backoff
-	RetryMin             time.Duration // the pause before a write to etcd that failed is tried again; doubles up to RetryMax
-	RetryMax             time.Duration
-	Settle               time.Duration // how long a claim whose answer was lost may still be applied
-	HoldFailed           bool          // keep a claim whose Terminate failed, and try again
-	CanUpdate            bool          // the handler takes changed data in place
-	FinishCalls          bool          // a Handle or Update in progress is not cancelled before its claim ends: its outcome is waited for
-	KeysPerLease         int           // most claims on one lease
-	LeaseIdle            time.Duration // a lease that has been empty for so long is revoked, where another one has room; 0: never
-	WriteBacklog         int           // most claims, and most states, on their way to etcd at once; the others wait as resources, which take a tenth of the memory
-	StateDelay           time.Duration // how long a state waits for claims and releases to go first, at most
-	SummaryLeast         int           // as many states of a shard at least go in one summary, where it can stand for them
-	Rand                 *rand.Rand    // jitter of the pauses
+	// HandleConcurrency is how many calls of Handle and Update run at once, at most.
+	HandleConcurrency int
+	// TerminateConcurrency is how many calls of Terminate run at once, at most.
+	TerminateConcurrency int
+
+	// ReleaseBacklog is how many resources are on their way to their next owners at once, at most: a Terminate starts
+	// only while there are fewer. The others are handled meanwhile; nobody would handle them in the next owner's queue.
+	ReleaseBacklog int
+	// ReleaseLeast is the least that the limit falls to, while resources are slow to reach their next owners.
+	ReleaseLeast int
+	// ReleaseSlow is how long a resource takes, at least, to count as slow to reach its next owner; it must also take
+	// several times as long as etcd's fastest answer. 0: none counts as slow.
+	ReleaseSlow time.Duration
+	// Handover is how long a released resource counts as on its way, unless its next owner is seen to claim it before.
+	// 0: a released resource does not count.
+	Handover time.Duration
+
+	// HandleAttempts is after how many failures of Handle in a row a resource is left alone, until its data change.
+	// 0: it is tried for ever.
+	HandleAttempts int
+	// Backoff is the pause after the first failure of a call. It doubles with each further one, up to BackoffMax.
+	Backoff    time.Duration
+	BackoffMax time.Duration
+	// RetryMin is the pause before a write to etcd that failed is tried again. It doubles up to RetryMax.
+	RetryMin time.Duration
+	RetryMax time.Duration
+	// UncertainFor is how long a write whose answer was lost may still be applied.
+	UncertainFor time.Duration
+
+	HoldUntilTerminated bool // the policy: keep a claim whose Terminate failed, and call Terminate again
+	CanUpdate           bool // the handler takes changed data in place
+	FinishCalls         bool // wait for the outcome of a Handle or Update in progress, unless its claim ends
+
+	// KeysPerLease is how many claims are on one lease, at most.
+	KeysPerLease int
+	// LeaseIdle is how long a lease has to be empty before it is revoked, where another one has room. 0: it is kept.
+	LeaseIdle time.Duration
+	// WriteBacklog is how many claims, and how many states, are on their way to etcd at once, at most. The others wait
+	// as resources, which take a tenth of the memory.
+	WriteBacklog int
+	// StateDelay is how long a state waits for claims and releases to go first, at most.
+	StateDelay time.Duration
+	// SummaryLeast is how many states of a shard one summary stands for, at least.
+	SummaryLeast int
+
+	Rand *rand.Rand // makes the pauses differ
 }
 
 // ActionKind says what is to be done.
@@ -35,23 +60,40 @@ type ActionKind uint8
 
 // The kinds of actions, with the fields that they use besides Kind.
 const (
-	Watch         ActionKind = iota + 1 // list and follow Shard
-	Unwatch                             // stop following Shard
-	NeedLease                           // grant another lease and answer with LeaseReady
-	Revoke                              // Lease is fenced and nothing is on it any more, or it has been empty for long: revoke it
-	Claim                               // create the claim of ID in Shard under Lease; answer with ClaimDone
-	Release                             // delete the claim whose create revision is Token (0: only look what is there, with the same compare); answer with ReleaseDone
-	WriteState                          // write State, Err to the claim (Token, Lease); answer with StateDone
-	WriteSummary                        // write that all claims of Shard on Lease that were written last at Token or before are active; answer with SummaryDone
-	DeleteSummary                       // delete that; answer with SummaryDone
-	Handle                              // call Handle (Token, Lease, Data); answer with CallDone or CallStuck
-	Update                              // call Update; as Handle
-	Terminate                           // call Terminate because of Cause; as Handle
-	Cancel                              // end the context of the call in progress because of Cause; ClaimLost: of the handling, call or not
+	// Watch lists Shard, answers with Snapshot, and follows the shard from there.
+	Watch ActionKind = iota + 1
+	// Unwatch stops following Shard.
+	Unwatch
+	// NeedLease grants another lease; answer with LeaseReady.
+	NeedLease
+	// Revoke revokes Lease, which is fenced and has no claim of this member left, or has been empty for long.
+	Revoke
+	// Claim creates the claim of ID in Shard under Lease; answer with ClaimDone.
+	Claim
+	// Release deletes the claim of ID in Shard whose create revision is Token; answer with ReleaseDone. Token 0 deletes
+	// nothing: the comparison finds out whether there is a claim.
+	Release
+	// WriteState writes State, Since and Err to the claim of ID (Token, Lease); answer with StateDone.
+	WriteState
+	// WriteSummary writes that those claims of Shard on Lease are active that say that they are claimed and were last
+	// modified at revision Token or before; answer with SummaryDone.
+	WriteSummary
+	// DeleteSummary deletes the summary of Shard on Lease; answer with SummaryDone.
+	DeleteSummary
+	// Handle calls the handler's Handle for ID with Token, Lease and Data; answer with CallDone or CallStuck.
+	Handle
+	// Update calls the handler's Update; the rest is as for Handle.
+	Update
+	// Terminate calls the handler's Terminate because of Cause; the rest is as for Handle.
+	Terminate
+	// Cancel ends the context of the call in progress because of Cause. If that is ClaimLost, it ends the context of the
+	// whole handling, whether a call is in progress or not.
+	Cancel
 )
 
 var kindNames = [...]string{
-	"", "watch", "unwatch", "need-lease", "revoke", "claim", "release", "write-state", "write-summary", "delete-summary", "handle", "update", "terminate", "cancel",
+	"", "watch", "unwatch", "need-lease", "revoke", "claim", "release", "write-state", "write-summary", "delete-summary",
+	"handle", "update", "terminate", "cancel",
 }
 
 func (k ActionKind) String() string { return kindNames[k] }
@@ -66,12 +108,12 @@ type Action struct {
 	Data  []byte
 	Cause Cause
 	State State
-	Since time.Duration // of Claim and WriteState: when the state was reached
-	Err   string
+	Since time.Duration // for Claim and WriteState: when the state was reached
+	Err   string        // for WriteState: the last failure, or which call takes long; empty: neither
 
-	Within time.Duration // of WriteSummary: how long after they were claimed its claims became active, at most
+	Within time.Duration // for WriteSummary: how long after they were claimed its claims became active, at most
 
-	Vacant bool // of Claim: nobody has any claim in the shard, as far as is known
+	Vacant bool // for Claim: nobody is known to have a claim in the shard
 }
 
 // Cause says why a call or a claim ends.
@@ -84,9 +126,9 @@ const (
 	Moved           // the shard is another member's
 	Removed         // the resource left the catalogue or was suspended
 	Changed         // its data changed, and the handler cannot update
-	Fenced          // the claim's lease is too close to its deadline, or gone
-	ClaimLost       // the claim's key was deleted by someone else
-	Failure         // the call failed in a way that leaves the handler to be cleaned up
+	Fenced          // the claim's lease is too near its deadline, or gone
+	ClaimLost       // the claim's key is gone, whoever deleted it, and the handler still has the resource
+	Failure         // the call failed, and may have left something behind
 )
 
 var causeNames = [...]string{"", "stopped", "moved", "removed", "changed", "fenced", "claim-lost", "failure"}
@@ -114,11 +156,11 @@ type Outcome uint8
 const (
 	OK       Outcome = iota
 	Error            // it returned an error
-	Unclear          // it returned an error, and may have done what it was asked to all the same
+	Unclear          // it returned an error, and may have done what it was asked to do all the same
 	Panicked         // it panicked
 	TimedOut         // it returned, but only after its time was up
 	Refused          // it was not called: the lease's deadline was too near, or a Cancel came first
-	Cut              // it returned an error because its context had ended, with the lease for instance: what it began may have been done, and a Terminate is to follow
+	Cut              // it returned an error since its context had ended, and may have begun: Terminate is to follow
 )
 
 var outcomeNames = [...]string{"ok", "error", "unclear", "panicked", "timed-out", "refused", "cut"}
@@ -129,10 +171,10 @@ func (o Outcome) String() string { return outcomeNames[o] }
 type WriteResult struct {
 	Applied    bool
 	Revision   int64 // of the transaction; 0 where etcd did not answer
-	FoundToken int64 // not Applied: the create revision of the key that is there; 0: none
-	FoundLease int64 // its lease
+	FoundToken int64 // if it was not applied: the create revision of the claim that is there; 0: there is none
+	FoundLease int64 // the lease of the claim that is there
 	Unknown    bool  // the answer was lost: it may have been applied, or may still be
-	Failed     bool  // nothing was written; try again later
+	Failed     bool  // nothing was written, and it may be tried again later
 	LeaseGone  bool  // nothing was written, because etcd does not know the lease
 }
 
@@ -140,8 +182,8 @@ type WriteResult struct {
 type Entry struct {
 	ID         string
 	Suspended  bool
-	Unreadable bool   // it is there, and nobody knows what it says: what was known before stays in force
-	Data       []byte // kept; the caller must not change it afterwards
+	Unreadable bool   // it is there, but cannot be understood: what was known before stays in force
+	Data       []byte // the Core keeps it, so the caller must not change it afterwards
 }
 
 // ClaimKey is a claim's key as an event tells it.
@@ -154,30 +196,7 @@ type ClaimKey struct {
 
 // SummaryKey is a summary's key as an event tells it.
 type SummaryKey struct {
-	Lease       int64 // that it is about, and on
-	Through     int64 // up to which revision claims are active that say nothing else
+	Lease       int64 // whose claims it tells of; it is on that lease too
+	Through     int64 // claims that say claimed are active if they were last modified at this revision or before
 	ModRevision int64
-}
-
-// Held is one resource that the handler has under a valid claim.
-type Held struct {
-	ID    string
-	Shard int
-	Token int64
-	Since time.Duration
-
-	Ailing bool   // the handler reported that what it started fails
-	Err    string // with this message
-}
-
-// Stats are figures of a Core.
-type Stats struct {
-	Shards  int // followed
-	Known   int // resources and foreign claims in them
-	Claims  int // held by this member
-	Active  int // handled
-	Failed  int // claimed; the last Handle failed, or what it started does
-	Calls   int // in progress
-	Stuck   int // calls given up that have not returned
-	Waiting int // for a free place to be called in
 }

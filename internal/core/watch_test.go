@@ -20,8 +20,8 @@ func TestForeignClaimDoesNotKeepAShardFollowed(t *testing.T) {
 	f.want("unwatch 0")
 }
 
-func TestShardIsFollowedWhileAnythingIsHeldOrInProgress(t *testing.T) {
-	f := holding(t)
+func TestShardIsFollowedWhileAnythingIsClaimedOrInProgress(t *testing.T) {
+	f := handled(t)
 	f.own(false)
 	f.want("terminate a 110 moved") // and so on: see the tests of ending, which all see no unwatch before the release
 	f.snapshot([]string{"a", "b"}, ClaimKey{ID: "a", Token: 110, ModRevision: 111, Lease: 1})
@@ -54,16 +54,16 @@ func TestNewsOfAShardThatIsNotFollowedIsIgnored(t *testing.T) {
 }
 
 func TestOldNewsOfAClaimIsIgnored(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.disappears("a", 105)    // of the claim before ours
 	f.appears("a", 104, 99)   // that claim
 	f.snapshot([]string{"a"}) // its list was read at 102, before ours was made
 	f.want()
-	f.held("a")
+	f.wantHandled("a")
 }
 
 func TestOldNewsOfOurOwnReleasedClaimIsNotAdopted(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.suspend("a", "v1")
 	f.want("terminate a 110 removed")
 	f.done("a", OK)
@@ -77,7 +77,7 @@ func TestOldNewsOfOurOwnReleasedClaimIsNotAdopted(t *testing.T) {
 }
 
 func TestOldNewsOfAClaimOfADroppedResourceIsNotAdopted(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.remove("a")
 	f.want("terminate a 110 removed")
 	f.done("a", OK)
@@ -124,8 +124,9 @@ func TestSnapshotFindsTheClaimOfALostAnswer(t *testing.T) {
 }
 
 func TestSnapshotWithChangedDataUpdates(t *testing.T) {
-	f := holding(t, canUpdate)
-	f.c.Snapshot(f.now, 0, 130, []Entry{{ID: "a", Data: []byte("v2")}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}, nil)
+	f := handled(t, canUpdate)
+	claims := []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}
+	f.c.Snapshot(f.now, 0, 130, []Entry{{ID: "a", Data: []byte("v2")}}, claims, nil)
 	f.want("update a 110 on 1 v2")
 }
 
@@ -137,28 +138,29 @@ func TestSnapshotOfAShardNoLongerOwnedEndsTheFollowing(t *testing.T) {
 	f.rev = 130
 	f.snapshot(nil, ClaimKey{ID: "b", Token: 99, ModRevision: 99, Lease: 99})
 	f.want()
-	f.wait(testConfig().Settle)
+	f.wait(testConfig().UncertainFor)
 	f.want("release a 0")
 	f.released("a", 140)
 	f.want("unwatch 0")
 }
 
 func TestAnEntryThatIsNotUnderstoodChangesNothing(t *testing.T) {
-	f := holding(t)
+	f := handled(t)
 	f.rev = 200
-	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "a", Unreadable: true}, {ID: "b", Unreadable: true}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}, nil)
-	f.want() // "a" is handled on as it was last understood, and nobody begins with "b"
-	f.held("a")
+	claims := []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}
+	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "a", Unreadable: true}, {ID: "b", Unreadable: true}}, claims, nil)
+	f.want() // "a" is handled on with the data that were last understood, and "b" is not claimed
+	f.wantHandled("a")
 	f.entry("b", "v1")
 	f.want("claim b on 1")
 	f.rev++
-	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "b", Data: []byte("v1")}}, []ClaimKey{{ID: "a", Token: 110, ModRevision: 111, Lease: 1}}, nil)
+	f.c.Snapshot(f.now, 0, f.rev, []Entry{{ID: "b", Data: []byte("v1")}}, claims, nil)
 	f.want("terminate a 110 removed")
 }
 
 func TestAClaimThatWasOverwrittenByHandIsPutBackUnderItsLease(t *testing.T) {
-	f := holding(t)
-	f.c.ClaimPut(f.now, 0, ClaimKey{ID: "a", Token: 110, ModRevision: 150}) // without a lease it would outlive its member
+	f := handled(t)
+	f.c.ClaimPut(f.now, 0, ClaimKey{ID: "a", Token: 110, ModRevision: 150}) // on no lease, so it would never end
 	f.want("write-state a 110 active")
 	f.entry("b", "v1")
 	f.want("claim b on 1")
@@ -168,6 +170,6 @@ func TestAClaimThatWasOverwrittenByHandIsPutBackUnderItsLease(t *testing.T) {
 	f.want("write-state a 110 active")
 	f.c.StateDone(f.now, 0, "a", 110, WriteResult{Applied: true, Revision: 165})
 	f.want()
-	f.held("a")
+	f.wantHandled("a")
 	f.noTimer()
 }

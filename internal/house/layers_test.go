@@ -34,14 +34,14 @@ var layers = []struct {
 }{
 	{"ground", []string{
 		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/hint",
-		"internal/journal", "internal/jsontext", "internal/login", "internal/logqueue", "internal/pace", "internal/pause",
+		"internal/journal", "internal/jsontext", "internal/login", "internal/logqueue", "internal/pause",
 		"internal/tlsfiles", "internal/usercode", "internal/wire",
 	}},
 	{"words", []string{"internal/keys", "internal/object", "internal/reach"}},
 	{"values", []string{"internal/appconfig", "internal/claims", "internal/txn"}},
 	{"mechanisms", []string{"lease", "internal/catalogue", "internal/core"}},
 	{"followers", []string{"internal/follow", "internal/record"}},
-	{"group", []string{"membership"}},
+	{"group", []string{"membership", "internal/etcd"}},
 	{"parts", []string{"internal/calls", "internal/picture", "internal/source"}},
 	{"member", []string{"internal/member"}},
 	{"root", []string{"."}},

@@ -50,7 +50,7 @@ var ofCalls = []Mutant{
 		Package:   "./internal/scenario",
 		Changes: []Change{
 			{
-				File: "start.go",
+				File: "manager.go",
 				Old:  `log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))`,
 				New: `log := cfg.Logger.With(cfg.LoggerFields...)
 				_, logs := logqueue.Wrap(log)`,

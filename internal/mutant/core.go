@@ -8,10 +8,10 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `case c.holds(r) && r.stuck:`,
-			New: `case cause != NoCause && !c.lost(r):
+			Old:  `case c.holdsUntilTerminated(r) && r.handling.stuck:`,
+			New: `case cause != NoCause && !c.isVoid(r):
 				return decision{step: doRelease, cause: cause}
-			case c.holds(r) && r.stuck:`,
+			case c.holdsUntilTerminated(r) && r.handling.stuck:`,
 		}},
 	},
 	{
@@ -30,8 +30,9 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/resource.go",
-			Old:  `|| r.uncertain {`,
-			New:  `{`,
+			Old: `r.claim.offered != 0 ||
+				r.claim.uncertain {`,
+			New: `r.claim.offered != 0 {`,
 		}},
 	},
 	{
@@ -40,8 +41,8 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/results.go",
-			Old:  `r.doomed = r.token != 0 && (r.doomed || res.Unknown)`,
-			New:  `r.doomed = false`,
+			Old:  `r.claim.doomed = r.claimed() && (r.claim.doomed || res.Unknown)`,
+			New:  `r.claim.doomed = false`,
 		}},
 	},
 	{
@@ -58,11 +59,11 @@ var ofCore = []Mutant{
 			{
 				File: "internal/core/summary.go",
 				Old: `default:
-				g.after = now +`,
+				b.after = now +`,
 				New: `case res.Unknown:
-					g.through = through
+					b.through = through
 				default:
-					g.after = now +`,
+					b.after = now +`,
 			},
 		},
 	},
@@ -72,7 +73,7 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/summary.go",
-			Old:  `g.pending == 0 &&`,
+			Old:  `b.pending == 0 &&`,
 			New:  ``,
 		}},
 	},
@@ -82,7 +83,7 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/summary.go",
-			Old:  `&& r.sh.unclear == 0`,
+			Old:  `&& r.sh.unseen == 0`,
 			New:  ``,
 		}},
 	},
@@ -112,7 +113,7 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/resource.go",
-			Old:  `if rev >= r.seenRev {`,
+			Old:  `if rev >= r.seen.rev {`,
 			New:  `if true {`,
 		}},
 	},
@@ -123,9 +124,9 @@ var ofCore = []Mutant{
 		Changes: []Change{{
 			File: "internal/core/core.go",
 			Old: `r != nil {
-				r.see(0, 0, revision)`,
-			New: `r != nil && r.token == 0 {
-				r.see(0, 0, revision)`,
+				r.seeClaim(0, 0, revision)`,
+			New: `r != nil && !r.claimed() {
+				r.seeClaim(0, 0, revision)`,
 		}},
 	},
 	{
@@ -156,8 +157,8 @@ var ofCore = []Mutant{
 			File: "internal/core/decide.go",
 			Old:  `a.Kind = Handle`,
 			New: `a.Kind = Handle
-			if r.oldToken != 0 {
-				a.Token = r.oldToken
+			if r.handling.token != 0 {
+				a.Token = r.handling.token
 			}`,
 		}},
 	},
@@ -167,8 +168,8 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/results.go",
-			Old:  `r.started = out != Error`,
-			New:  `r.started = out != Error && out != Panicked`,
+			Old:  `r.handling.started = out != Error`,
+			New:  `r.handling.started = out != Error && out != Panicked`,
 		}},
 	},
 	{
@@ -178,13 +179,13 @@ var ofCore = []Mutant{
 		Changes: []Change{
 			{
 				File: "internal/core/results.go",
-				Old:  `case r.cancelled || out == Cut:`,
+				Old:  `case r.handling.cancelled || out == Cut:`,
 				New:  `case false:`,
 			},
 			{
 				File: "internal/core/results.go",
-				Old:  `r.started = out != Error`,
-				New:  `r.started = out != Error && out != Cut`,
+				Old:  `r.handling.started = out != Error`,
+				New:  `r.handling.started = out != Error && out != Cut`,
 			},
 		},
 	},
@@ -204,17 +205,17 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/results.go",
-			Old:  `r.started = call != Terminate || c.cfg.HoldFailed`,
-			New:  `r.started = false`,
+			Old:  `r.handling.started = call != callingTerminate || c.cfg.HoldUntilTerminated`,
+			New:  `r.handling.started = false`,
 		}},
 	},
 	{
 		Name:      "let-go-of-failed",
-		Breaks:    "under the policy Hold, a claim is released though Terminate failed",
+		Breaks:    "under HoldUntilTerminated, a claim is released though Terminate failed",
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `return c.cfg.HoldFailed && r.started && r.token != 0 && !r.gone()`,
+			Old:  `return c.cfg.HoldUntilTerminated && r.handling.started && r.claimed() && !r.gone()`,
 			New:  `return false`,
 		}},
 	},
@@ -225,7 +226,7 @@ var ofCore = []Mutant{
 		Changes: []Change{{
 			File: "internal/core/decide.go",
 			Old:  `case c.stopping:`,
-			New: `case c.stopping && !r.started:
+			New: `case c.stopping && !r.handling.started:
 				return NoCause
 			case c.stopping:`,
 		}},
@@ -237,9 +238,9 @@ var ofCore = []Mutant{
 		Changes: []Change{{
 			File: "internal/core/core.go",
 			Old: `r != nil {
-				r.present = false`,
-			New: `r != nil && r.phase != calling {
-				r.present = false`,
+				r.seen.wanted = false`,
+			New: `r != nil && !r.phase.isCall() {
+				r.seen.wanted = false`,
 		}},
 	},
 	{
@@ -258,8 +259,8 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `case r.started && r.handledGen == r.dataGen:`,
-			New:  `case r.started:`,
+			Old:  `case r.handling.started && r.isUpToDate():`,
+			New:  `case r.handling.started:`,
 		}},
 	},
 	{
@@ -268,7 +269,7 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/results.go",
-			Old:  `if r.handledGen == r.dataGen {`,
+			Old:  `if r.isUpToDate() {`,
 			New:  `if true {`,
 		}},
 	},
@@ -280,10 +281,10 @@ var ofCore = []Mutant{
 			{
 				File: "internal/core/decide.go",
 				Old: `c.wakeTardy(r)
-				case idle:`,
+				case r.phase == idle:`,
 				New: `c.wakeTardy(r)
-					c.take(r)
-				case idle:`,
+					c.takeStep(r)
+				case r.phase == idle:`,
 			},
 			{
 				File: "internal/core/decide.go",
@@ -300,8 +301,9 @@ var ofCore = []Mutant{
 		Package:   "./internal/scenario",
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `|| c.cfg.FinishCalls && !c.hasty {`,
-			New:  `{`,
+			Old: `r.handling.cancelled ||
+				c.cfg.FinishCalls && !c.hasty {`,
+			New: `r.handling.cancelled {`,
 		}},
 	},
 	{
@@ -313,7 +315,7 @@ var ofCore = []Mutant{
 		Changes: []Change{{
 			File: "internal/core/decide.go",
 			Old:  `if cause == ClaimLost {`,
-			New:  `if cause == ClaimLost && r.call != Terminate {`,
+			New:  `if cause == ClaimLost && r.phase != callingTerminate {`,
 		}},
 	},
 	{
@@ -322,8 +324,8 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `r.present && !r.stuck`,
-			New:  `r.present`,
+			Old:  `r.seen.wanted && !r.handling.stuck`,
+			New:  `r.seen.wanted`,
 		}},
 	},
 }

@@ -10,8 +10,8 @@ var ofModel = []Mutant{
 		Changes: []Change{
 			{
 				File: "internal/sim/watch.go",
-				Old:  `claims = append(claims, c.key(m.w.ids[r]))`,
-				New:  `claims = append(claims, m.byName(c).key(m.w.ids[r]))`,
+				Old:  `got.claims = append(got.claims, c.key(m.w.ids[r]))`,
+				New:  `got.claims = append(got.claims, m.byName(c).key(m.w.ids[r]))`,
 			},
 			{
 				File: "internal/sim/watch.go",

@@ -6,7 +6,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// handling is a resource in a member's hands, from the call of Handle on.
+// handling is what a member has of a resource, from the call of Handle on.
 type handling struct {
 	m        *member
 	token    int64
@@ -14,7 +14,7 @@ type handling struct {
 	version  string
 	ctxEnded bool // the context that Handle was given has ended
 	must     bool // Terminate is due before anything else
-	tried    bool // a Terminate failed, under Hold: it may be called again
+	tried    bool // a Terminate failed, and the policy holds the claim: it may be called again
 	over     bool // a call of it was given up: its claim is not valid any more
 	disowned bool // the same, since the claim is lost
 	byHand   bool // its claim was deleted by hand: the member cannot know yet
@@ -32,7 +32,7 @@ type call struct {
 	endless   bool // does not return
 	asks      bool // it is a request to a receiver
 	answered  bool // which has answered
-	inOrder   bool // its context was ended because the member wants something else, not because its claim or its time was over
+	inOrder   bool // its context ended since the member wants something else, not since its claim or its time was over
 	ctxEnded  bool
 	timedOut  bool
 	late      bool // it is a Terminate that comes after its claim's end, and so has its time
@@ -80,7 +80,7 @@ func (m *member) call(r int, a core.Action) {
 	}
 }
 
-// refuse ends a call before it began.
+// refuse ends a call before it begins.
 func (c *call) refuse() {
 	m := c.m
 	m.w.count(Refused)
@@ -219,7 +219,7 @@ func (c *call) end() {
 	}
 }
 
-// giveUp leaves the call to itself. Nothing of the handling may go on before its claim is let go of.
+// giveUp leaves the call to itself. Nothing of the handling may go on when its claim is released.
 func (c *call) giveUp() {
 	m := c.m
 	m.post(func() {
@@ -229,10 +229,10 @@ func (c *call) giveUp() {
 		m.w.count(Stuck)
 		m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 		c.stuck = true
-		if h := m.held(c.r); h != nil {
+		if h := m.handlingOf(c.r); h != nil {
 			h.ctxEnded, h.over = true, true
 		}
-		if c.a.Kind == core.Terminate && !m.w.plan.HoldFailed { // it had its chance
+		if c.a.Kind == core.Terminate && !m.w.plan.HoldUntilTerminated { // it had its chance
 			c.left()
 			m.handlings[c.r] = nil
 		}
@@ -279,7 +279,7 @@ func (c *call) done(out core.Outcome) {
 	m, h := c.m, c.h
 	c.told = true
 	m.calls[c.r] = nil
-	letGo := c.a.Kind == core.Terminate && !m.w.plan.HoldFailed
+	letGo := c.a.Kind == core.Terminate && !m.w.plan.HoldUntilTerminated
 	switch {
 	case c.a.Kind == core.Handle && out == core.Error:
 		m.handlings[c.r] = nil
@@ -308,7 +308,7 @@ func (c *call) done(out core.Outcome) {
 // cancel is what a Cancel of the core's does.
 func (m *member) cancel(r int, a core.Action) {
 	m.w.count(Cancelled)
-	c, h := m.calls[r], m.held(r)
+	c, h := m.calls[r], m.handlingOf(r)
 	if a.Cause == core.ClaimLost {
 		m.w.count(Vanished)
 		if h != nil {

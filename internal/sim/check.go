@@ -20,8 +20,8 @@ func (h *handling) hasContext() bool {
 	return !h.ctxEnded && !h.byHand && !m.paused && (m.resumedAt == 0 || m.w.now-m.resumedAt > moment)
 }
 
-// held returns what a member has of a resource, also where a call that was given up is all that is left of it.
-func (m *member) held(r int) *handling {
+// handlingOf returns what a member has of a resource, even if a call that was given up is all that is left of it.
+func (m *member) handlingOf(r int) *handling {
 	if h := m.handlings[r]; h != nil {
 		return h
 	}
@@ -60,7 +60,7 @@ func (w *world) checkSafety() {
 			if !m.up {
 				continue
 			}
-			h := m.held(r)
+			h := m.handlingOf(r)
 			if h == nil {
 				continue
 			}
@@ -80,7 +80,8 @@ func (w *world) checkSafety() {
 			}
 			handled++
 			if first != nil {
-				w.fail("%s is handled by %s (token %d) and %s (token %d) at once", w.ids[r], first.m.name, first.token, m.name, h.token)
+				w.fail("%s is handled by %s (token %d) and %s (token %d) at once",
+					w.ids[r], first.m.name, first.token, m.name, h.token)
 				return
 			}
 			first = h
@@ -89,7 +90,8 @@ func (w *world) checkSafety() {
 			w.count(Doubled)
 		}
 		if first != nil && alive != nil {
-			w.fail("%s is handled by %s (token %d), and the context of its handling by %s (token %d) has not ended", w.ids[r], first.m.name, first.token, alive.m.name, alive.token)
+			w.fail("%s is handled by %s (token %d), and the context of its handling by %s (token %d) has not ended",
+				w.ids[r], first.m.name, first.token, alive.m.name, alive.token)
 			return
 		}
 	}
@@ -105,7 +107,11 @@ type claimNews struct {
 // checkNews looks for what goes on though its member has been told that its claim is gone.
 func (m *member) checkNews() {
 	for _, n := range m.news {
-		if h := m.held(n.r); h != nil && h.token != n.token && h.token < n.rev && !(h.ctxEnded && (h.over || h.disowned)) {
+		h := m.handlingOf(n.r)
+		if h == nil || h.token == n.token || h.token >= n.rev {
+			continue
+		}
+		if !h.ctxEnded || !h.over && !h.disowned {
 			m.w.fail("%s: has heard that the claim %d of %s is gone, and its handling goes on", m.name, h.token, m.w.ids[n.r])
 		}
 	}
@@ -125,7 +131,8 @@ func (m *member) checkHandle(r int, h *handling) {
 		return
 	}
 	if c.token != h.token || c.lease != h.keeper.id {
-		w.fail("%s: Handle of %s under token %d and lease %d, but the claim is %+v", m.name, w.ids[r], h.token, h.keeper.id, c)
+		w.fail("%s: Handle of %s under token %d and lease %d, but the claim is %+v",
+			m.name, w.ids[r], h.token, h.keeper.id, c)
 	}
 	last := &w.tokens[r]
 	if h.token < last.token || h.token == last.token && (last.m != m || last.gen != m.gen) {
@@ -153,7 +160,7 @@ type lastToken struct {
 
 // checkRelease looks for what is still handled under a claim that is released.
 func (m *member) checkRelease(r int, a core.Action) {
-	h := m.held(r)
+	h := m.handlingOf(r)
 	if h == nil || a.Token == 0 || h.token != a.Token {
 		return
 	}
@@ -168,7 +175,10 @@ func (m *member) checkRelease(r int, a core.Action) {
 // checkSummary looks for a claim that a summary would call active, and that is not handled.
 func (m *member) checkSummary(a core.Action) {
 	for r, c := range m.w.store.claims {
-		if m.w.shardOf(r) != a.Shard || c.token == 0 || c.lease != a.Lease || c.mod > a.Token || c.state != core.StateClaimed {
+		if m.w.shardOf(r) != a.Shard || c.token == 0 || c.lease != a.Lease {
+			continue
+		}
+		if c.mod > a.Token || c.state != core.StateClaimed {
 			continue
 		}
 		h, call := m.handlings[r], m.calls[r]
@@ -181,7 +191,7 @@ func (m *member) checkSummary(a core.Action) {
 // checkNothingOn looks for what is still handled under a lease that is revoked, or has a context.
 func (m *member) checkNothingOn(k *keeper) {
 	for r := range m.handlings {
-		h := m.held(r)
+		h := m.handlingOf(r)
 		if h == nil || h.keeper != k {
 			continue
 		}
@@ -191,9 +201,9 @@ func (m *member) checkNothingOn(k *keeper) {
 	}
 }
 
-// observe waits for everything to be as it should, once it is calm.
+// observe waits, once it is calm, until everything is as it should be.
 func (w *world) observe() {
-	wrong := w.unsettled()
+	wrong := w.whatIsWrong()
 	switch {
 	case wrong == "" && !w.closing:
 		w.trace("all is well")
@@ -213,8 +223,8 @@ func (w *world) observe() {
 	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
 }
 
-// unsettled says what is not yet as it should be, if anything.
-func (w *world) unsettled() string {
+// whatIsWrong says what is not yet as it should be; empty: all is well.
+func (w *world) whatIsWrong() string {
 	if w.closing {
 		return w.leftovers()
 	}
@@ -230,7 +240,7 @@ func (w *world) unsettled() string {
 				return m.name + " follows what it does not own, or not what it owns"
 			}
 		}
-		if wrong := m.unsettled(); wrong != "" {
+		if wrong := m.whatIsWrong(); wrong != "" {
 			return m.name + " " + wrong
 		}
 	}
@@ -260,8 +270,8 @@ func (w *world) unsettled() string {
 	return ""
 }
 
-// unsettled says what a member handles and should not, or the other way round.
-func (m *member) unsettled() string {
+// whatIsWrong says what a member handles though it should not, or does not handle though it should; empty: all is well.
+func (m *member) whatIsWrong() string {
 	w, handled := m.w, 0
 	for r, h := range m.handlings {
 		id := w.ids[r]
@@ -280,13 +290,13 @@ func (m *member) unsettled() string {
 		case h.token != w.store.claims[r].token || !h.keeper.sure():
 			return "handles " + id + " without its claim"
 		default:
-			if wrong := m.receiver.unsettled(r, h); wrong != "" {
+			if wrong := m.receiver.whatIsWrong(r, h); wrong != "" {
 				return wrong
 			}
 			handled++
 		}
 	}
-	if len(m.core.Held()) != handled {
+	if len(m.core.Handled()) != handled {
 		return "does not know what it handles"
 	}
 	return ""
@@ -303,12 +313,12 @@ func (m *member) endless(shard int) int {
 	return n
 }
 
-// isPinned says whether nobody can handle a resource: its member has a call of it that never returns, or another one has,
-// and holds its claim.
+// isPinned says whether nobody can handle a resource: its owner has a call of it that never returns, or another member
+// has one, and has the claim.
 func (w *world) isPinned(r int) bool {
 	for _, m := range w.members {
-		holder := w.store.leases[w.store.claims[r].lease].owner // nobody, of lease 0
-		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || holder == m) {
+		claimant := w.store.leases[w.store.claims[r].lease].owner // nobody, of lease 0
+		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || claimant == m) {
 			return true
 		}
 	}

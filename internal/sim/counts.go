@@ -22,7 +22,7 @@ const (
 	Vanished                      // claims that were gone while they were handled
 	Conflicts                     // claims that met another's
 	Fenced                        // leases that were fenced in time
-	Outlasted                     // answers to keepalives that came after their lease's time, which KeepOnOutage had let pass
+	Outlasted                     // answers to keepalives after their lease's time, which KeepOnOutage had let pass
 	Doubled                       // steps after which two handled a resource, one of them out of touch, under KeepOnOutage
 	Expired                       // leases that etcd gave up
 	Promoted                      // leases that a new leader of etcd gave their whole TTL again
@@ -46,13 +46,14 @@ const (
 	Repeated                      // those that a receiver got twice
 	Outdated                      // those that a receiver refused, since it had seen newer ones
 	CutOff                        // those whose answer was not waited for, since the claim or the call's time had ended
-	LeftRunning                   // steps after which a receiver ran what a failed Terminate, or a request that was cut off, had left
+	LeftRunning                   // steps after which a receiver ran what a failed Terminate or a cut-off request had left
 	singles
 )
 
 var singleNames = [singles]string{
-	"handled", "updated", "terminated", "failed", "panicked", "cut short", "stuck", "refused", "cancelled", "vanished", "conflicts",
-	"fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early", "stopped", "overdue", "lists", "relists",
+	"handled", "updated", "terminated", "failed", "panicked", "cut short", "stuck", "refused", "cancelled", "vanished",
+	"conflicts", "fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early",
+	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
 	"requested", "belated", "repeated", "outdated", "cut off", "left running",
 }
@@ -74,7 +75,9 @@ const (
 	requests
 )
 
-var requestNames = [requests]string{"claim", "release", "probe", "state write", "summary", "summary's end", "grant", "keepalive", "revoke", "list"}
+var requestNames = [requests]string{
+	"claim", "release", "probe", "state write", "summary", "summary's end", "grant", "keepalive", "revoke", "list",
+}
 
 // fate is what became of a request.
 type fate int

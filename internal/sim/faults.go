@@ -37,15 +37,15 @@ func (w *world) strike(f Fault) bool {
 			w.reassign()
 		})
 	case Deafen:
-		w.holdFor(&m.deaf, f.For)
+		w.raiseFor(&m.deaf, f.For)
 	case Stall:
-		w.holdFor(&m.stalls, f.For)
+		w.raiseFor(&m.stalls, f.For)
 	case Busy:
-		return m.holdUp(&m.busy, f.For, m.flush)
+		return m.block(&m.busy, f.For, m.flush)
 	case BlockLog:
-		return m.holdUp(&m.blocked, f.For, func() {})
+		return m.block(&m.blocked, f.For, func() {})
 	case Silence:
-		w.holdFor(&w.store.logs[w.shardOf(f.Who%w.plan.Resources)].silent, f.For)
+		w.raiseFor(&w.store.logs[w.shardOf(f.Who%w.plan.Resources)].silent, f.For)
 	case Miss:
 		return w.miss(w.shardOf(f.Who % w.plan.Resources))
 	case Break:
@@ -116,14 +116,14 @@ func (w *world) change(f Fault) bool {
 	return true
 }
 
-// holdFor raises a count of reasons for some time.
-func (w *world) holdFor(reasons *int, d time.Duration) {
+// raiseFor raises a count of reasons for some time.
+func (w *world) raiseFor(reasons *int, d time.Duration) {
 	*reasons++
 	w.after(d, func() { *reasons-- })
 }
 
-// holdUp raises a count of reasons why something in a member's process waits, and calls then when the reason is gone.
-func (m *member) holdUp(reasons *int, d time.Duration, then func()) bool {
+// block raises a count of reasons why something in a member's process waits, for some time, and calls then afterwards.
+func (m *member) block(reasons *int, d time.Duration, then func()) bool {
 	if !m.up {
 		return false
 	}
@@ -213,5 +213,6 @@ func (w *world) reassign() {
 
 // isMember says whether the view has m: it is live, or was until a moment ago.
 func (m *member) isMember() bool {
-	return m.up && !m.stopping && m.keyless == 0 && !(m.cut && m.w.now-m.cutAt >= ttl) && !(m.paused && m.w.now-m.pausedAt >= ttl)
+	expired := m.cut && m.w.now-m.cutAt >= ttl || m.paused && m.w.now-m.pausedAt >= ttl
+	return m.up && !m.stopping && m.keyless == 0 && !expired
 }

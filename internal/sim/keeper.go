@@ -155,7 +155,7 @@ func (k *keeper) dead() {
 	k.m.w.trace("%s: lease %d is dead", k.m.name, k.id)
 	k.ended = true
 	for r := range k.m.handlings {
-		h := k.m.held(r)
+		h := k.m.handlingOf(r)
 		if h == nil || h.keeper != k {
 			continue
 		}

@@ -96,22 +96,24 @@ func (m *member) start() {
 			w.count(RestartedEarly)
 		}
 	}
-	m.up, m.paused, m.stopping, m.stopped, m.ending, m.late, m.view, m.timerAt = true, false, false, false, false, nil, 0, 0
+	m.up, m.paused, m.stopping, m.stopped, m.ending = true, false, false, false, false
+	m.late, m.view, m.timerAt = nil, 0, 0
 	m.core = core.New(core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
-		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond, Handover: 300 * time.Millisecond,
+		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond,
+		Handover:       300 * time.Millisecond,
 		HandleAttempts: w.plan.HandleAttempts,
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
-		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, Settle: settle,
-		HoldFailed: w.plan.HoldFailed, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
+		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, UncertainFor: uncertainFor,
+		HoldUntilTerminated: w.plan.HoldUntilTerminated, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
 		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
-	m.core.Hold(m.clock(), true) // as a member does until it has joined
+	m.core.PauseClaims(m.clock(), true) // as a member does until it has joined
 	m.after(w.upTo(500*time.Millisecond), func() {
 		m.post(func() {
-			m.core.Hold(m.clock(), false)
+			m.core.PauseClaims(m.clock(), false)
 			m.step()
 		})
 	})
@@ -254,10 +256,6 @@ func (m *member) execute(a core.Action) {
 	if w.opts.Trace {
 		w.trace("%s: %v %s shard %d token %d lease %d %v", m.name, a.Kind, a.ID, a.Shard, a.Token, a.Lease, a.Cause)
 	}
-	r := -1
-	if a.ID != "" {
-		r = int(a.ID[1] - '0')
-	}
 	switch a.Kind {
 	case core.Claim, core.WriteState, core.WriteSummary, core.Handle, core.Update:
 		if k := m.keeper(a.Lease); k == nil || k.told {
@@ -280,48 +278,70 @@ func (m *member) execute(a core.Action) {
 		m.grant()
 	case core.Revoke:
 		m.keeper(a.Lease).revoke()
+	case core.Claim, core.Release, core.WriteState, core.WriteSummary, core.DeleteSummary:
+		m.executeWrite(a)
+	case core.Handle, core.Update, core.Terminate:
+		m.call(resourceOf(a), a)
+	case core.Cancel:
+		m.cancel(resourceOf(a), a)
+	}
+}
+
+// resourceOf is the number of the resource that an action is about.
+func resourceOf(a core.Action) int { return int(a.ID[1] - '0') }
+
+// executeWrite sends a write of the core's to etcd.
+func (m *member) executeWrite(a core.Action) {
+	s := &m.w.store
+	switch a.Kind {
 	case core.Claim:
+		r := resourceOf(a)
 		if m.calls[r] != nil {
-			w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
+			m.w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
 		}
-		m.write(claiming, func() core.WriteResult { return w.store.claim(r, a.Lease) }, func(res core.WriteResult) {
-			if !res.Applied && res.FoundToken != 0 {
-				w.count(Conflicts)
-				if m.conflicts[r] == res.FoundToken {
-					w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
-				}
-				m.conflicts[r] = res.FoundToken
-			}
+		m.write(claiming, func() core.WriteResult { return s.claim(r, a.Lease) }, func(res core.WriteResult) {
+			m.checkConflict(r, a, res)
 			m.noteGone(a, res)
 			m.core.ClaimDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.Release:
+		r, kind := resourceOf(a), releasing
 		m.checkRelease(r, a)
-		kind := releasing
 		if a.Token == 0 {
 			kind = probing
 		}
-		m.write(kind, func() core.WriteResult { return w.store.release(r, a.Token) }, func(res core.WriteResult) {
+		m.write(kind, func() core.WriteResult { return s.release(r, a.Token) }, func(res core.WriteResult) {
 			m.core.ReleaseDone(m.clock(), a.Shard, a.ID, res)
 		})
 	case core.WriteState:
-		m.write(saving, func() core.WriteResult { return w.store.writeState(r, a.Token, a.Lease, a.State) }, func(res core.WriteResult) {
+		r := resourceOf(a)
+		apply := func() core.WriteResult { return s.writeState(r, a.Token, a.Lease, a.State) }
+		m.write(saving, apply, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.StateDone(m.clock(), a.Shard, a.ID, a.Token, res)
 		})
-	case core.WriteSummary, core.DeleteSummary:
+	default:
 		kind := summing
 		if a.Token == 0 {
 			kind = unsumming
 		}
 		m.checkSummary(a)
-		m.write(kind, func() core.WriteResult { return w.store.writeSummary(a.Shard, a.Lease, a.Token) }, func(res core.WriteResult) {
+		apply := func() core.WriteResult { return s.writeSummary(a.Shard, a.Lease, a.Token) }
+		m.write(kind, apply, func(res core.WriteResult) {
 			m.noteGone(a, res)
 			m.core.SummaryDone(m.clock(), a.Shard, a.Lease, a.Token, res)
 		})
-	case core.Handle, core.Update, core.Terminate:
-		m.call(r, a)
-	case core.Cancel:
-		m.cancel(r, a)
 	}
+}
+
+// checkConflict counts a claim that met another one, and looks for one that meets the same one again.
+func (m *member) checkConflict(r int, a core.Action, res core.WriteResult) {
+	if res.Applied || res.FoundToken == 0 {
+		return
+	}
+	m.w.count(Conflicts)
+	if m.conflicts[r] == res.FoundToken {
+		m.w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
+	}
+	m.conflicts[r] = res.FoundToken
 }

@@ -13,7 +13,7 @@ type Plan struct {
 	Members              int
 	Shards               int
 	Resources            int
-	HoldFailed           bool
+	HoldUntilTerminated  bool
 	KeepOnOutage         bool
 	CanUpdate            bool
 	HandleAttempts       int
@@ -113,7 +113,7 @@ func Draw(s Source, faults int) Plan {
 		Members:              2 + s.Choose("members", 3),
 		Shards:               1 + s.Choose("shards", 4),
 		Resources:            1 + s.Choose("resources", 6),
-		HoldFailed:           s.Choose("hold", 2) == 1,
+		HoldUntilTerminated:  s.Choose("hold", 2) == 1,
 		KeepOnOutage:         s.Choose("keep", 4) == 3,
 		CanUpdate:            s.Choose("update", 2) == 1,
 		HandleAttempts:       s.Choose("handle attempts", 3),

@@ -13,14 +13,14 @@ type Receivers uint8
 // The kinds of receivers.
 const (
 	NoReceivers Receivers = iota // the handlers do the work themselves
-	KnowTokens                   // each call is a request to a receiver that refuses lower tokens; the Plan has FinishCalls
+	KnowTokens                   // each call is a request to a receiver that refuses lower tokens, with FinishCalls
 	KnowNumbers                  // to one that refuses lower numbers of requests under one token too
 )
 
-// receiver is what a member's handler sends its calls to, as a webhook does: one beside each member. It carries requests
-// out when it gets to them, which may be long after whoever sent them has stopped waiting. It ends with its process, and
-// so does all that is on its way to it: rule 5 of docs/webhook.md asks that of receivers that each member has for itself.
-// Of a member that is paused or cut off it knows nothing, and goes on.
+// receiver is what a member's handler sends its calls to, as a webhook does: one beside each member. It carries
+// requests out when it gets to them, which may be long after whoever sent them has stopped waiting. It ends with its
+// process, and so does all that is on its way to it: rule 5 of docs/webhook.md asks that of receivers that each
+// member has for itself. Of a member that is paused or cut off it knows nothing, and goes on.
 type receiver struct {
 	m      *member
 	flying int   // requests that it has not got to
@@ -34,8 +34,10 @@ type job struct {
 	running bool
 	version string
 
-	cutOff []int64 // under these tokens a request was not waited for, since its claim or its time had ended: who knows tokens only may have it wrong
-	left   int64   // up to this token, a Terminate failed: the policy may have let go of what is left
+	// cutOff are the tokens under which a request was not waited for, since its claim or its time had ended. A receiver
+	// that knows only tokens may have carried out such a request too late.
+	cutOff []int64
+	left   int64 // up to this token a Terminate failed, so the policy may have let go of what is left
 }
 
 // message is one request to a receiver.
@@ -47,7 +49,8 @@ type message struct {
 	version string
 }
 
-// send makes a call a request to the member's receiver, and its answer the end of the call. It returns how long that takes.
+// send makes a call a request to the member's receiver, and its answer the end of the call. It returns how long that
+// takes.
 func (c *call) send() time.Duration {
 	m, w, rc := c.m, c.m.w, c.m.receiver
 	w.count(Requested)
@@ -114,7 +117,8 @@ func (rc *receiver) arrive(c *call, msg message) {
 // carryOut does what a request asks for, unless it is older than what was seen.
 func (rc *receiver) carryOut(msg message) core.Outcome {
 	w, j := rc.m.w, &rc.of[msg.r]
-	w.trace("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d", rc.m.name, msg.kind, w.ids[msg.r], msg.token, msg.call, j.token, j.call)
+	w.trace("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d",
+		rc.m.name, msg.kind, w.ids[msg.r], msg.token, msg.call, j.token, j.call)
 	knows := w.plan.Receivers == KnowNumbers
 	if msg.token < j.token || knows && msg.token == j.token && msg.call < j.call {
 		w.count(Outdated)
@@ -179,8 +183,8 @@ func (j *job) excused(w *world) bool {
 	return j.left >= j.token || w.plan.Receivers == KnowTokens && slices.Contains(j.cutOff, j.token)
 }
 
-// checkReceivers looks for what receivers run and should not: what the member has ended, and what another's receiver runs
-// too, unless the member's claim has ended before its handling, as the members' own check has it.
+// checkReceivers looks for what receivers run and should not: what the member has ended, and what another's receiver
+// runs too, unless the member's claim has ended before its handling, as the members' own check has it.
 func (w *world) checkReceivers() {
 	if w.plan.Receivers == NoReceivers {
 		return
@@ -210,8 +214,8 @@ func (w *world) checkReceivers() {
 	}
 }
 
-// unsettled says what a receiver does not run, or not as its member has it.
-func (rc *receiver) unsettled(r int, h *handling) string {
+// whatIsWrong says what a receiver does not run, or runs otherwise than its member has it; empty: all is well.
+func (rc *receiver) whatIsWrong(r int, h *handling) string {
 	w, j := rc.m.w, &rc.of[r]
 	right := j.running && j.token == h.token && j.version == h.version
 	if w.plan.Receivers == NoReceivers || right || j.excused(w) {

@@ -33,7 +33,8 @@ type asking struct {
 	over     bool // the member has an answer, or has given up
 }
 
-// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of it.
+// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of
+// it.
 func (m *member) request(kind request, apply func(), answered func(lost, failed bool)) {
 	w := m.w
 	w.count(became(kind, sent))
@@ -51,7 +52,7 @@ func (m *member) request(kind request, apply func(), answered func(lost, failed 
 		})
 	case 1: // it is never applied
 	case 2: // it is applied when nobody waits for it any more
-		w.after(requestTimeout+w.upTo(settle*8/10), func() {
+		w.after(requestTimeout+w.upTo(uncertainFor*8/10), func() {
 			if w.leaderless == 0 {
 				w.count(became(kind, late))
 				apply()

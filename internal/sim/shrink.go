@@ -8,8 +8,8 @@ import (
 // shrinkRuns bounds how often Shrink tries.
 const shrinkRuns = 3000
 
-// Shrink looks for a simpler Plan that also fails, as fails tells: with fewer and shorter faults, better surroundings and
-// less of everything. What rapid draws, rapid shrinks; this is for a Plan of a seed.
+// Shrink looks for a simpler Plan that also fails, as fails tells: with fewer and shorter faults, better surroundings
+// and less of everything. What rapid draws, rapid shrinks; this is for a Plan of a seed.
 func Shrink(p Plan, fails func(Plan) bool) Plan {
 	runs := 0
 	try := func(simpler Plan) bool {
@@ -76,7 +76,7 @@ var simplifications = []func(*Plan) bool{
 	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },
 	func(p *Plan) bool { return lower(&p.Shards, 1) },
 	func(p *Plan) bool { return lower(&p.Members, 2) },
-	func(p *Plan) bool { was := p.HoldFailed; p.HoldFailed = false; return was },
+	func(p *Plan) bool { was := p.HoldUntilTerminated; p.HoldUntilTerminated = false; return was },
 	func(p *Plan) bool { was := p.KeepOnOutage; p.KeepOnOutage = false; return was },
 	func(p *Plan) bool { was := p.CanUpdate; p.CanUpdate = false; return was },
 }

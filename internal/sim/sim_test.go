@@ -55,7 +55,8 @@ func describe(p Plan) string {
 	if os.Getenv("DRM_SIM_TRACE") == "" {
 		lines = lines[max(0, len(lines)-60):]
 	}
-	return fmt.Sprintf("%s\n%+v\nreplay it, from the top of the module, with:\n\n    %s\n", strings.Join(lines, "\n"), p, replay(p))
+	return fmt.Sprintf("%s\n%+v\nreplay it, from the top of the module, with:\n\n    %s\n",
+		strings.Join(lines, "\n"), p, replay(p))
 }
 
 // replay is the command that runs a plan again, with all that happens in it.
@@ -121,7 +122,8 @@ func TestNoScheduleThatRapidDrawsBreaksThePromise(t *testing.T) {
 	})
 }
 
-// A receiver that knows tokens only cannot tell a late request from a new one: it is right because its requests are waited for.
+// A receiver that knows tokens only cannot tell a late request from a new one: it is right because its requests are
+// waited for.
 func TestReceiversThatKnowTokensNeedTheirCallsFinished(t *testing.T) {
 	for seed := range uint64(1000) {
 		p := Draw(Random(seed), mostFaults)

@@ -268,7 +268,7 @@ func (s *store) revokeByHand(id int64) {
 	s.revoke(id)
 }
 
-// wasDeletedByHand tells of a claim that its holder could not know to be gone.
+// wasDeletedByHand says whether somebody deleted the claim with that token by hand, so that its member could not know.
 func (s *store) wasDeletedByHand(token int64) bool {
 	for _, t := range s.byHand {
 		if t == token {

@@ -35,7 +35,6 @@ func (m *member) follow(shard int) {
 // list reads the shard and goes on from there.
 func (f *follower) list() {
 	m := f.m
-	s := &m.w.store
 	f.listed = false
 	f.listing++
 	this := f.listing
@@ -46,32 +45,9 @@ func (f *follower) list() {
 			f.list()
 		}
 	})
-	var entries []core.Entry
-	var claims []core.ClaimKey
-	var sums []core.SummaryKey
-	var told []claimNews
-	var rev int64
-	var pos int
+	var got snapshot
 	m.w.count(Lists)
-	m.request(listing, func() {
-		rev, pos = s.rev, len(s.logs[f.shard].past)
-		entries, claims, sums, told = nil, nil, nil, nil
-		for _, n := range s.sums[f.shard] {
-			sums = append(sums, n.key())
-		}
-		for r := range s.entries {
-			if m.w.shardOf(r) != f.shard {
-				continue
-			}
-			if e := s.entries[r]; e.exists {
-				entries = append(entries, core.Entry{ID: m.w.ids[r], Suspended: e.suspended, Data: e.data()})
-			}
-			told = append(told, claimNews{r, rev, s.claims[r].token})
-			if c := s.claims[r]; c.token != 0 {
-				claims = append(claims, c.key(m.w.ids[r]))
-			}
-		}
-	}, func(lost, failed bool) {
+	m.request(listing, func() { got = m.w.store.list(f.shard, m) }, func(lost, failed bool) {
 		switch {
 		case f.dead || f.listing != this:
 		case lost || failed:
@@ -82,19 +58,55 @@ func (f *follower) list() {
 			})
 		default:
 			m.post(func() {
-				if f.dead || f.listing != this {
-					return
+				if !f.dead && f.listing == this {
+					f.take(got)
 				}
-				f.pos, f.listed, f.missing = pos, true, 0
-				m.w.trace("%s: lists shard %d at %d", m.name, f.shard, rev)
-				m.core.Snapshot(m.clock(), f.shard, rev, entries, claims, sums)
-				m.news = append(m.news, told...)
-				m.step()
-				m.checkNews()
-				f.poke()
 			})
 		}
 	})
+}
+
+// snapshot is what a list of a shard says.
+type snapshot struct {
+	rev     int64
+	pos     int // in the shard's log: where the events go on
+	entries []core.Entry
+	claims  []core.ClaimKey
+	sums    []core.SummaryKey
+	news    []claimNews
+}
+
+// list reads a shard for a member.
+func (s *store) list(shard int, m *member) snapshot {
+	got := snapshot{rev: s.rev, pos: len(s.logs[shard].past)}
+	for _, n := range s.sums[shard] {
+		got.sums = append(got.sums, n.key())
+	}
+	for r := range s.entries {
+		if m.w.shardOf(r) != shard {
+			continue
+		}
+		if e := s.entries[r]; e.exists {
+			got.entries = append(got.entries, core.Entry{ID: m.w.ids[r], Suspended: e.suspended, Data: e.data()})
+		}
+		got.news = append(got.news, claimNews{r, s.rev, s.claims[r].token})
+		if c := s.claims[r]; c.token != 0 {
+			got.claims = append(got.claims, c.key(m.w.ids[r]))
+		}
+	}
+	return got
+}
+
+// take tells the core what was listed.
+func (f *follower) take(got snapshot) {
+	m := f.m
+	f.pos, f.listed, f.missing = got.pos, true, 0
+	m.w.trace("%s: lists shard %d at %d", m.name, f.shard, got.rev)
+	m.core.Snapshot(m.clock(), f.shard, got.rev, got.entries, got.claims, got.sums)
+	m.news = append(m.news, got.news...)
+	m.step()
+	m.checkNews()
+	f.poke()
 }
 
 // poke has the follower deliver what there is, some time later.
@@ -123,11 +135,11 @@ func (f *follower) pump() {
 		return
 	}
 	f.scheduled = true
-	m.post(f.take)
+	m.post(f.takeEvents)
 }
 
-// take is when the loop gets to them.
-func (f *follower) take() {
+// takeEvents tells the core some of the events that wait.
+func (f *follower) takeEvents() {
 	m := f.m
 	l := &m.w.store.logs[f.shard]
 	f.scheduled = false
@@ -152,8 +164,8 @@ func (f *follower) take() {
 	f.poke()
 }
 
-// miss is what becomes of an event that is lost, as etcd has lost some around compactions: nobody is told, and the watch
-// goes on. The fault lasts until the shard is listed again.
+// miss is what becomes of an event that is lost, as etcd has lost some around compactions: nobody is told, and the
+// watch goes on. The fault lasts until the shard is listed again.
 func (f *follower) miss(c change) {
 	w := f.m.w
 	w.count(Missed)

@@ -16,13 +16,13 @@ const (
 	handleTimeout    = 2 * time.Second
 	terminateTimeout = 1500 * time.Millisecond
 	lastGrace        = 200 * time.Millisecond
-	settle           = 3 * time.Second
+	uncertainFor     = 3 * time.Second
 	resync           = time.Minute
 	startUp          = time.Second // before the first fault
 
-	// patience is the bound on how long it may take after the last fault until all is well: a call that began before it and
-	// hangs, then a lease that has to expire, and a lost claim that may still appear.
-	patience    = longestCall + ttl + settle + backoffMax + retryMax
+	// patience is the bound on how long it may take after the last fault until all is well: a call that began before
+	// it and hangs, then a lease that has to expire, and a lost claim that may still appear.
+	patience    = longestCall + ttl + uncertainFor + backoffMax + retryMax
 	backoffMax  = 2 * time.Second
 	retryMax    = time.Second
 	longestCall = 8 * time.Second // of one that fails to heed its context, and of a request to a receiver
@@ -217,7 +217,7 @@ func newWorld(p Plan, opts Options) *world {
 	return w
 }
 
-// play lets happen what is on the agenda, one thing after the other, and looks after each whether the promise holds.
+// play lets happen what is on the agenda, one thing after the other, and checks after each whether the promise is kept.
 func (w *world) play() {
 	for !w.done && w.res.Err == nil {
 		e := w.pop()

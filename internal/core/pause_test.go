@@ -2,22 +2,22 @@ package core
 
 import "testing"
 
-func TestNothingIsClaimedWhileHeld(t *testing.T) {
+func TestNothingIsClaimedWhileClaimsArePaused(t *testing.T) {
 	f := newFixture(t)
-	f.c.Hold(f.now, true)
+	f.c.PauseClaims(f.now, true)
 	f.own(true)
 	f.want("watch 0")
 	f.c.LeaseReady(f.now, 1)
 	f.snapshot([]string{"a", "b"})
 	f.entry("c", "v1")
 	f.want()
-	f.c.Hold(f.now, false)
+	f.c.PauseClaims(f.now, false)
 	f.want("claim c on 1", "claim b on 1", "claim a on 1")
 }
 
-func TestWhatIsHandledGoesOnWhileNothingIsClaimed(t *testing.T) {
-	f := holding(t)
-	f.c.Hold(f.now, true)
+func TestWhatIsHandledGoesOnWhileClaimsArePaused(t *testing.T) {
+	f := handled(t)
+	f.c.PauseClaims(f.now, true)
 	f.entry("a", "v2")
 	f.want("terminate a 110 changed")
 	f.done("a", OK)
@@ -31,23 +31,23 @@ func TestWhatIsHandledGoesOnWhileNothingIsClaimed(t *testing.T) {
 	f.want("terminate a 110 moved")
 }
 
-func TestAClaimOnItsWayIsAnsweredWhileHeld(t *testing.T) {
+func TestAClaimOnItsWayIsUsedWhileClaimsArePaused(t *testing.T) {
 	f := owning(t, []string{"a"})
 	f.want("claim a on 1")
-	f.c.Hold(f.now, true)
+	f.c.PauseClaims(f.now, true)
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1")
 }
 
-func TestWhatWaitedForALeaseIsClaimedAfterTheHold(t *testing.T) {
+func TestWhatWaitedForALeaseIsClaimedAfterThePause(t *testing.T) {
 	f := newFixture(t)
 	f.own(true)
 	f.want("watch 0")
 	f.snapshot([]string{"a"})
 	f.want("need-lease")
-	f.c.Hold(f.now, true)
+	f.c.PauseClaims(f.now, true)
 	f.c.LeaseReady(f.now, 1)
 	f.want()
-	f.c.Hold(f.now, false)
+	f.c.PauseClaims(f.now, false)
 	f.want("claim a on 1")
 }

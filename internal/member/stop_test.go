@@ -1,4 +1,4 @@
-package drm
+package member
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
@@ -31,26 +32,28 @@ func (l lender) Revoke(_ context.Context, id clientv3.LeaseID) (*clientv3.LeaseR
 // given back too.
 func TestALeaseThatTheGroupGetsDuringAStopIsGivenBack(t *testing.T) {
 	etcd := lender{make(chan clientv3.LeaseID, 1)}
-	m := &Manager{mailbox: newMailbox(), loopDone: make(chan struct{}), groupDone: make(chan struct{})}
-	m.cfg.LeaseTTL, m.cfg.Etcd.CommandTimeout = time.Minute, time.Minute
-	m.group = newGroup(m)
+	loop := newLoop(clock.System())
+	m := &Member{
+		cfg: Config{LeaseTTL: time.Minute, Request: time.Minute}, loop: loop, placed: make(chan struct{}), place: &place{},
+	}
+	m.executor = &executor{leases: newLeases(t.Context(), t.Context(), &grants{timeout: time.Minute}, nil, loop.post, &m.tasks)}
 	go func() {
-		defer close(m.groupDone)
-		<-m.mailbox.wake // it has begun to give back
+		defer close(m.placed)
+		<-loop.mailbox.wake // it has begun to give back
 		k, err := lease.Grant(context.Background(), etcd, lease.Options{TTL: time.Minute})
 		if err != nil {
 			t.Error(err)
 			return
 		}
-		close(m.loopDone)
-		m.group.keeper = k
+		close(loop.ended)
+		m.place.keeper = k
 	}()
 	m.giveBack(false)
-	<-m.groupDone
+	<-m.placed
 	select {
 	case <-etcd.revoked:
 	default:
 		t.Error("the lease is not given back")
-		m.group.keeper.Close()
+		m.place.keeper.Close()
 	}
 }

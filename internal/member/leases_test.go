@@ -1,4 +1,4 @@
-package drm
+package member
 
 import (
 	"context"
@@ -65,8 +65,7 @@ func (s *slowRevokes) Revoke(context.Context, clientv3.LeaseID) (*clientv3.Lease
 func TestLeasesAreRevokedOneAtATime(t *testing.T) {
 	const leases = 5
 	etcd := &slowRevokes{began: make(chan struct{}, leases), let: make(chan struct{})}
-	m := &Manager{revoking: make(chan struct{}, 1)}
-	m.cfg.Etcd.CommandTimeout = time.Minute
+	pool := newLeases(t.Context(), t.Context(), &grants{timeout: time.Minute}, nil, nil, nil)
 	var all []*claimLease
 	var ends []<-chan struct{}
 	for range leases {
@@ -81,7 +80,7 @@ func TestLeasesAreRevokedOneAtATime(t *testing.T) {
 	}
 	var wg sync.WaitGroup
 	for _, l := range all {
-		wg.Go(func() { m.letGo(t.Context(), l) })
+		wg.Go(func() { pool.letGo(t.Context(), l) })
 	}
 	for _, ended := range ends {
 		<-ended

@@ -1,9 +1,10 @@
-package drm
+package member
 
 import (
 	"bytes"
 	"context"
 	"strings"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,37 +14,52 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
+	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// shardFollower feeds the core with one shard's resources and claims. It decodes on its own goroutine, so that the loop
-// does not.
+// shards are the shards that a member follows: those that the core has asked for. Its methods are for the loop only.
+type shards struct {
+	ctx      context.Context // ends when nothing is followed any more
+	hub      *follow.Hub
+	layout   keys.Layout
+	count    int // how many shards the app has
+	core     *core.Core
+	post     func(func(now time.Duration)) bool
+	tasks    *tasks
+	failures *failures.Log
+
+	followers map[int]*shardFollower
+}
+
+// watch follows a shard from now on.
+func (s *shards) watch(number int) {
+	ctx, cancel := context.WithCancel(s.ctx)
+	f := &shardFollower{shards: s, number: number, cancel: cancel}
+	s.followers[number] = f
+	s.tasks.run(func() { s.hub.Follow(ctx, s.layout.Shard(number), f) })
+}
+
+func (s *shards) unwatch(number int) {
+	if f := s.followers[number]; f != nil {
+		f.cancel()
+		delete(s.followers, number)
+	}
+}
+
+// shardFollower feeds the core with the resources and claims of one shard. It decodes them on its own goroutine, so that the
+// loop does not.
 type shardFollower struct {
-	m      *Manager
+	shards *shards
 	number int
 	cancel context.CancelFunc
 }
 
-// watchShard follows a shard from now on.
-func (m *Manager) watchShard(number int) {
-	ctx, cancel := context.WithCancel(m.tasksCtx)
-	f := &shardFollower{m: m, number: number, cancel: cancel}
-	m.followers[number] = f
-	m.tasks.run(func() { m.hub.Follow(ctx, m.layout.Shard(number), f) })
-}
-
-func (m *Manager) unwatchShard(number int) {
-	if f := m.followers[number]; f != nil {
-		f.cancel()
-		delete(m.followers, number)
-	}
-}
-
-// post hands news to the loop, which drops it if the shard is not followed by f any more.
-func (f *shardFollower) post(news func()) {
-	f.m.post(func() {
-		if f.m.followers[f.number] == f {
-			news()
+// post hands news to the loop, which drops it if f does not follow the shard any more.
+func (f *shardFollower) post(news func(c *core.Core, now time.Duration)) {
+	f.shards.post(func(now time.Duration) {
+		if f.shards.followers[f.number] == f {
+			news(f.shards.core, now)
 		}
 	})
 }
@@ -68,7 +84,9 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 		}
 	}
 	compact(entries)
-	f.post(func() { f.m.core.Snapshot(f.m.stamp, f.number, revision, entries, held, sums) })
+	f.post(func(c *core.Core, now time.Duration) {
+		c.Snapshot(now, f.number, revision, entries, held, sums)
+	})
 }
 
 // Apply implements follow.Sink.
@@ -102,8 +120,7 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 			all = append(all, n)
 		}
 	}
-	f.post(func() {
-		c, now := f.m.core, f.m.stamp
+	f.post(func(c *core.Core, now time.Duration) {
 		for _, n := range all {
 			switch {
 			case n.key.Kind == keys.Resource && n.delete:
@@ -126,9 +143,9 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 // parse takes a key apart. One that DRM would not have put here is ignored: were an id taken from below another shard than
 // its own, two members would think that it is theirs.
 func (f *shardFollower) parse(spelled string) keys.Key {
-	key := f.m.layout.Parse(spelled)
-	if key.Kind == keys.Foreign || key.Home(f.m.app.Shards) != f.number {
-		f.m.failures.Add(failures.Failure{
+	key := f.shards.layout.Parse(spelled)
+	if key.Kind == keys.Foreign || key.Home(f.shards.count) != f.number {
+		f.shards.failures.Add(failures.Failure{
 			Message: "a key that does not belong here is ignored", Level: zap.WarnLevel, Fields: []zap.Field{zap.String("key", spelled)},
 		})
 		return keys.Key{}
@@ -177,7 +194,7 @@ func spell(n int, kv func(i int) *mvccpb.KeyValue) func(i int) string {
 func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool) {
 	e, err := catalogue.DecodeOf(id, kv.Value)
 	if err != nil {
-		f.m.failures.Add(failures.Failure{
+		f.shards.failures.Add(failures.Failure{
 			Message: "a corrupt catalogue entry is ignored", Level: zap.WarnLevel, Resource: id, Error: err.Error(),
 		})
 		return core.Entry{}, false

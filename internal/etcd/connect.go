@@ -1,33 +1,44 @@
-package drm
+package etcd
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"strings"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/backoff"
-	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/keepalive"
-	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/pause"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// connect returns a client that etcd has answered once, and whether it is ours to close. With patience, etcd may take longer than
-// DialTimeout for that, as long as it is there: a login, which it does one after the other, may have to wait for many others.
-func connect(ctx context.Context, c EtcdConfig, probe string, patience bool) (client *clientv3.Client, own bool, err error) {
+// Config says how to reach etcd.
+type Config struct {
+	Client      *clientv3.Client // the caller's own, in place of everything else but DialTimeout; or nil
+	Endpoints   []string
+	TLS         *tls.Config
+	GetTLS      func() (*tls.Config, error)
+	Username    string
+	Password    string
+	DialTimeout time.Duration // how long the first answer is waited for
+}
+
+// Connect returns a client that has been answered once, about the key probe, and whether it is the callee's to close. With
+// patience, etcd may take longer than DialTimeout for that, as long as it is there: a login, which it does one after the other,
+// may have to wait for many others. Errors match ErrUnreachable where etcd does not answer; others are etcd's refusals.
+func Connect(ctx context.Context, c Config, probe string, patience bool) (client *clientv3.Client, own bool, err error) {
 	client = c.Client
 	if client == nil {
 		own = true
-		if client, err = newEtcdClient(c); err != nil {
+		if client, err = newClient(c); err != nil {
 			return nil, false, fmt.Errorf("connect to etcd: %w", err)
 		}
 	}
@@ -43,7 +54,7 @@ func connect(ctx context.Context, c EtcdConfig, probe string, patience bool) (cl
 		if err == nil {
 			return client, own, nil
 		}
-		if hopeless || !patience || !isSlow(ctx, client, err, c.DialTimeout, true) || !pauseFor(ctx, retryPause(failures)) {
+		if hopeless || !patience || !IsBusy(ctx, client, err, c.DialTimeout, true) || !pause.For(ctx, pause.After(failures)) {
 			break
 		}
 	}
@@ -57,7 +68,7 @@ func connect(ctx context.Context, c EtcdConfig, probe string, patience bool) (cl
 	switch {
 	case hopeless:
 		err = &unreachableError{why.Error(), why}
-	case isUnreachable(err):
+	case IsUnreachable(err):
 		err = unreachable(c, client, err)
 	case speaksNoGRPC(err):
 		err = fmt.Errorf("%w: what answers at %s speaks HTTP, but not gRPC: it is not etcd, or not its port for clients",
@@ -80,9 +91,9 @@ func reconnect() grpc.DialOption {
 	})
 }
 
-// newEtcdClient makes a client, which nothing is asked of yet. Where there is a user, it is not the client that authenticates:
+// newClient makes a client, which nothing is asked of yet. Where there is a user, it is not the client that authenticates:
 // it would do so for each stream, and could not any more, with an etcd of before 3.5, once its token has expired.
-func newEtcdClient(c EtcdConfig) (*clientv3.Client, error) {
+func newClient(c Config) (*clientv3.Client, error) {
 	options := []grpc.DialOption{
 		// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
@@ -120,57 +131,4 @@ type closingLogin struct {
 func (c closingLogin) Close() error {
 	c.login.Close()
 	return c.Lease.Close()
-}
-
-// unreachable is the error of a first request that etcd did not answer in time.
-func unreachable(c EtcdConfig, client *clientv3.Client, err error) error {
-	if why := reach.ReasonOf(err); why != nil {
-		return &unreachableError{fmt.Sprintf("no answer within %v: %v", c.DialTimeout, why), why}
-	}
-	return fmt.Errorf("%w: no answer from %s within %v (%s)", ErrUnreachable, strings.Join(client.Endpoints(), ","), c.DialTimeout, reason(err))
-}
-
-// unreachableError matches ErrUnreachable, and has the reason for it in its chain.
-type unreachableError struct {
-	text string
-	why  *reach.Reason
-}
-
-func (e *unreachableError) Error() string {
-	if e.why.Slow {
-		return "etcd is connected, and too slow: " + e.text
-	}
-	return ErrUnreachable.Error() + ": " + e.text
-}
-
-// Unwrap gives both.
-func (e *unreachableError) Unwrap() []error { return []error{ErrUnreachable, e.why} }
-
-// withUnreachable makes an error match ErrUnreachable where it means that etcd did not answer.
-func withUnreachable(ctx context.Context, err error) error {
-	if err == nil || ctx.Err() != nil || !isUnreachable(err) || errors.Is(err, ErrUnreachable) {
-		return err
-	}
-	if why := reach.ReasonOf(err); why != nil {
-		return &unreachableError{err.Error(), why}
-	}
-	return fmt.Errorf("%w: %s", ErrUnreachable, reason(err))
-}
-
-// reason is the short form of an error of gRPC.
-func reason(err error) string {
-	if s, ok := status.FromError(err); ok && s.Message() != "" {
-		return s.Message()
-	}
-	return err.Error()
-}
-
-// isUnreachable says whether an error means that etcd did not answer, rather than that it refused.
-func isUnreachable(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrNoLeader) ||
-		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) || errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost) {
-		return true
-	}
-	s, ok := status.FromError(err)
-	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
 }

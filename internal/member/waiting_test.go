@@ -1,4 +1,4 @@
-package drm
+package member
 
 import (
 	"errors"
@@ -20,7 +20,7 @@ func TestWhoeverWaitsSaysForWhatAtGrowingIntervals(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		log := zap.New(core)
 		wait := func(takes time.Duration) error {
-			return during(t.Context(), log, "godot", nil, func() error { time.Sleep(takes); return errGodot })
+			return During(t.Context(), log, "godot", nil, func() error { time.Sleep(takes); return errGodot })
 		}
 		err := wait(999 * time.Millisecond)
 		if !errors.Is(err, errGodot) || err.Error() != errGodot.Error() {

@@ -1,19 +1,16 @@
-package drm
+package member
 
 import (
-	"context"
 	"math/rand/v2"
 	"sync"
 	"time"
-
-	"go.uber.org/zap"
 )
 
-// comeback spaces out the attempts of a member whose leases are fenced again and again, because it has more to do than it can
-// or etcd has: each time, everything that it handled is terminated, and to begin with all of it at once is what overloads
-// it the next time. So a first fence costs no pause, and the further ones a longer and longer one. A member whose key went
-// with them (its lease is renewed together with the others) puts it again after the pause too, so that others handle what
-// is its own meanwhile.
+// comeback spaces out the attempts of a member whose leases are fenced again and again, because the member, or etcd, has more
+// to do than it can. Each time, everything that it handled is terminated, and to begin with all of it at once is what
+// overloads it the next time. So a first fence costs no pause, and the further ones a longer and longer one. A member whose
+// key went with them (its lease is renewed together with the others) puts its key again after the pause too, so that others
+// handle meanwhile what belongs to it.
 type comeback struct {
 	mu    sync.Mutex
 	times int           // fences in a row
@@ -34,7 +31,7 @@ func (c *comeback) fenced(now, ttl time.Duration) {
 	defer c.mu.Unlock()
 	switch {
 	case c.times > 0 && now-c.last < ttl/2:
-		return // another lease, renewed together with that one: a new one would have lived for longer
+		return // another lease, which was renewed together with that one: a new one would have lived for longer
 	case now-max(c.last, c.until) > calmAfter*ttl:
 		c.times = 0
 	}
@@ -61,19 +58,4 @@ func (c *comeback) left(now time.Duration) (left time.Duration, times int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.until - now, c.times
-}
-
-// awaitComeback waits until a lease may be asked for. false means that ctx ended first.
-func (m *Manager) awaitComeback(ctx context.Context) bool {
-	for {
-		left, times := m.comeback.left(m.now())
-		if left <= 0 {
-			return true
-		}
-		m.log.Warn("leases are fenced again and again; waiting before the next one is asked for",
-			zap.Int("times", times), zap.Duration("pause", left))
-		if !pauseFor(ctx, left) {
-			return false
-		}
-	}
 }

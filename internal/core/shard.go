@@ -1,0 +1,47 @@
+package core
+
+// shard is what is known of one shard. Its resources are in a list besides the map, so that going through them has a
+// fixed order: the same events always give the same actions.
+type shard struct {
+	number  int
+	owned   bool
+	gen     uint32 // counts snapshots
+	byID    map[string]*resource
+	list    []*resource
+	bundles []*bundle // of this member's claims
+	busy    int       // how many resources are busy
+	unseen  int       // how many resources may have a claim of this member that is not seen yet
+	claims  int       // how many claims etcd was seen to have
+	floor   int64     // the newest seen.rev of those that were dropped: older news must not bring them back
+}
+
+// get returns the resource of an id, and makes it if it is not known.
+func (sh *shard) get(id string) *resource {
+	r := sh.byID[id]
+	if r == nil {
+		r = &resource{id: id, sh: sh, index: int32(len(sh.list)), seen: seen{rev: sh.floor}}
+		sh.byID[id] = r
+		sh.list = append(sh.list, r)
+	}
+	return r
+}
+
+// drop removes a resource of which nothing is known. Queues and timers may still refer to it, and find its shard nil.
+func (sh *shard) drop(r *resource) {
+	sh.floor = max(sh.floor, r.seen.rev)
+	delete(sh.byID, r.id)
+	last := sh.list[len(sh.list)-1]
+	sh.list[r.index], last.index = last, r.index
+	sh.list[len(sh.list)-1] = nil
+	sh.list = sh.list[:len(sh.list)-1]
+	r.sh = nil
+}
+
+// each calls f for every resource. f may drop the one it was called for.
+func (sh *shard) each(f func(*resource)) {
+	for i := len(sh.list) - 1; i >= 0; i-- {
+		if i < len(sh.list) {
+			f(sh.list[i])
+		}
+	}
+}

@@ -1,0 +1,130 @@
+package core
+
+import (
+	"iter"
+	"time"
+)
+
+// Handled is one resource that the handler has under a valid claim.
+type Handled struct {
+	ID    string
+	Shard int
+	Token int64
+	Since time.Duration // when its state was reached
+
+	Ailing bool   // the handler reported that what it started fails
+	Err    string // if Ailing: what it reported
+}
+
+// Handled lists the resources that the handler has under valid claims.
+func (c *Core) Handled() []Handled {
+	var list []Handled
+	for r := range c.resources() {
+		if c.isHandled(r) {
+			list = append(list, Handled{
+				ID: r.id, Shard: r.sh.number, Token: r.claim.token, Since: r.told.since,
+				Ailing: r.handling.ailing, Err: r.told.err,
+			})
+		}
+	}
+	return list
+}
+
+// isHandled says whether Handle has succeeded under the claim, which is valid, and nothing has ended it since.
+func (c *Core) isHandled(r *resource) bool {
+	if !r.claimed() || !r.handling.started || r.handling.dirty || c.isVoid(r) {
+		return false
+	}
+	return !r.phase.isCall() || r.phase == callingUpdate
+}
+
+// Stats are figures of a Core.
+type Stats struct {
+	Shards  int // followed
+	Known   int // resources and foreign claims in them
+	Claims  int // of this member
+	Active  int // of these: handled, and not reported to fail
+	Failed  int // of these: the last call failed, or what it started does
+	Calls   int // in progress
+	Stuck   int // calls that were given up and have not returned
+	Waiting int // resources that wait for a free place to be called in
+}
+
+// Stats counts.
+func (c *Core) Stats() Stats {
+	s := Stats{
+		Calls: c.counts.handles + c.counts.terminates, Stuck: c.counts.stuck,
+		Waiting: c.handles.waiting() + c.terminates.waiting() + c.urgent.waiting(),
+	}
+	for _, sh := range c.shards {
+		if sh != nil {
+			s.Shards++
+			s.Known += len(sh.list)
+		}
+	}
+	for r := range c.resources() {
+		if !r.claimed() {
+			continue
+		}
+		s.Claims++
+		switch {
+		case c.isHandled(r) && !r.handling.ailing:
+			s.Active++
+		case r.told.state == StateFailed:
+			s.Failed++
+		}
+	}
+	return s
+}
+
+// Left says how many claims a member still has, and why.
+type Left struct {
+	Claims     int // in all; each counts in one of the others
+	Calling    int // a call is in progress
+	Stuck      int // a call was given up, and has not returned
+	Failing    int // Terminate failed, and the policy holds the claim until it succeeds
+	Waiting    int // Terminate has not been called: there was no place, or no time
+	Unreleased int // the handler has nothing of it, but etcd has not deleted the claim
+
+	Calls int // that have not returned, of whatever resource, claimed or not
+}
+
+// Left counts what is left.
+func (c *Core) Left() Left {
+	l := Left{Calls: c.counts.handles + c.counts.terminates + c.counts.stuck}
+	for r := range c.resources() {
+		if !r.claimed() {
+			continue
+		}
+		l.Claims++
+		switch {
+		case r.handling.stuck:
+			l.Stuck++
+		case r.phase.isCall():
+			l.Calling++
+		case r.handling.started && r.handling.terminateFailures > 0:
+			l.Failing++
+		case r.handling.started:
+			l.Waiting++
+		default:
+			l.Unreleased++
+		}
+	}
+	return l
+}
+
+// resources goes through all that is known, shard by shard.
+func (c *Core) resources() iter.Seq[*resource] {
+	return func(yield func(*resource) bool) {
+		for _, sh := range c.shards {
+			if sh == nil {
+				continue
+			}
+			for _, r := range sh.list {
+				if !yield(r) {
+					return
+				}
+			}
+		}
+	}
+}

@@ -1,0 +1,104 @@
+package etcd
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/status"
+
+	"github.com/distributed-resource-manager/drm/internal/reach"
+)
+
+// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
+var ErrUnreachable = errors.New("etcd unreachable")
+
+// unreachable is the error of a first request that etcd did not answer in time.
+func unreachable(c Config, client *clientv3.Client, err error) error {
+	if why := reach.ReasonOf(err); why != nil {
+		return &unreachableError{fmt.Sprintf("no answer within %v: %v", c.DialTimeout, why), why}
+	}
+	return fmt.Errorf("%w: no answer from %s within %v (%s)", ErrUnreachable, strings.Join(client.Endpoints(), ","), c.DialTimeout, reason(err))
+}
+
+// unreachableError matches ErrUnreachable, and has the reason for it in its chain.
+type unreachableError struct {
+	text string
+	why  *reach.Reason
+}
+
+func (e *unreachableError) Error() string {
+	if e.why.Slow {
+		return "etcd is connected, and too slow: " + e.text
+	}
+	return ErrUnreachable.Error() + ": " + e.text
+}
+
+// Unwrap gives both.
+func (e *unreachableError) Unwrap() []error { return []error{ErrUnreachable, e.why} }
+
+// Unreachable makes an error match ErrUnreachable where it means that etcd did not answer; it returns others as they are. ctx is
+// the context of whoever asked: its end is no fault of etcd.
+func Unreachable(ctx context.Context, err error) error {
+	if err == nil || ctx.Err() != nil || !IsUnreachable(err) || errors.Is(err, ErrUnreachable) {
+		return err
+	}
+	if why := reach.ReasonOf(err); why != nil {
+		return &unreachableError{err.Error(), why}
+	}
+	return fmt.Errorf("%w: %s", ErrUnreachable, reason(err))
+}
+
+// reason is the short form of an error of gRPC.
+func reason(err error) string {
+	if s, ok := status.FromError(err); ok && s.Message() != "" {
+		return s.Message()
+	}
+	return err.Error()
+}
+
+// IsUnreachable says whether an error means that etcd did not answer, rather than that it refused.
+func IsUnreachable(err error) bool {
+	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrNoLeader) ||
+		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) || errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost) {
+		return true
+	}
+	s, ok := status.FromError(err)
+	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
+}
+
+// IsBusy says whether a request failed because etcd has too much to do. It asks etcd something easier, for patience at most: in
+// which state it is. An etcd without a leader does not count as busy, since it could answer nothing else. With connected, it is
+// not asked over a connection that is being made, or cannot be made.
+func IsBusy(ctx context.Context, client *clientv3.Client, err error, patience time.Duration, connected bool) bool {
+	switch {
+	case ctx.Err() != nil:
+		return false
+	case errors.Is(err, rpctypes.ErrTooManyRequests):
+		return true
+	case !IsUnreachable(err):
+		return false
+	}
+	conn := client.ActiveConnection()
+	if conn == nil {
+		return false
+	}
+	if state := conn.GetState(); connected && state != connectivity.Ready && state != connectivity.Idle {
+		return false
+	}
+	asking, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	resp, err := pb.NewMaintenanceClient(conn).Status(asking, &pb.StatusRequest{}, grpc.WaitForReady(true))
+	if err != nil {
+		return !IsUnreachable(err) && ctx.Err() == nil // it says why not, and so is there
+	}
+	return resp.Leader != 0
+}

@@ -1,0 +1,198 @@
+package member
+
+import (
+	"errors"
+	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/lease"
+)
+
+// executor does what the core decides, and tells it what came of the writes. It is for the loop only, but for written.
+type executor struct {
+	core    *core.Core
+	post    func(func(now time.Duration)) bool
+	id      string
+	layout  keys.Layout
+	encoder claims.Encoder
+	wall    func() time.Time
+	log     *zap.Logger
+	stir    func() // notes that the member's figures may have changed
+
+	shards *shards
+	leases *leases
+	calls  *calls.Calls
+	claims *lease.Writer // claims and releases
+	states *lease.Writer // what claims say of the handling; apart, so that it follows behind
+
+	writes      []lease.Op // room for the claims and releases that execute sends
+	stateWrites []lease.Op // the same for states
+	tags        []opTag    // room for the tags of both
+	appGone     sync.Once
+}
+
+// execute does what the core has decided.
+func (e *executor) execute(now time.Duration, actions []core.Action) {
+	if len(actions) == 0 {
+		return
+	}
+	e.stir()
+	writes, states := e.writes[:0], e.stateWrites[:0] // Submit copies
+	epoch := e.epoch(now)
+	for _, a := range actions {
+		switch a.Kind {
+		case core.Watch:
+			e.shards.watch(a.Shard)
+		case core.Unwatch:
+			e.shards.unwatch(a.Shard)
+		case core.NeedLease:
+			e.leases.grant()
+		case core.Revoke:
+			e.leases.revoke(a.Lease)
+		case core.Claim:
+			writes = append(writes, e.claim(a, epoch))
+		case core.Release:
+			writes = append(writes, e.release(a))
+		case core.WriteState:
+			states = append(states, e.state(a, epoch))
+		case core.WriteSummary:
+			states = append(states, e.summary(a))
+		case core.DeleteSummary:
+			states = append(states, e.noSummary(a))
+		case core.Handle:
+			e.calls.Handle(now, a, e.leases.of(a.Lease))
+		case core.Update:
+			e.calls.Update(a)
+		case core.Terminate:
+			e.calls.Terminate(a, e.leases.of(a.Lease))
+		case core.Cancel:
+			e.calls.Cancel(a)
+		}
+	}
+	if len(writes) > 0 {
+		e.claims.Submit(writes...)
+		e.writes = emptied(writes)
+	}
+	if len(states) > 0 {
+		e.states.Submit(states...)
+		e.stateWrites = emptied(states)
+	}
+}
+
+// emptied empties a slice of ops whose room is used again, unless it is more than usual.
+func emptied(ops []lease.Op) []lease.Op {
+	if cap(ops) > 4096 {
+		return nil
+	}
+	clear(ops)
+	return ops[:0]
+}
+
+// opTag says which write a result is of, when the core is told the result.
+type opTag struct {
+	id    string
+	token int64
+	shard int32
+	kind  core.ActionKind
+}
+
+// tagOf takes the room for a tag out of a larger piece, which lasts for as long as any tag in it.
+func (e *executor) tagOf(a *core.Action) *opTag {
+	const piece = 64
+	if len(e.tags) == 0 {
+		e.tags = make([]opTag, piece)
+	}
+	tag := &e.tags[0]
+	e.tags = e.tags[1:]
+	*tag = opTag{a.ID, a.Token, int32(a.Shard), a.Kind}
+	return tag
+}
+
+func (e *executor) claim(a core.Action, epoch time.Time) lease.Op {
+	return lease.Op{
+		Key: e.layout.Claim(a.Shard, a.ID), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Tag: e.tagOf(&a),
+		Value: e.encoder.Encode(claims.Claimed, epoch.Add(a.Since), ""), Vacant: a.Vacant,
+	}
+}
+
+func (e *executor) release(a core.Action) lease.Op {
+	return lease.Op{
+		Key: e.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Delete: true, Tag: e.tagOf(&a),
+	}
+}
+
+var stateNames = [...]string{core.StateClaimed: claims.Claimed, core.StateActive: claims.Active, core.StateFailed: claims.Failed}
+
+func (e *executor) state(a core.Action, epoch time.Time) lease.Op {
+	return lease.Op{
+		Key: e.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: e.tagOf(&a),
+		Value: e.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
+	}
+}
+
+func (e *executor) summary(a core.Action) lease.Op {
+	return lease.Op{
+		Key: e.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Tag: e.tagOf(&a),
+		Value: claims.Summary{Member: e.id, Through: a.Token, Within: a.Within}.Encode(),
+	}
+}
+
+func (e *executor) noSummary(a core.Action) lease.Op {
+	return lease.Op{
+		Key: e.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Delete: true,
+		Tag: e.tagOf(&a),
+	}
+}
+
+// epoch is when the clock that leases are measured by stood at zero, by the wall clock as it is now.
+func (e *executor) epoch(now time.Duration) time.Time { return e.wall().Add(-now) }
+
+// written takes the results of a batch of claims, releases and states to the core. Any goroutine may call it.
+func (e *executor) written(results []lease.Result) {
+	e.post(func(now time.Duration) {
+		e.stir()
+		for _, r := range results {
+			of := r.Op.Tag.(*opTag)
+			shard, res := int(of.shard), e.resultOf(r)
+			switch of.kind {
+			case core.Claim:
+				e.core.ClaimDone(now, shard, of.id, res)
+			case core.Release:
+				e.core.ReleaseDone(now, shard, of.id, res)
+			case core.WriteSummary, core.DeleteSummary:
+				e.core.SummaryDone(now, shard, int64(r.Op.Lease), of.token, res)
+			default:
+				e.core.StateDone(now, shard, of.id, of.token, res)
+			}
+		}
+	})
+}
+
+func (e *executor) resultOf(r lease.Result) core.WriteResult {
+	res := core.WriteResult{
+		Applied: r.Applied, Revision: r.Revision,
+		FoundToken: r.Found.CreateRevision, FoundLease: int64(r.Found.Lease),
+	}
+	switch err := r.Err; {
+	case err == nil:
+	case errors.Is(err, lease.ErrLeaseGone):
+		res.LeaseGone = true
+		e.leases.lost(int64(r.Op.Lease), err)
+	case errors.Is(err, lease.ErrUnknown):
+		res.Unknown = true
+	default:
+		res.Failed = true
+		if errors.Is(err, lease.ErrGuard) {
+			e.appGone.Do(func() { e.log.Error("nothing is claimed any more", zap.Error(appconfig.ErrGone)) })
+		}
+	}
+	return res
+}

@@ -1,0 +1,90 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"time"
+
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/clock"
+	"github.com/distributed-resource-manager/drm/internal/failures"
+	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/lease"
+)
+
+// grants asks etcd for the leases of a member: that of its key, and those of its claims. It spaces the requests out where
+// leases end again and again.
+type grants struct {
+	lessor   lease.Lessor
+	ttl      time.Duration // to ask for
+	timeout  time.Duration // of each request
+	outlast  bool          // with KeepOnOutage, a lease is not fenced before etcd says that it is gone
+	clock    clock.Clock
+	probe    func(context.Context) error // a lease is renewed only while it returns nil
+	log      *zap.Logger
+	failures *failures.Log
+
+	comeback comeback
+}
+
+// grant asks for a lease again and again until it gets one, or ctx ends. early is how long before the leases of claims it
+// expires if its process dies. fenced is called when the lease is fenced, and dead at its deadline.
+func (g *grants) grant(
+	ctx context.Context, early time.Duration, fenced func(k *lease.Keeper, cause error), dead func(),
+) (*lease.Keeper, error) {
+	for tries := 0; ; tries++ {
+		asking, cancel := context.WithTimeout(ctx, g.timeout)
+		keeper, err := lease.Grant(asking, g.lessor, lease.Options{
+			TTL: g.ttl, Early: early, Clock: g.clock, Probe: g.probe, Outlast: g.outlast,
+			OnFence: func(k *lease.Keeper, cause error) {
+				if !errors.Is(cause, lease.ErrGone) {
+					g.comeback.fenced(g.clock.Now(), k.TTL())
+				}
+				fenced(k, cause)
+				g.log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", int64(k.ID())), zap.Error(cause))
+			},
+			OnDead: func(*lease.Keeper, error) { dead() },
+		})
+		cancel()
+		if err == nil {
+			return keeper, nil
+		}
+		if ctx.Err() != nil {
+			return nil, context.Cause(ctx)
+		}
+		wait := pause.After(tries)
+		g.failures.Add(failures.Failure{
+			Message: "cannot get a lease", Level: zap.WarnLevel, Error: err.Error(),
+			Fields: []zap.Field{zap.Duration("retry_in", wait)},
+		})
+		if !pause.For(ctx, wait) {
+			return nil, context.Cause(ctx)
+		}
+	}
+}
+
+// awaitComeback waits until a lease may be asked for. False says that ctx ended first.
+func (g *grants) awaitComeback(ctx context.Context) bool {
+	for {
+		left, times := g.comeback.left(g.clock.Now())
+		if left <= 0 {
+			return true
+		}
+		g.log.Warn("leases are fenced again and again; waiting before the next one is asked for",
+			zap.Int("times", times), zap.Duration("pause", left))
+		if !pause.For(ctx, left) {
+			return false
+		}
+	}
+}
+
+// pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that
+// stalled, an operator) may have taken everybody's leases, and all members hear of it at the same moment: they are not to come
+// back at the same moment too. False says that ctx ended first.
+func (g *grants) pauseSpread(ctx context.Context) bool {
+	d := rand.N(min(g.ttl/10, 500*time.Millisecond) + 1)
+	g.log.Info("a lease is gone from etcd; waiting a moment, since others may have lost theirs too", zap.Duration("pause", d))
+	return pause.For(ctx, d)
+}

@@ -1,0 +1,48 @@
+package member
+
+import (
+	"sync"
+	"time"
+)
+
+// mailbox hands work to the loop. Posting never blocks: whoever posts may be a user's callback, a watch or a lease, and none
+// of them may wait for the others.
+type mailbox struct {
+	mu     sync.Mutex
+	items  []func(now time.Duration)
+	closed bool
+	wake   chan struct{} // holds one token while there are items
+}
+
+func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
+
+// post adds work. False says that nobody will do it any more.
+func (b *mailbox) post(f func(now time.Duration)) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	b.items = append(b.items, f)
+	select {
+	case b.wake <- struct{}{}:
+	default:
+	}
+	return true
+}
+
+// take returns everything that was posted since it was called before, in order.
+func (b *mailbox) take() []func(now time.Duration) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	items := b.items
+	b.items = nil
+	return items
+}
+
+// close refuses further work, and drops what was not taken.
+func (b *mailbox) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed, b.items = true, nil
+}

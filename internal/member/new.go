@@ -1,0 +1,301 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/failures"
+	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/source"
+	"github.com/distributed-resource-manager/drm/internal/txn"
+	"github.com/distributed-resource-manager/drm/lease"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// New makes a member: it opens the app, which is created if need be, takes a lease and an id, and makes every part. Nothing
+// runs then but the renewal of that lease, and the other members see one that is joining. Start comes next. After an error
+// nothing is left behind.
+//
+// Errors: *appconfig.ShardsError, *appconfig.SchemaError; what Config.InUse makes of an id that another live member has; what
+// matches etcd.ErrUnreachable where etcd does not answer anything.
+func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
+	m := &Member{
+		cfg: cfg, loop: newLoop(o.Clock), placed: make(chan struct{}), firstFetch: make(chan error, 1), stopper: newStopper(),
+	}
+	m.handling, m.endHandling = context.WithCancelCause(context.Background())
+	m.working, m.endWork = context.WithCancel(context.Background())
+	m.staying, m.leave = context.WithCancel(context.Background())
+	m.asker, m.figuresInterval = asker{client: cfg.Client, timeout: cfg.Request, log: cfg.Log}, o.StatsInterval
+	b := builder{m, o}
+	defer func() {
+		if err != nil {
+			b.abandon(ctx)
+		}
+	}()
+	if err := b.open(ctx); err != nil {
+		return nil, err
+	}
+	b.connect()
+	if err := b.register(ctx); err != nil {
+		return nil, err
+	}
+	b.assemble()
+	return m, nil
+}
+
+// builder makes the parts of a member, in the order of its methods.
+type builder struct {
+	*Member
+	o Options
+}
+
+// open reads the app's config, and creates it if need be.
+func (b *builder) open(ctx context.Context) error {
+	err := b.asker.patiently(ctx, "etcd to tell the app's config", func(ctx context.Context) (err error) {
+		opening, cancel := context.WithTimeout(ctx, b.cfg.Request)
+		defer cancel()
+		b.app, err = appconfig.Open(opening, b.cfg.Client, b.cfg.Layout, b.cfg.Shards, b.cfg.Default)
+		return err
+	})
+	return etcd.Unreachable(ctx, err)
+}
+
+// connect makes what talks to etcd.
+func (b *builder) connect() {
+	b.hub = follow.NewHub(b.cfg.Client, follow.Options{
+		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync,
+		OnError: func(prefix string, err error) {
+			b.failures.Add(failures.Failure{
+				Message: "watch failed; retrying", Level: zap.WarnLevel, Error: err.Error(),
+				Fields: []zap.Field{zap.String("prefix", prefix)},
+			})
+		},
+		OnRewound: b.rewound,
+	})
+	b.asker.heard = b.hub.Heard
+	b.store = &catalogue.Store{
+		Etcd: b.hub.Committer(txn.New(b.cfg.Client)), Limits: new(txn.Limits), // of one etcd: what one writer learns spares the others
+		Layout: b.cfg.Layout, Shards: b.app.Shards, Config: b.app.CreateRevision, Timeout: b.cfg.Request, Wall: b.o.Wall,
+	}
+}
+
+// register takes an id and a lease. The id is taken together with the name that the log has for the member, so another id
+// needs another lease: whatever becomes of that is logged under the right name.
+func (b *builder) register(ctx context.Context) error {
+	began := time.Now()
+	for n := 1; ; n++ {
+		id := b.cfg.ID
+		if n > 1 {
+			id = fmt.Sprintf("%s-%d", id, n)
+		}
+		b.setPlace(id)
+		taken, err := b.take(ctx, n == 1)
+		switch {
+		case err != nil:
+			return etcd.Unreachable(ctx, err)
+		case taken == nil:
+			return nil
+		case !b.cfg.AnyID:
+			took := time.Since(began).Round(100 * time.Millisecond)
+			return fmt.Errorf("%w (after %v of waiting for it to be free)", b.cfg.InUse(taken), took)
+		}
+		b.log.Info("the member id stays in use; trying another one", zap.String("taken", id),
+			zap.String("id", fmt.Sprintf("%s-%d", b.cfg.ID, n+1)))
+		b.dropPlace(ctx)
+	}
+}
+
+// setPlace makes the place of a member with an id.
+func (b *builder) setPlace(id string) {
+	b.log = b.cfg.Log.With(zap.String("member", id))
+	b.asker.log = b.log
+	b.failures = failures.New(b.log)
+	record := b.cfg.Record
+	record.Started, record.Source = b.o.Wall().UTC().Truncate(time.Millisecond), b.cfg.Source.Retriever != nil
+	b.place = (&place{
+		id: id, record: record, key: b.cfg.Layout.Member(id),
+		registrar: &membership.Registrar{
+			Client: b.hub.KV(), ID: id, Timeout: b.cfg.Request,
+			Group: membership.Group{Root: b.cfg.Layout.Root(), Shards: b.app.Shards, Config: b.app.CreateRevision},
+		},
+		grants: &grants{
+			lessor: b.hub.Leases(), ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
+			clock: b.loop.clock, probe: b.loop.probe, log: b.log, failures: b.failures,
+		},
+		timeout: b.cfg.Request, joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
+		hasSource: b.cfg.Source.Retriever != nil, log: b.log, terms: b.handling,
+		told: told{failed: b.fail, firstFetch: b.fetched, inUse: b.cfg.InUse},
+	}).prepare()
+}
+
+// dropPlace gives back what a place has taken.
+func (b *builder) dropPlace(ctx context.Context) {
+	if b.place == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), b.cfg.Request)
+	defer cancel()
+	b.place.giveBack(ctx)
+	b.failures.Close()
+	b.place = nil
+}
+
+// take gets a lease and registers the member on it. A lease that has ended before the member was registered is replaced. taken
+// says who has the id.
+func (b *builder) take(ctx context.Context, wait bool) (taken *membership.TakenError, err error) {
+	for {
+		err := b.asker.patiently(ctx, "a lease from etcd", func(ctx context.Context) error {
+			granting, cancel := context.WithTimeout(ctx, b.cfg.Request)
+			defer cancel()
+			return b.place.grant(granting)
+		})
+		if err != nil {
+			return nil, fmt.Errorf("grant a lease: %w", err)
+		}
+		b.takeTTL()
+		taken, err = b.registerWithin(ctx, b.cfg.LeaseTTL+time.Second, wait)
+		if !errors.Is(err, rpctypes.ErrLeaseNotFound) || ctx.Err() != nil {
+			return taken, err
+		}
+		b.log.Warn("the lease has ended before the member was registered; asking for another", zap.Error(err))
+		b.place.keeper.Close()
+		b.place.forgetLost()
+	}
+}
+
+// takeTTL takes over the TTL that etcd granted.
+func (b *builder) takeTTL() {
+	if ttl := b.place.keeper.TTL(); ttl > b.cfg.LeaseTTL {
+		b.log.Warn("etcd granted a longer lease than was asked for: its minimum follows from its election timeout",
+			zap.Duration("asked", b.cfg.LeaseTTL), zap.Duration("granted", ttl))
+		b.cfg.LeaseTTL = ttl
+	}
+	b.place.ttl, b.place.grants.ttl = b.cfg.LeaseTTL, b.cfg.LeaseTTL
+}
+
+// registerWithin registers the member. Where it is to wait, and the id is taken, it tries again for as long as the key of a
+// crashed member lives.
+func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait bool) (*membership.TakenError, error) {
+	waiting, cancel := context.WithTimeout(ctx, within)
+	defer cancel()
+	for tries, began := 0, time.Now(); ; tries++ {
+		err := b.asker.patiently(ctx, "etcd to register the member", func(ctx context.Context) error {
+			return b.place.register(ctx, membership.Joining)
+		})
+		var taken *membership.TakenError
+		if !errors.As(err, &taken) {
+			return nil, err
+		}
+		if wait && tries == 0 {
+			b.log.Info("the member id is in use; waiting for it to be free, as that of a member that died will be",
+				zap.String("id", b.place.id), zap.String("address", taken.Holder.Address),
+				zap.Time("since", taken.Holder.Started), zap.Duration("at_most", within))
+		}
+		if !wait || !pause.For(waiting, 100*time.Millisecond) {
+			if cause := context.Cause(ctx); cause != nil {
+				took := time.Since(began).Round(100 * time.Millisecond)
+				return nil, fmt.Errorf("%w (after %v of waiting for the member id to be free: %s)",
+					cause, took, b.cfg.InUse(taken).Error())
+			}
+			return taken, nil
+		}
+	}
+}
+
+// assemble makes the parts that need to know who the member is, and for how long its leases live.
+func (b *builder) assemble() {
+	m, cfg, place := b.Member, &b.cfg, b.place
+	m.core = core.New(b.rules())
+	leases := newLeases(m.working, m.handling, place.grants, m.core, m.loop.post, &m.tasks)
+	m.executor = &executor{
+		core: m.core, post: m.loop.post, id: place.id, layout: cfg.Layout, encoder: claims.NewEncoder(place.id), wall: b.o.Wall,
+		log: m.log, leases: leases,
+		shards: &shards{
+			ctx: m.working, hub: m.hub, layout: cfg.Layout, count: m.app.Shards, core: m.core, post: m.loop.post,
+			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
+		},
+		calls: b.calls(),
+	}
+	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
+	// The core has one write of a claim under way at a time, and one of what the claim says.
+	writing := lease.WriterOptions{
+		MaxInFlight: cfg.InFlight, Slow: cfg.LeaseTTL / 10, Distinct: true, Timeout: cfg.Request, Limits: m.store.Limits,
+	}
+	m.executor.claims = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
+	m.executor.states = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
+
+	place.core = m.core
+	place.figures = (&figures{
+		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id), timeout: cfg.Request, log: m.log,
+	}).prepare()
+	m.executor.stir = place.figures.stir
+	m.source = source.New(b.sourceOptions())
+	place.source = m.source
+}
+
+// rules are the core's.
+func (b *builder) rules() core.Config {
+	cfg := &b.cfg
+	return core.Config{
+		HandleConcurrency: cfg.Handles, TerminateConcurrency: cfg.Terminates,
+		ReleaseBacklog: max(64, cfg.Terminates), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,
+		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
+		Backoff: cfg.Backoff, BackoffMax: cfg.BackoffMax,
+		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, UncertainFor: time.Minute,
+		HoldUntilTerminated: cfg.HoldUntilTerminated, CanUpdate: cfg.CanUpdate, FinishCalls: cfg.FinishCalls,
+		KeysPerLease: 8192, LeaseIdle: time.Minute,
+		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
+		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
+	}
+}
+
+// calls makes what calls the handler.
+func (b *builder) calls() *calls.Calls {
+	cfg := &b.cfg
+	atLeast := time.Duration(0)
+	if cfg.Outlast {
+		atLeast = cfg.LeaseTTL / 2
+	}
+	return calls.New(calls.Options{
+		Handler: cfg.Handler(b.place.id), HandleTimeout: cfg.HandleTimeout, TerminateTimeout: cfg.TerminateTimeout,
+		HoldUntilTerminated: cfg.HoldUntilTerminated, AtLeast: atLeast, Core: b.core, Post: b.loop.post, Wall: b.o.Wall,
+		Parent: b.handling, Staying: b.staying, Log: b.log, Failures: b.failures,
+	})
+}
+
+// sourceOptions are what the user has decided about the source, and what the source needs of the member.
+func (b *builder) sourceOptions() source.Options {
+	o := b.cfg.Source
+	o.CommandTimeout, o.Now, o.Wall = b.cfg.Request, b.loop.clock.Now, b.o.Wall
+	o.Removals.Now = o.Now
+	o.KV, o.Hub, o.Layout, o.Store, o.Created = b.hub.KV(), b.hub, b.cfg.Layout, b.store, b.app.CreateRevision
+	o.Log, o.Failures = b.log, b.failures
+	o.FirstFetch, o.Fail, o.Resign = b.fetched, b.fail, b.place.resign
+	o.FetchReturned, o.StepBack, o.Hurry = b.place.wake, b.place.stepBack, b.hurry
+	return o
+}
+
+// abandon ends what New has begun.
+func (b *builder) abandon(ctx context.Context) {
+	b.dropPlace(ctx)
+	if b.hub != nil {
+		b.hub.Close()
+	}
+	b.leave()
+	b.endWork()
+	b.endHandling(calls.CauseStopped)
+	b.cfg.Close()
+}

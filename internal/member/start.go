@@ -1,0 +1,125 @@
+package member
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// Start runs the member, and returns when it has joined: it has called the source's Setup, has waited for others that join,
+// is active, and knows that the others see it; in a fresh app that it coordinates, the source has been fetched as well. It is
+// called once, after New. After an error the member has ended, and nothing is left behind. ctx bounds the start only.
+func (m *Member) Start(ctx context.Context) error {
+	m.mu.Lock()
+	m.ran = true
+	err := m.err // etcd may have gone back since New asked it for the first time
+	m.mu.Unlock()
+	m.loop.running.Store(true)
+	go m.loop.run(m.step)
+	placing, endPlace := context.WithCancel(context.Background())
+	m.endPlace = endPlace
+	if err == nil {
+		err = m.join(ctx)
+	}
+	if err != nil {
+		close(m.placed)
+		m.undo(ctx)
+		return err
+	}
+	go func() {
+		defer close(m.placed)
+		m.place.run(placing, m.figuresInterval)
+	}()
+	if err := m.settle(ctx); err != nil {
+		m.undo(ctx)
+		return err
+	}
+	return nil
+}
+
+// join follows the group, sets up the source, and becomes active.
+func (m *Member) join(ctx context.Context) error {
+	m.tasks.run(func() {
+		m.place.registrar.Group.FollowFeed(m.working, m.hub.FeedApart, m.place.onView)
+	})
+	if m.place.hasSource {
+		err := During(ctx, m.log, "the retriever's Setup", upTo(m.cfg.Source.FetchTimeout), func() error {
+			return m.source.SetUp(ctx)
+		})
+		if err != nil {
+			return fmt.Errorf("set up the retriever: %w", err)
+		}
+	}
+	err := During(ctx, m.log, "other members that join", m.place.joining, func() error { return m.place.awaitOthers(ctx) })
+	if err != nil {
+		return err
+	}
+	var reg membership.Registration
+	err = m.asker.patiently(ctx, "etcd to make the member active", func(ctx context.Context) (err error) {
+		reg, err = m.place.registrar.Activate(ctx, *m.place.reg.Load())
+		return err
+	})
+	switch {
+	case errors.Is(err, membership.ErrGone), errors.Is(err, rpctypes.ErrLeaseNotFound):
+		// Its lease ended meanwhile: the machine is slow, or somebody revoked it. As at any later time, the place sees to it.
+		m.log.Warn("the member's key is gone before it is active", zap.Error(err))
+		return nil
+	case err != nil:
+		return etcd.Unreachable(ctx, err)
+	}
+	m.place.setRegistration(&reg)
+	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
+	return nil
+}
+
+// settle waits until the view has the member and, in a fresh app that it coordinates, for the first fetch.
+func (m *Member) settle(ctx context.Context) error {
+	err := During(ctx, m.log, "the group to see the member", nil, func() error {
+		select {
+		case <-m.place.first:
+			return nil
+		case <-m.done:
+			return m.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("join: %w", context.Cause(ctx))
+		}
+	})
+	if err != nil || !m.place.hasSource {
+		return err
+	}
+	return During(ctx, m.log, "the first fetch of the app's source", m.coordinates, func() error {
+		select {
+		case err := <-m.firstFetch:
+			if err != nil {
+				return fmt.Errorf("the first fetch: %w", err)
+			}
+			return nil
+		case <-m.done:
+			return m.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("wait for the first fetch: %w", context.Cause(ctx))
+		}
+	})
+}
+
+// coordinates is a detail of waiting for the source: who asks it.
+func (m *Member) coordinates() []zap.Field {
+	fields := []zap.Field{zap.Duration("retry_budget", m.cfg.Source.RetryBudget)}
+	if v := m.place.last.Load(); v != nil && v.Coordinator.ID != "" {
+		fields = append(fields, zap.String("coordinator", v.Coordinator.ID))
+	}
+	return fields
+}
+
+// undo ends a member whose start failed.
+func (m *Member) undo(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Request)
+	defer cancel()
+	_ = m.Stop(ctx) // the error that made the start fail is the one to tell
+}
