@@ -29,7 +29,8 @@ type FollowOptions struct {
 // Each Follow opens streams of its own.
 func (g Group) Follow(ctx context.Context, client *clientv3.Client, opts FollowOptions, onView func(*View)) error {
 	if opts.Progress < 0 {
-		return fmt.Errorf("follow the members: progress: got %v, want a positive duration, or 0 for the default", opts.Progress)
+		return fmt.Errorf("follow the members: progress: got %v, want a positive duration, or 0 for the default",
+			opts.Progress)
 	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)

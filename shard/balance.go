@@ -129,8 +129,8 @@ func (b *balancer) move(shard, to int) {
 	b.owner[shard] = to
 }
 
-// sendHome ends the exceptions that are no longer needed, and those whose end relieves a member above its cap. It reports
-// whether there were any. It puts no member above its cap.
+// sendHome ends the exceptions that are no longer needed, and those whose end relieves a member above its cap. It
+// reports whether there were any. It puts no member above its cap.
 func (b *balancer) sendHome() bool {
 	moved := false
 	for again := true; again; {

@@ -72,7 +72,8 @@ func TestMentionsAreFoundWhereverTheyAre(t *testing.T) {
 		"func F() error { return error(nil) }; var v hidden.Type; var _=v": 0,
 	} {
 		fset := token.NewFileSet()
-		file, err := parser.ParseFile(fset, "code.go", "package code\nimport \""+hidden.Path()+"\"\nvar _ hidden.Type\n"+code, 0)
+		file, err := parser.ParseFile(fset, "code.go",
+			"package code\nimport \""+hidden.Path()+"\"\nvar _ hidden.Type\n"+code, 0)
 		if err != nil {
 			t.Fatal(err)
 		}

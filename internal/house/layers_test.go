@@ -25,9 +25,9 @@ const rootDir = "../.."
 
 var update = flag.Bool("update", false, "write the rules of depguard in .golangci.yml")
 
-// layers are all packages of the module, from the bottom to the top; "." is the root package. A package may import those
-// of the layers below its own, and none beside it. docs/design.md says what each of them decides. Packages that do not
-// exist yet, or no more, do no harm.
+// layers are all packages of the module, from the bottom to the top; "." is the root package. A package may import
+// those of the layers below its own, and none beside it. docs/design.md says what each of them decides. Packages that
+// do not exist yet, or no more, do no harm.
 var layers = []struct {
 	name     string
 	packages []string
@@ -196,8 +196,8 @@ func TestTheLinterKnowsTheLayers(t *testing.T) {
 	}
 }
 
-// depguard renders the layers as settings of the linter of that name. A rule for each layer says that only what is above it
-// may import its packages, and one for each package that has something forbidden says that.
+// depguard renders the layers as settings of the linter of that name. A rule for each layer says that only what is
+// above it may import its packages, and one for each package that has something forbidden says that.
 func depguard() string {
 	var b strings.Builder
 	b.WriteString("    depguard:\n      rules:\n")
