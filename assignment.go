@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
@@ -31,12 +32,11 @@ type Assignment struct {
 	Error    string    // why it failed or is unassigned; of a call of the handler that takes long, since when it runs and what came of the try before; else empty
 }
 
-// why is the state, with what is known of its reason.
-func (a Assignment) why() string {
-	if a.Error == "" {
-		return string(a.State)
+func assignmentOf(a picture.Assignment) Assignment {
+	return Assignment{
+		Resource: a.Resource, Shard: a.Shard, Expected: a.Expected, Member: a.Member, State: State(a.State),
+		Token: a.Token, Since: a.Since, Error: a.Error,
 	}
-	return string(a.State) + ": " + a.Error
 }
 
 // MemberInfo tells of one live member.
@@ -53,6 +53,8 @@ type MemberInfo struct {
 	Resources int // how many claims it has, by its own figures: up to 10 s old (soon after it has come to rest, else); 0 before the first
 }
 
+func memberOf(m picture.Member) MemberInfo { return MemberInfo(m) }
+
 // What MemberInfo.Drain says.
 const (
 	DrainOrdered = "ordered" // the member is to hold nothing
@@ -66,6 +68,8 @@ type DrainInfo struct {
 	Live    bool      // the member is there
 	Ignored bool      // nobody would be left, so that all such orders are ignored
 }
+
+func drainOf(d picture.Drain) DrainInfo { return DrainInfo(d) }
 
 // CatalogueEntry is a resource that the catalogue knows, and who wants it handled.
 type CatalogueEntry struct {
@@ -95,6 +99,13 @@ func (e CatalogueEntry) MarshalJSON() ([]byte, error) {
 		State  string          `json:"state"`
 		Data   json.RawMessage `json:"data"`
 	}{e.Resource.ID, e.Shard, origin, state, e.Resource.Object()})
+}
+
+func entryOf(r picture.Resource) CatalogueEntry {
+	return CatalogueEntry{
+		Resource: Resource{ID: r.ID, Data: r.Data}, Shard: r.Shard,
+		FromSource: r.FromSource, Allocated: r.Allocated, Suspended: r.Suspended,
+	}
 }
 
 // SourceStatus is the outcome of the last fetches.
@@ -150,6 +161,14 @@ type Status struct {
 	Source      SourceStatus
 	Corrupt     int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
 	Revision    int64 // etcd's, at which this was read
+}
+
+func appStatusOf(app string, s picture.Status) Status {
+	return Status{
+		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
+		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
+		Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
+	}
 }
 
 // AssignmentFilter narrows what Client.Assignments returns; its zero value takes all.

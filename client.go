@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -85,7 +85,7 @@ func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error
 }
 
 // reader returns a reader of the app; nil where there is no app.
-func (c *Client) reader(ctx context.Context) (*reader, error) {
+func (c *Client) reader(ctx context.Context) (*picture.Reader, error) {
 	r, err := c.needReader(ctx)
 	if errors.Is(err, ErrNoApp) {
 		return nil, nil
@@ -94,15 +94,23 @@ func (c *Client) reader(ctx context.Context) (*reader, error) {
 }
 
 // needReader is reader with ErrNoApp where there is no app.
-func (c *Client) needReader(ctx context.Context) (*reader, error) {
+func (c *Client) needReader(ctx context.Context) (*picture.Reader, error) {
 	config, err := c.open(ctx, false)
 	if err != nil {
 		return nil, c.noApp(err)
 	}
-	return &reader{
-		client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout,
-	}, nil
+	return c.readerOf(config), nil
 }
+
+// readerOf returns a reader of the app with that config.
+func (c *Client) readerOf(config appconfig.Config) *picture.Reader {
+	return &picture.Reader{
+		Client: c.client, Layout: c.layout, Shards: config.Shards, Timeout: c.cfg.Etcd.CommandTimeout,
+	}
+}
+
+// anyReader returns a reader for what does not need the app's number of shards, so that there need be no app.
+func (c *Client) anyReader() *picture.Reader { return c.readerOf(appconfig.Config{}) }
 
 // noApp makes the error that says that there is no app an ErrNoApp that says which.
 func (c *Client) noApp(err error) error {
@@ -113,47 +121,33 @@ func (c *Client) noApp(err error) error {
 }
 
 // picture reads the app at one revision; nil where there is no app.
-func (c *Client) picture(ctx context.Context) (*picture, error) {
+func (c *Client) picture(ctx context.Context) (*picture.Picture, error) {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
 		return nil, err
 	}
-	return r.read(ctx)
+	return r.Read(ctx)
+}
+
+// mapped makes a list of words of this package of a list of values. It never returns nil.
+func mapped[A, B any](found []A, word func(A) B) []B {
+	all := make([]B, 0, len(found))
+	for _, one := range found {
+		all = append(all, word(one))
+	}
+	return all
 }
 
 // Exists reports whether there is anything of the app in etcd. What is not there yet is created by the first
 // member, or by an Allocate that may.
 func (c *Client) Exists(ctx context.Context) (bool, error) {
-	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
-	first, err := r.page(ctx, c.layout.Root(), clientv3.GetPrefixRangeEnd(c.layout.Root()), 0, 1)
-	if err != nil {
-		return false, fmt.Errorf("look for the app: %w", err)
-	}
-	return len(first.Kvs) > 0, nil
+	return c.anyReader().Exists(ctx)
 }
 
 // Apps lists the apps below the prefix by name, limit of them at most: those from the given name on, or all where it is empty.
 // Each costs a request of one key.
 func (c *Client) Apps(ctx context.Context, from string, limit int) ([]string, error) {
-	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
-	all := keys.Apps(c.cfg.Prefix)
-	key, end := all+keys.Escape(from), clientv3.GetPrefixRangeEnd(all)
-	apps := []string{}
-	for len(apps) < limit {
-		resp, err := r.page(ctx, key, end, 0, 1)
-		if err != nil {
-			return apps, fmt.Errorf("list the apps: %w", err)
-		}
-		if len(resp.Kvs) == 0 {
-			break
-		}
-		name, _, app := strings.Cut(strings.TrimPrefix(string(resp.Kvs[0].Key), all), "/")
-		if id, err := keys.Unescape(name); app && err == nil {
-			apps = append(apps, id)
-		}
-		key = all + name + "0" // the character after the slash: on to the next app
-	}
-	return apps, nil
+	return c.anyReader().Apps(ctx, c.cfg.Prefix, from, limit)
 }
 
 // Members lists the live members by id. It reads what tells of members, and nothing else: how many resources each has is what it
@@ -163,11 +157,11 @@ func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
 	if r == nil || err != nil {
 		return []MemberInfo{}, err
 	}
-	roll, err := r.roll(ctx)
+	roll, err := r.Roll(ctx)
 	if err != nil {
 		return []MemberInfo{}, err
 	}
-	return roll.members(), nil
+	return mapped(roll.Members(), memberOf), nil
 }
 
 // Drains lists the orders that members hold nothing, by member: of members too that are not there.
@@ -176,11 +170,11 @@ func (c *Client) Drains(ctx context.Context) ([]DrainInfo, error) {
 	if r == nil || err != nil {
 		return []DrainInfo{}, err
 	}
-	roll, err := r.roll(ctx)
+	roll, err := r.Roll(ctx)
 	if err != nil {
 		return []DrainInfo{}, err
 	}
-	return drains(roll.view), nil
+	return mapped(roll.Drains(), drainOf), nil
 }
 
 // Resources lists the catalogue by id, suspended resources too.
@@ -189,7 +183,7 @@ func (c *Client) Resources(ctx context.Context) ([]CatalogueEntry, error) {
 	if p == nil || err != nil {
 		return []CatalogueEntry{}, err
 	}
-	return p.resources(c.config.Shards), nil
+	return mapped(p.Resources(), entryOf), nil
 }
 
 // Assignments lists who handles what, by id: each resource that should be handled, and each on which somebody still has
@@ -199,7 +193,7 @@ func (c *Client) Assignments(ctx context.Context, f AssignmentFilter) ([]Assignm
 	if p == nil || err != nil {
 		return []Assignment{}, err
 	}
-	return p.assignments(c.config.Shards, f), nil
+	return mapped(p.Assignments(picture.Filter(f)), assignmentOf), nil
 }
 
 // Lookup tells who handles a resource. ErrNotFound says that nobody wants it handled, and nobody has a claim on it.
@@ -208,7 +202,8 @@ func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
 	if err != nil {
 		return Assignment{}, fmt.Errorf("resource %q: %w", id, err)
 	}
-	return r.lookup(ctx, id)
+	a, err := r.Lookup(ctx, id)
+	return assignmentOf(a), err
 }
 
 // Status sums the app up.
@@ -220,11 +215,11 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	if r == nil {
 		return Status{App: c.cfg.App}, nil
 	}
-	p, err := r.readAll(ctx)
+	p, err := r.ReadAll(ctx)
 	if err != nil {
 		return Status{}, err
 	}
-	return p.status(c.cfg.App, c.config.Shards), nil
+	return appStatusOf(c.cfg.App, p.Status()), nil
 }
 
 // Allocate is Manager.Allocate. In an app that does not exist it is ErrNoApp, unless ClientConfig.Create says that it makes the app.
@@ -262,7 +257,13 @@ func (c *Client) Wait(ctx context.Context, id string) (Assignment, error) {
 	if err != nil {
 		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, err)
 	}
-	return r.wait(ctx, id)
+	return waitActive(ctx, r, id)
+}
+
+// waitActive waits with a reader, for a Client or a Manager.
+func waitActive(ctx context.Context, r *picture.Reader, id string) (Assignment, error) {
+	a, err := r.Wait(ctx, id)
+	return assignmentOf(a), waitError(err)
 }
 
 // WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it. Where ctx ends
@@ -272,5 +273,5 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 	if r == nil || err != nil {
 		return err
 	}
-	return r.waitGone(ctx, id)
+	return waitError(r.WaitGone(ctx, id))
 }

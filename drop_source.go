@@ -13,7 +13,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/record"
-	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // DropSource says that the app has no source from now on, without waiting for Config.SourceGone. What nobody but the source
@@ -73,14 +72,12 @@ func (c *Client) toDrop(ctx context.Context) (appconfig.Config, *catalogue.Store
 
 // sourceInUse returns an error where a live member has a source.
 func (c *Client) sourceInUse(ctx context.Context, config appconfig.Config) error {
-	r := &reader{client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout}
-	group, err := r.page(ctx, c.layout.Group(), clientv3.GetPrefixRangeEnd(c.layout.Group()), 0, 0)
+	group, err := c.readerOf(config).Group(ctx)
 	if err != nil {
-		return fmt.Errorf("read the members: %w", err)
+		return err
 	}
-	view := membership.NewView(c.layout.Root(), config.Shards, group.Kvs, group.Header.Revision)
 	var have []string
-	for id, member := range view.Members {
+	for id, member := range group.Members {
 		if member.Source {
 			have = append(have, id)
 		}

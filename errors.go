@@ -10,13 +10,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/source"
 )
 
 // Errors that a caller can test for with errors.Is.
 var (
 	// ErrNotFound says that no such resource or member is known to the app.
-	ErrNotFound = errors.New("not found")
+	ErrNotFound = picture.ErrNotFound
 	// ErrNoApp says that the app does not exist, so that nothing of it does: it matches ErrNotFound too. A member's Start makes
 	// it, or an Allocate of a Client that may (ClientConfig.Create).
 	ErrNoApp error = noApp{}
@@ -42,7 +43,7 @@ var (
 	// ErrNotAccepted says that an order to make the removals that are held was refused: others are held by now.
 	ErrNotAccepted = errors.New("not accepted")
 	// ErrOrderExpired says that nobody has carried out an order about the source within its life.
-	ErrOrderExpired = errors.New("the order has expired")
+	ErrOrderExpired = picture.ErrOrderExpired
 	// ErrSourceInUse says that the app has a source: a live member has a Retriever.
 	ErrSourceInUse = errors.New("the app has a source")
 	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
@@ -93,15 +94,18 @@ type WaitError struct {
 	Err  error  // the context's cause
 }
 
-func (e *WaitError) Error() string {
-	if e.Last == "" {
-		return fmt.Sprintf("wait for %s: %v", e.What, e.Err)
-	}
-	return fmt.Sprintf("wait for %s: %s: %v", e.What, e.Last, e.Err)
-}
+func (e *WaitError) Error() string { return (*picture.WaitError)(e).Error() }
 
 // Unwrap returns the context's cause.
 func (e *WaitError) Unwrap() error { return e.Err }
+
+// waitError makes the error of a wait whose context ended a WaitError, and returns others as they are.
+func waitError(err error) error {
+	if e := (*picture.WaitError)(nil); errors.As(err, &e) {
+		return (*WaitError)(e)
+	}
+	return err
+}
 
 // InputError is what every check of input from outside returns: a config field, a flag, an item of a source.
 type InputError struct {

@@ -15,6 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
 	"github.com/distributed-resource-manager/drm/internal/member"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -174,7 +175,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Assignment, error) {
 	if err := m.running(); err != nil {
 		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, err)
 	}
-	return m.reader().wait(ctx, id)
+	return waitActive(ctx, m.reader(), id)
 }
 
 // running returns ErrStopped once the manager has ended. Until then, a Terminate may well allocate and deallocate.
@@ -206,9 +207,9 @@ func (m *Manager) Held() []Assignment {
 	return all
 }
 
-func (m *Manager) reader() *reader {
-	return &reader{
-		client: m.client, layout: m.layout, config: m.member.App(), timeout: m.cfg.Etcd.CommandTimeout,
+func (m *Manager) reader() *picture.Reader {
+	return &picture.Reader{
+		Client: m.client, Layout: m.layout, Shards: m.member.App().Shards, Timeout: m.cfg.Etcd.CommandTimeout,
 	}
 }
 

@@ -2,16 +2,8 @@ package drm
 
 import (
 	"context"
-	"fmt"
-	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
-	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/distributed-resource-manager/drm/internal/claims"
-	"github.com/distributed-resource-manager/drm/internal/etcd"
-	"github.com/distributed-resource-manager/drm/internal/follow"
-	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 )
 
 // OwnerChange tells that a resource has another owner than before.
@@ -24,14 +16,6 @@ type OwnerChange struct {
 	Fell     bool   // the token is not greater than that of an earlier claim: a violation
 }
 
-// ownersProbe is how often FollowOwners makes sure that etcd answers. The watches of etcd's client make themselves anew
-// without a word, so their silence says nothing. It is also how long an answer is waited for.
-const ownersProbe = 5 * time.Second
-
-// forgetAfter is how long the highest token of a resource is remembered that nobody wants any more and nobody has a claim
-// on. Tokens fall where etcd went back, or was replaced, which any answer of it tells; an hour is far longer than one takes.
-const forgetAfter = time.Hour
-
 // FollowOwners calls changed for each change of ownership from now on, in the order of revisions, until ctx ends, and
 // returns its cause; or until etcd turns out to have been rewound: ErrStoreRewound. After a lost connection it tells what
 // changed meanwhile; owners in between are not seen. Where the app does not exist yet it waits for it.
@@ -39,201 +23,8 @@ const forgetAfter = time.Hour
 // lost is called with the reason when etcd does not answer, or refuses, and with nil when it answers again: in turn, and
 // never twice for one outage. It may be nil. Neither may block for long; lost is called by another goroutine than changed.
 func (c *Client) FollowOwners(ctx context.Context, changed func(OwnerChange), lost func(error)) error {
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
 	if lost == nil {
 		lost = func(error) {}
 	}
-	troubles := make(chan error, 1)
-	hub := follow.NewHub(c.client, follow.Options{
-		ListTimeout: c.cfg.Etcd.CommandTimeout, Probe: c.layout.Config(),
-		OnRewound: cancel,
-		OnError: func(_ string, err error) {
-			select {
-			case troubles <- err:
-			default: // one is enough to know
-			}
-		},
-	})
-	defer hub.Close()
-	told := make(chan struct{})
-	go func() {
-		defer close(told)
-		c.tellOutages(ctx, hub.KV(), troubles, lost)
-	}()
-	hub.Follow(ctx, c.layout.Shards(), newOwnerFollower(c.layout, changed))
-	<-told
-	return fmt.Errorf("follow the owners: %w", context.Cause(ctx))
-}
-
-// tellOutages asks etcd now and then, and tells when it does not answer any more, or a list or a watch fails; and when it
-// answers and nothing has failed since it was asked before.
-func (c *Client) tellOutages(ctx context.Context, kv clientv3.KV, troubles <-chan error, lost func(error)) {
-	out, calm := false, true
-	failed := func(err error) {
-		if calm = false; !out && ctx.Err() == nil {
-			out = true
-			lost(err)
-		}
-	}
-	for {
-		select {
-		case err := <-troubles:
-			failed(err)
-		default:
-		}
-		asking, cancel := context.WithTimeout(ctx, min(c.cfg.Etcd.CommandTimeout, ownersProbe))
-		_, err := kv.Get(asking, c.layout.Config(), clientv3.WithKeysOnly())
-		cancel()
-		switch {
-		case err != nil:
-			failed(etcd.Unreachable(ctx, err))
-		case out && calm:
-			out = false
-			lost(nil)
-		}
-		calm = true
-		pause, done := context.WithTimeout(ctx, ownersProbe)
-		for pause.Err() == nil {
-			select {
-			case <-pause.Done():
-			case err := <-troubles:
-				failed(err)
-			}
-		}
-		done()
-		if ctx.Err() != nil {
-			return
-		}
-	}
-}
-
-// owner is who has a claim.
-type owner struct {
-	member string
-	token  int64
-}
-
-// trail is what is known of a resource.
-type trail struct {
-	owner   owner     // token 0: nobody
-	highest int64     // token of any claim so far
-	entry   bool      // the catalogue has it
-	left    time.Time // since when it has neither an entry nor an owner; zero: it has
-	listed  struct{ claim, entry bool }
-}
-
-// ownerFollower turns changes of claims into changes of owners.
-type ownerFollower struct {
-	layout keys.Layout
-	tell   func(OwnerChange)
-	now    func() time.Time
-	known  bool
-	trails map[string]*trail // by resource: those of the catalogue, and forgetAfter for what has left it
-}
-
-func newOwnerFollower(layout keys.Layout, tell func(OwnerChange)) *ownerFollower {
-	return &ownerFollower{layout: layout, tell: tell, now: time.Now, trails: map[string]*trail{}}
-}
-
-// Reset implements follow.Sink. The first list is where it starts from, and is not told.
-func (o *ownerFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
-	for _, t := range o.trails {
-		t.listed.claim, t.listed.entry = false, false
-	}
-	for _, kv := range kvs {
-		o.put(kv, revision)
-	}
-	for id, t := range o.trails {
-		if !t.listed.claim {
-			o.gone(id, revision)
-		}
-		t.entry = t.entry && t.listed.entry
-		o.noteEnd(id, t)
-	}
-	o.known = true
-}
-
-// Apply implements follow.Sink.
-func (o *ownerFollower) Apply(events []*clientv3.Event, _ int64) {
-	for _, ev := range events {
-		if ev.Type != clientv3.EventTypeDelete {
-			o.put(ev.Kv, ev.Kv.ModRevision)
-			continue
-		}
-		key := o.layout.Parse(string(ev.Kv.Key))
-		t := o.trails[key.ID]
-		switch {
-		case t == nil:
-		case key.Kind == keys.Claim:
-			o.gone(key.ID, ev.Kv.ModRevision)
-			o.noteEnd(key.ID, t)
-		case key.Kind == keys.Resource:
-			t.entry = false
-			o.noteEnd(key.ID, t)
-		}
-	}
-}
-
-// put notes a key as it is.
-func (o *ownerFollower) put(kv *mvccpb.KeyValue, revision int64) {
-	key := o.layout.Parse(string(kv.Key))
-	if key.Kind != keys.Claim && key.Kind != keys.Resource {
-		return
-	}
-	t := o.trails[key.ID]
-	if t == nil {
-		t = &trail{}
-		o.trails[key.ID] = t
-	}
-	if key.Kind == keys.Resource {
-		t.entry, t.listed.entry = true, true
-	} else {
-		t.listed.claim = true
-		o.claimed(key.ID, t, kv, revision)
-	}
-	o.noteEnd(key.ID, t)
-}
-
-// claimed notes a claim as it is.
-func (o *ownerFollower) claimed(id string, t *trail, kv *mvccpb.KeyValue, revision int64) {
-	before := t.owner
-	if before.token == kv.CreateRevision { // only its state changed
-		return
-	}
-	r, err := claims.Decode(kv.Value)
-	if err != nil { // a claim that is not understood is nobody's that could be named
-		o.gone(id, revision)
-		return
-	}
-	t.owner = owner{r.Member, kv.CreateRevision}
-	fell := t.owner.token <= t.highest
-	t.highest = max(t.highest, t.owner.token)
-	if o.known {
-		o.tell(OwnerChange{Resource: id, Before: before.member, Member: t.owner.member, Token: t.owner.token, Revision: revision, Fell: fell})
-	}
-}
-
-// gone notes that nobody has a claim.
-func (o *ownerFollower) gone(id string, revision int64) {
-	t := o.trails[id]
-	before := t.owner
-	if before.token == 0 {
-		return
-	}
-	t.owner = owner{}
-	o.tell(OwnerChange{Resource: id, Before: before.member, Token: before.token, Revision: revision})
-}
-
-// noteEnd keeps track of since when there is nothing of a resource, and forgets it in the end: at the next list after
-// forgetAfter, of which there is one each few minutes.
-func (o *ownerFollower) noteEnd(id string, t *trail) {
-	switch {
-	case t.entry || t.owner.token != 0:
-		t.left = time.Time{}
-	case t.left.IsZero():
-		t.left = o.now()
-	case o.now().Sub(t.left) > forgetAfter:
-		delete(o.trails, id)
-	}
+	return c.anyReader().FollowOwners(ctx, func(o picture.OwnerChange) { changed(OwnerChange(o)) }, lost)
 }

@@ -6,10 +6,10 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -27,16 +27,9 @@ type SourceOrder struct {
 
 // Source tells how the source fares: it reads no more than that, unlike Status. An app that nobody has created has a zero one.
 func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
-	r := &reader{client: c.client, layout: c.layout, timeout: c.cfg.Etcd.CommandTimeout}
-	resp, err := r.page(ctx, c.layout.Source(), "", 0, 0)
+	noted, err := c.anyReader().Source(ctx)
 	if err != nil {
-		return SourceStatus{}, fmt.Errorf("read the source's outcome: %w", err)
-	}
-	var noted record.Source
-	for _, kv := range resp.Kvs {
-		if noted, err = record.DecodeSource(kv.Value); err != nil {
-			return SourceStatus{}, fmt.Errorf("key %q is not understood: %w", kv.Key, err)
-		}
+		return SourceStatus{}, err
 	}
 	return statusOf(noted), nil
 }
@@ -119,12 +112,11 @@ func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, err
 	if err != nil {
 		return SourceOrder{}, c.noApp(err)
 	}
-	r := &reader{client: c.client, layout: c.layout, config: config, timeout: c.cfg.Etcd.CommandTimeout}
-	group, err := r.page(ctx, c.layout.Group(), clientv3.GetPrefixRangeEnd(c.layout.Group()), 0, 0)
+	group, err := c.readerOf(config).Group(ctx)
 	if err != nil {
-		return SourceOrder{}, fmt.Errorf("read the members: %w", err)
+		return SourceOrder{}, err
 	}
-	if !hasSource(membership.NewView(c.layout.Root(), config.Shards, group.Kvs, group.Header.Revision)) {
+	if !hasSource(group) {
 		return SourceOrder{}, ErrNoSource
 	}
 	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
@@ -165,45 +157,5 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(rec
 	if r == nil || order.revision == 0 {
 		return ErrOrderExpired
 	}
-	last := ""
-	err = r.until(ctx, &last, []string{r.layout.Source(), order.key}, func(ctx context.Context) (bool, error) {
-		asking, cancel := context.WithTimeout(ctx, r.timeout)
-		defer cancel()
-		found, _, err := r.getAll(asking, clientv3.OpGet(r.layout.Source()), clientv3.OpGet(order.key))
-		if err != nil {
-			return false, etcd.Unreachable(ctx, err)
-		}
-		var noted record.Source
-		for _, kv := range found[0] {
-			if noted, err = record.DecodeSource(kv.Value); err != nil {
-				return false, fmt.Errorf("key %q is not understood: %w", kv.Key, err)
-			}
-		}
-		if yes, err := done(noted); yes || err != nil {
-			return yes, err
-		}
-		switch {
-		case stands(found[1], order):
-			last = "no coordinator has carried it out yet"
-			if noted.Error != "" {
-				last = "the source's last error is: " + noted.Error
-			}
-			return false, nil
-		case noted.Error != "":
-			return false, fmt.Errorf("%w; the source's last error is: %s", ErrOrderExpired, noted.Error)
-		default:
-			return false, ErrOrderExpired
-		}
-	})
-	return ended(ctx, "the order about the source", last, err)
-}
-
-// stands says whether an order, or one that was given after it, is still there.
-func stands(found []*mvccpb.KeyValue, order SourceOrder) bool {
-	for _, kv := range found {
-		if kv.ModRevision >= order.revision {
-			return true
-		}
-	}
-	return false
+	return waitError(r.WaitOrder(ctx, picture.Order{Key: order.key, Revision: order.revision}, done))
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -205,23 +206,10 @@ func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 // whoever wonders why a name sits idle looks at its log.
 type drainOrder struct{ is string }
 
-// What drainOrder has logged.
-const (
-	drainOrdered = "ordered"
-	drainIgnored = "ignored"
-)
-
 // heed logs whenever the order comes, goes, or begins or ceases to be ignored.
 func (o *drainOrder) heed(log *zap.Logger, id string, v *membership.View) {
-	was, is := o.is, ""
-	switch {
-	case !v.Ordered(id):
-	case v.DrainsIgnored():
-		is = drainIgnored
-	default:
-		is = drainOrdered
-	}
-	if is == was {
+	is := picture.DrainOf(v, id)
+	if is == o.is {
 		return
 	}
 	o.is = is
@@ -230,9 +218,9 @@ func (o *drainOrder) heed(log *zap.Logger, id string, v *membership.View) {
 		since = zap.String("since", at.Format(time.RFC3339))
 	}
 	switch is {
-	case drainOrdered:
+	case picture.DrainOrdered:
 		log.Warn("drained by order: this member takes nothing until it is undrained (drmctl undrain "+id+")", since)
-	case drainIgnored:
+	case picture.DrainIgnored:
 		log.Warn("this member is ordered to be drained, which is ignored, since so is every other one", since)
 	default:
 		log.Info("the order to be drained was taken back")

@@ -1,4 +1,4 @@
-package drm
+package picture
 
 import (
 	"slices"
@@ -12,9 +12,10 @@ import (
 // What replaced a claim while nobody listened is told as its end, understood or not.
 func TestFollowOwnersTellsTheEndOfAClaimThatGarbageReplaced(t *testing.T) {
 	var told []OwnerChange
-	o := newOwnerFollower(fuzzLayout, func(c OwnerChange) { told = append(told, c) })
+	o := newOwnerFollower(layout, func(c OwnerChange) { told = append(told, c) })
 	claim := func(value string, token int64) []*mvccpb.KeyValue {
-		return []*mvccpb.KeyValue{{Key: []byte(fuzzLayout.Claim(3, "a")), Value: []byte(value), CreateRevision: token}}
+		key := []byte(layout.Claim(3, "a"))
+		return []*mvccpb.KeyValue{{Key: key, Value: []byte(value), CreateRevision: token}}
 	}
 	o.Reset(claim(`{"member":"m","state":"active"}`, 5), 6)
 	o.Reset(claim("?", 5), 7) // under the same token: it is still m's
@@ -29,14 +30,17 @@ func TestFollowOwnersTellsTheEndOfAClaimThatGarbageReplaced(t *testing.T) {
 // whoever leaves it running under a source with ever new ids would run out of memory.
 func TestFollowOwnersForgetsWhatIsGoneForAnHour(t *testing.T) {
 	var told []OwnerChange
-	o := newOwnerFollower(fuzzLayout, func(c OwnerChange) { told = append(told, c) })
+	o := newOwnerFollower(layout, func(c OwnerChange) { told = append(told, c) })
 	now := time.Now()
 	o.now = func() time.Time { return now }
 	claim := func(id string, token int64) *mvccpb.KeyValue {
-		return &mvccpb.KeyValue{Key: []byte(fuzzLayout.Claim(3, id)), Value: []byte(`{"member":"m","state":"active"}`), CreateRevision: token, ModRevision: token}
+		return &mvccpb.KeyValue{
+			Key: []byte(layout.Claim(3, id)), Value: []byte(`{"member":"m","state":"active"}`),
+			CreateRevision: token, ModRevision: token,
+		}
 	}
 	entry := func(id string) *mvccpb.KeyValue {
-		return &mvccpb.KeyValue{Key: []byte(fuzzLayout.Resource(3, id)), CreateRevision: 1, ModRevision: 1}
+		return &mvccpb.KeyValue{Key: []byte(layout.Resource(3, id)), CreateRevision: 1, ModRevision: 1}
 	}
 	fell := func(id string, token int64) bool {
 		t.Helper()

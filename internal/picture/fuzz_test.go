@@ -1,4 +1,4 @@
-package drm
+package picture
 
 import (
 	"encoding/json"
@@ -11,14 +11,10 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/object"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
-
-const fuzzShards = 16
-
-var fuzzLayout = keys.New("/drm", "app")
 
 // fuzzKeys makes keys of a text with a key and its value a line.
 func fuzzKeys(text string) []*mvccpb.KeyValue {
@@ -26,20 +22,22 @@ func fuzzKeys(text string) []*mvccpb.KeyValue {
 	seen := map[string]bool{}
 	for line := range strings.SplitSeq(text, "\n") {
 		key, value, _ := strings.Cut(line, "=")
-		if key = fuzzLayout.Root() + key; seen[key] {
+		if key = layout.Root() + key; seen[key] {
 			continue
 		}
 		seen[key] = true
 		number := int64(crc32.ChecksumIEEE([]byte(key))) + 1
-		kvs = append(kvs, &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: number, ModRevision: number, Lease: number % 3})
+		kvs = append(kvs, &mvccpb.KeyValue{
+			Key: []byte(key), Value: []byte(value), CreateRevision: number, ModRevision: number, Lease: number % 3,
+		})
 	}
 	slices.SortFunc(kvs, func(a, b *mvccpb.KeyValue) int { return strings.Compare(string(a.Key), string(b.Key)) })
 	return kvs
 }
 
 func seedKeys() string {
-	claim, entry := fuzzLayout.Claim(shard.Of("a", fuzzShards), "a"), fuzzLayout.Resource(shard.Of("a", fuzzShards), "a")
-	root := fuzzLayout.Root()
+	n, root := shard.Of("a", testShards), layout.Root()
+	claim, entry := layout.Claim(n, "a"), layout.Resource(n, "a")
 	return strings.TrimPrefix(claim, root) + `={"member":"m","state":"active","since":"2026-01-02T03:04:05Z","error":""}` + "\n" +
 		strings.TrimPrefix(entry, root) + `={"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}` + "\n" +
 		`group/members/m={"state":"active","weight":1,"slots":[0]}` + "\n" + "group/slots/00000=m\ngroup/coordinator=m\nstats/m={}\nwhat=?"
@@ -49,39 +47,41 @@ func seedKeys() string {
 func FuzzPicture(f *testing.F) {
 	f.Add(seedKeys())
 	f.Fuzz(func(t *testing.T, text string) {
-		p, r := newPicture(), &reader{layout: fuzzLayout}
-		var group []*mvccpb.KeyValue
-		take := p.take(fuzzLayout, fuzzShards)
-		below := 0
+		var group, below []*mvccpb.KeyValue
 		for _, kv := range fuzzKeys(text) {
 			switch key := string(kv.Key); {
-			case strings.HasPrefix(key, fuzzLayout.Group()):
+			case strings.HasPrefix(key, layout.Group()):
 				group = append(group, kv)
-			case strings.HasPrefix(key, fuzzLayout.Shards()):
-				below++
-				take(kv)
+			case strings.HasPrefix(key, layout.Shards()):
+				below = append(below, kv)
 			}
 		}
-		p.view = membership.NewView(r.layout.Root(), fuzzShards, group, 9)
-		if got := len(p.entries) + len(p.claims) + len(p.corrupt) + len(p.strays); got != below {
-			t.Fatalf("%q: of %d keys there are %d", text, below, got)
+		p := newPicture(layout, membership.NewView(layout.Root(), testShards, group, 9))
+		for _, kv := range below {
+			p.take(kv)
 		}
-		s := p.status("app", fuzzShards)
+		if got := len(p.entries) + len(p.claims) + len(p.sums) + len(p.corrupt) + len(p.strays); got != len(below) {
+			t.Fatalf("%q: of %d keys there are %d", text, len(below), got)
+		}
+		s := p.Status()
 		if s.Active+s.Failed+s.Unassigned > s.Resources {
 			t.Fatalf("%q: %+v", text, s)
 		}
-		found := map[ViolationKind]int{}
-		for _, v := range p.verify(fuzzShards, nil, time.Now()) {
+		found := map[Kind]int{}
+		for _, v := range p.verify(nil, time.Now()) {
 			found[v.Kind]++
 		}
-		if found[ViolationCorrupt] != len(p.corrupt) || found[ViolationWrongShard] != len(p.strays) || found[ViolationUnassigned] != s.Unassigned {
+		if found[KindCorrupt] != len(p.corrupt) || found[KindWrongShard] != len(p.strays) ||
+			found[KindUnassigned] != s.Unassigned {
 			t.Fatalf("%q: %v of %+v", text, found, s)
 		}
-		p.assignments(fuzzShards, AssignmentFilter{})
-		if _, err := json.Marshal(p.resources(fuzzShards)); err != nil {
-			t.Fatalf("%q: %v", text, err)
+		p.Assignments(Filter{})
+		for _, r := range p.Resources() {
+			if o := object.WithID(r.Data, r.ID); !json.Valid(o) {
+				t.Fatalf("%q: the object of %q is %s", text, r.ID, o)
+			}
 		}
-		(&roll{view: p.view}).members()
+		(&Roll{View: p.view}).Members()
 	})
 }
 
@@ -90,7 +90,7 @@ func FuzzFollowOwners(f *testing.F) {
 	f.Add(seedKeys(), "shards/0000/claims/b={}")
 	f.Fuzz(func(t *testing.T, first, then string) {
 		owners := map[string]string{}
-		o := newOwnerFollower(fuzzLayout, func(c OwnerChange) {
+		o := newOwnerFollower(layout, func(c OwnerChange) {
 			if c.Before != owners[c.Resource] && owners[c.Resource] != "" {
 				t.Fatalf("%+v, though it was %q's", c, owners[c.Resource])
 			}

@@ -1,0 +1,120 @@
+package picture
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// StateUnassigned is the state of a resource that nobody has a claim on. The other states are those of a claim's key
+// (claims.Claimed, claims.Active, claims.Failed).
+const StateUnassigned = "unassigned"
+
+// Assignment tells who handles a resource.
+type Assignment struct {
+	Resource string
+	Shard    int
+	Expected string // the member that it belongs to; empty where nobody is eligible
+	Member   string // the member that has the claim; empty where nobody has
+	State    string
+	Token    int64     // of the claim; 0: there is none
+	Since    time.Time // when State was reached, by that member's clock; zero where there is no claim
+	Error    string    // why it failed or is unassigned, or what is said of a call that takes long
+}
+
+// why is the state, with what is known of its reason.
+func (a Assignment) why() string {
+	if a.Error == "" {
+		return a.State
+	}
+	return a.State + ": " + a.Error
+}
+
+// assignment tells of one resource of the picture.
+func (p *Picture) assignment(id string) Assignment {
+	a := assignmentOf(id, p.view, p.claims[id])
+	if a.Token == 0 && p.badClaims[id] {
+		a.Error = "its claim is not understood: whoever put it has to delete it"
+	}
+	return a
+}
+
+// assignmentOf tells of a resource by its claim; a zero one stands for none.
+func assignmentOf(id string, view *membership.View, c claim) Assignment {
+	n, owner := view.OwnerOf(id)
+	a := Assignment{Resource: id, Shard: n, Expected: owner, State: StateUnassigned}
+	if c.token == 0 {
+		switch {
+		case len(view.Members) == 0:
+			a.Error = "there is no live member"
+		case owner == "":
+			a.Error = "no live member is active"
+		default:
+			a.Error = fmt.Sprintf("%s has not claimed it yet", owner)
+		}
+		return a
+	}
+	a.Member, a.State, a.Token, a.Since, a.Error = c.Member, c.State, c.token, c.Since, c.Error
+	return a
+}
+
+// Lookup tells of one resource, without reading the others. ErrNotFound says that the catalogue does not want it, and
+// that nobody has a claim on it.
+func (r *Reader) Lookup(ctx context.Context, id string) (Assignment, error) {
+	a, entry, err := r.look(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	if a.Token == 0 {
+		if err := notWanted(entry); err != nil {
+			return a, fmt.Errorf("resource %q: %w", id, err)
+		}
+	}
+	return a, nil
+}
+
+// notWanted says why a resource is not to be handled, by its entry, which is nil where there is none; nil where it is
+// to be handled.
+func notWanted(entry *catalogue.Entry) error {
+	switch {
+	case entry == nil:
+		return ErrNotFound
+	case !entry.Wanted():
+		return fmt.Errorf("%w: it was deallocated, and is suspended for as long as its source has it", ErrNotFound)
+	default:
+		return nil
+	}
+}
+
+// look reads one resource's keys and the members. The entry is nil where the catalogue has none that is understood.
+func (r *Reader) look(ctx context.Context, id string) (a Assignment, entry *catalogue.Entry, err error) {
+	n := shard.Of(id, r.Shards)
+	asking, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	found, revision, err := r.getAll(asking,
+		clientv3.OpGet(r.Layout.Resource(n, id)),
+		clientv3.OpGet(r.Layout.Summaries(n), clientv3.WithPrefix()),
+		clientv3.OpGet(r.Layout.Claim(n, id)),
+		clientv3.OpGet(r.Layout.Group(), clientv3.WithPrefix()),
+	)
+	if err != nil {
+		return a, nil, fmt.Errorf("look up %q: %w", id, etcd.Unreachable(ctx, err))
+	}
+	p := newPicture(r.Layout, membership.NewView(r.Layout.Root(), r.Shards, found[3], revision))
+	for _, kvs := range found[:3] {
+		for _, kv := range kvs {
+			p.take(kv)
+		}
+	}
+	if e, has := p.entries[id]; has {
+		entry = &e
+	}
+	return p.assignment(id), entry, nil
+}

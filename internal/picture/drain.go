@@ -1,0 +1,141 @@
+package picture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// patienceWithFigures bounds how long to wait for the figures of a member that holds what it should. A member of
+// another version may take 10 s to write them, and one that hangs writes none.
+const patienceWithFigures = 2 * time.Second
+
+// WaitDrained returns when a member holds nothing, and its own figures say so too, if it is there and writes them
+// soon. Where every member is ordered to hold nothing, the orders are ignored, and that is an error. Where ctx ends
+// first, the error is a *WaitError.
+func (r *Reader) WaitDrained(ctx context.Context, member string) error {
+	for again := false; ; again = true {
+		heard, err := r.sweepDrained(ctx, member)
+		if err != nil {
+			return err
+		}
+		err = r.awaitFigures(ctx, member, func(f claims.Figures) bool { return f.Claims == 0 && f.Shards == 0 })
+		if err != nil || heard || again {
+			return err
+		}
+		// It may not have heard of the order while the shards were read, and may have claimed something in one of them
+		// after that one was read.
+	}
+}
+
+// sweepDrained returns when no shard has a claim of a member. heard says that by then the member knew that it owns no
+// shard, or was not there.
+func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, err error) {
+	all := make([]int, r.Shards)
+	for n := range all {
+		all[n] = n
+	}
+	s := &sweep{r: r, member: member, prefix: r.Layout.Claims}
+	s.which = func(l *Roll) ([]int, string, error) {
+		if l.View.DrainsIgnored() {
+			return nil, "", errors.New("every member is drained, so the orders are ignored")
+		}
+		says, told := l.figures[member]
+		heard = !l.isLive(member) || told && says.Shards == 0
+		if l.isLive(member) && says.Claims > 0 { // there is no need to look for them
+			return nil, fmt.Sprintf("it has %d resources, as it said last", says.Claims), nil
+		}
+		return all, "", nil
+	}
+	s.missing = func(kvs []*mvccpb.KeyValue) string {
+		for _, kv := range kvs {
+			if c, err := claims.Decode(kv.Value); err == nil && c.Member == member {
+				return fmt.Sprintf("it still has %q", r.Layout.Parse(string(kv.Key)).ID)
+			}
+		}
+		return ""
+	}
+	err = s.run(ctx)
+	return heard, err
+}
+
+// WaitUndrained returns when a member holds its share again (every resource of its shards is handled or failed), or
+// is not there. Where ctx ends first, the error is a *WaitError.
+func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
+	has := 0
+	var view *membership.View
+	s := &sweep{r: r, member: member, prefix: r.Layout.Shard}
+	s.which = func(l *Roll) ([]int, string, error) {
+		view = l.View
+		m, live := view.Members[member]
+		switch {
+		case !live:
+			return []int{}, "", nil
+		case m.State != membership.Active:
+			return nil, fmt.Sprintf("it is %s", m.State), nil
+		}
+		mine := []int{}
+		for n, owned := range view.Owned(member) {
+			if owned {
+				mine = append(mine, n)
+			}
+		}
+		return mine, "", nil
+	}
+	s.missing = func(kvs []*mvccpb.KeyValue) string {
+		n, what := r.missingOf(member, view, kvs)
+		has += n
+		return what
+	}
+	if err := s.run(ctx); err != nil {
+		return err
+	}
+	return r.awaitFigures(ctx, member, func(f claims.Figures) bool { return f.Claims >= has })
+}
+
+// missingOf says, by all keys of a shard that is a member's, which wanted resource the member does not have; ""
+// stands for none, and then n is how many it has.
+func (r *Reader) missingOf(member string, view *membership.View, kvs []*mvccpb.KeyValue) (n int, what string) {
+	p := newPicture(r.Layout, view)
+	for _, kv := range kvs {
+		p.take(kv)
+	}
+	for id, e := range p.entries {
+		if !e.Wanted() {
+			continue
+		}
+		n++
+		switch a := p.assignment(id); {
+		case a.Member != "" && a.Member != member:
+			return 0, fmt.Sprintf("%q is still with %q", id, a.Member)
+		case a.State == StateUnassigned, a.State == claims.Claimed:
+			return 0, fmt.Sprintf("its %q is %s", id, a.why())
+		}
+	}
+	return n, ""
+}
+
+// awaitFigures waits a moment until a member's own figures say what is known to be so, for the sake of whoever reads
+// them next. Only the end of ctx makes it fail.
+func (r *Reader) awaitFigures(ctx context.Context, member string, agree func(claims.Figures) bool) error {
+	waiting, cancel := context.WithTimeout(ctx, patienceWithFigures)
+	defer cancel()
+	prefixes := []string{r.Layout.Stats(member), r.Layout.Member(member)}
+	err := r.until(waiting, nil, prefixes, func(ctx context.Context) (bool, error) {
+		roll, err := r.Roll(ctx)
+		if err != nil {
+			return false, err
+		}
+		return !roll.isLive(member) || agree(roll.figures[member]), nil
+	})
+	if err != nil && ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return nil
+}

@@ -1,0 +1,68 @@
+package picture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/record"
+)
+
+// ErrOrderExpired says that nobody has carried out an order about the source within its life.
+var ErrOrderExpired = errors.New("the order has expired")
+
+// Order is an order about the source: a key that etcd deletes after a while.
+type Order struct {
+	Key      string
+	Revision int64 // at which it was given
+}
+
+// WaitOrder calls done with each record of the source's fetches, until done says yes or fails. ErrOrderExpired says
+// that the order is gone without that. Where ctx ends first, the error is a *WaitError. The other errors are done's,
+// as they are, and those of reading.
+func (r *Reader) WaitOrder(ctx context.Context, order Order, done func(record.Source) (bool, error)) error {
+	last := ""
+	prefixes := []string{r.Layout.Source(), order.Key}
+	err := r.until(ctx, &last, prefixes, func(ctx context.Context) (bool, error) {
+		asking, cancel := context.WithTimeout(ctx, r.Timeout)
+		defer cancel()
+		found, _, err := r.getAll(asking, clientv3.OpGet(r.Layout.Source()), clientv3.OpGet(order.Key))
+		if err != nil {
+			return false, etcd.Unreachable(ctx, err)
+		}
+		noted, err := decodeSource(found[0])
+		if err != nil {
+			return false, err
+		}
+		if yes, err := done(noted); yes || err != nil {
+			return yes, err
+		}
+		switch {
+		case stands(found[1], order):
+			last = "no coordinator has carried it out yet"
+			if noted.Error != "" {
+				last = "the source's last error is: " + noted.Error
+			}
+			return false, nil
+		case noted.Error != "":
+			return false, fmt.Errorf("%w; the source's last error is: %s", ErrOrderExpired, noted.Error)
+		default:
+			return false, ErrOrderExpired
+		}
+	})
+	return ended(ctx, "the order about the source", last, err)
+}
+
+// stands says whether an order, or one that was given after it, is still there.
+func stands(found []*mvccpb.KeyValue, order Order) bool {
+	for _, kv := range found {
+		if kv.ModRevision >= order.Revision {
+			return true
+		}
+	}
+	return false
+}

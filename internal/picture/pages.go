@@ -1,0 +1,109 @@
+package picture
+
+import (
+	"context"
+	"errors"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+)
+
+// pageSize is the most keys that one request asks for.
+const pageSize = 2000
+
+// each calls f for all keys below a prefix at a revision, page by page.
+func (r *Reader) each(ctx context.Context, prefix string, revision int64, f func(*mvccpb.KeyValue)) error {
+	return r.between(ctx, prefix, clientv3.GetPrefixRangeEnd(prefix), revision, f)
+}
+
+// between calls f for all keys from one up to another at a revision, page by page.
+func (r *Reader) between(ctx context.Context, key, end string, revision int64, f func(*mvccpb.KeyValue)) error {
+	for {
+		resp, err := r.page(ctx, key, end, revision, pageSize)
+		if err != nil {
+			return err
+		}
+		for _, kv := range resp.Kvs {
+			f(kv)
+		}
+		if !resp.More || len(resp.Kvs) == 0 {
+			return nil
+		}
+		key = string(resp.Kvs[len(resp.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// page reads one key (end is empty) or a range of keys. Revision 0 stands for the latest, and limit 0 for no limit.
+func (r *Reader) page(ctx context.Context, key, end string, revision, limit int64) (*clientv3.GetResponse, error) {
+	asking, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	opts := []clientv3.OpOption{clientv3.WithRev(revision), clientv3.WithLimit(limit)}
+	if end != "" {
+		opts = append(opts, clientv3.WithRange(end))
+	}
+	resp, err := r.Client.Get(asking, key, opts...)
+	return resp, etcd.Unreachable(ctx, err)
+}
+
+// getAll reads several things at one revision: in one transaction, or, where etcd takes fewer operations in one, one
+// after the other at the revision of the first. ctx limits all of it, and its errors are etcd's: the caller explains
+// them.
+func (r *Reader) getAll(ctx context.Context, gets ...clientv3.Op) (found [][]*mvccpb.KeyValue, rev int64, err error) {
+	resp, err := r.Client.Txn(ctx).Then(gets...).Commit()
+	if err == nil {
+		for _, one := range resp.Responses {
+			found = append(found, one.GetResponseRange().Kvs)
+		}
+		return found, resp.Header.Revision, nil
+	}
+	if !errors.Is(err, rpctypes.ErrTooManyOps) {
+		return nil, 0, err
+	}
+	for _, get := range gets {
+		if rev != 0 {
+			clientv3.WithRev(rev)(&get)
+		}
+		resp, err := r.Client.Do(ctx, get)
+		if err != nil {
+			return nil, 0, err
+		}
+		if rev == 0 {
+			rev = resp.Get().Header.Revision
+		}
+		found = append(found, resp.Get().Kvs)
+	}
+	return found, rev, nil
+}
+
+// below reads what is below each of some prefixes, all at one revision. What fits into a page takes one request.
+func (r *Reader) below(ctx context.Context, prefixes []string) ([][]*mvccpb.KeyValue, error) {
+	return retry(func() ([][]*mvccpb.KeyValue, error) { return r.belowOnce(ctx, prefixes) })
+}
+
+func (r *Reader) belowOnce(ctx context.Context, prefixes []string) ([][]*mvccpb.KeyValue, error) {
+	limit := max(1, pageSize/len(prefixes))
+	gets := make([]clientv3.Op, len(prefixes))
+	for i, prefix := range prefixes {
+		gets[i] = clientv3.OpGet(prefix, clientv3.WithPrefix(), clientv3.WithLimit(int64(limit)))
+	}
+	asking, cancel := context.WithTimeout(ctx, r.Timeout)
+	found, revision, err := r.getAll(asking, gets...)
+	cancel()
+	if err != nil {
+		return nil, etcd.Unreachable(ctx, err)
+	}
+	for i, prefix := range prefixes {
+		if len(found[i]) < limit {
+			continue
+		}
+		rest := string(found[i][limit-1].Key) + "\x00"
+		add := func(kv *mvccpb.KeyValue) { found[i] = append(found[i], kv) }
+		if err := r.between(ctx, rest, clientv3.GetPrefixRangeEnd(prefix), revision, add); err != nil {
+			return nil, err
+		}
+	}
+	return found, nil
+}

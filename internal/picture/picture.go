@@ -1,0 +1,211 @@
+package picture
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/record"
+	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// Picture is an app at one revision. It does not change once it is read; share it freely.
+type Picture struct {
+	layout  keys.Layout
+	view    *membership.View
+	entries map[string]catalogue.Entry
+	claims  map[string]claim
+	sums    map[claimGroup]claims.Summary
+	source  record.Source
+	corrupt []badKey // keys that are not understood
+	strays  []string // keys below another shard than their id belongs to; they are ignored
+	figures []string // the members whose figures never expire
+
+	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, is not understood
+}
+
+// claim is a claim's key.
+type claim struct {
+	claims.Record
+	token int64 // its create revision
+	lease int64
+}
+
+// claimGroup names the claims of one shard on one lease, which may have a summary.
+type claimGroup struct {
+	shard int
+	lease int64
+}
+
+// badKey is a key that is not understood: its value is corrupt, or it belongs to nothing.
+type badKey struct {
+	name  string
+	key   keys.Key // what it should be
+	token int64    // its create revision
+}
+
+func newPicture(layout keys.Layout, view *membership.View) *Picture {
+	return &Picture{
+		layout: layout, view: view,
+		entries: map[string]catalogue.Entry{}, claims: map[string]claim{}, sums: map[claimGroup]claims.Summary{},
+		badEntries: map[string]bool{}, badClaims: map[string]bool{},
+	}
+}
+
+// errForeign is what is wrong with a key that belongs to nothing.
+var errForeign = errors.New("the key belongs to nothing")
+
+// take sorts a key of a shard into the picture. A shard's summaries must come before its claims, as they do in the
+// order of keys.
+func (p *Picture) take(kv *mvccpb.KeyValue) {
+	key := p.layout.Parse(string(kv.Key))
+	if key.Kind != keys.Foreign && key.Number != key.Home(p.view.Shards) {
+		p.strays = append(p.strays, string(kv.Key))
+		return
+	}
+	var err error
+	switch key.Kind {
+	case keys.Resource:
+		var e catalogue.Entry
+		if e, err = catalogue.DecodeOf(key.ID, kv.Value); err == nil {
+			p.entries[key.ID] = e
+		}
+	case keys.Claim:
+		var c claims.Record
+		if c, err = claims.Decode(kv.Value); err == nil {
+			c = p.sums[claimGroup{key.Number, kv.Lease}].Of(c, kv.ModRevision)
+			p.claims[key.ID] = claim{c, kv.CreateRevision, kv.Lease}
+		}
+	case keys.Summary:
+		var s claims.Summary
+		if s, err = claims.DecodeSummaryOf(key, kv); err == nil {
+			p.sums[claimGroup{key.Number, key.Lease}] = s
+		}
+	default:
+		err = errForeign
+	}
+	if err != nil {
+		p.bad(kv)
+	}
+}
+
+// bad notes a key that is not understood.
+func (p *Picture) bad(kv *mvccpb.KeyValue) {
+	b := badKey{name: string(kv.Key), key: p.layout.Parse(string(kv.Key)), token: kv.CreateRevision}
+	p.corrupt = append(p.corrupt, b)
+	switch b.key.Kind {
+	case keys.Resource:
+		p.badEntries[b.key.ID] = true
+	case keys.Claim:
+		p.badClaims[b.key.ID] = true
+	default:
+	}
+}
+
+// Filter narrows what Assignments lists; its zero value takes all.
+type Filter struct {
+	Member     string // only claims of this member
+	Unassigned bool   // only resources without a claim
+	Failed     bool   // only resources whose last Handle failed
+}
+
+// Assignments lists the wanted resources, and those that somebody still has a claim on, by id. It is never nil.
+func (p *Picture) Assignments(f Filter) []Assignment {
+	all := []Assignment{}
+	add := func(id string) {
+		a := p.assignment(id)
+		switch {
+		case f.Member != "" && a.Member != f.Member:
+		case f.Unassigned && a.State != StateUnassigned:
+		case f.Failed && a.State != claims.Failed:
+		default:
+			all = append(all, a)
+		}
+	}
+	for id, e := range p.entries {
+		if _, claimed := p.claims[id]; e.Wanted() || claimed {
+			add(id)
+		}
+	}
+	for id := range p.claims {
+		if _, known := p.entries[id]; !known {
+			add(id)
+		}
+	}
+	slices.SortFunc(all, func(a, b Assignment) int { return cmp.Compare(a.Resource, b.Resource) })
+	return all
+}
+
+// Resource is an entry of the catalogue.
+type Resource struct {
+	ID         string
+	Data       json.RawMessage
+	Shard      int
+	FromSource bool // the last fetch had it
+	Allocated  bool // somebody allocated it
+	Suspended  bool // it was deallocated, and is not handled although the source may have it
+}
+
+// Resources lists the catalogue by id. It is never nil.
+func (p *Picture) Resources() []Resource {
+	all := make([]Resource, 0, len(p.entries))
+	for id, e := range p.entries {
+		all = append(all, Resource{
+			ID: id, Data: e.Data, Shard: shard.Of(id, p.view.Shards),
+			FromSource: e.FromSource, Allocated: e.Allocated, Suspended: e.Suspended,
+		})
+	}
+	slices.SortFunc(all, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Status sums a picture up.
+type Status struct {
+	Members     int
+	Resources   int // that are wanted
+	Active      int
+	Failed      int
+	Unassigned  int
+	Misplaced   int // another member has them than the one they belong to
+	Coordinator string
+	Drains      []Drain
+	Source      record.Source
+	Corrupt     int // keys that are not understood, or below the wrong shard; all of them only after ReadAll
+	Revision    int64
+}
+
+// Status sums the picture up.
+func (p *Picture) Status() Status {
+	s := Status{
+		Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Drains: drains(p.view), Source: p.source,
+		Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
+	}
+	for id, e := range p.entries {
+		if !e.Wanted() {
+			continue
+		}
+		s.Resources++
+		a := p.assignment(id)
+		if a.State == StateUnassigned {
+			s.Unassigned++
+			continue
+		}
+		switch a.State {
+		case claims.Active:
+			s.Active++
+		case claims.Failed:
+			s.Failed++
+		}
+		if a.Member != a.Expected {
+			s.Misplaced++
+		}
+	}
+	return s
+}

@@ -1,0 +1,99 @@
+package picture
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+)
+
+// sweep waits until nothing is missing in any of some shards, one after the other: it watches the group and one
+// shard, and does not look again at those in which nothing was missing.
+type sweep struct {
+	r      *Reader
+	member string           // that is waited for
+	prefix func(int) string // what is read of a shard
+
+	// which says which shards are to be read; it is asked after each change of the group. nil stands for: none as
+	// long as that is so, and why says what is missing.
+	which func(*Roll) (shards []int, why string, err error)
+	// missing says what is missing in a shard, by its keys; "" stands for nothing.
+	missing func(kvs []*mvccpb.KeyValue) string
+
+	fine map[int]bool // the shards in which nothing was missing
+	at   int          // the first shard in which something was; -1: none yet
+}
+
+// run returns when nothing is missing. Where ctx ends first, the error is a *WaitError.
+func (s *sweep) run(ctx context.Context) error {
+	s.fine, s.at = map[int]bool{}, -1
+	last := ""
+	for {
+		watched := s.at
+		prefixes := []string{s.r.Layout.Group(), s.r.Layout.Stats(s.member)}
+		if watched >= 0 {
+			prefixes = append(prefixes, s.prefix(watched))
+		}
+		all := false
+		err := s.r.until(ctx, &last, prefixes, func(ctx context.Context) (bool, error) {
+			roll, err := s.r.Roll(ctx)
+			if err != nil {
+				return false, err
+			}
+			shards, why, err := s.which(roll)
+			if err != nil {
+				return false, err
+			}
+			if shards == nil {
+				last, s.at = why, -1
+				clear(s.fine)
+				return watched != s.at, nil
+			}
+			if last, err = s.look(ctx, shards); err != nil {
+				return false, err
+			}
+			all = last == ""
+			return all || watched != s.at, nil // another shard is to be watched
+		})
+		switch {
+		case err != nil && ctx.Err() != nil:
+			return ended(ctx, fmt.Sprintf("member %q", s.member), last, err)
+		case err != nil:
+			return fmt.Errorf("wait for member %q: %w", s.member, err)
+		case all:
+			return nil
+		}
+	}
+}
+
+// sweepBatch is how many shards are read at once.
+const sweepBatch = 8
+
+// look reads shards until it finds one in which something is missing, and says what; "" stands for nothing.
+func (s *sweep) look(ctx context.Context, shards []int) (string, error) {
+	rest := slices.DeleteFunc(slices.Clone(shards), func(n int) bool { return s.fine[n] })
+	for len(rest) > 0 {
+		batch := rest[:min(len(rest), sweepBatch)]
+		if batch[0] == s.at { // probably the same is still missing, and then nobody needs the others
+			batch = batch[:1]
+		}
+		rest = rest[len(batch):]
+		prefixes := make([]string, len(batch))
+		for i, n := range batch {
+			prefixes[i] = s.prefix(n)
+		}
+		found, err := s.r.below(ctx, prefixes)
+		if err != nil {
+			return "", fmt.Errorf("read the shards: %w", err)
+		}
+		for i, n := range batch {
+			if what := s.missing(found[i]); what != "" {
+				s.at = n
+				return what, nil
+			}
+			s.fine[n] = true
+		}
+	}
+	return "", nil
+}

@@ -1,0 +1,152 @@
+package picture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// WaitError is the error of a wait whose context ended. It says what was seen last, and unwraps to the context's cause.
+// A Reader returns it as it is, never wrapped.
+type WaitError struct {
+	What string // that was waited for, such as: resource "feed-42"
+	Last string // why it was not so yet, when somebody looked last; empty where nobody could
+	Err  error  // the context's cause
+}
+
+func (e *WaitError) Error() string {
+	if e.Last == "" {
+		return fmt.Sprintf("wait for %s: %v", e.What, e.Err)
+	}
+	return fmt.Sprintf("wait for %s: %s: %v", e.What, e.Last, e.Err)
+}
+
+// Unwrap returns the context's cause.
+func (e *WaitError) Unwrap() error { return e.Err }
+
+// ended returns a WaitError in place of the error of a wait whose context has ended, and other errors as they are.
+func ended(ctx context.Context, what, last string, err error) error {
+	if err != nil && ctx.Err() != nil {
+		return &WaitError{What: what, Last: last, Err: context.Cause(ctx)}
+	}
+	return err
+}
+
+// rewait bounds how long a wait trusts its watches before it looks again.
+const rewait = 5 * time.Second
+
+// until calls done now and after each change below one of the prefixes, until it says yes or fails, or ctx ends. It
+// goes on where done's error is that etcd did not answer, and sets *last to that error, unless last is nil; what else
+// *last is to say is for done to set.
+func (r *Reader) until(
+	ctx context.Context, last *string, prefixes []string, done func(context.Context) (bool, error),
+) error {
+	for failures := 0; ; {
+		watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), rewait)
+		changed := make(chan struct{}, 1)
+		for _, prefix := range prefixes { // before the look, so that no change falls between
+			go notify(r.Client.Watch(watching, prefix, clientv3.WithPrefix()), changed)
+		}
+		yes, err := untilChanged(ctx, watching, changed, done)
+		cancel()
+		switch {
+		case yes:
+			return nil
+		case ctx.Err() != nil:
+			return context.Cause(ctx)
+		case err != nil && !errors.Is(err, etcd.ErrUnreachable):
+			return err
+		case err != nil:
+			failures++
+			if last != nil {
+				*last = err.Error()
+			}
+			if !pause.For(ctx, pause.After(failures)) {
+				return context.Cause(ctx)
+			}
+		default:
+			failures = 0
+		}
+	}
+}
+
+// notify tells of what a watch sees, until the watch ends.
+func notify(watch clientv3.WatchChan, changed chan<- struct{}) {
+	for range watch {
+		select {
+		case changed <- struct{}{}:
+		default: // one is enough to look again
+		}
+	}
+}
+
+// untilChanged looks after each change until watching ends. That does not limit a look, which may take as long as it
+// does. What takes long is not done again at once: for at least half of the time etcd is left alone.
+func untilChanged(
+	ctx, watching context.Context, changed <-chan struct{}, done func(context.Context) (bool, error),
+) (bool, error) {
+	for {
+		began := time.Now()
+		yes, err := done(ctx)
+		if yes || err != nil {
+			return yes, err
+		}
+		if !pause.For(ctx, min(time.Since(began), rewait)) {
+			return false, nil
+		}
+		select {
+		case <-changed:
+		case <-watching.Done():
+			return false, nil
+		}
+	}
+}
+
+// Wait returns when a resource is active. ErrNotFound says that the catalogue does not want it. Where ctx ends first,
+// the error is a *WaitError. The Assignment is what was seen last, also besides an error.
+func (r *Reader) Wait(ctx context.Context, id string) (Assignment, error) {
+	var found Assignment
+	last := ""
+	n := shard.Of(id, r.Shards)
+	prefixes := []string{r.Layout.Resource(n, id), r.Layout.Claim(n, id), r.Layout.Summaries(n), r.Layout.Group()}
+	err := r.until(ctx, &last, prefixes, func(ctx context.Context) (bool, error) {
+		a, entry, err := r.look(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		found, last = a, "it is "+a.why()
+		if err := notWanted(entry); err != nil {
+			return false, fmt.Errorf("wait for resource %q: %w", id, err)
+		}
+		return a.State == claims.Active, nil
+	})
+	return found, ended(ctx, fmt.Sprintf("resource %q", id), last, err)
+}
+
+// WaitGone returns when nobody has a claim on a resource that the catalogue does not want. Where it is wanted, that
+// is an error. Where ctx ends first, the error is a *WaitError.
+func (r *Reader) WaitGone(ctx context.Context, id string) error {
+	last := ""
+	n := shard.Of(id, r.Shards)
+	prefixes := []string{r.Layout.Resource(n, id), r.Layout.Claim(n, id)}
+	err := r.until(ctx, &last, prefixes, func(ctx context.Context) (bool, error) {
+		a, entry, err := r.look(ctx, id)
+		if err != nil {
+			return false, err
+		}
+		if entry != nil && entry.Wanted() {
+			return false, fmt.Errorf("wait for the end of resource %q: it was allocated again", id)
+		}
+		last = fmt.Sprintf("%q still has it, %s", a.Member, a.why())
+		return a.Token == 0, nil
+	})
+	return ended(ctx, fmt.Sprintf("the end of resource %q", id), last, err)
+}
