@@ -37,10 +37,14 @@ func fuzzKeys(text string) []*mvccpb.KeyValue {
 
 func seedKeys() string {
 	n, root := shard.Of("a", testShards), layout.Root()
-	claim, entry := layout.Claim(n, "a"), layout.Resource(n, "a")
-	return strings.TrimPrefix(claim, root) + `={"member":"m","state":"active","since":"2026-01-02T03:04:05Z","error":""}` + "\n" +
-		strings.TrimPrefix(entry, root) + `={"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}` + "\n" +
-		`group/members/m={"state":"active","weight":1,"slots":[0]}` + "\n" + "group/slots/00000=m\ngroup/coordinator=m\nstats/m={}\nwhat=?"
+	return strings.Join([]string{
+		strings.TrimPrefix(layout.Claim(n, "a"), root) +
+			`={"member":"m","state":"active","since":"2026-01-02T03:04:05Z","error":""}`,
+		strings.TrimPrefix(layout.Resource(n, "a"), root) +
+			`={"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"a"}}`,
+		`group/members/m={"state":"active","weight":1,"slots":[0]}`,
+		"group/slots/00000=m", "group/coordinator=m", "stats/m={}", "what=?",
+	}, "\n")
 }
 
 // What commands make of any keys at all.

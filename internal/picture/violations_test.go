@@ -32,7 +32,9 @@ func TestVerifyNamesWhatIsNotAsItShouldBe(t *testing.T) {
 		},
 		{
 			name: "another member's claim",
-			keys: []*mvccpb.KeyValue{entry, memberKey("b", "joining", 0x71), slotKey("b"), claimKey("r", "b", claims.Active, 7, 0x71)},
+			keys: []*mvccpb.KeyValue{
+				entry, memberKey("b", "joining", 0x71), slotKey("b"), claimKey("r", "b", claims.Active, 7, 0x71),
+			},
 			want: []Violation{{Kind: KindMisplaced, Resource: "r", Member: "b", Token: 7}},
 		},
 		{
