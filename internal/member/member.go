@@ -96,8 +96,9 @@ type Member struct {
 	tasks    tasks // followers, and leases on their way
 	staying  context.Context
 	leave    context.CancelFunc
+	placing  context.Context // of the goroutine of the place
 	endPlace context.CancelFunc
-	placed   chan struct{} // closed when the goroutine of the place has ended
+	placed   chan struct{} // closed when that goroutine has ended, or will not begin
 
 	asker           asker
 	figuresInterval time.Duration

@@ -38,6 +38,7 @@ func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 	m.handling, m.endHandling = context.WithCancelCause(context.Background())
 	m.working, m.endWork = context.WithCancel(context.Background())
 	m.staying, m.leave = context.WithCancel(context.Background())
+	m.placing, m.endPlace = context.WithCancel(context.Background())
 	m.asker, m.figuresInterval = asker{client: cfg.Client, timeout: cfg.Request, log: cfg.Log}, o.StatsInterval
 	b := builder{m, o}
 	defer func() {
@@ -295,6 +296,7 @@ func (b *builder) abandon(ctx context.Context) {
 		b.hub.Close()
 	}
 	b.leave()
+	b.endPlace()
 	b.endWork()
 	b.endHandling(calls.CauseStopped)
 	b.cfg.Close()

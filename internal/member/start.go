@@ -22,8 +22,6 @@ func (m *Member) Start(ctx context.Context) error {
 	m.mu.Unlock()
 	m.loop.running.Store(true)
 	go m.loop.run(m.step)
-	placing, endPlace := context.WithCancel(context.Background())
-	m.endPlace = endPlace
 	if err == nil {
 		err = m.join(ctx)
 	}
@@ -34,7 +32,7 @@ func (m *Member) Start(ctx context.Context) error {
 	}
 	go func() {
 		defer close(m.placed)
-		m.place.run(placing, m.figuresInterval)
+		m.place.run(m.placing, m.figuresInterval)
 	}()
 	if err := m.settle(ctx); err != nil {
 		m.undo(ctx)
