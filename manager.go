@@ -90,7 +90,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		id = defaultID()
 	}
 	return member.Config{
-		App: c.App, ID: id, AnyID: c.ID == "",
+		ID: id, AnyID: c.ID == "",
 		Record: membership.Record{Weight: c.Weight, Address: c.Address, Labels: c.Labels, Version: c.Version},
 		Client: m.client, Layout: m.layout, Shards: c.Shards, Default: DefaultShards, Request: c.Etcd.CommandTimeout,
 		LeaseTTL: c.LeaseTTL, Outlast: c.OutagePolicy == KeepOnOutage, JoinDelay: c.JoinDelay, Resync: c.ResyncInterval,

@@ -29,8 +29,7 @@ import (
 
 // Config is what a member needs to know. Only what says so may be left out.
 type Config struct {
-	App string
-	ID  string
+	ID string
 	// AnyID lets the member take another id, with a number after it, where another live member has ID.
 	AnyID  bool
 	Record membership.Record // what the member's key says of it; New adds the state, the start, and whether it has a source

@@ -35,7 +35,7 @@ func TestAMemberThatFailsWhileItStartsEndsInOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := New(t.Context(), Config{
-				App: "app", ID: name, Record: membership.Record{Weight: 1},
+				ID: name, Record: membership.Record{Weight: 1},
 				Client: embeddedtest.Client(t, server.Endpoint()), Layout: keys.New("/drm", "app"), Default: 4,
 				Request: 10 * time.Second, LeaseTTL: 10 * time.Second, JoinDelay: time.Second, Resync: time.Minute, InFlight: 1,
 				Handler:          func(string) calls.Handler { return nil },
