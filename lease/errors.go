@@ -3,6 +3,8 @@ package lease
 import (
 	"errors"
 	"fmt"
+
+	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
 // Why a lease ends: the causes of Keeper.Context, OnFence and OnDead. Test for them with errors.Is.
@@ -26,7 +28,7 @@ var (
 	// ErrLeaseGone says that etcd does not know the op's lease; nothing was written. It is an ErrGone.
 	ErrLeaseGone = fmt.Errorf("nothing written: %w", ErrGone)
 	// ErrTooLarge says that the op alone is larger than etcd or its client allows a request to be; nothing was written.
-	ErrTooLarge = errors.New("too large for one request")
+	ErrTooLarge = txn.ErrTooLarge
 	// ErrRefused says that etcd refused the request (no permission, no space, overload, …); nothing was written.
 	ErrRefused = errors.New("refused by etcd")
 )

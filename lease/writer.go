@@ -6,6 +6,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -128,7 +129,7 @@ func (o WriterOptions) withDefaults() WriterOptions {
 // and batches are as large as the load makes them. No write is ever repeated. Its methods are safe for concurrent use.
 type Writer struct {
 	etcd    Committer
-	guard   Guard
+	sender  *txn.Sender[Result]
 	opts    WriterOptions
 	deliver func([]Result)
 
@@ -153,12 +154,12 @@ type Writer struct {
 func NewWriter(etcd Committer, guard Guard, opts WriterOptions, deliver func([]Result)) *Writer {
 	w := &Writer{
 		etcd:    etcd,
-		guard:   guard,
 		opts:    opts.withDefaults(),
 		deliver: deliver,
 		queues:  make(map[clientv3.LeaseID]*queue),
 		active:  make(map[string][]Op),
 	}
+	w.sender = newSender(w, guard)
 	w.window = window{size: w.opts.MaxInFlight, most: w.opts.MaxInFlight, slow: w.opts.Slow}
 	w.idle.L = &w.mu
 	return w
@@ -283,7 +284,7 @@ func (w *Writer) dispatch() {
 	for w.flight < w.window.size && len(w.turns) > 0 {
 		q := w.turns[0]
 		w.turns = w.turns[1:]
-		batch := q.take(w.most(), min(w.opts.MaxBytes, w.opts.Limits.Bytes()))
+		batch := q.take(w.sender.Most(), min(w.opts.MaxBytes, w.opts.Limits.Bytes()))
 		if q.empty() {
 			delete(w.queues, q.lease)
 		} else {
@@ -302,7 +303,7 @@ func (w *Writer) send(batch []Op) {
 		results[i].Op = op
 	}
 	sent := time.Now()
-	w.flat(results)
+	w.sender.Send(results)
 	answered := time.Now() // who is told of it may take a while
 	w.hand(results)
 
@@ -338,9 +339,6 @@ func (w *Writer) next(batch []Op) (unsent []Op) {
 	}
 	return unsent
 }
-
-// most is how many ops a transaction may have, as far as is known: one comparison or nested level is the guard's.
-func (w *Writer) most() int { return min(w.opts.MaxOps, max(1, w.opts.Limits.Ops()-1)) }
 
 // commit sends one transaction and waits for its answer.
 func (w *Writer) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {

@@ -29,7 +29,7 @@ var (
 	// ErrAppGone says that the app's config key is not the one that was given. Nothing was written.
 	ErrAppGone = appconfig.ErrGone
 	// ErrTooLarge says that a resource does not fit into one request to etcd.
-	ErrTooLarge = errors.New("larger than etcd takes in one request")
+	ErrTooLarge = txn.ErrTooLarge
 	// ErrDeposed says that the coordinator key is not the one that was given.
 	ErrDeposed = errors.New("not the coordinator any more")
 )
@@ -54,11 +54,16 @@ type Item struct {
 
 func (s *Store) key(id string) string { return s.Layout.Resource(shard.Of(id, s.Shards), id) }
 
-// commit sends a transaction, bounded by Timeout.
-func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+// ask sends a transaction, bounded by Timeout.
+func (s *Store) ask(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, 5*time.Second))
 	defer cancel()
-	resp, err := s.Etcd.Commit(ctx, req)
+	return s.Etcd.Commit(ctx, req)
+}
+
+// commit is ask, and learns of etcd's limits.
+func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	resp, err := s.ask(ctx, req)
 	if err != nil {
 		err = tooLarge(s.Limits.TooMany(err, req))
 	}
@@ -92,17 +97,8 @@ func divisible(err error) bool {
 }
 
 // guards are the comparisons of every write: in an app that was deleted, or deleted and made anew, nothing is written.
-func (s *Store) guards() []*pb.Compare {
-	return []*pb.Compare{txn.Created(s.Layout.Config(), s.Config)}
-}
-
-// lookAtConfig reads what gone judges.
-func (s *Store) lookAtConfig() *pb.RequestOp { return txn.Look([]byte(s.Layout.Config())) }
-
-// gone says whether a read of the config key found another than the given one.
-func (s *Store) gone(config *pb.ResponseOp) bool {
-	kvs := txn.Found(config)
-	return len(kvs) == 0 || kvs[0].CreateRevision != s.Config
+func (s *Store) guards() txn.Guards {
+	return txn.Guards{{Key: s.Layout.Config(), Created: s.Config}}
 }
 
 // Allocate makes an allocation want a resource, and wakes one that was deallocated. ownData says that the data is the
@@ -182,13 +178,14 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, cor
 				old = &e
 			}
 		}
-		e, err := next(old, old == nil && len(found) > 0, first(read.Responses[1]))
+		e, err := next(old, old == nil && len(found) > 0, txn.First(read.Responses[1]))
 		if err != nil {
 			return 0, err
 		}
+		guards := s.guards()
 		resp, err := s.commit(ctx, &pb.TxnRequest{
-			Compare: append(s.guards(), txn.Modified(key, modRevision(found))),
-			Success: s.ops(id, old, e), Failure: []*pb.RequestOp{s.lookAtConfig()},
+			Compare: append(guards.Compare(), txn.Modified(key, modRevision(found))),
+			Success: s.ops(id, old, e), Failure: guards.Look(),
 		})
 		if err != nil {
 			return 0, err
@@ -196,7 +193,7 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, cor
 		if resp.Succeeded {
 			return resp.Header.Revision, nil
 		}
-		if s.gone(resp.Responses[0]) {
+		if guards.Check(resp) != nil {
 			return 0, ErrAppGone
 		}
 	}

@@ -214,16 +214,17 @@ func (s *Store) page(ctx context.Context, from, end string) (kvs []*mvccpb.KeyVa
 
 // underRecord sends operations that happen only if the source's record is the given one.
 func (s *Store) underRecord(ctx context.Context, record int64, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
+	guards := s.guards()
 	resp, err := s.commit(ctx, &pb.TxnRequest{
-		Compare: append(s.guards(), txn.Modified(s.Layout.Source(), record)),
-		Success: ops, Failure: []*pb.RequestOp{s.lookAtConfig()},
+		Compare: append(guards.Compare(), txn.Modified(s.Layout.Source(), record)),
+		Success: ops, Failure: guards.Look(),
 	})
 	switch {
 	case err != nil:
 		return nil, err
 	case resp.Succeeded:
 		return resp, nil
-	case s.gone(resp.Responses[0]):
+	case guards.Check(resp) != nil:
 		return nil, ErrAppGone
 	default:
 		return nil, ErrSourceBack

@@ -92,8 +92,7 @@ func (y *Sync) clear(ctx context.Context, marks []mark) error {
 		}))
 	}
 	err := inParts(y.store, ops, func(part []*pb.RequestOp) error {
-		_, err := y.guarded(ctx, part)
-		return err
+		return y.guarded(ctx, part)
 	})
 	if err != nil {
 		return fmt.Errorf("clear marks: %w", err)
@@ -120,19 +119,11 @@ func (s *Store) read(ctx context.Context, ids []string, f func(id string, kv *mv
 				mu.Lock()
 				defer mu.Unlock()
 				for i, id := range ids {
-					f(id, first(resp.Responses[i]))
+					f(id, txn.First(resp.Responses[i]))
 				}
 				return nil
 			})
 		})
 	}
 	return group.Wait()
-}
-
-// first is the one key that a read found, or nil.
-func first(read *pb.ResponseOp) *mvccpb.KeyValue {
-	if kvs := txn.Found(read); len(kvs) > 0 {
-		return kvs[0]
-	}
-	return nil
 }

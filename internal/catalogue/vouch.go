@@ -78,7 +78,7 @@ func (s *Store) standing(ctx context.Context, record *mvccpb.KeyValue) (standing
 	if err != nil {
 		return there, err
 	}
-	if office := first(read.Responses[0]); office != nil && office.CreateRevision == v.By {
+	if office := txn.First(read.Responses[0]); office != nil && office.CreateRevision == v.By {
 		return there, nil
 	}
 	return gone, nil

@@ -9,7 +9,6 @@ import (
 
 	"github.com/cespare/xxhash/v2"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -44,61 +43,23 @@ const (
 	removed
 )
 
-// writes builds the comparisons of a batch, one for each span, and its writes.
-func (y *Sync) writes(batch []write, keys []string, spans []txn.Span) (compares []*pb.Compare, ops []*pb.RequestOp) {
-	size := txn.Size{Mods: len(spans), Creates: len(spans)}
-	for i, w := range batch {
-		size.KeyBytes += len(keys[i])
-		if w.entry == nil {
-			size.Deletes++
-		} else {
-			size.Puts++
-		}
-	}
-	for _, s := range spans {
-		if s.To-s.From > 1 {
-			size.KeyBytes += txn.EndBytes(keys[s.To-1])
-		}
-	}
-	b := txn.NewBatch(size)
-	compares, ops = make([]*pb.Compare, len(spans)), make([]*pb.RequestOp, len(batch))
-	for n, s := range spans {
-		for i := s.From; i < s.To; i++ {
-			key := b.Key(keys[i])
-			switch {
-			case s.To-s.From == 1:
-				compares[n] = b.Modified(key, batch[i].expect)
-			case i == s.From:
-				compares[n] = b.Absent(key, keys[s.To-1])
-			}
-			if entry := batch[i].entry; entry == nil {
-				ops[i] = b.Delete(key)
-			} else {
-				ops[i] = b.Put(key, entry.Encode(), 0)
-			}
-		}
-	}
-	return compares, ops
+// sending is a write on its way, and what became of it.
+type sending struct {
+	*write
+	key  string
+	fate fate
+	got  txn.Outcome // where it was decided on
 }
 
-// keys are those of a batch.
-func (y *Sync) keys(batch []write) []string {
-	keys := make([]string, len(batch))
-	for i, w := range batch {
-		keys[i] = y.store.Layout.Resource(w.shard, w.id)
-	}
-	return keys
-}
+// fate says how a write that was sent has ended.
+type fate uint8
 
-// written is a batch and what became of it.
-type written struct {
-	batch    []write
-	applied  []bool // of each write, whether it was; it was not where the entry was another than remembered
-	revision int64
-	found    []*mvccpb.KeyValue // what is there instead of what was remembered; nil: nothing
-	lost     bool               // no answer: it may be applied, or may still be
-	rejected bool               // the batch is one entry, and etcd will not take it
-}
+const (
+	unsent   fate = iota
+	decided       // etcd has answered: it was done, or the entry was another than remembered
+	lost          // no answer: it may be done, or may still be
+	rejected      // etcd does not take it, alone in a request
+)
 
 // write sends writes in batches, remembers what became of them, and returns those whose entry was not what was remembered
 // (it is now).
@@ -106,16 +67,17 @@ func (y *Sync) write(ctx context.Context, writes []write, out *Outcome) (conflic
 	writes = y.byShard(writes) // so that a shard's watchers get few and large events
 	group, gctx := errgroup.WithContext(ctx)
 	group.SetLimit(inFlight)
-	results := make(chan written, inFlight)
+	results := make(chan []sending, inFlight)
 	collected := make(chan struct{})
 	go func() {
 		defer close(collected)
-		for r := range results {
-			conflicts = append(conflicts, y.remember(r, out)...)
+		for sent := range results {
+			conflicts = append(conflicts, y.remember(sent, out)...)
 		}
 	}()
 	for rest := writes; len(rest) > 0; {
-		n := y.fit(rest)
+		bytes := min(maxBytes, y.store.Limits.Bytes())
+		n := txn.Fit(len(rest), y.store.mostWrites(), bytes, func(i int) int { return rest[i].size() })
 		batch := rest[:n]
 		rest = rest[n:]
 		group.Go(func() error { return y.send(gctx, batch, results) })
@@ -165,17 +127,6 @@ func vacate(writes []write) {
 	}
 }
 
-// fit is how many of the writes go in a transaction, as far as etcd's limits are known: one at least.
-func (y *Sync) fit(writes []write) int {
-	most, bytes := min(len(writes), y.store.mostWrites()), min(maxBytes, y.store.Limits.Bytes())
-	for i := range most {
-		if bytes -= writes[i].size(); bytes < 0 && i > 0 {
-			return i
-		}
-	}
-	return most
-}
-
 // size is roughly what a write adds to a transaction.
 func (w *write) size() int {
 	n := 2 * (len(w.id) + 80)
@@ -185,119 +136,86 @@ func (w *write) size() int {
 	return n
 }
 
-// send writes one batch, in parts where etcd does not take it as it is, or something smaller was refused meanwhile.
-func (y *Sync) send(ctx context.Context, batch []write, results chan<- written) error {
-	for len(batch) > 0 {
-		n := y.fit(batch)
-		r, err := y.sendPart(ctx, batch[:n])
-		switch {
-		case n > 1 && divisible(err):
-			if errors.Is(err, ErrTooLarge) {
-				bytes := 0
-				for i := range batch[:n] {
-					bytes += batch[i].size()
-				}
-				y.store.Limits.TooLarge(bytes)
+// send writes one batch, and tells what became of it. It ends with the first error that is not about a single write.
+func (y *Sync) send(ctx context.Context, batch []write, results chan<- []sending) (err error) {
+	all := make([]sending, len(batch))
+	for i := range batch {
+		w := &batch[i]
+		all[i] = sending{write: w, key: y.store.Layout.Resource(w.shard, w.id)}
+	}
+	sender := txn.Sender[sending]{
+		Commit: func(req *pb.TxnRequest) (*pb.TxnResponse, error) { return y.store.ask(ctx, req) },
+		Limits: y.store.Limits, Guards: y.guards(), By: pb.Compare_MOD, MaxOps: y.store.mostWrites(), MaxBytes: maxBytes,
+		Write: (*sending).describe,
+		Value: func(s *sending) []byte { return s.entry.Encode() },
+		Size:  func(s *sending) int { return s.size() },
+		Done:  func(s *sending, got txn.Outcome) { s.fate, s.got = decided, got },
+		Failed: func(part []sending, failure error) (goOn bool) {
+			fate := lost
+			if errors.Is(failure, ErrTooLarge) {
+				fate = rejected
+			} else {
+				err = y.whyNot(failure)
 			}
-			continue // fewer fit now
-		case errors.Is(err, ErrTooLarge):
-			r = written{batch: batch[:n], rejected: true}
-		case err != nil:
-			results <- written{batch: batch, lost: true}
-			return err
-		}
-		results <- r
-		batch = batch[n:]
+			for i := range part {
+				part[i].fate = fate
+			}
+			return err == nil
+		},
 	}
-	return nil
+	sender.Send(all)
+	results <- all
+	return err
 }
 
-// sendPart writes what fits into a transaction: all at once, and where an entry is not what was remembered, each on its own
-// condition.
-func (y *Sync) sendPart(ctx context.Context, part []write) (written, error) {
-	r, ok, err := y.sendAll(ctx, part)
-	if err == nil && !ok {
-		r, err = y.sendEach(ctx, part)
-	}
-	return r, err
-}
-
-// sendAll writes all of a batch, or reports that a condition did not hold.
-func (y *Sync) sendAll(ctx context.Context, batch []write) (r written, ok bool, err error) {
-	keys := y.keys(batch)
-	compares, ops := y.writes(batch, keys, txn.Spans(len(batch), func(i int) bool {
-		return batch[i].vacant && batch[i-1].vacant && batch[i].shard == batch[i-1].shard && keys[i-1] < keys[i]
-	}))
-	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: append(y.guards(), compares...), Success: ops})
-	if err != nil || !resp.Succeeded {
-		return r, false, err
-	}
-	applied := make([]bool, len(batch))
-	for i := range applied {
-		applied[i] = true
-	}
-	return written{batch: batch, applied: applied, revision: resp.Header.Revision}, true, nil
-}
-
-// sendEach writes what of a batch is as remembered, and finds out about the rest.
-func (y *Sync) sendEach(ctx context.Context, batch []write) (r written, err error) {
-	compares, ops := y.writes(batch, y.keys(batch), txn.Spans(len(batch), func(int) bool { return false }))
-	for i := range ops {
-		ops[i] = txn.Nest(&pb.TxnRequest{
-			Compare: compares[i : i+1], Success: []*pb.RequestOp{ops[i]}, Failure: []*pb.RequestOp{txn.Get(compares[i].Key)},
-		})
-	}
-	resp, err := y.guarded(ctx, ops)
-	if err != nil {
-		return r, err
-	}
-	r = written{
-		batch: batch, revision: resp.Header.Revision,
-		applied: make([]bool, len(batch)), found: make([]*mvccpb.KeyValue, len(batch)),
-	}
-	for i := range resp.Responses {
-		inner := resp.Responses[i].GetResponseTxn()
-		if r.applied[i] = inner.Succeeded; !inner.Succeeded {
-			r.found[i] = first(inner.Responses[0])
-		}
-	}
-	return r, nil
+// describe says what a write does.
+func (s *sending) describe() txn.Write {
+	return txn.Write{Key: s.key, Delete: s.entry == nil, Expect: s.expect, Vacant: s.vacant, Group: s.shard}
 }
 
 // guarded sends operations that happen only if the guards hold.
-func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
-	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: y.guards(), Success: ops, Failure: []*pb.RequestOp{y.store.lookAtConfig()}})
-	switch {
-	case err != nil:
-		return nil, err
-	case resp.Succeeded:
-		return resp, nil
-	case y.store.gone(resp.Responses[0]):
-		return nil, ErrAppGone
-	default:
-		return nil, ErrDeposed
+func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) error {
+	guards := y.guards()
+	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: guards.Compare(), Success: ops, Failure: guards.Look()})
+	if err == nil && !resp.Succeeded {
+		err = y.whyNot(guards.Check(resp))
 	}
+	return err
 }
 
 // guards are the store's, and the coordinator's office: one that was deposed writes nothing.
-func (y *Sync) guards() []*pb.Compare {
-	return append(y.store.guards(), txn.Created(y.guardKey, y.guardRev))
+func (y *Sync) guards() txn.Guards {
+	return append(y.store.guards(), txn.Guard{Key: y.guardKey, Created: y.guardRev})
 }
 
-// remember takes over what became of a batch, and returns the writes whose condition did not hold.
-func (y *Sync) remember(r written, out *Outcome) (conflicts []write) {
-	for i, w := range r.batch {
-		switch {
-		case r.lost:
-			y.doubt[w.id] = time.Now()
-		case r.rejected:
-			out.Rejected = append(out.Rejected, w.id)
-		case !r.applied[i]:
-			y.learn(w.id, r.found[i])
-			conflicts = append(conflicts, w)
+// whyNot says what it means that a guard did not hold. Other errors are returned as they are.
+func (y *Sync) whyNot(err error) error {
+	var guard *txn.GuardError
+	switch {
+	case !errors.As(err, &guard):
+		return err
+	case guard.Key == y.guardKey:
+		return ErrDeposed
+	default:
+		return ErrAppGone
+	}
+}
+
+// remember takes over what became of writes, and returns those whose condition did not hold.
+func (y *Sync) remember(sent []sending, out *Outcome) (conflicts []write) {
+	for i := range sent {
+		switch s := &sent[i]; {
+		case s.fate == unsent:
+		case s.fate == lost:
+			y.doubt[s.id] = time.Now()
+		case s.fate == rejected:
+			out.Rejected = append(out.Rejected, s.id)
+		case !s.got.Applied:
+			y.learn(s.id, s.got.Found)
+			conflicts = append(conflicts, *s.write)
 		default:
-			y.wrote(w, r.revision)
-			out.count(w)
+			y.wrote(*s.write, s.got.Revision)
+			out.count(*s.write)
 		}
 	}
 	return conflicts

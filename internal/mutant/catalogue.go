@@ -9,7 +9,7 @@ var ofCatalogue = []Mutant{
 		Package: "./internal/catalogue",
 		Changes: []Change{{
 			File: "internal/catalogue/write.go",
-			Old:  `return append(y.store.guards(), txn.Created(y.guardKey, y.guardRev))`,
+			Old:  `return append(y.store.guards(), txn.Guard{Key: y.guardKey, Created: y.guardRev})`,
 			New:  `return y.store.guards()`,
 		}},
 	},
@@ -20,7 +20,7 @@ var ofCatalogue = []Mutant{
 		Package: "./internal/catalogue",
 		Changes: []Change{{
 			File: "internal/catalogue/allocate.go",
-			Old:  `return []*pb.Compare{txn.Created(s.Layout.Config(), s.Config)}`,
+			Old:  `return txn.Guards{{Key: s.Layout.Config(), Created: s.Config}}`,
 			New:  `return nil`,
 		}},
 	},

@@ -101,12 +101,13 @@ var ofLease = []Mutant{
 		Package:   "./lease",
 		Changes: []Change{
 			{
-				File: "lease/request.go",
-				Old:  `return r.Put(key, op.Value, int64(op.Lease))`,
-				New: `if op.Expect != 0 {
-					return r.Put(key, op.Value, 0)
+				File: "lease/txn.go",
+				Old:  `op := &r.Op`,
+				New: `changed := r.Op
+				if changed.Expect != 0 {
+					changed.Lease = 0
 				}
-				return r.Put(key, op.Value, int64(op.Lease))`,
+				op := &changed`,
 			},
 			{
 				File: "internal/sim/store.go",
@@ -123,19 +124,13 @@ var ofLease = []Mutant{
 		Package:   "./lease",
 		Changes: []Change{
 			{
-				File: "lease/request.go",
-				Old:  `a.Group == b.Group && a.Key < b.Key`,
-				New:  `false`,
-			},
-			{
-				File: "lease/request.go",
-				Old:  `return r.Created(key, op.Expect)`,
-				New: `if !op.Delete && op.Expect == 0 {
-					c := r.Created(key, -1)
-					c.Result = pb.Compare_NOT_EQUAL
-					return c
+				File: "lease/txn.go",
+				Old:  `op := &r.Op`,
+				New: `changed := r.Op
+				if !changed.Delete && changed.Expect == 0 {
+					changed.Any = true
 				}
-				return r.Created(key, op.Expect)`,
+				op := &changed`,
 			},
 			{
 				File: "internal/sim/store.go",
@@ -152,14 +147,13 @@ var ofLease = []Mutant{
 		Package:   "./lease",
 		Changes: []Change{
 			{
-				File: "lease/request.go",
-				Old:  `return r.Created(key, op.Expect)`,
-				New: `if op.Delete {
-					c := r.Created(key, -1)
-					c.Result = pb.Compare_NOT_EQUAL
-					return c
+				File: "lease/txn.go",
+				Old:  `op := &r.Op`,
+				New: `changed := r.Op
+				if changed.Delete {
+					changed.Any = true
 				}
-				return r.Created(key, op.Expect)`,
+				op := &changed`,
 			},
 			{
 				File: "internal/sim/store.go",
@@ -178,9 +172,9 @@ var ofLease = []Mutant{
 		Test:    "TestNothingIsWrittenWithoutTheGuard",
 		Package: "./lease",
 		Changes: []Change{{
-			File: "lease/request.go",
-			Old:  `if guard.Key == "" {`,
-			New:  `if true {`,
+			File: "lease/txn.go",
+			Old:  `if guard.Key != "" {`,
+			New:  `if false {`,
 		}},
 	},
 	{

@@ -1,0 +1,366 @@
+package txn
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+)
+
+// ErrTooLarge says that a transaction is larger than etcd, or its client, takes in one request. Nothing was written.
+var ErrTooLarge = errors.New("larger than etcd takes in one request")
+
+// Write is what is done to one key.
+type Write struct {
+	Key    string
+	Delete bool  // the key; else its value is put
+	Lease  int64 // to put it on; 0: none
+
+	Any    bool  // there is no condition
+	Expect int64 // the revision that the key must have, by Sender.By; 0: it must not exist
+
+	// Vacant says that as far as the caller knows, no key of the group exists. Such writes of a group that follow each other in
+	// the order of their keys, and put what must not exist, are compared as one range: half of what a transaction otherwise is.
+	Vacant bool
+	Group  int
+}
+
+// Outcome is what came of a write that etcd has decided on.
+type Outcome struct {
+	Revision int64            // etcd's, as of the answer
+	Applied  bool             // it was done; else its condition did not hold
+	Found    *mvccpb.KeyValue // what is there instead, where it was not; nil: no such key
+}
+
+// Bounds is what etcd takes in one transaction, as far as is known. *Limits does that.
+type Bounds interface {
+	Ops() int
+	Bytes() int
+	TooMany(err error, refused *pb.TxnRequest) error
+	TooLarge(bytes int)
+}
+
+// Sender carries out writes, each on its own condition, in as few transactions as etcd takes. It tries them in one flat
+// transaction, which does all or nothing and is the fastest that etcd has. Where a condition does not hold it tries them in a
+// nested one, which decides on each write by itself. What etcd refuses for its size goes in parts. Only that is sent again: the
+// outcome of any other failure may be unknown.
+//
+// T is the caller's own item. Send calls the functions one at a time.
+type Sender[T any] struct {
+	Commit func(*pb.TxnRequest) (*pb.TxnResponse, error) // as Committer does it
+	Limits Bounds
+
+	Guards      Guards                     // which must hold for anything to be written
+	FreeDeletes bool                       // a transaction that only deletes compares no guards
+	By          pb.Compare_CompareTarget   // CREATE or MOD: what Write.Expect is compared with
+	Inspect     int                        // up to how many writes a flat transaction also asks for what is there instead
+	MaxOps      int                        // how many writes a transaction has at most
+	MaxBytes    int                        // how large it is at most, by Size, unless it has one write; 0: the caller sees to that
+	Write       func(item *T) Write        // what to do
+	Value       func(item *T) []byte       // to put; it is not called for a delete
+	Size        func(item *T) int          // roughly what the write adds to a transaction, in bytes
+	Done        func(item *T, got Outcome) // told of each write that etcd has decided on
+
+	// Failed is told of the writes of a transaction that failed: a *GuardError; an ErrTooLarge or a *LimitError, of one write
+	// alone, which was not done; or an error of etcd's or of ctx's. Where it returns false, nothing more is sent.
+	Failed func(items []T, err error) bool
+}
+
+// Most is how many writes a transaction has at most, as far as is known: each guard is a comparison of its own, and what is
+// nested counts besides the outer level.
+func (s *Sender[T]) Most() int {
+	return min(s.MaxOps, max(1, s.Limits.Ops()-max(1, len(s.Guards))))
+}
+
+// Fit is how many of n writes go in one transaction that takes so many writes and bytes at most: one at least, where there is
+// one. size is that of a write.
+func Fit(n, most, bytes int, size func(i int) int) int {
+	most = min(n, most)
+	for i := range most {
+		if bytes -= size(i); bytes < 0 && i > 0 {
+			return i
+		}
+	}
+	return most
+}
+
+// Send carries out the writes. It reports whether it has sent all of them: Failed can end it.
+func (s *Sender[T]) Send(items []T) bool { return s.inParts(items, s.flat) }
+
+// inParts sends items, in halves where etcd does not take them as they are.
+func (s *Sender[T]) inParts(items []T, send func([]T) (bool, error)) bool {
+	for len(items) > 0 {
+		part := items[:s.fit(items)]
+		goOn, err := send(part)
+		switch {
+		case err == nil:
+		case len(part) > 1 && s.divides(part, err):
+			half := (len(part) + 1) / 2
+			goOn = s.inParts(part[:half], send) && s.inParts(part[half:], send)
+		default:
+			goOn = s.Failed(part, err)
+		}
+		if !goOn {
+			return false
+		}
+		items = items[len(part):]
+	}
+	return true
+}
+
+// fit is how many of the items go in one transaction.
+func (s *Sender[T]) fit(items []T) int {
+	most := min(len(items), s.Most())
+	if s.MaxBytes == 0 {
+		return most
+	}
+	return Fit(most, most, min(s.MaxBytes, s.Limits.Bytes()), func(i int) int { return s.Size(&items[i]) })
+}
+
+// divides says whether a part that failed may pass in smaller ones. It learns what etcd does not take.
+func (s *Sender[T]) divides(part []T, err error) bool {
+	var limit *LimitError
+	if errors.As(err, &limit) {
+		return true // commit has learnt it
+	}
+	if !errors.Is(err, ErrTooLarge) {
+		return false
+	}
+	bytes := 0
+	for i := range part {
+		bytes += s.Size(&part[i])
+	}
+	s.Limits.TooLarge(bytes)
+	return true
+}
+
+// flat sends items in one transaction that does all or nothing. Where it did nothing, those that are not known to be in conflict
+// are tried in a second one. goOn is what Send returns.
+func (s *Sender[T]) flat(items []T) (goOn bool, err error) {
+	guards := s.guardsOf(items)
+	b := s.build(items, guards, true)
+	req := &pb.TxnRequest{Compare: b.compares, Success: b.writes, Failure: guards.look(s.Inspect)}
+	if len(items) <= s.Inspect {
+		for _, write := range b.writes {
+			req.Failure = append(req.Failure, Get(keyOf(write)))
+		}
+	}
+	resp, err := s.commit(req)
+	if isReceiveLimit(err) {
+		// What was written is answered with next to nothing, so if it is the answer that is too large, nothing was.
+		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	if err != nil {
+		return false, err
+	}
+	revision := resp.Header.GetRevision()
+	if resp.Succeeded {
+		for i := range items {
+			s.Done(&items[i], Outcome{Revision: revision, Applied: true})
+		}
+		return true, nil
+	}
+	if err := guards.Check(resp); err != nil {
+		return false, err
+	}
+	found := resp.Responses[len(guards):]
+	if len(found) == 0 {
+		return s.nested(items)
+	}
+	return s.unmet(items, found, revision), nil
+}
+
+// unmet tells the outcome of those items whose conditions did not hold, by what was found instead, and tries the others.
+func (s *Sender[T]) unmet(items []T, found []*pb.ResponseOp, revision int64) (goOn bool) {
+	var rest []int
+	for i := range items {
+		kv := First(found[i])
+		if w := s.Write(&items[i]); w.Any || s.revisionOf(kv) == w.Expect {
+			rest = append(rest, i)
+		} else {
+			s.Done(&items[i], Outcome{Revision: revision, Found: kv})
+		}
+	}
+	again := make([]T, len(rest))
+	for i, at := range rest {
+		again[i] = items[at]
+	}
+	goOn = s.inParts(again, s.nested)
+	for i, at := range rest {
+		items[at] = again[i]
+	}
+	return goOn
+}
+
+// nested sends items in one transaction that decides on each of them by itself.
+func (s *Sender[T]) nested(items []T) (goOn bool, err error) {
+	guards := s.guardsOf(items)
+	b := s.build(items, guards, false)
+	req := &pb.TxnRequest{Compare: b.compares[:len(guards)], Success: b.writes, Failure: guards.Look()}
+	conditions := b.compares[len(guards):]
+	for i := range items {
+		one := &pb.TxnRequest{Success: []*pb.RequestOp{b.writes[i]}, Failure: []*pb.RequestOp{Get(keyOf(b.writes[i]))}}
+		if !s.Write(&items[i]).Any {
+			one.Compare, conditions = conditions[:1:1], conditions[1:]
+		}
+		req.Success[i] = Nest(one)
+	}
+	resp, err := s.commit(req)
+	if err != nil {
+		return false, err
+	}
+	if !resp.Succeeded { // which only the guards decide
+		return false, guards.Check(resp)
+	}
+	for i := range items {
+		one := resp.Responses[i].GetResponseTxn()
+		got := Outcome{Revision: resp.Header.GetRevision(), Applied: one.Succeeded}
+		if !one.Succeeded {
+			got.Found = First(one.Responses[0])
+		}
+		s.Done(&items[i], got)
+	}
+	return true, nil
+}
+
+// commit sends a transaction, and learns from an answer that it is too large.
+func (s *Sender[T]) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {
+	resp, err := s.Commit(req)
+	if err != nil {
+		err = s.Limits.TooMany(err, req)
+	}
+	if errors.Is(err, rpctypes.ErrRequestTooLarge) || isSendLimit(err) {
+		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
+	}
+	return resp, err
+}
+
+// guardsOf are the guards of a transaction of these items.
+func (s *Sender[T]) guardsOf(items []T) Guards {
+	if !s.FreeDeletes {
+		return s.Guards
+	}
+	for i := range items {
+		if !s.Write(&items[i]).Delete {
+			return s.Guards
+		}
+	}
+	return nil
+}
+
+// built is a transaction's parts: comparisons, those of the guards first, and each item's write.
+type built struct {
+	compares []*pb.Compare
+	writes   []*pb.RequestOp
+}
+
+// build makes the parts of a transaction. With ranges, what Write.Vacant says is made use of.
+func (s *Sender[T]) build(items []T, guards Guards, ranges bool) built {
+	spans := Spans(len(items), func(i int) bool { return ranges && together(s.Write(&items[i-1]), s.Write(&items[i])) })
+	b := NewBatch(s.measure(items, guards, spans))
+	all := built{
+		compares: make([]*pb.Compare, 0, len(guards)+len(spans)),
+		writes:   make([]*pb.RequestOp, len(items)),
+	}
+	for _, g := range guards {
+		all.compares = append(all.compares, b.Created(b.Key(g.Key), g.Created))
+	}
+	for _, span := range spans {
+		for i := span.From; i < span.To; i++ {
+			w := s.Write(&items[i])
+			key := b.Key(w.Key)
+			switch {
+			case w.Any:
+			case span.To-span.From > 1 && i == span.From:
+				all.compares = append(all.compares, b.Absent(key, s.Write(&items[span.To-1]).Key))
+			case span.To-span.From > 1: // in the range
+			case s.By == pb.Compare_MOD:
+				all.compares = append(all.compares, b.Modified(key, w.Expect))
+			default:
+				all.compares = append(all.compares, b.Created(key, w.Expect))
+			}
+			if w.Delete {
+				all.writes[i] = b.Delete(key)
+			} else {
+				all.writes[i] = b.Put(key, s.Value(&items[i]), w.Lease)
+			}
+		}
+	}
+	return all
+}
+
+// measure says how much a transaction's parts take.
+func (s *Sender[T]) measure(items []T, guards Guards, spans []Span) Size {
+	size := Size{Creates: len(guards)}
+	for _, g := range guards {
+		size.KeyBytes += len(g.Key)
+	}
+	for i := range items {
+		w := s.Write(&items[i])
+		size.KeyBytes += len(w.Key)
+		if w.Delete {
+			size.Deletes++
+		} else {
+			size.Puts++
+		}
+	}
+	for _, span := range spans {
+		switch {
+		case span.To-span.From > 1:
+			size.Creates++
+			size.KeyBytes += EndBytes(s.Write(&items[span.To-1]).Key)
+		case s.By == pb.Compare_MOD:
+			size.Mods++
+		default:
+			size.Creates++
+		}
+	}
+	return size
+}
+
+// keyOf is the key that an operation puts or deletes.
+func keyOf(write *pb.RequestOp) []byte {
+	if put := write.GetRequestPut(); put != nil {
+		return put.Key
+	}
+	return write.GetRequestDeleteRange().GetKey()
+}
+
+// together says whether two writes that follow each other are compared as one range.
+func together(a, b Write) bool {
+	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && !a.Any && !b.Any && a.Expect == 0 && b.Expect == 0 &&
+		a.Group == b.Group && a.Key < b.Key
+}
+
+func (s *Sender[T]) revisionOf(kv *mvccpb.KeyValue) int64 {
+	if s.By == pb.Compare_MOD {
+		return kv.GetModRevision()
+	}
+	return kv.GetCreateRevision()
+}
+
+// First is the key that a read of one key found, or nil.
+func First(read *pb.ResponseOp) *mvccpb.KeyValue {
+	if kvs := Found(read); len(kvs) > 0 {
+		return kvs[0]
+	}
+	return nil
+}
+
+// isReceiveLimit tells gRPC's limit on what is received, which has no error value: by etcd, or by the client. It is above
+// etcd's own, unless one of them was configured.
+func isReceiveLimit(err error) bool { return isMessageLimit(err, "received message larger than max") }
+
+// isSendLimit tells gRPC's limit on what the client sends.
+func isSendLimit(err error) bool {
+	return isMessageLimit(err, "trying to send message larger than max")
+}
+
+func isMessageLimit(err error, text string) bool {
+	return status.Code(err) == codes.ResourceExhausted && strings.Contains(err.Error(), text)
+}
