@@ -5,7 +5,7 @@ import (
 	"slices"
 	"time"
 
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 )
 
@@ -85,7 +85,7 @@ func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Vio
 		if left <= 0 {
 			break
 		}
-		if !pause.For(ctx, min(between, left)) {
+		if !pace.Wait(ctx, min(between, left)) {
 			return []Violation{}, context.Cause(ctx)
 		}
 		var now []Violation

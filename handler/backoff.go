@@ -3,7 +3,7 @@ package handler
 import (
 	"time"
 
-	"github.com/cenkalti/backoff/v5"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
 // The pauses between restarts, and between tries of Retry, where the configuration names none.
@@ -14,11 +14,7 @@ const (
 
 // newBackoff gives pauses that begin at first and double up to most, each moved by up to a fifth either way, so that
 // what failed together does not come back together.
-func newBackoff(first, most time.Duration) *backoff.ExponentialBackOff {
-	b := &backoff.ExponentialBackOff{InitialInterval: first, MaxInterval: most, Multiplier: 2, RandomizationFactor: 0.2}
-	b.Reset()
-	return b
-}
+func newBackoff(first, most time.Duration) *pace.Pauses { return pace.Around(first, most, 0.2) }
 
 // checkBackoff gives the two pauses with their defaults. A first pause longer than the default maximum raises that.
 func checkBackoff(first, most time.Duration) (time.Duration, time.Duration, error) {

@@ -138,7 +138,7 @@ func Retry(cfg RetryConfig) (Middleware, error) {
 					end := h.Terminate(ctx, c)
 					err, unknown = errors.Join(err, end), end != nil
 				}
-				if n == attempts || unknown || !sleep(ctx, pauses.NextBackOff()) {
+				if n == attempts || unknown || !pauses.Wait(ctx) {
 					return fmt.Errorf("attempt %d of %d: %w", n, attempts, err)
 				}
 			}

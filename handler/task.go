@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
 // Errors and causes of Loop and Exec.
@@ -212,7 +213,7 @@ func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f f
 		if time.Since(began) >= r.most {
 			pauses.Reset()
 		}
-		if pause = pauses.NextBackOff(); !sleep(ctx, pause) {
+		if pause = pauses.Next(); !pace.Wait(ctx, pause) {
 			return
 		}
 	}
@@ -233,18 +234,6 @@ func recovering(report func(error), after time.Duration) (stop func()) {
 		if !timer.Stop() {
 			<-told
 		}
-	}
-}
-
-// sleep reports whether d passed before ctx ended.
-func sleep(ctx context.Context, d time.Duration) bool {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return ctx.Err() == nil
-	case <-ctx.Done():
-		return false
 	}
 }
 

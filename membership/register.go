@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
 
@@ -13,6 +12,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -99,29 +99,18 @@ func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registratio
 // attempt is one try to write a registration. It says whether to try again, since somebody else wrote at the same time.
 type attempt func(context.Context, *Registration) (again bool, err error)
 
-// until tries until an attempt succeeds or fails.
+// until tries until an attempt succeeds or fails. The pauses in between spread members that register at the same moment:
+// of those that ask for the same slots, one gets them each round.
 func (g *Registrar) until(ctx context.Context, try attempt, reg *Registration) error {
-	for tries := 1; ; tries++ {
+	pauses := pace.New(20*time.Millisecond, 640*time.Millisecond, 1)
+	for {
 		again, err := try(ctx, reg)
-		if err == nil && again {
-			err = pause(ctx, tries)
-		}
 		if err != nil || !again {
 			return err
 		}
-	}
-}
-
-// pause spreads members that register at the same moment: of those that ask for the same slots, one gets them each
-// round.
-func pause(ctx context.Context, tries int) error {
-	t := time.NewTimer(rand.N(10 * time.Millisecond << min(tries, 6)))
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-t.C:
-		return nil
+		if !pauses.Wait(ctx) {
+			return context.Cause(ctx)
+		}
 	}
 }
 

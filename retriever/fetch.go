@@ -19,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/hint"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
 // Fetch asks the source, all pages of it. Besides the errors of Decode it returns a *StatusError where the
@@ -212,7 +213,7 @@ func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.
 	if err != nil {
 		return nil, scrubError(err, h.secrets)
 	}
-	attempts := attempts{cfg: &h.cfg}
+	attempts := newAttempts(&h.cfg)
 	client := &retryablehttp.Client{
 		HTTPClient:   h.client,
 		RetryMax:     h.cfg.Attempts - 1,
@@ -243,15 +244,18 @@ func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.
 
 // attempts decides about sending one request again.
 type attempts struct {
-	cfg  *HTTPConfig
-	made int
-	wait time.Duration // before the next one
-	last error         // how the last one failed that was to be followed by another
+	cfg    *HTTPConfig
+	pauses *pace.Pauses
+	wait   time.Duration // before the next one
+	last   error         // how the last one failed that was to be followed by another
+}
+
+func newAttempts(cfg *HTTPConfig) *attempts {
+	return &attempts{cfg: cfg, pauses: pace.New(cfg.RetryWait, cfg.RetryWaitMax, 0)}
 }
 
 // again is the CheckRetry of retryablehttp: whether to try again after an answer or an error.
 func (a *attempts) again(ctx context.Context, resp *http.Response, err error) (bool, error) {
-	a.made++
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
@@ -267,10 +271,7 @@ func (a *attempts) again(ctx context.Context, resp *http.Response, err error) (b
 	} else if !mayPass(resp.StatusCode) {
 		return false, nil
 	}
-	a.wait = a.cfg.RetryWaitMax
-	if doublings := a.made - 1; doublings < 32 {
-		a.wait = min(a.wait, a.cfg.RetryWait<<doublings)
-	}
+	a.wait = a.pauses.Next()
 	status := &StatusError{}
 	if err == nil {
 		status.Code = resp.StatusCode

@@ -17,7 +17,7 @@ func FuzzRetryAfter(f *testing.F) {
 			t.Fatalf("%q: %v, %v", value, wait, ok)
 		}
 		// A wait is that of the header, whatever is made of it.
-		a := attempts{cfg: &HTTPConfig{RetryWait: time.Second, RetryWaitMax: time.Minute}}
+		a := newAttempts(&HTTPConfig{RetryWait: time.Second, RetryWaitMax: time.Minute})
 		answer := &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {value}}}
 		if again, err := a.again(t.Context(), answer, nil); err != nil || again && (a.wait < 0 || a.wait > time.Minute) {
 			t.Fatalf("%q: a pause of %v, %v", value, a.wait, err)

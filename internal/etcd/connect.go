@@ -16,7 +16,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/login"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
@@ -44,7 +44,7 @@ func Connect(ctx context.Context, c Config, probe string, patience bool) (client
 	}
 	trace := reach.Of(client)
 	var hopeless bool
-	for failures := 0; ; failures++ {
+	for pauses := pace.Retry(); ; {
 		asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
 		trace.WhenHopeless(cancel) // what does not pass is not waited for
 		_, err = client.Get(asking, probe, clientv3.WithKeysOnly())
@@ -54,7 +54,7 @@ func Connect(ctx context.Context, c Config, probe string, patience bool) (client
 		if err == nil {
 			return client, own, nil
 		}
-		if hopeless || !patience || !IsBusy(ctx, client, err, c.DialTimeout, true) || !pause.For(ctx, pause.After(failures)) {
+		if hopeless || !patience || !IsBusy(ctx, client, err, c.DialTimeout, true) || !pauses.Wait(ctx) {
 			break
 		}
 	}

@@ -11,7 +11,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +21,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/wire"
 	"github.com/distributed-resource-manager/drm/lease"
@@ -201,17 +201,20 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 	defer l.users.Add(-1)
 	ctx = clientv3.WithRequireLeader(ctx)
 	var at place
+	pauses, refused := pace.New(firstPause, maxPause, pauseShare), pace.New(firstPause, maxRefusedPause, pauseShare)
 	for failures := 0; ctx.Err() == nil; {
 		heard, err := h.watch(ctx, l, prefix, &at, sink)
 		if heard {
 			failures = 0
+			pauses.Reset()
+			refused.Reset()
 		}
 		switch {
 		case ctx.Err() != nil:
 		case at.next != 0 && !time.Now().Before(at.resync):
 			at.next = 0
 		case errors.Is(err, errReplaced):
-			pause(ctx, 1, maxPause) // there is nothing wrong with the prefix; but not all of them at the same moment
+			pace.Wait(ctx, pace.Less(firstPause, pauseShare)) // nothing is wrong with the prefix; but not all at the same moment
 		case errors.Is(err, rpctypes.ErrCompacted):
 			at.next = 0
 		case err != nil:
@@ -220,14 +223,14 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 			switch {
 			case login.IsDenied(err):
 				at.next = 0 // a list tells whether it is the user who must not, or the stream's token that is not good any more
-				pause(ctx, failures, maxRefusedPause)
+				refused.Wait(ctx)
 			case login.IsRefused(err):
-				pause(ctx, failures, maxRefusedPause)
+				refused.Wait(ctx)
 			case failures > 3 && !login.IsStale(err):
 				at.next = 0 // a watch that cannot be had is no news: list again
-				pause(ctx, failures, maxPause)
+				pauses.Wait(ctx)
 			default:
-				pause(ctx, failures, maxPause)
+				pauses.Wait(ctx)
 			}
 		}
 	}
@@ -241,7 +244,7 @@ type place struct {
 
 // resyncAfter is for how long a reader that has just listed goes by its watch, if nothing makes it list before.
 func (h *Hub) resyncAfter() time.Duration {
-	return h.opts.Resync - rand.N(h.opts.Resync/5+1)
+	return pace.Less(h.opts.Resync, 0.2)
 }
 
 func (h *Hub) report(ctx context.Context, prefix string, err error) {
@@ -413,26 +416,12 @@ func (h *Hub) watchdog(ctx context.Context) {
 	}
 }
 
-// maxPause and maxRefusedPause are the longest pauses before another try, in general and where etcd has refused the user: that does
-// not pass by itself, and there may be hundreds of prefixes.
-const maxPause, maxRefusedPause = 2 * time.Second, 15 * time.Second
-
-// pause waits before another try, for the backoff less up to half of it at random, or until ctx ends.
-func pause(ctx context.Context, failures int, most time.Duration) {
-	d := backoff(failures, most)
-	d -= rand.N(d/2 + 1)
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
-	case <-t.C:
-	}
-}
-
-// backoff is 50 ms, doubled with each failure after the first, and nothing where there was none.
-func backoff(failures int, most time.Duration) time.Duration {
-	if failures == 0 {
-		return 0
-	}
-	return min(50*time.Millisecond<<min(failures-1, 10), most)
-}
+// The pauses before another try. Where etcd has refused the user they get longer: that does not pass by itself, and there may
+// be hundreds of prefixes.
+const (
+	firstPause      = 50 * time.Millisecond
+	maxPause        = 2 * time.Second
+	maxRefusedPause = 15 * time.Second
+	// pauseShare is the share of a pause that it is shorter by at most.
+	pauseShare = 0.5
+)

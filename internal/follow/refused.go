@@ -12,6 +12,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
@@ -23,16 +24,18 @@ import (
 //     comes to a standstill when several are. After a token that is no good the client opens another stream, and
 //     resumes all watches on it, as after a lost connection; after anything else they end with the error.
 func NewWatcher(client *clientv3.Client) clientv3.Watcher {
-	return clientv3.NewWatchFromWatchClient(&refusals{WatchClient: wire.NewWatchClient(client)}, client)
+	of := &refusals{WatchClient: wire.NewWatchClient(client), pauses: pace.New(firstPause, maxRefusedPause, 0)}
+	return clientv3.NewWatchFromWatchClient(of, client)
 }
 
 // refusals is a client of watches that ends the streams on which one was refused. It opens those after them at growing intervals.
 type refusals struct {
 	pb.WatchClient
 
-	mu    sync.Mutex
-	inRow int       // streams on which a watch was refused, and none made
-	last  time.Time // when the last was
+	mu     sync.Mutex
+	inRow  int          // streams on which a watch was refused, and none made
+	pauses *pace.Pauses // between those
+	next   time.Time    // no stream is opened before; zero: there is no need to wait
 }
 
 // quietly is after how many such streams in a row the watches end, and their followers are told.
@@ -41,16 +44,10 @@ const quietly = 3
 // Watch implements pb.WatchClient.
 func (r *refusals) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
 	r.mu.Lock()
-	wait := time.Until(r.last.Add(backoff(r.inRow, maxRefusedPause)))
+	wait := time.Until(r.next)
 	r.mu.Unlock()
-	if wait > 0 {
-		t := time.NewTimer(wait)
-		defer t.Stop()
-		select {
-		case <-t.C:
-		case <-ctx.Done():
-			return nil, status.FromContextError(ctx.Err()).Err()
-		}
+	if wait > 0 && !pace.Wait(ctx, wait) {
+		return nil, status.FromContextError(ctx.Err()).Err()
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s, err := r.WatchClient.Watch(ctx, opts...)
@@ -89,13 +86,14 @@ func (r *refusals) judge(resp *pb.WatchResponse) error {
 	defer r.mu.Unlock()
 	switch {
 	case !resp.Canceled:
-		r.inRow = 0
+		r.inRow, r.next = 0, time.Time{}
+		r.pauses.Reset()
 		return nil
 	case !stale && !login.IsDenied(said):
 		return nil
 	}
 	r.inRow++
-	r.last = time.Now()
+	r.next = time.Now().Add(r.pauses.Next())
 	if stale && r.inRow <= quietly {
 		return status.Error(codes.Unavailable, resp.CancelReason) // the client opens another stream
 	}

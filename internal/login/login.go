@@ -8,10 +8,10 @@ package login
 import (
 	"context"
 	"fmt"
-	"math/rand/v2"
 	"sync"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	"google.golang.org/grpc"
@@ -58,7 +58,7 @@ type Login struct {
 	closed bool
 	token  token
 	err    error         // why there is no token, if it was asked for in vain
-	poor   int           // how many requests in a row failed, or got a token that did not last
+	pauses *pace.Pauses  // after requests in a row that failed, or got a token that did not last
 	next   time.Time     // when it may be asked for again
 	done   chan struct{} // closed when the request under way has ended; nil if there is none
 }
@@ -73,7 +73,7 @@ type token struct {
 
 // New returns a Login that has not asked for anything yet.
 func New(user, password string) *Login {
-	l := &Login{user: user, password: password}
+	l := &Login{user: user, password: password, pauses: pace.New(minPause, maxPause, 0.25)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
@@ -103,8 +103,8 @@ func (l *Login) current(ctx context.Context, conn grpc.ClientConnInterface) (tok
 			return token{}, l.err
 		case l.done == nil && wait > 0:
 			l.mu.Unlock()
-			if err := sleep(ctx, wait); err != nil {
-				return token{}, l.whyNot(err)
+			if !pace.Wait(ctx, wait) {
+				return token{}, l.whyNot(ctx.Err())
 			}
 		default:
 			if l.done == nil {
@@ -144,16 +144,13 @@ func (l *Login) refused(t token) {
 	if time.Since(t.got) < lasting {
 		l.pause()
 	} else {
-		l.poor, l.next = 0, time.Time{}
+		l.next = time.Time{}
+		l.pauses.Reset()
 	}
 }
 
 // pause puts the next request off. The mutex is held.
-func (l *Login) pause() {
-	d := min(minPause<<min(l.poor, 10), maxPause)
-	l.poor++
-	l.next = time.Now().Add(d - rand.N(d/4+1))
-}
+func (l *Login) pause() { l.next = time.Now().Add(l.pauses.Next()) }
 
 // ask asks etcd for a token, without the one there was.
 func (l *Login) ask(conn grpc.ClientConnInterface) {
@@ -177,15 +174,4 @@ func (l *Login) ask(conn grpc.ClientConnInterface) {
 		l.err = fmt.Errorf("authenticate with etcd: %w", err)
 	}
 	l.pause()
-}
-
-func sleep(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
 }

@@ -1,9 +1,10 @@
 package member
 
 import (
-	"math/rand/v2"
 	"sync"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
 // comeback spaces out the attempts of a member whose leases are fenced again and again, because the member, or etcd, has more
@@ -12,10 +13,11 @@ import (
 // key went with them (its lease is renewed together with the others) puts its key again after the pause too, so that others
 // handle meanwhile what belongs to it.
 type comeback struct {
-	mu    sync.Mutex
-	times int           // fences in a row
-	last  time.Duration // when the last one was, on the clock that leases are measured by
-	until time.Duration // no lease is asked for before
+	mu     sync.Mutex
+	times  int           // fences in a row
+	pauses *pace.Pauses  // after the second of them and each further one
+	last   time.Duration // when the last one was, on the clock that leases are measured by
+	until  time.Duration // no lease is asked for before
 }
 
 const (
@@ -36,21 +38,12 @@ func (c *comeback) fenced(now, ttl time.Duration) {
 		c.times = 0
 	}
 	c.times++
-	c.last, c.until = now, now+comebackPause(c.times, ttl)
-}
-
-// comebackPause is the pause after so many fences in a row: none, TTL/5, and twice as long with each further one, less up to
-// a quarter at random.
-func comebackPause(times int, ttl time.Duration) time.Duration {
-	if times < 2 {
-		return 0
+	c.last, c.until = now, now
+	if c.times == 1 {
+		c.pauses = pace.New(ttl/5, longestComeback, 0.25)
+	} else {
+		c.until += c.pauses.Next()
 	}
-	d := ttl / 5
-	for ; times > 2 && d < longestComeback; times-- {
-		d *= 2
-	}
-	d = min(d, longestComeback)
-	return d - rand.N(d/4+1)
 }
 
 // left is for how long from now no lease is to be asked for.

@@ -3,14 +3,13 @@ package member
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/failures"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
@@ -34,7 +33,7 @@ type grants struct {
 func (g *grants) grant(
 	ctx context.Context, early time.Duration, fenced func(k *lease.Keeper, cause error), dead func(),
 ) (*lease.Keeper, error) {
-	for tries := 0; ; tries++ {
+	for pauses := pace.Retry(); ; {
 		asking, cancel := context.WithTimeout(ctx, g.timeout)
 		keeper, err := lease.Grant(asking, g.lessor, lease.Options{
 			TTL: g.ttl, Early: early, Clock: g.clock, Probe: g.probe, Outlast: g.outlast,
@@ -54,12 +53,12 @@ func (g *grants) grant(
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		wait := pause.After(tries)
+		wait := pauses.Next()
 		g.failures.Add(failures.Failure{
 			Message: "cannot get a lease", Level: zap.WarnLevel, Error: err.Error(),
 			Fields: []zap.Field{zap.Duration("retry_in", wait)},
 		})
-		if !pause.For(ctx, wait) {
+		if !pace.Wait(ctx, wait) {
 			return nil, context.Cause(ctx)
 		}
 	}
@@ -74,7 +73,7 @@ func (g *grants) awaitComeback(ctx context.Context) bool {
 		}
 		g.log.Warn("leases are fenced again and again; waiting before the next one is asked for",
 			zap.Int("times", times), zap.Duration("pause", left))
-		if !pause.For(ctx, left) {
+		if !pace.Wait(ctx, left) {
 			return false
 		}
 	}
@@ -84,7 +83,7 @@ func (g *grants) awaitComeback(ctx context.Context) bool {
 // stalled, an operator) may have taken everybody's leases, and all members hear of it at the same moment: they are not to come
 // back at the same moment too. False says that ctx ended first.
 func (g *grants) pauseSpread(ctx context.Context) bool {
-	d := rand.N(min(g.ttl/10, 500*time.Millisecond) + 1)
+	d := pace.Less(min(g.ttl/10, 500*time.Millisecond), 1)
 	g.log.Info("a lease is gone from etcd; waiting a moment, since others may have lost theirs too", zap.Duration("pause", d))
-	return pause.For(ctx, d)
+	return pace.Wait(ctx, d)
 }

@@ -18,7 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/follow"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
@@ -205,7 +205,7 @@ func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait
 				zap.String("id", b.place.id), zap.String("address", taken.Holder.Address),
 				zap.Time("since", taken.Holder.Started), zap.Duration("at_most", within))
 		}
-		if !wait || !pause.For(waiting, 100*time.Millisecond) {
+		if !wait || !pace.Wait(waiting, 100*time.Millisecond) {
 			if cause := context.Cause(ctx); cause != nil {
 				took := time.Since(began).Round(100 * time.Millisecond)
 				return nil, fmt.Errorf("%w (after %v of waiting for the member id to be free: %s)",

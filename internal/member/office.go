@@ -7,6 +7,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -31,9 +32,10 @@ const (
 
 // rest is such a pause.
 type rest struct {
-	until time.Duration // 0: there is none
-	times int           // that it was begun, with no Fetch that has returned since
-	term  int64         // that it was begun after
+	until  time.Duration // 0: there is none
+	times  int           // that it was begun, with no Fetch that has returned since
+	pauses *pace.Pauses  // of those times
+	term   int64         // that it was begun after
 }
 
 // begin begins a pause after a term, once, and returns how long it is; 0 where it was begun before.
@@ -41,7 +43,10 @@ func (r *rest) begin(now time.Duration, term int64) time.Duration {
 	if r.term == term {
 		return 0
 	}
-	pause := min(leastRest<<min(r.times, 16), mostRest)
+	if r.times == 0 {
+		r.pauses = pace.New(leastRest, mostRest, 0)
+	}
+	pause := r.pauses.Next()
 	r.until, r.times, r.term = now+pause, r.times+1, term
 	return pause
 }

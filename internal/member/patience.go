@@ -8,7 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/etcd"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
 // An etcd, or a machine, that has more to do than it can answers late. When a hundred members start at once, some of what they
@@ -27,14 +27,14 @@ type asker struct {
 // waited for.
 func (e *asker) patiently(ctx context.Context, what string, try func(context.Context) error) error {
 	return During(ctx, e.log, what, nil, func() error {
-		for failures := 0; ; failures++ {
+		for pauses := pace.Retry(); ; {
 			before := e.answers()
 			err := try(ctx)
 			if err == nil || !e.isThere(ctx, err, before) {
 				return err
 			}
 			e.log.Warn("etcd is slow to answer; trying again", zap.String("what", what), zap.Error(err))
-			if !pause.For(ctx, pause.After(failures)) {
+			if !pauses.Wait(ctx) {
 				return err
 			}
 		}

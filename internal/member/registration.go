@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -24,7 +24,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 	defer retry.Stop()
 	defer retake.Stop()
 	defer rested.Stop()
-	failures := 0
+	pauses := pace.New(800*time.Millisecond, pace.MostRetry, 0.5)
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,10 +56,9 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 		}
 		switch p.heed(ctx) {
 		case heeded:
-			failures = 0
+			pauses.Reset()
 		case failed: // again in a while, and later and later: etcd may be full for hours
-			retry.Reset(pause.After(3 + failures))
-			failures++
+			retry.Reset(pauses.Next())
 		case tooEarly:
 			continue
 		}
@@ -139,7 +138,7 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 		return
 	}
 	var takenSince time.Time
-	for failures := 0; ; failures++ {
+	for pauses := pace.Retry(); ; {
 		if old != nil {
 			revoking, cancel := context.WithTimeout(ctx, p.timeout)
 			_ = old.Revoke(revoking) // it expires by itself otherwise
@@ -178,7 +177,7 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 			return
 		}
 		p.warn(ctx, "cannot register", err)
-		if !pause.For(ctx, pause.After(failures)) {
+		if !pauses.Wait(ctx) {
 			return
 		}
 	}

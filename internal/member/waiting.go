@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
 // Whoever waits says what for: in the log while it waits, and in the error where the waiting came to nothing.
@@ -27,8 +28,8 @@ func tellWait(say func(waited time.Duration)) (done func()) {
 	over, ended := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(ended)
-		pause := tellWaitAfter
-		timer := time.NewTimer(pause)
+		pauses := pace.New(tellWaitAfter, tellWaitMost, 0)
+		timer := time.NewTimer(tellWaitAfter)
 		defer timer.Stop()
 		for {
 			select {
@@ -37,8 +38,7 @@ func tellWait(say func(waited time.Duration)) (done func()) {
 			case <-timer.C:
 			}
 			say(time.Since(began).Round(100 * time.Millisecond))
-			timer.Reset(pause)
-			pause = min(2*pause, tellWaitMost)
+			timer.Reset(pauses.Next())
 		}
 	}()
 	return func() {

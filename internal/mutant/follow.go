@@ -34,8 +34,8 @@ var ofFollow = []Mutant{
 		Changes: []Change{
 			{
 				File: "internal/follow/follow.go",
-				Old:  `return h.opts.Resync - rand.N(h.opts.Resync/5+1)`,
-				New:  `return 365*24*time.Hour + rand.N(h.opts.Resync)`,
+				Old:  `return pace.Less(h.opts.Resync, 0.2)`,
+				New:  `return pace.Less(365*24*time.Hour, 0.2)`,
 			},
 			{
 				File: "internal/sim/watch.go",

@@ -10,7 +10,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -49,7 +49,7 @@ const rewait = 5 * time.Second
 func (r *Reader) until(
 	ctx context.Context, last *string, prefixes []string, done func(context.Context) (bool, error),
 ) error {
-	for failures := 0; ; {
+	for pauses := pace.Retry(); ; {
 		watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), rewait)
 		changed := make(chan struct{}, 1)
 		for _, prefix := range prefixes { // before the look, so that no change falls between
@@ -65,15 +65,14 @@ func (r *Reader) until(
 		case err != nil && !errors.Is(err, etcd.ErrUnreachable):
 			return err
 		case err != nil:
-			failures++
 			if last != nil {
 				*last = err.Error()
 			}
-			if !pause.For(ctx, pause.After(failures)) {
+			if !pauses.Wait(ctx) {
 				return context.Cause(ctx)
 			}
 		default:
-			failures = 0
+			pauses.Reset()
 		}
 	}
 }
@@ -99,7 +98,7 @@ func untilChanged(
 		if yes || err != nil {
 			return yes, err
 		}
-		if !pause.For(ctx, min(time.Since(began), rewait)) {
+		if !pace.Wait(ctx, min(time.Since(began), rewait)) {
 			return false, nil
 		}
 		select {

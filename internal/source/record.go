@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
@@ -25,14 +25,14 @@ const (
 
 // readRecord takes over the outcome of earlier terms, and reports whether no fetch of the app has ever succeeded.
 func (t *Term) readRecord(ctx context.Context) (fresh bool) {
-	for failures := 0; ; failures++ {
+	for pauses := pace.Retry(); ; {
 		noted, _, err := t.getRecord(ctx)
 		if err == nil {
 			t.record = noted
 			t.inheritRest()
 			return t.record.LastSuccess.IsZero()
 		}
-		if !pause.For(ctx, pause.After(failures)) {
+		if !pauses.Wait(ctx) {
 			return false
 		}
 	}

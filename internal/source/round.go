@@ -3,21 +3,18 @@ package source
 import (
 	"context"
 	"errors"
-	"math/rand/v2"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/failures"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// fetchPause is the pause after a failed attempt, the first of which is 0: 1, 2, 4, … s and no more than longest, less
-// up to a quarter of it, as random, from 0 to 1, says.
-func fetchPause(attempt int, longest time.Duration, random float64) time.Duration {
-	pause := min(time.Second<<min(attempt, 16), longest)
-	return pause - time.Duration(float64(pause)*0.25*random)
-}
+// fetchPauses makes the row of pauses after failed attempts: 1, 2, 4, … s and no more than longest, less up to a quarter of it
+// at random.
+func fetchPauses(longest time.Duration) *pace.Pauses { return pace.New(time.Second, longest, 0.25) }
 
 // leastPause is how long a source that has just failed is left alone, whoever wants it to be asked: news that come
 // without end are no reason to ask it without end.
@@ -38,7 +35,7 @@ func (t *Term) round(ctx context.Context) verdict {
 		longest = min(longest, t.o.PollInterval) // a source that works again is not asked later than a poll would have
 	}
 	began := t.o.Now()
-	for attempt := 0; ; attempt++ {
+	for pauses := fetchPauses(longest); ; {
 		t.hear()
 		err := t.fetch(ctx)
 		if err == nil {
@@ -49,7 +46,7 @@ func (t *Term) round(ctx context.Context) verdict {
 			return verdict{err: err, over: true}
 		}
 		t.calm = t.o.Now() + min(leastPause, longest)
-		pause := fetchPause(attempt, longest, rand.Float64())
+		pause := pauses.Next()
 		var f failed
 		if source, is := err.(*sourceError); is { //nolint:errorlint // nothing wraps it, and nothing looks through it
 			f = t.sourceFailed(source, began, pause)

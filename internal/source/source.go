@@ -9,7 +9,7 @@ import (
 
 	"go.uber.org/zap"
 
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
@@ -102,7 +102,7 @@ func (s *Source) tearDown() error {
 		case <-ctx.Done():
 			return
 		}
-		if pause.For(ctx, usercode.Grace) {
+		if pace.Wait(ctx, usercode.Grace) {
 			cancel(errors.New("it did not return in the time that Stop had"))
 		}
 	})

@@ -9,7 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
-	"github.com/distributed-resource-manager/drm/internal/pause"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
@@ -36,13 +36,13 @@ type Term struct {
 
 	vouched bool // the record says that this term's coordinator has a source
 
-	orders     *orders // what operators order
-	disobeyed  int     // how many times in a row etcd failed while orders were carried out
-	askedFor   int64   // the last order to accept removals for which the source was to be asked first
-	recorded   int64   // the revision at which the last attempt began whose outcome is in etcd
-	unrecorded bool    // what came of an order to accept removals is not in etcd yet
-	accepted   int     // how many were removed for such an order that could not be carried out as a whole yet
-	toldHeld   string  // the digest of the held removals that the log tells of
+	orders     *orders      // what operators order
+	obeying    *pace.Pauses // before orders are carried out again, where etcd failed
+	askedFor   int64        // the last order to accept removals for which the source was to be asked first
+	recorded   int64        // the revision at which the last attempt began whose outcome is in etcd
+	unrecorded bool         // what came of an order to accept removals is not in etcd yet
+	accepted   int          // how many were removed for such an order that could not be carried out as a whole yet
+	toldHeld   string       // the digest of the held removals that the log tells of
 
 	changed chan struct{} // holds a token when the membership changed
 	asked   chan struct{} // holds a token when somebody wants a fetch now
@@ -81,7 +81,7 @@ func (ts *timers) stop() {
 // coordinator with a source before. The term before must have been left.
 func (s *Source) Term(number int64, inherited bool) *Term {
 	t := &Term{
-		o: &s.o, source: s, number: number, inherited: inherited, failing: Forever,
+		o: &s.o, source: s, number: number, inherited: inherited, failing: Forever, obeying: pace.Retry(),
 		sync:    s.o.Store.NewSync(s.o.Layout.Coordinator(), number, s.o.Removals),
 		changed: make(chan struct{}, 1), asked: make(chan struct{}, 1), done: make(chan struct{}),
 	}
@@ -237,11 +237,10 @@ func (t *Term) nextPoll(v verdict) {
 // obeyOrRetry carries out the orders that stand, and sets when to try again where etcd fails.
 func (t *Term) obeyOrRetry(ctx context.Context) {
 	if t.obey(ctx) {
-		t.disobeyed = 0
+		t.obeying.Reset()
 		return
 	}
-	t.timers.obey.Reset(pause.After(t.disobeyed))
-	t.disobeyed++
+	t.timers.obey.Reset(t.obeying.Next())
 }
 
 // firstTimers sets when the source is asked for the first time: at once, or when the membership has settled. A new

@@ -19,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -323,14 +324,10 @@ func (l *lab) owners(ctx context.Context) (owners []string, active int, err erro
 }
 
 func pause(ctx context.Context, d time.Duration) error {
-	t := time.NewTimer(d)
-	defer t.Stop()
-	select {
-	case <-ctx.Done():
+	if !pace.Wait(ctx, d) {
 		return context.Cause(ctx)
-	case <-t.C:
-		return nil
 	}
+	return nil
 }
 
 // await waits until a channel is closed, at most as long as anything may take.
