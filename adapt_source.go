@@ -5,6 +5,7 @@ import (
 	"errors"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
@@ -129,5 +130,5 @@ func (b badItems) AddTooLarge(id string) { b.all.Add(BadItem{Index: -1, ID: id, 
 // AsError implements source.BadItems. The error has a copy of the items: the user may have it for long.
 func (b badItems) AsError(text string) error {
 	bad := b.all.told()
-	return &toldError{usercode.Clip(text+bad.Error(), usercode.MaxText), bad}
+	return &toldError{excerpt.Clip(text+bad.Error(), usercode.MaxText), bad}
 }

@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"runtime/debug"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
@@ -41,10 +42,10 @@ func told(err error) error {
 func textOf(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, usercode.Clip(panicText(v), usercode.MaxText))
+			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, excerpt.Clip(panicText(v), usercode.MaxText))
 		}
 	}()
-	return usercode.Clip(err.Error(), usercode.MaxText)
+	return excerpt.Clip(err.Error(), usercode.MaxText)
 }
 
 // isPanic says whether an error of the user's code stands for a panic.
@@ -82,7 +83,7 @@ func safely(f func() error) (err error) {
 
 // newPanicError makes an error of what a recovered panic was about.
 func newPanicError(v any) *PanicError {
-	return &PanicError{Value: v, Stack: debug.Stack(), text: usercode.Clip("panic: "+panicText(v), usercode.MaxText)}
+	return &PanicError{Value: v, Stack: debug.Stack(), text: excerpt.Clip("panic: "+panicText(v), usercode.MaxText)}
 }
 
 // panicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a number.

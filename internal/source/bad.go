@@ -5,8 +5,8 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/record"
-	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // The most of the bad items that is recorded, in bytes: of what is wrong with one, and of all texts together.
@@ -54,7 +54,7 @@ func (t *Term) tellBad(bad BadItems, refused bool) (news bool) {
 	}
 	var texts []string
 	for _, item := range first[:min(len(first), badLogged)] {
-		texts = append(texts, usercode.Clip(item.Text, maxBadError))
+		texts = append(texts, excerpt.Clip(item.Text, maxBadError))
 	}
 	message := "the source has bad items; what they may stand for stays as it is"
 	if refused {
@@ -71,7 +71,7 @@ func recordOf(bad []BadItem) []record.BadItem {
 	left := maxBadTexts
 	for _, item := range bad {
 		r := record.BadItem{
-			Index: item.Index, ID: item.ID, Error: usercode.Clip(item.Error, maxBadError), TooLarge: item.TooLarge,
+			Index: item.Index, ID: item.ID, Error: excerpt.Clip(item.Error, maxBadError), TooLarge: item.TooLarge,
 		}
 		if left -= len(r.ID) + len(r.Error); left < 0 {
 			break

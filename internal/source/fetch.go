@@ -10,8 +10,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/record"
-	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // manyItems is how many resources a fresh app's first answer has to have for the coordinator not to own the shards in
@@ -29,7 +29,7 @@ func (t *Term) fetch(ctx context.Context) error {
 	t.record.Error = ""
 	t.heed(err)
 	if err != nil {
-		t.record.Error = usercode.Clip(err.Error(), maxSourceError)
+		t.record.Error = excerpt.Clip(err.Error(), maxSourceError)
 	} else {
 		t.record.LastSuccess = t.record.LastAttempt
 	}

@@ -12,9 +12,9 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/record"
-	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // The most of a fetch's outcome that is recorded: the record must fit into a request to etcd, whatever the source says.
@@ -107,7 +107,7 @@ func (t *Term) writeRecord(ctx context.Context) error {
 	err := t.putRecord(ctx, t.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := t.record
-		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = usercode.Clip(short.Error, most), nil, nil, nil
+		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = excerpt.Clip(short.Error, most), nil, nil, nil
 		err = t.putRecord(ctx, short)
 	}
 	t.vouched = t.vouched || err == nil

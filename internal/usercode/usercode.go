@@ -4,7 +4,6 @@ package usercode
 
 import (
 	"errors"
-	"strings"
 	"time"
 )
 
@@ -17,14 +16,6 @@ const MaxText = 4096
 // ErrGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead of
 // returning.
 var ErrGoexit = errors.New("the call ended its goroutine (runtime.Goexit) and did not return")
-
-// Clip returns the beginning of a text that is longer than most bytes, and an ellipsis; a shorter text as it is.
-func Clip(text string, most int) string {
-	if len(text) <= most {
-		return text
-	}
-	return strings.ToValidUTF8(text[:most], "") + "…"
-}
 
 // Detached calls f in a goroutine of its own, and then done with what f returned, in the same goroutine: ErrGoexit where f
 // ended that. f must not panic: whoever adapts the user's code recovers.
