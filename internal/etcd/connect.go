@@ -29,6 +29,8 @@ type Config struct {
 	Username    string
 	Password    string
 	DialTimeout time.Duration // how long the first answer is waited for
+
+	DialOptions []grpc.DialOption // besides those that the other fields amount to, and after them
 }
 
 // Connect returns a client that has been answered once, about the key probe, and whether it is the callee's to close. With
@@ -38,7 +40,7 @@ func Connect(ctx context.Context, c Config, probe string, patience bool) (client
 	client = c.Client
 	if client == nil {
 		own = true
-		if client, err = newClient(c); err != nil {
+		if client, err = NewClient(c); err != nil {
 			return nil, false, fmt.Errorf("connect to etcd: %w", err)
 		}
 	}
@@ -91,9 +93,9 @@ func reconnect() grpc.DialOption {
 	})
 }
 
-// newClient makes a client, which nothing is asked of yet. Where there is a user, it is not the client that authenticates:
+// NewClient makes a client, which nothing is asked of yet. c.Client means nothing here. Where there is a user, it is not the client that authenticates:
 // it would do so for each stream, and could not any more, with an etcd of before 3.5, once its token has expired.
-func newClient(c Config) (*clientv3.Client, error) {
+func NewClient(c Config) (*clientv3.Client, error) {
 	options := []grpc.DialOption{
 		// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
@@ -107,8 +109,8 @@ func newClient(c Config) (*clientv3.Client, error) {
 	trace := reach.New(c.Endpoints, c.TLS, c.Username)
 	options = append(options, trace.DialOptions(c.Endpoints, c.TLS, c.GetTLS)...)
 	client, err := clientv3.New(clientv3.Config{
-		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: c.DialTimeout, DialOptions: options, Logger: zap.NewNop(),
-		Context: trace.Context(),
+		Endpoints: c.Endpoints, TLS: c.TLS, DialTimeout: c.DialTimeout, DialOptions: append(options, c.DialOptions...),
+		Logger: zap.NewNop(), Context: trace.Context(),
 	})
 	if err != nil {
 		return nil, err

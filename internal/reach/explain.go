@@ -19,7 +19,7 @@ type Error struct {
 }
 
 func (e *Error) Error() string {
-	if IsDeadline(e.Err) {
+	if isDeadline(e.Err) {
 		return fmt.Sprintf("no answer in time (%v)", e.Reason)
 	}
 	return fmt.Sprintf("no connection (%v)", e.Reason)
@@ -45,8 +45,8 @@ func (e *DeniedError) Error() string {
 // Unwrap returns etcd's error.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// IsDeadline says whether an error means that the time for a request had passed.
-func IsDeadline(err error) bool {
+// isDeadline says whether an error means that the time for a request had passed.
+func isDeadline(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return true
 	}
@@ -94,7 +94,7 @@ func Explain(client *clientv3.Client, err error, what func() string) error {
 	if t == nil || ReasonOf(err) != nil {
 		return err
 	}
-	if s, ok := status.FromError(err); IsDeadline(err) || ok && s.Code() == codes.Unavailable && isUnavailable(etcds) {
+	if s, ok := status.FromError(err); isDeadline(err) || ok && s.Code() == codes.Unavailable && isUnavailable(etcds) {
 		return &Error{err, t.Reason()}
 	}
 	return err

@@ -6,9 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
-	"strings"
 
-	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 )
 
@@ -45,18 +43,6 @@ func ask(ctx context.Context, get Get) (*tls.Config, error) {
 	case <-ctx.Done():
 		return nil, fmt.Errorf("asking for the TLS configuration: %w", context.Cause(ctx))
 	}
-}
-
-// DialOptions are what a gRPC client with these endpoints, etcd's, needs to ask for its TLS configuration at each connection. There
-// are none where the first endpoint says that the connection is in the clear, which decides for all.
-func DialOptions(endpoints []string, get Get) []grpc.DialOption {
-	if get == nil || len(endpoints) == 0 {
-		return nil
-	}
-	if scheme, _, found := strings.Cut(endpoints[0], ":"); found && (scheme == "http" || scheme == "unix") {
-		return nil
-	}
-	return []grpc.DialOption{grpc.WithTransportCredentials(Credentials(get))}
 }
 
 // Credentials ask for the TLS configuration at each connection, and then are those of gRPC.

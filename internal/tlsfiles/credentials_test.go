@@ -138,17 +138,3 @@ func TestAUsersFunctionHarmsNobody(t *testing.T) {
 		cancel(nil)
 	}
 }
-
-func TestEndpointsInTheClearStaySo(t *testing.T) {
-	get := func() (*tls.Config, error) { return &tls.Config{MinVersion: tls.VersionTLS12}, nil }
-	for endpoint, want := range map[string]int{
-		"http://127.0.0.1:2379": 0, "unix:///run/etcd": 0, "127.0.0.1:2379": 1, "https://127.0.0.1:2379": 1, "etcd-1:2379": 1, "unixs:///run/etcd": 1,
-	} {
-		if got := len(tlsfiles.DialOptions([]string{endpoint}, get)); got != want {
-			t.Errorf("%s: %d options, want %d", endpoint, got, want)
-		}
-	}
-	if len(tlsfiles.DialOptions([]string{"127.0.0.1:2379"}, nil)) != 0 {
-		t.Error("there is an option where nothing is to be asked")
-	}
-}

@@ -12,16 +12,14 @@ import (
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
-	"go.uber.org/zap"
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/pace"
-	"github.com/distributed-resource-manager/drm/internal/reach"
-	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -62,32 +60,17 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 	}
 	l.layout = keys.New(l.prefix, app)
 	cfg := clientConfig(l.etcd.Config)
-	trace := reach.New(cfg.Endpoints, cfg.TLS, cfg.Username)
-	cfg.Context, cfg.DialOptions = trace.Context(), trace.DialOptions(cfg.Endpoints, cfg.TLS, l.etcd.Config.GetTLS)
-	if l.client, err = clientv3.New(cfg); err != nil {
-		if why := trace.Reason(); reach.IsDeadline(err) { // of the login
-			err = fmt.Errorf("%w: %w", drm.ErrUnreachable, why)
-		}
-		return nil, errors.Join(err, l.stopEtcd())
-	}
-	l.client.KV = reach.KV(l.client)
-	asking, cancel := context.WithTimeout(ctx, max(l.etcd.Config.DialTimeout, time.Second))
-	defer cancel()
-	if _, err := l.client.Get(asking, l.layout.Config()); err != nil {
-		if why := reach.ReasonOf(err); why != nil {
-			err = fmt.Errorf("%w: %w", drm.ErrUnreachable, why)
-		}
-		_ = l.client.Close() // the first error is the one to tell
+	cfg.DialTimeout = max(cfg.DialTimeout, time.Second)
+	if l.client, _, err = etcd.Connect(ctx, cfg, l.layout.Config(), false); err != nil {
 		return nil, errors.Join(err, l.stopEtcd())
 	}
 	return l, nil
 }
 
-// clientConfig configures a client like the one that the library makes.
-func clientConfig(c drm.EtcdConfig) clientv3.Config {
-	return clientv3.Config{
-		Endpoints: c.Endpoints, TLS: c.TLS, Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
-		DialOptions: tlsfiles.DialOptions(c.Endpoints, c.GetTLS), Logger: zap.NewNop(),
+// clientConfig is for a client like the library's own.
+func clientConfig(c drm.EtcdConfig) etcd.Config {
+	return etcd.Config{
+		Endpoints: c.Endpoints, TLS: c.TLS, GetTLS: c.GetTLS, Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
 	}
 }
 

@@ -16,7 +16,7 @@ import (
 	"google.golang.org/grpc"
 
 	"github.com/distributed-resource-manager/drm"
-	"github.com/distributed-resource-manager/drm/internal/login"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
 // wire is one member's connection to etcd. It counts what passes. It can be cut, as when the machine dies: then nothing
@@ -35,7 +35,6 @@ type wire struct {
 
 	actives  actives
 	requests requests
-	login    *login.Login // nil where there is no user
 }
 
 // actives counts the claims of a member that are active according to etcd.
@@ -54,28 +53,20 @@ type summed struct {
 	lease int64
 }
 
-func newWire(etcd drm.EtcdConfig) (*wire, error) {
+func newWire(c drm.EtcdConfig) (*wire, error) {
 	w := &wire{cutAt: make(chan struct{})}
-	cfg := clientConfig(etcd)
-	if cfg.Username != "" { // as the library's own connection does it
-		w.login = login.New(cfg.Username, cfg.Password)
-		cfg.Username, cfg.Password = "", ""
-		cfg.DialOptions = append(cfg.DialOptions, w.login.DialOptions()...)
-	}
-	cfg.DialOptions = append(cfg.DialOptions,
+	cfg := clientConfig(c)
+	cfg.DialOptions = []grpc.DialOption{
 		grpc.WithContextDialer(w.dial),
 		grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
-	)
-	client, err := clientv3.New(cfg)
+	}
+	client, err := etcd.NewClient(cfg)
 	w.client = client
 	return w, err
 }
 
 func (w *wire) close() error {
 	w.cut() // nothing is waited for
-	if w.login != nil {
-		w.login.Close()
-	}
 	return w.client.Close()
 }
 
