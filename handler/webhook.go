@@ -22,6 +22,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/hint"
+	"github.com/distributed-resource-manager/drm/internal/secrets"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
@@ -81,7 +82,7 @@ type Webhook struct {
 	timeout  time.Duration
 	client   *http.Client
 	own      bool // client's transport is not the caller's
-	secrets  secrets
+	secrets  secrets.Set
 	onNotify func(error)
 	bodies   bodies
 	calls    atomic.Int64 // requests so far; far below 2^53, which is as far as a JSON number is exact everywhere
@@ -383,8 +384,8 @@ func (w *Webhook) clean(ctx context.Context, err error) error {
 		err = wrapped.Err
 	}
 	check := hint.Connection(err, w.url.Scheme)
-	if text := err.Error(); w.secrets.hide(text) != text {
-		err = errors.New(w.secrets.hide(text))
+	if text := err.Error(); w.secrets.Hide(text) != text {
+		err = errors.New(w.secrets.Hide(text))
 	}
 	if check != "" {
 		err = fmt.Errorf("%w (%s)", err, check)
@@ -404,7 +405,7 @@ func redact(u *url.URL) string {
 }
 
 // secretsOf are the secrets that each request carries.
-func secretsOf(u *url.URL, header http.Header) secrets {
+func secretsOf(u *url.URL, header http.Header) secrets.Set {
 	var all []string
 	for name, values := range header {
 		if name != "Content-Type" && name != "User-Agent" {
@@ -426,7 +427,5 @@ func secretsOf(u *url.URL, header http.Header) secrets {
 			all = append(all, value, url.QueryEscape(value))
 		}
 	}
-	// Longest first, so that no secret is left in part; and none so short that ordinary words would be hidden.
-	slices.SortFunc(all, func(a, b string) int { return len(b) - len(a) })
-	return newSecrets(slices.DeleteFunc(all, func(secret string) bool { return len(secret) < 4 }))
+	return secrets.New(all, "REDACTED")
 }

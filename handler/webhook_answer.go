@@ -139,43 +139,12 @@ func (b *bodies) close() {
 	}
 }
 
-// secrets are the texts that a request carries and that no error may show.
-type secrets struct {
-	each     []string
-	replacer *strings.Replacer
-}
-
-func newSecrets(each []string) secrets {
-	var pairs []string
-	for _, secret := range each {
-		pairs = append(pairs, secret, "REDACTED")
-	}
-	return secrets{each, strings.NewReplacer(pairs...)}
-}
-
-// hide replaces them wherever a text repeats them.
-func (s secrets) hide(text string) string { return s.replacer.Replace(text) }
-
-// hideCut is hide for a text that was cut off, so that it may end with a part of a secret.
-func (s secrets) hideCut(text string) string {
-	text = s.hide(text)
-	cut := 0
-	for _, secret := range s.each {
-		for n := min(len(secret)-1, len(text)); n > cut; n-- {
-			if strings.HasSuffix(text, secret[:n]) {
-				cut = n
-			}
-		}
-	}
-	return text[:len(text)-cut]
-}
-
 // excerpt is the beginning of what a receiver said, on one line, without the secrets that it may have echoed.
 func (w *Webhook) excerpt(said string, all bool) string {
-	hide := w.secrets.hide
-	if !all {
-		hide = w.secrets.hideCut
+	said = w.secrets.Hide(strings.ToValidUTF8(said, "\uFFFD"))
+	if !all { // it may end with a part of a secret
+		said, _ = w.secrets.CutEnd(said)
 	}
-	text := strings.Join(strings.Fields(hide(strings.ToValidUTF8(said, "\uFFFD"))), " ")
+	text := strings.Join(strings.Fields(said), " ")
 	return excerpt.Clip(text, excerptBytes)
 }

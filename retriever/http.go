@@ -20,6 +20,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/hint"
+	"github.com/distributed-resource-manager/drm/internal/secrets"
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
@@ -100,7 +101,7 @@ type HTTP struct {
 	header  http.Header
 	client  *http.Client
 	own     bool // client's transport is ours
-	secrets []string
+	secrets secrets.Set
 
 	mu         sync.Mutex
 	validators *validators // of the next request; nil: it asks for everything

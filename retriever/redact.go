@@ -1,7 +1,6 @@
 package retriever
 
 import (
-	"cmp"
 	"encoding/base64"
 	"errors"
 	"net/http"
@@ -11,6 +10,7 @@ import (
 	"strings"
 
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
+	"github.com/distributed-resource-manager/drm/internal/secrets"
 )
 
 // redact tells a URL without what may be secret in it: userinfo, the query, the fragment.
@@ -30,19 +30,14 @@ func redact(u *url.URL) string {
 
 const redacted = "[redacted]"
 
-// minSecret is the length from which a configured value is looked for in errors. Shorter ones are no secrets, and would
-// be found everywhere.
-const minSecret = 4
-
 // secretsOf lists what no error may tell: header values, also without a scheme such as "Bearer" and without the name of a
-// cookie, what is in a basic authentication, query values, and the body; each also as a URL and as JSON would have it. The
-// longest come first, so that none is left over in part.
-func secretsOf(u *url.URL, header http.Header, body []byte) []string {
-	var secrets []string
+// cookie, what is in a basic authentication, query values, and the body; each also as a URL and as JSON would have it.
+func secretsOf(u *url.URL, header http.Header, body []byte) secrets.Set {
+	var all []string
 	add := func(s string) {
-		if len(s) >= minSecret {
+		if secrets.IsLong(s) {
 			quoted, _ := jsonOf(s) // what is not UTF-8 has no such form
-			secrets = append(secrets, s, url.QueryEscape(s), strings.Trim(string(quoted), `"`))
+			all = append(all, s, url.QueryEscape(s), strings.Trim(string(quoted), `"`))
 		}
 	}
 	for _, values := range header {
@@ -70,9 +65,7 @@ func secretsOf(u *url.URL, header http.Header, body []byte) []string {
 		}
 	}
 	add(string(body))
-	secrets = slices.DeleteFunc(secrets, func(s string) bool { return s == "" })
-	slices.SortFunc(secrets, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
-	return slices.Compact(secrets)
+	return secrets.New(all, redacted)
 }
 
 // Parts of URLs in a text. Errors from below the HTTP client may have some, such as that of a proxy.
@@ -82,31 +75,20 @@ var (
 )
 
 // scrubText takes out of a text all that looks like userinfo or a query, and the secrets.
-func scrubText(s string, secrets []string) string {
+func scrubText(s string, hidden secrets.Set) string {
 	s = userinfoInText.ReplaceAllString(s, "//")
 	s = queryInText.ReplaceAllString(s, "?…")
 	if cut, ok := strings.CutSuffix(s, excerpt.Mark); ok { // the excerpt may have cut a secret in two
-		most := 0
-		for _, secret := range secrets {
-			for n := min(len(secret), len(cut)); n > most; n-- {
-				if strings.HasSuffix(cut, secret[:n]) {
-					most = n
-				}
-			}
-		}
-		if most > 0 {
-			s = cut[:len(cut)-most] + redacted + excerpt.Mark
+		if before, end := hidden.CutEnd(cut); end != "" {
+			s = before + redacted + excerpt.Mark
 		}
 	}
-	for _, secret := range secrets {
-		s = strings.ReplaceAll(s, secret, redacted)
-	}
-	return s
+	return hidden.Hide(s)
 }
 
 // scrubError takes an error of the HTTP client out of its *url.Error, which tells the whole URL. What is inside stays,
 // for errors.Is and errors.As, unless its text had to be changed.
-func scrubError(err error, secrets []string) error {
+func scrubError(err error, hidden secrets.Set) error {
 	var outer *url.Error
 	for errors.As(err, &outer) {
 		err = outer.Err
@@ -115,7 +97,7 @@ func scrubError(err error, secrets []string) error {
 	if strings.Contains(text, "parse Location header") { // and then all of it, in pieces that are no URLs
 		return errors.New("the Location of a redirect is not a URL")
 	}
-	if scrubbed := scrubText(text, secrets); scrubbed != text {
+	if scrubbed := scrubText(text, hidden); scrubbed != text {
 		return errors.New(scrubbed)
 	}
 	return err

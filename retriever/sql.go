@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/secrets"
 )
 
 // DefaultMaxRows is how many rows the answer of a query may have where nothing else was said.
@@ -49,7 +50,7 @@ type SQLConfig struct {
 // SQL is a source that is a query of a database. Each Fetch runs it anew. It is safe for use from any goroutine.
 type SQL struct {
 	cfg     SQLConfig
-	secrets []string
+	secrets secrets.Set
 }
 
 var _ drm.Retriever = (*SQL)(nil)
@@ -79,9 +80,9 @@ func NewSQL(cfg SQLConfig) (*SQL, error) {
 	return &SQL{cfg: cfg, secrets: secretArgs(cfg.Args)}, nil
 }
 
-// secretArgs lists the texts among the arguments, longest first.
-func secretArgs(args []any) []string {
-	var secrets []string
+// secretArgs are the texts among the arguments.
+func secretArgs(args []any) secrets.Set {
+	var texts []string
 	for _, arg := range args {
 		if named, ok := arg.(sql.NamedArg); ok {
 			arg = named.Value
@@ -93,12 +94,9 @@ func secretArgs(args []any) []string {
 		case []byte:
 			text = string(v)
 		}
-		if len(text) >= minSecret {
-			secrets = append(secrets, text)
-		}
+		texts = append(texts, text)
 	}
-	slices.SortFunc(secrets, func(a, b string) int { return len(b) - len(a) })
-	return secrets
+	return secrets.New(texts, redacted)
 }
 
 // Setup does nothing. In particular it does not connect: most members never ask.
