@@ -11,6 +11,8 @@ import (
 	"sync"
 	"time"
 	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 const (
@@ -144,7 +146,7 @@ func (m *merger) put(text []byte, count int) {
 	m.waiting = append(m.waiting, text...)
 	if !m.writing {
 		m.writing = true
-		go m.write()
+		go usercode.Repeat(m.write) // it ends when nothing waits: processes that say nothing need no goroutine
 	}
 }
 
@@ -165,22 +167,17 @@ func (m *merger) wait() {
 	m.stuck = m.stuck || m.writes == writes
 }
 
-// write writes until nothing waits. The goroutine ends with that, so that processes that say nothing need none.
-func (m *merger) write() {
-	done := false
-	defer func() {
-		if !done { // the writer panicked, or ended the goroutine: it has the rest all the same
-			_ = recover()
-			go m.write()
-		}
-	}()
-	for text := m.next(); text != nil; text = m.next() {
-		_, _ = m.to.Write(text) // nobody is to be told of a failure
-		m.mu.Lock()
-		m.spare = text[:0]
-		m.mu.Unlock()
+// write writes what waits, and reports whether anything did. Whatever the writer does, it has the rest all the same.
+func (m *merger) write() bool {
+	text := m.next()
+	if text == nil {
+		return false
 	}
-	done = true
+	_, _ = m.to.Write(text) // nobody is to be told of a failure
+	m.mu.Lock()
+	m.spare = text[:0]
+	m.mu.Unlock()
+	return true
 }
 
 // next is what is to be written next; nil where that is all.

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 	"go.uber.org/zap"
 	"go.uber.org/zap/zapcore"
 )
@@ -100,24 +101,19 @@ func (q *Queue) put(line func()) {
 		q.lines = append(q.lines, line)
 		if !q.writing {
 			q.writing = true
-			go q.write()
+			go usercode.Repeat(q.write) // it ends when nothing waits: a logger that is quiet needs no goroutine
 		}
 	}
 }
 
-// write writes until nothing waits. The goroutine ends with that, so that a logger that is quiet needs none.
-func (q *Queue) write() {
-	done := false
-	defer func() {
-		if !done { // the sink panicked, or ended the goroutine: it has the rest all the same
-			_ = recover()
-			go q.write()
-		}
-	}()
-	for line := q.take(); line != nil; line = q.take() {
-		line()
+// write writes the next line, and reports whether there was one. Whatever the sink does, it has the rest all the same.
+func (q *Queue) write() bool {
+	line := q.take()
+	if line == nil {
+		return false
 	}
-	done = true
+	line()
+	return true
 }
 
 // take returns what is to be written next; nil where the writing is over.

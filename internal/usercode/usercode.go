@@ -26,3 +26,18 @@ func Detached(f func() error, done func(error)) {
 		err = f()
 	}()
 }
+
+// Repeat calls step until it returns false. Where step panics, or ends its goroutine, Repeat goes on in a goroutine of its own
+// with what is left to do.
+func Repeat(step func() bool) {
+	done := false
+	defer func() {
+		if !done {
+			_ = recover()
+			go Repeat(step)
+		}
+	}()
+	for step() {
+	}
+	done = true
+}
