@@ -42,7 +42,8 @@ func told(err error) error {
 func textOf(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, excerpt.Clip(panicText(v), usercode.MaxText))
+			why := excerpt.Clip(panicText(v), usercode.MaxText)
+			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, why)
 		}
 	}()
 	return excerpt.Clip(err.Error(), usercode.MaxText)

@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// answering is an etcd that answers at once, so that what is measured is the Writer alone. With conflict, no flat transaction
-// succeeds, and of the nested ones each that many-th does not.
+// answering is an etcd that answers at once, so that what is measured is the Writer alone. With conflict, no flat
+// transaction succeeds, and of the nested ones each that many-th does not.
 type answering struct{ conflict int }
 
 // Commit implements lease.Committer.
@@ -29,7 +29,8 @@ func (a answering) Commit(_ context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 			if string(op.GetRequestRange().Key) == "guard" {
 				found.Kvs = []*mvccpb.KeyValue{{CreateRevision: 3}}
 			}
-			resp.Responses = append(resp.Responses, &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}})
+			one := &pb.ResponseOp{Response: &pb.ResponseOp_ResponseRange{ResponseRange: found}}
+			resp.Responses = append(resp.Responses, one)
 		}
 		return resp, nil
 	}
@@ -56,12 +57,14 @@ func BenchmarkWriter(b *testing.B) {
 	}{{"claims", false, 0}, {"claims of shards that were empty", true, 0}, {"conflicts", false, 16}} {
 		b.Run(test.name, func(b *testing.B) {
 			done := make(chan int, 16)
-			w := lease.NewWriter(answering{test.conflict}, lease.Guard{Key: "guard", CreateRevision: 3}, lease.WriterOptions{Distinct: true},
+			guard := lease.Guard{Key: "guard", CreateRevision: 3}
+			w := lease.NewWriter(answering{test.conflict}, guard, lease.WriterOptions{Distinct: true},
 				func(results []lease.Result) { done <- len(results) })
 			defer w.Close()
 			ops := make([]lease.Op, claims)
 			for i := range ops {
-				ops[i] = lease.Op{Key: fmt.Sprintf("/drm/app/shards/0001/claims/%04d", i), Vacant: test.vacant, Value: value, Lease: 9}
+				key := fmt.Sprintf("/drm/app/shards/0001/claims/%04d", i)
+				ops[i] = lease.Op{Key: key, Vacant: test.vacant, Value: value, Lease: 9}
 			}
 			b.ReportAllocs()
 			for b.Loop() {

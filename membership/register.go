@@ -99,8 +99,8 @@ func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registratio
 // attempt is one try to write a registration. It says whether to try again, since somebody else wrote at the same time.
 type attempt func(context.Context, *Registration) (again bool, err error)
 
-// until tries until an attempt succeeds or fails. The pauses in between spread members that register at the same moment:
-// of those that ask for the same slots, one gets them each round.
+// until tries until an attempt succeeds or fails. The pauses in between spread members that register at the same
+// moment: of those that ask for the same slots, one gets them each round.
 func (g *Registrar) until(ctx context.Context, try attempt, reg *Registration) error {
 	pauses := pace.New(20*time.Millisecond, 640*time.Millisecond, 1)
 	for {

@@ -80,7 +80,8 @@ func TestScrubError(t *testing.T) {
 
 func TestSecretsOf(t *testing.T) {
 	u := parse(t, "http://b?token=query&loose+key&n=1")
-	hidden := secretsOf(u, map[string][]string{"Authorization": {"Basic bWU6cGFzc3dvcmQ="}, "X-Key": {"Bearer token"}}, nil)
+	header := http.Header{"Authorization": {"Basic bWU6cGFzc3dvcmQ="}, "X-Key": {"Bearer token"}}
+	hidden := secretsOf(u, header, nil)
 	for _, want := range []string{"query", "loose key", "loose+key", "password", "Basic bWU6cGFzc3dvcmQ=", "bWU6cGFzc3dvcmQ=", "token"} {
 		if got := hidden.Hide("<" + want + ">"); got != "<"+redacted+">" {
 			t.Errorf("%q is not hidden as a whole: %q", want, got)

@@ -13,8 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// answering is an empty etcd that answers at once, so that what is measured is the catalogue alone. With conflict, no flat
-// transaction that writes succeeds, and all that is nested does.
+// answering is an empty etcd that answers at once, so that what is measured is the catalogue alone. With conflict, no
+// flat transaction that writes succeeds, and all that is nested does.
 type answering struct{ conflict bool }
 
 // Commit implements txn.Committer.
@@ -51,16 +51,19 @@ func BenchmarkApply(b *testing.B) {
 	for name, conflict := range map[string]bool{"new": false, "conflicts": true} {
 		b.Run(name, func(b *testing.B) {
 			store := &catalogue.Store{
-				Etcd: answering{conflict}, Layout: keys.New("/drm", "app"), Shards: 16, Config: 3, Timeout: time.Minute, Limits: new(txn.Limits),
+				Etcd: answering{conflict}, Layout: keys.New("/drm", "app"), Shards: 16, Config: 3,
+				Timeout: time.Minute, Limits: new(txn.Limits),
 			}
+			rules := catalogue.Rules{Share: 0.5, MoreThan: 10, Now: func() time.Duration { return 0 }}
 			b.ReportAllocs()
 			for b.Loop() {
-				y := store.NewSync(store.Layout.Coordinator(), 3, catalogue.Rules{Share: 0.5, MoreThan: 10, Now: func() time.Duration { return 0 }})
+				y := store.NewSync(store.Layout.Coordinator(), 3, rules)
 				if err := y.Load(b.Context(), nothing{}); err != nil {
 					b.Fatal(err)
 				}
 				y.Ask()
-				if out, err := y.Apply(b.Context(), catalogue.Answer{Items: all}, 7); err != nil || out.Added != len(all) {
+				out, err := y.Apply(b.Context(), catalogue.Answer{Items: all}, 7)
+				if err != nil || out.Added != len(all) {
 					b.Fatalf("%+v, %v", out, err)
 				}
 			}

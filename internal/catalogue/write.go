@@ -145,7 +145,8 @@ func (y *Sync) send(ctx context.Context, batch []write, results chan<- []sending
 	}
 	sender := txn.Sender[sending]{
 		Commit: func(req *pb.TxnRequest) (*pb.TxnResponse, error) { return y.store.ask(ctx, req) },
-		Limits: y.store.Limits, Guards: y.guards(), By: pb.Compare_MOD, MaxOps: y.store.mostWrites(), MaxBytes: maxBytes,
+		Limits: y.store.Limits, Guards: y.guards(), By: pb.Compare_MOD,
+		MaxOps: y.store.mostWrites(), MaxBytes: maxBytes,
 		Write: (*sending).describe,
 		Value: func(s *sending) []byte { return s.entry.Encode() },
 		Size:  func(s *sending) int { return s.size() },

@@ -93,8 +93,9 @@ func reconnect() grpc.DialOption {
 	})
 }
 
-// NewClient makes a client, which nothing is asked of yet. c.Client means nothing here. Where there is a user, it is not the client that authenticates:
-// it would do so for each stream, and could not any more, with an etcd of before 3.5, once its token has expired.
+// NewClient makes a client, which nothing is asked of yet. c.Client means nothing here. Where there is a user, it is
+// not the client that authenticates: it would do so for each stream, and could not any more, with an etcd of before
+// 3.5, once its token has expired.
 func NewClient(c Config) (*clientv3.Client, error) {
 	options := []grpc.DialOption{
 		// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.

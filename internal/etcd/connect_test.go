@@ -17,7 +17,8 @@ func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
 
 func TestAClientThatEtcdHasAnsweredIsReturned(t *testing.T) {
 	endpoints := embeddedtest.Client(t).Endpoints()
-	client, own, err := etcd.Connect(t.Context(), etcd.Config{Endpoints: endpoints, DialTimeout: 30 * time.Second}, "probe", false)
+	c := etcd.Config{Endpoints: endpoints, DialTimeout: 30 * time.Second}
+	client, own, err := etcd.Connect(t.Context(), c, "probe", false)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -38,7 +39,8 @@ func TestAnEtcdThatDoesNotAnswerIsUnreachable(t *testing.T) {
 	c := etcd.Config{Endpoints: []string{silent.Addr().String()}, DialTimeout: 100 * time.Millisecond}
 	for _, patient := range []bool{false, true} {
 		_, _, err := etcd.Connect(t.Context(), c, "probe", patient)
-		if !errors.Is(err, etcd.ErrUnreachable) || !strings.Contains(err.Error(), "connect to etcd: ") || reach.ReasonOf(err) == nil {
+		if !errors.Is(err, etcd.ErrUnreachable) || !strings.Contains(err.Error(), "connect to etcd: ") ||
+			reach.ReasonOf(err) == nil {
 			t.Errorf("patient %t: %v, want an ErrUnreachable with a reason", patient, err)
 		}
 	}

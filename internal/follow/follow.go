@@ -214,7 +214,8 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 		case at.next != 0 && !time.Now().Before(at.resync):
 			at.next = 0
 		case errors.Is(err, errReplaced):
-			pace.Wait(ctx, pace.Less(firstPause, pauseShare)) // nothing is wrong with the prefix; but not all at the same moment
+			// Nothing is wrong with the prefix, but the readers of the stream must not all come at the same moment.
+			pace.Wait(ctx, pace.Less(firstPause, pauseShare))
 		case errors.Is(err, rpctypes.ErrCompacted):
 			at.next = 0
 		case err != nil:
@@ -416,8 +417,8 @@ func (h *Hub) watchdog(ctx context.Context) {
 	}
 }
 
-// The pauses before another try. Where etcd has refused the user they get longer: that does not pass by itself, and there may
-// be hundreds of prefixes.
+// The pauses before another try. Where etcd has refused the user they get longer: that does not pass by itself, and
+// there may be hundreds of prefixes.
 const (
 	firstPause      = 50 * time.Millisecond
 	maxPause        = 2 * time.Second

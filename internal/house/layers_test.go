@@ -34,10 +34,12 @@ var layers = []struct {
 }{
 	{"ground", []string{
 		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/hint",
-		"internal/journal", "internal/jsontext", "internal/login", "internal/logqueue", "internal/pause",
-		"internal/tlsfiles", "internal/usercode", "internal/wire",
+		"internal/journal", "internal/jsontext", "internal/pace", "internal/secrets", "internal/tlsfiles",
+		"internal/usercode", "internal/wire",
 	}},
-	{"words", []string{"internal/keys", "internal/object", "internal/reach"}},
+	{"words", []string{
+		"internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",
+	}},
 	{"values", []string{"internal/appconfig", "internal/claims", "internal/txn"}},
 	{"mechanisms", []string{"lease", "internal/catalogue", "internal/core"}},
 	{"followers", []string{"internal/follow", "internal/record"}},

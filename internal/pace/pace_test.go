@@ -36,10 +36,10 @@ func TestPausesDifferWithinTheirShare(t *testing.T) {
 		next        func() time.Duration
 		least, most time.Duration
 	}{
-		"less": {func() time.Duration { return pace.New(time.Second, time.Minute, 0.25).Next() }, 750 * time.Millisecond, time.Second},
-		"all":  {func() time.Duration { return pace.New(time.Second, time.Minute, 1).Next() }, 0, time.Second},
+		"less": {pace.New(time.Second, time.Second, 0.25).Next, 750 * time.Millisecond, time.Second},
+		"all":  {pace.New(time.Second, time.Second, 1).Next, 0, time.Second},
 		"around": {
-			func() time.Duration { return pace.Around(time.Second, time.Minute, 0.2).Next() }, 800 * time.Millisecond, 1200 * time.Millisecond,
+			pace.Around(time.Second, time.Second, 0.2).Next, 800 * time.Millisecond, 1200 * time.Millisecond,
 		},
 		"one": {func() time.Duration { return pace.Less(time.Second, 0.5) }, 500 * time.Millisecond, time.Second},
 	} {

@@ -1,5 +1,5 @@
-// Package secrets hides texts that no error may show: what a request carries, and who is asked may repeat. Which texts those
-// are is for whoever makes the request to say.
+// Package secrets hides texts that no error may show: what a request carries, and who is asked may repeat. Which
+// texts those are is for whoever makes the request to say.
 package secrets
 
 import (
@@ -45,8 +45,8 @@ func (s Set) Hide(text string) string {
 	return s.replacer.Replace(text)
 }
 
-// CutEnd splits off the longest end of a text that is the beginning of a secret, or all of one: where the text was cut off, that
-// may be what is left of a secret.
+// CutEnd splits off the longest end of a text that is the beginning of a secret, or all of one: where the text was
+// cut off, that may be what is left of a secret.
 func (s Set) CutEnd(text string) (before, end string) {
 	cut := 0
 	for _, secret := range s.each {

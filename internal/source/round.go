@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// fetchPauses makes the row of pauses after failed attempts: 1, 2, 4, … s and no more than longest, less up to a quarter of it
-// at random.
+// fetchPauses makes the row of pauses after failed attempts: 1, 2, 4, … s and no more than longest, less up to a
+// quarter of it at random.
 func fetchPauses(longest time.Duration) *pace.Pauses { return pace.New(time.Second, longest, 0.25) }
 
 // leastPause is how long a source that has just failed is left alone, whoever wants it to be asked: news that come

@@ -44,8 +44,8 @@ func (g Guards) look(room int) []*pb.RequestOp {
 	return all
 }
 
-// Check returns a *GuardError of the guard that did not hold, by what a transaction read that did not succeed; nil where all did.
-// What Look made were the first of the operations.
+// Check returns a *GuardError of the guard that did not hold, by what a transaction read that did not succeed; nil
+// where all did. What Look made were the first of the operations.
 func (g Guards) Check(resp *pb.TxnResponse) error {
 	for i, guard := range g {
 		if kv := First(resp.Responses[i]); kv.GetCreateRevision() != guard.Created {

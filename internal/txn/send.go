@@ -24,8 +24,9 @@ type Write struct {
 	Any    bool  // there is no condition
 	Expect int64 // the revision that the key must have, by Sender.By; 0: it must not exist
 
-	// Vacant says that as far as the caller knows, no key of the group exists. Such writes of a group that follow each other in
-	// the order of their keys, and put what must not exist, are compared as one range: half of what a transaction otherwise is.
+	// Vacant says that as far as the caller knows, no key of the group exists. Such writes of a group that follow
+	// each other in the order of their keys, and put what must not exist, are compared as one range: half of what a
+	// transaction otherwise is.
 	Vacant bool
 	Group  int
 }
@@ -45,40 +46,42 @@ type Bounds interface {
 	TooLarge(bytes int)
 }
 
-// Sender carries out writes, each on its own condition, in as few transactions as etcd takes. It tries them in one flat
-// transaction, which does all or nothing and is the fastest that etcd has. Where a condition does not hold it tries them in a
-// nested one, which decides on each write by itself. What etcd refuses for its size goes in parts. Only that is sent again: the
-// outcome of any other failure may be unknown.
+// Sender carries out writes, each on its own condition, in as few transactions as etcd takes. It tries them in one
+// flat transaction, which does all or nothing and is the fastest that etcd has. Where a condition does not hold it
+// tries them in a nested one, which decides on each write by itself. What etcd refuses for its size goes in parts.
+// Only that is sent again: the outcome of any other failure may be unknown.
 //
 // T is the caller's own item. Send calls the functions one at a time.
 type Sender[T any] struct {
 	Commit func(*pb.TxnRequest) (*pb.TxnResponse, error) // as Committer does it
 	Limits Bounds
 
-	Guards      Guards                     // which must hold for anything to be written
-	FreeDeletes bool                       // a transaction that only deletes compares no guards
-	By          pb.Compare_CompareTarget   // CREATE or MOD: what Write.Expect is compared with
-	Inspect     int                        // up to how many writes a flat transaction also asks for what is there instead
-	MaxOps      int                        // how many writes a transaction has at most
-	MaxBytes    int                        // how large it is at most, by Size, unless it has one write; 0: the caller sees to that
-	Write       func(item *T) Write        // what to do
-	Value       func(item *T) []byte       // to put; it is not called for a delete
-	Size        func(item *T) int          // roughly what the write adds to a transaction, in bytes
-	Done        func(item *T, got Outcome) // told of each write that etcd has decided on
+	Guards      Guards                   // which must hold for anything to be written
+	FreeDeletes bool                     // a transaction that only deletes compares no guards
+	By          pb.Compare_CompareTarget // CREATE or MOD: what Write.Expect is compared with
+	Inspect     int                      // up to how many writes a flat one also asks for what is there instead
+	MaxOps      int                      // how many writes a transaction has at most
+	MaxBytes    int                      // its most, by Size, unless it has one write; 0: the caller sees to that
 
-	// Failed is told of the writes of a transaction that failed: a *GuardError; an ErrTooLarge or a *LimitError, of one write
-	// alone, which was not done; or an error of etcd's or of ctx's. Where it returns false, nothing more is sent.
+	Write func(item *T) Write        // what to do
+	Value func(item *T) []byte       // to put; it is not called for a delete
+	Size  func(item *T) int          // roughly what the write adds to a transaction, in bytes
+	Done  func(item *T, got Outcome) // told of each write that etcd has decided on
+
+	// Failed is told of the writes of a transaction that failed: a *GuardError; an ErrTooLarge or a *LimitError, of
+	// one write alone, which was not done; or an error of etcd's or of ctx's. Where it returns false, nothing more is
+	// sent.
 	Failed func(items []T, err error) bool
 }
 
-// Most is how many writes a transaction has at most, as far as is known: each guard is a comparison of its own, and what is
-// nested counts besides the outer level.
+// Most is how many writes a transaction has at most, as far as is known: each guard is a comparison of its own, and
+// what is nested counts besides the outer level.
 func (s *Sender[T]) Most() int {
 	return min(s.MaxOps, max(1, s.Limits.Ops()-max(1, len(s.Guards))))
 }
 
-// Fit is how many of n writes go in one transaction that takes so many writes and bytes at most: one at least, where there is
-// one. size is that of a write.
+// Fit is how many of n writes go in one transaction that takes so many writes and bytes at most: one at least, where
+// there is one. size is that of a write.
 func Fit(n, most, bytes int, size func(i int) int) int {
 	most = min(n, most)
 	for i := range most {
@@ -139,8 +142,8 @@ func (s *Sender[T]) divides(part []T, err error) bool {
 	return true
 }
 
-// flat sends items in one transaction that does all or nothing. Where it did nothing, those that are not known to be in conflict
-// are tried in a second one. goOn is what Send returns.
+// flat sends items in one transaction that does all or nothing. Where it did nothing, those that are not known to be
+// in conflict are tried in a second one. goOn is what Send returns.
 func (s *Sender[T]) flat(items []T) (goOn bool, err error) {
 	guards := s.guardsOf(items)
 	b := s.build(items, guards, true)
@@ -175,7 +178,8 @@ func (s *Sender[T]) flat(items []T) (goOn bool, err error) {
 	return s.unmet(items, found, revision), nil
 }
 
-// unmet tells the outcome of those items whose conditions did not hold, by what was found instead, and tries the others.
+// unmet tells the outcome of those items whose conditions did not hold, by what was found instead, and tries the
+// others.
 func (s *Sender[T]) unmet(items []T, found []*pb.ResponseOp, revision int64) (goOn bool) {
 	var rest []int
 	for i := range items {
@@ -352,8 +356,8 @@ func First(read *pb.ResponseOp) *mvccpb.KeyValue {
 	return nil
 }
 
-// isReceiveLimit tells gRPC's limit on what is received, which has no error value: by etcd, or by the client. It is above
-// etcd's own, unless one of them was configured.
+// isReceiveLimit tells gRPC's limit on what is received, which has no error value: by etcd, or by the client. It is
+// above etcd's own, unless one of them was configured.
 func isReceiveLimit(err error) bool { return isMessageLimit(err, "received message larger than max") }
 
 // isSendLimit tells gRPC's limit on what the client sends.

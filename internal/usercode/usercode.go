@@ -27,8 +27,8 @@ func Detached(f func() error, done func(error)) {
 	}()
 }
 
-// Repeat calls step until it returns false. Where step panics, or ends its goroutine, Repeat goes on in a goroutine of its own
-// with what is left to do.
+// Repeat calls step until it returns false. Where step panics, or ends its goroutine, Repeat goes on in a goroutine
+// of its own with what is left to do.
 func Repeat(step func() bool) {
 	done := false
 	defer func() {

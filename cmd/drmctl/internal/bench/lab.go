@@ -70,7 +70,8 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 // clientConfig is for a client like the library's own.
 func clientConfig(c drm.EtcdConfig) etcd.Config {
 	return etcd.Config{
-		Endpoints: c.Endpoints, TLS: c.TLS, GetTLS: c.GetTLS, Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
+		Endpoints: c.Endpoints, TLS: c.TLS, GetTLS: c.GetTLS,
+		Username: c.Username, Password: c.Password, DialTimeout: c.DialTimeout,
 	}
 }
 
