@@ -190,3 +190,12 @@ func statusOf(r record.Source) SourceStatus {
 	}
 	return s
 }
+
+// mapped makes a list of words of this package of a list of values. It never returns nil.
+func mapped[A, B any](found []A, word func(A) B) []B {
+	all := make([]B, 0, len(found))
+	for _, one := range found {
+		all = append(all, word(one))
+	}
+	return all
+}

@@ -2,9 +2,13 @@ package drm
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
@@ -12,8 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/txn"
-
-	clientv3 "go.etcd.io/etcd/client/v3"
+	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use from
@@ -127,15 +130,6 @@ func (c *Client) picture(ctx context.Context) (*picture.Picture, error) {
 		return nil, err
 	}
 	return r.Read(ctx)
-}
-
-// mapped makes a list of words of this package of a list of values. It never returns nil.
-func mapped[A, B any](found []A, word func(A) B) []B {
-	all := make([]B, 0, len(found))
-	for _, one := range found {
-		all = append(all, word(one))
-	}
-	return all
 }
 
 // Exists reports whether there is anything of the app in etcd. What is not there yet is created by the first
@@ -274,4 +268,143 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 		return err
 	}
 	return waitError(r.WaitGone(ctx, id))
+}
+
+// Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the member is not
+// there. ErrLastMember says that nobody would be left to take what it has; ErrNotFound that nothing is known of such a member:
+// DrainAbsent orders it all the same. Of two Drains at the same moment both may be obeyed: where that leaves nobody, all are ignored.
+func (c *Client) Drain(ctx context.Context, member string) error { return c.drain(ctx, member, false) }
+
+// DrainAbsent is Drain, of any id: of a member, say, that is to come.
+func (c *Client) DrainAbsent(ctx context.Context, member string) error {
+	return c.drain(ctx, member, true)
+}
+
+func (c *Client) drain(ctx context.Context, member string, absent bool) error {
+	if err := keys.CheckID(member); err != nil {
+		return fmt.Errorf("drain: %w", &InputError{"member", member, err.Error()})
+	}
+	r, err := c.needReader(ctx)
+	if err != nil {
+		return fmt.Errorf("drain member %q: %w", member, err)
+	}
+	roll, err := r.Roll(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("drain member %q: %w", member, err)
+	case roll.View.Ordered(member):
+		return nil
+	case !absent && !roll.View.Known(member):
+		return fmt.Errorf("drain member %q: %w", member, ErrNotFound)
+	case roll.View.LastToTake(member):
+		return fmt.Errorf("drain member %q: %w: nobody could take what it has, so the order would be ignored; start another member, or undrain one, first", member, ErrLastMember)
+	}
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	if _, err := c.client.Put(asking, c.layout.Drain(member), membership.DrainValue(time.Now())); err != nil {
+		return fmt.Errorf("drain member %q: %w", member, etcd.Unreachable(ctx, err))
+	}
+	return nil
+}
+
+// Undrain takes the order back. ErrNotFound says that there is neither such an order nor such a member.
+func (c *Client) Undrain(ctx context.Context, member string) error {
+	r, err := c.needReader(ctx)
+	if err != nil {
+		return fmt.Errorf("undrain member %q: %w", member, err)
+	}
+	roll, err := r.Roll(ctx)
+	switch {
+	case err != nil:
+		return fmt.Errorf("undrain member %q: %w", member, err)
+	case !roll.View.Known(member):
+		return fmt.Errorf("undrain member %q: %w", member, ErrNotFound)
+	}
+	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
+	defer cancel()
+	if _, err := c.client.Delete(asking, c.layout.Drain(member)); err != nil {
+		return fmt.Errorf("undrain member %q: %w", member, etcd.Unreachable(ctx, err))
+	}
+	return nil
+}
+
+// WaitDrained returns when a member holds nothing, and says so itself (Members) if it is there and does so soon. Where every
+// member is ordered to hold nothing, the orders are ignored, and it returns an error that says so. Where ctx ends first, the
+// *WaitError says what the member still has.
+func (c *Client) WaitDrained(ctx context.Context, member string) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return waitError(r.WaitDrained(ctx, member))
+}
+
+// WaitUndrained returns when a member holds its share again (every resource of its shards, handled or failed), or is not there.
+// Where ctx ends first, the *WaitError says what it does not have yet.
+func (c *Client) WaitUndrained(ctx context.Context, member string) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return waitError(r.WaitUndrained(ctx, member))
+}
+
+// allocate and deallocate serve the Manager and the Client alike.
+
+func newStore(etcd txn.Committer, limits *txn.Limits, layout keys.Layout, app appconfig.Config, timeout time.Duration) *catalogue.Store {
+	return &catalogue.Store{
+		Etcd: etcd, Limits: limits, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: timeout,
+	}
+}
+
+func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, r Resource) error {
+	if err := r.Validate(); err != nil {
+		return fmt.Errorf("allocate: %w", err)
+	}
+	item := catalogue.Item{ID: r.ID, Data: r.Object()}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := store.Allocate(bounded, item, saysMoreThanID(item.Data))
+	if errors.Is(err, catalogue.ErrTooLarge) {
+		return fmt.Errorf("allocate %q: %w", r.ID, &InputError{
+			Field: "data", Value: fmt.Sprintf("%d bytes", len(r.Data)), Want: "what fits into one request to etcd, 1.5 MiB by default",
+		})
+	}
+	return writeError(ctx, err)
+}
+
+func deallocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, id string) error {
+	if err := (Resource{ID: id}).Validate(); err != nil {
+		return fmt.Errorf("deallocate: %w", err)
+	}
+	bounded, cancel := context.WithTimeout(ctx, timeout)
+	defer cancel()
+	_, err := store.Deallocate(bounded, id)
+	return writeError(ctx, err)
+}
+
+// writeError makes an error of the catalogue match the root's.
+func writeError(ctx context.Context, err error) error {
+	switch {
+	case errors.Is(err, catalogue.ErrNotFound):
+		return fmt.Errorf("%w: %w", ErrNotFound, err)
+	case errors.Is(err, ErrAppGone):
+		return err
+	default:
+		return etcd.Unreachable(ctx, err)
+	}
+}
+
+// saysMoreThanID says whether an object has a field besides "id": an allocation without data of its own leaves the data
+// that the catalogue has.
+func saysMoreThanID(object []byte) bool {
+	var fields map[string]json.RawMessage
+	return json.Unmarshal(object, &fields) != nil || len(fields) > 1
+}
+
+// shardsInput says of an app that it has another number of shards than was asked for.
+func shardsInput(e *appconfig.ShardsError) error {
+	return fmt.Errorf("config: %w", &InputError{
+		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has),
+	})
 }

@@ -16,7 +16,7 @@
 // fails. Give it one: a zap.NewProduction is fine.
 //
 // This package has the words, and is a façade: resource.go, handler.go, retriever.go, assignment.go and errors.go are the words,
-// config.go is every option, manager.go a member, and client.go what looks at an app from outside. The adapt files are where
+// config.go is every option, manager.go a member, and client.go what looks at an app from outside. adapt.go is where
 // the user's code is called. What works below (a member's loop, its calls, its source) is in internal packages, of which
 // docs/design.md tells.
 package drm

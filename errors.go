@@ -12,6 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/source"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // Errors that a caller can test for with errors.Is.
@@ -159,7 +160,7 @@ type PanicError struct {
 
 func (e *PanicError) Error() string {
 	if e.text == "" {
-		return "panic: " + panicText(e.Value)
+		return "panic: " + usercode.PanicText(e.Value)
 	}
 	return e.text
 }

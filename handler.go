@@ -2,7 +2,12 @@ package drm
 
 import (
 	"context"
+	"fmt"
+	"io"
+	"log/slog"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
 // Handler is what a program does with the resources that its member claims. DRM calls it from many goroutines at
@@ -97,4 +102,21 @@ func (c Claim) Report(err error) {
 	if r, ok := c.validity.(Reporter); ok {
 		r.Report(err)
 	}
+}
+
+// String names the claim, without the resource's data.
+func (c Claim) String() string {
+	return fmt.Sprintf("claim of %s by member %q under token %d", c.Resource, excerpt.Of(c.Member), c.Token)
+}
+
+// Format prints what String says, whatever the verb.
+func (c Claim) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, c.String()) // as package fmt does
+}
+
+// LogValue is for log/slog.
+func (c Claim) LogValue() slog.Value {
+	return slog.GroupValue(
+		slog.String("app", c.App), slog.String("member", c.Member), slog.String("resource", c.Resource.ID), slog.Int64("token", c.Token),
+	)
 }

@@ -217,13 +217,6 @@ func idInUse(taken *membership.TakenError) error {
 	return &IDInUseError{ID: taken.Holder.ID, Address: taken.Holder.Address, Since: taken.Holder.Started}
 }
 
-// shardsInput says of an app that it has another number of shards than was asked for.
-func shardsInput(e *appconfig.ShardsError) error {
-	return fmt.Errorf("config: %w", &InputError{
-		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has),
-	})
-}
-
 // endpointsOf is a detail of waiting for etcd.
 func endpointsOf(c EtcdConfig) func() []zap.Field {
 	return func() []zap.Field {

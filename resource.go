@@ -3,7 +3,11 @@ package drm
 import (
 	"bytes"
 	"encoding/json"
+	"fmt"
+	"io"
+	"log/slog"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/object"
 )
@@ -77,3 +81,17 @@ func ParseResource(text json.RawMessage) (Resource, error) {
 	}
 	return Resource{ID: id, Data: data.Bytes()}, nil
 }
+
+// Whoever logs or prints a Resource or a Claim, or panics with one, means which one it is. Its data may be secret: they
+// are told only where they are asked for, as Resource.Data or by encoding/json (which loggers use for slices and structs).
+
+// String names the resource, without its data. It is what zap.Any logs.
+func (r Resource) String() string { return fmt.Sprintf("resource %q", excerpt.Of(r.ID)) }
+
+// Format prints what String says, whatever the verb: %+v, %#v and %x tell no data either.
+func (r Resource) Format(f fmt.State, _ rune) {
+	_, _ = io.WriteString(f, r.String()) // as package fmt does
+}
+
+// LogValue is for log/slog.
+func (r Resource) LogValue() slog.Value { return slog.StringValue(r.ID) }

@@ -2,7 +2,15 @@ package drm
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"slices"
 	"time"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 // Retriever is a source of resources. Setup and TearDown run once on every member; Fetch runs on the coordinator
@@ -50,4 +58,150 @@ type API interface {
 // follows in the same goroutine, and both have FetchTimeout together. Where that returns ErrNotModified all the same, it failed.
 type Forgetter interface {
 	Forget()
+}
+
+// MaxBadItems is how many bad items of an answer are told of one by one. The others are counted.
+const MaxBadItems = 100
+
+// maxKept bounds the ids that a BadItemsError remembers. An answer with bad items of more ids than that removes nothing.
+const maxKept = 10_000
+
+// BadItem is an item of a source's answer that is not a resource.
+type BadItem struct {
+	Index int    // its place in the answer, from 0; over all pages where there are several; -1: not known
+	ID    string // the id that it has; empty where it has none that could be a resource's
+	// Err says what is wrong with it. Its text is logged, and kept in etcd: it should name fields, and never tell their
+	// values, the id's aside.
+	Err error
+	// Repeats says that another item of the answer, which is good, is the same, so that nothing is in doubt.
+	Repeats bool
+}
+
+func (b BadItem) describe() string {
+	switch id := excerpt.Of(b.ID); {
+	case b.Index < 0:
+		return fmt.Sprintf("id %q: %v", id, b.Err)
+	case b.ID == "":
+		return fmt.Sprintf("item %d: %v", b.Index, b.Err)
+	default:
+		return fmt.Sprintf("item %d (id %q): %v", b.Index, id, b.Err)
+	}
+}
+
+// BadItemsError is what a Retriever's Fetch returns together with the resources of an answer, some items of which are
+// bad. The resources are taken all the same, unless Config.SourceStrict is set or there are more bad items than good ones.
+// Nothing that a bad item may stand for is removed or changed because of it. Its zero value has no item.
+type BadItemsError struct {
+	count   int
+	items   []BadItem           // the first MaxBadItems
+	keep    map[string]struct{} // at most maxKept
+	keepAll bool
+	doubt   uint64 // the sum of the ids' hashes: which ids are bad, in whatever order
+}
+
+// Add tells of a bad item. It may stand for the resource with its id, and for those with further ids; where one of them is none
+// that a resource can have, for any, unless it Repeats another.
+func (e *BadItemsError) Add(item BadItem, further ...string) {
+	if keys.CheckID(item.ID) != nil {
+		item.ID = ""
+		e.keepAll = e.keepAll || !item.Repeats
+	}
+	if item.Err == nil {
+		item.Err = errors.New("it is bad")
+	}
+	e.count++
+	if len(e.items) < MaxBadItems {
+		e.items = append(e.items, item)
+	}
+	e.mark(item.ID)
+	if item.Repeats {
+		return
+	}
+	if item.ID != "" {
+		e.keepID(item.ID)
+	}
+	for _, id := range further {
+		if keys.CheckID(id) != nil {
+			e.keepAll = true
+		} else {
+			e.keepID(id)
+		}
+	}
+}
+
+func (e *BadItemsError) keepID(id string) {
+	if e.Keeps(id) {
+		return
+	}
+	if len(e.keep) == maxKept {
+		e.keepAll = true
+		return
+	}
+	if e.keep == nil {
+		e.keep = map[string]struct{}{}
+	}
+	e.keep[id] = struct{}{}
+}
+
+// mark counts an id in what differs tells by.
+func (e *BadItemsError) mark(id string) { e.doubt += xxhash.Sum64String(id) }
+
+// merge adds the items of another one.
+func (e *BadItemsError) merge(other *BadItemsError) {
+	e.count += other.count
+	e.items = append(e.items, other.items[:min(len(other.items), MaxBadItems-len(e.items))]...)
+	e.keepAll = e.keepAll || other.keepAll
+	e.doubt += other.doubt
+	for id := range other.keep {
+		e.keepID(id)
+	}
+}
+
+// Count is how many items are bad.
+func (e *BadItemsError) Count() int { return e.count }
+
+// Items returns the first MaxBadItems of them.
+func (e *BadItemsError) Items() []BadItem { return slices.Clone(e.items) }
+
+// Keeps reports whether a bad item may stand for the resource with an id, which is then neither removed nor changed.
+func (e *BadItemsError) Keeps(id string) bool {
+	_, keeps := e.keep[id]
+	return keeps
+}
+
+// KeepsAll reports whether a bad item may stand for any resource, so that the answer removes none. That is so, too,
+// where bad items stand for more than 10,000 resources.
+func (e *BadItemsError) KeepsAll() bool { return e.keepAll }
+
+// OrNil returns e where it has an item, and nil where it has none.
+func (e *BadItemsError) OrNil() error {
+	if e == nil || e.count == 0 {
+		return nil
+	}
+	return e
+}
+
+func (e *BadItemsError) Error() string {
+	switch {
+	case len(e.items) == 0:
+		return "no item is bad"
+	case e.count == 1:
+		return e.items[0].describe()
+	case e.count == 2:
+		return e.items[0].describe() + ", and another one"
+	default:
+		return fmt.Sprintf("%s, and %d others", e.items[0].describe(), e.count-1)
+	}
+}
+
+// GoString keeps %#v from listing all ids.
+func (e *BadItemsError) GoString() string { return fmt.Sprintf("drm.BadItemsError{%s}", e.Error()) }
+
+// Unwrap returns what is wrong with each of Items.
+func (e *BadItemsError) Unwrap() []error {
+	all := make([]error, len(e.items))
+	for i, item := range e.items {
+		all[i] = item.Err
+	}
+	return all
 }

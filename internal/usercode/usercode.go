@@ -4,6 +4,8 @@ package usercode
 
 import (
 	"errors"
+	"fmt"
+	"reflect"
 	"time"
 )
 
@@ -40,4 +42,21 @@ func Repeat(step func() bool) {
 	for step() {
 	}
 	done = true
+}
+
+// PanicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a number.
+// Of another value it tells the type alone: a resource's data may be in it.
+func PanicText(v any) string {
+	switch v.(type) {
+	case error, fmt.Stringer:
+		return fmt.Sprint(v)
+	}
+	switch value := reflect.ValueOf(v); value.Kind() {
+	case reflect.String, reflect.Bool, reflect.Float32, reflect.Float64, reflect.Complex64, reflect.Complex128,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64, reflect.Uintptr:
+		return fmt.Sprint(v)
+	default:
+		return fmt.Sprintf("a value of type %T", v)
+	}
 }
