@@ -53,7 +53,11 @@ func told(err error) error {
 func textOf(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, excerpt.Clip(usercode.PanicText(v), usercode.MaxText))
+			text = fmt.Sprintf(
+				"an error of type %T, whose Error method panics: %s",
+				err,
+				excerpt.Clip(usercode.PanicText(v), usercode.MaxText),
+			)
 		}
 	}()
 	return excerpt.Clip(err.Error(), usercode.MaxText)
@@ -70,8 +74,8 @@ func isPanic(err error) bool {
 // matches says whether an error of the user's code matches one of DRM's.
 func matches(err, target error) bool { return asked(func() bool { return errors.Is(err, target) }) }
 
-// asked is what an error of the user's code says of itself; false where it panics. It is called like told: an error's Unwrap,
-// Is and As methods are the user's code too.
+// asked is what an error of the user's code says of itself; false where it panics. It is called like told: an error's
+// Unwrap, Is and As methods are the user's code too.
 func asked(question func() bool) (yes bool) {
 	defer func() {
 		if recover() != nil {
@@ -81,8 +85,8 @@ func asked(question func() bool) (yes bool) {
 	return question()
 }
 
-// safely calls the user's code, turns a panic into a *PanicError, and takes down the text of what it returns. It does not
-// return where the call ends its goroutine.
+// safely calls the user's code, turns a panic into a *PanicError, and takes down the text of what it returns. It does
+// not return where the call ends its goroutine.
 func safely(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -94,11 +98,15 @@ func safely(f func() error) (err error) {
 
 // newPanicError makes an error of what a recovered panic was about.
 func newPanicError(v any) *PanicError {
-	return &PanicError{Value: v, Stack: debug.Stack(), text: excerpt.Clip("panic: "+usercode.PanicText(v), usercode.MaxText)}
+	return &PanicError{
+		Value: v,
+		Stack: debug.Stack(),
+		text:  excerpt.Clip("panic: "+usercode.PanicText(v), usercode.MaxText),
+	}
 }
 
-// userHandler adapts a Handler to what package calls calls. Whatever the user's code does in a call, and whatever the methods
-// of its errors do, happens here, in the goroutine and within the limits of that call.
+// userHandler adapts a Handler to what package calls calls. Whatever the user's code does in a call, and whatever the
+// methods of its errors do, happens here, in the goroutine and within the limits of that call.
 type userHandler struct {
 	handler     Handler
 	app, member string
@@ -132,7 +140,11 @@ func (u userHandler) TerminateFailed(ctx context.Context, c calls.Claim, err err
 // claim is what the user's code is given.
 func (u userHandler) claim(c calls.Claim) Claim {
 	return Claim{
-		App: u.app, Member: u.member, Token: c.Token, Resource: Resource{ID: c.ID, Data: c.Data}, validity: handled{c.Of},
+		App:      u.app,
+		Member:   u.member,
+		Token:    c.Token,
+		Resource: Resource{ID: c.ID, Data: c.Data},
+		validity: handled{c.Of},
 	}
 }
 
@@ -346,8 +358,14 @@ func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item,
 		}
 		if first, twice := seen[item.ID]; twice {
 			bad.Add(BadItem{
-				Index: i, ID: item.ID, Repeats: bytes.Equal(item.Data, items[first.good].Data),
-				Err: &InputError{Field: "id", Value: item.ID, Want: fmt.Sprintf("an id that item %d does not have already", first.index)},
+				Index:   i,
+				ID:      item.ID,
+				Repeats: bytes.Equal(item.Data, items[first.good].Data),
+				Err: &InputError{
+					Field: "id",
+					Value: item.ID,
+					Want:  fmt.Sprintf("an id that item %d does not have already", first.index),
+				},
 			})
 			continue
 		}
@@ -368,8 +386,8 @@ func idWithin(text []byte) []string {
 }
 
 // badItemsOf finds the BadItemsError of a Fetch, and what the errors around it say before its own text. Another error
-// beside it would say that the answer is not whole, so it is looked for only in errors that wrap no other one. It is called
-// like told, and what it returns has no code of the user's in it.
+// beside it would say that the answer is not whole, so it is looked for only in errors that wrap no other one. It is
+// called like told, and what it returns has no code of the user's in it.
 func badItemsOf(err error) (bad *BadItemsError, before string) {
 	_ = safely(func() error {
 		for inner := err; inner != nil; {

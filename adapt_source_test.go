@@ -59,7 +59,8 @@ func TestWhatAFetchReturnsIsTakenDown(t *testing.T) {
 		t.Errorf("too large: %+v", first)
 	}
 	err := bad.AsError("here: ")
-	if !errors.As(err, &told) || told.Count() != 2 || err.Error() != `here: item 1 (id "b"): it is bad, and another one` {
+	if !errors.As(err, &told) || told.Count() != 2 ||
+		err.Error() != `here: item 1 (id "b"): it is bad, and another one` {
 		t.Errorf("bad items are told as %v", err)
 	}
 }

@@ -124,8 +124,8 @@ type SourceStatus struct {
 	HeldUntil  time.Time // an answer that is asked for after that confirms those there are; zero: only Client.AcceptRemovals does
 	HeldDigest string    // stands for the set of their ids, for Client.AcceptRemovals
 
-	// NotBefore is until when the source wants to be left alone, as its last error said (Retryable), by the clock of the
-	// member that asked it; zero: it does not. No member asks it earlier, and a restart does not change that.
+	// NotBefore is until when the source wants to be left alone, as its last error said (Retryable), by the clock of
+	// the member that asked it; zero: it does not. No member asks it earlier, and a restart does not change that.
 	NotBefore time.Time
 
 	Bad      int             // items of the last answer that are no resources, or are too large for etcd
@@ -181,9 +181,19 @@ type AssignmentFilter struct {
 // statusOf returns what a record of the source tells.
 func statusOf(r record.Source) SourceStatus {
 	s := SourceStatus{
-		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error, NotBefore: r.NotBefore,
-		Held: r.Held, TooLarge: r.TooLarge, LastChange: SourceChange(r.LastChange), Bad: r.Bad,
-		HeldIDs: r.HeldRemovals.IDs, HeldSince: r.HeldRemovals.Since, HeldUntil: r.HeldRemovals.Until, HeldDigest: r.HeldRemovals.Digest,
+		LastSuccess: r.LastSuccess,
+		LastAttempt: r.LastAttempt,
+		Resources:   r.Resources,
+		Error:       r.Error,
+		NotBefore:   r.NotBefore,
+		Held:        r.Held,
+		TooLarge:    r.TooLarge,
+		LastChange:  SourceChange(r.LastChange),
+		Bad:         r.Bad,
+		HeldIDs:     r.HeldRemovals.IDs,
+		HeldSince:   r.HeldRemovals.Since,
+		HeldUntil:   r.HeldRemovals.Until,
+		HeldDigest:  r.HeldRemovals.Digest,
 	}
 	for _, b := range r.BadItems {
 		s.BadItems = append(s.BadItems, SourceBadItem{b.Index, b.ID, b.Error})

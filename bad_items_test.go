@@ -18,7 +18,8 @@ func TestAMillionBadItemsTakeLittleMemory(t *testing.T) {
 			t.Fatal("it forgets early")
 		}
 	}
-	if bad.Count() != 1_000_000 || len(bad.Items()) != drm.MaxBadItems || !bad.KeepsAll() || !bad.Keeps("r9999") || bad.Keeps("r10000") {
+	if bad.Count() != 1_000_000 || len(bad.Items()) != drm.MaxBadItems || !bad.KeepsAll() || !bad.Keeps("r9999") ||
+		bad.Keeps("r10000") {
 		t.Errorf("%d, %d, %t", bad.Count(), len(bad.Items()), bad.KeepsAll())
 	}
 	if n := len(fmt.Sprintf("%v %#v", bad, bad)); n > 3000 {

@@ -19,11 +19,12 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use from
-// any goroutine. Each returns an error that matches ErrUnreachable where etcd does not answer within CommandTimeout.
+// Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use
+// from any goroutine. Each returns an error that matches ErrUnreachable where etcd does not answer within
+// CommandTimeout.
 //
-// An app that nobody has created yet has no members and no resources, and what would change something of it is ErrNoApp. Its first
-// member creates it, or an Allocate, where ClientConfig.Create says so.
+// An app that nobody has created yet has no members and no resources, and what would change something of it is
+// ErrNoApp. Its first member creates it, or an Allocate, where ClientConfig.Create says so.
 type Client struct {
 	cfg    ClientConfig
 	client *clientv3.Client
@@ -60,7 +61,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// open returns the app's config. With create, an app that does not exist is created; without, appconfig.ErrNoApp says so.
+// open returns the app's config. With create, an app that does not exist is created; without, appconfig.ErrNoApp says
+// so.
 func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -138,14 +140,14 @@ func (c *Client) Exists(ctx context.Context) (bool, error) {
 	return c.anyReader().Exists(ctx)
 }
 
-// Apps lists the apps below the prefix by name, limit of them at most: those from the given name on, or all where it is empty.
-// Each costs a request of one key.
+// Apps lists the apps below the prefix by name, limit of them at most: those from the given name on, or all where it is
+// empty. Each costs a request of one key.
 func (c *Client) Apps(ctx context.Context, from string, limit int) ([]string, error) {
 	return c.anyReader().Apps(ctx, c.cfg.Prefix, from, limit)
 }
 
-// Members lists the live members by id. It reads what tells of members, and nothing else: how many resources each has is what it
-// said itself.
+// Members lists the live members by id. It reads what tells of members, and nothing else: how many resources each has
+// is what it said itself.
 func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -216,7 +218,8 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return appStatusOf(c.cfg.App, p.Status()), nil
 }
 
-// Allocate is Manager.Allocate. In an app that does not exist it is ErrNoApp, unless ClientConfig.Create says that it makes the app.
+// Allocate is Manager.Allocate. In an app that does not exist it is ErrNoApp, unless ClientConfig.Create says that it
+// makes the app.
 func (c *Client) Allocate(ctx context.Context, r Resource) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("allocate: %w", err)
@@ -260,8 +263,8 @@ func waitActive(ctx context.Context, r *picture.Reader, id string) (Assignment, 
 	return assignmentOf(a), waitError(err)
 }
 
-// WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it. Where ctx ends
-// first, the *WaitError says who has.
+// WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it. Where
+// ctx ends first, the *WaitError says who has.
 func (c *Client) WaitGone(ctx context.Context, id string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -270,9 +273,10 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 	return waitError(r.WaitGone(ctx, id))
 }
 
-// Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the member is not
-// there. ErrLastMember says that nobody would be left to take what it has; ErrNotFound that nothing is known of such a member:
-// DrainAbsent orders it all the same. Of two Drains at the same moment both may be obeyed: where that leaves nobody, all are ignored.
+// Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the
+// member is not there. ErrLastMember says that nobody would be left to take what it has; ErrNotFound that nothing is
+// known of such a member: DrainAbsent orders it all the same. Of two Drains at the same moment both may be obeyed:
+// where that leaves nobody, all are ignored.
 func (c *Client) Drain(ctx context.Context, member string) error { return c.drain(ctx, member, false) }
 
 // DrainAbsent is Drain, of any id: of a member, say, that is to come.
@@ -297,7 +301,11 @@ func (c *Client) drain(ctx context.Context, member string, absent bool) error {
 	case !absent && !roll.View.Known(member):
 		return fmt.Errorf("drain member %q: %w", member, ErrNotFound)
 	case roll.View.LastToTake(member):
-		return fmt.Errorf("drain member %q: %w: nobody could take what it has, so the order would be ignored; start another member, or undrain one, first", member, ErrLastMember)
+		return fmt.Errorf(
+			"drain member %q: %w: nobody could take what it has, so the order would be ignored; start another member, or undrain one, first",
+			member,
+			ErrLastMember,
+		)
 	}
 	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
 	defer cancel()
@@ -328,9 +336,9 @@ func (c *Client) Undrain(ctx context.Context, member string) error {
 	return nil
 }
 
-// WaitDrained returns when a member holds nothing, and says so itself (Members) if it is there and does so soon. Where every
-// member is ordered to hold nothing, the orders are ignored, and it returns an error that says so. Where ctx ends first, the
-// *WaitError says what the member still has.
+// WaitDrained returns when a member holds nothing, and says so itself (Members) if it is there and does so soon. Where
+// every member is ordered to hold nothing, the orders are ignored, and it returns an error that says so. Where ctx ends
+// first, the *WaitError says what the member still has.
 func (c *Client) WaitDrained(ctx context.Context, member string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -339,8 +347,8 @@ func (c *Client) WaitDrained(ctx context.Context, member string) error {
 	return waitError(r.WaitDrained(ctx, member))
 }
 
-// WaitUndrained returns when a member holds its share again (every resource of its shards, handled or failed), or is not there.
-// Where ctx ends first, the *WaitError says what it does not have yet.
+// WaitUndrained returns when a member holds its share again (every resource of its shards, handled or failed), or is
+// not there. Where ctx ends first, the *WaitError says what it does not have yet.
 func (c *Client) WaitUndrained(ctx context.Context, member string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -351,7 +359,13 @@ func (c *Client) WaitUndrained(ctx context.Context, member string) error {
 
 // allocate and deallocate serve the Manager and the Client alike.
 
-func newStore(etcd txn.Committer, limits *txn.Limits, layout keys.Layout, app appconfig.Config, timeout time.Duration) *catalogue.Store {
+func newStore(
+	etcd txn.Committer,
+	limits *txn.Limits,
+	layout keys.Layout,
+	app appconfig.Config,
+	timeout time.Duration,
+) *catalogue.Store {
 	return &catalogue.Store{
 		Etcd: etcd, Limits: limits, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: timeout,
 	}
@@ -367,7 +381,9 @@ func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration
 	_, err := store.Allocate(bounded, item, saysMoreThanID(item.Data))
 	if errors.Is(err, catalogue.ErrTooLarge) {
 		return fmt.Errorf("allocate %q: %w", r.ID, &InputError{
-			Field: "data", Value: fmt.Sprintf("%d bytes", len(r.Data)), Want: "what fits into one request to etcd, 1.5 MiB by default",
+			Field: "data",
+			Value: fmt.Sprintf("%d bytes", len(r.Data)),
+			Want:  "what fits into one request to etcd, 1.5 MiB by default",
 		})
 	}
 	return writeError(ctx, err)

@@ -18,8 +18,8 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// orderTTL is the life of an order about the source. It bounds how late it may be carried out where there is no coordinator
-// for a while, or its source fails: much later, whoever gave it would not expect it any more.
+// orderTTL is the life of an order about the source. It bounds how late it may be carried out where there is no
+// coordinator for a while, or its source fails: much later, whoever gave it would not expect it any more.
 const orderTTL = 10 * time.Minute
 
 // SourceOrder is an order about the source that was given to the coordinator. Where nobody carries it out within 10
@@ -29,7 +29,8 @@ type SourceOrder struct {
 	revision int64
 }
 
-// Source tells how the source fares: it reads no more than that, unlike Status. An app that nobody has created has a zero one.
+// Source tells how the source fares: it reads no more than that, unlike Status. An app that nobody has created has a
+// zero one.
 func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 	noted, err := c.anyReader().Source(ctx)
 	if err != nil {
@@ -38,13 +39,17 @@ func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 	return statusOf(noted), nil
 }
 
-// AcceptRemovals orders that the removals which are held (SourceStatus.Held) be made, by the coordinator, without another
-// answer of the source. digest is the HeldDigest of the SourceStatus that was looked at: where others are held by the time that the
-// order arrives, none is made, and WaitAccepted says so. It returns once etcd has the order, before anything is removed.
-// ErrNoSource says that no live member has a source, ErrNoApp that there is no such app, an *InputError that digest is empty.
+// AcceptRemovals orders that the removals which are held (SourceStatus.Held) be made, by the coordinator, without
+// another answer of the source. digest is the HeldDigest of the SourceStatus that was looked at: where others are held
+// by the time that the order arrives, none is made, and WaitAccepted says so. It returns once etcd has the order,
+// before anything is removed. ErrNoSource says that no live member has a source, ErrNoApp that there is no such app, an
+// *InputError that digest is empty.
 func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder, error) {
 	if digest == "" {
-		return SourceOrder{}, fmt.Errorf("accept removals: %w", &InputError{"digest", "", "that of removals that are held"})
+		return SourceOrder{}, fmt.Errorf(
+			"accept removals: %w",
+			&InputError{"digest", "", "that of removals that are held"},
+		)
 	}
 	value, err := json.Marshal(record.AcceptOrder{Digest: digest})
 	if err != nil {
@@ -57,8 +62,9 @@ func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder
 	return order, nil
 }
 
-// WaitAccepted returns when an order of AcceptRemovals has been carried out, with the number of entries that were removed:
-// what was written meanwhile stays. ErrNotAccepted says that it was refused, and ErrOrderExpired that nobody carried it out.
+// WaitAccepted returns when an order of AcceptRemovals has been carried out, with the number of entries that were
+// removed: what was written meanwhile stays. ErrNotAccepted says that it was refused, and ErrOrderExpired that nobody
+// carried it out.
 func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed int, err error) {
 	err = c.waitOrder(ctx, order, func(noted record.Source) (bool, error) {
 		done := noted.Accepted
@@ -79,9 +85,9 @@ func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed i
 	return removed, nil
 }
 
-// RefetchSource orders that the source be asked now, by the coordinator: as soon as it wants to be asked again, where it has
-// said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has a source, ErrNoApp
-// that there is no such app.
+// RefetchSource orders that the source be asked now, by the coordinator: as soon as it wants to be asked again, where
+// it has said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has
+// a source, ErrNoApp that there is no such app.
 func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
 	order, err := c.order(ctx, c.layout.FetchOrder(), "")
 	if err != nil {
@@ -90,8 +96,8 @@ func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
 	return order, nil
 }
 
-// WaitRefetched returns when an attempt to ask the source has ended that began after an order of RefetchSource, with what
-// came of it. ErrSourceFailed says that it failed, and why; ErrOrderExpired that there was none.
+// WaitRefetched returns when an attempt to ask the source has ended that began after an order of RefetchSource, with
+// what came of it. ErrSourceFailed says that it failed, and why; ErrOrderExpired that there was none.
 func (c *Client) WaitRefetched(ctx context.Context, order SourceOrder) (SourceStatus, error) {
 	var last record.Source
 	err := c.waitOrder(ctx, order, func(noted record.Source) (bool, error) {
@@ -164,13 +170,14 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(rec
 	return waitError(r.WaitOrder(ctx, picture.Order{Key: order.key, Revision: order.revision}, done))
 }
 
-// DropSource says that the app has no source from now on, without waiting for Config.SourceGone. What nobody but the source
-// wanted is removed from the catalogue; what an allocation wants besides stays, as the allocation's; what was deallocated is
-// not kept suspended any more; and the record of the source's fetches is deleted. It returns how many resources it removed,
-// also where it failed before it was done: calling it again does the rest. A member that is started with a Retriever afterwards
-// begins as in a new app.
+// DropSource says that the app has no source from now on, without waiting for Config.SourceGone. What nobody but the
+// source wanted is removed from the catalogue; what an allocation wants besides stays, as the allocation's; what was
+// deallocated is not kept suspended any more; and the record of the source's fetches is deleted. It returns how many
+// resources it removed, also where it failed before it was done: calling it again does the rest. A member that is
+// started with a Retriever afterwards begins as in a new app.
 //
-// Errors: a *SourceInUseError (ErrSourceInUse) while a member that has a Retriever is alive; ErrNoApp; ErrAppGone; ErrUnreachable.
+// Errors: a *SourceInUseError (ErrSourceInUse) while a member that has a Retriever is alive; ErrNoApp; ErrAppGone;
+// ErrUnreachable.
 func (c *Client) DropSource(ctx context.Context) (removed int, err error) {
 	config, store, err := c.toDrop(ctx)
 	if err != nil {
@@ -196,7 +203,8 @@ func (c *Client) DropSource(ctx context.Context) (removed int, err error) {
 	}
 }
 
-// SourceLeaves tells how many resources DropSource would remove now, and removes none. Its errors are those of DropSource.
+// SourceLeaves tells how many resources DropSource would remove now, and removes none. Its errors are those of
+// DropSource.
 func (c *Client) SourceLeaves(ctx context.Context) (removed int, err error) {
 	config, store, err := c.toDrop(ctx)
 	if err == nil {
@@ -237,8 +245,8 @@ func (c *Client) sourceInUse(ctx context.Context, config appconfig.Config) error
 	return &SourceInUseError{Member: slices.Min(have)}
 }
 
-// markGone records that the source is gone, so that nothing is suspended any more, and returns the record's mod revision; 0 where
-// there is none. False says that somebody else wrote it meanwhile.
+// markGone records that the source is gone, so that nothing is suspended any more, and returns the record's mod
+// revision; 0 where there is none. False says that somebody else wrote it meanwhile.
 func (c *Client) markGone(ctx context.Context) (revision int64, ok bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
 	defer cancel()

@@ -48,7 +48,11 @@ func (c Config) withDefaults() (Config, error) {
 		return c, &InputError{"AllocateOnly", "true", "false where there is a Retriever"}
 	}
 	if c.TerminatePolicy != ReleaseAnyway && c.TerminatePolicy != HoldUntilTerminated {
-		return c, &InputError{"TerminatePolicy", strconv.Itoa(int(c.TerminatePolicy)), "ReleaseAnyway or HoldUntilTerminated"}
+		return c, &InputError{
+			"TerminatePolicy",
+			strconv.Itoa(int(c.TerminatePolicy)),
+			"ReleaseAnyway or HoldUntilTerminated",
+		}
 	}
 	if c.OutagePolicy != StopOnOutage && c.OutagePolicy != KeepOnOutage {
 		return c, &InputError{"OutagePolicy", strconv.Itoa(int(c.OutagePolicy)), "StopOnOutage or KeepOnOutage"}
@@ -108,7 +112,12 @@ func (c Config) withDefaults() (Config, error) {
 		}
 	}
 	most := durationField{
-		"HandleBackoffMax", &c.HandleBackoffMax, max(DefaultHandleBackoffMax, c.HandleBackoff), c.HandleBackoff, mostDuration, false,
+		"HandleBackoffMax",
+		&c.HandleBackoffMax,
+		max(DefaultHandleBackoffMax, c.HandleBackoff),
+		c.HandleBackoff,
+		mostDuration,
+		false,
 	}
 	if err := most.check(); err != nil {
 		return c, err

@@ -26,7 +26,12 @@ func TestConfigDocHasEveryField(t *testing.T) {
 		}
 	}
 	good := func() Config {
-		return Config{App: "app", Etcd: EtcdConfig{Endpoints: []string{"x:1"}}, Handler: noHandler{}, AllocateOnly: true}
+		return Config{
+			App:          "app",
+			Etcd:         EtcdConfig{Endpoints: []string{"x:1"}},
+			Handler:      noHandler{},
+			AllocateOnly: true,
+		}
 	}
 	full, err := good().withDefaults()
 	if err != nil {
@@ -66,7 +71,10 @@ func TestConfigDocHasEveryField(t *testing.T) {
 			if err := spoil(i, bad); !errors.As(err, &input) {
 				t.Errorf("%s: -1 is accepted", name)
 			} else if plain(strings.TrimSuffix(row.Range, ", or 0")) != plain(input.Want) &&
-				!strings.HasPrefix(plain(row.Range), plain(input.Want)) && !strings.Contains(row.Range, "HandleBackoff") && name != "LeaseTTL" {
+				!strings.HasPrefix(
+					plain(row.Range),
+					plain(input.Want),
+				) && !strings.Contains(row.Range, "HandleBackoff") && name != "LeaseTTL" {
 				t.Errorf("%s: the table has the range %q, the code %q", name, row.Range, input.Want)
 			}
 		}

@@ -19,8 +19,8 @@ import (
 var (
 	// ErrNotFound says that no such resource or member is known to the app.
 	ErrNotFound = picture.ErrNotFound
-	// ErrNoApp says that the app does not exist, so that nothing of it does: it matches ErrNotFound too. A member's Start makes
-	// it, or an Allocate of a Client that may (ClientConfig.Create).
+	// ErrNoApp says that the app does not exist, so that nothing of it does: it matches ErrNotFound too. A member's
+	// Start makes it, or an Allocate of a Client that may (ClientConfig.Create).
 	ErrNoApp error = noApp{}
 	// ErrLastMember says that a Drain would leave nobody that takes anything, so that all drains would be ignored.
 	ErrLastMember = errors.New("every other member is drained, or there is none")
@@ -47,8 +47,8 @@ var (
 	ErrOrderExpired = picture.ErrOrderExpired
 	// ErrSourceInUse says that the app has a source: a live member has a Retriever.
 	ErrSourceInUse = errors.New("the app has a source")
-	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned, or
-	// claims that were not released.
+	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned,
+	// or claims that were not released.
 	ErrLeftBehind = source.ErrLeftBehind
 	// ErrOutcomeUnknown is for a Handler's own errors: a Handle whose error matches it may have begun all the same, so
 	// Terminate follows. A Webhook's do where its request was sent, and no answer of the receiver came.
@@ -73,8 +73,8 @@ var (
 	CauseClaimLost = calls.CauseClaimLost
 	// CauseTimeout: the call took longer than its timeout.
 	CauseTimeout = calls.CauseTimeout
-	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is let go of, unless
-	// Config.TerminatePolicy is HoldUntilTerminated; nothing of this Handle may go on.
+	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is let go of,
+	// unless Config.TerminatePolicy is HoldUntilTerminated; nothing of this Handle may go on.
 	CauseGivenUp = calls.CauseGivenUp
 	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
 	CauseTerminated = calls.CauseTerminated
@@ -88,7 +88,8 @@ func (noApp) Error() string { return "no such app" }
 // Is makes errors.Is(ErrNoApp, ErrNotFound) hold.
 func (noApp) Is(target error) bool { return target == ErrNotFound }
 
-// WaitError is the error of a wait that its context ended. It says what was last seen, and unwraps to the context's cause.
+// WaitError is the error of a wait that its context ended. It says what was last seen, and unwraps to the context's
+// cause.
 type WaitError struct {
 	What string // that was waited for, such as: resource "feed-42"
 	Last string // why it was not so yet, when somebody looked last; empty where nobody could
@@ -143,14 +144,17 @@ type SourceInUseError struct {
 }
 
 func (e *SourceInUseError) Error() string {
-	return fmt.Sprintf("member %q has a source, and would bring back what it has: stop the members that do, or start them without", e.Member)
+	return fmt.Sprintf(
+		"member %q has a source, and would bring back what it has: stop the members that do, or start them without",
+		e.Member,
+	)
 }
 
 // Is makes errors.Is(err, ErrSourceInUse) hold.
 func (e *SourceInUseError) Is(target error) bool { return target == ErrSourceInUse }
 
-// PanicError is the error of a Handler or Retriever call that panicked. Its text tells a Value that is an error, a Stringer, a
-// text or a number; of any other one, which may have a resource's data in it, the type.
+// PanicError is the error of a Handler or Retriever call that panicked. Its text tells a Value that is an error, a
+// Stringer, a text or a number; of any other one, which may have a resource's data in it, the type.
 type PanicError struct {
 	Value any
 	Stack []byte // of the goroutine that panicked; not part of Error

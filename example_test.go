@@ -51,11 +51,13 @@ func ExampleStart() {
 	}
 
 	m, err := drm.Start(ctx, drm.Config{
-		App:       "feeds",
-		ID:        "host-1",
-		Logger:    logger,
-		Etcd:      drm.EtcdConfig{Endpoints: []string{endpoint}},
-		Retriever: retriever.Static(drm.Resource{ID: "feed-1", Data: json.RawMessage(`{"id":"feed-1","url":"wss://example.org/1"}`)}),
+		App:    "feeds",
+		ID:     "host-1",
+		Logger: logger,
+		Etcd:   drm.EtcdConfig{Endpoints: []string{endpoint}},
+		Retriever: retriever.Static(
+			drm.Resource{ID: "feed-1", Data: json.RawMessage(`{"id":"feed-1","url":"wss://example.org/1"}`)},
+		),
 		Handler: handler.New(handler.Funcs{
 			Handle: func(_ context.Context, c drm.Claim) error {
 				fmt.Printf("handle %s\n", c.Resource.Data)
@@ -88,7 +90,10 @@ func ExampleClient() {
 	ctx := context.Background()
 	etcd := drm.EtcdConfig{Endpoints: []string{endpoint}}
 
-	m, err := drm.Start(ctx, drm.Config{App: "feeds", ID: "host-1", Etcd: etcd, AllocateOnly: true, Handler: handler.New(handler.Funcs{})})
+	m, err := drm.Start(
+		ctx,
+		drm.Config{App: "feeds", ID: "host-1", Etcd: etcd, AllocateOnly: true, Handler: handler.New(handler.Funcs{})},
+	)
 	if err != nil {
 		log.Fatal(err)
 	}

@@ -37,10 +37,11 @@ var _ API = (*Manager)(nil)
 // it is the one that coordinates a fresh app, the source has been fetched for the first time; the first resources are
 // handled soon after. ctx bounds the start only: Stop ends the member.
 //
-// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (one that
-// has too much to do, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another live member
-// has; what the Retriever's Setup returned; and what its first Fetch returned, if it failed for all of FetchRetryBudget in a
-// fresh app, or said that trying again is pointless (Retryable). After an error nothing is left behind.
+// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (one
+// that has too much to do, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another
+// live member has; what the Retriever's Setup returned; and what its first Fetch returned, if it failed for all of
+// FetchRetryBudget in a fresh app, or said that trying again is pointless (Retryable). After an error nothing is left
+// behind.
 func Start(ctx context.Context, cfg Config) (*Manager, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -111,9 +112,15 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 func (m *Manager) sourceOptions() source.Options {
 	c := &m.cfg
 	o := source.Options{
-		OnError: onSourceError(c.OnSourceError), FetchTimeout: c.FetchTimeout, RetryBudget: c.FetchRetryBudget,
-		PollInterval: c.PollInterval, SettleDelay: c.SettleDelay, CacheResources: c.CacheResources, Strict: c.SourceStrict,
-		ExitOnError: c.SourcePolicy == ExitOnSourceError, Gone: c.SourceGone,
+		OnError:        onSourceError(c.OnSourceError),
+		FetchTimeout:   c.FetchTimeout,
+		RetryBudget:    c.FetchRetryBudget,
+		PollInterval:   c.PollInterval,
+		SettleDelay:    c.SettleDelay,
+		CacheResources: c.CacheResources,
+		Strict:         c.SourceStrict,
+		ExitOnError:    c.SourcePolicy == ExitOnSourceError,
+		Gone:           c.SourceGone,
 		Removals: catalogue.Rules{
 			Share: c.MaxRemovals.Share, MoreThan: c.MaxRemovals.MoreThan,
 			Delay: max(c.RemovalDelay, c.PollInterval), Hold: c.RemovalPolicy == HoldRemovals,
@@ -131,22 +138,22 @@ func (m *Manager) ID() string { return m.member.ID() }
 // Done is closed when the manager has ended: after Stop, or because of the error that Err tells.
 func (m *Manager) Done() <-chan struct{} { return m.member.Done() }
 
-// Err returns why the manager ended by itself; nil while it runs, and after Stop. It matches ErrStoreRewound, ErrIDInUse,
-// ErrAppGone or ErrSourceFailed; nothing is handled any more.
+// Err returns why the manager ended by itself; nil while it runs, and after Stop. It matches ErrStoreRewound,
+// ErrIDInUse, ErrAppGone or ErrSourceFailed; nothing is handled any more.
 func (m *Manager) Err() error { return m.member.Err() }
 
-// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held, releases
-// each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It returns when
-// all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still runs then is
-// cancelled and left behind, its claims expire, and the error says how many there are and why (it matches ErrLeftBehind).
-// It may be called several times, by several goroutines; all get the same answer.
+// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held,
+// releases each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It
+// returns when all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what
+// still runs then is cancelled and left behind, its claims expire, and the error says how many there are and why (it
+// matches ErrLeftBehind). It may be called several times, by several goroutines; all get the same answer.
 func (m *Manager) Stop(ctx context.Context) error { return m.member.Stop(ctx) }
 
 // Allocate makes the resource be handled, by whichever member it belongs to, until it is deallocated; it returns once
 // etcd has it. Where the catalogue has the id already, its data become these (data of nothing but the id leave them as
 // they are), and a suspended one wakes up. An *InputError says what is wrong with the resource; ErrUnreachable that
-// etcd did not answer, so that it may or may not have been done, or be done some seconds later still, even after a Deallocate
-// that was acknowledged meanwhile; ErrStopped that the manager has ended.
+// etcd did not answer, so that it may or may not have been done, or be done some seconds later still, even after a
+// Deallocate that was acknowledged meanwhile; ErrStopped that the manager has ended.
 func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("allocate %q: %w", r.ID, err)
@@ -154,8 +161,8 @@ func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 	return allocate(ctx, m.member.Store(), m.cfg.Etcd.CommandTimeout, r)
 }
 
-// Deallocate ends the handling of a resource; it returns once etcd has that, before it is terminated. While a source has
-// the id, the resource stays suspended until it is allocated. In an app that has no source, or whose source is gone
+// Deallocate ends the handling of a resource; it returns once etcd has that, before it is terminated. While a source
+// has the id, the resource stays suspended until it is allocated. In an app that has no source, or whose source is gone
 // (Config.SourceGone), nothing of it is left. ErrNotFound says that there is nothing to deallocate.
 func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	if err := m.running(); err != nil {
@@ -164,9 +171,9 @@ func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	return deallocate(ctx, m.member.Store(), m.cfg.Etcd.CommandTimeout, id)
 }
 
-// Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the case
-// that this member is the next to do so. A source that fails is asked again 1 s after it has at the earliest, and one that wants
-// to be left alone (Retryable) not before that is over.
+// Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the
+// case that this member is the next to do so. A source that fails is asked again 1 s after it has at the earliest, and
+// one that wants to be left alone (Retryable) not before that is over.
 func (m *Manager) Refetch() { m.member.Refetch() }
 
 // Wait returns when the resource is active, wherever that is. Where ctx ends first, the error says why it is not, and
@@ -198,7 +205,13 @@ func (m *Manager) Held() []Assignment {
 	all := make([]Assignment, len(held))
 	for i, h := range held {
 		all[i] = Assignment{
-			Resource: h.ID, Shard: h.Shard, Expected: h.Expected, Member: m.ID(), State: StateActive, Token: h.Token, Since: h.Since,
+			Resource: h.ID,
+			Shard:    h.Shard,
+			Expected: h.Expected,
+			Member:   m.ID(),
+			State:    StateActive,
+			Token:    h.Token,
+			Since:    h.Since,
 		}
 		if h.Failed {
 			all[i].State, all[i].Error = StateFailed, h.Error

@@ -17,11 +17,12 @@ type OwnerChange struct {
 }
 
 // FollowOwners calls changed for each change of ownership from now on, in the order of revisions, until ctx ends, and
-// returns its cause; or until etcd turns out to have been rewound: ErrStoreRewound. After a lost connection it tells what
-// changed meanwhile; owners in between are not seen. Where the app does not exist yet it waits for it.
+// returns its cause; or until etcd turns out to have been rewound: ErrStoreRewound. After a lost connection it tells
+// what changed meanwhile; owners in between are not seen. Where the app does not exist yet it waits for it.
 //
-// lost is called with the reason when etcd does not answer, or refuses, and with nil when it answers again: in turn, and
-// never twice for one outage. It may be nil. Neither may block for long; lost is called by another goroutine than changed.
+// lost is called with the reason when etcd does not answer, or refuses, and with nil when it answers again: in turn,
+// and never twice for one outage. It may be nil. Neither may block for long; lost is called by another goroutine than
+// changed.
 func (c *Client) FollowOwners(ctx context.Context, changed func(OwnerChange), lost func(error)) error {
 	if lost == nil {
 		lost = func(error) {}

@@ -63,7 +63,8 @@ func (r Resource) checked() (json.RawMessage, error) {
 func (r Resource) isPlain() bool { return object.IsPlain(r.Data, r.ID) }
 
 // ParseResource makes a Resource of one JSON object that has a string "id". Unknown fields are kept, white space is
-// not. The error is an *InputError that says what was found instead, without any value: only the names of fields, and the id.
+// not. The error is an *InputError that says what was found instead, without any value: only the names of fields, and
+// the id.
 func ParseResource(text json.RawMessage) (Resource, error) {
 	id, has, err := object.ID(text)
 	if err != nil {
@@ -83,7 +84,8 @@ func ParseResource(text json.RawMessage) (Resource, error) {
 }
 
 // Whoever logs or prints a Resource or a Claim, or panics with one, means which one it is. Its data may be secret: they
-// are told only where they are asked for, as Resource.Data or by encoding/json (which loggers use for slices and structs).
+// are told only where they are asked for, as Resource.Data or by encoding/json (which loggers use for slices and
+// structs).
 
 // String names the resource, without its data. It is what zap.Any logs.
 func (r Resource) String() string { return fmt.Sprintf("resource %q", excerpt.Of(r.ID)) }

@@ -47,7 +47,8 @@ func TestValidateSaysWhatDataItFound(t *testing.T) {
 	for data, want := range map[string]string{`[1,2]`: `an array`, `"text"`: `a string`, long: `an object of id, yyyyy`, `{"id":7,"a":"x"}`: `an object of id, a`} {
 		err := drm.Resource{ID: "the-id", Data: json.RawMessage(data)}.Validate()
 		var input *drm.InputError
-		if !errors.As(err, &input) || input.Field != "data" || !strings.HasPrefix(input.Value, want) || len(input.Value) > 120 {
+		if !errors.As(err, &input) || input.Field != "data" || !strings.HasPrefix(input.Value, want) ||
+			len(input.Value) > 120 {
 			t.Errorf("%.20q: %+v, want its names as what was found", data, input)
 		}
 	}

@@ -19,25 +19,25 @@ type Retriever interface {
 	// Setup prepares the retriever. It may keep api and use it from any goroutine until TearDown has returned.
 	Setup(ctx context.Context, api API) error
 	// Fetch returns every resource that should be handled now, each id once. The catalogue then becomes what it
-	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is
-	// a success. Items that are no resources are told of by a *BadItemsError beside the good ones; so are resources whose
-	// Validate fails, and ids that are there twice. One that does not return long after its
-	// context has ended makes the member resign as coordinator, so that another one's Retriever is asked; what it returns
-	// in the end is thrown away.
+	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is a
+	// success. Items that are no resources are told of by a *BadItemsError beside the good ones; so are resources whose
+	// Validate fails, and ids that are there twice. One that does not return long after its context has ended makes the
+	// member resign as coordinator, so that another one's Retriever is asked; what it returns in the end is thrown
+	// away.
 	Fetch(ctx context.Context) ([]Resource, error)
-	// TearDown releases what Setup took. It is called after everything was terminated and Fetch has returned, unless that
-	// ignores its context. It also follows a Setup that took longer than FetchTimeout, ignored its context, and succeeded
-	// after all.
+	// TearDown releases what Setup took. It is called after everything was terminated and Fetch has returned, unless
+	// that ignores its context. It also follows a Setup that took longer than FetchTimeout, ignored its context, and
+	// succeeded after all.
 	TearDown(ctx context.Context) error
 }
 
-// Retryable is what an error of Fetch may implement, or wrap, to say what is to come of it; retriever.StatusError does. An
-// error that does not is tried again, after 1, 2, 4, … s, within Config.FetchRetryBudget.
+// Retryable is what an error of Fetch may implement, or wrap, to say what is to come of it; retriever.StatusError does.
+// An error that does not is tried again, after 1, 2, 4, … s, within Config.FetchRetryBudget.
 type Retryable interface {
 	// Retryable returns again false where trying again would only meet the same error: the fetch then counts as failed
 	// at once, and the next poll asks again. after is how long the source wants to be left alone: nothing makes it be
-	// asked before, neither a retry, a poll, a Refetch nor another coordinator: it is kept in etcd. Where the budget does not last that long, the fetch has failed. 0 says
-	// nothing; more than 24 h counts as 24 h.
+	// asked before, neither a retry, a poll, a Refetch nor another coordinator: it is kept in etcd. Where the budget
+	// does not last that long, the fetch has failed. 0 says nothing; more than 24 h counts as 24 h.
 	Retryable() (after time.Duration, again bool)
 }
 
@@ -54,8 +54,9 @@ type API interface {
 
 // Forgetter is what a Retriever that answers ErrNotModified should have besides: Forget makes the next Fetch return
 // everything. It is called when ErrNotModified is, or would be, about an answer that did not become the catalogue as a
-// whole (it was refused, or came after FetchTimeout), or that is not the last one that did: another member's may be. The Fetch
-// follows in the same goroutine, and both have FetchTimeout together. Where that returns ErrNotModified all the same, it failed.
+// whole (it was refused, or came after FetchTimeout), or that is not the last one that did: another member's may be.
+// The Fetch follows in the same goroutine, and both have FetchTimeout together. Where that returns ErrNotModified all
+// the same, it failed.
 type Forgetter interface {
 	Forget()
 }
@@ -63,7 +64,8 @@ type Forgetter interface {
 // MaxBadItems is how many bad items of an answer are told of one by one. The others are counted.
 const MaxBadItems = 100
 
-// maxKept bounds the ids that a BadItemsError remembers. An answer with bad items of more ids than that removes nothing.
+// maxKept bounds the ids that a BadItemsError remembers. An answer with bad items of more ids than that removes
+// nothing.
 const maxKept = 10_000
 
 // BadItem is an item of a source's answer that is not a resource.
@@ -89,8 +91,8 @@ func (b BadItem) describe() string {
 }
 
 // BadItemsError is what a Retriever's Fetch returns together with the resources of an answer, some items of which are
-// bad. The resources are taken all the same, unless Config.SourceStrict is set or there are more bad items than good ones.
-// Nothing that a bad item may stand for is removed or changed because of it. Its zero value has no item.
+// bad. The resources are taken all the same, unless Config.SourceStrict is set or there are more bad items than good
+// ones. Nothing that a bad item may stand for is removed or changed because of it. Its zero value has no item.
 type BadItemsError struct {
 	count   int
 	items   []BadItem           // the first MaxBadItems
@@ -99,8 +101,8 @@ type BadItemsError struct {
 	doubt   uint64 // the sum of the ids' hashes: which ids are bad, in whatever order
 }
 
-// Add tells of a bad item. It may stand for the resource with its id, and for those with further ids; where one of them is none
-// that a resource can have, for any, unless it Repeats another.
+// Add tells of a bad item. It may stand for the resource with its id, and for those with further ids; where one of them
+// is none that a resource can have, for any, unless it Repeats another.
 func (e *BadItemsError) Add(item BadItem, further ...string) {
 	if keys.CheckID(item.ID) != nil {
 		item.ID = ""

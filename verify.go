@@ -33,7 +33,12 @@ const (
 // Passing says whether a violation of the kind may be seen in a healthy app, for a moment.
 func (k ViolationKind) Passing() bool {
 	switch k {
-	case ViolationUnassigned, ViolationMisplaced, ViolationOrphan, ViolationUnknownMember, ViolationStale, ViolationSlotStray:
+	case ViolationUnassigned,
+		ViolationMisplaced,
+		ViolationOrphan,
+		ViolationUnknownMember,
+		ViolationStale,
+		ViolationSlotStray:
 		return true
 	default:
 		return false
@@ -49,8 +54,8 @@ type Violation struct {
 	Detail   string // for people
 }
 
-// Verify reads the app once and reports everything that is not as it should be, in the order of kinds and ids. Some kinds
-// pass by themselves while resources change hands: VerifySettled waits for that.
+// Verify reads the app once and reports everything that is not as it should be, in the order of kinds and ids. Some
+// kinds pass by themselves while resources change hands: VerifySettled waits for that.
 func (c *Client) Verify(ctx context.Context) ([]Violation, error) {
 	none, err := c.anyReader().VerifyConfig(ctx)
 	if err != nil {
@@ -69,13 +74,19 @@ func (c *Client) Verify(ctx context.Context) ([]Violation, error) {
 }
 
 func violationOf(v picture.Violation) Violation {
-	return Violation{Kind: ViolationKind(v.Kind), Resource: v.Resource, Member: v.Member, Token: v.Token, Detail: v.Detail}
+	return Violation{
+		Kind:     ViolationKind(v.Kind),
+		Resource: v.Resource,
+		Member:   v.Member,
+		Token:    v.Token,
+		Detail:   v.Detail,
+	}
 }
 
-// VerifySettled is Verify, again and again for as long as it finds what may pass by itself, for the given time at most. Of
-// the kinds that pass it returns what was there at every look, of the others what the last one found. So a resource on its
-// way from one member to another is none of it, if it arrives within that time. Where there is no member (NoMembers) it looks once:
-// nobody is there who could mend anything.
+// VerifySettled is Verify, again and again for as long as it finds what may pass by itself, for the given time at most.
+// Of the kinds that pass it returns what was there at every look, of the others what the last one found. So a resource
+// on its way from one member to another is none of it, if it arrives within that time. Where there is no member
+// (NoMembers) it looks once: nobody is there who could mend anything.
 func (c *Client) VerifySettled(ctx context.Context, within time.Duration) ([]Violation, error) {
 	const between = 500 * time.Millisecond
 	deadline := time.Now().Add(within)
@@ -102,7 +113,8 @@ func mayPass(found []Violation) bool {
 		!slices.ContainsFunc(found, func(v Violation) bool { return v.Kind == ViolationNoMembers })
 }
 
-// stayed is what of a later look was there at an earlier one too, or does not pass. A claim with another token is another.
+// stayed is what of a later look was there at an earlier one too, or does not pass. A claim with another token is
+// another.
 func stayed(before, now []Violation) []Violation {
 	type about struct {
 		kind             ViolationKind

@@ -7,8 +7,8 @@
 //     (docs/exec.md is the contract).
 //   - Printer writes one line per call, to see what DRM would do.
 //
-// Middleware (Timeout, Retry, Recover, Log) wraps a handler in another one; Chain applies several. What they return
-// has an Update exactly where the wrapped handler has one, because DRM treats changed data differently with and without.
+// Middleware (Timeout, Retry, Recover, Log) wraps a handler in another one; Chain applies several. What they return has
+// an Update exactly where the wrapped handler has one, because DRM treats changed data differently with and without.
 //
 // All handlers here may be given to several managers of one process at once, and are safe for use from any goroutine.
 package handler

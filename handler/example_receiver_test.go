@@ -22,8 +22,8 @@ type receiver struct {
 	swept time.Time         // when forget looked last
 }
 
-// remember is how long a resource is remembered that nothing runs for and nothing is asked for: longer than any request can be
-// on its way.
+// remember is how long a resource is remembered that nothing runs for and nothing is asked for: longer than any request
+// can be on its way.
 const remember = time.Hour
 
 // number is the pair by which requests for one resource are compared: which one was sent later?
@@ -135,7 +135,8 @@ func (r *receiver) forget() {
 	}
 	r.swept = time.Now()
 	for id, k := range r.known {
-		if k.busy == 0 && k.stop == nil && time.Since(k.last) >= remember { // nobody has the turn, so that stop can be read
+		if k.busy == 0 && k.stop == nil &&
+			time.Since(k.last) >= remember { // nobody has the turn, so that stop can be read
 			delete(r.known, id)
 		}
 	}

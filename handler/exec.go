@@ -55,20 +55,20 @@ type ExecConfig struct {
 	// OnExit is told of each process that ended by itself, and of each restart that did not succeed. Optional. It is
 	// called from the resource's own goroutine, and the restart waits for it.
 	OnExit func(c drm.Claim, err error)
-	// GuardCommand starts a guard process; the Command is appended. It should be of the version of this package that the program has,
-	// for as long as it runs. Default: this very program with GuardArg, which needs the lines shown there in its main. That is
-	// so on Linux even when its file has been replaced or removed since; on macOS no further guard is started then, and the
-	// error says why.
+	// GuardCommand starts a guard process; the Command is appended. It should be of the version of this package that
+	// the program has, for as long as it runs. Default: this very program with GuardArg, which needs the lines shown
+	// there in its main. That is so on Linux even when its file has been replaced or removed since; on macOS no further
+	// guard is started then, and the error says why.
 	GuardCommand []string
-	// StartConcurrency is how many processes are started at once; the others wait for their turn, and none is started whose
-	// claim has ended by then. A start that takes longer than a second, since its file system hangs, say, makes room for the
-	// next. Raised, many resources begin sooner on a machine with many processors; too high, the starts leave no processor
-	// to the renewal of the leases. Default: twice GOMAXPROCS, but 4 to 64; 1 to 100,000.
+	// StartConcurrency is how many processes are started at once; the others wait for their turn, and none is started
+	// whose claim has ended by then. A start that takes longer than a second, since its file system hangs, say, makes
+	// room for the next. Raised, many resources begin sooner on a machine with many processors; too high, the starts
+	// leave no processor to the renewal of the leases. Default: twice GOMAXPROCS, but 4 to 64; 1 to 100,000.
 	StartConcurrency int
-	// ReapOrphans has the Exec take the exit statuses of all children of this process that it did not start itself. It is for
-	// a program that is process 1 of a container, or a subreaper, and so becomes the parent of what loses its own. It is not
-	// for one that starts processes otherwise than by one Exec: it would not learn how they ended. Default: false; drmctl
-	// does it. Linux only.
+	// ReapOrphans has the Exec take the exit statuses of all children of this process that it did not start itself. It
+	// is for a program that is process 1 of a container, or a subreaper, and so becomes the parent of what loses its
+	// own. It is not for one that starts processes otherwise than by one Exec: it would not learn how they ended.
+	// Default: false; drmctl does it. Linux only.
 	ReapOrphans bool
 }
 
@@ -76,13 +76,14 @@ type ExecConfig struct {
 type Output int
 
 const (
-	// OutputRaw passes it on as it is. An *os.File is given to the processes themselves; what goes to any other writer passes through
-	// the agent, one Write at a time, and a slow one holds the processes up.
+	// OutputRaw passes it on as it is. An *os.File is given to the processes themselves; what goes to any other writer
+	// passes through the agent, one Write at a time, and a slow one holds the processes up.
 	OutputRaw Output = iota
-	// OutputPrefix puts the resource's id before each line, as "[feed-1] line", quoted where it has spaces, brackets, or characters that
-	// are not printed. Each Write has whole lines, of any number of processes. Of a line that is longer than 8 KiB the rest is left
-	// out. A writer that is slow holds the processes up, and one that takes nothing for a second does not any more: lines are dropped
-	// then, and counted in a line of their own. It costs a file descriptor a process, or two where Stdout and Stderr differ.
+	// OutputPrefix puts the resource's id before each line, as "[feed-1] line", quoted where it has spaces, brackets,
+	// or characters that are not printed. Each Write has whole lines, of any number of processes. Of a line that is
+	// longer than 8 KiB the rest is left out. A writer that is slow holds the processes up, and one that takes nothing
+	// for a second does not any more: lines are dropped then, and counted in a line of their own. It costs a file
+	// descriptor a process, or two where Stdout and Stderr differ.
 	OutputPrefix
 	// OutputNone throws it away.
 	OutputNone
@@ -94,8 +95,8 @@ const startAnyway = time.Second
 // Exec is a drm.Handler that runs one process per resource. The contract is docs/exec.md. In short: the process finds
 // DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment and the resource's object on its standard
 // input; Terminate is SIGTERM and, after a grace, SIGKILL, to its process group; if it ends by itself it is started
-// again, and the claim's state is failed until it has run for as long as the pause was, and while it is stopped (SIGSTOP); and it
-// ends, with its group, when the agent dies, or does not renew it by the claim's deadline.
+// again, and the claim's state is failed until it has run for as long as the pause was, and while it is stopped
+// (SIGSTOP); and it ends, with its group, when the agent dies, or does not renew it by the claim's deadline.
 //
 // It has no Update: changed data are given to a new process.
 type Exec struct {
@@ -115,17 +116,29 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 		return nil, fmt.Errorf("exec handler on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 	}
 	if len(cfg.Command) == 0 || cfg.Command[0] == "" {
-		return nil, &drm.InputError{Field: "Command", Value: strings.Join(cfg.Command, " "), Want: "a program and its arguments"}
+		return nil, &drm.InputError{
+			Field: "Command",
+			Value: strings.Join(cfg.Command, " "),
+			Want:  "a program and its arguments",
+		}
 	}
 	for _, text := range slices.Concat(cfg.Command, cfg.Env, cfg.GuardCommand, []string{cfg.Dir}) {
 		if strings.ContainsRune(text, 0) {
-			return nil, &drm.InputError{Field: "Command", Value: "text with a NUL byte", Want: "arguments, Env and Dir without one"}
+			return nil, &drm.InputError{
+				Field: "Command",
+				Value: "text with a NUL byte",
+				Want:  "arguments, Env and Dir without one",
+			}
 		}
 	}
 	for _, pair := range cfg.Env {
 		name, _, ok := strings.Cut(pair, "=")
 		if !ok || name == "" || strings.HasPrefix(name, "DRM_") { // the value may be secret, and is not shown
-			return nil, &drm.InputError{Field: "Env", Value: name, Want: "NAME=VALUE, with a name that does not begin with DRM_"}
+			return nil, &drm.InputError{
+				Field: "Env",
+				Value: name,
+				Want:  "NAME=VALUE, with a name that does not begin with DRM_",
+			}
 		}
 	}
 	var err error
@@ -143,7 +156,11 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 		return nil, &drm.InputError{Field: "StartConcurrency", Value: strconv.Itoa(n), Want: "1 to 100000"}
 	}
 	if cfg.Output < OutputRaw || cfg.Output > OutputNone {
-		return nil, &drm.InputError{Field: "Output", Value: strconv.Itoa(int(cfg.Output)), Want: "OutputRaw, OutputPrefix or OutputNone"}
+		return nil, &drm.InputError{
+			Field: "Output",
+			Value: strconv.Itoa(int(cfg.Output)),
+			Want:  "OutputRaw, OutputPrefix or OutputNone",
+		}
 	}
 	same := sameWriter(cfg.Stdout, cfg.Stderr)
 	cfg.Stdout, cfg.Stderr = shareWriters(cfg.Stdout, cfg.Stderr)
@@ -192,8 +209,8 @@ func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, state *conditi
 	}
 }
 
-// spawn starts a process when it is its turn. One that began to run as soft ended is asked to end, like any other: it may have
-// done something already that it must undo.
+// spawn starts a process when it is its turn. One that began to run as soft ended is asked to end, like any other: it
+// may have done something already that it must undo.
 func (e *Exec) spawn(soft, hard context.Context, c drm.Claim, state *condition) (*process, error) {
 	if soft.Err() != nil {
 		return nil, context.Cause(soft)
@@ -223,8 +240,8 @@ func (e *Exec) spawn(soft, hard context.Context, c drm.Claim, state *condition) 
 	return p, nil
 }
 
-// condition is why a resource's state is failed, which its process may be in two ways at once: it ends again and again, and it
-// is stopped (SIGSTOP).
+// condition is why a resource's state is failed, which its process may be in two ways at once: it ends again and again,
+// and it is stopped (SIGSTOP).
 type condition struct {
 	claim drm.Claim
 	mu    sync.Mutex // held while something is reported, so that the last report is the last word
@@ -274,8 +291,8 @@ func outlast(soft, hard context.Context, by time.Duration) (ctx context.Context,
 	}
 }
 
-// wait returns when the process and its guard have ended. When soft ends in order, the process is asked to end; when it does
-// not, or hard ends, or the process does not end though asked, it is killed.
+// wait returns when the process and its guard have ended. When soft ends in order, the process is asked to end; when it
+// does not, or hard ends, or the process does not end though asked, it is killed.
 func (e *Exec) wait(soft, hard context.Context, p *process) error {
 	select {
 	case <-p.done:
@@ -317,16 +334,22 @@ func (e *Exec) Close(ctx context.Context) error {
 	return err
 }
 
-// execEnv is the environment of a guard, and of its processes but for their claims: the agent's own and extra, without what
-// configures DRM (which includes etcd's password).
+// execEnv is the environment of a guard, and of its processes but for their claims: the agent's own and extra, without
+// what configures DRM (which includes etcd's password).
 func execEnv(own, extra []string) []string {
-	return slices.DeleteFunc(slices.Concat(own, extra), func(pair string) bool { return strings.HasPrefix(pair, "DRM_") })
+	return slices.DeleteFunc(
+		slices.Concat(own, extra),
+		func(pair string) bool { return strings.HasPrefix(pair, "DRM_") },
+	)
 }
 
 // claimEnv is what a process has besides.
 func claimEnv(c drm.Claim) []string {
 	return []string{
-		"DRM_APP=" + c.App, "DRM_MEMBER=" + c.Member, "DRM_RESOURCE_ID=" + c.Resource.ID, fmt.Sprintf("DRM_TOKEN=%d", c.Token),
+		"DRM_APP=" + c.App,
+		"DRM_MEMBER=" + c.Member,
+		"DRM_RESOURCE_ID=" + c.Resource.ID,
+		fmt.Sprintf("DRM_TOKEN=%d", c.Token),
 	}
 }
 

@@ -49,8 +49,8 @@ func startMany(b *testing.B, e *handler.Exec, n int, v drm.Validity) {
 	}
 }
 
-// BenchmarkExecStart is the processor time that a start of /bin/true takes, the program's own included, until it has ended; and that
-// of a plain start, by package os/exec, for comparison.
+// BenchmarkExecStart is the processor time that a start of /bin/true takes, the program's own included, until it has
+// ended; and that of a plain start, by package os/exec, for comparison.
 func BenchmarkExecStart(b *testing.B) {
 	b.Run("plain", func(b *testing.B) {
 		before := processorTime(b)
@@ -90,8 +90,8 @@ func (r renewed) Remaining() time.Duration {
 	return 4500*time.Millisecond - time.Since(r.since)%time.Second
 }
 
-// BenchmarkExecIdle is the share of a processor that the agent and its guards use for 1,000 processes that do nothing. Run it
-// with -benchtime 1x.
+// BenchmarkExecIdle is the share of a processor that the agent and its guards use for 1,000 processes that do nothing.
+// Run it with -benchtime 1x.
 func BenchmarkExecIdle(b *testing.B) {
 	e, err := handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "100000"}})
 	if err != nil {

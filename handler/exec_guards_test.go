@@ -68,7 +68,12 @@ func TestExecStartsNothingWhoseClaimEndsOnTheWayToTheGuard(t *testing.T) {
 	if err := os.WriteFile(hold, []byte("go\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := await(t, handled, "Handle"); err == nil || !strings.Contains(err.Error(), "the claim ended before the process was started") {
+	if err := await(
+		t,
+		handled,
+		"Handle",
+	); err == nil ||
+		!strings.Contains(err.Error(), "the claim ended before the process was started") {
 		t.Errorf("Handle: %v", err)
 	}
 	if err := e.Close(t.Context()); err != nil {
@@ -79,8 +84,8 @@ func TestExecStartsNothingWhoseClaimEndsOnTheWayToTheGuard(t *testing.T) {
 	}
 }
 
-// hangExec has every exec of the file hang until release is called: it waits for the holder of a lease, as it would for a
-// server of files that does not answer. hangs says whether one does.
+// hangExec has every exec of the file hang until release is called: it waits for the holder of a lease, as it would for
+// a server of files that does not answer. hangs says whether one does.
 func hangExec(t *testing.T, path string) (release func(), hangs func() bool) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -186,7 +191,16 @@ func TestExecIsNotHeldUpByAProgramWhoseExecHangs(t *testing.T) {
 		ch.handle(t.Context(), s.Exec, drm.NewClaim("app", "m1", drm.Resource{ID: id}, 1, v))
 		return ch.next()
 	}
-	before, ends, renewed := begin("before", remaining(time.Hour)), begin("ends", validity), begin("renewed", remaining(time.Second))
+	before, ends, renewed := begin(
+		"before",
+		remaining(time.Hour),
+	), begin(
+		"ends",
+		validity,
+	), begin(
+		"renewed",
+		remaining(time.Second),
+	)
 
 	s.slow()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -250,12 +264,20 @@ func TestExecStartsNothingWhoseTurnComesTooLate(t *testing.T) {
 	s.fast()
 	moved, move := context.WithCancelCause(t.Context())
 	waits := s.begin(moved, claim("moved", 1))
-	late := s.begin(t.Context(), drm.NewClaim("app", "m1", drm.Resource{ID: "late"}, 1, lasting(time.Now().Add(50*time.Millisecond))))
+	late := s.begin(
+		t.Context(),
+		drm.NewClaim("app", "m1", drm.Resource{ID: "late"}, 1, lasting(time.Now().Add(50*time.Millisecond))),
+	)
 	move(drm.CauseMoved)
 	if err := await(t, waits, "Handle of what moved"); !errors.Is(err, drm.CauseMoved) {
 		t.Errorf("Handle: %v", err)
 	}
-	if err := await(t, late, "Handle of a claim that ended"); err == nil || !strings.Contains(err.Error(), "the claim ended") {
+	if err := await(
+		t,
+		late,
+		"Handle of a claim that ended",
+	); err == nil ||
+		!strings.Contains(err.Error(), "the claim ended") {
 		t.Errorf("Handle: %v", err)
 	}
 	cancel(drm.CauseFenced)
@@ -356,7 +378,12 @@ func TestExecShowsAProcessThatIsStopped(t *testing.T) {
 	if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := await(t, reports, "a report"); err == nil || !strings.Contains(err.Error(), "is stopped (SIGSTOP) since ") {
+	if err := await(
+		t,
+		reports,
+		"a report",
+	); err == nil ||
+		!strings.Contains(err.Error(), "is stopped (SIGSTOP) since ") {
 		t.Errorf("the state is failed because of %v", err)
 	}
 	if err := syscall.Kill(p.PID, syscall.SIGCONT); err != nil {
@@ -381,7 +408,10 @@ func TestExecReplacesAGuardThatIsStopped(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(handler.ExecConfig{Backoff: time.Millisecond, OnExit: func(_ drm.Claim, err error) { told <- err }}, "stubborn")
+	e := ch.newExec(
+		handler.ExecConfig{Backoff: time.Millisecond, OnExit: func(_ drm.Claim, err error) { told <- err }},
+		"stubborn",
+	)
 	ch.handle(t.Context(), e, claim("a", 1))
 	p := ch.next()
 	p.tell(t, "stop-parent")
@@ -401,8 +431,19 @@ func TestExecGivesProcessesTheLimitOfOpenFilesOfTheAgent(t *testing.T) {
 	const want = "321\n"
 	out := filepath.Join(t.TempDir(), "out")
 	e := must[*handler.Exec](t)(handler.NewExec(handler.ExecConfig{
-		Command:      []string{"sh", "-c", "ulimit -Sn >" + out + ".tmp; mv " + out + ".tmp " + out + "; exec sleep 1000"},
-		GuardCommand: []string{"sh", "-c", `ulimit -Sn 321; exec "$@"`, "sh", os.Args[0], handler.GuardArg}, // as an agent would pass it on
+		Command: []string{
+			"sh",
+			"-c",
+			"ulimit -Sn >" + out + ".tmp; mv " + out + ".tmp " + out + "; exec sleep 1000",
+		},
+		GuardCommand: []string{
+			"sh",
+			"-c",
+			`ulimit -Sn 321; exec "$@"`,
+			"sh",
+			os.Args[0],
+			handler.GuardArg,
+		}, // as an agent would pass it on
 	}))
 	if err := e.Handle(t.Context(), claim("a", 1)); err != nil {
 		t.Fatal(err)

@@ -18,7 +18,8 @@ import (
 
 func init() { programs["__chatty"] = chattyMain }
 
-// chattyMain prints args[1] lines of about args[0] bytes, a few bytes at a time, each line all of one character, and ends.
+// chattyMain prints args[1] lines of about args[0] bytes, a few bytes at a time, each line all of one character, and
+// ends.
 func chattyMain(args []string) int {
 	var length, count int
 	_, _ = fmt.Sscan(args[0], &length)
@@ -73,7 +74,13 @@ func TestExecPutsTheResourceBeforeEachLine(t *testing.T) {
 	}
 	got = strings.Split(strings.TrimSuffix(errs.String(), "\n"), "\n")
 	slices.Sort(got)
-	if want := []string{`["b c"] end without an end of line`, "[a] end without an end of line"}; !slices.Equal(got, want) {
+	if want := []string{
+		`["b c"] end without an end of line`,
+		"[a] end without an end of line",
+	}; !slices.Equal(
+		got,
+		want,
+	) {
 		t.Errorf("stderr: %q, want %q", got, want)
 	}
 	var both bytes.Buffer // in the order in which it was printed
@@ -136,7 +143,14 @@ func TestExecDoesNotHoldUpProcessesForAWriterThatTakesNothing(t *testing.T) {
 	free := make(chan struct{})
 	defer close(free)
 	blocked := writerFunc(func(b []byte) (int, error) { <-free; return len(b), nil })
-	runChatty(t, handler.ExecConfig{Output: handler.OutputPrefix, Stdout: blocked, Stderr: blocked}, 5000, 1000, "a", "b")
+	runChatty(
+		t,
+		handler.ExecConfig{Output: handler.OutputPrefix, Stdout: blocked, Stderr: blocked},
+		5000,
+		1000,
+		"a",
+		"b",
+	)
 }
 
 type writerFunc func([]byte) (int, error)
@@ -163,7 +177,16 @@ func BenchmarkExecOutput(b *testing.B) {
 			b.Run(fmt.Sprint(name, "/", length), func(b *testing.B) {
 				b.SetBytes(4 * 32 << 20)
 				for b.Loop() {
-					runChatty(b, handler.ExecConfig{Output: output, Stdout: null, Stderr: null}, length, (32<<20)/length, "a", "b", "c", "d")
+					runChatty(
+						b,
+						handler.ExecConfig{Output: output, Stdout: null, Stderr: null},
+						length,
+						(32<<20)/length,
+						"a",
+						"b",
+						"c",
+						"d",
+					)
 				}
 			})
 		}

@@ -51,7 +51,10 @@ func pipes() []string {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, entry := range entries {
 		if fd, _ := strconv.Atoi(entry.Name()); fd > 2 {
-			if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil && strings.HasPrefix(target, "pipe:") {
+			if target, err := os.Readlink(
+				"/proc/self/fd/" + entry.Name(),
+			); err == nil &&
+				strings.HasPrefix(target, "pipe:") {
 				names = append(names, target)
 			}
 		}
@@ -84,7 +87,15 @@ func childMain(args []string) int {
 		return 9
 	}
 	session, _, _ := syscall.Syscall(syscall.SYS_GETSID, 0, 0, 0)
-	h := hello{Name: name, PID: os.Getpid(), PPID: os.Getppid(), PGID: syscall.Getpgrp(), PSID: int(session), Env: os.Environ(), Pipes: pipes()}
+	h := hello{
+		Name:  name,
+		PID:   os.Getpid(),
+		PPID:  os.Getppid(),
+		PGID:  syscall.Getpgrp(),
+		PSID:  int(session),
+		Env:   os.Environ(),
+		Pipes: pipes(),
+	}
 	if !has("deaf") {
 		in, _ := io.ReadAll(os.Stdin)
 		h.Stdin = string(in)
@@ -102,7 +113,17 @@ func childMain(args []string) int {
 		spawn(&syscall.SysProcAttr{Setsid: true}, "stubborn", "name=runaway")
 	}
 	if has("daemon") { // its parent, which is not this process, ends at once
-		cmd := exec.Command("sh", "-c", `setsid "$@" & exit 0`, "sh", os.Args[0], "__child", "deaf", "stubborn", "name=daemon")
+		cmd := exec.Command(
+			"sh",
+			"-c",
+			`setsid "$@" & exit 0`,
+			"sh",
+			os.Args[0],
+			"__child",
+			"deaf",
+			"stubborn",
+			"name=daemon",
+		)
 		_ = cmd.Run()
 	}
 	if has("patient") {
@@ -312,7 +333,13 @@ func TestExecGivesTheProcessItsClaim(t *testing.T) {
 	t.Setenv("INHERITED", "yes")
 	ch := newChildren(t)
 	e := ch.newExec(handler.ExecConfig{Env: []string{"EXTRA=1"}})
-	c := drm.NewClaim("my app", "m1", drm.Resource{ID: "a/b", Data: json.RawMessage(`{"id":"a/b","x":[1,"<&>"]}`)}, 42, nil)
+	c := drm.NewClaim(
+		"my app",
+		"m1",
+		drm.Resource{ID: "a/b", Data: json.RawMessage(`{"id":"a/b","x":[1,"<&>"]}`)},
+		42,
+		nil,
+	)
 	ch.handle(t.Context(), e, c)
 	p := ch.next()
 	if want := `{"id":"a/b","x":[1,"<&>"]}` + "\n"; p.Stdin != want {
@@ -325,7 +352,15 @@ func TestExecGivesTheProcessItsClaim(t *testing.T) {
 		}
 	}
 	slices.Sort(ours)
-	if want := []string{"DRM_APP=my app", "DRM_MEMBER=m1", "DRM_RESOURCE_ID=a/b", "DRM_TOKEN=42"}; !slices.Equal(ours, want) {
+	if want := []string{
+		"DRM_APP=my app",
+		"DRM_MEMBER=m1",
+		"DRM_RESOURCE_ID=a/b",
+		"DRM_TOKEN=42",
+	}; !slices.Equal(
+		ours,
+		want,
+	) {
 		t.Errorf("DRM's environment is %q, want %q", ours, want)
 	}
 	for _, want := range []string{"INHERITED=yes", "EXTRA=1"} {
@@ -455,7 +490,8 @@ func TestExecKillsAtOnceWhenTheClaimEnds(t *testing.T) {
 	}
 }
 
-// A manager that stops, say, while Handle is at work ends its context. The claim is still its own, and so is the process.
+// A manager that stops, say, while Handle is at work ends its context. The claim is still its own, and so is the
+// process.
 func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout} {
@@ -550,9 +586,12 @@ func TestExecRestartsAProcessThatEnds(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(handler.ExecConfig{Backoff: time.Millisecond, Grace: time.Millisecond, OnExit: func(c drm.Claim, err error) {
-		told <- fmt.Errorf("%s: %w", c.Resource.ID, err)
-	}}, "family")
+	e := ch.newExec(
+		handler.ExecConfig{Backoff: time.Millisecond, Grace: time.Millisecond, OnExit: func(c drm.Claim, err error) {
+			told <- fmt.Errorf("%s: %w", c.Resource.ID, err)
+		}},
+		"family",
+	)
 	ch.handle(t.Context(), e, claim("a", 1))
 	all := ch.named(3)
 	all["child"].tell(t, "exit 3")
@@ -761,7 +800,10 @@ func TestExecChildDiesWhenItsClaimIsNoLongerValid(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }}, "stubborn")
+	e := ch.newExec(
+		handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }},
+		"stubborn",
+	)
 	validity := make(fading)
 	ch.handle(t.Context(), e, drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, validity))
 	p := ch.next()
@@ -777,7 +819,11 @@ func TestExecKillsTheGroupWhenItsGuardIsKilled(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }}, "stubborn", "family")
+	e := ch.newExec(
+		handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }},
+		"stubborn",
+		"family",
+	)
 	ch.handle(t.Context(), e, claim("a", 1))
 	all := ch.named(3)
 	all["child"].tell(t, "kill-parent")

@@ -12,12 +12,14 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Go's own way to start a process (os/exec, syscall.ForkExec) suspends the thread, with the right to run Go code that it holds,
-// until exec succeeds (CLONE_VFORK). Where exec hangs, because the program is on a network file system that does not answer, the whole
-// guard would hang with it at its next garbage collection, and with the guard the deadlines of all its processes. So a guard forks
-// in the plain old way, which copies its small memory, and does what package syscall does besides.
+// Go's own way to start a process (os/exec, syscall.ForkExec) suspends the thread, with the right to run Go code that
+// it holds, until exec succeeds (CLONE_VFORK). Where exec hangs, because the program is on a network file system that
+// does not answer, the whole guard would hang with it at its next garbage collection, and with the guard the deadlines
+// of all its processes. So a guard forks in the plain old way, which copies its small memory, and does what package
+// syscall does besides.
 //
-// The three functions are those that the runtime has for package syscall; it promises to keep them for users like gVisor.
+// The three functions are those that the runtime has for package syscall; it promises to keep them for users like
+// gVisor.
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
@@ -79,8 +81,8 @@ func (f *forker) fork(what forking) (int, error) {
 	return pid, nil
 }
 
-// rawFork makes a process that becomes the program, unless it tells on what.result why not. In the new process there is one
-// thread and nothing of the runtime works: it may call only what neither allocates nor grows the stack.
+// rawFork makes a process that becomes the program, unless it tells on what.result why not. In the new process there is
+// one thread and nothing of the runtime works: it may call only what neither allocates nor grows the stack.
 //
 //go:noinline
 //go:norace
@@ -110,7 +112,15 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 	if _, _, errno = syscall.RawSyscall(syscall.SYS_SETPGID, 0, 0, 0); errno != 0 {
 		goto fail
 	}
-	if _, _, errno = syscall.RawSyscall6(syscall.SYS_PRCTL, deathSignal, uintptr(syscall.SIGKILL), 0, 0, 0, 0); errno != 0 {
+	if _, _, errno = syscall.RawSyscall6(
+		syscall.SYS_PRCTL,
+		deathSignal,
+		uintptr(syscall.SIGKILL),
+		0,
+		0,
+		0,
+		0,
+	); errno != 0 {
 		goto fail
 	}
 	if n, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0); int(n) != what.guard {
@@ -130,7 +140,12 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 		}
 	}
 	// What other processes read or tell ends when the last holder of the other end closes it. Exec would, but may hang.
-	if _, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(what.result), reportFD, syscall.O_CLOEXEC); errno != 0 {
+	if _, _, errno = syscall.RawSyscall(
+		syscall.SYS_DUP3,
+		uintptr(what.result),
+		reportFD,
+		syscall.O_CLOEXEC,
+	); errno != 0 {
 		goto fail
 	}
 	what.result = reportFD
@@ -141,13 +156,32 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 		_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
 	}
 	if limit != nil {
-		_, _, _ = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE, uintptr(unsafe.Pointer(limit)), 0, 0, 0)
+		_, _, _ = syscall.RawSyscall6(
+			syscall.SYS_PRLIMIT64,
+			0,
+			syscall.RLIMIT_NOFILE,
+			uintptr(unsafe.Pointer(limit)),
+			0,
+			0,
+			0,
+		)
 	}
 	// The last look at the clock.
-	if _, _, errno = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&now)), 0); errno != 0 {
+	if _, _, errno = syscall.RawSyscall(
+		syscall.SYS_CLOCK_GETTIME,
+		boottime,
+		uintptr(unsafe.Pointer(&now)),
+		0,
+	); errno != 0 {
 		goto fail
 	}
-	if int64(now.Sec)*1000+int64(now.Nsec)/int64(time.Millisecond) >= what.until { //nolint:unconvert // 32-bit systems need it, and no call is allowed
+	if int64(
+		now.Sec,
+	)*1000+int64(
+		now.Nsec,
+	)/int64(
+		time.Millisecond,
+	) >= what.until { //nolint:unconvert // 32-bit systems need it, and no call is allowed
 		errno = codeEnded
 		goto fail
 	}
@@ -177,9 +211,9 @@ func highestDescriptor() (highest int) {
 }
 
 // originalLimit is the limit of open files that this process was started with. Go raises its own to the highest there
-// is, and gives the original one to processes that it starts, since some programs (those that use select) cannot do with more. What
-// it was Go does not tell: a program that Go starts, and which stops before its first instruction, shows it. Nil if that is
-// forbidden, or nothing was raised.
+// is, and gives the original one to processes that it starts, since some programs (those that use select) cannot do
+// with more. What it was Go does not tell: a program that Go starts, and which stops before its first instruction,
+// shows it. Nil if that is forbidden, or nothing was raised.
 func originalLimit() *unix.Rlimit {
 	var own, original unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil || own.Cur+1 != own.Max {

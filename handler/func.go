@@ -16,8 +16,9 @@ type Funcs struct {
 	// Update, if given, makes the handler a drm.Updater. Without it, a resource whose data changed is terminated and
 	// handled anew.
 	Update func(ctx context.Context, c drm.Claim) error
-	// FinishesCalls, if true, makes DRM wait for the return of a Handle or Update in progress where it would else end its
-	// context: when the resource moves, changes or is removed, and when the member stops. drm.Finisher tells what it is for.
+	// FinishesCalls, if true, makes DRM wait for the return of a Handle or Update in progress where it would else end
+	// its context: when the resource moves, changes or is removed, and when the member stops. drm.Finisher tells what
+	// it is for.
 	FinishesCalls bool
 }
 

@@ -1,7 +1,7 @@
 package handler
 
-// The protocol between an agent and one of its guards, each of which keeps many processes. Each side sends JSON values, one
-// after the other: the agent orders over the guard's standard input, the guard reports over its file descriptor 3.
+// The protocol between an agent and one of its guards, each of which keeps many processes. Each side sends JSON values,
+// one after the other: the agent orders over the guard's standard input, the guard reports over its file descriptor 3.
 //
 // The end of the orders (the agent closed its end, or died) tells the guard to kill everything.
 
@@ -30,8 +30,8 @@ type startOrder struct {
 	ID int `json:"id"`
 	// Input is what the process reads from its standard input.
 	Input []byte `json:"input"`
-	// Outputs is how many files have been sent over passFD for what it prints: none, so that it prints where the guard does; one;
-	// or one for its standard output and one for its standard error.
+	// Outputs is how many files have been sent over passFD for what it prints: none, so that it prints where the guard
+	// does; one; or one for its standard output and one for its standard error.
 	Outputs int `json:"outputs,omitempty"`
 	// Env is what it has in its environment besides the guard's.
 	Env []string `json:"env"`
@@ -39,15 +39,16 @@ type startOrder struct {
 	Until int64 `json:"until"`
 }
 
-// renewal says when processes must be dead unless a later one says otherwise, in milliseconds of clockNow. It is a point in
-// time and not a span, so that an order which is late does not give the processes more time. One message renews them all.
+// renewal says when processes must be dead unless a later one says otherwise, in milliseconds of clockNow. It is a
+// point in time and not a span, so that an order which is late does not give the processes more time. One message
+// renews them all.
 type renewal struct {
 	Until int64 `json:"until"`
 	IDs   []int `json:"ids"`
 }
 
-// report is what a guard sends to its agent. Ack stands alone; the others are about the process ID. A process has one report
-// with PID, later one with Ended, and none after it; or a single one with Error.
+// report is what a guard sends to its agent. Ack stands alone; the others are about the process ID. A process has one
+// report with PID, later one with Ended, and none after it; or a single one with Error.
 type report struct {
 	// Ack says that all orders up to this one have been carried out. A start has when it is under way, a kill when the
 	// signal was sent.

@@ -30,8 +30,8 @@ func (*alarm) set(int64) {}
 // ownFile would be how the file that a process runs is named, which macOS does not have.
 const ownFile = ""
 
-// ownGuard is how this very program is started as a guard. check says whether it still can be: where its file has been replaced, or
-// removed, another program would run, which might speak otherwise.
+// ownGuard is how this very program is started as a guard. check says whether it still can be: where its file has been
+// replaced, or removed, another program would run, which might speak otherwise.
 func ownGuard() (command []string, check func() error, err error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -59,8 +59,8 @@ func nameSelf() {}
 // receiveFlags are none: macOS has no way to have what is received close at exec.
 const receiveFlags = 0
 
-// launch starts the program. Until exec succeeded its number is not known: a claim that ends meanwhile has the process killed as
-// soon as it is.
+// launch starts the program. Until exec succeeded its number is not known: a claim that ends meanwhile has the process
+// killed as soon as it is.
 func (g *guard) launch(c *child, path string, input []byte) error {
 	stdin, feed, err := os.Pipe()
 	if err != nil {
@@ -71,7 +71,9 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	stdout, stderr, printed := c.takeOutput()
 	go func() {
 		pid, err := syscall.ForkExec(path, g.args, &syscall.ProcAttr{
-			Env: env, Files: []uintptr{stdin.Fd(), uintptr(stdout), uintptr(stderr)}, Sys: &syscall.SysProcAttr{Setpgid: true},
+			Env:   env,
+			Files: []uintptr{stdin.Fd(), uintptr(stdout), uintptr(stderr)},
+			Sys:   &syscall.SysProcAttr{Setpgid: true},
 		})
 		_ = stdin.Close()
 		printed()
@@ -122,8 +124,8 @@ func (g *guard) follow(c *child) {
 	}
 }
 
-// What follows is what macOS does not have: a signal when the parent dies (the end of the orders tells), and the adoption
-// of orphans (what leaves the group escapes).
+// What follows is what macOS does not have: a signal when the parent dies (the end of the orders tells), and the
+// adoption of orphans (what leaves the group escapes).
 
 func signalAtParentDeath(*syscall.SysProcAttr, syscall.Signal) {}
 

@@ -40,7 +40,9 @@ func newAlarm() (*alarm, error) {
 		var ticks [8]byte
 		for {
 			if _, err := file.Read(ticks[:]); err != nil {
-				panic(fmt.Sprintf("timerfd: %v", err)) // the processes die with the guard, rather than outlive their claims
+				panic(
+					fmt.Sprintf("timerfd: %v", err),
+				) // the processes die with the guard, rather than outlive their claims
 			}
 			c <- struct{}{}
 		}
@@ -55,11 +57,12 @@ func (a *alarm) set(until int64) {
 	}
 }
 
-// ownFile is the file that a process runs, even if a newer one has been put in its place, which might speak otherwise to its
-// guards: what is to become a guard is a copy of the agent when it looks there.
+// ownFile is the file that a process runs, even if a newer one has been put in its place, which might speak otherwise
+// to its guards: what is to become a guard is a copy of the agent when it looks there.
 const ownFile = "/proc/self/exe"
 
-// ownGuard is how this very program is started as a guard, whatever has become of its file. check says whether it still can be.
+// ownGuard is how this very program is started as a guard, whatever has become of its file. check says whether it still
+// can be.
 func ownGuard() (command []string, check func() error, err error) {
 	if _, err := os.Stat(ownFile); err != nil { // no /proc: os.Executable has nowhere to look either
 		return nil, nil, err
@@ -78,8 +81,8 @@ const receiveFlags = unix.MSG_CMSG_CLOEXEC
 
 func signalAtParentDeath(attr *syscall.SysProcAttr, s syscall.Signal) { attr.Pdeathsig = s }
 
-// launch forks, with the loop held up for that long only: exec may hang with its file system, and nothing waits for it but the
-// process itself.
+// launch forks, with the loop held up for that long only: exec may hang with its file system, and nothing waits for it
+// but the process itself.
 func (g *guard) launch(c *child, path string, input []byte) error {
 	var stdin, result [2]int
 	if err := unix.Pipe2(stdin[:], unix.O_CLOEXEC); err != nil {
@@ -89,11 +92,19 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 		_, _ = unix.Close(stdin[0]), unix.Close(stdin[1])
 		return fmt.Errorf("pipe: %w", err)
 	}
-	_, _ = unix.SetNonblock(stdin[1], true), unix.SetNonblock(result[0], true) // our ends: a goroutine waits, not a thread
+	_, _ = unix.SetNonblock(
+		stdin[1],
+		true,
+	), unix.SetNonblock(
+		result[0],
+		true,
+	) // our ends: a goroutine waits, not a thread
 	c.feed = os.NewFile(uintptr(stdin[1]), "stdin")
 	from := os.NewFile(uintptr(result[0]), "result")
 	stdout, stderr, printed := c.takeOutput()
-	pid, err := g.system.fork(forking{path, g.args, g.environ(c), stdin[0], stdout, stderr, result[1], c.until, os.Getpid()})
+	pid, err := g.system.fork(
+		forking{path, g.args, g.environ(c), stdin[0], stdout, stderr, result[1], c.until, os.Getpid()},
+	)
 	_, _ = unix.Close(stdin[0]), unix.Close(result[1])
 	printed()
 	if err != nil {
@@ -107,7 +118,9 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	go feedTo(c.feed, input)
 	go func() {
 		var code [1]byte
-		n, _ := from.Read(code[:]) // nothing is there to be read once exec succeeded, or the process was killed before it
+		n, _ := from.Read(
+			code[:],
+		) // nothing is there to be read once exec succeeded, or the process was killed before it
 		_ = from.Close()
 		g.post(func() { g.confirm(c, execFailure(path, n, code[0])) })
 	}()

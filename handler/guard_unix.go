@@ -25,13 +25,16 @@ const (
 	groupPollMost = 200 * time.Millisecond
 )
 
-// RunGuard is what a guard process of an Exec does: it runs processes under the orders of the agent that started it, until
-// the agent has no more or dies, and returns an exit code. A main function calls it before anything else (see GuardArg),
-// because a guard should be small and start quickly. It is of no use to anyone but an Exec.
+// RunGuard is what a guard process of an Exec does: it runs processes under the orders of the agent that started it,
+// until the agent has no more or dies, and returns an exit code. A main function calls it before anything else (see
+// GuardArg), because a guard should be small and start quickly. It is of no use to anyone but an Exec.
 func RunGuard(args []string) int {
 	reports := os.NewFile(reportFD, "reports")
 	if info, err := reports.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 || len(args) == 0 {
-		fmt.Fprintln(os.Stderr, "this is the guard of processes that `drmctl agent --handler-exec` runs; it is not for use by hand")
+		fmt.Fprintln(
+			os.Stderr,
+			"this is the guard of processes that `drmctl agent --handler-exec` runs; it is not for use by hand",
+		)
 		return 2
 	}
 	syscall.CloseOnExec(reportFD) // the processes must not hold it open
@@ -50,9 +53,9 @@ func RunGuard(args []string) int {
 	return g.run()
 }
 
-// guard keeps the processes of one agent. All of it belongs to the goroutine of run, which is also the only one that starts
-// processes, sends them signals and takes their exit statuses: so no signal can hit a number that was given to another
-// process meanwhile. What may block is done by other goroutines, which end with the guard.
+// guard keeps the processes of one agent. All of it belongs to the goroutine of run, which is also the only one that
+// starts processes, sends them signals and takes their exit statuses: so no signal can hit a number that was given to
+// another process meanwhile. What may block is done by other goroutines, which end with the guard.
 type guard struct {
 	agent int      // the agent's process id
 	args  []string // the command
@@ -274,8 +277,8 @@ func (g *guard) checkDeadlines() {
 	}
 }
 
-// kill ends the process, its group, and every other descendant that the guard can find. What is left of them is reported as
-// ended once it has.
+// kill ends the process, its group, and every other descendant that the guard can find. What is left of them is
+// reported as ended once it has.
 func (g *guard) kill(c *child, reason string) {
 	if c.ending {
 		return
@@ -303,8 +306,8 @@ func (g *guard) strike(c *child) {
 	}
 }
 
-// exited is told that the leader ended. reap takes its exit status: until then its number, which is that of its group, cannot
-// be given to another process.
+// exited is told that the leader ended. reap takes its exit status: until then its number, which is that of its group,
+// cannot be given to another process.
 func (g *guard) exited(c *child, reap func() syscall.WaitStatus) {
 	c.dead = true
 	if !c.terminating && !c.ending && c.confirmed {
@@ -316,8 +319,8 @@ func (g *guard) exited(c *child, reap func() syscall.WaitStatus) {
 	c.status, c.reaped = reap(), true
 	delete(g.byPID, c.pid)
 	if !c.ending {
-		// The others in its group got SIGTERM too, and have the rest of the grace. The number stays taken for as long as the
-		// group has a member.
+		// The others in its group got SIGTERM too, and have the rest of the grace. The number stays taken for as long
+		// as the group has a member.
 		g.look(c)
 		return
 	}

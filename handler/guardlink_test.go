@@ -17,7 +17,12 @@ func (v validFor) Remaining() time.Duration { return time.Duration(v) }
 
 // newTestLink is a link to no guard, with n processes under claims of each of these validities.
 func newTestLink(n int, validities ...*validFor) *guardLink {
-	l := &guardLink{procs: map[int]*process{}, wake: make(chan struct{}, 1), keep: make(chan struct{}, 1), pause: keepAtMost}
+	l := &guardLink{
+		procs: map[int]*process{},
+		wake:  make(chan struct{}, 1),
+		keep:  make(chan struct{}, 1),
+		pause: keepAtMost,
+	}
 	for _, v := range validities {
 		for range n {
 			id := fmt.Sprint(len(l.procs))

@@ -21,13 +21,13 @@ import (
 const (
 	// untilAtMost bounds the validity that a guard is told of, for claims that never end (in tests).
 	untilAtMost = time.Hour
-	// untilStep is what deadlines are rounded down to, so that those of one lease are one and go in one message; and untilSlack the
-	// least extension of one that a guard is told of, since computing one twice differs a little.
+	// untilStep is what deadlines are rounded down to, so that those of one lease are one and go in one message; and
+	// untilSlack the least extension of one that a guard is told of, since computing one twice differs a little.
 	untilStep, untilSlack = 10 * time.Millisecond, 20 * time.Millisecond
 	// keepAtLeast and keepAtMost bound how often claims are looked at: a tenth of the shortest validity otherwise.
 	keepAtLeast, keepAtMost = 10 * time.Millisecond, time.Second
-	// suspectAfter is how long a guard may not answer before it gets no further processes, replaceAfter before it is killed, with
-	// all it has, since it is stopped or hangs.
+	// suspectAfter is how long a guard may not answer before it gets no further processes, replaceAfter before it is
+	// killed, with all it has, since it is stopped or hangs.
 	suspectAfter, replaceAfter = time.Second, 5 * time.Second
 )
 
@@ -59,8 +59,8 @@ type guardLink struct {
 	done chan struct{} // closed when the guard has ended, and its processes know
 }
 
-// deadline is the end of the claim's validity on clockNow, in milliseconds; 1, which is long ago, if there is none. now must have been
-// read before: if the agent is stopped between the two, the sum is too early, never too late.
+// deadline is the end of the claim's validity on clockNow, in milliseconds; 1, which is long ago, if there is none. now
+// must have been read before: if the agent is stopped between the two, the sum is too early, never too late.
 func deadline(now int64, c drm.Claim) (until int64, left time.Duration) {
 	left = min(c.Remaining(), untilAtMost)
 	if left <= 0 {
@@ -70,8 +70,15 @@ func deadline(now int64, c drm.Claim) (until int64, left time.Duration) {
 	return max(1, until-until%untilStep.Milliseconds()), left
 }
 
-// startGuard starts a guard. start and gone are called to start it and after its exit status was taken, onIdle as guardLink has it.
-func startGuard(command []string, cfg ExecConfig, start func(*exec.Cmd) error, gone func(*exec.Cmd), onIdle func()) (*guardLink, error) {
+// startGuard starts a guard. start and gone are called to start it and after its exit status was taken, onIdle as
+// guardLink has it.
+func startGuard(
+	command []string,
+	cfg ExecConfig,
+	start func(*exec.Cmd) error,
+	gone func(*exec.Cmd),
+	onIdle func(),
+) (*guardLink, error) {
 	orders, toGuard, err := os.Pipe()
 	if err != nil {
 		return nil, err
@@ -195,7 +202,8 @@ func (l *guardLink) kill(why error) {
 	_ = l.cmd.Process.Kill()
 }
 
-// write writes the orders, in their order. A guard that does not read holds up nothing else. It ends when the guard has.
+// write writes the orders, in their order. A guard that does not read holds up nothing else. It ends when the guard
+// has.
 func (l *guardLink) write() {
 	for {
 		select {
@@ -246,8 +254,8 @@ func (l *guardLink) watch() {
 	}
 }
 
-// renew gives one order if the guard has to know anything, and tells the pause until it should be called again. elapsed is the
-// time since it was.
+// renew gives one order if the guard has to know anything, and tells the pause until it should be called again. elapsed
+// is the time since it was.
 func (l *guardLink) renew(elapsed time.Duration) (next, silent time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

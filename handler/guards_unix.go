@@ -32,10 +32,16 @@ type guards struct {
 	own    ownProcesses
 }
 
-// newGuards makes guards that have not been started. same says that stdout and stderr of cfg are one writer; check is called
-// before each start.
+// newGuards makes guards that have not been started. same says that stdout and stderr of cfg are one writer; check is
+// called before each start.
 func newGuards(command []string, cfg ExecConfig, same bool, check func() error) *guards {
-	return &guards{command: command, cfg: cfg, outlets: newOutlets(cfg, same), check: check, own: ownProcesses{reap: cfg.ReapOrphans}}
+	return &guards{
+		command: command,
+		cfg:     cfg,
+		outlets: newOutlets(cfg, same),
+		check:   check,
+		own:     ownProcesses{reap: cfg.ReapOrphans},
+	}
 }
 
 // take gives a guard that has room for another process, and answers.
@@ -102,8 +108,8 @@ func (g *guards) drop(l *guardLink) {
 	}
 }
 
-// close ends all guards, and with them what processes they still have; those that do not end by themselves when ctx does, with
-// SIGKILL. No guard is started from then on.
+// close ends all guards, and with them what processes they still have; those that do not end by themselves when ctx
+// does, with SIGKILL. No guard is started from then on.
 func (g *guards) close(ctx context.Context) {
 	g.mu.Lock()
 	g.closed = true

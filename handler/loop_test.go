@@ -170,11 +170,13 @@ func TestLoopReportsAFailureUntilItHasRunForAsLongAsThePauseWas(t *testing.T) {
 		if err := l.Terminate(t.Context(), c); err != nil {
 			t.Fatal(err)
 		}
-		if len(r.all) != 3 || r.all[0].text != "boom" || !strings.HasPrefix(r.all[1].text, "returned") || r.all[2].text != "well" {
+		if len(r.all) != 3 || r.all[0].text != "boom" || !strings.HasPrefix(r.all[1].text, "returned") ||
+			r.all[2].text != "well" {
 			t.Fatalf("reported %v, want two failures, and that all is well", r.all)
 		}
 		// Pauses are a second and two, less or more a fifth.
-		if again := r.all[2].after - r.all[1].after; again < 2*1600*time.Millisecond || again > 2*2400*time.Millisecond {
+		if again := r.all[2].after - r.all[1].after; again < 2*1600*time.Millisecond ||
+			again > 2*2400*time.Millisecond {
 			t.Errorf("all was well again %v after the second failure, want the pause of about 2 s twice", again)
 		}
 	})
@@ -207,7 +209,8 @@ func TestLoopThatHangsFailsTerminateAndBlocksTheNextHandle(t *testing.T) {
 		defer cancel()
 		began := time.Now()
 		err := l.Terminate(ctx, claim("a", 1))
-		if !errors.Is(err, handler.ErrRunning) || !errors.Is(err, drm.CauseTimeout) || time.Since(began) != 30*time.Second {
+		if !errors.Is(err, handler.ErrRunning) || !errors.Is(err, drm.CauseTimeout) ||
+			time.Since(began) != 30*time.Second {
 			t.Errorf("Terminate after %v: %v", time.Since(began), err)
 		}
 		if err := l.Handle(t.Context(), claim("a", 2)); !errors.Is(err, handler.ErrRunning) {

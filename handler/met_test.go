@@ -15,7 +15,10 @@ import (
 // TestWebhookErrorsSayWhatToCheck: the URL may be that of something else than the receiver.
 func TestWebhookErrorsSayWhatToCheck(t *testing.T) {
 	mux := http.NewServeMux()
-	mux.HandleFunc("/unauthorized", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) })
+	mux.HandleFunc(
+		"/unauthorized",
+		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
+	)
 	mux.HandleFunc("/closes", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	plain, secure := httptest.NewServer(mux), httptest.NewUnstartedServer(mux)
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -38,7 +41,10 @@ func TestWebhookErrorsSayWhatToCheck(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	if _, err := handler.NewWebhook(handler.WebhookConfig{URL: "localhost:9000"}); err == nil || !strings.Contains(err.Error(), "http://localhost:9000") {
+	if _, err := handler.NewWebhook(
+		handler.WebhookConfig{URL: "localhost:9000"},
+	); err == nil ||
+		!strings.Contains(err.Error(), "http://localhost:9000") {
 		t.Error(err)
 	}
 }

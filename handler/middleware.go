@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Middleware makes a handler of a handler. Those of this package keep Update and FinishesCalls exactly where the wrapped one
-// has them.
+// Middleware makes a handler of a handler. Those of this package keep Update and FinishesCalls exactly where the
+// wrapped one has them.
 type Middleware func(drm.Handler) drm.Handler
 
 // Chain wraps h in all of ms; the first one is the outermost, which is called first.
@@ -68,8 +68,8 @@ func Timeout(handle, terminate time.Duration) (Middleware, error) {
 	}, nil
 }
 
-// terminated adds to the error of a Handle what came of the Terminate after it. Where that failed too, the handler may have the
-// resource still, and DRM is to call Terminate again.
+// terminated adds to the error of a Handle what came of the Terminate after it. Where that failed too, the handler may
+// have the resource still, and DRM is to call Terminate again.
 func terminated(err, terminate error) error {
 	if terminate != nil {
 		err = errors.Join(err, terminate, drm.ErrOutcomeUnknown)
@@ -107,11 +107,11 @@ type RetryConfig struct {
 	BackoffMax time.Duration
 }
 
-// Retry calls Handle again when it returned an error, within one Handle of DRM, which so learns of the last error
-// only. It is for failures that pass within drm.Config.HandleTimeout; DRM itself tries again after that. It stops when
-// the context ends. After an attempt of unknown outcome (drm.ErrOutcomeUnknown) Terminate is called before the next one, as DRM
-// would; where that fails, there is none. DRM does not end the context for a move or a stop where the wrapped handler is a drm.Finisher (a Webhook): these
-// then wait for the attempts that are left.
+// Retry calls Handle again when it returned an error, within one Handle of DRM, which so learns of the last error only.
+// It is for failures that pass within drm.Config.HandleTimeout; DRM itself tries again after that. It stops when the
+// context ends. After an attempt of unknown outcome (drm.ErrOutcomeUnknown) Terminate is called before the next one, as
+// DRM would; where that fails, there is none. DRM does not end the context for a move or a stop where the wrapped
+// handler is a drm.Finisher (a Webhook): these then wait for the attempts that are left.
 func Retry(cfg RetryConfig) (Middleware, error) {
 	attempts := cfg.Attempts
 	if attempts == 0 {

@@ -60,7 +60,12 @@ func TestMiddlewarePassesEverythingOnAndKeepsUpdater(t *testing.T) {
 		told := func(name string) func(context.Context, drm.Claim, error) {
 			return func(context.Context, drm.Claim, error) { calls = append(calls, name) }
 		}
-		f := handler.Funcs{Handle: call("h"), Terminate: call("t"), HandleFailed: told("hf"), TerminateFailed: told("tf")}
+		f := handler.Funcs{
+			Handle:          call("h"),
+			Terminate:       call("t"),
+			HandleFailed:    told("hf"),
+			TerminateFailed: told("tf"),
+		}
 		if updates {
 			f.Update = call("u")
 		}
@@ -278,7 +283,8 @@ func TestMiddlewareRefusesBadConfig(t *testing.T) {
 	wantInputError(t, err, "Backoff")
 }
 
-// After an attempt that may have begun, Retry terminates before it tries again, and where that fails it leaves it to DRM.
+// After an attempt that may have begun, Retry terminates before it tries again, and where that fails it leaves it to
+// DRM.
 func TestRetryTerminatesWhatMayHaveBegun(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  error
@@ -302,7 +308,8 @@ func TestRetryTerminatesWhatMayHaveBegun(t *testing.T) {
 	}
 }
 
-// Where the Terminate after a late Handle, or one that panicked, fails, DRM has to know that there may be something left.
+// Where the Terminate after a late Handle, or one that panicked, fails, DRM has to know that there may be something
+// left.
 func TestMiddlewareTellsOfATerminateThatFailed(t *testing.T) {
 	late := must[handler.Middleware](t)(handler.Timeout(time.Millisecond, time.Minute))
 	for name, tc := range map[string]struct {
@@ -317,7 +324,11 @@ func TestMiddlewareTellsOfATerminateThatFailed(t *testing.T) {
 				Handle:    func(ctx context.Context, _ drm.Claim) error { return tc.handle(ctx) },
 				Terminate: func(context.Context, drm.Claim) error { return end },
 			}))
-			if err := h.Handle(t.Context(), claim("a", 1)); err == nil || errors.Is(err, drm.ErrOutcomeUnknown) != (end != nil) {
+			if err := h.Handle(
+				t.Context(),
+				claim("a", 1),
+			); err == nil ||
+				errors.Is(err, drm.ErrOutcomeUnknown) != (end != nil) {
 				t.Errorf("%s, Terminate returns %v: %v", name, end, err)
 			}
 		}

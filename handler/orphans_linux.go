@@ -27,7 +27,8 @@ type relative struct {
 	child   *child
 }
 
-// init is called by the thread that starts the processes, of which they are children; what is adopted goes to the first thread.
+// init is called by the thread that starts the processes, of which they are children; what is adopted goes to the first
+// thread.
 func (s *guardSystem) init() {
 	s.kin = make(map[int]relative)
 	for _, thread := range slices.Compact([]int{os.Getpid(), unix.Gettid()}) {
@@ -56,8 +57,8 @@ func (s *guardSystem) markBelow(c *child, pid, depth int) {
 	}
 }
 
-// hunt kills the adopted processes that are the child's, and says how many it found. These are unreaped children of this
-// process, so that their numbers are their own.
+// hunt kills the adopted processes that are the child's, and says how many it found. These are unreaped children of
+// this process, so that their numbers are their own.
 func (s *guardSystem) hunt(g *guard, c *child) (found int) {
 	for _, pid := range readChildren(s.lists) {
 		if g.byPID[pid] != nil || !s.belongs(pid, c) {
@@ -109,8 +110,8 @@ func (s *guardSystem) forget(c *child) {
 	}
 }
 
-// killOrphans kills the children of this process, and those that it adopts from them, until there are none. One that the kernel
-// does not let go of, as it waits for a file system, must not save those of others.
+// killOrphans kills the children of this process, and those that it adopts from them, until there are none. One that
+// the kernel does not let go of, as it waits for a file system, must not save those of others.
 func killOrphans() {
 	for {
 		pids := childrenOf("self")
@@ -133,7 +134,8 @@ func killOrphans() {
 	}
 }
 
-// childrenOf are the ids of the processes whose parent is pid, or "self". A kernel without /proc/…/children has none to tell.
+// childrenOf are the ids of the processes whose parent is pid, or "self". A kernel without /proc/…/children has none to
+// tell.
 func childrenOf(pid string) []int {
 	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
 	return readChildren(lists)

@@ -8,8 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The agent dies, and one of a guard's processes does not end though it is killed (it is traced here, so that only its tracer
-// can have its exit status; it could be waiting for a file system). What others have left is killed all the same.
+// The agent dies, and one of a guard's processes does not end though it is killed (it is traced here, so that only its
+// tracer can have its exit status; it could be waiting for a file system). What others have left is killed all the
+// same.
 func TestAProcessThatDoesNotEndSavesNoOther(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)

@@ -5,9 +5,9 @@ import (
 	"sync"
 )
 
-// outbox holds what a guard reports until the agent reads it: a guard must not wait for an agent that is stopped, since its
-// processes have deadlines. It is bounded by the number of processes: of acknowledgements, and of what is told again and again of
-// a process, only the last is kept.
+// outbox holds what a guard reports until the agent reads it: a guard must not wait for an agent that is stopped, since
+// its processes have deadlines. It is bounded by the number of processes: of acknowledgements, and of what is told
+// again and again of a process, only the last is kept.
 type outbox struct {
 	mu      sync.Mutex
 	waiting []report

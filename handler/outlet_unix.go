@@ -18,8 +18,8 @@ import (
 // afterwards is how long the output of a process is read that has ended: what left its group may hold it open.
 const afterwards = time.Second
 
-// outlets are where the processes of an Exec print, where each line gets a prefix: pipes that the agent reads itself, so
-// that no guard has to. The ends that are written to go to a guard over a socket.
+// outlets are where the processes of an Exec print, where each line gets a prefix: pipes that the agent reads itself,
+// so that no guard has to. The ends that are written to go to a guard over a socket.
 type outlets struct {
 	mergers []*merger // one for both stdout and stderr, or one for each; none: the processes print where their guard does
 	reading sync.WaitGroup

@@ -26,8 +26,8 @@ const (
 	mergePatience = time.Second
 )
 
-// linePrefix is what each line of a resource's processes begins with. An id that could be taken for something else, or do
-// something to a terminal, is quoted.
+// linePrefix is what each line of a resource's processes begins with. An id that could be taken for something else, or
+// do something to a terminal, is quoted.
 func linePrefix(id string) string {
 	if quoted := strconv.Quote(id); quoted != `"`+id+`"` || strings.ContainsAny(id, " []") {
 		id = quoted
@@ -35,7 +35,8 @@ func linePrefix(id string) string {
 	return "[" + id + "] "
 }
 
-// lines puts a prefix before each line of what one process prints, and cuts those that are too long. One goroutine uses it.
+// lines puts a prefix before each line of what one process prints, and cuts those that are too long. One goroutine uses
+// it.
 type lines struct {
 	prefix  string
 	partial []byte // of a line whose end has not come
@@ -45,7 +46,8 @@ type lines struct {
 	count   int
 }
 
-// take takes what the process has printed next. room is used for what is made of it, and returned, as it may have grown.
+// take takes what the process has printed next. room is used for what is made of it, and returned, as it may have
+// grown.
 func (l *lines) take(text, room []byte) []byte {
 	l.out = room[:0]
 	for len(text) > 0 {
@@ -115,9 +117,9 @@ func wholeRunes(text []byte) []byte {
 	return text
 }
 
-// merger writes the lines of many processes to one writer, which is somebody else's: each Write has whole lines. A writer that is
-// slow holds the processes up, as a pipe does; one that takes nothing at all does so for mergePatience, and from then on
-// lines are dropped and counted until it takes something.
+// merger writes the lines of many processes to one writer, which is somebody else's: each Write has whole lines. A
+// writer that is slow holds the processes up, as a pipe does; one that takes nothing at all does so for mergePatience,
+// and from then on lines are dropped and counted until it takes something.
 type merger struct {
 	to io.Writer
 

@@ -75,7 +75,8 @@ func TestPrinterThatCannotPrintFails(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), "pipe is broken") || !strings.Contains(err.Error(), `"a"`) {
 		t.Errorf("got %v", err)
 	}
-	err = handler.NewPrinter(&bytes.Buffer{}).Handle(t.Context(), drm.NewClaim("a", "m", drm.Resource{ID: "a", Data: []byte("{")}, 1, nil))
+	err = handler.NewPrinter(&bytes.Buffer{}).
+		Handle(t.Context(), drm.NewClaim("a", "m", drm.Resource{ID: "a", Data: []byte("{")}, 1, nil))
 	if err == nil {
 		t.Error("data that are no JSON were printed")
 	}

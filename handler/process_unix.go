@@ -96,9 +96,9 @@ func (p *process) terminate(grace time.Duration) {
 	p.link.send(order{Terminate: p.id, GraceMS: max(1, grace.Milliseconds())})
 }
 
-// kill has the guard kill the process, and kills the guard if it does not obey. It returns when nothing is left, which may be
-// never if the kernel does not let go of the process; or, for a process that has not begun to run its program, when it cannot any
-// more.
+// kill has the guard kill the process, and kills the guard if it does not obey. It returns when nothing is left, which
+// may be never if the kernel does not let go of the process; or, for a process that has not begun to run its program,
+// when it cannot any more.
 func (p *process) kill() {
 	seq := p.link.send(order{Kill: p.id})
 	if _, suspect := p.link.answered(seq); suspect {

@@ -11,8 +11,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownProcesses are the processes that this one started, whose exit statuses are awaited, among all of its children: the kernel makes a
-// process 1, or a subreaper, the parent of what loses its own.
+// ownProcesses are the processes that this one started, whose exit statuses are awaited, among all of its children: the
+// kernel makes a process 1, or a subreaper, the parent of what loses its own.
 type ownProcesses struct {
 	reap bool
 

@@ -20,8 +20,8 @@ import (
 
 func init() { programs["__init"] = initMain }
 
-// initMain is an agent that becomes the parent of all orphans among its descendants, as process 1 does. It has one resource, and
-// prints how its process ended.
+// initMain is an agent that becomes the parent of all orphans among its descendants, as process 1 does. It has one
+// resource, and prints how its process ended.
 func initMain([]string) int {
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	var e *handler.Exec
@@ -67,7 +67,9 @@ func TestExecReapsWhatAKilledGuardLeavesToProcessOne(t *testing.T) {
 	all := ch.named(3)
 	all["child"].tell(t, "kill-parent")
 	// The exit status of the guard, which is its own child, is not taken from the agent.
-	if line, err := bufio.NewReader(out).ReadString('\n'); err != nil || !strings.Contains(line, "guard process: signal: killed") {
+	if line, err := bufio.NewReader(out).
+		ReadString('\n'); err != nil ||
+		!strings.Contains(line, "guard process: signal: killed") {
 		t.Errorf("the agent says %q (%v)", line, err)
 	}
 	for _, name := range []string{"child", "grandchild"} {

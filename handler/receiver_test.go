@@ -17,7 +17,14 @@ import (
 
 // post gives a receiver one request, and returns the status of the answer.
 func (r *receiver) post(action string, token, call int64, validMS int, more string) int {
-	body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`, action, token, call, validMS, more)
+	body := fmt.Sprintf(
+		`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`,
+		action,
+		token,
+		call,
+		validMS,
+		more,
+	)
 	answer := httptest.NewRecorder()
 	r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
 	return answer.Code
@@ -26,13 +33,16 @@ func (r *receiver) post(action string, token, call int64, validMS int, more stri
 // The receiver of docs/webhook.md is given what a member would send, and what only a disturbed network would.
 func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 	var did []string
-	r := &receiver{known: map[string]*known{}, start: func(id string, token int64, resource json.RawMessage) (func(), error) {
-		if strings.Contains(string(resource), "fail") {
-			return nil, errors.New("no")
-		}
-		did = append(did, fmt.Sprint("start ", token))
-		return func() { did = append(did, fmt.Sprint("stop ", token)) }, nil
-	}}
+	r := &receiver{
+		known: map[string]*known{},
+		start: func(id string, token int64, resource json.RawMessage) (func(), error) {
+			if strings.Contains(string(resource), "fail") {
+				return nil, errors.New("no")
+			}
+			did = append(did, fmt.Sprint("start ", token))
+			return func() { did = append(did, fmt.Sprint("stop ", token)) }, nil
+		},
+	}
 	for _, step := range []struct {
 		action      string
 		token, call int64
@@ -63,8 +73,24 @@ func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 		{"handle", 6, 11, 9999, "", 409, nil},
 	} {
 		did = nil
-		if status := r.post(step.action, step.token, step.call, step.validMS, step.more); status != step.status || !slices.Equal(did, step.does) {
-			t.Errorf("%s %d, %d: status %d, want %d; did %v, want %v", step.action, step.token, step.call, status, step.status, did, step.does)
+		if status := r.post(
+			step.action,
+			step.token,
+			step.call,
+			step.validMS,
+			step.more,
+		); status != step.status ||
+			!slices.Equal(did, step.does) {
+			t.Errorf(
+				"%s %d, %d: status %d, want %d; did %v, want %v",
+				step.action,
+				step.token,
+				step.call,
+				status,
+				step.status,
+				did,
+				step.does,
+			)
 		}
 	}
 }
@@ -116,17 +142,30 @@ func TestTheReceiverEndsWhatWasGivenUpWhileItStarted(t *testing.T) {
 func TestTheReceiverForgetsWhatCannotMatterAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})
-		r := &receiver{known: map[string]*known{}, start: func(_ string, _ int64, resource json.RawMessage) (func(), error) {
-			if strings.Contains(string(resource), "wait") {
-				<-goOn
-			}
-			return func() {}, nil
-		}}
+		r := &receiver{
+			known: map[string]*known{},
+			start: func(_ string, _ int64, resource json.RawMessage) (func(), error) {
+				if strings.Contains(string(resource), "wait") {
+					<-goOn
+				}
+				return func() {}, nil
+			},
+		}
 		post := func(want int, id, action string, token, call int64, more string) {
 			t.Helper()
-			body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":99999999,"resource":{"id":%q%s}}`, action, token, call, id, more)
+			body := fmt.Sprintf(
+				`{"action":%q,"token":%d,"call":%d,"valid_ms":99999999,"resource":{"id":%q%s}}`,
+				action,
+				token,
+				call,
+				id,
+				more,
+			)
 			answer := httptest.NewRecorder()
-			if r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body))); answer.Code != want {
+			if r.ServeHTTP(
+				answer,
+				httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)),
+			); answer.Code != want {
 				t.Errorf("%s of %s %d, %d: status %d, want %d", action, id, token, call, answer.Code, want)
 			}
 		}

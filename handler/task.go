@@ -55,9 +55,13 @@ type tasks struct {
 // work is what a task's goroutine does. It must end soon after soft does, and at once when hard does.
 type work func(soft, hard context.Context)
 
-// start calls begin and, if that succeeds, runs the work it returned until the work ends. soft ends with ctx, and hard soon
-// after it unless ctx ended in order.
-func (t *tasks) start(ctx context.Context, c drm.Claim, begin func(soft, hard context.Context) (work, error)) (err error) {
+// start calls begin and, if that succeeds, runs the work it returned until the work ends. soft ends with ctx, and hard
+// soon after it unless ctx ended in order.
+func (t *tasks) start(
+	ctx context.Context,
+	c drm.Claim,
+	begin func(soft, hard context.Context) (work, error),
+) (err error) {
 	soft, stop := context.WithCancelCause(ctx)
 	hard, kill := context.WithCancelCause(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, func() {
@@ -219,8 +223,8 @@ func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f f
 	}
 }
 
-// recovering reports after a time that all is well again, unless stop is called before; after stop it does not. There is
-// nothing to recover from where the time is 0.
+// recovering reports after a time that all is well again, unless stop is called before; after stop it does not. There
+// is nothing to recover from where the time is 0.
 func recovering(report func(error), after time.Duration) (stop func()) {
 	if after == 0 {
 		return func() {}

@@ -31,11 +31,12 @@ const (
 	DefaultWebhookTimeout = 30 * time.Second
 	// TokenHeader is the HTTP header in which a Webhook repeats the fencing token.
 	TokenHeader = "DRM-Token"
-	// ResourceHeader is the HTTP header in which a Webhook repeats the resource's id, percent-encoded as a part of a URL's
-	// path (url.PathUnescape undoes it). With all three, a gateway can refuse outdated requests without reading the body.
+	// ResourceHeader is the HTTP header in which a Webhook repeats the resource's id, percent-encoded as a part of a
+	// URL's path (url.PathUnescape undoes it). With all three, a gateway can refuse outdated requests without reading
+	// the body.
 	ResourceHeader = "DRM-Resource"
-	// CallHeader is the HTTP header in which a Webhook repeats the request's number, in decimal digits. Of two requests for
-	// one resource under one token, the one that was sent later has the higher number.
+	// CallHeader is the HTTP header in which a Webhook repeats the request's number, in decimal digits. Of two requests
+	// for one resource under one token, the one that was sent later has the higher number.
 	CallHeader = "DRM-Call"
 
 	webhookConnections = 128             // idle ones kept; above the default of drm.Config.HandleConcurrency plus as many Terminates
@@ -47,18 +48,19 @@ type WebhookConfig struct {
 	// URL receives the requests: http or https. User and password in it are sent as basic authentication. Errors and
 	// logs have its scheme, host, path and the names of its query's parameters. Required.
 	URL string
-	// Header is added to each request, for authentication, say. Content-Type, DRM-Token, DRM-Call and DRM-Resource are not
-	// for it to set.
+	// Header is added to each request, for authentication, say. Content-Type, DRM-Token, DRM-Call and DRM-Resource are
+	// not for it to set.
 	Header http.Header
-	// Timeout bounds each request, from connecting to the status and headers of the answer. Raised, a slow receiver is borne longer;
-	// lowered, one that hangs is given up sooner, and the resource tried again. Default 30 s; 1 ms to 24 h. A
-	// drm.Config.HandleTimeout that is shorter comes first.
+	// Timeout bounds each request, from connecting to the status and headers of the answer. Raised, a slow receiver is
+	// borne longer; lowered, one that hangs is given up sooner, and the resource tried again. Default 30 s; 1 ms to 24
+	// h. A drm.Config.HandleTimeout that is shorter comes first.
 	Timeout time.Duration
 	// TLS is for https: own roots, a client certificate. Not together with Client.
 	TLS *tls.Config
-	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it returns
-	// another one than before, further connections are made with that: so a CA can be rotated. (For a client certificate alone, TLS with
-	// GetClientCertificate does.) It is called from any goroutine; an error fails the request. Not together with TLS or Client.
+	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it
+	// returns another one than before, further connections are made with that: so a CA can be rotated. (For a client
+	// certificate alone, TLS with GetClientCertificate does.) It is called from any goroutine; an error fails the
+	// request. Not together with TLS or Client.
 	GetTLS func() (*tls.Config, error)
 	// Client sends the requests instead of the Webhook's own client, which keeps up to 128 idle connections and uses
 	// the proxy that the environment names. Its CheckRedirect is not used: no redirect is followed.
@@ -73,8 +75,8 @@ type WebhookConfig struct {
 //
 // It is a drm.Finisher, since a request that is cancelled may still be carried out: DRM waits for the answer.
 //
-// Each Webhook counts its requests by itself, and a receiver compares the numbers. So a member needs one Webhook for each
-// receiver, and not several whose calls for a resource reach the same one.
+// Each Webhook counts its requests by itself, and a receiver compares the numbers. So a member needs one Webhook for
+// each receiver, and not several whose calls for a resource reach the same one.
 type Webhook struct {
 	url      *url.URL
 	shown    string // the URL as errors show it
@@ -154,13 +156,20 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 func checkHeader(given http.Header) (http.Header, error) {
 	header := make(http.Header, len(given)+5)
 	reserved := []string{
-		"Content-Type", http.CanonicalHeaderKey(TokenHeader), http.CanonicalHeaderKey(CallHeader), http.CanonicalHeaderKey(ResourceHeader),
+		"Content-Type",
+		http.CanonicalHeaderKey(TokenHeader),
+		http.CanonicalHeaderKey(CallHeader),
+		http.CanonicalHeaderKey(ResourceHeader),
 	}
 	header.Set("User-Agent", "drm")
 	for _, name := range slices.Sorted(maps.Keys(given)) {
 		canonical := http.CanonicalHeaderKey(name)
 		if !httpguts.ValidHeaderFieldName(name) || slices.Contains(reserved, canonical) {
-			return nil, &drm.InputError{Field: "Header", Value: name, Want: "a header name other than Content-Type, " + TokenHeader + ", " + CallHeader + " and " + ResourceHeader}
+			return nil, &drm.InputError{
+				Field: "Header",
+				Value: name,
+				Want:  "a header name other than Content-Type, " + TokenHeader + ", " + CallHeader + " and " + ResourceHeader,
+			}
 		}
 		for _, value := range given[name] {
 			if !httpguts.ValidHeaderFieldValue(value) {
@@ -177,8 +186,8 @@ func checkHeader(given http.Header) (http.Header, error) {
 // "terminate" would go out on another connection, and could be carried out before what it is to end.
 func (w *Webhook) FinishesCalls() bool { return true }
 
-// Handle sends a "handle" request. If the receiver may have done what it asks though no answer of it came, the error matches
-// drm.ErrOutcomeUnknown, and DRM calls Terminate.
+// Handle sends a "handle" request. If the receiver may have done what it asks though no answer of it came, the error
+// matches drm.ErrOutcomeUnknown, and DRM calls Terminate.
 func (w *Webhook) Handle(ctx context.Context, c drm.Claim) error {
 	return w.send(ctx, actionHandle, c, nil)
 }
@@ -188,14 +197,14 @@ func (w *Webhook) Update(ctx context.Context, c drm.Claim) error {
 	return w.send(ctx, actionUpdate, c, nil)
 }
 
-// Terminate sends a "terminate" request. Where a kept connection turns out to be closed, it is sent once more, over another
-// one: nothing else would end what the receiver has.
+// Terminate sends a "terminate" request. Where a kept connection turns out to be closed, it is sent once more, over
+// another one: nothing else would end what the receiver has.
 func (w *Webhook) Terminate(ctx context.Context, c drm.Claim) error {
 	return w.send(ctx, actionTerminate, c, nil)
 }
 
-// HandleFailed sends a "handle_failed" request, once, and waits for up to 5 s. It sends none where the call failed because no
-// connection could be made: nobody is there to be told.
+// HandleFailed sends a "handle_failed" request, once, and waits for up to 5 s. It sends none where the call failed
+// because no connection could be made: nobody is there to be told.
 func (w *Webhook) HandleFailed(ctx context.Context, c drm.Claim, err error) {
 	w.notify(ctx, actionHandleFailed, c, err)
 }
@@ -220,8 +229,8 @@ type unreachedError struct{ err error }
 func (e *unreachedError) Error() string { return e.err.Error() }
 func (e *unreachedError) Unwrap() error { return e.err }
 
-// Close closes the idle connections, and those on which the rest of an answer is still being read. It is for when no call is in
-// progress any more; a later call opens new ones.
+// Close closes the idle connections, and those on which the rest of an answer is still being read. It is for when no
+// call is in progress any more; a later call opens new ones.
 func (w *Webhook) Close() {
 	w.bodies.close()
 	if w.own {
@@ -267,17 +276,17 @@ func (a *attempt) unknown() bool {
 	return false
 }
 
-// broken says whether the end of a kept connection may be all that went wrong: receivers close those that are idle, some
-// after seconds, and may do so just when a request is on its way.
+// broken says whether the end of a kept connection may be all that went wrong: receivers close those that are idle,
+// some after seconds, and may do so just when a request is on its way.
 func (a *attempt) broken() bool {
 	return a.status == 0 && a.kept.Load() && !a.answered.Load() && !a.late
 }
 
-// send sends a request and waits for its end. An error matches drm.ErrOutcomeUnknown where the receiver may have done what was
-// asked all the same.
+// send sends a request and waits for its end. An error matches drm.ErrOutcomeUnknown where the receiver may have done
+// what was asked all the same.
 //
-// A terminate that meets the end of a kept connection is sent again, under a number of its own: the receiver may come to the
-// first one late, and has to see which one is later. http.Transport would repeat the same bytes.
+// A terminate that meets the end of a kept connection is sent again, under a number of its own: the receiver may come
+// to the first one late, and has to see which one is later. http.Transport would repeat the same bytes.
 func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (err error) {
 	maybeDone, unreached, timeout := false, false, w.timeout
 	if action == actionHandleFailed || action == actionTerminateFailed {
@@ -324,7 +333,8 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 		made.unsent = true
 		return err
 	}
-	// The request outlives the call by what follows the status of a success, and ends with the call's context until then.
+	// The request outlives the call by what follows the status of a success, and ends with the call's context until
+	// then.
 	asking, give := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, give)
 	defer unhook()

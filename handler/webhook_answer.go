@@ -16,14 +16,15 @@ const (
 
 	// refusalWait is how long a call waits for the body of a failure. What has come by then is shown.
 	refusalWait = time.Second
-	// successWait is how long a call that succeeded waits for its connection to become free, so that the next call finds it.
+	// successWait is how long a call that succeeded waits for its connection to become free, so that the next call
+	// finds it.
 	successWait = 10 * time.Millisecond
 	// drainWait is how long a body is read after that.
 	drainWait = time.Second
 )
 
-// bodies reads what follows the status of the answers, in goroutines of its own: a body may have no end, and a call that was
-// answered does not wait for it.
+// bodies reads what follows the status of the answers, in goroutines of its own: a body may have no end, and a call
+// that was answered does not wait for it.
 type bodies struct {
 	mu      sync.Mutex
 	reading map[*body]struct{} // at most webhookConnections
@@ -117,7 +118,8 @@ func (one *body) text() (said string, all bool) {
 	return string(one.said), one.all
 }
 
-// close gives up all bodies that are being read, and waits for that, but not for a caller's own client that does not let go.
+// close gives up all bodies that are being read, and waits for that, but not for a caller's own client that does not
+// let go.
 func (b *bodies) close() {
 	b.mu.Lock()
 	all := make([]*body, 0, len(b.reading))

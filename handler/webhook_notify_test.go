@@ -22,19 +22,25 @@ func (silence) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// A receiver that hangs holds up the resource with its calls already. That it does not hear of a failure either must not
-// take as long again.
+// A receiver that hangs holds up the resource with its calls already. That it does not hear of a failure either must
+// not take as long again.
 func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		told := 0
 		w, err := handler.NewWebhook(handler.WebhookConfig{
-			URL: "http://receiver.example/", Client: &http.Client{Transport: silence{}}, OnNotifyError: func(error) { told++ },
+			URL:           "http://receiver.example/",
+			Client:        &http.Client{Transport: silence{}},
+			OnNotifyError: func(error) { told++ },
 		})
 		if err != nil {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if err := w.Handle(t.Context(), claim("a", 1)); err == nil || time.Since(began) != handler.DefaultWebhookTimeout {
+		if err := w.Handle(
+			t.Context(),
+			claim("a", 1),
+		); err == nil ||
+			time.Since(began) != handler.DefaultWebhookTimeout {
 			t.Errorf("Handle took %v: %v", time.Since(began), err)
 		}
 		for _, notify := range []func(context.Context, drm.Claim, error){w.HandleFailed, w.TerminateFailed} {
@@ -54,7 +60,9 @@ func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
 func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
 	service := httptest.NewServer(http.NotFoundHandler())
 	var told []error
-	w, err := handler.NewWebhook(handler.WebhookConfig{URL: service.URL, OnNotifyError: func(err error) { told = append(told, err) }})
+	w, err := handler.NewWebhook(
+		handler.WebhookConfig{URL: service.URL, OnNotifyError: func(err error) { told = append(told, err) }},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -71,7 +79,11 @@ func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
 		t.Fatalf("Handle: %v", gone)
 	}
 	w.HandleFailed(t.Context(), claim("a", 1), gone)
-	w.TerminateFailed(t.Context(), claim("a", 1), errors.Join(w.Terminate(t.Context(), claim("a", 1)), errors.New("and more")))
+	w.TerminateFailed(
+		t.Context(),
+		claim("a", 1),
+		errors.Join(w.Terminate(t.Context(), claim("a", 1)), errors.New("and more")),
+	)
 	if len(told) != 1 {
 		t.Errorf("notifications were tried: %v", told[1:])
 	}

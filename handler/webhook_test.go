@@ -40,14 +40,24 @@ func TestWebhookSendsTheContract(t *testing.T) {
 		body                                               string
 	}
 	requests := make(chan request, 1)
-	w := serve(t, handler.WebhookConfig{Header: http.Header{"x-custom": {"yes"}}}, func(w http.ResponseWriter, r *http.Request) {
-		body, _ := io.ReadAll(r.Body)
-		requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("DRM-Call"), r.Header.Get("DRM-Resource"), r.Header.Get("X-Custom"), string(body)}
-		w.WriteHeader(http.StatusAccepted)
-	})
+	w := serve(
+		t,
+		handler.WebhookConfig{Header: http.Header{"x-custom": {"yes"}}},
+		func(w http.ResponseWriter, r *http.Request) {
+			body, _ := io.ReadAll(r.Body)
+			requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("DRM-Call"), r.Header.Get("DRM-Resource"), r.Header.Get("X-Custom"), string(body)}
+			w.WriteHeader(http.StatusAccepted)
+		},
+	)
 	ctx, boom := t.Context(), errors.New("boom")
 	data := json.RawMessage(`{"id":"a","big":12345678901234567890,"url":"http://x/?a=1&b=<2>","nested":{"z":[1,null]}}`)
-	c := drm.NewClaim("app", "m1", drm.Resource{ID: "a", Data: data}, 42, remaining(4321*time.Millisecond+999*time.Microsecond))
+	c := drm.NewClaim(
+		"app",
+		"m1",
+		drm.Resource{ID: "a", Data: data},
+		42,
+		remaining(4321*time.Millisecond+999*time.Microsecond),
+	)
 	n := 0
 	for action, call := range map[string]func() error{
 		"handle":           func() error { return w.Handle(ctx, c) },
@@ -65,8 +75,19 @@ func TestWebhookSendsTheContract(t *testing.T) {
 		}
 		n++
 		want := request{
-			"POST", "application/json", "42", fmt.Sprint(n), "a", "yes",
-			fmt.Sprintf(`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,"error":%q,"call":%d,"valid_ms":4321}`+"\n", action, data, told, n),
+			"POST",
+			"application/json",
+			"42",
+			fmt.Sprint(n),
+			"a",
+			"yes",
+			fmt.Sprintf(
+				`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,"error":%q,"call":%d,"valid_ms":4321}`+"\n",
+				action,
+				data,
+				told,
+				n,
+			),
 		}
 		if got := <-requests; got != want {
 			t.Errorf("%s\n got %+v\nwant %+v", action, got, want)
@@ -82,7 +103,10 @@ func TestWebhookSendsTheContract(t *testing.T) {
 			continue
 		}
 		got := (<-requests).resource
-		if back, err := url.PathUnescape(got); err != nil || back != id || strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
+		if back, err := url.PathUnescape(
+			got,
+		); err != nil || back != id ||
+			strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
 			t.Errorf("%q is sent as %q", id, got)
 		}
 	}
@@ -224,8 +248,8 @@ func TestWebhookKeepsItsConnections(t *testing.T) {
 	}
 }
 
-// A receiver may close a kept connection just when a request is on its way. Nobody else would end what a terminate is to end,
-// so that is sent over another one; what is started is another matter, and repeated in the open.
+// A receiver may close a kept connection just when a request is on its way. Nobody else would end what a terminate is
+// to end, so that is sent over another one; what is started is another matter, and repeated in the open.
 func TestWebhookSendsATerminateAgainThatMetTheEndOfAConnection(t *testing.T) {
 	for action, want := range map[string]int{"terminate": 2, "handle": 1, "update": 1, "terminate_failed": 1} {
 		var asked atomic.Int32

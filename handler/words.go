@@ -9,10 +9,11 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// ParseCommand splits a command line into a program and its arguments as a POSIX shell would: at white space, with
-// '…', "…" and \ to quote, up to a word that begins with #. No shell runs. What only a shell does is an *drm.InputError unless it is
-// quoted: operators (| > ; & &&), variables, command substitutions and $'…' anywhere; and where the program should be, an assignment
-// (NAME=VALUE), ~, and a word that is the shell's own (exec, if). In arguments wildcards, ~ and {a,b} stay as they are.
+// ParseCommand splits a command line into a program and its arguments as a POSIX shell would: at white space, with '…',
+// "…" and \ to quote, up to a word that begins with #. No shell runs. What only a shell does is an *drm.InputError
+// unless it is quoted: operators (| > ; & &&), variables, command substitutions and $'…' anywhere; and where the
+// program should be, an assignment (NAME=VALUE), ~, and a word that is the shell's own (exec, if). In arguments
+// wildcards, ~ and {a,b} stay as they are.
 func ParseCommand(s string) ([]string, error) {
 	const want = "a program and its arguments in plain words or quotes; for more, run a shell: sh -c '…'"
 	refuse := func(want string) error { return &drm.InputError{Field: "command", Value: s, Want: want} }
@@ -72,7 +73,8 @@ func plain(parts []syntax.WordPart, quoted bool) (string, bool) {
 	for i, part := range parts {
 		switch part := part.(type) {
 		case *syntax.Lit:
-			if !quoted && i+1 < len(parts) && dollar.MatchString(part.Value) { // $'…' or $"…", for which POSIX has no meaning
+			if !quoted && i+1 < len(parts) &&
+				dollar.MatchString(part.Value) { // $'…' or $"…", for which POSIX has no meaning
 				return "", false
 			}
 			text.WriteString(unescape(part.Value, quoted))

@@ -96,7 +96,10 @@ func FuzzParseCommand(f *testing.F) {
 			}
 		}
 		if err == nil {
-			if again, err := handler.ParseCommand(strings.Join(quoted, " ")); err != nil || !slices.Equal(again, words) {
+			if again, err := handler.ParseCommand(
+				strings.Join(quoted, " "),
+			); err != nil ||
+				!slices.Equal(again, words) {
 				t.Fatalf("%q: %q, then %q: %v", line, words, again, err)
 			}
 		}

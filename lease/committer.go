@@ -28,8 +28,8 @@ type Limits interface {
 	Ops() int
 	// Bytes is the largest size of a transaction, as TooLarge measures it.
 	Bytes() int
-	// TooMany learns from etcd's error that a transaction has too many operations, and returns an error that says how many
-	// etcd would have to take. It returns any other error as it is.
+	// TooMany learns from etcd's error that a transaction has too many operations, and returns an error that says how
+	// many etcd would have to take. It returns any other error as it is.
 	TooMany(err error, refused *pb.TxnRequest) error
 	// TooLarge learns that etcd refused a transaction of that size.
 	TooLarge(bytes int)

@@ -130,8 +130,8 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 		case got := <-asked.answer:
 			switch {
 			case got.err != nil && !again && (l.nr <= newest || login.IsStale(got.err)):
-				// The stream may have been broken for long, or its token may have ended, and nobody has noticed before it was used.
-				// Other streams of that age are no better.
+				// The stream may have been broken for long, or its token may have ended, and nobody has noticed before
+				// it was used. Other streams of that age are no better.
 				after, again = newest, true
 				continue
 			case got.err != nil:

@@ -191,7 +191,9 @@ func TestAKeepaliveThatIsAskedForAgainGoesAroundASilentStream(t *testing.T) {
 // A stream that was slow is used again when it has answered, and its answers are taken for what they answer.
 func TestASlowStreamIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		etcd := &streams{answer: func(nr int, id int64) (int64, time.Duration) { return 10 + id, 1500 * time.Millisecond }}
+		etcd := &streams{
+			answer: func(nr int, id int64) (int64, time.Duration) { return 10 + id, 1500 * time.Millisecond },
+		}
 		r := etcd.renewer(t)
 		for range 20 {
 			var wg sync.WaitGroup

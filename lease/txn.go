@@ -70,8 +70,8 @@ func failed(results []Result, err error) (goOn bool) {
 	return true
 }
 
-// classify tells what an error of a transaction means for its ops. clientv3 does not repeat a write unless it was surely
-// not done, so that an error is the outcome of one attempt.
+// classify tells what an error of a transaction means for its ops. clientv3 does not repeat a write unless it was
+// surely not done, so that an error is the outcome of one attempt.
 func classify(err error) error {
 	var etcd rpctypes.EtcdError
 	switch {

@@ -13,7 +13,8 @@ import (
 
 // Op is one write of one key, on a condition unless it is to be done in any case.
 type Op struct {
-	// Key to write. Ops of one key are carried out in the order of their Submit, each after the one before was answered.
+	// Key to write. Ops of one key are carried out in the order of their Submit, each after the one before was
+	// answered.
 	Key string
 	// Group keeps ops together: those of a group that wait at the same time go in as few transactions as they fit into,
 	// so that a watcher of the group (a shard) gets few and large batches of events.
@@ -57,8 +58,8 @@ type Result struct {
 	Err error
 }
 
-// Guard is a key that must be there, as it was created at that revision, for anything to be put. Each transaction that puts
-// anything compares it; to let go of something never harms. Without a Key there is none.
+// Guard is a key that must be there, as it was created at that revision, for anything to be put. Each transaction that
+// puts anything compares it; to let go of something never harms. Without a Key there is none.
 type Guard struct {
 	Key            string
 	CreateRevision int64
@@ -70,23 +71,24 @@ const maxOps = 127
 
 // WriterOptions of a Writer. Zero values take the defaults; a value out of its range makes NewWriter panic.
 type WriterOptions struct {
-	// MaxInFlight is how many transactions are under way at once: fewer while etcd says that it is overloaded. Raised, many
-	// ops are done sooner and etcd is hit harder. Default 4.
+	// MaxInFlight is how many transactions are under way at once: fewer while etcd says that it is overloaded. Raised,
+	// many ops are done sooner and etcd is hit harder. Default 4.
 	MaxInFlight int
-	// MaxOps is how many ops go in a transaction. Default and most: 127, which etcd takes unless it was told another limit.
-	// A lower one (--max-txn-ops, of 2 at least) is learnt when etcd refuses a transaction, which then goes in parts.
+	// MaxOps is how many ops go in a transaction. Default and most: 127, which etcd takes unless it was told another
+	// limit. A lower one (--max-txn-ops, of 2 at least) is learnt when etcd refuses a transaction, which then goes in
+	// parts.
 	MaxOps int
-	// MaxBytes is how large a transaction gets, roughly, unless a single op is larger. Default 1 MiB; etcd's own limit is
-	// 1.5 MiB. A lower one (--max-request-bytes) is learnt likewise.
+	// MaxBytes is how large a transaction gets, roughly, unless a single op is larger. Default 1 MiB; etcd's own limit
+	// is 1.5 MiB. A lower one (--max-request-bytes) is learnt likewise.
 	MaxBytes int
 	// Limits is what was learnt of etcd's limits, for several Writers on one etcd to share. Default: the Writer's own.
 	Limits Limits
-	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no order
-	// of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
+	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no
+	// order of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
 	Distinct bool
-	// Slow is how long an answer takes at least to count as a slow one; it takes several times the fastest, too. While answers
-	// are slow, down to a quarter of MaxInFlight are under way. Lowered, etcd has less to do at once when many write, and
-	// answers others sooner. Default 0: answers do not count by how long they take.
+	// Slow is how long an answer takes at least to count as a slow one; it takes several times the fastest, too. While
+	// answers are slow, down to a quarter of MaxInFlight are under way. Lowered, etcd has less to do at once when many
+	// write, and answers others sooner. Default 0: answers do not count by how long they take.
 	Slow time.Duration
 	// Timeout for the answer of a transaction; after it the outcome is unknown. Default 5 s.
 	Timeout time.Duration
@@ -125,8 +127,9 @@ func (o WriterOptions) withDefaults() WriterOptions {
 }
 
 // Writer carries out Ops in batches. An op that comes while less than MaxInFlight transactions are under way is sent at
-// once; those that come meanwhile are gathered, and go together when one is answered. So nothing ever waits for company,
-// and batches are as large as the load makes them. No write is ever repeated. Its methods are safe for concurrent use.
+// once; those that come meanwhile are gathered, and go together when one is answered. So nothing ever waits for
+// company, and batches are as large as the load makes them. No write is ever repeated. Its methods are safe for
+// concurrent use.
 type Writer struct {
 	etcd    Committer
 	sender  *txn.Sender[Result]
@@ -198,8 +201,9 @@ func (w *Writer) Pending() int {
 	return w.count
 }
 
-// Close waits for the transactions that are under way (which end by their timeout at the latest) and sends no more: ops that
-// were not sent get ErrClosed. All that was submitted before has been delivered when it returns. Further calls only wait.
+// Close waits for the transactions that are under way (which end by their timeout at the latest) and sends no more: ops
+// that were not sent get ErrClosed. All that was submitted before has been delivered when it returns. Further calls
+// only wait.
 func (w *Writer) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -312,7 +316,11 @@ func (w *Writer) send(batch []Op) {
 	unsent := w.next(batch)
 	w.reject(unsent)
 	w.flight--
-	w.window.answer(sent, answered, results[len(results)-1].Err) // those of a batch end alike, but for one that is too large
+	w.window.answer(
+		sent,
+		answered,
+		results[len(results)-1].Err,
+	) // those of a batch end alike, but for one that is too large
 	if !w.closed {
 		w.dispatch()
 	}

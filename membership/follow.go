@@ -13,11 +13,11 @@ import (
 
 // FollowOptions of Group.Follow. Their zero value is ready.
 type FollowOptions struct {
-	// Progress is the pause between two questions that find out whether news still comes. Lowered, a stream that hangs and
-	// an etcd that was replaced are found sooner, and etcd is asked more often. Default 30 s.
+	// Progress is the pause between two questions that find out whether news still comes. Lowered, a stream that hangs
+	// and an etcd that was replaced are found sooner, and etcd is asked more often. Default 30 s.
 	Progress time.Duration
-	// OnError, if given, is called with each failure of a request, which is about to be made again. It is meant for a log:
-	// some failures (no permission, say) do not pass by themselves. It is called from several goroutines.
+	// OnError, if given, is called with each failure of a request, which is about to be made again. It is meant for a
+	// log: some failures (no permission, say) do not pass by themselves. It is called from several goroutines.
 	OnError func(error)
 }
 

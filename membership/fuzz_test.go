@@ -66,7 +66,12 @@ func fuzzPicture(text string) map[string]*mvccpb.KeyValue {
 		key, value, _ := strings.Cut(line, "=")
 		key = fuzzLayout.Group() + key
 		number := int64(crc32.ChecksumIEEE([]byte(key)))
-		picture[key] = &mvccpb.KeyValue{Key: []byte(key), Value: []byte(value), CreateRevision: number, Lease: number % 3}
+		picture[key] = &mvccpb.KeyValue{
+			Key:            []byte(key),
+			Value:          []byte(value),
+			CreateRevision: number,
+			Lease:          number % 3,
+		}
 	}
 	return picture
 }

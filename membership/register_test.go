@@ -295,7 +295,11 @@ func TestNobodyRegistersInAnAppThatIsGone(t *testing.T) {
 	g := newGroup(t)
 	g.delete(g.layout.Config())
 	for _, what := range []string{"deleted", "made anew"} {
-		if _, err := g.registrar("a").Register(t.Context(), active(1), g.grant(600)); !errors.Is(err, membership.ErrAppGone) {
+		if _, err := g.registrar("a").
+			Register(t.Context(), active(1), g.grant(600)); !errors.Is(
+			err,
+			membership.ErrAppGone,
+		) {
 			t.Errorf("%s: %v, want ErrAppGone", what, err)
 		}
 		g.put(g.layout.Config(), `{"schema":1,"shards":64}`)
@@ -372,7 +376,11 @@ func TestSetStateOfARegistrationThatIsNotInForceIsErrGone(t *testing.T) {
 	old := g.join("a", 1)
 	g.revoke(old.Lease)
 	for _, what := range []string{"gone", "replaced"} {
-		if _, err := g.registrar("a").SetState(t.Context(), old, membership.Leaving); !errors.Is(err, membership.ErrGone) {
+		if _, err := g.registrar("a").
+			SetState(t.Context(), old, membership.Leaving); !errors.Is(
+			err,
+			membership.ErrGone,
+		) {
 			t.Errorf("%s: %v, want ErrGone", what, err)
 		}
 		if what == "gone" {

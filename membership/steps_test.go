@@ -18,7 +18,10 @@ import (
 func narrowly(t *testing.T, limit uint) *group {
 	t.Helper()
 	usual := client
-	client = embeddedtest.Client(t, embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = limit }).Endpoint())
+	client = embeddedtest.Client(
+		t,
+		embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = limit }).Endpoint(),
+	)
 	t.Cleanup(func() { client = usual })
 	return newGroup(t)
 }
@@ -29,7 +32,11 @@ func TestSlotsAreReservedOneByOneWhereEtcdTakesFewOperations(t *testing.T) {
 		a := g.join("a", 3)
 		g.wantSlots(a, 0, 1, 2)
 		lease := g.grant(600)
-		joining := membership.Record{State: membership.Joining, Weight: membership.MaxWeight, Started: active(1).Started}
+		joining := membership.Record{
+			State:   membership.Joining,
+			Weight:  membership.MaxWeight,
+			Started: active(1).Started,
+		}
 		reg, err := g.registrar("b").Register(t.Context(), joining, lease)
 		if err != nil {
 			t.Fatal(err)

@@ -160,7 +160,9 @@ func TestWhoMayOwnShards(t *testing.T) {
 }
 
 func TestAPinWinsOverPlacementAndPlacementOverTheRing(t *testing.T) {
-	p := picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1).member("c", membership.Active, 2).
+	p := picture{}.member("a", membership.Active, 0).
+		member("b", membership.Active, 1).
+		member("c", membership.Active, 2).
 		member("dead", membership.Leaving, 3)
 	ring := p.view()
 	of := func(id string) (n int) { // a shard that the ring gives to it
@@ -406,8 +408,12 @@ func TestAloneAreThoseWhoLeaveNothingToAnybody(t *testing.T) {
 }
 
 func TestStateOf(t *testing.T) {
-	v := picture{}.member("a", membership.Active, 0).member("d", membership.Active, 1).member("j", membership.Joining, 2).
-		member("l", membership.Leaving, 3).drain("d", "j", "l", "x").view()
+	v := picture{}.member("a", membership.Active, 0).
+		member("d", membership.Active, 1).
+		member("j", membership.Joining, 2).
+		member("l", membership.Leaving, 3).
+		drain("d", "j", "l", "x").
+		view()
 	for id, want := range map[string]membership.State{
 		"a": membership.Active, "d": membership.Draining, "j": membership.Joining, "l": membership.Leaving, "x": "",
 	} {

@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// TestTwoChangesWithinASecondAreBothSeen has a source that is http.ServeContent, which knows seconds. Its clock stands still
-// between the two changes.
+// TestTwoChangesWithinASecondAreBothSeen has a source that is http.ServeContent, which knows seconds. Its clock stands
+// still between the two changes.
 func TestTwoChangesWithinASecondAreBothSeen(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	now, modified, body := start, start, answer("first")
@@ -102,8 +102,20 @@ func TestOnlyWhatIdentifiesAnAnswerMakesARequestConditional(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if tag, date := asked.Get("If-None-Match"), asked.Get("If-Modified-Since"); tag != c.wantTag || date != c.wantDate {
-			t.Errorf("%s: asked with the tag %q and the date %q, want %q and %q", name, tag, date, c.wantTag, c.wantDate)
+		if tag, date := asked.Get(
+			"If-None-Match",
+		), asked.Get(
+			"If-Modified-Since",
+		); tag != c.wantTag ||
+			date != c.wantDate {
+			t.Errorf(
+				"%s: asked with the tag %q and the date %q, want %q and %q",
+				name,
+				tag,
+				date,
+				c.wantTag,
+				c.wantDate,
+			)
 		}
 	}
 }

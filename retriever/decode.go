@@ -20,8 +20,8 @@ const DefaultMaxBytes = 256 << 20
 
 // DecodeOptions says what Decode accepts. The zero value takes the defaults.
 type DecodeOptions struct {
-	// MaxBytes bounds the answer, after decompression. Raised, a larger list is accepted and a broken source can make the
-	// coordinator use more memory. Default 256 MiB; negative is an error.
+	// MaxBytes bounds the answer, after decompression. Raised, a larger list is accepted and a broken source can make
+	// the coordinator use more memory. Default 256 MiB; negative is an error.
 	MaxBytes int64
 	// NumberIDs accepts an id that is a whole number, and makes a string of it in the resource and in its data: 1
 	// becomes "1". Default false, because for others who read the source 1 and "1" may differ.
@@ -30,7 +30,11 @@ type DecodeOptions struct {
 
 func (o DecodeOptions) check() error {
 	if o.MaxBytes < 0 {
-		return &drm.InputError{Field: "MaxBytes", Value: strconv.FormatInt(o.MaxBytes, 10), Want: "a number of bytes, or 0 for the default"}
+		return &drm.InputError{
+			Field: "MaxBytes",
+			Value: strconv.FormatInt(o.MaxBytes, 10),
+			Want:  "a number of bytes, or 0 for the default",
+		}
 	}
 	return nil
 }
@@ -141,7 +145,11 @@ func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
 		return nil, d.syntax(err)
 	}
 	if !hasData {
-		return nil, &drm.InputError{Field: "data", Value: strings.Join(others, ", "), Want: `an array "data" among the body's fields`}
+		return nil, &drm.InputError{
+			Field: "data",
+			Value: strings.Join(others, ", "),
+			Want:  `an array "data" among the body's fields`,
+		}
 	}
 	return next, nil
 }
@@ -202,7 +210,11 @@ func (c *collector) addResource(r drm.Resource) {
 		var err error = &DuplicateError{ID: r.ID, First: int(first.index), Second: c.items}
 		if c.rows {
 			row := c.items + 1
-			err = &RowError{Row: row, Column: columnID, Err: &DuplicateError{ID: r.ID, First: int(first.index) + 1, Second: row}}
+			err = &RowError{
+				Row:    row,
+				Column: columnID,
+				Err:    &DuplicateError{ID: r.ID, First: int(first.index) + 1, Second: row},
+			}
 		}
 		c.addBad(drm.BadItem{ID: r.ID, Err: err, Repeats: bytes.Equal(r.Data, c.resources[first.good].Data)})
 		return
@@ -365,7 +377,8 @@ func stringID(object json.RawMessage) (changed json.RawMessage, ok bool) {
 	}
 }
 
-// isWhole reports whether a JSON value is a number without fraction and exponent. -0 is none: it would be another id than 0.
+// isWhole reports whether a JSON value is a number without fraction and exponent. -0 is none: it would be another id
+// than 0.
 func isWhole(value []byte) bool {
 	digits := bytes.TrimPrefix(value, []byte("-"))
 	return len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0 && string(value) != "-0"

@@ -30,7 +30,10 @@ func TestDecodeKeepsWholeObjectsInOrder(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []drm.Resource{
-		{ID: "b", Data: json.RawMessage(`{"url":"wss://example.org/b","id":"b","n":1.50,"deep":{"id":7,"x":[null,true]}}`)},
+		{
+			ID:   "b",
+			Data: json.RawMessage(`{"url":"wss://example.org/b","id":"b","n":1.50,"deep":{"id":7,"x":[null,true]}}`),
+		},
 		{ID: "a", Data: json.RawMessage(`{"id":"a"}`)},
 	}
 	if !reflect.DeepEqual(got, want) {
@@ -187,7 +190,11 @@ func TestDecodeRefusesTooMuch(t *testing.T) {
 		}
 	}
 	var input *drm.InputError
-	if _, err := decode(body, retriever.DecodeOptions{MaxBytes: -1}); !errors.As(err, &input) || input.Field != "MaxBytes" {
+	if _, err := decode(
+		body,
+		retriever.DecodeOptions{MaxBytes: -1},
+	); !errors.As(err, &input) ||
+		input.Field != "MaxBytes" {
 		t.Errorf("at most -1 bytes: %v", err)
 	}
 }

@@ -12,10 +12,11 @@
 //
 // Each item is an object with an "id", a string of 1 to drm.MaxIDBytes bytes without control characters, which no other
 // item has. Further fields of an item are kept and handed to the handler; further fields beside "data" are allowed and
-// ignored. Items that are something else are bad, one by one: beside the good ones comes a *drm.BadItemsError that says which
-// they are and what was found, with a *drm.InputError or *DuplicateError for each. What a manager makes of that, drm.Config.SourceStrict
-// tells. Anything else is an error about the whole answer, no part of which is used: a *drm.InputError for the body, a *SyntaxError for what is
-// not JSON or ends early (in an *ItemError where that is within an item), a *TooLargeError for too much of it.
+// ignored. Items that are something else are bad, one by one: beside the good ones comes a *drm.BadItemsError that says
+// which they are and what was found, with a *drm.InputError or *DuplicateError for each. What a manager makes of that,
+// drm.Config.SourceStrict tells. Anything else is an error about the whole answer, no part of which is used: a
+// *drm.InputError for the body, a *SyntaxError for what is not JSON or ends early (in an *ItemError where that is
+// within an item), a *TooLargeError for too much of it.
 //
 // No error tells data: it names fields, types and ids. Ids are no place for secrets.
 package retriever

@@ -11,9 +11,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/hint"
 )
 
-// ItemError says in which item of an answer the JSON is broken. The error inside is a *SyntaxError. Nothing that comes after is
-// known, so no part of the answer is used. Of an item that is JSON and no resource a *drm.BadItemsError tells, with a
-// *drm.InputError; with a *DuplicateError where it is one that was there before.
+// ItemError says in which item of an answer the JSON is broken. The error inside is a *SyntaxError. Nothing that comes
+// after is known, so no part of the answer is used. Of an item that is JSON and no resource a *drm.BadItemsError tells,
+// with a *drm.InputError; with a *DuplicateError where it is one that was there before.
 type ItemError struct {
 	Index int // its place in "data", from 0; over all pages where there are several
 	Err   error
@@ -37,7 +37,8 @@ func (e *DuplicateError) Error() string {
 // SyntaxError says that an answer is not JSON, or only the beginning of it: then it matches io.ErrUnexpectedEOF.
 type SyntaxError struct {
 	Offset int64 // how many bytes of the answer made sense; what is wrong comes right after, or in the value there
-	// Line and Column of the byte that is wrong, or of the end, each from 1. A column counts bytes. Both are 0 where they are not known.
+	// Line and Column of the byte that is wrong, or of the end, each from 1. A column counts bytes. Both are 0 where
+	// they are not known.
 	Line, Column int
 	Err          error
 }
@@ -74,8 +75,8 @@ type StatusError struct {
 
 var _ drm.Retryable = (*StatusError)(nil)
 
-// Retryable makes it a drm.Retryable: what may pass is asked for again, and not before RetryAfter; the rest, such as 404, is
-// not before the next poll.
+// Retryable makes it a drm.Retryable: what may pass is asked for again, and not before RetryAfter; the rest, such as
+// 404, is not before the next poll.
 func (e *StatusError) Retryable() (after time.Duration, again bool) {
 	return e.RetryAfter, mayPass(e.Code)
 }

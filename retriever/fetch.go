@@ -35,8 +35,15 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	page := h.url
 	for {
 		if len(visited) == h.cfg.MaxPages {
-			return nil, fmt.Errorf("fetching %s: %w", redact(page),
-				&drm.InputError{Field: "next", Value: redact(page), Want: fmt.Sprintf("at most %d pages (MaxPages)", h.cfg.MaxPages)})
+			return nil, fmt.Errorf(
+				"fetching %s: %w",
+				redact(page),
+				&drm.InputError{
+					Field: "next",
+					Value: redact(page),
+					Want:  fmt.Sprintf("at most %d pages (MaxPages)", h.cfg.MaxPages),
+				},
+			)
 		}
 		visited[page.String()] = true
 		next, found, err := h.fetchPage(ctx, page, known, c)
@@ -62,9 +69,14 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	}
 }
 
-// fetchPage asks for one page and gives it to c. It returns the URL of the next one, nil where this is the last, and the
-// validators for asking conditionally the next time.
-func (h *HTTP) fetchPage(ctx context.Context, page *url.URL, known *validators, c *collector) (next *url.URL, found *validators, err error) {
+// fetchPage asks for one page and gives it to c. It returns the URL of the next one, nil where this is the last, and
+// the validators for asking conditionally the next time.
+func (h *HTTP) fetchPage(
+	ctx context.Context,
+	page *url.URL,
+	known *validators,
+	c *collector,
+) (next *url.URL, found *validators, err error) {
 	resp, err := h.do(ctx, page, known)
 	if err != nil {
 		return nil, nil, err
@@ -113,7 +125,8 @@ func (h *HTTP) led(resp *http.Response, page *url.URL, err error) error {
 	return fmt.Errorf("redirected to %s: %w", scrubText(redact(resp.Request.URL), h.secrets), err)
 }
 
-// typed says what the source called an answer that could not be used, where that is neither JSON nor nothing in particular.
+// typed says what the source called an answer that could not be used, where that is neither JSON nor nothing in
+// particular.
 func typed(resp *http.Response, err error) error {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind == "" || strings.Contains(kind, "json") || kind == "text/plain" || kind == "application/octet-stream" {
@@ -176,7 +189,11 @@ func (h *HTTP) nextPage(resp *http.Response, inBody json.RawMessage) (*url.URL, 
 		return nil, &drm.InputError{Field: "next", Value: redact(next), Want: "an http or https URL"}
 	}
 	if !h.cfg.NextElsewhere && !sameHost(h.url, next) {
-		return nil, &drm.InputError{Field: "next", Value: redact(next), Want: "a URL on the host of the source (NextElsewhere allows others)"}
+		return nil, &drm.InputError{
+			Field: "next",
+			Value: redact(next),
+			Want:  "a URL on the host of the source (NextElsewhere allows others)",
+		}
 	}
 	return next, nil
 }

@@ -19,9 +19,10 @@ type FileConfig struct {
 	MaxBytes  int64
 	NumberIDs bool
 	// Watch makes the file be read again soon after it changed, on the member that coordinates. Files that are renamed
-	// over it count, and so do symbolic links that are turned elsewhere, such as those of a Kubernetes ConfigMap, and folders
-	// above it that are replaced. Most changes are noticed within 0.2 s. Those of which the system tells nothing (a folder above, a mount,
-	// a file that another machine wrote) are noticed within about 1 s, since the file is looked at each second. Default false.
+	// over it count, and so do symbolic links that are turned elsewhere, such as those of a Kubernetes ConfigMap, and
+	// folders above it that are replaced. Most changes are noticed within 0.2 s. Those of which the system tells
+	// nothing (a folder above, a mount, a file that another machine wrote) are noticed within about 1 s, since the file
+	// is looked at each second. Default false.
 	Watch bool
 }
 

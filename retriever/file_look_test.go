@@ -68,7 +68,8 @@ func TestEventsOfOtherFilesAreNoReasonToLook(t *testing.T) {
 			t.Fatal("another file was written, and this one is looked at")
 		}
 	}
-	if !w.event(fsnotify.Event{Name: path, Op: fsnotify.Write}) || !w.event(fsnotify.Event{Name: dir, Op: fsnotify.Rename}) {
+	if !w.event(fsnotify.Event{Name: path, Op: fsnotify.Write}) ||
+		!w.event(fsnotify.Event{Name: dir, Op: fsnotify.Rename}) {
 		t.Error("the file was written, or the folder renamed, and it is not looked at")
 	}
 	if !w.look() || w.watcher == nil {

@@ -49,7 +49,8 @@ func TestFileErrorsNameTheFile(t *testing.T) {
 		}
 		_, want := decode(body, retriever.DecodeOptions{})
 		_, err = f.Fetch(t.Context())
-		if want == nil && err != nil || want != nil && (err == nil || err.Error() != "reading "+path+": "+want.Error()) {
+		if want == nil && err != nil ||
+			want != nil && (err == nil || err.Error() != "reading "+path+": "+want.Error()) {
 			t.Errorf("%s: got %v, want %v", name, err, want)
 		}
 	}
@@ -58,7 +59,10 @@ func TestFileErrorsNameTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), dir) || !strings.Contains(err.Error(), "regular") {
+	if _, err := f.Fetch(
+		t.Context(),
+	); err == nil || !strings.Contains(err.Error(), dir) ||
+		!strings.Contains(err.Error(), "regular") {
 		t.Errorf("a directory: %v", err)
 	}
 }

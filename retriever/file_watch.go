@@ -12,27 +12,30 @@ import (
 )
 
 const (
-	// fileQuiet is how long nothing must happen to a file before its change is told, so that several writes are one change.
+	// fileQuiet is how long nothing must happen to a file before its change is told, so that several writes are one
+	// change.
 	fileQuiet = 100 * time.Millisecond
 	// fileLatest bounds that for a file that is written to without end.
 	fileLatest = time.Second
-	// fileLook is how often a file is looked at without an event. Some changes make none: a folder above that is replaced, another
-	// file system that is mounted there, a file on another machine, a system that has no watches left.
+	// fileLook is how often a file is looked at without an event. Some changes make none: a folder above that is
+	// replaced, another file system that is mounted there, a file on another machine, a system that has no watches
+	// left.
 	fileLook = time.Second
-	// fileFresh is how young a file is whose next change may leave it the same time: file systems count in up to two seconds.
+	// fileFresh is how young a file is whose next change may leave it the same time: file systems count in up to two
+	// seconds.
 	fileFresh = 2 * time.Second
-	// maxForeign is how many events of other files may come between two looks. Where there are more, events cost more than they
-	// bring: the folders are not watched for fileAlone, and looking has to do.
+	// maxForeign is how many events of other files may come between two looks. Where there are more, events cost more
+	// than they bring: the folders are not watched for fileAlone, and looking has to do.
 	maxForeign = 1000
 	fileAlone  = time.Minute
 	// maxLinks is how many symbolic links may lead from one to the next; as Linux has it.
 	maxLinks = 40
 )
 
-// fileWatch tells when a file may have other contents than before. It looks at the file at intervals, and at once when an event
-// names it or what leads to it. What it watches are folders, that of the file and those of the symbolic links on the way to it: a
-// watch of the file itself would stay with the old one when another is renamed over it. What is found decides, unless an event
-// names the file or a link.
+// fileWatch tells when a file may have other contents than before. It looks at the file at intervals, and at once when
+// an event names it or what leads to it. What it watches are folders, that of the file and those of the symbolic links
+// on the way to it: a watch of the file itself would stay with the old one when another is renamed over it. What is
+// found decides, unless an event names the file or a link.
 type fileWatch struct {
 	path    string
 	changed func()
@@ -59,8 +62,8 @@ func watchFile(path string, changed func()) *fileWatch {
 	return w
 }
 
-// end ends the watching; changed is not called any more once it has returned. A file system that hangs may hold it up until ctx
-// ends.
+// end ends the watching; changed is not called any more once it has returned. A file system that hangs may hold it up
+// until ctx ends.
 func (w *fileWatch) end(ctx context.Context) error {
 	close(w.stop)
 	select {
@@ -192,8 +195,8 @@ func (w *fileWatch) watchFolders() {
 		if watched[folder] != nil {
 			continue
 		}
-		// It is looked at before it is watched: the other way about, one that is put there between the two would be taken for the
-		// one that is watched.
+		// It is looked at before it is watched: the other way about, one that is put there between the two would be
+		// taken for the one that is watched.
 		info, err := os.Stat(folder)
 		if err != nil {
 			continue
@@ -254,7 +257,10 @@ func start(path string) (root string, steps []string) {
 }
 
 func split(path string) []string {
-	return slices.DeleteFunc(strings.Split(filepath.ToSlash(path), "/"), func(s string) bool { return s == "" || s == "." })
+	return slices.DeleteFunc(
+		strings.Split(filepath.ToSlash(path), "/"),
+		func(s string) bool { return s == "" || s == "." },
+	)
 }
 
 // close gives the watches back and waits for the goroutine of the watcher.

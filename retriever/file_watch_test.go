@@ -131,8 +131,8 @@ func TestAWatchedFileIsReadAgainHoweverItChanges(t *testing.T) {
 	w.has("again")
 }
 
-// TestAWatchedConfigMapIsReadAgain does what Kubernetes does: the file is a link into ..data, which is a link to a folder
-// that another one replaces.
+// TestAWatchedConfigMapIsReadAgain does what Kubernetes does: the file is a link into ..data, which is a link to a
+// folder that another one replaces.
 func TestAWatchedConfigMapIsReadAgain(t *testing.T) {
 	volume := t.TempDir()
 	folder := func(n int) string { return filepath.Join(volume, fmt.Sprintf("..version-%d", n)) }

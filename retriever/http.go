@@ -53,26 +53,27 @@ type HTTPConfig struct {
 	// together. Raised, a slow source is waited for; lowered, a dead one is given up, or tried again, sooner.
 	// Default 30 s, or what Client has; negative is an error.
 	Timeout time.Duration
-	// Attempts is how many times a request is sent, in all, while it fails with a connection error or with a status that
-	// may pass: 408, 425, 429, and 500 and above except 501. Default 4; 1 to 100.
+	// Attempts is how many times a request is sent, in all, while it fails with a connection error or with a status
+	// that may pass: 408, 425, 429, and 500 and above except 501. Default 4; 1 to 100.
 	Attempts int
 	// RetryWait is the pause after the first attempt; it doubles with each further one, up to RetryWaitMax. Where the
 	// source says Retry-After, that is the pause. An attempt that couldn't begin before the context ends isn't waited
 	// for. Default 500 ms; 1 ms to RetryWaitMax.
 	RetryWait time.Duration
-	// RetryWaitMax bounds a pause. A source that asks for a longer one with Retry-After makes the fetch fail at once, and the
-	// member that fetches leaves it alone for as long as it said.
-	// Default 10 s, or RetryWait where that is more; up to 1 h.
+	// RetryWaitMax bounds a pause. A source that asks for a longer one with Retry-After makes the fetch fail at once,
+	// and the member that fetches leaves it alone for as long as it said. Default 10 s, or RetryWait where that is
+	// more; up to 1 h.
 	RetryWaitMax time.Duration
 
 	// TLS is the TLS configuration; nil uses the system's roots. Not together with Client.
 	TLS *tls.Config
-	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it returns
-	// another one than before, further connections are made with that: so a CA can be rotated. (For a client certificate alone, TLS with
-	// GetClientCertificate does.) It is called from any goroutine; an error fails the request. Not together with TLS or Client.
+	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it
+	// returns another one than before, further connections are made with that: so a CA can be rotated. (For a client
+	// certificate alone, TLS with GetClientCertificate does.) It is called from any goroutine; an error fails the
+	// request. Not together with TLS or Client.
 	GetTLS func() (*tls.Config, error)
-	// Client is the caller's own client, whose transport, cookies and redirect policy are used; it is copied. By default
-	// a client is made that goes through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name.
+	// Client is the caller's own client, whose transport, cookies and redirect policy are used; it is copied. By
+	// default a client is made that goes through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name.
 	Client *http.Client
 
 	// MaxBytes and NumberIDs are as in DecodeOptions. MaxBytes bounds all pages together.
@@ -90,11 +91,13 @@ type HTTPConfig struct {
 	MaxPages int
 }
 
-// HTTP is a source that is asked over HTTP. A GET without pages asks conditionally (RFC 9110, section 13) when the source
-// gave an ETag or Last-Modified with the last answer that was good; Fetch then returns drm.ErrNotModified if it answers
+// HTTP is a source that is asked over HTTP. A GET without pages asks conditionally (RFC 9110, section 13) when the
+// source gave an ETag or Last-Modified with the last answer that was good; Fetch then returns drm.ErrNotModified if it
+// answers
 // 304. Last-Modified is used only without an ETag, and only where the Date of the answer is at least two seconds later: a source
-// can change twice within the second that it names. A 304 that names another ETag or Last-Modified than the last answer, or
-// that comes of another URL, is not believed: everything is asked for then. It is safe for use from any goroutine.
+// can change twice within the second that it names. A 304 that names another ETag or Last-Modified than the last
+// answer, or that comes of another URL, is not believed: everything is asked for then. It is safe for use from any
+// goroutine.
 type HTTP struct {
 	cfg     HTTPConfig
 	url     *url.URL
@@ -110,8 +113,8 @@ type HTTP struct {
 
 var _ drm.Retriever = (*HTTP)(nil)
 
-// NewHTTP checks the configuration and makes a source of it. It connects to nothing. The error is a *drm.InputError that
-// names the field.
+// NewHTTP checks the configuration and makes a source of it. It connects to nothing. The error is a *drm.InputError
+// that names the field.
 func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 	h := &HTTP{header: cfg.Header.Clone()}
 	if h.header == nil {
@@ -162,15 +165,28 @@ func checkRequest(cfg *HTTPConfig) error {
 		cfg.Method = http.MethodGet
 	}
 	unfit := []string{http.MethodHead, http.MethodConnect, http.MethodOptions, http.MethodTrace}
-	if !httpguts.ValidHeaderFieldName(cfg.Method) || cfg.Method != strings.ToUpper(cfg.Method) || slices.Contains(unfit, cfg.Method) {
-		return &drm.InputError{Field: "Method", Value: excerpt.Of(cfg.Method), Want: "a method whose answer is the resources, in capitals, such as GET or POST"}
+	if !httpguts.ValidHeaderFieldName(cfg.Method) || cfg.Method != strings.ToUpper(cfg.Method) ||
+		slices.Contains(unfit, cfg.Method) {
+		return &drm.InputError{
+			Field: "Method",
+			Value: excerpt.Of(cfg.Method),
+			Want:  "a method whose answer is the resources, in capitals, such as GET or POST",
+		}
 	}
 	for name, values := range cfg.Header {
 		if !httpguts.ValidHeaderFieldName(name) {
-			return &drm.InputError{Field: "Header", Value: excerpt.Of(name), Want: "names of letters, digits and hyphens"}
+			return &drm.InputError{
+				Field: "Header",
+				Value: excerpt.Of(name),
+				Want:  "names of letters, digits and hyphens",
+			}
 		}
 		if http.CanonicalHeaderKey(name) == "Accept-Encoding" {
-			return &drm.InputError{Field: "Header", Value: name, Want: "no Accept-Encoding: compression is taken care of"}
+			return &drm.InputError{
+				Field: "Header",
+				Value: name,
+				Want:  "no Accept-Encoding: compression is taken care of",
+			}
 		}
 		if !slices.ContainsFunc(values, func(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }) {
 			continue
@@ -195,11 +211,19 @@ func checkNumbers(cfg *HTTPConfig) error {
 			*d.value = d.standard
 		}
 		if *d.value < d.min || *d.value > d.max {
-			return &drm.InputError{Field: d.field, Value: d.value.String(), Want: fmt.Sprintf("%s to %s, or 0 for the default", d.min, d.max)}
+			return &drm.InputError{
+				Field: d.field,
+				Value: d.value.String(),
+				Want:  fmt.Sprintf("%s to %s, or 0 for the default", d.min, d.max),
+			}
 		}
 	}
 	if cfg.RetryWait > cfg.RetryWaitMax {
-		return &drm.InputError{Field: "RetryWait", Value: cfg.RetryWait.String(), Want: "at most RetryWaitMax, " + cfg.RetryWaitMax.String()}
+		return &drm.InputError{
+			Field: "RetryWait",
+			Value: cfg.RetryWait.String(),
+			Want:  "at most RetryWaitMax, " + cfg.RetryWaitMax.String(),
+		}
 	}
 	for _, n := range []struct {
 		field              string
@@ -213,7 +237,11 @@ func checkNumbers(cfg *HTTPConfig) error {
 			*n.value = n.standard
 		}
 		if *n.value < n.min || *n.value > n.max {
-			return &drm.InputError{Field: n.field, Value: strconv.Itoa(*n.value), Want: fmt.Sprintf("%d to %d, or 0 for the default", n.min, n.max)}
+			return &drm.InputError{
+				Field: n.field,
+				Value: strconv.Itoa(*n.value),
+				Want:  fmt.Sprintf("%d to %d, or 0 for the default", n.min, n.max),
+			}
 		}
 	}
 	return cfg.decodeOptions().check()
@@ -245,10 +273,18 @@ func (h *HTTP) takeClient(cfg *HTTPConfig) error {
 		}
 	} else {
 		if cfg.TLS != nil {
-			return &drm.InputError{Field: "TLS", Value: "set", Want: "nothing beside Client, whose transport has its own"}
+			return &drm.InputError{
+				Field: "TLS",
+				Value: "set",
+				Want:  "nothing beside Client, whose transport has its own",
+			}
 		}
 		if cfg.GetTLS != nil {
-			return &drm.InputError{Field: "GetTLS", Value: "set", Want: "nothing beside Client, whose transport has its own"}
+			return &drm.InputError{
+				Field: "GetTLS",
+				Value: "set",
+				Want:  "nothing beside Client, whose transport has its own",
+			}
 		}
 		client := *cfg.Client
 		h.client = &client

@@ -95,7 +95,8 @@ func TestNewHTTPNamesTheBadField(t *testing.T) {
 	} {
 		h, err := retriever.NewHTTP(c.cfg)
 		var input *drm.InputError
-		if c.field == "" && err != nil || c.field != "" && (h != nil || !errors.As(err, &input) || input.Field != c.field) {
+		if c.field == "" && err != nil ||
+			c.field != "" && (h != nil || !errors.As(err, &input) || input.Field != c.field) {
 			t.Errorf("want field %q, got %v", c.field, err)
 		}
 	}
@@ -105,7 +106,17 @@ func TestHTTPSendsWhatIsConfigured(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		user, password, _ := r.BasicAuth()
-		got := fmt.Sprintf("%s %s %s:%s %s %s %s %s", r.Method, r.URL, user, password, r.Host, r.Header.Get("Accept"), r.Header.Get("X-Key"), body)
+		got := fmt.Sprintf(
+			"%s %s %s:%s %s %s %s %s",
+			r.Method,
+			r.URL,
+			user,
+			password,
+			r.Host,
+			r.Header.Get("Accept"),
+			r.Header.Get("X-Key"),
+			body,
+		)
 		if want := "POST /list?of=all me:word example.org application/x-list key what?"; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -170,7 +181,10 @@ func TestHTTPTriesAgainWhatMayPass(t *testing.T) {
 			requests.Add(1)
 			w.WriteHeader(c.code)
 		})
-		_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, Attempts: 3, Method: "POST", Body: []byte("body")}).Fetch(t.Context())
+		_, err := newHTTP(
+			t,
+			retriever.HTTPConfig{URL: s.URL, Attempts: 3, Method: "POST", Body: []byte("body")},
+		).Fetch(t.Context())
 		var status *retriever.StatusError
 		if !errors.As(err, &status) || status.Code != c.code {
 			t.Errorf("%d: %v", c.code, err)
@@ -296,7 +310,13 @@ func TestHTTPTimesOutWhereTheSourceFallsSilent(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			if _, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL}).Fetch(ctx); !errors.Is(err, context.DeadlineExceeded) {
+			if _, err := newHTTP(
+				t,
+				retriever.HTTPConfig{URL: s.URL},
+			).Fetch(ctx); !errors.Is(
+				err,
+				context.DeadlineExceeded,
+			) {
 				t.Errorf("by the context: %v", err)
 			}
 		})
@@ -322,7 +342,9 @@ func TestHTTPTellsGarbageFromResources(t *testing.T) {
 		s := serve(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		_, want := decode(body, retriever.DecodeOptions{})
 		_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL}).Fetch(t.Context())
-		if want == nil && err != nil || want != nil && (err == nil || !strings.HasPrefix(err.Error(), "fetching "+s.URL+": ") || !strings.HasSuffix(err.Error(), want.Error())) {
+		if want == nil && err != nil ||
+			want != nil &&
+				(err == nil || !strings.HasPrefix(err.Error(), "fetching "+s.URL+": ") || !strings.HasSuffix(err.Error(), want.Error())) {
 			t.Errorf("%s: got %v, want %v", name, err, want)
 		}
 	}
@@ -439,7 +461,10 @@ func TestHTTPDecompresses(t *testing.T) {
 	}
 	transport := &http.Transport{DisableCompression: true}
 	defer transport.CloseIdleConnections()
-	got, err = newHTTP(t, retriever.HTTPConfig{URL: s.URL, Client: &http.Client{Transport: transport}}).Fetch(t.Context())
+	got, err = newHTTP(
+		t,
+		retriever.HTTPConfig{URL: s.URL, Client: &http.Client{Transport: transport}},
+	).Fetch(t.Context())
 	if err != nil || len(got) != 1 || asked.Load() {
 		t.Errorf("not asked for %t: %v, %v", !asked.Load(), got, err)
 	}
@@ -471,14 +496,21 @@ func TestHTTPChecksCertificates(t *testing.T) {
 	s.Config.ErrorLog = nil
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, RetryWait: time.Hour}).Fetch(t.Context()) // no use to try again
+	_, err := newHTTP(
+		t,
+		retriever.HTTPConfig{URL: s.URL, RetryWait: time.Hour},
+	).Fetch(t.Context())
+	// no use to try again
 	var unknown x509.UnknownAuthorityError
 	if !errors.As(err, &unknown) {
 		t.Errorf("unknown authority: %v", err)
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	got, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}}).Fetch(t.Context())
+	got, err := newHTTP(
+		t,
+		retriever.HTTPConfig{URL: s.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
+	).Fetch(t.Context())
 	if err != nil || len(got) != 1 {
 		t.Errorf("known authority: %v, %v", got, err)
 	}

@@ -142,7 +142,9 @@ func TestHTTPFollowsPages(t *testing.T) {
 
 func TestAPageElsewhereGetsNoSecrets(t *testing.T) {
 	other := serve(t, func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodGet || r.ContentLength > 0 || r.Header.Get("Authorization") != "" || r.Header.Get("X-Key") != "" || r.Header.Get("Referer") != "" {
+		if r.Method != http.MethodGet || r.ContentLength > 0 || r.Header.Get("Authorization") != "" ||
+			r.Header.Get("X-Key") != "" ||
+			r.Header.Get("Referer") != "" {
 			t.Errorf("another host was sent %s, %d bytes, %v", r.Method, r.ContentLength, r.Header)
 		}
 		write(w, `{"data":[{"id":"b"}]}`)
@@ -151,8 +153,12 @@ func TestAPageElsewhereGetsNoSecrets(t *testing.T) {
 		write(w, fmt.Sprintf(`{"data":[{"id":"a"}],"next":%q}`, other.URL))
 	})
 	got, err := newHTTP(t, retriever.HTTPConfig{
-		URL:    strings.Replace(s.URL, "//", "//me:word@", 1) + "?token=hush",
-		Method: "POST", Body: []byte("hush"), Header: http.Header{"X-Key": {"secret"}}, NextInBody: true, NextElsewhere: true,
+		URL:           strings.Replace(s.URL, "//", "//me:word@", 1) + "?token=hush",
+		Method:        "POST",
+		Body:          []byte("hush"),
+		Header:        http.Header{"X-Key": {"secret"}},
+		NextInBody:    true,
+		NextElsewhere: true,
 	}).Fetch(t.Context())
 	if err != nil || len(got) != 2 {
 		t.Errorf("%v, %v", got, err)

@@ -30,8 +30,9 @@ func redact(u *url.URL) string {
 
 const redacted = "[redacted]"
 
-// secretsOf lists what no error may tell: header values, also without a scheme such as "Bearer" and without the name of a
-// cookie, what is in a basic authentication, query values, and the body; each also as a URL and as JSON would have it.
+// secretsOf lists what no error may tell: header values, also without a scheme such as "Bearer" and without the name of
+// a cookie, what is in a basic authentication, query values, and the body; each also as a URL and as JSON would have
+// it.
 func secretsOf(u *url.URL, header http.Header, body []byte) secrets.Set {
 	var all []string
 	add := func(s string) {

@@ -62,7 +62,11 @@ func TestSameHost(t *testing.T) {
 
 func TestScrubError(t *testing.T) {
 	inner := errors.New("refused")
-	nested := &url.Error{Op: "Get", URL: "http://a:hush@b", Err: fmt.Errorf("x: %w", &url.Error{Op: "Get", URL: "?hush", Err: inner})}
+	nested := &url.Error{
+		Op:  "Get",
+		URL: "http://a:hush@b",
+		Err: fmt.Errorf("x: %w", &url.Error{Op: "Get", URL: "?hush", Err: inner}),
+	}
 	if got := scrubError(nested, secrets.Set{}); got != inner { // nothing may be around it
 		t.Errorf("nested: %v", got)
 	}

@@ -22,8 +22,14 @@ func asker(t *testing.T, source *unruly) drm.Config {
 		t.Fatal(err)
 	}
 	return drm.Config{
-		App: "app", ID: "m", Etcd: drm.EtcdConfig{Client: embeddedtest.Client(t), CommandTimeout: patience}, Shards: 8, LeaseTTL: time.Minute,
-		Handler: handler.New(handler.Funcs{}), Retriever: src, FetchRetryBudget: time.Hour,
+		App:              "app",
+		ID:               "m",
+		Etcd:             drm.EtcdConfig{Client: embeddedtest.Client(t), CommandTimeout: patience},
+		Shards:           8,
+		LeaseTTL:         time.Minute,
+		Handler:          handler.New(handler.Funcs{}),
+		Retriever:        src,
+		FetchRetryBudget: time.Hour,
 	}
 }
 

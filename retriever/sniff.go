@@ -11,13 +11,13 @@ import (
 
 const (
 	sniffed = 1024 // bytes of an answer that are looked at for what it is, if not JSON
-	// maxAhead bounds the line ends that are remembered of what the JSON decoder has not come to yet: of more, errors tell the byte
-	// alone.
+	// maxAhead bounds the line ends that are remembered of what the JSON decoder has not come to yet: of more, errors
+	// tell the byte alone.
 	maxAhead = 1 << 16
 )
 
-// notJSON is what an answer is instead, by its beginning; nil where it may be JSON. A byte order mark of UTF-8 is left out of what
-// body then gives, as RFC 8259 allows.
+// notJSON is what an answer is instead, by its beginning; nil where it may be JSON. A byte order mark of UTF-8 is left
+// out of what body then gives, as RFC 8259 allows.
 func notJSON(body *bufio.Reader) error {
 	head, _ := body.Peek(sniffed) // an error comes again when it is read
 	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
@@ -92,8 +92,8 @@ func (l *lines) advance(at int64) {
 	}
 }
 
-// position is the line and column of a byte at or behind where the decoder is, each from 1; 0 where they are not known. Columns are
-// bytes.
+// position is the line and column of a byte at or behind where the decoder is, each from 1; 0 where they are not known.
+// Columns are bytes.
 func (l *lines) position(at int64) (line, column int) {
 	l.advance(at)
 	if l.lost {
@@ -102,7 +102,8 @@ func (l *lines) position(at int64) (line, column int) {
 	return l.line, int(at-l.start) + 1
 }
 
-// wrongAt is where the byte is that an error of the decoder is about. The decoder tells where the value begins that has it.
+// wrongAt is where the byte is that an error of the decoder is about. The decoder tells where the value begins that has
+// it.
 func wrongAt(d *json.Decoder) int64 {
 	at := d.InputOffset()
 	rest, err := io.ReadAll(d.Buffered())

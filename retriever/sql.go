@@ -33,14 +33,15 @@ type SQLConfig struct {
 	// one, the further columns become the fields of the object, named as they are: text as strings, numbers, booleans,
 	// null, and times as RFC 3339 has them. Name a column with AS where it has another name, or none.
 	Query string
-	// Args of the query. Texts among them of 4 bytes and more are taken for secrets: no error of the database tells them.
+	// Args of the query. Texts among them of 4 bytes and more are taken for secrets: no error of the database tells
+	// them.
 	Args []any
 
 	// Timeout bounds the query, to its last row; the context given to Fetch does too. Raised, a slow database is waited
 	// for; lowered, a dead one is given up sooner. Default 30 s; 1 ms to 24 h.
 	Timeout time.Duration
-	// NumberIDs accepts an id that is a whole number, and makes a string of it, in a "data" object too. Default false, for
-	// the reason that DecodeOptions has.
+	// NumberIDs accepts an id that is a whole number, and makes a string of it, in a "data" object too. Default false,
+	// for the reason that DecodeOptions has.
 	NumberIDs bool
 	// MaxRows bounds the rows; one more is an error. Raised, a larger list is accepted, and a broken query can make the
 	// coordinator use more memory. Default 1,000,000; at least 1.
@@ -55,26 +56,38 @@ type SQL struct {
 
 var _ drm.Retriever = (*SQL)(nil)
 
-// NewSQL checks the configuration and makes a source of it. It asks the database nothing. The error is a *drm.InputError
-// that names the field.
+// NewSQL checks the configuration and makes a source of it. It asks the database nothing. The error is a
+// *drm.InputError that names the field.
 func NewSQL(cfg SQLConfig) (*SQL, error) {
 	if cfg.DB == nil {
 		return nil, &drm.InputError{Field: "DB", Value: "nil", Want: "a database"}
 	}
 	if strings.TrimSpace(cfg.Query) == "" {
-		return nil, &drm.InputError{Field: "Query", Value: cfg.Query, Want: `a query, such as SELECT id, url FROM feeds`}
+		return nil, &drm.InputError{
+			Field: "Query",
+			Value: cfg.Query,
+			Want:  `a query, such as SELECT id, url FROM feeds`,
+		}
 	}
 	if cfg.Timeout == 0 {
 		cfg.Timeout = DefaultTimeout
 	}
 	if cfg.Timeout < time.Millisecond || cfg.Timeout > 24*time.Hour {
-		return nil, &drm.InputError{Field: "Timeout", Value: cfg.Timeout.String(), Want: "1ms to 24h, or 0 for the default"}
+		return nil, &drm.InputError{
+			Field: "Timeout",
+			Value: cfg.Timeout.String(),
+			Want:  "1ms to 24h, or 0 for the default",
+		}
 	}
 	if cfg.MaxRows == 0 {
 		cfg.MaxRows = DefaultMaxRows
 	}
 	if cfg.MaxRows < 1 {
-		return nil, &drm.InputError{Field: "MaxRows", Value: strconv.Itoa(cfg.MaxRows), Want: "1 or more, or 0 for the default"}
+		return nil, &drm.InputError{
+			Field: "MaxRows",
+			Value: strconv.Itoa(cfg.MaxRows),
+			Want:  "1 or more, or 0 for the default",
+		}
 	}
 	cfg.Args = slices.Clone(cfg.Args)
 	return &SQL{cfg: cfg, secrets: secretArgs(cfg.Args)}, nil
@@ -108,11 +121,16 @@ func (s *SQL) TearDown(context.Context) error { return nil }
 // String says no more than that it is a query, which may have secrets.
 func (s *SQL) String() string { return "an SQL query" }
 
-// Fetch runs the query. Rows that are no resources are told of by a *drm.BadItemsError, with a *RowError for each, beside the good
-// ones. Its other errors are a *drm.InputError for columns or a number of rows that will not do, and those of the database and of
-// ctx. No error of DRM's tells a value of a row, the id's aside; one of the database says what the database makes it say.
+// Fetch runs the query. Rows that are no resources are told of by a *drm.BadItemsError, with a *RowError for each,
+// beside the good ones. Its other errors are a *drm.InputError for columns or a number of rows that will not do, and
+// those of the database and of ctx. No error of DRM's tells a value of a row, the id's aside; one of the database says
+// what the database makes it say.
 func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
-	asking, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, fmt.Errorf("no full answer within %s", s.cfg.Timeout))
+	asking, cancel := context.WithTimeoutCause(
+		ctx,
+		s.cfg.Timeout,
+		fmt.Errorf("no full answer within %s", s.cfg.Timeout),
+	)
 	defer cancel()
 	resources, err := s.fetch(asking)
 	if err == nil {
@@ -147,7 +165,11 @@ func (s *SQL) fetch(ctx context.Context) ([]drm.Resource, error) {
 	c.rows = true
 	for n := 1; rows.Next(); n++ {
 		if n > s.cfg.MaxRows {
-			return nil, &drm.InputError{Field: "rows", Value: strconv.Itoa(n) + " or more", Want: fmt.Sprintf("at most %d (MaxRows)", s.cfg.MaxRows)}
+			return nil, &drm.InputError{
+				Field: "rows",
+				Value: strconv.Itoa(n) + " or more",
+				Want:  fmt.Sprintf("at most %d (MaxRows)", s.cfg.MaxRows),
+			}
 		}
 		if err := rows.Scan(reader.targets...); err != nil {
 			return nil, &RowError{Row: n, Err: scrubError(err, s.secrets)}

@@ -17,8 +17,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
-// RowError says which row of a query's answer is wrong. The error inside is a *drm.InputError where it is no resource, and
-// a *DuplicateError, which then counts rows as this does, where it is one that was there before.
+// RowError says which row of a query's answer is wrong. The error inside is a *drm.InputError where it is no resource,
+// and a *DuplicateError, which then counts rows as this does, where it is one that was there before.
 type RowError struct {
 	Row    int    // from 1
 	Column string // its name; empty where it is about the row as a whole
@@ -29,7 +29,12 @@ func (e *RowError) Error() string {
 	var twice *DuplicateError
 	switch {
 	case errors.As(e.Err, &twice):
-		return fmt.Sprintf("row %d: id %q is also that of row %d, want each id once", e.Row, excerpt.Of(twice.ID), twice.First)
+		return fmt.Sprintf(
+			"row %d: id %q is also that of row %d, want each id once",
+			e.Row,
+			excerpt.Of(twice.ID),
+			twice.First,
+		)
 	case e.Column == "":
 		return fmt.Sprintf("row %d: %v", e.Row, e.Err)
 	default:
@@ -52,7 +57,12 @@ type rowReader struct {
 
 // newRowReader checks the columns. The error is a *drm.InputError.
 func newRowReader(names []string, numberIDs bool) (*rowReader, error) {
-	r := &rowReader{names: names, id: slices.Index(names, columnID), data: slices.Index(names, columnData), numberIDs: numberIDs}
+	r := &rowReader{
+		names:     names,
+		id:        slices.Index(names, columnID),
+		data:      slices.Index(names, columnData),
+		numberIDs: numberIDs,
+	}
 	complain := func(want string) error {
 		return &drm.InputError{Field: "columns", Value: excerpt.Of(strings.Join(names, ", ")), Want: want}
 	}
@@ -151,7 +161,11 @@ func (r *rowReader) idOf(value any) (string, error) {
 		}
 		return number, nil
 	default:
-		return "", &drm.InputError{Field: "id", Value: "a value of the Go type " + reflect.TypeOf(value).String(), Want: want}
+		return "", &drm.InputError{
+			Field: "id",
+			Value: "a value of the Go type " + reflect.TypeOf(value).String(),
+			Want:  want,
+		}
 	}
 }
 
@@ -166,7 +180,11 @@ func (r *rowReader) object(value any, id string) (json.RawMessage, error) {
 	case []byte:
 		text = v
 	default:
-		return nil, &drm.InputError{Field: "data", Value: "a value of the Go type " + reflect.TypeOf(value).String(), Want: "the text of a JSON object, or NULL"}
+		return nil, &drm.InputError{
+			Field: "data",
+			Value: "a value of the Go type " + reflect.TypeOf(value).String(),
+			Want:  "the text of a JSON object, or NULL",
+		}
 	}
 	if r.numberIDs {
 		if changed, ok := stringID(text); ok {
@@ -193,7 +211,11 @@ func jsonOf(value any) (json.RawMessage, error) {
 		text, isText = v.Format(time.RFC3339Nano), true
 	case float64:
 		if math.IsNaN(v) || math.IsInf(v, 0) {
-			return nil, &drm.InputError{Field: "value", Value: strconv.FormatFloat(v, 'g', -1, 64), Want: "a number that JSON can have"}
+			return nil, &drm.InputError{
+				Field: "value",
+				Value: strconv.FormatFloat(v, 'g', -1, 64),
+				Want:  "a number that JSON can have",
+			}
 		}
 	}
 	if isText {

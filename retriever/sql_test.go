@@ -112,7 +112,8 @@ func TestNewSQLNamesTheBadField(t *testing.T) {
 	} {
 		s, err := retriever.NewSQL(c.cfg)
 		var input *drm.InputError
-		if c.field == "" && err != nil || c.field != "" && (s != nil || !errors.As(err, &input) || input.Field != c.field) {
+		if c.field == "" && err != nil ||
+			c.field != "" && (s != nil || !errors.As(err, &input) || input.Field != c.field) {
 			t.Errorf("want field %q, got %v", c.field, err)
 		}
 	}
@@ -217,7 +218,8 @@ func TestSQLErrorsNameRowAndColumn(t *testing.T) {
 			var of *retriever.RowError
 			var input *drm.InputError
 			var twice *retriever.DuplicateError
-			if strings.Contains(c.want[0], "row ") && !errors.As(err, &of) || !errors.As(err, &input) && !errors.As(err, &twice) {
+			if strings.Contains(c.want[0], "row ") && !errors.As(err, &of) ||
+				!errors.As(err, &input) && !errors.As(err, &twice) {
 				t.Errorf("%#v", err)
 			}
 		})
@@ -261,7 +263,9 @@ func TestSQLGivesUpInTime(t *testing.T) {
 }
 
 func TestSQLErrorsTellNoSecret(t *testing.T) {
-	a := &answers{err: errors.New(`near "hush-1": postgres://me:hush-2@db/x?password=hush-3: $1 is hush-1 $2 is hush-4`)}
+	a := &answers{
+		err: errors.New(`near "hush-1": postgres://me:hush-2@db/x?password=hush-3: $1 is hush-1 $2 is hush-4`),
+	}
 	s := query(t, a, func(c *retriever.SQLConfig) { c.Args = []any{"hush-1", sql.Named("x", []byte("hush-4")), 1} })
 	_, err := s.Fetch(t.Context())
 	if err == nil || strings.Contains(err.Error(), "hush") || !strings.Contains(err.Error(), "near") {

@@ -38,7 +38,17 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 	echo := func(format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			user, password, _ := r.BasicAuth()
-			secrets := fmt.Sprint(r.URL, " ", user, ":", password, " ", r.Header["Authorization"], r.Header["Cookie"], r.Header["X-Key"])
+			secrets := fmt.Sprint(
+				r.URL,
+				" ",
+				user,
+				":",
+				password,
+				" ",
+				r.Header["Authorization"],
+				r.Header["Cookie"],
+				r.Header["X-Key"],
+			)
 			quoted, err := json.Marshal(secrets)
 			if err != nil {
 				panic(err) // it is a string
@@ -48,7 +58,11 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 	}
 	authorized := func(base string) retriever.HTTPConfig {
 		return retriever.HTTPConfig{URL: base + "/list?token=hush-query", Header: http.Header{
-			"Authorization": {"Bearer hush-bearer"}, "Cookie": {"session=hush-cookie; other=hush-other"}, "X-Key": {"hush-key"},
+			"Authorization": {
+				"Bearer hush-bearer",
+			},
+			"Cookie": {"session=hush-cookie; other=hush-other"},
+			"X-Key":  {"hush-key"},
 		}}
 	}
 	client := embeddedtest.Client(t)
@@ -86,10 +100,21 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 						t.Fatal(err)
 					}
 					return drm.Start(t.Context(), drm.Config{
-						App: fmt.Sprint("app-", app), ID: "m", Etcd: drm.EtcdConfig{Client: client}, Shards: 8, LeaseTTL: time.Minute,
-						Handler: handler.New(handler.Funcs{}), Retriever: src, Logger: zap.New(core),
-						PollInterval: 100 * time.Millisecond, FetchRetryBudget: budget, SourcePolicy: drm.ExitOnSourceError,
-						OnSourceError: func(err error) { all.add("OnSourceError", strings.Join(texts(err), "\n")) },
+						App: fmt.Sprint(
+							"app-",
+							app,
+						),
+						ID:               "m",
+						Etcd:             drm.EtcdConfig{Client: client},
+						Shards:           8,
+						LeaseTTL:         time.Minute,
+						Handler:          handler.New(handler.Funcs{}),
+						Retriever:        src,
+						Logger:           zap.New(core),
+						PollInterval:     100 * time.Millisecond,
+						FetchRetryBudget: budget,
+						SourcePolicy:     drm.ExitOnSourceError,
+						OnSourceError:    func(err error) { all.add("OnSourceError", strings.Join(texts(err), "\n")) },
 					})
 				}
 
@@ -114,7 +139,10 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 				}
 				all.add("Err", strings.Join(texts(m.Err()), "\n"))
 
-				c, err := drm.NewClient(t.Context(), drm.ClientConfig{App: fmt.Sprint("app-", app), Etcd: drm.EtcdConfig{Client: client}})
+				c, err := drm.NewClient(
+					t.Context(),
+					drm.ClientConfig{App: fmt.Sprint("app-", app), Etcd: drm.EtcdConfig{Client: client}},
+				)
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -138,7 +166,8 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 				for _, text := range all.texts {
 					where, _, _ := strings.Cut(text, ":")
 					kinds[where] = true
-					if strings.Contains(text, "hush") || strings.Contains(text, "aHVza") { // the latter as base64 has it
+					if strings.Contains(text, "hush") ||
+						strings.Contains(text, "aHVza") { // the latter as base64 has it
 						t.Error(text)
 					}
 				}

@@ -150,10 +150,18 @@ func newTroupe(t *testing.T, members int, cfg retriever.HTTPConfig, ids ...strin
 			t.Fatal(err)
 		}
 		m, err := drm.Start(t.Context(), drm.Config{
-			App: "app", ID: fmt.Sprintf("m%d", i), Etcd: etcd, Shards: 32, LeaseTTL: time.Minute, // no lease is at stake here
-			Handler: tr.deeds.handler(), Retriever: src,
+			App:       "app",
+			ID:        fmt.Sprintf("m%d", i),
+			Etcd:      etcd,
+			Shards:    32,
+			LeaseTTL:  time.Minute, // no lease is at stake here
+			Handler:   tr.deeds.handler(),
+			Retriever: src,
 			// A good answer that is late on a slow machine must not fail a start.
-			PollInterval: 100 * time.Millisecond, RemovalDelay: time.Millisecond, SettleDelay: 10 * time.Millisecond, FetchRetryBudget: time.Minute,
+			PollInterval:     100 * time.Millisecond,
+			RemovalDelay:     time.Millisecond,
+			SettleDelay:      10 * time.Millisecond,
+			FetchRetryBudget: time.Minute,
 		})
 		if err != nil {
 			t.Fatal(err)
@@ -174,8 +182,8 @@ func newTroupe(t *testing.T, members int, cfg retriever.HTTPConfig, ids ...strin
 	return tr
 }
 
-// until waits until the app's status is as wanted. To read it costs the more the more resources there are, so it is read
-// for a small part of the time only.
+// until waits until the app's status is as wanted. To read it costs the more the more resources there are, so it is
+// read for a small part of the time only.
 func (tr *troupe) until(within time.Duration, what string, ok func(drm.Status) bool) drm.Status {
 	tr.t.Helper()
 	deadline := time.After(within)
@@ -277,7 +285,8 @@ func (tr *troupe) survives(t *testing.T, c failing, ids []string) {
 			return strings.Contains(s.Source.Error, c.told) && tr.source.asked() >= 3 // it is asked again and again
 		})
 		if bad.Source.LastSuccess.Before(before.Source.LastSuccess) || !bad.Source.LastAttempt.After(bad.Source.LastSuccess) ||
-			bad.Source.Resources != len(ids) || bad.Active != len(ids) {
+			bad.Source.Resources != len(ids) ||
+			bad.Active != len(ids) {
 			t.Errorf("the status says %+v, before it said %+v", bad, before)
 		}
 		tr.source.set(good(ids...))
@@ -323,14 +332,22 @@ func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
 			answer, release := once(good(left...))
 			defer release()
 			tr.source.set(answer)
-			s := tr.until(patience, "the answer is told", func(s drm.Status) bool { return s.Source.Resources == len(left) })
+			s := tr.until(
+				patience,
+				"the answer is told",
+				func(s drm.Status) bool { return s.Source.Resources == len(left) },
+			)
 			if s.Source.Error != "" || s.Resources != len(ids) || s.Active != len(ids) {
 				t.Errorf("the status says %+v", s)
 			}
 			tr.until(patience, "it is asked again", func(drm.Status) bool { return tr.source.asked() >= 2 })
 			tr.source.set(good(ids...)) // it was a mistake
 			release()
-			tr.until(patience, "the source works again", func(s drm.Status) bool { return s.Source.Resources == len(ids) })
+			tr.until(
+				patience,
+				"the source works again",
+				func(s drm.Status) bool { return s.Source.Resources == len(ids) },
+			)
 			tr.settled(2, ids...)
 			if gone := tr.deeds.sofar(); len(gone) > 0 {
 				t.Errorf("%d were terminated", len(gone))
@@ -374,7 +391,11 @@ func TestAListThatGrowsHugeIsSurvived(t *testing.T) {
 	if gone := tr.deeds.sofar(); len(gone) > 0 {
 		t.Errorf("%d were terminated", len(gone))
 	}
-	if s := tr.until(patience, "the answer is told", func(s drm.Status) bool { return s.Source.Resources == n }); s.Source.Error != "" {
+	if s := tr.until(
+		patience,
+		"the answer is told",
+		func(s drm.Status) bool { return s.Source.Resources == n },
+	); s.Source.Error != "" {
 		t.Errorf("the status says %+v", s)
 	}
 }

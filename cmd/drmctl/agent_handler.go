@@ -65,7 +65,9 @@ func handlerFlags() []cli.Flag {
 			Usage: "how long a process of --handler-exec has between SIGTERM and SIGKILL: 1ms to 24h",
 		},
 		&cli.StringFlag{
-			Name: flagExecOutput, EnvVars: agentEnv(flagExecOutput), Value: execPrefix,
+			Name:    flagExecOutput,
+			EnvVars: agentEnv(flagExecOutput),
+			Value:   execPrefix,
 			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, each " +
 				"line after the resource's id; raw: on stderr as it is; none: thrown away)",
 		},
@@ -78,12 +80,16 @@ func handlerFlags() []cli.Flag {
 			Usage: "how often in a row a resource may fail before it is left alone; 0: without end",
 		},
 		&cli.StringFlag{
-			Name: flagOutagePolicy, EnvVars: agentEnv(flagOutagePolicy), Value: policyStop,
+			Name:    flagOutagePolicy,
+			EnvVars: agentEnv(flagOutagePolicy),
+			Value:   policyStop,
 			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before others can " +
 				"have it; keep: handled on, though others may take it over)",
 		},
 		&cli.StringFlag{
-			Name: flagTerminatePolicy, EnvVars: agentEnv(flagTerminatePolicy), Value: policyRelease,
+			Name:    flagTerminatePolicy,
+			EnvVars: agentEnv(flagTerminatePolicy),
+			Value:   policyRelease,
 			Usage: "what becomes of a resource that could not be ended with: `release|hold` (release: given away anyway; " +
 				"hold: kept, and tried again)",
 		},
@@ -142,8 +148,8 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 		URL:    c.String(flagHandlerURL),
 		Header: header,
 		// The request may take longer than the call, so that the member's own timeout is always the one that ends it.
-		// Terminate follows a request that the member cut off, since the receiver may have begun; none follows a request that
-		// merely failed.
+		// Terminate follows a request that the member cut off, since the receiver may have begun; none follows a
+		// request that merely failed.
 		Timeout: min(timeout+5*time.Second, 24*time.Hour),
 		OnNotifyError: func(err error) {
 			failing.Add(failures.Failure{

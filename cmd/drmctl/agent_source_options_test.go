@@ -42,7 +42,8 @@ func TestAgentsSourceOptions(t *testing.T) {
 		{[]string{"--source-retry", "90s", "--source-policy", "keep"}, false, 90 * time.Second, drm.KeepCatalogue},
 	} {
 		got, err := sourceOf(t, append([]string{"--source-url", "http://127.0.0.1:1/"}, c.args...)...)
-		if err != nil || got.CacheResources != c.cache || got.FetchRetryBudget != c.retry || got.SourcePolicy != c.policy {
+		if err != nil || got.CacheResources != c.cache || got.FetchRetryBudget != c.retry ||
+			got.SourcePolicy != c.policy {
 			t.Errorf("%v: %v, %v, %v, %v", c.args, got.CacheResources, got.FetchRetryBudget, got.SourcePolicy, err)
 		}
 	}
@@ -54,7 +55,8 @@ func TestAgentsSourceOptions(t *testing.T) {
 	t.Setenv("DRM_SOURCE_RETRY", "2m")
 	t.Setenv("DRM_SOURCE_POLICY", "exit")
 	got, err := sourceOf(t, "--source-file", "list.json")
-	if err != nil || !got.CacheResources || !got.SourceStrict || got.FetchRetryBudget != 2*time.Minute || got.SourcePolicy != drm.ExitOnSourceError {
+	if err != nil || !got.CacheResources || !got.SourceStrict || got.FetchRetryBudget != 2*time.Minute ||
+		got.SourcePolicy != drm.ExitOnSourceError {
 		t.Errorf("from the environment: %+v, %v", got, err)
 	}
 }
@@ -114,7 +116,18 @@ func TestAgentAsksItsSourceAsItIsToldTo(t *testing.T) {
 	}
 	for _, given := range []string{"@" + body, `{"kind":"feed"}`} {
 		l := newLab(t)
-		_, stop := l.agent("m1", "--source-url", source.URL, "--source-method", "PUT", "--source-body", given, "--source-cacert", authority, "--handler-log")
+		_, stop := l.agent(
+			"m1",
+			"--source-url",
+			source.URL,
+			"--source-method",
+			"PUT",
+			"--source-body",
+			given,
+			"--source-cacert",
+			authority,
+			"--handler-log",
+		)
 		l.active("1")
 		if got := asked.Swap("nothing"); got != `PUT {"kind":"feed"} <nil>` {
 			t.Errorf("the source was asked with %v", got)
@@ -137,7 +150,18 @@ func TestAgentEndsWithItsSourceIfToldTo(t *testing.T) {
 	}))
 	t.Cleanup(source.Close)
 	l := newLab(t)
-	lines, stop := l.agent("m1", "--source-url", source.URL, "--poll", "100ms", "--source-retry", "1ms", "--source-policy", "exit", "--handler-log")
+	lines, stop := l.agent(
+		"m1",
+		"--source-url",
+		source.URL,
+		"--poll",
+		"100ms",
+		"--source-retry",
+		"1ms",
+		"--source-policy",
+		"exit",
+		"--handler-log",
+	)
 	l.active("1")
 	fails.Store(true)
 	ended := time.After(time.Minute)

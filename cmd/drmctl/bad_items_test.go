@@ -11,10 +11,19 @@ import (
 func TestStatusAndVerifyNameBadItems(t *testing.T) {
 	t.Parallel()
 	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
-	if got := l.ok("status", "-o", "json"); !strings.Contains(got, `"bad_items": []`) && !strings.Contains(got, `"bad_items":[]`) {
+	if got := l.ok(
+		"status",
+		"-o",
+		"json",
+	); !strings.Contains(got, `"bad_items": []`) &&
+		!strings.Contains(got, `"bad_items":[]`) {
 		t.Errorf("without any: %s", got)
 	}
-	if err := os.WriteFile(path, []byte(`{"data":[{"id":"a"},{"id":7,"password":"hunter2"},{"id":"b"},{"password":"hunter2"}]}`), 0o600); err != nil {
+	if err := os.WriteFile(
+		path,
+		[]byte(`{"data":[{"id":"a"},{"id":7,"password":"hunter2"},{"id":"b"},{"password":"hunter2"}]}`),
+		0o600,
+	); err != nil {
 		t.Fatal(err)
 	}
 	lines, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")
@@ -57,8 +66,20 @@ func TestAnAgentIsStrictIfToldTo(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"data":[{"id":"a"},{"id":"b"},{"id":"a"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := drmctl(t.Context(), append(l.args(), "agent", "--source-file", path, "--source-strict", "--source-retry", "1ms", "--handler-log")...)
-	if got.code != exitFailed || !strings.Contains(got.stderr, "SourceStrict") || !strings.Contains(got.stderr, `item 2 (id "a")`) {
+	got := drmctl(
+		t.Context(),
+		append(
+			l.args(),
+			"agent",
+			"--source-file",
+			path,
+			"--source-strict",
+			"--source-retry",
+			"1ms",
+			"--handler-log",
+		)...)
+	if got.code != exitFailed || !strings.Contains(got.stderr, "SourceStrict") ||
+		!strings.Contains(got.stderr, `item 2 (id "a")`) {
 		t.Errorf("%+v", got)
 	}
 }

@@ -126,7 +126,9 @@ func benchNames(args []string) ([]string, error) {
 	for _, a := range args {
 		switch {
 		case a == benchAll:
-			names = append(names, slices.DeleteFunc(slices.Clone(known), func(n string) bool { return n == notPartAll })...)
+			names = append(
+				names,
+				slices.DeleteFunc(slices.Clone(known), func(n string) bool { return n == notPartAll })...)
 		case slices.Contains(known, a):
 			names = append(names, a)
 		default:
@@ -189,8 +191,21 @@ func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error
 			return e, err
 		}
 		out := &lineWriter{lines: make(chan string, 1)}
-		p, err := startProcessTo(out, nil, "etcd", "--data-dir", filepath.Join(dir, "etcd"), "--listen-client", "127.0.0.1:0",
-			"--listen-peer", "127.0.0.1:0", "--quota", "8GiB", "--auto-compaction", "off")
+		p, err := startProcessTo(
+			out,
+			nil,
+			"etcd",
+			"--data-dir",
+			filepath.Join(dir, "etcd"),
+			"--listen-client",
+			"127.0.0.1:0",
+			"--listen-peer",
+			"127.0.0.1:0",
+			"--quota",
+			"8GiB",
+			"--auto-compaction",
+			"off",
+		)
 		if err != nil {
 			return e, errors.Join(err, os.RemoveAll(dir))
 		}

@@ -40,7 +40,11 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 	cfg.ListenClient = etcd.Endpoint()
 	var body atomic.Value
 	body.Store(`{"data":[{"id":"1"}]}`)
-	source := tlstest.Serve(t, first, http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, body.Load()) }))
+	source := tlstest.Serve(
+		t,
+		first,
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, body.Load()) }),
+	)
 	var handled atomic.Int32
 	receiver := tlstest.Serve(t, first, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if strings.Contains(readAll(r), `"action":"handle"`) {
@@ -52,9 +56,29 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 		"--cacert", agent.CA, "--cert", agent.Cert, "--key", agent.Key,
 	}}
 	// Few shards: etcd answers slowly over TLS, and the race detector makes it worse.
-	_, stop := l.agent("m", "--shards", "8", "--source-url", source.URL, "--poll", "100ms", "--handler-url", receiver.URL,
-		"--source-cacert", agent.CA, "--source-cert", agent.Cert, "--source-key", agent.Key,
-		"--handler-cacert", agent.CA, "--handler-cert", agent.Cert, "--handler-key", agent.Key)
+	_, stop := l.agent(
+		"m",
+		"--shards",
+		"8",
+		"--source-url",
+		source.URL,
+		"--poll",
+		"100ms",
+		"--handler-url",
+		receiver.URL,
+		"--source-cacert",
+		agent.CA,
+		"--source-cert",
+		agent.Cert,
+		"--source-key",
+		agent.Key,
+		"--handler-cacert",
+		agent.CA,
+		"--handler-cert",
+		agent.Cert,
+		"--handler-key",
+		agent.Key,
+	)
 	l.active("1")
 
 	if err := etcd.Close(); err != nil {

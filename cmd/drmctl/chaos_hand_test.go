@@ -19,7 +19,12 @@ var handScenarios = []scenario{
 	{"all claim leases of a member revoked by hand", false, 1, func(c *chaos) { c.byHand(0, (*hand).revokeClaims) }},
 	{"the lease of a member's key revoked by hand", false, 1, func(c *chaos) { c.byHand(0, (*hand).revokeMember) }},
 	{"all leases of a member revoked by hand", false, 1, func(c *chaos) { c.byHand(0, (*hand).revokeAll) }},
-	{"the same, of a member that hears of it 1 s late", true, 1, func(c *chaos) { c.byHand(time.Second, (*hand).revokeAll) }},
+	{
+		"the same, of a member that hears of it 1 s late",
+		true,
+		1,
+		func(c *chaos) { c.byHand(time.Second, (*hand).revokeAll) },
+	},
 }
 
 // hand is an operator's, and what it finds of the member that it is laid on.

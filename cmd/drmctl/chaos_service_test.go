@@ -165,6 +165,10 @@ func (c *chaos) hangs() {
 	close(answer)
 	c.wanted = append(c.wanted, bad)
 	c.all("a")
-	c.note("it was tried %d times; %d of %d others were touched; the time is from SIGTERM to the other member, meanwhile",
-		tried, len(touched), len(before))
+	c.note(
+		"it was tried %d times; %d of %d others were touched; the time is from SIGTERM to the other member, meanwhile",
+		tried,
+		len(touched),
+		len(before),
+	)
 }

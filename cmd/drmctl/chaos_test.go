@@ -36,8 +36,19 @@ type scenario struct {
 	play  func(*chaos)
 }
 
-var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios, serviceScenarios,
-	processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
+var scenarios = slices.Concat(
+	memberScenarios,
+	networkScenarios,
+	etcdScenarios,
+	storeScenarios,
+	handScenarios,
+	serviceScenarios,
+	processScenarios,
+	usersScenarios,
+	restartScenarios,
+	leaveScenarios,
+	lateScenarios,
+)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
@@ -120,7 +131,9 @@ func (c *chaos) fill(n int) {
 func (c *chaos) allocate(id string) {
 	c.t.Helper()
 	eventually(c.t, func() error {
-		if got := drmctl(c.t.Context(), append(c.args(), "--command-timeout", "5s", "allocate", "--id", id)...); got.code != exitFine {
+		if got := drmctl(
+			c.t.Context(),
+			append(c.args(), "--command-timeout", "5s", "allocate", "--id", id)...); got.code != exitFine {
 			return fmt.Errorf("allocate %s: %s", id, got.stderr)
 		}
 		return nil

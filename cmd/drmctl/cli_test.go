@@ -203,7 +203,17 @@ func TestFlagsOfTheEnvironmentNeedNotGoTogether(t *testing.T) {
 		name, value, _ := strings.Cut(pair, "=")
 		t.Setenv(name, value)
 	}
-	agent := []string{"agent", "--app", "a", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error"}
+	agent := []string{
+		"agent",
+		"--app",
+		"a",
+		"--endpoints",
+		"127.0.0.1:1",
+		"--dial-timeout",
+		"100ms",
+		"--log-level",
+		"error",
+	}
 	if got := drmctl(t.Context(), append(agent, "--allocate-only", "--handler-log")...); got.code != exitUnreachable {
 		t.Errorf("exit code %d, want %d: %s", got.code, exitUnreachable, got.stderr)
 	}
@@ -227,7 +237,17 @@ func TestAnEmptyVariableIsAsGoodAsNone(t *testing.T) {
 		}
 	}
 	t.Setenv("DRM_APP", "a")
-	agent := []string{"agent", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error", "--allocate-only", "--handler-log"}
+	agent := []string{
+		"agent",
+		"--endpoints",
+		"127.0.0.1:1",
+		"--dial-timeout",
+		"100ms",
+		"--log-level",
+		"error",
+		"--allocate-only",
+		"--handler-log",
+	}
 	for _, args := range [][]string{
 		agent,
 		{"assignments", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms"},
@@ -465,7 +485,15 @@ func TestTablesAreSortedAndAligned(t *testing.T) {
 	got := shown(t, outputTable, func(c *cli.Context) error {
 		return showAssignments(c, []drm.Assignment{
 			{Resource: "r-2", Shard: 1000, Expected: "a", State: drm.StateUnassigned, Error: "line one\nline\ttwo"},
-			{Resource: "r-1", Shard: 5, Expected: "a", Member: "a", State: drm.StateActive, Token: 12, Since: time.Unix(0, 0)},
+			{
+				Resource: "r-1",
+				Shard:    5,
+				Expected: "a",
+				Member:   "a",
+				State:    drm.StateActive,
+				Token:    12,
+				Since:    time.Unix(0, 0),
+			},
 		})
 	})
 	want := "" +

@@ -45,7 +45,8 @@ func TestConfigDocHasEveryFlag(t *testing.T) {
 			t.Errorf("--%s with %s is not in docs/config.md", name, env)
 			continue
 		}
-		if v := f.(cli.DocGenerationFlag).GetValue(); v != "" && v != "[]" && !strings.Contains(rows[at].Default, strings.Trim(v, `"`)) {
+		if v := f.(cli.DocGenerationFlag).GetValue(); v != "" && v != "[]" &&
+			!strings.Contains(rows[at].Default, strings.Trim(v, `"`)) {
 			t.Errorf("--%s: the table has the default %s, the code %s", name, rows[at].Default, v)
 		}
 	}

@@ -199,16 +199,24 @@ func (s *stage) settle(ctx context.Context) error {
 		if err == nil {
 			live, holders := s.live(), journal.Holders(s.journal.Events())
 			absent := notActive(live, members)
-			if len(absent) == 0 && status.Members == len(live) && status.Active == len(s.ids) && status.Misplaced == 0 &&
+			if len(absent) == 0 && status.Members == len(live) && status.Active == len(s.ids) &&
+				status.Misplaced == 0 &&
 				len(holders) == len(s.ids) {
 				for _, a := range live {
 					s.set(a, actorRunning)
 				}
 				return nil
 			}
-			last = fmt.Sprintf("%d members, not active of those that should be: %q; %d of %d resources active, %d misplaced, "+
-				"%d handled",
-				status.Members, absent, status.Active, len(s.ids), status.Misplaced, len(holders))
+			last = fmt.Sprintf(
+				"%d members, not active of those that should be: %q; %d of %d resources active, %d misplaced, "+
+					"%d handled",
+				status.Members,
+				absent,
+				status.Active,
+				len(s.ids),
+				status.Misplaced,
+				len(holders),
+			)
 			if status.Source.Error != "" {
 				last += ", source: " + status.Source.Error
 			}

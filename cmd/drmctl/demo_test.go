@@ -35,7 +35,8 @@ func TestDemoTellsFaults(t *testing.T) {
 				s.journal.Record(e)
 			}
 			err := story.finish(t.Context())
-			if exitCode(err) != exitFailed || len(story.sum.Faults) == 0 || !strings.HasPrefix(story.sum.Faults[0], string(test.fault)) {
+			if exitCode(err) != exitFailed || len(story.sum.Faults) == 0 ||
+				!strings.HasPrefix(story.sum.Faults[0], string(test.fault)) {
 				t.Errorf("error %v, faults %q, want %s", err, story.sum.Faults, test.fault)
 			}
 		})
@@ -45,7 +46,10 @@ func TestDemoTellsFaults(t *testing.T) {
 // A member that joins owns nothing before it is active, so that nothing is misplaced without it either.
 func TestDemoWaitsForMembersToBeActive(t *testing.T) {
 	live := []*actor{{id: "a"}, {id: "b"}, {id: "c"}}
-	members := []drm.MemberInfo{{ID: "a", State: string(membership.Active)}, {ID: "b", State: string(membership.Joining)}}
+	members := []drm.MemberInfo{
+		{ID: "a", State: string(membership.Active)},
+		{ID: "b", State: string(membership.Joining)},
+	}
 	if got := strings.Join(notActive(live, members), " "); got != "b c" {
 		t.Errorf("not active are %q, want b, which joins, and c, which is not there", got)
 	}
@@ -62,13 +66,16 @@ func TestDemoEndsWellAndInTime(t *testing.T) {
 		t.Fatalf("%v: %s", err, got.stdout)
 	}
 	t.Logf("%+v", sum)
-	if sum.Resources != 60 || sum.LeastMoved == 0 || sum.Moved != sum.LeastMoved || sum.Lost == 0 || sum.HandedOver == 0 || len(sum.Faults) > 0 {
+	if sum.Resources != 60 || sum.LeastMoved == 0 || sum.Moved != sum.LeastMoved || sum.Lost == 0 ||
+		sum.HandedOver == 0 ||
+		len(sum.Faults) > 0 {
 		t.Errorf("summary %+v, want 60 resources, a join that moved what it had to and no more, and no faults", sum)
 	}
 	// A machine too busy to keep leases alive has more handlings than these; one that is merely slow takes long for a
 	// handover. Neither says anything about the time.
 	least := sum.Resources + sum.Moved + sum.Lost + sum.HandedOver
-	calm := !raceDetector && sum.Handlings == least && sum.HandoverMax < 0.5 && sum.TakeoverMax < drm.DefaultLeaseTTL.Seconds()+1.5
+	calm := !raceDetector && sum.Handlings == least && sum.HandoverMax < 0.5 &&
+		sum.TakeoverMax < drm.DefaultLeaseTTL.Seconds()+1.5
 	switch {
 	case sum.Handlings < least:
 		t.Errorf("%d handlings, want at least %d", sum.Handlings, least)
@@ -101,11 +108,16 @@ func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 		t.Fatalf("no line is like %q in\n%s", pattern, got.stdout)
 		return nil
 	}
-	if m := find(`^ +\d+\.\ds  (\d+) of 20 resources moved; the least possible, what m4 has now, is (\d+)$`); m[1] != m[2] || m[1] == "0" {
+	if m := find(
+		`^ +\d+\.\ds  (\d+) of 20 resources moved; the least possible, what m4 has now, is (\d+)$`,
+	); m[1] != m[2] ||
+		m[1] == "0" {
 		t.Errorf("the join: %q", m[0])
 	}
 	killed := find(`^ +\d+\.\ds  (m\d) is killed without a word; it handled (\d+)\. `)
-	taken := regexp.MustCompile(`^ +\d+\.\d\d s after the kill: (feed-\d\d), handled by ` + killed[1] + `, is now by m\d$`)
+	taken := regexp.MustCompile(
+		`^ +\d+\.\d\d s after the kill: (feed-\d\d), handled by ` + killed[1] + `, is now by m\d$`,
+	)
 	told := map[string]bool{}
 	for _, line := range lines {
 		if m := taken.FindStringSubmatch(line); m != nil && !told[m[1]] {
@@ -119,7 +131,8 @@ func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 		t.Errorf("%q, then %s lines, then %q", killed[0], n, again[0])
 	}
 	find(`^ +\d+\.\ds  it handed over \d+ resources, and ended; `)
-	if last := lines[len(lines)-1]; !regexp.MustCompile(`^ +\d+\.\ds  20 resources, \d+ handlings: never one by two`).MatchString(last) {
+	if last := lines[len(lines)-1]; !regexp.MustCompile(`^ +\d+\.\ds  20 resources, \d+ handlings: never one by two`).
+		MatchString(last) {
 		t.Errorf("the last line is %q, want the summary", last)
 	}
 }

@@ -23,7 +23,10 @@ type lab struct {
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	return &lab{t, []string{"--endpoints", embeddedtest.Server(t).Endpoint(), "--app", "lab", "--command-timeout", "30s"}}
+	return &lab{
+		t,
+		[]string{"--endpoints", embeddedtest.Server(t).Endpoint(), "--app", "lab", "--command-timeout", "30s"},
+	}
 }
 
 // args are the global flags, for others to be appended to.
@@ -119,7 +122,12 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		t.Errorf("members %v", got)
 	}
 	l.prints(`{"resource":"early","allocated":true}`, "allocate", "--id", "early", "--create")
-	if got := get[assignmentJSON](l, "lookup", "early"); got.State != "unassigned" || got.Error == "" || got.Since != nil {
+	if got := get[assignmentJSON](
+		l,
+		"lookup",
+		"early",
+	); got.State != "unassigned" || got.Error == "" ||
+		got.Since != nil {
 		t.Errorf("before any member: %+v, want unassigned, with a reason", got)
 	}
 
@@ -151,7 +159,13 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		t.Errorf("allocate from stdin: %+v", got)
 	}
 
-	l.prints(strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")), "allocate", "--id", "plain", "--wait") // the assignment
+	l.prints(
+		strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")),
+		"allocate",
+		"--id",
+		"plain",
+		"--wait",
+	) // the assignment
 
 	// Looking.
 	if a := get[assignmentJSON](l, "lookup", "--", "-dash"); a.Resource != "-dash" {
@@ -176,13 +190,18 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		}
 	}
 	eventually(t, func() error {
-		if s := get[statusJSON](l, "status"); s.App != "lab" || s.Members != 2 || s.Resources != 8 || s.Active != 8 || s.Revision == 0 {
+		if s := get[statusJSON](
+			l,
+			"status",
+		); s.App != "lab" || s.Members != 2 || s.Resources != 8 || s.Active != 8 ||
+			s.Revision == 0 {
 			return fmt.Errorf("status: %+v", s)
 		}
 		return nil
 	})
 	for _, m := range get[[]memberJSON](l, "members") {
-		if m.ID == "m2" && (m.Weight != 2 || len(m.Slots) != 2 || m.Address != "here:1" || m.Started == nil || m.Version == "") {
+		if m.ID == "m2" &&
+			(m.Weight != 2 || len(m.Slots) != 2 || m.Address != "here:1" || m.Started == nil || m.Version == "") {
 			t.Errorf("member %+v", m)
 		}
 	}
@@ -192,7 +211,11 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if held := get[[]assignmentJSON](l, "assignments", "--member", "m1"); len(held) != 0 {
 		t.Errorf("drained, but holds %+v", held)
 	}
-	if m := get[[]memberJSON](l, "members"); m[0].State != "draining" || m[0].Drain != "ordered" || m[0].Resources != 0 {
+	if m := get[[]memberJSON](
+		l,
+		"members",
+	); m[0].State != "draining" || m[0].Drain != "ordered" ||
+		m[0].Resources != 0 {
 		t.Errorf("a drained member: %+v", m[0])
 	}
 	l.prints(`{"member":"m1","drained":true,"done":false}`, "drain", "m1")
@@ -206,7 +229,13 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	l.prints(`{"resource":"plain","allocated":false,"gone":false}`, "deallocate", "plain")
 	for _, a := range all {
 		if a.Resource != "plain" {
-			l.prints(fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource), "deallocate", "--wait", "--", a.Resource)
+			l.prints(
+				fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource),
+				"deallocate",
+				"--wait",
+				"--",
+				a.Resource,
+			)
 		}
 	}
 	if s := get[statusJSON](l, "status"); s.Resources != 0 || s.Active != 0 {
@@ -239,7 +268,9 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 func TestWaitTimeoutIsExitCode1(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	got := drmctl(t.Context(), append(l.args(), "allocate", "--id", "r", "--create", "--wait", "--wait-timeout", "1s")...)
+	got := drmctl(
+		t.Context(),
+		append(l.args(), "allocate", "--id", "r", "--create", "--wait", "--wait-timeout", "1s")...)
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d", got.code, exitFailed)
 	}
@@ -251,7 +282,18 @@ func TestAgentWhoseIDIsTakenEndsWithExitCode1(t *testing.T) {
 	l := newLab(t)
 	l.agent("m1", "--allocate-only", "--handler-log")
 	l.members(1)
-	l.fails(exitFailed, "agent", "--id", "m1", "--lease-ttl", "2s", "--allocate-only", "--handler-log", "--log-level", "error")
+	l.fails(
+		exitFailed,
+		"agent",
+		"--id",
+		"m1",
+		"--lease-ttl",
+		"2s",
+		"--allocate-only",
+		"--handler-log",
+		"--log-level",
+		"error",
+	)
 }
 
 func TestAgentRunsAProcessPerResourceOfAFile(t *testing.T) {
@@ -272,7 +314,15 @@ while :; do sleep 0.1; done
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := l.agent("m1", "--source-file", file, "--poll", "0", "--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, dir))
+	_, stop := l.agent(
+		"m1",
+		"--source-file",
+		file,
+		"--poll",
+		"0",
+		"--handler-exec",
+		fmt.Sprintf("sh '%s' '%s'", script, dir),
+	)
 	for id, want := range map[string]string{"r1": `{"id":"r1","x":1}`, "r2": `{"id":"r2"}`} {
 		eventually(t, func() error {
 			got, err := os.ReadFile(filepath.Join(dir, id))
@@ -286,7 +336,10 @@ while :; do sleep 0.1; done
 		t.Errorf("exit code %d", code)
 	}
 	for _, id := range []string{"r1", "r2"} {
-		if got, err := os.ReadFile(filepath.Join(dir, id+".end")); err != nil || strings.TrimSpace(string(got)) != "m1" {
+		if got, err := os.ReadFile(
+			filepath.Join(dir, id+".end"),
+		); err != nil ||
+			strings.TrimSpace(string(got)) != "m1" {
 			t.Errorf("the process of %s was not told to end: %q, %v", id, got, err)
 		}
 	}
@@ -304,7 +357,14 @@ func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 	if err := os.WriteFile(script, []byte(`[ -e "$1" ] || exit 3; exec sleep 1000`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := l.agent("m1", "--allocate-only", "--log-level", "error", "--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, mended))
+	_, stop := l.agent(
+		"m1",
+		"--allocate-only",
+		"--log-level",
+		"error",
+		"--handler-exec",
+		fmt.Sprintf("sh '%s' '%s'", script, mended),
+	)
 	l.ok("allocate", "--id", "r", "--create")
 	var failed []assignmentJSON
 	eventually(t, func() error {
@@ -313,14 +373,20 @@ func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 		}
 		return nil
 	})
-	if a := failed[0]; a.State != "failed" || !strings.Contains(a.Error, "exit status 3") || a.Member != "m1" || a.Token == 0 {
+	if a := failed[0]; a.State != "failed" || !strings.Contains(a.Error, "exit status 3") || a.Member != "m1" ||
+		a.Token == 0 {
 		t.Errorf("%+v, want the exit status as the error of m1's claim", a)
 	}
 	if err := os.WriteFile(mended, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
-		if a := get[assignmentJSON](l, "lookup", "r"); a.State != "active" || a.Error != "" || a.Token != failed[0].Token {
+		if a := get[assignmentJSON](
+			l,
+			"lookup",
+			"r",
+		); a.State != "active" || a.Error != "" ||
+			a.Token != failed[0].Token {
 			return fmt.Errorf("%+v, want it active under token %d", a, failed[0].Token)
 		}
 		return nil

@@ -72,7 +72,19 @@ func showMembers(c *cli.Context, members []drm.MemberInfo) error {
 	return show(c, list, func(w io.Writer) {
 		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED", "DRAIN")
 		for _, m := range members {
-			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources, m.Address, m.Version, m.Started, m.Drain)
+			row(
+				w,
+				m.ID,
+				m.State,
+				m.Weight,
+				numbers(m.Slots),
+				m.Shards,
+				m.Resources,
+				m.Address,
+				m.Version,
+				m.Started,
+				m.Drain,
+			)
 		}
 	})
 }

@@ -162,7 +162,23 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 			if test.code == exitFine {
 				limit = "1m"
 			}
-			got := drmctl(t.Context(), append([]string{"status", "--app", "a", "-o", "json", "--dial-timeout", limit, "--command-timeout", "1m", "--endpoints", test.endpoints}, test.args...)...)
+			got := drmctl(
+				t.Context(),
+				append(
+					[]string{
+						"status",
+						"--app",
+						"a",
+						"-o",
+						"json",
+						"--dial-timeout",
+						limit,
+						"--command-timeout",
+						"1m",
+						"--endpoints",
+						test.endpoints,
+					},
+					test.args...)...)
 			if got.code != test.code {
 				t.Fatalf("exit code %d, want %d: %s", got.code, test.code, got.stderr)
 			}
@@ -237,7 +253,19 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := drmctl(t.Context(), "allocate", "--id", "x", "--create", "--app", "a", "--endpoints", server.Endpoint(), "--user", embeddedtest.User+":"+embeddedtest.Password); got.code != exitFine {
+	if got := drmctl(
+		t.Context(),
+		"allocate",
+		"--id",
+		"x",
+		"--create",
+		"--app",
+		"a",
+		"--endpoints",
+		server.Endpoint(),
+		"--user",
+		embeddedtest.User+":"+embeddedtest.Password,
+	); got.code != exitFine {
 		t.Fatalf("%+v", got)
 	}
 	for _, test := range []struct {
@@ -253,7 +281,19 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 		{"only to read, a member", []string{"agent", "--allocate-only", "--handler-log", "--log-level", "error", "--user", "reader:s3cret"}, []string{`does not let the user "reader" write "/drm/a/`, "grant-permission"}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := drmctl(t.Context(), append(test.args, "--app", "a", "--command-timeout", "1m", "--dial-timeout", "1m", "--endpoints", server.Endpoint())...)
+			got := drmctl(
+				t.Context(),
+				append(
+					test.args,
+					"--app",
+					"a",
+					"--command-timeout",
+					"1m",
+					"--dial-timeout",
+					"1m",
+					"--endpoints",
+					server.Endpoint(),
+				)...)
 			if got.code != exitFailed || strings.Contains(got.stderr, "s3cret") {
 				t.Errorf("exit code %d, want %d", got.code, exitFailed)
 			}
@@ -306,7 +346,16 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 					proxy.Close()
 				}()
 			}
-			got := drmctl(t.Context(), "resources", "--app", "a", "--command-timeout", "1500ms", "--endpoints", proxy.Endpoint())
+			got := drmctl(
+				t.Context(),
+				"resources",
+				"--app",
+				"a",
+				"--command-timeout",
+				"1500ms",
+				"--endpoints",
+				proxy.Endpoint(),
+			)
 			if got.code != test.code || strings.Contains(got.stderr, test.not) {
 				t.Errorf("exit code %d, want %d", got.code, test.code)
 			}
@@ -321,7 +370,8 @@ func TestBenchSaysWhyEtcdCannotBeReached(t *testing.T) {
 	t.Parallel()
 	endpoint := closedPort(t)
 	got := drmctl(t.Context(), "bench", "claim", "--endpoints", endpoint, "--dial-timeout", "1s")
-	if got.code != exitUnreachable || !strings.Contains(got.stderr, endpoint+": connection refused") || strings.Contains(got.stderr, "context deadline") {
+	if got.code != exitUnreachable || !strings.Contains(got.stderr, endpoint+": connection refused") ||
+		strings.Contains(got.stderr, "context deadline") {
 		t.Errorf("%+v", got)
 	}
 }

@@ -115,7 +115,11 @@ func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
 func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 	// What belongs to a rival is ignored with it, also where it could not be used.
 	ofURL := []string{
-		"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x", "DRM_SOURCE_CACERT=none",
+		"DRM_SOURCE_URL=http://x",
+		"DRM_SOURCE_METHOD=POST",
+		"DRM_SOURCE_BODY=@none",
+		"DRM_SOURCE_HEADER=x",
+		"DRM_SOURCE_CACERT=none",
 		"DRM_SOURCE_NUMBER_IDS=true",
 	}
 	for _, test := range []struct {
@@ -144,7 +148,9 @@ func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 			err := parsed(t, args, func(c *cli.Context) {
 				var got []string
 				for _, set := range rivals["agent"] {
-					got = append(got, slices.DeleteFunc(slices.Clone(set), func(f string) bool { return !given(c, f) })...)
+					got = append(
+						got,
+						slices.DeleteFunc(slices.Clone(set), func(f string) bool { return !given(c, f) })...)
 				}
 				if strings.Join(got, " ") != test.want {
 					t.Errorf("chosen: %q, want %q", got, test.want)

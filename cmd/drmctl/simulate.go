@@ -173,8 +173,17 @@ func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1000) 
 func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
 	row(w, "SHARE", "MAX/AVG", "WORST", "MOVES", "MINIMUM", "MOVES/MINIMUM", "EXCEPTIONS", "DECISION")
 	line := func(name string, f spread.Figures, exceptions int) {
-		row(w, name, ratio(f.MaxOverAvg), ratio(f.Worst), humanize.Comma(int64(f.Moves)), humanize.Comma(int64(f.Minimum)),
-			ratio(f.MovesOverMinimum()), exceptions, f.Decision.Round(time.Microsecond))
+		row(
+			w,
+			name,
+			ratio(f.MaxOverAvg),
+			ratio(f.Worst),
+			humanize.Comma(int64(f.Moves)),
+			humanize.Comma(int64(f.Minimum)),
+			ratio(f.MovesOverMinimum()),
+			exceptions,
+			f.Decision.Round(time.Microsecond),
+		)
 	}
 	line("ring", r.Ring, 0)
 	line("with placement", r.Balanced, r.Exceptions)

@@ -8,7 +8,19 @@ import (
 )
 
 func TestSimulatePrintsItsFigures(t *testing.T) {
-	args := []string{"simulate", "--members", "20", "--resources", "10000", "--events", "30", "--weights", "1, 2", "--seed", "9"}
+	args := []string{
+		"simulate",
+		"--members",
+		"20",
+		"--resources",
+		"10000",
+		"--events",
+		"30",
+		"--weights",
+		"1, 2",
+		"--seed",
+		"9",
+	}
 	got := drmctl(t.Context(), append(args, "-o", "json")...)
 	if got.code != exitFine || got.stderr != "" {
 		t.Fatalf("exit code %d, stderr %q", got.code, got.stderr)
@@ -19,13 +31,16 @@ func TestSimulatePrintsItsFigures(t *testing.T) {
 	if err := d.Decode(&s); err != nil {
 		t.Fatalf("%v: %s", err, got.stdout)
 	}
-	if s.Members != 20 || s.Resources != 10_000 || s.Shards != 1024 || s.Events != 30 || s.Seed != 9 || !slices.Equal(s.Weights, []int{1, 2}) {
+	if s.Members != 20 || s.Resources != 10_000 || s.Shards != 1024 || s.Events != 30 || s.Seed != 9 ||
+		!slices.Equal(s.Weights, []int{1, 2}) {
 		t.Errorf("not what was asked for: %+v", s)
 	}
-	if s.MaxOverAvg < 1 || s.Moves == 0 || s.Moves != s.Minimum || s.MovesOverMinimum != 1 || s.DecisionMaxMS < s.DecisionMS {
+	if s.MaxOverAvg < 1 || s.Moves == 0 || s.Moves != s.Minimum || s.MovesOverMinimum != 1 ||
+		s.DecisionMaxMS < s.DecisionMS {
 		t.Errorf("ring: %+v", s.spreadJSON)
 	}
-	if s.Balanced.Bound != 1.1 || s.Balanced.MaxOverAvg >= s.MaxOverAvg || s.Balanced.MovesOverMinimum < 1 || s.Balanced.Exceptions == 0 {
+	if s.Balanced.Bound != 1.1 || s.Balanced.MaxOverAvg >= s.MaxOverAvg || s.Balanced.MovesOverMinimum < 1 ||
+		s.Balanced.Exceptions == 0 {
 		t.Errorf("balanced: %+v", s.Balanced)
 	}
 

@@ -34,8 +34,8 @@ func sourceDropCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			// The command timeout bounds each request. It does not bound how long all removals take, of which there may be a
-			// million.
+			// The command timeout bounds each request. It does not bound how long all removals take, of which there may
+			// be a million.
 			return withClient(c, func(_ context.Context, client *drm.Client) error {
 				return dropSource(c.Context, c, client, c.Bool(flagDryRun))
 			})

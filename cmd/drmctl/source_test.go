@@ -46,18 +46,39 @@ func TestAnOperatorAcceptsWhatIsHeld(t *testing.T) {
 	})
 	l.prints(`{"held":0,"held_since":null,"held_ids":[],"ordered":false,"done":false,"removed":0}`, "source", "accept")
 	list(t, file, 1)
-	l.prints(`{"ordered":true,"done":true,"resources":1,"held":129}`, "source", "fetch", "--wait", "--wait-timeout", "1m")
+	l.prints(
+		`{"ordered":true,"done":true,"resources":1,"held":129}`,
+		"source",
+		"fetch",
+		"--wait",
+		"--wait-timeout",
+		"1m",
+	)
 	s := get[statusJSON](l, "status").Source
 	if s.Held != 129 || s.HeldSince == nil || len(s.HeldIDs) != 100 || s.HeldIDs[0] != "r001" {
 		t.Errorf("status: %+v", s)
 	}
-	if table := l.ok("status"); !strings.Contains(table, "129, since ") || !strings.Contains(table, "until `drmctl source accept`") {
+	if table := l.ok(
+		"status",
+	); !strings.Contains(table, "129, since ") ||
+		!strings.Contains(table, "until `drmctl source accept`") {
 		t.Errorf("status:\n%s", table)
 	}
-	if dry := get[acceptJSON](l, "source", "accept", "--dry-run"); dry.Held != 129 || dry.Ordered || len(dry.HeldIDs) != 100 {
+	if dry := get[acceptJSON](
+		l,
+		"source",
+		"accept",
+		"--dry-run",
+	); dry.Held != 129 || dry.Ordered ||
+		len(dry.HeldIDs) != 100 {
 		t.Errorf("dry run: %+v", dry)
 	}
-	if table := l.ok("source", "--dry-run", "accept"); !strings.HasPrefix(table, "r001\n") || !strings.Contains(table, "and 29 more\nwould remove 129, which are held since ") {
+	if table := l.ok(
+		"source",
+		"--dry-run",
+		"accept",
+	); !strings.HasPrefix(table, "r001\n") ||
+		!strings.Contains(table, "and 29 more\nwould remove 129, which are held since ") {
 		t.Errorf("dry run:\n%s", table)
 	}
 	done := get[acceptJSON](l, "source", "accept", "--wait", "--wait-timeout", "1m")
@@ -121,7 +142,8 @@ func TestAgentsRemovalOptions(t *testing.T) {
 		{[]string{"--max-removals=100%"}, drm.RemovalLimit{Share: 1}},
 	} {
 		got, err := sourceOf(t, append([]string{"--source-url", "http://127.0.0.1:1/"}, c.args...)...)
-		if err != nil || got.MaxRemovals != c.want || got.RemovalDelay != time.Minute || got.RemovalPolicy != drm.ConfirmRemovals {
+		if err != nil || got.MaxRemovals != c.want || got.RemovalDelay != time.Minute ||
+			got.RemovalPolicy != drm.ConfirmRemovals {
 			t.Errorf("%v: %+v, %v", c.args, got, err)
 		}
 	}
@@ -154,7 +176,10 @@ func TestStatusTellsWhenWhatIsHeldIsConfirmed(t *testing.T) {
 	at := time.Date(2026, 2, 3, 14, 2, 10, 0, time.UTC)
 	s := drm.Status{Source: drm.SourceStatus{Held: 7, HeldSince: at, HeldUntil: at.Add(time.Minute)}}
 	table := shown(t, outputTable, func(c *cli.Context) error { return showStatus(c, s) })
-	if want := "7, since 2026-02-03T14:02:10Z, confirmed by an answer after 2026-02-03T14:03:10Z"; !strings.Contains(table, want) {
+	if want := "7, since 2026-02-03T14:02:10Z, confirmed by an answer after 2026-02-03T14:03:10Z"; !strings.Contains(
+		table,
+		want,
+	) {
 		t.Errorf("status does not say %q:\n%s", want, table)
 	}
 }

@@ -67,33 +67,36 @@ func verifyAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withClient(c, func(ctx context.Context, client *drm.Client) error { // --settle may take longer than ctx allows
-		if err := noteIfNoApp(ctx, c, client); err != nil {
-			return err
-		}
-		orders, err := client.Drains(ctx)
-		if err != nil {
-			return err
-		}
-		noteOrders(c, orders)
-		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
-		if err != nil {
-			return err
-		}
-		watch := c.Bool(flagWatch)
-		if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
-			if err := showViolations(c, found); err != nil {
+	return withClient(
+		c,
+		func(ctx context.Context, client *drm.Client) error { // --settle may take longer than ctx allows
+			if err := noteIfNoApp(ctx, c, client); err != nil {
 				return err
 			}
-		}
-		switch {
-		case watch:
-			return watchApp(c, client, found)
-		case len(found) > 0:
-			return fmt.Errorf("%d violations", len(found))
-		}
-		return nil
-	})
+			orders, err := client.Drains(ctx)
+			if err != nil {
+				return err
+			}
+			noteOrders(c, orders)
+			found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
+			if err != nil {
+				return err
+			}
+			watch := c.Bool(flagWatch)
+			if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
+				if err := showViolations(c, found); err != nil {
+					return err
+				}
+			}
+			switch {
+			case watch:
+				return watchApp(c, client, found)
+			case len(found) > 0:
+				return fmt.Errorf("%d violations", len(found))
+			}
+			return nil
+		},
+	)
 }
 
 // violationJSON is part of the JSON contract.

@@ -46,14 +46,18 @@ func openPositions(ctx context.Context, file string) (*positions, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS positions (feed TEXT PRIMARY KEY, token INTEGER NOT NULL, position INTEGER NOT NULL)`); err != nil {
+	if _, err := db.ExecContext(
+		ctx,
+		`CREATE TABLE IF NOT EXISTS positions (feed TEXT PRIMARY KEY, token INTEGER NOT NULL, position INTEGER NOT NULL)`,
+	); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &positions{db}, nil
 }
 
 // claim makes every earlier claim's writes be refused from now on, and returns the position to go on from. It is the
-// first thing to do with a resource: a late write of the member before is harmless only once the new token is known here.
+// first thing to do with a resource: a late write of the member before is harmless only once the new token is known
+// here.
 func (p *positions) claim(ctx context.Context, c drm.Claim) (position int64, err error) {
 	err = p.db.QueryRowContext(ctx, `
 		INSERT INTO positions (feed, token, position) VALUES (?, ?, 0)

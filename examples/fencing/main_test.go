@@ -36,7 +36,9 @@ func TestAnOldOwnersLateWriteIsRefused(t *testing.T) {
 	}
 	defer func() { _ = store.db.Close() }()
 	var position int64
-	if err := store.db.QueryRowContext(ctx, `SELECT position FROM positions WHERE feed = 'news'`).Scan(&position); err != nil || position != 200 {
+	if err := store.db.QueryRowContext(ctx, `SELECT position FROM positions WHERE feed = 'news'`).
+		Scan(&position); err != nil ||
+		position != 200 {
 		t.Errorf("position %d, %v, want node-2's 200", position, err)
 	}
 }

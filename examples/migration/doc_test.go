@@ -70,8 +70,8 @@ func TestTheDocNamesTestsThatExist(t *testing.T) {
 	}
 }
 
-// TestTheDocsCommandsAreUnderstood runs the commands of docs/migration.md without an etcd: exit code 4 says that they got
-// as far as that, and 2 that a flag is wrong.
+// TestTheDocsCommandsAreUnderstood runs the commands of docs/migration.md without an etcd: exit code 4 says that they
+// got as far as that, and 2 that a flag is wrong.
 func TestTheDocsCommandsAreUnderstood(t *testing.T) {
 	drmctl := buildDrmctl(t)
 	commands := regexp.MustCompile("\n    drmctl (.*)").FindAllStringSubmatch(read(t, doc), -1)

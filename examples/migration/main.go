@@ -1,5 +1,6 @@
 // Migration has the programs of docs/migration.md: the example of the original's README, moved over. It needs an etcd
-// (`drmctl etcd`) and a source of resources that have a WebSocket URL in "ws"; examples/websocket brings all that along.
+// (`drmctl etcd`) and a source of resources that have a WebSocket URL in "ws"; examples/websocket brings all that
+// along.
 package main
 
 import (
@@ -25,7 +26,11 @@ func main() {
 		log.Fatal(err)
 	}
 	endpoints := strings.Split(cmp.Or(os.Getenv("ENDPOINTS"), "127.0.0.1:2379"), ",")
-	if err := run(endpoints, cmp.Or(os.Getenv("RESOURCES_URL"), "http://localhost:3000/resources"), logger); err != nil {
+	if err := run(
+		endpoints,
+		cmp.Or(os.Getenv("RESOURCES_URL"), "http://localhost:3000/resources"),
+		logger,
+	); err != nil {
 		log.Fatal(err)
 	}
 }

@@ -18,10 +18,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The receivers run in programs that say what they do: "start a 1" for the resource a whose field n is 1. A start fails where
-// the resource says so, and where it says wait, goes on only once a line comes on the standard input, and the request with the
-// token and number in that line has come. Where it says later, so many seconds pass with the start, on the receiver's clock; and where
-// it says count, the program also says how many resources are known.
+// The receivers run in programs that say what they do: "start a 1" for the resource a whose field n is 1. A start fails
+// where the resource says so, and where it says wait, goes on only once a line comes on the standard input, and the
+// request with the token and number in that line has come. Where it says later, so many seconds pass with the start, on
+// the receiver's clock; and where it says count, the program also says how many resources are known.
 const (
 	nodeProgram = `
 		import { createServer } from 'node:http'
@@ -165,7 +165,14 @@ func (p *program) post(body string) (status int, err error) {
 }
 
 func request(action, id string, token, call int, more string) string {
-	return fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"error":"no","valid_ms":9999,"resource":{"id":%q,%s}}`, action, token, call, id, more)
+	return fmt.Sprintf(
+		`{"action":%q,"token":%d,"call":%d,"error":"no","valid_ms":9999,"resource":{"id":%q,%s}}`,
+		action,
+		token,
+		call,
+		id,
+		more,
+	)
 }
 
 // send posts, and fails the test unless the answer has the status.
@@ -212,7 +219,10 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.does("start a 6")
 			p.send(500, "update", 6, 9, `"fail":true`)
 			p.does("stop a 6")
-			if got, err := p.post(`{"action":"handle","token":7,"call":1,"valid_ms":0,"resource":{"id":"a","n":7}}`); got != 503 || err != nil {
+			if got, err := p.post(
+				`{"action":"handle","token":7,"call":1,"valid_ms":0,"resource":{"id":"a","n":7}}`,
+			); got != 503 ||
+				err != nil {
 				t.Errorf("too late: status %d, %v", got, err)
 			}
 			if got, err := p.post(`no JSON`); got != 500 || err != nil {
@@ -258,7 +268,14 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(409, "handle", 9, 1, `"n":11`) // late, by less than an hour
 			p.sendFor("b", 204, "handle", 5, 2, `"n":2,"later":3000,"count":true`)
 			p.does("stop b 1", "start b 2", "known 22")
-			p.sendFor("b", 204, "handle", 5, 3, `"n":3,"later":300,"count":true`) // less than an hour after a was asked for
+			p.sendFor(
+				"b",
+				204,
+				"handle",
+				5,
+				3,
+				`"n":3,"later":300,"count":true`,
+			) // less than an hour after a was asked for
 			p.does("stop b 2", "start b 3", "known 2")
 			p.send(409, "handle", 9, 1, `"n":11`)
 			p.sendFor("c", 204, "handle", 5, 1, `"n":1,"later":7200`)
@@ -287,7 +304,11 @@ func TestTheProgramInPythonRuns(t *testing.T) {
 	}
 	in := bufio.NewScanner(stdout)
 	in.Scan()
-	p := &program{t: t, url: "http://127.0.0.1:" + strings.TrimPrefix(in.Text(), "port "), http: &http.Client{Timeout: time.Minute}}
+	p := &program{
+		t:    t,
+		url:  "http://127.0.0.1:" + strings.TrimPrefix(in.Text(), "port "),
+		http: &http.Client{Timeout: time.Minute},
+	}
 	p.send(204, "handle", 5, 1, `"n":1`)
 	p.send(204, "terminate", 5, 2, `"n":1`)
 	for _, want := range []string{"start a", "stop a"} {

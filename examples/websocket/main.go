@@ -6,8 +6,9 @@
 //
 //	go run ./websocket
 //
-// It prints what happens, ends by itself, and fails if a feed ever has another number of connections than one. Everything
-// runs in this one process, etcd included, but nothing would be different with each node on a machine of its own.
+// It prints what happens, ends by itself, and fails if a feed ever has another number of connections than one.
+// Everything runs in this one process, etcd included, but nothing would be different with each node on a machine of its
+// own.
 package main
 
 import (
@@ -147,7 +148,11 @@ func serve(ctx context.Context, h http.Handler) (url string, stop func(), err er
 		return "", nil, err
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	s := &http.Server{Handler: h, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return ctx }}
+	s := &http.Server{
+		Handler:           h,
+		ReadHeaderTimeout: time.Minute,
+		BaseContext:       func(net.Listener) context.Context { return ctx },
+	}
 	served := make(chan struct{})
 	go func() {
 		defer close(served)

@@ -68,8 +68,8 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	_ = conn.Close(websocket.StatusNormalClosure, "")
 }
 
-// enter counts a connection, unless it is of a node that has lost the feed to another one since: its claim's token, which
-// rises with each new claim, is lower than one that was seen already.
+// enter counts a connection, unless it is of a node that has lost the feed to another one since: its claim's token,
+// which rises with each new claim, is lower than one that was seen already.
 func (s *server) enter(feed string, header http.Header) error {
 	token, err := strconv.ParseInt(header.Get("DRM-Token"), 10, 64)
 	if err != nil {

@@ -21,8 +21,8 @@ const Schema = 1
 // ErrNoApp says that no member or client has created the app yet.
 var ErrNoApp = errors.New("no such app")
 
-// ErrGone says that the app's config key is not there any more, or was made anew: it is another app than the one that the
-// caller has opened. Nothing was written.
+// ErrGone says that the app's config key is not there any more, or was made anew: it is another app than the one that
+// the caller has opened. Nothing was written.
 var ErrGone = errors.New("the app's config key is gone from etcd")
 
 // ErrRewritten says that somebody has overwritten the key, which DRM never does. Stop all members, delete it, and start
@@ -67,8 +67,8 @@ func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, erro
 }
 
 // Open returns the app's config, and creates the app if need be with the shards asked for, 1 to keys.MaxShards; 0 asks
-// for what there is, or fallback. A *ShardsError says that there is another number, a *SchemaError that the app is another
-// version's. Of many that open a new app at once, one creates it, and all get the same answer.
+// for what there is, or fallback. A *ShardsError says that there is another number, a *SchemaError that the app is
+// another version's. Of many that open a new app at once, one creates it, and all get the same answer.
 func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallback int) (Config, error) {
 	fresh := asked
 	if fresh == 0 {

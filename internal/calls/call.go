@@ -41,8 +41,9 @@ func (c *call) run() {
 	got = c.ask()
 }
 
-// refused is the last look at the clock before the user's code is called. The goroutine may have waited for long, the process
-// may have been stopped, or the machine may have slept since the loop looked. A Terminate cleans up, whatever the time is.
+// refused is the last look at the clock before the user's code is called. The goroutine may have waited for long, the
+// process may have been stopped, or the machine may have slept since the loop looked. A Terminate cleans up, whatever
+// the time is.
 func (c *call) refused() bool {
 	if c.do.Kind == core.Terminate {
 		return false
@@ -80,8 +81,12 @@ func (c *call) conclude(got Answer) {
 	inOrder := a.Kind != core.Terminate && ended && !timedOut // its end was wanted, and is no fault of its own
 	switch {
 	case got.Outcome == core.Cut && a.Kind == core.Terminate: // it is not over
-		o.Log.Debug("terminate was cut short, and follows again", zap.String("resource", a.ID), zap.Int64("token", a.Token),
-			zap.String("error", got.Text))
+		o.Log.Debug(
+			"terminate was cut short, and follows again",
+			zap.String("resource", a.ID),
+			zap.Int64("token", a.Token),
+			zap.String("error", got.Text),
+		)
 	case got.Err == nil || inOrder && !errors.Is(context.Cause(c.ctx), CauseClaimLost):
 		// There is nothing to tell.
 	default:
@@ -102,8 +107,9 @@ func (c *call) tookTooLong(said string) Answer {
 	return Answer{Outcome: core.TimedOut, Err: why, Text: why.Error()}
 }
 
-// isCut says whether a call that returned an error did so because its context had ended. What a Handle or Update began may
-// have been done all the same. Of a Terminate it matters whether the lease's end is the cause: another one follows then.
+// isCut says whether a call that returned an error did so because its context had ended. What a Handle or Update began
+// may have been done all the same. Of a Terminate it matters whether the lease's end is the cause: another one follows
+// then.
 func (c *call) isCut() bool {
 	if c.do.Kind == core.Terminate {
 		return errors.Is(context.Cause(c.ctx), CauseFenced)
@@ -111,9 +117,9 @@ func (c *call) isCut() bool {
 	return c.ctx.Err() != nil
 }
 
-// tellFailure calls HandleFailed or TerminateFailed, under limits of its own. It is part of the call: the resource has no other
-// call meanwhile. That the resource has failed can be seen before it returns. While the member stops it has no more than
-// usercode.Grace, since what it tells is not worth delaying the Terminate that follows.
+// tellFailure calls HandleFailed or TerminateFailed, under limits of its own. It is part of the call: the resource has
+// no other call meanwhile. That the resource has failed can be seen before it returns. While the member stops it has no
+// more than usercode.Grace, since what it tells is not worth delaying the Terminate that follows.
 func (c *call) tellFailure(got Answer) {
 	o, a := &c.calls.o, &c.do
 	if got.Outcome != core.Cut {

@@ -18,13 +18,14 @@ import (
 // Forever is a timeout that never passes.
 const Forever = time.Duration(math.MaxInt64)
 
-// Handler is the user's code. Whoever implements it recovers from its panics, and takes down the texts of its errors: their
-// methods are the user's code too, and are to be called in the goroutine, and within the limits, of the call.
+// Handler is the user's code. Whoever implements it recovers from its panics, and takes down the texts of its errors:
+// their methods are the user's code too, and are to be called in the goroutine, and within the limits, of the call.
 type Handler interface {
 	Handle(ctx context.Context, c Claim) Answer
 	Update(ctx context.Context, c Claim) Answer
 	Terminate(ctx context.Context, c Claim) Answer
-	// HandleFailed and TerminateFailed tell the user of a call that failed. They return the text of a panic; "" for none.
+	// HandleFailed and TerminateFailed tell the user of a call that failed. They return the text of a panic; "" for
+	// none.
 	HandleFailed(ctx context.Context, c Claim, err error) (panicked string)
 	TerminateFailed(ctx context.Context, c Claim, err error) (panicked string)
 }
@@ -51,13 +52,13 @@ type Options struct {
 	HandleTimeout       time.Duration // bounds each Handle and Update; Forever: nothing does
 	TerminateTimeout    time.Duration // bounds each Terminate, and how long a cancelled call is waited for
 	HoldUntilTerminated bool          // a resource whose Terminate failed stays, and Terminate is called again
-	// AtLeast is what Remaining does not fall below before the lease's context ends: what KeepOnOutage promises though nobody
-	// can know it. 0: nothing.
+	// AtLeast is what Remaining does not fall below before the lease's context ends: what KeepOnOutage promises though
+	// nobody can know it. 0: nothing.
 	AtLeast time.Duration
 
 	Core Core
-	// Post runs f on the loop, with the time by the clock that leases are measured by. It never blocks. False says that the
-	// loop has ended, and that f does not run.
+	// Post runs f on the loop, with the time by the clock that leases are measured by. It never blocks. False says that
+	// the loop has ended, and that f does not run.
 	Post func(f func(now time.Duration)) bool
 	Wall func() time.Time // what people are told the time by
 
@@ -99,9 +100,9 @@ func (cs *Calls) Update(a core.Action) {
 	cs.start(ctx, cancel, a, h)
 }
 
-// Terminate calls Terminate for a claim on a lease; nil: that is gone. Its context ends with the claim, if that has not ended
-// yet. A Terminate that comes after that is there to clean up, and has all of its time. So has the one that follows where the
-// end of the claim cut one short.
+// Terminate calls Terminate for a claim on a lease; nil: that is gone. Its context ends with the claim, if that has not
+// ended yet. A Terminate that comes after that is there to clean up, and has all of its time. So has the one that
+// follows where the end of the claim cut one short.
 func (cs *Calls) Terminate(a core.Action, l *Lease) {
 	h := cs.handlings.of(a.Shard, a.ID)
 	if h == nil { // nothing was handed over

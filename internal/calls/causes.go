@@ -6,7 +6,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// Why a context that the handler was given has ended, as context.Cause tells it. The root package documents them for users.
+// Why a context that the handler was given has ended, as context.Cause tells it. The root package documents them for
+// users.
 var (
 	CauseStopped    = errors.New("drm: manager stopping")
 	CauseMoved      = errors.New("drm: resource moved to another member")

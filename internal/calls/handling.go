@@ -14,8 +14,8 @@ type Claim struct {
 	Of    *Handling // tells whether the claim is valid, and takes reports about the handling
 }
 
-// Handling is one resource from the call of Handle until Terminate has returned. It may be kept and used from any goroutine
-// for as long as the user likes.
+// Handling is one resource from the call of Handle until Terminate has returned. It may be kept and used from any
+// goroutine for as long as the user likes.
 type Handling struct {
 	calls *Calls
 	claim Claim // the loop owns it: an Update changes the data
@@ -29,8 +29,9 @@ type Handling struct {
 	over   atomic.Bool // the claim was lost, or the handler does not have the resource any more
 }
 
-// Remaining is how long the claim is surely valid; zero or less where it is not valid. That the member wants the handling to
-// end, and has ended its context, does not end the claim: what is being ended in order may still count on it.
+// Remaining is how long the claim is surely valid; zero or less where it is not valid. That the member wants the
+// handling to end, and has ended its context, does not end the claim: what is being ended in order may still count on
+// it.
 func (h *Handling) Remaining() time.Duration {
 	if h.over.Load() || h.lease.ctx.Err() != nil {
 		return 0
@@ -38,8 +39,8 @@ func (h *Handling) Remaining() time.Duration {
 	return max(h.lease.Keeper.Remaining(), h.calls.o.AtLeast)
 }
 
-// Report takes what the handler tells of how the handling goes: that it has failed, and why, or that it goes on again. It
-// never blocks. What is reported after Terminate was called is ignored.
+// Report takes what the handler tells of how the handling goes: that it has failed, and why, or that it goes on again.
+// It never blocks. What is reported after Terminate was called is ignored.
 func (h *Handling) Report(failed bool, text string) {
 	h.calls.o.Post(func(now time.Duration) { h.calls.reported(now, h, failed, text) })
 }

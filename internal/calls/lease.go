@@ -7,17 +7,17 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// Lease is a lease that claims are on, with the contexts of everything that is handled under those claims: they all end at
-// the lease's deadline. A member spreads its claims over several leases, because revoking one lease with all of them would
-// stall etcd.
+// Lease is a lease that claims are on, with the contexts of everything that is handled under those claims: they all end
+// at the lease's deadline. A member spreads its claims over several leases, because revoking one lease with all of them
+// would stall etcd.
 type Lease struct {
 	Keeper *lease.Keeper
 
 	ctx    context.Context // of everything on the lease: ends at its deadline, with CauseFenced
 	cancel context.CancelCauseFunc
 
-	// The contexts of the handlings end with ctx without being its children: there may be a hundred thousand of them, and
-	// each would be an entry of a map that all of them share.
+	// The contexts of the handlings end with ctx without being its children: there may be a hundred thousand of them,
+	// and each would be an entry of a map that all of them share.
 	values    context.Context // ctx without its end
 	mu        sync.Mutex
 	handlings []*Handling // each knows its place

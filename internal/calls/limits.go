@@ -14,8 +14,8 @@ const (
 	mostSlow  = 10 * time.Second
 )
 
-// limits are when a call's context ends, when it is given up, and when its claim's key says that it takes long. The call's mu
-// guards them.
+// limits are when a call's context ends, when it is given up, and when its claim's key says that it takes long. The
+// call's mu guards them.
 type limits struct {
 	began   time.Time     // zero until the user's code is called
 	timed   time.Duration // the call's timeout
@@ -29,11 +29,11 @@ type limits struct {
 	telling bool          // it has failed, and the handler is being told so
 }
 
-// limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace. The
-// call's own goroutine sets it: the time that the goroutine waits for a processor is not the handler's.
+// limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace.
+// The call's own goroutine sets it: the time that the goroutine waits for a processor is not the handler's.
 //
-// A call that takes long has the claim's key say so: after half of its time, but 1 s at least and 10 s at most. So no ordinary
-// call writes anything to etcd besides its outcome.
+// A call that takes long has the claim's key say so: after half of its time, but 1 s at least and 10 s at most. So no
+// ordinary call writes anything to etcd besides its outcome.
 func (c *call) limit(timeout, grace time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -110,7 +110,8 @@ func (c *call) set() {
 	}
 }
 
-// timeIsUp ends the call's context, or gives the call up if that has ended already; or it only says that the call takes long.
+// timeIsUp ends the call's context, or gives the call up if that has ended already; or it only says that the call takes
+// long.
 func (c *call) timeIsUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -152,8 +153,8 @@ func (c *call) tellRuns() {
 	})
 }
 
-// giveUp tells the core that the call is stuck. Whatever the core lets go of then, nothing of the handling may go on before:
-// its context ends first, and its claim is not valid any more.
+// giveUp tells the core that the call is stuck. Whatever the core lets go of then, nothing of the handling may go on
+// before: its context ends first, and its claim is not valid any more.
 func (c *call) giveUp() {
 	cs, a := c.calls, c.do
 	cs.o.Post(func(now time.Duration) {
@@ -162,7 +163,9 @@ func (c *call) giveUp() {
 		}
 		c.of.end(CauseGivenUp)
 		cs.o.Core.CallStuck(now, a.Shard, a.ID, a.Kind.String()+" does not return")
-		cs.o.Failures.Add(c.failure("call does not end, and is given up", "it does not return, though its context has ended"))
+		cs.o.Failures.Add(
+			c.failure("call does not end, and is given up", "it does not return, though its context has ended"),
+		)
 	})
 }
 

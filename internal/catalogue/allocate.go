@@ -86,8 +86,8 @@ func inParts[T any](s *Store, all []T, send func(part []T) error) error {
 	return nil
 }
 
-// mostWrites is how many entries may be in one transaction, as far as is known: two comparisons are the guards, and a nested
-// transaction counts besides the outer one.
+// mostWrites is how many entries may be in one transaction, as far as is known: two comparisons are the guards, and a
+// nested transaction counts besides the outer one.
 func (s *Store) mostWrites() int { return max(1, s.Limits.Ops()-2) }
 
 // divisible says whether a transaction that was refused may pass in parts.
@@ -102,8 +102,8 @@ func (s *Store) guards() txn.Guards {
 }
 
 // Allocate makes an allocation want a resource, and wakes one that was deallocated. ownData says that the data is the
-// allocation's own; without it, what an entry of the id already has is kept, unless that was left by an allocation which
-// ended. It returns the revision at which etcd has it.
+// allocation's own; without it, what an entry of the id already has is kept, unless that was left by an allocation
+// which ended. It returns the revision at which etcd has it.
 //
 // Errors: ErrAppGone; ErrTooLarge; etcd's, after which it may or may not have been written.
 func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
@@ -124,10 +124,11 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 }
 
 // Deallocate takes a resource out of the catalogue: its entry is deleted, or suspended where the source has the id, or
-// where there is a source that may. A source that is gone has nothing any more. An entry that is not understood goes all the
-// same. It returns the revision at which it is out.
+// where there is a source that may. A source that is gone has nothing any more. An entry that is not understood goes
+// all the same. It returns the revision at which it is out.
 //
-// Errors: ErrNotFound where there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been done.
+// Errors: ErrNotFound where there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been
+// done.
 func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 	rev, err := s.change(ctx, id, func(old *Entry, corrupt bool, record *mvccpb.KeyValue) (*Entry, error) {
 		if corrupt {
@@ -160,9 +161,13 @@ func idAlone(id string) json.RawMessage {
 	return b
 }
 
-// change reads an entry, and the source's record, and writes what next makes of them (nil: nothing), again and again until
-// nobody wrote in between. A corrupt entry is told as none, and that it is there.
-func (s *Store) change(ctx context.Context, id string, next func(old *Entry, corrupt bool, source *mvccpb.KeyValue) (*Entry, error)) (int64, error) {
+// change reads an entry, and the source's record, and writes what next makes of them (nil: nothing), again and again
+// until nobody wrote in between. A corrupt entry is told as none, and that it is there.
+func (s *Store) change(
+	ctx context.Context,
+	id string,
+	next func(old *Entry, corrupt bool, source *mvccpb.KeyValue) (*Entry, error),
+) (int64, error) {
 	key := s.key(id)
 	for {
 		read, err := s.commit(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{
@@ -199,8 +204,9 @@ func (s *Store) change(ctx context.Context, id string, next func(old *Entry, cor
 	}
 }
 
-// ops are the writes that make one entry another (nil: none), and keep its mark in step. One that is woken as the source has
-// it may have been deallocated with an allocation's data, which the coordinator does not know: its mark is put once more.
+// ops are the writes that make one entry another (nil: none), and keep its mark in step. One that is woken as the
+// source has it may have been deallocated with an allocation's data, which the coordinator does not know: its mark is
+// put once more.
 func (s *Store) ops(id string, old, e *Entry) []*pb.RequestOp {
 	ops := []*pb.RequestOp{txn.Delete(s.key(id))}
 	if e != nil {

@@ -244,7 +244,8 @@ func TestEveryRequestIsBounded(t *testing.T) {
 	store.Etcd, store.Timeout = hang{}, 20*time.Millisecond // an etcd that never answers
 	_, allocated := store.Allocate(t.Context(), item("a"), false)
 	_, deallocated := store.Deallocate(t.Context(), "a")
-	_, applied := store.NewSync("guard", 1, catalogue.Rules{}).Apply(t.Context(), catalogue.Answer{Items: items(0, 1)}, 1)
+	_, applied := store.NewSync("guard", 1, catalogue.Rules{}).
+		Apply(t.Context(), catalogue.Answer{Items: items(0, 1)}, 1)
 	for _, err := range []error{allocated, deallocated, applied} {
 		if !errors.Is(err, context.DeadlineExceeded) {
 			t.Errorf("got %v, want context.DeadlineExceeded", err)

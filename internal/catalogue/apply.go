@@ -31,8 +31,8 @@ type Outcome struct {
 // Answer is what the source answered.
 type Answer struct {
 	Items []Item // ids are unique
-	// Keep has the ids of which the answer does not clearly say what they are. The entry of such an id stays as it is, also
-	// where Items has it; one that has no entry gets what Items has.
+	// Keep has the ids of which the answer does not clearly say what they are. The entry of such an id stays as it is,
+	// also where Items has it; one that has no entry gets what Items has.
 	Keep map[string]struct{}
 	// KeepAll says that the answer has something of which nobody knows what id it is about: then nothing is removed.
 	KeepAll bool
@@ -82,10 +82,10 @@ func (y *Sync) Apply(ctx context.Context, answer Answer, began int64) (Outcome, 
 }
 
 // Unchanged stands for an Apply of the same answer once more, where a source says that nothing changed since the last
-// one: it confirms removals as that would, and removes what was deallocated and the source lacks.
-// ErrNoAnswer says that the source must be asked for all it has: the last answer did not become the catalogue in full, or
-// it was another member's, or long ago, or somebody wrote an entry since that needs the source's data. What that answer kept
-// stays kept.
+// one: it confirms removals as that would, and removes what was deallocated and the source lacks. ErrNoAnswer says that
+// the source must be asked for all it has: the last answer did not become the catalogue in full, or it was another
+// member's, or long ago, or somebody wrote an entry since that needs the source's data. What that answer kept stays
+// kept.
 func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
 	if y.answer == nil || len(y.doubt) > 0 { // a write whose answer was lost may still undo a part of it
 		return Outcome{}, ErrNoAnswer
@@ -102,8 +102,8 @@ func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
 	return y.finish(ctx, nil, marks, last, began)
 }
 
-// woken says whether a mark is of an entry that the source has and that an allocation woke without data of its own. It may
-// have the data of an earlier allocation, and is to have the source's, of which only the hash is remembered.
+// woken says whether a mark is of an entry that the source has and that an allocation woke without data of its own. It
+// may have the data of an earlier allocation, and is to have the source's, of which only the hash is remembered.
 func (y *Sync) woken(m mark) bool {
 	k, has := y.known[m.id]
 	return has && k.seen == y.gen && k.fromSource && !k.ownData && !k.suspended
@@ -197,9 +197,9 @@ func (y *Sync) sameData(item *Item, k known) (same bool, canonical uint64) {
 	return true, canonical
 }
 
-// canonicalise reads entries again whose data the source spells in another way than they have it: their memory is of the
-// spelling only. A source that spells its objects in another order each time must not have every resource handled anew
-// with each new coordinator.
+// canonicalise reads entries again whose data the source spells in another way than they have it: their memory is of
+// the spelling only. A source that spells its objects in another order each time must not have every resource handled
+// anew with each new coordinator.
 func (y *Sync) canonicalise(ctx context.Context, ids []string) error {
 	err := y.store.read(ctx, ids, func(id string, kv *mvccpb.KeyValue) {
 		y.learn(id, kv)
@@ -232,8 +232,8 @@ func canonicalHash(data json.RawMessage) uint64 {
 	return max(1, xxhash.Sum64(data))
 }
 
-// Refused forgets the last answer: the source has given another one since, which did not become the catalogue. Where it says
-// later that nothing changed, that is about the other one.
+// Refused forgets the last answer: the source has given another one since, which did not become the catalogue. Where it
+// says later that nothing changed, that is about the other one.
 func (y *Sync) Refused() { y.answer = nil }
 
 // sortedKeys are the keys of a map, in order.

@@ -75,8 +75,18 @@ func TestFetchesAndOperatorsAtTheSameTimeLoseNothing(t *testing.T) {
 			case !touched && !fromSource[id], touched && !wanted && !fromSource[id]:
 			case !has:
 				t.Errorf("%q is gone", id)
-			case e.FromSource != fromSource[id], touched && e.Suspended == wanted, touched && e.Allocated != wanted, !touched && e.Suspended:
-				t.Errorf("%q is %s; from the source: %v, touched: %v, allocated: %v", id, e.Encode(), fromSource[id], touched, wanted)
+			case e.FromSource != fromSource[id],
+				touched && e.Suspended == wanted,
+				touched && e.Allocated != wanted,
+				!touched && e.Suspended:
+				t.Errorf(
+					"%q is %s; from the source: %v, touched: %v, allocated: %v",
+					id,
+					e.Encode(),
+					fromSource[id],
+					touched,
+					wanted,
+				)
 			}
 		}
 	}

@@ -56,8 +56,8 @@ func Decode(value []byte) (Entry, error) {
 	return e, nil
 }
 
-// DecodeOf is Decode for the entry of the resource with that id. Data that name another resource make it corrupt: who is given
-// the object alone would handle that one, besides whoever has its claim.
+// DecodeOf is Decode for the entry of the resource with that id. Data that name another resource make it corrupt: who
+// is given the object alone would handle that one, besides whoever has its claim.
 func DecodeOf(id string, value []byte) (Entry, error) {
 	e, err := Decode(value)
 	if err != nil || object.BeginsWithID(e.Data, id) {

@@ -35,7 +35,8 @@ func anyEntry() *rapid.Generator[catalogue.Entry] {
 }
 
 func sameEntry(a, b catalogue.Entry) bool {
-	return a.FromSource == b.FromSource && a.Allocated == b.Allocated && a.OwnData == b.OwnData && a.Suspended == b.Suspended &&
+	return a.FromSource == b.FromSource && a.Allocated == b.Allocated && a.OwnData == b.OwnData &&
+		a.Suspended == b.Suspended &&
 		bytes.Equal(a.Data, b.Data)
 }
 
@@ -102,7 +103,13 @@ func FuzzDecode(f *testing.F) {
 		f.Add([]byte(value))
 	}
 	for i := range 16 {
-		e := catalogue.Entry{FromSource: i&1 != 0, Allocated: i&2 != 0, OwnData: i&4 != 0, Suspended: i&8 != 0, Data: json.RawMessage(`{"id":"a"}`)}
+		e := catalogue.Entry{
+			FromSource: i&1 != 0,
+			Allocated:  i&2 != 0,
+			OwnData:    i&4 != 0,
+			Suspended:  i&8 != 0,
+			Data:       json.RawMessage(`{"id":"a"}`),
+		}
 		f.Add(e.Encode())
 	}
 	f.Add([]byte(` {"data": {"a" : [1, {}]} , "x":1, "Suspended": true}`))
@@ -112,8 +119,12 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		var plain catalogue.Entry
-		if err := json.Unmarshal(value, &plain); err != nil || plain.FromSource != e.FromSource || plain.Allocated != e.Allocated ||
-			plain.OwnData != e.OwnData || plain.Suspended != e.Suspended || !bytes.Equal(bytes.TrimSpace(plain.Data), bytes.TrimSpace(e.Data)) {
+		if err := json.Unmarshal(
+			value,
+			&plain,
+		); err != nil || plain.FromSource != e.FromSource || plain.Allocated != e.Allocated ||
+			plain.OwnData != e.OwnData || plain.Suspended != e.Suspended ||
+			!bytes.Equal(bytes.TrimSpace(plain.Data), bytes.TrimSpace(e.Data)) {
 			t.Fatalf("%q: %+v, but encoding/json says %+v, %v", value, e, plain, err)
 		}
 		again, err := catalogue.Decode(e.Encode())
@@ -158,7 +169,10 @@ func FuzzDecodeOf(f *testing.F) {
 		// Whoever is given the object alone must be told of this resource: the shortcut must not take another for it.
 		var fields struct{ ID *string }
 		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(string(e.Data)), `id"`) == 1 &&
-			!strings.Contains(string(e.Data), `\u`) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
+			!strings.Contains(
+				string(e.Data),
+				`\u`,
+			) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
 			t.Fatalf("%q: the data of %q: %q", value, *fields.ID, id)
 		}
 		if w, err := catalogue.DecodeOf(id, e.Encode()); err != nil || !bytes.Equal(w.Encode(), e.Encode()) {
@@ -168,7 +182,10 @@ func FuzzDecodeOf(f *testing.F) {
 }
 
 func BenchmarkDecode(b *testing.B) {
-	value := catalogue.Entry{FromSource: true, Data: json.RawMessage(`{"id":"r1","url":"wss://example.org/feed","retries":3}`)}.Encode()
+	value := catalogue.Entry{
+		FromSource: true,
+		Data:       json.RawMessage(`{"id":"r1","url":"wss://example.org/feed","retries":3}`),
+	}.Encode()
 	b.ReportAllocs()
 	for b.Loop() {
 		if _, err := catalogue.Decode(value); err != nil {
@@ -187,7 +204,10 @@ func ExampleEntry() {
 }
 
 func BenchmarkEncode(b *testing.B) {
-	e := catalogue.Entry{FromSource: true, Data: []byte(`{"id":"feed-42","url":"wss://example.org/feed/42","depth":20,"symbols":["a","b"]}`)}
+	e := catalogue.Entry{
+		FromSource: true,
+		Data:       []byte(`{"id":"feed-42","url":"wss://example.org/feed/42","depth":20,"symbols":["a","b"]}`),
+	}
 	b.ReportAllocs()
 	for b.Loop() {
 		e.Encode()

@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// faulty is etcd behind a bad network. The hooks see what a transaction is to do: an error of before keeps it from being
-// sent, one of after loses its answer.
+// faulty is etcd behind a bad network. The hooks see what a transaction is to do: an error of before keeps it from
+// being sent, one of after loses its answer.
 type faulty struct {
 	txn.Committer
 	before, after func(then []*pb.RequestOp) error
@@ -139,8 +139,13 @@ type history struct {
 
 func newHistory(t *testing.T, seed uint64) *history {
 	return &history{
-		world: newWorld(t), rnd: rand.New(rand.NewPCG(seed, seed)), source: map[string]catalogue.Item{"always": item("always")},
-		model: map[string]catalogue.Entry{}, wrote: map[string]int64{},
+		world: newWorld(
+			t,
+		),
+		rnd:    rand.New(rand.NewPCG(seed, seed)),
+		source: map[string]catalogue.Item{"always": item("always")},
+		model:  map[string]catalogue.Entry{},
+		wrote:  map[string]int64{},
 	}
 }
 

@@ -29,9 +29,9 @@ type Forgotten struct {
 }
 
 // Forget takes a source out of the catalogue: what only it wanted is removed, what an allocation wants besides is that
-// allocation's alone, and nothing stays suspended. The source's record goes last, so that whoever is interrupted can do it
-// again. record is that record's mod revision, 0 where there is none: each write compares it. Mark the record as gone before, or
-// what is deallocated meanwhile is suspended.
+// allocation's alone, and nothing stays suspended. The source's record goes last, so that whoever is interrupted can do
+// it again. record is that record's mod revision, 0 where there is none: each write compares it. Mark the record as
+// gone before, or what is deallocated meanwhile is suspended.
 //
 // Errors: ErrSourceBack, ErrAppGone, etcd's.
 func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
@@ -102,8 +102,14 @@ func (s *Store) eachPage(ctx context.Context, n int, f func([]*mvccpb.KeyValue) 
 	}
 }
 
-// forgetEntries writes what is left of some entries without the source, and says whether one of them has changed meanwhile.
-func (s *Store) forgetEntries(ctx context.Context, kvs []*mvccpb.KeyValue, record int64, done *Forgotten) (again bool, err error) {
+// forgetEntries writes what is left of some entries without the source, and says whether one of them has changed
+// meanwhile.
+func (s *Store) forgetEntries(
+	ctx context.Context,
+	kvs []*mvccpb.KeyValue,
+	record int64,
+	done *Forgotten,
+) (again bool, err error) {
 	type step struct {
 		op    *pb.RequestOp
 		count *int
@@ -169,7 +175,10 @@ func (s *Store) forgetMarks(ctx context.Context, record int64, done *Forgotten) 
 			}
 			ids = append(ids, key.ID)
 			marks = append(marks, txn.Nest(&pb.TxnRequest{
-				Compare: []*pb.Compare{txn.Modified(string(kv.Key), kv.ModRevision)}, Success: []*pb.RequestOp{txn.Delete(string(kv.Key))},
+				Compare: []*pb.Compare{
+					txn.Modified(string(kv.Key), kv.ModRevision),
+				},
+				Success: []*pb.RequestOp{txn.Delete(string(kv.Key))},
 			}))
 		}
 		if len(marks) == 0 {

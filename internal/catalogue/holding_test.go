@@ -10,14 +10,19 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever a source answers, and whenever it is asked: a removal that is doubted is made only by an answer that was asked for
-// the delay after the answer that lacked it first, all between having lacked it too; or where its set was accepted.
+// Whatever a source answers, and whenever it is asked: a removal that is doubted is made only by an answer that was
+// asked for the delay after the answer that lacked it first, all between having lacked it too; or where its set was
+// accepted.
 func TestNoDoubtedRemovalIsMadeEarly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var now time.Duration
 		rules := Rules{
-			Share: rapid.SampledFrom([]float64{0.01, 0.2, 0.5, 0.9, 1}).Draw(t, "share"), MoreThan: rapid.IntRange(1, 12).Draw(t, "more than"),
-			Delay: time.Minute, Hold: rapid.Bool().Draw(t, "hold"), Now: func() time.Duration { return now },
+			Share: rapid.SampledFrom([]float64{0.01, 0.2, 0.5, 0.9, 1}).
+				Draw(t, "share"),
+			MoreThan: rapid.IntRange(1, 12).Draw(t, "more than"),
+			Delay:    time.Minute,
+			Hold:     rapid.Bool().Draw(t, "hold"),
+			Now:      func() time.Duration { return now },
 		}
 		all := make([]string, rapid.IntRange(1, 30).Draw(t, "ids"))
 		had := map[string]bool{}
@@ -74,7 +79,11 @@ func TestNoDoubtedRemovalIsMadeEarly(t *testing.T) {
 				case !slices.Contains(missing, id):
 					t.Fatalf("%s is removed, which is not missing", id)
 				case doubted && !accepted[id] && (rules.Hold || waited < rules.Delay):
-					t.Fatalf("%s is removed by an answer that was asked for %v after it was known to be missing", id, waited)
+					t.Fatalf(
+						"%s is removed by an answer that was asked for %v after it was known to be missing",
+						id,
+						waited,
+					)
 				}
 			}
 			for _, id := range missing {

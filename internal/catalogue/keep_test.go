@@ -43,7 +43,11 @@ func TestWhatAnAnswerKeepsStaysAsItIs(t *testing.T) {
 			w.elect()
 		}
 		out := w.answer(catalogue.Answer{
-			Items: []catalogue.Item{item("twice", `"v":2`), item("new", `"v":2`)}, Keep: keep("kept", "twice", "new", "suspended", "unknown"),
+			Items: []catalogue.Item{
+				item("twice", `"v":2`),
+				item("new", `"v":2`),
+			},
+			Keep: keep("kept", "twice", "new", "suspended", "unknown"),
 		})
 		wantOutcome(t, out, outcome{Resources: 2, Added: 1, Removed: 1})
 		check := func() {
@@ -62,7 +66,11 @@ func TestWhatAnAnswerKeepsStaysAsItIs(t *testing.T) {
 		w.quiet(func() { wantOutcome(t, w.unchanged(), outcome{Resources: 2}) })
 		check()
 		// What is clear again is taken, and what is not there any more goes.
-		wantOutcome(t, w.apply(item("twice", `"v":2`), item("new", `"v":2`)), outcome{Resources: 2, Changed: 1, Removed: 2})
+		wantOutcome(
+			t,
+			w.apply(item("twice", `"v":2`), item("new", `"v":2`)),
+			outcome{Resources: 2, Changed: 1, Removed: 2},
+		)
 	}
 }
 
@@ -74,7 +82,11 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	few := append(items(0, 5), item("new", ""))
 	for range 3 { // and confirms nothing
 		before := len(w.entries())
-		wantOutcome(t, w.answer(catalogue.Answer{Items: few, KeepAll: true}), outcome{Resources: 6, Added: 41 - before, Held: 35})
+		wantOutcome(
+			t,
+			w.answer(catalogue.Answer{Items: few, KeepAll: true}),
+			outcome{Resources: 6, Added: 41 - before, Held: 35},
+		)
 		wantOutcome(t, w.unchanged(), outcome{Resources: 6, Held: 35})
 	}
 	if got := w.entries(); len(got) != 41 || !got[all[39].ID].Suspended {

@@ -55,7 +55,11 @@ func TestLowerLimitsOfEtcdAreLearntOnce(t *testing.T) {
 				if _, err := w.store.Deallocate(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := w.store.Allocate(t.Context(), catalogue.Item{ID: id, Data: all[20+i].Data}, false); err != nil {
+				if _, err := w.store.Allocate(
+					t.Context(),
+					catalogue.Item{ID: id, Data: all[20+i].Data},
+					false,
+				); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -80,7 +84,8 @@ func TestAnEtcdThatTakesTooFewOperationsForACatalogueIsNamed(t *testing.T) {
 	w.store.Etcd = limited{Committer: txn.New(client), ops: 2, refused: new(atomic.Int64)}
 	_, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: items(0, 10)}, w.revision())
 	var limit *txn.LimitError
-	if !errors.As(err, &limit) || limit.Needs != 3 || !strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 3") {
+	if !errors.As(err, &limit) || limit.Needs != 3 ||
+		!strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 3") {
 		t.Errorf("Apply: %v", err)
 	}
 	if _, err := w.store.Allocate(t.Context(), item("a"), false); err != nil {

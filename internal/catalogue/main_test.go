@@ -62,7 +62,14 @@ func newStore(t *testing.T) *catalogue.Store {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &catalogue.Store{Etcd: txn.New(client), Layout: layout, Shards: config.Shards, Config: config.CreateRevision, Timeout: time.Minute, Limits: new(txn.Limits)}
+	return &catalogue.Store{
+		Etcd:    txn.New(client),
+		Layout:  layout,
+		Shards:  config.Shards,
+		Config:  config.CreateRevision,
+		Timeout: time.Minute,
+		Limits:  new(txn.Limits),
+	}
 }
 
 // elect begins a new term with a memory of its own.

@@ -24,8 +24,8 @@ const (
 
 // Rules say which removals are doubted, and what confirms them.
 type Rules struct {
-	// Share of the source's entries: an answer that would remove more of them is doubted, where there are more than MoreThan.
-	// Of so few, only an answer that would remove more than four fifths too.
+	// Share of the source's entries: an answer that would remove more of them is doubted, where there are more than
+	// MoreThan. Of so few, only an answer that would remove more than four fifths too.
 	Share    float64
 	MoreThan int
 	// Delay is how long a removal must have been known before an answer that confirms it may be asked for.
@@ -71,8 +71,8 @@ type Held struct {
 
 // holding decides on removals. It knows no catalogue and no etcd: what it is told of are ids and times.
 //
-// Each removal that is doubted has a time of its own, that at which the answer came which lacked it first. An id that is
-// in an answer again is forgotten.
+// Each removal that is doubted has a time of its own, that at which the answer came which lacked it first. An id that
+// is in an answer again is forgotten.
 type holding struct {
 	rules    Rules
 	first    map[string]time.Duration // the removals that are held, and when each was first seen
@@ -94,8 +94,8 @@ func newHolding(rules Rules) holding {
 }
 
 // decide returns which of the entries that the source had and that an answer lacks are to be removed: all, where the
-// answer is not doubted. asked is when the source was asked. What is to be removed stays held until done is called, in case
-// that it cannot be written.
+// answer is not doubted. asked is when the source was asked. What is to be removed stays held until done is called, in
+// case that it cannot be written.
 func (h *holding) decide(missing []string, answered, had int, asked time.Duration) (remove []string) {
 	if h.unclear { // what it lacked may have been there: all begins anew
 		h.forget()
@@ -113,8 +113,8 @@ func (h *holding) decide(missing []string, answered, had int, asked time.Duratio
 	return remove
 }
 
-// holdAll is decide for an answer that says of nothing that it is gone, since it has an item that may stand for any id: it
-// confirms nothing. What somebody has accepted is removed all the same.
+// holdAll is decide for an answer that says of nothing that it is gone, since it has an item that may stand for any id:
+// it confirms nothing. What somebody has accepted is removed all the same.
 func (h *holding) holdAll(missing []string) (remove []string) {
 	if !h.unclear {
 		h.forget()
@@ -165,8 +165,8 @@ func (h *holding) confirmed(seen, asked time.Duration) bool {
 	return !h.rules.Hold && asked-seen >= h.rules.Delay
 }
 
-// accept marks what is held as accepted, if it is the set that a digest stands for. To accept a set once more before it was
-// fulfilled is fine: what is left of it is still to be removed.
+// accept marks what is held as accepted, if it is the set that a digest stands for. To accept a set once more before it
+// was fulfilled is fine: what is left of it is still to be removed.
 func (h *holding) accept(digest string) error {
 	switch {
 	case len(h.first) > 0 && digestOf(maps.Keys(h.first)) == digest:
@@ -235,13 +235,13 @@ func smallest(ids iter.Seq[string], n int) []string {
 	return first
 }
 
-// Ask notes that the source is asked now. Call it before each Fetch whose answer Apply or Unchanged is to get: an answer
-// confirms removals only if it was asked for long enough after they were first seen.
+// Ask notes that the source is asked now. Call it before each Fetch whose answer Apply or Unchanged is to get: an
+// answer confirms removals only if it was asked for long enough after they were first seen.
 func (y *Sync) Ask() { y.asked = y.holding.rules.Now() }
 
-// Inherit tells a Sync that has had no answer yet what the coordinator before it held, and for how long: since when there
-// had been such removals, and when the last of them joined the others. If the first answer is doubted because of the
-// same, that time counts; otherwise all begins anew.
+// Inherit tells a Sync that has had no answer yet what the coordinator before it held, and for how long: since when
+// there had been such removals, and when the last of them joined the others. If the first answer is doubted because of
+// the same, that time counts; otherwise all begins anew.
 func (y *Sync) Inherit(digest string, since, joined time.Duration) {
 	now := y.holding.rules.Now()
 	y.holding.past = &past{digest: digest, since: now - max(since, 0), joined: now - max(joined, 0)}

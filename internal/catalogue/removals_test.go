@@ -142,7 +142,8 @@ func TestEachRemovalHasItsOwnTime(t *testing.T) {
 	// 10 to 19 are back; 30 to 34 are missing for the first time.
 	second := append(items(10, 20), items(35, 40)...)
 	wantOutcome(t, w.apply(second...), outcome{Resources: 15, Held: 25})
-	if held := w.sync.Held(); held.Count != 25 || held.Since != since || held.Joined != w.now || held.Due != since+delay {
+	if held := w.sync.Held(); held.Count != 25 || held.Since != since || held.Joined != w.now ||
+		held.Due != since+delay {
 		t.Errorf("held: %+v at %v", held, w.now)
 	}
 	w.now += delay / 2
@@ -178,7 +179,11 @@ func TestHeldRemovalsAreNotMadeByAFetchThatFailed(t *testing.T) {
 		t.Fatal("Apply succeeded though its context had ended")
 	}
 	w.want(wanted(items(0, 40)))
-	wantOutcome(t, w.apply(items(30, 40)...), outcome{Resources: 10, Removed: 30}) // they are held for as long as before
+	wantOutcome(
+		t,
+		w.apply(items(30, 40)...),
+		outcome{Resources: 10, Removed: 30},
+	) // they are held for as long as before
 }
 
 // The write fails in which what was confirmed is removed, and what was back is taken note of all the same.
@@ -194,11 +199,22 @@ func TestWhatIsBackIsForgottenThoughTheAnswerCouldNotBeWritten(t *testing.T) {
 		return nil
 	}}
 	w.sync.Ask()
-	if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: append(items(0, 8), items(30, 40)...)}, w.revision()); !errors.Is(err, errLost) {
+	if _, err := w.sync.Apply(
+		t.Context(),
+		catalogue.Answer{Items: append(items(0, 8), items(30, 40)...)},
+		w.revision(),
+	); !errors.Is(
+		err,
+		errLost,
+	) {
 		t.Fatalf("Apply: %v", err)
 	}
 	w.store.Etcd = txn.New(client)
-	wantOutcome(t, w.apply(items(38, 40)...), outcome{Resources: 2, Removed: 22, Held: 16}) // 8 of them that were back, and 8 that are new
+	wantOutcome(
+		t,
+		w.apply(items(38, 40)...),
+		outcome{Resources: 2, Removed: 22, Held: 16},
+	) // 8 of them that were back, and 8 that are new
 }
 
 func TestASuccessorTakesOverForHowLongTheSameWasHeld(t *testing.T) {
@@ -249,7 +265,8 @@ func TestWhatIsHeldForGoodIsRemovedOnceItIsAccepted(t *testing.T) {
 		}
 	})
 	held := w.sync.Held()
-	if held.Count != 150 || len(held.First) != 100 || held.First[0] != "r0050" || held.First[99] != "r0149" || !slices.IsSorted(held.First) {
+	if held.Count != 150 || len(held.First) != 100 || held.First[0] != "r0050" || held.First[99] != "r0149" ||
+		!slices.IsSorted(held.First) {
 		t.Errorf("held: %+v", held)
 	}
 	out, err := w.sync.Accept(t.Context(), held.Digest)

@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// reloadEvery is how old the memory gets before the whole catalogue is read again: that mends what was done to entries by
-// hand, which nothing else would tell.
+// reloadEvery is how old the memory gets before the whole catalogue is read again: that mends what was done to entries
+// by hand, which nothing else would tell.
 const reloadEvery = time.Hour
 
 // Sync makes the catalogue what the source answered, for as long as one member coordinates. It reads the catalogue and
@@ -131,7 +131,9 @@ func (y *Sync) learn(id string, kv *mvccpb.KeyValue) {
 		return
 	}
 	k := known{modRev: kv.ModRevision, seen: old.seen, load: y.loads}
-	if e, err := Decode(kv.Value); err == nil { // a corrupt one is known by its revision, and overwritten when the source has it
+	if e, err := Decode(
+		kv.Value,
+	); err == nil { // a corrupt one is known by its revision, and overwritten when the source has it
 		k.hash = xxhash.Sum64(e.Data)
 		k.fromSource, k.allocated, k.suspended = e.FromSource, e.Allocated, e.Suspended
 		k.ownData = e.OwnData && e.Allocated // nobody but an allocation can own data, whatever was written by hand

@@ -12,18 +12,18 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// Vouch is the part of the source's record that says whether the app has a source. A coordinator that has one renews it for as
-// long as it is in office. One of an older version did not: a record without it is of a source that is there.
+// Vouch is the part of the source's record that says whether the app has a source. A coordinator that has one renews it
+// for as long as it is in office. One of an older version did not: a record without it is of a source that is there.
 type Vouch struct {
-	// By is the create revision of the coordinator's key of who vouched last: while that is in office, the source is there,
-	// whatever anybody's clock says.
+	// By is the create revision of the coordinator's key of who vouched last: while that is in office, the source is
+	// there, whatever anybody's clock says.
 	By int64 `json:"vouched_by,omitzero"`
 	// At is when that was, by its clock.
 	At time.Time `json:"vouched_at,omitzero"`
 	// AfterMS is for how many milliseconds nobody has to vouch before the source is gone; -1: it never is.
 	AfterMS int64 `json:"gone_after_ms,omitzero"`
-	// AloneMS is for how many milliseconds coordinators that have no source have been in office since. Each counts its own
-	// time, so that neither a clock that is wrong nor an outage of all members makes a source be gone.
+	// AloneMS is for how many milliseconds coordinators that have no source have been in office since. Each counts its
+	// own time, so that neither a clock that is wrong nor an outage of all members makes a source be gone.
 	AloneMS int64 `json:"alone_ms,omitzero"`
 	// Gone says that what the source left is being removed; the record goes last.
 	Gone bool `json:"gone,omitzero"`
@@ -46,7 +46,8 @@ func (v Vouch) Check() error {
 	return nil
 }
 
-// lapsed says whether nobody has vouched for so long that the source is gone, by a clock that may not be that of who did.
+// lapsed says whether nobody has vouched for so long that the source is gone, by a clock that may not be that of who
+// did.
 func (v Vouch) lapsed(now time.Time) bool {
 	return v.AfterMS > 0 && now.Sub(v.At) > time.Duration(v.AfterMS)*time.Millisecond
 }
@@ -60,7 +61,8 @@ const (
 	gone
 )
 
-// standing judges by the source's record whether the app has a source. A record that is not understood is of one that is there.
+// standing judges by the source's record whether the app has a source. A record that is not understood is of one that
+// is there.
 func (s *Store) standing(ctx context.Context, record *mvccpb.KeyValue) (standing, error) {
 	if record == nil {
 		return none, nil

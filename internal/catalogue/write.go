@@ -61,8 +61,8 @@ const (
 	rejected      // etcd does not take it, alone in a request
 )
 
-// write sends writes in batches, remembers what became of them, and returns those whose entry was not what was remembered
-// (it is now).
+// write sends writes in batches, remembers what became of them, and returns those whose entry was not what was
+// remembered (it is now).
 func (y *Sync) write(ctx context.Context, writes []write, out *Outcome) (conflicts []write, err error) {
 	writes = y.byShard(writes) // so that a shard's watchers get few and large events
 	group, gctx := errgroup.WithContext(ctx)
@@ -115,8 +115,8 @@ func (y *Sync) byShard(writes []write) []write {
 	return ordered
 }
 
-// vacate lets the writes of a shard of which no entry is known be compared as ranges: half of what a transaction otherwise
-// is. They are put in order, so that the batches they are cut into take ranges that are apart.
+// vacate lets the writes of a shard of which no entry is known be compared as ranges: half of what a transaction
+// otherwise is. They are put in order, so that the batches they are cut into take ranges that are apart.
 func vacate(writes []write) {
 	for i := range writes {
 		writes[i].vacant = true

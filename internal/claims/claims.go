@@ -1,6 +1,6 @@
-// Package claims has what members tell of their claims in etcd. A Record is the value of a claim's key: who has the claim, how
-// far the handling is, and what went wrong. A Summary is the value of the key that tells of many claims how far they are, and
-// Figures that of the key that counts a member's claims.
+// Package claims has what members tell of their claims in etcd. A Record is the value of a claim's key: who has the
+// claim, how far the handling is, and what went wrong. A Summary is the value of the key that tells of many claims how
+// far they are, and Figures that of the key that counts a member's claims.
 package claims
 
 import (

@@ -20,10 +20,13 @@ var noon = time.Date(2026, 2, 3, 12, 0, 0, 0, time.UTC)
 func anyRecord() *rapid.Generator[claims.Record] {
 	return rapid.Custom(func(t *rapid.T) claims.Record {
 		return claims.Record{
-			Member: rapid.StringN(1, 20, 512).Filter(func(id string) bool { return keys.CheckID(id) == nil }).Draw(t, "member"),
-			State:  rapid.SampledFrom([]string{claims.Claimed, claims.Active, claims.Failed}).Draw(t, "state"),
-			Since:  time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC(),
-			Error:  rapid.StringN(0, 100, claims.MaxError).Draw(t, "error"),
+			Member: rapid.StringN(1, 20, 512).
+				Filter(func(id string) bool { return keys.CheckID(id) == nil }).
+				Draw(t, "member"),
+			State: rapid.SampledFrom([]string{claims.Claimed, claims.Active, claims.Failed}).Draw(t, "state"),
+			Since: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).
+				UTC(),
+			Error: rapid.StringN(0, 100, claims.MaxError).Draw(t, "error"),
 		}
 	})
 }
@@ -103,7 +106,9 @@ func TestACorruptClaimIsAnError(t *testing.T) {
 }
 
 func TestAFieldThatIsNotKnownYetIsNoProblem(t *testing.T) {
-	r, err := claims.Decode([]byte(`{ "more": [1], "state": "failed", "error": "boom", "member": "m", "since": "2026-02-03T12:00:00Z" }`))
+	r, err := claims.Decode(
+		[]byte(`{ "more": [1], "state": "failed", "error": "boom", "member": "m", "since": "2026-02-03T12:00:00Z" }`),
+	)
 	if want := (claims.Record{Member: "m", State: claims.Failed, Since: noon, Error: "boom"}); err != nil || r != want {
 		t.Errorf("got %+v, %v, want %+v", r, err, want)
 	}

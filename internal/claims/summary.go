@@ -9,8 +9,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// Summary is the value of a summary's key, which stands for the states of many claims: those of one shard on one lease. A claim
-// whose key says claimed and was modified last at Through or before is active.
+// Summary is the value of a summary's key, which stands for the states of many claims: those of one shard on one lease.
+// A claim whose key says claimed and was modified last at Through or before is active.
 type Summary struct {
 	Member  string
 	Through int64         // a revision of etcd's
@@ -51,8 +51,8 @@ func DecodeSummary(text []byte) (Summary, error) {
 	return Summary{v.Member, v.Through, time.Duration(v.Within) * time.Millisecond}, nil
 }
 
-// DecodeSummaryOf reads a key's summary. One that is not on the lease that it is about would outlive its claims, so it is an
-// error.
+// DecodeSummaryOf reads a key's summary. One that is not on the lease that it is about would outlive its claims, so it
+// is an error.
 func DecodeSummaryOf(key keys.Key, kv *mvccpb.KeyValue) (Summary, error) {
 	if kv.Lease != key.Lease {
 		return Summary{}, fmt.Errorf("it is on lease %x, and about %x", kv.Lease, key.Lease)
@@ -63,8 +63,8 @@ func DecodeSummaryOf(key keys.Key, kv *mvccpb.KeyValue) (Summary, error) {
 // maxWithin is more than a century, and fits into a duration.
 const maxWithin = 1 << 42
 
-// Of gives what a claim on the summary's lease says with it: of itself, or that it is active, since when at the latest. Modified
-// is the revision at which the claim's key was written last.
+// Of gives what a claim on the summary's lease says with it: of itself, or that it is active, since when at the latest.
+// Modified is the revision at which the claim's key was written last.
 func (s Summary) Of(r Record, modified int64) Record {
 	if r.State == Claimed && r.Member == s.Member && modified <= s.Through {
 		r.State, r.Since = Active, r.Since.Add(s.Within)

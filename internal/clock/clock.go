@@ -1,7 +1,7 @@
 // Package clock measures how much time has passed for the life of a lease, which goes on while this machine sleeps.
 //
-// Go's own monotonic time stops while a Linux machine is suspended, so a resumed process would take an expired lease for a
-// live one. System reads a clock that does not:
+// Go's own monotonic time stops while a Linux machine is suspended, so a resumed process would take an expired lease
+// for a live one. System reads a clock that does not:
 //
 //   - Linux: CLOCK_BOOTTIME.
 //   - macOS: CLOCK_MONOTONIC_RAW, which goes on during sleep there.
@@ -31,10 +31,10 @@ func (system) Now() time.Duration { return now() }
 // recently is for how long one reading of a Recent may stand for the next.
 const recently = time.Millisecond
 
-// Recent returns a clock for one goroutine that asks for the time again and again: what it says may be a millisecond old, not
-// counting any time that the machine slept meanwhile. It is as good as the clock itself for deciding what to do next,
-// since as much may pass between the decision and the deed; and it is cheaper, as a reading is a system call. Of a clock
-// other than System it returns that.
+// Recent returns a clock for one goroutine that asks for the time again and again: what it says may be a millisecond
+// old, not counting any time that the machine slept meanwhile. It is as good as the clock itself for deciding what to
+// do next, since as much may pass between the decision and the deed; and it is cheaper, as a reading is a system call.
+// Of a clock other than System it returns that.
 func Recent(c Clock) Clock {
 	if _, ok := c.(system); ok {
 		return &recent{}

@@ -88,7 +88,8 @@ func TestSkips(t *testing.T) {
 	}
 }
 
-// Whatever the wall clock does, time passes at least as fast as the monotonic clock says; and a sleep counts, but for the tolerance.
+// Whatever the wall clock does, time passes at least as fast as the monotonic clock says; and a sleep counts, but for
+// the tolerance.
 func TestSkipsNeverLoseTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s skips

@@ -15,7 +15,13 @@ func (c *Core) Audit() error {
 			continue
 		}
 		if sh.number != n || len(sh.list) != len(sh.byID) {
-			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map", n, sh.number, len(sh.list), len(sh.byID))
+			return fmt.Errorf(
+				"shard %d: number %d, %d in the list, %d in the map",
+				n,
+				sh.number,
+				len(sh.list),
+				len(sh.byID),
+			)
 		}
 		if err := c.auditShard(sh, &a); err != nil {
 			return err

@@ -110,8 +110,8 @@ func (c *Core) decideUnclaimed(r *resource) decision {
 	case r.seen.token == 0 && c.shouldHandle(r) && !c.paused:
 		return c.notBefore(r.claim.writeAfter, decision{step: doClaim})
 	case r.claim.uncertain && !c.stopping:
-		// That the watch has not shown the claim yet proves nothing, since it may lag. A member that stops need not ask:
-		// if the claim is there, it ends with its lease.
+		// That the watch has not shown the claim yet proves nothing, since it may lag. A member that stops need not
+		// ask: if the claim is there, it ends with its lease.
 		return c.notBefore(max(r.certainAt, r.claim.writeAfter), decision{step: doProbe})
 	}
 	return decision{} // the claim is another member's, or on a lease of ours that has ended: its deletion will be seen

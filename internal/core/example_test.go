@@ -11,9 +11,18 @@ import (
 // One resource, from the catalogue to the handler.
 func Example() {
 	c := core.New(core.Config{
-		HandleConcurrency: 1, TerminateConcurrency: 1, ReleaseBacklog: 1, KeysPerLease: 1, WriteBacklog: 1, SummaryLeast: 4,
-		Backoff: time.Second, BackoffMax: time.Minute, RetryMin: time.Second, RetryMax: time.Minute,
-		UncertainFor: time.Minute, Rand: rand.New(rand.NewPCG(1, 2)),
+		HandleConcurrency:    1,
+		TerminateConcurrency: 1,
+		ReleaseBacklog:       1,
+		KeysPerLease:         1,
+		WriteBacklog:         1,
+		SummaryLeast:         4,
+		Backoff:              time.Second,
+		BackoffMax:           time.Minute,
+		RetryMin:             time.Second,
+		RetryMax:             time.Minute,
+		UncertainFor:         time.Minute,
+		Rand:                 rand.New(rand.NewPCG(1, 2)),
 	})
 	next := func() {
 		for _, a := range c.Actions() {

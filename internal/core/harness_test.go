@@ -19,10 +19,19 @@ type fixture struct {
 
 func testConfig() Config {
 	return Config{
-		HandleConcurrency: 8, TerminateConcurrency: 8, ReleaseBacklog: 16,
-		Backoff: time.Second, BackoffMax: 8 * time.Second,
-		RetryMin: 100 * time.Millisecond, RetryMax: time.Second, UncertainFor: 5 * time.Second,
-		KeysPerLease: 100, WriteBacklog: 1000, StateDelay: time.Second, SummaryLeast: 100, Rand: rand.New(rand.NewPCG(1, 2)),
+		HandleConcurrency:    8,
+		TerminateConcurrency: 8,
+		ReleaseBacklog:       16,
+		Backoff:              time.Second,
+		BackoffMax:           8 * time.Second,
+		RetryMin:             100 * time.Millisecond,
+		RetryMax:             time.Second,
+		UncertainFor:         5 * time.Second,
+		KeysPerLease:         100,
+		WriteBacklog:         1000,
+		StateDelay:           time.Second,
+		SummaryLeast:         100,
+		Rand:                 rand.New(rand.NewPCG(1, 2)),
 	}
 }
 

@@ -84,7 +84,8 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 // offer notes that a resource was released to its next owner. The shard is followed until that one is seen to claim it:
 // if this member terminated more than the others claim, nobody would handle the rest while it waits in their queues.
 func (c *Core) offer(r *resource) {
-	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owned || r.seen.token != 0 || r.claim.offered != 0 {
+	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owned || r.seen.token != 0 ||
+		r.claim.offered != 0 {
 		return
 	}
 	r.claim.offered = c.now + c.cfg.Handover
@@ -179,8 +180,8 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 			c.setState(r, StateActive, "")
 		}
 	default:
-		// Terminate follows a Handle that panicked, timed out, was cut off, or may have started something in spite of its
-		// error.
+		// Terminate follows a Handle that panicked, timed out, was cut off, or may have started something in spite of
+		// its error.
 		r.handling.started = out != Error
 		r.handling.dirty = r.handling.started
 		c.handleFailed(r, message)

@@ -340,7 +340,10 @@ func TestALostAnswerKeepsNoStatesFromASummaryForLong(t *testing.T) {
 			f.want("handle d 120 on 1 v1")
 			f.allDone("a", "b", "c", "d")
 			f.want(
-				"write-state a 110 active", "write-state b 110 active", "write-state c 110 active", "write-state d 120 active",
+				"write-state a 110 active",
+				"write-state b 110 active",
+				"write-state c 110 active",
+				"write-state d 120 active",
 			)
 			for _, id := range []string{"a", "b", "c"} {
 				f.saved(id, 110)

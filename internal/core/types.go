@@ -86,14 +86,26 @@ const (
 	Update
 	// Terminate calls the handler's Terminate because of Cause; the rest is as for Handle.
 	Terminate
-	// Cancel ends the context of the call in progress because of Cause. If that is ClaimLost, it ends the context of the
-	// whole handling, whether a call is in progress or not.
+	// Cancel ends the context of the call in progress because of Cause. If that is ClaimLost, it ends the context of
+	// the whole handling, whether a call is in progress or not.
 	Cancel
 )
 
 var kindNames = [...]string{
-	"", "watch", "unwatch", "need-lease", "revoke", "claim", "release", "write-state", "write-summary", "delete-summary",
-	"handle", "update", "terminate", "cancel",
+	"",
+	"watch",
+	"unwatch",
+	"need-lease",
+	"revoke",
+	"claim",
+	"release",
+	"write-state",
+	"write-summary",
+	"delete-summary",
+	"handle",
+	"update",
+	"terminate",
+	"cancel",
 }
 
 func (k ActionKind) String() string { return kindNames[k] }

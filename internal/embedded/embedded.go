@@ -30,7 +30,8 @@ type Config struct {
 	ListenClient string
 	// ListenPeer is where other members of the cluster are served; as ListenClient.
 	ListenPeer string
-	// Quota is the size in bytes that the database may reach; beyond it etcd refuses writes. Default 0: etcd's own, 2 GiB.
+	// Quota is the size in bytes that the database may reach; beyond it etcd refuses writes. Default 0: etcd's own, 2
+	// GiB.
 	Quota int64
 	// AutoCompaction drops history by itself: a duration such as "5m" keeps about that much, a number such as "10000"
 	// that many revisions. Default "": history is kept, and the database grows with each write.
@@ -58,16 +59,16 @@ type Config struct {
 	BcryptCost uint
 	// TokenTTL is how long a token lives that is not used, once users are on. Whole seconds. Default etcd's, 5 min.
 	TokenTTL time.Duration
-	// OnCall, if given, is told the full name of the method of each call that a client makes, when it arrives. It is for tests
-	// that count them, and called from many goroutines.
+	// OnCall, if given, is told the full name of the method of each call that a client makes, when it arrives. It is
+	// for tests that count them, and called from many goroutines.
 	OnCall func(method string)
 }
 
 // TLS names the PEM files of a server.
 type TLS struct {
 	Cert, Key string
-	// ClientCA, if given, makes clients show a certificate that one of these authorities has signed. Its common name is the
-	// user's, once users are on.
+	// ClientCA, if given, makes clients show a certificate that one of these authorities has signed. Its common name is
+	// the user's, once users are on.
 	ClientCA string
 }
 
@@ -297,7 +298,10 @@ func compactionMode(cfg Config) (string, error) {
 	if d, err := time.ParseDuration(cfg.AutoCompaction); err == nil && d > 0 {
 		return embed.CompactorModePeriodic, nil
 	}
-	return "", fmt.Errorf("auto-compaction: got %q, want a duration such as 5m or a number of revisions", cfg.AutoCompaction)
+	return "", fmt.Errorf(
+		"auto-compaction: got %q, want a duration such as 5m or a number of revisions",
+		cfg.AutoCompaction,
+	)
 }
 
 // checkDataDir finds out whether a running etcd has the data dir. etcd itself would wait for it without end.

@@ -7,8 +7,8 @@ import (
 )
 
 // endCallsWith makes the contexts of all calls that the server handles end when ctx does. etcd's own Close lets calls
-// finish first, which an open watch never does, and so takes 7 s while any client is connected. heard, if not nil, is told of
-// each call.
+// finish first, which an open watch never does, and so takes 7 s while any client is connected. heard, if not nil, is
+// told of each call.
 func endCallsWith(ctx context.Context, heard func(method string)) []grpc.ServerOption {
 	if heard == nil {
 		heard = func(string) {}
@@ -19,18 +19,22 @@ func endCallsWith(ctx context.Context, heard func(method string)) []grpc.ServerO
 		return call, func() { stop(); cancel() }
 	}
 	return []grpc.ServerOption{
-		grpc.ChainUnaryInterceptor(func(call context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
-			heard(info.FullMethod)
-			call, cancel := bound(call)
-			defer cancel()
-			return handle(call, req)
-		}),
-		grpc.ChainStreamInterceptor(func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
-			heard(info.FullMethod)
-			call, cancel := bound(stream.Context())
-			defer cancel()
-			return handle(srv, boundStream{stream, call})
-		}),
+		grpc.ChainUnaryInterceptor(
+			func(call context.Context, req any, info *grpc.UnaryServerInfo, handle grpc.UnaryHandler) (any, error) {
+				heard(info.FullMethod)
+				call, cancel := bound(call)
+				defer cancel()
+				return handle(call, req)
+			},
+		),
+		grpc.ChainStreamInterceptor(
+			func(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handle grpc.StreamHandler) error {
+				heard(info.FullMethod)
+				call, cancel := bound(stream.Context())
+				defer cancel()
+				return handle(srv, boundStream{stream, call})
+			},
+		),
 	}
 }
 

@@ -33,10 +33,16 @@ type Config struct {
 	DialOptions []grpc.DialOption // besides those that the other fields amount to, and after them
 }
 
-// Connect returns a client that has been answered once, about the key probe, and whether it is the callee's to close. With
-// patience, etcd may take longer than DialTimeout for that, as long as it is there: a login, which it does one after the other,
-// may have to wait for many others. Errors match ErrUnreachable where etcd does not answer; others are etcd's refusals.
-func Connect(ctx context.Context, c Config, probe string, patience bool) (client *clientv3.Client, own bool, err error) {
+// Connect returns a client that has been answered once, about the key probe, and whether it is the callee's to close.
+// With patience, etcd may take longer than DialTimeout for that, as long as it is there: a login, which it does one
+// after the other, may have to wait for many others. Errors match ErrUnreachable where etcd does not answer; others are
+// etcd's refusals.
+func Connect(
+	ctx context.Context,
+	c Config,
+	probe string,
+	patience bool,
+) (client *clientv3.Client, own bool, err error) {
 	client = c.Client
 	if client == nil {
 		own = true
@@ -73,22 +79,32 @@ func Connect(ctx context.Context, c Config, probe string, patience bool) (client
 	case IsUnreachable(err):
 		err = unreachable(c, client, err)
 	case speaksNoGRPC(err):
-		err = fmt.Errorf("%w: what answers at %s speaks HTTP, but not gRPC: it is not etcd, or not its port for clients",
-			ErrUnreachable, strings.Join(client.Endpoints(), ","))
+		err = fmt.Errorf(
+			"%w: what answers at %s speaks HTTP, but not gRPC: it is not etcd, or not its port for clients",
+			ErrUnreachable,
+			strings.Join(client.Endpoints(), ","),
+		)
 	}
 	return nil, false, fmt.Errorf("connect to etcd: %w", err)
 }
 
-// speaksNoGRPC says whether gRPC found that the other end answers as a web server does. It has no error of its own for that.
+// speaksNoGRPC says whether gRPC found that the other end answers as a web server does. It has no error of its own for
+// that.
 func speaksNoGRPC(err error) bool {
-	return strings.Contains(err.Error(), "unexpected HTTP status code") || strings.Contains(err.Error(), "HTTP content-type")
+	return strings.Contains(err.Error(), "unexpected HTTP status code") ||
+		strings.Contains(err.Error(), "HTTP content-type")
 }
 
-// reconnect bounds the pause before another try to connect. gRPC's own grows to two minutes: a member would come back that long
-// after an etcd that was away for a while.
+// reconnect bounds the pause before another try to connect. gRPC's own grows to two minutes: a member would come back
+// that long after an etcd that was away for a while.
 func reconnect() grpc.DialOption {
 	return grpc.WithConnectParams(grpc.ConnectParams{
-		Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+		Backoff: backoff.Config{
+			BaseDelay:  200 * time.Millisecond,
+			Multiplier: 1.6,
+			Jitter:     0.2,
+			MaxDelay:   5 * time.Second,
+		},
 		MinConnectTimeout: 20 * time.Second, // gRPC's default
 	})
 }
@@ -99,7 +115,9 @@ func reconnect() grpc.DialOption {
 func NewClient(c Config) (*clientv3.Client, error) {
 	options := []grpc.DialOption{
 		// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
-		grpc.WithKeepaliveParams(keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true}),
+		grpc.WithKeepaliveParams(
+			keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true},
+		),
 		reconnect(),
 	}
 	var auth *login.Login

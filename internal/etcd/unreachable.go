@@ -26,7 +26,13 @@ func unreachable(c Config, client *clientv3.Client, err error) error {
 	if why := reach.ReasonOf(err); why != nil {
 		return &unreachableError{fmt.Sprintf("no answer within %v: %v", c.DialTimeout, why), why}
 	}
-	return fmt.Errorf("%w: no answer from %s within %v (%s)", ErrUnreachable, strings.Join(client.Endpoints(), ","), c.DialTimeout, reason(err))
+	return fmt.Errorf(
+		"%w: no answer from %s within %v (%s)",
+		ErrUnreachable,
+		strings.Join(client.Endpoints(), ","),
+		c.DialTimeout,
+		reason(err),
+	)
 }
 
 // unreachableError matches ErrUnreachable, and has the reason for it in its chain.
@@ -45,8 +51,8 @@ func (e *unreachableError) Error() string {
 // Unwrap gives both.
 func (e *unreachableError) Unwrap() []error { return []error{ErrUnreachable, e.why} }
 
-// Unreachable makes an error match ErrUnreachable where it means that etcd did not answer; it returns others as they are. ctx is
-// the context of whoever asked: its end is no fault of etcd.
+// Unreachable makes an error match ErrUnreachable where it means that etcd did not answer; it returns others as they
+// are. ctx is the context of whoever asked: its end is no fault of etcd.
 func Unreachable(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || !IsUnreachable(err) || errors.Is(err, ErrUnreachable) {
 		return err
@@ -68,16 +74,17 @@ func reason(err error) string {
 // IsUnreachable says whether an error means that etcd did not answer, rather than that it refused.
 func IsUnreachable(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrNoLeader) ||
-		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) || errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost) {
+		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) ||
+		errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost) {
 		return true
 	}
 	s, ok := status.FromError(err)
 	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
 }
 
-// IsBusy says whether a request failed because etcd has too much to do. It asks etcd something easier, for patience at most: in
-// which state it is. An etcd without a leader does not count as busy, since it could answer nothing else. With connected, it is
-// not asked over a connection that is being made, or cannot be made.
+// IsBusy says whether a request failed because etcd has too much to do. It asks etcd something easier, for patience at
+// most: in which state it is. An etcd without a leader does not count as busy, since it could answer nothing else. With
+// connected, it is not asked over a connection that is being made, or cannot be made.
 func IsBusy(ctx context.Context, client *clientv3.Client, err error, patience time.Duration, connected bool) bool {
 	switch {
 	case ctx.Err() != nil:

@@ -1,12 +1,12 @@
 // Package failures logs what fails again and again.
 //
-// When a service is gone, each of the thousands of resources that need it fails, each again after a pause, and all for the same
-// reason. A Log writes the first failure of a kind at once, in full. Of those that follow it writes one line an interval: how
-// many there were, of how many resources, and the last of them as an example. When a kind has not come for some intervals, a line
-// says that it has stopped, and the next one is a first one again.
+// When a service is gone, each of the thousands of resources that need it fails, each again after a pause, and all for
+// the same reason. A Log writes the first failure of a kind at once, in full. Of those that follow it writes one line
+// an interval: how many there were, of how many resources, and the last of them as an example. When a kind has not come
+// for some intervals, a line says that it has stopped, and the next one is a first one again.
 //
-// Two failures are of one kind where their message and call are the same, and their errors are but for the names and numbers in
-// them (see normal).
+// Two failures are of one kind where their message and call are the same, and their errors are but for the names and
+// numbers in them (see normal).
 package failures
 
 import (
@@ -20,8 +20,8 @@ import (
 const (
 	// Interval is how often what has failed again is told.
 	Interval = time.Minute
-	// quiet is after how many intervals without a failure a kind has stopped. The pauses between two tries are as long as a
-	// minute, and a try may take its time too.
+	// quiet is after how many intervals without a failure a kind has stopped. The pauses between two tries are as long
+	// as a minute, and a try may take its time too.
 	quiet = 3
 	// mostKinds is how many kinds are told apart. Beyond that, what has the same message and call is one kind.
 	mostKinds = 64
@@ -181,8 +181,12 @@ func (l *Log) again(k *kind) func() {
 // stopped makes the line that says that a kind has not come for some time. l.mu is held.
 func (l *Log) stopped(k *kind) func() {
 	f := k.last
-	fields := append(fieldsOf(f), zap.Int("failures", k.all), zap.Duration("within", k.latest.Sub(k.first).Round(time.Second)),
-		zap.Duration("quiet", time.Since(k.latest).Round(time.Second)))
+	fields := append(
+		fieldsOf(f),
+		zap.Int("failures", k.all),
+		zap.Duration("within", k.latest.Sub(k.first).Round(time.Second)),
+		zap.Duration("quiet", time.Since(k.latest).Round(time.Second)),
+	)
 	return func() { write(l.to, zap.InfoLevel, f.Message+"; no more of the same", fields) }
 }
 

@@ -43,8 +43,16 @@ func expect(t *testing.T, got []string, want ...string) {
 func refused(n int) Failure {
 	id := fmt.Sprintf("r%d", n)
 	return Failure{
-		Message: "call failed", Level: zap.WarnLevel, Call: "handle", Resource: id, Fields: []zap.Field{zap.Int("token", n)},
-		Error: fmt.Sprintf("webhook: handle resource %q (token %d): POST http://h:9/: dial tcp 127.0.0.1:9: connect: connection refused", id, n),
+		Message:  "call failed",
+		Level:    zap.WarnLevel,
+		Call:     "handle",
+		Resource: id,
+		Fields:   []zap.Field{zap.Int("token", n)},
+		Error: fmt.Sprintf(
+			"webhook: handle resource %q (token %d): POST http://h:9/: dial tcp 127.0.0.1:9: connect: connection refused",
+			id,
+			n,
+		),
 	}
 }
 
@@ -64,17 +72,35 @@ func TestTheFirstOfAKindIsToldAtOnceAndTheOthersAreCounted(t *testing.T) {
 		expect(t, said())
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		expect(t, said(), "warn call failed; more of the same: call=handle resource=r29 error="+refusedText(29)+" more=57 resources=29 in=1m0s")
+		expect(
+			t,
+			said(),
+			"warn call failed; more of the same: call=handle resource=r29 error="+refusedText(
+				29,
+			)+" more=57 resources=29 in=1m0s",
+		)
 		time.Sleep(time.Minute)
 		synctest.Wait()
 		expect(t, said()) // it may come again
 		l.Add(refused(7))
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		expect(t, said(), "warn call failed; more of the same: call=handle resource=r7 error="+refusedText(7)+" more=1 resources=1 in=2m0s")
+		expect(
+			t,
+			said(),
+			"warn call failed; more of the same: call=handle resource=r7 error="+refusedText(
+				7,
+			)+" more=1 resources=1 in=2m0s",
+		)
 		time.Sleep(3 * time.Minute)
 		synctest.Wait()
-		expect(t, said(), "info call failed; no more of the same: call=handle resource=r7 error="+refusedText(7)+" failures=59 within=2m0s quiet=4m0s")
+		expect(
+			t,
+			said(),
+			"info call failed; no more of the same: call=handle resource=r7 error="+refusedText(
+				7,
+			)+" failures=59 within=2m0s quiet=4m0s",
+		)
 		l.Add(refused(3))
 		expect(t, said(), "warn call failed: call=handle resource=r3 token=3 error="+refusedText(3))
 	})
@@ -121,7 +147,13 @@ func TestCloseTellsWhatIsLeft(t *testing.T) {
 		said()
 		l.Close()
 		l.Close()
-		expect(t, said(), "warn call failed; more of the same: call=handle resource=r2 error="+refusedText(2)+" more=1 resources=1 in=5s")
+		expect(
+			t,
+			said(),
+			"warn call failed; more of the same: call=handle resource=r2 error="+refusedText(
+				2,
+			)+" more=1 resources=1 in=5s",
+		)
 		l.Add(refused(3)) // from what was left behind
 		l.Add(refused(4))
 		if got := said(); len(got) != 2 {
@@ -142,7 +174,14 @@ func TestMemoryIsBounded(t *testing.T) {
 		l, said := observed(t)
 		for n := range 10_000 {
 			word := strings.Map(func(r rune) rune { return 'a' + (r - '0') }, fmt.Sprint(n))
-			l.Add(Failure{Message: "call failed", Call: "handle", Resource: fmt.Sprint("r", n), Error: "the word is " + word})
+			l.Add(
+				Failure{
+					Message:  "call failed",
+					Call:     "handle",
+					Resource: fmt.Sprint("r", n),
+					Error:    "the word is " + word,
+				},
+			)
 		}
 		if got, kinds := len(said()), l.known(); got != mostKinds+1 || kinds != mostKinds+1 {
 			t.Errorf("%d lines, %d kinds", got, kinds)

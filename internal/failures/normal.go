@@ -11,8 +11,9 @@ import (
 // mostText is how much of an error's text tells kinds apart.
 const mostText = 512
 
-// varying is what differs between errors of one kind: a resource and token that it names itself, ports, times and durations, long
-// numbers, and long words with digits in them (hashes, UUIDs). Short numbers stay: they are statuses and exit codes.
+// varying is what differs between errors of one kind: a resource and token that it names itself, ports, times and
+// durations, long numbers, and long words with digits in them (hashes, UUIDs). Short numbers stay: they are statuses
+// and exit codes.
 var varying = regexp.MustCompile(`resource "(\\.|[^"\\])*"` +
 	`|token \d+` +
 	`|:\d{1,5}\b` +

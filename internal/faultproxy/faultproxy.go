@@ -1,5 +1,5 @@
-// Package faultproxy is a TCP proxy on loopback that misbehaves when it is told to, for tests of what a member does when
-// the network between it and etcd does.
+// Package faultproxy is a TCP proxy on loopback that misbehaves when it is told to, for tests of what a member does
+// when the network between it and etcd does.
 package faultproxy
 
 import (

@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// Every answer of etcd has a header with its revision, so whoever asks for anything can notice a store that was rewound,
-// and at no cost. What an answer proves depends on how it came about:
+// Every answer of etcd has a header with its revision, so whoever asks for anything can notice a store that was
+// rewound, and at no cost. What an answer proves depends on how it came about:
 //
 //   - Reads that are not serializable, transactions, grants and revocations of leases are linearizable: the member that
 //     answers has applied everything that was committed before it was asked. So the revision in the header is at least any
@@ -44,7 +44,11 @@ func (k checkedKV) Get(ctx context.Context, key string, opts ...clientv3.OpOptio
 }
 
 // Put implements clientv3.KV.
-func (k checkedKV) Put(ctx context.Context, key, value string, opts ...clientv3.OpOption) (*clientv3.PutResponse, error) {
+func (k checkedKV) Put(
+	ctx context.Context,
+	key, value string,
+	opts ...clientv3.OpOption,
+) (*clientv3.PutResponse, error) {
 	return checked(k.hub, func() (*clientv3.PutResponse, error) { return k.KV.Put(ctx, key, value, opts...) },
 		func(r *clientv3.PutResponse) *pb.ResponseHeader { return r.Header })
 }
@@ -85,12 +89,16 @@ type checkedCommitter struct {
 
 // Commit implements txn.Committer.
 func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	return checked(c.hub, func() (*pb.TxnResponse, error) { return c.Committer.Commit(ctx, req) }, (*pb.TxnResponse).GetHeader)
+	return checked(
+		c.hub,
+		func() (*pb.TxnResponse, error) { return c.Committer.Commit(ctx, req) },
+		(*pb.TxnResponse).GetHeader,
+	)
 }
 
-// Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of each answer
-// checked. Once the store is known to be rewound nothing is sent, as with KV: every write, and a revocation is one, takes its
-// revision further, to where others who knew the old history cannot tell the two apart any more.
+// Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of
+// each answer checked. Once the store is known to be rewound nothing is sent, as with KV: every write, and a revocation
+// is one, takes its revision further, to where others who knew the old history cannot tell the two apart any more.
 func (h *Hub) Leases() Leases { return Leases{h} }
 
 // Leases are the client's requests about leases, checked.
@@ -116,7 +124,8 @@ func (l Leases) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*client
 	return resp, err
 }
 
-// Revoke is the client's. A lease of a store that is known to be rewound is answered for as one that is not there; it expires.
+// Revoke is the client's. A lease of a store that is known to be rewound is answered for as one that is not there; it
+// expires.
 func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
 	resp, err := checked(l.hub, func() (*clientv3.LeaseRevokeResponse, error) { return l.hub.renewer.Revoke(ctx, id) },
 		func(r *clientv3.LeaseRevokeResponse) *pb.ResponseHeader { return r.Header })
@@ -130,8 +139,9 @@ func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Leas
 	}
 }
 
-// checked asks etcd for something linearizable and checks the header of the answer. Where the header shows that the store was
-// rewound, it returns the answer beside the error. Where that is known already, nothing is asked and there is no answer.
+// checked asks etcd for something linearizable and checks the header of the answer. Where the header shows that the
+// store was rewound, it returns the answer beside the error. Where that is known already, nothing is asked and there is
+// no answer.
 func checked[R any](h *Hub, ask func() (R, error), header func(R) *pb.ResponseHeader) (answer R, err error) {
 	before, err := h.before()
 	if err != nil {

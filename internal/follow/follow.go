@@ -1,6 +1,6 @@
 // Package follow keeps a reader up to date with all keys below a prefix of etcd: a list at one revision, then each
-// change after it, in order and without a gap. After a compaction, a lost leader or a stream that hangs, the reader gets
-// a fresh list; it never has to know.
+// change after it, in order and without a gap. After a compaction, a lost leader or a stream that hangs, the reader
+// gets a fresh list; it never has to know.
 //
 // A Hub is one etcd client's share of watches. It asks for progress at intervals, makes new streams when nothing is
 // heard, and notices when etcd went back in time.
@@ -31,22 +31,22 @@ import (
 // was restored from a snapshot, or replaced.
 var ErrRewound = errors.New("etcd was rewound or replaced")
 
-// doubtPause is the least time from one probe to another that a doubt asks for: where a member of etcd lags all the time,
-// there are doubts all the time.
+// doubtPause is the least time from one probe to another that a doubt asks for: where a member of etcd lags all the
+// time, there are doubts all the time.
 const doubtPause = time.Second
 
-// listsAtOnce is how many lists are under way at a time: so many that what a member takes over is read within a few round trips
-// to an etcd that is far away, and not so many that a start keeps a near one from all else.
+// listsAtOnce is how many lists are under way at a time: so many that what a member takes over is read within a few
+// round trips to an etcd that is far away, and not so many that a start keeps a near one from all else.
 const listsAtOnce = 64
 
-// Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for long:
-// what is not taken piles up in the client.
+// Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for
+// long: what is not taken piles up in the client.
 type Sink interface {
 	// Reset replaces everything known: kvs is all there is below the prefix at revision.
 	Reset(kvs []*mvccpb.KeyValue, revision int64)
-	// Apply tells of changes, in the order of their revisions; those of one transaction come together. With them, what is
-	// known is all there is below the prefix at revision, which is that of the last of them. Their keys and values share
-	// their memory, as those of Reset do: copy what is kept for longer than the others.
+	// Apply tells of changes, in the order of their revisions; those of one transaction come together. With them, what
+	// is known is all there is below the prefix at revision, which is that of the last of them. Their keys and values
+	// share their memory, as those of Reset do: copy what is kept for longer than the others.
 	Apply(events []*clientv3.Event, revision int64)
 }
 
@@ -55,15 +55,17 @@ type Options struct {
 	// ListTimeout bounds each page of a list. Default 5 s.
 	ListTimeout time.Duration
 	// Progress is the pause between two requests for progress, which keep quiet prefixes resumable near the head. After
-	// three without an answer on a stream it is made anew. Lower finds hanging streams and rewound stores sooner, and asks
-	// etcd more often. Default 30 s.
+	// three without an answer on a stream it is made anew. Lower finds hanging streams and rewound stores sooner, and
+	// asks etcd more often. Default 30 s.
 	Progress time.Duration
-	// Probe is a key read at each Progress, and when an answer looks like it, to notice a store that was rewound. Required.
+	// Probe is a key read at each Progress, and when an answer looks like it, to notice a store that was rewound.
+	// Required.
 	Probe string
 	// OnRewound is called, once, when that is noticed, by whoever notices. Optional. It must not wait for the hub.
 	OnRewound func(error)
-	// OnError is called with each failure of a list or a watch that is about to be tried again, from many goroutines; with
-	// no prefix where nothing was heard of any. Optional: it is there to be logged, as some (no permission, say) do not pass.
+	// OnError is called with each failure of a list or a watch that is about to be tried again, from many goroutines;
+	// with no prefix where nothing was heard of any. Optional: it is there to be logged, as some (no permission, say)
+	// do not pass.
 	OnError func(prefix string, err error)
 	// PageSize is the most keys of one page of a list. Default 1000.
 	PageSize int64
@@ -260,12 +262,12 @@ var errReplaced = errors.New("the stream is made anew")
 // listAnyway is how long a list waits for the watch that is to take over from it.
 const listAnyway = time.Second
 
-// watch follows from revision at.next on, and returns when the watch ends, or a fresh list is due. At 0 it lists first, or rather: it makes a watch
-// from now on, and then lists, so that nothing can come in between. A watch that is made after the list has to begin in
-// the past; while much is being written, etcd would serve it from its history, again and again, and that costs it more
-// than the writes do. Where the watch is long in coming, because others of its stream are before it, what there is is
-// listed meanwhile, and once more when the watch has begun: neither is cut off because a fresh list is due, or a slow way to etcd
-// would never let it come to an end.
+// watch follows from revision at.next on, and returns when the watch ends, or a fresh list is due. At 0 it lists first,
+// or rather: it makes a watch from now on, and then lists, so that nothing can come in between. A watch that is made
+// after the list has to begin in the past; while much is being written, etcd would serve it from its history, again and
+// again, and that costs it more than the writes do. Where the watch is long in coming, because others of its stream are
+// before it, what there is is listed meanwhile, and once more when the watch has begun: neither is cut off because a
+// fresh list is due, or a slow way to etcd would never let it come to an end.
 func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -273,7 +275,14 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithProgressNotify()}
 	var watch clientv3.WatchChan
 	if fresh {
-		watch, err = h.begin(ctx, cancel, prefix, at, sink, func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
+		watch, err = h.begin(
+			ctx,
+			cancel,
+			prefix,
+			at,
+			sink,
+			func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) },
+		)
 		if err != nil {
 			return false, err
 		}
@@ -294,7 +303,8 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 			break
 		}
 		if events := after(resp.Events, at.next); len(events) > 0 {
-			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's latest.
+			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's
+			// latest.
 			revision := events[len(events)-1].Kv.ModRevision
 			at.next = revision + 1
 			sink.Apply(events, revision)
@@ -310,7 +320,14 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 }
 
 // begin makes a watch from now on, and tells the sink what there is.
-func (h *Hub) begin(ctx context.Context, cancel context.CancelFunc, prefix string, at *place, sink Sink, open func() clientv3.WatchChan) (clientv3.WatchChan, error) {
+func (h *Hub) begin(
+	ctx context.Context,
+	cancel context.CancelFunc,
+	prefix string,
+	at *place,
+	sink Sink,
+	open func() clientv3.WatchChan,
+) (clientv3.WatchChan, error) {
 	list := func() error {
 		kvs, rev, err := h.List(ctx, prefix)
 		if err == nil {
@@ -347,8 +364,8 @@ func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
 	return events
 }
 
-// List reads all keys below a prefix, in pages at one revision. The keys and values of a page share their memory: copy what
-// is kept for longer than the others.
+// List reads all keys below a prefix, in pages at one revision. The keys and values of a page share their memory: copy
+// what is kept for longer than the others.
 func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error) {
 	select {
 	case h.lists <- struct{}{}:
@@ -361,7 +378,11 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
 	}
 	for {
-		resp, err := checked(h, func() (*pb.RangeResponse, error) { return h.page(ctx, page) }, (*pb.RangeResponse).GetHeader)
+		resp, err := checked(
+			h,
+			func() (*pb.RangeResponse, error) { return h.page(ctx, page) },
+			(*pb.RangeResponse).GetHeader,
+		)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
 		}
@@ -380,14 +401,20 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
 	resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
-	return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err), func() string { return reach.Key("read", string(page.Key)) })
+	return resp, reach.Explain(
+		h.client,
+		clientv3.ContextError(ctx, err),
+		func() string { return reach.Key("read", string(page.Key)) },
+	)
 }
 
 // probe reads a key, so that the header of the answer shows whether the store was rewound.
 func (h *Hub) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
-	_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly()) // OnRewound tells of a rewound store; a failure shows elsewhere
+	_, _ = h.KV().
+		Get(ctx, h.opts.Probe, clientv3.WithKeysOnly())
+	// OnRewound tells of a rewound store; a failure shows elsewhere
 }
 
 // watchdog asks every stream for progress, and replaces one of which nothing was heard for three periods: a watch

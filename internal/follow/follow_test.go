@@ -40,7 +40,9 @@ func TestFollowMissesNothingOfConcurrentWrites(t *testing.T) {
 				case 1:
 					_, err = client.Put(t.Context(), key, fmt.Sprint(w, n))
 				default:
-					_, err = client.Txn(t.Context()).Then(clientv3.OpPut(key, fmt.Sprint(w, n)), clientv3.OpDelete(other)).Commit()
+					_, err = client.Txn(t.Context()).
+						Then(clientv3.OpPut(key, fmt.Sprint(w, n)), clientv3.OpDelete(other)).
+						Commit()
 				}
 				if err != nil {
 					return err
@@ -108,7 +110,9 @@ func TestListReadsAllPagesAtOneRevision(t *testing.T) {
 	var writer errgroup.Group
 	writer.Go(func() error {
 		for n := 0; ctx.Err() == nil; n++ {
-			if _, err := client.Txn(t.Context()).Then(clientv3.OpPut(prefix+"00", fmt.Sprint(n)), clientv3.OpPut(prefix+"39", fmt.Sprint(n))).Commit(); err != nil {
+			if _, err := client.Txn(t.Context()).
+				Then(clientv3.OpPut(prefix+"00", fmt.Sprint(n)), clientv3.OpPut(prefix+"39", fmt.Sprint(n))).
+				Commit(); err != nil {
 				return err
 			}
 		}
@@ -252,7 +256,11 @@ func TestCheckNoticesAStoreThatWasRewoundOrReplaced(t *testing.T) {
 			if tt.rewound != (len(told) == 1) || tt.rewound && !errors.Is(told[0], follow.ErrRewound) {
 				t.Errorf("OnRewound was told %v", told)
 			}
-			if want := max(10, tt.header.Revision); !tt.rewound && h.Highest() != want || tt.rewound && h.Highest() != 10 {
+			if want := max(
+				10,
+				tt.header.Revision,
+			); !tt.rewound && h.Highest() != want ||
+				tt.rewound && h.Highest() != 10 {
 				t.Errorf("the highest revision seen is %d", h.Highest())
 			}
 		})
@@ -329,7 +337,14 @@ type hangingStream struct {
 	hung atomic.Bool
 }
 
-func (h *hangs) intercept(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, streamer grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (h *hangs) intercept(
+	ctx context.Context,
+	desc *grpc.StreamDesc,
+	cc *grpc.ClientConn,
+	method string,
+	streamer grpc.Streamer,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	inner, err := streamer(ctx, desc, cc, method, opts...)
 	if err != nil || method != "/etcdserverpb.Watch/Watch" {
 		return inner, err
@@ -430,15 +445,19 @@ func TestFailuresAreReportedAndPass(t *testing.T) {
 	p := newProxy(t, server.Endpoint())
 	p.Cut()
 	reports := make(chan error, 1000)
-	h := newHub(t, dial(t, p.endpoint()), follow.Options{ListTimeout: 100 * time.Millisecond, OnError: func(got string, err error) {
-		if got != prefix {
-			t.Errorf("a report of %q", got)
-		}
-		select {
-		case reports <- err:
-		default:
-		}
-	}})
+	h := newHub(
+		t,
+		dial(t, p.endpoint()),
+		follow.Options{ListTimeout: 100 * time.Millisecond, OnError: func(got string, err error) {
+			if got != prefix {
+				t.Errorf("a report of %q", got)
+			}
+			select {
+			case reports <- err:
+			default:
+			}
+		}},
+	)
 	m := newMirror(prefix)
 	stop := start(t, h, prefix, m)
 	for range 2 {
@@ -539,7 +558,11 @@ func TestCloseIsPromptWhileEtcdIsNotThere(t *testing.T) {
 func TestProgressKeepsAQuietPrefixResumable(t *testing.T) {
 	prefix := newPrefix()
 	var hs hangs
-	hub := newHub(t, dial(t, server.Endpoint(), grpc.WithChainStreamInterceptor(hs.intercept)), follow.Options{Progress: 100 * time.Millisecond})
+	hub := newHub(
+		t,
+		dial(t, server.Endpoint(), grpc.WithChainStreamInterceptor(hs.intercept)),
+		follow.Options{Progress: 100 * time.Millisecond},
+	)
 	m := newMirror(prefix)
 	start(t, hub, prefix, m)
 	m.until(t, "a list", func() bool { return m.resets == 1 })

@@ -13,9 +13,9 @@ import (
 // sharedLanes is how many streams the prefixes of Follow are spread over.
 //
 // etcd's client makes the watches of a stream one by one, each when the one before was answered, also when all of them
-// are to be resumed after a lost connection. So what n prefixes of one stream cost is n round trips in a row: nothing on
-// loopback, but with 1,024 prefixes 10 s where a round trip takes 10 ms, and 10 min where it takes 600 ms, in which the last
-// of them hears nothing. More lanes divide that, and cost a stream each at both ends.
+// are to be resumed after a lost connection. So what n prefixes of one stream cost is n round trips in a row: nothing
+// on loopback, but with 1,024 prefixes 10 s where a round trip takes 10 ms, and 10 min where it takes 600 ms, in which
+// the last of them hears nothing. More lanes divide that, and cost a stream each at both ends.
 const sharedLanes = 16
 
 // lane is one stream of watches.
@@ -49,7 +49,8 @@ func (l *lane) replace(client *clientv3.Client) {
 	_ = old.Close() // its watches end, and Follow makes them anew
 }
 
-// askAll begins a period: it asks every lane in use for progress, and replaces those that have been silent for too long.
+// askAll begins a period: it asks every lane in use for progress, and replaces those that have been silent for too
+// long.
 func (h *Hub) askAll(ctx context.Context) {
 	period := h.period.Add(1)
 	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), h.opts.Progress)

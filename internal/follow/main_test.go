@@ -64,7 +64,11 @@ func connect(endpoint string, opts ...grpc.DialOption) (*clientv3.Client, error)
 	return clientv3.New(clientv3.Config{
 		Endpoints: []string{endpoint}, Logger: zap.NewNop(),
 		DialOptions: append(opts, grpc.WithConnectParams(grpc.ConnectParams{
-			Backoff: backoff.Config{BaseDelay: 10 * time.Millisecond, Multiplier: 1.5, MaxDelay: 100 * time.Millisecond},
+			Backoff: backoff.Config{
+				BaseDelay:  10 * time.Millisecond,
+				Multiplier: 1.5,
+				MaxDelay:   100 * time.Millisecond,
+			},
 		})),
 	})
 }

@@ -28,7 +28,8 @@ func NewWatcher(client *clientv3.Client) clientv3.Watcher {
 	return clientv3.NewWatchFromWatchClient(of, client)
 }
 
-// refusals is a client of watches that ends the streams on which one was refused. It opens those after them at growing intervals.
+// refusals is a client of watches that ends the streams on which one was refused. It opens those after them at growing
+// intervals.
 type refusals struct {
 	pb.WatchClient
 

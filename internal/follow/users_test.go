@@ -18,8 +18,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
-// The token that a stream was opened with is good no more: what is followed from then on needs another stream, and what was
-// followed before is followed on. So it is with DRM's own login, and with that of a client that a caller brings.
+// The token that a stream was opened with is good no more: what is followed from then on needs another stream, and what
+// was followed before is followed on. So it is with DRM's own login, and with that of a client that a caller brings.
 func TestNewPrefixesAreFollowedAfterATokenHasExpired(t *testing.T) {
 	for name, connect := range map[string]func(endpoint string) (*clientv3.Client, func(), error){
 		"our login": func(endpoint string) (*clientv3.Client, func(), error) {
@@ -103,7 +103,8 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 					lists.Add(1)
 				}
 				return invoke(ctx, method, req, reply, cc, opts...)
-			})),
+			},
+		)),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -133,7 +134,13 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 	if n := lists.Load(); n > failed.Load()+1 {
 		t.Errorf("%d lists, and %d failures told", n, failed.Load())
 	}
-	if _, err := root.RoleGrantPermission(t.Context(), embeddedtest.User, "elsewhere/", "elsewhere0", clientv3.PermissionType(clientv3.PermReadWrite)); err != nil {
+	if _, err := root.RoleGrantPermission(
+		t.Context(),
+		embeddedtest.User,
+		"elsewhere/",
+		"elsewhere0",
+		clientv3.PermissionType(clientv3.PermReadWrite),
+	); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := root.Put(t.Context(), "elsewhere/x", "now"); err != nil {
@@ -142,8 +149,8 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 	m.has(t, "elsewhere/x", "now")
 }
 
-// A fresh list is due so soon that a slow way lets neither a list nor a watch come to an end before: it counts from the last list, and
-// what is under way is not cut off.
+// A fresh list is due so soon that a slow way lets neither a list nor a watch come to an end before: it counts from the
+// last list, and what is under way is not cut off.
 func TestAShortResyncOnASlowWayKeepsNobodyFromItsList(t *testing.T) {
 	target := server.Endpoint()
 	p := delayed(t, target)

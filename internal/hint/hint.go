@@ -1,4 +1,5 @@
-// Package hint says what to check when an HTTP request fails, for people who configured a URL. No hint repeats what was sent or answered.
+// Package hint says what to check when an HTTP request fails, for people who configured a URL. No hint repeats what was
+// sent or answered.
 package hint
 
 import (
@@ -63,8 +64,8 @@ func Status(code int) string {
 // hostLike is what may be a host with a port or a path, without user, password and query.
 var hostLike = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+)?(/[^?#@]*)?$`)
 
-// Scheme is what to say of a URL that may just lack its scheme, such as localhost:9000: what of it can be shown, and what is wanted.
-// ok is false where it is something else.
+// Scheme is what to say of a URL that may just lack its scheme, such as localhost:9000: what of it can be shown, and
+// what is wanted. ok is false where it is something else.
 func Scheme(text string) (shown, want string, ok bool) {
 	if !hostLike.MatchString(text) || strings.HasPrefix(text, "http:/") || strings.HasPrefix(text, "https:/") {
 		return "", "", false

@@ -126,7 +126,11 @@ func TestCheckFindsAnOverlapAnywhere(t *testing.T) {
 		var events []journal.Event
 		n := rapid.IntRange(1, 30).Draw(t, "handovers")
 		for i := range n {
-			e := journal.Event{Member: rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "m"), Resource: "r", Token: int64(2 * i)}
+			e := journal.Event{
+				Member:   rapid.SampledFrom([]string{"a", "b", "c"}).Draw(t, "m"),
+				Resource: "r",
+				Token:    int64(2 * i),
+			}
 			e.Action = journal.Handle
 			events = append(events, e)
 			e.Action = journal.Terminate
@@ -171,7 +175,10 @@ func TestLongestGap(t *testing.T) {
 		{"both at once have none", story("a handle r 1", "b handle r 2", "a terminate r 1", "b terminate r 2", "c handle r 3"), "r", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if r, gap := journal.LongestGap(test.events); r != test.resource || gap != time.Duration(test.seconds)*time.Second {
+			if r, gap := journal.LongestGap(
+				test.events,
+			); r != test.resource ||
+				gap != time.Duration(test.seconds)*time.Second {
 				t.Errorf("got %v of %q, want %d s of %q", gap, r, test.seconds, test.resource)
 			}
 		})
@@ -195,7 +202,10 @@ func TestLongestOverlap(t *testing.T) {
 		{"a death ends it", story("a handle r 1", "b handle r 2", "a gone", "b handle q 3"), "r", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if r, d := journal.LongestOverlap(test.events); r != test.resource || d != time.Duration(test.seconds)*time.Second {
+			if r, d := journal.LongestOverlap(
+				test.events,
+			); r != test.resource ||
+				d != time.Duration(test.seconds)*time.Second {
 				t.Errorf("got %v of %q, want %d s of %q", d, r, test.seconds, test.resource)
 			}
 		})
@@ -252,7 +262,10 @@ func TestReceiverRecordsWhatAWebhookTells(t *testing.T) {
 		return resp.StatusCode
 	}
 	for _, action := range []string{"handle", "handle_failed", "terminate"} {
-		body := fmt.Sprintf(`{"action":%q,"app":"x","member":"a","token":7,"resource":{"id":"r"},"error":"","valid_ms":1}`, action)
+		body := fmt.Sprintf(
+			`{"action":%q,"app":"x","member":"a","token":7,"resource":{"id":"r"},"error":"","valid_ms":1}`,
+			action,
+		)
 		if code := post(body); code != http.StatusNoContent {
 			t.Errorf("%s: status %d", action, code)
 		}

@@ -11,17 +11,18 @@ import (
 // ServiceConfig is what NewService needs to know.
 type ServiceConfig struct {
 	Journal *Journal
-	// Delay, if given, is asked how long a request lies there before anything of it is looked at. Its sender may have given
-	// it up by then, and closed the connection: it is carried out all the same, as real servers do. Called from any goroutine.
+	// Delay, if given, is asked how long a request lies there before anything of it is looked at. Its sender may have
+	// given it up by then, and closed the connection: it is carried out all the same, as real servers do. Called from
+	// any goroutine.
 	Delay func() time.Duration
 	// TokensOnly makes it compare tokens, and not the numbers of requests under one token. It cannot tell then that a
 	// request comes late.
 	TokensOnly bool
 }
 
-// Service is a receiver of the webhook protocol as docs/webhook.md wants it, of one member (a sidecar). The journal is told
-// what it runs, and not what it is asked: a Handle is recorded when a resource begins to run there, a Terminate when it
-// ends, and what it refuses is not recorded.
+// Service is a receiver of the webhook protocol as docs/webhook.md wants it, of one member (a sidecar). The journal is
+// told what it runs, and not what it is asked: a Handle is recorded when a resource begins to run there, a Terminate
+// when it ends, and what it refuses is not recorded.
 //
 // Something that begins for a resource that runs already is recorded without an end of what it replaces, so that Check
 // finds it: a member ends what it handles before it handles it anew.
@@ -58,8 +59,8 @@ type Session struct {
 	over    bool // Service.mu guards it
 }
 
-// Session makes a handler for the requests of one process of the member. Each needs its own: what a dead process sent may
-// come late, and nobody would end what it began.
+// Session makes a handler for the requests of one process of the member. Each needs its own: what a dead process sent
+// may come late, and nobody would end what it began.
 func (s *Service) Session() *Session { return &Session{service: s} }
 
 // End is for when the process of the member is dead: the Service ends what it runs, refuses what still comes of that
@@ -144,7 +145,9 @@ func (s *Service) receive(from *Session, msg message) int {
 		return s.begin(k, sent, outdated, msg)
 	case Terminate:
 		if !outdated && k.running != nil {
-			s.cfg.Journal.Record(Event{Member: k.running.Member, Action: Terminate, Resource: msg.Resource.ID, Token: k.running.Token})
+			s.cfg.Journal.Record(
+				Event{Member: k.running.Member, Action: Terminate, Resource: msg.Resource.ID, Token: k.running.Token},
+			)
 			k.running = nil
 		}
 	}

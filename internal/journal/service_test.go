@@ -89,10 +89,12 @@ func TestAServiceCarriesOutWhatItsSenderGaveUp(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			var j journal.Journal
 			delays := []time.Duration{time.Second, 0} // of the handle, and of its terminate
-			service := journal.NewService(journal.ServiceConfig{Journal: &j, TokensOnly: tokensOnly, Delay: func() (d time.Duration) {
-				d, delays = delays[0], delays[1:]
-				return d
-			}})
+			service := journal.NewService(
+				journal.ServiceConfig{Journal: &j, TokensOnly: tokensOnly, Delay: func() (d time.Duration) {
+					d, delays = delays[0], delays[1:]
+					return d
+				}},
+			)
 			s := service.Session()
 			var wg sync.WaitGroup
 			wg.Go(func() { ask(s, "handle", 5, 1) })

@@ -17,8 +17,8 @@ func (h Handling) Open() bool { return h.End == "" }
 
 // Timeline turns events into handlings, by resource, in the order of their beginnings.
 //
-// A handle of a member that is Gone, and not Started again, begins nothing that lasts: it was on its way when the member
-// died. It shows as a handling of no length.
+// A handle of a member that is Gone, and not Started again, begins nothing that lasts: it was on its way when the
+// member died. It shows as a handling of no length.
 func Timeline(events []Event) map[string][]Handling {
 	t := newTracker()
 	for _, e := range events {

@@ -1,5 +1,6 @@
-// Package jsontext makes JSON that keeps what it is given as it is. encoding/json's Marshal writes <, > and & as escapes, so
-// that JSON may stand in a web page; what people put into a resource is shown and handed on as they wrote it.
+// Package jsontext makes JSON that keeps what it is given as it is. encoding/json's Marshal writes <, > and & as
+// escapes, so that JSON may stand in a web page; what people put into a resource is shown and handed on as they wrote
+// it.
 package jsontext
 
 import (

@@ -8,7 +8,9 @@ import (
 )
 
 func TestNothingIsEscapedThatNeedNotBe(t *testing.T) {
-	got, err := jsontext.Marshal(map[string]any{"a": "<&>", "b": json.RawMessage(`{"url":"x?a=1&b=<2>","n":1.50,"é":"é"}`)})
+	got, err := jsontext.Marshal(
+		map[string]any{"a": "<&>", "b": json.RawMessage(`{"url":"x?a=1&b=<2>","n":1.50,"é":"é"}`)},
+	)
 	if want := `{"a":"<&>","b":{"url":"x?a=1&b=<2>","n":1.50,"é":"é"}}`; err != nil || string(got) != want {
 		t.Errorf("got %s, %v, want %s", got, err, want)
 	}

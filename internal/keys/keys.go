@@ -1,4 +1,5 @@
-// Package keys builds and parses every key that DRM has in etcd, and nothing else does. The layout is in docs/design.md.
+// Package keys builds and parses every key that DRM has in etcd, and nothing else does. The layout is in
+// docs/design.md.
 package keys
 
 import (
@@ -72,8 +73,8 @@ func (l Layout) Source() string { return l.root + "source" }
 // Stats is the key of a member's own figures.
 func (l Layout) Stats(member string) string { return l.root + "stats/" + Escape(member) }
 
-// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended, or woken again, so that
-// it need not read the catalogue to find them.
+// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended, or woken again, so
+// that it need not read the catalogue to find them.
 func (l Layout) Deallocations() string { return l.root + "deallocated/" }
 
 // Deallocation is the mark of one resource.
@@ -195,8 +196,8 @@ type Key struct {
 	Lease  int64  // of Summary
 }
 
-// Home is the number of the shard that a Resource, Claim or Summary belongs to. A resource's id decides that, so a key may lie
-// below another shard, where it is ignored. A Summary has no id, and belongs where it is.
+// Home is the number of the shard that a Resource, Claim or Summary belongs to. A resource's id decides that, so a key
+// may lie below another shard, where it is ignored. A Summary has no id, and belongs where it is.
 func (k Key) Home(shards int) int {
 	if k.Kind == Summary {
 		return k.Number

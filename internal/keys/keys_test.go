@@ -29,7 +29,10 @@ func anyID() *rapid.Generator[string] {
 
 func anyLayout() *rapid.Generator[keys.Layout] {
 	return rapid.Custom(func(t *rapid.T) keys.Layout {
-		return keys.New(rapid.SampledFrom([]string{"/drm", "/drm/", "/a/b", "/", ""}).Draw(t, "prefix"), anyID().Draw(t, "app"))
+		return keys.New(
+			rapid.SampledFrom([]string{"/drm", "/drm/", "/a/b", "/", ""}).Draw(t, "prefix"),
+			anyID().Draw(t, "app"),
+		)
 	})
 }
 

@@ -10,16 +10,24 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// DialOptions are for the connection that is to be authenticated; etcd's client is to know of no user. They go before other
-// interceptors that are to see what is really sent.
+// DialOptions are for the connection that is to be authenticated; etcd's client is to know of no user. They go before
+// other interceptors that are to see what is really sent.
 func (l *Login) DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.unary), grpc.WithChainStreamInterceptor(l.stream)}
 }
 
-// unary sends a request with the token, and once more if that turns out to be no good: etcd has not done then what was asked for.
-func (l *Login) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	// Whoever asks for etcd's state wants to know whether it is there, while a token has to be waited for. (etcd answers that without
-	// one, or says that it does not.)
+// unary sends a request with the token, and once more if that turns out to be no good: etcd has not done then what was
+// asked for.
+func (l *Login) unary(
+	ctx context.Context,
+	method string,
+	req, reply any,
+	conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
+	// Whoever asks for etcd's state wants to know whether it is there, while a token has to be waited for. (etcd
+	// answers that without one, or says that it does not.)
 	if method == pb.Auth_Authenticate_FullMethodName || method == pb.Maintenance_Status_FullMethodName {
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
@@ -40,7 +48,14 @@ func (l *Login) unary(ctx context.Context, method string, req, reply any, conn *
 }
 
 // stream opens a stream with the token. Whether that is any good is told by what comes back over the stream.
-func (l *Login) stream(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (l *Login) stream(
+	ctx context.Context,
+	desc *grpc.StreamDesc,
+	conn *grpc.ClientConn,
+	method string,
+	open grpc.Streamer,
+	opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	t, err := l.current(ctx, conn)
 	if err != nil {
 		return nil, err

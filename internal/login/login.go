@@ -1,8 +1,10 @@
-// Package login authenticates with etcd by user and password, in place of etcd's own client. That one asks for a token for each
-// stream that it opens, which costs etcd the comparison of a password each time, meant to be slow; and it asks with the old token,
-// which an etcd of before 3.5 refuses once that is not good any more, so that the client never gets another.
+// Package login authenticates with etcd by user and password, in place of etcd's own client. That one asks for a token
+// for each stream that it opens, which costs etcd the comparison of a password each time, meant to be slow; and it asks
+// with the old token, which an etcd of before 3.5 refuses once that is not good any more, so that the client never gets
+// another.
 //
-// A Login asks once in a token's life: when etcd refuses the one there is. While that fails it asks with growing pauses.
+// A Login asks once in a token's life: when etcd refuses the one there is. While that fails it asks with growing
+// pauses.
 package login
 
 import (

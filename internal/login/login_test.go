@@ -30,7 +30,9 @@ const patience = time.Minute
 func connect(t *testing.T, endpoint, password string) *clientv3.Client {
 	t.Helper()
 	l := login.New(embeddedtest.User, password)
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop(), DialOptions: l.DialOptions()})
+	c, err := clientv3.New(
+		clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop(), DialOptions: l.DialOptions()},
+	)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -83,7 +85,9 @@ func TestATokenIsAskedForOnceInItsLife(t *testing.T) {
 				if _, err := renewer.KeepAliveOnce(ctx, granted.ID); err != nil {
 					t.Error(err)
 				}
-				if resp := <-clientv3.NewWatcher(c).Watch(ctx, "/x", clientv3.WithCreatedNotify()); resp.Err() != nil || !resp.Created {
+				if resp := <-clientv3.NewWatcher(c).
+					Watch(ctx, "/x", clientv3.WithCreatedNotify()); resp.Err() != nil ||
+					!resp.Created {
 					t.Error(resp.Err())
 				}
 			})
@@ -130,7 +134,8 @@ func TestAPasswordThatIsWrongIsToldAndRecoveredFrom(t *testing.T) {
 		if !errors.As(err, &refused) || !errors.Is(err, rpctypes.ErrAuthFailed) || !login.IsRefused(err) {
 			t.Fatalf("got %v, want a RefusedError", err)
 		}
-		if text := err.Error(); !strings.Contains(text, `authentication failed: etcd refuses the user "drm"`) || strings.Contains(text, embeddedtest.Password) {
+		if text := err.Error(); !strings.Contains(text, `authentication failed: etcd refuses the user "drm"`) ||
+			strings.Contains(text, embeddedtest.Password) {
 			t.Fatalf("the error says %q", text)
 		}
 		for _, resp := range []clientv3.WatchResponse{<-c.Watch(t.Context(), "/x")} {
@@ -171,7 +176,8 @@ func TestTheOldTokenIsNotSentAlong(t *testing.T) {
 					}
 				}
 				return invoke(ctx, method, req, reply, cc, opts...)
-			})),
+			},
+		)),
 	})
 	must(t, err)
 	t.Cleanup(func() { l.Close(); _ = c.Close() })
@@ -296,14 +302,22 @@ func TestTheStateOfEtcdIsAskedForWithoutAToken(t *testing.T) {
 	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
 	embeddedtest.TurnUsersOn(t, server.Endpoint())
 	l := login.New(embeddedtest.User, embeddedtest.Password)
-	never := grpc.WithChainUnaryInterceptor(func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-		if method == pb.Auth_Authenticate_FullMethodName {
-			<-ctx.Done()
-			return status.FromContextError(ctx.Err()).Err()
-		}
-		return invoke(ctx, method, req, reply, conn, opts...)
-	})
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{server.Endpoint()}, Logger: zap.NewNop(), DialOptions: append(l.DialOptions(), never)})
+	never := grpc.WithChainUnaryInterceptor(
+		func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			if method == pb.Auth_Authenticate_FullMethodName {
+				<-ctx.Done()
+				return status.FromContextError(ctx.Err()).Err()
+			}
+			return invoke(ctx, method, req, reply, conn, opts...)
+		},
+	)
+	c, err := clientv3.New(
+		clientv3.Config{
+			Endpoints:   []string{server.Endpoint()},
+			Logger:      zap.NewNop(),
+			DialOptions: append(l.DialOptions(), never),
+		},
+	)
 	must(t, err)
 	t.Cleanup(func() {
 		l.Close()

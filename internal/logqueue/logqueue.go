@@ -1,8 +1,8 @@
 // Package logqueue keeps the sink of a log from holding up whoever logs.
 //
-// A sink is somebody else's: a pipe that nobody reads, a disk that hangs, code that takes locks. A Queue takes the lines
-// and writes them in a goroutine of its own. What finds the queue full is dropped and counted, and the count is logged when
-// the sink works again.
+// A sink is somebody else's: a pipe that nobody reads, a disk that hangs, code that takes locks. A Queue takes the
+// lines and writes them in a goroutine of its own. What finds the queue full is dropped and counted, and the count is
+// logged when the sink works again.
 package logqueue
 
 import (
@@ -39,8 +39,8 @@ func Wrap(l *zap.Logger) (*zap.Logger, *Queue) {
 	return l.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return &core{q, c} })), q
 }
 
-// Writer returns a writer whose writes go through the queue, in their order with what is logged. Each is a line, or some. It
-// reports no error: there is none to know of yet.
+// Writer returns a writer whose writes go through the queue, in their order with what is logged. Each is a line, or
+// some. It reports no error: there is none to know of yet.
 func (q *Queue) Writer(w io.Writer) io.Writer { return &writer{q, w} }
 
 type writer struct {
@@ -54,8 +54,8 @@ func (w *writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close waits until all that was logged is written, at most so long, and reports whether it was. What is logged afterwards
-// is dropped.
+// Close waits until all that was logged is written, at most so long, and reports whether it was. What is logged
+// afterwards is dropped.
 func (q *Queue) Close(patience time.Duration) bool {
 	written := q.flush(patience)
 	q.mu.Lock()

@@ -55,7 +55,15 @@ func (s *sink) text() string {
 }
 
 func (s *sink) logger() *zap.Logger {
-	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zapcore.EncoderConfig{MessageKey: "msg", LevelKey: "level", EncodeLevel: zapcore.LowercaseLevelEncoder}), s, zap.InfoLevel))
+	return zap.New(
+		zapcore.NewCore(
+			zapcore.NewJSONEncoder(
+				zapcore.EncoderConfig{MessageKey: "msg", LevelKey: "level", EncodeLevel: zapcore.LowercaseLevelEncoder},
+			),
+			s,
+			zap.InfoLevel,
+		),
+	)
 }
 
 func TestWhatIsLoggedIsWrittenInOrder(t *testing.T) {

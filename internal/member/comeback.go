@@ -7,11 +7,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
-// comeback spaces out the attempts of a member whose leases are fenced again and again, because the member, or etcd, has more
-// to do than it can. Each time, everything that it handled is terminated, and to begin with all of it at once is what
-// overloads it the next time. So a first fence costs no pause, and the further ones a longer and longer one. A member whose
-// key went with them (its lease is renewed together with the others) puts its key again after the pause too, so that others
-// handle meanwhile what belongs to it.
+// comeback spaces out the attempts of a member whose leases are fenced again and again, because the member, or etcd,
+// has more to do than it can. Each time, everything that it handled is terminated, and to begin with all of it at once
+// is what overloads it the next time. So a first fence costs no pause, and the further ones a longer and longer one. A
+// member whose key went with them (its lease is renewed together with the others) puts its key again after the pause
+// too, so that others handle meanwhile what belongs to it.
 type comeback struct {
 	mu     sync.Mutex
 	times  int           // fences in a row

@@ -129,26 +129,51 @@ func (e *executor) release(a core.Action) lease.Op {
 	}
 }
 
-var stateNames = [...]string{core.StateClaimed: claims.Claimed, core.StateActive: claims.Active, core.StateFailed: claims.Failed}
+var stateNames = [...]string{
+	core.StateClaimed: claims.Claimed,
+	core.StateActive:  claims.Active,
+	core.StateFailed:  claims.Failed,
+}
 
 func (e *executor) state(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
-		Key: e.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease), Tag: e.tagOf(&a),
-		Value: e.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
+		Key: e.layout.Claim(
+			a.Shard,
+			a.ID,
+		),
+		Group:  a.Shard,
+		Expect: a.Token,
+		Lease:  clientv3.LeaseID(a.Lease),
+		Tag:    e.tagOf(&a),
+		Value:  e.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
 	}
 }
 
 func (e *executor) summary(a core.Action) lease.Op {
 	return lease.Op{
-		Key: e.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Tag: e.tagOf(&a),
+		Key: e.layout.Summary(
+			a.Shard,
+			a.Lease,
+		),
+		Group: a.Shard,
+		Lease: clientv3.LeaseID(a.Lease),
+		Any:   true,
+		Tag:   e.tagOf(&a),
 		Value: claims.Summary{Member: e.id, Through: a.Token, Within: a.Within}.Encode(),
 	}
 }
 
 func (e *executor) noSummary(a core.Action) lease.Op {
 	return lease.Op{
-		Key: e.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Lease: clientv3.LeaseID(a.Lease), Any: true, Delete: true,
-		Tag: e.tagOf(&a),
+		Key: e.layout.Summary(
+			a.Shard,
+			a.Lease,
+		),
+		Group:  a.Shard,
+		Lease:  clientv3.LeaseID(a.Lease),
+		Any:    true,
+		Delete: true,
+		Tag:    e.tagOf(&a),
 	}
 }
 

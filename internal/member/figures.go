@@ -13,14 +13,15 @@ import (
 )
 
 const (
-	// figuresRest is how long nothing must have changed before figures are written earlier than at the next interval: whoever
-	// looks after a drain, say, is to find what is so.
+	// figuresRest is how long nothing must have changed before figures are written earlier than at the next interval:
+	// whoever looks after a drain, say, is to find what is so.
 	figuresRest = 200 * time.Millisecond
 	// figuresAhead is how many times in a row they may be written early; one more time for each interval that passes.
 	figuresAhead = 3
 )
 
-// figures writes a member's own figures. Any goroutine may call stir; everything else is for the goroutine of the place.
+// figures writes a member's own figures. Any goroutine may call stir; everything else is for the goroutine of the
+// place.
 type figures struct {
 	now     func() time.Duration
 	count   func() (claims.Figures, bool) // asks the loop; false where that has ended
@@ -60,8 +61,8 @@ func (f *figures) plan() {
 	}
 }
 
-// look writes the figures if the member has come to rest. To count a million claims takes a while, so they are not counted
-// before.
+// look writes the figures if the member has come to rest. To count a million claims takes a while, so they are not
+// counted before.
 func (f *figures) look(ctx context.Context, reg *membership.Registration) {
 	f.planned = false
 	if f.now()-time.Duration(f.at.Load()) < figuresRest {

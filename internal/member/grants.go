@@ -13,8 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// grants asks etcd for the leases of a member: that of its key, and those of its claims. It spaces the requests out where
-// leases end again and again.
+// grants asks etcd for the leases of a member: that of its key, and those of its claims. It spaces the requests out
+// where leases end again and again.
 type grants struct {
 	lessor   lease.Lessor
 	ttl      time.Duration // to ask for
@@ -28,8 +28,8 @@ type grants struct {
 	comeback comeback
 }
 
-// grant asks for a lease again and again until it gets one, or ctx ends. early is how long before the leases of claims it
-// expires if its process dies. fenced is called when the lease is fenced, and dead at its deadline.
+// grant asks for a lease again and again until it gets one, or ctx ends. early is how long before the leases of claims
+// it expires if its process dies. fenced is called when the lease is fenced, and dead at its deadline.
 func (g *grants) grant(
 	ctx context.Context, early time.Duration, fenced func(k *lease.Keeper, cause error), dead func(),
 ) (*lease.Keeper, error) {
@@ -42,7 +42,11 @@ func (g *grants) grant(
 					g.comeback.fenced(g.clock.Now(), k.TTL())
 				}
 				fenced(k, cause)
-				g.log.Warn("lease fenced: what is on it is terminated", zap.Int64("lease", int64(k.ID())), zap.Error(cause))
+				g.log.Warn(
+					"lease fenced: what is on it is terminated",
+					zap.Int64("lease", int64(k.ID())),
+					zap.Error(cause),
+				)
 			},
 			OnDead: func(*lease.Keeper, error) { dead() },
 		})
@@ -80,10 +84,13 @@ func (g *grants) awaitComeback(ctx context.Context) bool {
 }
 
 // pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that
-// stalled, an operator) may have taken everybody's leases, and all members hear of it at the same moment: they are not to come
-// back at the same moment too. False says that ctx ended first.
+// stalled, an operator) may have taken everybody's leases, and all members hear of it at the same moment: they are not
+// to come back at the same moment too. False says that ctx ended first.
 func (g *grants) pauseSpread(ctx context.Context) bool {
 	d := pace.Less(min(g.ttl/10, 500*time.Millisecond), 1)
-	g.log.Info("a lease is gone from etcd; waiting a moment, since others may have lost theirs too", zap.Duration("pause", d))
+	g.log.Info(
+		"a lease is gone from etcd; waiting a moment, since others may have lost theirs too",
+		zap.Duration("pause", d),
+	)
 	return pace.Wait(ctx, d)
 }

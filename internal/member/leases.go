@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// leases is the pool of leases that a member's claims are spread over: those that the core has asked for. Its methods are for
-// the loop only, where they say nothing else.
+// leases is the pool of leases that a member's claims are spread over: those that the core has asked for. Its methods
+// are for the loop only, where they say nothing else.
 type leases struct {
 	grants *grants
 	core   *core.Core
@@ -33,7 +33,13 @@ type claimLease struct {
 	gone bool // noteGone knows that etcd does not know the lease any more
 }
 
-func newLeases(ctx, handling context.Context, g *grants, c *core.Core, post func(func(time.Duration)) bool, t *tasks) *leases {
+func newLeases(
+	ctx, handling context.Context,
+	g *grants,
+	c *core.Core,
+	post func(func(time.Duration)) bool,
+	t *tasks,
+) *leases {
 	return &leases{
 		grants: g, core: c, post: post, tasks: t, ctx: ctx, handling: handling,
 		all: map[int64]*claimLease{}, revoking: make(chan struct{}, 1),
@@ -129,10 +135,10 @@ func (ls *leases) revoke(id int64) {
 	}
 }
 
-// letGo ends everything on a lease, and then the lease: its claims are free for others from then on. etcd may have thousands
-// of keys to delete then, and answers nobody meanwhile. So a member has one lease revoked at a time: when etcd takes long for
-// each, fewer come, from all members alike. A lease whose turn does not come before ctx ends expires by itself. Any goroutine
-// may call it.
+// letGo ends everything on a lease, and then the lease: its claims are free for others from then on. etcd may have
+// thousands of keys to delete then, and answers nobody meanwhile. So a member has one lease revoked at a time: when
+// etcd takes long for each, fewer come, from all members alike. A lease whose turn does not come before ctx ends
+// expires by itself. Any goroutine may call it.
 func (ls *leases) letGo(ctx context.Context, l *claimLease) {
 	defer l.Keeper.Close()
 	l.End(calls.CauseFenced)
@@ -156,8 +162,8 @@ func (ls *leases) list() []*claimLease {
 	return all
 }
 
-// giveBack ends leases, and returns when they have ended. With keepClaims they are left to expire, since what is on them may
-// still be handled. Any goroutine may call it, once nothing uses them any more.
+// giveBack ends leases, and returns when they have ended. With keepClaims they are left to expire, since what is on
+// them may still be handled. Any goroutine may call it, once nothing uses them any more.
 func (ls *leases) giveBack(ctx context.Context, all []*claimLease, keepClaims bool) {
 	var wg sync.WaitGroup
 	for _, l := range all {

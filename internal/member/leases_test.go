@@ -60,8 +60,8 @@ func (s *slowRevokes) Revoke(context.Context, clientv3.LeaseID) (*clientv3.Lease
 	return &clientv3.LeaseRevokeResponse{}, nil
 }
 
-// A lease may have thousands of keys, and etcd answers nobody while it deletes them: the next one waits until it has. What
-// is on a lease has ended before, whoever's turn it is.
+// A lease may have thousands of keys, and etcd answers nobody while it deletes them: the next one waits until it has.
+// What is on a lease has ended before, whoever's turn it is.
 func TestLeasesAreRevokedOneAtATime(t *testing.T) {
 	const leases = 5
 	etcd := &slowRevokes{began: make(chan struct{}, leases), let: make(chan struct{})}

@@ -22,12 +22,12 @@ func newLoop(c clock.Clock) *loop {
 	return &loop{mailbox: newMailbox(), clock: c, end: make(chan struct{}), ended: make(chan struct{})}
 }
 
-// post runs f on the loop, with the time by the clock that leases are measured by. It never blocks. False says that the loop
-// has ended, and that f will not run.
+// post runs f on the loop, with the time by the clock that leases are measured by. It never blocks. False says that the
+// loop has ended, and that f will not run.
 func (l *loop) post(f func(now time.Duration)) bool { return l.mailbox.post(f) }
 
-// ask runs f on the loop and waits for it. False says that the loop has ended, and that f did not run. The loop must run, or
-// have been ended.
+// ask runs f on the loop and waits for it. False says that the loop has ended, and that f did not run. The loop must
+// run, or have been ended.
 func (l *loop) ask(f func(now time.Duration)) bool {
 	ran := make(chan struct{})
 	if !l.post(func(now time.Duration) { f(now); close(ran) }) {
@@ -46,8 +46,8 @@ func (l *loop) ask(f func(now time.Duration)) bool {
 	}
 }
 
-// probe returns when the loop answers: a member whose loop hangs must not keep its claims for ever. A loop that does not run
-// yet, or not any more, is none that hangs.
+// probe returns when the loop answers: a member whose loop hangs must not keep its claims for ever. A loop that does
+// not run yet, or not any more, is none that hangs.
 func (l *loop) probe(ctx context.Context) error {
 	ran := make(chan struct{})
 	if !l.running.Load() || !l.post(func(time.Duration) { close(ran) }) {
@@ -63,8 +63,8 @@ func (l *loop) probe(ctx context.Context) error {
 	}
 }
 
-// run does what is posted, in order, and then step, which says when it is to be called again at the latest. It returns when
-// end is closed.
+// run does what is posted, in order, and then step, which says when it is to be called again at the latest. It returns
+// when end is closed.
 func (l *loop) run(step func(now time.Duration) (next time.Duration, ok bool)) {
 	defer close(l.ended)
 	timer := time.NewTimer(time.Hour)

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// mailbox hands work to the loop. Posting never blocks: whoever posts may be a user's callback, a watch or a lease, and none
-// of them may wait for the others.
+// mailbox hands work to the loop. Posting never blocks: whoever posts may be a user's callback, a watch or a lease, and
+// none of them may wait for the others.
 type mailbox struct {
 	mu     sync.Mutex
 	items  []func(now time.Duration)

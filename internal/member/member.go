@@ -1,10 +1,11 @@
-// Package member is one running member of an app: its loop, its leases, the shards that it follows, and its place in the
-// group.
+// Package member is one running member of an app: its loop, its leases, the shards that it follows, and its place in
+// the group.
 //
-// A member is built complete and then run. New takes an id and a lease, and makes every part; nothing is decided before that
-// is done. Start runs it, and returns when it has joined. Stop ends it in order. What to do for a resource is decided by
-// package core, what the handler and the source are asked by packages calls and source; the member brings them together, and
-// decides when it is registered, when it stands for coordinator, and in which order it starts and stops.
+// A member is built complete and then run. New takes an id and a lease, and makes every part; nothing is decided before
+// that is done. Start runs it, and returns when it has joined. Stop ends it in order. What to do for a resource is
+// decided by package core, what the handler and the source are asked by packages calls and source; the member brings
+// them together, and decides when it is registered, when it stands for coordinator, and in which order it starts and
+// stops.
 package member
 
 import (
@@ -60,8 +61,8 @@ type Config struct {
 	CanUpdate           bool // the handler has an Update
 	FinishCalls         bool // calls in progress are not cut off in order
 
-	// Source is what the user decides about the source. New fills in what it needs of the member. Its Retriever is nil where the
-	// member has no source.
+	// Source is what the user decides about the source. New fills in what it needs of the member. Its Retriever is nil
+	// where the member has no source.
 	Source source.Options
 
 	Log *zap.Logger // whose sink nobody waits for
@@ -175,8 +176,9 @@ func (m *Member) step(now time.Duration) (next time.Duration, ok bool) {
 // fetched tells Start that it need not wait any more for the first fetch of a fresh app.
 func (m *Member) fetched(err error) { m.fetchOnce.Do(func() { m.firstFetch <- err }) }
 
-// rewound ends everything at once, and the member, because etcd went back in time: it is not known any more who handles what,
-// and somebody else may be told that it is theirs. Nothing is written: the revisions that compares go by are used a second time.
+// rewound ends everything at once, and the member, because etcd went back in time: it is not known any more who handles
+// what, and somebody else may be told that it is theirs. Nothing is written: the revisions that compares go by are used
+// a second time.
 func (m *Member) rewound(err error) {
 	m.loop.post(func(now time.Duration) {
 		m.stopping = true

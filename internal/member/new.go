@@ -25,15 +25,19 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// New makes a member: it opens the app, which is created if need be, takes a lease and an id, and makes every part. Nothing
-// runs then but the renewal of that lease, and the other members see one that is joining. Start comes next. After an error
-// nothing is left behind.
+// New makes a member: it opens the app, which is created if need be, takes a lease and an id, and makes every part.
+// Nothing runs then but the renewal of that lease, and the other members see one that is joining. Start comes next.
+// After an error nothing is left behind.
 //
-// Errors: *appconfig.ShardsError, *appconfig.SchemaError; what Config.InUse makes of an id that another live member has; what
-// matches etcd.ErrUnreachable where etcd does not answer anything.
+// Errors: *appconfig.ShardsError, *appconfig.SchemaError; what Config.InUse makes of an id that another live member
+// has; what matches etcd.ErrUnreachable where etcd does not answer anything.
 func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 	m := &Member{
-		cfg: cfg, loop: newLoop(o.Clock), placed: make(chan struct{}), firstFetch: make(chan error, 1), stopper: newStopper(),
+		cfg:        cfg,
+		loop:       newLoop(o.Clock),
+		placed:     make(chan struct{}),
+		firstFetch: make(chan error, 1),
+		stopper:    newStopper(),
 	}
 	m.handling, m.endHandling = context.WithCancelCause(context.Background())
 	m.working, m.endWork = context.WithCancel(context.Background())
@@ -88,13 +92,20 @@ func (b *builder) connect() {
 	})
 	b.asker.heard = b.hub.Heard
 	b.store = &catalogue.Store{
-		Etcd: b.hub.Committer(txn.New(b.cfg.Client)), Limits: new(txn.Limits), // of one etcd: what one writer learns spares the others
-		Layout: b.cfg.Layout, Shards: b.app.Shards, Config: b.app.CreateRevision, Timeout: b.cfg.Request, Wall: b.o.Wall,
+		Etcd: b.hub.Committer(
+			txn.New(b.cfg.Client),
+		),
+		Limits:  new(txn.Limits), // of one etcd: what one writer learns spares the others
+		Layout:  b.cfg.Layout,
+		Shards:  b.app.Shards,
+		Config:  b.app.CreateRevision,
+		Timeout: b.cfg.Request,
+		Wall:    b.o.Wall,
 	}
 }
 
-// register takes an id and a lease. The id is taken together with the name that the log has for the member, so another id
-// needs another lease: whatever becomes of that is logged under the right name.
+// register takes an id and a lease. The id is taken together with the name that the log has for the member, so another
+// id needs another lease: whatever becomes of that is logged under the right name.
 func (b *builder) register(ctx context.Context) error {
 	began := time.Now()
 	for n := 1; ; n++ {
@@ -154,8 +165,8 @@ func (b *builder) dropPlace(ctx context.Context) {
 	b.place = nil
 }
 
-// take gets a lease and registers the member on it. A lease that has ended before the member was registered is replaced. taken
-// says who has the id.
+// take gets a lease and registers the member on it. A lease that has ended before the member was registered is
+// replaced. taken says who has the id.
 func (b *builder) take(ctx context.Context, wait bool) (taken *membership.TakenError, err error) {
 	for {
 		err := b.asker.patiently(ctx, "a lease from etcd", func(ctx context.Context) error {
@@ -187,8 +198,8 @@ func (b *builder) takeTTL() {
 	b.place.ttl, b.place.grants.ttl = b.cfg.LeaseTTL, b.cfg.LeaseTTL
 }
 
-// registerWithin registers the member. Where it is to wait, and the id is taken, it tries again for as long as the key of a
-// crashed member lives.
+// registerWithin registers the member. Where it is to wait, and the id is taken, it tries again for as long as the key
+// of a crashed member lives.
 func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait bool) (*membership.TakenError, error) {
 	waiting, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -222,8 +233,14 @@ func (b *builder) assemble() {
 	m.core = core.New(b.rules())
 	leases := newLeases(m.working, m.handling, place.grants, m.core, m.loop.post, &m.tasks)
 	m.executor = &executor{
-		core: m.core, post: m.loop.post, id: place.id, layout: cfg.Layout, encoder: claims.NewEncoder(place.id), wall: b.o.Wall,
-		log: m.log, leases: leases,
+		core:    m.core,
+		post:    m.loop.post,
+		id:      place.id,
+		layout:  cfg.Layout,
+		encoder: claims.NewEncoder(place.id),
+		wall:    b.o.Wall,
+		log:     m.log,
+		leases:  leases,
 		shards: &shards{
 			ctx: m.working, hub: m.hub, layout: cfg.Layout, count: m.app.Shards, core: m.core, post: m.loop.post,
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
@@ -233,7 +250,11 @@ func (b *builder) assemble() {
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
 	// The core has one write of a claim under way at a time, and one of what the claim says.
 	writing := lease.WriterOptions{
-		MaxInFlight: cfg.InFlight, Slow: cfg.LeaseTTL / 10, Distinct: true, Timeout: cfg.Request, Limits: m.store.Limits,
+		MaxInFlight: cfg.InFlight,
+		Slow:        cfg.LeaseTTL / 10,
+		Distinct:    true,
+		Timeout:     cfg.Request,
+		Limits:      m.store.Limits,
 	}
 	m.executor.claims = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
 	m.executor.states = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)

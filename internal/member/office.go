@@ -22,9 +22,9 @@ type office struct {
 	before   *membership.View // that was looked at last
 }
 
-// The pause of a member that has resigned because a Fetch did not return, before it stands for coordinator again. It doubles
-// with each one in a row, up to the longest. The others stand as soon as they hear of it; where there is none, nobody could ask
-// earlier.
+// The pause of a member that has resigned because a Fetch did not return, before it stands for coordinator again. It
+// doubles with each one in a row, up to the longest. The others stand as soon as they hear of it; where there is none,
+// nobody could ask earlier.
 const (
 	leastRest = 15 * time.Second
 	mostRest  = 4 * time.Minute
@@ -74,8 +74,9 @@ func (p *place) resign(term int64) {
 	p.wake()
 }
 
-// stand takes the office where nobody has it, enters it where the view says that it is this member's, and resigns where this
-// member has no source and another one has, or where its source does not return. False asks to be called again soon.
+// stand takes the office where nobody has it, enters it where the view says that it is this member's, and resigns where
+// this member has no source and another one has, or where its source does not return. False asks to be called again
+// soon.
 func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	reg := p.reg.Load()
 	if reg == nil {

@@ -22,13 +22,13 @@ type Options struct {
 	Observe func(Probe)
 }
 
-// Probe lets a test look into one running member, and disturb it. All of its methods are safe for use from any goroutine
-// until the member has stopped.
+// Probe lets a test look into one running member, and disturb it. All of its methods are safe for use from any
+// goroutine until the member has stopped.
 type Probe interface {
 	// ID is the member's id.
 	ID() string
-	// Wedge keeps the member's loop from doing anything until release is called, which must be called exactly once, before
-	// the member is stopped. It returns when the loop stands still.
+	// Wedge keeps the member's loop from doing anything until release is called, which must be called exactly once,
+	// before the member is stopped. It returns when the loop stands still.
 	Wedge() (release func())
 	// Sees is the member that the resource id belongs to, by the newest view that this member's loop has acted upon; ""
 	// before it has any view.
@@ -47,8 +47,8 @@ func WithOptions(ctx context.Context, o Options) context.Context {
 	return context.WithValue(ctx, optionsKey{}, o)
 }
 
-// OptionsFrom returns the options that ctx carries, with the defaults in place of what is not set. Observe stays nil where
-// it is not set.
+// OptionsFrom returns the options that ctx carries, with the defaults in place of what is not set. Observe stays nil
+// where it is not set.
 func OptionsFrom(ctx context.Context) Options {
 	o, _ := ctx.Value(optionsKey{}).(Options)
 	if o.StatsInterval == 0 {

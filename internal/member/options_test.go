@@ -25,10 +25,16 @@ func TestAContextWithoutOptionsHasTheDefaults(t *testing.T) {
 
 func TestAContextCarriesOptions(t *testing.T) {
 	ctx, cancel := context.WithCancel(WithOptions(t.Context(), Options{
-		StatsInterval: time.Hour, Clock: stoppedClock{}, Wall: func() time.Time { return time.Unix(7, 0) }, Observe: func(Probe) {},
+		StatsInterval: time.Hour,
+		Clock:         stoppedClock{},
+		Wall:          func() time.Time { return time.Unix(7, 0) },
+		Observe:       func(Probe) {},
 	}))
 	defer cancel()
-	if o := OptionsFrom(ctx); o.StatsInterval != time.Hour || o.Clock.Now() != 7 || o.Wall().Unix() != 7 || o.Observe == nil {
+	if o := OptionsFrom(
+		ctx,
+	); o.StatsInterval != time.Hour || o.Clock.Now() != 7 || o.Wall().Unix() != 7 ||
+		o.Observe == nil {
 		t.Errorf("options %+v", o)
 	}
 }

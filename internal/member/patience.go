@@ -11,9 +11,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
-// An etcd, or a machine, that has more to do than it can answers late. When a hundred members start at once, some of what they
-// ask is not answered within the timeout of a request. That is no reason to give a start up: it would only begin anew, and cost
-// etcd more. So each request of a start is made again for as long as etcd answers anything at all.
+// An etcd, or a machine, that has more to do than it can answers late. When a hundred members start at once, some of
+// what they ask is not answered within the timeout of a request. That is no reason to give a start up: it would only
+// begin anew, and cost etcd more. So each request of a start is made again for as long as etcd answers anything at all.
 
 // asker makes the requests of a start.
 type asker struct {
@@ -23,8 +23,8 @@ type asker struct {
 	heard   func() int64 // how much etcd has answered so far; nil: nothing counts that yet
 }
 
-// patiently tries until that works, ctx ends, etcd refuses, or it does not answer at all. The log, and an error, say what is
-// waited for.
+// patiently tries until that works, ctx ends, etcd refuses, or it does not answer at all. The log, and an error, say
+// what is waited for.
 func (e *asker) patiently(ctx context.Context, what string, try func(context.Context) error) error {
 	return During(ctx, e.log, what, nil, func() error {
 		for pauses := pace.Retry(); ; {
@@ -41,8 +41,8 @@ func (e *asker) patiently(ctx context.Context, what string, try func(context.Con
 	})
 }
 
-// isThere says whether etcd is there, though a request failed. Whatever else it has answered meanwhile, such as a keepalive,
-// says so: a machine that is so busy may not get an answer to an easy question in time either.
+// isThere says whether etcd is there, though a request failed. Whatever else it has answered meanwhile, such as a
+// keepalive, says so: a machine that is so busy may not get an answer to an easy question in time either.
 func (e *asker) isThere(ctx context.Context, err error, before int64) bool {
 	if etcd.IsBusy(ctx, e.client, err, e.timeout, false) {
 		return true

@@ -16,12 +16,12 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// memberFirst is how long before the leases of a dead member's claims that of its key expires: the others hear at once who
-// has died, and follow its shards while etcd is still busy deleting its claims.
+// memberFirst is how long before the leases of a dead member's claims that of its key expires: the others hear at once
+// who has died, and follow its shards while etcd is still busy deleting its claims.
 const memberFirst = 10 * time.Millisecond
 
-// place is this member's place among the members: its key with the lease, what the views say of it, and the office of the
-// coordinator.
+// place is this member's place among the members: its key with the lease, what the views say of it, and the office of
+// the coordinator.
 type place struct {
 	id        string
 	record    membership.Record // what its key says, but for the state
@@ -139,9 +139,9 @@ func (p *place) setRegistration(reg *membership.Registration) {
 	p.applyLocked()
 }
 
-// stepBack makes this member not own some shards for now; nil stands for none. A shard in which it knows of anything stays its
-// own: what is handled there goes on, and what others let go of is taken over. That ends when the membership changes: what a
-// member had that is gone now is not known here.
+// stepBack makes this member not own some shards for now; nil stands for none. A shard in which it knows of anything
+// stays its own: what is handled there goes on, and what others let go of is taken over. That ends when the membership
+// changes: what a member had that is gone now is not known here.
 func (p *place) stepBack(from []bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,9 +149,9 @@ func (p *place) stepBack(from []bool) {
 	p.applyLocked()
 }
 
-// applyLocked gives the core the shards that the last view gives this registration: none, if the view is of another one, or
-// if there is none. A view that is older than the registration says nothing of it, and a later one will come. p.mu is held,
-// so that what the core hears is in order.
+// applyLocked gives the core the shards that the last view gives this registration: none, if the view is of another
+// one, or if there is none. A view that is older than the registration says nothing of it, and a later one will come.
+// p.mu is held, so that what the core hears is in order.
 func (p *place) applyLocked() {
 	v, reg := p.last.Load(), p.reg.Load()
 	if v == nil {

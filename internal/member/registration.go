@@ -105,9 +105,9 @@ func (p *place) heed(ctx context.Context) int {
 	return heeded
 }
 
-// keepKey sees to it that the member's key is the one that it put. A key that somebody has overwritten by hand is put again:
-// the others cannot read it, and it may be without a lease now. False says that the key is gone, or that its slots are
-// another's: only another registration helps then.
+// keepKey sees to it that the member's key is the one that it put. A key that somebody has overwritten by hand is put
+// again: the others cannot read it, and it may be without a lease now. False says that the key is gone, or that its
+// slots are another's: only another registration helps then.
 func (p *place) keepKey(ctx context.Context, v *membership.View, reg membership.Registration) (kept bool, err error) {
 	me, understood := v.Members[p.id]
 	switch {
@@ -126,8 +126,9 @@ func (p *place) keepKey(ctx context.Context, v *membership.View, reg membership.
 	return err == nil, err
 }
 
-// reregister gets a new lease and key, again and again until ctx ends. It fails the member where somebody else has the id for
-// longer than a crashed member's key lives. Where etcd took the registration away, it has taken others' too, perhaps.
+// reregister gets a new lease and key, again and again until ctx ends. It fails the member where somebody else has the
+// id for longer than a crashed member's key lives. Where etcd took the registration away, it has taken others' too,
+// perhaps.
 func (p *place) reregister(ctx context.Context, gone bool) {
 	p.leaveOffice()
 	p.setRegistration(nil)
@@ -183,7 +184,8 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 	}
 }
 
-// registerAnew gets a lease and puts the member's key once. granted says that it got a lease, though putting the key failed.
+// registerAnew gets a lease and puts the member's key once. granted says that it got a lease, though putting the key
+// failed.
 func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 	// A member that is wedged stays away: were it to come back, the others would hand over to it.
 	if err := p.answers(ctx); err != nil {

@@ -11,9 +11,10 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// When a group forms, or several members join at once, each join by itself would move resources that the next one moves again.
-// So a member that does not join alone waits until no other one has come for a moment, and all of them begin together: it
-// becomes active then, and takes nothing before the others are active too. A member that joins a group alone is not delayed.
+// When a group forms, or several members join at once, each join by itself would move resources that the next one moves
+// again. So a member that does not join alone waits until no other one has come for a moment, and all of them begin
+// together: it becomes active then, and takes nothing before the others are active too. A member that joins a group
+// alone is not delayed.
 //
 // All of that decides when something moves, never who has it: the claims decide that.
 
@@ -76,8 +77,8 @@ func others(v *membership.View, id string) (joining map[string]int64, active boo
 	return joining, active
 }
 
-// forming says whether a member besides this one has started only now. It goes by the members' wall clocks. Where they are
-// wrong, something moves twice, or this member waits a moment for nobody.
+// forming says whether a member besides this one has started only now. It goes by the members' wall clocks. Where they
+// are wrong, something moves twice, or this member waits a moment for nobody.
 func (p *place) forming(v *membership.View) bool {
 	for id, m := range v.Members {
 		if age := p.wall().Sub(m.Started); id != p.id && age.Abs() < formingFor {
@@ -87,8 +88,8 @@ func (p *place) forming(v *membership.View) bool {
 	return false
 }
 
-// waits says whether this member claims nothing for now, and until when at the latest: it is joining, or it is new itself
-// while others are about to join. What it has already it keeps. p.mu is held.
+// waits says whether this member claims nothing for now, and until when at the latest: it is joining, or it is new
+// itself while others are about to join. What it has already it keeps. p.mu is held.
 func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
 	if p.activeAt == 0 || v.Members[p.id].State == membership.Joining {
 		return true, 0 // until a view has it active
@@ -101,8 +102,8 @@ func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
 	return len(joining) > 0, until
 }
 
-// prospect is what a member that joins will own, if that is certain: where it is alone, everything. To follow it already spares
-// the time in which the member waits for others. p.mu is held.
+// prospect is what a member that joins will own, if that is certain: where it is alone, everything. To follow it
+// already spares the time in which the member waits for others. p.mu is held.
 func (p *place) prospect(v *membership.View) []bool {
 	owned := make([]bool, v.Shards)
 	if joining, active := others(v, p.id); !active && len(joining) == 0 {

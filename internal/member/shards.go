@@ -47,8 +47,8 @@ func (s *shards) unwatch(number int) {
 	}
 }
 
-// shardFollower feeds the core with the resources and claims of one shard. It decodes them on its own goroutine, so that the
-// loop does not.
+// shardFollower feeds the core with the resources and claims of one shard. It decodes them on its own goroutine, so
+// that the loop does not.
 type shardFollower struct {
 	shards *shards
 	number int
@@ -140,20 +140,23 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 	})
 }
 
-// parse takes a key apart. One that DRM would not have put here is ignored: were an id taken from below another shard than
-// its own, two members would think that it is theirs.
+// parse takes a key apart. One that DRM would not have put here is ignored: were an id taken from below another shard
+// than its own, two members would think that it is theirs.
 func (f *shardFollower) parse(spelled string) keys.Key {
 	key := f.shards.layout.Parse(spelled)
 	if key.Kind == keys.Foreign || key.Home(f.shards.count) != f.number {
 		f.shards.failures.Add(failures.Failure{
-			Message: "a key that does not belong here is ignored", Level: zap.WarnLevel, Fields: []zap.Field{zap.String("key", spelled)},
+			Message: "a key that does not belong here is ignored",
+			Level:   zap.WarnLevel,
+			Fields:  []zap.Field{zap.String("key", spelled)},
 		})
 		return keys.Key{}
 	}
 	return key
 }
 
-// compact copies the ids and data of entries to one piece of memory each, so that nothing else of a list is kept for them.
+// compact copies the ids and data of entries to one piece of memory each, so that nothing else of a list is kept for
+// them.
 func compact(entries []core.Entry) {
 	ids, data := 0, 0
 	for i := range entries {

@@ -12,9 +12,10 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Start runs the member, and returns when it has joined: it has called the source's Setup, has waited for others that join,
-// is active, and knows that the others see it; in a fresh app that it coordinates, the source has been fetched as well. It is
-// called once, after New. After an error the member has ended, and nothing is left behind. ctx bounds the start only.
+// Start runs the member, and returns when it has joined: it has called the source's Setup, has waited for others that
+// join, is active, and knows that the others see it; in a fresh app that it coordinates, the source has been fetched as
+// well. It is called once, after New. After an error the member has ended, and nothing is left behind. ctx bounds the
+// start only.
 func (m *Member) Start(ctx context.Context) error {
 	m.mu.Lock()
 	m.ran = true
@@ -54,7 +55,13 @@ func (m *Member) join(ctx context.Context) error {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
 	}
-	err := During(ctx, m.log, "other members that join", m.place.joining, func() error { return m.place.awaitOthers(ctx) })
+	err := During(
+		ctx,
+		m.log,
+		"other members that join",
+		m.place.joining,
+		func() error { return m.place.awaitOthers(ctx) },
+	)
 	if err != nil {
 		return err
 	}
@@ -65,7 +72,8 @@ func (m *Member) join(ctx context.Context) error {
 	})
 	switch {
 	case errors.Is(err, membership.ErrGone), errors.Is(err, rpctypes.ErrLeaseNotFound):
-		// Its lease ended meanwhile: the machine is slow, or somebody revoked it. As at any later time, the place sees to it.
+		// Its lease ended meanwhile: the machine is slow, or somebody revoked it. As at any later time, the place sees
+		// to it.
 		m.log.Warn("the member's key is gone before it is active", zap.Error(err))
 		return nil
 	case err != nil:

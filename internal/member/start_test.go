@@ -35,13 +35,25 @@ func TestAMemberThatFailsWhileItStartsEndsInOrder(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			m, err := New(t.Context(), Config{
-				ID: name, Record: membership.Record{Weight: 1},
-				Client: embeddedtest.Client(t, server.Endpoint()), Layout: keys.New("/drm", "app"), Default: 4,
-				Request: 10 * time.Second, LeaseTTL: 10 * time.Second, JoinDelay: time.Second, Resync: time.Minute, InFlight: 1,
+				ID:               name,
+				Record:           membership.Record{Weight: 1},
+				Client:           embeddedtest.Client(t, server.Endpoint()),
+				Layout:           keys.New("/drm", "app"),
+				Default:          4,
+				Request:          10 * time.Second,
+				LeaseTTL:         10 * time.Second,
+				JoinDelay:        time.Second,
+				Resync:           time.Minute,
+				InFlight:         1,
 				Handler:          func(string) calls.Handler { return nil },
-				TerminateTimeout: time.Second, StopTimeout: time.Minute, Handles: 1, Terminates: 1,
-				Source: source.Options{Gone: source.Forever}, Log: zap.NewNop(), Close: func() {},
-				InUse: func(e *membership.TakenError) error { return e },
+				TerminateTimeout: time.Second,
+				StopTimeout:      time.Minute,
+				Handles:          1,
+				Terminates:       1,
+				Source:           source.Options{Gone: source.Forever},
+				Log:              zap.NewNop(),
+				Close:            func() {},
+				InUse:            func(e *membership.TakenError) error { return e },
 			}, OptionsFrom(t.Context()))
 			if err != nil {
 				t.Fatal(err)

@@ -84,11 +84,11 @@ func (m *Member) fail(err error) {
 	m.beginStop()
 }
 
-// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates everything that it handles,
-// releases each claim when its Terminate has returned, ends the source, and gives the leases back. It returns when all that is
-// done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still runs then is cancelled and
-// left behind, and the error, which matches source.ErrLeftBehind, says what. It may be called several times; all callers get
-// the same answer. It is called after Start only.
+// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates everything that it
+// handles, releases each claim when its Terminate has returned, ends the source, and gives the leases back. It returns
+// when all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still
+// runs then is cancelled and left behind, and the error, which matches source.ErrLeftBehind, says what. It may be
+// called several times; all callers get the same answer. It is called after Start only.
 func (m *Member) Stop(ctx context.Context) error {
 	m.beginStop()
 	select {
@@ -107,8 +107,8 @@ func (m *Member) beginStop() {
 	})
 }
 
-// outcomesUntil is for how long Stop waits for the outcomes of calls that are to be finished: so long that Terminate still has
-// its time afterwards, and what tells of a failure too; or for half of its time, where that does not fit.
+// outcomesUntil is for how long Stop waits for the outcomes of calls that are to be finished: so long that Terminate
+// still has its time afterwards, and what tells of a failure too; or for half of its time, where that does not fit.
 func (m *Member) outcomesUntil() time.Duration {
 	all := m.cfg.StopTimeout
 	if d := all - m.cfg.TerminateTimeout - 3*usercode.Grace; d > 0 && m.cfg.TerminateTimeout != calls.Forever {
@@ -157,7 +157,8 @@ func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 	told := make(chan struct{})
 	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
 		defer close(told)
-		// Cancelled, it was overtaken: nothing is left that others could take over before the member's lease is given back.
+		// Cancelled, it was overtaken: nothing is left that others could take over before the member's lease is given
+		// back.
 		if err := m.place.setLeaving(leaving); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
 			m.log.Warn("cannot say that this member leaves", zap.Error(err))
 		}
@@ -184,8 +185,8 @@ func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 	return left, had
 }
 
-// cutOff cancels what still runs when Stop's time is up. No call begins any more. Those that return soon, and the releases
-// that are on their way, are waited for, so that no more than need be is left behind.
+// cutOff cancels what still runs when Stop's time is up. No call begins any more. Those that return soon, and the
+// releases that are on their way, are waited for, so that no more than need be is left behind.
 func (m *Member) cutOff() {
 	m.loop.post(func(time.Duration) {
 		m.core.Halt()
@@ -206,13 +207,16 @@ func (m *Member) endSource() error {
 		return nil
 	}
 	defer tellWait(func(waited time.Duration) {
-		m.log.Info("waiting for calls of the source, and its TearDown, before the member can stop", zap.Duration("waited", waited))
+		m.log.Info(
+			"waiting for calls of the source, and its TearDown, before the member can stop",
+			zap.Duration("waited", waited),
+		)
 	})()
 	return m.source.End()
 }
 
-// giveBack ends the leases. Those with claims that were left behind expire by themselves, since what is on them may still be
-// handled.
+// giveBack ends the leases. Those with claims that were left behind expire by themselves, since what is on them may
+// still be handled.
 func (m *Member) giveBack(keepClaims bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(m.cfg.Request, m.cfg.LeaseTTL))
 	defer cancel()
@@ -237,9 +241,21 @@ const mostCallsTold = 5
 func (m *Member) tellStopping(waited time.Duration) {
 	m.loop.post(func(time.Duration) {
 		left := m.core.Left()
-		m.log.Info("waiting for what is left before the member can stop", zap.Duration("waited", waited),
-			zap.Int("claims", left.Claims), zap.Int("calls", left.Calls), zap.Int("not_terminated", left.Waiting+left.Failing),
-			zap.Int("not_released", left.Unreleased), zap.Strings("longest_calls", m.executor.calls.Longest(mostCallsTold)))
+		m.log.Info(
+			"waiting for what is left before the member can stop",
+			zap.Duration("waited", waited),
+			zap.Int(
+				"claims",
+				left.Claims,
+			),
+			zap.Int("calls", left.Calls),
+			zap.Int("not_terminated", left.Waiting+left.Failing),
+			zap.Int(
+				"not_released",
+				left.Unreleased,
+			),
+			zap.Strings("longest_calls", m.executor.calls.Longest(mostCallsTold)),
+		)
 	})
 }
 

@@ -28,15 +28,23 @@ func (l lender) Revoke(_ context.Context, id clientv3.LeaseID) (*clientv3.LeaseR
 	return &clientv3.LeaseRevokeResponse{}, nil
 }
 
-// A Stop that is in a hurry does not wait for the goroutine of the group, which may be getting a lease just then: that one is
-// given back too.
+// A Stop that is in a hurry does not wait for the goroutine of the group, which may be getting a lease just then: that
+// one is given back too.
 func TestALeaseThatTheGroupGetsDuringAStopIsGivenBack(t *testing.T) {
 	etcd := lender{make(chan clientv3.LeaseID, 1)}
 	loop := newLoop(clock.System())
 	m := &Member{
-		cfg: Config{LeaseTTL: time.Minute, Request: time.Minute}, loop: loop, placed: make(chan struct{}), place: &place{},
+		cfg: Config{
+			LeaseTTL: time.Minute,
+			Request:  time.Minute,
+		},
+		loop:   loop,
+		placed: make(chan struct{}),
+		place:  &place{},
 	}
-	m.executor = &executor{leases: newLeases(t.Context(), t.Context(), &grants{timeout: time.Minute}, nil, loop.post, &m.tasks)}
+	m.executor = &executor{
+		leases: newLeases(t.Context(), t.Context(), &grants{timeout: time.Minute}, nil, loop.post, &m.tasks),
+	}
 	go func() {
 		defer close(m.placed)
 		<-loop.mailbox.wake // it has begun to give back

@@ -21,8 +21,8 @@ const (
 	tellWaitMost = time.Minute
 )
 
-// tellWait calls say while something is being waited for: after a second, and then again at growing intervals until done is
-// called. say must not wait for anything.
+// tellWait calls say while something is being waited for: after a second, and then again at growing intervals until
+// done is called. say must not wait for anything.
 func tellWait(say func(waited time.Duration)) (done func()) {
 	began := time.Now()
 	over, ended := make(chan struct{}), make(chan struct{})
@@ -47,8 +47,8 @@ func tellWait(say func(waited time.Duration)) (done func()) {
 	}
 }
 
-// During runs f, which waits for something, and logs at info that it does, with details; nil stands for none. Where that took
-// long, or ctx has ended meanwhile, an error says what was waited for and how long.
+// During runs f, which waits for something, and logs at info that it does, with details; nil stands for none. Where
+// that took long, or ctx has ended meanwhile, an error says what was waited for and how long.
 func During(ctx context.Context, log *zap.Logger, what string, details func() []zap.Field, f func() error) error {
 	began := time.Now()
 	done := tellWait(func(waited time.Duration) {

@@ -30,7 +30,8 @@ func TestWhoeverWaitsSaysForWhatAtGrowingIntervals(t *testing.T) {
 			t.Errorf("a short wait was told of: %v", logs.All())
 		}
 		err = wait(20*time.Second + 1)
-		if !errors.Is(err, errGodot) || !strings.Contains(err.Error(), "he does not come (after 20s of waiting for godot)") {
+		if !errors.Is(err, errGodot) ||
+			!strings.Contains(err.Error(), "he does not come (after 20s of waiting for godot)") {
 			t.Errorf("error %v", err)
 		}
 		var waited []time.Duration

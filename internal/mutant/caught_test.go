@@ -24,7 +24,8 @@ const (
 	simulation = "./internal/sim"
 	// firstFailure is its test that looks for a schedule that goes wrong.
 	firstFailure = "TestFirstFailure"
-	// mostSchedules is how many schedules a fault may survive before it counts as one that the simulation does not notice.
+	// mostSchedules is how many schedules a fault may survive before it counts as one that the simulation does not
+	// notice.
 	mostSchedules = 50_000
 	// sideBySide is how many faults are tried at once, each with its share of the processors.
 	sideBySide = 2
@@ -227,8 +228,8 @@ func (b *bench) test(ctx context.Context, dir, binary, name string) finding {
 	return finding{what: "it failed"}
 }
 
-// run runs a test that must fail and returns what it says. The error is errSurvived if it passes, and has what it says if
-// it neither passes nor fails.
+// run runs a test that must fail and returns what it says. The error is errSurvived if it passes, and has what it says
+// if it neither passes nor fails.
 func (b *bench) run(
 	ctx context.Context, dir, binary, test string, limit time.Duration, env ...string,
 ) ([]byte, error) {

@@ -1,5 +1,6 @@
-// Package object reads the JSON object of a resource: which id it has, whether that is the resource's, and what the object is
-// made of. It decides nothing about a resource, and tells none of an object's values but the id, since they may be secret.
+// Package object reads the JSON object of a resource: which id it has, whether that is the resource's, and what the
+// object is made of. It decides nothing about a resource, and tells none of an object's values but the id, since they
+// may be secret.
 package object
 
 import (
@@ -25,8 +26,8 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%s: got %q, want %s", p.Field, excerpt.Of(p.Found), p.Want)
 }
 
-// Check says what is wrong with the object of the resource with that id; nil: nothing. It must be JSON, and its "id" the
-// resource's, if it has one. Else whoever is given the object alone would handle another resource.
+// Check says what is wrong with the object of the resource with that id; nil: nothing. It must be JSON, and its "id"
+// the resource's, if it has one. Else whoever is given the object alone would handle another resource.
 func Check(object json.RawMessage, id string) *Problem {
 	own, has, err := ID(object)
 	if err != nil {
@@ -38,8 +39,8 @@ func Check(object json.RawMessage, id string) *Problem {
 	return nil
 }
 
-// WithID returns the object with the id put in where it has none. What is no object is returned as it is; nil is one without
-// fields.
+// WithID returns the object with the id put in where it has none. What is no object is returned as it is; nil is one
+// without fields.
 func WithID(object json.RawMessage, id string) json.RawMessage {
 	if object != nil {
 		if _, has, err := ID(object); has || err != nil {
@@ -59,14 +60,14 @@ func WithID(object json.RawMessage, id string) json.RawMessage {
 	return append(made, '}')
 }
 
-// IsPlain says whether a text is surely a valid object with this id, and with no other. It does not take the object apart:
-// there may be a million of them, and nearly all begin with their id.
+// IsPlain says whether a text is surely a valid object with this id, and with no other. It does not take the object
+// apart: there may be a million of them, and nearly all begin with their id.
 func IsPlain(object json.RawMessage, id string) bool {
 	return BeginsWithID(object, id) && utf8.Valid(object) && json.Valid(object)
 }
 
-// BeginsWithID says whether a valid object surely has the id, without taking it apart. It is false of an object that has a
-// second "id" further on, or may have one that is spelled with escapes: Check looks at those more closely.
+// BeginsWithID says whether a valid object surely has the id, without taking it apart. It is false of an object that
+// has a second "id" further on, or may have one that is spelled with escapes: Check looks at those more closely.
 func BeginsWithID(object []byte, id string) bool {
 	const field = `{"id":"`
 	if len(object) <= len(field)+len(id) || strings.ContainsAny(id, `"\\`) {
@@ -77,8 +78,8 @@ func BeginsWithID(object []byte, id string) bool {
 		bytes.Count(object, []byte(`"id"`)) == 1 && !bytes.Contains(object, []byte(`\u00`))
 }
 
-// ID finds the "id" of an object. The error says why the text is no object with a legible id, and completes the sentence
-// "want …".
+// ID finds the "id" of an object. The error says why the text is no object with a legible id, and completes the
+// sentence "want …".
 func ID(object json.RawMessage) (id string, has bool, err error) {
 	trimmed := bytes.TrimLeft(object, " \t\r\n")
 	if len(trimmed) == 0 || trimmed[0] != '{' {

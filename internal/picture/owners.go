@@ -128,7 +128,12 @@ func (o *ownerFollower) claimed(id string, t *trail, kv *mvccpb.KeyValue, revisi
 	t.highest = max(t.highest, t.owner.token)
 	if o.known {
 		o.tell(OwnerChange{
-			Resource: id, Before: before.member, Member: t.owner.member, Token: t.owner.token, Revision: revision, Fell: fell,
+			Resource: id,
+			Before:   before.member,
+			Member:   t.owner.member,
+			Token:    t.owner.token,
+			Revision: revision,
+			Fell:     fell,
 		})
 	}
 }

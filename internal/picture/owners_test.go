@@ -57,7 +57,10 @@ func TestFollowOwnersForgetsWhatIsGoneForAnHour(t *testing.T) {
 			o.Apply([]*clientv3.Event{{Type: clientv3.EventTypeDelete, Kv: kv}}, kv.ModRevision)
 		}
 	}
-	o.Reset([]*mvccpb.KeyValue{entry("kept"), claim("kept", 10), entry("gone"), claim("gone", 11), claim("held", 12)}, 12)
+	o.Reset(
+		[]*mvccpb.KeyValue{entry("kept"), claim("kept", 10), entry("gone"), claim("gone", 11), claim("held", 12)},
+		12,
+	)
 	end(claim("kept", 10), claim("gone", 11), entry("gone"))
 
 	now = now.Add(forgetAfter)

@@ -14,7 +14,12 @@ func drainKey(id string) *mvccpb.KeyValue { return key(layout.Drain(id), "2026-0
 
 func TestARollTellsOfMembersAndOrders(t *testing.T) {
 	since := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
-	group := []*mvccpb.KeyValue{memberKey("b", "active", 0x71), slotKey("b"), memberKey("a", "active", 0x70), slotKey("a")}
+	group := []*mvccpb.KeyValue{
+		memberKey("b", "active", 0x71),
+		slotKey("b"),
+		memberKey("a", "active", 0x70),
+		slotKey("a"),
+	}
 	for _, tt := range []struct {
 		name   string
 		orders []*mvccpb.KeyValue

@@ -129,12 +129,19 @@ func TestVerifyTellsOfNoMembersAndOfTheSourcesItems(t *testing.T) {
 	p := of(entryKey("r", false), entryKey("s", true))
 	p.source = record.Source{
 		Rejected: []string{"big"},
-		BadItems: []record.BadItem{{Index: 3, ID: "big", Error: "too large", TooLarge: true}, {Index: 4, Error: "no id"}},
+		BadItems: []record.BadItem{
+			{Index: 3, ID: "big", Error: "too large", TooLarge: true},
+			{Index: 4, Error: "no id"},
+		},
 	}
 	want := []Violation{
 		{Kind: KindBadItem, Detail: "item 4 of the source: no id"},
 		{Kind: KindNoMembers, Detail: "1 resources are to be handled, and there is no live member"},
-		{Kind: KindTooLarge, Resource: "big", Detail: "the source has it, and it does not fit into one request to etcd"},
+		{
+			Kind:     KindTooLarge,
+			Resource: "big",
+			Detail:   "the source has it, and it does not fit into one request to etcd",
+		},
 		{Kind: KindUnassigned, Resource: "r", Detail: "there is no live member"},
 	}
 	if got := p.verify(nil, time.Now()); !slices.Equal(got, want) {

@@ -19,7 +19,11 @@ type traced struct {
 }
 
 // ClientHandshake implements credentials.TransportCredentials. etcd's client gives the endpoint for the authority.
-func (c traced) ClientHandshake(ctx context.Context, authority string, raw net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (c traced) ClientHandshake(
+	ctx context.Context,
+	authority string,
+	raw net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := c.TransportCredentials.ClientHandshake(ctx, authority, raw)
 	at := address(authority)
 	if err != nil {
@@ -59,8 +63,8 @@ func (w *watched) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// Write implements net.Conn. The other end may have closed the connection before gRPC writes for the first time. gRPC then
-// closes its own end, often before a read could say why: Close tells what the write met.
+// Write implements net.Conn. The other end may have closed the connection before gRPC writes for the first time. gRPC
+// then closes its own end, often before a read could say why: Close tells what the write met.
 func (w *watched) Write(b []byte) (int, error) {
 	n, err := w.Conn.Write(b)
 	if err != nil {
@@ -122,7 +126,10 @@ func (w *watched) explainSilence(err error) Detail {
 	case !closed:
 		return explainHandshake(err)
 	case w.tls: // with TLS 1.3 a server looks at the client's certificate last
-		return Detail{Kind: WantsCert, Text: "it closed the connection after the TLS handshake, as one does that wants another client certificate, or one at all"}
+		return Detail{
+			Kind: WantsCert,
+			Text: "it closed the connection after the TLS handshake, as one does that wants another client certificate, or one at all",
+		}
 	default:
 		return Detail{Kind: WantsTLS, Text: "it closed the connection at once, as one does that wants TLS"}
 	}

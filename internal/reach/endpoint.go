@@ -21,8 +21,8 @@ type EndpointError struct {
 
 func (e *EndpointError) Error() string { return e.Endpoint + ": want " + e.Want }
 
-// CheckEndpoints returns an *EndpointError for the first endpoint that no connection can be made to, or that contradicts
-// another one, or the wish for TLS.
+// CheckEndpoints returns an *EndpointError for the first endpoint that no connection can be made to, or that
+// contradicts another one, or the wish for TLS.
 func CheckEndpoints(endpoints []string, tls bool) error {
 	secure := tls
 	for _, e := range endpoints {

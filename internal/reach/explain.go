@@ -37,7 +37,12 @@ type DeniedError struct {
 
 func (e *DeniedError) Error() string {
 	if errors.Is(e.Err, rpctypes.ErrUserEmpty) {
-		return fmt.Sprintf("etcd wants to know the user, and was asked by %s to %s (%s)", e.User, e.What, rpctypes.ErrorDesc(e.Err))
+		return fmt.Sprintf(
+			"etcd wants to know the user, and was asked by %s to %s (%s)",
+			e.User,
+			e.What,
+			rpctypes.ErrorDesc(e.Err),
+		)
 	}
 	return fmt.Sprintf("etcd does not let %s %s (%s)", e.User, e.What, rpctypes.ErrorDesc(e.Err))
 }
@@ -74,7 +79,8 @@ func ReasonOf(err error) *Reason {
 }
 
 // Explain adds to an error of a request of the client's what is known of it: why etcd was not reached, or what it does
-// not let whom do. what completes "etcd does not let NAME …"; it is called only then. Other errors are returned as they are.
+// not let whom do. what completes "etcd does not let NAME …"; it is called only then. Other errors are returned as they
+// are.
 func Explain(client *clientv3.Client, err error, what func() string) error {
 	if err == nil {
 		return nil

@@ -105,8 +105,8 @@ func describe(op clientv3.Op) string {
 // Key says what is done with a key.
 func Key(verb, key string) string { return fmt.Sprintf("%s %q", verb, key) }
 
-// Several says of a request with many keys what it does, each as Key has it: etcd does not say which of them is denied. Of each
-// key it tells the first thing.
+// Several says of a request with many keys what it does, each as Key has it: etcd does not say which of them is denied.
+// Of each key it tells the first thing.
 func Several(asked []string) string {
 	seen := map[string]bool{}
 	text, more := "", 0
@@ -153,7 +153,11 @@ func (l explainedLease) Revoke(ctx context.Context, id clientv3.LeaseID) (*clien
 }
 
 // TimeToLive implements clientv3.Lease.
-func (l explainedLease) TimeToLive(ctx context.Context, id clientv3.LeaseID, opts ...clientv3.LeaseOption) (*clientv3.LeaseTimeToLiveResponse, error) {
+func (l explainedLease) TimeToLive(
+	ctx context.Context,
+	id clientv3.LeaseID,
+	opts ...clientv3.LeaseOption,
+) (*clientv3.LeaseTimeToLiveResponse, error) {
 	resp, err := l.Lease.TimeToLive(ctx, id, opts...)
 	return resp, Explain(l.client, err, func() string { return "look at a lease" })
 }

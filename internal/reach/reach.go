@@ -1,7 +1,7 @@
-// Package reach remembers why etcd cannot be reached. gRPC and etcd's client try again until the time is up, and then tell
-// only that: "context deadline exceeded". A Trace sees each attempt to connect, at each endpoint, and says afterwards what
-// became of the last one. It also knows whether etcd answers at all, which tells a request that is slow from an etcd that
-// is gone.
+// Package reach remembers why etcd cannot be reached. gRPC and etcd's client try again until the time is up, and then
+// tell only that: "context deadline exceeded". A Trace sees each attempt to connect, at each endpoint, and says
+// afterwards what became of the last one. It also knows whether etcd answers at all, which tells a request that is slow
+// from an etcd that is gone.
 package reach
 
 import (
@@ -28,8 +28,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
-// Trace is what is known of the connections of one client. Its methods are safe for concurrent use, and for a nil Trace,
-// which knows nothing.
+// Trace is what is known of the connections of one client. Its methods are safe for concurrent use, and for a nil
+// Trace, which knows nothing.
 type Trace struct {
 	named    bool // a user's name is configured; otherwise the certificate may have one
 	answered atomic.Bool
@@ -50,8 +50,8 @@ type state struct {
 	unheard  bool    // that was before there was a connection
 }
 
-// New makes the Trace of a client of these endpoints, which have passed CheckEndpoints. config is that of its TLS, nil where it has
-// none, or one for each connection.
+// New makes the Trace of a client of these endpoints, which have passed CheckEndpoints. config is that of its TLS, nil
+// where it has none, or one for each connection.
 func New(endpoints []string, config *tls.Config, username string) *Trace {
 	t := &Trace{named: username != "", user: describeUser(config, username), states: map[string]*state{}}
 	for _, e := range endpoints {
@@ -111,8 +111,8 @@ func Of(client *clientv3.Client) *Trace {
 	return t
 }
 
-// DialOptions are for the client's connections. They choose between TLS and plain text too, as the endpoints say, and the
-// config, or what get returns for each connection; both may be nil.
+// DialOptions are for the client's connections. They choose between TLS and plain text too, as the endpoints say, and
+// the config, or what get returns for each connection; both may be nil.
 func (t *Trace) DialOptions(endpoints []string, config *tls.Config, get tlsfiles.Get) []grpc.DialOption {
 	secure := insecure.NewCredentials()
 	switch {
@@ -144,7 +144,14 @@ func proxied(address string) bool {
 }
 
 // unary notes that etcd has answered.
-func (t *Trace) unary(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (t *Trace) unary(
+	ctx context.Context,
+	method string,
+	req, reply any,
+	conn *grpc.ClientConn,
+	invoke grpc.UnaryInvoker,
+	opts ...grpc.CallOption,
+) error {
 	err := invoke(ctx, method, req, reply, conn, opts...)
 	switch status.Code(err) {
 	case codes.Unavailable, codes.DeadlineExceeded, codes.Canceled, codes.Unknown:
@@ -199,8 +206,8 @@ func (t *Trace) fail(at string, unheard bool, d Detail) {
 	}
 }
 
-// WhenHopeless has f called, in a goroutine of whoever finds out, once all endpoints have failed in a way that does not pass by
-// itself; at once, if they have. f must not block. nil takes that back.
+// WhenHopeless has f called, in a goroutine of whoever finds out, once all endpoints have failed in a way that does not
+// pass by itself; at once, if they have. f must not block. nil takes that back.
 func (t *Trace) WhenHopeless(f func()) {
 	if t == nil {
 		return

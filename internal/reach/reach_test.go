@@ -87,7 +87,11 @@ func connect(t *testing.T, endpoints []string, config *tls.Config) *clientv3.Cli
 	t.Helper()
 	trace := reach.New(endpoints, config, "")
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: endpoints, TLS: config, Logger: zap.NewNop(), Context: trace.Context(), DialOptions: trace.DialOptions(endpoints, config, nil),
+		Endpoints:   endpoints,
+		TLS:         config,
+		Logger:      zap.NewNop(),
+		Context:     trace.Context(),
+		DialOptions: trace.DialOptions(endpoints, config, nil),
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +183,13 @@ func TestASocketIsCalledByItsLastPart(t *testing.T) {
 }
 
 func TestReasonsAreToldOnce(t *testing.T) {
-	r := &reach.Reason{Details: []reach.Detail{{"a:1", reach.Refused, "refused"}, {"b:1", reach.NoName, "no name"}, {"c:1", reach.Refused, "refused"}}}
+	r := &reach.Reason{
+		Details: []reach.Detail{
+			{"a:1", reach.Refused, "refused"},
+			{"b:1", reach.NoName, "no name"},
+			{"c:1", reach.Refused, "refused"},
+		},
+	}
 	if got, want := r.Error(), "a:1, c:1: refused; b:1: no name"; got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}
@@ -212,13 +222,27 @@ func TestAnExplainedErrorIsStillWhatItWas(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if got := reach.Explain(nil, context.DeadlineExceeded, what); !errors.Is(got, context.DeadlineExceeded) || reach.ReasonOf(got) != nil {
+	if got := reach.Explain(
+		nil,
+		context.DeadlineExceeded,
+		what,
+	); !errors.Is(got, context.DeadlineExceeded) ||
+		reach.ReasonOf(got) != nil {
 		t.Errorf("of a client without a Trace: %v", got)
 	}
 }
 
 func TestOfManyKeysTheFirstAreTold(t *testing.T) {
-	got := reach.Several([]string{reach.Key("write", "a"), reach.Key("read", "a"), reach.Key("delete", "b"), reach.Key("read", "c"), reach.Key("read", "d"), reach.Key("read", "e")})
+	got := reach.Several(
+		[]string{
+			reach.Key("write", "a"),
+			reach.Key("read", "a"),
+			reach.Key("delete", "b"),
+			reach.Key("read", "c"),
+			reach.Key("read", "d"),
+			reach.Key("read", "e"),
+		},
+	)
 	if want := `write "a" or delete "b" or read "c", or 2 more`; got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}

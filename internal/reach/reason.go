@@ -126,7 +126,10 @@ func explainHandshake(err error) Detail {
 	case errors.As(err, &network) && network.Op == "remote error":
 		return explainAlert(text)
 	case errors.Is(err, io.EOF), errors.Is(err, syscall.ECONNRESET), errors.Is(err, syscall.EPIPE):
-		return Detail{Kind: NotTLS, Text: "it closed the connection in the TLS handshake, as one does that does not speak TLS"}
+		return Detail{
+			Kind: NotTLS,
+			Text: "it closed the connection in the TLS handshake, as one does that does not speak TLS",
+		}
 	case strings.Contains(text, "ALPN"):
 		return Detail{Kind: NotEtcd, Text: "it speaks TLS, but not HTTP/2: it is not etcd"}
 	}
@@ -138,7 +141,10 @@ func explainAlert(text string) Detail {
 	switch text {
 	case "tls: certificate required":
 		// A client keeps a certificate back that none of the authorities has signed that the server names.
-		return Detail{Kind: WantsCert, Text: "it wants a client certificate that an authority of its own has signed (" + text + ")"}
+		return Detail{
+			Kind: WantsCert,
+			Text: "it wants a client certificate that an authority of its own has signed (" + text + ")",
+		}
 	case "tls: handshake failure", "tls: bad certificate", "tls: unsupported certificate", "tls: revoked certificate",
 		"tls: expired certificate", "tls: unknown certificate", "tls: unknown certificate authority", "tls: access denied":
 		return Detail{Kind: RefusesCert, Text: "it refuses the client certificate, or wants one (" + text + ")"}

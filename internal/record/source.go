@@ -1,5 +1,5 @@
-// Package record has the values of the keys by which a coordinator tells what became of its fetches, and an operator gives
-// orders about the source. It decides nothing: package source writes the record, and package picture reads it.
+// Package record has the values of the keys by which a coordinator tells what became of its fetches, and an operator
+// gives orders about the source. It decides nothing: package source writes the record, and package picture reads it.
 package record
 
 import (
@@ -47,8 +47,8 @@ type BadItem struct {
 	TooLarge bool   `json:"too_large,omitempty"` // it is among Rejected too
 }
 
-// Change is what the last answer did that changed anything. It is kept until another answer changes something, since the
-// other counts tell of one fetch only, and the fetch of a poll later has changed nothing.
+// Change is what the last answer did that changed anything. It is kept until another answer changes something, since
+// the other counts tell of one fetch only, and the fetch of a poll later has changed nothing.
 type Change struct {
 	At      time.Time `json:"at"`
 	Added   int       `json:"added"`
@@ -72,8 +72,8 @@ type Accepted struct {
 	Error    string `json:"error,omitempty"` // why it was not carried out
 }
 
-// LeftAlone is how long the source still wants to be left alone, by a clock that may not be that of who recorded it. It is
-// never longer than the source asked for, nor than MostLeftAlone.
+// LeftAlone is how long the source still wants to be left alone, by a clock that may not be that of who recorded it. It
+// is never longer than the source asked for, nor than MostLeftAlone.
 func (r *Source) LeftAlone(now time.Time) time.Duration {
 	if r.NotBefore.IsZero() {
 		return 0
@@ -85,14 +85,23 @@ func (r *Source) LeftAlone(now time.Time) time.Duration {
 	return max(0, min(r.NotBefore.Sub(now), most))
 }
 
-// DecodeSource reads the value of the source key. One that it does not understand is as good as no record: the next fetch
-// writes another one.
+// DecodeSource reads the value of the source key. One that it does not understand is as good as no record: the next
+// fetch writes another one.
 func DecodeSource(value []byte) (Source, error) {
 	var r Source
 	if err := json.Unmarshal(value, &r); err != nil {
 		return Source{}, err
 	}
-	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed, r.Accepted.Removed) < 0 {
+	if c := r.LastChange; min(
+		r.Resources,
+		r.Held,
+		r.TooLarge,
+		r.Bad,
+		c.Added,
+		c.Changed,
+		c.Removed,
+		r.Accepted.Removed,
+	) < 0 {
 		return Source{}, errors.New("a count that is less than none")
 	}
 	if err := r.Check(); err != nil {

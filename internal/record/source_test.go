@@ -35,8 +35,16 @@ func TestASourceIsLeftAloneForNoLongerThanItAskedFor(t *testing.T) {
 }
 
 func FuzzDecodeSource(f *testing.F) {
-	f.Add([]byte(`{"last_success":"2026-01-02T03:04:05Z","resources":7,"held":2,"too_large":1,"rejected":["a"],"error":"no"}`))
-	f.Add([]byte(`{"held":1,"held_removals":{"digest":"0-1","ids":["a"],"since":"2026-01-02T03:04:05Z","joined":"2026-01-02T03:04:05Z"},"accepted":{"revision":7,"removed":-1}}`))
+	f.Add(
+		[]byte(
+			`{"last_success":"2026-01-02T03:04:05Z","resources":7,"held":2,"too_large":1,"rejected":["a"],"error":"no"}`,
+		),
+	)
+	f.Add(
+		[]byte(
+			`{"held":1,"held_removals":{"digest":"0-1","ids":["a"],"since":"2026-01-02T03:04:05Z","joined":"2026-01-02T03:04:05Z"},"accepted":{"revision":7,"removed":-1}}`,
+		),
+	)
 	f.Add([]byte(`{"resources":1,"last_change":{"at":"2026-01-02T03:04:05Z","added":1,"changed":2,"removed":-3}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r, err := record.DecodeSource(value)
@@ -54,7 +62,8 @@ func FuzzDecodeSource(f *testing.F) {
 		if err != nil {
 			t.Fatalf("%s: %v", b, err)
 		}
-		if !w.LastSuccess.Equal(r.LastSuccess) || !w.LastAttempt.Equal(r.LastAttempt) || !slices.Equal(w.Rejected, r.Rejected) {
+		if !w.LastSuccess.Equal(r.LastSuccess) || !w.LastAttempt.Equal(r.LastAttempt) ||
+			!slices.Equal(w.Rejected, r.Rejected) {
 			t.Fatalf("%q: %+v, then %+v", value, r, w)
 		}
 		w.LastSuccess, w.LastAttempt, w.Rejected = r.LastSuccess, r.LastAttempt, r.Rejected

@@ -111,7 +111,11 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 				})
 			}
 			w.allocate("good") // the member goes on
-			await(t, "another one is handled", func() bool { a, err := c.Lookup(t.Context(), "good"); return err == nil && a.State == drm.StateActive })
+			await(
+				t,
+				"another one is handled",
+				func() bool { a, err := c.Lookup(t.Context(), "good"); return err == nil && a.State == drm.StateActive },
+			)
 			stopped := make(chan error, 1)
 			go func() { stopped <- member.Stop(context.Background()) }()
 			select {
@@ -157,7 +161,11 @@ func TestACallThatEndsItsGoroutineIsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.allocate("s")
-	await(t, "another one is handled", func() bool { held := m.Held(); return len(held) == 1 && held[0].Resource == "s" })
+	await(
+		t,
+		"another one is handled",
+		func() bool { held := m.Held(); return len(held) == 1 && held[0].Resource == "s" },
+	)
 	if told.Load() < 2 || terminates.Load() < 2 {
 		t.Errorf("%d failures were told, %d Terminates called", told.Load(), terminates.Load())
 	}

@@ -127,7 +127,8 @@ func TestOneSummaryTellsOfManyClaims(t *testing.T) {
 		if err != nil || one != a {
 			t.Errorf("looked up: %+v, %v; listed: %+v", one, err, a)
 		}
-		if a.State != drm.StateActive || a.Member != "a" || a.Since.Before(began.Add(-time.Second)) || a.Since.After(time.Now().Add(time.Second)) {
+		if a.State != drm.StateActive || a.Member != "a" || a.Since.Before(began.Add(-time.Second)) ||
+			a.Since.After(time.Now().Add(time.Second)) {
 			t.Errorf("%+v", a)
 		}
 		if _, err := client.Wait(t.Context(), a.Resource); err != nil {

@@ -22,7 +22,8 @@ func TestAnAppThatNobodyMadeIsEmpty(t *testing.T) {
 	if err := errors.Join(err1, err2, err3, err4); err != nil {
 		t.Fatal(err)
 	}
-	if members == nil || res == nil || all == nil || len(members)+len(res)+len(all) != 0 || !reflect.DeepEqual(status, drm.Status{App: "app"}) {
+	if members == nil || res == nil || all == nil || len(members)+len(res)+len(all) != 0 ||
+		!reflect.DeepEqual(status, drm.Status{App: "app"}) {
 		t.Errorf("%v %v %v %+v", members, res, all, status)
 	}
 	for name, f := range map[string]func() error{
@@ -35,7 +36,8 @@ func TestAnAppThatNobodyMadeIsEmpty(t *testing.T) {
 		"absent":     func() error { return c.DrainAbsent(t.Context(), "x") },
 	} {
 		err := f()
-		if !errors.Is(err, drm.ErrNotFound) || !errors.Is(err, drm.ErrNoApp) || !strings.Contains(err.Error(), `no such app "app" at prefix "/drm"`) {
+		if !errors.Is(err, drm.ErrNotFound) || !errors.Is(err, drm.ErrNoApp) ||
+			!strings.Contains(err.Error(), `no such app "app" at prefix "/drm"`) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
@@ -120,7 +122,9 @@ func TestADrainedMemberHoldsNothingUntilItIsUndrained(t *testing.T) {
 		t.Fatal(err)
 	}
 	members, err := c.Members(t.Context())
-	if err != nil || members[0].State != "draining" || members[0].Drain != drm.DrainOrdered || members[0].Resources != 0 || members[0].Shards != 0 {
+	if err != nil || members[0].State != "draining" || members[0].Drain != drm.DrainOrdered ||
+		members[0].Resources != 0 ||
+		members[0].Shards != 0 {
 		t.Errorf("%+v, %v", members, err)
 	}
 	r.until("the other has all", func() bool {
@@ -216,7 +220,11 @@ func TestOddIDsAreHandledLikeAnyOther(t *testing.T) {
 		}
 	}
 	var input *drm.InputError
-	if err := m.Allocate(t.Context(), drm.Resource{ID: "x", Data: []byte(`{"id":"y"}`)}); !errors.As(err, &input) || input.Field != "data.id" {
+	if err := m.Allocate(
+		t.Context(),
+		drm.Resource{ID: "x", Data: []byte(`{"id":"y"}`)},
+	); !errors.As(err, &input) ||
+		input.Field != "data.id" {
 		t.Errorf("another id in the data: %v", err)
 	}
 }

@@ -52,7 +52,10 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 // should be.
 func (w *world) liveThrough(q *requests) {
 	t := w.tb
-	r, src := newRecorder(t), newSource(ids(12)...) // the recorder fails the test if any resource is handled by two at once
+	r, src := newRecorder(
+		t,
+	), newSource(
+		ids(12)...) // the recorder fails the test if any resource is handled by two at once
 	config := func(id string, src *source) drm.Config {
 		cfg := w.config(id, r)
 		cfg.LeaseTTL = 2 * time.Second
@@ -129,7 +132,8 @@ func (w *world) nothingLeftBehind() {
 			w.tb.Fatal(err)
 		}
 		for _, kv := range resp.Kvs {
-			if kv.Lease != 0 || strings.Contains(string(kv.Key), "/claims/") || strings.Contains(string(kv.Key), "/members/") {
+			if kv.Lease != 0 || strings.Contains(string(kv.Key), "/claims/") ||
+				strings.Contains(string(kv.Key), "/members/") {
 				left = append(left, string(kv.Key))
 			}
 		}

@@ -115,7 +115,8 @@ func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 		case <-time.After(soon): // the probe alone would take up to 30 s
 			t.Fatalf("%s goes on", m.ID())
 		}
-		if err := m.Err(); !errors.Is(err, drm.ErrStoreRewound) || strings.Count(err.Error(), drm.ErrStoreRewound.Error()) != 1 {
+		if err := m.Err(); !errors.Is(err, drm.ErrStoreRewound) ||
+			strings.Count(err.Error(), drm.ErrStoreRewound.Error()) != 1 {
 			t.Errorf("%s ended because of %v", m.ID(), err)
 		}
 		if err := m.Allocate(t.Context(), drm.Resource{ID: "x"}); err == nil {

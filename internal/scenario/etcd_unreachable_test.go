@@ -138,7 +138,8 @@ func TestAMemberSaysWhyEtcdDoesNotAnswer(t *testing.T) {
 	proxy.Close()
 	r.until("the log says why", func() bool {
 		for _, entry := range logs.All() {
-			if text, ok := entry.ContextMap()["error"].(string); ok && strings.Contains(text, proxy.Endpoint()+": connection refused") {
+			if text, ok := entry.ContextMap()["error"].(string); ok &&
+				strings.Contains(text, proxy.Endpoint()+": connection refused") {
 				return true
 			}
 		}

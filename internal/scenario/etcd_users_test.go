@@ -54,7 +54,11 @@ func newUsersWorld(t *testing.T, change func(*embedded.Config)) *usersWorld {
 // member starts a member that logs in.
 func (w *usersWorld) member(id string, r *recorder, change func(*drm.Config)) *drm.Manager {
 	cfg := w.config(id, r)
-	cfg.Etcd = drm.EtcdConfig{Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password}
+	cfg.Etcd = drm.EtcdConfig{
+		Endpoints: []string{w.endpoint},
+		Username:  embeddedtest.User,
+		Password:  embeddedtest.Password,
+	}
 	if change != nil {
 		change(&cfg)
 	}
@@ -144,7 +148,10 @@ func TestMembersOutliveTheirTokens(t *testing.T) {
 			a := w.member("a", r, nil)
 			b := w.member("b", r, nil)
 			allocate(t, a, ids(20)...)
-			r.until("both have some", func() bool { return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0 })
+			r.until(
+				"both have some",
+				func() bool { return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0 },
+			)
 			end(w)
 			w.stop(b) // whose shards a has to follow from now on
 			r.until("the other has them all", func() bool { return len(a.Held()) == 20 })
@@ -183,7 +190,8 @@ func TestAPasswordThatWasChangedIsToldAndRecoveredFrom(t *testing.T) {
 	embeddedtest.SetPassword(t, w.root, "another one")
 	told := func() bool {
 		for _, entry := range logs.All() {
-			if text, ok := entry.ContextMap()["error"].(string); ok && strings.Contains(text, `authentication failed: etcd refuses the user "drm"`) {
+			if text, ok := entry.ContextMap()["error"].(string); ok &&
+				strings.Contains(text, `authentication failed: etcd refuses the user "drm"`) {
 				return true
 			}
 		}
@@ -193,8 +201,16 @@ func TestAPasswordThatWasChangedIsToldAndRecoveredFrom(t *testing.T) {
 	r.until("it is ended", func() bool { return r.holders()["x"] == "" })
 	began := time.Now()
 	cfg := w.config("b", r)
-	cfg.Etcd = drm.EtcdConfig{Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password}
-	if _, err := w.tryStart(t.Context(), cfg); !errors.Is(err, rpctypes.ErrAuthFailed) || !strings.Contains(err.Error(), `etcd refuses the user "drm"`) {
+	cfg.Etcd = drm.EtcdConfig{
+		Endpoints: []string{w.endpoint},
+		Username:  embeddedtest.User,
+		Password:  embeddedtest.Password,
+	}
+	if _, err := w.tryStart(
+		t.Context(),
+		cfg,
+	); !errors.Is(err, rpctypes.ErrAuthFailed) ||
+		!strings.Contains(err.Error(), `etcd refuses the user "drm"`) {
 		t.Errorf("start with a wrong password: %v", err)
 	}
 	if n, most := w.calls.Logins()-before, 12+int(time.Since(began)/(3*time.Second)); n > most {
@@ -217,11 +233,17 @@ func TestUsersByCertificate(t *testing.T) {
 	certs := newCertificates(t)
 	calls := new(embeddedtest.Calls)
 	cfg := embeddedtest.UsersConfig()
-	cfg.OnCall, cfg.ClientTLS = calls.Count, &embedded.TLS{Cert: certs.path("server.pem"), Key: certs.path("server.key"), ClientCA: certs.path("ca.pem")}
+	cfg.OnCall, cfg.ClientTLS = calls.Count, &embedded.TLS{
+		Cert:     certs.path("server.pem"),
+		Key:      certs.path("server.key"),
+		ClientCA: certs.path("ca.pem"),
+	}
 	server, _ := embeddedtest.Start(t, cfg)
 	endpoint := "https://" + server.Endpoint()
 	dial := func(user string) *clientv3.Client {
-		c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, TLS: certs.client(user), Logger: zap.NewNop()})
+		c, err := clientv3.New(
+			clientv3.Config{Endpoints: []string{endpoint}, TLS: certs.client(user), Logger: zap.NewNop()},
+		)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -238,7 +260,10 @@ func TestUsersByCertificate(t *testing.T) {
 	}
 	a, b := w.member("a", r, byCertificate), w.member("b", r, byCertificate)
 	allocate(t, a, ids(20)...)
-	r.until("both have some", func() bool { return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0 })
+	r.until(
+		"both have some",
+		func() bool { return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0 },
+	)
 	if _, err := root.UserAdd(t.Context(), "other", "other"); err != nil {
 		t.Fatal(err)
 	}

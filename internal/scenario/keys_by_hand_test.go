@@ -176,7 +176,13 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			}
 			h.settle()
 			gap, after, handled, overlaps := h.since(from)
-			t.Logf("handled anew: %d, the last after %v; longest gap %v; overlaps %d", handled, after.Round(time.Millisecond), gap.Round(time.Millisecond), len(overlaps))
+			t.Logf(
+				"handled anew: %d, the last after %v; longest gap %v; overlaps %d",
+				handled,
+				after.Round(time.Millisecond),
+				gap.Round(time.Millisecond),
+				len(overlaps),
+			)
 			if len(overlaps) > 0 && !test.overlap {
 				t.Errorf("handled by two at once: %v", overlaps)
 			}
@@ -242,7 +248,9 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 	w.stop(m)
 	w.members(l, src, "c")
 	l.until("what the source has is handled again", func() bool { return l.each(ids(6)...) || l.each(ids(5)...) })
-	if found, err := w.client().Verify(t.Context()); err != nil || slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.ViolationNoConfig }) {
+	if found, err := w.client().
+		Verify(t.Context()); err != nil ||
+		slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.ViolationNoConfig }) {
 		t.Errorf("Verify found %+v, %v", found, err)
 	}
 }

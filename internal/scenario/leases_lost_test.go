@@ -62,7 +62,8 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 			}
 		}
 		back, err := w.client().Members(t.Context()) // who is back first may have all, for a moment
-		return len(ended) == resources && len(r.holders()) == resources && err == nil && len(back) == members && settled(t, w)
+		return len(ended) == resources && len(r.holders()) == resources && err == nil && len(back) == members &&
+			settled(t, w)
 	})
 	// Two leases and a registration each, and some more for those that others were faster than.
 	if n := count(grants, registers, stands) - before; n > 12*members {
@@ -80,7 +81,12 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 		}
 		first := granted.firstAfter(id, fault)
 		if earliest.IsZero() || first.Before(earliest) {
-			t.Errorf("%s asked for a lease after %v, and was to do so after %v at least", id, first.Sub(fault), earliest.Sub(fault))
+			t.Errorf(
+				"%s asked for a lease after %v, and was to do so after %v at least",
+				id,
+				first.Sub(fault),
+				earliest.Sub(fault),
+			)
 		}
 	}
 	if len(pauses) < members { // they are of nanoseconds

@@ -52,8 +52,14 @@ func TestStartSaysThatEtcdDoesNotAnswer(t *testing.T) {
 	log, logs := informed()
 	endpoint := silentReceiver(t)
 	cfg := drm.Config{
-		App: "app", AllocateOnly: true, Handler: handler.New(handler.Funcs{}), Logger: log,
-		Etcd: drm.EtcdConfig{Endpoints: []string{strings.TrimSuffix(endpoint, "/")}, DialTimeout: 1500 * time.Millisecond},
+		App:          "app",
+		AllocateOnly: true,
+		Handler:      handler.New(handler.Funcs{}),
+		Logger:       log,
+		Etcd: drm.EtcdConfig{
+			Endpoints:   []string{strings.TrimSuffix(endpoint, "/")},
+			DialTimeout: 1500 * time.Millisecond,
+		},
 	}
 	_, err := drm.Start(t.Context(), cfg)
 	names(t, err, "no answer within 1.5s: "+strings.TrimPrefix(cfg.Etcd.Endpoints[0], "http://"))
@@ -64,7 +70,12 @@ func TestStartSaysThatEtcdDoesNotAnswer(t *testing.T) {
 	if !errors.Is(err, errNo) {
 		t.Errorf("error %v", err)
 	}
-	if e := line(t, logs, "waiting for etcd to answer").ContextMap(); e["app"] != "app" || e["at_most"] != 1500*time.Millisecond {
+	if e := line(
+		t,
+		logs,
+		"waiting for etcd to answer",
+	).ContextMap(); e["app"] != "app" ||
+		e["at_most"] != 1500*time.Millisecond {
 		t.Errorf("fields %v", e)
 	}
 }
@@ -85,7 +96,12 @@ func TestStartSaysWhoHasItsID(t *testing.T) {
 		_, err := w.tryStart(ctx, cfg)
 		failed <- err
 	}()
-	if e := line(t, logs, "the member id is in use; waiting").ContextMap(); e["address"] != "host-7" || e["id"] != "x" || e["at_most"] != 31*time.Second {
+	if e := line(
+		t,
+		logs,
+		"the member id is in use; waiting",
+	).ContextMap(); e["address"] != "host-7" || e["id"] != "x" ||
+		e["at_most"] != 31*time.Second {
 		t.Errorf("fields %v", e)
 	}
 	cancel(errNo)
@@ -118,7 +134,12 @@ func TestStartSaysThatItWaitsForTheSource(t *testing.T) {
 		_, err := w.tryStart(ctx, cfg)
 		failed <- err
 	}()
-	if e := line(t, logs, "waiting for the first fetch of the app's source").ContextMap(); e["coordinator"] != "a" || e["member"] != "a" {
+	if e := line(
+		t,
+		logs,
+		"waiting for the first fetch of the app's source",
+	).ContextMap(); e["coordinator"] != "a" ||
+		e["member"] != "a" {
 		t.Errorf("fields %v", e)
 	}
 	await(t, "each failure is told", func() bool { return logs.FilterMessage("the source cannot be had").Len() >= 2 })
@@ -142,7 +163,10 @@ func TestStopSaysWhichCallsItWaitsFor(t *testing.T) {
 	blocked := make(chan struct{})
 	release := sync.OnceFunc(func() { close(blocked) })
 	t.Cleanup(release)
-	cfg := w.config("a", handler.New(handler.Funcs{Terminate: func(context.Context, drm.Claim) error { <-blocked; return nil }}))
+	cfg := w.config(
+		"a",
+		handler.New(handler.Funcs{Terminate: func(context.Context, drm.Claim) error { <-blocked; return nil }}),
+	)
 	cfg.Logger = log
 	m := w.startOnly(cfg)
 	w.allocate("r")
@@ -151,7 +175,9 @@ func TestStopSaysWhichCallsItWaitsFor(t *testing.T) {
 	go func() { stopped <- m.Stop(context.Background()) }()
 	e := line(t, logs, "waiting for what is left before the member can stop").ContextMap()
 	release()
-	if calls, _ := e["longest_calls"].([]any); len(calls) != 1 || !strings.HasPrefix(calls[0].(string), `terminate of "r" for `) || e["claims"] != int64(1) {
+	if calls, _ := e["longest_calls"].([]any); len(calls) != 1 ||
+		!strings.HasPrefix(calls[0].(string), `terminate of "r" for `) ||
+		e["claims"] != int64(1) {
 		t.Errorf("fields %v", e)
 	}
 	if err := <-stopped; err != nil {

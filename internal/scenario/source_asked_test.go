@@ -71,7 +71,8 @@ func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 				c := w.client()
 				r.until("the group is another one, and has a coordinator", func() bool {
 					s, err := c.Status(t.Context())
-					return err == nil && s.Members != 2 && s.Coordinator != "" && (s.Coordinator == "a") == strings.Contains(name, "join")
+					return err == nil && s.Members != 2 && s.Coordinator != "" &&
+						(s.Coordinator == "a") == strings.Contains(name, "join")
 				})
 				if after := last.Load().Sub(began); !cached && after < delay {
 					t.Errorf("the source was asked %v after the change, which has not settled before %v", after, delay)

@@ -125,7 +125,8 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 			for _, b := range s.Source.BadItems {
 				bad = append(bad, b.ID)
 			}
-			if held(r) != c.held || (s.Source.Error != "") != refused || !slices.Equal(bad, c.bad) || s.Source.Bad != len(c.bad) ||
+			if held(r) != c.held || (s.Source.Error != "") != refused || !slices.Equal(bad, c.bad) ||
+				s.Source.Bad != len(c.bad) ||
 				len(bad) > 0 && !strings.Contains(s.Source.BadItems[0].Error, c.says) {
 				t.Errorf("handled %q, want %q; the status says %+v", held(r), c.held, s.Source)
 			}
@@ -148,7 +149,10 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 				t.Errorf("verify: %+v, %v", found, err)
 			}
 			src.set(versions(2, "a", "b", "c"), nil)
-			r.until("the source is clear again", func() bool { return held(r) == "a b c" && w.status().Source.Bad == 0 })
+			r.until(
+				"the source is clear again",
+				func() bool { return held(r) == "a b c" && w.status().Source.Bad == 0 },
+			)
 		})
 	}
 }
@@ -178,7 +182,10 @@ func TestOneBadItemDoesNotFailTheFirstFetch(t *testing.T) {
 			}
 			var bad *drm.BadItemsError
 			if err == nil || !errors.As(err, &bad) || !strings.Contains(err.Error(), "asking the test: ") ||
-				!strings.Contains(err.Error(), fmt.Sprintf("%d of its %d items are bad: item 0: no good", bad.Count(), bad.Count()+2)) {
+				!strings.Contains(
+					err.Error(),
+					fmt.Sprintf("%d of its %d items are bad: item 0: no good", bad.Count(), bad.Count()+2),
+				) {
 				t.Errorf("strict %t, most %t: %v", strict, most, err)
 			}
 		}
@@ -253,7 +260,8 @@ func TestBadItemsAreNewsWhenTheyChange(t *testing.T) {
 		t.Errorf("log: %+v", logs.All())
 	}
 	var bad *drm.BadItemsError
-	if !errors.As(told[1], &bad) || bad.Items()[0].ID != "y" || told[1].Error() != `asking the test: item 7 (id "y"): no good` {
+	if !errors.As(told[1], &bad) || bad.Items()[0].ID != "y" ||
+		told[1].Error() != `asking the test: item 7 (id "y"): no good` {
 		t.Errorf("told %v", told[1])
 	}
 }
@@ -282,7 +290,10 @@ func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 	for _, size := range []int{1 << 20 * 8 / 5, 3 << 20, 20 << 20} { // above the limits of etcd, of its client, and of anything
 		w, r := newWorld(t), newRecorder(t)
 		large := func(v int) drm.Resource {
-			return drm.Resource{ID: "large", Data: json.RawMessage(fmt.Sprintf(`{"id":"large","v":%d,"pad":%q}`, v, strings.Repeat("x", size)))}
+			return drm.Resource{
+				ID:   "large",
+				Data: json.RawMessage(fmt.Sprintf(`{"id":"large","v":%d,"pad":%q}`, v, strings.Repeat("x", size))),
+			}
 		}
 		src := newSource()
 		src.set(append(versions(1, "a", "b"), large(1)), nil) // also as the first one
@@ -306,7 +317,9 @@ func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 		if err != nil || len(found) != 1 || found[0].Kind != drm.ViolationTooLarge || found[0].Resource != "large" {
 			t.Errorf("verify: %+v, %v", found, err)
 		}
-		if a, err := w.client().Resources(t.Context()); err != nil || len(a) != 3 || !strings.Contains(string(a[2].Resource.Data), `"v":1`) {
+		if a, err := w.client().
+			Resources(t.Context()); err != nil || len(a) != 3 ||
+			!strings.Contains(string(a[2].Resource.Data), `"v":1`) {
 			t.Errorf("resources: %d, %v", len(a), err)
 		}
 	}
@@ -319,7 +332,11 @@ func TestTheRecordOfBadItemsIsBounded(t *testing.T) {
 	bad := make([]drm.BadItem, 500)
 	good := make([]string, len(bad))
 	for i := range bad {
-		bad[i] = drm.BadItem{Index: i, ID: strings.Repeat("<", 500) + fmt.Sprint(i), Err: errors.New(strings.Repeat("\x01", 100_000))}
+		bad[i] = drm.BadItem{
+			Index: i,
+			ID:    strings.Repeat("<", 500) + fmt.Sprint(i),
+			Err:   errors.New(strings.Repeat("\x01", 100_000)),
+		}
 		good[i] = fmt.Sprint("r", i)
 	}
 	src := newSource()

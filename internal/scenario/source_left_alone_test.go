@@ -70,7 +70,12 @@ func TestRefetchesWithoutEndDoNotHitASourceThatFails(t *testing.T) {
 }
 
 // rolling are members that are restarted one after the other, all with the same source.
-func (w *world) rolling(r *recorder, src drm.Retriever, change func(*drm.Config), ids ...string) (map[string]*drm.Manager, func(id string) *drm.Manager) {
+func (w *world) rolling(
+	r *recorder,
+	src drm.Retriever,
+	change func(*drm.Config),
+	ids ...string,
+) (map[string]*drm.Manager, func(id string) *drm.Manager) {
 	w.tb.Helper()
 	start := func(id string) *drm.Manager {
 		cfg := w.config(id, r)
@@ -173,8 +178,8 @@ func TestANewCoordinatorWaitsAndThenAsks(t *testing.T) {
 		src.set(resources("x", "y"), nil)
 		members, _ := w.rolling(r, src, nil, "b") // its Start waits, in a fresh app
 		r.until("both are handled", allHeld(r, 2))
-		// The record's time is of no finer grain than a clock; what passed before the answer was recorded counts for the
-		// source.
+		// The record's time is of no finer grain than a clock; what passed before the answer was recorded counts for
+		// the source.
 		if again := asked.times()[len(failed)].Sub(last); again < pause-100*time.Millisecond {
 			t.Errorf("fresh %v: asked again after %v, want %v", fresh, again, pause)
 		}

@@ -85,7 +85,8 @@ func TestAnEmptyAnswerWhileMembersJoinRemovesNothing(t *testing.T) {
 	d.untilAsked(before, 2)
 	m := d.join("d")
 	d.untilAsked(before, 3)
-	if s := d.status(); s.Held != 100 || s.HeldSince.IsZero() || s.HeldUntil.Sub(s.HeldSince) != 10*time.Minute || len(s.HeldIDs) != 100 {
+	if s := d.status(); s.Held != 100 || s.HeldSince.IsZero() || s.HeldUntil.Sub(s.HeldSince) != 10*time.Minute ||
+		len(s.HeldIDs) != 100 {
 		t.Errorf("status: %+v", s)
 	}
 	d.src.set(resources(ids(100)...), nil)
@@ -140,7 +141,8 @@ func TestANewCoordinatorTakesOverForHowLongRemovalsWereHeld(t *testing.T) {
 	d.untilAsked(before, 1)
 	await(t, "its answer was dealt with", func() bool { return d.status().LastAttempt.After(was.LastAttempt) })
 	s := d.status()
-	if s.Held != 20 || s.HeldDigest != was.HeldDigest || !s.HeldSince.Before(stopping) || !s.HeldUntil.Before(stopping.Add(time.Hour)) {
+	if s.Held != 20 || s.HeldDigest != was.HeldDigest || !s.HeldSince.Before(stopping) ||
+		!s.HeldUntil.Before(stopping.Add(time.Hour)) {
 		t.Errorf("before: %+v\nafterwards: %+v", was, s)
 	}
 	if entries, err := d.client().Resources(t.Context()); err != nil || len(entries) != 20 {
@@ -286,7 +288,11 @@ func TestAnOperatorHasTheSourceAskedNow(t *testing.T) {
 	if order, err = c.RefetchSource(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.WaitRefetched(patient(t), order); !errors.Is(err, drm.ErrSourceFailed) || !strings.Contains(err.Error(), "it is down") {
+	if _, err := c.WaitRefetched(
+		patient(t),
+		order,
+	); !errors.Is(err, drm.ErrSourceFailed) ||
+		!strings.Contains(err.Error(), "it is down") {
 		t.Errorf("asked a source that is down: %v", err)
 	}
 }

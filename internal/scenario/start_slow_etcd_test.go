@@ -21,13 +21,18 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 			q := newRequests(w.app)
 			var started atomic.Bool
 			q.spoil = func(k kind, ofKind, _ int) fault {
-				if started.Load() || k == probes || k == keepalives || k == watches || !slices.Contains([]int{1, 2, 4, 5, 8, 9}, ofKind) {
+				if started.Load() || k == probes || k == keepalives || k == watches ||
+					!slices.Contains([]int{1, 2, 4, 5, 8, 9}, ofKind) {
 					return noFault
 				}
 				return f
 			}
 			cfg := w.config("a", r)
-			cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond, DialTimeout: 200 * time.Millisecond}
+			cfg.Etcd = drm.EtcdConfig{
+				Client:         q.client(t, w.endpoint),
+				CommandTimeout: 200 * time.Millisecond,
+				DialTimeout:    200 * time.Millisecond,
+			}
 			w.start(cfg)
 			if n := q.injected(); n < 6 {
 				t.Errorf("%d requests were spoilt", n)
@@ -63,7 +68,11 @@ func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
 				return noFault
 			}
 			cfg := w.config("a", r)
-			cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond, DialTimeout: 200 * time.Millisecond}
+			cfg.Etcd = drm.EtcdConfig{
+				Client:         q.client(t, w.endpoint),
+				CommandTimeout: 200 * time.Millisecond,
+				DialTimeout:    200 * time.Millisecond,
+			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
 			if m, err := w.tryStart(ctx, cfg); !errors.Is(err, drm.ErrUnreachable) {

@@ -77,8 +77,13 @@ func (t *Term) countAlone(ctx context.Context, passed time.Duration) (counted bo
 	}
 	done, err := t.o.Store.Forget(ctx, revision)
 	if done != (catalogue.Forgotten{}) || err == nil {
-		t.o.Log.Warn("forgot a source that is gone", zap.Int("removed", done.Removed), zap.Int("kept_allocated", done.Kept),
-			zap.Int("no_longer_suspended", done.Suspended), zap.Bool("complete", err == nil))
+		t.o.Log.Warn(
+			"forgot a source that is gone",
+			zap.Int("removed", done.Removed),
+			zap.Int("kept_allocated", done.Kept),
+			zap.Int("no_longer_suspended", done.Suspended),
+			zap.Bool("complete", err == nil),
+		)
 	}
 	if errors.Is(err, catalogue.ErrSourceBack) {
 		err = nil // a member with a source has come, or somebody drops it: the next look tells

@@ -33,7 +33,12 @@ func (slowItems) AsError(string) error                      { return errAllBad }
 func TestTheCheckOfAnAnswerDoesNotCountAsFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term := pausing(Options{
-			Retriever: slowItems{takes: time.Minute}, FetchTimeout: time.Second, Log: zap.NewNop(), FetchReturned: func() {},
+			Retriever: slowItems{
+				takes: time.Minute,
+			},
+			FetchTimeout:  time.Second,
+			Log:           zap.NewNop(),
+			FetchReturned: func() {},
 		})
 		defer term.timers.stop()
 		_, err := term.apply(t.Context(), 1)

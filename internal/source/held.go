@@ -58,13 +58,17 @@ func (t *Term) tellHeld() {
 	}
 	switch {
 	case t.sync.Held().Unclear:
-		t.o.Log.Warn("the source has items whose id cannot be read, so that nothing is removed that it lacks before they "+
-			"are gone, or somebody accepts it (drmctl source accept)", fields...)
+		t.o.Log.Warn(
+			"the source has items whose id cannot be read, so that nothing is removed that it lacks before they "+
+				"are gone, or somebody accepts it (drmctl source accept)",
+			fields...)
 	case held.Until.IsZero():
 		t.o.Log.Warn("the source lacks so much of what it had that nothing is removed before somebody accepts it "+
 			"(drmctl source accept)", fields...)
 	default:
-		t.o.Log.Warn("the source lacks so much of what it had that nothing is removed before another answer confirms it "+
-			"(or drmctl source accept)", append(fields, zap.Time("confirmed_after", held.Until))...)
+		t.o.Log.Warn(
+			"the source lacks so much of what it had that nothing is removed before another answer confirms it "+
+				"(or drmctl source accept)",
+			append(fields, zap.Time("confirmed_after", held.Until))...)
 	}
 }

@@ -97,8 +97,8 @@ type Hub interface {
 // Options is what a Source needs. Nothing of it has a default.
 type Options struct {
 	Retriever Retriever // nil: the member has no source
-	// OnError tells the user of a fetch that failed, or of bad items. It returns what the user's code panicked with. nil:
-	// nobody is told.
+	// OnError tells the user of a fetch that failed, or of bad items. It returns what the user's code panicked with.
+	// nil: nobody is told.
 	OnError func(err error) error
 
 	FetchTimeout   time.Duration // bounds Fetch, Setup and TearDown
@@ -124,8 +124,8 @@ type Options struct {
 	Log      *zap.Logger
 	Failures *failures.Log
 
-	// FirstFetch is told, once or several times, that a start need not wait any more for the first fetch of a fresh app,
-	// and with an error that it has failed.
+	// FirstFetch is told, once or several times, that a start need not wait any more for the first fetch of a fresh
+	// app, and with an error that it has failed.
 	FirstFetch func(err error)
 	// Fail is told that the member is to end because of an error.
 	Fail func(err error)
@@ -133,8 +133,8 @@ type Options struct {
 	Resign func(term int64)
 	// FetchReturned is told whenever a Fetch has returned: whoever looks at Hangs may look again.
 	FetchReturned func()
-	// StepBack is told of each shard whether the member is not to own it for now, while it writes very much; nil: that is
-	// over.
+	// StepBack is told of each shard whether the member is not to own it for now, while it writes very much; nil: that
+	// is over.
 	StepBack func(from []bool)
 	// Hurry is closed when the user's code is to be waited for no longer.
 	Hurry <-chan struct{}

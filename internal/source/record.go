@@ -107,7 +107,10 @@ func (t *Term) writeRecord(ctx context.Context) error {
 	err := t.putRecord(ctx, t.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := t.record
-		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = excerpt.Clip(short.Error, most), nil, nil, nil
+		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = excerpt.Clip(
+			short.Error,
+			most,
+		), nil, nil, nil
 		err = t.putRecord(ctx, short)
 	}
 	t.vouched = t.vouched || err == nil

@@ -54,7 +54,11 @@ type asking struct {
 }
 
 // ClientHandshake implements credentials.TransportCredentials. gRPC bounds ctx.
-func (a *asking) ClientHandshake(ctx context.Context, authority string, conn net.Conn) (net.Conn, credentials.AuthInfo, error) {
+func (a *asking) ClientHandshake(
+	ctx context.Context,
+	authority string,
+	conn net.Conn,
+) (net.Conn, credentials.AuthInfo, error) {
 	cfg, err := ask(ctx, a.get)
 	if err != nil {
 		return nil, nil, err

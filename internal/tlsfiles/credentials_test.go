@@ -110,7 +110,15 @@ func TestConnectionsAreVerifiedAsEver(t *testing.T) {
 	if err := shake(t, other.Server(), "127.0.0.1:2379", files.TLS); err != nil {
 		t.Errorf("after the rotation: %v", err)
 	}
-	if err := shake(t, authority.Server(), "127.0.0.1:2379", files.TLS); !errors.As(err, new(x509.UnknownAuthorityError)) {
+	if err := shake(
+		t,
+		authority.Server(),
+		"127.0.0.1:2379",
+		files.TLS,
+	); !errors.As(
+		err,
+		new(x509.UnknownAuthorityError),
+	) {
 		t.Errorf("the old authority's server, after the rotation: %v", err)
 	}
 }
@@ -131,7 +139,8 @@ func TestAUsersFunctionHarmsNobody(t *testing.T) {
 		}
 		here, there := net.Pipe()
 		_, _, err := tlsfiles.Credentials(get).ClientHandshake(ctx, "127.0.0.1", here)
-		if err == nil || !strings.HasPrefix(err.Error(), "asking for the TLS configuration: ") || strings.Contains(err.Error(), "hunter2") {
+		if err == nil || !strings.HasPrefix(err.Error(), "asking for the TLS configuration: ") ||
+			strings.Contains(err.Error(), "hunter2") {
 			t.Errorf("%s: %v", name, err)
 		}
 		_, _ = here.Close(), there.Close()

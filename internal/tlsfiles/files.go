@@ -21,8 +21,8 @@ const (
 	maxFile = 16 << 20
 	// checkEvery is how often Run looks at the files.
 	checkEvery = time.Minute
-	// soonShare and soonMost say when a certificate expires soon: less than a fifth of its life is left, and no more than a week.
-	// Whoever renews it in time does so before.
+	// soonShare and soonMost say when a certificate expires soon: less than a fifth of its life is left, and no more
+	// than a week. Whoever renews it in time does so before.
 	soonShare = 5
 	soonMost  = 7 * 24 * time.Hour
 )
@@ -74,9 +74,9 @@ type parsed struct {
 	pair  *tls.Certificate
 }
 
-// Open reads the files, which must be good now; an *Error says which one is not. what names the other side in warnings, such as
-// "etcd". log gets a warning, once, when later files cannot be used or a certificate expires soon or has expired. At least one
-// path is given.
+// Open reads the files, which must be good now; an *Error says which one is not. what names the other side in warnings,
+// such as "etcd". log gets a warning, once, when later files cannot be used or a certificate expires soon or has
+// expired. At least one path is given.
 func Open(paths Paths, what string, log *zap.Logger) (*Files, error) {
 	return open(paths, what, log, time.Now)
 }
@@ -96,9 +96,9 @@ func open(paths Paths, what string, log *zap.Logger, now func() time.Time) (*Fil
 	return f, nil
 }
 
-// TLS is the configuration that the files make now; the same pointer as before where they have not changed. Files that cannot be
-// used, such as half a file or a key that is not the certificate's, are warned of once, and the last good configuration goes on.
-// It is not to be changed. The error is always nil: it is there for those who ask.
+// TLS is the configuration that the files make now; the same pointer as before where they have not changed. Files that
+// cannot be used, such as half a file or a key that is not the certificate's, are warned of once, and the last good
+// configuration goes on. It is not to be changed. The error is always nil: it is there for those who ask.
 func (f *Files) TLS() (*tls.Config, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -115,7 +115,11 @@ func (f *Files) TLS() (*tls.Config, error) {
 		f.bad = ""
 	case f.bad != err.Error():
 		f.bad = err.Error()
-		f.log.Warn("certificates cannot be read again; those read before are used", zap.String("of", f.what), zap.Error(err))
+		f.log.Warn(
+			"certificates cannot be read again; those read before are used",
+			zap.String("of", f.what),
+			zap.Error(err),
+		)
 	}
 	f.warnOfExpiry()
 	return f.config, nil
@@ -200,8 +204,8 @@ func (f *Files) parse(c contents) (p parsed, err error) {
 	return p, nil
 }
 
-// certificates are those in a PEM text. One that this program does not understand is left out, as x509.CertPool does, for others
-// may suffice; but not all may be.
+// certificates are those in a PEM text. One that this program does not understand is left out, as x509.CertPool does,
+// for others may suffice; but not all may be.
 func certificates(text []byte) ([]*x509.Certificate, error) {
 	all, err := blocks(text)
 	if err != nil {
@@ -222,7 +226,8 @@ func certificates(text []byte) ([]*x509.Certificate, error) {
 	return found, nil
 }
 
-// blocks are those of a PEM text, of which there must be one, and none that is cut off: such a file is still being written.
+// blocks are those of a PEM text, of which there must be one, and none that is cut off: such a file is still being
+// written.
 func blocks(text []byte) (found []*pem.Block, err error) {
 	for {
 		block, rest := pem.Decode(text)
@@ -248,8 +253,8 @@ func (f *Files) take(read contents, p parsed) {
 	f.read, f.parsed, f.config = read, p, config
 }
 
-// warnOfExpiry warns once of each certificate that expires soon, and once when it has expired. Of the authorities it is the last
-// one that counts: with those before it gone, the others still verify.
+// warnOfExpiry warns once of each certificate that expires soon, and once when it has expired. Of the authorities it is
+// the last one that counts: with those before it gone, the others still verify.
 func (f *Files) warnOfExpiry() {
 	if n := len(f.parsed.cas); n > 0 {
 		last := f.parsed.cas[0]

@@ -53,7 +53,8 @@ func TestFilesAreReadWhenTheyAreNeeded(t *testing.T) {
 	}
 	second.Write(dir, "agent")
 	after := config(t, files)
-	if !trusts(after, second) || bytes.Equal(after.Certificates[0].Certificate[0], before.Certificates[0].Certificate[0]) {
+	if !trusts(after, second) ||
+		bytes.Equal(after.Certificates[0].Certificate[0], before.Certificates[0].Certificate[0]) {
 		t.Error("the files were replaced, and are not used")
 	}
 	if logs.Len() != 0 {
@@ -61,7 +62,8 @@ func TestFilesAreReadWhenTheyAreNeeded(t *testing.T) {
 	}
 }
 
-// TestBrokenFilesAreNotUsed: whatever is met while files are replaced, or after, the last good ones go on, and it is said once.
+// TestBrokenFilesAreNotUsed: whatever is met while files are replaced, or after, the last good ones go on, and it is
+// said once.
 func TestBrokenFilesAreNotUsed(t *testing.T) {
 	authority, other := tlstest.New(t), tlstest.New(t)
 	foreign, _ := other.Sign("agent", nil)
@@ -101,7 +103,12 @@ func TestBrokenFilesAreNotUsed(t *testing.T) {
 					t.Error("the key is in a warning")
 				}
 			}
-			if _, err := tlsfiles.Open(paths, "etcd", zap.NewNop()); err == nil || errors.As(err, new(*tlsfiles.Error)) == false {
+			if _, err := tlsfiles.Open(
+				paths,
+				"etcd",
+				zap.NewNop(),
+			); err == nil ||
+				errors.As(err, new(*tlsfiles.Error)) == false {
 				t.Errorf("at the start: %v", err)
 			}
 			if name == "a folder for a CA" {

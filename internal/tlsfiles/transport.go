@@ -11,9 +11,9 @@ import (
 // askEvery is how often a Transport asks at most, while all goes well.
 const askEvery = time.Second
 
-// Transport is an http.RoundTripper that asks for its TLS configuration: before a request, a second or more after the last time or
-// when a request failed. Where another one is returned than before, new connections are made with it; requests in progress are
-// left to end. It is safe for use from any goroutine.
+// Transport is an http.RoundTripper that asks for its TLS configuration: before a request, a second or more after the
+// last time or when a request failed. Where another one is returned than before, new connections are made with it;
+// requests in progress are left to end. It is safe for use from any goroutine.
 type Transport struct {
 	base *http.Transport
 	get  Get
@@ -28,8 +28,8 @@ type Transport struct {
 	former  []*http.Transport // which may still have connections
 }
 
-// maxFormer bounds the transports of former configurations that CloseIdleConnections knows. Those before let go of their idle
-// connections by themselves, after a time.
+// maxFormer bounds the transports of former configurations that CloseIdleConnections knows. Those before let go of
+// their idle connections by themselves, after a time.
 const maxFormer = 8
 
 // NewTransport makes a Transport whose connections are like base's, but for TLS. base is not used itself.

@@ -99,7 +99,12 @@ func TestATransportVerifiesNames(t *testing.T) {
 		t.Error(err)
 	}
 	cfg := authority.Server()
-	cfg.Certificates = []tls.Certificate{authority.Pair("server", func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"else.example"} })}
+	cfg.Certificates = []tls.Certificate{
+		authority.Pair(
+			"server",
+			func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"else.example"} },
+		),
+	}
 	s.Rotate(cfg)
 	client.CloseIdleConnections()
 	for _, host := range []string{"127.0.0.1", "localhost"} {

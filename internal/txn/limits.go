@@ -13,9 +13,10 @@ import (
 // UsualOps is etcd's default limit of the comparisons and of the operations of a transaction (--max-txn-ops).
 const UsualOps = 128
 
-// Limits is what etcd takes in one transaction, as far as is known: its defaults, until it refuses something. All who write
-// to one etcd share it, so that what one of them has learnt spares the others the same refusal. What was learnt is never
-// unlearnt, and may be as little as half of what etcd would take. The zero value is ready. It is safe for concurrent use.
+// Limits is what etcd takes in one transaction, as far as is known: its defaults, until it refuses something. All who
+// write to one etcd share it, so that what one of them has learnt spares the others the same refusal. What was learnt
+// is never unlearnt, and may be as little as half of what etcd would take. The zero value is ready. It is safe for
+// concurrent use.
 type Limits struct{ ops, bytes atomic.Int64 } // 0: not known to be lower than the default
 
 // Ops is the most comparisons, and the most operations, of a transaction. What is nested counts besides.
@@ -34,8 +35,8 @@ func (l *Limits) Bytes() int {
 	return math.MaxInt
 }
 
-// TooMany makes a *LimitError of etcd's error that a transaction has too many operations, and takes note of it. Other errors
-// are returned as they are.
+// TooMany makes a *LimitError of etcd's error that a transaction has too many operations, and takes note of it. Other
+// errors are returned as they are.
 func (l *Limits) TooMany(err error, refused *pb.TxnRequest) error {
 	if !errors.Is(err, rpctypes.ErrTooManyOps) {
 		return err
@@ -48,8 +49,8 @@ func (l *Limits) TooMany(err error, refused *pb.TxnRequest) error {
 // TooLarge takes note that etcd refused a transaction of so many bytes.
 func (l *Limits) TooLarge(bytes int) { lower(&l.bytes, bytes, l.Bytes()) }
 
-// lower makes a limit half of what was refused. That more than the limit was refused is no news: it was sent before the limit
-// was known.
+// lower makes a limit half of what was refused. That more than the limit was refused is no news: it was sent before the
+// limit was known.
 func lower(limit *atomic.Int64, refused, was int) {
 	for half := int64((refused + 1) / 2); refused <= was; {
 		now := limit.Load()

@@ -13,7 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// of makes a transaction of so many comparisons and operations, with a transaction nested in the first of them, if given.
+// of makes a transaction of so many comparisons and operations, with a transaction nested in the first of them, if
+// given.
 func of(compares, success, failure int, nested *pb.TxnRequest) *pb.TxnRequest {
 	t := &pb.TxnRequest{}
 	for range compares {
@@ -35,7 +36,10 @@ func of(compares, success, failure int, nested *pb.TxnRequest) *pb.TxnRequest {
 func TestWeightIsTheLeastLimitThatLetsATransactionPass(t *testing.T) {
 	servers := map[int]txn.Committer{}
 	for limit := 1; limit <= 6; limit++ {
-		c := embeddedtest.Client(t, embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = uint(limit) }).Endpoint())
+		c := embeddedtest.Client(
+			t,
+			embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = uint(limit) }).Endpoint(),
+		)
 		servers[limit] = txn.New(c)
 	}
 	for _, req := range []*pb.TxnRequest{
@@ -60,7 +64,8 @@ func TestLimitsLearnHalfOfWhatWasRefused(t *testing.T) {
 	for _, step := range []struct{ refused, want int }{{128, 64}, {128, 64}, {100, 64}, {64, 32}, {33, 32}, {5, 3}, {3, 2}, {2, 1}, {1, 1}} {
 		err := l.TooMany(rpctypes.ErrTooManyOps, of(step.refused, 1, 0, nil))
 		var limit *txn.LimitError
-		if !errors.As(err, &limit) || limit.Needs != step.refused || !errors.Is(err, rpctypes.ErrTooManyOps) || !strings.Contains(err.Error(), "--max-txn-ops") {
+		if !errors.As(err, &limit) || limit.Needs != step.refused || !errors.Is(err, rpctypes.ErrTooManyOps) ||
+			!strings.Contains(err.Error(), "--max-txn-ops") {
 			t.Errorf("%d refused: %v", step.refused, err)
 		}
 		if l.Ops() != step.want {

@@ -1,5 +1,6 @@
-// Package txn builds etcd's transactions as they go over the wire. clientv3's builder takes ten objects for each conditional
-// write and copies each comparison, which shows where there are a hundred thousand of them; a Batch takes a few for all.
+// Package txn builds etcd's transactions as they go over the wire. clientv3's builder takes ten objects for each
+// conditional write and copies each comparison, which shows where there are a hundred thousand of them; a Batch takes a
+// few for all.
 //
 // A Committer sends what was built: New makes one of a client.
 package txn
@@ -16,10 +17,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
-// Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is ctx's.
+// Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is
+// ctx's.
 type Committer interface {
-	// Commit carries out one. Where all that it was to do in success was to put and to delete, without what was there before,
-	// the Responses may be left out of the answer that it succeeded.
+	// Commit carries out one. Where all that it was to do in success was to put and to delete, without what was there
+	// before, the Responses may be left out of the answer that it succeeded.
 	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
@@ -145,10 +147,12 @@ func (b *Batch) Absent(from []byte, to string) *pb.Compare {
 // EndBytes is what the end of a range up to a key takes of Size.KeyBytes.
 func EndBytes(to string) int { return len(to) + 1 }
 
-// Span is a run of a transaction's writes, from one up to another that is not in it, whose keys are compared as one range.
+// Span is a run of a transaction's writes, from one up to another that is not in it, whose keys are compared as one
+// range.
 type Span struct{ From, To int }
 
-// Spans cuts n writes into the longest spans there are; joined says whether one belongs to the span of the one before it.
+// Spans cuts n writes into the longest spans there are; joined says whether one belongs to the span of the one before
+// it.
 func Spans(n int, joined func(i int) bool) []Span {
 	all := make([]Span, 0, n)
 	for i := range n {
@@ -189,12 +193,20 @@ func (b *Batch) Delete(key []byte) *pb.RequestOp {
 
 // Created compares a key's create revision; 0: there is no such key.
 func Created(key string, revision int64) *pb.Compare {
-	return &pb.Compare{Target: pb.Compare_CREATE, Key: []byte(key), TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision}}
+	return &pb.Compare{
+		Target:      pb.Compare_CREATE,
+		Key:         []byte(key),
+		TargetUnion: &pb.Compare_CreateRevision{CreateRevision: revision},
+	}
 }
 
 // Modified compares a key's mod revision; 0: there is no such key.
 func Modified(key string, revision int64) *pb.Compare {
-	return &pb.Compare{Target: pb.Compare_MOD, Key: []byte(key), TargetUnion: &pb.Compare_ModRevision{ModRevision: revision}}
+	return &pb.Compare{
+		Target:      pb.Compare_MOD,
+		Key:         []byte(key),
+		TargetUnion: &pb.Compare_ModRevision{ModRevision: revision},
+	}
 }
 
 // Put writes a key, without a lease.
@@ -204,7 +216,9 @@ func Put(key string, value []byte) *pb.RequestOp {
 
 // Delete deletes a key.
 func Delete(key string) *pb.RequestOp {
-	return &pb.RequestOp{Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}}}
+	return &pb.RequestOp{
+		Request: &pb.RequestOp_RequestDeleteRange{RequestDeleteRange: &pb.DeleteRangeRequest{Key: []byte(key)}},
+	}
 }
 
 // Get reads a key.

@@ -40,9 +40,22 @@ func TestABatchDoesWhatItSays(t *testing.T) {
 	}
 
 	resp := commit(t, c, &pb.TxnRequest{Success: []*pb.RequestOp{
-		txn.Get([]byte("old")), txn.Get([]byte("gone")), txn.Look([]byte("new")), txn.List("a", "z", 1),
-		txn.Nest(&pb.TxnRequest{Compare: []*pb.Compare{txn.Modified("old", made)}, Success: []*pb.RequestOp{txn.Delete("old")}}),
-		txn.Nest(&pb.TxnRequest{Compare: []*pb.Compare{txn.Created("new", made)}, Success: []*pb.RequestOp{txn.Delete("new")}}),
+		txn.Get([]byte("old")),
+		txn.Get([]byte("gone")),
+		txn.Look([]byte("new")),
+		txn.List("a", "z", 1),
+		txn.Nest(
+			&pb.TxnRequest{
+				Compare: []*pb.Compare{txn.Modified("old", made)},
+				Success: []*pb.RequestOp{txn.Delete("old")},
+			},
+		),
+		txn.Nest(
+			&pb.TxnRequest{
+				Compare: []*pb.Compare{txn.Created("new", made)},
+				Success: []*pb.RequestOp{txn.Delete("new")},
+			},
+		),
 	}})
 	got := ""
 	for _, r := range resp.Responses[:4] {

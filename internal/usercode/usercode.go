@@ -1,5 +1,5 @@
-// Package usercode has what is common to all calls of the user's code: callbacks, and the methods of what they return. Such
-// code may panic, hang, end its goroutine, be slow, or call back into the member.
+// Package usercode has what is common to all calls of the user's code: callbacks, and the methods of what they return.
+// Such code may panic, hang, end its goroutine, be slow, or call back into the member.
 package usercode
 
 import (
@@ -15,12 +15,12 @@ const Grace = time.Second
 // MaxText is how many bytes of an error's text are kept.
 const MaxText = 4096
 
-// ErrGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead of
-// returning.
+// ErrGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead
+// of returning.
 var ErrGoexit = errors.New("the call ended its goroutine (runtime.Goexit) and did not return")
 
-// Detached calls f in a goroutine of its own, and then done with what f returned, in the same goroutine: ErrGoexit where f
-// ended that. f must not panic: whoever adapts the user's code recovers.
+// Detached calls f in a goroutine of its own, and then done with what f returned, in the same goroutine: ErrGoexit
+// where f ended that. f must not panic: whoever adapts the user's code recovers.
 func Detached(f func() error, done func(error)) {
 	go func() {
 		err := ErrGoexit
@@ -44,8 +44,8 @@ func Repeat(step func() bool) {
 	done = true
 }
 
-// PanicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a number.
-// Of another value it tells the type alone: a resource's data may be in it.
+// PanicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a
+// number. Of another value it tells the type alone: a resource's data may be in it.
 func PanicText(v any) string {
 	switch v.(type) {
 	case error, fmt.Stringer:

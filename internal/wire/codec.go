@@ -1,8 +1,9 @@
-// Package wire reads etcd's answers where there are many of them: lists of a million keys, news of them, and what came of a
-// million writes. gRPC's own codec takes four objects for each key and each write; this one takes a few for all of an answer.
+// Package wire reads etcd's answers where there are many of them: lists of a million keys, news of them, and what came
+// of a million writes. gRPC's own codec takes four objects for each key and each write; this one takes a few for all of
+// an answer.
 //
-// Use Lean in place of Options for a call whose answer is one of those, and NewWatchClient for watches; any other answer is read
-// as always.
+// Use Lean in place of Options for a call whose answer is one of those, and NewWatchClient for watches; any other
+// answer is read as always.
 package wire
 
 import (
@@ -21,8 +22,8 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Options are clientv3's defaults for a call: to wait for a connection, and to leave limits to the server, but for what is
-// beyond any that it could have.
+// Options are clientv3's defaults for a call: to wait for a connection, and to leave limits to the server, but for what
+// is beyond any that it could have.
 var Options = []grpc.CallOption{
 	grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(2 << 20), grpc.MaxCallRecvMsgSize(math.MaxInt32),
 }
@@ -37,8 +38,8 @@ var Options = []grpc.CallOption{
 // It has no room left: callers append options of their own, at the same time.
 var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
 
-// NewWatchClient is pb.NewWatchClient with the codec of this package: what is said at Lean of keys and values goes for the
-// events of its watches.
+// NewWatchClient is pb.NewWatchClient with the codec of this package: what is said at Lean of keys and values goes for
+// the events of its watches.
 func NewWatchClient(client *clientv3.Client) pb.WatchClient {
 	return watchClient{pb.NewWatchClient(client.ActiveConnection())}
 }
@@ -118,7 +119,8 @@ func succeeded(message []byte) (header []byte) {
 	return header
 }
 
-// list reads a RangeResponse that has nothing in it but what it is known to have. Its keys and values are parts of message.
+// list reads a RangeResponse that has nothing in it but what it is known to have. Its keys and values are parts of
+// message.
 func (c codec) list(message []byte, resp *pb.RangeResponse) bool {
 	n := count(message, 2)
 	kvs := make([]mvccpb.KeyValue, n)

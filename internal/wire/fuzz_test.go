@@ -25,8 +25,8 @@ func read(c interface {
 	return c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, v)
 }
 
-// Whatever the message, of an answer to a transaction that succeeded the header is what gRPC's own codec says; of one that
-// did not, everything.
+// Whatever the message, of an answer to a transaction that succeeded the header is what gRPC's own codec says; of one
+// that did not, everything.
 func FuzzTxnResponse(f *testing.F) {
 	for _, resp := range []*pb.TxnResponse{
 		{},
@@ -49,7 +49,8 @@ func FuzzTxnResponse(f *testing.F) {
 		if err := read(lean, message, &part); err != nil {
 			t.Fatalf("gRPC's codec reads it, and this one says %v", err)
 		}
-		if whole.Succeeded != part.Succeeded || !proto.Equal(whole.Header, part.Header) || !whole.Succeeded && !proto.Equal(&whole, &part) {
+		if whole.Succeeded != part.Succeeded || !proto.Equal(whole.Header, part.Header) ||
+			!whole.Succeeded && !proto.Equal(&whole, &part) {
 			t.Errorf("got %v, want %v", &part, &whole)
 		}
 	})
@@ -66,9 +67,11 @@ func FuzzRangeResponse(f *testing.F) {
 	} {
 		f.Add(encoded(f, resp))
 	}
-	f.Add([]byte{0x12, 3, 0x0a, 1, 'k', 0x12, 2, 0x0a, 9})                       // a key that is cut short
-	f.Add([]byte{0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7, 0x12, 3, 0x0a, 1, 'k'})     // a header in two parts
-	f.Add([]byte{0x12, 6, 0x0a, 1, 'k', 0x0a, 1, 'l', 0x12, 4, 0x3a, 2, 'm', 1}) // a key twice, and a field that is not known
+	f.Add([]byte{0x12, 3, 0x0a, 1, 'k', 0x12, 2, 0x0a, 9})                   // a key that is cut short
+	f.Add([]byte{0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7, 0x12, 3, 0x0a, 1, 'k'}) // a header in two parts
+	f.Add(
+		[]byte{0x12, 6, 0x0a, 1, 'k', 0x0a, 1, 'l', 0x12, 4, 0x3a, 2, 'm', 1},
+	) // a key twice, and a field that is not known
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var want, got pb.RangeResponse
 		refused, err := read(lean.CodecV2, message, &want), read(lean, message, &got)

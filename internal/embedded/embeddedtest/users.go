@@ -39,7 +39,13 @@ func TurnUsersOn(tb testing.TB, endpoint string) *clientv3.Client {
 		tb.Fatalf("turn users on: %v", err)
 	}
 	root, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint}, Username: "root", Password: RootPassword, Logger: zap.NewNop(), DialTimeout: startTimeout,
+		Endpoints: []string{
+			endpoint,
+		},
+		Username:    "root",
+		Password:    RootPassword,
+		Logger:      zap.NewNop(),
+		DialTimeout: startTimeout,
 	})
 	if err != nil {
 		tb.Fatalf("connect as root: %v", err)
@@ -108,8 +114,8 @@ func (c *Calls) Of(method string) int {
 // Logins is how many tokens were asked for.
 func (c *Calls) Logins() int { return c.Of(pb.Auth_Authenticate_FullMethodName) }
 
-// Start starts an etcd of a configuration, in a folder that survives it, and returns a function that restarts it: at once, with
-// nothing but what is on disk.
+// Start starts an etcd of a configuration, in a folder that survives it, and returns a function that restarts it: at
+// once, with nothing but what is on disk.
 func Start(tb testing.TB, cfg embedded.Config) (s *embedded.Server, restart func()) {
 	tb.Helper()
 	if cfg.DataDir == "" {

@@ -23,10 +23,13 @@ func Serve(tb testing.TB, a *Authority, handler http.Handler) *Server {
 	s := &Server{Server: httptest.NewUnstartedServer(handler)}
 	s.Rotate(a.Server())
 	s.EnableHTTP2 = true
-	s.TLS = &tls.Config{MinVersion: tls.VersionTLS12, GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
-		s.connections.Add(1)
-		return s.current.Load(), nil
-	}}
+	s.TLS = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		GetConfigForClient: func(*tls.ClientHelloInfo) (*tls.Config, error) {
+			s.connections.Add(1)
+			return s.current.Load(), nil
+		},
+	}
 	s.Config.ErrorLog = log.New(io.Discard, "", 0)
 	s.StartTLS()
 	tb.Cleanup(s.Close)

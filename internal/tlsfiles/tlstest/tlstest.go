@@ -36,7 +36,12 @@ func New(tb testing.TB) *Authority {
 	a := &Authority{tb: tb}
 	var der []byte
 	der, a.key = a.sign(&x509.Certificate{
-		Subject: pkix.Name{CommonName: "authority"}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+		Subject: pkix.Name{
+			CommonName: "authority",
+		},
+		IsCA:                  true,
+		BasicConstraintsValid: true,
+		KeyUsage:              x509.KeyUsageCertSign,
 	})
 	var err error
 	if a.cert, err = x509.ParseCertificate(der); err != nil {
@@ -68,13 +73,18 @@ func (a *Authority) sign(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey)
 	return der, key
 }
 
-// Sign makes a certificate and its key, in PEM. It is for 127.0.0.1 and localhost, as a server and as a client called name, and for
-// a day after a day ago, unless change says otherwise.
+// Sign makes a certificate and its key, in PEM. It is for 127.0.0.1 and localhost, as a server and as a client called
+// name, and for a day after a day ago, unless change says otherwise.
 func (a *Authority) Sign(name string, change func(*x509.Certificate)) (cert, key []byte) {
 	a.tb.Helper()
 	template := &x509.Certificate{
-		Subject: pkix.Name{CommonName: name}, IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, DNSNames: []string{"localhost"},
-		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
+		Subject: pkix.Name{
+			CommonName: name,
+		},
+		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)},
+		DNSNames:    []string{"localhost"},
+		KeyUsage:    x509.KeyUsageDigitalSignature,
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth, x509.ExtKeyUsageClientAuth},
 	}
 	if change != nil {
 		change(template)
@@ -84,7 +94,11 @@ func (a *Authority) Sign(name string, change func(*x509.Certificate)) (cert, key
 	if err != nil {
 		a.tb.Fatal(err)
 	}
-	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
+	return pem.EncodeToMemory(
+			&pem.Block{Type: "CERTIFICATE", Bytes: der},
+		), pem.EncodeToMemory(
+			&pem.Block{Type: "EC PRIVATE KEY", Bytes: text},
+		)
 }
 
 // Pair is what Sign makes, for a tls.Config.
@@ -113,11 +127,16 @@ func (a *Authority) Server() *tls.Config {
 	}
 }
 
-// Write writes the authority and a certificate of the name to files in dir, each in one step: ca.pem, NAME.pem, NAME.key.
+// Write writes the authority and a certificate of the name to files in dir, each in one step: ca.pem, NAME.pem,
+// NAME.key.
 func (a *Authority) Write(dir, name string) tlsfiles.Paths {
 	a.tb.Helper()
 	cert, key := a.Sign(name, nil)
-	paths := tlsfiles.Paths{CA: filepath.Join(dir, "ca.pem"), Cert: filepath.Join(dir, name+".pem"), Key: filepath.Join(dir, name+".key")}
+	paths := tlsfiles.Paths{
+		CA:   filepath.Join(dir, "ca.pem"),
+		Cert: filepath.Join(dir, name+".pem"),
+		Key:  filepath.Join(dir, name+".key"),
+	}
 	for path, text := range map[string][]byte{paths.CA: a.PEM, paths.Cert: cert, paths.Key: key} {
 		Put(a.tb, path, text)
 	}

@@ -27,8 +27,8 @@ type Options struct {
 type Etcd struct {
 	// Config says how to reach it.
 	Config drm.EtcdConfig
-	// Stop ends the etcd, with all that is in it. Nil for an etcd that belongs to somebody else; a bench then removes what
-	// it has written.
+	// Stop ends the etcd, with all that is in it. Nil for an etcd that belongs to somebody else; a bench then removes
+	// what it has written.
 	Stop func() error
 }
 

@@ -67,7 +67,12 @@ func TestPlacementKeepsTheBoundAtSomeMoves(t *testing.T) {
 	cfg.Shards = 4096 // fine enough for the bound to be within reach
 	r := mustRun(t, cfg)
 	if r.Balanced.MaxOverAvg > cfg.Bound+0.01 || r.Ring.MaxOverAvg <= r.Balanced.MaxOverAvg || r.Exceptions == 0 {
-		t.Errorf("max/avg %v with placement, %v without, %d exceptions", r.Balanced.MaxOverAvg, r.Ring.MaxOverAvg, r.Exceptions)
+		t.Errorf(
+			"max/avg %v with placement, %v without, %d exceptions",
+			r.Balanced.MaxOverAvg,
+			r.Ring.MaxOverAvg,
+			r.Exceptions,
+		)
 	}
 	if m := r.Balanced.MovesOverMinimum(); m <= 1 || m > 3 {
 		t.Errorf("%v of the moves that had to be", m)
@@ -118,7 +123,8 @@ func TestTallyCountsResources(t *testing.T) {
 	y.event("c", []string{"a", "a", "c"}, map[string]int{"a": 1, "b": 1, "c": 2})
 	f := y.end()
 	// c got what it must, 4; that 2 went from b to a was for nothing. a has 3 for a weight of 1, the average is 7/4.
-	if f.Moves != 6 || f.Minimum != 4 || f.MovesOverMinimum() != 1.5 || math.Abs(f.MaxOverAvg-12./7) > 1e-9 || math.Abs(f.Worst-12./7) > 1e-9 {
+	if f.Moves != 6 || f.Minimum != 4 || f.MovesOverMinimum() != 1.5 || math.Abs(f.MaxOverAvg-12./7) > 1e-9 ||
+		math.Abs(f.Worst-12./7) > 1e-9 {
 		t.Errorf("%+v", f)
 	}
 }
@@ -193,7 +199,10 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 }
 
 func ExampleRun() {
-	r, err := Run(context.Background(), Config{Members: 4, Resources: 1000, Shards: 1024, Weights: []int{1}, Events: 10, Seed: 7, Bound: 1.1})
+	r, err := Run(
+		context.Background(),
+		Config{Members: 4, Resources: 1000, Shards: 1024, Weights: []int{1}, Events: 10, Seed: 7, Bound: 1.1},
+	)
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -17,7 +17,8 @@ type Figures struct {
 	Worst float64
 	// Moves counts the resources that went from one member to another, over all events.
 	Moves int
-	// Minimum counts the moves that no way to spread could avoid: what a leaving member had, and what a joining one got.
+	// Minimum counts the moves that no way to spread could avoid: what a leaving member had, and what a joining one
+	// got.
 	Minimum int
 	// Decision is how long a member needs on average, after an event, to compute who owns what. DecisionMax is the
 	// longest.
