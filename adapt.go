@@ -21,11 +21,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
-// What the user's code returns or panics with is the user's code again: an Error method may panic (one of a nil pointer
-// does), block, or call back into the manager. So its text is taken down in the goroutine that called the user's code,
-// under the limits of that call, and everyone else reads the text.
+// What the user's code returns or panics with has methods, which are the user's code again: an Error method may panic
+// (that of a nil pointer often does), block, or call back into the manager. So the goroutine that called the user's code
+// takes down the text, under the limits of that call, and everyone else reads the text.
 
-// toldError is an error of the user's code whose text is known. It unwraps to that error, for the user to test for it.
+// toldError is an error of the user's code whose text has been taken down. It unwraps to that error, so that the user
+// can test for it.
 type toldError struct {
 	text string
 	err  error
@@ -34,7 +35,7 @@ type toldError struct {
 func (e *toldError) Error() string { return e.text }
 func (e *toldError) Unwrap() error { return e.err }
 
-// told takes down the text of an error of the user's code. It is called in the goroutine that the error came from.
+// told takes down the text of an error of the user's code. It is to be called in the goroutine that called that code.
 func told(err error) error {
 	switch err := err.(type) { //nolint:errorlint // these very types, whose methods are not the user's
 	case nil:
@@ -42,7 +43,7 @@ func told(err error) error {
 	case *toldError:
 		return err
 	case *PanicError:
-		if err != nil && err.text != "" { // else it is not ours
+		if err != nil && err.text != "" { // else newPanicError did not make it
 			return err
 		}
 	}
@@ -53,11 +54,8 @@ func told(err error) error {
 func textOf(err error) (text string) {
 	defer func() {
 		if v := recover(); v != nil {
-			text = fmt.Sprintf(
-				"an error of type %T, whose Error method panics: %s",
-				err,
-				excerpt.Clip(usercode.PanicText(v), usercode.MaxText),
-			)
+			why := excerpt.Clip(usercode.PanicText(v), usercode.MaxText)
+			text = fmt.Sprintf("an error of type %T, whose Error method panics: %s", err, why)
 		}
 	}()
 	return excerpt.Clip(err.Error(), usercode.MaxText)
@@ -74,8 +72,8 @@ func isPanic(err error) bool {
 // matches says whether an error of the user's code matches one of DRM's.
 func matches(err, target error) bool { return asked(func() bool { return errors.Is(err, target) }) }
 
-// asked is what an error of the user's code says of itself; false where it panics. It is called like told: an error's
-// Unwrap, Is and As methods are the user's code too.
+// asked returns what an error of the user's code says of itself, and false where it panics. It is to be called where
+// told is: an error's Unwrap, Is and As methods are the user's code too.
 func asked(question func() bool) (yes bool) {
 	defer func() {
 		if recover() != nil {
@@ -98,11 +96,8 @@ func safely(f func() error) (err error) {
 
 // newPanicError makes an error of what a recovered panic was about.
 func newPanicError(v any) *PanicError {
-	return &PanicError{
-		Value: v,
-		Stack: debug.Stack(),
-		text:  excerpt.Clip("panic: "+usercode.PanicText(v), usercode.MaxText),
-	}
+	text := excerpt.Clip("panic: "+usercode.PanicText(v), usercode.MaxText)
+	return &PanicError{Value: v, Stack: debug.Stack(), text: text}
 }
 
 // userHandler adapts a Handler to what package calls calls. Whatever the user's code does in a call, and whatever the
@@ -139,13 +134,8 @@ func (u userHandler) TerminateFailed(ctx context.Context, c calls.Claim, err err
 
 // claim is what the user's code is given.
 func (u userHandler) claim(c calls.Claim) Claim {
-	return Claim{
-		App:      u.app,
-		Member:   u.member,
-		Token:    c.Token,
-		Resource: Resource{ID: c.ID, Data: c.Data},
-		validity: handled{c.Of},
-	}
+	r := Resource{ID: c.ID, Data: c.Data}
+	return Claim{App: u.app, Member: u.member, Resource: r, Token: c.Token, validity: handled{c.Of}}
 }
 
 // handled makes a handling the Validity, and the Reporter, of its claim.
@@ -327,20 +317,21 @@ func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item,
 	if said != nil {
 		bad = said
 	}
-	items = make([]catalogue.Item, len(resources))
+	items = make([]catalogue.Item, len(resources)) // those of bad ones stay empty
 	const piece = 10_000
-	found := make([]BadItemsError, (len(resources)+piece-1)/piece) // by piece, so that the first ones are told of
+	found := make([]BadItemsError, (len(resources)+piece-1)/piece) // by piece, so that bad is in the answer's order
 	var checking errgroup.Group
 	checking.SetLimit(runtime.GOMAXPROCS(0))
 	for n := range found {
 		checking.Go(func() error {
 			for i := n * piece; i < min((n+1)*piece, len(resources)); i++ {
-				object, err := resources[i].checked()
+				r := &resources[i]
+				object, err := r.checked()
 				if err != nil {
-					found[n].Add(BadItem{Index: i, ID: resources[i].ID, Err: err}, idWithin(resources[i].Data)...)
+					found[n].Add(BadItem{Index: i, ID: r.ID, Err: err}, idWithin(r.Data)...)
 					continue
 				}
-				items[i] = catalogue.Item{ID: resources[i].ID, Data: object}
+				items[i] = catalogue.Item{ID: r.ID, Data: object}
 			}
 			return nil
 		})
@@ -349,23 +340,24 @@ func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item,
 	for n := range found {
 		bad.merge(&found[n])
 	}
+	return withoutRepeats(items, bad), bad
+}
+
+// withoutRepeats returns the items whose ids are not empty, in their place. An item whose id another one before it has
+// is left out, and added to bad.
+func withoutRepeats(items []catalogue.Item, bad *BadItemsError) []catalogue.Item {
 	type place struct{ good, index int }
 	seen := make(map[string]place, len(items))
 	good := 0
 	for i, item := range items {
-		if item.ID == "" { // it is bad
+		if item.ID == "" {
 			continue
 		}
 		if first, twice := seen[item.ID]; twice {
+			want := fmt.Sprintf("an id that item %d does not have already", first.index)
 			bad.Add(BadItem{
-				Index:   i,
-				ID:      item.ID,
-				Repeats: bytes.Equal(item.Data, items[first.good].Data),
-				Err: &InputError{
-					Field: "id",
-					Value: item.ID,
-					Want:  fmt.Sprintf("an id that item %d does not have already", first.index),
-				},
+				Index: i, ID: item.ID, Repeats: bytes.Equal(item.Data, items[first.good].Data),
+				Err: &InputError{Field: "id", Value: item.ID, Want: want},
 			})
 			continue
 		}
@@ -374,7 +366,7 @@ func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item,
 		good++
 	}
 	clear(items[good:])
-	return items[:good], bad
+	return items[:good]
 }
 
 // idWithin returns the id that an object has, if it has one that is legible.

@@ -14,22 +14,31 @@ type State string
 
 // The states of a resource.
 const (
-	StateUnassigned State = "unassigned" // nobody has a claim on it; Assignment.Error says why
-	StateClaimed    State = "claimed"    // a member has the claim, and Handle has not succeeded yet
-	StateActive     State = "active"     // a member has the claim, and Handle succeeded
-	StateFailed     State = "failed"     // a member has the claim, and the last Handle failed, or what it began (Claim.Report); Assignment.Error says how
+	// StateUnassigned: nobody has a claim on the resource. Assignment.Error says why.
+	StateUnassigned State = "unassigned"
+	// StateClaimed: a member has the claim, and Handle has not succeeded yet.
+	StateClaimed State = "claimed"
+	// StateActive: a member has the claim, and Handle succeeded.
+	StateActive State = "active"
+	// StateFailed: a member has the claim, and the last Handle failed, or the handler has reported that what Handle
+	// began fails (Claim.Report). Assignment.Error says how.
+	StateFailed State = "failed"
 )
 
 // Assignment tells who handles a resource.
 type Assignment struct {
 	Resource string
 	Shard    int
-	Expected string    // the member that should have it by the ring; empty where nobody is eligible
-	Member   string    // the member that has the claim; empty where nobody has
-	State    State     //
-	Token    int64     // the claim's fencing token; 0 where there is no claim
-	Since    time.Time // when State was reached (of many that were told of at once: at the latest), by that member's clock; zero where there is no claim
-	Error    string    // why it failed or is unassigned; of a call of the handler that takes long, since when it runs and what came of the try before; else empty
+	Expected string // the member that should have the claim by the ring; empty where no member is eligible
+	Member   string // the member that has the claim; empty where nobody has
+	State    State
+	Token    int64 // the claim's fencing token; 0 where there is no claim
+	// Since is when State was reached, by the clock of the member that has the claim; zero where there is no claim. A
+	// member writes the states of many resources at once: then it is the time of the last of them.
+	Since time.Time
+	// Error says why the resource is unassigned or has failed. While a call of the handler takes long, it says since
+	// when the call runs, and what came of the call before. Else it is empty.
+	Error string
 }
 
 func assignmentOf(a picture.Assignment) Assignment {
@@ -41,16 +50,18 @@ func assignmentOf(a picture.Assignment) Assignment {
 
 // MemberInfo tells of one live member.
 type MemberInfo struct {
-	ID        string
-	State     string // joining, active, draining (ordered, and not ignored) or leaving
-	Drain     string // DrainOrdered, DrainIgnored, or empty: there is no order
-	Weight    int
-	Slots     []int
-	Address   string
-	Version   string
-	Started   time.Time
-	Shards    int // how many the view gives it
-	Resources int // how many claims it has, by its own figures: up to 10 s old (soon after it has come to rest, else); 0 before the first
+	ID      string
+	State   string // joining, active, draining (a drain is ordered, and not ignored) or leaving
+	Drain   string // DrainOrdered, DrainIgnored, or empty: no drain is ordered
+	Weight  int
+	Slots   []int
+	Address string
+	Version string
+	Started time.Time
+	Shards  int // how many shards belong to the member
+	// Resources is how many claims the member has, by its own figures. It writes them soon after its claims have come
+	// to rest, and every 10 s while they change. 0 before it has written any.
+	Resources int
 }
 
 func memberOf(m picture.Member) MemberInfo { return MemberInfo(m) }
@@ -58,13 +69,13 @@ func memberOf(m picture.Member) MemberInfo { return MemberInfo(m) }
 // What MemberInfo.Drain says.
 const (
 	DrainOrdered = "ordered" // the member is to hold nothing
-	DrainIgnored = "ignored" // that is ordered, and ignored, since nobody would be left
+	DrainIgnored = "ignored" // the member is to hold nothing, which is ignored: nobody would be left
 )
 
 // DrainInfo is an order that a member hold nothing.
 type DrainInfo struct {
 	Member  string
-	Since   time.Time // by the clock of who gave it; zero where that is not known
+	Since   time.Time // when the order was given, by the clock of whoever gave it; zero where that is not known
 	Live    bool      // the member is there
 	Ignored bool      // nobody would be left, so that all such orders are ignored
 }
@@ -77,7 +88,9 @@ type CatalogueEntry struct {
 	Shard      int
 	FromSource bool // the last fetch had it
 	Allocated  bool // an Allocate wants it
-	Suspended  bool // the source has it, or may have it, and it was deallocated: it is not handled until it is allocated
+	// Suspended: the resource was deallocated while the source had it, or may have had it. It is not handled until it
+	// is allocated.
+	Suspended bool
 }
 
 // MarshalJSON gives the object that `drmctl resources -o json` prints.
@@ -112,16 +125,16 @@ func entryOf(r picture.Resource) CatalogueEntry {
 type SourceStatus struct {
 	LastSuccess time.Time // zero: none yet
 	LastAttempt time.Time // zero: none yet
-	Resources   int       // in the last answer that was accepted
-	Error       string    // of the last attempt; empty where it worked
+	Resources   int       // how many resources the last answer that was accepted had
+	Error       string    // why the last attempt failed; empty where it worked
 	Held        int       // removals that look like a mistake of the source, and wait for a confirmation
-	TooLarge    int       // resources that etcd would not take, because they are over its limit for a request
+	TooLarge    int       // resources that etcd did not take, because they are over its limit for a request
 
 	LastChange SourceChange // by the last answer that changed anything
 
 	HeldIDs    []string  // the ids of the removals that are held, in order; of more than 100 the first 100
-	HeldSince  time.Time // since when there have been such, without a break; zero: there are none
-	HeldUntil  time.Time // an answer that is asked for after that confirms those there are; zero: only Client.AcceptRemovals does
+	HeldSince  time.Time // since when removals have been held, without a break; zero: none are held
+	HeldUntil  time.Time // an answer that is asked for after that confirms them; zero: only AcceptRemovals does
 	HeldDigest string    // stands for the set of their ids, for Client.AcceptRemovals
 
 	// NotBefore is until when the source wants to be left alone, as its last error said (Retryable), by the clock of
@@ -151,16 +164,16 @@ type SourceChange struct {
 type Status struct {
 	App         string
 	Members     int
-	Resources   int // that should be handled: the catalogue less what is suspended
+	Resources   int // resources that should be handled: the catalogue less those that are suspended
 	Active      int
 	Failed      int
 	Unassigned  int
-	Misplaced   int // held by another member than the expected one
+	Misplaced   int // resources on which another member than the expected one has the claim
 	Coordinator string
-	Drains      []DrainInfo // by member; of those too that are not there
+	Drains      []DrainInfo // by member, also of members that are not there
 	Source      SourceStatus
 	Corrupt     int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
-	Revision    int64 // etcd's, at which this was read
+	Revision    int64 // etcd's revision at which all of this was read
 }
 
 func appStatusOf(app string, s picture.Status) Status {
@@ -181,19 +194,11 @@ type AssignmentFilter struct {
 // statusOf returns what a record of the source tells.
 func statusOf(r record.Source) SourceStatus {
 	s := SourceStatus{
-		LastSuccess: r.LastSuccess,
-		LastAttempt: r.LastAttempt,
-		Resources:   r.Resources,
-		Error:       r.Error,
-		NotBefore:   r.NotBefore,
-		Held:        r.Held,
-		TooLarge:    r.TooLarge,
-		LastChange:  SourceChange(r.LastChange),
-		Bad:         r.Bad,
-		HeldIDs:     r.HeldRemovals.IDs,
-		HeldSince:   r.HeldRemovals.Since,
-		HeldUntil:   r.HeldRemovals.Until,
-		HeldDigest:  r.HeldRemovals.Digest,
+		LastSuccess: r.LastSuccess, LastAttempt: r.LastAttempt, Resources: r.Resources, Error: r.Error,
+		NotBefore: r.NotBefore, Held: r.Held, TooLarge: r.TooLarge, Bad: r.Bad,
+		LastChange: SourceChange(r.LastChange),
+		HeldIDs:    r.HeldRemovals.IDs, HeldSince: r.HeldRemovals.Since, HeldUntil: r.HeldRemovals.Until,
+		HeldDigest: r.HeldRemovals.Digest,
 	}
 	for _, b := range r.BadItems {
 		s.BadItems = append(s.BadItems, SourceBadItem{b.Index, b.ID, b.Error})

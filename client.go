@@ -14,9 +14,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/txn"
-	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // Client looks at an app and operates it, without being a member. NewClient makes one. Its methods are safe for use
@@ -116,6 +116,15 @@ func (c *Client) readerOf(config appconfig.Config) *picture.Reader {
 
 // anyReader returns a reader for what does not need the app's number of shards, so that there need be no app.
 func (c *Client) anyReader() *picture.Reader { return c.readerOf(appconfig.Config{}) }
+
+// desk returns what gives orders in the app. ErrNoApp says that there is no app.
+func (c *Client) desk(ctx context.Context) (*order.Desk, error) {
+	config, err := c.open(ctx, false)
+	if err != nil {
+		return nil, c.noApp(err)
+	}
+	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision}, nil
+}
 
 // noApp makes the error that says that there is no app an ErrNoApp that says which.
 func (c *Client) noApp(err error) error {
@@ -288,50 +297,24 @@ func (c *Client) drain(ctx context.Context, member string, absent bool) error {
 	if err := keys.CheckID(member); err != nil {
 		return fmt.Errorf("drain: %w", &InputError{"member", member, err.Error()})
 	}
-	r, err := c.needReader(ctx)
+	desk, err := c.desk(ctx)
+	if err == nil {
+		err = desk.Drain(ctx, member, absent)
+	}
 	if err != nil {
 		return fmt.Errorf("drain member %q: %w", member, err)
-	}
-	roll, err := r.Roll(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("drain member %q: %w", member, err)
-	case roll.View.Ordered(member):
-		return nil
-	case !absent && !roll.View.Known(member):
-		return fmt.Errorf("drain member %q: %w", member, ErrNotFound)
-	case roll.View.LastToTake(member):
-		return fmt.Errorf(
-			"drain member %q: %w: nobody could take what it has, so the order would be ignored; start another member, or undrain one, first",
-			member,
-			ErrLastMember,
-		)
-	}
-	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	if _, err := c.client.Put(asking, c.layout.Drain(member), membership.DrainValue(time.Now())); err != nil {
-		return fmt.Errorf("drain member %q: %w", member, etcd.Unreachable(ctx, err))
 	}
 	return nil
 }
 
 // Undrain takes the order back. ErrNotFound says that there is neither such an order nor such a member.
 func (c *Client) Undrain(ctx context.Context, member string) error {
-	r, err := c.needReader(ctx)
+	desk, err := c.desk(ctx)
+	if err == nil {
+		err = desk.Undrain(ctx, member)
+	}
 	if err != nil {
 		return fmt.Errorf("undrain member %q: %w", member, err)
-	}
-	roll, err := r.Roll(ctx)
-	switch {
-	case err != nil:
-		return fmt.Errorf("undrain member %q: %w", member, err)
-	case !roll.View.Known(member):
-		return fmt.Errorf("undrain member %q: %w", member, ErrNotFound)
-	}
-	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	if _, err := c.client.Delete(asking, c.layout.Drain(member)); err != nil {
-		return fmt.Errorf("undrain member %q: %w", member, etcd.Unreachable(ctx, err))
 	}
 	return nil
 }

@@ -2,32 +2,18 @@ package drm
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
-	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
-	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/record"
-	"github.com/distributed-resource-manager/drm/membership"
 )
-
-// orderTTL is the life of an order about the source. It bounds how late it may be carried out where there is no
-// coordinator for a while, or its source fails: much later, whoever gave it would not expect it any more.
-const orderTTL = 10 * time.Minute
 
 // SourceOrder is an order about the source that was given to the coordinator. Where nobody carries it out within 10
 // minutes, it expires.
-type SourceOrder struct {
-	key      string
-	revision int64
-}
+type SourceOrder struct{ given picture.Order }
 
 // Source tells how the source fares: it reads no more than that, unlike Status. An app that nobody has created has a
 // zero one.
@@ -46,41 +32,30 @@ func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 // *InputError that digest is empty.
 func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder, error) {
 	if digest == "" {
-		return SourceOrder{}, fmt.Errorf(
-			"accept removals: %w",
-			&InputError{"digest", "", "that of removals that are held"},
-		)
+		empty := &InputError{"digest", "", "that of removals that are held"}
+		return SourceOrder{}, fmt.Errorf("accept removals: %w", empty)
 	}
-	value, err := json.Marshal(record.AcceptOrder{Digest: digest})
+	desk, err := c.desk(ctx)
 	if err != nil {
 		return SourceOrder{}, fmt.Errorf("accept removals: %w", err)
 	}
-	order, err := c.order(ctx, c.layout.AcceptOrder(), string(value))
+	given, err := desk.AcceptRemovals(ctx, digest)
 	if err != nil {
-		return order, fmt.Errorf("accept removals: %w", err)
+		return SourceOrder{}, fmt.Errorf("accept removals: %w", err)
 	}
-	return order, nil
+	return SourceOrder{given}, nil
 }
 
 // WaitAccepted returns when an order of AcceptRemovals has been carried out, with the number of entries that were
 // removed: what was written meanwhile stays. ErrNotAccepted says that it was refused, and ErrOrderExpired that nobody
 // carried it out.
-func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed int, err error) {
-	err = c.waitOrder(ctx, order, func(noted record.Source) (bool, error) {
-		done := noted.Accepted
-		switch {
-		case done.Revision < order.revision:
-			return false, nil
-		case done.Revision > order.revision:
-			return false, fmt.Errorf("%w: another order has taken its place", ErrNotAccepted)
-		case done.Error != "":
-			return false, fmt.Errorf("%w: %s", ErrNotAccepted, done.Error)
-		}
-		removed = done.Removed
-		return true, nil
-	})
+func (c *Client) WaitAccepted(ctx context.Context, o SourceOrder) (removed int, err error) {
+	r, err := c.readerFor(ctx, o)
+	if err == nil {
+		removed, err = order.WaitAccepted(ctx, r, o.given)
+	}
 	if err != nil {
-		return 0, fmt.Errorf("wait for the removals: %w", err)
+		return 0, fmt.Errorf("wait for the removals: %w", waitError(err))
 	}
 	return removed, nil
 }
@@ -89,85 +64,38 @@ func (c *Client) WaitAccepted(ctx context.Context, order SourceOrder) (removed i
 // it has said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has
 // a source, ErrNoApp that there is no such app.
 func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
-	order, err := c.order(ctx, c.layout.FetchOrder(), "")
+	desk, err := c.desk(ctx)
 	if err != nil {
-		return order, fmt.Errorf("ask the source: %w", err)
+		return SourceOrder{}, fmt.Errorf("ask the source: %w", err)
 	}
-	return order, nil
+	given, err := desk.Refetch(ctx)
+	if err != nil {
+		return SourceOrder{}, fmt.Errorf("ask the source: %w", err)
+	}
+	return SourceOrder{given}, nil
 }
 
 // WaitRefetched returns when an attempt to ask the source has ended that began after an order of RefetchSource, with
 // what came of it. ErrSourceFailed says that it failed, and why; ErrOrderExpired that there was none.
-func (c *Client) WaitRefetched(ctx context.Context, order SourceOrder) (SourceStatus, error) {
+func (c *Client) WaitRefetched(ctx context.Context, o SourceOrder) (SourceStatus, error) {
 	var last record.Source
-	err := c.waitOrder(ctx, order, func(noted record.Source) (bool, error) {
-		last = noted
-		switch {
-		case noted.Attempt < order.revision:
-			return false, nil
-		case noted.Error != "":
-			return false, fmt.Errorf("%w: %s", ErrSourceFailed, noted.Error)
-		}
-		return true, nil
-	})
+	r, err := c.readerFor(ctx, o)
+	if err == nil {
+		last, err = order.WaitRefetched(ctx, r, o.given)
+	}
 	if err != nil {
-		return statusOf(last), fmt.Errorf("wait for the source's answer: %w", err)
+		return statusOf(last), fmt.Errorf("wait for the source's answer: %w", waitError(err))
 	}
 	return statusOf(last), nil
 }
 
-// order gives an order to the coordinator: a key that etcd deletes by itself after a while.
-func (c *Client) order(ctx context.Context, key, value string) (SourceOrder, error) {
-	config, err := c.open(ctx, false)
-	if err != nil {
-		return SourceOrder{}, c.noApp(err)
-	}
-	group, err := c.readerOf(config).Group(ctx)
-	if err != nil {
-		return SourceOrder{}, err
-	}
-	if !hasSource(group) {
-		return SourceOrder{}, ErrNoSource
-	}
-	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	lease, err := c.client.Grant(asking, int64(orderTTL/time.Second))
-	if err != nil {
-		return SourceOrder{}, etcd.Unreachable(ctx, err)
-	}
-	resp, err := c.client.Txn(asking).
-		If(clientv3.Compare(clientv3.CreateRevision(c.layout.Config()), "=", config.CreateRevision)).
-		Then(clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))).
-		Commit()
-	if err == nil && resp.Succeeded {
-		return SourceOrder{key: key, revision: resp.Header.Revision}, nil
-	}
-	_, _ = c.client.Revoke(asking, lease.ID) // it expires by itself otherwise
-	if err == nil {
-		return SourceOrder{}, ErrAppGone
-	}
-	return SourceOrder{}, etcd.Unreachable(ctx, err)
-}
-
-func hasSource(v *membership.View) bool {
-	for _, m := range v.Members {
-		if m.Source {
-			return true
-		}
-	}
-	return false
-}
-
-// waitOrder calls done with each record of the source, until it says yes or fails, or the order is gone without that.
-func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(record.Source) (bool, error)) error {
+// readerFor returns a reader that waits for an order. An order that was never given has expired.
+func (c *Client) readerFor(ctx context.Context, o SourceOrder) (*picture.Reader, error) {
 	r, err := c.reader(ctx)
-	if err != nil {
-		return err
+	if err == nil && (r == nil || o.given.Revision == 0) {
+		return nil, ErrOrderExpired
 	}
-	if r == nil || order.revision == 0 {
-		return ErrOrderExpired
-	}
-	return waitError(r.WaitOrder(ctx, picture.Order{Key: order.key, Revision: order.revision}, done))
+	return r, err
 }
 
 // DropSource says that the app has no source from now on, without waiting for Config.SourceGone. What nobody but the
@@ -179,100 +107,41 @@ func (c *Client) waitOrder(ctx context.Context, order SourceOrder, done func(rec
 // Errors: a *SourceInUseError (ErrSourceInUse) while a member that has a Retriever is alive; ErrNoApp; ErrAppGone;
 // ErrUnreachable.
 func (c *Client) DropSource(ctx context.Context) (removed int, err error) {
-	config, store, err := c.toDrop(ctx)
-	if err != nil {
-		return 0, fmt.Errorf("drop the source: %w", err)
+	desk, store, err := c.toDrop(ctx)
+	if err == nil {
+		removed, err = desk.DropSource(ctx, store)
 	}
-	for {
-		if err := c.sourceInUse(ctx, config); err != nil {
-			return removed, fmt.Errorf("drop the source: %w", err)
-		}
-		revision, ok, err := c.markGone(ctx)
-		if err != nil {
-			return removed, fmt.Errorf("drop the source: %w", etcd.Unreachable(ctx, err))
-		}
-		if !ok {
-			continue
-		}
-		done, err := store.Forget(ctx, revision)
-		removed += done.Removed
-		if errors.Is(err, catalogue.ErrSourceBack) {
-			continue // a member with a source has come, or somebody else has forgotten the source
-		}
-		return removed, writeError(ctx, err)
-	}
+	return removed, dropError(ctx, "drop the source", err)
 }
 
 // SourceLeaves tells how many resources DropSource would remove now, and removes none. Its errors are those of
 // DropSource.
 func (c *Client) SourceLeaves(ctx context.Context) (removed int, err error) {
-	config, store, err := c.toDrop(ctx)
+	desk, store, err := c.toDrop(ctx)
 	if err == nil {
-		err = c.sourceInUse(ctx, config)
+		removed, err = desk.SourceLeaves(ctx, store)
 	}
-	if err != nil {
-		return 0, fmt.Errorf("look at what the source leaves: %w", err)
-	}
-	removed, err = store.Leaves(ctx)
-	return removed, writeError(ctx, err)
+	return removed, dropError(ctx, "look at what the source leaves", err)
 }
 
-// toDrop opens an app that is to lose its source.
-func (c *Client) toDrop(ctx context.Context) (appconfig.Config, *catalogue.Store, error) {
-	config, err := c.open(ctx, false)
+// toDrop returns what drops an app's source, and the catalogue that it is dropped from.
+func (c *Client) toDrop(ctx context.Context) (*order.Desk, *catalogue.Store, error) {
+	desk, err := c.desk(ctx)
 	if err != nil {
-		return config, nil, c.noApp(err)
+		return nil, nil, err
 	}
 	store, err := c.store(ctx, false)
-	return config, store, err
+	return desk, store, err
 }
 
-// sourceInUse returns an error where a live member has a source.
-func (c *Client) sourceInUse(ctx context.Context, config appconfig.Config) error {
-	group, err := c.readerOf(config).Group(ctx)
-	if err != nil {
-		return err
-	}
-	var have []string
-	for id, member := range group.Members {
-		if member.Source {
-			have = append(have, id)
-		}
-	}
-	if len(have) == 0 {
+func dropError(ctx context.Context, doing string, err error) error {
+	var inUse *order.SourceInUseError
+	switch {
+	case err == nil:
 		return nil
+	case errors.As(err, &inUse):
+		return fmt.Errorf("%s: %w", doing, (*SourceInUseError)(inUse))
+	default:
+		return fmt.Errorf("%s: %w", doing, writeError(ctx, err))
 	}
-	return &SourceInUseError{Member: slices.Min(have)}
-}
-
-// markGone records that the source is gone, so that nothing is suspended any more, and returns the record's mod
-// revision; 0 where there is none. False says that somebody else wrote it meanwhile.
-func (c *Client) markGone(ctx context.Context) (revision int64, ok bool, err error) {
-	ctx, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
-	defer cancel()
-	resp, err := c.client.Get(ctx, c.layout.Source())
-	if err != nil || len(resp.Kvs) == 0 {
-		return 0, err == nil, err
-	}
-	kv := resp.Kvs[0]
-	noted, err := record.DecodeSource(kv.Value)
-	if err != nil {
-		noted = record.Source{} // a corrupt one is as good as none
-	}
-	if noted.Gone {
-		return kv.ModRevision, true, nil
-	}
-	noted.Gone = true
-	b, err := json.Marshal(noted)
-	if err != nil {
-		return 0, false, err
-	}
-	put, err := c.client.Txn(ctx).
-		If(clientv3.Compare(clientv3.ModRevision(c.layout.Source()), "=", kv.ModRevision)).
-		Then(clientv3.OpPut(c.layout.Source(), string(b))).
-		Commit()
-	if err != nil {
-		return 0, false, err
-	}
-	return put.Header.Revision, put.Succeeded, nil
 }

@@ -22,50 +22,68 @@ const (
 )
 
 // withDefaults returns the config with its zero values replaced, or an *InputError that names the first field that
-// cannot be.
+// cannot be used.
 func (c Config) withDefaults() (Config, error) {
-	if err := checkApp(c.App, &c.Prefix); err != nil {
-		return c, err
-	}
-	if err := c.Etcd.withDefaults(); err != nil {
-		return c, err
-	}
-	if c.ID != "" {
-		if err := keys.CheckID(c.ID); err != nil {
-			return c, &InputError{"ID", c.ID, err.Error()}
+	for _, check := range []func() error{
+		func() error { return checkApp(c.App, &c.Prefix) },
+		c.Etcd.withDefaults,
+		c.checkParts,
+		c.checkPolicies,
+		c.MaxRemovals.withDefaults,
+		c.checkNumbers,
+		c.checkDurations,
+	} {
+		if err := check(); err != nil {
+			return c, err
 		}
 	}
 	if c.Address == "" {
-		c.Address, _ = os.Hostname() // one that is not known is not told
+		c.Address, _ = os.Hostname() // a name that is not known is not shown
 	}
-	if c.Handler == nil {
-		return c, &InputError{"Handler", "nil", "a Handler"}
+	if c.Logger == nil {
+		c.Logger = zap.NewNop()
 	}
-	if c.Retriever == nil && !c.AllocateOnly {
-		return c, &InputError{"Retriever", "nil", "a Retriever, or AllocateOnly for a member that needs none"}
-	}
-	if c.Retriever != nil && c.AllocateOnly {
-		return c, &InputError{"AllocateOnly", "true", "false where there is a Retriever"}
-	}
-	if c.TerminatePolicy != ReleaseAnyway && c.TerminatePolicy != HoldUntilTerminated {
-		return c, &InputError{
-			"TerminatePolicy",
-			strconv.Itoa(int(c.TerminatePolicy)),
-			"ReleaseAnyway or HoldUntilTerminated",
+	return c, nil
+}
+
+// checkParts checks who the member is, and which code of the user's it runs.
+func (c *Config) checkParts() error {
+	if c.ID != "" {
+		if err := keys.CheckID(c.ID); err != nil {
+			return &InputError{"ID", c.ID, err.Error()}
 		}
 	}
-	if c.OutagePolicy != StopOnOutage && c.OutagePolicy != KeepOnOutage {
-		return c, &InputError{"OutagePolicy", strconv.Itoa(int(c.OutagePolicy)), "StopOnOutage or KeepOnOutage"}
+	switch {
+	case c.Handler == nil:
+		return &InputError{"Handler", "nil", "a Handler"}
+	case c.Retriever == nil && !c.AllocateOnly:
+		return &InputError{"Retriever", "nil", "a Retriever, or AllocateOnly for a member that needs none"}
+	case c.Retriever != nil && c.AllocateOnly:
+		return &InputError{"AllocateOnly", "true", "false where there is a Retriever"}
+	default:
+		return nil
 	}
-	if c.SourcePolicy != KeepCatalogue && c.SourcePolicy != ExitOnSourceError {
-		return c, &InputError{"SourcePolicy", strconv.Itoa(int(c.SourcePolicy)), "KeepCatalogue or ExitOnSourceError"}
+}
+
+func (c *Config) checkPolicies() error {
+	for _, f := range []struct {
+		name    string
+		value   int
+		choices [2]string // named by the values 0 and 1
+	}{
+		{"TerminatePolicy", int(c.TerminatePolicy), [2]string{"ReleaseAnyway", "HoldUntilTerminated"}},
+		{"OutagePolicy", int(c.OutagePolicy), [2]string{"StopOnOutage", "KeepOnOutage"}},
+		{"SourcePolicy", int(c.SourcePolicy), [2]string{"KeepCatalogue", "ExitOnSourceError"}},
+		{"RemovalPolicy", int(c.RemovalPolicy), [2]string{"ConfirmRemovals", "HoldRemovals"}},
+	} {
+		if f.value < 0 || f.value >= len(f.choices) {
+			return &InputError{f.name, strconv.Itoa(f.value), f.choices[0] + " or " + f.choices[1]}
+		}
 	}
-	if c.RemovalPolicy != ConfirmRemovals && c.RemovalPolicy != HoldRemovals {
-		return c, &InputError{"RemovalPolicy", strconv.Itoa(int(c.RemovalPolicy)), "ConfirmRemovals or HoldRemovals"}
-	}
-	if err := c.MaxRemovals.withDefaults(); err != nil {
-		return c, err
-	}
+	return nil
+}
+
+func (c *Config) checkNumbers() error {
 	for _, f := range []struct {
 		name        string
 		value       *int
@@ -87,11 +105,15 @@ func (c Config) withDefaults() (Config, error) {
 			}
 		}
 		if *f.value < f.least || *f.value > f.most {
-			return c, &InputError{f.name, strconv.Itoa(*f.value), fmt.Sprintf("%d to %d", f.least, f.most)}
+			return &InputError{f.name, strconv.Itoa(*f.value), fmt.Sprintf("%d to %d", f.least, f.most)}
 		}
 	}
+	return nil
+}
+
+func (c *Config) checkDurations() error {
 	if c.LeaseTTL%time.Second != 0 {
-		return c, &InputError{"LeaseTTL", c.LeaseTTL.String(), "whole seconds"}
+		return &InputError{"LeaseTTL", c.LeaseTTL.String(), "whole seconds"}
 	}
 	for _, f := range []durationField{
 		{"LeaseTTL", &c.LeaseTTL, DefaultLeaseTTL, time.Second, 10 * time.Minute, false},
@@ -108,30 +130,15 @@ func (c Config) withDefaults() (Config, error) {
 		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout, leastDuration, mostDuration, false},
 	} {
 		if err := f.check(); err != nil {
-			return c, err
+			return err
 		}
 	}
-	most := durationField{
-		"HandleBackoffMax",
-		&c.HandleBackoffMax,
-		max(DefaultHandleBackoffMax, c.HandleBackoff),
-		c.HandleBackoff,
-		mostDuration,
-		false,
+	backoffMax := max(DefaultHandleBackoffMax, c.HandleBackoff)
+	most := durationField{"HandleBackoffMax", &c.HandleBackoffMax, backoffMax, c.HandleBackoff, mostDuration, false}
+	if err := most.check(); err != nil || c.PollInterval == 0 {
+		return err
 	}
-	if err := most.check(); err != nil {
-		return c, err
-	}
-	if c.PollInterval != 0 {
-		poll := durationField{"PollInterval", &c.PollInterval, 0, 100 * time.Millisecond, mostDuration, false}
-		if err := poll.check(); err != nil {
-			return c, err
-		}
-	}
-	if c.Logger == nil {
-		c.Logger = zap.NewNop()
-	}
-	return c, nil
+	return durationField{"PollInterval", &c.PollInterval, 0, 100 * time.Millisecond, mostDuration, false}.check()
 }
 
 func (l *RemovalLimit) withDefaults() error {
@@ -141,7 +148,7 @@ func (l *RemovalLimit) withDefaults() error {
 	if l.MoreThan == 0 {
 		l.MoreThan = DefaultRemovalMoreThan
 	}
-	if !(l.Share >= 0.0001 && l.Share <= 1) { // what is no number is neither
+	if !(l.Share >= 0.0001 && l.Share <= 1) { // NaN is neither
 		return &InputError{"MaxRemovals.Share", strconv.FormatFloat(l.Share, 'g', -1, 64), "0.0001 to 1"}
 	}
 	if l.MoreThan < 1 || l.MoreThan > 1_000_000 {
@@ -182,7 +189,7 @@ func (c *EtcdConfig) withDefaults() error {
 		return &InputError{"Etcd.Endpoints", "none", "the endpoints of etcd, or a Client"}
 	case c.TLS != nil && c.GetTLS != nil:
 		return &InputError{"Etcd.GetTLS", "set", "one of TLS and GetTLS"}
-	case c.Client != nil && (len(c.Endpoints) > 0 || c.TLS != nil || c.GetTLS != nil || c.Username != "" || c.Password != ""):
+	case c.Client != nil && c.saysHowToConnect():
 		return &InputError{"Etcd.Client", "a client and how to make one", "one of both"}
 	}
 	var bad *reach.EndpointError
@@ -198,6 +205,11 @@ func (c *EtcdConfig) withDefaults() error {
 		}
 	}
 	return nil
+}
+
+// saysHowToConnect reports whether any field is set that only a client of DRM's own needs.
+func (c *EtcdConfig) saysHowToConnect() bool {
+	return len(c.Endpoints) > 0 || c.TLS != nil || c.GetTLS != nil || c.Username != "" || c.Password != ""
 }
 
 // durationField is a field of Config and what it may be.

@@ -10,6 +10,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
@@ -23,7 +24,7 @@ var (
 	// Start makes it, or an Allocate of a Client that may (ClientConfig.Create).
 	ErrNoApp error = noApp{}
 	// ErrLastMember says that a Drain would leave nobody that takes anything, so that all drains would be ignored.
-	ErrLastMember = errors.New("every other member is drained, or there is none")
+	ErrLastMember = order.ErrLastMember
 	// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
 	ErrUnreachable = etcd.ErrUnreachable
 	// ErrIDInUse says that another live member of the app has the member id.
@@ -40,9 +41,9 @@ var (
 	// ExitOnSourceError asks; of Client.WaitRefetched, that the source failed.
 	ErrSourceFailed = source.ErrFailed
 	// ErrNoSource says that no live member of the app has a source, so that nobody carries out an order about one.
-	ErrNoSource = errors.New("no live member has a source")
+	ErrNoSource = order.ErrNoSource
 	// ErrNotAccepted says that an order to make the removals that are held was refused: others are held by now.
-	ErrNotAccepted = errors.New("not accepted")
+	ErrNotAccepted = order.ErrNotAccepted
 	// ErrOrderExpired says that nobody has carried out an order about the source within its life.
 	ErrOrderExpired = picture.ErrOrderExpired
 	// ErrSourceInUse says that the app has a source: a live member has a Retriever.
@@ -143,12 +144,7 @@ type SourceInUseError struct {
 	Member string // one of those that have a Retriever
 }
 
-func (e *SourceInUseError) Error() string {
-	return fmt.Sprintf(
-		"member %q has a source, and would bring back what it has: stop the members that do, or start them without",
-		e.Member,
-	)
-}
+func (e *SourceInUseError) Error() string { return (*order.SourceInUseError)(e).Error() }
 
 // Is makes errors.Is(err, ErrSourceInUse) hold.
 func (e *SourceInUseError) Is(target error) bool { return target == ErrSourceInUse }

@@ -13,55 +13,57 @@ import (
 // Handler is what a program does with the resources that its member claims. DRM calls it from many goroutines at once,
 // but never has more than one call in progress for one resource. A call may be slow, hang, panic, end its goroutine or
 // call back into the Manager, and so may the methods of the errors that it returns: that delays the resource it is
-// about, and nothing else. A call that hangs for Config.TerminateTimeout after its context has ended is given up:
-// nothing of the handling is valid any more then, and the claim is let go of, unless the policy is HoldUntilTerminated.
+// about, and nothing else. A call that hangs for Config.TerminateTimeout after its context has ended is given up: its
+// handling is no longer valid, and the claim is released, unless the policy is HoldUntilTerminated.
 type Handler interface {
 	// Handle starts handling the claimed resource and returns once that works (it does not block for as long as the
 	// resource is handled; handler.Loop is for functions that do). ctx outlives the return: it ends when Terminate has
 	// returned, or at the claim's deadline, or when Handle takes longer than Config.HandleTimeout, or when a call of
 	// the resource hangs and is given up, and context.Cause says which of these it was. After an error the resource
-	// counts as not handled; HandleFailed is told, and Handle is called again after a backoff.
+	// counts as not handled: HandleFailed is called, and then Handle again, after a backoff.
 	Handle(ctx context.Context, c Claim) error
 	// HandleFailed is told of each Handle or Update that failed, panicked or timed out. It is part of that call: ctx
 	// ends after Config.TerminateTimeout, or within a second while the member stops, and what follows for the resource
 	// waits for its return.
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
-	// cancelled, or whose error matches ErrOutcomeUnknown, never for one that returned another error. The claim is
-	// given away only after it returned (or after Config.TerminateTimeout). ctx ends at the claim's deadline or that
-	// timeout. The deadline is no reason to leave anything behind, only to wait for nothing more: after an error
-	// because of it (context.Cause(ctx) is CauseFenced) Terminate is called once more, to clean up, and no deadline
-	// ends that.
+	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error. The
+	// claim is given away only after Terminate has returned (or after Config.TerminateTimeout). ctx ends at the claim's
+	// deadline or after that timeout. At the deadline Terminate should stop waiting, and still leave nothing behind:
+	// where it fails because of the deadline (context.Cause(ctx) is CauseFenced), it is called once more, to clean up,
+	// and no deadline ends that call.
 	Terminate(ctx context.Context, c Claim) error
-	// TerminateFailed is told of each Terminate that failed, panicked or timed out, likewise.
+	// TerminateFailed is told of each Terminate that failed, panicked or timed out. It is part of that call, as
+	// HandleFailed is part of a Handle.
 	TerminateFailed(ctx context.Context, c Claim, err error)
 }
 
-// Updater is what a Handler may have besides: Update hands over the changed data of a resource that is being handled.
-// Without it, such a resource is terminated and handled anew under the same claim. After an error of Update the
-// resource is terminated and handled anew too.
+// Updater is what a Handler may implement besides: Update hands over the changed data of a resource that is being
+// handled. Without it, such a resource is terminated and handled anew under the same claim. After an error of Update
+// the resource is terminated and handled anew too.
 type Updater interface {
 	Update(ctx context.Context, c Claim) error
 }
 
-// Finisher is what a Handler may have besides: where FinishesCalls says true, a Handle or Update in progress is not
-// cancelled when its resource moves, changes or is removed, or the member stops. Its return is waited for, until
-// Config.HandleTimeout or the end of the claim, and Terminate follows; where the member stops, until
-// Config.TerminateTimeout and 3 s are left of Config.StopTimeout (half of it, where it is not as long), so that
-// Terminate has its time. It is for handlers whose calls are requests to somewhere else: one that is cut off may still
-// be carried out there, after the Terminate that follows. Without it, such a call's context ends at once.
+// Finisher is what a Handler may implement besides: where FinishesCalls says true, a Handle or Update in progress is
+// not cancelled when its resource moves, changes or is removed, or when the member stops. DRM waits for the call to
+// return, until Config.HandleTimeout or the end of the claim, and then calls Terminate. While the member stops, it
+// waits only until Config.TerminateTimeout and 3 s are left of Config.StopTimeout (half of StopTimeout, where that is
+// not as long), so that Terminate has its time. It is for handlers whose calls are requests to another process: a
+// request that is cut off may still be carried out there, after the Terminate that follows. Without it, the context of
+// such a call ends at once.
 type Finisher interface {
 	FinishesCalls() bool
 }
 
 // Validity tells how long a claim is surely valid from now. Implementations are safe for use from any goroutine.
 type Validity interface {
-	// Remaining is the time to the local deadline, which comes before etcd can give the claim to anyone else. It is
-	// zero or negative once the deadline passed.
+	// Remaining is the time until the local deadline, which comes before etcd can give the claim to anyone else. It is
+	// zero or negative once the deadline has passed.
 	Remaining() time.Duration
 }
 
-// Reporter is what a Validity may be besides: it takes what Claim.Report is given.
+// Reporter is what a Validity may implement besides: it is given what Claim.Report is given.
 type Reporter interface {
 	Report(err error)
 }
@@ -87,10 +89,10 @@ func NewClaim(app, member string, r Resource, token int64, validity Validity) Cl
 // effect.
 func (c Claim) Valid() bool { return c.Remaining() > 0 }
 
-// Remaining is how long the claim is surely valid from now; at most the lease's TTL, and zero once it is not. It grows
-// again each time the lease is renewed, also while the handling is being ended: it is zero once Terminate has returned.
-// With KeepOnOutage it does not fall below half of the TTL until then: the claim is valid as far as this member can
-// know.
+// Remaining is how long the claim is surely valid from now: at most the lease's TTL, and zero once the claim is not
+// valid. It grows again each time the lease is renewed, also while the handling is being ended: it is zero once
+// Terminate has returned. With KeepOnOutage it does not fall below half of the TTL until then: the claim is valid as
+// far as this member can know.
 func (c Claim) Remaining() time.Duration {
 	if c.validity == nil {
 		return time.Duration(1<<63 - 1)
@@ -98,10 +100,11 @@ func (c Claim) Remaining() time.Duration {
 	return max(0, c.validity.Remaining())
 }
 
-// Report tells how the handling goes, once Handle has been called: an error makes the claim's state failed, with its
-// text, for those who look (Assignment); nil makes it active again. It changes nothing else: the resource stays this
-// member's, and nobody is called because of it. It is for handlers that start over by themselves, such as Loop and
-// Exec. It never blocks, and what is reported after Terminate was called is ignored.
+// Report tells how the handling goes, once Handle has been called: an error makes the claim's state failed, with the
+// error's text, for those who look (Assignment); nil makes the state active again. It changes nothing else: the
+// resource stays this member's, and no method of the Handler is called because of it. It is for handlers that start
+// over by themselves, such as handler.Loop and handler.Exec. It never blocks. What is reported after Terminate was
+// called is ignored.
 func (c Claim) Report(err error) {
 	if r, ok := c.validity.(Reporter); ok {
 		r.Report(err)
@@ -121,10 +124,7 @@ func (c Claim) Format(f fmt.State, _ rune) {
 // LogValue is for log/slog.
 func (c Claim) LogValue() slog.Value {
 	return slog.GroupValue(
-		slog.String(
-			"app",
-			c.App,
-		),
+		slog.String("app", c.App),
 		slog.String("member", c.Member),
 		slog.String("resource", c.Resource.ID),
 		slog.Int64("token", c.Token),

@@ -95,10 +95,8 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Record: membership.Record{Weight: c.Weight, Address: c.Address, Labels: c.Labels, Version: c.Version},
 		Client: m.client, Layout: m.layout, Shards: c.Shards, Default: DefaultShards, Request: c.Etcd.CommandTimeout,
 		LeaseTTL: c.LeaseTTL, Outlast: c.OutagePolicy == KeepOnOutage, JoinDelay: c.JoinDelay, Resync: c.ResyncInterval,
-		InFlight: c.MaxInFlight,
-		Handler: func(id string) calls.Handler {
-			return userHandler{c.Handler, c.App, id}
-		},
+		InFlight:      c.MaxInFlight,
+		Handler:       func(id string) calls.Handler { return userHandler{c.Handler, c.App, id} },
 		HandleTimeout: c.HandleTimeout, TerminateTimeout: c.TerminateTimeout, StopTimeout: c.StopTimeout,
 		Handles: c.HandleConcurrency, Terminates: c.TerminateConcurrency, HandleAttempts: c.HandleAttempts,
 		Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
@@ -112,15 +110,9 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 func (m *Manager) sourceOptions() source.Options {
 	c := &m.cfg
 	o := source.Options{
-		OnError:        onSourceError(c.OnSourceError),
-		FetchTimeout:   c.FetchTimeout,
-		RetryBudget:    c.FetchRetryBudget,
-		PollInterval:   c.PollInterval,
-		SettleDelay:    c.SettleDelay,
-		CacheResources: c.CacheResources,
-		Strict:         c.SourceStrict,
-		ExitOnError:    c.SourcePolicy == ExitOnSourceError,
-		Gone:           c.SourceGone,
+		OnError: onSourceError(c.OnSourceError), FetchTimeout: c.FetchTimeout, RetryBudget: c.FetchRetryBudget,
+		PollInterval: c.PollInterval, SettleDelay: c.SettleDelay, CacheResources: c.CacheResources,
+		Strict: c.SourceStrict, ExitOnError: c.SourcePolicy == ExitOnSourceError, Gone: c.SourceGone,
 		Removals: catalogue.Rules{
 			Share: c.MaxRemovals.Share, MoreThan: c.MaxRemovals.MoreThan,
 			Delay: max(c.RemovalDelay, c.PollInterval), Hold: c.RemovalPolicy == HoldRemovals,
@@ -205,13 +197,8 @@ func (m *Manager) Held() []Assignment {
 	all := make([]Assignment, len(held))
 	for i, h := range held {
 		all[i] = Assignment{
-			Resource: h.ID,
-			Shard:    h.Shard,
-			Expected: h.Expected,
-			Member:   m.ID(),
-			State:    StateActive,
-			Token:    h.Token,
-			Since:    h.Since,
+			Resource: h.ID, Shard: h.Shard, Expected: h.Expected, Member: m.ID(),
+			State: StateActive, Token: h.Token, Since: h.Since,
 		}
 		if h.Failed {
 			all[i].State, all[i].Error = StateFailed, h.Error

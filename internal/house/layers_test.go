@@ -45,7 +45,7 @@ var layers = []struct {
 	{"followers", []string{"internal/follow", "internal/record"}},
 	{"group", []string{"membership", "internal/etcd"}},
 	{"parts", []string{"internal/calls", "internal/picture", "internal/source"}},
-	{"member", []string{"internal/member"}},
+	{"member", []string{"internal/member", "internal/order"}},
 	{"root", []string{"."}},
 	{"adapters", []string{"handler", "retriever"}},
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},

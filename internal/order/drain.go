@@ -1,0 +1,57 @@
+package order
+
+import (
+	"context"
+	"fmt"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// Drain orders that a member hold nothing, until Undrain. An order that stands already is left as it is. With absent,
+// nothing need be known of the member.
+//
+// Errors: picture.ErrNotFound, ErrLastMember, and those of a Reader.
+func (d *Desk) Drain(ctx context.Context, member string, absent bool) error {
+	roll, err := d.Reader.Roll(ctx)
+	switch {
+	case err != nil:
+		return err
+	case roll.View.Ordered(member):
+		return nil
+	case !absent && !roll.View.Known(member):
+		return picture.ErrNotFound
+	case roll.View.LastToTake(member):
+		return fmt.Errorf("%w: nobody could take what it has, so the order would be ignored; "+
+			"start another member, or undrain one, first", ErrLastMember)
+	}
+	return d.ask(ctx, func(ctx context.Context) error {
+		_, err := d.Reader.Client.Put(ctx, d.Reader.Layout.Drain(member), membership.DrainValue(time.Now()))
+		return err
+	})
+}
+
+// Undrain takes an order of Drain back. It returns picture.ErrNotFound where there is neither such an order nor such a
+// member.
+func (d *Desk) Undrain(ctx context.Context, member string) error {
+	roll, err := d.Reader.Roll(ctx)
+	switch {
+	case err != nil:
+		return err
+	case !roll.View.Known(member):
+		return picture.ErrNotFound
+	}
+	return d.ask(ctx, func(ctx context.Context) error {
+		_, err := d.Reader.Client.Delete(ctx, d.Reader.Layout.Drain(member))
+		return err
+	})
+}
+
+// ask calls f within the timeout of a request.
+func (d *Desk) ask(ctx context.Context, f func(ctx context.Context) error) error {
+	bounded, cancel := context.WithTimeout(ctx, d.Reader.Timeout)
+	defer cancel()
+	return etcd.Unreachable(ctx, f(bounded))
+}
