@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
-// Forever sets no limit, as a duration of Config that may be it.
+// Forever, as a duration of Config that may have this value, sets no limit.
 const Forever = time.Duration(math.MaxInt64)
 
 // Defaults of Config.
@@ -41,37 +41,37 @@ const (
 
 // EtcdConfig says how to reach etcd. Config and ClientConfig have one each.
 type EtcdConfig struct {
-	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for those
-	// who have none; giving both is an error. One with a Username and a Password authenticates by itself, for each
-	// stream that it opens, and cannot any more once its token has expired where etcd is older than 3.5.
+	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for callers
+	// who have none; giving both is an error. A client with a Username and a Password authenticates by itself, for each
+	// stream that it opens; where etcd is older than 3.5, it cannot do so any more once its token has expired.
 	Client *clientv3.Client
-	// Endpoints of etcd: host:port, [IPv6]:port, http://host:port, https://host:port or unix://path. All or none of
-	// those that say so are https, and none is http where there is a TLS. Name several members of the cluster: requests
-	// go around a dead one.
+	// Endpoints of etcd: host:port, [IPv6]:port, http://host:port, https://host:port or unix://path. Endpoints that begin
+	// with http:// and with https:// do not go together, nor do http:// and TLS. Name several members of the cluster:
+	// requests go around a dead one.
 	Endpoints []string
 	// TLS is the client's TLS configuration; nil connects in the clear, unless an endpoint is an https URL.
 	TLS *tls.Config
-	// GetTLS, in place of TLS, is asked for the TLS configuration at each connection that is made, so that a CA that is
-	// rotated counts for the next one. (For a client certificate alone, TLS with GetClientCertificate does.) It is
-	// called from any goroutine, and a call that hangs fails the connection after a time, as an error does. Default
+	// GetTLS, in place of TLS, is asked for the TLS configuration at each connection that is made, so that a rotated CA
+	// counts for the next connection. (For a client certificate alone, TLS with GetClientCertificate is enough.) It may
+	// be called from any goroutine. An error fails the connection, and so does a call that hangs, after a time. Default
 	// nil.
 	GetTLS func() (*tls.Config, error)
-	// Username and Password, where etcd has authentication on. DRM logs in once in a token's life, and at growing
-	// intervals, up to 5 s, while etcd refuses them: errors say so, and match rpctypes.ErrAuthFailed of etcd's client.
-	// Leave both empty where TLS has a certificate whose common name etcd takes for the user. A name without a password
-	// is nobody's.
+	// Username and Password are needed where etcd has authentication on. DRM logs in once in the life of a token, and at
+	// growing intervals, up to 5 s, while etcd refuses the login: errors say so, and match rpctypes.ErrAuthFailed of
+	// etcd's client. Leave both empty where TLS has a certificate whose common name etcd takes for the user: a Username
+	// without a Password is not used.
 	Username, Password string
-	// DialTimeout bounds how long the first answer of etcd is waited for, before Start or NewClient gives up with
-	// ErrUnreachable, which says of each endpoint why. Raised, a slow start of etcd is waited out; lowered, a wrong
-	// address is told sooner. A certificate of etcd's that is not trusted, or of another name, is told at once. Default
-	// 5 s; 1 ms to 10 min.
+	// DialTimeout bounds how long Start and NewClient wait for the first answer of etcd, before they give up with
+	// ErrUnreachable, which says for each endpoint why. Raised, a slow start of etcd is waited out; lowered, a wrong
+	// address is reported sooner. A certificate of etcd that is not trusted, or has another name, is reported at once.
+	// Default 5 s; 1 ms to 10 min.
 	DialTimeout time.Duration
-	// CommandTimeout bounds each request to etcd after that. Raised, a slow etcd is borne longer; lowered, a dead
+	// CommandTimeout bounds each later request to etcd. Raised, a slow etcd is waited for longer; lowered, a dead
 	// endpoint is left sooner. Default 5 s; 1 ms to 10 min.
 	CommandTimeout time.Duration
 }
 
-// inner is what package etcd needs to know of it.
+// inner is what package etcd needs to know.
 func (c EtcdConfig) inner() etcd.Config {
 	return etcd.Config{
 		Client:      c.Client,
@@ -88,11 +88,11 @@ func (c EtcdConfig) inner() etcd.Config {
 type TerminatePolicy int
 
 const (
-	// ReleaseAnyway gives the claim away: the resource is handled again soon, maybe while remains of the old
-	// handling live on. The default.
+	// ReleaseAnyway releases the claim: the resource is handled again soon, maybe while remains of the old handling live
+	// on. The default.
 	ReleaseAnyway TerminatePolicy = iota
-	// HoldUntilTerminated keeps the claim and calls Terminate again, with backoff, until it succeeds: nothing overlaps,
-	// but a Terminate that never succeeds keeps the resource from everyone (until the member stops).
+	// HoldUntilTerminated keeps the claim and calls Terminate again, with backoff, until it succeeds: no two handlings
+	// overlap, but a Terminate that never succeeds keeps the resource from everyone, until the member stops.
 	HoldUntilTerminated
 )
 
@@ -100,13 +100,14 @@ const (
 type OutagePolicy int
 
 const (
-	// StopOnOutage ends everything before its claims can be given away: one owner at most, and nobody while etcd is
-	// gone for longer than a TTL. The default.
+	// StopOnOutage ends all handling before etcd can give the claims away: each resource has one owner at most, and no
+	// owner while etcd is gone for longer than a TTL. The default.
 	StopOnOutage OutagePolicy = iota
-	// KeepOnOutage goes on handling until etcd answers again, and says whether the claims are still there. Where all
-	// are cut off from etcd, nothing stops. Where only this member is (a partition, a machine that slept), others take
-	// over what it still handles: two owners, until it reaches etcd again. Their tokens tell them apart: choose this
-	// only for what is harmless when done twice, or refuses an older token.
+	// KeepOnOutage goes on handling until etcd answers again and shows whether the claims are still there. Where all
+	// members are cut off from etcd, nothing stops. Where only this member is cut off (a partition, a machine that
+	// slept), others take over what it still handles: a resource has two owners, until this member reaches etcd again.
+	// Their tokens tell them apart: choose this policy only for work that is harmless when it is done twice, or that
+	// refuses an older token.
 	KeepOnOutage
 )
 
@@ -114,23 +115,25 @@ const (
 type SourcePolicy int
 
 const (
-	// KeepCatalogue goes on with what the source answered last, reports, and asks again at the next poll. The default.
+	// KeepCatalogue goes on with the source's last answer, reports the failure, and asks again at the next poll. The
+	// default.
 	KeepCatalogue SourcePolicy = iota
-	// ExitOnSourceError ends the member, in order: everything held is terminated, TearDown is called, Done is closed,
-	// and Err matches ErrSourceFailed. The next coordinator asks in turn; where it gets no answer either, it ends too.
+	// ExitOnSourceError ends the member in order: all that it handles is terminated, TearDown is called, Done is closed,
+	// and Err matches ErrSourceFailed. The next coordinator asks the source then; where it gets no answer either, it
+	// ends too.
 	ExitOnSourceError
 )
 
 // RemovalLimit says which answers of a source are doubted. An answer that is empty, though the source had resources,
 // always is.
 type RemovalLimit struct {
-	// Share of the resources that the source had: an answer that would remove more is doubted. Lowered, more of what is
-	// meant waits for its confirmation; raised, more of what is a mistake is carried out. 1 doubts empty answers only.
-	// Default 0.2; 0.0001 to 1.
+	// Share is a part of the resources that the source had: an answer that would remove more than that is doubted.
+	// Lowered, more removals that are meant wait for a confirmation; raised, more removals that are a mistake are made.
+	// With 1 only empty answers are doubted. Default 0.2; 0.0001 to 1.
 	Share float64
-	// MoreThan is how many resources the source must have had for that. Where it had no more, an answer is doubted that
-	// would remove more than four fifths of them, and more than Share: of three, two may go. Default 10; 1 to
-	// 1,000,000.
+	// MoreThan is a number of resources: Share alone decides where the source had more than that. Where it had no more,
+	// an answer is doubted that would remove more than four fifths of them, and more than Share: of three, two may go.
+	// Default 10; 1 to 1,000,000.
 	MoreThan int
 }
 
@@ -138,11 +141,12 @@ type RemovalLimit struct {
 type RemovalPolicy int
 
 const (
-	// ConfirmRemovals has it confirmed by time and an answer: one that was asked for RemovalDelay, and PollInterval,
-	// after the answer that lacked the resource first, all answers between having lacked it too. The default.
+	// ConfirmRemovals takes an answer of the source as the confirmation: one that was asked for at least RemovalDelay,
+	// and PollInterval, after the first answer that lacked the resource, where all answers in between have lacked it
+	// too. The default.
 	ConfirmRemovals RemovalPolicy = iota
-	// HoldRemovals holds it until the source has the resource again, or an operator accepts (Client.AcceptRemovals,
-	// `drmctl source accept`).
+	// HoldRemovals holds the removal until the source has the resource again, or an operator accepts the removal
+	// (Client.AcceptRemovals, `drmctl source accept`).
 	HoldRemovals
 )
 
@@ -156,49 +160,50 @@ type Config struct {
 	// Etcd says how to reach etcd. Required.
 	Etcd EtcdConfig
 
-	// ID names this member. One that is stable over restarts brings the same resources back to it. If another live
-	// member has it, Start waits for up to the TTL + 1 s (a member that restarts after a crash meets its own old key),
-	// and then fails with an *IDInUseError. Default: the host's name, with a suffix where that is taken.
+	// ID names this member. An id that stays the same over restarts brings the same resources back to the member. If
+	// another live member has the id, Start waits for up to the TTL + 1 s (a member that restarts after a crash meets
+	// its own old key), and then fails with an *IDInUseError. Default: the host's name, with a suffix where that is
+	// taken.
 	ID string
 	// Address, Version and Labels are shown to those who list the members, and mean nothing to DRM. Where an id is in
-	// use, the error tells the address of who has it. Default of Address: the host's name.
+	// use, the error tells the address of the member that has it. Default of Address: the host's name.
 	Address string
 	Version string
 	Labels  map[string]string
 	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 32.
 	Weight int
-	// Shards is the number of shards of a new app, fixed when its first member starts: more spread the load more evenly
-	// and cost a watch each. An existing app's number is taken as it is; naming another one is an error.
+	// Shards is the number of shards of a new app, fixed when its first member starts: more shards spread the load more
+	// evenly, and cost a watch each. An existing app keeps its number; naming another one is an error.
 	// Default 1024; 1 to 4096.
 	Shards int
 
-	// LeaseTTL is the life of this member's leases. Lowered, a crash is taken over sooner, and a shorter hiccup of
-	// etcd or the network makes the member stop handling. Raised, the opposite. At 5 s a routine leader election of a
-	// default etcd cluster is survived. etcd may grant more than was asked (its minimum follows from its election
-	// timeout), which is logged and used. Default 5 s; 1 s to 10 min, whole seconds.
+	// LeaseTTL is the life of this member's leases. Lowered, others take over sooner after a crash, and a shorter hiccup
+	// of etcd or the network makes the member stop handling. Raised, the opposite. With 5 s, members survive a routine
+	// leader election of a default etcd cluster. etcd may grant more than was asked for (its minimum follows from its
+	// election timeout): that is logged and used. Default 5 s; 1 s to 10 min, whole seconds.
 	LeaseTTL time.Duration
 
-	// OutagePolicy says what becomes of what is handled while etcd does not answer. Default StopOnOutage.
+	// OutagePolicy says whether the member goes on handling while etcd does not answer. Default StopOnOutage.
 	OutagePolicy OutagePolicy
 
 	// Handler handles the resources. Required.
 	Handler Handler
-	// HandleTimeout bounds each Handle and Update: past it the call's context ends, and it counts as failed.
+	// HandleTimeout bounds each Handle and Update: past it the call's context ends, and the call counts as failed.
 	// Default 30 s; 1 ms to 24 h, or Forever.
 	HandleTimeout time.Duration
-	// TerminateTimeout bounds each Terminate, and how long a cancelled call is waited for. Past it TerminatePolicy
-	// decides. Default 30 s; 1 ms to 24 h.
+	// TerminateTimeout bounds each Terminate, and how long DRM waits for a cancelled call to return. Past it
+	// TerminatePolicy decides. Default 30 s; 1 ms to 24 h.
 	TerminateTimeout time.Duration
-	// HandleConcurrency is how many Handle and Update calls run at once. Raised, a takeover of many slow ones ends
-	// sooner and the handler's own dependencies are hit harder. Default 64; 1 to 100,000.
+	// HandleConcurrency is how many Handle and Update calls run at once. Raised, a takeover of many resources ends
+	// sooner where Handle is slow, and puts more load on what the handler calls. Default 64; 1 to 100,000.
 	HandleConcurrency int
 	// TerminateConcurrency is the same for Terminate calls. Default 64; 1 to 100,000.
 	TerminateConcurrency int
 	// HandleAttempts is how many times in a row Handle may fail before the resource is left in state failed, claimed
 	// but not handled, until its data change or it moves. Default 0: without end.
 	HandleAttempts int
-	// HandleBackoff is the pause after the first failure; it doubles with each further one up to HandleBackoffMax, with
-	// jitter. Default 1 s; 1 ms to 24 h.
+	// HandleBackoff is the pause after the first failure of a resource; it doubles with each further failure, up to
+	// HandleBackoffMax, with jitter. Default 1 s; 1 ms to 24 h.
 	HandleBackoff time.Duration
 	// HandleBackoffMax bounds that pause. Default 1 min; HandleBackoff to 24 h.
 	HandleBackoffMax time.Duration
@@ -209,89 +214,89 @@ type Config struct {
 	Retriever Retriever
 	// AllocateOnly states that this member has no source: resources come from Allocate, or from other members' sources.
 	AllocateOnly bool
-	// PollInterval is the pause between fetches. 0, the default, fetches only when the group begins and (see
-	// CacheResources) when the membership changed. 100 ms to 24 h.
+	// PollInterval is the pause between fetches. With 0, the default, DRM fetches only when the group begins and when
+	// the membership has changed (see CacheResources). 100 ms to 24 h.
 	PollInterval time.Duration
-	// CacheResources keeps a change of membership from making the source be asked again, also where it is the
-	// coordinator that changed. (Not where the last fetch failed, or has left removals that wait for a confirmation.)
-	// Default false: it is asked once, by the coordinator, SettleDelay after the last change.
+	// CacheResources: after a change of membership the source is not asked again, even where the coordinator is another
+	// one (unless the last fetch failed, or has left removals that wait for a confirmation). Default false: the
+	// coordinator asks it once, SettleDelay after the last change.
 	CacheResources bool
 	// SettleDelay is how long the membership must be quiet before the source is asked again. Default 1 s; 1 ms to 1 h.
 	SettleDelay time.Duration
-	// JoinDelay is how long it must be quiet, while a group forms or several members join at once, before they begin
-	// together: raised, fewer resources move twice, and a new group begins later. A member that joins a settled group
-	// alone does not wait. It bounds nothing else; all is over after eight times as long. Default 250 ms; 1 ms to 1
-	// min.
+	// JoinDelay is how long the membership must be quiet, while a group forms or several members join at once, before
+	// the new members begin together. Raised, fewer resources move twice, and a new group begins later. The wait ends
+	// after eight times JoinDelay in any case. A member that joins a settled group alone does not wait. Default 250 ms;
+	// 1 ms to 1 min.
 	JoinDelay time.Duration
 	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
 	FetchTimeout time.Duration
-	// FetchRetryBudget is how long a failing fetch is tried again, 1, 2, 4, … s apart, and no further than
-	// PollInterval, before it counts as failed: the first one of a fresh app then fails Start, a later one is reported
-	// and left until the next poll. An error that is a Retryable (such as those of retriever.HTTP) may say that trying
-	// again is pointless: then that is at once; or that the source wants to be left alone: then nothing asks it
-	// earlier, also after a restart. A Refetch, or members that came or went, end a pause between two attempts, 1 s
-	// after a failure at the earliest. Default 1 min; up to 24 h, or Forever.
+	// FetchRetryBudget is how long a failing fetch is tried again before it counts as failed. The pauses between the
+	// attempts are 1, 2, 4, … s, and never longer than PollInterval. Where the first fetch of a fresh app fails, Start
+	// fails; a later fetch that fails is reported, and the next poll asks again. An error that is a Retryable (such as
+	// those of retriever.HTTP) may say that trying again is pointless: then the fetch has failed at once. Or it says that
+	// the source wants to be left alone: then nothing asks it earlier, not even after a restart. A Refetch, or a change of
+	// membership, ends a pause between two attempts, 1 s after a failure at the earliest. Default 1 min; up to 24 h, or
+	// Forever.
 	FetchRetryBudget time.Duration
 	// MaxRemovals says which answers of the source are doubted, because they would remove so much that a mistake is
-	// likely: what such an answer lacks goes on being handled until the removal is confirmed, or the source has it
-	// again. Default: more than 20 % of more than 10, and every empty answer.
+	// likely. Resources that such an answer lacks are still handled until their removal is confirmed, or the source has
+	// them again. Default: answers that would remove more than 20 % of more than 10, and every empty answer.
 	MaxRemovals RemovalLimit
-	// RemovalDelay is how long a removal that is doubted must have been known before an answer that confirms it may be
-	// asked for; at least PollInterval, however often the source is asked meanwhile. A coordinator that is new takes
-	// over how long the same was held before, by the wall clocks of both. Lowered, what is meant is carried out sooner;
-	// raised, a source has longer to recover. Default 1 min; 1 ms to 24 h.
+	// RemovalDelay is how long a removal that is doubted must have been known before an answer that is asked for can
+	// confirm it; at least PollInterval, however often the source is asked meanwhile. A new coordinator counts the time
+	// for which the same removals were held before, by the wall clocks of both. Lowered, removals that are meant are made
+	// sooner; raised, a source has longer to recover. Default 1 min; 1 ms to 24 h.
 	RemovalDelay time.Duration
-	// RemovalPolicy says whether time and an answer confirm such removals, or only an operator. Default
-	// ConfirmRemovals.
+	// RemovalPolicy says whether a later answer confirms such removals, or only an operator. Default ConfirmRemovals.
 	RemovalPolicy RemovalPolicy
-	// SourcePolicy says what a source that failed for all of FetchRetryBudget means, after the first fetch. (An error
-	// that is not tried again counts as that where the fetches have failed for as long.) An etcd that fails meanwhile
-	// is no fault of the source: that is waited out. Default KeepCatalogue.
+	// SourcePolicy says what happens when the source has failed for all of FetchRetryBudget, after the first fetch. (An
+	// error that is not tried again counts as that where the fetches have failed for as long.) Where etcd fails
+	// meanwhile, that is no fault of the source, and is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
-	// SourceStrict refuses all of an answer that has bad items (see BadItemsError), as a fetch that failed. Default
-	// false: what is good is taken, what the bad ones may stand for stays as it is, and SourceStatus tells of them;
-	// only an answer of which more is bad than good is refused. Of an item that is too large only etcd knows: that
-	// refuses no other one.
+	// SourceStrict refuses an answer that has bad items (see BadItemsError) as a whole: the fetch has failed. Default
+	// false: good items are taken, resources that the bad items may stand for stay as they are, and SourceStatus tells of
+	// the bad items; only an answer that has more bad items than good ones is refused. An item that is too large for etcd
+	// never makes DRM refuse the others: only etcd knows that it is too large.
 	SourceStrict bool
-	// SourceGone is for how long no member that has a Retriever may have been there before the app counts as one
-	// without a source. (A source that fails is there: it is asked.) From then on Deallocate takes a resource out of
-	// the catalogue, instead of suspending it, and what the source left is forgotten where members that only allocate
-	// run: what nobody but the source wanted is removed, in bulk, with a warning in the log; what was allocated besides
-	// stays; nothing is suspended any more. For that, such members count the time that they have had no source among
-	// them, so that an outage of all of them does not count. The longer holds of the coordinator's value and of the
-	// last coordinator's that had a source; give all the same. Client.DropSource does the same at once. Lowered, a
+	// SourceGone is for how long there must have been no member with a Retriever before the app counts as one without a
+	// source. (A source that fails is still there.) From then on Deallocate takes a resource out of the catalogue,
+	// instead of suspending it. Members that only allocate then forget the source: they remove the resources that only
+	// the source wanted, in bulk, with a warning in the log; resources that were allocated besides stay; nothing is
+	// suspended any more. These members count the time for which none of them had a source, so that a time in which no
+	// member ran does not count. Two values may differ, that of the coordinator and that of the last coordinator with a
+	// source: the longer one holds; give all members the same. Client.DropSource forgets the source at once. Lowered, a
 	// source that is gone for good is forgotten sooner, and members with a source may not be away for as long. Default
 	// 24 h; 1 s to 8760 h (a year), or Forever: what a source has left is kept.
 	SourceGone time.Duration
-	// OnSourceError is told of each fetch that failed, retries included, on the coordinator. It is also told, with a
-	// *BadItemsError, of bad items in an answer that was taken, when they are other ones than before. Optional. It is
-	// called in a goroutine of its own, one call at a time: while one runs, of what fails meanwhile the latest is kept
-	// for the next. Stop waits up to 1 s for one that runs, and nothing else does. The error unwraps to what Fetch
+	// OnSourceError is called, on the coordinator, for each fetch that failed, retries included. It is also called, with a
+	// *BadItemsError, for bad items in an answer that was taken, when they are other items than before. Optional. It is
+	// called in a goroutine of its own, one call at a time; of the errors that come while a call runs, the latest is kept
+	// for the next call. Stop waits up to 1 s for a call that runs; nothing else waits. The error unwraps to what Fetch
 	// returned.
 	OnSourceError func(error)
 
-	// StopTimeout bounds Stop: past it, what still runs is cancelled and left behind, and its claims expire. Calls that
-	// are to be finished (Finisher) are cancelled while TerminateTimeout and 3 s are left of it, or after half of it,
+	// StopTimeout bounds Stop: past it, calls that still run are cancelled and left behind, and their claims expire. Calls
+	// that are to be finished (Finisher) are cancelled when TerminateTimeout and 3 s are left of it, or after half of it,
 	// so that Terminate has its time. Default 1 min; 1 ms to 24 h.
 	StopTimeout time.Duration
-	// MaxInFlight is how many batches of claims, releases and states are on their way to etcd at once, each. Raised,
-	// many resources are claimed sooner and a shared etcd is hit harder. It is halved whenever etcd says that it is
-	// overloaded, does not answer in time, or takes long to answer (LeaseTTL/10; down to a quarter then), and grows
-	// again with the answers. Default 8; 1 to 64.
+	// MaxInFlight is how many batches of claims are on their way to etcd at once, and as many of releases, and of states.
+	// Raised, many resources are claimed sooner, and a shared etcd has more load. DRM halves the number whenever etcd
+	// says that it is overloaded, or does not answer in time; where an answer takes longer than LeaseTTL/10, too, down to
+	// a quarter. The number grows again with the answers. Default 8; 1 to 64.
 	MaxInFlight int
-	// ResyncInterval is how long a member goes by watches alone before it reads again what it owns, so that news which
-	// a watch has silently missed does not stay missed. Each shard takes up to a fifth less, at random. Lowered, such a
-	// miss heals sooner, and etcd is read more. Default 5 min; 1 s to 24 h.
+	// ResyncInterval is how long a member relies on watches alone before it reads again what it owns, so that an event
+	// that a watch has silently missed does not stay missed. For each shard the time is up to a fifth shorter, at random.
+	// Lowered, such a miss heals sooner, and etcd has more reads. Default 5 min; 1 s to 24 h.
 	ResyncInterval time.Duration
 
-	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink,
-	// which may block or panic: of the lines that find 4,096 others waiting none is written, and their number is.
-	// Whether a level is enabled is asked of it in line, and must be answered at once. Stop waits up to a second for
-	// what is not written yet. What fails for many resources, or again and again, makes one line, and then one a minute
-	// with counts; and whoever waits says for what, at info (docs/cli.md). Default: silence. Give one: without it
-	// nobody hears that a start waits for etcd or the source, or why a handler fails.
+	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink, which
+	// may block or panic: while 4,096 lines wait for the sink, further lines are dropped and counted, and the count is
+	// written. Whether a level is enabled is asked without a queue, and must be answered at once. Stop waits up to a
+	// second for lines that are not written yet. What fails for many resources, or again and again, makes one line, and
+	// then one line a minute with counts. A member that waits says what it waits for, at info (docs/cli.md). Default: no
+	// log. Give one: without it nobody learns that a start waits for etcd or the source, or why a handler fails.
 	Logger *zap.Logger
-	// LoggerFields are added to each line, as a child of Logger.
+	// LoggerFields are added to each line that DRM logs.
 	LoggerFields []zap.Field
 }
 
@@ -301,10 +306,10 @@ type ClientConfig struct {
 	Prefix string     // as in Config
 	Etcd   EtcdConfig // as in Config
 
-	// Create lets Allocate make an app that does not exist. Default false: it is ErrNoApp then, since a name that was
-	// mistyped would make an app that nobody meant, with a number of shards for good.
+	// Create lets Allocate create an app that does not exist. Default false: Allocate returns ErrNoApp then, since a
+	// mistyped name would create an app that nobody meant, whose number of shards is fixed.
 	Create bool
-	// Shards is how many shards such an app gets; of one that exists it must be 0, or what it has. Only with Create.
-	// Default 0: 1024 for a new app; 1 to 4096.
+	// Shards is how many shards such an app gets. For an app that exists it must be 0, or the number that the app has.
+	// Only with Create. Default 0: 1024 for a new app; 1 to 4096.
 	Shards int
 }
