@@ -22,8 +22,8 @@ import (
 )
 
 // What the user's code returns or panics with has methods, which are the user's code again: an Error method may panic
-// (that of a nil pointer often does), block, or call back into the manager. So the goroutine that called the user's code
-// takes down the text, under the limits of that call, and everyone else reads the text.
+// (that of a nil pointer often does), block, or call back into the manager. So the goroutine that called the user's
+// code takes down the text, under the limits of that call, and everyone else reads the text.
 
 // toldError is an error of the user's code whose text has been taken down. It unwraps to that error, so that the user
 // can test for it.

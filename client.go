@@ -23,8 +23,8 @@ import (
 // from any goroutine. Each returns an error that matches ErrUnreachable where etcd does not answer within
 // CommandTimeout.
 //
-// An app that nobody has created yet has no members and no resources, and what would change something of it is
-// ErrNoApp. Its first member creates it, or an Allocate, where ClientConfig.Create says so.
+// An app that does not exist yet has no members and no resources, and a method that would change it returns ErrNoApp.
+// Its first member creates it; so does an Allocate, where ClientConfig.Create allows that.
 type Client struct {
 	cfg    ClientConfig
 	client *clientv3.Client
@@ -61,8 +61,8 @@ func (c *Client) Close() error {
 	return nil
 }
 
-// open returns the app's config. With create, an app that does not exist is created; without, appconfig.ErrNoApp says
-// so.
+// open returns the app's config. Where the app does not exist, it creates it with create, and else returns
+// appconfig.ErrNoApp.
 func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -89,7 +89,7 @@ func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error
 	return config, nil
 }
 
-// reader returns a reader of the app; nil where there is no app.
+// reader returns a reader of the app, and nil where there is no app.
 func (c *Client) reader(ctx context.Context) (*picture.Reader, error) {
 	r, err := c.needReader(ctx)
 	if errors.Is(err, ErrNoApp) {
@@ -114,7 +114,7 @@ func (c *Client) readerOf(config appconfig.Config) *picture.Reader {
 	}
 }
 
-// anyReader returns a reader for what does not need the app's number of shards, so that there need be no app.
+// anyReader returns a reader for what does not depend on the number of shards, so that the app need not exist.
 func (c *Client) anyReader() *picture.Reader { return c.readerOf(appconfig.Config{}) }
 
 // desk returns what gives orders in the app. ErrNoApp says that there is no app.
@@ -126,7 +126,7 @@ func (c *Client) desk(ctx context.Context) (*order.Desk, error) {
 	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision}, nil
 }
 
-// noApp makes the error that says that there is no app an ErrNoApp that says which.
+// noApp makes of appconfig.ErrNoApp an ErrNoApp that names the app, and returns other errors as they are.
 func (c *Client) noApp(err error) error {
 	if !errors.Is(err, appconfig.ErrNoApp) {
 		return err
@@ -134,7 +134,7 @@ func (c *Client) noApp(err error) error {
 	return fmt.Errorf("%w %q at prefix %q", ErrNoApp, c.cfg.App, c.cfg.Prefix)
 }
 
-// picture reads the app at one revision; nil where there is no app.
+// picture reads the app at one revision. It returns nil where there is no app.
 func (c *Client) picture(ctx context.Context) (*picture.Picture, error) {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -143,20 +143,19 @@ func (c *Client) picture(ctx context.Context) (*picture.Picture, error) {
 	return r.Read(ctx)
 }
 
-// Exists reports whether there is anything of the app in etcd. What is not there yet is created by the first
-// member, or by an Allocate that may.
+// Exists reports whether etcd has any key of the app.
 func (c *Client) Exists(ctx context.Context) (bool, error) {
 	return c.anyReader().Exists(ctx)
 }
 
-// Apps lists the apps below the prefix by name, limit of them at most: those from the given name on, or all where it is
-// empty. Each costs a request of one key.
+// Apps lists the apps below the prefix by name, at most limit of them, from the given name on; from may be empty. It
+// makes one small request for each app.
 func (c *Client) Apps(ctx context.Context, from string, limit int) ([]string, error) {
 	return c.anyReader().Apps(ctx, c.cfg.Prefix, from, limit)
 }
 
-// Members lists the live members by id. It reads what tells of members, and nothing else: how many resources each has
-// is what it said itself.
+// Members lists the live members by id. It reads the keys of members only, so that it costs the same however many
+// resources there are: how many resources a member has is by the member's own figures.
 func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -169,7 +168,7 @@ func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
 	return mapped(roll.Members(), memberOf), nil
 }
 
-// Drains lists the orders that members hold nothing, by member: of members too that are not there.
+// Drains lists the orders that members hold nothing, by member, also those of members that are not there.
 func (c *Client) Drains(ctx context.Context) ([]DrainInfo, error) {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -182,7 +181,7 @@ func (c *Client) Drains(ctx context.Context) ([]DrainInfo, error) {
 	return mapped(roll.Drains(), drainOf), nil
 }
 
-// Resources lists the catalogue by id, suspended resources too.
+// Resources lists the catalogue by id, with the suspended resources.
 func (c *Client) Resources(ctx context.Context) ([]CatalogueEntry, error) {
 	p, err := c.picture(ctx)
 	if p == nil || err != nil {
@@ -201,7 +200,8 @@ func (c *Client) Assignments(ctx context.Context, f AssignmentFilter) ([]Assignm
 	return mapped(p.Assignments(picture.Filter(f)), assignmentOf), nil
 }
 
-// Lookup tells who handles a resource. ErrNotFound says that nobody wants it handled, and nobody has a claim on it.
+// Lookup tells who handles a resource. ErrNotFound says that the catalogue does not want it handled, and that nobody
+// has a claim on it.
 func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
 	r, err := c.needReader(ctx)
 	if err != nil {
@@ -227,8 +227,8 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	return appStatusOf(c.cfg.App, p.Status()), nil
 }
 
-// Allocate is Manager.Allocate. In an app that does not exist it is ErrNoApp, unless ClientConfig.Create says that it
-// makes the app.
+// Allocate is Manager.Allocate. Where the app does not exist it returns ErrNoApp, or creates the app, as
+// ClientConfig.Create says.
 func (c *Client) Allocate(ctx context.Context, r Resource) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("allocate: %w", err)
@@ -273,7 +273,7 @@ func waitActive(ctx context.Context, r *picture.Reader, id string) (Assignment, 
 }
 
 // WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it. Where
-// ctx ends first, the *WaitError says who has.
+// ctx ends first, the *WaitError says which member still has the claim.
 func (c *Client) WaitGone(ctx context.Context, id string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -283,12 +283,12 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 }
 
 // Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the
-// member is not there. ErrLastMember says that nobody would be left to take what it has; ErrNotFound that nothing is
-// known of such a member: DrainAbsent orders it all the same. Of two Drains at the same moment both may be obeyed:
-// where that leaves nobody, all are ignored.
+// member is not there. ErrLastMember says that no member would be left to take its resources; ErrNotFound that the app
+// knows no such member: DrainAbsent orders it all the same. Two Drains at the same moment may both be obeyed; where
+// that leaves no member, all orders are ignored.
 func (c *Client) Drain(ctx context.Context, member string) error { return c.drain(ctx, member, false) }
 
-// DrainAbsent is Drain, of any id: of a member, say, that is to come.
+// DrainAbsent is Drain for any id, for instance that of a member that is to come.
 func (c *Client) DrainAbsent(ctx context.Context, member string) error {
 	return c.drain(ctx, member, true)
 }
@@ -307,7 +307,7 @@ func (c *Client) drain(ctx context.Context, member string, absent bool) error {
 	return nil
 }
 
-// Undrain takes the order back. ErrNotFound says that there is neither such an order nor such a member.
+// Undrain takes the order of a Drain back. ErrNotFound says that there is neither such an order nor such a member.
 func (c *Client) Undrain(ctx context.Context, member string) error {
 	desk, err := c.desk(ctx)
 	if err == nil {
@@ -319,9 +319,9 @@ func (c *Client) Undrain(ctx context.Context, member string) error {
 	return nil
 }
 
-// WaitDrained returns when a member holds nothing, and says so itself (Members) if it is there and does so soon. Where
-// every member is ordered to hold nothing, the orders are ignored, and it returns an error that says so. Where ctx ends
-// first, the *WaitError says what the member still has.
+// WaitDrained returns when a member has no claim any more. If the member is alive, it waits a little longer, for the
+// member's own figures (Members) to say so. Where every member is ordered to hold nothing, the orders are ignored, and
+// it returns an error that says so. Where ctx ends first, the *WaitError says what the member still has.
 func (c *Client) WaitDrained(ctx context.Context, member string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -330,8 +330,8 @@ func (c *Client) WaitDrained(ctx context.Context, member string) error {
 	return waitError(r.WaitDrained(ctx, member))
 }
 
-// WaitUndrained returns when a member holds its share again (every resource of its shards, handled or failed), or is
-// not there. Where ctx ends first, the *WaitError says what it does not have yet.
+// WaitUndrained returns when a member has its share again (every resource of its shards, active or failed), or is not
+// there. Where ctx ends first, the *WaitError says what the member does not have yet.
 func (c *Client) WaitUndrained(ctx context.Context, member string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {
@@ -339,8 +339,6 @@ func (c *Client) WaitUndrained(ctx context.Context, member string) error {
 	}
 	return waitError(r.WaitUndrained(ctx, member))
 }
-
-// allocate and deallocate serve the Manager and the Client alike.
 
 func newStore(
 	etcd txn.Committer,
@@ -382,7 +380,7 @@ func deallocate(ctx context.Context, store *catalogue.Store, timeout time.Durati
 	return writeError(ctx, err)
 }
 
-// writeError makes an error of the catalogue match the root's.
+// writeError makes an error of the catalogue match those of this package.
 func writeError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, catalogue.ErrNotFound):
@@ -394,14 +392,14 @@ func writeError(ctx context.Context, err error) error {
 	}
 }
 
-// saysMoreThanID says whether an object has a field besides "id": an allocation without data of its own leaves the data
-// that the catalogue has.
+// saysMoreThanID says whether an object has a field besides "id". One that has none leaves the data as they are that
+// the catalogue has.
 func saysMoreThanID(object []byte) bool {
 	var fields map[string]json.RawMessage
 	return json.Unmarshal(object, &fields) != nil || len(fields) > 1
 }
 
-// shardsInput says of an app that it has another number of shards than was asked for.
+// shardsInput makes the error that an app has another number of shards than was asked for.
 func shardsInput(e *appconfig.ShardsError) error {
 	return fmt.Errorf("config: %w", &InputError{
 		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has),

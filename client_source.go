@@ -11,12 +11,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// SourceOrder is an order about the source that was given to the coordinator. Where nobody carries it out within 10
-// minutes, it expires.
+// SourceOrder is an order about the source that was given to the coordinator. It expires after 10 minutes, where nobody
+// has carried it out by then.
 type SourceOrder struct{ given picture.Order }
 
-// Source tells how the source fares: it reads no more than that, unlike Status. An app that nobody has created has a
-// zero one.
+// Source tells how the source fares. It reads no more than that, unlike Status. For an app that does not exist the
+// SourceStatus is zero.
 func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 	noted, err := c.anyReader().Source(ctx)
 	if err != nil {
@@ -25,11 +25,11 @@ func (c *Client) Source(ctx context.Context) (SourceStatus, error) {
 	return statusOf(noted), nil
 }
 
-// AcceptRemovals orders that the removals which are held (SourceStatus.Held) be made, by the coordinator, without
-// another answer of the source. digest is the HeldDigest of the SourceStatus that was looked at: where others are held
-// by the time that the order arrives, none is made, and WaitAccepted says so. It returns once etcd has the order,
-// before anything is removed. ErrNoSource says that no live member has a source, ErrNoApp that there is no such app, an
-// *InputError that digest is empty.
+// AcceptRemovals orders that the coordinator make the removals which are held (SourceStatus.Held), without another
+// answer of the source. digest is the HeldDigest of the SourceStatus that was looked at: where other removals are held
+// when the coordinator gets the order, it makes none, and WaitAccepted says so. AcceptRemovals returns once etcd has
+// the order, before anything is removed. ErrNoSource says that no live member has a source, ErrNoApp that there is no
+// such app, an *InputError that digest is empty.
 func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder, error) {
 	if digest == "" {
 		empty := &InputError{"digest", "", "that of removals that are held"}
@@ -47,8 +47,8 @@ func (c *Client) AcceptRemovals(ctx context.Context, digest string) (SourceOrder
 }
 
 // WaitAccepted returns when an order of AcceptRemovals has been carried out, with the number of entries that were
-// removed: what was written meanwhile stays. ErrNotAccepted says that it was refused, and ErrOrderExpired that nobody
-// carried it out.
+// removed: an entry that was written meanwhile stays. ErrNotAccepted says that the order was refused, ErrOrderExpired
+// that nobody carried it out.
 func (c *Client) WaitAccepted(ctx context.Context, o SourceOrder) (removed int, err error) {
 	r, err := c.readerFor(ctx, o)
 	if err == nil {
@@ -60,9 +60,9 @@ func (c *Client) WaitAccepted(ctx context.Context, o SourceOrder) (removed int, 
 	return removed, nil
 }
 
-// RefetchSource orders that the source be asked now, by the coordinator: as soon as it wants to be asked again, where
-// it has said so (Retryable, Retry-After). It returns once etcd has the order. ErrNoSource says that no live member has
-// a source, ErrNoApp that there is no such app.
+// RefetchSource orders that the coordinator ask the source now. Where the source wants to be left alone (Retryable,
+// Retry-After), the coordinator asks when that time is over. RefetchSource returns once etcd has the order. ErrNoSource
+// says that no live member has a source, ErrNoApp that there is no such app.
 func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
 	desk, err := c.desk(ctx)
 	if err != nil {
@@ -76,7 +76,7 @@ func (c *Client) RefetchSource(ctx context.Context) (SourceOrder, error) {
 }
 
 // WaitRefetched returns when an attempt to ask the source has ended that began after an order of RefetchSource, with
-// what came of it. ErrSourceFailed says that it failed, and why; ErrOrderExpired that there was none.
+// what came of the attempt. ErrSourceFailed says that the attempt failed, and why; ErrOrderExpired that there was none.
 func (c *Client) WaitRefetched(ctx context.Context, o SourceOrder) (SourceStatus, error) {
 	var last record.Source
 	r, err := c.readerFor(ctx, o)
@@ -98,11 +98,11 @@ func (c *Client) readerFor(ctx context.Context, o SourceOrder) (*picture.Reader,
 	return r, err
 }
 
-// DropSource says that the app has no source from now on, without waiting for Config.SourceGone. What nobody but the
-// source wanted is removed from the catalogue; what an allocation wants besides stays, as the allocation's; what was
-// deallocated is not kept suspended any more; and the record of the source's fetches is deleted. It returns how many
-// resources it removed, also where it failed before it was done: calling it again does the rest. A member that is
-// started with a Retriever afterwards begins as in a new app.
+// DropSource makes the app one without a source at once, without waiting for Config.SourceGone. Resources that only the
+// source wanted are removed from the catalogue; resources that were allocated besides stay; nothing is suspended any
+// more; and the record of the source's fetches is deleted. It returns how many resources it removed, also where it
+// failed before all was done: calling it again does the rest. A member that is started with a Retriever afterwards
+// begins as in a new app.
 //
 // Errors: a *SourceInUseError (ErrSourceInUse) while a member that has a Retriever is alive; ErrNoApp; ErrAppGone;
 // ErrUnreachable.

@@ -41,13 +41,13 @@ const (
 
 // EtcdConfig says how to reach etcd. Config and ClientConfig have one each.
 type EtcdConfig struct {
-	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for callers
-	// who have none; giving both is an error. A client with a Username and a Password authenticates by itself, for each
-	// stream that it opens; where etcd is older than 3.5, it cannot do so any more once its token has expired.
+	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for
+	// callers who have none; giving both is an error. A client with a Username and a Password authenticates by itself,
+	// for each stream that it opens; where etcd is older than 3.5, it cannot do so any more once its token has expired.
 	Client *clientv3.Client
-	// Endpoints of etcd: host:port, [IPv6]:port, http://host:port, https://host:port or unix://path. Endpoints that begin
-	// with http:// and with https:// do not go together, nor do http:// and TLS. Name several members of the cluster:
-	// requests go around a dead one.
+	// Endpoints of etcd: host:port, [IPv6]:port, http://host:port, https://host:port or unix://path. Endpoints that
+	// begin with http:// and with https:// do not go together, nor do http:// and TLS. Name several members of the
+	// cluster: requests go around a dead one.
 	Endpoints []string
 	// TLS is the client's TLS configuration; nil connects in the clear, unless an endpoint is an https URL.
 	TLS *tls.Config
@@ -56,8 +56,8 @@ type EtcdConfig struct {
 	// be called from any goroutine. An error fails the connection, and so does a call that hangs, after a time. Default
 	// nil.
 	GetTLS func() (*tls.Config, error)
-	// Username and Password are needed where etcd has authentication on. DRM logs in once in the life of a token, and at
-	// growing intervals, up to 5 s, while etcd refuses the login: errors say so, and match rpctypes.ErrAuthFailed of
+	// Username and Password are needed where etcd has authentication on. DRM logs in once in the life of a token, and
+	// at growing intervals, up to 5 s, while etcd refuses the login: errors say so, and match rpctypes.ErrAuthFailed of
 	// etcd's client. Leave both empty where TLS has a certificate whose common name etcd takes for the user: a Username
 	// without a Password is not used.
 	Username, Password string
@@ -88,8 +88,8 @@ func (c EtcdConfig) inner() etcd.Config {
 type TerminatePolicy int
 
 const (
-	// ReleaseAnyway releases the claim: the resource is handled again soon, maybe while remains of the old handling live
-	// on. The default.
+	// ReleaseAnyway releases the claim: the resource is handled again soon, maybe while remains of the old handling
+	// live on. The default.
 	ReleaseAnyway TerminatePolicy = iota
 	// HoldUntilTerminated keeps the claim and calls Terminate again, with backoff, until it succeeds: no two handlings
 	// overlap, but a Terminate that never succeeds keeps the resource from everyone, until the member stops.
@@ -118,9 +118,9 @@ const (
 	// KeepCatalogue goes on with the source's last answer, reports the failure, and asks again at the next poll. The
 	// default.
 	KeepCatalogue SourcePolicy = iota
-	// ExitOnSourceError ends the member in order: all that it handles is terminated, TearDown is called, Done is closed,
-	// and Err matches ErrSourceFailed. The next coordinator asks the source then; where it gets no answer either, it
-	// ends too.
+	// ExitOnSourceError ends the member in order: all that it handles is terminated, TearDown is called, Done is
+	// closed, and Err matches ErrSourceFailed. The next coordinator asks the source then; where it gets no answer
+	// either, it ends too.
 	ExitOnSourceError
 )
 
@@ -177,10 +177,10 @@ type Config struct {
 	// Default 1024; 1 to 4096.
 	Shards int
 
-	// LeaseTTL is the life of this member's leases. Lowered, others take over sooner after a crash, and a shorter hiccup
-	// of etcd or the network makes the member stop handling. Raised, the opposite. With 5 s, members survive a routine
-	// leader election of a default etcd cluster. etcd may grant more than was asked for (its minimum follows from its
-	// election timeout): that is logged and used. Default 5 s; 1 s to 10 min, whole seconds.
+	// LeaseTTL is the life of this member's leases. Lowered, others take over sooner after a crash, and a shorter
+	// hiccup of etcd or the network makes the member stop handling. Raised, the opposite. With 5 s, members survive a
+	// routine leader election of a default etcd cluster. etcd may grant more than was asked for (its minimum follows
+	// from its election timeout): that is logged and used. Default 5 s; 1 s to 10 min, whole seconds.
 	LeaseTTL time.Duration
 
 	// OutagePolicy says whether the member goes on handling while etcd does not answer. Default StopOnOutage.
@@ -233,10 +233,10 @@ type Config struct {
 	// FetchRetryBudget is how long a failing fetch is tried again before it counts as failed. The pauses between the
 	// attempts are 1, 2, 4, … s, and never longer than PollInterval. Where the first fetch of a fresh app fails, Start
 	// fails; a later fetch that fails is reported, and the next poll asks again. An error that is a Retryable (such as
-	// those of retriever.HTTP) may say that trying again is pointless: then the fetch has failed at once. Or it says that
-	// the source wants to be left alone: then nothing asks it earlier, not even after a restart. A Refetch, or a change of
-	// membership, ends a pause between two attempts, 1 s after a failure at the earliest. Default 1 min; up to 24 h, or
-	// Forever.
+	// those of retriever.HTTP) may say that trying again is pointless: then the fetch has failed at once. Or it says
+	// that the source wants to be left alone: then nothing asks it earlier, not even after a restart. A Refetch, or a
+	// change of membership, ends a pause between two attempts, 1 s after a failure at the earliest. Default 1 min; up
+	// to 24 h, or Forever.
 	FetchRetryBudget time.Duration
 	// MaxRemovals says which answers of the source are doubted, because they would remove so much that a mistake is
 	// likely. Resources that such an answer lacks are still handled until their removal is confirmed, or the source has
@@ -244,8 +244,8 @@ type Config struct {
 	MaxRemovals RemovalLimit
 	// RemovalDelay is how long a removal that is doubted must have been known before an answer that is asked for can
 	// confirm it; at least PollInterval, however often the source is asked meanwhile. A new coordinator counts the time
-	// for which the same removals were held before, by the wall clocks of both. Lowered, removals that are meant are made
-	// sooner; raised, a source has longer to recover. Default 1 min; 1 ms to 24 h.
+	// for which the same removals were held before, by the wall clocks of both. Lowered, removals that are meant are
+	// made sooner; raised, a source has longer to recover. Default 1 min; 1 ms to 24 h.
 	RemovalDelay time.Duration
 	// RemovalPolicy says whether a later answer confirms such removals, or only an operator. Default ConfirmRemovals.
 	RemovalPolicy RemovalPolicy
@@ -254,9 +254,9 @@ type Config struct {
 	// meanwhile, that is no fault of the source, and is waited out. Default KeepCatalogue.
 	SourcePolicy SourcePolicy
 	// SourceStrict refuses an answer that has bad items (see BadItemsError) as a whole: the fetch has failed. Default
-	// false: good items are taken, resources that the bad items may stand for stay as they are, and SourceStatus tells of
-	// the bad items; only an answer that has more bad items than good ones is refused. An item that is too large for etcd
-	// never makes DRM refuse the others: only etcd knows that it is too large.
+	// false: good items are taken, resources that the bad items may stand for stay as they are, and SourceStatus tells
+	// of the bad items; only an answer that has more bad items than good ones is refused. An item that is too large for
+	// etcd never makes DRM refuse the others: only etcd knows that it is too large.
 	SourceStrict bool
 	// SourceGone is for how long there must have been no member with a Retriever before the app counts as one without a
 	// source. (A source that fails is still there.) From then on Deallocate takes a resource out of the catalogue,
@@ -268,33 +268,34 @@ type Config struct {
 	// source that is gone for good is forgotten sooner, and members with a source may not be away for as long. Default
 	// 24 h; 1 s to 8760 h (a year), or Forever: what a source has left is kept.
 	SourceGone time.Duration
-	// OnSourceError is called, on the coordinator, for each fetch that failed, retries included. It is also called, with a
-	// *BadItemsError, for bad items in an answer that was taken, when they are other items than before. Optional. It is
-	// called in a goroutine of its own, one call at a time; of the errors that come while a call runs, the latest is kept
-	// for the next call. Stop waits up to 1 s for a call that runs; nothing else waits. The error unwraps to what Fetch
-	// returned.
+	// OnSourceError is called, on the coordinator, for each fetch that failed, retries included. It is also called,
+	// with a *BadItemsError, for bad items in an answer that was taken, when they are other items than before.
+	// Optional. It is called in a goroutine of its own, one call at a time; of the errors that come while a call runs,
+	// the latest is kept for the next call. Stop waits up to 1 s for a call that runs; nothing else waits. The error
+	// unwraps to what Fetch returned.
 	OnSourceError func(error)
 
-	// StopTimeout bounds Stop: past it, calls that still run are cancelled and left behind, and their claims expire. Calls
-	// that are to be finished (Finisher) are cancelled when TerminateTimeout and 3 s are left of it, or after half of it,
-	// so that Terminate has its time. Default 1 min; 1 ms to 24 h.
+	// StopTimeout bounds Stop: past it, calls that still run are cancelled and left behind, and their claims expire.
+	// Calls that are to be finished (Finisher) are cancelled when TerminateTimeout and 3 s are left of it, or after
+	// half of it, so that Terminate has its time. Default 1 min; 1 ms to 24 h.
 	StopTimeout time.Duration
-	// MaxInFlight is how many batches of claims are on their way to etcd at once, and as many of releases, and of states.
-	// Raised, many resources are claimed sooner, and a shared etcd has more load. DRM halves the number whenever etcd
-	// says that it is overloaded, or does not answer in time; where an answer takes longer than LeaseTTL/10, too, down to
-	// a quarter. The number grows again with the answers. Default 8; 1 to 64.
+	// MaxInFlight is how many batches of claims are on their way to etcd at once, and as many of releases, and of
+	// states. Raised, many resources are claimed sooner, and a shared etcd has more load. DRM halves the number
+	// whenever etcd says that it is overloaded, or does not answer in time; where an answer takes longer than
+	// LeaseTTL/10, too, down to a quarter. The number grows again with the answers. Default 8; 1 to 64.
 	MaxInFlight int
 	// ResyncInterval is how long a member relies on watches alone before it reads again what it owns, so that an event
-	// that a watch has silently missed does not stay missed. For each shard the time is up to a fifth shorter, at random.
-	// Lowered, such a miss heals sooner, and etcd has more reads. Default 5 min; 1 s to 24 h.
+	// that a watch has silently missed does not stay missed. For each shard the time is up to a fifth shorter, at
+	// random. Lowered, such a miss heals sooner, and etcd has more reads. Default 5 min; 1 s to 24 h.
 	ResyncInterval time.Duration
 
-	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink, which
-	// may block or panic: while 4,096 lines wait for the sink, further lines are dropped and counted, and the count is
-	// written. Whether a level is enabled is asked without a queue, and must be answered at once. Stop waits up to a
-	// second for lines that are not written yet. What fails for many resources, or again and again, makes one line, and
-	// then one line a minute with counts. A member that waits says what it waits for, at info (docs/cli.md). Default: no
-	// log. Give one: without it nobody learns that a start waits for etcd or the source, or why a handler fails.
+	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink,
+	// which may block or panic: while 4,096 lines wait for the sink, further lines are dropped and counted, and the
+	// count is written. Whether a level is enabled is asked without a queue, and must be answered at once. Stop waits
+	// up to a second for lines that are not written yet. What fails for many resources, or again and again, makes one
+	// line, and then one line a minute with counts. A member that waits says what it waits for, at info (docs/cli.md).
+	// Default: no log. Give one: without it nobody learns that a start waits for etcd or the source, or why a handler
+	// fails.
 	Logger *zap.Logger
 	// LoggerFields are added to each line that DRM logs.
 	LoggerFields []zap.Field

@@ -20,12 +20,13 @@ import (
 var (
 	// ErrNotFound says that no such resource or member is known to the app.
 	ErrNotFound = picture.ErrNotFound
-	// ErrNoApp says that the app does not exist, so that nothing of it does: it matches ErrNotFound too. A member's
-	// Start makes it, or an Allocate of a Client that may (ClientConfig.Create).
+	// ErrNoApp says that the app does not exist, and so none of its resources or members: it matches ErrNotFound too.
+	// Start creates the app; so does an Allocate of a Client with ClientConfig.Create.
 	ErrNoApp error = noApp{}
-	// ErrLastMember says that a Drain would leave nobody that takes anything, so that all drains would be ignored.
+	// ErrLastMember says that a Drain would leave no member that takes any resource, so that all drains would be
+	// ignored.
 	ErrLastMember = order.ErrLastMember
-	// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
+	// ErrUnreachable says that etcd did not answer in time. It may or may not have done what it was asked for.
 	ErrUnreachable = etcd.ErrUnreachable
 	// ErrIDInUse says that another live member of the app has the member id.
 	ErrIDInUse = errors.New("member id in use")
@@ -35,24 +36,25 @@ var (
 	// ErrStoreRewound says that etcd went back to an older state (a restored snapshot) or is another cluster than
 	// before. The member has stopped handling everything; it cannot go on.
 	ErrStoreRewound = follow.ErrRewound
-	// ErrAppGone says that the app's config key was deleted from etcd; members claim nothing until they are restarted.
+	// ErrAppGone says that the app's config key was deleted from etcd. Members claim nothing until they are restarted.
 	ErrAppGone = appconfig.ErrGone
-	// ErrSourceFailed says that the member ended because its source failed for all of FetchRetryBudget, as
-	// ExitOnSourceError asks; of Client.WaitRefetched, that the source failed.
+	// ErrSourceFailed, as Manager.Err, says that the member ended because its source failed for all of FetchRetryBudget
+	// (ExitOnSourceError). As an error of Client.WaitRefetched, it says that the source failed.
 	ErrSourceFailed = source.ErrFailed
-	// ErrNoSource says that no live member of the app has a source, so that nobody carries out an order about one.
+	// ErrNoSource says that no live member of the app has a source, so that nobody would carry out an order about it.
 	ErrNoSource = order.ErrNoSource
-	// ErrNotAccepted says that an order to make the removals that are held was refused: others are held by now.
+	// ErrNotAccepted says that the coordinator refused to make the removals that were held: others are held by now.
 	ErrNotAccepted = order.ErrNotAccepted
 	// ErrOrderExpired says that nobody has carried out an order about the source within its life.
 	ErrOrderExpired = picture.ErrOrderExpired
 	// ErrSourceInUse says that the app has a source: a live member has a Retriever.
 	ErrSourceInUse = errors.New("the app has a source")
-	// ErrLeftBehind says that a Stop did not bring everything to its end within its time: calls that have not returned,
-	// or claims that were not released.
+	// ErrLeftBehind says that Stop left something behind when its time was over: calls that have not returned, or
+	// claims that were not released.
 	ErrLeftBehind = source.ErrLeftBehind
-	// ErrOutcomeUnknown is for a Handler's own errors: a Handle whose error matches it may have begun all the same, so
-	// Terminate follows. A Webhook's do where its request was sent, and no answer of the receiver came.
+	// ErrOutcomeUnknown is for a Handler's own errors: a Handle whose error matches it may have begun the handling all
+	// the same, so that Terminate follows. The errors of handler.Webhook match it where a request was sent and no
+	// answer of the receiver came.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
 	// ErrStopped is returned by calls on a Manager that has stopped.
 	ErrStopped = source.ErrStopped
@@ -74,10 +76,10 @@ var (
 	CauseClaimLost = calls.CauseClaimLost
 	// CauseTimeout: the call took longer than its timeout.
 	CauseTimeout = calls.CauseTimeout
-	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is let go of,
-	// unless Config.TerminatePolicy is HoldUntilTerminated; nothing of this Handle may go on.
+	// CauseGivenUp: a call of the resource did not return long after its context had ended. The claim is released,
+	// unless Config.TerminatePolicy is HoldUntilTerminated; nothing that this Handle began may go on.
 	CauseGivenUp = calls.CauseGivenUp
-	// CauseTerminated: Terminate has returned; nothing of this Handle may go on.
+	// CauseTerminated: Terminate has returned; nothing that this Handle began may go on.
 	CauseTerminated = calls.CauseTerminated
 )
 
@@ -89,11 +91,10 @@ func (noApp) Error() string { return "no such app" }
 // Is makes errors.Is(ErrNoApp, ErrNotFound) hold.
 func (noApp) Is(target error) bool { return target == ErrNotFound }
 
-// WaitError is the error of a wait that its context ended. It says what was last seen, and unwraps to the context's
-// cause.
+// WaitError is the error of a wait whose context ended. It says what was seen last, and unwraps to the context's cause.
 type WaitError struct {
-	What string // that was waited for, such as: resource "feed-42"
-	Last string // why it was not so yet, when somebody looked last; empty where nobody could
+	What string // what was waited for, such as: resource "feed-42"
+	Last string // why the wait had not ended at the last look; empty where no look succeeded
 	Err  error  // the context's cause
 }
 
@@ -110,10 +111,10 @@ func waitError(err error) error {
 	return err
 }
 
-// InputError is what every check of input from outside returns: a config field, a flag, an item of a source.
+// InputError says which input from outside is wrong: a config field, a flag, an item of a source.
 type InputError struct {
 	Field string // the field, as its user spells it
-	Value string // what was found
+	Value string // what the field has
 	Want  string // what would be accepted
 }
 
@@ -121,7 +122,7 @@ func (e *InputError) Error() string {
 	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt.Of(e.Value), e.Want)
 }
 
-// IDInUseError says who has a member id that was asked for. It matches ErrIDInUse.
+// IDInUseError says which live member has a member id that was asked for. It matches ErrIDInUse.
 type IDInUseError struct {
 	ID      string
 	Address string
@@ -139,7 +140,8 @@ func (e *IDInUseError) Error() string {
 // Is makes errors.Is(err, ErrIDInUse) hold.
 func (e *IDInUseError) Is(target error) bool { return target == ErrIDInUse }
 
-// SourceInUseError says which member has a source, that Client.DropSource was to drop. It matches ErrSourceInUse.
+// SourceInUseError says which live member has the source that Client.DropSource was to drop. It matches
+// ErrSourceInUse.
 type SourceInUseError struct {
 	Member string // one of those that have a Retriever
 }
@@ -149,8 +151,9 @@ func (e *SourceInUseError) Error() string { return (*order.SourceInUseError)(e).
 // Is makes errors.Is(err, ErrSourceInUse) hold.
 func (e *SourceInUseError) Is(target error) bool { return target == ErrSourceInUse }
 
-// PanicError is the error of a Handler or Retriever call that panicked. Its text tells a Value that is an error, a
-// Stringer, a text or a number; of any other one, which may have a resource's data in it, the type.
+// PanicError is the error of a call of a Handler or Retriever that panicked. Its text has the Value where that is an
+// error, a Stringer, a string or a number. Of any other value, which may have a resource's data in it, the text has
+// only the type.
 type PanicError struct {
 	Value any
 	Stack []byte // of the goroutine that panicked; not part of Error

@@ -21,8 +21,8 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Manager is one member of an app. Start makes one. Its methods are safe for use from any goroutine, and from inside of
-// a Handler's or Retriever's calls; only Stop is better called from elsewhere, since it waits for those calls.
+// Manager is one member of an app. Start makes one. Its methods are safe for use from any goroutine, and from inside
+// the calls of a Handler or Retriever. Only Stop is better called from elsewhere, since it waits for those calls.
 type Manager struct {
 	cfg    Config
 	client *clientv3.Client
@@ -33,15 +33,15 @@ type Manager struct {
 // Manager is what a Retriever's Setup is given.
 var _ API = (*Manager)(nil)
 
-// Start makes a member and joins the app, which is created if need be. It returns when the member is registered and, if
-// it is the one that coordinates a fresh app, the source has been fetched for the first time; the first resources are
+// Start makes a member, which joins the app, and creates the app if it does not exist. It returns when the member is
+// registered. The member that coordinates a fresh app has also fetched the source by then. The first resources are
 // handled soon after. ctx bounds the start only: Stop ends the member.
 //
-// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (one
-// that has too much to do, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another
-// live member has; what the Retriever's Setup returned; and what its first Fetch returned, if it failed for all of
-// FetchRetryBudget in a fresh app, or said that trying again is pointless (Retryable). After an error nothing is left
-// behind.
+// Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (an
+// etcd that is overloaded, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another
+// live member has; what the Retriever's Setup returned; and, in a fresh app, what its first Fetch returned, where that
+// failed for all of FetchRetryBudget, or said that trying again is pointless (Retryable). After an error nothing is
+// left behind.
 func Start(ctx context.Context, cfg Config) (*Manager, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {
@@ -83,7 +83,7 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 	return m, nil
 }
 
-// memberConfig is what the member needs to know of the Config.
+// memberConfig is the part of the Config that the member needs.
 func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 	c := &m.cfg
 	id := c.ID
@@ -106,7 +106,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 	}
 }
 
-// sourceOptions is what the user has decided about the source.
+// sourceOptions is the part of the Config that is about the source.
 func (m *Manager) sourceOptions() source.Options {
 	c := &m.cfg
 	o := source.Options{
@@ -130,22 +130,24 @@ func (m *Manager) ID() string { return m.member.ID() }
 // Done is closed when the manager has ended: after Stop, or because of the error that Err tells.
 func (m *Manager) Done() <-chan struct{} { return m.member.Done() }
 
-// Err returns why the manager ended by itself; nil while it runs, and after Stop. It matches ErrStoreRewound,
+// Err returns why the manager ended by itself, and nil while it runs and after Stop. The error matches ErrStoreRewound,
 // ErrIDInUse, ErrAppGone or ErrSourceFailed; nothing is handled any more.
 func (m *Manager) Err() error { return m.member.Err() }
 
-// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates all that is held,
-// releases each claim when its Terminate has returned, calls the Retriever's TearDown, and gives its leases back. It
-// returns when all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what
-// still runs then is cancelled and left behind, its claims expire, and the error says how many there are and why (it
-// matches ErrLeftBehind). It may be called several times, by several goroutines; all get the same answer.
+// Stop ends the member in order: it stops polling, tells the others that it leaves, terminates every resource that it
+// handles, releases each claim when its Terminate has returned, calls the Retriever's TearDown, and revokes its leases.
+// It returns when all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does:
+// calls that still run then are cancelled and left behind, their claims expire, and the error says how many there are
+// and why (it matches ErrLeftBehind). Stop may be called several times, by several goroutines; all get the same answer.
 func (m *Manager) Stop(ctx context.Context) error { return m.member.Stop(ctx) }
 
-// Allocate makes the resource be handled, by whichever member it belongs to, until it is deallocated; it returns once
-// etcd has it. Where the catalogue has the id already, its data become these (data of nothing but the id leave them as
-// they are), and a suspended one wakes up. An *InputError says what is wrong with the resource; ErrUnreachable that
-// etcd did not answer, so that it may or may not have been done, or be done some seconds later still, even after a
-// Deallocate that was acknowledged meanwhile; ErrStopped that the manager has ended.
+// Allocate adds a resource to the catalogue: the member that it belongs to handles it, until it is deallocated.
+// Allocate returns once etcd has the entry. Where the catalogue has the id already, the resource gets these data
+// (unless they have no field but the id), and is not suspended any more.
+//
+// An *InputError says what is wrong with the resource; ErrStopped that the manager has ended; ErrUnreachable that etcd
+// did not answer, so that it is not known whether the resource was allocated. It may even be allocated some seconds
+// later, after a Deallocate that was acknowledged meanwhile.
 func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("allocate %q: %w", r.ID, err)
@@ -153,9 +155,10 @@ func (m *Manager) Allocate(ctx context.Context, r Resource) error {
 	return allocate(ctx, m.member.Store(), m.cfg.Etcd.CommandTimeout, r)
 }
 
-// Deallocate ends the handling of a resource; it returns once etcd has that, before it is terminated. While a source
-// has the id, the resource stays suspended until it is allocated. In an app that has no source, or whose source is gone
-// (Config.SourceGone), nothing of it is left. ErrNotFound says that there is nothing to deallocate.
+// Deallocate ends the handling of a resource. It returns once etcd knows, before the resource is terminated. While a
+// source has the id, the resource stays in the catalogue, suspended, until it is allocated. In an app that has no
+// source, or whose source is gone (Config.SourceGone), it is removed from the catalogue. ErrNotFound says that there is
+// nothing to deallocate.
 func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	if err := m.running(); err != nil {
 		return fmt.Errorf("deallocate %q: %w", id, err)
@@ -163,13 +166,13 @@ func (m *Manager) Deallocate(ctx context.Context, id string) error {
 	return deallocate(ctx, m.member.Store(), m.cfg.Etcd.CommandTimeout, id)
 }
 
-// Refetch asks for the source to be asked again soon, if this member coordinates. Else it is only remembered, for the
-// case that this member is the next to do so. A source that fails is asked again 1 s after it has at the earliest, and
-// one that wants to be left alone (Retryable) not before that is over.
+// Refetch makes the member ask the source again soon, if it is the coordinator. Another member only remembers it, in
+// case it becomes the coordinator. A source that has failed is asked again 1 s after that at the earliest, and a source
+// that wants to be left alone (Retryable) when that time is over.
 func (m *Manager) Refetch() { m.member.Refetch() }
 
-// Wait returns when the resource is active, wherever that is. Where ctx ends first, the error says why it is not, and
-// the Assignment what it is instead. ErrNotFound says that the catalogue does not want it handled.
+// Wait returns when the resource is active, on any member. Where ctx ends first, the error says why the resource is not
+// active, and the Assignment in which state it is. ErrNotFound says that the catalogue does not want it handled.
 func (m *Manager) Wait(ctx context.Context, id string) (Assignment, error) {
 	if err := m.running(); err != nil {
 		return Assignment{}, fmt.Errorf("wait for resource %q: %w", id, err)
@@ -177,7 +180,7 @@ func (m *Manager) Wait(ctx context.Context, id string) (Assignment, error) {
 	return waitActive(ctx, m.reader(), id)
 }
 
-// running returns ErrStopped once the manager has ended. Until then, a Terminate may well allocate and deallocate.
+// running returns ErrStopped once the manager has ended. While it stops, a Terminate may still allocate and deallocate.
 func (m *Manager) running() error {
 	select {
 	case <-m.member.Done():
@@ -187,8 +190,8 @@ func (m *Manager) running() error {
 	}
 }
 
-// Held lists what this member is handling now: each resource whose Handle succeeded, under a claim that is valid. It is
-// empty once the manager has stopped. The order is of no meaning.
+// Held lists what this member handles now: each resource whose Handle succeeded, under a claim that is valid. It is
+// empty once the manager has stopped. The order has no meaning.
 func (m *Manager) Held() []Assignment {
 	held := m.member.Held()
 	if len(held) == 0 {
@@ -217,7 +220,7 @@ func idInUse(taken *membership.TakenError) error {
 	return &IDInUseError{ID: taken.Holder.ID, Address: taken.Holder.Address, Since: taken.Holder.Started}
 }
 
-// endpointsOf is a detail of waiting for etcd.
+// endpointsOf returns the fields of the log line that says that a start waits for etcd.
 func endpointsOf(c EtcdConfig) func() []zap.Field {
 	return func() []zap.Field {
 		return []zap.Field{zap.Strings("endpoints", c.Endpoints), zap.Duration("at_most", c.DialTimeout)}

@@ -19,13 +19,13 @@ const MaxIDBytes = keys.MaxIDBytes
 type Resource struct {
 	// ID names the resource, uniquely in its app: 1 to MaxIDBytes bytes of UTF-8 without control characters.
 	ID string
-	// Data is the whole JSON object that the source gave, with every field it had. Its "id", if it has one, must equal
-	// ID; where it has none, or Data is nil, DRM puts it in.
+	// Data is the whole JSON object that the source gave, with all its fields. Its "id", if it has one, must equal ID.
+	// Where it has none, or Data is nil, DRM adds the id.
 	Data json.RawMessage
 }
 
-// Validate reports, as an *InputError that names the field, whether the id is one that DRM accepts and Data a JSON
-// object that agrees with it.
+// Validate returns an *InputError that names the field where DRM does not accept the id, or where Data is not a JSON
+// object that agrees with the id.
 func (r Resource) Validate() error {
 	if err := keys.CheckID(r.ID); err != nil {
 		return &InputError{Field: "id", Value: r.ID, Want: err.Error()}
@@ -39,8 +39,8 @@ func (r Resource) Validate() error {
 	return nil
 }
 
-// Object returns the resource's JSON object: Data, with the id put in where it has none, so that whoever is given the
-// object alone knows what it is about.
+// Object returns the resource's JSON object: Data, with the id added where it has none, so that whoever gets the object
+// alone knows which resource it is.
 func (r Resource) Object() json.RawMessage {
 	if r.isPlain() {
 		return r.Data
@@ -48,7 +48,7 @@ func (r Resource) Object() json.RawMessage {
 	return object.WithID(r.Data, r.ID)
 }
 
-// checked is Validate and Object, and looks only once at what is plain.
+// checked is Validate and Object in one, so that it looks only once at an object that is plain.
 func (r Resource) checked() (json.RawMessage, error) {
 	if keys.CheckID(r.ID) == nil && r.isPlain() {
 		return r.Data, nil
@@ -59,12 +59,11 @@ func (r Resource) checked() (json.RawMessage, error) {
 	return r.Object(), nil
 }
 
-// isPlain says whether Data are surely a valid object with this id, and with no other.
+// isPlain says whether Data is surely a valid object with this id, and with no other.
 func (r Resource) isPlain() bool { return object.IsPlain(r.Data, r.ID) }
 
-// ParseResource makes a Resource of one JSON object that has a string "id". Unknown fields are kept, white space is
-// not. The error is an *InputError that says what was found instead, without any value: only the names of fields, and
-// the id.
+// ParseResource makes a Resource of one JSON object that has a string "id". All fields are kept, white space is not.
+// The error is an *InputError that describes the text by the names of its fields, and the id; it tells no other value.
 func ParseResource(text json.RawMessage) (Resource, error) {
 	id, has, err := object.ID(text)
 	if err != nil {
@@ -83,14 +82,13 @@ func ParseResource(text json.RawMessage) (Resource, error) {
 	return Resource{ID: id, Data: data.Bytes()}, nil
 }
 
-// Whoever logs or prints a Resource or a Claim, or panics with one, means which one it is. Its data may be secret: they
-// are told only where they are asked for, as Resource.Data or by encoding/json (which loggers use for slices and
-// structs).
+// Whoever logs or prints a Resource or a Claim, or panics with one, wants to name it. Its data may be secret, so they
+// are shown only to who asks for them, by Resource.Data or by encoding/json (which loggers use for slices and structs).
 
 // String names the resource, without its data. It is what zap.Any logs.
 func (r Resource) String() string { return fmt.Sprintf("resource %q", excerpt.Of(r.ID)) }
 
-// Format prints what String says, whatever the verb: %+v, %#v and %x tell no data either.
+// Format prints what String returns for every verb, so that %+v, %#v and %x show no data either.
 func (r Resource) Format(f fmt.State, _ rune) {
 	_, _ = io.WriteString(f, r.String()) // as package fmt does
 }

@@ -18,50 +18,51 @@ import (
 type Retriever interface {
 	// Setup prepares the retriever. It may keep api and use it from any goroutine until TearDown has returned.
 	Setup(ctx context.Context, api API) error
-	// Fetch returns every resource that should be handled now, each id once. The catalogue then becomes what it
+	// Fetch returns every resource that should be handled now, each id once. The catalogue then becomes what Fetch
 	// returned (allocated resources aside). An error leaves the catalogue as it is; so does ErrNotModified, which is a
-	// success. Items that are no resources are told of by a *BadItemsError beside the good ones; so are resources whose
-	// Validate fails, and ids that are there twice. One that does not return long after its context has ended makes the
-	// member resign as coordinator, so that another one's Retriever is asked; what it returns in the end is thrown
-	// away.
+	// success. Beside the good resources, Fetch may return a *BadItemsError that tells of items that are no resources;
+	// DRM adds to it resources whose Validate fails, and ids that are there twice. Where a Fetch does not return long
+	// after its context has ended, the member resigns as coordinator, so that another member's Retriever is asked, and
+	// what the Fetch returns in the end is thrown away.
 	Fetch(ctx context.Context) ([]Resource, error)
-	// TearDown releases what Setup took. It is called after everything was terminated and Fetch has returned, unless
-	// that ignores its context. It also follows a Setup that took longer than FetchTimeout, ignored its context, and
-	// succeeded after all.
+	// TearDown releases what Setup took. It is called after every resource was terminated and Fetch has returned,
+	// unless Fetch ignores the end of its context. It also follows a Setup that took longer than FetchTimeout, ignored
+	// the end of its context, and succeeded after all.
 	TearDown(ctx context.Context) error
 }
 
-// Retryable is what an error of Fetch may implement, or wrap, to say what is to come of it; retriever.StatusError does.
-// An error that does not is tried again, after 1, 2, 4, … s, within Config.FetchRetryBudget.
+// Retryable is what an error of Fetch may implement, or wrap, to say whether and when the source may be asked again;
+// retriever.StatusError does. After another error the source is asked again, after 1, 2, 4, … s, within
+// Config.FetchRetryBudget.
 type Retryable interface {
 	// Retryable returns again false where trying again would only meet the same error: the fetch then counts as failed
-	// at once, and the next poll asks again. after is how long the source wants to be left alone: nothing makes it be
-	// asked before, neither a retry, a poll, a Refetch nor another coordinator: it is kept in etcd. Where the budget
-	// does not last that long, the fetch has failed. 0 says nothing; more than 24 h counts as 24 h.
+	// at once, and the next poll asks again. after is how long the source wants to be left alone: until then neither a
+	// retry, a poll, a Refetch nor another coordinator asks it, since the time is kept in etcd. Where the budget does
+	// not last that long, the fetch has failed. 0 sets no time; more than 24 h counts as 24 h.
 	Retryable() (after time.Duration, again bool)
 }
 
-// API is what a Retriever may do besides answering Fetch. It is safe for use from any goroutine.
+// API is what a Retriever may call. It is safe for use from any goroutine.
 type API interface {
 	// Allocate adds a resource to the catalogue, or changes its data. It returns once etcd has it.
 	Allocate(ctx context.Context, r Resource) error
 	// Deallocate takes a resource out. ErrNotFound says that there is none.
 	Deallocate(ctx context.Context, id string) error
-	// Refetch asks for Fetch to be called soon, because the source has news. It returns at once. A member that does not
-	// coordinate only remembers it, should it be the next to do so: it is the coordinator's Retriever that is asked.
+	// Refetch makes DRM call Fetch soon, because the source has news. It returns at once. Only the coordinator's
+	// Retriever is asked: another member remembers it, in case it becomes the coordinator.
 	Refetch()
 }
 
-// Forgetter is what a Retriever that answers ErrNotModified should have besides: Forget makes the next Fetch return
-// everything. It is called when ErrNotModified is, or would be, about an answer that did not become the catalogue as a
-// whole (it was refused, or came after FetchTimeout), or that is not the last one that did: another member's may be.
-// The Fetch follows in the same goroutine, and both have FetchTimeout together. Where that returns ErrNotModified all
-// the same, it failed.
+// Forgetter is what a Retriever that returns ErrNotModified should implement besides: Forget makes the next Fetch
+// return everything. DRM calls it where the answer that ErrNotModified is, or would be, about is not the one that the
+// catalogue stands for: DRM refused that answer, or it came after FetchTimeout, or another member's answer came later.
+// A Fetch follows in the same goroutine, and both have FetchTimeout together. Where that Fetch returns ErrNotModified
+// all the same, it has failed.
 type Forgetter interface {
 	Forget()
 }
 
-// MaxBadItems is how many bad items of an answer are told of one by one. The others are counted.
+// MaxBadItems is how many bad items of an answer are listed. The others are only counted.
 const MaxBadItems = 100
 
 // maxKept bounds the ids that a BadItemsError remembers. An answer with bad items of more ids than that removes
@@ -70,12 +71,12 @@ const maxKept = 10_000
 
 // BadItem is an item of a source's answer that is not a resource.
 type BadItem struct {
-	Index int    // its place in the answer, from 0; over all pages where there are several; -1: not known
-	ID    string // the id that it has; empty where it has none that could be a resource's
-	// Err says what is wrong with it. Its text is logged, and kept in etcd: it should name fields, and never tell their
-	// values, the id's aside.
+	Index int    // the item's place in the answer, from 0, counted over all pages; -1: not known
+	ID    string // the item's id; empty where it has none that could be a resource's
+	// Err says what is wrong with the item. Its text is logged, and kept in etcd: it should name fields, and never tell
+	// their values, except that of the id.
 	Err error
-	// Repeats says that another item of the answer, which is good, is the same, so that nothing is in doubt.
+	// Repeats says that a good item of the answer is the same as this one, so that nothing is in doubt.
 	Repeats bool
 }
 
@@ -92,7 +93,8 @@ func (b BadItem) describe() string {
 
 // BadItemsError is what a Retriever's Fetch returns together with the resources of an answer, some items of which are
 // bad. The resources are taken all the same, unless Config.SourceStrict is set or there are more bad items than good
-// ones. Nothing that a bad item may stand for is removed or changed because of it. Its zero value has no item.
+// ones. A resource that a bad item may stand for is neither removed nor changed because of that. The zero value has no
+// item.
 type BadItemsError struct {
 	count   int
 	items   []BadItem           // the first MaxBadItems
@@ -101,8 +103,8 @@ type BadItemsError struct {
 	doubt   uint64 // the sum of the ids' hashes: which ids are bad, in whatever order
 }
 
-// Add tells of a bad item. It may stand for the resource with its id, and for those with further ids; where one of them
-// is none that a resource can have, for any, unless it Repeats another.
+// Add adds a bad item. The item may stand for the resource with its id, and for those with the further ids. Where one
+// of these ids is not one that a resource can have, it may stand for any resource, unless it Repeats another item.
 func (e *BadItemsError) Add(item BadItem, further ...string) {
 	if keys.CheckID(item.ID) != nil {
 		item.ID = ""
@@ -145,7 +147,7 @@ func (e *BadItemsError) keepID(id string) {
 	e.keep[id] = struct{}{}
 }
 
-// mark counts an id in what differs tells by.
+// mark adds an id to doubt.
 func (e *BadItemsError) mark(id string) { e.doubt += xxhash.Sum64String(id) }
 
 // merge adds the items of another one.
@@ -171,7 +173,7 @@ func (e *BadItemsError) Keeps(id string) bool {
 	return keeps
 }
 
-// KeepsAll reports whether a bad item may stand for any resource, so that the answer removes none. That is so, too,
+// KeepsAll reports whether a bad item may stand for any resource, so that the answer removes none. That is also so
 // where bad items stand for more than 10,000 resources.
 func (e *BadItemsError) KeepsAll() bool { return e.keepAll }
 
