@@ -25,7 +25,10 @@ func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
 			`item 25000 (id "y"): data.id: got "z"`,
 		},
 		{"the last", map[int]Resource{n - 1: {ID: ""}}, "item 49999: id: "},
-		{"twice", map[int]Resource{30_000: {ID: "r7"}}, `item 30000 (id "r7"): id: got "r7", want an id that item 7 does not have already`},
+		{
+			"twice", map[int]Resource{30_000: {ID: "r7"}},
+			`item 30000 (id "r7"): id: got "r7", want an id that item 7 does not have already`,
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			list := make([]Resource, n)
