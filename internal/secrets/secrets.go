@@ -17,32 +17,64 @@ func IsLong(text string) bool { return len(text) >= shortest }
 
 // Set is a set of secrets. The zero value has none. It does not change, and is safe for concurrent use.
 type Set struct {
-	each     []string
-	replacer *strings.Replacer // nil: there are none
+	each []string
+	mark string
 }
 
 // New makes a set of those texts that are long enough to be secrets. Each is shown as mark.
 func New(texts []string, mark string) Set {
 	each := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return !IsLong(text) })
-	// The longest come first, so that none is left over in part.
-	slices.SortFunc(each, func(a, b string) int { return cmp.Or(len(b)-len(a), strings.Compare(a, b)) })
-	s := Set{each: slices.Compact(each)}
-	if len(s.each) > 0 {
-		var pairs []string
-		for _, secret := range s.each {
-			pairs = append(pairs, secret, mark)
-		}
-		s.replacer = strings.NewReplacer(pairs...)
-	}
-	return s
+	slices.Sort(each)
+	return Set{slices.Compact(each), mark}
 }
 
-// Hide replaces the secrets in a text by the mark.
+// span is a part of a text, from one byte up to another that is not in it.
+type span struct{ from, to int }
+
+// Hide replaces the secrets in a text by the mark. Secrets that overlap have one mark, so that no part of any is left.
 func (s Set) Hide(text string) string {
-	if s.replacer == nil {
+	var shown strings.Builder
+	at := 0
+	for _, hidden := range merged(s.find(text)) {
+		shown.WriteString(text[at:hidden.from])
+		shown.WriteString(s.mark)
+		at = hidden.to
+	}
+	if at == 0 {
 		return text
 	}
-	return s.replacer.Replace(text)
+	shown.WriteString(text[at:])
+	return shown.String()
+}
+
+// find returns where the secrets are in a text.
+func (s Set) find(text string) []span {
+	var all []span
+	for _, secret := range s.each {
+		for from := 0; ; from++ {
+			n := strings.Index(text[from:], secret)
+			if n < 0 {
+				break
+			}
+			from += n
+			all = append(all, span{from, from + len(secret)})
+		}
+	}
+	return all
+}
+
+// merged sorts spans, and makes one of those that overlap. Spans that only touch each other stay apart.
+func merged(spans []span) []span {
+	slices.SortFunc(spans, func(a, b span) int { return cmp.Compare(a.from, b.from) })
+	var all []span
+	for _, next := range spans {
+		if last := len(all) - 1; last >= 0 && next.from < all[last].to {
+			all[last].to = max(all[last].to, next.to)
+		} else {
+			all = append(all, next)
+		}
+	}
+	return all
 }
 
 // CutEnd splits off the longest end of a text that is the beginning of a secret, or all of one: where the text was

@@ -25,6 +25,20 @@ func TestSecretsAreHiddenAsAWhole(t *testing.T) {
 	}
 }
 
+func TestOfSecretsThatOverlapNoPartIsLeft(t *testing.T) {
+	s := secrets.New([]string{"key-12345", "345-the-much-longer-one", "longer-one-still", "abab"}, "[mark]")
+	for text, want := range map[string]string{
+		"got key-12345-the-much-longer-one!":       "got [mark]!",
+		"got key-12345-the-much-longer-one-still!": "got [mark]!",
+		"key-12345, longer-one-still":              "[mark], [mark]",
+		"abababab ab":                              "[mark] ab",
+	} {
+		if got := s.Hide(text); got != want {
+			t.Errorf("%q became %q, want %q", text, got, want)
+		}
+	}
+}
+
 func TestTheBeginningOfASecretAtTheEndOfATextIsCutOff(t *testing.T) {
 	s := secrets.New([]string{"hushkey", "shovel"}, "x")
 	for text, want := range map[string][2]string{
