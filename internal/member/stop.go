@@ -203,9 +203,6 @@ func (m *Member) cutOff() {
 
 // endSource waits for the user's code of the source, and calls its TearDown.
 func (m *Member) endSource() error {
-	if !m.source.IsSetUp() {
-		return nil
-	}
 	defer tellWait(func(waited time.Duration) {
 		m.log.Info(
 			"waiting for calls of the source, and its TearDown, before the member can stop",

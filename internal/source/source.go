@@ -22,8 +22,15 @@ type Source struct {
 	calls calls
 	news  atomic.Bool          // the Retriever has asked for a fetch, and none has begun since
 	term  atomic.Pointer[Term] // that has been entered, and not been left
-	setUp atomic.Bool          // Setup succeeded, so that TearDown is due
+	stage atomic.Int32         // one of the stages
 }
+
+// The stages of a Source.
+const (
+	stageNew   int32 = iota
+	stageSetUp       // Setup has succeeded, so that TearDown is due
+	stageEnded
+)
 
 // New makes the Source of a member. It starts nothing.
 func New(o Options) *Source {
@@ -46,8 +53,8 @@ func (s *Source) Hangs() bool {
 	return hangs
 }
 
-// SetUp calls the Retriever's Setup, and does not wait for one that ignores its context. If that succeeds after all,
-// its TearDown follows at once, since nothing else will come of it.
+// SetUp calls the Retriever's Setup, and does not wait for one that ignores its context. If that succeeds after all, or
+// only when End was called, its TearDown follows at once, since nothing else will come of it.
 func (s *Source) SetUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	defer cancel()
@@ -59,7 +66,9 @@ func (s *Source) SetUp(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	s.setUp.Store(true)
+	if !s.stage.CompareAndSwap(stageNew, stageSetUp) {
+		s.tearDownLate()
+	}
 	return nil
 }
 
@@ -69,14 +78,11 @@ func (s *Source) tearDownLate() {
 	}
 }
 
-// IsSetUp says whether SetUp has succeeded, so that End has something to do.
-func (s *Source) IsSetUp() bool { return s.setUp.Load() }
-
 // End lets no call of the user's code begin any more, waits for those in progress, and calls TearDown where SetUp has
 // succeeded. It is called once, when the last Term has been left. It waits for nothing longer than FetchTimeout, nor
 // much longer than until Hurry is closed. The error says what was left behind, and what TearDown returned.
 func (s *Source) End() error {
-	if !s.IsSetUp() {
+	if s.stage.Swap(stageEnded) != stageSetUp {
 		return nil
 	}
 	var errs []error
