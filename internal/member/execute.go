@@ -16,7 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// executor does what the core decides, and tells it what came of the writes. It is for the loop only, but for written.
+// executor carries out what the core decides, and reports the results of writes to the core. Only the loop uses it;
+// written alone may be called by any goroutine.
 type executor struct {
 	core    *core.Core
 	post    func(func(now time.Duration)) bool
@@ -30,22 +31,22 @@ type executor struct {
 	shards *shards
 	leases *leases
 	calls  *calls.Calls
-	claims *lease.Writer // claims and releases
-	states *lease.Writer // what claims say of the handling; apart, so that it follows behind
+	claims *lease.Writer // of claims and releases
+	states *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
 
-	writes      []lease.Op // room for the claims and releases that execute sends
-	stateWrites []lease.Op // the same for states
-	tags        []opTag    // room for the tags of both
-	appGone     sync.Once
+	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
+	stateWrites []lease.Op // the same for states and summaries
+	tags        []opTag    // what is left of the piece that tagOf takes tags from
+	appGone     sync.Once  // logs the end of the app once
 }
 
-// execute does what the core has decided.
+// execute carries out what the core has decided.
 func (e *executor) execute(now time.Duration, actions []core.Action) {
 	if len(actions) == 0 {
 		return
 	}
 	e.stir()
-	writes, states := e.writes[:0], e.stateWrites[:0] // Submit copies
+	writes, states := e.writes[:0], e.stateWrites[:0] // Submit copies them
 	epoch := e.epoch(now)
 	for _, a := range actions {
 		switch a.Kind {
@@ -87,7 +88,7 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 	}
 }
 
-// emptied empties a slice of ops whose room is used again, unless it is more than usual.
+// emptied empties a buffer that is to be used again. A buffer that has grown unusually large is dropped.
 func emptied(ops []lease.Op) []lease.Op {
 	if cap(ops) > 4096 {
 		return nil
@@ -96,7 +97,7 @@ func emptied(ops []lease.Op) []lease.Op {
 	return ops[:0]
 }
 
-// opTag says which write a result is of, when the core is told the result.
+// opTag identifies the resource or summary of a write, so that the core can be told the result.
 type opTag struct {
 	id    string
 	token int64
@@ -104,7 +105,7 @@ type opTag struct {
 	kind  core.ActionKind
 }
 
-// tagOf takes the room for a tag out of a larger piece, which lasts for as long as any tag in it.
+// tagOf makes the tag of an action's write. It allocates tags in pieces; a piece lives as long as any tag in it.
 func (e *executor) tagOf(a *core.Action) *opTag {
 	const piece = 64
 	if len(e.tags) == 0 {
@@ -137,50 +138,29 @@ var stateNames = [...]string{
 
 func (e *executor) state(a core.Action, epoch time.Time) lease.Op {
 	return lease.Op{
-		Key: e.layout.Claim(
-			a.Shard,
-			a.ID,
-		),
-		Group:  a.Shard,
-		Expect: a.Token,
-		Lease:  clientv3.LeaseID(a.Lease),
-		Tag:    e.tagOf(&a),
-		Value:  e.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err),
+		Key: e.layout.Claim(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Lease: clientv3.LeaseID(a.Lease),
+		Value: e.encoder.Encode(stateNames[a.State], epoch.Add(a.Since), a.Err), Tag: e.tagOf(&a),
 	}
 }
 
 func (e *executor) summary(a core.Action) lease.Op {
 	return lease.Op{
-		Key: e.layout.Summary(
-			a.Shard,
-			a.Lease,
-		),
-		Group: a.Shard,
-		Lease: clientv3.LeaseID(a.Lease),
-		Any:   true,
-		Tag:   e.tagOf(&a),
-		Value: claims.Summary{Member: e.id, Through: a.Token, Within: a.Within}.Encode(),
+		Key: e.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Any: true, Lease: clientv3.LeaseID(a.Lease),
+		Value: claims.Summary{Member: e.id, Through: a.Token, Within: a.Within}.Encode(), Tag: e.tagOf(&a),
 	}
 }
 
 func (e *executor) noSummary(a core.Action) lease.Op {
 	return lease.Op{
-		Key: e.layout.Summary(
-			a.Shard,
-			a.Lease,
-		),
-		Group:  a.Shard,
-		Lease:  clientv3.LeaseID(a.Lease),
-		Any:    true,
-		Delete: true,
-		Tag:    e.tagOf(&a),
+		Key: e.layout.Summary(a.Shard, a.Lease), Group: a.Shard, Any: true, Lease: clientv3.LeaseID(a.Lease),
+		Delete: true, Tag: e.tagOf(&a),
 	}
 }
 
-// epoch is when the clock that leases are measured by stood at zero, by the wall clock as it is now.
+// epoch returns the wall time at which the clock that measures leases stood at zero, by the wall clock of now.
 func (e *executor) epoch(now time.Duration) time.Time { return e.wall().Add(-now) }
 
-// written takes the results of a batch of claims, releases and states to the core. Any goroutine may call it.
+// written reports the results of a batch of writes to the core. Any goroutine may call it.
 func (e *executor) written(results []lease.Result) {
 	e.post(func(now time.Duration) {
 		e.stir()
@@ -216,7 +196,7 @@ func (e *executor) resultOf(r lease.Result) core.WriteResult {
 	default:
 		res.Failed = true
 		if errors.Is(err, lease.ErrGuard) {
-			e.appGone.Do(func() { e.log.Error("nothing is claimed any more", zap.Error(appconfig.ErrGone)) })
+			e.appGone.Do(func() { e.log.Error("cannot claim resources any more", zap.Error(appconfig.ErrGone)) })
 		}
 	}
 	return res

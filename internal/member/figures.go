@@ -13,29 +13,29 @@ import (
 )
 
 const (
-	// figuresRest is how long nothing must have changed before figures are written earlier than at the next interval:
-	// whoever looks after a drain, say, is to find what is so.
+	// figuresRest is how long nothing must have changed for the figures to be written before the next interval, so that
+	// they are up to date soon after a drain, for example.
 	figuresRest = 200 * time.Millisecond
-	// figuresAhead is how many times in a row they may be written early; one more time for each interval that passes.
+	// figuresAhead is how many times in a row they may be written early. Each interval that passes adds one more time.
 	figuresAhead = 3
 )
 
-// figures writes a member's own figures. Any goroutine may call stir; everything else is for the goroutine of the
-// place.
+// figures writes a member's own figures to etcd. Any goroutine may call stir, once prepare has returned; everything
+// else is for the goroutine of the place.
 type figures struct {
 	now     func() time.Duration
-	count   func() (claims.Figures, bool) // asks the loop; false where that has ended
+	count   func() (claims.Figures, bool) // asks the loop for the figures; false if the loop has ended
 	kv      clientv3.KV
 	key     string
 	timeout time.Duration // of each request
 	log     *zap.Logger
 
-	was     []byte        // what etcd has; nil where it has none
-	ahead   int           // how many times they may be written without waiting for the interval
+	was     []byte        // the figures that etcd has; nil if it has none
+	ahead   int           // how many more times they may be written before the interval
 	planned bool          // the timer runs
-	timer   *time.Timer   // when to look whether the member has come to rest
+	timer   *time.Timer   // fires when look is to be called
 	stirred chan struct{} // holds a token when something may have changed
-	at      atomic.Int64  // when that was last, by now
+	at      atomic.Int64  // the time of the last call of stir
 }
 
 // prepare makes figures ready for use, once their dependencies are set.
@@ -53,7 +53,7 @@ func (f *figures) stir() {
 	}
 }
 
-// plan makes look be called once the member has come to rest, perhaps.
+// plan sets the timer for look, if the figures may be written early.
 func (f *figures) plan() {
 	if !f.planned && f.ahead > 0 {
 		f.planned = true
@@ -61,8 +61,8 @@ func (f *figures) plan() {
 	}
 }
 
-// look writes the figures if the member has come to rest. To count a million claims takes a while, so they are not
-// counted before.
+// look writes the figures if the member has come to rest, and plans another look otherwise. It does not count them
+// before, since counting a million claims takes a while.
 func (f *figures) look(ctx context.Context, reg *membership.Registration) {
 	f.planned = false
 	if f.now()-time.Duration(f.at.Load()) < figuresRest {
@@ -74,7 +74,7 @@ func (f *figures) look(ctx context.Context, reg *membership.Registration) {
 	}
 }
 
-// tick writes the figures whether or not the member rests.
+// tick writes the figures at an interval, whether or not the member has come to rest.
 func (f *figures) tick(ctx context.Context, reg *membership.Registration) {
 	f.ahead = min(f.ahead+1, figuresAhead)
 	f.write(ctx, reg)

@@ -13,13 +13,13 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// grants asks etcd for the leases of a member: that of its key, and those of its claims. It spaces the requests out
-// where leases end again and again.
+// grants gets the leases of a member from etcd: the lease of its key, and those of its claims. It makes the member
+// pause where leases end again and again. Any goroutine may call its methods.
 type grants struct {
 	lessor   lease.Lessor
-	ttl      time.Duration // to ask for
+	ttl      time.Duration // of the next lease
 	timeout  time.Duration // of each request
-	outlast  bool          // with KeepOnOutage, a lease is not fenced before etcd says that it is gone
+	outlast  bool          // KeepOnOutage: no lease is fenced before etcd says that it is gone
 	clock    clock.Clock
 	probe    func(context.Context) error // a lease is renewed only while it returns nil
 	log      *zap.Logger
@@ -28,8 +28,8 @@ type grants struct {
 	comeback comeback
 }
 
-// grant asks for a lease again and again until it gets one, or ctx ends. early is how long before the leases of claims
-// it expires if its process dies. fenced is called when the lease is fenced, and dead at its deadline.
+// grant requests a lease until it gets one, or ctx ends. early is how long before the leases of claims this one expires
+// if the process dies. fenced is called when the lease is fenced, and dead at its deadline.
 func (g *grants) grant(
 	ctx context.Context, early time.Duration, fenced func(k *lease.Keeper, cause error), dead func(),
 ) (*lease.Keeper, error) {
@@ -42,11 +42,8 @@ func (g *grants) grant(
 					g.comeback.fenced(g.clock.Now(), k.TTL())
 				}
 				fenced(k, cause)
-				g.log.Warn(
-					"lease fenced: what is on it is terminated",
-					zap.Int64("lease", int64(k.ID())),
-					zap.Error(cause),
-				)
+				g.log.Warn("lease fenced; terminating everything on it",
+					zap.Int64("lease", int64(k.ID())), zap.Error(cause))
 			},
 			OnDead: func(*lease.Keeper, error) { dead() },
 		})
@@ -68,14 +65,14 @@ func (g *grants) grant(
 	}
 }
 
-// awaitComeback waits until a lease may be asked for. False says that ctx ended first.
+// awaitComeback waits until the next lease may be requested. It returns false if ctx ended first.
 func (g *grants) awaitComeback(ctx context.Context) bool {
 	for {
 		left, times := g.comeback.left(g.clock.Now())
 		if left <= 0 {
 			return true
 		}
-		g.log.Warn("leases are fenced again and again; waiting before the next one is asked for",
+		g.log.Warn("leases are fenced again and again; waiting before requesting the next one",
 			zap.Int("times", times), zap.Duration("pause", left))
 		if !pace.Wait(ctx, left) {
 			return false
@@ -83,14 +80,12 @@ func (g *grants) awaitComeback(ctx context.Context) bool {
 	}
 }
 
-// pauseSpread waits before a lease is asked for in place of one that etcd took away. Whatever did that (a leader that
-// stalled, an operator) may have taken everybody's leases, and all members hear of it at the same moment: they are not
-// to come back at the same moment too. False says that ctx ended first.
+// pauseSpread waits for a random time before a lease replaces one that etcd took away. Whatever took it (a leader that
+// stalled, an operator) may have taken the leases of all members. They all notice at the same moment, and should not
+// all come back at the same moment. It returns false if ctx ended first.
 func (g *grants) pauseSpread(ctx context.Context) bool {
 	d := pace.Less(min(g.ttl/10, 500*time.Millisecond), 1)
-	g.log.Info(
-		"a lease is gone from etcd; waiting a moment, since others may have lost theirs too",
-		zap.Duration("pause", d),
-	)
+	g.log.Info("a lease is gone from etcd; waiting a moment, since other members may have lost theirs too",
+		zap.Duration("pause", d))
 	return pace.Wait(ctx, d)
 }

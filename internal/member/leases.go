@@ -12,33 +12,29 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// leases is the pool of leases that a member's claims are spread over: those that the core has asked for. Its methods
-// are for the loop only, where they say nothing else.
+// leases is the pool of leases that a member's claims are spread over: those that the core has asked for. Only the loop
+// calls its methods, unless a method says otherwise. giveBack comes last, in Stop.
 type leases struct {
-	grants *grants
-	core   *core.Core
-	post   func(func(now time.Duration)) bool
-	tasks  *tasks
-	// revocation is under way for as long as ctx has not ended; handling is the parent of everything that is handled.
-	ctx, handling context.Context
+	grants   *grants
+	core     *core.Core
+	post     func(func(now time.Duration)) bool
+	tasks    *tasks
+	ctx      context.Context // ends requests and revocations
+	handling context.Context // the parent of everything that is handled
 
 	all      map[int64]*claimLease
-	spread   bool          // the next lease replaces one that etcd does not know any more
+	spread   bool          // the next lease replaces one that etcd no longer knows
 	revoking chan struct{} // holds a token while a lease is being revoked
 }
 
 // claimLease is one lease of the pool.
 type claimLease struct {
 	*calls.Lease
-	gone bool // noteGone knows that etcd does not know the lease any more
+	gone bool // noteGone was called for it
 }
 
 func newLeases(
-	ctx, handling context.Context,
-	g *grants,
-	c *core.Core,
-	post func(func(time.Duration)) bool,
-	t *tasks,
+	ctx, handling context.Context, g *grants, c *core.Core, post func(func(time.Duration)) bool, t *tasks,
 ) *leases {
 	return &leases{
 		grants: g, core: c, post: post, tasks: t, ctx: ctx, handling: handling,
@@ -46,7 +42,7 @@ func newLeases(
 	}
 }
 
-// of is a lease of the pool; nil where there is no such lease any more.
+// of returns a lease of the pool; nil if the pool no longer has it.
 func (ls *leases) of(id int64) *calls.Lease {
 	if l := ls.all[id]; l != nil {
 		return l.Lease
@@ -54,14 +50,15 @@ func (ls *leases) of(id int64) *calls.Lease {
 	return nil
 }
 
-// noteGone makes the next lease wait for a moment, once for each lease that etcd does not know any more.
+// noteGone makes the next lease request wait, so that members that lost their leases together do not return together.
+// It does so once for each lease that etcd no longer knows.
 func (ls *leases) noteGone(id int64) {
 	if l := ls.all[id]; l != nil && !l.gone {
 		l.gone, ls.spread = true, true
 	}
 }
 
-// lost fences a lease that etcd says to be gone.
+// lost fences a lease of which etcd says that it is gone.
 func (ls *leases) lost(id int64, why error) {
 	if l := ls.all[id]; l != nil {
 		l.Keeper.Fence(why)
@@ -69,21 +66,21 @@ func (ls *leases) lost(id int64, why error) {
 	}
 }
 
-// fence ends all leases at once, without a word to etcd.
+// fence fences all leases, and sends nothing to etcd.
 func (ls *leases) fence(why error) {
 	for _, l := range ls.all {
 		l.Keeper.Fence(fmt.Errorf("%w: %w", lease.ErrGone, why))
 	}
 }
 
-// noLonger renews no lease for longer than it lives now: what cannot be given back is not waited for.
+// noLonger makes no lease live longer than it does now, so that leases that cannot be given back expire soon.
 func (ls *leases) noLonger() {
 	for _, l := range ls.all {
 		l.Keeper.NoLonger()
 	}
 }
 
-// grant gets another lease for the core, however long that takes.
+// grant starts to get another lease for the core, however long that takes.
 func (ls *leases) grant() {
 	spread := ls.spread
 	ls.spread = false
@@ -102,7 +99,7 @@ func (ls *leases) grant() {
 		posted := ls.post(func(now time.Duration) {
 			ls.all[id] = l
 			ls.core.LeaseReady(now, id)
-			if keeper.Fenced() { // before anyone could be told
+			if keeper.Fenced() { // it was fenced before the core knew it
 				ls.core.LeaseFenced(now, id)
 			}
 		})
@@ -113,7 +110,7 @@ func (ls *leases) grant() {
 	})
 }
 
-// fenced tells the core that a lease was fenced. Any goroutine may call it.
+// fenced reports to the core that a lease was fenced. Any goroutine may call it.
 func (ls *leases) fenced(k *lease.Keeper, cause error) {
 	id := int64(k.ID())
 	ls.post(func(now time.Duration) {
@@ -124,21 +121,21 @@ func (ls *leases) fenced(k *lease.Keeper, cause error) {
 	})
 }
 
-// revoke lets go of a lease that nothing is on any more.
+// revoke starts to revoke a lease that has nothing on it any more.
 func (ls *leases) revoke(id int64) {
 	l := ls.all[id]
 	if l == nil {
 		return
 	}
-	if ls.tasks.run(func() { ls.letGo(ls.ctx, l) }) { // else giveBack does it
+	if ls.tasks.run(func() { ls.letGo(ls.ctx, l) }) { // giveBack revokes it otherwise
 		delete(ls.all, id)
 	}
 }
 
-// letGo ends everything on a lease, and then the lease: its claims are free for others from then on. etcd may have
-// thousands of keys to delete then, and answers nobody meanwhile. So a member has one lease revoked at a time: when
-// etcd takes long for each, fewer come, from all members alike. A lease whose turn does not come before ctx ends
-// expires by itself. Any goroutine may call it.
+// letGo ends everything on a lease, and then revokes it, so that its claims are free for others. etcd may have to
+// delete thousands of keys, and answers nobody meanwhile. So a member revokes one lease at a time: when etcd takes long
+// for each, it gets fewer revocations from all members. A lease whose turn does not come before ctx ends expires by
+// itself. Any goroutine may call it.
 func (ls *leases) letGo(ctx context.Context, l *claimLease) {
 	defer l.Keeper.Close()
 	l.End(calls.CauseFenced)
@@ -162,8 +159,8 @@ func (ls *leases) list() []*claimLease {
 	return all
 }
 
-// giveBack ends leases, and returns when they have ended. With keepClaims they are left to expire, since what is on
-// them may still be handled. Any goroutine may call it, once nothing uses them any more.
+// giveBack ends leases, and returns when they have ended. With keepClaims it lets them expire, since what is on them
+// may still be handled. Any goroutine may call it, once nothing else uses the leases.
 func (ls *leases) giveBack(ctx context.Context, all []*claimLease, keepClaims bool) {
 	var wg sync.WaitGroup
 	for _, l := range all {

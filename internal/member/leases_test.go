@@ -34,12 +34,12 @@ func TestThePauseAfterAFenceGrows(t *testing.T) {
 	}
 }
 
-// slowRevokes is a Lessor whose revocations take until they are let go on.
+// slowRevokes is a Lessor whose revocations wait until the test lets them go on.
 type slowRevokes struct {
 	ids        atomic.Int64
-	under, top atomic.Int64
-	began      chan struct{}
-	let        chan struct{}
+	under, top atomic.Int64  // revocations in progress: now, and the most so far
+	began      chan struct{} // gets a token when a revocation begins
+	let        chan struct{} // a token lets one revocation go on
 }
 
 func (s *slowRevokes) Grant(_ context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
@@ -60,8 +60,8 @@ func (s *slowRevokes) Revoke(context.Context, clientv3.LeaseID) (*clientv3.Lease
 	return &clientv3.LeaseRevokeResponse{}, nil
 }
 
-// A lease may have thousands of keys, and etcd answers nobody while it deletes them: the next one waits until it has.
-// What is on a lease has ended before, whoever's turn it is.
+// A lease may have thousands of keys, and etcd answers nobody while it deletes them. So the next revocation waits until
+// the last one is done. What is on each lease ends at once, though, and does not wait for that.
 func TestLeasesAreRevokedOneAtATime(t *testing.T) {
 	const leases = 5
 	etcd := &slowRevokes{began: make(chan struct{}, leases), let: make(chan struct{})}

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// mailbox hands work to the loop. Posting never blocks: whoever posts may be a user's callback, a watch or a lease, and
-// none of them may wait for the others.
+// mailbox hands work to the loop. Posting never blocks, because a user's callback, a watch or a lease posts, and none
+// of them may wait for the others.
 type mailbox struct {
 	mu     sync.Mutex
 	items  []func(now time.Duration)
@@ -16,7 +16,7 @@ type mailbox struct {
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
 
-// post adds work. False says that nobody will do it any more.
+// post adds work. It returns false if the mailbox is closed, so that nobody will do the work.
 func (b *mailbox) post(f func(now time.Duration)) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -31,7 +31,7 @@ func (b *mailbox) post(f func(now time.Duration)) bool {
 	return true
 }
 
-// take returns everything that was posted since it was called before, in order.
+// take returns everything that was posted since the last call, in order.
 func (b *mailbox) take() []func(now time.Duration) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -40,7 +40,7 @@ func (b *mailbox) take() []func(now time.Duration) {
 	return items
 }
 
-// close refuses further work, and drops what was not taken.
+// close makes post refuse further work, and drops the work that was not taken.
 func (b *mailbox) close() {
 	b.mu.Lock()
 	defer b.mu.Unlock()

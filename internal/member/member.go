@@ -2,10 +2,9 @@
 // the group.
 //
 // A member is built complete and then run. New takes an id and a lease, and makes every part; nothing is decided before
-// that is done. Start runs it, and returns when it has joined. Stop ends it in order. What to do for a resource is
-// decided by package core, what the handler and the source are asked by packages calls and source; the member brings
-// them together, and decides when it is registered, when it stands for coordinator, and in which order it starts and
-// stops.
+// that is done. Start runs the member, and returns when it has joined. Stop ends it in order. Package core decides what
+// to do for a resource; packages calls and source call the handler and the source. The member connects them, and
+// decides when it registers, when it stands for coordinator, and in which order it starts and stops.
 package member
 
 import (
@@ -28,51 +27,53 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Config is what a member needs to know. Only what says so may be left out.
+// Config is what a member needs to know. The root package checks the values and sets their defaults; a field may be
+// zero only if its comment says so.
 type Config struct {
-	ID string
-	// AnyID lets the member take another id, with a number after it, where another live member has ID.
-	AnyID  bool
-	Record membership.Record // what the member's key says of it; New adds the state, the start, and whether it has a source
+	ID string // of the member
+	// AnyID lets the member take another id, which is ID with a number after it, if another live member has ID.
+	AnyID bool
+	// Record is what the member's key says about the member. New sets State, Started and Source in it.
+	Record membership.Record
 
-	Client  *clientv3.Client // which has been answered once
-	Layout  keys.Layout
-	Shards  int           // that the app is to have; 0: what it has, or DefaultShards
-	Default int           // how many shards a new app gets where Shards is 0
-	Request time.Duration // bounds each request to etcd
+	Client  *clientv3.Client // etcd has answered it once
+	Layout  keys.Layout      // of the app
+	Shards  int              // how many shards the app must have; 0 accepts any number
+	Default int              // how many shards a new app gets if Shards is 0
+	Request time.Duration    // bounds each request to etcd
 
-	LeaseTTL  time.Duration // to ask for; etcd may grant more
-	Outlast   bool          // handle on while etcd does not answer
-	JoinDelay time.Duration
-	Resync    time.Duration
-	InFlight  int // batches of writes on their way to etcd at once
+	LeaseTTL  time.Duration // to request; etcd may grant more
+	Outlast   bool          // KeepOnOutage: goes on handling while etcd does not answer
+	JoinDelay time.Duration // how long it must be quiet, while several members join, before they begin together
+	Resync    time.Duration // how often the member reads again what it follows
+	InFlight  int           // batches of writes on their way to etcd at once
 
-	// Handler makes the handler of a member with an id.
+	// Handler makes the handler of the member. New calls it once, with the id that the member has taken.
 	Handler             func(id string) calls.Handler
-	HandleTimeout       time.Duration // or calls.Forever
-	TerminateTimeout    time.Duration
-	StopTimeout         time.Duration
-	Handles             int // calls of Handle and Update at once
-	Terminates          int // calls of Terminate at once
-	HandleAttempts      int // 0: no limit
-	Backoff             time.Duration
-	BackoffMax          time.Duration
-	HoldUntilTerminated bool // a resource whose Terminate failed stays, until a Terminate succeeds
-	CanUpdate           bool // the handler has an Update
-	FinishCalls         bool // calls in progress are not cut off in order
+	HandleTimeout       time.Duration // bounds each Handle and Update; calls.Forever: no limit
+	TerminateTimeout    time.Duration // bounds each Terminate; calls.Forever: no limit
+	StopTimeout         time.Duration // bounds Stop
+	Handles             int           // calls of Handle and Update at once
+	Terminates          int           // calls of Terminate at once
+	HandleAttempts      int           // failures of Handle in a row until it is not tried again; 0: no limit
+	Backoff             time.Duration // the pause after the first failed Handle; it doubles with each further one
+	BackoffMax          time.Duration // the longest such pause
+	HoldUntilTerminated bool          // a claim stays until Terminate has succeeded
+	CanUpdate           bool          // the handler has an Update
+	FinishCalls         bool          // a call in progress is not cut off when its resource moves or the member stops
 
-	// Source is what the user decides about the source. New fills in what it needs of the member. Its Retriever is nil
-	// where the member has no source.
+	// Source is what the user decides about the source. New adds what the source needs from the member. Its Retriever
+	// is nil if the member has no source.
 	Source source.Options
 
-	Log *zap.Logger // whose sink nobody waits for
-	// InUse makes the error that says who else has the member's id.
+	Log *zap.Logger // nobody waits for its sink
+	// InUse makes the error which says that another live member has this member's id.
 	InUse func(*membership.TakenError) error
-	// Close is called once, when nothing of the member uses the client or the log any more.
+	// Close is called once, when nothing of the member uses Client or Log any more; also if New fails.
 	Close func()
 }
 
-// Member is one running member. New makes it. Its methods are safe for use from any goroutine.
+// Member is one running member. New makes it, Start runs it, Stop ends it. Any goroutine may call its methods.
 type Member struct {
 	cfg Config
 	app appconfig.Config
@@ -87,52 +88,55 @@ type Member struct {
 	place    *place
 	source   *source.Source
 
-	// handling is the parent of everything that a handler is given: it ends when Stop's time is up, or at its very end.
+	// handling is the parent of all contexts of the handler. It ends when nothing is handled any more after Stop, or
+	// when Stop's time is up.
 	handling    context.Context
 	endHandling context.CancelCauseFunc
-	// working is the parent of what the member does by itself; it ends when nothing is handled any more.
-	working  context.Context
-	endWork  context.CancelFunc
-	tasks    tasks // followers, and leases on their way
-	staying  context.Context
-	leave    context.CancelFunc
-	placing  context.Context // of the goroutine of the place
+	// working is the parent of what the member does by itself. It ends when nothing is handled any more.
+	working context.Context
+	endWork context.CancelFunc
+	tasks   tasks // followers, and requests for leases and their revocation
+	// staying ends when Stop begins.
+	staying context.Context
+	leave   context.CancelFunc
+	// placing is the context of the goroutine that runs place.
+	placing  context.Context
 	endPlace context.CancelFunc
-	placed   chan struct{} // closed when that goroutine has ended, or will not begin
+	placed   chan struct{} // closed when that goroutine has ended, or will not start
 
 	asker           asker
 	figuresInterval time.Duration
 
-	firstFetch chan error // the outcome of a fresh app's first fetch, or nil where there is nothing to wait for
+	firstFetch chan error // the outcome of a fresh app's first fetch, or nil if there is nothing to wait for
 	fetchOnce  sync.Once
 
 	stopper
 }
 
-// ID is the member's id: Config.ID, or the one that was free.
+// ID returns the member's id: Config.ID, or the id that New took instead of it.
 func (m *Member) ID() string { return m.place.id }
 
-// App is the app's config.
+// App returns the app's config, as New has read it.
 func (m *Member) App() appconfig.Config { return m.app }
 
-// Store changes the catalogue.
+// Store returns the store that changes the catalogue of the app.
 func (m *Member) Store() *catalogue.Store { return m.store }
 
-// Refetch makes the source be asked again soon, if this member coordinates, or is the next to do so.
+// Refetch asks the source again soon, if this member coordinates, or else at the beginning of its next term.
 func (m *Member) Refetch() { m.source.Refetch() }
 
 // Held is a resource that a member handles.
 type Held struct {
 	ID       string
 	Shard    int
-	Expected string // the member that it belongs to by the last view; "" where nobody knows
+	Expected string // the owner by the last view; "" if the member has no view yet
 	Token    int64
 	Since    time.Time // when it became active, or failed
-	Failed   bool      // what the handler began has failed, as it reported
-	Error    string    // why
+	Failed   bool      // the handler has reported that what it started fails
+	Error    string    // the reason that the handler reported
 }
 
-// Held lists what the member handles now, in no order; nothing once it has ended.
+// Held lists the resources that the member handles now, in no order. It is empty once the member has ended.
 func (m *Member) Held() []Held {
 	var held []Held
 	m.loop.ask(func(now time.Duration) {
@@ -165,7 +169,7 @@ func (m *Member) count() (f claims.Figures, ok bool) {
 	return f, ok
 }
 
-// step does what the core decides. It runs on the loop after everything that was posted.
+// step carries out what the core decides. The loop calls it after everything that was posted.
 func (m *Member) step(now time.Duration) (next time.Duration, ok bool) {
 	m.core.Tick(now)
 	m.executor.execute(now, m.core.Actions())
@@ -173,12 +177,12 @@ func (m *Member) step(now time.Duration) (next time.Duration, ok bool) {
 	return m.core.NextTimer()
 }
 
-// fetched tells Start that it need not wait any more for the first fetch of a fresh app.
+// fetched ends the wait of Start for the first fetch of a fresh app. Only its first call counts.
 func (m *Member) fetched(err error) { m.fetchOnce.Do(func() { m.firstFetch <- err }) }
 
-// rewound ends everything at once, and the member, because etcd went back in time: it is not known any more who handles
-// what, and somebody else may be told that it is theirs. Nothing is written: the revisions that compares go by are used
-// a second time.
+// rewound fences all leases at once and ends the member, because etcd went back in time: nobody knows any more who
+// handles what, and another member may get what this one handles. It writes nothing, because etcd gives out revisions a
+// second time that comparisons rely on.
 func (m *Member) rewound(err error) {
 	m.loop.post(func(now time.Duration) {
 		m.stopping = true

@@ -25,12 +25,12 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// New makes a member: it opens the app, which is created if need be, takes a lease and an id, and makes every part.
-// Nothing runs then but the renewal of that lease, and the other members see one that is joining. Start comes next.
-// After an error nothing is left behind.
+// New makes a member: it opens the app, creates it if need be, takes a lease and an id, and makes every part. Nothing
+// but the renewal of that lease runs then, and the other members see a member that is joining. The caller calls Start
+// next. After an error nothing is left behind.
 //
-// Errors: *appconfig.ShardsError, *appconfig.SchemaError; what Config.InUse makes of an id that another live member
-// has; what matches etcd.ErrUnreachable where etcd does not answer anything.
+// Errors: *appconfig.ShardsError; *appconfig.SchemaError; the error of Config.InUse if another live member has the id;
+// an error that matches etcd.ErrUnreachable if etcd does not answer.
 func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 	m := &Member{
 		cfg:        cfg,
@@ -61,7 +61,7 @@ func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 	return m, nil
 }
 
-// builder makes the parts of a member, in the order of its methods.
+// builder makes the parts of a member. New calls open, connect, register and assemble, in this order.
 type builder struct {
 	*Member
 	o Options
@@ -69,7 +69,7 @@ type builder struct {
 
 // open reads the app's config, and creates it if need be.
 func (b *builder) open(ctx context.Context) error {
-	err := b.asker.patiently(ctx, "etcd to tell the app's config", func(ctx context.Context) (err error) {
+	err := b.asker.patiently(ctx, "etcd to return the app's config", func(ctx context.Context) (err error) {
 		opening, cancel := context.WithTimeout(ctx, b.cfg.Request)
 		defer cancel()
 		b.app, err = appconfig.Open(opening, b.cfg.Client, b.cfg.Layout, b.cfg.Shards, b.cfg.Default)
@@ -78,7 +78,7 @@ func (b *builder) open(ctx context.Context) error {
 	return etcd.Unreachable(ctx, err)
 }
 
-// connect makes what talks to etcd.
+// connect makes the hub and the store, which every part uses to talk to etcd.
 func (b *builder) connect() {
 	b.hub = follow.NewHub(b.cfg.Client, follow.Options{
 		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync,
@@ -92,10 +92,8 @@ func (b *builder) connect() {
 	})
 	b.asker.heard = b.hub.Heard
 	b.store = &catalogue.Store{
-		Etcd: b.hub.Committer(
-			txn.New(b.cfg.Client),
-		),
-		Limits:  new(txn.Limits), // of one etcd: what one writer learns spares the others
+		Etcd:    b.hub.Committer(txn.New(b.cfg.Client)),
+		Limits:  new(txn.Limits), // shared by all writers, so that only one of them has to learn what etcd allows
 		Layout:  b.cfg.Layout,
 		Shards:  b.app.Shards,
 		Config:  b.app.CreateRevision,
@@ -104,8 +102,8 @@ func (b *builder) connect() {
 	}
 }
 
-// register takes an id and a lease. The id is taken together with the name that the log has for the member, so another
-// id needs another lease: whatever becomes of that is logged under the right name.
+// register takes an id and a lease. Another id needs another place, with a lease of its own, because everything that is
+// logged about a lease names the member's id.
 func (b *builder) register(ctx context.Context) error {
 	began := time.Now()
 	for n := 1; ; n++ {
@@ -124,13 +122,13 @@ func (b *builder) register(ctx context.Context) error {
 			took := time.Since(began).Round(100 * time.Millisecond)
 			return fmt.Errorf("%w (after %v of waiting for it to be free)", b.cfg.InUse(taken), took)
 		}
-		b.log.Info("the member id stays in use; trying another one", zap.String("taken", id),
+		b.log.Info("the member id is still in use; trying another one", zap.String("taken", id),
 			zap.String("id", fmt.Sprintf("%s-%d", b.cfg.ID, n+1)))
 		b.dropPlace(ctx)
 	}
 }
 
-// setPlace makes the place of a member with an id.
+// setPlace makes the place of a member that has this id. assemble adds what the place needs to run.
 func (b *builder) setPlace(id string) {
 	b.log = b.cfg.Log.With(zap.String("member", id))
 	b.asker.log = b.log
@@ -153,7 +151,7 @@ func (b *builder) setPlace(id string) {
 	}).prepare()
 }
 
-// dropPlace gives back what a place has taken.
+// dropPlace gives back the lease of the place, and with it the id.
 func (b *builder) dropPlace(ctx context.Context) {
 	if b.place == nil {
 		return
@@ -165,8 +163,8 @@ func (b *builder) dropPlace(ctx context.Context) {
 	b.place = nil
 }
 
-// take gets a lease and registers the member on it. A lease that has ended before the member was registered is
-// replaced. taken says who has the id.
+// take gets a lease and registers the member on it. If the lease ends before the member is registered, take gets
+// another one. taken is not nil if another live member has the id.
 func (b *builder) take(ctx context.Context, wait bool) (taken *membership.TakenError, err error) {
 	for {
 		err := b.asker.patiently(ctx, "a lease from etcd", func(ctx context.Context) error {
@@ -182,24 +180,24 @@ func (b *builder) take(ctx context.Context, wait bool) (taken *membership.TakenE
 		if !errors.Is(err, rpctypes.ErrLeaseNotFound) || ctx.Err() != nil {
 			return taken, err
 		}
-		b.log.Warn("the lease has ended before the member was registered; asking for another", zap.Error(err))
+		b.log.Warn("the lease ended before the member was registered; requesting another one", zap.Error(err))
 		b.place.keeper.Close()
 		b.place.forgetLost()
 	}
 }
 
-// takeTTL takes over the TTL that etcd granted.
+// takeTTL makes the TTL that etcd granted the member's TTL, if etcd granted more than the member requested.
 func (b *builder) takeTTL() {
 	if ttl := b.place.keeper.TTL(); ttl > b.cfg.LeaseTTL {
-		b.log.Warn("etcd granted a longer lease than was asked for: its minimum follows from its election timeout",
+		b.log.Warn("etcd granted a longer lease than requested: its election timeout sets a minimum",
 			zap.Duration("asked", b.cfg.LeaseTTL), zap.Duration("granted", ttl))
 		b.cfg.LeaseTTL = ttl
 	}
-	b.place.ttl, b.place.grants.ttl = b.cfg.LeaseTTL, b.cfg.LeaseTTL
+	b.place.grants.ttl = b.cfg.LeaseTTL
 }
 
-// registerWithin registers the member. Where it is to wait, and the id is taken, it tries again for as long as the key
-// of a crashed member lives.
+// registerWithin registers the member. If another member has the id and wait is set, it tries again for the duration
+// within, which is how long the key of a crashed member lives.
 func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait bool) (*membership.TakenError, error) {
 	waiting, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
@@ -212,7 +210,7 @@ func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait
 			return nil, err
 		}
 		if wait && tries == 0 {
-			b.log.Info("the member id is in use; waiting for it to be free, as that of a member that died will be",
+			b.log.Info("the member id is in use; waiting until it is free, in case its member has died",
 				zap.String("id", b.place.id), zap.String("address", taken.Holder.Address),
 				zap.Time("since", taken.Holder.Started), zap.Duration("at_most", within))
 		}
@@ -227,7 +225,7 @@ func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait
 	}
 }
 
-// assemble makes the parts that need to know who the member is, and for how long its leases live.
+// assemble makes the parts that need the member's id and the TTL of its leases.
 func (b *builder) assemble() {
 	m, cfg, place := b.Member, &b.cfg, b.place
 	m.core = core.New(b.rules())
@@ -248,11 +246,10 @@ func (b *builder) assemble() {
 		calls: b.calls(),
 	}
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
-	// The core has one write of a claim under way at a time, and one of what the claim says.
 	writing := lease.WriterOptions{
 		MaxInFlight: cfg.InFlight,
 		Slow:        cfg.LeaseTTL / 10,
-		Distinct:    true,
+		Distinct:    true, // the core writes a claim's key again only when it has the result of the last write
 		Timeout:     cfg.Request,
 		Limits:      m.store.Limits,
 	}
@@ -261,14 +258,15 @@ func (b *builder) assemble() {
 
 	place.core = m.core
 	place.figures = (&figures{
-		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id), timeout: cfg.Request, log: m.log,
+		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id),
+		timeout: cfg.Request, log: m.log,
 	}).prepare()
 	m.executor.stir = place.figures.stir
 	m.source = source.New(b.sourceOptions())
 	place.source = m.source
 }
 
-// rules are the core's.
+// rules returns the rules that the core decides by.
 func (b *builder) rules() core.Config {
 	cfg := &b.cfg
 	return core.Config{
@@ -284,7 +282,7 @@ func (b *builder) rules() core.Config {
 	}
 }
 
-// calls makes what calls the handler.
+// calls makes the part that calls the handler.
 func (b *builder) calls() *calls.Calls {
 	cfg := &b.cfg
 	atLeast := time.Duration(0)
@@ -298,7 +296,7 @@ func (b *builder) calls() *calls.Calls {
 	})
 }
 
-// sourceOptions are what the user has decided about the source, and what the source needs of the member.
+// sourceOptions adds to the user's options for the source what the source needs from the member.
 func (b *builder) sourceOptions() source.Options {
 	o := b.cfg.Source
 	o.CommandTimeout, o.Now, o.Wall = b.cfg.Request, b.loop.clock.Now, b.o.Wall
@@ -310,7 +308,7 @@ func (b *builder) sourceOptions() source.Options {
 	return o
 }
 
-// abandon ends what New has begun.
+// abandon ends everything that New has begun, after an error.
 func (b *builder) abandon(ctx context.Context) {
 	b.dropPlace(ctx)
 	if b.hub != nil {

@@ -12,19 +12,20 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// office is the member's part in who coordinates: its term while it does, and what it remembers of earlier ones.
+// office is this member's part in who coordinates: its term while it coordinates, and what it remembers of earlier
+// terms.
 type office struct {
 	term     *source.Term     // nil while this member does not coordinate
 	number   int64            // the create revision of the coordinator's key while this member coordinates, else 0
-	inherits bool             // a source has had a coordinator since this member came
+	inherits bool             // this member knows of an earlier coordinator that had a source
 	resigned atomic.Int64     // the number of the term that this member gives up; any goroutine may set it
-	rest     rest             // before it stands again
-	before   *membership.View // that was looked at last
+	rest     rest             // the pause before it stands for coordinator again
+	before   *membership.View // the view that heed looked at last
 }
 
-// The pause of a member that has resigned because a Fetch did not return, before it stands for coordinator again. It
-// doubles with each one in a row, up to the longest. The others stand as soon as they hear of it; where there is none,
-// nobody could ask earlier.
+// A member that resigned because a Fetch did not return pauses before it stands for coordinator again. The pause
+// doubles with each such term in a row, from leastRest to mostRest. Other members stand as soon as they see that the
+// office is free. Without any, the pause loses nothing: no Fetch could begin before the last one has returned.
 const (
 	leastRest = 15 * time.Second
 	mostRest  = 4 * time.Minute
@@ -32,13 +33,13 @@ const (
 
 // rest is such a pause.
 type rest struct {
-	until  time.Duration // 0: there is none
-	times  int           // that it was begun, with no Fetch that has returned since
-	pauses *pace.Pauses  // of those times
-	term   int64         // that it was begun after
+	until  time.Duration // when the pause ends; 0: there is none
+	times  int           // how many pauses have begun since a Fetch returned
+	pauses *pace.Pauses  // their lengths
+	term   int64         // the term that the last pause followed
 }
 
-// begin begins a pause after a term, once, and returns how long it is; 0 where it was begun before.
+// begin begins the pause after a term and returns its length. It returns 0 if that pause has begun before.
 func (r *rest) begin(now time.Duration, term int64) time.Duration {
 	if r.term == term {
 		return 0
@@ -51,7 +52,7 @@ func (r *rest) begin(now time.Duration, term int64) time.Duration {
 	return pause
 }
 
-// left is what is left of the pause: nothing once Fetch has returned.
+// left returns what is left of the pause. It is 0 once Fetch has returned, that is, when hangs is false.
 func (r *rest) left(now time.Duration, hangs bool) time.Duration {
 	if r.until == 0 {
 		return 0
@@ -68,15 +69,15 @@ func (r *rest) left(now time.Duration, hangs bool) time.Duration {
 	return left
 }
 
-// resign makes run give the office of a term up. Any goroutine may call it.
+// resign makes run give up the office of a term. Any goroutine may call it.
 func (p *place) resign(term int64) {
 	p.resigned.Store(term)
 	p.wake()
 }
 
-// stand takes the office where nobody has it, enters it where the view says that it is this member's, and resigns where
-// this member has no source and another one has, or where its source does not return. False asks to be called again
-// soon.
+// stand takes the office if nobody has it, and enters it if the view says that this member has it. It resigns if this
+// member has no source and another one has, or if the term was given up with resign. It returns false if it must be
+// called again soon.
 func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	reg := p.reg.Load()
 	if reg == nil {
@@ -87,7 +88,7 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	if taken && c.CreateRevision == p.number && (c.Lease != int64(reg.Lease) || c.ID != p.id) {
 		p.log.Warn("the coordinator's key was overwritten; putting it again")
 		if err := p.registrar.KeepOffice(ctx, *reg, p.number); err != nil {
-			p.warn(ctx, "cannot keep the office", err)
+			p.warn(ctx, "cannot put the coordinator's key again", err)
 			return false
 		}
 		return true
@@ -113,10 +114,11 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	if err != nil {
 		p.warn(ctx, "cannot stand for coordinator", err)
 	}
-	return won // the next view tells; ask again where somebody else was faster, or etcd did not answer
+	return won // the next view shows it; stand again if another member was faster, or etcd did not answer
 }
 
-// giveUp leaves the office and deletes the coordinator's key. To yield is to leave it to a member that has a source.
+// giveUp leaves the office and deletes the coordinator's key. yield says that it leaves the office to a member with a
+// source, so that no pause follows.
 func (p *place) giveUp(ctx context.Context, number int64, yield bool) bool {
 	p.leaveOffice()
 	if err := p.registrar.Resign(ctx, number); err != nil {
@@ -127,13 +129,13 @@ func (p *place) giveUp(ctx context.Context, number int64, yield bool) bool {
 		return true
 	}
 	if pause := p.rest.begin(p.loop.clock.Now(), number); pause > 0 {
-		p.log.Info("resigned; not standing for coordinator again before its Fetch has returned, or a pause is over",
+		p.log.Info("resigned; not standing for coordinator again until Fetch has returned or the pause is over",
 			zap.Duration("pause", pause))
 	}
 	return true
 }
 
-// enter begins the term with a number, once.
+// enter begins the term with this number, unless it has begun already.
 func (p *place) enter(number int64) {
 	if p.number == number {
 		return
@@ -148,8 +150,8 @@ func (p *place) enter(number int64) {
 // heedCoordinator takes note that another member coordinates.
 func (p *place) heedCoordinator(v *membership.View) {
 	coordinator, known := v.Members[v.Coordinator.ID]
-	if coordinator.Source || !known { // a coordinator without a source resigns as soon as it sees a member that has one
-		p.told.firstFetch(nil) // another member sees to the source
+	if coordinator.Source || !known { // a coordinator without a source resigns as soon as it sees a member with one
+		p.told.firstFetch(nil) // the other member asks the source
 	}
 	p.inherits = p.inherits || coordinator.Source
 }

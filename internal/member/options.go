@@ -1,4 +1,3 @@
-// Package member holds what a running member can be given besides its public configuration.
 package member
 
 import (
@@ -8,32 +7,32 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// Options change what a member otherwise takes from the system, and let a test look into it. The zero value of each
-// field is the default. Only this module can set them, because this package is internal.
+// Options replace what a member otherwise takes from the system, and let a test look into the member. The zero value of
+// each field means its default. Only this module can set them, because this package is internal.
 type Options struct {
 	// StatsInterval is how often a member that never rests writes its figures, if they have changed; 0 means 10 s.
 	StatsInterval time.Duration
-	// Clock measures leases; nil means the system's clock.
+	// Clock measures leases. Nil means the system's clock.
 	Clock clock.Clock
-	// Wall tells the time that is shown to people; no decision depends on it. Nil means time.Now.
+	// Wall returns the time that is shown to people; no decision depends on it. Nil means time.Now.
 	Wall func() time.Time
-	// Observe is called once, when the member has started, before drm.Start returns it. It is not called after a start
-	// that failed. Nil means that nobody looks.
+	// Observe is called once, when the member has started, before drm.Start returns it. It is not called if the start
+	// failed. Nil means that nobody looks.
 	Observe func(Probe)
 }
 
-// Probe lets a test look into one running member, and disturb it. All of its methods are safe for use from any
-// goroutine until the member has stopped.
+// Probe lets a test look into one running member, and disturb it. Any goroutine may call its methods until the member
+// has stopped.
 type Probe interface {
-	// ID is the member's id.
+	// ID returns the member's id.
 	ID() string
-	// Wedge keeps the member's loop from doing anything until release is called, which must be called exactly once,
-	// before the member is stopped. It returns when the loop stands still.
+	// Wedge keeps the member's loop from doing anything until release is called. It returns when the loop stands still.
+	// release must be called exactly once, before the member is stopped.
 	Wedge() (release func())
-	// Sees is the member that the resource id belongs to, by the newest view that this member's loop has acted upon; ""
-	// before it has any view.
+	// Sees returns the member that owns the resource id, by the newest view that this member's loop has acted upon; ""
+	// before the member has any view.
 	Sees(id string) (owner string)
-	// Stuck is how many calls of the user's code the member has given up that have not returned.
+	// Stuck returns how many calls of the user's code the member has given up that have not returned.
 	Stuck() int
 }
 
@@ -47,8 +46,8 @@ func WithOptions(ctx context.Context, o Options) context.Context {
 	return context.WithValue(ctx, optionsKey{}, o)
 }
 
-// OptionsFrom returns the options that ctx carries, with the defaults in place of what is not set. Observe stays nil
-// where it is not set.
+// OptionsFrom returns the options that ctx carries, with a default for each field that is not set. Observe stays nil if
+// it is not set.
 func OptionsFrom(ctx context.Context) Options {
 	o, _ := ctx.Value(optionsKey{}).(Options)
 	if o.StatsInterval == 0 {

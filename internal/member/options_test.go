@@ -8,7 +8,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// stoppedClock is another clock than the system's.
+// stoppedClock is a clock other than the system's.
 type stoppedClock struct{ clock.Clock }
 
 func (stoppedClock) Now() time.Duration { return 7 }
@@ -31,10 +31,8 @@ func TestAContextCarriesOptions(t *testing.T) {
 		Observe:       func(Probe) {},
 	}))
 	defer cancel()
-	if o := OptionsFrom(
-		ctx,
-	); o.StatsInterval != time.Hour || o.Clock.Now() != 7 || o.Wall().Unix() != 7 ||
-		o.Observe == nil {
+	o := OptionsFrom(ctx)
+	if o.StatsInterval != time.Hour || o.Clock.Now() != 7 || o.Wall().Unix() != 7 || o.Observe == nil {
 		t.Errorf("options %+v", o)
 	}
 }

@@ -11,20 +11,18 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
-// An etcd, or a machine, that has more to do than it can answers late. When a hundred members start at once, some of
-// what they ask is not answered within the timeout of a request. That is no reason to give a start up: it would only
-// begin anew, and cost etcd more. So each request of a start is made again for as long as etcd answers anything at all.
-
-// asker makes the requests of a start.
+// asker makes the requests of a start, and makes each again for as long as etcd answers anything at all. An overloaded
+// etcd, or an overloaded machine, answers late: when a hundred members start at once, some requests are not answered
+// within their timeout. A start that gave up would only begin anew, and cost etcd more.
 type asker struct {
 	client  *clientv3.Client
 	timeout time.Duration // of each request
 	log     *zap.Logger
-	heard   func() int64 // how much etcd has answered so far; nil: nothing counts that yet
+	heard   func() int64 // returns how many answers etcd has given so far; nil until something counts them
 }
 
-// patiently tries until that works, ctx ends, etcd refuses, or it does not answer at all. The log, and an error, say
-// what is waited for.
+// patiently calls try until it succeeds, ctx ends, etcd refuses, or etcd does not answer at all. what is logged, and
+// put into an error, as the thing that the member waits for.
 func (e *asker) patiently(ctx context.Context, what string, try func(context.Context) error) error {
 	return During(ctx, e.log, what, nil, func() error {
 		for pauses := pace.Retry(); ; {
@@ -41,8 +39,8 @@ func (e *asker) patiently(ctx context.Context, what string, try func(context.Con
 	})
 }
 
-// isThere says whether etcd is there, though a request failed. Whatever else it has answered meanwhile, such as a
-// keepalive, says so: a machine that is so busy may not get an answer to an easy question in time either.
+// isThere reports whether etcd is there although a request failed. Any other answer since, such as to a keepalive,
+// proves it: on a very busy machine even the easy request of etcd.IsBusy may not be answered in time.
 func (e *asker) isThere(ctx context.Context, err error, before int64) bool {
 	if etcd.IsBusy(ctx, e.client, err, e.timeout, false) {
 		return true

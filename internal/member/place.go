@@ -2,7 +2,6 @@ package member
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"sync/atomic"
@@ -16,20 +15,22 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// memberFirst is how long before the leases of a dead member's claims that of its key expires: the others hear at once
-// who has died, and follow its shards while etcd is still busy deleting its claims.
+// memberFirst is how much earlier the lease of a dead member's key expires than those of its claims. So the others see
+// at once who has died, and follow its shards while etcd is still busy deleting its claims.
 const memberFirst = 10 * time.Millisecond
 
 // place is this member's place among the members: its key with the lease, what the views say of it, and the office of
 // the coordinator.
+//
+// New makes it, with prepare, and uses grant and register to take the id; assemble sets core, source and figures. Start
+// then follows the group with onView, and starts run once the member has joined. Stop ends run, and calls giveBack.
 type place struct {
 	id        string
-	record    membership.Record // what its key says, but for the state
+	record    membership.Record // the record of its key, without the state
 	key       string            // its key in etcd
 	registrar *membership.Registrar
 	grants    *grants
 	timeout   time.Duration // of each request
-	ttl       time.Duration // of the lease
 	joinDelay time.Duration
 	core      *core.Core
 	loop      *loop
@@ -39,38 +40,38 @@ type place struct {
 	figures   *figures
 	log       *zap.Logger
 	told      told
-	terms     context.Context // of what a coordinator does: ends when Stop's time is up
+	terms     context.Context // the parent of each term's context; ends when Stop's time is up
 
 	reg    atomic.Pointer[membership.Registration] // nil while the member is not registered
 	keeper *lease.Keeper                           // of the member's key; run's goroutine owns it
-	former map[int64]*lease.Keeper                 // those before, whose leases may live on; run's goroutine owns it
-	lost   chan error                              // holds why, when the member's lease was fenced
+	former map[int64]*lease.Keeper                 // earlier ones whose leases may live on; run's goroutine owns it
+	lost   chan error                              // holds the cause when the lease of the member's key was fenced
 
-	mu    sync.Mutex    // orders what the core is told
-	views chan struct{} // holds a token when last or reg changed
+	mu    sync.Mutex    // keeps the order of what is posted to the core
+	views chan struct{} // holds a token when run should look at last and reg
 	last  atomic.Pointer[membership.View]
-	first chan struct{} // closed at the first view that has this member active
-	begun bool
+	first chan struct{} // closed at the first view in which this member is active
+	begun bool          // first is closed
 
-	back     []bool           // shards that are not owned for now, unless there is something in them; with mu
-	backWith *membership.View // that held when it was set
+	back     []bool           // shards that this member does not own for now if they are empty; mu guards it
+	backWith *membership.View // the last view when back was set; mu guards it
 
-	joiners  chan struct{}      // holds a token when last changed, while this member joins
-	activeAt time.Duration      // when this member first became active
-	retake   chan time.Duration // holds when a view that was not taken in full is to be looked at again
+	joiners  chan struct{}      // holds a token when awaitOthers should look at last
+	activeAt time.Duration      // when this member first became active; mu guards it
+	retake   chan time.Duration // holds the time at which run must apply the last view again
 
-	office // run's goroutine owns it, but for what it says of itself
+	office // run's goroutine owns it, unless a field says otherwise
 	order  drainOrder
 }
 
-// told is whom the place tells what is not its own affair.
+// told are the functions by which the place tells the member what concerns other parts too.
 type told struct {
 	failed     func(error)                        // the member has to end, for good
-	inUse      func(*membership.TakenError) error // makes the error that somebody else has the member's id
-	firstFetch func(error)                        // the first fetch of a fresh app's source is over, or is not this member's affair
+	inUse      func(*membership.TakenError) error // makes the error which says that another member has the id
+	firstFetch func(error)                        // ends the wait of Start for the first fetch
 }
 
-// prepare makes the place ready for use, once its dependencies are set.
+// prepare completes a place whose dependencies are set.
 func (p *place) prepare() *place {
 	p.former, p.lost = map[int64]*lease.Keeper{}, make(chan error, 1)
 	p.views, p.first = make(chan struct{}, 1), make(chan struct{})
@@ -78,7 +79,7 @@ func (p *place) prepare() *place {
 	return p
 }
 
-// fenced takes note that the lease of the member's key was fenced.
+// fenced makes run register the member again, because the lease of its key was fenced. Any goroutine may call it.
 func (p *place) fenced(_ *lease.Keeper, cause error) {
 	select {
 	case p.lost <- cause:
@@ -95,11 +96,11 @@ func (p *place) grant(ctx context.Context) error {
 	return err
 }
 
-// forgetLost drops the news of the end of a lease that is done with.
+// forgetLost drops the report that a lease was fenced which has been replaced, or is about to be.
 func (p *place) forgetLost() {
 	select {
 	case cause := <-p.lost:
-		p.log.Debug("the lease before has ended", zap.Error(cause))
+		p.log.Debug("the previous lease has ended", zap.Error(cause))
 	default:
 	}
 }
@@ -116,7 +117,7 @@ func (p *place) register(ctx context.Context, state membership.State) error {
 	return nil
 }
 
-// onView takes a view to the core at once, and leaves it for run. The goroutine that follows the group calls it.
+// onView applies a view to the core at once, and wakes run. The goroutine that follows the group calls it.
 func (p *place) onView(v *membership.View) {
 	p.mu.Lock()
 	p.last.Store(v)
@@ -128,7 +129,7 @@ func (p *place) onView(v *membership.View) {
 	}
 }
 
-// setRegistration changes what the views are read by; nil stands for none.
+// setRegistration sets the registration that the views are read for; nil: the member is not registered.
 func (p *place) setRegistration(reg *membership.Registration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -139,9 +140,10 @@ func (p *place) setRegistration(reg *membership.Registration) {
 	p.applyLocked()
 }
 
-// stepBack makes this member not own some shards for now; nil stands for none. A shard in which it knows of anything
-// stays its own: what is handled there goes on, and what others let go of is taken over. That ends when the membership
-// changes: what a member had that is gone now is not known here.
+// stepBack makes this member not own some shards for now; nil: it owns all of its shards again. It goes on to own a
+// shard in which it knows of anything: what is handled there goes on, and what others release is taken over. This ends
+// when the membership changes, because this member does not know what a member had that is gone. Any goroutine may call
+// it.
 func (p *place) stepBack(from []bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -149,9 +151,9 @@ func (p *place) stepBack(from []bool) {
 	p.applyLocked()
 }
 
-// applyLocked gives the core the shards that the last view gives this registration: none, if the view is of another
-// one, or if there is none. A view that is older than the registration says nothing of it, and a later one will come.
-// p.mu is held, so that what the core hears is in order.
+// applyLocked tells the core which shards this registration owns by the last view: none if the member is not
+// registered, or if the view has another registration of this id. It ignores a view that is older than the
+// registration, because a later one will come. The caller holds p.mu, so that the core gets the views in order.
 func (p *place) applyLocked() {
 	v, reg := p.last.Load(), p.reg.Load()
 	if v == nil {
@@ -182,7 +184,7 @@ func (p *place) applyLocked() {
 		}
 	}
 	p.loop.post(func(now time.Duration) {
-		if waits { // before there is anything to claim; or after it is known what there is
+		if waits { // a pause begins before the shards are set, and ends after it
 			p.core.PauseClaims(now, true)
 		}
 		for n, from := range back {
@@ -195,7 +197,7 @@ func (p *place) applyLocked() {
 	p.wake()
 }
 
-// wake makes run look at the last view again.
+// wake makes run look at the last view again. Any goroutine may call it.
 func (p *place) wake() {
 	select {
 	case p.views <- struct{}{}:
@@ -203,39 +205,36 @@ func (p *place) wake() {
 	}
 }
 
-// answers says whether the member's loop does.
+// answers returns an error if the member's loop does not answer.
 func (p *place) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, p.ttl/5) // as long as a keepalive waits for it
+	ctx, cancel := context.WithTimeout(ctx, p.grants.ttl/5) // as long as a keepalive waits for the loop
 	defer cancel()
 	return p.loop.probe(ctx)
 }
 
-// warn logs what failed, unless it did so because the member stops: ctx is run's.
+// warn logs a failure, unless run's context has ended, which is then the reason for it.
 func (p *place) warn(ctx context.Context, message string, err error) {
 	if ctx.Err() == nil {
 		p.log.Warn(message, zap.Error(err))
 	}
 }
 
-// setLeaving tells the others that this member is stopping, so that they take over what it releases.
+// setLeaving tells the other members that this one is stopping, so that they take over what it releases.
 func (p *place) setLeaving(ctx context.Context) error {
 	reg := p.reg.Load()
 	if reg == nil {
 		return nil
 	}
 	if _, err := p.registrar.SetState(ctx, *reg, membership.Leaving); err != nil {
-		return fmt.Errorf("tell the others: %w", err)
+		return fmt.Errorf("set the state of the member's key: %w", err)
 	}
 	return nil
 }
 
-// giveBack revokes the lease of the member's key, once run has ended.
+// giveBack revokes the lease of the member's key. It is called when run has ended, or was never started.
 func (p *place) giveBack(ctx context.Context) {
 	if p.keeper != nil {
-		_ = p.keeper.Revoke(ctx) // it expires by itself otherwise
+		_ = p.keeper.Revoke(ctx) // the lease expires by itself otherwise
 		p.keeper.Close()
 	}
 }
-
-// isGone says whether a lease was fenced because etcd does not know it any more.
-func isGone(cause error) bool { return errors.Is(cause, lease.ErrGone) }

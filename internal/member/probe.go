@@ -6,10 +6,10 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// probe lets a test look into a member.
+// probe implements Probe.
 type probe struct{ m *Member }
 
-// Probe lets a test look into the member.
+// Probe returns what lets a test look into the member. It may be called once Start has returned.
 func (m *Member) Probe() Probe { return probe{m} }
 
 // ID implements Probe.
@@ -19,7 +19,7 @@ func (p probe) ID() string { return p.m.ID() }
 func (p probe) Wedge() (release func()) {
 	wedged, free := make(chan struct{}), make(chan struct{})
 	if !p.m.loop.post(func(time.Duration) { close(wedged); <-free }) {
-		return func() {} // the loop has ended, and does nothing already
+		return func() {} // the loop has ended
 	}
 	<-wedged
 	return func() { close(free) }
@@ -28,7 +28,7 @@ func (p probe) Wedge() (release func()) {
 // Sees implements Probe.
 func (p probe) Sees(id string) (owner string) {
 	nothing := func(time.Duration) {}
-	p.m.loop.ask(nothing) // what the newest view has posted to the loop is done after this
+	p.m.loop.ask(nothing) // the loop has done what the views so far have posted
 	if v := p.m.place.last.Load(); v != nil {
 		owner = v.Owner(shard.Of(id, p.m.app.Shards))
 	}

@@ -11,10 +11,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// run keeps the member registered, and in office, until ctx ends.
+// run keeps the member registered, and in office if it coordinates, until ctx ends. Start starts it in a goroutine of
+// its own.
 func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 	interval := time.NewTicker(figuresInterval)
 	defer interval.Stop()
@@ -31,7 +33,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 			p.leaveOffice()
 			return
 		case cause := <-p.lost:
-			p.reregister(ctx, isGone(cause))
+			p.reregister(ctx, errors.Is(cause, lease.ErrGone))
 			continue
 		case <-interval.C:
 			p.figures.tick(ctx, p.reg.Load())
@@ -57,7 +59,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 		switch p.heed(ctx) {
 		case heeded:
 			pauses.Reset()
-		case failed: // again in a while, and later and later: etcd may be full for hours
+		case failed: // look again, after longer and longer pauses, because etcd may be full for hours
 			retry.Reset(pauses.Next())
 		case tooEarly:
 			continue
@@ -68,14 +70,14 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 	}
 }
 
-// What came of a look at the last view.
+// The results of heed.
 const (
-	heeded   = iota // everything that follows from it is done
-	failed          // it is to be looked at again
-	tooEarly        // the next view tells
+	heeded   = iota // it has done everything that follows from the last view
+	failed          // it must be called again
+	tooEarly        // the last view does not show this registration; the next one will
 )
 
-// heed does what the last view asks for: it keeps the member's key, and takes or leaves the office.
+// heed acts on the last view: it keeps the member's key in etcd, and takes or leaves the office.
 func (p *place) heed(ctx context.Context) int {
 	v, reg := p.last.Load(), p.reg.Load()
 	if v == nil || reg == nil || v.Revision < reg.CreateRevision {
@@ -87,7 +89,7 @@ func (p *place) heed(ctx context.Context) int {
 		return failed
 	case !kept:
 		p.log.Warn("the member's key or slots are gone; registering again")
-		p.reregister(ctx, true) // they go with the lease
+		p.reregister(ctx, true) // true: the lease is probably gone, since key and slots go with it
 		return tooEarly
 	}
 	if !p.begun && v.Members[p.id].State == membership.Active {
@@ -105,9 +107,9 @@ func (p *place) heed(ctx context.Context) int {
 	return heeded
 }
 
-// keepKey sees to it that the member's key is the one that it put. A key that somebody has overwritten by hand is put
-// again: the others cannot read it, and it may be without a lease now. False says that the key is gone, or that its
-// slots are another's: only another registration helps then.
+// keepKey checks that the member's key is the one that it has put. It puts a key again that somebody has overwritten by
+// hand, because the others cannot read it, and because it may have no lease now. It returns false if the key is gone,
+// or if another member has its slots, so that the member must register again.
 func (p *place) keepKey(ctx context.Context, v *membership.View, reg membership.Registration) (kept bool, err error) {
 	me, understood := v.Members[p.id]
 	switch {
@@ -126,13 +128,13 @@ func (p *place) keepKey(ctx context.Context, v *membership.View, reg membership.
 	return err == nil, err
 }
 
-// reregister gets a new lease and key, again and again until ctx ends. It fails the member where somebody else has the
-// id for longer than a crashed member's key lives. Where etcd took the registration away, it has taken others' too,
-// perhaps.
+// reregister gets a new lease and key, and tries until it succeeds or ctx ends. It fails the member if another member
+// has the id for longer than the key of a crashed one lives. gone says that etcd took the registration away; it may
+// have taken those of other members too.
 func (p *place) reregister(ctx context.Context, gone bool) {
 	p.leaveOffice()
 	p.setRegistration(nil)
-	p.figures.forget() // they go with the lease
+	p.figures.forget() // etcd deletes them with the lease
 	old := p.keeper
 	p.former[int64(old.ID())] = old
 	if gone && !p.grants.pauseSpread(ctx) {
@@ -142,7 +144,7 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 	for pauses := pace.Retry(); ; {
 		if old != nil {
 			revoking, cancel := context.WithTimeout(ctx, p.timeout)
-			_ = old.Revoke(revoking) // it expires by itself otherwise
+			_ = old.Revoke(revoking) // the lease expires by itself otherwise
 			cancel()
 			old.Close()
 			old = nil
@@ -169,11 +171,11 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 			return
 		case !errors.As(err, &taken):
 			takenSince = time.Time{}
-		case p.former[taken.Holder.Lease] != nil: // this member's old key: etcd did not hear that its lease is revoked
+		case p.former[taken.Holder.Lease] != nil: // this member's old key: etcd did not get the revocation of its lease
 			old = p.former[taken.Holder.Lease]
 		case takenSince.IsZero():
 			takenSince = time.Now()
-		case time.Since(takenSince) > p.ttl+time.Second:
+		case time.Since(takenSince) > p.grants.ttl+time.Second:
 			p.told.failed(p.told.inUse(taken))
 			return
 		}
@@ -184,10 +186,10 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 	}
 }
 
-// registerAnew gets a lease and puts the member's key once. granted says that it got a lease, though putting the key
-// failed.
+// registerAnew makes one try to get a lease and put the member's key on it. If putting the key fails, granted says
+// that there is a new lease to revoke.
 func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
-	// A member that is wedged stays away: were it to come back, the others would hand over to it.
+	// A member whose loop hangs stays away: if it came back, the others would hand over resources to it.
 	if err := p.answers(ctx); err != nil {
 		return false, err
 	}
@@ -203,11 +205,11 @@ func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 	return true, nil
 }
 
-// drainOrder is what a member has last logged of the order that it hold nothing. Such an order outlives the member, and
-// whoever wonders why a name sits idle looks at its log.
-type drainOrder struct{ is string }
+// drainOrder logs the order that drains this member. Such an order outlives the member, and whoever wonders why the
+// member takes nothing looks at its log.
+type drainOrder struct{ is string } // what was logged last, as picture.DrainOf returns it
 
-// heed logs whenever the order comes, goes, or begins or ceases to be ignored.
+// heed logs when the order is given or taken back, and when it begins or ceases to be ignored.
 func (o *drainOrder) heed(log *zap.Logger, id string, v *membership.View) {
 	is := picture.DrainOf(v, id)
 	if is == o.is {
@@ -222,7 +224,7 @@ func (o *drainOrder) heed(log *zap.Logger, id string, v *membership.View) {
 	case picture.DrainOrdered:
 		log.Warn("drained by order: this member takes nothing until it is undrained (drmctl undrain "+id+")", since)
 	case picture.DrainIgnored:
-		log.Warn("this member is ordered to be drained, which is ignored, since so is every other one", since)
+		log.Warn("the order to drain this member is ignored, because every member has one", since)
 	default:
 		log.Info("the order to be drained was taken back")
 	}

@@ -11,20 +11,21 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// When a group forms, or several members join at once, each join by itself would move resources that the next one moves
-// again. So a member that does not join alone waits until no other one has come for a moment, and all of them begin
-// together: it becomes active then, and takes nothing before the others are active too. A member that joins a group
-// alone is not delayed.
+// When a group forms, or several members join at once, each join would move resources that the next one moves again. So
+// a member that does not join alone waits until no other member has come for a moment. Then it becomes active, and
+// claims nothing before the others are active too, so that all of them begin together. A member that joins a group
+// alone does not wait.
 //
-// All of that decides when something moves, never who has it: the claims decide that.
+// All this decides when a resource moves, never who has it: the claims decide that.
 
-// settleMost bounds both waits, in JoinDelays: a member that is stuck while joining delays the others for no longer.
+// settleMost bounds both waits, as a multiple of JoinDelay, so that a member that is stuck while it joins does not
+// delay the others for longer.
 const settleMost = 8
 
-// formingFor is for how long after the start of a member the group counts as one that forms.
+// formingFor is how long after the start of a member the group counts as one that forms.
 const formingFor = 2 * time.Second
 
-// awaitOthers returns when this member, which is registered, may become active.
+// awaitOthers returns when this member, which is registered and joining, may become active.
 func (p *place) awaitOthers(ctx context.Context) error {
 	most := time.NewTimer(settleMost * p.joinDelay)
 	defer most.Stop()
@@ -44,7 +45,7 @@ func (p *place) awaitOthers(ctx context.Context) error {
 					zap.Duration("after", p.loop.clock.Now()-began), zap.Int("members", len(seen)))
 				return nil
 			}
-			quiet.Reset(p.joinDelay) // etcd has not told yet who is there
+			quiet.Reset(p.joinDelay) // no view of this registration has come yet
 		case <-p.joiners:
 			v, reg := p.last.Load(), p.reg.Load()
 			if v == nil || reg == nil || v.Revision < reg.CreateRevision {
@@ -62,7 +63,7 @@ func (p *place) awaitOthers(ctx context.Context) error {
 	}
 }
 
-// others are the members besides id that are joining, by create revision, and whether any other one is active already.
+// others returns the create revisions of the members other than id that are joining, and whether another one is active.
 func others(v *membership.View, id string) (joining map[string]int64, active bool) {
 	joining = map[string]int64{}
 	for other, m := range v.Members {
@@ -77,8 +78,8 @@ func others(v *membership.View, id string) (joining map[string]int64, active boo
 	return joining, active
 }
 
-// forming says whether a member besides this one has started only now. It goes by the members' wall clocks. Where they
-// are wrong, something moves twice, or this member waits a moment for nobody.
+// forming reports whether a member other than this one has just started. It compares the members' wall clocks. If they
+// are wrong, some resources move twice, or this member waits a moment in vain.
 func (p *place) forming(v *membership.View) bool {
 	for id, m := range v.Members {
 		if age := p.wall().Sub(m.Started); id != p.id && age.Abs() < formingFor {
@@ -88,11 +89,12 @@ func (p *place) forming(v *membership.View) bool {
 	return false
 }
 
-// waits says whether this member claims nothing for now, and until when at the latest: it is joining, or it is new
-// itself while others are about to join. What it has already it keeps. p.mu is held.
+// waits reports whether this member claims nothing for now, because it is joining, or because it is new and others are
+// joining. It keeps what it has. until is when it claims again at the latest; 0: when a view shows it active. The
+// caller holds p.mu.
 func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
 	if p.activeAt == 0 || v.Members[p.id].State == membership.Joining {
-		return true, 0 // until a view has it active
+		return true, 0
 	}
 	until = p.activeAt + settleMost*p.joinDelay
 	if p.loop.clock.Now() >= until {
@@ -102,8 +104,8 @@ func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
 	return len(joining) > 0, until
 }
 
-// prospect is what a member that joins will own, if that is certain: where it is alone, everything. To follow it
-// already spares the time in which the member waits for others. p.mu is held.
+// prospect returns the shards that this joining member will own, if that is certain: all of them if it is alone, else
+// none. The member already follows these while it waits for others, so that it begins sooner.
 func (p *place) prospect(v *membership.View) []bool {
 	owned := make([]bool, v.Shards)
 	if joining, active := others(v, p.id); !active && len(joining) == 0 {
@@ -114,7 +116,7 @@ func (p *place) prospect(v *membership.View) []bool {
 	return owned
 }
 
-// joining is a detail of waiting for others that join.
+// joining returns the log fields of the wait for other members that join.
 func (p *place) joining() []zap.Field {
 	fields := []zap.Field{zap.Duration("at_most", settleMost*p.joinDelay)}
 	if v := p.last.Load(); v != nil {

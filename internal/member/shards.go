@@ -18,9 +18,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// shards are the shards that a member follows: those that the core has asked for. Its methods are for the loop only.
+// shards follows the shards that the core has asked for. Only the loop calls its methods.
 type shards struct {
-	ctx      context.Context // ends when nothing is followed any more
+	ctx      context.Context // ends all following
 	hub      *follow.Hub
 	layout   keys.Layout
 	count    int // how many shards the app has
@@ -32,7 +32,7 @@ type shards struct {
 	followers map[int]*shardFollower
 }
 
-// watch follows a shard from now on.
+// watch starts to follow a shard.
 func (s *shards) watch(number int) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	f := &shardFollower{shards: s, number: number, cancel: cancel}
@@ -47,8 +47,8 @@ func (s *shards) unwatch(number int) {
 	}
 }
 
-// shardFollower feeds the core with the resources and claims of one shard. It decodes them on its own goroutine, so
-// that the loop does not.
+// shardFollower feeds the core with the resources and claims of one shard. It decodes them on a goroutine of its own,
+// to spare the loop the work.
 type shardFollower struct {
 	shards *shards
 	number int
@@ -107,7 +107,7 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 		case keys.Resource:
 			if !n.delete {
 				n.entry, ok = f.entry(n.key.ID, ev.Kv)
-				n.entry.Data = bytes.Clone(n.entry.Data) // or all that was told with it would be kept too
+				n.entry.Data = bytes.Clone(n.entry.Data) // it would keep the whole answer of etcd in memory
 			}
 		case keys.Claim:
 			n.claim = claimKey(n.key.ID, ev.Kv)
@@ -140,8 +140,8 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 	})
 }
 
-// parse takes a key apart. One that DRM would not have put here is ignored: were an id taken from below another shard
-// than its own, two members would think that it is theirs.
+// parse parses a key of the shard. It returns the zero Key for a key that DRM would not have put there: if an id were
+// accepted in a shard that is not its own, two members would take it for theirs.
 func (f *shardFollower) parse(spelled string) keys.Key {
 	key := f.shards.layout.Parse(spelled)
 	if key.Kind == keys.Foreign || key.Home(f.shards.count) != f.number {
@@ -155,8 +155,8 @@ func (f *shardFollower) parse(spelled string) keys.Key {
 	return key
 }
 
-// compact copies the ids and data of entries to one piece of memory each, so that nothing else of a list is kept for
-// them.
+// compact copies all ids into one piece of memory, and all data into another, so that the entries do not keep the list
+// that they came from in memory.
 func compact(entries []core.Entry) {
 	ids, data := 0, 0
 	for i := range entries {
@@ -178,7 +178,7 @@ func compact(entries []core.Entry) {
 	}
 }
 
-// spell makes strings of n keys, in one piece of memory: there may be a million.
+// spell converts n keys to strings, which share one piece of memory, because there may be a million of them.
 func spell(n int, kv func(i int) *mvccpb.KeyValue) func(i int) string {
 	ends, size := make([]int, n+1), 0
 	for i := range n {
@@ -209,7 +209,7 @@ func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
 	return core.ClaimKey{ID: id, Token: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: kv.Lease}
 }
 
-// summaryKey tells of a summary. One that is not understood says nothing of any claim.
+// summaryKey returns what a summary's key says. A summary that cannot be decoded says nothing about any claim.
 func summaryKey(key keys.Key, kv *mvccpb.KeyValue) core.SummaryKey {
 	k := core.SummaryKey{Lease: key.Lease, ModRevision: kv.ModRevision}
 	if s, err := claims.DecodeSummaryOf(key, kv); err == nil {

@@ -13,13 +13,13 @@ import (
 )
 
 // Start runs the member, and returns when it has joined: it has called the source's Setup, has waited for others that
-// join, is active, and knows that the others see it; in a fresh app that it coordinates, the source has been fetched as
-// well. It is called once, after New. After an error the member has ended, and nothing is left behind. ctx bounds the
+// join, is active, and knows that the others see it. In a fresh app with a source, the source has been fetched as well.
+// Start is called once, after New. After an error the member has ended, and nothing is left behind. ctx bounds the
 // start only.
 func (m *Member) Start(ctx context.Context) error {
 	m.mu.Lock()
 	m.ran = true
-	err := m.err // etcd may have gone back since New asked it for the first time
+	err := m.err // not nil if the member has failed since New began, because etcd went back in time
 	m.mu.Unlock()
 	m.loop.running.Store(true)
 	go m.loop.run(m.step)
@@ -55,13 +55,9 @@ func (m *Member) join(ctx context.Context) error {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
 	}
-	err := During(
-		ctx,
-		m.log,
-		"other members that join",
-		m.place.joining,
-		func() error { return m.place.awaitOthers(ctx) },
-	)
+	err := During(ctx, m.log, "other members that join", m.place.joining, func() error {
+		return m.place.awaitOthers(ctx)
+	})
 	if err != nil {
 		return err
 	}
@@ -72,9 +68,9 @@ func (m *Member) join(ctx context.Context) error {
 	})
 	switch {
 	case errors.Is(err, membership.ErrGone), errors.Is(err, rpctypes.ErrLeaseNotFound):
-		// Its lease ended meanwhile: the machine is slow, or somebody revoked it. As at any later time, the place sees
-		// to it.
-		m.log.Warn("the member's key is gone before it is active", zap.Error(err))
+		// The lease ended meanwhile: the machine is slow, or somebody revoked the lease. The place registers again, as
+		// it does at any later time.
+		m.log.Warn("the member's key was gone before the member was active", zap.Error(err))
 		return nil
 	case err != nil:
 		return etcd.Unreachable(ctx, err)
@@ -84,7 +80,7 @@ func (m *Member) join(ctx context.Context) error {
 	return nil
 }
 
-// settle waits until the view has the member and, in a fresh app that it coordinates, for the first fetch.
+// settle waits until a view shows the member active and, in a fresh app with a source, until the first fetch is over.
 func (m *Member) settle(ctx context.Context) error {
 	err := During(ctx, m.log, "the group to see the member", nil, func() error {
 		select {
@@ -114,7 +110,7 @@ func (m *Member) settle(ctx context.Context) error {
 	})
 }
 
-// coordinates is a detail of waiting for the source: who asks it.
+// coordinates returns the log fields of the wait for the source, with the member that asks it.
 func (m *Member) coordinates() []zap.Field {
 	fields := []zap.Field{zap.Duration("retry_budget", m.cfg.Source.RetryBudget)}
 	if v := m.place.last.Load(); v != nil && v.Coordinator.ID != "" {
@@ -127,5 +123,5 @@ func (m *Member) coordinates() []zap.Field {
 func (m *Member) undo(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), m.cfg.Request)
 	defer cancel()
-	_ = m.Stop(ctx) // the error that made the start fail is the one to tell
+	_ = m.Stop(ctx) // Start returns the error that made it fail
 }

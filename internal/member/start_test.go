@@ -42,7 +42,7 @@ func leastConfig(t *testing.T, server *embedded.Server, id string) Config {
 	}
 }
 
-// That etcd went back in time may turn out at any moment: also before Start has begun anything, and while it does.
+// A member may find at any moment that etcd went back in time: also before Start has begun anything, and while it does.
 func TestAMemberThatFailsWhileItStartsEndsInOrder(t *testing.T) {
 	server := embeddedtest.Server(t)
 	errRewound := errors.New("etcd went back")

@@ -16,23 +16,23 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
-// stopper is how far the end of a member is.
+// stopper is the state of a member's end.
 type stopper struct {
 	once    sync.Once
-	hurry   chan struct{} // closed when Stop is to wait no longer
+	hurry   chan struct{} // closed when Stop must not wait any longer
 	hurried sync.Once
-	done    chan struct{}
-	stopErr error // what Stop returns; written before done is closed
+	done    chan struct{} // closed when the member has ended
+	stopErr error         // what Stop returns; written before done is closed
 
 	mu  sync.Mutex
 	ran bool  // Start was called, so that there is something to stop
 	err error // why the member ended by itself
 
-	idle      chan struct{} // closed when nothing is handled after Stop
-	quiet     chan struct{} // closed when nothing is in progress after Stop's time was up
+	idle      chan struct{} // closed when nothing is handled any more after Stop
+	quiet     chan struct{} // closed when no call or release is in progress after Stop's time was up
 	idleOnce  sync.Once
 	quietOnce sync.Once
-	stopping  bool // the loop owns it
+	stopping  bool // Stop has begun; the loop owns it
 	halted    bool // Stop's time is up; the loop owns it
 }
 
@@ -42,17 +42,17 @@ func newStopper() stopper {
 	}
 }
 
-// Done is closed when the member has ended: after Stop, or because of the error that Err tells.
+// Done returns a channel that is closed when the member has ended: after Stop, or because of the error of Err.
 func (s *stopper) Done() <-chan struct{} { return s.done }
 
-// Err is why the member ended by itself; nil while it runs, and after Stop.
+// Err returns why the member ended by itself; nil while it runs, and if it ended because of Stop.
 func (s *stopper) Err() error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.err
 }
 
-// blame notes why the member ends by itself, and reports whether it runs.
+// blame notes why the member ends by itself, and reports whether Start was called. Only the first error counts.
 func (s *stopper) blame(err error) (runs bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -62,9 +62,10 @@ func (s *stopper) blame(err error) (runs bool) {
 	return s.ran
 }
 
+// hasten makes Stop wait no longer.
 func (s *stopper) hasten() { s.hurried.Do(func() { close(s.hurry) }) }
 
-// tellIdle lets Stop go on once nothing is handled any more. It runs on the loop.
+// tellIdle lets shutdown go on once nothing is handled, or in progress, any more. The loop calls it.
 func (m *Member) tellIdle() {
 	if m.stopping && m.core.Idle() {
 		m.idleOnce.Do(func() { close(m.idle) })
@@ -74,10 +75,10 @@ func (m *Member) tellIdle() {
 	}
 }
 
-// fail ends the member because of an error that is for good.
+// fail ends the member because of an error that it cannot recover from. Any goroutine may call it.
 func (m *Member) fail(err error) {
 	if runs := m.blame(err); !runs {
-		return // New, or Start, tells
+		return // Start returns the error
 	}
 	m.log.Error("the member ends", zap.Error(err))
 	m.fetched(err)
@@ -86,9 +87,9 @@ func (m *Member) fail(err error) {
 
 // Stop ends the member in order: it stops polling, tells the others that it leaves, terminates everything that it
 // handles, releases each claim when its Terminate has returned, ends the source, and gives the leases back. It returns
-// when all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does: what still
-// runs then is cancelled and left behind, and the error, which matches source.ErrLeftBehind, says what. It may be
-// called several times; all callers get the same answer. It is called after Start only.
+// when all that is done, or soon after ctx ends or StopTimeout has passed, whatever the user's code does. What still
+// runs then is cancelled and left behind, and the error, which matches source.ErrLeftBehind, says what that is. Stop is
+// called after Start only. It may be called several times; all callers get the same result.
 func (m *Member) Stop(ctx context.Context) error {
 	m.beginStop()
 	select {
@@ -107,8 +108,8 @@ func (m *Member) beginStop() {
 	})
 }
 
-// outcomesUntil is for how long Stop waits for the outcomes of calls that are to be finished: so long that Terminate
-// still has its time afterwards, and what tells of a failure too; or for half of its time, where that does not fit.
+// outcomesUntil returns how long Stop waits for calls that FinishCalls protects. It leaves time for a Terminate and
+// for the callbacks that report failures. If there is not that much time, it is half of what Stop has.
 func (m *Member) outcomesUntil() time.Duration {
 	all := m.cfg.StopTimeout
 	if d := all - m.cfg.TerminateTimeout - 3*usercode.Grace; d > 0 && m.cfg.TerminateTimeout != calls.Forever {
@@ -117,14 +118,14 @@ func (m *Member) outcomesUntil() time.Duration {
 	return all / 2
 }
 
-// shutdown is Stop's work. Its steps are in an order: each needs what the next one takes away.
+// shutdown does the work of Stop. The order of its steps matters: each needs what the next one takes away.
 func (m *Member) shutdown() {
 	defer close(m.done)
 	deadline, cancel := context.WithTimeout(context.Background(), m.cfg.StopTimeout)
 	defer cancel()
 	defer context.AfterFunc(deadline, m.hasten)()
 
-	m.endPlace() // no polling, no standing for coordinator
+	m.endPlace() // ends the polling, and the standing for coordinator
 	select {
 	case <-m.placed:
 	case <-m.hurry:
@@ -151,16 +152,15 @@ func (m *Member) shutdown() {
 	m.cfg.Close()
 }
 
-// terminate ends everything that is handled, and returns what is left of it, out of so many claims.
+// terminate ends everything that is handled. It returns what is left, and how many claims the member had before.
 func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 	leaving, ended := context.WithTimeout(deadline, m.cfg.Request)
 	told := make(chan struct{})
-	go func() { // the others take over while this member terminates; it does not wait for etcd to say so
+	go func() { // the others take over while this member terminates, which does not wait for etcd's answer
 		defer close(told)
-		// Cancelled, it was overtaken: nothing is left that others could take over before the member's lease is given
-		// back.
+		// ended cancels the request when all is terminated: the others see the member leave when its lease is revoked.
 		if err := m.place.setLeaving(leaving); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
-			m.log.Warn("cannot say that this member leaves", zap.Error(err))
+			m.log.Warn("cannot tell the other members that this one leaves", zap.Error(err))
 		}
 	}()
 	m.loop.post(func(now time.Duration) {
@@ -185,8 +185,8 @@ func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 	return left, had
 }
 
-// cutOff cancels what still runs when Stop's time is up. No call begins any more. Those that return soon, and the
-// releases that are on their way, are waited for, so that no more than need be is left behind.
+// cutOff cancels what still runs when Stop's time is up, and lets no call begin any more. It waits for the calls that
+// return soon, and for the releases that are on their way, so that as little as possible is left behind.
 func (m *Member) cutOff() {
 	m.loop.post(func(time.Duration) {
 		m.core.Halt()
@@ -201,18 +201,16 @@ func (m *Member) cutOff() {
 	}
 }
 
-// endSource waits for the user's code of the source, and calls its TearDown.
+// endSource waits for the calls of the source, and calls its TearDown.
 func (m *Member) endSource() error {
 	defer tellWait(func(waited time.Duration) {
-		m.log.Info(
-			"waiting for calls of the source, and its TearDown, before the member can stop",
-			zap.Duration("waited", waited),
-		)
+		m.log.Info("waiting for calls of the source, and its TearDown, before the member can stop",
+			zap.Duration("waited", waited))
 	})()
 	return m.source.End()
 }
 
-// giveBack ends the leases. Those with claims that were left behind expire by themselves, since what is on them may
+// giveBack revokes the leases. With keepClaims the leases of claims expire by themselves, because what is on them may
 // still be handled.
 func (m *Member) giveBack(keepClaims bool) {
 	ctx, cancel := context.WithTimeout(context.Background(), min(m.cfg.Request, m.cfg.LeaseTTL))
@@ -223,7 +221,7 @@ func (m *Member) giveBack(keepClaims bool) {
 	wg.Go(func() { m.executor.leases.giveBack(ctx, all, keepClaims) })
 	wg.Go(func() {
 		select {
-		case <-m.placed: // where Stop was in a hurry, it may have been getting a lease just now
+		case <-m.placed: // if Stop is in a hurry, the place may still be getting a lease
 			m.place.giveBack(ctx)
 		case <-ctx.Done():
 		}
@@ -231,32 +229,21 @@ func (m *Member) giveBack(keepClaims bool) {
 	wg.Wait()
 }
 
-// mostCallsTold is how many calls a line of the log names.
+// mostCallsTold is how many calls tellStopping names.
 const mostCallsTold = 5
 
-// tellStopping logs on the loop what a stop waits for.
+// tellStopping makes the loop log what a stop waits for.
 func (m *Member) tellStopping(waited time.Duration) {
 	m.loop.post(func(time.Duration) {
 		left := m.core.Left()
-		m.log.Info(
-			"waiting for what is left before the member can stop",
-			zap.Duration("waited", waited),
-			zap.Int(
-				"claims",
-				left.Claims,
-			),
-			zap.Int("calls", left.Calls),
-			zap.Int("not_terminated", left.Waiting+left.Failing),
-			zap.Int(
-				"not_released",
-				left.Unreleased,
-			),
-			zap.Strings("longest_calls", m.executor.calls.Longest(mostCallsTold)),
-		)
+		m.log.Info("waiting for what is left before the member can stop",
+			zap.Duration("waited", waited), zap.Int("claims", left.Claims), zap.Int("calls", left.Calls),
+			zap.Int("not_terminated", left.Waiting+left.Failing), zap.Int("not_released", left.Unreleased),
+			zap.Strings("longest_calls", m.executor.calls.Longest(mostCallsTold)))
 	})
 }
 
-// leftBehind says what a stop has left, of so many claims that the member had when it began.
+// leftBehind returns the error which says what a stop has left behind, of the claims that the member had when it began.
 func leftBehind(left core.Left, had int) error {
 	if left.Claims == 0 {
 		return fmt.Errorf("stop: %w: %d calls of the handler have not returned", source.ErrLeftBehind, left.Calls)

@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// lender is an etcd that has leases only.
+// lender is an etcd that knows nothing but leases.
 type lender struct{ revoked chan clientv3.LeaseID }
 
 func (lender) Grant(_ context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
@@ -28,16 +28,13 @@ func (l lender) Revoke(_ context.Context, id clientv3.LeaseID) (*clientv3.LeaseR
 	return &clientv3.LeaseRevokeResponse{}, nil
 }
 
-// A Stop that is in a hurry does not wait for the goroutine of the group, which may be getting a lease just then: that
-// one is given back too.
-func TestALeaseThatTheGroupGetsDuringAStopIsGivenBack(t *testing.T) {
+// A Stop that is in a hurry does not wait for the goroutine of the place, which may be getting a lease just then. That
+// lease is revoked too.
+func TestALeaseThatThePlaceGetsDuringAStopIsGivenBack(t *testing.T) {
 	etcd := lender{make(chan clientv3.LeaseID, 1)}
 	loop := newLoop(clock.System())
 	m := &Member{
-		cfg: Config{
-			LeaseTTL: time.Minute,
-			Request:  time.Minute,
-		},
+		cfg:    Config{LeaseTTL: time.Minute, Request: time.Minute},
 		loop:   loop,
 		placed: make(chan struct{}),
 		place:  &place{},
@@ -47,7 +44,7 @@ func TestALeaseThatTheGroupGetsDuringAStopIsGivenBack(t *testing.T) {
 	}
 	go func() {
 		defer close(m.placed)
-		<-loop.mailbox.wake // it has begun to give back
+		<-loop.mailbox.wake // giveBack has begun
 		k, err := lease.Grant(context.Background(), etcd, lease.Options{TTL: time.Minute})
 		if err != nil {
 			t.Error(err)

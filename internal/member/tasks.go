@@ -2,14 +2,14 @@ package member
 
 import "sync"
 
-// tasks are the goroutines of what a member does by itself. Any goroutine may start one, until somebody waits for them.
+// tasks are the goroutines of what a member does by itself. Any goroutine may start one, until wait is called.
 type tasks struct {
 	mu   sync.Mutex
 	over bool
 	wg   sync.WaitGroup
 }
 
-// run starts f in a goroutine of its own. False says that it did not, because nobody would wait for it any more.
+// run starts f in a goroutine of its own. It returns false, and does not start f, once wait was called.
 func (t *tasks) run(f func()) bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -19,7 +19,7 @@ func (t *tasks) run(f func()) bool {
 	return !t.over
 }
 
-// wait lets no more goroutines begin, and waits for those that run.
+// wait lets no more goroutines start, and waits for those that run.
 func (t *tasks) wait() {
 	t.mu.Lock()
 	t.over = true

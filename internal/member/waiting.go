@@ -12,17 +12,15 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
-// Whoever waits says what for: in the log while it waits, and in the error where the waiting came to nothing.
-
 const (
-	// tellWaitAfter is how long something is waited for without a word.
+	// tellWaitAfter is how long a wait lasts before it is logged.
 	tellWaitAfter = time.Second
-	// tellWaitMost bounds the pauses between two lines about the same wait, which double.
+	// tellWaitMost is the longest pause between two lines about the same wait. The pauses double.
 	tellWaitMost = time.Minute
 )
 
-// tellWait calls say while something is being waited for: after a second, and then again at growing intervals until
-// done is called. say must not wait for anything.
+// tellWait calls say during a wait, after tellWaitAfter and then at growing intervals, until the caller calls done. say
+// must not block.
 func tellWait(say func(waited time.Duration)) (done func()) {
 	began := time.Now()
 	over, ended := make(chan struct{}), make(chan struct{})
@@ -47,8 +45,9 @@ func tellWait(say func(waited time.Duration)) (done func()) {
 	}
 }
 
-// During runs f, which waits for something, and logs at info that it does, with details; nil stands for none. Where
-// that took long, or ctx has ended meanwhile, an error says what was waited for and how long.
+// During calls f, which waits for something. While f waits, During logs at info what it waits for, with the fields of
+// details, which may be nil. If f fails after long, or because ctx has ended, the error says what it waited for, and
+// how long.
 func During(ctx context.Context, log *zap.Logger, what string, details func() []zap.Field, f func() error) error {
 	began := time.Now()
 	done := tellWait(func(waited time.Duration) {
@@ -61,7 +60,7 @@ func During(ctx context.Context, log *zap.Logger, what string, details func() []
 	err := f()
 	done()
 	if errors.Is(err, etcd.ErrUnreachable) && ctx.Err() == nil {
-		return err // it says so itself
+		return err // it says how long itself
 	}
 	if took := time.Since(began); err != nil && (took >= tellWaitAfter || ctx.Err() != nil) {
 		return fmt.Errorf("%w (after %v of waiting for %s)", err, took.Round(100*time.Millisecond), what)
@@ -69,7 +68,7 @@ func During(ctx context.Context, log *zap.Logger, what string, details func() []
 	return err
 }
 
-// upTo is a detail of a wait: how long it may take.
+// upTo returns the log field of a wait that says how long it may take.
 func upTo(most time.Duration) func() []zap.Field {
 	return func() []zap.Field { return []zap.Field{zap.Duration("at_most", most)} }
 }

@@ -12,7 +12,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// errGodot is how a wait ends in this test.
+// errGodot is the error that the wait of this test ends with.
 var errGodot = errors.New("he does not come")
 
 func TestWhoeverWaitsSaysForWhatAtGrowingIntervals(t *testing.T) {
