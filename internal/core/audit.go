@@ -5,9 +5,9 @@ import (
 	"slices"
 )
 
-// Audit counts again what a Core counts as it goes, looks for resources whose next step was forgotten, and returns
-// the first thing that is wrong. Tests and the simulation call it after each step. It goes through everything that is
-// known.
+// Audit compares every count that a Core keeps with a new one, looks for resources whose next step was forgotten, and
+// returns the first thing that is wrong. Tests and the simulation call it after each step. It goes through everything
+// that is known.
 func (c *Core) Audit() error {
 	a := recount{keys: map[int64]int{}}
 	for n, sh := range c.shards {
@@ -15,13 +15,8 @@ func (c *Core) Audit() error {
 			continue
 		}
 		if sh.number != n || len(sh.list) != len(sh.byID) {
-			return fmt.Errorf(
-				"shard %d: number %d, %d in the list, %d in the map",
-				n,
-				sh.number,
-				len(sh.list),
-				len(sh.byID),
-			)
+			return fmt.Errorf("shard %d: number %d, %d in the list, %d in the map",
+				n, sh.number, len(sh.list), len(sh.byID))
 		}
 		if err := c.auditShard(sh, &a); err != nil {
 			return err
@@ -40,14 +35,14 @@ func (c *Core) Audit() error {
 	return c.auditLeases(a.keys)
 }
 
-// recount is what Audit counts.
+// recount is the result of Audit's count.
 type recount struct {
 	counts counts
 	states int           // states and summaries on their way
 	keys   map[int64]int // claims by lease
 }
 
-// auditShard checks a shard and its resources, and adds what is in it to a.
+// auditShard checks a shard and its resources, and adds them to a.
 func (c *Core) auditShard(sh *shard, a *recount) error {
 	busy, seen, unseen := 0, 0, 0
 	for i, r := range sh.list {
@@ -155,7 +150,7 @@ func (c *Core) auditLeases(keys map[int64]int) error {
 
 // auditStep checks that the next step of a resource is under way, or that something will come back to it.
 func (c *Core) auditStep(r *resource) error {
-	if r.phase != idle || r.timerAt != 0 && r.timerAt <= c.now { // it is under way, or due at the next Tick
+	if r.phase != idle || r.timerAt != 0 && r.timerAt <= c.now { // a step is under way, or due at the next Tick
 		return nil
 	}
 	d := c.decide(r)
@@ -175,7 +170,8 @@ func (c *Core) auditStep(r *resource) error {
 	return nil
 }
 
-// auditBundles counts again what is counted of bundles, and returns how many summaries are on their way.
+// auditBundles compares the counts of the shard's bundles with new ones, and returns how many summaries are on their
+// way.
 func (sh *shard) auditBundles(unseen int) (writing int, err error) {
 	if unseen != sh.unseen {
 		return 0, fmt.Errorf("shard %d: %d resources may have a claim that is not seen, counted %d",

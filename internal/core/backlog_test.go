@@ -11,7 +11,7 @@ func TestWriteBacklogBoundsClaims(t *testing.T) {
 	f := owning(t, []string{"d", "c", "b", "a"}, func(c *Config) { c.WriteBacklog = 2 })
 	f.want("claim a on 1", "claim b on 1")
 	f.want()
-	f.remove("c") // while it waits
+	f.remove("c") // its claim still waits
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1", "claim d on 1")
 	f.claimResult("b", WriteResult{Failed: true}) // it tries again later
@@ -43,7 +43,7 @@ func TestStatesLetClaimsGoFirst(t *testing.T) {
 		ids[i] = fmt.Sprintf("r%03d", len(ids)-1-i)
 	}
 	f := owning(t, ids, func(c *Config) { c.WriteBacklog = 64; c.StateDelay = 3 * time.Second })
-	f.c.Actions() // claims of the first 64
+	f.c.Actions() // the claims of the first 64
 	f.claimed("r000", 110)
 	f.claimed("r001", 111)
 	f.want("handle r000 110 on 1 v1", "handle r001 111 on 1 v1", "claim r064 on 1", "claim r065 on 1")

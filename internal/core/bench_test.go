@@ -64,7 +64,7 @@ func all(mine bool) []bool {
 	return owned
 }
 
-// perResource reports what a benchmark of 100,000 resources takes for each of them.
+// perResource reports the time that a benchmark of 100,000 resources takes for each of them.
 func perResource(b *testing.B) (end func()) {
 	var before, after runtime.MemStats
 	runtime.ReadMemStats(&before)
@@ -79,7 +79,7 @@ func perResource(b *testing.B) (end func()) {
 	}
 }
 
-// BenchmarkTakeOver measures the way of each resource from the snapshot over its claim and Handle to its state.
+// BenchmarkTakeOver measures the time of each resource from the snapshot through its claim and Handle to its state.
 func BenchmarkTakeOver(b *testing.B) {
 	entries := benchEntries()
 	end := perResource(b)
@@ -94,7 +94,7 @@ func BenchmarkTakeOver(b *testing.B) {
 	end()
 }
 
-// BenchmarkGiveAway measures the way of each resource over Terminate to its release.
+// BenchmarkGiveAway measures the time of each resource through Terminate to its release.
 func BenchmarkGiveAway(b *testing.B) {
 	entries := benchEntries()
 	var spent time.Duration
@@ -134,7 +134,7 @@ func BenchmarkFence(b *testing.B) {
 	}
 }
 
-// BenchmarkWatchEvent measures the news of another member's claim, of which there is much after a takeover.
+// BenchmarkWatchEvent measures an event about another member's claim. Many of those come after a takeover.
 func BenchmarkWatchEvent(b *testing.B) {
 	entries := benchEntries()
 	c := benchCore()
@@ -148,7 +148,7 @@ func BenchmarkWatchEvent(b *testing.B) {
 	}
 }
 
-// BenchmarkIdleMemory reports what a handled resource costs while nothing happens to it.
+// BenchmarkIdleMemory reports the memory of a handled resource while nothing happens to it.
 func BenchmarkIdleMemory(b *testing.B) {
 	entries := benchEntries()
 	var before, after runtime.MemStats

@@ -16,7 +16,7 @@ func TestPresentAndUnclaimedIsClaimedThenHandledThenActive(t *testing.T) {
 	f.want("write-state a 110 active")
 	f.wantHandled("a")
 	f.saved("a", 110)
-	f.appears("a", 110, 1) // the watch tells of it at last
+	f.appears("a", 110, 1) // the watch shows it at last
 	f.snapshot([]string{"a"}, ClaimKey{ID: "a", Token: 110, ModRevision: 111, Lease: 1})
 	f.want()
 	f.noTimer()
@@ -274,7 +274,7 @@ func TestClaimThatEndedBeforeItsAnswerCameIsNotHandled(t *testing.T) {
 	f.want("claim a on 1")
 }
 
-// A shard in which nobody has a claim is vacant, even if the last claim has gone only now. A shard with another
+// A shard in which nobody has a claim is vacant, even if the last claim was deleted just now. A shard with another
 // member's claim is not vacant.
 func TestAClaimSaysWhetherItsShardIsVacant(t *testing.T) {
 	vacant := func(f *fixture) (claims, vacant int) {

@@ -17,18 +17,18 @@ type Core struct {
 	out, spare                          []Action
 
 	paused   bool // claims are paused: nothing new is claimed
-	alone    bool // nobody else is there to take over what this member releases
+	alone    bool // no other member could take over what this one releases
 	stopping bool // Stop was called
-	hasty    bool // Hasten was called: no call's outcome is waited for any more
+	hasty    bool // Hasten was called: the core waits for no call's outcome any more
 	halted   bool // Halt was called: no call begins any more
 
 	counts  counts
-	untaken bool                 // nobody took the last offer before its time was over, so there may be nobody
+	untaken bool                 // nobody took the last offer in time, so that perhaps nobody is there to take any
 	pace    pace                 // how many resources may be on their way to their next owners
-	notes   map[*resource]string // what the claim's key is to say of a call in progress that takes long
+	notes   map[*resource]string // for each call in progress that takes long: what its claim's key must say of it
 }
 
-// counts are kept as things go, so that nobody has to count; Audit does.
+// counts are brought up to date with every change, so that no decision has to go through all resources.
 type counts struct {
 	engaged    int // resources that are engaged (resource.isEngaged)
 	handles    int // calls of Handle and Update in progress
@@ -49,13 +49,14 @@ func New(cfg Config) *Core {
 	}
 }
 
-// Actions returns what has come to be done since the last call, in order. The caller may use the slice until the call
-// after the next one: two slices take turns, since a member that starts has a hundred thousand actions in a second.
+// Actions returns the actions that were decided since the last call, in order. The caller may use the slice until the
+// call after the next one: two slices take turns, since a member that starts has a hundred thousand actions in a
+// second.
 func (c *Core) Actions() []Action {
 	c.pump()
 	out := c.out
 	for i := range out {
-		// It is decided only now, since a shard that a dead member had is vacant once the last of its claims is gone.
+		// Vacant is decided as late as this, since a dead member's shard becomes vacant when its last claim is gone.
 		if a := &out[i]; a.Kind == Claim {
 			sh := c.shards[a.Shard]
 			a.Vacant = sh != nil && sh.claims == 0
@@ -68,13 +69,13 @@ func (c *Core) Actions() []Action {
 	return out
 }
 
-// keepActions is for how many actions room is kept, at most, when they have been done.
+// keepActions is the capacity, in actions, up to which a slice of actions is used again.
 const keepActions = 4096
 
 // NextTimer returns when Tick is due; ok is false if nothing waits for time to pass.
 func (c *Core) NextTimer() (at time.Duration, ok bool) { return c.timers.next() }
 
-// Tick does what has waited for this moment.
+// Tick takes the steps that are due at this moment.
 func (c *Core) Tick(now time.Duration) {
 	c.now = now
 	for {
@@ -92,8 +93,8 @@ func (c *Core) Tick(now time.Duration) {
 	}
 }
 
-// SetAlone says whether no other member could take over what this one releases. Then nothing is gained by releasing it
-// slowly, and nothing is lost by releasing it fast.
+// SetAlone says whether no other member could take over what this one releases. Then the core releases as fast as it
+// can, since nothing is gained by releasing slowly.
 func (c *Core) SetAlone(now time.Duration, alone bool) { c.now, c.alone = now, alone }
 
 // SetOwned says which shards this member owns from now on: owned has one element for each shard. After Stop it is
@@ -164,8 +165,8 @@ func (c *Core) Stop(now time.Duration) {
 // were given up do not count, since waiting for them is of no use.
 func (c *Core) Idle() bool { return c.counts.engaged == 0 }
 
-// Hasten ends the wait of Config.FinishCalls for the outcomes of Handle and Update: Terminate needs the rest of the
-// member's time. It is for after Stop.
+// Hasten ends the wait of Config.FinishCalls for the outcomes of Handle and Update, because Terminate needs the rest of
+// the member's time. It is called after Stop.
 func (c *Core) Hasten(now time.Duration) {
 	c.now = now
 	if c.hasty {
@@ -179,15 +180,15 @@ func (c *Core) Hasten(now time.Duration) {
 	}
 }
 
-// Halt lets no call begin any more. It is for after Stop, when the member's time is up: what has not been terminated is
-// left behind.
+// Halt lets no call begin any more. It is called after Stop, when the member's time is up: what has not been terminated
+// is left behind.
 func (c *Core) Halt() { c.halted = true }
 
-// Quiet reports whether no call and no release is in progress; calls that were given up do not count. It is for after
-// Halt.
+// Quiet reports whether no call and no release is in progress; calls that were given up do not count. It is called
+// after Halt.
 func (c *Core) Quiet() bool { return c.counts.handles+c.counts.terminates+c.counts.releases == 0 }
 
-// Snapshot replaces what is known of a shard by what was listed at a revision.
+// Snapshot replaces what is known of a shard by a list of its keys at a revision.
 func (c *Core) Snapshot(
 	now time.Duration, number int, revision int64, entries []Entry, claims []ClaimKey, summaries []SummaryKey,
 ) {
@@ -238,7 +239,7 @@ func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
 	}
 }
 
-// ClaimPut says what a claim's key is from now on.
+// ClaimPut says that a claim's key was put, and how it is from now on.
 func (c *Core) ClaimPut(now time.Duration, number int, k ClaimKey) {
 	if sh := c.at(now, number); sh != nil {
 		r := sh.get(k.ID)
@@ -255,7 +256,7 @@ func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision i
 	}
 }
 
-// putEntry takes over what the catalogue says of r.
+// putEntry takes over an entry of the catalogue.
 func (c *Core) putEntry(r *resource, e Entry) {
 	if r.seen.takeEntry(e, r.sh.gen) {
 		r.handling.retryHandleAtOnce() // what failed with the old data may work with the new

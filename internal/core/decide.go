@@ -8,8 +8,8 @@ type step uint8
 const (
 	nothing     step = iota
 	doClaim          // send a claim
-	doAdopt          // take over a claim of this member whose answer was lost, and that is there
-	doForget         // drop the claim, which is void, since the handler has nothing of the resource
+	doAdopt          // take over a claim of this member whose answer was lost, and that etcd has
+	doForget         // drop the claim, which is void, since the handler does not have the resource
 	doRelease        // send a release
 	doProbe          // ask etcd whether a claim whose answer was lost is there
 	doHandle         // call Handle
@@ -18,7 +18,7 @@ const (
 	doWait           // look again at a given time
 )
 
-// takesTurns says whether the step waits in a queue, since only so many of its kind may be under way at once.
+// takesTurns says whether the step waits in a queue, since a limit bounds how many of its kind are under way at once.
 func (s step) takesTurns() bool {
 	return s == doClaim || s == doHandle || s == doUpdate || s == doTerminate
 }
@@ -44,7 +44,7 @@ func (c *Core) holdsUntilTerminated(r *resource) bool {
 type decision struct {
 	step  step
 	cause Cause         // why the claim ends; NoCause if it does not
-	until time.Duration // of doWait
+	until time.Duration // for doWait: when to look again
 }
 
 // decide names the next step for a resource that has nothing in progress.
@@ -55,7 +55,7 @@ func (c *Core) decide(r *resource) decision {
 	cause := c.endingCause(r)
 	switch {
 	case c.holdsUntilTerminated(r) && r.handling.stuck:
-		return decision{} // until the call returns, or the claim is gone
+		return decision{} // nothing to do until the call returns, or the claim is gone
 	case r.handling.started && !r.handling.stuck && (cause != NoCause || r.handling.dirty):
 		if cause == NoCause {
 			cause = Failure
@@ -114,7 +114,7 @@ func (c *Core) decideUnclaimed(r *resource) decision {
 		// ask: if the claim is there, it ends with its lease.
 		return c.notBefore(max(r.certainAt, r.claim.writeAfter), decision{step: doProbe})
 	}
-	return decision{} // the claim is another member's, or on a lease of ours that has ended: its deletion will be seen
+	return decision{} // another member has the claim, or its lease has ended: an event will tell that it is deleted
 }
 
 // seesOurs says whether the claim that etcd was seen to have is on a lease of this member that is not fenced.
@@ -123,7 +123,7 @@ func (c *Core) seesOurs(r *resource) bool {
 	return r.seen.token != 0 && l != nil && !l.fenced
 }
 
-// notBefore is d if it is time for it, and else the decision to wait.
+// notBefore returns d if the time for it has come, and otherwise the decision to wait until then.
 func (c *Core) notBefore(at time.Duration, d decision) decision {
 	if c.now < at {
 		return decision{step: doWait, cause: d.cause, until: at}
@@ -131,7 +131,7 @@ func (c *Core) notBefore(at time.Duration, d decision) decision {
 	return d
 }
 
-// reconcile takes the next step for r, unless something is in progress, and writes down what follows from it.
+// reconcile takes the next step for r, unless something is in progress, and brings states and counts up to date.
 func (c *Core) reconcile(r *resource) {
 	if r.sh == nil { // it was dropped, or its shard is no longer followed
 		return
@@ -167,9 +167,9 @@ func (c *Core) takeStep(r *resource) bool {
 		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease})
 	case doClaim, doHandle, doUpdate:
 		c.queueFor(r, d.step).push(r)
-	case doTerminate: // the cause may be another one when its turn comes
+	case doTerminate: // the cause may have changed when its turn comes
 		if d.cause == ClaimLost {
-			c.disown(r) // the context must not wait for the turn
+			c.disown(r) // the context ends now: it must not wait for that turn
 		}
 		c.queueFor(r, d.step).push(r)
 	case doWait:
@@ -187,8 +187,8 @@ func (c *Core) wakeAt(r *resource, at time.Duration) {
 	}
 }
 
-// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. It does not cut off a
-// Terminate, nor a call whose outcome is to be waited for, unless the claim is gone.
+// cancelIfEnding ends the context of a Handle or Update in progress that must not go on. Unless the claim is lost, it
+// cuts off neither a Terminate, nor, with Config.FinishCalls, a call whose outcome the core waits for.
 func (c *Core) cancelIfEnding(r *resource) {
 	cause := c.endingCause(r)
 	if cause == ClaimLost {
@@ -216,7 +216,7 @@ func (c *Core) disown(r *resource) {
 	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.handling.token, Cause: ClaimLost})
 }
 
-// account keeps the counts that r is in, and drops r if nothing is known of it any more.
+// account brings the counts that r is in up to date, and drops r if nothing is known of it any more.
 func (c *Core) account(r *resource) {
 	c.countForSummary(r)
 	if busy := r.isBusy(c); busy != r.counted.busy {
@@ -284,7 +284,7 @@ func (c *Core) next() (*resource, queueID) {
 
 // mayTerminate says whether few enough resources are on their way to their next owners for another one to follow.
 func (c *Core) mayTerminate() bool {
-	under := c.counts.releases + c.counts.terminates // on their way
+	under := c.counts.releases + c.counts.terminates
 	switch {
 	case c.alone:
 		return under < c.cfg.WriteBacklog
@@ -307,7 +307,7 @@ func (c *Core) queueFor(r *resource, s step) *queue {
 	return &c.terminates
 }
 
-// begin starts what r has waited for, if that is still its next step.
+// begin starts the step that r has waited for, if that is still its next step.
 func (c *Core) begin(r *resource, from queueID) {
 	if r.sh == nil || r.phase != idle {
 		return
@@ -352,8 +352,8 @@ func (c *Core) begin(r *resource, from queueID) {
 	c.account(r)
 }
 
-// backoff is the pause after n failures in a row: least, doubled with each further failure, up to limit; less a quarter
-// of that at most, at random, so that members that failed together do not try again together.
+// backoff returns the pause after n failures in a row: least, doubled with each further failure, up to limit. A random
+// part of up to a quarter is taken off, so that members that failed together do not try again together.
 func (c *Core) backoff(n uint16, least, limit time.Duration) time.Duration {
 	d := least
 	for ; n > 1 && d < limit; n-- {

@@ -3,10 +3,10 @@
 // What is to be done goes out as a list of actions, and what became of each action comes back as another event. So the
 // same code runs under etcd and under a simulated store with virtual time.
 //
-// It is level-triggered. For each resource it keeps what etcd was last seen to say (the catalogue's entry and the
-// claim's key, each with its revision) and what is true here (the claim that this member has, the call in progress,
-// whether the handler has the resource). After every event, decide compares the two and names the one next step. So
-// nothing depends on whether an event was seen, or on the order of events from different streams.
+// It is level-triggered. For each resource it keeps what etcd was last known to say (the catalogue's entry and the
+// claim's key, each with its revision) and the state of this member (its claim, the call in progress, whether the
+// handler has the resource). After every event, decide compares the two and names the one next step. So nothing depends
+// on whether a certain event was seen, or on the order of events from different streams.
 //
 // The rules that it must never break:
 //
@@ -20,9 +20,9 @@
 //   - A summary, which says of many claims that they are active, never stands for a claim that is not known to be
 //     handled.
 //
-// To read it: types.go has the words, decide.go the decision and the queues, results.go what follows from what became
-// of claims, releases, calls and states, summary.go the summaries, lease.go the leases, and pace.go how fast
-// resources are handed over. resource.go and shard.go say what is known.
+// To read it: types.go has the words, decide.go the decision, queue.go the queues, results.go what follows from the
+// results of claims, releases, calls and states, summary.go the summaries, lease.go the leases, and pace.go how fast
+// resources are handed over. resource.go and shard.go hold what is known.
 //
 // A Core is not safe for concurrent use: one goroutine drives it.
 package core

@@ -124,7 +124,7 @@ func TestClaimWhoseReleaseGotNoAnswerIsNotUsedAgain(t *testing.T) {
 	f.want("handle a 113 on 1 v1")
 }
 
-// releaseNotHandled takes the actions, and allows only that a state is written.
+// releaseNotHandled takes the actions, and fails unless each writes a state.
 func (f *fixture) releaseNotHandled() {
 	f.t.Helper()
 	for _, a := range f.c.Actions() {
@@ -226,7 +226,7 @@ func TestStuckTerminateIsReleasedAndNotClaimedAgainBeforeItReturned(t *testing.T
 	f.want("release a 110")
 	f.released("a", 112)
 	f.own(true)
-	f.want() // the shard is followed on, since a call has not returned yet
+	f.want() // the core goes on following the shard, since a call has not returned yet
 	if s := f.c.Stats(); s.Stuck != 1 || s.Calls != 0 || !f.c.Idle() {
 		t.Fatalf("idle %v, stats: %+v", f.c.Idle(), s)
 	}

@@ -21,7 +21,7 @@ func startUpdating(t *testing.T, change ...func(*Config)) *fixture {
 	return f
 }
 
-// callsInProgress are the ways to make a Core with a call in progress that FinishCalls is about.
+// callsInProgress make a Core with a call in progress that FinishCalls protects.
 var callsInProgress = map[string]func(*testing.T, ...func(*Config)) *fixture{
 	"handle": startHandling, "update": startUpdating,
 }
@@ -118,7 +118,7 @@ func TestAStuckHandleThatWasToBeFinishedIsReleased(t *testing.T) {
 	f.want("unwatch 0")
 }
 
-// A handler that never returns, and has no limit either, is given up when its claim is known to have expired.
+// A call that never returns, and has no timeout, is given up when its claim is known to have expired.
 func TestALostClaimCancelsACallThatWasToBeFinished(t *testing.T) {
 	for name, begin := range callsInProgress {
 		t.Run(name, func(t *testing.T) {

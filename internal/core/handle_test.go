@@ -51,7 +51,7 @@ func TestFailedUpdateIsTerminatedAndHandledAnew(t *testing.T) {
 			f.done("a", out)
 			f.want("terminate a 110 failure")
 			f.wantHandled()
-			f.entry("a", "v3") // does not make it possible to update in place
+			f.entry("a", "v3") // the core does not update in place, even with newer data
 			f.done("a", OK)
 			f.want("handle a 110 on 1 v3", "write-state a 110 claimed")
 		})
@@ -144,7 +144,10 @@ func TestFailureWithDataThatHaveChangedSinceCountsForNothing(t *testing.T) {
 		fail func(*fixture)
 		want []string
 	}{
-		{"error", func(f *fixture) { f.done("a", Error) }, []string{"handle a 110 on 1 v2", "write-state a 110 failed boom"}},
+		{
+			"error", func(f *fixture) { f.done("a", Error) },
+			[]string{"handle a 110 on 1 v2", "write-state a 110 failed boom"},
+		},
 		{
 			"time", func(f *fixture) { f.done("a", TimedOut) },
 			[]string{"terminate a 110 failure", "write-state a 110 failed boom"},

@@ -21,7 +21,7 @@ func TestTheNextTerminateWaitsUntilTheNextOwnerHasClaimed(t *testing.T) {
 	f.done("c", OK)
 	f.want("release c 202")
 	f.released("c", 300)
-	f.want() // nobody handles it, and the others are handled still
+	f.want() // nobody handles it, and this member still handles the others
 	f.wantHandled("a", "b")
 	f.appears("c", 301, 77)
 	f.want("terminate b 201 moved")
@@ -33,7 +33,7 @@ func TestTheNextTerminateWaitsUntilTheNextOwnerHasClaimed(t *testing.T) {
 	f.done("a", OK)
 	f.want("release a 200")
 	f.released("a", 304)
-	f.want() // the shard is followed on
+	f.want() // the core goes on following the shard
 	f.appears("a", 305, 77)
 	f.want("unwatch 0")
 }

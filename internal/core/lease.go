@@ -5,19 +5,20 @@ import "time"
 // leaseState is what is known of one of this member's leases.
 type leaseState struct {
 	id     int64
-	keys   int           // claims on it, or on their way to it
+	keys   int           // how many claims are on it, or on their way to it
 	fenced bool          // everything on it must end
-	empty  time.Duration // since when there have been no claims
-	timed  bool          // a timer is set that will look whether it is still empty
+	empty  time.Duration // since when it has had no claims
+	timed  bool          // a timer is set that will check whether it is still empty
 }
 
-// room returns a lease that a claim can go to; nil if there is none, and then it has asked for one with NeedLease.
+// room returns a lease that a claim can go to. If there is none it returns nil, and has asked for a lease with
+// NeedLease.
 func (c *Core) room() *leaseState {
 	if l := c.fill; l != nil && !l.fenced && l.keys < c.cfg.KeysPerLease {
 		return l
 	}
 	c.fill = nil
-	for _, l := range c.leases { // take the fullest that has room, so that few leases are needed
+	for _, l := range c.leases { // take the fullest one that has room, so that few leases are needed
 		if !l.fenced && l.keys < c.cfg.KeysPerLease &&
 			(c.fill == nil || l.keys > c.fill.keys || l.keys == c.fill.keys && l.id < c.fill.id) {
 			c.fill = l
@@ -35,7 +36,7 @@ func (c *Core) LeaseReady(now time.Duration, id int64) {
 	c.now = now
 	c.asked = false
 	l := &leaseState{id: id}
-	c.leases[id] = l // pump sends the claims that have waited for it
+	c.leases[id] = l // pump sends the claims that have waited for a lease
 	c.emptied(l)
 }
 
@@ -83,8 +84,8 @@ func (c *Core) leaveLease(lease int64) {
 }
 
 // emptied sets a timer to look at a lease again when no claim has been on it for LeaseIdle. Claims come and go, so the
-// lease is kept that long, and longer if no other one could take the claims that come. But a member that once had a
-// million claims must not renew the leases of a million for ever.
+// lease is kept that long, and longer if no other lease could take new claims. But a member that once had a million
+// claims must not renew all their leases for ever.
 func (c *Core) emptied(l *leaseState) {
 	if l.keys > 0 || l.fenced || c.cfg.LeaseIdle <= 0 {
 		return

@@ -32,7 +32,7 @@ func TestALeaseThatStaysEmptyIsGivenBack(t *testing.T) {
 	f := twoLeases(t)
 	f.gone("c", 202)
 	f.wait(time.Hour)
-	f.want() // lease 1 is full: it could not take what comes
+	f.want() // lease 1 is full, and could not take new claims
 	f.gone("a", 200)
 	f.wait(time.Minute)
 	f.want("revoke 2")
@@ -43,7 +43,7 @@ func TestALeaseThatStaysEmptyIsGivenBack(t *testing.T) {
 	f.claimResult("d", WriteResult{Failed: true})
 	f.remove("d")
 	f.wait(time.Hour)
-	f.want() // one is kept
+	f.want() // the last lease is kept
 }
 
 func TestALeaseThatIsUsedNowAndThenIsKept(t *testing.T) {
@@ -54,7 +54,7 @@ func TestALeaseThatIsUsedNowAndThenIsKept(t *testing.T) {
 		f.gone("c", token)
 		f.wait(50 * time.Second)
 		f.entry("x", "v1")
-		f.want("claim x on 2") // the one in use
+		f.want("claim x on 2") // the lease in use
 		f.claimResult("x", WriteResult{Failed: true})
 		f.remove("x")
 		f.want()
@@ -87,7 +87,7 @@ func TestALeaseWithAClaimOnItsWayIsKept(t *testing.T) {
 	f.wait(time.Hour)
 	f.want()
 	f.released("d", 401)
-	f.want("release d 0") // the release that was sent before certainAt could not tell for good
+	f.want("release d 0") // the answer to a release that was sent before certainAt proves nothing
 	f.released("d", 402)
 	f.wait(time.Minute)
 	f.want("revoke 2")

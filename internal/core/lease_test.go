@@ -50,7 +50,7 @@ func TestClaimsGoToTheFullestLeaseThatHasRoom(t *testing.T) {
 	f.want("release a 111")
 	f.released("a", 114)
 	f.entry("d", "v1")
-	f.want("claim d on 2") // the one in use
+	f.want("claim d on 2") // the lease in use
 	f.entry("e", "v1")
 	f.entry("g", "v1")
 	f.want("claim e on 2", "claim g on 1")
@@ -71,7 +71,7 @@ func TestFencedLeaseTerminatesWritesNothingAndIsRevokedOnlyWhenEmpty(t *testing.
 	f.wait(time.Minute)
 	f.want()
 	f.claimed("c", 112)
-	f.want() // it is on etcd, and not handled
+	f.want() // it is in etcd, and not handled
 	f.done("b", OK)
 	f.want("terminate b 111 fenced")
 	f.done("a", OK)
@@ -79,7 +79,7 @@ func TestFencedLeaseTerminatesWritesNothingAndIsRevokedOnlyWhenEmpty(t *testing.
 	f.done("b", OK)
 	f.want("revoke 1")
 	f.c.LeaseReady(f.now, 2)
-	f.want() // their keys are there still
+	f.want() // their keys are still there
 	f.disappears("a", 120)
 	f.disappears("b", 120)
 	f.disappears("c", 120)
@@ -203,7 +203,7 @@ func TestStuckCallDoesNotKeepAFencedLease(t *testing.T) {
 			}
 			f.want() // not claimed while the call runs
 			f.done("a", OK)
-			if hold { // it failed, by its time
+			if hold { // another Terminate follows the one that was given up
 				f.want("cancel a 110 claim-lost", "terminate a 110 claim-lost")
 				f.done("a", OK)
 			}

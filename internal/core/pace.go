@@ -2,18 +2,19 @@ package core
 
 import "time"
 
-// pace says how many resources may be on their way to their next owners at once. It depends on how long it takes
-// until a resource is with its next owner: what etcd's answers take, and whether the next owner keeps up. While that
-// is short, the number grows; when it is long, the number is halved. All members ask the same etcd and see it slow
-// down together, so members that leave at the same time share what etcd can do, though none of them knows how many
-// they are. What waits for its turn is handled meanwhile, and keepalives do not wait behind thousands of releases.
+// pace says how many resources may be on their way to their next owners at once. It measures how long it takes until a
+// resource is with its next owner, which depends on how fast etcd answers, and on whether the next owner keeps up.
+// While that is short, the number grows; when it is long, the number is halved. All members ask the same etcd and see
+// it slow down together, so members that leave at the same time share what etcd can do, though none of them knows how
+// many they are. A resource that waits for its turn is handled meanwhile, and keepalives do not wait behind thousands
+// of releases.
 //
-// Calls of Terminate count too, since a release follows each. If Terminate itself takes long there is no hurry in what
-// follows, so calls that have taken long already do not count.
+// Calls of Terminate count too, since a release follows each. A Terminate that takes long asks nothing of etcd
+// meanwhile, so calls that have taken long already do not count.
 type pace struct {
-	size    int           // how many may be on their way after Terminate; 0: nothing is known yet
-	doubles bool          // none has taken long so far, so each one that is quick doubles size
-	ending  float64       // how many are in Terminate for each one that is on its way after it
+	size    int           // how many resources may be on their way after Terminate; 0: nothing is known yet
+	doubles bool          // no resource has taken long so far, so each one that is quick doubles size
+	ending  float64       // how many resources are in Terminate for each one that is on its way after it
 	fastest time.Duration // etcd's fastest answer to a claim or a release so far; 0: there was none
 	heard   time.Duration // when the last timed resource was with its next owner
 	timed   *resource     // the resource that is timed; nil: none is
@@ -24,15 +25,16 @@ type pace struct {
 const (
 	// paceForgets is how long size stays in force while nothing is handed over.
 	paceForgets = time.Minute
-	// slowRatio is how many times as long as etcd's fastest answer a resource takes, at least, to be slow. The
-	// release, the news of it, the next owner's claim and the news of that are four ways to etcd or back, as long as
-	// two answers.
+	// slowRatio is how many times as long as etcd's fastest answer a resource must take to count as slow. An answer is
+	// two ways, to etcd and back. A handover that is not slow takes four: the release, the event that tells of it, the
+	// next owner's claim, and the event that tells of that.
 	slowRatio = 8
-	// paceBegins is by what ReleaseLeast is divided for the first resources, while it is not known how long they take.
+	// paceBegins is the part of ReleaseLeast that the first resources get, while it is not known how long they take:
+	// one in paceBegins.
 	paceBegins = 4
 )
 
-// limit is how many resources may be on their way now, including those in Terminate.
+// limit returns how many resources may be on their way now, including those in Terminate.
 func (c *Core) limit() int {
 	p, most := &c.pace, c.cfg.ReleaseBacklog
 	if c.cfg.ReleaseSlow <= 0 {
@@ -49,7 +51,7 @@ func (c *Core) limit() int {
 	return int(min(float64(p.size)*(1+p.ending), float64(most)))
 }
 
-// timing says whether a resource is timed that is still on its way.
+// timing says whether a resource is being timed and still on its way.
 func (p *pace) timing() bool {
 	r := p.timed
 	if r != nil && (r.sh == nil || r.phase != releasing && r.claim.offered == 0 && r.phase != callingTerminate) {
@@ -98,8 +100,8 @@ func (p *pace) answered(took time.Duration) {
 	}
 }
 
-// timed takes note of how long it took until a resource was with its next owner, or released if it has none. If it is
-// not done, since nobody took the resource or the release got no answer, that counts as slow.
+// timed takes note of how long it took until a resource was with its next owner, or released if it has none. done is
+// false if nobody took the resource, or the release got no answer; that counts as slow.
 func (c *Core) timed(r *resource, done bool) {
 	p := &c.pace
 	if p.timed != r {

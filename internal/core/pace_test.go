@@ -25,8 +25,8 @@ func leaving(t *testing.T) *fixture {
 	return f
 }
 
-// round lets everything that the core terminates now be terminated, released, and after a while claimed by its next
-// owner. It returns how many resources there were.
+// round terminates and releases all resources that the core terminates now, and lets the next owner claim them after a
+// while. It returns how many resources there were.
 func (f *fixture) round(took time.Duration) int {
 	f.t.Helper()
 	var all []string
@@ -81,7 +81,7 @@ func TestLessIsHandedOverAtOnceWhileItTakesLong(t *testing.T) {
 	}
 }
 
-// If the first resources are slow, that says how it is now, and not that it is always so.
+// If the first resources are slow, that says how fast etcd is now, and not that it is always so.
 func TestTheFirstThatTakesLongCounts(t *testing.T) {
 	f := leaving(t)
 	for _, want := range []int{2, 8, 8, 8} {
@@ -105,7 +105,7 @@ func TestALongWayIsNotSlow(t *testing.T) {
 	}
 }
 
-// While nobody takes what is offered, the rest is handled on, and a handful at a time is tried.
+// While nobody takes what is offered, the rest is still handled, and only a handful is released at a time.
 func TestWhatNobodyTakesInTimeCountsAsSlow(t *testing.T) {
 	f := leaving(t)
 	f.round(time.Millisecond)
@@ -143,7 +143,7 @@ func TestWhatWasLearnedOfHandoversIsForgotten(t *testing.T) {
 	}
 }
 
-// If Terminate itself takes long, as many calls of it are in progress as may be at all.
+// If Terminate itself takes long, as many calls of it are in progress as TerminateConcurrency allows.
 func TestATerminateThatTakesLongDelaysNobody(t *testing.T) {
 	f := leaving(t)
 	ending := func() (ids []string) {
@@ -176,7 +176,7 @@ func TestATerminateThatTakesLongDelaysNobody(t *testing.T) {
 	}
 }
 
-// Calls of Terminate that take long delay nobody either if the handover has become slow and none of these is timed.
+// Calls of Terminate that take long also delay no other call if the handover has become slow and none of them is timed.
 func TestSomeThatAreSlowToTerminateDelayNobodyElse(t *testing.T) {
 	f := leaving(t)
 	for range 4 {

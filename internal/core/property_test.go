@@ -15,8 +15,8 @@ type event func(c *Core, now time.Duration)
 
 var someIDs = []string{"a", "b", "c"}
 
-// drawEvent draws any event at all, even one that makes no sense, except that a lease is granted once, and before any
-// claim is on it.
+// drawEvent draws any event at all, even one that makes no sense. But each lease is granted once, and before any claim
+// is on it.
 func drawEvent(t *rapid.T, granted *int64) event {
 	shard := rapid.IntRange(0, 1).Draw(t, "shard")
 	id := rapid.SampledFrom(someIDs).Draw(t, "id")
@@ -182,7 +182,7 @@ func TestSnapshotEqualsTheEventsItReplaces(t *testing.T) {
 	})
 }
 
-// known says what a Core believes that etcd has.
+// known describes what a Core believes about the keys in etcd.
 func known(c *Core) string {
 	list := slices.Clone(c.shards[0].list)
 	slices.SortFunc(list, func(a, b *resource) int { return cmp.Compare(a.id, b.id) })

@@ -10,20 +10,20 @@ type queueID uint8
 
 const (
 	noQueue        queueID = iota
-	urgentQueue            // Terminate of what must end now
-	terminateQueue         // Terminate of what is given away in order
+	urgentQueue            // Terminate of resources that must end now, since another member may handle them soon
+	terminateQueue         // Terminate of resources that are given away in order
 	handleQueue            // Handle and Update
 	claimQueue             // claims
 )
 
-// fifo is first in, first out.
+// fifo is a list of resources that come out in the order in which they came in.
 type fifo struct {
 	items []*resource
 	head  int
 }
 
 func (q *fifo) add(r *resource) {
-	if q.head > len(q.items)/2 { // reuse the room of what was taken, or a fifo that is never empty would grow for ever
+	if q.head > len(q.items)/2 { // reuse the space of taken items, or a fifo that is never empty would grow for ever
 		n := copy(q.items, q.items[q.head:])
 		clear(q.items[n:])
 		q.items, q.head = q.items[:n], 0
@@ -31,11 +31,11 @@ func (q *fifo) add(r *resource) {
 	q.items = append(q.items, r)
 }
 
-// roomKept is for how many resources an empty fifo keeps its room: a few come and go all the time, and a hundred
-// thousand come once.
+// roomKept is the largest capacity that an empty fifo keeps: a few resources come and go all the time, but a hundred
+// thousand come only once.
 const roomKept = 1024
 
-// take returns the first, and removes it. There must be one.
+// take removes the first resource and returns it. There must be one.
 func (q *fifo) take() *resource {
 	r := q.items[q.head]
 	q.items[q.head] = nil
@@ -48,7 +48,7 @@ func (q *fifo) take() *resource {
 	return r
 }
 
-// first is what take would return.
+// first returns what take would return. There must be a resource.
 func (q *fifo) first() *resource { return q.items[q.head] }
 
 func (q *fifo) waiting() int { return len(q.items) - q.head }
@@ -69,7 +69,7 @@ func (q *queue) push(r *resource) {
 	}
 }
 
-// first is what pop would return; nil if nothing waits.
+// first returns what pop would return; nil if nothing waits.
 func (q *queue) first() *resource {
 	for q.waiting() > 0 {
 		if r := q.items[q.head]; r.queued == q.id {
@@ -80,7 +80,7 @@ func (q *queue) first() *resource {
 	return nil
 }
 
-// pop takes the first; nil if nothing waits.
+// pop removes the first resource and returns it; nil if nothing waits.
 func (q *queue) pop() *resource {
 	r := q.first()
 	if r != nil {
@@ -93,7 +93,7 @@ func (q *queue) pop() *resource {
 // stateQueue is a fifo of resources whose states are to be written.
 type stateQueue struct {
 	fifo
-	since time.Duration // when it last began not to be empty
+	since time.Duration // since when it has not been empty
 	under int           // how many states and summaries are on their way
 }
 
@@ -114,8 +114,8 @@ func (q *stateQueue) pop() *resource {
 	return r
 }
 
-// timers is a heap of moments at which a resource, a shard or a lease is to be looked at again. Each may be in it
-// several times, since it does no harm to look once too often.
+// timers is a heap of moments at which Tick looks at a resource, a shard or a lease again. Each may be in it several
+// times, since it does no harm to look once too often.
 type timers struct{ h timerHeap }
 
 // timer is one such moment. One of r, sh and l is not nil.
@@ -130,7 +130,7 @@ func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at: 
 
 func (t *timers) addShard(sh *shard, at time.Duration) { heap.Push(&t.h, timer{at: at, sh: sh}) }
 
-// next is when the earliest is due; ok is false if there is none.
+// next returns when the earliest timer is due; ok is false if there is none.
 func (t *timers) next() (at time.Duration, ok bool) {
 	if len(t.h) == 0 {
 		return 0, false
@@ -140,7 +140,7 @@ func (t *timers) next() (at time.Duration, ok bool) {
 
 func (t *timers) addLease(l *leaseState, at time.Duration) { heap.Push(&t.h, timer{at: at, l: l}) }
 
-// pop takes a timer that is due.
+// pop removes a timer that is due and returns it; ok is false if none is due.
 func (t *timers) pop(now time.Duration) (due timer, ok bool) {
 	if len(t.h) == 0 || t.h[0].at > now {
 		return due, false

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// active answers until the handler has all of ids, in a Core that owns them and has room for them.
+// active answers the core's actions until the handler has all of ids. The core owns them and has room for them.
 func (f *fixture) active(ids []string) {
 	f.t.Helper()
 	for i := range ids {

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// phase is what is in progress for a resource outside of the core. There is never more than one thing.
+// phase is the one thing that is in progress outside of the core for a resource.
 type phase uint8
 
 const (
@@ -33,7 +33,7 @@ type resource struct {
 	told     told
 	counted  counted
 
-	certainAt time.Duration // from then on, no claim or state whose answer was lost can be applied any more
+	certainAt time.Duration // from then on, etcd can no longer apply a claim or state whose answer was lost
 	timerAt   time.Duration // of the earliest timer that is set; 0: none
 	index     int32         // in shard.list
 	phase     phase
@@ -44,15 +44,15 @@ type resource struct {
 type seen struct {
 	data     []byte
 	token    int64  // the claim's create revision; 0: there is no claim
-	lease    int64  // the claim's
-	rev      int64  // the revision at which the claim was so; older news is ignored
+	lease    int64  // the claim's lease
+	rev      int64  // the revision at which the claim was like this; older news is ignored
 	dataGen  uint32 // rises with each change of data; 0: the entry was never seen
 	entryGen uint32 // the shard's snapshot generation in which the entry was last seen
-	claimGen uint32 // the same of the claim
+	claimGen uint32 // the shard's snapshot generation in which the claim was last seen
 	wanted   bool   // the catalogue has an entry that is not suspended
 }
 
-// takeEntry takes over what the catalogue says, and reports whether the data changed.
+// takeEntry takes over an entry of the catalogue, and reports whether the data changed.
 func (s *seen) takeEntry(e Entry, gen uint32) (changed bool) {
 	s.entryGen = gen
 	if e.Unreadable {
@@ -67,16 +67,16 @@ func (s *seen) takeEntry(e Entry, gen uint32) (changed bool) {
 	return true
 }
 
-// claim is what this member has asked of etcd for the resource, and what it has.
+// claim is the claim that this member has of the resource, or has requested.
 type claim struct {
 	token      int64         // the create revision of this member's claim; 0: it has none
-	lease      int64         // the lease of that claim, or of the one on its way
-	writeAfter time.Duration // no claim or release is sent before
-	offered    time.Duration // until when the released resource counts as on its way to its next owner; 0: it does not
-	failures   uint16        // of claims and releases, in a row
+	lease      int64         // the lease of that claim, or of the claim on its way
+	writeAfter time.Duration // no claim or release is sent before this time
+	offered    time.Duration // until when the released resource is on its way to its next owner; 0: it is not
+	failures   uint16        // failures of claims and releases in a row
 	uncertain  bool          // the answer to a claim was lost: the claim may be there, or still appear until certainAt
-	conclusive bool          // the claim or release in progress was sent after certainAt: its answer ends the uncertainty
-	doomed     bool          // the answer to a release was lost: the claim may go at any time, so it cannot be used again
+	conclusive bool          // the claim or release in progress was sent after certainAt: its answer is certain
+	doomed     bool          // the answer to a release was lost: the claim may go at any time, and is not used again
 }
 
 // answered notes that etcd answered a claim or a release, so that the next write need not wait.
@@ -89,18 +89,18 @@ func (c *claim) answered() {
 
 // handling is what the handler has of the resource, and how the call in progress, or the last one, goes.
 type handling struct {
-	token             int64         // under which Handle was called last
-	handleAfter       time.Duration // Handle is not called before
+	token             int64         // the token under which Handle was called last
+	handleAfter       time.Duration // Handle is not called before this time
 	terminateAt       time.Duration // Terminate is not called before, while the claim lasts; in progress: when it began
-	dataGen           uint32        // of the data that the handler was given
-	handleFailures    uint16        // in a row
-	terminateFailures uint16        // in a row
+	dataGen           uint32        // the seen.dataGen of the data that the handler was given
+	handleFailures    uint16        // failures of Handle in a row
+	terminateFailures uint16        // failures of Terminate in a row
 
 	started   bool // the handler has the resource, or remains of it: Terminate is due before the claim may go
 	dirty     bool // started, but its context ended or a call broke off: Terminate comes before anything else
 	ailing    bool // the handler reported that what it started fails
 	cancelled bool // the core ended the context of the call in progress
-	disowned  bool // the core ended the context of the whole handling, since its claim is lost
+	disowned  bool // the core ended the context of the whole handling, because its claim is lost
 	stuck     bool // a call that was given up has not returned
 }
 
@@ -109,7 +109,7 @@ func (h *handling) begin(token int64, dataGen uint32) {
 	h.token, h.dataGen, h.ailing, h.disowned = token, dataGen, false, false
 }
 
-// end notes that the handler has nothing of the resource any more.
+// end notes that the handler does not have the resource any more.
 func (h *handling) end() {
 	h.started, h.dirty = false, false
 	h.terminateFailures, h.terminateAt = 0, 0
@@ -121,29 +121,29 @@ func (h *handling) leaveDirty() { h.started, h.dirty = true, true }
 // retryHandleAtOnce forgets the failures of Handle.
 func (h *handling) retryHandleAtOnce() { h.handleFailures, h.handleAfter = 0, 0 }
 
-// told is what the claim's key is to say of the handling, and what etcd has been told of that.
+// told is what the claim's key must say of the handling, and whether etcd has been told so.
 type told struct {
-	err       string
+	err       string        // the reason of StateFailed
 	since     time.Duration // when the state was reached; while the claim is on its way: when it was sent
 	writing   int64         // the token of the claim to which a state is on its way; 0: none is
-	after     time.Duration // no state is written before
+	after     time.Duration // no state is written before this time
 	state     State
 	unsaved   bool // etcd has not been told of state and err
 	uncertain bool // the answer to a state was lost: it may be applied until certainAt, and undo a later one
 	plain     bool // no state was written since the claim was made, so that a summary can stand for it
-	queued    bool // in Core.states
+	queued    bool // it is in Core.states
 }
 
-// reset is for a new claim, whose key says that it is claimed.
+// reset starts anew for a new claim, whose key says StateClaimed.
 func (t *told) reset() {
 	t.state, t.err, t.unsaved, t.after, t.plain, t.uncertain = StateClaimed, "", false, 0, true, false
 }
 
-// mustWrite notes that the key has to be written, since a summary cannot say what it is to say.
+// mustWrite notes that the key has to be written, since a summary cannot say what the key must say.
 func (t *told) mustWrite() { t.unsaved, t.plain = true, false }
 
-// sent notes that the state is on its way to the claim with that token. If it is certain by now what became of the
-// states before, none of them can undo this one.
+// sent notes that the state is on its way to the claim with that token. certain says that certainAt has passed, so that
+// no earlier state can undo this one.
 func (t *told) sent(token int64, certain bool) {
 	t.writing, t.unsaved, t.plain = token, false, false
 	t.uncertain = t.uncertain && !certain
@@ -151,15 +151,15 @@ func (t *told) sent(token int64, certain bool) {
 
 // counted says which counts the resource is in, so that each change of it changes a count once.
 type counted struct {
-	bundle  *bundle // that its claim is in; nil: it has none
-	tally   tally   // in bundle, besides bundle.claims
-	busy    bool    // in shard.busy
-	unseen  bool    // in shard.unseen
-	engaged bool    // in Core.engaged
-	tardy   bool    // in Core.tardy
+	bundle  *bundle // the bundle that its claim is in; nil: it has no claim
+	tally   tally   // the count in bundle that it is in besides bundle.claims
+	busy    bool    // it is in shard.busy
+	unseen  bool    // it is in shard.unseen
+	engaged bool    // it is in counts.engaged
+	tardy   bool    // it is in counts.tardy
 }
 
-// claimed says whether this member has a claim of it.
+// claimed says whether this member has a claim of the resource.
 func (r *resource) claimed() bool { return r.claim.token != 0 }
 
 // gone says whether the key of this member's claim is known to be deleted: by a release, or by someone else.
@@ -168,13 +168,13 @@ func (r *resource) gone() bool { return r.claimed() && r.seen.token != r.claim.t
 // isUpToDate says whether the handler was given the newest data.
 func (r *resource) isUpToDate() bool { return r.handling.dataGen == r.seen.dataGen }
 
-// isEngaged says whether this member has a claim of it, anything of it in progress, or Terminate to call. A call that
-// was given up does not count.
+// isEngaged says whether this member has a claim of the resource, something in progress for it, or a Terminate to call.
+// A call that was given up does not count.
 func (r *resource) isEngaged() bool {
 	return r.phase != idle || r.claimed() || r.handling.started && !r.handling.stuck
 }
 
-// isBusy says whether this member has something of it that needs the shard to be followed on.
+// isBusy says whether this member must go on following the shard because of the resource.
 func (r *resource) isBusy(c *Core) bool {
 	if r.phase != idle || r.claimed() || r.handling.started || r.handling.stuck || r.claim.offered != 0 ||
 		r.claim.uncertain {
@@ -196,14 +196,14 @@ func (r *resource) seeClaim(token, lease, rev int64) {
 	}
 }
 
-// setClaim makes a claim this member's. What etcd said of it is to be taken over too, before anything is decided.
+// setClaim notes that this member has a claim. The caller calls seeClaim too, before anything is decided.
 func (r *resource) setClaim(token, lease int64) {
 	r.claim.token, r.claim.lease = token, lease
 	r.claim.failures, r.claim.writeAfter = 0, 0
 	r.told.reset()
 }
 
-// forgetClaim drops the claim without a word to etcd: its key is gone, or its lease is.
+// forgetClaim drops the claim and sends nothing to etcd: the claim's key is gone, or its lease is fenced or gone.
 func (c *Core) forgetClaim(r *resource) {
 	lease := r.claim.lease
 	r.claim.token, r.claim.lease, r.claim.doomed = 0, 0, false

@@ -29,7 +29,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 		r.claim.answered()
 		c.pace.answered(now - r.told.since)
 		r.setClaim(res.Revision, lease)
-		r.seeClaim(res.Revision, lease, res.Revision) // unless the watch was faster, and has told of the claim's end
+		r.seeClaim(res.Revision, lease, res.Revision) // no effect if the watch was faster and showed the claim's end
 		c.reconcile(r)
 		return
 	}
@@ -81,8 +81,9 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	c.reconcile(r)
 }
 
-// offer notes that a resource was released to its next owner. The shard is followed until that one is seen to claim it:
-// if this member terminated more than the others claim, nobody would handle the rest while it waits in their queues.
+// offer notes that a resource was released to its next owner. The shard is followed until the next owner is seen to
+// claim it, so that this member terminates no more than the others can claim: nobody handles what waits in their
+// queues.
 func (c *Core) offer(r *resource) {
 	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owned || r.seen.token != 0 ||
 		r.claim.offered != 0 {
@@ -100,7 +101,7 @@ func (c *Core) endOffer(r *resource) {
 	case r.claim.offered == 0:
 		return
 	case !taken && !late && r.seen.wanted && !r.sh.owned:
-		c.wakeAt(r, r.claim.offered) // once more, since an earlier timer may have taken its place
+		c.wakeAt(r, r.claim.offered) // again, since an earlier timer may have replaced the one that offer has set
 		return
 	}
 	r.claim.offered = 0
@@ -115,7 +116,7 @@ func (c *Core) retryLater(r *resource) {
 	r.claim.writeAfter = c.now + c.backoff(r.claim.failures, c.cfg.RetryMin, c.cfg.RetryMax)
 }
 
-// CallDone says how a call ended. It is also called for a call that CallStuck has told of, if that ever returns.
+// CallDone says how a call ended. It is also called for a call that was given up (CallStuck), if that ever returns.
 func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, message string) {
 	r := c.find(now, number, id)
 	if r == nil {
@@ -138,7 +139,7 @@ func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, m
 		if out == Refused && !r.handling.cancelled {
 			c.fence(r.claim.lease)
 		}
-		if out != OK || r.handling.cancelled { // the handler may have the new data or not: terminate and handle anew
+		if out != OK || r.handling.cancelled { // nobody knows which data the handler has: terminate and handle anew
 			r.handling.dirty = true
 		}
 	case callingTerminate:
@@ -167,16 +168,16 @@ func (c *Core) endCall(r *resource) (call phase) {
 // handleDone takes note of how a call of Handle ended.
 func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	switch {
-	case out == Refused && r.handling.cancelled: // Handle was not called, and the reason is known
+	case out == Refused && r.handling.cancelled: // Handle was not called, since the core cancelled it before
 	case out == Refused:
 		c.fence(r.claim.lease)
 	case r.handling.cancelled || out == Cut:
-		// Whatever it returned: the handler may have the resource, under a context that has ended.
+		// Whatever Handle returned, the handler may have the resource, under a context that has ended.
 		r.handling.leaveDirty()
 	case out == OK:
 		r.handling.started = true
 		r.handling.retryHandleAtOnce()
-		if !r.handling.ailing { // if it is, it failed as soon as it was started
+		if !r.handling.ailing { // an ailing one failed before the core heard that Handle returned
 			c.setState(r, StateActive, "")
 		}
 	default:
@@ -188,8 +189,8 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	}
 }
 
-// handleFailed takes note of a failure of Handle. One with data that have changed meanwhile does not count: the new
-// data have all their attempts.
+// handleFailed takes note of a failure of Handle. If the data have changed meanwhile, it does not count, because the
+// new data get all of their attempts.
 func (c *Core) handleFailed(r *resource, message string) {
 	if r.isUpToDate() {
 		r.handling.handleFailures = min(r.handling.handleFailures, math.MaxUint16-1) + 1
@@ -198,8 +199,8 @@ func (c *Core) handleFailed(r *resource, message string) {
 	c.setState(r, StateFailed, message)
 }
 
-// terminateDone takes note of how a call of Terminate ended. One that was cut off by the end of its lease is followed
-// by another one, which no lease can cut off.
+// terminateDone takes note of how a call of Terminate ended. If the end of its lease cut the call off, another one
+// follows, which no lease can cut off.
 func (c *Core) terminateDone(r *resource, out Outcome, message string) {
 	if out == Cut {
 		r.handling.dirty = true
@@ -219,8 +220,8 @@ func (c *Core) terminateDone(r *resource, out Outcome, message string) {
 	}
 }
 
-// CallStuck says that a call was given up: its context ended long ago, and it has not returned. Its place is free for
-// others. The resource is not called again before CallDone tells that the call has returned after all.
+// CallStuck says that a call was given up: its context ended long ago, and it has not returned. Another call may take
+// its place. The resource gets no other call before CallDone says that this one has returned after all.
 func (c *Core) CallStuck(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
 	if r == nil || !r.phase.isCall() {
@@ -229,8 +230,8 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	call := c.endCall(r)
 	r.handling.stuck = true
 	c.counts.stuck++
-	// When the call returns, what it left is to be terminated. A Terminate that was given up has had its chance, unless
-	// the policy holds the claim.
+	// When the call returns, Terminate follows, because the call may have left something. It does not follow a
+	// Terminate that was given up, unless the policy holds the claim.
 	r.handling.started = call != callingTerminate || c.cfg.HoldUntilTerminated
 	r.handling.dirty = r.handling.started
 	if call == callingHandle {
@@ -241,8 +242,8 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 	c.reconcile(r)
 }
 
-// CallRuns tells of a call in progress that it takes long; message says since when. Until the call ends, the claim's
-// key says so, and what came of the try before. Nothing else follows from it.
+// CallRuns says that a call in progress takes long; message says since when it runs. Until the call ends, the claim's
+// key has that message, together with the error of the try before. Nothing else follows from it.
 func (c *Core) CallRuns(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
 	if r == nil || !r.phase.isCall() || !r.claimed() {
@@ -272,12 +273,12 @@ func (c *Core) endNote(r *resource) {
 	}
 }
 
-// CallFailing tells of a call in progress that it has failed. The call goes on until the handler has been told of that,
-// which may take its time too, and CallDone follows then. The claim's key says it at once.
+// CallFailing says that a call in progress has failed. The claim's key says so at once. The call goes on until the
+// handler has been told of the failure, which may take long too; then CallDone follows.
 func (c *Core) CallFailing(now time.Duration, number int, id string, message string) {
 	r := c.find(now, number, id)
 	if r == nil || r.handling.cancelled {
-		return // if it was cancelled, the failure says nothing of the resource
+		return // the failure of a call that was cancelled says nothing about the resource
 	}
 	if r.phase != callingHandle && !(r.phase == callingTerminate && c.holdsUntilTerminated(r)) {
 		return // the failure of another call does not make the claim say failed
@@ -287,25 +288,25 @@ func (c *Core) CallFailing(now time.Duration, number int, id string, message str
 	c.reconcile(r)
 }
 
-// Reported says whether the handler finds that what it started goes on: OK, or another Outcome. Only what the claim's
-// key says follows from it. Which member owns the resource, and which calls are due, does not.
+// Reported takes a report of the handler about what it started: OK if that goes on, another Outcome if it has failed.
+// Only what the claim's key says depends on reports. Which member owns the resource, and which calls are due, does not.
 func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, message string) {
 	r := c.find(now, number, id)
 	starting := r != nil && r.phase == callingHandle
 	if r == nil || r.handling.stuck || !starting && !c.isHandled(r) {
-		return // the handling ends, or has ended, and the report is older than that
+		return // the handling is ending, or has ended: the report comes too late
 	}
 	r.handling.ailing = out != OK
 	switch {
 	case r.handling.ailing:
 		c.setState(r, StateFailed, message)
-	case !starting: // if it starts, the outcome of Handle tells
+	case !starting: // while Handle is in progress, its outcome decides
 		c.setState(r, StateActive, "")
 	}
 	c.reconcile(r)
 }
 
-// setState notes what the claim's key is to say. reconcile writes it.
+// setState sets the state and the error that the claim's key must have. reconcile writes them.
 func (c *Core) setState(r *resource, s State, message string) {
 	if r.told.state != s || r.told.err != message {
 		if b := r.counted.bundle; b != nil && r.told.plain && s == StateActive {
@@ -315,14 +316,14 @@ func (c *Core) setState(r *resource, s State, message string) {
 	}
 }
 
-// writeState queues r if what the claim's key says is to be written now.
+// writeState queues r if its state must be written now.
 func (c *Core) writeState(r *resource) {
 	if c.stateIsDue(r) {
 		c.states.push(r, c.now)
 	}
 }
 
-// stateIsDue says whether what the claim's key says is to be written now.
+// stateIsDue says whether the state of r must be written to its claim's key now.
 func (c *Core) stateIsDue(r *resource) bool {
 	if r.claimed() && r.told.writing == 0 && r.seen.token == r.claim.token && r.seen.lease != r.claim.lease {
 		r.told.mustWrite() // somebody has overwritten the claim by hand, and it must not outlive this member's lease
@@ -344,9 +345,9 @@ func (c *Core) stateIsDue(r *resource) bool {
 	return true
 }
 
-// pumpStates writes states, as far as there is room for them. Claims and releases go first, for a while: they decide
-// whether somebody handles a resource at all, and a state only tells of it. A state for which a summary may soon stand,
-// together with others, waits for the answers to the states that are on their way.
+// pumpStates writes states, as far as there is room for them. Claims and releases go first, for up to StateDelay: they
+// decide whether a member handles a resource at all, while states are for people. A state for which a summary may soon
+// stand, together with others, waits for the answers to the states that are on their way.
 func (c *Core) pumpStates() {
 	few, gathering := max(1, c.cfg.WriteBacklog/64), c.states.under > 0
 	for c.states.under < c.cfg.WriteBacklog && c.states.waiting() > 0 {
@@ -366,7 +367,7 @@ func (c *Core) pumpStates() {
 	}
 }
 
-// sendState writes what the claim's key is to say to that key.
+// sendState writes the state of r to its claim's key.
 func (c *Core) sendState(r *resource) {
 	c.states.under++
 	r.told.sent(r.claim.token, c.now >= r.certainAt)
@@ -377,7 +378,7 @@ func (c *Core) sendState(r *resource) {
 	})
 }
 
-// says is the text that the claim's key is to have: that a call takes long, or what the last failure was.
+// says returns the text that the claim's key must have: that a call takes long, or else the last failure.
 func (c *Core) says(r *resource) string {
 	if note, noted := c.notes[r]; noted {
 		return note
@@ -410,7 +411,7 @@ func (c *Core) StateDone(now time.Duration, number int, id string, token int64, 
 		if res.Unknown {
 			r.told.uncertain, r.certainAt = true, now+c.cfg.UncertainFor
 		}
-		r.told.unsaved = true // even if it was applied, it does no harm to write it again
+		r.told.unsaved = true // if it was applied after all, writing it again does no harm
 		r.told.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 	default:
 		r.seeClaim(res.FoundToken, res.FoundLease, res.Revision)

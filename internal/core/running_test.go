@@ -51,7 +51,7 @@ func TestAnUpdateOrTerminateThatTakesLongLeavesTheStateAsItIs(t *testing.T) {
 	f.want("release a 110") // and no write besides
 }
 
-// A summary says only that claims are active, so it must not stand for a claim of which there is more to say.
+// A summary says only that claims are active, so it must not stand for a claim whose key has more to say.
 func TestNoSummaryStandsForACallThatTakesLong(t *testing.T) {
 	f := startHandling(t, canUpdate, func(cfg *Config) { cfg.SummaryLeast = 1 })
 	f.done("a", OK)
@@ -73,7 +73,7 @@ func TestWhatIsSaidOfACallEndsWithIt(t *testing.T) {
 	f.want()
 }
 
-// A failure can be seen before the handler has been told of it, since that may take as long as the call did.
+// The claim's key shows a failure before the handler has been told of it, since that may take as long as the call did.
 func TestAFailureIsToldBeforeItsCallIsOver(t *testing.T) {
 	f := startHandling(t)
 	f.runs("handle has been running since noon")
@@ -102,7 +102,7 @@ func TestATerminateThatFailsIsToldOfWhereTheClaimIsKept(t *testing.T) {
 	}
 }
 
-// While there is time, the core waits for the outcome of a call that is to be finished; Terminate needs the rest of the
+// While there is time, the core waits for the outcome of a call that must be finished. Terminate needs the rest of the
 // time.
 func TestHastenCancelsWhatWasToBeFinished(t *testing.T) {
 	f := startHandling(t, finishCalls)

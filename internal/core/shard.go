@@ -8,14 +8,14 @@ type shard struct {
 	gen     uint32 // counts snapshots
 	byID    map[string]*resource
 	list    []*resource
-	bundles []*bundle // of this member's claims
+	bundles []*bundle // this member's claims in the shard, by lease
 	busy    int       // how many resources are busy
 	unseen  int       // how many resources may have a claim of this member that is not seen yet
 	claims  int       // how many claims etcd was seen to have
-	floor   int64     // the newest seen.rev of those that were dropped: older news must not bring them back
+	floor   int64     // the newest seen.rev of dropped resources: older news must not bring them back
 }
 
-// get returns the resource of an id, and makes it if it is not known.
+// get returns the resource with an id, and makes it if it is not known.
 func (sh *shard) get(id string) *resource {
 	r := sh.byID[id]
 	if r == nil {
@@ -37,7 +37,7 @@ func (sh *shard) drop(r *resource) {
 	r.sh = nil
 }
 
-// each calls f for every resource. f may drop the one it was called for.
+// each calls f for every resource. f may drop the resource that it is called for.
 func (sh *shard) each(f func(*resource)) {
 	for i := len(sh.list) - 1; i >= 0; i-- {
 		if i < len(sh.list) {

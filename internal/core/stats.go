@@ -10,10 +10,10 @@ type Handled struct {
 	ID    string
 	Shard int
 	Token int64
-	Since time.Duration // when its state was reached
+	Since time.Duration // when it became active or failed, by the clock that measures leases
 
 	Ailing bool   // the handler reported that what it started fails
-	Err    string // if Ailing: what it reported
+	Err    string // if Ailing: the reason that the handler reported
 }
 
 // Handled lists the resources that the handler has under valid claims.
@@ -40,17 +40,17 @@ func (c *Core) isHandled(r *resource) bool {
 
 // Stats are figures of a Core.
 type Stats struct {
-	Shards  int // followed
-	Known   int // resources and foreign claims in them
-	Claims  int // of this member
+	Shards  int // shards that are followed
+	Known   int // resources in these shards, with those that only a claim tells of
+	Claims  int // claims of this member
 	Active  int // of these: handled, and not reported to fail
-	Failed  int // of these: the last call failed, or what it started does
-	Calls   int // in progress
+	Failed  int // of these: the last call failed, or the handler reported a failure
+	Calls   int // calls in progress
 	Stuck   int // calls that were given up and have not returned
-	Waiting int // resources that wait for a free place to be called in
+	Waiting int // resources that wait until a call for them may begin
 }
 
-// Stats counts.
+// Stats counts what the Core has. It goes through all resources.
 func (c *Core) Stats() Stats {
 	s := Stats{
 		Calls: c.counts.handles + c.counts.terminates, Stuck: c.counts.stuck,
@@ -79,14 +79,14 @@ func (c *Core) Stats() Stats {
 
 // Left says how many claims a member still has, and why.
 type Left struct {
-	Claims     int // in all; each counts in one of the others
+	Claims     int // all of them; each also counts in one of the next five
 	Calling    int // a call is in progress
 	Stuck      int // a call was given up, and has not returned
 	Failing    int // Terminate failed, and the policy holds the claim until it succeeds
 	Waiting    int // Terminate has not been called: there was no place, or no time
-	Unreleased int // the handler has nothing of it, but etcd has not deleted the claim
+	Unreleased int // the handler does not have the resource, but etcd has not deleted the claim
 
-	Calls int // that have not returned, of whatever resource, claimed or not
+	Calls int // all calls that have not returned, whether their resources are claimed or not
 }
 
 // Left counts what is left.
@@ -113,7 +113,7 @@ func (c *Core) Left() Left {
 	return l
 }
 
-// resources goes through all that is known, shard by shard.
+// resources returns all resources that are known, shard by shard.
 func (c *Core) resources() iter.Seq[*resource] {
 	return func(yield func(*resource) bool) {
 		for _, sh := range c.shards {

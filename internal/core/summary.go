@@ -5,32 +5,32 @@ import (
 	"time"
 )
 
-// bundle is this member's claims of one shard on one lease: what one summary can stand for. When all of it is
-// handled, one key says so, the summary, instead of each claim's key: that those claims are active which say claimed
-// and were last modified at a given revision or before. What happens to a claim afterwards is written to the claim's
-// own key, at a later revision, and counts there.
+// bundle is this member's claims of one shard on one lease: the claims that one summary can stand for. When all of them
+// are handled, one key says so, the summary, instead of each claim's own key. The summary says that those claims are
+// active which say claimed and were last modified at a given revision (through) or before. What happens to a claim
+// afterwards is written to the claim's own key, at a later revision, and the claim's key counts then.
 //
 // So a summary is never wrong about a claim that came into the bundle after it was written. Which claims were in it
-// must be known for sure: no claim of the shard may be on its way, or uncertain.
+// before must be known for sure: no claim of the shard may be on its way, or uncertain.
 type bundle struct {
 	lease     int64
-	claims    int           // how many there are
+	claims    int           // how many claims there are
 	pending   int           // of these: not active yet, or failed and the key does not say so yet
 	ready     int           // of these: active, and neither a summary nor a state says so yet
-	within    time.Duration // how long after its claim a resource became active, at most
-	through   int64         // of the summary that etcd has, as far as known; 0: it has none
-	rev       int64         // the revision at which that was so; older news is ignored
-	writing   int64         // through of the summary that is on its way, or deleting; 0: none is
+	within    time.Duration // the longest time from a claim until its resource became active
+	through   int64         // the revision in the summary that etcd has, as far as known; 0: etcd has none
+	rev       int64         // the revision at which etcd had it; older news is ignored
+	writing   int64         // through of the summary that is on its way, or deleting; 0: none is on its way
 	uncertain bool          // the answer to a summary was lost: it may be there, or still appear until certainAt
 	certainAt time.Duration // from then on, no such summary can appear any more
-	after     time.Duration // no summary is written or deleted before
+	after     time.Duration // no summary is written or deleted before this time
 	armed     time.Duration // when the timer fires that was set to delete the summary
 }
 
 // deleting is what bundle.writing is while the summary is being deleted.
 const deleting = -1
 
-// tally says how a resource is counted in its bundle, besides in claims.
+// tally says in which count of its bundle a resource is, besides claims.
 type tally uint8
 
 const (
@@ -59,7 +59,7 @@ func (sh *shard) bundle(lease int64) *bundle {
 	return b
 }
 
-// countForSummary keeps the counts that say whether a summary can be written.
+// countForSummary brings the counts up to date that decide whether a summary can be written.
 func (c *Core) countForSummary(r *resource) {
 	if unseen := r.phase == claiming || c.mayAppear(r); unseen != r.counted.unseen {
 		r.counted.unseen = unseen
@@ -82,8 +82,8 @@ func (c *Core) countForSummary(r *resource) {
 	}
 }
 
-// mayAppear says whether there may be a claim of r that is not seen yet, or whether one may still appear. While this
-// member has another claim there can be none, and after certainAt none can appear.
+// mayAppear says whether there may be a claim of r that this member has not seen yet, or whether one may still appear.
+// While this member has another claim there can be none, and after certainAt none can appear.
 func (c *Core) mayAppear(r *resource) bool {
 	if !r.claim.uncertain || !r.claimed() || r.gone() {
 		return r.claim.uncertain
@@ -95,7 +95,7 @@ func (c *Core) mayAppear(r *resource) bool {
 	return true
 }
 
-// standing says how r is to be counted, in which bundle.
+// standing returns the bundle in which r must be counted, and the tally.
 func (r *resource) standing() (*bundle, tally) {
 	if !r.claimed() {
 		return nil, neither
@@ -114,7 +114,7 @@ func (r *resource) standing() (*bundle, tally) {
 	return b, neither
 }
 
-// add counts n claims more that have that tally. A nil bundle counts nothing.
+// add adds n claims with this tally to the counts. A nil bundle counts nothing.
 func (b *bundle) add(t tally, n int) {
 	if b == nil {
 		return
@@ -139,7 +139,7 @@ func (c *Core) prune(sh *shard, b *bundle) {
 	}
 }
 
-// canSummarize says whether a summary can stand for the state of r, which is to be written, and is worth a key.
+// canSummarize says whether a summary can stand for the state of r, which must be written, and is worth a key.
 func (c *Core) canSummarize(r *resource) bool {
 	b := r.counted.bundle
 	return r.counted.tally == ready && b.ready >= c.cfg.SummaryLeast && b.writing == 0 && c.now >= b.after &&
@@ -153,7 +153,7 @@ func (c *Core) mayBeSummarized(r *resource) bool {
 	return r.sh != nil && r.counted.tally == ready && b.ready+b.pending >= c.cfg.SummaryLeast && !c.canSummarize(r)
 }
 
-// covers says whether the bundle's summary tells the state of r, or can.
+// covers says whether the bundle's summary stands for the state of r, or can.
 func (b *bundle) covers(r *resource) bool {
 	return r.counted.bundle == b && r.told.plain && r.told.state == StateActive
 }
@@ -173,7 +173,7 @@ func (c *Core) summarize(sh *shard, b *bundle) {
 	c.emit(a)
 }
 
-// SummaryDone says what became of a WriteSummary with through as its Token, or, if through is 0, of a DeleteSummary.
+// SummaryDone says what became of the WriteSummary whose Token was through, or of a DeleteSummary if through is 0.
 func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, res WriteResult) {
 	sh := c.at(now, number)
 	if sh == nil {
@@ -214,7 +214,7 @@ func (c *Core) SummaryDone(now time.Duration, number int, lease, through int64, 
 	c.unwatchIfDone(sh)
 }
 
-// SummaryPut says what a summary's key is from now on.
+// SummaryPut says that a summary's key was put, and how it is from now on.
 func (c *Core) SummaryPut(now time.Duration, number int, k SummaryKey) {
 	c.seeSummary(now, number, k.Lease, k.Through, k.ModRevision)
 }
@@ -234,7 +234,7 @@ func (c *Core) seeSummary(now time.Duration, number int, lease, through, revisio
 	}
 }
 
-// listSummaries takes over which summaries were listed at a revision.
+// listSummaries takes over a list of the summaries at a revision.
 func (c *Core) listSummaries(sh *shard, revision int64, list []SummaryKey) {
 	there := make(map[int64]int64, len(list))
 	for _, k := range list {
@@ -242,7 +242,7 @@ func (c *Core) listSummaries(sh *shard, revision int64, list []SummaryKey) {
 			sh.bundle(k.Lease)
 		}
 	}
-	for _, b := range slices.Clone(sh.bundles) { // prune may take some out
+	for _, b := range slices.Clone(sh.bundles) { // a clone, since prune may remove bundles
 		b.see(there[b.lease], revision)
 		c.uncover(sh, b)
 		c.prune(sh, b)
@@ -256,10 +256,10 @@ func (b *bundle) see(through, revision int64) {
 	}
 }
 
-// uncover makes the states be written again that the bundle's summary was to tell, and does not.
+// uncover makes the core write those states again that the bundle's summary should tell, and does not.
 func (c *Core) uncover(sh *shard, b *bundle) {
 	if b.writing != 0 {
-		return // its answer leads here again
+		return // its answer calls uncover again
 	}
 	sh.each(func(r *resource) {
 		if b.covers(r) && !r.told.unsaved && r.claim.token > b.through {
@@ -269,13 +269,13 @@ func (c *Core) uncover(sh *shard, b *bundle) {
 	})
 }
 
-// isLeaving says whether something of the summary is on its way, or it is too early to delete it.
+// isLeaving says whether a write of the summary is on its way, or it is too early to delete the summary.
 func (c *Core) isLeaving(b *bundle) bool {
 	return b.writing != 0 || (b.through != 0 || b.uncertain) && c.now < max(b.after, b.certainAt)
 }
 
-// clearSummaries deletes this member's summaries of a shard that is to be followed no longer, and reports whether
-// there is nothing left to do. A member that stops leaves them: they end with their leases.
+// clearSummaries deletes this member's summaries of a shard before the shard is no longer followed, and reports whether
+// nothing is left to delete. A member that stops leaves them, because they end with their leases.
 func (c *Core) clearSummaries(sh *shard) bool {
 	done := true
 	for _, b := range sh.bundles {

@@ -19,7 +19,7 @@ func summing(t *testing.T, least int, change ...func(*Config)) *fixture {
 	return f
 }
 
-// summed makes the same Core when etcd has the summary of the three.
+// summed makes the same Core at the time when etcd has the summary of the three.
 func summed(t *testing.T) *fixture {
 	f := summing(t, 3)
 	f.allDone("a", "b", "c")
@@ -96,7 +96,7 @@ func TestWhatHasFailedForAllToSeeDoesNotMatter(t *testing.T) {
 	f.want("write-summary on 1 to 110")
 }
 
-// The summary would say of a claim that may be there, and is not seen yet, that it is active.
+// A claim whose answer was lost may be there, and not be seen yet. The summary would say that it is active.
 func TestAClaimThatIsNotKnownKeepsStatesFromASummary(t *testing.T) {
 	for name, res := range map[string]*WriteResult{"on its way": nil, "without an answer": {Unknown: true}} {
 		t.Run(name, func(t *testing.T) {
@@ -151,12 +151,15 @@ func TestASummaryWaitsForWhatSaysClaimedAgain(t *testing.T) {
 
 func TestASummaryThatIsNotThereIsWrittenAgain(t *testing.T) {
 	for name, vanish := range map[string]func(*fixture){
-		"deleted":     func(f *fixture) { f.c.SummaryDeleted(f.now, 0, 1, 120) },
-		"overwritten": func(f *fixture) { f.c.SummaryPut(f.now, 0, SummaryKey{Lease: 1, Through: 109, ModRevision: 120}) },
-		"not listed":  func(f *fixture) { f.snapshotWith() },
+		"deleted": func(f *fixture) { f.c.SummaryDeleted(f.now, 0, 1, 120) },
+		"overwritten": func(f *fixture) {
+			f.c.SummaryPut(f.now, 0, SummaryKey{Lease: 1, Through: 109, ModRevision: 120})
+		},
+		"not listed": func(f *fixture) { f.snapshotWith() },
 		"listed as another": func(f *fixture) {
 			f.snapshotWith(
-				SummaryKey{Lease: 1, Through: 1, ModRevision: 120}, SummaryKey{Lease: 9, Through: 200, ModRevision: 120},
+				SummaryKey{Lease: 1, Through: 1, ModRevision: 120},
+				SummaryKey{Lease: 9, Through: 200, ModRevision: 120},
 			)
 		},
 	} {
@@ -168,7 +171,7 @@ func TestASummaryThatIsNotThereIsWrittenAgain(t *testing.T) {
 	}
 	f := summed(t)
 	f.c.SummaryDeleted(f.now, 0, 1, 100) // older than what is known
-	f.c.SummaryDeleted(f.now, 0, 9, 120) // another's
+	f.c.SummaryDeleted(f.now, 0, 9, 120) // another member's
 	f.want()
 }
 

@@ -5,7 +5,7 @@ import (
 	"time"
 )
 
-// Config is what does not change in a Core's life. All fields are required unless their comment says otherwise.
+// Config holds the rules of a Core, which never change. All fields are required unless their comment says otherwise.
 type Config struct {
 	// HandleConcurrency is how many calls of Handle and Update run at once, at most.
 	HandleConcurrency int
@@ -13,19 +13,19 @@ type Config struct {
 	TerminateConcurrency int
 
 	// ReleaseBacklog is how many resources are on their way to their next owners at once, at most: a Terminate starts
-	// only while there are fewer. The others are handled meanwhile; nobody would handle them in the next owner's queue.
+	// only while there are fewer. This member handles the others meanwhile; in the next owner's queue nobody would.
 	ReleaseBacklog int
-	// ReleaseLeast is the least that the limit falls to, while resources are slow to reach their next owners.
+	// ReleaseLeast is the least that this limit falls to while resources take long to reach their next owners.
 	ReleaseLeast int
-	// ReleaseSlow is how long a resource takes, at least, to count as slow to reach its next owner; it must also take
-	// several times as long as etcd's fastest answer. 0: none counts as slow.
+	// ReleaseSlow is the least time that a resource takes to reach its next owner if it counts as slow; it must also
+	// take several times as long as etcd's fastest answer. 0: no resource counts as slow.
 	ReleaseSlow time.Duration
 	// Handover is how long a released resource counts as on its way, unless its next owner is seen to claim it before.
 	// 0: a released resource does not count.
 	Handover time.Duration
 
-	// HandleAttempts is after how many failures of Handle in a row a resource is left alone, until its data change.
-	// 0: it is tried for ever.
+	// HandleAttempts is how many times in a row Handle may fail until it is not tried again before the data change.
+	// 0: no limit.
 	HandleAttempts int
 	// Backoff is the pause after the first failure of a call. It doubles with each further one, up to BackoffMax.
 	Backoff    time.Duration
@@ -42,10 +42,10 @@ type Config struct {
 
 	// KeysPerLease is how many claims are on one lease, at most.
 	KeysPerLease int
-	// LeaseIdle is how long a lease has to be empty before it is revoked, where another one has room. 0: it is kept.
+	// LeaseIdle is how long a lease must be empty before it is revoked, if another one has room. 0: it is kept.
 	LeaseIdle time.Duration
 	// WriteBacklog is how many claims, and how many states, are on their way to etcd at once, at most. The others wait
-	// as resources, which take a tenth of the memory.
+	// in the core, where each takes a tenth of the memory.
 	WriteBacklog int
 	// StateDelay is how long a state waits for claims and releases to go first, at most.
 	StateDelay time.Duration
@@ -55,7 +55,7 @@ type Config struct {
 	Rand *rand.Rand // makes the pauses differ
 }
 
-// ActionKind says what is to be done.
+// ActionKind says what the owner of the Core must do.
 type ActionKind uint8
 
 // The kinds of actions, with the fields that they use besides Kind.
@@ -110,7 +110,7 @@ var kindNames = [...]string{
 
 func (k ActionKind) String() string { return kindNames[k] }
 
-// Action is one thing to be done.
+// Action is one thing that the owner of the Core must do. Which fields are used depends on Kind.
 type Action struct {
 	Kind  ActionKind
 	Shard int
@@ -123,9 +123,9 @@ type Action struct {
 	Since time.Duration // for Claim and WriteState: when the state was reached
 	Err   string        // for WriteState: the last failure, or which call takes long; empty: neither
 
-	Within time.Duration // for WriteSummary: how long after they were claimed its claims became active, at most
+	Within time.Duration // for WriteSummary: the longest time from one of its claims until that became active
 
-	Vacant bool // for Claim: nobody is known to have a claim in the shard
+	Vacant bool // for Claim: no claim in the shard is known, of any member
 }
 
 // Cause says why a call or a claim ends.
@@ -135,7 +135,7 @@ type Cause uint8
 const (
 	NoCause   Cause = iota
 	Stopped         // the member is stopping
-	Moved           // the shard is another member's
+	Moved           // another member owns the shard
 	Removed         // the resource left the catalogue or was suspended
 	Changed         // its data changed, and the handler cannot update
 	Fenced          // the claim's lease is too near its deadline, or gone
@@ -171,8 +171,8 @@ const (
 	Unclear          // it returned an error, and may have done what it was asked to do all the same
 	Panicked         // it panicked
 	TimedOut         // it returned, but only after its time was up
-	Refused          // it was not called: the lease's deadline was too near, or a Cancel came first
-	Cut              // it returned an error since its context had ended, and may have begun: Terminate is to follow
+	Refused          // the handler was not called: the lease's deadline was too near, or a Cancel came first
+	Cut              // it returned an error because its context had ended, and may have begun: Terminate must follow
 )
 
 var outcomeNames = [...]string{"ok", "error", "unclear", "panicked", "timed-out", "refused", "cut"}
@@ -182,11 +182,11 @@ func (o Outcome) String() string { return outcomeNames[o] }
 // WriteResult is what became of a Claim, Release, WriteState, WriteSummary or DeleteSummary.
 type WriteResult struct {
 	Applied    bool
-	Revision   int64 // of the transaction; 0 where etcd did not answer
+	Revision   int64 // of the transaction; 0 if etcd did not answer
 	FoundToken int64 // if it was not applied: the create revision of the claim that is there; 0: there is none
 	FoundLease int64 // the lease of the claim that is there
-	Unknown    bool  // the answer was lost: it may have been applied, or may still be
-	Failed     bool  // nothing was written, and it may be tried again later
+	Unknown    bool  // the answer was lost: the write may have been applied, or may still be
+	Failed     bool  // nothing was written; the write may be tried again later
 	LeaseGone  bool  // nothing was written, because etcd does not know the lease
 }
 
@@ -194,7 +194,7 @@ type WriteResult struct {
 type Entry struct {
 	ID         string
 	Suspended  bool
-	Unreadable bool   // it is there, but cannot be understood: what was known before stays in force
+	Unreadable bool   // there is an entry, but it cannot be decoded: what was known before stays in force
 	Data       []byte // the Core keeps it, so the caller must not change it afterwards
 }
 
@@ -208,7 +208,7 @@ type ClaimKey struct {
 
 // SummaryKey is a summary's key as an event tells it.
 type SummaryKey struct {
-	Lease       int64 // whose claims it tells of; it is on that lease too
+	Lease       int64 // the lease of the summary, and of the claims that it tells of
 	Through     int64 // claims that say claimed are active if they were last modified at this revision or before
 	ModRevision int64
 }
