@@ -14,12 +14,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
-// call is one call of the user's code, with the notification that follows it if it fails.
+// call is one call of the user's code, together with the failure callback that follows it if it fails.
 type call struct {
 	calls *Calls
-	do    core.Action
+	do    core.Action // what the core decided
 	of    *Handling
-	claim Claim // as it was when the call began
+	claim Claim // the claim and data when the call began
 	ctx   context.Context
 
 	mu     sync.Mutex
@@ -27,10 +27,10 @@ type call struct {
 	limits
 }
 
-// run makes the call, tells of its failure, and reports to the loop. It does so also where the user's code ends the
-// goroutine: what was deferred is done then.
+// run makes the call, calls the failure callback if it fails, and reports the outcome to the loop. It does all this
+// also if the user's code ends the goroutine: the deferred calls run then.
 func (c *call) run() {
-	if c.refused() { // the handler need not know
+	if c.refused() {
 		c.returned()
 		c.calls.o.Post(func(now time.Duration) { c.calls.done(now, c, core.Refused, "") })
 		return
@@ -41,9 +41,9 @@ func (c *call) run() {
 	got = c.ask()
 }
 
-// refused is the last look at the clock before the user's code is called. The goroutine may have waited for long, the
-// process may have been stopped, or the machine may have slept since the loop looked. A Terminate cleans up, whatever
-// the time is.
+// refused is the last look at the clock before the user's code is called. Since the loop looked, the goroutine may have
+// waited for long, the process may have been suspended, or the machine may have slept. A Terminate is never refused,
+// because it cleans up.
 func (c *call) refused() bool {
 	if c.do.Kind == core.Terminate {
 		return false
@@ -63,7 +63,7 @@ func (c *call) ask() Answer {
 	}
 }
 
-// conclude reports what came of the call.
+// conclude logs a failure of the call, calls the failure callback, and reports the outcome to the core.
 func (c *call) conclude(got Answer) {
 	o, a := &c.calls.o, &c.do
 	timedOut, ended := c.returned()
@@ -78,17 +78,12 @@ func (c *call) conclude(got Answer) {
 	defer func() {
 		o.Post(func(now time.Duration) { c.calls.done(now, c, got.Outcome, got.Text) })
 	}()
-	inOrder := a.Kind != core.Terminate && ended && !timedOut // its end was wanted, and is no fault of its own
+	inOrder := a.Kind != core.Terminate && ended && !timedOut // the core cancelled it: its error is no failure
 	switch {
-	case got.Outcome == core.Cut && a.Kind == core.Terminate: // it is not over
-		o.Log.Debug(
-			"terminate was cut short, and follows again",
-			zap.String("resource", a.ID),
-			zap.Int64("token", a.Token),
-			zap.String("error", got.Text),
-		)
-	case got.Err == nil || inOrder && !errors.Is(context.Cause(c.ctx), CauseClaimLost):
-		// There is nothing to tell.
+	case got.Outcome == core.Cut && a.Kind == core.Terminate:
+		o.Log.Debug("terminate was cut off by the end of its lease; calling it again",
+			zap.String("resource", a.ID), zap.Int64("token", a.Token), zap.String("error", got.Text))
+	case got.Err == nil || inOrder && !errors.Is(context.Cause(c.ctx), CauseClaimLost): // there is no failure to report
 	default:
 		o.Failures.Add(c.failure(message, got.Text))
 		if !inOrder {
@@ -97,7 +92,8 @@ func (c *call) conclude(got Answer) {
 	}
 }
 
-// tookTooLong is the answer of a call whose time was up, with what it said in the end.
+// tookTooLong returns the answer of a call whose time was up. said is the text of the error that it returned in the
+// end.
 func (c *call) tookTooLong(said string) Answer {
 	timeout, _ := c.calls.limits(c.do.Kind)
 	why := fmt.Errorf("%w after %v", CauseTimeout, timeout)
@@ -107,9 +103,8 @@ func (c *call) tookTooLong(said string) Answer {
 	return Answer{Outcome: core.TimedOut, Err: why, Text: why.Error()}
 }
 
-// isCut says whether a call that returned an error did so because its context had ended. What a Handle or Update began
-// may have been done all the same. Of a Terminate it matters whether the lease's end is the cause: another one follows
-// then.
+// isCut says whether a call returned an error because its context had ended, so that nobody knows what it has done. A
+// Terminate counts only if its lease's end was the cause: then another Terminate follows.
 func (c *call) isCut() bool {
 	if c.do.Kind == core.Terminate {
 		return errors.Is(context.Cause(c.ctx), CauseFenced)
@@ -117,9 +112,10 @@ func (c *call) isCut() bool {
 	return c.ctx.Err() != nil
 }
 
-// tellFailure calls HandleFailed or TerminateFailed, under limits of its own. It is part of the call: the resource has
-// no other call meanwhile. That the resource has failed can be seen before it returns. While the member stops it has no
-// more than usercode.Grace, since what it tells is not worth delaying the Terminate that follows.
+// tellFailure calls HandleFailed or TerminateFailed, under limits of its own. It is part of the call, so the resource
+// has no other call meanwhile. The core learns of the failure before that, so that the claim's key shows it at once.
+// While the member stops, the callback has no more than usercode.Grace, because it must not delay the Terminate that
+// follows.
 func (c *call) tellFailure(got Answer) {
 	o, a := &c.calls.o, &c.do
 	if got.Outcome != core.Cut {
@@ -136,7 +132,7 @@ func (c *call) tellFailure(got Answer) {
 	ctx, cancel := context.WithCancelCause(o.Parent)
 	defer cancel(nil)
 	c.mu.Lock()
-	if a.Kind != core.Handle { // its context is of no more use to anyone; that of Handle is the handling's
+	if a.Kind != core.Handle { // nobody needs its context any more; that of Handle belongs to the handling
 		c.cancel(CauseTerminated)
 	}
 	c.over, c.timeout, c.ended, c.cancel = false, false, false, cancel
@@ -152,7 +148,7 @@ func (c *call) tellFailure(got Answer) {
 	}
 }
 
-// failure is a line of the log about the call.
+// failure returns the log line of a failure of the call.
 func (c *call) failure(message, why string) failures.Failure {
 	return failures.Failure{
 		Message: message, Level: zap.WarnLevel, Call: c.do.Kind.String(), Resource: c.do.ID, Error: why,

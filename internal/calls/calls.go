@@ -18,26 +18,27 @@ import (
 // Forever is a timeout that never passes.
 const Forever = time.Duration(math.MaxInt64)
 
-// Handler is the user's code. Whoever implements it recovers from its panics, and takes down the texts of its errors:
-// their methods are the user's code too, and are to be called in the goroutine, and within the limits, of the call.
+// Handler adapts the user's handler. Its implementation recovers from panics of the user's code, and takes the texts of
+// the user's errors, whose methods are the user's code too: they must be called in the goroutine, and within the
+// limits, of the call.
 type Handler interface {
 	Handle(ctx context.Context, c Claim) Answer
 	Update(ctx context.Context, c Claim) Answer
 	Terminate(ctx context.Context, c Claim) Answer
-	// HandleFailed and TerminateFailed tell the user of a call that failed. They return the text of a panic; "" for
-	// none.
+	// HandleFailed and TerminateFailed tell the user of a call that failed. They return the text of a panic of the
+	// user's code; "" if there was none.
 	HandleFailed(ctx context.Context, c Claim, err error) (panicked string)
 	TerminateFailed(ctx context.Context, c Claim, err error) (panicked string)
 }
 
-// Answer is what came of a call.
+// Answer is the result of a call.
 type Answer struct {
-	Outcome core.Outcome // OK, Error, Panicked, or Unclear: of a Handle that may have begun though it failed
-	Err     error        // for the user's own callbacks; nil where Outcome is OK
-	Text    string       // what Err says, for everyone else
+	Outcome core.Outcome // OK, Error, Panicked, or Unclear: a Handle that failed, but may have started something
+	Err     error        // for the user's failure callbacks only; nil if Outcome is OK
+	Text    string       // the text of Err
 }
 
-// Core is what is told of the calls; a *core.Core. Its methods are called on the loop only.
+// Core gets the results of the calls. *core.Core implements it. Its methods are called on the loop only.
 type Core interface {
 	CallDone(now time.Duration, shard int, id string, out core.Outcome, text string)
 	CallRuns(now time.Duration, shard int, id, text string)
@@ -46,40 +47,43 @@ type Core interface {
 	Reported(now time.Duration, shard int, id string, out core.Outcome, text string)
 }
 
-// Options is what Calls needs. Nothing of it has a default.
+// Options is what Calls needs. No field has a default.
 type Options struct {
 	Handler             Handler
-	HandleTimeout       time.Duration // bounds each Handle and Update; Forever: nothing does
-	TerminateTimeout    time.Duration // bounds each Terminate, and how long a cancelled call is waited for
-	HoldUntilTerminated bool          // a resource whose Terminate failed stays, and Terminate is called again
-	// AtLeast is what Remaining does not fall below before the lease's context ends: what KeepOnOutage promises though
-	// nobody can know it. 0: nothing.
+	HandleTimeout       time.Duration // bounds each Handle and Update; Forever: no limit
+	TerminateTimeout    time.Duration // bounds each Terminate, and the wait for a Handle or Update that was cancelled
+	HoldUntilTerminated bool          // a claim whose Terminate failed stays, and Terminate is called again
+	// AtLeast is the least that Handling.Remaining returns before the lease's context ends. KeepOnOutage promises it,
+	// though nobody can know it. 0 promises nothing.
 	AtLeast time.Duration
 
 	Core Core
-	// Post runs f on the loop, with the time by the clock that leases are measured by. It never blocks. False says that
-	// the loop has ended, and that f does not run.
+	// Post makes the loop call f, with the time by the clock that measures leases. It never blocks. It returns false if
+	// the loop has ended, so that f will not run.
 	Post func(f func(now time.Duration)) bool
-	Wall func() time.Time // what people are told the time by
+	Wall func() time.Time // shown to people; no decision depends on it
 
-	Parent  context.Context // of a Terminate that cleans up after a claim, and of notifications: ends when Stop's time is up
+	// Parent is the parent context of failure callbacks, and of a Terminate that cleans up after its claim has ended.
+	// It ends when Stop's time is up.
+	Parent  context.Context
 	Staying context.Context // ends when the member begins to stop
 
 	Log      *zap.Logger
 	Failures *failures.Log
 }
 
-// Calls are the calls that a member makes of its handler. New makes it. All methods are for the loop only.
+// Calls makes the calls of a member's handler. Only the loop calls its methods. Each method starts a call, or acts on
+// one, and returns at once; the result goes to the Core.
 type Calls struct {
 	o         Options
 	handlings handlings
-	alarms    sync.Pool // of *alarm: timers that calls have left
+	alarms    sync.Pool // holds *alarm that calls no longer need
 }
 
-// New makes the calls of a member, none of which is in progress.
+// New makes a Calls that has no call in progress. It starts nothing.
 func New(o Options) *Calls { return &Calls{o: o, handlings: handlings{}} }
 
-// Handle calls Handle for a claim on a lease, unless that is nil, or too near its deadline.
+// Handle calls Handle for a claim on a lease. If the lease is nil, fenced or past its deadline, the call is refused.
 func (cs *Calls) Handle(now time.Duration, a core.Action, l *Lease) {
 	if l == nil || l.Keeper.Fenced() || l.Keeper.Deadline() <= now && cs.o.AtLeast == 0 {
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.Refused, "") })
@@ -100,12 +104,12 @@ func (cs *Calls) Update(a core.Action) {
 	cs.start(ctx, cancel, a, h)
 }
 
-// Terminate calls Terminate for a claim on a lease; nil: that is gone. Its context ends with the claim, if that has not
-// ended yet. A Terminate that comes after that is there to clean up, and has all of its time. So has the one that
-// follows where the end of the claim cut one short.
+// Terminate calls Terminate for a claim on a lease, which is nil if the lease is gone. While the claim lasts, the
+// call's context ends with it. A Terminate that comes later cleans up, and has all of its time; so has the one that
+// follows a Terminate that the end of the claim cut off.
 func (cs *Calls) Terminate(a core.Action, l *Lease) {
 	h := cs.handlings.of(a.Shard, a.ID)
-	if h == nil { // nothing was handed over
+	if h == nil { // the handler does not have the resource
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.OK, "") })
 		return
 	}
@@ -121,7 +125,7 @@ func (cs *Calls) Terminate(a core.Action, l *Lease) {
 	cs.start(ctx, cancel, a, h)
 }
 
-// Cancel ends the context of what is handled, or that of the call in progress.
+// Cancel ends the context of the call in progress. If the claim is lost, it ends the context of the whole handling.
 func (cs *Calls) Cancel(a core.Action) {
 	h := cs.handlings.of(a.Shard, a.ID)
 	if h == nil {
@@ -129,14 +133,14 @@ func (cs *Calls) Cancel(a core.Action) {
 	}
 	cause := causeOf(a.Cause)
 	if a.Cause == core.ClaimLost {
-		h.end(cause) // somebody else may have the claim: nothing of the handling may go on
+		h.end(cause) // another member may have the claim
 	}
-	if h.call != nil && h.call.do.Kind != core.Terminate { // a Terminate ends the handling by itself
+	if h.call != nil && h.call.do.Kind != core.Terminate { // a Terminate is ending the handling already
 		h.call.end(cause, cs.o.TerminateTimeout)
 	}
 }
 
-// Longest names the calls that have been in progress for longest, most of them at most.
+// Longest describes the calls that have been in progress for longest, at most that many.
 func (cs *Calls) Longest(most int) []string {
 	type running struct {
 		since time.Time
@@ -165,7 +169,7 @@ func (cs *Calls) start(ctx context.Context, cancel context.CancelCauseFunc, a co
 	go c.run()
 }
 
-// limits are those of a kind of call: its time, and how long it is waited for when its context has ended.
+// limits returns the timeout of a kind of call, and the time after its context has ended until it is given up.
 func (cs *Calls) limits(kind core.ActionKind) (timeout, grace time.Duration) {
 	if kind == core.Terminate {
 		return cs.o.TerminateTimeout, usercode.Grace
@@ -173,10 +177,10 @@ func (cs *Calls) limits(kind core.ActionKind) (timeout, grace time.Duration) {
 	return cs.o.HandleTimeout, cs.o.TerminateTimeout
 }
 
-// reported runs on the loop when a handler has told how a handling goes.
+// reported passes a report of the handler to the core. It runs on the loop.
 func (cs *Calls) reported(now time.Duration, h *Handling, failed bool, text string) {
 	switch id := h.claim.ID; {
-	case cs.handlings.of(h.shard, id) != h: // it was terminated; the same claim may have another handling by now
+	case cs.handlings.of(h.shard, id) != h: // h was terminated; the same claim may have another handling by now
 	case failed:
 		cs.o.Core.Reported(now, h.shard, id, core.Error, text)
 	default:
@@ -184,7 +188,7 @@ func (cs *Calls) reported(now time.Duration, h *Handling, failed bool, text stri
 	}
 }
 
-// done runs on the loop when a call has returned.
+// done ends what a call that has returned no longer needs, and reports the outcome to the core. It runs on the loop.
 func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string) {
 	a, h := &c.do, c.of
 	if h.call == c {
@@ -192,7 +196,7 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 	}
 	switch {
 	case a.Kind == core.Update:
-		c.cancel(CauseTerminated) // its own context only; it was handed the claim's data and no more
+		c.cancel(CauseTerminated) // this ends only the context of the Update, not that of the handling
 	case a.Kind == core.Terminate && out != core.Cut && (out == core.OK || !cs.o.HoldUntilTerminated):
 		c.cancel(CauseTerminated)
 		h.end(CauseTerminated)

@@ -36,12 +36,12 @@ func (etcd) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevokeResp
 	return &clientv3.LeaseRevokeResponse{}, nil
 }
 
-// virtual is the bubble's time, on which leases are measured.
+// virtual is the time of a synctest bubble; it measures the leases.
 type virtual struct{ from time.Time }
 
 func (v virtual) Now() time.Duration { return time.Since(v.from) }
 
-// user is a handler, and notes what it is told of failures.
+// user is a handler that notes the failures that it is told of.
 type user struct {
 	handle, terminate func(context.Context, calls.Claim) calls.Answer
 	failed            []string
@@ -82,7 +82,7 @@ func (n *notes) Reported(_ time.Duration, _ int, id string, out core.Outcome, te
 	n.add("reported %s %v %s", id, out, text)
 }
 
-// stage has the calls of one member on one lease. Its loop is the test's goroutine.
+// stage is the calls of one member on one lease. The test's goroutine is their loop.
 type stage struct {
 	*calls.Calls
 	lease  *calls.Lease
@@ -119,7 +119,7 @@ func newStage(t *testing.T, u *user) *stage {
 	return s
 }
 
-// run does what is posted for a time.
+// run calls what is posted, for a time.
 func (s *stage) run(d time.Duration) {
 	over := time.After(d)
 	for {

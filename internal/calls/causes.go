@@ -6,8 +6,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// Why a context that the handler was given has ended, as context.Cause tells it. The root package documents them for
-// users.
+// The causes of the end of a context that the handler was given, as context.Cause returns them. The root package
+// exports them, and documents them for users.
 var (
 	CauseStopped    = errors.New("drm: manager stopping")
 	CauseMoved      = errors.New("drm: resource moved to another member")
@@ -20,7 +20,7 @@ var (
 	CauseTerminated = errors.New("drm: terminated")
 )
 
-// causeOf translates a cause of the core's.
+// causeOf translates a cause of the core; nil for NoCause.
 func causeOf(c core.Cause) error {
 	switch c {
 	case core.Stopped:

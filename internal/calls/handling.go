@@ -6,12 +6,12 @@ import (
 	"time"
 )
 
-// Claim is what a call of the handler is about: a resource, and this member's right to handle it.
+// Claim is a resource, and this member's right to handle it. Each call of the handler gets one.
 type Claim struct {
 	ID    string
-	Data  []byte // the resource's JSON object
-	Token int64
-	Of    *Handling // tells whether the claim is valid, and takes reports about the handling
+	Data  []byte    // the resource's JSON object
+	Token int64     // the claim's fencing token
+	Of    *Handling // knows whether the claim is valid, and takes the handler's reports
 }
 
 // Handling is one resource from the call of Handle until Terminate has returned. It may be kept and used from any
@@ -21,17 +21,16 @@ type Handling struct {
 	claim Claim // the loop owns it: an Update changes the data
 	lease *Lease
 	shard int
-	call  *call // the one in progress; nil where none is; the loop owns it
+	call  *call // the call in progress; nil if there is none; the loop owns it
 
-	ctx    context.Context // what Handle was given; ends with the lease's
+	ctx    context.Context // the context of Handle; ends with that of the lease
 	cancel context.CancelCauseFunc
-	place  int         // among the lease's handlings; the lease locks it
+	place  int         // the index in lease.handlings; lease.mu guards it
 	over   atomic.Bool // the claim was lost, or the handler does not have the resource any more
 }
 
-// Remaining is how long the claim is surely valid; zero or less where it is not valid. That the member wants the
-// handling to end, and has ended its context, does not end the claim: what is being ended in order may still count on
-// it.
+// Remaining returns how long the claim is surely still valid; zero or less if it is not valid. When the member ends the
+// handling in order and has ended its context, the claim is still valid: the handler may rely on it until it has ended.
 func (h *Handling) Remaining() time.Duration {
 	if h.over.Load() || h.lease.ctx.Err() != nil {
 		return 0
@@ -39,24 +38,24 @@ func (h *Handling) Remaining() time.Duration {
 	return max(h.lease.Keeper.Remaining(), h.calls.o.AtLeast)
 }
 
-// Report takes what the handler tells of how the handling goes: that it has failed, and why, or that it goes on again.
-// It never blocks. What is reported after Terminate was called is ignored.
+// Report takes a report of the handler: that the handling has failed, with the reason in text, or that it works again.
+// It never blocks. Reports that come after Terminate was called are ignored.
 func (h *Handling) Report(failed bool, text string) {
 	h.calls.o.Post(func(now time.Duration) { h.calls.reported(now, h, failed, text) })
 }
 
-// end is for when nothing of the handling may go on: its context ends, and its claim is not valid any more.
+// end ends the handling's context and makes its claim invalid, so that nothing of the handling goes on.
 func (h *Handling) end(cause error) {
 	h.cancel(cause)
 	h.over.Store(true)
 	h.lease.leave(h)
 }
 
-// handlings are those of a member, by shard and id: one map of all of them would be in no cache, and copied whenever it
-// grows.
+// handlings are the handlings of a member, by shard and id. One map of all of them would fit into no cache, and would
+// have to be copied whenever it grows.
 type handlings map[int]map[string]*Handling
 
-// of returns the handling of a resource; nil where it is not handled.
+// of returns the handling of a resource; nil if there is none.
 func (hs handlings) of(shard int, id string) *Handling { return hs[shard][id] }
 
 func (hs handlings) put(h *Handling) {

@@ -7,24 +7,24 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// Lease is a lease that claims are on, with the contexts of everything that is handled under those claims: they all end
+// Lease is a lease with claims on it, and the contexts of everything that is handled under those claims, which all end
 // at the lease's deadline. A member spreads its claims over several leases, because revoking one lease with all of them
-// would stall etcd.
+// would stall etcd. The loop calls enter; any goroutine may call the other methods.
 type Lease struct {
 	Keeper *lease.Keeper
 
-	ctx    context.Context // of everything on the lease: ends at its deadline, with CauseFenced
+	ctx    context.Context // the context of everything on the lease; ends at its deadline, with CauseFenced
 	cancel context.CancelCauseFunc
 
 	// The contexts of the handlings end with ctx without being its children: there may be a hundred thousand of them,
 	// and each would be an entry of a map that all of them share.
 	values    context.Context // ctx without its end
 	mu        sync.Mutex
-	handlings []*Handling // each knows its place
-	ended     chan struct{}
+	handlings []*Handling   // Handling.place is the index
+	ended     chan struct{} // closed when all contexts have ended
 }
 
-// NewLease makes a Lease. ctx must end, by cancel, at the keeper's deadline.
+// NewLease makes a Lease. The caller must see to it that cancel ends ctx at the keeper's deadline.
 func NewLease(ctx context.Context, cancel context.CancelCauseFunc, keeper *lease.Keeper) *Lease {
 	l := &Lease{
 		Keeper: keeper, ctx: ctx, cancel: cancel, values: context.WithoutCancel(ctx), ended: make(chan struct{}),
@@ -76,7 +76,7 @@ func (l *Lease) leave(h *Handling) {
 	l.handlings = l.handlings[:last]
 }
 
-// over says whether the lease has ended, also where ctx has not heard of it yet.
+// over says whether the lease has ended, even if ctx has not ended yet.
 func (l *Lease) over() bool {
 	return l.ctx.Err() != nil || l.Keeper.Fenced() && l.Keeper.Remaining() <= 0
 }

@@ -8,32 +8,32 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
-// Between these a call begins to count as one that takes long.
+// A call counts as one that takes long after half of its timeout, but not before leastSlow, and not after mostSlow.
 const (
 	leastSlow = time.Second
 	mostSlow  = 10 * time.Second
 )
 
-// limits are when a call's context ends, when it is given up, and when its claim's key says that it takes long. The
-// call's mu guards them.
+// limits are when a call's context ends, when the call is given up, and when its claim's key says that it takes long.
+// The call's mu guards them.
 type limits struct {
-	began   time.Time     // zero until the user's code is called
+	began   time.Time     // when the user's code was called; zero before
 	timed   time.Duration // the call's timeout
 	over    bool          // the call has returned
-	alarm   *alarm        // set for due or slow, whichever comes first; nil where neither is set
-	due     time.Time     // an alarm may go off late for what it was set to before; zero: nothing limits the call
-	slow    time.Time     // when the claim's key is to say that the call takes long; zero: it is not to
+	alarm   *alarm        // set for due or slow, whichever comes first; nil if neither is set
+	due     time.Time     // when the call's time is up, or it is given up; zero: nothing limits the call
+	slow    time.Time     // when the claim's key must say that the call takes long; zero: never
 	grace   time.Duration // from the end of the context until the call is given up
-	timeout bool          // its time was up
-	ended   bool          // it was to end, for a reason that is no fault of its own
-	telling bool          // it has failed, and the handler is being told so
+	timeout bool          // the call's time was up
+	ended   bool          // the core cancelled the call
+	telling bool          // the call has failed, and the failure callback runs
 }
 
-// limit ends the call's context when its time is up, and gives the call up when it still has not returned after grace.
-// The call's own goroutine sets it: the time that the goroutine waits for a processor is not the handler's.
+// limit ends the call's context when its time is up, and gives the call up if it has not returned after grace. The
+// call's own goroutine calls it, because the time that this goroutine waits for a processor is not the handler's.
 //
-// A call that takes long has the claim's key say so: after half of its time, but 1 s at least and 10 s at most. So no
-// ordinary call writes anything to etcd besides its outcome.
+// limit also makes the claim's key say when the call takes long. An ordinary call writes nothing to etcd but its
+// outcome.
 func (c *call) limit(timeout, grace time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -43,18 +43,15 @@ func (c *call) limit(timeout, grace time.Duration) {
 	if after := min(max(timeout/2, leastSlow), mostSlow); after < timeout && !c.telling {
 		c.slow = c.began.Add(after)
 	}
-	switch {
-	case c.ended: // its end is limited already
+	if c.ended || timeout == Forever { // end has set the limit, or there is none
 		c.set()
-	case timeout == Forever:
-		c.set()
-	default:
-		c.grace = grace
-		c.arm(timeout)
+		return
 	}
+	c.grace = grace
+	c.arm(timeout)
 }
 
-// since is when the call began, or now where it has not begun yet.
+// since returns when the call began, or now if it has not begun yet.
 func (c *call) since() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -64,7 +61,7 @@ func (c *call) since() time.Time {
 	return c.began
 }
 
-// atMost makes the call's time be up after left, if that is sooner than it is anyway.
+// atMost shortens the call's time to left, unless less is left anyway.
 func (c *call) atMost(left, grace time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -75,7 +72,7 @@ func (c *call) atMost(left, grace time.Duration) {
 	c.arm(left)
 }
 
-// end ends the call's context because of cause, and gives the call up when it still has not returned after grace.
+// end ends the call's context because of cause, and gives the call up if it has not returned after grace.
 func (c *call) end(cause error, grace time.Duration) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -87,13 +84,13 @@ func (c *call) end(cause error, grace time.Duration) {
 	c.arm(grace)
 }
 
-// arm sets, or sets anew, when the call's time is up. The caller holds mu.
+// arm sets when the call's time is up. The caller holds mu.
 func (c *call) arm(after time.Duration) {
 	c.due = time.Now().Add(after)
 	c.set()
 }
 
-// set sets the alarm, if there is anything to look at. The caller holds mu.
+// set sets the alarm for due or slow, whichever comes first. The caller holds mu.
 func (c *call) set() {
 	next := c.due
 	if next.IsZero() || !c.slow.IsZero() && c.slow.Before(next) {
@@ -110,8 +107,8 @@ func (c *call) set() {
 	}
 }
 
-// timeIsUp ends the call's context, or gives the call up if that has ended already; or it only says that the call takes
-// long.
+// timeIsUp does what is due when the alarm rings: it makes the claim's key say that the call takes long, ends the
+// call's context, or gives the call up if its context has ended already. It does nothing if the alarm rings too early.
 func (c *call) timeIsUp() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -131,14 +128,14 @@ func (c *call) timeIsUp() {
 	default:
 		c.timeout = true
 		c.cancel(CauseTimeout)
-		if !c.telling && c.grace > usercode.Grace { // most return at once now, and the outcome says more
+		if !c.telling && c.grace > usercode.Grace { // most calls return at once now, and their outcome says more
 			c.slow = now.Add(usercode.Grace)
 		}
 		c.arm(c.grace)
 	}
 }
 
-// tellRuns makes the claim's key say since when the call runs. The caller holds mu.
+// tellRuns makes the claim's key say since when the call has been running. The caller holds mu.
 func (c *call) tellRuns() {
 	cs, a := c.calls, c.do
 	began := cs.o.Wall().Add(-time.Since(c.began)).UTC().Format(time.RFC3339)
@@ -153,8 +150,8 @@ func (c *call) tellRuns() {
 	})
 }
 
-// giveUp tells the core that the call is stuck. Whatever the core lets go of then, nothing of the handling may go on
-// before: its context ends first, and its claim is not valid any more.
+// giveUp reports to the core that the call is stuck. Because the core may release the claim then, the handling's
+// context and claim end before.
 func (c *call) giveUp() {
 	cs, a := c.calls, c.do
 	cs.o.Post(func(now time.Duration) {
@@ -169,7 +166,7 @@ func (c *call) giveUp() {
 	})
 }
 
-// returned ends the limits, and reports whether the call's time was up, and whether it was to end.
+// returned ends the limits, and reports whether the call's time was up, and whether the core had cancelled it.
 func (c *call) returned() (timedOut, ended bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -181,13 +178,13 @@ func (c *call) returned() (timedOut, ended bool) {
 	return c.timeout, c.ended
 }
 
-// alarm is a timer that serves one call after the other: most calls return long before it goes off.
+// alarm is a timer that serves one call after the other, because most calls return long before it rings.
 type alarm struct {
 	timer *time.Timer
-	of    atomic.Pointer[call] // nil: nobody's
+	of    atomic.Pointer[call] // the call that it serves now; nil if there is none
 }
 
-// alarmOf sets an alarm for a call: one that another call has left, where there is one.
+// alarmOf sets an alarm for a call. It takes one that another call no longer needs, if there is any.
 func (cs *Calls) alarmOf(c *call, after time.Duration) *alarm {
 	if a, ok := cs.alarms.Get().(*alarm); ok {
 		a.of.Store(c)
@@ -200,14 +197,15 @@ func (cs *Calls) alarmOf(c *call, after time.Duration) *alarm {
 	return a
 }
 
-// ring may come late, and so for the call that has the alarm now: timeIsUp looks whether its time is up.
+// ring wakes the call that has the alarm. It may come late, when another call already has the alarm; so timeIsUp checks
+// whether anything is due.
 func (a *alarm) ring() {
 	if c := a.of.Load(); c != nil {
 		c.timeIsUp()
 	}
 }
 
-// leave stops an alarm and leaves it to other calls.
+// leave stops an alarm that its call no longer needs, and keeps it for other calls.
 func (cs *Calls) leave(a *alarm) {
 	a.timer.Stop()
 	a.of.Store(nil)
