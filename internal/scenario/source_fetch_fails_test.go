@@ -72,7 +72,7 @@ func TestForeverTriesASourceUntilItRecovers(t *testing.T) {
 		"OnSourceError was told",
 		func() bool { return told.Load() > 0 },
 	) // of the second alone, if it took that long
-	if n := len(logged(t, logs, "source cannot be had", 2)); n != 2 || told.Load() > 2 {
+	if n := len(logged(t, logs, "cannot fetch from the source", 2)); n != 2 || told.Load() > 2 {
 		t.Errorf("%d failures were logged and %d told, want 2", n, told.Load())
 	}
 }

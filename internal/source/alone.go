@@ -14,14 +14,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// vouchEvery is how often a coordinator renews what the record says about the source being there, or counts the time
-// that it is not: often enough that the time that is lost with a coordinator is little of SourceGone.
+// vouchEvery returns how often a coordinator with a source renews its vouch in the record, and how often one without a
+// source adds to the time without. That is often enough that little of SourceGone is lost when a coordinator dies.
 func vouchEvery(after time.Duration) time.Duration {
 	return min(max(after/32, 100*time.Millisecond), 30*time.Minute)
 }
 
-// runAlone is the term of a coordinator that has no source. It counts the time that there is none, and forgets what the
-// source left once that is as long as SourceGone.
+// runAlone is the term of a coordinator that has no source. It counts the time for which the app has had no source, and
+// once that is as long as SourceGone it removes what the source has left.
 func (t *Term) runAlone(ctx context.Context) {
 	if t.o.Gone == Forever {
 		<-ctx.Done()
@@ -38,7 +38,7 @@ func (t *Term) runAlone(ctx context.Context) {
 		case isEndOfTerm(err):
 			t.o.Log.Debug("the term has ended", zap.Error(err))
 		case err != nil:
-			t.o.Log.Warn("cannot see to what a source has left; trying again", zap.Error(err))
+			t.o.Log.Warn("cannot count the time without a source, or forget the source; retrying", zap.Error(err))
 		case counted:
 			since += passed
 		}
@@ -50,12 +50,12 @@ func (t *Term) runAlone(ctx context.Context) {
 	}
 }
 
-// countAlone adds to the time that the app has been without a source, as the source's record says, and forgets the
-// source when it is gone. counted is false where somebody else wrote the record meanwhile.
+// countAlone adds passed to the time without a source in the source's record, and removes what the source has left when
+// it is gone. counted is false if another client wrote the record meanwhile.
 func (t *Term) countAlone(ctx context.Context, passed time.Duration) (counted bool, err error) {
 	noted, revision, err := t.getRecord(ctx)
 	if err != nil || revision == 0 {
-		return err == nil, err // where there is no record, there is no source to forget
+		return err == nil, err // without a record there is no source to forget
 	}
 	after := t.o.Gone
 	switch recorded := noted.AfterMS; {
@@ -77,22 +77,18 @@ func (t *Term) countAlone(ctx context.Context, passed time.Duration) (counted bo
 	}
 	done, err := t.o.Store.Forget(ctx, revision)
 	if done != (catalogue.Forgotten{}) || err == nil {
-		t.o.Log.Warn(
-			"forgot a source that is gone",
-			zap.Int("removed", done.Removed),
-			zap.Int("kept_allocated", done.Kept),
-			zap.Int("no_longer_suspended", done.Suspended),
-			zap.Bool("complete", err == nil),
-		)
+		t.o.Log.Warn("forgot a source that is gone",
+			zap.Int("removed", done.Removed), zap.Int("kept_allocated", done.Kept),
+			zap.Int("no_longer_suspended", done.Suspended), zap.Bool("complete", err == nil))
 	}
 	if errors.Is(err, catalogue.ErrSourceBack) {
-		err = nil // a member with a source has come, or somebody drops it: the next look tells
+		err = nil // a member with a source has come, or an operator drops the source: the next call sees which
 	}
 	return true, err
 }
 
-// putAlone writes the source's record where it is still the one of a mod revision, and returns the new one: 0 where it
-// is not.
+// putAlone writes the source's record if its mod revision is still the given one, and returns the new mod revision; 0
+// if the record has changed.
 func (t *Term) putAlone(ctx context.Context, noted record.Source, revision int64) (int64, error) {
 	b, err := json.Marshal(noted)
 	if err != nil {

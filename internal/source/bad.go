@@ -9,22 +9,21 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// The most of the bad items that is recorded, in bytes: of what is wrong with one, and of all texts together.
 const (
-	maxBadError = 256
-	maxBadTexts = 64 << 10
+	maxBadError = 256      // bytes of one bad item's error that are recorded
+	maxBadTexts = 64 << 10 // bytes of all bad items that are recorded
 )
 
-// badLogged is how many bad items a line of the log has.
+// badLogged is how many bad items one log line names.
 const badLogged = 5
 
-// badSet tells sets of bad items apart, in whatever order the source has them.
+// badSet identifies a set of bad items, in whatever order the source returns them.
 type badSet struct {
 	count  int
 	digest uint64
 }
 
-// refuses returns why nothing of an answer is taken, and nil where what is good of it is.
+// refuses returns an error if an answer has too many bad items to be used. It returns nil if its good items are used.
 func (t *Term) refuses(bad BadItems, good int, before string) error {
 	n, strict := bad.Count(), ""
 	switch {
@@ -38,8 +37,8 @@ func (t *Term) refuses(bad BadItems, good int, before string) error {
 		fmt.Sprintf("all of the answer is refused%s, since %d of its %d items are bad: ", strict, n, n+good))
 }
 
-// tellBad takes an answer's bad items into the record. It logs them, and reports true, where they are other ones than
-// those of the last answer, or the first that this term has met.
+// tellBad writes an answer's bad items into t.record. If they differ from those of the last answer of this term, it
+// logs them and returns true.
 func (t *Term) tellBad(bad BadItems, refused bool) (news bool) {
 	first := bad.First()
 	t.record.Bad, t.record.BadItems = bad.Count(), recordOf(first)
@@ -65,7 +64,7 @@ func (t *Term) tellBad(bad BadItems, refused bool) (news bool) {
 	return true
 }
 
-// recordOf returns as many of the bad items as the record has room for.
+// recordOf returns as many of the bad items as fit into the record.
 func recordOf(bad []BadItem) []record.BadItem {
 	var all []record.BadItem
 	left := maxBadTexts

@@ -12,48 +12,47 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
-// sourceError marks a failure that the source is to blame for; everything else that makes a fetch fail is etcd's. It
-// does not unwrap to the user's own error: to look through that would be to call its methods, in a goroutine that must
-// not wait for them.
+// sourceError is a failure of the source; every other error of a fetch is a failure of etcd. It does not unwrap to the
+// user's own error, since errors.Is would call that error's methods, in a goroutine that must not wait for them.
 type sourceError struct {
 	Failure
-	hangs bool // a Fetch has not returned, though its context has ended
+	hangs bool // Fetch has not returned, though its context has ended
 }
 
 func (e *sourceError) Error() string { return e.Err.Error() }
 
-// blame makes an error of the source's that gives no advice.
+// blame makes a failure of the source, without advice on when to try again.
 func blame(err error) *sourceError { return &sourceError{Failure: Failure{Err: err}} }
 
-// answer is what came of a call of Fetch.
+// answer is the result of a call of Fetch.
 type answer struct {
 	Answer
-	everything bool  // the source was asked for everything, so that Unchanged is no answer
-	failed     error // a *sourceError; nil where the fetch succeeded
+	everything bool  // Forget was called before, so that Unchanged is no valid answer
+	failed     error // a *sourceError; nil if the fetch succeeded
 }
 
-// calls are those of the user's code that a coordinator makes. They outlive a term: a call that does not return is left
-// behind by its term, and none of its kind begins before it has returned.
+// calls are the calls of the user's code that a coordinator makes. They outlive a term: a call that does not return is
+// left behind by its term, and no other call of its kind begins before it has returned.
 type calls struct {
 	o *Options
 
 	mu       sync.Mutex
-	over     bool          // none begins any more
+	over     bool          // no call may begin any more
 	fetching chan struct{} // closed when Fetch has returned; nil while it does not run
-	began    time.Duration // when the last Fetch did
+	began    time.Duration // when the last Fetch began
 	untaken  bool          // a Fetch has returned resources since the last answer that became the catalogue
 	telling  chan struct{} // closed when OnError has returned; nil while it does not run
-	next     error         // what OnError is to be told then
+	next     error         // the error for the next call of OnError; nil if there is none
 }
 
-// hangs says whether a Fetch has not returned, and since when it runs.
+// hangs returns whether a Fetch has not returned, and since when it runs.
 func (c *calls) hangs() (since time.Duration, yes bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.began, c.fetching != nil
 }
 
-// free returns an error where no Fetch may begin.
+// free returns an error if no Fetch may begin now.
 func (c *calls) free() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -73,8 +72,8 @@ func (c *calls) freeLocked() error {
 	return nil
 }
 
-// begin lets a Fetch begin, if it may. untaken says that what Fetch returned before was never made the catalogue: it
-// came too late, or was refused, and yet the Retriever takes it for delivered.
+// begin notes that a Fetch begins, or returns an error if none may begin. untaken says that the resources of the last
+// Fetch never became the catalogue: they came too late, or were refused, though the Retriever takes them for delivered.
 func (c *calls) begin() (untaken bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -85,14 +84,14 @@ func (c *calls) begin() (untaken bool, err error) {
 	return c.untaken, nil
 }
 
-// taken notes that what Fetch returned has become the catalogue.
+// taken notes that the resources of the last Fetch have become the catalogue.
 func (c *calls) taken() {
 	c.mu.Lock()
 	c.untaken = false
 	c.mu.Unlock()
 }
 
-// returned notes the end of a Fetch. delivered says that it returned resources.
+// returned notes that a Fetch has returned. delivered says that it returned resources.
 func (c *calls) returned(delivered bool) {
 	c.mu.Lock()
 	c.untaken = c.untaken || delivered
@@ -102,9 +101,9 @@ func (c *calls) returned(delivered bool) {
 	c.o.FetchReturned()
 }
 
-// ask calls Fetch, with its timeout, and does not wait for one that ignores its context; what that returns in the end
-// is thrown away. Where everything is wanted, or the last resources that Fetch returned were not taken, a Retriever
-// that leaves out what it returned before is told so first, in the same goroutine and time.
+// ask calls Fetch, with its timeout. It does not wait for a Fetch that ignores its context, and drops what that returns
+// in the end. If everything is wanted, or if the resources of the last Fetch were not taken, it calls Forget first, in
+// the same goroutine and within the same time.
 func (c *calls) ask(ctx context.Context, everything bool) answer {
 	timeout := c.o.FetchTimeout
 	ctx, cancel := context.WithTimeoutCause(ctx, timeout, fmt.Errorf("the source did not answer within %v", timeout))
@@ -124,12 +123,12 @@ func (c *calls) ask(ctx context.Context, everything bool) answer {
 			a = answer{failed: blame(err)}
 		}
 		a.everything = everything
-		c.returned(a.failed == nil && !a.Unchanged) // first: whoever has the answer may ask again at once
+		c.returned(a.failed == nil && !a.Unchanged) // before the send, since the receiver may ask again at once
 		answers <- a
 	})
 	select {
 	case a := <-answers:
-		if ctx.Err() != nil && (a.Unchanged || a.failed != nil) { // that its time was up says more
+		if ctx.Err() != nil && (a.Unchanged || a.failed != nil) { // the timeout explains more than the answer
 			a = answer{failed: blame(fmt.Errorf("fetch: %w", context.Cause(ctx)))}
 		}
 		return a
@@ -140,7 +139,7 @@ func (c *calls) ask(ctx context.Context, everything bool) answer {
 	}
 }
 
-// fetch calls Fetch, after Forget where everything is wanted.
+// fetch calls Fetch, and Forget before that if everything is wanted.
 func (c *calls) fetch(ctx context.Context, everything bool) answer {
 	if everything {
 		if p := c.o.Retriever.Forget(); p != nil {
@@ -154,8 +153,8 @@ func (c *calls) fetch(ctx context.Context, everything bool) answer {
 	return a
 }
 
-// tell calls OnError in a goroutine of its own, and waits for nothing. While a call is in progress, the latest error
-// that comes meanwhile is kept for the next one.
+// tell calls OnError in a goroutine of its own, and does not wait for it. While a call is in progress, tell keeps the
+// latest error for the next call.
 func (c *calls) tell(err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -169,8 +168,8 @@ func (c *calls) tell(err error) {
 	}
 }
 
-// tellLocked begins a call of OnError, and another one when it has returned, if there is more to tell by then. c.mu is
-// held.
+// tellLocked begins a call of OnError, and when that has returned another one, if there is another error by then. The
+// caller holds c.mu.
 func (c *calls) tellLocked(err error) {
 	usercode.Detached(func() error { return c.o.OnError(err) }, func(failed error) {
 		if failed != nil {
@@ -188,9 +187,9 @@ func (c *calls) tellLocked(err error) {
 	})
 }
 
-// end lets no call begin any more, and waits for those in progress, from which TearDown must not take anything away.
-// The context of a Fetch has ended: one that ignores that is waited for no longer than a Fetch may take, and OnError no
-// longer than usercode.Grace, both only until Hurry is closed. The error says what was left behind.
+// end lets no call begin any more, and waits for the calls in progress, since TearDown must not take away what they
+// use. The context of a Fetch has ended by then. end waits for a Fetch up to FetchTimeout, for OnError up to
+// usercode.Grace, and for both only until Hurry is closed. The error says which calls were left behind.
 func (c *calls) end() error {
 	c.mu.Lock()
 	c.over, c.next = true, nil
@@ -209,7 +208,7 @@ func (c *calls) end() error {
 	return fmt.Errorf("stop: %w: a call of %s has not returned", ErrLeftBehind, strings.Join(left, ", and one of "))
 }
 
-// await waits for the end of a call; nil stands for one that has ended. False says that it was waited for no longer.
+// await waits until a call has returned, which is so if returned is nil. It returns false if it gave up before.
 func (c *calls) await(returned <-chan struct{}, most time.Duration) bool {
 	if returned == nil {
 		return true
@@ -223,7 +222,7 @@ func (c *calls) await(returned <-chan struct{}, most time.Duration) bool {
 	case <-c.o.Hurry:
 	}
 	select {
-	case <-returned: // as well
+	case <-returned: // it returned at the same moment
 		return true
 	default:
 		return false

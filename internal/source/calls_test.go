@@ -19,7 +19,7 @@ func (unmodified) TearDown(context.Context) error { return nil }
 func (unmodified) Forget() error                  { return nil }
 func (unmodified) Fetch(context.Context) Answer   { return Answer{Unchanged: true} }
 
-// A Fetch whose answer is there does not run any more: the next one may begin at once.
+// When the answer of a Fetch is there, the Fetch counts as returned: the next one may begin at once.
 func TestTheNextFetchMayBeginOnceTheOneBeforeIsAnswered(t *testing.T) {
 	s := New(Options{
 		Retriever: unmodified{}, FetchTimeout: time.Minute, Now: clock.System().Now, Log: zap.NewNop(),

@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// slowItems are items of an answer that is all bad, and takes long to be looked at.
+// slowItems are items of an answer that are all bad, and take long to be checked.
 type slowItems struct {
 	unmodified
 	takes time.Duration
@@ -33,18 +33,14 @@ func (slowItems) AsError(string) error                      { return errAllBad }
 func TestTheCheckOfAnAnswerDoesNotCountAsFetch(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		term := pausing(Options{
-			Retriever: slowItems{
-				takes: time.Minute,
-			},
-			FetchTimeout:  time.Second,
-			Log:           zap.NewNop(),
+			Retriever: slowItems{takes: time.Minute}, FetchTimeout: time.Second, Log: zap.NewNop(),
 			FetchReturned: func() {},
 		})
 		defer term.timers.stop()
 		_, err := term.apply(t.Context(), 1)
 		var failed *sourceError
 		if !errors.As(err, &failed) || !errors.Is(failed.Err, errAllBad) || failed.hangs {
-			t.Errorf("got %v, want the refusal of what is bad", err)
+			t.Errorf("got %v, want the refusal of the bad items", err)
 		}
 		if term.source.Hangs() {
 			t.Error("the Fetch counts as one that has not returned")

@@ -14,12 +14,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// manyItems is how many resources a fresh app's first answer has to have for the coordinator not to own the shards in
-// which there is nothing yet while it writes them: to claim each as it comes, and to hear of it by a watch, would slow
-// down the writing, and a list of all is cheaper than a million events.
+// manyItems is how many resources a fresh app's first answer must have for the coordinator not to own the empty shards
+// while it writes the answer. To claim each resource when a watch shows it would slow down the writing, and a list of
+// all is cheaper than a million events.
 const manyItems = 10_000
 
-// fetch asks the source once, makes its answer the catalogue, and records what came of it.
+// fetch asks the source once, makes its answer the catalogue, and records the outcome.
 func (t *Term) fetch(ctx context.Context) error {
 	attempt, err := t.take(ctx)
 	if ctx.Err() != nil || errors.Is(err, catalogue.ErrDeposed) {
@@ -37,14 +37,14 @@ func (t *Term) fetch(ctx context.Context) error {
 	if werr == nil {
 		t.recorded = attempt
 	}
-	if err == nil || isEndOfTerm(werr) { // who is not in office any more blames nobody
+	if err == nil || isEndOfTerm(werr) { // at the end of the term, a failure of the source does not matter
 		err = werr
 	}
 	return err
 }
 
-// take asks the source once, and makes its answer the catalogue. It returns the revision at which the attempt began,
-// which is the last attempt's where it did not get as far.
+// take asks the source once, and makes its answer the catalogue. It returns the revision at which the attempt began, or
+// that of the last attempt if etcd did not tell it.
 func (t *Term) take(ctx context.Context) (attempt int64, err error) {
 	attempt = t.record.Attempt
 	if err := t.source.calls.free(); err != nil { // before the catalogue is read in vain
@@ -53,7 +53,7 @@ func (t *Term) take(ctx context.Context) (attempt int64, err error) {
 		}
 		return attempt, err
 	}
-	if !t.vouched { // or who forgets the source could do so while the catalogue is read
+	if !t.vouched { // without the vouch, another client could forget the source while this term reads the catalogue
 		if err := t.writeRecord(ctx); err != nil {
 			return attempt, err
 		}
@@ -73,8 +73,8 @@ func (t *Term) take(ctx context.Context) (attempt int64, err error) {
 	return began, err
 }
 
-// apply asks the source, and makes its answer the catalogue. Where the source says that nothing changed since an answer
-// that did not become the catalogue in full, or that another member got, it is asked for everything.
+// apply asks the source, and makes its answer the catalogue. It asks for everything if the source says that nothing has
+// changed since an answer that did not become the catalogue in full, or that another member got.
 func (t *Term) apply(ctx context.Context, began int64) (catalogue.Outcome, error) {
 	calls := &t.source.calls
 	a := calls.ask(ctx, false)
@@ -86,7 +86,7 @@ func (t *Term) apply(ctx context.Context, began int64) (catalogue.Outcome, error
 		a = calls.ask(ctx, true)
 	}
 	if a.Unchanged {
-		return catalogue.Outcome{}, blame(fmt.Errorf("asked for everything, it has answered: %w", ErrNotModified))
+		return catalogue.Outcome{}, blame(fmt.Errorf("it was asked for everything, and answered: %w", ErrNotModified))
 	}
 	if a.failed != nil {
 		return catalogue.Outcome{}, a.failed
@@ -94,7 +94,7 @@ func (t *Term) apply(ctx context.Context, began int64) (catalogue.Outcome, error
 	return t.write(ctx, a.Answer, began)
 }
 
-// write makes an answer that has items the catalogue.
+// write makes the items of an answer the catalogue.
 func (t *Term) write(ctx context.Context, a Answer, began int64) (catalogue.Outcome, error) {
 	items, bad := a.Items.Check()
 	if err := t.refuses(bad, len(items), a.Before); err != nil {
@@ -128,11 +128,11 @@ func writing(err error) error {
 	return nil
 }
 
-// heed notes how long the source wants to be left alone, as the error of a fetch says, for this coordinator and the
-// next: nothing asks it earlier.
+// heed notes for how long the source wants to be left alone, as the error of a fetch says. Neither this coordinator nor
+// the next one asks it earlier.
 func (t *Term) heed(err error) {
 	t.notBefore, t.record.NotBefore = 0, time.Time{}
-	source, is := err.(*sourceError) //nolint:errorlint // nothing wraps it, and nothing looks through it
+	source, is := err.(*sourceError) //nolint:errorlint // nothing wraps it, and it does not unwrap
 	if !is || source.After <= 0 {
 		return
 	}
@@ -140,7 +140,7 @@ func (t *Term) heed(err error) {
 	t.notBefore, t.record.NotBefore = t.o.Now()+after, t.record.LastAttempt.Add(after)
 }
 
-// revision returns etcd's revision now.
+// revision returns the current revision of etcd.
 func (t *Term) revision(ctx context.Context) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, t.o.CommandTimeout)
 	defer cancel()

@@ -8,13 +8,13 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// loggedIDs is how many ids of many a line of the log names.
+// loggedIDs is how many ids one log line names.
 const loggedIDs = 10
 
 func firstFew(ids []string) []string { return ids[:min(len(ids), loggedIDs)] }
 
-// inherit takes over how long the coordinator before has held what it held, so that a coordinator that changes again
-// and again does not put a removal off for ever. The two clocks may differ: a moment that is yet to come counts as now.
+// inherit takes over how long the previous coordinator has held its removals, so that coordinators that change again
+// and again do not put off a removal for ever. The two clocks may differ: a time in the future counts as now.
 func (t *Term) inherit() {
 	held := t.record.HeldRemovals
 	if t.record.Held == 0 || held.Digest == "" || held.Joined.IsZero() {
@@ -24,7 +24,7 @@ func (t *Term) inherit() {
 	t.sync.Inherit(held.Digest, max(now.Sub(held.Since), 0), max(now.Sub(held.Joined), 0))
 }
 
-// recordHeld puts what is held into the record.
+// recordHeld writes the held removals into t.record.
 func (t *Term) recordHeld() {
 	held := t.sync.Held()
 	t.record.Held, t.record.HeldRemovals = held.Count, record.HeldRemovals{}
@@ -41,7 +41,7 @@ func (t *Term) recordHeld() {
 	}
 }
 
-// tellHeld logs what is held, where it is not what was logged last.
+// tellHeld logs the held removals, unless they are those that were logged last.
 func (t *Term) tellHeld() {
 	held := t.record.HeldRemovals
 	if held.Digest == t.toldHeld {
@@ -58,17 +58,14 @@ func (t *Term) tellHeld() {
 	}
 	switch {
 	case t.sync.Held().Unclear:
-		t.o.Log.Warn(
-			"the source has items whose id cannot be read, so that nothing is removed that it lacks before they "+
-				"are gone, or somebody accepts it (drmctl source accept)",
-			fields...)
+		t.o.Log.Warn("the source has items whose id cannot be read; nothing is removed until they are gone, "+
+			"or an operator accepts the removals (drmctl source accept)", fields...)
 	case held.Until.IsZero():
-		t.o.Log.Warn("the source lacks so much of what it had that nothing is removed before somebody accepts it "+
+		t.o.Log.Warn("the source lacks much of what it had; nothing is removed until an operator accepts it "+
 			"(drmctl source accept)", fields...)
 	default:
-		t.o.Log.Warn(
-			"the source lacks so much of what it had that nothing is removed before another answer confirms it "+
-				"(or drmctl source accept)",
-			append(fields, zap.Time("confirmed_after", held.Until))...)
+		fields = append(fields, zap.Time("confirmed_after", held.Until))
+		t.o.Log.Warn("the source lacks much of what it had; nothing is removed until another answer confirms it, "+
+			"or an operator accepts it (drmctl source accept)", fields...)
 	}
 }

@@ -9,7 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// pausing makes a term whose time is that of a synctest bubble, and of which nothing but pause runs.
+// pausing makes a term in a synctest bubble, whose time it uses. Nothing of it runs but what the test calls.
 func pausing(o Options) *Term {
 	began := time.Now()
 	o.Now = func() time.Duration { return time.Since(began) }
@@ -19,8 +19,8 @@ func pausing(o Options) *Term {
 	return t
 }
 
-// The pause between two attempts ends when something wants the source to be asked: not before the source has had its
-// rest, and not while it wants to be left alone.
+// The pause between two attempts ends when something wants the source to be asked, but not right after the failure, and
+// not while the source wants to be left alone.
 func TestThePauseBetweenAttemptsListens(t *testing.T) {
 	const s, hour = time.Second, time.Hour
 	type moments = []time.Duration
@@ -31,16 +31,16 @@ func TestThePauseBetweenAttemptsListens(t *testing.T) {
 		joined    []time.Duration
 		want      time.Duration
 	}{
-		"nothing":                                      {want: hour},
-		"a Refetch ends it":                            {refetch: moments{5 * s}, want: 5 * s},
-		"but not right after the failure":              {refetch: moments{0}, want: leastPause},
-		"however many come":                            {refetch: moments{0, s / 1000, leastPause / 2}, want: leastPause},
-		"nor while the source wants to be left alone":  {notBefore: hour / 6, refetch: moments{hour / 60}, want: hour / 6},
-		"a membership that has settled ends it":        {joined: moments{10 * s}, want: 12 * s},
-		"one that has not does not":                    {joined: moments{10 * s, 11 * s}, want: 13 * s},
-		"and none does where that makes nobody ask":    {cached: true, joined: moments{10 * s}, want: hour},
-		"a Refetch comes first":                        {joined: moments{10 * s}, refetch: moments{11 * s}, want: 11 * s},
-		"the membership does not wake a source either": {notBefore: hour / 60, joined: moments{s}, want: hour / 60},
+		"nothing":                                  {want: hour},
+		"a Refetch":                                {refetch: moments{5 * s}, want: 5 * s},
+		"a Refetch right after the failure":        {refetch: moments{0}, want: leastPause},
+		"many right after the failure":             {refetch: moments{0, s / 1000, leastPause / 2}, want: leastPause},
+		"a Refetch while it must be left alone":    {notBefore: hour / 6, refetch: moments{hour / 60}, want: hour / 6},
+		"a new member":                             {joined: moments{10 * s}, want: 12 * s},
+		"a new member, and another one":            {joined: moments{10 * s, 11 * s}, want: 13 * s},
+		"a new member, with CacheResources":        {cached: true, joined: moments{10 * s}, want: hour},
+		"a new member, and a Refetch":              {joined: moments{10 * s}, refetch: moments{11 * s}, want: 11 * s},
+		"a new member while it must be left alone": {notBefore: hour / 60, joined: moments{s}, want: hour / 60},
 	} {
 		t.Run(name, func(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {

@@ -15,19 +15,19 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// order is an order that stands.
+// order is an order of an operator that is not carried out yet.
 type order struct {
 	key      string
-	revision int64 // at which it was given; 0: there is none
+	revision int64 // the revision at which it was given; 0: there is no order
 	accept   record.AcceptOrder
 }
 
-// orders are the orders of operators to the coordinator, as far as etcd has told.
+// orders follows the orders that operators give to the coordinator. Any goroutine may call its methods.
 type orders struct {
 	layout  keys.Layout
-	created int64         // the revision that the app was created at: orders from before are of another app
-	news    chan struct{} // holds a token when there is something new
-	refetch func()        // is called with each new order to ask the source, and must not wait
+	created int64         // the create revision of the app; earlier orders are for another app
+	news    chan struct{} // holds a token when orders may have changed
+	refetch func()        // called for each new order to ask the source; must not block
 
 	mu    sync.Mutex
 	stand map[keys.Kind]order
@@ -40,7 +40,7 @@ func newOrders(layout keys.Layout, created int64, refetch func()) *orders {
 	}
 }
 
-// Reset is a follow.Sink's.
+// Reset implements follow.Sink.
 func (o *orders) Reset(kvs []*mvccpb.KeyValue, _ int64) {
 	o.mu.Lock()
 	before := o.stand
@@ -56,7 +56,7 @@ func (o *orders) Reset(kvs []*mvccpb.KeyValue, _ int64) {
 	o.tell()
 }
 
-// Apply is a follow.Sink's.
+// Apply implements follow.Sink.
 func (o *orders) Apply(events []*clientv3.Event, _ int64) {
 	o.mu.Lock()
 	before := o.stand[keys.FetchOrder].revision
@@ -75,7 +75,7 @@ func (o *orders) Apply(events []*clientv3.Event, _ int64) {
 	o.tell()
 }
 
-// putLocked takes note of a key. One that is not understood is no order, and is left alone. o.mu is held.
+// putLocked takes note of a key. It ignores a key that cannot be decoded. The caller holds o.mu.
 func (o *orders) putLocked(kv *mvccpb.KeyValue) {
 	kind := o.layout.Parse(string(kv.Key)).Kind
 	one := order{key: string(kv.Key), revision: kv.ModRevision}
@@ -109,18 +109,18 @@ func (o *orders) get(kind keys.Kind) order {
 	return o.stand[kind]
 }
 
-// obey carries out the orders that stand, as far as that can be done now. False says that etcd failed, and that it
-// should be called again; it is called again after each round of fetches, too.
+// obey carries out the orders, as far as that can be done now. It is called after each round of fetches, and when there
+// is a new order. It returns false if etcd failed, so that it must be called again.
 func (t *Term) obey(ctx context.Context) (ok bool) {
 	err := errors.Join(t.obeyAccept(ctx), t.obeyFetch(ctx))
-	if err == nil || isEndOfTerm(err) || ctx.Err() != nil { // the view will tell
+	if err == nil || isEndOfTerm(err) || ctx.Err() != nil { // the next view ends the term
 		return true
 	}
-	t.o.Log.Warn("cannot carry out an operator's order; trying again", zap.Error(err))
+	t.o.Log.Warn("cannot carry out an operator's order; retrying", zap.Error(err))
 	return false
 }
 
-// obeyFetch takes an order to ask the source back once an attempt that began after it is recorded.
+// obeyFetch deletes an order to ask the source, once an attempt is recorded that began after the order.
 func (t *Term) obeyFetch(ctx context.Context) error {
 	if fetch := t.orders.get(keys.FetchOrder); fetch.revision > 0 && t.recorded >= fetch.revision {
 		t.o.Log.Info("the source was asked, as an operator has ordered")
@@ -135,10 +135,10 @@ func (t *Term) obeyAccept(ctx context.Context) error {
 	switch {
 	case accept.revision == 0:
 		return nil
-	case t.record.Accepted.Revision >= accept.revision: // done, and perhaps not recorded
+	case t.record.Accepted.Revision >= accept.revision: // carried out, but perhaps not recorded
 	case !t.sync.Answered():
 		if t.askedFor < accept.revision {
-			t.o.Log.Info("an operator accepts removals; asking the source what it lacks")
+			t.o.Log.Info("an operator accepts removals; asking the source first")
 			t.askedFor = accept.revision
 			t.refetch()
 		}
@@ -157,7 +157,7 @@ func (t *Term) obeyAccept(ctx context.Context) error {
 	return t.takeBack(ctx, accept)
 }
 
-// accept carries out an order, and takes what came of it into the record.
+// accept carries out an order to accept removals, and writes the outcome into t.record.
 func (t *Term) accept(ctx context.Context, order order) error {
 	accepted := record.Accepted{Revision: order.revision}
 	out, err := t.sync.Accept(ctx, order.accept.Digest)
@@ -175,8 +175,8 @@ func (t *Term) accept(ctx context.Context, order order) error {
 	default:
 		accepted.Removed = t.accepted + out.Removed
 		t.record.LastChange = record.Change{At: t.o.Wall().UTC(), Removed: accepted.Removed}
-		t.o.Log.Warn("removed what the source lacks and an operator has accepted", zap.Int("removed", accepted.Removed),
-			zap.Strings("first", firstFew(out.Gone)))
+		t.o.Log.Warn("made the removals that an operator has accepted",
+			zap.Int("removed", accepted.Removed), zap.Strings("first", firstFew(out.Gone)))
 	}
 	t.accepted = 0
 	t.record.Accepted, t.unrecorded = accepted, true
@@ -185,14 +185,14 @@ func (t *Term) accept(ctx context.Context, order order) error {
 	return nil
 }
 
-// takeBack deletes an order that has been dealt with, unless it was given anew.
+// takeBack deletes an order that has been carried out or refused, unless it was given again since: the watch shows
+// that.
 func (t *Term) takeBack(ctx context.Context, order order) error {
 	ctx, cancel := context.WithTimeout(ctx, t.o.CommandTimeout)
 	defer cancel()
-	// Where the order was given anew, the watch tells.
 	unchanged := clientv3.Compare(clientv3.ModRevision(order.key), "=", order.revision)
 	if _, err := t.o.KV.Txn(ctx).If(unchanged).Then(clientv3.OpDelete(order.key)).Commit(); err != nil {
-		return fmt.Errorf("take back the order %q: %w", order.key, err)
+		return fmt.Errorf("delete the order %q: %w", order.key, err)
 	}
 	return nil
 }

@@ -17,13 +17,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// The most of a fetch's outcome that is recorded: the record must fit into a request to etcd, whatever the source says.
+// These bound the record, which must fit into one request to etcd, whatever the source says.
 const (
-	maxRejected    = 100
-	maxSourceError = 4096
+	maxRejected    = 100  // ids of items that were too large
+	maxSourceError = 4096 // bytes of the source's error
 )
 
-// readRecord takes over the outcome of earlier terms, and reports whether no fetch of the app has ever succeeded.
+// readRecord reads the outcome of earlier terms into t.record, and reports whether no fetch of the app has ever
+// succeeded. It tries until it has read the record, or ctx ends.
 func (t *Term) readRecord(ctx context.Context) (fresh bool) {
 	for pauses := pace.Retry(); ; {
 		noted, _, err := t.getRecord(ctx)
@@ -38,8 +39,8 @@ func (t *Term) readRecord(ctx context.Context) (fresh bool) {
 	}
 }
 
-// getRecord reads the source's record and its mod revision; 0 where there is none. A corrupt record is as good as an
-// empty one.
+// getRecord reads the source's record and its mod revision, which is 0 if there is no record. A corrupt record counts
+// as an empty one.
 func (t *Term) getRecord(ctx context.Context) (noted record.Source, revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, t.o.CommandTimeout)
 	defer cancel()
@@ -49,13 +50,13 @@ func (t *Term) getRecord(ctx context.Context) (noted record.Source, revision int
 	}
 	noted, corrupt := record.DecodeSource(resp.Kvs[0].Value)
 	if corrupt != nil {
-		t.o.Log.Warn("the record of the last fetches is corrupt; it is written anew", zap.Error(corrupt))
+		t.o.Log.Warn("the source's record is corrupt; replacing it", zap.Error(corrupt))
 	}
 	return noted, resp.Kvs[0].ModRevision, nil
 }
 
-// inheritRest takes over until when the source wants to be left alone. Where the clock of who recorded that is ahead,
-// the record is made to say it by this member's clock, so that the time goes on for the next reader.
+// inheritRest takes over until when the source wants to be left alone. If the clock of the member that recorded this
+// was ahead, it changes t.record to this member's clock, so that the next reader does not wait for too long.
 func (t *Term) inheritRest() {
 	if t.record.NotBefore.IsZero() {
 		return
@@ -68,11 +69,11 @@ func (t *Term) inheritRest() {
 	}
 }
 
-// note takes what an answer has changed in the catalogue into the record, and logs it.
+// note writes into t.record what an answer has changed in the catalogue, and logs it.
 func (t *Term) note(out catalogue.Outcome) {
 	t.record.Resources, t.record.Added, t.record.Changed = out.Resources, out.Added, out.Changed
 	t.record.Removed, t.record.TooLarge = out.Removed, len(out.Rejected)
-	slices.Sort(out.Rejected) // so that the record changes only where they do
+	slices.Sort(out.Rejected) // so that another order does not change the record
 	t.record.Rejected = out.Rejected[:min(len(out.Rejected), maxRejected)]
 	if out.Added+out.Changed+out.Removed > 0 {
 		t.record.LastChange = record.Change{
@@ -86,38 +87,36 @@ func (t *Term) note(out catalogue.Outcome) {
 			zap.Int("too_large", t.record.TooLarge), zap.Strings("too_large_ids", t.record.Rejected))
 	}
 	if out.Bulk && out.Removed > 0 {
-		t.o.Log.Warn("removed many resources, which the source has no more", zap.Int("removed", out.Removed),
+		t.o.Log.Warn("removed many resources that the source no longer has", zap.Int("removed", out.Removed),
 			zap.Int("resources", out.Resources), zap.Strings("first", firstFew(out.Gone)))
 	}
 	t.tellHeld()
 }
 
-// writeVouch records that there is a source, and a coordinator that asks it: Deallocate needs to know that, and members
-// that have no source.
+// writeVouch records that there is a source, and a coordinator that asks it. Deallocate, and members without a source,
+// need to know that.
 func (t *Term) writeVouch(ctx context.Context) {
 	if err := t.writeRecord(ctx); err != nil && ctx.Err() == nil {
 		t.o.Log.Warn("cannot record that there is a source", zap.Error(err))
 	}
 }
 
-// writeRecord writes the outcome of the fetches. Where etcd takes only small requests, its lists and texts are cut
-// short.
+// writeRecord writes t.record to etcd, with a new vouch. If etcd refuses the request because of its size, it leaves out
+// the lists and shortens the error.
 func (t *Term) writeRecord(ctx context.Context) error {
 	t.record.Vouch = catalogue.VouchFor(t.number, t.o.Wall(), t.o.Gone, Forever)
 	err := t.putRecord(ctx, t.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
 		short := t.record
-		short.Error, short.Rejected, short.BadItems, short.HeldRemovals.IDs = excerpt.Clip(
-			short.Error,
-			most,
-		), nil, nil, nil
+		short.Error = excerpt.Clip(short.Error, most)
+		short.Rejected, short.BadItems, short.HeldRemovals.IDs = nil, nil, nil
 		err = t.putRecord(ctx, short)
 	}
 	t.vouched = t.vouched || err == nil
 	return err
 }
 
-// putRecord puts the record, unless this member is not the coordinator any more.
+// putRecord puts a record, if this member is still the coordinator.
 func (t *Term) putRecord(ctx context.Context, record record.Source) error {
 	b, err := json.Marshal(record)
 	if err != nil {

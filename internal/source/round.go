@@ -12,23 +12,23 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// fetchPauses makes the row of pauses after failed attempts: 1, 2, 4, … s and no more than longest, less up to a
-// quarter of it at random.
+// fetchPauses makes the pauses after failed attempts: 1, 2, 4, … s, up to longest. A random part of up to a quarter
+// shortens each.
 func fetchPauses(longest time.Duration) *pace.Pauses { return pace.New(time.Second, longest, 0.25) }
 
-// leastPause is how long a source that has just failed is left alone, whoever wants it to be asked: news that come
-// without end are no reason to ask it without end.
+// leastPause is how long nobody asks a source that has just failed, whatever happens: events without end must not make
+// the coordinator ask without end.
 const leastPause = time.Second
 
-// verdict is what a round of fetches came to.
+// verdict is the result of a round of fetches.
 type verdict struct {
-	err   error // nil where a fetch has become the catalogue; of the source's, the text is known
-	over  bool  // the term has ended, or is to
-	lost  bool  // the source has failed for all of the budget; else it only is not worth asking before the next poll
-	hangs bool  // a Fetch does not return: another member is to ask
+	err   error // why the round failed; nil if an answer became the catalogue
+	over  bool  // the term has ended, or must end
+	lost  bool  // the source has failed for all of the budget; otherwise it is asked again at the next poll
+	hangs bool  // a Fetch does not return, so that another member must ask
 }
 
-// round fetches, and tries again, until a fetch has become the catalogue, or there is no more trying.
+// round fetches, and tries again, until an answer has become the catalogue, or trying again makes no sense.
 func (t *Term) round(ctx context.Context) verdict {
 	longest := time.Minute
 	if t.o.PollInterval > 0 {
@@ -48,7 +48,7 @@ func (t *Term) round(ctx context.Context) verdict {
 		t.calm = t.o.Now() + min(leastPause, longest)
 		pause := pauses.Next()
 		var f failed
-		if source, is := err.(*sourceError); is { //nolint:errorlint // nothing wraps it, and nothing looks through it
+		if source, is := err.(*sourceError); is { //nolint:errorlint // nothing wraps it, and it does not unwrap
 			f = t.sourceFailed(source, began, pause)
 		} else {
 			f = t.etcdFailed(err, pause)
@@ -67,39 +67,39 @@ func (t *Term) round(ctx context.Context) verdict {
 	}
 }
 
-// failed is what follows from a fetch that failed.
+// failed says what follows from a fetch that failed.
 type failed struct {
-	message string // says in the log what failed
+	message string // the message of the log line
 	err     error
 	wait    time.Duration // until the next attempt
 	again   bool          // whether another attempt makes sense before the next poll
 	hangs   bool          // a Fetch does not return
 }
 
-// sourceFailed judges a failure of the source, in a round that began at a moment and would pause now. It tells the
-// user.
+// sourceFailed judges a failure of the source, and tells the user. began is when the round began, and pause the next
+// pause of it.
 func (t *Term) sourceFailed(source *sourceError, began, pause time.Duration) failed {
 	t.source.calls.tell(source.Err)
 	t.failing = min(t.failing, began)
 	return failed{
-		message: "the source cannot be had", err: source.Err, hangs: source.hangs,
+		message: "cannot fetch from the source", err: source.Err, hangs: source.hangs,
 		wait: max(pause, t.notBefore-t.o.Now()), again: !source.Advised || source.Again,
 	}
 }
 
-// etcdFailed judges a failure that the source is not to blame for. Such a fetch is tried again until the term ends, so
-// that no member that can handle ends because of it. Only the first fetch of a fresh app takes the budget for it too,
-// since a Start waits for that.
+// etcdFailed judges a failure of etcd. The fetch is tried again until the term ends, so that no member that can handle
+// resources ends because of it. Only for the first fetch of a fresh app such a failure counts against the budget,
+// because a Start waits for that fetch.
 func (t *Term) etcdFailed(err error, pause time.Duration) failed {
 	t.failing = Forever
 	var limit *txn.LimitError
 	return failed{
-		message: "etcd fails, and the source cannot become the catalogue", err: err, wait: pause,
-		again: !t.fresh || !errors.As(err, &limit), // which nothing but another start of etcd changes
+		message: "etcd failed; cannot update the catalogue from the source", err: err, wait: pause,
+		again: !t.fresh || !errors.As(err, &limit), // only a restart of etcd with other flags changes its limits
 	}
 }
 
-// hear notes that the source is asked now: what was news before is in the answer.
+// hear forgets all requests to ask the source, because it is asked now.
 func (t *Term) hear() {
 	t.source.news.Store(false)
 	select {
@@ -108,9 +108,10 @@ func (t *Term) hear() {
 	}
 }
 
-// pause waits after a fetch that failed. Whatever would make the source be asked at another time ends it: a Refetch at
-// once, a change of membership when that has settled. Neither makes the source be asked while it wants to be left
-// alone, or right after it has failed. What operators order meanwhile is carried out. False means that ctx ended first.
+// pause waits after a fetch that failed. It ends early for whatever makes the coordinator ask the source at other
+// times: a Refetch at once, a change of membership when that has settled. But it does not end while the source wants to
+// be left alone, or right after the failure. Meanwhile the term carries out orders of operators. pause returns false if
+// ctx ended first.
 func (t *Term) pause(ctx context.Context, wait time.Duration) bool {
 	until := t.o.Now() + wait
 	end := time.NewTimer(wait)
@@ -128,7 +129,7 @@ func (t *Term) pause(ctx context.Context, wait time.Duration) bool {
 			t.writeVouch(ctx)
 			continue
 		case <-t.orders.news:
-			t.obey(ctx) // where it fails, it is called again after the round
+			t.obey(ctx) // if it fails, it is called again after the round
 			continue
 		case <-t.timers.settle.C:
 		case <-t.asked:
@@ -141,8 +142,8 @@ func (t *Term) pause(ctx context.Context, wait time.Duration) bool {
 	}
 }
 
-// tellFailed logs that a fetch failed, and when the next one follows, unless none does before the next poll. While
-// Start waits for the first fetch, each failure makes a line.
+// tellFailed logs that a fetch failed, and when the next attempt follows, unless the round is over. While Start waits
+// for the first fetch, each failure makes a line of its own.
 func (t *Term) tellFailed(f failed, over bool) {
 	line := failures.Failure{Message: f.message, Level: zap.WarnLevel, Error: f.err.Error()}
 	if !over {
@@ -155,9 +156,8 @@ func (t *Term) tellFailed(f failed, over bool) {
 	}
 }
 
-// hangsForGood says whether a Fetch has taken so long that the office is not worth keeping for it, however long the
-// budget is: as long again as its context gave it. Where the budget's end is to end the member, and there is one, that
-// comes first.
+// hangsForGood says whether a Fetch has taken twice FetchTimeout, so that this member should leave the office to
+// another, however long the budget is. If the end of the budget ends the member, the member waits for that instead.
 func (t *Term) hangsForGood() bool {
 	if t.o.ExitOnError && t.o.RetryBudget != Forever {
 		return false
@@ -166,7 +166,7 @@ func (t *Term) hangsForGood() bool {
 	return yes && t.o.Now()-since >= 2*t.o.FetchTimeout
 }
 
-// exceeds says whether the budget that was begun at a moment is used up after a pause.
+// exceeds says whether a budget that began at a time will be used up after a pause.
 func (t *Term) exceeds(began, pause time.Duration) bool {
 	return t.o.RetryBudget != Forever && began != Forever && t.o.Now()-began+pause > t.o.RetryBudget
 }

@@ -13,15 +13,15 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
-// Source is what a member has of its app's source, whatever the term.
+// Source is a member's side of its app's source, for all terms.
 //
-// New makes it. SetUp comes first, where there is a Retriever; then one Term after the other; then End. Refetch and
-// Hangs may be called by any goroutine, at any time.
+// New makes it. The member calls SetUp first, if there is a Retriever; then Term, for one term after the other; then
+// End. Any goroutine may call Refetch and Hangs at any time.
 type Source struct {
 	o     Options
 	calls calls
-	news  atomic.Bool          // the Retriever has asked for a fetch, and none has begun since
-	term  atomic.Pointer[Term] // that has been entered, and not been left
+	news  atomic.Bool          // Refetch was called, and no fetch has begun since
+	term  atomic.Pointer[Term] // the current term; nil if there is none
 	stage atomic.Int32         // one of the stages
 }
 
@@ -39,7 +39,8 @@ func New(o Options) *Source {
 	return s
 }
 
-// Refetch makes the source be asked again soon: now if this member coordinates, or at the beginning of its next term.
+// Refetch makes the coordinator ask the source again soon: now if this member coordinates, or else at the beginning of
+// its next term.
 func (s *Source) Refetch() {
 	s.news.Store(true)
 	if t := s.term.Load(); t != nil {
@@ -53,8 +54,8 @@ func (s *Source) Hangs() bool {
 	return hangs
 }
 
-// SetUp calls the Retriever's Setup, and does not wait for one that ignores its context. If that succeeds after all, or
-// only when End was called, its TearDown follows at once, since nothing else will come of it.
+// SetUp calls the Retriever's Setup. It does not wait for a Setup that ignores its context. Where that succeeds after
+// all, or only after End was called, TearDown follows at once.
 func (s *Source) SetUp(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, s.o.FetchTimeout)
 	defer cancel()
@@ -78,9 +79,10 @@ func (s *Source) tearDownLate() {
 	}
 }
 
-// End lets no call of the user's code begin any more, waits for those in progress, and calls TearDown where SetUp has
-// succeeded. It is called once, when the last Term has been left. It waits for nothing longer than FetchTimeout, nor
-// much longer than until Hurry is closed. The error says what was left behind, and what TearDown returned.
+// End lets no call of the user's code begin any more, waits for the calls in progress, and calls TearDown. It does
+// nothing if SetUp has not succeeded. It is called once, after the last Term was left. It waits for no call longer than
+// FetchTimeout, and ends soon after Hurry is closed. The error says which calls were left behind, and what TearDown
+// returned.
 func (s *Source) End() error {
 	if s.stage.Swap(stageEnded) != stageSetUp {
 		return nil
@@ -95,8 +97,8 @@ func (s *Source) End() error {
 	return errors.Join(errs...)
 }
 
-// tearDown calls the Retriever's TearDown, and does not wait for one that ignores its context: no longer than
-// usercode.Grace once Hurry is closed.
+// tearDown calls the Retriever's TearDown. It does not wait for a TearDown that ignores its context, which ends after
+// FetchTimeout, or usercode.Grace after Hurry is closed.
 func (s *Source) tearDown() error {
 	limited, cancelTimeout := context.WithTimeout(context.Background(), s.o.FetchTimeout)
 	defer cancelTimeout()
@@ -117,11 +119,11 @@ func (s *Source) tearDown() error {
 	return bounded(ctx, s.o.Retriever.TearDown, func(error) {})
 }
 
-// bounded calls the user's code, and returns when it does, or when ctx ends. Where it returns after that, its error
-// goes to late.
+// bounded calls f, which is the user's code, and returns when f does, or when ctx ends. If f returns after that,
+// bounded passes its error to late.
 func bounded(ctx context.Context, f func(context.Context) error, late func(error)) error {
 	answer := make(chan error, 1)
-	var decided atomic.Bool // by whichever comes first
+	var decided atomic.Bool // set by whichever comes first
 	usercode.Detached(func() error { return f(ctx) }, func(err error) {
 		if decided.CompareAndSwap(false, true) {
 			answer <- err

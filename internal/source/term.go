@@ -13,50 +13,51 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// failedRetry is when a source that failed for all of the retry budget is asked again, where nothing polls it.
+// failedRetry is the time after which a source that failed for all of the retry budget is asked again, if nothing polls
+// it.
 const failedRetry = time.Minute
 
 // Term is one term of the member as coordinator.
 //
-// Source.Term makes it; Enter begins it, and starts its goroutine, which does all of its work; Leave ends it, and waits
-// for that goroutine. MembersChanged may be called by any goroutine between the two.
+// Source.Term makes it; Enter starts its goroutine, which does all of its work; Leave ends it, and waits for that
+// goroutine. Any goroutine may call MembersChanged between the two.
 type Term struct {
 	o         *Options
 	source    *Source
 	number    int64 // the create revision of the coordinator's key
-	inherited bool  // the group had a coordinator before, as this member has seen
+	inherited bool  // this member knows of an earlier coordinator that had a source
 	sync      *catalogue.Sync
-	record    record.Source
-	bad       badSet // the bad items of the last answer
-	fresh     bool   // no fetch of the app has succeeded yet
+	record    record.Source // what the term writes to etcd next
+	bad       badSet        // the bad items of the last answer
+	fresh     bool          // no fetch of the app has succeeded yet
 
 	failing   time.Duration // since when every fetch has failed because of the source; Forever: the last one has not
-	notBefore time.Duration // the source wants to be left alone until then
-	calm      time.Duration // nobody asks the source before that: it has failed just now
+	notBefore time.Duration // until then the source wants to be left alone
+	calm      time.Duration // until then nobody asks the source, because it has just failed
 
-	vouched bool // the record says that this term's coordinator has a source
+	vouched bool // the record in etcd says that this term's coordinator has a source
 
-	orders     *orders      // what operators order
-	obeying    *pace.Pauses // before orders are carried out again, where etcd failed
-	askedFor   int64        // the last order to accept removals for which the source was to be asked first
+	orders     *orders      // orders of operators
+	obeying    *pace.Pauses // the pauses before orders are tried again after etcd failed
+	askedFor   int64        // the last order to accept removals for which the source had to be asked first
 	recorded   int64        // the revision at which the last attempt began whose outcome is in etcd
-	unrecorded bool         // what came of an order to accept removals is not in etcd yet
-	accepted   int          // how many were removed for such an order that could not be carried out as a whole yet
-	toldHeld   string       // the digest of the held removals that the log tells of
+	unrecorded bool         // the outcome of an order to accept removals is not in etcd yet
+	accepted   int          // removals already made for an order that etcd kept from being carried out as a whole
+	toldHeld   string       // the digest of the held removals that were logged last
 
 	changed chan struct{} // holds a token when the membership changed
-	asked   chan struct{} // holds a token when somebody wants a fetch now
+	asked   chan struct{} // holds a token when the source must be asked now
 	timers  timers        // the term's goroutine owns them
 	cancel  context.CancelFunc
-	done    chan struct{}
+	done    chan struct{} // closed when the goroutine has ended
 }
 
-// timers are what makes a term do something at its time.
+// timers are the timers of a term.
 type timers struct {
-	poll   *time.Timer  // the source is to be asked
-	settle *time.Timer  // the membership has settled, and the source is to be asked
-	obey   *time.Timer  // orders that etcd kept from being carried out are to be tried again
-	vouch  *time.Ticker // it is to be recorded that there is a source
+	poll   *time.Timer  // asks the source
+	settle *time.Timer  // asks the source, since the membership has settled
+	obey   *time.Timer  // tries orders again that failed because of etcd
+	vouch  *time.Ticker // records that there is a source
 }
 
 func newTimers(vouchEvery time.Duration) timers {
@@ -77,8 +78,8 @@ func (ts *timers) stop() {
 	ts.vouch.Stop()
 }
 
-// Term makes the term that begins with a create revision of the coordinator's key. inherited says that the group had a
-// coordinator with a source before. The term before must have been left.
+// Term makes the term whose number is the create revision of the coordinator's key. inherited says that this member
+// knows of an earlier coordinator that had a source. The previous term must have been left.
 func (s *Source) Term(number int64, inherited bool) *Term {
 	t := &Term{
 		o: &s.o, source: s, number: number, inherited: inherited, failing: Forever, obeying: pace.Retry(),
@@ -89,25 +90,25 @@ func (s *Source) Term(number int64, inherited bool) *Term {
 	return t
 }
 
-// Enter begins the term, which also ends with ctx. It is called once.
+// Enter begins the term, which ends with Leave, or when ctx ends. It is called once.
 func (t *Term) Enter(ctx context.Context) {
 	t.o.Log.Info("coordinating", zap.Int64("term", t.number))
 	ctx, t.cancel = context.WithCancel(ctx)
-	t.source.term.Store(t) // before it begins, so that no Refetch is lost
+	t.source.term.Store(t) // before run starts, so that no Refetch is lost
 	go func() {
 		defer close(t.done)
 		t.run(ctx)
 	}()
 }
 
-// Leave ends the term, and waits for its end. A Fetch that does not heed its context is left behind.
+// Leave ends the term, and waits for its goroutine. It leaves behind a Fetch that ignores its context.
 func (t *Term) Leave() {
 	t.source.term.CompareAndSwap(t, nil)
 	t.cancel()
 	<-t.done
 }
 
-// MembersChanged makes the source be asked again once the membership has settled.
+// MembersChanged makes the term ask the source again once the membership has settled.
 func (t *Term) MembersChanged() {
 	select {
 	case t.changed <- struct{}{}:
@@ -115,7 +116,7 @@ func (t *Term) MembersChanged() {
 	}
 }
 
-// refetch makes the source be asked again now, or as soon as it may be after a failure. It ends a pause between two
+// refetch makes the term ask the source now, or as soon as it may after a failure. It ends a pause between two
 // attempts.
 func (t *Term) refetch() {
 	select {
@@ -145,12 +146,12 @@ func (t *Term) run(ctx context.Context) {
 		if !t.conclude(ctx, v) {
 			return
 		}
-		t.obeyOrRetry(ctx) // what waited for an answer
+		t.obeyOrRetry(ctx) // there may be orders that have waited for an answer
 		t.nextPoll(v)
 	}
 }
 
-// takeOver reads what the coordinator before has recorded, and records that there is a source.
+// takeOver reads the record of the previous coordinator, and records that there is a source.
 func (t *Term) takeOver(ctx context.Context) {
 	t.fresh = t.readRecord(ctx)
 	t.recorded = t.record.Attempt
@@ -161,8 +162,8 @@ func (t *Term) takeOver(ctx context.Context) {
 	t.inherit()
 }
 
-// await waits until something makes the source be asked, and does meanwhile what does not need its answer. False says
-// that ctx ended.
+// await waits until the source must be asked, and meanwhile does what needs no answer of the source. It returns false
+// if ctx ended.
 func (t *Term) await(ctx context.Context) bool {
 	for {
 		select {
@@ -188,7 +189,7 @@ func (t *Term) await(ctx context.Context) bool {
 		if early == 0 {
 			return true
 		}
-		if t.fresh && t.exceeds(t.o.Now(), early) { // an earlier coordinator was told so, and its Start has failed too
+		if t.fresh && t.exceeds(t.o.Now(), early) { // no Start waits that long; that of the last coordinator failed too
 			t.o.FirstFetch(t.leftAlone(early))
 			t.fresh = false
 		}
@@ -196,14 +197,14 @@ func (t *Term) await(ctx context.Context) bool {
 	}
 }
 
-// conclude acts on what a round of fetches came to. False says that the term is over.
+// conclude acts on the result of a round of fetches. It returns false if the term is over.
 func (t *Term) conclude(ctx context.Context, v verdict) (goesOn bool) {
 	switch {
 	case ctx.Err() != nil:
 		return false
 	case v.over:
 		t.o.Log.Warn("the term has ended", zap.Error(v.err))
-		<-ctx.Done() // the view will tell, and a start that waits for the first fetch hears of it there
+		<-ctx.Done() // the next view ends the term, and the wait of a start for the first fetch
 		return false
 	case t.fresh:
 		t.o.FirstFetch(v.err)
@@ -213,8 +214,8 @@ func (t *Term) conclude(ctx context.Context, v verdict) (goesOn bool) {
 		return false
 	}
 	if v.hangs {
-		t.o.Log.Error("a Fetch does not return, though its context has ended; resigning, " +
-			"so that another member asks the source")
+		t.o.Log.Error("a Fetch does not return, though its context has ended; " +
+			"resigning, so that another member asks the source")
 		t.o.Resign(t.number)
 		<-ctx.Done()
 		return false
@@ -222,10 +223,10 @@ func (t *Term) conclude(ctx context.Context, v verdict) (goesOn bool) {
 	return true
 }
 
-// nextPoll sets when the source is asked after a round, if nothing else makes it be asked.
+// nextPoll sets when the source is asked after a round, unless something asks it earlier.
 func (t *Term) nextPoll(v verdict) {
 	switch next := t.o.PollInterval; {
-	case next > 0: // which is when removals are confirmed, too: their delay is as long at least
+	case next > 0: // a poll also confirms held removals, whose delay is at least PollInterval
 		t.timers.poll.Reset(next)
 	case v.err != nil:
 		t.timers.poll.Reset(failedRetry)
@@ -234,7 +235,7 @@ func (t *Term) nextPoll(v verdict) {
 	}
 }
 
-// obeyOrRetry carries out the orders that stand, and sets when to try again where etcd fails.
+// obeyOrRetry carries out the orders. If etcd fails, it sets when to try again.
 func (t *Term) obeyOrRetry(ctx context.Context) {
 	if t.obey(ctx) {
 		t.obeying.Reset()
@@ -243,39 +244,39 @@ func (t *Term) obeyOrRetry(ctx context.Context) {
 	t.timers.obey.Reset(t.obeying.Next())
 }
 
-// firstTimers sets when the source is asked for the first time: at once, or when the membership has settled. A new
-// coordinator is a change of membership like others: where the last fetch went well, it makes the source be asked once
-// more, after the membership has settled, or not at all. Where there was no coordinator before, the group begins, and
-// asks.
+// firstTimers sets when the source is asked for the first time. That is at once in a group that begins, where nobody
+// coordinated before, and if the last fetch failed or held removals, because only an answer tells which ids are held.
+// Otherwise a new coordinator is a change of membership like others: it asks the source when the membership has
+// settled, or not at all (CacheResources).
 func (t *Term) firstTimers() {
 	switch {
-	case t.fresh || !t.inherited || t.record.Error != "" || t.record.Held > 0: // which ids are held, only an answer tells
+	case t.fresh || !t.inherited || t.record.Error != "" || t.record.Held > 0:
 		t.timers.poll.Reset(0)
 	case !t.o.CacheResources:
 		t.timers.settle.Reset(t.o.SettleDelay)
-		if t.o.PollInterval > 0 { // members that come and go without end delay it no longer
+		if t.o.PollInterval > 0 { // members that come and go without end do not delay it for longer
 			t.timers.poll.Reset(t.o.SettleDelay + t.o.PollInterval)
 		}
-	case t.source.news.Load(): // which the coordinator before may not have had
+	case t.source.news.Load(): // the previous coordinator may not have had this Refetch
 		t.timers.poll.Reset(0)
 	case t.o.PollInterval > 0:
 		due := t.record.LastSuccess.Add(t.o.PollInterval).Sub(t.o.Wall())
-		t.timers.poll.Reset(min(max(due, 0), t.o.PollInterval)) // clocks differ
+		t.timers.poll.Reset(min(max(due, 0), t.o.PollInterval)) // the previous coordinator's clock may be wrong
 	}
 }
 
-// settleAnew makes the source be asked when the membership, which just changed, has settled.
+// settleAnew makes the term ask the source when the membership, which has just changed, has settled.
 func (t *Term) settleAnew() {
 	if !t.o.CacheResources {
 		t.timers.settle.Reset(t.o.SettleDelay)
 	}
 }
 
-// early is how long nothing asks the source yet: it wants to be left alone, or has failed just now. 0: it may be asked.
+// early returns how long the source must not be asked yet, because it wants to be left alone, or has just failed.
 func (t *Term) early() time.Duration { return max(0, max(t.notBefore, t.calm)-t.o.Now()) }
 
-// leftAlone returns the error of a fetch that is not made, since the source wants to be left alone for longer than
-// anybody waits.
+// leftAlone returns the error of a fetch that is not made, because the source wants to be left alone for longer than
+// the retry budget.
 func (t *Term) leftAlone(early time.Duration) error {
 	err := fmt.Errorf("the source wants to be left alone for another %v", early.Round(time.Second))
 	if t.record.Error != "" {
@@ -284,8 +285,8 @@ func (t *Term) leftAlone(early time.Duration) error {
 	return err
 }
 
-// isEndOfTerm says whether an error means that this member is not the coordinator any more, or not of this app. It
-// looks through no error of the source: a sourceError does not unwrap.
+// isEndOfTerm says whether an error means that this member is no longer the coordinator, or that the app is gone. It
+// calls no method of the user's errors, since a sourceError does not unwrap.
 func isEndOfTerm(err error) bool {
 	return errors.Is(err, catalogue.ErrDeposed) || errors.Is(err, catalogue.ErrAppGone)
 }
