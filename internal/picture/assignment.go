@@ -21,15 +21,15 @@ const StateUnassigned = "unassigned"
 type Assignment struct {
 	Resource string
 	Shard    int
-	Expected string // the member that it belongs to; empty where nobody is eligible
-	Member   string // the member that has the claim; empty where nobody has
-	State    string
-	Token    int64     // of the claim; 0: there is none
-	Since    time.Time // when State was reached, by that member's clock; zero where there is no claim
-	Error    string    // why it failed or is unassigned, or what is said of a call that takes long
+	Expected string    // the member that owns it; empty if no member is eligible
+	Member   string    // the member that has the claim; empty if nobody has it
+	State    string    // StateUnassigned, or the state of the claim
+	Token    int64     // of the claim; 0 if there is none
+	Since    time.Time // when State was reached, by that member's clock; zero if there is no claim
+	Error    string    // why it failed or is unassigned, or a note about a call that takes long
 }
 
-// why is the state, with what is known of its reason.
+// why returns the state, with its reason if that is known.
 func (a Assignment) why() string {
 	if a.Error == "" {
 		return a.State
@@ -37,7 +37,7 @@ func (a Assignment) why() string {
 	return a.State + ": " + a.Error
 }
 
-// assignment tells of one resource of the picture.
+// assignment returns the assignment of a resource of the picture.
 func (p *Picture) assignment(id string) Assignment {
 	a := assignmentOf(id, p.view, p.claims[id])
 	if a.Token == 0 && p.badClaims[id] {
@@ -46,7 +46,7 @@ func (p *Picture) assignment(id string) Assignment {
 	return a
 }
 
-// assignmentOf tells of a resource by its claim; a zero one stands for none.
+// assignmentOf returns the assignment of a resource with this claim, which is zero if nobody has one.
 func assignmentOf(id string, view *membership.View, c claim) Assignment {
 	n, owner := view.OwnerOf(id)
 	a := Assignment{Resource: id, Shard: n, Expected: owner, State: StateUnassigned}
@@ -65,8 +65,8 @@ func assignmentOf(id string, view *membership.View, c claim) Assignment {
 	return a
 }
 
-// Lookup tells of one resource, without reading the others. ErrNotFound says that the catalogue does not want it, and
-// that nobody has a claim on it.
+// Lookup returns the assignment of one resource, without reading the others. The error matches ErrNotFound if the
+// catalogue does not want the resource and nobody has a claim on it.
 func (r *Reader) Lookup(ctx context.Context, id string) (Assignment, error) {
 	a, entry, err := r.look(ctx, id)
 	if err != nil {
@@ -80,8 +80,7 @@ func (r *Reader) Lookup(ctx context.Context, id string) (Assignment, error) {
 	return a, nil
 }
 
-// notWanted says why a resource is not to be handled, by its entry, which is nil where there is none; nil where it is
-// to be handled.
+// notWanted returns an error if the catalogue does not want a resource handled. entry is nil if there is no entry.
 func notWanted(entry *catalogue.Entry) error {
 	switch {
 	case entry == nil:
@@ -93,7 +92,7 @@ func notWanted(entry *catalogue.Entry) error {
 	}
 }
 
-// look reads one resource's keys and the members. The entry is nil where the catalogue has none that is understood.
+// look reads one resource's keys and the members. entry is nil if the catalogue has none that can be decoded.
 func (r *Reader) look(ctx context.Context, id string) (a Assignment, entry *catalogue.Entry, err error) {
 	n := shard.Of(id, r.Shards)
 	asking, cancel := context.WithTimeout(ctx, r.Timeout)

@@ -12,13 +12,13 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// patienceWithFigures bounds how long to wait for the figures of a member that holds what it should. A member of
-// another version may take 10 s to write them, and one that hangs writes none.
+// patienceWithFigures bounds the wait for the figures of a member that already has the claims that it should have. A
+// member of another version may take 10 s to write its figures, and one that hangs writes none.
 const patienceWithFigures = 2 * time.Second
 
-// WaitDrained returns when a member holds nothing, and its own figures say so too, if it is there and writes them
-// soon. Where every member is ordered to hold nothing, the orders are ignored, and that is an error. Where ctx ends
-// first, the error is a *WaitError.
+// WaitDrained returns when a member has no claim, and its own figures say so too, if it is live and writes them soon.
+// It fails if every member is ordered to be drained, because the orders are ignored then. If ctx ends first, the error
+// is a *WaitError.
 func (r *Reader) WaitDrained(ctx context.Context, member string) error {
 	for again := false; ; again = true {
 		heard, err := r.sweepDrained(ctx, member)
@@ -29,13 +29,13 @@ func (r *Reader) WaitDrained(ctx context.Context, member string) error {
 		if err != nil || heard || again {
 			return err
 		}
-		// It may not have heard of the order while the shards were read, and may have claimed something in one of them
-		// after that one was read.
+		// Sweep once more: the member may not have known of the order yet, and may have claimed something in a shard
+		// after that shard was read.
 	}
 }
 
 // sweepDrained returns when no shard has a claim of a member. heard says that by then the member knew that it owns no
-// shard, or was not there.
+// shard, or was not live.
 func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, err error) {
 	all := make([]int, r.Shards)
 	for n := range all {
@@ -48,7 +48,7 @@ func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, e
 		}
 		says, told := l.figures[member]
 		heard = !l.isLive(member) || told && says.Shards == 0
-		if l.isLive(member) && says.Claims > 0 { // there is no need to look for them
+		if l.isLive(member) && says.Claims > 0 { // it has claims, so there is no need to read the shards
 			return nil, fmt.Sprintf("it has %d resources, as it said last", says.Claims), nil
 		}
 		return all, "", nil
@@ -65,8 +65,8 @@ func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, e
 	return heard, err
 }
 
-// WaitUndrained returns when a member holds its share again (every resource of its shards is handled or failed), or
-// is not there. Where ctx ends first, the error is a *WaitError.
+// WaitUndrained returns when a member has its share again (every resource of its shards is active or failed), or is not
+// live. If ctx ends first, the error is a *WaitError.
 func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
 	has := 0
 	var view *membership.View
@@ -99,8 +99,8 @@ func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
 	return r.awaitFigures(ctx, member, func(f claims.Figures) bool { return f.Claims >= has })
 }
 
-// missingOf says, by all keys of a shard that is a member's, which wanted resource the member does not have; ""
-// stands for none, and then n is how many it has.
+// missingOf takes all keys of a shard that a member owns, and describes a wanted resource that the member does not have
+// yet. If there is none, what is "", and n is how many resources the member has.
 func (r *Reader) missingOf(member string, view *membership.View, kvs []*mvccpb.KeyValue) (n int, what string) {
 	p := newPicture(r.Layout, view)
 	for _, kv := range kvs {
@@ -121,8 +121,8 @@ func (r *Reader) missingOf(member string, view *membership.View, kvs []*mvccpb.K
 	return n, ""
 }
 
-// awaitFigures waits a moment until a member's own figures say what is known to be so, for the sake of whoever reads
-// them next. Only the end of ctx makes it fail.
+// awaitFigures waits a moment until agree accepts a member's own figures, so that whoever reads them next finds them up
+// to date. It returns an error only if ctx has ended.
 func (r *Reader) awaitFigures(ctx context.Context, member string, agree func(claims.Figures) bool) error {
 	waiting, cancel := context.WithTimeout(ctx, patienceWithFigures)
 	defer cancel()

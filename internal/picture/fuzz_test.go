@@ -16,7 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// fuzzKeys makes keys of a text with a key and its value a line.
+// fuzzKeys makes keys from a text that has one key with its value in each line.
 func fuzzKeys(text string) []*mvccpb.KeyValue {
 	var kvs []*mvccpb.KeyValue
 	seen := map[string]bool{}
@@ -47,7 +47,7 @@ func seedKeys() string {
 	}, "\n")
 }
 
-// What commands make of any keys at all.
+// Commands can read any keys at all, and count each of them once.
 func FuzzPicture(f *testing.F) {
 	f.Add(seedKeys())
 	f.Fuzz(func(t *testing.T, text string) {
@@ -89,7 +89,7 @@ func FuzzPicture(f *testing.F) {
 	})
 }
 
-// Whoever follows the owners is told of each claim that it understands, once, and that it ended.
+// FollowOwners reports each claim that can be decoded once, and its end.
 func FuzzFollowOwners(f *testing.F) {
 	f.Add(seedKeys(), "shards/0000/claims/b={}")
 	f.Fuzz(func(t *testing.T, first, then string) {

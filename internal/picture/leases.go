@@ -9,14 +9,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
-// leaseAge is how long a lease was granted for, and how long it still lives if nobody renews it. Zero stands for one
-// that has ended.
+// leaseAge is the TTL of a lease, and how long it still lives if nobody renews it. It is zero for a lease that has
+// ended.
 type leaseAge struct{ granted, left time.Duration }
 
-// stale says whether nobody can have renewed the lease for half of its life, though members do after a fifth.
+// stale says whether nobody has renewed the lease for half of its TTL. Members renew theirs after a fifth.
 func (a leaseAge) stale() bool { return a.left < a.granted/2 || a.granted == 0 }
 
-// leaseAges asks for all leases that members and claims are on. Each costs a request.
+// leaseAges reads the ages of all leases of members and claims. Each costs a request.
 func (r *Reader) leaseAges(ctx context.Context, p *Picture) (map[int64]leaseAge, error) {
 	ages := map[int64]leaseAge{}
 	for _, m := range p.view.Members {
@@ -34,7 +34,7 @@ func (r *Reader) leaseAges(ctx context.Context, p *Picture) (map[int64]leaseAge,
 			return nil, etcd.Unreachable(ctx, err)
 		}
 		if resp.TTL >= 0 {
-			// etcd tells whole seconds, rounded down: what is left may be up to one more.
+			// etcd returns whole seconds, rounded down, so up to one more second may be left.
 			ages[id] = leaseAge{time.Duration(resp.GrantedTTL) * time.Second, time.Duration(resp.TTL+1) * time.Second}
 		}
 	}

@@ -12,18 +12,18 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// ErrOrderExpired says that nobody has carried out an order about the source within its life.
+// ErrOrderExpired says that nobody has carried out an order about the source before it expired.
 var ErrOrderExpired = errors.New("the order has expired")
 
 // Order is an order about the source: a key that etcd deletes after a while.
 type Order struct {
 	Key      string
-	Revision int64 // at which it was given
+	Revision int64 // the revision at which it was given
 }
 
-// WaitOrder calls done with each record of the source's fetches, until done says yes or fails. ErrOrderExpired says
-// that the order is gone without that. Where ctx ends first, the error is a *WaitError. The other errors are done's,
-// as they are, and those of reading.
+// WaitOrder calls done with each new record of the source, until done returns true or an error. The error matches
+// ErrOrderExpired if the order is gone before that, and is a *WaitError if ctx ends first. WaitOrder returns errors of
+// done as they are.
 func (r *Reader) WaitOrder(ctx context.Context, order Order, done func(record.Source) (bool, error)) error {
 	last := ""
 	prefixes := []string{r.Layout.Source(), order.Key}
@@ -57,7 +57,7 @@ func (r *Reader) WaitOrder(ctx context.Context, order Order, done func(record.So
 	return ended(ctx, "the order about the source", last, err)
 }
 
-// stands says whether an order, or one that was given after it, is still there.
+// stands says whether etcd still has an order, or a later one with the same key.
 func stands(found []*mvccpb.KeyValue, order Order) bool {
 	for _, kv := range found {
 		if kv.ModRevision >= order.Revision {

@@ -10,22 +10,22 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// OwnerChange tells that a resource has another owner than before.
+// OwnerChange says that another member than before, or nobody, has the claim of a resource.
 type OwnerChange struct {
 	Resource string
 	Before   string // the member that had the claim; empty: nobody
-	Member   string // the member that has it; empty: nobody
-	Token    int64  // of the new claim, or of the one that ended
-	Revision int64  // etcd's, when it changed, or when it was noticed after a gap
+	Member   string // the member that has it now; empty: nobody
+	Token    int64  // of the new claim, or of the claim that ended
+	Revision int64  // etcd's revision when the claim changed, or when that was noticed after a gap
 	Fell     bool   // the token is not greater than that of an earlier claim: a violation
 }
 
-// forgetAfter is how long the highest token of a resource is remembered that nobody wants any more and nobody has a
-// claim on. Tokens fall where etcd went back, or was replaced, which any answer of it tells; an hour is far longer
-// than one takes.
+// forgetAfter is how long the highest token of a resource is remembered after nobody wants the resource and nobody has
+// a claim on it. Tokens fall if etcd went back in time, or was replaced. Any answer of etcd shows that, and an hour is
+// far longer than an answer takes.
 const forgetAfter = time.Hour
 
-// owner is who has a claim.
+// owner is the member that has a claim.
 type owner struct {
 	member string
 	token  int64
@@ -33,27 +33,27 @@ type owner struct {
 
 // trail is what is known of a resource.
 type trail struct {
-	owner   owner     // token 0: nobody
-	highest int64     // token of any claim so far
-	entry   bool      // the catalogue has it
-	left    time.Time // since when it has neither an entry nor an owner; zero: it has
-	listed  struct{ claim, entry bool }
+	owner   owner     // its token is 0 if nobody has the claim
+	highest int64     // the highest token of any claim so far
+	entry   bool      // the catalogue has the resource
+	left    time.Time // since when it has neither an entry nor an owner; zero: it has one
+	listed  struct{ claim, entry bool } // what the list that Reset goes through has of it
 }
 
-// ownerFollower turns changes of claims into changes of owners.
+// ownerFollower turns changes of claims into changes of owners. One goroutine calls its methods.
 type ownerFollower struct {
 	layout keys.Layout
 	tell   func(OwnerChange)
 	now    func() time.Time
-	known  bool
-	trails map[string]*trail // by resource: those of the catalogue, and forgetAfter for what has left it
+	known  bool              // the first list was taken over
+	trails map[string]*trail // by resource id
 }
 
 func newOwnerFollower(layout keys.Layout, tell func(OwnerChange)) *ownerFollower {
 	return &ownerFollower{layout: layout, tell: tell, now: time.Now, trails: map[string]*trail{}}
 }
 
-// Reset implements follow.Sink. The first list is where it starts from, and is not told.
+// Reset implements follow.Sink. It reports no changes for the first list.
 func (o *ownerFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	for _, t := range o.trails {
 		t.listed.claim, t.listed.entry = false, false
@@ -92,7 +92,7 @@ func (o *ownerFollower) Apply(events []*clientv3.Event, _ int64) {
 	}
 }
 
-// put notes a key as it is.
+// put notes that etcd has a key.
 func (o *ownerFollower) put(kv *mvccpb.KeyValue, revision int64) {
 	key := o.layout.Parse(string(kv.Key))
 	if key.Kind != keys.Claim && key.Kind != keys.Resource {
@@ -112,14 +112,14 @@ func (o *ownerFollower) put(kv *mvccpb.KeyValue, revision int64) {
 	o.noteEnd(key.ID, t)
 }
 
-// claimed notes a claim as it is.
+// claimed notes that etcd has a claim, and reports a change of the owner.
 func (o *ownerFollower) claimed(id string, t *trail, kv *mvccpb.KeyValue, revision int64) {
 	before := t.owner
-	if before.token == kv.CreateRevision { // only its state changed
+	if before.token == kv.CreateRevision { // only the claim's state changed
 		return
 	}
 	r, err := claims.Decode(kv.Value)
-	if err != nil { // a claim that is not understood is nobody's that could be named
+	if err != nil { // nobody knows whose claim it is
 		o.gone(id, revision)
 		return
 	}
@@ -128,17 +128,13 @@ func (o *ownerFollower) claimed(id string, t *trail, kv *mvccpb.KeyValue, revisi
 	t.highest = max(t.highest, t.owner.token)
 	if o.known {
 		o.tell(OwnerChange{
-			Resource: id,
-			Before:   before.member,
-			Member:   t.owner.member,
-			Token:    t.owner.token,
-			Revision: revision,
-			Fell:     fell,
+			Resource: id, Before: before.member, Member: t.owner.member, Token: t.owner.token,
+			Revision: revision, Fell: fell,
 		})
 	}
 }
 
-// gone notes that nobody has a claim.
+// gone notes that nobody has the claim of a resource, and reports the change if somebody had it.
 func (o *ownerFollower) gone(id string, revision int64) {
 	t := o.trails[id]
 	before := t.owner
@@ -149,8 +145,8 @@ func (o *ownerFollower) gone(id string, revision int64) {
 	o.tell(OwnerChange{Resource: id, Before: before.member, Token: before.token, Revision: revision})
 }
 
-// noteEnd keeps track of since when there is nothing of a resource, and forgets it in the end: at the next list after
-// forgetAfter, of which there is one each few minutes.
+// noteEnd notes since when a resource has neither an entry nor an owner, and forgets the resource after forgetAfter.
+// The lists that come every few minutes call it for all resources.
 func (o *ownerFollower) noteEnd(id string, t *trail) {
 	switch {
 	case t.entry || t.owner.token != 0:

@@ -11,16 +11,18 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
-// ownersProbe is how often FollowOwners makes sure that etcd answers. The watches of etcd's client make themselves anew
-// without a word, so their silence says nothing. It is also how long an answer is waited for.
+// ownersProbe is how often FollowOwners checks that etcd answers, and the longest that it waits for an answer. A watch
+// of etcd's client reconnects silently, so a watch that shows nothing proves nothing.
 const ownersProbe = 5 * time.Second
 
-// FollowOwners calls changed for each change of ownership from now on, in the order of revisions, until ctx ends, and
-// returns its cause; or until etcd turns out to have been rewound: follow.ErrRewound. After a lost connection it
-// tells what changed meanwhile; owners in between are not seen. Where the app does not exist yet it waits for it.
+// FollowOwners calls changed for each change of ownership from now on, in the order of revisions, until ctx ends; the
+// error has its cause. It also returns if etcd went back in time; the error matches follow.ErrRewound then. After a
+// lost connection it reports the owners that have changed meanwhile, but not those in between. It waits for an app that
+// does not exist yet.
 //
 // lost is called with the reason when etcd does not answer, or refuses, and with nil when it answers again: in turn,
-// and never twice for one outage. Neither may block for long; lost is called by another goroutine than changed.
+// and never twice for one outage. Neither function may block for long. lost and changed are called by different
+// goroutines.
 func (r *Reader) FollowOwners(ctx context.Context, changed func(OwnerChange), lost func(error)) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
@@ -31,7 +33,7 @@ func (r *Reader) FollowOwners(ctx context.Context, changed func(OwnerChange), lo
 		OnError: func(_ string, err error) {
 			select {
 			case troubles <- err:
-			default: // one is enough to know
+			default: // another trouble has not been seen yet, and one is enough
 			}
 		},
 	})
@@ -46,8 +48,8 @@ func (r *Reader) FollowOwners(ctx context.Context, changed func(OwnerChange), lo
 	return fmt.Errorf("follow the owners: %w", context.Cause(ctx))
 }
 
-// tellOutages asks etcd now and then, and tells when it does not answer any more, or a list or a watch fails; and
-// when it answers and nothing has failed since it was asked before.
+// tellOutages asks etcd every ownersProbe. It calls lost with an error when etcd does not answer, or a list or a watch
+// fails, and with nil when etcd answers again and nothing has failed since the last time it was asked.
 func (r *Reader) tellOutages(ctx context.Context, kv clientv3.KV, troubles <-chan error, lost func(error)) {
 	out, calm := false, true
 	failed := func(err error) {

@@ -9,7 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// What replaced a claim while nobody listened is told as its end, understood or not.
+// If a value that cannot be decoded has replaced a claim during a gap, the end of the claim is reported.
 func TestFollowOwnersTellsTheEndOfAClaimThatGarbageReplaced(t *testing.T) {
 	var told []OwnerChange
 	o := newOwnerFollower(layout, func(c OwnerChange) { told = append(told, c) })
@@ -18,7 +18,7 @@ func TestFollowOwnersTellsTheEndOfAClaimThatGarbageReplaced(t *testing.T) {
 		return []*mvccpb.KeyValue{{Key: key, Value: []byte(value), CreateRevision: token}}
 	}
 	o.Reset(claim(`{"member":"m","state":"active"}`, 5), 6)
-	o.Reset(claim("?", 5), 7) // under the same token: it is still m's
+	o.Reset(claim("?", 5), 7) // the token is the same, so m still has the claim
 	o.Reset(claim("?", 8), 9)
 	o.Reset(nil, 10)
 	if want := []OwnerChange{{Resource: "a", Before: "m", Token: 5, Revision: 9}}; !slices.Equal(told, want) {
@@ -26,8 +26,8 @@ func TestFollowOwnersTellsTheEndOfAClaimThatGarbageReplaced(t *testing.T) {
 	}
 }
 
-// The highest token of a resource is remembered for as long as the catalogue has it, and an hour more; not for ever, or
-// whoever leaves it running under a source with ever new ids would run out of memory.
+// The highest token of a resource is remembered for as long as the catalogue has the resource, and for an hour more. It
+// is not remembered for ever: with a source that always has new ids, that would take more and more memory.
 func TestFollowOwnersForgetsWhatIsGoneForAnHour(t *testing.T) {
 	var told []OwnerChange
 	o := newOwnerFollower(layout, func(c OwnerChange) { told = append(told, c) })

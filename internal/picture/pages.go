@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
-// pageSize is the most keys that one request asks for.
+// pageSize is how many keys one request reads, at most.
 const pageSize = 2000
 
 // each calls f for all keys below a prefix at a revision, page by page.
@@ -19,7 +19,7 @@ func (r *Reader) each(ctx context.Context, prefix string, revision int64, f func
 	return r.between(ctx, prefix, clientv3.GetPrefixRangeEnd(prefix), revision, f)
 }
 
-// between calls f for all keys from one up to another at a revision, page by page.
+// between calls f for all keys from key up to end, without end, at a revision, page by page.
 func (r *Reader) between(ctx context.Context, key, end string, revision int64, f func(*mvccpb.KeyValue)) error {
 	for {
 		resp, err := r.page(ctx, key, end, revision, pageSize)
@@ -36,7 +36,8 @@ func (r *Reader) between(ctx context.Context, key, end string, revision int64, f
 	}
 }
 
-// page reads one key (end is empty) or a range of keys. Revision 0 stands for the latest, and limit 0 for no limit.
+// page reads one key, if end is empty, or the keys from key up to end. Revision 0 means the latest, and limit 0 no
+// limit.
 func (r *Reader) page(ctx context.Context, key, end string, revision, limit int64) (*clientv3.GetResponse, error) {
 	asking, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
@@ -48,9 +49,9 @@ func (r *Reader) page(ctx context.Context, key, end string, revision, limit int6
 	return resp, etcd.Unreachable(ctx, err)
 }
 
-// getAll reads several things at one revision: in one transaction, or, where etcd takes fewer operations in one, one
-// after the other at the revision of the first. ctx limits all of it, and its errors are etcd's: the caller explains
-// them.
+// getAll makes several reads at one revision: in one transaction, or, if etcd allows fewer operations in one, one after
+// the other at the revision of the first. ctx limits all of them. Errors are those of etcd's client; the caller calls
+// etcd.Unreachable for them.
 func (r *Reader) getAll(ctx context.Context, gets ...clientv3.Op) (found [][]*mvccpb.KeyValue, rev int64, err error) {
 	resp, err := r.Client.Txn(ctx).Then(gets...).Commit()
 	if err == nil {
@@ -78,7 +79,8 @@ func (r *Reader) getAll(ctx context.Context, gets ...clientv3.Op) (found [][]*mv
 	return found, rev, nil
 }
 
-// below reads what is below each of some prefixes, all at one revision. What fits into a page takes one request.
+// below reads the keys below each of several prefixes, all at one revision. It makes one request if all of them fit
+// into a page.
 func (r *Reader) below(ctx context.Context, prefixes []string) ([][]*mvccpb.KeyValue, error) {
 	return retry(func() ([][]*mvccpb.KeyValue, error) { return r.belowOnce(ctx, prefixes) })
 }

@@ -24,11 +24,11 @@ type Picture struct {
 	claims  map[string]claim
 	sums    map[claimGroup]claims.Summary
 	source  record.Source
-	corrupt []badKey // keys that are not understood
-	strays  []string // keys below another shard than their id belongs to; they are ignored
+	corrupt []badKey // keys that cannot be decoded, or that belong to nothing
+	strays  []string // keys in another shard than that of their id; members ignore them
 	figures []string // the members whose figures never expire
 
-	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, is not understood
+	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, cannot be decoded
 }
 
 // claim is a claim's key.
@@ -44,10 +44,10 @@ type claimGroup struct {
 	lease int64
 }
 
-// badKey is a key that is not understood: its value is corrupt, or it belongs to nothing.
+// badKey is a key whose value cannot be decoded, or that belongs to nothing.
 type badKey struct {
 	name  string
-	key   keys.Key // what it should be
+	key   keys.Key // the name, parsed
 	token int64    // its create revision
 }
 
@@ -59,11 +59,11 @@ func newPicture(layout keys.Layout, view *membership.View) *Picture {
 	}
 }
 
-// errForeign is what is wrong with a key that belongs to nothing.
+// errForeign is the error of a key that belongs to nothing.
 var errForeign = errors.New("the key belongs to nothing")
 
-// take sorts a key of a shard into the picture. A shard's summaries must come before its claims, as they do in the
-// order of keys.
+// take adds a key of a shard to the picture. A shard's summaries must come before its claims, as they do in the order
+// of keys.
 func (p *Picture) take(kv *mvccpb.KeyValue) {
 	key := p.layout.Parse(string(kv.Key))
 	if key.Kind != keys.Foreign && key.Number != key.Home(p.view.Shards) {
@@ -96,7 +96,7 @@ func (p *Picture) take(kv *mvccpb.KeyValue) {
 	}
 }
 
-// bad notes a key that is not understood.
+// bad adds a bad key to the picture.
 func (p *Picture) bad(kv *mvccpb.KeyValue) {
 	b := badKey{name: string(kv.Key), key: p.layout.Parse(string(kv.Key)), token: kv.CreateRevision}
 	p.corrupt = append(p.corrupt, b)
@@ -109,14 +109,15 @@ func (p *Picture) bad(kv *mvccpb.KeyValue) {
 	}
 }
 
-// Filter narrows what Assignments lists; its zero value takes all.
+// Filter narrows what Assignments lists. Its zero value lists everything.
 type Filter struct {
 	Member     string // only claims of this member
 	Unassigned bool   // only resources without a claim
 	Failed     bool   // only resources whose last Handle failed
 }
 
-// Assignments lists the wanted resources, and those that somebody still has a claim on, by id. It is never nil.
+// Assignments lists the resources that are wanted, or that somebody still has a claim on, sorted by id. It never
+// returns nil.
 func (p *Picture) Assignments(f Filter) []Assignment {
 	all := []Assignment{}
 	add := func(id string) {
@@ -153,7 +154,7 @@ type Resource struct {
 	Suspended  bool // it was deallocated, and is not handled although the source may have it
 }
 
-// Resources lists the catalogue by id. It is never nil.
+// Resources lists the catalogue, sorted by id. It never returns nil.
 func (p *Picture) Resources() []Resource {
 	all := make([]Resource, 0, len(p.entries))
 	for id, e := range p.entries {
@@ -166,22 +167,22 @@ func (p *Picture) Resources() []Resource {
 	return all
 }
 
-// Status sums a picture up.
+// Status is the summary of a picture. Its numbers of resources count wanted ones only.
 type Status struct {
 	Members     int
-	Resources   int // that are wanted
+	Resources   int
 	Active      int
 	Failed      int
 	Unassigned  int
-	Misplaced   int // another member has them than the one they belong to
+	Misplaced   int // another member than the owner has the claim
 	Coordinator string
 	Drains      []Drain
 	Source      record.Source
-	Corrupt     int // keys that are not understood, or below the wrong shard; all of them only after ReadAll
+	Corrupt     int // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
 	Revision    int64
 }
 
-// Status sums the picture up.
+// Status sums up the picture.
 func (p *Picture) Status() Status {
 	s := Status{
 		Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Drains: drains(p.view), Source: p.source,

@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/claims"
 )
 
-// alone is a group of the member a, that everything belongs to.
+// alone is a group of one member, a, which owns everything.
 func alone() []*mvccpb.KeyValue {
 	return []*mvccpb.KeyValue{memberKey("a", "active", 0x70), slotKey("a")}
 }

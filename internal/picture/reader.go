@@ -21,28 +21,29 @@ import (
 // ErrNotFound says that the catalogue does not want a resource, and that nobody has a claim on it.
 var ErrNotFound = errors.New("not found")
 
-// Reader reads one app. It has no state of its own, so it may be copied, and its methods are safe for concurrent use.
-// Errors of requests that etcd did not answer in time match etcd.ErrUnreachable; those of a context that ended do not.
+// Reader reads one app. All fields must be set. It has no state of its own, so it may be copied, and any goroutine may
+// call its methods. An error matches etcd.ErrUnreachable if etcd did not answer a request in time, but not if the
+// caller's context has ended.
 type Reader struct {
 	Client *clientv3.Client
 	Layout keys.Layout // of the app
-	// Shards is the app's number of shards. It may be 0 where nobody knows it yet: then only Exists, Apps, Source,
+	// Shards is the app's number of shards. While nobody knows it, it may be 0: then only Exists, Apps, Source,
 	// VerifyConfig and FollowOwners may be called.
 	Shards  int
 	Timeout time.Duration // of each request
 }
 
-// maxReads bounds how often a picture is begun anew because etcd compacted its revision meanwhile.
+// maxReads is how often a reading is begun, at most, because etcd compacted its revision meanwhile.
 const maxReads = 10
 
-// Read reads members, source, catalogue and claims, all at one revision. Where etcd compacts that revision before all
-// pages were read, it begins anew.
+// Read reads members, source, catalogue and claims, all at one revision. It begins anew if etcd compacts that revision
+// before all pages were read.
 func (r *Reader) Read(ctx context.Context) (*Picture, error) {
 	return retry(func() (*Picture, error) { return r.readOnce(ctx) })
 }
 
-// ReadAll is Read, and reads everything else below the app's prefix too: only so does the picture know of keys that
-// belong to nothing.
+// ReadAll does the same as Read, and also reads everything else below the app's prefix, so that the picture knows of
+// keys that belong to nothing.
 func (r *Reader) ReadAll(ctx context.Context) (*Picture, error) {
 	return retry(func() (*Picture, error) {
 		p, err := r.readOnce(ctx)
@@ -53,7 +54,7 @@ func (r *Reader) ReadAll(ctx context.Context) (*Picture, error) {
 	})
 }
 
-// retry calls read again while its revision was compacted before it was done.
+// retry calls read until it is done before etcd compacts its revision, but not for ever.
 func retry[T any](read func() (T, error)) (found T, err error) {
 	for range maxReads {
 		if found, err = read(); !errors.Is(err, rpctypes.ErrCompacted) {
@@ -76,7 +77,7 @@ func (r *Reader) readOnce(ctx context.Context) (*Picture, error) {
 	}
 	source, err := r.page(ctx, r.Layout.Source(), "", p.view.Revision, 0)
 	if err != nil {
-		return nil, fmt.Errorf("read the source's outcome: %w", err)
+		return nil, fmt.Errorf("read the source's record: %w", err)
 	}
 	for _, kv := range source.Kvs {
 		if p.source, err = record.DecodeSource(kv.Value); err != nil {
@@ -89,9 +90,9 @@ func (r *Reader) readOnce(ctx context.Context) (*Picture, error) {
 	return p, nil
 }
 
-// readRest reads what a picture can do without: members' figures, marks, orders, and keys that belong to nothing.
+// readRest reads what a picture can do without: members' figures, marks, orders, and keys that belong to nothing. These
+// are the keys before, between and after the two prefixes that readOnce has read.
 func (r *Reader) readRest(ctx context.Context, p *Picture) error {
-	// The rest lies around the two prefixes that were read, in the order of keys.
 	from, end := r.Layout.Root(), clientv3.GetPrefixRangeEnd(r.Layout.Root())
 	for _, upTo := range []string{r.Layout.Group(), r.Layout.Shards(), end} {
 		if err := r.between(ctx, from, upTo, p.view.Revision, p.takeRest); err != nil {
@@ -102,11 +103,11 @@ func (r *Reader) readRest(ctx context.Context, p *Picture) error {
 	return nil
 }
 
-// takeRest sorts a key that is neither of the group nor of a shard into the picture.
+// takeRest adds a key that is neither of the group nor of a shard to the picture.
 func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 	switch key := p.layout.Parse(string(kv.Key)); key.Kind {
-	case keys.Config, keys.Source: // were read before
-	case keys.Deallocation, keys.FetchOrder: // their values mean nothing
+	case keys.Config, keys.Source: // other requests read these
+	case keys.Deallocation, keys.FetchOrder: // any value is right
 	case keys.AcceptOrder:
 		if _, err := record.DecodeAccept(kv.Value); err != nil {
 			p.bad(kv)
@@ -122,7 +123,7 @@ func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 	}
 }
 
-// Group reads the members, and nothing else.
+// Group reads nothing but the members.
 func (r *Reader) Group(ctx context.Context) (*membership.View, error) {
 	group, err := r.groupKeys(ctx)
 	if err != nil {
@@ -139,11 +140,11 @@ func (r *Reader) groupKeys(ctx context.Context) (*clientv3.GetResponse, error) {
 	return group, nil
 }
 
-// Source reads the record of the source's fetches, and nothing else. It is zero where there is none.
+// Source reads nothing but the source's record. It returns a zero record if there is none.
 func (r *Reader) Source(ctx context.Context) (record.Source, error) {
 	resp, err := r.page(ctx, r.Layout.Source(), "", 0, 0)
 	if err != nil {
-		return record.Source{}, fmt.Errorf("read the source's outcome: %w", err)
+		return record.Source{}, fmt.Errorf("read the source's record: %w", err)
 	}
 	return decodeSource(resp.Kvs)
 }
@@ -157,7 +158,7 @@ func decodeSource(found []*mvccpb.KeyValue) (noted record.Source, err error) {
 	return noted, nil
 }
 
-// Exists reports whether there is any key of the app.
+// Exists reports whether etcd has any key of the app.
 func (r *Reader) Exists(ctx context.Context) (bool, error) {
 	first, err := r.page(ctx, r.Layout.Root(), clientv3.GetPrefixRangeEnd(r.Layout.Root()), 0, 1)
 	if err != nil {
@@ -166,9 +167,9 @@ func (r *Reader) Exists(ctx context.Context) (bool, error) {
 	return len(first.Kvs) > 0, nil
 }
 
-// Apps lists the apps below a prefix by name, whichever the Reader's own app is: those from the given name on, or all
-// where that is empty, limit of them at most. Each costs a request for one key. Where a request fails, it returns
-// what it has found so far besides the error.
+// Apps lists the apps below a prefix, sorted by name, whichever app the Reader is for. It begins with the name from, or
+// with the first app if that is empty, and lists at most limit apps. Each costs a request for one key. If a request
+// fails, it returns the apps that it has found so far, and the error.
 func (r *Reader) Apps(ctx context.Context, prefix, from string, limit int) ([]string, error) {
 	all := keys.Apps(prefix)
 	key, end := all+keys.Escape(from), clientv3.GetPrefixRangeEnd(all)
@@ -185,7 +186,7 @@ func (r *Reader) Apps(ctx context.Context, prefix, from string, limit int) ([]st
 		if id, err := keys.Unescape(name); app && err == nil {
 			apps = append(apps, id)
 		}
-		key = all + name + "0" // the character after the slash: on to the next app
+		key = all + name + "0" // "0" follows "/", so this skips the other keys of the app
 	}
 	return apps, nil
 }

@@ -15,11 +15,11 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Roll is the members at one revision, and what they say of themselves. To read it costs as much as there are members,
-// however many resources there are.
+// Roll is the members at one revision, and their figures. The cost of reading it grows with the number of members, not
+// with that of resources.
 type Roll struct {
 	View    *membership.View
-	figures map[string]claims.Figures // of the members that have written some that are understood
+	figures map[string]claims.Figures // by member; without figures that cannot be decoded
 }
 
 // Roll reads the members and their figures.
@@ -51,21 +51,21 @@ func (l *Roll) isLive(member string) bool {
 	return live
 }
 
-// Member tells of one live member.
+// Member is one live member.
 type Member struct {
 	ID        string
 	State     string // a membership.State
-	Drain     string // what DrainOf says
+	Drain     string // as DrainOf returns it
 	Weight    int
 	Slots     []int
 	Address   string
 	Version   string
 	Started   time.Time
-	Shards    int // how many the view gives it
-	Resources int // how many claims it has, by its own figures; 0 before the first
+	Shards    int // how many shards it owns
+	Resources int // how many claims it has by its own figures; 0 before it has written any
 }
 
-// Members lists the members by id. It is never nil.
+// Members lists the members, sorted by id. It never returns nil.
 func (l *Roll) Members() []Member {
 	shards := map[string]int{}
 	for _, owner := range l.View.Owners() {
@@ -83,13 +83,13 @@ func (l *Roll) Members() []Member {
 	return all
 }
 
-// What DrainOf says of a member.
+// The results of DrainOf.
 const (
-	DrainOrdered = "ordered" // the member is to hold nothing
-	DrainIgnored = "ignored" // that is ordered, and ignored, since nobody would be left
+	DrainOrdered = "ordered" // the member is ordered to be drained: it must have no claims
+	DrainIgnored = "ignored" // the order is ignored, since every member has one
 )
 
-// DrainOf says whether a member is ordered to hold nothing: DrainOrdered, DrainIgnored, or "" where there is no such
+// DrainOf returns whether a member is ordered to be drained: DrainOrdered, DrainIgnored, or "" if there is no such
 // order.
 func DrainOf(v *membership.View, member string) string {
 	switch {
@@ -102,15 +102,15 @@ func DrainOf(v *membership.View, member string) string {
 	}
 }
 
-// Drain is an order that a member hold nothing.
+// Drain is an order that drains a member.
 type Drain struct {
 	Member  string
-	Since   time.Time // by the clock of who gave it; zero where that is not known
-	Live    bool      // the member is there
-	Ignored bool      // nobody would be left, so that all such orders are ignored
+	Since   time.Time // by the clock of whoever gave it; zero if that is not known
+	Live    bool      // the member is live
+	Ignored bool      // every member has such an order, so all of them are ignored
 }
 
-// Drains lists the orders by member, of those too that are not there. It is never nil.
+// Drains lists the orders, sorted by member, also those for members that are not live. It never returns nil.
 func (l *Roll) Drains() []Drain { return drains(l.View) }
 
 func drains(v *membership.View) []Drain {

@@ -8,24 +8,24 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// sweep waits until nothing is missing in any of some shards, one after the other: it watches the group and one
-// shard, and does not look again at those in which nothing was missing.
+// sweep waits until nothing is missing in any of several shards, one after the other. It watches the group and one
+// shard, and does not read those again in which nothing was missing.
 type sweep struct {
 	r      *Reader
-	member string           // that is waited for
-	prefix func(int) string // what is read of a shard
+	member string           // the member that the wait is about
+	prefix func(int) string // the prefix of the keys that are read of a shard
 
-	// which says which shards are to be read; it is asked after each change of the group. nil stands for: none as
-	// long as that is so, and why says what is missing.
+	// which returns the shards to read. It is called after each change of the group. If shards is nil, the wait goes on
+	// without reading any, and why says what is missing.
 	which func(*Roll) (shards []int, why string, err error)
-	// missing says what is missing in a shard, by its keys; "" stands for nothing.
+	// missing describes what is missing in a shard with these keys; "" if nothing is.
 	missing func(kvs []*mvccpb.KeyValue) string
 
 	fine map[int]bool // the shards in which nothing was missing
-	at   int          // the first shard in which something was; -1: none yet
+	at   int          // the shard in which something was missing last; -1: none
 }
 
-// run returns when nothing is missing. Where ctx ends first, the error is a *WaitError.
+// run returns when nothing is missing. If ctx ends first, the error is a *WaitError.
 func (s *sweep) run(ctx context.Context) error {
 	s.fine, s.at = map[int]bool{}, -1
 	last := ""
@@ -54,7 +54,7 @@ func (s *sweep) run(ctx context.Context) error {
 				return false, err
 			}
 			all = last == ""
-			return all || watched != s.at, nil // another shard is to be watched
+			return all || watched != s.at, nil // a change of s.at ends until, so that another shard is watched
 		})
 		switch {
 		case err != nil && ctx.Err() != nil:
@@ -70,12 +70,12 @@ func (s *sweep) run(ctx context.Context) error {
 // sweepBatch is how many shards are read at once.
 const sweepBatch = 8
 
-// look reads shards until it finds one in which something is missing, and says what; "" stands for nothing.
+// look reads shards until it finds one in which something is missing, and describes that; "" if nothing is missing.
 func (s *sweep) look(ctx context.Context, shards []int) (string, error) {
 	rest := slices.DeleteFunc(slices.Clone(shards), func(n int) bool { return s.fine[n] })
 	for len(rest) > 0 {
 		batch := rest[:min(len(rest), sweepBatch)]
-		if batch[0] == s.at { // probably the same is still missing, and then nobody needs the others
+		if batch[0] == s.at { // something is probably still missing there, so that the others need not be read
 			batch = batch[:1]
 		}
 		rest = rest[len(batch):]

@@ -17,38 +17,38 @@ import (
 // Kind says which rule a Violation breaks.
 type Kind string
 
-// The kinds of violations. Those marked passing are also seen for a moment while a resource changes hands.
+// The kinds of violations. Those marked "passing" may also be seen for a moment while a resource moves.
 const (
 	KindUnassigned    Kind = "unassigned"     // passing: a wanted resource that nobody has a claim on
-	KindMisplaced     Kind = "misplaced"      // passing: a claim of another member than the resource belongs to
+	KindMisplaced     Kind = "misplaced"      // passing: a claim of a member that does not own the resource
 	KindOrphan        Kind = "orphan"         // passing: a claim of a resource that nobody wants
-	KindUnknownMember Kind = "unknown-member" // passing: a claim, or the office, of a member that is not there
+	KindUnknownMember Kind = "unknown-member" // passing: a claim, or the office, of a member that is not live
 	KindStale         Kind = "stale"          // passing: a lease that nobody renews, or a claim not handled for long
 	KindNoLease       Kind = "no-lease"       // a key of a member without a lease, which never expires
 	KindSlotShared    Kind = "slot-shared"    // a slot that two live members list as theirs
 	KindSlotStray     Kind = "slot-stray"     // passing: a slot of a live member that is not reserved for it
-	KindWrongShard    Kind = "wrong-shard"    // a key below another shard than its id belongs to
-	KindNoMembers     Kind = "no-members"     // there are resources to be handled, and no member at all
-	KindNoConfig      Kind = "no-config"      // the app has keys, but not the one that makes it exist
-	KindCorrupt       Kind = "corrupt"        // a key below the app's prefix that is not understood
-	KindTooLarge      Kind = "too-large"      // a resource of the source that etcd does not take
+	KindWrongShard    Kind = "wrong-shard"    // a key in another shard than that of its id
+	KindNoMembers     Kind = "no-members"     // there are wanted resources, and no member at all
+	KindNoConfig      Kind = "no-config"      // the app has keys, but not the config key that makes it exist
+	KindCorrupt       Kind = "corrupt"        // a key of the app that cannot be decoded, or that belongs to nothing
+	KindTooLarge      Kind = "too-large"      // a resource of the source that is too large for etcd
 	KindBadItem       Kind = "bad-item"       // an item of the source's last answer that is no resource
 )
 
-// Violation is one thing in etcd that is not as it should be.
+// Violation is one rule that the keys of an app break.
 type Violation struct {
 	Kind     Kind
-	Resource string // empty where it is not about one
-	Member   string // empty where it is not about one
-	Token    int64  // of the claim it is about; 0: none
+	Resource string // empty if it is not about a resource
+	Member   string // empty if it is not about a member
+	Token    int64  // of the claim that it is about; 0 if it is not about a claim
 	Detail   string // for people
 }
 
-// staleClaim is for how long a claim may wait to be handled before it is stale: far longer than clocks of machines
-// differ.
+// staleClaim is how long a claim may wait to be handled before it is stale. It is far longer than the clocks of
+// machines differ.
 const staleClaim = 5 * time.Minute
 
-// VerifyConfig returns the violation of an app that has keys, but not its config; none otherwise. The slice is never
+// VerifyConfig returns a violation if the app has keys, but not its config key, and otherwise none. The slice is never
 // nil.
 func (r *Reader) VerifyConfig(ctx context.Context) ([]Violation, error) {
 	config, err := r.page(ctx, r.Layout.Config(), "", 0, 0)
@@ -66,9 +66,8 @@ func (r *Reader) VerifyConfig(ctx context.Context) ([]Violation, error) {
 	}}, nil
 }
 
-// Verify reads the app and the leases, and lists what is not as it should be, by kind, resource, member and detail;
-// what VerifyConfig finds is not among it. now is the time by which claims are stale. The slice is nil only besides
-// an error.
+// Verify reads the app and the leases, and lists all violations but that of VerifyConfig, sorted by kind, resource,
+// member and detail. It measures the age of claims by now. The slice is nil only if there is an error.
 func (r *Reader) Verify(ctx context.Context, now time.Time) ([]Violation, error) {
 	p, err := r.ReadAll(ctx)
 	if err != nil {
@@ -81,7 +80,7 @@ func (r *Reader) Verify(ctx context.Context, now time.Time) ([]Violation, error)
 	return p.verify(ages, now), nil
 }
 
-// verify lists what is not as it should be, in order. It never returns nil.
+// verify lists the violations, sorted. It never returns nil.
 func (p *Picture) verify(ages map[int64]leaseAge, now time.Time) []Violation {
 	all := p.verifyEntries()
 	for id, c := range p.claims {
@@ -128,7 +127,7 @@ func (b badKey) violation() Violation {
 	return v
 }
 
-// verifyEntries looks at what the catalogue wants.
+// verifyEntries lists the violations of wanted resources.
 func (p *Picture) verifyEntries() []Violation {
 	all := []Violation{}
 	wanted := 0
@@ -160,7 +159,7 @@ func (p *Picture) verifyClaim(id string, c claim, ages map[int64]leaseAge, now t
 	e, known := p.entries[id]
 	owner := p.view.Owner(shard.Of(id, p.view.Shards))
 	switch {
-	case p.badEntries[id]: // whoever handles it goes on
+	case p.badEntries[id]: // verify lists the corrupt entry, and the member with the claim goes on handling it
 	case !known:
 		add(KindOrphan, "the catalogue does not have it")
 	case !e.Wanted():

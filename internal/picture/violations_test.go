@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// fresh are the leases of the members a and b, which they renew.
+// fresh are the leases of the members a and b, which have just renewed them.
 var fresh = map[int64]leaseAge{0x70: {10 * time.Second, 9 * time.Second}, 0x71: {10 * time.Second, 9 * time.Second}}
 
 func TestVerifyNamesWhatIsNotAsItShouldBe(t *testing.T) {
@@ -84,14 +84,17 @@ func TestVerifyNamesWhatIsNotAsItShouldBe(t *testing.T) {
 			name: "figures and an office without a lease",
 			keys: []*mvccpb.KeyValue{key(layout.Stats("a"), "{}", 2, 0), key(layout.Coordinator(), "c", 3, 0)},
 			want: []Violation{
-				{Kind: KindNoLease, Member: "a"}, {Kind: KindNoLease, Member: "c"}, {Kind: KindUnknownMember, Member: "c"},
+				{Kind: KindNoLease, Member: "a"},
+				{Kind: KindNoLease, Member: "c"},
+				{Kind: KindUnknownMember, Member: "c"},
 			},
 		},
 		{
 			name: "keys that mean nothing",
 			keys: []*mvccpb.KeyValue{
 				key(layout.Claim(shardOf("r"), "r"), "?", 7, 0x70), key(layout.Claim(elsewhere, "r"), "?", 8, 0x70),
-				key(layout.Stats("a"), "?", 2, 0x70), key(layout.AcceptOrder(), "?", 2, 0x70), key(layout.Root()+"x", "", 2, 0),
+				key(layout.Stats("a"), "?", 2, 0x70), key(layout.AcceptOrder(), "?", 2, 0x70),
+				key(layout.Root()+"x", "", 2, 0),
 				key(layout.FetchOrder(), "", 2, 0x70), key(layout.Config(), "", 1, 0), // these two are fine
 			},
 			want: []Violation{

@@ -14,11 +14,11 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// WaitError is the error of a wait whose context ended. It says what was seen last, and unwraps to the context's cause.
-// A Reader returns it as it is, never wrapped.
+// WaitError is the error of a wait whose context ended. It says what the wait saw last, and unwraps to the context's
+// cause. A Reader returns it as it is, never wrapped.
 type WaitError struct {
-	What string // that was waited for, such as: resource "feed-42"
-	Last string // why it was not so yet, when somebody looked last; empty where nobody could
+	What string // the object of the wait, such as: resource "feed-42"
+	Last string // why the wait was not over when it looked last; empty if it could not look
 	Err  error  // the context's cause
 }
 
@@ -32,7 +32,7 @@ func (e *WaitError) Error() string {
 // Unwrap returns the context's cause.
 func (e *WaitError) Unwrap() error { return e.Err }
 
-// ended returns a WaitError in place of the error of a wait whose context has ended, and other errors as they are.
+// ended replaces the error of a wait whose context has ended by a WaitError, and returns other errors as they are.
 func ended(ctx context.Context, what, last string, err error) error {
 	if err != nil && ctx.Err() != nil {
 		return &WaitError{What: what, Last: last, Err: context.Cause(ctx)}
@@ -40,19 +40,19 @@ func ended(ctx context.Context, what, last string, err error) error {
 	return err
 }
 
-// rewait bounds how long a wait trusts its watches before it looks again.
+// rewait is how long a wait trusts its watches before it looks again.
 const rewait = 5 * time.Second
 
-// until calls done now and after each change below one of the prefixes, until it says yes or fails, or ctx ends. It
-// goes on where done's error is that etcd did not answer, and sets *last to that error, unless last is nil; what else
-// *last is to say is for done to set.
+// until calls done now and after each change below one of the prefixes, until done returns true or an error, or ctx
+// ends. It goes on if the error is that etcd did not answer, and sets *last to its text, unless last is nil. Otherwise
+// done sets *last.
 func (r *Reader) until(
 	ctx context.Context, last *string, prefixes []string, done func(context.Context) (bool, error),
 ) error {
 	for pauses := pace.Retry(); ; {
 		watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), rewait)
 		changed := make(chan struct{}, 1)
-		for _, prefix := range prefixes { // before the look, so that no change falls between
+		for _, prefix := range prefixes { // the watches begin before the look, so that they show each change after it
 			go notify(r.Client.Watch(watching, prefix, clientv3.WithPrefix()), changed)
 		}
 		yes, err := untilChanged(ctx, watching, changed, done)
@@ -77,18 +77,18 @@ func (r *Reader) until(
 	}
 }
 
-// notify tells of what a watch sees, until the watch ends.
+// notify sends a token for what a watch shows, until the watch ends.
 func notify(watch clientv3.WatchChan, changed chan<- struct{}) {
 	for range watch {
 		select {
 		case changed <- struct{}{}:
-		default: // one is enough to look again
+		default: // one token is enough to look again
 		}
 	}
 }
 
-// untilChanged looks after each change until watching ends. That does not limit a look, which may take as long as it
-// does. What takes long is not done again at once: for at least half of the time etcd is left alone.
+// untilChanged calls done now and after each change, until watching ends; that does not cut a call short. After a call
+// it pauses for as long as the call took, so that it leaves etcd alone for half of the time.
 func untilChanged(
 	ctx, watching context.Context, changed <-chan struct{}, done func(context.Context) (bool, error),
 ) (bool, error) {
@@ -109,8 +109,8 @@ func untilChanged(
 	}
 }
 
-// Wait returns when a resource is active. ErrNotFound says that the catalogue does not want it. Where ctx ends first,
-// the error is a *WaitError. The Assignment is what was seen last, also besides an error.
+// Wait returns when a resource is active. The error matches ErrNotFound if the catalogue does not want the resource,
+// and is a *WaitError if ctx ends first. The Assignment is the last one that it has read, also if there is an error.
 func (r *Reader) Wait(ctx context.Context, id string) (Assignment, error) {
 	var found Assignment
 	last := ""
@@ -130,8 +130,8 @@ func (r *Reader) Wait(ctx context.Context, id string) (Assignment, error) {
 	return found, ended(ctx, fmt.Sprintf("resource %q", id), last, err)
 }
 
-// WaitGone returns when nobody has a claim on a resource that the catalogue does not want. Where it is wanted, that
-// is an error. Where ctx ends first, the error is a *WaitError.
+// WaitGone returns when nobody has a claim on a resource that the catalogue does not want. It fails if the catalogue
+// wants the resource. If ctx ends first, the error is a *WaitError.
 func (r *Reader) WaitGone(ctx context.Context, id string) error {
 	last := ""
 	n := shard.Of(id, r.Shards)

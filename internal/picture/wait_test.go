@@ -49,7 +49,7 @@ func TestAnOrderStandsWhileItOrALaterOneIsThere(t *testing.T) {
 }
 
 func TestAMemberMissesWhatAnotherHasOrNobodyHandles(t *testing.T) {
-	view := of(alone()...).view
+	view, wanted := of(alone()...).view, entryKey("r", false)
 	for _, tt := range []struct {
 		name string
 		keys []*mvccpb.KeyValue
@@ -57,19 +57,19 @@ func TestAMemberMissesWhatAnotherHasOrNobodyHandles(t *testing.T) {
 		want string
 	}{
 		{name: "an empty shard"},
-		{name: "active", keys: []*mvccpb.KeyValue{entryKey("r", false), claimKey("r", "a", claims.Active, 7, 0x70)}, n: 1},
-		{name: "failed", keys: []*mvccpb.KeyValue{entryKey("r", false), claimKey("r", "a", claims.Failed, 7, 0x70)}, n: 1},
+		{name: "active", keys: []*mvccpb.KeyValue{wanted, claimKey("r", "a", claims.Active, 7, 0x70)}, n: 1},
+		{name: "failed", keys: []*mvccpb.KeyValue{wanted, claimKey("r", "a", claims.Failed, 7, 0x70)}, n: 1},
 		{name: "not wanted", keys: []*mvccpb.KeyValue{entryKey("r", true)}},
 		{
-			name: "unassigned", keys: []*mvccpb.KeyValue{entryKey("r", false)},
+			name: "unassigned", keys: []*mvccpb.KeyValue{wanted},
 			want: `its "r" is unassigned: a has not claimed it yet`,
 		},
 		{
-			name: "claimed", keys: []*mvccpb.KeyValue{entryKey("r", false), claimKey("r", "a", claims.Claimed, 7, 0x70)},
+			name: "claimed", keys: []*mvccpb.KeyValue{wanted, claimKey("r", "a", claims.Claimed, 7, 0x70)},
 			want: `its "r" is claimed`,
 		},
 		{
-			name: "another's", keys: []*mvccpb.KeyValue{entryKey("r", false), claimKey("r", "b", claims.Active, 7, 0x71)},
+			name: "another's", keys: []*mvccpb.KeyValue{wanted, claimKey("r", "b", claims.Active, 7, 0x71)},
 			want: `"r" is still with "b"`,
 		},
 	} {
