@@ -22,26 +22,24 @@ import (
 
 // Config says how to reach etcd.
 type Config struct {
-	Client      *clientv3.Client // the caller's own, in place of everything else but DialTimeout; or nil
+	// Client is the caller's own client; nil: Connect makes one. With a Client, only DialTimeout counts besides it.
+	Client      *clientv3.Client
 	Endpoints   []string
-	TLS         *tls.Config
-	GetTLS      func() (*tls.Config, error)
+	TLS         *tls.Config                 // nil: no TLS, unless an endpoint is an https URL
+	GetTLS      func() (*tls.Config, error) // called for each new connection in place of TLS; nil: TLS is used
 	Username    string
 	Password    string
-	DialTimeout time.Duration // how long the first answer is waited for
+	DialTimeout time.Duration // how long Connect waits for the first answer
 
-	DialOptions []grpc.DialOption // besides those that the other fields amount to, and after them
+	DialOptions []grpc.DialOption // these come after the options for the other fields
 }
 
-// Connect returns a client that has been answered once, about the key probe, and whether it is the callee's to close.
-// With patience, etcd may take longer than DialTimeout for that, as long as it is there: a login, which it does one
-// after the other, may have to wait for many others. Errors match ErrUnreachable where etcd does not answer; others are
-// etcd's refusals.
+// Connect returns a client that etcd has answered once, to a request for the key probe. own says that Connect has made
+// the client, so that the caller must close it. With patience, etcd may take longer than DialTimeout as long as it is
+// there: it handles one login after the other, so this one may have to wait for many others. An error matches
+// ErrUnreachable if etcd does not answer; other errors are refusals of etcd.
 func Connect(
-	ctx context.Context,
-	c Config,
-	probe string,
-	patience bool,
+	ctx context.Context, c Config, probe string, patience bool,
 ) (client *clientv3.Client, own bool, err error) {
 	client = c.Client
 	if client == nil {
@@ -54,7 +52,7 @@ func Connect(
 	var hopeless bool
 	for pauses := pace.Retry(); ; {
 		asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
-		trace.WhenHopeless(cancel) // what does not pass is not waited for
+		trace.WhenHopeless(cancel) // waiting does not help against some failures
 		_, err = client.Get(asking, probe, clientv3.WithKeysOnly())
 		trace.WhenHopeless(nil)
 		hopeless = errors.Is(asking.Err(), context.Canceled)
@@ -68,7 +66,7 @@ func Connect(
 	}
 	why := trace.Reason()
 	if own {
-		_ = client.Close() // the first error is the one to tell
+		_ = client.Close() // err matters more than an error of Close
 	}
 	if cause := context.Cause(ctx); cause != nil {
 		return nil, false, fmt.Errorf("connect to etcd: %w", cause)
@@ -79,24 +77,21 @@ func Connect(
 	case IsUnreachable(err):
 		err = unreachable(c, client, err)
 	case speaksNoGRPC(err):
-		err = fmt.Errorf(
-			"%w: what answers at %s speaks HTTP, but not gRPC: it is not etcd, or not its port for clients",
-			ErrUnreachable,
-			strings.Join(client.Endpoints(), ","),
-		)
+		err = fmt.Errorf("%w: what answers at %s speaks HTTP, but not gRPC: it is not etcd, "+
+			"or not its port for clients", ErrUnreachable, strings.Join(client.Endpoints(), ","))
 	}
 	return nil, false, fmt.Errorf("connect to etcd: %w", err)
 }
 
-// speaksNoGRPC says whether gRPC found that the other end answers as a web server does. It has no error of its own for
-// that.
+// speaksNoGRPC says whether gRPC found that a web server answers. It looks at the text, since gRPC has no error value
+// for that.
 func speaksNoGRPC(err error) bool {
 	return strings.Contains(err.Error(), "unexpected HTTP status code") ||
 		strings.Contains(err.Error(), "HTTP content-type")
 }
 
-// reconnect bounds the pause before another try to connect. gRPC's own grows to two minutes: a member would come back
-// that long after an etcd that was away for a while.
+// reconnect bounds the pause before another try to connect. gRPC's own pause grows to two minutes, so that a member
+// would come back up to two minutes later than an etcd that was away for a while.
 func reconnect() grpc.DialOption {
 	return grpc.WithConnectParams(grpc.ConnectParams{
 		Backoff: backoff.Config{
@@ -109,19 +104,20 @@ func reconnect() grpc.DialOption {
 	})
 }
 
-// NewClient makes a client, which nothing is asked of yet. c.Client means nothing here. Where there is a user, it is
-// not the client that authenticates: it would do so for each stream, and could not any more, with an etcd of before
-// 3.5, once its token has expired.
+// NewClient makes a client, and makes no request. It ignores c.Client. With a user, package login authenticates instead
+// of the client: the client would do so for each stream, and with an etcd before 3.5 it could not do so any more after
+// its token has expired.
 func NewClient(c Config) (*clientv3.Client, error) {
 	options := []grpc.DialOption{
-		// A connection whose other end is gone without a word is left within seconds, not after the kernel's minutes.
-		grpc.WithKeepaliveParams(
-			keepalive.ClientParameters{Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true},
-		),
+		// If the other end disappears without closing the connection, gRPC notices within seconds; the kernel takes
+		// minutes.
+		grpc.WithKeepaliveParams(keepalive.ClientParameters{
+			Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true,
+		}),
 		reconnect(),
 	}
 	var auth *login.Login
-	if c.Username != "" && c.Password != "" { // a name alone authenticates nobody; a certificate may
+	if c.Username != "" && c.Password != "" { // a name without a password may go with a certificate
 		auth = login.New(c.Username, c.Password)
 		options = append(options, auth.DialOptions()...)
 	}
@@ -134,7 +130,7 @@ func NewClient(c Config) (*clientv3.Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	client.Watcher = follow.NewWatcher(client) // in place of one that has not been used, and has nothing to be closed
+	client.Watcher = follow.NewWatcher(client) // the watcher that it replaces is unused, and need not be closed
 	client.KV, client.Lease = reach.KV(client), reach.Lease(client, client.Lease)
 	if auth != nil {
 		client.Lease = closingLogin{client.Lease, auth}
@@ -142,7 +138,7 @@ func NewClient(c Config) (*clientv3.Client, error) {
 	return client, nil
 }
 
-// closingLogin closes a login with the client, which closes its Lease.
+// closingLogin closes the login together with the client, because the client closes its Lease.
 type closingLogin struct {
 	clientv3.Lease
 	login *login.Login

@@ -1,3 +1,3 @@
-// Package etcd connects to etcd, and tells an etcd that does not answer from one that refuses, and from one that has
-// too much to do. What hinders a connection is found out by package reach.
+// Package etcd connects to etcd. It distinguishes an etcd that does not answer from one that refuses, and from one that
+// is overloaded. Package reach finds out what hinders a connection.
 package etcd

@@ -18,7 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// ErrUnreachable says that etcd did not answer in time. What was asked may or may not have been done.
+// ErrUnreachable says that etcd did not answer in time. It may or may not have done what the request asked for.
 var ErrUnreachable = errors.New("etcd unreachable")
 
 // unreachable is the error of a first request that etcd did not answer in time.
@@ -26,13 +26,8 @@ func unreachable(c Config, client *clientv3.Client, err error) error {
 	if why := reach.ReasonOf(err); why != nil {
 		return &unreachableError{fmt.Sprintf("no answer within %v: %v", c.DialTimeout, why), why}
 	}
-	return fmt.Errorf(
-		"%w: no answer from %s within %v (%s)",
-		ErrUnreachable,
-		strings.Join(client.Endpoints(), ","),
-		c.DialTimeout,
-		reason(err),
-	)
+	return fmt.Errorf("%w: no answer from %s within %v (%s)",
+		ErrUnreachable, strings.Join(client.Endpoints(), ","), c.DialTimeout, reason(err))
 }
 
 // unreachableError matches ErrUnreachable, and has the reason for it in its chain.
@@ -48,11 +43,11 @@ func (e *unreachableError) Error() string {
 	return ErrUnreachable.Error() + ": " + e.text
 }
 
-// Unwrap gives both.
+// Unwrap returns ErrUnreachable and the reason.
 func (e *unreachableError) Unwrap() []error { return []error{ErrUnreachable, e.why} }
 
-// Unreachable makes an error match ErrUnreachable where it means that etcd did not answer; it returns others as they
-// are. ctx is the context of whoever asked: its end is no fault of etcd.
+// Unreachable makes an error match ErrUnreachable if it means that etcd did not answer. It returns other errors as they
+// are, and all errors if ctx has ended. ctx is the context of the caller, whose end is no fault of etcd.
 func Unreachable(ctx context.Context, err error) error {
 	if err == nil || ctx.Err() != nil || !IsUnreachable(err) || errors.Is(err, ErrUnreachable) {
 		return err
@@ -63,7 +58,7 @@ func Unreachable(ctx context.Context, err error) error {
 	return fmt.Errorf("%w: %s", ErrUnreachable, reason(err))
 }
 
-// reason is the short form of an error of gRPC.
+// reason returns the text of an error; of an error of gRPC only the message.
 func reason(err error) string {
 	if s, ok := status.FromError(err); ok && s.Message() != "" {
 		return s.Message()
@@ -73,18 +68,21 @@ func reason(err error) string {
 
 // IsUnreachable says whether an error means that etcd did not answer, rather than that it refused.
 func IsUnreachable(err error) bool {
-	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, rpctypes.ErrTimeout) || errors.Is(err, rpctypes.ErrNoLeader) ||
-		errors.Is(err, rpctypes.ErrTimeoutDueToLeaderFail) ||
-		errors.Is(err, rpctypes.ErrTimeoutDueToConnectionLost) {
-		return true
+	for _, timeout := range []error{
+		context.DeadlineExceeded, rpctypes.ErrTimeout, rpctypes.ErrNoLeader,
+		rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
+	} {
+		if errors.Is(err, timeout) {
+			return true
+		}
 	}
 	s, ok := status.FromError(err)
 	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
 }
 
-// IsBusy says whether a request failed because etcd has too much to do. It asks etcd something easier, for patience at
-// most: in which state it is. An etcd without a leader does not count as busy, since it could answer nothing else. With
-// connected, it is not asked over a connection that is being made, or cannot be made.
+// IsBusy says whether a request failed because etcd is overloaded. It asks etcd for its status, which is easier to
+// answer, and waits for up to patience. An etcd without a leader does not count as busy, since it can answer nothing
+// else. With connected, IsBusy returns false while a connection to etcd is being made, or cannot be made.
 func IsBusy(ctx context.Context, client *clientv3.Client, err error, patience time.Duration, connected bool) bool {
 	switch {
 	case ctx.Err() != nil:
@@ -105,7 +103,7 @@ func IsBusy(ctx context.Context, client *clientv3.Client, err error, patience ti
 	defer cancel()
 	resp, err := pb.NewMaintenanceClient(conn).Status(asking, &pb.StatusRequest{}, grpc.WaitForReady(true))
 	if err != nil {
-		return !IsUnreachable(err) && ctx.Err() == nil // it says why not, and so is there
+		return !IsUnreachable(err) && ctx.Err() == nil // a refusal shows that etcd is there
 	}
 	return resp.Leader != 0
 }

@@ -33,10 +33,10 @@ type owner struct {
 
 // trail is what is known of a resource.
 type trail struct {
-	owner   owner     // its token is 0 if nobody has the claim
-	highest int64     // the highest token of any claim so far
-	entry   bool      // the catalogue has the resource
-	left    time.Time // since when it has neither an entry nor an owner; zero: it has one
+	owner   owner                       // its token is 0 if nobody has the claim
+	highest int64                       // the highest token of any claim so far
+	entry   bool                        // the catalogue has the resource
+	left    time.Time                   // since when it has neither an entry nor an owner; zero: it has one
 	listed  struct{ claim, entry bool } // what the list that Reset goes through has of it
 }
 

@@ -1,5 +1,5 @@
-// Package usercode has what is common to all calls of the user's code: callbacks, and the methods of what they return.
-// Such code may panic, hang, end its goroutine, be slow, or call back into the member.
+// Package usercode has what all calls of the user's code have in common: calls of callbacks, and of methods of the
+// values that they return. Such code may panic, hang, end its goroutine, be slow, or call back into the member.
 package usercode
 
 import (
@@ -9,18 +9,18 @@ import (
 	"time"
 )
 
-// Grace is how long a call whose time is up is given to notice that, before it is given up.
+// Grace is how long a call has to return after its time is up, before it is given up.
 const Grace = time.Second
 
 // MaxText is how many bytes of an error's text are kept.
 const MaxText = 4096
 
-// ErrGoexit is the error of a call that ended its goroutine (runtime.Goexit, which t.FailNow and the like use) instead
-// of returning.
+// ErrGoexit is the error of a call that ended its goroutine (with runtime.Goexit, as t.FailNow does) instead of
+// returning.
 var ErrGoexit = errors.New("the call ended its goroutine (runtime.Goexit) and did not return")
 
-// Detached calls f in a goroutine of its own, and then done with what f returned, in the same goroutine: ErrGoexit
-// where f ended that. f must not panic: whoever adapts the user's code recovers.
+// Detached calls f in a goroutine of its own, and then done with the error of f in the same goroutine. The error is
+// ErrGoexit if f ended the goroutine. f must not panic: whoever adapts the user's code recovers.
 func Detached(f func() error, done func(error)) {
 	go func() {
 		err := ErrGoexit
@@ -29,8 +29,8 @@ func Detached(f func() error, done func(error)) {
 	}()
 }
 
-// Repeat calls step until it returns false. Where step panics, or ends its goroutine, Repeat goes on in a goroutine
-// of its own with what is left to do.
+// Repeat calls step until it returns false. If step panics, or ends its goroutine, Repeat drops the panic and goes on
+// calling step in a new goroutine.
 func Repeat(step func() bool) {
 	done := false
 	defer func() {
@@ -44,8 +44,8 @@ func Repeat(step func() bool) {
 	done = true
 }
 
-// PanicText says what a recovered panic was about, as Go's runtime does: what an error or a Stringer says, a text, a
-// number. Of another value it tells the type alone: a resource's data may be in it.
+// PanicText returns the text of a recovered panic's value: of an error, a Stringer, a string, a bool or a number. Of
+// any other value it returns the type only, because a resource's data may be in the value.
 func PanicText(v any) string {
 	switch v.(type) {
 	case error, fmt.Stringer:
