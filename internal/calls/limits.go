@@ -160,9 +160,8 @@ func (c *call) giveUp() {
 		}
 		c.of.end(CauseGivenUp)
 		cs.o.Core.CallStuck(now, a.Shard, a.ID, a.Kind.String()+" does not return")
-		cs.o.Failures.Add(
-			c.failure("call does not end, and is given up", "it does not return, though its context has ended"),
-		)
+		why := "it does not return, though its context has ended"
+		cs.o.Failures.Add(c.failure("call does not end, and is given up", why))
 	})
 }
 

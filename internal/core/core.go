@@ -6,7 +6,7 @@ import "time"
 type Core struct {
 	cfg    Config
 	now    time.Duration
-	shards []*shard // by number; nil where a shard is not followed
+	shards []*shard // by number; nil for a shard that is not followed
 	leases map[int64]*leaseState
 	fill   *leaseState // the lease that new claims go to
 	asked  bool        // NeedLease is unanswered

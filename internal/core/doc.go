@@ -1,6 +1,6 @@
 // Package core decides what one member does with the resources of its shards: claim, handle, update, terminate,
 // release. It does no I/O, starts no goroutine and reads no clock. Events come in as method calls that carry the time.
-// What is to be done goes out as a list of actions, and what became of each action comes back as another event. So the
+// What must be done goes out as a list of actions, and the result of each action comes back as another event. So the
 // same code runs under etcd and under a simulated store with virtual time.
 //
 // It is level-triggered. For each resource it keeps what etcd was last known to say (the catalogue's entry and the

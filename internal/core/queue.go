@@ -90,7 +90,7 @@ func (q *queue) pop() *resource {
 	return r
 }
 
-// stateQueue is a fifo of resources whose states are to be written.
+// stateQueue is a fifo of resources whose states must be written.
 type stateQueue struct {
 	fifo
 	since time.Duration // since when it has not been empty

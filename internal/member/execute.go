@@ -88,7 +88,7 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 	}
 }
 
-// emptied empties a buffer that is to be used again. A buffer that has grown unusually large is dropped.
+// emptied empties a buffer, so that it can be used again. It drops a buffer that has grown unusually large.
 func emptied(ops []lease.Op) []lease.Op {
 	if cap(ops) > 4096 {
 		return nil

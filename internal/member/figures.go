@@ -33,7 +33,7 @@ type figures struct {
 	was     []byte        // the figures that etcd has; nil if it has none
 	ahead   int           // how many more times they may be written before the interval
 	planned bool          // the timer runs
-	timer   *time.Timer   // fires when look is to be called
+	timer   *time.Timer   // fires when look must be called
 	stirred chan struct{} // holds a token when something may have changed
 	at      atomic.Int64  // the time of the last call of stir
 }

@@ -145,7 +145,7 @@ func (b *builder) setPlace(id string) {
 			lessor: b.hub.Leases(), ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
 			clock: b.loop.clock, probe: b.loop.probe, log: b.log, failures: b.failures,
 		},
-		timeout: b.cfg.Request, joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
+		joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
 		hasSource: b.cfg.Source.Retriever != nil, log: b.log, terms: b.handling,
 		told: told{failed: b.fail, firstFetch: b.fetched, inUse: b.cfg.InUse},
 	}).prepare()

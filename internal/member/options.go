@@ -36,7 +36,7 @@ type Probe interface {
 	Stuck() int
 }
 
-// defaultStatsInterval is Options.StatsInterval where that is 0.
+// defaultStatsInterval is the default of Options.StatsInterval.
 const defaultStatsInterval = 10 * time.Second
 
 type optionsKey struct{}

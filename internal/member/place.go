@@ -30,7 +30,6 @@ type place struct {
 	key       string            // its key in etcd
 	registrar *membership.Registrar
 	grants    *grants
-	timeout   time.Duration // of each request
 	joinDelay time.Duration
 	core      *core.Core
 	loop      *loop

@@ -143,7 +143,7 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 	var takenSince time.Time
 	for pauses := pace.Retry(); ; {
 		if old != nil {
-			revoking, cancel := context.WithTimeout(ctx, p.timeout)
+			revoking, cancel := context.WithTimeout(ctx, p.grants.timeout)
 			_ = old.Revoke(revoking) // the lease expires by itself otherwise
 			cancel()
 			old.Close()
