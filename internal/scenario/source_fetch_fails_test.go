@@ -41,7 +41,7 @@ func TestAnEtcdThatFailsIsNoSourceThatFails(t *testing.T) {
 		t.Fatalf("the member has ended: %v", m.Err())
 	default:
 	}
-	logged(t, logs, "etcd fails", 1)
+	logged(t, logs, "etcd failed", 1)
 	if r.count("terminate", "") != 0 {
 		t.Errorf("calls %v, log %v", r.all(), logs.All())
 	}

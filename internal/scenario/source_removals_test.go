@@ -116,7 +116,7 @@ func TestARemovalInBulkIsMadeByAnAnswerAfterTheDelay(t *testing.T) {
 				t.Errorf("the source was asked %d times, want twice", n)
 			}
 			d.untilHeld(0)
-			for _, message := range []string{"nothing is removed before another answer", "removed many resources"} {
+			for _, message := range []string{"nothing is removed until another answer", "removed many resources"} {
 				if lines := logged(t, d.logs, message, 1); len(lines) != 1 || lines[0].Level != zap.WarnLevel {
 					t.Errorf("want one warning that %s: %v", message, lines)
 				}
@@ -165,7 +165,7 @@ func TestRemovalsThatAreHeldForGoodAreMadeWhenAccepted(t *testing.T) {
 	if len(s.HeldIDs) != 100 || !slices.IsSorted(s.HeldIDs) || !s.HeldUntil.IsZero() || len(d.r.holders()) != 200 {
 		t.Errorf("status: %+v", s)
 	}
-	if lines := logged(t, d.logs, "before somebody accepts it", 1); len(lines) != 1 || lines[0].Level != zap.WarnLevel {
+	if lines := logged(t, d.logs, "until an operator accepts it", 1); len(lines) != 1 || lines[0].Level != zap.WarnLevel {
 		t.Errorf("want one warning that removals are held: %v", lines)
 	}
 	order, err := c.AcceptRemovals(t.Context(), s.HeldDigest)
