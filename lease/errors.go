@@ -13,7 +13,7 @@ var (
 	ErrFenced = errors.New("lease is near its deadline")
 	// ErrExpired says that the deadline has passed. It wraps the reason, such as ErrFenced.
 	ErrExpired = errors.New("lease passed its deadline")
-	// ErrGone says that etcd does not know the lease, or not any more: its keys are free for others.
+	// ErrGone says that etcd does not know the lease, or no longer knows it: others may have its keys now.
 	ErrGone = errors.New("lease is gone from etcd")
 	// ErrClosed says that the Keeper or the Writer was closed.
 	ErrClosed = errors.New("closed")
@@ -23,9 +23,9 @@ var (
 var (
 	// ErrGuard says that the guard key does not exist, or was created at another revision; nothing was written.
 	ErrGuard = errors.New("guard key differs")
-	// ErrUnknown says that no answer came: etcd may have done the write, or may do it yet.
+	// ErrUnknown says that no answer came: etcd may have done the write, or may still do it.
 	ErrUnknown = errors.New("outcome of the write is unknown")
-	// ErrLeaseGone says that etcd does not know the op's lease; nothing was written. It is an ErrGone.
+	// ErrLeaseGone says that etcd does not know the op's lease; nothing was written. errors.Is finds ErrGone in it.
 	ErrLeaseGone = fmt.Errorf("nothing written: %w", ErrGone)
 	// ErrTooLarge says that the op alone is larger than etcd or its client allows a request to be; nothing was written.
 	ErrTooLarge = txn.ErrTooLarge

@@ -15,16 +15,16 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// Lessor is what a Keeper needs of etcd. A *clientv3.Client is one, and a *Renewer on a client is a better one: the
-// client opens a stream for each keepalive, and while it cannot reach etcd it retries at full speed until the context
-// ends.
+// Lessor is the part of an etcd client that a Keeper needs. A *clientv3.Client is a Lessor, and a *Renewer on a client
+// is a better one: the client opens a stream for each keepalive, and while it cannot reach etcd it retries at full
+// speed until the context ends.
 type Lessor interface {
 	Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error)
 	KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error)
 	Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error)
 }
 
-// Keeper keeps one lease alive, until it is fenced, closed or revoked. Its methods are safe for concurrent use.
+// Keeper keeps one lease alive until the lease is fenced, closed or revoked. Its methods are safe for concurrent use.
 type Keeper struct {
 	etcd  Lessor
 	clock Clock
@@ -32,13 +32,13 @@ type Keeper struct {
 	id    clientv3.LeaseID
 	ttl   time.Duration
 
-	// until is the deadline on the clock, or dead. Whoever first sees the clock at or past the deadline makes it dead,
-	// once and for all, so that nobody hears that the lease is valid after somebody has heard that it is not.
+	// until is the deadline on the clock, or dead. The first one to see the clock at or past the deadline sets it to
+	// dead for good, so that nobody is told that the lease is valid after somebody was told that it is not.
 	until  atomic.Int64
-	last   atomic.Int64 // the last deadline, also when until is dead
+	last   atomic.Int64 // the last deadline, even after until has become dead
 	fenced atomic.Bool
 	closed atomic.Bool
-	// outlast is Options.Outlast, until NoLonger.
+	// outlast is Options.Outlast until NoLonger takes it back.
 	outlast atomic.Bool
 
 	ctx    context.Context
@@ -47,7 +47,7 @@ type Keeper struct {
 	mu    sync.Mutex
 	cause error // why the lease is fenced; nil until it is
 
-	wake chan struct{} // makes the goroutine look again
+	wake chan struct{} // makes the goroutine look at the clock again
 	done chan struct{} // closed when the goroutine has ended
 
 	revoking sync.Mutex
@@ -57,9 +57,9 @@ type Keeper struct {
 // dead is the value of Keeper.until when nobody may rely on the lease any more.
 const dead = math.MinInt64
 
-// Grant asks etcd for a lease and starts to keep it. ctx bounds only the request, which the TTL bounds, too. The error
-// says what etcd answered, or which option is out of its range. It is ErrExpired if the answer took so long that the
-// lease would have to be fenced at once. Close or Revoke ends the Keeper.
+// Grant asks etcd for a lease and starts to keep it alive. ctx bounds the request but not the lease; the request takes
+// at most a TTL in any case. The error is etcd's, or names the option that is out of its range. It is ErrExpired if the
+// answer took so long that the lease would have to be fenced at once. The caller ends the Keeper with Close or Revoke.
 func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -101,14 +101,14 @@ func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 // ID is the lease's id in etcd.
 func (k *Keeper) ID() clientv3.LeaseID { return k.id }
 
-// TTL is what etcd granted, which may be more than Options.TTL.
+// TTL is the TTL that etcd granted, which may be longer than Options.TTL.
 func (k *Keeper) TTL() time.Duration { return k.ttl }
 
-// Deadline is when the lease stops being safe, on Options.Clock, as of the last answered keepalive. It does not tell
-// whether that time has come, or whether the lease has ended earlier: Remaining does.
+// Deadline is when the lease stops being safe, as a time on Options.Clock, counted from the last answered keepalive. It
+// does not tell whether that time has come, or whether the lease has ended earlier: Remaining does.
 func (k *Keeper) Deadline() time.Duration { return time.Duration(k.last.Load()) }
 
-// Remaining is how much longer the lease is surely valid. Once it is zero or less it stays so, except with
+// Remaining is how much longer the lease is certainly valid. Once it is zero or less it stays so, except with
 // Options.Outlast. Each call reads the clock once.
 func (k *Keeper) Remaining() time.Duration {
 	for {
@@ -127,16 +127,16 @@ func (k *Keeper) Remaining() time.Duration {
 	}
 }
 
-// Context ends when nobody may rely on the lease any more. Its cause is ErrExpired, ErrGone or ErrClosed.
+// Context ends when nobody may rely on the lease any more. Its cause wraps ErrExpired, ErrGone or ErrClosed.
 func (k *Keeper) Context() context.Context { return k.ctx }
 
-// Fenced reports whether the lease is fenced: its owner must begin nothing new under it, and it is not renewed any
-// more.
+// Fenced reports whether the lease is fenced: its owner must begin nothing new under it, and the Keeper no longer
+// renews it.
 func (k *Keeper) Fenced() bool { return k.fenced.Load() }
 
-// Fence fences the lease now, for a reason that the Keeper cannot see. The lease stays valid until its deadline, unless
-// the cause is ErrGone (or etcd's own "requested lease not found"): then it is dead at once. The first cause counts,
-// but ErrGone counts over any other.
+// Fence fences the lease now, for a reason that the Keeper cannot see by itself. The lease stays valid until its
+// deadline, unless the cause is ErrGone (or etcd's own "requested lease not found"): then it is dead at once. The first
+// cause counts, but ErrGone replaces any other one.
 func (k *Keeper) Fence(cause error) {
 	if errors.Is(cause, rpctypes.ErrLeaseNotFound) && !errors.Is(cause, ErrGone) {
 		cause = fmt.Errorf("%w: %w", ErrGone, cause)
@@ -154,9 +154,9 @@ func (k *Keeper) Fence(cause error) {
 	k.poke()
 }
 
-// Close stops renewing the lease and ends Context with ErrClosed; the lease expires later. Close returns when the
-// Keeper's goroutines have ended, which takes no longer than a Probe that is under way. Calls after the first only
-// wait.
+// Close stops renewing the lease and ends Context with ErrClosed; etcd lets the lease expire later. Close returns when
+// the Keeper's goroutines have ended, which takes no longer than a call of Probe that is in progress. Calls after the
+// first only wait.
 func (k *Keeper) Close() {
 	if k.closed.CompareAndSwap(false, true) {
 		k.fenced.Store(true)
@@ -167,9 +167,9 @@ func (k *Keeper) Close() {
 	<-k.done
 }
 
-// Revoke closes the Keeper and makes etcd delete the lease with all its keys. It repeats an attempt that fails until
-// ctx ends or a TTL has passed (by then the lease has expired, if etcd works at all). It is a success that etcd does
-// not know the lease, and so is a call after one that succeeded.
+// Revoke closes the Keeper and makes etcd delete the lease with all its keys. It repeats a failed attempt until ctx
+// ends or a TTL has passed (by then the lease has expired, if etcd works at all). It succeeds if etcd does not know the
+// lease, or if an earlier call has succeeded.
 func (k *Keeper) Revoke(ctx context.Context) error {
 	k.Close()
 	k.revoking.Lock()
@@ -200,12 +200,12 @@ func (k *Keeper) revoke(ctx context.Context) error {
 	return err
 }
 
-// outlasts says whether the lease may pass its deadline: with Options.Outlast it may, until it is fenced for another
+// outlasts says whether the lease may pass its deadline. With Options.Outlast it may, unless it is fenced for another
 // reason.
 func (k *Keeper) outlasts() bool { return k.outlast.Load() && !k.fenced.Load() }
 
 // NoLonger takes Options.Outlast back: from now on the lease is fenced in time like any other, and at once if its time
-// has come. It is for an owner that is about to end.
+// has come. An owner calls it when it is about to end.
 func (k *Keeper) NoLonger() {
 	k.outlast.Store(false)
 	k.poke()
@@ -218,8 +218,8 @@ func (k *Keeper) poke() {
 	}
 }
 
-// extend moves the deadline, after a keepalive was sent at that time and answered with that TTL. It does nothing to a
-// lease that is dead, or past its deadline by now.
+// extend moves the deadline: a keepalive that was sent at that time was answered with that TTL. It does nothing if the
+// lease is dead, or past its deadline by now.
 func (k *Keeper) extend(sent, ttl time.Duration) {
 	next := int64(sent + ttl - k.opts.Margin)
 	for {

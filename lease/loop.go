@@ -10,18 +10,18 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// maxAttempts is how many keepalives of a lease can be under way; with the default options there are never so many.
+// maxAttempts is how many keepalives of a lease may be in progress at once. The default options never lead to so many.
 const maxAttempts = 8
 
-// loop is the state of a keeper's goroutine.
+// loop is the state of a Keeper's goroutine.
 type loop struct {
 	*Keeper
 	next     time.Duration // when the next attempt is due
-	told     bool          // OnFence was called, if there is one
-	failure  error         // of the latest attempt; nil if etcd answered it
-	probing  bool          // an attempt waits for the probe
+	told     bool          // the fence has been handled, and OnFence called if it is given
+	failure  error         // why the latest attempt failed; nil if etcd answered it
+	probing  bool          // an attempt waits for the probe's answer
 	answers  chan answer   // has room for the answers of all attempts, and of their probes
-	underWay int
+	underWay int           // attempts whose outcome has not been taken
 	attempts sync.WaitGroup
 	renewing context.Context
 	giveUp   context.CancelFunc
@@ -29,16 +29,16 @@ type loop struct {
 
 // answer is the outcome of one attempt to renew the lease, or of the probe before it.
 type answer struct {
-	probed  bool          // it is the outcome of the probe, which succeeded
-	unasked bool          // the probe failed, and nothing was sent
-	sent    time.Duration // time on the clock before the request was sent
+	probed  bool          // this is the outcome of the probe, which succeeded
+	unasked bool          // the probe failed, so nothing was sent
+	sent    time.Duration // the time on the clock just before the request was sent
 	ttl     time.Duration
 	err     error
 }
 
-// run is the Keeper's goroutine. It never waits for a request: the attempts have goroutines of their own, so that a
+// run is the Keeper's goroutine. It never waits for a request: each attempt has a goroutine of its own, so that a
 // request that hangs delays neither the fence nor the deadline. A timer only says when to look: the clock decides what
-// is due, since it goes on when timers do not (while the machine sleeps).
+// is due, since the clock goes on while the machine sleeps, and timers do not.
 func (k *Keeper) run(first time.Duration) {
 	defer close(k.done)
 	l := &loop{Keeper: k, next: first, answers: make(chan answer, 2*maxAttempts)}
@@ -49,7 +49,7 @@ func (k *Keeper) run(first time.Duration) {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		l.takeAll() // before over decides on the fence: after a hiccup the answer that prevents it may be waiting
+		l.takeAll() // first, since after a hiccup the answer that prevents the fence may be waiting
 		now := k.clock.Now()
 		if l.over(now) {
 			return
@@ -71,10 +71,10 @@ func (k *Keeper) run(first time.Duration) {
 	}
 }
 
-// over fences the lease if it is time to, and ends it if it is dead. It reports whether it is.
+// over fences the lease if it is time to, and ends it if it is dead. It reports whether the lease has ended.
 func (l *loop) over(now time.Duration) bool {
 	left := l.Remaining()
-	if l.closed.Load() { // read after Remaining, which is zero once Close was called
+	if l.closed.Load() { // read after Remaining, which is zero once Close has begun
 		return true
 	}
 	if l.outlasts() || left > l.opts.FenceLead && !l.fenced.Load() {
@@ -99,7 +99,7 @@ func (l *loop) over(now time.Duration) bool {
 		end = fmt.Errorf("%w: %w", ErrExpired, cause)
 	}
 	if left <= 0 {
-		l.cancel(end) // before the callbacks, since it may be late already
+		l.cancel(end) // before the callbacks, since this may be late already
 	}
 	if !l.told {
 		l.told = true
@@ -160,12 +160,13 @@ func (l *loop) pause(now time.Duration) time.Duration {
 			until = min(until, l.next)
 		}
 	}
-	// Not longer than a part of the TTL, since the clock may leap, and not so short that a timer is not worth it.
+	// The pause is at most a part of the TTL, since the clock may leap, and at least as long as a timer is worth
+	// setting for.
 	return min(max(until-now, 100*time.Microsecond), l.ttl/20)
 }
 
 // patience is how long the owner may take to show that it works: until the lease would be fenced. An owner that is slow
-// because the machine is busy is alive once it answers, and the keepalive is sent after that.
+// because the machine is busy is alive as soon as it answers, and the keepalive is sent only after its answer.
 func (k *Keeper) patience(now time.Duration) time.Duration {
 	if k.outlasts() {
 		return k.ttl

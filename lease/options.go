@@ -6,58 +6,59 @@ import (
 	"time"
 )
 
-// Clock tells how much time has passed since some fixed moment. It is safe for concurrent use.
+// Clock tells how much time has passed since some fixed moment. It must be safe for concurrent use.
 type Clock interface {
-	// Now must never go back, and must go on while the machine sleeps: etcd does not sleep with it.
+	// Now must never go back, and must go on while the machine sleeps, since etcd does not sleep with it.
 	Now() time.Duration
 }
 
-// Options of a Keeper. All but TTL have defaults, which follow from the TTL that etcd granted.
+// Options of a Keeper. All options but TTL have defaults, which follow from the TTL that etcd granted.
 type Options struct {
-	// TTL to ask for, in whole seconds, at least 1. etcd may grant more: it grants at least 1.5 election timeouts.
-	// Lowered, the keys of a process that died are free sooner; raised, the lease survives a longer hiccup of etcd or
-	// the network.
+	// TTL is what to ask etcd for, in whole seconds, at least 1. etcd may grant more: it grants at least 1.5 election
+	// timeouts. With a lower TTL the keys of a process that died are free sooner; with a higher one the lease survives
+	// a longer hiccup of etcd or of the network.
 	TTL time.Duration
-	// Margin is how long before the end of the TTL the lease counts as expired here. It covers the different speeds of
-	// the two clocks, and the time that it takes to act on the deadline. Default TTL/10.
+	// Margin is how long before the end of the TTL the Keeper takes the lease for expired. It covers the different
+	// speeds of the two clocks, and the time that it takes to act on the deadline. Default TTL/10.
 	Margin time.Duration
 	// FenceLead is how long before the deadline the fence comes: the time in which the owner can end things in good
-	// order. Raised, there is more time for that, and less for renewing the lease. Default TTL/10.
+	// order. With a longer lead there is more time for that, and less time to renew the lease. Default TTL/10.
 	FenceLead time.Duration
-	// Interval is the time between keepalives while etcd answers them. They go out when the clock stands at a multiple
-	// of it, so that the leases of one process are renewed together, and expire together if the process dies. Default
-	// TTL/5.
+	// Interval is the time between keepalives while etcd answers them. Keepalives go out when the clock stands at a
+	// multiple of Interval, so that the leases of one process are renewed together, and expire together if the process
+	// dies. Default TTL/5.
 	Interval time.Duration
 	// Early is how long before the other leases of its process this one is renewed, so that it expires before them if
-	// the process dies. It is meant for the lease of the key by which others know that the process lives. It must be
+	// the process dies. It is meant for the lease of the key that tells others that the process is alive. It must be
 	// less than Interval. Default 0.
 	Early time.Duration
-	// RetryInterval is the time from sending a keepalive that fails, or is not answered yet, to sending the next one,
-	// which does not wait for the end of the one before. It goes to the next endpoint of the cluster, so that an
-	// endpoint that swallows requests costs this much each time, and not AttemptTimeout. Default TTL/15.
+	// RetryInterval is the time from sending a keepalive that fails, or is not answered yet, to sending the next one.
+	// The next one does not wait for the end of the first. It goes to the next endpoint of the cluster, so that an
+	// endpoint that swallows requests costs only this much each time, and not AttemptTimeout. Default TTL/15.
 	RetryInterval time.Duration
-	// AttemptTimeout bounds one keepalive, from the moment it is sent. Default TTL/5.
+	// AttemptTimeout bounds one keepalive, counted from the moment it is sent. Default TTL/5.
 	AttemptTimeout time.Duration
-	// Outlast keeps the lease from being fenced when it is not renewed in time: the Keeper gives it up only when etcd
-	// says that it is gone. So nothing ends while etcd does not answer, and the keys may belong to somebody else before
-	// this Keeper knows: Outlast is for owners who would rather do a thing twice than not at all. Remaining falls below
-	// zero then, and rises again with the next answered keepalive. Default false.
+	// Outlast keeps the Keeper from fencing a lease that is not renewed in time: it gives the lease up only when etcd
+	// says that the lease is gone. So nothing ends while etcd does not answer, but the keys may belong to somebody else
+	// before this Keeper knows. Outlast is for owners who would rather do a thing twice than not at all. With it
+	// Remaining falls below zero, and rises again with the next answered keepalive. Default false.
 	Outlast bool
-	// Clock measures the lease's life. Default: a clock of the system that goes on while the machine sleeps.
+	// Clock measures the lease's life. Default: the system's clock that goes on while the machine sleeps.
 	Clock Clock
 	// Probe, if given, is called before each keepalive, which is sent only if Probe returns nil. So the lease lives no
 	// longer than its owner works. A call may take until the lease would be fenced, since an owner on a busy machine is
-	// slow and yet alive; it must return when its context ends. There is one call at a time, each on another goroutine.
+	// slow and yet alive; it must return when its context ends. The calls come one at a time, each on a goroutine of
+	// its own.
 	Probe func(context.Context) error
-	// OnFence, if given, is called once, when the lease is fenced, with the reason. It runs on the Keeper's goroutine:
-	// it must not block, and not call Close or Revoke. It is not called after Close.
+	// OnFence, if given, is called once, when the lease is fenced, with the reason. It runs on the Keeper's goroutine,
+	// so it must not block, and must not call Close or Revoke. It is not called after Close.
 	OnFence func(*Keeper, error)
 	// OnDead, if given, is called once, at the deadline or when the lease is known to be gone, always after OnFence.
-	// Context has ended by then. The same rules apply.
+	// Context has ended by then. OnDead has to keep the same rules as OnFence.
 	OnDead func(*Keeper, error)
 }
 
-// check returns an error if an option is out of its range.
+// check returns an error that names the option that is out of its range.
 func (o Options) check() error {
 	if o.TTL < time.Second || o.TTL%time.Second != 0 {
 		return fmt.Errorf("lease TTL: got %v, want whole seconds, at least 1", o.TTL)
@@ -80,7 +81,7 @@ func (o Options) check() error {
 	return nil
 }
 
-// withDefaults fills in the defaults, for a lease of the TTL that etcd granted.
+// withDefaults fills in the defaults for a lease with the TTL that etcd granted.
 func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 	for _, f := range []struct {
 		value *time.Duration

@@ -17,26 +17,26 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// perStream is how many keepalives can be under way on one stream. etcd renews the leases of a stream one after the
-// other, and a member of the cluster that is not the leader asks the leader for each, so the last of many would come
-// late.
+// perStream is how many keepalives may be in progress on one stream. etcd renews the leases of a stream one after the
+// other, and a member of the cluster that is not the leader asks the leader for each, so the last one of many would
+// come late.
 const perStream = 4
 
-// idleStream is how long an unused stream is kept. It is longer than the pause between two keepalives of the longest
-// TTL.
+// idleStream is how long a Renewer keeps a stream that it does not use. It is longer than the pause between two
+// keepalives of the longest TTL.
 const idleStream = 5 * time.Minute
 
 // Renewer is a Lessor on an etcd client. Grant and Revoke are the client's. The keepalives of all leases share
-// long-lived streams, while the client's own KeepAliveOnce opens one each time. With users and passwords each new
-// stream can cost etcd the comparison of a password, which is slow on purpose.
+// long-lived streams, while the client's own KeepAliveOnce opens a stream each time. Where etcd has users and
+// passwords, each new stream may cost etcd the comparison of a password, which is slow on purpose.
 //
 // Each stream carries up to four keepalives at a time. A Renewer sends a keepalive once, and once more on a new stream
-// if an old one turns out to be broken: the caller decides when to try again after that. When a lease is to be renewed
-// while its keepalive before is not answered yet, it gets another stream, which the client's balancer places on the
-// next endpoint. The stream that did not answer is not used until it does, and ends when nobody waits for its answers
-// any more.
+// if an old stream turns out to be broken; after that the caller decides when to try again. When a lease is to be
+// renewed while its previous keepalive is still unanswered, the new keepalive goes over another stream, which the
+// client's balancer places on the next endpoint. A stream that did not answer in time is not used until it does, and is
+// closed when nobody waits for its answers any more.
 //
-// Its methods are safe for concurrent use. Close it when it has no lease to renew any more.
+// Its methods are safe for concurrent use. The owner calls Close when there is no lease left to renew.
 type Renewer struct {
 	client *clientv3.Client
 	open   func(context.Context) (stream, error)
@@ -46,7 +46,7 @@ type Renewer struct {
 
 	mu     sync.Mutex
 	closed bool
-	made   int // the number of lines made so far
+	made   int // how many lines have been made so far
 	lines  []*line
 }
 
@@ -56,22 +56,22 @@ type stream interface {
 	Recv() (*pb.LeaseKeepAliveResponse, error)
 }
 
-// line is a stream, from before it is open until it has ended. The Renewer's mutex guards the fields that change.
+// line is one stream, from before it is open until it has ended. The Renewer's mutex guards the fields that change.
 type line struct {
 	nr     int // lines are numbered in the order in which they are made
 	ctx    context.Context
 	cancel context.CancelFunc
 	queue  chan int64 // the leases to renew, in the order of waiting
 
-	waiting []*renewal // the keepalives without an answer, in the order in which they are sent, and so answered
-	silent  bool       // a keepalive was not answered in time, and none has been answered since
-	used    time.Time  // when it last got a keepalive to send
+	waiting []*renewal // the keepalives without an answer, in the order in which they are sent and answered
+	silent  bool       // a keepalive was not answered in time, and no keepalive has been answered since
+	used    time.Time  // when it was last given a keepalive to send
 }
 
 // renewal is one keepalive.
 type renewal struct {
 	lease  int64
-	answer chan renewed // has room
+	answer chan renewed // has room for one, so that nobody blocks on it
 	gone   bool         // nobody waits for the answer any more
 }
 
@@ -96,7 +96,8 @@ func newRenewer(open func(context.Context) (stream, error)) *Renewer {
 	return r
 }
 
-// Close ends all streams: keepalives fail from then on. It returns when all goroutines of the Renewer have ended.
+// Close ends all streams, so that keepalives fail from then on. It returns when all goroutines of the Renewer have
+// ended.
 func (r *Renewer) Close() {
 	r.mu.Lock()
 	r.closed = true
@@ -115,9 +116,9 @@ func (r *Renewer) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Le
 	return r.client.Revoke(ctx, id)
 }
 
-// KeepAliveOnce renews a lease once. The caller counts the lease's life from the moment of the call: the request is
-// never sent before that. The error is rpctypes.ErrLeaseNotFound if etcd does not know the lease, the stream's error if
-// the stream broke, that of ctx if no answer came before it ended, or ErrClosed.
+// KeepAliveOnce renews a lease once. The caller may count the lease's life from the moment of the call, since the
+// request is never sent before that. The error is rpctypes.ErrLeaseNotFound if etcd does not know the lease, the
+// stream's error if the stream broke, the error of ctx if ctx ended before an answer came, and ErrClosed after Close.
 func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	newest := r.newest()
 	after, again := 0, false
@@ -130,8 +131,8 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 		case got := <-asked.answer:
 			switch {
 			case got.err != nil && !again && (l.nr <= newest || login.IsStale(got.err)):
-				// The stream may have been broken for long, or its token may have ended, and nobody has noticed before
-				// it was used. Other streams of that age are no better.
+				// The stream may have been broken for long, or its token may have expired, and only its use has shown
+				// that. Other streams of that age are no better.
 				after, again = newest, true
 				continue
 			case got.err != nil:
@@ -148,15 +149,15 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 	}
 }
 
-// newest is the number of the line that was made last.
+// newest is the number of the newest line.
 func (r *Renewer) newest() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.made
 }
 
-// ask gives a keepalive to a line, which must be newer than the one with the number after, must not be silent, and must
-// have no keepalive of the lease under way. It makes a new line if there is none such.
+// ask gives a keepalive to a line that is newer than the one with the number after, is not silent, and has no keepalive
+// of that lease in progress. If there is no such line, ask makes one.
 func (r *Renewer) ask(lease int64, after int) (l *line, asked *renewal, err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -185,7 +186,7 @@ func (r *Renewer) ask(lease int64, after int) (l *line, asked *renewal, err erro
 	asked = &renewal{lease: lease, answer: make(chan renewed, 1)}
 	l.waiting = append(l.waiting, asked)
 	l.used = now
-	l.queue <- lease // never blocks: it has room for all that wait
+	l.queue <- lease // never blocks, since the queue has room for all that wait
 	return l, asked, nil
 }
 
@@ -198,7 +199,7 @@ func (r *Renewer) giveUp(l *line, asked *renewal, late bool) {
 	r.dropIfForlorn(l)
 }
 
-// dropIfForlorn ends a silent line if nobody waits for its answers. The caller holds the mutex, as for drop.
+// dropIfForlorn ends a silent line if nobody waits for its answers. The caller holds the mutex, also for drop.
 func (r *Renewer) dropIfForlorn(l *line) {
 	if l.silent && !slices.ContainsFunc(l.waiting, func(w *renewal) bool { return !w.gone }) {
 		r.drop(l)
@@ -210,7 +211,7 @@ func (r *Renewer) drop(l *line) {
 	r.lines = slices.DeleteFunc(r.lines, func(other *line) bool { return other == l })
 }
 
-// run is a line's goroutine. It opens the stream, which may take until etcd can be reached, and receives the answers;
+// run is a line's goroutine. It opens the stream, which takes until etcd can be reached, and receives the answers;
 // another goroutine sends.
 func (r *Renewer) run(l *line) {
 	err := r.serve(l)
@@ -243,7 +244,8 @@ func (r *Renewer) serve(l *line) error {
 	}
 }
 
-// send sends the keepalives in the queue until the line ends. It ignores why sending fails: Recv tells.
+// send sends the keepalives in the queue until the line ends. It ignores why sending fails, since Recv returns the
+// reason.
 func (l *line) send(s stream) {
 	for {
 		select {
@@ -257,7 +259,7 @@ func (l *line) send(s stream) {
 	}
 }
 
-// answered hands an answer to the oldest keepalive that has none: etcd answers those of a stream one after the other.
+// answered hands an answer to the oldest unanswered keepalive, since etcd answers the keepalives of a stream in order.
 func (r *Renewer) answered(l *line, resp *pb.LeaseKeepAliveResponse) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

@@ -13,11 +13,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// inspectMost is up to how many ops a flat transaction also asks for what is there instead. That makes a conflict in a
-// small batch, the common one, cost no second request; in a large batch it would slow down those without a conflict.
+// inspectMost is the largest number of ops for which a flat transaction also asks for what is in the way of each. A
+// conflict in a small batch, the common one, then costs no second request; in a large batch the question would slow
+// down the ops without a conflict.
 const inspectMost = 8
 
-// newSender makes what sends the transactions of a Writer. Its items are results, whose outcomes it sets.
+// newSender makes the Sender of a Writer's transactions. Its items are results, whose outcomes it sets.
 func newSender(w *Writer, guard Guard) *txn.Sender[Result] {
 	s := &txn.Sender[Result]{
 		Commit:      w.commit,
@@ -38,7 +39,7 @@ func newSender(w *Writer, guard Guard) *txn.Sender[Result] {
 	return s
 }
 
-// writeOf is what an op does.
+// writeOf describes what an op writes.
 func writeOf(r *Result) txn.Write {
 	op := &r.Op
 	return txn.Write{
@@ -55,7 +56,7 @@ func decided(r *Result, got txn.Outcome) {
 	}
 }
 
-// failed sets the outcome of the ops of a transaction that was not carried out as it should be.
+// failed sets the outcome of the ops of a transaction that etcd did not carry out.
 func failed(results []Result, err error) (goOn bool) {
 	var revision int64
 	var guard *txn.GuardError
@@ -70,8 +71,8 @@ func failed(results []Result, err error) (goOn bool) {
 	return true
 }
 
-// classify tells what an error of a transaction means for its ops. clientv3 does not repeat a write unless it was
-// surely not done, so that an error is the outcome of one attempt.
+// classify tells what an error of a transaction means for its ops. clientv3 repeats a write only when the write was
+// certainly not done, so an error is the outcome of one attempt.
 func classify(err error) error {
 	var etcd rpctypes.EtcdError
 	switch {

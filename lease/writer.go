@@ -11,86 +11,91 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Op is one write of one key, on a condition unless it is to be done in any case.
+// Op is one write of one key. It has a condition, unless Any is set.
 type Op struct {
-	// Key to write. Ops of one key are carried out in the order of their Submit, each after the one before was
+	// Key to write. Ops of one key are carried out in the order of their Submit, each after the previous one was
 	// answered.
 	Key string
-	// Group keeps ops together: those of a group that wait at the same time go in as few transactions as they fit into,
-	// so that a watcher of the group (a shard) gets few and large batches of events.
+	// Group keeps ops together: the ops of a group that wait at the same time go in as few transactions as they fit
+	// into, so that a watcher of the group (a shard) gets few and large batches of events.
 	Group int
-	// Expect is the create revision that the key must have. 0: it must not exist.
+	// Expect is the create revision that the key must have; 0 means that the key must not exist.
 	Expect int64
-	// Vacant says, where Expect is 0, that as far as the caller knows no key of the group is there. Such ops of a group
-	// are compared as one, the range from the first to the last of their keys: half of what a transaction otherwise is.
-	// Where that does not hold, each is compared by itself. The keys of a group must be next to each other in etcd.
+	// Vacant, on an op whose Expect is 0, says that as far as the caller knows no key of the group exists. Such ops of
+	// a group are compared together, as the range from the first to the last of their keys, which halves the
+	// transaction. If a key exists in that range after all, each op is compared by itself. The keys of a group must be
+	// next to each other in etcd.
 	Vacant bool
-	// Any says that there is no condition: the write is done whatever is there, and Expect means nothing.
+	// Any says that there is no condition: the key is written whatever is there, and Expect is ignored.
 	Any bool
-	// Delete the key; else put Value.
+	// Delete says to delete the key; otherwise Value is put.
 	Delete bool
 	Value  []byte
-	// Lease to put the key under. An update must name it again: a put without one detaches the key, which then never
-	// expires. Not used by a Delete.
+	// Lease that the key is put under. An update must name it again: a put without a lease detaches the key, which then
+	// never expires. A Delete ignores it.
 	Lease clientv3.LeaseID
-	// Tag is the caller's own.
+	// Tag is the caller's own: the Writer only hands it back.
 	Tag any
 }
 
-// Found is what was in the place of the key that an Op expected.
+// Found is what an Op found in place of the key that it expected.
 type Found struct {
-	CreateRevision int64 // 0: there is no such key
+	CreateRevision int64 // 0: the key does not exist
 	Lease          clientv3.LeaseID
 	Value          []byte
 }
 
-// Result is what came of an Op.
+// Result is the outcome of an Op.
 type Result struct {
 	Op Op
-	// Applied says that the write was done.
+	// Applied says that the key was written.
 	Applied bool
-	// Revision is etcd's, as of the answer; 0 if there was none. For a key that was created it is the create revision.
+	// Revision is etcd's revision as of the answer, 0 if there was no answer. For a key that was created it is the
+	// create revision.
 	Revision int64
-	// Found is what is there instead, where the condition did not hold: neither Applied nor Err.
+	// Found is what was there instead, if the condition did not hold; then Applied is false and Err is nil.
 	Found Found
-	// Err says why it was neither done nor found in conflict: ErrGuard, ErrUnknown, ErrLeaseGone, ErrTooLarge,
-	// ErrRefused or ErrClosed. Only after ErrUnknown may the write have been done, or be done still.
+	// Err says why the op was neither applied nor found in conflict: ErrGuard, ErrUnknown, ErrLeaseGone, ErrTooLarge,
+	// ErrRefused or ErrClosed. Only with ErrUnknown may etcd have done the write, or still do it.
 	Err error
 }
 
-// Guard is a key that must be there, as it was created at that revision, for anything to be put. Each transaction that
-// puts anything compares it; to let go of something never harms. Without a Key there is none.
+// Guard is a key that must exist, created at that revision, for anything to be put. Each transaction that puts anything
+// compares it; deletions do not, since it never harms to let something go. Without a Key there is no guard.
 type Guard struct {
 	Key            string
 	CreateRevision int64
 }
 
-// maxOps follows from etcd's limit of 128 operations and of 128 comparisons in a transaction, with one taken by the
-// guard. Nested transactions count against what the outer one leaves of it.
+// maxOps follows from etcd's limit of 128 operations and of 128 comparisons in a transaction, of which the guard takes
+// one. Nested transactions count against what the outer one leaves of the limit.
 const maxOps = 127
 
-// WriterOptions of a Writer. Zero values take the defaults; a value out of its range makes NewWriter panic.
+// WriterOptions of a Writer. A zero value takes the default; a value out of its range makes NewWriter panic.
 type WriterOptions struct {
-	// MaxInFlight is how many transactions are under way at once: fewer while etcd says that it is overloaded. Raised,
-	// many ops are done sooner and etcd is hit harder. Default 4.
+	// MaxInFlight is how many transactions may be in progress at once, 1 to 65,536; there are fewer while etcd says
+	// that it is overloaded. A higher number gets many ops done sooner, and loads etcd more. Default 4.
 	MaxInFlight int
-	// MaxOps is how many ops go in a transaction. Default and most: 127, which etcd takes unless it was told another
-	// limit. A lower one (--max-txn-ops, of 2 at least) is learnt when etcd refuses a transaction, which then goes in
-	// parts.
+	// MaxOps is how many ops go in a transaction, 1 to 127. Default 127, which etcd takes unless it was started with
+	// another limit. The Writer learns a lower limit (--max-txn-ops, at least 2) when etcd refuses a transaction, and
+	// then sends that transaction in parts.
 	MaxOps int
-	// MaxBytes is how large a transaction gets, roughly, unless a single op is larger. Default 1 MiB; etcd's own limit
-	// is 1.5 MiB. A lower one (--max-request-bytes) is learnt likewise.
+	// MaxBytes is roughly how large a transaction may get, in bytes, 1 to 1 GiB; only a single larger op goes beyond
+	// it. Default 1 MiB; etcd's own limit is 1.5 MiB. The Writer learns a lower limit (--max-request-bytes) in the same
+	// way.
 	MaxBytes int
-	// Limits is what was learnt of etcd's limits, for several Writers on one etcd to share. Default: the Writer's own.
+	// Limits holds what was learnt of etcd's limits. Several Writers on one etcd share it. Default: the Writer has its
+	// own.
 	Limits Limits
-	// Distinct says that no op of a key is ever submitted before the result of the last one of that key: there is no
-	// order of theirs to be kept then, and no book about it. etcd refuses a transaction in which a key is twice.
+	// Distinct is the caller's promise that it never submits an op of a key before the result of the previous op of
+	// that key. Then the Writer keeps no order among the ops of a key, and no record of them. If the promise is broken,
+	// etcd refuses a transaction that has a key twice.
 	Distinct bool
-	// Slow is how long an answer takes at least to count as a slow one; it takes several times the fastest, too. While
-	// answers are slow, down to a quarter of MaxInFlight are under way. Lowered, etcd has less to do at once when many
-	// write, and answers others sooner. Default 0: answers do not count by how long they take.
+	// Slow is the shortest time after which an answer counts as slow; it must also take several times as long as the
+	// fastest. While answers are slow, the Writer goes down to a quarter of MaxInFlight. A lower value gives etcd less
+	// to do at once when many write, so that it answers others sooner. Default 0: no answer counts as slow.
 	Slow time.Duration
-	// Timeout for the answer of a transaction; after it the outcome is unknown. Default 5 s.
+	// Timeout for the answer of a transaction; after it the outcome of the transaction is unknown. Default 5 s.
 	Timeout time.Duration
 }
 
@@ -126,9 +131,9 @@ func (o WriterOptions) withDefaults() WriterOptions {
 	return o
 }
 
-// Writer carries out Ops in batches. An op that comes while less than MaxInFlight transactions are under way is sent at
-// once; those that come meanwhile are gathered, and go together when one is answered. So nothing ever waits for
-// company, and batches are as large as the load makes them. No write is ever repeated. Its methods are safe for
+// Writer carries out Ops in batches. While fewer than MaxInFlight transactions are in progress, an op is sent at once;
+// ops that come meanwhile are gathered, and go together when a transaction is answered. So no op waits for others to
+// come, and batches are as large as the load makes them. The Writer never repeats a write. Its methods are safe for
 // concurrent use.
 type Writer struct {
 	etcd    Committer
@@ -139,21 +144,21 @@ type Writer struct {
 	delivering sync.Mutex // held around deliver
 
 	mu     sync.Mutex
-	idle   sync.Cond                   // busy became 0
-	busy   int                         // goroutines: transactions under way, and closing
-	flight int                         // transactions under way
-	window window                      // how many of them there may be
-	queues map[clientv3.LeaseID]*queue // those that are not empty
-	turns  []*queue                    // the same, in the order of their turns
-	active map[string][]Op             // keys that are queued or under way, each with the ops that wait for it
-	peak   int                         // the most keys that active has had room for
-	count  int                         // ops submitted and not delivered
+	idle   sync.Cond                   // signalled when busy becomes 0
+	busy   int                         // goroutines at work: those of transactions, and those that reject ops
+	flight int                         // transactions in progress
+	window window                      // how many transactions may be in progress
+	queues map[clientv3.LeaseID]*queue // the queues that are not empty
+	turns  []*queue                    // the same queues, in the order of their turns
+	active map[string][]Op             // the keys that are queued or in progress, each with the ops that wait for it
+	peak   int                         // the most keys that active has held
+	count  int                         // ops that were submitted and not delivered yet
 	closed bool
 }
 
-// NewWriter makes a Writer. It calls deliver with the results of ops as they come, those of a transaction together,
-// one call at a time, from goroutines of its own. deliver may call Submit, and must not call Close; while it blocks,
-// transactions stay under way.
+// NewWriter makes a Writer. The Writer calls deliver with the results as they come, all results of a transaction
+// together, one call at a time, from its own goroutines. deliver may call Submit, and must not call Close; while it
+// blocks, transactions stay in progress. The caller ends the Writer with Close.
 func NewWriter(etcd Committer, guard Guard, opts WriterOptions, deliver func([]Result)) *Writer {
 	w := &Writer{
 		etcd:    etcd,
@@ -168,8 +173,8 @@ func NewWriter(etcd Committer, guard Guard, opts WriterOptions, deliver func([]R
 	return w
 }
 
-// Submit has the ops carried out, and returns without waiting for anything. Each gets one Result; after Close that is
-// ErrClosed. The ops' Values must not be changed any more.
+// Submit hands over ops to carry out, and returns at once. Each op gets one Result; after Close that is ErrClosed. The
+// caller must no longer change the ops' Values.
 func (w *Writer) Submit(ops ...Op) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -194,16 +199,16 @@ func (w *Writer) Submit(ops ...Op) {
 	w.dispatch()
 }
 
-// Pending is the number of ops that were submitted and whose results have not been delivered.
+// Pending is how many ops were submitted whose results have not been delivered yet.
 func (w *Writer) Pending() int {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	return w.count
 }
 
-// Close waits for the transactions that are under way (which end by their timeout at the latest) and sends no more: ops
-// that were not sent get ErrClosed. All that was submitted before has been delivered when it returns. Further calls
-// only wait.
+// Close waits for the transactions that are in progress, which end by their timeout at the latest, and sends no more:
+// ops that were not sent get ErrClosed. When Close returns, the result of every op that was submitted before has been
+// delivered. Further calls only wait.
 func (w *Writer) Close() {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -227,7 +232,7 @@ func (w *Writer) Close() {
 	}
 }
 
-// reject delivers ErrClosed for ops. w.mu is held.
+// reject delivers ErrClosed for ops. The caller holds w.mu.
 func (w *Writer) reject(ops []Op) {
 	if len(ops) == 0 {
 		return
@@ -255,11 +260,11 @@ func (w *Writer) hand(results []Result) {
 	w.deliver(results)
 }
 
-// finish ends a goroutine's work that delivered n results. w.mu is held.
+// finish ends the work of a goroutine that delivered n results. The caller holds w.mu.
 func (w *Writer) finish(n int) {
 	w.count -= n
 	w.busy--
-	if w.count == 0 && w.peak > 1024 { // a map keeps the room that it had at its largest
+	if w.count == 0 && w.peak > 1024 { // a map never gives back the room of its largest size
 		w.active, w.peak = make(map[string][]Op), 0
 	}
 	if w.busy == 0 {
@@ -267,7 +272,7 @@ func (w *Writer) finish(n int) {
 	}
 }
 
-// enqueue adds an op whose key no other op is queued or under way for. w.mu is held.
+// enqueue adds an op for whose key no other op is queued or in progress. The caller holds w.mu.
 func (w *Writer) enqueue(op Op) {
 	lease := op.Lease
 	if op.Delete {
@@ -283,7 +288,7 @@ func (w *Writer) enqueue(op Op) {
 	q.add(op)
 }
 
-// dispatch sends what is queued, as far as transactions are free. w.mu is held.
+// dispatch sends queued ops as long as another transaction may begin. The caller holds w.mu.
 func (w *Writer) dispatch() {
 	for w.flight < w.window.size && len(w.turns) > 0 {
 		q := w.turns[0]
@@ -300,7 +305,7 @@ func (w *Writer) dispatch() {
 	}
 }
 
-// send carries out one batch, and makes way for what waits for it.
+// send carries out one batch, and makes way for the ops that wait for it.
 func (w *Writer) send(batch []Op) {
 	results := make([]Result, len(batch))
 	for i, op := range batch {
@@ -308,7 +313,7 @@ func (w *Writer) send(batch []Op) {
 	}
 	sent := time.Now()
 	w.sender.Send(results)
-	answered := time.Now() // who is told of it may take a while
+	answered := time.Now() // before hand, since delivering may take a while
 	w.hand(results)
 
 	w.mu.Lock()
@@ -316,18 +321,16 @@ func (w *Writer) send(batch []Op) {
 	unsent := w.next(batch)
 	w.reject(unsent)
 	w.flight--
-	w.window.answer(
-		sent,
-		answered,
-		results[len(results)-1].Err,
-	) // those of a batch end alike, but for one that is too large
+	// The ops of a batch have the same outcome, except one that is too large.
+	w.window.answer(sent, answered, results[len(results)-1].Err)
 	if !w.closed {
 		w.dispatch()
 	}
 	w.finish(len(batch))
 }
 
-// next enqueues what waited for the keys of a batch, or returns it, where nothing is sent any more. w.mu is held.
+// next enqueues the ops that waited for the keys of a batch. After Close, when nothing is sent any more, it returns
+// them instead. The caller holds w.mu.
 func (w *Writer) next(batch []Op) (unsent []Op) {
 	if w.opts.Distinct {
 		return nil
