@@ -19,7 +19,7 @@ import (
 type window struct {
 	size, most int
 	answered   int           // how many answers have come since size was changed
-	slow       time.Duration // an answer is slow if it takes longer than this, and slowRatio times the fastest; 0: never
+	slow       time.Duration // an answer is slow if it takes longer than this and slowRatio times the fastest; 0: never
 	fastest    time.Duration // the fastest answer since the last long time without one; 0: there is none yet
 	heard      time.Time     // when the last answer came
 	lowered    time.Time     // when size was lowered last

@@ -295,11 +295,8 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 			}
 		}
 		if compares["group-1/0000"] != 1 || len(compares) != 3 {
-			t.Errorf(
-				"in the way: %v: ranges from %v, want one for the first group, and two for the second",
-				inTheWay,
-				compares,
-			)
+			t.Errorf("in the way: %v: ranges from %v, want one for the first group, and two for the second", inTheWay,
+				compares)
 		}
 		if n := len(b.all(t, "group-")); n != 300 && !inTheWay || n != 301 && inTheWay {
 			t.Errorf("in the way: %v: %d keys", inTheWay, n)
@@ -345,12 +342,8 @@ func TestAnyWritesWhateverIsThere(t *testing.T) {
 		if _, err := b.client.Delete(within(t), "guard"); err != nil {
 			t.Fatal(err)
 		}
-		wantErr(
-			t,
-			"any/0001",
-			b.write(t, lease.Op{Key: "any/0001", Any: true, Lease: id})["any/0001"][0].Err,
-			lease.ErrGuard,
-		)
+		wantErr(t, "any/0001", b.write(t, lease.Op{Key: "any/0001", Any: true, Lease: id})["any/0001"][0].Err,
+			lease.ErrGuard)
 	}
 }
 

@@ -82,11 +82,8 @@ func TestFollowShowsEachChange(t *testing.T) {
 	vs := g.follow()
 	vs.until(t, "a first view", func(v *membership.View) bool { return v.Revision > 0 })
 	a, b := g.join("a", 1), g.join("b", 1)
-	vs.until(
-		t,
-		"both to own shards",
-		func(v *membership.View) bool { return slices.Equal(owners(v), []string{"a", "b"}) },
-	)
+	vs.until(t, "both to own shards",
+		func(v *membership.View) bool { return slices.Equal(owners(v), []string{"a", "b"}) })
 	g.put(g.layout.Drain("b"), "")
 	vs.until(t, "the drain", func(v *membership.View) bool {
 		return v.StateOf("b") == membership.Draining && slices.Equal(owners(v), []string{"a"})

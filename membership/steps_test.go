@@ -18,10 +18,8 @@ import (
 func narrowly(t *testing.T, limit uint) *group {
 	t.Helper()
 	usual := client
-	client = embeddedtest.Client(
-		t,
-		embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = limit }).Endpoint(),
-	)
+	client = embeddedtest.Client(t,
+		embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = limit }).Endpoint())
 	t.Cleanup(func() { client = usual })
 	return newGroup(t)
 }

@@ -27,11 +27,7 @@ func put(t *testing.T, client *clientv3.Client, value string) {
 
 func TestAnAppThatNobodyCreatedIsErrNoApp(t *testing.T) {
 	client := embeddedtest.Client(t)
-	if c, err := appconfig.Read(
-		t.Context(),
-		client,
-		layout,
-	); !errors.Is(err, appconfig.ErrNoApp) ||
+	if c, err := appconfig.Read(t.Context(), client, layout); !errors.Is(err, appconfig.ErrNoApp) ||
 		c != (appconfig.Config{}) {
 		t.Errorf("Read: %+v, %v, want ErrNoApp", c, err)
 	}
@@ -106,13 +102,7 @@ func TestAnAppIsNotCreatedWithShardsThatItCannotHave(t *testing.T) {
 	if _, err := appconfig.Read(t.Context(), client, layout); !errors.Is(err, appconfig.ErrNoApp) {
 		t.Errorf("Read: %v, want ErrNoApp", err)
 	}
-	if c, err := appconfig.Open(
-		t.Context(),
-		client,
-		layout,
-		keys.MaxShards,
-		1,
-	); err != nil ||
+	if c, err := appconfig.Open(t.Context(), client, layout, keys.MaxShards, 1); err != nil ||
 		c.Shards != keys.MaxShards {
 		t.Errorf("Open with the most there can be: %+v, %v", c, err)
 	}
@@ -129,13 +119,7 @@ func TestACorruptConfigIsAnErrorAndStaysAsItIs(t *testing.T) {
 			t.Errorf("%s: Read: %+v, %v", value, c, err)
 		}
 		for _, asked := range []int{0, 16} {
-			if c, err := appconfig.Open(
-				t.Context(),
-				client,
-				layout,
-				asked,
-				16,
-			); err == nil ||
+			if c, err := appconfig.Open(t.Context(), client, layout, asked, 16); err == nil ||
 				c != (appconfig.Config{}) {
 				t.Errorf("%s: Open: %+v, %v", value, c, err)
 			}

@@ -79,14 +79,8 @@ func TestFetchesAndOperatorsAtTheSameTimeLoseNothing(t *testing.T) {
 				touched && e.Suspended == wanted,
 				touched && e.Allocated != wanted,
 				!touched && e.Suspended:
-				t.Errorf(
-					"%q is %s; from the source: %v, touched: %v, allocated: %v",
-					id,
-					e.Encode(),
-					fromSource[id],
-					touched,
-					wanted,
-				)
+				t.Errorf("%q is %s; from the source: %v, touched: %v, allocated: %v", id, e.Encode(), fromSource[id],
+					touched, wanted)
 			}
 		}
 	}

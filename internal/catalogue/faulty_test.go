@@ -139,9 +139,7 @@ type history struct {
 
 func newHistory(t *testing.T, seed uint64) *history {
 	return &history{
-		world: newWorld(
-			t,
-		),
+		world:  newWorld(t),
 		rnd:    rand.New(rand.NewPCG(seed, seed)),
 		source: map[string]catalogue.Item{"always": item("always")},
 		model:  map[string]catalogue.Entry{},

@@ -167,10 +167,8 @@ func TestForgetTakesOverWhatIsWrittenMeanwhile(t *testing.T) {
 				w.edit(id, catalogue.Entry{FromSource: true, Allocated: true, Data: item(id).Data})
 				stays[id] = catalogue.Entry{Allocated: true, Data: item(id).Data}
 			}
-			w.put(
-				w.key("both"),
-				string(catalogue.Entry{FromSource: true, Suspended: true, Data: item("both").Data}.Encode()),
-			)
+			w.put(w.key("both"),
+				string(catalogue.Entry{FromSource: true, Suspended: true, Data: item("both").Data}.Encode()))
 			w.put(w.store.Layout.Deallocation("both"), "")
 			delete(stays, "both")
 		}

@@ -79,11 +79,8 @@ func TestNoDoubtedRemovalIsMadeEarly(t *testing.T) {
 				case !slices.Contains(missing, id):
 					t.Fatalf("%s is removed, which is not missing", id)
 				case doubted && !accepted[id] && (rules.Hold || waited < rules.Delay):
-					t.Fatalf(
-						"%s is removed by an answer that was asked for %v after it was known to be missing",
-						id,
-						waited,
-					)
+					t.Fatalf("%s is removed by an answer that was asked for %v after it was known to be missing", id,
+						waited)
 				}
 			}
 			for _, id := range missing {

@@ -66,11 +66,8 @@ func TestWhatAnAnswerKeepsStaysAsItIs(t *testing.T) {
 		w.quiet(func() { wantOutcome(t, w.unchanged(), outcome{Resources: 2}) })
 		check()
 		// What is clear again is taken, and what is not there any more goes.
-		wantOutcome(
-			t,
-			w.apply(item("twice", `"v":2`), item("new", `"v":2`)),
-			outcome{Resources: 2, Changed: 1, Removed: 2},
-		)
+		wantOutcome(t, w.apply(item("twice", `"v":2`), item("new", `"v":2`)),
+			outcome{Resources: 2, Changed: 1, Removed: 2})
 	}
 }
 
@@ -82,11 +79,8 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	few := append(items(0, 5), item("new", ""))
 	for range 3 { // and confirms nothing
 		before := len(w.entries())
-		wantOutcome(
-			t,
-			w.answer(catalogue.Answer{Items: few, KeepAll: true}),
-			outcome{Resources: 6, Added: 41 - before, Held: 35},
-		)
+		wantOutcome(t, w.answer(catalogue.Answer{Items: few, KeepAll: true}),
+			outcome{Resources: 6, Added: 41 - before, Held: 35})
 		wantOutcome(t, w.unchanged(), outcome{Resources: 6, Held: 35})
 	}
 	if got := w.entries(); len(got) != 41 || !got[all[39].ID].Suspended {

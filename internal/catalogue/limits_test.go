@@ -55,11 +55,8 @@ func TestLowerLimitsOfEtcdAreLearntOnce(t *testing.T) {
 				if _, err := w.store.Deallocate(t.Context(), id); err != nil {
 					t.Fatal(err)
 				}
-				if _, err := w.store.Allocate(
-					t.Context(),
-					catalogue.Item{ID: id, Data: all[20+i].Data},
-					false,
-				); err != nil {
+				_, err := w.store.Allocate(t.Context(), catalogue.Item{ID: id, Data: all[20+i].Data}, false)
+				if err != nil {
 					t.Fatal(err)
 				}
 			}

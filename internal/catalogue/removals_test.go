@@ -179,11 +179,8 @@ func TestHeldRemovalsAreNotMadeByAFetchThatFailed(t *testing.T) {
 		t.Fatal("Apply succeeded though its context had ended")
 	}
 	w.want(wanted(items(0, 40)))
-	wantOutcome(
-		t,
-		w.apply(items(30, 40)...),
-		outcome{Resources: 10, Removed: 30},
-	) // they are held for as long as before
+	wantOutcome(t, w.apply(items(30, 40)...),
+		outcome{Resources: 10, Removed: 30}) // they are held for as long as before
 }
 
 // The write fails in which what was confirmed is removed, and what was back is taken note of all the same.
@@ -199,22 +196,13 @@ func TestWhatIsBackIsForgottenThoughTheAnswerCouldNotBeWritten(t *testing.T) {
 		return nil
 	}}
 	w.sync.Ask()
-	if _, err := w.sync.Apply(
-		t.Context(),
-		catalogue.Answer{Items: append(items(0, 8), items(30, 40)...)},
-		w.revision(),
-	); !errors.Is(
-		err,
-		errLost,
-	) {
+	_, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: append(items(0, 8), items(30, 40)...)}, w.revision())
+	if !errors.Is(err, errLost) {
 		t.Fatalf("Apply: %v", err)
 	}
 	w.store.Etcd = txn.New(client)
-	wantOutcome(
-		t,
-		w.apply(items(38, 40)...),
-		outcome{Resources: 2, Removed: 22, Held: 16},
-	) // 8 of them that were back, and 8 that are new
+	wantOutcome(t, w.apply(items(38, 40)...),
+		outcome{Resources: 2, Removed: 22, Held: 16}) // 8 of them that were back, and 8 that are new
 }
 
 func TestASuccessorTakesOverForHowLongTheSameWasHeld(t *testing.T) {

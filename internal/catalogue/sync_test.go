@@ -110,14 +110,8 @@ func TestASlowFetchDoesNotOverwriteWhatCameAfterItBegan(t *testing.T) {
 			w.deallocate("gone")
 			want := w.entries()
 			w.quiet(func() {
-				w.applyAt(
-					began,
-					item("dealt", `"v":9`),
-					item("taken", `"v":9`),
-					item("stays"),
-					item("new", `"v":9`),
-					item("gone", `"v":9`),
-				)
+				w.applyAt(began, item("dealt", `"v":9`), item("taken", `"v":9`), item("stays"), item("new", `"v":9`),
+					item("gone", `"v":9`))
 			})
 			w.want(want)
 		})
@@ -285,14 +279,8 @@ func TestADeposedCoordinatorWritesNothing(t *testing.T) {
 				items(0, 200),
 				{item("a", `"v":1`), item("b")}, // clears a mark
 			} {
-				if _, err := w.sync.Apply(
-					t.Context(),
-					catalogue.Answer{Items: answer},
-					before,
-				); !errors.Is(
-					err,
-					catalogue.ErrDeposed,
-				) {
+				_, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: answer}, before)
+				if !errors.Is(err, catalogue.ErrDeposed) {
 					t.Errorf("Apply: %v, want ErrDeposed", err)
 				}
 			}
@@ -309,25 +297,13 @@ func TestAnAppThatWasDeletedIsToldFromBeingDeposed(t *testing.T) {
 		t.Fatal(err)
 	}
 	began := w.revision()
-	if _, err := w.sync.Apply(
-		t.Context(),
-		catalogue.Answer{Items: items(0, 200)},
-		began,
-	); !errors.Is(
-		err,
-		catalogue.ErrAppGone,
-	) {
+	_, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: items(0, 200)}, began)
+	if !errors.Is(err, catalogue.ErrAppGone) {
 		t.Errorf("Apply: %v, want ErrAppGone", err)
 	}
 	w.put(w.store.Layout.Config(), `{"schema":1,"shards":16}`)
-	if _, err := w.sync.Apply(
-		t.Context(),
-		catalogue.Answer{Items: items(0, 200)},
-		w.revision(),
-	); !errors.Is(
-		err,
-		catalogue.ErrAppGone,
-	) {
+	_, err = w.sync.Apply(t.Context(), catalogue.Answer{Items: items(0, 200)}, w.revision())
+	if !errors.Is(err, catalogue.ErrAppGone) {
 		t.Errorf("Apply in an app made anew: %v, want ErrAppGone", err)
 	}
 	w.want(nil)

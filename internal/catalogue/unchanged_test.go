@@ -94,11 +94,8 @@ func TestUnchangedDoesNotConfirmWhatConflictedTwice(t *testing.T) {
 		return nil
 	}}
 	a := item("a", `"v":1`)
-	w.applyAt(
-		w.revision()+10,
-		a,
-		item("b"),
-	) // as if it had been asked for when the entry had changed for the last time but one
+	w.applyAt(w.revision()+10, a,
+		item("b")) // as if it had been asked for when the entry had changed for the last time but one
 	if edits != 4 {
 		t.Fatalf("%d edits came between", edits)
 	}

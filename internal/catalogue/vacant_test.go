@@ -71,9 +71,6 @@ func TestAFirstFetchOverwritesNothingInARange(t *testing.T) {
 		t.Errorf("%d were added, want %d", out.Added, len(all)-3)
 	}
 	w.want(want)
-	wantOutcome(
-		t,
-		w.apply(all...),
-		outcome{Resources: len(all), Added: 3},
-	) // a later fetch has them, and the data stay theirs
+	wantOutcome(t, w.apply(all...),
+		outcome{Resources: len(all), Added: 3}) // a later fetch has them, and the data stay theirs
 }

@@ -69,18 +69,12 @@ func TestACorruptSummaryIsAnError(t *testing.T) {
 func TestASummaryOnAnotherLeaseThanItsKeyIsAboutIsAnError(t *testing.T) {
 	want := claims.Summary{Member: "m", Through: 7}
 	key := keys.Key{Kind: keys.Summary, Number: 3, Lease: 0x70}
-	if s, err := claims.DecodeSummaryOf(
-		key,
-		&mvccpb.KeyValue{Value: want.Encode(), Lease: 0x70},
-	); err != nil ||
+	if s, err := claims.DecodeSummaryOf(key, &mvccpb.KeyValue{Value: want.Encode(), Lease: 0x70}); err != nil ||
 		s != want {
 		t.Errorf("got %+v, %v, want %+v", s, err, want)
 	}
 	for _, lease := range []int64{0, 0x71} { // without a lease, it would never go
-		if s, err := claims.DecodeSummaryOf(
-			key,
-			&mvccpb.KeyValue{Value: want.Encode(), Lease: lease},
-		); err == nil ||
+		if s, err := claims.DecodeSummaryOf(key, &mvccpb.KeyValue{Value: want.Encode(), Lease: lease}); err == nil ||
 			s != (claims.Summary{}) {
 			t.Errorf("on lease %x: got %+v, %v, want an error", lease, s, err)
 		}

@@ -298,10 +298,8 @@ func compactionMode(cfg Config) (string, error) {
 	if d, err := time.ParseDuration(cfg.AutoCompaction); err == nil && d > 0 {
 		return embed.CompactorModePeriodic, nil
 	}
-	return "", fmt.Errorf(
-		"auto-compaction: got %q, want a duration such as 5m or a number of revisions",
-		cfg.AutoCompaction,
-	)
+	return "", fmt.Errorf("auto-compaction: got %q, want a duration such as 5m or a number of revisions",
+		cfg.AutoCompaction)
 }
 
 // checkDataDir finds out whether a running etcd has the data dir. etcd itself would wait for it without end.

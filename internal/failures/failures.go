@@ -181,12 +181,9 @@ func (l *Log) again(k *kind) func() {
 // stopped makes the line that says that a kind has not come for some time. l.mu is held.
 func (l *Log) stopped(k *kind) func() {
 	f := k.last
-	fields := append(
-		fieldsOf(f),
-		zap.Int("failures", k.all),
+	fields := append(fieldsOf(f), zap.Int("failures", k.all),
 		zap.Duration("within", k.latest.Sub(k.first).Round(time.Second)),
-		zap.Duration("quiet", time.Since(k.latest).Round(time.Second)),
-	)
+		zap.Duration("quiet", time.Since(k.latest).Round(time.Second)))
 	return func() { write(l.to, zap.InfoLevel, f.Message+"; no more of the same", fields) }
 }
 

@@ -89,11 +89,8 @@ type checkedCommitter struct {
 
 // Commit implements txn.Committer.
 func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
-	return checked(
-		c.hub,
-		func() (*pb.TxnResponse, error) { return c.Committer.Commit(ctx, req) },
-		(*pb.TxnResponse).GetHeader,
-	)
+	return checked(c.hub, func() (*pb.TxnResponse, error) { return c.Committer.Commit(ctx, req) },
+		(*pb.TxnResponse).GetHeader)
 }
 
 // Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of

@@ -275,14 +275,8 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithProgressNotify()}
 	var watch clientv3.WatchChan
 	if fresh {
-		watch, err = h.begin(
-			ctx,
-			cancel,
-			prefix,
-			at,
-			sink,
-			func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) },
-		)
+		watch, err = h.begin(ctx, cancel, prefix, at, sink,
+			func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
 		if err != nil {
 			return false, err
 		}
@@ -378,11 +372,8 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
 	}
 	for {
-		resp, err := checked(
-			h,
-			func() (*pb.RangeResponse, error) { return h.page(ctx, page) },
-			(*pb.RangeResponse).GetHeader,
-		)
+		resp, err := checked(h, func() (*pb.RangeResponse, error) { return h.page(ctx, page) },
+			(*pb.RangeResponse).GetHeader)
 		if err != nil {
 			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
 		}
@@ -401,11 +392,8 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
 	resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
-	return resp, reach.Explain(
-		h.client,
-		clientv3.ContextError(ctx, err),
-		func() string { return reach.Key("read", string(page.Key)) },
-	)
+	return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err),
+		func() string { return reach.Key("read", string(page.Key)) })
 }
 
 // probe reads a key, so that the header of the answer shows whether the store was rewound.

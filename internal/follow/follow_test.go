@@ -256,10 +256,7 @@ func TestCheckNoticesAStoreThatWasRewoundOrReplaced(t *testing.T) {
 			if tt.rewound != (len(told) == 1) || tt.rewound && !errors.Is(told[0], follow.ErrRewound) {
 				t.Errorf("OnRewound was told %v", told)
 			}
-			if want := max(
-				10,
-				tt.header.Revision,
-			); !tt.rewound && h.Highest() != want ||
+			if want := max(10, tt.header.Revision); !tt.rewound && h.Highest() != want ||
 				tt.rewound && h.Highest() != 10 {
 				t.Errorf("the highest revision seen is %d", h.Highest())
 			}
@@ -558,11 +555,8 @@ func TestCloseIsPromptWhileEtcdIsNotThere(t *testing.T) {
 func TestProgressKeepsAQuietPrefixResumable(t *testing.T) {
 	prefix := newPrefix()
 	var hs hangs
-	hub := newHub(
-		t,
-		dial(t, server.Endpoint(), grpc.WithChainStreamInterceptor(hs.intercept)),
-		follow.Options{Progress: 100 * time.Millisecond},
-	)
+	hub := newHub(t, dial(t, server.Endpoint(), grpc.WithChainStreamInterceptor(hs.intercept)),
+		follow.Options{Progress: 100 * time.Millisecond})
 	m := newMirror(prefix)
 	start(t, hub, prefix, m)
 	m.until(t, "a list", func() bool { return m.resets == 1 })

@@ -58,12 +58,8 @@ func TestAfterALostConnectionPrefixesDoNotWaitForEachOther(t *testing.T) {
 	began := time.Now()
 	write("after")
 	took, inTurn := time.Since(began), n*2*delay
-	t.Logf(
-		"%d prefixes heard the news %v after the connection was lost; in turn it would have been %v",
-		n,
-		took,
-		inTurn,
-	)
+	t.Logf("%d prefixes heard the news %v after the connection was lost; in turn it would have been %v", n, took,
+		inTurn)
 	if took > inTurn/2 {
 		t.Errorf("%d prefixes needed %v to hear the news, with round trips of %v", n, took, 2*delay)
 	}

@@ -134,13 +134,9 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 	if n := lists.Load(); n > failed.Load()+1 {
 		t.Errorf("%d lists, and %d failures told", n, failed.Load())
 	}
-	if _, err := root.RoleGrantPermission(
-		t.Context(),
-		embeddedtest.User,
-		"elsewhere/",
-		"elsewhere0",
-		clientv3.PermissionType(clientv3.PermReadWrite),
-	); err != nil {
+	_, err = root.RoleGrantPermission(t.Context(), embeddedtest.User, "elsewhere/", "elsewhere0",
+		clientv3.PermissionType(clientv3.PermReadWrite))
+	if err != nil {
 		t.Fatal(err)
 	}
 	if _, err := root.Put(t.Context(), "elsewhere/x", "now"); err != nil {

@@ -74,15 +74,8 @@ type checker struct {
 func (c *checker) handle(e Event, maxGap time.Duration) {
 	if !c.tracker.gone[e.Member] {
 		for _, h := range c.tracker.open(e.Resource) {
-			c.fault(
-				Overlap,
-				e,
-				"%s began under token %d, while %s handles it under %d",
-				e.Member,
-				e.Token,
-				h.Member,
-				h.Token,
-			)
+			c.fault(Overlap, e, "%s began under token %d, while %s handles it under %d", e.Member, e.Token, h.Member,
+				h.Token)
 		}
 	}
 	// One claim may be handled several times in turn, after a failure or a change; another one has a higher token.
@@ -153,8 +146,6 @@ func (c *checker) history(r string) string {
 }
 
 func (c *checker) fault(kind Kind, e Event, format string, args ...any) {
-	c.faults = append(
-		c.faults,
-		Fault{Kind: kind, Resource: e.Resource, Time: e.Time, Detail: fmt.Sprintf(format, args...)},
-	)
+	c.faults = append(c.faults,
+		Fault{Kind: kind, Resource: e.Resource, Time: e.Time, Detail: fmt.Sprintf(format, args...)})
 }

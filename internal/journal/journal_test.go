@@ -175,9 +175,7 @@ func TestLongestGap(t *testing.T) {
 		{"both at once have none", story("a handle r 1", "b handle r 2", "a terminate r 1", "b terminate r 2", "c handle r 3"), "r", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if r, gap := journal.LongestGap(
-				test.events,
-			); r != test.resource ||
+			if r, gap := journal.LongestGap(test.events); r != test.resource ||
 				gap != time.Duration(test.seconds)*time.Second {
 				t.Errorf("got %v of %q, want %d s of %q", gap, r, test.seconds, test.resource)
 			}
@@ -202,9 +200,7 @@ func TestLongestOverlap(t *testing.T) {
 		{"a death ends it", story("a handle r 1", "b handle r 2", "a gone", "b handle q 3"), "r", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if r, d := journal.LongestOverlap(
-				test.events,
-			); r != test.resource ||
+			if r, d := journal.LongestOverlap(test.events); r != test.resource ||
 				d != time.Duration(test.seconds)*time.Second {
 				t.Errorf("got %v of %q, want %d s of %q", d, r, test.seconds, test.resource)
 			}

@@ -37,12 +37,8 @@ type DeniedError struct {
 
 func (e *DeniedError) Error() string {
 	if errors.Is(e.Err, rpctypes.ErrUserEmpty) {
-		return fmt.Sprintf(
-			"etcd wants to know the user, and was asked by %s to %s (%s)",
-			e.User,
-			e.What,
-			rpctypes.ErrorDesc(e.Err),
-		)
+		return fmt.Sprintf("etcd wants to know the user, and was asked by %s to %s (%s)", e.User, e.What,
+			rpctypes.ErrorDesc(e.Err))
 	}
 	return fmt.Sprintf("etcd does not let %s %s (%s)", e.User, e.What, rpctypes.ErrorDesc(e.Err))
 }

@@ -222,11 +222,7 @@ func TestAnExplainedErrorIsStillWhatItWas(t *testing.T) {
 			t.Errorf("got %v", err)
 		}
 	}
-	if got := reach.Explain(
-		nil,
-		context.DeadlineExceeded,
-		what,
-	); !errors.Is(got, context.DeadlineExceeded) ||
+	if got := reach.Explain(nil, context.DeadlineExceeded, what); !errors.Is(got, context.DeadlineExceeded) ||
 		reach.ReasonOf(got) != nil {
 		t.Errorf("of a client without a Trace: %v", got)
 	}

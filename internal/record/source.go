@@ -92,16 +92,8 @@ func DecodeSource(value []byte) (Source, error) {
 	if err := json.Unmarshal(value, &r); err != nil {
 		return Source{}, err
 	}
-	if c := r.LastChange; min(
-		r.Resources,
-		r.Held,
-		r.TooLarge,
-		r.Bad,
-		c.Added,
-		c.Changed,
-		c.Removed,
-		r.Accepted.Removed,
-	) < 0 {
+	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed,
+		r.Accepted.Removed) < 0 {
 		return Source{}, errors.New("a count that is less than none")
 	}
 	if err := r.Check(); err != nil {

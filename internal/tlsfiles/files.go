@@ -115,11 +115,8 @@ func (f *Files) TLS() (*tls.Config, error) {
 		f.bad = ""
 	case f.bad != err.Error():
 		f.bad = err.Error()
-		f.log.Warn(
-			"certificates cannot be read again; those read before are used",
-			zap.String("of", f.what),
-			zap.Error(err),
-		)
+		f.log.Warn("certificates cannot be read again; those read before are used", zap.String("of", f.what),
+			zap.Error(err))
 	}
 	f.warnOfExpiry()
 	return f.config, nil

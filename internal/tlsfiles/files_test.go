@@ -103,11 +103,7 @@ func TestBrokenFilesAreNotUsed(t *testing.T) {
 					t.Error("the key is in a warning")
 				}
 			}
-			if _, err := tlsfiles.Open(
-				paths,
-				"etcd",
-				zap.NewNop(),
-			); err == nil ||
+			if _, err := tlsfiles.Open(paths, "etcd", zap.NewNop()); err == nil ||
 				errors.As(err, new(*tlsfiles.Error)) == false {
 				t.Errorf("at the start: %v", err)
 			}

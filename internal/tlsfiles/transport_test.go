@@ -100,10 +100,8 @@ func TestATransportVerifiesNames(t *testing.T) {
 	}
 	cfg := authority.Server()
 	cfg.Certificates = []tls.Certificate{
-		authority.Pair(
-			"server",
-			func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"else.example"} },
-		),
+		authority.Pair("server",
+			func(c *x509.Certificate) { c.IPAddresses, c.DNSNames = nil, []string{"else.example"} }),
 	}
 	s.Rotate(cfg)
 	client.CloseIdleConnections()

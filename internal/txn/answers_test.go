@@ -18,11 +18,7 @@ func TestTheAnswersToWritesAreLeftOut(t *testing.T) {
 		first.Header.GetClusterId() == 0 {
 		t.Errorf("got %v", first)
 	}
-	if second := commit(
-		t,
-		c,
-		write,
-	); second.Header.GetRevision() != first.Header.GetRevision()+1 ||
+	if second := commit(t, c, write); second.Header.GetRevision() != first.Header.GetRevision()+1 ||
 		second.Header.GetRaftTerm() == 0 {
 		t.Errorf("got %v after %v", second.Header, first.Header)
 	}
@@ -34,23 +30,15 @@ func TestTheAnswersToWritesAreLeftOut(t *testing.T) {
 	}
 
 	write = &pb.TxnRequest{Success: []*pb.RequestOp{txn.Delete("terser"), txn.Get([]byte("terse"))}}
-	if resp := commit(
-		t,
-		c,
-		write,
-	); len(resp.Responses) != 2 || resp.Responses[0].GetResponseDeleteRange().GetDeleted() != 1 ||
+	resp := commit(t, c, write)
+	if len(resp.Responses) != 2 || resp.Responses[0].GetResponseDeleteRange().GetDeleted() != 1 ||
 		len(txn.Found(resp.Responses[1])) != 1 {
 		t.Errorf("there is something to be read, and the answer is %v", resp)
 	}
 	put := txn.Put("terse", []byte("2"))
 	put.GetRequestPut().PrevKv = true
-	if resp := commit(
-		t,
-		c,
-		&pb.TxnRequest{Success: []*pb.RequestOp{put}},
-	); resp.Responses[0].GetResponsePut().
-		GetPrevKv() ==
-		nil {
+	resp = commit(t, c, &pb.TxnRequest{Success: []*pb.RequestOp{put}})
+	if resp.Responses[0].GetResponsePut().GetPrevKv() == nil {
 		t.Errorf("what was there before was asked for, and the answer is %v", resp)
 	}
 }

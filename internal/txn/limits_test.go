@@ -36,10 +36,8 @@ func of(compares, success, failure int, nested *pb.TxnRequest) *pb.TxnRequest {
 func TestWeightIsTheLeastLimitThatLetsATransactionPass(t *testing.T) {
 	servers := map[int]txn.Committer{}
 	for limit := 1; limit <= 6; limit++ {
-		c := embeddedtest.Client(
-			t,
-			embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = uint(limit) }).Endpoint(),
-		)
+		c := embeddedtest.Client(t,
+			embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = uint(limit) }).Endpoint())
 		servers[limit] = txn.New(c)
 	}
 	for _, req := range []*pb.TxnRequest{

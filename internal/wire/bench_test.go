@@ -43,9 +43,7 @@ func BenchmarkWatchResponse(b *testing.B) {
 	for n := range 100 {
 		key := fmt.Sprintf("/drm/app/shards/03ff/claims/resource-%07d", n)
 		resp.Events = append(resp.Events, &mvccpb.Event{Kv: &mvccpb.KeyValue{
-			Key: []byte(
-				key,
-			),
+			Key:            []byte(key),
 			Value:          make([]byte, 90),
 			CreateRevision: 1 << 30,
 			ModRevision:    1 << 30,

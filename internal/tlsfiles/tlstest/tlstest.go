@@ -95,10 +95,8 @@ func (a *Authority) Sign(name string, change func(*x509.Certificate)) (cert, key
 		a.tb.Fatal(err)
 	}
 	return pem.EncodeToMemory(
-			&pem.Block{Type: "CERTIFICATE", Bytes: der},
-		), pem.EncodeToMemory(
-			&pem.Block{Type: "EC PRIVATE KEY", Bytes: text},
-		)
+		&pem.Block{Type: "CERTIFICATE", Bytes: der},
+	), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
 }
 
 // Pair is what Sign makes, for a tls.Config.
