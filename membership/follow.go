@@ -11,22 +11,24 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
-// FollowOptions of Group.Follow. Their zero value is ready.
+// FollowOptions of Group.Follow. The zero value takes all defaults.
 type FollowOptions struct {
-	// Progress is the pause between two questions that find out whether news still comes. Lowered, a stream that hangs
-	// and an etcd that was replaced are found sooner, and etcd is asked more often. Default 30 s.
+	// Progress is the pause between two requests that find out whether changes still arrive. With a shorter pause,
+	// Follow notices sooner that a stream hangs or that etcd was replaced, and asks etcd more often. It must not be
+	// negative. Default 30 s.
 	Progress time.Duration
-	// OnError, if given, is called with each failure of a request, which is about to be made again. It is meant for a
-	// log: some failures (no permission, say) do not pass by themselves. It is called from several goroutines.
+	// OnError, if given, is called with the error of each request that failed and is about to be repeated. It is meant
+	// for a log: some failures (no permission, for example) do not pass by themselves. It is called from several
+	// goroutines at once.
 	OnError func(error)
 }
 
-// Follow calls onView with the view of the group now and after each change, until ctx ends. Then it returns the cause
-// of that. It returns earlier only with ErrRewound, after which no view would be right. The calls come one at a time,
-// with revisions that never fall; onView must not block for long. A request that fails is made again, after a pause:
-// while etcd cannot be reached, the last view stands.
+// Follow calls onView with the view of the group now, and after each change, until ctx ends; then it returns the cause
+// of that. It returns earlier only with ErrRewound, after which no view would be right, or with an error that names a
+// bad option. The calls come one at a time, with revisions that never fall; onView must not block for long. Follow
+// repeats a request that fails after a pause: while etcd cannot be reached, the last view stays in force.
 //
-// Each Follow opens streams of its own.
+// Each call of Follow opens its own streams.
 func (g Group) Follow(ctx context.Context, client *clientv3.Client, opts FollowOptions, onView func(*View)) error {
 	if opts.Progress < 0 {
 		return fmt.Errorf("follow the members: progress: got %v, want a positive duration, or 0 for the default",
@@ -49,17 +51,18 @@ func (g Group) Follow(ctx context.Context, client *clientv3.Client, opts FollowO
 	return context.Cause(ctx)
 }
 
-// Feed tells what lies below a prefix of etcd until ctx ends, and returns then. It calls reset with everything that is
-// there at a revision, and apply with the changes after that, in the order of their revisions: those of one transaction
-// together, without a gap. Where it cannot go on without a gap it calls reset again. The calls come one at a time, and
-// the revisions never fall.
+// Feed reports the keys below a prefix of etcd until ctx ends, and then returns. It calls reset with all keys at one
+// revision, and then apply with the changes after it, in the order of their revisions, without a gap; the changes of
+// one transaction come together. When it cannot go on without a gap it calls reset again. The calls come one at a time,
+// and the revisions never fall.
 type Feed func(
 	ctx context.Context, prefix string,
 	reset func(kvs []*mvccpb.KeyValue, revision int64),
 	apply func(events []*clientv3.Event, revision int64),
 )
 
-// FollowFeed is Follow for whoever has a feed of keys already, and shares its streams. It returns when the feed does.
+// FollowFeed is Follow for a caller that already has a feed of keys, and so shares its streams. It returns when feed
+// does.
 func (g Group) FollowFeed(ctx context.Context, feed Feed, onView func(*View)) {
 	f := &follower{group: g, onView: onView}
 	feed(ctx, g.layout().Group(), f.reset, f.apply)

@@ -19,57 +19,57 @@ import (
 
 // Errors of a registration.
 var (
-	// ErrTaken says that a live member has the id. It is wrapped in a *TakenError.
+	// ErrTaken says that another live member has the id. Register wraps it in a *TakenError.
 	ErrTaken = errors.New("member id is taken")
 	// ErrGone says that the member's key does not exist any more, or belongs to another registration.
 	ErrGone = errors.New("member key is gone")
 	// ErrAppGone says that the app was deleted since its Group was made; it may have been created again. Nothing was
-	// written. It is drm.ErrAppGone.
+	// written. drm.ErrAppGone is the same error.
 	ErrAppGone = appconfig.ErrGone
 )
 
 // maxCompares is how many comparisons etcd takes in one transaction by default.
 const maxCompares = 128
 
-// TakenError says which member has the id. Of one whose key cannot be read, only the id, the create revision and the
-// lease are known.
+// TakenError says which member has the id. If the holder's key cannot be read, only its id, create revision and lease
+// are known.
 type TakenError struct{ Holder Member }
 
 func (e *TakenError) Error() string { return fmt.Sprintf("member id %q is taken", e.Holder.ID) }
 
-// Unwrap makes errors.Is(err, ErrTaken) hold.
+// Unwrap lets errors.Is find ErrTaken.
 func (e *TakenError) Unwrap() error { return ErrTaken }
 
-// Registrar registers one member. All its fields are required, and nobody may change them once it is in use. It is safe
-// for concurrent use.
+// Registrar registers one member. All fields are required, and must not change once the Registrar is in use. Its
+// methods are safe for concurrent use.
 type Registrar struct {
 	// Client sends the requests: a *clientv3.Client, or its KV.
 	Client clientv3.KV
 	// Group that the member joins.
 	Group Group
-	// ID of the member: UTF-8 of 1 to 512 bytes without control characters. A member that comes back under its id gets
-	// back its slots, and so its shards.
+	// ID of the member: 1 to 512 bytes of UTF-8 without control characters. A member that comes back under its id gets
+	// its slots back, and so its shards.
 	ID string
-	// Timeout bounds each request.
+	// Timeout bounds each request; it must be positive.
 	Timeout time.Duration
 }
 
 func (g *Registrar) layout() keys.Layout { return g.Group.layout() }
 
-// Registration is a member's key as it was put last.
+// Registration is a member's key as this member last put it.
 type Registration struct {
 	Record         Record
 	CreateRevision int64            // distinguishes this registration from an earlier or later one of the same id
-	Lease          clientv3.LeaseID // that the key lives on
+	Lease          clientv3.LeaseID // the lease that the key lives on
 }
 
 // Register puts the member's key under a lease, which the caller keeps alive (see package lease). In state Joining the
-// member has no slots, so that nobody's shards move; Activate gives it some. In any other state it gets them at once.
-// The record's Slots are ignored. A *TakenError says that another member has the id; ErrAppGone says that the app was
-// deleted. When several members register at the same moment, Register tries again until ctx ends.
+// member gets no slots, so that nobody's shards move until Activate gives it some. In any other state it gets slots at
+// once. The record's Slots are ignored. A *TakenError says that another member has the id; ErrAppGone says that the app
+// was deleted. When several members register at the same moment, Register tries again until ctx ends.
 //
-// After an error of etcd the member may be registered all the same: another Register under the same lease finds that
-// out.
+// After an error of etcd the member may be registered all the same: calling Register again under the same lease finds
+// that out.
 func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.LeaseID) (Registration, error) {
 	reg := Registration{Record: record, Lease: lease}
 	if err := keys.CheckID(g.ID); err != nil {
@@ -84,10 +84,10 @@ func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.
 	return reg, nil
 }
 
-// Activate makes a joining member active, with slots: first its own from an earlier life, then the lowest whose holder
-// is not live, then new ones. It is one transaction, so that a join is one change of the ring and no shard moves twice.
-// ErrGone says that the key does not belong to that registration any more. After an error of etcd the member may be
-// active all the same; another Activate does no harm.
+// Activate makes a joining member active and gives it slots: first its own from an earlier life, then the lowest whose
+// holder is not live, then new ones. All of it is one transaction, so that a join changes the ring once and no shard
+// moves twice. ErrGone says that the key no longer belongs to that registration. After an error of etcd the member may
+// be active all the same; calling Activate again does no harm.
 func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registration, error) {
 	reg.Record.State = Active
 	if err := g.until(ctx, g.activate, &reg); err != nil {
@@ -96,11 +96,12 @@ func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registratio
 	return reg, nil
 }
 
-// attempt is one try to write a registration. It says whether to try again, since somebody else wrote at the same time.
+// attempt is one try to write a registration. again says that somebody else wrote at the same time, so that another try
+// is due.
 type attempt func(context.Context, *Registration) (again bool, err error)
 
-// until tries until an attempt succeeds or fails. The pauses in between spread members that register at the same
-// moment: of those that ask for the same slots, one gets them each round.
+// until repeats an attempt until it succeeds or fails. The pauses in between spread members that register at the same
+// moment: of those that ask for the same slots, one gets them in each round.
 func (g *Registrar) until(ctx context.Context, try attempt, reg *Registration) error {
 	pauses := pace.New(20*time.Millisecond, 640*time.Millisecond, 1)
 	for {
@@ -114,7 +115,7 @@ func (g *Registrar) until(ctx context.Context, try attempt, reg *Registration) e
 	}
 }
 
-// register puts the key of a member that has none yet.
+// register puts the key of a member that has no key yet.
 func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool, err error) {
 	p, err := g.read(ctx)
 	if err != nil {
@@ -123,7 +124,7 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 	if kv := p.keys[g.layout().Member(g.ID)]; kv != nil {
 		m, understood := p.view.Members[g.ID]
 		switch {
-		case !understood: // another version's, perhaps
+		case !understood: // perhaps another version wrote it
 			m = Member{ID: g.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
 		case kv.Lease == int64(reg.Lease) && m.State == Joining && reg.Record.State != Joining: // see registerInSteps
 			reg.CreateRevision = m.CreateRevision
@@ -147,7 +148,7 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 	return again, err
 }
 
-// activate rewrites the member's key with slots.
+// activate writes the member's key again, with slots.
 func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool, err error) {
 	p, err := g.read(ctx)
 	if err != nil {
@@ -165,11 +166,11 @@ func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool
 	return again, err
 }
 
-// picture is the group as it was read, with what comparisons need.
+// picture is the group as it was read, with what the comparisons of a transaction need.
 type picture struct {
 	view *View
 	keys map[string]*mvccpb.KeyValue
-	live map[string]bool // the ids of all member keys, also of those that cannot be read
+	live map[string]bool // the ids of all member keys, including those that cannot be read
 }
 
 func (g *Registrar) read(ctx context.Context) (*picture, error) {
@@ -193,7 +194,7 @@ func (g *Registrar) read(ctx context.Context) (*picture, error) {
 	return p, nil
 }
 
-// unchanged compares a slot's key: it must be as it was read.
+// unchanged makes the comparison that a slot's key is still as it was read.
 func (g *Registrar) unchanged(p *picture, slot int) clientv3.Cmp {
 	key, revision := g.layout().Slot(slot), int64(0)
 	if kv := p.keys[key]; kv != nil {
@@ -202,12 +203,12 @@ func (g *Registrar) unchanged(p *picture, slot int) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
 }
 
-// reserve picks slots, and returns what a transaction has to compare and to write to reserve them.
+// reserve picks slots, and returns what a transaction must compare and write to reserve them.
 func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv3.Cmp, ops []clientv3.Op) {
 	reserved := p.view.Slots
 	slots = shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, weight)
-	// Two newcomers may have read the same slots: the comparison of each slot's revision lets one of them through. The
-	// former holder of a slot may have come back since: then its key exists.
+	// Two newcomers may have read the same slots: the comparison of each slot's revision lets only one of them through.
+	// The former holder of a slot may have come back since; then its key exists.
 	absent := map[string]bool{g.ID: true}
 	for _, n := range slots {
 		reserver := ""
@@ -223,9 +224,9 @@ func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv
 			ops = append(ops, clientv3.OpPut(g.layout().Slot(n), g.ID))
 		}
 	}
-	const others = 2 // comparisons that put adds
-	// Slots that are left from an earlier life with a greater weight become free. They stay, so that the ring never
-	// shrinks.
+	const others = 2 // the comparisons that put adds
+	// Slots that are left from an earlier life with a greater weight become free. Their keys stay, so that the ring
+	// never shrinks.
 	for n, reserver := range reserved {
 		if reserver == g.ID && !slices.Contains(slots, n) && len(cmps)+others < maxCompares {
 			cmps = append(cmps, g.unchanged(p, n))
@@ -235,7 +236,7 @@ func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv
 	return slots, cmps, ops
 }
 
-// put writes the member's key: a new one, or, where the registration has been made, that one.
+// put writes the member's key. It creates the key, or updates it if the registration has been made already.
 func (g *Registrar) put(
 	ctx context.Context, reg *Registration, cmps []clientv3.Cmp, ops []clientv3.Op,
 ) (again bool, err error) {
@@ -244,7 +245,7 @@ func (g *Registrar) put(
 	cmps = append(cmps,
 		clientv3.Compare(clientv3.CreateRevision(layout.Config()), "=", g.Group.Config),
 		clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision))
-	// The put names the lease even where the key exists: one without a lease would detach the key, which then never
+	// The put names the lease even if the key exists: a put without a lease would detach the key, which then never
 	// expires.
 	ops = append(ops, clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease)))
 	resp, err := g.commit(ctx, cmps, ops)
@@ -264,7 +265,7 @@ func (g *Registrar) put(
 	return true, nil
 }
 
-// commit sends a transaction, which reads the app's config key if a comparison does not hold.
+// commit sends a transaction that reads the app's config key if a comparison fails.
 func (g *Registrar) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clientv3.Op) (*clientv3.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -276,14 +277,14 @@ func (g *Registrar) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clien
 	return resp, err
 }
 
-// SetState writes the registration's key again, with another state. ErrGone says that the key does not belong to that
-// registration any more.
+// SetState writes the registration's key again with another state. ErrGone says that the key no longer belongs to that
+// registration. After an error of etcd the state may have changed all the same.
 func (g *Registrar) SetState(ctx context.Context, reg Registration, state State) (Registration, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	reg.Record.State = state
 	me := g.layout().Member(g.ID)
-	// The put names the lease again: one without it would detach the key, and a dead member would stay for ever.
+	// The put names the lease again: without it the key would be detached, and a dead member would stay for ever.
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision)).
 		Then(clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease))).
@@ -298,8 +299,8 @@ func (g *Registrar) SetState(ctx context.Context, reg Registration, state State)
 }
 
 // StandForCoordinator tries to make this member the coordinator, under the registration's lease, and reports whether it
-// succeeded: it does not while there is another coordinator, or where the registration is not in force any more. After
-// an error only the next view tells.
+// succeeded. It does not succeed while there is another coordinator, or if the registration is no longer in force.
+// After an error only the next view tells who the coordinator is.
 func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (bool, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -317,8 +318,8 @@ func (g *Registrar) StandForCoordinator(ctx context.Context, reg Registration) (
 }
 
 // KeepOffice repairs the coordinator's key after somebody has overwritten it: it puts the key as this member put it
-// when its term began. The term, which is the key's create revision, stays the same. ErrGone says that the key does not
-// belong to that term any more.
+// when its term began. The term, which is the key's create revision, stays the same. ErrGone says that the key no
+// longer belongs to that term.
 func (g *Registrar) KeepOffice(ctx context.Context, reg Registration, createRevision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -336,7 +337,7 @@ func (g *Registrar) KeepOffice(ctx context.Context, reg Registration, createRevi
 	return nil
 }
 
-// Resign deletes the coordinator's key if it still has that create revision; the key of another term stays.
+// Resign deletes the coordinator's key if it still has that create revision. The key of another term stays.
 func (g *Registrar) Resign(ctx context.Context, createRevision int64) error {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()

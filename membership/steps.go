@@ -12,13 +12,13 @@ import (
 )
 
 // An etcd that allows few operations in a transaction (--max-txn-ops) refuses a registration with many slots. The
-// member then reserves them one by one, in transactions of two comparisons, before it becomes active. Shards may move
-// twice because of that, since the ring grows before the member is live.
+// member then reserves its slots one by one, in transactions of two comparisons, before it becomes active. Shards may
+// move twice because of that, since the ring grows before the member is live.
 
 // isTooMany says whether etcd refused a transaction because it has too many operations.
 func isTooMany(err error) bool { return errors.Is(err, rpctypes.ErrTooManyOps) }
 
-// registerInSteps puts the key of a member that has none yet, without slots, and activates it.
+// registerInSteps puts the key of a member that has no key yet, without slots, and then activates the member.
 func (g *Registrar) registerInSteps(ctx context.Context, reg *Registration) (again bool, err error) {
 	joining := Registration{Record: reg.Record, Lease: reg.Lease}
 	joining.Record.State, joining.Record.Slots = Joining, nil
@@ -29,9 +29,9 @@ func (g *Registrar) registerInSteps(ctx context.Context, reg *Registration) (aga
 	return g.activate(ctx, reg)
 }
 
-// activateInSteps reserves slots one by one, frees those that are left from an earlier life with a greater weight, and
-// puts the member's key. The slots are safe meanwhile: nobody takes a slot whose holder is live. When somebody else has
-// taken a slot first, the caller begins anew.
+// activateInSteps reserves slots one by one, frees the slots that are left from an earlier life with a greater weight,
+// and puts the member's key. The slots are safe meanwhile, since nobody takes a slot whose holder is live. If somebody
+// else has taken a slot first, the caller begins anew.
 func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *picture) (again bool, err error) {
 	reserved := p.view.Slots
 	slots := shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, reg.Record.Weight)
@@ -46,7 +46,7 @@ func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *p
 			continue
 		case mine:
 			to = ""
-		case reserver != "": // which may have come back since
+		case reserver != "": // the reserver may have come back since
 			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.layout().Member(reserver)), "=", 0))
 		}
 		resp, err := g.commit(ctx, cmps, []clientv3.Op{clientv3.OpPut(g.layout().Slot(n), to)})

@@ -13,38 +13,38 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// Member is one member's key.
+// Member is what one member's key says.
 type Member struct {
 	Record
 	ID             string
 	CreateRevision int64 // distinguishes this registration from an earlier or later one of the same id
-	Lease          int64 // that the key lives on
+	Lease          int64 // the lease that the key lives on
 }
 
-// Coordinator is the elected member's key. Its zero value stands for nobody.
+// Coordinator is what the key of the elected member says. The zero value means that there is no coordinator.
 type Coordinator struct {
-	ID             string // empty where the key exists, but cannot be read
-	CreateRevision int64  // of the key: the coordinator's term
-	Lease          int64  // that the key lives on
+	ID             string // empty if the key exists but cannot be read
+	CreateRevision int64  // the key's create revision, which identifies the coordinator's term
+	Lease          int64  // the lease that the key lives on
 }
 
-// View is the group at one revision: who the members are, and which member owns each shard. Nothing changes it once it
-// is made; share it freely.
+// View is the group at one revision: who the members are, and which member owns each shard. It never changes once it is
+// made, so it can be shared freely; callers must not change its fields.
 type View struct {
 	Revision    int64
 	Shards      int                  // the number of shards
 	Members     map[string]Member    // by id
-	Slots       []string             // slot → the id of the member that has reserved it; empty where it is free
-	Drains      map[string]time.Time // member id → since when a drain is ordered, zero if unknown; the member may be gone
+	Slots       []string             // slot → the id of the member that has reserved it; empty if the slot is free
+	Drains      map[string]time.Time // member id → since when it drains; zero: unknown; the member may be gone
 	Coordinator Coordinator
-	Corrupt     []string // keys below group/ that cannot be read, in order; the view was made without them
+	Corrupt     []string // keys below group/ that cannot be read, in order; the view ignores them
 
-	owners  []string // of each shard
+	owners  []string // the owner of each shard
 	ignored bool     // the drains are ignored
 }
 
-// NewView makes the view of what lies below group/ at a revision, in an app with that Root (see Group) and that many
-// shards. The order of kvs makes no difference.
+// NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that
+// number of shards. The order of kvs makes no difference.
 func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
 	layout := keys.At(root)
 	v := &View{Revision: revision, Shards: shards, Members: map[string]Member{}, Drains: map[string]time.Time{}}
@@ -75,7 +75,7 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 			}
 		case keys.Placement:
 			placement, ok = decodePlacement(kv.Value)
-		case keys.Coordinator: // whatever it says, the office is not free while the key is there
+		case keys.Coordinator: // whatever its value, the office is not free while the key exists
 			v.Coordinator = Coordinator{CreateRevision: kv.CreateRevision, Lease: kv.Lease}
 			if ok = keys.CheckID(string(kv.Value)) == nil; ok {
 				v.Coordinator.ID = string(kv.Value)
@@ -93,11 +93,12 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 	return v
 }
 
-// DrainValue is the value of a drain's key: since when the drain is ordered. It is shown to people, and decides
-// nothing.
+// DrainValue is the value of a drain's key: the time since which the drain is ordered. It is shown to people; nothing
+// is decided by it.
 func DrainValue(since time.Time) string { return since.UTC().Format(time.RFC3339) }
 
-// drainedSince reads a DrainValue. The key alone is the order: for a value that cannot be read the time is unknown.
+// drainedSince reads a DrainValue. The key alone is the order, so a value that cannot be read only means that the time
+// is unknown.
 func drainedSince(value []byte) time.Time {
 	since, err := time.Parse(time.RFC3339, string(value))
 	if err != nil || since.Year() < 1970 {
@@ -106,7 +107,7 @@ func drainedSince(value []byte) time.Time {
 	return since.UTC()
 }
 
-// decodePlacement reads {"shard":"member", …}. It takes only one spelling of each number: were a shard there in two
+// decodePlacement reads {"shard":"member", …}. It accepts only one spelling of each number: if a shard occurred in two
 // spellings, chance would decide which one counts, and members would disagree.
 func decodePlacement(value []byte) (map[int]string, bool) {
 	var byName map[string]string
@@ -149,7 +150,7 @@ func (v *View) eligible(heedDrains bool) map[string]bool {
 	return set
 }
 
-// Alone says whether no other member can own shards, either now or once it has become active.
+// Alone says whether no other member owns shards now, or could own some once it is active.
 func (v *View) Alone(member string) bool {
 	for id, m := range v.Members {
 		if id != member && (m.State == Active || m.State == Joining) {
@@ -159,8 +160,8 @@ func (v *View) Alone(member string) bool {
 	return true
 }
 
-// Owner returns the id of the member that a shard belongs to. It is empty if no member is active, or there is no such
-// shard.
+// Owner returns the id of the member that a shard belongs to. It is empty if no member is active, or if there is no
+// such shard.
 func (v *View) Owner(n int) string {
 	if n < 0 || n >= len(v.owners) {
 		return ""
@@ -168,14 +169,14 @@ func (v *View) Owner(n int) string {
 	return v.owners[n]
 }
 
-// OwnerOf returns the shard of a resource and the id of the member that it belongs to, which is empty if no member is
-// active.
+// OwnerOf returns the shard of a resource, and the id of the member that the shard belongs to. The id is empty if no
+// member is active.
 func (v *View) OwnerOf(resource string) (shardNumber int, member string) {
 	n := shard.Of(resource, v.Shards)
 	return n, v.Owner(n)
 }
 
-// Owned says of each shard whether that member owns it.
+// Owned says for each shard whether that member owns it. The slice is the caller's.
 func (v *View) Owned(member string) []bool {
 	owned := make([]bool, len(v.owners))
 	for n, owner := range v.owners {
@@ -184,20 +185,20 @@ func (v *View) Owned(member string) []bool {
 	return owned
 }
 
-// Owners returns the owner of each shard. The slice is the caller's.
+// Owners returns the owner of each shard; the owner is empty if no member is active. The slice is the caller's.
 func (v *View) Owners() []string { return slices.Clone(v.owners) }
 
-// DrainsIgnored says whether drains are ignored, since every active member has one.
+// DrainsIgnored says whether drains are ignored because every active member has one.
 func (v *View) DrainsIgnored() bool { return v.ignored }
 
-// Ordered says whether a drain of that member is ordered. The member may be gone, and the order may be ignored.
+// Ordered says whether a drain of that member is ordered. It may be ignored, and the member may be gone.
 func (v *View) Ordered(id string) bool {
 	_, ordered := v.Drains[id]
 	return ordered
 }
 
-// LastToTake says whether that member is active or joining, and every other one that is has a drain: with a drain of
-// that member too, all drains would be ignored.
+// LastToTake says whether that member is the last one that can take shards: it is active or joining, and every other
+// such member has a drain. If it got a drain too, all drains would be ignored.
 func (v *View) LastToTake(id string) bool {
 	if m, live := v.Members[id]; !live || m.State == Leaving {
 		return false
@@ -210,14 +211,14 @@ func (v *View) LastToTake(id string) bool {
 	return true
 }
 
-// Known says whether any key names that member: its own, one of a slot, of a drain, or the coordinator's.
+// Known says whether any key names that member: its own key, or that of a slot, a drain, or the coordinator.
 func (v *View) Known(id string) bool {
 	_, live := v.Members[id]
 	return live || v.Ordered(id) || slices.Contains(v.Slots, id) || v.Coordinator.ID == id
 }
 
-// HasItsSlots says whether every slot that the member's key lists is reserved for it. A slot that is not counts for
-// nothing: a member whose slots somebody has deleted would never own a shard again.
+// HasItsSlots says whether every slot that the member's key lists is reserved for it. A slot that is not reserved for
+// it gives it no shards: a member whose slot keys somebody has deleted would never own a shard again.
 func (v *View) HasItsSlots(id string) bool {
 	for _, s := range v.Members[id].Slots {
 		if s >= len(v.Slots) || v.Slots[s] != id {
@@ -227,8 +228,8 @@ func (v *View) HasItsSlots(id string) bool {
 	return true
 }
 
-// StateOf is a member's state as an operator sees it: Draining if a drain is in force, else the one in the member's
-// key.
+// StateOf is a member's state as an operator sees it: Draining if a drain is in force, otherwise the state in the
+// member's key. It is empty if there is no such member.
 func (v *View) StateOf(id string) State {
 	m := v.Members[id]
 	if m.State == Active && v.Ordered(id) && !v.ignored {
@@ -237,7 +238,8 @@ func (v *View) StateOf(id string) State {
 	return m.State
 }
 
-// SourceWanted says whether another active member has a source. A member without one should leave the office to it.
+// SourceWanted says whether another active member has a source. A member without a source should leave the
+// coordinator's office to it.
 func (v *View) SourceWanted(id string) bool {
 	for other, m := range v.Members {
 		if other != id && m.Source && m.State == Active {
@@ -247,8 +249,8 @@ func (v *View) SourceWanted(id string) bool {
 	return false
 }
 
-// SameMembers says whether two views have the same members in the same states, and the same owners of shards. Something
-// else may differ, such as the coordinator.
+// SameMembers says whether two views have the same members in the same states, and the same owners of shards. Other
+// parts may differ, such as the coordinator.
 func (v *View) SameMembers(w *View) bool {
 	return maps.EqualFunc(v.Members, w.Members, func(a, b Member) bool {
 		return a.CreateRevision == b.CreateRevision && a.State == b.State

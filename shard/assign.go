@@ -1,9 +1,9 @@
 package shard
 
-// Assign returns who owns each shard: element s is the member that shard s belongs to, "" when there is nobody. A pin
-// (an operator's order) wins over an exception (the coordinator's, see Balance), and an exception over the ring. A pin
-// or exception whose member live doesn't report is ignored, so every shard has an owner if the ring has a live slot.
-// A nil map has no entries; a nil live reports everybody.
+// Assign returns who owns each shard: element s is the member that shard s belongs to, "" if there is none. A pin (an
+// operator's order) wins over an exception (the coordinator's, see Balance), and an exception over the ring. A pin or
+// an exception is ignored if live says that its member is not live, so every shard has an owner if the ring has a live
+// slot. A nil map has no entries; a nil live reports every member as live.
 func Assign(shards int, ring *Ring, pins, exceptions map[int]string, live func(member string) bool) []string {
 	owners := make([]string, shards)
 	for s := range owners {
@@ -18,8 +18,8 @@ func Assign(shards int, ring *Ring, pins, exceptions map[int]string, live func(m
 	return owners
 }
 
-// Moves returns how many shards go from one member to another between two assignments of the same length. A shard that
-// nobody owned before, or nobody owns after, doesn't move: there is no one to take it from, or to give it to.
+// Moves returns how many shards go from one member to another between two assignments. It panics if their lengths
+// differ. A shard that nobody owned before, or that nobody owns after, does not count as a move.
 func Moves(before, after []string) int {
 	moves := 0
 	eachKept(before, after, func(from, to string) {
@@ -30,10 +30,10 @@ func Moves(before, after []string) int {
 	return moves
 }
 
-// LeastMoves returns how few moves could have led from one assignment to the other, given who joined and who left:
-// each shard of a member that owns nothing afterwards has to go, each one of a member that owned nothing before has to
-// come, and at best the former go to the latter. So it is what the joiners got, or what the leavers had, whichever is
-// more. It counts the same shards as Moves.
+// LeastMoves returns the fewest moves that could lead from one assignment to the other, given who joined and who left:
+// each shard of a member that owns nothing afterwards must go, each shard of a member that owned nothing before must
+// come, and at best the former shards are the latter. So it is what the joiners got or what the leavers had, whichever
+// is more. It counts the same shards as Moves.
 func LeastMoves(before, after []string) int {
 	had, has := map[string]bool{}, map[string]bool{}
 	for _, m := range before {

@@ -7,37 +7,40 @@ import (
 	"slices"
 )
 
-// maxRounds bounds the alternation of Balance's two steps. It settles in two or three; the bound is for the proof.
+// maxRounds bounds the alternation of Balance's two steps. Two or three rounds are enough in practice; the bound proves
+// that Balance ends.
 const maxRounds = 16
 
-// Placement is what Balance starts from. Balance changes nothing in it.
+// Placement is the input of Balance, which changes nothing in it.
 type Placement struct {
 	// Home is the owner of each shard without exceptions, as Assign gives it for the ring and the pins.
 	Home []string
-	// Exceptions are those in force: shard → member. Balance drops one for a member that is gone, a pinned
-	// shard, or a shard without resources.
+	// Exceptions are the exceptions in force: shard → member. Balance drops the exception of a member that is gone, of
+	// a pinned shard, or of a shard without resources.
 	Exceptions map[int]string
-	// Pinned reports whether Balance must leave a shard where it is. Nil reports none.
+	// Pinned reports whether Balance must leave a shard where it is. If Pinned is nil, no shard is pinned.
 	Pinned func(shard int) bool
-	// Load is the weight of each shard: how many resources it has. Zero and less count as nothing.
+	// Load is the load of each shard: how many resources it has. A number below zero counts as zero.
 	Load []int
-	// Weights has every member that can own shards, with its share relative to the others'. Less than 1 counts as 1.
+	// Weights has every member that can own shards, with its share relative to the others' shares. Less than 1 counts
+	// as 1.
 	Weights map[string]int
-	// Bound is how much load a member may have, as a multiple of its fair share. Lowered, the load is more even and
-	// more shards move. Less than 1 counts as 1; 1.1 to 1.25 is reasonable.
+	// Bound is how much load a member may have, as a multiple of its fair share. A lower bound makes the load more
+	// even, and moves more shards. Less than 1 counts as 1; 1.1 to 1.25 is reasonable.
 	Bound float64
 }
 
 // Balance returns the exceptions to put in force: for each of these shards, the member that should own it instead of
 // its home. They bring every member's load down to its cap, Bound × its weighted fair share, rounded up (as in
-// Mirrokni, Thorup & Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018; they deal with unit loads). Shards
-// can't be divided, so a cap may be out of reach: then no single move would make things better.
+// Mirrokni, Thorup & Zadimoghaddam, "Consistent Hashing with Bounded Loads", 2018; they deal with unit loads). A shard
+// cannot be divided, so a cap may be out of reach; then no single move would improve anything. Balance panics if Load
+// and Home differ in length.
 //
-// Few resources move: only members above their cap give shards, and no more than it takes. An exception in force stays
-// as it is as long as its shard's home couldn't take the shard back comfortably, that is, at most halfway from its fair
-// share to its cap; the distance keeps shards from going to and fro when the load varies a little.
+// Few resources move: only members above their cap give shards away, and no more than necessary. An exception in force
+// stays as long as its shard's home could not take the shard back comfortably, that is, with a load at most halfway
+// from its fair share to its cap. That distance keeps shards from going to and fro when the load varies a little.
 //
-// The answer depends on nothing but the input, and applied to its own answer Balance changes nothing.
+// The answer depends on nothing but the input. Balance applied to its own answer changes nothing.
 func Balance(p Placement) map[int]string {
 	b := newBalancer(p)
 	if b == nil {
@@ -59,15 +62,15 @@ func Balance(p Placement) map[int]string {
 	return exceptions
 }
 
-// balancer works on members by their number in the order of their ids, so that nothing depends on a map's order.
+// balancer works on members by their position in the order of their ids, so that nothing depends on a map's order.
 type balancer struct {
 	names  []string
 	weight []int
 	load   []int // of each member
-	limit  []int // the cap of each member
+	limit  []int // the cap of each member's load
 	easy   []int // the load up to which a member takes its shards back
-	home   []int // of each shard, -1 for nobody
-	owner  []int // of each shard, -1 for nobody
+	home   []int // the home of each shard, -1 if there is none
+	owner  []int // the owner of each shard, -1 if there is none
 	size   []int // the load of each shard
 	fixed  []bool
 }
@@ -102,10 +105,10 @@ func newBalancer(p Placement) *balancer {
 		b.home[s], b.owner[s] = -1, -1
 		m, ok := number[name]
 		if !ok {
-			continue // nobody can own it, so it is no load for anyone
+			continue // nobody can own the shard, so it is no load for anyone
 		}
 		b.home[s], b.owner[s] = m, m
-		// An exception for a shard without resources protects nobody.
+		// An exception for a shard without resources relieves nobody.
 		if m, ok := number[p.Exceptions[s]]; ok && !b.fixed[s] && b.size[s] > 0 {
 			b.owner[s] = m
 		}
@@ -153,9 +156,9 @@ func (b *balancer) sendHome() bool {
 	return moved
 }
 
-// shed moves shards away from the members above their cap, and reports whether any moved.
+// shed moves shards away from the members above their cap, and reports whether any shard moved.
 func (b *balancer) shed() bool {
-	shards := make([][]int, len(b.names)) // of each member above its cap, what it can give, the largest first
+	shards := make([][]int, len(b.names)) // what each member above its cap can give, the largest first
 	var donors []int
 	for m := range b.names {
 		if b.load[m] > b.limit[m] {
@@ -186,8 +189,8 @@ func (b *balancer) shed() bool {
 	return moved
 }
 
-// pick chooses what a member above its cap gives next, as an index into shards (sorted, the largest first), and to
-// whom; -1 for neither when nothing would make things better.
+// pick chooses which shard a member above its cap gives next, as an index into shards (sorted, the largest first), and
+// to whom. Both are -1 if no move would improve anything.
 func (b *balancer) pick(from int, shards []int) (at, to int) {
 	if len(shards) == 0 {
 		return -1, -1
@@ -199,7 +202,8 @@ func (b *balancer) pick(from int, shards []int) (at, to int) {
 		}
 	}
 	excess := b.load[from] - b.limit[from]
-	// The largest shard that isn't more than has to go, else the smallest that is enough: few shards and few resources.
+	// The largest shard that is no more than has to go, otherwise the smallest that is enough: this moves few shards
+	// and few resources.
 	atMost := func(size int) int {
 		return sortedIndex(shards, func(s int) bool { return b.size[s] <= size })
 	}
@@ -209,7 +213,7 @@ func (b *balancer) pick(from int, shards []int) (at, to int) {
 	if i := len(shards) - 1; b.size[shards[i]] <= room {
 		return i, roomiest
 	}
-	// Nobody has room for even the smallest. Someone may still be better off with it than this member is.
+	// Nobody has room for even the smallest shard. Another member may still be better off with it than this one is.
 	i := len(shards) - 1
 	size := b.size[shards[i]]
 	best := -1
@@ -229,7 +233,7 @@ func (b *balancer) strain(m, added int) float64 {
 	return float64(b.load[m]+added) / float64(b.weight[m])
 }
 
-// sortedIndex is the first index for which a condition holds that, once it holds, holds to the end.
+// sortedIndex is the first index for which a condition holds; once the condition holds, it must hold to the end.
 func sortedIndex(shards []int, holds func(shard int) bool) int {
 	i, _ := slices.BinarySearchFunc(shards, true, func(s int, _ bool) int {
 		if holds(s) {

@@ -197,8 +197,9 @@ func TestBalance(t *testing.T) {
 			weights: map[string]int{"a": 1, "b": 1}, want: map[int]string{1: "b"},
 		},
 		{
-			name: "a shard too large for anyone's cap still goes where it strains less", home: "aa", load: []int{100, 100},
-			bound: 1.1, weights: map[string]int{"a": 1, "b": 1, "c": 1}, want: map[int]string{1: "b"},
+			name: "a shard too large for anyone's cap still goes where it strains less", home: "aa",
+			load: []int{100, 100}, bound: 1.1,
+			weights: map[string]int{"a": 1, "b": 1, "c": 1}, want: map[int]string{1: "b"},
 		},
 		{
 			name: "one huge shard stays, whatever the cap", home: "a", load: []int{100}, bound: 1.1,
@@ -228,7 +229,8 @@ func TestBalance(t *testing.T) {
 		},
 		{
 			name: "exceptions that say nothing", home: "ab.", load: []int{5, 5, 5}, bound: 1.1, pinned: []int{1},
-			exceptions: map[int]string{0: "a", 1: "a", 2: "a", 3: "a", -1: "a"}, weights: map[string]int{"a": 1, "b": 1},
+			exceptions: map[int]string{0: "a", 1: "a", 2: "a", 3: "a", -1: "a"},
+			weights:    map[string]int{"a": 1, "b": 1},
 		},
 		{
 			name: "an exception to a dead member", home: "ab", load: []int{5, 5}, bound: 1.1,

@@ -6,13 +6,13 @@
 //	resource id --Of--> shard --Ring--> slot --> member
 //
 // A shard is one of a fixed number of parts of all resources (1,024 by default). A slot is a numbered place that a
-// member has reserved (Reserve); a member of weight w has w of them. A slot keeps its number while its member is away,
-// which is what makes the ring move so little: when a member leaves, only the shards it had move; when one joins, only
-// the shards it gets; and one that comes back under its id gets back exactly what it had.
+// member has reserved (Reserve); a member of weight w has w slots. A slot keeps its number while its member is away, so
+// the ring moves little: when a member leaves, only its own shards move; when a member joins, only the shards that it
+// gets; and a member that comes back under its id gets back exactly what it had.
 //
 // Hashing alone leaves the members unequally loaded. Balance computes exceptions, a short list of shards that are
 // better off elsewhere, and Assign puts everything together: an operator's pins, the exceptions, and the ring.
 //
-// What Of and Ring answer is part of what members agree on. Changing it would make members of different versions
-// disagree about who owns what, so a golden test holds it still.
+// The answers of Of and Ring are part of what members agree on. If they changed, members of different versions would
+// disagree about who owns what, so a golden test keeps them as they are.
 package shard

@@ -22,19 +22,19 @@ const probes = 32
 //   - After a fixed number of probes come all slots, ordered by rendezvous hash (Thaler & Ravishankar, "Using
 //     Name-Based Mappings to Increase Hit Rates", 1998). Only rings with few live slots get there.
 //
-// The order doesn't depend on who is live, so a slot that goes dead gives away only its own shards, and one that goes
-// live takes only what becomes its own. A new slot at the end changes places in the order only in its own favour,
-// for that is true of jump hash and of rendezvous hash. So each change moves exactly the least possible.
+// The order does not depend on who is live, so a slot that goes dead gives away only its own shards, and a slot that
+// goes live takes only the shards that become its own. A new slot at the end changes the order only in its own favour,
+// as jump hash and rendezvous hash guarantee. So each change moves as few shards as possible.
 type Ring struct {
-	slots []string // slot → live member, "" where there is none
+	slots []string // slot → live member, "" if there is none
 	live  []int32  // the slots that are live, ascending
-	keys  []uint64 // the rendezvous key of each of live
+	keys  []uint64 // the rendezvous key of each live slot
 }
 
-// NewRing makes the ring of a group. slots[i] is the live member on slot i, "" for a slot that no live member has; its
-// length is 1 + the highest reserved slot, so dead slots at the end count. The slice is copied.
+// NewRing makes the ring of a group. slots[i] is the live member on slot i, "" if no live member has the slot. Its
+// length must be 1 + the highest reserved slot, so dead slots at the end count. NewRing copies the slice.
 //
-// A ring that gets shorter moves more than it has to. So whoever keeps the reservations should let a slot become free
+// A ring that gets shorter moves more shards than necessary. So whoever keeps the reservations should free a slot
 // without forgetting that it exists.
 func NewRing(slots []string) *Ring {
 	if len(slots) > math.MaxInt32 {
@@ -50,7 +50,7 @@ func NewRing(slots []string) *Ring {
 	return r
 }
 
-// Slot returns the live slot that a shard belongs to, -1 when no slot is live. It panics if shard is negative.
+// Slot returns the live slot that a shard belongs to, -1 if no slot is live. It panics if shard is negative.
 func (r *Ring) Slot(shard int) int {
 	if shard < 0 {
 		panic("shard: negative shard")
@@ -74,7 +74,7 @@ func (r *Ring) Slot(shard int) int {
 	return int(best)
 }
 
-// Owner returns the member that a shard belongs to, "" when no slot is live. It panics if shard is negative.
+// Owner returns the member that a shard belongs to, "" if no slot is live. It panics if shard is negative.
 func (r *Ring) Owner(shard int) string {
 	if i := r.Slot(shard); i >= 0 {
 		return r.slots[i]
@@ -83,8 +83,8 @@ func (r *Ring) Owner(shard int) string {
 }
 
 // mix is one step of SplitMix64 (Steele, Lea & Flood, "Fast Splittable Pseudorandom Number Generators", 2014): every
-// bit of the result depends on every bit of x. It adds before it multiplies, because a bare finalizer leaves 0 at 0,
-// and shard 0 would probe the same slot for ever.
+// bit of the result depends on every bit of x. It adds before it multiplies, because without that 0 would stay 0, and
+// shard 0 would probe the same slot for ever.
 func mix(x uint64) uint64 {
 	x += 0x9e3779b97f4a7c15
 	x = (x ^ x>>30) * 0xbf58476d1ce4e5b9
