@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// answering is an etcd that answers at once, so that what is measured is the Writer alone. With conflict, no flat
-// transaction succeeds, and of the nested ones each that many-th does not.
+// answering is an etcd that answers at once, so that only the Writer is measured. If conflict is not 0, no flat
+// transaction succeeds, and every conflict-th nested one fails.
 type answering struct{ conflict int }
 
 // Commit implements lease.Committer.
@@ -46,7 +46,7 @@ func (a answering) Commit(_ context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 	return resp, nil
 }
 
-// BenchmarkWriter is what the Writer itself takes for a transaction of 127 claims.
+// BenchmarkWriter measures what the Writer itself takes for a transaction of 127 claims.
 func BenchmarkWriter(b *testing.B) {
 	const claims = 127
 	value := []byte(`{"member":"worker-17","state":"claimed","since":"2020-01-02T03:04:05Z"}`)

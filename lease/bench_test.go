@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// BenchmarkClaims compares claims with what etcd can do at best: as many plain puts in as many transactions at a time.
-// Compare the ops/s of one run with each other. `go test -run '^$' -bench Claims -benchtime 100000x ./lease`
+// BenchmarkClaims compares claims with the best that etcd can do: as many plain puts, in as many transactions at a
+// time. Compare the ops/s of one run with each other. `go test -run '^$' -bench Claims -benchtime 100000x ./lease`
 func BenchmarkClaims(b *testing.B) {
 	const inFlight, perTxn = 4, 127
 	client := embeddedtest.Client(b)
@@ -63,7 +63,7 @@ func BenchmarkClaims(b *testing.B) {
 	for _, test := range []struct {
 		name     string
 		shuffled bool
-		conflict int // each so many keys; 0: none
+		conflict int // one key in so many conflicts; 0: none
 	}{{"claims", false, 0}, {"claims in random order", true, 0}, {"claims with 1 in 100 taken", false, 100}} {
 		b.Run(test.name, func(b *testing.B) {
 			bench := newBench(b, client, lease.WriterOptions{MaxInFlight: inFlight})

@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// A Keeper keeps a lease, and a Writer claims two keys under it. Somebody else has one of them already.
+// A Keeper keeps a lease, and a Writer claims two keys under it. Somebody else has one of the keys already.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -39,7 +39,7 @@ func Example() {
 	results := make(chan []lease.Result, 1)
 	writer := lease.NewWriter(lease.NewCommitter(client), lease.Guard{}, lease.WriterOptions{},
 		func(r []lease.Result) { results <- r })
-	writer.Submit( // without Expect: neither key may exist
+	writer.Submit( // without Expect: the keys must not exist
 		lease.Op{Key: "claims/a", Value: []byte("me"), Lease: keeper.ID()},
 		lease.Op{Key: "claims/b", Value: []byte("me"), Lease: keeper.ID()},
 	)
@@ -55,7 +55,7 @@ func Example() {
 	}
 
 	writer.Close()
-	if err := keeper.Revoke(ctx); err != nil { // which deletes the keys
+	if err := keeper.Revoke(ctx); err != nil { // this deletes the keys
 		log.Fatal(err)
 	}
 	left, err := client.Get(ctx, "claims/", clientv3.WithPrefix(), clientv3.WithCountOnly())
@@ -69,7 +69,7 @@ func Example() {
 	// keys left: 1
 }
 
-// startEtcd starts an etcd for the example, in a folder of its own, and connects to it.
+// startEtcd starts an etcd for the example in a folder of its own, and connects to it.
 func startEtcd() (client *clientv3.Client, stop func()) {
 	dir, err := os.MkdirTemp("", "etcd-")
 	if err != nil {

@@ -2,11 +2,11 @@ package lease
 
 import "context"
 
-// Stream is what a Renewer needs of a gRPC stream.
+// Stream lets tests stand in for a gRPC stream of keepalives.
 type Stream = stream
 
-// PerStream is how many keepalives are under way on one stream at most.
+// PerStream is the most keepalives that may be in progress on one stream.
 const PerStream = perStream
 
-// NewTestRenewer is a Renewer whose streams are a test's.
+// NewTestRenewer makes a Renewer that gets its streams from a test.
 func NewTestRenewer(open func(context.Context) (Stream, error)) *Renewer { return newRenewer(open) }

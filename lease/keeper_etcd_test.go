@@ -28,7 +28,7 @@ func grant(t *testing.T, client *clientv3.Client, opts lease.Options, key string
 	return k
 }
 
-// deletion tells when the key is deleted.
+// deletion returns a channel that tells when the key is deleted.
 func deletion(t *testing.T, client *clientv3.Client, key string) <-chan struct{} {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -48,7 +48,7 @@ func deletion(t *testing.T, client *clientv3.Client, key string) <-chan struct{}
 	return deleted
 }
 
-// renewed waits until the lease's deadline is that much later, and fails if it is fenced before.
+// renewed waits until the lease's deadline has moved by that much, and fails if the lease is fenced before.
 func renewed(t *testing.T, k *lease.Keeper, by time.Duration) {
 	t.Helper()
 	timeout := time.After(long)
@@ -79,7 +79,7 @@ func TestKeeperFencesBeforeServerExpires(t *testing.T) {
 		OnFence: func(_ *lease.Keeper, err error) { fenced <- err },
 		OnDead:  func(_ *lease.Keeper, err error) { dead <- err },
 	}, "key")
-	renewed(t, k, 2*k.TTL()/5) // twice; and then etcd falls silent
+	renewed(t, k, 2*k.TTL()/5) // two keepalives; then etcd falls silent
 	proxy.pass(false, false)
 
 	wantErr(t, "OnFence", receive(t, "the fence", fenced), lease.ErrFenced)
@@ -125,7 +125,7 @@ func TestKeeperGoesAroundAMemberThatSwallowsRequests(t *testing.T) {
 	renewed(t, k, 4*k.TTL()/5)
 }
 
-// The default TTL of 5 s and etcd's default timing.
+// This test uses a TTL of 5 s, the default, and etcd's default timing.
 func TestElectionFencesNobody(t *testing.T) {
 	t.Parallel()
 	ctx := within(t)
@@ -143,7 +143,7 @@ func TestElectionFencesNobody(t *testing.T) {
 	if err := cluster.Kill(cluster.Leader()); err != nil {
 		t.Fatal(err)
 	}
-	// By more than what was under way when the leader died.
+	// More than the keepalives that were in progress when the leader died would give.
 	renewed(t, k, 3*k.TTL()/5)
 }
 

@@ -19,10 +19,10 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// These tests run in synctest bubbles: time passes when everybody waits, and a second costs nothing. The etcd in them
-// is a few functions; keeper_etcd_test.go has the real one.
+// These tests run in synctest bubbles: time passes when everybody waits, so a second costs nothing. The etcd in them
+// consists of a few functions; keeper_etcd_test.go has a real one.
 
-// bubbleTime is a Clock that goes with a bubble's time, and leaps when told to.
+// bubbleTime is a Clock that follows a bubble's time, and leaps when it is told to.
 type bubbleTime struct {
 	start time.Time
 	leapt atomic.Int64
@@ -35,13 +35,13 @@ func (c *bubbleTime) Now() time.Duration { return time.Since(c.start) + time.Dur
 // lessor is an etcd that answers at once, or as the functions say.
 type lessor struct {
 	clock     *bubbleTime
-	granted   int64                                           // the TTL it insists on; 0: what is asked for
-	grantLag  time.Duration                                   // before a grant is answered
+	granted   int64                                           // the TTL that it grants; 0: the one asked for
+	grantLag  time.Duration                                   // how long a grant takes to be answered
 	keepAlive func(ctx context.Context, n int) (int64, error) // n counts from 1
 	revoke    func(ctx context.Context, n int) error          // n counts from 1
 
 	mu      sync.Mutex
-	sent    []time.Duration // keepalives
+	sent    []time.Duration // when the keepalives were sent
 	revoked int
 	ttl     int64
 }
@@ -90,13 +90,13 @@ func (l *lessor) keepAlives() []time.Duration {
 	return slices.Clone(l.sent)
 }
 
-// hang never answers.
+// hang waits for the context, and never answers.
 func hang(ctx context.Context, _ int) (int64, error) {
 	<-ctx.Done()
 	return 0, ctx.Err()
 }
 
-// record is what the callbacks of a keeper were told, and when.
+// record holds what the callbacks of a keeper were told, and when.
 type record struct {
 	clock          *bubbleTime
 	mu             sync.Mutex
@@ -156,7 +156,7 @@ func elapse(d time.Duration) {
 	time.Sleep(d)
 }
 
-// pass does too, and then lets all that is due be done.
+// pass lets a bubble's time pass, and then lets everything that is due be done.
 func pass(d time.Duration) {
 	elapse(d)
 	synctest.Wait()
@@ -194,7 +194,7 @@ func TestKeeperCountsFromBeforeItSent(t *testing.T) {
 			t.Errorf("deadline after a slow grant: %v, want %v", got, want)
 		}
 		pass(2 * time.Second)
-		// The interval had passed when the grant was answered, so that the first keepalive went out at once, at 3 s.
+		// The interval had passed when the grant was answered, so the first keepalive went out at once, at 3 s.
 		if got, want := k.Deadline(), 12*time.Second; got != want {
 			t.Errorf("deadline after a slow keepalive: %v, want %v", got, want)
 		}
@@ -220,7 +220,7 @@ func TestKeeperFencesThenDiesWhenEtcdSwallowsRequests(t *testing.T) {
 		if k.Remaining() > 0 {
 			t.Errorf("%v remain of a dead lease", k.Remaining())
 		}
-		// One each TTL/15 from 2 s to 8 s, none after.
+		// One attempt each TTL/15 from 2 s to 8 s, and none after that.
 		if attempts < 8 || len(etcd.keepAlives()) != attempts {
 			t.Errorf("%d attempts before the fence, %d after", attempts, len(etcd.keepAlives())-attempts)
 		}
@@ -377,7 +377,7 @@ func TestKeeperRenewsOnlyWhileItsOwnerAnswers(t *testing.T) {
 	}
 }
 
-// An owner on a machine that is busy answers late, each time, and yet works.
+// An owner on a busy machine answers late each time, and yet works.
 func TestKeeperBearsWithAnOwnerThatIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &lessor{}
@@ -417,7 +417,7 @@ func TestKeeperIsDeadAtOnceWhenTheClockLeaps(t *testing.T) {
 		if k.Remaining() > 0 {
 			t.Errorf("%v remain after an hour's sleep", k.Remaining())
 		}
-		synctest.Wait() // no time passes: to have asked is enough
+		synctest.Wait() // no time passes here: it is enough that the keeper has been asked
 		wantErr(t, "context", context.Cause(k.Context()), lease.ErrExpired)
 		if got, want := l.String(), "fence at 1h0m1s, dead at 1h0m1s"; got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -556,9 +556,8 @@ func TestGrantRefusesBadOptions(t *testing.T) {
 	}
 }
 
-// A lease that etcd has is renewed when a request arrives, and expires a TTL later. Whatever requests and answers take,
-// and whichever are lost, the keeper must be dead by then, and must have fenced before; and it never comes back to
-// life.
+// etcd renews a lease when a request arrives, and lets it expire a TTL later. Whatever time requests and answers take,
+// and whichever of them are lost, the keeper must have fenced and be dead by then; and it must never come back to life.
 func TestKeeperIsDeadBeforeTheServerExpires(t *testing.T) {
 	type trip struct{ there, back time.Duration }
 	legs := rapid.Custom(func(t *rapid.T) time.Duration {
@@ -570,7 +569,7 @@ func TestKeeperIsDeadBeforeTheServerExpires(t *testing.T) {
 		plan := rapid.SliceOfN(trips, 0, 30).Draw(rt, "trips")
 		failure := ""
 		synctest.Test(t, func(t *testing.T) {
-			expires := 10 * time.Second // etcd's own idea
+			expires := 10 * time.Second // when etcd lets the lease expire
 			etcd := &lessor{}
 			wait := func(ctx context.Context, d time.Duration) error {
 				select {

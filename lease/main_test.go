@@ -11,7 +11,7 @@ import (
 
 func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
 
-// long is more than anything takes, on a machine that is busy with other things.
+// long is more time than anything takes, even on a machine that is busy with other things.
 const long = 30 * time.Second
 
 func within(tb testing.TB) context.Context {

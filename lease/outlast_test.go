@@ -32,7 +32,7 @@ func TestOutlastingKeeperSurvivesAnOutage(t *testing.T) {
 		if left := k.Remaining(); left > 0 {
 			t.Errorf("in an outage %v remain, but who knows", left)
 		}
-		// One each TTL/15 from 2 s on: it goes on asking, and no more often than that.
+		// One attempt each TTL/15 from 2 s on: the keeper goes on asking, and no more often than that.
 		if n := len(etcd.keepAlives()); n < 60 || n > 100 {
 			t.Errorf("%d attempts in a minute", n)
 		}

@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// proxy stands between a client and an etcd, and does what networks do.
+// proxy stands between a client and an etcd, and behaves as networks do.
 type proxy struct {
 	listener net.Listener
 	target   string
@@ -14,8 +14,8 @@ type proxy struct {
 
 	mu       sync.Mutex
 	changed  *sync.Cond
-	requests bool // are passed on
-	answers  bool // are passed on
+	requests bool // whether requests are passed on
+	answers  bool // whether answers are passed on
 	closed   bool
 	conns    map[net.Conn]bool
 }
@@ -35,7 +35,7 @@ func newProxy(tb testing.TB, target string) *proxy {
 
 func (p *proxy) endpoint() string { return p.listener.Addr().String() }
 
-// pass sets which directions are passed on. What comes in the others meanwhile is kept, and nobody is told.
+// pass sets which directions are passed on. What arrives in the other directions is kept, and nobody is told.
 func (p *proxy) pass(requests, answers bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -48,7 +48,7 @@ func (p *proxy) reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	for c := range p.conns {
-		_ = c.(*net.TCPConn).SetLinger(0) // a reset, not a polite end
+		_ = c.(*net.TCPConn).SetLinger(0) // makes the close a reset
 		_ = c.Close()
 	}
 	clear(p.conns)

@@ -8,7 +8,7 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Batches keep to their limits, lose nothing, repeat nothing, and do not cut a group that fits into one.
+// Batches keep to their limits, lose nothing, repeat nothing, and do not cut a group that fits into one batch.
 func TestBatchesKeepGroupsTogether(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		maxOps := rapid.IntRange(1, 20).Draw(t, "max ops")
@@ -16,7 +16,7 @@ func TestBatchesKeepGroupsTogether(t *testing.T) {
 		q := &queue{}
 		submitted, taken := 0, make(map[string]bool)
 		for range rapid.IntRange(1, 4).Draw(t, "rounds") {
-			// All that a round submits waits at the same time. What an earlier one left comes first.
+			// All ops that a round submits wait at the same time. The ops that an earlier round left come first.
 			left := q.len()
 			groups, bytes := make(map[int]int), make(map[int]int)
 			for range rapid.IntRange(0, 60).Draw(t, "ops") {
@@ -32,7 +32,8 @@ func TestBatchesKeepGroupsTogether(t *testing.T) {
 			}
 			parts := make(map[int]int)
 			order := []int{}
-			// At least until it is this round's turn, so that what the next one finds is in the order of its groups.
+			// Take batches at least until it is this round's turn, so that what the next round finds is in the order of
+			// its groups.
 			batches := rapid.IntRange(0, 60).Draw(t, "batches")
 			for n := 0; (n < batches || len(order) == 0) && !q.empty(); n++ {
 				batch := q.take(maxOps, maxBytes)
@@ -101,9 +102,9 @@ func TestLargeGroupFillsUpABatchIfThatCutsItNoMore(t *testing.T) {
 		first, second int
 		want          []int
 	}{
-		{50, 127, []int{50, 127}},      // whole if it begins a batch
-		{50, 128, []int{127, 51}},      // in two either way
-		{50, 250, []int{50, 127, 123}}, // would be in three
+		{50, 127, []int{50, 127}},      // the second group is whole if it begins a batch
+		{50, 128, []int{127, 51}},      // the second group is cut in two either way
+		{50, 250, []int{50, 127, 123}}, // the second group would be cut in three
 		{50, 204, []int{127, 127}},
 	} {
 		q := &queue{}

@@ -19,11 +19,11 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// streams is an etcd that only renews, in a synctest bubble.
+// streams is an etcd that only renews leases, in a synctest bubble.
 type streams struct {
-	refuse error                                                  // of each stream that is to be opened
-	answer func(nr int, lease int64) (ttl int64, d time.Duration) // of stream nr, from 1; a TTL below 0: never
-	breaks func(nr int, lease int64) error                        // in place of an answer
+	refuse error                                                  // the error that opening a stream returns
+	answer func(nr int, lease int64) (ttl int64, d time.Duration) // by stream nr, from 1; a TTL below 0: none comes
+	breaks func(nr int, lease int64) error                        // ends the stream in place of an answer
 
 	mu     sync.Mutex
 	opened []*fakeStream
@@ -54,7 +54,7 @@ func (s *streams) count() int {
 	return len(s.opened)
 }
 
-// live is how many have not been ended.
+// live is how many streams have not been ended.
 func (s *streams) live() (n int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -118,7 +118,7 @@ func TestKeepalivesOfManyLeasesShareAStream(t *testing.T) {
 	})
 }
 
-// Those that are asked for at the same time wait for each other only in fours.
+// Keepalives that are asked for at the same time wait for each other only in fours.
 func TestKeepalivesAtOnceAreSpreadOverStreams(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &streams{answer: func(int, int64) (int64, time.Duration) { return 10, time.Second }}
@@ -156,7 +156,7 @@ func TestKeepalivesAtOnceAreSpreadOverStreams(t *testing.T) {
 	})
 }
 
-// The keeper asks again while the first keepalive is not answered: that must not wait behind it.
+// The keeper asks again while the first keepalive is not answered: the second one must not wait behind the first.
 func TestAKeepaliveThatIsAskedForAgainGoesAroundASilentStream(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &streams{answer: func(nr int, _ int64) (int64, time.Duration) {
@@ -188,7 +188,7 @@ func TestAKeepaliveThatIsAskedForAgainGoesAroundASilentStream(t *testing.T) {
 	})
 }
 
-// A stream that was slow is used again when it has answered, and its answers are taken for what they answer.
+// A slow stream is used again when it has answered, and its answers are taken for the keepalives that they answer.
 func TestASlowStreamIsTakenBack(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &streams{
@@ -217,7 +217,7 @@ func TestASlowStreamIsTakenBack(t *testing.T) {
 	})
 }
 
-// An answer to a keepalive that nobody waits for any more is not taken for the next one's.
+// The answer to a keepalive that nobody waits for any more is not taken for the next one's answer.
 func TestAnswersAreMatchedInOrder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &streams{answer: func(_ int, id int64) (int64, time.Duration) { return 10 + id, time.Second }}
@@ -292,7 +292,7 @@ func TestALeaseThatIsGoneIsToldAndTheStreamGoesOn(t *testing.T) {
 	})
 }
 
-// Where etcd refuses at once (a proxy whose backends are gone), the keeper's pace is the only one.
+// If etcd refuses at once (as a proxy without backends does), only the keeper's own pace limits the attempts.
 func TestKeeperKeepsItsPaceWhereEtcdRefusesAtOnce(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &streams{refuse: status.Error(codes.Unavailable, "no backend")}
@@ -303,7 +303,7 @@ func TestKeeperKeepsItsPaceWhereEtcdRefusesAtOnce(t *testing.T) {
 			t.Fatal(err)
 		}
 		t.Cleanup(k.Close)
-		pass(7900 * time.Millisecond) // fenced at 8 s
+		pass(7900 * time.Millisecond) // the lease is fenced at 8 s
 		if n, most := etcd.count(), 10; n < 2 || n > most {
 			t.Errorf("%d streams were asked for in 8 s, want at most %d, one each TTL/15 after the first 2 s", n, most)
 		}
@@ -314,7 +314,7 @@ func TestKeeperKeepsItsPaceWhereEtcdRefusesAtOnce(t *testing.T) {
 	})
 }
 
-// renewedBy is a lessor whose keepalives are a renewer's.
+// renewedBy is a lessor whose keepalives go through a Renewer.
 type renewedBy struct {
 	*lessor
 	renewer *lease.Renewer

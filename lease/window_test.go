@@ -9,7 +9,7 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// answers gives a window of 8 the answers to one transaction after the other, and returns its size after each.
+// answers gives a window of 8 one answer after the other, and returns its size after each.
 func answers(w *window, at *time.Time, err error, took ...time.Duration) (sizes []int) {
 	for _, d := range took {
 		sent := *at
@@ -53,7 +53,7 @@ func TestFewerTransactionsAreUnderWayWhileAnswersTakeLong(t *testing.T) {
 	}
 }
 
-// Those that were sent together wait for each other, and say one thing.
+// Transactions that were sent together wait for each other, so their slow answers count as one.
 func TestSlowAnswersToWhatWasSentTogetherCountOnce(t *testing.T) {
 	sent := time.Now()
 	w := window{size: 8, most: 64, slow: 200 * time.Millisecond}
@@ -74,7 +74,7 @@ func TestSlowAnswersToWhatWasSentTogetherCountOnce(t *testing.T) {
 	}
 }
 
-// What was fastest long ago says nothing: the way to etcd may have become another one.
+// An answer that was fastest long ago proves nothing: etcd may be reached over another path now.
 func TestTheFastestAnswerIsForgotten(t *testing.T) {
 	at := time.Now()
 	w := window{size: 8, most: 8, slow: 200 * time.Millisecond}

@@ -27,7 +27,7 @@ type spy struct {
 	mu     sync.Mutex
 	txns   int
 	refuse func(*pb.TxnRequest) error
-	hold   chan struct{} // if not nil: each transaction first receives from it
+	hold   chan struct{} // if not nil, each transaction first receives from it
 }
 
 func (s *spy) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
@@ -66,7 +66,7 @@ type bench struct {
 
 func newBench(tb testing.TB, client *clientv3.Client, opts lease.WriterOptions) *bench {
 	tb.Helper()
-	if _, err := client.Delete(within(tb), "guard"); err != nil { // a test may make several
+	if _, err := client.Delete(within(tb), "guard"); err != nil { // a test may make several benches
 		tb.Fatal(err)
 	}
 	resp, err := client.Put(within(tb), "guard", "")
@@ -97,7 +97,7 @@ func (b *bench) lease(tb testing.TB) clientv3.LeaseID {
 	return resp.ID
 }
 
-// write submits ops and waits for all their results, by key in the order they were delivered.
+// write submits ops and waits for all results. It returns them by key, in the order in which they were delivered.
 func (b *bench) write(tb testing.TB, ops ...lease.Op) map[string][]lease.Result {
 	tb.Helper()
 	b.writer.Submit(ops...)
@@ -124,7 +124,7 @@ func (b *bench) get(tb testing.TB, key string) lease.Found {
 	return b.all(tb, key)[key]
 }
 
-// all is what etcd has under a prefix.
+// all returns what etcd has under a prefix.
 func (b *bench) all(tb testing.TB, prefix string) map[string]lease.Found {
 	tb.Helper()
 	resp, err := b.client.Get(within(tb), prefix, clientv3.WithPrefix())
@@ -174,7 +174,7 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 		}
 		token[key] = r.Revision
 	}
-	// 7 for 127 at a time, of whole groups of 10, is 9.
+	// 127 ops fit into a transaction: 7 would do, but groups of 10 that are kept whole take 9.
 	if txns := b.etcd.count(); txns > 9 {
 		t.Errorf("%d transactions for %d claims", txns, n)
 	}
@@ -203,7 +203,7 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 		t.Fatalf("%d keys are left", len(etcd))
 	}
 	if n := b.writer.Pending(); n != 0 {
-		b.writer.Close() // the last results were delivered, but may not have been counted yet
+		b.writer.Close() // the last results were delivered, but may not be counted yet
 		if n = b.writer.Pending(); n != 0 {
 			t.Errorf("%d pending", n)
 		}
@@ -211,7 +211,7 @@ func TestClaimUpdateAndRelease(t *testing.T) {
 }
 
 func TestConflictsAreIsolated(t *testing.T) {
-	// Of negative numbers of keys the writer is told that they are vacant, which is wrong.
+	// For negative numbers of keys the writer is told that they are vacant, which is wrong.
 	for _, n := range []int{1, -1, 5, -5, 8, -8, 9, -9, 127, -127, 300, -300} {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
 			vacant := n < 0
@@ -246,7 +246,7 @@ func TestConflictsAreIsolated(t *testing.T) {
 					t.Fatalf("%s: %+v, and there is %+v", key, r, got)
 				}
 			}
-			// A token that is not the key's any more, and a key that is not there.
+			// Neither a token that is no longer the key's, nor a key that does not exist, lets anything be deleted.
 			rs := b.write(t, lease.Op{Key: "key/00000", Expect: 1, Delete: true},
 				lease.Op{Key: "none", Expect: 1, Value: []byte("x")})
 			if r := rs["key/00000"][0]; r.Applied || r.Err != nil || r.Found.Lease != theirs {
@@ -259,8 +259,8 @@ func TestConflictsAreIsolated(t *testing.T) {
 	}
 }
 
-// What is vacant is compared as one range for each group and batch. A key between them that nobody asks for is in the
-// way of that comparison, and of nothing else.
+// The ops of a vacant group are compared as one range for each group and batch. A key between them that no op writes is
+// in the way of that comparison, and of nothing else.
 func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 	for _, inTheWay := range []bool{false, true} {
 		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 1})
@@ -271,7 +271,7 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 			}
 		}
 		var mu sync.Mutex
-		compares := make(map[string]int) // by the beginning of the range
+		compares := make(map[string]int) // by the start of the range
 		b.etcd.refuse = func(txn *pb.TxnRequest) error {
 			mu.Lock()
 			defer mu.Unlock()
@@ -283,7 +283,7 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 			return nil
 		}
 		var ops []lease.Op
-		for i := range 100 { // the last comes first
+		for i := range 100 { // in reverse order of the keys
 			ops = append(ops, lease.Op{Key: fmt.Sprintf("group-1/%04d", 99-i), Group: 1, Lease: id, Vacant: true})
 		}
 		for i := range 200 { // two batches
@@ -304,7 +304,7 @@ func TestAVacantGroupIsComparedAsOne(t *testing.T) {
 	}
 }
 
-// What is to be written in any case is, beside what is in conflict too, and alone with the guard.
+// Ops with Any are applied whatever is there: beside ops in conflict too, and alone with the guard.
 func TestAnyWritesWhateverIsThere(t *testing.T) {
 	for _, n := range []int{1, 8, 9, 60} {
 		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
@@ -315,7 +315,7 @@ func TestAnyWritesWhateverIsThere(t *testing.T) {
 		if _, err := b.client.Put(within(t), "key/00000", "them"); err != nil {
 			t.Fatal(err)
 		}
-		ops := claims(1, id) // in conflict
+		ops := claims(1, id) // in conflict with what is there
 		for i := range n {
 			ops = append(ops, lease.Op{Key: fmt.Sprintf("any/%04d", i), Any: true, Lease: id, Value: []byte("us")})
 		}
@@ -350,7 +350,7 @@ func TestAnyWritesWhateverIsThere(t *testing.T) {
 func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
 	for _, tt := range []struct{ n, taken int }{{1, 0}, {1, 1}, {50, 0}, {50, 1}} {
 		n, before := tt.n, []clientv3.Op{clientv3.OpDelete("guard"), clientv3.OpDelete("key/", clientv3.WithPrefix())}
-		if tt.taken > 0 { // one key besides: that is not the point any more
+		if tt.taken > 0 { // a key besides would hide what this is about
 			before = []clientv3.Op{clientv3.OpDelete("guard"), clientv3.OpPut("key/00000", "them")}
 		}
 		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
@@ -366,7 +366,7 @@ func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
 		if keys := b.all(t, "key/"); len(keys) != tt.taken {
 			t.Fatalf("%d keys were written", len(keys)-tt.taken)
 		}
-		// Nor with another one in its place.
+		// Nothing is written either while another key has the guard's place.
 		if _, err := b.client.Put(within(t), "guard", ""); err != nil {
 			t.Fatal(err)
 		}
@@ -376,7 +376,7 @@ func TestNothingIsWrittenWithoutTheGuard(t *testing.T) {
 	}
 }
 
-// What is let go of needs no guard: it may be gone before its claims are.
+// Deletions need no guard: the guard may be gone before the claims are.
 func TestDeletionsNeedNoGuard(t *testing.T) {
 	for _, n := range []int{1, 8, 50} {
 		b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
@@ -498,7 +498,7 @@ func TestLargeValues(t *testing.T) {
 	for key, n := range sizes {
 		ops = append(ops, lease.Op{Key: key, Value: bytes.Repeat([]byte("v"), n), Lease: id})
 	}
-	// As one batch it is more than etcd takes, and even than its client sends.
+	// As one batch these ops are more than etcd takes, and even more than its client sends.
 	for key, rs := range b.write(t, ops...) {
 		if tooLarge := sizes[key] > 1500<<10; tooLarge {
 			wantErr(t, key, rs[0].Err, lease.ErrTooLarge)
@@ -543,7 +543,7 @@ func TestWhatOneWriterLearnsOfEtcdsLimitsAnotherNeedNotLearn(t *testing.T) {
 		client := embeddedtest.Client(t, embeddedtest.ServerOf(t, limit).Endpoint())
 		opts := lease.WriterOptions{MaxInFlight: 1, Limits: lease.NewLimits()}
 		b := newBench(t, client, opts)
-		var sent []int // transactions by each
+		var sent []int // how many transactions each of the two writers sent
 		for _, prefix := range []string{"first", "second"} {
 			b.start(t, opts)
 			before := b.etcd.count()
@@ -551,7 +551,7 @@ func TestWhatOneWriterLearnsOfEtcdsLimitsAnotherNeedNotLearn(t *testing.T) {
 			for i := range ops {
 				ops[i].Key = prefix + ops[i].Key
 			}
-			ops = append(ops, lease.Op{Key: ops[7].Key}) // after the one before; in conflict with it
+			ops = append(ops, lease.Op{Key: ops[7].Key}) // sent after the first, and in conflict with it
 			for key, rs := range b.write(t, ops...) {
 				if !rs[0].Applied ||
 					len(rs) > 1 && (rs[1].Applied || rs[1].Err != nil || rs[1].Found.CreateRevision == 0) {
@@ -599,7 +599,7 @@ func TestRefusalsSayThatNothingWasWritten(t *testing.T) {
 func TestOpsOfOneKeyKeepTheirOrder(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
 	ours, second := b.lease(t), b.lease(t)
-	// The second claim must find the first one; the deletion of what does not exist must come before both.
+	// The second claim must find the first one; the deletion of a key that does not exist must come before both.
 	rs := b.write(t,
 		lease.Op{Key: "k", Expect: 7, Delete: true, Tag: 0},
 		lease.Op{Key: "k", Lease: ours, Value: []byte("1"), Tag: 1},
@@ -617,7 +617,7 @@ func TestOpsOfOneKeyKeepTheirOrder(t *testing.T) {
 	}
 }
 
-// Whatever is submitted at once, each op's result is what carrying out its key's ops one after another gives.
+// Whatever is submitted at once, each op's result is the one that carrying out its key's ops one after another gives.
 func TestWriterDoesWhatOneAfterAnotherWouldDo(t *testing.T) {
 	client := embeddedtest.Client(t)
 	b := newBench(t, client, lease.WriterOptions{})
@@ -656,7 +656,7 @@ func TestWriterDoesWhatOneAfterAnotherWouldDo(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		original := resp.Header.Revision // of the keys that were there; one that is created later has another
+		original := resp.Header.Revision // the revision of the keys that were there from the start
 
 		want := make(map[string][]expectation)
 		recreated := make(map[string]bool)
@@ -720,7 +720,7 @@ func TestWhatWaitsIsBatched(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 2})
 	b.etcd.hold = make(chan struct{})
 	for _, op := range claims(100, b.lease(t)) {
-		b.writer.Submit(op) // the first two go at once, the others wait for one of them
+		b.writer.Submit(op) // the first two go at once; the others wait for one of them
 	}
 	if n := b.writer.Pending(); n != 100 {
 		t.Errorf("%d pending", n)
@@ -774,7 +774,7 @@ func TestFewerAreUnderWayWhileEtcdIsOverloaded(t *testing.T) {
 	more(200)
 	underWay(most)
 	busy.Store(true)
-	pass(most) // 4, 2, 1
+	pass(most) // 4, then 2, then 1
 	underWay(1)
 	pass(5)
 	underWay(1)
@@ -794,7 +794,7 @@ func TestCloseAnswersEveryOp(t *testing.T) {
 	id := b.lease(t)
 	ops := claims(50, id)
 	b.writer.Submit(ops...)
-	b.writer.Submit(ops...) // each waits for the first of its key
+	b.writer.Submit(ops...) // each waits for the first op of its key
 	closed := make(chan struct{})
 	go func() {
 		defer close(closed)

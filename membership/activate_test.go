@@ -24,7 +24,7 @@ func (g *group) enter(id string, weight int) membership.Registration {
 	return reg
 }
 
-// A slot that is reserved and not live yet would move shards between the others, and then move them again.
+// A slot that is reserved but not live yet would move shards between the other members, and then move them again.
 func TestAMemberThatIsJoiningMovesNothing(t *testing.T) {
 	g := newGroup(t)
 	g.join("a", 1)
@@ -114,7 +114,7 @@ func TestNobodyActivatesInAnAppThatIsGone(t *testing.T) {
 	}
 }
 
-// slowReads lets nobody go on before all have read the group once.
+// slowReads makes everybody wait until all have read the group once.
 type slowReads struct {
 	clientv3.KV
 	once *sync.Once

@@ -17,8 +17,8 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Two members share 64 shards. Whoever follows the group knows which of them owns an id, and that the other one owns it
-// when the first is gone.
+// Two members share 64 shards. A program that follows the group knows which of them owns an id, and learns that the
+// other one owns it when the first is gone.
 func Example() {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
@@ -45,7 +45,7 @@ func Example() {
 	go func() {
 		ended <- group.Follow(following, client, membership.FollowOptions{}, func(v *membership.View) { views <- v })
 	}()
-	show := func(members int) { // once there are so many
+	show := func(members int) { // once there are so many members
 		for v := range views {
 			if len(v.Members) == members {
 				shard, owner := v.OwnerOf("camera-3")
@@ -55,7 +55,7 @@ func Example() {
 		}
 	}
 	show(2)
-	if err := ann.Revoke(ctx); err != nil { // ann leaves; had she died, her lease would expire
+	if err := ann.Revoke(ctx); err != nil { // ann leaves; if she had died, her lease would expire
 		log.Fatal(err)
 	}
 	show(1)
@@ -82,7 +82,7 @@ func join(ctx context.Context, client *clientv3.Client, group membership.Group, 
 	return keeper, nil
 }
 
-// startEtcd starts an etcd for the example, in a folder of its own, and connects to it.
+// startEtcd starts an etcd for the example in a folder of its own, and connects to it.
 func startEtcd() (client *clientv3.Client, stop func()) {
 	dir, err := os.MkdirTemp("", "etcd-")
 	if err != nil {

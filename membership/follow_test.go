@@ -16,9 +16,9 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// views collects what Follow tells.
+// views collects the views that Follow reports.
 type views struct {
-	news chan struct{} // holds a token when there is a new one
+	news chan struct{} // holds a token when there is a new view
 
 	mu  sync.Mutex
 	all []*membership.View
@@ -98,7 +98,7 @@ func TestFollowShowsEachChange(t *testing.T) {
 	}
 	v := vs.until(t, "a coordinator", func(v *membership.View) bool { return v.Coordinator.ID == "b" })
 	now := g.view()
-	now.Revision = v.Revision // Read's is etcd's, Follow's that of the last change
+	now.Revision = v.Revision // Read returns etcd's revision, and Follow that of the last change
 	if diff := diffViews(now, v); diff != "" {
 		t.Errorf("what Read says (-) and what Follow does (+):\n%s", diff)
 	}
@@ -174,7 +174,7 @@ func TestTheRevisionsOfFollowedViewsNeverFallAndEachViewIsExact(t *testing.T) {
 	}
 }
 
-// viewAt is the group as it was at a revision.
+// viewAt returns the group as it was at a revision.
 func viewAt(g *group, revision int64) (*membership.View, error) {
 	resp, err := client.Get(g.Context(), g.layout.Group(), clientv3.WithPrefix(), clientv3.WithRev(revision))
 	if err != nil {

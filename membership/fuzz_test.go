@@ -33,7 +33,7 @@ func FuzzDecodeRecord(f *testing.F) {
 		if err != nil || !again.Started.Equal(r.Started) {
 			t.Fatalf("%q: %+v, then %+v, %v", value, r, again, err)
 		}
-		again.Started = r.Started // the same moment may be another value
+		again.Started = r.Started // equal times may differ as values
 		if len(r.Labels) == 0 {
 			again.Labels, r.Labels = nil, nil
 		}
@@ -58,8 +58,8 @@ func FuzzDecodePlacement(f *testing.F) {
 	})
 }
 
-// fuzzPicture makes the keys below group/ of a text with a key and its value a line. The revisions follow from the
-// keys.
+// fuzzPicture makes the keys below group/ from a text that has a key and its value in each line. The revisions follow
+// from the keys.
 func fuzzPicture(text string) map[string]*mvccpb.KeyValue {
 	picture := map[string]*mvccpb.KeyValue{}
 	for line := range strings.SplitSeq(text, "\n") {
@@ -91,15 +91,15 @@ coordinator=a`, uint64(1))
 		kvs := slices.Collect(maps.Values(picture))
 		v := NewView(fuzzLayout.Root(), shards, kvs, 9)
 
-		// The order of the keys makes no difference.
+		// The order of the keys must make no difference.
 		rand.New(rand.NewPCG(seed, 0)).Shuffle(len(kvs), func(i, j int) { kvs[i], kvs[j] = kvs[j], kvs[i] })
 		if again := NewView(fuzzLayout.Root(), shards, kvs, 9); !reflect.DeepEqual(again, v) {
 			t.Fatalf("%q: %+v, then %+v", text, v, again)
 		}
-		// What is not understood changes nothing but the list of it.
+		// A key that is not understood must change nothing but the list of such keys.
 		for _, key := range v.Corrupt {
 			if fuzzLayout.Parse(key).Kind == keys.Coordinator || fuzzLayout.Parse(key).Kind == keys.Slot {
-				continue // the key's being there says something
+				continue // that the key exists says something, whatever its value
 			}
 			delete(picture, key)
 		}
@@ -107,7 +107,7 @@ coordinator=a`, uint64(1))
 		if !slices.Equal(sound.Owners(), v.Owners()) || !reflect.DeepEqual(sound.Members, v.Members) {
 			t.Fatalf("%q: without what is corrupt: %+v, with it: %+v", text, sound, v)
 		}
-		// A shard is an active member's, or nobody's.
+		// A shard belongs to an active member, or to nobody.
 		for n, owner := range v.Owners() {
 			if owner != "" && v.Members[owner].State != Active {
 				t.Fatalf("%q: shard %d is %q's", text, n, owner)

@@ -103,7 +103,7 @@ func TestFollowEndsWhenEtcdIsAnother(t *testing.T) {
 	opts := membership.FollowOptions{Progress: 100 * time.Millisecond, OnError: func(error) { failures.Add(1) }}
 	err = group.Follow(ctx, moving, opts, func(*membership.View) {
 		if target.CompareAndSwap(one.Endpoint(), other.Endpoint()) {
-			if err := one.Close(); err != nil { // which ends the connections
+			if err := one.Close(); err != nil { // this ends the connections
 				t.Error(err)
 			}
 		}

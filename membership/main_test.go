@@ -47,7 +47,7 @@ func (g *group) registrar(id string) *membership.Registrar {
 	return &membership.Registrar{Client: client, Group: g.members, ID: id, Timeout: time.Minute}
 }
 
-// grant makes a lease; its end is the test's own affair.
+// grant makes a lease; the test ends it.
 func (g *group) grant(ttl int64) clientv3.LeaseID {
 	g.Helper()
 	resp, err := client.Grant(g.Context(), ttl)

@@ -83,7 +83,7 @@ func TestANewcomerTakesADeadMembersSlot(t *testing.T) {
 	g.join("c", 1)
 	g.revoke(b.Lease)
 	g.wantSlots(g.join("d", 2), 1, 3)
-	g.wantSlots(g.join("b", 1), 4) // it came back too late
+	g.wantSlots(g.join("b", 1), 4) // d has taken b's old slot
 }
 
 func TestAGreaterWeightTakesMoreSlots(t *testing.T) {
@@ -109,7 +109,7 @@ func TestALesserWeightFreesSlotsAndTheRingDoesNotShrink(t *testing.T) {
 func TestMoreSlotsThanATransactionCanFreeAreFreedOverTime(t *testing.T) {
 	g := newGroup(t)
 	for n := range 300 {
-		g.put(g.layout.Slot(n), "a") // by hand
+		g.put(g.layout.Slot(n), "a") // as somebody might do by hand
 	}
 	owned := func() int {
 		return len(slices.DeleteFunc(g.view().Slots, func(id string) bool { return id != "a" }))
@@ -218,7 +218,8 @@ func TestATakenIDTellsItsHolder(t *testing.T) {
 	}
 }
 
-// A newer version may write what this one does not understand; to take its place would be to have two of one id.
+// A newer version may write a key that this one does not understand. To take its place would be to have two members of
+// one id.
 func TestAMemberThatIsNotUnderstoodIsLive(t *testing.T) {
 	g := newGroup(t)
 	lease := g.grant(600)
@@ -243,7 +244,7 @@ func TestASlotWithoutAMembersIDIsFree(t *testing.T) {
 	}
 }
 
-// lossy loses the answer of the first transaction that happened.
+// lossy loses the answer of the first transaction that succeeds.
 type lossy struct {
 	clientv3.KV
 	once *sync.Once

@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// narrowly is a group on an etcd that takes so many operations in a transaction.
+// narrowly makes a group on an etcd that allows that many operations in a transaction.
 func narrowly(t *testing.T, limit uint) *group {
 	t.Helper()
 	usual := client
@@ -43,7 +43,7 @@ func TestSlotsAreReservedOneByOneWhereEtcdTakesFewOperations(t *testing.T) {
 			len(reg.Record.Slots) != membership.MaxWeight || reg.Record.Slots[0] != 3 {
 			t.Fatalf("limit %d: %+v, %v", limit, reg, err)
 		}
-		// A slot of one that has gone is taken over; what a member had and needs no more is free.
+		// The slot of a member that is gone is taken over; slots that a member had and no longer needs are free.
 		g.revoke(a.Lease)
 		g.wantSlots(g.join("c", 1), 0)
 		g.revoke(reg.Lease)

@@ -20,7 +20,7 @@ import (
 
 var layout = keys.New("/drm", "app")
 
-// picture is what lies below group/, by key.
+// picture holds the keys below group/ and their values.
 type picture map[string]string
 
 // member adds a member's key and its slots.
@@ -58,7 +58,7 @@ func (p picture) with(key, value string) picture {
 func (p picture) kvs() []*mvccpb.KeyValue {
 	var kvs []*mvccpb.KeyValue
 	for _, key := range slices.Sorted(maps.Keys(p)) {
-		number := int64(crc32.ChecksumIEEE([]byte(key))) // of its own, and the same each time
+		number := int64(crc32.ChecksumIEEE([]byte(key))) // different for each key, and the same each time
 		kvs = append(kvs, &mvccpb.KeyValue{
 			Key: []byte(key), Value: []byte(p[key]), CreateRevision: number,
 			Lease: number + 1,

@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// outcome is what a placement comes to with certain exceptions.
+// outcome is what a placement comes to with some exceptions.
 type outcome struct {
 	owners []string
 	load   map[string]int // of each member
@@ -172,7 +172,7 @@ func TestBalanceIsDeterministicAndSettles(t *testing.T) {
 func TestBalance(t *testing.T) {
 	for _, c := range []struct {
 		name       string
-		home       string // one letter a shard, a dot for nobody
+		home       string // one letter for each shard, a dot for none
 		load       []int
 		exceptions map[int]string
 		pinned     []int

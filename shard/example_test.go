@@ -8,8 +8,8 @@ import (
 
 func everyoneIsLive(string) bool { return true }
 
-// A resource belongs to a shard, and a shard to a member. When a group of three loses a member, only the shards that
-// this member had move.
+// A resource belongs to a shard, and a shard to a member. When a group of three loses a member, only that member's
+// shards move.
 func Example() {
 	const shards = 1024
 	// Each member has reserved a slot. Bob's slot stays his while he is away, but is not live then.
@@ -24,12 +24,12 @@ func Example() {
 	// 361 shards moved, at least 361 had to
 }
 
-// A member that comes back gets its own slot again, and a new one takes those that are free.
+// A member that comes back gets its own slot again, and a new member takes free slots.
 func ExampleReserve() {
 	reserved := []string{"ann", "bob", "cid"}
 	live := func(id string) bool { return id != "bob" }
-	fmt.Println(shard.Reserve(reserved, live, "bob", 1)) // comes back
-	fmt.Println(shard.Reserve(reserved, live, "dan", 2)) // is new, and of weight 2
+	fmt.Println(shard.Reserve(reserved, live, "bob", 1)) // bob comes back
+	fmt.Println(shard.Reserve(reserved, live, "dan", 2)) // dan is new, and has weight 2
 	// Output:
 	// [1]
 	// [1 3]
@@ -41,7 +41,7 @@ func ExampleBalance() {
 		Home:    []string{"ann", "ann", "ann", "bob"},
 		Load:    []int{40, 20, 20, 20}, // resources in each shard
 		Weights: map[string]int{"ann": 1, "bob": 1},
-		Bound:   1.2, // so at most 60 each
+		Bound:   1.2, // so each may have at most 60
 	})
 	fmt.Println(exceptions)
 	// Output: map[1:bob]

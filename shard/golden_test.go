@@ -10,7 +10,7 @@ import (
 )
 
 // Members of different versions must agree on these answers. If one of these tests fails, the code is wrong, not the
-// test: a group that is being upgraded would handle resources twice or not at all.
+// test: a group during an upgrade would handle resources twice or not at all.
 
 func TestShardOfAnIDNeverChanges(t *testing.T) {
 	for _, c := range []struct {
@@ -34,7 +34,7 @@ func TestShardOfAnIDNeverChanges(t *testing.T) {
 	}
 }
 
-// slotsWhere makes slots 0 to n-1, each with a member of its own where live says so.
+// slotsWhere makes slots 0 to n-1, each with its own member if live says so.
 func slotsWhere(n int, live func(slot int) bool) []string {
 	slots := make([]string, n)
 	for i := range slots {
@@ -49,7 +49,7 @@ func TestSlotOfAShardNeverChanges(t *testing.T) {
 	for _, c := range []struct {
 		name  string
 		slots []string
-		first []int  // of shards 0, 1, …
+		first []int  // the slots of shards 0, 1, …
 		all   uint64 // FNV-1a of the slots of shards 0 to 4095, as decimals that each end with a space
 	}{
 		{

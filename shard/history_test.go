@@ -25,7 +25,7 @@ func (g *group) join(id string, weight int) {
 	slots := shard.Reserve(g.reserved, g.isLive, id, weight)
 	for i, m := range g.reserved {
 		if m == id {
-			g.reserved[i] = "" // what is still its own is taken again below
+			g.reserved[i] = "" // Reserve below takes again what is still its own
 		}
 	}
 	for _, i := range slots {
@@ -75,7 +75,7 @@ func grow(t *rapid.T) *group {
 	heaviest := rapid.SampledFrom([]int{1, 1, 3, 32}).Draw(t, "heaviest")
 	keep := rapid.SampledFrom([]int{1, 1, 2, 100}).Draw(t, "keep one in")
 	for i := range size {
-		// Not by Reserve, which would take quadratic time for what it does here.
+		// Reserve would take quadratic time for this.
 		id, weight := fmt.Sprint("m", i), 1+i%heaviest
 		for range weight {
 			g.reserved = append(g.reserved, id)
@@ -98,11 +98,11 @@ func TestMembershipChangesMoveTheLeastPossible(t *testing.T) {
 			var who, what string
 			live, gone := g.ids(true), g.ids(false)
 			switch rapid.IntRange(0, 3).Draw(t, "change") {
-			case 0: // a newcomer
+			case 0: // a new member
 				newcomers++
 				what, who = "join", fmt.Sprint("new", newcomers)
 				g.join(who, rapid.IntRange(1, 32).Draw(t, "weight"))
-			case 1: // one that was here before, whose slots may be another's now
+			case 1: // a member that was here before, whose slots others may have now
 				if len(gone) == 0 {
 					continue
 				}

@@ -54,8 +54,8 @@ func TestBadNumbersPanic(t *testing.T) {
 	}
 }
 
-// Every shard must probe different hashes: a cycle would be a shard that tries the same few slots again and again.
-// With one live slot among many, nearly all shards run through all probes, and the live slot gets every one of them.
+// Every shard must probe different hashes: a cycle would be a shard that tries the same few slots again and again. With
+// one live slot among many, nearly all shards run through all probes, and the live slot gets every one of them.
 func TestEveryShardFindsTheOnlyLiveSlot(t *testing.T) {
 	for _, n := range []int{1, 2, 3, 64, 1000, 99_999} {
 		for _, at := range []int{0, n / 2, n - 1} {
@@ -74,7 +74,7 @@ func TestLoadIsSpreadByWeight(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		members int
-		slots   int // in all; those beyond the members' are dead
+		slots   int // how many slots there are; those beyond the members' slots are dead
 		weight  func(member int) int
 		most    float64 // the highest load, relative to the fair share
 	}{
@@ -141,7 +141,7 @@ func TestAssignPrefersPinsThenExceptionsThenTheRing(t *testing.T) {
 func TestMovesAndTheLeastOfThem(t *testing.T) {
 	for _, c := range []struct {
 		name          string
-		before, after string // one letter a shard, a dot for nobody
+		before, after string // one letter for each shard, a dot for none
 		moves, least  int
 	}{
 		{"nothing", "abc", "abc", 0, 0},
@@ -167,7 +167,7 @@ func TestMovesAndTheLeastOfThem(t *testing.T) {
 	}
 }
 
-// letters makes an assignment, or reservations, of one letter each; a dot is nobody.
+// letters makes an assignment, or reservations, of one letter each; a dot stands for nobody.
 func letters(s string) []string {
 	out := make([]string, len(s))
 	for i, c := range s {
