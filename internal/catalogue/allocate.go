@@ -22,28 +22,28 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// Errors of writes.
+// Errors of writes to the catalogue.
 var (
 	// ErrNotFound says that there is no such resource, or that it was deallocated already.
 	ErrNotFound = errors.New("no such resource")
-	// ErrAppGone says that the app's config key is not the one that was given. Nothing was written.
+	// ErrAppGone says that the app's config key is not the one that the Store has. Nothing was written.
 	ErrAppGone = appconfig.ErrGone
 	// ErrTooLarge says that a resource does not fit into one request to etcd.
 	ErrTooLarge = txn.ErrTooLarge
-	// ErrDeposed says that the coordinator key is not the one that was given.
+	// ErrDeposed says that the coordinator's key is not the one that the Sync has.
 	ErrDeposed = errors.New("not the coordinator any more")
 )
 
-// Store is an app's catalogue in etcd. Its fields do not change; it is safe for concurrent use.
+// Store is an app's catalogue in etcd. Its fields must not change once it is in use; it is safe for concurrent use.
 type Store struct {
 	Etcd    txn.Committer
 	Layout  keys.Layout
 	Shards  int
 	Config  int64         // the create revision of the app's config key
-	Timeout time.Duration // of each request; default 5 s
-	Limits  *txn.Limits   // of etcd, as far as they are known
+	Timeout time.Duration // bounds each request; default 5 s
+	Limits  *txn.Limits   // what is known of etcd's limits
 
-	Wall func() time.Time // by which a source is judged to be gone, with days to spare; default time.Now
+	Wall func() time.Time // the time by which a source is judged to be gone, days after; default time.Now
 }
 
 // Item is a resource as a source gives it.
@@ -54,14 +54,14 @@ type Item struct {
 
 func (s *Store) key(id string) string { return s.Layout.Resource(shard.Of(id, s.Shards), id) }
 
-// ask sends a transaction, bounded by Timeout.
+// ask sends a transaction. Timeout bounds it.
 func (s *Store) ask(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	ctx, cancel := context.WithTimeout(ctx, cmp.Or(s.Timeout, 5*time.Second))
 	defer cancel()
 	return s.Etcd.Commit(ctx, req)
 }
 
-// commit is ask, and learns of etcd's limits.
+// commit is ask, and also learns of etcd's limits.
 func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	resp, err := s.ask(ctx, req)
 	if err != nil {
@@ -70,7 +70,7 @@ func (s *Store) commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnResponse
 	return resp, err
 }
 
-// inParts has operations sent, in as few transactions as etcd takes them in.
+// inParts sends operations in as few transactions as etcd takes.
 func inParts[T any](s *Store, all []T, send func(part []T) error) error {
 	for most := len(all); len(all) > 0; {
 		n := min(most, s.mostWrites(), len(all))
@@ -86,26 +86,27 @@ func inParts[T any](s *Store, all []T, send func(part []T) error) error {
 	return nil
 }
 
-// mostWrites is how many entries may be in one transaction, as far as is known: two comparisons are the guards, and a
-// nested transaction counts besides the outer one.
+// mostWrites is how many entries fit into one transaction, as far as is known: the guards take two comparisons, and a
+// nested transaction counts in addition to the outer one.
 func (s *Store) mostWrites() int { return max(1, s.Limits.Ops()-2) }
 
-// divisible says whether a transaction that was refused may pass in parts.
+// divisible says whether a transaction that was refused may be accepted in parts.
 func divisible(err error) bool {
 	var limit *txn.LimitError
 	return errors.Is(err, ErrTooLarge) || errors.As(err, &limit)
 }
 
-// guards are the comparisons of every write: in an app that was deleted, or deleted and made anew, nothing is written.
+// guards are the comparisons of every write. They make sure that nothing is written to an app that was deleted, or was
+// deleted and created again.
 func (s *Store) guards() txn.Guards {
 	return txn.Guards{{Key: s.Layout.Config(), Created: s.Config}}
 }
 
-// Allocate makes an allocation want a resource, and wakes one that was deallocated. ownData says that the data is the
-// allocation's own; without it, what an entry of the id already has is kept, unless that was left by an allocation
-// which ended. It returns the revision at which etcd has it.
+// Allocate makes an allocation want a resource, and wakes a resource that was deallocated. ownData says that the data
+// is the allocation's own. Without it an existing entry keeps its data, unless the data was left by an allocation that
+// has ended. Allocate returns the revision at which etcd has the resource.
 //
-// Errors: ErrAppGone; ErrTooLarge; etcd's, after which it may or may not have been written.
+// Errors: ErrAppGone; ErrTooLarge; etcd's, after which the resource may or may not have been written.
 func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
 	rev, err := s.change(ctx, item.ID, func(old *Entry, _ bool, _ *mvccpb.KeyValue) (*Entry, error) {
 		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
@@ -123,11 +124,11 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 	return rev, nil
 }
 
-// Deallocate takes a resource out of the catalogue: its entry is deleted, or suspended where the source has the id, or
-// where there is a source that may. A source that is gone has nothing any more. An entry that is not understood goes
-// all the same. It returns the revision at which it is out.
+// Deallocate takes a resource out of the catalogue. It deletes the entry, or suspends it if the source has the id, or
+// if there is a source that may have it. A source that is gone has nothing any more. Deallocate also removes an entry
+// that cannot be read. It returns the revision at which the resource is out.
 //
-// Errors: ErrNotFound where there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been
+// Errors: ErrNotFound if there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been
 // done.
 func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 	rev, err := s.change(ctx, id, func(old *Entry, corrupt bool, record *mvccpb.KeyValue) (*Entry, error) {
@@ -140,7 +141,7 @@ func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 		switch source, err := s.standing(ctx, record); {
 		case err != nil:
 			return nil, err
-		case source == there || source == none && old.FromSource: // of the latter, somebody deleted the record by hand
+		case source == there || source == none && old.FromSource: // the record may have been deleted by hand
 			return &Entry{FromSource: old.FromSource, Suspended: true, Data: old.Data}, nil
 		default:
 			return nil, nil
@@ -152,17 +153,17 @@ func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 	return rev, nil
 }
 
-// idAlone is the object of a resource of which nothing else is known.
+// idAlone is the object of a resource of which only the id is known.
 func idAlone(id string) json.RawMessage {
 	b, err := jsontext.Marshal(map[string]string{"id": id})
-	if err != nil { // a string always marshals
+	if err != nil { // a string can always be marshalled
 		panic(err)
 	}
 	return b
 }
 
-// change reads an entry, and the source's record, and writes what next makes of them (nil: nothing), again and again
-// until nobody wrote in between. A corrupt entry is told as none, and that it is there.
+// change reads an entry and the source's record, and writes what next makes of them (nil deletes the entry). It repeats
+// this until nobody else wrote in between. For a corrupt entry old is nil and corrupt is true.
 func (s *Store) change(
 	ctx context.Context,
 	id string,
@@ -179,7 +180,7 @@ func (s *Store) change(
 		found := txn.Found(read.Responses[0])
 		var old *Entry
 		if len(found) > 0 {
-			if e, err := Decode(found[0].Value); err == nil { // a corrupt entry is as good as none: it is overwritten
+			if e, err := Decode(found[0].Value); err == nil { // a corrupt entry counts as none, and is overwritten
 				old = &e
 			}
 		}
@@ -204,9 +205,9 @@ func (s *Store) change(
 	}
 }
 
-// ops are the writes that make one entry another (nil: none), and keep its mark in step. One that is woken as the
-// source has it may have been deallocated with an allocation's data, which the coordinator does not know: its mark is
-// put once more.
+// ops are the writes that turn the entry old into e (nil: no entry), and keep its mark in step. If an entry is woken
+// that the source has, it may still hold the data of an earlier allocation, of which the coordinator does not know; so
+// its mark is put once more.
 func (s *Store) ops(id string, old, e *Entry) []*pb.RequestOp {
 	ops := []*pb.RequestOp{txn.Delete(s.key(id))}
 	if e != nil {
@@ -229,7 +230,7 @@ func modRevision(kvs []*mvccpb.KeyValue) int64 {
 	return kvs[0].ModRevision
 }
 
-// tooLarge turns the errors that etcd and gRPC have for a request over their limits into ErrTooLarge.
+// tooLarge turns the errors of etcd and gRPC for a request over their limits into ErrTooLarge.
 func tooLarge(err error) error {
 	if errors.Is(err, rpctypes.ErrRequestTooLarge) || isMessageTooLarge(err) {
 		return fmt.Errorf("%w (%w)", ErrTooLarge, err)
@@ -238,7 +239,7 @@ func tooLarge(err error) error {
 }
 
 // isMessageTooLarge says whether gRPC refused a message for its size, before or at the server. etcd uses the same code
-// for a full disk quota and for too many requests, which are no fault of the resource.
+// for a full disk quota and for too many requests, which are not the resource's fault.
 func isMessageTooLarge(err error) bool {
 	s, ok := status.FromError(err)
 	return ok && s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "larger than max")

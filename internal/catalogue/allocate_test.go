@@ -28,61 +28,81 @@ func TestAllocateAndDeallocate(t *testing.T) {
 	for _, tt := range []struct {
 		name   string
 		before *entry
-		source bool // the app has one
+		source bool // whether the app has a source
 		do     func(*catalogue.Store, context.Context) (int64, error)
 		after  *entry
 		err    error
 	}{
 		{"allocate what is new", nil, false, allocate(id, bare, false), &entry{Allocated: true, Data: bare}, nil},
-		{"allocate what is new with data", nil, true, allocate(id, own, true), &entry{Allocated: true, OwnData: true, Data: own}, nil},
 		{
-			"allocate what the source has: its data stay", &entry{FromSource: true, Data: fromSource}, true,
-			allocate(id, bare, false), &entry{FromSource: true, Allocated: true, Data: fromSource}, nil,
-		},
-		{
-			"allocate what the source has, with data", &entry{FromSource: true, Data: fromSource}, true,
-			allocate(id, own, true), &entry{FromSource: true, Allocated: true, OwnData: true, Data: own}, nil,
-		},
-		{
-			"allocate again: the data stay", &entry{Allocated: true, OwnData: true, Data: own}, false,
-			allocate(id, bare, false), &entry{Allocated: true, OwnData: true, Data: own}, nil,
-		},
-		{
-			"allocate again with other data", &entry{Allocated: true, OwnData: true, Data: own}, false,
-			allocate(id, fromSource, true), &entry{Allocated: true, OwnData: true, Data: fromSource}, nil,
-		},
-		{
-			"allocate wakes what was deallocated", &entry{FromSource: true, Suspended: true, Data: fromSource}, true,
-			allocate(id, bare, false), &entry{FromSource: true, Allocated: true, Data: fromSource}, nil,
-		},
-		{
-			"allocate wakes what was deallocated, with data", &entry{Suspended: true, Data: fromSource}, true,
+			"allocate what is new with data",
+			nil, true,
 			allocate(id, own, true), &entry{Allocated: true, OwnData: true, Data: own}, nil,
 		},
 		{
-			"allocate wakes what the source has, with data", &entry{FromSource: true, Suspended: true, Data: fromSource}, true,
+			"allocate what the source has: its data stay",
+			&entry{FromSource: true, Data: fromSource}, true,
+			allocate(id, bare, false), &entry{FromSource: true, Allocated: true, Data: fromSource}, nil,
+		},
+		{
+			"allocate what the source has, with data",
+			&entry{FromSource: true, Data: fromSource}, true,
 			allocate(id, own, true), &entry{FromSource: true, Allocated: true, OwnData: true, Data: own}, nil,
 		},
 		{
-			"allocate does not bring back the data of an allocation that ended", &entry{Suspended: true, Data: own}, true,
+			"allocate again: the data stay",
+			&entry{Allocated: true, OwnData: true, Data: own}, false,
+			allocate(id, bare, false), &entry{Allocated: true, OwnData: true, Data: own}, nil,
+		},
+		{
+			"allocate again with other data",
+			&entry{Allocated: true, OwnData: true, Data: own}, false,
+			allocate(id, fromSource, true), &entry{Allocated: true, OwnData: true, Data: fromSource}, nil,
+		},
+		{
+			"allocate wakes what was deallocated",
+			&entry{FromSource: true, Suspended: true, Data: fromSource}, true,
+			allocate(id, bare, false), &entry{FromSource: true, Allocated: true, Data: fromSource}, nil,
+		},
+		{
+			"allocate wakes what was deallocated, with data",
+			&entry{Suspended: true, Data: fromSource}, true,
+			allocate(id, own, true), &entry{Allocated: true, OwnData: true, Data: own}, nil,
+		},
+		{
+			"allocate wakes what the source has, with data",
+			&entry{FromSource: true, Suspended: true, Data: fromSource}, true,
+			allocate(id, own, true), &entry{FromSource: true, Allocated: true, OwnData: true, Data: own}, nil,
+		},
+		{
+			"allocate does not bring back the data of an allocation that ended",
+			&entry{Suspended: true, Data: own}, true,
 			allocate(id, bare, false), &entry{Allocated: true, Data: bare}, nil,
 		},
-		{"deallocate where there is no source", &entry{Allocated: true, OwnData: true, Data: own}, false, deallocate(id), nil, nil},
 		{
-			"deallocate where the source may have it", &entry{Allocated: true, OwnData: true, Data: own}, true,
+			"deallocate where there is no source",
+			&entry{Allocated: true, OwnData: true, Data: own}, false,
+			deallocate(id), nil, nil,
+		},
+		{
+			"deallocate where the source may have it",
+			&entry{Allocated: true, OwnData: true, Data: own}, true,
 			deallocate(id), &entry{Suspended: true, Data: own}, nil,
 		},
 		{
-			"deallocate what the source has", &entry{FromSource: true, Data: fromSource}, true,
+			"deallocate what the source has",
+			&entry{FromSource: true, Data: fromSource}, true,
 			deallocate(id), &entry{FromSource: true, Suspended: true, Data: fromSource}, nil,
 		},
 		{
-			"deallocate what the source had, though its record is gone", &entry{FromSource: true, Allocated: true, Data: fromSource}, false,
+			"deallocate what the source had, though its record is gone",
+			&entry{FromSource: true, Allocated: true, Data: fromSource}, false,
 			deallocate(id), &entry{FromSource: true, Suspended: true, Data: fromSource}, nil,
 		},
 		{"deallocate what is not there", nil, true, deallocate(id), nil, catalogue.ErrNotFound},
 		{
-			"deallocate what was deallocated", &entry{FromSource: true, Suspended: true, Data: fromSource}, true,
+			"deallocate what was deallocated",
+			&entry{FromSource: true, Suspended: true, Data: fromSource}, true,
 			deallocate(id), &entry{FromSource: true, Suspended: true, Data: fromSource}, catalogue.ErrNotFound,
 		},
 	} {
@@ -146,7 +166,7 @@ func TestDeallocateTakesOutACorruptEntry(t *testing.T) {
 	w.want(nil)
 	w.put(w.store.Layout.Source(), "{}")
 	w.put(w.key("b"), "junk")
-	w.deallocate("b") // the source may have it
+	w.deallocate("b") // the source may have it, so it is suspended
 	w.want(map[string]catalogue.Entry{"b": {Suspended: true, Data: item("b").Data}})
 	w.wantMarks("b")
 }
@@ -212,7 +232,7 @@ func TestAnAppThatWasDeletedTakesNoResources(t *testing.T) {
 				t.Fatal(err)
 			}
 		} else {
-			w.put(w.store.Layout.Config(), `{"schema":1,"shards":16}`) // made anew
+			w.put(w.store.Layout.Config(), `{"schema":1,"shards":16}`) // created again
 		}
 		_, allocated := w.store.Allocate(t.Context(), item("b"), false)
 		_, deallocated := w.store.Deallocate(t.Context(), "a")
@@ -227,7 +247,7 @@ func TestAnAppThatWasDeletedTakesNoResources(t *testing.T) {
 
 func TestAResourceThatDoesNotFitIntoARequestIsErrTooLarge(t *testing.T) {
 	w := newWorld(t)
-	for _, size := range []int{1_600_000, 2_200_000} { // over the server's limit; over the client's
+	for _, size := range []int{1_600_000, 2_200_000} { // over the server's limit, and over the client's
 		_, err := w.store.Allocate(t.Context(), item("a", `"x":"`+strings.Repeat("x", size)+`"`), true)
 		if !errors.Is(err, catalogue.ErrTooLarge) {
 			t.Errorf("%d bytes: %v, want ErrTooLarge", size, err)

@@ -13,8 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// answering is an empty etcd that answers at once, so that what is measured is the catalogue alone. With conflict, no
-// flat transaction that writes succeeds, and all that is nested does.
+// answering is an empty etcd that answers at once, so that only the catalogue is measured. With conflict, no flat
+// transaction that writes succeeds, and every nested one does.
 type answering struct{ conflict bool }
 
 // Commit implements txn.Committer.
@@ -45,7 +45,7 @@ type nothing struct{}
 // List implements catalogue.Lister.
 func (nothing) List(context.Context, string) ([]*mvccpb.KeyValue, int64, error) { return nil, 7, nil }
 
-// BenchmarkApply is what the catalogue itself takes to write 10,000 new entries.
+// BenchmarkApply measures what the catalogue itself takes to write 10,000 new entries.
 func BenchmarkApply(b *testing.B) {
 	all := items(0, 10_000)
 	for name, conflict := range map[string]bool{"new": false, "conflicts": true} {

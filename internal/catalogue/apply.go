@@ -13,43 +13,44 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 )
 
-// ErrNoAnswer says that there is no answer that another one could be the same as.
+// ErrNoAnswer says that there is no earlier answer that the source's "unchanged" could refer to.
 var ErrNoAnswer = errors.New("no answer of the source has become the catalogue yet")
 
-// Outcome tells what one answer of the source did.
+// Outcome tells what one answer of the source changed.
 type Outcome struct {
-	Resources int      // in the answer
-	Added     int      // entries that the source has and did not have before
+	Resources int      // how many resources the answer has
+	Added     int      // entries that the source has now and did not have before
 	Changed   int      // entries whose data changed
-	Removed   int      // entries that the source had and has no more, or that were suspended and are not needed any more
+	Removed   int      // entries that the source no longer has, or that need no suspension any more
 	Held      int      // removals that are doubted and wait for a confirmation
-	Rejected  []string // ids that etcd would not take, because they are too large
-	Gone      []string // the first of what was removed, in order, 100 at most
-	Bulk      bool     // the answer lacked so much of what there was that its removals are worth a warning
+	Rejected  []string // ids that etcd does not take because their data is too large
+	Gone      []string // the first of the removed ids, in order, at most 100
+	Bulk      bool     // the answer lacked so many of the source's entries that it is worth a warning
 }
 
 // Answer is what the source answered.
 type Answer struct {
-	Items []Item // ids are unique
-	// Keep has the ids of which the answer does not clearly say what they are. The entry of such an id stays as it is,
-	// also where Items has it; one that has no entry gets what Items has.
+	Items []Item // their ids are unique
+	// Keep has the ids about which the answer is unclear. The entry of such an id stays as it is, even if Items has the
+	// id; if there is no entry, Items makes one.
 	Keep map[string]struct{}
-	// KeepAll says that the answer has something of which nobody knows what id it is about: then nothing is removed.
+	// KeepAll says that the answer has an item whose id nobody knows. Then nothing is removed.
 	KeepAll bool
 }
 
-// keeps says whether the answer leaves the entry of an id alone, if there is one.
+// keeps says whether the answer leaves an existing entry of an id alone.
 func (a *Answer) keeps(id string) bool {
 	_, keeps := a.Keep[id]
 	return keeps
 }
 
-// Apply makes the catalogue what a fetch answered that began at a revision. An entry written after
-// that revision is left alone: a slow fetch never overwrites what came after it. Of an answer that the Rules doubt only
-// those removals are made that it confirms, having been asked for (Ask) long enough after they were first seen.
+// Apply makes the catalogue equal to the answer of a fetch that began at a revision. It leaves alone every entry that
+// was written after that revision, so a slow fetch never overwrites what came after it. If the Rules doubt the answer,
+// Apply makes only those removals that the answer confirms: the source was asked (Ask) long enough after they were
+// first seen.
 //
-// ErrDeposed says that the guard did not hold, ErrAppGone that the app is not what it was. After an error, what was
-// written stays written, and the next Apply does the rest.
+// ErrDeposed says that this member is no longer the coordinator, ErrAppGone that the app was deleted. After an error,
+// what was written stays written, and the next Apply does the rest.
 func (y *Sync) Apply(ctx context.Context, answer Answer, began int64) (Outcome, error) {
 	y.answer, y.behind = nil, false
 	items := answer.Items
@@ -74,20 +75,20 @@ func (y *Sync) Apply(ctx context.Context, answer Answer, began int64) (Outcome, 
 	if err := y.canonicalise(ctx, respelled); err != nil {
 		return Outcome{}, err
 	}
-	writes := make([]write, 0, max(0, len(items)-len(y.known))) // what is new
+	writes := make([]write, 0, max(0, len(items)-len(y.known))) // room for the new entries
 	for i := range items {
 		writes = y.keep(writes, &items[i], began)
 	}
 	return y.finish(ctx, writes, marks, Outcome{Resources: len(items)}, began)
 }
 
-// Unchanged stands for an Apply of the same answer once more, where a source says that nothing changed since the last
-// one: it confirms removals as that would, and removes what was deallocated and the source lacks. ErrNoAnswer says that
-// the source must be asked for all it has: the last answer did not become the catalogue in full, or it was another
-// member's, or long ago, or somebody wrote an entry since that needs the source's data. What that answer kept stays
+// Unchanged stands for an Apply of the last answer once more, when the source says that nothing has changed since. It
+// confirms removals as that Apply would, and removes what was deallocated and the source lacks. ErrNoAnswer says that
+// the source must be asked for everything: the last answer did not become the catalogue in full, was another member's,
+// or came long ago, or since then somebody wrote an entry that needs the source's data. What the last answer kept stays
 // kept.
 func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
-	if y.answer == nil || len(y.doubt) > 0 { // a write whose answer was lost may still undo a part of it
+	if y.answer == nil || len(y.doubt) > 0 { // a write whose answer was lost may still undo a part of the last answer
 		return Outcome{}, ErrNoAnswer
 	}
 	last := Outcome{Resources: y.answer.Resources, Rejected: y.answer.Rejected}
@@ -102,25 +103,26 @@ func (y *Sync) Unchanged(ctx context.Context, began int64) (Outcome, error) {
 	return y.finish(ctx, nil, marks, last, began)
 }
 
-// woken says whether a mark is of an entry that the source has and that an allocation woke without data of its own. It
-// may have the data of an earlier allocation, and is to have the source's, of which only the hash is remembered.
+// woken says whether a mark belongs to an entry that the source has, and that an allocation woke without data of its
+// own. The entry may have the data of an earlier allocation, but must get the source's data, of which only the hash is
+// remembered.
 func (y *Sync) woken(m mark) bool {
 	k, has := y.known[m.id]
 	return has && k.seen == y.gen && k.fromSource && !k.ownData && !k.suspended
 }
 
-// finish adds the removals to the writes, sends all, and sees to what was not as remembered.
+// finish adds the removals to the writes, sends all of them, and handles the entries that were not as remembered.
 func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Outcome, began int64) (Outcome, error) {
 	removals, removed := y.removals(&out, began)
 	conflicts, err := y.write(ctx, append(writes, removals...), &out)
 	if err != nil {
-		return out, err // what was to be removed is held as long as before
+		return out, err // the removals stay held as before
 	}
 	y.holding.done(removed...)
 	out.Held = len(y.holding.first)
 	if len(conflicts) > 0 {
-		// What changed before the fetch began is decided anew, with what is there. What conflicts once more is being
-		// written just now, and so newer than the fetch.
+		// An entry that changed before the fetch began is decided anew, by what is there now. An entry that conflicts
+		// once more is being written just now, so it is newer than the fetch.
 		writes = nil
 		for _, w := range conflicts {
 			k, has := y.known[w.id]
@@ -145,13 +147,13 @@ func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Out
 		return out, err
 	}
 	out.Gone = smallest(slices.Values(out.Gone), namesMost)
-	if !y.behind { // else only the whole answer, asked for anew, does the rest
+	if !y.behind { // otherwise only a whole new answer does the rest
 		y.answer = &out
 	}
 	return out, nil
 }
 
-// keep appends what is to be written for an item that the source has, if anything.
+// keep appends the write that an item of the source needs, if it needs one.
 func (y *Sync) keep(writes []write, item *Item, began int64) []write {
 	w := write{id: item.ID, item: item, entry: &Entry{FromSource: true, Data: item.Data}, effect: added}
 	k, has := y.known[item.ID]
@@ -182,7 +184,7 @@ func (y *Sync) keep(writes []write, item *Item, began int64) []write {
 	return append(writes, w)
 }
 
-// sameData compares an item with what is remembered of its entry, and remembers how the source spells it now.
+// sameData compares an item with what is remembered of its entry, and remembers the source's current spelling.
 func (y *Sync) sameData(item *Item, k known) (same bool, canonical uint64) {
 	hash := xxhash.Sum64(item.Data)
 	if hash == k.hash {
@@ -197,9 +199,9 @@ func (y *Sync) sameData(item *Item, k known) (same bool, canonical uint64) {
 	return true, canonical
 }
 
-// canonicalise reads entries again whose data the source spells in another way than they have it: their memory is of
-// the spelling only. A source that spells its objects in another order each time must not have every resource handled
-// anew with each new coordinator.
+// canonicalise reads again the entries whose data the source now spells in another way, since only the spelling is
+// remembered. A source may spell its objects in another order each time; without this, every new coordinator would have
+// every resource handled anew.
 func (y *Sync) canonicalise(ctx context.Context, ids []string) error {
 	err := y.store.read(ctx, ids, func(id string, kv *mvccpb.KeyValue) {
 		y.learn(id, kv)
@@ -218,8 +220,8 @@ func (y *Sync) canonicalise(ctx context.Context, ids []string) error {
 	return nil
 }
 
-// canonicalHash is a hash of the object with its keys sorted, so that a source that spells the same object in another
-// order has not changed it. It is never 0.
+// canonicalHash is a hash of the object with its keys sorted, so that another order of the same object does not count
+// as a change. It is never 0.
 func canonicalHash(data json.RawMessage) uint64 {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.UseNumber()
@@ -232,9 +234,9 @@ func canonicalHash(data json.RawMessage) uint64 {
 	return max(1, xxhash.Sum64(data))
 }
 
-// Refused forgets the last answer: the source has given another one since, which did not become the catalogue. Where it
-// says later that nothing changed, that is about the other one.
+// Refused forgets the last answer, because the source has since given an answer that did not become the catalogue. If
+// the source then says that nothing has changed, it means the refused answer.
 func (y *Sync) Refused() { y.answer = nil }
 
-// sortedKeys are the keys of a map, in order.
+// sortedKeys returns the keys of a map in order.
 func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

@@ -10,14 +10,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// Operators allocate and deallocate while the coordinator fetches again and again. Each has ids of its own, so what it
-// did last is what must come of them.
+// Operators allocate and deallocate while the coordinator fetches again and again. Each operator has its own ids, so
+// the result must be what it did last.
 func TestFetchesAndOperatorsAtTheSameTimeLoseNothing(t *testing.T) {
 	w := newWorld(t)
 	const operators, ids = 4, 12
 	var source []catalogue.Item
 	for o := range operators {
-		for n := range ids / 2 { // the source has every other one
+		for n := range ids / 2 { // the source has every second id
 			source = append(source, item(fmt.Sprintf("%d-%d", o, 2*n)))
 		}
 	}

@@ -10,11 +10,11 @@ import (
 
 // Entry is the value of a resource's key.
 type Entry struct {
-	FromSource bool            `json:"from_source"` // the last fetch had it
-	Allocated  bool            `json:"allocated"`   // an Allocate wants it
-	OwnData    bool            `json:"own_data"`    // Data came with the Allocate: a fetch does not overwrite it
-	Suspended  bool            `json:"suspended"`   // deallocated while the source has, or may have, it
-	Data       json.RawMessage `json:"data"`        // the whole object; valid JSON
+	FromSource bool            `json:"from_source"` // the last fetch had the resource
+	Allocated  bool            `json:"allocated"`   // an allocation wants the resource
+	OwnData    bool            `json:"own_data"`    // Data came with an allocation: a fetch does not overwrite it
+	Suspended  bool            `json:"suspended"`   // deallocated, while the source has the resource or may have it
+	Data       json.RawMessage `json:"data"`        // the whole object, as valid JSON
 }
 
 // Wanted says whether the resource should be handled.
@@ -24,7 +24,8 @@ var flagNames = [...]string{`{"from_source":`, `,"allocated":`, `,"own_data":`, 
 
 const dataName = `,"data":`
 
-// Encode gives the value of the key: the JSON of the entry, written by hand because there may be a million of them.
+// Encode returns the value of the key: the JSON of the entry. It is written by hand because there may be a million
+// entries.
 func (e Entry) Encode() []byte {
 	b := make([]byte, 0, 96+len(e.Data))
 	for i, on := range [...]bool{e.FromSource, e.Allocated, e.OwnData, e.Suspended} {
@@ -40,15 +41,15 @@ func (e Entry) Encode() []byte {
 	return append(b, '}')
 }
 
-// Decode is the inverse of Encode. It also takes the same JSON in another order or spacing. Data shares value's memory.
-// The error says what is not understood.
+// Decode is the inverse of Encode. It also accepts the same JSON in another order or spacing. Data shares the memory of
+// value. The error says what is wrong with the value.
 func Decode(value []byte) (Entry, error) {
 	if e, ok := decodeFast(value); ok {
 		return e, nil
 	}
 	var e Entry
 	if err := json.Unmarshal(value, &e); err != nil {
-		return Entry{}, err // which tells no value: the fields are booleans and data
+		return Entry{}, err // the error quotes no value, since the fields are booleans and data
 	}
 	if len(e.Data) == 0 || e.Data[0] != '{' {
 		return Entry{}, errors.New("its data is not an object")
@@ -56,8 +57,8 @@ func Decode(value []byte) (Entry, error) {
 	return e, nil
 }
 
-// DecodeOf is Decode for the entry of the resource with that id. Data that name another resource make it corrupt: who
-// is given the object alone would handle that one, besides whoever has its claim.
+// DecodeOf is Decode for the entry of the resource with that id. An entry whose data names another resource is corrupt:
+// whoever is given only the object would handle that other resource, in addition to the member that has its claim.
 func DecodeOf(id string, value []byte) (Entry, error) {
 	e, err := Decode(value)
 	if err != nil || object.BeginsWithID(e.Data, id) {

@@ -36,8 +36,7 @@ func anyEntry() *rapid.Generator[catalogue.Entry] {
 
 func sameEntry(a, b catalogue.Entry) bool {
 	return a.FromSource == b.FromSource && a.Allocated == b.Allocated && a.OwnData == b.OwnData &&
-		a.Suspended == b.Suspended &&
-		bytes.Equal(a.Data, b.Data)
+		a.Suspended == b.Suspended && bytes.Equal(a.Data, b.Data)
 }
 
 func TestAnEntryComesBackAsItWentIn(t *testing.T) {
@@ -119,10 +118,8 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		var plain catalogue.Entry
-		if err := json.Unmarshal(
-			value,
-			&plain,
-		); err != nil || plain.FromSource != e.FromSource || plain.Allocated != e.Allocated ||
+		err = json.Unmarshal(value, &plain)
+		if err != nil || plain.FromSource != e.FromSource || plain.Allocated != e.Allocated ||
 			plain.OwnData != e.OwnData || plain.Suspended != e.Suspended ||
 			!bytes.Equal(bytes.TrimSpace(plain.Data), bytes.TrimSpace(e.Data)) {
 			t.Fatalf("%q: %+v, but encoding/json says %+v, %v", value, e, plain, err)
@@ -135,15 +132,17 @@ func FuzzDecode(f *testing.F) {
 }
 
 func TestAnEntryThatNamesAnotherResourceIsCorrupt(t *testing.T) {
+	const other = `data.id: got "b", want the resource's id "a", or no id`
 	for data, want := range map[string]string{
-		`{"id":"a"}`:                 "",
-		`{"id":"a","x":{"id":"b"}}`:  "",
-		`{"x":1}`:                    "",
-		`{"\u0069d":"a"}`:            "",
-		`{"id":"b"}`:                 `data.id: got "b", want the resource's id "a", or no id`,
-		`{"id":"a","id":"b"}`:        `data.id: got "b", want the resource's id "a", or no id`,
-		`{"id":"a","\u0069d":"b"}`:   `data.id: got "b", want the resource's id "a", or no id`,
-		`{"id":1,"secret":"hidden"}`: `data: got "an object of id, secret", want an "id" that is a string, not the number 1`,
+		`{"id":"a"}`:                "",
+		`{"id":"a","x":{"id":"b"}}`: "",
+		`{"x":1}`:                   "",
+		`{"\u0069d":"a"}`:           "",
+		`{"id":"b"}`:                other,
+		`{"id":"a","id":"b"}`:       other,
+		`{"id":"a","\u0069d":"b"}`:  other,
+		`{"id":1,"secret":"hidden"}`: `data: got "an object of id, secret", ` +
+			`want an "id" that is a string, not the number 1`,
 	} {
 		value := catalogue.Entry{FromSource: true, Data: json.RawMessage(data)}.Encode()
 		e, err := catalogue.DecodeOf("a", value)
@@ -166,13 +165,12 @@ func FuzzDecodeOf(f *testing.F) {
 		if err != nil {
 			return
 		}
-		// Whoever is given the object alone must be told of this resource: the shortcut must not take another for it.
+		// A caller that is given only the object must be told of this resource: the shortcut must not take another one
+		// for it.
 		var fields struct{ ID *string }
-		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(string(e.Data)), `id"`) == 1 &&
-			!strings.Contains(
-				string(e.Data),
-				`\u`,
-			) && fields.ID != nil && *fields.ID != id && strings.Contains(string(e.Data), `"id"`) {
+		data := string(e.Data)
+		if json.Unmarshal(e.Data, &fields) == nil && strings.Count(strings.ToLower(data), `id"`) == 1 &&
+			!strings.Contains(data, `\u`) && fields.ID != nil && *fields.ID != id && strings.Contains(data, `"id"`) {
 			t.Fatalf("%q: the data of %q: %q", value, *fields.ID, id)
 		}
 		if w, err := catalogue.DecodeOf(id, e.Encode()); err != nil || !bytes.Equal(w.Encode(), e.Encode()) {

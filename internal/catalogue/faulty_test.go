@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// faulty is etcd behind a bad network. The hooks see what a transaction is to do: an error of before keeps it from
-// being sent, one of after loses its answer.
+// faulty is an etcd behind a bad network. The hooks see what a transaction is about to do: an error of before keeps it
+// from being sent, and an error of after loses its answer.
 type faulty struct {
 	txn.Committer
 	before, after func(then []*pb.RequestOp) error
@@ -66,7 +66,7 @@ func (w *world) applyAndLose(items ...catalogue.Item) {
 	}
 }
 
-// Each time etcd has the write, and the coordinator does not know.
+// In each case etcd has the write, and the coordinator does not know it.
 func TestALostAnswerLeavesNoLie(t *testing.T) {
 	a1, a2, b := item("a", `"v":1`), item("a", `"v":2`), item("b")
 	for _, tt := range []struct {
@@ -101,7 +101,7 @@ func TestAWriteThatNeverHappenedIsMadeByTheNextFetch(t *testing.T) {
 		}
 		return nil
 	}}
-	// One at a time, as the hook is not for concurrent use.
+	// One transaction at a time, since the hook is not safe for concurrent use.
 	if _, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: all[:100]}, w.revision()); !errors.Is(err, errLost) {
 		t.Fatalf("Apply: %v, want %v", err, errLost)
 	}
@@ -112,7 +112,8 @@ func TestAWriteThatNeverHappenedIsMadeByTheNextFetch(t *testing.T) {
 }
 
 // TestAnyHistoryEndsAsTheSourceAndTheOperatorsWant plays random histories against a model: what the last writer of each
-// entry wanted, with fetches that begin long before their answer comes, lost answers, and new coordinators.
+// entry wanted. The histories have fetches that begin long before their answer comes, lost answers, and new
+// coordinators.
 func TestAnyHistoryEndsAsTheSourceAndTheOperatorsWant(t *testing.T) {
 	for range 4 {
 		seed := rand.Uint64()
@@ -127,13 +128,13 @@ func TestAnyHistoryEndsAsTheSourceAndTheOperatorsWant(t *testing.T) {
 	}
 }
 
-// history is a world and the model of it. Ids are few, so that no removal is held.
+// history is a world and its model. There are few ids, so that no removal is held.
 type history struct {
 	*world
 	rnd    *rand.Rand
 	source map[string]catalogue.Item // what the source has now
 	model  map[string]catalogue.Entry
-	wrote  map[string]int64 // when an operator last wrote an entry
+	wrote  map[string]int64 // the revision at which an operator last wrote an entry
 	log    []string
 }
 
@@ -162,7 +163,7 @@ func (h *history) step() {
 		h.operate()
 	case n < 6:
 		h.apply(h.revision(), h.source)
-	case n < 8: // a slow one
+	case n < 8: // a fetch whose answer comes later
 		began, answer := h.revision(), map[string]catalogue.Item{}
 		for id, i := range h.source {
 			answer[id] = i
@@ -224,7 +225,7 @@ func (h *history) operate() {
 	h.model[id], h.wrote[id] = catalogue.Entry{FromSource: e.FromSource, Suspended: true, Data: e.Data}, rev
 }
 
-// apply applies an answer, again where an answer of etcd was lost.
+// apply applies an answer, and does so again if an answer of etcd was lost.
 func (h *history) apply(began int64, answer map[string]catalogue.Item) {
 	h.Helper()
 	h.log = append(h.log, fmt.Sprintf("apply %d items that are %d revisions old", len(answer), h.revision()-began))
@@ -235,7 +236,7 @@ func (h *history) apply(began int64, answer map[string]catalogue.Item) {
 	_, err := h.sync.Apply(h.Context(), catalogue.Answer{Items: items}, began)
 	if errors.Is(err, errLost) {
 		h.log = append(h.log, "lost; apply again")
-		h.model = h.entries() // some of it was written, and all of it was right then
+		h.model = h.entries() // a part of the answer was written, all of it right at that time
 		began, answer, items = h.revision(), h.source, nil
 		for _, i := range answer {
 			items = append(items, i)

@@ -18,20 +18,21 @@ import (
 // meanwhile, or somebody else has forgotten it.
 var ErrSourceBack = errors.New("the source's record has changed")
 
-// forgetPage is the most keys of one answer while a source is forgotten.
+// forgetPage is how many keys one answer may have while a source is forgotten.
 const forgetPage = 500
 
-// Forgotten counts what Forget did, also where it failed in between.
+// Forgotten counts what Forget did, even if it failed in between.
 type Forgotten struct {
-	Removed   int // resources that nobody but the source wanted
-	Kept      int // resources that an allocation wants besides
+	Removed   int // resources that only the source wanted
+	Kept      int // resources that an allocation also wants
 	Suspended int // entries of resources that were deallocated
 }
 
-// Forget takes a source out of the catalogue: what only it wanted is removed, what an allocation wants besides is that
-// allocation's alone, and nothing stays suspended. The source's record goes last, so that whoever is interrupted can do
-// it again. record is that record's mod revision, 0 where there is none: each write compares it. Mark the record as
-// gone before, or what is deallocated meanwhile is suspended.
+// Forget takes a source out of the catalogue. Resources that only the source wanted are removed, resources that an
+// allocation also wants become that allocation's alone, and nothing stays suspended. The source's record is deleted
+// last, so that Forget can be repeated after an interruption. record is that record's mod revision, 0 if there is no
+// record; each write compares it. The caller marks the record as gone before, otherwise Deallocate would suspend
+// entries meanwhile.
 //
 // Errors: ErrSourceBack, ErrAppGone, etcd's.
 func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
@@ -50,7 +51,7 @@ func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
 	return done, nil
 }
 
-// Leaves counts what Forget would remove, and removes nothing.
+// Leaves counts what Forget would remove, and changes nothing.
 func (s *Store) Leaves(ctx context.Context) (removed int, err error) {
 	for n := range s.Shards {
 		err := s.eachPage(ctx, n, func(kvs []*mvccpb.KeyValue) (again bool, err error) {
@@ -75,7 +76,7 @@ func (s *Store) forgetShard(ctx context.Context, n int, record int64, done *Forg
 	})
 }
 
-// eachPage calls f with the entries of a shard, page by page. f may ask for a page to be read again.
+// eachPage calls f with the entries of a shard, page by page. f may ask for the page to be read again.
 func (s *Store) eachPage(ctx context.Context, n int, f func([]*mvccpb.KeyValue) (again bool, err error)) error {
 	prefix := s.Layout.Shard(n) + "resources/"
 	for from, end := prefix, clientv3.GetPrefixRangeEnd(prefix); ; {
@@ -102,7 +103,7 @@ func (s *Store) eachPage(ctx context.Context, n int, f func([]*mvccpb.KeyValue) 
 	}
 }
 
-// forgetEntries writes what is left of some entries without the source, and says whether one of them has changed
+// forgetEntries writes what remains of some entries without the source, and says whether one of them has changed
 // meanwhile.
 func (s *Store) forgetEntries(
 	ctx context.Context,
@@ -118,7 +119,7 @@ func (s *Store) forgetEntries(
 	for _, kv := range kvs {
 		e, err := Decode(kv.Value)
 		if err != nil {
-			continue // corrupt: nobody handles it because of this entry, and nobody else deletes it
+			continue // nobody handles a resource because of a corrupt entry, and nobody else deletes it
 		}
 		op, count := txn.Delete(string(kv.Key)), &done.Removed
 		switch {
@@ -141,7 +142,7 @@ func (s *Store) forgetEntries(
 		}
 		resp, err := s.underRecord(ctx, record, ops)
 		if len(part) == 1 && errors.Is(err, ErrTooLarge) {
-			return nil // an allocation keeps it; that the source had it too does no harm
+			return nil // an allocation keeps the entry; it does no harm that it still says that the source has it
 		}
 		if err != nil {
 			return err
@@ -158,7 +159,8 @@ func (s *Store) forgetEntries(
 	return again, err
 }
 
-// forgetMarks deletes the marks of what was deallocated, and what was suspended since its shard was looked at.
+// forgetMarks deletes the marks of deallocated resources, and the entries that were suspended after their shard was
+// read.
 func (s *Store) forgetMarks(ctx context.Context, record int64, done *Forgotten) error {
 	prefix := s.Layout.Deallocations()
 	for {
@@ -211,7 +213,7 @@ func (s *Store) forgetMarks(ctx context.Context, record int64, done *Forgotten) 
 	}
 }
 
-// page lists some keys of a range, in their order.
+// page lists the next keys of a range, in order.
 func (s *Store) page(ctx context.Context, from, end string) (kvs []*mvccpb.KeyValue, more bool, err error) {
 	resp, err := s.commit(ctx, &pb.TxnRequest{Success: []*pb.RequestOp{txn.Page(from, end, forgetPage)}})
 	if err != nil {
@@ -221,7 +223,7 @@ func (s *Store) page(ctx context.Context, from, end string) (kvs []*mvccpb.KeyVa
 	return page.Kvs, page.More && len(page.Kvs) > 0, nil
 }
 
-// underRecord sends operations that happen only if the source's record is the given one.
+// underRecord sends operations that are done only if the source's record is the given one.
 func (s *Store) underRecord(ctx context.Context, record int64, ops []*pb.RequestOp) (*pb.TxnResponse, error) {
 	guards := s.guards()
 	resp, err := s.commit(ctx, &pb.TxnRequest{

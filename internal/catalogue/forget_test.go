@@ -32,6 +32,13 @@ const day = 24 * time.Hour
 func TestDeallocateJudgesByTheRecordWhetherThereIsASource(t *testing.T) {
 	now := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	forever := time.Duration(math.MaxInt64)
+	old := `{"last_attempt":"2020-01-01T00:00:00Z"}`
+	put := func(record string) func(*world) { return func(w *world) { w.put(w.store.Layout.Source(), record) } }
+	vouched := func(ago, after time.Duration) func(*world) {
+		return func(w *world) { w.record(catalogue.VouchFor(1, now.Add(-ago), after, forever)) }
+	}
+	inOffice := func(w *world) { w.record(catalogue.VouchFor(w.term, now.Add(-2*day), day, forever)) }
+	forgotten := func(w *world) { w.record(catalogue.Vouch{At: now, AfterMS: 1, Gone: true}) }
 	for name, c := range map[string]struct {
 		record   func(w *world) // nil: there is none
 		sourced  bool           // the entry is from a source
@@ -39,15 +46,15 @@ func TestDeallocateJudgesByTheRecordWhetherThereIsASource(t *testing.T) {
 	}{
 		"none ever":                      {nil, false, false},
 		"none, but the entry is of one":  {nil, true, true},
-		"of an older version":            {func(w *world) { w.put(w.store.Layout.Source(), `{"last_attempt":"2020-01-01T00:00:00Z"}`) }, false, true},
-		"not understood":                 {func(w *world) { w.put(w.store.Layout.Source(), "junk") }, false, true},
-		"an hour ago":                    {func(w *world) { w.record(catalogue.VouchFor(1, now.Add(-time.Hour), day, forever)) }, false, true},
-		"two days ago":                   {func(w *world) { w.record(catalogue.VouchFor(1, now.Add(-2*day), day, forever)) }, false, false},
-		"two days ago, had by it":        {func(w *world) { w.record(catalogue.VouchFor(1, now.Add(-2*day), day, forever)) }, true, false},
-		"two days ago, never gone":       {func(w *world) { w.record(catalogue.VouchFor(1, now.Add(-2*day), forever, forever)) }, false, true},
-		"two days ago, and in office":    {func(w *world) { w.record(catalogue.VouchFor(w.term, now.Add(-2*day), day, forever)) }, false, true},
-		"being forgotten":                {func(w *world) { w.record(catalogue.Vouch{At: now, AfterMS: 1, Gone: true}) }, true, false},
-		"by a clock that is a day ahead": {func(w *world) { w.record(catalogue.VouchFor(1, now.Add(day), day, forever)) }, false, true},
+		"of an older version":            {put(old), false, true},
+		"not understood":                 {put("junk"), false, true},
+		"an hour ago":                    {vouched(time.Hour, day), false, true},
+		"two days ago":                   {vouched(2*day, day), false, false},
+		"two days ago, had by it":        {vouched(2*day, day), true, false},
+		"two days ago, never gone":       {vouched(2*day, forever), false, true},
+		"two days ago, and in office":    {inOffice, false, true},
+		"being forgotten":                {forgotten, true, false},
+		"by a clock that is a day ahead": {vouched(-day, day), false, true},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
@@ -71,7 +78,7 @@ func TestDeallocateJudgesByTheRecordWhetherThereIsASource(t *testing.T) {
 	}
 }
 
-// left makes a catalogue with everything that a source can leave, and what is to stay of it.
+// left makes a catalogue with everything that a source can leave, and returns what must stay of it.
 func (w *world) left(many int) (stays map[string]catalogue.Entry) {
 	w.Helper()
 	for n := range many {
@@ -95,7 +102,7 @@ func (w *world) left(many int) (stays map[string]catalogue.Entry) {
 	}
 }
 
-// forgotten checks that nothing of the source is left.
+// forgotten checks that nothing of the source remains.
 func (w *world) forgotten(stays map[string]catalogue.Entry) {
 	w.Helper()
 	w.want(stays)
@@ -136,7 +143,7 @@ func TestForgetTakesWhatEtcdTakesAtOnce(t *testing.T) {
 	}
 }
 
-// More than fits on a page, in one shard.
+// More entries than fit on a page, in one shard.
 func TestForgetGoesThroughAShardOfManyPages(t *testing.T) {
 	w := newWorld(t)
 	count := 0
@@ -162,7 +169,7 @@ func TestForgetTakesOverWhatIsWrittenMeanwhile(t *testing.T) {
 	w.store.Etcd = faulty{Committer: txn.New(client), before: func(then []*pb.RequestOp) error {
 		if !edited && then[0].GetRequestTxn() != nil {
 			edited = true
-			for n := range 3 { // all are allocated, as it were
+			for n := range 3 { // as if all were allocated meanwhile
 				id := fmt.Sprintf("source %d", n)
 				w.edit(id, catalogue.Entry{FromSource: true, Allocated: true, Data: item(id).Data})
 				stays[id] = catalogue.Entry{Allocated: true, Data: item(id).Data}
@@ -180,7 +187,7 @@ func TestForgetTakesOverWhatIsWrittenMeanwhile(t *testing.T) {
 	w.forgotten(stays)
 }
 
-// Whoever is interrupted leaves the record, and so can do the rest.
+// Forget leaves the record when it is interrupted, so another Forget can do the rest.
 func TestForgetCanBeDoneAgain(t *testing.T) {
 	w := newWorld(t)
 	stays := w.left(100)
@@ -232,7 +239,7 @@ func TestForgetEndsWhereTheSourceIsBack(t *testing.T) {
 	}
 }
 
-// A queue that never had a source must not grow.
+// The catalogue of a queue that never had a source must not grow.
 func TestNothingIsLeftOfWhatIsAllocatedAndDeallocatedWithoutASource(t *testing.T) {
 	w := newWorld(t)
 	if _, err := client.Delete(t.Context(), w.store.Layout.Source()); err != nil {

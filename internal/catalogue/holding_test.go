@@ -10,9 +10,9 @@ import (
 	"pgregory.net/rapid"
 )
 
-// Whatever a source answers, and whenever it is asked: a removal that is doubted is made only by an answer that was
-// asked for the delay after the answer that lacked it first, all between having lacked it too; or where its set was
-// accepted.
+// Whatever a source answers, and whenever it is asked, a doubted removal is made in two cases only: an answer was asked
+// for at least the delay after the first answer that lacked the id, and all answers in between lacked it too; or
+// somebody accepted its set.
 func TestNoDoubtedRemovalIsMadeEarly(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var now time.Duration
@@ -31,12 +31,12 @@ func TestNoDoubtedRemovalIsMadeEarly(t *testing.T) {
 			had[all[i]] = true
 		}
 		h := newHolding(rules)
-		missed := map[string]time.Duration{} // the ids that the source had and lacks, and since when it has been known
+		missed := map[string]time.Duration{} // ids that the source no longer has, and since when that is known
 		accepted := map[string]bool{}
 		for range rapid.IntRange(1, 30).Draw(t, "steps") {
 			now += time.Duration(rapid.IntRange(0, 40).Draw(t, "pause")) * time.Second
 			switch rapid.IntRange(0, 9).Draw(t, "what") {
-			case 0: // a new coordinator
+			case 0: // a new coordinator takes over
 				before := h.held()
 				h = newHolding(rules)
 				clear(accepted)
@@ -44,7 +44,7 @@ func TestNoDoubtedRemovalIsMadeEarly(t *testing.T) {
 					h.past = &past{digest: before.Digest, since: before.Since, joined: before.Joined}
 				}
 				continue
-			case 1: // an operator accepts what was held, or something else
+			case 1: // an operator accepts what is held, or another set
 				digest := h.held().Digest
 				if rapid.Bool().Draw(t, "stale") {
 					digest = "0000000000000000-1"

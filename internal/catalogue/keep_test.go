@@ -53,7 +53,9 @@ func TestWhatAnAnswerKeepsStaysAsItIs(t *testing.T) {
 		check := func() {
 			t.Helper()
 			got := w.entries()
-			for id, want := range map[string]catalogue.Item{"kept": item("kept", `"v":1`), "twice": item("twice", `"v":1`), "new": item("new", `"v":2`)} {
+			for id, want := range map[string]catalogue.Item{
+				"kept": item("kept", `"v":1`), "twice": item("twice", `"v":1`), "new": item("new", `"v":2`),
+			} {
 				if e := got[id]; !e.FromSource || e.Suspended || string(e.Data) != string(want.Data) {
 					t.Errorf("%s is %+v", id, e)
 				}
@@ -65,7 +67,7 @@ func TestWhatAnAnswerKeepsStaysAsItIs(t *testing.T) {
 		check()
 		w.quiet(func() { wantOutcome(t, w.unchanged(), outcome{Resources: 2}) })
 		check()
-		// What is clear again is taken, and what is not there any more goes.
+		// An item that is clear again is applied, and one that is no longer there is removed.
 		wantOutcome(t, w.apply(item("twice", `"v":2`), item("new", `"v":2`)),
 			outcome{Resources: 2, Changed: 1, Removed: 2})
 	}
@@ -77,7 +79,7 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	w.apply(all...)
 	w.deallocate(all[39].ID)
 	few := append(items(0, 5), item("new", ""))
-	for range 3 { // and confirms nothing
+	for range 3 { // such an answer confirms nothing
 		before := len(w.entries())
 		wantOutcome(t, w.answer(catalogue.Answer{Items: few, KeepAll: true}),
 			outcome{Resources: 6, Added: 41 - before, Held: 35})
@@ -86,7 +88,7 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	if got := w.entries(); len(got) != 41 || !got[all[39].ID].Suspended {
 		t.Errorf("%d entries", len(got))
 	}
-	// Not even as the second opinion about removals that are held, nor as the first.
+	// Such an answer does not count for held removals, neither as the first answer nor as the second.
 	if out := w.apply(few...); out.Held == 0 || out.Removed > 1 {
 		t.Errorf("the first answer that is whole: %+v", out)
 	}
@@ -96,7 +98,7 @@ func TestAnAnswerThatMayBeAboutAnythingRemovesNothing(t *testing.T) {
 	}
 }
 
-// What such an answer lacks is held, for whoever looks, until somebody accepts it.
+// What such an answer lacks is held until somebody accepts it, however often the source is asked.
 func TestWhatAnUnclearAnswerLacksIsHeldUntilItIsAccepted(t *testing.T) {
 	w := newWorld(t)
 	w.apply(items(0, 3)...)

@@ -36,7 +36,9 @@ func (l limited) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespons
 }
 
 func TestLowerLimitsOfEtcdAreLearntOnce(t *testing.T) {
-	for _, l := range []limited{{ops: 3}, {ops: 4}, {ops: 8}, {ops: 64}, {ops: 127}, {bytes: 4 << 10}, {bytes: 16 << 10}} {
+	for _, l := range []limited{
+		{ops: 3}, {ops: 4}, {ops: 8}, {ops: 64}, {ops: 127}, {bytes: 4 << 10}, {bytes: 16 << 10},
+	} {
 		t.Run(fmt.Sprintf("%d operations, %d bytes", l.ops, l.bytes), func(t *testing.T) {
 			w := newWorld(t)
 			l.Committer, l.refused = txn.New(client), new(atomic.Int64)
@@ -45,10 +47,10 @@ func TestLowerLimitsOfEtcdAreLearntOnce(t *testing.T) {
 			all := items(0, n)
 			wantOutcome(t, w.apply(all...), outcome{Resources: n, Added: n})
 			w.want(wanted(all))
-			if refused := l.refused.Load(); refused > 40 { // those that were out at once, at each of 7 steps down
+			if refused := l.refused.Load(); refused > 40 { // the transactions in progress at each of 7 steps down
 				t.Errorf("%d transactions were refused", refused)
 			}
-			// All that is done in batches: conflicts, marks, and what is read again.
+			// Everything that is done in batches: conflicts, marks, and entries that are read again.
 			for i := range 20 {
 				w.edit(all[i].ID, catalogue.Entry{FromSource: true, Data: item(all[i].ID, `"by":"hand"`).Data})
 				id := all[20+i].ID
@@ -69,7 +71,7 @@ func TestLowerLimitsOfEtcdAreLearntOnce(t *testing.T) {
 			if out.Changed != n || len(out.Rejected) != 0 {
 				t.Errorf("%+v", out)
 			}
-			if again := l.refused.Load() - before; again > 15 { // what a conflict makes of a transaction is larger
+			if again := l.refused.Load() - before; again > 15 { // a transaction grows when it has a conflict
 				t.Errorf("%d transactions were refused once the limits were known", again)
 			}
 		})

@@ -39,10 +39,10 @@ type world struct {
 	term  int64
 	sync  *catalogue.Sync
 	rules catalogue.Rules
-	now   time.Duration // of the rules' clock
+	now   time.Duration // the time on the rules' clock
 }
 
-// delay is that of the world's rules.
+// delay is the Delay of the world's rules.
 const delay = time.Minute
 
 // newWorld makes an app whose source has been asked before, and elects its coordinator.
@@ -72,7 +72,7 @@ func newStore(t *testing.T) *catalogue.Store {
 	}
 }
 
-// elect begins a new term with a memory of its own.
+// elect begins a new term with an empty memory.
 func (w *world) elect() {
 	w.Helper()
 	if _, err := client.Delete(w.Context(), w.store.Layout.Coordinator()); err != nil {
@@ -99,10 +99,10 @@ func (w *world) put(key, value string) int64 {
 	return resp.Header.Revision
 }
 
-// key is where an entry is.
+// key is the key of an entry.
 func (w *world) key(id string) string { return keyOf(w.store, id) }
 
-// edit writes an entry by hand.
+// edit writes an entry as somebody might do by hand.
 func (w *world) edit(id string, e catalogue.Entry) {
 	w.Helper()
 	w.put(w.key(id), string(e.Encode()))
@@ -117,7 +117,7 @@ func (w *world) revision() int64 {
 	return resp.Header.Revision
 }
 
-// apply gives the sync an answer to a fetch that begins now.
+// apply gives the Sync an answer to a fetch that begins now.
 func (w *world) apply(items ...catalogue.Item) catalogue.Outcome {
 	w.Helper()
 	return w.applyAt(w.revision(), items...)
@@ -134,7 +134,7 @@ func (w *world) applyAt(began int64, items ...catalogue.Item) catalogue.Outcome 
 	return out
 }
 
-// applyLater is apply, long enough after what was before for what is held to be confirmed.
+// applyLater is apply after a time that is long enough to confirm what is held.
 func (w *world) applyLater(items ...catalogue.Item) catalogue.Outcome {
 	w.Helper()
 	w.now += delay
@@ -155,7 +155,7 @@ func (w *world) deallocate(id string) {
 	}
 }
 
-// entries is the catalogue as etcd has it; a corrupt entry is a zero one.
+// entries is the catalogue as etcd has it; a corrupt entry appears as a zero Entry.
 func (w *world) entries() map[string]catalogue.Entry {
 	w.Helper()
 	all := map[string]catalogue.Entry{}
@@ -219,7 +219,7 @@ func (w *world) quiet(f func()) {
 	}
 }
 
-// lister is as simple as it can be; package follow has the real one.
+// lister is as simple as possible; package follow has the real one.
 type lister struct{}
 
 func (lister) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error) {
@@ -230,7 +230,7 @@ func (lister) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 	return resp.Kvs, resp.Header.Revision, nil
 }
 
-// item makes an item of an id, and of fields such as `"n":1`.
+// item makes an item from an id, and from fields such as `"n":1`.
 func item(id string, fields ...string) catalogue.Item {
 	data := fmt.Sprintf(`{"id":%q`, id)
 	for _, f := range fields {
@@ -239,7 +239,7 @@ func item(id string, fields ...string) catalogue.Item {
 	return catalogue.Item{ID: id, Data: json.RawMessage(data + "}")}
 }
 
-// items makes many, with ids from a number to another.
+// items makes many items, with ids from one number to another.
 func items(from, to int) []catalogue.Item {
 	all := make([]catalogue.Item, 0, to-from)
 	for n := from; n < to; n++ {
@@ -248,7 +248,7 @@ func items(from, to int) []catalogue.Item {
 	return all
 }
 
-// Entries as they come to be.
+// These entries are as Apply makes them.
 func sourced(i catalogue.Item) catalogue.Entry {
 	return catalogue.Entry{FromSource: true, Data: i.Data}
 }

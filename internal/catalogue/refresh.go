@@ -17,21 +17,21 @@ import (
 )
 
 const (
-	// doubtFor is for how long after a lost answer a write may still happen: etcd gives up on a request after 5 s and
-	// twice its election timeout.
+	// doubtFor is how long after a lost answer a write may still happen: etcd gives up on a request after 5 s and twice
+	// its election timeout.
 	doubtFor = time.Minute
-	// markPage is the most marks of one answer.
+	// markPage is how many marks one answer may have.
 	markPage = 2000
 )
 
-// mark says that an entry was suspended, or woken again, at its mod revision.
+// mark says that an entry was suspended, or woken again, at the mark's mod revision.
 type mark struct {
 	id     string
 	modRev int64
 }
 
-// refresh reads those entries again of which it is known that the memory may be wrong: suspended or woken since, or a
-// write's answer was lost. It returns the marks.
+// refresh reads again the entries that may not be as remembered: those that were suspended or woken since, and those of
+// writes whose answer was lost. It returns the marks.
 func (y *Sync) refresh(ctx context.Context) ([]mark, error) {
 	marks, err := y.store.marks(ctx)
 	if err != nil {
@@ -57,7 +57,7 @@ func (y *Sync) refresh(ctx context.Context) ([]mark, error) {
 	return marks, nil
 }
 
-// marks lists them.
+// marks lists all marks.
 func (s *Store) marks(ctx context.Context) ([]mark, error) {
 	var all []mark
 	key, end := s.Layout.Deallocations(), clientv3.GetPrefixRangeEnd(s.Layout.Deallocations())
@@ -79,7 +79,7 @@ func (s *Store) marks(ctx context.Context) ([]mark, error) {
 	}
 }
 
-// clear deletes the marks of entries that are not suspended any more, unless they were made anew since.
+// clear deletes the marks of entries that are no longer suspended, unless a mark was made anew since.
 func (y *Sync) clear(ctx context.Context, marks []mark) error {
 	var ops []*pb.RequestOp
 	for _, m := range marks {
@@ -100,7 +100,7 @@ func (y *Sync) clear(ctx context.Context, marks []mark) error {
 	return nil
 }
 
-// read calls f with the entry of each id, nil where there is none; one call at a time.
+// read calls f with the entry of each id, or with nil if there is none. The calls come one at a time.
 func (s *Store) read(ctx context.Context, ids []string, f func(id string, kv *mvccpb.KeyValue)) error {
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(inFlight)

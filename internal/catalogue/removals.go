@@ -12,31 +12,34 @@ import (
 	"github.com/cespare/xxhash/v2"
 )
 
-// ErrOtherSet says that the removals that are held are not those that an order named.
+// ErrOtherSet says that the removals that are held are not those that the order names.
 var ErrOtherSet = errors.New("other removals are held than the order names")
 
 const (
-	// fewShare is what of few entries may go without a doubt: of three the source may well drop two.
+	// fewShare is the share of few entries that may be removed without a doubt: of three entries the source may well
+	// drop two.
 	fewShare = 0.8
-	// namesMost is how many ids are named of removals, which may be very many.
+	// namesMost is how many ids are named when removals are reported, of which there may be very many.
 	namesMost = 100
 )
 
 // Rules say which removals are doubted, and what confirms them.
 type Rules struct {
-	// Share of the source's entries: an answer that would remove more of them is doubted, where there are more than
-	// MoreThan. Of so few, only an answer that would remove more than four fifths too.
+	// Share is the share of the source's entries above which an answer's removals are doubted, if there are more than
+	// MoreThan entries. With fewer entries, an answer is doubted only if it would also remove more than four fifths. An
+	// empty answer that would remove anything is always doubted.
 	Share    float64
 	MoreThan int
-	// Delay is how long a removal must have been known before an answer that confirms it may be asked for.
+	// Delay is how long a removal must have been known before the source is asked for an answer that may confirm it.
 	Delay time.Duration
-	// Hold says that no answer confirms a removal, but only Accept.
+	// Hold says that no answer confirms a removal, and only Accept does.
 	Hold bool
-	// Now is the time of a clock that goes on while the machine sleeps.
+	// Now returns the time of a clock that goes on while the machine sleeps.
 	Now func() time.Duration
 }
 
-// doubts says whether an answer of so many items, which lacks so many of the entries that the source had, is doubted.
+// doubts says whether an answer with that many items is doubted. It lacks missing of the had entries that the source
+// had.
 func (r Rules) doubts(answered, had, missing int) bool {
 	switch {
 	case missing == 0:
@@ -48,42 +51,42 @@ func (r Rules) doubts(answered, had, missing int) bool {
 	if had <= r.MoreThan {
 		share = max(share, fewShare)
 	}
-	return float64(missing) > (share+1e-9)*float64(had) // a share such as 0.29 is a little less than what was written
+	return float64(missing) > (share+1e-9)*float64(had) // a share such as 0.29 is stored as a little less
 }
 
-// bulk says whether so many removals are worth a warning, though the rules may be such that nobody doubts them.
+// bulk says whether that many removals are worth a warning, even if the rules are so loose that nobody doubts them.
 func (r Rules) bulk(answered, had, missing int) bool {
 	r.Share, r.MoreThan = min(r.Share, 0.2), min(r.MoreThan, 10)
 	return r.doubts(answered, had, missing)
 }
 
-// Held tells of the removals that wait for a confirmation.
+// Held describes the removals that wait for a confirmation.
 type Held struct {
 	Count  int
-	Digest string        // stands for the set of their ids
-	First  []string      // of their ids, in order, 100 at most
-	Since  time.Duration // since when there have been such, by the clock of the rules
-	Joined time.Duration // when the last of them joined the others
-	Due    time.Duration // when an answer may be asked for that confirms the first of them
-	// Unclear says that the last answer has an item that may stand for any of them: none like it confirms them.
+	Digest string        // identifies the set of their ids
+	First  []string      // the first of their ids, in order, at most 100
+	Since  time.Duration // since when removals have been held without a break, by the clock of the rules
+	Joined time.Duration // when the last one of them was added
+	Due    time.Duration // when the source may be asked for an answer that confirms the first of them
+	// Unclear says that the last answer has an item that may stand for any of them; such an answer confirms nothing.
 	Unclear bool
 }
 
-// holding decides on removals. It knows no catalogue and no etcd: what it is told of are ids and times.
+// holding decides on removals. It knows neither the catalogue nor etcd, only ids and times.
 //
-// Each removal that is doubted has a time of its own, that at which the answer came which lacked it first. An id that
-// is in an answer again is forgotten.
+// Each doubted removal has its own time: when the first answer that lacked the id came. An id that is in an answer
+// again is forgotten.
 type holding struct {
 	rules    Rules
 	first    map[string]time.Duration // the removals that are held, and when each was first seen
-	since    time.Duration            // since when there have been any
-	accepted map[string]struct{}      // those of them that somebody has accepted
+	since    time.Duration            // since when removals have been held
+	accepted map[string]struct{}      // the held removals that somebody has accepted
 	unclear  bool                     // the last answer may have had any of them
-	order    string                   // the digest of the set that was accepted, and not fulfilled yet
-	past     *past                    // of the coordinator before; nil once there has been an answer
+	order    string                   // the digest of the set that was accepted and is not yet removed
+	past     *past                    // what the previous coordinator held; nil after the first answer
 }
 
-// past is what the coordinator before held, by the clock of this one's rules.
+// past is what the previous coordinator held, with times on this coordinator's clock.
 type past struct {
 	digest        string
 	since, joined time.Duration
@@ -93,11 +96,11 @@ func newHolding(rules Rules) holding {
 	return holding{rules: rules, first: map[string]time.Duration{}, accepted: map[string]struct{}{}}
 }
 
-// decide returns which of the entries that the source had and that an answer lacks are to be removed: all, where the
-// answer is not doubted. asked is when the source was asked. What is to be removed stays held until done is called, in
-// case that it cannot be written.
+// decide gets the entries that the source had and an answer lacks, and returns those to remove. If the answer is not
+// doubted, these are all of them. asked is when the source was asked. What is to be removed stays held until done is
+// called, in case it cannot be written.
 func (h *holding) decide(missing []string, answered, had int, asked time.Duration) (remove []string) {
-	if h.unclear { // what it lacked may have been there: all begins anew
+	if h.unclear { // the ids that the last answer lacked may have been there, so all waiting begins anew
 		h.forget()
 	}
 	if !h.rules.doubts(answered, had, len(missing)) {
@@ -113,8 +116,8 @@ func (h *holding) decide(missing []string, answered, had int, asked time.Duratio
 	return remove
 }
 
-// holdAll is decide for an answer that says of nothing that it is gone, since it has an item that may stand for any id:
-// it confirms nothing. What somebody has accepted is removed all the same.
+// holdAll is decide for an answer that confirms nothing, since it has an item that may stand for any id. What somebody
+// has accepted is removed all the same.
 func (h *holding) holdAll(missing []string) (remove []string) {
 	if !h.unclear {
 		h.forget()
@@ -134,7 +137,7 @@ func (h *holding) isAccepted(id string) bool {
 	return accepted
 }
 
-// hold makes just these ids the ones that are held. One that was held before keeps its time.
+// hold makes these ids the ones that are held. An id that was held before keeps its time.
 func (h *holding) hold(missing []string) {
 	before, was := h.first, h.past
 	h.past = nil
@@ -160,13 +163,14 @@ func (h *holding) hold(missing []string) {
 	maps.DeleteFunc(h.accepted, func(id string, _ struct{}) bool { _, still := first[id]; return !still })
 }
 
-// confirmed says whether an answer that was asked for at a moment confirms a removal that was seen first at another.
+// confirmed says whether an answer confirms a removal, by when the source was asked and when the removal was first
+// seen.
 func (h *holding) confirmed(seen, asked time.Duration) bool {
 	return !h.rules.Hold && asked-seen >= h.rules.Delay
 }
 
-// accept marks what is held as accepted, if it is the set that a digest stands for. To accept a set once more before it
-// was fulfilled is fine: what is left of it is still to be removed.
+// accept marks the held removals as accepted, if their digest is this one. The same set may be accepted again before it
+// is removed: then what is left of it is still to be removed.
 func (h *holding) accept(digest string) error {
 	switch {
 	case len(h.first) > 0 && digestOf(maps.Keys(h.first)) == digest:
@@ -188,13 +192,13 @@ func (h *holding) done(removed ...string) {
 	}
 }
 
-// forget lets everything that is held begin anew.
+// forget makes all waiting begin anew.
 func (h *holding) forget() {
 	h.first, h.past, h.unclear = map[string]time.Duration{}, nil, false
 	clear(h.accepted)
 }
 
-// held tells of what is held.
+// held describes the removals that are held.
 func (h *holding) held() Held {
 	if len(h.first) == 0 {
 		return Held{}
@@ -210,7 +214,7 @@ func (h *holding) held() Held {
 	return all
 }
 
-// digestOf stands for a set of ids, in whatever order they come.
+// digestOf identifies a set of ids, in whatever order they come.
 func digestOf(ids iter.Seq[string]) string {
 	var sum uint64
 	count := 0
@@ -221,7 +225,7 @@ func digestOf(ids iter.Seq[string]) string {
 	return fmt.Sprintf("%016x-%d", sum, count)
 }
 
-// smallest are the first n of the ids, in order.
+// smallest returns the first n of the ids, in order.
 func smallest(ids iter.Seq[string], n int) []string {
 	var first []string
 	for id := range ids {
@@ -235,34 +239,34 @@ func smallest(ids iter.Seq[string], n int) []string {
 	return first
 }
 
-// Ask notes that the source is asked now. Call it before each Fetch whose answer Apply or Unchanged is to get: an
-// answer confirms removals only if it was asked for long enough after they were first seen.
+// Ask notes that the source is asked now. The coordinator calls it before each Fetch whose answer goes to Apply or
+// Unchanged: an answer confirms removals only if the source was asked long enough after they were first seen.
 func (y *Sync) Ask() { y.asked = y.holding.rules.Now() }
 
-// Inherit tells a Sync that has had no answer yet what the coordinator before it held, and for how long: since when
-// there had been such removals, and when the last of them joined the others. If the first answer is doubted because of
-// the same, that time counts; otherwise all begins anew.
+// Inherit tells a Sync that has had no answer yet what the previous coordinator held: how long ago removals began to be
+// held, and how long ago the last of them was added. If the first answer is doubted because of the same removals, that
+// time counts; otherwise all waiting begins anew.
 func (y *Sync) Inherit(digest string, since, joined time.Duration) {
 	now := y.holding.rules.Now()
 	y.holding.past = &past{digest: digest, since: now - max(since, 0), joined: now - max(joined, 0)}
 }
 
-// Held tells of the removals that wait for a confirmation.
+// Held describes the removals that wait for a confirmation.
 func (y *Sync) Held() Held { return y.holding.held() }
 
-// Answered says whether there has been an answer, so that it is known what it lacks.
+// Answered says whether there has been an answer, so that it is known what the answer lacks.
 func (y *Sync) Answered() bool { return y.began != 0 }
 
-// Accept makes the held removals that a digest stands for, without another answer of the source: of these exactly those
-// that the last answer lacked. An entry that was written since the source was asked is left alone. ErrOtherSet says
-// that others are held by now; after another error, Accept with the same digest does the rest.
+// Accept makes the held removals that a digest identifies, without another answer of the source: exactly those that the
+// last answer lacked. It leaves alone an entry that was written since the source was asked. ErrOtherSet says that other
+// removals are held by now. After another error, Accept with the same digest does the rest.
 func (y *Sync) Accept(ctx context.Context, digest string) (Outcome, error) {
 	var out Outcome
 	if err := y.holding.accept(digest); err != nil {
 		return out, err
 	}
 	out.Bulk = true
-	for range 2 { // again with what is there where an entry was not as remembered
+	for range 2 { // the second time for entries that were not as remembered
 		var writes []write
 		for id := range y.holding.accepted {
 			k, has := y.known[id]
@@ -286,13 +290,13 @@ func (y *Sync) Accept(ctx context.Context, digest string) (Outcome, error) {
 			}
 		}
 	}
-	y.holding.done(sortedKeys(y.holding.accepted)...) // what is being written just now is newer than the answer
+	y.holding.done(sortedKeys(y.holding.accepted)...) // an entry written just now is newer than the answer
 	y.holding.order = ""
 	out.Gone = smallest(slices.Values(out.Gone), namesMost)
 	return out, nil
 }
 
-// removals lists what to write for entries that the source has no more, and which of them are the source's.
+// removals returns the writes for entries that the source no longer has, and the ids of those that count as removals.
 func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []string) {
 	y.began = began
 	var missing []string
@@ -317,7 +321,7 @@ func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []st
 	return writes, removed
 }
 
-// toRemove is the write for an entry that the source has no more: an allocation may still want it.
+// toRemove is the write for an entry that the source no longer has. An allocation may still want the resource.
 func toRemove(id string, k known) write {
 	w := write{id: id, expect: k.modRev, effect: removed}
 	if k.allocated {

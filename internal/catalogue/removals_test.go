@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// doubtful makes an app whose rules are the defaults, and whose source had so many.
+// doubtful makes an app with the default rules, whose source had that many resources.
 func doubtful(t *testing.T, had int) *world {
 	t.Helper()
 	w := newWorld(t)
@@ -46,15 +46,15 @@ func TestWhatIsDoubted(t *testing.T) {
 		{0.2, 100, 51, true},
 		{0.2, 300, 299, false},
 		{0.2, 300, 0, true},
-		{0.29, 100, 71, false}, // 0.29 of 100 is less than 29, as computers count
+		{0.29, 100, 71, false}, // as a float, 0.29 of 100 is less than 29
 		{0.29, 100, 70, true},
-		{0.01, 10, 5, false}, // of few, four fifths may go, whatever the share
+		{0.01, 10, 5, false}, // of few entries four fifths may go, whatever the share
 		{0.95, 10, 1, false},
 		{0.95, 100, 5, false},
 		{0.95, 100, 4, true},
 		{never, 100, 1, false},
 		{never, 3, 1, false},
-		{never, 100, 0, true}, // an empty answer always is
+		{never, 100, 0, true}, // an empty answer is always doubted
 		{never, 1, 0, true},
 	} {
 		t.Run(fmt.Sprintf("%v: %d of %d are left", tt.share, tt.left, tt.had), func(t *testing.T) {
@@ -76,7 +76,7 @@ func TestWhatIsDoubted(t *testing.T) {
 	}
 }
 
-// What is in the answer instead makes no difference: all that there was is missing.
+// It makes no difference what else the answer has: everything that there was is missing.
 func TestAnotherSourceAltogetherIsDoubted(t *testing.T) {
 	w := doubtful(t, 8)
 	wantOutcome(t, w.apply(items(100, 120)...), outcome{Resources: 20, Added: 20, Held: 8})
@@ -88,11 +88,11 @@ func TestARemovalInBulkIsConfirmedByTimeAndAnAnswer(t *testing.T) {
 	w.quiet(func() {
 		wantOutcome(t, w.apply(left...), outcome{Resources: 51, Held: 49})
 		first := w.now
-		for w.now < first+delay-10*time.Second { // however often it is asked
+		for w.now < first+delay-10*time.Second { // however often the source is asked
 			wantOutcome(t, w.apply(left...), outcome{Resources: 51, Held: 49})
 			w.now += 5 * time.Second
 		}
-		w.sync.Ask() // just too early, and slow to answer
+		w.sync.Ask() // asked a little too early, though the answer comes late
 		w.now += time.Hour
 		out, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: left}, w.revision())
 		if err != nil {
@@ -160,7 +160,7 @@ func TestASourceThatRecoversLosesNothing(t *testing.T) {
 	all := items(0, 40)
 	w.apply(all...)
 	w.quiet(func() {
-		for range 3 { // each empty answer is a first one
+		for range 3 { // each empty answer counts as the first
 			wantOutcome(t, w.applyLater(), outcome{Held: 40})
 			wantOutcome(t, w.applyLater(all...), outcome{Resources: 40})
 		}
@@ -180,10 +180,10 @@ func TestHeldRemovalsAreNotMadeByAFetchThatFailed(t *testing.T) {
 	}
 	w.want(wanted(items(0, 40)))
 	wantOutcome(t, w.apply(items(30, 40)...),
-		outcome{Resources: 10, Removed: 30}) // they are held for as long as before
+		outcome{Resources: 10, Removed: 30}) // they are held as before
 }
 
-// The write fails in which what was confirmed is removed, and what was back is taken note of all the same.
+// The write fails in which confirmed removals are made; what is back is remembered all the same.
 func TestWhatIsBackIsForgottenThoughTheAnswerCouldNotBeWritten(t *testing.T) {
 	w := newWorld(t)
 	w.apply(items(0, 40)...)
@@ -202,7 +202,7 @@ func TestWhatIsBackIsForgottenThoughTheAnswerCouldNotBeWritten(t *testing.T) {
 	}
 	w.store.Etcd = txn.New(client)
 	wantOutcome(t, w.apply(items(38, 40)...),
-		outcome{Resources: 2, Removed: 22, Held: 16}) // 8 of them that were back, and 8 that are new
+		outcome{Resources: 2, Removed: 22, Held: 16}) // 8 of them were back, and 8 are new
 }
 
 func TestASuccessorTakesOverForHowLongTheSameWasHeld(t *testing.T) {
@@ -210,9 +210,9 @@ func TestASuccessorTakesOverForHowLongTheSameWasHeld(t *testing.T) {
 	for _, tt := range []struct {
 		name        string
 		joined      time.Duration
-		answer      int // how many of 40 are left in the first answer of the successor
+		answer      int // how many of 40 are left in the successor's first answer
 		held        int
-		since, ages time.Duration // afterwards
+		since, ages time.Duration // what is held after that
 	}{
 		{"the same, for long enough", delay, 10, 0, 0, 0},
 		{"the same, for a while", delay / 2, 10, 30, 2 * delay, delay / 2},
@@ -234,7 +234,7 @@ func TestASuccessorTakesOverForHowLongTheSameWasHeld(t *testing.T) {
 			if held := w.sync.Held(); tt.held > 0 && (w.now-held.Joined-tt.ages > 1 || at-held.Since-tt.since > 1) {
 				t.Errorf("held for %v, the last for %v", w.now-held.Since, w.now-held.Joined)
 			}
-			w.elect() // what is inherited is for the first answer only
+			w.elect() // what is inherited counts for the first answer only
 			w.sync.Inherit(before, 2*delay, delay)
 			w.apply(items(0, 39)...)
 			wantOutcome(t, w.apply(items(0, tt.answer)...), outcome{Resources: tt.answer, Held: w.sync.Held().Count})
@@ -266,7 +266,7 @@ func TestWhatIsHeldForGoodIsRemovedOnceItIsAccepted(t *testing.T) {
 	}
 	w.want(wanted(items(0, 50)))
 	w.quiet(func() { wantOutcome(t, w.apply(items(0, 50)...), outcome{Resources: 50}) })
-	w.quiet(func() { // it was no permission for others
+	w.quiet(func() { // an accepted set is no permission for another one
 		wantOutcome(t, w.apply(), outcome{Held: 50})
 		if out, err := w.sync.Accept(t.Context(), held.Digest); !errors.Is(err, catalogue.ErrOtherSet) {
 			t.Errorf("accepted once more: %+v, %v", out, err)
@@ -282,13 +282,13 @@ func TestOnlyTheSetThatWasLookedAtIsAccepted(t *testing.T) {
 	}
 	w.apply(items(0, 10)...)
 	looked := w.sync.Held().Digest
-	w.apply(items(0, 9)...) // one more
+	w.apply(items(0, 9)...) // one id more
 	w.quiet(func() {
 		if out, err := w.sync.Accept(t.Context(), looked); !errors.Is(err, catalogue.ErrOtherSet) {
 			t.Errorf("Accept of one less: %+v, %v", out, err)
 		}
 	})
-	w.apply(items(0, 10)...) // it is back: the same set, another time
+	w.apply(items(0, 10)...) // it is back: the same set, at another time
 	out, err := w.sync.Accept(t.Context(), looked)
 	if err != nil || out.Removed != 30 {
 		t.Errorf("Accept of what is held: %+v, %v", out, err)

@@ -22,7 +22,7 @@ type outcome = catalogue.Outcome
 
 func wantOutcome(t *testing.T, got, want outcome) {
 	t.Helper()
-	got.Gone, got.Bulk = nil, false // which tests of their own look at
+	got.Gone, got.Bulk = nil, false // other tests look at these
 	if g, w := fmt.Sprintf("%+v", got), fmt.Sprintf("%+v", want); g != w {
 		t.Errorf("outcome %s, want %s", g, w)
 	}
@@ -34,7 +34,7 @@ func TestTheFirstFetchFillsTheCatalogueAndTheNextWritesNothing(t *testing.T) {
 	wantOutcome(t, w.apply(all...), outcome{Resources: 2000, Added: 2000})
 	w.want(wanted(all))
 	w.quiet(func() { wantOutcome(t, w.apply(all...), outcome{Resources: 2000}) })
-	w.elect() // a new term remembers nothing but what it reads
+	w.elect() // a new term remembers only what it reads
 	w.quiet(func() { wantOutcome(t, w.apply(all...), outcome{Resources: 2000}) })
 }
 
@@ -63,8 +63,10 @@ func TestTheSameObjectInAnotherSpellingIsNoChange(t *testing.T) {
 		}
 		w.quiet(func() {
 			for _, spelling := range []string{
-				`{"x":{"q":[true],"p":1.0},"s":"\u00e9\u003c","id":"a"}`, `{ "s":"é<", "id":"a", "x":{"p":1.0, "q":[true]} }`,
-				`{"x":{"q":[true],"p":1.0},"s":"\u00e9\u003c","id":"a"}`, string(first.Data),
+				`{"x":{"q":[true],"p":1.0},"s":"\u00e9\u003c","id":"a"}`,
+				`{ "s":"é<", "id":"a", "x":{"p":1.0, "q":[true]} }`,
+				`{"x":{"q":[true],"p":1.0},"s":"\u00e9\u003c","id":"a"}`,
+				string(first.Data),
 			} {
 				wantOutcome(t, w.apply(data(spelling)), outcome{Resources: 1})
 			}
@@ -88,7 +90,7 @@ func TestWhatTheSourceDropsIsRemoved(t *testing.T) {
 	}
 }
 
-// A fetch begins; then somebody allocates and deallocates; then its answer comes.
+// A fetch begins; then somebody allocates and deallocates; then the answer comes.
 func TestASlowFetchDoesNotOverwriteWhatCameAfterItBegan(t *testing.T) {
 	for _, knows := range []string{"what was before", "nothing"} {
 		t.Run("the coordinator knows "+knows, func(t *testing.T) {
@@ -133,8 +135,8 @@ func TestWhatWasDeallocatedStaysSuspendedUntilALaterFetchLacksIt(t *testing.T) {
 		want["r0007"] = suspended
 		without := append(items(0, 7), items(8, 30)...)
 		w.quiet(func() {
-			w.applyAt(began, without...) // began before
-			w.apply(all...)              // has it
+			w.applyAt(began, without...) // this fetch began before
+			w.apply(all...)              // this fetch has it
 			w.apply(all...)
 		})
 		w.want(want)
@@ -142,12 +144,12 @@ func TestWhatWasDeallocatedStaysSuspendedUntilALaterFetchLacksIt(t *testing.T) {
 		w.apply(without...)
 		w.want(wanted(without))
 		w.wantMarks()
-		w.apply(all...) // the source has it anew
+		w.apply(all...) // the source has it again
 		w.want(wanted(all))
 	}
 }
 
-// The coordinator remembers the catalogue, and these entries came and went behind its back.
+// The coordinator remembers the catalogue, and did not see these entries come and go.
 func TestWhatWasAllocatedAndDeallocatedBehindTheCoordinatorIsRemoved(t *testing.T) {
 	w := newWorld(t)
 	w.allocate(item("before"), false)
@@ -185,7 +187,7 @@ func TestAMarkThatIsNotNeededIsCleared(t *testing.T) {
 	w.edit("awake", catalogue.Entry{Allocated: true, Data: item("awake").Data})
 	w.put(w.store.Layout.Deallocation("awake"), "")
 	w.apply(items(0, 3)...)
-	w.wantMarks("") // the foreign one
+	w.wantMarks("") // only the foreign mark is left
 	if _, has := w.entries()["awake"]; !has {
 		t.Error("awake is gone")
 	}
@@ -224,7 +226,7 @@ func TestAnAllocationSurvivesTheSourceDroppingIt(t *testing.T) {
 			"c": sourced(all[2]),
 		})
 		w.quiet(func() { w.apply(all[2]) })
-		w.apply(all...) // and is the source's again
+		w.apply(all...) // it is the source's again
 		w.want(map[string]catalogue.Entry{
 			"a": {FromSource: true, Allocated: true, Data: all[0].Data},
 			"b": {FromSource: true, Allocated: true, OwnData: true, Data: item("b", `"v":2`).Data},
@@ -274,10 +276,10 @@ func TestADeposedCoordinatorWritesNothing(t *testing.T) {
 			depose(w)
 			before := w.revision()
 			for _, answer := range [][]catalogue.Item{
-				{item("a", `"v":2`), item("b")}, // changes
-				{item("b")},                     // removes
+				{item("a", `"v":2`), item("b")}, // an answer that changes entries
+				{item("b")},                     // an answer that removes entries
 				items(0, 200),
-				{item("a", `"v":1`), item("b")}, // clears a mark
+				{item("a", `"v":1`), item("b")}, // an answer that clears a mark
 			} {
 				_, err := w.sync.Apply(t.Context(), catalogue.Answer{Items: answer}, before)
 				if !errors.Is(err, catalogue.ErrDeposed) {
@@ -337,13 +339,13 @@ func TestAnEntryThatIsTooLargeIsReportedAndTheOthersGoOn(t *testing.T) {
 	}
 }
 
-// It fits by itself, but not with the conditions that a conflict makes necessary.
+// The entry fits by itself, but not with the conditions that a conflict makes necessary.
 func TestAnEntryThatIsTooLargeToResolveAConflictDoesNotStopTheOthers(t *testing.T) {
 	w := newWorld(t)
 	w.apply(item("a"), item("b"))
 	var once sync.Once
 	w.store.Etcd = faulty{Committer: txn.New(client), before: func(then []*pb.RequestOp) error {
-		if then[0].GetRequestPut() != nil { // just before the first write, the entry changes
+		if then[0].GetRequestPut() != nil { // the entry changes just before the first write
 			once.Do(func() { w.edit("a", catalogue.Entry{FromSource: true, Data: item("a", `"by":"hand"`).Data}) })
 		}
 		if slices.ContainsFunc(then, func(op *pb.RequestOp) bool {
@@ -379,7 +381,7 @@ func TestAMemoryThatIsOutOfDateIsMended(t *testing.T) {
 	w := newWorld(t)
 	all := items(0, 400)
 	w.apply(all...)
-	for n := 0; n < 400; n += 40 { // by hand: one in a batch
+	for n := 0; n < 400; n += 40 { // written by hand: one in each batch
 		w.edit(all[n].ID, catalogue.Entry{FromSource: true, Data: item(all[n].ID, `"by":"hand"`).Data})
 	}
 	if _, err := client.Delete(t.Context(), w.key("r0001")); err != nil {
@@ -404,7 +406,7 @@ func TestWhatWasDoneByHandIsMendedWithinAnHour(t *testing.T) {
 	w.put(w.key("r0002"), "junk")
 	w.edit("r0003", catalogue.Entry{FromSource: true, Data: item("r0003", `"by":"hand"`).Data})
 	w.edit("extra", catalogue.Entry{FromSource: true, Data: item("extra").Data})
-	w.load() // too early
+	w.load() // too early to read it again
 	w.quiet(func() { w.apply(all...) })
 	w.sync.Age(catalogue.ReloadEvery)
 	w.load()

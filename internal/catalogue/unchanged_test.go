@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// refuses checks that "nothing changed" is not taken for an answer, and that nothing is written because of it.
+// refuses checks that Unchanged is refused, and that nothing is written because of it.
 func (w *world) refuses(when string) {
 	w.Helper()
 	w.quiet(func() {
@@ -21,7 +21,7 @@ func (w *world) refuses(when string) {
 	})
 }
 
-// confirms checks that "nothing changed" is taken for an answer.
+// confirms checks that Unchanged is accepted as an answer.
 func (w *world) confirms(when string) {
 	w.Helper()
 	if _, err := w.sync.Unchanged(w.Context(), w.revision()); err != nil {
@@ -80,13 +80,13 @@ func TestUnchangedDoesNotConfirmWhatASlowFetchLeftOut(t *testing.T) {
 	}
 }
 
-// The entry changes again between the two times that it is looked at.
+// The entry changes again between the two times that Apply looks at it.
 func TestUnchangedDoesNotConfirmWhatConflictedTwice(t *testing.T) {
 	w := newWorld(t)
 	w.apply(item("a"), item("b"))
 	edits := 0
 	w.store.Etcd = faulty{Committer: txn.New(client), before: func(then []*pb.RequestOp) error {
-		// The first write is a flat transaction, which conflicts, so that each write of it is nested.
+		// The first write is a flat transaction, which conflicts, so each write of it is then nested.
 		if writes := then[0].GetRequestPut() != nil || then[0].GetRequestTxn() != nil; writes && edits < 4 {
 			edits++
 			w.edit("a", catalogue.Entry{FromSource: true, Data: item("a", `"by":"hand"`).Data})
@@ -95,7 +95,7 @@ func TestUnchangedDoesNotConfirmWhatConflictedTwice(t *testing.T) {
 	}}
 	a := item("a", `"v":1`)
 	w.applyAt(w.revision()+10, a,
-		item("b")) // as if it had been asked for when the entry had changed for the last time but one
+		item("b")) // as if the fetch had begun just before the last change of the entry
 	if edits != 4 {
 		t.Fatalf("%d edits came between", edits)
 	}
@@ -105,7 +105,7 @@ func TestUnchangedDoesNotConfirmWhatConflictedTwice(t *testing.T) {
 	w.confirms("all was applied")
 }
 
-// The deletion of an entry whose answer was lost may happen up to a minute later, though the source has it again.
+// A deletion whose answer was lost may happen up to a minute later, though the source has the entry again.
 func TestUnchangedDoesNotConfirmWhatALostWriteMayUndo(t *testing.T) {
 	w := newWorld(t)
 	all := items(0, 4)
@@ -121,7 +121,7 @@ func TestUnchangedDoesNotConfirmWhatALostWriteMayUndo(t *testing.T) {
 		t.Fatalf("Apply: %v", err)
 	}
 	w.apply(all...)
-	if _, err := client.Delete(t.Context(), w.key(all[3].ID)); err != nil { // which is what was lost
+	if _, err := client.Delete(t.Context(), w.key(all[3].ID)); err != nil { // the deletion that was lost
 		t.Fatal(err)
 	}
 	w.refuses("a deletion was lost")

@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// counting counts the comparisons of transactions.
+// counting counts the comparisons in transactions.
 type counting struct {
 	txn.Committer
 	compares *atomic.Int64
@@ -24,7 +24,7 @@ func (c counting) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.TxnRespon
 	return c.Committer.Commit(ctx, req)
 }
 
-// shuffled makes many items, in no order, with ids that are spelled in another way in keys.
+// shuffled makes many items in random order, with ids that are escaped in keys.
 func shuffled(n int, fields ...string) []catalogue.Item {
 	all := make([]catalogue.Item, n)
 	for i := range all {
@@ -34,7 +34,7 @@ func shuffled(n int, fields ...string) []catalogue.Item {
 	return all
 }
 
-// In shards of which nothing is known, what is new is compared as ranges; where there are entries, one by one.
+// In shards of which no entry is known, new entries are compared as ranges; elsewhere one by one.
 func TestAFirstFetchComparesRanges(t *testing.T) {
 	const n = 3000
 	w := newWorld(t)
@@ -54,7 +54,7 @@ func TestAFirstFetchComparesRanges(t *testing.T) {
 	}
 }
 
-// What others have put into a range meanwhile is kept, and keeps nothing else out.
+// An entry that others have put into a range meanwhile stays, and keeps no other entry out.
 func TestAFirstFetchOverwritesNothingInARange(t *testing.T) {
 	w := newWorld(t)
 	all := items(0, 600)
@@ -72,5 +72,5 @@ func TestAFirstFetchOverwritesNothingInARange(t *testing.T) {
 	}
 	w.want(want)
 	wantOutcome(t, w.apply(all...),
-		outcome{Resources: len(all), Added: 3}) // a later fetch has them, and the data stay theirs
+		outcome{Resources: len(all), Added: 3}) // a later fetch has them, and their data stay
 }

@@ -12,24 +12,25 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// Vouch is the part of the source's record that says whether the app has a source. A coordinator that has one renews it
-// for as long as it is in office. One of an older version did not: a record without it is of a source that is there.
+// Vouch is the part of the source's record that says whether the app has a source. A coordinator that has a source
+// renews it while it is in office. Older versions did not write it: a record without it belongs to a source that
+// exists.
 type Vouch struct {
-	// By is the create revision of the coordinator's key of who vouched last: while that is in office, the source is
-	// there, whatever anybody's clock says.
+	// By is the create revision of the coordinator's key of the member that vouched last. While that member is in
+	// office the source exists, whatever any clock says.
 	By int64 `json:"vouched_by,omitzero"`
-	// At is when that was, by its clock.
+	// At is when that member vouched last, by its clock.
 	At time.Time `json:"vouched_at,omitzero"`
-	// AfterMS is for how many milliseconds nobody has to vouch before the source is gone; -1: it never is.
+	// AfterMS is after how many milliseconds without a vouch the source is gone; -1: never.
 	AfterMS int64 `json:"gone_after_ms,omitzero"`
-	// AloneMS is for how many milliseconds coordinators that have no source have been in office since. Each counts its
-	// own time, so that neither a clock that is wrong nor an outage of all members makes a source be gone.
+	// AloneMS is for how many milliseconds coordinators without a source have been in office since. Each of them counts
+	// its own time, so that neither a wrong clock nor an outage of all members can make the source be gone.
 	AloneMS int64 `json:"alone_ms,omitzero"`
-	// Gone says that what the source left is being removed; the record goes last.
+	// Gone says that what the source left is being removed; the record is deleted last.
 	Gone bool `json:"gone,omitzero"`
 }
 
-// VouchFor is what a coordinator that has a source records: its term, its clock, and after how long the source is gone.
+// VouchFor is what a coordinator with a source records: its term, its clock, and after how long the source is gone.
 func VouchFor(term int64, now time.Time, after, forever time.Duration) Vouch {
 	v := Vouch{By: term, At: now.UTC(), AfterMS: -1}
 	if after != forever {
@@ -38,7 +39,7 @@ func VouchFor(term int64, now time.Time, after, forever time.Duration) Vouch {
 	return v
 }
 
-// Check returns an error where nobody could have recorded this.
+// Check returns an error if nobody could have recorded these values.
 func (v Vouch) Check() error {
 	if v.AfterMS < -1 || min(v.AloneMS, v.By) < 0 {
 		return errors.New("a time that is less than none")
@@ -46,23 +47,22 @@ func (v Vouch) Check() error {
 	return nil
 }
 
-// lapsed says whether nobody has vouched for so long that the source is gone, by a clock that may not be that of who
-// did.
+// lapsed says whether nobody has vouched for so long that the source is gone. now may be from another clock than At.
 func (v Vouch) lapsed(now time.Time) bool {
 	return v.AfterMS > 0 && now.Sub(v.At) > time.Duration(v.AfterMS)*time.Millisecond
 }
 
-// standing is whether an app has a source.
+// standing says whether an app has a source.
 type standing int
 
 const (
-	none  standing = iota // as far as is known, there never was one
-	there                 // or it was there not long ago
+	none  standing = iota // as far as is known, the app never had a source
+	there                 // the source exists, or did not long ago
 	gone
 )
 
-// standing judges by the source's record whether the app has a source. A record that is not understood is of one that
-// is there.
+// standing judges by the source's record whether the app has a source. A record that cannot be read belongs to a source
+// that exists.
 func (s *Store) standing(ctx context.Context, record *mvccpb.KeyValue) (standing, error) {
 	if record == nil {
 		return none, nil

@@ -16,25 +16,25 @@ import (
 )
 
 const (
-	// maxBytes bounds the entries of one transaction, below etcd's default limit of 1.5 MiB for a request.
+	// maxBytes bounds the entries of one transaction. It is below etcd's default limit of 1.5 MiB for a request.
 	maxBytes = 1 << 20
-	// inFlight is how many transactions are out at once.
+	// inFlight is how many transactions may be in progress at once.
 	inFlight = 4
 )
 
-// write is one entry that is to be written.
+// write is an entry that is to be written.
 type write struct {
 	id        string
 	shard     int
-	item      *Item  // what the source has; nil: it has it no more
+	item      *Item  // what the source has; nil: the source no longer has it
 	entry     *Entry // nil: delete it
-	expect    int64  // mod revision; 0: it must not be there
+	expect    int64  // mod revision; 0: the key must not exist
 	vacant    bool   // no entry of the shard is known
-	canonical uint64 // of the entry's data, where it was computed
+	canonical uint64 // of the entry's data, if it was computed
 	effect    effect
 }
 
-// effect is what a write counts for.
+// effect is what a write counts as in the Outcome.
 type effect int
 
 const (
@@ -43,26 +43,26 @@ const (
 	removed
 )
 
-// sending is a write on its way, and what became of it.
+// sending is a write in progress, and its outcome.
 type sending struct {
 	*write
 	key  string
 	fate fate
-	got  txn.Outcome // where it was decided on
+	got  txn.Outcome // the outcome if etcd has decided
 }
 
-// fate says how a write that was sent has ended.
+// fate says how a write ended.
 type fate uint8
 
 const (
 	unsent   fate = iota
-	decided       // etcd has answered: it was done, or the entry was another than remembered
-	lost          // no answer: it may be done, or may still be
-	rejected      // etcd does not take it, alone in a request
+	decided       // etcd has answered: the write was done, or the entry was not as remembered
+	lost          // no answer came: the write may have been done, or may still be done
+	rejected      // etcd does not take it even alone in a request
 )
 
-// write sends writes in batches, remembers what became of them, and returns those whose entry was not what was
-// remembered (it is now).
+// write sends writes in batches and remembers their outcomes. It returns the writes whose entry was not as remembered;
+// by then the entry is remembered as it is.
 func (y *Sync) write(ctx context.Context, writes []write, out *Outcome) (conflicts []write, err error) {
 	writes = y.byShard(writes) // so that a shard's watchers get few and large events
 	group, gctx := errgroup.WithContext(ctx)
@@ -103,7 +103,7 @@ func (y *Sync) byShard(writes []write) []write {
 		ends[w.shard]--
 		ordered[ends[w.shard]] = w
 	}
-	for n, from := range ends { // where each begins, by now
+	for n, from := range ends { // ends[n] is by now where shard n begins
 		to := len(ordered)
 		if n+1 < len(ends) {
 			to = ends[n+1]
@@ -115,8 +115,8 @@ func (y *Sync) byShard(writes []write) []write {
 	return ordered
 }
 
-// vacate lets the writes of a shard of which no entry is known be compared as ranges: half of what a transaction
-// otherwise is. They are put in order, so that the batches they are cut into take ranges that are apart.
+// vacate marks the writes of a shard of which no entry is known, so that they are compared as ranges, which halves the
+// transaction. It sorts them, so that the batches they are cut into have ranges that do not overlap.
 func vacate(writes []write) {
 	for i := range writes {
 		writes[i].vacant = true
@@ -127,7 +127,7 @@ func vacate(writes []write) {
 	}
 }
 
-// size is roughly what a write adds to a transaction.
+// size is roughly how many bytes a write adds to a transaction.
 func (w *write) size() int {
 	n := 2 * (len(w.id) + 80)
 	if w.entry != nil {
@@ -136,7 +136,7 @@ func (w *write) size() int {
 	return n
 }
 
-// send writes one batch, and tells what became of it. It ends with the first error that is not about a single write.
+// send writes one batch, and reports the outcomes. It ends with the first error that is not about a single write.
 func (y *Sync) send(ctx context.Context, batch []write, results chan<- []sending) (err error) {
 	all := make([]sending, len(batch))
 	for i := range batch {
@@ -174,7 +174,7 @@ func (s *sending) describe() txn.Write {
 	return txn.Write{Key: s.key, Delete: s.entry == nil, Expect: s.expect, Vacant: s.vacant, Group: s.shard}
 }
 
-// guarded sends operations that happen only if the guards hold.
+// guarded sends operations that are done only if the guards hold.
 func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) error {
 	guards := y.guards()
 	resp, err := y.store.commit(ctx, &pb.TxnRequest{Compare: guards.Compare(), Success: ops, Failure: guards.Look()})
@@ -184,12 +184,12 @@ func (y *Sync) guarded(ctx context.Context, ops []*pb.RequestOp) error {
 	return err
 }
 
-// guards are the store's, and the coordinator's office: one that was deposed writes nothing.
+// guards are the store's guards and the coordinator's key: a member that was deposed writes nothing.
 func (y *Sync) guards() txn.Guards {
 	return append(y.store.guards(), txn.Guard{Key: y.guardKey, Created: y.guardRev})
 }
 
-// whyNot says what it means that a guard did not hold. Other errors are returned as they are.
+// whyNot says what it means that a guard did not hold. It returns other errors unchanged.
 func (y *Sync) whyNot(err error) error {
 	var guard *txn.GuardError
 	switch {
@@ -202,7 +202,7 @@ func (y *Sync) whyNot(err error) error {
 	}
 }
 
-// remember takes over what became of writes, and returns those whose condition did not hold.
+// remember learns the outcomes of writes, and returns the writes whose condition did not hold.
 func (y *Sync) remember(sent []sending, out *Outcome) (conflicts []write) {
 	for i := range sent {
 		switch s := &sent[i]; {

@@ -12,18 +12,18 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// Every answer of etcd has a header with its revision, so whoever asks for anything can notice a store that was
-// rewound, and at no cost. What an answer proves depends on how it came about:
+// Every answer of etcd has a header with its revision, so every request can show at no cost that the store was rewound.
+// What an answer proves depends on the request:
 //
-//   - Reads that are not serializable, transactions, grants and revocations of leases are linearizable: the member that
-//     answers has applied everything that was committed before it was asked. So the revision in the header is at least any
-//     that was seen before the request was sent; a lower one proves that the store went back.
-//   - Keepalives and watches are answered with what the member at the other end has applied, which may lag behind what
-//     another one told. There a lower revision is only a reason to ask at once.
-//   - A cluster's id never changes, whoever tells it.
+//   - Linearizable reads, transactions, and grants and revocations of leases: the member that answers has applied
+//     everything that was committed before it was asked. So the revision in the header is at least as high as any
+//     that was seen before the request was sent; a lower revision proves that the store went back.
+//   - Keepalives and watches: the member at the other end answers with what it has applied, which may lag behind what
+//     another member has told. Here a lower revision is only a reason to ask at once.
+//   - A cluster's id never changes, whichever member tells it.
 
-// KV returns the client's KV with the header of each answer checked. Once the store is known to be rewound it sends
-// nothing any more: revisions are used a second time there, so that a compare may hold of what is not meant.
+// KV returns the client's KV; it checks the header of each answer. Once the store is known to be rewound it sends
+// nothing more: such a store uses revisions a second time, so that a comparison may hold for a key that is not meant.
 func (h *Hub) KV() clientv3.KV { return checkedKV{h.client, h} }
 
 type checkedKV struct {
@@ -79,7 +79,7 @@ func (t checkedTxn) Commit() (*clientv3.TxnResponse, error) {
 	return checked(t.hub, t.Txn.Commit, func(r *clientv3.TxnResponse) *pb.ResponseHeader { return r.Header })
 }
 
-// Committer returns a Committer with the header of each answer checked, as KV does.
+// Committer returns a Committer that checks the header of each answer, as KV does.
 func (h *Hub) Committer(c txn.Committer) txn.Committer { return checkedCommitter{c, h} }
 
 type checkedCommitter struct {
@@ -93,21 +93,21 @@ func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.T
 		(*pb.TxnResponse).GetHeader)
 }
 
-// Leases returns what keeps leases on the client (a lease.Lessor), over streams that they share, with the header of
-// each answer checked. Once the store is known to be rewound nothing is sent, as with KV: every write, and a revocation
-// is one, takes its revision further, to where others who knew the old history cannot tell the two apart any more.
+// Leases returns a lease.Lessor on the client. Its keepalives share streams, and it checks the header of each answer.
+// Once the store is known to be rewound it sends nothing more, as with KV: every write, a revocation too, takes the
+// store's revision further, until others who knew the old history can no longer tell the two apart.
 func (h *Hub) Leases() Leases { return Leases{h} }
 
-// Leases are the client's requests about leases, checked.
+// Leases sends the client's requests about leases, and checks the answers.
 type Leases struct{ hub *Hub }
 
-// Grant is the client's.
+// Grant asks etcd for a lease, as the client does.
 func (l Leases) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
 	return checked(l.hub, func() (*clientv3.LeaseGrantResponse, error) { return l.hub.renewer.Grant(ctx, ttl) },
 		func(r *clientv3.LeaseGrantResponse) *pb.ResponseHeader { return r.ResponseHeader })
 }
 
-// KeepAliveOnce is that of lease.Renewer. A lease of a store that was rewound is answered for as one that is not there.
+// KeepAliveOnce renews a lease, as lease.Renewer does. If the store was rewound, it says that the lease does not exist.
 func (l Leases) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	if _, err := l.hub.before(); err != nil {
 		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
@@ -121,8 +121,8 @@ func (l Leases) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*client
 	return resp, err
 }
 
-// Revoke is the client's. A lease of a store that is known to be rewound is answered for as one that is not there; it
-// expires.
+// Revoke deletes a lease, as the client does. If the store is known to be rewound, it says that the lease does not
+// exist; the lease expires by itself.
 func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
 	resp, err := checked(l.hub, func() (*clientv3.LeaseRevokeResponse, error) { return l.hub.renewer.Revoke(ctx, id) },
 		func(r *clientv3.LeaseRevokeResponse) *pb.ResponseHeader { return r.Header })
@@ -132,13 +132,12 @@ func (l Leases) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Leas
 	case resp == nil: // nothing was sent
 		return nil, fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
 	default:
-		return resp, nil // OnRewound tells; the lease is revoked all the same
+		return resp, nil // OnRewound reports the rewound store; the lease is revoked all the same
 	}
 }
 
-// checked asks etcd for something linearizable and checks the header of the answer. Where the header shows that the
-// store was rewound, it returns the answer beside the error. Where that is known already, nothing is asked and there is
-// no answer.
+// checked sends a linearizable request and checks the header of the answer. If the header shows that the store was
+// rewound, it returns both the answer and the error. If that is already known, it sends nothing and returns no answer.
 func checked[R any](h *Hub, ask func() (R, error), header func(R) *pb.ResponseHeader) (answer R, err error) {
 	before, err := h.before()
 	if err != nil {
@@ -150,7 +149,7 @@ func checked[R any](h *Hub, ask func() (R, error), header func(R) *pb.ResponseHe
 	return answer, err
 }
 
-// before returns the highest revision seen until now, for Check; or the error of a store that is known to be rewound.
+// before returns the highest revision seen so far, for Check, or the error of a store that is known to be rewound.
 func (h *Hub) before() (int64, error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// ahead makes a hub that has seen a revision which etcd has not reached, as after a restore.
+// ahead makes a hub that has seen a revision that etcd has not reached, as after a restore.
 func ahead(t *testing.T, opts follow.Options) *follow.Hub {
 	t.Helper()
 	h := newHub(t, client, opts)
@@ -93,7 +93,7 @@ func TestASerializableReadProvesNothing(t *testing.T) {
 	}
 }
 
-// A keepalive is answered with what the member at the other end has applied, so a lower revision is asked about.
+// A member of etcd answers a keepalive with what it has applied, so a lower revision makes the hub ask.
 func TestAKeepaliveOfALowerRevisionIsAskedAbout(t *testing.T) {
 	for _, rewound := range []bool{false, true} {
 		told := make(chan error, 10)
@@ -117,7 +117,7 @@ func TestAKeepaliveOfALowerRevisionIsAskedAbout(t *testing.T) {
 				if !errors.Is(err, follow.ErrRewound) {
 					t.Error(err)
 				}
-			case <-time.After(20 * time.Second): // the next probe would be after 30 s
+			case <-time.After(20 * time.Second): // the next regular probe would come after 30 s
 				t.Fatal("nobody asked")
 			}
 			if _, err := h.Leases().KeepAliveOnce(t.Context(), lease.ID); !errors.Is(err, follow.ErrRewound) {
@@ -131,7 +131,7 @@ func TestAKeepaliveOfALowerRevisionIsAskedAbout(t *testing.T) {
 			}
 			continue
 		}
-		late := &pb.ResponseHeader{ClusterId: seen.ClusterId, Revision: seen.Revision - 1} // of a member that lags
+		late := &pb.ResponseHeader{ClusterId: seen.ClusterId, Revision: seen.Revision - 1} // from a member that lags
 		if err := h.Observe(late); err != nil {
 			t.Fatal(err)
 		}

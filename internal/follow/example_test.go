@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
-// printer tells what it is told.
+// printer prints what it is given.
 type printer struct {
 	listed func()
 	done   func()

@@ -7,7 +7,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// FeedApart is FollowApart with functions in place of a Sink. It is a membership.Feed.
+// FeedApart is FollowApart with functions in place of a Sink. It has the type membership.Feed.
 func (h *Hub) FeedApart(
 	ctx context.Context, prefix string,
 	reset func(kvs []*mvccpb.KeyValue, revision int64),

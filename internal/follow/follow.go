@@ -1,8 +1,8 @@
-// Package follow keeps a reader up to date with all keys below a prefix of etcd: a list at one revision, then each
-// change after it, in order and without a gap. After a compaction, a lost leader or a stream that hangs, the reader
-// gets a fresh list; it never has to know.
+// Package follow keeps a reader up to date with all keys below a prefix of etcd: first a list at one revision, then
+// each change after it, in order and without a gap. After a compaction, a lost leader or a stream that hangs, the
+// reader gets a fresh list and needs to know nothing about it.
 //
-// A Hub is one etcd client's share of watches. It asks for progress at intervals, makes new streams when nothing is
+// A Hub manages the watches of one etcd client. It asks for progress at intervals, replaces streams on which nothing is
 // heard, and notices when etcd went back in time.
 package follow
 
@@ -27,26 +27,27 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
-// ErrRewound says that a linearizable read told of an older revision than one seen before, or of another cluster: etcd
-// was restored from a snapshot, or replaced.
+// ErrRewound says that a linearizable read returned an older revision than one seen before, or came from another
+// cluster: etcd was restored from a snapshot, or replaced.
 var ErrRewound = errors.New("etcd was rewound or replaced")
 
-// doubtPause is the least time from one probe to another that a doubt asks for: where a member of etcd lags all the
-// time, there are doubts all the time.
+// doubtPause is the least time between two probes that a doubt asks for. A member of etcd that lags all the time causes
+// doubts all the time.
 const doubtPause = time.Second
 
-// listsAtOnce is how many lists are under way at a time: so many that what a member takes over is read within a few
-// round trips to an etcd that is far away, and not so many that a start keeps a near one from all else.
+// listsAtOnce is how many lists may be in progress at once. They are enough to read what a member takes over within a
+// few round trips to a distant etcd, and few enough that the start of a member does not keep a near etcd from
+// everything else.
 const listsAtOnce = 64
 
 // Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for
-// long: what is not taken piles up in the client.
+// long, because events that are not taken pile up in the client.
 type Sink interface {
-	// Reset replaces everything known: kvs is all there is below the prefix at revision.
+	// Reset replaces everything that was known: kvs is everything below the prefix at revision.
 	Reset(kvs []*mvccpb.KeyValue, revision int64)
-	// Apply tells of changes, in the order of their revisions; those of one transaction come together. With them, what
-	// is known is all there is below the prefix at revision, which is that of the last of them. Their keys and values
-	// share their memory, as those of Reset do: copy what is kept for longer than the others.
+	// Apply reports changes in the order of their revisions; the changes of one transaction come together. revision is
+	// that of the last change, and together with the changes what is known is everything below the prefix at that
+	// revision. Keys and values share their memory, as those of Reset do: copy what is kept for longer than the others.
 	Apply(events []*clientv3.Event, revision int64)
 }
 
@@ -54,43 +55,44 @@ type Sink interface {
 type Options struct {
 	// ListTimeout bounds each page of a list. Default 5 s.
 	ListTimeout time.Duration
-	// Progress is the pause between two requests for progress, which keep quiet prefixes resumable near the head. After
-	// three without an answer on a stream it is made anew. Lower finds hanging streams and rewound stores sooner, and
-	// asks etcd more often. Default 30 s.
+	// Progress is the pause between two requests for progress, which let quiet prefixes resume near the newest
+	// revision. A stream with no answer to three of them is replaced. With a shorter pause, hanging streams and rewound
+	// stores are noticed sooner, and etcd is asked more often. Default 30 s.
 	Progress time.Duration
-	// Probe is a key read at each Progress, and when an answer looks like it, to notice a store that was rewound.
-	// Required.
+	// Probe is a key that is read at each Progress, and when an answer raises a doubt, to notice a store that was
+	// rewound. Required.
 	Probe string
-	// OnRewound is called, once, when that is noticed, by whoever notices. Optional. It must not wait for the hub.
+	// OnRewound, if given, is called once, on the goroutine that notices the rewound store. It must not wait for the
+	// hub.
 	OnRewound func(error)
-	// OnError is called with each failure of a list or a watch that is about to be tried again, from many goroutines;
-	// with no prefix where nothing was heard of any. Optional: it is there to be logged, as some (no permission, say)
-	// do not pass.
+	// OnError, if given, is called with each failure of a list or a watch that is about to be repeated, from many
+	// goroutines. The prefix is empty if nothing was heard on a whole stream. It is meant for a log, since some
+	// failures (no permission, for example) do not pass by themselves.
 	OnError func(prefix string, err error)
-	// PageSize is the most keys of one page of a list. Default 1000.
+	// PageSize is how many keys a page of a list may have. Default 1000.
 	PageSize int64
-	// Resync is how long a reader is fed by a watch alone before it gets a fresh list, so that news which a watch has
-	// silently missed does not stay missed. Each prefix takes up to a fifth less, at random, so that they do not list
-	// together. Lower heals sooner, and reads everything more often. Default 5 min.
+	// Resync is how long a reader goes by its watch before it gets a fresh list, so that an event that a watch has
+	// silently lost does not stay lost. Each prefix takes up to a fifth less, at random, so that the prefixes do not
+	// list together. A lower value repairs sooner, and reads everything more often. Default 5 min.
 	Resync time.Duration
 }
 
-// Hub follows prefixes over one client. Close it when every Follow has returned.
+// Hub follows prefixes over one client. The owner closes it after every Follow has returned.
 type Hub struct {
 	client  *clientv3.Client
 	renewer *lease.Renewer
 	opts    Options
-	lists   chan struct{} // places for lists under way
+	lists   chan struct{} // limits how many lists are in progress
 
 	mu      sync.Mutex
 	cluster uint64
-	rewound error // once it is known
+	rewound error // why the store is known to be rewound; nil until it is
 
-	lanes   [1 + sharedLanes]*lane // the first is for FollowApart
+	lanes   [1 + sharedLanes]*lane // the first one is for FollowApart
 	highest atomic.Int64
 	heard   atomic.Int64  // how many headers of answers were seen
-	period  atomic.Int64  // how many of Options.Progress have begun
-	doubt   chan struct{} // holds a token when an answer was older than one before, which may be innocent
+	period  atomic.Int64  // how many periods of Options.Progress have begun
+	doubt   chan struct{} // holds a token when an answer was older than an earlier one, which may be harmless
 
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -122,18 +124,18 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	return h
 }
 
-// Close ends the hub's streams, those of Leases too. It is idempotent.
+// Close ends the hub's streams, also those of Leases. Further calls do nothing.
 func (h *Hub) Close() {
 	h.cancel()
 	<-h.done
 	h.renewer.Close()
 	for _, l := range h.lanes {
-		_ = l.current().Close() // says only that it was closed
+		_ = l.current().Close() // its error says only that the watcher was closed
 	}
 }
 
-// Observe takes note of the header of an answer that may be older than what was known when it was asked for: of a
-// keepalive, or a watch. One that is has the probe read at once. The error is that of Check.
+// Observe takes note of the header of an answer that may be older than what was known when it was asked for: the answer
+// to a keepalive, or a watch. If its revision is older, the probe is read at once. Observe returns the error of Check.
 func (h *Hub) Observe(header *pb.ResponseHeader) error {
 	if err := h.Check(0, header); err != nil {
 		return err
@@ -150,11 +152,11 @@ func (h *Hub) Observe(header *pb.ResponseHeader) error {
 // Highest is the highest revision seen.
 func (h *Hub) Highest() int64 { return h.highest.Load() }
 
-// Heard is how many answers of etcd were seen, of whatever request: it grows while etcd answers at all.
+// Heard is how many answers of etcd were seen, to any request. It grows as long as etcd answers at all.
 func (h *Hub) Heard() int64 { return h.heard.Load() }
 
-// Check compares the header of a linearizable answer with the highest revision that was known before it was asked for.
-// The error, and that of every Check and Observe after it, is an ErrRewound.
+// Check compares the header of a linearizable answer with the highest revision that was known before the request. The
+// error is an ErrRewound, which every later Check and Observe returns too.
 func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
 	h.heard.Add(1)
 	first, err := h.judge(before, header)
@@ -164,7 +166,7 @@ func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
 	return err
 }
 
-// judge is Check, but for telling of it; first says that it is to be told.
+// judge does what Check does, except for calling OnRewound; first says that it is to be called now.
 func (h *Hub) judge(before int64, header *pb.ResponseHeader) (first bool, err error) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -187,13 +189,13 @@ func (h *Hub) judge(before int64, header *pb.ResponseHeader) (first bool, err er
 	return true, h.rewound
 }
 
-// Follow feeds the sink until ctx ends, and returns then. Every failure in between is retried with backoff. The
-// revisions that the sink is told never fall.
+// Follow feeds the sink until ctx ends, and then returns. It repeats after every failure, with growing pauses. The
+// revisions that the sink is given never fall.
 func (h *Hub) Follow(ctx context.Context, prefix string, sink Sink) {
 	h.follow(ctx, prefix, sink, h.shared(prefix))
 }
 
-// FollowApart is Follow with a stream that Follow has no part in: for the prefix whose news must not wait for others.
+// FollowApart is Follow over a stream that no Follow uses. It is for the prefix whose changes must not wait for others.
 func (h *Hub) FollowApart(ctx context.Context, prefix string, sink Sink) {
 	h.follow(ctx, prefix, sink, h.lanes[0])
 }
@@ -216,7 +218,7 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 		case at.next != 0 && !time.Now().Before(at.resync):
 			at.next = 0
 		case errors.Is(err, errReplaced):
-			// Nothing is wrong with the prefix, but the readers of the stream must not all come at the same moment.
+			// Nothing is wrong with the prefix, but the readers of the stream must not all return at the same moment.
 			pace.Wait(ctx, pace.Less(firstPause, pauseShare))
 		case errors.Is(err, rpctypes.ErrCompacted):
 			at.next = 0
@@ -225,12 +227,13 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 			h.report(ctx, prefix, err)
 			switch {
 			case login.IsDenied(err):
-				at.next = 0 // a list tells whether it is the user who must not, or the stream's token that is not good any more
+				// A list shows whether it is the user who may not read, or the stream's token that is no longer good.
+				at.next = 0
 				refused.Wait(ctx)
 			case login.IsRefused(err):
 				refused.Wait(ctx)
 			case failures > 3 && !login.IsStale(err):
-				at.next = 0 // a watch that cannot be had is no news: list again
+				at.next = 0 // if a watch cannot be had, nothing is heard: list again
 				pauses.Wait(ctx)
 			default:
 				pauses.Wait(ctx)
@@ -242,10 +245,10 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 // place is how far a reader has come.
 type place struct {
 	next   int64     // the revision to watch from; 0: list first
-	resync time.Time // when the next fresh list is due, counted from the last that succeeded
+	resync time.Time // when the next fresh list is due, counted from the last one that succeeded
 }
 
-// resyncAfter is for how long a reader that has just listed goes by its watch, if nothing makes it list before.
+// resyncAfter is how long a reader that has just listed goes by its watch, if nothing makes it list earlier.
 func (h *Hub) resyncAfter() time.Duration {
 	return pace.Less(h.opts.Resync, 0.2)
 }
@@ -256,18 +259,18 @@ func (h *Hub) report(ctx context.Context, prefix string, err error) {
 	}
 }
 
-// errReplaced says that the watchdog made a new stream.
+// errReplaced says that the watchdog has replaced the stream.
 var errReplaced = errors.New("the stream is made anew")
 
-// listAnyway is how long a list waits for the watch that is to take over from it.
+// listAnyway is how long a list waits for the watch that is to continue from it.
 const listAnyway = time.Second
 
-// watch follows from revision at.next on, and returns when the watch ends, or a fresh list is due. At 0 it lists first,
-// or rather: it makes a watch from now on, and then lists, so that nothing can come in between. A watch that is made
-// after the list has to begin in the past; while much is being written, etcd would serve it from its history, again and
-// again, and that costs it more than the writes do. Where the watch is long in coming, because others of its stream are
-// before it, what there is is listed meanwhile, and once more when the watch has begun: neither is cut off because a
-// fresh list is due, or a slow way to etcd would never let it come to an end.
+// watch follows from the revision at.next on, and returns when the watch ends or a fresh list is due. If at.next is 0,
+// it opens a watch from now on and then lists, so that nothing is missed in between. A watch that is opened after the
+// list has to begin in the past; during many writes etcd would serve it from its history, again and again, which costs
+// etcd more than the writes do. If opening the watch takes long, because other watches of its stream come first, watch
+// lists meanwhile, and once more when the watch has begun. A fresh list that falls due interrupts neither of them, or
+// over a slow connection they would never finish.
 func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
@@ -297,8 +300,8 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 			break
 		}
 		if events := after(resp.Events, at.next); len(events) > 0 {
-			// Not the header's revision: a watch that catches up gets its events in portions, and there it is etcd's
-			// latest.
+			// The header's revision would be wrong: a watch that catches up gets its events in portions, each with
+			// etcd's latest revision in the header.
 			revision := events[len(events)-1].Kv.ModRevision
 			at.next = revision + 1
 			sink.Apply(events, revision)
@@ -313,7 +316,7 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 	return heard, err
 }
 
-// begin makes a watch from now on, and tells the sink what there is.
+// begin opens a watch from now on, and gives the sink everything that is there.
 func (h *Hub) begin(
 	ctx context.Context,
 	cancel context.CancelFunc,
@@ -331,7 +334,7 @@ func (h *Hub) begin(
 		return err
 	}
 	opened := make(chan clientv3.WatchChan, 1)
-	go func() { opened <- open() }() // returns once etcd has made the watch, or when ctx ends
+	go func() { opened <- open() }() // open returns once etcd has made the watch, or when ctx ends
 	anyway := time.NewTimer(listAnyway)
 	defer anyway.Stop()
 	select {
@@ -345,12 +348,12 @@ func (h *Hub) begin(
 	}
 	watch := <-opened
 	if err == nil {
-		err = list() // what happened before the watch began was not told
+		err = list() // the watch does not report what happened before it began
 	}
 	return watch, err
 }
 
-// after leaves out the events before a revision: a list has told of them.
+// after leaves out the events before a revision, because a list has already reported them.
 func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
 	for len(events) > 0 && events[0].Kv.ModRevision < revision {
 		events = events[1:]
@@ -396,17 +399,16 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 		func() string { return reach.Key("read", string(page.Key)) })
 }
 
-// probe reads a key, so that the header of the answer shows whether the store was rewound.
+// probe reads a key, so that the header of the answer shows whether the store was rewound. Errors are ignored:
+// OnRewound reports a rewound store, and other failures show elsewhere.
 func (h *Hub) probe(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
-	_, _ = h.KV().
-		Get(ctx, h.opts.Probe, clientv3.WithKeysOnly())
-	// OnRewound tells of a rewound store; a failure shows elsewhere
+	_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly())
 }
 
-// watchdog asks every stream for progress, and replaces one of which nothing was heard for three periods: a watch
-// can hang without an error, however it was asked for.
+// watchdog asks every stream for progress, and replaces a stream on which nothing was heard for three periods: a watch
+// can hang without an error, whatever options it was opened with.
 func (h *Hub) watchdog(ctx context.Context) {
 	defer close(h.done)
 	tick := time.NewTicker(h.opts.Progress)
@@ -419,7 +421,7 @@ func (h *Hub) watchdog(ctx context.Context) {
 			return
 		case <-h.doubt:
 			if time.Since(probed) < doubtPause {
-				continue // there is always a next keepalive, and a next doubt with it
+				continue // the next keepalive will come, and raise the doubt again
 			}
 			doubted = true
 		case <-tick.C:
@@ -432,12 +434,12 @@ func (h *Hub) watchdog(ctx context.Context) {
 	}
 }
 
-// The pauses before another try. Where etcd has refused the user they get longer: that does not pass by itself, and
-// there may be hundreds of prefixes.
+// The pauses before a request is repeated. If etcd has refused the user they grow longer: that does not pass by itself,
+// and there may be hundreds of prefixes.
 const (
 	firstPause      = 50 * time.Millisecond
 	maxPause        = 2 * time.Second
 	maxRefusedPause = 15 * time.Second
-	// pauseShare is the share of a pause that it is shorter by at most.
+	// pauseShare is the largest share by which a pause is shortened at random.
 	pauseShare = 0.5
 )

@@ -22,7 +22,7 @@ import (
 
 func TestFollowMissesNothingOfConcurrentWrites(t *testing.T) {
 	prefix := newPrefix()
-	for n := range 30 { // there before, so that the list has several pages
+	for n := range 30 { // written before, so that the list has several pages
 		put(t, fmt.Sprintf("%s%02d", prefix, n), "old")
 	}
 	put(t, prefix[:len(prefix)-1]+"0", "a neighbour")
@@ -67,7 +67,7 @@ func TestAReaderGetsAFreshListNowAndThen(t *testing.T) {
 	m := newMirror(prefix)
 	start(t, newHub(t, client, follow.Options{Resync: 50 * time.Millisecond}), prefix, m)
 	m.until(t, "four lists", func() bool { return m.resets >= 4 })
-	put(t, prefix+"a", "2") // in between, news still come
+	put(t, prefix+"a", "2") // changes still arrive in between
 	m.has(t, prefix+"a", "2")
 	m.judge(t)
 }
@@ -147,7 +147,7 @@ func TestListOfNothingHasARevision(t *testing.T) {
 	}
 }
 
-// etcd sends such a watch its events in portions, each with its latest revision in the header.
+// etcd sends such a watch its events in portions, each with etcd's latest revision in the header.
 func TestAWatchThatCatchesUpShowsNoStateThatNeverWas(t *testing.T) {
 	prefix := newPrefix()
 	p := newProxy(t, server.Endpoint())
@@ -192,7 +192,7 @@ func TestACompactionWhileCutOffIsFollowedByAFreshList(t *testing.T) {
 		t.Fatal(err)
 	}
 	m.mu.Lock()
-	clear(m.history) // etcd can confirm it no more
+	clear(m.history) // etcd can no longer confirm it
 	m.mu.Unlock()
 	p.Mend(server.Endpoint())
 	m.has(t, prefix+"1", "after")
@@ -248,7 +248,7 @@ func TestCheckNoticesAStoreThatWasRewoundOrReplaced(t *testing.T) {
 			if err := h.Check(0, header(1, 10)); err != nil {
 				t.Fatalf("the first answer: %v", err)
 			}
-			for range 2 { // OnRewound tells it once
+			for range 2 { // OnRewound is told once
 				if err := h.Check(tt.before, tt.header); errors.Is(err, follow.ErrRewound) != tt.rewound {
 					t.Errorf("Check: %v", err)
 				}
@@ -266,7 +266,7 @@ func TestCheckNoticesAStoreThatWasRewoundOrReplaced(t *testing.T) {
 
 func TestObserveKeepsTheHighestRevision(t *testing.T) {
 	p := newProxy(t, server.Endpoint())
-	p.Cut() // a header older than another has etcd asked at once, whose answer has no part in this
+	p.Cut() // an older header would make the hub ask etcd, whose answer this test does not want
 	h := newHub(t, dial(t, p.endpoint()), follow.Options{})
 	var group errgroup.Group
 	for n := range int64(8) {
@@ -320,7 +320,7 @@ func TestAnEtcdThatWasReplacedIsNoticedThoughNobodyReads(t *testing.T) {
 	}
 }
 
-// hangs makes watch streams that stop to say anything, without an error, when told so.
+// hangs makes watch streams that stop to answer, without an error, when they are told to.
 type hangs struct {
 	mu       sync.Mutex
 	streams  []*hangingStream
@@ -390,7 +390,7 @@ func TestAStreamThatHangsWithoutAnErrorIsMadeAnew(t *testing.T) {
 	m, q := newMirror(prefix), newMirror(quiet)
 	start(t, h, prefix, m)
 	start(t, h, quiet, q)
-	for _, both := range []*mirror{m, q} { // over the stream, and not with the list
+	for _, both := range []*mirror{m, q} { // this comes over the stream, and not with the list
 		both.until(t, "a list", func() bool { return both.resets == 1 })
 		put(t, both.prefix+"x", "before")
 		both.has(t, both.prefix+"x", "before")
@@ -419,7 +419,7 @@ func TestAStreamThatAnswersIsLeftAlone(t *testing.T) {
 	m := newMirror(prefix)
 	start(t, h, prefix, m)
 	m.until(t, "a list", func() bool { return m.resets == 1 })
-	// The revisions of the answers to its requests for progress are all that the hub hears.
+	// The hub hears nothing but the revisions of the answers to its requests for progress.
 	for n := range 16 {
 		rev := put(t, "/test/elsewhere", fmt.Sprint(n))
 		for deadline := time.Now().Add(time.Minute); h.Highest() < rev; {
@@ -432,7 +432,7 @@ func TestAStreamThatAnswersIsLeftAlone(t *testing.T) {
 			}
 		}
 	}
-	if n := hs.count.Load(); n > 3 { // one, and some more if the machine stood still
+	if n := hs.count.Load(); n > 3 { // one stream, and some more if the machine stood still
 		t.Errorf("%d streams were made", n)
 	}
 }
@@ -496,7 +496,7 @@ func TestFollowReturnsWhenItsContextEnds(t *testing.T) {
 			case <-failed:
 			case <-time.After(50 * time.Millisecond): // in the middle of its first list
 			}
-			stop() // complains if it takes long
+			stop() // fails the test if it takes long
 		})
 	}
 }
@@ -528,7 +528,7 @@ func TestCloseIsIdempotentAndEndsTheStreams(t *testing.T) {
 			t.Error("a stream is open")
 		}
 	}
-	stop() // whoever follows still is not stuck
+	stop() // a Follow that still runs does not hang
 }
 
 func TestCloseIsPromptWhileEtcdIsNotThere(t *testing.T) {
@@ -560,7 +560,7 @@ func TestProgressKeepsAQuietPrefixResumable(t *testing.T) {
 	m := newMirror(prefix)
 	start(t, hub, prefix, m)
 	m.until(t, "a list", func() bool { return m.resets == 1 })
-	// The history that the quiet prefix would have to resume from is dropped, after its watch heard of progress.
+	// The history from which the quiet prefix would have to resume is compacted, after its watch heard of progress.
 	var rev int64
 	for range 3 {
 		rev = put(t, "/test/elsewhere", "x")
@@ -571,7 +571,7 @@ func TestProgressKeepsAQuietPrefixResumable(t *testing.T) {
 	if _, err := client.Compact(t.Context(), rev); err != nil {
 		t.Fatal(err)
 	}
-	hs.hang() // until the streams are made anew
+	hs.hang() // until the streams are replaced
 	put(t, prefix+"x", "1")
 	m.has(t, prefix+"x", "1")
 	if m.resets != 1 {

@@ -10,24 +10,24 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// sharedLanes is how many streams the prefixes of Follow are spread over.
+// sharedLanes is how many streams carry the prefixes of Follow.
 //
-// etcd's client makes the watches of a stream one by one, each when the one before was answered, also when all of them
-// are to be resumed after a lost connection. So what n prefixes of one stream cost is n round trips in a row: nothing
-// on loopback, but with 1,024 prefixes 10 s where a round trip takes 10 ms, and 10 min where it takes 600 ms, in which
-// the last of them hears nothing. More lanes divide that, and cost a stream each at both ends.
+// etcd's client opens the watches of a stream one by one, each when the previous one was answered, also when all of
+// them resume after a lost connection. So n prefixes of one stream cost n round trips in a row: nothing on loopback,
+// but with 1,024 prefixes 10 s if a round trip takes 10 ms, and 10 min if it takes 600 ms, during which the last prefix
+// hears nothing. More lanes divide that time, and each costs a stream at both ends.
 const sharedLanes = 16
 
 // lane is one stream of watches.
 type lane struct {
-	users atomic.Int64 // Follows
-	heard atomic.Int64 // the hub's period in which something was last heard
+	users atomic.Int64 // how many Follows use it
+	heard atomic.Int64 // the hub's period in which something was last heard on it
 
 	mu      sync.Mutex
-	watcher clientv3.Watcher // it opens the stream at the first watch
+	watcher clientv3.Watcher // opens the stream at the first watch
 }
 
-// shared is the lane of a prefix.
+// shared returns the lane of a prefix.
 func (h *Hub) shared(prefix string) *lane {
 	hash := fnv.New32a()
 	_, _ = hash.Write([]byte(prefix)) // never fails
@@ -40,16 +40,16 @@ func (l *lane) current() clientv3.Watcher {
 	return l.watcher
 }
 
-// replace makes a new stream of the lane.
+// replace gives the lane a new stream.
 func (l *lane) replace(client *clientv3.Client) {
 	l.mu.Lock()
 	old := l.watcher
 	l.watcher = NewWatcher(client)
 	l.mu.Unlock()
-	_ = old.Close() // its watches end, and Follow makes them anew
+	_ = old.Close() // its watches end, and Follow opens them again
 }
 
-// askAll begins a period: it asks every lane in use for progress, and replaces those that have been silent for too
+// askAll begins a period: it asks every lane in use for progress, and replaces the lanes that have been silent for too
 // long.
 func (h *Hub) askAll(ctx context.Context) {
 	period := h.period.Add(1)
@@ -67,7 +67,7 @@ func (h *Hub) askAll(ctx context.Context) {
 			asking.Go(func() { l.replace(h.client) })
 		default:
 			asking.Go(func() {
-				_ = l.current().RequestProgress(ctx) // no answer is what the periods are counted for
+				_ = l.current().RequestProgress(ctx) // the periods without an answer are counted
 			})
 		}
 	}

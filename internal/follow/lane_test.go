@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
-// One stream would take a round trip for each prefix to resume, one after the other.
+// With one stream the prefixes would resume one after the other, each taking a round trip.
 func TestAfterALostConnectionPrefixesDoNotWaitForEachOther(t *testing.T) {
 	const n, delay = 320, 20 * time.Millisecond
 	proxy, err := faultproxy.New(server.Endpoint())
@@ -51,7 +51,7 @@ func TestAfterALostConnectionPrefixesDoNotWaitForEachOther(t *testing.T) {
 			m.has(t, m.prefix+"x", value)
 		}
 	}
-	write("before") // now all are watched
+	write("before") // now all prefixes are watched
 
 	proxy.Delay(delay)
 	proxy.Reset()

@@ -12,10 +12,10 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
-// A member of etcd that is cut off from the others would keep a watch open for ever, and say nothing.
+// A member of etcd that is cut off from the others would keep a watch open for ever, and send nothing.
 func TestAWatchOfAMemberWithoutALeaderDoesNotStaySilent(t *testing.T) {
 	cluster := embeddedtest.Cluster(t, 3)
-	c := dial(t, cluster.Endpoints()[0]) // to this member only
+	c := dial(t, cluster.Endpoints()[0]) // only to this member
 	prefix := newPrefix()
 	m := newMirror(prefix)
 	noLeader := make(chan struct{}, 1)

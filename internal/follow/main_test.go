@@ -59,7 +59,7 @@ func run(m *testing.M) int {
 	return code
 }
 
-// connect makes a client that is quick to connect again.
+// connect makes a client that reconnects quickly.
 func connect(endpoint string, opts ...grpc.DialOption) (*clientv3.Client, error) {
 	return clientv3.New(clientv3.Config{
 		Endpoints: []string{endpoint}, Logger: zap.NewNop(),
@@ -95,7 +95,7 @@ func newHub(t *testing.T, c *clientv3.Client, opts follow.Options) *follow.Hub {
 	return h
 }
 
-// start follows until the test's end, or until stop is called.
+// start follows until the test ends, or until stop is called.
 func start(t *testing.T, h *follow.Hub, prefix string, sink follow.Sink) (stop func()) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
@@ -125,7 +125,7 @@ func put(t *testing.T, key, value string) int64 {
 	return resp.Header.Revision
 }
 
-// delayed is a way to etcd that can be made slow.
+// delayed makes a connection to etcd that can be slowed down.
 func delayed(t *testing.T, target string) *faultproxy.Proxy {
 	t.Helper()
 	p, err := faultproxy.New(target)

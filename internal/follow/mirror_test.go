@@ -12,17 +12,17 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// mirror is a Sink that keeps what it is told, and judges it.
+// mirror is a Sink that keeps what it is given, and checks it.
 type mirror struct {
 	prefix string
-	news   chan struct{} // holds a token when there is news
+	news   chan struct{} // holds a token when something has changed
 
 	mu       sync.Mutex
 	state    map[string]string // key → value
 	revision int64
 	resets   int
 	applies  [][]*clientv3.Event
-	history  map[int64]map[string]string // the state at each revision that was told
+	history  map[int64]map[string]string // the state at each revision that was reported
 	faults   []string
 }
 
@@ -86,7 +86,7 @@ func (m *mirror) fault(format string, args ...any) {
 	m.faults = append(m.faults, fmt.Sprintf(format, args...))
 }
 
-// until waits for what must come.
+// until waits until ok holds, and fails if it takes too long.
 func (m *mirror) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	deadline := time.After(time.Minute)
@@ -112,7 +112,7 @@ func (m *mirror) has(t *testing.T, key, value string) {
 	m.until(t, key+" = "+value, func() bool { return m.state[key] == value })
 }
 
-// judge waits until the mirror shows what etcd has now, and checks each state that it ever showed.
+// judge waits until the mirror shows what etcd has now, and checks each state that it has ever shown.
 func (m *mirror) judge(t *testing.T) {
 	t.Helper()
 	now := stateAt(t, m.prefix, 0)
@@ -129,7 +129,7 @@ func (m *mirror) judge(t *testing.T) {
 	}
 }
 
-// stateAt is what etcd has, or had, below a prefix. A revision that was compacted is nothing to complain about.
+// stateAt is what etcd has, or had, below a prefix at a revision.
 func stateAt(t *testing.T, prefix string, revision int64) map[string]string {
 	t.Helper()
 	resp, err := client.Get(context.Background(), prefix, clientv3.WithPrefix(), clientv3.WithRev(revision))

@@ -8,7 +8,7 @@ import (
 	"testing"
 )
 
-// proxy is a TCP connection to etcd that can be cut.
+// proxy stands between a client and etcd; its connections can be cut.
 type proxy struct {
 	listener net.Listener
 	wg       sync.WaitGroup
@@ -83,7 +83,7 @@ func (p *proxy) Cut() {
 	clear(p.conns)
 }
 
-// Mend lets connections through again, to the same etcd or another one.
+// Mend lets connections through again, to the same etcd or to another one.
 func (p *proxy) Mend(target string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()

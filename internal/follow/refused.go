@@ -16,30 +16,31 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
-// NewWatcher makes a watcher on a client, with streams of its own. It differs from the client's in two ways:
+// NewWatcher makes a watcher on a client, with its own streams. It differs from the client's watcher in two ways:
 //
-//   - It reads answers with the codec of the package wire.
-//   - Where etcd refuses a watch for its user's sake, the stream ends. A stream keeps the token that it was opened with, so that once
-//     that is not good any more each further watch on it is refused; and the client, which would go on with the stream, sometimes
-//     comes to a standstill when several are. After a token that is no good the client opens another stream, and
-//     resumes all watches on it, as after a lost connection; after anything else they end with the error.
+//   - It reads answers with the codec of package wire.
+//   - If etcd refuses a watch because of the user, the stream ends. A stream keeps the token that it was opened with,
+//     so once that token is no longer good, each further watch on the stream is refused; and the client, which would
+//     keep the stream, sometimes comes to a standstill when several watches are refused. After a bad token the client
+//     opens another stream and resumes all watches on it, as after a lost connection; after any other refusal they
+//     end with the error.
 func NewWatcher(client *clientv3.Client) clientv3.Watcher {
 	of := &refusals{WatchClient: wire.NewWatchClient(client), pauses: pace.New(firstPause, maxRefusedPause, 0)}
 	return clientv3.NewWatchFromWatchClient(of, client)
 }
 
-// refusals is a client of watches that ends the streams on which one was refused. It opens those after them at growing
-// intervals.
+// refusals is a client of watches that ends every stream on which a watch was refused. It opens the next streams at
+// growing intervals.
 type refusals struct {
 	pb.WatchClient
 
 	mu     sync.Mutex
-	inRow  int          // streams on which a watch was refused, and none made
-	pauses *pace.Pauses // between those
-	next   time.Time    // no stream is opened before; zero: there is no need to wait
+	inRow  int          // how many streams in a row had a watch refused, and none opened
+	pauses *pace.Pauses // the intervals between those streams
+	next   time.Time    // no stream is opened before this time; zero: no need to wait
 }
 
-// quietly is after how many such streams in a row the watches end, and their followers are told.
+// quietly is after how many such streams in a row the watches end, so that their followers learn of it.
 const quietly = 3
 
 // Watch implements pb.WatchClient.
@@ -59,7 +60,7 @@ func (r *refusals) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch
 	return &refusable{s, r, cancel}, nil
 }
 
-// refusable is one of the streams.
+// refusable is one of these streams.
 type refusable struct {
 	pb.Watch_WatchClient
 	of  *refusals
@@ -79,7 +80,8 @@ func (s *refusable) Recv() (*pb.WatchResponse, error) {
 	return resp, nil
 }
 
-// judge is the error that a stream is to end with after an answer to the wish for a watch; nil if it is to go on.
+// judge returns the error that a stream is to end with, after etcd's answer to a request for a watch; nil if the stream
+// goes on.
 func (r *refusals) judge(resp *pb.WatchResponse) error {
 	said := status.Error(codes.Unauthenticated, resp.CancelReason)
 	stale := login.IsStale(said)

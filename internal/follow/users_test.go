@@ -18,18 +18,21 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/login"
 )
 
-// The token that a stream was opened with is good no more: what is followed from then on needs another stream, and what
-// was followed before is followed on. So it is with DRM's own login, and with that of a client that a caller brings.
+// The token that a stream was opened with has expired: new prefixes need another stream, and the prefixes that were
+// followed before go on. This holds for DRM's own login and for the login of a client that a caller brings.
 func TestNewPrefixesAreFollowedAfterATokenHasExpired(t *testing.T) {
 	for name, connect := range map[string]func(endpoint string) (*clientv3.Client, func(), error){
 		"our login": func(endpoint string) (*clientv3.Client, func(), error) {
 			l := login.New(embeddedtest.User, embeddedtest.Password)
-			c, err := clientv3.New(clientv3.Config{Endpoints: []string{endpoint}, Logger: zap.NewNop(), DialOptions: l.DialOptions()})
+			c, err := clientv3.New(clientv3.Config{
+				Endpoints: []string{endpoint}, Logger: zap.NewNop(), DialOptions: l.DialOptions(),
+			})
 			return c, l.Close, err
 		},
 		"the client's": func(endpoint string) (*clientv3.Client, func(), error) {
 			c, err := clientv3.New(clientv3.Config{
-				Endpoints: []string{endpoint}, Logger: zap.NewNop(), Username: embeddedtest.User, Password: embeddedtest.Password,
+				Endpoints: []string{endpoint}, Logger: zap.NewNop(),
+				Username: embeddedtest.User, Password: embeddedtest.Password,
 				DialTimeout: time.Minute,
 			})
 			return c, func() {}, err
@@ -73,7 +76,7 @@ func TestNewPrefixesAreFollowedAfterATokenHasExpired(t *testing.T) {
 			}
 			check("before")
 			before := calls.Of(pb.KV_Range_FullMethodName)
-			embeddedtest.SetPassword(t, root, embeddedtest.Password) // which ends the token
+			embeddedtest.SetPassword(t, root, embeddedtest.Password) // this ends the token
 			check("after the password was set")
 			if _, err := root.UserAdd(t.Context(), "somebody", "else"); err != nil {
 				t.Fatal(err)
@@ -89,7 +92,7 @@ func TestNewPrefixesAreFollowedAfterATokenHasExpired(t *testing.T) {
 	}
 }
 
-// Whoever must not read what is to be followed asks at growing intervals.
+// A user that must not read a prefix asks for it at growing intervals.
 func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
 	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
@@ -98,7 +101,10 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{server.Endpoint()}, Logger: zap.NewNop(),
 		DialOptions: append(l.DialOptions(), grpc.WithChainUnaryInterceptor(
-			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			func(
+				ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+				invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+			) error {
 				if method == pb.KV_Range_FullMethodName {
 					lists.Add(1)
 				}
@@ -127,7 +133,7 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 			t.Fatal("it has stopped trying")
 		}
 	}
-	// 50, 100, 200, 400 and 800 ms less up to half of it.
+	// The pauses are 50, 100, 200, 400 and 800 ms, less up to half.
 	if took := time.Since(began); took < 700*time.Millisecond {
 		t.Errorf("%d tries within %v", tries, took)
 	}
@@ -145,8 +151,8 @@ func TestWhatMustNotBeFollowedIsAskedForAtGrowingIntervals(t *testing.T) {
 	m.has(t, "elsewhere/x", "now")
 }
 
-// A fresh list is due so soon that a slow way lets neither a list nor a watch come to an end before: it counts from the
-// last list, and what is under way is not cut off.
+// A fresh list is due so soon that over a slow connection neither a list nor a watch would finish before. The time
+// counts from the last list, and what is in progress is not interrupted.
 func TestAShortResyncOnASlowWayKeepsNobodyFromItsList(t *testing.T) {
 	target := server.Endpoint()
 	p := delayed(t, target)
