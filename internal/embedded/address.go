@@ -7,7 +7,7 @@ import (
 	"strings"
 )
 
-// address is one place to listen on.
+// address is a place to listen on.
 type address struct {
 	listen string // IP:port to bind
 	dial   string // host:port to reach it at
@@ -16,15 +16,15 @@ type address struct {
 
 type addresses struct{ client, peer address }
 
-// resolve makes addresses of what the user configured. It binds each one once, so that an address which cannot be used
-// is a clear error, and that a port is known where any will do: etcd, told to use port 0, would advertise port 0.
-// Another process may take the port before etcd binds it again, so the caller tries again with new ones.
+// resolve makes addresses from what the user configured. It binds each address once, so that an unusable address is a
+// clear error, and so that the port is known if any will do: etcd, if told to use port 0, would advertise port 0.
+// Another process may take the port before etcd binds it, so the caller tries again with new ports.
 func resolve(cfg Config) (addresses, error) {
 	client, probe, err := parseAddress("client address", cfg.ListenClient)
 	if err != nil {
 		return addresses{}, err
 	}
-	// Kept open until the second one is known: two picks must not get the same port.
+	// The first port stays bound until the second one is known, so that both picks differ.
 	defer func() { _ = probe.Close() }()
 	peer, probe2, err := parseAddress("peer address", cfg.ListenPeer)
 	if err != nil {
@@ -53,7 +53,7 @@ func parseAddress(what, text string) (address, net.Listener, error) {
 	if err != nil {
 		return address{}, nil, fmt.Errorf("%s: got %q, want a port from 0 to 65535", what, text)
 	}
-	// etcd binds IP addresses only, and "" is everywhere.
+	// etcd binds only IP addresses, and "" means everywhere.
 	bind := host
 	if host == "" {
 		bind = "0.0.0.0"

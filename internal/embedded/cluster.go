@@ -16,16 +16,16 @@ import (
 
 // Cluster is several etcd servers in this process that form one cluster. Its methods are safe for concurrent use.
 type Cluster struct {
-	tempDir   string // to be removed; "" if the caller named a folder
+	tempDir   string // the folder to remove; "" if the caller named one
 	configs   []Config
 	endpoints []string
 
 	mu      sync.Mutex // held while a member starts or stops
-	servers []*Server  // nil where stopped
+	servers []*Server  // nil if the member is stopped
 }
 
-// StartCluster starts n members and returns once all serve requests. cfg applies to each of them, but that DataDir is
-// the parent of their data dirs, and that the addresses, if given, must have port 0.
+// StartCluster starts n members and returns once all of them serve requests. cfg applies to each member, except that
+// DataDir is the parent of their data dirs, and that the addresses, if given, must have port 0.
 func StartCluster(ctx context.Context, n int, cfg Config) (*Cluster, error) {
 	for attempt := 1; ; attempt++ {
 		c, err := startCluster(ctx, n, cfg)
@@ -53,12 +53,12 @@ func startCluster(ctx context.Context, n int, cfg Config) (_ *Cluster, err error
 	if err := c.configure(cfg, dir); err != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	// All at once: none is ready before a majority is.
+	// All members start at once, since none is ready before a majority is.
 	group, gctx := errgroup.WithContext(ctx)
 	for i := range n {
 		group.Go(func() (err error) {
 			c.servers[i], err = start(gctx, c.configs[i])
-			if isListenError(err) { // the ports were picked by configure
+			if isListenError(err) { // configure has picked the ports
 				return fmt.Errorf("%w: %w", errPortTaken, err)
 			}
 			return err
@@ -70,7 +70,7 @@ func startCluster(ctx context.Context, n int, cfg Config) (_ *Cluster, err error
 	return c, nil
 }
 
-// configure picks the ports of all members before any of them starts: each needs to know all.
+// configure picks the ports of all members before any of them starts, since each needs to know all.
 func (c *Cluster) configure(cfg Config, dir string) error {
 	var members []string
 	var probes []net.Listener
@@ -106,7 +106,7 @@ func (c *Cluster) configure(cfg Config, dir string) error {
 	return nil
 }
 
-// Endpoints are where clients reach the members, in order, stopped ones included.
+// Endpoints are where clients reach the members, in order, including stopped members.
 func (c *Cluster) Endpoints() []string { return append([]string(nil), c.endpoints...) }
 
 // Leader is the index of the member that leads, or -1 while none does.
@@ -121,11 +121,12 @@ func (c *Cluster) Leader() int {
 	return -1
 }
 
-// Stop stops member i in good order (a leader hands over first), and waits. Its data stay. A stopped one is left alone.
+// Stop stops member i in good order (a leader hands over first), and waits. Its data stay. If it is stopped already,
+// Stop does nothing.
 func (c *Cluster) Stop(i int) error { return c.stop(i, false) }
 
-// Kill stops member i as a crash would: a leader does not hand over, so that the others have to notice and elect. Its
-// data stay. A stopped one is left alone.
+// Kill stops member i as a crash would: a leader does not hand over, so the others have to notice and elect another
+// one. Its data stay. If it is stopped already, Kill does nothing.
 func (c *Cluster) Kill(i int) error { return c.stop(i, true) }
 
 func (c *Cluster) stop(i int, hard bool) error {
@@ -139,8 +140,8 @@ func (c *Cluster) stop(i int, hard bool) error {
 	return s.close(hard)
 }
 
-// Restart starts the stopped member i on its data and its addresses, and waits until it is ready or ctx ends. It is
-// never ready while no majority of the members runs. One that runs is left alone.
+// Restart starts the stopped member i with its data and its addresses, and waits until it is ready or ctx ends. It is
+// never ready while no majority of the members runs. If it runs already, Restart does nothing.
 func (c *Cluster) Restart(ctx context.Context, i int) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -155,11 +156,11 @@ func (c *Cluster) Restart(ctx context.Context, i int) error {
 	return nil
 }
 
-// Close stops all members and waits; a temporary folder is removed. Further calls do nothing.
+// Close stops all members, waits, and removes a temporary folder. Further calls do nothing.
 func (c *Cluster) Close() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	// At once, and hard: in turns each leader would look for a successor among those that remain.
+	// All stop at once, and hard: in turn, each leader would look for a successor among those that remain.
 	var group errgroup.Group
 	for i, s := range c.servers {
 		if s != nil {

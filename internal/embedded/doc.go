@@ -1,6 +1,6 @@
 // Package embedded runs etcd in this process: one server (Start) or a cluster of several (StartCluster).
 //
-// It serves `drmctl etcd`, `drmctl demo` and the tests, which run against the real thing and never a mock of it. With
-// nothing configured, a server keeps its data in a temporary folder and listens on free loopback ports, so that any
-// number of them run side by side. Package embeddedtest has helpers for tests, which clean up by themselves.
+// It serves `drmctl etcd`, `drmctl demo` and the tests, which run against a real etcd and never a mock. Without any
+// configuration, a server keeps its data in a temporary folder and listens on free loopback ports, so that any number
+// of servers run side by side. Package embeddedtest has helpers for tests, which clean up by themselves.
 package embedded

@@ -19,56 +19,58 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Config of a server. Its zero value is one that tests can use: a temporary data dir and free loopback ports.
+// Config of a server. Its zero value suits tests: a temporary data dir and free loopback ports.
 type Config struct {
 	// Name of the member in its cluster. Default "drm". A data dir must keep its name.
 	Name string
-	// DataDir is where etcd keeps its state, made if need be. Default "": a temporary one, removed by Close.
+	// DataDir is where etcd keeps its state; it is created if need be. Default "": a temporary folder, which Close
+	// removes.
 	DataDir string
-	// ListenClient is where clients are served: host:port, or http://host:port. A port of 0 takes a free one. Default
-	// "": a free port of 127.0.0.1.
+	// ListenClient is where the server serves clients: host:port, or http://host:port. Port 0 means a free port.
+	// Default "": a free port of 127.0.0.1.
 	ListenClient string
-	// ListenPeer is where other members of the cluster are served; as ListenClient.
+	// ListenPeer is where the server serves other members of the cluster, in the form of ListenClient.
 	ListenPeer string
-	// Quota is the size in bytes that the database may reach; beyond it etcd refuses writes. Default 0: etcd's own, 2
-	// GiB.
+	// Quota is the size in bytes that the database may reach; beyond it etcd refuses writes. Default 0: etcd's own
+	// default, 2 GiB.
 	Quota int64
-	// AutoCompaction drops history by itself: a duration such as "5m" keeps about that much, a number such as "10000"
-	// that many revisions. Default "": history is kept, and the database grows with each write.
+	// AutoCompaction makes etcd drop old history: a duration such as "5m" keeps about that much of it, a number such as
+	// "10000" keeps that many revisions. Default "": history is kept, and the database grows with each write.
 	AutoCompaction string
-	// AutoCompactionMode is "periodic" or "revision". Default "": told from the form of AutoCompaction.
+	// AutoCompactionMode is "periodic" or "revision". Default "": the form of AutoCompaction decides.
 	AutoCompactionMode string
-	// Logger gets etcd's own log. Default nil: silence, but for what makes etcd end the whole process (a disk that is
-	// full or gone), which goes to standard error.
+	// Logger gets etcd's own log. Default nil: no log, except that the reason goes to standard error when etcd ends the
+	// whole process (a disk that is full or gone).
 	Logger *zap.Logger
-	// UnsafeNoFsync leaves out fsync: much faster, and loses data if the machine crashes. For tests.
+	// UnsafeNoFsync leaves out fsync. That is much faster, and loses data if the machine crashes. It is for tests.
 	UnsafeNoFsync bool
 	// TickMs and ElectionMs are etcd's heartbeat interval and election timeout in milliseconds. Defaults 100 and 1000.
 	// The shortest lease that etcd grants is 1.5 election timeouts, rounded up to seconds.
 	TickMs, ElectionMs uint
-	// MaxTxnOps is the most operations that a transaction may have. Default 0: etcd's own, 128.
+	// MaxTxnOps is how many operations a transaction may have. Default 0: etcd's own default, 128.
 	MaxTxnOps uint
-	// MaxRequestBytes is the most bytes that a request may have. Default 0: etcd's own, 1.5 MiB.
+	// MaxRequestBytes is how many bytes a request may have. Default 0: etcd's own default, 1.5 MiB.
 	MaxRequestBytes uint
-	// InitialCluster names all members of a cluster and where their peers are: name=http://host:port,... For one whose
-	// members are processes; StartCluster sets it itself. Default "": this server alone.
+	// InitialCluster names all members of a cluster and where their peers are: name=http://host:port,... It is for a
+	// cluster whose members are processes; StartCluster sets it itself. Default "": this server alone.
 	InitialCluster string
-	// ClientTLS, if given, serves clients over TLS only.
+	// ClientTLS, if given, makes the server serve clients over TLS only.
 	ClientTLS *TLS
-	// BcryptCost is what it costs to compare a password, as a power of two: 4 is the least. Default etcd's, 10.
+	// BcryptCost is the cost of comparing a password, as a power of two, at least 4. Default 0: etcd's own default, 10.
 	BcryptCost uint
-	// TokenTTL is how long a token lives that is not used, once users are on. Whole seconds. Default etcd's, 5 min.
+	// TokenTTL is how long an unused token lives once users are on, in whole seconds. Default 0: etcd's own default, 5
+	// min.
 	TokenTTL time.Duration
-	// OnCall, if given, is told the full name of the method of each call that a client makes, when it arrives. It is
-	// for tests that count them, and called from many goroutines.
+	// OnCall, if given, is called with the full method name of each call of a client when the call arrives. It is for
+	// tests that count calls, and is called from many goroutines.
 	OnCall func(method string)
 }
 
-// TLS names the PEM files of a server.
+// TLS has the paths of a server's PEM files.
 type TLS struct {
 	Cert, Key string
-	// ClientCA, if given, makes clients show a certificate that one of these authorities has signed. Its common name is
-	// the user's, once users are on.
+	// ClientCA, if given, makes clients show a certificate that one of these authorities has signed. The certificate's
+	// common name is the user, once users are on.
 	ClientCA string
 }
 
@@ -76,7 +78,7 @@ type TLS struct {
 var (
 	// ErrDataDirInUse says that another etcd runs on the data dir.
 	ErrDataDirInUse = errors.New("data dir is in use by a running etcd")
-	// errPortTaken says that a port picked as free was not, when it came to listening.
+	// errPortTaken says that another process took a port between its being picked as free and etcd's listening on it.
 	errPortTaken = errors.New("picked port was taken meanwhile")
 )
 
@@ -85,19 +87,19 @@ type Server struct {
 	etcd     *embed.Etcd
 	endpoint string
 	dataDir  string
-	tempDir  string // to be removed; "" if the caller named one
+	tempDir  string // the folder to remove; "" if the caller named a data dir
 	hangUp   context.CancelFunc
 
 	closeOnce sync.Once
 	closeErr  error
 }
 
-// portAttempts is how often ports are picked anew when another process was faster to listen on one.
+// portAttempts is how often ports are picked if another process is faster to listen on one.
 const portAttempts = 10
 
-// Start starts etcd and returns once it serves requests, or with an error when ctx ends before that. ctx does not
-// bound the server's life: that is Close's task. The error says in one line what is wrong with the configuration,
-// which address cannot be listened on, or that the data dir belongs to a running etcd (ErrDataDirInUse).
+// Start starts etcd and returns once it serves requests, or with an error if ctx ends first. ctx does not bound the
+// life of the server, which the caller ends with Close. The error says in one line what is wrong with the
+// configuration, which address cannot be listened on, or that the data dir belongs to a running etcd (ErrDataDirInUse).
 func Start(ctx context.Context, cfg Config) (*Server, error) {
 	s, err := startOnFreePorts(ctx, cfg)
 	if err != nil {
@@ -115,94 +117,117 @@ func startOnFreePorts(ctx context.Context, cfg Config) (*Server, error) {
 	}
 }
 
-func start(ctx context.Context, cfg Config) (_ *Server, err error) {
+// start starts etcd once. If it fails because a picked port was taken meanwhile, the error is an errPortTaken.
+func start(ctx context.Context, cfg Config) (*Server, error) {
 	conf, addr, err := etcdConfig(cfg)
 	if err != nil {
 		return nil, err
 	}
 	s := &Server{endpoint: addr.client.dial, dataDir: cfg.DataDir}
-	abandoned := false // to a goroutine, which cleans up
-	if cfg.DataDir == "" {
-		if s.tempDir, err = os.MkdirTemp("", "drm-etcd-"); err != nil {
-			return nil, fmt.Errorf("make a data dir: %w", err)
-		}
-		s.dataDir = s.tempDir
-		defer func() {
-			if err != nil && !abandoned {
-				err = errors.Join(err, os.RemoveAll(s.tempDir))
-			}
-		}()
-	} else if err := checkDataDir(cfg.DataDir); err != nil {
+	if err := s.prepareDataDir(); err != nil {
 		return nil, err
 	}
 	conf.Dir = s.dataDir
-
 	calls, hangUp := context.WithCancel(context.Background())
 	s.hangUp = hangUp
 	conf.GRPCAdditionalServerOptions = endCallsWith(calls, cfg.OnCall)
 
-	// etcd's start takes no context, and may wait without end (for a lock, for peers), so it gets a goroutine, which
-	// also cleans up after a start that nobody waits for any more.
-	type outcome struct {
-		etcd *embed.Etcd
-		err  error
+	started := startEtcd(conf)
+	select {
+	case o := <-started:
+		if o.err != nil {
+			hangUp()
+			return nil, errors.Join(explainStart(o.err, addr), s.removeTempDir())
+		}
+		s.etcd = o.etcd
+	case <-ctx.Done():
+		go s.abandon(started)
+		return nil, fmt.Errorf("not started in time: %w", context.Cause(ctx))
 	}
+	if err := s.waitUntilReady(ctx); err != nil {
+		hangUp()
+		s.etcd.Close()
+		return nil, errors.Join(err, s.removeTempDir())
+	}
+	return s, nil
+}
+
+// prepareDataDir makes a temporary data dir, or checks that the caller's is free.
+func (s *Server) prepareDataDir() (err error) {
+	if s.dataDir != "" {
+		return checkDataDir(s.dataDir)
+	}
+	if s.tempDir, err = os.MkdirTemp("", "drm-etcd-"); err != nil {
+		return fmt.Errorf("make a data dir: %w", err)
+	}
+	s.dataDir = s.tempDir
+	return nil
+}
+
+// removeTempDir removes the data dir if it is a temporary one.
+func (s *Server) removeTempDir() error {
+	if s.tempDir == "" {
+		return nil
+	}
+	return os.RemoveAll(s.tempDir)
+}
+
+// outcome is how etcd's start ended.
+type outcome struct {
+	etcd *embed.Etcd
+	err  error
+}
+
+// startEtcd starts etcd on a goroutine of its own: etcd's start takes no context, and may wait without end (for a lock,
+// for peers).
+func startEtcd(conf *embed.Config) <-chan outcome {
 	started := make(chan outcome, 1)
 	go func() {
 		e, err := embed.StartEtcd(conf)
 		started <- outcome{e, err}
 	}()
-	select {
-	case o := <-started:
-		if o.err != nil {
-			hangUp()
-			return nil, explainStart(o.err, addr)
-		}
-		s.etcd = o.etcd
-	case <-ctx.Done():
-		abandoned = true
-		go func() {
-			o := <-started
-			hangUp()
-			if o.err == nil {
-				o.etcd.Close()
-			}
-			if s.tempDir != "" { // not before: an etcd that loses its folder ends the process
-				_ = os.RemoveAll(s.tempDir)
-			}
-		}()
-		return nil, fmt.Errorf("not started in time: %w", context.Cause(ctx))
-	}
-
-	select {
-	case <-s.etcd.Server.ReadyNotify():
-		return s, nil
-	case <-ctx.Done():
-		err = fmt.Errorf("not ready in time: %w", context.Cause(ctx))
-	case err = <-s.etcd.Err():
-		err = fmt.Errorf("failed while starting: %w", err)
-	case <-s.etcd.Server.StopNotify():
-		err = errors.New("stopped while starting")
-	}
-	hangUp()
-	s.etcd.Close()
-	return nil, err
+	return started
 }
 
-// Endpoint is the host:port that clients reach the server at.
+// abandon cleans up after a start that nobody waits for any more. The data dir goes last, since an etcd that loses its
+// folder ends the process.
+func (s *Server) abandon(started <-chan outcome) {
+	o := <-started
+	s.hangUp()
+	if o.err == nil {
+		o.etcd.Close()
+	}
+	_ = s.removeTempDir() // nobody is there to be told
+}
+
+// waitUntilReady returns nil once etcd serves requests.
+func (s *Server) waitUntilReady(ctx context.Context) error {
+	select {
+	case <-s.etcd.Server.ReadyNotify():
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("not ready in time: %w", context.Cause(ctx))
+	case err := <-s.etcd.Err():
+		return fmt.Errorf("failed while starting: %w", err)
+	case <-s.etcd.Server.StopNotify():
+		return errors.New("stopped while starting")
+	}
+}
+
+// Endpoint is the host:port at which clients reach the server.
 func (s *Server) Endpoint() string { return s.endpoint }
 
 // DataDir is where the server keeps its state.
 func (s *Server) DataDir() string { return s.dataDir }
 
-// Err delivers the error that ended the server by itself. It is closed after Close.
+// Err delivers the error that ended the server by itself. The channel is closed after Close.
 func (s *Server) Err() <-chan error { return s.etcd.Err() }
 
-// Close ends the calls of clients, stops the server and waits until it has; a temporary data dir is removed. Calls
-// after the first wait for it and return the same.
+// Close ends the calls of clients, stops the server, waits for that, and removes a temporary data dir. Calls after the
+// first wait for it and return the same error.
 func (s *Server) Close() error { return s.close(false) }
 
-// close stops the server. If hard, it goes without a word, as one that is killed: a leader does not hand over first.
+// close stops the server. If hard, the server stops as if it were killed: a leader does not hand over first.
 func (s *Server) close(hard bool) error {
 	s.closeOnce.Do(func() {
 		if hard {
@@ -210,14 +235,12 @@ func (s *Server) close(hard bool) error {
 		}
 		s.hangUp()
 		s.etcd.Close()
-		if s.tempDir != "" {
-			s.closeErr = os.RemoveAll(s.tempDir)
-		}
+		s.closeErr = s.removeTempDir()
 	})
 	return s.closeErr
 }
 
-// etcdConfig translates; it leaves Dir to be set.
+// etcdConfig translates a Config into etcd's. The caller sets Dir.
 func etcdConfig(cfg Config) (*embed.Config, addresses, error) {
 	addr, err := resolve(cfg)
 	if err != nil {
@@ -278,7 +301,7 @@ func etcdConfig(cfg Config) (*embed.Config, addresses, error) {
 	return conf, addr, nil
 }
 
-// lastWords is a logger that only says why it ends the process.
+// lastWords is a logger that logs only why etcd ends the process.
 func lastWords() *zap.Logger {
 	encoder := zapcore.NewConsoleEncoder(zap.NewProductionEncoderConfig())
 	return zap.New(zapcore.NewCore(encoder, zapcore.Lock(os.Stderr), zap.DPanicLevel))
@@ -302,7 +325,7 @@ func compactionMode(cfg Config) (string, error) {
 		cfg.AutoCompaction)
 }
 
-// checkDataDir finds out whether a running etcd has the data dir. etcd itself would wait for it without end.
+// checkDataDir returns an error if a running etcd has the data dir, since etcd itself would wait for it without end.
 func checkDataDir(dir string) error {
 	db := filepath.Join(dir, "member", "snap", "db")
 	if _, err := os.Stat(db); err != nil {
@@ -311,7 +334,7 @@ func checkDataDir(dir string) error {
 		}
 		return fmt.Errorf("data dir: %w", err)
 	}
-	// The lock of the database is what etcd would wait for. Reading takes a shared one, so nothing is changed here.
+	// etcd would wait for the lock of the database. Reading takes a shared lock, so nothing is changed here.
 	b, err := bbolt.Open(db, 0o600, &bbolt.Options{ReadOnly: true, Timeout: 200 * time.Millisecond})
 	if errors.Is(err, bbolt.ErrTimeout) { //nolint:staticcheck // the alias is what Open documents
 		return fmt.Errorf("%w: %s", ErrDataDirInUse, dir)
@@ -322,7 +345,7 @@ func checkDataDir(dir string) error {
 	return b.Close()
 }
 
-// explainStart tells a port that was taken between picking it and listening on it from other errors.
+// explainStart marks an error that says that a picked port was taken before etcd listened on it.
 func explainStart(err error, addr addresses) error {
 	if isListenError(err) && (addr.client.picked || addr.peer.picked) {
 		return fmt.Errorf("%w: %w", errPortTaken, err)

@@ -6,9 +6,9 @@ import (
 	"google.golang.org/grpc"
 )
 
-// endCallsWith makes the contexts of all calls that the server handles end when ctx does. etcd's own Close lets calls
-// finish first, which an open watch never does, and so takes 7 s while any client is connected. heard, if not nil, is
-// told of each call.
+// endCallsWith makes the contexts of all calls that the server handles end when ctx ends. etcd's own Close first lets
+// calls finish, which an open watch never does, so it takes 7 s while any client is connected. heard, if not nil, is
+// called for each call.
 func endCallsWith(ctx context.Context, heard func(method string)) []grpc.ServerOption {
 	if heard == nil {
 		heard = func(string) {}

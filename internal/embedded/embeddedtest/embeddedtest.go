@@ -1,4 +1,4 @@
-// Package embeddedtest starts real etcd servers for tests and benchmarks. What it starts ends with the test.
+// Package embeddedtest starts real etcd servers for tests and benchmarks, and ends them with the test.
 package embeddedtest
 
 import (
@@ -15,28 +15,28 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 )
 
-// startTimeout is generous: many packages' tests may share a small machine.
+// startTimeout is generous, since the tests of many packages may share a small machine.
 const startTimeout = time.Minute
 
-// Config is what Server starts: it is up within milliseconds, grants leases of 1 s and more, and does not fsync.
-// Where several tests share a server, start one with it in TestMain.
+// Config is the configuration of Server: the server is up within milliseconds, grants leases of 1 s and more, and does
+// not fsync. If several tests share a server, start one with it in TestMain.
 func Config() embedded.Config {
 	return embedded.Config{UnsafeNoFsync: true, TickMs: 10, ElectionMs: 100}
 }
 
-// ClusterConfig is what Cluster starts. Its election timeout (500 ms) is one that a busy machine keeps; it grants
-// leases of 1 s and more.
+// ClusterConfig is the configuration of Cluster. A busy machine keeps its election timeout of 500 ms; the cluster
+// grants leases of 1 s and more.
 func ClusterConfig() embedded.Config {
 	return embedded.Config{UnsafeNoFsync: true, TickMs: 50, ElectionMs: 500}
 }
 
-// Server starts one etcd of Config.
+// Server starts one etcd with Config.
 func Server(tb testing.TB) *embedded.Server {
 	tb.Helper()
 	return ServerOf(tb, func(*embedded.Config) {})
 }
 
-// ServerOf starts one etcd of Config with some changes.
+// ServerOf starts one etcd with Config and some changes.
 func ServerOf(tb testing.TB, change func(*embedded.Config)) *embedded.Server {
 	tb.Helper()
 	cfg := Config()
@@ -55,7 +55,7 @@ func ServerOf(tb testing.TB, change func(*embedded.Config)) *embedded.Server {
 	return s
 }
 
-// Cluster starts n members of ClusterConfig.
+// Cluster starts n members with ClusterConfig.
 func Cluster(tb testing.TB, n int) *embedded.Cluster {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -72,7 +72,7 @@ func Cluster(tb testing.TB, n int) *embedded.Cluster {
 	return c
 }
 
-// Client connects to the endpoints, or, if there are none, to a server that it starts. It logs nothing.
+// Client connects to the endpoints, or to a server that it starts if there are none. It logs nothing.
 func Client(tb testing.TB, endpoints ...string) *clientv3.Client {
 	tb.Helper()
 	if len(endpoints) == 0 {
@@ -90,15 +90,15 @@ func Client(tb testing.TB, endpoints ...string) *clientv3.Client {
 	return c
 }
 
-// VerifyTestMain runs a package's tests and fails them if goroutines are left. Call it from TestMain, in place of
-// goleak's function of that name: it waits out those that a closed Cluster leaves for up to 5 s, the connections
-// between its members, which end by their timeouts. A single server leaves none.
+// VerifyTestMain runs a package's tests and fails them if goroutines are left. TestMain calls it in place of goleak's
+// function of that name. It waits for the goroutines that a closed Cluster leaves for up to 5 s: the connections
+// between its members end only by their timeouts. A single server leaves none.
 func VerifyTestMain(m *testing.M) {
 	code := m.Run()
 	if code == 0 {
 		var err error
 		for deadline := time.Now().Add(10 * time.Second); time.Now().Before(deadline); {
-			if err = goleak.Find(); err == nil { // polls for a while itself
+			if err = goleak.Find(); err == nil { // this polls for a while itself
 				break
 			}
 		}
@@ -110,8 +110,8 @@ func VerifyTestMain(m *testing.M) {
 	os.Exit(code)
 }
 
-// LeakOptions are for goleak.VerifyNone in a single test that has closed a Cluster: they ignore what VerifyTestMain
-// waits out, and with it leaked connections of any other HTTP client.
+// LeakOptions are for goleak.VerifyNone in a single test that has closed a Cluster. They ignore the goroutines that
+// VerifyTestMain waits for, and with them leaked connections of any other HTTP client.
 func LeakOptions() []goleak.Option {
 	return []goleak.Option{
 		goleak.IgnoreAnyFunction("go.etcd.io/etcd/client/pkg/v3/transport.timeoutConn.Read"),
@@ -121,8 +121,8 @@ func LeakOptions() []goleak.Option {
 	}
 }
 
-// Run is for a TestMain whose tests share one etcd: it starts one, hands out a client of it, runs the tests, and ends
-// both. It returns the exit code, which is not 0 either where anything failed to start or end, or a goroutine is left.
+// Run is for a TestMain whose tests share one etcd: it starts the etcd, hands out a client, runs the tests, and ends
+// both. It returns the exit code, which is also not 0 if anything failed to start or end, or if a goroutine is left.
 func Run(m *testing.M, use func(*clientv3.Client)) int {
 	code, err := run(m, use)
 	if err != nil {
@@ -145,7 +145,7 @@ func run(m *testing.M, use func(*clientv3.Client)) (int, error) {
 	}
 	use(client)
 	code := m.Run()
-	_ = client.Close() // says only that it was closed
+	_ = client.Close() // its error says only that the client was closed
 	if err := server.Close(); err != nil {
 		return 1, err
 	}

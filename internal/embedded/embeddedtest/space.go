@@ -10,7 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// FillUp puts other people's keys into an etcd until it takes no more.
+// FillUp writes foreign keys into an etcd until it takes no more.
 func FillUp(tb testing.TB, etcd *clientv3.Client) {
 	tb.Helper()
 	value := strings.Repeat("x", 100_000)
@@ -25,7 +25,7 @@ func FillUp(tb testing.TB, etcd *clientv3.Client) {
 	}
 }
 
-// MakeRoom does what an operator does for a full etcd: it deletes, compacts, gives the space back, and ends the alarm.
+// MakeRoom does what an operator does with a full etcd: it deletes, compacts, gives the space back, and ends the alarm.
 func MakeRoom(tb testing.TB, etcd *clientv3.Client) {
 	tb.Helper()
 	ctx := tb.Context()

@@ -13,13 +13,13 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 )
 
-// User is the one that TurnUsersOn makes, who may read and write below /.
+// User is the user that TurnUsersOn makes. It may read and write below /.
 const User = "drm"
 
-// Password is User's, until SetPassword changes it.
+// Password is the password of User, until SetPassword changes it.
 const Password = "a good password"
 
-// RootPassword is that of root.
+// RootPassword is the password of root.
 const RootPassword = "a better password"
 
 // UsersConfig is Config with passwords that are cheap to compare.
@@ -29,7 +29,7 @@ func UsersConfig() embedded.Config {
 	return cfg
 }
 
-// TurnUsersOn turns authentication on in an etcd that has none, and returns a client of root's, who may do everything.
+// TurnUsersOn turns authentication on in an etcd without users, and returns a client of root, who may do everything.
 func TurnUsersOn(tb testing.TB, endpoint string) *clientv3.Client {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -78,7 +78,7 @@ func AddUsers(ctx context.Context, c *clientv3.Client) error {
 	return err
 }
 
-// SetPassword changes User's password, which makes its tokens invalid, also where it is the same as before.
+// SetPassword changes the password of User, which makes the user's tokens invalid even if the password stays the same.
 func SetPassword(tb testing.TB, root *clientv3.Client, password string) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
@@ -88,7 +88,7 @@ func SetPassword(tb testing.TB, root *clientv3.Client, password string) {
 	}
 }
 
-// Calls counts the calls that an etcd gets: its Count is for embedded.Config's OnCall.
+// Calls counts the calls that an etcd gets. Its Count is for OnCall of embedded.Config.
 type Calls struct {
 	mu sync.Mutex
 	by map[string]int
@@ -114,8 +114,8 @@ func (c *Calls) Of(method string) int {
 // Logins is how many tokens were asked for.
 func (c *Calls) Logins() int { return c.Of(pb.Auth_Authenticate_FullMethodName) }
 
-// Start starts an etcd of a configuration, in a folder that survives it, and returns a function that restarts it: at
-// once, with nothing but what is on disk.
+// Start starts an etcd with that configuration, and returns a function that restarts it at once with only what is on
+// disk. The data folder is kept over restarts.
 func Start(tb testing.TB, cfg embedded.Config) (s *embedded.Server, restart func()) {
 	tb.Helper()
 	if cfg.DataDir == "" {
