@@ -1,6 +1,6 @@
-// Package claims has what members tell of their claims in etcd. A Record is the value of a claim's key: who has the
-// claim, how far the handling is, and what went wrong. A Summary is the value of the key that tells of many claims how
-// far they are, and Figures that of the key that counts a member's claims.
+// Package claims has what members write about their claims in etcd. A Record is the value of a claim's key: who has the
+// claim, how far the handling is, and what went wrong. A Summary is the value of the key that says for many claims how
+// far they are, and Figures is the value of the key with the counts of a member's claims.
 package claims
 
 import (
@@ -13,14 +13,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// The states that a claim's key can have.
+// The states that the key of a claim can have.
 const (
 	Claimed = "claimed"
 	Active  = "active"
 	Failed  = "failed"
 )
 
-// MaxError is the most bytes of an error's text that are kept.
+// MaxError is how many bytes of an error's text are kept.
 const MaxError = 512
 
 // Record is the value of a claim's key.
@@ -28,7 +28,9 @@ type Record struct {
 	Member string    `json:"member"`
 	State  string    `json:"state"`
 	Since  time.Time `json:"since"` // by the member's clock
-	Error  string    `json:"error"` // of the last Handle, or of what it began, where State is Failed; or what is said of a call that takes long
+	// Error is the error of the last Handle, or of the handling later, if State is Failed. It is also what is said
+	// about a call that takes long.
+	Error string `json:"error"`
 }
 
 // Encoder encodes the claims of one member.
@@ -39,8 +41,8 @@ func NewEncoder(member string) Encoder {
 	return Encoder{head: `{"member":` + quote(member) + `,"state":"`}
 }
 
-// Encode gives the value of the key: JSON, written by hand because there may be a million of them. The state is one of
-// those above, and the message the error of the last Handle, clipped to MaxError.
+// Encode returns the value of the key: JSON, written by hand because there may be a million of them. state is one of
+// the states above, and message the error of the last Handle, which is clipped to MaxError.
 func (e Encoder) Encode(state string, since time.Time, message string) []byte {
 	b := make([]byte, 0, len(e.head)+80+len(message))
 	b = append(b, e.head...)
@@ -56,7 +58,7 @@ func (e Encoder) Encode(state string, since time.Time, message string) []byte {
 	return append(b, '}')
 }
 
-// Decode reads a claim's value. The error says what of it is not understood.
+// Decode reads a claim's value. The error says what is wrong with the value.
 func Decode(value []byte) (Record, error) {
 	var r Record
 	if err := json.Unmarshal(value, &r); err != nil {
@@ -73,9 +75,9 @@ func Decode(value []byte) (Record, error) {
 	return r, nil
 }
 
-// clip makes a message one of at most MaxError bytes of UTF-8, cut between two runes.
+// clip shortens a message to at most MaxError bytes of UTF-8, cut between two runes.
 func clip(message string) string {
-	message = strings.ToValidUTF8(message, "\uFFFD") // first: it makes the message longer
+	message = strings.ToValidUTF8(message, "\uFFFD") // first, since it makes the message longer
 	if len(message) <= MaxError {
 		return message
 	}
@@ -88,7 +90,7 @@ func clip(message string) string {
 
 func quote(s string) string {
 	b, err := json.Marshal(s)
-	if err != nil { // a string always marshals
+	if err != nil { // a string can always be marshalled
 		panic(err)
 	}
 	return string(b)

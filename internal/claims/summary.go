@@ -10,11 +10,11 @@ import (
 )
 
 // Summary is the value of a summary's key, which stands for the states of many claims: those of one shard on one lease.
-// A claim whose key says claimed and was modified last at Through or before is active.
+// A claim is active if its key says claimed and was last modified at Through or before.
 type Summary struct {
 	Member  string
-	Through int64         // a revision of etcd's
-	Within  time.Duration // what it took of them at most to become active, from when they were claimed; whole milliseconds
+	Through int64         // a revision of etcd
+	Within  time.Duration // how long the claims took at most from claimed to active; whole milliseconds
 }
 
 // value is a Summary as JSON.
@@ -24,16 +24,16 @@ type value struct {
 	Within  int64  `json:"within_ms"`
 }
 
-// Encode gives the value of the key.
+// Encode returns the value of the key.
 func (s Summary) Encode() []byte {
 	b, err := json.Marshal(value{s.Member, s.Through, int64(s.Within / time.Millisecond)})
-	if err != nil { // strings and numbers always marshal
+	if err != nil { // strings and numbers can always be marshalled
 		panic(err)
 	}
 	return b
 }
 
-// DecodeSummary reads a summary's value. The error says what of it is not understood.
+// DecodeSummary reads a summary's value. The error says what is wrong with the value.
 func DecodeSummary(text []byte) (Summary, error) {
 	var v value
 	if err := json.Unmarshal(text, &v); err != nil {
@@ -51,20 +51,21 @@ func DecodeSummary(text []byte) (Summary, error) {
 	return Summary{v.Member, v.Through, time.Duration(v.Within) * time.Millisecond}, nil
 }
 
-// DecodeSummaryOf reads a key's summary. One that is not on the lease that it is about would outlive its claims, so it
-// is an error.
+// DecodeSummaryOf reads the summary at a key. It is an error if the key is not on the lease that its name says, since
+// the summary would outlive its claims.
 func DecodeSummaryOf(key keys.Key, kv *mvccpb.KeyValue) (Summary, error) {
 	if kv.Lease != key.Lease {
-		return Summary{}, fmt.Errorf("it is on lease %x, and about %x", kv.Lease, key.Lease)
+		return Summary{}, fmt.Errorf("it is on lease %x, but about lease %x", kv.Lease, key.Lease)
 	}
 	return DecodeSummary(kv.Value)
 }
 
-// maxWithin is more than a century, and fits into a duration.
+// maxWithin is more than a century in milliseconds, and fits into a duration.
 const maxWithin = 1 << 42
 
-// Of gives what a claim on the summary's lease says with it: of itself, or that it is active, since when at the latest.
-// Modified is the revision at which the claim's key was written last.
+// Of returns a claim's record together with what the summary says: either the record as it is, or active, with the
+// latest possible time for Since. The claim must be on the summary's lease. modified is the revision at which its key
+// was last written.
 func (s Summary) Of(r Record, modified int64) Record {
 	if r.State == Claimed && r.Member == s.Member && modified <= s.Through {
 		r.State, r.Since = Active, r.Since.Add(s.Within)

@@ -1,5 +1,4 @@
-// Package keys builds and parses every key that DRM has in etcd, and nothing else does. The layout is in
-// docs/design.md.
+// Package keys builds and parses every key that DRM has in etcd; no other package does. docs/design.md has the layout.
 package keys
 
 import (
@@ -15,15 +14,15 @@ import (
 )
 
 const (
-	// MaxIDBytes is the most an id of a resource or a member may have, before escaping.
+	// MaxIDBytes is how many bytes the id of a resource or a member may have, before escaping.
 	MaxIDBytes = 512
-	// MaxShards is the most shards an app may have; see the design for the cost of each.
+	// MaxShards is how many shards an app may have; the design says what each of them costs.
 	MaxShards = 4096
-	// MaxSlots bounds what a slot's number may be, so that a foreign key cannot make a ring of any size.
+	// MaxSlots is the highest number of a slot, so that a foreign key cannot make a ring of any size.
 	MaxSlots = 99999
 )
 
-// Problems of an id. Each completes the sentence "want …".
+// What is wrong with an id. Each error completes the sentence "want …".
 var (
 	errEmpty   = errors.New("an id that is not empty")
 	errLong    = fmt.Errorf("an id of at most %d bytes", MaxIDBytes)
@@ -31,8 +30,8 @@ var (
 	errControl = errors.New("an id without control characters")
 )
 
-// CheckID says whether an id can be one: non-empty UTF-8 of at most MaxIDBytes bytes without control characters.
-// The error completes the sentence "want …".
+// CheckID returns an error if the text cannot be an id: an id is non-empty UTF-8 of at most MaxIDBytes bytes without
+// control characters. The error completes the sentence "want …".
 func CheckID(id string) error {
 	switch {
 	case id == "":
@@ -47,7 +46,7 @@ func CheckID(id string) error {
 	return nil
 }
 
-// Layout is one app's part of etcd.
+// Layout builds and parses the keys of one app.
 type Layout struct{ root string } // ends with a slash
 
 // New makes the layout of an app below a prefix such as "/drm". A slash at the prefix's end makes no difference.
@@ -55,7 +54,7 @@ func New(prefix, app string) Layout {
 	return Layout{Apps(prefix) + Escape(app) + "/"}
 }
 
-// At makes the layout of an app of which the Root is known.
+// At makes the layout of the app with that Root.
 func At(root string) Layout { return Layout{root} }
 
 // Apps is the prefix of all apps below a prefix such as "/drm".
@@ -67,29 +66,29 @@ func (l Layout) Root() string { return l.root }
 // Config is the key that makes the app exist.
 func (l Layout) Config() string { return l.root + "config" }
 
-// Source is the key of the outcome of the last fetches.
+// Source is the key of the record of the last fetches.
 func (l Layout) Source() string { return l.root + "source" }
 
 // Stats is the key of a member's own figures.
 func (l Layout) Stats(member string) string { return l.root + "stats/" + Escape(member) }
 
-// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended, or woken again, so
-// that it need not read the catalogue to find them.
+// Deallocations is the prefix of the marks that tell the coordinator which entries were suspended or woken, so that it
+// need not read the whole catalogue to find them.
 func (l Layout) Deallocations() string { return l.root + "deallocated/" }
 
 // Deallocation is the mark of one resource.
 func (l Layout) Deallocation(id string) string { return l.Deallocations() + Escape(id) }
 
-// Orders is the prefix of what operators order of the coordinator.
+// Orders is the prefix of the orders that operators give to the coordinator.
 func (l Layout) Orders() string { return l.root + "orders/" }
 
-// AcceptOrder is the key of an operator's order that removals that are held be made.
+// AcceptOrder is the key of an operator's order to make the removals that are held.
 func (l Layout) AcceptOrder() string { return l.Orders() + "accept" }
 
-// FetchOrder is the key of an operator's order that the source be asked.
+// FetchOrder is the key of an operator's order to ask the source.
 func (l Layout) FetchOrder() string { return l.Orders() + "fetch" }
 
-// Group is the prefix that holds all a view is made of.
+// Group is the prefix of all keys that a view is made of.
 func (l Layout) Group() string { return l.root + "group/" }
 
 // Member is the lease-bound key of a live member.
@@ -98,10 +97,10 @@ func (l Layout) Member(id string) string { return l.root + "group/members/" + Es
 // Slot is the key of a slot's reservation.
 func (l Layout) Slot(n int) string { return fmt.Sprintf("%sgroup/slots/%05d", l.root, n) }
 
-// Drain is the key of an operator's order that a member hold nothing.
+// Drain is the key of an operator's order that a member must own no shards.
 func (l Layout) Drain(member string) string { return l.root + "group/drains/" + Escape(member) }
 
-// Pin is the key of an operator's order that a shard be a certain member's.
+// Pin is the key of an operator's order that a shard belongs to a certain member.
 func (l Layout) Pin(shard int) string { return l.root + "group/pins/" + shardName(shard) }
 
 // Placement is the key of the coordinator's exceptions to the ring.
@@ -135,12 +134,12 @@ func (l Layout) Figures() string { return l.root + "stats/" }
 // Summaries is the prefix of a shard's summaries. It sorts before the claims.
 func (l Layout) Summaries(shard int) string { return l.Shard(shard) + "active/" }
 
-// Summary is the key, bound to a lease, that tells the states of a shard's claims on that lease.
+// Summary is the key, bound to a lease, of the summary of a shard's claims on that lease.
 func (l Layout) Summary(shard int, lease int64) string {
 	return fmt.Sprintf("%s%016x", l.Summaries(shard), uint64(lease))
 }
 
-// inShard builds a key in one piece of memory: there are millions of them.
+// inShard builds a key in one piece of memory, since there are millions of them.
 func (l Layout) inShard(shard int, kind, id string) string {
 	name, ok := hex(shard)
 	if !ok {
@@ -156,7 +155,7 @@ func shardName(shard int) string {
 	return fmt.Sprintf("%04x", shard)
 }
 
-// hex is %04x, without fmt, of a number that takes no more digits.
+// hex formats a number as %04x does, but without fmt; ok is false if that takes more digits.
 func hex(shard int) (name [4]byte, ok bool) {
 	const digits = "0123456789abcdef"
 	for i := range name {
@@ -168,7 +167,7 @@ func hex(shard int) (name [4]byte, ok bool) {
 // Kind says what a key is.
 type Kind int
 
-// The kinds of keys; Foreign is any that DRM would not have written.
+// The kinds of keys; Foreign is a key that DRM would not have written.
 const (
 	Foreign Kind = iota
 	Config
@@ -191,13 +190,13 @@ const (
 // Key is a parsed key.
 type Key struct {
 	Kind   Kind
-	ID     string // of Stats, Member, Drain: the member; of Resource, Claim, Deallocation: the resource
-	Number int    // of Slot: the slot; of Pin, Resource, Claim, Summary: the shard
+	ID     string // of Stats, Member and Drain: the member; of Resource, Claim and Deallocation: the resource
+	Number int    // of Slot: the slot; of Pin, Resource, Claim and Summary: the shard
 	Lease  int64  // of Summary
 }
 
-// Home is the number of the shard that a Resource, Claim or Summary belongs to. A resource's id decides that, so a key
-// may lie below another shard, where it is ignored. A Summary has no id, and belongs where it is.
+// Home is the number of the shard that a Resource, Claim or Summary belongs to. The id of a resource decides that, so a
+// key may lie below another shard, where it is ignored. A Summary has no id, and belongs where it lies.
 func (k Key) Home(shards int) int {
 	if k.Kind == Summary {
 		return k.Number
@@ -205,8 +204,8 @@ func (k Key) Home(shards int) int {
 	return shard.Of(k.ID, shards)
 }
 
-// Parse takes a key apart. What the Layout's methods built comes back as it went in, if ids and numbers were ones that
-// can be; all else is Foreign.
+// Parse takes a key apart. It is the inverse of the Layout's methods for valid ids and numbers; every other key is
+// Foreign.
 func (l Layout) Parse(key string) Key {
 	rest, ok := strings.CutPrefix(key, l.root)
 	if !ok {
@@ -300,7 +299,8 @@ func withID(kind Kind, escaped string, number int) Key {
 	return Key{Kind: kind, ID: id, Number: number}
 }
 
-// Escape makes an id one path element: a slash in it cannot leave its place, and neither "." nor ".." can be one.
+// Escape makes an id one path element: a slash in the id cannot move the key elsewhere, and the element is neither "."
+// nor "..".
 func Escape(id string) string {
 	plain := true
 	for i := 0; i < len(id); i++ {
@@ -329,7 +329,7 @@ func isPlain(c byte) bool {
 		c == '-' || c == '_' || c == '.' || c == '~' || c == ':' || c == '@'
 }
 
-// Unescape is the inverse of Escape; it refuses what Escape would not have written.
+// Unescape is the inverse of Escape. It refuses a text that Escape would not have written.
 func Unescape(s string) (string, error) {
 	id, err := url.PathUnescape(s)
 	if err != nil {

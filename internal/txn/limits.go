@@ -10,16 +10,17 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 )
 
-// UsualOps is etcd's default limit of the comparisons and of the operations of a transaction (--max-txn-ops).
+// UsualOps is etcd's default limit on the comparisons, and on the operations, of a transaction (--max-txn-ops).
 const UsualOps = 128
 
-// Limits is what etcd takes in one transaction, as far as is known: its defaults, until it refuses something. All who
-// write to one etcd share it, so that what one of them has learnt spares the others the same refusal. What was learnt
-// is never unlearnt, and may be as little as half of what etcd would take. The zero value is ready. It is safe for
-// concurrent use.
+// Limits is what etcd takes in one transaction, as far as is known. It starts with etcd's defaults and learns from
+// refusals. All writers to one etcd share it, so that each is spared the refusals that another one has met. It never
+// forgets what it has learnt, and may stay as low as half of what etcd would take. The zero value is ready to use. It
+// is safe for concurrent use.
 type Limits struct{ ops, bytes atomic.Int64 } // 0: not known to be lower than the default
 
-// Ops is the most comparisons, and the most operations, of a transaction. What is nested counts besides.
+// Ops is how many comparisons, and also how many operations, a transaction may have at most. Those of nested
+// transactions count too.
 func (l *Limits) Ops() int {
 	if n := l.ops.Load(); n > 0 {
 		return int(n)
@@ -27,7 +28,7 @@ func (l *Limits) Ops() int {
 	return UsualOps
 }
 
-// Bytes is the most that a transaction may have, by the reckoning of whoever told TooLarge; unlimited until then.
+// Bytes is how large a transaction may be at most, in bytes as the callers of TooLarge count them; unlimited at first.
 func (l *Limits) Bytes() int {
 	if n := l.bytes.Load(); n > 0 {
 		return int(n)
@@ -35,8 +36,8 @@ func (l *Limits) Bytes() int {
 	return math.MaxInt
 }
 
-// TooMany makes a *LimitError of etcd's error that a transaction has too many operations, and takes note of it. Other
-// errors are returned as they are.
+// TooMany takes etcd's error and the transaction that it refused. If the error says that the transaction has too many
+// operations, TooMany learns from it and returns a *LimitError. It returns any other error unchanged.
 func (l *Limits) TooMany(err error, refused *pb.TxnRequest) error {
 	if !errors.Is(err, rpctypes.ErrTooManyOps) {
 		return err
@@ -46,11 +47,11 @@ func (l *Limits) TooMany(err error, refused *pb.TxnRequest) error {
 	return &LimitError{Needs: weight, err: err}
 }
 
-// TooLarge takes note that etcd refused a transaction of so many bytes.
+// TooLarge learns that etcd refused a transaction of that many bytes.
 func (l *Limits) TooLarge(bytes int) { lower(&l.bytes, bytes, l.Bytes()) }
 
-// lower makes a limit half of what was refused. That more than the limit was refused is no news: it was sent before the
-// limit was known.
+// lower makes a limit half of what was refused. A refusal above the limit teaches nothing: the transaction was sent
+// before the limit was known.
 func lower(limit *atomic.Int64, refused, was int) {
 	for half := int64((refused + 1) / 2); refused <= was; {
 		now := limit.Load()
@@ -60,7 +61,8 @@ func lower(limit *atomic.Int64, refused, was int) {
 	}
 }
 
-// Weight is the least --max-txn-ops that lets a transaction pass: etcd adds what is nested to the level that it is in.
+// Weight is the least --max-txn-ops with which etcd accepts a transaction: etcd adds what is nested to the level that
+// it is in.
 func Weight(txn *pb.TxnRequest) int {
 	level, nested := max(len(txn.Compare), len(txn.Success), len(txn.Failure)), 0
 	for _, ops := range [][]*pb.RequestOp{txn.Success, txn.Failure} {
@@ -79,7 +81,7 @@ type LimitError struct {
 	err   error
 }
 
-// NewLimitError makes one of etcd's error.
+// NewLimitError makes a LimitError of etcd's error. needs is the least --max-txn-ops that would do.
 func NewLimitError(needs int, err error) *LimitError { return &LimitError{needs, err} }
 
 func (e *LimitError) Error() string {

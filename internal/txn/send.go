@@ -12,33 +12,33 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// ErrTooLarge says that a transaction is larger than etcd, or its client, takes in one request. Nothing was written.
+// ErrTooLarge says that a transaction is larger than etcd, or its client, accepts in one request. Nothing was written.
 var ErrTooLarge = errors.New("larger than etcd takes in one request")
 
-// Write is what is done to one key.
+// Write says what to do with one key.
 type Write struct {
 	Key    string
-	Delete bool  // the key; else its value is put
-	Lease  int64 // to put it on; 0: none
+	Delete bool  // delete the key; otherwise its value is put
+	Lease  int64 // the lease to put the key under; 0: none
 
 	Any    bool  // there is no condition
-	Expect int64 // the revision that the key must have, by Sender.By; 0: it must not exist
+	Expect int64 // the revision that the key must have, as Sender.By says; 0: it must not exist
 
-	// Vacant says that as far as the caller knows, no key of the group exists. Such writes of a group that follow
-	// each other in the order of their keys, and put what must not exist, are compared as one range: half of what a
-	// transaction otherwise is.
+	// Vacant says that as far as the caller knows, no key of the group exists. Such writes of a group, if they follow
+	// each other in the order of their keys and put keys that must not exist, are compared as one range, which halves
+	// the transaction.
 	Vacant bool
 	Group  int
 }
 
-// Outcome is what came of a write that etcd has decided on.
+// Outcome is the outcome of a write that etcd has decided on.
 type Outcome struct {
-	Revision int64            // etcd's, as of the answer
-	Applied  bool             // it was done; else its condition did not hold
-	Found    *mvccpb.KeyValue // what is there instead, where it was not; nil: no such key
+	Revision int64            // etcd's revision, as of the answer
+	Applied  bool             // the write was done; otherwise its condition did not hold
+	Found    *mvccpb.KeyValue // what is there instead, if the write was not applied; nil: no such key
 }
 
-// Bounds is what etcd takes in one transaction, as far as is known. *Limits does that.
+// Bounds is what etcd takes in one transaction, as far as is known. *Limits implements it.
 type Bounds interface {
 	Ops() int
 	Bytes() int
@@ -46,42 +46,42 @@ type Bounds interface {
 	TooLarge(bytes int)
 }
 
-// Sender carries out writes, each on its own condition, in as few transactions as etcd takes. It tries them in one
-// flat transaction, which does all or nothing and is the fastest that etcd has. Where a condition does not hold it
-// tries them in a nested one, which decides on each write by itself. What etcd refuses for its size goes in parts.
-// Only that is sent again: the outcome of any other failure may be unknown.
+// Sender carries out writes, each on its own condition, in as few transactions as etcd takes. It first tries them in a
+// flat transaction, which does all or nothing and is the fastest kind in etcd. If a condition does not hold, it tries
+// them in a nested transaction, which decides on each write by itself. A transaction that etcd refuses for its size is
+// sent in parts. Nothing else is sent again, since the outcome of any other failure may be unknown.
 //
 // T is the caller's own item. Send calls the functions one at a time.
 type Sender[T any] struct {
-	Commit func(*pb.TxnRequest) (*pb.TxnResponse, error) // as Committer does it
+	Commit func(*pb.TxnRequest) (*pb.TxnResponse, error) // works as Committer.Commit does
 	Limits Bounds
 
-	Guards      Guards                   // which must hold for anything to be written
+	Guards      Guards                   // must hold for anything to be written
 	FreeDeletes bool                     // a transaction that only deletes compares no guards
-	By          pb.Compare_CompareTarget // CREATE or MOD: what Write.Expect is compared with
-	Inspect     int                      // up to how many writes a flat one also asks for what is there instead
-	MaxOps      int                      // how many writes a transaction has at most
-	MaxBytes    int                      // its most, by Size, unless it has one write; 0: the caller sees to that
+	By          pb.Compare_CompareTarget // CREATE or MOD: which revision Write.Expect is compared with
+	Inspect     int                      // up to how many writes a flat transaction also asks for what is there instead
+	MaxOps      int                      // how many writes a transaction may have
+	MaxBytes    int                      // its largest Size, unless it has one write; 0: the caller limits the size
 
-	Write func(item *T) Write        // what to do
-	Value func(item *T) []byte       // to put; it is not called for a delete
+	Write func(item *T) Write        // says what to do
+	Value func(item *T) []byte       // the value to put; not called for a delete
 	Size  func(item *T) int          // roughly what the write adds to a transaction, in bytes
-	Done  func(item *T, got Outcome) // told of each write that etcd has decided on
+	Done  func(item *T, got Outcome) // called for each write that etcd has decided on
 
-	// Failed is told of the writes of a transaction that failed: a *GuardError; an ErrTooLarge or a *LimitError, of
-	// one write alone, which was not done; or an error of etcd's or of ctx's. Where it returns false, nothing more is
-	// sent.
+	// Failed is called with the writes of a transaction that failed. The error is a *GuardError; an ErrTooLarge or a
+	// *LimitError of a single write, which was not done; or an error of etcd or of the context. If Failed returns
+	// false, nothing more is sent.
 	Failed func(items []T, err error) bool
 }
 
-// Most is how many writes a transaction has at most, as far as is known: each guard is a comparison of its own, and
-// what is nested counts besides the outer level.
+// Most is how many writes a transaction may have, as far as is known: each guard takes a comparison, and what is nested
+// counts in addition to the outer level.
 func (s *Sender[T]) Most() int {
 	return min(s.MaxOps, max(1, s.Limits.Ops()-max(1, len(s.Guards))))
 }
 
-// Fit is how many of n writes go in one transaction that takes so many writes and bytes at most: one at least, where
-// there is one. size is that of a write.
+// Fit is how many of n writes go in one transaction of at most most writes and bytes bytes; at least one, if n is not
+// 0. size returns the size of a write.
 func Fit(n, most, bytes int, size func(i int) int) int {
 	most = min(n, most)
 	for i := range most {
@@ -92,10 +92,10 @@ func Fit(n, most, bytes int, size func(i int) int) int {
 	return most
 }
 
-// Send carries out the writes. It reports whether it has sent all of them: Failed can end it.
+// Send carries out the writes. It reports whether it has sent all of them, or whether Failed has stopped it.
 func (s *Sender[T]) Send(items []T) bool { return s.inParts(items, s.flat) }
 
-// inParts sends items, in halves where etcd does not take them as they are.
+// inParts sends items, and sends them in halves if etcd does not take them as they are.
 func (s *Sender[T]) inParts(items []T, send func([]T) (bool, error)) bool {
 	for len(items) > 0 {
 		part := items[:s.fit(items)]
@@ -125,11 +125,11 @@ func (s *Sender[T]) fit(items []T) int {
 	return Fit(most, most, min(s.MaxBytes, s.Limits.Bytes()), func(i int) int { return s.Size(&items[i]) })
 }
 
-// divides says whether a part that failed may pass in smaller ones. It learns what etcd does not take.
+// divides says whether a part that failed may be accepted in smaller parts. It learns what etcd does not take.
 func (s *Sender[T]) divides(part []T, err error) bool {
 	var limit *LimitError
 	if errors.As(err, &limit) {
-		return true // commit has learnt it
+		return true // commit has already learnt it
 	}
 	if !errors.Is(err, ErrTooLarge) {
 		return false
@@ -142,8 +142,8 @@ func (s *Sender[T]) divides(part []T, err error) bool {
 	return true
 }
 
-// flat sends items in one transaction that does all or nothing. Where it did nothing, those that are not known to be
-// in conflict are tried in a second one. goOn is what Send returns.
+// flat sends items in one transaction that does all or nothing. If it did nothing, flat sends the items that are not
+// known to be in conflict in a second transaction. goOn is what Send returns.
 func (s *Sender[T]) flat(items []T) (goOn bool, err error) {
 	guards := s.guardsOf(items)
 	b := s.build(items, guards, true)
@@ -155,7 +155,7 @@ func (s *Sender[T]) flat(items []T) (goOn bool, err error) {
 	}
 	resp, err := s.commit(req)
 	if isReceiveLimit(err) {
-		// What was written is answered with next to nothing, so if it is the answer that is too large, nothing was.
+		// Writes are answered with next to nothing, so if the answer is too large, the transaction wrote nothing.
 		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	if err != nil {
@@ -178,8 +178,8 @@ func (s *Sender[T]) flat(items []T) (goOn bool, err error) {
 	return s.unmet(items, found, revision), nil
 }
 
-// unmet tells the outcome of those items whose conditions did not hold, by what was found instead, and tries the
-// others.
+// unmet reports the outcome of the items whose conditions did not hold, by what was found instead, and tries the other
+// items.
 func (s *Sender[T]) unmet(items []T, found []*pb.ResponseOp, revision int64) (goOn bool) {
 	var rest []int
 	for i := range items {
@@ -218,7 +218,7 @@ func (s *Sender[T]) nested(items []T) (goOn bool, err error) {
 	if err != nil {
 		return false, err
 	}
-	if !resp.Succeeded { // which only the guards decide
+	if !resp.Succeeded { // only the guards decide that
 		return false, guards.Check(resp)
 	}
 	for i := range items {
@@ -232,7 +232,7 @@ func (s *Sender[T]) nested(items []T) (goOn bool, err error) {
 	return true, nil
 }
 
-// commit sends a transaction, and learns from an answer that it is too large.
+// commit sends a transaction, and learns from an answer that says it is too large.
 func (s *Sender[T]) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	resp, err := s.Commit(req)
 	if err != nil {
@@ -244,7 +244,7 @@ func (s *Sender[T]) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	return resp, err
 }
 
-// guardsOf are the guards of a transaction of these items.
+// guardsOf returns the guards of a transaction with these items.
 func (s *Sender[T]) guardsOf(items []T) Guards {
 	if !s.FreeDeletes {
 		return s.Guards
@@ -257,13 +257,13 @@ func (s *Sender[T]) guardsOf(items []T) Guards {
 	return nil
 }
 
-// built is a transaction's parts: comparisons, those of the guards first, and each item's write.
+// built holds the parts of a transaction: its comparisons, first those of the guards, and each item's write.
 type built struct {
 	compares []*pb.Compare
 	writes   []*pb.RequestOp
 }
 
-// build makes the parts of a transaction. With ranges, what Write.Vacant says is made use of.
+// build makes the parts of a transaction. With ranges it uses what Write.Vacant says.
 func (s *Sender[T]) build(items []T, guards Guards, ranges bool) built {
 	spans := Spans(len(items), func(i int) bool { return ranges && together(s.Write(&items[i-1]), s.Write(&items[i])) })
 	b := NewBatch(s.measure(items, guards, spans))
@@ -282,7 +282,7 @@ func (s *Sender[T]) build(items []T, guards Guards, ranges bool) built {
 			case w.Any:
 			case span.To-span.From > 1 && i == span.From:
 				all.compares = append(all.compares, b.Absent(key, s.Write(&items[span.To-1]).Key))
-			case span.To-span.From > 1: // in the range
+			case span.To-span.From > 1: // the range covers it
 			case s.By == pb.Compare_MOD:
 				all.compares = append(all.compares, b.Modified(key, w.Expect))
 			default:
@@ -298,7 +298,7 @@ func (s *Sender[T]) build(items []T, guards Guards, ranges bool) built {
 	return all
 }
 
-// measure says how much a transaction's parts take.
+// measure returns how much memory the parts of a transaction take.
 func (s *Sender[T]) measure(items []T, guards Guards, spans []Span) Size {
 	size := Size{Creates: len(guards)}
 	for _, g := range guards {
@@ -327,7 +327,7 @@ func (s *Sender[T]) measure(items []T, guards Guards, spans []Span) Size {
 	return size
 }
 
-// keyOf is the key that an operation puts or deletes.
+// keyOf returns the key that an operation puts or deletes.
 func keyOf(write *pb.RequestOp) []byte {
 	if put := write.GetRequestPut(); put != nil {
 		return put.Key
@@ -335,7 +335,7 @@ func keyOf(write *pb.RequestOp) []byte {
 	return write.GetRequestDeleteRange().GetKey()
 }
 
-// together says whether two writes that follow each other are compared as one range.
+// together says whether two neighbouring writes are compared as one range.
 func together(a, b Write) bool {
 	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && !a.Any && !b.Any && a.Expect == 0 && b.Expect == 0 &&
 		a.Group == b.Group && a.Key < b.Key
@@ -348,7 +348,7 @@ func (s *Sender[T]) revisionOf(kv *mvccpb.KeyValue) int64 {
 	return kv.GetCreateRevision()
 }
 
-// First is the key that a read of one key found, or nil.
+// First returns the key-value pair that a read of one key found, or nil.
 func First(read *pb.ResponseOp) *mvccpb.KeyValue {
 	if kvs := Found(read); len(kvs) > 0 {
 		return kvs[0]
@@ -356,11 +356,11 @@ func First(read *pb.ResponseOp) *mvccpb.KeyValue {
 	return nil
 }
 
-// isReceiveLimit tells gRPC's limit on what is received, which has no error value: by etcd, or by the client. It is
-// above etcd's own, unless one of them was configured.
+// isReceiveLimit recognises gRPC's limit on the size of a received message, at etcd or at the client, by its text,
+// since it has no error value. The limit is above etcd's own, unless one of them was configured.
 func isReceiveLimit(err error) bool { return isMessageLimit(err, "received message larger than max") }
 
-// isSendLimit tells gRPC's limit on what the client sends.
+// isSendLimit recognises gRPC's limit on the size of a message that the client sends.
 func isSendLimit(err error) bool {
 	return isMessageLimit(err, "trying to send message larger than max")
 }

@@ -1,8 +1,8 @@
-// Package txn builds etcd's transactions as they go over the wire. clientv3's builder takes ten objects for each
-// conditional write and copies each comparison, which shows where there are a hundred thousand of them; a Batch takes a
-// few for all.
+// Package txn builds etcd's transactions as they go over the wire. clientv3's builder allocates ten objects for each
+// conditional write and copies each comparison, which is noticeable with a hundred thousand writes; a Batch allocates a
+// few objects for all of them.
 //
-// A Committer sends what was built: New makes one of a client.
+// A Committer sends transactions: New makes one from a client.
 package txn
 
 import (
@@ -17,11 +17,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/wire"
 )
 
-// Committer carries out transactions, each at most once. An error of etcd's is one of rpctypes, and one of ctx is
-// ctx's.
+// Committer carries out transactions, each at most once. When etcd refuses, the error is one of package rpctypes; when
+// the context ends, it is the context's.
 type Committer interface {
-	// Commit carries out one. Where all that it was to do in success was to put and to delete, without what was there
-	// before, the Responses may be left out of the answer that it succeeded.
+	// Commit carries out one transaction. If the transaction succeeded, and its operations are only puts and deletes
+	// that do not ask for the previous value, the answer may leave the Responses out.
 	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
@@ -45,7 +45,7 @@ func (c committer) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnRespo
 	return resp, reach.Explain(c.client, clientv3.ContextError(ctx, err), func() string { return asked(txn) })
 }
 
-// asked says what a transaction does.
+// asked describes what a transaction does.
 func asked(txn *pb.TxnRequest) string {
 	var all []string
 	for _, op := range slices.Concat(txn.Success, txn.Failure) {
@@ -64,7 +64,7 @@ func asked(txn *pb.TxnRequest) string {
 	return reach.Several(all)
 }
 
-// onlyWrites says whether there is nothing to be read in the answers to operations.
+// onlyWrites says whether the answers to operations contain nothing to read.
 func onlyWrites(ops []*pb.RequestOp) bool {
 	for _, op := range ops {
 		switch r := op.Request.(type) {
@@ -83,7 +83,7 @@ func onlyWrites(ops []*pb.RequestOp) bool {
 	return true
 }
 
-// Batch is memory for the comparisons and writes of one transaction.
+// Batch holds the memory for the comparisons and writes of one transaction.
 type Batch struct {
 	keys     []byte
 	compares []pb.Compare
@@ -96,14 +96,14 @@ type Batch struct {
 	delOps   []pb.RequestOp_RequestDeleteRange
 }
 
-// Size is what a Batch is to hold. More than that is an error in the caller, and panics.
+// Size is what a Batch will hold. A Batch that is given more panics: that is a mistake of the caller.
 type Size struct {
 	KeyBytes      int // of all keys together
-	Creates, Mods int // comparisons, by what they compare
+	Creates, Mods int // comparisons of create and of mod revisions
 	Puts, Deletes int
 }
 
-// NewBatch makes a Batch.
+// NewBatch makes a Batch of that size.
 func NewBatch(s Size) *Batch {
 	return &Batch{
 		keys:     make([]byte, s.KeyBytes),
@@ -115,21 +115,21 @@ func NewBatch(s Size) *Batch {
 	}
 }
 
-// take cuts the next of a slice's elements off.
+// take cuts off the next element of a slice.
 func take[T any](from *[]T) *T {
 	next := &(*from)[0]
 	*from = (*from)[1:]
 	return next
 }
 
-// Key copies a key, for as many comparisons and writes as it is in.
+// Key copies a key, for all comparisons and writes that have it.
 func (b *Batch) Key(key string) []byte {
 	k := b.keys[:len(key):len(key)]
 	b.keys = b.keys[copy(k, key):]
 	return k
 }
 
-// Created compares a key's create revision; 0: there is no such key.
+// Created compares a key's create revision; 0 means that there is no such key.
 func (b *Batch) Created(key []byte, revision int64) *pb.Compare {
 	union, c := take(&b.creates), take(&b.compares)
 	union.CreateRevision = revision
@@ -137,22 +137,22 @@ func (b *Batch) Created(key []byte, revision int64) *pb.Compare {
 	return c
 }
 
-// Absent compares a range of keys, from one up to another and that too: there is none.
+// Absent compares a range of keys, from one key to another, which it includes: none of them may exist.
 func (b *Batch) Absent(from []byte, to string) *pb.Compare {
 	c := b.Created(from, 0)
 	c.RangeEnd = b.Key(to + "\x00")
 	return c
 }
 
-// EndBytes is what the end of a range up to a key takes of Size.KeyBytes.
+// EndBytes is how many of Size.KeyBytes the end of a range takes that goes up to a key.
 func EndBytes(to string) int { return len(to) + 1 }
 
-// Span is a run of a transaction's writes, from one up to another that is not in it, whose keys are compared as one
-// range.
+// Span is a run of a transaction's writes whose keys are compared as one range: from From up to To, which is not part
+// of it.
 type Span struct{ From, To int }
 
-// Spans cuts n writes into the longest spans there are; joined says whether one belongs to the span of the one before
-// it.
+// Spans cuts n writes into spans as long as possible; joined says whether write i belongs to the span of the write
+// before it.
 func Spans(n int, joined func(i int) bool) []Span {
 	all := make([]Span, 0, n)
 	for i := range n {
@@ -165,7 +165,7 @@ func Spans(n int, joined func(i int) bool) []Span {
 	return all
 }
 
-// Modified compares a key's mod revision; 0: there is no such key.
+// Modified compares a key's mod revision; 0 means that there is no such key.
 func (b *Batch) Modified(key []byte, revision int64) *pb.Compare {
 	union, c := take(&b.mods), take(&b.compares)
 	union.ModRevision = revision
@@ -173,7 +173,7 @@ func (b *Batch) Modified(key []byte, revision int64) *pb.Compare {
 	return c
 }
 
-// Put writes a key; lease 0: without one.
+// Put writes a key under a lease; 0 means without a lease.
 func (b *Batch) Put(key, value []byte, lease int64) *pb.RequestOp {
 	put, union, op := take(&b.puts), take(&b.putOps), take(&b.ops)
 	put.Key, put.Value, put.Lease = key, value, lease
@@ -191,7 +191,7 @@ func (b *Batch) Delete(key []byte) *pb.RequestOp {
 	return op
 }
 
-// Created compares a key's create revision; 0: there is no such key.
+// Created compares a key's create revision; 0 means that there is no such key.
 func Created(key string, revision int64) *pb.Compare {
 	return &pb.Compare{
 		Target:      pb.Compare_CREATE,
@@ -200,7 +200,7 @@ func Created(key string, revision int64) *pb.Compare {
 	}
 }
 
-// Modified compares a key's mod revision; 0: there is no such key.
+// Modified compares a key's mod revision; 0 means that there is no such key.
 func Modified(key string, revision int64) *pb.Compare {
 	return &pb.Compare{
 		Target:      pb.Compare_MOD,
@@ -209,7 +209,7 @@ func Modified(key string, revision int64) *pb.Compare {
 	}
 }
 
-// Put writes a key, without a lease.
+// Put writes a key without a lease.
 func Put(key string, value []byte) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestPut{RequestPut: &pb.PutRequest{Key: []byte(key), Value: value}}}
 }
@@ -221,18 +221,18 @@ func Delete(key string) *pb.RequestOp {
 	}
 }
 
-// Get reads a key.
+// Get reads a key with its value.
 func Get(key []byte) *pb.RequestOp { return read(&pb.RangeRequest{Key: key}) }
 
-// Look reads all of a key but its value.
+// Look reads a key without its value.
 func Look(key []byte) *pb.RequestOp { return read(&pb.RangeRequest{Key: key, KeysOnly: true}) }
 
-// List reads up to limit keys from one up to another, without their values.
+// List reads up to limit keys, from one key up to another, without their values.
 func List(from, end string, limit int64) *pb.RequestOp {
 	return read(&pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(end), KeysOnly: true, Limit: limit})
 }
 
-// Page reads up to limit keys from one up to another, with their values.
+// Page reads up to limit keys, from one key up to another, with their values.
 func Page(from, end string, limit int64) *pb.RequestOp {
 	return read(&pb.RangeRequest{Key: []byte(from), RangeEnd: []byte(end), Limit: limit})
 }
@@ -241,10 +241,10 @@ func read(r *pb.RangeRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: r}}
 }
 
-// Nest makes a transaction an operation of another.
+// Nest makes a transaction an operation of another transaction.
 func Nest(txn *pb.TxnRequest) *pb.RequestOp {
 	return &pb.RequestOp{Request: &pb.RequestOp_RequestTxn{RequestTxn: txn}}
 }
 
-// Found is what a read of the answer found.
+// Found returns what a read found.
 func Found(read *pb.ResponseOp) []*mvccpb.KeyValue { return read.GetResponseRange().GetKvs() }

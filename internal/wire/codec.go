@@ -1,9 +1,9 @@
-// Package wire reads etcd's answers where there are many of them: lists of a million keys, news of them, and what came
-// of a million writes. gRPC's own codec takes four objects for each key and each write; this one takes a few for all of
-// an answer.
+// Package wire reads answers of etcd of which there are many, or which are large: lists of a million keys, their
+// events, and the outcomes of a million writes. gRPC's own codec allocates four objects for each key and each write;
+// this one allocates a few for a whole answer.
 //
-// Use Lean in place of Options for a call whose answer is one of those, and NewWatchClient for watches; any other
-// answer is read as always.
+// Callers use Lean in place of Options for a call with such an answer, and NewWatchClient for watches. Any other answer
+// is read as usual.
 package wire
 
 import (
@@ -22,24 +22,24 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// Options are clientv3's defaults for a call: to wait for a connection, and to leave limits to the server, but for what
-// is beyond any that it could have.
+// Options are clientv3's defaults for a call: it waits for a connection, and leaves limits to the server, except for a
+// limit above any that a server could have.
 var Options = []grpc.CallOption{
 	grpc.WaitForReady(true), grpc.MaxCallSendMsgSize(2 << 20), grpc.MaxCallRecvMsgSize(math.MaxInt32),
 }
 
-// Lean are Options with the codec of this package:
+// Lean are the Options with the codec of this package:
 //
-//   - Of a TxnResponse that tells of success only the header is read. Not for transactions that read anything then, or
-//     whose writes return what was there before.
-//   - All keys and values of a RangeResponse, and all of a WatchResponse, share one piece of memory. Whoever keeps one of
-//     them for longer than the others copies it.
+//   - Of a TxnResponse that says success, only the header is read. So it must not be used for transactions that then
+//     read anything, or whose writes return the previous value.
+//   - All keys and values of a RangeResponse, and all of a WatchResponse, share one piece of memory. Copy what is
+//     kept for longer than the others.
 //
-// It has no room left: callers append options of their own, at the same time.
+// The slice has no spare capacity, since several callers may append their own options at the same time.
 var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
 
-// NewWatchClient is pb.NewWatchClient with the codec of this package: what is said at Lean of keys and values goes for
-// the events of its watches.
+// NewWatchClient is pb.NewWatchClient with the codec of this package. The keys and values of its events share memory,
+// as Lean says.
 func NewWatchClient(client *clientv3.Client) pb.WatchClient {
 	return watchClient{pb.NewWatchClient(client.ActiveConnection())}
 }
@@ -80,7 +80,7 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	return c.CodecV2.Unmarshal(data, v)
 }
 
-// header reads one in the usual way; nil where it is none.
+// header reads a header in the usual way, and returns nil if the message is not one.
 func (c codec) header(message []byte) *pb.ResponseHeader {
 	h := new(pb.ResponseHeader)
 	if c.CodecV2.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, h) != nil {
@@ -89,7 +89,7 @@ func (c codec) header(message []byte) *pb.ResponseHeader {
 	return h
 }
 
-// count is how many messages, texts or bytes a message has under a tag.
+// count is how many length-delimited fields (messages, texts or bytes) a message has under a tag.
 func count(message []byte, tag protowire.Number) (n int) {
 	for f := range fields(message) {
 		if f.is(tag, protowire.BytesType) {
@@ -99,12 +99,12 @@ func count(message []byte, tag protowire.Number) (n int) {
 	return n
 }
 
-// succeeded finds the header of a TxnResponse that surely tells of success; nil where it does not.
+// succeeded finds the header of a TxnResponse that certainly says success, or returns nil.
 func succeeded(message []byte) (header []byte) {
 	success := false
 	for f := range fields(message) {
 		switch {
-		case f.is(1, protowire.BytesType) && header == nil: // two would have to be merged
+		case f.is(1, protowire.BytesType) && header == nil: // two headers would have to be merged
 			header = f.bytes
 		case f.is(2, protowire.VarintType):
 			success = f.number != 0
@@ -119,15 +119,14 @@ func succeeded(message []byte) (header []byte) {
 	return header
 }
 
-// list reads a RangeResponse that has nothing in it but what it is known to have. Its keys and values are parts of
-// message.
+// list reads a RangeResponse that has only the known fields. Its keys and values are parts of message.
 func (c codec) list(message []byte, resp *pb.RangeResponse) bool {
 	n := count(message, 2)
 	kvs := make([]mvccpb.KeyValue, n)
 	resp.Kvs = make([]*mvccpb.KeyValue, 0, n)
 	for f := range fields(message) {
 		switch {
-		case f.is(1, protowire.BytesType) && resp.Header == nil: // two would have to be merged
+		case f.is(1, protowire.BytesType) && resp.Header == nil: // two headers would have to be merged
 			if resp.Header = c.header(f.bytes); resp.Header == nil {
 				return false
 			}
@@ -148,7 +147,7 @@ func (c codec) list(message []byte, resp *pb.RangeResponse) bool {
 	return true
 }
 
-// news reads a WatchResponse that tells of events and of nothing else. Their keys and values are parts of message.
+// news reads a WatchResponse that has events and nothing else. Their keys and values are parts of message.
 func (c codec) news(message []byte, resp *pb.WatchResponse) bool {
 	n := count(message, 11)
 	if n == 0 {
@@ -158,7 +157,7 @@ func (c codec) news(message []byte, resp *pb.WatchResponse) bool {
 	resp.Events = make([]*mvccpb.Event, 0, n)
 	for f := range fields(message) {
 		switch {
-		case f.is(1, protowire.BytesType) && resp.Header == nil: // two would have to be merged
+		case f.is(1, protowire.BytesType) && resp.Header == nil: // two headers would have to be merged
 			if resp.Header = c.header(f.bytes); resp.Header == nil {
 				return false
 			}
@@ -184,7 +183,7 @@ func event(message []byte, ev *mvccpb.Event, kv *mvccpb.KeyValue) bool {
 		switch {
 		case f.is(1, protowire.VarintType):
 			ev.Type = mvccpb.Event_EventType(f.number)
-		case f.is(2, protowire.BytesType) && ev.Kv == nil: // two would have to be merged
+		case f.is(2, protowire.BytesType) && ev.Kv == nil: // two key-values would have to be merged
 			if ev.Kv = kv; !keyValue(f.bytes, kv) {
 				return false
 			}
@@ -217,9 +216,9 @@ func keyValue(message []byte, kv *mvccpb.KeyValue) bool {
 	return true
 }
 
-// field is one field of a message, of one of the two types that etcd's answers have.
+// field is one field of a message, of one of the two wire types that etcd's answers have.
 type field struct {
-	tag    protowire.Number // 0: what follows is not understood
+	tag    protowire.Number // 0: the rest is not understood
 	kind   protowire.Type
 	bytes  []byte
 	number uint64
@@ -229,7 +228,7 @@ func (f field) is(tag protowire.Number, kind protowire.Type) bool {
 	return f.tag == tag && f.kind == kind
 }
 
-// fields goes through a message's fields. Where it does not understand one, it yields a field without a tag, and ends.
+// fields iterates over a message's fields. If it does not understand one, it yields a field without a tag, and ends.
 func fields(message []byte) func(yield func(field) bool) {
 	return func(yield func(field) bool) {
 		for len(message) > 0 {
