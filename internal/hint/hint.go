@@ -1,5 +1,5 @@
-// Package hint says what to check when an HTTP request fails, for people who configured a URL. No hint repeats what was
-// sent or answered.
+// Package hint says what to check when an HTTP request fails, to the people who configured its URL. No hint repeats
+// what was sent or answered.
 package hint
 
 import (
@@ -14,20 +14,23 @@ import (
 	"strings"
 )
 
-// Connection says what an error of http.Client about a URL of this scheme suggests, "" where it says enough by itself.
+// Connection returns the hint for an error of http.Client about a URL with this scheme; empty if the error says enough.
 func Connection(err error, scheme string) string {
 	text := err.Error()
 	switch {
-	case errors.As(err, new(tls.RecordHeaderError)) || strings.Contains(text, "server gave HTTP response to HTTPS client"):
-		return "the server does not speak TLS there: is it http:// instead of https://?"
+	case errors.As(err, new(tls.RecordHeaderError)) ||
+		strings.Contains(text, "server gave HTTP response to HTTPS client"):
+		return "the server does not speak TLS there: should the URL begin with http:// instead of https://?"
 	case strings.Contains(text, "malformed HTTP response \"\\x15\\x03"):
-		return "the server speaks TLS there: is it https:// instead of http://?"
+		return "the server speaks TLS there: should the URL begin with https:// instead of http://?"
 	case errors.As(err, new(x509.UnknownAuthorityError)):
-		return "no authority that is trusted has signed the server's certificate: give the one that has"
-	case strings.Contains(text, "remote error: tls: certificate required") || strings.Contains(text, "remote error: tls: bad certificate") ||
+		return "no trusted authority has signed the server's certificate: configure the authority that has"
+	case strings.Contains(text, "remote error: tls: certificate required") ||
+		strings.Contains(text, "remote error: tls: bad certificate") ||
 		strings.Contains(text, "remote error: tls: unknown certificate authority"):
-		return "the server wants a client certificate, of an authority that it knows"
-	case errors.Is(err, io.EOF) || strings.HasSuffix(text, ": EOF") || strings.HasSuffix(text, "connection reset by peer"):
+		return "the server wants a client certificate of an authority that it knows"
+	case errors.Is(err, io.EOF) || strings.HasSuffix(text, ": EOF") ||
+		strings.HasSuffix(text, "connection reset by peer"):
 		if scheme == "https" {
 			return "the server closed the connection without an answer: does it speak TLS there?"
 		}
@@ -36,7 +39,7 @@ func Connection(err error, scheme string) string {
 	return ""
 }
 
-// Status says what a status of a request suggests, "" where it says enough by itself.
+// Status returns the hint for a status of a response; empty if the status says enough.
 func Status(code int) string {
 	switch {
 	case code == http.StatusUnauthorized:
@@ -50,7 +53,7 @@ func Status(code int) string {
 	case code == http.StatusProxyAuthRequired:
 		return "check the credentials for the proxy that the environment names"
 	case code == http.StatusNotModified:
-		return "nothing was asked conditionally"
+		return "the server says that nothing has changed, but the request did not ask that"
 	case code/100 == 3:
 		return "check the URL: it leads elsewhere"
 	case code == http.StatusBadGateway || code == http.StatusServiceUnavailable || code == http.StatusGatewayTimeout:
@@ -61,11 +64,11 @@ func Status(code int) string {
 	return ""
 }
 
-// hostLike is what may be a host with a port or a path, without user, password and query.
+// hostLike matches what may be a host with a port or a path, without user, password and query.
 var hostLike = regexp.MustCompile(`^(\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9][A-Za-z0-9._-]*)(:[0-9]+)?(/[^?#@]*)?$`)
 
-// Scheme is what to say of a URL that may just lack its scheme, such as localhost:9000: what of it can be shown, and
-// what is wanted. ok is false where it is something else.
+// Scheme helps with a URL that may only lack its scheme, such as localhost:9000. It returns the part that may be shown,
+// and what is wanted. ok is false if the text is something else.
 func Scheme(text string) (shown, want string, ok bool) {
 	if !hostLike.MatchString(text) || strings.HasPrefix(text, "http:/") || strings.HasPrefix(text, "https:/") {
 		return "", "", false

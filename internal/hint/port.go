@@ -6,7 +6,8 @@ import (
 	"strings"
 )
 
-// Port says what is wrong with the host and port of a URL; empty where nothing is. It completes the sentence "want …".
+// Port says what is wrong with the host and port of a URL; empty if nothing is. The text completes the sentence "want
+// …".
 func Port(u *url.URL) string {
 	if u.Hostname() == "" {
 		return "a host in it"

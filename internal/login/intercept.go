@@ -10,14 +10,14 @@ import (
 	"google.golang.org/grpc/metadata"
 )
 
-// DialOptions are for the connection that is to be authenticated; etcd's client is to know of no user. They go before
-// other interceptors that are to see what is really sent.
+// DialOptions returns the options of the connection to authenticate; etcd's client itself must have no user. They must
+// come before other interceptors that are to see what is really sent.
 func (l *Login) DialOptions() []grpc.DialOption {
 	return []grpc.DialOption{grpc.WithChainUnaryInterceptor(l.unary), grpc.WithChainStreamInterceptor(l.stream)}
 }
 
-// unary sends a request with the token, and once more if that turns out to be no good: etcd has not done then what was
-// asked for.
+// unary sends a request with the token, and once more with a new token if etcd refuses the first: etcd has then not
+// done what was asked for.
 func (l *Login) unary(
 	ctx context.Context,
 	method string,
@@ -26,8 +26,8 @@ func (l *Login) unary(
 	invoke grpc.UnaryInvoker,
 	opts ...grpc.CallOption,
 ) error {
-	// Whoever asks for etcd's state wants to know whether it is there, while a token has to be waited for. (etcd
-	// answers that without one, or says that it does not.)
+	// A caller that asks for etcd's status wants to know whether etcd is there, and must not wait for a token. (etcd
+	// answers without one, or says that it does not.)
 	if method == pb.Auth_Authenticate_FullMethodName || method == pb.Maintenance_Status_FullMethodName {
 		return invoke(ctx, method, req, reply, conn, opts...)
 	}
@@ -47,7 +47,7 @@ func (l *Login) unary(
 	}
 }
 
-// stream opens a stream with the token. Whether that is any good is told by what comes back over the stream.
+// stream opens a stream with the token. Only the answers on the stream tell whether the token is good.
 func (l *Login) stream(
 	ctx context.Context,
 	desc *grpc.StreamDesc,
@@ -70,7 +70,7 @@ func (l *Login) stream(
 	return &stream{s, l, t}, nil
 }
 
-// with adds the token to what goes along with a request.
+// with adds the token to the metadata of a request.
 func with(ctx context.Context, t token) context.Context {
 	if t.text == "" {
 		return ctx
@@ -78,7 +78,7 @@ func with(ctx context.Context, t token) context.Context {
 	return metadata.AppendToOutgoingContext(ctx, rpctypes.TokenFieldNameGRPC, t.text)
 }
 
-// stream hears what is said of its token.
+// stream notices when an answer says that its token is no longer good.
 type stream struct {
 	grpc.ClientStream
 	login *Login
@@ -90,7 +90,7 @@ func (s *stream) RecvMsg(m any) error {
 	err := s.ClientStream.RecvMsg(m)
 	said := err
 	if resp, ok := m.(*pb.WatchResponse); ok && err == nil && resp.Canceled {
-		said = errors.New(resp.CancelReason) // a watch is refused so, and the stream goes on
+		said = errors.New(resp.CancelReason) // a watch is refused in this way, and the stream goes on
 	}
 	if IsStale(said) {
 		s.login.refused(s.token)

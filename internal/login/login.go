@@ -1,10 +1,10 @@
-// Package login authenticates with etcd by user and password, in place of etcd's own client. That one asks for a token
-// for each stream that it opens, which costs etcd the comparison of a password each time, meant to be slow; and it asks
-// with the old token, which an etcd of before 3.5 refuses once that is not good any more, so that the client never gets
-// another.
+// Package login authenticates with etcd by user and password, in place of etcd's own client. etcd's client asks for a
+// token for each stream that it opens, and each time etcd has to compare a password, which is slow on purpose. It also
+// sends the old token along, which etcd before 3.5 refuses once the token is no longer good, so that the client never
+// gets another one.
 //
-// A Login asks once in a token's life: when etcd refuses the one there is. While that fails it asks with growing
-// pauses.
+// A Login asks for a token once in the token's life: when etcd refuses the current one. While that fails, it asks with
+// growing pauses.
 package login
 
 import (
@@ -22,33 +22,36 @@ import (
 )
 
 const (
-	// patience bounds one request for a token: etcd compares passwords one after the other, each for about 0.1 s.
+	// patience bounds one request for a token: etcd compares passwords one after the other, and takes about 0.1 s for
+	// each.
 	patience = 10 * time.Second
-	// minPause and maxPause are between two requests for a token, where the first failed or its token did not last.
+	// minPause and maxPause bound the pause before another request for a token, after one that failed or whose token
+	// did not last.
 	minPause, maxPause = 100 * time.Millisecond, 5 * time.Second
-	// lasting is a token's life after which it is no fault of anybody's that there has to be another.
+	// lasting is how long a token has to live for its end to be normal, so that the next request needs no pause.
 	lasting = 2 * time.Second
 )
 
-// RefusedError says that etcd does not take the user's password.
+// RefusedError says that etcd does not accept the user's password.
 type RefusedError struct {
 	User string
-	Err  error // etcd's
+	Err  error // etcd's error
 }
 
 func (e *RefusedError) Error() string {
 	return fmt.Sprintf("authentication failed: etcd refuses the user %q: %s", e.User, rpctypes.ErrorDesc(e.Err))
 }
 
-// Unwrap returns etcd's error, as the package rpctypes has it.
+// Unwrap returns etcd's error, as package rpctypes defines it.
 func (e *RefusedError) Unwrap() error { return rpctypes.Error(e.Err) }
 
-// GRPCStatus makes it one that etcd's client does not try again.
+// GRPCStatus gives the error a status with which etcd's client does not try again.
 func (e *RefusedError) GRPCStatus() *status.Status {
 	return status.New(codes.Unauthenticated, e.Error())
 }
 
-// Login holds the token of one connection. Close it with the connection. Its methods are safe for concurrent use.
+// Login holds the token of one connection. The owner closes it together with the connection. Its methods are safe for
+// concurrent use.
 type Login struct {
 	user, password string
 
@@ -59,28 +62,28 @@ type Login struct {
 	mu     sync.Mutex
 	closed bool
 	token  token
-	err    error         // why there is no token, if it was asked for in vain
-	pauses *pace.Pauses  // after requests in a row that failed, or got a token that did not last
-	next   time.Time     // when it may be asked for again
-	done   chan struct{} // closed when the request under way has ended; nil if there is none
+	err    error         // why there is no token, if the last request failed
+	pauses *pace.Pauses  // the pauses after requests that failed, or whose token did not last
+	next   time.Time     // the earliest time of the next request
+	done   chan struct{} // closed when the request in progress has ended; nil if there is none
 }
 
-// token is what etcd gave, the nr-th of its Login.
+// token is a token that etcd gave; nr counts the tokens of a Login.
 type token struct {
-	nr   int    // 0: none yet
-	text string // "": etcd has authentication off
+	nr   int    // 0: there is no token yet
+	text string // empty: authentication is turned off in etcd
 	got  time.Time
 	old  bool // etcd has refused it
 }
 
-// New returns a Login that has not asked for anything yet.
+// New returns a Login. It asks etcd for nothing before the first request.
 func New(user, password string) *Login {
 	l := &Login{user: user, password: password, pauses: pace.New(minPause, maxPause, 0.25)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
 	return l
 }
 
-// Close ends a request that is under way, and returns when it has ended.
+// Close cancels a request that is in progress, and returns when it has ended.
 func (l *Login) Close() {
 	l.mu.Lock()
 	l.closed = true
@@ -89,7 +92,7 @@ func (l *Login) Close() {
 	l.asking.Wait()
 }
 
-// current returns a token that etcd is not known to refuse. All who wait for one wait for the same request.
+// current returns a token that etcd is not known to refuse. All callers that need a token wait for the same request.
 func (l *Login) current(ctx context.Context, conn grpc.ClientConnInterface) (token, error) {
 	for {
 		l.mu.Lock()
@@ -124,7 +127,7 @@ func (l *Login) current(ctx context.Context, conn grpc.ClientConnInterface) (tok
 	}
 }
 
-// whyNot is the error of a request whose time has passed while there was no token.
+// whyNot returns the error of a caller whose time was up before there was a token.
 func (l *Login) whyNot(err error) error {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,10 +154,10 @@ func (l *Login) refused(t token) {
 	}
 }
 
-// pause puts the next request off. The mutex is held.
+// pause delays the next request. The caller holds the mutex.
 func (l *Login) pause() { l.next = time.Now().Add(l.pauses.Next()) }
 
-// ask asks etcd for a token, without the one there was.
+// ask asks etcd for a token, without sending the current one.
 func (l *Login) ask(conn grpc.ClientConnInterface) {
 	ctx, cancel := context.WithTimeout(l.ctx, patience)
 	defer cancel()

@@ -10,19 +10,19 @@ import (
 	"unicode"
 )
 
-// Accepted completes "want …" of an endpoint.
+// Accepted lists the forms of an endpoint, and completes "want …".
 const Accepted = "HOST:PORT, [IPv6]:PORT, http://HOST:PORT, https://HOST:PORT or unix://PATH"
 
 // EndpointError says what is wrong with an endpoint.
 type EndpointError struct {
-	Endpoint string // without what may be a secret
+	Endpoint string // the endpoint, without what may be a secret
 	Want     string // completes "want …"
 }
 
 func (e *EndpointError) Error() string { return e.Endpoint + ": want " + e.Want }
 
-// CheckEndpoints returns an *EndpointError for the first endpoint that no connection can be made to, or that
-// contradicts another one, or the wish for TLS.
+// CheckEndpoints returns an *EndpointError for the first endpoint that cannot be connected to, or that contradicts
+// another endpoint or the configured TLS.
 func CheckEndpoints(endpoints []string, tls bool) error {
 	secure := tls
 	for _, e := range endpoints {
@@ -43,7 +43,7 @@ func CheckEndpoints(endpoints []string, tls bool) error {
 	return nil
 }
 
-// checkEndpoint returns an error that completes "want …".
+// checkEndpoint returns an error whose text completes "want …".
 func checkEndpoint(endpoint string) error {
 	if strings.ContainsFunc(endpoint, func(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }) {
 		return errors.New(Accepted + ", without white space")
@@ -90,7 +90,7 @@ func checkHostPort(text string) error {
 	return nil
 }
 
-// hintIPv6 tells how what looks like an IPv6 address and a port is written.
+// hintIPv6 tells how to write a text that looks like an IPv6 address and a port.
 func hintIPv6(text string) string {
 	at := strings.LastIndexByte(text, ':')
 	if at < 0 || strings.ContainsAny(text, "[]") {
@@ -102,7 +102,7 @@ func hintIPv6(text string) string {
 	return ""
 }
 
-// schemeOf splits an endpoint; the scheme of host:port is empty. etcd's client takes unix:PATH too.
+// schemeOf splits an endpoint; host:port has an empty scheme. etcd's client accepts unix:PATH too.
 func schemeOf(endpoint string) (scheme, rest string) {
 	if scheme, rest, ok := strings.Cut(endpoint, "://"); ok {
 		return strings.ToLower(scheme), rest
@@ -126,8 +126,8 @@ func InTheClear(endpoint string) bool {
 	return scheme == "http"
 }
 
-// address is how an endpoint, what is dialed for it, and the authority of its TLS are all called: its host:port, or the
-// last part of a socket's path.
+// address is the name by which an endpoint, its dialed target and its TLS authority are recognised: its host:port, or
+// the last part of a socket's path.
 func address(endpoint string) string {
 	switch scheme, rest := schemeOf(endpoint); scheme {
 	case "unix", "unixs":
@@ -140,7 +140,7 @@ func address(endpoint string) string {
 	return endpoint
 }
 
-// withoutSecrets is an endpoint as an error may show it.
+// withoutSecrets returns an endpoint in a form that an error may show.
 func withoutSecrets(endpoint string) string {
 	before, after, user := strings.Cut(endpoint, "@")
 	if !user {

@@ -11,8 +11,7 @@ import (
 	"google.golang.org/grpc/status"
 )
 
-// Error is an error of etcd's client, with the reason for it. Its chain goes on with that error, so that whoever
-// classifies it finds what was there before.
+// Error is an error of etcd's client, with the reason for it. errors.Is and errors.As find the client's error in it.
 type Error struct {
 	Err    error
 	Reason *Reason
@@ -28,16 +27,16 @@ func (e *Error) Error() string {
 // Unwrap returns the client's error.
 func (e *Error) Unwrap() error { return e.Err }
 
-// DeniedError says that etcd does not let a user do what was asked for, or wants to know a user.
+// DeniedError says that etcd does not allow a user what was asked for, or requires a user.
 type DeniedError struct {
-	What string // what was asked for, and of which key
+	What string // what was asked for, and with which key
 	User string // who asked
-	Err  error  // etcd's
+	Err  error  // etcd's error
 }
 
 func (e *DeniedError) Error() string {
 	if errors.Is(e.Err, rpctypes.ErrUserEmpty) {
-		return fmt.Sprintf("etcd wants to know the user, and was asked by %s to %s (%s)", e.User, e.What,
+		return fmt.Sprintf("etcd wants to know the user, but %s asked to %s (%s)", e.User, e.What,
 			rpctypes.ErrorDesc(e.Err))
 	}
 	return fmt.Sprintf("etcd does not let %s %s (%s)", e.User, e.What, rpctypes.ErrorDesc(e.Err))
@@ -46,7 +45,7 @@ func (e *DeniedError) Error() string {
 // Unwrap returns etcd's error.
 func (e *DeniedError) Unwrap() error { return e.Err }
 
-// isDeadline says whether an error means that the time for a request had passed.
+// isDeadline says whether an error means that the time for a request was up.
 func isDeadline(err error) bool {
 	if errors.Is(err, context.DeadlineExceeded) {
 		return true
@@ -61,7 +60,7 @@ func IsSlow(err error) bool {
 	return r != nil && r.Slow
 }
 
-// ReasonOf is the reason in the chain of an error; nil if there is none.
+// ReasonOf returns the reason that an error wraps, or nil if there is none.
 func ReasonOf(err error) *Reason {
 	var known *Error
 	if errors.As(err, &known) {
@@ -74,15 +73,15 @@ func ReasonOf(err error) *Reason {
 	return nil
 }
 
-// Explain adds to an error of a request of the client's what is known of it: why etcd was not reached, or what it does
-// not let whom do. what completes "etcd does not let NAME …"; it is called only then. Other errors are returned as they
-// are.
+// Explain adds to the error of a client's request what is known about it: why etcd was not reached, or what etcd does
+// not allow which user. what completes "etcd does not let NAME …"; Explain calls it only then. It returns other errors
+// unchanged.
 func Explain(client *clientv3.Client, err error, what func() string) error {
 	if err == nil {
 		return nil
 	}
 	t := Of(client)
-	etcds := rpctypes.Error(err) // those of transactions come bare
+	etcds := rpctypes.Error(err) // errors of transactions come without etcd's type
 	if errors.Is(etcds, rpctypes.ErrPermissionDenied) || errors.Is(etcds, rpctypes.ErrUserEmpty) {
 		user := "the client's user"
 		switch {
@@ -102,7 +101,8 @@ func Explain(client *clientv3.Client, err error, what func() string) error {
 	return err
 }
 
-// isUnavailable says whether it is not etcd that says of itself that it is unavailable, which tells why.
+// isUnavailable says whether an error is not etcd's own. If etcd itself says that it is unavailable, its error tells
+// why.
 func isUnavailable(err error) bool {
 	var etcds rpctypes.EtcdError
 	return !errors.As(err, &etcds)

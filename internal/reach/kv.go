@@ -8,7 +8,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
-// KV is the client's KV, with its errors explained.
+// KV returns the client's KV; it explains its errors.
 func KV(client *clientv3.Client) clientv3.KV { return kv{client.KV, client} }
 
 type kv struct {
@@ -45,7 +45,7 @@ func (k kv) Txn(ctx context.Context) clientv3.Txn {
 	return &transaction{Txn: k.KV.Txn(ctx), client: k.client}
 }
 
-// transaction remembers what it is about.
+// transaction remembers what the transaction does, to explain its error.
 type transaction struct {
 	clientv3.Txn
 	client *clientv3.Client
@@ -82,7 +82,7 @@ func (t *transaction) Commit() (*clientv3.TxnResponse, error) {
 
 func (t *transaction) describe() string {
 	var asked []string
-	for _, op := range t.ops { // first, as a write is denied more often
+	for _, op := range t.ops { // writes come first, since they are denied more often
 		asked = append(asked, describe(op))
 	}
 	for i := range t.cmps {
@@ -102,11 +102,11 @@ func describe(op clientv3.Op) string {
 	return Key(verb, string(op.KeyBytes()))
 }
 
-// Key says what is done with a key.
+// Key describes an operation on a key, such as `read "/drm/x"`.
 func Key(verb, key string) string { return fmt.Sprintf("%s %q", verb, key) }
 
-// Several says of a request with many keys what it does, each as Key has it: etcd does not say which of them is denied.
-// Of each key it tells the first thing.
+// Several describes a request with many keys from descriptions that Key made, since etcd does not say which key it
+// denies. It names the first operation on each key.
 func Several(asked []string) string {
 	seen := map[string]bool{}
 	text, more := "", 0
@@ -130,7 +130,7 @@ func Several(asked []string) string {
 	return text
 }
 
-// Lease is a client's Lease, with its errors explained.
+// Lease wraps a client's Lease so that it explains its errors.
 func Lease(client *clientv3.Client, lease clientv3.Lease) clientv3.Lease {
 	return explainedLease{lease, client}
 }

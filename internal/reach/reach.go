@@ -1,7 +1,7 @@
 // Package reach remembers why etcd cannot be reached. gRPC and etcd's client try again until the time is up, and then
-// tell only that: "context deadline exceeded". A Trace sees each attempt to connect, at each endpoint, and says
-// afterwards what became of the last one. It also knows whether etcd answers at all, which tells a request that is slow
-// from an etcd that is gone.
+// say only "context deadline exceeded". A Trace sees each attempt to connect to each endpoint, and says afterwards how
+// the last attempt ended. It also knows whether etcd answers at all, which tells a slow request from an etcd that is
+// gone.
 package reach
 
 import (
@@ -28,30 +28,30 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles"
 )
 
-// Trace is what is known of the connections of one client. Its methods are safe for concurrent use, and for a nil
-// Trace, which knows nothing.
+// Trace records what happens to the connections of one client. Its methods are safe for concurrent use. A nil Trace is
+// valid and knows nothing.
 type Trace struct {
-	named    bool // a user's name is configured; otherwise the certificate may have one
+	named    bool // a user's name is configured; otherwise the certificate may name one
 	answered atomic.Bool
 
 	mu       sync.Mutex
-	user     string   // as an error names it
-	order    []string // the addresses, in the order in which they were given
+	user     string   // the user as an error names it
+	order    []string // the addresses of the endpoints, in the order in which they were given
 	states   map[string]*state
-	hopeless func() // called once no endpoint can be connected to
+	hopeless func() // called once there is no hope to connect to any endpoint
 }
 
-// state is what is known of one endpoint.
+// state is what is known about one endpoint.
 type state struct {
-	dialing  int     // attempts under way that have no connection yet
-	accepted bool    // one of the attempts got a connection, whatever became of that
+	dialing  int     // attempts in progress that have no connection yet
+	accepted bool    // an attempt got a connection, whatever happened to it then
 	up       int     // connections over which the other end has said something, and that are not known to have ended
-	failed   *Detail // how the last attempt failed; nil after one that did not
-	unheard  bool    // that was before there was a connection
+	failed   *Detail // how the last attempt failed; nil if it did not fail
+	unheard  bool    // the last attempt failed before there was a connection
 }
 
-// New makes the Trace of a client of these endpoints, which have passed CheckEndpoints. config is that of its TLS, nil
-// where it has none, or one for each connection.
+// New makes the Trace of a client of these endpoints, which must have passed CheckEndpoints. config is the client's TLS
+// configuration; it is nil if there is none, or a new one for each connection.
 func New(endpoints []string, config *tls.Config, username string) *Trace {
 	t := &Trace{named: username != "", user: describeUser(config, username), states: map[string]*state{}}
 	for _, e := range endpoints {
@@ -63,7 +63,7 @@ func New(endpoints []string, config *tls.Config, username string) *Trace {
 	return t
 }
 
-// describeUser is the user as an error names it.
+// describeUser names the user as an error does.
 func describeUser(config *tls.Config, username string) string {
 	switch {
 	case username != "":
@@ -88,7 +88,7 @@ func (t *Trace) shows(config *tls.Config) {
 	t.mu.Unlock()
 }
 
-// whose is the user as an error names it.
+// whose names the user as an error does.
 func (t *Trace) whose() string {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,12 +97,12 @@ func (t *Trace) whose() string {
 
 type traceKey struct{}
 
-// Context is for clientv3.Config: Of finds the Trace by it.
+// Context returns the context for clientv3.Config, by which Of finds the Trace.
 func (t *Trace) Context() context.Context {
 	return context.WithValue(context.Background(), traceKey{}, t)
 }
 
-// Of is the Trace of a client; nil for one that was made without.
+// Of returns the Trace of a client, or nil if the client was made without one.
 func Of(client *clientv3.Client) *Trace {
 	if client == nil || client.Ctx() == nil {
 		return nil
@@ -111,8 +111,8 @@ func Of(client *clientv3.Client) *Trace {
 	return t
 }
 
-// DialOptions are for the client's connections. They choose between TLS and plain text too, as the endpoints say, and
-// the config, or what get returns for each connection; both may be nil.
+// DialOptions returns the options for the client's connections. They also choose between TLS and plain text, as the
+// endpoints say. The TLS configuration is config, or what get returns for each connection; both may be nil.
 func (t *Trace) DialOptions(endpoints []string, config *tls.Config, get tlsfiles.Get) []grpc.DialOption {
 	secure := insecure.NewCredentials()
 	switch {
@@ -132,7 +132,7 @@ func (t *Trace) DialOptions(endpoints []string, config *tls.Config, get tlsfiles
 		grpc.WithChainUnaryInterceptor(t.unary),
 	}
 	if len(endpoints) > 0 && !proxied(address(endpoints[0])) {
-		options = append(options, grpc.WithContextDialer(t.dial)) // gRPC leaves proxies alone, once there is a dialer
+		options = append(options, grpc.WithContextDialer(t.dial)) // gRPC ignores proxies once it has a dialer
 	}
 	return options
 }
@@ -163,7 +163,7 @@ func (t *Trace) unary(
 	return err
 }
 
-// dial connects, as gRPC would.
+// dial connects as gRPC would.
 func (t *Trace) dial(ctx context.Context, target string) (net.Conn, error) {
 	network, where := "tcp", target
 	if path, unix := strings.CutPrefix(target, "unix:"); unix {
@@ -177,7 +177,7 @@ func (t *Trace) dial(ctx context.Context, target string) (net.Conn, error) {
 		if err == nil {
 			s.accepted = true
 			if s.unheard {
-				s.failed = nil // what a handshake met is kept until another one ends
+				s.failed = nil // an error of a handshake stays until another handshake ends
 			}
 		}
 	})
@@ -187,7 +187,7 @@ func (t *Trace) dial(ctx context.Context, target string) (net.Conn, error) {
 	return conn, err
 }
 
-// change changes the state of an endpoint, if it is one.
+// change changes the state of an endpoint, if there is one at that address.
 func (t *Trace) change(at string, do func(*state)) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -196,7 +196,7 @@ func (t *Trace) change(at string, do func(*state)) {
 	}
 }
 
-// fail notes how an attempt failed, and whether there was no connection yet.
+// fail notes how an attempt failed. unheard says that it failed before there was a connection.
 func (t *Trace) fail(at string, unheard bool, d Detail) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -206,8 +206,9 @@ func (t *Trace) fail(at string, unheard bool, d Detail) {
 	}
 }
 
-// WhenHopeless has f called, in a goroutine of whoever finds out, once all endpoints have failed in a way that does not
-// pass by itself; at once, if they have. f must not block. nil takes that back.
+// WhenHopeless sets the function to call once all endpoints have failed in a way that does not pass by itself. f is
+// called on the goroutine that finds out, or at once if that has already happened. f must not block. A nil f takes an
+// earlier one back.
 func (t *Trace) WhenHopeless(f func()) {
 	if t == nil {
 		return
@@ -218,7 +219,7 @@ func (t *Trace) WhenHopeless(f func()) {
 	t.despair()
 }
 
-// despair calls hopeless, if it is time to. The mutex is held.
+// despair calls hopeless if there is no hope. The caller holds the mutex.
 func (t *Trace) despair() {
 	if t.hopeless == nil {
 		return
@@ -231,7 +232,7 @@ func (t *Trace) despair() {
 	t.hopeless()
 }
 
-// Reason is what is known now.
+// Reason returns what is known now; nil for a nil Trace.
 func (t *Trace) Reason() *Reason {
 	if t == nil {
 		return nil

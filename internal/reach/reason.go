@@ -14,43 +14,43 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
-// Kind says what hinders.
+// Kind says what prevents an answer.
 type Kind int
 
-// The kinds, by what is to be done about them.
+// The kinds, by what must be done about them.
 const (
 	Unknown     Kind = iota
-	Refused          // nobody listens
+	Refused          // nobody listens there
 	NoName           // the name is not known
 	NoAnswer         // the network does not answer
-	Silent           // it accepts a connection, and says nothing
-	Untrusted        // the certificate of an authority that is not trusted
-	WrongName        // the certificate of another name
+	Silent           // the other end accepts a connection, and says nothing
+	Untrusted        // the certificate is of an authority that is not trusted
+	WrongName        // the certificate is for another name
 	Expired          // the certificate has expired, or is not valid yet
-	BadCert          // the certificate is no good otherwise
-	WantsCert        // it wants a client certificate
-	RefusesCert      // it refuses the client certificate
-	NotTLS           // it does not speak TLS
-	WantsTLS         // it speaks TLS only
-	NotEtcd          // it is something else
+	BadCert          // the certificate is bad in another way
+	WantsCert        // the other end wants a client certificate
+	RefusesCert      // the other end refuses the client certificate
+	NotTLS           // the other end does not speak TLS
+	WantsTLS         // the other end speaks only TLS
+	NotEtcd          // the other end is not etcd
 	Lost             // the connection has ended
-	Connected        // nothing does: it is slow, or hangs
+	Connected        // nothing prevents it: etcd is slow, or hangs
 )
 
-// lasting says whether it does not pass by itself, as a server that starts does.
+// lasting says whether the problem stays until somebody acts; a server that starts up, for example, does not last.
 func (k Kind) lasting() bool { return k == Untrusted || k == WrongName }
 
-// Detail is what is known of one endpoint.
+// Detail is what is known about one endpoint.
 type Detail struct {
 	Endpoint string // host:port, or the name of a socket
 	Kind     Kind
 	Text     string
 }
 
-// Reason is why an answer of etcd did not come. As an error it is a line.
+// Reason is why no answer of etcd came. As an error it is one line.
 type Reason struct {
-	Details []Detail // of each endpoint
-	Slow    bool     // etcd has answered something before, and is connected
+	Details []Detail // one for each endpoint
+	Slow    bool     // etcd is connected, and has answered something before
 }
 
 // Has says whether an endpoint has one of the kinds.
@@ -65,7 +65,7 @@ func (r *Reason) Has(kinds ...Kind) bool {
 	return false
 }
 
-// Error names each reason once, with the endpoints that it is of.
+// Error names each reason once, with the endpoints that it applies to.
 func (r *Reason) Error() string {
 	var texts []string
 	where := map[string][]string{}
@@ -92,7 +92,7 @@ func explainDial(err error) Detail {
 		return Detail{Kind: NoName, Text: "the host name cannot be looked up (" + short(name.Err) + ")"}
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return Detail{Kind: Refused, Text: "connection refused"}
-	case errors.Is(err, os.ErrNotExist): // of a Unix socket
+	case errors.Is(err, os.ErrNotExist): // it is a Unix socket
 		return Detail{Kind: Refused, Text: "no such socket"}
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, os.ErrDeadlineExceeded):
 		return Detail{Kind: NoAnswer, Text: "no answer to the attempt to connect"}
@@ -102,7 +102,7 @@ func explainDial(err error) Detail {
 	return Detail{Kind: Unknown, Text: short(innermost(err).Error())}
 }
 
-// explainHandshake says why there is no TLS, or nothing is heard.
+// explainHandshake says why TLS failed, or why nothing is heard.
 func explainHandshake(err error) Detail {
 	var (
 		authority x509.UnknownAuthorityError
@@ -136,23 +136,24 @@ func explainHandshake(err error) Detail {
 	return Detail{Kind: Unknown, Text: text}
 }
 
-// explainAlert says what the other end complains of. Go has no values for alerts, only their texts.
+// explainAlert says what the other end complains about. Go has no values for TLS alerts, only their texts.
 func explainAlert(text string) Detail {
 	switch text {
 	case "tls: certificate required":
-		// A client keeps a certificate back that none of the authorities has signed that the server names.
+		// A client does not show a certificate that none of the authorities has signed that the server names.
 		return Detail{
 			Kind: WantsCert,
 			Text: "it wants a client certificate that an authority of its own has signed (" + text + ")",
 		}
-	case "tls: handshake failure", "tls: bad certificate", "tls: unsupported certificate", "tls: revoked certificate",
-		"tls: expired certificate", "tls: unknown certificate", "tls: unknown certificate authority", "tls: access denied":
+	case "tls: handshake failure", "tls: access denied", "tls: bad certificate", "tls: unsupported certificate",
+		"tls: revoked certificate", "tls: expired certificate", "tls: unknown certificate",
+		"tls: unknown certificate authority":
 		return Detail{Kind: RefusesCert, Text: "it refuses the client certificate, or wants one (" + text + ")"}
 	}
 	return Detail{Kind: Unknown, Text: "it refuses the TLS handshake (" + text + ")"}
 }
 
-// innermost is the error at the bottom: those above repeat the address.
+// innermost returns the error at the bottom of a chain; the errors above it repeat the address.
 func innermost(err error) error {
 	for {
 		under := errors.Unwrap(err)
@@ -163,7 +164,7 @@ func innermost(err error) error {
 	}
 }
 
-// short bounds a text from outside, which a certificate may be.
+// short limits the length of a text from outside, such as a certificate's.
 func short(text string) string {
 	const most = 200
 	return excerpt.Runes(strings.ToValidUTF8(strings.Join(strings.Fields(text), " "), "\uFFFD"), most)

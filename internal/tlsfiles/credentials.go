@@ -10,10 +10,10 @@ import (
 	"google.golang.org/grpc/credentials"
 )
 
-// Get returns the configuration of the next connection. It may be a user's code.
+// Get returns the configuration of the next connection. It may be user code.
 type Get func() (*tls.Config, error)
 
-// ask calls get, and bears what a user's code may do: hang, panic, end its goroutine, return nothing.
+// ask calls get, and survives what user code may do: hang, panic, end its goroutine, return nothing.
 func ask(ctx context.Context, get Get) (*tls.Config, error) {
 	type answer struct {
 		cfg *tls.Config
@@ -24,7 +24,7 @@ func ask(ctx context.Context, get Get) (*tls.Config, error) {
 		a := answer{err: errors.New("it ended its goroutine")}
 		defer func() {
 			if p := recover(); p != nil {
-				a = answer{err: errors.New("it panicked")} // with what, may be a secret
+				a = answer{err: errors.New("it panicked")} // the value of the panic may be a secret
 			}
 			answered <- a
 		}()
@@ -45,12 +45,12 @@ func ask(ctx context.Context, get Get) (*tls.Config, error) {
 	}
 }
 
-// Credentials ask for the TLS configuration at each connection, and then are those of gRPC.
+// Credentials returns gRPC's TLS credentials, which ask get for the configuration at each connection.
 func Credentials(get Get) credentials.TransportCredentials { return &asking{get: get} }
 
 type asking struct {
 	get  Get
-	name string // of OverrideServerName
+	name string // set by OverrideServerName
 }
 
 // ClientHandshake implements credentials.TransportCredentials. gRPC bounds ctx.
@@ -70,7 +70,7 @@ func (a *asking) ClientHandshake(
 	return credentials.NewTLS(cfg).ClientHandshake(ctx, authority, conn)
 }
 
-// ServerHandshake implements credentials.TransportCredentials, for clients.
+// ServerHandshake implements credentials.TransportCredentials. These credentials are only for clients.
 func (a *asking) ServerHandshake(net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	return nil, nil, errors.New("these credentials are a client's")
 }

@@ -1,7 +1,7 @@
 // Package tlsfiles keeps TLS configurations up to date with the files that they are made of.
 //
-// Files reads a CA, a certificate and its key each time that it is asked, so that what was rotated on disk counts for
-// the next connection. Credentials (gRPC) and Transport (HTTP) ask for the configuration when they connect. Each
-// connection is verified by crypto/tls itself, with the names and addresses that it would have been verified with:
-// nothing here verifies by hand.
+// Files reads a CA, a certificate and its key each time that it is asked, so that the next connection uses what was
+// rotated on disk. Credentials (for gRPC) and Transport (for HTTP) ask for the configuration when they connect.
+// crypto/tls itself verifies each connection, with the same names and addresses as always: nothing here verifies by
+// hand.
 package tlsfiles

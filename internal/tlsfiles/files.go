@@ -17,24 +17,24 @@ import (
 )
 
 const (
-	// maxFile bounds a file, in bytes: there is none of that size with certificates in it.
+	// maxFile bounds the size of a file in bytes: no file with certificates is that large.
 	maxFile = 16 << 20
 	// checkEvery is how often Run looks at the files.
 	checkEvery = time.Minute
 	// soonShare and soonMost say when a certificate expires soon: less than a fifth of its life is left, and no more
-	// than a week. Whoever renews it in time does so before.
+	// than a week. A certificate that is renewed in time is renewed before that.
 	soonShare = 5
 	soonMost  = 7 * 24 * time.Hour
 )
 
-// Paths of PEM files, each empty where there is none. Cert and Key need each other.
+// Paths of PEM files. An empty path means that there is no such file. Cert and Key need each other.
 type Paths struct {
-	CA   string // the authorities that are trusted; none: the system's
-	Cert string // what is shown to the other side, with the certificates that lead to its authority
-	Key  string // of Cert
+	CA   string // the authorities to trust; empty: those of the system
+	Cert string // the certificate to show, followed by those that lead to its authority
+	Key  string // the key of Cert
 }
 
-// Error says which of the Paths is wrong: a field's name, and both names where two do not fit.
+// Error says which of the Paths is wrong: it has the name of a field, or of both fields if two do not fit each other.
 type Error struct {
 	Field string // "CA", "Cert", "Key", or "Cert, Key"
 	Err   error
@@ -45,38 +45,38 @@ func (e *Error) Error() string { return e.Err.Error() }
 // Unwrap returns what is wrong.
 func (e *Error) Unwrap() error { return e.Err }
 
-// contents are what is in the files.
+// contents holds the contents of the files.
 type contents struct{ ca, cert, key []byte }
 
 func (c contents) equal(d contents) bool {
 	return bytes.Equal(c.ca, d.ca) && bytes.Equal(c.cert, d.cert) && bytes.Equal(c.key, d.key)
 }
 
-// Files are the files of a TLS configuration. It is safe for use from any goroutine.
+// Files are the files of a TLS configuration. It is safe for concurrent use.
 type Files struct {
 	paths Paths
-	what  string // whom it is for
+	what  string // the other side, as warnings name it
 	log   *zap.Logger
 	now   func() time.Time
 
 	mu     sync.Mutex
-	read   contents          // what current is made of
-	parsed parsed            // likewise
-	bad    string            // the last reason why newer files are not used; "": they are
-	told   map[string]expiry // of the last warning about each kind of certificate
-	config *tls.Config       // the last good one
+	read   contents          // what config was made from
+	parsed parsed            // the same, parsed
+	bad    string            // the last reason why newer files are not used; empty: they are used
+	told   map[string]expiry // the last warning about each kind of certificate
+	config *tls.Config       // the last good configuration
 }
 
-// parsed is what is in good files.
+// parsed holds what is in good files.
 type parsed struct {
 	roots *x509.CertPool
 	cas   []*x509.Certificate
 	pair  *tls.Certificate
 }
 
-// Open reads the files, which must be good now; an *Error says which one is not. what names the other side in warnings,
-// such as "etcd". log gets a warning, once, when later files cannot be used or a certificate expires soon or has
-// expired. At least one path is given.
+// Open reads the files, which must be good now; an *Error says which file is not. At least one path must be given. what
+// names the other side in warnings, such as "etcd". log gets one warning when later files cannot be used, and one when
+// a certificate expires soon or has expired.
 func Open(paths Paths, what string, log *zap.Logger) (*Files, error) {
 	return open(paths, what, log, time.Now)
 }
@@ -96,9 +96,9 @@ func open(paths Paths, what string, log *zap.Logger, now func() time.Time) (*Fil
 	return f, nil
 }
 
-// TLS is the configuration that the files make now; the same pointer as before where they have not changed. Files that
-// cannot be used, such as half a file or a key that is not the certificate's, are warned of once, and the last good
-// configuration goes on. It is not to be changed. The error is always nil: it is there for those who ask.
+// TLS returns the configuration that the files make now, which is the same pointer as before if they have not changed.
+// The caller must not change it. If the files cannot be used, because a file is incomplete or a key does not belong to
+// the certificate, TLS warns once and keeps the last good configuration. The error is always nil; it makes TLS a Get.
 func (f *Files) TLS() (*tls.Config, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -122,7 +122,7 @@ func (f *Files) TLS() (*tls.Config, error) {
 	return f.config, nil
 }
 
-// Run looks at the files each minute until ctx ends, so that warnings come before a connection fails.
+// Run looks at the files every minute until ctx ends, so that warnings come before a connection fails.
 func (f *Files) Run(ctx context.Context) {
 	ticker := time.NewTicker(checkEvery)
 	defer ticker.Stop()
@@ -131,7 +131,7 @@ func (f *Files) Run(ctx context.Context) {
 		case <-ctx.Done():
 			return
 		case <-ticker.C:
-			_, _ = f.TLS() // it has no error
+			_, _ = f.TLS() // it never returns an error
 		}
 	}
 }
@@ -151,20 +151,20 @@ func (f *Files) readAll() (c contents, err error) {
 	return c, nil
 }
 
-// readFile reads a file that is a regular one: a pipe would be waited for.
+// readFile reads a regular file. It refuses others, since reading a pipe would block.
 func readFile(path string) ([]byte, error) {
 	info, err := os.Stat(path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("%s is no regular file, but %s", path, info.Mode())
+		return nil, fmt.Errorf("%s is no regular file: %s", path, info.Mode())
 	}
 	file, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // it was only read
+	defer func() { _ = file.Close() }() // its error does not matter, since the file was only read
 	text, err := io.ReadAll(io.LimitReader(file, maxFile+1))
 	if err == nil && len(text) > maxFile {
 		err = fmt.Errorf("%s is larger than %d bytes", path, maxFile)
@@ -201,8 +201,8 @@ func (f *Files) parse(c contents) (p parsed, err error) {
 	return p, nil
 }
 
-// certificates are those in a PEM text. One that this program does not understand is left out, as x509.CertPool does,
-// for others may suffice; but not all may be.
+// certificates returns the certificates in a PEM text. Like x509.CertPool it leaves out a certificate that this program
+// does not understand, since the others may suffice; but it fails if none is left.
 func certificates(text []byte) ([]*x509.Certificate, error) {
 	all, err := blocks(text)
 	if err != nil {
@@ -218,13 +218,13 @@ func certificates(text []byte) ([]*x509.Certificate, error) {
 		}
 	}
 	if len(found) == 0 {
-		return nil, errors.New("there are no certificates in PEM in it")
+		return nil, errors.New("it contains no certificates in PEM")
 	}
 	return found, nil
 }
 
-// blocks are those of a PEM text, of which there must be one, and none that is cut off: such a file is still being
-// written.
+// blocks returns the blocks of a PEM text. It fails if there is none, or if one is incomplete, since such a file is
+// still being written.
 func blocks(text []byte) (found []*pem.Block, err error) {
 	for {
 		block, rest := pem.Decode(text)
@@ -237,7 +237,7 @@ func blocks(text []byte) (found []*pem.Block, err error) {
 	case bytes.Contains(text, []byte("-----BEGIN ")):
 		return nil, errors.New("the file is cut off, or broken, in a PEM block")
 	case len(found) == 0:
-		return nil, errors.New("there is nothing in PEM in it")
+		return nil, errors.New("it contains nothing in PEM")
 	}
 	return found, nil
 }
@@ -250,8 +250,8 @@ func (f *Files) take(read contents, p parsed) {
 	f.read, f.parsed, f.config = read, p, config
 }
 
-// warnOfExpiry warns once of each certificate that expires soon, and once when it has expired. Of the authorities it is
-// the last one that counts: with those before it gone, the others still verify.
+// warnOfExpiry warns once of each certificate that expires soon, and once when it has expired. Of several authorities
+// the one that expires last counts: while it is valid, it can still verify.
 func (f *Files) warnOfExpiry() {
 	if n := len(f.parsed.cas); n > 0 {
 		last := f.parsed.cas[0]

@@ -8,12 +8,12 @@ import (
 	"time"
 )
 
-// askEvery is how often a Transport asks at most, while all goes well.
+// askEvery is the shortest time between two questions of a Transport while all requests succeed.
 const askEvery = time.Second
 
-// Transport is an http.RoundTripper that asks for its TLS configuration: before a request, a second or more after the
-// last time or when a request failed. Where another one is returned than before, new connections are made with it;
-// requests in progress are left to end. It is safe for use from any goroutine.
+// Transport is an http.RoundTripper that asks for its TLS configuration before a request, if the last time was a second
+// or more ago, or if a request has failed since. When it gets another configuration than before, it makes new
+// connections with that one; requests in progress run to their end. It is safe for concurrent use.
 type Transport struct {
 	base *http.Transport
 	get  Get
@@ -21,18 +21,18 @@ type Transport struct {
 
 	mu      sync.Mutex
 	asked   time.Time // zero: ask before the next request
-	asking  int       // how many times it was asked
-	answer  int       // which of them config is of
+	asking  int       // how many times get was asked
+	answer  int       // which of those calls returned config
 	config  *tls.Config
 	current *http.Transport
-	former  []*http.Transport // which may still have connections
+	former  []*http.Transport // they may still have connections
 }
 
-// maxFormer bounds the transports of former configurations that CloseIdleConnections knows. Those before let go of
-// their idle connections by themselves, after a time.
+// maxFormer is how many transports of former configurations CloseIdleConnections knows. Older ones close their idle
+// connections by themselves, after a time.
 const maxFormer = 8
 
-// NewTransport makes a Transport whose connections are like base's, but for TLS. base is not used itself.
+// NewTransport makes a Transport whose connections are like those of base, except for TLS. It does not use base itself.
 func NewTransport(base *http.Transport, get Get) *Transport {
 	return &Transport{base: base, get: get, now: time.Now}
 }
@@ -42,26 +42,27 @@ func (t *Transport) RoundTrip(req *http.Request) (*http.Response, error) {
 	transport, err := t.transport(req.Context())
 	if err != nil {
 		if req.Body != nil {
-			_ = req.Body.Close() // as a RoundTripper has to
+			_ = req.Body.Close() // a RoundTripper has to close it
 		}
 		return nil, err
 	}
 	resp, err := transport.RoundTrip(req)
 	if err != nil {
 		t.mu.Lock()
-		t.asked = time.Time{} // it may have been for want of another configuration
+		t.asked = time.Time{} // the reason may be a configuration that is no longer good
 		t.mu.Unlock()
 	}
 	return resp, err
 }
 
-// transport is the one of the configuration that is good now. One that cannot be told fails the request.
+// transport returns the one with the current configuration. The request fails if there is no answer about the
+// configuration.
 func (t *Transport) transport(ctx context.Context) (*http.Transport, error) {
 	t.mu.Lock()
 	current := t.current
 	due := current == nil || t.asked.IsZero() || t.now().Sub(t.asked) >= askEvery
 	if due && current != nil {
-		t.asked = t.now() // others need not wait for the answer
+		t.asked = t.now() // other requests need not wait for the answer
 	}
 	if !due {
 		t.mu.Unlock()
@@ -88,11 +89,11 @@ func (t *Transport) transport(ctx context.Context) (*http.Transport, error) {
 		t.former = t.former[max(0, len(t.former)-maxFormer):]
 	}
 	t.config, t.current = config, t.base.Clone()
-	t.current.TLSClientConfig = config.Clone() // http.Transport adds to it
+	t.current.TLSClientConfig = config.Clone() // a copy, since http.Transport changes it
 	return t.current, nil
 }
 
-// CloseIdleConnections is for http.Client.
+// CloseIdleConnections lets http.Client.CloseIdleConnections work.
 func (t *Transport) CloseIdleConnections() {
 	t.mu.Lock()
 	all := append(append([]*http.Transport(nil), t.former...), t.current)

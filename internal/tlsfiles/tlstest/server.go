@@ -17,7 +17,7 @@ type Server struct {
 	connections atomic.Int32
 }
 
-// Serve runs a server for the time of the test, as Authority.Server has it.
+// Serve runs a server until the test ends, with the configuration of Authority.Server.
 func Serve(tb testing.TB, a *Authority, handler http.Handler) *Server {
 	tb.Helper()
 	s := &Server{Server: httptest.NewUnstartedServer(handler)}
@@ -36,12 +36,12 @@ func Serve(tb testing.TB, a *Authority, handler http.Handler) *Server {
 	return s
 }
 
-// Rotate makes further connections have another configuration.
+// Rotate gives further connections another configuration.
 func (s *Server) Rotate(cfg *tls.Config) {
 	cfg = cfg.Clone()
 	cfg.NextProtos = []string{"h2", "http/1.1"}
 	s.current.Store(cfg)
 }
 
-// Connections is how many were begun.
+// Connections is how many connections were begun.
 func (s *Server) Connections() int { return int(s.connections.Load()) }

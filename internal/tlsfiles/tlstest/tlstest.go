@@ -27,7 +27,7 @@ type Authority struct {
 	tb   testing.TB
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
-	PEM  []byte // its own certificate
+	PEM  []byte // the authority's own certificate
 }
 
 // New makes an authority.
@@ -73,8 +73,8 @@ func (a *Authority) sign(template *x509.Certificate) ([]byte, *ecdsa.PrivateKey)
 	return der, key
 }
 
-// Sign makes a certificate and its key, in PEM. It is for 127.0.0.1 and localhost, as a server and as a client called
-// name, and for a day after a day ago, unless change says otherwise.
+// Sign makes a certificate and its key, in PEM. Unless change says otherwise, the certificate is for 127.0.0.1 and
+// localhost, as a server and as a client with that name, and is valid from a day ago to a day from now.
 func (a *Authority) Sign(name string, change func(*x509.Certificate)) (cert, key []byte) {
 	a.tb.Helper()
 	template := &x509.Certificate{
@@ -94,12 +94,12 @@ func (a *Authority) Sign(name string, change func(*x509.Certificate)) (cert, key
 	if err != nil {
 		a.tb.Fatal(err)
 	}
-	return pem.EncodeToMemory(
-		&pem.Block{Type: "CERTIFICATE", Bytes: der},
-	), pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
+	cert = pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der})
+	key = pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: text})
+	return cert, key
 }
 
-// Pair is what Sign makes, for a tls.Config.
+// Pair makes a certificate as Sign does, for a tls.Config.
 func (a *Authority) Pair(name string, change func(*x509.Certificate)) tls.Certificate {
 	a.tb.Helper()
 	cert, key := a.Sign(name, change)
@@ -110,7 +110,7 @@ func (a *Authority) Pair(name string, change func(*x509.Certificate)) tls.Certif
 	return pair
 }
 
-// Pool has the authority in it.
+// Pool returns a pool with only this authority.
 func (a *Authority) Pool() *x509.CertPool {
 	pool := x509.NewCertPool()
 	pool.AddCert(a.cert)
@@ -125,7 +125,7 @@ func (a *Authority) Server() *tls.Config {
 	}
 }
 
-// Write writes the authority and a certificate of the name to files in dir, each in one step: ca.pem, NAME.pem,
+// Write writes the authority and a certificate with that name to files in dir, each in one step: ca.pem, NAME.pem,
 // NAME.key.
 func (a *Authority) Write(dir, name string) tlsfiles.Paths {
 	a.tb.Helper()
