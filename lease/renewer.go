@@ -264,7 +264,7 @@ func (r *Renewer) answered(l *line, resp *pb.LeaseKeepAliveResponse) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(l.waiting) == 0 || l.waiting[0].lease != resp.ID {
-		return fmt.Errorf("etcd answered for lease %x, which was not asked for next", resp.ID)
+		return fmt.Errorf("etcd answered for lease %x, but another lease is next", resp.ID)
 	}
 	l.waiting[0].answer <- renewed{resp: resp}
 	l.waiting = l.waiting[1:]

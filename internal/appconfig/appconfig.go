@@ -1,6 +1,6 @@
-// Package appconfig reads and creates the key that makes an app exist: its schema and its number of shards. It is
-// created once and never rewritten; everything that writes claims or resources compares its create revision, so that
-// nobody goes on in an app that was deleted and made anew.
+// Package appconfig reads and creates the key that makes an app exist: its schema and its number of shards. The key is
+// created once and never rewritten. Everything that writes claims or resources compares its create revision, so that
+// nobody goes on in an app that was deleted and created again.
 package appconfig
 
 import (
@@ -21,22 +21,22 @@ const Schema = 1
 // ErrNoApp says that no member or client has created the app yet.
 var ErrNoApp = errors.New("no such app")
 
-// ErrGone says that the app's config key is not there any more, or was made anew: it is another app than the one that
-// the caller has opened. Nothing was written.
+// ErrGone says that the app's config key is gone, or was created again: this is no longer the app that the caller
+// opened. Nothing was written.
 var ErrGone = errors.New("the app's config key is gone from etcd")
 
-// ErrRewritten says that somebody has overwritten the key, which DRM never does. Stop all members, delete it, and start
-// them with the number of shards that they had.
+// ErrRewritten says that somebody has overwritten the key, which DRM never does. To repair it, stop all members, delete
+// the key, and start the members with the number of shards that they had.
 var ErrRewritten = errors.New("the app's config in etcd was overwritten: want it as it was created")
 
-// ShardsError says that an app has another number of shards than asked for.
+// ShardsError says that an app has another number of shards than the caller asked for.
 type ShardsError struct{ Has, Asked int }
 
 func (e *ShardsError) Error() string {
 	return fmt.Sprintf("the app was created with %d shards, not %d", e.Has, e.Asked)
 }
 
-// SchemaError says that an app was created by a version of DRM whose layout in etcd is another one.
+// SchemaError says that an app was created by a version of DRM with another layout in etcd.
 type SchemaError struct{ Has int }
 
 func (e *SchemaError) Error() string {
@@ -46,7 +46,7 @@ func (e *SchemaError) Error() string {
 // Config is an app's config. It never changes while the app exists.
 type Config struct {
 	Shards         int   // 1 to keys.MaxShards
-	CreateRevision int64 // of the key: an app that was deleted and made anew has another
+	CreateRevision int64 // the key's create revision: an app that was deleted and created again has another one
 }
 
 type value struct {
@@ -54,7 +54,7 @@ type value struct {
 	Shards int `json:"shards"`
 }
 
-// Read returns the app's config, or ErrNoApp. A *SchemaError says that it is another version's.
+// Read returns the app's config, or ErrNoApp. A *SchemaError says that another version created the app.
 func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, error) {
 	resp, err := kv.Get(ctx, layout.Config())
 	if err != nil {
@@ -66,15 +66,16 @@ func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, erro
 	return read(resp.Kvs[0])
 }
 
-// Open returns the app's config, and creates the app if need be with the shards asked for, 1 to keys.MaxShards; 0 asks
-// for what there is, or fallback. A *ShardsError says that there is another number, a *SchemaError that the app is
-// another version's. Of many that open a new app at once, one creates it, and all get the same answer.
+// Open returns the app's config. If the app does not exist, Open creates it with asked shards, 1 to keys.MaxShards, or
+// with fallback shards if asked is 0. If it exists, any number of shards will do if asked is 0; otherwise a
+// *ShardsError says that the number differs. A *SchemaError says that another version created the app. When several
+// callers open a new app at once, one of them creates it, and all get the same answer.
 func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallback int) (Config, error) {
 	fresh := asked
 	if fresh == 0 {
 		fresh = fallback
 	}
-	if fresh < 1 || fresh > keys.MaxShards { // or nobody could ever read it
+	if fresh < 1 || fresh > keys.MaxShards { // otherwise nobody could ever read it
 		return Config{}, fmt.Errorf("open the app's config: %d shards, want 1 to %d", fresh, keys.MaxShards)
 	}
 	b, err := json.Marshal(value{Schema, fresh})
@@ -103,8 +104,8 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 	return c, nil
 }
 
-// read takes the key as it is. One that was overwritten is refused, even where it can be read: with another number of
-// shards than the members have that run, the same resource would have two claims.
+// read decodes the key. It refuses a key that was overwritten, even one that it can read: if its number of shards
+// differed from that of the running members, the same resource could have two claims.
 func read(kv *mvccpb.KeyValue) (Config, error) {
 	c, err := decode(kv.Value)
 	if err != nil {

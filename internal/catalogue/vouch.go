@@ -42,7 +42,7 @@ func VouchFor(term int64, now time.Time, after, forever time.Duration) Vouch {
 // Check returns an error if nobody could have recorded these values.
 func (v Vouch) Check() error {
 	if v.AfterMS < -1 || min(v.AloneMS, v.By) < 0 {
-		return errors.New("a time that is less than none")
+		return errors.New("a negative time")
 	}
 	return nil
 }

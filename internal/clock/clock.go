@@ -1,14 +1,14 @@
 // Package clock measures how much time has passed for the life of a lease, which goes on while this machine sleeps.
-//
 // Go's own monotonic time stops while a Linux machine is suspended, so a resumed process would take an expired lease
-// for a live one. System reads a clock that does not:
+// for a live one. System reads a clock that does not stop:
 //
 //   - Linux: CLOCK_BOOTTIME.
 //   - macOS: CLOCK_MONOTONIC_RAW, which goes on during sleep there.
-//   - elsewhere: Go's monotonic time, and where the wall clock ran ahead of it, that counts as time passed: the machine may
-//     have slept. A wall clock that is set forward by hand looks just the same there, and costs at worst a lease.
+//   - elsewhere: Go's monotonic time. If the wall clock ran ahead of it, the difference counts as time passed, since
+//     the machine may have slept. A wall clock that somebody sets forward looks the same, and costs at worst a lease.
 //
-// A wall clock that is set back changes nothing anywhere; one that is set forward changes nothing on Linux and macOS.
+// A wall clock that is set back changes nothing on any system; one that is set forward changes nothing on Linux and
+// macOS.
 package clock
 
 import (
@@ -21,20 +21,20 @@ type Clock interface {
 	Now() time.Duration
 }
 
-// System is this machine's clock. All Clocks it returns tell the same time.
+// System returns this machine's clock. All Clocks that it returns tell the same time.
 func System() Clock { return system{} }
 
 type system struct{}
 
 func (system) Now() time.Duration { return now() }
 
-// recently is for how long one reading of a Recent may stand for the next.
+// recently is how long one reading of a Recent may be used again.
 const recently = time.Millisecond
 
-// Recent returns a clock for one goroutine that asks for the time again and again: what it says may be a millisecond
-// old, not counting any time that the machine slept meanwhile. It is as good as the clock itself for deciding what to
-// do next, since as much may pass between the decision and the deed; and it is cheaper, as a reading is a system call.
-// Of a clock other than System it returns that.
+// Recent returns a clock for one goroutine that asks for the time again and again. Its answer may be a millisecond old,
+// not counting any time that the machine slept meanwhile. For deciding what to do next that is as good as the clock
+// itself, since as much time may pass between the decision and the action; and it is cheaper, since each reading is a
+// system call. If c is not System, Recent returns c itself.
 func Recent(c Clock) Clock {
 	if _, ok := c.(system); ok {
 		return &recent{}
@@ -55,10 +55,10 @@ func (r *recent) Now() time.Duration {
 	return r.last
 }
 
-// Fake is a Clock for tests that stands still until it is told to go on. Its zero value stands at 0.
+// Fake is a Clock for tests that stands still until Advance moves it. Its zero value stands at 0.
 type Fake struct{ at atomic.Int64 }
 
-// Now is the sum of all that Advance was given.
+// Now returns the sum of all that Advance was given.
 func (f *Fake) Now() time.Duration { return time.Duration(f.at.Load()) }
 
 // Advance moves the clock forward by d, which must not be negative.

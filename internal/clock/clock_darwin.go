@@ -2,5 +2,5 @@ package clock
 
 import "golang.org/x/sys/unix"
 
-// CLOCK_MONOTONIC goes on during sleep too, but is derived from the wall clock; this one no adjustment touches.
+// CLOCK_MONOTONIC also goes on during sleep, but is derived from the wall clock; no adjustment touches this one.
 const clockID = unix.CLOCK_MONOTONIC_RAW

@@ -12,8 +12,8 @@ import (
 func now() time.Duration {
 	var t unix.Timespec
 	if err := unix.ClockGettime(clockID, &t); err != nil {
-		// It cannot fail for a clock that the kernel has, and all that Go supports have it. Without it nobody can say
-		// whether a lease is safe, so there is no way to go on.
+		// Reading a clock that the kernel has cannot fail, and all kernels that Go supports have it. Without it nobody
+		// can say whether a lease is safe, so there is no way to go on.
 		panic(fmt.Sprintf("clock: reading the system's clock %d: %v", clockID, err))
 	}
 	return time.Duration(t.Nano())

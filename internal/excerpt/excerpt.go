@@ -9,8 +9,8 @@ const Mark = "…"
 // mostBytes is how many bytes of a text Of keeps: enough to recognise it, and too few to fill a log.
 const mostBytes = 96
 
-// Of returns a text of at most 96 bytes as it is, and of a longer one the beginning with Mark. The result is valid
-// UTF-8.
+// Of returns a text of at most 96 bytes unchanged, and the beginning of a longer text followed by Mark. The result is
+// valid UTF-8.
 func Of(text string) string {
 	if len(text) > mostBytes {
 		return Clip(text, mostBytes)
@@ -18,8 +18,8 @@ func Of(text string) string {
 	return strings.ToValidUTF8(text, "\uFFFD")
 }
 
-// Clip returns a text of at most that many bytes as it is. Of a longer one it returns those bytes, without a rune that
-// they end in the middle of, and Mark.
+// Clip returns a text of at most that many bytes unchanged. Of a longer text it returns that many bytes, less a rune
+// that is cut in two, followed by Mark.
 func Clip(text string, bytes int) string {
 	if len(text) <= bytes {
 		return text
@@ -27,8 +27,8 @@ func Clip(text string, bytes int) string {
 	return strings.ToValidUTF8(text[:bytes], "") + Mark
 }
 
-// Runes returns a text of at most that many runes as it is, and of a longer one the beginning, with Mark as the last of
-// them.
+// Runes returns a text of at most most runes unchanged. Of a longer text it returns that many runes, the last of which
+// is Mark.
 func Runes(text string, most int) string {
 	if runes := []rune(text); len(runes) > most {
 		return string(runes[:most-1]) + Mark

@@ -1,12 +1,13 @@
-// Package failures logs what fails again and again.
+// Package failures logs what fails again and again, without filling the log.
 //
-// When a service is gone, each of the thousands of resources that need it fails, each again after a pause, and all for
-// the same reason. A Log writes the first failure of a kind at once, in full. Of those that follow it writes one line
-// an interval: how many there were, of how many resources, and the last of them as an example. When a kind has not come
-// for some intervals, a line says that it has stopped, and the next one is a first one again.
+// When a service is gone, each of the thousands of resources that need it fails, again and again after pauses, and all
+// for the same reason. A Log writes the first failure of a kind at once, in full. For those that follow it writes one
+// line in each interval: how many failures there were, for how many resources, and the last one as an example. When a
+// kind has not occurred for some intervals, a line says that it has stopped, and the next failure counts as the first
+// again.
 //
-// Two failures are of one kind where their message and call are the same, and their errors are but for the names and
-// numbers in them (see normal).
+// Two failures are of one kind if their message and call are the same, and their errors differ only in names and
+// numbers (see normal).
 package failures
 
 import (
@@ -18,25 +19,25 @@ import (
 )
 
 const (
-	// Interval is how often what has failed again is told.
+	// Interval is how often repeated failures are logged.
 	Interval = time.Minute
-	// quiet is after how many intervals without a failure a kind has stopped. The pauses between two tries are as long
-	// as a minute, and a try may take its time too.
+	// quiet is after how many intervals without a failure a kind counts as stopped. The pause between two tries may be
+	// a minute, and a try takes time too.
 	quiet = 3
-	// mostKinds is how many kinds are told apart. Beyond that, what has the same message and call is one kind.
+	// mostKinds is how many kinds are told apart. Beyond that, failures with the same message and call are one kind.
 	mostKinds = 64
-	// mostNames is how many resources of a kind are counted in an interval; there may be more then.
+	// mostNames is how many resources of a kind are counted in an interval; there may be more than that.
 	mostNames = 1024
 )
 
 // Failure is one thing that failed.
 type Failure struct {
-	Message  string        // says what failed; one of few
-	Level    zapcore.Level // info if not set
-	Call     string        // of the handler: handle, update, terminate; empty where it was none
-	Resource string        // that it is about, by its id; empty where it is about none
-	Error    string        // why; empty where the message says it all
-	Fields   []zap.Field   // what else the first line of the kind has
+	Message  string        // says what failed; one of few texts
+	Level    zapcore.Level // info if it is not set
+	Call     string        // the call of the handler: handle, update or terminate; empty if there was none
+	Resource string        // the id of the resource that failed; empty if it is about none
+	Error    string        // why it failed; empty if the message says everything
+	Fields   []zap.Field   // further fields of the first line of the kind
 }
 
 // Log writes failures to a logger. Its methods are safe for concurrent use.
@@ -51,22 +52,22 @@ type Log struct {
 
 type key struct{ message, call, text string }
 
-// kind is what came of one kind since it was last told of.
+// kind is what happened to one kind since it was last logged.
 type kind struct {
 	first  time.Time
 	latest time.Time
-	all    int                 // since first
-	since  time.Time           // the last line
-	more   int                 // since then
-	names  map[string]struct{} // of the resources since then
+	all    int                 // failures since first
+	since  time.Time           // when the last line was written
+	more   int                 // failures since then
+	names  map[string]struct{} // the resources of those failures
 	last   Failure
-	silent int // intervals without any
+	silent int // intervals without a failure
 }
 
-// New makes a Log. It has no goroutine; Close is due when no more is to come.
+// New makes a Log. It has no goroutine; the owner calls Close after the last Add.
 func New(to *zap.Logger) *Log { return &Log{to: to, kinds: map[key]*kind{}} }
 
-// Add takes a failure. It does not wait for anything but the logger.
+// Add takes a failure. It waits only for the logger.
 func (l *Log) Add(f Failure) {
 	if !l.to.Core().Enabled(f.Level) {
 		return
@@ -76,7 +77,7 @@ func (l *Log) Add(f Failure) {
 	}
 }
 
-// count reports whether the failure is to be written at once.
+// count reports whether the failure is to be logged at once.
 func (l *Log) count(f Failure) bool {
 	k := key{f.Message, f.Call, normal(f.Error, f.Resource)}
 	now := time.Now()
@@ -109,7 +110,7 @@ func (l *Log) count(f Failure) bool {
 	return false
 }
 
-// tick tells what there was in an interval.
+// tick logs what happened in an interval.
 func (l *Log) tick() {
 	l.mu.Lock()
 	if l.closed {
@@ -141,7 +142,7 @@ func (l *Log) tick() {
 	}
 }
 
-// Close tells what has not been told yet. What is added afterwards is written at once.
+// Close logs what has not been logged yet. Failures that are added afterwards are logged at once.
 func (l *Log) Close() {
 	l.mu.Lock()
 	if l.closed {
@@ -165,7 +166,7 @@ func (l *Log) Close() {
 	}
 }
 
-// again makes the line of those that came since the last one, and begins to count anew. l.mu is held.
+// again makes the line about the failures since the last line, and begins to count anew. The caller holds l.mu.
 func (l *Log) again(k *kind) func() {
 	now := time.Now()
 	f, more, resources, in := k.last, k.more, len(k.names), now.Sub(k.since)
@@ -178,7 +179,7 @@ func (l *Log) again(k *kind) func() {
 	return func() { write(l.to, f.Level, f.Message+"; more of the same", fields) }
 }
 
-// stopped makes the line that says that a kind has not come for some time. l.mu is held.
+// stopped makes the line that says that a kind has not occurred for some time. The caller holds l.mu.
 func (l *Log) stopped(k *kind) func() {
 	f := k.last
 	fields := append(fieldsOf(f), zap.Int("failures", k.all),
@@ -187,7 +188,7 @@ func (l *Log) stopped(k *kind) func() {
 	return func() { write(l.to, zap.InfoLevel, f.Message+"; no more of the same", fields) }
 }
 
-// fieldsOf are those that every line has.
+// fieldsOf returns the fields that every line has.
 func fieldsOf(f Failure) []zap.Field {
 	fields := make([]zap.Field, 0, 8)
 	if f.Call != "" {

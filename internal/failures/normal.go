@@ -8,12 +8,12 @@ import (
 	"unicode/utf8"
 )
 
-// mostText is how much of an error's text tells kinds apart.
+// mostText is how many bytes of an error's text tell kinds apart.
 const mostText = 512
 
-// varying is what differs between errors of one kind: a resource and token that it names itself, ports, times and
-// durations, long numbers, and long words with digits in them (hashes, UUIDs). Short numbers stay: they are statuses
-// and exit codes.
+// varying matches what differs between errors of one kind: a resource and a token that the error itself names, ports,
+// times and durations, long numbers, and long words with digits in them (hashes, UUIDs). Short numbers stay, since they
+// are statuses and exit codes.
 var varying = regexp.MustCompile(`resource "(\\.|[^"\\])*"` +
 	`|token \d+` +
 	`|:\d{1,5}\b` +
@@ -23,7 +23,7 @@ var varying = regexp.MustCompile(`resource "(\\.|[^"\\])*"` +
 	`|\b[0-9a-zA-Z]*[a-zA-Z]\d[0-9a-zA-Z]{6,}\b|\b\d+[a-zA-Z][0-9a-zA-Z]{6,}\b` +
 	`|\d{4,}`)
 
-// normal is the text of an error without what makes it one of a certain resource, connection or moment.
+// normal returns the text of an error without the parts that belong to one resource, connection or moment.
 func normal(text, resource string) string {
 	text = without(text, resource)
 	if len(text) > mostText {
@@ -32,10 +32,11 @@ func normal(text, resource string) string {
 	return varying.ReplaceAllString(text, "#")
 }
 
-// leastWord is how long an id without a digit has to be to be looked for without quotes: "a" is a word too.
+// leastWord is how long an id without a digit has to be for normal to look for it without quotes, since "a", for
+// example, is also a word.
 const leastWord = 4
 
-// without takes a resource's id out of a text, wherever it is not a part of another word.
+// without takes a resource's id out of a text, wherever it is not part of another word.
 func without(text, id string) string {
 	if id == "" {
 		return text

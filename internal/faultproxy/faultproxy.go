@@ -1,5 +1,5 @@
 // Package faultproxy is a TCP proxy on loopback that misbehaves when it is told to, for tests of what a member does
-// when the network between it and etcd does.
+// when its network to etcd misbehaves.
 package faultproxy
 
 import (
@@ -32,10 +32,10 @@ type Proxy struct {
 	closed bool
 }
 
-// way is what one direction is like.
+// way is the state of one direction.
 type way struct {
 	hole    bool          // nothing passes, and nobody is told
-	passing chan struct{} // closed when hole ends
+	passing chan struct{} // closed when hole becomes false
 }
 
 func (w *way) block() {
@@ -66,11 +66,11 @@ func New(target string) (*Proxy, error) {
 	return p, nil
 }
 
-// Endpoint is where it listens, a host:port.
+// Endpoint is the host:port where the proxy listens.
 func (p *Proxy) Endpoint() string { return p.listener.Addr().String() }
 
-// BlackHole swallows everything, in both directions, without closing a connection, until Heal: as a firewall that drops
-// packets does. New connections are accepted, and hear nothing.
+// BlackHole swallows everything in both directions until Heal, without closing a connection, as a firewall does that
+// drops packets. New connections are accepted, and hear nothing.
 func (p *Proxy) BlackHole() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -78,22 +78,22 @@ func (p *Proxy) BlackHole() {
 	p.ways[FromTarget].block()
 }
 
-// Drop swallows what goes in one direction, until Heal; what goes in the other arrives.
+// Drop swallows everything in one direction until Heal; the other direction works.
 func (p *Proxy) Drop(d Direction) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.ways[d].block()
 }
 
-// Delay has everything that comes from now on arrive that much later, in each direction; 0 ends it. How much arrives is
-// not limited by it.
+// Delay makes everything that is sent from now on arrive that much later, in each direction; 0 ends it. It does not
+// limit the throughput.
 func (p *Proxy) Delay(d time.Duration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.delay = d
 }
 
-// Heal ends BlackHole, Drop and Delay. What was swallowed is lost with its connection: those that were open are reset.
+// Heal ends BlackHole, Drop and Delay. What was swallowed is lost: the connections that were open are reset.
 func (p *Proxy) Heal() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -103,7 +103,7 @@ func (p *Proxy) Heal() {
 	p.delay = 0
 }
 
-// Reset ends all connections; new ones are served.
+// Reset ends all connections. New connections work.
 func (p *Proxy) Reset() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -116,7 +116,7 @@ func (p *Proxy) reset() {
 	}
 }
 
-// Close ends everything and waits for it. It is idempotent.
+// Close ends everything and waits for it. Further calls do nothing.
 func (p *Proxy) Close() {
 	p.mu.Lock()
 	first := !p.closed
@@ -171,7 +171,7 @@ type chunk struct {
 
 // pump forwards one direction until either end closes.
 func (p *Proxy) pump(to, from net.Conn, d Direction) {
-	const most = 256 // chunks on their way
+	const most = 256 // how many chunks may be on their way
 	onTheWay, over := make(chan chunk, most), make(chan struct{})
 	var delivering sync.WaitGroup
 	delivering.Go(func() {
@@ -204,7 +204,7 @@ func (p *Proxy) pump(to, from net.Conn, d Direction) {
 	}
 }
 
-// deliver writes a chunk when it is due, and tells whether that went well.
+// deliver writes a chunk when it is due, and reports whether that succeeded.
 func (p *Proxy) deliver(to net.Conn, c chunk, d Direction) bool {
 	if wait := time.Until(c.due); wait > 0 {
 		<-time.After(wait)
@@ -212,7 +212,7 @@ func (p *Proxy) deliver(to net.Conn, c chunk, d Direction) bool {
 	p.mu.Lock()
 	passing := p.ways[d].passing
 	p.mu.Unlock()
-	<-passing // Heal closes the connections first, so what was held up goes nowhere
+	<-passing // Heal closes the connections first, so what was held back goes nowhere
 	_, err := to.Write(c.data)
 	return err == nil
 }

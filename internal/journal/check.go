@@ -8,38 +8,38 @@ import (
 	"time"
 )
 
-// Kind is what is wrong.
+// Kind says what is wrong.
 type Kind string
 
 // The kinds of faults.
 const (
 	Overlap   Kind = "overlap"    // handled by two at once, or twice by one
-	TokenBack Kind = "token-back" // handled under a token that is not above the one of an earlier claim
-	Unhandled Kind = "unhandled"  // should be handled at the end, and is not
-	Leftover  Kind = "leftover"   // should not be handled at the end, and is
-	LongGap   Kind = "long-gap"   // handled by nobody for longer than allowed, between two handlings
+	TokenBack Kind = "token-back" // handled under a token that is not above that of an earlier claim
+	Unhandled Kind = "unhandled"  // should be handled at the end, but is not
+	Leftover  Kind = "leftover"   // should not be handled at the end, but is
+	LongGap   Kind = "long-gap"   // not handled for longer than allowed, between two handlings
 )
 
 // Fault is one thing that is wrong with one resource.
 type Fault struct {
 	Kind     Kind
 	Resource string
-	Time     time.Time // when it began; of Unhandled and Leftover: of the last event
+	Time     time.Time // when it began; for Unhandled and Leftover: the time of the last event
 	Detail   string    // who and what, for people
 }
 
 func (f Fault) String() string { return fmt.Sprintf("%s: %s: %s", f.Kind, f.Resource, f.Detail) }
 
-// Expect is what a journal should show.
+// Expect says what a journal should show.
 type Expect struct {
-	// Resources are those that should be handled at the end, each by exactly one. Nil: the end is not looked at.
+	// Resources are those that should be handled at the end, each by exactly one member. Nil: the end is not checked.
 	Resources []string
-	// MaxGap is how long a resource may be handled by nobody between two handlings. 0: any time.
+	// MaxGap is how long nobody may handle a resource between two handlings. 0: any time.
 	MaxGap time.Duration
 }
 
-// Check returns the faults in a journal, in the order of their times; none where every resource was handled by one
-// member at a time under rising tokens, and the end is as expected. It looks at the journal's order, and at times only
+// Check returns the faults in a journal, in the order of their times. There are none if every resource was handled by
+// one member at a time under rising tokens, and the end is as expected. Check uses the journal's order, and times only
 // for MaxGap.
 func Check(events []Event, want Expect) []Fault {
 	c := checker{tracker: newTracker(), highest: make(map[string]claim)}
@@ -58,7 +58,7 @@ func Check(events []Event, want Expect) []Fault {
 	return c.faults
 }
 
-// claim is the one with the highest token of its resource so far.
+// claim is the claim with the highest token of its resource so far.
 type claim struct {
 	token  int64
 	member string
@@ -70,7 +70,7 @@ type checker struct {
 	faults  []Fault
 }
 
-// handle looks at a Handle before the tracker learns of it.
+// handle checks a Handle before the tracker learns of it.
 func (c *checker) handle(e Event, maxGap time.Duration) {
 	if !c.tracker.gone[e.Member] {
 		for _, h := range c.tracker.open(e.Resource) {
@@ -78,7 +78,7 @@ func (c *checker) handle(e Event, maxGap time.Duration) {
 				h.Token)
 		}
 	}
-	// One claim may be handled several times in turn, after a failure or a change; another one has a higher token.
+	// One claim may be handled several times in turn, after a failure or a change; another claim has a higher token.
 	top, seen := c.highest[e.Resource]
 	if seen && (e.Token < top.token || e.Token == top.token && e.Member != top.member) {
 		c.fault(TokenBack, e, "%s began under token %d, after %s under %d", e.Member, e.Token, top.member, top.token)
@@ -93,7 +93,7 @@ func (c *checker) handle(e Event, maxGap time.Duration) {
 	}
 }
 
-// gapBefore is how long nobody handled the resource before a Handle; 0 for the first one.
+// gapBefore is how long nobody handled the resource before a Handle; 0 for the first Handle.
 func (c *checker) gapBefore(e Event) time.Duration {
 	var last time.Time
 	for _, h := range c.tracker.handlings[e.Resource] {
@@ -132,7 +132,7 @@ func (c *checker) end(events []Event, want []string) {
 	}
 }
 
-// history says how a resource fared last.
+// history says what last happened to a resource.
 func (c *checker) history(r string) string {
 	list := c.tracker.handlings[r]
 	if len(list) == 0 {

@@ -10,17 +10,19 @@ import (
 	"time"
 )
 
-// Action is what happened.
+// Action says what happened.
 type Action string
 
-// The actions. Those with a resource are the handler's; the others are told of a whole member by who runs it.
+// The actions. Those with a resource come from the handler; the others are about a whole member, and come from whoever
+// runs it.
 const (
 	Handle    Action = "handle"    // the member began to handle the resource
-	Update    Action = "update"    // the member was given changed data of it
-	Terminate Action = "terminate" // the member stopped handling it
+	Update    Action = "update"    // the member was given changed data of the resource
+	Terminate Action = "terminate" // the member stopped handling the resource
 
 	Started Action = "started" // the member's process was started
-	Gone    Action = "gone"    // the member's process is surely dead, or surely fenced: whatever it handled, it handles no more
+	// Gone says that the member's process is certainly dead, or certainly fenced: it no longer handles anything.
+	Gone Action = "gone"
 )
 
 // Event is one line of a journal.
@@ -28,18 +30,18 @@ type Event struct {
 	Time     time.Time `json:"time"` // when it was recorded
 	Member   string    `json:"member"`
 	Action   Action    `json:"action"`
-	Resource string    `json:"resource,omitempty"` // empty of Started and Gone
-	Token    int64     `json:"token,omitempty"`    // the claim's fencing token; 0 of Started and Gone
+	Resource string    `json:"resource,omitempty"` // empty for Started and Gone
+	Token    int64     `json:"token,omitempty"`    // the claim's fencing token; 0 for Started and Gone
 }
 
-// Journal is a list of events that grows. Its zero value is ready; it is safe for use from any goroutine.
+// Journal is a list of events that grows. Its zero value is ready to use; it is safe for concurrent use.
 type Journal struct {
 	mu     sync.Mutex
 	events []Event
 	grown  chan struct{} // closed at the next Record; nil while nobody waits
 }
 
-// Record appends an event. A zero Time becomes the current one.
+// Record appends an event. If its Time is zero, it gets the current time.
 func (j *Journal) Record(e Event) {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -56,7 +58,7 @@ func (j *Journal) Record(e Event) {
 // Events returns all events so far.
 func (j *Journal) Events() []Event { return slices.Clone(j.since(0)) }
 
-// since is the events from the n-th on, for reading only: what is recorded never changes.
+// since returns the events from the n-th on, for reading only, since recorded events never change.
 func (j *Journal) since(n int) []Event {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -70,7 +72,7 @@ func (j *Journal) Len() int {
 	return len(j.events)
 }
 
-// Grown is closed at the next Record. Take it before Events, so as to miss nothing in between.
+// Grown returns a channel that is closed at the next Record. Take it before Events to miss nothing in between.
 func (j *Journal) Grown() <-chan struct{} {
 	j.mu.Lock()
 	defer j.mu.Unlock()
@@ -80,7 +82,7 @@ func (j *Journal) Grown() <-chan struct{} {
 	return j.grown
 }
 
-// Write writes the events as JSON, one a line.
+// Write writes the events as JSON, one on each line.
 func Write(w io.Writer, events []Event) error {
 	b := bufio.NewWriter(w)
 	enc := json.NewEncoder(b)

@@ -5,8 +5,8 @@ import (
 	"net/http"
 )
 
-// Receiver is the service at the other end of a webhook handler: it records what it is told, and agrees with
-// everything. Failures that it is told of are not recorded: they did nothing to a resource.
+// Receiver is the service at the other end of a webhook handler: it records what it is told, and agrees to everything.
+// It does not record reports of failures, since they did nothing to a resource.
 type Receiver struct{ Journal *Journal }
 
 // ServeHTTP takes one request of the webhook protocol.

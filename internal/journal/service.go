@@ -8,30 +8,30 @@ import (
 	"time"
 )
 
-// ServiceConfig is what NewService needs to know.
+// ServiceConfig is the configuration of NewService.
 type ServiceConfig struct {
 	Journal *Journal
-	// Delay, if given, is asked how long a request lies there before anything of it is looked at. Its sender may have
-	// given it up by then, and closed the connection: it is carried out all the same, as real servers do. Called from
-	// any goroutine.
+	// Delay, if given, returns how long a request waits before it is looked at. By then its sender may have given up
+	// and closed the connection; the request is carried out all the same, as real servers do. It is called from any
+	// goroutine.
 	Delay func() time.Duration
-	// TokensOnly makes it compare tokens, and not the numbers of requests under one token. It cannot tell then that a
-	// request comes late.
+	// TokensOnly makes the Service compare only tokens, and not the numbers of requests under one token. Then it cannot
+	// tell that a request comes late.
 	TokensOnly bool
 }
 
-// Service is a receiver of the webhook protocol as docs/webhook.md wants it, of one member (a sidecar). The journal is
-// told what it runs, and not what it is asked: a Handle is recorded when a resource begins to run there, a Terminate
-// when it ends, and what it refuses is not recorded.
+// Service is a receiver of the webhook protocol that follows docs/webhook.md, for one member (a sidecar). It records in
+// the journal what it runs, and not what it is asked: a Handle when a resource begins to run there, a Terminate when it
+// ends, and nothing for a request that it refuses.
 //
-// Something that begins for a resource that runs already is recorded without an end of what it replaces, so that Check
-// finds it: a member ends what it handles before it handles it anew.
+// If a resource that already runs is begun again, the journal has no end of the first run, so that Check finds the
+// fault: a member must end a handling before it begins another one.
 type Service struct {
 	cfg ServiceConfig
 
 	mu      sync.Mutex
 	known   map[string]*known
-	waiting int // requests that nobody has looked at
+	waiting int // requests that have not been looked at
 }
 
 // NewService makes a Service that runs nothing.
@@ -39,7 +39,7 @@ func NewService(cfg ServiceConfig) *Service {
 	return &Service{cfg: cfg, known: make(map[string]*known)}
 }
 
-// number compares the requests for one resource: which one was sent later?
+// number tells which of two requests for one resource was sent later.
 type number struct{ token, call int64 }
 
 func (n number) compare(m number) int {
@@ -48,23 +48,23 @@ func (n number) compare(m number) int {
 
 // known is what a Service knows of one resource.
 type known struct {
-	newest  number // the highest that came
-	begun   number // the handle or update that was begun last
-	running *Event // the Handle of what runs; nil where nothing does
+	newest  number // the highest number that came
+	begun   number // the handle or update that was last begun
+	running *Event // the Handle of what runs; nil if nothing runs
 }
 
-// Session is the Service as one process of its member reaches it.
+// Session is how one process of the member reaches the Service.
 type Session struct {
 	service *Service
 	over    bool // Service.mu guards it
 }
 
-// Session makes a handler for the requests of one process of the member. Each needs its own: what a dead process sent
-// may come late, and nobody would end what it began.
+// Session makes a handler for the requests of one process of the member. Each process needs its own, since a request of
+// a dead process may come late, and nobody would end what it began.
 func (s *Service) Session() *Session { return &Session{service: s} }
 
-// End is for when the process of the member is dead: the Service ends what it runs, refuses what still comes of that
-// process, and records that the member is Gone since then.
+// End says that the process of the member is dead: the Service ends what it runs, refuses requests of that process that
+// still come, and records that the member is Gone since then.
 func (s *Session) End(member string, at time.Time) {
 	s.service.mu.Lock()
 	defer s.service.mu.Unlock()
@@ -75,14 +75,14 @@ func (s *Session) End(member string, at time.Time) {
 	s.service.cfg.Journal.Record(Event{Time: at, Member: member, Action: Gone})
 }
 
-// Waiting is the number of requests that nobody has looked at yet.
+// Waiting is the number of requests that have not been looked at yet.
 func (s *Service) Waiting() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return s.waiting
 }
 
-// message is what a Service wants to know of a request.
+// message is the part of a request that a Service uses.
 type message struct {
 	Action   Action `json:"action"`
 	Member   string `json:"member"`
@@ -120,7 +120,7 @@ func (s *Service) wait(more int) {
 	s.waiting += more
 }
 
-// receive carries a request out, and returns the status of the answer.
+// receive carries out a request, and returns the status of the answer.
 func (s *Service) receive(from *Session, msg message) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -159,12 +159,12 @@ func (s *Service) begin(k *known, sent number, outdated bool, msg message) int {
 	switch {
 	case outdated:
 		return http.StatusConflict
-	case !s.cfg.TokensOnly && sent == k.begun && k.running != nil: // the same request twice
+	case !s.cfg.TokensOnly && sent == k.begun && k.running != nil: // the same request came twice
 		return http.StatusNoContent
 	}
 	action := msg.Action
 	if k.running == nil {
-		action = Handle // of what it has not: it begins to run all the same
+		action = Handle // an Update of a resource that does not run makes it run all the same
 	}
 	k.begun = sent
 	e := Event{Member: msg.Member, Action: action, Resource: msg.Resource.ID, Token: msg.Token}

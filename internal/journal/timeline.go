@@ -7,18 +7,18 @@ type Handling struct {
 	Resource string
 	Member   string
 	Token    int64
-	From     time.Time // of the handle
-	To       time.Time // of what ended it; zero while it goes on
+	From     time.Time // when it was begun
+	To       time.Time // when it ended; zero while it goes on
 	End      Action    // Terminate or Gone; empty while it goes on
 }
 
 // Open reports whether the handling goes on.
 func (h Handling) Open() bool { return h.End == "" }
 
-// Timeline turns events into handlings, by resource, in the order of their beginnings.
+// Timeline turns events into handlings, by resource, in the order in which they began.
 //
 // A handle of a member that is Gone, and not Started again, begins nothing that lasts: it was on its way when the
-// member died. It shows as a handling of no length.
+// member died. It appears as a handling of no length.
 func Timeline(events []Event) map[string][]Handling {
 	t := newTracker()
 	for _, e := range events {
@@ -77,7 +77,8 @@ func (t *tracker) add(e Event) {
 	}
 }
 
-// Holders tells who handles what at the end of the events: resource → members, more than one where something is wrong.
+// Holders says who handles what at the end of the events: resource → members. More than one member means that something
+// is wrong.
 func Holders(events []Event) map[string][]string {
 	t := newTracker()
 	for _, e := range events {
@@ -96,8 +97,8 @@ func (t *tracker) holders() map[string][]string {
 	return holders
 }
 
-// Follower tells who handles what while a journal grows. Each look costs no more than what is new, and what is handled.
-// It is for one goroutine.
+// Follower says who handles what while a journal grows. Each call costs only as much as the new events and what is
+// handled. Only one goroutine at a time may use it.
 type Follower struct {
 	journal *Journal
 	seen    int
@@ -107,7 +108,7 @@ type Follower struct {
 // Follow makes a Follower of the journal, from its beginning.
 func (j *Journal) Follow() *Follower { return &Follower{journal: j, tracker: newTracker()} }
 
-// Holders tells the same as the function Holders of all events so far.
+// Holders returns what the function Holders returns for all events so far.
 func (f *Follower) Holders() map[string][]string {
 	for _, e := range f.journal.since(f.seen) {
 		f.tracker.add(e)
@@ -116,11 +117,11 @@ func (f *Follower) Holders() map[string][]string {
 	return f.tracker.holders()
 }
 
-// LongestGap is the longest time that a resource was handled by nobody between two handlings, and which one that was;
-// zero where there was none.
+// LongestGap returns the longest time in which nobody handled a resource between two handlings, and that resource. It
+// returns zero values if there was no gap.
 func LongestGap(events []Event) (resource string, gap time.Duration) {
 	for r, list := range Timeline(events) {
-		var end time.Time // of the handlings so far
+		var end time.Time // the end of the handlings so far
 		for _, h := range list {
 			if !end.IsZero() && h.From.Sub(end) > gap {
 				resource, gap = r, h.From.Sub(end)
@@ -136,24 +137,24 @@ func LongestGap(events []Event) (resource string, gap time.Duration) {
 	return resource, gap
 }
 
-// LongestOverlap is the longest time for which a resource was handled by more than one at once, and which one that was;
-// zero where there was none. One that goes on counts until the last event.
+// LongestOverlap returns the longest time in which several handled a resource at once, and that resource. It returns
+// zero values if there was no overlap. A handling that goes on counts until the last event.
 func LongestOverlap(events []Event) (resource string, overlap time.Duration) {
 	if len(events) == 0 {
 		return "", 0
 	}
 	now := events[len(events)-1].Time
 	for r, list := range Timeline(events) {
-		// Handlings are in the order of their beginnings, so that each overlaps with the one before it that ends last.
+		// Handlings are in the order of their beginnings, so each one overlaps with the earlier one that ends last.
 		var latest time.Time       // the last end so far
-		var first, until time.Time // of the stretch in which two handle it
+		var first, until time.Time // the stretch in which two handle it
 		for _, h := range list {
 			to := h.To
 			if h.Open() {
 				to = now
 			}
 			if both := earlier(to, latest); h.From.Before(both) {
-				if !h.From.Before(until) { // a stretch of its own
+				if !h.From.Before(until) { // a new stretch begins
 					first = h.From
 				}
 				until = later(until, both)

@@ -1,5 +1,5 @@
-// Package jsontext makes JSON that keeps what it is given as it is. encoding/json's Marshal writes <, > and & as
-// escapes, so that JSON may stand in a web page; what people put into a resource is shown and handed on as they wrote
+// Package jsontext makes JSON that keeps its texts as they are. Marshal of encoding/json writes <, > and & as escapes,
+// so that the JSON may stand in a web page; what people put into a resource must be shown and handed on as they wrote
 // it.
 package jsontext
 
@@ -8,7 +8,7 @@ import (
 	"encoding/json"
 )
 
-// Marshal is json.Marshal that leaves <, > and & as they are, also in a json.RawMessage.
+// Marshal is json.Marshal, except that it leaves <, > and & as they are, also in a json.RawMessage.
 func Marshal(v any) ([]byte, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)

@@ -1,7 +1,7 @@
-// Package logqueue keeps the sink of a log from holding up whoever logs.
+// Package logqueue keeps a slow sink of a log from delaying whoever logs.
 //
 // A sink is somebody else's: a pipe that nobody reads, a disk that hangs, code that takes locks. A Queue takes the
-// lines and writes them in a goroutine of its own. What finds the queue full is dropped and counted, and the count is
+// lines and writes them in its own goroutine. A line that finds the queue full is dropped and counted, and the count is
 // logged when the sink works again.
 package logqueue
 
@@ -16,31 +16,32 @@ import (
 	"go.uber.org/zap/zapcore"
 )
 
-// Size is how many lines wait at most.
+// Size is how many lines may wait.
 const Size = 4096
 
-// Queue is the lines of one logger that are not written yet. Its methods are safe for concurrent use.
+// Queue holds the lines of one logger that are not written yet. Its methods are safe for concurrent use.
 type Queue struct {
-	sink zapcore.Core // for what the queue itself has to say
+	sink zapcore.Core // takes the queue's own warning about dropped lines
 
 	mu      sync.Mutex
-	lines   []func() // each writes one
-	dropped int      // since the last one that was written
+	lines   []func() // each one writes a line
+	dropped int      // lines dropped since a line was last written
 	writing bool
 	closed  bool
-	empty   chan struct{} // closed when nothing waits and nothing is being written; nil: nobody wants to know
+	// empty is closed when no line waits or is being written. It is nil if nobody wants to know.
+	empty chan struct{}
 }
 
-// Wrap returns a logger that logs what l does, by way of a queue. Neither logging to it nor With waits for l's sink.
+// Wrap returns a logger that does what l does, by way of a queue. Neither logging to it nor With waits for l's sink.
 //
-// The values of fields are read later, in the queue's goroutine: whoever logs must not change them afterwards.
+// The queue's goroutine reads the values of fields later, so whoever logs must not change them afterwards.
 func Wrap(l *zap.Logger) (*zap.Logger, *Queue) {
 	q := &Queue{sink: l.Core()}
 	return l.WithOptions(zap.WrapCore(func(c zapcore.Core) zapcore.Core { return &core{q, c} })), q
 }
 
-// Writer returns a writer whose writes go through the queue, in their order with what is logged. Each is a line, or
-// some. It reports no error: there is none to know of yet.
+// Writer returns a writer whose writes go through the queue, in order with what is logged. Each write is one or more
+// whole lines. It never returns an error, since nothing is written yet.
 func (q *Queue) Writer(w io.Writer) io.Writer { return &writer{q, w} }
 
 type writer struct {
@@ -54,7 +55,7 @@ func (w *writer) Write(b []byte) (int, error) {
 	return len(b), nil
 }
 
-// Close waits until all that was logged is written, at most so long, and reports whether it was. What is logged
+// Close waits up to patience until everything that was logged is written, and reports whether it was. What is logged
 // afterwards is dropped.
 func (q *Queue) Close(patience time.Duration) bool {
 	written := q.flush(patience)
@@ -67,7 +68,7 @@ func (q *Queue) Close(patience time.Duration) bool {
 	return written
 }
 
-// flush waits until nothing waits any more, at most so long.
+// flush waits up to patience until no line waits any more.
 func (q *Queue) flush(patience time.Duration) bool {
 	q.mu.Lock()
 	if !q.writing {
@@ -89,7 +90,7 @@ func (q *Queue) flush(patience time.Duration) bool {
 	}
 }
 
-// put adds a line, unless there is no room.
+// put adds a line if there is room.
 func (q *Queue) put(line func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -101,12 +102,13 @@ func (q *Queue) put(line func()) {
 		q.lines = append(q.lines, line)
 		if !q.writing {
 			q.writing = true
-			go usercode.Repeat(q.write) // it ends when nothing waits: a logger that is quiet needs no goroutine
+			go usercode.Repeat(q.write) // it ends when no line waits: a logger that is quiet needs no goroutine
 		}
 	}
 }
 
-// write writes the next line, and reports whether there was one. Whatever the sink does, it has the rest all the same.
+// write writes the next line, and reports whether there was one. Whatever the sink does with one line, it still gets
+// the rest.
 func (q *Queue) write() bool {
 	line := q.take()
 	if line == nil {
@@ -116,13 +118,13 @@ func (q *Queue) write() bool {
 	return true
 }
 
-// take returns what is to be written next; nil where the writing is over.
+// take returns what is to be written next, or nil if the writing is over.
 func (q *Queue) take() (line func()) {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	switch {
 	case len(q.lines) > 0:
-		line, q.lines[0] = q.lines[0], nil // the room lasts until all are written
+		line, q.lines[0] = q.lines[0], nil // the slice is freed when all lines are written
 		q.lines = q.lines[1:]
 		return line
 	case q.dropped > 0 && !q.closed:
@@ -138,7 +140,7 @@ func (q *Queue) take() (line func()) {
 	return nil
 }
 
-// tell says how many lines were dropped.
+// tell makes the line that says how many lines were dropped.
 func tell(sink zapcore.Core, dropped int) func() {
 	return func() {
 		log(sink, zapcore.Entry{
@@ -176,7 +178,8 @@ func (c *core) Write(line zapcore.Entry, fields []zapcore.Field) error {
 	return nil
 }
 
-// Sync waits for up to a second until all that was logged is written. It does not sync the sink: that is its owner's.
+// Sync waits for up to a second until everything that was logged is written. It does not sync the sink, whose owner
+// does that.
 func (c *core) Sync() error {
 	c.queue.flush(time.Second)
 	return nil

@@ -1,5 +1,5 @@
-// Package object reads the JSON object of a resource: which id it has, whether that is the resource's, and what the
-// object is made of. It decides nothing about a resource, and tells none of an object's values but the id, since they
+// Package object reads the JSON object of a resource: which id it has, whether that is the resource's id, and what the
+// object consists of. It decides nothing about a resource. It reveals no value of an object but the id, since values
 // may be secret.
 package object
 
@@ -26,8 +26,9 @@ func (p *Problem) Error() string {
 	return fmt.Sprintf("%s: got %q, want %s", p.Field, excerpt.Of(p.Found), p.Want)
 }
 
-// Check says what is wrong with the object of the resource with that id; nil: nothing. It must be JSON, and its "id"
-// the resource's, if it has one. Else whoever is given the object alone would handle another resource.
+// Check says what is wrong with the object of the resource with that id, or returns nil. The object must be JSON, and
+// its "id", if it has one, must be the resource's. Otherwise a handler that is given only the object would handle
+// another resource.
 func Check(object json.RawMessage, id string) *Problem {
 	own, has, err := ID(object)
 	if err != nil {
@@ -39,8 +40,8 @@ func Check(object json.RawMessage, id string) *Problem {
 	return nil
 }
 
-// WithID returns the object with the id put in where it has none. What is no object is returned as it is; nil is one
-// without fields.
+// WithID returns the object with the id added if it has none. It returns a text that is not an object unchanged; nil
+// counts as an object without fields.
 func WithID(object json.RawMessage, id string) json.RawMessage {
 	if object != nil {
 		if _, has, err := ID(object); has || err != nil {
@@ -48,7 +49,7 @@ func WithID(object json.RawMessage, id string) json.RawMessage {
 		}
 	}
 	text, err := jsontext.Marshal(id)
-	if err != nil { // a string always marshals
+	if err != nil { // a string can always be marshalled
 		panic(err)
 	}
 	made := append([]byte(`{"id":`), text...)
@@ -60,14 +61,14 @@ func WithID(object json.RawMessage, id string) json.RawMessage {
 	return append(made, '}')
 }
 
-// IsPlain says whether a text is surely a valid object with this id, and with no other. It does not take the object
-// apart: there may be a million of them, and nearly all begin with their id.
+// IsPlain says whether a text is certainly a valid object with this id and no other id. It does not parse the object,
+// since there may be a million of them, and nearly all begin with their id.
 func IsPlain(object json.RawMessage, id string) bool {
 	return BeginsWithID(object, id) && utf8.Valid(object) && json.Valid(object)
 }
 
-// BeginsWithID says whether a valid object surely has the id, without taking it apart. It is false of an object that
-// has a second "id" further on, or may have one that is spelled with escapes: Check looks at those more closely.
+// BeginsWithID says whether a valid object certainly has the id, without parsing it. It is false for an object with a
+// second "id" further on, or with one that may be written with escapes: Check examines those.
 func BeginsWithID(object []byte, id string) bool {
 	const field = `{"id":"`
 	if len(object) <= len(field)+len(id) || strings.ContainsAny(id, `"\\`) {
@@ -78,7 +79,7 @@ func BeginsWithID(object []byte, id string) bool {
 		bytes.Count(object, []byte(`"id"`)) == 1 && !bytes.Contains(object, []byte(`\u00`))
 }
 
-// ID finds the "id" of an object. The error says why the text is no object with a legible id, and completes the
+// ID returns the "id" of an object. The error says why the text is not an object with a readable id, and completes the
 // sentence "want …".
 func ID(object json.RawMessage) (id string, has bool, err error) {
 	trimmed := bytes.TrimLeft(object, " \t\r\n")
@@ -105,7 +106,7 @@ func ID(object json.RawMessage) (id string, has bool, err error) {
 	return id, true, nil
 }
 
-// kindOfID is kindOf, and tells the number itself, since an id may be told.
+// kindOfID is kindOf, but shows the number itself, since an id is no secret.
 func kindOfID(raw []byte) string {
 	if kind := kindOf(raw); kind != aNumber {
 		return kind
@@ -118,7 +119,7 @@ const (
 	anObject = "an object"
 )
 
-// kindOf names the kind of value that a JSON text begins.
+// kindOf names the kind of the value that a JSON text begins with.
 func kindOf(raw []byte) string {
 	if len(raw) == 0 {
 		return "nothing"
@@ -141,13 +142,13 @@ func kindOf(raw []byte) string {
 	}
 }
 
-// The most that Shape tells of an object's fields.
+// How much Shape shows of an object's fields.
 const (
 	maxNames = 8
 	maxName  = 24 // bytes
 )
 
-// Shape says what a JSON text is, without its values. Of an object it tells the names of the first fields.
+// Shape says what a JSON text is, without its values. For an object it lists the names of the first fields.
 func Shape(raw []byte) string {
 	kind := kindOf(bytes.TrimLeft(raw, " \t\r\n"))
 	if kind != anObject {
@@ -155,13 +156,13 @@ func Shape(raw []byte) string {
 	}
 	var names []string
 	d := json.NewDecoder(bytes.NewReader(raw))
-	for _, err := d.Token(); err == nil && d.More(); { // a text that stops being JSON is told of up to there
+	for _, err := d.Token(); err == nil && d.More(); { // a text that stops being JSON is described up to there
 		var name json.Token
 		var value json.RawMessage
 		if name, err = d.Token(); err != nil {
 			break
 		}
-		if err = d.Decode(&value); err != nil { // without a value, the text before it may be no name
+		if err = d.Decode(&value); err != nil { // without a value, the text before it may not be a name
 			break
 		}
 		if len(names) == maxNames {

@@ -1,5 +1,6 @@
-// Package record has the values of the keys by which a coordinator tells what became of its fetches, and an operator
-// gives orders about the source. It decides nothing: package source writes the record, and package picture reads it.
+// Package record has the values of the keys in which a coordinator records the outcome of its fetches, and in which an
+// operator gives orders about the source. It decides nothing: package source writes the record, and package picture
+// reads it.
 package record
 
 import (
@@ -10,10 +11,10 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 )
 
-// MostLeftAlone is the longest that a source may want to be left alone. A longer wish counts as this one.
+// MostLeftAlone is the longest time that a source may ask to be left alone. A longer time counts as this one.
 const MostLeftAlone = 24 * time.Hour
 
-// Source is the value of the source key: what became of the last fetches.
+// Source is the value of the source key: the outcome of the last fetches.
 type Source struct {
 	LastSuccess time.Time `json:"last_success,omitzero"` // zero: no fetch has succeeded yet
 	LastAttempt time.Time `json:"last_attempt,omitzero"` // zero: nobody has asked the source yet
@@ -23,12 +24,12 @@ type Source struct {
 	Removed     int       `json:"removed"`
 	Held        int       `json:"held"`                // removals that wait for a confirmation
 	TooLarge    int       `json:"too_large"`           // resources that etcd did not take
-	Rejected    []string  `json:"rejected,omitempty"`  // the ids of the first of them
-	Error       string    `json:"error"`               // of the last attempt; empty where it succeeded
-	NotBefore   time.Time `json:"not_before,omitzero"` // until when the source wants to be left alone
+	Rejected    []string  `json:"rejected,omitempty"`  // the ids of the first of those
+	Error       string    `json:"error"`               // the error of the last attempt; empty if it succeeded
+	NotBefore   time.Time `json:"not_before,omitzero"` // until when the source asked to be left alone
 
-	Bad      int       `json:"bad"`                 // items of the last answer that are no resources, or are too large
-	BadItems []BadItem `json:"bad_items,omitempty"` // the first of them
+	Bad      int       `json:"bad"`                 // items of the last answer that are not resources, or are too large
+	BadItems []BadItem `json:"bad_items,omitempty"` // the first of those
 
 	LastChange   Change       `json:"last_change,omitzero"`
 	HeldRemovals HeldRemovals `json:"held_removals,omitzero"`
@@ -39,16 +40,16 @@ type Source struct {
 	catalogue.Vouch
 }
 
-// BadItem is an item of the source's last answer that could not be taken.
+// BadItem is an item of the source's last answer that could not be used.
 type BadItem struct {
-	Index    int    `json:"index"`               // its place in the answer, from 0; -1: it is not known
-	ID       string `json:"id"`                  // empty where it has none that could be a resource's
+	Index    int    `json:"index"`               // its place in the answer, from 0; -1: unknown
+	ID       string `json:"id"`                  // empty if it has no id that a resource could have
 	Error    string `json:"error"`               // what is wrong with it
-	TooLarge bool   `json:"too_large,omitempty"` // it is among Rejected too
+	TooLarge bool   `json:"too_large,omitempty"` // its id is also in Rejected
 }
 
-// Change is what the last answer did that changed anything. It is kept until another answer changes something, since
-// the other counts tell of one fetch only, and the fetch of a poll later has changed nothing.
+// Change is what the last answer that changed anything did. It is kept until another answer changes something, since
+// the other counts are about one fetch only, and the next poll usually changes nothing.
 type Change struct {
 	At      time.Time `json:"at"`
 	Added   int       `json:"added"`
@@ -56,24 +57,24 @@ type Change struct {
 	Removed int       `json:"removed"`
 }
 
-// HeldRemovals tells of the removals that wait for a confirmation.
+// HeldRemovals describes the removals that wait for a confirmation.
 type HeldRemovals struct {
-	Digest string    `json:"digest"`         // stands for the set of their ids
-	IDs    []string  `json:"ids,omitempty"`  // the first of them
-	Since  time.Time `json:"since"`          // since when there have been such removals
-	Joined time.Time `json:"joined"`         // when the last of them joined the others: a successor counts from there
-	Until  time.Time `json:"until,omitzero"` // an answer that is asked for after that confirms all of them; zero: none does
+	Digest string    `json:"digest"`         // identifies the set of their ids
+	IDs    []string  `json:"ids,omitempty"`  // the first of their ids
+	Since  time.Time `json:"since"`          // since when removals have been held
+	Joined time.Time `json:"joined"`         // when the last one was added; a successor counts from there
+	Until  time.Time `json:"until,omitzero"` // answers asked for after this confirm all of them; zero: none does
 }
 
-// Accepted is what came of the last order to make the removals that were held.
+// Accepted is the outcome of the last order to make the held removals.
 type Accepted struct {
-	Revision int64  `json:"revision"` // of the order
+	Revision int64  `json:"revision"` // the revision of the order
 	Removed  int    `json:"removed"`
 	Error    string `json:"error,omitempty"` // why it was not carried out
 }
 
-// LeftAlone is how long the source still wants to be left alone, by a clock that may not be that of who recorded it. It
-// is never longer than the source asked for, nor than MostLeftAlone.
+// LeftAlone is how long the source still wants to be left alone. now may be from another clock than the record. The
+// result is never longer than the source asked for, nor than MostLeftAlone.
 func (r *Source) LeftAlone(now time.Time) time.Duration {
 	if r.NotBefore.IsZero() {
 		return 0
@@ -85,8 +86,8 @@ func (r *Source) LeftAlone(now time.Time) time.Duration {
 	return max(0, min(r.NotBefore.Sub(now), most))
 }
 
-// DecodeSource reads the value of the source key. One that it does not understand is as good as no record: the next
-// fetch writes another one.
+// DecodeSource reads the value of the source key. A value that it cannot read counts as no record, since the next fetch
+// writes another one.
 func DecodeSource(value []byte) (Source, error) {
 	var r Source
 	if err := json.Unmarshal(value, &r); err != nil {
@@ -94,7 +95,7 @@ func DecodeSource(value []byte) (Source, error) {
 	}
 	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed,
 		r.Accepted.Removed) < 0 {
-		return Source{}, errors.New("a count that is less than none")
+		return Source{}, errors.New("a negative count")
 	}
 	if err := r.Check(); err != nil {
 		return Source{}, err
@@ -102,12 +103,12 @@ func DecodeSource(value []byte) (Source, error) {
 	return r, nil
 }
 
-// AcceptOrder is the value of the key by which an operator orders that held removals be made.
+// AcceptOrder is the value of the key in which an operator orders that held removals are made.
 type AcceptOrder struct {
-	Digest string `json:"digest"` // of what was held when the operator looked
+	Digest string `json:"digest"` // identifies what was held when the operator looked
 }
 
-// DecodeAccept reads the value of such an order.
+// DecodeAccept reads the value of an AcceptOrder.
 func DecodeAccept(value []byte) (AcceptOrder, error) {
 	var a AcceptOrder
 	if err := json.Unmarshal(value, &a); err != nil {

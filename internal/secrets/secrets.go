@@ -1,5 +1,5 @@
-// Package secrets hides texts that no error may show: what a request carries, and who is asked may repeat. Which
-// texts those are is for whoever makes the request to say.
+// Package secrets hides texts that no error may show: secrets that a request carries, which the other side may repeat.
+// Whoever makes the request says which texts those are.
 package secrets
 
 import (
@@ -8,20 +8,19 @@ import (
 	"strings"
 )
 
-// shortest is the length in bytes from which a text is taken for a secret. Shorter ones are none, and would be found in
-// ordinary words.
+// shortest is the length in bytes from which a text counts as a secret. Shorter texts would be found in ordinary words.
 const shortest = 4
 
 // IsLong says whether a text is long enough to be a secret.
 func IsLong(text string) bool { return len(text) >= shortest }
 
-// Set is a set of secrets. The zero value has none. It does not change, and is safe for concurrent use.
+// Set is a set of secrets. The zero value is empty. A Set never changes, and is safe for concurrent use.
 type Set struct {
 	each []string
 	mark string
 }
 
-// New makes a set of those texts that are long enough to be secrets. Each is shown as mark.
+// New makes a set of those texts that are long enough to be secrets. Hide shows each of them as mark.
 func New(texts []string, mark string) Set {
 	each := slices.DeleteFunc(slices.Clone(texts), func(text string) bool { return !IsLong(text) })
 	slices.Sort(each)
@@ -77,8 +76,8 @@ func merged(spans []span) []span {
 	return all
 }
 
-// CutEnd splits off the longest end of a text that is the beginning of a secret, or all of one: where the text was
-// cut off, that may be what is left of a secret.
+// CutEnd splits off the longest end of a text that is the beginning of a secret, or a whole secret: if the text was cut
+// off, that end may be the rest of a secret.
 func (s Set) CutEnd(text string) (before, end string) {
 	cut := 0
 	for _, secret := range s.each {
