@@ -107,8 +107,8 @@ func drainedSince(value []byte) time.Time {
 	return since.UTC()
 }
 
-// decodePlacement reads {"shard":"member", …}. It accepts only one spelling of each number: if a shard occurred in two
-// spellings, chance would decide which one counts, and members would disagree.
+// decodePlacement reads {"shard":"member", …}. It accepts only one spelling of each number: if a shard occurred in
+// two spellings, chance would decide which one counts, and members would disagree.
 func decodePlacement(value []byte) (map[int]string, bool) {
 	var byName map[string]string
 	if json.Unmarshal(value, &byName) != nil {

@@ -15,8 +15,8 @@ const maxRounds = 16
 type Placement struct {
 	// Home is the owner of each shard without exceptions, as Assign gives it for the ring and the pins.
 	Home []string
-	// Exceptions are the exceptions in force: shard → member. Balance drops the exception of a member that is gone, of
-	// a pinned shard, or of a shard without resources.
+	// Exceptions are the exceptions in force: shard → member. Balance drops the exception of a member that is
+	// gone, of a pinned shard, or of a shard without resources.
 	Exceptions map[int]string
 	// Pinned reports whether Balance must leave a shard where it is. If Pinned is nil, no shard is pinned.
 	Pinned func(shard int) bool

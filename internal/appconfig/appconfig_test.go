@@ -111,7 +111,8 @@ func TestAnAppIsNotCreatedWithShardsThatItCannotHave(t *testing.T) {
 func TestACorruptConfigIsAnErrorAndStaysAsItIs(t *testing.T) {
 	client := embeddedtest.Client(t)
 	for _, value := range []string{
-		"", "x", "{", "[]", `{"schema":1,"shards":0}`, `{"schema":1,"shards":-1}`, `{"schema":1,"shards":4097}`, `{"schema":1}`,
+		"", "x", "{", "[]", `{"schema":1,"shards":0}`, `{"schema":1,"shards":-1}`, `{"schema":1,"shards":4097}`,
+		`{"schema":1}`,
 		`{"schema":1,"shards":"16"}`, `{"schema":1,"shards":1.5}`, `{"schema":1,"shards":16}x`,
 	} {
 		put(t, client, value)
@@ -135,7 +136,7 @@ func TestAConfigThatWasOverwrittenIsRefusedThoughItCanBeRead(t *testing.T) {
 	if _, err := appconfig.Open(t.Context(), client, layout, 64, 64); err != nil {
 		t.Fatal(err)
 	}
-	put(t, client, `{"schema":1,"shards":32}`) // members that run have 64
+	put(t, client, `{"schema":1,"shards":32}`) // the running members have 64
 	_, read := appconfig.Read(t.Context(), client, layout)
 	_, open := appconfig.Open(t.Context(), client, layout, 32, 32)
 	for _, err := range []error{read, open} {

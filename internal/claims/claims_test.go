@@ -24,8 +24,8 @@ func anyRecord() *rapid.Generator[claims.Record] {
 				Filter(func(id string) bool { return keys.CheckID(id) == nil }).
 				Draw(t, "member"),
 			State: rapid.SampledFrom([]string{claims.Claimed, claims.Active, claims.Failed}).Draw(t, "state"),
-			Since: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"), rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).
-				UTC(),
+			Since: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"),
+				rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC(),
 			Error: rapid.StringN(0, 100, claims.MaxError).Draw(t, "error"),
 		}
 	})
@@ -69,7 +69,8 @@ func TestTimesAreInUTC(t *testing.T) {
 func TestALongErrorIsClippedBetweenRunes(t *testing.T) {
 	for _, message := range []string{
 		strings.Repeat("x", claims.MaxError), strings.Repeat("x", claims.MaxError+1), strings.Repeat("😀", 200),
-		"x" + strings.Repeat("😀", 200), "xx" + strings.Repeat("é", 600), strings.Repeat("\x80", 1000), strings.Repeat("\xffa", 400),
+		"x" + strings.Repeat("😀", 200), "xx" + strings.Repeat("é", 600), strings.Repeat("\x80", 1000),
+		strings.Repeat("\xffa", 400),
 		strings.Repeat("\xf0\x9f\x98", 400), strings.Repeat("x", 1<<20),
 	} {
 		r, err := claims.Decode(claims.NewEncoder("m").Encode(claims.Failed, noon, message))
@@ -93,9 +94,11 @@ func TestALongErrorIsClippedBetweenRunes(t *testing.T) {
 
 func TestACorruptClaimIsAnError(t *testing.T) {
 	for _, value := range []string{
-		"", "{", "null", "[]", `"active"`, "{}", `{"member":"m"}`, `{"state":"active"}`, `{"member":"","state":"active"}`, `{"member":"a\nb","state":"active"}`,
+		"", "{", "null", "[]", `"active"`, "{}", `{"member":"m"}`, `{"state":"active"}`,
+		`{"member":"","state":"active"}`, `{"member":"a\nb","state":"active"}`,
 		`{"member":"m","state":"Active","since":"2026-02-03T12:00:00Z"}`, `{"member":"m","state":"unassigned"}`,
-		`{"member":"m","state":"active","since":"yesterday"}`, `{"member":1,"state":"active"}`, `{"member":"m","state":"active"}x`,
+		`{"member":"m","state":"active","since":"yesterday"}`, `{"member":1,"state":"active"}`,
+		`{"member":"m","state":"active"}x`,
 	} {
 		if r, err := claims.Decode([]byte(value)); err == nil {
 			t.Errorf("Decode(%s) = %+v", value, r)

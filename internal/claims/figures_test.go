@@ -7,7 +7,9 @@ import (
 )
 
 func TestCorruptFiguresAreAnError(t *testing.T) {
-	for _, value := range []string{"", "{", "[]", `{"shards":-1}`, `{"waiting":-1}`, `{"claims":"1"}`, `{"claims":1.5}`} {
+	for _, value := range []string{
+		"", "{", "[]", `{"shards":-1}`, `{"waiting":-1}`, `{"claims":"1"}`, `{"claims":1.5}`,
+	} {
 		if f, err := claims.DecodeFigures([]byte(value)); err == nil || f != (claims.Figures{}) {
 			t.Errorf("DecodeFigures(%s) = %+v, %v", value, f, err)
 		}

@@ -56,8 +56,10 @@ func TestASummaryTellsOfClaimsThatSayNothingElse(t *testing.T) {
 
 func TestACorruptSummaryIsAnError(t *testing.T) {
 	for _, value := range []string{
-		"", "{", "null", "[]", "{}", `{"member":"m"}`, `{"through":1}`, `{"member":"m","through":0}`, `{"member":"m","through":-1}`,
-		`{"member":"a\nb","through":1}`, `{"member":"m","through":"1"}`, `{"member":"m","through":1.5}`, `{"member":"m","through":1,"within_ms":-1}`, `{"member":"m","through":1,"within_ms":9223372036854775807}`,
+		"", "{", "null", "[]", "{}", `{"member":"m"}`, `{"through":1}`, `{"member":"m","through":0}`,
+		`{"member":"m","through":-1}`,
+		`{"member":"a\nb","through":1}`, `{"member":"m","through":"1"}`, `{"member":"m","through":1.5}`,
+		`{"member":"m","through":1,"within_ms":-1}`, `{"member":"m","through":1,"within_ms":9223372036854775807}`,
 		`{"member":"m","through":99999999999999999999}`,
 	} {
 		if s, err := claims.DecodeSummary([]byte(value)); err == nil || s != (claims.Summary{}) {
@@ -73,7 +75,7 @@ func TestASummaryOnAnotherLeaseThanItsKeyIsAboutIsAnError(t *testing.T) {
 		s != want {
 		t.Errorf("got %+v, %v, want %+v", s, err, want)
 	}
-	for _, lease := range []int64{0, 0x71} { // without a lease, it would never go
+	for _, lease := range []int64{0, 0x71} { // without a lease it would never be deleted
 		if s, err := claims.DecodeSummaryOf(key, &mvccpb.KeyValue{Value: want.Encode(), Lease: lease}); err == nil ||
 			s != (claims.Summary{}) {
 			t.Errorf("on lease %x: got %+v, %v, want an error", lease, s, err)
@@ -101,7 +103,7 @@ func ExampleSummary() {
 	fmt.Printf("%s\n", s.Encode())
 	is := s.Of(claimed, 7300)
 	fmt.Println(is.State, is.Since)
-	is = s.Of(claimed, 7320) // made, or handled anew, since
+	is = s.Of(claimed, 7320) // claimed or handled anew since then
 	fmt.Println(is.State, is.Since)
 	// Output:
 	// {"member":"ann","through":7311,"within_ms":250}

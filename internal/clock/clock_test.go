@@ -73,8 +73,17 @@ func TestSkips(t *testing.T) {
 		{"in step", []reading{{0, 0, 0}, {100 * ms, 100 * ms, 100 * ms}}},
 		{"slept", []reading{{100 * ms, 5100 * ms, 5100 * ms}, {200 * ms, 5200 * ms, 5200 * ms}}},
 		{"set back", []reading{{100 * ms, -time.Hour, 100 * ms}, {200 * ms, 100*ms - time.Hour, 200 * ms}}},
-		{"slept after it was set back", []reading{{100 * ms, -time.Hour, 100 * ms}, {200 * ms, time.Second - time.Hour, 1100 * ms}}},
-		{"coarse wall clock", []reading{{15 * ms, 0, 15 * ms}, {16 * ms, 16 * ms, 16 * ms}, {30 * ms, 16 * ms, 30 * ms}, {32 * ms, 32 * ms, 32 * ms}}},
+		{
+			"slept after it was set back",
+			[]reading{{100 * ms, -time.Hour, 100 * ms}, {200 * ms, time.Second - time.Hour, 1100 * ms}},
+		},
+		{
+			"coarse wall clock",
+			[]reading{
+				{15 * ms, 0, 15 * ms}, {16 * ms, 16 * ms, 16 * ms},
+				{30 * ms, 16 * ms, 30 * ms}, {32 * ms, 32 * ms, 32 * ms},
+			},
+		},
 		{"slowly ahead", []reading{{100 * ms, 140 * ms, 100 * ms}, {200 * ms, 280 * ms, 280 * ms}}},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -88,8 +97,8 @@ func TestSkips(t *testing.T) {
 	}
 }
 
-// Whatever the wall clock does, time passes at least as fast as the monotonic clock says; and a sleep counts, but for
-// the tolerance.
+// Whatever the wall clock does, time passes at least as fast as the monotonic clock says; and a sleep counts, less the
+// tolerance.
 func TestSkipsNeverLoseTime(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var s skips
@@ -124,7 +133,7 @@ func Example() {
 	var c Fake // System() outside of tests
 	deadline := c.Now() + 5*time.Second
 	fmt.Println(deadline - c.Now())
-	c.Advance(time.Hour) // as when the machine slept
+	c.Advance(time.Hour) // as if the machine had slept
 	fmt.Println(deadline-c.Now() > 0)
 	// Output:
 	// 5s

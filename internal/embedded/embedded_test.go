@@ -62,7 +62,7 @@ func TestServerIsReadyWhenStartReturnsAndGoneAfterClose(t *testing.T) {
 	client := embeddedtest.Client(t, s.Endpoint())
 	mustPut(t, client, "k", "v")
 	mustGet(t, client, "k", "v")
-	// An open watch does not keep Close waiting; the client's own end is not needed.
+	// An open watch does not keep Close waiting, even if the client does not end it.
 	watch := client.Watch(t.Context(), "k", clientv3.WithCreatedNotify())
 	<-watch
 	began := time.Now()
@@ -200,7 +200,7 @@ func TestClusterSurvivesItsLeaderAndTakesItBack(t *testing.T) {
 			t.Fatalf("member %d is stopped and leads", leader)
 		}
 		value := fmt.Sprint(round + 2)
-		// A request that was under way at the stopped member fails; writes are not repeated by the client.
+		// A request that was in progress at the stopped member fails, and the client does not repeat writes.
 		eventually(t, "put", func() error {
 			ctx, cancel := context.WithTimeout(t.Context(), 5*time.Second)
 			defer cancel()

@@ -13,7 +13,7 @@ import (
 	"go.uber.org/zap/zaptest/observer"
 )
 
-// observed is a Log whose lines are kept.
+// observed makes a Log whose lines are kept.
 func observed(t *testing.T) (*Log, func() []string) {
 	core, lines := observer.New(zap.DebugLevel)
 	l := New(zap.New(core))
@@ -22,7 +22,9 @@ func observed(t *testing.T) (*Log, func() []string) {
 		for _, e := range lines.TakeAll() {
 			m := e.ContextMap()
 			s := fmt.Sprintf("%v %s:", e.Level, e.Message)
-			for _, name := range []string{"call", "resource", "token", "error", "more", "resources", "in", "failures", "within", "quiet"} {
+			for _, name := range []string{
+				"call", "resource", "token", "error", "more", "resources", "in", "failures", "within", "quiet",
+			} {
 				if v, ok := m[name]; ok {
 					s += fmt.Sprintf(" %s=%v", name, v)
 				}
@@ -49,10 +51,8 @@ func refused(n int) Failure {
 		Resource: id,
 		Fields:   []zap.Field{zap.Int("token", n)},
 		Error: fmt.Sprintf(
-			"webhook: handle resource %q (token %d): POST http://h:9/: dial tcp 127.0.0.1:9: connect: connection refused",
-			id,
-			n,
-		),
+			"webhook: handle resource %q (token %d): POST http://h:9/: "+
+				"dial tcp 127.0.0.1:9: connect: connection refused", id, n),
 	}
 }
 
@@ -81,7 +81,7 @@ func TestTheFirstOfAKindIsToldAtOnceAndTheOthersAreCounted(t *testing.T) {
 		)
 		time.Sleep(time.Minute)
 		synctest.Wait()
-		expect(t, said()) // it may come again
+		expect(t, said()) // the kind has stopped, so it may begin again
 		l.Add(refused(7))
 		time.Sleep(time.Minute)
 		synctest.Wait()
@@ -128,7 +128,9 @@ func TestKindsAreToldApart(t *testing.T) {
 			f.Error = fmt.Sprintf("status %d", n)
 			return f
 		}
-		for _, f := range []Failure{refused(1), other, status(500), status(503), {Message: "process ended", Error: "exit status 1"}} {
+		for _, f := range []Failure{
+			refused(1), other, status(500), status(503), {Message: "process ended", Error: "exit status 1"},
+		} {
 			l.Add(f)
 			l.Add(f)
 		}
@@ -154,7 +156,7 @@ func TestCloseTellsWhatIsLeft(t *testing.T) {
 				2,
 			)+" more=1 resources=1 in=5s",
 		)
-		l.Add(refused(3)) // from what was left behind
+		l.Add(refused(3)) // as a handling that was left behind may do
 		l.Add(refused(4))
 		if got := said(); len(got) != 2 {
 			t.Errorf("after Close: %q", got)
@@ -168,7 +170,7 @@ func (l *Log) known() int {
 	return len(l.kinds)
 }
 
-// What an error says may be different each time, for ever.
+// An error may say something different each time, for ever.
 func TestMemoryIsBounded(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l, said := observed(t)
@@ -210,7 +212,7 @@ func TestALevelThatIsOffCountsNothing(t *testing.T) {
 	}
 }
 
-// A logger's sink may call back into what logs.
+// A logger's sink may call back into the code that logs.
 type calling struct {
 	zapcore.Core
 	back func()
@@ -234,13 +236,22 @@ func TestASinkMayLogItself(t *testing.T) {
 func TestNormal(t *testing.T) {
 	for _, same := range [][2]Failure{
 		{refused(1), refused(20_000)},
-		{{Error: "read tcp 127.0.0.1:41234->10.0.0.1:9000: reset"}, {Error: "read tcp 127.0.0.1:52345->10.0.0.1:9000: reset"}},
-		{{Error: `handle_failed resource "r \" 1" (token 7): no`}, {Error: `handle_failed resource "s" (token 19): no`}},
+		{
+			{Error: "read tcp 127.0.0.1:41234->10.0.0.1:9000: reset"},
+			{Error: "read tcp 127.0.0.1:52345->10.0.0.1:9000: reset"},
+		},
+		{
+			{Error: `handle_failed resource "r \" 1" (token 7): no`},
+			{Error: `handle_failed resource "s" (token 19): no`},
+		},
 		{{Error: "late by 12.345ms"}, {Error: "late by 1m2.5s"}},
 		{{Error: "since 2026-11-28T21:38:18Z"}, {Error: "since 2026-11-29T01:02:03.5Z"}},
 		{{Error: "request 3f2a9c1e8b7d: no"}, {Error: "request 99aabbccdde1: no"}},
 		{{Error: "job 0f8fad5b-d9cb-469f-a165-70867728950e"}, {Error: "job 7c9e6679-7425-40de-944b-e07fc1f90ae7"}},
-		{{Resource: "feed/1 é", Error: `cannot open "feed/1 é"`}, {Resource: "feed/2 é", Error: `cannot open "feed/2 é"`}},
+		{
+			{Resource: "feed/1 é", Error: `cannot open "feed/1 é"`},
+			{Resource: "feed/2 é", Error: `cannot open "feed/2 é"`},
+		},
 		{{Resource: "a", Error: `no "a": a connection broke`}, {Resource: "b", Error: `no "b": a connection broke`}},
 		{{Resource: "r1", Error: "r1: r15 is at large"}, {Resource: "r9", Error: "r9: r15 is at large"}},
 	} {
@@ -249,7 +260,9 @@ func TestNormal(t *testing.T) {
 			t.Errorf("two kinds: %q, %q", a, b)
 		}
 	}
-	for _, differ := range [][2]string{{"status 500", "status 503"}, {"exit status 1", "exit status 2"}, {"signal: killed", "signal: terminated"}} {
+	for _, differ := range [][2]string{
+		{"status 500", "status 503"}, {"exit status 1", "exit status 2"}, {"signal: killed", "signal: terminated"},
+	} {
 		if normal(differ[0], "r") == normal(differ[1], "r") {
 			t.Errorf("one kind: %q", differ)
 		}

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const long = 30 * time.Second
 
-// echo is a target that answers each line with itself, and tells of each that it got.
+// echo is a target that answers each line with the same line, and reports each line that it got.
 func echo(t *testing.T) (address string, got <-chan string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -49,7 +49,7 @@ func echo(t *testing.T) (address string, got <-chan string) {
 	return l.Addr().String(), lines
 }
 
-// stage is a proxy to an echo.
+// stage makes a proxy to an echo.
 func stage(t *testing.T) (*faultproxy.Proxy, <-chan string) {
 	t.Helper()
 	address, got := echo(t)
@@ -61,7 +61,7 @@ func stage(t *testing.T) (*faultproxy.Proxy, <-chan string) {
 	return p, got
 }
 
-// caller is one connection through the proxy.
+// caller is a connection through the proxy.
 type caller struct {
 	net.Conn
 	t  *testing.T
@@ -95,7 +95,7 @@ func (c *caller) hears(want string) {
 	}
 }
 
-// hearsNothing waits a little: what should not come cannot be waited for.
+// hearsNothing waits only a little, since one cannot wait for something that never comes.
 func (c *caller) hearsNothing() {
 	c.t.Helper()
 	if err := c.SetReadDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
@@ -163,7 +163,7 @@ func TestABlackHoleSwallowsUntilHealed(t *testing.T) {
 	c.isCut()
 	c = dial(t, p)
 	c.send("b")
-	arrived(t, got, "b") // and not what was lost
+	arrived(t, got, "b") // what was lost does not arrive
 	c.hears("b")
 }
 
@@ -207,7 +207,7 @@ func TestDelayHoldsEachDirectionUpAndNotTheRate(t *testing.T) {
 	const n = 20
 	for range n {
 		c.send("a")
-		// The connection would join them to one chunk otherwise.
+		// Without this pause the connection would join them into one chunk.
 		select {
 		case <-got:
 		case <-time.After(delay / 10):

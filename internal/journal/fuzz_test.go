@@ -8,9 +8,8 @@ import (
 )
 
 func FuzzReceiver(f *testing.F) {
-	f.Add(
-		`{"action":"handle","app":"shop","member":"m1","token":7311,"resource":{"id":"feed-1","kind":"rss"},"error":"","valid_ms":4321}`,
-	)
+	f.Add(`{"action":"handle","app":"shop","member":"m1","token":7311,` +
+		`"resource":{"id":"feed-1","kind":"rss"},"error":"","valid_ms":4321}`)
 	f.Fuzz(func(t *testing.T, body string) {
 		j := &Journal{}
 		answer := httptest.NewRecorder()

@@ -15,13 +15,13 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// story makes events one second apart of lines such as "a handle r 7" and "a gone".
+// story makes events one second apart from lines such as "a handle r 7" and "a gone".
 func story(lines ...string) []journal.Event {
 	start := time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)
 	var events []journal.Event
 	for i, line := range lines {
 		e := journal.Event{Time: start.Add(time.Duration(i) * time.Second)}
-		// Started and Gone have neither resource nor token: what is not there stays zero.
+		// Started and Gone have neither resource nor token, so those fields stay zero.
 		_, _ = fmt.Sscan(line, &e.Member, (*string)(&e.Action), &e.Resource, &e.Token)
 		events = append(events, e)
 	}
@@ -120,7 +120,7 @@ func TestCheckFindsEachFault(t *testing.T) {
 	}
 }
 
-// Whatever members do in turn passes; one handle out of turn never does.
+// Any sequence of handlings in turn passes; one handle out of turn never does.
 func TestCheckFindsAnOverlapAnywhere(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		var events []journal.Event
@@ -151,10 +151,11 @@ func TestCheckFindsAnOverlapAnywhere(t *testing.T) {
 func TestAFollowerSeesWhatAllEventsShow(t *testing.T) {
 	var j journal.Journal
 	f := j.Follow()
-	for i, e := range story("a handle r 1", "b handle q 2", "a terminate r 1", "b gone", "a handle q 3", "c handle q 4") {
+	events := story("a handle r 1", "b handle q 2", "a terminate r 1", "b gone", "a handle q 3", "c handle q 4")
+	for i, e := range events {
 		j.Record(e)
 		if i%2 == 0 {
-			continue // two at once
+			continue // this compares after two new events at once
 		}
 		if diff := cmp.Diff(journal.Holders(j.Events()), f.Holders()); diff != "" {
 			t.Errorf("after %+v: %s", e, diff)
@@ -171,8 +172,15 @@ func TestLongestGap(t *testing.T) {
 	}{
 		{"never handled again", story("a handle r 1", "a terminate r 1", "b handle q 2"), "", 0},
 		{"a handover", story("a handle r 1", "a terminate r 1", "b handle q 1", "b handle r 2"), "r", 2},
-		{"a death", story("a handle r 1", "b handle q 2", "a gone", "b terminate q 2", "a started", "b handle q 3", "b handle r 4"), "r", 4},
-		{"both at once have none", story("a handle r 1", "b handle r 2", "a terminate r 1", "b terminate r 2", "c handle r 3"), "r", 1},
+		{
+			"a death",
+			story("a handle r 1", "b handle q 2", "a gone", "b terminate q 2", "a started", "b handle q 3",
+				"b handle r 4"), "r", 4,
+		},
+		{
+			"both at once have none",
+			story("a handle r 1", "b handle r 2", "a terminate r 1", "b terminate r 2", "c handle r 3"), "r", 1,
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			if r, gap := journal.LongestGap(test.events); r != test.resource ||
@@ -192,11 +200,24 @@ func TestLongestOverlap(t *testing.T) {
 	}{
 		{"none", nil, "", 0},
 		{"a handover", story("a handle r 1", "a terminate r 1", "b handle r 2", "b terminate r 2"), "", 0},
-		{"the old one ends late", story("a handle r 1", "b handle r 2", "a handle q 3", "a terminate r 1", "b terminate r 2"), "r", 2},
-		{"the new one ends first", story("a handle r 1", "b handle r 2", "b terminate r 2", "a handle q 3", "a terminate r 1"), "r", 1},
+		{
+			"the old one ends late",
+			story("a handle r 1", "b handle r 2", "a handle q 3", "a terminate r 1", "b terminate r 2"), "r", 2,
+		},
+		{
+			"the new one ends first",
+			story("a handle r 1", "b handle r 2", "b terminate r 2", "a handle q 3", "a terminate r 1"), "r", 1,
+		},
 		{"it goes on", story("a handle r 1", "b handle r 2", "a handle q 3", "a handle s 4"), "r", 2},
-		{"three in turn, never one alone", story("a handle r 1", "b handle r 2", "c handle r 3", "a terminate r 1", "b terminate r 2"), "r", 3},
-		{"twice, apart", story("a handle r 1", "b handle r 2", "b terminate r 2", "c handle r 3", "a handle q 4", "c terminate r 3"), "r", 2},
+		{
+			"three in turn, never one alone",
+			story("a handle r 1", "b handle r 2", "c handle r 3", "a terminate r 1", "b terminate r 2"), "r", 3,
+		},
+		{
+			"twice, apart",
+			story("a handle r 1", "b handle r 2", "b terminate r 2", "c handle r 3", "a handle q 4", "c terminate r 3"),
+			"r", 2,
+		},
 		{"a death ends it", story("a handle r 1", "b handle r 2", "a gone", "b handle q 3"), "r", 1},
 	} {
 		t.Run(test.name, func(t *testing.T) {

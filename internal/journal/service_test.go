@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// ask gives a session one request for the resource r, and returns the status of the answer.
+// ask sends a session one request for the resource r, and returns the status of the answer.
 func ask(s *journal.Session, action string, token, call int64) int {
 	body := fmt.Sprintf(`{"action":%q,"member":"a","token":%d,"call":%d,"resource":{"id":"r"}}`, action, token, call)
 	answer := httptest.NewRecorder()
@@ -41,14 +41,38 @@ func TestAServiceRunsWhatWasAskedLast(t *testing.T) {
 		steps      []step
 		want       []string
 	}{
-		{"in turn", false, []step{{"handle", 5, 1, 204}, {"update", 5, 2, 204}, {"terminate", 5, 3, 204}, {"terminate", 5, 4, 204}}, []string{"handle 5", "update 5", "terminate 5"}},
-		{"a handle that comes after its terminate", false, []step{{"terminate", 5, 2, 204}, {"handle", 5, 1, 409}}, nil},
-		{"the same, where only tokens are compared", true, []step{{"terminate", 5, 2, 204}, {"handle", 5, 1, 204}}, []string{"handle 5"}},
-		{"a terminate that comes after the next handle", false, []step{{"handle", 5, 3, 204}, {"terminate", 5, 2, 204}}, []string{"handle 5"}},
+		{
+			"in turn",
+			false,
+			[]step{{"handle", 5, 1, 204}, {"update", 5, 2, 204}, {"terminate", 5, 3, 204}, {"terminate", 5, 4, 204}},
+			[]string{"handle 5", "update 5", "terminate 5"},
+		},
+		{
+			"a handle that comes after its terminate",
+			false, []step{{"terminate", 5, 2, 204}, {"handle", 5, 1, 409}}, nil,
+		},
+		{
+			"the same, where only tokens are compared",
+			true, []step{{"terminate", 5, 2, 204}, {"handle", 5, 1, 204}}, []string{"handle 5"},
+		},
+		{
+			"a terminate that comes after the next handle",
+			false, []step{{"handle", 5, 3, 204}, {"terminate", 5, 2, 204}}, []string{"handle 5"},
+		},
 		{"the same request twice", false, []step{{"handle", 5, 1, 204}, {"handle", 5, 1, 204}}, []string{"handle 5"}},
-		{"a member that has lost the resource", false, []step{{"handle", 6, 1, 204}, {"handle", 5, 9, 409}, {"terminate", 5, 10, 204}}, []string{"handle 6"}},
-		{"a terminate under a later token", false, []step{{"handle", 5, 1, 204}, {"terminate", 6, 2, 204}}, []string{"handle 5", "terminate 5"}},
-		{"what runs is begun anew", false, []step{{"handle", 5, 1, 204}, {"handle", 5, 2, 204}}, []string{"handle 5", "handle 5"}},
+		{
+			"a member that has lost the resource",
+			false, []step{{"handle", 6, 1, 204}, {"handle", 5, 9, 409}, {"terminate", 5, 10, 204}},
+			[]string{"handle 6"},
+		},
+		{
+			"a terminate under a later token",
+			false, []step{{"handle", 5, 1, 204}, {"terminate", 6, 2, 204}}, []string{"handle 5", "terminate 5"},
+		},
+		{
+			"what runs is begun anew",
+			false, []step{{"handle", 5, 1, 204}, {"handle", 5, 2, 204}}, []string{"handle 5", "handle 5"},
+		},
 		{"notifications count", false, []step{{"handle_failed", 5, 2, 204}, {"handle", 5, 1, 409}}, nil},
 	} {
 		var j journal.Journal
@@ -83,7 +107,7 @@ func TestAServiceEndsWhatADeadProcessHad(t *testing.T) {
 	}
 }
 
-// A request that lies there is carried out after one that was sent later.
+// A request that waits is carried out after one that was sent later.
 func TestAServiceCarriesOutWhatItsSenderGaveUp(t *testing.T) {
 	for _, tokensOnly := range []bool{false, true} {
 		synctest.Test(t, func(t *testing.T) {

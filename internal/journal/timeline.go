@@ -77,8 +77,8 @@ func (t *tracker) add(e Event) {
 	}
 }
 
-// Holders says who handles what at the end of the events: resource → members. More than one member means that something
-// is wrong.
+// Holders says who handles what at the end of the events: resource → members. More than one member means that
+// something is wrong.
 func Holders(events []Event) map[string][]string {
 	t := newTracker()
 	for _, e := range events {

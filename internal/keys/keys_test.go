@@ -15,8 +15,9 @@ import (
 var hardIDs = []string{
 	"a", "a/b", "/", "//", "a/", "/a", ".", "..", "...", "....", ".a", "a.", "../x", "./x", "a/../b", " ", " a ", "a b",
 	"%", "%%", "%2F", "%2f", "%2E", "%zz", "a%", "a+b", "a=b&c", "ann@host:8080", "~x", "claims/x", "resources/x",
-	"😀", "é", "日本語/😀", "\u2028", "\u00a0", "\"quoted\"", "back\\slash", "<html>", strings.Repeat("x", keys.MaxIDBytes),
-	strings.Repeat("/", keys.MaxIDBytes), strings.Repeat("😀", keys.MaxIDBytes/4), strings.Repeat(".", keys.MaxIDBytes),
+	"😀", "é", "日本語/😀", "\u2028", "\u00a0", "\"quoted\"", "back\\slash", "<html>",
+	strings.Repeat("x", keys.MaxIDBytes), strings.Repeat("/", keys.MaxIDBytes),
+	strings.Repeat("😀", keys.MaxIDBytes/4), strings.Repeat(".", keys.MaxIDBytes),
 }
 
 func anyID() *rapid.Generator[string] {
@@ -31,7 +32,7 @@ func anyLayout() *rapid.Generator[keys.Layout] {
 	})
 }
 
-// built is each kind of key with what it stands for.
+// built has a key of each kind, with what it stands for.
 func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]string {
 	return map[keys.Key]string{
 		{Kind: keys.Config}:                               l.Config(),
@@ -72,7 +73,7 @@ func inShard(k keys.Key) bool {
 	return k.Kind == keys.Resource || k.Kind == keys.Claim || k.Kind == keys.Summary
 }
 
-// What one prefix is watched or listed for must not appear below another one, whatever the ids.
+// A key for which one prefix is watched or listed must not appear below another prefix, whatever the ids are.
 func TestNoKeyLeavesItsPlace(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		l := keys.New("/drm", anyID().Draw(t, "app"))
@@ -87,8 +88,10 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 					return false
 				}
 			},
-			l.Deallocations():     func(k keys.Key) bool { return k.Kind == keys.Deallocation },
-			l.Orders():            func(k keys.Key) bool { return k.Kind == keys.AcceptOrder || k.Kind == keys.FetchOrder },
+			l.Deallocations(): func(k keys.Key) bool { return k.Kind == keys.Deallocation },
+			l.Orders(): func(k keys.Key) bool {
+				return k.Kind == keys.AcceptOrder || k.Kind == keys.FetchOrder
+			},
 			l.Shards():            inShard,
 			l.Shard(shard):        func(k keys.Key) bool { return inShard(k) && k.Number == shard },
 			l.Summaries(shard):    func(k keys.Key) bool { return k.Kind == keys.Summary && k.Number == shard },
@@ -175,7 +178,8 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 
 func TestASlashAtThePrefixsEndMakesNoDifference(t *testing.T) {
 	for _, tt := range []struct{ prefix, root string }{
-		{"/drm", "/drm/app/"}, {"/drm/", "/drm/app/"}, {"/drm//", "/drm/app/"}, {"/a/b", "/a/b/app/"}, {"/", "/app/"}, {"", "/app/"},
+		{"/drm", "/drm/app/"}, {"/drm/", "/drm/app/"}, {"/drm//", "/drm/app/"}, {"/a/b", "/a/b/app/"},
+		{"/", "/app/"}, {"", "/app/"},
 	} {
 		if got := keys.New(tt.prefix, "app").Root(); got != tt.root {
 			t.Errorf("New(%q): root %q, want %q", tt.prefix, got, tt.root)
@@ -189,15 +193,23 @@ func TestAKeyThatDRMWouldNotWriteIsForeign(t *testing.T) {
 		"", "/", "x", "Config", "config/", "config/x", "source/", "group", "group/", "group/members", "group/members/",
 		"group/members/a/b", "group/members/.", "group/members/..", "group/members/%2f", "group/members/%2F%zz",
 		"group/members/a b", "group/members/a+b", "group/members/%61", "group/members/%2E%2E%2E", "group/members/\xff",
-		"group/members/%FF", "group/members/%0A", "group/members/%00", "group/members/" + strings.Repeat("x", keys.MaxIDBytes+1),
-		"group/slots/", "group/slots/1", "group/slots/000001", "group/slots/0000x", "group/slots/-0001", "group/slots/+0001",
+		"group/members/%FF", "group/members/%0A", "group/members/%00",
+		"group/members/" + strings.Repeat("x", keys.MaxIDBytes+1),
+		"group/slots/", "group/slots/1", "group/slots/000001", "group/slots/0000x", "group/slots/-0001",
+		"group/slots/+0001",
 		"group/slots/0_001", "group/slots/ 0001", "group/pins/", "group/pins/0", "group/pins/1000", "group/pins/ffff",
-		"group/pins/00FF", "group/pins/0x0f", "group/pins/+00f", "group/pins/00ff/", "group/placement/", "group/coordinator/x",
-		"group/other", "stats/", "deallocated/", "deallocated/a/b", "orders", "orders/", "orders/other", "orders/fetch/x", "shards", "shards/", "shards/0000", "shards/0000/", "shards/0000/x",
-		"shards/0000/claims", "shards/0000/claims/", "shards/0000/claims/a/b", "shards/1000/claims/a", "shards/00/claims/a",
-		"shards/0000/active/", "shards/0000/active/a", "shards/0000/active/0000000000000000", "shards/0000/active/00000000000000aB",
-		"shards/0000/active/0000000000000001/", "shards/1000/active/0000000000000001", "shards/0000/active/+000000000000001",
-		"shards/00000/claims/a", "shards/FFF0/claims/a", "shards/00Fa/claims/a", "shards/0000/resource/a", "shards//claims/a",
+		"group/pins/00FF", "group/pins/0x0f", "group/pins/+00f", "group/pins/00ff/", "group/placement/",
+		"group/coordinator/x",
+		"group/other", "stats/", "deallocated/", "deallocated/a/b", "orders", "orders/", "orders/other",
+		"orders/fetch/x", "shards", "shards/", "shards/0000", "shards/0000/", "shards/0000/x",
+		"shards/0000/claims", "shards/0000/claims/", "shards/0000/claims/a/b", "shards/1000/claims/a",
+		"shards/00/claims/a",
+		"shards/0000/active/", "shards/0000/active/a", "shards/0000/active/0000000000000000",
+		"shards/0000/active/00000000000000aB",
+		"shards/0000/active/0000000000000001/", "shards/1000/active/0000000000000001",
+		"shards/0000/active/+000000000000001",
+		"shards/00000/claims/a", "shards/FFF0/claims/a", "shards/00Fa/claims/a", "shards/0000/resource/a",
+		"shards//claims/a",
 	} {
 		if got := l.Parse(l.Root() + rest); got != (keys.Key{}) {
 			t.Errorf("Parse(%q) = %+v, want a foreign key", rest, got)
@@ -261,7 +273,7 @@ func FuzzEscape(f *testing.F) {
 		if got, err := keys.Unescape(e); err != nil || got != id {
 			t.Fatalf("Unescape(Escape(%q)) = %q, %v", id, got, err)
 		}
-		// Each id has one spelling only: what Unescape takes is what Escape writes.
+		// Each id has only one spelling: Unescape accepts only what Escape writes.
 		if got, err := keys.Unescape(id); err == nil && keys.Escape(got) != id {
 			t.Fatalf("Unescape(%q) = %q, which is written %q", id, got, keys.Escape(got))
 		}
@@ -323,7 +335,7 @@ func ExampleLayout_Parse() {
 	// true 486 wss://example.org/feed
 }
 
-// benchIDs are a plain one, as most are, and one that needs escaping.
+// benchIDs are a plain id, as most are, and one that needs escaping.
 var benchIDs = map[string]string{"plain": "wss.example.org:feed-000042", "escaped": "wss://example.org/feed/42"}
 
 func BenchmarkBuild(b *testing.B) {

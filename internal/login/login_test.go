@@ -72,7 +72,7 @@ func TestATokenIsAskedForOnceInItsLife(t *testing.T) {
 	must(t, err)
 	_, err = c.Put(t.Context(), "/x", "", clientv3.WithLease(granted.ID))
 	must(t, err)
-	use := func() { // requests, watches and a stream of keepalives
+	use := func() { // uses requests, watches and a stream of keepalives
 		t.Helper()
 		var using sync.WaitGroup
 		for range 20 {
@@ -101,7 +101,7 @@ func TestATokenIsAskedForOnceInItsLife(t *testing.T) {
 		t.Errorf("%d tokens were asked for, want 1", n)
 	}
 	before = calls.Logins()
-	embeddedtest.SetPassword(t, root, embeddedtest.Password) // which ends the token
+	embeddedtest.SetPassword(t, root, embeddedtest.Password) // this ends the token
 	for range 3 {
 		use()
 	}
@@ -109,7 +109,7 @@ func TestATokenIsAskedForOnceInItsLife(t *testing.T) {
 		t.Errorf("%d tokens were asked for after the first was no good any more, want 1", n)
 	}
 	before = calls.Logins()
-	restart() // etcd has its tokens in memory
+	restart() // etcd keeps its tokens in memory
 	must(t, get(t, c))
 	use()
 	if n := calls.Logins() - before; n != 1 {
@@ -144,7 +144,7 @@ func TestAPasswordThatIsWrongIsToldAndRecoveredFrom(t *testing.T) {
 			}
 		}
 	}
-	// At 0, 0.1, 0.3, 0.7, 1.5, 3.1, 6.3 s, or up to a fourth sooner; and then each 5 s at most.
+	// The requests come at 0, 0.1, 0.3, 0.7, 1.5, 3.1 and 6.3 s, or up to a quarter sooner, and then at most every 5 s.
 	if n, most := calls.Logins()-before, 8+int(time.Since(began)/(3*time.Second)); n > most {
 		t.Errorf("%d tokens were asked for in %v, want at most %d", n, time.Since(began), most)
 	}
@@ -159,7 +159,7 @@ func TestAPasswordThatIsWrongIsToldAndRecoveredFrom(t *testing.T) {
 	}
 }
 
-// An etcd of before 3.5 gives no token to one who sends an old one along.
+// An etcd before 3.5 gives no token to a client that sends an old one along.
 func TestTheOldTokenIsNotSentAlong(t *testing.T) {
 	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
 	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
@@ -168,7 +168,10 @@ func TestTheOldTokenIsNotSentAlong(t *testing.T) {
 	c, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{server.Endpoint()}, Logger: zap.NewNop(),
 		DialOptions: append(l.DialOptions(), grpc.WithChainUnaryInterceptor(
-			func(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+			func(
+				ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+				invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+			) error {
 				if method == pb.Auth_Authenticate_FullMethodName {
 					asked.Add(1)
 					if md, _ := metadata.FromOutgoingContext(ctx); len(md.Get(rpctypes.TokenFieldNameGRPC)) > 0 {
@@ -214,11 +217,11 @@ func (c *conn) NewStream(context.Context, *grpc.StreamDesc, string, ...grpc.Call
 	return nil, errors.New("not to be used")
 }
 
-// Whatever goes wrong, and however many want a token, etcd is not asked at full speed.
+// Whatever goes wrong, and however many callers want a token, etcd is not asked at full speed.
 func TestTokensAreAskedForAtGrowingIntervals(t *testing.T) {
 	for name, test := range map[string]struct {
 		answer error
-		bad    bool // the tokens are no good from the start
+		bad    bool // the tokens are not good from the start
 	}{
 		"refused":     {answer: rpctypes.ErrGRPCAuthFailed},
 		"unreachable": {answer: status.Error(codes.Unavailable, "no backend")},
@@ -250,7 +253,7 @@ func TestTokensAreAskedForAtGrowingIntervals(t *testing.T) {
 	}
 }
 
-// A token that etcd is slow to give is still taken, although nobody who wanted it could wait that long.
+// A token that etcd is slow to give is still used, although no caller could wait that long for it.
 func TestATokenThatComesLateIsTaken(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &conn{answer: func(ctx context.Context) error {
@@ -297,13 +300,16 @@ func TestCloseEndsARequestForAToken(t *testing.T) {
 	})
 }
 
-// Whoever waits for a token, since etcd compares the passwords of many others, can still ask whether etcd is there.
+// A caller that waits for a token, because etcd compares the passwords of many others, can still ask for etcd's status.
 func TestTheStateOfEtcdIsAskedForWithoutAToken(t *testing.T) {
 	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
 	embeddedtest.TurnUsersOn(t, server.Endpoint())
 	l := login.New(embeddedtest.User, embeddedtest.Password)
 	never := grpc.WithChainUnaryInterceptor(
-		func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		func(
+			ctx context.Context, method string, req, reply any, conn *grpc.ClientConn,
+			invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+		) error {
 			if method == pb.Auth_Authenticate_FullMethodName {
 				<-ctx.Done()
 				return status.FromContextError(ctx.Err()).Err()

@@ -17,10 +17,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// patience bounds every wait; nothing is judged by it.
+// patience bounds every wait; no test depends on its length.
 const patience = 30 * time.Second
 
-// sink is a log's sink that does something else with its first writes.
+// sink is a log's sink that misbehaves at its first writes.
 type sink struct {
 	mu    sync.Mutex
 	lines []string
@@ -80,20 +80,21 @@ func TestWhatIsLoggedIsWrittenInOrder(t *testing.T) {
 		t.Error("not written")
 	}
 	log.Info("after the end")
-	want := `{"level":"info","msg":"one","app":"a","n":1}` + "\na plain line\n" + `{"level":"warn","msg":"two","app":"a"}` + "\n"
+	want := `{"level":"info","msg":"one","app":"a","n":1}` + "\na plain line\n" +
+		`{"level":"warn","msg":"two","app":"a"}` + "\n"
 	if got := s.text(); got != want {
 		t.Errorf("got %s, want %s", got, want)
 	}
 }
 
-// overfill logs to a sink that blocks until free is called, more than there is room for.
+// overfill logs more lines than there is room for, to a sink that blocks until free is called.
 func overfill(more int) (s *sink, queue *logqueue.Queue, free func()) {
 	blocked := make(chan struct{})
 	s = newSink(func() { <-blocked })
 	log, queue := logqueue.Wrap(s.logger())
 	log.Info("the first")
 	<-s.seen
-	for range logqueue.Size + more { // would hang, were anything waited for
+	for range logqueue.Size + more { // this would hang if anything were waited for
 		log.Info("line")
 	}
 	return s, queue, func() { close(blocked) }

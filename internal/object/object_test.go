@@ -29,7 +29,7 @@ func TestAnObjectGetsItsIDWhereItHasNone(t *testing.T) {
 	}
 }
 
-// The shortcut may say no of what is right, and never yes of what is not.
+// The shortcut may say no to a good object, but never yes to a bad one.
 func TestOnlyAnObjectThatBeginsWithItsIDIsPlain(t *testing.T) {
 	for text, want := range map[string]bool{
 		`{"id":"a"}`:                    true,

@@ -30,7 +30,7 @@ func TestPausesDoubleUpToTheLongest(t *testing.T) {
 	}
 }
 
-// Those who failed together must not come back together, nor later than was said.
+// Callers that failed together must not come back together, nor later than the longest pause.
 func TestPausesDifferWithinTheirShare(t *testing.T) {
 	for name, tt := range map[string]struct {
 		next        func() time.Duration

@@ -7,7 +7,7 @@ import (
 	"testing"
 )
 
-// severed is a connection that the other end has closed. A write meets that; a read has not met it yet.
+// severed is a connection that the other end has closed. A write fails on it, and a read has not noticed it yet.
 type severed struct{ net.Conn }
 
 func (severed) Write([]byte) (int, error) {
@@ -16,7 +16,7 @@ func (severed) Write([]byte) (int, error) {
 
 func (severed) Close() error { return nil }
 
-// gRPC closes a connection that it cannot write to. What that means is told all the same.
+// gRPC closes a connection that it cannot write to. The reason is reported all the same.
 func TestAConnectionThatEndsBeforeTheFirstWriteIsExplained(t *testing.T) {
 	const at = "etcd:2379"
 	for _, test := range []struct {

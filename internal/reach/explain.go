@@ -73,9 +73,9 @@ func ReasonOf(err error) *Reason {
 	return nil
 }
 
-// Explain adds to the error of a client's request what is known about it: why etcd was not reached, or what etcd does
-// not allow which user. what completes "etcd does not let NAME …"; Explain calls it only then. It returns other errors
-// unchanged.
+// Explain adds to the error of a client's request what is known about it: why etcd was not reached, or what etcd
+// does not allow which user. what completes "etcd does not let NAME …"; Explain calls it only then. It returns
+// other errors unchanged.
 func Explain(client *clientv3.Client, err error, what func() string) error {
 	if err == nil {
 		return nil

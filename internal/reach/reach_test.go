@@ -74,7 +74,11 @@ func TestEndpointsThatAreNot(t *testing.T) {
 	for _, test := range []struct {
 		list []string
 		tls  bool
-	}{{[]string{"http://a:1", "https://b:1"}, false}, {[]string{"https://b:1", "http://a:1"}, false}, {[]string{"http://a:1"}, true}} {
+	}{
+		{[]string{"http://a:1", "https://b:1"}, false},
+		{[]string{"https://b:1", "http://a:1"}, false},
+		{[]string{"http://a:1"}, true},
+	} {
 		var bad *reach.EndpointError
 		if err := reach.CheckEndpoints(test.list, test.tls); !errors.As(err, &bad) || bad.Endpoint != "http://a:1" {
 			t.Errorf("%v: got %v, want http://a:1 refused", test, err)
@@ -101,7 +105,7 @@ func connect(t *testing.T, endpoints []string, config *tls.Config) *clientv3.Cli
 	return c
 }
 
-// get asks until the outcome is as wanted.
+// get asks etcd until the outcome is as wanted.
 func get(t *testing.T, c *clientv3.Client, want func(error) bool) {
 	t.Helper()
 	var last error
@@ -116,7 +120,7 @@ func get(t *testing.T, c *clientv3.Client, want func(error) bool) {
 	t.Fatalf("the last error was %v", last)
 }
 
-// says is of an error with these words, and of an etcd that is slow, or is not.
+// says recognises an error with these words, about an etcd that is slow or not.
 func says(slow bool, words ...string) func(error) bool {
 	return func(err error) bool {
 		if err == nil || reach.IsSlow(err) != slow {
@@ -131,7 +135,7 @@ func says(slow bool, words ...string) func(error) bool {
 	}
 }
 
-// A Trace follows what becomes of an etcd: it answers, says nothing any more, is gone, and is back.
+// A Trace follows what happens to an etcd: it answers, says nothing any more, is gone, and is back.
 func TestATraceFollowsWhatBecomesOfEtcd(t *testing.T) {
 	server := embeddedtest.Server(t)
 	proxy, err := faultproxy.New(server.Endpoint())
@@ -195,7 +199,7 @@ func TestReasonsAreToldOnce(t *testing.T) {
 	}
 }
 
-// What was classified before is classified so with the reason, too.
+// An error that is explained is still classified as before.
 func TestAnExplainedErrorIsStillWhatItWas(t *testing.T) {
 	c := connect(t, []string{"127.0.0.1:1"}, nil)
 	what := func() string { return reach.Key("read", "/x") }
@@ -211,7 +215,9 @@ func TestAnExplainedErrorIsStillWhatItWas(t *testing.T) {
 			t.Errorf("%v was explained twice: %v", got, again)
 		}
 	}
-	for _, err := range []error{nil, context.Canceled, rpctypes.ErrNoLeader, rpctypes.ErrGRPCNoLeader, errors.New("x")} {
+	for _, err := range []error{
+		nil, context.Canceled, rpctypes.ErrNoLeader, rpctypes.ErrGRPCNoLeader, errors.New("x"),
+	} {
 		if got := reach.Explain(c, err, what); got != err {
 			t.Errorf("%v became %v", err, got)
 		}

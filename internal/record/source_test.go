@@ -35,16 +35,10 @@ func TestASourceIsLeftAloneForNoLongerThanItAskedFor(t *testing.T) {
 }
 
 func FuzzDecodeSource(f *testing.F) {
-	f.Add(
-		[]byte(
-			`{"last_success":"2026-01-02T03:04:05Z","resources":7,"held":2,"too_large":1,"rejected":["a"],"error":"no"}`,
-		),
-	)
-	f.Add(
-		[]byte(
-			`{"held":1,"held_removals":{"digest":"0-1","ids":["a"],"since":"2026-01-02T03:04:05Z","joined":"2026-01-02T03:04:05Z"},"accepted":{"revision":7,"removed":-1}}`,
-		),
-	)
+	f.Add([]byte(`{"last_success":"2026-01-02T03:04:05Z","resources":7,"held":2,"too_large":1,` +
+		`"rejected":["a"],"error":"no"}`))
+	f.Add([]byte(`{"held":1,"held_removals":{"digest":"0-1","ids":["a"],"since":"2026-01-02T03:04:05Z",` +
+		`"joined":"2026-01-02T03:04:05Z"},"accepted":{"revision":7,"removed":-1}}`))
 	f.Add([]byte(`{"resources":1,"last_change":{"at":"2026-01-02T03:04:05Z","added":1,"changed":2,"removed":-3}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r, err := record.DecodeSource(value)

@@ -17,7 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
 
-// shake shakes hands with a server as a gRPC client does, for an authority (the name or address that was dialled).
+// shake does the handshake with a server as a gRPC client does. authority is the name or address that was dialled.
 func shake(t *testing.T, server *tls.Config, authority string, get tlsfiles.Get) error {
 	t.Helper()
 	server = server.Clone()
@@ -35,7 +35,7 @@ func shake(t *testing.T, server *tls.Config, authority string, get tlsfiles.Get)
 		}
 		conn := tls.Server(there, server)
 		if conn.Handshake() == nil {
-			_, _ = io.Copy(io.Discard, conn) // until the client is gone
+			_, _ = io.Copy(io.Discard, conn) // until the client closes the connection
 		}
 		_ = there.Close()
 	}()
@@ -59,7 +59,7 @@ func shake(t *testing.T, server *tls.Config, authority string, get tlsfiles.Get)
 	return nil
 }
 
-// TestConnectionsAreVerifiedAsEver: that the configuration is asked for takes nothing from how it is used.
+// Asking for the configuration at each connection changes nothing about how connections are verified.
 func TestConnectionsAreVerifiedAsEver(t *testing.T) {
 	authority, other := tlstest.New(t), tlstest.New(t)
 	paths := authority.Write(t.TempDir(), "agent")
@@ -73,19 +73,28 @@ func TestConnectionsAreVerifiedAsEver(t *testing.T) {
 	for name, c := range map[string]struct {
 		server    *tls.Config
 		authority string
-		want      error // of this type
+		want      error // an error of this type
 	}{
-		"an address":                   {authority.Server(), "127.0.0.1:2379", nil},
-		"an address without a port":    {authority.Server(), "127.0.0.1", nil},
-		"a name":                       {authority.Server(), "localhost:2379", nil},
-		"a name alone":                 {noIP, "localhost:2379", nil},
-		"another address":              {authority.Server(), "127.0.0.2:2379", x509.HostnameError{}},
-		"an address it is not for":     {noIP, "127.0.0.1:2379", x509.HostnameError{}},
-		"another name":                 {authority.Server(), "etcd.example:2379", x509.HostnameError{}},
-		"another authority":            {other.Server(), "127.0.0.1:2379", x509.UnknownAuthorityError{}},
-		"one that has expired":         {changed(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }), "127.0.0.1:2379", x509.CertificateInvalidError{}},
-		"one that is for a client":     {changed(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }), "127.0.0.1:2379", x509.CertificateInvalidError{}},
-		"a name, by another authority": {&tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{other.Pair("server", nil)}}, "localhost", x509.UnknownAuthorityError{}},
+		"an address":                {authority.Server(), "127.0.0.1:2379", nil},
+		"an address without a port": {authority.Server(), "127.0.0.1", nil},
+		"a name":                    {authority.Server(), "localhost:2379", nil},
+		"a name alone":              {noIP, "localhost:2379", nil},
+		"another address":           {authority.Server(), "127.0.0.2:2379", x509.HostnameError{}},
+		"an address it is not for":  {noIP, "127.0.0.1:2379", x509.HostnameError{}},
+		"another name":              {authority.Server(), "etcd.example:2379", x509.HostnameError{}},
+		"another authority":         {other.Server(), "127.0.0.1:2379", x509.UnknownAuthorityError{}},
+		"one that has expired": {
+			changed(func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) }), "127.0.0.1:2379",
+			x509.CertificateInvalidError{},
+		},
+		"one that is for a client": {
+			changed(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
+			"127.0.0.1:2379", x509.CertificateInvalidError{},
+		},
+		"a name, by another authority": {
+			&tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{other.Pair("server", nil)}},
+			"localhost", x509.UnknownAuthorityError{},
+		},
 	} {
 		err := shake(t, c.server, c.authority, files.TLS)
 		ok := err == nil
@@ -102,7 +111,7 @@ func TestConnectionsAreVerifiedAsEver(t *testing.T) {
 		}
 	}
 
-	// The authority is another one from the next connection on, and so is the client's certificate.
+	// The next connection uses the new authority, and the new certificate of the client.
 	if err := shake(t, other.Server(), "127.0.0.1:2379", files.TLS); err == nil {
 		t.Error("another authority's server is trusted before the rotation")
 	}

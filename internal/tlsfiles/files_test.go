@@ -22,7 +22,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// opened are files that a test rotates, and what is logged of them.
+// opened opens files that a test rotates, and returns what is logged about them.
 func opened(t *testing.T, paths tlsfiles.Paths) (*tlsfiles.Files, *observer.ObservedLogs) {
 	t.Helper()
 	core, logs := observer.New(zapcore.WarnLevel)
@@ -62,8 +62,7 @@ func TestFilesAreReadWhenTheyAreNeeded(t *testing.T) {
 	}
 }
 
-// TestBrokenFilesAreNotUsed: whatever is met while files are replaced, or after, the last good ones go on, and it is
-// said once.
+// Whatever is found while files are replaced, or afterwards, the last good files stay in use, and one warning says so.
 func TestBrokenFilesAreNotUsed(t *testing.T) {
 	authority, other := tlstest.New(t), tlstest.New(t)
 	foreign, _ := other.Sign("agent", nil)
@@ -79,9 +78,13 @@ func TestBrokenFilesAreNotUsed(t *testing.T) {
 		"half a cert":       {func(t *testing.T, p tlsfiles.Paths) { half(t, p.Cert, nil) }, "cut off"},
 		"half an authority": {func(t *testing.T, p tlsfiles.Paths) { half(t, p.Cert, foreign) }, "cut off"},
 		"half a key":        {func(t *testing.T, p tlsfiles.Paths) { half(t, p.Key, nil) }, "cut off"},
-		"another's cert":    {func(t *testing.T, p tlsfiles.Paths) { tlstest.Put(t, p.Cert, foreign) }, "private key does not match"},
-		"a key for a CA":    {func(t *testing.T, p tlsfiles.Paths) { tlstest.Put(t, p.CA, read(t, p.Key)) }, "ca.pem"},
-		"a folder for a CA": {func(t *testing.T, p tlsfiles.Paths) { remove(t, p.CA); mkdir(t, p.CA) }, "no regular file"},
+		"another's cert": {
+			func(t *testing.T, p tlsfiles.Paths) { tlstest.Put(t, p.Cert, foreign) }, "private key does not match",
+		},
+		"a key for a CA": {func(t *testing.T, p tlsfiles.Paths) { tlstest.Put(t, p.CA, read(t, p.Key)) }, "ca.pem"},
+		"a folder for a CA": {
+			func(t *testing.T, p tlsfiles.Paths) { remove(t, p.CA); mkdir(t, p.CA) }, "no regular file",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			paths := authority.Write(t.TempDir(), "agent")
@@ -141,7 +144,7 @@ func mkdir(t *testing.T, path string) {
 	}
 }
 
-// half leaves half of a file, behind something whole.
+// half leaves half of a file, after a whole part.
 func half(t *testing.T, path string, whole []byte) {
 	t.Helper()
 	text := read(t, path)

@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
 
-// get asks the site, and returns the version of HTTP.
+// get requests the URL, and returns the version of HTTP.
 func get(t *testing.T, client *http.Client, url string) (int, error) {
 	t.Helper()
 	req, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
@@ -61,7 +61,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 	s.Rotate(second.Server())
 	second.Write(filepath.Dir(paths.CA), "agent")
 	deadline := time.Now().Add(20 * time.Second)
-	for s.Connections() == 1 { // it asks each second
+	for s.Connections() == 1 { // the transport asks for its configuration each second
 		if _, err := get(t, client, s.URL); err != nil {
 			t.Fatalf("after the rotation: %v", err)
 		}
@@ -78,7 +78,7 @@ func TestATransportConnectsWithWhatIsGoodNow(t *testing.T) {
 	if _, err := get(t, client, s.URL); !errors.As(err, new(*tls.CertificateVerificationError)) {
 		t.Errorf("a server of the old authority: %v", err)
 	}
-	// After a failure it asks at once: nothing has to go by first.
+	// After a failure the transport asks at once, without waiting for a second to pass.
 	first.Write(filepath.Dir(paths.CA), "agent")
 	if _, err := get(t, client, s.URL); err != nil {
 		t.Errorf("right after a failure: %v", err)

@@ -9,7 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// Where there is nothing to be read in the answers to writes they are left out; what etcd says besides is all there.
+// The answers to writes are left out if they contain nothing to read; everything else in etcd's answer is there.
 func TestTheAnswersToWritesAreLeftOut(t *testing.T) {
 	c := txn.New(embeddedtest.Client(t))
 	write := &pb.TxnRequest{Success: []*pb.RequestOp{txn.Put("terse", nil), txn.Put("terser", nil)}}

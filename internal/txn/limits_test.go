@@ -13,8 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// of makes a transaction of so many comparisons and operations, with a transaction nested in the first of them, if
-// given.
+// of makes a transaction with that many comparisons and operations. If nested is given, it is the first operation.
 func of(compares, success, failure int, nested *pb.TxnRequest) *pb.TxnRequest {
 	t := &pb.TxnRequest{}
 	for range compares {
@@ -32,7 +31,7 @@ func of(compares, success, failure int, nested *pb.TxnRequest) *pb.TxnRequest {
 	return t
 }
 
-// Weight is held against etcd itself.
+// Weight is compared with etcd itself.
 func TestWeightIsTheLeastLimitThatLetsATransactionPass(t *testing.T) {
 	servers := map[int]txn.Committer{}
 	for limit := 1; limit <= 6; limit++ {
@@ -42,7 +41,8 @@ func TestWeightIsTheLeastLimitThatLetsATransactionPass(t *testing.T) {
 	}
 	for _, req := range []*pb.TxnRequest{
 		of(1, 1, 0, nil), of(2, 1, 1, nil), of(1, 3, 2, nil), of(0, 1, 4, nil),
-		of(1, 1, 0, of(1, 1, 1, nil)), of(2, 1, 0, of(1, 1, 1, nil)), of(1, 3, 0, of(1, 1, 2, nil)), of(1, 1, 1, of(1, 1, 1, of(2, 1, 0, nil))),
+		of(1, 1, 0, of(1, 1, 1, nil)), of(2, 1, 0, of(1, 1, 1, nil)), of(1, 3, 0, of(1, 1, 2, nil)),
+		of(1, 1, 1, of(1, 1, 1, of(2, 1, 0, nil))),
 	} {
 		want := txn.Weight(req)
 		for limit, etcd := range servers {
@@ -59,7 +59,9 @@ func TestLimitsLearnHalfOfWhatWasRefused(t *testing.T) {
 	if other := errors.New("other"); l.TooMany(other, of(200, 1, 0, nil)) != other || l.Ops() != txn.UsualOps {
 		t.Errorf("another error: %d", l.Ops())
 	}
-	for _, step := range []struct{ refused, want int }{{128, 64}, {128, 64}, {100, 64}, {64, 32}, {33, 32}, {5, 3}, {3, 2}, {2, 1}, {1, 1}} {
+	for _, step := range []struct{ refused, want int }{
+		{128, 64}, {128, 64}, {100, 64}, {64, 32}, {33, 32}, {5, 3}, {3, 2}, {2, 1}, {1, 1},
+	} {
 		err := l.TooMany(rpctypes.ErrTooManyOps, of(step.refused, 1, 0, nil))
 		var limit *txn.LimitError
 		if !errors.As(err, &limit) || limit.Needs != step.refused || !errors.Is(err, rpctypes.ErrTooManyOps) ||

@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// item is a write, and what its Sender told of it.
+// item is a write, and what its Sender reported about it.
 type item struct {
 	txn.Write
 	got *txn.Outcome
@@ -34,7 +34,7 @@ func (i *item) String() string {
 	}
 }
 
-// newSender makes a Sender of items that asks what is there instead in transactions of up to 3 writes.
+// newSender makes a Sender of items. Up to 3 writes, its flat transactions also ask for what is there instead.
 func newSender(commit func(*pb.TxnRequest) (*pb.TxnResponse, error)) *txn.Sender[item] {
 	return &txn.Sender[item]{
 		Commit: commit, Limits: new(txn.Limits), By: pb.Compare_MOD, Inspect: 3, MaxOps: 100, MaxBytes: 1 << 20,
@@ -51,7 +51,7 @@ func newSender(commit func(*pb.TxnRequest) (*pb.TxnResponse, error)) *txn.Sender
 	}
 }
 
-// told is what a Sender told of items, in their order.
+// told lists what a Sender reported about items, in their order.
 func told(items []item) string {
 	var all []string
 	for i := range items {
@@ -95,7 +95,7 @@ func TestASenderDecidesOnEachWriteByItself(t *testing.T) {
 			t.Errorf("%s: %s in %d transactions, want %s in %d", test.keys, told(items), sent, test.want, test.sent)
 		}
 	}
-	for _, n := range []int{1, 5} { // what else it is in conflict with does not matter
+	for _, n := range []int{1, 5} { // further conflicts make no difference
 		items := keysFrom(append([]string{"taken"}, strings.Fields("w x y z")[:n-1]...)...)
 		s.Guards = txn.Guards{{Key: "guard", Created: guard}, {Key: "gone", Created: 7}}
 		s.Send(items)
@@ -135,7 +135,7 @@ func TestASenderSendsInPartsWhatEtcdDoesNotTake(t *testing.T) {
 			t.Errorf("%s: not all was sent", name)
 		}
 		for i := range items {
-			beside := items[i].err != nil && i >= 5 && i <= 7 // of g's transaction
+			beside := items[i].err != nil && i >= 5 && i <= 7 // in the transaction of g
 			if got, want := items[i].String(), items[i].Key+": applied"; got != want && !beside {
 				t.Errorf("%s, in parts of %v: %s, want %s", name, sizes, got, want)
 			}

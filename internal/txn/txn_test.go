@@ -21,7 +21,7 @@ func commit(t *testing.T, c txn.Committer, req *pb.TxnRequest) *pb.TxnResponse {
 	return resp
 }
 
-// All parts of a batch reach etcd as what they are, and none is mixed up with its neighbour.
+// All parts of a batch reach etcd unchanged, and none is mixed up with its neighbour.
 func TestABatchDoesWhatItSays(t *testing.T) {
 	c := txn.New(embeddedtest.Client(t))
 	made := commit(t, c, &pb.TxnRequest{Success: []*pb.RequestOp{
@@ -73,12 +73,13 @@ func TestABatchDoesWhatItSays(t *testing.T) {
 	}
 }
 
-// Were there more than it has room for, something would have to move, and what was handed out with it.
+// If a batch grew beyond its size, its memory would have to move, and with it the parts that it has handed out.
 func TestABatchPanicsBeyondItsSize(t *testing.T) {
 	b := txn.NewBatch(txn.Size{KeyBytes: 1, Creates: 1})
 	b.Created(b.Key("k"), 0)
 	for name, more := range map[string]func(){
-		"key": func() { b.Key("k") }, "comparison": func() { b.Created(nil, 0) }, "write": func() { b.Put(nil, nil, 0) },
+		"key": func() { b.Key("k") }, "comparison": func() { b.Created(nil, 0) },
+		"write": func() { b.Put(nil, nil, 0) },
 	} {
 		func() {
 			defer func() {

@@ -25,8 +25,8 @@ func read(c interface {
 	return c.Unmarshal(mem.BufferSlice{mem.SliceBuffer(message)}, v)
 }
 
-// Whatever the message, of an answer to a transaction that succeeded the header is what gRPC's own codec says; of one
-// that did not, everything.
+// For any message: if the transaction succeeded, the header is the one that gRPC's own codec reads; if it did not,
+// everything is.
 func FuzzTxnResponse(f *testing.F) {
 	for _, resp := range []*pb.TxnResponse{
 		{},
@@ -40,7 +40,7 @@ func FuzzTxnResponse(f *testing.F) {
 	}
 	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x10, 0})             // succeeded, and then not
 	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7})    // a header in two parts
-	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x3a, 2, 0x20, 7, 1}) // and more than is known, cut short
+	f.Add([]byte{0x10, 1, 0x0a, 2, 0x18, 7, 0x3a, 2, 0x20, 7, 1}) // an unknown field that is cut short
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var whole, part pb.TxnResponse
 		if read(lean.CodecV2, message, &whole) != nil {
@@ -56,22 +56,23 @@ func FuzzTxnResponse(f *testing.F) {
 	})
 }
 
-// Whatever the message, a list is what gRPC's own codec says, or no list for both.
+// For any message, a list is the one that gRPC's own codec reads, or both codecs refuse it.
 func FuzzRangeResponse(f *testing.F) {
 	for _, resp := range []*pb.RangeResponse{
 		{},
-		{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4}, Count: 2, More: true, Kvs: []*mvccpb.KeyValue{
-			{Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: 2, Version: 3, Lease: -4},
-			{Key: []byte("l")},
-		}},
+		{
+			Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4}, Count: 2, More: true,
+			Kvs: []*mvccpb.KeyValue{
+				{Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: 2, Version: 3, Lease: -4},
+				{Key: []byte("l")},
+			},
+		},
 	} {
 		f.Add(encoded(f, resp))
 	}
-	f.Add([]byte{0x12, 3, 0x0a, 1, 'k', 0x12, 2, 0x0a, 9})                   // a key that is cut short
-	f.Add([]byte{0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7, 0x12, 3, 0x0a, 1, 'k'}) // a header in two parts
-	f.Add(
-		[]byte{0x12, 6, 0x0a, 1, 'k', 0x0a, 1, 'l', 0x12, 4, 0x3a, 2, 'm', 1},
-	) // a key twice, and a field that is not known
+	f.Add([]byte{0x12, 3, 0x0a, 1, 'k', 0x12, 2, 0x0a, 9})                       // a key that is cut short
+	f.Add([]byte{0x0a, 2, 0x18, 7, 0x0a, 2, 0x20, 7, 0x12, 3, 0x0a, 1, 'k'})     // a header in two parts
+	f.Add([]byte{0x12, 6, 0x0a, 1, 'k', 0x0a, 1, 'l', 0x12, 4, 0x3a, 2, 'm', 1}) // a key twice, and an unknown field
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var want, got pb.RangeResponse
 		refused, err := read(lean.CodecV2, message, &want), read(lean, message, &got)
@@ -84,24 +85,33 @@ func FuzzRangeResponse(f *testing.F) {
 	})
 }
 
-// Whatever the message, news are what gRPC's own codec says, or no news for both.
+// For any message, events are the ones that gRPC's own codec reads, or both codecs refuse them.
 func FuzzWatchResponse(f *testing.F) {
 	for _, resp := range []*pb.WatchResponse{
 		{},
 		{Header: &pb.ResponseHeader{Revision: 3}, WatchId: 5, Created: true},
-		{Header: &pb.ResponseHeader{Revision: 3}, WatchId: 5, Canceled: true, CompactRevision: 2, CancelReason: "compacted"},
-		{Header: &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4}, WatchId: 5, Fragment: true, Events: []*mvccpb.Event{
-			{Kv: &mvccpb.KeyValue{Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: 2, Version: 3, Lease: -4}},
-			{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("l"), ModRevision: 3}},
-			{Kv: &mvccpb.KeyValue{Key: []byte("m")}, PrevKv: &mvccpb.KeyValue{Key: []byte("m")}},
-		}},
+		{
+			Header: &pb.ResponseHeader{Revision: 3}, WatchId: 5, Canceled: true, CompactRevision: 2,
+			CancelReason: "compacted",
+		},
+		{
+			Header:  &pb.ResponseHeader{ClusterId: 1, MemberId: 2, Revision: 3, RaftTerm: 4},
+			WatchId: 5, Fragment: true,
+			Events: []*mvccpb.Event{
+				{Kv: &mvccpb.KeyValue{
+					Key: []byte("k"), Value: []byte("v"), CreateRevision: 1, ModRevision: 2, Version: 3, Lease: -4,
+				}},
+				{Type: mvccpb.Event_DELETE, Kv: &mvccpb.KeyValue{Key: []byte("l"), ModRevision: 3}},
+				{Kv: &mvccpb.KeyValue{Key: []byte("m")}, PrevKv: &mvccpb.KeyValue{Key: []byte("m")}},
+			},
+		},
 		{Events: []*mvccpb.Event{{}, {Kv: &mvccpb.KeyValue{Key: []byte("k"), Value: []byte("v")}}}},
 	} {
 		f.Add(encoded(f, resp))
 	}
 	f.Add([]byte{0x5a, 10, 0x12, 3, 0x0a, 1, 'k', 0x12, 3, 0x2a, 1, 'v'}) // an event in two parts
 	f.Add([]byte{0x5a, 5, 0x12, 3, 0x0a, 9, 'k'})                         // a key that is cut short
-	f.Add([]byte{0x5a, 0, 0x32, 1, 0xff})                                 // a reason that is no text
+	f.Add([]byte{0x5a, 0, 0x32, 1, 0xff})                                 // a reason that is not UTF-8
 	f.Fuzz(func(t *testing.T, message []byte) {
 		var want, got pb.WatchResponse
 		refused, err := read(lean.CodecV2, message, &want), read(lean, message, &got)
