@@ -458,7 +458,7 @@ func TestCloseEndsTheContextAndTellsNobody(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		etcd := &lessor{keepAlive: hang}
 		k, l := bubble(t, etcd, nil)
-		pass(2100 * time.Millisecond) // a keepalive is under way
+		pass(2100 * time.Millisecond) // a keepalive is in progress
 		var wg sync.WaitGroup
 		for range 3 {
 			wg.Go(k.Close)

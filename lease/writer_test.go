@@ -760,7 +760,7 @@ func TestFewerAreUnderWayWhileEtcdIsOverloaded(t *testing.T) {
 		deadline := time.Now().Add(10 * time.Second)
 		for b.etcd.count()-done != want {
 			if time.Now().After(deadline) {
-				t.Fatalf("%d transactions are under way, want %d", b.etcd.count()-done, want)
+				t.Fatalf("%d transactions are in progress, want %d", b.etcd.count()-done, want)
 			}
 			<-time.After(time.Millisecond)
 		}
@@ -806,7 +806,7 @@ func TestCloseAnswersEveryOp(t *testing.T) {
 	}
 	select {
 	case <-closed:
-		t.Error("Close did not wait for what was under way")
+		t.Error("Close did not wait for the transactions in progress")
 	default:
 	}
 	close(b.etcd.hold)

@@ -50,14 +50,14 @@ func decodeRecord(value []byte) (Record, error) {
 	switch r.State {
 	case Joining, Active, Leaving:
 	default:
-		return Record{}, fmt.Errorf("state %q", r.State)
+		return Record{}, fmt.Errorf("state %q, want %s, %s or %s", r.State, Joining, Active, Leaving)
 	}
 	if r.Weight < 1 || r.Weight > MaxWeight {
-		return Record{}, fmt.Errorf("weight %d", r.Weight)
+		return Record{}, fmt.Errorf("weight %d, want 1 to %d", r.Weight, MaxWeight)
 	}
 	for _, s := range r.Slots {
 		if s < 0 || s > keys.MaxSlots {
-			return Record{}, fmt.Errorf("slot %d", s)
+			return Record{}, fmt.Errorf("slot %d, want 0 to %d", s, keys.MaxSlots)
 		}
 	}
 	return r, nil

@@ -67,7 +67,7 @@ func Decode(value []byte) (Record, error) {
 	switch r.State {
 	case Claimed, Active, Failed:
 	default:
-		return Record{}, fmt.Errorf("state %q", r.State)
+		return Record{}, fmt.Errorf("state %q, want %s, %s or %s", r.State, Claimed, Active, Failed)
 	}
 	if err := keys.CheckID(r.Member); err != nil {
 		return Record{}, fmt.Errorf("member %q, want %w", r.Member, err)

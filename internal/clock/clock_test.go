@@ -80,8 +80,10 @@ func TestSkips(t *testing.T) {
 		{
 			"coarse wall clock",
 			[]reading{
-				{15 * ms, 0, 15 * ms}, {16 * ms, 16 * ms, 16 * ms},
-				{30 * ms, 16 * ms, 30 * ms}, {32 * ms, 32 * ms, 32 * ms},
+				{15 * ms, 0, 15 * ms},
+				{16 * ms, 16 * ms, 16 * ms},
+				{30 * ms, 16 * ms, 30 * ms},
+				{32 * ms, 32 * ms, 32 * ms},
 			},
 		},
 		{"slowly ahead", []reading{{100 * ms, 140 * ms, 100 * ms}, {200 * ms, 280 * ms, 280 * ms}}},

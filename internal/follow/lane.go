@@ -63,7 +63,7 @@ func (h *Hub) askAll(ctx context.Context) {
 			l.heard.Store(period) // there was nothing to hear
 		case period-l.heard.Load() > 3:
 			l.heard.Store(period)
-			h.report(ctx, "", fmt.Errorf("nothing was heard for %v", 4*h.opts.Progress))
+			h.report(ctx, "", fmt.Errorf("nothing was heard on a watch stream for %v", 4*h.opts.Progress))
 			asking.Go(func() { l.replace(h.client) })
 		default:
 			asking.Go(func() {

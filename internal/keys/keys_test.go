@@ -178,8 +178,12 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 
 func TestASlashAtThePrefixsEndMakesNoDifference(t *testing.T) {
 	for _, tt := range []struct{ prefix, root string }{
-		{"/drm", "/drm/app/"}, {"/drm/", "/drm/app/"}, {"/drm//", "/drm/app/"}, {"/a/b", "/a/b/app/"},
-		{"/", "/app/"}, {"", "/app/"},
+		{"/drm", "/drm/app/"},
+		{"/drm/", "/drm/app/"},
+		{"/drm//", "/drm/app/"},
+		{"/a/b", "/a/b/app/"},
+		{"/", "/app/"},
+		{"", "/app/"},
 	} {
 		if got := keys.New(tt.prefix, "app").Root(); got != tt.root {
 			t.Errorf("New(%q): root %q, want %q", tt.prefix, got, tt.root)

@@ -145,7 +145,7 @@ func tell(sink zapcore.Core, dropped int) func() {
 	return func() {
 		log(sink, zapcore.Entry{
 			Level: zapcore.WarnLevel, Time: time.Now(),
-			Message: "log lines were dropped: the log's sink did not take them in time",
+			Message: "log lines dropped, since the log's sink did not take them in time",
 		}, zap.Int("dropped", dropped))
 	}
 }

@@ -89,11 +89,13 @@ func TestConnectionsAreVerifiedAsEver(t *testing.T) {
 		},
 		"one that is for a client": {
 			changed(func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth} }),
-			"127.0.0.1:2379", x509.CertificateInvalidError{},
+			"127.0.0.1:2379",
+			x509.CertificateInvalidError{},
 		},
 		"a name, by another authority": {
 			&tls.Config{MinVersion: tls.VersionTLS12, Certificates: []tls.Certificate{other.Pair("server", nil)}},
-			"localhost", x509.UnknownAuthorityError{},
+			"localhost",
+			x509.UnknownAuthorityError{},
 		},
 	} {
 		err := shake(t, c.server, c.authority, files.TLS)

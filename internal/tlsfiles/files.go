@@ -107,7 +107,7 @@ func (f *Files) TLS() (*tls.Config, error) {
 		var p parsed
 		if p, err = f.parse(read); err == nil {
 			f.take(read, p)
-			f.log.Info("certificates were read again", zap.String("of", f.what))
+			f.log.Info("certificates reloaded", zap.String("of", f.what))
 		}
 	}
 	switch {
@@ -115,8 +115,7 @@ func (f *Files) TLS() (*tls.Config, error) {
 		f.bad = ""
 	case f.bad != err.Error():
 		f.bad = err.Error()
-		f.log.Warn("certificates cannot be read again; those read before are used", zap.String("of", f.what),
-			zap.Error(err))
+		f.log.Warn("cannot reload certificates; using the previous ones", zap.String("of", f.what), zap.Error(err))
 	}
 	f.warnOfExpiry()
 	return f.config, nil
