@@ -30,7 +30,7 @@ func TestWebhookErrorsSayWhatToCheck(t *testing.T) {
 		"404":                 {plain.URL + "/nothing", "check the path"},
 		"a closed connection": {plain.URL + "/closes", "https://?"},
 		"TLS to plain HTTP":   {strings.Replace(plain.URL, "http:", "https:", 1), "does not speak TLS"},
-		"another authority":   {secure.URL, "no authority that is trusted has signed"},
+		"another authority":   {secure.URL, "no trusted authority has signed"},
 	} {
 		w, err := handler.NewWebhook(handler.WebhookConfig{URL: c.url})
 		if err != nil {

@@ -50,7 +50,7 @@ func TestErrorsSayWhatWasMet(t *testing.T) {
 		"502":                 {plain.URL + "/down", []string{"502", "is up"}},
 		"a closed connection": {plain.URL + "/closes", []string{"EOF", "https://?"}},
 		"TLS to plain HTTP":   {strings.Replace(plain.URL, "http:", "https:", 1), []string{"does not speak TLS", "http:// instead of https://"}},
-		"another authority":   {secure.URL, []string{"no authority that is trusted has signed"}},
+		"another authority":   {secure.URL, []string{"no trusted authority has signed"}},
 		"plain HTTP to TLS":   {strings.Replace(secure.URL, "https:", "http:", 1), []string{"400", "https://"}},
 	} {
 		h := newHTTP(t, retriever.HTTPConfig{URL: c.url, Attempts: 1, Header: http.Header{"X-Key": {"hushheader"}}})
