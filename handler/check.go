@@ -7,13 +7,13 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// The range of every duration that this package is configured with.
+// The limits of every duration in this package's configuration.
 const (
 	minDuration = time.Millisecond
 	maxDuration = 24 * time.Hour
 )
 
-// checkDuration gives d, or def where d is zero; out of [least, 24 h] it is an *drm.InputError.
+// checkDuration returns d, or def if d is zero. A value below least or above 24 h is a *drm.InputError.
 func checkDuration(field string, d, def, least time.Duration) (time.Duration, error) {
 	if d == 0 {
 		d = def

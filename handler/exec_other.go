@@ -15,13 +15,13 @@ import (
 
 const execSupported = false
 
-// RunGuard is what the guard process of an Exec does; there is none on this system.
+// RunGuard would be the work of a guard process of an Exec. This system has none, so it writes an error and returns 2.
 func RunGuard([]string) int {
 	fmt.Fprintln(os.Stderr, "the exec handler does not work on", runtime.GOOS)
 	return 2
 }
 
-// process is never made here: NewExec fails.
+// process is never made on this system, because NewExec fails.
 type process struct {
 	done chan struct{}
 	err  error
