@@ -10,8 +10,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// clockNow is a time in milliseconds that is the same in every process of a machine, goes on while it sleeps, and
-// cannot be set: on macOS that is CLOCK_MONOTONIC_RAW.
+// clockNow returns a time in milliseconds. Every process of a machine sees the same clock; it goes on while the machine
+// sleeps, and nobody can set it. On macOS that is CLOCK_MONOTONIC_RAW.
 func clockNow() int64 {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC_RAW, &t); err != nil {
@@ -20,18 +20,18 @@ func clockNow() int64 {
 	return t.Nano() / int64(time.Millisecond)
 }
 
-// alarm sends on C five times a second: there is no timer that counts sleep.
+// alarm sends on C five times a second, because macOS has no timer that counts the time asleep.
 type alarm struct{ C <-chan time.Time }
 
 func newAlarm() (*alarm, error) { return &alarm{C: time.NewTicker(200 * time.Millisecond).C}, nil }
 
 func (*alarm) set(int64) {}
 
-// ownFile would be how the file that a process runs is named, which macOS does not have.
+// ownFile is empty: macOS has no name for the file that a process runs.
 const ownFile = ""
 
-// ownGuard is how this very program is started as a guard. check says whether it still can be: where its file has been
-// replaced, or removed, another program would run, which might speak otherwise.
+// ownGuard returns the command that starts this very program as a guard. check fails once the program's file has been
+// replaced or removed: another program would run, which might have another protocol.
 func ownGuard() (command []string, check func() error, err error) {
 	path, err := os.Executable()
 	if err != nil {
@@ -45,9 +45,9 @@ func ownGuard() (command []string, check func() error, err error) {
 		now, err := os.Stat(path)
 		switch {
 		case err != nil:
-			return fmt.Errorf("this program's file is gone, so that it has to be started anew: %w", err)
+			return fmt.Errorf("this program's file is gone; the program has to be started anew: %w", err)
 		case !os.SameFile(first, now) || !first.ModTime().Equal(now.ModTime()) || first.Size() != now.Size():
-			return fmt.Errorf("%s is another program since this one was started, which has to be started anew", path)
+			return fmt.Errorf("%s was replaced since this program started; the program has to be started anew", path)
 		}
 		return nil
 	}
@@ -56,11 +56,11 @@ func ownGuard() (command []string, check func() error, err error) {
 
 func nameSelf() {}
 
-// receiveFlags are none: macOS has no way to have what is received close at exec.
+// receiveFlags is 0: macOS cannot mark received files as close-on-exec while it receives them.
 const receiveFlags = 0
 
-// launch starts the program. Until exec succeeded its number is not known: a claim that ends meanwhile has the process
-// killed as soon as it is.
+// launch starts the program. The process id is not known before exec succeeds. If the claim ends before that, the
+// process is killed as soon as its id is known.
 func (g *guard) launch(c *child, path string, input []byte) error {
 	stdin, feed, err := os.Pipe()
 	if err != nil {
@@ -88,10 +88,10 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	return nil
 }
 
-// launched is told of the process, or why there is none.
+// launched takes the outcome of a launch: the process id, or why there is no process.
 func (g *guard) launched(c *child, pid int, err error) {
 	switch {
-	case g.children[c.id] != c: // it was given up, and reported
+	case g.children[c.id] != c: // it was killed, and that was reported, before its process id was known
 		if err == nil {
 			_ = unix.Kill(-pid, unix.SIGKILL)
 			go func() { _, _ = syscall.Wait4(pid, nil, 0, nil) }()
@@ -106,7 +106,8 @@ func (g *guard) launched(c *child, pid int, err error) {
 	}
 }
 
-// follow waits for what there is to be told of a process until it ended.
+// follow waits for each change of a process (stopped, resumed, ended) and passes it to the loop. It returns when the
+// process has ended.
 func (g *guard) follow(c *child) {
 	for {
 		var status syscall.WaitStatus
@@ -124,8 +125,8 @@ func (g *guard) follow(c *child) {
 	}
 }
 
-// What follows is what macOS does not have: a signal when the parent dies (the end of the orders tells), and the
-// adoption of orphans (what leaves the group escapes).
+// macOS does not have what follows. It sends no signal when the parent dies; the guard notices the end of the orders
+// instead. It has no adoption of orphans; a process that leaves its group escapes.
 
 func signalAtParentDeath(*syscall.SysProcAttr, syscall.Signal) {}
 

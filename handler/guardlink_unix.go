@@ -19,48 +19,51 @@ import (
 )
 
 const (
-	// untilAtMost bounds the validity that a guard is told of, for claims that never end (in tests).
+	// untilAtMost bounds the time that a deadline may lie ahead, for claims that never end (in tests).
 	untilAtMost = time.Hour
-	// untilStep is what deadlines are rounded down to, so that those of one lease are one and go in one message; and
-	// untilSlack the least extension of one that a guard is told of, since computing one twice differs a little.
+	// untilStep is what deadlines are rounded down to, so that the claims of one lease have one deadline and are
+	// renewed together. untilSlack is the shortest extension that is worth a message, because computing one deadline
+	// twice gives slightly different results.
 	untilStep, untilSlack = 10 * time.Millisecond, 20 * time.Millisecond
-	// keepAtLeast and keepAtMost bound how often claims are looked at: a tenth of the shortest validity otherwise.
+	// keepAtLeast and keepAtMost bound the pause between two looks at the claims, which is otherwise a tenth of the
+	// shortest validity.
 	keepAtLeast, keepAtMost = 10 * time.Millisecond, time.Second
-	// suspectAfter is how long a guard may not answer before it gets no further processes, replaceAfter before it is
-	// killed, with all it has, since it is stopped or hangs.
+	// A guard that has not answered for suspectAfter gets no further processes. After replaceAfter it is killed with
+	// all its processes, because it is stopped or hangs.
 	suspectAfter, replaceAfter = time.Second, 5 * time.Second
 )
 
-// errUnresponsive is why a guard was killed.
+// errUnresponsive is the reason for killing a guard that does not answer.
 var errUnresponsive = fmt.Errorf("it was killed, since it did not answer for %s", replaceAfter)
 
-// guardLink is the agent's side of one guard.
+// guardLink is the agent's end of the connection to one guard.
 type guardLink struct {
 	cmd    *exec.Cmd
-	orders *os.File // its end tells the guard to kill everything
-	pass   *os.File // the socket for what processes print to; nil where they print as the guard does
-	onIdle func()   // called when the last process has gone
+	orders *os.File // when it is closed, the guard kills everything and ends
+	pass   *os.File // the socket for the files that processes print to; nil if they print where the guard does
+	onIdle func()   // called when the last process has ended
 
 	mu     sync.Mutex
-	procs  map[int]*process
+	procs  map[int]*process // by id; nil once the guard has ended
 	nextID int
-	seq    int64 // of the last order that was put into the queue
+	seq    int64 // the number of the last order that was put into the queue
 	queue  []order
-	acked  int64         // and of the last that the guard carried out
-	silent time.Duration // how long the guard has not answered, while this process ran
+	acked  int64         // the number of the last order that the guard has carried out
+	silent time.Duration // how long the guard has not answered, less the time for which the agent itself was stopped
 	killed error         // why kill was called
-	old    bool          // retire was called
+	old    bool          // the guard was told to end, because it had no process for a while
 	quiet  time.Duration // how long no order was given
-	pause  time.Duration // until the claims are looked at again
-	wake   chan struct{} // has one when there is something to write
-	keep   chan struct{} // has one when the claims must be looked at sooner
+	pause  time.Duration // until the next look at the claims
+	wake   chan struct{} // has an element when there is something to write
+	keep   chan struct{} // has an element when the next look at the claims must come sooner
 	quit   chan struct{} // closed when the guard has ended
 
-	done chan struct{} // closed when the guard has ended, and its processes know
+	done chan struct{} // closed when the guard has ended and its processes have been told so
 }
 
-// deadline is the end of the claim's validity on clockNow, in milliseconds; 1, which is long ago, if there is none. now
-// must have been read before: if the agent is stopped between the two, the sum is too early, never too late.
+// deadline returns when the claim's validity ends, in milliseconds of clockNow; 1, which is long ago, if it has ended.
+// The caller must have read now before: if the agent is stopped between the two, the deadline is too early, never too
+// late.
 func deadline(now int64, c drm.Claim) (until int64, left time.Duration) {
 	left = min(c.Remaining(), untilAtMost)
 	if left <= 0 {
@@ -70,8 +73,8 @@ func deadline(now int64, c drm.Claim) (until int64, left time.Duration) {
 	return max(1, until-until%untilStep.Milliseconds()), left
 }
 
-// startGuard starts a guard. start and gone are called to start it and after its exit status was taken, onIdle as
-// guardLink has it.
+// startGuard starts a guard: it calls start for the guard's command, and gone when the guard has ended and its exit
+// status has been taken. onIdle is called each time the last of its processes has ended.
 func startGuard(
 	command []string,
 	cfg ExecConfig,
@@ -87,16 +90,8 @@ func startGuard(
 	if err != nil {
 		return nil, errors.Join(err, orders.Close(), toGuard.Close())
 	}
-	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // it ends when it is told to
-	if self, err := os.Executable(); err == nil && command[0] == ownFile {
-		cmd.Args[0] = self // what people see in the list of processes
-	}
-	cmd.Dir = cfg.Dir
-	cmd.Env = execEnv(os.Environ(), cfg.Env)
+	cmd := guardCommand(command, cfg)
 	cmd.Stdin = orders
-	if cfg.Output != OutputNone {
-		cmd.Stdout, cmd.Stderr = cfg.Stdout, cfg.Stderr
-	}
 	cmd.ExtraFiles = []*os.File{toAgent}
 	var pass, passed *os.File
 	if cfg.Output == OutputPrefix {
@@ -105,15 +100,12 @@ func startGuard(
 		}
 		cmd.ExtraFiles = append(cmd.ExtraFiles, passed)
 	}
-	cmd.WaitDelay = time.Second // output of a process that escaped is not waited for
-	// A session of its own: a terminal's Ctrl-C is for the agent, which ends the processes in order.
-	cmd.SysProcAttr = guardAttributes()
 	err = start(cmd)
-	_, _, _ = orders.Close(), toAgent.Close(), passed.Close() // which there may not be
+	_, _, _ = orders.Close(), toAgent.Close(), passed.Close() // passed may be nil; closing nil does nothing
 	if err != nil {
 		_, _, _ = toGuard.Close(), reports.Close(), pass.Close()
-		if _, dirErr := os.Stat(cfg.Dir); cfg.Dir != "" && dirErr != nil { // err names the program all the same
-			err = dirErr
+		if _, dirErr := os.Stat(cfg.Dir); cfg.Dir != "" && dirErr != nil {
+			err = dirErr // err names the program, though the folder is what is wrong
 		}
 		return nil, fmt.Errorf("guard process: %w", err)
 	}
@@ -134,7 +126,25 @@ func startGuard(
 	return l, nil
 }
 
-// add has the guard start a process, whose claim is valid for so long. It says no if the guard has ended.
+// guardCommand returns the command that runs a guard, without its standard input and its extra files.
+func guardCommand(command []string, cfg ExecConfig) *exec.Cmd {
+	cmd := exec.Command(command[0], command[1:]...) //nolint:noctx // the end of its orders makes it end
+	if self, err := os.Executable(); err == nil && command[0] == ownFile {
+		cmd.Args[0] = self // people see this name in the list of processes
+	}
+	cmd.Dir = cfg.Dir
+	cmd.Env = execEnv(os.Environ(), cfg.Env)
+	if cfg.Output != OutputNone {
+		cmd.Stdout, cmd.Stderr = cfg.Stdout, cfg.Stderr
+	}
+	cmd.WaitDelay = time.Second // a process that escaped may hold the guard's output open for longer
+	// A session of its own: a terminal's Ctrl-C is for the agent, which ends the processes in order.
+	cmd.SysProcAttr = guardAttributes()
+	return cmd
+}
+
+// add orders the guard to start a process whose claim is valid for the time left. It returns false if the guard has
+// ended or is about to.
 func (l *guardLink) add(p *process, o startOrder, left time.Duration) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -151,20 +161,21 @@ func (l *guardLink) add(p *process, o startOrder, left time.Duration) bool {
 	return true
 }
 
-// usable says whether the guard should get another process.
+// usable reports whether the guard should get another process.
 func (l *guardLink) usable(most int) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.procs != nil && len(l.procs) < most && l.killed == nil && !l.old && l.silent < suspectAfter
 }
 
-// send has an order written, and gives its number.
+// send puts an order into the queue and returns its number.
 func (l *guardLink) send(o order) int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.push(o)
 }
 
+// push is send for a caller that holds l.mu.
 func (l *guardLink) push(o order) int64 {
 	l.seq++
 	l.quiet = 0
@@ -174,7 +185,8 @@ func (l *guardLink) push(o order) int64 {
 	return o.Seq
 }
 
-// answered says whether the guard has carried out this order, and whether it is known not to answer.
+// answered reports whether the guard has carried out the order with this number, and whether it has been silent for
+// suspectAfter.
 func (l *guardLink) answered(seq int64) (done, suspect bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -192,7 +204,7 @@ func (l *guardLink) retire() {
 	}
 }
 
-// kill ends the guard. Everything of its processes that can be found is killed when it has ended.
+// kill ends the guard. When it has ended, everything that can be found of its processes is killed.
 func (l *guardLink) kill(why error) {
 	l.mu.Lock()
 	if l.killed == nil {
@@ -202,8 +214,8 @@ func (l *guardLink) kill(why error) {
 	_ = l.cmd.Process.Kill()
 }
 
-// write writes the orders, in their order. A guard that does not read holds up nothing else. It ends when the guard
-// has.
+// write writes the orders to the guard in their order, in a goroutine of its own, so that a guard that does not read
+// holds up nothing else. It returns when the guard has ended.
 func (l *guardLink) write() {
 	for {
 		select {
@@ -217,7 +229,7 @@ func (l *guardLink) write() {
 		l.mu.Unlock()
 		for _, o := range batch {
 			if o.outlet != nil {
-				// Where that fails it prints as its guard does, which is better than not to run.
+				// If this fails, the process prints where its guard does, which is better than not to run.
 				o.Start.Outputs, _ = o.outlet.pass(l.pass)
 			}
 			text, err := json.Marshal(o)
@@ -225,13 +237,14 @@ func (l *guardLink) write() {
 				_, err = l.orders.Write(append(text, '\n'))
 			}
 			if err != nil {
-				return // the guard ends, or has
+				return // the guard has ended, or is about to
 			}
 		}
 	}
 }
 
-// watch tells the guard how long the claims are valid, in one message for all, and kills a guard that does not answer.
+// watch sends the claims' deadlines to the guard, those of all processes in one message, and kills a guard that does
+// not answer. It returns when the guard has ended.
 func (l *guardLink) watch() {
 	timer := time.NewTimer(keepAtMost)
 	defer timer.Stop()
@@ -243,7 +256,7 @@ func (l *guardLink) watch() {
 			return
 		case <-timer.C:
 		}
-		// An agent that was stopped itself must not blame the guard for the time.
+		// An agent that was stopped itself must not blame the guard for that time.
 		elapsed := min(time.Since(last), keepAtMost)
 		last = time.Now()
 		next, silent := l.renew(elapsed)
@@ -254,8 +267,8 @@ func (l *guardLink) watch() {
 	}
 }
 
-// renew gives one order if the guard has to know anything, and tells the pause until it should be called again. elapsed
-// is the time since it was.
+// renew sends an order if deadlines have changed, or if the guard should show that it answers. elapsed is the time
+// since the last call. It returns the pause until the next one, and for how long the guard has not answered.
 func (l *guardLink) renew(elapsed time.Duration) (next, silent time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -285,17 +298,17 @@ func (l *guardLink) renew(elapsed time.Duration) (next, silent time.Duration) {
 		o.Renew = append(o.Renew, renewal{until, ids})
 	}
 	if len(o.Renew) > 0 || l.quiet >= keepAtMost && l.acked == l.seq {
-		l.push(o) // an empty one asks for an answer
+		l.push(o) // an empty order asks for an answer
 	}
 	return l.pause, l.silent
 }
 
-// keepPause is the pause between two looks at a claim that is valid for so long.
+// keepPause returns the pause between two looks at a claim that is valid for the time left.
 func keepPause(left time.Duration) time.Duration {
 	return min(max(left/10, keepAtLeast), keepAtMost)
 }
 
-// follow reads what the guard reports until it ends, and says how it did.
+// follow reads the guard's reports until the guard ends, and returns the error of its exit status.
 func (l *guardLink) follow(reports *os.File) error {
 	dec := json.NewDecoder(reports)
 	for {
@@ -325,18 +338,18 @@ func (l *guardLink) follow(reports *os.File) error {
 	l.mu.Lock()
 	procs := l.procs
 	l.mu.Unlock()
-	// The guard was killed, and its processes by the kernel with it where there is PR_SET_PDEATHSIG. The rest of their
-	// groups is killed here, before anything else can be started under their numbers.
+	// If the guard was killed, the kernel has killed its processes too where it has PR_SET_PDEATHSIG. The rest of their
+	// groups is killed here, before another process can get one of these numbers.
 	for _, p := range procs {
 		if pid := p.pid.Load(); pid != 0 {
 			_ = unix.Kill(-int(pid), unix.SIGKILL)
 		}
 	}
-	_ = l.cmd.Process.Kill() // one that closed its reports is no guard any more
+	_ = l.cmd.Process.Kill() // a guard that closed its reports is of no use any more
 	return l.cmd.Wait()
 }
 
-// end tells the processes that their guard ended.
+// end marks all processes that are left as ended, because their guard has ended with err.
 func (l *guardLink) end(err error) {
 	l.mu.Lock()
 	procs := l.procs
@@ -348,22 +361,16 @@ func (l *guardLink) end(err error) {
 		err = fmt.Errorf("%w: %w", l.killed, err)
 	}
 	l.mu.Unlock()
-	_, _ = l.orders.Close(), l.pass.Close() // which there may not be
+	_, _ = l.orders.Close(), l.pass.Close() // pass may be nil; closing nil does nothing
 	close(l.quit)
 	for _, p := range procs {
 		p.end(fmt.Errorf("guard process: %w", err))
 	}
 }
 
-func ring(c chan<- struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
-
-// guardAttributes makes a guard independent of the agent's terminal, and tell it where the kernel can when the agent
-// dies. That signal also comes when only the thread ends that started the guard; the guard tells the two apart.
+// guardAttributes makes a guard independent of the agent's terminal. Where the kernel can, it sends the guard a signal
+// when the agent dies. That signal also comes when only the thread that started the guard ends; the guard tells the two
+// apart.
 func guardAttributes() *syscall.SysProcAttr {
 	attr := &syscall.SysProcAttr{Setsid: true}
 	signalAtParentDeath(attr, syscall.SIGUSR1)

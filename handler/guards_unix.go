@@ -12,13 +12,13 @@ import (
 )
 
 const (
-	// guardSize is how many processes a guard keeps at most: they all end with it should it be killed.
+	// guardSize is how many processes a guard keeps at most. If a guard is killed, all its processes end with it.
 	guardSize = 256
-	// guardLinger is how long a guard stays that has none, for the next one.
+	// guardLinger is how long a guard without processes stays, in case another process is started.
 	guardLinger = 10 * time.Second
 )
 
-// guards are the guards of an Exec. They are started when they are needed.
+// guards are the guards of an Exec. A guard is started when a process needs one.
 type guards struct {
 	command []string
 	cfg     ExecConfig
@@ -32,8 +32,8 @@ type guards struct {
 	own    ownProcesses
 }
 
-// newGuards makes guards that have not been started. same says that stdout and stderr of cfg are one writer; check is
-// called before each start.
+// newGuards starts no guard yet. same says that Stdout and Stderr of cfg are one writer; check is called before each
+// start of a guard.
 func newGuards(command []string, cfg ExecConfig, same bool, check func() error) *guards {
 	return &guards{
 		command: command,
@@ -44,7 +44,7 @@ func newGuards(command []string, cfg ExecConfig, same bool, check func() error) 
 	}
 }
 
-// take gives a guard that has room for another process, and answers.
+// take returns a guard that answers and has room for another process. It starts one if there is none.
 func (g *guards) take() (*guardLink, error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -60,7 +60,7 @@ func (g *guards) take() (*guardLink, error) {
 		return nil, fmt.Errorf("guard process: %w", err)
 	}
 	var l *guardLink
-	made := make(chan struct{}) // nothing is said of the guard before it is in the list
+	made := make(chan struct{}) // the callbacks wait until the guard is in the list
 	defer close(made)
 	gone := func(cmd *exec.Cmd) {
 		g.own.forget(cmd)
@@ -78,7 +78,7 @@ func (g *guards) take() (*guardLink, error) {
 	return l, nil
 }
 
-// rest ends a guard that has had no process for a while.
+// rest ends a guard in guardLinger, unless it has a process by then.
 func (g *guards) rest(l *guardLink) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -108,8 +108,8 @@ func (g *guards) drop(l *guardLink) {
 	}
 }
 
-// close ends all guards, and with them what processes they still have; those that do not end by themselves when ctx
-// does, with SIGKILL. No guard is started from then on.
+// close ends all guards and the processes that they still have. A guard that has not ended after killWait, or when ctx
+// ends, gets SIGKILL. No guard is started afterwards.
 func (g *guards) close(ctx context.Context) {
 	g.mu.Lock()
 	g.closed = true

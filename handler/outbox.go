@@ -5,13 +5,13 @@ import (
 	"sync"
 )
 
-// outbox holds what a guard reports until the agent reads it: a guard must not wait for an agent that is stopped, since
-// its processes have deadlines. It is bounded by the number of processes: of acknowledgements, and of what is told
-// again and again of a process, only the last is kept.
+// outbox holds a guard's reports until the agent reads them. A guard must not wait for an agent that is stopped,
+// because its processes have deadlines. The number of processes bounds the outbox: it keeps only the last
+// acknowledgement, and for each process only the last report that it was stopped or goes on.
 type outbox struct {
 	mu      sync.Mutex
 	waiting []report
-	acked   int64 // 0 if nothing new
+	acked   int64 // the last acknowledgement; 0 if it was sent
 	wake    chan struct{}
 }
 
@@ -21,7 +21,7 @@ func (o *outbox) ack(seq int64) {
 	o.mu.Lock()
 	o.acked = seq
 	o.mu.Unlock()
-	o.ring()
+	ring(o.wake)
 }
 
 func (o *outbox) put(r report) {
@@ -36,17 +36,18 @@ func (o *outbox) put(r report) {
 	}
 	o.waiting = append(o.waiting, r)
 	o.mu.Unlock()
-	o.ring()
+	ring(o.wake)
 }
 
-func (o *outbox) ring() {
+// ring wakes whoever waits on a channel that has room for one element. It does not block.
+func ring(c chan<- struct{}) {
 	select {
-	case o.wake <- struct{}{}:
+	case c <- struct{}{}:
 	default:
 	}
 }
 
-// run writes what is put in, until that fails. It ends with the guard.
+// run writes the reports to the agent, until a write fails. It ends with the guard.
 func (o *outbox) run(to *json.Encoder) {
 	for range o.wake {
 		o.mu.Lock()
