@@ -12,14 +12,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Go's own way to start a process (os/exec, syscall.ForkExec) suspends the thread, with the right to run Go code that
-// it holds, until exec succeeds (CLONE_VFORK). Where exec hangs, because the program is on a network file system that
-// does not answer, the whole guard would hang with it at its next garbage collection, and with the guard the deadlines
-// of all its processes. So a guard forks in the plain old way, which copies its small memory, and does what package
-// syscall does besides.
+// Go's own way to start a process (os/exec, syscall.ForkExec) suspends the calling thread until exec succeeds
+// (CLONE_VFORK), while that thread holds a right to run Go code. If exec hangs, because the program is on a network
+// file system that does not answer, the whole guard would hang at its next garbage collection, and the deadlines of all
+// its processes would pass. So a guard forks in the plain old way, which copies its small memory, and otherwise does
+// what package syscall does.
 //
-// The three functions are those that the runtime has for package syscall; it promises to keep them for users like
-// gVisor.
+// The runtime has the three functions below for package syscall, and promises to keep them for users like gVisor.
 
 //go:linkname beforeFork syscall.runtime_BeforeFork
 func beforeFork()
@@ -30,25 +29,25 @@ func afterFork()
 //go:linkname afterForkInChild syscall.runtime_AfterForkInChild
 func afterForkInChild()
 
-// codeEnded is what a new process tells instead of an errno when its claim has ended.
+// codeEnded is what a new process writes instead of an errno if its claim has ended.
 const codeEnded = 255
 
-// forking is what a new process needs.
+// forking is what a new process needs. The four file descriptors are above 3, except as noted.
 type forking struct {
 	path      string
 	args, env []string
-	stdin     int   // file descriptors above 3: its input,
-	stdout    int   // its output, or 1,
-	stderr    int   // its errors, or 2,
-	result    int   // and where it tells why it did not become its program
-	until     int64 // when its claim ends, on clockNow
+	stdin     int   // becomes its standard input
+	stdout    int   // becomes its standard output; 1 keeps the guard's
+	stderr    int   // becomes its standard error; 2 keeps the guard's
+	result    int   // it writes there why it did not become its program
+	until     int64 // when its claim ends, in milliseconds of clockNow
 	guard     int   // the guard's process id
 }
 
 // forker starts processes.
 type forker struct {
-	probed     bool
-	limit      *unix.Rlimit // of open files, for the processes; nil: the guard's own
+	probed     bool         // the other fields are set
+	limit      *unix.Rlimit // the limit of open files for the processes; nil keeps the guard's own
 	closeRange bool         // the kernel has close_range (Linux 5.9)
 }
 
@@ -81,15 +80,25 @@ func (f *forker) fork(what forking) (int, error) {
 	return pid, nil
 }
 
-// rawFork makes a process that becomes the program, unless it tells on what.result why not. In the new process there is
-// one thread and nothing of the runtime works: it may call only what neither allocates nor grows the stack.
+// rawFork makes a process that becomes the program, or else writes to what.result why it did not. highest is the
+// highest open file descriptor, or 0 if the kernel has close_range.
+//
+// The new process has one thread, and nothing of the runtime works in it. Between fork and exec it may call only what
+// takes no lock, allocates nothing and does not grow the stack. The function is long because the compiler guarantees
+// none of this for the calls of smaller functions, inlined or not; package syscall has its own fork in one function for
+// the same reason.
 //
 //go:noinline
 //go:norace
 func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, highest int) (int, syscall.Errno) {
-	const boottime, deathSignal = unix.CLOCK_BOOTTIME, unix.PR_SET_PDEATHSIG
-	var (
-		now      unix.Timespec
+	const (
+		deathSignal = unix.PR_SET_PDEATHSIG
+		sigkill     = uintptr(syscall.SIGKILL)
+		boottime    = unix.CLOCK_BOOTTIME // the clock of clockNow
+	)
+	var ( // all variables are here, because goto must not jump over the declaration of one
+		clock    unix.Timespec
+		now      int64
 		pid, n   uintptr
 		errno    syscall.Errno
 		code     [1]byte
@@ -97,7 +106,7 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 		no, fd   uintptr
 		closeAll = highest == 0
 	)
-	if runtime.GOARCH == "s390x" { // which takes the stack first
+	if runtime.GOARCH == "s390x" { // its clone takes the stack before the flags
 		flags, no = 0, uintptr(syscall.SIGCHLD)
 	}
 	beforeFork()
@@ -108,19 +117,11 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 	}
 	afterForkInChild()
 
-	// A group of its own; and it dies with the guard, which may have died already.
+	// It gets a group of its own. It dies with the guard, which may have died already.
 	if _, _, errno = syscall.RawSyscall(syscall.SYS_SETPGID, 0, 0, 0); errno != 0 {
 		goto fail
 	}
-	if _, _, errno = syscall.RawSyscall6(
-		syscall.SYS_PRCTL,
-		deathSignal,
-		uintptr(syscall.SIGKILL),
-		0,
-		0,
-		0,
-		0,
-	); errno != 0 {
+	if _, _, errno = syscall.RawSyscall6(syscall.SYS_PRCTL, deathSignal, sigkill, 0, 0, 0, 0); errno != 0 {
 		goto fail
 	}
 	if n, _, _ = syscall.RawSyscall(syscall.SYS_GETPPID, 0, 0, 0); int(n) != what.guard {
@@ -139,13 +140,10 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 			goto fail
 		}
 	}
-	// What other processes read or tell ends when the last holder of the other end closes it. Exec would, but may hang.
-	if _, _, errno = syscall.RawSyscall(
-		syscall.SYS_DUP3,
-		uintptr(what.result),
-		reportFD,
-		syscall.O_CLOEXEC,
-	); errno != 0 {
+	// It closes its copies of all pipes of other processes: a pipe ends when its last holder has closed it. Exec would
+	// close them too, but exec may hang.
+	_, _, errno = syscall.RawSyscall(syscall.SYS_DUP3, uintptr(what.result), reportFD, syscall.O_CLOEXEC)
+	if errno != 0 {
 		goto fail
 	}
 	what.result = reportFD
@@ -156,32 +154,16 @@ func rawFork(path *byte, args, env []*byte, what *forking, limit *unix.Rlimit, h
 		_, _, _ = syscall.RawSyscall(syscall.SYS_CLOSE, fd, 0, 0)
 	}
 	if limit != nil {
-		_, _, _ = syscall.RawSyscall6(
-			syscall.SYS_PRLIMIT64,
-			0,
-			syscall.RLIMIT_NOFILE,
-			uintptr(unsafe.Pointer(limit)),
-			0,
-			0,
-			0,
-		)
+		_, _, _ = syscall.RawSyscall6(syscall.SYS_PRLIMIT64, 0, syscall.RLIMIT_NOFILE,
+			uintptr(unsafe.Pointer(limit)), 0, 0, 0)
 	}
-	// The last look at the clock.
-	if _, _, errno = syscall.RawSyscall(
-		syscall.SYS_CLOCK_GETTIME,
-		boottime,
-		uintptr(unsafe.Pointer(&now)),
-		0,
-	); errno != 0 {
+	// The last look at the clock: the claim may have ended meanwhile.
+	_, _, errno = syscall.RawSyscall(syscall.SYS_CLOCK_GETTIME, boottime, uintptr(unsafe.Pointer(&clock)), 0)
+	if errno != 0 {
 		goto fail
 	}
-	if int64(
-		now.Sec,
-	)*1000+int64(
-		now.Nsec,
-	)/int64(
-		time.Millisecond,
-	) >= what.until { //nolint:unconvert // 32-bit systems need it, and no call is allowed
+	now = int64(clock.Sec)*1000 + int64(clock.Nsec)/int64(time.Millisecond) //nolint:unconvert // for 32-bit systems
+	if now >= what.until {
 		errno = codeEnded
 		goto fail
 	}
@@ -196,7 +178,8 @@ exit:
 	}
 }
 
-// highestDescriptor is the highest file descriptor that is open, where there is no close_range.
+// highestDescriptor returns the highest open file descriptor, or 1023 if that is higher. It is for kernels without
+// close_range.
 func highestDescriptor() (highest int) {
 	highest = 1023
 	if entries, err := os.ReadDir("/proc/self/fd"); err == nil {
@@ -210,10 +193,11 @@ func highestDescriptor() (highest int) {
 	return highest
 }
 
-// originalLimit is the limit of open files that this process was started with. Go raises its own to the highest there
-// is, and gives the original one to processes that it starts, since some programs (those that use select) cannot do
-// with more. What it was Go does not tell: a program that Go starts, and which stops before its first instruction,
-// shows it. Nil if that is forbidden, or nothing was raised.
+// originalLimit returns the limit of open files that this process was started with. Go raises the limit of its own
+// process as far as it may, and gives the original limit to the processes that it starts, because some programs (those
+// that use select) cannot cope with more. To find the original limit, which Go does not tell, it starts a process that
+// stops before its first instruction, and looks at the limit of that. The result is nil if tracing is forbidden, or if
+// Go raised nothing.
 func originalLimit() *unix.Rlimit {
 	var own, original unix.Rlimit
 	if err := unix.Getrlimit(unix.RLIMIT_NOFILE, &own); err != nil || own.Cur+1 != own.Max {

@@ -19,29 +19,30 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// How often a guard looks whether a group whose leader ended is empty: this at first, then less and less often.
+// The pause between a guard's looks at a group whose leader has ended, to see whether it is empty: the first pause, and
+// the longest. Each pause is twice as long as the one before.
 const (
 	groupPoll     = 20 * time.Millisecond
 	groupPollMost = 200 * time.Millisecond
 )
 
-// RunGuard is what a guard process of an Exec does: it runs processes under the orders of the agent that started it,
-// until the agent has no more or dies, and returns an exit code. A main function calls it before anything else (see
-// GuardArg), because a guard should be small and start quickly. It is of no use to anyone but an Exec.
+const notByHand = "this is the guard of processes that `drmctl agent --handler-exec` runs; it is not for use by hand"
+
+// RunGuard is the work of a guard process of an Exec: it runs processes as the agent that started it orders. args are
+// the command of the processes. It returns an exit code when the agent needs the guard no longer or dies: 0, 1 if the
+// guard cannot do its work, or 2 if no Exec has started this process. A main function calls it before anything else
+// (see GuardArg), because a guard should be small and start quickly. It is of no use to anyone but an Exec.
 func RunGuard(args []string) int {
 	reports := os.NewFile(reportFD, "reports")
 	if info, err := reports.Stat(); err != nil || info.Mode()&os.ModeNamedPipe == 0 || len(args) == 0 {
-		fmt.Fprintln(
-			os.Stderr,
-			"this is the guard of processes that `drmctl agent --handler-exec` runs; it is not for use by hand",
-		)
+		fmt.Fprintln(os.Stderr, notByHand)
 		return 2
 	}
 	syscall.CloseOnExec(reportFD) // the processes must not hold it open
-	syscall.CloseOnExec(passFD)   // nor this, if it is there
+	syscall.CloseOnExec(passFD)   // nor this one, which may not be there
 	nameSelf()
 	runtime.GOMAXPROCS(1)
-	// The thread that starts the processes must live as long as the guard does: with it the kernel kills them.
+	// The thread that starts the processes must live as long as the guard: when it ends, the kernel kills them.
 	runtime.LockOSThread()
 	g := &guard{
 		agent: os.Getppid(), args: args, env: os.Environ(),
@@ -53,20 +54,20 @@ func RunGuard(args []string) int {
 	return g.run()
 }
 
-// guard keeps the processes of one agent. All of it belongs to the goroutine of run, which is also the only one that
-// starts processes, sends them signals and takes their exit statuses: so no signal can hit a number that was given to
-// another process meanwhile. What may block is done by other goroutines, which end with the guard.
+// guard keeps the processes of one agent. All its fields belong to the goroutine of run. That goroutine is also the
+// only one that starts processes, sends them signals and takes their exit statuses, so no signal can hit a process that
+// got the number of another one meanwhile. Other goroutines, which end with the guard, do whatever may block.
 type guard struct {
 	agent int      // the agent's process id
-	args  []string // the command
-	env   []string // of each process, besides its own
+	args  []string // the command of the processes
+	env   []string // what all processes have in their environment
 	out   *outbox
 
-	orders chan order  // closed when there will be none any more
-	events chan func() // what other goroutines want done by that of run
+	orders chan order  // closed when no more orders can come
+	events chan func() // work that other goroutines pass to the goroutine of run
 
-	children map[int]*child // by the agent's name for them
-	byPID    map[int]*child // those that have been forked, until their exit status is taken
+	children map[int]*child // by the id that the agent gave them
+	byPID    map[int]*child // the forked ones whose exit status has not been taken
 	alarm    *alarm
 	alarmAt  int64
 	system   guardSystem // what differs between systems
@@ -76,28 +77,29 @@ type guard struct {
 type child struct {
 	id    int
 	env   []string
-	until int64 // when it must be dead, on clockNow
+	until int64 // when it must be dead, in milliseconds of clockNow
 
 	pid       int  // 0 until it is forked
 	confirmed bool // it is known whether exec succeeded
-	running   bool // it did, and the agent was told
+	running   bool // exec succeeded, and the agent was told
 	startErr  error
 
 	terminating bool      // SIGTERM was sent
 	graceEnd    time.Time // when SIGKILL follows
 	ending      bool      // SIGKILL was sent, or is not needed
 	reason      string    // why it was killed; "" if it was not
-	dead        bool      // the leader ended
-	reaped      bool      // its exit status is taken; on Linux, its number is not used as its own afterwards
-	groupGone   bool      // the group was seen empty: its number is not used afterwards
+	dead        bool      // the leader of the group has ended
+	reaped      bool      // its exit status was taken; from then on another process may get its number
+	groupGone   bool      // the group was seen empty; from then on another group may get its number
 	status      syscall.WaitStatus
-	poll        time.Duration // the pause before the next look at what is left; 0: none is needed
+	poll        time.Duration // the pause before the next look at what is left; 0 if no look is needed
 	pollAt      time.Time
 	feed        *os.File // its standard input
-	output      []int    // where it prints, until it is started; see startOrder.Outputs
+	output      []int    // the files that it prints to, until it is started; see startOrder.Outputs
 }
 
-// takeOutput gives the files where the process is to print to whoever starts it, and closes them.
+// takeOutput returns the file descriptors that the process prints to, for the start. done closes the guard's copies of
+// them.
 func (c *child) takeOutput() (stdout, stderr int, done func()) {
 	output := c.output
 	c.output = nil
@@ -114,7 +116,8 @@ func (c *child) takeOutput() (stdout, stderr int, done func()) {
 
 func (g *guard) run() int {
 	signals, chld := make(chan os.Signal, 8), make(chan os.Signal, 1) // one SIGCHLD says as much as many
-	// Signals are for the agent to act on. They are caught and not ignored, since the processes would inherit that.
+	// The agent acts on signals, and the guard does not. The guard catches them, because its processes would inherit
+	// that it ignores them.
 	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP, syscall.SIGQUIT)
 	signal.Notify(chld, syscall.SIGCHLD)
 	adoptOrphans()
@@ -143,7 +146,7 @@ func (g *guard) run() int {
 		case <-chld:
 			g.reap()
 		case <-signals:
-			if os.Getppid() != g.agent { // it died
+			if os.Getppid() != g.agent { // the agent died
 				g.endAll()
 				return 0
 			}
@@ -152,7 +155,7 @@ func (g *guard) run() int {
 	}
 }
 
-// read passes the agent's orders on. It ends with the guard.
+// read passes the agent's orders to the loop, in a goroutine of its own that ends with the guard.
 func (g *guard) read() {
 	defer close(g.orders)
 	dec := json.NewDecoder(os.Stdin)
@@ -168,14 +171,16 @@ func (g *guard) read() {
 	}
 }
 
+// post makes the loop call f.
 func (g *guard) post(f func()) { g.events <- f }
 
+// obey carries out an order, and acknowledges it.
 func (g *guard) obey(o order) {
 	if o.Start != nil {
 		c := &child{id: o.Start.ID, env: o.Start.Env, until: o.Start.Until, output: o.output}
 		g.children[c.id] = c
 		if o.err != nil {
-			g.fail(c, "its output: "+o.err.Error())
+			g.fail(c, "receive the files for its output: "+o.err.Error())
 		} else {
 			g.begin(c, o.Start.Input)
 		}
@@ -190,7 +195,7 @@ func (g *guard) obey(o order) {
 	if c := g.children[o.Terminate]; c != nil && !c.terminating && !c.ending {
 		if c.running {
 			c.terminating = true
-			g.system.mark(c) // before any of them ends
+			g.system.mark(c) // while all its descendants still live
 			c.graceEnd = time.Now().Add(time.Duration(o.GraceMS) * time.Millisecond)
 			_ = unix.Kill(-c.pid, unix.SIGTERM)
 		} else {
@@ -211,11 +216,11 @@ func (g *guard) begin(c *child, input []byte) {
 		g.start(c, path, input)
 		return
 	}
-	go func() { // to look at the folders of PATH may block for as long as a file system hangs
+	go func() { // reading the folders of PATH blocks for as long as a file system hangs
 		path, err := exec.LookPath(path)
 		g.post(func() {
 			switch {
-			case g.children[c.id] != c: // it was given up
+			case g.children[c.id] != c: // it was killed meanwhile
 			case err != nil:
 				g.fail(c, err.Error())
 			default:
@@ -235,7 +240,7 @@ func (g *guard) start(c *child, path string, input []byte) {
 	}
 }
 
-// fail says that the process could not be started. Nothing of it is there.
+// fail reports that a process could not be started, and forgets it.
 func (g *guard) fail(c *child, why string) {
 	_, _, done := c.takeOutput()
 	done()
@@ -243,13 +248,13 @@ func (g *guard) fail(c *child, why string) {
 	delete(g.children, c.id)
 }
 
-// feedTo writes what the process reads, which may take as long as the process lives.
+// feedTo writes the standard input of a process. It blocks until the process has read it or ends.
 func feedTo(feed *os.File, input []byte) {
 	_, _ = feed.Write(input)
 	_ = feed.Close()
 }
 
-// confirm is told whether exec succeeded.
+// confirm takes the outcome of exec; nil is success.
 func (g *guard) confirm(c *child, err error) {
 	c.confirmed, c.startErr = true, err
 	if err == nil && !c.ending {
@@ -257,13 +262,13 @@ func (g *guard) confirm(c *child, err error) {
 		g.out.put(report{ID: c.id, PID: c.pid})
 		g.checkDeadlines()
 	}
-	if c.reaped && !c.ending { // it ended before it was known to run
+	if c.reaped && !c.ending { // it ended before the outcome of exec was known
 		g.kill(c, "")
 	}
 	g.settle(c)
 }
 
-// checkDeadlines kills what its agent has not renewed.
+// checkDeadlines kills the processes whose deadline has passed without a renewal.
 func (g *guard) checkDeadlines() {
 	now := clockNow()
 	for _, c := range g.children {
@@ -277,8 +282,8 @@ func (g *guard) checkDeadlines() {
 	}
 }
 
-// kill ends the process, its group, and every other descendant that the guard can find. What is left of them is
-// reported as ended once it has.
+// kill ends the process, its group, and every other descendant that the guard can find. Once nothing is left of them,
+// settle reports the end.
 func (g *guard) kill(c *child, reason string) {
 	if c.ending {
 		return
@@ -288,46 +293,46 @@ func (g *guard) kill(c *child, reason string) {
 		g.fail(c, reason)
 		return
 	}
-	if !c.dead { // with its end its children are others'
+	if !c.dead { // once it has ended, its children have another parent
 		g.system.mark(c)
 	}
 	g.strike(c)
 	g.settle(c)
 }
 
-// strike sends SIGKILL to the group for as long as it has its number.
+// strike sends SIGKILL to the group, unless the group is gone.
 func (g *guard) strike(c *child) {
 	if c.groupGone {
 		return
 	}
-	// A group that is another user's (EPERM) is out of reach.
+	// The guard cannot do more about a group of another user (EPERM), so that group counts as gone too.
 	if unix.Kill(-c.pid, unix.SIGKILL) != nil && c.reaped {
 		c.groupGone = true
 	}
 }
 
-// exited is told that the leader ended. reap takes its exit status: until then its number, which is that of its group,
-// cannot be given to another process.
+// exited handles the end of the leader. reap takes its exit status. Until that is called, no other process can get the
+// leader's number, which is also that of the group.
 func (g *guard) exited(c *child, reap func() syscall.WaitStatus) {
 	c.dead = true
 	if !c.terminating && !c.ending && c.confirmed {
-		g.kill(c, "") // it ended by itself, and takes its helpers along
+		g.kill(c, "") // it ended by itself, and the rest of its group is killed with it
 	}
 	if !c.terminating || c.ending {
-		g.strike(c) // again for what its last moment may have added
+		g.strike(c) // once more, for processes that it started in its last moment
 	}
 	c.status, c.reaped = reap(), true
 	delete(g.byPID, c.pid)
 	if !c.ending {
-		// The others in its group got SIGTERM too, and have the rest of the grace. The number stays taken for as long
-		// as the group has a member.
+		// The others in its group got SIGTERM too, and may take the rest of the grace. No other group can get the
+		// number while the group has a member.
 		g.look(c)
 		return
 	}
 	g.settle(c)
 }
 
-// look sees whether anything is left of a group whose leader ended at SIGTERM.
+// look checks whether anything is left of a group whose leader ended at SIGTERM.
 func (g *guard) look(c *child) {
 	if c.confirmed && errors.Is(unix.Kill(-c.pid, 0), unix.ESRCH) {
 		c.groupGone = true
@@ -337,13 +342,13 @@ func (g *guard) look(c *child) {
 	c.again()
 }
 
-// again has the loop look once more, after a pause that grows.
+// again makes the loop look once more, after a pause that grows.
 func (c *child) again() {
 	c.poll = min(max(groupPoll, c.poll*2), groupPollMost)
 	c.pollAt = time.Now().Add(c.poll)
 }
 
-// settle reports the end of a process that was killed once nothing of it is left.
+// settle reports the end of a killed process once nothing of it is left; until then it makes the loop look again.
 func (g *guard) settle(c *child) {
 	if !c.ending || !c.reaped || !c.confirmed || g.children[c.id] != c {
 		return
@@ -372,7 +377,7 @@ func (g *guard) settle(c *child) {
 	}
 }
 
-// tick does what it is time for.
+// tick kills the groups whose grace is over, and looks again at those whose pause is over.
 func (g *guard) tick() {
 	now := time.Now()
 	for _, c := range g.children {
@@ -389,7 +394,7 @@ func (g *guard) tick() {
 	}
 }
 
-// arm sets the alarm and the timer to the earliest that either is for.
+// arm sets the alarm to the earliest deadline, and the timer to the earliest moment at which tick has something to do.
 func (g *guard) arm(timer *time.Timer) {
 	until := int64(math.MaxInt64)
 	var at time.Time
@@ -455,5 +460,5 @@ func statusText(s syscall.WaitStatus) string {
 	return fmt.Sprintf("exit status %d", s.ExitStatus())
 }
 
-// environ is the environment of a process.
+// environ returns the environment of a process.
 func (g *guard) environ(c *child) []string { return slices.Concat(g.env, c.env) }

@@ -13,22 +13,22 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// guardSystem finds the processes that have left the group of theirs, and whose parents have ended: the guard adopts
-// them, and must not kill those of another resource.
+// guardSystem finds processes that have left their group and whose parents have ended. The guard adopts them, and must
+// not kill those of another resource.
 type guardSystem struct {
 	forker
-	lists []string         // where the kernel lists the guard's own children
+	lists []string         // the files in which the kernel lists the guard's own children
 	kin   map[int]relative // by process id: descendants that were seen while their parents lived
 }
 
-// relative is a descendant of a child. A number alone may have been given to another process since.
+// relative is a descendant of a child. Another process may get its number; the start time tells the two apart.
 type relative struct {
 	started string
 	child   *child
 }
 
-// init is called by the thread that starts the processes, of which they are children; what is adopted goes to the first
-// thread.
+// init must be called by the thread that starts the processes. The kernel lists them as children of that thread, and
+// adopted processes as children of the first thread.
 func (s *guardSystem) init() {
 	s.kin = make(map[int]relative)
 	for _, thread := range slices.Compact([]int{os.Getpid(), unix.Gettid()}) {
@@ -38,15 +38,15 @@ func (s *guardSystem) init() {
 
 // adoptOrphans makes this process the parent of each descendant that loses its own, instead of init.
 func adoptOrphans() {
-	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // without it, what leaves the group escapes
+	_ = unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) // if it fails, processes that leave their group escape
 }
 
-// mark remembers all descendants of a child that is about to be killed: when their parents are gone, nothing but their
+// mark remembers all descendants of a child that is about to be killed. When their parents are gone, only their
 // environment tells whose they were.
 func (s *guardSystem) mark(c *child) { s.markBelow(c, c.pid, 0) }
 
 func (s *guardSystem) markBelow(c *child, pid, depth int) {
-	if depth > 1000 { // numbers that are given anew while this looks could lead in a circle
+	if depth > 1000 { // numbers that go to other processes meanwhile could lead in a circle
 		return
 	}
 	for _, p := range childrenOf(strconv.Itoa(pid)) {
@@ -57,21 +57,23 @@ func (s *guardSystem) markBelow(c *child, pid, depth int) {
 	}
 }
 
-// hunt kills the adopted processes that are the child's, and says how many it found. These are unreaped children of
-// this process, so that their numbers are their own.
+// hunt kills the adopted processes that belong to the child, and returns how many it found. They are unreaped children
+// of this process, so no other process can have their numbers.
 func (s *guardSystem) hunt(g *guard, c *child) (found int) {
 	for _, pid := range readChildren(s.lists) {
 		if g.byPID[pid] != nil || !s.belongs(pid, c) {
 			continue
 		}
 		s.markBelow(c, pid, 0)
-		if !errors.Is(unix.Kill(pid, unix.SIGKILL), unix.EPERM) { // another user's is out of reach
+		if !errors.Is(unix.Kill(pid, unix.SIGKILL), unix.EPERM) { // a process of another user is out of reach
 			found++
 		}
 	}
 	return found
 }
 
+// belongs reports whether an adopted process belongs to the child, by the first of these that is known: what mark
+// remembers of it, its group, what mark remembers of its group's and its session's leader, its environment.
 func (s *guardSystem) belongs(pid int, c *child) bool {
 	info, ok := readStat(pid)
 	if !ok {
@@ -101,7 +103,7 @@ func (s *guardSystem) belongs(pid int, c *child) bool {
 	return true
 }
 
-// forget is called when nothing of the child is left.
+// forget drops what mark remembers of a child of which nothing is left.
 func (s *guardSystem) forget(c *child) {
 	for pid, r := range s.kin {
 		if r.child == c {
@@ -110,8 +112,8 @@ func (s *guardSystem) forget(c *child) {
 	}
 }
 
-// killOrphans kills the children of this process, and those that it adopts from them, until there are none. One that
-// the kernel does not let go of, as it waits for a file system, must not save those of others.
+// killOrphans kills the children of this process, and the processes that it adopts from them, until there are none. A
+// child that the kernel does not let go of, because it waits for a file system, must not keep the others alive.
 func killOrphans() {
 	for {
 		pids := childrenOf("self")
@@ -119,10 +121,11 @@ func killOrphans() {
 			return
 		}
 		for _, pid := range pids {
-			// It is a child and not reaped yet, so the number is still its own.
+			// The child is not reaped yet, so no other process can have its number.
 			_ = unix.Kill(pid, unix.SIGKILL)
 		}
-		for options := 0; ; options = unix.WNOHANG { // one has to end, which may leave others; and then whichever have
+		// Wait until one child ends, which may leave orphans, and then take all others that have ended.
+		for options := 0; ; options = unix.WNOHANG {
 			pid, err := unix.Wait4(-1, nil, options, nil)
 			if errors.Is(err, unix.EINTR) {
 				continue
@@ -134,8 +137,8 @@ func killOrphans() {
 	}
 }
 
-// childrenOf are the ids of the processes whose parent is pid, or "self". A kernel without /proc/…/children has none to
-// tell.
+// childrenOf returns the ids of the processes whose parent is pid, or this process for "self". It finds none if the
+// kernel has no /proc/…/children.
 func childrenOf(pid string) []int {
 	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
 	return readChildren(lists)
@@ -156,13 +159,14 @@ func readChildren(lists []string) (pids []int) {
 	return pids
 }
 
-// readProc reads a file of /proc. os.ReadFile would try to wait for it as for a pipe, which is twice the work.
+// readProc reads a file of /proc. os.ReadFile would first try to poll the file as if it were a pipe, which is twice the
+// work.
 func readProc(path string) (text []byte, err error) {
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
 	if err != nil {
 		return nil, err
 	}
-	defer unix.Close(fd) //nolint:errcheck // it was only read
+	defer unix.Close(fd) //nolint:errcheck // nothing was written
 	part := make([]byte, 8192)
 	for {
 		n, err := unix.Read(fd, part)
@@ -176,7 +180,7 @@ func readProc(path string) (text []byte, err error) {
 	}
 }
 
-// stat is some of what /proc/PID/stat tells.
+// stat is a part of /proc/PID/stat.
 type stat struct {
 	group, session int
 	started        string // in clock ticks since the machine started
@@ -187,7 +191,7 @@ func readStat(pid int) (s stat, ok bool) {
 	if err != nil {
 		return s, false
 	}
-	// The second field is the program's name, in brackets, with whatever in it.
+	// The second field is the program's name in brackets; the name may have brackets and spaces too.
 	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
 	if len(fields) < 20 {
 		return s, false
