@@ -7,23 +7,23 @@ import (
 )
 
 // Funcs are the functions of a handler. Each may be nil: Handle and Terminate then succeed, the others do nothing.
-// What each is for, and when it is called, is told at drm.Handler and drm.Updater.
+// drm.Handler and drm.Updater say what each is for and when it is called.
 type Funcs struct {
 	Handle          func(ctx context.Context, c drm.Claim) error
 	HandleFailed    func(ctx context.Context, c drm.Claim, err error)
 	Terminate       func(ctx context.Context, c drm.Claim) error
 	TerminateFailed func(ctx context.Context, c drm.Claim, err error)
-	// Update, if given, makes the handler a drm.Updater. Without it, a resource whose data changed is terminated and
-	// handled anew.
+	// Update, if not nil, makes the handler a drm.Updater. Without it, DRM terminates a resource whose data changed and
+	// handles it anew.
 	Update func(ctx context.Context, c drm.Claim) error
-	// FinishesCalls, if true, makes DRM wait for the return of a Handle or Update in progress where it would else end
-	// its context: when the resource moves, changes or is removed, and when the member stops. drm.Finisher tells what
-	// it is for.
+	// FinishesCalls makes DRM wait until a Handle or Update in progress returns when the resource moves, changes or is
+	// removed, or when the member stops. Otherwise DRM ends the context of the call. drm.Finisher says what that is
+	// for.
 	FinishesCalls bool
 }
 
-// New makes a handler of functions. It is a drm.Updater exactly if f.Update is given, and a drm.Finisher that says what
-// f.FinishesCalls does.
+// New makes a handler from functions. The handler is a drm.Updater exactly if f.Update is not nil. It is always a
+// drm.Finisher, whose answer is f.FinishesCalls.
 func New(f Funcs) drm.Handler {
 	if f.Update != nil {
 		return updatingFuncs{funcs{f}}
@@ -31,7 +31,7 @@ func New(f Funcs) drm.Handler {
 	return funcs{f}
 }
 
-// funcsOf is the inverse of New for any handler: middleware changes what it needs to, and keeps the rest.
+// funcsOf is the inverse of New for any handler. Middleware replaces some of the functions and keeps the rest.
 func funcsOf(h drm.Handler) Funcs {
 	f := Funcs{
 		Handle:          h.Handle,

@@ -7,23 +7,26 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// LoopConfig is what NewLoop may be told. Zero values take the defaults; a value out of its range is a *drm.InputError.
+// LoopConfig configures NewLoop, which refuses a value out of its range with a *drm.InputError. Zero values stand for
+// the defaults.
 type LoopConfig struct {
 	// Backoff is the pause before the function is started again after it returned. It doubles each time up to
-	// BackoffMax, is moved by up to a fifth at random, and begins anew once the function ran for BackoffMax without
-	// returning. Raised, what it depends on has more rest; lowered, a hiccup is over sooner. Default 1 s; 1 ms to 24 h.
+	// BackoffMax, and is moved by up to a fifth at random. Once the function has run for BackoffMax without returning,
+	// the next pause is Backoff again. Raised, whatever the function depends on gets more rest; lowered, the resource
+	// is back sooner after a short failure. Default 1 s; 1 ms to 24 h.
 	Backoff time.Duration
-	// BackoffMax bounds that pause. Default 1 min, or Backoff if that is more; Backoff to 24 h.
+	// BackoffMax is the longest pause. Default 1 min, or Backoff if that is longer; Backoff to 24 h.
 	BackoffMax time.Duration
-	// OnReturn is told of each return of the function, while it should be running, before the pause: with its error
-	// (nil if it returned nil), or a *drm.PanicError if it panicked. Panics are told even while it is being ended.
-	// Optional. It is called from the resource's own goroutine, and the restart waits for it.
+	// OnReturn is called before the pause each time the function has returned though it should keep running: with the
+	// function's error, which may be nil, or with a *drm.PanicError if it panicked. It also gets panics of a function
+	// that is being ended. Optional. It is called from the resource's own goroutine, and the restart waits for it.
 	OnReturn func(c drm.Claim, err error)
 }
 
-// Loop is a drm.Handler that runs a function for as long as a resource is this member's: Handle starts it and returns,
-// Terminate ends its context and waits for it. In between it is started again whenever it returns; the claim's state is
-// failed from then until it has run for as long as the pause was.
+// Loop is a drm.Handler that runs a function for as long as this member has the resource: Handle starts the function
+// and returns, Terminate ends its context and waits until it has returned. Whenever the function returns before that,
+// Loop starts it again after a pause. The claim's state is failed from the return until the function has run again for
+// as long as the pause was.
 type Loop struct {
 	fn      func(ctx context.Context, c drm.Claim) error
 	restart restarter
@@ -32,9 +35,10 @@ type Loop struct {
 
 var _ drm.Handler = (*Loop)(nil)
 
-// NewLoop makes a Loop. run should do its work until ctx ends, and then return as soon as it can. ctx ends when
-// Terminate is called (context.Cause is then CauseTerminate) or when the claim ends before that (the cause is the
-// drm.Cause… of Handle's context). run is called for many resources at once, and never twice at once for one.
+// NewLoop makes a Loop. run should work until ctx ends, and then return as soon as it can. ctx ends when Terminate is
+// called (context.Cause is CauseTerminate), or when the claim ends before that (the cause is that of Handle's context:
+// one of drm.Cause…). run is called for many resources at the same time, but never twice at the same time for one. The
+// error is a *drm.InputError that names the field.
 func NewLoop(run func(ctx context.Context, c drm.Claim) error, cfg LoopConfig) (*Loop, error) {
 	if run == nil {
 		return nil, &drm.InputError{Field: "run", Value: "nil", Want: "a function"}
@@ -46,8 +50,8 @@ func NewLoop(run func(ctx context.Context, c drm.Claim) error, cfg LoopConfig) (
 	return &Loop{fn: run, restart: restarter{first, most, cfg.OnReturn}}, nil
 }
 
-// Handle starts the function. The error is ErrRunning if an earlier run for the resource has not ended yet (a
-// Terminate failed), or ErrClosed.
+// Handle starts the function. The error matches ErrRunning if the function still runs for the resource because an
+// earlier Terminate failed, and ErrClosed after Close.
 func (l *Loop) Handle(ctx context.Context, c drm.Claim) error {
 	return l.tasks.start(ctx, c, func(_, _ context.Context) (work, error) {
 		return func(ctx, _ context.Context) {
@@ -56,8 +60,8 @@ func (l *Loop) Handle(ctx context.Context, c drm.Claim) error {
 	})
 }
 
-// Terminate ends the function's context and waits until it returned. If ctx ends first the error is ErrRunning: the
-// function then still runs, against a context that ended. Calling Terminate again waits again.
+// Terminate ends the function's context and waits until the function has returned. If ctx ends before that, the error
+// matches ErrRunning: the function still runs, although its context has ended. Another Terminate waits for it again.
 func (l *Loop) Terminate(ctx context.Context, c drm.Claim) error { return l.tasks.terminate(ctx, c, 0) }
 
 // HandleFailed does nothing.
@@ -66,6 +70,7 @@ func (l *Loop) HandleFailed(context.Context, drm.Claim, error) {}
 // TerminateFailed does nothing.
 func (l *Loop) TerminateFailed(context.Context, drm.Claim, error) {}
 
-// Close ends what still runs, waits for it until ctx ends, and makes every further Handle fail with ErrClosed. It is
-// for after Manager.Stop, which terminates everything unless it ran out of time. It may be called again.
+// Close ends the contexts of all functions that still run and waits for them until ctx ends; every later Handle fails
+// with ErrClosed. Call it after Manager.Stop, which terminates everything unless it runs out of time. The error says
+// how many functions still run when ctx ends. Close may be called again.
 func (l *Loop) Close(ctx context.Context) error { return l.tasks.close(ctx, 0) }

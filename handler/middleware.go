@@ -12,11 +12,11 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Middleware makes a handler of a handler. Those of this package keep Update and FinishesCalls exactly where the
-// wrapped one has them.
+// Middleware wraps a handler in another one. With the middleware of this package, the result has an Update exactly if
+// the wrapped handler has one, and the FinishesCalls of the wrapped handler.
 type Middleware func(drm.Handler) drm.Handler
 
-// Chain wraps h in all of ms; the first one is the outermost, which is called first.
+// Chain wraps h in all of ms. The first of ms is the outermost, and is called first.
 func Chain(h drm.Handler, ms ...Middleware) drm.Handler {
 	for i := len(ms) - 1; i >= 0; i-- {
 		h = ms[i](h)
@@ -24,11 +24,14 @@ func Chain(h drm.Handler, ms ...Middleware) drm.Handler {
 	return h
 }
 
-// Timeout bounds each call of a handler more tightly than the drm.Config does for all: handle is for Handle and Update,
-// terminate for Terminate; 1 ms to 24 h each, or drm.Forever; else the error is a *drm.InputError. Past it the call's
-// context ends with drm.CauseTimeout; the call is waited for, however long that takes, since a resource must never have
-// two at once. After a Handle in time, its context lives on as DRM's does. After one that was late, the wrapped
-// handler's Terminate is called, as DRM would, and the error matches drm.CauseTimeout.
+// Timeout bounds each call of one handler more tightly than drm.Config bounds the calls of all. handle is the limit of
+// Handle and of Update, terminate that of Terminate: 1 ms to 24 h each, or drm.Forever. Another value is a
+// *drm.InputError.
+//
+// When the limit has passed, the call's context ends with drm.CauseTimeout. Timeout then waits for the call, however
+// long that takes, because a resource must never have two calls at once. After a Handle that returned in time, its
+// context lives as long as the one that DRM gave. After a late Handle, Timeout calls the wrapped handler's Terminate,
+// as DRM would, and the error matches drm.CauseTimeout.
 func Timeout(handle, terminate time.Duration) (Middleware, error) {
 	for _, limit := range []struct {
 		field string
@@ -53,7 +56,7 @@ func Timeout(handle, terminate time.Duration) (Middleware, error) {
 		}
 		f.Handle = func(ctx context.Context, c drm.Claim) error {
 			late, err := within(ctx, handle, func(ctx context.Context) error { return h.Handle(ctx, c) })
-			if late && ctx.Err() == nil { // if DRM gave up as well, it calls Terminate itself
+			if late && ctx.Err() == nil { // else DRM has given up as well, and calls Terminate itself
 				err = terminated(err, f.Terminate(ctx, c))
 			}
 			return err
@@ -68,8 +71,8 @@ func Timeout(handle, terminate time.Duration) (Middleware, error) {
 	}, nil
 }
 
-// terminated adds to the error of a Handle what came of the Terminate after it. Where that failed too, the handler may
-// have the resource still, and DRM is to call Terminate again.
+// terminated adds to the error of a Handle the error of the Terminate that followed it. If Terminate failed too, the
+// handler may still have something of the resource, so drm.ErrOutcomeUnknown makes DRM call Terminate again.
 func terminated(err, terminate error) error {
 	if terminate != nil {
 		err = errors.Join(err, terminate, drm.ErrOutcomeUnknown)
@@ -77,7 +80,8 @@ func terminated(err, terminate error) error {
 	return err
 }
 
-// within calls f with a context that ends after d, unless f returned before: then it lives for as long as ctx.
+// within calls f with a context that ends after d. If f returns before that without an error, the context lives as long
+// as ctx.
 func within(ctx context.Context, d time.Duration, f func(context.Context) error) (late bool, err error) {
 	inner, cancel := context.WithCancelCause(ctx)
 	timer := time.AfterFunc(d, func() { cancel(drm.CauseTimeout) })
@@ -89,29 +93,33 @@ func within(ctx context.Context, d time.Duration, f func(context.Context) error)
 		}
 		return false, err
 	}
-	cancel(drm.CauseTimeout) // the timer's own may still be under way
+	cancel(drm.CauseTimeout) // the cancel of the timer may not have been called yet
 	return true, errors.Join(fmt.Errorf("%w (limit %v)", drm.CauseTimeout, d), err)
 }
 
-// DefaultRetryAttempts is how many times Retry tries a Handle in all.
+// DefaultRetryAttempts is the default number of attempts of Retry, including the first one.
 const DefaultRetryAttempts = 3
 
-// RetryConfig is what Retry needs to know. A value out of its range is a *drm.InputError.
+// RetryConfig configures Retry, which refuses a value out of its range with a *drm.InputError. Zero values stand for
+// the defaults.
 type RetryConfig struct {
-	// Attempts is how many times a Handle is tried in all. Default 3; 2 to 1000.
+	// Attempts is how many times Handle is called at most, including the first time. Default 3; 2 to 1000.
 	Attempts int
-	// Backoff is the pause after the first failure; it doubles with each further one up to BackoffMax, and is moved by
-	// up to a fifth at random. Default 1 s; 1 ms to 24 h.
+	// Backoff is the pause after the first failure. It doubles with each further failure up to BackoffMax, and is moved
+	// by up to a fifth at random. Default 1 s; 1 ms to 24 h.
 	Backoff time.Duration
-	// BackoffMax bounds that pause. Default 1 min, or Backoff if that is more; Backoff to 24 h.
+	// BackoffMax is the longest pause. Default 1 min, or Backoff if that is longer; Backoff to 24 h.
 	BackoffMax time.Duration
 }
 
-// Retry calls Handle again when it returned an error, within one Handle of DRM, which so learns of the last error only.
-// It is for failures that pass within drm.Config.HandleTimeout; DRM itself tries again after that. It stops when the
-// context ends. After an attempt of unknown outcome (drm.ErrOutcomeUnknown) Terminate is called before the next one, as
-// DRM would; where that fails, there is none. DRM does not end the context for a move or a stop where the wrapped
-// handler is a drm.Finisher (a Webhook): these then wait for the attempts that are left.
+// Retry calls Handle again when it returns an error. All attempts are one Handle for DRM, which learns only of the last
+// error. Retry is for failures that pass within drm.Config.HandleTimeout; DRM itself tries again after that. Retry
+// stops when the context ends.
+//
+// After an attempt of unknown outcome (drm.ErrOutcomeUnknown), Retry calls Terminate before the next attempt, as DRM
+// would. If that fails, there is no next attempt. If the wrapped handler is a drm.Finisher (a Webhook, say), DRM does
+// not end the context when the resource moves or the member stops, so the move or the stop waits for the attempts that
+// are left.
 func Retry(cfg RetryConfig) (Middleware, error) {
 	attempts := cfg.Attempts
 	if attempts == 0 {
@@ -134,7 +142,7 @@ func Retry(cfg RetryConfig) (Middleware, error) {
 					return nil
 				}
 				unknown := errors.Is(err, drm.ErrOutcomeUnknown)
-				if unknown && n < attempts && ctx.Err() == nil { // as DRM would; after the last one it does
+				if unknown && n < attempts && ctx.Err() == nil { // after the last attempt, DRM calls Terminate
 					end := h.Terminate(ctx, c)
 					err, unknown = errors.Join(err, end), end != nil
 				}
@@ -147,9 +155,10 @@ func Retry(cfg RetryConfig) (Middleware, error) {
 	}, nil
 }
 
-// Recover turns panics of the wrapped handler into *drm.PanicError, so that middleware around it (Retry, say) sees
-// errors. DRM itself survives panics without it. After a Handle that panicked the wrapped handler's Terminate is
-// called, as DRM would. HandleFailed and TerminateFailed return nothing: their panics are given to report, if not nil.
+// Recover turns panics of the wrapped handler into *drm.PanicError, so that middleware around Recover (Retry, say) gets
+// an error. DRM itself survives panics without it. After a Handle that panicked, Recover calls the wrapped handler's
+// Terminate, as DRM would. HandleFailed and TerminateFailed return nothing, so their panics are passed to report, which
+// may be nil.
 func Recover(report func(error)) Middleware {
 	return func(h drm.Handler) drm.Handler {
 		f := funcsOf(h)
@@ -188,16 +197,18 @@ func Recover(report func(error)) Middleware {
 	}
 }
 
-// Log writes one line per call: successes at info level, and failures, once DRM reports them to HandleFailed or
-// TerminateFailed, at warn level. A line has ids, the token and how long the call took, never the resource's data. Put
-// it outside of Retry to have one line per Handle. A nil logger writes nothing.
+// Log writes one line per call: a success at info level, and a failure at warn level when DRM reports it to
+// HandleFailed or TerminateFailed. A line has the fields app, member, resource (its id) and token, and took for a
+// success or error for a failure. It never has the resource's data. To get one line per Handle of DRM, put Log outside
+// of Retry. A nil logger writes nothing.
 func Log(logger *zap.Logger) Middleware {
 	if logger == nil {
 		logger = zap.NewNop()
 	}
 	return func(h drm.Handler) drm.Handler {
 		f := funcsOf(h)
-		timed := func(message string, call func(context.Context, drm.Claim) error) func(context.Context, drm.Claim) error {
+		type method func(ctx context.Context, c drm.Claim) error
+		timed := func(message string, call method) method {
 			return func(ctx context.Context, c drm.Claim) error {
 				began := time.Now()
 				err := call(ctx, c)

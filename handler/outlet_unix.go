@@ -15,18 +15,21 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// afterwards is how long the output of a process is read that has ended: what left its group may hold it open.
+// afterwards is how long the agent goes on reading the output of a process that has ended. A descendant that left the
+// group may hold the pipe open for ever.
 const afterwards = time.Second
 
-// outlets are where the processes of an Exec print, where each line gets a prefix: pipes that the agent reads itself,
-// so that no guard has to. The ends that are written to go to a guard over a socket.
+// outlets are the pipes that the processes of an Exec print to when each line gets a prefix. The agent reads them
+// itself, so that no guard has to, and sends their other ends to the guard over a socket.
 type outlets struct {
-	mergers []*merger // one for both stdout and stderr, or one for each; none: the processes print where their guard does
+	// mergers has one merger for both stdout and stderr, or one for each. It is empty if the processes print where
+	// their guard does.
+	mergers []*merger
 	reading sync.WaitGroup
-	chunks  sync.Pool // of *chunk, for those who have something to read just now
+	chunks  sync.Pool // of *chunk, for the pipes that have something to read now
 }
 
-// chunk is room for what is read at once, and for what is made of it.
+// chunk is the memory for one read and for the lines made from it.
 type chunk struct {
 	in  [32 << 10]byte
 	out []byte
@@ -43,18 +46,18 @@ func newOutlets(cfg ExecConfig, same bool) *outlets {
 	return o
 }
 
-// outlet is where one process prints. A nil one is that of its guard.
+// outlet has the pipes that one process prints to. It is nil if the process prints where its guard does.
 type outlet struct {
-	from []*os.File // what the agent reads
+	from []*os.File // the ends that the agent reads
 
 	mu   sync.Mutex
-	give []*os.File // what is written to, until the guard has it
+	give []*os.File // the ends that the process writes to, until the guard has them
 }
 
 // open makes the pipes of a process, and begins to read them.
 func (o *outlets) open(c drm.Claim) (*outlet, error) {
 	if len(o.mergers) == 0 {
-		return nil, nil //nolint:nilnil // there is nothing to do for a nil outlet
+		return nil, nil //nolint:nilnil // a nil outlet is valid
 	}
 	t := &outlet{}
 	for range o.mergers {
@@ -74,7 +77,7 @@ func (o *outlets) open(c drm.Claim) (*outlet, error) {
 	return t, nil
 }
 
-// read reads what a process prints until nobody can print there any more, or for as long as outlet.end says.
+// read reads a pipe until its last writer has closed it, or until the deadline that outlet.end sets.
 func (o *outlets) read(from *os.File, l *lines) {
 	defer from.Close()
 	defer l.end()
@@ -83,7 +86,7 @@ func (o *outlets) read(from *os.File, l *lines) {
 		return
 	}
 	for {
-		var got *chunk // there are as many as have something to say, and not as many as there are processes
+		var got *chunk // only for the time of a read, so that a process that prints nothing needs no chunk
 		var n int
 		waited := raw.Read(func(fd uintptr) (ready bool) {
 			got = o.chunks.Get().(*chunk)
@@ -106,7 +109,7 @@ func (o *outlets) read(from *os.File, l *lines) {
 	}
 }
 
-// pass gives the guard the ends to write to, and says how many.
+// pass sends the ends to write to over the guard's socket, and returns how many it has sent.
 func (t *outlet) pass(over *os.File) (int, error) {
 	if t == nil {
 		return 0, nil
@@ -117,7 +120,7 @@ func (t *outlet) pass(over *os.File) (int, error) {
 	fds := make([]int, 0, len(t.give))
 	for _, file := range t.give {
 		fd := int(file.Fd())
-		if err := unix.SetNonblock(fd, false); err != nil { // a program expects to wait
+		if err := unix.SetNonblock(fd, false); err != nil { // programs expect that their writes block
 			return 0, os.NewSyscallError("fcntl", err)
 		}
 		fds = append(fds, fd)
@@ -126,7 +129,7 @@ func (t *outlet) pass(over *os.File) (int, error) {
 	if err != nil || len(fds) == 0 { // the guard has ended
 		return 0, err
 	}
-	// A byte each, so that the guard gets with it what belongs to one process.
+	// One byte goes with the files of each process, so that the guard receives the files of one process at a time.
 	waited := raw.Write(func(fd uintptr) (done bool) {
 		err = unix.Sendmsg(int(fd), []byte{0}, unix.UnixRights(fds...), nil, 0)
 		return !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR)
@@ -137,7 +140,7 @@ func (t *outlet) pass(over *os.File) (int, error) {
 	return len(fds), nil
 }
 
-// drop closes the ends to write to. t.mu is held.
+// drop closes the agent's copies of the ends to write to. The caller holds t.mu.
 func (t *outlet) drop() {
 	for _, file := range t.give {
 		_ = file.Close()
@@ -145,7 +148,7 @@ func (t *outlet) drop() {
 	t.give = nil
 }
 
-// end is for when the process has ended, or was not started.
+// end must be called when the process has ended or was not started. Reading ends soon after that.
 func (t *outlet) end() {
 	if t == nil {
 		return
@@ -154,11 +157,12 @@ func (t *outlet) end() {
 	t.drop()
 	t.mu.Unlock()
 	for _, file := range t.from {
-		_ = file.SetReadDeadline(time.Now().Add(afterwards)) // unless it is closed
+		_ = file.SetReadDeadline(time.Now().Add(afterwards)) // fails if read has closed the file already
 	}
 }
 
-// close is for after all processes have ended. It waits until what they printed is written, but not for long.
+// close must be called after all processes have ended. It waits until all output is written, but no longer than
+// mergePatience for each writer.
 func (o *outlets) close() {
 	o.reading.Wait()
 	for _, m := range o.mergers {
@@ -166,7 +170,7 @@ func (o *outlets) close() {
 	}
 }
 
-// passage makes the socket over which a guard gets files. The second end is the guard's.
+// passage makes the two ends of a socket over which the agent sends files to a guard.
 func passage() (own, guards *os.File, err error) {
 	syscall.ForkLock.RLock()
 	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_STREAM, 0)
@@ -178,16 +182,16 @@ func passage() (own, guards *os.File, err error) {
 	if err != nil {
 		return nil, nil, os.NewSyscallError("socketpair", err)
 	}
-	_ = unix.SetNonblock(fds[0], true) // so that a goroutine waits, and not a thread
+	_ = unix.SetNonblock(fds[0], true) // so that a goroutine waits and not a thread
 	return os.NewFile(uintptr(fds[0]), "passage"), os.NewFile(uintptr(fds[1]), "passage"), nil
 }
 
-// receive takes the files of one process, which have been sent before the order to start it.
+// receive returns the files of one process. The agent has sent them before the order to start it.
 func receive(count int) ([]int, error) {
 	syscall.ForkLock.RLock()
 	defer syscall.ForkLock.RUnlock()
 	part, rights := make([]byte, 1), make([]byte, unix.CmsgSpace(4*count))
-	n, got, _, _, err := unix.Recvmsg(passFD, part, rights, receiveFlags) // it is there already
+	n, got, _, _, err := unix.Recvmsg(passFD, part, rights, receiveFlags) // the message is there already
 	for errors.Is(err, unix.EINTR) {
 		n, got, _, _, err = unix.Recvmsg(passFD, part, rights, receiveFlags)
 	}
@@ -207,7 +211,7 @@ func receive(count int) ([]int, error) {
 		unix.CloseOnExec(fd)
 	}
 	if err != nil || n != len(part) || len(fds) != count {
-		return fds, fmt.Errorf("%d files came of %d: %w", len(fds), count, errors.Join(err, unix.EBADMSG))
+		return fds, fmt.Errorf("%d of %d files were received: %w", len(fds), count, errors.Join(err, unix.EBADMSG))
 	}
 	return fds, nil
 }

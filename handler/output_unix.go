@@ -16,18 +16,18 @@ import (
 )
 
 const (
-	// lineMost is how much of a line is shown.
+	// lineMost is how many bytes of a line are shown.
 	lineMost = 8 << 10
-	// cutMark is at the end of what is shown of a longer one.
+	// cutMark is shown in place of the rest of a longer line.
 	cutMark = " … (cut)"
-	// mergeRoom is how much waits to be written at most, and mergePart how much is put there at once.
+	// mergeRoom is how many bytes may wait to be written, and mergePart how many are added to them at once.
 	mergeRoom, mergePart = 256 << 10, 64 << 10
-	// mergePatience is how long a process waits for a writer that does not take anything.
+	// mergePatience is how long a process waits for a writer that takes nothing.
 	mergePatience = time.Second
 )
 
-// linePrefix is what each line of a resource's processes begins with. An id that could be taken for something else, or
-// do something to a terminal, is quoted.
+// linePrefix returns the beginning of each line of a resource's processes. The id is quoted if it could be misread, or
+// has characters that affect a terminal.
 func linePrefix(id string) string {
 	if quoted := strconv.Quote(id); quoted != `"`+id+`"` || strings.ContainsAny(id, " []") {
 		id = quoted
@@ -35,19 +35,19 @@ func linePrefix(id string) string {
 	return "[" + id + "] "
 }
 
-// lines puts a prefix before each line of what one process prints, and cuts those that are too long. One goroutine uses
-// it.
+// lines puts a prefix before each line of one process's output, and cuts lines that are too long. Only one goroutine
+// may use it.
 type lines struct {
 	prefix  string
-	partial []byte // of a line whose end has not come
-	skip    bool   // the rest of a line that was cut
+	partial []byte // the beginning of a line that has no end yet
+	skip    bool   // the line was cut, and its rest is left out
 	to      *merger
-	out     []byte // what take has made, until it is put; its room is shared
-	count   int
+	out     []byte // whole lines that have not been put; its memory belongs to the caller of take
+	count   int    // of the lines in out
 }
 
-// take takes what the process has printed next. room is used for what is made of it, and returned, as it may have
-// grown.
+// take processes the next part of the output. It builds the lines in the memory of room, and returns that memory, which
+// may have grown.
 func (l *lines) take(text, room []byte) []byte {
 	l.out = room[:0]
 	for len(text) > 0 {
@@ -76,7 +76,7 @@ func (l *lines) take(text, room []byte) []byte {
 	return room
 }
 
-// emit ends the line.
+// emit ends the line that partial and more make up.
 func (l *lines) emit(more []byte) {
 	l.out = append(l.out, l.prefix...)
 	l.out = append(l.out, l.partial...)
@@ -84,11 +84,12 @@ func (l *lines) emit(more []byte) {
 	l.out = append(l.out, '\n')
 	l.count++
 	l.partial = l.partial[:0]
-	if cap(l.partial) > 1<<10 { // a process that has nothing to say for a while needs no room
+	if cap(l.partial) > 1<<10 { // a process that prints nothing for a while needs no memory
 		l.partial = nil
 	}
 }
 
+// put passes the whole lines to the merger.
 func (l *lines) put() {
 	if l.count > 0 {
 		l.to.put(l.out, l.count)
@@ -96,7 +97,7 @@ func (l *lines) put() {
 	l.out, l.count = l.out[:0], 0
 }
 
-// end is for when the process prints nothing any more: a last line may have no end.
+// end must be called after the last output. It passes on a last line that has no end.
 func (l *lines) end() {
 	if len(l.partial) > 0 {
 		l.emit(nil)
@@ -104,7 +105,7 @@ func (l *lines) end() {
 	l.put()
 }
 
-// wholeRunes is the text without the beginning of a character at its end.
+// wholeRunes returns the text without an incomplete character at its end.
 func wholeRunes(text []byte) []byte {
 	for n := 1; n < utf8.UTFMax && n <= len(text); n++ {
 		if at := len(text) - n; utf8.RuneStart(text[at]) {
@@ -117,24 +118,24 @@ func wholeRunes(text []byte) []byte {
 	return text
 }
 
-// merger writes the lines of many processes to one writer, which is somebody else's: each Write has whole lines. A
-// writer that is slow holds the processes up, as a pipe does; one that takes nothing at all does so for mergePatience,
-// and from then on lines are dropped and counted until it takes something.
+// merger writes the lines of many processes to one writer of the user. Each Write has whole lines. A slow writer makes
+// the processes wait, as a pipe would. If a Write lasts longer than mergePatience, lines are dropped and counted until
+// the next Write.
 type merger struct {
 	to io.Writer
 
 	mu      sync.Mutex
 	waiting []byte
-	spare   []byte // the room of what was written last
-	dropped int    // lines since the last Write
+	spare   []byte // the memory of the last Write, to be used again
+	dropped int    // how many lines were dropped since the last Write
 	stuck   bool   // the Write in progress has lasted for mergePatience
-	writes  int    // that were begun
+	writes  int    // how many were begun
 	writing bool
-	room    chan struct{} // closed at the next Write; nil: nobody waits
-	empty   chan struct{} // closed when all is written; nil: nobody waits
+	room    chan struct{} // closed at the next Write; nil if nobody waits for that
+	empty   chan struct{} // closed when all is written; nil if nobody waits for that
 }
 
-// put adds whole lines.
+// put adds whole lines. It may wait until there is room for them.
 func (m *merger) put(text []byte, count int) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -148,11 +149,12 @@ func (m *merger) put(text []byte, count int) {
 	m.waiting = append(m.waiting, text...)
 	if !m.writing {
 		m.writing = true
-		go usercode.Repeat(m.write) // it ends when nothing waits: processes that say nothing need no goroutine
+		go usercode.Repeat(m.write) // ends when nothing waits, so that silent processes need no goroutine
 	}
 }
 
-// wait waits for the next Write to begin, and finds out whether the one before lasts for too long.
+// wait waits until the next Write begins or mergePatience has passed, and notes in stuck which it was. The caller holds
+// m.mu, which is free meanwhile.
 func (m *merger) wait() {
 	if m.room == nil {
 		m.room = make(chan struct{})
@@ -169,20 +171,21 @@ func (m *merger) wait() {
 	m.stuck = m.stuck || m.writes == writes
 }
 
-// write writes what waits, and reports whether anything did. Whatever the writer does, it has the rest all the same.
+// write makes one Write of the waiting lines, and returns false if there were none. If the writer panics,
+// usercode.Repeat calls write again for the lines that have come meanwhile.
 func (m *merger) write() bool {
 	text := m.next()
 	if text == nil {
 		return false
 	}
-	_, _ = m.to.Write(text) // nobody is to be told of a failure
+	_, _ = m.to.Write(text) // there is nobody to report an error to
 	m.mu.Lock()
 	m.spare = text[:0]
 	m.mu.Unlock()
 	return true
 }
 
-// next is what is to be written next; nil where that is all.
+// next returns the lines for the next Write, or nil if none wait.
 func (m *merger) next() []byte {
 	m.mu.Lock()
 	defer m.mu.Unlock()
@@ -209,7 +212,7 @@ func (m *merger) next() []byte {
 	return nil
 }
 
-// flush waits until all is written, at most so long.
+// flush waits until all is written, but no longer than patience.
 func (m *merger) flush(patience time.Duration) {
 	m.mu.Lock()
 	if !m.writing {

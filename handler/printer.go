@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// What a Webhook's body and a Printer's line call the five methods of a handler.
+// The names of a handler's five methods in a Webhook's body and in a Printer's line.
 const (
 	actionHandle          = "handle"
 	actionUpdate          = "update"
@@ -22,7 +22,7 @@ const (
 	actionTerminateFailed = "terminate_failed"
 )
 
-// call is what a Webhook's body and a Printer's line have in common, in the order of the contract.
+// call has the fields that a Webhook's body and a Printer's line have in common, in the order of the contract.
 type call struct {
 	Action   string          `json:"action"`
 	App      string          `json:"app"`
@@ -40,7 +40,8 @@ func newCall(action string, c drm.Claim, err error) call {
 	return made
 }
 
-// encode writes v as one line of JSON. The resource keeps its bytes, but for white space: no <, > or & is escaped.
+// encode returns v as one line of JSON. The resource keeps its bytes except for white space: <, > and & are not
+// escaped.
 func encode(v any) ([]byte, error) {
 	var b bytes.Buffer
 	enc := json.NewEncoder(&b)
@@ -51,14 +52,14 @@ func encode(v any) ([]byte, error) {
 	return b.Bytes(), nil
 }
 
-// Printer is a drm.Handler (and drm.Updater) that writes one line of JSON for each call, and so handles nothing: it
-// shows what DRM would do. A line is
+// Printer is a drm.Handler and drm.Updater that writes one line of JSON for each call and does nothing else: it shows
+// what DRM would do. A line is
 //
 //	{"time":"…","action":"…","app":"…","member":"…","token":1,"resource":{…},"error":"…"}
 //
-// with the time in RFC 3339, UTC; action one of handle, update, terminate, handle_failed, terminate_failed; resource
-// the whole object; error empty unless the action is one of the last two. Lines are written one at a time, each with
-// one Write: a slow writer delays every call. A call whose line cannot be written fails.
+// time is in RFC 3339 and UTC. action is handle, update, terminate, handle_failed or terminate_failed. resource is the
+// whole object. error is empty unless action is one of the last two. Lines are written one after the other, each with
+// one Write, so a slow writer delays every call. A call whose line cannot be written fails.
 type Printer struct {
 	mu sync.Mutex
 	w  io.Writer
@@ -69,7 +70,7 @@ var _ interface {
 	drm.Updater
 } = (*Printer)(nil)
 
-// NewPrinter makes a Printer that writes to w; nil stands for the standard output.
+// NewPrinter makes a Printer that writes to w, or to the standard output if w is nil.
 func NewPrinter(w io.Writer) *Printer {
 	if w == nil {
 		w = os.Stdout
@@ -88,12 +89,12 @@ func (p *Printer) Terminate(_ context.Context, c drm.Claim) error {
 	return p.print(actionTerminate, c, nil)
 }
 
-// HandleFailed prints a line, if it can.
+// HandleFailed prints a line, and ignores an error of the writer.
 func (p *Printer) HandleFailed(_ context.Context, c drm.Claim, err error) {
 	_ = p.print(actionHandleFailed, c, err)
 }
 
-// TerminateFailed prints a line, if it can.
+// TerminateFailed prints a line, and ignores an error of the writer.
 func (p *Printer) TerminateFailed(_ context.Context, c drm.Claim, err error) {
 	_ = p.print(actionTerminateFailed, c, err)
 }

@@ -14,23 +14,24 @@ import (
 
 const execSupported = true
 
-// process is the agent's side of one process.
+// process is what the agent knows about one process of a guard.
 type process struct {
 	claim  drm.Claim
 	link   *guardLink
 	outlet *outlet
-	halt   func(error) // told that the process is stopped (SIGSTOP), and nil once it goes on or ended
+	halt   func(error) // gets an error when the process is stopped (SIGSTOP), and nil once it goes on or ended
 
-	id    int          // in the link
-	until int64        // what the guard was told last; under the link's lock
-	pid   atomic.Int64 // of the process, and of its group; 0 until it runs
+	id    int          // its number among the link's processes
+	until int64        // the deadline that the guard knows; under the link's lock
+	pid   atomic.Int64 // the number of the process and of its group; 0 until it runs
 
 	started chan struct{} // closed when it runs
 	done    chan struct{} // closed when nothing of it is left, or its guard ended
 	err     error         // how it ended, or why it was not started; set before done is closed
 }
 
-// startProcess starts a process under one of the guards, and returns once it runs.
+// startProcess starts a process under one of the guards, and returns once the process runs or ctx ends. The error says
+// why it was not started. halt is called from a goroutine of the guard's link.
 func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(error)) (*process, error) {
 	p := &process{claim: c, halt: halt, started: make(chan struct{}), done: make(chan struct{})}
 	var err error
@@ -57,7 +58,7 @@ func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(er
 	case <-p.done:
 		select {
 		case <-p.started:
-			return p, nil // it ran
+			return p, nil // it did run before it ended
 		default:
 			return nil, p.err
 		}
@@ -67,7 +68,7 @@ func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(er
 	}
 }
 
-// hear is told what the guard reports.
+// hear handles a report of the guard about the process.
 func (p *process) hear(r report) {
 	switch {
 	case r.PID != 0:
@@ -84,6 +85,7 @@ func (p *process) hear(r report) {
 	}
 }
 
+// end marks the process as ended.
 func (p *process) end(err error) {
 	p.outlet.end()
 	p.halt(nil)
@@ -91,14 +93,14 @@ func (p *process) end(err error) {
 	close(p.done)
 }
 
-// terminate has the guard send SIGTERM, and SIGKILL after grace.
+// terminate orders the guard to send SIGTERM, and SIGKILL after grace.
 func (p *process) terminate(grace time.Duration) {
 	p.link.send(order{Terminate: p.id, GraceMS: max(1, grace.Milliseconds())})
 }
 
-// kill has the guard kill the process, and kills the guard if it does not obey. It returns when nothing is left, which
-// may be never if the kernel does not let go of the process; or, for a process that has not begun to run its program,
-// when it cannot any more.
+// kill orders the guard to kill the process, and kills the guard if it does not obey. It returns when nothing is left
+// of the process; that may never happen if the kernel does not let go of it. For a process that does not run its
+// program yet, it also returns when the guard has obeyed, because the program cannot begin any more.
 func (p *process) kill() {
 	seq := p.link.send(order{Kill: p.id})
 	if _, suspect := p.link.answered(seq); suspect {

@@ -2,7 +2,7 @@ package handler
 
 import "os/exec"
 
-// ownProcesses has nothing to do here: launchd alone adopts processes.
+// ownProcesses does nothing on macOS, where only launchd adopts processes.
 type ownProcesses struct{ reap bool }
 
 func (*ownProcesses) start(cmd *exec.Cmd) error { return cmd.Start() }

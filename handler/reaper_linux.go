@@ -11,18 +11,19 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ownProcesses are the processes that this one started, whose exit statuses are awaited, among all of its children: the
-// kernel makes a process 1, or a subreaper, the parent of what loses its own.
+// ownProcesses are the processes that this one started and waits for. This process may have other children: if it is
+// process 1, or a subreaper, the kernel makes it the parent of processes that lose theirs. With reap, it takes the exit
+// statuses of the other children.
 type ownProcesses struct {
 	reap bool
 
 	mu    sync.Mutex // held from before a process is started until it is in pids
 	pids  map[int]struct{}
-	quit  chan struct{} // nil while the others are not reaped
+	quit  chan struct{} // nil while the other children are not reaped
 	ended chan struct{}
 }
 
-// start starts a process. From then on the exit statuses of others are taken.
+// start starts a process. The first start also begins the reaping.
 func (o *ownProcesses) start(cmd *exec.Cmd) error {
 	o.mu.Lock()
 	defer o.mu.Unlock()
@@ -40,13 +41,14 @@ func (o *ownProcesses) start(cmd *exec.Cmd) error {
 	return nil
 }
 
-// forget is called when the exit status of a process was taken.
+// forget must be called when the exit status of a process has been taken.
 func (o *ownProcesses) forget(cmd *exec.Cmd) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	delete(o.pids, cmd.Process.Pid)
 }
 
+// run takes the exit statuses of other children until quit is closed.
 func (o *ownProcesses) run(quit, ended chan struct{}) {
 	defer close(ended)
 	chld := make(chan os.Signal, 1)
@@ -78,6 +80,7 @@ func (o *ownProcesses) takeOthers() {
 	}
 }
 
+// close ends the reaping for good.
 func (o *ownProcesses) close() {
 	o.mu.Lock()
 	quit, ended := o.quit, o.ended

@@ -11,41 +11,44 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/pace"
+	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
 // Errors and causes of Loop and Exec.
 var (
-	// ErrRunning says that what an earlier Handle of the resource started has not ended yet.
+	// ErrRunning says that the function or process that an earlier Handle of the resource started has not ended yet.
 	ErrRunning = errors.New("still running")
-	// ErrClosed says that the handler was closed.
+	// ErrClosed says that Close was called.
 	ErrClosed = errors.New("handler closed")
-	// CauseTerminate is why the context of a Loop's function ended (context.Cause) when Terminate was called. When the
-	// claim ended before that, the cause is the one of Handle's context.
+	// CauseTerminate is the cause (context.Cause) with which the context of a Loop's function ends when Terminate is
+	// called. If the claim ended before that, the cause is the one of Handle's context.
 	CauseTerminate = errors.New("handler: Terminate was called")
 )
 
-// key names a resource as one member handles it: several managers of a process may share a handler.
+// key names a resource of one member. The member is part of it because several managers of a process may share a
+// handler.
 type key struct{ app, member, id string }
 
 func keyOf(c drm.Claim) key { return key{c.App, c.Member, c.Resource.ID} }
 
 // task is what one Handle started.
 type task struct {
-	stop context.CancelCauseFunc // ends soft: end in an orderly way
-	kill context.CancelCauseFunc // ends hard: end at once. soft ends before it
+	stop context.CancelCauseFunc // ends soft: the task should end in an orderly way
+	kill context.CancelCauseFunc // ends hard: the task must end at once. soft has ended before
 	done chan struct{}           // closed when nothing of the task runs any more
 }
 
-// orderly are why a task may be to end while the claim is still this member's: what was started has its time to.
+// orderly are the causes for which a task ends while this member still has the claim, so that the task may take its
+// time to end.
 var orderly = []error{
 	CauseTerminate, ErrClosed, drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout,
 }
 
-// inOrder says whether a context that ended did so for one of those reasons.
+// inOrder reports whether a context ended for one of the orderly causes.
 func inOrder(ctx context.Context) bool { return slices.Contains(orderly, context.Cause(ctx)) }
 
-// tasks are the running tasks of a handler, at most one a resource. Each task's goroutine is waited for by stop, or
-// by close at the latest.
+// tasks are the running tasks of a handler, at most one per resource. terminate waits for a task's goroutine, or else
+// close does.
 type tasks struct {
 	mu      sync.Mutex
 	running map[key]*task
@@ -55,8 +58,8 @@ type tasks struct {
 // work is what a task's goroutine does. It must end soon after soft does, and at once when hard does.
 type work func(soft, hard context.Context)
 
-// start calls begin and, if that succeeds, runs the work it returned until the work ends. soft ends with ctx, and hard
-// soon after it unless ctx ended in order.
+// start calls begin and, if that succeeds, runs the work that begin returned in a goroutine. soft ends with ctx. hard
+// ends with ctx too, unless ctx ends in order.
 func (t *tasks) start(
 	ctx context.Context,
 	c drm.Claim,
@@ -101,7 +104,7 @@ func (t *tasks) start(
 
 	begun := false
 	defer func() {
-		if !begun { // an error or a panic
+		if !begun { // begin returned an error or panicked
 			end()
 		}
 	}()
@@ -117,8 +120,8 @@ func (t *tasks) start(
 	return nil
 }
 
-// terminate asks the resource's task to end and waits for it until ctx ends; then it kills it and waits for linger
-// more. No task is no error: it ended with its context.
+// terminate asks the resource's task to end and waits for it until ctx ends. Then it kills the task and waits for
+// another linger. It succeeds if there is no task: the task ended with its context.
 func (t *tasks) terminate(ctx context.Context, c drm.Claim, linger time.Duration) error {
 	t.mu.Lock()
 	tk := t.running[keyOf(c)]
@@ -132,7 +135,7 @@ func (t *tasks) terminate(ctx context.Context, c drm.Claim, linger time.Duration
 	return nil
 }
 
-// close ends every task, and refuses new ones from now on.
+// close ends every task as terminate does, all at the same time. start refuses every later task.
 func (t *tasks) close(ctx context.Context, linger time.Duration) error {
 	t.mu.Lock()
 	t.closed = true
@@ -156,6 +159,7 @@ func (t *tasks) close(ctx context.Context, linger time.Duration) error {
 	return nil
 }
 
+// end asks the task to end for a cause and waits for it; see tasks.terminate.
 func (tk *task) end(ctx context.Context, cause error, linger time.Duration) error {
 	tk.stop(cause)
 	select {
@@ -174,6 +178,7 @@ func (tk *task) end(ctx context.Context, cause error, linger time.Duration) erro
 	}
 }
 
+// failure says which call about which resource has failed.
 func failure(doing string, c drm.Claim, err error) error {
 	return fmt.Errorf("%s resource %q (token %d): %w", doing, c.Resource.ID, c.Token, err)
 }
@@ -184,13 +189,14 @@ type restarter struct {
 	onReturn    func(c drm.Claim, err error)
 }
 
-// errReturned is what is reported of a function that returned no error while it should be running.
+// errReturned is reported about a function that returned nil while it should be running.
 var errReturned = errors.New("returned, though it should go on")
 
-// run calls f until ctx ends and f has returned after that. A run that lasted for as long as the longest pause
-// counts as healthy: the next pause is the first one again.
+// run calls f again and again until ctx has ended and f has returned. After a call that lasted as long as the longest
+// pause, the next pause is the first one again.
 //
-// report is told of each return of f, and nil once f has run again for as long as the pause before was.
+// run passes the error of each call to report, or errReturned. It reports nil once a later call has lasted as long as
+// the pause before it.
 func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f func() error) {
 	pauses := newBackoff(r.first, r.most)
 	var pause time.Duration
@@ -199,7 +205,7 @@ func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f f
 		recovered := recovering(report, pause)
 		err := apart(f)
 		recovered()
-		// The error's methods are the user's code, as f and onReturn are: whatever they do must not end the resource.
+		// The methods of the error are the user's code, as f and onReturn are. Whatever they do, run must go on.
 		if ctx.Err() == nil {
 			why := err
 			if err == nil {
@@ -223,8 +229,8 @@ func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f f
 	}
 }
 
-// recovering reports after a time that all is well again, unless stop is called before; after stop it does not. There
-// is nothing to recover from where the time is 0.
+// recovering reports after a time that all is well again. It reports nothing once stop has returned, nor if the time is
+// 0, as before the first failure.
 func recovering(report func(error), after time.Duration) (stop func()) {
 	if after == 0 {
 		return func() {}
@@ -241,7 +247,8 @@ func recovering(report func(error), after time.Duration) (stop func()) {
 	}
 }
 
-// protect turns a panic of f into a *drm.PanicError.
+// protect calls f and turns a panic of it into a *drm.PanicError. The root has a function like it for its own calls,
+// which takes down the error's text as well; here the error goes on to the user's code or to DRM, which then does that.
 func protect(f func() error) (err error) {
 	defer func() {
 		if v := recover(); v != nil {
@@ -251,16 +258,9 @@ func protect(f func() error) (err error) {
 	return f()
 }
 
-// errGoexit is what is reported of a function that ended its goroutine.
-var errGoexit = errors.New("ended its goroutine (runtime.Goexit)")
-
-// apart is protect in a goroutine of its own: f may end that.
+// apart calls protect in a goroutine of its own, because f may end its goroutine: the error is then usercode.ErrGoexit.
 func apart(f func() error) error {
 	ended := make(chan error, 1)
-	go func() {
-		err := errGoexit
-		defer func() { ended <- err }()
-		err = protect(f)
-	}()
+	usercode.Detached(func() error { return protect(f) }, func(err error) { ended <- err })
 	return <-ended
 }

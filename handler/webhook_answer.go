@@ -10,21 +10,21 @@ import (
 )
 
 const (
-	excerptBytes = 200       // how much of a refusal's body an error shows
-	refusalBytes = 16 << 10  // how much of it is searched for secrets, so that none is cut in two
-	drainBytes   = 256 << 10 // how much of a body is read so that its connection can be used again
+	excerptBytes = 200       // how much of the body of a failure an error shows
+	refusalBytes = 16 << 10  // how much of that body is kept and searched for secrets, so that no secret is cut in two
+	drainBytes   = 256 << 10 // how much of a body is read at most, so that its connection can be used again
 
-	// refusalWait is how long a call waits for the body of a failure. What has come by then is shown.
+	// refusalWait is how long a call waits for the body of a failure. The error shows what has come by then.
 	refusalWait = time.Second
-	// successWait is how long a call that succeeded waits for its connection to become free, so that the next call
-	// finds it.
+	// successWait is how long a call that succeeded waits until its connection is free, so that the next call can use
+	// that connection.
 	successWait = 10 * time.Millisecond
-	// drainWait is how long a body is read after that.
+	// drainWait is for how long a body is read after refusalWait.
 	drainWait = time.Second
 )
 
-// bodies reads what follows the status of the answers, in goroutines of its own: a body may have no end, and a call
-// that was answered does not wait for it.
+// bodies reads the bodies of the answers in goroutines of its own: a body may have no end, and an answered call must
+// not wait for it.
 type bodies struct {
 	mu      sync.Mutex
 	reading map[*body]struct{} // at most webhookConnections
@@ -33,21 +33,22 @@ type bodies struct {
 // body is the body of one answer.
 type body struct {
 	from io.ReadCloser
-	late *time.Timer // lets go of the answer when it fires
+	late *time.Timer // ends the request when it fires
 	done chan struct{}
 
 	mu   sync.Mutex
-	said []byte // the first refusalBytes of it
-	all  bool   // that is all
+	said []byte // the beginning of the body, at most refusalBytes
+	all  bool   // said is the whole body
 }
 
-// read begins to read a body. It returns nil, and lets go of the answer, where too many are being read already.
-func (b *bodies) read(from io.ReadCloser, give func()) *body {
-	letGo := sync.OnceFunc(func() {
-		give() // ends a Read
+// read begins to read a body. At the end it calls letGo, which ends the request. If too many bodies are being read
+// already, it ends the request at once and returns nil.
+func (b *bodies) read(from io.ReadCloser, letGo func()) *body {
+	end := sync.OnceFunc(func() {
+		letGo() // a Read in progress returns
 		_ = protect(from.Close)
 	})
-	one := &body{from: from, late: time.AfterFunc(refusalWait+drainWait, letGo), done: make(chan struct{})}
+	one := &body{from: from, late: time.AfterFunc(refusalWait+drainWait, end), done: make(chan struct{})}
 	b.mu.Lock()
 	if b.reading == nil {
 		b.reading = make(map[*body]struct{})
@@ -59,25 +60,25 @@ func (b *bodies) read(from io.ReadCloser, give func()) *body {
 	b.mu.Unlock()
 	if full {
 		one.late.Stop()
-		letGo()
+		end()
 		return nil
 	}
 	go func() {
-		// The body may be that of the caller's own client: whatever it does, the rest of this goes on.
+		// The body may come from the caller's own client. Whatever its Read does, all of this must happen.
 		defer func() {
 			b.mu.Lock()
 			delete(b.reading, one)
 			b.mu.Unlock()
 			close(one.done)
 		}()
-		defer letGo()
+		defer end()
 		defer one.late.Stop()
 		_ = protect(one.copy)
 	}()
 	return one
 }
 
-// copy reads up to drainBytes, and keeps the beginning.
+// copy reads up to drainBytes, and keeps the beginning in said.
 func (one *body) copy() error {
 	part := make([]byte, 4<<10)
 	for read := 0; read < drainBytes; {
@@ -94,7 +95,8 @@ func (one *body) copy() error {
 	return nil
 }
 
-// wait waits for the end of the body, at most so long and until stop is closed.
+// wait waits until the body has been read, but no longer than most, and only until stop is closed. A nil body needs no
+// waiting.
 func (one *body) wait(most time.Duration, stop <-chan struct{}) {
 	if one == nil {
 		return
@@ -108,7 +110,7 @@ func (one *body) wait(most time.Duration, stop <-chan struct{}) {
 	}
 }
 
-// text is what has been read of the body by now, and whether that is all of it.
+// text returns the beginning of the body as far as it has been read by now, and whether that is all of the body.
 func (one *body) text() (said string, all bool) {
 	if one == nil {
 		return "", false
@@ -118,8 +120,8 @@ func (one *body) text() (said string, all bool) {
 	return string(one.said), one.all
 }
 
-// close gives up all bodies that are being read, and waits for that, but not for a caller's own client that does not
-// let go.
+// close ends the requests whose bodies are being read, and waits until the reading has ended. It waits no longer than
+// drainWait, because the caller's own client may not let go.
 func (b *bodies) close() {
 	b.mu.Lock()
 	all := make([]*body, 0, len(b.reading))
@@ -141,10 +143,11 @@ func (b *bodies) close() {
 	}
 }
 
-// excerpt is the beginning of what a receiver said, on one line, without the secrets that it may have echoed.
+// excerpt returns the beginning of a receiver's answer on one line, without secrets of the request that the receiver
+// may have repeated.
 func (w *Webhook) excerpt(said string, all bool) string {
 	said = w.secrets.Hide(strings.ToValidUTF8(said, "\uFFFD"))
-	if !all { // it may end with a part of a secret
+	if !all { // the text may end with a part of a secret
 		said, _ = w.secrets.CutEnd(said)
 	}
 	text := strings.Join(strings.Fields(said), " ")

@@ -9,11 +9,12 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// ParseCommand splits a command line into a program and its arguments as a POSIX shell would: at white space, with '…',
-// "…" and \ to quote, up to a word that begins with #. No shell runs. What only a shell does is an *drm.InputError
-// unless it is quoted: operators (| > ; & &&), variables, command substitutions and $'…' anywhere; and where the
-// program should be, an assignment (NAME=VALUE), ~, and a word that is the shell's own (exec, if). In arguments
-// wildcards, ~ and {a,b} stay as they are.
+// ParseCommand splits a command line into a program and its arguments as a POSIX shell would, but runs no shell. Words
+// end at white space; '…', "…" and \ quote; a word that begins with # begins a comment.
+//
+// What only a shell can do is a *drm.InputError unless it is quoted: operators (| > ; & &&), variables, command
+// substitutions and $'…' anywhere; and in the program's place an assignment (NAME=VALUE), a ~, or a word of the shell
+// itself (exec, if). In arguments, wildcards, ~ and {a,b} stay as they are.
 func ParseCommand(s string) ([]string, error) {
 	const want = "a program and its arguments in plain words or quotes; for more, run a shell: sh -c '…'"
 	refuse := func(want string) error { return &drm.InputError{Field: "command", Value: s, Want: want} }
@@ -39,11 +40,12 @@ func ParseCommand(s string) ([]string, error) {
 	return words, nil
 }
 
-var dollar = regexp.MustCompile(`(^|[^\\])(\\\\)*\$$`) // ends with a $ that is not escaped
+// dollar matches a text that ends with a $ that is not escaped.
+var dollar = regexp.MustCompile(`(^|[^\\])(\\\\)*\$$`)
 
 var assignment = regexp.MustCompile(`^[A-Za-z_][A-Za-z0-9_]*\+?=`)
 
-// shellsOwn says what to write instead of a first word that only a shell understands; "" if it is none.
+// shellsOwn returns what to write instead of a first word that only a shell understands, and "" for any other word.
 func shellsOwn(word *syntax.Word) string {
 	first, ok := word.Parts[0].(*syntax.Lit)
 	if !ok {
@@ -55,7 +57,8 @@ func shellsOwn(word *syntax.Word) string {
 	default:
 		switch {
 		case assignment.MatchString(first.Value):
-			return "a program first; to set a variable: env NAME=VALUE program …, or sh -c 'NAME=VALUE exec program …'"
+			return "a program first; to set a variable: env NAME=VALUE program …, " +
+				"or sh -c 'NAME=VALUE exec program …'"
 		case strings.HasPrefix(first.Value, "~"):
 			return "the program's whole path, since no shell replaces ~; or sh -c '~/program …'"
 		}
@@ -67,15 +70,14 @@ func shellsOwn(word *syntax.Word) string {
 	return "a program first, and not what only a shell knows; or run one: sh -c '" + first.Value + " …'"
 }
 
-// plain is the text of a word, if it takes no shell to know it.
-func plain(parts []syntax.WordPart, quoted bool) (string, bool) {
+// plain returns the text of a word. ok is false if only a shell can tell the text.
+func plain(parts []syntax.WordPart, quoted bool) (word string, ok bool) {
 	var text strings.Builder
 	for i, part := range parts {
 		switch part := part.(type) {
 		case *syntax.Lit:
-			if !quoted && i+1 < len(parts) &&
-				dollar.MatchString(part.Value) { // $'…' or $"…", for which POSIX has no meaning
-				return "", false
+			if !quoted && i+1 < len(parts) && dollar.MatchString(part.Value) {
+				return "", false // $'…' or $"…", which have no meaning in POSIX
 			}
 			text.WriteString(unescape(part.Value, quoted))
 		case *syntax.SglQuoted:
@@ -96,14 +98,14 @@ func plain(parts []syntax.WordPart, quoted bool) (string, bool) {
 	return text.String(), true
 }
 
-// unescape takes out backslashes: outside of quotes all that are not escaped themselves, between double quotes only
+// unescape removes backslashes: outside of quotes, all that are not escaped themselves; between double quotes, only
 // those before a character that has a meaning there.
 func unescape(s string, quoted bool) string {
 	var text strings.Builder
 	for i := 0; i < len(s); i++ {
 		if s[i] == '\\' && i+1 < len(s) && (!quoted || strings.IndexByte("$`\"\\\n", s[i+1]) >= 0) {
 			i++
-			if s[i] == '\n' { // a line that goes on
+			if s[i] == '\n' { // the line continues
 				continue
 			}
 		}
