@@ -36,9 +36,9 @@ type Loop struct {
 var _ drm.Handler = (*Loop)(nil)
 
 // NewLoop makes a Loop. run should work until ctx ends, and then return as soon as it can. ctx ends when Terminate is
-// called (context.Cause is CauseTerminate), or when the claim ends before that (the cause is that of Handle's context:
-// one of drm.Cause…). run is called for many resources at the same time, but never twice at the same time for one. The
-// error is a *drm.InputError that names the field.
+// called (context.Cause is CauseTerminate), or when the claim ends before that (the cause is that of Handle's context).
+// run is called for many resources at the same time, but never twice at the same time for one. The error is a
+// *drm.InputError that names the field.
 func NewLoop(run func(ctx context.Context, c drm.Claim) error, cfg LoopConfig) (*Loop, error) {
 	if run == nil {
 		return nil, &drm.InputError{Field: "run", Value: "nil", Want: "a function"}
