@@ -8,19 +8,19 @@ import (
 	"time"
 )
 
-// strongAfter is how much later than Last-Modified an answer must have been made for the date to identify what was
-// answered: the date has whole seconds, so a file can change twice under one (RFC 9110, section 8.8.2.2).
+// strongAfter is how much later than its Last-Modified an answer must have been made for that date to identify it. The
+// date has whole seconds, so a file can change twice within one (RFC 9110, section 8.8.2.2).
 const strongAfter = 2 * time.Second
 
-// validators are what the next request is made conditional with, and of what they tell.
+// validators identify an answer, and make the next request conditional. Either tag or date is set.
 type validators struct {
 	tag  string // for If-None-Match
-	date string // for If-Modified-Since; only one of the two is set
-	from string // the URL that answered in the end, behind all redirects
+	date string // for If-Modified-Since
+	from string // the URL that gave the answer, after all redirects
 }
 
-// validatorsOf takes from an answer what identifies it, nil where nothing does. A tag is sent without the date: a
-// server that looks at the date although there is a tag would find an answer unchanged whose tag has changed.
+// validatorsOf returns what identifies an answer, or nil if nothing does. If there is a tag, the date is not sent: a
+// server that compares the date in spite of the tag would call an answer unchanged although its tag has changed.
 func validatorsOf(resp *http.Response) *validators {
 	date, strong := dateOf(resp.Header)
 	v := &validators{from: finalURL(resp)}
@@ -35,8 +35,9 @@ func validatorsOf(resp *http.Response) *validators {
 	return v
 }
 
-// dateOf is the time in Last-Modified, zero where there is none, and whether nothing can have changed under it since.
-// The server's own Date decides: no other clock can be compared with the one that made Last-Modified.
+// dateOf returns the time in Last-Modified, zero if there is none. strong says that a later change must have a later
+// Last-Modified. That is decided by the server's own Date, because no other clock can be compared with the one that
+// made Last-Modified.
 func dateOf(header http.Header) (modified time.Time, strong bool) {
 	modified, err := http.ParseTime(header.Get("Last-Modified"))
 	if err != nil {
@@ -46,8 +47,8 @@ func dateOf(header http.Header) (modified time.Time, strong bool) {
 	return modified, err == nil && answered.Sub(modified) >= strongAfter
 }
 
-// isTag reports whether an ETag has the form that RFC 9110 asks for, and something in it. Any other one may mean
-// something else in If-None-Match, such as "*".
+// isTag reports whether an ETag has the form that RFC 9110 asks for, and is not empty. Other values may have a meaning
+// of their own in If-None-Match, as "*" has.
 func isTag(tag string) bool {
 	opaque := strings.TrimPrefix(tag, "W/")
 	if len(opaque) < 3 || opaque[0] != '"' || opaque[len(opaque)-1] != '"' {
@@ -61,8 +62,8 @@ func isTag(tag string) bool {
 	return true
 }
 
-// madeOfDate reports whether a tag has the second of Last-Modified in it, as those of nginx and others do (second and
-// size, in hex). Such a tag says no more than the date.
+// madeOfDate reports whether a tag contains the second of Last-Modified. nginx and others make a tag of that second and
+// the size, in hex. Such a tag says no more than the date.
 func madeOfDate(tag string, modified time.Time) bool {
 	if modified.IsZero() {
 		return false
@@ -86,9 +87,9 @@ func (v *validators) set(header http.Header) {
 	}
 }
 
-// confirmed reports whether a 304 is about the answer that the validators are of. It is not where another URL answered,
-// as a redirect led elsewhere; where it names another tag; or where it names another date: a file that was put back has
-// an older one than before, and was "not modified since".
+// confirmed reports whether a 304 is about the answer that the validators identify. It is not if it comes from another
+// URL, because a redirect now leads elsewhere, or if it names another tag or another date. (An older file that was put
+// back has an older date, and so was "not modified since".)
 func (v *validators) confirmed(resp *http.Response) bool {
 	if finalURL(resp) != v.from {
 		return false
@@ -101,6 +102,7 @@ func (v *validators) confirmed(resp *http.Response) bool {
 	return date == "" || date == v.date
 }
 
+// finalURL returns the URL that gave the answer, after all redirects, without userinfo.
 func finalURL(resp *http.Response) string {
 	if resp.Request == nil || resp.Request.URL == nil {
 		return ""

@@ -15,16 +15,16 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
-// DefaultMaxBytes is how large an answer may be where nothing else was said.
+// DefaultMaxBytes is the default limit of an answer, in bytes: 256 MiB.
 const DefaultMaxBytes = 256 << 20
 
-// DecodeOptions says what Decode accepts. The zero value takes the defaults.
+// DecodeOptions says what Decode accepts. The zero value stands for the defaults.
 type DecodeOptions struct {
-	// MaxBytes bounds the answer, after decompression. Raised, a larger list is accepted and a broken source can make
-	// the coordinator use more memory. Default 256 MiB; negative is an error.
+	// MaxBytes is how many bytes an answer may have after decompression. Raised, a larger list is accepted, and a
+	// broken source can make the coordinator use more memory. Default 256 MiB; a negative value is an error.
 	MaxBytes int64
-	// NumberIDs accepts an id that is a whole number, and makes a string of it in the resource and in its data: 1
-	// becomes "1". Default false, because for others who read the source 1 and "1" may differ.
+	// NumberIDs accepts ids that are whole numbers, and turns them into strings in the resource and in its data: 1
+	// becomes "1". Default false, because 1 and "1" may be different ids for other readers of the source.
 	NumberIDs bool
 }
 
@@ -46,10 +46,10 @@ func (o DecodeOptions) maxBytes() int64 {
 	return o.MaxBytes
 }
 
-// Decode reads the one JSON object of the form {"data":[{"id":"a",…},…]} that r has, and returns its items in their
-// order. It holds one item at a time besides what it returns. Items that are no resources are told of by a
-// *drm.BadItemsError, beside the good ones. The other errors are those that the package comment tells of, or what r
-// returned, and come with no resources.
+// Decode reads one JSON object of the form {"data":[{"id":"a",…},…]} from r, and returns its items in their order.
+// Besides the result it keeps one item in memory at a time. If some items are not valid resources, it returns the good
+// ones together with a *drm.BadItemsError. Every other error comes without resources: one of those in the package
+// comment, or an error of r.
 func Decode(r io.Reader, opts DecodeOptions) ([]drm.Resource, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
@@ -64,17 +64,17 @@ func Decode(r io.Reader, opts DecodeOptions) ([]drm.Resource, error) {
 // collector gathers the resources of one answer, which may come in several pages.
 type collector struct {
 	numberIDs bool
-	rows      bool // the items are rows, which are counted from 1
+	rows      bool // the items are rows, which errors count from 1
 	limit     int64
-	left      int64 // bytes that may still come
-	items     int   // how many have come, good and bad
+	left      int64 // how many more bytes may come
+	items     int   // how many items have come, good and bad
 	resources []drm.Resource
 	seen      map[string]place // by id
 	bad       *drm.BadItemsError
-	scrub     func(string) string // takes secrets out of a text; nil where there are none
+	scrub     func(string) string // removes secrets from a text; nil if there are no secrets
 }
 
-// place is where a good item is: among the resources, and in the answer.
+// place has the index of a good item among the resources, and its index in the answer.
 type place struct{ good, index uint32 }
 
 func newCollector(opts DecodeOptions) *collector {
@@ -88,7 +88,7 @@ func newCollector(opts DecodeOptions) *collector {
 	}
 }
 
-// add takes in one page, and returns its "next", nil where it has none.
+// add reads one page, and returns the value of its "next", or nil if it has none.
 func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
 	body := bufio.NewReaderSize(&limitReader{r: r, c: c}, sniffed)
 	if err := notJSON(body); err != nil {
@@ -105,44 +105,12 @@ func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
 	if first != json.Delim('{') {
 		return nil, &drm.InputError{Field: "body", Value: describe(first), Want: `an object of the form {"data":[…]}`}
 	}
-	var others []string
-	hasData := false
-	for d.json.More() {
-		name, err := d.json.Token()
-		if err != nil {
-			return nil, d.syntax(err)
-		}
-		switch name {
-		case "data":
-			if hasData {
-				return nil, &drm.InputError{Field: "data", Value: "a second one", Want: `"data" once`}
-			}
-			hasData = true
-			if err := c.addData(d); err != nil {
-				return nil, err
-			}
-		default:
-			var value json.RawMessage
-			if err := d.json.Decode(&value); err != nil {
-				return nil, d.syntax(err)
-			}
-			if name == "next" {
-				next = value
-			}
-			if len(others) < 5 {
-				others = append(others, excerpt.Of(fmt.Sprint(name)))
-			}
-		}
+	next, others, hasData, err := c.addFields(d)
+	if err != nil {
+		return nil, err
 	}
-	if _, err := d.json.Token(); err != nil { // the closing brace
-		return nil, d.syntax(err)
-	}
-	end := d.json.InputOffset()
-	if _, err := d.json.Token(); err == nil {
-		line, column := d.lines.position(end)
-		return nil, &SyntaxError{Offset: end, Line: line, Column: column, Err: errors.New("more text after the object")}
-	} else if !errors.Is(err, io.EOF) {
-		return nil, d.syntax(err)
+	if err := d.end(); err != nil {
+		return nil, err
 	}
 	if !hasData {
 		return nil, &drm.InputError{
@@ -154,7 +122,39 @@ func (c *collector) add(r io.Reader) (next json.RawMessage, err error) {
 	return next, nil
 }
 
-// addData takes in the value of "data".
+// addFields reads the fields of a page's object. It returns the value of "next", the first few names of fields other
+// than "data", and whether there was a "data".
+func (c *collector) addFields(d *decoder) (next json.RawMessage, others []string, hasData bool, err error) {
+	for d.json.More() {
+		name, err := d.json.Token()
+		if err != nil {
+			return nil, nil, false, d.syntax(err)
+		}
+		if name == "data" {
+			if hasData {
+				return nil, nil, false, &drm.InputError{Field: "data", Value: "a second one", Want: `"data" once`}
+			}
+			hasData = true
+			if err := c.addData(d); err != nil {
+				return nil, nil, false, err
+			}
+			continue
+		}
+		var value json.RawMessage
+		if err := d.json.Decode(&value); err != nil {
+			return nil, nil, false, d.syntax(err)
+		}
+		if name == "next" {
+			next = value
+		}
+		if len(others) < 5 {
+			others = append(others, excerpt.Of(fmt.Sprint(name)))
+		}
+	}
+	return next, others, hasData, nil
+}
+
+// addData reads the value of "data".
 func (c *collector) addData(d *decoder) error {
 	first, err := d.json.Token()
 	if err != nil {
@@ -163,7 +163,7 @@ func (c *collector) addData(d *decoder) error {
 	if first != json.Delim('[') {
 		return &drm.InputError{Field: "data", Value: describe(first), Want: "an array of objects"}
 	}
-	var item json.RawMessage // used again for each item; what is kept of it is copied
+	var item json.RawMessage // its memory is used for each item; addItem copies what it keeps
 	for d.json.More() {
 		if err := d.json.Decode(&item); err != nil {
 			err = d.syntax(err)
@@ -181,7 +181,7 @@ func (c *collector) addData(d *decoder) error {
 	return nil
 }
 
-// addItem takes in an item, or what is bad about it.
+// addItem adds an item to the resources, or to the bad items.
 func (c *collector) addItem(item json.RawMessage) {
 	r, err := drm.ParseResource(item)
 	if err == nil {
@@ -203,7 +203,7 @@ func (c *collector) addItem(item json.RawMessage) {
 	c.reject(err, ids)
 }
 
-// addResource takes in a resource, unless there was one of its id.
+// addResource adds a resource. If there is one with its id already, it adds a bad item instead.
 func (c *collector) addResource(r drm.Resource) {
 	first, twice := c.seen[r.ID]
 	if twice {
@@ -219,12 +219,12 @@ func (c *collector) addResource(r drm.Resource) {
 		c.addBad(drm.BadItem{ID: r.ID, Err: err, Repeats: bytes.Equal(r.Data, c.resources[first.good].Data)})
 		return
 	}
-	c.seen[r.ID] = place{uint32(len(c.resources)), uint32(c.items)} //nolint:gosec // so many do not fit into memory
+	c.seen[r.ID] = place{uint32(len(c.resources)), uint32(c.items)} //nolint:gosec // 2^32 items do not fit into memory
 	c.resources = append(c.resources, r)
 	c.items++
 }
 
-// reject takes in an item that is no resource, and what it may stand for.
+// reject adds a bad item. ids are those that the item may stand for.
 func (c *collector) reject(err error, ids itemIDs) {
 	item := drm.BadItem{Err: err}
 	if ids.legible {
@@ -233,7 +233,8 @@ func (c *collector) reject(err error, ids itemIDs) {
 	c.addBad(item, ids.all...)
 }
 
-// addBad is for the item that comes next. What is shown of it is without secrets.
+// addBad adds the next item to the bad items, and removes secrets from what errors show of it. ids are further ids that
+// the item may stand for.
 func (c *collector) addBad(item drm.BadItem, ids ...string) {
 	item.Index = c.items
 	c.items++
@@ -247,7 +248,7 @@ func (c *collector) addBad(item drm.BadItem, ids ...string) {
 	c.bad.Add(item, ids...)
 }
 
-// scrubItem takes secrets out of an error about an item.
+// scrubItem removes secrets from an error about an item.
 func scrubItem(err error, scrub func(string) string) {
 	var input *drm.InputError
 	var twice *DuplicateError
@@ -259,14 +260,14 @@ func scrubItem(err error, scrub func(string) string) {
 	}
 }
 
-// itemIDs are the ids that an item may stand for.
+// itemIDs are the ids that a bad item may stand for.
 type itemIDs struct {
 	all     []string
-	legible bool // there is one, and nothing that might be another one
+	legible bool // there is an id, and no "id" that cannot be read
 	number  bool // one of them is a whole number
 }
 
-// idsIn reads the ids of an item that is not good enough for a resource: texts, and the digits of whole numbers.
+// idsIn reads the ids of an item that is not a valid resource: strings, and the digits of whole numbers.
 func idsIn(item json.RawMessage) (ids itemIDs) {
 	d := json.NewDecoder(bytes.NewReader(item))
 	if first, err := d.Token(); err != nil || first != json.Delim('{') {
@@ -276,7 +277,7 @@ func idsIn(item json.RawMessage) (ids itemIDs) {
 	for d.More() {
 		name, err := d.Token()
 		if err != nil {
-			break // the whole answer was JSON, so this is never reached
+			break // never happens in an answer that was decoded as JSON
 		}
 		var value json.RawMessage
 		if d.Decode(&value) != nil {
@@ -299,7 +300,7 @@ func idsIn(item json.RawMessage) (ids itemIDs) {
 	return ids
 }
 
-// decoder adds to the JSON decoder where in the text it is.
+// decoder is a JSON decoder whose errors say in which line and column of the text they are.
 type decoder struct {
 	json  *json.Decoder
 	lines *lines
@@ -308,12 +309,28 @@ type decoder struct {
 func newDecoder(r io.Reader) *decoder {
 	d := &decoder{lines: &lines{r: r, line: 1}}
 	d.json = json.NewDecoder(d.lines)
-	d.json.UseNumber() // so that no number is too large to be told of
+	d.json.UseNumber() // so that a number of any size can be decoded
 	d.lines.at = d.json.InputOffset
 	return d
 }
 
-// syntax types an error of the JSON decoder. One that came from the reader passes as it is.
+// end reads the closing brace of the object, and fails if anything but white space follows it.
+func (d *decoder) end() error {
+	if _, err := d.json.Token(); err != nil { // the closing brace
+		return d.syntax(err)
+	}
+	end := d.json.InputOffset()
+	switch _, err := d.json.Token(); {
+	case err == nil:
+		line, column := d.lines.position(end)
+		return &SyntaxError{Offset: end, Line: line, Column: column, Err: errors.New("more text after the object")}
+	case !errors.Is(err, io.EOF):
+		return d.syntax(err)
+	}
+	return nil
+}
+
+// syntax makes a *SyntaxError of an error of the JSON decoder. An error of the reader stays as it is.
 func (d *decoder) syntax(err error) error {
 	if errors.Is(err, io.EOF) {
 		err = io.ErrUnexpectedEOF
@@ -326,8 +343,8 @@ func (d *decoder) syntax(err error) error {
 	return err
 }
 
-// limitReader fails, rather than ends, where a collector has had too much. It repeats its first error, for the JSON
-// decoder reads on after one.
+// limitReader fails when a collector has read more than its limit. It repeats its first error, because the JSON decoder
+// reads on after an error.
 type limitReader struct {
 	r   io.Reader
 	c   *collector
@@ -338,7 +355,7 @@ func (l *limitReader) Read(p []byte) (n int, err error) {
 	if l.err != nil {
 		return 0, l.err
 	}
-	// One byte more than is left tells an answer that is too large from one that just fits.
+	// It reads one byte more than is left, to tell an answer that is too large from one that just fits.
 	if int64(len(p))-1 > l.c.left {
 		p = p[:l.c.left+1]
 	}
@@ -350,7 +367,8 @@ func (l *limitReader) Read(p []byte) (n int, err error) {
 	return n, l.err
 }
 
-// stringID makes a string of an object's "id" that is a whole number, and reports whether there is one.
+// stringID returns an object with strings in place of its "id"s that are whole numbers. ok is false if there is no such
+// "id".
 func stringID(object json.RawMessage) (changed json.RawMessage, ok bool) {
 	d := json.NewDecoder(bytes.NewReader(object))
 	if first, err := d.Token(); err != nil || first != json.Delim('{') {
@@ -377,14 +395,14 @@ func stringID(object json.RawMessage) (changed json.RawMessage, ok bool) {
 	}
 }
 
-// isWhole reports whether a JSON value is a number without fraction and exponent. -0 is none: it would be another id
-// than 0.
+// isWhole reports whether a JSON value is a number without fraction and exponent. It refuses -0, which as a string
+// would be another id than 0.
 func isWhole(value []byte) bool {
 	digits := bytes.TrimPrefix(value, []byte("-"))
 	return len(digits) > 0 && len(bytes.Trim(digits, "0123456789")) == 0 && string(value) != "-0"
 }
 
-// describe names the value that a token begins. It does not tell it: it may be secret.
+// describe says of which kind the value is that a token begins. It does not show the value, which may be secret.
 func describe(t json.Token) string {
 	switch t := t.(type) {
 	case json.Delim:
@@ -403,7 +421,7 @@ func describe(t json.Token) string {
 	}
 }
 
-// shorten keeps an error from repeating an id of any length.
+// shorten shortens the value that an error shows, which may be a very long id.
 func shorten(err error) {
 	var input *drm.InputError
 	if errors.As(err, &input) {

@@ -1,22 +1,25 @@
-// Package retriever has the sources that resources come from, each a drm.Retriever:
+// Package retriever has the sources that resources come from. Each is a drm.Retriever:
 //
-//   - HTTP asks a URL. It tries again what may pass, asks only for changes, follows pages if told to, and keeps secrets
-//     out of errors and away from other hosts.
-//   - File reads a file, again when it changed if told to.
-//   - SQL runs a query of any database that database/sql has a driver for.
-//   - Static always answers the same, and Func whatever a function returns.
+//   - HTTP asks a URL. It repeats requests whose failure may pass, asks for the list only if it has changed, follows
+//     pages if it is configured to, and keeps secrets out of errors and away from other hosts.
+//   - File reads a file. If it is configured to, it makes DRM read the file again soon after a change.
+//   - SQL runs a query on any database that database/sql has a driver for.
+//   - Static always returns the same resources, and Func what a function returns.
 //
 // HTTP and File expect JSON of this form, as does Decode, which they use:
 //
 //	{"data": [{"id": "a", "any": "thing"}, {"id": "b"}]}
 //
 // Each item is an object with an "id", a string of 1 to drm.MaxIDBytes bytes without control characters, which no other
-// item has. Further fields of an item are kept and handed to the handler; further fields beside "data" are allowed and
-// ignored. Items that are something else are bad, one by one: beside the good ones comes a *drm.BadItemsError that says
-// which they are and what was found, with a *drm.InputError or *DuplicateError for each. What a manager makes of that,
-// drm.Config.SourceStrict tells. Anything else is an error about the whole answer, no part of which is used: a
-// *drm.InputError for the body, a *SyntaxError for what is not JSON or ends early (in an *ItemError where that is
-// within an item), a *TooLargeError for too much of it.
+// item has. Further fields of an item are kept and given to the handler. Further fields beside "data" are ignored.
 //
-// No error tells data: it names fields, types and ids. Ids are no place for secrets.
+// An item that is something else is bad, and does not spoil the others: the good items are returned together with a
+// *drm.BadItemsError that says which items are bad and why, with a *drm.InputError or *DuplicateError for each.
+// drm.Config.SourceStrict says what a manager does then.
+//
+// Any other error is about the whole answer, of which no part is used: a *drm.InputError about the body; a *SyntaxError
+// if the answer is not JSON or ends early, inside an *ItemError if that is within an item; a *TooLargeError if the
+// answer is too large.
+//
+// Errors name fields, types and ids, but never show data. So ids must not be secrets.
 package retriever

@@ -7,7 +7,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Func is a source that is a function. Fetch calls it and returns what it returned; Setup and TearDown do nothing.
+// Func makes a source of a function. Fetch calls the function and returns its results; Setup and TearDown do nothing.
 type Func func(ctx context.Context) ([]drm.Resource, error)
 
 var _ drm.Retriever = Func(nil)
@@ -21,8 +21,8 @@ func (f Func) Fetch(ctx context.Context) ([]drm.Resource, error) { return f(ctx)
 // TearDown does nothing.
 func (f Func) TearDown(context.Context) error { return nil }
 
-// Static makes a source that always has the same resources. Fetch tells with a *drm.BadItemsError of those that are not
-// valid, and of ids that are there twice. The slice is copied.
+// Static makes a source that always returns the same resources. If some of them are not valid, or have the id of an
+// earlier one, Fetch returns the others together with a *drm.BadItemsError. The slice is copied.
 func Static(resources ...drm.Resource) drm.Retriever {
 	c := newCollector(DecodeOptions{})
 	for _, r := range resources {
