@@ -22,8 +22,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
-// Fetch asks the source, all pages of it. Besides the errors of Decode it returns a *StatusError where the
-// status is none of success, drm.ErrNotModified where nothing changed, and errors of the network and of ctx.
+// Fetch asks the source for all its pages. Its errors name the URL. They are those of Decode, a *StatusError if the
+// status is not success, drm.ErrNotModified if nothing has changed, and errors of the network and of ctx.
 func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	h.mu.Lock()
 	known, forgotten := h.validators, h.forgotten
@@ -35,15 +35,9 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	page := h.url
 	for {
 		if len(visited) == h.cfg.MaxPages {
-			return nil, fmt.Errorf(
-				"fetching %s: %w",
-				redact(page),
-				&drm.InputError{
-					Field: "next",
-					Value: redact(page),
-					Want:  fmt.Sprintf("at most %d pages (MaxPages)", h.cfg.MaxPages),
-				},
-			)
+			want := fmt.Sprintf("at most %d pages (MaxPages)", h.cfg.MaxPages)
+			return nil, fmt.Errorf("fetching %s: %w", redact(page),
+				&drm.InputError{Field: "next", Value: redact(page), Want: want})
 		}
 		visited[page.String()] = true
 		next, found, err := h.fetchPage(ctx, page, known, c)
@@ -69,8 +63,8 @@ func (h *HTTP) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	}
 }
 
-// fetchPage asks for one page and gives it to c. It returns the URL of the next one, nil where this is the last, and
-// the validators for asking conditionally the next time.
+// fetchPage asks for one page and passes it to c. It returns the URL of the next page, or nil if this is the last one,
+// and the validators that can make the next request conditional.
 func (h *HTTP) fetchPage(
 	ctx context.Context,
 	page *url.URL,
@@ -82,20 +76,20 @@ func (h *HTTP) fetchPage(
 		return nil, nil, err
 	}
 	if resp.StatusCode == http.StatusNotModified && known != nil {
-		_ = resp.Body.Close() // there is nothing in it
+		_ = resp.Body.Close() // it is empty
 		if known.confirmed(resp) {
 			return nil, nil, drm.ErrNotModified
 		}
-		if resp, err = h.do(ctx, page, nil); err != nil { // for all of it
+		if resp, err = h.do(ctx, page, nil); err != nil {
 			return nil, nil, err
 		}
 	}
-	defer func() { _ = resp.Body.Close() }() // what matters of it was read
+	defer func() { _ = resp.Body.Close() }() // an error of Close does not matter: the body was read
 	if resp.StatusCode < 200 || resp.StatusCode > 299 {
 		after, _ := retryAfter(resp)
 		err = &StatusError{Code: resp.StatusCode, RetryAfter: after}
 		if resp.StatusCode == http.StatusBadRequest && page.Scheme == "http" {
-			err = fmt.Errorf("%w: a server that wants https:// answers so too", err)
+			err = fmt.Errorf("%w: a server that wants https:// also answers with this status", err)
 		}
 		return nil, nil, h.led(resp, page, err)
 	}
@@ -117,7 +111,7 @@ func (h *HTTP) fetchPage(
 	return nil, validatorsOf(resp), nil
 }
 
-// led says where redirects led, as to a page where one logs in.
+// led adds to an error where redirects have led: to a login page, say.
 func (h *HTTP) led(resp *http.Response, page *url.URL, err error) error {
 	if resp.Request == nil || resp.Request.URL == nil || redact(resp.Request.URL) == redact(page) {
 		return err
@@ -125,8 +119,7 @@ func (h *HTTP) led(resp *http.Response, page *url.URL, err error) error {
 	return fmt.Errorf("redirected to %s: %w", scrubText(redact(resp.Request.URL), h.secrets), err)
 }
 
-// typed says what the source called an answer that could not be used, where that is neither JSON nor nothing in
-// particular.
+// typed adds to an error the Content-Type of the answer, unless that says JSON or nothing in particular.
 func typed(resp *http.Response, err error) error {
 	kind, _, _ := mime.ParseMediaType(resp.Header.Get("Content-Type"))
 	if kind == "" || strings.Contains(kind, "json") || kind == "text/plain" || kind == "application/octet-stream" {
@@ -135,7 +128,7 @@ func typed(resp *http.Response, err error) error {
 	return fmt.Errorf("the answer has Content-Type %s: %w", excerpt.Of(kind), err)
 }
 
-// scrub cleans an error about what the source sent, for a source may repeat what it was sent.
+// scrub removes secrets from an error about an answer, because a source may repeat parts of the request in it.
 func (h *HTTP) scrub(err error) error {
 	var input *drm.InputError
 	if errors.As(err, &input) {
@@ -147,7 +140,7 @@ func (h *HTTP) scrub(err error) error {
 }
 
 func decompress(resp *http.Response) (io.Reader, error) {
-	// The transport decompresses what it asked for. A source may compress without having been asked.
+	// The transport has decompressed the answer if it had asked for compression. A source may compress unasked.
 	switch encoding := strings.ToLower(resp.Header.Get("Content-Encoding")); encoding {
 	case "", "identity":
 		return resp.Body, nil
@@ -162,7 +155,7 @@ func decompress(resp *http.Response) (io.Reader, error) {
 	}
 }
 
-// nextPage finds the URL of the page after the one that was answered, nil where it is the last.
+// nextPage returns the URL of the page after the one in resp, or nil if that was the last one.
 func (h *HTTP) nextPage(resp *http.Response, inBody json.RawMessage) (*url.URL, error) {
 	var ref string
 	if h.cfg.NextInBody && inBody != nil {
@@ -198,7 +191,7 @@ func (h *HTTP) nextPage(resp *http.Response, inBody json.RawMessage) (*url.URL, 
 	return next, nil
 }
 
-// request makes the request for a page. Only the source's own host gets what was configured.
+// request makes the request for a page. Only the source's own host gets the configured method, header and body.
 func (h *HTTP) request(ctx context.Context, page *url.URL, known *validators) (*retryablehttp.Request, error) {
 	method, header, body := h.cfg.Method, h.header, h.cfg.Body
 	if !sameHost(h.url, page) {
@@ -224,7 +217,7 @@ func (h *HTTP) request(ctx context.Context, page *url.URL, known *validators) (*
 	return req, nil
 }
 
-// do sends a request, again where that may help, and returns the last answer, whatever its status.
+// do sends a request, repeats it while its failure may pass, and returns the last answer, whatever its status.
 func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.Response, error) {
 	req, err := h.request(ctx, page, known)
 	if err != nil {
@@ -243,7 +236,7 @@ func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.
 		return resp, nil
 	}
 	if resp != nil {
-		_ = resp.Body.Close() // there is an error to return already
+		_ = resp.Body.Close() // do returns another error already
 	}
 	check := ""
 	if ctx.Err() == nil {
@@ -259,25 +252,25 @@ func (h *HTTP) do(ctx context.Context, page *url.URL, known *validators) (*http.
 	return nil, err
 }
 
-// attempts decides about sending one request again.
+// attempts decides whether and when one request is sent again.
 type attempts struct {
 	cfg    *HTTPConfig
 	pauses *pace.Pauses
-	wait   time.Duration // before the next one
-	last   error         // how the last one failed that was to be followed by another
+	wait   time.Duration // before the next attempt
+	last   error         // the failure of the last attempt after which another one was due
 }
 
 func newAttempts(cfg *HTTPConfig) *attempts {
 	return &attempts{cfg: cfg, pauses: pace.New(cfg.RetryWait, cfg.RetryWaitMax, 0)}
 }
 
-// again is the CheckRetry of retryablehttp: whether to try again after an answer or an error.
+// again is the CheckRetry of retryablehttp: it decides whether to try again after an answer or an error.
 func (a *attempts) again(ctx context.Context, resp *http.Response, err error) (bool, error) {
 	if ctx.Err() != nil {
 		return false, context.Cause(ctx)
 	}
 	if err != nil {
-		// The policy of retryablehttp knows which other errors of the client are for good.
+		// The policy of retryablehttp knows which other errors of the client are permanent.
 		var redirect *redirectError
 		if errors.As(err, &redirect) {
 			return false, err
@@ -309,8 +302,10 @@ func (a *attempts) again(ctx context.Context, resp *http.Response, err error) (b
 	return true, nil
 }
 
+// pause is the Backoff of retryablehttp.
 func (a *attempts) pause(_, _ time.Duration, _ int, _ *http.Response) time.Duration { return a.wait }
 
+// mayPass reports whether a failure with this status may be over soon.
 func mayPass(code int) bool {
 	switch code {
 	case http.StatusRequestTimeout, http.StatusTooEarly, http.StatusTooManyRequests:
@@ -321,7 +316,7 @@ func mayPass(code int) bool {
 	return code >= 500
 }
 
-// retryAfter reads the header Retry-After (RFC 9110, section 10.2.3), in seconds or as a date.
+// retryAfter returns how long the header Retry-After (RFC 9110, section 10.2.3) asks to wait. It has seconds or a date.
 func retryAfter(resp *http.Response) (time.Duration, bool) {
 	value := resp.Header.Get("Retry-After")
 	if seconds, err := strconv.ParseUint(value, 10, 32); err == nil {

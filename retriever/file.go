@@ -13,16 +13,16 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// FileConfig says how to read a file. Zero values take the defaults.
+// FileConfig configures NewFile. Zero values stand for the defaults.
 type FileConfig struct {
 	// MaxBytes and NumberIDs are as in DecodeOptions.
 	MaxBytes  int64
 	NumberIDs bool
-	// Watch makes the file be read again soon after it changed, on the member that coordinates. Files that are renamed
-	// over it count, and so do symbolic links that are turned elsewhere, such as those of a Kubernetes ConfigMap, and
-	// folders above it that are replaced. Most changes are noticed within 0.2 s. Those of which the system tells
-	// nothing (a folder above, a mount, a file that another machine wrote) are noticed within about 1 s, since the file
-	// is looked at each second. Default false.
+	// Watch makes the coordinating member read the file again soon after a change. A change is also a file that is
+	// renamed over it, a symbolic link on the way to it that gets another target (as in a Kubernetes ConfigMap), or a
+	// folder above it that is replaced. Most changes are noticed within 0.2 s. The system does not report some of them
+	// (a folder above, a mount, a write by another machine); they are noticed within about 1 s, because File looks at
+	// the file each second. Default false.
 	Watch bool
 }
 
@@ -30,19 +30,19 @@ func (c FileConfig) decodeOptions() DecodeOptions {
 	return DecodeOptions{MaxBytes: c.MaxBytes, NumberIDs: c.NumberIDs}
 }
 
-// File is a source that is a file. Each Fetch reads it anew, so whoever changes it should write another file and rename
-// that over it: a file that is read while it is being written looks cut off, which is an error.
+// File is a source that is a file. Each Fetch reads the whole file. To change the file, write another one and rename it
+// over this one: a file that is read while it is being written looks cut off, which is an error.
 type File struct {
 	path string
 	cfg  FileConfig
 
 	mu    sync.Mutex
-	watch *fileWatch // from Setup to TearDown, where it is wanted
+	watch *fileWatch // nil before Setup and after TearDown, and without cfg.Watch
 }
 
 var _ drm.Retriever = (*File)(nil)
 
-// NewFile makes a source of a file, which need not be there yet. The error is a *drm.InputError that names the field.
+// NewFile makes a source of a file, which need not exist yet. The error is a *drm.InputError that names the field.
 func NewFile(path string, cfg FileConfig) (*File, error) {
 	if path == "" {
 		return nil, &drm.InputError{Field: "path", Value: path, Want: "the path of a file"}
@@ -53,8 +53,8 @@ func NewFile(path string, cfg FileConfig) (*File, error) {
 	return &File{path: path, cfg: cfg}, nil
 }
 
-// Setup begins to watch the file, if that is wanted. A File that watches is for one Manager: a second Setup before
-// TearDown is an error.
+// Setup begins to watch the file if FileConfig.Watch is set. Each Manager needs a File of its own then: a second Setup
+// before TearDown is an error.
 func (f *File) Setup(_ context.Context, api drm.API) error {
 	if !f.cfg.Watch || api == nil {
 		return nil
@@ -75,10 +75,10 @@ func (f *File) Setup(_ context.Context, api drm.API) error {
 // Fetch reads the file. Its errors are those of Decode and of the file system; all name the file.
 func (f *File) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	resources, err := f.read(ctx)
-	if err != nil { // also where it is only about some items
-		var path *fs.PathError // names the file too
+	if err != nil { // the whole answer is bad, or some of its items are
+		var path *fs.PathError
 		if errors.As(err, &path) {
-			err = path.Err
+			err = path.Err // without the name of the file, which comes below
 		}
 		return resources, fmt.Errorf("reading %s: %w", f.path, err)
 	}
@@ -86,23 +86,24 @@ func (f *File) Fetch(ctx context.Context) ([]drm.Resource, error) {
 }
 
 func (f *File) read(ctx context.Context) ([]drm.Resource, error) {
-	// Opening a pipe would wait for a writer, for ever perhaps.
+	// Opening a pipe would wait for a writer, perhaps for ever.
 	info, err := os.Stat(f.path)
 	if err != nil {
 		return nil, err
 	}
 	if !info.Mode().IsRegular() {
-		return nil, fmt.Errorf("it is no regular file, but %s", info.Mode())
+		return nil, fmt.Errorf("it is not a regular file: its mode is %s", info.Mode())
 	}
 	file, err := os.Open(f.path)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = file.Close() }() // it was only read
+	defer func() { _ = file.Close() }() // nothing was written
 	return Decode(&contextReader{ctx, file}, f.cfg.decodeOptions())
 }
 
-// TearDown ends the watching. It fails where a file system hangs until ctx ends; the watching ends when that answers.
+// TearDown ends the watching, and waits until it has ended. It fails if a file system hangs until ctx ends; the
+// watching then ends when the file system answers.
 func (f *File) TearDown(ctx context.Context) error {
 	f.mu.Lock()
 	watch := f.watch
@@ -117,7 +118,7 @@ func (f *File) TearDown(ctx context.Context) error {
 	return nil
 }
 
-// String names the file.
+// String returns the path of the file.
 func (f *File) String() string { return f.path }
 
 // contextReader fails once its context has ended.

@@ -33,88 +33,90 @@ const (
 	DefaultMaxPages     = 1000
 )
 
-// HTTPConfig says how to ask an HTTP source. URL is required; zero values of the rest take the defaults, and a value
-// out of its range is a *drm.InputError.
+// HTTPConfig configures NewHTTP, which refuses an invalid value with a *drm.InputError. URL is required. Zero values of
+// the other fields stand for their defaults.
 //
-// Userinfo and query values of URL, the values of Header, and Body are taken for secrets: no error tells them, and they
-// are not sent to another host than that of URL. "The same host" means the same name and port; one redirect from http
-// to https on their usual ports counts too, and one from https to http doesn't.
+// The userinfo and query values of URL, the values of Header, and Body count as secrets: no error shows them, and they
+// are sent only to the host of URL. "The same host" means the same name and port. One redirect from http to https on
+// their usual ports stays on the same host too; one from https to http does not.
 type HTTPConfig struct {
-	// URL of the source, absolute, http or https. Userinfo in it becomes basic authentication.
+	// URL is that of the source, an absolute http or https URL. Userinfo in it is sent as basic authentication.
 	URL string
-	// Method of the request. Whatever it is, the request may be sent more than once. Default GET.
+	// Method is that of each request. A request may be sent more than once, whatever its method. Default GET.
 	Method string
-	// Header is added to each request. Accept-Encoding can't be set: compression is taken care of.
+	// Header is added to each request. It must not have Accept-Encoding, because HTTP handles compression itself.
 	Header http.Header
 	// Body is sent with each request.
 	Body []byte
 
-	// Timeout bounds each single request, to the last byte of its answer; the context given to Fetch bounds all of them
-	// together. Raised, a slow source is waited for; lowered, a dead one is given up, or tried again, sooner.
-	// Default 30 s, or what Client has; negative is an error.
+	// Timeout bounds each single request, up to the last byte of its answer. The context of Fetch bounds all requests
+	// together. Raised, a slow source gets more time; lowered, a dead one is tried again, or given up, sooner.
+	// Default 30 s, or the timeout of Client if that has one; a negative value is an error.
 	Timeout time.Duration
-	// Attempts is how many times a request is sent, in all, while it fails with a connection error or with a status
+	// Attempts is how many times a request is sent at most while it fails with a connection error or with a status
 	// that may pass: 408, 425, 429, and 500 and above except 501. Default 4; 1 to 100.
 	Attempts int
-	// RetryWait is the pause after the first attempt; it doubles with each further one, up to RetryWaitMax. Where the
-	// source says Retry-After, that is the pause. An attempt that couldn't begin before the context ends isn't waited
-	// for. Default 500 ms; 1 ms to RetryWaitMax.
+	// RetryWait is the pause after the first attempt. It doubles with each further attempt, up to RetryWaitMax. If the
+	// source sends Retry-After, that is the pause instead. If the next attempt could not begin before the context ends,
+	// the fetch fails at once. Default 500 ms; 1 ms to RetryWaitMax.
 	RetryWait time.Duration
-	// RetryWaitMax bounds a pause. A source that asks for a longer one with Retry-After makes the fetch fail at once,
-	// and the member that fetches leaves it alone for as long as it said. Default 10 s, or RetryWait where that is
-	// more; up to 1 h.
+	// RetryWaitMax is the longest pause. If a source asks for a longer one with Retry-After, the fetch fails at once,
+	// and the coordinating member leaves the source alone for the time that it asked for. Default 10 s, or RetryWait if
+	// that is longer; up to 1 h.
 	RetryWaitMax time.Duration
 
-	// TLS is the TLS configuration; nil uses the system's roots. Not together with Client.
+	// TLS is the TLS configuration. Default: one with the system's root certificates. Not together with Client.
 	TLS *tls.Config
-	// GetTLS, in place of TLS, is asked for the TLS configuration, at most once a second while all goes well. Where it
-	// returns another one than before, further connections are made with that: so a CA can be rotated. (For a client
-	// certificate alone, TLS with GetClientCertificate does.) It is called from any goroutine; an error fails the
-	// request. Not together with TLS or Client.
+	// GetTLS, in place of TLS, returns the TLS configuration. It is called at most once a second while it succeeds.
+	// When it returns another configuration than before, new connections use that, so that a CA can be rotated. (To
+	// rotate a client certificate alone, TLS with GetClientCertificate is enough.) It is called from any goroutine. Its
+	// error fails the request. Not together with TLS or Client.
 	GetTLS func() (*tls.Config, error)
-	// Client is the caller's own client, whose transport, cookies and redirect policy are used; it is copied. By
-	// default a client is made that goes through the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name.
+	// Client is the caller's own client. HTTP copies it, and uses its transport, cookies and redirect policy. Default:
+	// a client that uses the proxy that HTTP_PROXY, HTTPS_PROXY and NO_PROXY name.
 	Client *http.Client
 
 	// MaxBytes and NumberIDs are as in DecodeOptions. MaxBytes bounds all pages together.
 	MaxBytes  int64
 	NumberIDs bool
 
-	// NextInBody follows the URL in "next" beside "data" to the next page, until there is none (or null, or ""). With
-	// pages, the source is always asked for everything: that one page is unchanged says nothing about the others.
+	// NextInBody makes Fetch read further pages: the URL of the next page is in "next" beside "data". The last page has
+	// no "next", or null, or "". A source with pages is always asked for everything, because an unchanged page says
+	// nothing about the other pages. Default false.
 	NextInBody bool
-	// NextInLink follows the URL of a Link header with rel="next" (RFC 8288) likewise.
+	// NextInLink does the same with the URL of a Link header with rel="next" (RFC 8288). Default false.
 	NextInLink bool
-	// NextElsewhere follows a next page to another host too, with a bare GET. Default false: that is an error.
+	// NextElsewhere allows a next page on another host, which is asked with a bare GET. Default false: such a page is
+	// an error.
 	NextElsewhere bool
-	// MaxPages bounds the pages of one fetch; one more is an error. Default 1000; at least 1.
+	// MaxPages is how many pages one fetch may read; one more is an error. Default 1000; at least 1.
 	MaxPages int
 }
 
-// HTTP is a source that is asked over HTTP. A GET without pages asks conditionally (RFC 9110, section 13) when the
-// source gave an ETag or Last-Modified with the last answer that was good; Fetch then returns drm.ErrNotModified if it
-// answers
-// 304. Last-Modified is used only without an ETag, and only where the Date of the answer is at least two seconds later: a source
-// can change twice within the second that it names. A 304 that names another ETag or Last-Modified than the last
-// answer, or that comes of another URL, is not believed: everything is asked for then. It is safe for use from any
-// goroutine.
+// HTTP is a source that is asked over HTTP. It is safe for use from any goroutine.
+//
+// A GET without pages is conditional (RFC 9110, section 13) if the last good answer had an ETag or Last-Modified. If
+// the source then answers 304, Fetch returns drm.ErrNotModified. Last-Modified counts only if there is no ETag, and if
+// the answer's Date is at least two seconds later: a source can change twice within the second that Last-Modified
+// names. A 304 that names another ETag or Last-Modified than the last answer, or that comes from another URL, is not
+// believed: Fetch then asks for everything.
 type HTTP struct {
 	cfg     HTTPConfig
 	url     *url.URL
 	header  http.Header
 	client  *http.Client
-	own     bool // client's transport is ours
+	own     bool // the transport of client was made here
 	secrets secrets.Set
 
 	mu         sync.Mutex
-	validators *validators // of the next request; nil: it asks for everything
-	forgotten  int         // how many times the validators were dropped
+	validators *validators // for the next request; nil if it must ask for everything
+	forgotten  int         // how many times Forget was called, so that a Fetch in progress keeps no validators
 }
 
 var _ drm.Retriever = (*HTTP)(nil)
 
-// NewHTTP checks the configuration and makes a source of it. It connects to nothing. The error is a *drm.InputError
-// that names the field.
+// NewHTTP checks the configuration and makes a source of it. It does not connect to the source. The error is a
+// *drm.InputError that names the field.
 func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 	h := &HTTP{header: cfg.Header.Clone()}
 	if h.header == nil {
@@ -131,6 +133,7 @@ func NewHTTP(cfg HTTPConfig) (*HTTP, error) {
 	return h, nil
 }
 
+// takeURL checks the URL, and sets h.url and the header for basic authentication.
 func (h *HTTP) takeURL(cfg *HTTPConfig) error {
 	const want = "an absolute http or https URL"
 	if shown, scheme, ok := hint.Scheme(cfg.URL); ok {
@@ -160,6 +163,7 @@ func (h *HTTP) takeURL(cfg *HTTPConfig) error {
 	return nil
 }
 
+// checkRequest checks the method and the header, and fills in the default of the method.
 func checkRequest(cfg *HTTPConfig) error {
 	if cfg.Method == "" {
 		cfg.Method = http.MethodGet
@@ -185,7 +189,7 @@ func checkRequest(cfg *HTTPConfig) error {
 			return &drm.InputError{
 				Field: "Header",
 				Value: name,
-				Want:  "no Accept-Encoding: compression is taken care of",
+				Want:  "no Accept-Encoding: compression needs no header",
 			}
 		}
 		if !slices.ContainsFunc(values, func(v string) bool { return !httpguts.ValidHeaderFieldValue(v) }) {
@@ -196,6 +200,7 @@ func checkRequest(cfg *HTTPConfig) error {
 	return nil
 }
 
+// checkNumbers checks the durations and numbers, and fills in their defaults.
 func checkNumbers(cfg *HTTPConfig) error {
 	for _, d := range []struct {
 		field    string
@@ -260,6 +265,7 @@ func (c *HTTPConfig) decodeOptions() DecodeOptions {
 
 func (c *HTTPConfig) paged() bool { return c.NextInBody || c.NextInLink }
 
+// takeClient makes the client, or copies the caller's own.
 func (h *HTTP) takeClient(cfg *HTTPConfig) error {
 	if cfg.Client == nil {
 		transport := cleanhttp.DefaultPooledTransport()
@@ -272,19 +278,12 @@ func (h *HTTP) takeClient(cfg *HTTPConfig) error {
 			h.client.Transport = tlsfiles.NewTransport(transport, cfg.GetTLS)
 		}
 	} else {
+		const want = "nothing beside Client, whose transport has its own"
 		if cfg.TLS != nil {
-			return &drm.InputError{
-				Field: "TLS",
-				Value: "set",
-				Want:  "nothing beside Client, whose transport has its own",
-			}
+			return &drm.InputError{Field: "TLS", Value: "set", Want: want}
 		}
 		if cfg.GetTLS != nil {
-			return &drm.InputError{
-				Field: "GetTLS",
-				Value: "set",
-				Want:  "nothing beside Client, whose transport has its own",
-			}
+			return &drm.InputError{Field: "GetTLS", Value: "set", Want: want}
 		}
 		client := *cfg.Client
 		h.client = &client
@@ -294,18 +293,18 @@ func (h *HTTP) takeClient(cfg *HTTPConfig) error {
 	return nil
 }
 
-// redirectError is an error of a redirect policy. Trying again would only meet it again.
+// redirectError is an error of a redirect policy. It is permanent: another attempt would end in the same error.
 type redirectError struct{ error }
 
 func (e *redirectError) Unwrap() error { return e.error }
 
-// redirects makes a policy for redirects that keeps what was configured from going to another host, and then asks the
-// policy that was there before.
+// redirects returns a redirect policy that keeps the configured header and body from another host, and then asks the
+// caller's own policy, if there is one.
 func (h *HTTP) redirects(before func(*http.Request, []*http.Request) error) func(*http.Request, []*http.Request) error {
 	return func(req *http.Request, via []*http.Request) error {
-		// The client put the former URL there, with its query. No source needs it.
+		// The client has put the URL before the redirect there, with its query. No source needs it.
 		req.Header.Del("Referer")
-		stayed := true // once away, the secrets stay at home, even if the next redirect leads back
+		stayed := true // no secret goes along after a redirect to another host, even if the next one leads back
 		for _, r := range append(via[1:len(via):len(via)], req) {
 			stayed = stayed && sameHost(h.url, r.URL)
 		}
@@ -331,14 +330,14 @@ func (h *HTTP) redirects(before func(*http.Request, []*http.Request) error) func
 	}
 }
 
-// Setup forgets what earlier fetches learned. It keeps nothing.
+// Setup calls Forget. It does not use the API.
 func (h *HTTP) Setup(context.Context, drm.API) error {
 	h.Forget()
 	return nil
 }
 
-// Forget makes the next Fetch ask for everything, and never return drm.ErrNotModified. Whoever didn't put the last
-// answer into the catalogue, or finds that somebody else changed the catalogue since, calls it.
+// Forget makes the next Fetch ask for everything, so that it does not return drm.ErrNotModified. DRM calls it when the
+// last answer has not become the catalogue, or when somebody else has changed the catalogue since.
 func (h *HTTP) Forget() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -354,5 +353,5 @@ func (h *HTTP) TearDown(context.Context) error {
 	return nil
 }
 
-// String names the source without its secrets.
+// String returns the URL of the source without its secrets.
 func (h *HTTP) String() string { return redact(h.url) }

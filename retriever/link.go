@@ -2,7 +2,7 @@ package retriever
 
 import "strings"
 
-// linkNext finds the target with rel="next" in Link headers (RFC 8288), "" where there is none.
+// linkNext returns the target with rel="next" in Link headers (RFC 8288), or "" if there is none.
 func linkNext(headers []string) string {
 	for _, h := range headers {
 		for {
@@ -25,7 +25,7 @@ func linkNext(headers []string) string {
 						return target
 					}
 				}
-				break // a second rel doesn't count
+				break // only the first rel of a link counts
 			}
 			h = rest
 		}
@@ -33,7 +33,7 @@ func linkNext(headers []string) string {
 	return ""
 }
 
-// linkParams splits the parameters of one link, up to the comma that ends it, and returns what comes after.
+// linkParams splits the parameters of one link, up to the comma that ends it, and returns the rest after the comma.
 func linkParams(s string) (params []string, rest string) {
 	start, quoted := 0, false
 	for i := 0; i < len(s); i++ {

@@ -13,13 +13,13 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/secrets"
 )
 
-// redact tells a URL without what may be secret in it: userinfo, the query, the fragment.
+// redact returns the text of a URL without the parts that may be secret: userinfo, query and fragment.
 func redact(u *url.URL) string {
 	if u.Host == "" {
 		if *u == (url.URL{}) {
 			return ""
 		}
-		return "…" // what is no URL may be anything
+		return "…" // it is not the URL of a host, and may be anything
 	}
 	shown := url.URL{Scheme: u.Scheme, Host: u.Host, Path: u.Path, RawPath: u.RawPath}
 	if u.RawQuery != "" {
@@ -30,14 +30,14 @@ func redact(u *url.URL) string {
 
 const redacted = "[redacted]"
 
-// secretsOf lists what no error may tell: header values, also without a scheme such as "Bearer" and without the name of
-// a cookie, what is in a basic authentication, query values, and the body; each also as a URL and as JSON would have
-// it.
+// secretsOf returns what no error may show: header values, also without a scheme such as "Bearer" and without the name
+// of a cookie; user and password of a basic authentication; query values; and the body. Each is a secret also in the
+// form that it has in a URL or in JSON.
 func secretsOf(u *url.URL, header http.Header, body []byte) secrets.Set {
 	var all []string
 	add := func(s string) {
 		if secrets.IsLong(s) {
-			quoted, _ := jsonOf(s) // what is not UTF-8 has no such form
+			quoted, _ := jsonOf(s) // text that is not UTF-8 has no form in JSON
 			all = append(all, s, url.QueryEscape(s), strings.Trim(string(quoted), `"`))
 		}
 	}
@@ -59,7 +59,7 @@ func secretsOf(u *url.URL, header http.Header, body []byte) secrets.Set {
 	}
 	for key, values := range u.Query() {
 		if slices.Equal(values, []string{""}) {
-			add(key) // such as ?token, where the key is the value
+			add(key) // in "?token", the key is the secret
 		}
 		for _, v := range values {
 			add(v)
@@ -69,17 +69,17 @@ func secretsOf(u *url.URL, header http.Header, body []byte) secrets.Set {
 	return secrets.New(all, redacted)
 }
 
-// Parts of URLs in a text. Errors from below the HTTP client may have some, such as that of a proxy.
+// Parts of URLs in a text. Errors from below the HTTP client may have them; an error about a proxy, say.
 var (
 	userinfoInText = regexp.MustCompile(`//[^/\s"'@]*@`)
 	queryInText    = regexp.MustCompile(`\?[^\s"']+`)
 )
 
-// scrubText takes out of a text all that looks like userinfo or a query, and the secrets.
+// scrubText removes from a text everything that looks like userinfo or a query, and the secrets.
 func scrubText(s string, hidden secrets.Set) string {
 	s = userinfoInText.ReplaceAllString(s, "//")
 	s = queryInText.ReplaceAllString(s, "?…")
-	if cut, ok := strings.CutSuffix(s, excerpt.Mark); ok { // the excerpt may have cut a secret in two
+	if cut, ok := strings.CutSuffix(s, excerpt.Mark); ok { // the text may end with a part of a secret
 		if before, end := hidden.CutEnd(cut); end != "" {
 			s = before + redacted + excerpt.Mark
 		}
@@ -87,15 +87,15 @@ func scrubText(s string, hidden secrets.Set) string {
 	return hidden.Hide(s)
 }
 
-// scrubError takes an error of the HTTP client out of its *url.Error, which tells the whole URL. What is inside stays,
-// for errors.Is and errors.As, unless its text had to be changed.
+// scrubError removes secrets from an error. It unwraps a *url.Error, which shows the whole URL. The error inside stays
+// for errors.Is and errors.As, unless its text has secrets.
 func scrubError(err error, hidden secrets.Set) error {
 	var outer *url.Error
 	for errors.As(err, &outer) {
 		err = outer.Err
 	}
 	text := err.Error()
-	if strings.Contains(text, "parse Location header") { // and then all of it, in pieces that are no URLs
+	if strings.Contains(text, "parse Location header") { // it shows all of the Location
 		return errors.New("the Location of a redirect is not a URL")
 	}
 	if scrubbed := scrubText(text, hidden); scrubbed != text {
@@ -104,8 +104,8 @@ func scrubError(err error, hidden secrets.Set) error {
 	return err
 }
 
-// sameHost reports whether what was meant for one URL may be sent to another: the same host and port, or the step from
-// http to https at their usual ports; never from https to http.
+// sameHost reports whether secrets meant for one URL may be sent to another: both have the same host and port, or the
+// step is from http to https on their usual ports. It is never allowed from https to http.
 func sameHost(meant, other *url.URL) bool {
 	if !strings.EqualFold(meant.Hostname(), other.Hostname()) {
 		return false
@@ -116,6 +116,7 @@ func sameHost(meant, other *url.URL) bool {
 	return meant.Scheme == "http" && other.Scheme == "https" && port(meant) == "80" && port(other) == "443"
 }
 
+// port returns the port of a URL, or the usual one of its scheme.
 func port(u *url.URL) string {
 	if p := u.Port(); p != "" {
 		return p

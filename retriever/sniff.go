@@ -10,18 +10,18 @@ import (
 )
 
 const (
-	sniffed = 1024 // bytes of an answer that are looked at for what it is, if not JSON
-	// maxAhead bounds the line ends that are remembered of what the JSON decoder has not come to yet: of more, errors
-	// tell the byte alone.
+	sniffed = 1024 // how many bytes of an answer show what it is if it is not JSON
+	// maxAhead is how many line ends are remembered from text that the JSON decoder has buffered and not decoded yet.
+	// If there are more, errors give only the byte, and no line and column.
 	maxAhead = 1 << 16
 )
 
-// notJSON is what an answer is instead, by its beginning; nil where it may be JSON. A byte order mark of UTF-8 is left
-// out of what body then gives, as RFC 8259 allows.
+// notJSON returns an error that says what an answer is if its beginning shows that it is not JSON, and else nil. It
+// removes a UTF-8 byte order mark from body, as RFC 8259 allows.
 func notJSON(body *bufio.Reader) error {
-	head, _ := body.Peek(sniffed) // an error comes again when it is read
+	head, _ := body.Peek(sniffed) // an error comes again when the body is read
 	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
-		_, _ = body.Discard(3) // it is there
+		_, _ = body.Discard(3) // cannot fail, because these bytes are in the buffer
 		head = head[3:]
 	}
 	for _, mark := range []struct{ begins, name string }{
@@ -52,15 +52,16 @@ func notJSON(body *bufio.Reader) error {
 	}
 }
 
-// lines knows in which line of a text the JSON decoder is.
+// lines is a reader that knows in which line of the text the JSON decoder is. All positions are in bytes from the
+// beginning of the text.
 type lines struct {
 	r     io.Reader
-	at    func() int64 // where the decoder is
-	read  int64
-	line  int     // of at, from 1
-	start int64   // where that line begins
-	ahead []int64 // line ends behind at
-	lost  bool    // there were too many
+	at    func() int64 // returns the position of the decoder
+	read  int64        // how much was read
+	line  int          // the decoder's line, from 1
+	start int64        // where that line begins
+	ahead []int64      // the line ends that were read and that the decoder has not reached
+	lost  bool         // there were more than maxAhead of them
 }
 
 // Read implements io.Reader.
@@ -83,6 +84,7 @@ func (l *lines) Read(p []byte) (n int, err error) {
 	return n, err
 }
 
+// advance moves the line to that of a position.
 func (l *lines) advance(at int64) {
 	passed, _ := slices.BinarySearch(l.ahead, at)
 	if passed > 0 {
@@ -92,8 +94,8 @@ func (l *lines) advance(at int64) {
 	}
 }
 
-// position is the line and column of a byte at or behind where the decoder is, each from 1; 0 where they are not known.
-// Columns are bytes.
+// position returns the line and column of a byte at the decoder's position or after it, each from 1, or 0 if they are
+// not known. Columns count bytes.
 func (l *lines) position(at int64) (line, column int) {
 	l.advance(at)
 	if l.lost {
@@ -102,8 +104,8 @@ func (l *lines) position(at int64) (line, column int) {
 	return l.line, int(at-l.start) + 1
 }
 
-// wrongAt is where the byte is that an error of the decoder is about. The decoder tells where the value begins that has
-// it.
+// wrongAt returns the position of the byte that an error of the decoder is about. The decoder itself knows only where
+// the value with that byte begins.
 func wrongAt(d *json.Decoder) int64 {
 	at := d.InputOffset()
 	rest, err := io.ReadAll(d.Buffered())

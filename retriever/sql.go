@@ -14,41 +14,41 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/secrets"
 )
 
-// DefaultMaxRows is how many rows the answer of a query may have where nothing else was said.
+// DefaultMaxRows is the default limit of rows in the answer of a query.
 const DefaultMaxRows = 1_000_000
 
-// Columns with a meaning.
+// The columns that have a meaning.
 const (
 	columnID   = "id"
 	columnData = "data"
 )
 
-// SQLConfig says what to ask a database. DB and Query are required; zero values of the rest take the defaults, and a
-// value out of its range is a *drm.InputError.
+// SQLConfig configures NewSQL, which refuses an invalid value with a *drm.InputError. DB and Query are required. Zero
+// values of the other fields stand for their defaults.
 type SQLConfig struct {
-	// DB is the caller's own, with whatever driver; it stays open when DRM is done with it.
+	// DB is the caller's own database, with any driver. DRM never closes it.
 	DB *sql.DB
-	// Query returns one row a resource. Its column "id" is the resource's id; if there is a column "data", its text is
-	// the resource's JSON object (null: an object of nothing but the id), and there may be no further column. Without
-	// one, the further columns become the fields of the object, named as they are: text as strings, numbers, booleans,
-	// null, and times as RFC 3339 has them. Name a column with AS where it has another name, or none.
+	// Query returns one row per resource. Its column "id" is the resource's id. If it has a column "data", the text of
+	// that is the resource's JSON object (null stands for an object that has only the id), and there may be no other
+	// column. Otherwise all columns become fields of the object, under their own names: texts become strings, and times
+	// strings as in RFC 3339; numbers, booleans and null stay what they are. AS gives a column another name.
 	Query string
-	// Args of the query. Texts among them of 4 bytes and more are taken for secrets: no error of the database tells
-	// them.
+	// Args are the arguments of the query. Texts of 4 bytes and more among them count as secrets: no error of the
+	// database shows them.
 	Args []any
 
-	// Timeout bounds the query, to its last row; the context given to Fetch does too. Raised, a slow database is waited
-	// for; lowered, a dead one is given up sooner. Default 30 s; 1 ms to 24 h.
+	// Timeout bounds the query, up to its last row; so does the context of Fetch. Raised, a slow database gets more
+	// time; lowered, a dead one is given up sooner. Default 30 s; 1 ms to 24 h.
 	Timeout time.Duration
-	// NumberIDs accepts an id that is a whole number, and makes a string of it, in a "data" object too. Default false,
-	// for the reason that DecodeOptions has.
+	// NumberIDs accepts ids that are whole numbers, and turns them into strings, also in a "data" object. Default
+	// false, for the same reason as in DecodeOptions.
 	NumberIDs bool
-	// MaxRows bounds the rows; one more is an error. Raised, a larger list is accepted, and a broken query can make the
-	// coordinator use more memory. Default 1,000,000; at least 1.
+	// MaxRows is how many rows the answer may have; one more is an error. Raised, a larger list is accepted, and a
+	// broken query can make the coordinator use more memory. Default 1,000,000; at least 1.
 	MaxRows int
 }
 
-// SQL is a source that is a query of a database. Each Fetch runs it anew. It is safe for use from any goroutine.
+// SQL is a source that is a database query. Each Fetch runs the query. It is safe for use from any goroutine.
 type SQL struct {
 	cfg     SQLConfig
 	secrets secrets.Set
@@ -56,7 +56,7 @@ type SQL struct {
 
 var _ drm.Retriever = (*SQL)(nil)
 
-// NewSQL checks the configuration and makes a source of it. It asks the database nothing. The error is a
+// NewSQL checks the configuration and makes a source of it. It does not use the database yet. The error is a
 // *drm.InputError that names the field.
 func NewSQL(cfg SQLConfig) (*SQL, error) {
 	if cfg.DB == nil {
@@ -93,7 +93,7 @@ func NewSQL(cfg SQLConfig) (*SQL, error) {
 	return &SQL{cfg: cfg, secrets: secretArgs(cfg.Args)}, nil
 }
 
-// secretArgs are the texts among the arguments.
+// secretArgs returns the texts among the arguments, as secrets.
 func secretArgs(args []any) secrets.Set {
 	var texts []string
 	for _, arg := range args {
@@ -112,19 +112,19 @@ func secretArgs(args []any) secrets.Set {
 	return secrets.New(texts, redacted)
 }
 
-// Setup does nothing. In particular it does not connect: most members never ask.
+// Setup does nothing. It does not connect to the database, because most members never coordinate, and so never fetch.
 func (s *SQL) Setup(context.Context, drm.API) error { return nil }
 
 // TearDown does nothing: the database is the caller's own.
 func (s *SQL) TearDown(context.Context) error { return nil }
 
-// String says no more than that it is a query, which may have secrets.
+// String returns "an SQL query". The query itself may have secrets.
 func (s *SQL) String() string { return "an SQL query" }
 
-// Fetch runs the query. Rows that are no resources are told of by a *drm.BadItemsError, with a *RowError for each,
-// beside the good ones. Its other errors are a *drm.InputError for columns or a number of rows that will not do, and
-// those of the database and of ctx. No error of DRM's tells a value of a row, the id's aside; one of the database says
-// what the database makes it say.
+// Fetch runs the query. If some rows are not valid resources, it returns the good ones together with a
+// *drm.BadItemsError, which has a *RowError for each bad row. Its other errors are a *drm.InputError for unusable
+// columns or too many rows, and those of the database and of ctx. DRM's own errors show no value of a row but its id;
+// an error of the database may show any.
 func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	asking, cancel := context.WithTimeoutCause(
 		ctx,
@@ -136,11 +136,11 @@ func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
 	if err == nil {
 		return resources, nil
 	}
-	var row *RowError // also one of some rows only
+	var row *RowError // about one row, or inside a *drm.BadItemsError
 	var input *drm.InputError
 	if !errors.As(err, &row) && !errors.As(err, &input) {
 		err = scrubError(err, s.secrets)
-		if cause := context.Cause(asking); cause != nil && !errors.Is(err, cause) { // drivers tell it in many ways
+		if cause := context.Cause(asking); cause != nil && !errors.Is(err, cause) { // drivers report it in many ways
 			err = fmt.Errorf("%w: %w", cause, err)
 		}
 	}
@@ -152,7 +152,7 @@ func (s *SQL) fetch(ctx context.Context) ([]drm.Resource, error) {
 	if err != nil {
 		return nil, err
 	}
-	defer func() { _ = rows.Close() }() // what matters is in Err
+	defer func() { _ = rows.Close() }() // rows.Err has every error that matters
 	names, err := rows.Columns()
 	if err != nil {
 		return nil, err

@@ -17,11 +17,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
-// RowError says which row of a query's answer is wrong. The error inside is a *drm.InputError where it is no resource,
-// and a *DuplicateError, which then counts rows as this does, where it is one that was there before.
+// RowError says which row of a query's answer is wrong. The error inside is a *drm.InputError if the row is not a valid
+// resource, a *DuplicateError if an earlier row has its id (First and Second then count rows, from 1), or an error of
+// the database.
 type RowError struct {
-	Row    int    // from 1
-	Column string // its name; empty where it is about the row as a whole
+	Row    int    // the row's number, from 1
+	Column string // the name of the column; empty if the error is about the whole row
 	Err    error
 }
 
@@ -29,12 +30,8 @@ func (e *RowError) Error() string {
 	var twice *DuplicateError
 	switch {
 	case errors.As(e.Err, &twice):
-		return fmt.Sprintf(
-			"row %d: id %q is also that of row %d, want each id once",
-			e.Row,
-			excerpt.Of(twice.ID),
-			twice.First,
-		)
+		return fmt.Sprintf("row %d: id %q is also that of row %d, want each id once",
+			e.Row, excerpt.Of(twice.ID), twice.First)
 	case e.Column == "":
 		return fmt.Sprintf("row %d: %v", e.Row, e.Err)
 	default:
@@ -48,11 +45,11 @@ func (e *RowError) Unwrap() error { return e.Err }
 // rowReader makes resources of rows.
 type rowReader struct {
 	names     []string
-	id, data  int // columns; data is -1 where there is none
+	id, data  int // the indexes of these columns; data is -1 if there is none
 	numberIDs bool
-	keys      [][]byte // the names as JSON, with a colon
-	values    []any    // of the row that was scanned last
-	targets   []any    // for Scan: pointers to values
+	keys      [][]byte // the names as JSON, each with a colon
+	values    []any    // those of the row that was scanned last
+	targets   []any    // pointers to values, for Scan
 }
 
 // newRowReader checks the columns. The error is a *drm.InputError.
@@ -70,15 +67,15 @@ func newRowReader(names []string, numberIDs bool) (*rowReader, error) {
 		return nil, complain(`a column "id"; AS renames one`)
 	}
 	if r.data >= 0 && len(names) > 2 {
-		return nil, complain(`no others beside "id" and "data", which has the whole object`)
+		return nil, complain(`no column beside "id" and "data", which has the whole object`)
 	}
 	for i, name := range names {
 		if name == "" || slices.Contains(names[:i], name) {
-			return nil, complain("each of another name; AS renames one")
+			return nil, complain("columns that all have different names; AS renames one")
 		}
 		key, err := jsonOf(name)
 		if err != nil {
-			return nil, complain("names that are valid UTF-8")
+			return nil, complain("column names that are valid UTF-8")
 		}
 		r.keys = append(r.keys, append(key, ':'))
 	}
@@ -89,7 +86,7 @@ func newRowReader(names []string, numberIDs bool) (*rowReader, error) {
 	return r, nil
 }
 
-// resource makes a resource of the row. The column is that of the error.
+// resource makes a resource of the row. column is the one that the error is about.
 func (r *rowReader) resource() (resource drm.Resource, column string, err error) {
 	id, err := r.idOf(r.values[r.id])
 	if err != nil {
@@ -128,14 +125,14 @@ func (r *rowReader) resource() (resource drm.Resource, column string, err error)
 	return resource, "", nil
 }
 
-// ids are those that the row may stand for.
+// ids returns the ids that the row may stand for.
 func (r *rowReader) ids() (ids itemIDs) {
-	numbers := rowReader{numberIDs: true} // whether they are accepted or not, the digits of a number are an id
+	numbers := rowReader{numberIDs: true} // the digits of a number are an id, even if number ids are not accepted
 	if id, err := numbers.idOf(r.values[r.id]); err == nil {
 		ids.all, ids.legible = []string{id}, true
 	}
 	if r.data >= 0 {
-		switch v := r.values[r.data].(type) { // which may have another one
+		switch v := r.values[r.data].(type) { // the object may have another id
 		case string:
 			ids.all = append(ids.all, idsIn([]byte(v)).all...)
 		case []byte:
@@ -145,6 +142,7 @@ func (r *rowReader) ids() (ids itemIDs) {
 	return ids
 }
 
+// idOf returns the id in the value of the column id.
 func (r *rowReader) idOf(value any) (string, error) {
 	const want = "a text"
 	switch v := value.(type) {
@@ -154,7 +152,7 @@ func (r *rowReader) idOf(value any) (string, error) {
 		return v, nil
 	case []byte:
 		return string(v), nil
-	case int64, uint64, int32, uint32, int: // the first is what drivers should give
+	case int64, uint64, int32, uint32, int: // drivers should only return the first of them
 		number := fmt.Sprint(v)
 		if !r.numberIDs {
 			return "", &drm.InputError{Field: "id", Value: number, Want: want + "; NumberIDs accepts whole numbers"}
@@ -169,7 +167,7 @@ func (r *rowReader) idOf(value any) (string, error) {
 	}
 }
 
-// object is the value of the column data, as the data of a resource.
+// object returns the value of the column data as the data of a resource.
 func (r *rowReader) object(value any, id string) (json.RawMessage, error) {
 	var text []byte
 	switch v := value.(type) {
@@ -201,7 +199,7 @@ func (r *rowReader) object(value any, id string) (json.RawMessage, error) {
 	return compact.Bytes(), nil
 }
 
-// jsonOf is the value of a column as JSON.
+// jsonOf returns the value of a column as JSON.
 func jsonOf(value any) (json.RawMessage, error) {
 	text, isText := value.(string)
 	switch v := value.(type) {
@@ -220,7 +218,7 @@ func jsonOf(value any) (json.RawMessage, error) {
 	}
 	if isText {
 		if !utf8.ValidString(text) {
-			return nil, &drm.InputError{Field: "value", Value: "text of other bytes", Want: "valid UTF-8"}
+			return nil, &drm.InputError{Field: "value", Value: "text that is not UTF-8", Want: "valid UTF-8"}
 		}
 		value = text
 	}
@@ -237,7 +235,7 @@ func jsonOf(value any) (json.RawMessage, error) {
 	}
 }
 
-// marshal is json.Marshal that leaves <, > and & as they are.
+// marshal is json.Marshal without the escapes for <, > and &.
 func marshal(value any) (json.RawMessage, error) {
 	var b bytes.Buffer
 	e := json.NewEncoder(&b)
