@@ -15,33 +15,33 @@ import (
 
 // receiver is the other end of a Webhook: it starts and stops whatever the resources stand for.
 type receiver struct {
-	start func(id string, token int64, resource json.RawMessage) (stop func(), err error) // may take its time
+	start func(id string, token int64, resource json.RawMessage) (stop func(), err error) // may be slow
 
 	mu    sync.Mutex
 	known map[string]*known // by the resource's id
-	swept time.Time         // when forget looked last
+	swept time.Time         // when forget last looked
 }
 
-// remember is how long a resource is remembered that nothing runs for and nothing is asked for: longer than any request
-// can be on its way.
+// remember is how long the receiver remembers a resource after the last request, if nothing runs for it: longer than
+// any request can be on its way.
 const remember = time.Hour
 
-// number is the pair by which requests for one resource are compared: which one was sent later?
+// number is the pair that tells which of two requests for one resource was sent later.
 type number struct{ token, call int64 }
 
 func (n number) less(m number) bool {
 	return n.token < m.token || n.token == m.token && n.call < m.call
 }
 
-// known is what the receiver knows of one resource.
+// known is what the receiver knows about one resource.
 type known struct {
-	newest number    // the highest that came; receiver.mu guards this and the next two
-	busy   int       // requests that are being worked on, or wait
-	last   time.Time // when the last one was done
+	newest number    // the highest number that has come; receiver.mu guards this field and the next two
+	busy   int       // how many requests are being worked on or wait
+	last   time.Time // when the last request was done
 
-	turn  sync.Mutex // one request at a time; it guards what follows
-	begun number     // the handle or update that was begun last
-	stop  func()     // ends what that one started; nil where nothing runs
+	turn  sync.Mutex // held by the one request that is worked on; it guards the fields below
+	begun number     // the number of the handle or update that was begun last
+	stop  func()     // ends what that request started; nil if nothing runs
 }
 
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
@@ -61,7 +61,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		return
 	}
 	sent := number{msg.Token, msg.Call}
-	k := r.mark(resource.ID, sent) // before it waits for anything: what was sent earlier is outdated from now on
+	k := r.mark(resource.ID, sent) // before it waits for anything, so that earlier requests are outdated
 	defer r.done(k)
 	k.turn.Lock()
 	defer k.turn.Unlock()
@@ -71,7 +71,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		case r.outdated(k, sent):
 			http.Error(w, "a newer request was seen", http.StatusConflict)
 			return
-		case k.begun == sent && k.stop != nil: // the same request twice, and it is done
+		case k.begun == sent && k.stop != nil: // the same request came twice, and its work is done
 			w.WriteHeader(http.StatusNoContent)
 			return
 		case k.begun == sent:
@@ -82,7 +82,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			http.Error(w, "it waited for too long", http.StatusServiceUnavailable)
 			return
 		}
-		k.end() // asked again, or changed, or the member before never said terminate
+		k.end() // it runs for an earlier request
 		k.begun = sent
 		stop, err := r.start(resource.ID, msg.Token, msg.Resource)
 		if err != nil {
@@ -90,7 +90,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 			return
 		}
 		k.stop = stop
-		if r.outdated(k, sent) { // given up meanwhile: nobody wants what was started
+		if r.outdated(k, sent) { // a later request came meanwhile, so nobody needs what was started
 			k.end()
 			http.Error(w, "a newer request was seen", http.StatusConflict)
 			return
@@ -103,7 +103,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	w.WriteHeader(http.StatusNoContent) // handle_failed and terminate_failed need nothing else
 }
 
-// mark notes that a request has come.
+// mark notes that a request has come, and its number.
 func (r *receiver) mark(id string, sent number) *known {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -128,7 +128,7 @@ func (r *receiver) done(k *known) {
 	k.last = time.Now()
 }
 
-// forget drops the resources of which nothing is left that could matter. It looks now and then only. r.mu is held.
+// forget drops the resources that can be forgotten. It looks only now and then. The caller holds r.mu.
 func (r *receiver) forget() {
 	if time.Since(r.swept) < remember/4 {
 		return
@@ -136,13 +136,13 @@ func (r *receiver) forget() {
 	r.swept = time.Now()
 	for id, k := range r.known {
 		if k.busy == 0 && k.stop == nil &&
-			time.Since(k.last) >= remember { // nobody has the turn, so that stop can be read
+			time.Since(k.last) >= remember { // nobody has the turn, so stop may be read
 			delete(r.known, id)
 		}
 	}
 }
 
-// outdated says whether a request that was sent later has come.
+// outdated reports whether a request that was sent later has come.
 func (r *receiver) outdated(k *known, sent number) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -158,7 +158,7 @@ func (k *known) end() {
 
 // end of receiver
 
-// A service in any language can handle resources, through webhooks: docs/webhook.md tells what it must do.
+// Through webhooks, a service in any language can handle resources. docs/webhook.md says what it must do.
 func ExampleWebhook() {
 	service := httptest.NewServer(&receiver{
 		start: func(id string, token int64, resource json.RawMessage) (func(), error) {
