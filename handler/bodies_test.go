@@ -6,7 +6,7 @@ import (
 	"testing"
 )
 
-// pending is a body of which nothing comes before it is closed.
+// pending is a body whose Read blocks until it is closed.
 type pending struct{ closed chan struct{} }
 
 func (p pending) Read([]byte) (int, error) { <-p.closed; return 0, io.EOF }

@@ -10,7 +10,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// A handler of plain functions.
+// A handler made from plain functions.
 func ExampleNew() {
 	h := handler.New(handler.Funcs{
 		Handle: func(_ context.Context, c drm.Claim) error {
@@ -30,7 +30,7 @@ func ExampleNew() {
 	// <nil> <nil>
 }
 
-// A poller per resource: it runs until the resource moves away, and is started again if it fails.
+// A poller for each resource. It runs until the resource moves to another member, and is started again if it fails.
 func ExampleNewLoop() {
 	polled := make(chan struct{})
 	loop, err := handler.NewLoop(func(ctx context.Context, c drm.Claim) error {
@@ -79,7 +79,7 @@ func ExampleChain() {
 	if err != nil {
 		panic(err)
 	}
-	h = handler.Chain(h, retry, timeout) // retry is the outer one: each attempt has its own 2 s
+	h = handler.Chain(h, retry, timeout) // retry is the outer one, so each attempt has its own 2 s
 	c := drm.NewClaim("shop", "m1", drm.Resource{ID: "feed-1"}, 7, nil)
 	fmt.Println(h.Handle(context.Background(), c), attempts)
 	// Output: <nil> 3
@@ -100,7 +100,7 @@ func ExampleNewExec() {
 	if err != nil {
 		panic(err)
 	}
-	// drm.Start(ctx, drm.Config{Handler: exec, …}); and once the Manager has stopped:
+	// Here comes drm.Start(ctx, drm.Config{Handler: exec, …}). Once the Manager has stopped:
 	fmt.Println(exec.Close(context.Background()))
 	// Output:
 	// ["worker" "--mode" "full sync"]

@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// processorTime is what this process, those that it waited for, and its guards have used.
+// processorTime is the processor time that this process, its ended children and its guards have used.
 func processorTime(b *testing.B) (total time.Duration) {
 	b.Helper()
 	for _, who := range []int{syscall.RUSAGE_SELF, syscall.RUSAGE_CHILDREN} {
@@ -31,7 +31,7 @@ func processorTime(b *testing.B) (total time.Duration) {
 			b.Fatal(err)
 		}
 		_, rest, _ := strings.Cut(string(text), ") ")
-		for _, field := range strings.Fields(rest)[11:15] { // its own, and that of children that it waited for
+		for _, field := range strings.Fields(rest)[11:15] { // its own time, and that of its ended children
 			ticks, _ := strconv.Atoi(field)
 			total += time.Duration(ticks) * 10 * time.Millisecond
 		}
@@ -49,8 +49,8 @@ func startMany(b *testing.B, e *handler.Exec, n int, v drm.Validity) {
 	}
 }
 
-// BenchmarkExecStart is the processor time that a start of /bin/true takes, the program's own included, until it has
-// ended; and that of a plain start, by package os/exec, for comparison.
+// BenchmarkExecStart measures the processor time of a run of /bin/true, including the program's own, and for comparison
+// that of a run by package os/exec.
 func BenchmarkExecStart(b *testing.B) {
 	b.Run("plain", func(b *testing.B) {
 		before := processorTime(b)
@@ -83,14 +83,14 @@ func benchmarkStart(b *testing.B) {
 	}
 }
 
-// renewed is a validity as that of a lease of 5 s that is renewed each second.
+// renewed is the validity of a lease of 5 s that is renewed each second.
 type renewed struct{ since time.Time }
 
 func (r renewed) Remaining() time.Duration {
 	return 4500*time.Millisecond - time.Since(r.since)%time.Second
 }
 
-// BenchmarkExecIdle is the share of a processor that the agent and its guards use for 1,000 processes that do nothing.
+// BenchmarkExecIdle measures which share of a processor agent and guards use for 1,000 processes that do nothing.
 // Run it with -benchtime 1x.
 func BenchmarkExecIdle(b *testing.B) {
 	e, err := handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "100000"}})

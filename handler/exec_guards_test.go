@@ -32,7 +32,7 @@ func TestExecHasOneGuardForManyProcesses(t *testing.T) {
 	if len(guards) != 1 {
 		t.Errorf("5 processes have %d guards", len(guards))
 	}
-	for pid := range guards { // people find it by its name
+	for pid := range guards { // people look for a guard by its name
 		name, err := os.ReadFile(fmt.Sprintf("/proc/%d/comm", pid))
 		if want := filepath.Base(os.Args[0]); err == nil && !strings.HasPrefix(want, strings.TrimSpace(string(name))) {
 			t.Errorf("the guard is called %q, want %q", name, want)
@@ -40,12 +40,13 @@ func TestExecHasOneGuardForManyProcesses(t *testing.T) {
 	}
 }
 
-// lasting is a validity that ends at a time.
+// lasting is the validity of a claim that ends at this time.
 type lasting time.Time
 
 func (l lasting) Remaining() time.Duration { return time.Until(time.Time(l)) }
 
-// The order to start reaches the guard when the claim has ended: the agent was stopped in between, or the guard.
+// The order to start a process can reach the guard after the claim has ended, if the agent or the guard was stopped in
+// between.
 func TestExecStartsNothingWhoseClaimEndsOnTheWayToTheGuard(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -53,17 +54,16 @@ func TestExecStartsNothingWhoseClaimEndsOnTheWayToTheGuard(t *testing.T) {
 	if err := syscall.Mkfifo(hold, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	// What this guard is ordered passes only once the test lets it.
+	// The orders to this guard wait until the test lets them pass.
 	slow := `hold=$1; shift; { read -r go <"$hold"; exec cat; } 3>&- | "$@"`
 	e := must[*handler.Exec](t)(handler.NewExec(handler.ExecConfig{
 		Command:      []string{"touch", ran},
 		GuardCommand: []string{"sh", "-c", slow, "sh", hold, os.Args[0], handler.GuardArg},
 	}))
 	ends := time.Now().Add(100 * time.Millisecond)
+	ending := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, lasting(ends))
 	handled := make(chan error, 1)
-	go func() {
-		handled <- e.Handle(context.WithoutCancel(t.Context()), drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, lasting(ends)))
-	}()
+	go func() { handled <- e.Handle(context.WithoutCancel(t.Context()), ending) }()
 	<-time.After(time.Until(ends))
 	if err := os.WriteFile(hold, []byte("go\n"), 0o600); err != nil {
 		t.Fatal(err)
@@ -84,8 +84,8 @@ func TestExecStartsNothingWhoseClaimEndsOnTheWayToTheGuard(t *testing.T) {
 	}
 }
 
-// hangExec has every exec of the file hang until release is called: it waits for the holder of a lease, as it would for
-// a server of files that does not answer. hangs says whether one does.
+// hangExec makes every exec of the file hang until release is called: exec waits for the holder of a file lease, as it
+// would wait for a file server that does not answer. hangs reports whether an exec waits.
 func hangExec(t *testing.T, path string) (release func(), hangs func() bool) {
 	t.Helper()
 	if runtime.GOOS != "linux" {
@@ -111,11 +111,11 @@ func hangExec(t *testing.T, path string) (release func(), hangs func() bool) {
 	}
 }
 
-// switching is a handler whose program is sometimes one whose exec hangs.
+// switching is a handler that can switch between a program whose exec hangs and another one.
 type switching struct {
 	*handler.Exec
 	t             *testing.T
-	program, ran  string // what is run; and the file that the hanging program makes
+	program, ran  string // the program that is run, and the file that the hanging program makes
 	slow, release func()
 	fast          func()
 	hangs         func() bool
@@ -208,7 +208,7 @@ func TestExecIsNotHeldUpByAProgramWhoseExecHangs(t *testing.T) {
 	s.awaitHang()
 	s.fast()
 
-	// With one start at a time, this one waits for its turn no longer than a while.
+	// Only one start is allowed at a time, and yet this one does not wait long for its turn.
 	after := begin("after", remaining(time.Hour))
 	close(validity)
 	await(t, ends.gone, "the process whose claim ended to be killed")
@@ -222,12 +222,12 @@ func TestExecIsNotHeldUpByAProgramWhoseExecHangs(t *testing.T) {
 		t.Error(err)
 	}
 	select {
-	case <-time.After(1500 * time.Millisecond): // longer than its claim is valid at a time
+	case <-time.After(1500 * time.Millisecond): // longer than the validity that each renewal gives
 		renewed.alive(t)
 	case <-renewed.gone:
 		t.Error("the process of a claim that is renewed is gone")
 	}
-	// What hangs ends with its claim, and the program does not begin when the file system answers again.
+	// The hanging process ends with its claim, and the program does not begin when the file system answers again.
 	select {
 	case err := <-hung:
 		t.Fatalf("Handle of what hangs returned: %v", err)
@@ -252,7 +252,7 @@ func TestExecIsNotHeldUpByAProgramWhoseExecHangs(t *testing.T) {
 	}
 }
 
-// What waits for its turn starts only if its claim and its Handle are still there then.
+// A process that waits for its turn starts only if its claim and its Handle still live when the turn comes.
 func TestExecStartsNothingWhoseTurnComesTooLate(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
@@ -291,7 +291,7 @@ func TestExecStartsNothingWhoseTurnComesTooLate(t *testing.T) {
 	}
 }
 
-// Terminate, called while the start of the program is under way, wins, whichever comes first.
+// A Terminate that is called during the start of the program ends the process, whichever of the two is faster.
 func TestExecTerminateIsNotOvertakenByTheStart(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
@@ -313,7 +313,7 @@ func TestExecTerminateIsNotOvertakenByTheStart(t *testing.T) {
 	s.release()
 	soon, done := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer done()
-	if err := s.Close(soon); err != nil { // nothing of the guard is there afterwards
+	if err := s.Close(soon); err != nil { // nothing is left of the guard afterwards
 		t.Error(err)
 	}
 	if _, err := os.Stat(s.ran); err == nil {
@@ -360,7 +360,7 @@ func TestExecKillsWhatLeftTheGroupAndNothingOfOthers(t *testing.T) {
 	})
 }
 
-// reporting is a validity that is told how the handling goes.
+// reporting is a validity that receives the claim's reports.
 type reporting chan error
 
 func (reporting) Remaining() time.Duration { return time.Minute }
@@ -398,7 +398,7 @@ func TestExecShowsAProcessThatIsStopped(t *testing.T) {
 	if err := await(t, reports, "a report"); err == nil {
 		t.Error("it is stopped again, and its state is active")
 	}
-	if err := e.Terminate(t.Context(), c); err != nil { // SIGKILL reaches it all the same
+	if err := e.Terminate(t.Context(), c); err != nil { // SIGKILL reaches a stopped process too
 		t.Error(err)
 	}
 	await(t, p.gone, "the process to be killed")
@@ -425,7 +425,7 @@ func TestExecReplacesAGuardThatIsStopped(t *testing.T) {
 	}
 }
 
-// Go raises its own limit of open files, which is not for the processes.
+// Go raises the limit of open files for its own process. The processes of a guard must get the original limit.
 func TestExecGivesProcessesTheLimitOfOpenFilesOfTheAgent(t *testing.T) {
 	t.Parallel()
 	const want = "321\n"
@@ -443,7 +443,7 @@ func TestExecGivesProcessesTheLimitOfOpenFilesOfTheAgent(t *testing.T) {
 			"sh",
 			os.Args[0],
 			handler.GuardArg,
-		}, // as an agent would pass it on
+		}, // as an agent would pass the limit on
 	}))
 	if err := e.Handle(t.Context(), claim("a", 1)); err != nil {
 		t.Fatal(err)

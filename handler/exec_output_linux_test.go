@@ -11,7 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// A program expects that its output waits for room; and what it prints to one place keeps its order only in one pipe.
+// A program expects that a write to its output blocks until there is room. And what it prints to one place keeps its
+// order only in one pipe.
 func TestExecGivesProcessesOnePipeThatBlocks(t *testing.T) {
 	t.Parallel()
 	var out bytes.Buffer

@@ -18,8 +18,8 @@ import (
 
 func init() { programs["__chatty"] = chattyMain }
 
-// chattyMain prints args[1] lines of about args[0] bytes, a few bytes at a time, each line all of one character, and
-// ends.
+// chattyMain prints args[1] lines of about args[0] bytes, a few bytes at a time, and ends. Each line repeats one
+// character.
 func chattyMain(args []string) int {
 	var length, count int
 	_, _ = fmt.Sscan(args[0], &length)
@@ -35,7 +35,7 @@ func chattyMain(args []string) int {
 	return 0
 }
 
-// runChatty runs one chatty process for each id, until it has ended by itself.
+// runChatty runs one chatty process for each id, and returns when all have ended by themselves.
 func runChatty(t testing.TB, cfg handler.ExecConfig, length, count int, ids ...string) {
 	t.Helper()
 	ended := make(chan struct{}, len(ids))
@@ -65,7 +65,7 @@ func runChatty(t testing.TB, cfg handler.ExecConfig, length, count int, ids ...s
 
 func TestExecPutsTheResourceBeforeEachLine(t *testing.T) {
 	t.Parallel()
-	var out, errs bytes.Buffer // the handler guards them: the race detector watches
+	var out, errs bytes.Buffer // the race detector notices if the handler does not guard them
 	runChatty(t, handler.ExecConfig{Output: handler.OutputPrefix, Stdout: &out, Stderr: &errs}, 3, 2, "a", "b c")
 	got := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
 	slices.Sort(got)
@@ -83,7 +83,7 @@ func TestExecPutsTheResourceBeforeEachLine(t *testing.T) {
 	) {
 		t.Errorf("stderr: %q, want %q", got, want)
 	}
-	var both bytes.Buffer // in the order in which it was printed
+	var both bytes.Buffer // must keep the order in which the process printed
 	runChatty(t, handler.ExecConfig{Output: handler.OutputPrefix, Stdout: &both, Stderr: &both}, 3, 2, "a")
 	if got, want := both.String(), "[a] aaa\n[a] aaa\n[a] end without an end of line\n"; got != want {
 		t.Errorf("both: %q, want %q", got, want)
@@ -99,7 +99,7 @@ func TestExecThrowsOutputAway(t *testing.T) {
 	}
 }
 
-// tearing is a writer that notes what is written at once.
+// tearing is a writer that checks that each Write has whole lines.
 type tearing struct {
 	mu    sync.Mutex
 	parts []string
@@ -137,7 +137,7 @@ func TestExecDoesNotMixTheLinesOfProcesses(t *testing.T) {
 	}
 }
 
-// A writer that takes nothing does not keep processes from their work.
+// A writer that takes nothing must not keep processes from their work.
 func TestExecDoesNotHoldUpProcessesForAWriterThatTakesNothing(t *testing.T) {
 	t.Parallel()
 	free := make(chan struct{})
@@ -165,7 +165,7 @@ func TestExecRefusesAnUnknownOutput(t *testing.T) {
 	}
 }
 
-// BenchmarkExecOutput measures how fast four processes get rid of 32 MiB each.
+// BenchmarkExecOutput measures how fast four processes can print 32 MiB each.
 func BenchmarkExecOutput(b *testing.B) {
 	null, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
 	if err != nil {

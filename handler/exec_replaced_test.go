@@ -21,7 +21,7 @@ import (
 
 func init() { programs["__many"] = manyMain }
 
-// manyMain is an agent that begins with another resource for each line of its standard input.
+// manyMain is an agent that handles one more resource for each line of its standard input.
 func manyMain(args []string) int {
 	e, err := handler.NewExec(
 		handler.ExecConfig{
@@ -45,7 +45,7 @@ func manyMain(args []string) int {
 	return 0
 }
 
-// The guard is the program that runs, whatever has become of its file: an update puts another one in its place, or
+// A guard must be the program that runs, whatever has become of its file: an update puts another one in its place, or
 // removes it.
 func TestExecStartsGuardsOfItsOwnProgramThoughItsFileIsReplacedOrGone(t *testing.T) {
 	t.Parallel()
@@ -88,6 +88,7 @@ func TestExecStartsGuardsOfItsOwnProgramThoughItsFileIsReplacedOrGone(t *testing
 			said := bufio.NewScanner(stdout)
 			begin := func(id string) *peer {
 				t.Helper()
+				killed := fmt.Sprintf("start resource %q (token 1): guard process: signal: killed", id)
 				for {
 					fmt.Fprintln(stdin, id)
 					if !said.Scan() {
@@ -96,7 +97,7 @@ func TestExecStartsGuardsOfItsOwnProgramThoughItsFileIsReplacedOrGone(t *testing
 					switch said.Text() {
 					case "<nil>":
 						return ch.next()
-					case fmt.Sprintf("start resource %q (token 1): guard process: signal: killed", id): // by the test, just now
+					case killed: // the test has just killed that guard
 					default:
 						t.Fatal(said.Text())
 					}
@@ -111,7 +112,7 @@ func TestExecStartsGuardsOfItsOwnProgramThoughItsFileIsReplacedOrGone(t *testing
 			}
 			first.tell(t, "kill-parent") // so that a new guard is needed
 			await(t, first.gone, "the first process to be killed")
-			if runtime.GOOS == "darwin" { // which has no way to start it, and says so
+			if runtime.GOOS == "darwin" { // macOS cannot start a guard then, and the error says so
 				fmt.Fprintln(stdin, "c")
 				for said.Scan() && strings.HasSuffix(said.Text(), "signal: killed") {
 					fmt.Fprintln(stdin, "c")

@@ -29,14 +29,14 @@ import (
 )
 
 func init() {
-	// A process with the race detector sleeps for a second when it exits, which the ones started here need not.
+	// A process with the race detector sleeps for a second at its exit. The processes that are started here do not.
 	_ = os.Setenv("GORACE", strings.TrimSpace(os.Getenv("GORACE")+" atexit_sleep_ms=0"))
 	programs[handler.GuardArg] = handler.RunGuard
 	programs["__child"] = childMain
 	programs["__agent"] = agentMain
 }
 
-// hello is what a child process tells its test when it has started.
+// hello is the first message of a child process to its test.
 type hello struct {
 	Name                  string
 	PID, PPID, PGID, PSID int
@@ -45,7 +45,7 @@ type hello struct {
 	Pipes                 []string
 }
 
-// pipes are the pipes that this process holds beyond the standard ones, where the system can tell.
+// pipes returns the pipes that this process holds besides the standard ones, if the system can tell.
 func pipes() []string {
 	var names []string
 	entries, _ := os.ReadDir("/proc/self/fd")
@@ -62,14 +62,19 @@ func pipes() []string {
 	return names
 }
 
-// inherited are those that were there before the first test.
+// inherited are the pipes that were there before the first test.
 var inherited = pipes()
 
-// childMain is a process that a handler runs. It connects to its test, and does what that says, line by line; the
-// connection's end tells the test that it is gone. Arguments: "stubborn" ignores SIGTERM, "polite" tells of it before
-// it ends, "deaf" does not read its standard input, "family" has a child in its group and one in a session of its own
-// (each stubborn), "wiped" has that one without the claim in its environment, "patient" has a polite child in
-// its group, "daemon" has a stubborn descendant that is neither its child nor in its group.
+// childMain is a process that a handler runs. It connects to its test and obeys the test's orders, one per line. The
+// end of the connection tells the test that the process is gone. These arguments change what it does:
+//
+//   - "stubborn" ignores SIGTERM;
+//   - "polite" reports SIGTERM before it ends;
+//   - "deaf" does not read its standard input;
+//   - "family" has a child in its group and one in a session of its own, both stubborn;
+//   - "wiped" has no claim in the environment of the latter;
+//   - "patient" has a polite child in its group;
+//   - "daemon" has a stubborn descendant that is neither its child nor in its group.
 func childMain(args []string) int {
 	name := "child"
 	for _, arg := range args {
@@ -112,7 +117,7 @@ func childMain(args []string) int {
 		spawn(nil, "stubborn", "name=grandchild")
 		spawn(&syscall.SysProcAttr{Setsid: true}, "stubborn", "name=runaway")
 	}
-	if has("daemon") { // its parent, which is not this process, ends at once
+	if has("daemon") { // the daemon's parent, which is not this process, ends at once
 		cmd := exec.Command(
 			"sh",
 			"-c",
@@ -167,7 +172,7 @@ func childMain(args []string) int {
 	}
 }
 
-// agentMain is an agent with one resource, whose claim is always valid for args[0] more. It ends only by a signal.
+// agentMain is an agent with one resource, whose claim is always valid for another args[0]. Only a signal ends it.
 func agentMain(args []string) int {
 	valid, _ := time.ParseDuration(args[0])
 	e, err := handler.NewExec(handler.ExecConfig{Command: append([]string{os.Args[0], "__child"}, args[1:]...)})
@@ -183,12 +188,12 @@ func agentMain(args []string) int {
 	return 0
 }
 
-// peer is a child as its test sees it.
+// peer is the test's view of a child.
 type peer struct {
 	hello
 	conn net.Conn
-	said chan string   // what it answers
-	gone chan struct{} // closed when it is dead
+	said chan string   // the child's answers
+	gone chan struct{} // closed when the child is dead
 }
 
 // children accepts the connections of the children of a test.
@@ -254,13 +259,13 @@ func (ch *children) meet(conn net.Conn) {
 	}
 }
 
-// next is the next child that starts. When the test ends, it is made sure that it is gone.
+// next returns the next child that starts. When the test ends, it makes sure that the child is gone.
 func (ch *children) next() *peer {
 	ch.t.Helper()
 	select {
 	case p := <-ch.arrivals:
 		ch.t.Cleanup(func() {
-			_ = p.conn.Close() // it exits when it reads this
+			_ = p.conn.Close() // the child exits when it notices this
 			await(ch.t, p.gone, p.Name+" to be gone")
 		})
 		return p
@@ -270,7 +275,7 @@ func (ch *children) next() *peer {
 	}
 }
 
-// named takes the next n children, by name.
+// named returns the next n children, by name.
 func (ch *children) named(n int) map[string]*peer {
 	ch.t.Helper()
 	all := map[string]*peer{}
@@ -301,7 +306,7 @@ func (p *peer) alive(t *testing.T) {
 	}
 }
 
-// newExec makes a handler that runs this binary as a child, with cfg's other fields.
+// newExec makes a handler that runs this binary as a child. The other fields are those of cfg.
 func (ch *children) newExec(cfg handler.ExecConfig, args ...string) *handler.Exec {
 	ch.t.Helper()
 	cfg.Command = append([]string{os.Args[0], "__child"}, args...)
@@ -420,7 +425,7 @@ func TestExecTerminateWaitsForTheWholeGroup(t *testing.T) {
 	if said := await(t, all["grandchild"].said, "SIGTERM in the grandchild"); said != "term" {
 		t.Errorf("the grandchild said %q", said)
 	}
-	all["grandchild"].tell(t, "go on") // it exits 0: it was not killed meanwhile
+	all["grandchild"].tell(t, "go on") // an exit status of 0 shows that it was not killed meanwhile
 	if err := await(t, ended, "Terminate"); err != nil {
 		t.Error(err)
 	}
@@ -490,11 +495,13 @@ func TestExecKillsAtOnceWhenTheClaimEnds(t *testing.T) {
 	}
 }
 
-// A manager that stops, say, while Handle is at work ends its context. The claim is still its own, and so is the
-// process.
+// A manager that stops during a Handle (say) ends the context of the call, but still has the claim. So the process may
+// end in order.
 func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
 	t.Parallel()
-	for _, cause := range []error{drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout} {
+	for _, cause := range []error{
+		drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout,
+	} {
 		t.Run("while it starts: "+cause.Error(), func(t *testing.T) {
 			t.Parallel()
 			ch := newChildren(t)
@@ -502,7 +509,7 @@ func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
 			if err := syscall.Mkfifo(hold, 0o600); err != nil {
 				t.Fatal(err)
 			}
-			// What this guard reports passes only once the test lets it.
+			// The reports of this guard wait until the test lets them pass.
 			slow := `hold=$1; shift; { "$@" 3>&1 >&4 4>&- | { read -r go <"$hold"; cat >&3; }; } 4>&1`
 			e := ch.newExec(handler.ExecConfig{
 				Grace:        time.Hour,
@@ -545,7 +552,7 @@ func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
 	}
 }
 
-// childrenOf are the processes whose parent pid ("self") is, where the system can tell.
+// childrenOf returns the processes whose parent is pid (or "self"), if the system can tell.
 func childrenOf(pid string) (pids []string) {
 	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
 	for _, list := range lists {
@@ -555,7 +562,7 @@ func childrenOf(pid string) (pids []string) {
 	return pids
 }
 
-func TestExecLeavesNothingOfAClaimThatEndsAtOnce(t *testing.T) { // not parallel: it looks at all children
+func TestExecLeavesNothingOfAClaimThatEndsAtOnce(t *testing.T) { // not parallel, because it looks at all children
 	if runtime.GOOS != "linux" {
 		t.Skip("there is no /proc")
 	}
@@ -603,7 +610,8 @@ func TestExecRestartsAProcessThatEnds(t *testing.T) {
 	if again.PID == all["child"].PID || again.Stdin != all["child"].Stdin {
 		t.Errorf("started again: %+v", again.hello)
 	}
-	_ = syscall.Kill(again.PID, syscall.SIGKILL) // its number is taken as long as its guard has not seen this
+	// No other process can get its number before its guard has noticed this.
+	_ = syscall.Kill(again.PID, syscall.SIGKILL)
 	if err := await(t, told, "OnExit"); err == nil || !strings.Contains(err.Error(), "signal: killed") {
 		t.Errorf("OnExit was told %v", err)
 	}
@@ -687,7 +695,7 @@ func TestExecRunsOneProcessPerResource(t *testing.T) {
 func TestExecGivesOutputToItsWriters(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
-	// The buffers are guarded by the handler: the race detector watches. A pipe that nobody reads must not matter.
+	// The race detector notices if the handler does not guard the buffers. A pipe that nobody reads must not matter.
 	var out, errs bytes.Buffer
 	e := ch.newExec(handler.ExecConfig{Stdout: &out, Stderr: &errs}, "deaf")
 	big, _ := json.Marshal(map[string]string{"id": "a", "pad": strings.Repeat("x", 1<<20)})
@@ -717,7 +725,7 @@ func TestExecGetsABigResourceWhole(t *testing.T) {
 	}
 }
 
-// startAgent runs an agent as a process of its own, and gives it and its child.
+// startAgent runs an agent as a process of its own, and returns it and its child.
 func startAgent(t *testing.T, ch *children, args ...string) (*exec.Cmd, *peer) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], append([]string{"__agent"}, args...)...)
@@ -741,7 +749,7 @@ func startAgent(t *testing.T, ch *children, args ...string) (*exec.Cmd, *peer) {
 func TestExecChildDiesWithAnAgentThatIsKilled(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
-	agent, p := startAgent(t, ch, "1h", "stubborn") // no deadline comes to help
+	agent, p := startAgent(t, ch, "1h", "stubborn") // so long that no deadline kills the child
 	if err := agent.Process.Kill(); err != nil {
 		t.Fatal(err)
 	}
@@ -753,7 +761,7 @@ func TestExecChildOfAStoppedAgentDiesByItsDeadline(t *testing.T) {
 	ch := newChildren(t)
 	const valid = 2 * time.Second
 	agent, p := startAgent(t, ch, valid.String(), "stubborn")
-	// While the agent renews, the child lives on past its first deadline.
+	// As the agent renews the child, the child outlives its first deadline.
 	select {
 	case <-p.gone:
 		t.Fatal("the child died though its agent renewed it")

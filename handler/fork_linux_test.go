@@ -9,8 +9,8 @@ import (
 	"time"
 )
 
-// forkInto has a new process become a program that makes the file, and gives what that told and whether the file is
-// there.
+// forkInto makes a new process become a program that makes a file. It returns what the process wrote about its failure,
+// and whether the file is there.
 func forkInto(t *testing.T, f *forker, path, file string, until int64) (told []byte, ran bool) {
 	t.Helper()
 	runtime.LockOSThread() // the process dies with the thread
@@ -41,7 +41,7 @@ func forkInto(t *testing.T, f *forker, path, file string, until int64) (told []b
 	return told[:n], err == nil
 }
 
-// What is decided before the fork may be late by the time of the exec.
+// The claim may end between the fork and the exec.
 func TestForkLooksAtTheClockRightBeforeExec(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()

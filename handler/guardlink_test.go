@@ -15,7 +15,7 @@ type validFor time.Duration
 
 func (v validFor) Remaining() time.Duration { return time.Duration(v) }
 
-// newTestLink is a link to no guard, with n processes under claims of each of these validities.
+// newTestLink makes a link without a guard. It has n processes for each of these validities.
 func newTestLink(n int, validities ...*validFor) *guardLink {
 	l := &guardLink{
 		procs: map[int]*process{},
@@ -50,7 +50,7 @@ func TestALinkRenewsManyProcessesInOneMessage(t *testing.T) {
 	for _, r := range l.queue[0].Renew {
 		renewed += len(r.IDs)
 	}
-	// While it looks, the clock goes on, past one multiple of untilStep after the other.
+	// The clock goes on during these looks, so that it passes many multiples of untilStep.
 	if groups := len(l.queue[0].Renew); renewed != 400 || groups > 50 {
 		t.Errorf("%d processes renewed in %d groups", renewed, groups)
 	}
@@ -59,7 +59,7 @@ func TestALinkRenewsManyProcessesInOneMessage(t *testing.T) {
 	}
 }
 
-// A deadline that comes sooner than what the guard was told goes out whatever the difference.
+// A deadline that is earlier than the one that the guard knows is sent, however small the difference is.
 func TestALinkTellsOfAClaimThatEnded(t *testing.T) {
 	t.Parallel()
 	v := validFor(20 * time.Minute)

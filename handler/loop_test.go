@@ -91,15 +91,19 @@ func TestLoopRestartsWithGrowingPauses(t *testing.T) {
 			case 3:
 				panic("ouch")
 			case 4:
-				time.Sleep(8 * time.Second) // healthy for as long as BackoffMax
+				time.Sleep(8 * time.Second) // as long as BackoffMax, after which the next pause is Backoff again
 				return boom
 			}
 			<-ctx.Done()
 			return nil
-		}, handler.LoopConfig{Backoff: time.Second, BackoffMax: 8 * time.Second, OnReturn: func(_ drm.Claim, err error) {
-			told = append(told, err)
-			panic("OnReturn panics too")
-		}})
+		}, handler.LoopConfig{
+			Backoff:    time.Second,
+			BackoffMax: 8 * time.Second,
+			OnReturn: func(_ drm.Claim, err error) {
+				told = append(told, err)
+				panic("OnReturn panics too")
+			},
+		})
 		if err := l.Handle(t.Context(), claim("a", 1)); err != nil {
 			t.Fatal(err)
 		}
@@ -123,7 +127,7 @@ func TestLoopRestartsWithGrowingPauses(t *testing.T) {
 	})
 }
 
-// reports is a Validity that writes down when what was reported.
+// reports is a Validity that keeps all reports with their times.
 type reports struct {
 	began time.Time
 	mu    sync.Mutex
@@ -154,7 +158,7 @@ func TestLoopReportsAFailureUntilItHasRunForAsLongAsThePauseWas(t *testing.T) {
 			switch runs++; runs {
 			case 1:
 				return errors.New("boom")
-			case 2: // less than the pause before it
+			case 2: // it runs for less than the pause before it
 				time.Sleep(time.Second / 2)
 				return nil
 			}
@@ -174,7 +178,7 @@ func TestLoopReportsAFailureUntilItHasRunForAsLongAsThePauseWas(t *testing.T) {
 			r.all[2].text != "well" {
 			t.Fatalf("reported %v, want two failures, and that all is well", r.all)
 		}
-		// Pauses are a second and two, less or more a fifth.
+		// The pauses are one and two seconds, each a fifth shorter or longer.
 		if again := r.all[2].after - r.all[1].after; again < 2*1600*time.Millisecond ||
 			again > 2*2400*time.Millisecond {
 			t.Errorf("all was well again %v after the second failure, want the pause of about 2 s twice", again)
@@ -237,7 +241,8 @@ func TestLoopThatHangsFailsTerminateAndBlocksTheNextHandle(t *testing.T) {
 	})
 }
 
-// A function that ends its goroutine, or whose error's methods do, has returned, and is started again.
+// A function that ends its goroutine counts as one that has returned, and is started again; so does one whose error has
+// methods that end it.
 func TestLoopStartsAgainWhatEndedItsGoroutine(t *testing.T) {
 	for name, run := range map[string]func() error{
 		"the function":    func() error { runtime.Goexit(); return nil },
@@ -273,7 +278,7 @@ func TestLoopStartsAgainWhatEndedItsGoroutine(t *testing.T) {
 	}
 }
 
-// errorReader takes reports, and reads their errors as a manager does.
+// errorReader receives reports and reads the texts of their errors, as a manager does.
 type errorReader struct{}
 
 func (*errorReader) Remaining() time.Duration { return time.Hour }

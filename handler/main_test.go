@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// TestMain makes the test binary stand for every program that the tests of Exec need.
+// TestMain makes the test binary act as any of the programs that the tests of Exec need.
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 {
 		if program := programs[os.Args[1]]; program != nil {
@@ -22,10 +22,10 @@ func TestMain(m *testing.M) {
 	goleak.VerifyTestMain(m)
 }
 
-// programs are what the test binary can be besides the tests, by first argument.
+// programs are what else the test binary can be, by its first argument.
 var programs = map[string]func(args []string) int{}
 
-// remaining is a drm.Validity that always has the same time left, as that of a member which renews all the time.
+// remaining is a drm.Validity that always has the same time left, like that of a member that renews all the time.
 type remaining time.Duration
 
 func (r remaining) Remaining() time.Duration { return time.Duration(r) }
@@ -43,7 +43,7 @@ func wantInputError(t *testing.T, err error, field string) {
 	}
 }
 
-// patience is how long a test waits for what must happen; none waits for that long unless it fails.
+// patience is how long a test waits for something that must happen. Only a test that fails waits so long.
 const patience = 60 * time.Second
 
 func await[T any](t *testing.T, c <-chan T, what string) (v T) {

@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// TestWebhookErrorsSayWhatToCheck: the URL may be that of something else than the receiver.
+// TestWebhookErrorsSayWhatToCheck covers URLs that lead to something other than the receiver.
 func TestWebhookErrorsSayWhatToCheck(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc(

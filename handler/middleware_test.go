@@ -146,12 +146,15 @@ func TestTimeoutOfHandleWaitsForItThenTerminates(t *testing.T) {
 		h := must[handler.Middleware](t)(handler.Timeout(time.Second, time.Minute))(handler.New(handler.Funcs{
 			Handle: func(ctx context.Context, _ drm.Claim) error {
 				<-ctx.Done()
-				time.Sleep(time.Second) // it has something to clean up
+				time.Sleep(time.Second) // it cleans up
 				calls = append(calls, context.Cause(ctx).Error())
 				return nil // a success that came too late
 			},
-			Terminate: func(ctx context.Context, _ drm.Claim) error { calls = append(calls, "terminate"); return ctx.Err() },
-			Update:    func(ctx context.Context, _ drm.Claim) error { <-ctx.Done(); return context.Cause(ctx) },
+			Terminate: func(ctx context.Context, _ drm.Claim) error {
+				calls = append(calls, "terminate")
+				return ctx.Err()
+			},
+			Update: func(ctx context.Context, _ drm.Claim) error { <-ctx.Done(); return context.Cause(ctx) },
 		}))
 		err := h.Handle(t.Context(), claim("a", 1))
 		if !errors.Is(err, drm.CauseTimeout) || !slices.Equal(calls, []string{drm.CauseTimeout.Error(), "terminate"}) {
@@ -283,8 +286,8 @@ func TestMiddlewareRefusesBadConfig(t *testing.T) {
 	wantInputError(t, err, "Backoff")
 }
 
-// After an attempt that may have begun, Retry terminates before it tries again, and where that fails it leaves it to
-// DRM.
+// After an attempt of unknown outcome, Retry calls Terminate before the next attempt. If Terminate fails, Retry leaves
+// the rest to DRM.
 func TestRetryTerminatesWhatMayHaveBegun(t *testing.T) {
 	for name, tc := range map[string]struct {
 		end  error
@@ -296,7 +299,10 @@ func TestRetryTerminatesWhatMayHaveBegun(t *testing.T) {
 		var calls []string
 		retry := must[handler.Middleware](t)(handler.Retry(handler.RetryConfig{Attempts: 2, Backoff: time.Millisecond}))
 		h := retry(handler.New(handler.Funcs{
-			Handle:    func(context.Context, drm.Claim) error { calls = append(calls, "handle"); return drm.ErrOutcomeUnknown },
+			Handle: func(context.Context, drm.Claim) error {
+				calls = append(calls, "handle")
+				return drm.ErrOutcomeUnknown
+			},
 			Terminate: func(context.Context, drm.Claim) error { calls = append(calls, "terminate"); return tc.end },
 		}))
 		if err := h.Handle(t.Context(), claim("a", 1)); !errors.Is(err, drm.ErrOutcomeUnknown) {
@@ -308,8 +314,7 @@ func TestRetryTerminatesWhatMayHaveBegun(t *testing.T) {
 	}
 }
 
-// Where the Terminate after a late Handle, or one that panicked, fails, DRM has to know that there may be something
-// left.
+// If the Terminate after a late Handle, or after one that panicked, fails, DRM must learn that something may be left.
 func TestMiddlewareTellsOfATerminateThatFailed(t *testing.T) {
 	late := must[handler.Middleware](t)(handler.Timeout(time.Millisecond, time.Minute))
 	for name, tc := range map[string]struct {

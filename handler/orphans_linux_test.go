@@ -8,9 +8,9 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The agent dies, and one of a guard's processes does not end though it is killed (it is traced here, so that only its
-// tracer can have its exit status; it could be waiting for a file system). What others have left is killed all the
-// same.
+// The agent dies, and one of the guard's processes does not end although it is killed. (Here it is traced, so that only
+// its tracer gets its exit status; in practice it could wait for a file system.) The guard must kill the descendants of
+// its other processes all the same.
 func TestAProcessThatDoesNotEndSavesNoOther(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
@@ -18,13 +18,13 @@ func TestAProcessThatDoesNotEndSavesNoOther(t *testing.T) {
 	all := map[string]*peer{first.Name: first}
 	second := ch.next()
 	all[second.Name] = second
-	runtime.LockOSThread() // which is the tracer
+	runtime.LockOSThread() // this thread is the tracer
 	defer runtime.UnlockOSThread()
 	pid := all["child"].PID
 	if err := unix.PtraceSeize(pid); err != nil {
 		t.Skipf("it cannot be traced: %v", err)
 	}
-	defer func() { // the guard may have it
+	defer func() { // the guard may have killed it
 		for {
 			if _, err := unix.Wait4(pid, nil, unix.WALL, nil); !errors.Is(err, unix.EINTR) {
 				return

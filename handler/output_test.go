@@ -32,7 +32,7 @@ func TestLinePrefix(t *testing.T) {
 	}
 }
 
-// shown is what becomes of what a process prints in some parts.
+// shown returns what is written for an output that a process prints in these parts.
 func shown(t *testing.T, parts ...string) string {
 	t.Helper()
 	var to bytes.Buffer
@@ -68,7 +68,7 @@ func TestLinesHaveAPrefixAndABound(t *testing.T) {
 			t.Errorf("%s: got %q, want %q", name, got, tc.want)
 		}
 	}
-	// However long they are together.
+	// Lines are cut by themselves, however long they are together.
 	if got, want := shown(t, strings.Repeat("x\n", 1<<14)), strings.Repeat("[a] x\n", 1<<14); got != want {
 		t.Errorf("many lines became %d bytes, want %d", len(got), len(want))
 	}
@@ -89,14 +89,14 @@ func (g *gate) Write(b []byte) (int, error) {
 	return g.text.Write(b)
 }
 
-// A writer that takes nothing holds the processes up for a while only; and what is lost is counted.
+// A writer that takes nothing makes the processes wait only for a while, and the lost lines are counted.
 func TestAMergerDropsWhatNobodyTakes(t *testing.T) {
 	g := &gate{}
 	m := &merger{to: g}
 	line := []byte(strings.Repeat("x", 1023) + "\n")
 	g.open.Lock()
 	const count = 1000
-	for range count { // which would hang if it waited for the writer
+	for range count { // put would hang if it waited for the writer
 		m.put(line, 1)
 	}
 	m.mu.Lock()
@@ -142,7 +142,7 @@ func TestAMergerWaitsForAWriterThatIsSlow(t *testing.T) {
 	}
 }
 
-// worst is a writer whose first call does something else.
+// worst is a writer whose first Write calls a function of the test.
 type worst struct {
 	gate
 	first func()

@@ -24,12 +24,13 @@ func TestPrinterPrintsOneLinePerCall(t *testing.T) {
 	p.HandleFailed(ctx, c, boom)
 	p.TerminateFailed(ctx, c, boom)
 	lines := strings.Split(strings.TrimSuffix(out.String(), "\n"), "\n")
+	const same = `"app":"app","member":"m1","token":9,"resource":{"id":"a","x":{"y":"<&>"}}`
 	for i, want := range []string{
-		`"action":"handle","app":"app","member":"m1","token":9,"resource":{"id":"a","x":{"y":"<&>"}},"error":""}`,
-		`"action":"update","app":"app","member":"m1","token":9,"resource":{"id":"a","x":{"y":"<&>"}},"error":""}`,
-		`"action":"terminate","app":"app","member":"m1","token":9,"resource":{"id":"a","x":{"y":"<&>"}},"error":""}`,
-		`"action":"handle_failed","app":"app","member":"m1","token":9,"resource":{"id":"a","x":{"y":"<&>"}},"error":"boom"}`,
-		`"action":"terminate_failed","app":"app","member":"m1","token":9,"resource":{"id":"a","x":{"y":"<&>"}},"error":"boom"}`,
+		`"action":"handle",` + same + `,"error":""}`,
+		`"action":"update",` + same + `,"error":""}`,
+		`"action":"terminate",` + same + `,"error":""}`,
+		`"action":"handle_failed",` + same + `,"error":"boom"}`,
+		`"action":"terminate_failed",` + same + `,"error":"boom"}`,
 	} {
 		var line struct {
 			Time string `json:"time"`
@@ -50,7 +51,7 @@ func TestPrinterPrintsOneLinePerCall(t *testing.T) {
 }
 
 func TestPrinterKeepsLinesWhole(t *testing.T) {
-	var out bytes.Buffer // not safe for concurrent use: the race detector watches
+	var out bytes.Buffer // the race detector notices if the Printer does not guard it
 	p := handler.NewPrinter(&out)
 	var calls sync.WaitGroup
 	for range 8 {

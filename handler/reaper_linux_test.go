@@ -21,7 +21,7 @@ import (
 func init() { programs["__init"] = initMain }
 
 // initMain is an agent that becomes the parent of all orphans among its descendants, as process 1 does. It has one
-// resource, and prints how its process ended.
+// resource, and prints how the process of that ended.
 func initMain([]string) int {
 	err := unix.Prctl(unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	var e *handler.Exec
@@ -66,7 +66,7 @@ func TestExecReapsWhatAKilledGuardLeavesToProcessOne(t *testing.T) {
 	})
 	all := ch.named(3)
 	all["child"].tell(t, "kill-parent")
-	// The exit status of the guard, which is its own child, is not taken from the agent.
+	// The guard is a child of the agent, and the reaping must leave its exit status to the agent.
 	if line, err := bufio.NewReader(out).
 		ReadString('\n'); err != nil ||
 		!strings.Contains(line, "guard process: signal: killed") {
@@ -75,9 +75,11 @@ func TestExecReapsWhatAKilledGuardLeavesToProcessOne(t *testing.T) {
 	for _, name := range []string{"child", "grandchild"} {
 		await(t, all[name].gone, name+" to be killed")
 	}
-	_ = all["runaway"].conn.Close() // it ends: its parent is the agent by now
+	_ = all["runaway"].conn.Close() // it ends, as a child of the agent by now
 	left := childrenOf(strconv.Itoa(cmd.Process.Pid))
-	for deadline := time.Now().Add(patience); len(left) > 0 && time.Now().Before(deadline); <-time.After(5 * time.Millisecond) {
+	deadline := time.Now().Add(patience)
+	for len(left) > 0 && time.Now().Before(deadline) {
+		<-time.After(5 * time.Millisecond)
 		left = childrenOf(strconv.Itoa(cmd.Process.Pid))
 	}
 	if len(left) > 0 {

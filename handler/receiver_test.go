@@ -15,7 +15,7 @@ import (
 	"time"
 )
 
-// post gives a receiver one request, and returns the status of the answer.
+// post sends one request to a receiver, and returns the status of the answer.
 func (r *receiver) post(action string, token, call int64, validMS int, more string) int {
 	body := fmt.Sprintf(
 		`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`,
@@ -30,7 +30,8 @@ func (r *receiver) post(action string, token, call int64, validMS int, more stri
 	return answer.Code
 }
 
-// The receiver of docs/webhook.md is given what a member would send, and what only a disturbed network would.
+// The receiver of docs/webhook.md gets requests that a member sends, and requests that only a disturbed network
+// delivers.
 func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 	var did []string
 	r := &receiver{
@@ -62,11 +63,11 @@ func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 		{"handle", 6, 4, 9999, "", 204, []string{"stop 5", "start 6"}}, // the member before died
 		{"terminate", 6, 6, 0, "", 204, []string{"stop 6"}},
 		{"terminate", 6, 6, 0, "", 204, nil},
-		{"handle", 6, 5, 9999, "", 409, nil},                 // its terminate came first
-		{"handle", 6, 7, 9999, `,"fail":1`, 503, nil},        // refused, so that no terminate follows
-		{"handle", 6, 7, 9999, "", 409, nil},                 // nor may a repeat of it begin anything
-		{"handle", 6, 8, 0, "", 503, nil},                    // it waited for too long
-		{"handle", 6, 8, 9999, "", 409, nil},                 // and is refused for good
+		{"handle", 6, 5, 9999, "", 409, nil},                 // its terminate has come before it
+		{"handle", 6, 7, 9999, `,"fail":1`, 503, nil},        // it fails, so that no terminate follows
+		{"handle", 6, 7, 9999, "", 409, nil},                 // a repeat of it must not begin anything either
+		{"handle", 6, 8, 0, "", 503, nil},                    // it has waited for too long
+		{"handle", 6, 8, 9999, "", 409, nil},                 // a repeat of it is refused too
 		{"handle", 6, 9, 9999, "", 204, []string{"start 6"}}, // the same claim again
 		{"terminate_failed", 6, 10, 9999, "", 204, nil},
 		{"terminate", 7, 1, 0, "", 204, []string{"stop 6"}}, // of a handle that never came
@@ -95,10 +96,10 @@ func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 	}
 }
 
-// A start that takes its time is looked at again when it is done.
+// When a slow start is done, the receiver checks again whether a later request has come.
 func TestTheReceiverEndsWhatWasGivenUpWhileItStarted(t *testing.T) {
 	started, goOn := make(chan struct{}), make(chan struct{})
-	running := 0 // the turn guards it
+	running := 0 // guarded by the turn
 	r := &receiver{known: map[string]*known{}, start: func(string, int64, json.RawMessage) (func(), error) {
 		running++
 		started <- struct{}{}
@@ -130,7 +131,7 @@ func TestTheReceiverEndsWhatWasGivenUpWhileItStarted(t *testing.T) {
 		t.Errorf("%d run after the terminate", running)
 	}
 	wg.Go(func() { post(204, "handle", 6, 1) })
-	wg.Go(func() { post(204, "handle", 6, 1) }) // delivered twice, at once
+	wg.Go(func() { post(204, "handle", 6, 1) }) // delivered twice at the same time
 	<-started
 	wg.Wait()
 	if running != 1 {
@@ -138,7 +139,8 @@ func TestTheReceiverEndsWhatWasGivenUpWhileItStarted(t *testing.T) {
 	}
 }
 
-// What nothing runs for is forgotten an hour after the last request, and what runs, or is being worked on, never.
+// A resource for which nothing runs is forgotten an hour after its last request. One that runs, or has a request in
+// progress, is never forgotten.
 func TestTheReceiverForgetsWhatCannotMatterAnyMore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		goOn := make(chan struct{})

@@ -18,7 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// endless answers with a status and a body that never ends, a chunk of text after the other, until the client has gone.
+// endless answers with a status and a body that never ends: it repeats the text until the client has gone.
 func endless(status int, text string, gone func()) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		_, _ = io.Copy(io.Discard, r.Body)
@@ -57,7 +57,7 @@ func TestWebhookTakesA2xxForSuccessWhateverItsBodyDoes(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			// An hour: a call that waits for the body does not end within the test.
+			// The timeout is an hour, so that a call that waits for the body does not end within the test.
 			w := serve(t, handler.WebhookConfig{Timeout: time.Hour}, answer)
 			for action, call := range map[string]func(context.Context, drm.Claim) error{
 				"handle": w.Handle, "update": w.Update, "terminate": w.Terminate,
@@ -70,7 +70,7 @@ func TestWebhookTakesA2xxForSuccessWhateverItsBodyDoes(t *testing.T) {
 	}
 }
 
-// Each is let go of by and by.
+// All bodies without an end are closed after a while.
 func TestWebhookLetsGoOfBodiesThatNeverEnd(t *testing.T) {
 	const calls = 300
 	gone := make(chan struct{}, calls)
@@ -101,8 +101,12 @@ func TestWebhookShowsWhatHasComeOfTheBodyOfAFailure(t *testing.T) {
 		answer http.HandlerFunc
 		want   string
 	}{
-		"that never ends":            {endless(http.StatusConflict, "I am busy", func() {}), `status 409 Conflict: "I am busy"`},
-		"that stops within a secret": {endless(http.StatusConflict, "I was told s3cret-and-l", func() {}), `status 409 Conflict: "I was told"`},
+		"that never ends": {
+			endless(http.StatusConflict, "I am busy", func() {}), `status 409 Conflict: "I am busy"`,
+		},
+		"that stops within a secret": {
+			endless(http.StatusConflict, "I was told s3cret-and-l", func() {}), `status 409 Conflict: "I was told"`,
+		},
 		"that is cut short": {func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", "1000")
 			w.WriteHeader(http.StatusConflict)
@@ -131,7 +135,7 @@ func TestWebhookShowsWhatHasComeOfTheBodyOfAFailure(t *testing.T) {
 	}
 }
 
-// An answer with status 101 has no body, but a connection for as long as both like.
+// An answer with status 101 has no body, but a connection that both sides may keep as long as they like.
 func TestWebhookTakesAnUpgradeForARefusal(t *testing.T) {
 	l := must[net.Listener](t)(net.Listen("tcp", "127.0.0.1:0"))
 	ended := make(chan struct{})
@@ -162,7 +166,7 @@ func TestWebhookTakesAnUpgradeForARefusal(t *testing.T) {
 	_ = l.Close()
 }
 
-// hanging is a body of a caller's own client that heeds nothing but its Close.
+// hanging is a body of a caller's own client. Only Close ends its Read.
 type hanging struct{ closed chan struct{} }
 
 func (h hanging) Read([]byte) (int, error) { <-h.closed; return 0, io.ErrClosedPipe }

@@ -19,7 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// numbers is a receiver that notes the numbers of its requests, and whether header and body say the same.
+// numbers is a receiver that notes the numbers of its requests, and checks that header and body have the same number.
 type numbers struct {
 	mu   sync.Mutex
 	seen map[string][]int64 // action → numbers
@@ -43,7 +43,7 @@ func (n *numbers) note(r *http.Request) (action string) {
 	return msg.Action
 }
 
-// of tells the numbers of an action since the last forget.
+// of returns the numbers of an action since the last forget.
 func (n *numbers) of(action string) []int64 {
 	n.mu.Lock()
 	defer n.mu.Unlock()
@@ -86,7 +86,7 @@ func TestWebhookNumbersEachRequest(t *testing.T) {
 	}
 }
 
-// A caller's own Idempotency-Key is no leave to repeat a request under its old number.
+// A caller's own Idempotency-Key must not make the client repeat a request with its old number.
 func TestWebhookLetsNobodyRepeatARequestUnderItsNumber(t *testing.T) {
 	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		n := newNumbers()
@@ -121,7 +121,7 @@ func TestWebhookLetsNobodyRepeatARequestUnderItsNumber(t *testing.T) {
 	}
 }
 
-// transport is a client's that tells nothing of what it does, as those are that are no http.Transport.
+// transport is a http.RoundTripper other than http.Transport: it reports nothing about its connections.
 type transport func(*http.Request) (*http.Response, error)
 
 func (f transport) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -143,7 +143,9 @@ func TestWebhookNamesAnUnknownOutcome(t *testing.T) {
 		cut     error // ends the context once the request has come
 		unknown bool
 	}{
-		"no answer in time":    {answer: hangs, cfg: handler.WebhookConfig{Timeout: 20 * time.Millisecond}, unknown: true},
+		"no answer in time": {
+			answer: hangs, cfg: handler.WebhookConfig{Timeout: 20 * time.Millisecond}, unknown: true,
+		},
 		"the claim ended":      {answer: hangs, cut: drm.CauseFenced, unknown: true},
 		"the connection broke": {answer: breaks, unknown: true},
 		"502":                  {answer: answers(http.StatusBadGateway), unknown: true},
@@ -154,7 +156,9 @@ func TestWebhookNamesAnUnknownOutcome(t *testing.T) {
 			Transport: transport(func(*http.Request) (*http.Response, error) { return nil, io.ErrUnexpectedEOF }),
 		}}, unknown: true},
 		"a client that cannot connect": {cfg: handler.WebhookConfig{Client: &http.Client{
-			Transport: &http.Transport{Proxy: func(*http.Request) (_ *url.URL, err error) { return nil, errors.New("no way") }},
+			Transport: &http.Transport{Proxy: func(*http.Request) (*url.URL, error) {
+				return nil, errors.New("no way")
+			}},
 		}}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -209,7 +213,7 @@ func TestWebhookNamesAnUnknownOutcome(t *testing.T) {
 	}
 }
 
-// A terminate whose first try broke, and whose second one found nobody, may have ended what it was to end, or not.
+// If the first try of a terminate broke, and the second one found nobody, then the outcome is unknown.
 func TestWebhookKnowsNoOutcomeOfATerminateThatBrokeAndFoundNobody(t *testing.T) {
 	var server *httptest.Server
 	var closing atomic.Bool

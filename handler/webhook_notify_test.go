@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// silence answers nothing.
+// silence is a receiver that never answers.
 type silence struct{}
 
 func (silence) RoundTrip(r *http.Request) (*http.Response, error) {
@@ -22,7 +22,7 @@ func (silence) RoundTrip(r *http.Request) (*http.Response, error) {
 	return nil, r.Context().Err()
 }
 
-// A receiver that hangs holds up the resource with its calls already. That it does not hear of a failure either must
+// A receiver that hangs makes the resource wait in each call. The notification of the failure, which hangs too, must
 // not take as long again.
 func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -56,7 +56,7 @@ func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
 	})
 }
 
-// Where nobody is there, nobody is to be told so: the request would fail as the one before did.
+// If no connection could be made, no notification is sent: it would fail as the request before did.
 func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
 	service := httptest.NewServer(http.NotFoundHandler())
 	var told []error
@@ -73,7 +73,7 @@ func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
 		t.Fatalf("a receiver that refuses is told: %v", told)
 	}
 	service.Close()
-	w.Close() // what it kept
+	w.Close() // closes the kept connection
 	gone := w.Handle(t.Context(), claim("a", 1))
 	if gone == nil || errors.Is(gone, drm.ErrOutcomeUnknown) {
 		t.Fatalf("Handle: %v", gone)

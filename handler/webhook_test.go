@@ -19,7 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// serve runs a receiver until the test ends, and gives a Webhook that talks to it.
+// serve runs a receiver until the test ends, and returns a Webhook that sends to it.
 func serve(t *testing.T, cfg handler.WebhookConfig, answer http.HandlerFunc) *handler.Webhook {
 	t.Helper()
 	server := httptest.NewServer(answer)
@@ -40,24 +40,24 @@ func TestWebhookSendsTheContract(t *testing.T) {
 		body                                               string
 	}
 	requests := make(chan request, 1)
-	w := serve(
-		t,
-		handler.WebhookConfig{Header: http.Header{"x-custom": {"yes"}}},
-		func(w http.ResponseWriter, r *http.Request) {
-			body, _ := io.ReadAll(r.Body)
-			requests <- request{r.Method, r.Header.Get("Content-Type"), r.Header.Get("DRM-Token"), r.Header.Get("DRM-Call"), r.Header.Get("DRM-Resource"), r.Header.Get("X-Custom"), string(body)}
-			w.WriteHeader(http.StatusAccepted)
-		},
-	)
+	cfg := handler.WebhookConfig{Header: http.Header{"x-custom": {"yes"}}}
+	w := serve(t, cfg, func(w http.ResponseWriter, r *http.Request) {
+		body, _ := io.ReadAll(r.Body)
+		requests <- request{
+			method:      r.Method,
+			contentType: r.Header.Get("Content-Type"),
+			token:       r.Header.Get("DRM-Token"),
+			call:        r.Header.Get("DRM-Call"),
+			resource:    r.Header.Get("DRM-Resource"),
+			custom:      r.Header.Get("X-Custom"),
+			body:        string(body),
+		}
+		w.WriteHeader(http.StatusAccepted)
+	})
 	ctx, boom := t.Context(), errors.New("boom")
 	data := json.RawMessage(`{"id":"a","big":12345678901234567890,"url":"http://x/?a=1&b=<2>","nested":{"z":[1,null]}}`)
-	c := drm.NewClaim(
-		"app",
-		"m1",
-		drm.Resource{ID: "a", Data: data},
-		42,
-		remaining(4321*time.Millisecond+999*time.Microsecond),
-	)
+	validity := remaining(4321*time.Millisecond + 999*time.Microsecond)
+	c := drm.NewClaim("app", "m1", drm.Resource{ID: "a", Data: data}, 42, validity)
 	n := 0
 	for action, call := range map[string]func() error{
 		"handle":           func() error { return w.Handle(ctx, c) },
@@ -74,21 +74,9 @@ func TestWebhookSendsTheContract(t *testing.T) {
 			told = "boom"
 		}
 		n++
-		want := request{
-			"POST",
-			"application/json",
-			"42",
-			fmt.Sprint(n),
-			"a",
-			"yes",
-			fmt.Sprintf(
-				`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,"error":%q,"call":%d,"valid_ms":4321}`+"\n",
-				action,
-				data,
-				told,
-				n,
-			),
-		}
+		body := fmt.Sprintf(`{"action":%q,"app":"app","member":"m1","token":42,"resource":%s,`+
+			`"error":%q,"call":%d,"valid_ms":4321}`+"\n", action, data, told, n)
+		want := request{"POST", "application/json", "42", fmt.Sprint(n), "a", "yes", body}
 		if got := <-requests; got != want {
 			t.Errorf("%s\n got %+v\nwant %+v", action, got, want)
 		}
@@ -195,7 +183,7 @@ func TestWebhookErrorsHaveNoSecrets(t *testing.T) {
 	}
 
 	listener := httptest.NewServer(nil)
-	listener.Close() // a port where nobody listens
+	listener.Close() // from now on nobody listens on this port
 	w = must[*handler.Webhook](t)(handler.NewWebhook(handler.WebhookConfig{
 		URL: strings.Replace(url, "receiver", listener.Listener.Addr().String(), 1), Header: header,
 	}))
@@ -234,7 +222,7 @@ func TestWebhookKeepsItsConnections(t *testing.T) {
 	remotes := make(chan string, 10)
 	w := serve(t, handler.WebhookConfig{}, func(w http.ResponseWriter, r *http.Request) {
 		remotes <- r.RemoteAddr
-		w.WriteHeader(http.StatusServiceUnavailable) // failures must not cost the connection either
+		w.WriteHeader(http.StatusServiceUnavailable) // a failure must keep the connection too
 		_, _ = io.WriteString(w, strings.Repeat("x", 50_000))
 	})
 	for range 10 {
@@ -248,8 +236,8 @@ func TestWebhookKeepsItsConnections(t *testing.T) {
 	}
 }
 
-// A receiver may close a kept connection just when a request is on its way. Nobody else would end what a terminate is
-// to end, so that is sent over another one; what is started is another matter, and repeated in the open.
+// A receiver may close a kept connection just when a request is on its way. A terminate is then sent again over another
+// connection, because nothing else would end the handling. A handle is not: DRM tries it again.
 func TestWebhookSendsATerminateAgainThatMetTheEndOfAConnection(t *testing.T) {
 	for action, want := range map[string]int{"terminate": 2, "handle": 1, "update": 1, "terminate_failed": 1} {
 		var asked atomic.Int32

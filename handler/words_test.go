@@ -38,9 +38,9 @@ func TestParseCommand(t *testing.T) {
 		}
 	}
 	for _, line := range []string{
-		``, `   `, `""`, `prog 'a`, `prog "a`, `prog | cat`, `prog > x`, `prog; prog`, `prog &`, `prog $HOME`, `prog "$HOME"`,
-		"prog `id`", `prog $(id)`, `prog "${x}"`, `prog (a)`, `prog && prog`, `prog || prog`, `prog 2>&1`, `prog < x`, `prog $'x'`,
-		`prog a$"x"`, `prog \\$'x'`,
+		``, `   `, `""`, `prog 'a`, `prog "a`, `prog | cat`, `prog > x`, `prog; prog`, `prog &`, `prog $HOME`,
+		`prog "$HOME"`, "prog `id`", `prog $(id)`, `prog "${x}"`, `prog (a)`, `prog && prog`, `prog || prog`,
+		`prog 2>&1`, `prog < x`, `prog $'x'`, `prog a$"x"`, `prog \\$'x'`,
 	} {
 		if got, err := handler.ParseCommand(line); err == nil {
 			t.Errorf("%s: got %q, want an error", line, got)
@@ -52,10 +52,18 @@ func TestParseCommand(t *testing.T) {
 
 func TestParseCommandSaysWhatToWriteInstead(t *testing.T) {
 	for line, want := range map[string]string{
-		`A=1 prog`: "env NAME=VALUE program", `_a2="x y" prog`: "env NAME=VALUE program", `A+=1 prog`: "env NAME=VALUE program", `A=1`: "env NAME=VALUE program",
-		`A=$HOME prog`: "env NAME=VALUE program",
-		`~/prog a`:     "whole path", `~`: "whole path", `~user/prog`: "whole path",
-		`exec prog`: "sh -c 'exec …'", `. ./env`: "sh -c '. …'", `! prog`: "sh -c '! …'", `if true`: "sh -c 'if …'",
+		`A=1 prog`:       "env NAME=VALUE program",
+		`_a2="x y" prog`: "env NAME=VALUE program",
+		`A+=1 prog`:      "env NAME=VALUE program",
+		`A=1`:            "env NAME=VALUE program",
+		`A=$HOME prog`:   "env NAME=VALUE program",
+		`~/prog a`:       "whole path",
+		`~`:              "whole path",
+		`~user/prog`:     "whole path",
+		`exec prog`:      "sh -c 'exec …'",
+		`. ./env`:        "sh -c '. …'",
+		`! prog`:         "sh -c '! …'",
+		`if true`:        "sh -c 'if …'",
 	} {
 		_, err := handler.ParseCommand(line)
 		if err == nil || !strings.Contains(err.Error(), want) {
@@ -91,7 +99,7 @@ func FuzzParseCommand(f *testing.F) {
 		quoted := make([]string, len(words))
 		for i, word := range words {
 			quoted[i] = "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
-			if strings.ContainsAny(word, "\x00\r") { // which no shell's line can have
+			if strings.ContainsAny(word, "\x00\r") { // a shell's line cannot have them
 				return
 			}
 		}
