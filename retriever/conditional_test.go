@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// TestTwoChangesWithinASecondAreBothSeen has a source that is http.ServeContent, which knows seconds. Its clock stands
-// still between the two changes.
+// TestTwoChangesWithinASecondAreBothSeen has a source whose dates have whole seconds, as http.ServeContent makes them.
+// Both changes are in one second.
 func TestTwoChangesWithinASecondAreBothSeen(t *testing.T) {
 	start := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
 	now, modified, body := start, start, answer("first")
@@ -32,29 +32,33 @@ func TestTwoChangesWithinASecondAreBothSeen(t *testing.T) {
 		}
 	}
 	fetched("first")
-	now, body = start.Add(900*time.Millisecond), answer("second") // and modified is the same second
+	now, body = start.Add(900*time.Millisecond), answer("second") // modified stays in the same second
 	fetched("second")
 	now = start.Add(time.Second)
 	fetched("second")
 	now = start.Add(2 * time.Second)
-	fetched("second") // nothing can be new under this date any more, as of this answer
+	fetched("second") // as of this answer, a new body must have a later date
 	if _, err := h.Fetch(t.Context()); !errors.Is(err, drm.ErrNotModified) {
 		t.Errorf("an old date: %v, want %v", err, drm.ErrNotModified)
 	}
 	now = start.Add(time.Minute)
 	modified, body = now, answer("third")
 	fetched("third")
-	modified, body = start.Add(-time.Hour), answer("put back") // with the date that the file had
+	modified, body = start.Add(-time.Hour), answer("put back") // with the older date of that file
 	fetched("put back")
 	if _, err := h.Fetch(t.Context()); !errors.Is(err, drm.ErrNotModified) {
 		t.Errorf("what was put back: %v, want %v", err, drm.ErrNotModified)
 	}
-	modified, body = start.Add(-2*time.Hour), answer("put back again") // not modified since the date that is asked with
+	modified, body = start.Add(-2*time.Hour), answer("put back again") // older than the date in If-Modified-Since
 	fetched("put back again")
 }
 
 func TestOnlyWhatIdentifiesAnAnswerMakesARequestConditional(t *testing.T) {
-	const changed, next, later = "Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:04:06 GMT", "Fri, 02 Jan 2026 03:04:07 GMT"
+	const (
+		changed = "Fri, 02 Jan 2026 03:04:05 GMT"
+		next    = "Fri, 02 Jan 2026 03:04:06 GMT"
+		later   = "Fri, 02 Jan 2026 03:04:07 GMT"
+	)
 	second := time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC).Unix()
 	nginx := fmt.Sprintf(`"%x-1f"`, second)
 	for name, c := range map[string]struct{ tag, modified, date, wantTag, wantDate string }{
@@ -120,13 +124,17 @@ func TestOnlyWhatIdentifiesAnAnswerMakesARequestConditional(t *testing.T) {
 	}
 }
 
-// TestA304OfSomethingElseIsNotBelieved: what answers does not have what was applied.
+// TestA304OfSomethingElseIsNotBelieved: the source that sends the 304 has another list than the one that was fetched.
 func TestA304OfSomethingElseIsNotBelieved(t *testing.T) {
-	const older, old, date = "Fri, 02 Jan 2026 03:04:05 GMT", "Fri, 02 Jan 2026 03:05:05 GMT", "Fri, 02 Jan 2026 04:00:00 GMT"
+	const (
+		older = "Fri, 02 Jan 2026 03:04:05 GMT"
+		old   = "Fri, 02 Jan 2026 03:05:05 GMT"
+		date  = "Fri, 02 Jan 2026 04:00:00 GMT"
+	)
 	for name, c := range map[string]struct {
-		tag, modified       string // of the first answer
-		newTag, newModified string // of the 304
-		to                  string // where the second request is led
+		tag, modified       string // in the first answer
+		newTag, newModified string // in the 304
+		to                  string // where a redirect leads the second request
 		believed            bool
 	}{
 		"the same tag":              {tag: `"v1"`, newTag: `"v1"`, believed: true},

@@ -53,12 +53,16 @@ func TestDecodeSaysWhatIsWrong(t *testing.T) {
 	for _, c := range []struct {
 		name, body string
 		item       int    // the index of the bad item, or of the *ItemError; -1 for none
-		field      string // of the *drm.InputError, "" for none
+		field      string // the field of the *drm.InputError; "" if there is none
 		says       []string
 	}{
 		{"no id", `{"data":[{"id":"a"},{"name":"b"}]}`, 1, "id", []string{"item 1", `"an object of name"`, `"id"`}},
 		{"empty id", `{"data":[{"id":""}]}`, 0, "id", []string{"not empty"}},
-		{"long id", `{"data":[{"id":"a"},{"id":"` + long + `"}]}`, 1, "id", []string{"item 1", "xxxx", "at most 512 bytes"}},
+		{
+			"long id", `{"data":[{"id":"a"},{"id":"` + long + `"}]}`,
+			1, "id",
+			[]string{"item 1", "xxxx", "at most 512 bytes"},
+		},
 		{"number id", `{"data":[{"id":1}]}`, 0, "resource", []string{"item 0", "a string", "the number 1"}},
 		{"null id", `{"data":[{"id":null}]}`, 0, "resource", []string{"null"}},
 		{"array id", `{"data":[{"id":["a"]}]}`, 0, "resource", []string{"an array"}},
@@ -133,7 +137,7 @@ func TestDecodeTellsBothItemsOfADuplicate(t *testing.T) {
 	if !errors.As(err, &duplicate) || *duplicate != (retriever.DuplicateError{ID: "a", First: 1, Second: 3}) {
 		t.Fatalf("got %v", err)
 	}
-	// Both are the same: nothing is in doubt.
+	// Both items are the same, so it does not matter which of them counts.
 	var bad *drm.BadItemsError
 	if errors.As(err, &bad); !bad.Items()[0].Repeats || bad.Keeps("a") || bad.KeepsAll() {
 		t.Errorf("got %+v", bad.Items())
@@ -202,7 +206,7 @@ func TestDecodeRefusesTooMuch(t *testing.T) {
 func TestDecodeAcceptsNumbersAsIDsIfAskedTo(t *testing.T) {
 	for _, c := range []struct {
 		items string
-		data  string // of the first, "" for an error
+		data  string // of the first resource; "" if an error is wanted
 	}{
 		{`{"id":1}`, `{"id":"1"}`},
 		{`{"a":{"id":2}, "id": -30 , "b":"id"}`, `{"a":{"id":2},"id":"-30","b":"id"}`},
@@ -275,8 +279,8 @@ func TestDecodeHoldsLittleBesidesTheResult(t *testing.T) {
 	runtime.KeepAlive(got)
 }
 
-// live is how many bytes of the heap are in use: of the tests before, too, whose garbage takes two collections to go
-// where it went through a sync.Pool or a finalizer. So only differences tell anything.
+// live returns how many bytes of the heap are in use. Earlier tests count too, and garbage that went through a
+// sync.Pool or a finalizer takes two collections to go. So only differences mean anything.
 func live() int64 {
 	var m runtime.MemStats
 	for range 3 {
@@ -323,7 +327,7 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, body string, numberIDs bool) {
 		got, err := decode(body, retriever.DecodeOptions{NumberIDs: numberIDs})
-		// Where "data" may be there twice, or numbers be ids, the simple decoder is no judge.
+		// The simple decoder cannot judge an answer with a second "data" or with number ids.
 		comparable := !numberIDs && strings.Count(body, "data") < 2 && !strings.Contains(body, `\u`)
 		var bad *drm.BadItemsError
 		if err != nil && errors.As(err, &bad) == (got == nil) {
@@ -351,7 +355,7 @@ func FuzzDecode(f *testing.F) {
 	})
 }
 
-// plainlyGood is Decode's promise in the simplest terms.
+// plainlyGood states in the simplest terms what Decode promises.
 func plainlyGood(body string) bool {
 	var fields map[string]json.RawMessage
 	if json.Unmarshal([]byte(body), &fields) != nil {

@@ -32,7 +32,7 @@ func ExampleHTTP() {
 		return
 	}
 	ctx := context.Background()
-	defer func() { _ = h.TearDown(ctx) }() // drm.Manager does this and calls Fetch when it should
+	defer func() { _ = h.TearDown(ctx) }() // a drm.Manager calls these methods by itself
 
 	resources, err := h.Fetch(ctx)
 	fmt.Println(len(resources), "resources,", string(resources[0].Data), err)

@@ -17,7 +17,7 @@ func putFile(t testing.TB, path, body string) {
 	}
 }
 
-// looker looks by hand, since that nothing is told cannot be waited for.
+// looker calls look by hand, because a test cannot wait for a change that must not be reported.
 func looker(t testing.TB, path string) *fileWatch {
 	w := &fileWatch{path: path}
 	w.look()
@@ -76,7 +76,7 @@ func TestEventsOfOtherFilesAreNoReasonToLook(t *testing.T) {
 		t.Error("the file was written, and no change is told; or it is not watched any more")
 	}
 
-	// More of them than it is worth. What may be lost with them is told.
+	// Too many events come. One about the file may be lost among them, so a change is reported.
 	putFile(t, path, "x")
 	w.look()
 	reasons := 0
@@ -88,13 +88,13 @@ func TestEventsOfOtherFilesAreNoReasonToLook(t *testing.T) {
 	if reasons != 1 || w.watcher != nil || !w.look() || w.watcher != nil {
 		t.Errorf("after %d events of others: %d reasons to look, watched: %t", maxForeign, reasons, w.watcher != nil)
 	}
-	w.alone = time.Now() // as if a minute had gone by
+	w.alone = time.Now() // as if fileAlone were over
 	if w.look(); w.watcher == nil || w.folders[dir] == nil {
 		t.Error("the folder is not watched again")
 	}
 }
 
-// TestAFolderThatIsReplacedIsWatchedAnew: its own watch tells nothing of a folder above that is renamed.
+// TestAFolderThatIsReplacedIsWatchedAnew: the watch of a folder reports nothing when a folder above it is renamed.
 func TestAFolderThatIsReplacedIsWatchedAnew(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a watched folder cannot be renamed")
@@ -129,7 +129,7 @@ func TestAFolderThatIsReplacedIsWatchedAnew(t *testing.T) {
 	}
 }
 
-// TestAYoungFileIsToldOfTwice: of what events do not tell, a change right after the one that was seen may not show.
+// TestAYoungFileIsToldOfTwice: without events, a change right after one that was seen may leave no trace.
 func TestAYoungFileIsToldOfTwice(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "list.json")
 	w := looker(t, path)
@@ -146,7 +146,7 @@ func TestAYoungFileIsToldOfTwice(t *testing.T) {
 		t.Error("a young file is not told of once, and then held to be young")
 	}
 	age(time.Hour)
-	w.last, _ = os.Stat(path) // as if it had been so before: it grew older
+	w.last, _ = os.Stat(path) // as if the file had not changed, but only grown older
 	if !w.look() || w.look() {
 		t.Error("a file that was young is not told of once more, and no more")
 	}

@@ -117,7 +117,8 @@ func TestStaticAlwaysAnswersTheSame(t *testing.T) {
 }
 
 func TestStaticTellsOfBadResources(t *testing.T) {
-	for _, bad := range []drm.Resource{{}, {ID: "a"}, {ID: "b", Data: []byte(`[]`)}, {ID: strings.Repeat("x", 10_000)}} {
+	long := strings.Repeat("x", 10_000)
+	for _, bad := range []drm.Resource{{}, {ID: "a"}, {ID: "b", Data: []byte(`[]`)}, {ID: long}} {
 		got, err := retriever.Static(drm.Resource{ID: "a"}, bad).Fetch(t.Context())
 		var item *drm.BadItemsError
 		if len(got) != 1 || !errors.As(err, &item) || item.Items()[0].Index != 1 || len(err.Error()) > 400 {

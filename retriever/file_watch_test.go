@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// patience bounds every wait of these tests. It is long because machines are slow.
+// patience bounds every wait of these tests. It is long because test machines can be slow.
 const patience = 20 * time.Second
 
 // askedAgain is a drm.API that counts calls of Refetch.
@@ -24,7 +24,7 @@ type askedAgain struct {
 
 func (a *askedAgain) Refetch() { a.asked <- struct{}{} }
 
-// watched is a file that a File watches.
+// watched is a File that watches its file.
 type watched struct {
 	t    *testing.T
 	path string
@@ -50,8 +50,8 @@ func watch(t *testing.T, path string) *watched {
 	return w
 }
 
-// has waits until the file's change was told and Fetch gives one resource of that id. An earlier change may be told
-// after a later one was made, so what is told first need not be the last.
+// has waits until a change of the file was reported and Fetch returns one resource with that id. The first report may
+// be about an earlier change.
 func (w *watched) has(id string) {
 	w.t.Helper()
 	deadline := time.After(patience)
@@ -76,7 +76,7 @@ func put(t *testing.T, path, body string) {
 	}
 }
 
-// swap puts a file in the place of another one in one step.
+// swap replaces a file by another one in one step.
 func swap(t *testing.T, path, body string) {
 	t.Helper()
 	put(t, path+".new", body)
@@ -114,7 +114,7 @@ func TestAWatchedFileIsReadAgainHoweverItChanges(t *testing.T) {
 	w.has("made")
 	put(t, path, answer("written"))
 	w.has("written")
-	for i := range 3 { // a watch of the file itself would have stayed with the first one
+	for i := range 3 { // a watch of the file itself would stay with the first one
 		id := fmt.Sprintf("renamed-%d", i)
 		swap(t, path, answer(id))
 		w.has(id)
@@ -131,8 +131,8 @@ func TestAWatchedFileIsReadAgainHoweverItChanges(t *testing.T) {
 	w.has("again")
 }
 
-// TestAWatchedConfigMapIsReadAgain does what Kubernetes does: the file is a link into ..data, which is a link to a
-// folder that another one replaces.
+// TestAWatchedConfigMapIsReadAgain does what Kubernetes does. The file is a link into ..data, and ..data is a link that
+// gets another folder as its target.
 func TestAWatchedConfigMapIsReadAgain(t *testing.T) {
 	volume := t.TempDir()
 	folder := func(n int) string { return filepath.Join(volume, fmt.Sprintf("..version-%d", n)) }
@@ -166,8 +166,8 @@ func TestAFileBehindLinksIsWatchedWhereItIs(t *testing.T) {
 		link(t, target, filepath.Join(dir, "tmp"))
 		rename(t, filepath.Join(dir, "tmp"), filepath.Join(dir, name))
 	}
-	turn("one", "current")                                    // a folder
-	turn(filepath.Join(dir, "current", "list.json"), "first") // absolute
+	turn("one", "current")                                    // a link to a folder
+	turn(filepath.Join(dir, "current", "list.json"), "first") // an absolute link
 	turn("first", "list.json")
 	w := watch(t, filepath.Join(dir, "list.json"))
 
@@ -179,7 +179,7 @@ func TestAFileBehindLinksIsWatchedWhereItIs(t *testing.T) {
 	w.has("written")
 	turn(filepath.Join("three", "list.json"), "first")
 	w.has("three")
-	turn("list.json", "first") // in a circle
+	turn("list.json", "first") // links in a circle
 	turn(filepath.Join(".", "one", "..", "one", "list.json"), "list.json")
 	w.has("renamed")
 }
@@ -214,7 +214,7 @@ func TestAWatchedFilesFolderMayComeAndGo(t *testing.T) {
 	w.has("replaced")
 }
 
-// TestAFoldersParentsMayBeReplaced: no event of the file's folder tells of that.
+// TestAFoldersParentsMayBeReplaced: the watch of the file's own folder reports no such change.
 func TestAFoldersParentsMayBeReplaced(t *testing.T) {
 	if runtime.GOOS == "windows" {
 		t.Skip("a watched folder cannot be renamed")
@@ -240,13 +240,13 @@ func TestAFoldersParentsMayBeReplaced(t *testing.T) {
 		put(t, path, answer(id+"-written"))
 		w.has(id + "-written")
 	}
-	// A folder in the middle.
+	// A folder in the middle is replaced.
 	rename(t, filepath.Join(root, "a", "b"), filepath.Join(root, "gone"))
 	make("a", "middle")
 	w.has("middle")
 	swap(t, path, answer("renamed"))
 	w.has("renamed")
-	// A link that takes a folder's place, and is turned.
+	// A link takes the place of a folder, and then gets another target.
 	make("one", "one")
 	make("two", "two")
 	if err := os.RemoveAll(filepath.Join(root, "a")); err != nil {
@@ -289,7 +289,7 @@ func TestAFileIsNotWatchedAfterTearDown(t *testing.T) {
 		<-w.api.asked
 	}
 	put(t, path, answer("late"))
-	// One that is set up afterwards is told, and the one before is not.
+	// A Manager that sets the File up later gets the reports, and the one before gets none.
 	again := watch(t, path)
 	put(t, path, answer("later"))
 	again.has("later")

@@ -16,7 +16,7 @@ func FuzzRetryAfter(f *testing.F) {
 		if wait < 0 || !ok && wait != 0 {
 			t.Fatalf("%q: %v, %v", value, wait, ok)
 		}
-		// A wait is that of the header, whatever is made of it.
+		// The wait is the one in the header, whatever is decided about it.
 		a := newAttempts(&HTTPConfig{RetryWait: time.Second, RetryWaitMax: time.Minute})
 		answer := &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {value}}}
 		if again, err := a.again(
@@ -34,7 +34,7 @@ func FuzzNextPage(f *testing.F) {
 	f.Add(`</feeds?page=2>; rel="next"`, []byte(`"/feeds?page=3"`), false)
 	f.Add(`<http://elsewhere/>; rel=next`, []byte(`null`), true)
 	f.Fuzz(func(t *testing.T, link string, inBody []byte, elsewhere bool) {
-		if !json.Valid(inBody) { // Decode has seen to that
+		if !json.Valid(inBody) { // Decode refuses such a body before
 			inBody = nil
 		}
 		base := &url.URL{Scheme: "https", Host: "example.org", Path: "/feeds"}
@@ -60,28 +60,28 @@ func FuzzNextPage(f *testing.F) {
 func FuzzRow(f *testing.F) {
 	f.Add("id", "url", "a", []byte("x"), int64(1), 1.5, uint8(0), false)
 	f.Add("id", "data", "1", []byte(`{"id":1,"x":[]}`), int64(1), 0.0, uint8(1), true)
-	f.Fuzz(
-		func(t *testing.T, first, second, text string, raw []byte, number int64, ratio float64, kind uint8, numberIDs bool) {
-			r, err := newRowReader([]string{first, second}, numberIDs)
-			if err != nil {
-				return
+	f.Fuzz(func(t *testing.T,
+		first, second, text string, raw []byte, number int64, ratio float64, kind uint8, numberIDs bool,
+	) {
+		r, err := newRowReader([]string{first, second}, numberIDs)
+		if err != nil {
+			return
+		}
+		values := []any{nil, text, raw, number, ratio, true, time.Unix(number%1e9, 0), []int{1}}
+		r.values[0], r.values[1] = values[int(kind)%len(values)], values[int(kind>>4)%len(values)]
+		resource, column, err := r.resource()
+		if err != nil {
+			if column != first && column != second {
+				t.Fatalf("column %q: %v", column, err)
 			}
-			values := []any{nil, text, raw, number, ratio, true, time.Unix(number%1e9, 0), []int{1}}
-			r.values[0], r.values[1] = values[int(kind)%len(values)], values[int(kind>>4)%len(values)]
-			resource, column, err := r.resource()
-			if err != nil {
-				if column != first && column != second {
-					t.Fatalf("column %q: %v", column, err)
-				}
-				return
-			}
-			if err := resource.Validate(); err != nil || !json.Valid(resource.Data) {
-				t.Fatalf("%v: %q, %v", r.values, resource.Data, err)
-			}
-			var object struct{ ID string }
-			if err := json.Unmarshal(resource.Data, &object); err != nil && r.data < 0 {
-				t.Fatalf("%v: %q, %v", r.values, resource.Data, err)
-			}
-		},
-	)
+			return
+		}
+		if err := resource.Validate(); err != nil || !json.Valid(resource.Data) {
+			t.Fatalf("%v: %q, %v", r.values, resource.Data, err)
+		}
+		var object struct{ ID string }
+		if err := json.Unmarshal(resource.Data, &object); err != nil && r.data < 0 {
+			t.Fatalf("%v: %q, %v", r.values, resource.Data, err)
+		}
+	})
 }

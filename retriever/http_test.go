@@ -24,7 +24,7 @@ import (
 
 const one = `{"data":[{"id":"a"}]}`
 
-// serve runs a source for the time of the test.
+// serve runs a source until the test ends.
 func serve(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 	t.Helper()
 	s := httptest.NewServer(handler)
@@ -32,7 +32,7 @@ func serve(t testing.TB, handler http.HandlerFunc) *httptest.Server {
 	return s
 }
 
-// newHTTP makes a retriever that retries without much of a pause.
+// newHTTP makes a retriever whose pauses between attempts are short.
 func newHTTP(t testing.TB, cfg retriever.HTTPConfig) *retriever.HTTP {
 	t.Helper()
 	if cfg.RetryWait == 0 {
@@ -89,7 +89,9 @@ func TestNewHTTPNamesTheBadField(t *testing.T) {
 		{"RetryWait", retriever.HTTPConfig{URL: good, RetryWait: -1}},
 		{"RetryWait", retriever.HTTPConfig{URL: good, RetryWait: time.Second, RetryWaitMax: time.Millisecond}},
 		{"RetryWaitMax", retriever.HTTPConfig{URL: good, RetryWaitMax: 2 * time.Hour}},
-		{"TLS", retriever.HTTPConfig{URL: good, TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Client: &http.Client{}}},
+		{"TLS", retriever.HTTPConfig{
+			URL: good, TLS: &tls.Config{MinVersion: tls.VersionTLS12}, Client: &http.Client{},
+		}},
 		{"MaxBytes", retriever.HTTPConfig{URL: good, MaxBytes: -1}},
 		{"MaxPages", retriever.HTTPConfig{URL: good, MaxPages: -1}},
 	} {
@@ -171,7 +173,7 @@ func TestHTTPTriesAgainWhatMayPass(t *testing.T) {
 		{503, 3},
 		{504, 3},
 		{599, 3},
-		{304, 1}, // nobody asked
+		{304, 1}, // though the request was not conditional
 	} {
 		var requests atomic.Int32
 		s := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -247,8 +249,8 @@ func TestHTTPDoesNotWaitForWhatItCannotWaitFor(t *testing.T) {
 	for _, c := range []struct {
 		name, after string
 		wait        time.Duration // RetryWait
-		timeout     time.Duration // of the context
-		least, most time.Duration // of StatusError.RetryAfter
+		timeout     time.Duration // the timeout of the context
+		least, most time.Duration // the limits of StatusError.RetryAfter
 	}{
 		{"more than RetryWaitMax", "3600", time.Millisecond, 0, time.Hour, time.Hour},
 		{"more than RetryWaitMax, as a date", inAnHour, time.Millisecond, 0, 50 * time.Minute, time.Hour},
@@ -279,7 +281,7 @@ func TestHTTPGivesUpWhenItsContextEnds(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	s := serve(t, func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
-		time.AfterFunc(10*time.Millisecond, cancel) // while it waits to try again
+		time.AfterFunc(10*time.Millisecond, cancel) // during the pause before the next attempt
 	})
 	_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, RetryWait: time.Hour}).Fetch(ctx)
 	var status *retriever.StatusError
@@ -288,7 +290,7 @@ func TestHTTPGivesUpWhenItsContextEnds(t *testing.T) {
 	}
 }
 
-// silent answers with the beginning of something, and then nothing more until the client is gone.
+// silent answers with this beginning, and then sends nothing more until the client is gone.
 func silent(beginning string) http.HandlerFunc {
 	return func(w http.ResponseWriter, r *http.Request) {
 		if beginning != "" {
@@ -342,9 +344,14 @@ func TestHTTPTellsGarbageFromResources(t *testing.T) {
 		s := serve(t, func(w http.ResponseWriter, _ *http.Request) { write(w, body) })
 		_, want := decode(body, retriever.DecodeOptions{})
 		_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL}).Fetch(t.Context())
-		if want == nil && err != nil ||
-			want != nil &&
-				(err == nil || !strings.HasPrefix(err.Error(), "fetching "+s.URL+": ") || !strings.HasSuffix(err.Error(), want.Error())) {
+		if want == nil {
+			if err != nil {
+				t.Errorf("%s: got %v, want no error", name, err)
+			}
+			continue
+		}
+		if err == nil || !strings.HasPrefix(err.Error(), "fetching "+s.URL+": ") ||
+			!strings.HasSuffix(err.Error(), want.Error()) {
 			t.Errorf("%s: got %v, want %v", name, err, want)
 		}
 	}
@@ -358,7 +365,11 @@ func TestHTTPAsksForChangesOnly(t *testing.T) {
 	}{
 		{"ETag", map[string]string{"ETag": tag}, map[string]string{"If-None-Match": tag}},
 		{"Last-Modified", map[string]string{"Last-Modified": date}, map[string]string{"If-Modified-Since": date}},
-		{"both", map[string]string{"ETag": tag, "Last-Modified": date}, map[string]string{"If-None-Match": tag, "If-Modified-Since": ""}},
+		{
+			"both",
+			map[string]string{"ETag": tag, "Last-Modified": date},
+			map[string]string{"If-None-Match": tag, "If-Modified-Since": ""},
+		},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			body := "garbage"
@@ -500,7 +511,7 @@ func TestHTTPChecksCertificates(t *testing.T) {
 		t,
 		retriever.HTTPConfig{URL: s.URL, RetryWait: time.Hour},
 	).Fetch(t.Context())
-	// no use to try again
+	// another attempt would be of no use
 	var unknown x509.UnknownAuthorityError
 	if !errors.As(err, &unknown) {
 		t.Errorf("unknown authority: %v", err)
@@ -516,7 +527,7 @@ func TestHTTPChecksCertificates(t *testing.T) {
 	}
 }
 
-// The proxy settings are read once a process, so this takes one of its own.
+// A process reads the proxy settings only once, so this test needs a process of its own.
 func TestHTTPGoesThroughTheProxyOfTheEnvironment(t *testing.T) {
 	const child = "RETRIEVER_TEST_PROXY"
 	if os.Getenv(child) != "" {

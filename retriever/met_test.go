@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// TestErrorsSayWhatWasMet: what an operator needs to find the cause, and no secret.
+// TestErrorsSayWhatWasMet checks that errors say what an operator needs to find the cause, and show no secret.
 func TestErrorsSayWhatWasMet(t *testing.T) {
 	mux := http.NewServeMux()
 	mux.HandleFunc("/list", func(w http.ResponseWriter, r *http.Request) {
@@ -21,16 +21,10 @@ func TestErrorsSayWhatWasMet(t *testing.T) {
 		w.Header().Set("Content-Type", "text/html; charset=utf-8")
 		write(w, "<!doctype html><title>Log in</title>")
 	})
-	mux.HandleFunc(
-		"/unauthorized",
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
-	)
-	mux.HandleFunc("/forbidden", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusForbidden) })
-	mux.HandleFunc(
-		"/broken",
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) },
-	)
-	mux.HandleFunc("/down", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusBadGateway) })
+	mux.HandleFunc("/unauthorized", status(http.StatusUnauthorized))
+	mux.HandleFunc("/forbidden", status(http.StatusForbidden))
+	mux.HandleFunc("/broken", status(http.StatusInternalServerError))
+	mux.HandleFunc("/down", status(http.StatusBadGateway))
 	mux.HandleFunc("/numbers", func(w http.ResponseWriter, _ *http.Request) { write(w, `{"data":[{"id":1}]}`) })
 	mux.HandleFunc("/closes", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	plain := serve(t, mux.ServeHTTP)
@@ -42,16 +36,20 @@ func TestErrorsSayWhatWasMet(t *testing.T) {
 		url  string
 		want []string
 	}{
-		"a login page":        {plain.URL + "/list", []string{"redirected to " + plain.URL + "/login?…", "Content-Type text/html", "it is HTML, not JSON"}},
+		"a login page": {plain.URL + "/list", []string{
+			"redirected to " + plain.URL + "/login?…", "Content-Type text/html", "it is HTML, not JSON",
+		}},
 		"401":                 {plain.URL + "/unauthorized", []string{"401", "check the credentials"}},
 		"403":                 {plain.URL + "/forbidden", []string{"403", "allowed"}},
 		"404":                 {plain.URL + "/nothing", []string{"404", "check the path"}},
 		"500":                 {plain.URL + "/broken", []string{"500", "log of the service"}},
 		"502":                 {plain.URL + "/down", []string{"502", "is up"}},
 		"a closed connection": {plain.URL + "/closes", []string{"EOF", "https://?"}},
-		"TLS to plain HTTP":   {strings.Replace(plain.URL, "http:", "https:", 1), []string{"does not speak TLS", "http:// instead of https://"}},
-		"another authority":   {secure.URL, []string{"no trusted authority has signed"}},
-		"plain HTTP to TLS":   {strings.Replace(secure.URL, "https:", "http:", 1), []string{"400", "https://"}},
+		"TLS to plain HTTP": {strings.Replace(plain.URL, "http:", "https:", 1), []string{
+			"does not speak TLS", "http:// instead of https://",
+		}},
+		"another authority": {secure.URL, []string{"no trusted authority has signed"}},
+		"plain HTTP to TLS": {strings.Replace(secure.URL, "https:", "http:", 1), []string{"400", "https://"}},
 	} {
 		h := newHTTP(t, retriever.HTTPConfig{URL: c.url, Attempts: 1, Header: http.Header{"X-Key": {"hushheader"}}})
 		_, err := h.Fetch(t.Context())

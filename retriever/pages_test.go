@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// book serves pages: path → body, with PAGE for the server's own URL. A body that begins with < is a Link header, a
-// space, and the body.
+// book serves pages, by their paths. In a page, PAGE stands for the server's own URL. A page that begins with < has a
+// Link header, a space, and then the body.
 func book(t *testing.T, pages map[string]string) string {
 	var url string
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
@@ -40,19 +40,27 @@ func TestHTTPFollowsPages(t *testing.T) {
 		name  string
 		pages map[string]string
 		cfg   retriever.HTTPConfig
-		ids   string // of all, "" for an error
-		field string // of the *drm.InputError
+		ids   string // those of all resources; "" if an error is wanted
+		field string // the field of the *drm.InputError
 		says  string
 	}{
 		{
-			name:  "in the body",
-			pages: map[string]string{"/": `{"data":[{"id":"a"}],"next":"/?p=2"}`, "/?p=2": `{"next":"PAGE/3","data":[{"id":"b"}]}`, "/3": `{"data":[{"id":"c"}],"next":null}`},
-			cfg:   retriever.HTTPConfig{NextInBody: true}, ids: "a b c",
+			name: "in the body",
+			pages: map[string]string{
+				"/":     `{"data":[{"id":"a"}],"next":"/?p=2"}`,
+				"/?p=2": `{"next":"PAGE/3","data":[{"id":"b"}]}`,
+				"/3":    `{"data":[{"id":"c"}],"next":null}`,
+			},
+			cfg: retriever.HTTPConfig{NextInBody: true}, ids: "a b c",
 		},
 		{
-			name:  "in links",
-			pages: map[string]string{"/": `<?p=2>; rel="next" {"data":[{"id":"a"}]}`, "/?p=2": `<PAGE/>; rel="prev first", <PAGE/3>; rel=next {"data":[{"id":"b"}]}`, "/3": `{"data":[]}`},
-			cfg:   retriever.HTTPConfig{NextInLink: true}, ids: "a b",
+			name: "in links",
+			pages: map[string]string{
+				"/":     `<?p=2>; rel="next" {"data":[{"id":"a"}]}`,
+				"/?p=2": `<PAGE/>; rel="prev first", <PAGE/3>; rel=next {"data":[{"id":"b"}]}`,
+				"/3":    `{"data":[]}`,
+			},
+			cfg: retriever.HTTPConfig{NextInLink: true}, ids: "a b",
 		},
 		{
 			name:  "not asked for",
@@ -70,14 +78,20 @@ func TestHTTPFollowsPages(t *testing.T) {
 			cfg:   retriever.HTTPConfig{NextInBody: true, MaxPages: 2}, ids: "a b",
 		},
 		{
-			name:  "more than allowed",
-			pages: map[string]string{"/": `{"data":[{"id":"a"}],"next":"/2"}`, "/2": `{"data":[{"id":"b"}],"next":"/3"}`},
-			cfg:   retriever.HTTPConfig{NextInBody: true, MaxPages: 2}, field: "next", says: "at most 2 pages",
+			name: "more than allowed",
+			pages: map[string]string{
+				"/":  `{"data":[{"id":"a"}],"next":"/2"}`,
+				"/2": `{"data":[{"id":"b"}],"next":"/3"}`,
+			},
+			cfg: retriever.HTTPConfig{NextInBody: true, MaxPages: 2}, field: "next", says: "at most 2 pages",
 		},
 		{
-			name:  "a loop",
-			pages: map[string]string{"/": `{"data":[{"id":"a"}],"next":"/2"}`, "/2": `{"data":[{"id":"b"}],"next":"/"}`},
-			cfg:   retriever.HTTPConfig{NextInBody: true}, field: "next", says: "not read before",
+			name: "a loop",
+			pages: map[string]string{
+				"/":  `{"data":[{"id":"a"}],"next":"/2"}`,
+				"/2": `{"data":[{"id":"b"}],"next":"/"}`,
+			},
+			cfg: retriever.HTTPConfig{NextInBody: true}, field: "next", says: "not read before",
 		},
 		{
 			name:  "next is a number",
@@ -92,7 +106,8 @@ func TestHTTPFollowsPages(t *testing.T) {
 		{
 			name:  "next is a file",
 			pages: map[string]string{"/": `{"data":[{"id":"a"}],"next":"file:///etc/passwd"}`},
-			cfg:   retriever.HTTPConfig{NextInBody: true, NextElsewhere: true}, field: "next", says: "an http or https URL",
+			cfg:   retriever.HTTPConfig{NextInBody: true, NextElsewhere: true},
+			field: "next", says: "an http or https URL",
 		},
 		{
 			name:  "next is elsewhere",
@@ -105,9 +120,13 @@ func TestHTTPFollowsPages(t *testing.T) {
 			cfg:   retriever.HTTPConfig{NextInBody: true}, says: "/2: status 404",
 		},
 		{
-			name:  "an id on two pages",
-			pages: map[string]string{"/": `{"data":[{"id":"a"},{"id":"b"}],"next":"/2"}`, "/2": `{"data":[{"id":"c"},{"id":"b"}]}`},
-			cfg:   retriever.HTTPConfig{NextInBody: true}, ids: "a b c", says: `/: item 3 (id "b"): id "b" is also that of item 1`,
+			name: "an id on two pages",
+			pages: map[string]string{
+				"/":  `{"data":[{"id":"a"},{"id":"b"}],"next":"/2"}`,
+				"/2": `{"data":[{"id":"c"},{"id":"b"}]}`,
+			},
+			cfg: retriever.HTTPConfig{NextInBody: true}, ids: "a b c",
+			says: `/: item 3 (id "b"): id "b" is also that of item 1`,
 		},
 		{
 			name:  "together too large",

@@ -2,5 +2,5 @@
 
 package retriever_test
 
-// raceDetector makes tests that are heavy take less: everything is several times slower under it.
+// raceDetector makes heavy tests do less, because everything is several times slower under the race detector.
 const raceDetector = true

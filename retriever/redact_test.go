@@ -67,7 +67,7 @@ func TestScrubError(t *testing.T) {
 		URL: "http://a:hush@b",
 		Err: fmt.Errorf("x: %w", &url.Error{Op: "Get", URL: "?hush", Err: inner}),
 	}
-	if got := scrubError(nested, secrets.Set{}); got != inner { // nothing may be around it
+	if got := scrubError(nested, secrets.Set{}); got != inner { // the very same error
 		t.Errorf("nested: %v", got)
 	}
 	for in, want := range map[string]string{
@@ -86,7 +86,9 @@ func TestSecretsOf(t *testing.T) {
 	u := parse(t, "http://b?token=query&loose+key&n=1")
 	header := http.Header{"Authorization": {"Basic bWU6cGFzc3dvcmQ="}, "X-Key": {"Bearer token"}}
 	hidden := secretsOf(u, header, nil)
-	for _, want := range []string{"query", "loose key", "loose+key", "password", "Basic bWU6cGFzc3dvcmQ=", "bWU6cGFzc3dvcmQ=", "token"} {
+	for _, want := range []string{
+		"query", "loose key", "loose+key", "password", "Basic bWU6cGFzc3dvcmQ=", "bWU6cGFzc3dvcmQ=", "token",
+	} {
 		if got := hidden.Hide("<" + want + ">"); got != "<"+redacted+">" {
 			t.Errorf("%q is not hidden as a whole: %q", want, got)
 		}

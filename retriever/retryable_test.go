@@ -14,7 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// asker is the config of a member that asks a source over HTTP, once a fetch, and has hours to try again.
+// asker returns the configuration of a member with an HTTP source. Each fetch makes one request, and the member has
+// hours to try again.
 func asker(t *testing.T, source *unruly) drm.Config {
 	t.Helper()
 	src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: source.URL, Attempts: 1, Timeout: patience})
@@ -33,7 +34,7 @@ func asker(t *testing.T, source *unruly) drm.Config {
 	}
 }
 
-// begin starts a member that is stopped at the end of the test.
+// begin starts a member and stops it when the test ends.
 func begin(t *testing.T, cfg drm.Config) *drm.Manager {
 	t.Helper()
 	m, err := drm.Start(t.Context(), cfg)
@@ -49,7 +50,9 @@ func status(code int) http.HandlerFunc {
 }
 
 func TestAFirstFetchThatWouldOnlyFailAgainFailsStartAtOnce(t *testing.T) {
-	for _, code := range []int{http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusNotImplemented} {
+	for _, code := range []int{
+		http.StatusBadRequest, http.StatusUnauthorized, http.StatusNotFound, http.StatusNotImplemented,
+	} {
 		source := newUnruly(t)
 		source.set(status(code))
 		cfg := asker(t, source)
@@ -65,7 +68,7 @@ func TestWhatWouldOnlyFailAgainIsLeftUntilItIsAskedAnew(t *testing.T) {
 	source := newUnruly(t)
 	source.set(good("a"))
 	cfg := asker(t, source)
-	cfg.SourcePolicy = drm.ExitOnSourceError // for which an hour of failing is not over with one answer
+	cfg.SourcePolicy = drm.ExitOnSourceError // it exits only after an hour of failures
 	told := make(chan error, 10)
 	cfg.OnSourceError = func(err error) { told <- err }
 	m := begin(t, cfg)
@@ -74,7 +77,7 @@ func TestWhatWouldOnlyFailAgainIsLeftUntilItIsAskedAnew(t *testing.T) {
 	if err := <-told; !strings.Contains(err.Error(), "404") {
 		t.Errorf("told: %v", err)
 	}
-	again := time.NewTimer(1500 * time.Millisecond) // what is tried again is tried after a second
+	again := time.NewTimer(1500 * time.Millisecond) // the next attempt would come after a second
 	defer again.Stop()
 	<-again.C
 	if n := source.asked(); n != 1 {
@@ -119,7 +122,7 @@ func TestASourceThatWantsToBeLeftAloneIs(t *testing.T) {
 				case <-twice:
 					done = true
 				case <-poke.C:
-					m.Refetch() // does not hasten it either
+					m.Refetch() // must not hasten it either
 				case <-deadline:
 					t.Fatal("it is not asked again")
 				}

@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// secretive is a configuration full of secrets, each with "hush" in it. URL is made of base.
+// secretive returns a configuration full of secrets, each with "hush" in it. Its URL is made from base.
 func secretive(base string) retriever.HTTPConfig {
 	u, err := url.Parse(base)
 	if err != nil {
@@ -51,7 +51,7 @@ func TestRedirectsTakeNoSecretsToAnotherHost(t *testing.T) {
 	}
 	for _, c := range []struct {
 		name   string
-		target string // of the redirect
+		target string // where the redirect leads
 		secret bool   // whether the target should get the secrets
 	}{
 		{"same host", home.URL + "/target", true},
@@ -120,7 +120,7 @@ func TestTheCallersRedirectPolicyIsKept(t *testing.T) {
 	}
 }
 
-// texts lists what an error says, and what each error inside it says.
+// texts returns the text of an error and those of all errors inside it.
 func texts(err error) []string {
 	if err == nil {
 		return nil
@@ -138,7 +138,7 @@ func texts(err error) []string {
 }
 
 func TestNoErrorTellsASecret(t *testing.T) {
-	echo := func(format string) http.HandlerFunc { // a source that repeats what it was sent
+	echo := func(format string) http.HandlerFunc { // a source that repeats parts of the request
 		return func(w http.ResponseWriter, r *http.Request) {
 			_, _ = fmt.Fprintf(w, format, r.Header.Get("X-Key")+r.URL.String()) // the client may be gone
 		}
@@ -149,10 +149,13 @@ func TestNoErrorTellsASecret(t *testing.T) {
 			w.WriteHeader(http.StatusFound)
 		}
 	}
+	hushed := func(code int) http.HandlerFunc {
+		return func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hush", code) }
+	}
 	for name, handler := range map[string]http.HandlerFunc{
 		"refused":             nil, // nobody listens
-		"status":              func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hush", http.StatusForbidden) },
-		"unavailable":         func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "hush", http.StatusServiceUnavailable) },
+		"status":              hushed(http.StatusForbidden),
+		"unavailable":         hushed(http.StatusServiceUnavailable),
 		"abort":               func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) },
 		"silence":             silent(""),
 		"silence in the body": silent(`{"data":[`),
@@ -166,16 +169,20 @@ func TestNoErrorTellsASecret(t *testing.T) {
 		"next elsewhere":      echo(`{"data":[],"next":"http://hush:hush@example.org?%s"}`),
 		"next is no URL":      echo(`{"data":[],"next":"http://hush:hush@example.org/%%zz?%s"}`),
 		"next is not HTTP":    echo(`{"data":[],"next":"hush:%s"}`),
-		"next again":          func(w http.ResponseWriter, r *http.Request) { write(w, `{"data":[],"next":"`+r.URL.String()+`"}`) },
+		"next again": func(w http.ResponseWriter, r *http.Request) {
+			write(w, `{"data":[],"next":"`+r.URL.String()+`"}`)
+		},
 		"encoding": func(w http.ResponseWriter, r *http.Request) {
 			w.Header().Set("Content-Encoding", r.Header.Get("X-Key"))
 		},
-		"redirect in a circle": func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, r.URL.String(), http.StatusFound) },
-		"redirect to no URL":   redirect("http://hush:hush@example.org/%zz?hush"),
-		"redirect to no port":  redirect("http://hush:hush@example.org:hush/"),
-		"redirect to ftp":      redirect("ftp://hush:hush@example.org/?hush"),
-		"redirect to nobody":   redirect("http://hush:hush@127.0.0.1:1/list?token=hush"),
-		"redirect to nowhere":  redirect(""),
+		"redirect in a circle": func(w http.ResponseWriter, r *http.Request) {
+			http.Redirect(w, r, r.URL.String(), http.StatusFound)
+		},
+		"redirect to no URL":  redirect("http://hush:hush@example.org/%zz?hush"),
+		"redirect to no port": redirect("http://hush:hush@example.org:hush/"),
+		"redirect to ftp":     redirect("ftp://hush:hush@example.org/?hush"),
+		"redirect to nobody":  redirect("http://hush:hush@127.0.0.1:1/list?token=hush"),
+		"redirect to nowhere": redirect(""),
 	} {
 		t.Run(name, func(t *testing.T) {
 			s := serve(t, handler)
@@ -219,7 +226,7 @@ func TestNoErrorTellsASecret(t *testing.T) {
 		change(&cfg)
 		_, err := retriever.NewHTTP(cfg)
 		if name == "no URL" && err == nil {
-			continue // a query may have anything
+			continue // the query itself may have secrets
 		}
 		if err == nil || strings.Contains(strings.Join(texts(err), " "), "hush") {
 			t.Errorf("%s: %v", name, err)

@@ -15,13 +15,13 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// answers is a database that gives the same answer to every query. What a real one says is tested in examples/sqlite.
+// answers is a database that gives the same answer to every query. A test in examples/sqlite uses a real one.
 type answers struct {
 	columns []string
 	rows    [][]driver.Value
-	err     error         // of the query
-	rowErr  error         // after the last row
-	silent  chan struct{} // where it is there, a query waits for it, and heeds its context
+	err     error         // the error of the query
+	rowErr  error         // the error after the last row
+	silent  chan struct{} // if not nil, a query waits until it is closed or the context ends
 
 	got []driver.NamedValue // the arguments
 }
@@ -70,7 +70,7 @@ func (r *answersRows) Next(row []driver.Value) error {
 	return nil
 }
 
-// query makes a source of a database.
+// query makes a source that asks a database.
 func query(t *testing.T, a *answers, change ...func(*retriever.SQLConfig)) *retriever.SQL {
 	t.Helper()
 	db := sql.OpenDB(a)
@@ -91,7 +91,7 @@ func query(t *testing.T, a *answers, change ...func(*retriever.SQLConfig)) *retr
 
 func numberIDs(c *retriever.SQLConfig) { c.NumberIDs = true }
 
-// one row of these columns.
+// row is an answer of one row, with these columns.
 func row(columns string, values ...driver.Value) *answers {
 	return &answers{columns: strings.Fields(columns), rows: [][]driver.Value{values}}
 }
@@ -131,7 +131,10 @@ func TestSQLMakesAnObjectOfARow(t *testing.T) {
 		{"an id of bytes", row("id", []byte("a")), false, `{"id":"a"}`},
 		{"fields in their order", row("z id a", "1", "x", "2"), false, `{"z":"1","id":"x","a":"2"}`},
 		{"text", row("id url", "x", `wss://é/?a=<1>&b="2"`), false, `{"id":"x","url":"wss://é/?a=<1>&b=\"2\""}`},
-		{"numbers", row("id i f g", "x", int64(math.MinInt64), 1.5, 3.0), false, `{"id":"x","i":-9223372036854775808,"f":1.5,"g":3}`},
+		{
+			"numbers", row("id i f g", "x", int64(math.MinInt64), 1.5, 3.0),
+			false, `{"id":"x","i":-9223372036854775808,"f":1.5,"g":3}`,
+		},
 		{"booleans", row("id yes no", "x", true, false), false, `{"id":"x","yes":true,"no":false}`},
 		{"null", row("id n", "x", nil), false, `{"id":"x","n":null}`},
 		{"a time", row("id t", "x", at), false, `{"id":"x","t":"2026-01-02T03:04:05.678+01:00"}`},
@@ -189,7 +192,11 @@ func TestSQLErrorsNameRowAndColumn(t *testing.T) {
 		{"an empty id", row("id", ""), []string{"row 1", `"id"`, "empty"}},
 		{"a control character", row("id", "a\x00"), []string{"row 1", `"id"`, "control"}},
 		{"a long id", row("id", strings.Repeat("x", 5000)), []string{"row 1", `"id"`, "xxx…"}},
-		{"an id twice", rows("id n", []driver.Value{"a", 1.0}, []driver.Value{"b", 1.0}, []driver.Value{"a", 2.0}), []string{"row 3", `"a"`, "row 1", "once"}},
+		{
+			"an id twice",
+			rows("id n", []driver.Value{"a", 1.0}, []driver.Value{"b", 1.0}, []driver.Value{"a", 2.0}),
+			[]string{"row 3", `"a"`, "row 1", "once"},
+		},
 		{"a value that is no text", row("id v", "a", []byte{0xff}), []string{"row 1", `"v"`, "UTF-8"}},
 		{"a value that is no number", row("id v", "a", math.NaN()), []string{"row 1", `"v"`, "NaN"}},
 		{"data that are no object", row("id data", "a", "[1]"), []string{"row 1", `"data"`, "an array"}},

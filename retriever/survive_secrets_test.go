@@ -20,7 +20,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// said gathers all that a member tells of its source.
+// said gathers everything that a member says about its source.
 type said struct {
 	mu    sync.Mutex
 	texts []string
@@ -32,8 +32,9 @@ func (s *said) add(where string, what any) {
 	s.texts = append(s.texts, fmt.Sprintf("%s: %+v", where, what))
 }
 
-// TestAMemberTellsNoSecretOfItsSource lets a source that knows the secrets fail in all ways that repeat them, and reads
-// all that the member then says: its log at debug level, the errors of Start, OnSourceError and Err, and the status.
+// TestAMemberTellsNoSecretOfItsSource has a source that fails in all ways that can repeat the secrets of its requests.
+// It reads everything that the member then says: its log at debug level, the errors of Start, OnSourceError and Err,
+// and the status.
 func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 	echo := func(format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
@@ -82,7 +83,9 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 			http.Redirect(w, r, "http://hush:hush@127.0.0.1:1/list?"+r.URL.RawQuery, http.StatusFound)
 		},
 	} {
-		for kind, config := range map[string]func(string) retriever.HTTPConfig{"userinfo": secretive, "headers": authorized} {
+		for kind, config := range map[string]func(base string) retriever.HTTPConfig{
+			"userinfo": secretive, "headers": authorized,
+		} {
 			app++
 			t.Run(name+", "+kind, func(t *testing.T) {
 				source := newUnruly(t)
@@ -92,7 +95,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 					cfg := config(source.URL)
 					cfg.Timeout, cfg.Attempts, cfg.RetryWait = patience, 2, time.Millisecond
 					budget := time.Millisecond
-					if name == "silence" { // a good answer may be late too, and must not fail a start
+					if name == "silence" { // a good answer that is late must not make Start fail
 						cfg.Timeout, budget = 200*time.Millisecond, 2*time.Second
 					}
 					src, err := retriever.NewHTTP(cfg)
@@ -119,7 +122,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 				}
 
 				source.set(answer)
-				_, err := start() // the app is fresh, so its source decides
+				_, err := start() // the app is new, so Start fails with its source
 				if err == nil {
 					t.Fatal("Start succeeded")
 				}
@@ -167,7 +170,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 					where, _, _ := strings.Cut(text, ":")
 					kinds[where] = true
 					if strings.Contains(text, "hush") ||
-						strings.Contains(text, "aHVza") { // the latter as base64 has it
+						strings.Contains(text, "aHVza") { // the latter is "hush" in base64
 						t.Error(text)
 					}
 				}

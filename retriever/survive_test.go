@@ -18,12 +18,12 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// unruly is an HTTP source whose answers can be changed while members ask it.
+// unruly is an HTTP source whose answer a test can change while members ask it.
 type unruly struct {
 	*httptest.Server
 	mu       sync.Mutex
 	answer   http.HandlerFunc
-	requests int // since the answer was changed
+	requests int // how many came since the answer was changed
 }
 
 func newUnruly(t *testing.T) *unruly {
@@ -50,7 +50,7 @@ func (u *unruly) asked() int {
 	return u.requests
 }
 
-// good answers with resources, or that they are the same as before.
+// good answers with resources, or with 304 if they are the same as before.
 func good(ids ...string) http.HandlerFunc {
 	body := bodyOf(ids...)
 	tag := fmt.Sprintf("%q", fmt.Sprint(len(ids), strings.Join(ids[:min(3, len(ids))], ",")))
@@ -71,7 +71,7 @@ func bodyOf(ids ...string) []byte {
 	}
 	body, err := json.Marshal(map[string]any{"data": items})
 	if err != nil {
-		panic(err) // it is made of strings
+		panic(err) // strings can always be encoded
 	}
 	return body
 }
@@ -84,7 +84,7 @@ func numbered(prefix string, n int) []string {
 	return ids
 }
 
-// deeds is a handler that counts, and checks that nothing is handled twice at once.
+// deeds is a handler that counts its resources, and checks that none is handled twice at once.
 type deeds struct {
 	t          *testing.T
 	mu         sync.Mutex
@@ -129,7 +129,7 @@ func (d *deeds) sofar() []string {
 	return all
 }
 
-// troupe is members that share an unruly source, and a client that looks at them.
+// troupe has members that share an unruly source, and a client that watches them.
 type troupe struct {
 	t      *testing.T
 	source *unruly
@@ -137,7 +137,7 @@ type troupe struct {
 	client *drm.Client
 }
 
-// newTroupe starts members that share the source's resources, and returns once they do.
+// newTroupe starts members, and returns once they share the source's resources.
 func newTroupe(t *testing.T, members int, cfg retriever.HTTPConfig, ids ...string) *troupe {
 	t.Helper()
 	etcd := drm.EtcdConfig{Client: embeddedtest.Client(t), CommandTimeout: patience}
@@ -154,10 +154,10 @@ func newTroupe(t *testing.T, members int, cfg retriever.HTTPConfig, ids ...strin
 			ID:        fmt.Sprintf("m%d", i),
 			Etcd:      etcd,
 			Shards:    32,
-			LeaseTTL:  time.Minute, // no lease is at stake here
+			LeaseTTL:  time.Minute, // these tests are not about leases
 			Handler:   tr.deeds.handler(),
 			Retriever: src,
-			// A good answer that is late on a slow machine must not fail a start.
+			// A good answer that is late on a slow machine must not make Start fail.
 			PollInterval:     100 * time.Millisecond,
 			RemovalDelay:     time.Millisecond,
 			SettleDelay:      10 * time.Millisecond,
@@ -182,8 +182,8 @@ func newTroupe(t *testing.T, members int, cfg retriever.HTTPConfig, ids ...strin
 	return tr
 }
 
-// until waits until the app's status is as wanted. To read it costs the more the more resources there are, so it is
-// read for a small part of the time only.
+// until waits until the app's status is as wanted. The more resources there are, the more it costs to read the status.
+// So until spends only a small part of the time on that.
 func (tr *troupe) until(within time.Duration, what string, ok func(drm.Status) bool) drm.Status {
 	tr.t.Helper()
 	deadline := time.After(within)
@@ -204,12 +204,12 @@ func (tr *troupe) until(within time.Duration, what string, ok func(drm.Status) b
 	}
 }
 
-// settled waits until the members handle exactly these, all where they belong.
+// settled waits until the members handle exactly these resources, each at its owner.
 func (tr *troupe) settled(members int, ids ...string) {
 	tr.t.Helper()
 	n := len(ids)
 	tr.until(time.Duration(max(1, n/2000))*patience, fmt.Sprintf("exactly %d are handled", n), func(s drm.Status) bool {
-		return tr.deeds.count() == n && // what is to be terminated is in no status
+		return tr.deeds.count() == n && // the status does not count resources that are still to be terminated
 			s.Active == n && s.Resources == n && s.Misplaced == 0 && s.Members == members
 	})
 	tr.deeds.mu.Lock()
@@ -221,32 +221,33 @@ func (tr *troupe) settled(members int, ids ...string) {
 	}
 }
 
-// failing is one way of a source to fail.
+// failing is one way in which a source can fail.
 type failing struct {
 	name   string
 	answer http.HandlerFunc
-	told   string // by the status
+	told   string // a part of the error in the status
 }
 
-// TestASourceThatFailsIsSurvived lets one source fail in one way after the other, under members that work on.
+// TestASourceThatFailsIsSurvived makes one source fail in one way after the other, while the members go on working.
 func TestASourceThatFailsIsSurvived(t *testing.T) {
 	ids := numbered("r", 40)
 	body := bodyOf(ids...)
 	tr := newTroupe(t, 2, retriever.HTTPConfig{Timeout: patience}, ids...)
 	for _, c := range []failing{
-		{"500 for a while", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusInternalServerError) }, "status 500"},
-		{"garbage", func(w http.ResponseWriter, _ *http.Request) { write(w, "<html>maintenance</html>") }, "invalid JSON"},
-		{"something else", func(w http.ResponseWriter, _ *http.Request) { write(w, `{"error":"maintenance"}`) }, `an array "data"`},
+		{"500 for a while", status(http.StatusInternalServerError), "status 500"},
+		{"garbage", answering("<html>maintenance</html>"), "invalid JSON"},
+		{"something else", answering(`{"error":"maintenance"}`), `an array "data"`},
 		{"half a body, and the connection breaks", func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Length", fmt.Sprint(len(body)))
 			_, _ = w.Write(body[:len(body)/2])
 			w.(http.Flusher).Flush()
 			panic(http.ErrAbortHandler)
 		}, "ends early"},
-		{"half a body that ends well", func(w http.ResponseWriter, _ *http.Request) { write(w, string(body[:len(body)/2])) }, "ends early"},
-		{"more bad items than good ones", func(w http.ResponseWriter, _ *http.Request) {
-			write(w, `{"data":[{"id":"r-0"},{"id":7},{"id":8}]}`)
-		}, "2 of its 3 items are bad: item 1"},
+		{"half a body that ends well", answering(string(body[:len(body)/2])), "ends early"},
+		{
+			"more bad items than good ones", answering(`{"data":[{"id":"r-0"},{"id":7},{"id":8}]}`),
+			"2 of its 3 items are bad: item 1",
+		},
 	} {
 		tr.survives(t, c, ids)
 	}
@@ -274,7 +275,12 @@ func TestASourceThatFallsSilentIsSurvived(t *testing.T) {
 	}
 }
 
-// survives lets the source fail, and then work again.
+// answering answers every request with this body.
+func answering(body string) http.HandlerFunc {
+	return func(w http.ResponseWriter, _ *http.Request) { write(w, body) }
+}
+
+// survives makes the source fail, and then work again.
 func (tr *troupe) survives(t *testing.T, c failing, ids []string) {
 	t.Run(c.name, func(t *testing.T) {
 		tr := *tr
@@ -284,9 +290,9 @@ func (tr *troupe) survives(t *testing.T, c failing, ids []string) {
 		bad := tr.until(patience, fmt.Sprintf("the failure is told by %q", c.told), func(s drm.Status) bool {
 			return strings.Contains(s.Source.Error, c.told) && tr.source.asked() >= 3 // it is asked again and again
 		})
-		if bad.Source.LastSuccess.Before(before.Source.LastSuccess) || !bad.Source.LastAttempt.After(bad.Source.LastSuccess) ||
-			bad.Source.Resources != len(ids) ||
-			bad.Active != len(ids) {
+		if bad.Source.LastSuccess.Before(before.Source.LastSuccess) ||
+			!bad.Source.LastAttempt.After(bad.Source.LastSuccess) ||
+			bad.Source.Resources != len(ids) || bad.Active != len(ids) {
 			t.Errorf("the status says %+v, before it said %+v", bad, before)
 		}
 		tr.source.set(good(ids...))
@@ -301,7 +307,7 @@ func (tr *troupe) survives(t *testing.T, c failing, ids []string) {
 	})
 }
 
-// once answers one request, and holds the next ones until it is released: so that what became of that one can be seen.
+// once answers one request, and holds the next ones until it is released, so that a test can see what came of that one.
 func once(answer http.HandlerFunc) (held http.HandlerFunc, release func()) {
 	var mu sync.Mutex
 	first, released := true, make(chan struct{})
