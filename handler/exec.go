@@ -354,10 +354,8 @@ func (e *Exec) Close(ctx context.Context) error {
 // execEnv returns the environment of a guard, which its processes inherit: the agent's own and extra, without the
 // variables that configure DRM, one of which has etcd's password.
 func execEnv(own, extra []string) []string {
-	return slices.DeleteFunc(
-		slices.Concat(own, extra),
-		func(pair string) bool { return strings.HasPrefix(pair, "DRM_") },
-	)
+	configuresDRM := func(pair string) bool { return strings.HasPrefix(pair, "DRM_") }
+	return slices.DeleteFunc(slices.Concat(own, extra), configuresDRM)
 }
 
 // claimEnv returns the variables that a process gets in addition to its guard's.

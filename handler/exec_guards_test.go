@@ -68,11 +68,7 @@ func TestExecStartsNothingWhoseClaimEndsOnTheWayToTheGuard(t *testing.T) {
 	if err := os.WriteFile(hold, []byte("go\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := await(
-		t,
-		handled,
-		"Handle",
-	); err == nil ||
+	if err := await(t, handled, "Handle"); err == nil ||
 		!strings.Contains(err.Error(), "the claim ended before the process was started") {
 		t.Errorf("Handle: %v", err)
 	}
@@ -191,16 +187,9 @@ func TestExecIsNotHeldUpByAProgramWhoseExecHangs(t *testing.T) {
 		ch.handle(t.Context(), s.Exec, drm.NewClaim("app", "m1", drm.Resource{ID: id}, 1, v))
 		return ch.next()
 	}
-	before, ends, renewed := begin(
-		"before",
-		remaining(time.Hour),
-	), begin(
-		"ends",
-		validity,
-	), begin(
-		"renewed",
-		remaining(time.Second),
-	)
+	before := begin("before", remaining(time.Hour))
+	ends := begin("ends", validity)
+	renewed := begin("renewed", remaining(time.Second))
 
 	s.slow()
 	ctx, cancel := context.WithCancelCause(t.Context())
@@ -264,19 +253,13 @@ func TestExecStartsNothingWhoseTurnComesTooLate(t *testing.T) {
 	s.fast()
 	moved, move := context.WithCancelCause(t.Context())
 	waits := s.begin(moved, claim("moved", 1))
-	late := s.begin(
-		t.Context(),
-		drm.NewClaim("app", "m1", drm.Resource{ID: "late"}, 1, lasting(time.Now().Add(50*time.Millisecond))),
-	)
+	late := s.begin(t.Context(),
+		drm.NewClaim("app", "m1", drm.Resource{ID: "late"}, 1, lasting(time.Now().Add(50*time.Millisecond))))
 	move(drm.CauseMoved)
 	if err := await(t, waits, "Handle of what moved"); !errors.Is(err, drm.CauseMoved) {
 		t.Errorf("Handle: %v", err)
 	}
-	if err := await(
-		t,
-		late,
-		"Handle of a claim that ended",
-	); err == nil ||
+	if err := await(t, late, "Handle of a claim that ended"); err == nil ||
 		!strings.Contains(err.Error(), "the claim ended") {
 		t.Errorf("Handle: %v", err)
 	}
@@ -378,11 +361,7 @@ func TestExecShowsAProcessThatIsStopped(t *testing.T) {
 	if err := syscall.Kill(p.PID, syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
-	if err := await(
-		t,
-		reports,
-		"a report",
-	); err == nil ||
+	if err := await(t, reports, "a report"); err == nil ||
 		!strings.Contains(err.Error(), "is stopped (SIGSTOP) since ") {
 		t.Errorf("the state is failed because of %v", err)
 	}
@@ -408,10 +387,8 @@ func TestExecReplacesAGuardThatIsStopped(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(
-		handler.ExecConfig{Backoff: time.Millisecond, OnExit: func(_ drm.Claim, err error) { told <- err }},
-		"stubborn",
-	)
+	e := ch.newExec(handler.ExecConfig{Backoff: time.Millisecond, OnExit: func(_ drm.Claim, err error) { told <- err }},
+		"stubborn")
 	ch.handle(t.Context(), e, claim("a", 1))
 	p := ch.next()
 	p.tell(t, "stop-parent")

@@ -77,10 +77,7 @@ func TestExecPutsTheResourceBeforeEachLine(t *testing.T) {
 	if want := []string{
 		`["b c"] end without an end of line`,
 		"[a] end without an end of line",
-	}; !slices.Equal(
-		got,
-		want,
-	) {
+	}; !slices.Equal(got, want) {
 		t.Errorf("stderr: %q, want %q", got, want)
 	}
 	var both bytes.Buffer // must keep the order in which the process printed
@@ -143,14 +140,8 @@ func TestExecDoesNotHoldUpProcessesForAWriterThatTakesNothing(t *testing.T) {
 	free := make(chan struct{})
 	defer close(free)
 	blocked := writerFunc(func(b []byte) (int, error) { <-free; return len(b), nil })
-	runChatty(
-		t,
-		handler.ExecConfig{Output: handler.OutputPrefix, Stdout: blocked, Stderr: blocked},
-		5000,
-		1000,
-		"a",
-		"b",
-	)
+	cfg := handler.ExecConfig{Output: handler.OutputPrefix, Stdout: blocked, Stderr: blocked}
+	runChatty(t, cfg, 5000, 1000, "a", "b")
 }
 
 type writerFunc func([]byte) (int, error)
@@ -177,16 +168,8 @@ func BenchmarkExecOutput(b *testing.B) {
 			b.Run(fmt.Sprint(name, "/", length), func(b *testing.B) {
 				b.SetBytes(4 * 32 << 20)
 				for b.Loop() {
-					runChatty(
-						b,
-						handler.ExecConfig{Output: output, Stdout: null, Stderr: null},
-						length,
-						(32<<20)/length,
-						"a",
-						"b",
-						"c",
-						"d",
-					)
+					cfg := handler.ExecConfig{Output: output, Stdout: null, Stderr: null}
+					runChatty(b, cfg, length, (32<<20)/length, "a", "b", "c", "d")
 				}
 			})
 		}

@@ -23,24 +23,18 @@ func init() { programs["__many"] = manyMain }
 
 // manyMain is an agent that handles one more resource for each line of its standard input.
 func manyMain(args []string) int {
-	e, err := handler.NewExec(
-		handler.ExecConfig{
-			Command: append([]string{args[0], "__child"}, args[1:]...),
-			Output:  handler.OutputPrefix,
-			Backoff: time.Hour,
-		},
-	)
+	e, err := handler.NewExec(handler.ExecConfig{
+		Command: append([]string{args[0], "__child"}, args[1:]...),
+		Output:  handler.OutputPrefix,
+		Backoff: time.Hour,
+	})
 	if err != nil {
 		fmt.Println(err)
 		return 1
 	}
 	for in := bufio.NewScanner(os.Stdin); in.Scan(); {
-		fmt.Println(
-			e.Handle(
-				context.Background(),
-				drm.NewClaim("app", "m1", drm.Resource{ID: in.Text()}, 1, remaining(time.Hour)),
-			),
-		)
+		c := drm.NewClaim("app", "m1", drm.Resource{ID: in.Text()}, 1, remaining(time.Hour))
+		fmt.Println(e.Handle(context.Background(), c))
 	}
 	return 0
 }

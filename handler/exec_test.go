@@ -51,9 +51,7 @@ func pipes() []string {
 	entries, _ := os.ReadDir("/proc/self/fd")
 	for _, entry := range entries {
 		if fd, _ := strconv.Atoi(entry.Name()); fd > 2 {
-			if target, err := os.Readlink(
-				"/proc/self/fd/" + entry.Name(),
-			); err == nil &&
+			if target, err := os.Readlink("/proc/self/fd/" + entry.Name()); err == nil &&
 				strings.HasPrefix(target, "pipe:") {
 				names = append(names, target)
 			}
@@ -118,17 +116,8 @@ func childMain(args []string) int {
 		spawn(&syscall.SysProcAttr{Setsid: true}, "stubborn", "name=runaway")
 	}
 	if has("daemon") { // the daemon's parent, which is not this process, ends at once
-		cmd := exec.Command(
-			"sh",
-			"-c",
-			`setsid "$@" & exit 0`,
-			"sh",
-			os.Args[0],
-			"__child",
-			"deaf",
-			"stubborn",
-			"name=daemon",
-		)
+		cmd := exec.Command("sh", "-c", `setsid "$@" & exit 0`, "sh",
+			os.Args[0], "__child", "deaf", "stubborn", "name=daemon")
 		_ = cmd.Run()
 	}
 	if has("patient") {
@@ -338,13 +327,8 @@ func TestExecGivesTheProcessItsClaim(t *testing.T) {
 	t.Setenv("INHERITED", "yes")
 	ch := newChildren(t)
 	e := ch.newExec(handler.ExecConfig{Env: []string{"EXTRA=1"}})
-	c := drm.NewClaim(
-		"my app",
-		"m1",
-		drm.Resource{ID: "a/b", Data: json.RawMessage(`{"id":"a/b","x":[1,"<&>"]}`)},
-		42,
-		nil,
-	)
+	r := drm.Resource{ID: "a/b", Data: json.RawMessage(`{"id":"a/b","x":[1,"<&>"]}`)}
+	c := drm.NewClaim("my app", "m1", r, 42, nil)
 	ch.handle(t.Context(), e, c)
 	p := ch.next()
 	if want := `{"id":"a/b","x":[1,"<&>"]}` + "\n"; p.Stdin != want {
@@ -362,10 +346,7 @@ func TestExecGivesTheProcessItsClaim(t *testing.T) {
 		"DRM_MEMBER=m1",
 		"DRM_RESOURCE_ID=a/b",
 		"DRM_TOKEN=42",
-	}; !slices.Equal(
-		ours,
-		want,
-	) {
+	}; !slices.Equal(ours, want) {
 		t.Errorf("DRM's environment is %q, want %q", ours, want)
 	}
 	for _, want := range []string{"INHERITED=yes", "EXTRA=1"} {
@@ -593,12 +574,11 @@ func TestExecRestartsAProcessThatEnds(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(
-		handler.ExecConfig{Backoff: time.Millisecond, Grace: time.Millisecond, OnExit: func(c drm.Claim, err error) {
-			told <- fmt.Errorf("%s: %w", c.Resource.ID, err)
-		}},
-		"family",
-	)
+	e := ch.newExec(handler.ExecConfig{
+		Backoff: time.Millisecond,
+		Grace:   time.Millisecond,
+		OnExit:  func(c drm.Claim, err error) { told <- fmt.Errorf("%s: %w", c.Resource.ID, err) },
+	}, "family")
 	ch.handle(t.Context(), e, claim("a", 1))
 	all := ch.named(3)
 	all["child"].tell(t, "exit 3")
@@ -808,10 +788,8 @@ func TestExecChildDiesWhenItsClaimIsNoLongerValid(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(
-		handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }},
-		"stubborn",
-	)
+	e := ch.newExec(handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }},
+		"stubborn")
 	validity := make(fading)
 	ch.handle(t.Context(), e, drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, validity))
 	p := ch.next()
@@ -827,11 +805,8 @@ func TestExecKillsTheGroupWhenItsGuardIsKilled(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
 	told := make(chan error, 8)
-	e := ch.newExec(
-		handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }},
-		"stubborn",
-		"family",
-	)
+	e := ch.newExec(handler.ExecConfig{Backoff: time.Hour, OnExit: func(_ drm.Claim, err error) { told <- err }},
+		"stubborn", "family")
 	ch.handle(t.Context(), e, claim("a", 1))
 	all := ch.named(3)
 	all["child"].tell(t, "kill-parent")

@@ -25,9 +25,11 @@ func forkInto(t *testing.T, f *forker, path, file string, until int64) (told []b
 		t.Fatal(err)
 	}
 	defer from.Close()
-	pid, err := f.fork(
-		forking{path, []string{"touch", file}, os.Environ(), int(stdin.Fd()), 1, 2, int(to.Fd()), until, os.Getpid()},
-	)
+	pid, err := f.fork(forking{
+		path: path, args: []string{"touch", file}, env: os.Environ(),
+		stdin: int(stdin.Fd()), stdout: 1, stderr: 2, result: int(to.Fd()),
+		until: until, guard: os.Getpid(),
+	})
 	_ = to.Close()
 	if err != nil {
 		t.Fatal(err)
@@ -46,34 +48,16 @@ func TestForkLooksAtTheClockRightBeforeExec(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
 	var f forker
-	if told, ran := forkInto(
-		t,
-		&f,
-		"/usr/bin/touch",
-		filepath.Join(dir, "late"),
-		clockNow()-1,
-	); ran || len(told) != 1 ||
-		told[0] != codeEnded {
+	told, ran := forkInto(t, &f, "/usr/bin/touch", filepath.Join(dir, "late"), clockNow()-1)
+	if ran || len(told) != 1 || told[0] != codeEnded {
 		t.Errorf("past the deadline: told %v, ran: %v", told, ran)
 	}
-	if told, ran := forkInto(
-		t,
-		&f,
-		"/usr/bin/touch",
-		filepath.Join(dir, "fine"),
-		clockNow()+time.Hour.Milliseconds(),
-	); !ran ||
-		len(told) != 0 {
+	told, ran = forkInto(t, &f, "/usr/bin/touch", filepath.Join(dir, "fine"), clockNow()+time.Hour.Milliseconds())
+	if !ran || len(told) != 0 {
 		t.Errorf("before the deadline: told %v, ran: %v", told, ran)
 	}
-	if told, ran := forkInto(
-		t,
-		&f,
-		"/no/such/program",
-		filepath.Join(dir, "no"),
-		clockNow()+time.Hour.Milliseconds(),
-	); ran || len(told) != 1 ||
-		syscall.Errno(told[0]) != syscall.ENOENT {
+	told, ran = forkInto(t, &f, "/no/such/program", filepath.Join(dir, "no"), clockNow()+time.Hour.Milliseconds())
+	if ran || len(told) != 1 || syscall.Errno(told[0]) != syscall.ENOENT {
 		t.Errorf("no such program: told %v, ran: %v", told, ran)
 	}
 }
@@ -81,14 +65,8 @@ func TestForkLooksAtTheClockRightBeforeExec(t *testing.T) {
 func TestForkWorksWithoutCloseRange(t *testing.T) {
 	t.Parallel()
 	f := forker{probed: true}
-	if told, ran := forkInto(
-		t,
-		&f,
-		"/usr/bin/touch",
-		filepath.Join(t.TempDir(), "f"),
-		clockNow()+time.Hour.Milliseconds(),
-	); !ran ||
-		len(told) != 0 {
+	told, ran := forkInto(t, &f, "/usr/bin/touch", filepath.Join(t.TempDir(), "f"), clockNow()+time.Hour.Milliseconds())
+	if !ran || len(told) != 0 {
 		t.Errorf("told %v, ran: %v", told, ran)
 	}
 }

@@ -15,10 +15,9 @@ import (
 // TestWebhookErrorsSayWhatToCheck covers URLs that lead to something other than the receiver.
 func TestWebhookErrorsSayWhatToCheck(t *testing.T) {
 	mux := http.NewServeMux()
-	mux.HandleFunc(
-		"/unauthorized",
-		func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusUnauthorized) },
-	)
+	mux.HandleFunc("/unauthorized", func(w http.ResponseWriter, _ *http.Request) {
+		w.WriteHeader(http.StatusUnauthorized)
+	})
 	mux.HandleFunc("/closes", func(http.ResponseWriter, *http.Request) { panic(http.ErrAbortHandler) })
 	plain, secure := httptest.NewServer(mux), httptest.NewUnstartedServer(mux)
 	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
@@ -41,9 +40,7 @@ func TestWebhookErrorsSayWhatToCheck(t *testing.T) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)
 		}
 	}
-	if _, err := handler.NewWebhook(
-		handler.WebhookConfig{URL: "localhost:9000"},
-	); err == nil ||
+	if _, err := handler.NewWebhook(handler.WebhookConfig{URL: "localhost:9000"}); err == nil ||
 		!strings.Contains(err.Error(), "http://localhost:9000") {
 		t.Error(err)
 	}

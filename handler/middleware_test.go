@@ -329,10 +329,7 @@ func TestMiddlewareTellsOfATerminateThatFailed(t *testing.T) {
 				Handle:    func(ctx context.Context, _ drm.Claim) error { return tc.handle(ctx) },
 				Terminate: func(context.Context, drm.Claim) error { return end },
 			}))
-			if err := h.Handle(
-				t.Context(),
-				claim("a", 1),
-			); err == nil ||
+			if err := h.Handle(t.Context(), claim("a", 1)); err == nil ||
 				errors.Is(err, drm.ErrOutcomeUnknown) != (end != nil) {
 				t.Errorf("%s, Terminate returns %v: %v", name, end, err)
 			}

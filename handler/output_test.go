@@ -108,10 +108,7 @@ func TestAMergerDropsWhatNobodyTakes(t *testing.T) {
 	g.open.Unlock()
 	m.flush(time.Minute)
 	written := strings.Count(g.text.String(), string(line))
-	if want := fmt.Sprintf(
-		"%d lines of processes were dropped",
-		count-written,
-	); written == 0 || written == count ||
+	if want := fmt.Sprintf("%d lines of processes were dropped", count-written); written == 0 || written == count ||
 		!strings.Contains(g.text.String(), want) {
 		t.Errorf("%d lines were written; want %q in %q", written, want, g.text.String()[max(0, g.text.Len()-100):])
 	}

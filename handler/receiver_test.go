@@ -17,14 +17,8 @@ import (
 
 // post sends one request to a receiver, and returns the status of the answer.
 func (r *receiver) post(action string, token, call int64, validMS int, more string) int {
-	body := fmt.Sprintf(
-		`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`,
-		action,
-		token,
-		call,
-		validMS,
-		more,
-	)
+	body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`,
+		action, token, call, validMS, more)
 	answer := httptest.NewRecorder()
 	r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
 	return answer.Code
@@ -74,24 +68,10 @@ func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 		{"handle", 6, 11, 9999, "", 409, nil},
 	} {
 		did = nil
-		if status := r.post(
-			step.action,
-			step.token,
-			step.call,
-			step.validMS,
-			step.more,
-		); status != step.status ||
+		if status := r.post(step.action, step.token, step.call, step.validMS, step.more); status != step.status ||
 			!slices.Equal(did, step.does) {
-			t.Errorf(
-				"%s %d, %d: status %d, want %d; did %v, want %v",
-				step.action,
-				step.token,
-				step.call,
-				status,
-				step.status,
-				did,
-				step.does,
-			)
+			t.Errorf("%s %d, %d: status %d, want %d; did %v, want %v",
+				step.action, step.token, step.call, status, step.status, did, step.does)
 		}
 	}
 }
@@ -155,14 +135,8 @@ func TestTheReceiverForgetsWhatCannotMatterAnyMore(t *testing.T) {
 		}
 		post := func(want int, id, action string, token, call int64, more string) {
 			t.Helper()
-			body := fmt.Sprintf(
-				`{"action":%q,"token":%d,"call":%d,"valid_ms":99999999,"resource":{"id":%q%s}}`,
-				action,
-				token,
-				call,
-				id,
-				more,
-			)
+			body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":99999999,"resource":{"id":%q%s}}`,
+				action, token, call, id, more)
 			answer := httptest.NewRecorder()
 			if r.ServeHTTP(
 				answer,

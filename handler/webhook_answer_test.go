@@ -153,11 +153,8 @@ func TestWebhookTakesAnUpgradeForARefusal(t *testing.T) {
 		fmt.Fprint(conn, "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: x\r\n\r\n")
 		_, _ = io.Copy(io.Discard, in)
 	}()
-	w := must[*handler.Webhook](
-		t,
-	)(
-		handler.NewWebhook(handler.WebhookConfig{URL: "http://" + l.Addr().String(), Timeout: time.Hour}),
-	)
+	cfg := handler.WebhookConfig{URL: "http://" + l.Addr().String(), Timeout: time.Hour}
+	w := must[*handler.Webhook](t)(handler.NewWebhook(cfg))
 	if err := w.Handle(t.Context(), claim("a", 1)); err == nil || !strings.Contains(err.Error(), "status 101") {
 		t.Errorf("got %v", err)
 	}
@@ -174,17 +171,13 @@ func (h hanging) Close() error             { close(h.closed); return nil }
 
 func TestWebhookIsNotHeldUpByTheBodiesOfACallersClient(t *testing.T) {
 	var status atomic.Int32
-	w := must[*handler.Webhook](
-		t,
-	)(
-		handler.NewWebhook(handler.WebhookConfig{URL: "http://receiver", Client: &http.Client{
-			Transport: transport(func(*http.Request) (*http.Response, error) {
-				answer := httptest.NewRecorder().Result()
-				answer.StatusCode, answer.Body = int(status.Load()), hanging{make(chan struct{})}
-				return answer, nil
-			}),
-		}}),
-	)
+	client := &http.Client{Transport: transport(func(*http.Request) (*http.Response, error) {
+		answer := httptest.NewRecorder().Result()
+		answer.StatusCode, answer.Body = int(status.Load()), hanging{make(chan struct{})}
+		return answer, nil
+	})}
+	cfg := handler.WebhookConfig{URL: "http://receiver", Client: client}
+	w := must[*handler.Webhook](t)(handler.NewWebhook(cfg))
 	defer w.Close()
 	status.Store(204)
 	if err := w.Handle(t.Context(), claim("a", 1)); err != nil {

@@ -91,16 +91,13 @@ func TestWebhookLetsNobodyRepeatARequestUnderItsNumber(t *testing.T) {
 	for _, key := range []string{"Idempotency-Key", "X-Idempotency-Key"} {
 		n := newNumbers()
 		var closing atomic.Bool
-		w := serve(
-			t,
-			handler.WebhookConfig{Header: http.Header{key: {"one"}}},
-			func(_ http.ResponseWriter, r *http.Request) {
-				n.note(r)
-				if closing.Swap(false) {
-					panic(http.ErrAbortHandler)
-				}
-			},
-		)
+		cfg := handler.WebhookConfig{Header: http.Header{key: {"one"}}}
+		w := serve(t, cfg, func(_ http.ResponseWriter, r *http.Request) {
+			n.note(r)
+			if closing.Swap(false) {
+				panic(http.ErrAbortHandler)
+			}
+		})
 		for action, call := range map[string]func(context.Context, drm.Claim) error{
 			"handle": w.Handle, "update": w.Update, "terminate": w.Terminate,
 		} {

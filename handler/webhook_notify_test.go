@@ -36,10 +36,7 @@ func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
 			t.Fatal(err)
 		}
 		began := time.Now()
-		if err := w.Handle(
-			t.Context(),
-			claim("a", 1),
-		); err == nil ||
+		if err := w.Handle(t.Context(), claim("a", 1)); err == nil ||
 			time.Since(began) != handler.DefaultWebhookTimeout {
 			t.Errorf("Handle took %v: %v", time.Since(began), err)
 		}
@@ -60,9 +57,8 @@ func TestWebhookNotificationsWaitForFiveSecondsOnly(t *testing.T) {
 func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
 	service := httptest.NewServer(http.NotFoundHandler())
 	var told []error
-	w, err := handler.NewWebhook(
-		handler.WebhookConfig{URL: service.URL, OnNotifyError: func(err error) { told = append(told, err) }},
-	)
+	note := func(err error) { told = append(told, err) }
+	w, err := handler.NewWebhook(handler.WebhookConfig{URL: service.URL, OnNotifyError: note})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,11 +75,8 @@ func TestWebhookTellsNoFailureToAReceiverThatIsNotThere(t *testing.T) {
 		t.Fatalf("Handle: %v", gone)
 	}
 	w.HandleFailed(t.Context(), claim("a", 1), gone)
-	w.TerminateFailed(
-		t.Context(),
-		claim("a", 1),
-		errors.Join(w.Terminate(t.Context(), claim("a", 1)), errors.New("and more")),
-	)
+	failed := errors.Join(w.Terminate(t.Context(), claim("a", 1)), errors.New("and more"))
+	w.TerminateFailed(t.Context(), claim("a", 1), failed)
 	if len(told) != 1 {
 		t.Errorf("notifications were tried: %v", told[1:])
 	}

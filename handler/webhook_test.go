@@ -91,9 +91,7 @@ func TestWebhookSendsTheContract(t *testing.T) {
 			continue
 		}
 		got := (<-requests).resource
-		if back, err := url.PathUnescape(
-			got,
-		); err != nil || back != id ||
+		if back, err := url.PathUnescape(got); err != nil || back != id ||
 			strings.ContainsFunc(got, func(r rune) bool { return r <= ' ' || r > '~' || r == '/' }) {
 			t.Errorf("%q is sent as %q", id, got)
 		}

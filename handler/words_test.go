@@ -104,9 +104,7 @@ func FuzzParseCommand(f *testing.F) {
 			}
 		}
 		if err == nil {
-			if again, err := handler.ParseCommand(
-				strings.Join(quoted, " "),
-			); err != nil ||
+			if again, err := handler.ParseCommand(strings.Join(quoted, " ")); err != nil ||
 				!slices.Equal(again, words) {
 				t.Fatalf("%q: %q, then %q: %v", line, words, again, err)
 			}

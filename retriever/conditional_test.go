@@ -106,20 +106,10 @@ func TestOnlyWhatIdentifiesAnAnswerMakesARequestConditional(t *testing.T) {
 				t.Error(err)
 			}
 		}
-		if tag, date := asked.Get(
-			"If-None-Match",
-		), asked.Get(
-			"If-Modified-Since",
-		); tag != c.wantTag ||
+		if tag, date := asked.Get("If-None-Match"), asked.Get("If-Modified-Since"); tag != c.wantTag ||
 			date != c.wantDate {
-			t.Errorf(
-				"%s: asked with the tag %q and the date %q, want %q and %q",
-				name,
-				tag,
-				date,
-				c.wantTag,
-				c.wantDate,
-			)
+			t.Errorf("%s: asked with the tag %q and the date %q, want %q and %q",
+				name, tag, date, c.wantTag, c.wantDate)
 		}
 	}
 }

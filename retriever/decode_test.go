@@ -194,10 +194,7 @@ func TestDecodeRefusesTooMuch(t *testing.T) {
 		}
 	}
 	var input *drm.InputError
-	if _, err := decode(
-		body,
-		retriever.DecodeOptions{MaxBytes: -1},
-	); !errors.As(err, &input) ||
+	if _, err := decode(body, retriever.DecodeOptions{MaxBytes: -1}); !errors.As(err, &input) ||
 		input.Field != "MaxBytes" {
 		t.Errorf("at most -1 bytes: %v", err)
 	}

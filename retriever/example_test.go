@@ -44,16 +44,12 @@ func ExampleHTTP() {
 }
 
 func ExampleDecode() {
-	resources, err := retriever.Decode(
-		strings.NewReader(`{"data": [{"id": "a", "n": 1}, {"id": "b"}]}`),
-		retriever.DecodeOptions{},
-	)
+	resources, err := retriever.Decode(strings.NewReader(`{"data": [{"id": "a", "n": 1}, {"id": "b"}]}`),
+		retriever.DecodeOptions{})
 	fmt.Println(len(resources), resources[1].ID, err)
 
-	resources, err = retriever.Decode(
-		strings.NewReader(`{"data": [{"id": "a"}, {"name": "b"}]}`),
-		retriever.DecodeOptions{},
-	)
+	resources, err = retriever.Decode(strings.NewReader(`{"data": [{"id": "a"}, {"name": "b"}]}`),
+		retriever.DecodeOptions{})
 	var bad *drm.BadItemsError
 	fmt.Println(len(resources), errors.As(err, &bad), bad)
 	// Output:

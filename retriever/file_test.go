@@ -59,9 +59,7 @@ func TestFileErrorsNameTheFile(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := f.Fetch(
-		t.Context(),
-	); err == nil || !strings.Contains(err.Error(), dir) ||
+	if _, err := f.Fetch(t.Context()); err == nil || !strings.Contains(err.Error(), dir) ||
 		!strings.Contains(err.Error(), "regular") {
 		t.Errorf("a directory: %v", err)
 	}

@@ -264,11 +264,10 @@ func start(path string) (root string, steps []string) {
 	return volume + string(filepath.Separator), split(path[len(volume):])
 }
 
+// split returns the steps of a path, without those that lead nowhere.
 func split(path string) []string {
-	return slices.DeleteFunc(
-		strings.Split(filepath.ToSlash(path), "/"),
-		func(s string) bool { return s == "" || s == "." },
-	)
+	staysPut := func(step string) bool { return step == "" || step == "." }
+	return slices.DeleteFunc(strings.Split(filepath.ToSlash(path), "/"), staysPut)
 }
 
 // close ends all watches and waits for the goroutine of the watcher.

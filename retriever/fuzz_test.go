@@ -19,11 +19,7 @@ func FuzzRetryAfter(f *testing.F) {
 		// The wait is the one in the header, whatever is decided about it.
 		a := newAttempts(&HTTPConfig{RetryWait: time.Second, RetryWaitMax: time.Minute})
 		answer := &http.Response{StatusCode: http.StatusServiceUnavailable, Header: http.Header{"Retry-After": {value}}}
-		if again, err := a.again(
-			t.Context(),
-			answer,
-			nil,
-		); err != nil ||
+		if again, err := a.again(t.Context(), answer, nil); err != nil ||
 			again && (a.wait < 0 || a.wait > time.Minute) {
 			t.Fatalf("%q: a pause of %v, %v", value, a.wait, err)
 		}

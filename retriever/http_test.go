@@ -108,17 +108,8 @@ func TestHTTPSendsWhatIsConfigured(t *testing.T) {
 	s := serve(t, func(w http.ResponseWriter, r *http.Request) {
 		body, _ := io.ReadAll(r.Body)
 		user, password, _ := r.BasicAuth()
-		got := fmt.Sprintf(
-			"%s %s %s:%s %s %s %s %s",
-			r.Method,
-			r.URL,
-			user,
-			password,
-			r.Host,
-			r.Header.Get("Accept"),
-			r.Header.Get("X-Key"),
-			body,
-		)
+		got := fmt.Sprintf("%s %s %s:%s %s %s %s %s",
+			r.Method, r.URL, user, password, r.Host, r.Header.Get("Accept"), r.Header.Get("X-Key"), body)
 		if want := "POST /list?of=all me:word example.org application/x-list key what?"; got != want {
 			t.Errorf("got  %s\nwant %s", got, want)
 		}
@@ -183,10 +174,8 @@ func TestHTTPTriesAgainWhatMayPass(t *testing.T) {
 			requests.Add(1)
 			w.WriteHeader(c.code)
 		})
-		_, err := newHTTP(
-			t,
-			retriever.HTTPConfig{URL: s.URL, Attempts: 3, Method: "POST", Body: []byte("body")},
-		).Fetch(t.Context())
+		cfg := retriever.HTTPConfig{URL: s.URL, Attempts: 3, Method: "POST", Body: []byte("body")}
+		_, err := newHTTP(t, cfg).Fetch(t.Context())
 		var status *retriever.StatusError
 		if !errors.As(err, &status) || status.Code != c.code {
 			t.Errorf("%d: %v", c.code, err)
@@ -312,13 +301,8 @@ func TestHTTPTimesOutWhereTheSourceFallsSilent(t *testing.T) {
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 			defer cancel()
-			if _, err := newHTTP(
-				t,
-				retriever.HTTPConfig{URL: s.URL},
-			).Fetch(ctx); !errors.Is(
-				err,
-				context.DeadlineExceeded,
-			) {
+			_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL}).Fetch(ctx)
+			if !errors.Is(err, context.DeadlineExceeded) {
 				t.Errorf("by the context: %v", err)
 			}
 		})
@@ -472,10 +456,8 @@ func TestHTTPDecompresses(t *testing.T) {
 	}
 	transport := &http.Transport{DisableCompression: true}
 	defer transport.CloseIdleConnections()
-	got, err = newHTTP(
-		t,
-		retriever.HTTPConfig{URL: s.URL, Client: &http.Client{Transport: transport}},
-	).Fetch(t.Context())
+	cfg := retriever.HTTPConfig{URL: s.URL, Client: &http.Client{Transport: transport}}
+	got, err = newHTTP(t, cfg).Fetch(t.Context())
 	if err != nil || len(got) != 1 || asked.Load() {
 		t.Errorf("not asked for %t: %v, %v", !asked.Load(), got, err)
 	}
@@ -507,10 +489,7 @@ func TestHTTPChecksCertificates(t *testing.T) {
 	s.Config.ErrorLog = nil
 	s.StartTLS()
 	t.Cleanup(s.Close)
-	_, err := newHTTP(
-		t,
-		retriever.HTTPConfig{URL: s.URL, RetryWait: time.Hour},
-	).Fetch(t.Context())
+	_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, RetryWait: time.Hour}).Fetch(t.Context())
 	// another attempt would be of no use
 	var unknown x509.UnknownAuthorityError
 	if !errors.As(err, &unknown) {
@@ -518,10 +497,8 @@ func TestHTTPChecksCertificates(t *testing.T) {
 	}
 	roots := x509.NewCertPool()
 	roots.AddCert(s.Certificate())
-	got, err := newHTTP(
-		t,
-		retriever.HTTPConfig{URL: s.URL, TLS: &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}},
-	).Fetch(t.Context())
+	trusting := &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12}
+	got, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, TLS: trusting}).Fetch(t.Context())
 	if err != nil || len(got) != 1 {
 		t.Errorf("known authority: %v, %v", got, err)
 	}

@@ -111,11 +111,8 @@ func TestTheCallersRedirectPolicyIsKept(t *testing.T) {
 	}
 	client = &http.Client{CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
 	var status *retriever.StatusError
-	if _, err := newHTTP(
-		t,
-		retriever.HTTPConfig{URL: s.URL, Client: client},
-	).Fetch(t.Context()); !errors.As(err, &status) ||
-		status.Code != 302 {
+	_, err := newHTTP(t, retriever.HTTPConfig{URL: s.URL, Client: client}).Fetch(t.Context())
+	if !errors.As(err, &status) || status.Code != 302 {
 		t.Errorf("the redirect itself: %v", err)
 	}
 }

@@ -126,11 +126,8 @@ func (s *SQL) String() string { return "an SQL query" }
 // columns or too many rows, and those of the database and of ctx. DRM's own errors show no value of a row but its id;
 // an error of the database may show any.
 func (s *SQL) Fetch(ctx context.Context) ([]drm.Resource, error) {
-	asking, cancel := context.WithTimeoutCause(
-		ctx,
-		s.cfg.Timeout,
-		fmt.Errorf("no full answer within %s", s.cfg.Timeout),
-	)
+	late := fmt.Errorf("no full answer within %s", s.cfg.Timeout)
+	asking, cancel := context.WithTimeoutCause(ctx, s.cfg.Timeout, late)
 	defer cancel()
 	resources, err := s.fetch(asking)
 	if err == nil {

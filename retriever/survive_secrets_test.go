@@ -39,17 +39,8 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 	echo := func(format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			user, password, _ := r.BasicAuth()
-			secrets := fmt.Sprint(
-				r.URL,
-				" ",
-				user,
-				":",
-				password,
-				" ",
-				r.Header["Authorization"],
-				r.Header["Cookie"],
-				r.Header["X-Key"],
-			)
+			secrets := fmt.Sprint(r.URL, " ", user, ":", password, " ",
+				r.Header["Authorization"], r.Header["Cookie"], r.Header["X-Key"])
 			quoted, err := json.Marshal(secrets)
 			if err != nil {
 				panic(err) // it is a string
@@ -103,10 +94,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 						t.Fatal(err)
 					}
 					return drm.Start(t.Context(), drm.Config{
-						App: fmt.Sprint(
-							"app-",
-							app,
-						),
+						App:              fmt.Sprint("app-", app),
 						ID:               "m",
 						Etcd:             drm.EtcdConfig{Client: client},
 						Shards:           8,
@@ -142,10 +130,8 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 				}
 				all.add("Err", strings.Join(texts(m.Err()), "\n"))
 
-				c, err := drm.NewClient(
-					t.Context(),
-					drm.ClientConfig{App: fmt.Sprint("app-", app), Etcd: drm.EtcdConfig{Client: client}},
-				)
+				c, err := drm.NewClient(t.Context(),
+					drm.ClientConfig{App: fmt.Sprint("app-", app), Etcd: drm.EtcdConfig{Client: client}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -338,22 +338,16 @@ func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
 			answer, release := once(good(left...))
 			defer release()
 			tr.source.set(answer)
-			s := tr.until(
-				patience,
-				"the answer is told",
-				func(s drm.Status) bool { return s.Source.Resources == len(left) },
-			)
+			isTold := func(s drm.Status) bool { return s.Source.Resources == len(left) }
+			s := tr.until(patience, "the answer is told", isTold)
 			if s.Source.Error != "" || s.Resources != len(ids) || s.Active != len(ids) {
 				t.Errorf("the status says %+v", s)
 			}
 			tr.until(patience, "it is asked again", func(drm.Status) bool { return tr.source.asked() >= 2 })
 			tr.source.set(good(ids...)) // it was a mistake
 			release()
-			tr.until(
-				patience,
-				"the source works again",
-				func(s drm.Status) bool { return s.Source.Resources == len(ids) },
-			)
+			works := func(s drm.Status) bool { return s.Source.Resources == len(ids) }
+			tr.until(patience, "the source works again", works)
 			tr.settled(2, ids...)
 			if gone := tr.deeds.sofar(); len(gone) > 0 {
 				t.Errorf("%d were terminated", len(gone))
@@ -397,11 +391,8 @@ func TestAListThatGrowsHugeIsSurvived(t *testing.T) {
 	if gone := tr.deeds.sofar(); len(gone) > 0 {
 		t.Errorf("%d were terminated", len(gone))
 	}
-	if s := tr.until(
-		patience,
-		"the answer is told",
-		func(s drm.Status) bool { return s.Source.Resources == n },
-	); s.Source.Error != "" {
+	s := tr.until(patience, "the answer is told", func(s drm.Status) bool { return s.Source.Resources == n })
+	if s.Source.Error != "" {
 		t.Errorf("the status says %+v", s)
 	}
 }
