@@ -74,9 +74,8 @@ func memberFlags() []cli.Flag {
 			Usage: "the member's share of the resources, relative to the others': 1 to 32",
 		},
 		&cli.StringFlag{
-			Name:    flagAddress,
-			EnvVars: agentEnv(flagAddress),
-			Usage:   "an `ADDRESS` to show to those who list the members; means nothing to DRM (default: the host's name)",
+			Name: flagAddress, EnvVars: agentEnv(flagAddress),
+			Usage: "an `ADDRESS` to show to those who list the members; means nothing to DRM (default: the host's name)",
 		},
 		&cli.IntFlag{
 			Name: flagShards, EnvVars: agentEnv(flagShards), DefaultText: "1024 for a new app",

@@ -65,11 +65,9 @@ func handlerFlags() []cli.Flag {
 			Usage: "how long a process of --handler-exec has between SIGTERM and SIGKILL: 1ms to 24h",
 		},
 		&cli.StringFlag{
-			Name:    flagExecOutput,
-			EnvVars: agentEnv(flagExecOutput),
-			Value:   execPrefix,
-			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, each " +
-				"line after the resource's id; raw: on stderr as it is; none: thrown away)",
+			Name: flagExecOutput, EnvVars: agentEnv(flagExecOutput), Value: execPrefix,
+			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, " +
+				"each line after the resource's id; raw: on stderr as it is; none: thrown away)",
 		},
 		&cli.IntFlag{
 			Name: flagHandleConcurrency, EnvVars: agentEnv(flagHandleConcurrency), Value: drm.DefaultConcurrency,
@@ -80,18 +78,14 @@ func handlerFlags() []cli.Flag {
 			Usage: "how often in a row a resource may fail before it is left alone; 0: without end",
 		},
 		&cli.StringFlag{
-			Name:    flagOutagePolicy,
-			EnvVars: agentEnv(flagOutagePolicy),
-			Value:   policyStop,
-			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before others can " +
-				"have it; keep: handled on, though others may take it over)",
+			Name: flagOutagePolicy, EnvVars: agentEnv(flagOutagePolicy), Value: policyStop,
+			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before " +
+				"others can have it; keep: handled on, though others may take it over)",
 		},
 		&cli.StringFlag{
-			Name:    flagTerminatePolicy,
-			EnvVars: agentEnv(flagTerminatePolicy),
-			Value:   policyRelease,
-			Usage: "what becomes of a resource that could not be ended with: `release|hold` (release: given away anyway; " +
-				"hold: kept, and tried again)",
+			Name: flagTerminatePolicy, EnvVars: agentEnv(flagTerminatePolicy), Value: policyRelease,
+			Usage: "what becomes of a resource that could not be ended with: `release|hold` (release: given away " +
+				"anyway; hold: kept, and tried again)",
 		},
 	})
 }

@@ -24,22 +24,20 @@ const policyConfirm = "confirm"
 func removalFlags() []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name:    flagMaxRemovals,
-			EnvVars: agentEnv(flagMaxRemovals),
-			Value:   removalLimit(drm.DefaultRemovalShare, drm.DefaultRemovalMoreThan),
-			Usage: "doubt an answer of the source that lacks more than a share of what it had, if that were more than a " +
-				"number: `SHARE%[/NUMBER]`, 0.01% to 100%, 1 to 1000000; an empty one is doubted always, and with 100% no other",
+			Name: flagMaxRemovals, EnvVars: agentEnv(flagMaxRemovals),
+			Value: removalLimit(drm.DefaultRemovalShare, drm.DefaultRemovalMoreThan),
+			Usage: "doubt an answer of the source that lacks more than a share of what it had, if that were more than " +
+				"a number: `SHARE%[/NUMBER]`, 0.01% to 100%, 1 to 1000000; an empty one is doubted always, and with " +
+				"100% no other",
 		},
 		&cli.DurationFlag{
 			Name: flagRemovalDelay, EnvVars: agentEnv(flagRemovalDelay), Value: drm.DefaultRemovalDelay,
 			Usage: "how long after a doubted answer another one may confirm it, at least --poll: 1ms to 24h",
 		},
 		&cli.StringFlag{
-			Name:    flagRemovalPolicy,
-			EnvVars: agentEnv(flagRemovalPolicy),
-			Value:   policyConfirm,
-			Usage: "what confirms a doubted answer: `confirm|hold` (confirm: another answer, --removal-delay later; hold: " +
-				"only drmctl source accept)",
+			Name: flagRemovalPolicy, EnvVars: agentEnv(flagRemovalPolicy), Value: policyConfirm,
+			Usage: "what confirms a doubted answer: `confirm|hold` (confirm: another answer, --removal-delay later; " +
+				"hold: only drmctl source accept)",
 		},
 	}
 }

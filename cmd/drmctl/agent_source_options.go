@@ -41,17 +41,13 @@ func sourceOptionFlags() []cli.Flag {
 			Usage: "do not ask the source again because members came or went",
 		},
 		&cli.StringFlag{
-			Name:    flagSourceRetry,
-			EnvVars: agentEnv(flagSourceRetry),
-			Value:   drm.DefaultFetchRetryBudget.String(),
-			Usage:   "for how long a source that fails is asked again before it counts as failed: `DURATION|forever`, 1ms to 24h",
+			Name: flagSourceRetry, EnvVars: agentEnv(flagSourceRetry), Value: drm.DefaultFetchRetryBudget.String(),
+			Usage: "for how long a source that fails is asked again before it counts as failed: `DURATION|forever`, 1ms to 24h",
 		},
 		&cli.StringFlag{
-			Name:    flagSourcePolicy,
-			EnvVars: agentEnv(flagSourcePolicy),
-			Value:   policyKeep,
-			Usage: "what a source that failed for all of --source-retry means, after the first answer: `keep|exit` (keep: go " +
-				"on with what it answered last; exit: end the member, in order, with exit code 1)",
+			Name: flagSourcePolicy, EnvVars: agentEnv(flagSourcePolicy), Value: policyKeep,
+			Usage: "what a source that failed for all of --source-retry means, after the first answer: `keep|exit` " +
+				"(keep: go on with what it answered last; exit: end the member, in order, with exit code 1)",
 		},
 		&cli.BoolFlag{
 			Name: flagSourceStrict, EnvVars: agentEnv(flagSourceStrict),
@@ -59,11 +55,9 @@ func sourceOptionFlags() []cli.Flag {
 				"by default what is good is taken, and status tells of the others",
 		},
 		&cli.StringFlag{
-			Name:    flagSourceGone,
-			EnvVars: agentEnv(flagSourceGone),
-			Value:   drm.DefaultSourceGone.String(),
-			Usage: "for how long there may be no member with a source before what it left is forgotten, and removed where " +
-				"nobody else wants it: `DURATION|forever`, 1s to 8760h; goes with --allocate-only too",
+			Name: flagSourceGone, EnvVars: agentEnv(flagSourceGone), Value: drm.DefaultSourceGone.String(),
+			Usage: "for how long there may be no member with a source before what it left is forgotten, and removed " +
+				"where nobody else wants it: `DURATION|forever`, 1s to 8760h; goes with --allocate-only too",
 		},
 		&cli.StringFlag{
 			Name: flagSourceMethod, EnvVars: agentEnv(flagSourceMethod), Value: "GET",
@@ -91,15 +85,8 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.FetchRetryBudget, err = durationOrForever(c, flagSourceRetry, time.Millisecond, 24*time.Hour); err != nil {
 		return err
 	}
-	return either(
-		c,
-		flagSourcePolicy,
-		&cfg.SourcePolicy,
-		policyKeep,
-		drm.KeepCatalogue,
-		policyExit,
-		drm.ExitOnSourceError,
-	)
+	return either(c, flagSourcePolicy, &cfg.SourcePolicy, policyKeep, drm.KeepCatalogue, policyExit,
+		drm.ExitOnSourceError)
 }
 
 // httpOptions sets the options of a source over HTTP.

@@ -38,7 +38,11 @@ func TestAgentsSourceOptions(t *testing.T) {
 		policy drm.SourcePolicy
 	}{
 		{nil, false, time.Minute, drm.KeepCatalogue},
-		{[]string{"--source-cache", "--source-retry", "forever", "--source-policy", "exit"}, true, drm.Forever, drm.ExitOnSourceError},
+		{
+			[]string{"--source-cache", "--source-retry", "forever", "--source-policy", "exit"},
+			true, drm.Forever,
+			drm.ExitOnSourceError,
+		},
 		{[]string{"--source-retry", "90s", "--source-policy", "keep"}, false, 90 * time.Second, drm.KeepCatalogue},
 	} {
 		got, err := sourceOf(t, append([]string{"--source-url", "http://127.0.0.1:1/"}, c.args...)...)
@@ -84,8 +88,14 @@ func TestBadSourceOptionsAreUsageErrors(t *testing.T) {
 		{[]string{file, "--source-cacert", junk}, []string{"--source-cacert", "--source-url"}},
 		{[]string{"--allocate-only", "--source-cache"}, []string{"--source-cache", "--source-url", "--source-file"}},
 		{[]string{"--allocate-only", "--source-strict"}, []string{"--source-strict", "--source-url", "--source-file"}},
-		{[]string{"--allocate-only", "--source-retry", "1m"}, []string{"--source-retry", "--source-url", "--source-file"}},
-		{[]string{"--allocate-only", "--source-policy", "keep"}, []string{"--source-policy", "--source-url", "--source-file"}},
+		{
+			[]string{"--allocate-only", "--source-retry", "1m"},
+			[]string{"--source-retry", "--source-url", "--source-file"},
+		},
+		{
+			[]string{"--allocate-only", "--source-policy", "keep"},
+			[]string{"--source-policy", "--source-url", "--source-file"},
+		},
 	} {
 		got := drmctl(t.Context(), append([]string{"agent", "--app", "a", "--handler-log"}, c.args...)...)
 		if got.code != exitUsage {
@@ -116,18 +126,8 @@ func TestAgentAsksItsSourceAsItIsToldTo(t *testing.T) {
 	}
 	for _, given := range []string{"@" + body, `{"kind":"feed"}`} {
 		l := newLab(t)
-		_, stop := l.agent(
-			"m1",
-			"--source-url",
-			source.URL,
-			"--source-method",
-			"PUT",
-			"--source-body",
-			given,
-			"--source-cacert",
-			authority,
-			"--handler-log",
-		)
+		_, stop := l.agent("m1", "--source-url", source.URL, "--source-method", "PUT", "--source-body", given,
+			"--source-cacert", authority, "--handler-log")
 		l.active("1")
 		if got := asked.Swap("nothing"); got != `PUT {"kind":"feed"} <nil>` {
 			t.Errorf("the source was asked with %v", got)
@@ -150,18 +150,8 @@ func TestAgentEndsWithItsSourceIfToldTo(t *testing.T) {
 	}))
 	t.Cleanup(source.Close)
 	l := newLab(t)
-	lines, stop := l.agent(
-		"m1",
-		"--source-url",
-		source.URL,
-		"--poll",
-		"100ms",
-		"--source-retry",
-		"1ms",
-		"--source-policy",
-		"exit",
-		"--handler-log",
-	)
+	lines, stop := l.agent("m1", "--source-url", source.URL, "--poll", "100ms", "--source-retry", "1ms",
+		"--source-policy", "exit", "--handler-log")
 	l.active("1")
 	fails.Store(true)
 	ended := time.After(time.Minute)

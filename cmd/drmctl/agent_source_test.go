@@ -96,12 +96,8 @@ func TestStatusTellsWhatTheSourceChanged(t *testing.T) {
 	_, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--removal-delay", "24h", "--handler-log")
 	l.statusShows(at+`\+20 ~0 -0`, `resources +20`)
 	fill(3)
-	l.statusShows(
-		at+`\+20 ~0 -0`,
-		`source removals held +17, since .*, confirmed by an answer after \S+`,
-		`source resources +3`,
-		`resources +20`,
-	)
+	l.statusShows(at+`\+20 ~0 -0`, `source removals held +17, since .*, confirmed by an answer after \S+`,
+		`source resources +3`, `resources +20`)
 	l.ok("source", "accept")
 	l.statusShows(at+`\+0 ~0 -17`, `resources +3`)
 	fill(4)

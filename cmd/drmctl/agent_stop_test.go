@@ -40,10 +40,8 @@ func TestAnAgentThatLeavesClaimsBehindFails(t *testing.T) {
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d", got.code, exitFailed)
 	}
-	if text := got.stderr; !strings.HasSuffix(
-		text,
-		"drmctl: stop: left behind: 3 of 3 claims, which expire by themselves: 3 held since Terminate failed\n",
-	) {
+	if text := got.stderr; !strings.HasSuffix(text,
+		"drmctl: stop: left behind: 3 of 3 claims, which expire by themselves: 3 held since Terminate failed\n") {
 		t.Errorf("it said:\n%s", text)
 	}
 }
@@ -82,20 +80,8 @@ func TestAnAgentWhoseStderrIsBlockedStops(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	agent := exec.CommandContext(
-		t.Context(),
-		self,
-		append(
-			l.args(),
-			"agent",
-			"--id",
-			"a",
-			"--allocate-only",
-			"--handler-url",
-			service.URL,
-			"--log-level",
-			"debug",
-		)...)
+	agent := exec.CommandContext(t.Context(), self, append(l.args(), "agent", "--id", "a", "--allocate-only",
+		"--handler-url", service.URL, "--log-level", "debug")...)
 	agent.Stderr = write
 	if err := agent.Start(); err != nil {
 		t.Fatal(err)

@@ -11,19 +11,13 @@ import (
 func TestStatusAndVerifyNameBadItems(t *testing.T) {
 	t.Parallel()
 	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
-	if got := l.ok(
-		"status",
-		"-o",
-		"json",
-	); !strings.Contains(got, `"bad_items": []`) &&
+	if got := l.ok("status", "-o", "json"); !strings.Contains(got, `"bad_items": []`) &&
 		!strings.Contains(got, `"bad_items":[]`) {
 		t.Errorf("without any: %s", got)
 	}
-	if err := os.WriteFile(
-		path,
+	if err := os.WriteFile(path,
 		[]byte(`{"data":[{"id":"a"},{"id":7,"password":"hunter2"},{"id":"b"},{"password":"hunter2"}]}`),
-		0o600,
-	); err != nil {
+		0o600); err != nil {
 		t.Fatal(err)
 	}
 	lines, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")
@@ -41,7 +35,8 @@ func TestStatusAndVerifyNameBadItems(t *testing.T) {
 		Error string
 	}
 	if err := json.Unmarshal(got.Source.BadItems, &items); err != nil || got.Source.Bad != 2 || len(items) != 2 ||
-		items[0].Index != 1 || items[0].ID != "7" || items[1].Index != 3 || items[1].ID != "" || !strings.Contains(items[1].Error, "an object of password") {
+		items[0].Index != 1 || items[0].ID != "7" || items[1].Index != 3 || items[1].ID != "" ||
+		!strings.Contains(items[1].Error, "an object of password") {
 		t.Errorf("%+v %s, %v", got, got.Source.BadItems, err)
 	}
 	verified := drmctl(t.Context(), append(l.args(), "verify")...)
@@ -66,18 +61,8 @@ func TestAnAgentIsStrictIfToldTo(t *testing.T) {
 	if err := os.WriteFile(path, []byte(`{"data":[{"id":"a"},{"id":"b"},{"id":"a"}]}`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := drmctl(
-		t.Context(),
-		append(
-			l.args(),
-			"agent",
-			"--source-file",
-			path,
-			"--source-strict",
-			"--source-retry",
-			"1ms",
-			"--handler-log",
-		)...)
+	got := drmctl(t.Context(), append(l.args(), "agent", "--source-file", path, "--source-strict",
+		"--source-retry", "1ms", "--handler-log")...)
 	if got.code != exitFailed || !strings.Contains(got.stderr, "SourceStrict") ||
 		!strings.Contains(got.stderr, `item 2 (id "a")`) {
 		t.Errorf("%+v", got)

@@ -45,10 +45,12 @@ func benchCommand() *cli.Command {
 		ArgsUsage: "NAME... | " + benchAll,
 		Description: "The benches:\n" + list.String() + "\n" + benchAll + " runs all but " + notPartAll + ". " +
 			"Without --endpoints (or DRM_ENDPOINTS) each has an etcd of its own,\n" +
-			"a process on this machine with fsync; with it a real one is put under load, below the prefix /drm-bench, which\n" +
+			"a process on this machine with fsync; with it a real one is put under load, below the prefix " +
+			"/drm-bench, which\n" +
 			"is cleared again.\n" +
 			"The exit code is 1 if one did not reach what it should; what that is says docs/performance.md.\n\n" +
-			"Examples:\n   drmctl bench claim failover\n   drmctl bench all -o json\n   drmctl bench memory --scale 0.1",
+			"Examples:\n   drmctl bench claim failover\n   drmctl bench all -o json\n   drmctl bench memory --scale " +
+			"0.1",
 		Flags: []cli.Flag{
 			&cli.Float64Flag{
 				Name: flagScale, EnvVars: commandEnv(name, flagScale), Value: 1,
@@ -126,9 +128,9 @@ func benchNames(args []string) ([]string, error) {
 	for _, a := range args {
 		switch {
 		case a == benchAll:
-			names = append(
-				names,
-				slices.DeleteFunc(slices.Clone(known), func(n string) bool { return n == notPartAll })...)
+			names = append(names, slices.DeleteFunc(slices.Clone(known), func(n string) bool {
+				return n == notPartAll
+			})...)
 		case slices.Contains(known, a):
 			names = append(names, a)
 		default:
@@ -191,21 +193,9 @@ func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error
 			return e, err
 		}
 		out := &lineWriter{lines: make(chan string, 1)}
-		p, err := startProcessTo(
-			out,
-			nil,
-			"etcd",
-			"--data-dir",
-			filepath.Join(dir, "etcd"),
-			"--listen-client",
-			"127.0.0.1:0",
-			"--listen-peer",
-			"127.0.0.1:0",
-			"--quota",
-			"8GiB",
-			"--auto-compaction",
-			"off",
-		)
+		p, err := startProcessTo(out, nil, "etcd", "--data-dir", filepath.Join(dir, "etcd"),
+			"--listen-client", "127.0.0.1:0",
+			"--listen-peer", "127.0.0.1:0", "--quota", "8GiB", "--auto-compaction", "off")
 		if err != nil {
 			return e, errors.Join(err, os.RemoveAll(dir))
 		}

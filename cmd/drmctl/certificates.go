@@ -27,13 +27,9 @@ type pemFlags struct {
 func (f pemFlags) agentFlags(url string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
-			Name:        f.ca,
-			EnvVars:     agentEnv(f.ca),
-			DefaultText: "the system's",
-			Usage: fmt.Sprintf(
-				"trust the authorities in this PEM `FILE` about the certificate of --%s, and no others",
-				url,
-			),
+			Name: f.ca, EnvVars: agentEnv(f.ca), DefaultText: "the system's",
+			Usage: fmt.Sprintf("trust the authorities in this PEM `FILE` about the certificate of --%s, and no others",
+				url),
 		},
 		&cli.StringFlag{
 			Name: f.cert, EnvVars: agentEnv(f.cert),

@@ -40,11 +40,8 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 	cfg.ListenClient = etcd.Endpoint()
 	var body atomic.Value
 	body.Store(`{"data":[{"id":"1"}]}`)
-	source := tlstest.Serve(
-		t,
-		first,
-		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, body.Load()) }),
-	)
+	source := tlstest.Serve(t, first,
+		http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) { _, _ = fmt.Fprint(w, body.Load()) }))
 	var handled atomic.Int32
 	receiver := tlstest.Serve(t, first, http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) {
 		if strings.Contains(readAll(r), `"action":"handle"`) {
@@ -56,29 +53,10 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 		"--cacert", agent.CA, "--cert", agent.Cert, "--key", agent.Key,
 	}}
 	// Few shards: etcd answers slowly over TLS, and the race detector makes it worse.
-	_, stop := l.agent(
-		"m",
-		"--shards",
-		"8",
-		"--source-url",
-		source.URL,
-		"--poll",
-		"100ms",
-		"--handler-url",
-		receiver.URL,
-		"--source-cacert",
-		agent.CA,
-		"--source-cert",
-		agent.Cert,
-		"--source-key",
-		agent.Key,
-		"--handler-cacert",
-		agent.CA,
-		"--handler-cert",
-		agent.Cert,
-		"--handler-key",
-		agent.Key,
-	)
+	_, stop := l.agent("m", "--shards", "8", "--source-url", source.URL, "--poll", "100ms",
+		"--handler-url", receiver.URL,
+		"--source-cacert", agent.CA, "--source-cert", agent.Cert, "--source-key", agent.Key,
+		"--handler-cacert", agent.CA, "--handler-cert", agent.Cert, "--handler-key", agent.Key)
 	l.active("1")
 
 	if err := etcd.Close(); err != nil {
@@ -111,18 +89,40 @@ func TestCertificatesOfSourceAndHandlerAreChecked(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const source, receiver, file = "--source-url=https://127.0.0.1:1/", "--handler-url=https://127.0.0.1:1/", "--source-file=x"
+	const source, receiver, file = "--source-url=https://127.0.0.1:1/", "--handler-url=https://127.0.0.1:1/",
+		"--source-file=x"
 	for _, c := range []struct {
 		args []string
 		want []string
 	}{
-		{[]string{source, "--handler-log", "--source-cert", paths.Cert}, []string{"--source-cert", "--source-key", "need each other"}},
-		{[]string{source, "--handler-log", "--source-key", paths.Key}, []string{"--source-cert", "--source-key", "need each other"}},
-		{[]string{source, "--handler-log", "--source-cert", "/no/such", "--source-key", paths.Key}, []string{"--source-cert", "/no/such"}},
-		{[]string{source, "--handler-log", "--source-cert", paths.Cert, "--source-key", junk}, []string{"--source-key", junk}},
-		{[]string{source, "--handler-log", "--source-cert", paths.CA, "--source-key", paths.Key}, []string{"--source-cert, --source-key", "private key"}},
-		{[]string{file, "--handler-log", "--source-cert", paths.Cert, "--source-key", paths.Key}, []string{"--source-cert", "--source-url"}},
-		{[]string{file, receiver, "--handler-cert", paths.Cert}, []string{"--handler-cert", "--handler-key", "need each other"}},
+		{
+			[]string{source, "--handler-log", "--source-cert", paths.Cert},
+			[]string{"--source-cert", "--source-key", "need each other"},
+		},
+		{
+			[]string{source, "--handler-log", "--source-key", paths.Key},
+			[]string{"--source-cert", "--source-key", "need each other"},
+		},
+		{
+			[]string{source, "--handler-log", "--source-cert", "/no/such", "--source-key", paths.Key},
+			[]string{"--source-cert", "/no/such"},
+		},
+		{
+			[]string{source, "--handler-log", "--source-cert", paths.Cert, "--source-key", junk},
+			[]string{"--source-key", junk},
+		},
+		{
+			[]string{source, "--handler-log", "--source-cert", paths.CA, "--source-key", paths.Key},
+			[]string{"--source-cert, --source-key", "private key"},
+		},
+		{
+			[]string{file, "--handler-log", "--source-cert", paths.Cert, "--source-key", paths.Key},
+			[]string{"--source-cert", "--source-url"},
+		},
+		{
+			[]string{file, receiver, "--handler-cert", paths.Cert},
+			[]string{"--handler-cert", "--handler-key", "need each other"},
+		},
 		{[]string{file, receiver, "--handler-cacert", junk}, []string{"--handler-cacert", junk, "PEM"}},
 		{[]string{file, "--handler-log", "--handler-cacert", paths.CA}, []string{"--handler-cacert", "--handler-url"}},
 	} {

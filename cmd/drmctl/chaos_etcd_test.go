@@ -57,12 +57,8 @@ func (c *chaos) etcdRestarted() {
 	c.lasts(2 * c.ttl)
 	c.allocate("afterwards")
 	c.all("a", "b")
-	c.note(
-		"etcd answered again after %s; %d of %d resources were touched",
-		seconds(outage),
-		len(c.touched(fault, before)),
-		len(before),
-	)
+	c.note("etcd answered again after %s; %d of %d resources were touched", seconds(outage),
+		len(c.touched(fault, before)), len(before))
 }
 
 func (c *chaos) etcdStopped() {
@@ -97,12 +93,8 @@ func (c *chaos) loses(leads bool, take, give func(*node)) {
 	c.lasts(c.ttl + 2*time.Second)
 	c.allocate("meanwhile")
 	c.untouched(fault, before, outage)
-	c.note(
-		"the others agreed again after %s; %d of %d resources were touched",
-		seconds(outage),
-		len(c.touched(fault, before)),
-		len(before),
-	)
+	c.note("the others agreed again after %s; %d of %d resources were touched", seconds(outage),
+		len(c.touched(fault, before)), len(before))
 	back := c.now()
 	give(victim)
 	answers(c.t, victim)
@@ -113,10 +105,8 @@ func (c *chaos) loses(leads bool, take, give func(*node)) {
 		c.untouched(back, before, 0)
 	} else if touched := len(c.touched(back, before)); touched > 0 {
 		c.takeover = c.took(back)
-		c.note(
-			"at its return the former leader revoked live leases (etcd issue 15247): %d resources were ended and begun anew; the time is from then",
-			touched,
-		)
+		c.note("at its return the former leader revoked live leases (etcd issue 15247): %d resources were ended and "+
+			"begun anew; the time is from then", touched)
 	}
 }
 
@@ -125,12 +115,8 @@ func (c *chaos) loses(leads bool, take, give func(*node)) {
 func (c *chaos) untouched(m mark, before map[string]string, outage time.Duration) {
 	c.t.Helper()
 	if touched := len(c.touched(m, before)); touched > 0 && outage < c.ttl/2 {
-		c.t.Errorf(
-			"%d resources were touched, though etcd was away for only %v, with a TTL of %v",
-			touched,
-			outage,
-			c.ttl,
-		)
+		c.t.Errorf("%d resources were touched, though etcd was away for only %v, with a TTL of %v", touched, outage,
+			c.ttl)
 	} else if touched > 0 {
 		c.note("etcd was away for %s: %d resources had to be ended", seconds(outage), touched)
 	}

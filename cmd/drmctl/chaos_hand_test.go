@@ -20,9 +20,7 @@ var handScenarios = []scenario{
 	{"the lease of a member's key revoked by hand", false, 1, func(c *chaos) { c.byHand(0, (*hand).revokeMember) }},
 	{"all leases of a member revoked by hand", false, 1, func(c *chaos) { c.byHand(0, (*hand).revokeAll) }},
 	{
-		"the same, of a member that hears of it 1 s late",
-		true,
-		1,
+		"the same, of a member that hears of it 1 s late", true, 1,
 		func(c *chaos) { c.byHand(time.Second, (*hand).revokeAll) },
 	},
 }

@@ -145,11 +145,8 @@ func (c *chaos) childrenEnded(m mark, before map[string]string) {
 		}
 		least = min(least, list[i+1].From.Sub(list[i].To))
 	}
-	c.note(
-		"all processes dead after %s, the closest %s before another member began",
-		seconds(c.ended(m)),
-		seconds(least),
-	)
+	c.note("all processes dead after %s, the closest %s before another member began", seconds(c.ended(m)),
+		seconds(least))
 }
 
 func (c *chaos) starved() {

@@ -15,9 +15,7 @@ import (
 var networkScenarios = []scenario{
 	{"a member's connections reset every 200 ms, 10 s", true, 1, (*chaos).resets},
 	{
-		"a member's network swallows everything, TTL 3 s",
-		true,
-		1,
+		"a member's network swallows everything, TTL 3 s", true, 1,
 		func(c *chaos) { c.cutOff((*faultproxy.Proxy).BlackHole) },
 	},
 	{"a member's network swallows what it sends, TTL 3 s", false, 1, func(c *chaos) {
@@ -150,12 +148,8 @@ func (c *chaos) compacted() {
 	proxy.Heal()
 	after := c.all("a", "b")
 	if touched := c.touched(fault, before); back.at.Sub(fault.at) < c.ttl/2 && len(touched) > 0 {
-		c.t.Errorf(
-			"%d resources were touched, by a cut of %v with a TTL of %v",
-			len(touched),
-			back.at.Sub(fault.at),
-			c.ttl,
-		)
+		c.t.Errorf("%d resources were touched, by a cut of %v with a TTL of %v", len(touched), back.at.Sub(fault.at),
+			c.ttl)
 	}
 	news := 0
 	for r, m := range after {

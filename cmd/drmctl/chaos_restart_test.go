@@ -53,18 +53,13 @@ func (c *chaos) rolling() {
 	c.takeover = took[len(took)-1]
 	median := took[len(took)/2]
 	_, gap := journal.LongestGap(c.journal.Events())
-	if bound := min(
-		max(time.Second, 3*median),
-		c.ttl*4/5,
-	); gap > bound { // after 4/5 of the TTL its member may as well have died
+	// after 4/5 of the TTL its member may as well have died
+	if bound := min(max(time.Second, 3*median), c.ttl*4/5); gap > bound {
 		c.t.Errorf("a resource was unhandled for %v, want %v, where a restart takes %v", gap, bound, median)
 	}
-	c.note(
-		"%d restarts; the time is that of the slowest, from SIGTERM until all were back, and the median %s; none may "+
-			"be unhandled for longer than 1 s or three times that",
-		len(took),
-		seconds(median),
-	)
+	c.note("%d restarts; the time is that of the slowest, from SIGTERM until all were back, and the median %s; none "+
+		"may be unhandled for longer than 1 s or three times that",
+		len(took), seconds(median))
 }
 
 // stoppedWhileStarting sends SIGTERM at moments from before main to after the member is ready. Such a member leaves

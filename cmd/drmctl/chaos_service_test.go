@@ -167,8 +167,5 @@ func (c *chaos) hangs() {
 	c.all("a")
 	c.note(
 		"it was tried %d times; %d of %d others were touched; the time is from SIGTERM to the other member, meanwhile",
-		tried,
-		len(touched),
-		len(before),
-	)
+		tried, len(touched), len(before))
 }

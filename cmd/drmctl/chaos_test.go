@@ -36,19 +36,9 @@ type scenario struct {
 	play  func(*chaos)
 }
 
-var scenarios = slices.Concat(
-	memberScenarios,
-	networkScenarios,
-	etcdScenarios,
-	storeScenarios,
-	handScenarios,
+var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios,
 	serviceScenarios,
-	processScenarios,
-	usersScenarios,
-	restartScenarios,
-	leaveScenarios,
-	lateScenarios,
-)
+	processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
@@ -131,8 +121,7 @@ func (c *chaos) fill(n int) {
 func (c *chaos) allocate(id string) {
 	c.t.Helper()
 	eventually(c.t, func() error {
-		if got := drmctl(
-			c.t.Context(),
+		if got := drmctl(c.t.Context(),
 			append(c.args(), "--command-timeout", "5s", "allocate", "--id", id)...); got.code != exitFine {
 			return fmt.Errorf("allocate %s: %s", id, got.stderr)
 		}

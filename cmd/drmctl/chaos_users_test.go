@@ -21,9 +21,7 @@ import (
 
 var usersScenarios = []scenario{
 	{
-		"etcd has users: one is added, etcd restarts, the password is wrong for 8 s, a member is killed",
-		true,
-		1,
+		"etcd has users: one is added, etcd restarts, the password is wrong for 8 s, a member is killed", true, 1,
 		(*chaos).users,
 	},
 	{"the same on etcd 3.4, tokens that live 5 s", false, 0, (*chaos).users34},
@@ -73,10 +71,7 @@ func (c *chaos) asRoot(what string, do func(ctx context.Context, root *clientv3.
 	c.t.Helper()
 	eventually(c.t, func() error {
 		root, err := clientv3.New(clientv3.Config{
-			Endpoints:   c.endpoints,
-			Username:    "root",
-			Password:    embeddedtest.RootPassword,
-			Logger:      zap.NewNop(),
+			Endpoints: c.endpoints, Username: "root", Password: embeddedtest.RootPassword, Logger: zap.NewNop(),
 			DialTimeout: 5 * time.Second,
 		})
 		if err != nil {

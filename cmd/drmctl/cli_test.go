@@ -67,10 +67,22 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"drain", "--app", "a"}, []string{"member id", "drain MEMBER"}},
 		{[]string{"drain", "--app", "a", "m", "--wait", "--wait-timeout", "-1s"}, []string{"--wait-timeout", "-1s"}},
 		{[]string{"drain", "--app", "a", "m", "--wait=maybe"}, []string{"--wait", "maybe"}},
-		{[]string{"drain", "--app", "a", "m", "--wait-timeout", "1s"}, []string{"--wait-timeout goes with --wait only"}},
-		{[]string{"undrain", "--app", "a", "m", "--wait-timeout", "1s"}, []string{"--wait-timeout goes with --wait only"}},
-		{[]string{"allocate", "--app", "a", "--id", "r", "--wait=false", "--wait-timeout", "1s"}, []string{"--wait-timeout goes with --wait only"}},
-		{[]string{"deallocate", "--app", "a", "r", "--wait-timeout", "1s"}, []string{"--wait-timeout goes with --wait only"}},
+		{
+			[]string{"drain", "--app", "a", "m", "--wait-timeout", "1s"},
+			[]string{"--wait-timeout goes with --wait only"},
+		},
+		{
+			[]string{"undrain", "--app", "a", "m", "--wait-timeout", "1s"},
+			[]string{"--wait-timeout goes with --wait only"},
+		},
+		{
+			[]string{"allocate", "--app", "a", "--id", "r", "--wait=false", "--wait-timeout", "1s"},
+			[]string{"--wait-timeout goes with --wait only"},
+		},
+		{
+			[]string{"deallocate", "--app", "a", "r", "--wait-timeout", "1s"},
+			[]string{"--wait-timeout goes with --wait only"},
+		},
 		{[]string{"verify", "--app", "a", "--every", "1m"}, []string{"--every goes with --watch only"}},
 		{[]string{"bench", "claim", "--cacert", "x"}, []string{"--cacert goes with --endpoints only"}},
 		{[]string{"members", "--app", "a", "--user", "me:one", "--password", "two"}, []string{"--user and --password"}},
@@ -88,12 +100,21 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"allocate", "--app", "a", "--id", "x", "--shards", "7"}, []string{"--shards", "--create"}},
 		{[]string{"allocate", "--app", "a", "--id", "x", "--create", "--shards", "4097"}, []string{"--shards", "4096"}},
 		{[]string{"agent"}, []string{"--app"}},
-		{[]string{"agent", "--app", "a", "--handler-log"}, []string{"--source-url", "--source-file", "--allocate-only"}},
-		{[]string{"agent", "--app", "a", "--allocate-only"}, []string{"--handler-url", "--handler-exec", "--handler-log"}},
+		{
+			[]string{"agent", "--app", "a", "--handler-log"},
+			[]string{"--source-url", "--source-file", "--allocate-only"},
+		},
+		{
+			[]string{"agent", "--app", "a", "--allocate-only"},
+			[]string{"--handler-url", "--handler-exec", "--handler-log"},
+		},
 		{append(agent, "--handler-url", "http://x"), []string{"--handler-url", "--handler-log"}},
 		{append(agent, "--source-file", "x"), []string{"--allocate-only", "--source-file"}},
 		{append(agent, "--source-header", "a: b"), []string{"--source-header", "--source-url"}},
-		{[]string{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--poll", "25h"}, []string{"--poll", "25h", "24h"}},
+		{
+			[]string{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--poll", "25h"},
+			[]string{"--poll", "25h", "24h"},
+		},
 		{append(agent, "--poll", "1m"), []string{"--poll", "--source-url", "--source-file"}},
 		{append(agent, "--source-timeout", "1m"), []string{"--source-timeout", "--source-url", "--source-file"}},
 		{append(agent, "-o", "yaml"), []string{"--output", "yaml", "json"}},
@@ -103,9 +124,18 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"version", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
 		{append(agent, "--handler-grace", "1s"), []string{"--handler-grace", "--handler-exec"}},
 		{append(agent, "--exec-output", "raw"), []string{"--exec-output", "--handler-exec"}},
-		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "prog", "--exec-output", "plain"}, []string{"--exec-output", "prefix, raw or none"}},
-		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "A=1 prog"}, []string{"--handler-exec", "env NAME=VALUE"}},
-		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "~/prog"}, []string{"--handler-exec", "whole path"}},
+		{
+			[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "prog", "--exec-output", "plain"},
+			[]string{"--exec-output", "prefix, raw or none"},
+		},
+		{
+			[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "A=1 prog"},
+			[]string{"--handler-exec", "env NAME=VALUE"},
+		},
+		{
+			[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "~/prog"},
+			[]string{"--handler-exec", "whole path"},
+		},
 		{append(agent, "--lease-ttl", "-5s"), []string{"--lease-ttl", "-5s"}},
 		{append(agent, "--lease-ttl", "0"), []string{"--lease-ttl", "0s"}},
 		{append(agent, "--weight", "0"), []string{"--weight", "1 to 32"}},
@@ -115,9 +145,15 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{append(agent, "--outage-policy", "panic"), []string{"--outage-policy", "panic"}},
 		{append(agent, "--id", ""), []string{"--id", "not empty"}},
 		{append(agent, "--log-level", "loud"), []string{"--log-level", "loud"}},
-		{[]string{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--poll", "-1s"}, []string{"--poll", "-1s"}},
+		{
+			[]string{"agent", "--app", "a", "--handler-log", "--source-url", "http://x", "--poll", "-1s"},
+			[]string{"--poll", "-1s"},
+		},
 		{[]string{"agent", "--app", "a", "--handler-log", "--source-url", "x"}, []string{"--source-url"}},
-		{[]string{"agent", "--app", "a", "--allocate-only", "--handler-url", "ftp://x"}, []string{"--handler-url", "ftp"}},
+		{
+			[]string{"agent", "--app", "a", "--allocate-only", "--handler-url", "ftp://x"},
+			[]string{"--handler-url", "ftp"},
+		},
 		{[]string{"etcd", "--quota", "lots"}, []string{"--quota", "lots"}},
 		{[]string{"etcd", "--auto-compaction", "-5m"}, []string{"--auto-compaction", "-5m"}},
 		{[]string{"bench"}, []string{"claim", "million", "all"}},
@@ -204,15 +240,7 @@ func TestFlagsOfTheEnvironmentNeedNotGoTogether(t *testing.T) {
 		t.Setenv(name, value)
 	}
 	agent := []string{
-		"agent",
-		"--app",
-		"a",
-		"--endpoints",
-		"127.0.0.1:1",
-		"--dial-timeout",
-		"100ms",
-		"--log-level",
-		"error",
+		"agent", "--app", "a", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error",
 	}
 	if got := drmctl(t.Context(), append(agent, "--allocate-only", "--handler-log")...); got.code != exitUnreachable {
 		t.Errorf("exit code %d, want %d: %s", got.code, exitUnreachable, got.stderr)
@@ -238,14 +266,7 @@ func TestAnEmptyVariableIsAsGoodAsNone(t *testing.T) {
 	}
 	t.Setenv("DRM_APP", "a")
 	agent := []string{
-		"agent",
-		"--endpoints",
-		"127.0.0.1:1",
-		"--dial-timeout",
-		"100ms",
-		"--log-level",
-		"error",
-		"--allocate-only",
+		"agent", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--log-level", "error", "--allocate-only",
 		"--handler-log",
 	}
 	for _, args := range [][]string{
@@ -271,7 +292,9 @@ func TestHelpTellsTheContract(t *testing.T) {
 	if app.code != exitFine {
 		t.Errorf("exit code %d", app.code)
 	}
-	for _, want := range []string{"EXIT CODES", "3  no such", "4  etcd unreachable", "DRM_ENDPOINTS", "127.0.0.1:2379", "DRM_PASSWORD"} {
+	for _, want := range []string{
+		"EXIT CODES", "3  no such", "4  etcd unreachable", "DRM_ENDPOINTS", "127.0.0.1:2379", "DRM_PASSWORD",
+	} {
 		if !strings.Contains(app.stdout, want) {
 			t.Errorf("--help does not say %q", want)
 		}
@@ -372,7 +395,10 @@ func TestJSONIsTheContract(t *testing.T) {
 			func(c *cli.Context) error {
 				return showMembers(c, []drm.MemberInfo{
 					{ID: "b"},
-					{ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1", Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered},
+					{
+						ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1",
+						Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered,
+					},
 				})
 			},
 			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1","started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered"},` +
@@ -385,7 +411,10 @@ func TestJSONIsTheContract(t *testing.T) {
 			"assignments",
 			func(c *cli.Context) error {
 				return showAssignments(c, []drm.Assignment{
-					{Resource: "<r>", Shard: 5, Expected: "a", Member: "b", State: drm.StateFailed, Token: 9, Since: at, Error: "no"},
+					{
+						Resource: "<r>", Shard: 5, Expected: "a", Member: "b", State: drm.StateFailed, Token: 9,
+						Since: at, Error: "no",
+					},
 					{Resource: "<q>", State: drm.StateUnassigned, Error: "why"},
 				})
 			},
@@ -395,7 +424,9 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"lookup",
 			func(c *cli.Context) error {
-				return showAssignment(c, drm.Assignment{Resource: "r", State: drm.StateActive, Member: "a", Expected: "a", Token: 1, Since: at})
+				return showAssignment(c, drm.Assignment{
+					Resource: "r", State: drm.StateActive, Member: "a", Expected: "a", Token: 1, Since: at,
+				})
 			},
 			`{"resource":"r","shard":0,"expected":"a","member":"a","state":"active","token":1,"since":"2026-02-03T03:05:06Z","error":""}`,
 		},
@@ -405,7 +436,9 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"resources",
 			func(c *cli.Context) error {
-				return showResources(c, []drm.CatalogueEntry{{Resource: drm.Resource{ID: "r"}, Shard: 3, Allocated: true}})
+				return showResources(c, []drm.CatalogueEntry{
+					{Resource: drm.Resource{ID: "r"}, Shard: 3, Allocated: true},
+				})
 			},
 			`[{"id":"r","shard":3,"origin":"allocated","state":"wanted","data":{"id":"r"}}]`,
 		},
@@ -413,7 +446,12 @@ func TestJSONIsTheContract(t *testing.T) {
 			"resources with what HTML would escape",
 			func(c *cli.Context) error {
 				return showResources(c, []drm.CatalogueEntry{
-					{Resource: drm.Resource{ID: "<a>&", Data: json.RawMessage(`{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}`)}},
+					{
+						Resource: drm.Resource{
+							ID:   "<a>&",
+							Data: json.RawMessage(`{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}`),
+						},
+					},
 					{Resource: drm.Resource{ID: "b&"}},
 				})
 			},
@@ -423,7 +461,11 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"status",
 			func(c *cli.Context) error {
-				return showStatus(c, drm.Status{App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Coordinator: "m1", Revision: 77, Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at}, Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}}})
+				return showStatus(c, drm.Status{
+					App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2,
+					Coordinator: "m1", Revision: 77,
+					Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at}, Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
+				})
 			},
 			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,"coordinator":"m1",` +
 				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m","since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
@@ -431,14 +473,21 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"status, removals held",
 			func(c *cli.Context) error {
-				return showStatus(c, drm.Status{App: "a", Source: drm.SourceStatus{Resources: 1, Held: 2, HeldSince: at, HeldIDs: []string{"<r>", "s"}, HeldDigest: "x"}})
+				return showStatus(c, drm.Status{
+					App: "a",
+					Source: drm.SourceStatus{
+						Resources: 1, Held: 2, HeldSince: at, HeldIDs: []string{"<r>", "s"}, HeldDigest: "x",
+					},
+				})
 			},
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
-				return showAccept(c, acceptJSON{Held: 1, HeldSince: utc(at), HeldIDs: []string{"<r>"}, Ordered: true, Done: true, Removed: 1})
+				return showAccept(c, acceptJSON{
+					Held: 1, HeldSince: utc(at), HeldIDs: []string{"<r>"}, Ordered: true, Done: true, Removed: 1,
+				})
 			},
 			`{"held":1,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>"],"ordered":true,"done":true,"removed":1}`,
 		},
@@ -486,13 +535,8 @@ func TestTablesAreSortedAndAligned(t *testing.T) {
 		return showAssignments(c, []drm.Assignment{
 			{Resource: "r-2", Shard: 1000, Expected: "a", State: drm.StateUnassigned, Error: "line one\nline\ttwo"},
 			{
-				Resource: "r-1",
-				Shard:    5,
-				Expected: "a",
-				Member:   "a",
-				State:    drm.StateActive,
-				Token:    12,
-				Since:    time.Unix(0, 0),
+				Resource: "r-1", Shard: 5, Expected: "a", Member: "a", State: drm.StateActive, Token: 12,
+				Since: time.Unix(0, 0),
 			},
 		})
 	})
@@ -508,7 +552,8 @@ func TestTablesAreSortedAndAligned(t *testing.T) {
 func TestFieldsHaveFlags(t *testing.T) {
 	for field, want := range map[string]string{
 		"LeaseTTL": "lease-ttl", "Etcd.DialTimeout": "dial-timeout", "Config.App": "app", "ID": "id",
-		"PollInterval": "poll", "FetchTimeout": "source-timeout", "FetchRetryBudget": "source-retry", "SourcePolicy": "source-policy", "HandleConcurrency": "handle-concurrency",
+		"PollInterval": "poll", "FetchTimeout": "source-timeout", "FetchRetryBudget": "source-retry",
+		"SourcePolicy": "source-policy", "HandleConcurrency": "handle-concurrency",
 		"data[3].id": "", "id": "", "": "",
 	} {
 		if got := flagOfField(field); got != want {

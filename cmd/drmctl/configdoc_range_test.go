@@ -94,13 +94,12 @@ func options() map[string]option {
 			http(func(c *retriever.HTTPConfig, n int64) { c.Attempts = int(n) }),
 		},
 		"HTTPConfig.RetryWait": {
-			duration(retriever.DefaultRetryWait),
-			"1ms to RetryWaitMax",
+			duration(retriever.DefaultRetryWait), "1ms to RetryWaitMax",
 			[]int64{ms, 1000 * ms},
 			[]int64{-1, ms - 1, 1000*ms + 1},
-			http(
-				func(c *retriever.HTTPConfig, n int64) { c.RetryWait, c.RetryWaitMax = time.Duration(n), time.Second },
-			),
+			http(func(c *retriever.HTTPConfig, n int64) {
+				c.RetryWait, c.RetryWaitMax = time.Duration(n), time.Second
+			}),
 		},
 		"HTTPConfig.RetryWaitMax": {
 			duration(retriever.DefaultRetryWaitMax), "RetryWait to 1h",
@@ -165,13 +164,12 @@ func options() map[string]option {
 			loop(func(c *handler.LoopConfig, n int64) { c.Backoff = time.Duration(n) }),
 		},
 		"LoopConfig.BackoffMax": {
-			duration(handler.DefaultBackoffMax),
-			"Backoff to 24h",
+			duration(handler.DefaultBackoffMax), "Backoff to 24h",
 			[]int64{2 * ms, day},
 			[]int64{-1, 2*ms - 1, day + 1},
-			loop(
-				func(c *handler.LoopConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) },
-			),
+			loop(func(c *handler.LoopConfig, n int64) {
+				c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n)
+			}),
 		},
 		"RetryConfig.Attempts": {
 			count(handler.DefaultRetryAttempts), "2 to 1000",
@@ -186,13 +184,12 @@ func options() map[string]option {
 			retry(func(c *handler.RetryConfig, n int64) { c.Backoff = time.Duration(n) }),
 		},
 		"RetryConfig.BackoffMax": {
-			duration(handler.DefaultBackoffMax),
-			"Backoff to 24h",
+			duration(handler.DefaultBackoffMax), "Backoff to 24h",
 			[]int64{2 * ms, day},
 			[]int64{-1, 2*ms - 1, day + 1},
-			retry(
-				func(c *handler.RetryConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) },
-			),
+			retry(func(c *handler.RetryConfig, n int64) {
+				c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n)
+			}),
 		},
 		"ExecConfig.Grace": {
 			duration(handler.DefaultGrace), aDay,
@@ -207,13 +204,12 @@ func options() map[string]option {
 			exec(func(c *handler.ExecConfig, n int64) { c.Backoff = time.Duration(n) }),
 		},
 		"ExecConfig.BackoffMax": {
-			duration(handler.DefaultBackoffMax),
-			"Backoff to 24h",
+			duration(handler.DefaultBackoffMax), "Backoff to 24h",
 			[]int64{2 * ms, day},
 			[]int64{-1, 2*ms - 1, day + 1},
-			exec(
-				func(c *handler.ExecConfig, n int64) { c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n) },
-			),
+			exec(func(c *handler.ExecConfig, n int64) {
+				c.Backoff, c.BackoffMax = 2*time.Millisecond, time.Duration(n)
+			}),
 		},
 	}
 }
@@ -232,7 +228,8 @@ func TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers(t *testing.T) {
 			owner, _, dotted := strings.Cut(field, ".")
 			o, known := all[field]
 			switch {
-			case !dotted || owner == "EtcdConfig" || owner == "ClientConfig" || !known && !numeric.MatchString(row.Default):
+			case !dotted || owner == "EtcdConfig" || owner == "ClientConfig" ||
+				!known && !numeric.MatchString(row.Default):
 				continue // the root's own test has those
 			case !known:
 				t.Errorf("%s has the default %s, and nothing checks it", field, row.Default)
@@ -256,9 +253,7 @@ func TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers(t *testing.T) {
 			_, name, _ := strings.Cut(field, ".")
 			for _, n := range o.outside {
 				var input *drm.InputError
-				if err := o.try(
-					n,
-				); !errors.As(err, &input) ||
+				if err := o.try(n); !errors.As(err, &input) ||
 					!strings.HasSuffix(input.Field, name) && !strings.HasPrefix(name, input.Field) {
 					t.Errorf("%s: %d: %v, want an InputError that names it", field, n, err)
 				}

@@ -120,11 +120,8 @@ func etcdConfig(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
 		}
 	}
 	if len(cfg.Endpoints) == 0 {
-		return cfg, badFlag(
-			flagEndpoints,
-			c.String(flagEndpoints),
-			"HOST:PORT or a URL, or several with commas between",
-		)
+		return cfg, badFlag(flagEndpoints, c.String(flagEndpoints),
+			"HOST:PORT or a URL, or several with commas between")
 	}
 	if cfg.Username, cfg.Password, err = credentials(c); err != nil {
 		return cfg, err
@@ -147,11 +144,8 @@ func credentials(c *cli.Context) (user, password string, err error) {
 	password = c.String(flagPassword)
 	switch {
 	case both && password != "" && password != inUser && typed(c, flagUser) == typed(c, flagPassword):
-		return "", "", usagef(
-			"%s and %s give a password each: give one",
-			givenBy(c, flagUser),
-			givenBy(c, flagPassword),
-		)
+		return "", "", usagef("%s and %s give a password each: give one", givenBy(c, flagUser),
+			givenBy(c, flagPassword))
 	case both && !typed(c, flagPassword):
 		password = inUser
 	}

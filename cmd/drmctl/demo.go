@@ -21,9 +21,11 @@ func demoCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "watch members share resources, one die, and the others take over",
-		Description: "Needs nothing: it runs an etcd, an HTTP source, a webhook receiver and some members (drmctl agent) " +
+		Description: "Needs nothing: it runs an etcd, an HTTP source, a webhook receiver and some members (drmctl " +
+			"agent) " +
 			"on this\n" +
-			"machine, and ends in less than half a minute. The receiver keeps a journal of who handled what; the exit\n" +
+			"machine, and ends in less than half a minute. The receiver keeps a journal of who handled what; the " +
+			"exit\n" +
 			"code is 1 if it shows that any resource was ever handled twice at once, or not at all.\n" +
 			"With -o json only a summary is printed.\n\n" +
 			"Examples:\n   drmctl demo\n   drmctl demo --resources 1000 --members 5\n   drmctl demo --keep",

@@ -207,16 +207,9 @@ func (s *stage) settle(ctx context.Context) error {
 				}
 				return nil
 			}
-			last = fmt.Sprintf(
-				"%d members, not active of those that should be: %q; %d of %d resources active, %d misplaced, "+
-					"%d handled",
-				status.Members,
-				absent,
-				status.Active,
-				len(s.ids),
-				status.Misplaced,
-				len(holders),
-			)
+			last = fmt.Sprintf("%d members, not active of those that should be: %q; %d of %d resources active, %d "+
+				"misplaced, %d handled",
+				status.Members, absent, status.Active, len(s.ids), status.Misplaced, len(holders))
 			if status.Source.Error != "" {
 				last += ", source: " + status.Source.Error
 			}

@@ -47,8 +47,7 @@ func TestDemoTellsFaults(t *testing.T) {
 func TestDemoWaitsForMembersToBeActive(t *testing.T) {
 	live := []*actor{{id: "a"}, {id: "b"}, {id: "c"}}
 	members := []drm.MemberInfo{
-		{ID: "a", State: string(membership.Active)},
-		{ID: "b", State: string(membership.Joining)},
+		{ID: "a", State: string(membership.Active)}, {ID: "b", State: string(membership.Joining)},
 	}
 	if got := strings.Join(notActive(live, members), " "); got != "b c" {
 		t.Errorf("not active are %q, want b, which joins, and c, which is not there", got)
@@ -67,8 +66,7 @@ func TestDemoEndsWellAndInTime(t *testing.T) {
 	}
 	t.Logf("%+v", sum)
 	if sum.Resources != 60 || sum.LeastMoved == 0 || sum.Moved != sum.LeastMoved || sum.Lost == 0 ||
-		sum.HandedOver == 0 ||
-		len(sum.Faults) > 0 {
+		sum.HandedOver == 0 || len(sum.Faults) > 0 {
 		t.Errorf("summary %+v, want 60 resources, a join that moved what it had to and no more, and no faults", sum)
 	}
 	// A machine too busy to keep leases alive has more handlings than these; one that is merely slow takes long for a
@@ -109,15 +107,13 @@ func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 		return nil
 	}
 	if m := find(
-		`^ +\d+\.\ds  (\d+) of 20 resources moved; the least possible, what m4 has now, is (\d+)$`,
-	); m[1] != m[2] ||
+		`^ +\d+\.\ds  (\d+) of 20 resources moved; the least possible, what m4 has now, is (\d+)$`); m[1] != m[2] ||
 		m[1] == "0" {
 		t.Errorf("the join: %q", m[0])
 	}
 	killed := find(`^ +\d+\.\ds  (m\d) is killed without a word; it handled (\d+)\. `)
 	taken := regexp.MustCompile(
-		`^ +\d+\.\d\d s after the kill: (feed-\d\d), handled by ` + killed[1] + `, is now by m\d$`,
-	)
+		`^ +\d+\.\d\d s after the kill: (feed-\d\d), handled by ` + killed[1] + `, is now by m\d$`)
 	told := map[string]bool{}
 	for _, line := range lines {
 		if m := taken.FindStringSubmatch(line); m != nil && !told[m[1]] {
@@ -131,8 +127,8 @@ func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 		t.Errorf("%q, then %s lines, then %q", killed[0], n, again[0])
 	}
 	find(`^ +\d+\.\ds  it handed over \d+ resources, and ended; `)
-	if last := lines[len(lines)-1]; !regexp.MustCompile(`^ +\d+\.\ds  20 resources, \d+ handlings: never one by two`).
-		MatchString(last) {
+	if last := lines[len(lines)-1]; !regexp.MustCompile(
+		`^ +\d+\.\ds  20 resources, \d+ handlings: never one by two`).MatchString(last) {
 		t.Errorf("the last line is %q, want the summary", last)
 	}
 }

@@ -49,10 +49,8 @@ func etcdCommand() *cli.Command {
 				Usage: "the `SIZE` that the database may reach before etcd refuses writes",
 			},
 			&cli.StringFlag{
-				Name:    flagAutoCompaction,
-				EnvVars: commandEnv(name, flagAutoCompaction),
-				Value:   "5m",
-				Usage:   "how much history is kept: a `DURATION`, or a number of revisions; off: all of it, and the database grows",
+				Name: flagAutoCompaction, EnvVars: commandEnv(name, flagAutoCompaction), Value: "5m",
+				Usage: "how much history is kept: a `DURATION`, or a number of revisions; off: all of it, and the database grows",
 			},
 		},
 		Action: runEtcd,

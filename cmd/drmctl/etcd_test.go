@@ -80,13 +80,7 @@ func next(t *testing.T, lines <-chan string) string {
 func TestEtcdPrintsItsEndpointAndEndsCleanly(t *testing.T) {
 	t.Parallel()
 	args := []string{
-		"etcd",
-		"--data-dir",
-		t.TempDir(),
-		"--listen-client",
-		"127.0.0.1:0",
-		"--listen-peer",
-		"127.0.0.1:0",
+		"etcd", "--data-dir", t.TempDir(), "--listen-client", "127.0.0.1:0", "--listen-peer", "127.0.0.1:0",
 	}
 	lines, stop := begin(t, args...)
 	endpoint, ok := strings.CutPrefix(next(t, lines), "endpoint ")
@@ -100,16 +94,8 @@ func TestEtcdPrintsItsEndpointAndEndsCleanly(t *testing.T) {
 	conn.Close()
 
 	// A second one cannot listen there.
-	got := drmctl(
-		t.Context(),
-		"etcd",
-		"--data-dir",
-		t.TempDir(),
-		"--listen-client",
-		endpoint,
-		"--listen-peer",
-		"127.0.0.1:0",
-	)
+	got := drmctl(t.Context(), "etcd", "--data-dir", t.TempDir(), "--listen-client", endpoint,
+		"--listen-peer", "127.0.0.1:0")
 	if got.code != exitFailed {
 		t.Errorf("port in use: exit code %d, want %d", got.code, exitFailed)
 	}

@@ -52,10 +52,8 @@ func FuzzQuota(f *testing.F) {
 			t.Fatalf("%q: %d, %v", text, n, err)
 		}
 		if err == nil {
-			if again, err := quotaBytes(
-				strconv.FormatInt(n, 10),
-			); err != nil || again-n > 1024 ||
-				n-again > 1024 { // it counts in floats
+			// it counts in floats
+			if again, err := quotaBytes(strconv.FormatInt(n, 10)); err != nil || again-n > 1024 || n-again > 1024 {
 				t.Fatalf("%q: %d, then %d, %v", text, n, again, err)
 			}
 		}

@@ -21,48 +21,15 @@ import (
 
 // oddIDs are ids that something on the way may get wrong: etcd's keys, URLs, headers, environment variables, flags.
 var oddIDs = []string{
-	"a/b",
-	"/",
-	"..",
-	".",
-	"../../etc/passwd",
-	".hidden",
-	"ends.",
-	"with space",
-	" around ",
-	"😀/日本語",
-	"é",
-	"e\u0301",
-	"100%",
-	"%2F",
-	"%zz",
-	"a=b&c=d",
-	"a,b;c",
-	`"quoted" and 'quoted'`,
-	`back\slash`,
-	"$HOME `id` $(id)",
-	"<html>&amp;",
-	"\u2028",
-	"\ufeff",
-	"-dash",
-	"--",
-	"@file",
-	"null",
-	strings.Repeat("x", 512),
-	strings.Repeat("😀", 128),
-	strings.Repeat("/", 512),
+	"a/b", "/", "..", ".", "../../etc/passwd", ".hidden", "ends.", "with space", " around ", "😀/日本語", "é", "e\u0301",
+	"100%", "%2F", "%zz",
+	"a=b&c=d", "a,b;c", `"quoted" and 'quoted'`, `back\slash`, "$HOME `id` $(id)", "<html>&amp;", "\u2028", "\ufeff",
+	"-dash", "--", "@file", "null",
+	strings.Repeat("x", 512), strings.Repeat("😀", 128), strings.Repeat("/", 512),
 }
 
 var refusedIDs = []string{
-	"",
-	"nul\x00",
-	"line\nbreak",
-	"bell\a",
-	"del\x7f",
-	"c1\u0085",
-	"\xff",
-	"cut\xe2\x82",
-	strings.Repeat("x", 513),
+	"", "nul\x00", "line\nbreak", "bell\a", "del\x7f", "c1\u0085", "\xff", "cut\xe2\x82", strings.Repeat("x", 513),
 	strings.Repeat("é", 257),
 }
 
@@ -189,13 +156,8 @@ func TestOddIDsGoThroughSourceAllocationsCommandsAndWebhooks(t *testing.T) {
 		l.fails(exitUsage, "lookup", "--", id)
 		l.fails(exitUsage, "deallocate", "--", id)
 		// As JSON, what is not valid UTF-8 would be replaced on the way.
-		set(
-			[]byte(
-				`{"data":[{"id":"` + strings.NewReplacer("\x00", `\u0000`, "\n", `\n`, "\a", `\u0007`).
-					Replace(id) +
-					`"}]}`,
-			),
-		)
+		set([]byte(`{"data":[{"id":"` + strings.NewReplacer("\x00", `\u0000`, "\n", `\n`, "\a",
+			`\u0007`).Replace(id) + `"}]}`))
 		src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: sourceURL})
 		if err != nil {
 			t.Fatal(err)
@@ -239,15 +201,8 @@ func TestAResourceOfAMiBFitsAndOneOverEtcdsLimitIsReported(t *testing.T) {
 	object := func(id string, size int) map[string]string {
 		return map[string]string{"id": id, "pad": strings.Repeat("x", size-len(id)-len(`{"id":"","pad":""}`))}
 	}
-	set(
-		bodyOf(
-			t,
-			object("source-mib", 1<<20),
-			object("source-over", 1600<<10),
-			object("source-far-over", 3<<20),
-			map[string]string{"id": "small"},
-		),
-	)
+	set(bodyOf(t, object("source-mib", 1<<20), object("source-over", 1600<<10), object("source-far-over", 3<<20),
+		map[string]string{"id": "small"}))
 	file := func(id string, size int) string {
 		b, err := json.Marshal(object(id, size))
 		if err != nil {

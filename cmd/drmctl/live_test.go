@@ -24,8 +24,7 @@ type lab struct {
 func newLab(t *testing.T) *lab {
 	t.Helper()
 	return &lab{
-		t,
-		[]string{"--endpoints", embeddedtest.Server(t).Endpoint(), "--app", "lab", "--command-timeout", "30s"},
+		t, []string{"--endpoints", embeddedtest.Server(t).Endpoint(), "--app", "lab", "--command-timeout", "30s"},
 	}
 }
 
@@ -122,11 +121,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		t.Errorf("members %v", got)
 	}
 	l.prints(`{"resource":"early","allocated":true}`, "allocate", "--id", "early", "--create")
-	if got := get[assignmentJSON](
-		l,
-		"lookup",
-		"early",
-	); got.State != "unassigned" || got.Error == "" ||
+	if got := get[assignmentJSON](l, "lookup", "early"); got.State != "unassigned" || got.Error == "" ||
 		got.Since != nil {
 		t.Errorf("before any member: %+v, want unassigned, with a reason", got)
 	}
@@ -159,13 +154,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		t.Errorf("allocate from stdin: %+v", got)
 	}
 
-	l.prints(
-		strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")),
-		"allocate",
-		"--id",
-		"plain",
-		"--wait",
-	) // the assignment
+	// the assignment
+	l.prints(strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")), "allocate", "--id", "plain", "--wait")
 
 	// Looking.
 	if a := get[assignmentJSON](l, "lookup", "--", "-dash"); a.Resource != "-dash" {
@@ -190,18 +180,15 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		}
 	}
 	eventually(t, func() error {
-		if s := get[statusJSON](
-			l,
-			"status",
-		); s.App != "lab" || s.Members != 2 || s.Resources != 8 || s.Active != 8 ||
+		if s := get[statusJSON](l, "status"); s.App != "lab" || s.Members != 2 || s.Resources != 8 || s.Active != 8 ||
 			s.Revision == 0 {
 			return fmt.Errorf("status: %+v", s)
 		}
 		return nil
 	})
 	for _, m := range get[[]memberJSON](l, "members") {
-		if m.ID == "m2" &&
-			(m.Weight != 2 || len(m.Slots) != 2 || m.Address != "here:1" || m.Started == nil || m.Version == "") {
+		if m.ID == "m2" && (m.Weight != 2 || len(m.Slots) != 2 || m.Address != "here:1" || m.Started == nil ||
+			m.Version == "") {
 			t.Errorf("member %+v", m)
 		}
 	}
@@ -211,10 +198,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if held := get[[]assignmentJSON](l, "assignments", "--member", "m1"); len(held) != 0 {
 		t.Errorf("drained, but holds %+v", held)
 	}
-	if m := get[[]memberJSON](
-		l,
-		"members",
-	); m[0].State != "draining" || m[0].Drain != "ordered" ||
+	if m := get[[]memberJSON](l, "members"); m[0].State != "draining" || m[0].Drain != "ordered" ||
 		m[0].Resources != 0 {
 		t.Errorf("a drained member: %+v", m[0])
 	}
@@ -229,13 +213,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	l.prints(`{"resource":"plain","allocated":false,"gone":false}`, "deallocate", "plain")
 	for _, a := range all {
 		if a.Resource != "plain" {
-			l.prints(
-				fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource),
-				"deallocate",
-				"--wait",
-				"--",
-				a.Resource,
-			)
+			l.prints(fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource), "deallocate", "--wait",
+				"--", a.Resource)
 		}
 	}
 	if s := get[statusJSON](l, "status"); s.Resources != 0 || s.Active != 0 {
@@ -268,9 +247,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 func TestWaitTimeoutIsExitCode1(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
-	got := drmctl(
-		t.Context(),
-		append(l.args(), "allocate", "--id", "r", "--create", "--wait", "--wait-timeout", "1s")...)
+	got := drmctl(t.Context(), append(l.args(), "allocate", "--id", "r", "--create", "--wait",
+		"--wait-timeout", "1s")...)
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d", got.code, exitFailed)
 	}
@@ -282,18 +260,8 @@ func TestAgentWhoseIDIsTakenEndsWithExitCode1(t *testing.T) {
 	l := newLab(t)
 	l.agent("m1", "--allocate-only", "--handler-log")
 	l.members(1)
-	l.fails(
-		exitFailed,
-		"agent",
-		"--id",
-		"m1",
-		"--lease-ttl",
-		"2s",
-		"--allocate-only",
-		"--handler-log",
-		"--log-level",
-		"error",
-	)
+	l.fails(exitFailed, "agent", "--id", "m1", "--lease-ttl", "2s", "--allocate-only", "--handler-log",
+		"--log-level", "error")
 }
 
 func TestAgentRunsAProcessPerResourceOfAFile(t *testing.T) {
@@ -314,15 +282,8 @@ while :; do sleep 0.1; done
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := l.agent(
-		"m1",
-		"--source-file",
-		file,
-		"--poll",
-		"0",
-		"--handler-exec",
-		fmt.Sprintf("sh '%s' '%s'", script, dir),
-	)
+	_, stop := l.agent("m1", "--source-file", file, "--poll", "0",
+		"--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, dir))
 	for id, want := range map[string]string{"r1": `{"id":"r1","x":1}`, "r2": `{"id":"r2"}`} {
 		eventually(t, func() error {
 			got, err := os.ReadFile(filepath.Join(dir, id))
@@ -336,9 +297,7 @@ while :; do sleep 0.1; done
 		t.Errorf("exit code %d", code)
 	}
 	for _, id := range []string{"r1", "r2"} {
-		if got, err := os.ReadFile(
-			filepath.Join(dir, id+".end"),
-		); err != nil ||
+		if got, err := os.ReadFile(filepath.Join(dir, id+".end")); err != nil ||
 			strings.TrimSpace(string(got)) != "m1" {
 			t.Errorf("the process of %s was not told to end: %q, %v", id, got, err)
 		}
@@ -357,14 +316,8 @@ func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 	if err := os.WriteFile(script, []byte(`[ -e "$1" ] || exit 3; exec sleep 1000`), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	_, stop := l.agent(
-		"m1",
-		"--allocate-only",
-		"--log-level",
-		"error",
-		"--handler-exec",
-		fmt.Sprintf("sh '%s' '%s'", script, mended),
-	)
+	_, stop := l.agent("m1", "--allocate-only", "--log-level", "error",
+		"--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, mended))
 	l.ok("allocate", "--id", "r", "--create")
 	var failed []assignmentJSON
 	eventually(t, func() error {
@@ -381,11 +334,7 @@ func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 		t.Fatal(err)
 	}
 	eventually(t, func() error {
-		if a := get[assignmentJSON](
-			l,
-			"lookup",
-			"r",
-		); a.State != "active" || a.Error != "" ||
+		if a := get[assignmentJSON](l, "lookup", "r"); a.State != "active" || a.Error != "" ||
 			a.Token != failed[0].Token {
 			return fmt.Errorf("%+v, want it active under token %d", a, failed[0].Token)
 		}

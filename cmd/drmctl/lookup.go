@@ -13,8 +13,8 @@ func lookupCommand() *cli.Command {
 		Name:      "lookup",
 		Usage:     "tell which member handles a resource",
 		ArgsUsage: "ID",
-		Description: "Ends with exit code 3 where there is no such resource, or one that was deallocated and that nobody " +
-			"handles any more.\n\nExample:\n   drmctl --app feeds lookup feed-42 -o json",
+		Description: "Ends with exit code 3 where there is no such resource, or one that was deallocated and that " +
+			"nobody handles any more.\n\nExample:\n   drmctl --app feeds lookup feed-42 -o json",
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")
 			if err != nil {

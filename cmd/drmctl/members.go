@@ -17,7 +17,8 @@ func membersCommand() *cli.Command {
 	return &cli.Command{
 		Name:  "members",
 		Usage: "list the live members",
-		Description: "RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s ago.\n" +
+		Description: "RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s " +
+			"ago.\n" +
 			"DRAIN is ordered, or ignored: where every active member is ordered to be drained, none is.\n\n" +
 			"Example:\n   drmctl --app feeds members -o json",
 		Action: func(c *cli.Context) error {
@@ -72,19 +73,8 @@ func showMembers(c *cli.Context, members []drm.MemberInfo) error {
 	return show(c, list, func(w io.Writer) {
 		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED", "DRAIN")
 		for _, m := range members {
-			row(
-				w,
-				m.ID,
-				m.State,
-				m.Weight,
-				numbers(m.Slots),
-				m.Shards,
-				m.Resources,
-				m.Address,
-				m.Version,
-				m.Started,
-				m.Drain,
-			)
+			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources, m.Address, m.Version, m.Started,
+				m.Drain)
 		}
 	})
 }

@@ -17,13 +17,8 @@ import (
 func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
 	there, err := client.Exists(ctx)
 	if err == nil && !there {
-		note(
-			c,
-			"no such app %q at prefix %q, yet%s",
-			c.String(flagApp),
-			c.String(flagPrefix),
-			nearestApp(ctx, c, client),
-		)
+		note(c, "no such app %q at prefix %q, yet%s", c.String(flagApp), c.String(flagPrefix),
+			nearestApp(ctx, c, client))
 	}
 	return err
 }
@@ -53,11 +48,8 @@ func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string 
 	defer cancel()
 	app := c.String(flagApp)
 	for _, from := range []string{string([]rune(app)[:1]), ""} {
-		apps, _ := client.Apps(
-			ctx,
-			from,
-			mostApps,
-		) // what was found until it failed
+		// what was found until it failed
+		apps, _ := client.Apps(ctx, from, mostApps)
 		apps = slices.DeleteFunc(apps, func(other string) bool { return other == app }) // which has been made meanwhile
 		if hint := didYouMean("", app, apps); hint != "" {
 			return hint

@@ -91,7 +91,10 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 		handler []string
 		state   string // of a resource that is allocated once nobody reads any more
 	}{
-		"exec": {[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; echo begun; exec sleep 600'`}, "active"},
+		"exec": {
+			[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; echo begun; exec sleep 600'`},
+			"active",
+		},
 		// What is printed is all that this one does.
 		"log": {[]string{"--handler-log"}, "failed"},
 	} {
@@ -102,24 +105,13 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 				tc.handler[1] = strings.Replace(tc.handler[1], "$DRM_MEMBER", filepath.Join(dir, "$DRM_MEMBER"), 1)
 			}
 			args := []string{
-				"agent",
-				"--endpoints",
-				etcd.Endpoint(),
-				"--app",
-				name,
-				"--id",
-				"m",
-				"--allocate-only",
-				"--lease-ttl",
-				"10m",
-				"--handle-attempts",
-				"1",
+				"agent", "--endpoints", etcd.Endpoint(), "--app", name, "--id", "m", "--allocate-only",
+				"--lease-ttl", "10m", "--handle-attempts", "1",
 			}
 			p := startAndLeave(t, nil, "ready:", append(args, tc.handler...)...)
-			client, err := drm.NewClient(
-				t.Context(),
-				drm.ClientConfig{App: name, Etcd: drm.EtcdConfig{Endpoints: []string{etcd.Endpoint()}}},
-			)
+			client, err := drm.NewClient(t.Context(), drm.ClientConfig{
+				App: name, Etcd: drm.EtcdConfig{Endpoints: []string{etcd.Endpoint()}},
+			})
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -171,20 +163,9 @@ func wantDefaultSIGPIPE(t *testing.T, path string) {
 
 func TestEtcdOutlivesWhoeverReadsItsOutput(t *testing.T) {
 	t.Parallel()
-	p := startAndLeave(
-		t,
-		nil,
-		"endpoint",
-		"etcd",
-		"--data-dir",
-		filepath.Join(t.TempDir(), "etcd"),
-		"--listen-client",
-		"127.0.0.1:0",
-		"--listen-peer",
-		"127.0.0.1:0",
-		"--log-level",
-		"debug",
-	)
+	p := startAndLeave(t, nil, "endpoint", "etcd", "--data-dir", filepath.Join(t.TempDir(), "etcd"),
+		"--listen-client", "127.0.0.1:0",
+		"--listen-peer", "127.0.0.1:0", "--log-level", "debug")
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // which it logs
 		t.Fatal(err)
 	}

@@ -139,21 +139,79 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 		{"well, with https", "https://" + secure, cacert, exitFine, nil, nil},
 		{"well, with a client certificate", mutual, with("client"), exitFine, nil, nil},
 		{"well, one of two", closed + "," + plain, nil, exitFine, nil, nil},
-		{"wrong authority", secure, []string{"--cacert", file("other.pem")}, exitUnreachable, []string{secure + ": its certificate is not trusted (x509: ", "--cacert"}, []string{"within", "--cert "}},
-		{"no authority", "https://" + secure, nil, exitUnreachable, []string{secure, "not trusted (x509: ", "--cacert"}, []string{"within"}},
-		{"expired", expired, cacert, exitUnreachable, []string{expired, "out of date (x509: certificate has expired", "clock"}, []string{"--cacert"}},
-		{"wrong name", elsewhere, cacert, exitUnreachable, []string{elsewhere, "for another name (x509: ", "127.0.0.1", "--endpoints"}, []string{"within"}},
-		{"no client certificate", mutual, cacert, exitUnreachable, []string{mutual, "client certificate", "--cert and --key"}, []string{"x509"}},
-		{"foreign client certificate", mutual, with("foreigner"), exitUnreachable, []string{mutual, "client", "certificate", "--cert and --key"}, []string{"x509"}},
-		{"TLS to plain text", plain, cacert, exitUnreachable, []string{plain, "does not speak TLS", "leave out --cacert"}, nil},
-		{"https to plain text", "https://" + plain, nil, exitUnreachable, []string{plain, "does not speak TLS", "https://"}, nil},
+		{
+			"wrong authority", secure,
+			[]string{"--cacert", file("other.pem")},
+			exitUnreachable,
+			[]string{secure + ": its certificate is not trusted (x509: ", "--cacert"},
+			[]string{"within", "--cert "},
+		},
+		{
+			"no authority", "https://" + secure, nil, exitUnreachable,
+			[]string{secure, "not trusted (x509: ", "--cacert"},
+			[]string{"within"},
+		},
+		{
+			"expired", expired, cacert, exitUnreachable,
+			[]string{expired, "out of date (x509: certificate has expired", "clock"},
+			[]string{"--cacert"},
+		},
+		{
+			"wrong name", elsewhere, cacert, exitUnreachable,
+			[]string{elsewhere, "for another name (x509: ", "127.0.0.1", "--endpoints"},
+			[]string{"within"},
+		},
+		{
+			"no client certificate", mutual, cacert, exitUnreachable,
+			[]string{mutual, "client certificate", "--cert and --key"},
+			[]string{"x509"},
+		},
+		{
+			"foreign client certificate", mutual, with("foreigner"), exitUnreachable,
+			[]string{mutual, "client", "certificate", "--cert and --key"},
+			[]string{"x509"},
+		},
+		{
+			"TLS to plain text", plain, cacert, exitUnreachable,
+			[]string{plain, "does not speak TLS", "leave out --cacert"},
+			nil,
+		},
+		{
+			"https to plain text", "https://" + plain, nil, exitUnreachable,
+			[]string{plain, "does not speak TLS", "https://"},
+			nil,
+		},
 		{"plain text to TLS", secure, nil, exitUnreachable, []string{secure, "wants TLS", "https://"}, nil},
-		{"refused", closed, nil, exitUnreachable, []string{closed + ": connection refused", "does etcd run there", "within 10s"}, []string{"dial", "desc"}},
-		{"refused twice", closed + "," + closedToo, nil, exitUnreachable, []string{closed + ", " + closedToo + ": connection refused"}, nil},
-		{"two reasons", closed + ",no-such-name.invalid:2379", nil, exitUnreachable, []string{closed + ": connection refused; no-such-name.invalid:2379: ", "host name"}, nil},
-		{"unknown name", "no-such-name.invalid:2379", nil, exitUnreachable, []string{"no-such-name.invalid:2379: ", "host name"}, nil},
-		{"silence", silent.Addr().String(), nil, exitUnreachable, []string{silent.Addr().String(), "says nothing", "2379"}, nil},
-		{"something else", web.Listener.Addr().String(), nil, exitUnreachable, []string{web.Listener.Addr().String(), "not etcd"}, nil},
+		{
+			"refused", closed, nil, exitUnreachable,
+			[]string{closed + ": connection refused", "does etcd run there", "within 10s"},
+			[]string{"dial", "desc"},
+		},
+		{
+			"refused twice", closed + "," + closedToo, nil, exitUnreachable,
+			[]string{closed + ", " + closedToo + ": connection refused"},
+			nil,
+		},
+		{
+			"two reasons", closed + ",no-such-name.invalid:2379", nil, exitUnreachable,
+			[]string{closed + ": connection refused; no-such-name.invalid:2379: ", "host name"},
+			nil,
+		},
+		{
+			"unknown name", "no-such-name.invalid:2379", nil, exitUnreachable,
+			[]string{"no-such-name.invalid:2379: ", "host name"},
+			nil,
+		},
+		{
+			"silence", silent.Addr().String(), nil, exitUnreachable,
+			[]string{silent.Addr().String(), "says nothing", "2379"},
+			nil,
+		},
+		{
+			"something else", web.Listener.Addr().String(), nil, exitUnreachable,
+			[]string{web.Listener.Addr().String(), "not etcd"},
+			nil,
+		},
 		{"no socket", "unix://" + file("no.sock"), nil, exitUnreachable, []string{"no.sock: no such socket"}, nil},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -162,23 +220,9 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 			if test.code == exitFine {
 				limit = "1m"
 			}
-			got := drmctl(
-				t.Context(),
+			got := drmctl(t.Context(),
 				append(
-					[]string{
-						"status",
-						"--app",
-						"a",
-						"-o",
-						"json",
-						"--dial-timeout",
-						limit,
-						"--command-timeout",
-						"1m",
-						"--endpoints",
-						test.endpoints,
-					},
-					test.args...)...)
+					[]string{"status", "--app", "a", "-o", "json", "--dial-timeout", limit, "--command-timeout", "1m", "--endpoints", test.endpoints}, test.args...)...)
 			if got.code != test.code {
 				t.Fatalf("exit code %d, want %d: %s", got.code, test.code, got.stderr)
 			}
@@ -222,7 +266,9 @@ func TestEndpointsThatCannotBeAreRefused(t *testing.T) {
 		{"unix://", nil, []string{"unix://PATH"}},
 		{"http://me:s3cret@a:1", nil, []string{"…@a:1", "without a user"}},
 	} {
-		for _, command := range [][]string{{"members"}, {"agent", "--allocate-only", "--handler-log"}, {"bench", "claim"}} {
+		for _, command := range [][]string{
+			{"members"}, {"agent", "--allocate-only", "--handler-log"}, {"bench", "claim"},
+		} {
 			args := append(append(command, "--app", "a", "--endpoints", test.endpoints), test.args...)
 			got := drmctl(t.Context(), args...)
 			if got.code != exitUsage || strings.Contains(got.stderr, "s3cret") {
@@ -238,7 +284,9 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 	t.Parallel()
 	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
 	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
-	for user, permission := range map[string]clientv3.PermissionType{"guest": -1, "reader": clientv3.PermissionType(clientv3.PermRead)} {
+	for user, permission := range map[string]clientv3.PermissionType{
+		"guest": -1, "reader": clientv3.PermissionType(clientv3.PermRead),
+	} {
 		_, err := root.UserAdd(t.Context(), user, "s3cret")
 		if err == nil && permission >= 0 {
 			_, err = root.RoleAdd(t.Context(), user)
@@ -253,19 +301,8 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if got := drmctl(
-		t.Context(),
-		"allocate",
-		"--id",
-		"x",
-		"--create",
-		"--app",
-		"a",
-		"--endpoints",
-		server.Endpoint(),
-		"--user",
-		embeddedtest.User+":"+embeddedtest.Password,
-	); got.code != exitFine {
+	if got := drmctl(t.Context(), "allocate", "--id", "x", "--create", "--app", "a", "--endpoints", server.Endpoint(),
+		"--user", embeddedtest.User+":"+embeddedtest.Password); got.code != exitFine {
 		t.Fatalf("%+v", got)
 	}
 	for _, test := range []struct {
@@ -273,27 +310,43 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{"no user", []string{"members"}, []string{"wants to know the user", "a client without a user", `read "/drm/a/config"`, "--user NAME", "DRM_PASSWORD"}},
-		{"wrong password", []string{"members", "--user", embeddedtest.User + ":s3cret"}, []string{`refuses the user "drm"`, "check --user", "--password"}},
-		{"unknown user", []string{"members", "--user", "nobody:s3cret"}, []string{`refuses the user "nobody"`, "check --user"}},
-		{"no permission", []string{"members", "--user", "guest:s3cret"}, []string{`does not let the user "guest" read "/drm/a/config"`, "permission denied", "grant-permission"}},
-		{"only to read", []string{"allocate", "--id", "y", "--user", "reader:s3cret"}, []string{`does not let the user "reader" write "/drm/a/`, "grant-permission"}},
-		{"only to read, a member", []string{"agent", "--allocate-only", "--handler-log", "--log-level", "error", "--user", "reader:s3cret"}, []string{`does not let the user "reader" write "/drm/a/`, "grant-permission"}},
+		{
+			"no user",
+			[]string{"members"},
+			[]string{
+				"wants to know the user", "a client without a user", `read "/drm/a/config"`, "--user NAME",
+				"DRM_PASSWORD",
+			},
+		},
+		{
+			"wrong password",
+			[]string{"members", "--user", embeddedtest.User + ":s3cret"},
+			[]string{`refuses the user "drm"`, "check --user", "--password"},
+		},
+		{
+			"unknown user",
+			[]string{"members", "--user", "nobody:s3cret"},
+			[]string{`refuses the user "nobody"`, "check --user"},
+		},
+		{
+			"no permission",
+			[]string{"members", "--user", "guest:s3cret"},
+			[]string{`does not let the user "guest" read "/drm/a/config"`, "permission denied", "grant-permission"},
+		},
+		{
+			"only to read",
+			[]string{"allocate", "--id", "y", "--user", "reader:s3cret"},
+			[]string{`does not let the user "reader" write "/drm/a/`, "grant-permission"},
+		},
+		{
+			"only to read, a member",
+			[]string{"agent", "--allocate-only", "--handler-log", "--log-level", "error", "--user", "reader:s3cret"},
+			[]string{`does not let the user "reader" write "/drm/a/`, "grant-permission"},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			got := drmctl(
-				t.Context(),
-				append(
-					test.args,
-					"--app",
-					"a",
-					"--command-timeout",
-					"1m",
-					"--dial-timeout",
-					"1m",
-					"--endpoints",
-					server.Endpoint(),
-				)...)
+			got := drmctl(t.Context(), append(test.args, "--app", "a", "--command-timeout", "1m",
+				"--dial-timeout", "1m", "--endpoints", server.Endpoint())...)
 			if got.code != exitFailed || strings.Contains(got.stderr, "s3cret") {
 				t.Errorf("exit code %d, want %d", got.code, exitFailed)
 			}
@@ -313,7 +366,11 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 		want []string
 		not  string
 	}{
-		{"slow", false, exitFailed, []string{"took longer than --command-timeout (1.5s)", "etcd answers", "raise --command-timeout"}, "unreachable"},
+		{
+			"slow", false, exitFailed,
+			[]string{"took longer than --command-timeout (1.5s)", "etcd answers", "raise --command-timeout"},
+			"unreachable",
+		},
 		{"gone", true, exitUnreachable, []string{"etcd unreachable", "connection refused"}, "took longer"},
 	} {
 		t.Run(test.name, func(t *testing.T) {
@@ -346,16 +403,8 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 					proxy.Close()
 				}()
 			}
-			got := drmctl(
-				t.Context(),
-				"resources",
-				"--app",
-				"a",
-				"--command-timeout",
-				"1500ms",
-				"--endpoints",
-				proxy.Endpoint(),
-			)
+			got := drmctl(t.Context(), "resources", "--app", "a", "--command-timeout", "1500ms",
+				"--endpoints", proxy.Endpoint())
 			if got.code != test.code || strings.Contains(got.stderr, test.not) {
 				t.Errorf("exit code %d, want %d", got.code, test.code)
 			}

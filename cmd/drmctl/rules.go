@@ -119,9 +119,7 @@ func forgetOverruled(app *cli.App, path []*cli.Command) {
 		flags = append(flags, c.Flags...)
 	}
 	for _, f := range flags {
-		if names := envVars(
-			f,
-		); names != nil &&
+		if names := envVars(f); names != nil &&
 			slices.ContainsFunc(f.Names(), func(n string) bool { return overruled[n] }) {
 			*names = nil
 		}

@@ -115,10 +115,7 @@ func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
 func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 	// What belongs to a rival is ignored with it, also where it could not be used.
 	ofURL := []string{
-		"DRM_SOURCE_URL=http://x",
-		"DRM_SOURCE_METHOD=POST",
-		"DRM_SOURCE_BODY=@none",
-		"DRM_SOURCE_HEADER=x",
+		"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x",
 		"DRM_SOURCE_CACERT=none",
 		"DRM_SOURCE_NUMBER_IDS=true",
 	}
@@ -127,16 +124,52 @@ func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 		args []string
 		want string // what is chosen, of each set
 	}{
-		{[]string{"DRM_SOURCE_URL=http://x"}, []string{"--source-file", "f", "--handler-log"}, "source-file handler-log"},
-		{[]string{"DRM_SOURCE_URL=http://x"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
-		{[]string{"DRM_SOURCE_FILE=f"}, []string{"--source-url", "http://x", "--handler-log"}, "source-url handler-log"},
-		{[]string{"DRM_ALLOCATE_ONLY=true"}, []string{"--source-url", "http://x", "--handler-log"}, "source-url handler-log"},
-		{[]string{"DRM_ALLOCATE_ONLY=perhaps", "DRM_SOURCE_FILE=f"}, []string{"--source-url", "http://x", "--handler-log"}, "source-url handler-log"},
-		{[]string{"DRM_HANDLER_URL=http://x"}, []string{"--allocate-only", "--handler-exec", "true"}, "allocate-only handler-exec"},
+		{
+			[]string{"DRM_SOURCE_URL=http://x"},
+			[]string{"--source-file", "f", "--handler-log"},
+			"source-file handler-log",
+		},
+		{
+			[]string{"DRM_SOURCE_URL=http://x"},
+			[]string{"--allocate-only", "--handler-log"},
+			"allocate-only handler-log",
+		},
+		{
+			[]string{"DRM_SOURCE_FILE=f"},
+			[]string{"--source-url", "http://x", "--handler-log"},
+			"source-url handler-log",
+		},
+		{
+			[]string{"DRM_ALLOCATE_ONLY=true"},
+			[]string{"--source-url", "http://x", "--handler-log"},
+			"source-url handler-log",
+		},
+		{
+			[]string{"DRM_ALLOCATE_ONLY=perhaps", "DRM_SOURCE_FILE=f"},
+			[]string{"--source-url", "http://x", "--handler-log"},
+			"source-url handler-log",
+		},
+		{
+			[]string{"DRM_HANDLER_URL=http://x"},
+			[]string{"--allocate-only", "--handler-exec", "true"},
+			"allocate-only handler-exec",
+		},
 		{[]string{"DRM_HANDLER_EXEC=true"}, []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
-		{[]string{"DRM_HANDLER_LOG=true"}, []string{"--allocate-only", "--handler-url", "http://x"}, "allocate-only handler-url"},
-		{[]string{"DRM_SOURCE_URL=http://x", "DRM_HANDLER_URL=http://x"}, []string{"--allocate-only=false", "--handler-log=false"}, "source-url handler-url"},
-		{append([]string{"DRM_SOURCE_CACHE=true", "DRM_SOURCE_RETRY=x", "DRM_SOURCE_POLICY=x"}, ofURL...), []string{"--allocate-only", "--handler-log"}, "allocate-only handler-log"},
+		{
+			[]string{"DRM_HANDLER_LOG=true"},
+			[]string{"--allocate-only", "--handler-url", "http://x"},
+			"allocate-only handler-url",
+		},
+		{
+			[]string{"DRM_SOURCE_URL=http://x", "DRM_HANDLER_URL=http://x"},
+			[]string{"--allocate-only=false", "--handler-log=false"},
+			"source-url handler-url",
+		},
+		{
+			append([]string{"DRM_SOURCE_CACHE=true", "DRM_SOURCE_RETRY=x", "DRM_SOURCE_POLICY=x"}, ofURL...),
+			[]string{"--allocate-only", "--handler-log"},
+			"allocate-only handler-log",
+		},
 		{ofURL, []string{"--source-file", "/f.json", "--handler-log"}, "source-file handler-log"},
 	} {
 		t.Run(strings.Join(append(test.env, test.args...), " "), func(t *testing.T) {
@@ -148,9 +181,9 @@ func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 			err := parsed(t, args, func(c *cli.Context) {
 				var got []string
 				for _, set := range rivals["agent"] {
-					got = append(
-						got,
-						slices.DeleteFunc(slices.Clone(set), func(f string) bool { return !given(c, f) })...)
+					got = append(got, slices.DeleteFunc(slices.Clone(set), func(f string) bool {
+						return !given(c, f)
+					})...)
 				}
 				if strings.Join(got, " ") != test.want {
 					t.Errorf("chosen: %q, want %q", got, test.want)
@@ -176,12 +209,28 @@ func TestVariablesThatContradictEachOtherAreNamed(t *testing.T) {
 		args []string
 		want []string
 	}{
-		{[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_FILE=f"}, []string{"agent", "--handler-log"}, []string{"DRM_SOURCE_URL and DRM_SOURCE_FILE"}},
-		{[]string{"DRM_HANDLER_URL=http://x", "DRM_HANDLER_LOG=true"}, []string{"agent", "--allocate-only"}, []string{"DRM_HANDLER_URL and DRM_HANDLER_LOG"}},
-		{[]string{"DRM_ASSIGNMENTS_UNASSIGNED=true", "DRM_ASSIGNMENTS_FAILED=true"}, []string{"assignments"}, []string{"DRM_ASSIGNMENTS_UNASSIGNED", "DRM_ASSIGNMENTS_FAILED"}},
+		{
+			[]string{"DRM_SOURCE_URL=http://x", "DRM_SOURCE_FILE=f"},
+			[]string{"agent", "--handler-log"},
+			[]string{"DRM_SOURCE_URL and DRM_SOURCE_FILE"},
+		},
+		{
+			[]string{"DRM_HANDLER_URL=http://x", "DRM_HANDLER_LOG=true"},
+			[]string{"agent", "--allocate-only"},
+			[]string{"DRM_HANDLER_URL and DRM_HANDLER_LOG"},
+		},
+		{
+			[]string{"DRM_ASSIGNMENTS_UNASSIGNED=true", "DRM_ASSIGNMENTS_FAILED=true"},
+			[]string{"assignments"},
+			[]string{"DRM_ASSIGNMENTS_UNASSIGNED", "DRM_ASSIGNMENTS_FAILED"},
+		},
 		{[]string{"DRM_CERT=x"}, []string{"members"}, []string{"DRM_CERT and --key"}},
 		{[]string{"DRM_USER=me"}, []string{"members"}, []string{"DRM_USER", "DRM_PASSWORD"}},
-		{[]string{"DRM_USER=me:s3cret", "DRM_PASSWORD=another"}, []string{"members"}, []string{"DRM_USER and DRM_PASSWORD"}},
+		{
+			[]string{"DRM_USER=me:s3cret", "DRM_PASSWORD=another"},
+			[]string{"members"},
+			[]string{"DRM_USER and DRM_PASSWORD"},
+		},
 	} {
 		t.Run(strings.Join(test.env, " "), func(t *testing.T) {
 			for _, v := range test.env {
@@ -219,21 +268,37 @@ func TestFlagsAndVariablesOfOtherSets(t *testing.T) {
 		{[]string{"DRM_PASSWORD=old"}, []string{"members", "--user", "b:new"}, wantUser("b", "new")},
 		{[]string{"DRM_PASSWORD=old"}, []string{"members", "--user", "b"}, wantUser("b", "old")},
 		{[]string{"DRM_PASSWORD=old"}, []string{"members"}, wantUser("", "")},
-		{[]string{"DRM_CACERT=" + dir + "/ca.pem"}, []string{"members", "--endpoints", "http://x:1"}, func(c *cli.Context) error {
-			cfg, err := etcdConfig(c, nil)
-			return errors.Join(err, unless(cfg.GetTLS == nil, "TLS"))
-		}},
-		{[]string{"DRM_CACERT=" + dir + "/ca.pem"}, []string{"members", "--endpoints", "x:1"}, func(c *cli.Context) error {
-			cfg, err := etcdConfig(c, nil)
-			return errors.Join(err, unless(cfg.GetTLS != nil, "no TLS"))
-		}},
-		{[]string{"DRM_SOURCE_HEADER=A: old"}, []string{"agent", "--source-url", "http://x", "--source-header", "B: new"}, func(c *cli.Context) error {
-			h, err := headersOf(c, flagSourceHeader)
-			return errors.Join(err, unless(len(h) == 1 && h.Get("B") == "new", h))
-		}},
-		{[]string{"DRM_POLL=often"}, []string{"agent", "--poll", "3s", "--source-url", "http://x"}, func(c *cli.Context) error {
-			return unless(c.Duration(flagPoll).String() == "3s", c.Duration(flagPoll))
-		}},
+		{
+			[]string{"DRM_CACERT=" + dir + "/ca.pem"},
+			[]string{"members", "--endpoints", "http://x:1"},
+			func(c *cli.Context) error {
+				cfg, err := etcdConfig(c, nil)
+				return errors.Join(err, unless(cfg.GetTLS == nil, "TLS"))
+			},
+		},
+		{
+			[]string{"DRM_CACERT=" + dir + "/ca.pem"},
+			[]string{"members", "--endpoints", "x:1"},
+			func(c *cli.Context) error {
+				cfg, err := etcdConfig(c, nil)
+				return errors.Join(err, unless(cfg.GetTLS != nil, "no TLS"))
+			},
+		},
+		{
+			[]string{"DRM_SOURCE_HEADER=A: old"},
+			[]string{"agent", "--source-url", "http://x", "--source-header", "B: new"},
+			func(c *cli.Context) error {
+				h, err := headersOf(c, flagSourceHeader)
+				return errors.Join(err, unless(len(h) == 1 && h.Get("B") == "new", h))
+			},
+		},
+		{
+			[]string{"DRM_POLL=often"},
+			[]string{"agent", "--poll", "3s", "--source-url", "http://x"},
+			func(c *cli.Context) error {
+				return unless(c.Duration(flagPoll).String() == "3s", c.Duration(flagPoll))
+			},
+		},
 		{[]string{"DRM_ALLOCATE_ID=x"}, []string{"allocate", "--data", `{"id":"y"}`}, func(c *cli.Context) error {
 			r, err := resourceOf(c)
 			return errors.Join(err, unless(r.ID == "y", r.ID))

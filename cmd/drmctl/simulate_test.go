@@ -9,17 +9,7 @@ import (
 
 func TestSimulatePrintsItsFigures(t *testing.T) {
 	args := []string{
-		"simulate",
-		"--members",
-		"20",
-		"--resources",
-		"10000",
-		"--events",
-		"30",
-		"--weights",
-		"1, 2",
-		"--seed",
-		"9",
+		"simulate", "--members", "20", "--resources", "10000", "--events", "30", "--weights", "1, 2", "--seed", "9",
 	}
 	got := drmctl(t.Context(), append(args, "-o", "json")...)
 	if got.code != exitFine || got.stderr != "" {
@@ -45,7 +35,9 @@ func TestSimulatePrintsItsFigures(t *testing.T) {
 	}
 
 	table := drmctl(t.Context(), args...)
-	for _, want := range []string{"MAX/AVG", "MOVES/MINIMUM", "ring ", "with placement ", "10,000 resources in 1024 shards", "30 events"} {
+	for _, want := range []string{
+		"MAX/AVG", "MOVES/MINIMUM", "ring ", "with placement ", "10,000 resources in 1024 shards", "30 events",
+	} {
 		if !strings.Contains(table.stdout, want) {
 			t.Errorf("the table does not say %q:\n%s", want, table.stdout)
 		}

@@ -122,12 +122,8 @@ func showAccept(c *cli.Context, outcome acceptJSON) error {
 		case outcome.Done:
 			fmt.Fprintf(w, "removed %d\n", outcome.Removed)
 		case outcome.Ordered:
-			fmt.Fprintf(
-				w,
-				"ordered to remove %d, which are held since %s\n",
-				outcome.Held,
-				cell(orNever(outcome.HeldSince)),
-			)
+			fmt.Fprintf(w, "ordered to remove %d, which are held since %s\n", outcome.Held,
+				cell(orNever(outcome.HeldSince)))
 		default:
 			fmt.Fprintf(w, "would remove %d, which are held since %s\n", outcome.Held, cell(orNever(outcome.HeldSince)))
 		}

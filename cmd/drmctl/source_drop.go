@@ -17,7 +17,8 @@ func sourceDropCommand() *cli.Command {
 		Usage: "say that the app has no source from now on",
 		Description: "Removes what nobody but the source wanted, in bulk; keeps what was allocated; " +
 			"and forgets what was deallocated\n" +
-			"while the source had it. Members that only allocate do the same by themselves once there was no member with a\n" +
+			"while the source had it. Members that only allocate do the same by themselves once there was no member " +
+			"with a\n" +
 			"source for --source-gone. Refuses, with exit code 1, while a member that has a source is alive. " +
 			"Where it is interrupted,\n" +
 			"run it again.\n\n" +

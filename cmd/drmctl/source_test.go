@@ -46,38 +46,21 @@ func TestAnOperatorAcceptsWhatIsHeld(t *testing.T) {
 	})
 	l.prints(`{"held":0,"held_since":null,"held_ids":[],"ordered":false,"done":false,"removed":0}`, "source", "accept")
 	list(t, file, 1)
-	l.prints(
-		`{"ordered":true,"done":true,"resources":1,"held":129}`,
-		"source",
-		"fetch",
-		"--wait",
-		"--wait-timeout",
-		"1m",
-	)
+	l.prints(`{"ordered":true,"done":true,"resources":1,"held":129}`, "source", "fetch", "--wait",
+		"--wait-timeout", "1m")
 	s := get[statusJSON](l, "status").Source
 	if s.Held != 129 || s.HeldSince == nil || len(s.HeldIDs) != 100 || s.HeldIDs[0] != "r001" {
 		t.Errorf("status: %+v", s)
 	}
-	if table := l.ok(
-		"status",
-	); !strings.Contains(table, "129, since ") ||
+	if table := l.ok("status"); !strings.Contains(table, "129, since ") ||
 		!strings.Contains(table, "until `drmctl source accept`") {
 		t.Errorf("status:\n%s", table)
 	}
-	if dry := get[acceptJSON](
-		l,
-		"source",
-		"accept",
-		"--dry-run",
-	); dry.Held != 129 || dry.Ordered ||
+	if dry := get[acceptJSON](l, "source", "accept", "--dry-run"); dry.Held != 129 || dry.Ordered ||
 		len(dry.HeldIDs) != 100 {
 		t.Errorf("dry run: %+v", dry)
 	}
-	if table := l.ok(
-		"source",
-		"--dry-run",
-		"accept",
-	); !strings.HasPrefix(table, "r001\n") ||
+	if table := l.ok("source", "--dry-run", "accept"); !strings.HasPrefix(table, "r001\n") ||
 		!strings.Contains(table, "and 29 more\nwould remove 129, which are held since ") {
 		t.Errorf("dry run:\n%s", table)
 	}
@@ -162,7 +145,10 @@ func TestAgentsRemovalOptions(t *testing.T) {
 		{[]string{url, "--max-removals", "20%/"}, []string{"--max-removals", "20%/"}},
 		{[]string{url, "--removal-delay", "0s"}, []string{"--removal-delay", "0s", "1ms to 24h"}},
 		{[]string{url, "--removal-policy", "never"}, []string{"--removal-policy", "never", "confirm or hold"}},
-		{[]string{"--allocate-only", "--removal-policy", "hold"}, []string{"--removal-policy", "--source-url", "--source-file"}},
+		{
+			[]string{"--allocate-only", "--removal-policy", "hold"},
+			[]string{"--removal-policy", "--source-url", "--source-file"},
+		},
 	} {
 		got := drmctl(t.Context(), append([]string{"agent", "--app", "a", "--handler-log"}, c.args...)...)
 		if got.code != exitUsage {
@@ -177,9 +163,7 @@ func TestStatusTellsWhenWhatIsHeldIsConfirmed(t *testing.T) {
 	s := drm.Status{Source: drm.SourceStatus{Held: 7, HeldSince: at, HeldUntil: at.Add(time.Minute)}}
 	table := shown(t, outputTable, func(c *cli.Context) error { return showStatus(c, s) })
 	if want := "7, since 2026-02-03T14:02:10Z, confirmed by an answer after 2026-02-03T14:03:10Z"; !strings.Contains(
-		table,
-		want,
-	) {
+		table, want) {
 		t.Errorf("status does not say %q:\n%s", want, table)
 	}
 }

@@ -44,28 +44,22 @@ type theatre struct {
 	receivers map[string]*journal.Service     // of each member
 	sessions  map[string]*journal.Session     // its receiver as the process reaches it that runs, or ran last
 	front     func(http.Handler) http.Handler // stands before the receivers; nil: nothing does
-	late      func() time.Duration            // how long a request lies in a receiver before it is looked at; nil: not at all
-	naive     bool                            // receivers that compare tokens only
-	agents    map[string]*process
-	logs      map[string]*beginning // what the agents have logged, all that had an id together
-	flags     []string              // of all agents
-	ttl       time.Duration
-	blinks    time.Time // since when somebody does things behind the members' backs, so that two may handle a resource until they hear of it; zero: never
+	// how long a request lies in a receiver before it is looked at; nil: not at all
+	late   func() time.Duration
+	naive  bool // receivers that compare tokens only
+	agents map[string]*process
+	logs   map[string]*beginning // what the agents have logged, all that had an id together
+	flags  []string              // of all agents
+	ttl    time.Duration
+	// since when somebody does things behind the members' backs, so that two may handle a resource until they hear of it; zero: never
+	blinks time.Time
 }
 
 // newTheatre has an etcd in this process.
 func newTheatre(t *testing.T) *theatre {
 	t.Helper()
-	lines, _ := begin(
-		t,
-		"etcd",
-		"--data-dir",
-		t.TempDir(),
-		"--listen-client",
-		"127.0.0.1:0",
-		"--listen-peer",
-		"127.0.0.1:0",
-	)
+	lines, _ := begin(t, "etcd", "--data-dir", t.TempDir(), "--listen-client", "127.0.0.1:0",
+		"--listen-peer", "127.0.0.1:0")
 	th := newTheatreAt(t, strings.TrimPrefix(next(t, lines), "endpoint "))
 	th.flags = []string{"--command-timeout", "30s"} // the machine may be slow
 	return th
@@ -76,18 +70,12 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 	t.Helper()
 	th := &theatre{
 		lab: &lab{
-			t,
-			[]string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"},
+			t, []string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"},
 		},
 		endpoints: endpoints,
-		source:    &source{},
-		fetches:   &fetchLog{},
-		journal:   &journal.Journal{},
-		agents:    map[string]*process{},
-		logs:      map[string]*beginning{},
-		ttl:       e2eTTL,
-		receivers: map[string]*journal.Service{},
-		sessions:  map[string]*journal.Session{},
+		source:    &source{}, fetches: &fetchLog{}, journal: &journal.Journal{}, agents: map[string]*process{},
+		logs: map[string]*beginning{}, ttl: e2eTTL,
+		receivers: map[string]*journal.Service{}, sessions: map[string]*journal.Session{},
 	}
 	th.follower = th.journal.Follow()
 	src := httptest.NewServer(th.fetches.of(th.source))
@@ -99,9 +87,9 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 // receiver gives a process that is about to start an address of its own at its member's receiver.
 func (th *theatre) receiver(id string) (url string) {
 	if th.receivers[id] == nil {
-		th.receivers[id] = journal.NewService(
-			journal.ServiceConfig{Journal: th.journal, Delay: th.late, TokensOnly: th.naive},
-		)
+		th.receivers[id] = journal.NewService(journal.ServiceConfig{
+			Journal: th.journal, Delay: th.late, TokensOnly: th.naive,
+		})
 	}
 	th.sessions[id] = th.receivers[id].Session()
 	var h http.Handler = th.sessions[id]
@@ -213,10 +201,8 @@ func (b *beginning) all() string {
 func (b *beginning) warnings(most int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	lines := slices.DeleteFunc(
-		strings.Split(strings.TrimSpace(string(b.text)), "\n"),
-		func(l string) bool { return strings.Contains(l, "\tINFO\t") },
-	)
+	lines := slices.DeleteFunc(strings.Split(strings.TrimSpace(string(b.text)), "\n"),
+		func(l string) bool { return strings.Contains(l, "\tINFO\t") })
 	if more := len(lines) - most; more > 0 {
 		lines = append(lines[:most], fmt.Sprintf("and %d lines more", more))
 	}
@@ -272,13 +258,8 @@ func (th *theatre) holders(what string, ok func(map[string]string) bool) map[str
 		select {
 		case <-time.After(50 * time.Millisecond):
 		case <-deadline:
-			th.t.Fatalf(
-				"not in time: %s; %d are handled, and %d by more than one: %v",
-				what,
-				len(held),
-				len(twice),
-				twice,
-			)
+			th.t.Fatalf("not in time: %s; %d are handled, and %d by more than one: %v", what, len(held), len(twice),
+				twice)
 		}
 	}
 }
@@ -352,16 +333,10 @@ func (th *theatre) lastDeletion() func() time.Time {
 // what followed etcd's expiry that counts: no more than a tenth of it, or three graceful handovers of the same run.
 func (th *theatre) judgeTakeover(first, last, expired, handover time.Duration) {
 	th.t.Helper()
-	th.t.Logf(
-		"the resources of the killed member were handled again after %v to %v; "+
-			"etcd had its keys expired after %v; a graceful handover took %v",
-		first.Round(
-			time.Millisecond,
-		),
-		last.Round(time.Millisecond),
-		expired.Round(time.Millisecond),
-		handover.Round(time.Millisecond),
-	)
+	th.t.Logf("the resources of the killed member were handled again after %v to %v; "+
+		"etcd had its keys expired after %v; a graceful handover took %v",
+		first.Round(time.Millisecond), last.Round(time.Millisecond), expired.Round(time.Millisecond),
+		handover.Round(time.Millisecond))
 	if bound := th.ttl * 4 / 5; first < bound {
 		th.t.Errorf("a resource was handled again %v after the kill, and its claim lived for %v at least", first, bound)
 	}
@@ -379,15 +354,11 @@ func (th *theatre) judgeChange(n int, done time.Time, handover time.Duration) {
 	if !ok { // the one that was under way brought it
 		told, _ = th.fetches.at(n)
 	}
-	th.t.Logf(
-		"the change of the source was done with %v after the source was asked",
-		done.Sub(told).Round(time.Millisecond),
-	)
+	th.t.Logf("the change of the source was done with %v after the source was asked",
+		done.Sub(told).Round(time.Millisecond))
 	if late, ok := th.fetches.at(n + 3); ok && done.After(late) && done.After(told.Add(3*handover)) {
 		th.t.Errorf(
 			"the change was done with %v after the source was asked, and %v after it was asked another two times",
-			done.Sub(told),
-			done.Sub(late),
-		)
+			done.Sub(told), done.Sub(late))
 	}
 }

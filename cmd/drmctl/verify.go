@@ -29,12 +29,17 @@ func verifyCommand() *cli.Command {
 	return &cli.Command{
 		Name:  name,
 		Usage: "report everything in etcd that is not as it should be",
-		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: " +
+		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change " +
+			"hands: " +
 			"where it\n" +
-			"finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be handled\n" +
-			"and there is no member, it does not wait. That members are drained is a note on stderr, and no violation.\n" +
-			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for\n" +
-			"violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token fell.\n\n" +
+			"finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be " +
+			"handled\n" +
+			"and there is no member, it does not wait. That members are drained is a note on stderr, and no " +
+			"violation.\n" +
+			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks " +
+			"for\n" +
+			"violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token " +
+			"fell.\n\n" +
 			"Examples:\n" +
 			"   drmctl --app feeds verify\n" +
 			"   drmctl --app feeds verify --watch",
@@ -67,36 +72,34 @@ func verifyAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withClient(
-		c,
-		func(ctx context.Context, client *drm.Client) error { // --settle may take longer than ctx allows
-			if err := noteIfNoApp(ctx, c, client); err != nil {
+	// --settle may take longer than ctx allows
+	return withClient(c, func(ctx context.Context, client *drm.Client) error {
+		if err := noteIfNoApp(ctx, c, client); err != nil {
+			return err
+		}
+		orders, err := client.Drains(ctx)
+		if err != nil {
+			return err
+		}
+		noteOrders(c, orders)
+		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
+		if err != nil {
+			return err
+		}
+		watch := c.Bool(flagWatch)
+		if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
+			if err := showViolations(c, found); err != nil {
 				return err
 			}
-			orders, err := client.Drains(ctx)
-			if err != nil {
-				return err
-			}
-			noteOrders(c, orders)
-			found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
-			if err != nil {
-				return err
-			}
-			watch := c.Bool(flagWatch)
-			if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
-				if err := showViolations(c, found); err != nil {
-					return err
-				}
-			}
-			switch {
-			case watch:
-				return watchApp(c, client, found)
-			case len(found) > 0:
-				return fmt.Errorf("%d violations", len(found))
-			}
-			return nil
-		},
-	)
+		}
+		switch {
+		case watch:
+			return watchApp(c, client, found)
+		case len(found) > 0:
+			return fmt.Errorf("%d violations", len(found))
+		}
+		return nil
+	})
 }
 
 // violationJSON is part of the JSON contract.

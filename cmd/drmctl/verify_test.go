@@ -50,12 +50,8 @@ func TestVerifyWaitsForWhatPassesByItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	claim := keys.New("/drm", "lab").Claim(shard.Of("x", drm.DefaultShards), "x")
-	if _, err := etcd.Put(
-		t.Context(),
-		claim,
-		`{"member":"a","state":"active"}`,
-		clientv3.WithLease(dead.ID),
-	); err != nil {
+	if _, err := etcd.Put(t.Context(), claim, `{"member":"a","state":"active"}`,
+		clientv3.WithLease(dead.ID)); err != nil {
 		t.Fatal(err)
 	}
 	l.fails(exitFailed, "verify", "--settle", "0")
@@ -114,20 +110,14 @@ func TestVerifyWatchPrintsNewViolationsOnceAndEndsWithExitCode1(t *testing.T) {
 	put("first")
 	lines, stop := begin(t, append(l.args(), "verify", "--watch", "--settle", "0", "--every", "1s", "-o", "json")...)
 	var found []violationJSON
-	if line := next(
-		t,
-		lines,
-	); json.Unmarshal([]byte(line), &found) != nil || len(found) != 3 || !strings.Contains(found[0].Detail, "/drm/lab/first") ||
-		found[1].Kind != "no-members" {
+	if line := next(t, lines); json.Unmarshal([]byte(line), &found) != nil || len(found) != 3 ||
+		!strings.Contains(found[0].Detail, "/drm/lab/first") || found[1].Kind != "no-members" {
 		t.Fatalf("at first it printed %q", line)
 	}
 	want := func(key string) {
 		t.Helper()
 		var v violationJSON
-		if line := next(
-			t,
-			lines,
-		); json.Unmarshal([]byte(line), &v) != nil || v.Kind != "corrupt" ||
+		if line := next(t, lines); json.Unmarshal([]byte(line), &v) != nil || v.Kind != "corrupt" ||
 			!strings.Contains(v.Detail, "/drm/lab/"+key) {
 			t.Errorf("it printed %q, want what is wrong with %q", line, key)
 		}
@@ -165,7 +155,8 @@ func TestVerifyWatchTellsOnStderrWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
 	ended := make(chan int, 1)
 	go func() {
 		ended <- run(ctx, []string{
-			"verify", "--watch", "--every", "1s", "--endpoints", server.Endpoint(), "--app", "lab", "--command-timeout", "20s",
+			"verify", "--watch", "--every", "1s", "--endpoints", server.Endpoint(), "--app", "lab",
+			"--command-timeout", "20s",
 		}, strings.NewReader(""), in, errIn)
 		_, _ = in.Close(), errIn.Close()
 	}()
@@ -212,8 +203,7 @@ func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 		for _, command := range reading {
 			got := drmctl(t.Context(), append(append(l.args(), command...), "-o", output)...)
 			if want := "drmctl: no such app \"lab\" at prefix \"/drm\", yet\n"; got.code != exitFine ||
-				got.stderr != want ||
-				got.stdout == "" {
+				got.stderr != want || got.stdout == "" {
 				t.Errorf("%s as %s: %+v, want %q", command[0], output, got, want)
 			}
 		}
@@ -249,19 +239,17 @@ func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 		}
 	}
 	near := append(l.args(), "--app", "labs")
-	for command, code := range map[string]int{"members": exitFine, "allocate --id x": exitNotFound, "lookup x": exitNotFound} {
+	for command, code := range map[string]int{
+		"members": exitFine, "allocate --id x": exitNotFound, "lookup x": exitNotFound,
+	} {
 		got := drmctl(t.Context(), append(near, strings.Fields(command)...)...)
 		if got.code != code {
 			t.Errorf("%s: %+v", command, got)
 		}
 		checkOneLine(t, got.stderr, `no such app "labs"`, "did you mean lab?")
 	}
-	if got := drmctl(
-		t.Context(),
-		append(l.args(), "--app", "something-else", "members")...); strings.Contains(
-		got.stderr,
-		"did you mean",
-	) {
+	if got := drmctl(t.Context(), append(l.args(), "--app", "something-else", "members")...); strings.Contains(
+		got.stderr, "did you mean") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -282,10 +270,7 @@ func TestThatNobodyIsThereIsSaid(t *testing.T) {
 	defer cancel()
 	got := drmctl(ctx, append(l.args(), "verify", "--settle", "24h", "-o", "json")...)
 	var found []violationJSON
-	if err := json.Unmarshal(
-		[]byte(got.stdout),
-		&found,
-	); err != nil || got.code != exitFailed || len(found) != 2 ||
+	if err := json.Unmarshal([]byte(got.stdout), &found); err != nil || got.code != exitFailed || len(found) != 2 ||
 		found[0].Kind != "no-members" {
 		t.Errorf("verify: %+v, %v", got, err)
 	}
@@ -324,10 +309,7 @@ func TestOrdersThatNothingShowsAreTold(t *testing.T) {
 			checkOneLine(t, got.stderr, "drained by order", "b", "not there", "since")
 		}
 	}
-	if s := get[statusJSON](
-		l,
-		"status",
-	); len(s.Drains) != 1 || s.Drains[0].Member != "b" || s.Drains[0].Live ||
+	if s := get[statusJSON](l, "status"); len(s.Drains) != 1 || s.Drains[0].Member != "b" || s.Drains[0].Live ||
 		s.Drains[0].Since == nil {
 		t.Errorf("%+v", s.Drains)
 	}
@@ -336,11 +318,8 @@ func TestOrdersThatNothingShowsAreTold(t *testing.T) {
 	}
 	l.prints(`{"member":"b","drained":false,"done":true}`, "undrain", "b", "--wait", "--wait-timeout", "1m")
 	etcd := embeddedtest.Client(t, l.global[1])
-	if _, err := etcd.Put(
-		t.Context(),
-		"/drm/lab/group/drains/a",
-		"",
-	); err != nil { // as if two had been ordered at the same moment
+	// as if two had been ordered at the same moment
+	if _, err := etcd.Put(t.Context(), "/drm/lab/group/drains/a", ""); err != nil {
 		t.Fatal(err)
 	}
 	if m := get[[]memberJSON](l, "members"); len(m) != 1 || m[0].State != "active" || m[0].Drain != "ignored" {

@@ -46,10 +46,8 @@ func openPositions(ctx context.Context, file string) (*positions, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(
-		ctx,
-		`CREATE TABLE IF NOT EXISTS positions (feed TEXT PRIMARY KEY, token INTEGER NOT NULL, position INTEGER NOT NULL)`,
-	); err != nil {
+	if _, err := db.ExecContext(ctx,
+		`CREATE TABLE IF NOT EXISTS positions (feed TEXT PRIMARY KEY, token INTEGER NOT NULL, position INTEGER NOT NULL)`); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &positions{db}, nil

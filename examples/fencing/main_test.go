@@ -36,9 +36,8 @@ func TestAnOldOwnersLateWriteIsRefused(t *testing.T) {
 	}
 	defer func() { _ = store.db.Close() }()
 	var position int64
-	if err := store.db.QueryRowContext(ctx, `SELECT position FROM positions WHERE feed = 'news'`).
-		Scan(&position); err != nil ||
-		position != 200 {
+	if err := store.db.QueryRowContext(ctx,
+		`SELECT position FROM positions WHERE feed = 'news'`).Scan(&position); err != nil || position != 200 {
 		t.Errorf("position %d, %v, want node-2's 200", position, err)
 	}
 }
@@ -67,7 +66,10 @@ func TestOfManyWritersTheHighestTokenStays(t *testing.T) {
 	if err := store.save(t.Context(), under(20), 21); err != nil {
 		t.Errorf("the same token again: %v", err)
 	}
-	for _, err := range []error{store.save(t.Context(), under(19), 0), func() error { _, err := store.claim(t.Context(), under(19)); return err }()} {
+	for _, err := range []error{
+		store.save(t.Context(), under(19), 0),
+		func() error { _, err := store.claim(t.Context(), under(19)); return err }(),
+	} {
 		if !errors.Is(err, errOutdated) || !strings.Contains(err.Error(), "token 19") {
 			t.Errorf("a lower token: %v", err)
 		}

@@ -26,11 +26,8 @@ func main() {
 		log.Fatal(err)
 	}
 	endpoints := strings.Split(cmp.Or(os.Getenv("ENDPOINTS"), "127.0.0.1:2379"), ",")
-	if err := run(
-		endpoints,
-		cmp.Or(os.Getenv("RESOURCES_URL"), "http://localhost:3000/resources"),
-		logger,
-	); err != nil {
+	if err := run(endpoints, cmp.Or(os.Getenv("RESOURCES_URL"), "http://localhost:3000/resources"),
+		logger); err != nil {
 		log.Fatal(err)
 	}
 }

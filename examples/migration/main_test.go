@@ -94,16 +94,14 @@ func TestTheReadmesExampleMovedOver(t *testing.T) {
 	if n := open.Load(); n != 6 {
 		t.Errorf("%d connections, want 6", n)
 	}
-	if err := w.client.Allocate(
-		t.Context(),
-		drm.Resource{ID: "x", Data: []byte(`{"ws":"ws://127.0.0.1:1"}`)},
-	); err != nil {
+	if err := w.client.Allocate(t.Context(), drm.Resource{
+		ID: "x", Data: []byte(`{"ws":"ws://127.0.0.1:1"}`),
+	}); err != nil {
 		t.Fatal(err)
 	}
-	w.until(
-		"the failure of one that cannot be had is told",
-		func(s drm.Status) bool { return s.Failed == 1 && s.Active == 6 },
-	)
+	w.until("the failure of one that cannot be had is told", func(s drm.Status) bool {
+		return s.Failed == 1 && s.Active == 6
+	})
 	if err := lab.Stop(m); err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,8 @@ import (
 func buildDrmctl(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "drmctl")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", filepath.Join("..", ".."), "-o", path, "./cmd/drmctl").
-		CombinedOutput(); err != nil {
+	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", filepath.Join("..", ".."), "-o", path,
+		"./cmd/drmctl").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return path
@@ -58,13 +58,8 @@ func TestTheSidecarServesANodeProgram(t *testing.T) {
 	begin := func() (*exec.Cmd, *output, <-chan error) {
 		said, ended := &output{}, make(chan error, 1)
 		cmd := exec.Command(node, filepath.Join("node", "example.mjs"))
-		cmd.Env = append(
-			os.Environ(),
-			"ENDPOINTS="+w.etcd.Endpoints[0],
-			"RESOURCES_URL="+source,
-			"DRMCTL="+drmctl,
-			"DRM_LEASE_TTL=2s",
-		)
+		cmd.Env = append(os.Environ(), "ENDPOINTS="+w.etcd.Endpoints[0], "RESOURCES_URL="+source, "DRMCTL="+drmctl,
+			"DRM_LEASE_TTL=2s")
 		cmd.Stdout, cmd.Stderr = said, said
 		if err := cmd.Start(); err != nil {
 			t.Fatal(err)

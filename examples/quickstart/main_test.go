@@ -44,10 +44,8 @@ func TestTheREADMEHasThisProgram(t *testing.T) {
 func TestTheREADMEsTerminals(t *testing.T) {
 	terminals := blocks(t, "sh")
 	if len(terminals) != 3 {
-		t.Fatalf(
-			"the README has %d blocks of sh, want those of etcd, the members, and the look at them",
-			len(terminals),
-		)
+		t.Fatalf("the README has %d blocks of sh, want those of etcd, the members, and the look at them",
+			len(terminals))
 	}
 	bin := t.TempDir()
 	build := exec.CommandContext(t.Context(), "go", "build", "-o", bin, "./cmd/drmctl")
@@ -55,22 +53,13 @@ func TestTheREADMEsTerminals(t *testing.T) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("go build: %v\n%s", err, out)
 	}
-	env := append(
-		os.Environ(),
-		"PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
-		"DRM_ETCD_DATA_DIR="+filepath.Join(
-			t.TempDir(),
-			"etcd",
-		),
-		"DRM_ETCD_LISTEN_CLIENT=127.0.0.1:0",
-		"DRM_ETCD_LISTEN_PEER=127.0.0.1:0",
-	)
+	env := append(os.Environ(), "PATH="+bin+string(os.PathListSeparator)+os.Getenv("PATH"),
+		"DRM_ETCD_DATA_DIR="+filepath.Join(t.TempDir(), "etcd"), "DRM_ETCD_LISTEN_CLIENT=127.0.0.1:0",
+		"DRM_ETCD_LISTEN_PEER=127.0.0.1:0")
 
 	etcd := open(t, terminals[0], env)
-	endpoint := strings.TrimPrefix(
-		etcd.await("the endpoint", func(said []string) bool { return len(said) > 0 })[0],
-		"endpoint ",
-	)
+	endpoint := strings.TrimPrefix(etcd.await("the endpoint", func(said []string) bool { return len(said) > 0 })[0],
+		"endpoint ")
 	env = append(env, "DRM_ENDPOINTS="+endpoint)
 
 	one := open(t, terminals[1], env)
@@ -126,15 +115,11 @@ type terminal struct {
 func open(t *testing.T, script string, env []string) *terminal {
 	t.Helper()
 	w := &terminal{
-		t:       t,
-		command: exec.Command("sh", "-c", script),
-		ended:   make(chan struct{}),
-		news:    make(chan struct{}, 1),
+		t: t, command: exec.Command("sh", "-c", script), ended: make(chan struct{}), news: make(chan struct{}, 1),
 	}
 	w.command.Dir, w.command.Env = "../..", env
-	w.command.SysProcAttr = &syscall.SysProcAttr{
-		Setpgid: true,
-	} // so that a signal reaches all that the shell has started
+	// so that a signal reaches all that the shell has started
+	w.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	w.command.Stderr = os.Stderr
 	stdout, err := w.command.StdoutPipe()
 	if err != nil {

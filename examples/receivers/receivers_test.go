@@ -165,14 +165,8 @@ func (p *program) post(body string) (status int, err error) {
 }
 
 func request(action, id string, token, call int, more string) string {
-	return fmt.Sprintf(
-		`{"action":%q,"token":%d,"call":%d,"error":"no","valid_ms":9999,"resource":{"id":%q,%s}}`,
-		action,
-		token,
-		call,
-		id,
-		more,
-	)
+	return fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"error":"no","valid_ms":9999,"resource":{"id":%q,%s}}`,
+		action, token, call, id, more)
 }
 
 // send posts, and fails the test unless the answer has the status.
@@ -220,8 +214,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(500, "update", 6, 9, `"fail":true`)
 			p.does("stop a 6")
 			if got, err := p.post(
-				`{"action":"handle","token":7,"call":1,"valid_ms":0,"resource":{"id":"a","n":7}}`,
-			); got != 503 ||
+				`{"action":"handle","token":7,"call":1,"valid_ms":0,"resource":{"id":"a","n":7}}`); got != 503 ||
 				err != nil {
 				t.Errorf("too late: status %d, %v", got, err)
 			}
@@ -268,14 +261,8 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(409, "handle", 9, 1, `"n":11`) // late, by less than an hour
 			p.sendFor("b", 204, "handle", 5, 2, `"n":2,"later":3000,"count":true`)
 			p.does("stop b 1", "start b 2", "known 22")
-			p.sendFor(
-				"b",
-				204,
-				"handle",
-				5,
-				3,
-				`"n":3,"later":300,"count":true`,
-			) // less than an hour after a was asked for
+			// less than an hour after a was asked for
+			p.sendFor("b", 204, "handle", 5, 3, `"n":3,"later":300,"count":true`)
 			p.does("stop b 2", "start b 3", "known 2")
 			p.send(409, "handle", 9, 1, `"n":11`)
 			p.sendFor("c", 204, "handle", 5, 1, `"n":1,"later":7200`)
@@ -305,8 +292,7 @@ func TestTheProgramInPythonRuns(t *testing.T) {
 	in := bufio.NewScanner(stdout)
 	in.Scan()
 	p := &program{
-		t:    t,
-		url:  "http://127.0.0.1:" + strings.TrimPrefix(in.Text(), "port "),
+		t: t, url: "http://127.0.0.1:" + strings.TrimPrefix(in.Text(), "port "),
 		http: &http.Client{Timeout: time.Minute},
 	}
 	p.send(204, "handle", 5, 1, `"n":1`)

@@ -48,9 +48,7 @@ var steps = []struct {
 	{"a pause", `UPDATE feeds SET paused = TRUE WHERE name = 'sports'`, 1, 2},
 	{
 		"one less and one more",
-		`DELETE FROM feeds WHERE name = 'weather'; INSERT INTO feeds (name, url, every) VALUES ('traffic', 'https://example.org/traffic', 60)`,
-		2,
-		2,
+		`DELETE FROM feeds WHERE name = 'weather'; INSERT INTO feeds (name, url, every) VALUES ('traffic', 'https://example.org/traffic', 60)`, 2, 2,
 	},
 }
 
@@ -60,10 +58,8 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.ExecContext(
-		ctx,
-		`CREATE TABLE feeds (name TEXT PRIMARY KEY, url TEXT NOT NULL, every INTEGER NOT NULL, paused BOOLEAN NOT NULL DEFAULT FALSE)`,
-	); err != nil {
+	if _, err := db.ExecContext(ctx,
+		`CREATE TABLE feeds (name TEXT PRIMARY KEY, url TEXT NOT NULL, every INTEGER NOT NULL, paused BOOLEAN NOT NULL DEFAULT FALSE)`); err != nil {
 		return err
 	}
 	etcd, stopEtcd, err := lab.Etcd(ctx)
@@ -94,14 +90,11 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 		}
 	}
 	m, err := drm.Start(ctx, drm.Config{
-		App:          app,
-		ID:           "node-1",
-		Etcd:         etcd,
-		Retriever:    feeds,
-		PollInterval: 200 * time.Millisecond, // a table does not tell that it changed
-		Handler: handler.New(
-			handler.Funcs{Handle: tell("handle"), Update: tell("update"), Terminate: tell("terminate")},
-		),
+		App: app, ID: "node-1", Etcd: etcd,
+		Retriever: feeds, PollInterval: 200 * time.Millisecond, // a table does not tell that it changed
+		Handler: handler.New(handler.Funcs{
+			Handle: tell("handle"), Update: tell("update"), Terminate: tell("terminate"),
+		}),
 	})
 	if err != nil {
 		return err

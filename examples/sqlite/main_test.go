@@ -28,9 +28,11 @@ func TestWhatHappensToRowsHappensToResources(t *testing.T) {
 		t.Fatal(err)
 	}
 	for step, want := range map[string][]string{
-		"another interval":      {`update {"id":"news","url":"https://example.org/news","every":120}`},
-		"a pause":               {`terminate {"id":"sports","url":"https://example.org/sports","every":300}`},
-		"one less and one more": {`terminate {"id":"weather"`, `handle {"id":"traffic","url":"https://example.org/traffic","every":60}`},
+		"another interval": {`update {"id":"news","url":"https://example.org/news","every":120}`},
+		"a pause":          {`terminate {"id":"sports","url":"https://example.org/sports","every":300}`},
+		"one less and one more": {
+			`terminate {"id":"weather"`, `handle {"id":"traffic","url":"https://example.org/traffic","every":60}`,
+		},
 	} {
 		_, after, _ := strings.Cut(out.String(), "-- "+step+"\n")
 		said, _, _ := strings.Cut(after, "-- ")
@@ -61,7 +63,10 @@ func TestValuesOfSQLite(t *testing.T) {
 		want  string // of the first row's object
 		err   string
 	}{
-		{query: `SELECT * FROM r`, want: `{"id":"1","name":"é<","ratio":1.5,"ok":1,"at":"2026-01-02T03:04:05Z","raw":"hi","missing":null,"object":"{\"a\": [1]}"}`},
+		{
+			query: `SELECT * FROM r`,
+			want:  `{"id":"1","name":"é<","ratio":1.5,"ok":1,"at":"2026-01-02T03:04:05Z","raw":"hi","missing":null,"object":"{\"a\": [1]}"}`,
+		},
 		{query: `SELECT id, object AS data FROM r`, want: `{"id":"1","a":[1]}`},
 		{query: `SELECT name AS id FROM r WHERE id = ?`, args: []any{1}, want: `{"id":"é<"}`},
 		{query: `SELECT name AS id FROM r WHERE id = @id`, args: []any{sql.Named("id", 2)}},

@@ -149,9 +149,7 @@ func serve(ctx context.Context, h http.Handler) (url string, stop func(), err er
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	s := &http.Server{
-		Handler:           h,
-		ReadHeaderTimeout: time.Minute,
-		BaseContext:       func(net.Listener) context.Context { return ctx },
+		Handler: h, ReadHeaderTimeout: time.Minute, BaseContext: func(net.Listener) context.Context { return ctx },
 	}
 	served := make(chan struct{})
 	go func() {

@@ -68,18 +68,15 @@ func TestNoHandleBeginsPastTheDeadline(t *testing.T) {
 			}
 			before := handles.Load()
 			ticking.armed.Store(true)
-			if err := m.Allocate(
-				t.Context(),
-				drm.Resource{ID: "r", Data: json.RawMessage(`{"id":"r","v":2}`)},
-			); err != nil {
+			if err := m.Allocate(t.Context(), drm.Resource{
+				ID: "r", Data: json.RawMessage(`{"id":"r","v":2}`),
+			}); err != nil {
 				t.Fatal(err)
 			}
 			await(t, "the clock was looked at before the call", func() bool { return !ticking.armed.Load() })
-			await(
-				t,
-				"r is handled under another lease",
-				func() bool { return handles.Load() > before && len(m.Held()) == 1 },
-			)
+			await(t, "r is handled under another lease", func() bool {
+				return handles.Load() > before && len(m.Held()) == 1
+			})
 		})
 	}
 }

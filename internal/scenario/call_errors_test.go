@@ -52,19 +52,38 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 		hangs  bool   // Handle of the bad one does not return
 		says   string // of the failure
 	}{
-		"a nil pointer":            {handle: func(drm.Claim) error { var e *codeError; return e }, says: "*scenario_test.codeError"},
-		"Error calls the manager":  {handle: func(drm.Claim) error { return &hookError{text: askManager} }, says: "asked"},
-		"Error blocks":             {handle: func(drm.Claim) error { return &hookError{text: block} }, hangs: true},
-		"Error ends its goroutine": {handle: func(drm.Claim) error { return &hookError{text: func() string { runtime.Goexit(); return "" }} }, says: "Goexit"},
+		"a nil pointer": {
+			handle: func(drm.Claim) error { var e *codeError; return e }, says: "*scenario_test.codeError",
+		},
+		"Error calls the manager": {
+			handle: func(drm.Claim) error { return &hookError{text: askManager} }, says: "asked",
+		},
+		"Error blocks": {handle: func(drm.Claim) error { return &hookError{text: block} }, hangs: true},
+		"Error ends its goroutine": {
+			handle: func(drm.Claim) error { return &hookError{text: func() string { runtime.Goexit(); return "" }} },
+			says:   "Goexit",
+		},
 		"Unwrap panics": {handle: func(drm.Claim) error {
 			return &hookError{text: func() string { return "why" }, unwrap: func() error { panic("unwrap") }}
 		}, says: "why"},
-		"the handler ends its goroutine":  {handle: func(drm.Claim) error { runtime.Goexit(); return nil }, says: "Goexit"},
-		"a panic whose String panics":     {handle: func(drm.Claim) error { panic(stringer(func() string { panic("twice") })) }, says: "panic"},
-		"a panic whose String blocks":     {handle: func(drm.Claim) error { panic(stringer(block)) }, hangs: true},
-		"a report of a nil pointer":       {handle: func(c drm.Claim) error { var e *codeError; c.Report(e); return errors.New("reported") }, says: "reported"},
-		"a report that calls the manager": {handle: func(c drm.Claim) error { c.Report(&hookError{text: askManager}); return errors.New("reported") }, says: "reported"},
-		"a report that blocks":            {handle: func(c drm.Claim) error { c.Report(&hookError{text: block}); return nil }, hangs: true},
+		"the handler ends its goroutine": {
+			handle: func(drm.Claim) error { runtime.Goexit(); return nil }, says: "Goexit",
+		},
+		"a panic whose String panics": {
+			handle: func(drm.Claim) error { panic(stringer(func() string { panic("twice") })) }, says: "panic",
+		},
+		"a panic whose String blocks": {handle: func(drm.Claim) error { panic(stringer(block)) }, hangs: true},
+		"a report of a nil pointer": {
+			handle: func(c drm.Claim) error { var e *codeError; c.Report(e); return errors.New("reported") },
+			says:   "reported",
+		},
+		"a report that calls the manager": {
+			handle: func(c drm.Claim) error { c.Report(&hookError{text: askManager}); return errors.New("reported") },
+			says:   "reported",
+		},
+		"a report that blocks": {
+			handle: func(c drm.Claim) error { c.Report(&hookError{text: block}); return nil }, hangs: true,
+		},
 		"a report that ends its goroutine": {handle: func(c drm.Claim) error {
 			c.Report(&hookError{text: func() string { runtime.Goexit(); return "" }})
 			return nil
@@ -87,7 +106,8 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 					return nil
 				},
 			}))
-			cfg.HandleTimeout, cfg.TerminateTimeout, cfg.StopTimeout = 100*time.Millisecond, 100*time.Millisecond, 2*time.Second
+			cfg.HandleTimeout, cfg.TerminateTimeout, cfg.StopTimeout = 100*time.Millisecond, 100*time.Millisecond,
+				2*time.Second
 			if !test.hangs {
 				cfg.HandleTimeout = time.Minute
 			}
@@ -111,11 +131,10 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 				})
 			}
 			w.allocate("good") // the member goes on
-			await(
-				t,
-				"another one is handled",
-				func() bool { a, err := c.Lookup(t.Context(), "good"); return err == nil && a.State == drm.StateActive },
-			)
+			await(t, "another one is handled", func() bool {
+				a, err := c.Lookup(t.Context(), "good")
+				return err == nil && a.State == drm.StateActive
+			})
 			stopped := make(chan error, 1)
 			go func() { stopped <- member.Stop(context.Background()) }()
 			select {
@@ -161,11 +180,10 @@ func TestACallThatEndsItsGoroutineIsOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.allocate("s")
-	await(
-		t,
-		"another one is handled",
-		func() bool { held := m.Held(); return len(held) == 1 && held[0].Resource == "s" },
-	)
+	await(t, "another one is handled", func() bool {
+		held := m.Held()
+		return len(held) == 1 && held[0].Resource == "s"
+	})
 	if told.Load() < 2 || terminates.Load() < 2 {
 		t.Errorf("%d failures were told, %d Terminates called", told.Load(), terminates.Load())
 	}

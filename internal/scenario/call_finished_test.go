@@ -94,10 +94,9 @@ func (s *slowService) handles(w *world, cfg drm.Config) (*drm.Manager, given) {
 	w.allocate("r")
 	if s.slow == "update" {
 		await(w.tb, "r is handled", func() bool { return len(m.Held()) == 1 })
-		if err := m.Allocate(
-			w.tb.Context(),
-			drm.Resource{ID: "r", Data: json.RawMessage(`{"id":"r","v":2}`)},
-		); err != nil {
+		if err := m.Allocate(w.tb.Context(), drm.Resource{
+			ID: "r", Data: json.RawMessage(`{"id":"r","v":2}`),
+		}); err != nil {
 			w.tb.Fatal(err)
 		}
 	}
@@ -115,8 +114,7 @@ func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 	for name, end := range ends {
 		for _, slow := range []string{"handle", "update"} {
 			for _, finishes := range []bool{true, false} {
-				t.Run(
-					name+" during "+slow+map[bool]string{true: ", finished", false: ", cancelled"}[finishes],
+				t.Run(name+" during "+slow+map[bool]string{true: ", finished", false: ", cancelled"}[finishes],
 					func(t *testing.T) {
 						t.Parallel()
 						w, s := newWorld(t), newSlowService(finishes, slow)
@@ -132,11 +130,9 @@ func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 							}
 							close(s.answer)
 						}
-						await(
-							t,
-							"r is not a's any more",
-							func() bool { return strings.HasSuffix(s.said(), "terminate") },
-						)
+						await(t, "r is not a's any more", func() bool {
+							return strings.HasSuffix(s.said(), "terminate")
+						})
 						want := slow + ", terminate"
 						if !finishes {
 							want = slow + " cut off, terminate"
@@ -145,8 +141,7 @@ func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 							t.Errorf("the service saw: %s; want: %s", got, want)
 						}
 						w.stop(a)
-					},
-				)
+					})
 			}
 		}
 	}
@@ -197,10 +192,8 @@ func TestTheEndOfTheClaimCutsOffEvenACallThatIsToBeFinished(t *testing.T) {
 		w, s := newWorld(t), newSlowService(true, "handle")
 		a, call := s.handles(w, w.config("a", s))
 		defer w.stop(a)
-		if _, err := w.etcd.Delete(
-			t.Context(),
-			keys.New(drm.DefaultPrefix, "app").Claim(shard.Of("r", 64), "r"),
-		); err != nil {
+		if _, err := w.etcd.Delete(t.Context(),
+			keys.New(drm.DefaultPrefix, "app").Claim(shard.Of("r", 64), "r")); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "terminate follows", func() bool { return strings.Contains(s.said(), "handle cut off, terminate") })

@@ -28,7 +28,11 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 				}
 			}
 			a := w.config("a", handler.New(handler.Funcs{
-				Handle:    func(ctx context.Context, c drm.Claim) error { seen.saw(ctx, c); hang("handle"); return nil },
+				Handle: func(ctx context.Context, c drm.Claim) error {
+					seen.saw(ctx, c)
+					hang("handle")
+					return nil
+				},
 				Update:    func(context.Context, drm.Claim) error { hang("update"); return nil },
 				Terminate: func(context.Context, drm.Claim) error { hang("terminate"); return nil },
 			}))
@@ -50,8 +54,9 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 			w.allocate("r")
 			await(t, "a handles r", func() bool { _, ok := seen.of("a", "r"); return ok })
 			if hung == "update" {
-				if err := w.client().
-					Allocate(t.Context(), drm.Resource{ID: "r", Data: json.RawMessage(`{"id":"r","v":2}`)}); err != nil {
+				if err := w.client().Allocate(t.Context(), drm.Resource{
+					ID: "r", Data: json.RawMessage(`{"id":"r","v":2}`),
+				}); err != nil {
 					t.Fatal(err)
 				}
 				<-hangs
@@ -62,11 +67,8 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("b does not take over")
 			}
-			if old, _ := seen.of(
-				"a",
-				"r",
-			); !errors.Is(context.Cause(old.ctx), drm.CauseGivenUp) &&
-				hung != "handle" { // that one's had its timeout before
+			// that one's had its timeout before
+			if old, _ := seen.of("a", "r"); !errors.Is(context.Cause(old.ctx), drm.CauseGivenUp) && hung != "handle" {
 				t.Errorf("the context ended because of %v", context.Cause(old.ctx))
 			}
 		})
@@ -112,10 +114,8 @@ func TestALostClaimIsActedUponDuringTerminate(t *testing.T) {
 			if g, _ := seen.of("a", "r"); !g.claim.Valid() {
 				t.Errorf("the claim is this member's until Terminate has returned: %v", g)
 			}
-			if _, err := w.etcd.Delete(
-				t.Context(),
-				keys.New(drm.DefaultPrefix, "app").Claim(shard.Of("r", 64), "r"),
-			); err != nil {
+			if _, err := w.etcd.Delete(t.Context(),
+				keys.New(drm.DefaultPrefix, "app").Claim(shard.Of("r", 64), "r")); err != nil {
 				t.Fatal(err)
 			}
 			await(t, "nothing of a's handling is alive", func() bool { g, _ := seen.of("a", "r"); return g.isOver() })

@@ -73,8 +73,8 @@ func TestAReportOfAnEarlierHandlingIsIgnored(t *testing.T) {
 	}
 	r.until("the second handling is held", func() bool { return len(m.Held()) == 1 })
 	all[0].Report(errors.New("too late"))
-	if held := m.Held(); len(held) != 1 ||
-		held[0].State != drm.StateActive { // after the report: the loop takes both in turn
+	// after the report: the loop takes both in turn
+	if held := m.Held(); len(held) != 1 || held[0].State != drm.StateActive {
 		t.Errorf("the member says that it holds %+v", held)
 	}
 }

@@ -70,12 +70,8 @@ func TestAReceiverThatNeverAnswersShows(t *testing.T) {
 		t.Errorf("of the first try: %s", seen.Error)
 	}
 	shows(drm.StateFailed, "call timed out after 2.5s", "no answer came")
-	shows(
-		drm.StateFailed,
-		"handle has been running since 2",
-		"; try 2; the last one: drm: call timed out after 2.5s: ",
-		"no answer came",
-	)
+	shows(drm.StateFailed, "handle has been running since 2", "; try 2; the last one: drm: call timed out after 2.5s: ",
+		"no answer came")
 }
 
 // A failure is to be seen while the receiver, or the handler, is still being told of it.

@@ -23,10 +23,21 @@ func TestAHandleOfUnknownOutcomeIsTerminated(t *testing.T) {
 		answer func(w http.ResponseWriter, over <-chan struct{})
 		want   string
 	}{
-		"refused":       {func(w http.ResponseWriter, _ <-chan struct{}) { w.WriteHeader(http.StatusInternalServerError) }, "handle, handle_failed"},
-		"proxy timeout": {func(w http.ResponseWriter, _ <-chan struct{}) { w.WriteHeader(http.StatusGatewayTimeout) }, "handle, handle_failed, terminate"},
-		"broken":        {func(http.ResponseWriter, <-chan struct{}) { panic(http.ErrAbortHandler) }, "handle, handle_failed, terminate"},
-		"no answer":     {func(_ http.ResponseWriter, over <-chan struct{}) { <-over }, "handle, handle_failed, terminate"},
+		"refused": {
+			func(w http.ResponseWriter, _ <-chan struct{}) { w.WriteHeader(http.StatusInternalServerError) },
+			"handle, handle_failed",
+		},
+		"proxy timeout": {
+			func(w http.ResponseWriter, _ <-chan struct{}) { w.WriteHeader(http.StatusGatewayTimeout) },
+			"handle, handle_failed, terminate",
+		},
+		"broken": {
+			func(http.ResponseWriter, <-chan struct{}) { panic(http.ErrAbortHandler) },
+			"handle, handle_failed, terminate",
+		},
+		"no answer": {
+			func(_ http.ResponseWriter, over <-chan struct{}) { <-over }, "handle, handle_failed, terminate",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var mu sync.Mutex

@@ -123,8 +123,7 @@ func TestADrainedMemberHoldsNothingUntilItIsUndrained(t *testing.T) {
 	}
 	members, err := c.Members(t.Context())
 	if err != nil || members[0].State != "draining" || members[0].Drain != drm.DrainOrdered ||
-		members[0].Resources != 0 ||
-		members[0].Shards != 0 {
+		members[0].Resources != 0 || members[0].Shards != 0 {
 		t.Errorf("%+v, %v", members, err)
 	}
 	r.until("the other has all", func() bool {
@@ -220,10 +219,7 @@ func TestOddIDsAreHandledLikeAnyOther(t *testing.T) {
 		}
 	}
 	var input *drm.InputError
-	if err := m.Allocate(
-		t.Context(),
-		drm.Resource{ID: "x", Data: []byte(`{"id":"y"}`)},
-	); !errors.As(err, &input) ||
+	if err := m.Allocate(t.Context(), drm.Resource{ID: "x", Data: []byte(`{"id":"y"}`)}); !errors.As(err, &input) ||
 		input.Field != "data.id" {
 		t.Errorf("another id in the data: %v", err)
 	}

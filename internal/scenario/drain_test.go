@@ -107,7 +107,8 @@ func TestMembersAndDrainsReadNoCatalogue(t *testing.T) {
 		return err == nil && len(ms) == 2 && ms[0].Resources == all["a"] && ms[1].Resources == all["b"]
 	})
 	for what, err := range map[string]error{
-		"drain": c.Drain(t.Context(), "a"), "undrain": c.Undrain(t.Context(), "a"), "drain again": c.Drain(t.Context(), "a"),
+		"drain": c.Drain(t.Context(), "a"), "undrain": c.Undrain(t.Context(), "a"),
+		"drain again": c.Drain(t.Context(), "a"),
 	} {
 		if err != nil {
 			t.Errorf("%s: %v", what, err)
@@ -151,10 +152,7 @@ func TestTheLastMemberIsNotDrained(t *testing.T) {
 	if err := c.Drain(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Drain(
-		t.Context(),
-		"b",
-	); !errors.Is(err, drm.ErrLastMember) ||
+	if err := c.Drain(t.Context(), "b"); !errors.Is(err, drm.ErrLastMember) ||
 		!strings.Contains(err.Error(), "start another member, or undrain one") {
 		t.Errorf("to drain the last one: %v", err)
 	}
@@ -216,10 +214,8 @@ func TestAMemberThatIsNotThereCanBeDrainedAndUndrained(t *testing.T) {
 	said := func(what string) func() bool {
 		return func() bool { return logs.FilterMessageSnippet(what).Len() > 0 }
 	}
-	r.until(
-		"it says that it is drained",
-		said("drained by order: this member takes nothing until it is undrained (drmctl undrain b)"),
-	)
+	r.until("it says that it is drained",
+		said("drained by order: this member takes nothing until it is undrained (drmctl undrain b)"))
 	if f := logs.FilterMessageSnippet("drained by order").All()[0].ContextMap(); f["since"] == nil {
 		t.Errorf("it does not say since when: %v", f)
 	}
@@ -256,16 +252,14 @@ func TestAWaitThatEndsSaysWhatItSawLast(t *testing.T) {
 		err := wait(ctx)
 		var ended *drm.WaitError
 		if !errors.As(err, &ended) || !errors.Is(err, context.DeadlineExceeded) ||
-			!strings.Contains(ended.Last, want) ||
-			!strings.Contains(err.Error(), ended.Last) {
+			!strings.Contains(ended.Last, want) || !strings.Contains(err.Error(), ended.Last) {
 			t.Errorf("%s: %v, want it to say %q", what, err, want)
 		}
 	}
-	says(
-		"allocate",
-		"there is no live member",
-		func(ctx context.Context) error { _, err := c.Wait(ctx, "x"); return err },
-	)
+	says("allocate", "there is no live member", func(ctx context.Context) error {
+		_, err := c.Wait(ctx, "x")
+		return err
+	})
 
 	release := make(chan struct{})
 	r.onTerminate = func(context.Context, drm.Claim) error { <-release; return nil }
@@ -276,27 +270,24 @@ func TestAWaitThatEndsSaysWhatItSawLast(t *testing.T) {
 	owner := r.holders()["x"]
 	r.until("it says that it has one", func() bool {
 		ms, err := c.Members(t.Context())
-		return err == nil &&
-			slices.ContainsFunc(ms, func(m drm.MemberInfo) bool { return m.ID == owner && m.Resources == 1 })
+		return err == nil && slices.ContainsFunc(ms, func(m drm.MemberInfo) bool {
+			return m.ID == owner && m.Resources == 1
+		})
 	})
 	if err := c.Drain(t.Context(), owner); err != nil {
 		t.Fatal(err)
 	}
 	says("drain", "it has 1 resources", func(ctx context.Context) error { return c.WaitDrained(ctx, owner) })
 	other := map[string]string{"a": "b", "b": "a"}[owner]
-	says(
-		"the other",
-		fmt.Sprintf("%q is still with %q", "x", owner),
-		func(ctx context.Context) error { return c.WaitUndrained(ctx, other) },
-	)
+	says("the other", fmt.Sprintf("%q is still with %q", "x", owner), func(ctx context.Context) error {
+		return c.WaitUndrained(ctx, other)
+	})
 	if err := c.Deallocate(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	says(
-		"deallocate",
-		fmt.Sprintf("%q still has it", owner),
-		func(ctx context.Context) error { return c.WaitGone(ctx, "x") },
-	)
+	says("deallocate", fmt.Sprintf("%q still has it", owner), func(ctx context.Context) error {
+		return c.WaitGone(ctx, "x")
+	})
 	close(release)
 	if err := c.WaitGone(t.Context(), "x"); err != nil {
 		t.Error(err)
@@ -309,9 +300,9 @@ func TestAWaitSaysThatEtcdIsGone(t *testing.T) {
 		t.Fatal(err)
 	}
 	q := newRequests("app")
-	c := w.clientOf(
-		drm.ClientConfig{Etcd: drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 100 * time.Millisecond}},
-	)
+	c := w.clientOf(drm.ClientConfig{
+		Etcd: drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 100 * time.Millisecond},
+	})
 	if _, err := c.Lookup(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
@@ -338,8 +329,7 @@ func TestAllocateMakesAnAppOnlyWhereItMay(t *testing.T) {
 		t.Errorf("in an app that is there: %v", err)
 	}
 	var input *drm.InputError
-	if err := w.clientOf(drm.ClientConfig{Create: true, Shards: 8}).
-		Allocate(t.Context(), x); !errors.As(err, &input) ||
+	if err := w.clientOf(drm.ClientConfig{Create: true, Shards: 8}).Allocate(t.Context(), x); !errors.As(err, &input) ||
 		!strings.Contains(err.Error(), "the 7 that") {
 		t.Errorf("with other shards: %v", err)
 	}

@@ -39,8 +39,7 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 	for _, id := range []string{"gone", "stays"} { // the first one coordinates
 		cfg := w.config(id, r)
 		cfg.LeaseTTL, cfg.Etcd = 4*time.Second, drm.EtcdConfig{
-			Endpoints:      []string{w.endpoint},
-			CommandTimeout: time.Second,
+			Endpoints: []string{w.endpoint}, CommandTimeout: time.Second,
 		}
 		cfg.AllocateOnly, cfg.Retriever = false, src
 		if id == "gone" {
@@ -63,12 +62,8 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 	}
 	proxy.BlackHole()
 	r.until("its claims have expired", func() bool {
-		resp, err := w.etcd.Get(
-			context.Background(),
-			"/drm/app/shards/",
-			clientv3.WithPrefix(),
-			clientv3.WithKeysOnly(),
-		)
+		resp, err := w.etcd.Get(context.Background(), "/drm/app/shards/", clientv3.WithPrefix(),
+			clientv3.WithKeysOnly())
 		if err != nil {
 			return false
 		}
@@ -81,18 +76,13 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		return claimed == kept
 	})
 	stands := func() []observer.LoggedEntry { return log.FilterMessage("cannot stand for coordinator").All() }
-	r.until(
-		"it has tried for the office four times",
-		func() bool { return len(stands()) >= 4 },
-	) // and would take over meanwhile
-	for i, least := range []time.Duration{800 * time.Millisecond, 1600 * time.Millisecond} { // after the first, which news may have brought forward
+	// and would take over meanwhile
+	r.until("it has tried for the office four times", func() bool { return len(stands()) >= 4 })
+	// after the first, which news may have brought forward
+	for i, least := range []time.Duration{800 * time.Millisecond, 1600 * time.Millisecond} {
 		if tries := stands(); tries[i+2].Time.Sub(tries[i+1].Time) < least {
-			t.Errorf(
-				"it stood for coordinator again %v after try %d, and was to wait for %v at least",
-				tries[i+2].Time.Sub(tries[i+1].Time),
-				i+2,
-				least,
-			)
+			t.Errorf("it stood for coordinator again %v after try %d, and was to wait for %v at least",
+				tries[i+2].Time.Sub(tries[i+1].Time), i+2, least)
 		}
 	}
 	for _, c := range r.all()[calls:] {

@@ -26,10 +26,8 @@ func wide(version string, ids ...string) []drm.Resource {
 	all := make([]drm.Resource, len(ids))
 	for i, id := range ids {
 		all[i] = drm.Resource{
-			ID: id,
-			Data: json.RawMessage(
-				fmt.Sprintf(`{"id":%q,"version":%q,"pad":%q}`, id, version, strings.Repeat("x", 200)),
-			),
+			ID: id, Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"version":%q,"pad":%q}`, id, version,
+				strings.Repeat("x", 200))),
 		}
 	}
 	return all
@@ -49,7 +47,8 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 				src.set(wide("first", ids(n)...), nil)
 				config := func(id string) drm.Config {
 					cfg := w.config(id, r)
-					cfg.AllocateOnly, cfg.Retriever, cfg.Shards, cfg.PollInterval, cfg.Weight = false, src, shards, 100*time.Millisecond, 4
+					cfg.AllocateOnly, cfg.Retriever, cfg.Shards, cfg.PollInterval, cfg.Weight = false, src, shards,
+						100*time.Millisecond, 4
 					return cfg
 				}
 				a := w.start(config("a"))
@@ -65,10 +64,9 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 				healthy()
 
 				w.start(config("b"))
-				r.until(
-					"two share them",
-					func() bool { return allHeld(r, n)() && (shards == 1 || len(heldBy(r, "b")) > 0) },
-				)
+				r.until("two share them", func() bool {
+					return allHeld(r, n)() && (shards == 1 || len(heldBy(r, "b")) > 0)
+				})
 				if err := a.Allocate(t.Context(), drm.Resource{ID: "more"}); err != nil {
 					t.Error(err)
 				}
@@ -109,13 +107,9 @@ func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
 	all := wide("", "small")
 	for i := range large {
 		id := fmt.Sprintf("%03d%s", i, strings.Repeat("i", 200)) // the record names them
-		all = append(
-			all,
-			drm.Resource{
-				ID:   id,
-				Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"pad":%q}`, id, strings.Repeat("x", 9<<10))),
-			},
-		)
+		all = append(all, drm.Resource{
+			ID: id, Data: json.RawMessage(fmt.Sprintf(`{"id":%q,"pad":%q}`, id, strings.Repeat("x", 9<<10))),
+		})
 	}
 	src := newSource()
 	src.set(all, nil)
@@ -123,8 +117,7 @@ func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
 	cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, 100*time.Millisecond
 	w.start(cfg)
 	r.until("what fits is handled", allHeld(r, 1))
-	if s, err := w.client().
-		Status(t.Context()); err != nil || s.Source.TooLarge != large || s.Source.Error != "" ||
+	if s, err := w.client().Status(t.Context()); err != nil || s.Source.TooLarge != large || s.Source.Error != "" ||
 		s.Source.LastSuccess.IsZero() {
 		t.Errorf("source: %+v, %v", s.Source, err)
 	}
@@ -161,10 +154,8 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 		return err == nil && s.Coordinator == "b"
 	})
 	const low = "--max-txn-ops is too low: this needs 3"
-	cfg = w.config(
-		"c",
-		r,
-	) // the first with a source: that another one coordinates is no reason not to wait for its fetch
+	// the first with a source: that another one coordinates is no reason not to wait for its fetch
+	cfg = w.config("c", r)
 	cfg.AllocateOnly, cfg.Retriever = false, newSource("x")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -185,10 +176,7 @@ func TestAnEtcdThatTakesOneOperationInATransactionIsRefused(t *testing.T) {
 	w := limitedWorld(t, maxTxnOps(1))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
-	if _, err := w.tryStart(
-		ctx,
-		w.config("a", newRecorder(t)),
-	); err == nil ||
+	if _, err := w.tryStart(ctx, w.config("a", newRecorder(t))); err == nil ||
 		!strings.Contains(err.Error(), "--max-txn-ops is too low: this needs 2") {
 		t.Errorf("Start: %v", err)
 	}

@@ -20,7 +20,8 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	server := embeddedtest.Server(t)
 	etcd := embeddedtest.Client(t, server.Endpoint())
 	for n, k := range []kind{
-		createApp, claims, releases, states, registers, setStates, stands, resigns, catalogues, allocates, suspends, records,
+		createApp, claims, releases, states, registers, setStates, stands, resigns, catalogues, allocates, suspends,
+		records,
 		grants, keepalives, revokes,
 	} {
 		for _, f := range []fault{loseAnswer, loseRequest, beLate} {
@@ -52,10 +53,8 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 // should be.
 func (w *world) liveThrough(q *requests) {
 	t := w.tb
-	r, src := newRecorder(
-		t,
-	), newSource(
-		ids(12)...) // the recorder fails the test if any resource is handled by two at once
+	// the recorder fails the test if any resource is handled by two at once
+	r, src := newRecorder(t), newSource(ids(12)...)
 	config := func(id string, src *source) drm.Config {
 		cfg := w.config(id, r)
 		cfg.LeaseTTL = 2 * time.Second

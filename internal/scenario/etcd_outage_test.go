@@ -69,10 +69,9 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 	if err := server.Close(); err != nil {
 		t.Fatal(err)
 	}
-	stopper.until(
-		"the one with the default policy has ended everything",
-		func() bool { return len(stopper.holders()) == 0 },
-	)
+	stopper.until("the one with the default policy has ended everything", func() bool {
+		return len(stopper.holders()) == 0
+	})
 	untouched("in the outage")
 	if n := len(ms["keeper"].Held()); n != len(held) {
 		t.Errorf("in the outage %d are held, of %d", n, len(held))

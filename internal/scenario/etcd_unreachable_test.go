@@ -88,7 +88,9 @@ func TestAnEtcdThatCannotBeReachedIsExplained(t *testing.T) {
 		},
 		// What does not pass is told at once: a start would wait for ten minutes else, and the test not for so long.
 		"a certificate that is not trusted": {
-			drm.EtcdConfig{Endpoints: []string{server.Endpoint()}, TLS: strangers.client("a"), DialTimeout: 10 * time.Minute},
+			drm.EtcdConfig{
+				Endpoints: []string{server.Endpoint()}, TLS: strangers.client("a"), DialTimeout: 10 * time.Minute,
+			},
 			[]string{server.Endpoint() + ": its certificate is not trusted (x509: "},
 		},
 	} {

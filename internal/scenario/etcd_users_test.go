@@ -55,9 +55,7 @@ func newUsersWorld(t *testing.T, change func(*embedded.Config)) *usersWorld {
 func (w *usersWorld) member(id string, r *recorder, change func(*drm.Config)) *drm.Manager {
 	cfg := w.config(id, r)
 	cfg.Etcd = drm.EtcdConfig{
-		Endpoints: []string{w.endpoint},
-		Username:  embeddedtest.User,
-		Password:  embeddedtest.Password,
+		Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password,
 	}
 	if change != nil {
 		change(&cfg)
@@ -92,7 +90,8 @@ func TestAnIdleMemberAuthenticatesOnce(t *testing.T) {
 		"endpoints": {client: func(*usersWorld) *clientv3.Client { return nil }},
 		"the caller's client": {client: func(w *usersWorld) *clientv3.Client {
 			c, err := clientv3.New(clientv3.Config{
-				Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password, Logger: zap.NewNop(), DialTimeout: patience,
+				Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password,
+				Logger: zap.NewNop(), DialTimeout: patience,
 			})
 			if err != nil {
 				t.Fatal(err)
@@ -148,10 +147,9 @@ func TestMembersOutliveTheirTokens(t *testing.T) {
 			a := w.member("a", r, nil)
 			b := w.member("b", r, nil)
 			allocate(t, a, ids(20)...)
-			r.until(
-				"both have some",
-				func() bool { return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0 },
-			)
+			r.until("both have some", func() bool {
+				return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0
+			})
 			end(w)
 			w.stop(b) // whose shards a has to follow from now on
 			r.until("the other has them all", func() bool { return len(a.Held()) == 20 })
@@ -202,14 +200,9 @@ func TestAPasswordThatWasChangedIsToldAndRecoveredFrom(t *testing.T) {
 	began := time.Now()
 	cfg := w.config("b", r)
 	cfg.Etcd = drm.EtcdConfig{
-		Endpoints: []string{w.endpoint},
-		Username:  embeddedtest.User,
-		Password:  embeddedtest.Password,
+		Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password,
 	}
-	if _, err := w.tryStart(
-		t.Context(),
-		cfg,
-	); !errors.Is(err, rpctypes.ErrAuthFailed) ||
+	if _, err := w.tryStart(t.Context(), cfg); !errors.Is(err, rpctypes.ErrAuthFailed) ||
 		!strings.Contains(err.Error(), `etcd refuses the user "drm"`) {
 		t.Errorf("start with a wrong password: %v", err)
 	}
@@ -234,16 +227,14 @@ func TestUsersByCertificate(t *testing.T) {
 	calls := new(embeddedtest.Calls)
 	cfg := embeddedtest.UsersConfig()
 	cfg.OnCall, cfg.ClientTLS = calls.Count, &embedded.TLS{
-		Cert:     certs.path("server.pem"),
-		Key:      certs.path("server.key"),
-		ClientCA: certs.path("ca.pem"),
+		Cert: certs.path("server.pem"), Key: certs.path("server.key"), ClientCA: certs.path("ca.pem"),
 	}
 	server, _ := embeddedtest.Start(t, cfg)
 	endpoint := "https://" + server.Endpoint()
 	dial := func(user string) *clientv3.Client {
-		c, err := clientv3.New(
-			clientv3.Config{Endpoints: []string{endpoint}, TLS: certs.client(user), Logger: zap.NewNop()},
-		)
+		c, err := clientv3.New(clientv3.Config{
+			Endpoints: []string{endpoint}, TLS: certs.client(user), Logger: zap.NewNop(),
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -260,10 +251,9 @@ func TestUsersByCertificate(t *testing.T) {
 	}
 	a, b := w.member("a", r, byCertificate), w.member("b", r, byCertificate)
 	allocate(t, a, ids(20)...)
-	r.until(
-		"both have some",
-		func() bool { return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0 },
-	)
+	r.until("both have some", func() bool {
+		return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0
+	})
 	if _, err := root.UserAdd(t.Context(), "other", "other"); err != nil {
 		t.Fatal(err)
 	}

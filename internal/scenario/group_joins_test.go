@@ -41,17 +41,15 @@ func TestALoneJoinDoesNotWait(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	began := time.Now()
 	w.members(r, newSource(ids(20)...), "a")
-	r.until(
-		"one has all, and not only since now",
-		func() bool { return len(r.holders()) == 20 && time.Since(began) > 2*time.Second },
-	)
+	r.until("one has all, and not only since now", func() bool {
+		return len(r.holders()) == 20 && time.Since(began) > 2*time.Second
+	})
 	cfg := w.config("b", r)
 	cfg.JoinDelay = time.Minute // longer than anything here is waited for
 	w.start(cfg)
-	r.until(
-		"two share all",
-		func() bool { return r.count("terminate", "") > 0 && len(r.holders()) == 20 && settled(t, w) },
-	)
+	r.until("two share all", func() bool {
+		return r.count("terminate", "") > 0 && len(r.holders()) == 20 && settled(t, w)
+	})
 }
 
 func TestAMemberThatIsStuckWhileJoiningHoldsNobodyUp(t *testing.T) {

@@ -114,7 +114,9 @@ func TestStopTerminatesEverythingBeforeOthersHandleIt(t *testing.T) {
 		t.Errorf("TearDown was called %d times for one stop", downs)
 	}
 	_, waited := ms["a"].Wait(t.Context(), "r0")
-	for _, err := range []error{waited, ms["a"].Allocate(t.Context(), drm.Resource{ID: "x"}), ms["a"].Deallocate(t.Context(), "r0")} {
+	for _, err := range []error{
+		waited, ms["a"].Allocate(t.Context(), drm.Resource{ID: "x"}), ms["a"].Deallocate(t.Context(), "r0"),
+	} {
 		if !errors.Is(err, drm.ErrStopped) {
 			t.Errorf("a call after the stop: %v", err)
 		}

@@ -88,9 +88,18 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 		damage  func(h *byHand)
 		then    func(h *byHand) // before all is to be well again
 	}{
-		{name: "member key", damage: func(h *byHand) { h.delete(h.Member("a")) }, then: func(h *byHand) { h.eventually(h.Member("a"), true) }},
-		{name: "member lease", damage: func(h *byHand) { h.revoke(h.Member("a")) }, then: func(h *byHand) { h.eventually(h.Member("a"), true) }},
-		{name: "slot", damage: func(h *byHand) { h.delete(h.Slot(0)) }, then: func(h *byHand) { h.eventually(h.Slot(0), true) }},
+		{
+			name: "member key", damage: func(h *byHand) { h.delete(h.Member("a")) },
+			then: func(h *byHand) { h.eventually(h.Member("a"), true) },
+		},
+		{
+			name: "member lease", damage: func(h *byHand) { h.revoke(h.Member("a")) },
+			then: func(h *byHand) { h.eventually(h.Member("a"), true) },
+		},
+		{
+			name: "slot", damage: func(h *byHand) { h.delete(h.Slot(0)) },
+			then: func(h *byHand) { h.eventually(h.Slot(0), true) },
+		},
 		{name: "claim", overlap: true, damage: func(h *byHand) {
 			id := h.heldBy(h.a)
 			h.delete(h.Claim(shard.Of(id, 64), id))
@@ -115,7 +124,10 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			damage: func(h *byHand) { h.delete(h.Drain("a")) },
 			then:   func(h *byHand) { h.until("it has its share again", func() bool { return len(h.a.Held()) > 0 }) },
 		},
-		{name: "pin", prepare: func(h *byHand) { h.moveBy(h.Pin(h.shardOf("r0")), func(to string) string { return to }) }, damage: func(h *byHand) {
+		{name: "pin", prepare: func(h *byHand) {
+			h.moveBy(h.Pin(h.shardOf("r0")),
+				func(to string) string { return to })
+		}, damage: func(h *byHand) {
 			h.delete(h.Pin(h.shardOf("r0")))
 		}},
 		{name: "placement", prepare: func(h *byHand) {
@@ -125,7 +137,10 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			h.src.set(resources(append(ids(20), "new")...), nil)
 			h.wanted = append(h.wanted, "new")
 		}},
-		{name: "source record", damage: func(h *byHand) { h.delete(h.Source()) }, then: func(h *byHand) { h.eventually(h.Source(), true) }},
+		{
+			name: "source record", damage: func(h *byHand) { h.delete(h.Source()) },
+			then: func(h *byHand) { h.eventually(h.Source(), true) },
+		},
 		{
 			name: "deallocated mark",
 			prepare: func(h *byHand) {
@@ -144,13 +159,19 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			}
 			h.wanted = append(h.wanted, "new")
 		}},
-		{name: "allocated entry", damage: func(h *byHand) { h.delete(h.Resource(h.shardOf("own"), "own")) }, then: func(h *byHand) {
-			h.wanted = slices.DeleteFunc(h.wanted, func(id string) bool { return id == "own" })
-		}},
-		{name: "source's entry", damage: func(h *byHand) { h.delete(h.Resource(h.shardOf("r0"), "r0")) }, then: func(h *byHand) {
-			h.until("it is not handled", func() bool { return !h.each(h.wanted...) })
-			h.delete(h.Coordinator()) // a new term reads the catalogue anew; else it is read anew after an hour
-		}},
+		{
+			name: "allocated entry", damage: func(h *byHand) { h.delete(h.Resource(h.shardOf("own"), "own")) },
+			then: func(h *byHand) {
+				h.wanted = slices.DeleteFunc(h.wanted, func(id string) bool { return id == "own" })
+			},
+		},
+		{
+			name: "source's entry", damage: func(h *byHand) { h.delete(h.Resource(h.shardOf("r0"), "r0")) },
+			then: func(h *byHand) {
+				h.until("it is not handled", func() bool { return !h.each(h.wanted...) })
+				h.delete(h.Coordinator()) // a new term reads the catalogue anew; else it is read anew after an hour
+			},
+		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
@@ -176,13 +197,8 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			}
 			h.settle()
 			gap, after, handled, overlaps := h.since(from)
-			t.Logf(
-				"handled anew: %d, the last after %v; longest gap %v; overlaps %d",
-				handled,
-				after.Round(time.Millisecond),
-				gap.Round(time.Millisecond),
-				len(overlaps),
-			)
+			t.Logf("handled anew: %d, the last after %v; longest gap %v; overlaps %d", handled,
+				after.Round(time.Millisecond), gap.Round(time.Millisecond), len(overlaps))
 			if len(overlaps) > 0 && !test.overlap {
 				t.Errorf("handled by two at once: %v", overlaps)
 			}
@@ -248,8 +264,7 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 	w.stop(m)
 	w.members(l, src, "c")
 	l.until("what the source has is handled again", func() bool { return l.each(ids(6)...) || l.each(ids(5)...) })
-	if found, err := w.client().
-		Verify(t.Context()); err != nil ||
+	if found, err := w.client().Verify(t.Context()); err != nil ||
 		slices.ContainsFunc(found, func(v drm.Violation) bool { return v.Kind == drm.ViolationNoConfig }) {
 		t.Errorf("Verify found %+v, %v", found, err)
 	}

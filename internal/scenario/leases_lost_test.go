@@ -81,12 +81,8 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 		}
 		first := granted.firstAfter(id, fault)
 		if earliest.IsZero() || first.Before(earliest) {
-			t.Errorf(
-				"%s asked for a lease after %v, and was to do so after %v at least",
-				id,
-				first.Sub(fault),
-				earliest.Sub(fault),
-			)
+			t.Errorf("%s asked for a lease after %v, and was to do so after %v at least", id, first.Sub(fault),
+				earliest.Sub(fault))
 		}
 	}
 	if len(pauses) < members { // they are of nanoseconds

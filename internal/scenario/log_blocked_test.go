@@ -45,9 +45,8 @@ func TestABlockedLogDelaysNoDeadline(t *testing.T) {
 		Terminate: func(context.Context, drm.Claim) error { terminated.Add(1); return nil },
 	}))
 	cfg.Etcd = drm.EtcdConfig{Endpoints: []string{proxy.Endpoint()}, CommandTimeout: time.Second}
-	cfg.Logger = zap.New(
-		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), pipe, zap.DebugLevel),
-	)
+	cfg.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), pipe,
+		zap.DebugLevel))
 	cfg.LeaseTTL, cfg.StopTimeout = 3*time.Second, 2*time.Second
 	a, err := w.tryStart(t.Context(), cfg)
 	if err != nil {
@@ -76,11 +75,9 @@ func TestABlockedLogDelaysNoDeadline(t *testing.T) {
 	if err := w.client().Deallocate(t.Context(), "s"); err != nil {
 		t.Fatal(err)
 	}
-	await(
-		t,
-		"a has terminated s, though its log blocks",
-		func() bool { return terminated.Load() == 1 && len(a.Held()) == 1 },
-	)
+	await(t, "a has terminated s, though its log blocks", func() bool {
+		return terminated.Load() == 1 && len(a.Held()) == 1
+	})
 
 	proxy.BlackHole()
 	select {

@@ -50,9 +50,8 @@ func (w *written) text() string {
 
 // logger logs everything to w.
 func (w *written) logger() *zap.Logger {
-	return zap.New(
-		zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(w), zap.DebugLevel),
-	)
+	return zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), zapcore.AddSync(w),
+		zap.DebugLevel))
 }
 
 // clumsy is a handler that fails in each way that may take a resource's data along.
@@ -99,38 +98,23 @@ func (h clumsy) TerminateFailed(_ context.Context, c drm.Claim, _ error) { panic
 
 // secretBad are bad items, of each kind.
 var secretBad = []string{
-	`{"password":"hunter2"}`,
-	`{"id":"","password":"hunter2"}`,
-	`{"id":null,"password":"hunter2"}`,
+	`{"password":"hunter2"}`, `{"id":"","password":"hunter2"}`, `{"id":null,"password":"hunter2"}`,
 	`{"id":7,"password":"hunter2"}`,
-	`{"id":["hunter2"]}`,
-	`{"id":{"password":"hunter2"}}`,
-	`{"id":true,"password":"hunter2"}`,
+	`{"id":["hunter2"]}`, `{"id":{"password":"hunter2"}}`, `{"id":true,"password":"hunter2"}`,
 	`{"id":"bad\u0000","password":"hunter2"}`,
-	"{\"id\":\"bad-utf8\",\"password\":\"hunter2\xff\"}",
-	`"hunter2"`,
-	`["hunter2"]`,
-	`[{"id":"x","password":"hunter2"}]`,
-	`null`,
-	`false`,
-	`{"id":"twice","password":"hunter2"}`,
-	`{"id":"twice","password":"hunter2 too"}`,
+	"{\"id\":\"bad-utf8\",\"password\":\"hunter2\xff\"}", `"hunter2"`, `["hunter2"]`,
+	`[{"id":"x","password":"hunter2"}]`, `null`, `false`,
+	`{"id":"twice","password":"hunter2"}`, `{"id":"twice","password":"hunter2 too"}`,
 	`{"id":"` + strings.Repeat("x", 600) + `","password":"hunter2"}`,
 }
 
 // secretBodies are answers that are bad as a whole.
 var secretBodies = []string{
-	`"hunter2"`,
-	`["hunter2"]`,
-	`{"data":"hunter2"}`,
-	`{"data":{"password":"hunter2"}}`,
-	`hunter2`,
+	`"hunter2"`, `["hunter2"]`, `{"data":"hunter2"}`, `{"data":{"password":"hunter2"}}`, `hunter2`,
 	`{"data":[{"password":"hunter2"`,
-	`{"data":[{"password":"hunter2",}]}`,
-	`{"data":[{"password":"hunter2"}] "hunter2"}`,
+	`{"data":[{"password":"hunter2",}]}`, `{"data":[{"password":"hunter2"}] "hunter2"}`,
 	`{"data":[{"password":"\hunter2"}]}`,
-	`{"data":[],"next":["hunter2"]}`,
-	`{"data":[],"next":{"token":"hunter2"}}`,
+	`{"data":[],"next":["hunter2"]}`, `{"data":[],"next":{"token":"hunter2"}}`,
 	`{"data":[],"next":"http://u:hunter2@127.0.0.1:1/?token=hunter2"}`,
 	`{"data":[],"next":"hunter2:hunter2"}`,
 }
@@ -154,28 +138,21 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 	var good []string
 	for _, at := range []string{"handle", "update", "terminate"} {
 		for i, how := range []string{
-			"an error", "panic with the claim", "panic with a pointer to it", "panic with the resource", "panic with the data",
+			"an error", "panic with the claim", "panic with a pointer to it", "panic with the resource",
+			"panic with the data",
 			"panic with the object", "panic with an error", "a nil map", "a wrong type",
 		} {
-			good = append(
-				good,
-				fmt.Sprintf(`{"id":"%s-%d","at":%q,"how":%q,"password":"hunter2 VERSION"}`, at, i, at, how),
-			)
+			good = append(good, fmt.Sprintf(`{"id":"%s-%d","at":%q,"how":%q,"password":"hunter2 VERSION"}`, at, i, at,
+				how))
 		}
 	}
 	list := func(version string, items ...string) string {
 		return strings.ReplaceAll(`{"data":[`+strings.Join(items, ",")+`]}`, "VERSION", version)
 	}
 	src, err := retriever.NewHTTP(retriever.HTTPConfig{
-		URL: strings.Replace(
-			server.URL,
-			"//",
-			"//user:swordfish@",
-			1,
-		) + "/?token=swordfish",
-		NextInBody: true,
-		Attempts:   1,
-		Header:     http.Header{"X-Key": {"swordfish"}},
+		URL: strings.Replace(server.URL, "//", "//user:swordfish@", 1) + "/?token=swordfish", NextInBody: true,
+		Attempts: 1,
+		Header:   http.Header{"X-Key": {"swordfish"}},
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -228,14 +205,8 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 	var all strings.Builder
 	all.WriteString(look("handled", `cannot do claim of resource`, `handle-1`))
 	answer(list("2", append(good, secretBad...)...))
-	all.WriteString(
-		look(
-			"with bad items and changes",
-			fmt.Sprintf("Bad:%d", len(secretBad)-1),
-			"update-4",
-			`an object of password`,
-		),
-	)
+	all.WriteString(look("with bad items and changes", fmt.Sprintf("Bad:%d", len(secretBad)-1), "update-4",
+		`an object of password`))
 	answer(list("2", append(good[:1], secretBad...)...))
 	all.WriteString(look("mostly bad", fmt.Sprintf("%d of its %d items are bad", len(secretBad)-1, len(secretBad)+1)))
 	for i, text := range secretBodies {
@@ -247,15 +218,14 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 
 	// What is corrupt in the catalogue, and what is allocated badly.
 	for i, value := range []string{
-		`hunter2`, `"hunter2"`, `{"from_source":"hunter2"}`, `{"from_source":77042,"data":{}}`, `{"from_source":true,"data":"hunter2"}`,
-		`{"from_source":true,"data":{"id":"other","password":"hunter2"}}`, `{"from_source":true,"data":{"id":["hunter2"]}}`, `{"from_source":true,"data":{"password":"hunter2",`,
+		`hunter2`, `"hunter2"`, `{"from_source":"hunter2"}`, `{"from_source":77042,"data":{}}`,
+		`{"from_source":true,"data":"hunter2"}`,
+		`{"from_source":true,"data":{"id":"other","password":"hunter2"}}`,
+		`{"from_source":true,"data":{"id":["hunter2"]}}`, `{"from_source":true,"data":{"password":"hunter2",`,
 	} {
 		id := fmt.Sprint("corrupt-", i)
-		if _, err := w.etcd.Put(
-			t.Context(),
-			keys.New(drm.DefaultPrefix, w.app).Resource(shard.Of(id, cfg.Shards), id),
-			value,
-		); err != nil {
+		if _, err := w.etcd.Put(t.Context(), keys.New(drm.DefaultPrefix, w.app).Resource(shard.Of(id, cfg.Shards), id),
+			value); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -264,7 +234,9 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 		t.Error("a number of a corrupt entry is told")
 	}
 	for _, r := range []drm.Resource{
-		{ID: "x", Data: json.RawMessage(`"hunter2"`)}, {ID: "x", Data: json.RawMessage(`{"id":["hunter2"]}`)}, {ID: "x", Data: json.RawMessage(`{"p":"hunter2"`)},
+		{ID: "x", Data: json.RawMessage(`"hunter2"`)},
+		{ID: "x", Data: json.RawMessage(`{"id":["hunter2"]}`)},
+		{ID: "x", Data: json.RawMessage(`{"p":"hunter2"`)},
 	} {
 		err := m.Allocate(t.Context(), r)
 		_, parsed := drm.ParseResource(r.Data)
@@ -276,7 +248,9 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 	}
 	answer(list("2"))
 	all.WriteString(look("terminated", `"call":"terminate"`, "terminate-1"))
-	for _, want := range []string{"a value of type map[string]interface {}", "a value of type json.RawMessage", "claim of resource"} {
+	for _, want := range []string{
+		"a value of type map[string]interface {}", "a value of type json.RawMessage", "claim of resource",
+	} {
 		if !strings.Contains(all.String(), want) {
 			t.Errorf("nothing says %q", want)
 		}

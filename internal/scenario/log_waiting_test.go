@@ -52,13 +52,9 @@ func TestStartSaysThatEtcdDoesNotAnswer(t *testing.T) {
 	log, logs := informed()
 	endpoint := silentReceiver(t)
 	cfg := drm.Config{
-		App:          "app",
-		AllocateOnly: true,
-		Handler:      handler.New(handler.Funcs{}),
-		Logger:       log,
+		App: "app", AllocateOnly: true, Handler: handler.New(handler.Funcs{}), Logger: log,
 		Etcd: drm.EtcdConfig{
-			Endpoints:   []string{strings.TrimSuffix(endpoint, "/")},
-			DialTimeout: 1500 * time.Millisecond,
+			Endpoints: []string{strings.TrimSuffix(endpoint, "/")}, DialTimeout: 1500 * time.Millisecond,
 		},
 	}
 	_, err := drm.Start(t.Context(), cfg)
@@ -70,11 +66,7 @@ func TestStartSaysThatEtcdDoesNotAnswer(t *testing.T) {
 	if !errors.Is(err, errNo) {
 		t.Errorf("error %v", err)
 	}
-	if e := line(
-		t,
-		logs,
-		"waiting for etcd to answer",
-	).ContextMap(); e["app"] != "app" ||
+	if e := line(t, logs, "waiting for etcd to answer").ContextMap(); e["app"] != "app" ||
 		e["at_most"] != 1500*time.Millisecond {
 		t.Errorf("fields %v", e)
 	}
@@ -96,12 +88,8 @@ func TestStartSaysWhoHasItsID(t *testing.T) {
 		_, err := w.tryStart(ctx, cfg)
 		failed <- err
 	}()
-	if e := line(
-		t,
-		logs,
-		"the member id is in use; waiting",
-	).ContextMap(); e["address"] != "host-7" || e["id"] != "x" ||
-		e["at_most"] != 31*time.Second {
+	if e := line(t, logs, "the member id is in use; waiting").ContextMap(); e["address"] != "host-7" ||
+		e["id"] != "x" || e["at_most"] != 31*time.Second {
 		t.Errorf("fields %v", e)
 	}
 	cancel(errNo)
@@ -134,11 +122,7 @@ func TestStartSaysThatItWaitsForTheSource(t *testing.T) {
 		_, err := w.tryStart(ctx, cfg)
 		failed <- err
 	}()
-	if e := line(
-		t,
-		logs,
-		"waiting for the first fetch of the app's source",
-	).ContextMap(); e["coordinator"] != "a" ||
+	if e := line(t, logs, "waiting for the first fetch of the app's source").ContextMap(); e["coordinator"] != "a" ||
 		e["member"] != "a" {
 		t.Errorf("fields %v", e)
 	}
@@ -163,10 +147,9 @@ func TestStopSaysWhichCallsItWaitsFor(t *testing.T) {
 	blocked := make(chan struct{})
 	release := sync.OnceFunc(func() { close(blocked) })
 	t.Cleanup(release)
-	cfg := w.config(
-		"a",
-		handler.New(handler.Funcs{Terminate: func(context.Context, drm.Claim) error { <-blocked; return nil }}),
-	)
+	cfg := w.config("a", handler.New(handler.Funcs{
+		Terminate: func(context.Context, drm.Claim) error { <-blocked; return nil },
+	}))
 	cfg.Logger = log
 	m := w.startOnly(cfg)
 	w.allocate("r")
@@ -176,8 +159,7 @@ func TestStopSaysWhichCallsItWaitsFor(t *testing.T) {
 	e := line(t, logs, "waiting for what is left before the member can stop").ContextMap()
 	release()
 	if calls, _ := e["longest_calls"].([]any); len(calls) != 1 ||
-		!strings.HasPrefix(calls[0].(string), `terminate of "r" for `) ||
-		e["claims"] != int64(1) {
+		!strings.HasPrefix(calls[0].(string), `terminate of "r" for `) || e["claims"] != int64(1) {
 		t.Errorf("fields %v", e)
 	}
 	if err := <-stopped; err != nil {

@@ -34,16 +34,7 @@ func TestAFailedHandleIsReportedAndTriedAgain(t *testing.T) {
 	if _, err := ms["a"].Wait(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}
-	if h, f, e := r.count(
-		"handle",
-		"",
-	), r.count(
-		"handle_failed",
-		"",
-	), r.count(
-		"terminate",
-		"",
-	); h != 4 || f != 3 ||
+	if h, f, e := r.count("handle", ""), r.count("handle_failed", ""), r.count("terminate", ""); h != 4 || f != 3 ||
 		e != 0 {
 		t.Errorf("%d handles, %d failures told, %d terminates; want 4, 3 and 0", h, f, e)
 	}
@@ -131,9 +122,7 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	go func() { <-entered; cancel() }()
-	if err := m.Stop(
-		ctx,
-	); err == nil ||
+	if err := m.Stop(ctx); err == nil ||
 		!strings.Contains(err.Error(), "1 of 1 claims, which expire by themselves: 1 in a call of the handler") {
 		t.Errorf("Stop with a call that hangs says %v", err)
 	}
@@ -187,10 +176,9 @@ func (w *world) keysWith(text string) []*mvccpb.KeyValue {
 	if err != nil {
 		w.tb.Fatal(err)
 	}
-	return slices.DeleteFunc(
-		resp.Kvs,
-		func(kv *mvccpb.KeyValue) bool { return !strings.Contains(string(kv.Key), text) },
-	)
+	return slices.DeleteFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool {
+		return !strings.Contains(string(kv.Key), text)
+	})
 }
 
 // deleteKeys deletes the app's keys that contain a text, by hand.
@@ -241,10 +229,8 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
 	w.members(r, newSource(ids(20)...), "a", "b")
-	r.until(
-		"two share all",
-		func() bool { return allHeld(r, 20)() && settled(t, w) },
-	) // else the next owner waits already
+	// else the next owner waits already
+	r.until("two share all", func() bool { return allHeld(r, 20)() && settled(t, w) })
 	for _, kind := range []string{"/claims/", "/group/members/"} {
 		revoked := map[int64]bool{}
 		for _, kv := range w.keysWith(kind) {
@@ -270,7 +256,9 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 // A lease may end while something on it is being terminated for another reason. What the handler then still has of it,
 // nobody else would ever end.
 func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
-	for policy, name := range map[drm.TerminatePolicy]string{drm.ReleaseAnyway: "release", drm.HoldUntilTerminated: "hold"} {
+	for policy, name := range map[drm.TerminatePolicy]string{
+		drm.ReleaseAnyway: "release", drm.HoldUntilTerminated: "hold",
+	} {
 		t.Run(name, func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
 			r.onTerminate = func(ctx context.Context, c drm.Claim) error {

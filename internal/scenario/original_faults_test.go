@@ -162,10 +162,8 @@ func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
 	if len(r.holders()) != 1 {
 		t.Error("what was handled is not any more")
 	}
-	if err := m.Stop(
-		t.Context(),
-	); !errors.Is(err, drm.ErrLeftBehind) ||
-		!strings.Contains(err.Error(), "Fetch") { // which has not returned
+	// which has not returned
+	if err := m.Stop(t.Context()); !errors.Is(err, drm.ErrLeftBehind) || !strings.Contains(err.Error(), "Fetch") {
 		t.Errorf("Stop: %v", err)
 	}
 	close(release)

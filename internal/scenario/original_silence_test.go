@@ -32,13 +32,9 @@ const (
 func silentLife(endpoint string) int {
 	var asked atomic.Bool
 	m, err := drm.Start(context.Background(), drm.Config{
-		App:              "app",
-		ID:               "silent",
-		Etcd:             drm.EtcdConfig{Endpoints: []string{endpoint}, CommandTimeout: time.Second},
-		LeaseTTL:         2 * time.Second,
-		HandleBackoff:    50 * time.Millisecond,
-		HandleBackoffMax: 50 * time.Millisecond,
-		Shards:           8,
+		App: "app", ID: "silent", Etcd: drm.EtcdConfig{Endpoints: []string{endpoint}, CommandTimeout: time.Second},
+		LeaseTTL: 2 * time.Second, HandleBackoff: 50 * time.Millisecond, HandleBackoffMax: 50 * time.Millisecond,
+		Shards: 8,
 		Handler: handler.New(handler.Funcs{
 			Handle:    func(context.Context, drm.Claim) error { panic("noise") },
 			Terminate: func(context.Context, drm.Claim) error { return errors.New("noise") },
@@ -49,8 +45,7 @@ func silentLife(endpoint string) int {
 			}
 			return []drm.Resource{{ID: "x"}}, nil
 		}),
-		PollInterval:     100 * time.Millisecond,
-		FetchRetryBudget: time.Millisecond,
+		PollInterval: 100 * time.Millisecond, FetchRetryBudget: time.Millisecond,
 	})
 	if err != nil {
 		return silentStart

@@ -63,10 +63,9 @@ func two(t *testing.T, r *recorder, src *source, cached bool, a ...string) (*wor
 		cfg.AllocateOnly, cfg.Retriever, cfg.CacheResources = false, src, cached
 		ms[id] = w.start(cfg)
 	}
-	r.until(
-		"everything is where it belongs",
-		func() bool { return has(r, "a", a...)() && len(r.holders()) == len(src.answer) },
-	)
+	r.until("everything is where it belongs", func() bool {
+		return has(r, "a", a...)() && len(r.holders()) == len(src.answer)
+	})
 	return w, ms
 }
 
@@ -223,9 +222,9 @@ func TestOriginalAConfiguredMethodPUTIsUsed(t *testing.T) {
 		_, _ = fmt.Fprint(w, `{"data":[{"id":"1"}]}`)
 	}))
 	defer server.Close()
-	src, err := retriever.NewHTTP(
-		retriever.HTTPConfig{URL: server.URL, Method: http.MethodPut, Body: []byte("of mine")},
-	)
+	src, err := retriever.NewHTTP(retriever.HTTPConfig{
+		URL: server.URL, Method: http.MethodPut, Body: []byte("of mine"),
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -84,25 +84,64 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 		old    string // ids whose data must not change
 	}{
 		"an id that is known and not in the answer": {
-			versions(2, "a", "b", "c", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}), "a b c d e", []string{"d"}, "no good", "d",
+			versions(2, "a", "b", "c", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}), "a b c d e",
+			[]string{"d"},
+			"no good", "d",
 		},
 		"an id that the answer has too": {
-			versions(2, "a", "b", "d", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}), "a b d e", []string{"d"}, "no good", "d",
+			versions(2, "a", "b", "d", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}), "a b d e",
+			[]string{"d"},
+			"no good", "d",
 		},
-		"an unknown id":              {versions(2, "a", "b", "c"), badOnes(drm.BadItem{ID: "e"}), "a b c", []string{"e"}, "no good", ""},
-		"no id":                      {versions(2, "a", "e"), badOnes(drm.BadItem{}), "a b c d e", []string{""}, "no good", "b c d"},
-		"an id that cannot be":       {versions(2, "a", "e"), badOnes(drm.BadItem{ID: "a\n"}), "a b c d e", []string{""}, "no good", "b c d"},
-		"no id, but it repeats":      {versions(2, "a", "b", "c"), badOnes(drm.BadItem{Repeats: true}), "a b c", []string{""}, "no good", ""},
-		"a resource without id":      {versions(2, "a", "", "e"), nil, "a b c d e", []string{""}, "not empty", "b c d"},
-		"a resource of another":      {append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`{"id":"d"}`)}), nil, "a b c d", []string{"c"}, `resource's id "c"`, "c d"},
-		"data that are no object":    {append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`[7]`)}), nil, "a b c", []string{"c"}, "an array", "c"},
-		"a known id twice":           {append(versions(2, "a", "b", "c"), append(versions(3, "c"), versions(2, "e")...)...), nil, "a b c e", []string{"c"}, "item 2", "c"},
-		"a known id twice, the same": {append(versions(2, "a", "b", "c"), versions(2, "c", "e")...), nil, "a b c e", []string{"c"}, "item 2", ""},
-		"a new id twice":             {append(versions(2, "a", "b", "e"), versions(3, "e")...), nil, "a b e", []string{"e"}, "item 2", ""},
-		"more bad than good":         {versions(2, "a"), badOnes(drm.BadItem{ID: "x"}, drm.BadItem{ID: "y"}), "", []string{"x", "y"}, "no good", start},
-		"only bad ones":              {nil, badOnes(drm.BadItem{}), "", []string{""}, "no good", start},
-		"a failure besides":          {versions(2, "a"), errors.Join(badOnes(drm.BadItem{ID: "x"}), errors.New("half")), "", nil, "", start},
-		"an error that panics":       {versions(2, "a", "b", "c"), badOnes(drm.BadItem{ID: "d", Err: panicking{}}), "a b c d", []string{"d"}, "panics", "d"},
+		"an unknown id": {
+			versions(2, "a", "b", "c"), badOnes(drm.BadItem{ID: "e"}), "a b c", []string{"e"}, "no good", "",
+		},
+		"no id": {
+			versions(2, "a", "e"), badOnes(drm.BadItem{}), "a b c d e", []string{""}, "no good", "b c d",
+		},
+		"an id that cannot be": {
+			versions(2, "a", "e"), badOnes(drm.BadItem{ID: "a\n"}), "a b c d e", []string{""}, "no good", "b c d",
+		},
+		"no id, but it repeats": {
+			versions(2, "a", "b", "c"), badOnes(drm.BadItem{Repeats: true}), "a b c", []string{""}, "no good", "",
+		},
+		"a resource without id": {versions(2, "a", "", "e"), nil, "a b c d e", []string{""}, "not empty", "b c d"},
+		"a resource of another": {
+			append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`{"id":"d"}`)}), nil, "a b c d",
+			[]string{"c"},
+			`resource's id "c"`, "c d",
+		},
+		"data that are no object": {
+			append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`[7]`)}), nil, "a b c",
+			[]string{"c"},
+			"an array", "c",
+		},
+		"a known id twice": {
+			append(versions(2, "a", "b", "c"), append(versions(3, "c"), versions(2, "e")...)...), nil, "a b c e",
+			[]string{"c"},
+			"item 2", "c",
+		},
+		"a known id twice, the same": {
+			append(versions(2, "a", "b", "c"), versions(2, "c", "e")...), nil, "a b c e", []string{"c"}, "item 2", "",
+		},
+		"a new id twice": {
+			append(versions(2, "a", "b", "e"), versions(3, "e")...), nil, "a b e", []string{"e"}, "item 2", "",
+		},
+		"more bad than good": {
+			versions(2, "a"), badOnes(drm.BadItem{ID: "x"}, drm.BadItem{ID: "y"}), "",
+			[]string{"x", "y"},
+			"no good",
+			start,
+		},
+		"only bad ones": {nil, badOnes(drm.BadItem{}), "", []string{""}, "no good", start},
+		"a failure besides": {
+			versions(2, "a"), errors.Join(badOnes(drm.BadItem{ID: "x"}), errors.New("half")), "", nil, "", start,
+		},
+		"an error that panics": {
+			versions(2, "a", "b", "c"), badOnes(drm.BadItem{ID: "d", Err: panicking{}}), "a b c d",
+			[]string{"d"},
+			"panics", "d",
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -149,10 +188,9 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 				t.Errorf("verify: %+v, %v", found, err)
 			}
 			src.set(versions(2, "a", "b", "c"), nil)
-			r.until(
-				"the source is clear again",
-				func() bool { return held(r) == "a b c" && w.status().Source.Bad == 0 },
-			)
+			r.until("the source is clear again", func() bool {
+				return held(r) == "a b c" && w.status().Source.Bad == 0
+			})
 		})
 	}
 }
@@ -165,7 +203,9 @@ func (panicking) Error() string { panic("no text") }
 func TestOneBadItemDoesNotFailTheFirstFetch(t *testing.T) {
 	t.Parallel()
 	for _, strict := range []bool{false, true} {
-		for most, err := range map[bool]error{false: badOnes(drm.BadItem{}), true: badOnes(drm.BadItem{}, drm.BadItem{}, drm.BadItem{})} {
+		for most, err := range map[bool]error{
+			false: badOnes(drm.BadItem{}), true: badOnes(drm.BadItem{}, drm.BadItem{}, drm.BadItem{}),
+		} {
 			w, r := newWorld(t), newRecorder(t)
 			src := newSource()
 			src.set(versions(1, "a", "b"), err)
@@ -182,10 +222,8 @@ func TestOneBadItemDoesNotFailTheFirstFetch(t *testing.T) {
 			}
 			var bad *drm.BadItemsError
 			if err == nil || !errors.As(err, &bad) || !strings.Contains(err.Error(), "asking the test: ") ||
-				!strings.Contains(
-					err.Error(),
-					fmt.Sprintf("%d of its %d items are bad: item 0: no good", bad.Count(), bad.Count()+2),
-				) {
+				!strings.Contains(err.Error(),
+					fmt.Sprintf("%d of its %d items are bad: item 0: no good", bad.Count(), bad.Count()+2)) {
 				t.Errorf("strict %t, most %t: %v", strict, most, err)
 			}
 		}
@@ -287,7 +325,8 @@ func TestAnUnchangedAnswerKeepsWhatTheLastOneKept(t *testing.T) {
 
 func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 	t.Parallel()
-	for _, size := range []int{1 << 20 * 8 / 5, 3 << 20, 20 << 20} { // above the limits of etcd, of its client, and of anything
+	// above the limits of etcd, of its client, and of anything
+	for _, size := range []int{1 << 20 * 8 / 5, 3 << 20, 20 << 20} {
 		w, r := newWorld(t), newRecorder(t)
 		large := func(v int) drm.Resource {
 			return drm.Resource{
@@ -317,8 +356,7 @@ func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 		if err != nil || len(found) != 1 || found[0].Kind != drm.ViolationTooLarge || found[0].Resource != "large" {
 			t.Errorf("verify: %+v, %v", found, err)
 		}
-		if a, err := w.client().
-			Resources(t.Context()); err != nil || len(a) != 3 ||
+		if a, err := w.client().Resources(t.Context()); err != nil || len(a) != 3 ||
 			!strings.Contains(string(a[2].Resource.Data), `"v":1`) {
 			t.Errorf("resources: %d, %v", len(a), err)
 		}
@@ -333,9 +371,7 @@ func TestTheRecordOfBadItemsIsBounded(t *testing.T) {
 	good := make([]string, len(bad))
 	for i := range bad {
 		bad[i] = drm.BadItem{
-			Index: i,
-			ID:    strings.Repeat("<", 500) + fmt.Sprint(i),
-			Err:   errors.New(strings.Repeat("\x01", 100_000)),
+			Index: i, ID: strings.Repeat("<", 500) + fmt.Sprint(i), Err: errors.New(strings.Repeat("\x01", 100_000)),
 		}
 		good[i] = fmt.Sprint("r", i)
 	}

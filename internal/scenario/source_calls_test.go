@@ -80,7 +80,9 @@ func TestTheErrorOfAFirstFetchUnwrapsToTheUsersOwn(t *testing.T) {
 
 func TestAPluginThatEndsItsGoroutineHasFailed(t *testing.T) {
 	for name, src := range map[string]*plugin{
-		"Setup":    {source: newSource("x"), onSetup: func(context.Context, drm.API) error { runtime.Goexit(); return nil }},
+		"Setup": {
+			source: newSource("x"), onSetup: func(context.Context, drm.API) error { runtime.Goexit(); return nil },
+		},
 		"TearDown": {source: newSource("x"), onTearDown: func(context.Context) error { runtime.Goexit(); return nil }},
 		"Fetch":    {source: &source{onFetch: func(context.Context) { runtime.Goexit() }}},
 	} {
@@ -106,7 +108,8 @@ func (w *world) failing(r *recorder, change func(*drm.Config)) (*drm.Manager, *s
 	w.tb.Helper()
 	src := newSource("x")
 	cfg := w.config("a", r)
-	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval, cfg.FetchRetryBudget = false, src, 100*time.Millisecond, time.Millisecond
+	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval, cfg.FetchRetryBudget = false, src, 100*time.Millisecond,
+		time.Millisecond
 	change(&cfg)
 	m := w.startOnly(cfg)
 	r.until("it is handled", allHeld(r, 1))

@@ -212,10 +212,8 @@ func TestDropSource(t *testing.T) {
 	r.until("all are handled", allHeld(r, 5))
 	for _, drop := range []func(context.Context) (int, error){c.DropSource, c.SourceLeaves} {
 		var inUse *drm.SourceInUseError
-		if n, err := drop(
-			t.Context(),
-		); !errors.As(err, &inUse) || !errors.Is(err, drm.ErrSourceInUse) || inUse.Member != "b" ||
-			n != 0 {
+		if n, err := drop(t.Context()); !errors.As(err, &inUse) || !errors.Is(err, drm.ErrSourceInUse) ||
+			inUse.Member != "b" || n != 0 {
 			t.Errorf("while its member lives: %d, %v", n, err)
 		}
 	}

@@ -70,12 +70,7 @@ func TestRefetchesWithoutEndDoNotHitASourceThatFails(t *testing.T) {
 }
 
 // rolling are members that are restarted one after the other, all with the same source.
-func (w *world) rolling(
-	r *recorder,
-	src drm.Retriever,
-	change func(*drm.Config),
-	ids ...string,
-) (map[string]*drm.Manager, func(id string) *drm.Manager) {
+func (w *world) rolling(r *recorder, src drm.Retriever, change func(*drm.Config), ids ...string) (map[string]*drm.Manager, func(id string) *drm.Manager) {
 	w.tb.Helper()
 	start := func(id string) *drm.Manager {
 		cfg := w.config(id, r)
@@ -144,7 +139,8 @@ func TestAFreshAppsSourceIsLeftAloneAsItWants(t *testing.T) {
 		if m, err := w.tryStart(t.Context(), cfg); err == nil {
 			w.stop(m)
 			t.Fatal("Start succeeded")
-		} else if n > 0 && !(strings.Contains(err.Error(), "left alone for another") && strings.Contains(err.Error(), "busy")) {
+		} else if n > 0 && !(strings.Contains(err.Error(), "left alone for another") &&
+			strings.Contains(err.Error(), "busy")) {
 			t.Errorf("Start: %v", err)
 		}
 		src.staysAt(t, 1, 0)

@@ -123,10 +123,9 @@ func TestAResourceThatIsWokenGetsTheDataOfASourceThatSaysNotModified(t *testing.
 	if err := m.Allocate(t.Context(), drm.Resource{ID: "x", Data: []byte(`{"id":"x","by":"hand"}`)}); err != nil {
 		t.Fatal(err)
 	}
-	r.until(
-		"it is handled with the data of the allocation",
-		func() bool { return r.data("x") == `{"id":"x","by":"hand"}` },
-	)
+	r.until("it is handled with the data of the allocation", func() bool {
+		return r.data("x") == `{"id":"x","by":"hand"}`
+	})
 	if err := m.Deallocate(t.Context(), "x"); err != nil {
 		t.Fatal(err)
 	}

@@ -288,10 +288,7 @@ func TestAnOperatorHasTheSourceAskedNow(t *testing.T) {
 	if order, err = c.RefetchSource(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.WaitRefetched(
-		patient(t),
-		order,
-	); !errors.Is(err, drm.ErrSourceFailed) ||
+	if _, err := c.WaitRefetched(patient(t), order); !errors.Is(err, drm.ErrSourceFailed) ||
 		!strings.Contains(err.Error(), "it is down") {
 		t.Errorf("asked a source that is down: %v", err)
 	}

@@ -91,11 +91,9 @@ func newRequests(app string) *requests {
 func (q *requests) client(tb testing.TB, endpoint string) *clientv3.Client {
 	tb.Helper()
 	c, err := clientv3.New(clientv3.Config{
-		Endpoints: []string{endpoint},
-		Logger:    zap.NewNop(),
+		Endpoints: []string{endpoint}, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{
-			grpc.WithChainUnaryInterceptor(q.unary),
-			grpc.WithChainStreamInterceptor(q.stream),
+			grpc.WithChainUnaryInterceptor(q.unary), grpc.WithChainStreamInterceptor(q.stream),
 		},
 	})
 	if err != nil {
@@ -149,14 +147,7 @@ func (q *requests) next(k kind) fault {
 
 var errBroken = status.Error(codes.Unavailable, "error reading from server: EOF")
 
-func (q *requests) unary(
-	ctx context.Context,
-	method string,
-	req, reply any,
-	cc *grpc.ClientConn,
-	invoke grpc.UnaryInvoker,
-	opts ...grpc.CallOption,
-) error {
+func (q *requests) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 	switch q.next(q.kindOf(req)) {
 	case loseAnswer:
 		if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
@@ -174,12 +165,7 @@ func (q *requests) unary(
 			<-timer.C
 			bounded, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 			defer cancel()
-			_ = invoke(
-				bounded,
-				method,
-				req,
-				reflect.New(reflect.TypeOf(reply).Elem()).Interface(),
-				cc,
+			_ = invoke(bounded, method, req, reflect.New(reflect.TypeOf(reply).Elem()).Interface(), cc,
 				forNobody(opts)...)
 		})
 		return status.FromContextError(ctx.Err()).Err()
@@ -201,14 +187,7 @@ func forNobody(opts []grpc.CallOption) []grpc.CallOption {
 	})
 }
 
-func (q *requests) stream(
-	ctx context.Context,
-	desc *grpc.StreamDesc,
-	cc *grpc.ClientConn,
-	method string,
-	open grpc.Streamer,
-	opts ...grpc.CallOption,
-) (grpc.ClientStream, error) {
+func (q *requests) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
 	keeps := strings.HasSuffix(method, "/LeaseKeepAlive") // each message of which is a request
 	if !keeps {
 		q.next(watches)
@@ -277,9 +256,9 @@ func (q *requests) kindOf(req any) kind {
 func (q *requests) kindOfTxn(txn *pb.TxnRequest) kind {
 	for _, op := range txn.Success {
 		if nested := op.GetRequestTxn(); nested != nil {
-			return q.kindOfTxn(
-				&pb.TxnRequest{Compare: slices.Concat(nested.Compare, txn.Compare), Success: nested.Success},
-			)
+			return q.kindOfTxn(&pb.TxnRequest{
+				Compare: slices.Concat(nested.Compare, txn.Compare), Success: nested.Success,
+			})
 		}
 		put, del := op.GetRequestPut(), op.GetRequestDeleteRange()
 		switch {

@@ -67,11 +67,9 @@ func await(tb testing.TB, what string, ok func() bool) {
 // It returns all that there are then.
 func logged(tb testing.TB, logs *observer.ObservedLogs, text string, n int) []observer.LoggedEntry {
 	tb.Helper()
-	await(
-		tb,
-		fmt.Sprintf("%d lines with %q", n, text),
-		func() bool { return logs.FilterMessageSnippet(text).Len() >= n },
-	)
+	await(tb, fmt.Sprintf("%d lines with %q", n, text), func() bool {
+		return logs.FilterMessageSnippet(text).Len() >= n
+	})
 	return logs.FilterMessageSnippet(text).All()
 }
 

@@ -52,20 +52,10 @@ func worldAt(tb testing.TB, endpoint string) *world {
 // test that waits for one to expire sets its own.
 func (w *world) config(id string, h drm.Handler) drm.Config {
 	return drm.Config{
-		App:          w.app,
-		ID:           id,
-		Etcd:         drm.EtcdConfig{Endpoints: []string{w.endpoint}},
-		Handler:      h,
-		AllocateOnly: true,
-		Logger: testLogger(
-			w.tb,
-		),
-		Shards:        64,
-		LeaseTTL:      10 * time.Second,
-		SettleDelay:   50 * time.Millisecond,
-		JoinDelay:     20 * time.Millisecond,
-		HandleBackoff: 20 * time.Millisecond,
-		RemovalDelay:  time.Millisecond,
+		App: w.app, ID: id, Etcd: drm.EtcdConfig{Endpoints: []string{w.endpoint}}, Handler: h, AllocateOnly: true,
+		Logger: testLogger(w.tb), Shards: 64, LeaseTTL: 10 * time.Second, SettleDelay: 50 * time.Millisecond,
+		JoinDelay: 20 * time.Millisecond, HandleBackoff: 20 * time.Millisecond,
+		RemovalDelay: time.Millisecond,
 	}
 }
 

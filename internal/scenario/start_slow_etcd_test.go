@@ -29,9 +29,8 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 			}
 			cfg := w.config("a", r)
 			cfg.Etcd = drm.EtcdConfig{
-				Client:         q.client(t, w.endpoint),
-				CommandTimeout: 200 * time.Millisecond,
-				DialTimeout:    200 * time.Millisecond,
+				Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond,
+				DialTimeout: 200 * time.Millisecond,
 			}
 			w.start(cfg)
 			if n := q.injected(); n < 6 {
@@ -69,9 +68,8 @@ func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
 			}
 			cfg := w.config("a", r)
 			cfg.Etcd = drm.EtcdConfig{
-				Client:         q.client(t, w.endpoint),
-				CommandTimeout: 200 * time.Millisecond,
-				DialTimeout:    200 * time.Millisecond,
+				Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond,
+				DialTimeout: 200 * time.Millisecond,
 			}
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()

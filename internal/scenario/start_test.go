@@ -120,8 +120,7 @@ func TestALaterFailingFetchKeepsTheCatalogue(t *testing.T) {
 	c := w.client()
 	r.until("status tells", func() bool {
 		s, err := c.Status(t.Context())
-		return err == nil && s.Source.Error == "down for a while" && s.Source.Resources == 5 &&
-			!s.Source.LastSuccess.IsZero()
+		return err == nil && s.Source.Error == "down for a while" && s.Source.Resources == 5 && !s.Source.LastSuccess.IsZero()
 	})
 	src.set(resources(ids(6)...), nil)
 	r.until("six are handled", allHeld(r, 6))
@@ -303,10 +302,7 @@ func TestNotModifiedIsNotTakenForWhatAnotherCoordinatorGot(t *testing.T) {
 }
 
 func TestAnEtcdThatGrantsLongerLeasesIsToldInTheLogAndUsed(t *testing.T) {
-	server, err := embedded.Start(
-		t.Context(),
-		embedded.Config{UnsafeNoFsync: true},
-	) // its election timeout is 1 s, so its least TTL 2 s
+	server, err := embedded.Start(t.Context(), embedded.Config{UnsafeNoFsync: true}) // its election timeout is 1 s, so its least TTL 2 s
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -23,13 +23,17 @@ func TestStopSaysWhichClaimsItLeft(t *testing.T) {
 	}{
 		"Terminate fails, and the policy holds": {
 			terminate: func(context.Context, drm.Claim) error { return errors.New("not now") },
-			change:    func(cfg *drm.Config) { cfg.TerminatePolicy, cfg.HandleBackoff = drm.HoldUntilTerminated, time.Minute },
-			want:      []string{"10 of 10 claims", "10 held since Terminate failed"},
+			change: func(cfg *drm.Config) {
+				cfg.TerminatePolicy, cfg.HandleBackoff = drm.HoldUntilTerminated, time.Minute
+			},
+			want: []string{"10 of 10 claims", "10 held since Terminate failed"},
 		},
 		"Terminate hangs, and there are few places": {
 			terminate: func(context.Context, drm.Claim) error { <-release; return nil },
 			change:    func(cfg *drm.Config) { cfg.TerminateConcurrency = 4 },
-			want:      []string{"10 of 10 claims", "4 in a call of the handler that has not returned", "6 not terminated in time"},
+			want: []string{
+				"10 of 10 claims", "4 in a call of the handler that has not returned", "6 not terminated in time",
+			},
 		},
 		"Terminate is given up, and the policy holds": {
 			terminate: func(context.Context, drm.Claim) error { <-release; return nil },

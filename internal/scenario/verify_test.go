@@ -45,20 +45,13 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 		return `{"state":"active","weight":1,"slots":[` + slots + `],"started":"2026-01-01T00:00:00Z","source":false}`
 	}
 	claim := func(id, by string, opts ...clientv3.OpOption) {
-		put(
-			layout.Claim(shard.Of(id, 64), id),
-			fmt.Sprintf(`{"member":%q,"state":"active","since":"2026-01-01T00:00:00Z","error":""}`, by),
-			opts...)
+		put(layout.Claim(shard.Of(id, 64), id),
+			fmt.Sprintf(`{"member":%q,"state":"active","since":"2026-01-01T00:00:00Z","error":""}`, by), opts...)
 	}
 	entry := func(id string, suspended bool) {
-		put(
-			layout.Resource(shard.Of(id, 64), id),
-			fmt.Sprintf(
-				`{"from_source":true,"allocated":false,"own_data":false,"suspended":%v,"data":{"id":%q}}`,
-				suspended,
-				id,
-			),
-		)
+		put(layout.Resource(shard.Of(id, 64), id),
+			fmt.Sprintf(`{"from_source":true,"allocated":false,"own_data":false,"suspended":%v,"data":{"id":%q}}`,
+				suspended, id))
 	}
 	put(layout.Config(), `{"schema":1,"shards":64}`)
 	put(layout.Member("a"), member("0"), leased)
@@ -78,18 +71,13 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 	entry("forever", false)
 	claim("forever", "a")
 	entry("waits", false)
-	put(
-		layout.Claim(shard.Of("waits", 64), "waits"),
-		`{"member":"a","state":"claimed","since":"2026-01-01T00:00:00Z","error":""}`,
-		leased,
-	)
+	put(layout.Claim(shard.Of("waits", 64), "waits"),
+		`{"member":"a","state":"claimed","since":"2026-01-01T00:00:00Z","error":""}`, leased)
 	put(layout.Resource(63-shard.Of("stray", 64), "stray"), `{}`)
 	put(layout.Shards()+"zzzz", "what is this")
 	put(layout.Resource(shard.Of("corrupt", 64), "corrupt"), "{")
-	put(
-		layout.Resource(shard.Of("another", 64), "another"),
-		`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"x"}}`,
-	)
+	put(layout.Resource(shard.Of("another", 64), "another"),
+		`{"from_source":true,"allocated":false,"own_data":false,"suspended":false,"data":{"id":"x"}}`)
 	entry("garbled", false)
 	put(layout.Claim(shard.Of("garbled", 64), "garbled"), "?", leased)
 	put(layout.Group()+"what", "?")
@@ -112,27 +100,12 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 		got[string(v.Kind)+" "+what]++
 	}
 	want := map[string]int{
-		"unassigned nobody":     1,
-		"misplaced misplaced":   1,
-		"misplaced ghost":       1,
-		"orphan suspended":      1,
-		"orphan unknown":        1,
-		"unknown-member ghost":  1,
-		"no-lease forever":      1,
-		"no-lease c":            1,
-		"slot-shared a":         1,
-		"slot-stray b":          1,
-		"slot-stray c":          1,
-		"wrong-shard ":          1,
-		"corrupt ":              3,
-		"corrupt corrupt":       1,
-		"corrupt another":       1,
-		"corrupt garbled":       1,
-		"corrupt a":             1,
-		"unassigned garbled":    1,
-		"stale waits":           1,
-		"no-lease b":            1,
-		"no-lease nobody":       1,
+		"unassigned nobody": 1, "misplaced misplaced": 1, "misplaced ghost": 1, "orphan suspended": 1,
+		"orphan unknown":       1,
+		"unknown-member ghost": 1, "no-lease forever": 1, "no-lease c": 1, "slot-shared a": 1, "slot-stray b": 1,
+		"slot-stray c": 1, "wrong-shard ": 1, "corrupt ": 3, "corrupt corrupt": 1, "corrupt another": 1,
+		"corrupt garbled": 1,
+		"corrupt a":       1, "unassigned garbled": 1, "stale waits": 1, "no-lease b": 1, "no-lease nobody": 1,
 		"unknown-member nobody": 1,
 		"too-large big":         1,
 	}
@@ -230,11 +203,8 @@ func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
 		if stale["x of a"] || stale[" of a"] {
 			t.Fatalf("a lease that is renewed: %+v", found)
 		}
-		if ttl, err := w.etcd.TimeToLive(
-			t.Context(),
-			lease,
-		); err == nil &&
-			ttl.TTL < 0 { // it was not looked at in time
+		// it was not looked at in time
+		if ttl, err := w.etcd.TimeToLive(t.Context(), lease); err == nil && ttl.TTL < 0 {
 			begin()
 		}
 		return stale["gone of b"] && stale[" of b"]
@@ -263,8 +233,7 @@ func TestVerifySettledGivesWhatPassesTheTimeToPass(t *testing.T) {
 	w.members(r, nil, "a")
 	found, err := c.VerifySettled(t.Context(), 3*time.Second)
 	if err != nil || len(found) != 2 || found[0].Kind != drm.ViolationCorrupt ||
-		found[1].Kind != drm.ViolationUnassigned ||
-		found[1].Resource != "stays" {
+		found[1].Kind != drm.ViolationUnassigned || found[1].Resource != "stays" {
 		t.Errorf("%+v, %v", found, err)
 	}
 	if _, err := w.etcd.Delete(t.Context(), layout.Claim(shard.Of("stays", 64), "stays")); err != nil {
@@ -327,9 +296,8 @@ func TestACompactionBetweenTwoPagesIsNoError(t *testing.T) {
 		t.Errorf("%+v, %v; %d compactions left", s, err, kv.left)
 	}
 	kv.left = 1
-	if found, err := w.client().
-		Verify(t.Context()); err != nil ||
-		len(found) != resources+2 { // and that there is no member
+	// and that there is no member
+	if found, err := w.client().Verify(t.Context()); err != nil || len(found) != resources+2 {
 		t.Errorf("%d violations, %v", len(found), err)
 	}
 }

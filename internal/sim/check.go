@@ -112,12 +112,8 @@ func (m *member) checkNews() {
 			continue
 		}
 		if !h.ctxEnded || !h.over && !h.disowned {
-			m.w.fail(
-				"%s: has heard that the claim %d of %s is gone, and its handling goes on",
-				m.name,
-				h.token,
-				m.w.ids[n.r],
-			)
+			m.w.fail("%s: has heard that the claim %d of %s is gone, and its handling goes on", m.name, h.token,
+				m.w.ids[n.r])
 		}
 	}
 	m.news = m.news[:0]
@@ -141,14 +137,8 @@ func (m *member) checkHandle(r int, h *handling) {
 	}
 	last := &w.tokens[r]
 	if h.token < last.token || h.token == last.token && (last.m != m || last.gen != m.gen) {
-		w.fail(
-			"%s: Handle of %s under token %d after one under %d by %s",
-			m.name,
-			w.ids[r],
-			h.token,
-			last.token,
-			last.m.name,
-		)
+		w.fail("%s: Handle of %s under token %d after one under %d by %s", m.name, w.ids[r], h.token, last.token,
+			last.m.name)
 	}
 	*last = lastToken{h.token, m, m.gen}
 }
@@ -195,13 +185,8 @@ func (m *member) checkSummary(a core.Action) {
 		}
 		h, call := m.handlings[r], m.calls[r]
 		if h == nil || h.token != c.token || call != nil && call.a.Kind == core.Handle && !call.stuck {
-			m.w.fail(
-				"%s: a summary up to %d says of %s that it is active, claimed at %d",
-				m.name,
-				a.Token,
-				m.w.ids[r],
-				c.token,
-			)
+			m.w.fail("%s: a summary up to %d says of %s that it is active, claimed at %d", m.name, a.Token, m.w.ids[r],
+				c.token)
 		}
 	}
 }

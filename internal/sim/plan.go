@@ -66,29 +66,10 @@ const (
 )
 
 var kindNames = [kinds]string{
-	"crash",
-	"pause",
-	"cut",
-	"stall",
-	"drain",
-	"leave",
-	"move",
-	"change",
-	"touch",
-	"remove",
-	"suspend",
-	"compact",
+	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact",
 	"break",
-	"delete-claim",
-	"revoke-lease",
-	"deafen",
-	"silence",
-	"elect",
-	"lose-key",
-	"miss",
-	"delete-summary",
-	"busy",
-	"block-log",
+	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
+	"busy", "block-log",
 }
 
 func (k Kind) String() string { return kindNames[k] }

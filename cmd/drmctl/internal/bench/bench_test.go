@@ -21,39 +21,20 @@ func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
 // figures are what each bench tells, however small it is. Those that a user looks for are a contract.
 var figures = map[string][]string{
 	"claim": {
-		"resources",
-		"rounds",
-		"raw_seconds",
-		"handled_seconds",
-		"active_seconds",
-		"handled_of_raw",
-		"active_of_raw",
+		"resources", "rounds", "raw_seconds", "handled_seconds", "active_seconds", "handled_of_raw", "active_of_raw",
 	},
 	"mutex":      {"mutexes_per_second", "handled_per_second", "times_as_fast"},
 	"failover":   {"lost", "raw_seconds", "events_seconds", "takeover_seconds", "of_raw", "others_fenced"},
 	"handover":   {"moved", "raw_ms", "gap_p50_ms", "gap_p99_ms", "gap_max_ms", "gap_p99_of_raw"},
 	"join-storm": {"handled", "moves_of_single", "lone_join_ms"},
 	"idle": {
-		"revisions",
-		"polls",
-		"cpu_percent_each",
-		"keys_read",
-		"events",
-		"requests_per_second",
-		"keepalives_per_second",
+		"revisions", "polls", "cpu_percent_each", "keys_read", "events", "requests_per_second", "keepalives_per_second",
 		"ranges_per_second",
-		"txns_per_second",
-		"watches_per_second",
-		"streams_per_second",
-		"authenticates_per_second",
+		"txns_per_second", "watches_per_second", "streams_per_second", "authenticates_per_second",
 	},
 	"memory": {"bytes_each", "bytes_each_beside_data"},
 	"scale": {
-		"join_uninvolved",
-		"join_other_events",
-		"join_other_keys_read",
-		"death_uninvolved",
-		"death_other_events",
+		"join_uninvolved", "join_other_events", "join_other_keys_read", "death_uninvolved", "death_other_events",
 		"death_other_keys_read",
 	},
 	"sync":    {"first_of_raw", "resync_writes", "resync_keys_read", "resync_seconds", "changes"},
@@ -91,7 +72,8 @@ func TestMemoryRunsToItsEndAndTellsItsFigures(t *testing.T) { tells(t, "memory",
 func tells(t *testing.T, name string, scale float64) {
 	t.Helper()
 	server, left := embeddedtest.Server(t), ""
-	ttl := 20 * time.Second                                              // many benches at once, with the race detector, are slow enough for leases to be lost that are short
+	// many benches at once, with the race detector, are slow enough for leases to be lost that are short
+	ttl := 20 * time.Second
 	if slices.Contains([]string{"failover", "scale", "million"}, name) { // somebody dies there, and is waited for
 		ttl = 5 * time.Second
 	}
@@ -120,8 +102,8 @@ func tells(t *testing.T, name string, scale float64) {
 			t.Errorf("%s is %v", f, v)
 		}
 	}
-	resp, err := embeddedtest.Client(t, server.Endpoint()).
-		Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
+	resp, err := embeddedtest.Client(t, server.Endpoint()).Get(t.Context(), "\x00", clientv3.WithFromKey(),
+		clientv3.WithCountOnly())
 	if err != nil || resp.Count != 0 {
 		t.Errorf("%d keys are left in etcd, error %v", resp.Count, err)
 	}
@@ -131,20 +113,19 @@ func tells(t *testing.T, name string, scale float64) {
 // beside other benches, with the race detector, have no keepalives to count.
 func TestIdleTellsWhatUsersCost(t *testing.T) {
 	server := embeddedtest.ServerOf(t, func(c *embedded.Config) { c.BcryptCost = 4 })
-	r, err := Run(
-		t.Context(),
-		"idle",
+	r, err := Run(t.Context(), "idle",
 		Options{Scale: 0.05, LeaseTTL: 10 * time.Second, Etcd: func(context.Context) (Etcd, error) {
 			return Etcd{
-				Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}},
-				Stop:   func() error { return nil },
-			}, nil
-		}},
-	)
+					Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}, Stop: func() error { return nil },
+				},
+				nil
+		}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	for _, f := range []string{"requests_per_second", "keepalives_per_second", "users_requests_per_second", "users_keepalives_per_second"} {
+	for _, f := range []string{
+		"requests_per_second", "keepalives_per_second", "users_requests_per_second", "users_keepalives_per_second",
+	} {
 		if r.Figures[f] <= 0 {
 			t.Errorf("%s is %v", f, r.Figures[f])
 		}

@@ -67,12 +67,8 @@ func TestPlacementKeepsTheBoundAtSomeMoves(t *testing.T) {
 	cfg.Shards = 4096 // fine enough for the bound to be within reach
 	r := mustRun(t, cfg)
 	if r.Balanced.MaxOverAvg > cfg.Bound+0.01 || r.Ring.MaxOverAvg <= r.Balanced.MaxOverAvg || r.Exceptions == 0 {
-		t.Errorf(
-			"max/avg %v with placement, %v without, %d exceptions",
-			r.Balanced.MaxOverAvg,
-			r.Ring.MaxOverAvg,
-			r.Exceptions,
-		)
+		t.Errorf("max/avg %v with placement, %v without, %d exceptions", r.Balanced.MaxOverAvg, r.Ring.MaxOverAvg,
+			r.Exceptions)
 	}
 	if m := r.Balanced.MovesOverMinimum(); m <= 1 || m > 3 {
 		t.Errorf("%v of the moves that had to be", m)
@@ -199,10 +195,9 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 }
 
 func ExampleRun() {
-	r, err := Run(
-		context.Background(),
-		Config{Members: 4, Resources: 1000, Shards: 1024, Weights: []int{1}, Events: 10, Seed: 7, Bound: 1.1},
-	)
+	r, err := Run(context.Background(), Config{
+		Members: 4, Resources: 1000, Shards: 1024, Weights: []int{1}, Events: 10, Seed: 7, Bound: 1.1,
+	})
 	if err != nil {
 		fmt.Println(err)
 		return
