@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -37,23 +38,28 @@ const (
 	policyKeep    = "keep"
 )
 
+const agentDescription = `
+Prints "ready" on stderr once it is a member, and runs until SIGINT or SIGTERM: it hands over what it
+handles, and ends with exit code 0; or 1, if it had to leave claims behind: it says how many, and why.
+They expire. A second signal ends it at once, with exit code 1; its claims
+then expire. It ends with exit code 1 when it lost its job for good.
+
+It needs one source (--source-url, --source-file, or --allocate-only for none) and one handler
+(--handler-url, --handler-exec or --handler-log).
+
+Examples:
+   drmctl agent --app feeds --source-url https://example.org/feeds --handler-url http://127.0.0.1:9000/
+   drmctl agent --app feeds --allocate-only --handler-exec './follow --verbose'
+   drmctl agent --app feeds --source-file feeds.json --handler-log
+`
+
 func agentCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "agent",
-		Usage: "run one member, which handles its share of the app's resources",
-		Description: "Prints \"ready\" on stderr once it is a member, and runs until SIGINT or SIGTERM: " +
-			"it hands over what it\n" +
-			"handles, and ends with exit code 0; or 1, if it had to leave claims behind: it says how many, and why.\n" +
-			"They expire. A second signal ends it at once, with exit code 1; its claims\n" +
-			"then expire. It ends with exit code 1 when it lost its job for good.\n\n" +
-			"It needs one source (--source-url, --source-file, or --allocate-only for none) and one handler\n" +
-			"(--handler-url, --handler-exec or --handler-log).\n\n" +
-			"Examples:\n" +
-			"   drmctl agent --app feeds --source-url https://example.org/feeds --handler-url http://127.0.0.1:9000/\n" +
-			"   drmctl agent --app feeds --allocate-only --handler-exec './follow --verbose'\n" +
-			"   drmctl agent --app feeds --source-file feeds.json --handler-log",
-		Flags:  append(append(memberFlags(), sourceFlags()...), handlerFlags()...),
-		Action: runAgent,
+		Name:        "agent",
+		Usage:       "run one member, which handles its share of the app's resources",
+		Description: strings.TrimSpace(agentDescription),
+		Flags:       append(append(memberFlags(), sourceFlags()...), handlerFlags()...),
+		Action:      runAgent,
 	}
 }
 
@@ -75,7 +81,8 @@ func memberFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagAddress, EnvVars: agentEnv(flagAddress),
-			Usage: "an `ADDRESS` to show to those who list the members; means nothing to DRM (default: the host's name)",
+			Usage: "an `ADDRESS` to show to those who list the members; means nothing to DRM " +
+				"(default: the host's name)",
 		},
 		&cli.IntFlag{
 			Name: flagShards, EnvVars: agentEnv(flagShards), DefaultText: "1024 for a new app",

@@ -66,8 +66,8 @@ func handlerFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagExecOutput, EnvVars: agentEnv(flagExecOutput), Value: execPrefix,
-			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` (prefix: on stderr, " +
-				"each line after the resource's id; raw: on stderr as it is; none: thrown away)",
+			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` " +
+				"(prefix: on stderr, each line after the resource's id; raw: on stderr as it is; none: thrown away)",
 		},
 		&cli.IntFlag{
 			Name: flagHandleConcurrency, EnvVars: agentEnv(flagHandleConcurrency), Value: drm.DefaultConcurrency,

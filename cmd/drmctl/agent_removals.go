@@ -26,9 +26,9 @@ func removalFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name: flagMaxRemovals, EnvVars: agentEnv(flagMaxRemovals),
 			Value: removalLimit(drm.DefaultRemovalShare, drm.DefaultRemovalMoreThan),
-			Usage: "doubt an answer of the source that lacks more than a share of what it had, if that were more than " +
-				"a number: `SHARE%[/NUMBER]`, 0.01% to 100%, 1 to 1000000; an empty one is doubted always, and with " +
-				"100% no other",
+			Usage: "doubt an answer of the source that lacks more than a share of what it had, " +
+				"if that were more than a number: `SHARE%[/NUMBER]`, 0.01% to 100%, 1 to 1000000; " +
+				"an empty one is doubted always, and with 100% no other",
 		},
 		&cli.DurationFlag{
 			Name: flagRemovalDelay, EnvVars: agentEnv(flagRemovalDelay), Value: drm.DefaultRemovalDelay,

@@ -42,7 +42,8 @@ func sourceOptionFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagSourceRetry, EnvVars: agentEnv(flagSourceRetry), Value: drm.DefaultFetchRetryBudget.String(),
-			Usage: "for how long a source that fails is asked again before it counts as failed: `DURATION|forever`, 1ms to 24h",
+			Usage: "for how long a source that fails is asked again before it counts as failed: " +
+				"`DURATION|forever`, 1ms to 24h",
 		},
 		&cli.StringFlag{
 			Name: flagSourcePolicy, EnvVars: agentEnv(flagSourcePolicy), Value: policyKeep,
@@ -85,8 +86,8 @@ func sourceOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.FetchRetryBudget, err = durationOrForever(c, flagSourceRetry, time.Millisecond, 24*time.Hour); err != nil {
 		return err
 	}
-	return either(c, flagSourcePolicy, &cfg.SourcePolicy, policyKeep, drm.KeepCatalogue, policyExit,
-		drm.ExitOnSourceError)
+	return either(c, flagSourcePolicy, &cfg.SourcePolicy,
+		policyKeep, drm.KeepCatalogue, policyExit, drm.ExitOnSourceError)
 }
 
 // httpOptions sets the options of a source over HTTP.

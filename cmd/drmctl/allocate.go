@@ -25,18 +25,22 @@ const (
 // etcd itself refuses what is too large for it.
 const maxData = 64 << 20
 
+const allocateDescription = `
+Works whichever members are up, or none: it is handled as soon as one can. An app that does not exist is made
+by its first member, or with --create; else the exit code is 3.
+
+Examples:
+   drmctl --app feeds allocate --id feed-42
+   drmctl --app feeds allocate --data '{"id":"feed-42","url":"https://example.org"}' --wait
+   echo '{"id":"feed-42"}' | drmctl --app feeds allocate --data -
+`
+
 func allocateCommand() *cli.Command {
 	const name = "allocate"
 	return &cli.Command{
-		Name:  name,
-		Usage: "add a resource to the catalogue, change its data, or wake one that was deallocated",
-		Description: "Works whichever members are up, or none: it is handled as soon as one can. " +
-			"An app that does not exist is made\n" +
-			"by its first member, or with --create; else the exit code is 3.\n\n" +
-			"Examples:\n" +
-			"   drmctl --app feeds allocate --id feed-42\n" +
-			"   drmctl --app feeds allocate --data '{\"id\":\"feed-42\",\"url\":\"https://example.org\"}' --wait\n" +
-			"   echo '{\"id\":\"feed-42\"}' | drmctl --app feeds allocate --data -",
+		Name:        name,
+		Usage:       "add a resource to the catalogue, change its data, or wake one that was deallocated",
+		Description: strings.TrimSpace(allocateDescription),
 		Flags: append([]cli.Flag{
 			&cli.StringFlag{
 				Name: flagID, EnvVars: commandEnv(name, flagID),

@@ -56,8 +56,8 @@ func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []stri
 			next := commandNamed(among, t.text)
 			if next == nil {
 				name := strings.Join(append(namesOf(path), t.text), " ")
-				return nil, nil, false, usagef("unknown command %q%s", name,
-					didYouMean("", t.text, commandNames(among)))
+				hint := didYouMean("", t.text, commandNames(among))
+				return nil, nil, false, usagef("unknown command %q%s", name, hint)
 			}
 			path = append(path, next)
 		}

@@ -33,6 +33,21 @@ const (
 	notPartAll = "million"
 )
 
+// benchDescription is a format. It needs the list of the benches, benchAll and notPartAll.
+const benchDescription = `
+The benches:
+%s
+%s runs all but %s. Without --endpoints (or DRM_ENDPOINTS) each has an etcd of its own,
+a process on this machine with fsync; with it a real one is put under load, below the prefix /drm-bench, which
+is cleared again.
+The exit code is 1 if one did not reach what it should; what that is says docs/performance.md.
+
+Examples:
+   drmctl bench claim failover
+   drmctl bench all -o json
+   drmctl bench memory --scale 0.1
+`
+
 func benchCommand() *cli.Command {
 	const name = "bench"
 	var list strings.Builder
@@ -40,17 +55,10 @@ func benchCommand() *cli.Command {
 		fmt.Fprintf(&list, "   %-11s %s\n", b, bench.Work(b))
 	}
 	return &cli.Command{
-		Name:      name,
-		Usage:     "measure DRM against etcd's own speed, each figure a ratio within one run",
-		ArgsUsage: "NAME... | " + benchAll,
-		Description: "The benches:\n" + list.String() + "\n" + benchAll + " runs all but " + notPartAll + ". " +
-			"Without --endpoints (or DRM_ENDPOINTS) each has an etcd of its own,\n" +
-			"a process on this machine with fsync; with it a real one is put under load, below the prefix " +
-			"/drm-bench, which\n" +
-			"is cleared again.\n" +
-			"The exit code is 1 if one did not reach what it should; what that is says docs/performance.md.\n\n" +
-			"Examples:\n   drmctl bench claim failover\n   drmctl bench all -o json\n   drmctl bench memory --scale " +
-			"0.1",
+		Name:        name,
+		Usage:       "measure DRM against etcd's own speed, each figure a ratio within one run",
+		ArgsUsage:   "NAME... | " + benchAll,
+		Description: fmt.Sprintf(strings.TrimSpace(benchDescription), list.String(), benchAll, notPartAll),
 		Flags: []cli.Flag{
 			&cli.Float64Flag{
 				Name: flagScale, EnvVars: commandEnv(name, flagScale), Value: 1,
@@ -128,9 +136,8 @@ func benchNames(args []string) ([]string, error) {
 	for _, a := range args {
 		switch {
 		case a == benchAll:
-			names = append(names, slices.DeleteFunc(slices.Clone(known), func(n string) bool {
-				return n == notPartAll
-			})...)
+			all := slices.DeleteFunc(slices.Clone(known), func(n string) bool { return n == notPartAll })
+			names = append(names, all...)
 		case slices.Contains(known, a):
 			names = append(names, a)
 		default:
@@ -194,8 +201,8 @@ func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error
 		}
 		out := &lineWriter{lines: make(chan string, 1)}
 		p, err := startProcessTo(out, nil, "etcd", "--data-dir", filepath.Join(dir, "etcd"),
-			"--listen-client", "127.0.0.1:0",
-			"--listen-peer", "127.0.0.1:0", "--quota", "8GiB", "--auto-compaction", "off")
+			"--listen-client", "127.0.0.1:0", "--listen-peer", "127.0.0.1:0",
+			"--quota", "8GiB", "--auto-compaction", "off")
 		if err != nil {
 			return e, errors.Join(err, os.RemoveAll(dir))
 		}

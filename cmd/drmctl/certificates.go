@@ -28,8 +28,7 @@ func (f pemFlags) agentFlags(url string) []cli.Flag {
 	return []cli.Flag{
 		&cli.StringFlag{
 			Name: f.ca, EnvVars: agentEnv(f.ca), DefaultText: "the system's",
-			Usage: fmt.Sprintf("trust the authorities in this PEM `FILE` about the certificate of --%s, and no others",
-				url),
+			Usage: "trust the authorities in this PEM `FILE` about the certificate of --" + url + ", and no others",
 		},
 		&cli.StringFlag{
 			Name: f.cert, EnvVars: agentEnv(f.cert),

@@ -62,7 +62,7 @@ func (c *chaos) halfLeave() {
 	if gap, bound := c.gap(fault), max(c.ttl*4/5, 10*single); gap > bound {
 		c.t.Errorf("a resource was unhandled for %v, want %v: when one member left alone it was %v", gap, bound, single)
 	}
-	c.note("%d of %d members with %d resources left; the last had ended after %s; %d leases were fenced; when one " +
+	c.note("%d of %d members with %d resources left; the last had ended after %s; %d leases were fenced; when one "+
 		"left alone, the longest time unhandled was %s",
 		len(leaving), members, resources, seconds(slowest), fenced, seconds(single))
 }

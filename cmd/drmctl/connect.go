@@ -144,8 +144,8 @@ func credentials(c *cli.Context) (user, password string, err error) {
 	password = c.String(flagPassword)
 	switch {
 	case both && password != "" && password != inUser && typed(c, flagUser) == typed(c, flagPassword):
-		return "", "", usagef("%s and %s give a password each: give one", givenBy(c, flagUser),
-			givenBy(c, flagPassword))
+		return "", "", usagef("%s and %s give a password each: give one",
+			givenBy(c, flagUser), givenBy(c, flagPassword))
 	case both && !typed(c, flagPassword):
 		password = inUser
 	}

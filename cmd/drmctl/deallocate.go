@@ -5,23 +5,29 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
 )
 
+const deallocateDescription = `
+A resource that the source still has stays in the catalogue, suspended, until it is allocated again.
+Ends with exit code 3 where there is no such resource.
+
+Example:
+   drmctl --app feeds deallocate feed-42 --wait
+`
+
 func deallocateCommand() *cli.Command {
 	const name = "deallocate"
 	return &cli.Command{
-		Name:      name,
-		Usage:     "have a resource handled no more",
-		ArgsUsage: "ID",
-		Description: "A resource that the source still has stays in the catalogue, suspended, " +
-			"until it is allocated again.\n" +
-			"Ends with exit code 3 where there is no such resource.\n\nExample:\n" +
-			"   drmctl --app feeds deallocate feed-42 --wait",
-		Flags: waitFlags(name, "it is handled no more"),
+		Name:        name,
+		Usage:       "have a resource handled no more",
+		ArgsUsage:   "ID",
+		Description: strings.TrimSpace(deallocateDescription),
+		Flags:       waitFlags(name, "it is handled no more"),
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")
 			if err := errors.Join(err, checkWait(c)); err != nil {

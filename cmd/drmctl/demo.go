@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -16,19 +17,24 @@ const (
 	flagKeep      = "keep"
 )
 
+const demoDescription = `
+Needs nothing: it runs an etcd, an HTTP source, a webhook receiver and some members (drmctl agent) on this
+machine, and ends in less than half a minute. The receiver keeps a journal of who handled what; the exit
+code is 1 if it shows that any resource was ever handled twice at once, or not at all.
+With -o json only a summary is printed.
+
+Examples:
+   drmctl demo
+   drmctl demo --resources 1000 --members 5
+   drmctl demo --keep
+`
+
 func demoCommand() *cli.Command {
 	const name = "demo"
 	return &cli.Command{
-		Name:  name,
-		Usage: "watch members share resources, one die, and the others take over",
-		Description: "Needs nothing: it runs an etcd, an HTTP source, a webhook receiver and some members (drmctl " +
-			"agent) " +
-			"on this\n" +
-			"machine, and ends in less than half a minute. The receiver keeps a journal of who handled what; the " +
-			"exit\n" +
-			"code is 1 if it shows that any resource was ever handled twice at once, or not at all.\n" +
-			"With -o json only a summary is printed.\n\n" +
-			"Examples:\n   drmctl demo\n   drmctl demo --resources 1000 --members 5\n   drmctl demo --keep",
+		Name:        name,
+		Usage:       "watch members share resources, one die, and the others take over",
+		Description: strings.TrimSpace(demoDescription),
 		Flags: []cli.Flag{
 			&cli.IntFlag{
 				Name: flagResources, EnvVars: commandEnv(name, flagResources), Value: 60,

@@ -200,15 +200,14 @@ func (s *stage) settle(ctx context.Context) error {
 			live, holders := s.live(), journal.Holders(s.journal.Events())
 			absent := notActive(live, members)
 			if len(absent) == 0 && status.Members == len(live) && status.Active == len(s.ids) &&
-				status.Misplaced == 0 &&
-				len(holders) == len(s.ids) {
+				status.Misplaced == 0 && len(holders) == len(s.ids) {
 				for _, a := range live {
 					s.set(a, actorRunning)
 				}
 				return nil
 			}
-			last = fmt.Sprintf("%d members, not active of those that should be: %q; %d of %d resources active, %d "+
-				"misplaced, %d handled",
+			last = fmt.Sprintf("%d members, not active of those that should be: %q; "+
+				"%d of %d resources active, %d misplaced, %d handled",
 				status.Members, absent, status.Active, len(s.ids), status.Misplaced, len(holders))
 			if status.Source.Error != "" {
 				last += ", source: " + status.Source.Error

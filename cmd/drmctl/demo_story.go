@@ -154,8 +154,8 @@ func (t *story) takeover(ctx context.Context, victim string, at time.Time, lost 
 			}
 			t.sum.TakeoverMax = took
 			if told++; told <= shown {
-				t.screen.more("%.2f s after the kill: %s, handled by %s, is now by %s", took, e.Resource, victim,
-					e.Member)
+				t.screen.more("%.2f s after the kill: %s, handled by %s, is now by %s",
+					took, e.Resource, victim, e.Member)
 			}
 		}
 		mark = len(events)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
@@ -14,17 +15,22 @@ import (
 
 const flagAbsent = "absent"
 
+const drainDescription = `
+The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. Where no member
+would be left it is refused. The order stands also where --wait fails: undrain takes it back.
+Ends with exit code 3 where nothing is known of such a member.
+
+Example: before maintenance:
+   drmctl --app feeds drain host-1 --wait
+`
+
 func drainCommand() *cli.Command {
 	const name = "drain"
 	return &cli.Command{
-		Name:      name,
-		Usage:     "have a member hand everything to the others, and take nothing, until undrain",
-		ArgsUsage: "MEMBER",
-		Description: "The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. " +
-			"Where no member\n" +
-			"would be left it is refused. The order stands also where --wait fails: undrain takes it back.\n" +
-			"Ends with exit code 3 where nothing is known of such a member.\n\nExample: before maintenance:\n" +
-			"   drmctl --app feeds drain host-1 --wait",
+		Name:        name,
+		Usage:       "have a member hand everything to the others, and take nothing, until undrain",
+		ArgsUsage:   "MEMBER",
+		Description: strings.TrimSpace(drainDescription),
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{
 				Name: flagAbsent, EnvVars: commandEnv(name, flagAbsent),
@@ -41,15 +47,21 @@ func drainCommand() *cli.Command {
 	}
 }
 
+const undrainDescription = `
+Of a member that is not there, --wait has nothing to wait for.
+
+Example:
+   drmctl --app feeds undrain host-1 --wait
+`
+
 func undrainCommand() *cli.Command {
 	const name = "undrain"
 	return &cli.Command{
-		Name:      name,
-		Usage:     "take a drain back",
-		ArgsUsage: "MEMBER",
-		Description: "Of a member that is not there, --wait has nothing to wait for.\n\nExample:\n" +
-			"   drmctl --app feeds undrain host-1 --wait",
-		Flags: waitFlags(name, "the member holds its share again"),
+		Name:        name,
+		Usage:       "take a drain back",
+		ArgsUsage:   "MEMBER",
+		Description: strings.TrimSpace(undrainDescription),
+		Flags:       waitFlags(name, "the member holds its share again"),
 		Action: func(c *cli.Context) error {
 			return drainOrder(c, false, (*drm.Client).Undrain, (*drm.Client).WaitUndrained)
 		},

@@ -6,6 +6,7 @@ import (
 	"io"
 	"math"
 	"strconv"
+	"strings"
 	"time"
 
 	"github.com/dustin/go-humanize"
@@ -23,14 +24,20 @@ const (
 	flagAutoCompaction = "auto-compaction"
 )
 
+const etcdDescription = `
+Prints its endpoint once it is ready, and runs until SIGINT or SIGTERM. For production, run a cluster of etcd
+itself.
+
+Example:
+   drmctl etcd --data-dir /var/tmp/etcd
+`
+
 func etcdCommand() *cli.Command {
 	const name = "etcd"
 	return &cli.Command{
-		Name:  name,
-		Usage: "run a development etcd, one server in this process",
-		Description: "Prints its endpoint once it is ready, and runs until SIGINT or SIGTERM. For production, " +
-			"run a cluster of etcd\n" +
-			"itself.\n\nExample:\n   drmctl etcd --data-dir /var/tmp/etcd",
+		Name:        name,
+		Usage:       "run a development etcd, one server in this process",
+		Description: strings.TrimSpace(etcdDescription),
 		Flags: []cli.Flag{
 			&cli.StringFlag{
 				Name: flagDataDir, EnvVars: commandEnv(name, flagDataDir), Value: "default.drm-etcd",
@@ -50,7 +57,8 @@ func etcdCommand() *cli.Command {
 			},
 			&cli.StringFlag{
 				Name: flagAutoCompaction, EnvVars: commandEnv(name, flagAutoCompaction), Value: "5m",
-				Usage: "how much history is kept: a `DURATION`, or a number of revisions; off: all of it, and the database grows",
+				Usage: "how much history is kept: a `DURATION`, or a number of revisions; " +
+					"off: all of it, and the database grows",
 			},
 		},
 		Action: runEtcd,

@@ -42,8 +42,8 @@ func hintOf(err error) string {
 	case errors.Is(err, rpctypes.ErrUserEmpty):
 		return "give --user NAME and DRM_PASSWORD, or a client certificate with --cert and --key"
 	case errors.As(err, &denied):
-		return "grant the user readwrite below --prefix: etcdctl role grant-permission ROLE readwrite --prefix=true " +
-			"PREFIX/"
+		return "grant the user readwrite below --prefix: " +
+			"etcdctl role grant-permission ROLE readwrite --prefix=true PREFIX/"
 	case errors.As(err, &slow), reach.IsSlow(err):
 		return "raise --" + flagCommandTimeout
 	case !errors.Is(err, drm.ErrUnreachable):

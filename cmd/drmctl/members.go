@@ -13,14 +13,19 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
+const membersDescription = `
+RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s ago.
+DRAIN is ordered, or ignored: where every active member is ordered to be drained, none is.
+
+Example:
+   drmctl --app feeds members -o json
+`
+
 func membersCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "members",
-		Usage: "list the live members",
-		Description: "RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s " +
-			"ago.\n" +
-			"DRAIN is ordered, or ignored: where every active member is ordered to be drained, none is.\n\n" +
-			"Example:\n   drmctl --app feeds members -o json",
+		Name:        "members",
+		Usage:       "list the live members",
+		Description: strings.TrimSpace(membersDescription),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -73,8 +78,8 @@ func showMembers(c *cli.Context, members []drm.MemberInfo) error {
 	return show(c, list, func(w io.Writer) {
 		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED", "DRAIN")
 		for _, m := range members {
-			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources, m.Address, m.Version, m.Started,
-				m.Drain)
+			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources,
+				m.Address, m.Version, m.Started, m.Drain)
 		}
 	})
 }

@@ -17,8 +17,8 @@ import (
 func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
 	there, err := client.Exists(ctx)
 	if err == nil && !there {
-		note(c, "no such app %q at prefix %q, yet%s", c.String(flagApp), c.String(flagPrefix),
-			nearestApp(ctx, c, client))
+		hint := nearestApp(ctx, c, client)
+		note(c, "no such app %q at prefix %q, yet%s", c.String(flagApp), c.String(flagPrefix), hint)
 	}
 	return err
 }
@@ -48,9 +48,9 @@ func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string 
 	defer cancel()
 	app := c.String(flagApp)
 	for _, from := range []string{string([]rune(app)[:1]), ""} {
-		// what was found until it failed
+		// Where listing fails, the apps that were found until then do. app itself may have been made meanwhile.
 		apps, _ := client.Apps(ctx, from, mostApps)
-		apps = slices.DeleteFunc(apps, func(other string) bool { return other == app }) // which has been made meanwhile
+		apps = slices.DeleteFunc(apps, func(other string) bool { return other == app })
 		if hint := didYouMean("", app, apps); hint != "" {
 			return hint
 		}

@@ -12,12 +12,19 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
+const resourcesDescription = `
+The origin is source, allocated or both; the state is wanted, or suspended: the source has it,
+but it was deallocated.
+
+Example:
+   drmctl --app feeds resources
+`
+
 func resourcesCommand() *cli.Command {
 	return &cli.Command{
-		Name:  "resources",
-		Usage: "list the resources of the catalogue, and who wants them",
-		Description: "The origin is source, allocated or both; the state is wanted, or suspended: the source has it,\n" +
-			"but it was deallocated.\n\nExample:\n   drmctl --app feeds resources",
+		Name:        "resources",
+		Usage:       "list the resources of the catalogue, and who wants them",
+		Description: strings.TrimSpace(resourcesDescription),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

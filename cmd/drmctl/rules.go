@@ -119,8 +119,8 @@ func forgetOverruled(app *cli.App, path []*cli.Command) {
 		flags = append(flags, c.Flags...)
 	}
 	for _, f := range flags {
-		if names := envVars(f); names != nil &&
-			slices.ContainsFunc(f.Names(), func(n string) bool { return overruled[n] }) {
+		names := envVars(f)
+		if names != nil && slices.ContainsFunc(f.Names(), func(n string) bool { return overruled[n] }) {
 			*names = nil
 		}
 	}

@@ -25,27 +25,27 @@ const (
 	flagBound   = "bound"
 )
 
+const simulateDescription = `
+Asks the real code who would own what, without etcd and without members. The events are joins, returns,
+leaves, drains and undrains at random. MAX/AVG is the load of the member with the most resources for its
+weight, as a multiple of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: all
+that a member that left had, and all that one that joined got. DECISION is how long a member takes to find out,
+after an event, who owns what.
+
+The line with placement has exceptions to the ring that keep each member's load below --bound, as a multiple of
+the average. They can be read, and nothing publishes them yet.
+
+Examples:
+   drmctl simulate --members 12 --resources 5000
+   drmctl simulate --members 1000 --resources 10000000 --shards 4096 --weights 1,1,4 -o json
+`
+
 func simulateCommand() *cli.Command {
 	const name = "simulate"
 	return &cli.Command{
-		Name:  name,
-		Usage: "tell how evenly resources would spread over members, and how many move when members come and go",
-		Description: "Asks the real code who would own what, without etcd and without members. The events are joins, " +
-			"returns,\n" +
-			"leaves, drains and undrains at random. MAX/AVG is the load of the member with the most resources for " +
-			"its\n" +
-			"weight, as a multiple of the average: at the end, and at its worst. MINIMUM counts the moves that had " +
-			"to be: " +
-			"all\n" +
-			"that a member that left had, and all that one that joined got. DECISION is how long a member takes to " +
-			"find out,\n" +
-			"after an event, who owns what.\n\n" +
-			"The line with placement has exceptions to the ring that keep each member's load below --bound, as a " +
-			"multiple of\n" +
-			"the average. They can be read, and nothing publishes them yet.\n\n" +
-			"Examples:\n" +
-			"   drmctl simulate --members 12 --resources 5000\n" +
-			"   drmctl simulate --members 1000 --resources 10000000 --shards 4096 --weights 1,1,4 -o json",
+		Name:        name,
+		Usage:       "tell how evenly resources would spread over members, and how many move when members come and go",
+		Description: strings.TrimSpace(simulateDescription),
 		Flags: []cli.Flag{
 			&cli.IntFlag{
 				Name: flagMembers, EnvVars: commandEnv(name, flagMembers), Value: 10,
@@ -177,9 +177,9 @@ func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1000) 
 func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
 	row(w, "SHARE", "MAX/AVG", "WORST", "MOVES", "MINIMUM", "MOVES/MINIMUM", "EXCEPTIONS", "DECISION")
 	line := func(name string, f spread.Figures, exceptions int) {
-		row(w, name, ratio(f.MaxOverAvg), ratio(f.Worst), humanize.Comma(int64(f.Moves)),
-			humanize.Comma(int64(f.Minimum)),
-			ratio(f.MovesOverMinimum()), exceptions, f.Decision.Round(time.Microsecond))
+		row(w, name, ratio(f.MaxOverAvg), ratio(f.Worst),
+			humanize.Comma(int64(f.Moves)), humanize.Comma(int64(f.Minimum)), ratio(f.MovesOverMinimum()),
+			exceptions, f.Decision.Round(time.Microsecond))
 	}
 	line("ring", r.Ring, 0)
 	line("with placement", r.Balanced, r.Exceptions)

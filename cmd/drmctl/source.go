@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -15,12 +16,19 @@ import (
 // flagDryRun is a flag of source accept and source drop.
 const flagDryRun = "dry-run"
 
+const sourceDescription = `
+How the source fares is told by status.
+
+Example:
+   drmctl --app feeds source accept --dry-run
+`
+
 // sourceCommand groups the commands about the source, one a line.
 func sourceCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "source",
 		Usage:       "operate the app's source: accept what it would remove, have it asked now",
-		Description: "How the source fares is told by status.\n\nExample:\n   drmctl --app feeds source accept --dry-run",
+		Description: strings.TrimSpace(sourceDescription),
 		Subcommands: []*cli.Command{
 			sourceAcceptCommand(),
 			sourceFetchCommand(),
@@ -29,17 +37,22 @@ func sourceCommand() *cli.Command {
 	}
 }
 
+const sourceAcceptDescription = `
+Prints what would be removed: how many resources, and the ids of the first 100; then orders just that. Where others
+are held by the time that the coordinator hears of it, it removes nothing. What is removed is not handled any more,
+unless it was allocated too. The order expires after 10 minutes.
+
+Example:
+   drmctl --app feeds source accept --dry-run
+   drmctl --app feeds source accept --wait
+`
+
 func sourceAcceptCommand() *cli.Command {
 	const name = "source-accept"
 	return &cli.Command{
-		Name:  "accept",
-		Usage: "have the removals made that are held, because the source lacks so much of what it had",
-		Description: "Prints what would be removed: how many resources, and the ids of the first 100; " +
-			"then orders just that. Where others\n" +
-			"are held by the time that the coordinator hears of it, it removes nothing. " +
-			"What is removed is not handled any more,\n" +
-			"unless it was allocated too. The order expires after 10 minutes.\n\n" +
-			"Example:\n   drmctl --app feeds source accept --dry-run\n   drmctl --app feeds source accept --wait",
+		Name:        "accept",
+		Usage:       "have the removals made that are held, because the source lacks so much of what it had",
+		Description: strings.TrimSpace(sourceAcceptDescription),
 		Flags: append([]cli.Flag{
 			&cli.BoolFlag{
 				Name: flagDryRun, EnvVars: commandEnv(name, flagDryRun),
@@ -137,15 +150,21 @@ func orNever(t *time.Time) time.Time {
 	return *t
 }
 
+const sourceFetchDescription = `
+Where the source wants to be left alone for a while (Retry-After), that is waited for. The order expires after 10
+minutes.
+
+Example:
+   drmctl --app feeds source fetch --wait
+`
+
 func sourceFetchCommand() *cli.Command {
 	const name = "source-fetch"
 	return &cli.Command{
-		Name:  "fetch",
-		Usage: "have the coordinator ask the source now, and not at the next poll",
-		Description: "Where the source wants to be left alone for a while (Retry-After), that is waited for. " +
-			"The order expires after 10\n" +
-			"minutes.\n\nExample:\n   drmctl --app feeds source fetch --wait",
-		Flags: waitFlags(name, "the source was asked; if it failed, with exit code 1"),
+		Name:        "fetch",
+		Usage:       "have the coordinator ask the source now, and not at the next poll",
+		Description: strings.TrimSpace(sourceFetchDescription),
+		Flags:       waitFlags(name, "the source was asked; if it failed, with exit code 1"),
 		Action: func(c *cli.Context) error {
 			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
 				return err

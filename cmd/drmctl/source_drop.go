@@ -4,27 +4,30 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
 )
 
+const sourceDropDescription = `
+Removes what nobody but the source wanted, in bulk; keeps what was allocated; and forgets what was deallocated
+while the source had it. Members that only allocate do the same by themselves once there was no member with a
+source for --source-gone. Refuses, with exit code 1, while a member that has a source is alive. Where it is interrupted,
+run it again.
+
+Examples:
+   drmctl --app feeds source drop --dry-run
+   drmctl --app feeds source drop
+`
+
 func sourceDropCommand() *cli.Command {
 	const name = "drop"
 	return &cli.Command{
-		Name:  name,
-		Usage: "say that the app has no source from now on",
-		Description: "Removes what nobody but the source wanted, in bulk; keeps what was allocated; " +
-			"and forgets what was deallocated\n" +
-			"while the source had it. Members that only allocate do the same by themselves once there was no member " +
-			"with a\n" +
-			"source for --source-gone. Refuses, with exit code 1, while a member that has a source is alive. " +
-			"Where it is interrupted,\n" +
-			"run it again.\n\n" +
-			"Examples:\n" +
-			"   drmctl --app feeds source drop --dry-run\n" +
-			"   drmctl --app feeds source drop",
+		Name:        name,
+		Usage:       "say that the app has no source from now on",
+		Description: strings.TrimSpace(sourceDropDescription),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name: flagDryRun, EnvVars: commandEnv("source-"+name, flagDryRun),

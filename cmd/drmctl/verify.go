@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -24,25 +25,24 @@ const defaultSettle = 10 * time.Second
 // defaultEvery is rare enough for an app of a million resources, since each look reads all of them.
 const defaultEvery = time.Minute
 
+const verifyDescription = `
+Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: where it
+finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be handled
+and there is no member, it does not wait. That members are drained is a note on stderr, and no violation.
+With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for
+violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token fell.
+
+Examples:
+   drmctl --app feeds verify
+   drmctl --app feeds verify --watch
+`
+
 func verifyCommand() *cli.Command {
 	const name = "verify"
 	return &cli.Command{
-		Name:  name,
-		Usage: "report everything in etcd that is not as it should be",
-		Description: "Exit code 1 if there is any. Some kinds are also seen for a moment while resources change " +
-			"hands: " +
-			"where it\n" +
-			"finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be " +
-			"handled\n" +
-			"and there is no member, it does not wait. That members are drained is a note on stderr, and no " +
-			"violation.\n" +
-			"With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks " +
-			"for\n" +
-			"violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token " +
-			"fell.\n\n" +
-			"Examples:\n" +
-			"   drmctl --app feeds verify\n" +
-			"   drmctl --app feeds verify --watch",
+		Name:        name,
+		Usage:       "report everything in etcd that is not as it should be",
+		Description: strings.TrimSpace(verifyDescription),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
 				Name: flagWatch, EnvVars: commandEnv(name, flagWatch),

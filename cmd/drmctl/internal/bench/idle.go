@@ -9,12 +9,12 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// idle: nothing happens. The source is polled, and always answers the same.
+// idle measures what members cost while nothing happens. The source is polled, and its answer is always the same.
 func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const (
 		members = 10
 		poll    = 20 * time.Second
-		quiet   = 15 * time.Second // members write their figures every 10 s, if they changed
+		quiet   = 15 * time.Second // long enough for members to have written their figures, which they do every 10 s
 	)
 	watched := time.Minute
 	if l.opts.Scale < 1 {
@@ -23,7 +23,7 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(100_000)
 	source := retriever.Static(objects(n)...)
 	l.handler = newCounter(n)
-	users := l.logIn() // later; until then they find that there are none
+	users := l.logIn() // idleUsers turns users on later; until then members find that etcd has none
 	err := l.group(ctx, members, func(c *drm.Config) {
 		c.AllocateOnly, c.Retriever, c.PollInterval, c.CacheResources = false, source, poll, true
 	})
@@ -39,29 +39,11 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 			return nil, false, err
 		}
 	}
-	before, err := l.client.Get(ctx, l.layout.Config())
+	f, took, err := l.idleFigures(ctx, watched)
 	if err != nil {
 		return nil, false, err
 	}
-	cpu, took, err := l.rest(ctx, watched)
-	if err != nil {
-		return nil, false, err
-	}
-	after, err := l.client.Get(ctx, l.layout.Config())
-	if err != nil {
-		return nil, false, err
-	}
-	var keys, events int64
-	for _, m := range l.all() {
-		keys += m.wire.otherKeys.Load() + m.wire.groupKeys.Load()
-		events += m.wire.otherEvents.Load() + m.wire.groupEvents.Load()
-	}
-	f := map[string]float64{
-		"members": members, "resources": float64(n), "seconds": took.Seconds(),
-		"revisions": float64(after.Header.Revision - before.Header.Revision), "polls": float64(took/poll + 1),
-		"cpu_percent_each": 100 * cpu.Seconds() / took.Seconds() / members,
-		"keys_read":        float64(keys), "events": float64(events),
-	}
+	f["members"], f["resources"], f["polls"] = members, float64(n), float64(took/poll+1)
 	l.rates(f, "", took)
 	ok := f["revisions"] <= f["polls"] && f["cpu_percent_each"] <= 1
 	if users {
@@ -73,13 +55,42 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	return f, ok, nil
 }
 
+// idleFigures rests and returns what the members read, heard and used meanwhile, and how long the rest really took.
+func (l *lab) idleFigures(
+	ctx context.Context, watched time.Duration,
+) (f map[string]float64, took time.Duration, err error) {
+	before, err := l.client.Get(ctx, l.layout.Config())
+	if err != nil {
+		return nil, 0, err
+	}
+	cpu, took, err := l.rest(ctx, watched)
+	if err != nil {
+		return nil, 0, err
+	}
+	after, err := l.client.Get(ctx, l.layout.Config())
+	if err != nil {
+		return nil, 0, err
+	}
+	var keys, events int64
+	members := l.all()
+	for _, m := range members {
+		keys += m.wire.otherKeys.Load() + m.wire.groupKeys.Load()
+		events += m.wire.otherEvents.Load() + m.wire.groupEvents.Load()
+	}
+	return map[string]float64{
+		"seconds": took.Seconds(), "revisions": float64(after.Header.Revision - before.Header.Revision),
+		"cpu_percent_each": 100 * cpu.Seconds() / took.Seconds() / float64(len(members)),
+		"keys_read":        float64(keys), "events": float64(events),
+	}, took, nil
+}
+
 // idleUsers turns on authentication in etcd, and measures again.
 func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.Duration) error {
 	l.say("now they have to log in, and again nothing happens, for %v", watched)
 	if err := l.usersOn(ctx); err != nil {
 		return fmt.Errorf("turn users on: %w", err)
 	}
-	if err := pause(ctx, 5*time.Second); err != nil { // each of their streams has to be made anew
+	if err := pause(ctx, 5*time.Second); err != nil { // members open all their streams anew
 		return err
 	}
 	cpu, took, err := l.rest(ctx, watched)
@@ -91,8 +102,8 @@ func (l *lab) idleUsers(ctx context.Context, f map[string]float64, watched time.
 	return nil
 }
 
-// rest waits while nothing happens, with the counts of the members' connections set to zero before. It returns how much
-// processor time this process used meanwhile, and how long it really took.
+// rest sets the counts of the members' connections to zero, and then waits. It returns how much processor time this
+// process used meanwhile, and how long the wait really took.
 func (l *lab) rest(ctx context.Context, watched time.Duration) (cpu, took time.Duration, err error) {
 	for _, m := range l.all() {
 		m.wire.reset()

@@ -177,8 +177,8 @@ func (l *lab) fill(ctx context.Context, n int) error {
 		entries := make([]clientv3.Op, min(atOnce, n-from))
 		for i := range entries {
 			e := catalogue.Entry{Allocated: true, Data: object(from+i, dataBytes, "x")}
-			entries[i] = clientv3.OpPut(l.layout.Resource(shard.Of(id(from+i), config.Shards), id(from+i)),
-				string(e.Encode()))
+			key := l.layout.Resource(shard.Of(id(from+i), config.Shards), id(from+i))
+			entries[i] = clientv3.OpPut(key, string(e.Encode()))
 		}
 		if _, err := batched(ctx, l.client, drm.DefaultMaxInFlight, entries); err != nil {
 			return err

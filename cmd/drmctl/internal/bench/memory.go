@@ -21,8 +21,8 @@ func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	}
 	each := float64(heap()-before) / float64(n)
 	f := map[string]float64{
-		"resources": float64(n), "data_bytes": dataBytes, "bytes_each": each,
-		"bytes_each_beside_data": each - dataBytes,
+		"resources": float64(n), "data_bytes": dataBytes,
+		"bytes_each": each, "bytes_each_beside_data": each - dataBytes,
 	}
 	return f, f["bytes_each_beside_data"] <= 1024, nil
 }

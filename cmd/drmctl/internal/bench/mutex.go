@@ -35,8 +35,8 @@ func mutex(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 					return err
 				}
 				sessions[i] = s
-				if err := concurrency.NewMutex(s,
-					fmt.Sprintf("%s/mutex/%s", l.prefix, id(int(i)))).Lock(gctx); err != nil {
+				lock := concurrency.NewMutex(s, fmt.Sprintf("%s/mutex/%s", l.prefix, id(int(i))))
+				if err := lock.Lock(gctx); err != nil {
 					return err
 				}
 			}
