@@ -210,7 +210,7 @@ func untilEOF(parent context.Context, r io.Reader) context.Context {
 	ctx, cancel := context.WithCancel(parent)
 	go func() {
 		defer cancel()
-		_, _ = io.Copy(io.Discard, r) // however it ends, it has ended
+		_, _ = io.Copy(io.Discard, r) // an error ends r, too
 	}()
 	return ctx
 }

@@ -176,7 +176,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	failing := failures.New(ofApp(cfg))
 	h, err := handler.NewExec(handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
-		ReapOrphans: true, // the agent may be process 1, and starts nothing else
+		ReapOrphans: true, // the agent may be process 1, and starts no other processes
 		OnExit: func(claim drm.Claim, err error) {
 			why := "exit status 0"
 			if err != nil {
@@ -252,8 +252,8 @@ func renamed(err error, flags map[string]string) error {
 	return &usageError{err}
 }
 
-// ofApp is the agent's log with the fields that all lines of the member have, as far as they are known before the
-// member runs. It is nil where the agent has no log.
+// ofApp returns the agent's log with those of the member's fields that are known before the member runs. It returns nil
+// where the agent has no log.
 func ofApp(cfg *drm.Config) *zap.Logger {
 	if cfg.Logger == nil {
 		return nil

@@ -46,7 +46,7 @@ func removalLimit(share float64, moreThan int) string {
 	return fmt.Sprintf("%s%%/%d", strconv.FormatFloat(share*100, 'f', -1, 64), moreThan)
 }
 
-// removalOptions sets what the flags of removalFlags say.
+// removalOptions sets the options that the flags of removalFlags describe.
 func removalOptions(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.MaxRemovals, err = maxRemovals(c); err != nil {
 		return err

@@ -28,7 +28,7 @@ const (
 // sourcePEM are the flags that name the certificates for --source-url.
 var sourcePEM = pemFlags{ca: flagSourceCACert, cert: flagSourceCert, key: flagSourceKey, of: "source"}
 
-// Values of --source-retry, --source-gone and --source-policy. The other one of the latter is policyKeep.
+// Values of --source-retry, --source-gone and --source-policy. The last of these also takes policyKeep.
 const (
 	policyExit = "exit"
 )
@@ -111,6 +111,6 @@ func sourceBody(c *cli.Context) ([]byte, error) {
 	if err != nil {
 		return nil, usagef("--%s: %w", flagSourceBody, err)
 	}
-	defer func() { _ = f.Close() }() // it was only read
+	defer func() { _ = f.Close() }() // the file was only read, so an error loses nothing
 	return readBounded(f, flagSourceBody, path)
 }

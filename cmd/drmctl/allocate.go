@@ -102,7 +102,7 @@ func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Res
 }
 
 func showAllocated(c *cli.Context, id string) error {
-	outcome := struct { // a contract
+	outcome := struct { // part of the JSON contract
 		Resource  string `json:"resource"`
 		Allocated bool   `json:"allocated"`
 	}{id, true}
@@ -125,7 +125,7 @@ func resourceOf(c *cli.Context) (drm.Resource, error) {
 	}
 	if c.IsSet(flagID) {
 		if own, err := drm.ParseResource(data); err == nil && typed(c, flagData) && !typed(c, flagID) {
-			return own, nil // the id of the data was typed, the other one was not
+			return own, nil // the user typed the data, and the environment has the other id
 		}
 		r = drm.Resource{ID: id, Data: data}
 		return r, checkResource(r)

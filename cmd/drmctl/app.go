@@ -53,13 +53,13 @@ EXAMPLES:
 // run does all that drmctl does, apart from what concerns the process. args are the arguments after the program's name.
 // It returns the exit code. When ctx ends, run ends as early as the command allows.
 func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.Writer) int {
-	if _, isFile := stderr.(*os.File); !isFile { // a command, its log and the processes that it runs all write there
+	if _, isFile := stderr.(*os.File); !isFile { // a command, its log and its processes may write at the same time
 		stderr = zapcore.Lock(zapcore.AddSync(stderr))
 	}
 	app := newApp(stdin, stdout, stderr)
 	argv, err := arrange(app, args)
 	if err == nil {
-		if !slices.Contains(argv, "--"+flagHelp) { // which names them all
+		if !slices.Contains(argv, "--"+flagHelp) { // help names all variables
 			forgetEmpty(app)
 			forgetOverruled(app, commandIn(app, argv))
 		}
@@ -77,9 +77,9 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		Reader:          stdin,
 		Writer:          stdout,
 		ErrWriter:       stderr,
-		HideHelp:        true, // helpFlag instead, since package cli's own is shared by all apps of a process
-		HideHelpCommand: true, // arrange has it
-		HideVersion:     true, // the version command has it
+		HideHelp:        true, // helpFlag replaces it: all apps of a process share package cli's own flag
+		HideHelpCommand: true, // arrange replaces it
+		HideVersion:     true, // the version command replaces it
 		Flags:           append(globalFlags(), helpFlag()),
 		Commands: []*cli.Command{
 			demoCommand(),

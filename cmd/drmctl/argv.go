@@ -93,8 +93,8 @@ func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after
 	return before, after, nil
 }
 
-// commandPaths lists drmctl's commands, including groups and the commands in them. In front of each stands the group
-// that it belongs to.
+// commandPaths lists drmctl's commands, including groups and the commands in them. Each path ends with the command, and
+// begins with the group that the command belongs to.
 func commandPaths(app *cli.App) [][]*cli.Command {
 	var all [][]*cli.Command
 	var add func(above, commands []*cli.Command)
@@ -135,8 +135,8 @@ func namesOf(path []*cli.Command) []string {
 	return names
 }
 
-// metaTyped is the key in the app's metadata of the flags on the command line: each name as it was spelled, with the
-// last value that was given.
+// metaTyped is the key of the flags on the command line in the app's metadata: each name as the user spelled it, with
+// the last value that it was given.
 const metaTyped = "typed"
 
 // typed reports whether the flag stands on the command line. A flag that only the environment sets does not.
@@ -153,8 +153,8 @@ const (
 
 // token is an argument, or a flag with its value.
 type token struct {
-	flag        string // its name as given, without dashes; empty: an argument
-	text        string // of a flag: --name=value
+	flag        string // the flag's name as given, without dashes; empty for an argument
+	text        string // the argument, or --name=value for a flag
 	afterDashes bool
 }
 

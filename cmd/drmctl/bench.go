@@ -27,7 +27,7 @@ const (
 	flagMemProfile = "memprofile"
 )
 
-// benchAll names all benches but the one that takes as long as the others together.
+// benchAll stands for all benches but notPartAll, which takes as long as the others together.
 const (
 	benchAll   = "all"
 	notPartAll = "million"
@@ -77,7 +77,7 @@ func benchCommand() *cli.Command {
 	}
 }
 
-// benchJSON is a contract.
+// benchJSON is part of the JSON contract.
 type benchJSON struct {
 	Bench   string             `json:"bench"`
 	Figures map[string]float64 `json:"figures"`
@@ -91,7 +91,7 @@ func runBench(c *cli.Context) (err error) {
 		return err
 	}
 	scale := c.Float64(flagScale)
-	if !(scale >= 0.0001 && scale <= 10) { // nor not a number
+	if !(scale >= 0.0001 && scale <= 10) { // this also refuses NaN
 		return badFlag(flagScale, strconv.FormatFloat(scale, 'g', -1, 64), "0.0001 to 10")
 	}
 	etcd, err := benchEtcd(c)
@@ -112,13 +112,13 @@ func runBench(c *cli.Context) (err error) {
 		fmt.Fprintf(c.App.ErrWriter, "%s: %s\n", name, bench.Work(name))
 		var r bench.Result
 		if r, failed = bench.Run(c.Context, name, opts); failed != nil {
-			break // what was measured so far is shown all the same
+			break // the results that there are so far are shown all the same
 		}
 		if !r.OK {
 			missed++
 		}
 		results = append(results, benchJSON(r))
-		runtime.GC() // of what the last one left, for the next one
+		runtime.GC() // frees what this bench leaves, which must not slow down the next one
 	}
 	if failed == nil && missed > 0 {
 		failed = fmt.Errorf("%d of %d benches did not reach what they should", missed, len(results))
@@ -166,7 +166,7 @@ func benchTable(w io.Writer, results []benchJSON) {
 	}
 }
 
-// decimals is how many decimals v is printed with: the larger it is, the fewer.
+// decimals is the number of decimals that v is printed with. Larger values have fewer.
 func decimals(v float64) int {
 	switch {
 	case v == float64(int64(v)) || v >= 1000:
@@ -180,8 +180,8 @@ func decimals(v float64) int {
 	}
 }
 
-// benchEtcd returns a function that names the etcd that the flags name, or else starts one in a process of its own. In
-// this process it would use CPU and memory that the figures count for the members.
+// benchEtcd returns a function that provides the etcd of a bench: the one that the flags name, or else one that it
+// starts in a process of its own. In this process, the figures would count etcd's CPU and memory as the members'.
 func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error) {
 	if c.IsSet(flagEndpoints) {
 		cfg, err := etcdConfig(c, nil)
@@ -190,7 +190,7 @@ func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error
 		}
 		return func(context.Context) (bench.Etcd, error) { return bench.Etcd{Config: cfg}, nil }, nil
 	}
-	cfg, err := etcdTimeouts(c) // nothing else of the flags and the variables is about it
+	cfg, err := etcdTimeouts(c) // the other flags and variables are about an etcd that runs already
 	if err != nil {
 		return nil, err
 	}
@@ -224,14 +224,14 @@ func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error
 	}, nil
 }
 
-// lineWriter hands on the first line.
+// lineWriter sends the first line that is written to it to lines.
 type lineWriter struct {
 	text  strings.Builder
 	lines chan string
 	done  bool
 }
 
-// Write is called by one goroutine.
+// Write implements io.Writer. Only one goroutine may call it.
 func (l *lineWriter) Write(b []byte) (int, error) {
 	if !l.done {
 		l.text.Write(b)

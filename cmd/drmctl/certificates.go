@@ -20,7 +20,7 @@ import (
 // pemFlags are the flags that name the files of a TLS configuration.
 type pemFlags struct {
 	ca, cert, key string
-	of            string // whom they are for
+	of            string // what the connections lead to, for the log: source, handler or etcd
 }
 
 // agentFlags makes the flags. url is the flag whose connections use the certificates.

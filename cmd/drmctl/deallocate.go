@@ -55,10 +55,10 @@ func deallocate(ctx context.Context, c *cli.Context, client *drm.Client, id stri
 }
 
 func showDeallocated(c *cli.Context, id string, gone bool) error {
-	outcome := struct { // a contract
+	outcome := struct { // part of the JSON contract
 		Resource  string `json:"resource"`
 		Allocated bool   `json:"allocated"`
-		Gone      bool   `json:"gone"` // surely handled no more: waited for
+		Gone      bool   `json:"gone"` // --wait has seen that nobody handles it any more
 	}{Resource: id, Gone: gone}
 	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "deallocated %s\n", id) })
 }

@@ -104,7 +104,7 @@ func (v *screen) print(line string) {
 // erase removes the table from the terminal. The caller of erase or draw holds the lock.
 func (v *screen) erase() {
 	if len(v.drawn) > 0 {
-		fmt.Fprintf(v.w, "\x1b[%dA\x1b[J", len(v.drawn)) // up, and clear all below
+		fmt.Fprintf(v.w, "\x1b[%dA\x1b[J", len(v.drawn)) // moves up, and clears everything below
 		v.drawn = nil
 	}
 }
@@ -145,7 +145,7 @@ func (v *screen) table() []string {
 		fmt.Fprintf(w, "%s\t%s\t%d\t%s\n", a.id, a.state, counts[a.id], bar)
 	}
 	fmt.Fprintf(w, "all\t\t%d of %d\n", handled, len(v.stage.ids))
-	_ = w.Flush() // to memory
+	_ = w.Flush() // writes to memory, which cannot fail
 	lines := strings.Split(strings.TrimRight(b.String(), "\n"), "\n")
 	for i := range lines {
 		lines[i] = strings.TrimRight(lines[i], " ")

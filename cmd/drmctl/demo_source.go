@@ -34,7 +34,7 @@ func (s *source) ServeHTTP(w http.ResponseWriter, _ *http.Request) {
 	_ = json.NewEncoder(w).Encode(map[string]any{"data": list})
 }
 
-// numbered makes n ids.
+// numbered makes n ids that begin with prefix.
 func numbered(prefix string, n int) []string {
 	ids := make([]string, n)
 	for i := range ids {

@@ -42,7 +42,7 @@ type stage struct {
 	ids         []string
 	first       int
 	ttl         time.Duration
-	log         io.Writer // of members; nil: not shown
+	log         io.Writer // also receives what the members log, unless it is nil
 	logLevel    string
 
 	journal  journal.Journal
@@ -181,8 +181,7 @@ func (s *stage) live() []*actor {
 	})
 }
 
-// settle waits until the member that should have a resource handles it, for all resources, according to etcd and to the
-// journal.
+// settle waits until each resource is handled by the member that should have it, according to etcd and to the journal.
 //
 // It first asks whether each member is active, and then how many resources are misplaced. A member that is still
 // joining owns nothing yet, so without it everything would seem to be in its place.

@@ -24,15 +24,15 @@ type story struct {
 type summary struct {
 	Resources   int      `json:"resources"`
 	Handlings   int      `json:"handlings"`
-	Moved       int      `json:"moved"`        // when a member joined
-	LeastMoved  int      `json:"least_moved"`  // that it could have been
-	Lost        int      `json:"lost"`         // when a member was killed
+	Moved       int      `json:"moved"`        // resources that moved when a member joined
+	LeastMoved  int      `json:"least_moved"`  // resources that had to move then
+	Lost        int      `json:"lost"`         // resources of the member that was killed
 	TakeoverMin float64  `json:"takeover_min"` // from the kill until the first of these was handled again
-	TakeoverMax float64  `json:"takeover_max"` // and the last
-	HandedOver  int      `json:"handed_over"`  // when a member left
-	HandoverMax float64  `json:"handover_max"` // the longest that any of these was handled by nobody
-	Took        float64  `json:"took"`         // all of it
-	Faults      []string `json:"faults"`       // what was handled twice at once, or not at all
+	TakeoverMax float64  `json:"takeover_max"` // from the kill until the last of these was handled again
+	HandedOver  int      `json:"handed_over"`  // resources of the member that left
+	HandoverMax float64  `json:"handover_max"` // the longest time for which nobody handled one of these
+	Took        float64  `json:"took"`         // the whole demo
+	Faults      []string `json:"faults"`       // resources that were handled twice at once, or not at all
 }
 
 // tell runs the whole demo.
@@ -88,7 +88,7 @@ func (t *story) join(ctx context.Context) error {
 			t.sum.Moved++
 		}
 		if m == a.id {
-			t.sum.LeastMoved++ // nobody but the newcomer needs to be given anything
+			t.sum.LeastMoved++ // only what the newcomer now has had to move
 		}
 	}
 	t.screen.say("%d of %d resources moved; the least possible, what %s has now, is %d",
@@ -221,7 +221,7 @@ func (t *story) stay(ctx context.Context) error {
 // finish stops the members, and checks the journal.
 func (t *story) finish(ctx context.Context) error {
 	faults := journal.Check(t.stage.journal.Events(), journal.Expect{})
-	if !t.keep { // else whoever tried the commands has changed what is to be expected
+	if !t.keep { // with --keep, the user may have changed what is to be expected
 		faults = journal.Check(t.stage.journal.Events(), journal.Expect{Resources: t.stage.ids})
 	}
 	stopping, cancel := context.WithTimeout(context.WithoutCancel(ctx), 20*time.Second)

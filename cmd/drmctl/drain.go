@@ -103,10 +103,10 @@ func drainOrder(c *cli.Context, drain bool, order, wait func(*drm.Client, contex
 }
 
 func showDrain(c *cli.Context, member string, drained, done bool) error {
-	outcome := struct { // a contract
+	outcome := struct { // part of the JSON contract
 		Member  string `json:"member"`
 		Drained bool   `json:"drained"`
-		Done    bool   `json:"done"` // surely in effect: waited for
+		Done    bool   `json:"done"` // --wait has seen that the order is in effect
 	}{member, drained, done}
 	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
 }

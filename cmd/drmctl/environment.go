@@ -9,7 +9,8 @@ import (
 )
 
 // commandEnv names the environment variable of a flag of a command that does one thing and ends. It contains the
-// command's name, so that a variable that is set for an agent does not change what a drmctl does that its handler runs.
+// command's name: a variable that is set for an agent must not change what drmctl does when the agent's handler runs
+// it.
 func commandEnv(command, flag string) []string {
 	return []string{"DRM_" + screaming(command) + "_" + screaming(flag)}
 }
@@ -20,7 +21,7 @@ func agentEnv(flag string) []string { return []string{"DRM_" + screaming(flag)} 
 func screaming(kebab string) string { return strings.ToUpper(strings.ReplaceAll(kebab, "-", "_")) }
 
 // forgetEmpty makes empty variables count as unset, because deployments leave them empty where they have no value.
-// Package cli would take some flags as given, and others not.
+// Package cli would take flags of some kinds as given then, and flags of other kinds as not given.
 func forgetEmpty(app *cli.App) {
 	for _, f := range allFlags(app) {
 		if names := envVars(f); names != nil {

@@ -83,13 +83,13 @@ func runEtcd(c *cli.Context) (err error) {
 	server, err := embedded.Start(c.Context, cfg)
 	if err != nil {
 		if c.Context.Err() != nil {
-			return nil // told to end before it was up
+			return nil // a signal came before etcd was ready
 		}
 		return err
 	}
 	defer func() {
 		if !c.IsSet(flagLogLevel) {
-			level.SetLevel(zap.FatalLevel) // etcd calls it an error that its listeners are closed
+			level.SetLevel(zap.FatalLevel) // etcd logs an error when its listeners are closed
 		}
 		err = errors.Join(err, server.Close())
 	}()
@@ -106,7 +106,7 @@ func runEtcd(c *cli.Context) (err error) {
 }
 
 func showEndpoint(c *cli.Context, endpoint string) error {
-	ready := struct { // a contract
+	ready := struct { // part of the JSON contract
 		Endpoint string `json:"endpoint"`
 	}{endpoint}
 	return show(c, ready, func(w io.Writer) { fmt.Fprintf(w, "endpoint %s\n", endpoint) })
@@ -138,7 +138,7 @@ func quotaBytes(text string) (int64, error) {
 	return int64(n), nil
 }
 
-// autoCompaction is --auto-compaction as package embedded expects it: empty for off.
+// autoCompaction returns --auto-compaction as package embedded expects it: empty means off.
 func autoCompaction(text string) (string, error) {
 	if text == "off" || text == "0" {
 		return "", nil

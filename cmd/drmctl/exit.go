@@ -45,7 +45,7 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, drm.ErrNotFound):
 		return exitNotFound
-	case errors.Is(err, drm.ErrUnreachable) && !reach.IsSlow(err): // one that is slow has been reached
+	case errors.Is(err, drm.ErrUnreachable) && !reach.IsSlow(err): // an etcd that is slow has been reached
 		return exitUnreachable
 	default:
 		return exitFailed

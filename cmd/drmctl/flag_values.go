@@ -22,7 +22,7 @@ func inRange(c *cli.Context, flag string, least, most time.Duration) error {
 	return nil
 }
 
-// either sets to, by a flag that has one of two values.
+// either sets *to according to a flag: to one where the flag is first, and to other where it is second.
 func either[T any](c *cli.Context, flag string, to *T, first string, one T, second string, other T) error {
 	switch value := c.String(flag); value {
 	case first:
@@ -48,7 +48,7 @@ func numberInRange(c *cli.Context, flag string, least, most int) error {
 	return badFlag(flag, fmt.Sprint(n), want)
 }
 
-// durationOrForever is the duration that a flag has; drm.Forever where the flag says "forever".
+// durationOrForever returns the duration that a flag has, and drm.Forever where the flag says "forever".
 func durationOrForever(c *cli.Context, flag string, least, most time.Duration) (time.Duration, error) {
 	text := c.String(flag)
 	if text == forever {

@@ -9,16 +9,16 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// headers is the value of a flag that may be given several times. Each value is one header, or several, one a line.
+// headers is the value of a flag that may be given several times. Each value has one header, or several on a line each.
 // (Package cli's own repeatable flags split at commas, which header values may contain.) Header values are often
-// secrets, so headers shows none; and it refuses none, since package cli would show the value then: headersOf does
-// that.
+// secrets. So String shows none, and Set accepts everything, since package cli would show a value that Set refuses:
+// headersOf refuses it.
 type headers struct {
 	h   http.Header
 	bad bool
 }
 
-// headerFlag makes such a flag for agent.
+// headerFlag makes a flag of agent that takes headers.
 func headerFlag(name, usage string) cli.Flag {
 	return &cli.GenericFlag{
 		Name: name, EnvVars: agentEnv(name), Value: &headers{h: make(http.Header)}, DefaultText: "none",

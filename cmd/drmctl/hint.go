@@ -32,7 +32,7 @@ var reachHints = []struct {
 	{[]reach.Kind{reach.Connected, reach.Lost}, "has the cluster a quorum, and is it overloaded?"},
 }
 
-// hintOf says what the user can do about an error; empty where it knows nothing.
+// hintOf says what the user can do about an error. It returns "" where it has no advice.
 func hintOf(err error) string {
 	var denied *reach.DeniedError
 	var slow *slowError

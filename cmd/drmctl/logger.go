@@ -21,6 +21,6 @@ func newLogger(c *cli.Context, least zapcore.Level) (*zap.Logger, zap.AtomicLeve
 	cfg.EncodeTime = zapcore.RFC3339TimeEncoder
 	cfg.EncodeLevel = zapcore.CapitalLevelEncoder
 	cfg.EncodeDuration = zapcore.StringDurationEncoder
-	sink := zapcore.Lock(zapcore.AddSync(c.App.ErrWriter)) // the same lock, where run has locked it
+	sink := zapcore.Lock(zapcore.AddSync(c.App.ErrWriter)) // where run has locked the writer, this is the same lock
 	return zap.New(zapcore.NewCore(zapcore.NewConsoleEncoder(cfg), sink, level)), level, nil
 }

@@ -13,7 +13,7 @@ import (
 )
 
 // noteIfNoApp notes on stderr that the app does not exist. That is no error, since its first member creates it; but
-// nothing else would show that a user has mistyped its name. stdout has what there is: nothing.
+// nothing else would show that a user has mistyped its name. What stdout shows of such an app is empty.
 func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
 	there, err := client.Exists(ctx)
 	if err == nil && !there {
@@ -34,10 +34,10 @@ func noteIfNobody(ctx context.Context, c *cli.Context, client *drm.Client) error
 }
 
 const (
-	// mostApps is how many apps are read to find one with a similar name, both from the first letter of the name on and
-	// from the beginning. Each costs a request.
+	// mostApps is how many apps are read to find one with a similar name, once from the first letter of the name on,
+	// and once from the beginning. Each app costs a request.
 	mostApps = 50
-	// longestSearch bounds how long that may take.
+	// longestSearch bounds the time that this may take.
 	longestSearch = time.Second
 )
 
@@ -58,8 +58,8 @@ func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string 
 	return ""
 }
 
-// noteDrains notes the orders that nothing else shows: those about members that are not there, and those that are
-// ignored.
+// noteDrains notes the orders to drain that nothing else shows: those about members that are not there, and those that
+// are ignored.
 func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
 	var absent, ignored []string
 	for _, o := range orders {

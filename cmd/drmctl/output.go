@@ -28,7 +28,7 @@ func checkOutput(c *cli.Context) error {
 	}
 }
 
-// show prints v as JSON, or what lines writes: rows whose cells end in tabs, which show aligns.
+// show prints v as JSON, or as the table that lines writes: rows whose cells end in tabs, which show aligns.
 func show(c *cli.Context, v any, lines func(w io.Writer)) error {
 	if c.String(flagOutput) == outputJSON {
 		e := json.NewEncoder(c.App.Writer)
@@ -80,8 +80,8 @@ func printable(r rune) rune {
 	return r
 }
 
-// utc is a time as the JSON contract has it: RFC 3339 in UTC, or null for no time. A time that RFC 3339 cannot express,
-// such as somebody may have put into etcd, counts as no time.
+// utc returns a time as the JSON contract has it: RFC 3339 in UTC, or null for no time. A time that RFC 3339 cannot
+// express, which somebody may have put into etcd, counts as no time.
 func utc(t time.Time) *time.Time {
 	t = t.UTC()
 	if t.IsZero() || t.Year() < 0 || t.Year() > 9999 {

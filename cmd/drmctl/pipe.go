@@ -11,12 +11,12 @@ import (
 	"github.com/urfave/cli/v2"
 )
 
-// Go ends a process with SIGPIPE when it writes to a stdout or stderr that nobody reads any more, as other tools end.
-// That is right for a command that only prints (`drmctl members | head -1`), and wrong for the commands that use what
-// follows. They catch the signal instead of ignoring it, since processes that they start would inherit that.
+// SIGPIPE ends a Go process that writes to a stdout or stderr that nobody reads any more, like other tools. That is
+// right for a command that only prints (`drmctl members | head -1`), and wrong for the commands that call the functions
+// below. They catch the signal instead of ignoring it, since the processes that they start would inherit the latter.
 
-// outliveReaders lets a server go on when the reader of its stdout or stderr has gone: whatever it prints from then on
-// is lost. That remains so until the process ends, so that its last line does not change its exit code.
+// outliveReaders lets a server go on when the reader of its stdout or stderr has gone: what it prints from then on is
+// lost. It holds until the process ends, so that the last line does not change the exit code.
 func outliveReaders() { signal.Notify(make(chan os.Signal, 1), syscall.SIGPIPE) }
 
 // errReadersGone is the error of a command whose output nobody reads any more. It is not printed.
@@ -44,7 +44,7 @@ func endWithReaders(action cli.ActionFunc) cli.ActionFunc {
 	}
 }
 
-// watchReaders wraps a writer and calls gone when nobody reads the file any more that it writes to.
+// watchReaders wraps a writer to a file, and calls gone when nobody reads the file any more.
 func watchReaders(w io.Writer, gone func()) io.Writer {
 	if f, is := w.(*os.File); is {
 		return &watchedFile{f, gone}

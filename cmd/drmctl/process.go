@@ -15,9 +15,9 @@ import (
 // process is another drmctl, run by the demo.
 type process struct {
 	cmd   *exec.Cmd
-	stdin io.Closer // its end asks an agent to stop
+	stdin io.Closer // closing it asks an agent to stop
 	log   *tail
-	done  chan struct{} // closed when it has ended; err is set before
+	done  chan struct{} // closed when the process has ended, after err is set
 	err   error
 }
 
@@ -70,7 +70,7 @@ func (p *process) kill() error {
 
 // stop asks the process to end, and waits for that. It kills the process when ctx ends first.
 func (p *process) stop(ctx context.Context) error {
-	_ = p.stdin.Close() // that it is closed already is fine
+	_ = p.stdin.Close() // an error means that it is closed already
 	select {
 	case <-p.done:
 		if p.err != nil {
@@ -99,7 +99,7 @@ func (t *tail) Write(b []byte) (int, error) {
 		t.text = t.text[len(t.text)-most:]
 	}
 	if t.copyTo != nil {
-		_, _ = t.copyTo.Write(b) // it is a copy
+		_, _ = t.copyTo.Write(b) // losing a copy does not matter
 	}
 	return len(b), nil
 }

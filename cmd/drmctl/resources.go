@@ -45,7 +45,7 @@ func resourcesCommand() *cli.Command {
 	}
 }
 
-// mostData is how many characters of a resource's data fit beside the other columns of a line.
+// mostData is how many characters of a resource's data a line of the table shows.
 const mostData = 60
 
 func showResources(c *cli.Context, entries []drm.CatalogueEntry) error {

@@ -52,7 +52,7 @@ var needs = map[string][]need{
 	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},
 
 	"verify": {{flagEvery, []string{flagWatch}}},
-	"bench": { // without, it starts an etcd of its own
+	"bench": { // bench starts an etcd of its own where --endpoints is not given
 		{flagCACert, []string{flagEndpoints}},
 		{flagCert, []string{flagEndpoints}},
 		{flagKey, []string{flagEndpoints}},

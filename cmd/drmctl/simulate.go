@@ -83,7 +83,7 @@ func simulateCommand() *cli.Command {
 func runSimulate(c *cli.Context) error {
 	weights, err := weightList(c.String(flagWeights))
 	bound := c.Float64(flagBound)
-	if !(bound >= 1 && bound <= 10) { // nor not a number
+	if !(bound >= 1 && bound <= 10) { // this also refuses NaN
 		err = errors.Join(err, badFlag(flagBound, strconv.FormatFloat(bound, 'g', -1, 64), "1 to 10"))
 	}
 	err = errors.Join(

@@ -23,7 +23,7 @@ Example:
    drmctl --app feeds source accept --dry-run
 `
 
-// sourceCommand groups the commands about the source, one a line.
+// sourceCommand groups the commands about the source.
 func sourceCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "source",
@@ -79,8 +79,8 @@ type acceptJSON struct {
 	HeldSince *time.Time `json:"held_since"`
 	HeldIDs   []string   `json:"held_ids"`
 	Ordered   bool       `json:"ordered"`
-	Done      bool       `json:"done"`    // surely in effect: waited for
-	Removed   int        `json:"removed"` // where it is
+	Done      bool       `json:"done"`    // --wait has seen that the order is in effect
+	Removed   int        `json:"removed"` // how many resources were removed, where done
 }
 
 func acceptRemovals(ctx context.Context, c *cli.Context, client *drm.Client) error {
@@ -179,9 +179,9 @@ func sourceFetchCommand() *cli.Command {
 // fetchJSON is part of the JSON contract.
 type fetchJSON struct {
 	Ordered   bool `json:"ordered"`
-	Done      bool `json:"done"`      // the source was asked, and answered: waited for
-	Resources int  `json:"resources"` // in its answer, where it was waited for
-	Held      int  `json:"held"`      // removals that wait for a confirmation after it
+	Done      bool `json:"done"`      // --wait has seen that the source was asked, and answered
+	Resources int  `json:"resources"` // how many the answer has, where done
+	Held      int  `json:"held"`      // how many removals wait for a confirmation after the answer
 }
 
 func fetchSource(ctx context.Context, c *cli.Context, client *drm.Client) error {

@@ -63,9 +63,9 @@ func dropSource(ctx context.Context, c *cli.Context, client *drm.Client, dryRun 
 }
 
 func showDropped(c *cli.Context, removed int, dropped bool) error {
-	outcome := struct { // a contract
+	outcome := struct { // part of the JSON contract
 		Removed int  `json:"removed"`
-		Dropped bool `json:"dropped"` // false: it would be
+		Dropped bool `json:"dropped"` // false: this was a dry run
 	}{removed, dropped}
 	return show(c, outcome, func(w io.Writer) {
 		if dropped {

@@ -81,7 +81,7 @@ func held(s drm.SourceStatus) string {
 	switch {
 	case s.Held == 0:
 		return ""
-	case s.HeldSince.IsZero(): // a coordinator of an older version
+	case s.HeldSince.IsZero(): // the coordinator has an older version
 		return fmt.Sprint(s.Held)
 	}
 	until := "until `drmctl source accept`"
@@ -108,7 +108,7 @@ func badItems(s drm.SourceStatus) []badItemJSON {
 
 // firstBad says how many items are bad, and names the first.
 func firstBad(s drm.SourceStatus) string {
-	if len(s.BadItems) == 0 { // etcd takes no large record
+	if len(s.BadItems) == 0 { // their list did not fit into the record
 		return fmt.Sprint(s.Bad)
 	}
 	first := s.BadItems[0]
@@ -125,7 +125,8 @@ func firstBad(s drm.SourceStatus) string {
 	return fmt.Sprintf("%d, the first (see -o json): %s: %s", s.Bad, what, first.Error)
 }
 
-// lastChange says when a change was, and what it did. Only the table has it, since the JSON is a contract.
+// lastChange says when the source last changed the catalogue, and what changed. Only the table shows it, since the JSON
+// is a contract.
 func lastChange(c drm.SourceChange) string {
 	if c.At.IsZero() {
 		return ""

@@ -19,10 +19,10 @@ const (
 	flagEvery  = "every"
 )
 
-// defaultSettle is longer than a crashed member's claims live at the default TTL.
+// defaultSettle is longer than the claims of a crashed member live with the default TTL.
 const defaultSettle = 10 * time.Second
 
-// defaultEvery is rare enough for an app of a million resources, since each look reads all of them.
+// defaultEvery is long enough for an app of a million resources: each look reads all of them.
 const defaultEvery = time.Minute
 
 const verifyDescription = `
@@ -72,7 +72,6 @@ func verifyAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	// --settle may take longer than ctx allows
 	return withClient(c, func(ctx context.Context, client *drm.Client) error {
 		if err := noteIfNoApp(ctx, c, client); err != nil {
 			return err
@@ -82,12 +81,12 @@ func verifyAction(c *cli.Context) error {
 			return err
 		}
 		noteOrders(c, orders)
-		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle))
+		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle)) // ctx may be too short for --settle
 		if err != nil {
 			return err
 		}
 		watch := c.Bool(flagWatch)
-		if !watch || len(found) > 0 { // with nothing wrong, the changes have the output to themselves
+		if !watch || len(found) > 0 { // where nothing is wrong, --watch prints nothing but changes
 			if err := showViolations(c, found); err != nil {
 				return err
 			}

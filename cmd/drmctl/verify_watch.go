@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// ownerJSON is part of the JSON contract; each is one line.
+// ownerJSON is part of the JSON contract. Each is printed on one line.
 type ownerJSON struct {
 	Resource string `json:"resource"`
 	Before   string `json:"before"`
@@ -23,15 +23,15 @@ type ownerJSON struct {
 	Fell     bool   `json:"fell"`
 }
 
-// watch is a verify that goes on. One goroutine reports changes of ownership, another one violations.
+// watch is what verify --watch does. One goroutine reports changes of ownership, another one violations.
 type watch struct {
 	c *cli.Context
 
 	mu      sync.Mutex
-	known   map[violationKey]bool // those that the last look found, which are not told again
-	seen    int                   // violations, in all
-	fell    int                   // tokens
-	failing bool                  // the last look failed
+	known   map[violationKey]bool // violations that the last look found, which are not printed again
+	seen    int                   // number of violations so far
+	fell    int                   // number of times that a token fell
+	failing bool                  // whether the last look failed
 }
 
 // violationKey is what makes two violations the same.
@@ -45,9 +45,9 @@ type violationKey struct {
 func keyOf(v drm.Violation) violationKey {
 	k := violationKey{v.Kind, v.Resource, v.Member, v.Token, ""}
 	switch {
-	case v.Kind == drm.ViolationUnassigned: // whoever it belongs to by now
+	case v.Kind == drm.ViolationUnassigned: // the expected member may change, and it stays the same violation
 		k.member = ""
-	case v.Resource == "" && v.Member == "": // it names the key
+	case v.Resource == "" && v.Member == "": // only the detail names the key
 		k.detail = v.Detail
 	}
 	return k
@@ -58,7 +58,7 @@ func keyOf(v drm.Violation) violationKey {
 func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
 	w := &watch{c: c}
 	w.fresh(found)
-	ctx, cancel := context.WithCancel(c.Context) // not bounded by the command timeout
+	ctx, cancel := context.WithCancel(c.Context) // the command timeout does not bound it
 	looked := make(chan struct{})
 	go func() {
 		defer close(looked)
@@ -67,7 +67,7 @@ func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
 	err := client.FollowOwners(ctx, w.changed, w.lost)
 	cancel()
 	<-looked
-	if interrupted := c.Context.Err() != nil; interrupted { // that is how it ends
+	if interrupted := c.Context.Err() != nil; interrupted { // this is the usual end
 		err = nil
 	}
 	if w.seen > 0 {
@@ -115,7 +115,7 @@ func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
 			for _, v := range w.fresh(found) {
 				w.violation(v)
 			}
-		case !w.failing && !errors.Is(err, drm.ErrUnreachable): // lost tells of that
+		case !w.failing && !errors.Is(err, drm.ErrUnreachable): // lost notes that etcd cannot be reached
 			note(w.c, "cannot look for violations, and goes on trying: %v", err)
 		}
 		w.failing = err != nil
@@ -123,8 +123,7 @@ func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
 	}
 }
 
-// violation prints a new violation. As with changes, an output that is gone is no error, because nobody is left to
-// tell.
+// violation prints a new violation. Like changed, it ignores errors of the output, because nobody is left to tell.
 func (w *watch) violation(v drm.Violation) {
 	_ = show(w.c, violationJSON{string(v.Kind), v.Resource, v.Member, v.Token, v.Detail}, func(out io.Writer) {
 		fmt.Fprintf(out, "violation %s\tresource %s\tmember %s\ttoken %d\t%s\n",

@@ -14,10 +14,11 @@ import (
 type Options struct {
 	// Etcd starts an etcd, or names one that runs already.
 	Etcd func(ctx context.Context) (Etcd, error)
-	// Scale is the share of all numbers of resources that a bench takes. What a bench must reach is stated for 1; far
-	// below, fixed costs weigh more. Default 1.
+	// Scale multiplies the number of resources in each bench. What a bench should reach is stated for 1; far below
+	// that, fixed costs weigh more. Default 1.
 	Scale float64
-	// LeaseTTL is the lease of the members. Default drm.DefaultLeaseTTL, for which the reach is stated.
+	// LeaseTTL is the TTL of the members' leases. What a bench should reach is stated for the default,
+	// drm.DefaultLeaseTTL.
 	LeaseTTL time.Duration
 	// Say is called with one line for each step. Optional.
 	Say func(line string)
@@ -37,7 +38,7 @@ type Result struct {
 	Bench   string
 	Figures map[string]float64
 	Reach   string // what it should reach, for people
-	OK      bool   // it does
+	OK      bool   // whether it reached that
 }
 
 // bench is one of the benches.

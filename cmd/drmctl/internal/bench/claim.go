@@ -5,12 +5,12 @@ import (
 	"time"
 )
 
-// claimRounds is how often claim is measured. One round takes a fifth more or less than another, for reasons outside of
-// it.
+// claimRounds is how many times claim is measured. One round may take a fifth more or less time than another, for
+// reasons outside of the bench.
 const claimRounds = 3
 
-// claim: one member starts cold, and the first news that it gets is that it owns everything. All figures are means over
-// several such starts.
+// claim measures a cold start: how fast one member claims all resources when the first thing that it hears is that it
+// owns them. All figures are means over several starts.
 func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(100_000)
 	if err := l.fill(ctx, n); err != nil {
@@ -39,7 +39,7 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 }
 
 // claimAll starts a member on a full catalogue. It returns how long it takes until the last Handle is called, and until
-// etcd has it that all resources are active.
+// all resources are active according to etcd.
 func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duration, err error) {
 	l.handler = newCounter(n)
 	full := l.handler.expect(n)

@@ -16,15 +16,15 @@ type counter struct {
 	handled, terminated atomic.Int64
 
 	mu    sync.Mutex
-	want  int64 // when so many were handled, reached is closed
-	mark  int64 // handled before
-	last  time.Time
+	want  int64 // full is closed when so many more than mark have been handled
+	mark  int64
+	last  time.Time // when full was closed last
 	full  chan struct{}
-	ended []int64         // by resource: when Terminate returned, in Unix nanoseconds; 0: it did not
-	gaps  []time.Duration // from there to the next Handle
-	by    []string        // by resource: the member that handles it
+	ended []int64         // for each resource: when Terminate returned, in Unix nanoseconds; 0 if it did not
+	gaps  []time.Duration // from the end of a Terminate to the next Handle of the resource
+	by    []string        // for each resource: the member that handles it
 
-	shards []int // by resource: its shard
+	shards []int // for each resource: its shard
 }
 
 func newCounter(resources int) *counter {
@@ -58,7 +58,7 @@ func (c *counter) expect(n int) <-chan struct{} {
 	return c.full
 }
 
-// reached is when the number that expect was called with had been handled.
+// reached returns when as many resources had been handled as expect was called with.
 func (c *counter) reached() time.Time {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -101,7 +101,7 @@ func (c *counter) Terminate(_ context.Context, claim drm.Claim) error {
 	defer c.mu.Unlock()
 	i := number(claim.Resource.ID)
 	c.ended[i] = time.Now().UnixNano()
-	if c.by[i] == claim.Member { // one that was cut off may hear late that it is another's
+	if c.by[i] == claim.Member { // a member that was cut off may end what another member handles by now
 		c.by[i] = ""
 	}
 	return nil

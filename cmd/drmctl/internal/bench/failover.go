@@ -13,7 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// failover: a member dies without a word. The figures are about the time after its lease has expired.
+// failover measures how fast others take over what a member had that dies without a word. The figures are about the
+// time after its lease has expired.
 func failover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	f, err := l.kill(ctx, 4, l.size(40_000))
 	return f, err == nil && f["of_raw"] <= 3 && f["others_fenced"] == 0, err
@@ -51,7 +52,7 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 		if first, last, err = deletions(); err != nil {
 			return err
 		}
-		return l.settled(ctx, members-1, n) // or what is still written would slow down the second baseline
+		return l.settled(ctx, members-1, n) // else the members' writes would slow down the second baseline
 	})
 	if err != nil {
 		return nil, err
@@ -87,7 +88,7 @@ func (f *fences) logger(member string) *zap.Logger {
 	}))
 }
 
-// but counts those of all members but one.
+// but counts the leases of all members but victim.
 func (f *fences) but(victim string) int {
 	f.mu.Lock()
 	defer f.mu.Unlock()

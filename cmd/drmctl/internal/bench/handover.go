@@ -7,7 +7,8 @@ import (
 	"time"
 )
 
-// handover: a member joins. Terminate and Handle take no time, so the figures say for how long nobody has a resource.
+// handover measures for how long nobody has a resource that moves to a member that joins. Terminate and Handle take no
+// time.
 func handover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const members = 4
 	n := l.size(40_000)
@@ -36,7 +37,7 @@ func handover(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		return nil, false, errors.New("the newcomer got nothing: too few resources")
 	}
 	var raw time.Duration
-	const times = 3 // so few keys are done with so quickly that one time is unlike another
+	const times = 3 // so few keys take so little time that one measurement differs from another
 	for range times {
 		put, deleted, err := l.raw(ctx, moved, claimBytes)
 		if err != nil {

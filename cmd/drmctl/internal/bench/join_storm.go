@@ -9,7 +9,7 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// joinStorm: a whole group starts, as after a deployment, each member at a random moment of one second.
+// joinStorm measures how a whole group starts, as after a deployment: each member at a random moment of one second.
 func joinStorm(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const members = 10
 	n := l.size(20_000)
@@ -37,7 +37,7 @@ func joinStorm(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	settled := time.Since(began)
 	storm := l.handler.handled.Load()
 
-	// The time of a lone join to the group, from its start to the first resource that it has.
+	// This is how long a single member takes that joins the group, from its start to its first resource.
 	began = time.Now()
 	first := l.handler.expect(1)
 	if _, err := l.start(ctx, "newcomer", nil); err != nil {

@@ -24,7 +24,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// patience bounds waits for what should take seconds.
+// patience bounds the waits for things that should take seconds.
 const patience = 5 * time.Minute
 
 // lab is an app of its own on an etcd, for one bench.
@@ -67,7 +67,7 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 	return l, nil
 }
 
-// clientConfig is for a client like the library's own.
+// clientConfig returns the config of a client like the library's own.
 func clientConfig(c drm.EtcdConfig) etcd.Config {
 	return etcd.Config{
 		Endpoints: c.Endpoints, TLS: c.TLS, GetTLS: c.GetTLS,
@@ -82,17 +82,17 @@ func (l *lab) stopEtcd() error {
 	return l.etcd.Stop()
 }
 
-// app is the name of the app of each lab; their prefixes differ.
+// app is the name of the app of every lab. Labs differ in their prefixes.
 const app = "bench"
 
-// close stops what still runs. It stops members in order only where that matters. It leaves an etcd that belongs to
-// somebody else as it was.
+// close stops everything that still runs. It stops members in order only where the etcd belongs to somebody else, and
+// leaves that etcd as it was.
 func (l *lab) close(ctx context.Context) error {
 	ctx = context.WithoutCancel(ctx)
 	var wg sync.WaitGroup
 	for _, m := range l.all() {
 		if l.etcd.Stop != nil {
-			m.wire.cut() // what is in there goes with it
+			m.wire.cut() // the etcd goes with all that the member has there
 		}
 		wg.Go(func() { l.stop(ctx, m) })
 	}
@@ -104,13 +104,12 @@ func (l *lab) close(ctx context.Context) error {
 	return errors.Join(err, l.client.Close(), l.stopEtcd())
 }
 
-// clear removes what the bench has written, shard by shard, since etcd stalls while it deletes millions of keys at
-// once.
+// clear removes what the bench has written, one shard at a time: etcd stalls while it deletes millions of keys at once.
 func (l *lab) clear(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	prefixes := []string{l.prefix + "/"}
-	for s := range drm.DefaultShards { // which all apps here have
+	for s := range drm.DefaultShards { // every lab's app has that many
 		prefixes = append(prefixes, l.layout.Shard(s))
 	}
 	for _, p := range slices.Backward(prefixes) {
@@ -133,10 +132,10 @@ func (l *lab) all() []*member {
 
 func (l *lab) say(format string, args ...any) { l.opts.Say(fmt.Sprintf(format, args...)) }
 
-// size is a number of resources, multiplied by the scale.
+// size returns n resources multiplied by the scale.
 func (l *lab) size(n int) int { return max(10, int(float64(n)*l.opts.Scale)) }
 
-// id is the id of the nth resource; number is its inverse.
+// id is the id of the nth resource. number is the inverse.
 func id(n int) string { return fmt.Sprintf("resource-%07d", n) }
 
 func number(id string) int {
@@ -150,7 +149,7 @@ func number(id string) int {
 // dataBytes is the size of the data of each resource.
 const dataBytes = 100
 
-// object is the data of the nth resource, filled up to that many bytes with a letter.
+// object is the data of the nth resource. letter fills it up to that many bytes.
 func object(n, bytes int, letter string) json.RawMessage {
 	head := fmt.Sprintf(`{"id":%q,"data":"`, id(n))
 	return json.RawMessage(head + strings.Repeat(letter, max(0, bytes-len(head)-2)) + `"}`)
@@ -172,7 +171,7 @@ func (l *lab) fill(ctx context.Context, n int) error {
 		return err
 	}
 	l.say("filling the catalogue with %d resources", n)
-	const atOnce = 50_000 // or the peak of memory would be that of the filling
+	const atOnce = 50_000 // with more, filling the catalogue would decide the peak of memory
 	for from := 0; from < n; from += atOnce {
 		entries := make([]clientv3.Op, min(atOnce, n-from))
 		for i := range entries {
@@ -237,15 +236,15 @@ func (l *lab) stop(ctx context.Context, m *member) {
 		ctx, cancel = context.WithTimeout(ctx, time.Second)
 		defer cancel()
 	}
-	_ = m.Stop(ctx) // what it left behind goes with the app
+	_ = m.Stop(ctx) // what the member leaves behind goes with the app
 	_ = m.wire.close()
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	delete(l.members, m.ID())
 }
 
-// settled waits until that many members share all n resources, and each resource is where it belongs. It first asks the
-// handler, which costs nothing while members are at work; then etcd must say the same.
+// settled waits until that many members share all n resources, and each resource is where it belongs. It asks the
+// handler first, which costs nothing while members are at work. Then etcd must say the same.
 func (l *lab) settled(ctx context.Context, members, n int) error {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
@@ -270,7 +269,7 @@ func (l *lab) settled(ctx context.Context, members, n int) error {
 	if err != nil {
 		return err
 	}
-	defer func() { _ = c.Close() }() // the connection is the lab's
+	defer func() { _ = c.Close() }() // this does not close the connection, which belongs to the lab
 	for {
 		s, err := c.Status(ctx)
 		if err != nil {
@@ -286,8 +285,8 @@ func (l *lab) settled(ctx context.Context, members, n int) error {
 	}
 }
 
-// mostRead is the largest app that settled reads as a whole. Reading a larger one would take more memory than anything
-// else.
+// mostRead is how many resources an app may have that settled reads as a whole. Reading a larger one would take more
+// memory than anything else.
 const mostRead = 250_000
 
 // owners returns the owner of each shard now, and how many members are active.
@@ -315,7 +314,7 @@ func pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
-// await waits until a channel is closed, at most as long as anything may take.
+// await waits until a channel is closed, for patience at most. what completes its error.
 func await(ctx context.Context, what string, done <-chan struct{}) error {
 	t := time.NewTimer(patience)
 	defer t.Stop()

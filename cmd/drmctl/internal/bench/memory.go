@@ -5,7 +5,8 @@ import (
 	"runtime"
 )
 
-// memory: one member holds everything. etcd must run in another process, or its memory would count.
+// memory measures how much memory one member needs that holds everything. etcd must run in another process, or its
+// memory would count.
 func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(200_000)
 	if err := l.fill(ctx, n); err != nil {
@@ -30,7 +31,7 @@ func memory(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 // heap is how many bytes of the heap are in use.
 func heap() int64 {
 	var m runtime.MemStats
-	for range 3 { // what went through a pool takes two rounds
+	for range 3 { // objects in a sync.Pool survive the first round
 		runtime.GC()
 	}
 	runtime.ReadMemStats(&m)

@@ -5,7 +5,7 @@ import (
 	"runtime"
 )
 
-// million: the largest app that one etcd is meant for.
+// million measures the largest app that one etcd is meant for.
 func million(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	f, err := l.kill(ctx, 10, l.size(1_000_000))
 	if err != nil {

@@ -10,7 +10,8 @@ import (
 	"golang.org/x/sync/errgroup"
 )
 
-// mutex: the usual way to have one owner, a recipe of etcd: a session, and a lock for each resource.
+// mutex compares a member with the usual way to have one owner, a recipe of etcd: one session and one lock for each
+// resource.
 func mutex(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	const goroutines = 64
 	locks, n := l.size(10_000), l.size(100_000)
@@ -47,7 +48,7 @@ func mutex(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	took := time.Since(began)
 	for _, s := range sessions {
 		if s != nil {
-			s.Orphan() // to revoke ten thousand leases one by one would take as long again
+			s.Orphan() // revoking ten thousand leases one by one would take as long again
 		}
 	}
 	f := map[string]float64{

@@ -13,9 +13,9 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// rawBatch is how many operations a transaction of the baseline has, as many as etcd accepts. The baseline puts as many
-// keys as the bench, of the same size, without any condition, with as many transactions at once as is fastest. Nothing
-// that makes sure of a single owner can be faster.
+// rawBatch is how many operations a transaction of the baseline has: as many as etcd accepts. The baseline puts as many
+// keys as the bench, of the same size, without any condition, and sends as many transactions at once as is fastest.
+// Nothing that makes sure of a single owner can be faster.
 const rawBatch = 127
 
 // batched carries out operations in full transactions, several at once, and returns how long that took.
@@ -40,7 +40,7 @@ func batched(ctx context.Context, client *clientv3.Client, inFlight int, ops []c
 	return time.Since(began), err
 }
 
-// rawPut puts n keys like claims with values of that size; rawDelete deletes them.
+// rawPut puts n keys like those of claims, with values of that many bytes. rawDelete deletes them.
 func (l *lab) rawPut(ctx context.Context, inFlight, n, bytes int) (time.Duration, error) {
 	value := string(object(0, bytes, "x"))
 	put := func(key string) clientv3.Op { return clientv3.OpPut(key, value) }
@@ -51,7 +51,7 @@ func (l *lab) rawDelete(ctx context.Context, inFlight, n int) (time.Duration, er
 	return batched(ctx, l.client, inFlight, l.rawOps(n, func(key string) clientv3.Op { return clientv3.OpDelete(key) }))
 }
 
-// rawFew is enough keys to find out what is faster.
+// rawFew is how many keys are enough to find out what is faster.
 const rawFew = 50_000
 
 // pace finds out with how many transactions at once etcd is fastest: a few, or as many as a member has in flight. It
@@ -78,7 +78,7 @@ const claimBytes = 90
 
 func (l *lab) rawOps(n int, op func(key string) clientv3.Op) []clientv3.Op {
 	ops := make([]clientv3.Op, n)
-	for i := range n { // by shard, as the claims of a member go
+	for i := range n { // in the order of shards, like the claims of a member
 		ops[i] = op(fmt.Sprintf("%s/raw/shards/%04x/claims/%s", l.prefix, i*1024/n, id(i)))
 	}
 	return ops
@@ -93,7 +93,7 @@ func (l *lab) raw(ctx context.Context, n, bytes int) (put, deleted time.Duration
 	return l.rawAt(ctx, inFlight, n, bytes)
 }
 
-// rawAt is raw with so many transactions at once.
+// rawAt is raw with inFlight transactions at once.
 func (l *lab) rawAt(ctx context.Context, inFlight, n, bytes int) (put, deleted time.Duration, err error) {
 	if put, err = l.rawPut(ctx, inFlight, n, bytes); err != nil {
 		return 0, 0, err
@@ -106,8 +106,8 @@ func (l *lab) rawAt(ctx context.Context, inFlight, n, bytes int) (put, deleted t
 	return put, deleted, nil
 }
 
-// rawAround measures raw before and after each round of measure, and returns the mean, since a machine that others use
-// too is not equally fast at all times.
+// rawAround measures raw before and after each round of measure, and returns the mean: a machine that others use too is
+// not equally fast at all times.
 func (l *lab) rawAround(
 	ctx context.Context, n, bytes, rounds int, measure func() error,
 ) (put time.Duration, err error) {
@@ -123,7 +123,7 @@ func (l *lab) rawAround(
 		if err := measure(); err != nil {
 			return 0, err
 		}
-		runtime.GC() // what the measured left behind is not the baseline's
+		runtime.GC() // the baseline must not pay for the garbage of measure
 		put, _, err := l.rawAt(ctx, inFlight, n, bytes)
 		if err != nil {
 			return 0, err

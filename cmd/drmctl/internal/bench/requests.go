@@ -10,14 +10,14 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 )
 
-// requests counts what is sent to etcd, by kind: unary calls by the name of their method, messages on a stream, and the
+// requests counts what is sent to etcd, by kind: unary calls by the name of their method, messages on streams, and the
 // streams themselves.
 type requests struct {
 	mu sync.Mutex
 	by map[string]int
 }
 
-// kinds are the kinds that have figures of their own; all others are counted as one.
+// kinds are the kinds that have figures of their own. All others are counted together.
 var kinds = map[string]string{
 	"Range": "ranges", "Txn": "txns", "Put": "puts", "LeaseGrant": "grants", "Authenticate": "authenticates",
 	"keepalive": "keepalives", "watch": "watches", "stream": "streams",
@@ -71,7 +71,7 @@ func (l *lab) rates(figures map[string]float64, prefix string, took time.Duratio
 		for _, m := range l.all() {
 			n += m.wire.requests.of(kind)
 		}
-		if kind != "streams" { // which nothing is asked with
+		if kind != "streams" { // a stream is no request: the messages on it are
 			total += n
 		}
 		figures[prefix+kind+"_per_second"] = float64(n) / took.Seconds()
@@ -86,8 +86,8 @@ func values(m map[string]string) (all []string) {
 	return all
 }
 
-// logIn makes members that start from now on use a password, and etcd ask for it as soon as usersOn has been called. It
-// returns false, and does nothing, where the etcd is not the bench's own.
+// logIn makes members that start from now on use a password. etcd asks for it as soon as usersOn has been called. logIn
+// does nothing and returns false where the etcd is not the bench's own.
 func (l *lab) logIn() bool {
 	if l.etcd.Stop == nil || l.etcd.Config.Username != "" {
 		return false

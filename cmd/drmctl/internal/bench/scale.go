@@ -7,14 +7,14 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// scale: what one join and one death in a large group cost the members that get and give nothing.
+// scale measures what one join and one death in a large group cost the members that get and give nothing.
 func scale(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	members, n := max(4, int(100*min(1, l.opts.Scale))), l.size(200_000)
 	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
 	l.handler = newCounter(n)
-	// What members read again at intervals is no cost of a join.
+	// Without this, what members read again at intervals would count as a cost of the join.
 	unsynced := func(c *drm.Config) { c.ResyncInterval = 24 * time.Hour }
 	if err := l.group(ctx, members, unsynced); err != nil {
 		return nil, false, err
@@ -41,7 +41,7 @@ func scale(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	return f, ok, nil
 }
 
-// round lets one thing happen, and counts what the uninvolved members hear of it.
+// round does one thing, and counts what the members hear of it that it does not concern.
 func (l *lab) round(ctx context.Context, name string, do func() error, members, n int, f map[string]float64) error {
 	before, _, err := l.owners(ctx)
 	if err != nil {

@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// syncing: a fresh app with a large source, and then a small change in the source.
+// syncing measures how a member takes over a large source in a fresh app, and then a small change in the source.
 func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	n := l.size(1_000_000)
 	entry := catalogue.Entry{FromSource: true, Data: object(0, dataBytes, "x")}
@@ -29,7 +29,7 @@ func syncing(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	})
 	l.handler = newCounter(n)
 	full := l.handler.expect(n)
-	m, err := l.start(ctx, "member", func(c *drm.Config) { // returns when the first sync is done
+	m, err := l.start(ctx, "member", func(c *drm.Config) { // start returns when the first sync is done
 		c.AllocateOnly, c.Retriever, c.CacheResources = false, source, true
 	})
 	if err != nil {

@@ -25,13 +25,13 @@ type wire struct {
 	client *clientv3.Client
 
 	mu    sync.Mutex
-	cutAt chan struct{} // closed when it is cut
+	cutAt chan struct{} // closed when the wire is cut
 
 	groupEvents, otherEvents atomic.Int64 // watch events, below group/ and elsewhere
 	// groupKeys and otherKeys count the keys that were read, below group/ and elsewhere. config does not count: every
 	// member reads it every 30 s, to see whether etcd went back.
 	groupKeys, otherKeys atomic.Int64
-	entryWrites          atomic.Int64 // puts and deletes of catalogue entries that were done
+	entryWrites          atomic.Int64 // puts and deletes of catalogue entries
 
 	actives  actives
 	requests requests
@@ -40,16 +40,16 @@ type wire struct {
 // actives counts the claims of a member that are active according to etcd.
 type actives struct {
 	mu      sync.Mutex
-	claimed map[summed]int // that say claimed, by what a summary stands for
+	claimed map[summed]int // claims that say claimed, by what a summary would stand for
 	count   int
 	until   int
-	all     chan struct{} // closed when count has come to until
+	all     chan struct{} // closed when count reaches until
 	allAt   time.Time
 }
 
 // summed is what a summary stands for: the claims of a shard on a lease.
 type summed struct {
-	shard [4]byte // as its key has it
+	shard [4]byte // as in the summary's key
 	lease int64
 }
 
@@ -66,7 +66,7 @@ func newWire(c drm.EtcdConfig) (*wire, error) {
 }
 
 func (w *wire) close() error {
-	w.cut() // nothing is waited for
+	w.cut() // so that closing the client waits for nothing
 	return w.client.Close()
 }
 
@@ -97,7 +97,7 @@ func (a *actives) expect(n int) <-chan struct{} {
 	return a.all
 }
 
-// put notes a put below a shard.
+// put notes a put of a claim or of a summary in a shard.
 func (a *actives) put(shard [4]byte, put *pb.PutRequest, summary bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -134,7 +134,7 @@ func (w *wire) dial(ctx context.Context, address string) (net.Conn, error) {
 	return &conn{Conn: c, wire: w, closed: make(chan struct{})}, nil
 }
 
-// conn is a connection of a wire. Once the wire is cut, what is written goes nowhere, and nothing arrives.
+// conn is a connection of a wire. Once the wire is cut, what is written to it goes nowhere, and nothing arrives.
 type conn struct {
 	net.Conn
 	wire   *wire
@@ -219,7 +219,7 @@ func (w *wire) txn(req *pb.TxnRequest, resp *pb.TxnResponse) {
 	}
 }
 
-// deleted reports whether a deletion found its key. Where the answer leaves that out, a condition of the transaction
+// deleted reports whether a deletion found its key. Where the answer does not say it, a condition of the transaction
 // has made sure of it.
 func deleted(responses []*pb.ResponseOp, i int) bool {
 	return len(responses) == 0 || responses[i].GetResponseDeleteRange().GetDeleted() > 0
@@ -274,7 +274,7 @@ func (s *watched) RecvMsg(m any) error {
 	return err
 }
 
-// deletions follows the deletions below the app's shards. The function that it returns waits for n of them, and returns
+// deletions follows the deletions below the app's shards. It returns a function that waits for n of them, and returns
 // when the first and the last came.
 func (l *lab) deletions(ctx context.Context, n int) func() (first, last time.Time, err error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)

@@ -17,11 +17,11 @@ type group struct {
 	shards    int
 	revision  int64
 	kvs       map[string]*mvccpb.KeyValue
-	reserved  []string        // slot → member, as in the keys
-	weight    map[string]int  // of every member that ever was
-	here      map[string]bool // has a key
+	reserved  []string        // for each slot: the member, as in the slot's key
+	weight    map[string]int  // has every member that ever was
+	here      map[string]bool // members that have a key
 	drained   map[string]bool
-	placement *mvccpb.KeyValue // apart, since there is a view without it too
+	placement *mvccpb.KeyValue // kept apart, since there is also a view without it
 }
 
 func newGroup(shards int) *group {
@@ -63,7 +63,7 @@ func (g *group) join(id string, weight int) {
 		}
 	}
 	record, err := json.Marshal(membership.Record{State: membership.Active, Weight: weight, Slots: slots})
-	if err != nil { // it has nothing that could not be marshalled
+	if err != nil { // a Record always marshals
 		panic(err)
 	}
 	g.put(g.layout.Member(id), record)

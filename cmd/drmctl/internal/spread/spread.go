@@ -13,13 +13,13 @@ import (
 
 // Config is what Run needs. All fields but Events and Seed are required.
 type Config struct {
-	Members   int // at first; they come and go
+	Members   int // how many members there are at first; they come and go
 	Resources int
 	Shards    int
-	Weights   []int   // of the members, in turn
-	Events    int     // joins, returns, leaves, drains and undrains
-	Seed      uint64  // of the events: the same gives the same
-	Bound     float64 // of the load with placement, as a multiple of the average
+	Weights   []int   // the members take these weights in turn
+	Events    int     // how many joins, returns, leaves, drains and undrains there are
+	Seed      uint64  // decides the events: the same seed gives the same ones
+	Bound     float64 // bounds the load with placement, as a multiple of the average
 }
 
 // Report is what Run found.
@@ -27,8 +27,8 @@ type Report struct {
 	// Ring has the figures without placement.
 	Ring Figures
 	// Balanced has the figures with placement: after each event, exceptions keep each member's load below the bound. An
-	// event itself moves what it must, with the exceptions that were there; what the balancing then moves counts too,
-	// beyond the minimum.
+	// event itself moves what it must, given the exceptions that were there. What balancing moves after that counts as
+	// moves beyond the minimum.
 	Balanced Figures
 	// Exceptions is how many exceptions there are at the end.
 	Exceptions int
@@ -42,9 +42,9 @@ type Report struct {
 
 // The kinds of events.
 const (
-	Join    = "join"   // of one that was never there
-	Return  = "return" // of one that left
-	Leave   = "leave"  // or death, which comes to the same
+	Join    = "join"   // a member joins that was never there
+	Return  = "return" // a member comes back that left
+	Leave   = "leave"  // a member leaves or dies, which has the same effect
 	Drain   = "drain"
 	Undrain = "undrain"
 )
@@ -104,8 +104,8 @@ func Run(ctx context.Context, cfg Config) (Report, error) {
 	}, nil
 }
 
-// happen lets one event happen, and returns the member that it happens to. Half of the events take a member away, so
-// that the group more or less keeps its size; the last member stays.
+// happen makes one event happen, and returns the member that it happens to. Half of the events take a member away, so
+// that the group about keeps its size. The last member stays.
 func (r *run) happen() string {
 	kind, who := r.choose()
 	r.kinds[kind]++

@@ -46,7 +46,7 @@ func count(resources, shards int) []int {
 // tally adds up the figures of one way to spread.
 type tally struct {
 	Figures
-	load      []int // of each shard
+	load      []int // for each shard: how many resources it has
 	owners    []string
 	decisions int
 }
@@ -56,7 +56,7 @@ func (t *tally) decided(find func() []string) []string {
 	began := time.Now()
 	owners := find()
 	took := time.Since(began)
-	t.Decision += took // the sum, until the end
+	t.Decision += took // the sum; it becomes the average at the end
 	t.DecisionMax = max(t.DecisionMax, took)
 	t.decisions++
 	return owners
@@ -68,8 +68,8 @@ func (t *tally) begin(owners []string, eligible map[string]int) {
 	t.weigh(eligible)
 }
 
-// event takes over the owners after an event. member is the member that it happened to; it is empty where the event
-// concerned none.
+// event counts what moved in an event, given the owners after it. member is the member that the event happened to, and
+// empty where it concerned none.
 func (t *tally) event(member string, owners []string, eligible map[string]int) {
 	for s, before := range t.owners {
 		after := owners[s]
