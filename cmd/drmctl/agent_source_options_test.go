@@ -40,8 +40,7 @@ func TestAgentsSourceOptions(t *testing.T) {
 		{nil, false, time.Minute, drm.KeepCatalogue},
 		{
 			[]string{"--source-cache", "--source-retry", "forever", "--source-policy", "exit"},
-			true, drm.Forever,
-			drm.ExitOnSourceError,
+			true, drm.Forever, drm.ExitOnSourceError,
 		},
 		{[]string{"--source-retry", "90s", "--source-policy", "keep"}, false, 90 * time.Second, drm.KeepCatalogue},
 	} {

@@ -40,9 +40,9 @@ func TestAnAgentThatLeavesClaimsBehindFails(t *testing.T) {
 	if got.code != exitFailed {
 		t.Errorf("exit code %d, want %d", got.code, exitFailed)
 	}
-	if text := got.stderr; !strings.HasSuffix(text,
-		"drmctl: stop: left behind: 3 of 3 claims, which expire by themselves: 3 held since Terminate failed\n") {
-		t.Errorf("it said:\n%s", text)
+	last := "drmctl: stop: left behind: 3 of 3 claims, which expire by themselves: 3 held since Terminate failed\n"
+	if !strings.HasSuffix(got.stderr, last) {
+		t.Errorf("it said:\n%s", got.stderr)
 	}
 }
 

@@ -94,8 +94,8 @@ func TestArrangeIgnoresWhereFlagsStand(t *testing.T) {
 		for _, word := range []string{"m", "drain"} {
 			at := rapid.IntRange(0, len(parts)).Draw(t, word)
 			if word == "drain" {
-				at = rapid.IntRange(0, slices.IndexFunc(parts, func(p []string) bool { return p[0] == "m" })).Draw(t,
-					word)
+				m := slices.IndexFunc(parts, func(p []string) bool { return p[0] == "m" })
+				at = rapid.IntRange(0, m).Draw(t, word)
 			}
 			parts = slices.Insert(parts, at, []string{word})
 		}

@@ -15,9 +15,8 @@ func TestStatusAndVerifyNameBadItems(t *testing.T) {
 		!strings.Contains(got, `"bad_items":[]`) {
 		t.Errorf("without any: %s", got)
 	}
-	if err := os.WriteFile(path,
-		[]byte(`{"data":[{"id":"a"},{"id":7,"password":"hunter2"},{"id":"b"},{"password":"hunter2"}]}`),
-		0o600); err != nil {
+	answer := []byte(`{"data":[{"id":"a"},{"id":7,"password":"hunter2"},{"id":"b"},{"password":"hunter2"}]}`)
+	if err := os.WriteFile(path, answer, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	lines, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--handler-log")

@@ -53,8 +53,8 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 		"--cacert", agent.CA, "--cert", agent.Cert, "--key", agent.Key,
 	}}
 	// Few shards: etcd answers slowly over TLS, and the race detector makes it worse.
-	_, stop := l.agent("m", "--shards", "8", "--source-url", source.URL, "--poll", "100ms",
-		"--handler-url", receiver.URL,
+	_, stop := l.agent("m", "--shards", "8", "--poll", "100ms",
+		"--source-url", source.URL, "--handler-url", receiver.URL,
 		"--source-cacert", agent.CA, "--source-cert", agent.Cert, "--source-key", agent.Key,
 		"--handler-cacert", agent.CA, "--handler-cert", agent.Cert, "--handler-key", agent.Key)
 	l.active("1")
@@ -89,8 +89,11 @@ func TestCertificatesOfSourceAndHandlerAreChecked(t *testing.T) {
 	if err := os.WriteFile(junk, []byte("junk"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	const source, receiver, file = "--source-url=https://127.0.0.1:1/", "--handler-url=https://127.0.0.1:1/",
-		"--source-file=x"
+	const (
+		source   = "--source-url=https://127.0.0.1:1/"
+		receiver = "--handler-url=https://127.0.0.1:1/"
+		file     = "--source-file=x"
+	)
 	for _, c := range []struct {
 		args []string
 		want []string

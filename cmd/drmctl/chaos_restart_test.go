@@ -53,7 +53,7 @@ func (c *chaos) rolling() {
 	c.takeover = took[len(took)-1]
 	median := took[len(took)/2]
 	_, gap := journal.LongestGap(c.journal.Events())
-	// after 4/5 of the TTL its member may as well have died
+	// After 4/5 of the TTL, the member of a resource may as well have died.
 	if bound := min(max(time.Second, 3*median), c.ttl*4/5); gap > bound {
 		c.t.Errorf("a resource was unhandled for %v, want %v, where a restart takes %v", gap, bound, median)
 	}

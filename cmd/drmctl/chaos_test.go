@@ -37,8 +37,7 @@ type scenario struct {
 }
 
 var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios,
-	serviceScenarios,
-	processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
+	serviceScenarios, processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
 
 // chaos is a theatre in which a fault happens, and what was measured.
 type chaos struct {
@@ -121,8 +120,8 @@ func (c *chaos) fill(n int) {
 func (c *chaos) allocate(id string) {
 	c.t.Helper()
 	eventually(c.t, func() error {
-		if got := drmctl(c.t.Context(),
-			append(c.args(), "--command-timeout", "5s", "allocate", "--id", id)...); got.code != exitFine {
+		got := drmctl(c.t.Context(), append(c.args(), "--command-timeout", "5s", "allocate", "--id", id)...)
+		if got.code != exitFine {
 			return fmt.Errorf("allocate %s: %s", id, got.stderr)
 		}
 		return nil

@@ -401,8 +401,10 @@ func TestJSONIsTheContract(t *testing.T) {
 					},
 				})
 			},
-			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1","started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered"},` +
-				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,"resources":0,"drain":""}]`,
+			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1",` +
+				`"started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered"},` +
+				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,` +
+				`"resources":0,"drain":""}]`,
 		},
 		{
 			"no assignments", func(c *cli.Context) error { return showAssignments(c, nil) }, `[]`,
@@ -418,8 +420,10 @@ func TestJSONIsTheContract(t *testing.T) {
 					{Resource: "<q>", State: drm.StateUnassigned, Error: "why"},
 				})
 			},
-			`[{"resource":"<q>","shard":0,"expected":"","member":"","state":"unassigned","token":0,"since":null,"error":"why"},` +
-				`{"resource":"<r>","shard":5,"expected":"a","member":"b","state":"failed","token":9,"since":"2026-02-03T03:05:06Z","error":"no"}]`,
+			`[{"resource":"<q>","shard":0,"expected":"","member":"","state":"unassigned","token":0,"since":null,` +
+				`"error":"why"},` +
+				`{"resource":"<r>","shard":5,"expected":"a","member":"b","state":"failed","token":9,` +
+				`"since":"2026-02-03T03:05:06Z","error":"no"}]`,
 		},
 		{
 			"lookup",
@@ -428,7 +432,8 @@ func TestJSONIsTheContract(t *testing.T) {
 					Resource: "r", State: drm.StateActive, Member: "a", Expected: "a", Token: 1, Since: at,
 				})
 			},
-			`{"resource":"r","shard":0,"expected":"a","member":"a","state":"active","token":1,"since":"2026-02-03T03:05:06Z","error":""}`,
+			`{"resource":"r","shard":0,"expected":"a","member":"a","state":"active","token":1,` +
+				`"since":"2026-02-03T03:05:06Z","error":""}`,
 		},
 		{
 			"no resources", func(c *cli.Context) error { return showResources(c, nil) }, `[]`,
@@ -448,14 +453,16 @@ func TestJSONIsTheContract(t *testing.T) {
 				return showResources(c, []drm.CatalogueEntry{
 					{
 						Resource: drm.Resource{
-							ID:   "<a>&",
-							Data: json.RawMessage(`{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}`),
+							ID: "<a>&",
+							Data: json.RawMessage(`{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,` +
+								`"big":123456789012345678901,"\u00e9":"\u003c é"}`),
 						},
 					},
 					{Resource: drm.Resource{ID: "b&"}},
 				})
 			},
-			`[{"id":"<a>&","shard":0,"origin":"allocated","state":"wanted","data":{"id":"<a>&","url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}},` +
+			`[{"id":"<a>&","shard":0,"origin":"allocated","state":"wanted","data":{"id":"<a>&",` +
+				`"url":"http://x/?a=1&b=<2>","n":1.50,"big":123456789012345678901,"\u00e9":"\u003c é"}},` +
 				`{"id":"b&","shard":0,"origin":"allocated","state":"wanted","data":{"id":"b&"}}]`,
 		},
 		{
@@ -464,11 +471,18 @@ func TestJSONIsTheContract(t *testing.T) {
 				return showStatus(c, drm.Status{
 					App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2,
 					Coordinator: "m1", Revision: 77,
-					Source: drm.SourceStatus{LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at}, Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
+					Source: drm.SourceStatus{
+						LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at,
+					},
+					Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
 				})
 			},
-			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,"coordinator":"m1",` +
-				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z","resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m","since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
+			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,` +
+				`"coordinator":"m1",` +
+				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z",` +
+				`"resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,` +
+				`"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m",` +
+				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
 		},
 		{
 			"status, removals held",
@@ -480,8 +494,11 @@ func TestJSONIsTheContract(t *testing.T) {
 					},
 				})
 			},
-			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
-				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
+			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
+				`"coordinator":"",` +
+				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,` +
+				`"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},` +
+				`"revision":0,"drains":[]}`,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
@@ -494,8 +511,10 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"status of nothing",
 			func(c *cli.Context) error { return showStatus(c, drm.Status{App: "a"}) },
-			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,"coordinator":"",` +
-				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
+			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
+				`"coordinator":"",` +
+				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,` +
+				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

@@ -106,10 +106,9 @@ func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 		t.Fatalf("no line is like %q in\n%s", pattern, got.stdout)
 		return nil
 	}
-	if m := find(
-		`^ +\d+\.\ds  (\d+) of 20 resources moved; the least possible, what m4 has now, is (\d+)$`); m[1] != m[2] ||
-		m[1] == "0" {
-		t.Errorf("the join: %q", m[0])
+	join := find(`^ +\d+\.\ds  (\d+) of 20 resources moved; the least possible, what m4 has now, is (\d+)$`)
+	if join[1] != join[2] || join[1] == "0" {
+		t.Errorf("the join: %q", join[0])
 	}
 	killed := find(`^ +\d+\.\ds  (m\d) is killed without a word; it handled (\d+)\. `)
 	taken := regexp.MustCompile(
@@ -127,8 +126,8 @@ func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 		t.Errorf("%q, then %s lines, then %q", killed[0], n, again[0])
 	}
 	find(`^ +\d+\.\ds  it handed over \d+ resources, and ended; `)
-	if last := lines[len(lines)-1]; !regexp.MustCompile(
-		`^ +\d+\.\ds  20 resources, \d+ handlings: never one by two`).MatchString(last) {
+	summary := regexp.MustCompile(`^ +\d+\.\ds  20 resources, \d+ handlings: never one by two`)
+	if last := lines[len(lines)-1]; !summary.MatchString(last) {
 		t.Errorf("the last line is %q, want the summary", last)
 	}
 }

@@ -52,7 +52,7 @@ func FuzzQuota(f *testing.F) {
 			t.Fatalf("%q: %d, %v", text, n, err)
 		}
 		if err == nil {
-			// it counts in floats
+			// quotaBytes counts in floats, so it may be off by a little.
 			if again, err := quotaBytes(strconv.FormatInt(n, 10)); err != nil || again-n > 1024 || n-again > 1024 {
 				t.Fatalf("%q: %d, then %d, %v", text, n, again, err)
 			}

@@ -21,16 +21,15 @@ import (
 
 // oddIDs are ids that something on the way may get wrong: etcd's keys, URLs, headers, environment variables, flags.
 var oddIDs = []string{
-	"a/b", "/", "..", ".", "../../etc/passwd", ".hidden", "ends.", "with space", " around ", "😀/日本語", "é", "e\u0301",
-	"100%", "%2F", "%zz",
-	"a=b&c=d", "a,b;c", `"quoted" and 'quoted'`, `back\slash`, "$HOME `id` $(id)", "<html>&amp;", "\u2028", "\ufeff",
-	"-dash", "--", "@file", "null",
+	"a/b", "/", "..", ".", "../../etc/passwd", ".hidden", "ends.", "with space", " around ",
+	"😀/日本語", "é", "e\u0301", "100%", "%2F", "%zz", "a=b&c=d", "a,b;c", `"quoted" and 'quoted'`, `back\slash`,
+	"$HOME `id` $(id)", "<html>&amp;", "\u2028", "\ufeff", "-dash", "--", "@file", "null",
 	strings.Repeat("x", 512), strings.Repeat("😀", 128), strings.Repeat("/", 512),
 }
 
 var refusedIDs = []string{
-	"", "nul\x00", "line\nbreak", "bell\a", "del\x7f", "c1\u0085", "\xff", "cut\xe2\x82", strings.Repeat("x", 513),
-	strings.Repeat("é", 257),
+	"", "nul\x00", "line\nbreak", "bell\a", "del\x7f", "c1\u0085", "\xff", "cut\xe2\x82",
+	strings.Repeat("x", 513), strings.Repeat("é", 257),
 }
 
 // hook is the receiver of a webhook that keeps what it was sent last for each resource.
@@ -155,9 +154,9 @@ func TestOddIDsGoThroughSourceAllocationsCommandsAndWebhooks(t *testing.T) {
 		l.fails(exitUsage, "allocate", "--id="+id)
 		l.fails(exitUsage, "lookup", "--", id)
 		l.fails(exitUsage, "deallocate", "--", id)
-		// As JSON, what is not valid UTF-8 would be replaced on the way.
-		set([]byte(`{"data":[{"id":"` + strings.NewReplacer("\x00", `\u0000`, "\n", `\n`, "\a",
-			`\u0007`).Replace(id) + `"}]}`))
+		// json.Marshal would replace what is not valid UTF-8.
+		escaped := strings.NewReplacer("\x00", `\u0000`, "\n", `\n`, "\a", `\u0007`).Replace(id)
+		set([]byte(`{"data":[{"id":"` + escaped + `"}]}`))
 		src, err := retriever.NewHTTP(retriever.HTTPConfig{URL: sourceURL})
 		if err != nil {
 			t.Fatal(err)
@@ -175,8 +174,10 @@ func TestOddIDsReachAProcessByItsEnvironment(t *testing.T) {
 	}
 	l, dir := newLab(t), t.TempDir()
 	script := filepath.Join(dir, "run.sh")
-	// Named by its token, since an id may be no file name.
-	text := `printf %s "$DRM_RESOURCE_ID" > "$1/tmp.$DRM_TOKEN" && mv "$1/tmp.$DRM_TOKEN" "$1/id.$DRM_TOKEN"; exec sleep 1000`
+	// The file is named after the token, since not every id can be a file name.
+	text := `
+printf %s "$DRM_RESOURCE_ID" > "$1/tmp.$DRM_TOKEN" && mv "$1/tmp.$DRM_TOKEN" "$1/id.$DRM_TOKEN"
+exec sleep 1000`
 	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}

@@ -154,8 +154,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		t.Errorf("allocate from stdin: %+v", got)
 	}
 
-	// the assignment
-	l.prints(strings.TrimSpace(l.ok("-o", "json", "lookup", "plain")), "allocate", "--id", "plain", "--wait")
+	assignment := strings.TrimSpace(l.ok("-o", "json", "lookup", "plain"))
+	l.prints(assignment, "allocate", "--id", "plain", "--wait")
 
 	// Looking.
 	if a := get[assignmentJSON](l, "lookup", "--", "-dash"); a.Resource != "-dash" {
@@ -213,8 +213,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	l.prints(`{"resource":"plain","allocated":false,"gone":false}`, "deallocate", "plain")
 	for _, a := range all {
 		if a.Resource != "plain" {
-			l.prints(fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource), "deallocate", "--wait",
-				"--", a.Resource)
+			l.prints(fmt.Sprintf(`{"resource":%q,"allocated":false,"gone":true}`, a.Resource),
+				"deallocate", "--wait", "--", a.Resource)
 		}
 	}
 	if s := get[statusJSON](l, "status"); s.Resources != 0 || s.Active != 0 {

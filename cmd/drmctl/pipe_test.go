@@ -164,8 +164,7 @@ func wantDefaultSIGPIPE(t *testing.T, path string) {
 func TestEtcdOutlivesWhoeverReadsItsOutput(t *testing.T) {
 	t.Parallel()
 	p := startAndLeave(t, nil, "endpoint", "etcd", "--data-dir", filepath.Join(t.TempDir(), "etcd"),
-		"--listen-client", "127.0.0.1:0",
-		"--listen-peer", "127.0.0.1:0", "--log-level", "debug")
+		"--listen-client", "127.0.0.1:0", "--listen-peer", "127.0.0.1:0", "--log-level", "debug")
 	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // which it logs
 		t.Fatal(err)
 	}

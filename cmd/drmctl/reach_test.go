@@ -220,9 +220,11 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 			if test.code == exitFine {
 				limit = "1m"
 			}
-			got := drmctl(t.Context(),
-				append(
-					[]string{"status", "--app", "a", "-o", "json", "--dial-timeout", limit, "--command-timeout", "1m", "--endpoints", test.endpoints}, test.args...)...)
+			args := []string{
+				"status", "--app", "a", "-o", "json", "--endpoints", test.endpoints,
+				"--dial-timeout", limit, "--command-timeout", "1m",
+			}
+			got := drmctl(t.Context(), append(args, test.args...)...)
 			if got.code != test.code {
 				t.Fatalf("exit code %d, want %d: %s", got.code, test.code, got.stderr)
 			}

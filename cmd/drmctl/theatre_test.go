@@ -35,23 +35,23 @@ const (
 // theatre is an etcd, a source, and agents as processes, each with a receiver of its own for its webhooks.
 type theatre struct {
 	*lab
-	endpoints []string // etcd's
+	endpoints []string // of the etcd
 	source    *source
 	fetches   *fetchLog
 	journal   *journal.Journal
 	follower  *journal.Follower
 	sourceAt  string
-	receivers map[string]*journal.Service     // of each member
-	sessions  map[string]*journal.Session     // its receiver as the process reaches it that runs, or ran last
-	front     func(http.Handler) http.Handler // stands before the receivers; nil: nothing does
-	// how long a request lies in a receiver before it is looked at; nil: not at all
-	late   func() time.Duration
-	naive  bool // receivers that compare tokens only
-	agents map[string]*process
-	logs   map[string]*beginning // what the agents have logged, all that had an id together
-	flags  []string              // of all agents
-	ttl    time.Duration
-	// since when somebody does things behind the members' backs, so that two may handle a resource until they hear of it; zero: never
+	receivers map[string]*journal.Service     // for each member: its receiver
+	sessions  map[string]*journal.Session     // for each member: its receiver, as its present or last process sees it
+	front     func(http.Handler) http.Handler // wraps the receivers, unless it is nil
+	late      func() time.Duration            // how long a receiver waits before it looks at a request; nil: not at all
+	naive     bool                            // makes the receivers compare nothing but tokens
+	agents    map[string]*process
+	logs      map[string]*beginning // for each member: what all its processes have logged
+	flags     []string              // of all agents
+	ttl       time.Duration
+	// blinks is when somebody began to do things behind the members' backs: from then on, two members may handle a
+	// resource until they hear of it. It is zero where nobody does.
 	blinks time.Time
 }
 
@@ -72,9 +72,9 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 		lab: &lab{
 			t, []string{"--endpoints", strings.Join(endpoints, ","), "--app", "e2e", "--command-timeout", "30s"},
 		},
-		endpoints: endpoints,
-		source:    &source{}, fetches: &fetchLog{}, journal: &journal.Journal{}, agents: map[string]*process{},
-		logs: map[string]*beginning{}, ttl: e2eTTL,
+		endpoints: endpoints, ttl: e2eTTL,
+		source: &source{}, fetches: &fetchLog{}, journal: &journal.Journal{},
+		agents: map[string]*process{}, logs: map[string]*beginning{},
 		receivers: map[string]*journal.Service{}, sessions: map[string]*journal.Session{},
 	}
 	th.follower = th.journal.Follow()

@@ -50,8 +50,8 @@ func TestVerifyWaitsForWhatPassesByItself(t *testing.T) {
 		t.Fatal(err)
 	}
 	claim := keys.New("/drm", "lab").Claim(shard.Of("x", drm.DefaultShards), "x")
-	if _, err := etcd.Put(t.Context(), claim, `{"member":"a","state":"active"}`,
-		clientv3.WithLease(dead.ID)); err != nil {
+	value, onLease := `{"member":"a","state":"active"}`, clientv3.WithLease(dead.ID)
+	if _, err := etcd.Put(t.Context(), claim, value, onLease); err != nil {
 		t.Fatal(err)
 	}
 	l.fails(exitFailed, "verify", "--settle", "0")
@@ -248,8 +248,8 @@ func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 		}
 		checkOneLine(t, got.stderr, `no such app "labs"`, "did you mean lab?")
 	}
-	if got := drmctl(t.Context(), append(l.args(), "--app", "something-else", "members")...); strings.Contains(
-		got.stderr, "did you mean") {
+	far := append(l.args(), "--app", "something-else")
+	if got := drmctl(t.Context(), append(far, "members")...); strings.Contains(got.stderr, "did you mean") {
 		t.Errorf("%+v", got)
 	}
 }
@@ -318,7 +318,7 @@ func TestOrdersThatNothingShowsAreTold(t *testing.T) {
 	}
 	l.prints(`{"member":"b","drained":false,"done":true}`, "undrain", "b", "--wait", "--wait-timeout", "1m")
 	etcd := embeddedtest.Client(t, l.global[1])
-	// as if two had been ordered at the same moment
+	// This is as if both members had been ordered to drain at the same moment.
 	if _, err := etcd.Put(t.Context(), "/drm/lab/group/drains/a", ""); err != nil {
 		t.Fatal(err)
 	}

@@ -46,8 +46,8 @@ func openPositions(ctx context.Context, file string) (*positions, error) {
 	if err != nil {
 		return nil, err
 	}
-	if _, err := db.ExecContext(ctx,
-		`CREATE TABLE IF NOT EXISTS positions (feed TEXT PRIMARY KEY, token INTEGER NOT NULL, position INTEGER NOT NULL)`); err != nil {
+	if _, err := db.ExecContext(ctx, `CREATE TABLE IF NOT EXISTS positions (
+		feed TEXT PRIMARY KEY, token INTEGER NOT NULL, position INTEGER NOT NULL)`); err != nil {
 		return nil, errors.Join(err, db.Close())
 	}
 	return &positions{db}, nil
@@ -72,7 +72,8 @@ func (p *positions) claim(ctx context.Context, c drm.Claim) (position int64, err
 func (p *positions) save(ctx context.Context, c drm.Claim, position int64) error {
 	result, err := p.db.ExecContext(ctx, `
 		INSERT INTO positions (feed, token, position) VALUES (?, ?, ?)
-		ON CONFLICT (feed) DO UPDATE SET token = excluded.token, position = excluded.position WHERE excluded.token >= positions.token`,
+		ON CONFLICT (feed) DO UPDATE SET token = excluded.token, position = excluded.position
+		WHERE excluded.token >= positions.token`,
 		c.Resource.ID, c.Token, position)
 	if err != nil {
 		return err

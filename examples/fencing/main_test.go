@@ -27,7 +27,8 @@ func TestAnOldOwnersLateWriteIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if want := "node-1 goes on from 0\nnode-2 goes on from 100\nnode-1 comes late, and is refused\n"; out.String() != want {
+	want := "node-1 goes on from 0\nnode-2 goes on from 100\nnode-1 comes late, and is refused\n"
+	if out.String() != want {
 		t.Errorf("it said %q, want %q", out.String(), want)
 	}
 	store, err := openPositions(ctx, file)
@@ -36,8 +37,8 @@ func TestAnOldOwnersLateWriteIsRefused(t *testing.T) {
 	}
 	defer func() { _ = store.db.Close() }()
 	var position int64
-	if err := store.db.QueryRowContext(ctx,
-		`SELECT position FROM positions WHERE feed = 'news'`).Scan(&position); err != nil || position != 200 {
+	row := store.db.QueryRowContext(ctx, `SELECT position FROM positions WHERE feed = 'news'`)
+	if err := row.Scan(&position); err != nil || position != 200 {
 		t.Errorf("position %d, %v, want node-2's 200", position, err)
 	}
 }
@@ -66,10 +67,8 @@ func TestOfManyWritersTheHighestTokenStays(t *testing.T) {
 	if err := store.save(t.Context(), under(20), 21); err != nil {
 		t.Errorf("the same token again: %v", err)
 	}
-	for _, err := range []error{
-		store.save(t.Context(), under(19), 0),
-		func() error { _, err := store.claim(t.Context(), under(19)); return err }(),
-	} {
+	_, claiming := store.claim(t.Context(), under(19))
+	for _, err := range []error{store.save(t.Context(), under(19), 0), claiming} {
 		if !errors.Is(err, errOutdated) || !strings.Contains(err.Error(), "token 19") {
 			t.Errorf("a lower token: %v", err)
 		}

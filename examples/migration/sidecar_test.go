@@ -21,8 +21,9 @@ import (
 func buildDrmctl(t *testing.T) string {
 	t.Helper()
 	path := filepath.Join(t.TempDir(), "drmctl")
-	if out, err := exec.CommandContext(t.Context(), "go", "build", "-C", filepath.Join("..", ".."), "-o", path,
-		"./cmd/drmctl").CombinedOutput(); err != nil {
+	root := filepath.Join("..", "..")
+	build := exec.CommandContext(t.Context(), "go", "build", "-C", root, "-o", path, "./cmd/drmctl")
+	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
 	return path

@@ -85,7 +85,9 @@ func run(ctx context.Context, out io.Writer) (err error) {
 	return step("node-1 left while six more were ordered", 10, 1)
 }
 
-func startNode(ctx context.Context, etcd drm.EtcdConfig, id string, orders queue, say *log.Logger) (*drm.Manager, error) {
+func startNode(
+	ctx context.Context, etcd drm.EtcdConfig, id string, orders queue, say *log.Logger,
+) (*drm.Manager, error) {
 	return drm.Start(ctx, drm.Config{
 		App: app, ID: id, Etcd: etcd,
 		Retriever: &source{queue: orders, logger: zap.NewNop()},

@@ -54,7 +54,8 @@ const (
 			handleFailedResource: r => say('handle_failed', r),
 			handleFailedTermination: r => say('terminate_failed', r)
 		})
-		const server = createServer(listener).listen(0, '127.0.0.1', () => console.log('port ' + server.address().port))`
+		const server = createServer(listener)
+		server.listen(0, '127.0.0.1', () => console.log('port ' + server.address().port))`
 	pythonProgram = `
 import os, sys, threading, time
 sys.path.insert(0, '.')

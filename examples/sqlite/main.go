@@ -42,14 +42,16 @@ var steps = []struct {
 	what, sql        string
 	calls, resources int
 }{
-	{"three feeds", `INSERT INTO feeds (name, url, every) VALUES
-		('news', 'https://example.org/news', 60), ('sports', 'https://example.org/sports', 300), ('weather', 'https://example.org/weather', 900)`, 3, 3},
+	{"three feeds", `
+		INSERT INTO feeds (name, url, every) VALUES
+			('news', 'https://example.org/news', 60),
+			('sports', 'https://example.org/sports', 300),
+			('weather', 'https://example.org/weather', 900)`, 3, 3},
 	{"another interval", `UPDATE feeds SET every = 120 WHERE name = 'news'`, 1, 3},
 	{"a pause", `UPDATE feeds SET paused = TRUE WHERE name = 'sports'`, 1, 2},
-	{
-		"one less and one more",
-		`DELETE FROM feeds WHERE name = 'weather'; INSERT INTO feeds (name, url, every) VALUES ('traffic', 'https://example.org/traffic', 60)`, 2, 2,
-	},
+	{"one less and one more", `
+		DELETE FROM feeds WHERE name = 'weather';
+		INSERT INTO feeds (name, url, every) VALUES ('traffic', 'https://example.org/traffic', 60)`, 2, 2},
 }
 
 func run(ctx context.Context, out io.Writer, file string) (err error) {
@@ -58,8 +60,9 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, db.Close()) }()
-	if _, err := db.ExecContext(ctx,
-		`CREATE TABLE feeds (name TEXT PRIMARY KEY, url TEXT NOT NULL, every INTEGER NOT NULL, paused BOOLEAN NOT NULL DEFAULT FALSE)`); err != nil {
+	if _, err := db.ExecContext(ctx, `CREATE TABLE feeds (
+		name TEXT PRIMARY KEY, url TEXT NOT NULL, every INTEGER NOT NULL,
+		paused BOOLEAN NOT NULL DEFAULT FALSE)`); err != nil {
 		return err
 	}
 	etcd, stopEtcd, err := lab.Etcd(ctx)

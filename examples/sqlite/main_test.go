@@ -65,7 +65,8 @@ func TestValuesOfSQLite(t *testing.T) {
 	}{
 		{
 			query: `SELECT * FROM r`,
-			want:  `{"id":"1","name":"é<","ratio":1.5,"ok":1,"at":"2026-01-02T03:04:05Z","raw":"hi","missing":null,"object":"{\"a\": [1]}"}`,
+			want: `{"id":"1","name":"é<","ratio":1.5,"ok":1,"at":"2026-01-02T03:04:05Z","raw":"hi",` +
+				`"missing":null,"object":"{\"a\": [1]}"}`,
 		},
 		{query: `SELECT id, object AS data FROM r`, want: `{"id":"1","a":[1]}`},
 		{query: `SELECT name AS id FROM r WHERE id = ?`, args: []any{1}, want: `{"id":"é<"}`},

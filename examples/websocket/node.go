@@ -19,7 +19,9 @@ import (
 const app = "websocket-example"
 
 // startNode makes a process a member of the group. This, and connect, is all that a program of your own needs.
-func startNode(ctx context.Context, etcd drm.EtcdConfig, sourceURL, id string, broken func(drm.Claim, error)) (*drm.Manager, error) {
+func startNode(
+	ctx context.Context, etcd drm.EtcdConfig, sourceURL, id string, broken func(drm.Claim, error),
+) (*drm.Manager, error) {
 	source, err := retriever.NewHTTP(retriever.HTTPConfig{URL: sourceURL})
 	if err != nil {
 		return nil, err
@@ -43,10 +45,11 @@ func connect(ctx context.Context, c drm.Claim) error {
 	if err := json.Unmarshal(c.Resource.Data, &feed); err != nil {
 		return err
 	}
-	conn, _, err := websocket.Dial(ctx, feed.WS, &websocket.DialOptions{HTTPHeader: http.Header{ //nolint:bodyclose // Dial does
+	options := &websocket.DialOptions{HTTPHeader: http.Header{
 		"DRM-Token":  {strconv.FormatInt(c.Token, 10)}, // lets the server refuse a node that has lost the feed
 		"User-Agent": {c.Member},
-	}})
+	}}
+	conn, _, err := websocket.Dial(ctx, feed.WS, options) //nolint:bodyclose // Dial does
 	if err != nil {
 		return fmt.Errorf("connect to %s: %w", feed.WS, err)
 	}

@@ -72,7 +72,7 @@ func TestMemoryRunsToItsEndAndTellsItsFigures(t *testing.T) { tells(t, "memory",
 func tells(t *testing.T, name string, scale float64) {
 	t.Helper()
 	server, left := embeddedtest.Server(t), ""
-	// many benches at once, with the race detector, are slow enough for leases to be lost that are short
+	// Many benches at once are so slow with the race detector that short leases get lost.
 	ttl := 20 * time.Second
 	if slices.Contains([]string{"failover", "scale", "million"}, name) { // somebody dies there, and is waited for
 		ttl = 5 * time.Second
@@ -102,8 +102,8 @@ func tells(t *testing.T, name string, scale float64) {
 			t.Errorf("%s is %v", f, v)
 		}
 	}
-	resp, err := embeddedtest.Client(t, server.Endpoint()).Get(t.Context(), "\x00", clientv3.WithFromKey(),
-		clientv3.WithCountOnly())
+	client := embeddedtest.Client(t, server.Endpoint())
+	resp, err := client.Get(t.Context(), "\x00", clientv3.WithFromKey(), clientv3.WithCountOnly())
 	if err != nil || resp.Count != 0 {
 		t.Errorf("%d keys are left in etcd, error %v", resp.Count, err)
 	}
@@ -113,13 +113,12 @@ func tells(t *testing.T, name string, scale float64) {
 // beside other benches, with the race detector, have no keepalives to count.
 func TestIdleTellsWhatUsersCost(t *testing.T) {
 	server := embeddedtest.ServerOf(t, func(c *embedded.Config) { c.BcryptCost = 4 })
-	r, err := Run(t.Context(), "idle",
-		Options{Scale: 0.05, LeaseTTL: 10 * time.Second, Etcd: func(context.Context) (Etcd, error) {
-			return Etcd{
-					Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}, Stop: func() error { return nil },
-				},
-				nil
-		}})
+	own := Etcd{
+		Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}, Stop: func() error { return nil },
+	}
+	r, err := Run(t.Context(), "idle", Options{
+		Scale: 0.05, LeaseTTL: 10 * time.Second, Etcd: func(context.Context) (Etcd, error) { return own, nil },
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
