@@ -49,16 +49,15 @@ func TestMentionsAreFoundWhereverTheyAre(t *testing.T) {
 	imports := importerFunc(func(string) (*types.Package, error) { return hidden, nil })
 
 	for code, want := range map[string]int{
-		"func F(hidden.Type) {}":                                1,
-		"func F() (int, *hidden.Type) { panic(0) }":             1,
-		"func F(map[string][]func(chan hidden.Type)) {}":        1,
-		"func F[T interface{ M(hidden.Type) }]() {}":            1,
-		"func F() interface{ M() [2]hidden.Type } { panic(0) }": 1,
-		"func F(...struct{ A hidden.Type }) {}":                 1,
-		"var V hidden.Type":                                     1,
-		"type T struct { A int; B hidden.Type }":                1,
-		// the field, and the result of its method
-		"type T struct { hidden.Type }":                                    2,
+		"func F(hidden.Type) {}":                                           1,
+		"func F() (int, *hidden.Type) { panic(0) }":                        1,
+		"func F(map[string][]func(chan hidden.Type)) {}":                   1,
+		"func F[T interface{ M(hidden.Type) }]() {}":                       1,
+		"func F() interface{ M() [2]hidden.Type } { panic(0) }":            1,
+		"func F(...struct{ A hidden.Type }) {}":                            1,
+		"var V hidden.Type":                                                1,
+		"type T struct { A int; B hidden.Type }":                           1,
+		"type T struct { hidden.Type }":                                    2, // the field and its method
 		"type T = hidden.Type":                                             1,
 		"type T []hidden.Type":                                             1,
 		"type T interface { M(hidden.Type) }":                              1,

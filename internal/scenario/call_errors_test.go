@@ -106,8 +106,8 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 					return nil
 				},
 			}))
-			cfg.HandleTimeout, cfg.TerminateTimeout, cfg.StopTimeout = 100*time.Millisecond, 100*time.Millisecond,
-				2*time.Second
+			cfg.HandleTimeout, cfg.TerminateTimeout = 100*time.Millisecond, 100*time.Millisecond
+			cfg.StopTimeout = 2 * time.Second
 			if !test.hangs {
 				cfg.HandleTimeout = time.Minute
 			}

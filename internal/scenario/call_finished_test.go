@@ -13,7 +13,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
-	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -114,34 +113,32 @@ func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 	for name, end := range ends {
 		for _, slow := range []string{"handle", "update"} {
 			for _, finishes := range []bool{true, false} {
-				t.Run(name+" during "+slow+map[bool]string{true: ", finished", false: ", cancelled"}[finishes],
-					func(t *testing.T) {
-						t.Parallel()
-						w, s := newWorld(t), newSlowService(finishes, slow)
-						w.start(w.config("b", newRecorder(t)))
-						a, call := s.handles(w, w.config("a", s))
-						end(w, a)
-						if finishes {
-							// Once the member has been told, which the first view or news after it shows, the context has
-							// not ended.
-							await(t, "the member knows", func() bool { return w.isEnding(a, name) })
-							if call.ctx.Err() != nil || !call.claim.Valid() {
-								t.Errorf("the call was cut off: %v", call)
-							}
-							close(s.answer)
+				how := map[bool]string{true: "finished", false: "cancelled"}[finishes]
+				t.Run(name+" during "+slow+", "+how, func(t *testing.T) {
+					t.Parallel()
+					w, s := newWorld(t), newSlowService(finishes, slow)
+					w.start(w.config("b", newRecorder(t)))
+					a, call := s.handles(w, w.config("a", s))
+					end(w, a)
+					if finishes {
+						// The member has been told when the first view or news after the end shows it. The context
+						// has not ended then.
+						await(t, "the member knows", func() bool { return w.isEnding(a, name) })
+						if call.ctx.Err() != nil || !call.claim.Valid() {
+							t.Errorf("the call was cut off: %v", call)
 						}
-						await(t, "r is not a's any more", func() bool {
-							return strings.HasSuffix(s.said(), "terminate")
-						})
-						want := slow + ", terminate"
-						if !finishes {
-							want = slow + " cut off, terminate"
-						}
-						if got := s.said(); !strings.HasSuffix(got, want) {
-							t.Errorf("the service saw: %s; want: %s", got, want)
-						}
-						w.stop(a)
-					})
+						close(s.answer)
+					}
+					await(t, "r is not a's any more", func() bool { return strings.HasSuffix(s.said(), "terminate") })
+					want := slow + ", terminate"
+					if !finishes {
+						want = slow + " cut off, terminate"
+					}
+					if got := s.said(); !strings.HasSuffix(got, want) {
+						t.Errorf("the service saw: %s; want: %s", got, want)
+					}
+					w.stop(a)
+				})
 			}
 		}
 	}
@@ -192,8 +189,7 @@ func TestTheEndOfTheClaimCutsOffEvenACallThatIsToBeFinished(t *testing.T) {
 		w, s := newWorld(t), newSlowService(true, "handle")
 		a, call := s.handles(w, w.config("a", s))
 		defer w.stop(a)
-		if _, err := w.etcd.Delete(t.Context(),
-			keys.New(drm.DefaultPrefix, "app").Claim(shard.Of("r", 64), "r")); err != nil {
+		if _, err := w.etcd.Delete(t.Context(), claimOf("r")); err != nil {
 			t.Fatal(err)
 		}
 		await(t, "terminate follows", func() bool { return strings.Contains(s.said(), "handle cut off, terminate") })

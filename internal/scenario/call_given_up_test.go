@@ -9,8 +9,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
-	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // A call that hangs is given up, and another member handles the resource. From before that member's Handle on, nothing
@@ -67,7 +65,7 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("b does not take over")
 			}
-			// that one's had its timeout before
+			// The context of the Handle that hangs ended before, by its timeout.
 			if old, _ := seen.of("a", "r"); !errors.Is(context.Cause(old.ctx), drm.CauseGivenUp) && hung != "handle" {
 				t.Errorf("the context ended because of %v", context.Cause(old.ctx))
 			}
@@ -114,8 +112,7 @@ func TestALostClaimIsActedUponDuringTerminate(t *testing.T) {
 			if g, _ := seen.of("a", "r"); !g.claim.Valid() {
 				t.Errorf("the claim is this member's until Terminate has returned: %v", g)
 			}
-			if _, err := w.etcd.Delete(t.Context(),
-				keys.New(drm.DefaultPrefix, "app").Claim(shard.Of("r", 64), "r")); err != nil {
+			if _, err := w.etcd.Delete(t.Context(), claimOf("r")); err != nil {
 				t.Fatal(err)
 			}
 			await(t, "nothing of a's handling is alive", func() bool { g, _ := seen.of("a", "r"); return g.isOver() })

@@ -73,7 +73,7 @@ func TestAReportOfAnEarlierHandlingIsIgnored(t *testing.T) {
 	}
 	r.until("the second handling is held", func() bool { return len(m.Held()) == 1 })
 	all[0].Report(errors.New("too late"))
-	// after the report: the loop takes both in turn
+	// The loop answers this after it has looked at the report.
 	if held := m.Held(); len(held) != 1 || held[0].State != drm.StateActive {
 		t.Errorf("the member says that it holds %+v", held)
 	}

@@ -76,9 +76,9 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		return claimed == kept
 	})
 	stands := func() []observer.LoggedEntry { return log.FilterMessage("cannot stand for coordinator").All() }
-	// and would take over meanwhile
+	// A member that is alive would have taken over in this time.
 	r.until("it has tried for the office four times", func() bool { return len(stands()) >= 4 })
-	// after the first, which news may have brought forward
+	// The first retry does not count, since news may have brought it forward.
 	for i, least := range []time.Duration{800 * time.Millisecond, 1600 * time.Millisecond} {
 		if tries := stands(); tries[i+2].Time.Sub(tries[i+1].Time) < least {
 			t.Errorf("it stood for coordinator again %v after try %d, and was to wait for %v at least",

@@ -47,8 +47,8 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 				src.set(wide("first", ids(n)...), nil)
 				config := func(id string) drm.Config {
 					cfg := w.config(id, r)
-					cfg.AllocateOnly, cfg.Retriever, cfg.Shards, cfg.PollInterval, cfg.Weight = false, src, shards,
-						100*time.Millisecond, 4
+					cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
+					cfg.Shards, cfg.Weight = shards, 4
 					return cfg
 				}
 				a := w.start(config("a"))
@@ -154,7 +154,7 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 		return err == nil && s.Coordinator == "b"
 	})
 	const low = "--max-txn-ops is too low: this needs 3"
-	// the first with a source: that another one coordinates is no reason not to wait for its fetch
+	// c is the first member with a source. It waits for a fetch, although another member coordinates.
 	cfg = w.config("c", r)
 	cfg.AllocateOnly, cfg.Retriever = false, newSource("x")
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -20,9 +20,8 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	server := embeddedtest.Server(t)
 	etcd := embeddedtest.Client(t, server.Endpoint())
 	for n, k := range []kind{
-		createApp, claims, releases, states, registers, setStates, stands, resigns, catalogues, allocates, suspends,
-		records,
-		grants, keepalives, revokes,
+		createApp, claims, releases, states, registers, setStates, stands, resigns,
+		catalogues, allocates, suspends, records, grants, keepalives, revokes,
 	} {
 		for _, f := range []fault{loseAnswer, loseRequest, beLate} {
 			if k == keepalives && f == beLate {
@@ -53,7 +52,7 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 // should be.
 func (w *world) liveThrough(q *requests) {
 	t := w.tb
-	// the recorder fails the test if any resource is handled by two at once
+	// The recorder fails the test if two members handle a resource at once.
 	r, src := newRecorder(t), newSource(ids(12)...)
 	config := func(id string, src *source) drm.Config {
 		cfg := w.config(id, r)

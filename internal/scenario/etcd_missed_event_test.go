@@ -23,7 +23,10 @@ type misses struct {
 	missed     atomic.Int32
 }
 
-func (d *misses) intercept(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+func (d *misses) intercept(
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
 	s, err := open(ctx, desc, cc, method, opts...)
 	return missingStream{s, d}, err
 }
@@ -96,7 +99,7 @@ func TestADeleteThatTheWatchMissedIsRepaired(t *testing.T) {
 				r.until("the watch has missed it, or was made anew", func() bool {
 					return d.missed.Load() > missed || r.count("terminate", id) > 0
 				})
-				// else a list was due just then, and told of it before this could look
+				// Otherwise a list was due just then, and showed the delete before this could look.
 				shown = r.count("terminate", id) == 0
 				r.until("it is repaired", func() bool { return test.then(r, id) })
 			}

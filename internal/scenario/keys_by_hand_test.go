@@ -125,11 +125,8 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			then:   func(h *byHand) { h.until("it has its share again", func() bool { return len(h.a.Held()) > 0 }) },
 		},
 		{name: "pin", prepare: func(h *byHand) {
-			h.moveBy(h.Pin(h.shardOf("r0")),
-				func(to string) string { return to })
-		}, damage: func(h *byHand) {
-			h.delete(h.Pin(h.shardOf("r0")))
-		}},
+			h.moveBy(h.Pin(h.shardOf("r0")), func(to string) string { return to })
+		}, damage: func(h *byHand) { h.delete(h.Pin(h.shardOf("r0"))) }},
 		{name: "placement", prepare: func(h *byHand) {
 			h.moveBy(h.Placement(), func(to string) string { return fmt.Sprintf(`{"%d":%q}`, h.shardOf("r0"), to) })
 		}, damage: func(h *byHand) { h.delete(h.Placement()) }},

@@ -56,6 +56,17 @@ func (w *world) handled(id string) {
 	}
 }
 
+// allocatedEntry is the value of a catalogue entry of a resource that was allocated with data of its own.
+func allocatedEntry(id string) string {
+	return fmt.Sprintf(
+		`{"from_source":false,"allocated":true,"own_data":true,"suspended":false,"data":{"id":%q}}`, id)
+}
+
+// activeClaim is the value of a claim that says that the member handles the resource.
+func activeClaim(member string) string {
+	return fmt.Sprintf(`{"member":%q,"state":"active","since":"2026-01-01T00:00:00Z","error":""}`, member)
+}
+
 func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("s1", "s2")
@@ -65,9 +76,9 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 		appLayout.Shard(3) + "what":                              "?",
 		appLayout.Shard(3) + "claims/a/b":                        "?",
 		resourceKey("corrupt"):                                   "{",
-		resourceKey("another"):                                   `{"from_source":false,"allocated":true,"own_data":true,"suspended":false,"data":{"id":"before"}}`,
-		appLayout.Resource(63-shard.Of("stray", 64), "stray"):    `{"from_source":false,"allocated":true,"own_data":true,"suspended":false,"data":{"id":"stray"}}`,
-		appLayout.Claim(63-shard.Of("before", 64), "before"):     `{"member":"b","state":"active","since":"2026-01-01T00:00:00Z","error":""}`,
+		resourceKey("another"):                                   allocatedEntry("before"),
+		appLayout.Resource(63-shard.Of("stray", 64), "stray"):    allocatedEntry("stray"),
+		appLayout.Claim(63-shard.Of("before", 64), "before"):     activeClaim("b"),
 		claimOf("nobody's"):                                      "\xff",
 		appLayout.Group() + "what":                               "?",
 		appLayout.Member("broken"):                               "not JSON",

@@ -229,7 +229,7 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
 	w.members(r, newSource(ids(20)...), "a", "b")
-	// else the next owner waits already
+	// Before the group has settled, the next owner of a resource may wait for its claim already.
 	r.until("two share all", func() bool { return allHeld(r, 20)() && settled(t, w) })
 	for _, kind := range []string{"/claims/", "/group/members/"} {
 		revoked := map[int64]bool{}

@@ -13,9 +13,10 @@ import (
 // lastStand is a Handler for members that cannot call Terminate in time: a handling is over when its context has ended,
 // and is told apart from one that was terminated.
 type lastStand struct {
-	*recorder // of which only until is used
+	*recorder // only its until is used
 	mu        sync.Mutex
-	open      map[[2]string]context.Context // member and resource → what Handle was given, until Terminate has returned
+	// open has the contexts that Handle was given, by member and resource, until Terminate has returned.
+	open map[[2]string]context.Context
 }
 
 func newLastStand(tb testing.TB) *lastStand {

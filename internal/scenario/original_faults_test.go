@@ -162,7 +162,7 @@ func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
 	if len(r.holders()) != 1 {
 		t.Error("what was handled is not any more")
 	}
-	// which has not returned
+	// Stop leaves behind the Fetch that has not returned.
 	if err := m.Stop(t.Context()); !errors.Is(err, drm.ErrLeftBehind) || !strings.Contains(err.Error(), "Fetch") {
 		t.Errorf("Stop: %v", err)
 	}

@@ -84,12 +84,14 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 		old    string // ids whose data must not change
 	}{
 		"an id that is known and not in the answer": {
-			versions(2, "a", "b", "c", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}), "a b c d e",
+			versions(2, "a", "b", "c", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}),
+			"a b c d e",
 			[]string{"d"},
 			"no good", "d",
 		},
 		"an id that the answer has too": {
-			versions(2, "a", "b", "d", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}), "a b d e",
+			versions(2, "a", "b", "d", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}),
+			"a b d e",
 			[]string{"d"},
 			"no good", "d",
 		},
@@ -107,38 +109,45 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 		},
 		"a resource without id": {versions(2, "a", "", "e"), nil, "a b c d e", []string{""}, "not empty", "b c d"},
 		"a resource of another": {
-			append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`{"id":"d"}`)}), nil, "a b c d",
+			append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`{"id":"d"}`)}), nil,
+			"a b c d",
 			[]string{"c"},
 			`resource's id "c"`, "c d",
 		},
 		"data that are no object": {
-			append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`[7]`)}), nil, "a b c",
+			append(versions(2, "a", "b"), drm.Resource{ID: "c", Data: []byte(`[7]`)}), nil,
+			"a b c",
 			[]string{"c"},
 			"an array", "c",
 		},
 		"a known id twice": {
-			append(versions(2, "a", "b", "c"), append(versions(3, "c"), versions(2, "e")...)...), nil, "a b c e",
+			append(versions(2, "a", "b", "c"), append(versions(3, "c"), versions(2, "e")...)...), nil,
+			"a b c e",
 			[]string{"c"},
 			"item 2", "c",
 		},
 		"a known id twice, the same": {
-			append(versions(2, "a", "b", "c"), versions(2, "c", "e")...), nil, "a b c e", []string{"c"}, "item 2", "",
+			append(versions(2, "a", "b", "c"), versions(2, "c", "e")...), nil,
+			"a b c e",
+			[]string{"c"},
+			"item 2", "",
 		},
 		"a new id twice": {
 			append(versions(2, "a", "b", "e"), versions(3, "e")...), nil, "a b e", []string{"e"}, "item 2", "",
 		},
 		"more bad than good": {
-			versions(2, "a"), badOnes(drm.BadItem{ID: "x"}, drm.BadItem{ID: "y"}), "",
+			versions(2, "a"), badOnes(drm.BadItem{ID: "x"}, drm.BadItem{ID: "y"}),
+			"",
 			[]string{"x", "y"},
-			"no good",
-			start,
+			"no good", start,
 		},
 		"only bad ones": {nil, badOnes(drm.BadItem{}), "", []string{""}, "no good", start},
 		"a failure besides": {
 			versions(2, "a"), errors.Join(badOnes(drm.BadItem{ID: "x"}), errors.New("half")), "", nil, "", start,
 		},
 		"an error that panics": {
-			versions(2, "a", "b", "c"), badOnes(drm.BadItem{ID: "d", Err: panicking{}}), "a b c d",
+			versions(2, "a", "b", "c"), badOnes(drm.BadItem{ID: "d", Err: panicking{}}),
+			"a b c d",
 			[]string{"d"},
 			"panics", "d",
 		},
@@ -325,7 +334,7 @@ func TestAnUnchangedAnswerKeepsWhatTheLastOneKept(t *testing.T) {
 
 func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 	t.Parallel()
-	// above the limits of etcd, of its client, and of anything
+	// The sizes are above the limit of etcd, above that of its client, and far above both.
 	for _, size := range []int{1 << 20 * 8 / 5, 3 << 20, 20 << 20} {
 		w, r := newWorld(t), newRecorder(t)
 		large := func(v int) drm.Resource {

@@ -108,8 +108,8 @@ func (w *world) failing(r *recorder, change func(*drm.Config)) (*drm.Manager, *s
 	w.tb.Helper()
 	src := newSource("x")
 	cfg := w.config("a", r)
-	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval, cfg.FetchRetryBudget = false, src, 100*time.Millisecond,
-		time.Millisecond
+	cfg.AllocateOnly, cfg.Retriever = false, src
+	cfg.PollInterval, cfg.FetchRetryBudget = 100*time.Millisecond, time.Millisecond
 	change(&cfg)
 	m := w.startOnly(cfg)
 	r.until("it is handled", allHeld(r, 1))

@@ -68,7 +68,7 @@ func TestForeverTriesASourceUntilItRecovers(t *testing.T) {
 	cfg.Logger = zap.New(observed)
 	w.start(cfg) // its first fetch succeeds in the end
 	r.until("it is handled", allHeld(r, 1))
-	// of the second alone, if it took that long
+	// OnSourceError may be told of the second failure only, if this took so long.
 	r.until("OnSourceError was told", func() bool { return told.Load() > 0 })
 	if n := len(logged(t, logs, "cannot fetch from the source", 2)); n != 2 || told.Load() > 2 {
 		t.Errorf("%d failures were logged and %d told, want 2", n, told.Load())

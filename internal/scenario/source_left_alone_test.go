@@ -69,10 +69,12 @@ func TestRefetchesWithoutEndDoNotHitASourceThatFails(t *testing.T) {
 	}
 }
 
-// rolling are members that are restarted one after the other, all with the same source.
-func (w *world) rolling(r *recorder, src drm.Retriever, change func(*drm.Config), ids ...string) (map[string]*drm.Manager, func(id string) *drm.Manager) {
+// rolling starts members that a test restarts one after the other, all with the same source. start starts one again.
+func (w *world) rolling(
+	r *recorder, src drm.Retriever, change func(*drm.Config), ids ...string,
+) (all map[string]*drm.Manager, start func(id string) *drm.Manager) {
 	w.tb.Helper()
-	start := func(id string) *drm.Manager {
+	start = func(id string) *drm.Manager {
 		cfg := w.config(id, r)
 		cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 200*time.Millisecond
 		if change != nil {
@@ -80,7 +82,7 @@ func (w *world) rolling(r *recorder, src drm.Retriever, change func(*drm.Config)
 		}
 		return w.startOnly(cfg)
 	}
-	all := map[string]*drm.Manager{}
+	all = map[string]*drm.Manager{}
 	for _, id := range ids {
 		all[id] = start(id)
 	}

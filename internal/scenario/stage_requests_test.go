@@ -147,7 +147,10 @@ func (q *requests) next(k kind) fault {
 
 var errBroken = status.Error(codes.Unavailable, "error reading from server: EOF")
 
-func (q *requests) unary(ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+func (q *requests) unary(
+	ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+	invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+) error {
 	switch q.next(q.kindOf(req)) {
 	case loseAnswer:
 		if err := invoke(ctx, method, req, reply, cc, opts...); err != nil {
@@ -187,8 +190,11 @@ func forNobody(opts []grpc.CallOption) []grpc.CallOption {
 	})
 }
 
-func (q *requests) stream(ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
-	keeps := strings.HasSuffix(method, "/LeaseKeepAlive") // each message of which is a request
+func (q *requests) stream(
+	ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+	open grpc.Streamer, opts ...grpc.CallOption,
+) (grpc.ClientStream, error) {
+	keeps := strings.HasSuffix(method, "/LeaseKeepAlive") // each message of such a stream is a request
 	if !keeps {
 		q.next(watches)
 	}

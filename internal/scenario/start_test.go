@@ -27,7 +27,9 @@ func silentListener(t *testing.T) string {
 }
 
 func TestAnUnreachableEtcdIsToldWithinTheDialTimeout(t *testing.T) {
-	for name, endpoint := range map[string]string{"nobody listens": "127.0.0.1:1", "nobody answers": silentListener(t)} {
+	for name, endpoint := range map[string]string{
+		"nobody listens": "127.0.0.1:1", "nobody answers": silentListener(t),
+	} {
 		cfg := drm.Config{
 			App: "app", Handler: newRecorder(t), AllocateOnly: true,
 			Etcd: drm.EtcdConfig{Endpoints: []string{endpoint}, DialTimeout: 200 * time.Millisecond},
@@ -113,14 +115,16 @@ func TestALaterFailingFetchKeepsTheCatalogue(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource(ids(5)...)
 	cfg := w.config("a", r)
-	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval, cfg.FetchRetryBudget = false, src, 100*time.Millisecond, time.Millisecond
+	cfg.AllocateOnly, cfg.Retriever = false, src
+	cfg.PollInterval, cfg.FetchRetryBudget = 100*time.Millisecond, time.Millisecond
 	m := w.start(cfg)
 	r.until("five are handled", allHeld(r, 5))
 	src.set(nil, errors.New("down for a while"))
 	c := w.client()
 	r.until("status tells", func() bool {
 		s, err := c.Status(t.Context())
-		return err == nil && s.Source.Error == "down for a while" && s.Source.Resources == 5 && !s.Source.LastSuccess.IsZero()
+		return err == nil && s.Source.Error == "down for a while" && s.Source.Resources == 5 &&
+			!s.Source.LastSuccess.IsZero()
 	})
 	src.set(resources(ids(6)...), nil)
 	r.until("six are handled", allHeld(r, 6))
@@ -238,7 +242,10 @@ func TestAnotherNumberOfShardsIsRefused(t *testing.T) {
 }
 
 func TestASetupThatFailsOrPanicsFailsStart(t *testing.T) {
-	for _, setup := range []func() error{func() error { return errors.New("no queue") }, func() error { panic("no queue") }} {
+	for _, setup := range []func() error{
+		func() error { return errors.New("no queue") },
+		func() error { panic("no queue") },
+	} {
 		w := newWorld(t)
 		cfg := w.config("a", newRecorder(t))
 		cfg.AllocateOnly, cfg.Retriever = false, &brokenSetup{setup}
@@ -302,7 +309,8 @@ func TestNotModifiedIsNotTakenForWhatAnotherCoordinatorGot(t *testing.T) {
 }
 
 func TestAnEtcdThatGrantsLongerLeasesIsToldInTheLogAndUsed(t *testing.T) {
-	server, err := embedded.Start(t.Context(), embedded.Config{UnsafeNoFsync: true}) // its election timeout is 1 s, so its least TTL 2 s
+	// The election timeout of this etcd is 1 s, so that it grants leases of 2 s at least.
+	server, err := embedded.Start(t.Context(), embedded.Config{UnsafeNoFsync: true})
 	if err != nil {
 		t.Fatal(err)
 	}

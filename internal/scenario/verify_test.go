@@ -45,8 +45,7 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 		return `{"state":"active","weight":1,"slots":[` + slots + `],"started":"2026-01-01T00:00:00Z","source":false}`
 	}
 	claim := func(id, by string, opts ...clientv3.OpOption) {
-		put(layout.Claim(shard.Of(id, 64), id),
-			fmt.Sprintf(`{"member":%q,"state":"active","since":"2026-01-01T00:00:00Z","error":""}`, by), opts...)
+		put(layout.Claim(shard.Of(id, 64), id), activeClaim(by), opts...)
 	}
 	entry := func(id string, suspended bool) {
 		put(layout.Resource(shard.Of(id, 64), id),
@@ -101,13 +100,11 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 	}
 	want := map[string]int{
 		"unassigned nobody": 1, "misplaced misplaced": 1, "misplaced ghost": 1, "orphan suspended": 1,
-		"orphan unknown":       1,
-		"unknown-member ghost": 1, "no-lease forever": 1, "no-lease c": 1, "slot-shared a": 1, "slot-stray b": 1,
-		"slot-stray c": 1, "wrong-shard ": 1, "corrupt ": 3, "corrupt corrupt": 1, "corrupt another": 1,
-		"corrupt garbled": 1,
-		"corrupt a":       1, "unassigned garbled": 1, "stale waits": 1, "no-lease b": 1, "no-lease nobody": 1,
-		"unknown-member nobody": 1,
-		"too-large big":         1,
+		"orphan unknown": 1, "unknown-member ghost": 1, "no-lease forever": 1, "no-lease c": 1,
+		"slot-shared a": 1, "slot-stray b": 1, "slot-stray c": 1, "wrong-shard ": 1,
+		"corrupt ": 3, "corrupt corrupt": 1, "corrupt another": 1, "corrupt garbled": 1, "corrupt a": 1,
+		"unassigned garbled": 1, "stale waits": 1, "no-lease b": 1, "no-lease nobody": 1,
+		"unknown-member nobody": 1, "too-large big": 1,
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("found %v\nwant  %v", got, want)
@@ -179,9 +176,10 @@ func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
 			t.Fatal(err)
 		}
 		lease = granted.ID
+		const leaving = `{"state":"leaving","weight":1,"slots":[],"started":"2026-01-01T00:00:00Z","source":false}`
 		for key, value := range map[string]string{
-			layout.Member("b"):                         `{"state":"leaving","weight":1,"slots":[],"started":"2026-01-01T00:00:00Z","source":false}`,
-			layout.Claim(shard.Of("gone", 64), "gone"): `{"member":"b","state":"active","since":"2026-01-01T00:00:00Z","error":""}`,
+			layout.Member("b"):                         leaving,
+			layout.Claim(shard.Of("gone", 64), "gone"): activeClaim("b"),
 		} {
 			if _, err := w.etcd.Put(t.Context(), key, value, clientv3.WithLease(lease)); err != nil {
 				t.Fatal(err)
@@ -203,7 +201,7 @@ func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
 		if stale["x of a"] || stale[" of a"] {
 			t.Fatalf("a lease that is renewed: %+v", found)
 		}
-		// it was not looked at in time
+		// Where the lease has expired meanwhile, this looks at another one.
 		if ttl, err := w.etcd.TimeToLive(t.Context(), lease); err == nil && ttl.TTL < 0 {
 			begin()
 		}
@@ -296,7 +294,7 @@ func TestACompactionBetweenTwoPagesIsNoError(t *testing.T) {
 		t.Errorf("%+v, %v; %d compactions left", s, err, kv.left)
 	}
 	kv.left = 1
-	// and that there is no member
+	// Each of the resources is unassigned, and there is no member.
 	if found, err := w.client().Verify(t.Context()); err != nil || len(found) != resources+2 {
 		t.Errorf("%d violations, %v", len(found), err)
 	}

@@ -5,14 +5,14 @@ import (
 	"strings"
 )
 
-// Counter names one thing that is counted.
+// Counter names one thing that the simulation counts.
 type Counter int
 
-// What is counted besides the faults (see befell) and what becomes of requests (see became).
+// The counters, besides those of the faults (see befell) and of what becomes of requests (see became).
 const (
 	Handled        Counter = iota // calls of Handle
-	Updated                       // of Update
-	Terminated                    // of Terminate
+	Updated                       // calls of Update
+	Terminated                    // calls of Terminate
 	Failed                        // calls that returned an error, panicked, or whose time was up
 	Panicked                      // those that panicked
 	CutShort                      // calls of Terminate that the end of their lease cut short
@@ -23,7 +23,7 @@ const (
 	Conflicts                     // claims that met another's
 	Fenced                        // leases that were fenced in time
 	Outlasted                     // answers to keepalives after their lease's time, which KeepOnOutage had let pass
-	Doubled                       // steps after which two handled a resource, one of them out of touch, under KeepOnOutage
+	Doubled                       // steps after which two handled a resource, one of them cut off, under KeepOnOutage
 	Expired                       // leases that etcd gave up
 	Promoted                      // leases that a new leader of etcd gave their whole TTL again
 	Resumed                       // processes that went on after a pause of more than a TTL
@@ -31,22 +31,22 @@ const (
 	RestartedEarly                // those whose former life still had claims
 	Stopped                       // processes that ended in order
 	Overdue                       // processes whose orderly end took too long
-	Lists                         // of a shard
-	Relists                       // because a watch was cancelled
-	Compacted                     // because what a watch had not told yet was forgotten
-	Resynced                      // because it was time to
+	Lists                         // lists of a shard
+	Relists                       // lists because a watch was cancelled
+	Compacted                     // lists because etcd had compacted what a watch had not told yet
+	Resynced                      // lists because it was time for one
 	Missed                        // events that a watch lost
 	Reordered                     // news that came after newer news of another shard
 	Clocks                        // members whose clock ran faster or slower than etcd's
 	Hanging                       // calls that heed nothing, and return long after
 	Endless                       // those that never return
-	Delayed                       // what a busy loop got to later
+	Delayed                       // events that a busy loop got to later
 	Requested                     // requests to receivers
 	Belated                       // those that a receiver got to when nobody waited for the answer any more
 	Repeated                      // those that a receiver got twice
 	Outdated                      // those that a receiver refused, since it had seen newer ones
 	CutOff                        // those whose answer was not waited for, since the claim or the call's time had ended
-	LeftRunning                   // steps after which a receiver ran what a failed Terminate or a cut-off request had left
+	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
 
