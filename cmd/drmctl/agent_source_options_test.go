@@ -18,7 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// sourceOf is the config that flags of agent about its source give.
+// sourceOf returns the config that agent makes of these flags about its source.
 func sourceOf(t *testing.T, args ...string) (cfg drm.Config, err error) {
 	t.Helper()
 	app := newApp(strings.NewReader(""), io.Discard, io.Discard)

@@ -39,7 +39,7 @@ func (l *lab) active(ids ...string) {
 	})
 }
 
-// Nothing polls here, so what changes is told by the watch of the file.
+// Nothing polls the source here, so the agent learns of changes by watching the file.
 func TestAgentReadsItsSourceFileAgainWhenItChanges(t *testing.T) {
 	t.Parallel()
 	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
@@ -125,7 +125,7 @@ func TestAgentAcceptsNumberIDsOfAnHTTPSourceIfToldTo(t *testing.T) {
 	}
 }
 
-// There is such a resource, so that "not found" alone would be a riddle.
+// The source has such a resource, so "not found" alone would puzzle the user.
 func TestLookupOfASuspendedResourceSaysThatItWasDeallocated(t *testing.T) {
 	t.Parallel()
 	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")

@@ -15,8 +15,8 @@ import (
 	"time"
 )
 
-// An agent that could not end what it handles says so, and its exit code does: whoever waits for it may not take it for
-// done.
+// An agent that could not end what it handles says so, on stderr and by its exit code: whoever waits for it must not
+// take its job for done.
 func TestAnAgentThatLeavesClaimsBehindFails(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
@@ -46,7 +46,8 @@ func TestAnAgentThatLeavesClaimsBehindFails(t *testing.T) {
 	}
 }
 
-// Nobody reads the agent's stderr, and the pipe is full: it hands over in order on SIGTERM all the same, and ends.
+// Nobody reads the agent's stderr, and the pipe is full. On SIGTERM the agent hands over in order all the same, and
+// ends.
 func TestAnAgentWhoseStderrIsBlockedStops(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {
@@ -71,7 +72,7 @@ func TestAnAgentWhoseStderrIsBlockedStops(t *testing.T) {
 	if err := write.SetWriteDeadline(time.Now().Add(100 * time.Millisecond)); err != nil {
 		t.Fatal(err)
 	}
-	for { // until it is full
+	for { // until the pipe is full
 		if _, err := write.Write(make([]byte, 4096)); err != nil {
 			break
 		}
@@ -106,7 +107,7 @@ func TestAnAgentWhoseStderrIsBlockedStops(t *testing.T) {
 	}
 }
 
-// readAll is the body of a request.
+// readAll returns the body of a request.
 func readAll(r *http.Request) string {
 	body, _ := io.ReadAll(r.Body)
 	return string(body)

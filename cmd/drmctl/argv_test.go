@@ -82,7 +82,7 @@ func TestArrange(t *testing.T) {
 	}
 }
 
-// Wherever flags stand among the arguments, the outcome is that of flags first.
+// Wherever flags stand among the arguments, the outcome is the same as with all flags first.
 func TestArrangeIgnoresWhereFlagsStand(t *testing.T) {
 	flags := [][]string{{"--app", "a b"}, {"-o", "json"}, {"--wait"}, {"--wait-timeout=3s"}, {"--user", "-x"}}
 	first, err := arrange(testApp(), slices.Concat(slices.Concat(flags...), []string{"drain", "m"}))
@@ -109,7 +109,7 @@ func TestArrangeIgnoresWhereFlagsStand(t *testing.T) {
 	})
 }
 
-// scan relies on it.
+// scan relies on this: it does not know yet which command a flag belongs to.
 func TestAFlagNameMeansOneKind(t *testing.T) {
 	app := testApp()
 	kinds := make(map[string]bool)

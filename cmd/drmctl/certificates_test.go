@@ -16,7 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
 
-// TestAnAgentOutlivesARotationOfAllCertificates: etcd, source and handler all ask for client certificates, and get
+// In TestAnAgentOutlivesARotationOfAllCertificates, etcd, source and handler all ask for client certificates, and get
 // other authorities while the agent runs.
 func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 	t.Parallel()
@@ -52,7 +52,7 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 		"--endpoints", etcd.Endpoint(), "--app", "lab", "--command-timeout", "30s", "--dial-timeout", "30s",
 		"--cacert", agent.CA, "--cert", agent.Cert, "--key", agent.Key,
 	}}
-	// Few shards: etcd answers slowly over TLS, and the race detector makes it worse.
+	// The app has few shards, since etcd answers slowly over TLS, and more slowly still with the race detector.
 	_, stop := l.agent("m", "--shards", "8", "--poll", "100ms",
 		"--source-url", source.URL, "--handler-url", receiver.URL,
 		"--source-cacert", agent.CA, "--source-cert", agent.Cert, "--source-key", agent.Key,

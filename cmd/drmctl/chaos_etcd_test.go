@@ -71,7 +71,7 @@ func (c *chaos) etcdStopped() {
 	if ended > c.ttl {
 		c.t.Errorf("ended %v after etcd was stopped, with a TTL of %v", ended, c.ttl)
 	}
-	c.lasts(c.ttl) // so that the leases are past their end when etcd wakes
+	c.lasts(c.ttl) // the leases are past their end when etcd wakes
 	back := c.now()
 	thaw(c.t, c.etcd[0].process)
 	c.all("a", "b")
@@ -79,8 +79,8 @@ func (c *chaos) etcdStopped() {
 	c.note("everything had ended after %s; the time is from SIGCONT", seconds(ended))
 }
 
-// loses takes one server away for longer than the TTL, which is the default. Nobody may notice: with the others' answer
-// in time no lease is fenced, and no resource touched.
+// loses takes one server away for longer than the TTL, which is the default. Members may not notice: where the other
+// servers answer in time, no lease is fenced, and no resource is touched.
 func (c *chaos) loses(leads bool, take, give func(*node)) {
 	before := c.begin(200, "a", "b", "c")
 	victim, others := roles(c.t, c.etcd)
@@ -98,7 +98,7 @@ func (c *chaos) loses(leads bool, take, give func(*node)) {
 	back := c.now()
 	give(victim)
 	answers(c.t, victim)
-	c.lasts(c.ttl) // in which a former leader that still thinks it leads would do harm
+	c.lasts(c.ttl) // time in which a former leader that believes that it still leads would do harm
 	c.allocate("afterwards")
 	c.all("a", "b", "c")
 	if c.blinks.IsZero() {
@@ -110,8 +110,8 @@ func (c *chaos) loses(leads bool, take, give func(*node)) {
 	}
 }
 
-// untouched fails the test where anything was done to a resource since the mark, unless etcd was away for so long that
-// members had to fence: 0.6 to 0.8 TTL after what was answered last.
+// untouched fails the test where a member did anything to a resource since the mark, unless etcd was away for so long
+// that members had to fence their leases: 0.6 to 0.8 TTL after its last answer.
 func (c *chaos) untouched(m mark, before map[string]string, outage time.Duration) {
 	c.t.Helper()
 	if touched := len(c.touched(m, before)); touched > 0 && outage < c.ttl/2 {
@@ -122,8 +122,8 @@ func (c *chaos) untouched(m mark, before map[string]string, outage time.Duration
 	}
 }
 
-// wake lets a server go on that was stopped while it led. etcd may then revoke leases that are alive, since it thinks
-// for a moment that it leads still; until the members hear of that, two may handle one resource.
+// wake lets a server go on that was stopped while it led. It may then revoke leases that are alive, since it believes
+// for a moment that it still leads. Until the members hear of that, two may handle one resource.
 func (c *chaos) wake(n *node) {
 	c.blink()
 	thaw(n.t, n.process)

@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// What an operator's hand does behind the members' backs. Until they hear of it two may handle one resource: for how
-// long is what is measured.
+// In these scenarios an operator changes etcd behind the members' backs. Until they hear of it, two may handle one
+// resource; the scenarios measure for how long.
 
 var handScenarios = []scenario{
 	{"all claims of a member deleted by hand", true, 1, func(c *chaos) { c.byHand(0, (*hand).deleteClaims) }},
@@ -25,7 +25,7 @@ var handScenarios = []scenario{
 	},
 }
 
-// hand is an operator's, and what it finds of the member that it is laid on.
+// hand is an operator's hand, with the keys of the member that it is laid on.
 type hand struct {
 	*chaos
 	etcd   *clientv3.Client
@@ -33,7 +33,7 @@ type hand struct {
 	claims map[string]clientv3.LeaseID // key → lease
 }
 
-// byHand lays hands on a member that hears late of it, and waits until all is as it was.
+// byHand damages a member that hears of it late, and waits until everything is as it was.
 func (c *chaos) byHand(late time.Duration, damage func(*hand)) {
 	c.t.Helper()
 	proxy, before := c.behindProxy(200)

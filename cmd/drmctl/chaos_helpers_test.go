@@ -21,16 +21,16 @@ import (
 // What the test binary can be besides drmctl.
 const (
 	asNode  = "__node"  // a server of an etcd cluster
-	asLeash = "__leash" // what --handler-exec runs: it lives at the other end of a connection
-	asBurn  = "__burn"  // it uses all CPUs for some seconds
-	asNice  = "__nice"  // drmctl, with the lowest priority
+	asLeash = "__leash" // a process of --handler-exec that keeps a connection to the test while it lives
+	asBurn  = "__burn"  // a process that uses all CPUs for some seconds
+	asNice  = "__nice"  // drmctl with the lowest priority
 )
 
 func init() {
 	helpers[asNode], helpers[asLeash], helpers[asBurn], helpers[asNice] = runNode, runLeash, runBurn, runNice
 }
 
-// runLeash tells a leash what it handles, and lives until it is killed, or the leash is gone.
+// runLeash tells a leash which resource it handles, and lives until it is killed or the leash is gone.
 func runLeash(args []string) int {
 	conn, err := net.Dial("tcp", args[0])
 	if err != nil {
@@ -38,7 +38,7 @@ func runLeash(args []string) int {
 		return exitFailed
 	}
 	defer conn.Close()
-	token, _ := strconv.ParseInt(os.Getenv("DRM_TOKEN"), 10, 64) // a zero shows as a token that falls
+	token, _ := strconv.ParseInt(os.Getenv("DRM_TOKEN"), 10, 64) // 0 would show as a token that falls
 	hello := journal.Event{
 		Action: journal.Handle, Member: os.Getenv("DRM_MEMBER"), Resource: os.Getenv("DRM_RESOURCE_ID"), Token: token,
 	}
@@ -50,7 +50,7 @@ func runLeash(args []string) int {
 	return exitFine
 }
 
-// leash records when processes begin, and when they end, however they do: their connection ends with them.
+// leash records when processes begin and end. However they end, their connections end with them.
 func leash(t *testing.T, j *journal.Journal) (address string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -70,11 +70,11 @@ func leash(t *testing.T, j *journal.Journal) (address string) {
 				var e journal.Event
 				line, err := in.ReadBytes('\n')
 				if err != nil || json.Unmarshal(line, &e) != nil {
-					return // it was killed before it did anything
+					return // the process was killed before it did anything
 				}
 				e.Time = time.Time{}
 				j.Record(e)
-				_, _ = in.ReadByte() // nothing comes but its end
+				_, _ = in.ReadByte() // the process sends nothing more, so this returns when it has ended
 				e.Action = journal.Terminate
 				j.Record(e)
 			})
@@ -91,7 +91,7 @@ func runBurn(args []string) int {
 	var wg sync.WaitGroup
 	for range runtime.NumCPU() {
 		wg.Go(func() {
-			for n := 0; time.Now().Before(over); n++ { // to be busy is what it is for
+			for n := 0; time.Now().Before(over); n++ { // being busy is its purpose
 				_ = n
 			}
 		})

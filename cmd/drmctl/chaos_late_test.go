@@ -9,8 +9,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Receivers that look at a request late, also when its member has given it up and sent the next one. What counts is
-// what runs in them.
+// In these scenarios receivers look at requests late, even after the member has given a request up and sent the next
+// one. What counts is what runs in the receivers.
 
 var lateScenarios = []scenario{
 	{"SIGKILL and started again at once, receivers up to 300 ms late, TTL 1 s", true, 1, (*chaos).killedAndBack},
@@ -20,8 +20,8 @@ var lateScenarios = []scenario{
 
 const lateMost = 300 * time.Millisecond
 
-// killedAndBack kills one member after the other, and starts it again at once, so that its resources move while they
-// are begun: to the others, and back.
+// killedAndBack kills one member after the other, and starts it again at once. So its resources move to the others and
+// back while their Handle is in progress.
 func (c *chaos) killedAndBack() {
 	rounds := 2
 	if c.long {
@@ -31,8 +31,8 @@ func (c *chaos) killedAndBack() {
 	c.killEachAndStart(rounds)
 }
 
-// killedAndBackNaively has receivers that cannot tell that a request comes late. It is well all the same for as long as
-// no claim ends while its resource is begun: the members wait for their answers. So the TTL is one that is not missed.
+// killedAndBackNaively has receivers that cannot tell that a request comes late. All is well all the same while no
+// claim ends during a Handle, since members wait for the answers. So the TTL is long enough that no lease is lost.
 func (c *chaos) killedAndBackNaively() {
 	c.ttl = faultTTL
 	c.naive = true
@@ -57,7 +57,7 @@ func (c *chaos) killEachAndStart(rounds int) {
 	c.note("%d kills; the time is that of the slowest, from the kill until all was where it belongs", rounds)
 }
 
-// coldStart starts many members in a row, so that what one begins with has to move on.
+// coldStart starts many members in a row, so that what one of them begins has to move to the next.
 func (c *chaos) coldStart() {
 	n := 5
 	if c.long {
@@ -74,16 +74,16 @@ func (c *chaos) coldStart() {
 	c.note("%d members; the time is from the first one's start", n)
 }
 
-// runsOnce waits until nothing is on its way any more, and until what runs is as it should be then.
+// runsOnce waits until no request is on its way any more, and then until each resource runs where it should.
 func (c *chaos) runsOnce(members ...string) {
 	c.t.Helper()
 	c.quiet()
 	c.all(members...)
 }
 
-// overlapsOfTheFenced judges the overlaps. A member that was fenced, on a machine that is too busy for a TTL so
-// short, ends everything by its deadline, and knows nothing of how late its receiver is with that. So what ran in two
-// receivers then may have done so for as long as they are late. Without a fence there is no overlap at all.
+// overlapsOfTheFenced judges the overlaps. On a machine that is too busy for so short a TTL, a member that is fenced
+// tells its receiver by its deadline to end everything, but does not know how late the receiver looks at that. So a
+// resource may then run in two receivers for as long as they are late. Without a fence there is no overlap at all.
 func (c *chaos) overlapsOfTheFenced() {
 	c.t.Helper()
 	r, overlap := journal.LongestOverlap(c.journal.Events())

@@ -12,16 +12,16 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Many members that leave at the same moment.
+// In these scenarios many members leave at the same moment.
 
 var leaveScenarios = []scenario{
 	{"half of all members get SIGTERM together", true, 1, (*chaos).halfLeave},
 }
 
-// halfLeave has one member leave alone, which tells what a handover takes on this machine, and then half of the others
-// at the same moment. What they let go of goes through one etcd, which all members' leases depend on: nobody may be
-// fenced for it, and nothing be unhandled for longer than if its member had died, or ten times what it takes when one
-// leaves alone.
+// halfLeave lets one member leave alone, which shows how long a handover takes on this machine, and then half of the
+// others at the same moment. All that they let go of passes one etcd, which every lease depends on. No lease may be
+// fenced because of it. No resource may be unhandled for longer than if its member had died, or than ten times what a
+// handover took when one member left alone.
 func (c *chaos) halfLeave() {
 	members, resources := 12, 2000
 	if c.long {
@@ -85,7 +85,7 @@ func (c *chaos) gap(m mark) time.Duration {
 	return longest
 }
 
-// fences is how many leases the agents have logged to be fenced.
+// fences counts the leases that were fenced, according to the agents' logs.
 func (c *chaos) fences() int {
 	n := 0
 	for _, log := range c.logs {

@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Faults of a member's process.
+// These scenarios are faults of a member's process.
 
 const faultTTL = 3 * time.Second
 
@@ -26,8 +26,8 @@ var memberScenarios = []scenario{
 	{"CPU starved: stopped for 90 % of the time, 15 s", true, 1, (*chaos).stuttering},
 }
 
-// killed measures how soon the resources of a member that was killed are handled again, from the kill and from etcd's
-// own expiry, beside a handover in good order in the same run.
+// killed measures how soon the resources of a killed member are handled again, from the kill and from etcd's own expiry
+// of the keys. It compares that with a graceful handover in the same run.
 func (c *chaos) killed(ttl time.Duration) {
 	c.ttl = ttl
 	before := c.begin(e2eResources, "a", "b", "c")
@@ -85,13 +85,13 @@ func (c *chaos) stopped() {
 	c.note("it had its resources back %s after SIGCONT", seconds(c.took(back)))
 }
 
-// withChildren has members that run a process for each resource. The journal is told of the processes themselves.
+// withChildren starts members that run a process for each resource. The processes themselves tell the journal.
 func (c *chaos) withChildren(n int) map[string]string {
 	c.ttl = faultTTL
 	return c.withChildrenOf(n, "a", "b")
 }
 
-// withChildrenOf is the same of other members.
+// withChildrenOf is withChildren with other members.
 func (c *chaos) withChildrenOf(n int, members ...string) map[string]string {
 	self, err := os.Executable()
 	if err != nil {
@@ -108,7 +108,7 @@ func (c *chaos) withChildrenOf(n int, members ...string) map[string]string {
 func (c *chaos) stoppedWithChildren() {
 	before := c.withChildren(20)
 	fault := c.now()
-	freeze(c.t, c.agents["a"]) // what its processes do is for the journal to tell
+	freeze(c.t, c.agents["a"]) // the journal goes on to hear of the agent's processes
 	c.all("b")
 	c.takeover = c.took(fault)
 	c.childrenEnded(fault, before)
@@ -119,7 +119,7 @@ func (c *chaos) stoppedWithChildren() {
 func (c *chaos) killedWithChildren() {
 	before := c.withChildren(20)
 	fault := c.now()
-	if err := c.agents["a"].kill(); err != nil { // and what its processes do is for the journal to tell
+	if err := c.agents["a"].kill(); err != nil { // the journal goes on to hear of the agent's processes
 		c.t.Fatal(err)
 	}
 	c.all("b")
@@ -171,8 +171,8 @@ func (c *chaos) starved() {
 	c.note("%d of %d resources were touched", len(c.touched(fault, before)), len(before))
 }
 
-// stuttering runs a member for a tenth of the time. It is alive, and the journal counts it as such: what it handles
-// must not be handled by another.
+// stuttering runs a member for a tenth of the time only. It counts as alive in the journal, too: no other member may
+// handle what it handles.
 func (c *chaos) stuttering() {
 	before := c.begin(200, "a", "b")
 	fault := c.now()

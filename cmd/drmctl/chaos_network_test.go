@@ -10,7 +10,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Faults of the network between one member and etcd.
+// These scenarios are faults of the network between one member and etcd.
 
 var networkScenarios = []scenario{
 	{"a member's connections reset every 200 ms, 10 s", true, 1, (*chaos).resets},
@@ -28,13 +28,13 @@ var networkScenarios = []scenario{
 	{"etcd is compacted while a member is cut off for less than its TTL (10 s)", true, 1, (*chaos).compacted},
 }
 
-// behindProxy has members a and b share resources, a through a proxy.
+// behindProxy lets members a and b share resources. a reaches etcd through a proxy.
 func (c *chaos) behindProxy(n int) (*faultproxy.Proxy, map[string]string) {
 	c.t.Helper()
 	return c.behindProxyAs(nil, n)
 }
 
-// behindProxyAs has a helper of the test binary in front of a.
+// behindProxyAs is behindProxy with a helper of the test binary that runs a.
 func (c *chaos) behindProxyAs(helper []string, n int) (*faultproxy.Proxy, map[string]string) {
 	c.t.Helper()
 	proxy, err := faultproxy.New(c.endpoints[0])
@@ -61,13 +61,13 @@ func (c *chaos) resets() {
 	c.note("%d of %d resources were touched", len(c.touched(fault, before)), len(before))
 }
 
-// cutOff puts a where it lives, and its webhook does, and only etcd is out of reach: it has to end what it handles
-// before another begins.
+// cutOff cuts a off from etcd only, while a and its webhook live: a has to end what it handles before another member
+// begins with it.
 func (c *chaos) cutOff(cut func(*faultproxy.Proxy)) {
 	c.cutOffAs(nil, cut)
 }
 
-// cutOffAs has a helper of the test binary in front of a.
+// cutOffAs is cutOff with a helper of the test binary that runs a.
 func (c *chaos) cutOffAs(helper []string, cut func(*faultproxy.Proxy)) {
 	c.ttl = faultTTL
 	proxy, before := c.behindProxyAs(helper, 200)
@@ -89,18 +89,18 @@ func (c *chaos) cutOffAs(helper []string, cut func(*faultproxy.Proxy)) {
 	c.note("and had it back %s after the network was", seconds(c.took(back)))
 }
 
-// slow has a member take over through a slow network. Each shard that it takes over is listed, a round trip, and only
-// so many at a time.
+// slow lets a member take over through a slow network. It lists each shard that it takes over, which takes a round trip
+// each, and a limited number at a time.
 func (c *chaos) slow() {
 	const (
 		delay     = 300 * time.Millisecond
 		roundTrip = 2 * delay
-		places    = 16 // internal/follow has as many for lists that are under way, or more
+		places    = 16 // internal/follow makes at least so many lists at a time
 	)
 	proxy, before := c.behindProxy(200)
 	slowed := c.now()
 	proxy.Delay(delay)
-	proxy.Reset() // new connections, which are slow from their beginning
+	proxy.Reset() // makes a connect anew: the new connections are slow from the beginning
 	c.lasts(2 * c.ttl)
 	c.allocate("meanwhile")
 	c.all("a", "b")
@@ -116,7 +116,8 @@ func (c *chaos) slow() {
 	c.all("a")
 	c.takeover = c.took(fault)
 	c.onlyTouched(fault, before, "b")
-	// What is not of the lists: the news of the death, the watch, the claim; and as much again for a busy machine.
+	// The news of the death, the watch and the claim take three round trips besides the lists. All of it may take twice
+	// as long on a busy machine.
 	bound := c.ttl + time.Second + 2*(time.Duration(shards)*roundTrip/places+3*roundTrip)
 	c.note("%d shards were taken over", shards)
 	if shards == 0 || c.takeover > bound {
@@ -124,7 +125,7 @@ func (c *chaos) slow() {
 	}
 }
 
-// compacted has a member come back to a history that is gone: it has to list what it missed.
+// compacted lets a member come back after etcd has compacted the history: it has to list what it missed.
 func (c *chaos) compacted() {
 	c.ttl = 10 * time.Second
 	proxy, before := c.behindProxy(200)

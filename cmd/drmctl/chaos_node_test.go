@@ -53,7 +53,7 @@ func newEtcd(t *testing.T, n int) []*node {
 	return nodes
 }
 
-// freeAddresses are on loopback, and free for now.
+// freeAddresses returns addresses on loopback that are free for now.
 func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	addresses := make([]string, n)
@@ -68,10 +68,10 @@ func freeAddresses(t *testing.T, n int) []string {
 	return addresses
 }
 
-// dataDir is where it keeps its data.
+// dataDir is where the server keeps its data.
 func (n *node) dataDir() string { return n.args[2] }
 
-// begin starts the server, and does not wait for it.
+// begin starts the server, and does not wait until it answers.
 func (n *node) begin() {
 	n.t.Helper()
 	p, err := startProcess(nil, n.args...)
@@ -82,7 +82,7 @@ func (n *node) begin() {
 	n.t.Cleanup(func() { _ = p.kill() })
 }
 
-// end kills it.
+// end kills the server.
 func (n *node) end() {
 	n.t.Helper()
 	if err := n.kill(); err != nil {
@@ -90,7 +90,7 @@ func (n *node) end() {
 	}
 }
 
-// runNode is the helper mode of the test binary that is one server of a cluster: drmctl etcd is one alone.
+// runNode makes the test binary one server of a cluster, since drmctl etcd can only be a server alone.
 func runNode(args []string) int {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
@@ -106,7 +106,7 @@ func runNode(args []string) int {
 	return exitFine
 }
 
-// roles finds out who leads the nodes that run.
+// roles finds out which of the nodes leads.
 func roles(t *testing.T, nodes []*node) (leader *node, followers []*node) {
 	t.Helper()
 	client := embeddedtest.Client(t, endpoints(nodes)...)

@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
-// Faults of what a member runs and writes to: the processes of --handler-exec, and its stderr.
+// These scenarios are faults of the processes of --handler-exec, and of a member's stderr.
 
 var processScenarios = []scenario{
 	{"nobody reads a member's stderr, and its network swallows everything, TTL 3 s", true, 1, func(c *chaos) {
@@ -22,7 +22,7 @@ var processScenarios = []scenario{
 	{"exec at its defaults: 300 processes of one member, TTL 5 s", true, 1, (*chaos).manyChildren},
 }
 
-// asMute is drmctl with a stderr that takes nothing any more: a pipe that is full.
+// asMute is drmctl with a stderr that accepts nothing: a pipe that is full.
 const asMute = "__mute"
 
 func init() { helpers[asMute] = runMute }

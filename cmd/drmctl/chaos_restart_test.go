@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Stop and start.
+// In these scenarios members stop and start.
 
 var restartScenarios = []scenario{
 	{"every member restarted in turn, 1,000 resources", true, 1, (*chaos).rolling},
@@ -23,9 +23,9 @@ var restartScenarios = []scenario{
 	{"SIGTERM with etcd gone, TTL 5 s", true, 1, (*chaos).terminatedWithoutEtcd},
 }
 
-// rolling restarts every member, again and again. Nothing may wait for a lease to expire: what is unhandled is so for
-// the time of a handover. What that is on this machine the run itself tells: a restart that is like the others takes
-// the median, in which all of a member's resources have gone and come back.
+// rolling restarts every member again and again. Nothing may wait for a lease to expire: a resource may be unhandled
+// for the time of a handover only. The run itself tells how long that is on this machine: a usual restart takes the
+// median, in which all of a member's resources have gone and come back.
 func (c *chaos) rolling() {
 	rounds := 2
 	if c.long {
@@ -53,7 +53,7 @@ func (c *chaos) rolling() {
 	c.takeover = took[len(took)-1]
 	median := took[len(took)/2]
 	_, gap := journal.LongestGap(c.journal.Events())
-	// After 4/5 of the TTL, the member of a resource may as well have died.
+	// A member that lets a resource go unhandled for 4/5 of the TTL may as well have died.
 	if bound := min(max(time.Second, 3*median), c.ttl*4/5); gap > bound {
 		c.t.Errorf("a resource was unhandled for %v, want %v, where a restart takes %v", gap, bound, median)
 	}
@@ -69,14 +69,14 @@ func (c *chaos) stoppedWhileStarting() {
 	began := time.Now()
 	c.start("b")
 	c.all("a", "b")
-	ready := time.Since(began) // and some more: it has its resources
+	ready := time.Since(began) // a little more than a start takes: the member also has its resources
 	c.terminate("b")
 
 	moments := 12
 	if c.long {
 		moments = 40
 	}
-	c.ttl = time.Minute // what waits for an expiry does not pass
+	c.ttl = time.Minute // so long that whatever waits for an expiry fails
 	var slowest time.Duration
 	killed, clean := 0, 0
 	for i := range moments {
@@ -88,7 +88,7 @@ func (c *chaos) stoppedWhileStarting() {
 		switch code {
 		case exitFine:
 			clean++
-		case -1: // before it listened to signals
+		case -1: // the signal came before the agent listened to signals
 			killed++
 		default:
 			c.t.Errorf("%s: exit code %d: %s", id, code, c.agents[id].log.last())
@@ -106,8 +106,8 @@ func (c *chaos) stoppedWhileStarting() {
 		moments, seconds(ready), killed, clean, seconds(slowest))
 }
 
-// terminatedTwice has a member whose service does not answer, so that it cannot end in good order. A second signal ends
-// it all the same, with exit code 1, and its claims expire.
+// terminatedTwice has a member whose service does not answer, so that the member cannot end in order. A second signal
+// ends it all the same, with exit code 1, and its claims expire.
 func (c *chaos) terminatedTwice() {
 	c.ttl = faultTTL
 	c.fill(200)
@@ -142,7 +142,7 @@ func (c *chaos) terminatedTwice() {
 	case <-time.After(e2ePatience):
 		c.t.Fatal("it does not begin to end")
 	}
-	c.lasts(signalPause + 500*time.Millisecond) // one that follows sooner is taken for the same
+	c.lasts(signalPause + 500*time.Millisecond) // a signal that follows sooner counts as the same one
 	second := c.signal("a", syscall.SIGTERM)
 	took, code := c.ends("a", second)
 	if code != exitFailed {
@@ -155,7 +155,7 @@ func (c *chaos) terminatedTwice() {
 	c.note("it had ended %s after the second signal, with exit code %d; the time is from then", seconds(took), code)
 }
 
-// terminatedWithoutEtcd has members stop that can tell nobody.
+// terminatedWithoutEtcd stops members while etcd is away, so that they can tell nobody.
 func (c *chaos) terminatedWithoutEtcd() {
 	c.begin(200, "a", "b")
 	fault := c.now()

@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// Faults of the service that the members' webhooks call.
+// These scenarios are faults of the service that the members' webhooks call.
 
 var serviceScenarios = []scenario{
 	{"the service fails half of all handles, and a member is killed, TTL 3 s", false, 1, (*chaos).failsHalf},
@@ -23,7 +23,8 @@ var serviceScenarios = []scenario{
 	{"the service never answers for one resource", true, 1, (*chaos).hangs},
 }
 
-// service has the receivers do as they like with a handle before they look at it: false refuses it.
+// service makes the receivers call handle with each handle request before they look at it. They refuse the request
+// where it returns false.
 func (c *chaos) service(handle func(id string, over <-chan struct{}) bool) {
 	c.front = func(receiver http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
@@ -77,15 +78,15 @@ func (c *chaos) failsHalf() {
 	c.note("%d handles failed", failed)
 }
 
-// takesLong has each handle take longer than a lease lives.
+// takesLong makes each handle take longer than a lease lives.
 func (c *chaos) takesLong() {
 	c.ttl = 2 * time.Second
-	var slow sync.Map // what a handle takes long of
+	var slow sync.Map // the resources whose handle takes long
 	c.service(func(id string, over <-chan struct{}) bool {
 		if _, is := slow.Load(id); is {
 			select {
 			case <-time.After(2 * c.ttl):
-			case <-over: // the member waits no longer
+			case <-over: // the member does not wait any longer
 			}
 		}
 		return true

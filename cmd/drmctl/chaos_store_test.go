@@ -13,14 +13,14 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// Faults of what etcd stores.
+// These scenarios are faults of etcd's storage.
 
 var storeScenarios = []scenario{
 	{"etcd out of space when a member is killed, TTL 3 s, then cleared", true, 1, (*chaos).outOfSpace},
 	{"etcd restored from an older snapshot under three members", true, 1, (*chaos).restored},
 }
 
-// outOfSpace has a member die while etcd takes no writes: what it had waits, and nothing else suffers.
+// outOfSpace lets a member die while etcd takes no writes: what the member had must wait, and nothing else may suffer.
 func (c *chaos) outOfSpace() {
 	c.ttl = faultTTL
 	etcd := c.etcd[0]
@@ -45,7 +45,7 @@ func (c *chaos) outOfSpace() {
 		}
 		return nil
 	})
-	c.lasts(2 * time.Second) // in which the rest expires, and would be taken over
+	c.lasts(2 * time.Second) // time for the rest to expire, and to be taken over if it could
 	expired := deletion().Sub(killed)
 	if touched := c.touched(full, before); len(touched) > 0 {
 		c.t.Errorf("%d resources were touched in a full etcd", len(touched))
@@ -61,8 +61,8 @@ func (c *chaos) outOfSpace() {
 	c.note("its claims had expired %s after the kill; the time is from when room was made", seconds(expired))
 }
 
-// restored takes etcd back to an older state, leases and all, while members run. They cannot know who handles what any
-// more: each has to end everything, and itself.
+// restored takes etcd back to an older state, with its leases, while members run. They cannot know any more who handles
+// what: each has to end everything, and then itself.
 func (c *chaos) restored() {
 	members := []string{"a", "b", "c"}
 	c.begin(200, members...)
@@ -78,7 +78,7 @@ func (c *chaos) restored() {
 		c.allocate(id)
 	}
 	c.all(members...)
-	c.lasts(c.ttl / 2) // in which each hears of that, were it by a keepalive
+	c.lasts(c.ttl / 2) // time for each member to hear of it, at the latest by a keepalive
 
 	etcd.end()
 	if err := os.RemoveAll(data); err != nil {
@@ -102,7 +102,7 @@ func (c *chaos) restored() {
 	if n := c.took(back); n != 0 {
 		c.t.Errorf("something was handled %v after etcd went back", n)
 	}
-	c.wanted = []string{} // by nobody any more: what is left is found in the journal
+	c.wanted = []string{} // nobody handles anything any more; the journal shows what is left
 	c.note("everything had ended %s after its start, and all members %s after it answered, "+
 		"each with an error that says so",
 		seconds(c.ended(back)), seconds(slowest))

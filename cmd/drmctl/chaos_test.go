@@ -16,36 +16,37 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// The chaos suite puts real processes through real faults, and judges by the journal of the webhooks' receivers, one
-// for each member, which tell what they run: never may a resource run in two at once, under a token that falls, or, at
-// the end, in none. Some requests are looked at late, some of these when the member has given them up. `make chaos`
-// runs it, and prints the table of docs/guarantees.md.
+// The chaos suite puts real processes through real faults. It judges by a journal, which the webhooks' receivers, one
+// for each member, tell what they run. A resource must never run in two receivers at once, or under a token that falls,
+// and must not run in none at the end. Receivers look at some requests late, at some of these after the member has
+// given them up. `make chaos` runs the suite, and prints the table of docs/guarantees.md.
 
 const (
-	// chaosForm, in the environment, is "short" or "long". Without it the suite is skipped: it is not for every change.
+	// chaosForm, in the environment, is "short" or "long". Without it the suite is skipped, since it takes too long for
+	// every change.
 	chaosForm = "DRM_CHAOS"
-	// chaosTable, in the environment, is a file for the table.
+	// chaosTable, in the environment, names a file that the table is written to.
 	chaosTable = "DRM_CHAOS_TABLE"
 )
 
 // scenario is one fault.
 type scenario struct {
-	fault string // as the table names it
-	short bool   // whether it is part of the short form
-	nodes int    // of etcd; 0: it has its own
+	fault string // the fault's name in the table
+	short bool   // whether the scenario is part of the short form
+	nodes int    // how many etcd servers it needs; 0: it starts its own
 	play  func(*chaos)
 }
 
 var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios,
 	serviceScenarios, processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
 
-// chaos is a theatre in which a fault happens, and what was measured.
+// chaos is a theatre in which a fault happens, with what was measured.
 type chaos struct {
 	*theatre
 	etcd     []*node
 	long     bool
 	wanted   []string // what should be handled at the end
-	over     int      // how many events there were at the end, before everyone left; 0 before the end
+	over     int      // how many events there were at the end, before all members left; 0 before the end
 	takeover time.Duration
 	notes    []string
 }
@@ -91,7 +92,7 @@ func (c *chaos) on(t *testing.T, etcd []*node) {
 	c.lateness(8, 20*time.Millisecond)
 }
 
-// lateness has one in so many requests lie in its receiver for up to most before it is looked at.
+// lateness makes receivers look at one in so many requests late, by most at most.
 func (c *chaos) lateness(oneIn int, most time.Duration) {
 	c.late = func() time.Duration {
 		if rand.IntN(oneIn) > 0 {
@@ -101,7 +102,7 @@ func (c *chaos) lateness(oneIn int, most time.Duration) {
 	}
 }
 
-// begin has the members share n resources of the source, and returns who handles what.
+// begin lets the members share n resources of the source, and returns who handles what.
 func (c *chaos) begin(n int, members ...string) map[string]string {
 	c.t.Helper()
 	c.fill(n)
@@ -116,7 +117,7 @@ func (c *chaos) fill(n int) {
 	c.source.fill(c.wanted)
 }
 
-// allocate has a resource more be wanted from when etcd has acknowledged that.
+// allocate allocates a resource. It is wanted from the moment when etcd has acknowledged it.
 func (c *chaos) allocate(id string) {
 	c.t.Helper()
 	eventually(c.t, func() error {
@@ -129,13 +130,13 @@ func (c *chaos) allocate(id string) {
 	c.wanted = append(c.wanted, id)
 }
 
-// all waits until these members share all that is wanted.
+// all waits until these members share everything that is wanted.
 func (c *chaos) all(members ...string) map[string]string {
 	c.t.Helper()
 	return c.settled(len(c.wanted), members...)
 }
 
-// end looks at what is in etcd, and has everyone leave.
+// end checks what is in etcd, and lets all members leave.
 func (c *chaos) end() {
 	c.t.Helper()
 	if c.t.Failed() || len(c.running()) == 0 {
@@ -170,7 +171,7 @@ func (c *chaos) running() []string {
 	return ids
 }
 
-// row judges the journal, and is the scenario's line in the table, also where it failed.
+// row judges the journal, and returns the scenario's line in the table, also where the scenario failed.
 func (c *chaos) row(t *testing.T, fault string) string {
 	if c.theatre == nil {
 		return fmt.Sprintf("| %s | | | | | | **failed** |", fault)
@@ -201,7 +202,7 @@ func (c *chaos) judge(t *testing.T, events []journal.Event) (overlaps, lost, fal
 		case journal.Overlap:
 			overlaps++
 			if !c.blinks.IsZero() && !f.Time.Before(c.blinks) {
-				continue // it is told
+				continue // the note tells of it
 			}
 		case journal.TokenBack:
 			falling++
@@ -229,7 +230,7 @@ func seconds(d time.Duration) string {
 	return fmt.Sprintf("%.2f s", d.Seconds())
 }
 
-// mark is a moment: what the journal shows after it is what a fault did.
+// mark is the moment of a fault: what the journal shows after it is the fault's effect.
 type mark struct {
 	events int
 	at     time.Time
@@ -237,7 +238,7 @@ type mark struct {
 
 func (c *chaos) now() mark { return mark{c.journal.Len(), time.Now()} }
 
-// blink is now, from when on what overlaps is told, and is no failure.
+// blink returns the mark of now. From now on, overlaps are noted, and are no failures.
 func (c *chaos) blink() mark {
 	m := c.now()
 	c.blinks = m.at
@@ -266,7 +267,7 @@ func (c *chaos) ended(m mark) time.Duration {
 	return last
 }
 
-// touched are the resources that anything was done to since the mark, of those that somebody had before.
+// touched returns which of the resources in before a member did anything to since the mark.
 func (c *chaos) touched(m mark, before map[string]string) []string {
 	touched := map[string]bool{}
 	for _, e := range c.since(m.events) {
@@ -277,7 +278,7 @@ func (c *chaos) touched(m mark, before map[string]string) []string {
 	return slices.Sorted(maps.Keys(touched))
 }
 
-// onlyTouched fails the test where, since the mark, anything was done to what others than these members had.
+// onlyTouched fails the test where, since the mark, a member did anything to what others than these members had before.
 func (c *chaos) onlyTouched(m mark, before map[string]string, members ...string) {
 	c.t.Helper()
 	others := 0
@@ -301,7 +302,7 @@ func (c *chaos) lasts(d time.Duration) {
 	}
 }
 
-// freeze stops a process, and returns when it does nothing any more.
+// freeze stops a process, and returns once it does nothing any more.
 func freeze(t *testing.T, p *process) {
 	t.Helper()
 	if err := p.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
@@ -320,7 +321,7 @@ func thaw(t *testing.T, p *process) {
 	}
 }
 
-// freeze stops an agent for which the journal counts what it handles as ended: it does nothing while it is stopped.
+// freeze stops an agent. The journal counts what it handles as ended, since it does nothing while it is stopped.
 func (c *chaos) freeze(id string) {
 	c.t.Helper()
 	freeze(c.t, c.agents[id])

@@ -17,7 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// Faults of an etcd that has users, whom members prove to be by a password.
+// These scenarios are faults of an etcd that has users: members log in with a password.
 
 var usersScenarios = []scenario{
 	{
@@ -27,7 +27,7 @@ var usersScenarios = []scenario{
 	{"the same on etcd 3.4, tokens that live 5 s", false, 0, (*chaos).users34},
 }
 
-// asProgram is any other program: its path and arguments follow.
+// asProgram is any other program. Its path and arguments follow.
 const asProgram = "__program"
 
 func init() {
@@ -40,7 +40,7 @@ func init() {
 // etcd34, in the environment, is the path of an etcd of version 3.4: Debian's package etcd-server has one.
 const etcd34 = "DRM_ETCD34"
 
-// users34 has a real etcd of another version, where the machine has one.
+// users34 runs users with a real etcd of another version, where the machine has one.
 func (c *chaos) users34() {
 	path := os.Getenv(etcd34)
 	if path == "" {

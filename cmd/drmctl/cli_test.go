@@ -19,7 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// outcome is what a drmctl leaves behind.
+// outcome is what a run of drmctl printed, and its exit code.
 type outcome struct {
 	code           int
 	stdout, stderr string
@@ -184,7 +184,7 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 	}
 }
 
-// checkOneLine checks that an error is as one should be, and says certain things.
+// checkOneLine checks that an error is one line, and says certain things.
 func checkOneLine(t *testing.T, stderr string, want ...string) {
 	t.Helper()
 	if !strings.HasPrefix(stderr, "drmctl: ") || strings.Count(stderr, "\n") != 1 || !strings.HasSuffix(stderr, "\n") {
@@ -230,7 +230,7 @@ func TestFlagsComeFromTheEnvironment(t *testing.T) {
 	checkOneLine(t, drmctl(t.Context(), "drain", "m").stderr, "--wait-timeout", "-3s")
 }
 
-// What the environment says is for all commands that a deployment runs, of which it need not concern each.
+// The environment is for all commands that a deployment runs. A variable need not concern each of them.
 func TestFlagsOfTheEnvironmentNeedNotGoTogether(t *testing.T) {
 	for _, pair := range []string{
 		"DRM_HANDLER_GRACE=3s", "DRM_HANDLER_HEADER=a: b", "DRM_SOURCE_HEADER=a: b", "DRM_SOURCE_NUMBER_IDS=true",
@@ -245,7 +245,7 @@ func TestFlagsOfTheEnvironmentNeedNotGoTogether(t *testing.T) {
 	if got := drmctl(t.Context(), append(agent, "--allocate-only", "--handler-log")...); got.code != exitUnreachable {
 		t.Errorf("exit code %d, want %d: %s", got.code, exitUnreachable, got.stderr)
 	}
-	t.Setenv("DRM_POLL", "-1s") // that is wrong whatever it is for
+	t.Setenv("DRM_POLL", "-1s") // this is wrong, whether it is used or not
 	got := drmctl(t.Context(), append(agent, "--allocate-only", "--handler-log")...)
 	if got.code != exitUsage {
 		t.Errorf("exit code %d, want %d", got.code, exitUsage)
@@ -278,7 +278,7 @@ func TestAnEmptyVariableIsAsGoodAsNone(t *testing.T) {
 			t.Errorf("%s: exit code %d, want %d: %s", args[0], got.code, exitUnreachable, got.stderr)
 		}
 	}
-	// Of a flag that is empty on the command line it is said so.
+	// The error names a flag that is empty on the command line.
 	if got := drmctl(t.Context(), append(agent, "--id", "")...); got.code != exitUsage {
 		t.Errorf("--id '': exit code %d, want %d", got.code, exitUsage)
 	}
@@ -368,7 +368,7 @@ func TestUnreachableEtcdIsExitCode4InTime(t *testing.T) {
 	}
 }
 
-// shown runs what prints, without etcd.
+// shown returns what a function prints, which needs no etcd.
 func shown(t *testing.T, output string, command func(c *cli.Context) error) string {
 	t.Helper()
 	var b bytes.Buffer

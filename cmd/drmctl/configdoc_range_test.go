@@ -21,11 +21,11 @@ import (
 
 // option is a field of a source's or handler's configuration that has a number for its default and a range.
 type option struct {
-	value   string // its default, by the package's constant, as the table has it
-	span    string // its range, as the table has it
+	value   string // the default according to the package's constant, as the table writes it
+	span    string // the range, as the table writes it
 	edges   []int64
 	outside []int64
-	try     func(n int64) error // a constructor with n for the field
+	try     func(n int64) error // calls a constructor with n in the field
 }
 
 const (
@@ -37,7 +37,7 @@ func duration(d time.Duration) string { return d.String() }
 func count(n int) string              { return strconv.Itoa(n) }
 func mib(n int64) string              { return fmt.Sprintf("%d MiB", n>>20) }
 
-// options are all of these fields by their names in the table.
+// options returns all these fields by their names in the table.
 func options() map[string]option {
 	const aDay, unsigned, positive = "1ms to 24h", "not negative", "at least 1"
 	http := func(set func(*retriever.HTTPConfig, int64)) func(int64) error {
@@ -214,8 +214,8 @@ func options() map[string]option {
 	}
 }
 
-// TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers holds each number of the table against the package: its
-// constant for the default, its constructor for the range.
+// TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers compares each number of the table with the package: the
+// default with a constant, the range with a constructor.
 func TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers(t *testing.T) {
 	rows, err := configdoc.Read("../../docs/config.md")
 	if err != nil {
@@ -230,7 +230,7 @@ func TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers(t *testing.T) {
 			switch {
 			case !dotted || owner == "EtcdConfig" || owner == "ClientConfig" ||
 				!known && !numeric.MatchString(row.Default):
-				continue // the root's own test has those
+				continue // the root has a test for those
 			case !known:
 				t.Errorf("%s has the default %s, and nothing checks it", field, row.Default)
 				continue
@@ -265,7 +265,7 @@ func TestConfigDocHasTheDefaultsAndRangesOfSourcesAndHandlers(t *testing.T) {
 	}
 }
 
-// TestFlagsHaveTheRangesOfTheConfigDoc gives each flag that has a range in the table a value just outside of it.
+// TestFlagsHaveTheRangesOfTheConfigDoc gives each flag that has a range in the table a value just outside its range.
 func TestFlagsHaveTheRangesOfTheConfigDoc(t *testing.T) {
 	rows, err := configdoc.Read("../../docs/config.md")
 	if err != nil {
@@ -298,8 +298,8 @@ func TestFlagsHaveTheRangesOfTheConfigDoc(t *testing.T) {
 	}
 }
 
-// outside gives a value below a range, and one above it, where it has an upper end. A zero that means something else is
-// not below.
+// outside returns a value below a range, and one above it, where it has an upper end. A zero that means something else
+// is not below it.
 func outside(t *testing.T, row configdoc.Row, least, most string) []string {
 	t.Helper()
 	var values []string
@@ -334,7 +334,7 @@ func outside(t *testing.T, row configdoc.Row, least, most string) []string {
 	return []string{strconv.FormatFloat(below, 'f', -1, 64), strconv.FormatFloat(to+step, 'f', -1, 64)}
 }
 
-// commandOf is a command line that is fine but for the flag that is to be added, by its variable.
+// commandOf returns a command line that is fine except for the flag that is to be added. env is the flag's variable.
 func commandOf(env, flag string) []string {
 	app := []string{"--app", "a", "--endpoints", "127.0.0.1:1"}
 	for _, path := range commandPaths(testApp()) {

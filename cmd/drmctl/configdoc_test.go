@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// TestConfigDocHasEveryFlag holds docs/config.md against the flags: every flag and environment variable is there with
-// its default, and nothing else is.
+// TestConfigDocHasEveryFlag compares docs/config.md with the flags: it has every flag and environment variable with its
+// default, and no others.
 func TestConfigDocHasEveryFlag(t *testing.T) {
 	rows, err := configdoc.Read("../../docs/config.md")
 	if err != nil {
@@ -59,7 +59,7 @@ func TestConfigDocHasEveryFlag(t *testing.T) {
 	}
 }
 
-// TestConfigDocHasTheFieldsOfSourcesAndHandlers does the same for the structs of the packages retriever and handler.
+// TestConfigDocHasTheFieldsOfSourcesAndHandlers compares it with the structs of the packages retriever and handler.
 func TestConfigDocHasTheFieldsOfSourcesAndHandlers(t *testing.T) {
 	rows, err := configdoc.Read("../../docs/config.md")
 	if err != nil {

@@ -43,7 +43,7 @@ func TestDemoTellsFaults(t *testing.T) {
 	}
 }
 
-// A member that joins owns nothing before it is active, so that nothing is misplaced without it either.
+// A member that joins owns nothing before it is active, so nothing seems misplaced while it is missing.
 func TestDemoWaitsForMembersToBeActive(t *testing.T) {
 	live := []*actor{{id: "a"}, {id: "b"}, {id: "c"}}
 	members := []drm.MemberInfo{
@@ -69,8 +69,8 @@ func TestDemoEndsWellAndInTime(t *testing.T) {
 		sum.HandedOver == 0 || len(sum.Faults) > 0 {
 		t.Errorf("summary %+v, want 60 resources, a join that moved what it had to and no more, and no faults", sum)
 	}
-	// A machine too busy to keep leases alive has more handlings than these; one that is merely slow takes long for a
-	// handover. Neither says anything about the time.
+	// On a machine that is too busy to keep leases alive there are more handlings than these, and on one that is merely
+	// slow a handover takes long. On neither does the time prove anything.
 	least := sum.Resources + sum.Moved + sum.Lost + sum.HandedOver
 	calm := !raceDetector && sum.Handlings == least && sum.HandoverMax < 0.5 &&
 		sum.TakeoverMax < drm.DefaultLeaseTTL.Seconds()+1.5
@@ -84,7 +84,8 @@ func TestDemoEndsWellAndInTime(t *testing.T) {
 	}
 }
 
-// What is no terminal gets plain lines: one for each resource that the killed member lost, and a summary.
+// Where stdout is no terminal, the demo prints plain lines: one for each resource that the killed member lost, and a
+// summary.
 func TestDemoTellsItsStoryInPlainLines(t *testing.T) {
 	t.Parallel()
 	got := drmctl(t.Context(), "demo", "--resources", "20", "--lease-ttl", "4s")

@@ -10,9 +10,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// TestAgentsShareAThousandResources is the main job, with real processes: three agents share a source's resources; one
-// is killed, one leaves, one joins; the source changes; and drmctl allocates while a member is down. At no time may a
-// resource be handled twice, and nothing may be touched that does not have to be.
+// TestAgentsShareAThousandResources does the main job with real processes: three agents share a source's resources; one
+// is killed, one leaves, one joins; the source changes; and drmctl allocates while a member is down. A resource must
+// never be handled twice at once, and nothing may be touched that need not be.
 func TestAgentsShareAThousandResources(t *testing.T) {
 	th := newTheatre(t)
 	ids := numbered("r", e2eResources)
@@ -26,10 +26,10 @@ func TestAgentsShareAThousandResources(t *testing.T) {
 	deletion := th.lastDeletion()
 	mark := th.journal.Len()
 	killed := th.kill("a")
-	th.ok("allocate", "--id", "while-down", "--data", `{"why":"a is down"}`) // before anyone took over
+	th.ok("allocate", "--id", "while-down", "--data", `{"why":"a is down"}`) // this comes before anybody takes over
 	after := th.settled(e2eResources+1, "b", "c")
 	expired := deletion()
-	var takeover []time.Duration // after the kill
+	var takeover []time.Duration // when resources were taken over, counted from the kill
 	for _, e := range th.since(mark) {
 		if e.Resource == "while-down" {
 			continue
@@ -80,7 +80,7 @@ func TestAgentsShareAThousandResources(t *testing.T) {
 	mark = th.journal.Len()
 	kept := ids[100:]
 	th.source.fill(append(slices.Clone(kept), numbered("new", 50)...))
-	asked := th.fetches.count() // the last of these may have got the old answer still
+	asked := th.fetches.count() // the last of these fetches may still have got the old answer
 	th.settled(len(kept)+50+1, "c", "d")
 	last := th.since(mark)
 	th.judgeChange(asked, last[len(last)-1].Time, handover)

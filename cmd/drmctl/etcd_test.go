@@ -10,8 +10,8 @@ import (
 	"time"
 )
 
-// begin runs a drmctl in this process until the test ends, or stop is called, which returns its exit code. lines gives
-// what it prints, line by line.
+// begin runs drmctl in this process until the test ends or stop is called. stop returns the exit code. lines has what
+// drmctl prints, line by line.
 func begin(t *testing.T, args ...string) (lines <-chan string, stop func() int) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -20,7 +20,7 @@ func begin(t *testing.T, args ...string) (lines <-chan string, stop func() int) 
 	var stderr strings.Builder
 	go func() {
 		code <- run(ctx, args, strings.NewReader(""), in, &stderr)
-		_ = in.Close() // the other end is told
+		_ = in.Close() // this ends the reader of the other end
 	}()
 	go func() {
 		defer close(printed)
@@ -105,7 +105,7 @@ func TestEtcdPrintsItsEndpointAndEndsCleanly(t *testing.T) {
 		t.Errorf("exit code %d, want 0", code)
 	}
 
-	// It finds its data again, and says the endpoint in JSON when asked to.
+	// The etcd finds its data again, and drmctl prints the endpoint in JSON when asked to.
 	lines, stop = begin(t, append(args, "-o", "json", "--auto-compaction", "off", "--quota", "1GiB")...)
 	var ready struct{ Endpoint string }
 	if err := json.Unmarshal([]byte(next(t, lines)), &ready); err != nil || ready.Endpoint == "" {

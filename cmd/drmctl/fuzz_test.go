@@ -25,7 +25,7 @@ func FuzzHeaders(f *testing.F) {
 		if v.bad {
 			return
 		}
-		// One a line, what was understood is understood as the same again.
+		// Headers that were understood mean the same when they are given again, one a line.
 		var lines strings.Builder
 		for name, values := range v.h {
 			for _, value := range values {
@@ -80,14 +80,14 @@ func FuzzAutoCompaction(f *testing.F) {
 	})
 }
 
-// What --id and --data make of anything is a resource that is valid, or a usage error.
+// Whatever --id and --data are given, they make a valid resource or a usage error.
 func FuzzResourceOf(f *testing.F) {
 	f.Add("x", "", true)
 	f.Add("", `{"id":"y","a":1}`, false)
 	f.Add("x", `{"a":1}`, true)
 	f.Add("x", "-", true)
 	f.Fuzz(func(t *testing.T, id, data string, withID bool) {
-		if strings.HasPrefix(data, "@") { // any file of the machine
+		if strings.HasPrefix(data, "@") { // would read any file of the machine
 			return
 		}
 		var r drm.Resource

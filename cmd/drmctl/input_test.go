@@ -35,8 +35,8 @@ var refusedIDs = []string{
 // hook is the receiver of a webhook that keeps what it was sent last for each resource.
 type hook struct {
 	mu   sync.Mutex
-	sent map[string]json.RawMessage // by the resource's id in the body: its object
-	bad  []string                   // what was sent that is not as the protocol says
+	sent map[string]json.RawMessage // for each resource id in a body: the resource's object
+	bad  []string                   // requests that broke the protocol
 }
 
 func (h *hook) ServeHTTP(_ http.ResponseWriter, req *http.Request) {
@@ -217,7 +217,7 @@ func TestAResourceOfAMiBFitsAndOneOverEtcdsLimitIsReported(t *testing.T) {
 	}
 	lines, _ := l.agent("m1", "--source-url", sourceURL, "--poll", "100ms", "--handler-url", hookURL)
 	go func() {
-		for range lines { // nobody reads what it says
+		for range lines { // the agent's lines do not matter
 		}
 	}()
 	l.members(1)

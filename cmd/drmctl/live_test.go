@@ -28,10 +28,10 @@ func newLab(t *testing.T) *lab {
 	}
 }
 
-// args are the global flags, for others to be appended to.
+// args returns the global flags. Callers may append to them.
 func (l *lab) args() []string { return slices.Clone(l.global) }
 
-// agent begins a member that lives until the test ends, or stop is called.
+// agent starts a member that lives until the test ends or stop is called.
 func (l *lab) agent(id string, args ...string) (lines <-chan string, stop func() int) {
 	l.t.Helper()
 	return begin(l.t, append(append(l.args(), "agent", "--id", id, "--lease-ttl", "20s"), args...)...)
@@ -65,7 +65,7 @@ func (l *lab) fails(code int, args ...string) {
 	checkOneLine(l.t, got.stderr)
 }
 
-// get is the JSON that a command prints.
+// get returns the JSON that a command prints.
 func get[T any](l *lab, args ...string) T {
 	l.t.Helper()
 	var v T
@@ -76,7 +76,7 @@ func get[T any](l *lab, args ...string) T {
 	return v
 }
 
-// eventually waits until check is satisfied, and tells what was missing if it never is.
+// eventually waits until check returns no error, and fails with its last error if it never does.
 func eventually(t *testing.T, check func() error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
@@ -94,7 +94,7 @@ func eventually(t *testing.T, check func() error) {
 	}
 }
 
-// members waits until there are n active ones.
+// members waits until there are n active members.
 func (l *lab) members(n int) {
 	l.t.Helper()
 	eventually(l.t, func() error {
@@ -116,7 +116,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 
-	// Nobody is there yet: an allocation is kept for whoever comes.
+	// There is no member yet: an allocation is kept for the one that comes.
 	if got := get[[]memberJSON](l, "members"); len(got) != 0 {
 		t.Errorf("members %v", got)
 	}
@@ -130,7 +130,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	_, _ = l.agent("m2", "--allocate-only", "--handler-log", "--weight", "2", "--address", "here:1")
 	l.members(2)
 
-	// Allocations of every form.
+	// Allocate in every form.
 	file := filepath.Join(t.TempDir(), "r.json")
 	if err := os.WriteFile(file, []byte(`{"id":"from-file","n":1}`), 0o600); err != nil {
 		t.Fatal(err)
@@ -157,7 +157,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	assignment := strings.TrimSpace(l.ok("-o", "json", "lookup", "plain"))
 	l.prints(assignment, "allocate", "--id", "plain", "--wait")
 
-	// Looking.
+	// Look at the app.
 	if a := get[assignmentJSON](l, "lookup", "--", "-dash"); a.Resource != "-dash" {
 		t.Errorf("lookup: %+v", a)
 	}
@@ -168,7 +168,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if len(all) != 8 {
 		t.Errorf("assignments: %+v, want 8", all)
 	}
-	eventually(t, func() error { // from-stdin was not waited for
+	eventually(t, func() error { // nothing has waited for from-stdin
 		if un := get[[]assignmentJSON](l, "assignments", "--unassigned"); len(un) != 0 {
 			return fmt.Errorf("unassigned: %+v", un)
 		}
@@ -193,7 +193,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		}
 	}
 
-	// Draining.
+	// Drain.
 	l.prints(`{"member":"m1","drained":true,"done":true}`, "drain", "m1", "--wait", "--wait-timeout", "1m")
 	if held := get[[]assignmentJSON](l, "assignments", "--member", "m1"); len(held) != 0 {
 		t.Errorf("drained, but holds %+v", held)
@@ -209,7 +209,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 		t.Errorf("an undrained member: %+v", m[0])
 	}
 
-	// Deallocating.
+	// Deallocate.
 	l.prints(`{"resource":"plain","allocated":false,"gone":false}`, "deallocate", "plain")
 	for _, a := range all {
 		if a.Resource != "plain" {
@@ -220,7 +220,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	if s := get[statusJSON](l, "status"); s.Resources != 0 || s.Active != 0 {
 		t.Errorf("status, all deallocated: %+v", s)
 	}
-	eventually(t, func() error { // plain was not waited for
+	eventually(t, func() error { // nothing has waited for plain
 		if all := get[[]assignmentJSON](l, "assignments"); len(all) != 0 {
 			return fmt.Errorf("assignments, all deallocated: %+v", all)
 		}
@@ -304,8 +304,8 @@ while :; do sleep 0.1; done
 	}
 }
 
-// A program that ends by itself is started again, under the same claim. Whoever looks sees that it fails, until it has
-// run for a while again.
+// A program that ends by itself is started again under the same claim. Its resource shows as failed until the program
+// has run for a while.
 func TestAProcessThatEndsByItselfShowsAsFailed(t *testing.T) {
 	t.Parallel()
 	if runtime.GOOS == "windows" {

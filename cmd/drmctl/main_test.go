@@ -9,7 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// asDrmctl, in the environment, has the test binary be drmctl: the demo, the exec handler's guard, and the end-to-end
+// asDrmctl, in the environment, makes the test binary be drmctl: the demo, the exec handler's guard and the end-to-end
 // tests start their own executable.
 const asDrmctl = "DRMCTL_TEST_RUN"
 

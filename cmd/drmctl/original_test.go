@@ -8,8 +8,8 @@ import (
 	"testing"
 )
 
-// TestOriginalTheDefaultSourceIsHTTP is the last of the original's unit tests (the others are at the root): named a URL
-// and nothing else, its node asked it over HTTP, and so does an agent.
+// TestOriginalTheDefaultSourceIsHTTP is the last of the original's unit tests; internal/scenario has the others. Given
+// nothing but a URL, the original's node asked it over HTTP. An agent does the same.
 func TestOriginalTheDefaultSourceIsHTTP(t *testing.T) {
 	var asked atomic.Value
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {

@@ -25,11 +25,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// left is drmctl whose stdout and stderr are one pipe, which its reader leaves after a line with a text, or at once if
-// that is empty.
+// left is a drmctl whose stdout and stderr are one pipe. The pipe's reader leaves after a line with a certain text, or
+// at once if the text is empty.
 type left struct {
 	cmd   *exec.Cmd
-	ended chan struct{} // closed when it has
+	ended chan struct{} // closed when drmctl has ended
 }
 
 func startAndLeave(t *testing.T, env []string, text string, args ...string) *left {
@@ -54,7 +54,7 @@ func startAndLeave(t *testing.T, env []string, text string, args ...string) *lef
 	_ = write.Close()
 	go func() {
 		defer close(p.ended)
-		_ = p.cmd.Wait() // its state tells
+		_ = p.cmd.Wait() // status reports how it ended
 	}()
 	for lines := bufio.NewScanner(read); text != ""; {
 		if !lines.Scan() {
@@ -69,7 +69,7 @@ func startAndLeave(t *testing.T, env []string, text string, args ...string) *lef
 	return p
 }
 
-// status is how it ended.
+// status waits for the end, and returns how drmctl ended.
 func (p *left) status(t *testing.T) syscall.WaitStatus {
 	t.Helper()
 	select {
@@ -95,7 +95,7 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 			[]string{"--handler-exec", `sh -c 'cp /proc/self/status "$DRM_MEMBER.status"; echo begun; exec sleep 600'`},
 			"active",
 		},
-		// What is printed is all that this one does.
+		// This handler does nothing but print.
 		"log": {[]string{"--handler-log"}, "failed"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -146,7 +146,7 @@ func TestAgentOutlivesWhoeverReadsItsOutput(t *testing.T) {
 	}
 }
 
-// wantDefaultSIGPIPE looks whether a process ignores SIGPIPE, in a copy of its /proc/self/status.
+// wantDefaultSIGPIPE fails the test where a process ignores SIGPIPE, according to a copy of its /proc/self/status.
 func wantDefaultSIGPIPE(t *testing.T, path string) {
 	t.Helper()
 	text, err := os.ReadFile(path)
@@ -165,7 +165,7 @@ func TestEtcdOutlivesWhoeverReadsItsOutput(t *testing.T) {
 	t.Parallel()
 	p := startAndLeave(t, nil, "endpoint", "etcd", "--data-dir", filepath.Join(t.TempDir(), "etcd"),
 		"--listen-client", "127.0.0.1:0", "--listen-peer", "127.0.0.1:0", "--log-level", "debug")
-	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // which it logs
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil { // the process logs the signal
 		t.Fatal(err)
 	}
 	if status := p.status(t); status.ExitStatus() != 0 {
@@ -173,7 +173,7 @@ func TestEtcdOutlivesWhoeverReadsItsOutput(t *testing.T) {
 	}
 }
 
-// What has processes and folders to clear away does so, and says nothing.
+// A command that has processes and folders to clear away does so, and prints nothing.
 func TestDemoEndsWithWhoeverReadsItsOutput(t *testing.T) {
 	t.Parallel()
 	temp := t.TempDir()
@@ -186,7 +186,7 @@ func TestDemoEndsWithWhoeverReadsItsOutput(t *testing.T) {
 	}
 }
 
-// What only prints ends as other tools do.
+// A command that only prints ends like other tools.
 func TestCommandsThatPrintEndWithWhoeverReadsTheirOutput(t *testing.T) {
 	t.Parallel()
 	p := startAndLeave(t, nil, "", "version")
@@ -195,7 +195,7 @@ func TestCommandsThatPrintEndWithWhoeverReadsTheirOutput(t *testing.T) {
 	}
 }
 
-// A demo kills members that it has connections to: once SIGPIPE is caught, each such connection raises it.
+// A demo kills members that it has connections to. Once a process catches SIGPIPE, each such connection raises it.
 func TestAPeerThatIsGoneIsNoReader(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -211,7 +211,7 @@ func TestAPeerThatIsGoneIsNoReader(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_ = theirs.(*net.TCPConn).SetLinger(0) // without it, what we write is still taken once
+	_ = theirs.(*net.TCPConn).SetLinger(0) // without it, the first write after the close would succeed
 	_ = theirs.Close()
 
 	raised := make(chan os.Signal, 1)

@@ -2,5 +2,5 @@
 
 package main
 
-// raceDetector makes times say nothing: everything is several times slower under it.
+// raceDetector says that the race detector is on: everything is several times slower, so times prove nothing.
 const raceDetector = true

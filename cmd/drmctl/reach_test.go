@@ -26,7 +26,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
-// authority signs certificates, which are files: NAME.pem and NAME.key in a folder.
+// authority signs certificates. They are files in a folder: NAME.pem and NAME.key.
 type authority struct {
 	t    *testing.T
 	dir  string
@@ -80,7 +80,7 @@ func (a *authority) sign(name string, change func(*x509.Certificate)) {
 	}
 }
 
-// closedPort is one where nobody listens.
+// closedPort returns an address where nobody listens.
 func closedPort(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -91,7 +91,7 @@ func closedPort(t *testing.T) string {
 	return l.Addr().String()
 }
 
-// What hinders a connection is told, and what to do about it, whatever it is.
+// Whatever prevents a connection, the command says what it is, and what to do about it.
 func TestWhatHindersAConnectionIsTold(t *testing.T) {
 	t.Parallel()
 	dir := t.TempDir()
@@ -281,7 +281,7 @@ func TestEndpointsThatCannotBeAreRefused(t *testing.T) {
 	}
 }
 
-// What etcd does not let somebody do is told, with who and what, and what to do about it.
+// Where etcd does not let a user do something, the command says who may not do what, and what to do about it.
 func TestWhatEtcdRefusesIsTold(t *testing.T) {
 	t.Parallel()
 	server, _ := embeddedtest.Start(t, embeddedtest.UsersConfig())
@@ -358,7 +358,7 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 	}
 }
 
-// A command whose time is up is told what became of etcd meanwhile.
+// A command whose time is up says whether etcd was slow or gone.
 func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 	t.Parallel()
 	for _, test := range []struct {
@@ -385,7 +385,7 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 						return
 					}
 					switch reads.Add(1) {
-					case 1: // that of connecting
+					case 1: // the request that connecting makes
 						return
 					case 2:
 						close(asked)
@@ -393,7 +393,7 @@ func TestACommandThatIsSlowIsToldFromAnEtcdThatIsGone(t *testing.T) {
 					<-ended
 				}
 			})
-			t.Cleanup(func() { close(ended) }) // before the server
+			t.Cleanup(func() { close(ended) }) // this runs before the server is closed
 			proxy, err := faultproxy.New(server.Endpoint())
 			if err != nil {
 				t.Fatal(err)

@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// The tables name flags that there are.
+// The tables name only flags that exist.
 func TestTheRulesAreOfFlagsThatThereAre(t *testing.T) {
 	app := testApp()
 	check := func(command string, flags ...string) {
@@ -39,7 +39,7 @@ func TestTheRulesAreOfFlagsThatThereAre(t *testing.T) {
 	}
 }
 
-// valueFor is one that a flag may have.
+// valueFor returns a value that the flag accepts.
 func valueFor(f cli.Flag) string {
 	if strings.HasSuffix(f.Names()[0], "header") {
 		return "a: b"
@@ -56,7 +56,7 @@ func valueFor(f cli.Flag) string {
 	}
 }
 
-// Each flag that needs another one is refused without it, and ignored when it comes of the environment.
+// A flag that needs another one is refused without it on the command line, and ignored in the environment.
 func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 	base := map[string][]string{
 		"agent":         {"agent", "--app", "a", "--allocate-only", "--handler-log"},
@@ -67,7 +67,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"verify":        {"verify", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},
 		"source fetch":  {"source", "fetch", "--app", "a"},
-		"bench":         {"bench", "claim", "-o", "csv"}, // which is wrong as well, so that nothing begins
+		"bench":         {"bench", "claim", "-o", "csv"}, // -o csv is wrong, so that no bench begins
 	}
 	for command, list := range needs {
 		for _, n := range list {
@@ -97,7 +97,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 	}
 }
 
-// parsed is what the flags of a command are, by the arguments and the environment.
+// parsed calls look with the flags of a command as the arguments and the environment set them.
 func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
 	t.Helper()
 	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
@@ -113,7 +113,7 @@ func parsed(t *testing.T, args []string, look func(c *cli.Context)) error {
 }
 
 func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
-	// What belongs to a rival is ignored with it, also where it could not be used.
+	// The variables that belong to a rival are ignored with it, even where their values are wrong.
 	ofURL := []string{
 		"DRM_SOURCE_URL=http://x", "DRM_SOURCE_METHOD=POST", "DRM_SOURCE_BODY=@none", "DRM_SOURCE_HEADER=x",
 		"DRM_SOURCE_CACERT=none",
@@ -122,7 +122,7 @@ func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 	for _, test := range []struct {
 		env  []string
 		args []string
-		want string // what is chosen, of each set
+		want string // which flag of each set is chosen
 	}{
 		{
 			[]string{"DRM_SOURCE_URL=http://x"},

@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// drop runs the command as one of source's.
+// drop runs source drop.
 func drop(t *testing.T, endpoint, output string, args ...string) (stdout string, code int) {
 	t.Helper()
 	var out, errs bytes.Buffer

@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// list writes a source's file as a whole, with so many resources.
+// list replaces a source's file by one with so many resources.
 func list(t *testing.T, path string, resources int) {
 	t.Helper()
 	items := make([]string, resources)

@@ -28,11 +28,11 @@ const (
 	e2eResources = 1000
 	e2eTTL       = 5 * time.Second
 	e2ePoll      = time.Second
-	// e2ePatience bounds waits for what has no bound of its own.
+	// e2ePatience bounds waits that have no bound of their own.
 	e2ePatience = 2 * time.Minute
 )
 
-// theatre is an etcd, a source, and agents as processes, each with a receiver of its own for its webhooks.
+// theatre is an etcd, a source, and agents as processes. Each agent has a receiver of its own for its webhooks.
 type theatre struct {
 	*lab
 	endpoints []string // of the etcd
@@ -55,7 +55,7 @@ type theatre struct {
 	blinks time.Time
 }
 
-// newTheatre has an etcd in this process.
+// newTheatre makes a theatre with an etcd in this process.
 func newTheatre(t *testing.T) *theatre {
 	t.Helper()
 	lines, _ := begin(t, "etcd", "--data-dir", t.TempDir(), "--listen-client", "127.0.0.1:0",
@@ -65,7 +65,7 @@ func newTheatre(t *testing.T) *theatre {
 	return th
 }
 
-// newTheatreAt has an etcd that somebody else runs.
+// newTheatreAt makes a theatre with an etcd that somebody else runs.
 func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 	t.Helper()
 	th := &theatre{
@@ -129,14 +129,14 @@ func (l *fetchLog) of(s http.Handler) http.Handler {
 	})
 }
 
-// count is how often the source was asked so far.
+// count returns how often the source has been asked.
 func (l *fetchLog) count() int {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return len(l.all)
 }
 
-// at is when the source was asked for the n-th time, from 1; ok is false where that has not been yet.
+// at returns when the source was asked for the n-th time, counted from 1. ok is false where it has not been yet.
 func (l *fetchLog) at(n int) (when time.Time, ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -146,13 +146,13 @@ func (l *fetchLog) at(n int) (when time.Time, ok bool) {
 	return l.all[n-1], true
 }
 
-// start runs an agent as a process of its own. More flags win over those that all have.
+// start runs an agent as a process of its own. The flags in more win over those that all agents have.
 func (th *theatre) start(id string, more ...string) {
 	th.t.Helper()
 	th.startAs(nil, id, more...)
 }
 
-// startAs has a helper of the test binary in front.
+// startAs is start with a helper of the test binary that runs the agent.
 func (th *theatre) startAs(helper []string, id string, more ...string) {
 	th.t.Helper()
 	th.journal.Record(journal.Event{Member: id, Action: journal.Started})
@@ -175,13 +175,13 @@ func (th *theatre) startAs(helper []string, id string, more ...string) {
 	th.t.Cleanup(func() { _ = p.kill() })
 }
 
-// beginning keeps the beginning of what is written to it: what went wrong first tells most.
+// beginning keeps the beginning of what is written to it, since the first thing that went wrong tells most.
 type beginning struct {
 	mu   sync.Mutex
 	text []byte
 }
 
-// Write takes all.
+// Write implements io.Writer. It never fails.
 func (b *beginning) Write(p []byte) (int, error) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -190,14 +190,14 @@ func (b *beginning) Write(p []byte) (int, error) {
 	return len(p), nil
 }
 
-// all is what was kept.
+// all returns what was kept.
 func (b *beginning) all() string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return string(b.text)
 }
 
-// warnings are the first so many lines that tell of anything unusual.
+// warnings returns the lines that tell of anything unusual, the first most of them.
 func (b *beginning) warnings(most int) string {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -209,7 +209,7 @@ func (b *beginning) warnings(most int) string {
 	return strings.Join(lines, "\n")
 }
 
-// kill ends an agent with SIGKILL, and returns when that was. Its receiver, which watches it, ends what the agent had.
+// kill ends an agent with SIGKILL, and returns when that was. The agent's receiver watches it, and ends what it had.
 func (th *theatre) kill(id string) time.Time {
 	th.t.Helper()
 	if err := th.agents[id].kill(); err != nil {
@@ -280,7 +280,7 @@ func (th *theatre) settled(n int, members ...string) map[string]string {
 	})
 }
 
-// status is what drmctl says, if etcd answers.
+// status returns the output of drmctl status, if etcd answers.
 func (th *theatre) status() (s statusJSON, ok bool) {
 	th.t.Helper()
 	got := drmctl(th.t.Context(), append(th.args(), "--command-timeout", "5s", "-o", "json", "status")...)
@@ -298,7 +298,7 @@ func (th *theatre) since(n int) []journal.Event {
 	return events
 }
 
-// lastDeletion watches the app, and tells when etcd deleted a key last.
+// lastDeletion watches the app. It returns a function that tells when etcd last deleted a key.
 func (th *theatre) lastDeletion() func() time.Time {
 	client := embeddedtest.Client(th.t, th.endpoints...)
 	var mu sync.Mutex
@@ -322,15 +322,16 @@ func (th *theatre) lastDeletion() func() time.Time {
 	}
 }
 
-// judgeTakeover holds when the first and the last of a killed member's resources were handled again, after the kill,
-// against what the TTL says.
+// judgeTakeover compares with the TTL when, after the kill, the first and the last of a killed member's resources were
+// handled again.
 //
-// None may be sooner than TTL·4/5. A member sends keepalives every TTL/5, for all its leases at once, and etcd counts
-// from when it gets one: so the last that it can have got was sent no longer than TTL/5 before the kill, and what was
-// claimed under it lives for a TTL from there.
+// None may be handled sooner than TTL·4/5 after the kill. A member sends keepalives every TTL/5, for all its leases at
+// once, and etcd counts from when it gets one. So the last keepalive that etcd can have got was sent no longer than
+// TTL/5 before the kill, and the claims live for a TTL from then on.
 //
-// The last may be no later than the TTL and a second. Where the machine is slow (other tests, the race detector) it is
-// what followed etcd's expiry that counts: no more than a tenth of it, or three graceful handovers of the same run.
+// The last may be handled no later than the TTL and a second after the kill. Where the machine is slow (other tests,
+// the race detector), what counts is the time after etcd's expiry: no more than a tenth of it, or three graceful
+// handovers of the same run.
 func (th *theatre) judgeTakeover(first, last, expired, handover time.Duration) {
 	th.t.Helper()
 	th.t.Logf("the resources of the killed member were handled again after %v to %v; "+
@@ -345,13 +346,13 @@ func (th *theatre) judgeTakeover(first, last, expired, handover time.Duration) {
 	}
 }
 
-// judgeChange holds the time of the last call after a change of the source against its polls: the source had been asked
-// n times when it had changed, so that the next time brings the change, and all must be done with before the poll after
-// the one that follows. Where the machine is slow, a handover in the same run tells how long calls take.
+// judgeChange compares the time of the last call after a change of the source with the source's polls. The source had
+// been asked n times when it changed, so the next poll brings the change, and all calls must have ended before the
+// second poll after that one. Where the machine is slow, a handover in the same run tells how long calls take.
 func (th *theatre) judgeChange(n int, done time.Time, handover time.Duration) {
 	th.t.Helper()
 	told, ok := th.fetches.at(n + 1)
-	if !ok { // the one that was under way brought it
+	if !ok { // the poll that was under way brought the change
 		told, _ = th.fetches.at(n)
 	}
 	th.t.Logf("the change of the source was done with %v after the source was asked",

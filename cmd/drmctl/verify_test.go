@@ -45,7 +45,7 @@ func TestVerifyWaitsForWhatPassesByItself(t *testing.T) {
 	l.agent("a", "--allocate-only", "--handler-log")
 	l.members(1)
 	etcd := embeddedtest.Client(t, l.global[1])
-	dead, err := etcd.Grant(t.Context(), 5) // a claim of a life that has ended
+	dead, err := etcd.Grant(t.Context(), 5) // the lease of a member's former life, with a claim
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,7 +73,7 @@ func TestVerifyWatchPrintsEachChangeOfOwnership(t *testing.T) {
 	before := get[assignmentJSON](l, "lookup", "x")
 	var first ownerJSON
 	seen := false
-	for !seen { // the watch may have begun after the claim; then a new one is made
+	for !seen { // where the watch began after the claim, this makes a new one
 		select {
 		case line := <-lines:
 			if err := json.Unmarshal([]byte(line), &first); err != nil {
@@ -126,7 +126,7 @@ func TestVerifyWatchPrintsNewViolationsOnceAndEndsWithExitCode1(t *testing.T) {
 	want("second")
 	put("third")
 	want("third")
-	if _, err := etcd.Delete(t.Context(), "/drm/lab/", clientv3.WithPrefix()); err != nil { // all is well in the end
+	if _, err := etcd.Delete(t.Context(), "/drm/lab/", clientv3.WithPrefix()); err != nil { // from here on all is well
 		t.Fatal(err)
 	}
 	if code := stop(); code != exitFailed {
@@ -161,11 +161,11 @@ func TestVerifyWatchTellsOnStderrWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
 		_, _ = in.Close(), errIn.Close()
 	}()
 	out, notes := linesOf(stdout), linesOf(stderr)
-	for !strings.Contains(next(t, out), "no-config") { // from then on it watches
+	for !strings.Contains(next(t, out), "no-config") { // after this line it watches
 	}
 	until := func(prefix string) {
 		t.Helper()
-		for !strings.HasPrefix(next(t, notes), prefix) { // a slow machine may make it take etcd for lost besides
+		for !strings.HasPrefix(next(t, notes), prefix) { // on a slow machine it may also report that etcd is lost
 		}
 	}
 	if err := server.Close(); err != nil {
@@ -195,7 +195,7 @@ func linesOf(r io.Reader) <-chan string {
 	return lines
 }
 
-// An app that nobody has made yet is no error; but neither may one that was mistyped pass for one that is fine.
+// It is no error that an app does not exist yet, but a user must see that a name may be mistyped.
 func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 	l := newLab(t)
 	reading := [][]string{{"members"}, {"resources"}, {"assignments"}, {"status"}, {"verify"}}

@@ -18,7 +18,7 @@ import (
 
 func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
 
-// figures are what each bench tells, however small it is. Those that a user looks for are a contract.
+// figures are the figures that each bench has, at any scale. Those that users look at are a contract.
 var figures = map[string][]string{
 	"claim": {
 		"resources", "rounds", "raw_seconds", "handled_seconds", "active_seconds", "handled_of_raw", "active_of_raw",
@@ -55,7 +55,7 @@ func TestEachBenchRunsToItsEndAndTellsItsFigures(t *testing.T) {
 	}
 	for _, name := range Names() {
 		if name == "memory" {
-			continue // see below
+			continue // it has a test of its own
 		}
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -64,8 +64,8 @@ func TestEachBenchRunsToItsEndAndTellsItsFigures(t *testing.T) {
 	}
 }
 
-// This one is not parallel: it weighs the heap of the process, where all that another test lets go of would count
-// against the member. So does etcd, which runs in this process here, unless there are enough resources.
+// This test is not parallel: it measures the heap of the process, where the garbage of other tests would count against
+// the member. etcd runs in this process here and counts as well, so there must be enough resources.
 func TestMemoryRunsToItsEndAndTellsItsFigures(t *testing.T) { tells(t, "memory", 0.02) }
 
 // tells runs one bench, and fails the test unless it tells each of its figures and leaves nothing in etcd.
@@ -74,12 +74,12 @@ func tells(t *testing.T, name string, scale float64) {
 	server, left := embeddedtest.Server(t), ""
 	// Many benches at once are so slow with the race detector that short leases get lost.
 	ttl := 20 * time.Second
-	if slices.Contains([]string{"failover", "scale", "million"}, name) { // somebody dies there, and is waited for
+	if slices.Contains([]string{"failover", "scale", "million"}, name) { // a member dies, and its lease must expire
 		ttl = 5 * time.Second
 	}
 	opts := Options{
 		Scale: scale, LeaseTTL: ttl,
-		Etcd: func(context.Context) (Etcd, error) { // one that is somebody else's
+		Etcd: func(context.Context) (Etcd, error) { // without Stop, the etcd belongs to somebody else
 			return Etcd{Config: drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}}, nil
 		},
 		Say: func(line string) { left += line + "\n" },
@@ -109,8 +109,8 @@ func tells(t *testing.T, name string, scale float64) {
 	}
 }
 
-// Where the etcd is the bench's own, idle turns users on, too. It is not parallel: members that lose their leases
-// beside other benches, with the race detector, have no keepalives to count.
+// Where the etcd is the bench's own, idle also turns users on. This test is not parallel: beside other benches, members
+// may lose their leases with the race detector, and then there are no keepalives to count.
 func TestIdleTellsWhatUsersCost(t *testing.T) {
 	server := embeddedtest.ServerOf(t, func(c *embedded.Config) { c.BcryptCost = 4 })
 	own := Etcd{
@@ -129,7 +129,7 @@ func TestIdleTellsWhatUsersCost(t *testing.T) {
 			t.Errorf("%s is %v", f, r.Figures[f])
 		}
 	}
-	// Each member asks for one when users are turned on, and that is before.
+	// Each member asks for a token when users are turned on, before the figures are counted.
 	if n := r.Figures["users_authenticates_per_second"]; n > 1 {
 		t.Errorf("%v requests for tokens a second", n)
 	}
@@ -219,7 +219,7 @@ func TestCounterTellsGapsAndWhoHandlesWhat(t *testing.T) {
 	}
 	call(c.Terminate, "a", 0)
 	call(c.Handle, "b", 0)
-	call(c.Terminate, "a", 0) // late
+	call(c.Terminate, "a", 0) // a member that was cut off calls this late
 	if n := c.misplaced(all("b")); n != 1 {
 		t.Errorf("%d misplaced, want the one of a", n)
 	}

@@ -64,7 +64,7 @@ func TestTheRingMovesTheMinimum(t *testing.T) {
 
 func TestPlacementKeepsTheBoundAtSomeMoves(t *testing.T) {
 	cfg := small()
-	cfg.Shards = 4096 // fine enough for the bound to be within reach
+	cfg.Shards = 4096 // shards must be small enough for the bound to be within reach
 	r := mustRun(t, cfg)
 	if r.Balanced.MaxOverAvg > cfg.Bound+0.01 || r.Ring.MaxOverAvg <= r.Balanced.MaxOverAvg || r.Exceptions == 0 {
 		t.Errorf("max/avg %v with placement, %v without, %d exceptions", r.Balanced.MaxOverAvg, r.Ring.MaxOverAvg,
@@ -118,14 +118,15 @@ func TestTallyCountsResources(t *testing.T) {
 	y.begin([]string{"a", "b", "b"}, map[string]int{"a": 1, "b": 1})
 	y.event("c", []string{"a", "a", "c"}, map[string]int{"a": 1, "b": 1, "c": 2})
 	f := y.end()
-	// c got what it must, 4; that 2 went from b to a was for nothing. a has 3 for a weight of 1, the average is 7/4.
+	// c got 4, as it must; the 2 that went from b to a need not have moved. a has 3 with a weight of 1; the average is
+	// 7/4.
 	if f.Moves != 6 || f.Minimum != 4 || f.MovesOverMinimum() != 1.5 || math.Abs(f.MaxOverAvg-12./7) > 1e-9 ||
 		math.Abs(f.Worst-12./7) > 1e-9 {
 		t.Errorf("%+v", f)
 	}
 }
 
-// TestTheGroupIsWhatMembersWouldMakeOfIt plays a history with the real registrar and a real etcd.
+// TestTheGroupIsWhatMembersWouldMakeOfIt replays a history with the real registrar and a real etcd.
 func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 	ctx, client := t.Context(), embeddedtest.Client(t)
 	g := newGroup(256)
@@ -168,11 +169,11 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 		func() { join("b", 3) },
 		func() { join("c", 2) },
 		func() { leave("b") },
-		func() { join("d", 1) }, // takes the lowest of b's slots
-		func() { join("b", 3) }, // has two left, and needs a new one
+		func() { join("d", 1) }, // d takes the lowest of b's slots
+		func() { join("b", 3) }, // b has two slots left, and needs a new one
 		func() { drain("c") },
 		func() { leave("c") },
-		func() { join("c", 1) }, // gives one up, and is drained still
+		func() { join("c", 1) }, // c gives a slot up, and is still drained
 		func() { undrain("c") },
 		func() { leave("a") },
 	} {
