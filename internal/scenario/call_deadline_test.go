@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/clock"
 )
 
-// leapingClock leaps by an hour at one moment: when a call of the user's code, which the member's loop has decided on,
-// is about to begin. The machine sleeps then, so to say.
+// leapingClock leaps by an hour at one moment, as if the machine slept: when a call of the user's code, which the
+// member's loop has decided on, is about to begin.
 type leapingClock struct {
 	clock.Clock
 	armed atomic.Bool
@@ -29,7 +29,7 @@ func (c *leapingClock) Now() time.Duration {
 	return c.Clock.Now() + time.Duration(c.leapt.Load())
 }
 
-// isCalledBy says whether a function is on the stack of the goroutine.
+// isCalledBy reports whether a function is on the stack of the goroutine.
 func isCalledBy(function string) bool {
 	pcs := make([]uintptr, 32)
 	frames := runtime.CallersFrames(pcs[:runtime.Callers(2, pcs)])

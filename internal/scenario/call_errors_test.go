@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// codeError is an error type like many: its Error method panics where it is a nil pointer.
+// codeError is an error type like many others: the Error method of a nil pointer panics.
 type codeError struct{ code int }
 
 func (e *codeError) Error() string { return string(rune(e.code)) }
@@ -33,14 +33,13 @@ func (e *hookError) Unwrap() error {
 	return e.unwrap()
 }
 
-// stringer is what a panic may be about.
+// stringer is a value that a panic may have.
 type stringer func() string
 
 func (s stringer) String() string { return s() }
 
-// An error, and what a panic is about, is user code: its methods panic, block, end their goroutine or call the manager.
-// That is the trouble of its own resource, and of nothing else: neither of another resource, nor of the member, nor of
-// Stop.
+// The methods of an error and of a panic's value are user code: they may panic, block, end their goroutine or call the
+// manager. Only their own resource may suffer from that: no other resource, nor the member, nor Stop.
 func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
@@ -49,8 +48,8 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 	askManager := func() string { m.Load().Held(); return "asked" }
 	for name, test := range map[string]struct {
 		handle func(drm.Claim) error
-		hangs  bool   // Handle of the bad one does not return
-		says   string // of the failure
+		hangs  bool   // whether Handle of the bad resource does not return
+		says   string // what the failure's text contains
 	}{
 		"a nil pointer": {
 			handle: func(drm.Claim) error { var e *codeError; return e }, says: "*scenario_test.codeError",
@@ -130,7 +129,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 					return err == nil && a.State == drm.StateFailed && strings.Contains(a.Error, test.says)
 				})
 			}
-			w.allocate("good") // the member goes on
+			w.allocate("good") // shows that the member goes on
 			await(t, "another one is handled", func() bool {
 				a, err := c.Lookup(t.Context(), "good")
 				return err == nil && a.State == drm.StateActive
@@ -152,7 +151,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 	}
 }
 
-// A call that ends its goroutine has its place free again, whichever it is.
+// A call that ends its goroutine, whichever call it is, makes its place free for another one.
 func TestACallThatEndsItsGoroutineIsOver(t *testing.T) {
 	w := newWorld(t)
 	var handles, updates, terminates, told atomic.Int32

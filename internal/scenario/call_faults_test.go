@@ -14,7 +14,7 @@ import (
 func TestAHandlerThatFailsHalfTheTimeHandlesAllInTheEnd(t *testing.T) {
 	t.Parallel()
 	const n = 40
-	w, r := newWorld(t), newRecorder(t) // it fails the test if any resource is handled by two at once
+	w, r := newWorld(t), newRecorder(t) // the recorder fails the test if two members handle a resource at once
 	var mu sync.Mutex
 	tries, failed := map[string]int{}, 0
 	r.onHandle = func(_ context.Context, c drm.Claim) error {
@@ -33,7 +33,7 @@ func TestAHandlerThatFailsHalfTheTimeHandlesAllInTheEnd(t *testing.T) {
 	r.until("all are handled by one", func() bool { return len(r.holders()) == n && settled(t, w) })
 	mu.Lock()
 	defer mu.Unlock()
-	// One that was to end meanwhile is terminated instead of told.
+	// A resource that is to end meanwhile is terminated: HandleFailed is not called for it.
 	if told := r.count("handle_failed", ""); failed < n || told == 0 || told > failed {
 		t.Errorf("%d handles failed, and %d failures were told", failed, told)
 	}

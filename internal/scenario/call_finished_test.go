@@ -16,14 +16,14 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// slowService is a handler like a webhook's: its calls are requests that take until they are answered, and a request
-// that is cut off may be carried out all the same.
+// slowService is a handler like a webhook: its calls are requests that last until they are answered, and a request that
+// is cut off may be carried out all the same.
 type slowService struct {
 	finishes bool
-	slow     string // the call that takes long, until it is answered
+	slow     string // the call that takes until it is answered
 
 	answer  chan struct{}
-	began   chan given // of the call that takes long
+	began   chan given // receives what the call that takes long was given
 	mu      sync.Mutex
 	history []string
 }
@@ -44,7 +44,7 @@ func (s *slowService) request(ctx context.Context, call string, c drm.Claim) err
 	}
 	select {
 	case s.began <- given{ctx, c}:
-	default: // a later one is answered by then
+	default: // a later call is answered at once
 	}
 	select {
 	case <-s.answer:
@@ -82,7 +82,7 @@ func (s *slowService) Terminate(ctx context.Context, c drm.Claim) error {
 func (s *slowService) HandleFailed(context.Context, drm.Claim, error)    { s.note("handle_failed") }
 func (s *slowService) TerminateFailed(context.Context, drm.Claim, error) { s.note("terminate_failed") }
 
-// handles has a member begin with r, and with its new data where it is Update that takes long.
+// handles lets a member begin with r, and change its data where Update is the call that takes long.
 func (s *slowService) handles(w *world, cfg drm.Config) (*drm.Manager, given) {
 	w.tb.Helper()
 	m, err := w.tryStart(w.tb.Context(), cfg)
@@ -102,8 +102,8 @@ func (s *slowService) handles(w *world, cfg drm.Config) (*drm.Manager, given) {
 	return m, <-s.began
 }
 
-// Whatever makes a resource leave its member in order waits for the answer of a Handle or Update in progress, where the
-// handler wants it to; else the call is cancelled. Terminate follows either way.
+// Whatever makes a resource leave its member in order, the member waits for the answer of a Handle or Update in
+// progress where the handler wants that, and cancels the call otherwise. Terminate follows either way.
 func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 	ends := map[string]func(*world, *drm.Manager){
 		"moved":       func(w *world, _ *drm.Manager) { w.pin("b", "r") },
@@ -144,12 +144,12 @@ func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
 	}
 }
 
-// isEnding says whether a's call would have been cancelled by now: something else that the same news makes it do is
-// done.
+// isEnding reports whether a's call would have been cancelled by now. It looks at something else that the same news
+// makes a do.
 func (w *world) isEnding(a *drm.Manager, how string) bool {
 	w.tb.Helper()
 	switch how {
-	case "moved": // the view that pins r elsewhere has come
+	case "moved": // a has the view that pins r elsewhere
 		held, err := w.client().Lookup(w.tb.Context(), "r")
 		return err == nil && held.Expected == "b" && w.probe(a).Sees("r") == "b"
 	case "stopped":
@@ -163,7 +163,7 @@ func (w *world) isEnding(a *drm.Manager, how string) bool {
 			}
 		}
 		return false
-	default: // news of a shard come in their order
+	default: // the news of a shard come in order
 		w.allocate(w.neighbour("r"))
 		await(w.tb, "what was allocated after it is handled", func() bool {
 			return slices.ContainsFunc(a.Held(), func(held drm.Assignment) bool { return held.Resource != "r" })
@@ -172,7 +172,7 @@ func (w *world) isEnding(a *drm.Manager, how string) bool {
 	}
 }
 
-// neighbour is another resource of the same shard.
+// neighbour returns the id of another resource of the same shard.
 func (w *world) neighbour(id string) string {
 	for n := 0; ; n++ {
 		if other := fmt.Sprint("n", n); shard.Of(other, 64) == shard.Of(id, 64) {
@@ -181,8 +181,8 @@ func (w *world) neighbour(id string) string {
 	}
 }
 
-// The end of the claim does end such a call: somebody else may handle the resource. What the service made of it is not
-// known, so Terminate follows, and says so.
+// The end of the claim cuts off even such a call, since somebody else may handle the resource. What the service made of
+// the call is not known, so Terminate follows.
 func TestTheEndOfTheClaimCutsOffEvenACallThatIsToBeFinished(t *testing.T) {
 	t.Run("the claim is deleted", func(t *testing.T) {
 		t.Parallel()
@@ -210,7 +210,7 @@ func TestTheEndOfTheClaimCutsOffEvenACallThatIsToBeFinished(t *testing.T) {
 		cfg.Etcd = drm.EtcdConfig{Endpoints: []string{proxy.Endpoint()}, CommandTimeout: time.Second}
 		cfg.LeaseTTL, cfg.StopTimeout = 2*time.Second, time.Second
 		a, call := s.handles(w, cfg)
-		defer a.Stop(context.Background()) //nolint:errcheck // it may leave something behind: etcd is out of reach
+		defer a.Stop(context.Background()) //nolint:errcheck // the member may leave something behind, since etcd is out of reach
 		proxy.BlackHole()
 		<-call.ctx.Done()
 		if call.claim.Valid() || !errors.Is(context.Cause(call.ctx), drm.CauseFenced) {

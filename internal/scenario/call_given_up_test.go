@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// A call that hangs is given up, and another member handles the resource. From before that member's Handle on, nothing
-// of the old handling is alive, whichever call it was that hung.
+// A call that hangs is given up, and another member handles the resource. Before that member's Handle begins, the old
+// handling is over, whichever call hung.
 func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 	for _, hung := range []string{"handle", "update", "terminate"} {
 		t.Run(hung, func(t *testing.T) {
@@ -35,9 +35,9 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 				Terminate: func(context.Context, drm.Claim) error { hang("terminate"); return nil },
 			}))
 			a.HandleTimeout, a.TerminateTimeout = 100*time.Millisecond, 100*time.Millisecond
-			a.LeaseTTL = time.Minute // it is not the lease's end that ends anything
+			a.LeaseTTL = time.Minute // so long that no lease ends in this test
 			w.start(a)
-			t.Cleanup(func() { close(release) }) // before the member is stopped
+			t.Cleanup(func() { close(release) }) // this runs before the member is stopped
 			taken := make(chan given, 1)
 			w.start(w.config("b", handler.New(handler.Funcs{Handle: func(context.Context, drm.Claim) error {
 				if old, ok := seen.of("a", "r"); ok {
@@ -73,8 +73,8 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 	}
 }
 
-// A claim is deleted by hand while its Terminate runs, or while a Handle that was cancelled for another reason has not
-// returned: the member ends what it can at once, and does not wait for the call.
+// A claim is deleted by hand while Terminate runs, or while a Handle that was cancelled for another reason has not
+// returned. The member ends at once what it can, without waiting for the call.
 func TestALostClaimIsActedUponDuringTerminate(t *testing.T) {
 	for _, during := range []string{"terminate", "a handle that was cancelled"} {
 		t.Run(during, func(t *testing.T) {

@@ -16,8 +16,8 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// On a busy processor the goroutines of calls wait for longer than HandleTimeout before they run. That says nothing of
-// the lease: what else is on it goes on.
+// On a busy processor the goroutines of calls may wait for longer than HandleTimeout before they run. That proves
+// nothing about the lease: everything else on it goes on.
 func TestACallThatRunsLateFencesNothing(t *testing.T) {
 	const healthy, busy = 5, 64
 	w := newWorld(t)
@@ -29,7 +29,7 @@ func TestACallThatRunsLateFencesNothing(t *testing.T) {
 				handled.Add(1)
 				return nil
 			}
-			for end := time.Now().Add(10 * time.Millisecond); time.Now().Before(end); { // it works
+			for end := time.Now().Add(10 * time.Millisecond); time.Now().Before(end); { // keeps the processor busy
 			}
 			worked.Add(1)
 			return nil
@@ -57,7 +57,7 @@ func TestACallThatRunsLateFencesNothing(t *testing.T) {
 	for i := range busy {
 		all = append(all, fmt.Sprint("busy", i))
 	}
-	src.set(resources(all...), nil) // all at once
+	src.set(resources(all...), nil) // the source gets them all at once
 	m.Refetch()
 	await(t, "each busy one had its turn", func() bool { return worked.Load() >= busy })
 	if n := terminated.Load(); n > 0 {

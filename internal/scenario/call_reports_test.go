@@ -9,7 +9,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// A handler whose work goes on after Handle, and fails there, is still the one that has the resource.
+// A handler whose work goes on after Handle, and fails then, keeps the resource.
 func TestWhatAHandlerReportsIsShownAndMovesNothing(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	claims := make(chan drm.Claim, 1)
@@ -54,7 +54,7 @@ func TestWhatAHandlerReportsIsShownAndMovesNothing(t *testing.T) {
 	drm.NewClaim("app", "m", drm.Resource{ID: "x"}, 1, nil).Report(nil) // there is nobody to tell
 }
 
-// A claim may be handled twice in turn, and what is said of the first handling is not true of the second.
+// A claim may be handled twice, one handling after the other. A report of the first says nothing about the second.
 func TestAReportOfAnEarlierHandlingIsIgnored(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	claims := make(chan drm.Claim, 2)

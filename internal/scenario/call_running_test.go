@@ -12,18 +12,18 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// silentReceiver is the address of a receiver that takes connections, and never answers.
+// silentReceiver returns the address of a receiver that accepts connections, and never answers.
 func silentReceiver(tb testing.TB) string {
 	tb.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		tb.Fatal(err)
 	}
-	tb.Cleanup(func() { _ = listener.Close() }) // the kernel takes connections that nobody accepts
+	tb.Cleanup(func() { _ = listener.Close() }) // the kernel completes connections that nobody accepts
 	return "http://" + listener.Addr().String() + "/"
 }
 
-// silentHook is a Webhook whose requests go there.
+// silentHook is a Webhook whose requests go to a silentReceiver.
 func silentHook(tb testing.TB) *handler.Webhook {
 	tb.Helper()
 	hook, err := handler.NewWebhook(handler.WebhookConfig{URL: silentReceiver(tb)})
@@ -34,7 +34,7 @@ func silentHook(tb testing.TB) *handler.Webhook {
 	return hook
 }
 
-// assignmentOf is what a client sees of a resource.
+// assignmentOf returns what a client sees of a resource.
 func (w *world) assignmentOf(id string) drm.Assignment {
 	w.tb.Helper()
 	a, err := w.client().Lookup(w.tb.Context(), id)
@@ -74,7 +74,7 @@ func TestAReceiverThatNeverAnswersShows(t *testing.T) {
 		"no answer came")
 }
 
-// A failure is to be seen while the receiver, or the handler, is still being told of it.
+// A failure shows while the receiver, or the handler, is still being told of it.
 func TestAFailureShowsWhileItIsTold(t *testing.T) {
 	t.Parallel()
 	w, told := newWorld(t), make(chan struct{})
@@ -98,7 +98,7 @@ func TestAFailureShowsWhileItIsTold(t *testing.T) {
 	close(told)
 }
 
-// A stop waits for the answer to a Handle, but leaves Terminate its time, and nothing waits long for a notification.
+// A stop waits for the answer to a Handle, but leaves enough time for Terminate. Nothing waits long for a notification.
 func TestAStopIsOverInItsTimeThoughTheReceiverNeverAnswers(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -118,12 +118,12 @@ func TestAStopIsOverInItsTimeThoughTheReceiverNeverAnswers(t *testing.T) {
 
 var errNo = errors.New("no")
 
-// finisher is a handler whose calls are to be finished.
+// finisher is a handler that wants its calls to be finished.
 type finisher struct{ drm.Handler }
 
 func (finisher) FinishesCalls() bool { return true }
 
-// A notification under way when the stop begins is not waited for as long as at other times.
+// A stop does not wait for a notification in progress for as long as the member does at other times.
 func TestAStopDoesNotWaitForNotifications(t *testing.T) {
 	t.Parallel()
 	w, telling := newWorld(t), make(chan struct{}, 10)

@@ -17,7 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// A receiver that may have begun, though no answer of it came, is told to terminate; one that refused is not.
+// A receiver that may have begun, although it has not answered, is told to terminate. A receiver that refused is not.
 func TestAHandleOfUnknownOutcomeIsTerminated(t *testing.T) {
 	for name, tc := range map[string]struct {
 		answer func(w http.ResponseWriter, over <-chan struct{})
@@ -82,7 +82,7 @@ func TestAHandleOfUnknownOutcomeIsTerminated(t *testing.T) {
 	}
 }
 
-// Where that Terminate fails too, the resource is not given away as if the handler did not have it.
+// Where that Terminate fails too, the handler may still have the resource, so it is not given away.
 func TestAnUnknownOutcomeThatCannotBeEndedIsHeld(t *testing.T) {
 	w := newWorld(t)
 	var terminates atomic.Int32

@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// crowd is a world with a shard of many resources, and what a member asks of etcd.
+// crowd is a world with a shard of many resources, and with the requests that a member sends to etcd.
 type crowd struct {
 	*world
 	r     *recorder
@@ -25,9 +25,9 @@ type crowd struct {
 	m     *drm.Manager
 }
 
-// newCrowd starts a member that handles them: the first one first, and the others when the member is about to say so.
-// That does not reach etcd before all are handled, so that the others go in one summary. What becomes of that, spoil
-// says.
+// newCrowd starts a member that handles the resources: the first one first, and the others when the member is about to
+// write the first one's state. That write does not reach etcd before all are handled, so the others go in one summary.
+// spoil decides what becomes of that.
 func newCrowd(t *testing.T, w *world, spoil func(ofKind int) fault) *crowd {
 	t.Helper()
 	c := &crowd{world: w, r: newRecorder(t), q: newRequests(w.app), shard: shard.Of("0", 64)}
@@ -76,7 +76,7 @@ func (c *crowd) member(id string, src *source) *drm.Manager {
 	return c.start(cfg)
 }
 
-// active waits until whoever asks etcd is told that all are.
+// active waits until all are active according to etcd.
 func (c *crowd) active(when string) {
 	c.tb.Helper()
 	client := c.client()
@@ -86,7 +86,7 @@ func (c *crowd) active(when string) {
 	})
 }
 
-// summaries are the keys of those of the shard.
+// summaries returns the keys of the shard's summaries.
 func (c *crowd) summaries() []string {
 	c.tb.Helper()
 	resp, err := c.etcd.Get(c.tb.Context(), appLayout.Summaries(c.shard), clientv3.WithPrefix())
@@ -166,7 +166,7 @@ func TestOneSummaryTellsOfManyClaims(t *testing.T) {
 		t.Errorf("%d terminations", got)
 	}
 
-	// It goes with the shard, and with the member.
+	// The summary goes with the shard, and with the member.
 	b := c.member("b", nil)
 	c.put(appLayout.Pin(c.shard), "b")
 	c.r.until("the other member has all, and nothing is left of the first", func() bool {

@@ -37,7 +37,7 @@ func (w *world) catalogueOf(n int) {
 	}
 }
 
-// counting counts the keys that a client reads, by where they are.
+// counting counts the keys that a client reads, by the part of the app that they are in.
 type counting struct {
 	clientv3.KV
 	resources, claims, others int
@@ -136,7 +136,7 @@ func TestMembersAndDrainsReadNoCatalogue(t *testing.T) {
 	if err := c.WaitUndrained(t.Context(), "a"); err != nil {
 		t.Fatal(err)
 	}
-	if k.resources > 5*n { // its share, and again what was not complete at first
+	if k.resources > 5*n { // the member's share, and some of it again that was incomplete at first
 		t.Errorf("to wait for the end of a drain, %d entries were read", k.resources)
 	}
 	if ms, err := c.Members(t.Context()); err != nil || ms[0].Resources != all["a"] {
@@ -159,7 +159,7 @@ func TestTheLastMemberIsNotDrained(t *testing.T) {
 	if err := c.Drain(t.Context(), "a"); err != nil {
 		t.Errorf("what is ordered already: %v", err)
 	}
-	// Two at the same moment may both have been let through.
+	// Two orders at the same moment may both have been accepted.
 	layout := keys.New(drm.DefaultPrefix, "app")
 	if _, err := w.etcd.Put(t.Context(), layout.Drain("b"), ""); err != nil {
 		t.Fatal(err)
@@ -206,7 +206,7 @@ func TestAMemberThatIsNotThereCanBeDrainedAndUndrained(t *testing.T) {
 		t.Errorf("%+v, %v", s.Drains, err)
 	}
 
-	// It is used again, and says why it has nothing.
+	// The id is used again, and the member says why it has nothing.
 	core, logs := observer.New(zap.InfoLevel)
 	cfg := w.config("b", r)
 	cfg.Logger = zap.New(core)
@@ -227,7 +227,7 @@ func TestAMemberThatIsNotThereCanBeDrainedAndUndrained(t *testing.T) {
 		t.Error(err)
 	}
 
-	// One that is gone for good.
+	// This member is gone for good.
 	if err := c.Undrain(t.Context(), "nobody"); err != nil {
 		t.Fatal(err)
 	}
@@ -351,7 +351,7 @@ func TestAllocateMakesAnAppOnlyWhereItMay(t *testing.T) {
 	}
 }
 
-// Whoever looks at the members soon after something has changed finds what is so, and need not wait for the interval.
+// A client that looks at the members soon after a change finds the new figures, without waiting for the interval.
 func TestFiguresAreWrittenWhenAMemberHasComeToRest(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	w.options.StatsInterval = time.Hour

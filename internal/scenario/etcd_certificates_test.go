@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/tlsfiles/tlstest"
 )
 
-// TestRotatedCertificatesCountForTheNextConnection: authority, server's and client's certificate are all replaced, etcd
-// is started anew with them, and the member goes on with the leases and claims that it had.
+// In TestRotatedCertificatesCountForTheNextConnection, the certificates of the authority, the server and the client are
+// all replaced, and etcd is started anew with them. The member goes on with the leases and claims that it had.
 func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 	t.Parallel()
 	dir, first, second := t.TempDir(), tlstest.New(t), tlstest.New(t)
@@ -61,7 +61,7 @@ func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 			t.Error(err)
 		}
 	}()
-	for deadline := time.Now().Add(patience); ; { // the connection is tried again at intervals
+	for deadline := time.Now().Add(patience); ; { // the client tries to connect again at intervals
 		ctx, cancel := context.WithTimeout(t.Context(), patience)
 		err := m.Allocate(ctx, resources("after")[0])
 		cancel()
@@ -78,7 +78,7 @@ func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 	}
 	w.stop(m)
 
-	// What the old authority signed is not let in any more, on either side.
+	// Neither side accepts any more what the old authority has signed.
 	first.Write(dir, "member")
 	member.Etcd.GetTLS, member.Etcd.DialTimeout = files.TLS, time.Second
 	if _, err := w.tryStart(t.Context(), member); !errors.Is(err, drm.ErrUnreachable) {

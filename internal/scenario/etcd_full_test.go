@@ -28,14 +28,14 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w, r := worldAt(t, server.Endpoint()), newRecorder(t) // it fails the test if any resource is handled by two at once
+	w, r := worldAt(t, server.Endpoint()), newRecorder(t) // the recorder fails the test if two members handle a resource at once
 	proxy, err := faultproxy.New(w.endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(proxy.Close)
 	src, ms := newSource(ids(n)...), map[string]*drm.Manager{}
-	seen, log := observer.New(zap.WarnLevel)       // of the one that stays
+	seen, log := observer.New(zap.WarnLevel)       // the log of the member that stays
 	for _, id := range []string{"gone", "stays"} { // the first one coordinates
 		cfg := w.config(id, r)
 		cfg.LeaseTTL, cfg.Etcd = 4*time.Second, drm.EtcdConfig{
@@ -49,7 +49,7 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		}
 		ms[id] = w.start(cfg)
 	}
-	t.Cleanup(proxy.Heal) // or it would stop in no good order
+	t.Cleanup(proxy.Heal) // else the member could not stop in order
 	r.until("they share all", func() bool { return len(r.holders()) == n && settled(t, w) })
 	before := r.holders()
 	kept := len(ms["stays"].Held())

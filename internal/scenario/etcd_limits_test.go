@@ -15,7 +15,7 @@ import (
 
 func maxTxnOps(n uint) func(*embedded.Config) { return func(c *embedded.Config) { c.MaxTxnOps = n } }
 
-// limitedWorld is a world on an etcd that takes less than usual in a request.
+// limitedWorld makes a world on an etcd that accepts less than usual in a request.
 func limitedWorld(t *testing.T, limit func(*embedded.Config)) *world {
 	t.Helper()
 	return worldAt(t, embeddedtest.ServerOf(t, limit).Endpoint())
@@ -99,8 +99,7 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 	}
 }
 
-// What a source does that etcd does not take must not keep its record from being written, or nothing would be told at
-// all.
+// Even where etcd does not accept the source's items, the record must be written, or status could not tell of it.
 func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
 	w, r := limitedWorld(t, func(c *embedded.Config) { c.MaxRequestBytes = 8 << 10 }), newRecorder(t)
 	const large = 100
@@ -123,7 +122,7 @@ func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
 	}
 }
 
-// Two are enough for everything but the catalogue of a source, whose writes compare three keys.
+// Two operations are enough for everything but the catalogue of a source, whose writes compare three keys.
 func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 	t.Parallel()
 	w, r := limitedWorld(t, maxTxnOps(2)), newRecorder(t)

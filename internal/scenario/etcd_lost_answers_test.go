@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// Each kind of request, in turn, is lost on its way, or its answer is, or it is carried out when nobody waits for it
-// any more. Nothing is handled twice, nothing is forgotten, and nothing is left behind.
+// A request of each kind, in turn, is lost on its way, or its answer is lost, or it is carried out when nobody waits
+// for it any more. No resource is handled twice at once, none is forgotten, and no key is left behind.
 func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	server := embeddedtest.Server(t)
 	etcd := embeddedtest.Client(t, server.Endpoint())
@@ -25,7 +25,7 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	} {
 		for _, f := range []fault{loseAnswer, loseRequest, beLate} {
 			if k == keepalives && f == beLate {
-				continue // it goes with its stream
+				continue // a keepalive cannot be late: it goes with its stream
 			}
 			t.Run(fmt.Sprintf("%s/%s", k, f), func(t *testing.T) {
 				t.Parallel()
@@ -48,8 +48,8 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	}
 }
 
-// liveThrough has members come and go, and resources too, over clients that q sees; then it looks whether all is as it
-// should be.
+// liveThrough lets members and resources come and go, over clients whose requests q sees. Then it checks that
+// everything is as it should be.
 func (w *world) liveThrough(q *requests) {
 	t := w.tb
 	// The recorder fails the test if two members handle a resource at once.
@@ -63,7 +63,7 @@ func (w *world) liveThrough(q *requests) {
 		}
 		return cfg
 	}
-	plain := w.startAgain(config("plain", nil)) // it coordinates until it resigns to one that has a source
+	plain := w.startAgain(config("plain", nil)) // plain coordinates until it resigns in favour of a member with a source
 	r.until("the one without a source coordinates", func() bool {
 		s, err := w.client().Status(context.Background())
 		return err == nil && s.Coordinator == "plain"
@@ -73,14 +73,14 @@ func (w *world) liveThrough(q *requests) {
 		t.Helper()
 		r.until(what, func() bool {
 			err := f(context.Background())
-			return err == nil || errors.Is(err, drm.ErrNotFound) // of a second try: the first one's answer was lost
+			return err == nil || errors.Is(err, drm.ErrNotFound) // a second try may find nothing, where the answer to the first was lost
 		})
 	}
 	for _, id := range []string{"x1", "x2", "x3"} {
 		again("allocate", func(ctx context.Context) error { return plain.Allocate(ctx, drm.Resource{ID: id}) })
 	}
 	r.until("15 are handled by two", func() bool { return len(r.holders()) == 15 && settled(t, w) })
-	// Not x1: a try to allocate it that was given up may be carried out after it was deallocated (see Allocate).
+	// This does not deallocate x1: an attempt to allocate x1 that was given up may be carried out later (see Allocate).
 	again("deallocate", func(ctx context.Context) error { return a.Deallocate(ctx, "x3") })
 	again("deallocate", func(ctx context.Context) error { return plain.Deallocate(ctx, "r1") })
 	r.until("13 are handled by two", func() bool { return len(r.holders()) == 13 && settled(t, w) })
@@ -101,7 +101,7 @@ func (w *world) liveThrough(q *requests) {
 		return len(held) == 11 && settled(t, w)
 	}
 	r.until("what is wanted is handled, and nothing else", as)
-	if q.awaited { // it comes by itself, if one waits
+	if q.awaited { // the fault comes by itself after some time
 		r.until("the fault has come", func() bool { return q.injected() > 0 })
 		r.until("what is wanted is handled still", as)
 	}
@@ -118,7 +118,7 @@ func (w *world) liveThrough(q *requests) {
 	w.nothingLeftBehind()
 }
 
-// nothingLeftBehind fails the test if something that goes with a member is in etcd although there is none.
+// nothingLeftBehind fails the test if etcd has keys that should have gone with a member, although there is no member.
 func (w *world) nothingLeftBehind() {
 	w.tb.Helper()
 	root := "/drm/" + w.app + "/"
@@ -138,7 +138,7 @@ func (w *world) nothingLeftBehind() {
 		if len(left) == 0 {
 			return
 		}
-		if time.Now().After(deadline) { // what could not be given back goes when its lease expires
+		if time.Now().After(deadline) { // keys that could not be given back go when their lease expires
 			w.tb.Fatalf("left behind: %v", left)
 		}
 		<-time.After(50 * time.Millisecond)

@@ -17,7 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// misses makes watches that silently leave out deletes of keys that contain a text, as etcd's have been known to.
+// misses makes watches silently leave out deletes of keys that contain a text, as etcd's watches have been known to do.
 type misses struct {
 	containing string
 	missed     atomic.Int32

@@ -13,8 +13,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
-// outage is an app in which keeper goes on through an outage, and stopper does not. They share no recorder: where only
-// one of them is cut off, two handle a resource, as the policy says.
+// outage starts an app in which keeper goes on through an outage, and stopper does not. They have a recorder each:
+// where only one of them is cut off, two members handle a resource, as the policy says.
 func (w *world) outage(keeper, stopper *recorder, n int, change func(*drm.Config)) map[string]*drm.Manager {
 	w.tb.Helper()
 	all := map[string]*drm.Manager{}
@@ -42,12 +42,12 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	t.Cleanup(func() { _ = server.Close() }) // after the members have stopped
+	t.Cleanup(func() { _ = server.Close() }) // this runs after the members have stopped
 	etcd()
 	cfg.ListenClient = server.Endpoint()
 	w := worldAt(t, server.Endpoint())
 	keeper, stopper := newRecorder(t), newRecorder(t)
-	var claims sync.Map // resource → the claim of its last Handle
+	var claims sync.Map // for each resource: the claim of its last Handle
 	keeper.onHandle = func(ctx context.Context, c drm.Claim) error {
 		claims.Store(c.Resource.ID, c)
 		return nil
@@ -86,7 +86,7 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 	stopper.until("all is as before", func() bool {
 		return len(stopper.holders()) == 20-len(held) && len(keeper.holders()) == len(held) && settled(t, w)
 	})
-	untouched("after the outage") // what else it had for a while was the other one's, which had to register again
+	untouched("after the outage") // what else it had for a while belonged to the other member, which had to register again
 }
 
 func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {
@@ -94,7 +94,7 @@ func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() { _ = server.Close() }) // once more does no harm
+	t.Cleanup(func() { _ = server.Close() }) // closing it twice does no harm
 	w, r := worldAt(t, server.Endpoint()), newRecorder(t)
 	cfg := w.config("a", r)
 	cfg.LeaseTTL, cfg.Etcd.CommandTimeout, cfg.OutagePolicy = 2*time.Second, time.Second, drm.KeepOnOutage
@@ -167,7 +167,7 @@ func TestFollowOwnersTellsWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
 	until := func(want bool) {
 		t.Helper()
 		timeout := time.After(time.Minute)
-		for isLost != want { // a slow machine may make it take etcd for lost besides
+		for isLost != want { // on a slow machine the member may also report that etcd is lost
 			select {
 			case err := <-states:
 				if isLost == (err != nil) {

@@ -15,8 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// restorable is an etcd that can be taken back to an earlier state, as an operator does with a snapshot: same address,
-// same cluster, older data.
+// restorable is an etcd that can be taken back to an earlier state, as an operator does with a snapshot: with the same
+// address, the same cluster, and older data.
 type restorable struct {
 	tb     testing.TB
 	cfg    embedded.Config
@@ -49,7 +49,7 @@ func (r *restorable) stop() {
 	}
 }
 
-// save keeps the state of now for restore. etcd is away meanwhile.
+// save keeps the present state for restore. etcd is away meanwhile.
 func (r *restorable) save() (saved string) {
 	r.tb.Helper()
 	saved = filepath.Join(r.tb.TempDir(), "saved")
@@ -77,7 +77,7 @@ func (r *restorable) restore(saved string) {
 func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 	t.Parallel()
 	etcd := newRestorable(t)
-	w, r := worldAt(t, etcd.server.Endpoint()), newRecorder(t) // it fails on a token that falls
+	w, r := worldAt(t, etcd.server.Endpoint()), newRecorder(t) // the recorder fails the test if a token falls
 	r.onTerminate = r.hasItsTime
 	var members []*drm.Manager
 	for i := range 3 {
@@ -91,7 +91,7 @@ func TestAnEtcdRestoredFromAnOlderStateEndsEveryMember(t *testing.T) {
 		members = append(members, m)
 	}
 	r.until("all are handled", func() bool { return len(r.holders()) == 30 && settled(t, w) })
-	saved := etcd.save() // with the members' leases in it: their keepalives will go on to succeed
+	saved := etcd.save() // has the members' leases, so that their keepalives succeed after the restore
 	for i := range 20 {
 		id := fmt.Sprintf("later%d", i)
 		r.until("etcd takes an allocation again", func() bool {

@@ -18,7 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
-// startAndClient starts a member, and makes a client, with a config that cannot work, and returns both errors.
+// startAndClient starts a member and makes a client, with a config that cannot work. It returns both errors.
 func startAndClient(t *testing.T, etcd drm.EtcdConfig) []error {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
@@ -34,8 +34,8 @@ func startAndClient(t *testing.T, etcd drm.EtcdConfig) []error {
 	return []error{start, client}
 }
 
-// A member is to be back soon after etcd is, however long that was away. gRPC's own pauses would need more than a
-// minute for as many attempts.
+// A member must be back soon after etcd is back, however long etcd was away. With gRPC's own pauses, as many attempts
+// would take more than a minute.
 func TestAnEtcdThatIsAwayIsTriedOftenEnough(t *testing.T) {
 	t.Parallel()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
@@ -77,7 +77,7 @@ func TestAnEtcdThatCannotBeReachedIsExplained(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	proxy.Close() // nobody listens there
+	proxy.Close() // nobody listens at this address any more
 	for name, test := range map[string]struct {
 		etcd drm.EtcdConfig
 		want []string
@@ -86,7 +86,8 @@ func TestAnEtcdThatCannotBeReachedIsExplained(t *testing.T) {
 			drm.EtcdConfig{Endpoints: []string{proxy.Endpoint()}, DialTimeout: time.Second},
 			[]string{"no answer within 1s", proxy.Endpoint() + ": connection refused"},
 		},
-		// What does not pass is told at once: a start would wait for ten minutes else, and the test not for so long.
+		// A failure that cannot pass by itself is told at once. Otherwise a start would wait for ten minutes, which is
+		// longer than the test waits.
 		"a certificate that is not trusted": {
 			drm.EtcdConfig{
 				Endpoints: []string{server.Endpoint()}, TLS: strangers.client("a"), DialTimeout: 10 * time.Minute,
@@ -136,7 +137,7 @@ func TestAMemberSaysWhyEtcdDoesNotAnswer(t *testing.T) {
 	cfg.Etcd = drm.EtcdConfig{Endpoints: []string{proxy.Endpoint()}, CommandTimeout: time.Second}
 	cfg.LeaseTTL, cfg.StopTimeout, cfg.Logger = 2*time.Second, time.Millisecond, zap.New(core)
 	m := w.startOnly(cfg)
-	t.Cleanup(func() { _ = m.Stop(context.Background()) }) // which cannot give its lease back
+	t.Cleanup(func() { _ = m.Stop(context.Background()) }) // the member cannot give its lease back
 	proxy.Close()
 	r.until("the log says why", func() bool {
 		for _, entry := range logs.All() {

@@ -63,8 +63,8 @@ func (w *usersWorld) member(id string, r *recorder, change func(*drm.Config)) *d
 	return w.start(cfg)
 }
 
-// renewed waits until a lease of the app was renewed so many times more. It is for leases of 10 s, which are renewed
-// each 2 s: what is left of them in whole seconds falls in between.
+// renewed waits until a lease of the app has been renewed so many times more. It is for leases of 10 s, which are
+// renewed every 2 s: in between, their remaining time in whole seconds falls.
 func (w *usersWorld) renewed(r *recorder, times int) {
 	w.tb.Helper()
 	key := w.keysWith("/claims/")[0]
@@ -85,7 +85,7 @@ func (w *usersWorld) renewed(r *recorder, times int) {
 func TestAnIdleMemberAuthenticatesOnce(t *testing.T) {
 	for name, test := range map[string]struct {
 		client func(w *usersWorld) *clientv3.Client
-		logins int // once it is idle
+		logins int // how often it logs in while it is idle
 	}{
 		"endpoints": {client: func(*usersWorld) *clientv3.Client { return nil }},
 		"the caller's client": {client: func(w *usersWorld) *clientv3.Client {
@@ -115,11 +115,11 @@ func TestAnIdleMemberAuthenticatesOnce(t *testing.T) {
 			r.until("it is handled", func() bool { return r.holders()["x"] == "a" })
 			w.renewed(r, 2)
 			logins, streams := w.calls.Logins(), w.calls.Of(pb.Lease_LeaseKeepAlive_FullMethodName)
-			if client == nil && logins > 2 { // root's is the other
+			if client == nil && logins > 2 { // root makes the other one
 				t.Errorf("it began with %d requests for a token", logins-1)
 			}
 			w.renewed(r, 5)
-			// A stream that was slow may get company.
+			// Where a stream is slow, the member opens another one.
 			if n := w.calls.Of(pb.Lease_LeaseKeepAlive_FullMethodName) - streams; n > 2 {
 				t.Errorf("it renewed its leases over %d more streams", n)
 			}
@@ -130,7 +130,7 @@ func TestAnIdleMemberAuthenticatesOnce(t *testing.T) {
 	}
 }
 
-// What ends tokens, and what becomes of a member then.
+// Tokens end for several reasons. A member goes on in each case.
 func TestMembersOutliveTheirTokens(t *testing.T) {
 	for name, end := range map[string]func(w *usersWorld){
 		"the password was set": func(w *usersWorld) { embeddedtest.SetPassword(w.tb, w.root, embeddedtest.Password) },
@@ -151,7 +151,7 @@ func TestMembersOutliveTheirTokens(t *testing.T) {
 				return len(a.Held())+len(b.Held()) == 20 && len(a.Held()) > 0 && len(b.Held()) > 0
 			})
 			end(w)
-			w.stop(b) // whose shards a has to follow from now on
+			w.stop(b) // a has to follow its shards from now on
 			r.until("the other has them all", func() bool { return len(a.Held()) == 20 })
 			allocate(t, a, "new")
 			r.until("it hears of new ones", func() bool { return r.holders()["new"] == "a" })
@@ -220,7 +220,7 @@ func TestAPasswordThatWasChangedIsToldAndRecoveredFrom(t *testing.T) {
 	}
 }
 
-// Users whom etcd knows by the common name of their certificate need no tokens.
+// etcd may know a user by the common name of its certificate. Such a user needs no tokens.
 func TestUsersByCertificate(t *testing.T) {
 	t.Parallel()
 	certs := newCertificates(t)
@@ -270,7 +270,7 @@ func TestUsersByCertificate(t *testing.T) {
 	}
 }
 
-// certificates are those of a test's own authority.
+// certificates are the certificates of an authority that belongs to the test.
 type certificates struct {
 	t      *testing.T
 	dir    string
@@ -291,7 +291,7 @@ func newCertificates(t *testing.T) *certificates {
 
 func (c *certificates) path(name string) string { return filepath.Join(c.dir, name) }
 
-// make makes a certificate, signed by the authority, and writes it down.
+// make makes a certificate that the authority has signed, and writes it to a file.
 func (c *certificates) make(name string, parent *x509.Certificate) (*ecdsa.PrivateKey, *x509.Certificate) {
 	c.t.Helper()
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
@@ -332,7 +332,7 @@ func (c *certificates) make(name string, parent *x509.Certificate) (*ecdsa.Priva
 	return key, cert
 }
 
-// client is the configuration of a client with a user's certificate.
+// client returns the TLS configuration of a client with a user's certificate.
 func (c *certificates) client(user string) *tls.Config {
 	c.t.Helper()
 	c.make(user, c.ca)

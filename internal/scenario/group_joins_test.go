@@ -31,7 +31,7 @@ func TestMembersThatJoinTogetherMoveNothingTwice(t *testing.T) {
 		}
 		return len(r.holders()) == 60 && len(by) == 6 && settled(t, w)
 	})
-	// One by one, they would have moved 60/2 + 60/3 + … + 60/6 = 87 of them besides.
+	// Had they joined one by one, 60/2 + 60/3 + … + 60/6 = 87 resources would have moved besides.
 	if n := r.count("handle", ""); n > 75 {
 		t.Errorf("%d calls of Handle for 60 resources", n)
 	}
@@ -45,7 +45,7 @@ func TestALoneJoinDoesNotWait(t *testing.T) {
 		return len(r.holders()) == 20 && time.Since(began) > 2*time.Second
 	})
 	cfg := w.config("b", r)
-	cfg.JoinDelay = time.Minute // longer than anything here is waited for
+	cfg.JoinDelay = time.Minute // longer than the test waits for anything
 	w.start(cfg)
 	r.until("two share all", func() bool {
 		return r.count("terminate", "") > 0 && len(r.holders()) == 20 && settled(t, w)

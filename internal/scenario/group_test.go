@@ -70,7 +70,7 @@ func TestAJoinMovesOnlyWhatTheJoinerReceives(t *testing.T) {
 	}
 }
 
-// settled says whether everything is active where it belongs.
+// settled reports whether everything is active where it belongs.
 func settled(t testing.TB, w *world) bool {
 	s, err := w.client().Status(t.Context())
 	if err != nil {
@@ -101,7 +101,7 @@ func TestStopTerminatesEverythingBeforeOthersHandleIt(t *testing.T) {
 		}
 		return len(r.holders()) == 40
 	})
-	w.stop(ms["a"]) // again: the same answer
+	w.stop(ms["a"]) // a second Stop has the same result
 	select {
 	case <-ms["a"].Done():
 	default:
@@ -127,7 +127,7 @@ func TestStopTerminatesEverythingBeforeOthersHandleIt(t *testing.T) {
 	}
 }
 
-// A stop that cuts a Handle short ends its context, and not the claim: what it began may be ended in an orderly way.
+// A stop that cuts a Handle short ends its context but not the claim, so that Terminate can end what Handle began.
 func TestTheClaimOutlivesAHandleThatIsCutShort(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -162,8 +162,8 @@ func TestTheClaimOutlivesAHandleThatIsCutShort(t *testing.T) {
 	}
 }
 
-// There is nothing to worry about, whatever the stop overtakes: a request that is on its way is not waited for where
-// nothing needs it any more.
+// An idle member stops without a warning, whatever is on its way: a stop does not wait for requests that nothing needs
+// any more.
 func TestAnIdleMemberStopsWithoutAWarning(t *testing.T) {
 	w := newWorld(t)
 	observed, logs := observer.New(zap.WarnLevel)
@@ -209,7 +209,7 @@ func TestSourceChangesReachTheHandler(t *testing.T) {
 	}
 }
 
-// updatingRecorder is a recorder that takes changed data in place.
+// updatingRecorder is a recorder that has Update, and so takes changed data without a Terminate.
 type updatingRecorder struct{ *recorder }
 
 func (u updatingRecorder) Update(_ context.Context, c drm.Claim) error {
@@ -295,7 +295,7 @@ func TestADeallocationDuringASlowHandleEndsNotHeld(t *testing.T) {
 		close(entered)
 		<-ctx.Done()
 		cause.Store(context.Cause(ctx))
-		return nil // it did what it could
+		return nil // Handle did what it could
 	}
 	ms := w.members(r, nil, "a")
 	if err := ms["a"].Allocate(t.Context(), drm.Resource{ID: "slow"}); err != nil {
@@ -376,7 +376,7 @@ func TestATerminateIsLoggedWithItsCause(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until("it is terminated", allHeld(r, 0))
-	w.stop(m) // what is logged is written by then
+	w.stop(m) // all lines of the log are written when Stop returns
 	told := logs.FilterMessage("terminate").All()
 	if len(told) != 1 {
 		t.Fatalf("logged: %v", told)

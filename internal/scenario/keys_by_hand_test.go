@@ -16,7 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// byHand is an app of two members, one of which an operator lays hands on.
+// byHand is an app of two members. An operator changes the keys of one of them.
 type byHand struct {
 	*world
 	keys.Layout
@@ -77,16 +77,16 @@ func (h *byHand) eventually(key string, there bool) {
 	h.until(fmt.Sprintf("%s is there: %v", key, there), func() bool { return len(h.get(key).Kvs) > 0 == there })
 }
 
-// Each of our keys is deleted by hand, and each lease is revoked. Whatever it is, it ends with each resource handled by
-// one member, and tokens that rose.
+// An operator deletes each kind of key by hand, and revokes each kind of lease. In the end, each resource is handled by
+// one member, and no token has fallen.
 func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 	server := embeddedtest.Server(t)
 	for n, test := range []struct {
 		name    string
-		overlap bool // two at once are possible until the members have heard of it
+		overlap bool // whether two may handle a resource until the members have heard of the damage
 		prepare func(h *byHand)
 		damage  func(h *byHand)
-		then    func(h *byHand) // before all is to be well again
+		then    func(h *byHand) // runs before everything must be well again
 	}{
 		{
 			name: "member key", damage: func(h *byHand) { h.delete(h.Member("a")) },
@@ -166,7 +166,7 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 			name: "source's entry", damage: func(h *byHand) { h.delete(h.Resource(h.shardOf("r0"), "r0")) },
 			then: func(h *byHand) {
 				h.until("it is not handled", func() bool { return !h.each(h.wanted...) })
-				h.delete(h.Coordinator()) // a new term reads the catalogue anew; else it is read anew after an hour
+				h.delete(h.Coordinator()) // a new term reads the catalogue anew; otherwise that happens after an hour
 			},
 		},
 	} {
@@ -205,7 +205,7 @@ func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
 
 func (h *byHand) shardOf(id string) int { return shard.Of(id, 64) }
 
-// moveBy puts a key that makes r0 be the other member's, and waits for that.
+// moveBy puts a key that gives r0 to the other member, and waits until that one handles it.
 func (h *byHand) moveBy(key string, value func(to string) string) {
 	h.world.tb.Helper()
 	was, err := h.client().Lookup(context.Background(), "r0")
@@ -254,7 +254,7 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 	if resp, err := w.etcd.Get(t.Context(), layout.Config()); err != nil || len(resp.Kvs) != 0 {
 		t.Errorf("the key was rewritten: %v, %v", resp, err)
 	}
-	// It is put back, and a member is started anew, which takes over when the others have gone.
+	// The config is put back, and a new member starts. It takes over when the others have gone.
 	if _, err := w.etcd.Put(t.Context(), layout.Config(), string(config.Kvs[0].Value)); err != nil {
 		t.Fatal(err)
 	}

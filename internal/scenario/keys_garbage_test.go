@@ -14,7 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// These tests put by hand what DRM never would: values that are no values, and keys that are nobody's.
+// These tests put by hand what DRM would never put: values that cannot be read, and keys that do not belong to it.
 
 var appLayout = keys.New(drm.DefaultPrefix, "app")
 
@@ -29,7 +29,7 @@ func (w *world) put(key, value string, opts ...clientv3.OpOption) {
 	}
 }
 
-// get reads a key by hand; empty where there is none.
+// get reads a key by hand. It returns "" where there is none.
 func (w *world) get(key string) (value string, lease int64) {
 	w.tb.Helper()
 	resp, err := w.etcd.Get(context.Background(), key)
@@ -94,7 +94,7 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 		appLayout.Root() + "what":                                "?",
 		appLayout.Root() + "config/more":                         "?",
 		appLayout.Shards() + "ffff/resources/x":                  "?",
-		appLayout.Root()[:len(appLayout.Root())-1] + "-2/config": "?", // below the prefix, and another app's
+		appLayout.Root()[:len(appLayout.Root())-1] + "-2/config": "?", // below the prefix, but in another app
 	}
 	for key, value := range foreign {
 		w.put(key, value)
@@ -106,7 +106,7 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 	if err != nil || len(found) < len(foreign)-3 {
 		t.Errorf("%d violations, %v: %+v", len(found), err, found)
 	}
-	if n := r.count("handle", "before"); n > 2 { // once more where the slot that nobody can read makes the ring longer
+	if n := r.count("handle", "before"); n > 2 { // a second time where the slot that nobody can read makes the ring longer
 		t.Errorf("what was handled already was handled %d times", n)
 	}
 	for _, m := range ms {
@@ -144,7 +144,7 @@ func TestAClaimThatIsNotUnderstoodIsSomebodyElses(t *testing.T) {
 			if err := w.client().Allocate(t.Context(), drm.Resource{ID: "y"}); err != nil {
 				t.Fatal(err)
 			}
-			w.handled("z") // after y, so that y was decided about
+			w.handled("z") // z comes after y, so the member has decided about y
 			if n := r.count("handle", "y"); n != 0 {
 				t.Errorf("handled %d times under another's claim", n)
 			}
@@ -191,7 +191,7 @@ func TestGarbageOverTheEntryOfWhatIsHandledChangesNothing(t *testing.T) {
 	if err != nil || len(found) != 1 || found[0].Kind != drm.ViolationCorrupt || found[0].Resource != "x" {
 		t.Errorf("%+v, %v", found, err)
 	}
-	// A member that begins anew knows nothing of it: what is not understood is not begun with.
+	// A member that starts anew has never understood the entry, so it does not begin with the resource.
 	w.stop(ms["a"])
 	w.members(r, nil, "a")
 	w.handled("z")
@@ -201,7 +201,7 @@ func TestGarbageOverTheEntryOfWhatIsHandledChangesNothing(t *testing.T) {
 	if got, _ := w.get(resourceKey("x")); got != "garbage" {
 		t.Errorf("it was touched: %q", got)
 	}
-	// Who names it can have it: Allocate overwrites it, and Deallocate takes it out.
+	// The id is enough to repair the entry: Allocate overwrites it, and Deallocate removes it.
 	w.handled("x")
 	w.put(resourceKey("x"), "garbage")
 	if err := w.client().Deallocate(t.Context(), "x"); err != nil {
@@ -221,9 +221,9 @@ func TestGarbageOverAMembersOwnKeysIsPutRight(t *testing.T) {
 			m := w.members(r, src, "a")["a"]
 			r.until("it is handled", allHeld(r, 1))
 			w.put(key, "\xff")
-			src.set(resources("s1", "s2"), nil) // which takes a coordinator
+			src.set(resources("s1", "s2"), nil) // only a coordinator takes this over
 			r.until("everything is handled", func() bool { return len(r.holders()) == 2 && settled(t, w) })
-			if name != "stats" { // which are written when they change, and every 10 s at most
+			if name != "stats" { // figures are written when they change, and every 10 s at most
 				r.until("nothing is wrong any more", func() bool {
 					found, err := w.client().Verify(t.Context())
 					if err != nil {
@@ -234,7 +234,7 @@ func TestGarbageOverAMembersOwnKeysIsPutRight(t *testing.T) {
 			}
 			w.stop(m)
 			if name == "source" || name == "slot" || name == "stats" {
-				return // no lease holds them, or the value is of nobody's use
+				return // the key has no lease, or nobody uses its value
 			}
 			if value, _ := w.get(key); value != "" {
 				t.Errorf("the member has stopped, and left %q", value)

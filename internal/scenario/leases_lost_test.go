@@ -14,11 +14,11 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// An etcd whose leader stalled may revoke every lease there is. All members have to begin anew then, and do so at the
-// same moment; it must not take them more requests than that, and they must not all come at that moment.
+// An etcd whose leader stalled may revoke every lease. All members then have to begin anew at the same moment. That
+// must not take more requests than necessary, and they must not all come at the same moment.
 func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 	const members, resources = 5, 30
-	w, r := newWorld(t), newRecorder(t) // the recorder checks that nothing is handled by two
+	w, r := newWorld(t), newRecorder(t) // the recorder fails the test if two members handle a resource at once
 	logs, qs, granted := map[string]*observer.ObservedLogs{}, map[string]*requests{}, newMoments()
 	count := func(kinds ...kind) (n int) {
 		for _, q := range qs {
@@ -61,11 +61,11 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 				ended[c.Resource] = true
 			}
 		}
-		back, err := w.client().Members(t.Context()) // who is back first may have all, for a moment
+		back, err := w.client().Members(t.Context()) // the first member that is back may have everything for a moment
 		return len(ended) == resources && len(r.holders()) == resources && err == nil && len(back) == members &&
 			settled(t, w)
 	})
-	// Two leases and a registration each, and some more for those that others were faster than.
+	// Each member needs two leases and a registration, and some more requests where others were faster.
 	if n := count(grants, registers, stands) - before; n > 12*members {
 		t.Errorf("%d requests of %d members to begin anew", n, members)
 	}
@@ -85,12 +85,12 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 				earliest.Sub(fault))
 		}
 	}
-	if len(pauses) < members { // they are of nanoseconds
+	if len(pauses) < members { // counted in nanoseconds, no two pauses are likely to be equal
 		t.Errorf("the pauses are %v: want those of %d members at random", slices.Collect(maps.Keys(pauses)), members)
 	}
 }
 
-// moments are when members did something.
+// moments notes when members did something.
 type moments struct {
 	mu sync.Mutex
 	of map[string][]time.Time
@@ -104,7 +104,7 @@ func (m *moments) note(member string) {
 	m.of[member] = append(m.of[member], time.Now())
 }
 
-// firstAfter is the first moment of a member after another; zero where there is none.
+// firstAfter returns the first moment of a member after from, and zero where there is none.
 func (m *moments) firstAfter(member string, from time.Time) time.Time {
 	m.mu.Lock()
 	defer m.mu.Unlock()

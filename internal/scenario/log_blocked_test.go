@@ -15,7 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
-// stuckPipe is a log's sink that blocks, once it is told to, until it is opened again: a pipe that nobody reads.
+// stuckPipe is a log's sink like a pipe that nobody reads: once it is told to, it blocks until it is opened again.
 type stuckPipe struct {
 	blocked atomic.Bool
 	open    chan struct{}
@@ -30,7 +30,7 @@ func (p *stuckPipe) Write(b []byte) (int, error) {
 
 func (p *stuckPipe) Sync() error { return nil }
 
-// A member whose log blocks loses etcd: all that it handles has ended before another one handles it.
+// A member whose log blocks loses etcd. Everything that it handles has ended before another member handles it.
 func TestABlockedLogDelaysNoDeadline(t *testing.T) {
 	w, seen := newWorld(t), &witness{}
 	proxy, err := faultproxy.New(strings.TrimPrefix(w.endpoint, "http://"))
@@ -70,7 +70,7 @@ func TestABlockedLogDelaysNoDeadline(t *testing.T) {
 	await(t, "a handles r", func() bool { _, ok := seen.of("a", "r"); return ok })
 
 	pipe.blocked.Store(true)
-	w.allocate("s") // which is logged, at debug level, when it is terminated
+	w.allocate("s") // its Terminate is logged at debug level
 	await(t, "a handles s", func() bool { return len(a.Held()) == 2 })
 	if err := w.client().Deallocate(t.Context(), "s"); err != nil {
 		t.Fatal(err)

@@ -23,14 +23,14 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// secret is in every value of every resource of these tests, and in no id and no name of a field. Another one is in
-// what the source is asked with: that is blotted out wherever it appears, and must not hide the first.
+// The first secret is in every value of every resource of these tests, and in no id and no name of a field. The second
+// is in the request to the source: it is blotted out wherever it appears, which must not hide the first.
 const (
 	secret      = "hunter2"
 	credentials = "swordfish"
 )
 
-// written is what has been logged, as zap's encoder has it.
+// written keeps what has been logged, as zap's encoder writes it.
 type written struct {
 	mu  sync.Mutex
 	all bytes.Buffer
@@ -54,7 +54,7 @@ func (w *written) logger() *zap.Logger {
 		zap.DebugLevel))
 }
 
-// clumsy is a handler that fails in each way that may take a resource's data along.
+// clumsy is a handler that fails in every way that may give away a resource's data.
 type clumsy struct{ drm.Handler }
 
 func (clumsy) fail(c drm.Claim, when string) error {
@@ -216,7 +216,7 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 		all.WriteString(look(fmt.Sprint("body ", i)))
 	}
 
-	// What is corrupt in the catalogue, and what is allocated badly.
+	// Corrupt entries in the catalogue, and bad allocations.
 	for i, value := range []string{
 		`hunter2`, `"hunter2"`, `{"from_source":"hunter2"}`, `{"from_source":77042,"data":{}}`,
 		`{"from_source":true,"data":"hunter2"}`,
@@ -257,7 +257,7 @@ func TestNoDataAndNoSecretPassFromWhereTheyAre(t *testing.T) {
 	}
 }
 
-// waitUntil looks until what there is has all the texts.
+// waitUntil calls look until its result has all the texts, and returns that result.
 func waitUntil(t *testing.T, what string, look func() string, has ...string) string {
 	t.Helper()
 	deadline := time.NewTimer(patience)
@@ -283,7 +283,7 @@ func waitUntil(t *testing.T, what string, look func() string, has ...string) str
 	}
 }
 
-// textsOf is all that an error and those inside it say.
+// textsOf returns the texts of an error and of all errors inside it.
 func textsOf(err error) []string {
 	if err == nil {
 		return nil

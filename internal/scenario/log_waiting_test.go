@@ -15,13 +15,13 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// informed is a logger whose lines at info and above are kept.
+// informed makes a logger that keeps its lines at info and above.
 func informed() (*zap.Logger, *observer.ObservedLogs) {
 	core, lines := observer.New(zap.InfoLevel)
 	return zap.New(core), lines
 }
 
-// line waits for one that begins so.
+// line waits for a line that begins with message.
 func line(tb testing.TB, logs *observer.ObservedLogs, message string) observer.LoggedEntry {
 	tb.Helper()
 	var found observer.LoggedEntry
@@ -37,7 +37,7 @@ func line(tb testing.TB, logs *observer.ObservedLogs, message string) observer.L
 	return found
 }
 
-// names says whether an error has all of this in it.
+// names fails the test unless an error contains all parts.
 func names(tb testing.TB, err error, parts ...string) {
 	tb.Helper()
 	for _, part := range parts {
@@ -106,7 +106,7 @@ func TestStartSaysWhoHasItsID(t *testing.T) {
 	}
 }
 
-// While Start waits for a source that is down, each failure makes a line, which says when the next try is.
+// While Start waits for a source that is down, each failure makes a line that says when the next attempt is.
 func TestStartSaysThatItWaitsForTheSource(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -167,14 +167,14 @@ func TestStopSaysWhichCallsItWaitsFor(t *testing.T) {
 	}
 }
 
-// A service that is gone fails many resources, each again and again: that makes one line at first.
+// A service that is gone makes many resources fail again and again. At first that makes one line.
 func TestManyFailuresOfAKindMakeOneLine(t *testing.T) {
 	t.Parallel()
 	const n = 29
 	w := newWorld(t)
 	log, logs := informed()
 	var mu sync.Mutex
-	failures := map[string]int{} // by resource
+	failures := map[string]int{} // for each resource: how often it failed
 	cfg := w.config("a", handler.New(handler.Funcs{
 		Handle: func(_ context.Context, c drm.Claim) error {
 			return errors.New("cannot reach " + c.Resource.ID + ": refused")
@@ -203,7 +203,7 @@ func TestManyFailuresOfAKindMakeOneLine(t *testing.T) {
 		t.Errorf("lines %v", lines.All())
 	}
 	w.stop(m)
-	e := line(t, logs, "call failed; more of the same").ContextMap() // what is left is told at the end
+	e := line(t, logs, "call failed; more of the same").ContextMap() // the failures that are left are logged at the end
 	if e["resources"] != int64(n) || e["more"].(int64) < 3*n-1 {
 		t.Errorf("fields %v", e)
 	}

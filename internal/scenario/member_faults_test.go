@@ -72,7 +72,7 @@ func TestOneBadResourceHurtsNoOther(t *testing.T) {
 		case "panics":
 			panic("boom")
 		case "hangs":
-			<-release // heeds no context
+			<-release // ignores its context
 		case "slow":
 			<-ctx.Done()
 			return ctx.Err()
@@ -169,7 +169,7 @@ func TestCallbacksMayCallTheManager(t *testing.T) {
 	r.until("both have ended", allHeld(r, 0))
 }
 
-// keysWith are the app's keys that contain a text.
+// keysWith returns the app's keys that contain a text.
 func (w *world) keysWith(text string) []*mvccpb.KeyValue {
 	w.tb.Helper()
 	resp, err := w.etcd.Get(context.Background(), "/drm/app/", clientv3.WithPrefix())
@@ -222,9 +222,9 @@ func TestAClaimThatVanishedIsTerminatedAndClaimedAfresh(t *testing.T) {
 	}
 }
 
-// Those of the claims, and then those of the members' keys. Of both at once TestLosingAllLeasesAtOnceMakesNoStorm
-// tells; there another member could claim what its owner has not heard of yet, were it not for the pause that each
-// makes at random.
+// This test revokes the leases of the claims, and then those of the members' keys.
+// TestLosingAllLeasesAtOnceMakesNoStorm revokes both at once: there another member could claim what its owner does not
+// know yet to be lost, if each did not make a random pause.
 func TestRevokedLeasesAreRoutine(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
@@ -253,8 +253,8 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 	}
 }
 
-// A lease may end while something on it is being terminated for another reason. What the handler then still has of it,
-// nobody else would ever end.
+// A lease may end while a resource on it is being terminated for another reason. What the handler still has of the
+// resource then, nobody else would ever end.
 func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
 	for policy, name := range map[drm.TerminatePolicy]string{
 		drm.ReleaseAnyway: "release", drm.HoldUntilTerminated: "hold",

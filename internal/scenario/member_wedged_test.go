@@ -10,8 +10,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// lastStand is a Handler for members that cannot call Terminate in time: a handling is over when its context has ended,
-// and is told apart from one that was terminated.
+// lastStand is a Handler for members that cannot call Terminate in time. It counts a handling as over when its context
+// has ended, and tells that apart from one that was terminated.
 type lastStand struct {
 	*recorder // only its until is used
 	mu        sync.Mutex
@@ -46,7 +46,7 @@ func (l *lastStand) Terminate(_ context.Context, c drm.Claim) error {
 	return nil
 }
 
-// held counts what a member handles, and what it would have to terminate though its context has ended.
+// held counts the resources that a member handles, and those whose context has ended but which it has not terminated.
 func (l *lastStand) held(member string) (live, ended int) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
@@ -62,8 +62,8 @@ func (l *lastStand) held(member string) (live, ended int) {
 	return live, ended
 }
 
-// A member whose loop does nothing any more goes on to send keepalives, if nobody stops it. It must not: nobody would
-// ever handle what it has.
+// A member whose loop does nothing any more must stop sending keepalives. If it went on, nobody would ever handle what
+// it has.
 func TestAWedgedMemberIsTakenOver(t *testing.T) {
 	t.Parallel()
 	const n = 40
@@ -84,7 +84,7 @@ func TestAWedgedMemberIsTakenOver(t *testing.T) {
 	had, _ := l.held("a")
 
 	release := sync.OnceFunc(w.probe(ms["a"]).Wedge())
-	t.Cleanup(release) // or it would not stop
+	t.Cleanup(release) // else the member would not stop
 	wedged := time.Now()
 	l.until("the other has it all", func() bool { live, _ := l.held("b"); return live == n })
 	t.Logf("taken over %v after it was wedged", time.Since(wedged).Round(time.Millisecond))
@@ -99,13 +99,13 @@ func TestAWedgedMemberIsTakenOver(t *testing.T) {
 	})
 }
 
-// The wall clock is for people to read. Nothing is decided by it.
+// The wall clock is shown to people. No decision depends on it.
 func TestAWallClockThatIsSetByAYearChangesNothing(t *testing.T) {
 	t.Parallel()
 	const n, ttl, year = 20, 5 * time.Second, 365 * 24 * time.Hour
 	w, r := newWorld(t), newRecorder(t)
 	q := newRequests(w.app)
-	var wrong atomic.Int64 // by how much the wall clock is
+	var wrong atomic.Int64 // how far the wall clock is off
 	w.options.Wall = func() time.Time { return time.Now().Add(time.Duration(wrong.Load())) }
 	src := newSource(ids(n)...)
 	for _, id := range []string{"a", "b"} {
@@ -119,7 +119,7 @@ func TestAWallClockThatIsSetByAYearChangesNothing(t *testing.T) {
 	for _, by := range []time.Duration{year, -year} {
 		wrong.Store(int64(by))
 		renewed, set := q.count(keepalives), time.Now()
-		// Each of the four leases at least, every fifth of the TTL.
+		// There are at least four leases. Each is renewed every fifth of the TTL.
 		r.until("all leases were renewed for longer than they live", func() bool {
 			return q.count(keepalives)-renewed >= 4*6 && time.Since(set) > ttl
 		})

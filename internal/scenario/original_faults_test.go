@@ -13,10 +13,10 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// These tests are the faults of the original that must not come back: each fails on what the original did.
+// These tests are about the original's faults, which must not come back: each fails on what the original did.
 
 func TestFaultMembershipChangesDuringStartAreNotLost(t *testing.T) {
-	w, r := newWorld(t), newRecorder(t) // the recorder also fails on any resource that two handle at once
+	w, r := newWorld(t), newRecorder(t) // the recorder also fails the test if two members handle a resource at once
 	src := newSource(ids(60)...)
 	var wg sync.WaitGroup
 	for i := range 5 {
@@ -40,7 +40,7 @@ func TestFaultAnAllocationIsNeverLost(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	first := w.members(r, nil, "a")["a"]
 	allocated := make(chan struct{})
-	go func() { // while members come and go
+	go func() { // this goes on while members come and go
 		defer close(allocated)
 		for _, id := range ids(100) {
 			if err := first.Allocate(context.Background(), drm.Resource{ID: id}); err != nil {
@@ -59,7 +59,7 @@ func TestFaultOverlappingPollsGiveOneHandle(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	var inside, most atomic.Int32
-	src.onFetch = func(ctx context.Context) { // takes longer than a poll
+	src.onFetch = func(ctx context.Context) { // a fetch takes longer than the poll interval
 		most.Store(max(most.Load(), inside.Add(1)))
 		defer inside.Add(-1)
 		select {
@@ -87,7 +87,7 @@ func TestFaultNoPollingAndNoHandlingAfterStop(t *testing.T) {
 	src.onFetch = func(ctx context.Context) {
 		if armed.CompareAndSwap(true, false) {
 			close(fetching)
-			<-ctx.Done() // a fetch is under way when the stop comes, and then gives its answer all the same
+			<-ctx.Done() // the stop comes during a fetch, which then returns its answer all the same
 		}
 	}
 	cfg := w.config("a", r)
@@ -145,7 +145,7 @@ func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
 	release := make(chan struct{})
 	src.onFetch = func(context.Context) {
 		if hang.Load() {
-			<-release // heeds no context
+			<-release // ignores its context
 		}
 	}
 	cfg := w.config("a", r)

@@ -18,17 +18,17 @@ import (
 	"github.com/distributed-resource-manager/drm/retriever"
 )
 
-// silentEnv has the test binary be a member without a logger, on the etcd that it names.
+// silentEnv, in the environment, makes the test binary a member without a logger, on the etcd that it names.
 const silentEnv = "DRM_TEST_SILENT_MEMBER"
 
-// Exit codes of that member.
+// The exit codes of that member.
 const (
 	silentStart = 10
 	silentStop  = 11
 )
 
-// silentLife is such a member until stdin ends. Its handler fails, and its source does so after the first answer. It
-// must not print anything itself.
+// silentLife runs such a member until stdin ends. Its handler fails, and so does its source after the first answer.
+// silentLife itself must not print anything.
 func silentLife(endpoint string) int {
 	var asked atomic.Bool
 	m, err := drm.Start(context.Background(), drm.Config{
@@ -68,7 +68,7 @@ func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
 	cfg.ListenClient = server.Endpoint()
 	w, r := worldAt(t, server.Endpoint()), newRecorder(t)
 
-	// A process of its own, whose output is all that anything in it says, the client of etcd included.
+	// The output of this process has everything that is printed in it, also by etcd's client.
 	var stdout, stderr bytes.Buffer
 	child := exec.CommandContext(t.Context(), os.Args[0])
 	child.Env = append(os.Environ(), silentEnv+"="+server.Endpoint())

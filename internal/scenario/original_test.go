@@ -21,10 +21,10 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// These tests have the behaviours of the unit tests of the original, a library for Node: what its users rely on. Theirs
-// had a mocked ring, so that a test could say what is whose; here operators' pins do that.
+// These tests check what the unit tests of the original, a library for Node, checked: what its users rely on. Those had
+// a mocked ring, so that a test could decide which member owns what. Here, operators' pins do that.
 
-// pin makes resources be a member's, whatever the ring says.
+// pin gives resources to a member, whatever the ring says.
 func (w *world) pin(member string, resources ...string) {
 	w.tb.Helper()
 	layout := keys.New(drm.DefaultPrefix, "app")
@@ -35,7 +35,7 @@ func (w *world) pin(member string, resources ...string) {
 	}
 }
 
-// heldBy lists what a member handles, by the recorder.
+// heldBy lists what a member handles according to the recorder.
 func heldBy(r *recorder, member string) []string {
 	var held []string
 	for id, m := range r.holders() {
@@ -51,7 +51,7 @@ func has(r *recorder, member string, want ...string) func() bool {
 	return func() bool { return slices.Equal(heldBy(r, member), want) }
 }
 
-// two starts members a and b with a source of the ids 1 to 5, of which a has those given and b the rest.
+// two starts members a and b with a source of the ids 1 to 5. a has the given ones, and b has the rest.
 func two(t *testing.T, r *recorder, src *source, cached bool, a ...string) (*world, map[string]*drm.Manager) {
 	w := newWorld(t)
 	all := []string{"1", "2", "3", "4", "5"}
@@ -164,7 +164,7 @@ func TestOriginalAFailedTerminateIsHeldWherePolicySaysSo(t *testing.T) {
 	}
 }
 
-// holding is a recorder for which a resource is held until a Terminate succeeds.
+// holding is a recorder for which a member has a resource until a Terminate succeeds.
 type holding struct{ *recorder }
 
 func (h *holding) Terminate(ctx context.Context, c drm.Claim) error {
@@ -243,7 +243,7 @@ func TestOriginalAPluginIsSetUpAndDelegatedTo(t *testing.T) {
 	src := newSource("1")
 	m := w.members(r, src, "a")["a"]
 	r.until("what it fetched is handled", allHeld(r, 1))
-	if err := src.api.Allocate(t.Context(), drm.Resource{ID: "2"}); err != nil { // from inside of the plugin
+	if err := src.api.Allocate(t.Context(), drm.Resource{ID: "2"}); err != nil { // as the plugin would call it
 		t.Fatal(err)
 	}
 	r.until("what it allocated is handled", allHeld(r, 2))

@@ -12,8 +12,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// A change of membership makes the source be asked once more after it has settled, or, with CacheResources, not at all:
-// also where it is the coordinator that goes.
+// After a change of membership has settled, the source is asked once more, or, with CacheResources, not at all. This
+// holds also where the coordinator goes.
 func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 	for _, cached := range []bool{false, true} {
 		for name, change := range map[string]func(*world, func(string) *drm.Manager, map[string]*drm.Manager){
@@ -28,21 +28,21 @@ func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 				w.stop(ms["a"])
 			},
 			"the coordinator is killed": func(w *world, _ func(string) *drm.Manager, ms map[string]*drm.Manager) {
-				w.tb.Cleanup(w.probe(ms["a"]).Wedge()) // as good as dead
+				w.tb.Cleanup(w.probe(ms["a"]).Wedge()) // has the same effect as a death
 			},
 		} {
 			t.Run(fmt.Sprintf("%s, cached %v", name, cached), func(t *testing.T) {
 				t.Parallel()
 				w, r := newWorld(t), newRecorder(t)
 				src := newSource(ids(6)...)
-				var last atomic.Pointer[time.Time] // when the source was asked
+				var last atomic.Pointer[time.Time] // when the source was asked last
 				src.onFetch = func(context.Context) { now := time.Now(); last.Store(&now) }
 				delay := 2 * time.Second // no member takes as long to join
 				if cached {
 					delay = 50 * time.Millisecond
 				}
 				start := func(id string) *drm.Manager {
-					cfg := w.config(id, newRecorder(t)) // one that is killed tells nobody what it ended
+					cfg := w.config(id, newRecorder(t)) // a recorder each, since a member that is killed does not say what it ended
 					cfg.AllocateOnly, cfg.Retriever, cfg.CacheResources, cfg.SettleDelay = false, src, cached, delay
 					if id == "a" && strings.Contains(name, "killed") {
 						cfg.LeaseTTL = 3 * time.Second
@@ -83,7 +83,7 @@ func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 	}
 }
 
-// Where a group begins anew, its source is asked at once: what it answered before was to another group.
+// A group that begins anew asks its source at once: the source's last answer was to another group.
 func TestAGroupThatBeginsAnewAsksTheSource(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
@@ -97,7 +97,7 @@ func TestAGroupThatBeginsAnewAsksTheSource(t *testing.T) {
 	r.until("what came meanwhile is handled", allHeld(r, 2))
 }
 
-// A Refetch that finds no coordinator is not lost.
+// A Refetch is not lost where there is no coordinator.
 func TestNewsThatCameBeforeTheOfficeMakeTheSourceBeAsked(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")

@@ -17,7 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// badOnes is the error of a Fetch some of whose items are bad.
+// badOnes is the error of a Fetch that found bad items.
 func badOnes(items ...drm.BadItem) error {
 	bad := &drm.BadItemsError{}
 	for _, item := range items {
@@ -38,7 +38,7 @@ func versions(v int, ids ...string) []drm.Resource {
 	return all
 }
 
-// sourced is the config of a member with a source, and a log of it.
+// sourced returns the config of a member with a source, and the member's log.
 func (w *world) sourced(id string, h drm.Handler, src drm.Retriever) (drm.Config, *observer.ObservedLogs) {
 	core, logs := observer.New(zap.InfoLevel)
 	cfg := w.config(id, h)
@@ -46,7 +46,7 @@ func (w *world) sourced(id string, h drm.Handler, src drm.Retriever) (drm.Config
 	return cfg, logs
 }
 
-// asked waits until the source has been asked twice more, so that what it says now is in the catalogue and the record.
+// asked waits until the source has been asked twice more. Then its present answer is in the catalogue and the record.
 func (s *source) asked(r *recorder) {
 	r.tb.Helper()
 	_, before, _ := s.counts()
@@ -62,7 +62,7 @@ func (w *world) status() drm.Status {
 	return s
 }
 
-// held are the ids that are handled, in order.
+// held returns the ids that are handled, in order.
 func held(r *recorder) string {
 	var all []string
 	for id := range r.holders() {
@@ -78,10 +78,10 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 	for name, c := range map[string]struct {
 		answer []drm.Resource
 		err    error
-		held   string   // "" where nothing changes
-		bad    []string // ids in the status
+		held   string   // the ids that are handled; "" where nothing changes
+		bad    []string // the ids of bad items in the status
 		says   string
-		old    string // ids whose data must not change
+		old    string // the ids whose data must not change
 	}{
 		"an id that is known and not in the answer": {
 			versions(2, "a", "b", "c", "e"), badOnes(drm.BadItem{Index: 3, ID: "d"}),
@@ -167,7 +167,7 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 				c.held = start
 			}
 			r.until("what is good is handled", func() bool { return held(r) == c.held })
-			src.asked(r) // and it stays so
+			src.asked(r) // it must stay so
 			s := w.status()
 			var bad []string
 			for _, b := range s.Source.BadItems {
@@ -204,7 +204,7 @@ func TestOneBadItemStopsNothing(t *testing.T) {
 	}
 }
 
-// panicking is an error whose text cannot be had.
+// panicking is an error whose Error method panics.
 type panicking struct{}
 
 func (panicking) Error() string { panic("no text") }
@@ -260,7 +260,7 @@ func TestAStrictSourceRefusesAnAnswerForOneBadItem(t *testing.T) {
 	}
 }
 
-// The same bad items at each poll are news once. They are the same in whatever order the source has them.
+// The same bad items at each poll are news only once, in whatever order the source lists them.
 func TestBadItemsAreNewsWhenTheyChange(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -313,7 +313,7 @@ func TestBadItemsAreNewsWhenTheyChange(t *testing.T) {
 	}
 }
 
-// What an answer said may not be known stays so while the source says that nothing has changed.
+// What an answer left uncertain stays uncertain while the source says that nothing has changed.
 func TestAnUnchangedAnswerKeepsWhatTheLastOneKept(t *testing.T) {
 	t.Parallel()
 	for name, err := range map[string]error{"an id": badOnes(drm.BadItem{ID: "c"}), "no id": badOnes(drm.BadItem{})} {
@@ -344,7 +344,7 @@ func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 			}
 		}
 		src := newSource()
-		src.set(append(versions(1, "a", "b"), large(1)), nil) // also as the first one
+		src.set(append(versions(1, "a", "b"), large(1)), nil) // the first answer may have such an item, too
 		cfg, logs := w.sourced("m", r, src)
 		w.start(cfg)
 		r.until("the others are handled", func() bool { return held(r) == "a b" })
@@ -372,7 +372,7 @@ func TestAnItemThatIsTooLargeKeepsWhatItWasAndIsNamed(t *testing.T) {
 	}
 }
 
-// The record has to fit into a request, and is written at each poll.
+// The record is written at each poll, and has to fit into a request.
 func TestTheRecordOfBadItemsIsBounded(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)

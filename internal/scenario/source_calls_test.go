@@ -17,10 +17,10 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// rude is an error whose methods do what methods of errors do not do.
+// rude is an error whose Error method does what such methods should not do.
 type rude struct{ do func() }
 
-func (e *rude) Error() string { e.do(); return "rude" } // of nil it panics
+func (e *rude) Error() string { e.do(); return "rude" } // panics for nil
 func (e *rude) Is(error) bool { e.do(); return false }
 func (e *rude) As(any) bool   { e.do(); return false }
 func (e *rude) Unwrap() error { e.do(); return nil }
@@ -35,7 +35,7 @@ func TestWhatTheMethodsOfAnErrorOfFetchDoHurtsNobody(t *testing.T) {
 	t.Cleanup(func() { close(hang) })
 	for name, c := range map[string]struct {
 		err  error
-		want string // in the status
+		want string // what the status contains
 	}{
 		"typed nil": {(*rude)(nil), "Error method panics"},
 		"panics":    {&rude{func() { panic("no") }}, "Error method panics"},
@@ -103,7 +103,7 @@ func TestAPluginThatEndsItsGoroutineHasFailed(t *testing.T) {
 	}
 }
 
-// failing is a member whose source has failed once it was handled, with an OnSourceError that is called then.
+// failing starts a member whose source fails as soon as its resource is handled. OnSourceError is called then.
 func (w *world) failing(r *recorder, change func(*drm.Config)) (*drm.Manager, *source) {
 	w.tb.Helper()
 	src := newSource("x")
@@ -154,7 +154,7 @@ func TestStopMayBeCalledInOnSourceError(t *testing.T) {
 	case <-time.After(patience):
 		t.Fatal("the member does not end")
 	}
-	if err := <-answer; !errors.Is(err, drm.ErrLeftBehind) { // that very call
+	if err := <-answer; !errors.Is(err, drm.ErrLeftBehind) { // the call of OnSourceError is what is left behind
 		t.Errorf("Stop: %v", err)
 	}
 	if r.count("terminate", "x") != 1 || len(r.holders()) != 0 {
@@ -227,7 +227,7 @@ func TestAForgetThatDoesNotReturnIsTimedOut(t *testing.T) {
 			cfg.AllocateOnly, cfg.Retriever = false, src
 			cfg.FetchTimeout, cfg.FetchRetryBudget = 100*time.Millisecond, 50*time.Millisecond
 			m, err := w.tryStart(t.Context(), cfg)
-			if name == "panics" { // the Fetch that follows has all
+			if name == "panics" { // the Fetch that follows has the whole answer
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -251,7 +251,7 @@ func TestACoordinatorWhoseFetchDoesNotReturnResigns(t *testing.T) {
 			src.onFetch = func(context.Context) {
 				if hang.Load() {
 					entered <- struct{}{}
-					<-release // heeds no context
+					<-release // ignores its context
 				}
 			}
 			observed, logs := observer.New(zap.ErrorLevel)
@@ -265,17 +265,17 @@ func TestACoordinatorWhoseFetchDoesNotReturnResigns(t *testing.T) {
 			r.until("it is handled", allHeld(r, 1))
 			hang.Store(true)
 			<-entered
-			_, before, _ := src.counts() // of those that have returned
+			_, before, _ := src.counts() // counts the fetches that have returned
 			w.start(config("b", newSource("x", "y", "z")))
 			r.until("what the other's source has is handled", allHeld(r, 3))
-			r.until("the record says so", func() bool { // it is written after what it tells of
+			r.until("the record says so", func() bool { // the record is written after the changes that it tells of
 				s, err := w.client().Status(t.Context())
 				return err == nil && s.Coordinator == "b" && s.Source.Error == ""
 			})
 			if lines := logged(t, logs, "does not return", 1); len(lines) != 1 {
 				t.Errorf("log: %v", lines)
 			}
-			src.set(nil, nil) // what a Fetch of another term returns is thrown away
+			src.set(nil, nil) // the result of a Fetch of another term is thrown away
 			hang.Store(false)
 			close(release)
 			src.staysAt(t, before+1, 300*time.Millisecond)

@@ -15,7 +15,7 @@ import (
 
 func TestAnEtcdThatFailsIsNoSourceThatFails(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
-	var full atomic.Bool // etcd takes no more of the catalogue, as if it had no space
+	var full atomic.Bool // makes etcd refuse writes of the catalogue, as if it had no space
 	q := newRequests(w.app)
 	q.spoil = func(k kind, _, _ int) fault {
 		if full.Load() && (k == catalogues || k == records) {
@@ -61,12 +61,12 @@ func TestForeverTriesASourceUntilItRecovers(t *testing.T) {
 	}
 	cfg := w.config("a", r)
 	cfg.AllocateOnly, cfg.Retriever, cfg.FetchRetryBudget = false, src, drm.Forever
-	cfg.PollInterval = 100 * time.Millisecond // which no pause is longer than
+	cfg.PollInterval = 100 * time.Millisecond // no pause between attempts is longer
 	var told atomic.Int32
 	cfg.OnSourceError = func(error) { told.Add(1) }
 	observed, logs := observer.New(zap.WarnLevel)
 	cfg.Logger = zap.New(observed)
-	w.start(cfg) // its first fetch succeeds in the end
+	w.start(cfg) // returns when the first fetch has succeeded
 	r.until("it is handled", allHeld(r, 1))
 	// OnSourceError may be told of the second failure only, if this took so long.
 	r.until("OnSourceError was told", func() bool { return told.Load() > 0 })

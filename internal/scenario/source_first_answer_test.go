@@ -33,14 +33,14 @@ func TestALargeFirstAnswerIsWrittenBeforeTheCoordinatorClaims(t *testing.T) {
 	r.until("all are handled", allHeld(r, n))
 }
 
-// tally is a Handler for many: it counts them, and writes down who had one of them.
+// tally is a Handler for many resources. It counts them, and notes the calls for one of them.
 type tally struct {
 	of    string
-	clock *recorder // for its until, which looks now and then where it is told of no calls
+	clock *recorder // only its until is used, which also polls when it hears of no calls
 	held  atomic.Int64
 
 	mu    sync.Mutex
-	calls []string // of that one
+	calls []string // the calls for the one
 }
 
 func newTally(t *testing.T, of string) *tally { return &tally{of: of, clock: newRecorder(t)} }
@@ -60,7 +60,7 @@ func (h *tally) handler() drm.Handler {
 	})
 }
 
-// are waits until the calls for the one are these.
+// are waits until the calls for the one resource are these.
 func (h *tally) are(calls string) {
 	h.clock.tb.Helper()
 	h.clock.until(calls, func() bool { return h.all() == calls })
@@ -102,7 +102,7 @@ func TestALargeFirstAnswerEndsNothingThatIsHandled(t *testing.T) {
 	w.stop(a)
 }
 
-// What another member has is not known to the coordinator, which owns nothing yet of a shard that was empty.
+// The coordinator does not know what another member has: it owns nothing yet in a shard that was empty.
 func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *testing.T) {
 	t.Parallel()
 	const n = 10_000
@@ -132,7 +132,7 @@ func TestACoordinatorThatWritesALargeFirstAnswerTakesOverFromOneThatLeaves(t *te
 	}
 	h.are("handle b")
 	w.stop(b)
-	h.are("handle b, terminate b, handle a") // while it writes
+	h.are("handle b, terminate b, handle a") // this happens while the coordinator still writes
 	release()
 	a, ok := <-started
 	if !ok {

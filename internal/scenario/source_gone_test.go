@@ -18,8 +18,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// abandoned is an app whose source is gone: its members have stopped, or died. What it left: 3 resources that only it
-// wanted, one that is allocated besides, and one that was deallocated.
+// abandoned makes an app whose source is gone: its members have stopped or died. The source left 3 resources that only
+// it wanted, one that is also allocated, and one that was deallocated.
 func (w *world) abandoned(r *recorder, gone time.Duration) {
 	w.tb.Helper()
 	src := newSource("s0", "s1", "s2", "both", "suspended")
@@ -55,7 +55,7 @@ func (w *world) entries() (n int) {
 	return n
 }
 
-// vouched is what the source's record says about the source being there; false: there is no record.
+// vouched returns what the source's record says about whether there is a source. has is false where there is no record.
 func (w *world) vouched() (v catalogue.Vouch, has bool) {
 	w.tb.Helper()
 	resp, err := w.etcd.Get(context.Background(), keys.New("/drm", w.app).Source())
@@ -76,7 +76,7 @@ func TestMembersThatOnlyAllocateForgetASourceThatIsGone(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	w.abandoned(r, time.Second)
 	cfg := w.config("a", r)
-	cfg.SourceGone = 2 * time.Second // which holds, being the longer one
+	cfg.SourceGone = 2 * time.Second // this one counts, since it is longer than the other
 	observed, logs := observer.New(zap.WarnLevel)
 	cfg.Logger = zap.New(observed)
 	m := w.start(cfg)
@@ -90,7 +90,7 @@ func TestMembersThatOnlyAllocateForgetASourceThatIsGone(t *testing.T) {
 	if len(told) != 1 || told[0].ContextMap()["removed"] != int64(3) {
 		t.Errorf("logged %v", logs.All())
 	}
-	for n := range 20 { // as a queue would, for ever
+	for n := range 20 { // a queue would go on for ever
 		id := fmt.Sprintf("job %d", n)
 		if err := m.Allocate(t.Context(), drm.Resource{ID: id}); err != nil {
 			t.Fatal(err)
@@ -109,7 +109,7 @@ func TestMembersThatOnlyAllocateForgetASourceThatIsGone(t *testing.T) {
 	r.until("what it has is handled", allHeld(r, 3))
 }
 
-// The time is counted by who is there, and goes on where another one coordinates.
+// The members that are there count the time, and the count goes on when another one coordinates.
 func TestTheTimeWithoutASourceIsCountedByWhoIsThere(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -124,7 +124,7 @@ func TestTheTimeWithoutASourceIsCountedByWhoIsThere(t *testing.T) {
 	var before time.Duration
 	for n := range 3 {
 		cfg := w.config(fmt.Sprint(n), r)
-		cfg.SourceGone = 3200 * time.Millisecond // so that it is counted each 100 ms
+		cfg.SourceGone = 3200 * time.Millisecond // the time is then counted every 100 ms
 		m := w.startOnly(cfg)
 		r.until("it is counted", func() bool { return alone() > before })
 		w.stop(m)
@@ -163,7 +163,7 @@ func TestASourceIsNotForgottenWhereThatIsSwitchedOff(t *testing.T) {
 	}
 }
 
-// A source that nothing polls is vouched for by who would ask it.
+// The coordinator vouches for a source that nothing polls.
 func TestASourceThatNothingPollsIsThere(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -189,7 +189,7 @@ func TestASourceThatNothingPollsIsThere(t *testing.T) {
 	if n := w.entries(); n != 2 {
 		t.Errorf("%d entries and marks, want a suspended entry and its mark", n)
 	}
-	if _, now, _ := src.counts(); now > asked+2 { // the second member's coming
+	if _, now, _ := src.counts(); now > asked+2 { // the second member's join may have made it be asked
 		t.Errorf("it was asked %d times", now-asked)
 	}
 }
@@ -247,7 +247,7 @@ func TestDropSource(t *testing.T) {
 	})
 }
 
-// A member with a source that comes while its source is dropped has what its source has, all of it.
+// A member with a source joins while the source is dropped. It then handles everything that its source has.
 func TestASourceThatComesWhileItIsDroppedIsWhole(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -276,7 +276,7 @@ func TestASourceThatComesWhileItIsDroppedIsWhole(t *testing.T) {
 	}
 }
 
-// What a source left could be forgotten while the catalogue is read, if nobody knew that there is a source again.
+// If nobody knew that there is a source again, what it left could be forgotten while the catalogue is being read.
 func TestASourceIsVouchedForBeforeItIsAsked(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)

@@ -22,7 +22,7 @@ type busy struct {
 func (b *busy) Error() string                    { return "busy" }
 func (b *busy) Retryable() (time.Duration, bool) { return b.after, b.again }
 
-// askedAt writes down when a source is asked.
+// askedAt notes when a source is asked.
 type askedAt struct {
 	mu sync.Mutex
 	at []time.Time
@@ -40,7 +40,8 @@ func (a *askedAt) times() []time.Time {
 	return append([]time.Time(nil), a.at...)
 }
 
-// A stream of news does not make a source that fails be asked without end, whether it is tried again or not.
+// A source that fails is not asked without end when there is news without end, whether failed fetches are retried or
+// not.
 func TestRefetchesWithoutEndDoNotHitASourceThatFails(t *testing.T) {
 	t.Parallel()
 	for name, failure := range map[string]error{"tried again": errors.New("down"), "not tried again": &busy{}} {
@@ -61,7 +62,7 @@ func TestRefetchesWithoutEndDoNotHitASourceThatFails(t *testing.T) {
 			})
 			times := asked.times()
 			for i, at := range times[1:] {
-				if gap := at.Sub(times[i]); gap < 750*time.Millisecond { // the shortest first pause
+				if gap := at.Sub(times[i]); gap < 750*time.Millisecond { // no first pause is shorter
 					t.Errorf("asked again after %v", gap)
 				}
 			}
@@ -122,14 +123,14 @@ func TestARollingRestartAsksASourceThatWantsToBeLeftAloneOnce(t *testing.T) {
 	if len(terms) < 2 {
 		t.Errorf("%d members have coordinated", len(terms))
 	}
-	src.staysAt(t, asked, time.Second) // five polls
+	src.staysAt(t, asked, time.Second) // as long as five polls
 	if s := w.sourceStatus(); !s.NotBefore.Equal(until) || s.Error != "busy" {
 		t.Errorf("the source's status is %+v, want busy until %v", s, until)
 	}
 	r.until("both are handled still", allHeld(r, 2))
 }
 
-// Every Start would be the first fetch of a fresh app.
+// Without the record, every Start would make the first fetch of a fresh app.
 func TestAFreshAppsSourceIsLeftAloneAsItWants(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
@@ -149,7 +150,7 @@ func TestAFreshAppsSourceIsLeftAloneAsItWants(t *testing.T) {
 	}
 }
 
-// It is asked when its time is up, and not before.
+// The source is asked when its time is up, and not before.
 func TestANewCoordinatorWaitsAndThenAsks(t *testing.T) {
 	t.Parallel()
 	for _, fresh := range []bool{true, false} {
@@ -174,10 +175,10 @@ func TestANewCoordinatorWaitsAndThenAsks(t *testing.T) {
 		failed := asked.times()
 		last := failed[len(failed)-1]
 		src.set(resources("x", "y"), nil)
-		members, _ := w.rolling(r, src, nil, "b") // its Start waits, in a fresh app
+		members, _ := w.rolling(r, src, nil, "b") // in a fresh app, Start waits for the first fetch
 		r.until("both are handled", allHeld(r, 2))
-		// The record's time is of no finer grain than a clock; what passed before the answer was recorded counts for
-		// the source.
+		// The record's time is no more exact than the clock, and the source's time began before its answer was
+		// recorded.
 		if again := asked.times()[len(failed)].Sub(last); again < pause-100*time.Millisecond {
 			t.Errorf("fresh %v: asked again after %v, want %v", fresh, again, pause)
 		}
@@ -214,7 +215,8 @@ func TestExitOnSourceErrorLeavesASourceAloneAsItWants(t *testing.T) {
 	}
 }
 
-// The recorder's clock was wrong by a year: each restart shortens the time that is left all the same.
+// The clock of the member that wrote the record was wrong by a year. Even so, each restart shortens the time that is
+// left.
 func TestATimeThatIsFarAheadIsCountedDownByWhoReadsIt(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)

@@ -10,11 +10,11 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// tagged is a source that says "not modified" to whoever has had its answer, whatever became of that.
+// tagged is a source that says "not modified" to everybody who has had its answer, whatever became of that answer.
 type tagged struct {
 	*source
-	version atomic.Int64 // of the answer
-	had     atomic.Int64 // the version that was returned last; 0: none
+	version atomic.Int64 // the version of the present answer
+	had     atomic.Int64 // the version that was returned last; 0: none was
 }
 
 func newTagged(ids ...string) *tagged {
@@ -23,7 +23,7 @@ func newTagged(ids ...string) *tagged {
 	return s
 }
 
-// change gives it another answer.
+// change gives the source another answer.
 func (s *tagged) change(answer []drm.Resource) {
 	s.set(answer, nil)
 	s.version.Add(1)
@@ -43,13 +43,13 @@ func (s *tagged) Fetch(ctx context.Context) ([]drm.Resource, error) {
 
 func (s *tagged) Forget() { s.had.Store(0) }
 
-// asked is how often it has given its whole answer.
+// asked returns how often the source has given its whole answer.
 func (s *tagged) asked() int {
 	_, fetches, _ := s.counts()
 	return fetches
 }
 
-// polled is a member that polls a source often.
+// polled starts a member that polls a source often.
 func (w *world) polled(r *recorder, src drm.Retriever, change func(*drm.Config)) *drm.Manager {
 	w.tb.Helper()
 	cfg := w.config("a", r)
@@ -75,13 +75,13 @@ func TestAnAnswerThatWasRefusedIsNotConfirmedByNotModified(t *testing.T) {
 	src := newTagged("x")
 	w.polled(r, src, func(cfg *drm.Config) { cfg.FetchRetryBudget = time.Millisecond })
 	r.until("it is handled", allHeld(r, 1))
-	src.change(resources("", "", "")) // of which nothing can be used
+	src.change(resources("", "", "")) // nothing of this answer can be used
 	before := src.asked()
 	r.until("it was asked for everything again and again", func() bool { return src.asked() >= before+3 })
 	if s := w.sourceStatus(); !strings.Contains(s.Error, "id") {
 		t.Errorf("the source's error is %q, want that of the refused answer", s.Error)
 	}
-	src.set(resources("x", "y"), nil) // its version stays
+	src.set(resources("x", "y"), nil) // the version stays the same
 	r.until("both are handled", allHeld(r, 2))
 	r.until("the source works", func() bool { return w.sourceStatus().Error == "" })
 	now := src.asked()
@@ -109,11 +109,11 @@ func TestAnAnswerThatCameTooLateIsNotConfirmedByNotModified(t *testing.T) {
 	late.Store(true)
 	src.change(resources("x", "y"))
 	r.until("the fetch is given up", func() bool { return w.sourceStatus().Error != "" })
-	close(returned) // with an answer that nobody takes
+	close(returned) // the Fetch returns an answer that nobody waits for any more
 	r.until("both are handled", allHeld(r, 2))
 }
 
-// What an allocation left must not stay because the source says that nothing changed.
+// The data that an allocation left must not stay because the source says that nothing has changed.
 func TestAResourceThatIsWokenGetsTheDataOfASourceThatSaysNotModified(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -136,7 +136,7 @@ func TestAResourceThatIsWokenGetsTheDataOfASourceThatSaysNotModified(t *testing.
 	r.until("it has the source's data", func() bool { return r.data("x") == string(resources("x")[0].Object()) })
 }
 
-// An id that is allocated while a fetch is under way has the source's data after the next one.
+// An id that is allocated during a fetch has the source's data after the next one.
 func TestAnIDThatIsAllocatedDuringAFetchGetsTheSourcesData(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -161,7 +161,7 @@ func TestAnIDThatIsAllocatedDuringAFetchGetsTheSourcesData(t *testing.T) {
 	r.until("it has the source's data", func() bool { return r.data("y") == `{"id":"y","by":"source"}` })
 }
 
-// data is what a resource was handled with last.
+// data returns the data that a resource was last handled with.
 func (r *recorder) data(id string) (data string) {
 	for _, c := range r.all() {
 		if c.Action == "handle" && c.Resource == id {

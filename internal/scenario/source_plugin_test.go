@@ -13,7 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// plugin is a source whose other two calls can be changed.
+// plugin is a source whose Setup and TearDown can be changed.
 type plugin struct {
 	*source
 	onSetup    func(context.Context, drm.API) error
@@ -36,7 +36,7 @@ func (p *plugin) TearDown(ctx context.Context) error {
 	return p.onTearDown(ctx)
 }
 
-// Setup may take longer than the member's lease lasts, on a machine that is that slow.
+// On a slow machine, Setup may take longer than the member's lease lasts.
 func TestAMemberWhoseKeyIsGoneBeforeItIsActiveStartsAllTheSame(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -68,7 +68,7 @@ func TestTearDownComesAfterAFetchThatHeedsItsContext(t *testing.T) {
 		defer inside.Store(false)
 		close(entered)
 		<-ctx.Done()
-		closing := time.NewTimer(300 * time.Millisecond) // what it has open
+		closing := time.NewTimer(300 * time.Millisecond) // closing what the plugin has open takes a while
 		defer closing.Stop()
 		<-closing.C
 	}
@@ -117,7 +117,7 @@ func TestAFetchThatIgnoresItsContextHoldsUpNoStopThatIsInAHurry(t *testing.T) {
 	r.until("all is terminated", allHeld(r, 0))
 	cancel()
 	select {
-	case err := <-stopped: // whether it had to leave claims behind too depends on how far it was
+	case err := <-stopped: // the member may also have left claims behind, depending on how far it was
 		if !errors.Is(err, drm.ErrLeftBehind) || !strings.Contains(err.Error(), "Fetch") {
 			t.Errorf("Stop: %v", err)
 		}
@@ -136,7 +136,7 @@ func TestASetupThatSucceedsTooLateIsTornDown(t *testing.T) {
 		src := &plugin{source: newSource("x")}
 		src.onSetup = func(context.Context, drm.API) error {
 			defer close(returned)
-			<-release // heeds no context
+			<-release // ignores its context
 			return late
 		}
 		cfg := w.config("a", r)
@@ -157,7 +157,8 @@ func TestASetupThatSucceedsTooLateIsTornDown(t *testing.T) {
 	}
 }
 
-// tornDown fails the test if TearDown was called another number of times, by the time it would have been.
+// tornDown fails the test if TearDown has not been called want times. It waits long enough for one call too many to
+// show.
 func (s *source) tornDown(tb testing.TB, want int) {
 	tb.Helper()
 	timer := time.NewTimer(200 * time.Millisecond)
@@ -168,11 +169,11 @@ func (s *source) tornDown(tb testing.TB, want int) {
 	}
 }
 
-// The API works from the first moment of Setup to the last of TearDown, from any goroutine, on a member that does not
-// coordinate as well.
+// The API works from the first moment of Setup to the last of TearDown, in any goroutine, and also on a member that
+// does not coordinate.
 func TestOriginalAPluginMayUseItsAPIAllItsLife(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
-	first := w.members(r, newSource("1"), "first")["first"] // coordinates
+	first := w.members(r, newSource("1"), "first")["first"] // this member coordinates
 	src := &plugin{source: newSource("1")}
 	src.onSetup = func(ctx context.Context, api drm.API) error {
 		api.Refetch()
@@ -222,5 +223,5 @@ func TestOriginalAPluginMayUseItsAPIAllItsLife(t *testing.T) {
 	if err := src.api.Deallocate(t.Context(), "from setup"); !errors.Is(err, drm.ErrStopped) {
 		t.Errorf("Deallocate after TearDown: %v", err)
 	}
-	src.api.Refetch() // harms nobody
+	src.api.Refetch() // does no harm after the end
 }

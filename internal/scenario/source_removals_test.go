@@ -56,14 +56,14 @@ func (d *doubted) untilHeld(n int) {
 	await(d.tb, "the removals are held", func() bool { return d.status().Held == n })
 }
 
-// patient is a context that ends when a slow machine should have done what is waited for.
+// patient returns a context that lasts long enough even for a slow machine.
 func patient(t *testing.T) context.Context {
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	t.Cleanup(cancel)
 	return ctx
 }
 
-// untilAsked waits until the source has been asked so many times since.
+// untilAsked waits until the source has been asked times times since it had been asked since times.
 func (d *doubted) untilAsked(since int, times int) {
 	d.tb.Helper()
 	await(d.tb, "the source was asked", func() bool { _, n, _ := d.src.counts(); return n >= since+times })
@@ -71,7 +71,7 @@ func (d *doubted) untilAsked(since int, times int) {
 
 func (d *doubted) asked() int { _, n, _ := d.src.counts(); return n }
 
-// The source of a thousand resources is polled every ten minutes. It answers [] for a moment, while members join.
+// A source of a thousand resources is polled every ten minutes. For a moment, while members join, its answer is [].
 func TestAnEmptyAnswerWhileMembersJoinRemovesNothing(t *testing.T) {
 	d := newDoubted(t, 100, func(c *drm.Config) { c.PollInterval, c.RemovalDelay = 10*time.Minute, time.Millisecond })
 	d.join("a")
@@ -90,7 +90,7 @@ func TestAnEmptyAnswerWhileMembersJoinRemovesNothing(t *testing.T) {
 		t.Errorf("status: %+v", s)
 	}
 	d.src.set(resources(ids(100)...), nil)
-	m.Refetch() // of one that does not coordinate: nothing
+	m.Refetch() // does nothing, since m does not coordinate
 	d.join("e")
 	d.untilHeld(0)
 	if s, err := d.client().Status(t.Context()); err != nil || s.Resources != 100 {
@@ -125,7 +125,7 @@ func TestARemovalInBulkIsMadeByAnAnswerAfterTheDelay(t *testing.T) {
 	}
 }
 
-// A coordinator that is new neither confirms early nor begins anew, if it finds the same.
+// A new coordinator that finds the same removals neither confirms them early nor counts from the beginning.
 func TestANewCoordinatorTakesOverForHowLongRemovalsWereHeld(t *testing.T) {
 	d := newDoubted(t, 20, func(c *drm.Config) { c.CacheResources = true })
 	a := d.join("a")
@@ -182,7 +182,7 @@ func TestRemovalsThatAreHeldForGoodAreMadeWhenAccepted(t *testing.T) {
 	d.r.until("what the source lacks is not handled", allHeld(d.r, 1))
 	d.noOrders(t)
 
-	// It was no permission for others.
+	// The order was no permission for other removals.
 	d.src.set(resources(ids(40)...), nil)
 	d.r.until("all are handled", allHeld(d.r, 40))
 	d.src.set(nil, nil)
@@ -212,8 +212,8 @@ func (d *doubted) noOrders(t *testing.T) {
 	}
 }
 
-// The order is given while nobody coordinates, and the one who does then knows nothing of what is held before it has
-// asked.
+// The order is given while nobody coordinates. The next coordinator knows nothing of what is held before it has asked
+// the source.
 func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
 	d := newDoubted(t, 20, func(c *drm.Config) { c.CacheResources = true })
 	a := d.join("a")
@@ -243,7 +243,7 @@ func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
 	d.r.until("nothing is handled", allHeld(d.r, 0))
 }
 
-// What was held is known, and the answer of a source that is down by now is not needed.
+// The coordinator knows what is held, so it does not need an answer of the source, which is down by now.
 func TestAnOrderIsCarriedOutWhileTheSourceFails(t *testing.T) {
 	d := newDoubted(t, 20, func(c *drm.Config) { c.FetchRetryBudget = drm.Forever })
 	m := d.join("a")

@@ -9,8 +9,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
-// ledger is a Handler that keeps a journal, for faults of which two at once may be a consequence: it measures, where a
-// recorder fails the test.
+// ledger is a Handler that keeps a journal, for faults after which two members may handle a resource at once: it
+// measures what makes a recorder fail the test.
 type ledger struct {
 	tb testing.TB
 	journal.Journal
@@ -29,7 +29,7 @@ func (l *ledger) Terminate(_ context.Context, c drm.Claim) error {
 func (l *ledger) HandleFailed(context.Context, drm.Claim, error)    {}
 func (l *ledger) TerminateFailed(context.Context, drm.Claim, error) {}
 
-// until waits until ok says yes, looking after each event and now and then.
+// until waits until ok returns true. It calls ok after each event, and also now and then.
 func (l *ledger) until(what string, ok func() bool) {
 	l.tb.Helper()
 	deadline := time.NewTimer(patience)
@@ -50,7 +50,7 @@ func (l *ledger) until(what string, ok func() bool) {
 	}
 }
 
-// each says whether these resources, and no others, are handled, each by one.
+// each reports whether these resources and no others are handled, each by one member.
 func (l *ledger) each(want ...string) bool {
 	holders := journal.Holders(l.Events())
 	for _, id := range want {
@@ -61,8 +61,8 @@ func (l *ledger) each(want ...string) bool {
 	return len(holders) == len(want)
 }
 
-// since measures what happened from a moment on: for how long a resource was handled by nobody at most, until when
-// something changed, and how many handlings began; and it fails the test where a token fell. Overlaps are returned.
+// since measures what happened from a moment on: the longest time for which nobody handled a resource, how long it took
+// until nothing changed any more, how many handlings began, and the overlaps. It fails the test where a token fell.
 func (l *ledger) since(from time.Time) (gap, settled time.Duration, handled int, overlaps []journal.Fault) {
 	l.tb.Helper()
 	events := l.Events()

@@ -18,8 +18,8 @@ type call struct {
 	Data                     string
 }
 
-// recorder is a Handler that writes down its calls. Several members may share one, and it checks that no resource is
-// handled by two of them at once. The functions, where set, run inside of the calls.
+// recorder is a Handler that notes its calls. Several members may share one: it checks that no two of them handle a
+// resource at once. The functions, where set, run inside the calls.
 type recorder struct {
 	tb          testing.TB
 	onHandle    func(ctx context.Context, c drm.Claim) error
@@ -27,7 +27,7 @@ type recorder struct {
 
 	mu      sync.Mutex
 	calls   []call
-	holder  map[string]string // resource → member from the call of Handle to the end of Terminate
+	holder  map[string]string // for each resource: the member that has it, from Handle to the end of Terminate
 	tokens  map[string]int64
 	changed chan struct{}
 }
@@ -61,7 +61,7 @@ func (r *recorder) Handle(ctx context.Context, c drm.Claim) error {
 	if r.onHandle != nil {
 		err = r.onHandle(ctx, c)
 	}
-	if err != nil && ctx.Err() == nil { // else Terminate follows, whatever it returned
+	if err != nil && ctx.Err() == nil { // otherwise Terminate follows, whatever Handle returned
 		r.mu.Lock()
 		delete(r.holder, id)
 		r.mu.Unlock()
@@ -87,7 +87,7 @@ func (r *recorder) Terminate(ctx context.Context, c drm.Claim) error {
 		err = r.onTerminate(ctx, c)
 	}
 	if err != nil && errors.Is(context.Cause(ctx), drm.CauseFenced) {
-		return err // another one is to follow
+		return err // another Terminate follows
 	}
 	r.mu.Lock()
 	delete(r.holder, c.Resource.ID)
@@ -101,8 +101,8 @@ func (r *recorder) TerminateFailed(_ context.Context, c drm.Claim, err error) {
 	r.note("terminate_failed", c)
 }
 
-// hasItsTime is for onTerminate, where a lease ends before what is on it: a Terminate that comes after that is there to
-// clean up, and must not be told to end at once.
+// hasItsTime is for onTerminate in tests where a lease ends before what is on it has ended. The Terminate that follows
+// has to clean up, so its context must not have ended already.
 func (r *recorder) hasItsTime(ctx context.Context, c drm.Claim) error {
 	select {
 	case <-ctx.Done():
@@ -131,7 +131,7 @@ func (r *recorder) holders() map[string]string {
 	return held
 }
 
-// count counts the calls of an action for a resource; an empty resource counts all.
+// count counts the calls of an action for a resource, or for all resources where resource is empty.
 func (r *recorder) count(action, resource string) int {
 	n := 0
 	for _, c := range r.all() {
@@ -142,7 +142,7 @@ func (r *recorder) count(action, resource string) int {
 	return n
 }
 
-// until waits until ok says yes, looking after each call of the recorder and now and then.
+// until waits until ok returns true. It calls ok after each call of the recorder, and also now and then.
 func (r *recorder) until(what string, ok func() bool) {
 	r.tb.Helper()
 	deadline := time.NewTimer(patience)

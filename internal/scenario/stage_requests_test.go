@@ -55,9 +55,9 @@ type fault int
 // The faults.
 const (
 	noFault     fault = iota
-	loseAnswer        // it is carried out, and the connection breaks before the answer
-	loseRequest       // it never arrives, and nobody is told
-	beLate            // it is carried out after its sender has given it up
+	loseAnswer        // the request is carried out, and the connection breaks before the answer
+	loseRequest       // the request never arrives, and nobody is told
+	beLate            // the request is carried out after its sender has given it up
 	refuse            // etcd answers that it has no space
 )
 
@@ -65,15 +65,16 @@ var faultNames = [...]string{"no fault", "answer lost", "request lost", "applied
 
 func (f fault) String() string { return faultNames[f] }
 
-// lateness is for how long a request that is late is on its way after its sender has given it up.
+// lateness is how long a late request is on its way after its sender has given it up.
 const lateness = 150 * time.Millisecond
 
-// requests sees all that its clients ask of etcd, below what clientv3 tries again, and spoils what it is told to. It
-// knows one app.
+// requests sees all requests of its clients to etcd, below the retries of clientv3, and spoils those that it is told
+// to. It knows one app.
 type requests struct {
-	awaited bool // the fault comes by itself
+	awaited bool // whether the test has to wait for the fault, which comes by itself
 	layout  keys.Layout
-	// spoil, if set, says what becomes of a request: the nth of its kind, and the nth of all, from 1.
+	// spoil, if set, decides what becomes of a request. ofKind and ofAll count the requests of its kind, and all
+	// requests, from 1.
 	spoil func(k kind, ofKind, ofAll int) fault
 
 	mu     sync.Mutex
@@ -106,7 +107,7 @@ func (q *requests) client(tb testing.TB, endpoint string) *clientv3.Client {
 	return c
 }
 
-// count is how many requests of the kinds there were so far; without any, of all.
+// count returns how many requests of the kinds there were so far, or of all kinds where none is given.
 func (q *requests) count(kinds ...kind) int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -120,7 +121,7 @@ func (q *requests) count(kinds ...kind) int {
 	return n
 }
 
-// injected is how many requests were spoilt.
+// injected returns how many requests were spoilt.
 func (q *requests) injected() int {
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -179,7 +180,7 @@ func (q *requests) unary(
 	}
 }
 
-// forNobody leaves out the options that tell the caller, who has gone, something of the call.
+// forNobody leaves out the options that tell the caller about the call, since the caller has gone.
 func forNobody(opts []grpc.CallOption) []grpc.CallOption {
 	return slices.DeleteFunc(slices.Clone(opts), func(o grpc.CallOption) bool {
 		switch o.(type) {
@@ -205,14 +206,14 @@ func (q *requests) stream(
 	return &keepaliveStream{ClientStream: s, q: q, breaks: map[int]bool{}}, nil
 }
 
-// keepaliveStream is one whose requests are seen, and spoilt. Answers come in the order of the requests.
+// keepaliveStream is a stream of keepalives whose requests are seen and spoilt. Answers come in the order of requests.
 type keepaliveStream struct {
 	grpc.ClientStream
 	q *requests
 
 	mu             sync.Mutex
 	sent, answered int
-	breaks         map[int]bool // requests that are answered in vain: the connection breaks before
+	breaks         map[int]bool // requests whose answers are lost, since the connection breaks before
 }
 
 func (s *keepaliveStream) SendMsg(m any) error {
@@ -242,7 +243,7 @@ func (s *keepaliveStream) RecvMsg(m any) error {
 	return nil
 }
 
-// kindOf tells what a request is for by what it writes.
+// kindOf finds out from what a request writes what it is for.
 func (q *requests) kindOf(req any) kind {
 	switch req := req.(type) {
 	case *pb.PutRequest:
@@ -277,9 +278,9 @@ func (q *requests) kindOfTxn(txn *pb.TxnRequest) kind {
 	return reads
 }
 
-// kindOfWrite tells it by the first key that is written; of a delete there is no value.
+// kindOfWrite is kindOf for a transaction whose first write has this key and value. A delete has no value.
 func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) kind {
-	gone, office := false, false // a compare wants its key not to be there; the coordinator's key is compared
+	gone, office := false, false // whether a compare wants its key to be absent; whether the coordinator's key is compared
 	for _, c := range txn.Compare {
 		gone = gone || c.Target == pb.Compare_CREATE && c.GetCreateRevision() == 0
 		office = office || string(c.Key) == q.layout.Coordinator()
@@ -322,7 +323,7 @@ func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) k
 	}
 }
 
-// startAgain starts a member as whoever supervises a process does: after an error, again.
+// startAgain starts a member, and tries again after an error, like the supervisor of a process.
 func (w *world) startAgain(cfg drm.Config) *drm.Manager {
 	w.tb.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)

@@ -84,8 +84,8 @@ func (s *source) counts() (setups, fetches, downs int) {
 	return s.setups, s.fetches, s.downs
 }
 
-// staysAt fails the test if the source has been asked more often than that when some time has passed, in which it would
-// have been if it were to be.
+// staysAt fails the test if the source is asked more than fetches times in all. It waits for quiet, in which the source
+// would be asked if it were to be.
 func (s *source) staysAt(tb testing.TB, fetches int, quiet time.Duration) {
 	tb.Helper()
 	timer := time.NewTimer(quiet)

@@ -18,7 +18,7 @@ type given struct {
 	claim drm.Claim
 }
 
-// isOver says whether nothing of it may go on any more.
+// isOver reports whether the handling must be over: its context has ended, and its claim is not valid any more.
 func (g given) isOver() bool { return g.ctx.Err() != nil && !g.claim.Valid() }
 
 func (g given) String() string {
@@ -47,7 +47,7 @@ func (s *witness) of(member, resource string) (given, bool) {
 	return g, ok
 }
 
-// await polls until ok says yes, for as long as a slow machine needs.
+// await polls until ok returns true, for as long as a slow machine may need.
 func await(tb testing.TB, what string, ok func() bool) {
 	tb.Helper()
 	deadline := time.NewTimer(patience)
@@ -63,8 +63,7 @@ func await(tb testing.TB, what string, ok func() bool) {
 	}
 }
 
-// logged waits until there are so many lines with a text, since a line may come after what it tells of has been seen.
-// It returns all that there are then.
+// logged waits until there are n lines with a text, and returns all such lines. A line may come after its effect shows.
 func logged(tb testing.TB, logs *observer.ObservedLogs, text string, n int) []observer.LoggedEntry {
 	tb.Helper()
 	await(tb, fmt.Sprintf("%d lines with %q", n, text), func() bool {

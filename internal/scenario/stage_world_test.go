@@ -16,11 +16,12 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/member"
 )
 
-// patience bounds every wait of these tests. It is long because machines are slow; what is measured is order, not time.
-// It is shorter than the longest JoinDelay.
+// patience bounds every wait of these tests. It is long because machines are slow: the tests judge order, not time. It
+// is shorter than the longest JoinDelay.
 const patience = 50 * time.Second
 
-// soon bounds what has to happen before something else would bring it about, such as a probe or a timeout of 30 s.
+// soon bounds waits for things that must happen before something else, such as a probe or a timeout of 30 s, would make
+// them happen.
 const soon = 20 * time.Second
 
 // statsInterval is how often the members of a world write their figures, unless its options say something else.
@@ -32,8 +33,8 @@ type world struct {
 	endpoint string
 	etcd     *clientv3.Client
 	app      string
-	options  member.Options // of the members that are started from now on
-	probes   sync.Map       // *drm.Manager → member.Probe
+	options  member.Options // for the members that are started from now on
+	probes   sync.Map       // for each *drm.Manager: its member.Probe
 }
 
 func newWorld(tb testing.TB) *world {
@@ -42,14 +43,14 @@ func newWorld(tb testing.TB) *world {
 	return worldAt(tb, server.Endpoint())
 }
 
-// worldAt is a world on an etcd that is there.
+// worldAt makes a world on an etcd that runs already.
 func worldAt(tb testing.TB, endpoint string) *world {
 	tb.Helper()
 	return &world{tb: tb, endpoint: endpoint, etcd: embeddedtest.Client(tb, endpoint), app: "app"}
 }
 
-// config is the least that a member needs. Its lease is long, so that a slow machine does not make a member lose it; a
-// test that waits for one to expire sets its own.
+// config returns the least config that a member needs. Its lease is long, so that members on a slow machine do not lose
+// it. A test that waits for an expiry sets its own.
 func (w *world) config(id string, h drm.Handler) drm.Config {
 	return drm.Config{
 		App: w.app, ID: id, Etcd: drm.EtcdConfig{Endpoints: []string{w.endpoint}}, Handler: h, AllocateOnly: true,
@@ -94,7 +95,7 @@ func (w *world) tryStart(ctx context.Context, cfg drm.Config) (*drm.Manager, err
 	return m, err
 }
 
-// probe looks into a member that this world has started.
+// probe returns the probe of a member that this world has started.
 func (w *world) probe(m *drm.Manager) member.Probe {
 	w.tb.Helper()
 	p, ok := w.probes.Load(m)
@@ -121,7 +122,7 @@ func (w *world) stop(m *drm.Manager) {
 	}
 }
 
-// client makes a Client of the app, which it may make.
+// client makes a Client of the app, which may create the app.
 func (w *world) client() *drm.Client {
 	w.tb.Helper()
 	return w.clientOf(drm.ClientConfig{Create: true})

@@ -12,7 +12,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// Where etcd has too much to do, many requests of a start are not answered in time, of whatever kind. It goes on all
+// Where etcd has too much to do, many requests of a start, of any kind, are not answered in time. The start goes on all
 // the same.
 func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 	for _, f := range []fault{loseRequest, loseAnswer, beLate} {
@@ -39,7 +39,7 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 			started.Store(true)
 			ctx, cancel := context.WithTimeout(t.Context(), patience)
 			defer cancel()
-			c := w.client() // which is not in such a hurry
+			c := w.client() // this client has longer timeouts
 			if err := c.Allocate(ctx, drm.Resource{ID: "x"}); err != nil {
 				t.Fatal(err)
 			}
@@ -50,7 +50,7 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 	}
 }
 
-// An etcd that answers nothing is no slow one, at whatever step that begins.
+// An etcd that answers nothing does not count as slow, at whatever step of the start that begins.
 func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
 	for _, k := range []kind{reads, createApp, grants, registers} {
 		t.Run(string(k), func(t *testing.T) {
@@ -80,7 +80,7 @@ func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
 	}
 }
 
-// A lease that ends before the member is registered, since all took so long, is replaced.
+// A lease that ends before the member is registered, because everything took so long, is replaced.
 func TestAStartWhoseLeaseEndsGetsAnother(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	q := newRequests(w.app)

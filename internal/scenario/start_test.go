@@ -75,7 +75,7 @@ func TestADefaultIDThatIsInUseTakesASuffix(t *testing.T) {
 
 func TestAMemberThatRestartsAfterACrashWaitsForItsOldKey(t *testing.T) {
 	w := newWorld(t)
-	w.start(w.config("other", newRecorder(t))) // makes the app
+	w.start(w.config("other", newRecorder(t))) // creates the app
 	lease, err := w.etcd.Grant(t.Context(), 1) // nobody renews it
 	if err != nil {
 		t.Fatal(err)
@@ -152,7 +152,7 @@ func TestAnEmptyAnswerTerminatesNothingUntilItIsConfirmed(t *testing.T) {
 		if !isEmpty {
 			return
 		}
-		if empty++; empty == 2 { // the first empty answer has been dealt with
+		if empty++; empty == 2 { // the member has dealt with the first empty answer
 			close(asked)
 			<-release
 		}
@@ -261,7 +261,7 @@ func (b *brokenSetup) Setup(context.Context, drm.API) error          { return b.
 func (b *brokenSetup) Fetch(context.Context) ([]drm.Resource, error) { return nil, nil }
 func (b *brokenSetup) TearDown(context.Context) error                { panic("TearDown without Setup") }
 
-// conditional is a source that says "not modified" to whoever has its answer.
+// conditional is a source that says "not modified" to everybody who has its answer.
 type conditional struct {
 	source
 	had     bool

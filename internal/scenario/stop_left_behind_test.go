@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// Stop says of each claim that it leaves why it does.
+// Stop says for each claim that it leaves behind why it does so.
 func TestStopSaysWhichClaimsItLeft(t *testing.T) {
 	const n = 10
 	release := make(chan struct{})
@@ -52,7 +52,7 @@ func TestStopSaysWhichClaimsItLeft(t *testing.T) {
 			w := newWorld(t)
 			cfg := w.config("a", handler.New(handler.Funcs{Terminate: test.terminate}))
 			cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(n)...)
-			cfg.StopTimeout = 3 * time.Second // more than a call that is given up takes
+			cfg.StopTimeout = 3 * time.Second // longer than it takes until a call is given up
 			test.change(&cfg)
 			m, err := w.tryStart(t.Context(), cfg)
 			if err != nil {

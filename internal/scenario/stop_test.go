@@ -64,7 +64,7 @@ func TestAllWhoCallStopGetTheSameAnswer(t *testing.T) {
 	}
 }
 
-// A start may be given up at any moment: here it is each request to etcd, in turn, that finds its context ended.
+// A start may be given up at any moment. Here the context ends at each of its requests to etcd, in turn.
 func TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind(t *testing.T) {
 	t.Parallel()
 	server := embeddedtest.Server(t)
@@ -80,7 +80,7 @@ func TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind(t *testing.T) {
 			return noFault
 		}
 		cfg := w.config("a", r)
-		cfg.LeaseTTL = time.Minute // what is left to expire is there for longer than is waited
+		cfg.LeaseTTL = time.Minute // a key that is left to expire would stay for longer than the test waits
 		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
 		cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(3)...)
 		m, err := w.tryStart(ctx, cfg)

@@ -109,7 +109,7 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("found %v\nwant  %v", got, want)
 	}
-	if s, err := w.client().Status(t.Context()); err != nil || s.Corrupt != 8 { // and the one in another's shard
+	if s, err := w.client().Status(t.Context()); err != nil || s.Corrupt != 8 { // one of them is in another resource's shard
 		t.Errorf("status %+v, %v, want 8 corrupt keys", s, err)
 	}
 	if a, err := w.client().Lookup(t.Context(), "garbled"); err != nil || !strings.Contains(a.Error, "claim") {
@@ -129,7 +129,8 @@ func TestVerifyReportsWhatNobodyHandlesThoughNobodyCould(t *testing.T) {
 	}
 }
 
-// Nobody is there by whom anything could pass, so nothing is waited for. Where nothing is wanted, nobody need be there.
+// Without a member, no violation can pass by itself, so VerifySettled does not wait. Where nothing is wanted, no member
+// is needed.
 func TestVerifySaysAtOnceThatThereIsNoMember(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	c := w.clientOf(drm.ClientConfig{Create: true, Shards: 64})
@@ -161,7 +162,7 @@ func TestVerifySaysAtOnceThatThereIsNoMember(t *testing.T) {
 func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
 	layout := keys.New(drm.DefaultPrefix, "app")
-	w.members(r, nil, "a") // whose lease is renewed
+	w.members(r, nil, "a") // a renews its lease
 	c := w.client()
 	if err := c.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
 		t.Fatal(err)
@@ -314,7 +315,8 @@ func TestFollowOwnersTellsEachChangeWithItsToken(t *testing.T) {
 		t.Fatal(err)
 	}
 	go func() { ended <- c.FollowOwners(ctx, func(o drm.OwnerChange) { changes <- o }, nil) }()
-	// Whatever is allocated before the follower has its first list is not told; so one after another, until one is.
+	// FollowOwners does not tell of what is allocated before it has its first list. So this allocates one resource
+	// after another until it hears of one.
 	var first drm.OwnerChange
 	r.until("a claim is told", func() bool {
 		id := fmt.Sprintf("x%d", r.count("handle", ""))
