@@ -210,7 +210,7 @@ func TestTheEndOfTheClaimCutsOffEvenACallThatIsToBeFinished(t *testing.T) {
 		cfg.Etcd = drm.EtcdConfig{Endpoints: []string{proxy.Endpoint()}, CommandTimeout: time.Second}
 		cfg.LeaseTTL, cfg.StopTimeout = 2*time.Second, time.Second
 		a, call := s.handles(w, cfg)
-		defer a.Stop(context.Background()) //nolint:errcheck // the member may leave something behind, since etcd is out of reach
+		defer a.Stop(context.Background()) //nolint:errcheck // it may leave something behind without etcd
 		proxy.BlackHole()
 		<-call.ctx.Done()
 		if call.claim.Valid() || !errors.Is(context.Cause(call.ctx), drm.CauseFenced) {

@@ -28,7 +28,7 @@ func TestAnEtcdWithoutSpaceHurtsNothingThatIsHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	w, r := worldAt(t, server.Endpoint()), newRecorder(t) // the recorder fails the test if two members handle a resource at once
+	w, r := worldAt(t, server.Endpoint()), newRecorder(t) // the recorder fails on any overlap
 	proxy, err := faultproxy.New(w.endpoint)
 	if err != nil {
 		t.Fatal(err)

@@ -63,7 +63,7 @@ func (w *world) liveThrough(q *requests) {
 		}
 		return cfg
 	}
-	plain := w.startAgain(config("plain", nil)) // plain coordinates until it resigns in favour of a member with a source
+	plain := w.startAgain(config("plain", nil)) // it coordinates until a member with a source comes
 	r.until("the one without a source coordinates", func() bool {
 		s, err := w.client().Status(context.Background())
 		return err == nil && s.Coordinator == "plain"
@@ -73,7 +73,8 @@ func (w *world) liveThrough(q *requests) {
 		t.Helper()
 		r.until(what, func() bool {
 			err := f(context.Background())
-			return err == nil || errors.Is(err, drm.ErrNotFound) // a second try may find nothing, where the answer to the first was lost
+			// A second attempt finds nothing where only the answer to the first was lost.
+			return err == nil || errors.Is(err, drm.ErrNotFound)
 		})
 	}
 	for _, id := range []string{"x1", "x2", "x3"} {

@@ -86,7 +86,8 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 	stopper.until("all is as before", func() bool {
 		return len(stopper.holders()) == 20-len(held) && len(keeper.holders()) == len(held) && settled(t, w)
 	})
-	untouched("after the outage") // what else it had for a while belonged to the other member, which had to register again
+	// What else it had for a while belonged to the other member, which had to register again.
+	untouched("after the outage")
 }
 
 func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {

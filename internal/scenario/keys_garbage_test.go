@@ -106,7 +106,8 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 	if err != nil || len(found) < len(foreign)-3 {
 		t.Errorf("%d violations, %v: %+v", len(found), err, found)
 	}
-	if n := r.count("handle", "before"); n > 2 { // a second time where the slot that nobody can read makes the ring longer
+	// It is handled a second time where the slot that nobody can read makes the ring longer.
+	if n := r.count("handle", "before"); n > 2 {
 		t.Errorf("what was handled already was handled %d times", n)
 	}
 	for _, m := range ms {

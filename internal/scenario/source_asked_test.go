@@ -42,7 +42,8 @@ func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 					delay = 50 * time.Millisecond
 				}
 				start := func(id string) *drm.Manager {
-					cfg := w.config(id, newRecorder(t)) // a recorder each, since a member that is killed does not say what it ended
+					// Each has a recorder of its own, since a member that is killed does not say what it ended.
+					cfg := w.config(id, newRecorder(t))
 					cfg.AllocateOnly, cfg.Retriever, cfg.CacheResources, cfg.SettleDelay = false, src, cached, delay
 					if id == "a" && strings.Contains(name, "killed") {
 						cfg.LeaseTTL = 3 * time.Second

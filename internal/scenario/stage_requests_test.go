@@ -280,7 +280,8 @@ func (q *requests) kindOfTxn(txn *pb.TxnRequest) kind {
 
 // kindOfWrite is kindOf for a transaction whose first write has this key and value. A delete has no value.
 func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) kind {
-	gone, office := false, false // whether a compare wants its key to be absent; whether the coordinator's key is compared
+	gone := false   // whether a compare wants its key to be absent
+	office := false // whether the coordinator's key is compared
 	for _, c := range txn.Compare {
 		gone = gone || c.Target == pb.Compare_CREATE && c.GetCreateRevision() == 0
 		office = office || string(c.Key) == q.layout.Coordinator()

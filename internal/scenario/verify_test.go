@@ -109,7 +109,8 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 	if !maps.Equal(got, want) {
 		t.Errorf("found %v\nwant  %v", got, want)
 	}
-	if s, err := w.client().Status(t.Context()); err != nil || s.Corrupt != 8 { // one of them is in another resource's shard
+	// One of the corrupt keys is in another resource's shard.
+	if s, err := w.client().Status(t.Context()); err != nil || s.Corrupt != 8 {
 		t.Errorf("status %+v, %v, want 8 corrupt keys", s, err)
 	}
 	if a, err := w.client().Lookup(t.Context(), "garbled"); err != nil || !strings.Contains(a.Error, "claim") {
