@@ -1,6 +1,6 @@
-// Fencing keeps what a member writes safe from a member that has lost the resource and does not know it yet: it was
-// stopped, or cut off, between its check and its write. The database remembers the highest token of each resource, and
-// refuses lower ones, in the same statement that writes.
+// Fencing protects data from a late write of a member that has lost the resource and does not know it yet, because it
+// was stopped or cut off between its check and its write. The database remembers the highest token of each resource,
+// and refuses lower ones in the same statement that writes.
 //
 //	go run ./fencing
 package main
@@ -53,9 +53,8 @@ func openPositions(ctx context.Context, file string) (*positions, error) {
 	return &positions{db}, nil
 }
 
-// claim makes every earlier claim's writes be refused from now on, and returns the position to go on from. It is the
-// first thing to do with a resource: a late write of the member before is harmless only once the new token is known
-// here.
+// claim makes the database refuse the writes of every earlier claim from now on, and returns the position to go on
+// from. It must come first: a late write of the member before is harmless only once the database knows the new token.
 func (p *positions) claim(ctx context.Context, c drm.Claim) (position int64, err error) {
 	err = p.db.QueryRowContext(ctx, `
 		INSERT INTO positions (feed, token, position) VALUES (?, ?, 0)
@@ -84,7 +83,7 @@ func (p *positions) save(ctx context.Context, c drm.Claim, position int64) error
 	return nil
 }
 
-// run has node-1 read a feed, and node-2 take it over. Then a write of node-1's comes late.
+// run lets node-1 read a feed, and node-2 take it over. Then a write of node-1 comes late.
 func run(ctx context.Context, out io.Writer, file string) (err error) {
 	etcd, stopEtcd, err := lab.Etcd(ctx)
 	if err != nil {

@@ -23,7 +23,7 @@ func read(t *testing.T, path string) string {
 	return strings.ReplaceAll(string(text), "\r\n", "\n")
 }
 
-// TestTheDocHasTheTestedCode holds each block of code in docs/migration.md against the files beside this one, which the
+// TestTheDocHasTheTestedCode compares each block of code in docs/migration.md with the files beside this one, which the
 // other tests run.
 func TestTheDocHasTheTestedCode(t *testing.T) {
 	code := map[string]string{}
@@ -80,7 +80,7 @@ func TestTheDocsCommandsAreUnderstood(t *testing.T) {
 	}
 	for _, command := range commands {
 		if command[1] == "etcd" {
-			continue // which would run on
+			continue // this command would not end
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 		defer cancel()

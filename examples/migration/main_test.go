@@ -23,7 +23,7 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// world is an etcd, and somebody who looks at the app.
+// world is an etcd, and a client that looks at the app.
 type world struct {
 	t      *testing.T
 	etcd   drm.EtcdConfig
@@ -64,7 +64,7 @@ func sockets(t *testing.T) (url string, open *atomic.Int32) {
 		}
 		open.Add(1)
 		defer open.Add(-1)
-		_, _, _ = conn.Read(r.Context()) // until it is closed
+		_, _, _ = conn.Read(r.Context()) // returns when the connection is closed
 	}))
 	t.Cleanup(s.Close)
 	return "ws" + strings.TrimPrefix(s.URL, "http"), open

@@ -1,10 +1,10 @@
-// Queue has a source that pushes: orders to handle a resource, or not to any more, come from a message queue, and are
-// carried out from inside of a Retriever, between its Setup and its TearDown.
+// Queue has a source that pushes: a message queue has orders to handle a resource, or to stop handling it. A Retriever
+// carries them out between its Setup and its TearDown.
 //
 //	go run ./queue
 //
-// Two nodes share the queue. Six resources are ordered, and handled by both; two are ordered away; one node leaves
-// while more orders come, and the other one carries them out and handles everything.
+// Two nodes share the queue. Six resources are ordered, and the nodes share them. Two are ordered away. One node leaves
+// while more orders come; the other one carries them out, and handles everything.
 package main
 
 import (
@@ -31,7 +31,7 @@ func main() {
 }
 
 func run(ctx context.Context, out io.Writer) (err error) {
-	say := log.New(out, "", 0) // several goroutines do
+	say := log.New(out, "", 0) // several goroutines print
 	etcd, stopEtcd, err := lab.Etcd(ctx)
 	if err != nil {
 		return err

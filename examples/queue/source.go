@@ -11,15 +11,16 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// order is one message of the queue: handle this from now on, or handle it no more.
+// order is one message of the queue: handle this resource from now on, or stop handling it.
 type order struct {
 	Resource drm.Resource
 	Remove   bool
 }
 
-// queue is a message queue that several consumers share; a real one runs elsewhere (NATS, SQS, a table of a database).
-// What a consumer could not do it gives back. Orders about one resource must be taken in their order: so the one who
-// orders waits for the first to be done before ordering the opposite, or the queue keeps the order per key.
+// queue is a message queue that several consumers share. A real one runs elsewhere (NATS, SQS, a table of a database).
+// A consumer gives back an order that it could not carry out. Orders about one resource must be carried out one after
+// the other: so whoever orders waits until the first is done before ordering the opposite, or the queue keeps the order
+// of each key.
 type queue chan order
 
 // take returns the next order, and false when ctx has ended.
@@ -35,8 +36,8 @@ func (q queue) take(ctx context.Context) (order, bool) {
 func (q queue) giveBack(o order) { q <- o }
 
 // source is a drm.Retriever that pushes: from Setup to TearDown it takes orders from the queue, and allocates and
-// deallocates what they name. All members do so at once; it does not matter which of them takes an order, since what is
-// allocated is handled by the member that it belongs to.
+// deallocates what they name. All members do so at the same time. It does not matter which of them takes an order,
+// since a resource is handled by the member that it belongs to.
 type source struct {
 	queue  queue
 	logger *zap.Logger
@@ -49,7 +50,7 @@ var _ drm.Retriever = (*source)(nil)
 
 // Setup begins to take orders. The API may be used from any goroutine until TearDown has returned.
 func (s *source) Setup(_ context.Context, api drm.API) error {
-	// Not the context of Setup, which ends with it.
+	// The context of Setup would end with Setup.
 	ctx, cancel := context.WithCancel(context.Background())
 	s.cancel = cancel
 	s.done.Go(func() {
@@ -59,7 +60,7 @@ func (s *source) Setup(_ context.Context, api drm.API) error {
 				return
 			}
 			if !s.carryOut(ctx, api, o) {
-				s.queue.giveBack(o) // this member leaves; another one will do it
+				s.queue.giveBack(o) // this member leaves, and another one will carry it out
 				return
 			}
 		}
@@ -67,8 +68,8 @@ func (s *source) Setup(_ context.Context, api drm.API) error {
 	return nil
 }
 
-// carryOut tries until it works, or ctx ends. An order may be carried out twice, when the answer of the first time was
-// lost: both Allocate and Deallocate bear that.
+// carryOut tries until it succeeds or ctx ends. An order may be carried out twice, where the answer to the first
+// attempt was lost. Neither Allocate nor Deallocate minds.
 func (s *source) carryOut(ctx context.Context, api drm.API, o order) bool {
 	for {
 		err := push(ctx, api, o)
@@ -84,7 +85,7 @@ func (s *source) carryOut(ctx context.Context, api drm.API, o order) bool {
 	}
 }
 
-// push carries out an order once. An *InputError is for good, and so is ErrNotFound: to try again would not help.
+// push carries out an order once. An *InputError and ErrNotFound are final: trying again would not help.
 func push(ctx context.Context, api drm.API, o order) error {
 	var err error
 	if o.Remove {
@@ -94,15 +95,15 @@ func push(ctx context.Context, api drm.API, o order) error {
 	}
 	var input *drm.InputError
 	if errors.Is(err, drm.ErrNotFound) || errors.As(err, &input) {
-		return nil // a real one would tell who ordered it
+		return nil // a real program would tell the sender of the order
 	}
 	return err
 }
 
-// Fetch returns nothing: what was allocated is kept by etcd, and stays until it is deallocated.
+// Fetch returns nothing: etcd keeps what was allocated until it is deallocated.
 func (s *source) Fetch(context.Context) ([]drm.Resource, error) { return nil, nil }
 
-// TearDown ends the taking of orders, and waits for the one that is being carried out.
+// TearDown stops taking orders, and waits for the one in progress.
 func (s *source) TearDown(context.Context) error {
 	s.cancel()
 	s.done.Wait()

@@ -16,7 +16,7 @@ import (
 	"time"
 )
 
-// blocks are those of the README that are fenced, of one language.
+// blocks returns the fenced blocks of the README in one language.
 func blocks(t *testing.T, language string) []string {
 	t.Helper()
 	text, err := os.ReadFile("../../README.md")
@@ -40,7 +40,8 @@ func TestTheREADMEHasThisProgram(t *testing.T) {
 	}
 }
 
-// TestTheREADMEsTerminals runs what the README has for each terminal, as it stands there, with etcd on a free port.
+// TestTheREADMEsTerminals runs the README's commands for each terminal exactly as they stand there, with etcd on a free
+// port.
 func TestTheREADMEsTerminals(t *testing.T) {
 	terminals := blocks(t, "sh")
 	if len(terminals) != 3 {
@@ -86,7 +87,7 @@ func TestTheREADMEsTerminals(t *testing.T) {
 	etcd.interrupt()
 }
 
-// opened are the feeds that a member has opened, and not closed again.
+// opened returns the feeds that a member has opened, and has not closed again.
 func opened(said []string) map[string]bool {
 	feeds := map[string]bool{}
 	for _, line := range said {
@@ -118,7 +119,7 @@ func open(t *testing.T, script string, env []string) *terminal {
 		t: t, command: exec.Command("sh", "-c", script), ended: make(chan struct{}), news: make(chan struct{}, 1),
 	}
 	w.command.Dir, w.command.Env = "../..", env
-	// so that a signal reaches all that the shell has started
+	// A signal then reaches everything that the shell has started.
 	w.command.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	w.command.Stderr = os.Stderr
 	stdout, err := w.command.StdoutPipe()
@@ -139,16 +140,16 @@ func open(t *testing.T, script string, env []string) *terminal {
 			default:
 			}
 		}
-		_ = w.command.Wait() // a shell that was interrupted
+		_ = w.command.Wait() // an error only says that the shell was interrupted
 	}()
 	t.Cleanup(func() {
-		_ = syscall.Kill(-w.command.Process.Pid, syscall.SIGKILL) // what was left, if anything
+		_ = syscall.Kill(-w.command.Process.Pid, syscall.SIGKILL) // ends what is left, if anything
 		<-w.ended
 	})
 	return w
 }
 
-// await returns the lines that were said, once they are as they should be.
+// await waits until ready returns true for the lines so far, and returns them.
 func (w *terminal) await(what string, ready func(said []string) bool) []string {
 	w.t.Helper()
 	deadline := time.NewTimer(2 * time.Minute)
@@ -170,7 +171,7 @@ func (w *terminal) await(what string, ready func(said []string) bool) []string {
 	}
 }
 
-// interrupt sends what Ctrl-C does to all that runs in the terminal, and waits for its end.
+// interrupt sends the signal of Ctrl-C to everything that runs in the terminal, and waits until it has ended.
 func (w *terminal) interrupt() {
 	w.t.Helper()
 	if err := syscall.Kill(-w.command.Process.Pid, syscall.SIGINT); err != nil {

@@ -18,10 +18,10 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// The receivers run in programs that say what they do: "start a 1" for the resource a whose field n is 1. A start fails
-// where the resource says so, and where it says wait, goes on only once a line comes on the standard input, and the
-// request with the token and number in that line has come. Where it says later, so many seconds pass with the start, on
-// the receiver's clock; and where it says count, the program also says how many resources are known.
+// The receivers run in programs that print what they do: "start a 1" for the resource a whose field n is 1. Fields of
+// the resource control a start. With fail, it fails. With wait, it goes on only when a line has come on the standard
+// input, and then the request with the token and number in that line. With later, so many seconds pass on the
+// receiver's clock. With count, the program also prints how many resources are known.
 const (
 	nodeProgram = `
 		import { createServer } from 'node:http'
@@ -85,12 +85,12 @@ for line in sys.stdin:
 os._exit(0)`
 )
 
-// program is a receiver that runs.
+// program is a running receiver.
 type program struct {
 	t     *testing.T
 	url   string
 	stdin io.WriteCloser
-	lines chan string // what it does
+	lines chan string // what the program prints
 	http  *http.Client
 }
 
@@ -125,7 +125,7 @@ func start(t *testing.T, name string, args ...string) *program {
 	t.Cleanup(func() {
 		p.http.CloseIdleConnections()
 		_ = stdin.Close()
-		for range p.lines { // nothing is expected any more
+		for range p.lines { // the rest does not matter
 		}
 		if err := cmd.Wait(); err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -135,7 +135,7 @@ func start(t *testing.T, name string, args ...string) *program {
 	return p
 }
 
-// said is the next line.
+// said returns the next line.
 func (p *program) said() string {
 	p.t.Helper()
 	select {
@@ -170,7 +170,7 @@ func request(action, id string, token, call int, more string) string {
 		action, token, call, id, more)
 }
 
-// send posts, and fails the test unless the answer has the status.
+// send posts a request about a, and fails the test unless the answer has the status.
 func (p *program) send(status int, action string, token, call int, more string) {
 	p.t.Helper()
 	p.sendFor("a", status, action, token, call, more)
@@ -183,7 +183,7 @@ func (p *program) sendFor(id string, status int, action string, token, call int,
 	}
 }
 
-// TestTheReceiversObeyTheProtocol sends what an agent would send, and what only a disturbed network would.
+// TestTheReceiversObeyTheProtocol sends what an agent would send, and what would come over a disturbed network only.
 func TestTheReceiversObeyTheProtocol(t *testing.T) {
 	for name, args := range map[string][]string{
 		"node":    {"--input-type=module", "-e", nodeProgram},
@@ -200,7 +200,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(204, "update", 5, 3, `"n":3`)
 			p.does("stop a 2", "start a 3")
 			p.send(204, "terminate", 5, 2, `"n":2`) // late
-			p.send(409, "handle", 4, 99, `"n":0`)   // of a member that has lost the resource
+			p.send(409, "handle", 4, 99, `"n":0`)   // from a member that has lost the resource
 			p.send(204, "terminate", 4, 100, `"n":0`)
 			p.send(204, "handle", 6, 4, `"n":4`) // the member before died
 			p.does("stop a 3", "start a 4")
@@ -227,7 +227,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 				p.does("handle_failed a 7")
 			}
 
-			// A start that takes its time, and is given up.
+			// This start takes long, and is given up.
 			var wg sync.WaitGroup
 			wg.Go(func() { p.send(409, "handle", 8, 1, `"n":8,"wait":true`) })
 			p.does("start a 8")
@@ -239,7 +239,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			wg.Wait()
 			p.does("stop a 8") // and never begins with what came before its terminate
 
-			// A start that takes its time, and whose request comes twice: it begins once, and both are told so.
+			// This start takes long, and its request comes twice: it begins once, and both requests get that answer.
 			wg.Go(func() { p.send(204, "handle", 9, 1, `"n":10,"wait":true`) })
 			wg.Go(func() { p.send(204, "handle", 9, 1, `"n":10,"wait":true`) })
 			p.does("start a 10")
@@ -250,7 +250,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(204, "terminate", 9, 2, `"n":10`)
 			p.does("stop a 10")
 
-			// What nothing runs for is forgotten an hour after the last request, and what runs never.
+			// A resource for which nothing runs is forgotten an hour after the last request. One that runs never is.
 			for n := range 20 {
 				id := fmt.Sprint("gone-", n)
 				p.sendFor(id, 204, "handle", 5, 1, `"n":1`)
@@ -262,7 +262,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(409, "handle", 9, 1, `"n":11`) // late, by less than an hour
 			p.sendFor("b", 204, "handle", 5, 2, `"n":2,"later":3000,"count":true`)
 			p.does("stop b 1", "start b 2", "known 22")
-			// less than an hour after a was asked for
+			// This comes less than an hour after the last request for a.
 			p.sendFor("b", 204, "handle", 5, 3, `"n":3,"later":300,"count":true`)
 			p.does("stop b 2", "start b 3", "known 2")
 			p.send(409, "handle", 9, 1, `"n":11`)
@@ -304,9 +304,9 @@ func TestTheProgramInPythonRuns(t *testing.T) {
 		}
 	}
 	p.http.CloseIdleConnections()
-	if err := cmd.Process.Kill(); err != nil { // it would go on for ever
+	if err := cmd.Process.Kill(); err != nil { // the program would go on for ever
 		t.Fatal(err)
 	}
 	_, _ = io.Copy(io.Discard, stdout)
-	_ = cmd.Wait() // says that it was killed
+	_ = cmd.Wait() // the error only says that it was killed
 }

@@ -1,5 +1,4 @@
-// Sqlite takes its resources from a table: a row is a resource, and what is done to the rows is done to what handles
-// them.
+// Sqlite takes its resources from a table: each row is a resource, and changes of rows reach the handler.
 //
 //	go run ./sqlite
 //
@@ -37,7 +36,8 @@ func main() {
 	})
 }
 
-// steps are what happens to the table, how many calls of the handler that makes, and how many resources there are then.
+// steps are the changes of the table, each with how many calls of the handler it makes, and how many resources there
+// are then.
 var steps = []struct {
 	what, sql        string
 	calls, resources int
@@ -83,7 +83,7 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 	if err != nil {
 		return err
 	}
-	say := log.New(out, "", 0) // several goroutines do
+	say := log.New(out, "", 0) // several goroutines print
 	done := make(chan string, 100)
 	tell := func(what string) func(context.Context, drm.Claim) error {
 		return func(_ context.Context, c drm.Claim) error {
@@ -94,7 +94,7 @@ func run(ctx context.Context, out io.Writer, file string) (err error) {
 	}
 	m, err := drm.Start(ctx, drm.Config{
 		App: app, ID: "node-1", Etcd: etcd,
-		Retriever: feeds, PollInterval: 200 * time.Millisecond, // a table does not tell that it changed
+		Retriever: feeds, PollInterval: 200 * time.Millisecond, // a table does not say that it has changed
 		Handler: handler.New(handler.Funcs{
 			Handle: tell("handle"), Update: tell("update"), Terminate: tell("terminate"),
 		}),

@@ -44,7 +44,7 @@ func TestWhatHappensToRowsHappensToResources(t *testing.T) {
 	}
 }
 
-// What the retriever makes of the values that a real database gives. SQLite has no booleans: they are 1 and 0.
+// This checks what the retriever makes of the values of a real database. SQLite has no booleans: they are 1 and 0.
 func TestValuesOfSQLite(t *testing.T) {
 	db, err := sql.Open("sqlite", ":memory:")
 	if err != nil {
@@ -60,7 +60,7 @@ func TestValuesOfSQLite(t *testing.T) {
 	for _, c := range []struct {
 		query string
 		args  []any
-		want  string // of the first row's object
+		want  string // the object of the first row
 		err   string
 	}{
 		{

@@ -6,9 +6,8 @@
 //
 //	go run ./websocket
 //
-// It prints what happens, ends by itself, and fails if a feed ever has another number of connections than one.
-// Everything runs in this one process, etcd included, but nothing would be different with each node on a machine of its
-// own.
+// It prints what happens, ends by itself, and fails if a feed ever has more or fewer connections than one. Everything
+// runs in this one process, etcd included, but nothing would be different with each node on a machine of its own.
 package main
 
 import (
@@ -59,7 +58,7 @@ func run(ctx context.Context, out io.Writer, feed *server, after func(step strin
 	}
 	defer func() { _ = client.Close() }()
 
-	say := log.New(out, "", 0) // several goroutines do
+	say := log.New(out, "", 0) // several goroutines print
 	broken := func(c drm.Claim, err error) { say.Printf("%s: %v", c.Member, err) }
 	step := func(name string, nodes, connections int) error {
 		if err := lab.Until(ctx, client, name, func(s drm.Status) bool {
@@ -110,7 +109,7 @@ func run(ctx context.Context, out io.Writer, feed *server, after func(step strin
 	return nil
 }
 
-// table tells who has which feeds.
+// table describes which node has which feeds.
 func table(s *server) string {
 	owners := s.owners()
 	byNode := map[string][]string{}
@@ -154,7 +153,7 @@ func serve(ctx context.Context, h http.Handler) (url string, stop func(), err er
 	served := make(chan struct{})
 	go func() {
 		defer close(served)
-		_ = s.Serve(listener) // says only that it was closed
+		_ = s.Serve(listener) // the error only says that the server was closed
 	}()
 	return "http://" + listener.Addr().String(), func() {
 		cancel()

@@ -66,8 +66,8 @@ func connect(ctx context.Context, c drm.Claim) error {
 		return fmt.Errorf("the connection to %s broke: %w", feed.WS, broke)
 	case <-ctx.Done(): // the resource goes to another node, or away
 	}
-	// The other node connects once this returned. So see to it that the server has let the feed go by then, but never
-	// for longer than the claim is surely this node's.
+	// The other node connects when this has returned. So this waits until the server has let the feed go, but never for
+	// longer than the claim surely belongs to this node.
 	closing, cancel := context.WithTimeout(context.WithoutCancel(ctx), min(goodbye, c.Remaining()))
 	defer cancel()
 	err = conn.Write(closing, websocket.MessageText, []byte("bye"))

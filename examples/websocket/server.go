@@ -10,13 +10,13 @@ import (
 	"github.com/coder/websocket"
 )
 
-// server is somebody else's: a WebSocket server that wants one connection a feed, and counts what it gets.
+// server stands for somebody else's WebSocket server. It wants exactly one connection for each feed, and counts them.
 type server struct {
 	mu      sync.Mutex
-	open    map[string]int    // feed → connections now
-	most    map[string]int    // feed → connections at once, at most
-	token   map[string]int64  // feed → the highest fencing token seen
-	node    map[string]string // feed → who connected last
+	open    map[string]int    // for each feed: how many connections it has
+	most    map[string]int    // for each feed: how many connections it had at most
+	token   map[string]int64  // for each feed: the highest fencing token seen
+	node    map[string]string // for each feed: the node that connected last
 	refused int
 }
 
@@ -24,7 +24,7 @@ func newServer() *server {
 	return &server{open: map[string]int{}, most: map[string]int{}, token: map[string]int64{}, node: map[string]string{}}
 }
 
-// counts tells how many connections each feed has; feeds without any are left out.
+// counts returns how many connections each feed has. It leaves out feeds without any.
 func (s *server) counts() map[string]int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -33,7 +33,7 @@ func (s *server) counts() map[string]int {
 	return counts
 }
 
-// owners tells which node has which feed.
+// owners returns which node has which feed.
 func (s *server) owners() map[string]string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -56,7 +56,7 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	conn, err := websocket.Accept(w, r, nil)
 	if err != nil {
 		s.leave(feed)
-		return // Accept has answered
+		return // Accept has answered the request already
 	}
 	for {
 		_, message, err := conn.Read(r.Context())
@@ -64,12 +64,12 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 			break
 		}
 	}
-	s.leave(feed) // before the answer to the goodbye, so that whoever waits for that finds the feed free
+	s.leave(feed) // comes before the answer to the goodbye: whoever waits for that must find the feed free
 	_ = conn.Close(websocket.StatusNormalClosure, "")
 }
 
-// enter counts a connection, unless it is of a node that has lost the feed to another one since: its claim's token,
-// which rises with each new claim, is lower than one that was seen already.
+// enter counts a connection, unless its node has lost the feed to another one: the token of its claim, which rises with
+// each new claim, is lower than one that the server has seen.
 func (s *server) enter(feed string, header http.Header) error {
 	token, err := strconv.ParseInt(header.Get("DRM-Token"), 10, 64)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package configdoc reads the table of docs/config.md, so that tests can hold it against the code.
+// Package configdoc reads the table of docs/config.md, so that tests can compare it with the code.
 package configdoc
 
 import (
@@ -8,7 +8,7 @@ import (
 	"strings"
 )
 
-// Row is one option as the table has it. The texts of the code spans only, but for Default and Range.
+// Row is one option as the table has it. All fields but Default and Range have the texts of code spans only.
 type Row struct {
 	Fields  []string
 	Flags   []string
@@ -19,7 +19,7 @@ type Row struct {
 
 var code = regexp.MustCompile("`([^`]*)`")
 
-// Read reads the table.
+// Read reads the table from the file at path.
 func Read(path string) ([]Row, error) {
 	text, err := os.ReadFile(path)
 	if err != nil {

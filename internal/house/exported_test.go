@@ -22,8 +22,8 @@ import (
 // public are the packages that other modules import.
 var public = []string{".", "handler", "lease", "membership", "retriever", "shard"}
 
-// A type of an internal package that an exported name mentions is one that a caller cannot name, and whose methods and
-// fields go doc does not show.
+// If an exported name mentions a type of an internal package, callers cannot name that type, and go doc does not show
+// its methods and fields.
 func TestPublicPackagesMentionNoInternalType(t *testing.T) {
 	load := loader(t)
 	for _, pkg := range public {
@@ -92,7 +92,7 @@ type importerFunc func(string) (*types.Package, error)
 
 func (f importerFunc) Import(path string) (*types.Package, error) { return f(path) }
 
-// loader returns a function that reads what packages export, as the compiler has written it down.
+// loader returns a function that reads what packages export from the compiler's export data.
 func loader(t *testing.T) func(path string) (*types.Package, error) {
 	t.Helper()
 	list := exec.CommandContext(t.Context(), "go", "list", "-export", "-deps", "-f", "{{.ImportPath}}\t{{.Export}}")
@@ -133,7 +133,7 @@ func mentions(pkg *types.Package) []string {
 
 type mentioned struct {
 	pkg   *types.Package
-	seen  map[types.Type]bool // named types whose inside was looked at
+	seen  map[types.Type]bool // named types that inside has looked at
 	found []string
 }
 
@@ -150,7 +150,7 @@ func (m *mentioned) object(obj types.Object) {
 	m.inside(obj.Name(), name.Type().(*types.Named))
 }
 
-// inside looks at what a caller can use of a type that the package declares.
+// inside looks at the parts of a type of the package that a caller can use.
 func (m *mentioned) inside(where string, named *types.Named) {
 	if m.seen[named] {
 		return
@@ -158,7 +158,7 @@ func (m *mentioned) inside(where string, named *types.Named) {
 	m.seen[named] = true
 	m.params(where, named.TypeParams())
 	m.typ(where, named.Underlying())
-	// Those of a pointer are all there are, also those that are an embedded field's.
+	// The method set of the pointer has all methods, also those of embedded fields.
 	methods := types.NewMethodSet(types.NewPointer(named))
 	for i := range methods.Len() {
 		if method := methods.At(i).Obj(); method.Exported() {
@@ -173,7 +173,7 @@ func (m *mentioned) params(where string, params *types.TypeParamList) {
 	}
 }
 
-// typ looks at a type, and at those that it is made of.
+// typ looks at a type, and at the types that it is made of.
 func (m *mentioned) typ(where string, typ types.Type) {
 	switch typ := typ.(type) {
 	case *types.Alias:
@@ -226,7 +226,7 @@ func (m *mentioned) typ(where string, typ types.Type) {
 	}
 }
 
-// judge notes a type of an internal package, and says whether it is none.
+// judge notes a type if it belongs to an internal package, and returns true if it does not.
 func (m *mentioned) judge(where string, name *types.TypeName) bool {
 	if name.Pkg() == nil || !strings.HasPrefix(name.Pkg().Path(), module+"/internal/") {
 		return true

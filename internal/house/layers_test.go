@@ -20,14 +20,14 @@ import (
 
 const module = "github.com/distributed-resource-manager/drm"
 
-// rootDir is the module's folder, as seen from this one.
+// rootDir is the module's folder, relative to this one.
 const rootDir = "../.."
 
 var update = flag.Bool("update", false, "write the rules of depguard in .golangci.yml")
 
-// layers are all packages of the module, from the bottom to the top; "." is the root package. A package may import
-// those of the layers below its own, and none beside it. docs/design.md says what each of them decides. Packages that
-// do not exist yet, or no more, do no harm.
+// layers are all packages of the module, from the bottom to the top; "." is the root package. A package may import only
+// packages of the layers below its own. docs/design.md says what each package decides. Packages that do not exist do no
+// harm here.
 var layers = []struct {
 	name     string
 	packages []string
@@ -50,7 +50,7 @@ var layers = []struct {
 	{"adapters", []string{"handler", "retriever"}},
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},
 	{"command", []string{"cmd/drmctl"}},
-	{"tests", []string{ // what only tests and tools use; nothing imports it but test files
+	{"tests", []string{ // only test files import these
 		"internal/configdoc", "internal/embedded/embeddedtest", "internal/faultproxy", "internal/house",
 		"internal/mutant", "internal/scenario", "internal/sim", "internal/tlsfiles/tlstest",
 	}},
@@ -62,7 +62,7 @@ var forbidden = map[string][]string{
 	"lease":         {"internal/keys", "internal/claims", "internal/appconfig"}, // knows keys, not what they stand for
 }
 
-// layerOf is the number of a package's layer, and -1 if it has none.
+// layerOf returns the number of a package's layer, and -1 if it has none.
 func layerOf(pkg string) int {
 	for n, l := range layers {
 		if slices.Contains(l.packages, pkg) {
@@ -87,8 +87,8 @@ func allowed(pkg string) []string {
 	return all
 }
 
-// imports returns what each package of the module imports of it, on whatever system and with whatever tags. tests says
-// whether to look at test files instead of the others.
+// imports returns which packages of the module each of its packages imports, on any system and with any build tags.
+// With tests, it looks at test files instead of the others.
 func imports(t *testing.T, tests bool) map[string][]string {
 	t.Helper()
 	found := map[string][]string{}
@@ -134,7 +134,7 @@ func own(specs []*ast.ImportSpec) []string {
 	for _, spec := range specs {
 		path, err := strconv.Unquote(spec.Path.Value)
 		if err != nil {
-			panic(err) // the parser has taken it
+			panic(err) // this cannot happen: the parser has accepted the path
 		}
 		if path == module {
 			list = append(list, ".")
@@ -160,7 +160,7 @@ func TestPackagesImportOnlyLayersBelowTheirs(t *testing.T) {
 	}
 }
 
-// A test of the root's parts that needs the root is a test of the whole: it belongs to internal/scenario.
+// A test in a package below the root that needs the root is a test of the whole. It belongs to internal/scenario.
 func TestNothingBelowTheRootIsTestedWithTheRoot(t *testing.T) {
 	for pkg, list := range imports(t, true) {
 		if layerOf(pkg) < layerOf(".") && slices.Contains(list, ".") {
@@ -169,7 +169,7 @@ func TestNothingBelowTheRootIsTestedWithTheRoot(t *testing.T) {
 	}
 }
 
-// The markers of the part of .golangci.yml that this test writes.
+// These markers enclose the part of .golangci.yml that the test writes.
 const (
 	begin = "    # The layers, as internal/house has them: go test ./internal/house -update\n"
 	end   = "    # The end of the layers.\n"
@@ -198,8 +198,8 @@ func TestTheLinterKnowsTheLayers(t *testing.T) {
 	}
 }
 
-// depguard renders the layers as settings of the linter of that name. A rule for each layer says that only what is
-// above it may import its packages, and one for each package that has something forbidden says that.
+// depguard renders the layers as settings of the linter depguard. There is a rule for each layer, which says that only
+// the layers above it may import its packages, and a rule for each package that has forbidden imports.
 func depguard() string {
 	var b strings.Builder
 	b.WriteString("    depguard:\n      rules:\n")
@@ -208,7 +208,7 @@ func depguard() string {
 		for _, above := range layers[n+1:] {
 			fmt.Fprintf(&b, "            - \"!%s\"\n", glob(above.packages))
 		}
-		b.WriteString("            - \"!${base-path}/examples/**\"\n") // programs of a module of their own
+		b.WriteString("            - \"!${base-path}/examples/**\"\n") // the examples have a module of their own
 		deny(&b, l.packages)
 	}
 	for _, pkg := range slices.Sorted(maps.Keys(forbidden)) {
@@ -226,7 +226,7 @@ func depguard() string {
 	return b.String()
 }
 
-// glob renders a pattern of the files of packages.
+// glob renders a pattern for the files of packages.
 func glob(packages []string) string {
 	if len(packages) == 1 {
 		return path.Join("${base-path}", packages[0], "*.go")

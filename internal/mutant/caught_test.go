@@ -113,8 +113,8 @@ func (f finding) print(name, breaks string) {
 
 // bench is where faults are tried.
 type bench struct {
-	root string // of the module
-	dir  string // for what is built, and for the overlays
+	root string // the root of the module
+	dir  string // has what is built, and the overlays
 	env  []string
 }
 
@@ -149,7 +149,7 @@ func (b *bench) withoutFault(t *testing.T) {
 	finding{by: "nothing", after: plural(schedules, "schedule")}.print("none", "nothing")
 }
 
-// try builds a fault into all that must notice it, and returns what each found.
+// try builds a fault into the tests that must notice it, and returns what each of them found.
 func (b *bench) try(ctx context.Context, m mutant.Mutant) []finding {
 	dir := filepath.Join(b.dir, m.Name)
 	if err := os.MkdirAll(dir, 0o700); err != nil {
@@ -166,7 +166,7 @@ func (b *bench) try(ctx context.Context, m mutant.Mutant) []finding {
 			found = append(found, finding{by: "it does not compile", err: err})
 			return
 		}
-		defer func() { _ = os.Remove(binary) }() // there are many, and they are large
+		defer func() { _ = os.Remove(binary) }() // there are many binaries, and they are large
 		f := run(binary)
 		f.by = by
 		found = append(found, f)
@@ -185,7 +185,7 @@ func (b *bench) try(ctx context.Context, m mutant.Mutant) []finding {
 // build builds the tests of a package into a file of dir, which it returns.
 func (b *bench) build(ctx context.Context, dir, pkg string, flags ...string) (string, error) {
 	binary := filepath.Join(dir, "a.test")
-	args := append([]string{"test", "-c", "-ldflags=-s -w", "-o", binary}, flags...) // less to link is quicker to link
+	args := append([]string{"test", "-c", "-ldflags=-s -w", "-o", binary}, flags...) // linking less takes less time
 	cmd := exec.CommandContext(ctx, "go", append(args, pkg)...)
 	cmd.Dir, cmd.Env = b.root, b.env
 	if out, err := cmd.CombinedOutput(); err != nil {
@@ -228,13 +228,13 @@ func (b *bench) test(ctx context.Context, dir, binary, name string) finding {
 	return finding{what: "it failed"}
 }
 
-// run runs a test that must fail and returns what it says. The error is errSurvived if it passes, and has what it says
-// if it neither passes nor fails.
+// run runs a test that must fail, and returns its output. The error is errSurvived if the test passes. If it neither
+// passes nor fails, the error has its output.
 func (b *bench) run(
 	ctx context.Context, dir, binary, test string, limit time.Duration, env ...string,
 ) ([]byte, error) {
 	cmd := exec.CommandContext(ctx, binary, "-test.timeout="+limit.String(), "-test.v", "-test.run=^"+test+"$")
-	cmd.Dir = dir // where rapid may leave what failed
+	cmd.Dir = dir // rapid may leave what failed there
 	cmd.Env = append(b.env[:len(b.env):len(b.env)], env...)
 	out, err := cmd.CombinedOutput()
 	switch {

@@ -1,6 +1,6 @@
 package mutant
 
-// ofJournal are the faults in what judges real processes.
+// ofJournal are the faults in the journal, which judges real processes.
 var ofJournal = []Mutant{
 	{
 		Name:    "overlook-overlap",

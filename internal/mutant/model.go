@@ -1,7 +1,7 @@
 package mutant
 
-// ofModel are the faults that only the simulation can have: our members cannot take a claim for theirs by its name, and
-// what a receiver of webhooks compares is up to its user.
+// ofModel are the faults that only the simulation can have: real members cannot take a claim for theirs because of its
+// name, and users decide what a receiver of webhooks compares.
 var ofModel = []Mutant{
 	{
 		Name:      "claim-by-name",

@@ -19,16 +19,17 @@ import "slices"
 type Mutant struct {
 	// Name is unique, in lower case and with hyphens.
 	Name string
-	// Breaks tells what goes wrong under the fault, in one line.
+	// Breaks says in one line what goes wrong under the fault.
 	Breaks string
 	// Changes are what makes the fault. There are several where a rule is enforced in several places, or where the
 	// simulation has a model of code that the test runs itself.
 	Changes []Change
 	// Simulated says that the simulation must notice the fault.
 	Simulated bool
-	// Test is the name of a test that must fail; empty where only the simulation notices the fault.
+	// Test is the name of a test that must fail. It is empty where only the simulation notices the fault.
 	Test string
-	// Package is the folder of Test, relative to the root of the module, as the go command takes it. Empty if Test is.
+	// Package is the folder of Test, relative to the root of the module, as the go command expects it. It is empty if
+	// Test is.
 	Package string
 }
 

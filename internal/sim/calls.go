@@ -14,10 +14,10 @@ type handling struct {
 	version  string
 	ctxEnded bool // the context that Handle was given has ended
 	must     bool // Terminate is due before anything else
-	tried    bool // a Terminate failed, and the policy holds the claim: it may be called again
-	over     bool // a call of it was given up: its claim is not valid any more
-	disowned bool // the same, since the claim is lost
-	byHand   bool // its claim was deleted by hand: the member cannot know yet
+	tried    bool // a Terminate failed, and the policy holds the claim: Terminate may be called again
+	over     bool // a call was given up, so the handling's claim is not valid any more
+	disowned bool // the claim is lost, so it is not valid any more
+	byHand   bool // the claim was deleted by hand, and the member cannot know yet
 }
 
 // call is one call of the user's code.
@@ -25,25 +25,25 @@ type call struct {
 	m         *member
 	r         int
 	a         core.Action
-	h         *handling // nil until it begins
+	h         *handling // nil until the call begins
 	out       core.Outcome
-	heeds     bool // returns soon when its context ends
-	hangs     bool // heeds nothing, and returns long after
-	endless   bool // does not return
-	asks      bool // it is a request to a receiver
-	answered  bool // which has answered
-	inOrder   bool // its context ended since the member wants something else, not since its claim or its time was over
+	heeds     bool // the call returns soon when its context ends
+	hangs     bool // the call ignores its context, and returns long after
+	endless   bool // the call never returns
+	asks      bool // the call is a request to a receiver
+	answered  bool // the receiver has answered
+	inOrder   bool // the context ended because the member wants something else, not because claim or time was over
 	ctxEnded  bool
 	timedOut  bool
-	late      bool // it is a Terminate that comes after its claim's end, and so has its time
-	cut       bool // its context ended: of a Terminate, with the lease
+	late      bool // the call is a Terminate after its claim's end, and so has its full time
+	cut       bool // the context ended; that of a Terminate ends with the lease
 	cancelled bool
 	stuck     bool
 	returned  bool
-	told      bool // the core knows that it has
+	told      bool // the core knows that the call has returned
 }
 
-// call starts a call, at once or when its goroutine gets to run.
+// call starts a call, at once or when the call's goroutine gets to run.
 func (m *member) call(r int, a core.Action) {
 	if m.calls[r] != nil {
 		m.w.fail("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
@@ -71,7 +71,7 @@ func (m *member) call(r int, a core.Action) {
 		m.checkWanted(c)
 	}
 	switch {
-	case m.w.chance(2): // the machine has too much to do
+	case m.w.chance(2): // the machine has too much to do, so the goroutine waits
 		m.after(m.w.upTo(ttl), c.begin)
 	case m.w.chance(10):
 		m.after(m.w.upTo(3*time.Millisecond), c.begin)
@@ -96,9 +96,9 @@ func (c *call) refuse() {
 	})
 }
 
-// isTooLate is the last look before the user's code is called.
+// isTooLate looks once more, right before the user's code is called, whether it may be.
 func (c *call) isTooLate(k *keeper, h *handling) bool {
-	if c.cancelled || k.ended || c.a.Kind == core.Update && h != nil && h.over { // its context has ended
+	if c.cancelled || k.ended || c.a.Kind == core.Update && h != nil && h.over { // the context has ended
 		return true
 	}
 	return !k.valid()
@@ -115,7 +115,7 @@ func (c *call) begin() {
 	switch c.a.Kind {
 	case core.Handle:
 		w.count(Handled)
-		if !w.plan.FinishCalls { // else it is called, though it may be known by now that it has to end at once
+		if !w.plan.FinishCalls { // otherwise it is called, even if it is known by now that it has to end at once
 			m.checkWanted(c)
 		}
 		if h != nil && h.must && !h.tried {
@@ -145,7 +145,7 @@ func (c *call) begin() {
 	c.h = h
 	c.heeds = !w.chance(w.plan.Bad / 2)
 	c.work()
-	if c.cut { // before it began
+	if c.cut { // the context ended before the call began
 		c.end()
 	}
 	m.after(timeout/4, func() {
@@ -165,7 +165,7 @@ func (c *call) begin() {
 	})
 }
 
-// work is what the user's code does: it returns sooner or later, or never.
+// work is what the user's code does: the call returns sooner or later, or never.
 func (c *call) work() {
 	m, w := c.m, c.m.w
 	c.hangs = w.chance(w.plan.Hung)
@@ -219,7 +219,7 @@ func (c *call) end() {
 	}
 }
 
-// giveUp leaves the call to itself. Nothing of the handling may go on when its claim is released.
+// giveUp stops waiting for the call. The handling must be over when its claim is released.
 func (c *call) giveUp() {
 	m := c.m
 	m.post(func() {
@@ -241,7 +241,7 @@ func (c *call) giveUp() {
 	})
 }
 
-// finish is the call's return.
+// finish makes the call return.
 func (c *call) finish() {
 	if c.returned {
 		return
@@ -274,7 +274,7 @@ func (c *call) finish() {
 	m.post(func() { c.done(out) })
 }
 
-// done is when the loop hears of the return.
+// done tells the loop that the call has returned.
 func (c *call) done(out core.Outcome) {
 	m, h := c.m, c.h
 	c.told = true
@@ -283,14 +283,14 @@ func (c *call) done(out core.Outcome) {
 	switch {
 	case c.a.Kind == core.Handle && out == core.Error:
 		m.handlings[c.r] = nil
-		m.unbegun[c.r] = c.cancelled || c.stuck // the core takes what was cancelled for begun
+		m.unbegun[c.r] = c.cancelled || c.stuck // the core takes a call that was cancelled for one that began
 	case c.a.Kind == core.Handle:
 		h.must = true
 	case c.a.Kind == core.Update && out != core.OK:
-		h.version = "" // who knows
+		h.version = "" // nobody knows which data the handler has
 	case c.a.Kind == core.Update:
-	case letGo && c.stuck: // it is known to be left already
-	case out == core.Cut: // as if it had not been called
+	case letGo && c.stuck: // it has been noted already that it was left
+	case out == core.Cut: // counts as if Terminate had not been called
 	case out == core.OK:
 		c.ended()
 		m.handlings[c.r] = nil
@@ -305,7 +305,7 @@ func (c *call) done(out core.Outcome) {
 	m.step()
 }
 
-// cancel is what a Cancel of the core's does.
+// cancel carries out a Cancel of the core.
 func (m *member) cancel(r int, a core.Action) {
 	m.w.count(Cancelled)
 	c, h := m.calls[r], m.handlingOf(r)

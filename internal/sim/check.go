@@ -7,15 +7,16 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// valid says whether the resource is handled, as far as anyone outside can tell: from the call of Handle to the end of
-// Terminate, and no longer than the member's own clock allows.
+// valid reports whether the resource is handled, as far as anyone outside can tell: from the call of Handle to the end
+// of Terminate, and no longer than the member's own clock allows.
 func (h *handling) valid() bool {
 	return h != nil && !h.over && !h.byHand && h.keeper.valid()
 }
 
-// hasContext says whether the context that Handle was given is alive, in a process that runs and could know better.
+// hasContext reports whether the context that Handle was given is alive, in a process that runs and so could have ended
+// it.
 func (h *handling) hasContext() bool {
-	const moment = 3 * time.Millisecond // until what waited in a paused process has come
+	const moment = 3 * time.Millisecond // until everything has happened that waited in a paused process
 	m := h.m
 	return !h.ctxEnded && !h.byHand && !m.paused && (m.resumedAt == 0 || m.w.now-m.resumedAt > moment)
 }
@@ -42,10 +43,10 @@ func (w *world) lookAround() {
 	}
 }
 
-// excused says whether a lease is one whose time has passed, as KeepOnOutage lets it, and which no keepalive can have
-// told of yet: its member is out of touch with etcd, or was a moment ago, or its keepalives get lost.
+// excused reports whether a lease's time has passed, as KeepOnOutage allows, and no keepalive can have told the member
+// that the lease is gone: the member is out of touch with etcd, or was a moment ago, or its keepalives get lost.
 func (k *keeper) excused() bool {
-	const moment = ttl/5 + requestTimeout + 100*time.Millisecond // the next keepalive, and its answer
+	const moment = ttl/5 + requestTimeout + 100*time.Millisecond // until the next keepalive and its answer
 	return k.outlasts() && !k.sure() && (k.unheard > 0 || k.m.w.now-k.m.apartAt <= moment)
 }
 
@@ -54,7 +55,7 @@ func (k *keeper) excused() bool {
 func (w *world) checkSafety() {
 	w.lookAround()
 	for r := range w.ids {
-		var first, alive *handling // valid; with a context that has not ended
+		var first, alive *handling // one that is valid; one whose context has not ended
 		handled, excused := 0, 0
 		for _, m := range w.members {
 			if !m.up {
@@ -101,10 +102,10 @@ func (w *world) checkSafety() {
 // claimNews is what a member hears of a claim.
 type claimNews struct {
 	r          int
-	rev, token int64 // at rev, the claim of r was this; 0: none
+	rev, token int64 // token is the claim of r at rev; 0: there was none
 }
 
-// checkNews looks for what goes on though its member has been told that its claim is gone.
+// checkNews looks for a handling that goes on although its member has been told that the claim is gone.
 func (m *member) checkNews() {
 	for _, n := range m.news {
 		h := m.handlingOf(n.r)
@@ -143,7 +144,7 @@ func (m *member) checkHandle(r int, h *handling) {
 	*last = lastToken{h.token, m, m.gen}
 }
 
-// checkWanted looks whether Handle is called though the member knows that it should not be.
+// checkWanted looks for a Handle that is called although the member knows that it should not be.
 func (m *member) checkWanted(c *call) {
 	switch {
 	case m.stopped:
@@ -153,14 +154,14 @@ func (m *member) checkWanted(c *call) {
 	}
 }
 
-// lastToken is the newest that Handle was called with.
+// lastToken is the newest token that Handle was called with.
 type lastToken struct {
 	token int64
 	m     *member
 	gen   int
 }
 
-// checkRelease looks for what is still handled under a claim that is released.
+// checkRelease looks for a handling that goes on although its claim is released.
 func (m *member) checkRelease(r int, a core.Action) {
 	h := m.handlingOf(r)
 	if h == nil || a.Token == 0 || h.token != a.Token {
@@ -174,7 +175,7 @@ func (m *member) checkRelease(r int, a core.Action) {
 	}
 }
 
-// checkSummary looks for a claim that a summary would call active, and that is not handled.
+// checkSummary looks for a claim that a summary would call active although its resource is not handled.
 func (m *member) checkSummary(a core.Action) {
 	for r, c := range m.w.store.claims {
 		if m.w.shardOf(r) != a.Shard || c.token == 0 || c.lease != a.Lease {
@@ -191,7 +192,7 @@ func (m *member) checkSummary(a core.Action) {
 	}
 }
 
-// checkNothingOn looks for what is still handled under a lease that is revoked, or has a context.
+// checkNothingOn looks for a handling under a lease that is revoked, and for a context that is still alive.
 func (m *member) checkNothingOn(k *keeper) {
 	for r := range m.handlings {
 		h := m.handlingOf(r)
@@ -211,7 +212,7 @@ func (w *world) observe() {
 	case wrong == "" && !w.closing:
 		w.trace("all is well")
 		w.res.Healed = max(0, w.now-w.calmAt)
-		w.calmAt = max(w.calmAt, w.now) // ending takes its time too
+		w.calmAt = max(w.calmAt, w.now) // ending the faults takes time, too
 		w.closing = true
 		for _, m := range w.members {
 			m.stop(0)
@@ -226,7 +227,7 @@ func (w *world) observe() {
 	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
 }
 
-// whatIsWrong says what is not yet as it should be; empty: all is well.
+// whatIsWrong says what is not yet as it should be. It returns "" where all is well.
 func (w *world) whatIsWrong() string {
 	if w.closing {
 		return w.leftovers()
@@ -273,17 +274,18 @@ func (w *world) whatIsWrong() string {
 	return ""
 }
 
-// whatIsWrong says what a member handles though it should not, or does not handle though it should; empty: all is well.
+// whatIsWrong says what a member handles although it should not, or does not handle although it should. It returns ""
+// where all is well.
 func (m *member) whatIsWrong() string {
 	w, handled := m.w, 0
 	for r, h := range m.handlings {
 		id := w.ids[r]
 		wanted := w.entries[r].exists && !w.entries[r].suspended && w.owners[w.shardOf(r)] == m.index
 		switch {
-		case w.isPinned(r): // nobody can
+		case w.isPinned(r): // nobody can handle it
 		case wanted && (h == nil || h.tried || h.over):
 			return "does not handle " + id
-		case h == nil, h.over, h.tried && !h.valid(): // nothing is left, or nothing that could be helped
+		case h == nil, h.over, h.tried && !h.valid(): // nothing is left, or nothing more can be done
 		case !wanted:
 			return "handles " + id
 		case h.ctxEnded || !h.must || h.byHand:
@@ -305,7 +307,7 @@ func (m *member) whatIsWrong() string {
 	return ""
 }
 
-// endless counts the calls that have been given up and never return: of a shard, or with -1 of all.
+// endless counts the calls of a shard, or of all shards for -1, that have been given up and never return.
 func (m *member) endless(shard int) int {
 	n := 0
 	for r, c := range m.calls {
@@ -316,11 +318,11 @@ func (m *member) endless(shard int) int {
 	return n
 }
 
-// isPinned says whether nobody can handle a resource: its owner has a call of it that never returns, or another member
-// has one, and has the claim.
+// isPinned reports whether nobody can handle a resource: its owner has a call for it that never returns, or another
+// member has such a call and the claim.
 func (w *world) isPinned(r int) bool {
 	for _, m := range w.members {
-		claimant := w.store.leases[w.store.claims[r].lease].owner // nobody, of lease 0
+		claimant := w.store.leases[w.store.claims[r].lease].owner // nobody owns lease 0
 		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || claimant == m) {
 			return true
 		}

@@ -14,7 +14,7 @@ const (
 	Updated                       // calls of Update
 	Terminated                    // calls of Terminate
 	Failed                        // calls that returned an error, panicked, or whose time was up
-	Panicked                      // those that panicked
+	Panicked                      // calls that panicked
 	CutShort                      // calls of Terminate that the end of their lease cut short
 	Stuck                         // calls that were given up
 	Refused                       // calls that were not made: their lease or their reason had ended
@@ -28,7 +28,7 @@ const (
 	Promoted                      // leases that a new leader of etcd gave their whole TTL again
 	Resumed                       // processes that went on after a pause of more than a TTL
 	Restarted                     // processes that came back under their id
-	RestartedEarly                // those whose former life still had claims
+	RestartedEarly                // processes that came back while their former life still had claims
 	Stopped                       // processes that ended in order
 	Overdue                       // processes whose orderly end took too long
 	Lists                         // lists of a shard
@@ -38,14 +38,14 @@ const (
 	Missed                        // events that a watch lost
 	Reordered                     // news that came after newer news of another shard
 	Clocks                        // members whose clock ran faster or slower than etcd's
-	Hanging                       // calls that heed nothing, and return long after
-	Endless                       // those that never return
+	Hanging                       // calls that ignore their context, and return long after
+	Endless                       // calls that never return
 	Delayed                       // events that a busy loop got to later
 	Requested                     // requests to receivers
-	Belated                       // those that a receiver got to when nobody waited for the answer any more
-	Repeated                      // those that a receiver got twice
-	Outdated                      // those that a receiver refused, since it had seen newer ones
-	CutOff                        // those whose answer was not waited for, since the claim or the call's time had ended
+	Belated                       // requests that a receiver got to when nobody waited for the answer any more
+	Repeated                      // requests that a receiver got twice
+	Outdated                      // requests that a receiver refused, since it had seen newer ones
+	CutOff                        // requests whose answer nobody waited for, since the claim or the time had ended
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -58,7 +58,7 @@ var singleNames = [singles]string{
 	"requested", "belated", "repeated", "outdated", "cut off", "left running",
 }
 
-// request is a kind of what members ask of etcd.
+// request is a kind of request of members to etcd.
 type request int
 
 const (
@@ -84,10 +84,10 @@ type fate int
 
 const (
 	sent       fate = iota
-	refused         // etcd answered that it was not done
-	unanswered      // no answer; it was not applied by then
-	lost            // applied, and the answer was lost
-	late            // applied when nobody waited for it any more
+	refused         // etcd answered that it has not applied the request
+	unanswered      // there was no answer, and the request was not applied by then
+	lost            // the request was applied, and the answer was lost
+	late            // the request was applied when nobody waited for it any more
 	fates
 )
 
@@ -114,10 +114,11 @@ func (c Counter) String() string {
 	return requestNames[n/int(fates)] + " " + fateNames[n%int(fates)]
 }
 
-// Counts show what a run, or many, went through: a simulation in which something never happens proves nothing about it.
+// Counts show what happened in one run or in many: a simulation in which something never happens proves nothing about
+// that.
 type Counts [counters]int
 
-// Add sums.
+// Add adds the counts of o.
 func (c *Counts) Add(o *Counts) {
 	for i, n := range o {
 		c[i] += n

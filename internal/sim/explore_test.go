@@ -7,15 +7,15 @@ import (
 	"time"
 )
 
-// summary is what came of many runs.
+// summary is the result of many runs.
 type summary struct {
 	begun  int
 	runs   int
 	steps  int
-	took   time.Duration // of virtual time
-	healed time.Duration // the longest
+	took   time.Duration // the virtual time of all runs
+	healed time.Duration // the longest time from the end of the faults until all was well
 	counts Counts
-	failed *failure // of the lowest seed
+	failed *failure // the failure of the lowest seed
 }
 
 // failure is a run that broke the promise.
@@ -30,7 +30,7 @@ func (s summary) String() string {
 		s.runs, s.steps, s.took.Round(time.Minute), s.healed, &s.counts)
 }
 
-// report tells of a failure, of a simpler one where there is any, and how to see it again.
+// report describes a failure, or a simpler one where there is any, and says how to see it again.
 func (f *failure) report() string {
 	p := Shrink(f.plan, func(p Plan) bool { return Run(p, Options{}).Err != nil })
 	return fmt.Sprintf("seed %d: %v\nshrunk: %v\n%s", f.seed, f.err, Run(p, Options{}).Err, describe(p))
@@ -39,9 +39,9 @@ func (f *failure) report() string {
 // upTo lets explore run n schedules.
 func upTo(n int) func(*summary) bool { return func(sum *summary) bool { return sum.begun < n } }
 
-// explore runs the plans of seeds from first on, on all processors, for as long as more says so, which is told of what
-// there is so far; the calls come one at a time. It stops at a failure: that of the lowest seed of those begun, so that
-// the same seeds always give the same one.
+// explore runs the plans of the seeds from first on, on all processors, for as long as more returns true. more is
+// called with the summary so far, one call at a time. explore stops at a failure. It reports the one with the lowest
+// seed of those that have begun, so that the same seeds always give the same failure.
 func explore(first uint64, more func(sofar *summary) bool) summary {
 	var (
 		mu  sync.Mutex

@@ -66,12 +66,12 @@ func (w *world) strike(f Fault) bool {
 		return false
 	}
 	if f.Kind == Pause || f.Kind == Cut || f.Kind == Crash {
-		w.after(ttl, w.reassign) // its member key has expired by then, if it is not back
+		w.after(ttl, w.reassign) // by then its member key has expired, unless it is back
 	}
 	return true
 }
 
-// change makes happen what an operator or the source does.
+// change makes a change by an operator or the source happen.
 func (w *world) change(f Fault) bool {
 	m := w.members[f.Who%len(w.members)]
 	r := f.Who % w.plan.Resources
@@ -116,13 +116,13 @@ func (w *world) change(f Fault) bool {
 	return true
 }
 
-// raiseFor raises a count of reasons for some time.
+// raiseFor raises a count of reasons, and lowers it again after some time.
 func (w *world) raiseFor(reasons *int, d time.Duration) {
 	*reasons++
 	w.after(d, func() { *reasons-- })
 }
 
-// block raises a count of reasons why something in a member's process waits, for some time, and calls then afterwards.
+// block raises, for some time, a count of reasons why something in a member's process waits. It calls then afterwards.
 func (m *member) block(reasons *int, d time.Duration, then func()) bool {
 	if !m.up {
 		return false
@@ -138,7 +138,7 @@ func (m *member) block(reasons *int, d time.Duration, then func()) bool {
 	return true
 }
 
-// miss has some of the watches of a shard lose the event that comes next.
+// miss makes some watches of a shard lose the next event.
 func (w *world) miss(shard int) (any bool) {
 	for _, f := range w.store.logs[shard].followers {
 		if !f.dead && f.gen == f.m.gen && w.rng.IntN(2) == 0 {
@@ -149,7 +149,8 @@ func (w *world) miss(shard int) (any bool) {
 	return any
 }
 
-// elect ends one reason why etcd has no leader. A new leader does not know how old leases are: each has its whole TTL.
+// elect ends one reason why etcd has no leader. A new leader does not know how old leases are, so each gets its whole
+// TTL.
 func (w *world) elect() {
 	w.leaderless--
 	if w.leaderless == 0 {
@@ -168,11 +169,11 @@ func (w *world) keyless(m *member, d time.Duration) {
 // putEntry writes what the catalogue should say of a resource.
 func (w *world) putEntry(r int) { w.store.putEntry(r, w.entries[r]) }
 
-// endFaults makes the surroundings good, for ever. What was to end later, ends as planned.
+// endFaults makes the surroundings good for ever. Faults that were to end later end as planned.
 func (w *world) endFaults() {
 	w.trace("calm from now on")
 	w.calm, w.calmAt = true, max(w.calmAt, w.now)
-	if w.plan.HandleAttempts > 0 { // what was given up is tried again with new data only
+	if w.plan.HandleAttempts > 0 { // resources that were given up are tried again only with new data
 		for r := range w.entries {
 			w.entries[r].version++
 			w.putEntry(r)
@@ -211,7 +212,7 @@ func (w *world) reassign() {
 	}
 }
 
-// isMember says whether the view has m: it is live, or was until a moment ago.
+// isMember reports whether the view has m: it is live, or was until a moment ago.
 func (m *member) isMember() bool {
 	expired := m.cut && m.w.now-m.cutAt >= ttl || m.paused && m.w.now-m.pausedAt >= ttl
 	return m.up && !m.stopping && m.keyless == 0 && !expired

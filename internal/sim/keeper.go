@@ -10,13 +10,13 @@ import (
 type keeper struct {
 	m        *member
 	id       int64
-	deadline time.Duration // by the member's clock
+	deadline time.Duration // in the time of the member's clock
 	fenced   bool
-	told     bool // the core knows
+	told     bool // whether the core knows that the lease is fenced
 	closed   bool
-	ended    bool // the contexts of what is on it have ended
-	outlast  bool // its deadline may pass, as KeepOnOutage has it
-	unheard  int  // keepalives since one was answered
+	ended    bool // whether the contexts of all handlings on the lease have ended
+	outlast  bool // whether the deadline may pass, because of KeepOnOutage
+	unheard  int  // how many keepalives were sent since the last answer
 }
 
 func (m *member) keeper(id int64) *keeper {
@@ -49,23 +49,23 @@ func (m *member) grant() {
 	})
 }
 
-// safeUntil is the deadline that a request sent at that time gives a lease.
+// safeUntil returns the deadline that a request sent at that time gives a lease.
 func safeUntil(sent time.Duration) time.Duration {
 	return sent + ttl - margin
 }
 
-// valid says whether what is on the lease may be handled now.
+// valid reports whether the resources on the lease may be handled now.
 func (k *keeper) valid() bool {
 	return k != nil && !k.closed && (k.m.clock() < k.deadline || k.outlasts())
 }
 
-// sure says whether nobody else can have what is on the lease.
+// sure reports whether nobody else can have what is on the lease.
 func (k *keeper) sure() bool { return k.valid() && k.m.clock() < k.deadline }
 
-// outlasts says whether the lease's deadline may pass.
+// outlasts reports whether the lease's deadline may pass.
 func (k *keeper) outlasts() bool { return k.outlast && !k.fenced }
 
-// noLonger has the lease end in time like any other, at once if its time has come.
+// noLonger makes the lease end in time like any other, at once if its time has come.
 func (k *keeper) noLonger() {
 	if k.outlast {
 		k.outlast = false
@@ -104,7 +104,7 @@ func (k *keeper) renew() {
 	})
 }
 
-// guard fences the lease when it is time, if it ever is.
+// guard fences the lease when its time has come. Each answered keepalive puts that off.
 func (k *keeper) guard() {
 	k.check()
 	if !k.fenced && !k.closed && !k.outlast {
@@ -126,7 +126,7 @@ func (k *keeper) fence() {
 	m.w.trace("%s: lease %d is fenced", m.name, k.id)
 	m.w.count(Fenced)
 	k.fenced = true
-	m.after(m.w.upTo(time.Millisecond), func() { // the core's loop has other things to do
+	m.after(m.w.upTo(time.Millisecond), func() { // the loop may have other things to do first
 		m.post(func() {
 			k.told = true
 			m.core.LeaseFenced(m.clock(), k.id)
@@ -140,7 +140,7 @@ func (k *keeper) fence() {
 	}
 }
 
-// gone fences a lease that etcd does not know: its time is over too.
+// gone fences a lease that etcd does not know any more. Its contexts end at once.
 func (k *keeper) gone() {
 	k.deadline = min(k.deadline, k.m.clock())
 	if k.fenced {
@@ -182,7 +182,7 @@ func (k *keeper) revoke() {
 	m.request(revoking, func() { m.w.store.revoke(k.id) }, func(bool, bool) {})
 }
 
-// loseLease has somebody revoke a lease of the member's by hand.
+// loseLease revokes a lease of the member, as somebody does by hand.
 func (m *member) loseLease() bool {
 	for _, k := range m.keepers {
 		if m.w.store.leases[k.id].alive {

@@ -7,51 +7,51 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// member is one process around a Core, or the place where it comes back.
+// member is one process around a Core, or the place where such a process comes back.
 type member struct {
 	w      *world
 	index  int
 	name   string
-	skew   time.Duration // permille by which its clock is fast
+	skew   time.Duration // how many permille its clock is fast
 	offset time.Duration
-	gen    int // counts its processes
+	gen    int // the number of its present process
 
 	up, paused, cut bool
 	deaf, stalls    int // reasons why it hears nothing of etcd, or no news
 	drains, keyless int // reasons why it gets no shards
 	pausedAt, cutAt time.Duration
-	apart           bool          // it was out of touch with etcd after the last step
-	apartAt         time.Duration // when that was last so
+	apart           bool          // whether it was out of touch with etcd after the last step
+	apartAt         time.Duration // when it was out of touch last
 	back            time.Duration // when it starts again after an orderly end
-	late            []func()      // what was to happen while it was paused
+	late            []func()      // events that came due while it was paused
 	resumedAt       time.Duration
 
 	busy    int      // reasons why its loop gets to nothing
-	mail    []func() // what waits for the loop
-	blocked int      // reasons why the sink of its log takes nothing; the member must not wait for it
+	mail    []func() // events that wait for the loop
+	blocked int      // reasons why its log's sink accepts nothing; the member must not wait for it
 
 	core      *core.Core
 	stopping  bool
-	stopped   bool   // the core knows
-	ending    bool   // it has stopped, and is about to end
-	view      int    // the newest it was told of
-	owned     []bool // by shard, in that view
+	stopped   bool   // the core knows that the member stops
+	ending    bool   // the member has stopped, and its process is about to end
+	view      int    // the newest view that it was told of
+	owned     []bool // for each shard: whether it owns the shard in that view
 	heard     int64  // the newest revision that a watch told of
 	timerAt   time.Duration
 	granting  bool
 	keepers   []*keeper
-	followers []*follower // by shard
-	handlings []*handling // by resource
-	calls     []*call     // by resource: in progress, also those given up
-	unbegun   []bool      // by resource: Handle was given up before it began, and then refused
-	tokens    []int64     // by resource: the newest that Handle was called with
-	conflicts []int64     // by resource: the claim that was found last when claiming
-	news      []claimNews // that the loop is being told
-	numbers   []number    // by resource: of the requests to the receiver
+	followers []*follower // for each shard
+	handlings []*handling // for each resource
+	calls     []*call     // for each resource: the call in progress, even if it was given up
+	unbegun   []bool      // for each resource: Handle was given up before it began, and then refused
+	tokens    []int64     // for each resource: the newest token that Handle was called with
+	conflicts []int64     // for each resource: the claim that was found last when claiming
+	news      []claimNews // what the loop is being told
+	numbers   []number    // for each resource: the number of the last request to the receiver
 	receiver  *receiver
 }
 
-// post has the member's loop do something: at once, unless it is busy.
+// post makes the member's loop call f, at once unless the loop is busy.
 func (m *member) post(f func()) {
 	if m.busy == 0 && len(m.mail) == 0 {
 		f()
@@ -61,7 +61,7 @@ func (m *member) post(f func()) {
 	m.mail = append(m.mail, f)
 }
 
-// flush is when the loop gets to what has waited for it.
+// flush makes the loop handle everything that has waited for it.
 func (m *member) flush() {
 	for m.busy == 0 && len(m.mail) > 0 {
 		f := m.mail[0]
@@ -70,17 +70,17 @@ func (m *member) flush() {
 	}
 }
 
-// clock is the member's own: it runs a little fast or slow, and counts pauses.
+// clock is the time of the member's own clock, which runs a little fast or slow, and goes on during pauses.
 func (m *member) clock() time.Duration { return m.clockAt(m.w.now) }
 
 func (m *member) clockAt(t time.Duration) time.Duration { return m.offset + t + t*m.skew/1000 }
 
-// atClock has f happen in the process once its clock shows t.
+// atClock calls f in the process once the member's clock shows t.
 func (m *member) atClock(t time.Duration, f func()) {
 	m.w.at((t-m.offset)*1000/(1000+m.skew)+1, m, f)
 }
 
-// after has f happen in the process, later.
+// after calls f in the process after some time.
 func (m *member) after(d time.Duration, f func()) { m.w.at(m.w.now+d, m, f) }
 
 func (m *member) start() {
@@ -110,7 +110,7 @@ func (m *member) start() {
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
-	m.core.PauseClaims(m.clock(), true) // as a member does until it has joined
+	m.core.PauseClaims(m.clock(), true) // a member claims nothing until it has joined
 	m.after(w.upTo(500*time.Millisecond), func() {
 		m.post(func() {
 			m.core.PauseClaims(m.clock(), false)
@@ -144,7 +144,7 @@ func (m *member) crash(why string) {
 	clear(m.calls)
 }
 
-// resume lets a paused process go on: what came meanwhile comes now, in any order.
+// resume lets a paused process go on. What should have happened meanwhile happens now, in any order.
 func (m *member) resume() {
 	if !m.paused {
 		return
@@ -162,7 +162,7 @@ func (m *member) resume() {
 	m.w.reassign()
 }
 
-// stop begins an orderly end, which takes as long as it takes, within bounds. The process comes back some time later.
+// stop begins an orderly end. It may take any time within bounds. The process comes back some time later.
 func (m *member) stop(back time.Duration) {
 	m.w.trace("%s: stops", m.name)
 	m.stopping, m.back = true, back
@@ -227,7 +227,7 @@ func (m *member) takeView() {
 	}
 }
 
-// step does what the core decided, after each event that it was told of.
+// step carries out what the core has decided. It runs after each event that the core was told of.
 func (m *member) step() {
 	m.core.Tick(m.clock())
 	for _, a := range m.core.Actions() {
@@ -247,7 +247,7 @@ func (m *member) step() {
 	}
 	if m.stopped && !m.ending && m.core.Idle() {
 		m.ending = true
-		m.after(0, func() { m.exit("it has stopped") }) // not in the midst of what it does
+		m.after(0, func() { m.exit("it has stopped") }) // only after this step
 	}
 }
 
@@ -287,10 +287,10 @@ func (m *member) execute(a core.Action) {
 	}
 }
 
-// resourceOf is the number of the resource that an action is about.
+// resourceOf returns the number of the resource that an action is about.
 func resourceOf(a core.Action) int { return int(a.ID[1] - '0') }
 
-// executeWrite sends a write of the core's to etcd.
+// executeWrite sends a write of the core to etcd.
 func (m *member) executeWrite(a core.Action) {
 	s := &m.w.store
 	switch a.Kind {
@@ -334,7 +334,7 @@ func (m *member) executeWrite(a core.Action) {
 	}
 }
 
-// checkConflict counts a claim that met another one, and looks for one that meets the same one again.
+// checkConflict counts a claim that met another's claim, and fails where it meets the same one again.
 func (m *member) checkConflict(r int, a core.Action, res core.WriteResult) {
 	if res.Applied || res.FoundToken == 0 {
 		return

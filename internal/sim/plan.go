@@ -7,9 +7,9 @@ import (
 	"time"
 )
 
-// Plan is one run: the members, how bad their surroundings are, and what befalls them when.
+// Plan describes one run: the members, how bad their surroundings are, and which faults happen when.
 type Plan struct {
-	Seed                 uint64 // of delays and chances, drawn as the run goes
+	Seed                 uint64 // decides the delays and chances that are drawn during the run
 	Members              int
 	Shards               int
 	Resources            int
@@ -25,19 +25,19 @@ type Plan struct {
 	ReleaseBacklog       int
 	Lossy                int // percent of requests whose answer is lost, or that fail
 	Slow                 int // percent of messages that take long
-	Skew                 int // permille by which clocks run faster or slower than etcd's, at most
+	Skew                 int // how many permille clocks run faster or slower than etcd's, at most
 	Bad                  int // percent of handler calls that fail, panic or hang
-	Hung                 int // percent of handler calls that heed nothing, and return long after, or never
+	Hung                 int // percent of handler calls that ignore their context, and return long after, or never
 	FinishCalls          bool
 	Receivers            Receivers
-	Late                 int // percent of requests to receivers that those get to late
+	Late                 int // percent of requests to receivers that the receivers get to late
 	Faults               []Fault
 }
 
-// Kind says what befalls whom.
+// Kind says what a Fault does, and to whom.
 type Kind uint8
 
-// The kinds of faults and changes, with what Fault.Who counts.
+// The kinds of faults and changes. Each comment begins with what Fault.Who counts.
 const (
 	Crash         Kind = iota // member: its process dies, and comes back after For
 	Pause                     // member: nothing in it runs for For
@@ -50,7 +50,7 @@ const (
 	Touch                     // resource: its entry is written again as it was
 	Remove                    // resource: its entry goes, and comes back after For
 	Suspend                   // resource: its entry is suspended for For
-	Compact                   // the past is forgotten, and watches that lag must list again
+	Compact                   // nobody: etcd forgets the past, and watches that lag must list again
 	Break                     // member: its watches are cancelled, and list again
 	DeleteClaim               // resource: somebody deletes its claim by hand
 	RevokeLease               // member: somebody revokes one of its leases by hand
@@ -58,10 +58,10 @@ const (
 	Silence                   // resource: all watches of its shard are silent for For
 	Elect                     // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
 	LoseKey                   // member: its key is gone, and it registers again after For
-	Miss                      // resource: some watches of its shard lose the event that comes next, without a word
+	Miss                      // resource: some watches of its shard silently lose the next event
 	DeleteSummary             // resource: somebody deletes the summaries of its shard by hand
 	Busy                      // member: its loop is busy for For; its leases' keepers and its handlers go on
-	BlockLog                  // member: whoever writes to its log waits for For
+	BlockLog                  // member: writes to its log block for For
 	kinds
 )
 
@@ -74,10 +74,10 @@ var kindNames = [kinds]string{
 
 func (k Kind) String() string { return kindNames[k] }
 
-// MarshalText makes a Plan be read as JSON more easily.
+// MarshalText makes a Plan easier to read as JSON.
 func (k Kind) MarshalText() ([]byte, error) { return []byte(k.String()), nil }
 
-// UnmarshalText is the way back.
+// UnmarshalText is the inverse of MarshalText.
 func (k *Kind) UnmarshalText(name []byte) error {
 	i := slices.Index(kindNames[:], string(name))
 	if i < 0 {
@@ -95,7 +95,8 @@ type Fault struct {
 	For  time.Duration
 }
 
-// Source makes the choices of Draw: a number from 0 to n-1. Smaller ones are simpler, for those who shrink.
+// Source makes the choices of Draw: each is a number from 0 to n-1. Smaller numbers are simpler, for a Source that
+// shrinks.
 type Source interface {
 	Choose(name string, n int) int
 }
@@ -133,10 +134,10 @@ func Draw(s Source, faults int) Plan {
 		Receivers:            []Receivers{NoReceivers, NoReceivers, KnowTokens, KnowNumbers}[s.Choose("receivers", 4)],
 		Late:                 []int{0, 5, 20}[s.Choose("late", 3)],
 	}
-	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // else those cannot be right
+	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // without it, such receivers cannot be right
 	var at time.Duration
 	for range s.Choose("faults", faults+1) {
-		// Often at about the same time: what is rare is what happens together.
+		// Faults often come at about the same time, since the rare cases are those where several happen together.
 		at += []time.Duration{0, 3, 30, 300, 2000}[s.Choose("apart", 5)] * time.Millisecond
 		p.Faults = append(p.Faults, Fault{
 			Kind: Kind(s.Choose("kind", int(kinds))),

@@ -13,31 +13,31 @@ type Receivers uint8
 // The kinds of receivers.
 const (
 	NoReceivers Receivers = iota // the handlers do the work themselves
-	KnowTokens                   // each call is a request to a receiver that refuses lower tokens, with FinishCalls
-	KnowNumbers                  // to one that refuses lower numbers of requests under one token too
+	KnowTokens                   // calls are requests to a receiver that refuses lower tokens; needs FinishCalls
+	KnowNumbers                  // the receiver also refuses lower numbers of requests under one token
 )
 
-// receiver is what a member's handler sends its calls to, as a webhook does: one beside each member. It carries
-// requests out when it gets to them, which may be long after whoever sent them has stopped waiting. It ends with its
-// process, and so does all that is on its way to it: rule 5 of docs/webhook.md asks that of receivers that each
-// member has for itself. Of a member that is paused or cut off it knows nothing, and goes on.
+// receiver is what a member's handler sends its calls to, as a webhook does. Each member has one. It carries requests
+// out when it gets to them, which may be long after the sender has stopped waiting. It ends with the member's process,
+// and so do the requests on their way to it: rule 5 of docs/webhook.md demands that where each member has a receiver of
+// its own. It does not know when its member is paused or cut off, and goes on.
 type receiver struct {
 	m      *member
-	flying int   // requests that it has not got to
-	of     []job // by resource
+	flying int   // requests that it has not got to yet
+	of     []job // for each resource
 }
 
 // job is what a receiver knows of a resource.
 type job struct {
-	token   int64 // the highest seen; what runs, runs under it
-	call    int   // the highest seen under it
+	token   int64 // the highest token seen; what runs, runs under it
+	call    int   // the highest number seen under that token
 	running bool
 	version string
 
-	// cutOff are the tokens under which a request was not waited for, since its claim or its time had ended. A receiver
+	// cutOff has the tokens under which nobody waited for a request, since its claim or its time had ended. A receiver
 	// that knows only tokens may have carried out such a request too late.
 	cutOff []int64
-	left   int64 // up to this token a Terminate failed, so the policy may have let go of what is left
+	left   int64 // the highest token under which a Terminate failed: the policy may have let go of what is left
 }
 
 // message is one request to a receiver.
@@ -49,8 +49,7 @@ type message struct {
 	version string
 }
 
-// send makes a call a request to the member's receiver, and its answer the end of the call. It returns how long that
-// takes.
+// send sends a call as a request to the member's receiver, whose answer ends the call. It returns how long that takes.
 func (c *call) send() time.Duration {
 	m, w, rc := c.m, c.m.w, c.m.receiver
 	w.count(Requested)
@@ -70,7 +69,8 @@ func (c *call) send() time.Duration {
 	}
 	rc.flying++
 	w.after(took, func() { rc.arrive(c, msg) })
-	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Bad/4) { // the connection breaks, wherever the request is
+	// The connection may break, before or after the request has arrived.
+	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Bad/4) {
 		m.after(w.upTo(2*took), c.unknown)
 	}
 	return took + time.Millisecond
@@ -82,22 +82,22 @@ type number struct {
 	calls int
 }
 
-// arrive is when the receiver gets to a request.
+// arrive makes the receiver look at a request.
 func (rc *receiver) arrive(c *call, msg message) {
 	m, w := rc.m, rc.m.w
-	if m.receiver != rc { // it ended with its process
+	if m.receiver != rc { // this receiver has ended with its process
 		return
 	}
 	rc.flying--
 	if c.returned || c.ctxEnded {
 		w.count(Belated)
 	}
-	if w.chance(w.plan.Bad) { // it answers that it cannot
+	if w.chance(w.plan.Bad) { // the receiver answers that it cannot do it
 		w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answer(core.Error) })
 		return
 	}
 	out := rc.carryOut(msg)
-	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Late) { // something between the two repeats it
+	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Late) { // something on the way repeats the request
 		rc.flying++
 		w.after(w.upTo(longestCall), func() {
 			if m.receiver == rc {
@@ -114,7 +114,7 @@ func (rc *receiver) arrive(c *call, msg message) {
 	w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answer(out) })
 }
 
-// carryOut does what a request asks for, unless it is older than what was seen.
+// carryOut does what a request asks for, unless the receiver has seen a newer one.
 func (rc *receiver) carryOut(msg message) core.Outcome {
 	w, j := rc.m.w, &rc.of[msg.r]
 	w.trace("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d",
@@ -146,7 +146,8 @@ func (c *call) answer(out core.Outcome) {
 	}
 }
 
-// unknown ends a call that waits for an answer that cannot come: what it asked for was done, or will be, or not.
+// unknown ends a call that waits for an answer that cannot come. The request may have been carried out, may be carried
+// out later, or never.
 func (c *call) unknown() {
 	if c.a.Kind == core.Terminate {
 		c.answer(core.Error)
@@ -155,7 +156,7 @@ func (c *call) unknown() {
 	}
 }
 
-// cutOff notes that nobody waits for an answer any more, and not because the member changed its mind.
+// cutOff notes that nobody waits for an answer any more, because the claim or the time is over.
 func (c *call) cutOff() {
 	if c.asks && !c.answered && !c.inOrder {
 		c.m.w.count(CutOff)
@@ -178,13 +179,14 @@ func (c *call) ended() {
 	}
 }
 
-// excused says whether what runs may be there though its member does not handle it.
+// excused reports whether what runs may go on although its member does not handle it.
 func (j *job) excused(w *world) bool {
 	return j.left >= j.token || w.plan.Receivers == KnowTokens && slices.Contains(j.cutOff, j.token)
 }
 
-// checkReceivers looks for what receivers run and should not: what the member has ended, and what another's receiver
-// runs too, unless the member's claim has ended before its handling, as the members' own check has it.
+// checkReceivers looks for what receivers run and should not: what their member has ended, and what another member's
+// receiver runs as well. The latter is allowed where the member's claim ended before its handling, as in the check of
+// the members.
 func (w *world) checkReceivers() {
 	if w.plan.Receivers == NoReceivers {
 		return
@@ -214,7 +216,8 @@ func (w *world) checkReceivers() {
 	}
 }
 
-// whatIsWrong says what a receiver does not run, or runs otherwise than its member has it; empty: all is well.
+// whatIsWrong says what a receiver does not run, or runs differently from what its member handles. It returns "" where
+// all is well.
 func (rc *receiver) whatIsWrong(r int, h *handling) string {
 	w, j := rc.m.w, &rc.of[r]
 	right := j.running && j.token == h.token && j.version == h.version

@@ -4,7 +4,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 )
 
-// write makes a request of the core's and tells it the answer.
+// write sends a request of the core, and tells the core the answer.
 func (m *member) write(kind request, apply func() core.WriteResult, tell func(core.WriteResult)) {
 	var res core.WriteResult
 	m.request(kind, func() { res = apply() }, func(lost, failed bool) {
@@ -25,16 +25,16 @@ func (m *member) write(kind request, apply func() core.WriteResult, tell func(co
 // asking is one request on its way.
 type asking struct {
 	m        *member
-	gen      int // of the member's process
+	gen      int // the member's process that has sent it
 	kind     request
 	apply    func()
 	answered func(lost, failed bool)
 	applied  bool
-	over     bool // the member has an answer, or has given up
+	over     bool // whether the member has an answer, or has given up
 }
 
-// request has etcd apply something, soon, or never, or later than anyone waits for; answered is told what is known of
-// it.
+// request makes etcd apply something: soon, never, or later than anyone waits for. answered is told what the member
+// knows of it.
 func (m *member) request(kind request, apply func(), answered func(lost, failed bool)) {
 	w := m.w
 	w.count(became(kind, sent))
@@ -45,7 +45,7 @@ func (m *member) request(kind request, apply func(), answered func(lost, failed 
 		return
 	}
 	switch w.rng.IntN(4) {
-	case 0: // refused
+	case 0: // it is refused
 		m.after(w.delay(), func() {
 			w.count(became(kind, refused))
 			a.answer(false, true)
@@ -63,13 +63,13 @@ func (m *member) request(kind request, apply func(), answered func(lost, failed 
 	}
 }
 
-// arrive is when the request has come to etcd.
+// arrive makes etcd look at the request.
 func (a *asking) arrive() {
 	m, w := a.m, a.m.w
 	switch {
 	case m.cut:
 		return
-	case w.leaderless > 0: // some endpoints say so, and cannot tell whether it will be done
+	case w.leaderless > 0: // some endpoints say that there is no leader, and cannot tell whether it will be applied
 		if w.rng.IntN(2) == 0 {
 			w.in(w.now+w.delay(), m, a.gen, a.giveUp)
 		}
@@ -87,7 +87,7 @@ func (a *asking) arrive() {
 	})
 }
 
-// giveUp is when the member waits no longer for an answer.
+// giveUp makes the member stop waiting for an answer.
 func (a *asking) giveUp() {
 	if !a.over {
 		f := unanswered

@@ -8,8 +8,8 @@ import (
 // shrinkRuns bounds how often Shrink tries.
 const shrinkRuns = 3000
 
-// Shrink looks for a simpler Plan that also fails, as fails tells: with fewer and shorter faults, better surroundings
-// and less of everything. What rapid draws, rapid shrinks; this is for a Plan of a seed.
+// Shrink looks for a simpler Plan for which fails still returns true: one with fewer and shorter faults, better
+// surroundings and less of everything. It is for the Plan of a seed; rapid itself shrinks the Plans that it draws.
 func Shrink(p Plan, fails func(Plan) bool) Plan {
 	runs := 0
 	try := func(simpler Plan) bool {

@@ -17,7 +17,7 @@ import (
 // mostFaults is how many faults a random plan has at most.
 const mostFaults = 24
 
-// schedules is how many random ones are run: DRM_SIM_SCHEDULES, or 10,000; a tenth of it with -short.
+// schedules returns how many random plans are run: DRM_SIM_SCHEDULES, or 10,000; with -short, a tenth of that.
 func schedules(t *testing.T) int {
 	s := os.Getenv("DRM_SIM_SCHEDULES")
 	switch {
@@ -48,8 +48,8 @@ func checks(t *testing.T, n int) {
 	t.Cleanup(func() { _ = f.Value.Set(before) })
 }
 
-// describe tells what a plan is, how to replay it, and what happens in it; the end of that, unless DRM_SIM_TRACE asks
-// for all.
+// describe prints a plan, how to replay it, and what happens in it: only the end of that, unless DRM_SIM_TRACE asks for
+// all.
 func describe(p Plan) string {
 	lines := Run(p, Options{Trace: true}).Trace
 	if os.Getenv("DRM_SIM_TRACE") == "" {
@@ -59,7 +59,7 @@ func describe(p Plan) string {
 		strings.Join(lines, "\n"), p, replay(p))
 }
 
-// replay is the command that runs a plan again, with all that happens in it.
+// replay returns the command that runs a plan again, and prints all that happens in it.
 func replay(p Plan) string {
 	plan, err := json.Marshal(p)
 	if err != nil {
@@ -111,7 +111,7 @@ func TestFirstFailure(t *testing.T) {
 	}
 }
 
-// What rapid draws differs from run to run, tends to be small, and is shrunk by rapid.
+// The plans that rapid draws differ from run to run, and tend to be small. rapid shrinks those that fail.
 func TestNoScheduleThatRapidDrawsBreaksThePromise(t *testing.T) {
 	checks(t, schedules(t)/10)
 	rapid.Check(t, func(t *rapid.T) {
@@ -122,8 +122,8 @@ func TestNoScheduleThatRapidDrawsBreaksThePromise(t *testing.T) {
 	})
 }
 
-// A receiver that knows tokens only cannot tell a late request from a new one: it is right because its requests are
-// waited for.
+// A receiver that knows only tokens cannot tell a late request from a new one. It is right only because members wait
+// for its answers.
 func TestReceiversThatKnowTokensNeedTheirCallsFinished(t *testing.T) {
 	for seed := range uint64(1000) {
 		p := Draw(Random(seed), mostFaults)

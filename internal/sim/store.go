@@ -13,8 +13,8 @@ type store struct {
 	rev     int64
 	entries []entry
 	claims  []claim
-	sums    [][]summed // by shard
-	leases  []lease    // by id; 0 is none
+	sums    [][]summed // for each shard
+	leases  []lease    // for each id; there is no lease 0
 	logs    []shardLog
 	byHand  []int64 // tokens of claims that somebody deleted by hand
 }
@@ -33,20 +33,20 @@ type claim struct {
 	state             core.State
 }
 
-// summed says that claims of a shard on a lease are active which say claimed, up to a revision.
+// summed says that the claims of a shard on a lease that say claimed are active, up to a revision.
 type summed struct{ lease, through, mod int64 }
 
 type lease struct {
 	alive   bool
 	owner   *member
-	gen     int // of the owner's process
+	gen     int // the owner's process
 	expires time.Duration
 }
 
 // shardLog is what happened in a shard.
 type shardLog struct {
 	past      []change
-	compacted int // how many of them are forgotten
+	compacted int // how many of the changes are forgotten
 	followers []*follower
 	silent    int // reasons why nobody hears of it
 }
@@ -55,9 +55,9 @@ type change struct {
 	rev      int64
 	resource int
 	isClaim  bool
-	entry    entry  // else; not exists: deleted
-	claim    claim  // token 0: deleted
-	summary  summed // lease not 0: it is about this, and resource is any of the shard; through 0: deleted
+	entry    entry  // where the change is about an entry; not exists: it was deleted
+	claim    claim  // where it is about a claim; token 0: it was deleted
+	summary  summed // where its lease is not 0, the change is about this; through 0: it was deleted
 }
 
 func (s *store) init(w *world) {
@@ -158,7 +158,7 @@ func (s *store) setSummary(shard int, n summed) {
 	s.log(change{resource: shard, summary: n})
 }
 
-// says is what a claim says, of itself or by its summary.
+// says returns what a claim says, by itself or by its summary.
 func (s *store) says(r int) core.State {
 	c := s.claims[r]
 	for _, n := range s.sums[s.w.shardOf(r)] {
@@ -208,7 +208,7 @@ func (s *store) expire(id int64) {
 	case !l.alive:
 	case s.w.now < l.expires:
 		s.w.at(l.expires, nil, func() { s.expire(id) })
-	case s.w.leaderless > 0: // nobody counts; promote makes it later
+	case s.w.leaderless > 0: // nobody counts the TTL; promote makes the lease expire later
 		s.w.after(100*time.Millisecond, func() { s.expire(id) })
 	default:
 		s.w.count(Expired)
@@ -268,7 +268,8 @@ func (s *store) revokeByHand(id int64) {
 	s.revoke(id)
 }
 
-// wasDeletedByHand says whether somebody deleted the claim with that token by hand, so that its member could not know.
+// wasDeletedByHand reports whether somebody deleted the claim with that token by hand, so that its member could not
+// know.
 func (s *store) wasDeletedByHand(token int64) bool {
 	for _, t := range s.byHand {
 		if t == token {
@@ -278,7 +279,7 @@ func (s *store) wasDeletedByHand(token int64) bool {
 	return false
 }
 
-// hasClaimsOf says whether claims of a former life of a member are there.
+// hasClaimsOf reports whether there are claims of a former life of a member.
 func (s *store) hasClaimsOf(m *member) bool {
 	for _, c := range s.claims {
 		if c.token != 0 && s.leases[c.lease].owner == m {

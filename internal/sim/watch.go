@@ -11,11 +11,11 @@ type follower struct {
 	m         *member
 	gen       int
 	shard     int
-	pos       int // in the shard's log: what was delivered
+	pos       int // how much of the shard's log has been delivered
 	dead      bool
 	listed    bool
 	scheduled bool
-	listing   int // counts lists
+	listing   int // the number of the present list
 	missing   int // how many of the next events get lost
 	resyncAt  time.Duration
 }
@@ -69,7 +69,7 @@ func (f *follower) list() {
 // snapshot is what a list of a shard says.
 type snapshot struct {
 	rev     int64
-	pos     int // in the shard's log: where the events go on
+	pos     int // where in the shard's log the events go on
 	entries []core.Entry
 	claims  []core.ClaimKey
 	sums    []core.SummaryKey
@@ -97,7 +97,7 @@ func (s *store) list(shard int, m *member) snapshot {
 	return got
 }
 
-// take tells the core what was listed.
+// take tells the core the result of a list.
 func (f *follower) take(got snapshot) {
 	m := f.m
 	f.pos, f.listed, f.missing = got.pos, true, 0
@@ -109,7 +109,7 @@ func (f *follower) take(got snapshot) {
 	f.poke()
 }
 
-// poke has the follower deliver what there is, some time later.
+// poke makes the follower deliver what there is, some time later.
 func (f *follower) poke() {
 	if f.listed && !f.scheduled && !f.dead {
 		f.scheduled = true
@@ -164,8 +164,8 @@ func (f *follower) takeEvents() {
 	f.poke()
 }
 
-// miss is what becomes of an event that is lost, as etcd has lost some around compactions: nobody is told, and the
-// watch goes on. The fault lasts until the shard is listed again.
+// miss loses an event, as etcd has lost some around compactions: nobody is told, and the watch goes on. The fault lasts
+// until the shard is listed again.
 func (f *follower) miss(c change) {
 	w := f.m.w
 	w.count(Missed)

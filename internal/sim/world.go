@@ -7,7 +7,7 @@ import (
 	"time"
 )
 
-// How long things take in the simulation; the shape of the defaults of package drm.
+// How long things take in the simulation. The proportions are those of the defaults of package drm.
 const (
 	ttl              = 5 * time.Second
 	margin           = ttl / 10
@@ -18,32 +18,32 @@ const (
 	lastGrace        = 200 * time.Millisecond
 	uncertainFor     = 3 * time.Second
 	resync           = time.Minute
-	startUp          = time.Second // before the first fault
+	startUp          = time.Second // no fault comes before
 
-	// patience is the bound on how long it may take after the last fault until all is well: a call that began before
-	// it and hangs, then a lease that has to expire, and a lost claim that may still appear.
+	// patience bounds how long it may take after the last fault until all is well: a call that began before it may
+	// hang, then a lease has to expire, and a lost claim may still appear.
 	patience    = longestCall + ttl + uncertainFor + backoffMax + retryMax
 	backoffMax  = 2 * time.Second
 	retryMax    = time.Second
-	longestCall = 8 * time.Second // of one that fails to heed its context, and of a request to a receiver
+	longestCall = 8 * time.Second // a call that ignores its context, or a request to a receiver
 	longestHang = 30 * time.Second
 	stopTimeout = 6 * time.Second
-	mostSteps   = 100_000 // a hundred times what a run takes
+	mostSteps   = 100_000 // a hundred times what a usual run takes
 )
 
-// Result is what came of a run.
+// Result is the result of a run.
 type Result struct {
 	Err    error         // what was found to be wrong
-	Took   time.Duration // virtual time
-	Healed time.Duration // from the end of the last fault until all was well
+	Took   time.Duration // how long the run took in virtual time
+	Healed time.Duration // how long it took from the end of the last fault until all was well
 	Steps  int
 	Counts Counts
-	Trace  []string // with Options.Trace
+	Trace  []string // what happened, with Options.Trace
 }
 
 // Options of Run.
 type Options struct {
-	Trace bool // keep a line for each thing that happens
+	Trace bool // whether to keep a line for each thing that happens
 }
 
 // world is one run.
@@ -56,28 +56,28 @@ type world struct {
 	seq     uint64
 	members []*member
 	store   store
-	calm    bool          // no further fault begins
+	calm    bool          // whether no further fault begins
 	calmAt  time.Duration // when the last fault has ended
-	closing bool          // all members are to stop, to see that nothing stays
+	closing bool          // whether all members stop, to see that nothing is left behind
 	done    bool
 	res     Result
 
 	leaderless int // reasons why etcd has no leader
 
-	ids     []string // of the resources
-	moved   []int    // by shard: how often it was moved by hand
-	owners  []int    // by shard; -1: nobody
-	view    int      // counts changes of owners
-	entries []entry  // what should be in the catalogue in the end
+	ids     []string // the ids of the resources
+	moved   []int    // for each shard: how often it was moved by hand
+	owners  []int    // for each shard: its owner; -1: nobody
+	view    int      // the number of changes of owners so far
+	entries []entry  // what should be in the catalogue at the end
 	tokens  []lastToken
 }
 
-// event is something that happens at a moment, in a member's process or outside of all.
+// event is something that happens at a moment, in a member's process or outside of all members.
 type event struct {
 	at  time.Duration
 	seq uint64
 	m   *member
-	gen int // of the member's process
+	gen int // the member's process
 	f   func()
 }
 
@@ -89,13 +89,13 @@ func (w *world) at(t time.Duration, m *member, f func()) {
 	w.in(t, m, gen, f)
 }
 
-// in has f happen in one of a member's processes, if that still runs.
+// in calls f in one of a member's processes at time t, if that process still runs.
 func (w *world) in(t time.Duration, m *member, gen int, f func()) {
 	w.seq++
 	w.push(event{at: max(t, w.now), seq: w.seq, m: m, gen: gen, f: f})
 }
 
-// after has f happen outside of the members, later.
+// after calls f outside of the members after some time.
 func (w *world) after(d time.Duration, f func()) { w.at(w.now+d, nil, f) }
 
 func (e *event) before(o *event) bool { return e.at < o.at || e.at == o.at && e.seq < o.seq }
@@ -139,15 +139,15 @@ func (w *world) pop() event {
 	return top
 }
 
-// chance is true in some percent of cases, and never when it is calm.
+// chance returns true in some percent of cases, and never when it is calm.
 func (w *world) chance(percent int) bool {
 	return !w.calm && percent > 0 && w.rng.IntN(100) < percent
 }
 
-// upTo is a random duration.
+// upTo returns a random duration of at most d.
 func (w *world) upTo(d time.Duration) time.Duration { return time.Duration(w.rng.Int64N(int64(d) + 1)) }
 
-// delay is how long a message takes.
+// delay returns how long a message takes.
 func (w *world) delay() time.Duration {
 	switch {
 	case w.chance(w.plan.Slow) && w.rng.IntN(4) == 0:
@@ -217,14 +217,14 @@ func newWorld(p Plan, opts Options) *world {
 	return w
 }
 
-// play lets happen what is on the agenda, one thing after the other, and checks after each whether the promise is kept.
+// play makes the events on the agenda happen, one after the other, and checks after each whether the promise is kept.
 func (w *world) play() {
 	for !w.done && w.res.Err == nil {
 		e := w.pop()
 		w.now = e.at
 		if e.m != nil {
 			if e.gen != e.m.gen {
-				continue // that process is no more
+				continue // the event's process has ended
 			}
 			if e.m.paused {
 				e.m.late = append(e.m.late, e.f)

@@ -1,4 +1,4 @@
-// Package lab is what the examples have in common: an etcd to run on, and waiting until an app is in some state.
+// Package lab has what the examples share: an etcd to run on, and waiting until an app is in some state.
 package lab
 
 import (
@@ -31,8 +31,7 @@ func Etcd(ctx context.Context) (cfg drm.EtcdConfig, stop func(), err error) {
 	return drm.EtcdConfig{Endpoints: []string{server.Endpoint()}}, func() { _ = server.Close() }, nil
 }
 
-// Until returns when ok says yes of the app's state. The error of one that never is tells the state that it is in
-// instead.
+// Until returns when ok returns true for the app's state. If it never does, the error describes the app's last state.
 func Until(ctx context.Context, app *drm.Client, what string, ok func(drm.Status) bool) error {
 	for {
 		status, err := app.Status(ctx)
@@ -50,14 +49,14 @@ func Until(ctx context.Context, app *drm.Client, what string, ok func(drm.Status
 	}
 }
 
-// Spread says yes once n resources are shared by so many members, each where it belongs.
+// Spread returns a condition for Until: so many members share n resources, and each resource is where it belongs.
 func Spread(n, members int) func(drm.Status) bool {
 	return func(s drm.Status) bool {
 		return s.Resources == n && s.Active == n && s.Misplaced == 0 && s.Members == members
 	}
 }
 
-// Stop stops a member, and does not wait for ever.
+// Stop stops a member. It does not wait for ever.
 func Stop(m *drm.Manager) error {
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
