@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# bounded.sh SECONDS COMMAND [ARGS...]: runs the command, and kills it with all its children, exit 124, when it takes
-# longer. (timeout(1) is not everywhere where Go is.)
+# bounded.sh SECONDS COMMAND [ARGS...]: runs the command. When it takes longer, kills it with all its children, and
+# exits with 124. (Not every machine that has Go has timeout(1).)
 set -uo pipefail
 set -m # each job below gets a process group of its own
 
@@ -15,7 +15,7 @@ child=$!
 watchdog=$!
 wait "$child" 2>/dev/null
 code=$?
-# The watchdog is gone only if it had to act.
+# The watchdog has ended by now only if it had to act.
 if kill -KILL -- "-$watchdog" 2>/dev/null; then
 	exit "$code"
 fi

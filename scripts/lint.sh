@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Everything that is checked without running the code: golangci-lint (staticcheck and the format included), the other
-# platforms, go.mod, and known vulnerabilities.
+# Checks everything that can be checked without running the code: golangci-lint (which includes staticcheck and the
+# format), the other platforms, go.mod, and known vulnerabilities.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -23,7 +23,7 @@ for os in darwin windows; do
 	(cd examples && GOOS=$os CGO_ENABLED=0 go vet ./...)
 done
 
-# To tell, go needs the modules that our modules' own tests use; without the network it may not have them.
+# For this, go needs the modules that the tests of our dependencies use. Without the network it may not have them.
 for module in . examples; do
 	step "go.mod of $module is tidy"
 	if ! diff=$(cd "$module" && go mod tidy -diff 2>/dev/null); then

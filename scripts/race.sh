@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Prints -race where the race detector can be built (it needs cgo and a C compiler), else nothing, and says so in one
-# line on stderr. With REQUIRE_RACE=1 its absence is an error.
+# Prints -race where the race detector can be built (it needs cgo and a C compiler). Elsewhere prints nothing, and
+# says so in one line on stderr. With REQUIRE_RACE=1 its absence is an error.
 set -euo pipefail
 
 if why=$(go build -race runtime/cgo 2>&1); then

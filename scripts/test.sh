@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Runs `go test` in random order, with the race detector where there is one (see race.sh).
-# Arguments go to `go test`; without any, every package is tested, those of examples/, a module of its own, too.
+# Runs `go test` in random order, with the race detector where there is one (see race.sh). Arguments go to `go test`.
+# Without any, every package is tested, also those of examples/, which is a module of its own.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Looks for known vulnerabilities in what the code calls. Needs the database at vuln.go.dev (or $GOVULNDB); where that
-# is out of reach, says so in one line and ends well. REQUIRE_VULN=1 makes that an error.
+# Looks for known vulnerabilities in what the code calls. It needs the database at vuln.go.dev (or $GOVULNDB). Where
+# that is out of reach, it says so in one line and succeeds. REQUIRE_VULN=1 makes that an error.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

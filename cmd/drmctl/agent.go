@@ -139,7 +139,7 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Write
 	m, err := drm.Start(starting, cfg)
 	if err != nil {
 		if ctx.Err() != nil {
-			cfg.Logger.Info("told to end before it was a member", zap.Error(err))
+			cfg.Logger.Info("interrupted before the member had started", zap.Error(err))
 			return nil
 		}
 		return flagsOf(err, c)
