@@ -11,7 +11,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
-// Forever, as a duration of Config that may have this value, sets no limit.
+// Forever is for those durations of Config that may have no limit.
 const Forever = time.Duration(math.MaxInt64)
 
 // Defaults of Config.

@@ -26,7 +26,8 @@ func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
 		},
 		{"the last", map[int]Resource{n - 1: {ID: ""}}, "item 49999: id: "},
 		{
-			"twice", map[int]Resource{30_000: {ID: "r7"}},
+			"twice",
+			map[int]Resource{30_000: {ID: "r7"}},
 			`item 30000 (id "r7"): id: got "r7", want an id that item 7 does not have already`,
 		},
 	} {

@@ -45,7 +45,8 @@ func TestParseResourceSaysWhatItFoundInstead(t *testing.T) {
 func TestValidateSaysWhatDataItFound(t *testing.T) {
 	long := `{"id":7,"` + strings.Repeat("y", 1000) + `":1,"b":2,"c":3,"d":4,"e":5,"f":6,"g":7,"h":8}`
 	for data, want := range map[string]string{
-		`[1,2]`: `an array`, `"text"`: `a string`, long: `an object of id, yyyyy`, `{"id":7,"a":"x"}`: `an object of id, a`,
+		`[1,2]`: `an array`, `"text"`: `a string`,
+		`{"id":7,"a":"x"}`: `an object of id, a`, long: `an object of id, yyyyy`,
 	} {
 		err := drm.Resource{ID: "the-id", Data: json.RawMessage(data)}.Validate()
 		var input *drm.InputError

@@ -61,7 +61,7 @@ func DecodeSummaryOf(key keys.Key, kv *mvccpb.KeyValue) (Summary, error) {
 }
 
 // maxWithin is more than a century in milliseconds, and fits into a duration.
-const maxWithin = 1 << 42
+const maxWithin int64 = 1 << 42
 
 // Of returns a claim's record together with what the summary says: either the record as it is, or active, with the
 // latest possible time for Since. The claim must be on the summary's lease. modified is the revision at which its key

@@ -62,14 +62,14 @@ func TestSettledEndsWithTheFirstErrorAndWithItsContext(t *testing.T) {
 			}
 			return passing, nil
 		})
-		if err != broken || looks != 3 { //nolint:errorlint // this very error
+		if err != broken || looks != 3 {
 			t.Errorf("%v after %d looks, want the error of the third", err, looks)
 		}
 		ctx, cancel := context.WithCancelCause(t.Context())
 		time.AfterFunc(10*time.Second, func() { cancel(asked) })
 		begin := time.Now()
 		_, err = Settled(ctx, time.Hour, func(context.Context) ([]Violation, error) { return passing, nil })
-		if err != asked || time.Since(begin) > 10*time.Second { //nolint:errorlint // this very error
+		if err != asked || time.Since(begin) > 10*time.Second {
 			t.Errorf("%v after %v, want the context's cause at once", err, time.Since(begin))
 		}
 	})

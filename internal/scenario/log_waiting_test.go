@@ -126,7 +126,9 @@ func TestStartSaysThatItWaitsForTheSource(t *testing.T) {
 		e["member"] != "a" {
 		t.Errorf("fields %v", e)
 	}
-	await(t, "each failure is told", func() bool { return logs.FilterMessage("cannot fetch from the source").Len() >= 2 })
+	await(t, "each failure is told", func() bool {
+		return logs.FilterMessage("cannot fetch from the source").Len() >= 2
+	})
 	for _, e := range logs.FilterMessage("cannot fetch from the source").All() {
 		if e.ContextMap()["error"] != "the database is down" || e.ContextMap()["retry_in"] == nil {
 			t.Errorf("line %v", e.ContextMap())

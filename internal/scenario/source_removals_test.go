@@ -165,7 +165,8 @@ func TestRemovalsThatAreHeldForGoodAreMadeWhenAccepted(t *testing.T) {
 	if len(s.HeldIDs) != 100 || !slices.IsSorted(s.HeldIDs) || !s.HeldUntil.IsZero() || len(d.r.holders()) != 200 {
 		t.Errorf("status: %+v", s)
 	}
-	if lines := logged(t, d.logs, "until an operator accepts it", 1); len(lines) != 1 || lines[0].Level != zap.WarnLevel {
+	lines := logged(t, d.logs, "until an operator accepts it", 1)
+	if len(lines) != 1 || lines[0].Level != zap.WarnLevel {
 		t.Errorf("want one warning that removals are held: %v", lines)
 	}
 	order, err := c.AcceptRemovals(t.Context(), s.HeldDigest)
