@@ -26,7 +26,7 @@ type executor struct {
 	encoder claims.Encoder
 	wall    func() time.Time
 	log     *zap.Logger
-	stir    func() // notes that the member's figures may have changed
+	stir    func(now time.Duration) // notes that the member's figures may have changed
 
 	shards *shards
 	leases *leases
@@ -45,7 +45,7 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 	if len(actions) == 0 {
 		return
 	}
-	e.stir()
+	e.stir(now)
 	writes, states := e.writes[:0], e.stateWrites[:0] // Submit copies them
 	epoch := e.epoch(now)
 	for _, a := range actions {
@@ -163,7 +163,7 @@ func (e *executor) epoch(now time.Duration) time.Time { return e.wall().Add(-now
 // written reports the results of a batch of writes to the core. Any goroutine may call it.
 func (e *executor) written(results []lease.Result) {
 	e.post(func(now time.Duration) {
-		e.stir()
+		e.stir(now)
 		for _, r := range results {
 			of := r.Op.Tag.(*opTag)
 			shard, res := int(of.shard), e.resultOf(r)

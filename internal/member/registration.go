@@ -21,7 +21,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 	interval := time.NewTicker(figuresInterval)
 	defer interval.Stop()
 	defer p.figures.timer.Stop()
-	p.figures.stir()
+	p.figures.stir(p.loop.clock.Now())
 	retry, retake, rested := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer retry.Stop()
 	defer retake.Stop()
@@ -200,7 +200,7 @@ func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 		return true, err
 	}
 	clear(p.former)
-	p.figures.stir()
+	p.figures.stir(p.loop.clock.Now())
 	p.log.Info("registered again")
 	return true, nil
 }
