@@ -254,7 +254,10 @@ func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, erro
 	if err != nil {
 		return nil, c.noApp(err)
 	}
-	return newStore(txn.New(c.client), new(txn.Limits), c.layout, config, c.cfg.Etcd.CommandTimeout), nil
+	return &catalogue.Store{
+		Etcd: txn.New(c.client), Limits: new(txn.Limits), Layout: c.layout, Shards: config.Shards,
+		Config: config.CreateRevision, Timeout: c.cfg.Etcd.CommandTimeout,
+	}, nil
 }
 
 // Wait is Manager.Wait.
@@ -338,18 +341,6 @@ func (c *Client) WaitUndrained(ctx context.Context, member string) error {
 		return err
 	}
 	return waitError(r.WaitUndrained(ctx, member))
-}
-
-func newStore(
-	etcd txn.Committer,
-	limits *txn.Limits,
-	layout keys.Layout,
-	app appconfig.Config,
-	timeout time.Duration,
-) *catalogue.Store {
-	return &catalogue.Store{
-		Etcd: etcd, Limits: limits, Layout: layout, Shards: app.Shards, Config: app.CreateRevision, Timeout: timeout,
-	}
 }
 
 func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, r Resource) error {
