@@ -6,14 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
@@ -77,7 +73,7 @@ func inParts[T any](s *Store, all []T, send func(part []T) error) error {
 		switch err := send(all[:n]); {
 		case err == nil:
 			all = all[n:]
-		case n > 1 && divisible(err):
+		case n > 1 && txn.Divisible(err):
 			most = (n + 1) / 2
 		default:
 			return err
@@ -89,12 +85,6 @@ func inParts[T any](s *Store, all []T, send func(part []T) error) error {
 // mostWrites is how many entries fit into one transaction, as far as is known: the guards take two comparisons, and a
 // nested transaction counts in addition to the outer one.
 func (s *Store) mostWrites() int { return max(1, s.Limits.Ops()-2) }
-
-// divisible says whether a transaction that was refused may be accepted in parts.
-func divisible(err error) bool {
-	var limit *txn.LimitError
-	return errors.Is(err, ErrTooLarge) || errors.As(err, &limit)
-}
 
 // guards are the comparisons of every write. They make sure that nothing is written to an app that was deleted, or was
 // deleted and created again.
@@ -232,15 +222,8 @@ func modRevision(kvs []*mvccpb.KeyValue) int64 {
 
 // tooLarge turns the errors of etcd and gRPC for a request over their limits into ErrTooLarge.
 func tooLarge(err error) error {
-	if errors.Is(err, rpctypes.ErrRequestTooLarge) || isMessageTooLarge(err) {
+	if txn.IsSizeLimit(err) {
 		return fmt.Errorf("%w (%w)", ErrTooLarge, err)
 	}
 	return err
-}
-
-// isMessageTooLarge says whether gRPC refused a message for its size, before or at the server. etcd uses the same code
-// for a full disk quota and for too many requests, which are not the resource's fault.
-func isMessageTooLarge(err error) bool {
-	s, ok := status.FromError(err)
-	return ok && s.Code() == codes.ResourceExhausted && strings.Contains(s.Message(), "larger than max")
 }

@@ -127,12 +127,11 @@ func (s *Sender[T]) fit(items []T) int {
 
 // divides says whether a part that failed may be accepted in smaller parts. It learns what etcd does not take.
 func (s *Sender[T]) divides(part []T, err error) bool {
-	var limit *LimitError
-	if errors.As(err, &limit) {
-		return true // commit has already learnt it
+	if !Divisible(err) {
+		return false
 	}
 	if !errors.Is(err, ErrTooLarge) {
-		return false
+		return true // commit has already learnt how many operations etcd takes
 	}
 	bytes := 0
 	for i := range part {
@@ -238,7 +237,7 @@ func (s *Sender[T]) commit(req *pb.TxnRequest) (*pb.TxnResponse, error) {
 	if err != nil {
 		err = s.Limits.TooMany(err, req)
 	}
-	if errors.Is(err, rpctypes.ErrRequestTooLarge) || isSendLimit(err) {
+	if isRequestLimit(err) {
 		err = fmt.Errorf("%w: %w", ErrTooLarge, err)
 	}
 	return resp, err
@@ -354,6 +353,21 @@ func First(read *pb.ResponseOp) *mvccpb.KeyValue {
 		return kvs[0]
 	}
 	return nil
+}
+
+// Divisible says whether a transaction that was refused may be accepted in parts.
+func Divisible(err error) bool {
+	var limit *LimitError
+	return errors.Is(err, ErrTooLarge) || errors.As(err, &limit)
+}
+
+// IsSizeLimit says whether etcd, or gRPC on the way there or back, refused a message for its size. etcd uses the same
+// code for a full disk quota and for too many requests, for which the size is not to blame.
+func IsSizeLimit(err error) bool { return isRequestLimit(err) || isReceiveLimit(err) }
+
+// isRequestLimit says whether etcd did not take a request for its size, or the client did not send it.
+func isRequestLimit(err error) bool {
+	return errors.Is(err, rpctypes.ErrRequestTooLarge) || isSendLimit(err)
 }
 
 // isReceiveLimit recognises gRPC's limit on the size of a received message, at etcd or at the client, by its text,
