@@ -138,7 +138,7 @@ func (u userHandler) claim(c calls.Claim) Claim {
 	return Claim{App: u.app, Member: u.member, Resource: r, Token: c.Token, validity: handled{c.Of}}
 }
 
-// handled makes a handling the Validity, and the Reporter, of its claim.
+// handled makes a handling the Validity of its claim, which takes all that a Claim may be told.
 type handled struct{ *calls.Handling }
 
 // Report implements Reporter.
@@ -148,6 +148,15 @@ func (h handled) Report(err error) {
 		return
 	}
 	h.Handling.Report(true, textOf(err))
+}
+
+// Fail implements Failer.
+func (h handled) Fail(err error) {
+	if err == nil {
+		h.Handling.Fail("failed")
+		return
+	}
+	h.Handling.Fail(textOf(err))
 }
 
 // answerOf calls the user's code, and takes down what it returns or panics with.
@@ -176,6 +185,21 @@ func panicOf(f func()) string {
 		return p.Error()
 	}
 	return ""
+}
+
+// instanceOf returns the question which instance of the handler's service answers; nil if there is no such service.
+func instanceOf(h Handler) func(context.Context) (string, error) {
+	r, ok := h.(Restartable)
+	if !ok {
+		return nil
+	}
+	return func(ctx context.Context) (instance string, err error) {
+		err = safely(func() (err error) {
+			instance, err = r.Instance(ctx)
+			return err
+		})
+		return instance, err
+	}
 }
 
 func isUpdater(h Handler) bool {

@@ -10,6 +10,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/member"
 	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/source"
@@ -56,6 +57,9 @@ var (
 	// the same, so that Terminate follows. The errors of handler.Webhook match it where a request was sent and no
 	// answer of the receiver came.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
+	// ErrNotHeld says that the member does not handle the resource under that token now: it never did, has let go of it,
+	// or is ending it or beginning with it anew at this moment.
+	ErrNotHeld = member.ErrNotHeld
 	// ErrStopped is returned by calls on a Manager that has stopped.
 	ErrStopped = source.ErrStopped
 )
@@ -81,6 +85,9 @@ var (
 	CauseGivenUp = calls.CauseGivenUp
 	// CauseTerminated: Terminate has returned; nothing that this Handle began may go on.
 	CauseTerminated = calls.CauseTerminated
+	// CauseServiceRestarted: the process that had what Handle began is gone (Restartable, Manager.Reannounce), and
+	// Handle is called again. Terminate was not called.
+	CauseServiceRestarted = calls.CauseGone
 )
 
 // noApp is ErrNoApp.

@@ -27,7 +27,8 @@ type Handler interface {
 	// waits for its return.
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
-	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error. The
+	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error, nor where
+	// what Handle began is gone with the process that had it (CauseServiceRestarted). The
 	// claim is given away only after Terminate has returned (or after Config.TerminateTimeout). ctx ends at the claim's
 	// deadline or after that timeout. At the deadline Terminate should stop waiting, and still leave nothing behind:
 	// where it fails because of the deadline (context.Cause(ctx) is CauseFenced), it is called once more, to clean up,
@@ -56,6 +57,17 @@ type Finisher interface {
 	FinishesCalls() bool
 }
 
+// Restartable is what a Handler may implement besides, where another process that may restart by itself does the work: a
+// service to which the Handler sends requests. It says with Claim.ServedBy which instance of the service has answered.
+// DRM calls Instance once a second, and every 250 ms while that fails, so that a restart is noticed although nothing is
+// to be handled. When another instance answers, everything that earlier instances were given is handled again, under
+// the same claims and within the usual limits, without Terminate: the instance that had it is gone.
+type Restartable interface {
+	// Instance asks the service which instance answers. The empty string says that it does not tell. ctx ends after 5
+	// s. It is called by one goroutine at a time.
+	Instance(ctx context.Context) (string, error)
+}
+
 // Validity tells how long a claim is surely valid from now. Implementations are safe for use from any goroutine.
 type Validity interface {
 	// Remaining is the time until the local deadline, which comes before etcd can give the claim to anyone else. It is
@@ -66,6 +78,16 @@ type Validity interface {
 // Reporter is what a Validity may implement besides: it is given what Claim.Report is given.
 type Reporter interface {
 	Report(err error)
+}
+
+// Failer is what a Validity may implement besides: it is given what Claim.Fail is given.
+type Failer interface {
+	Fail(err error)
+}
+
+// Instances is what a Validity may implement besides: it is given what Claim.ServedBy is given.
+type Instances interface {
+	ServedBy(instance string)
 }
 
 // Claim is the right to handle one resource, as long as it is valid. It is a value: copy it freely.
@@ -108,6 +130,28 @@ func (c Claim) Remaining() time.Duration {
 func (c Claim) Report(err error) {
 	if r, ok := c.validity.(Reporter); ok {
 		r.Report(err)
+	}
+}
+
+// Fail says that what Handle began no longer works and cannot help itself (a connection that is wedged, say): Terminate
+// is called, and then Handle again after a backoff, under the same claim. The claim's state is failed until that Handle
+// succeeds, with the error's text; a nil error counts as "failed". A Fail soon after the last one counts as a further
+// failure of Handle in a row: the backoff grows, and Config.HandleAttempts holds. After Config.HandleBackoffMax without
+// a Fail both begin anew. It never blocks, and may be called from any goroutine, also while Handle or Update is still
+// running: Terminate follows that call. After Terminate was called it is ignored.
+func (c Claim) Fail(err error) {
+	if f, ok := c.validity.(Failer); ok {
+		f.Fail(err)
+	}
+}
+
+// ServedBy says which instance of a service has what the Handle or Update in progress has begun or changed: any string
+// that the service makes anew each time it starts. It is for a Handler that is Restartable, and to be called in each
+// Handle and Update that the service has answered; in Terminate, it only says that this instance lives. It never
+// blocks.
+func (c Claim) ServedBy(instance string) {
+	if s, ok := c.validity.(Instances); ok && instance != "" {
+		s.ServedBy(instance)
 	}
 }
 

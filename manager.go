@@ -101,6 +101,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Handles: c.HandleConcurrency, Terminates: c.TerminateConcurrency, HandleAttempts: c.HandleAttempts,
 		Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
+		Instance:            instanceOf(c.Handler),
 		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
 		Source: m.sourceOptions(), Log: log, InUse: idInUse, Close: closed,
 	}
@@ -208,6 +209,52 @@ func (m *Manager) Held() []Assignment {
 		}
 	}
 	return all
+}
+
+// Reannounce makes the member handle everything again that it handles, within the usual limits and without Terminate: for
+// a service that has been restarted, and knows nothing of what it was given. Failed resources are tried again at once
+// too. The claims stay, and so do their tokens; nothing moves. It returns how many resources that are. ErrStopped says
+// that the manager has ended.
+func (m *Manager) Reannounce() (int, error) {
+	n, ok := m.member.Reannounce()
+	if !ok {
+		return 0, fmt.Errorf("reannounce: %w", ErrStopped)
+	}
+	return n, nil
+}
+
+// Fail is Claim.Fail for one who has no Claim, but knows the id and token that Handle was given: a service that runs
+// what a handler has begun. ErrNotHeld says that nothing is handled under that token now, so that the report comes too
+// late or too early; ErrStopped that the manager has ended.
+func (m *Manager) Fail(id string, token int64, err error) error {
+	text := "failed"
+	if err != nil {
+		text = textOf(err)
+	}
+	if err := m.member.Fail(id, token, text); err != nil {
+		return fmt.Errorf("fail resource %q under token %d: %w", id, token, m.orStopped(err))
+	}
+	return nil
+}
+
+// Report is Claim.Report for one who has no Claim, as Fail is Claim.Fail.
+func (m *Manager) Report(id string, token int64, err error) error {
+	text := ""
+	if err != nil {
+		text = textOf(err)
+	}
+	if err := m.member.Report(id, token, err != nil, text); err != nil {
+		return fmt.Errorf("report on resource %q under token %d: %w", id, token, m.orStopped(err))
+	}
+	return nil
+}
+
+// orStopped returns ErrStopped in place of an error of a member that has ended.
+func (m *Manager) orStopped(err error) error {
+	if m.running() != nil {
+		return ErrStopped
+	}
+	return err
 }
 
 func (m *Manager) reader() *picture.Reader {

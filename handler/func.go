@@ -20,10 +20,12 @@ type Funcs struct {
 	// removed, or when the member stops. Otherwise DRM ends the context of the call. drm.Finisher says what that is
 	// for.
 	FinishesCalls bool
+	// Instance tells which instance of a service answers (drm.Restartable).
+	Instance func(ctx context.Context) (string, error)
 }
 
 // New makes a handler from functions. The handler is a drm.Updater exactly if f.Update is not nil. It is always a
-// drm.Finisher, whose answer is f.FinishesCalls.
+// drm.Finisher, whose answer is f.FinishesCalls, and always drm.Restartable: without f.Instance it tells nothing.
 func New(f Funcs) drm.Handler {
 	if f.Update != nil {
 		return updatingFuncs{funcs{f}}
@@ -44,6 +46,9 @@ func funcsOf(h drm.Handler) Funcs {
 	}
 	if u, ok := h.(drm.Finisher); ok {
 		f.FinishesCalls = u.FinishesCalls()
+	}
+	if r, ok := h.(drm.Restartable); ok {
+		f.Instance = r.Instance
 	}
 	return f
 }
@@ -77,6 +82,13 @@ func (h funcs) TerminateFailed(ctx context.Context, c drm.Claim, err error) {
 }
 
 func (h funcs) FinishesCalls() bool { return h.f.FinishesCalls }
+
+func (h funcs) Instance(ctx context.Context) (string, error) {
+	if h.f.Instance == nil {
+		return "", nil
+	}
+	return h.f.Instance(ctx)
+}
 
 type updatingFuncs struct{ funcs }
 

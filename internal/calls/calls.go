@@ -45,11 +45,17 @@ type Core interface {
 	CallStuck(now time.Duration, shard int, id, text string)
 	CallFailing(now time.Duration, shard int, id, text string)
 	Reported(now time.Duration, shard int, id string, out core.Outcome, text string)
+	Broke(now time.Duration, shard int, id, text string)
+	Lapsed(now time.Duration, shard int, id string)
+	RetryHandles(now time.Duration)
 }
 
 // Options is what Calls needs. No field has a default.
 type Options struct {
-	Handler             Handler
+	Handler Handler
+	// Instance asks which instance of the service answers that does the handler's work; "" if it does not tell. It is
+	// the user's code. It is nil if the handler has no such service.
+	Instance            func(ctx context.Context) (string, error)
 	HandleTimeout       time.Duration // bounds each Handle and Update; Forever: no limit
 	TerminateTimeout    time.Duration // bounds each Terminate, and the wait for a Handle or Update that was cancelled
 	HoldUntilTerminated bool          // a claim whose Terminate failed stays, and Terminate is called again
@@ -77,6 +83,7 @@ type Options struct {
 type Calls struct {
 	o         Options
 	handlings handlings
+	lives     lives
 	alarms    sync.Pool // holds *alarm that calls no longer need
 }
 
@@ -89,7 +96,10 @@ func (cs *Calls) Handle(now time.Duration, a core.Action, l *Lease) {
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.Refused, "") })
 		return
 	}
-	h := &Handling{calls: cs, lease: l, shard: a.Shard, claim: Claim{ID: a.ID, Data: a.Data, Token: a.Token}}
+	h := &Handling{
+		calls: cs, lease: l, shard: a.Shard, life: cs.lives.number,
+		claim: Claim{ID: a.ID, Data: a.Data, Token: a.Token},
+	}
 	h.claim.Of = h
 	cs.handlings.put(h)
 	l.enter(h)
@@ -113,6 +123,12 @@ func (cs *Calls) Terminate(a core.Action, l *Lease) {
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.OK, "") })
 		return
 	}
+	if h.life != cs.lives.number { // the instance that had it is gone
+		h.end(CauseGone)
+		cs.handlings.drop(h)
+		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.OK, "") })
+		return
+	}
 	parent := cs.o.Parent
 	if l != nil && !l.over() && a.Cause != core.ClaimLost {
 		parent = l.ctx
@@ -132,12 +148,25 @@ func (cs *Calls) Cancel(a core.Action) {
 		return
 	}
 	cause := causeOf(a.Cause)
-	if a.Cause == core.ClaimLost {
+	switch a.Cause {
+	case core.ClaimLost:
 		h.end(cause) // another member may have the claim
+	case core.Gone:
+		h.end(cause)
+		cs.handlings.drop(h)
+		return
 	}
 	if h.call != nil && h.call.do.Kind != core.Terminate { // a Terminate is ending the handling already
 		h.call.end(cause, cs.o.TerminateTimeout)
 	}
+}
+
+// Find returns the handling of a resource under a token; nil if there is none.
+func (cs *Calls) Find(shard int, id string, token int64) *Handling {
+	if h := cs.handlings.of(shard, id); h != nil && h.claim.Token == token {
+		return h
+	}
+	return nil
 }
 
 // Longest describes the calls that have been in progress for longest, at most that many.
@@ -208,4 +237,7 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 		cs.handlings.drop(h)
 	}
 	cs.o.Core.CallDone(now, a.Shard, a.ID, out, text)
+	if h.call == nil && cs.handlings.of(a.Shard, a.ID) == h {
+		cs.renew(now, h) // another instance may have been heard of meanwhile
+	}
 }

@@ -44,6 +44,7 @@ func (v virtual) Now() time.Duration { return time.Since(v.from) }
 // user is a handler that notes the failures that it is told of.
 type user struct {
 	handle, terminate func(context.Context, calls.Claim) calls.Answer
+	instance          func(context.Context) (string, error)
 	failed            []string
 }
 
@@ -82,6 +83,10 @@ func (n *notes) Reported(_ time.Duration, _ int, id string, out core.Outcome, te
 	n.add("reported %s %v %s", id, out, text)
 }
 
+func (n *notes) Broke(_ time.Duration, _ int, id, text string) { n.add("broke %s: %s", id, text) }
+func (n *notes) Lapsed(_ time.Duration, _ int, id string)      { n.add("lapsed %s", id) }
+func (n *notes) RetryHandles(time.Duration)                    { n.add("retry") }
+
 // stage is the calls of one member on one lease. The test's goroutine is their loop.
 type stage struct {
 	*calls.Calls
@@ -109,7 +114,7 @@ func newStage(t *testing.T, u *user) *stage {
 	})
 	s.lease = calls.NewLease(ctx, cancel, k)
 	s.Calls = calls.New(calls.Options{
-		Handler: u, HandleTimeout: 10 * time.Second, TerminateTimeout: 5 * time.Second,
+		Handler: u, Instance: u.instance, HandleTimeout: 10 * time.Second, TerminateTimeout: 5 * time.Second,
 		Core: &s.told, Wall: time.Now, Parent: t.Context(), Staying: t.Context(), Log: zap.NewNop(), Failures: log,
 		Post: func(f func(time.Duration)) bool {
 			s.posted <- func() { f(s.clock.Now()) }

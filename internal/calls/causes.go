@@ -18,6 +18,7 @@ var (
 	CauseTimeout    = errors.New("drm: call timed out")
 	CauseGivenUp    = errors.New("drm: call given up")
 	CauseTerminated = errors.New("drm: terminated")
+	CauseGone       = errors.New("drm: service restarted")
 )
 
 // causeOf translates a cause of the core; nil for NoCause.
@@ -37,6 +38,8 @@ func causeOf(c core.Cause) error {
 		return CauseClaimLost
 	case core.Failure:
 		return CauseTimeout
+	case core.Gone:
+		return CauseGone
 	default:
 		return nil
 	}

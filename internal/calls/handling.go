@@ -21,6 +21,7 @@ type Handling struct {
 	claim Claim // the loop owns it: an Update changes the data
 	lease *Lease
 	shard int
+	life  int32 // the number of the life of the service that was given the resource; the loop owns it
 	call  *call // the call in progress; nil if there is none; the loop owns it
 
 	ctx    context.Context // the context of Handle; ends with that of the lease
@@ -42,6 +43,16 @@ func (h *Handling) Remaining() time.Duration {
 // It never blocks. Reports that come after Terminate was called are ignored.
 func (h *Handling) Report(failed bool, text string) {
 	h.calls.o.Post(func(now time.Duration) { h.calls.reported(now, h, failed, text) })
+}
+
+// Fail says that what the handler began no longer works: Terminate is called, and Handle again after a pause. It never
+// blocks. After Terminate was called it is ignored.
+func (h *Handling) Fail(text string) {
+	h.calls.o.Post(func(now time.Duration) {
+		if h.calls.handlings.of(h.shard, h.claim.ID) == h {
+			h.calls.o.Core.Broke(now, h.shard, h.claim.ID, text)
+		}
+	})
 }
 
 // end ends the handling's context and makes its claim invalid, so that nothing of the handling goes on.

@@ -22,10 +22,11 @@ type Core struct {
 	hasty    bool // Hasten was called: the core waits for no call's outcome any more
 	halted   bool // Halt was called: no call begins any more
 
-	counts  counts
-	untaken bool                 // nobody took the last offer in time, so that perhaps nobody is there to take any
-	pace    pace                 // how many resources may be on their way to their next owners
-	notes   map[*resource]string // for each call in progress that takes long: what its claim's key must say of it
+	counts   counts
+	untaken  bool                 // nobody took the last offer in time, so that perhaps nobody is there to take any
+	pace     pace                 // how many resources may be on their way to their next owners
+	relapses map[*resource]uint16 // of what broke (Broke): how often it did so in a row, without a long time in between
+	notes    map[*resource]string // for each call in progress that takes long: what its claim's key must say of it
 }
 
 // counts are brought up to date with every change, so that no decision has to go through all resources.
@@ -45,7 +46,8 @@ func New(cfg Config) *Core {
 	return &Core{
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
-		claims: queue{id: claimQueue}, notes: map[*resource]string{},
+		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
+		notes: map[*resource]string{},
 	}
 }
 
@@ -260,6 +262,7 @@ func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision i
 func (c *Core) putEntry(r *resource, e Entry) {
 	if r.seen.takeEntry(e, r.sh.gen) {
 		r.handling.retryHandleAtOnce() // what failed with the old data may work with the new
+		delete(c.relapses, r)
 	}
 }
 

@@ -102,16 +102,19 @@ type handling struct {
 	cancelled bool // the core ended the context of the call in progress
 	disowned  bool // the core ended the context of the whole handling, because its claim is lost
 	stuck     bool // a call that was given up has not returned
+	broken    bool // what the call in progress has begun, or changes, does not work: Terminate follows the call
+	lapsed    bool // what was begun before the call in progress returned is gone: Handle follows the call
 }
 
 // begin notes that Handle is called under a claim.
 func (h *handling) begin(token int64, dataGen uint32) {
-	h.token, h.dataGen, h.ailing, h.disowned = token, dataGen, false, false
+	h.token, h.dataGen = token, dataGen
+	h.ailing, h.disowned, h.broken, h.lapsed = false, false, false, false
 }
 
 // end notes that the handler does not have the resource any more.
 func (h *handling) end() {
-	h.started, h.dirty = false, false
+	h.started, h.dirty, h.broken, h.lapsed = false, false, false, false
 	h.terminateFailures, h.terminateAt = 0, 0
 }
 
@@ -210,5 +213,6 @@ func (c *Core) forgetClaim(r *resource) {
 	r.claim.failures, r.claim.writeAfter = 0, 0
 	r.handling.retryHandleAtOnce()
 	r.handling.terminateFailures, r.handling.terminateAt = 0, 0
+	delete(c.relapses, r)
 	c.leaveLease(lease)
 }

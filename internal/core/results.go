@@ -139,11 +139,14 @@ func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, m
 		if out == Refused && !r.handling.cancelled {
 			c.fence(r.claim.lease)
 		}
-		if out != OK || r.handling.cancelled { // nobody knows which data the handler has: terminate and handle anew
-			r.handling.dirty = true
+		if out != OK || r.handling.cancelled || r.handling.broken {
+			r.handling.dirty = true // nobody knows which data the handler has: terminate and handle anew
 		}
 	case callingTerminate:
 		c.terminateDone(r, out, message)
+	}
+	if r.handling.lapsed && r.claimed() && (c.isHandled(r) || call == callingUpdate && r.handling.started) {
+		c.lapse(r)
 	}
 	c.reconcile(r)
 }
@@ -174,6 +177,9 @@ func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	case r.handling.cancelled || out == Cut:
 		// Whatever Handle returned, the handler may have the resource, under a context that has ended.
 		r.handling.leaveDirty()
+	case out == OK && r.handling.broken: // it failed before the core heard that Handle returned
+		r.handling.leaveDirty()
+		c.broke(r, r.told.err)
 	case out == OK:
 		r.handling.started = true
 		r.handling.retryHandleAtOnce()
@@ -285,24 +291,6 @@ func (c *Core) CallFailing(now time.Duration, number int, id string, message str
 	}
 	c.endNote(r)
 	c.setState(r, StateFailed, message)
-	c.reconcile(r)
-}
-
-// Reported takes a report of the handler about what it started: OK if that goes on, another Outcome if it has failed.
-// Only what the claim's key says depends on reports. Which member owns the resource, and which calls are due, does not.
-func (c *Core) Reported(now time.Duration, number int, id string, out Outcome, message string) {
-	r := c.find(now, number, id)
-	starting := r != nil && r.phase == callingHandle
-	if r == nil || r.handling.stuck || !starting && !c.isHandled(r) {
-		return // the handling is ending, or has ended: the report comes too late
-	}
-	r.handling.ailing = out != OK
-	switch {
-	case r.handling.ailing:
-		c.setState(r, StateFailed, message)
-	case !starting: // while Handle is in progress, its outcome decides
-		c.setState(r, StateActive, "")
-	}
 	c.reconcile(r)
 }
 

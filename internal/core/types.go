@@ -87,7 +87,8 @@ const (
 	// Terminate calls the handler's Terminate because of Cause; the rest is as for Handle.
 	Terminate
 	// Cancel ends the context of the call in progress because of Cause. If that is ClaimLost, it ends the context of
-	// the whole handling, whether a call is in progress or not.
+	// the whole handling, whether a call is in progress or not. If it is Gone, no call is in progress, and the handling
+	// ends without Terminate.
 	Cancel
 )
 
@@ -140,10 +141,11 @@ const (
 	Changed         // its data changed, and the handler cannot update
 	Fenced          // the claim's lease is too near its deadline, or gone
 	ClaimLost       // the claim's key is gone, whoever deleted it, and the handler still has the resource
-	Failure         // the call failed, and may have left something behind
+	Failure         // the call failed, or what it began broke, and may have left something behind
+	Gone            // what the handler began is gone with the process that had it
 )
 
-var causeNames = [...]string{"", "stopped", "moved", "removed", "changed", "fenced", "claim-lost", "failure"}
+var causeNames = [...]string{"", "stopped", "moved", "removed", "changed", "fenced", "claim-lost", "failure", "gone"}
 
 func (c Cause) String() string { return causeNames[c] }
 

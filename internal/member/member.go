@@ -49,7 +49,9 @@ type Config struct {
 	InFlight  int           // batches of writes on their way to etcd at once
 
 	// Handler makes the handler of the member. New calls it once, with the id that the member has taken.
-	Handler             func(id string) calls.Handler
+	Handler func(id string) calls.Handler
+	// Instance asks which instance of the handler's service answers; nil if the handler has none.
+	Instance            func(ctx context.Context) (string, error)
 	HandleTimeout       time.Duration // bounds each Handle and Update; calls.Forever: no limit
 	TerminateTimeout    time.Duration // bounds each Terminate; calls.Forever: no limit
 	StopTimeout         time.Duration // bounds Stop

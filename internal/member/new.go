@@ -290,7 +290,8 @@ func (b *builder) calls() *calls.Calls {
 		atLeast = cfg.LeaseTTL / 2
 	}
 	return calls.New(calls.Options{
-		Handler: cfg.Handler(b.place.id), HandleTimeout: cfg.HandleTimeout, TerminateTimeout: cfg.TerminateTimeout,
+		Handler: cfg.Handler(b.place.id), Instance: cfg.Instance,
+		HandleTimeout: cfg.HandleTimeout, TerminateTimeout: cfg.TerminateTimeout,
 		HoldUntilTerminated: cfg.HoldUntilTerminated, AtLeast: atLeast, Core: b.core, Post: b.loop.post, Wall: b.o.Wall,
 		Parent: b.handling, Staying: b.staying, Log: b.log, Failures: b.failures,
 	})

@@ -25,15 +25,21 @@ type recorder struct {
 	onHandle    func(ctx context.Context, c drm.Claim) error
 	onTerminate func(ctx context.Context, c drm.Claim) error
 
-	mu      sync.Mutex
-	calls   []call
-	holder  map[string]string // for each resource: the member that has it, from Handle to the end of Terminate
-	tokens  map[string]int64
-	changed chan struct{}
+	mu     sync.Mutex
+	calls  []call
+	holder map[string]string // for each resource: the member that has it, from Handle to the end of Terminate
+	tokens map[string]int64
+	// handling has the context of the last Handle of each resource. If that has ended because the service was
+	// restarted, no Terminate follows.
+	handling map[string]context.Context
+	changed  chan struct{}
 }
 
 func newRecorder(tb testing.TB) *recorder {
-	return &recorder{tb: tb, holder: map[string]string{}, tokens: map[string]int64{}, changed: make(chan struct{})}
+	return &recorder{
+		tb: tb, holder: map[string]string{}, tokens: map[string]int64{}, handling: map[string]context.Context{},
+		changed: make(chan struct{}),
+	}
 }
 
 func (r *recorder) note(action string, c drm.Claim) {
@@ -45,7 +51,7 @@ func (r *recorder) note(action string, c drm.Claim) {
 func (r *recorder) Handle(ctx context.Context, c drm.Claim) error {
 	r.mu.Lock()
 	id := c.Resource.ID
-	if other, held := r.holder[id]; held {
+	if other, held := r.holder[id]; held && !errors.Is(context.Cause(r.handling[id]), drm.CauseServiceRestarted) {
 		r.tb.Errorf("%s is handled by %s while %s has it", id, c.Member, other)
 	}
 	if c.Token < r.tokens[id] {
@@ -54,7 +60,7 @@ func (r *recorder) Handle(ctx context.Context, c drm.Claim) error {
 	if !c.Valid() && ctx.Err() == nil {
 		r.tb.Errorf("Handle of %s under a claim that is not valid", id)
 	}
-	r.holder[id], r.tokens[id] = c.Member, c.Token
+	r.holder[id], r.tokens[id], r.handling[id] = c.Member, c.Token, ctx
 	r.note("handle", c)
 	r.mu.Unlock()
 	var err error
