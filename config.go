@@ -202,6 +202,14 @@ type Config struct {
 	// HandleAttempts is how many times in a row Handle may fail before the resource is left in state failed, claimed
 	// but not handled, until its data change or it moves. Default 0: without end.
 	HandleAttempts int
+	// MoveAfter is how many times in a row a resource may fail at this member until another member gets it: Handle
+	// failed, or what it began did (Claim.Fail). A call that hangs and was given up counts at once, since nothing else
+	// can be done here before it returns (not with HoldUntilTerminated). The other member is the next by the ring that
+	// has not tried the resource in the last 10 minutes; where there is none, the resource stays. The resource belongs
+	// to that member as long as that member is there, and to its shard's owner otherwise. Up to 1,000 resources of an
+	// app are moved so. Lowered, what works elsewhere works sooner; raised, less moves because of what passes. Default
+	// 0: a resource that fails is tried again here, without end. Up to 1000.
+	MoveAfter int
 	// HandleBackoff is the pause after the first failure of a resource; it doubles with each further failure, up to
 	// HandleBackoffMax, with jitter. Default 1 s; 1 ms to 24 h.
 	HandleBackoff time.Duration

@@ -96,6 +96,7 @@ func (c *Config) checkNumbers() error {
 		{"HandleConcurrency", &c.HandleConcurrency, DefaultConcurrency, 1, 100_000, false},
 		{"TerminateConcurrency", &c.TerminateConcurrency, DefaultConcurrency, 1, 100_000, false},
 		{"HandleAttempts", &c.HandleAttempts, 0, 1, 65_535, true},
+		{"MoveAfter", &c.MoveAfter, 0, 1, 1000, true},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
 	} {
 		if *f.value == 0 {

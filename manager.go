@@ -99,7 +99,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Handler:       func(id string) calls.Handler { return userHandler{c.Handler, c.App, id} },
 		HandleTimeout: c.HandleTimeout, TerminateTimeout: c.TerminateTimeout, StopTimeout: c.StopTimeout,
 		Handles: c.HandleConcurrency, Terminates: c.TerminateConcurrency, HandleAttempts: c.HandleAttempts,
-		Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
+		MoveAfter: c.MoveAfter, Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
 		Instance:            instanceOf(c.Handler),
 		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
@@ -211,10 +211,10 @@ func (m *Manager) Held() []Assignment {
 	return all
 }
 
-// Reannounce makes the member handle everything again that it handles, within the usual limits and without Terminate: for
-// a service that has been restarted, and knows nothing of what it was given. Failed resources are tried again at once
-// too. The claims stay, and so do their tokens; nothing moves. It returns how many resources that are. ErrStopped says
-// that the manager has ended.
+// Reannounce makes the member handle everything again that it handles, within the usual limits and without Terminate:
+// for a service that has been restarted, and knows nothing of what it was given. Failed resources are tried again at
+// once too. The claims stay, and so do their tokens; nothing moves. It returns how many resources that are. ErrStopped
+// says that the manager has ended.
 func (m *Manager) Reannounce() (int, error) {
 	n, ok := m.member.Reannounce()
 	if !ok {

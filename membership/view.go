@@ -36,18 +36,24 @@ type View struct {
 	Members     map[string]Member    // by id
 	Slots       []string             // slot → the id of the member that has reserved it; empty if the slot is free
 	Drains      map[string]time.Time // member id → since when it drains; zero: unknown; the member may be gone
+	Moves       map[string]Move      // by resource; one whose member cannot own shards now is not in force
 	Coordinator Coordinator
 	Corrupt     []string // keys below group/ that cannot be read, in order; the view ignores them
 
-	owners  []string // the owner of each shard
-	ignored bool     // the drains are ignored
+	owners      []string        // the owner of each shard
+	ignored     bool            // the drains are ignored
+	eligibleNow map[string]bool // the members that may own shards
+	taking      []string        // slot → the member on it that may own shards; "" if there is none
 }
 
 // NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that
 // number of shards. The order of kvs makes no difference.
 func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
 	layout := keys.At(root)
-	v := &View{Revision: revision, Shards: shards, Members: map[string]Member{}, Drains: map[string]time.Time{}}
+	v := &View{
+		Revision: revision, Shards: shards,
+		Members: map[string]Member{}, Drains: map[string]time.Time{}, Moves: map[string]Move{},
+	}
 	pins, placement := map[int]string{}, map[int]string{}
 	for _, kv := range kvs {
 		key := layout.Parse(string(kv.Key))
@@ -72,6 +78,11 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 			id := string(kv.Value)
 			if ok = id == "" || keys.CheckID(id) == nil; ok {
 				pins[key.Number] = id
+			}
+		case keys.Move:
+			var m Move
+			if m, ok = decodeMove(kv.Value, kv.ModRevision); ok {
+				v.Moves[key.ID] = m
 			}
 		case keys.Placement:
 			placement, ok = decodePlacement(kv.Value)
@@ -135,6 +146,7 @@ func (v *View) assign(pins, placement map[int]string) []string {
 			}
 		}
 	}
+	v.eligibleNow, v.taking = eligible, slots
 	live := func(id string) bool { return eligible[id] }
 	return shard.Assign(v.Shards, shard.NewRing(slots), pins, placement, live)
 }
@@ -169,10 +181,13 @@ func (v *View) Owner(n int) string {
 	return v.owners[n]
 }
 
-// OwnerOf returns the shard of a resource, and the id of the member that the shard belongs to. The id is empty if no
-// member is active.
+// OwnerOf returns the shard of a resource, and the id of the member that the resource belongs to: the owner of the
+// shard, unless the resource was moved. The id is empty if no member is active.
 func (v *View) OwnerOf(resource string) (shardNumber int, member string) {
 	n := shard.Of(resource, v.Shards)
+	if to, moved := v.movedTo(resource); moved {
+		return n, to
+	}
 	return n, v.Owner(n)
 }
 

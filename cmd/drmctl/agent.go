@@ -23,6 +23,7 @@ const (
 	flagAddress           = "address"
 	flagHandleConcurrency = "handle-concurrency"
 	flagHandleAttempts    = "handle-attempts"
+	flagMoveAfter         = "move-after"
 	flagTerminatePolicy   = "terminate-policy"
 	flagOutagePolicy      = "outage-policy"
 	flagStopTimeout       = "stop-timeout"

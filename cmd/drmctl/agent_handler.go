@@ -77,6 +77,11 @@ func handlerFlags() []cli.Flag {
 			Name: flagHandleAttempts, EnvVars: agentEnv(flagHandleAttempts),
 			Usage: "how often in a row a resource may fail before it is left alone; 0: without end",
 		},
+		&cli.IntFlag{
+			Name: flagMoveAfter, EnvVars: agentEnv(flagMoveAfter),
+			Usage: "how often in a row a resource may fail at this member before another member gets it: up to 1000; " +
+				"0: it stays",
+		},
 		&cli.StringFlag{
 			Name: flagOutagePolicy, EnvVars: agentEnv(flagOutagePolicy), Value: policyStop,
 			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before " +
@@ -98,6 +103,7 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		inRange(c, flagHandlerGrace, time.Millisecond, 24*time.Hour),
 		numberInRange(c, flagHandleConcurrency, 1, 100_000),
 		numberInRange(c, flagHandleAttempts, 0, math.MaxInt),
+		numberInRange(c, flagMoveAfter, 0, 1000),
 	)
 	if err != nil {
 		return nil, err
@@ -107,6 +113,7 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	cfg.HandleConcurrency = c.Int(flagHandleConcurrency)
 	cfg.TerminateConcurrency = cfg.HandleConcurrency
 	cfg.HandleAttempts = c.Int(flagHandleAttempts)
+	cfg.MoveAfter = c.Int(flagMoveAfter)
 	err = either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage)
 	if err != nil {
 		return nil, err

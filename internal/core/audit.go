@@ -71,7 +71,7 @@ func (c *Core) auditShard(sh *shard, a *recount) error {
 		return err
 	}
 	a.states += writing
-	if busy == 0 && !sh.owned && !slices.ContainsFunc(sh.bundles, c.isLeaving) {
+	if busy == 0 && !sh.isWanted() && !slices.ContainsFunc(sh.bundles, c.isLeaving) {
 		return fmt.Errorf("shard %d is followed for nothing", sh.number)
 	}
 	return nil

@@ -85,7 +85,7 @@ func BenchmarkTakeOver(b *testing.B) {
 	end := perResource(b)
 	for b.Loop() {
 		c := benchCore()
-		c.SetOwned(time.Hour, all(true))
+		c.SetOwned(time.Hour, all(true), nil)
 		drive(c, time.Hour, entries, 100)
 		if n := len(c.Handled()); n != benchResources {
 			b.Fatalf("%d handled", n)
@@ -101,11 +101,11 @@ func BenchmarkGiveAway(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		c := benchCore()
-		c.SetOwned(time.Hour, all(true))
+		c.SetOwned(time.Hour, all(true), nil)
 		rev := drive(c, time.Hour, entries, 100)
 		b.StartTimer()
 		start := time.Now()
-		c.SetOwned(time.Hour, all(false))
+		c.SetOwned(time.Hour, all(false), nil)
 		drive(c, time.Hour, entries, rev)
 		spent += time.Since(start)
 		if s := c.Stats(); s != (Stats{}) {
@@ -121,7 +121,7 @@ func BenchmarkFence(b *testing.B) {
 	for b.Loop() {
 		b.StopTimer()
 		c := benchCore()
-		c.SetOwned(time.Hour, all(true))
+		c.SetOwned(time.Hour, all(true), nil)
 		drive(c, time.Hour, entries, 100)
 		var lease int64
 		for id, l := range c.leases {
@@ -138,7 +138,7 @@ func BenchmarkFence(b *testing.B) {
 func BenchmarkWatchEvent(b *testing.B) {
 	entries := benchEntries()
 	c := benchCore()
-	c.SetOwned(time.Hour, all(true))
+	c.SetOwned(time.Hour, all(true), nil)
 	rev := drive(c, time.Hour, entries, 100)
 	handled := c.Handled()
 	b.ReportAllocs()
@@ -155,7 +155,7 @@ func BenchmarkIdleMemory(b *testing.B) {
 	runtime.GC()
 	runtime.ReadMemStats(&before)
 	c := benchCore()
-	c.SetOwned(time.Hour, all(true))
+	c.SetOwned(time.Hour, all(true), nil)
 	drive(c, time.Hour, entries, 100)
 	runtime.GC()
 	runtime.ReadMemStats(&after)

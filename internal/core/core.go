@@ -1,6 +1,9 @@
 package core
 
-import "time"
+import (
+	"maps"
+	"time"
+)
 
 // Core is the state machine of one member. New makes one.
 type Core struct {
@@ -99,9 +102,13 @@ func (c *Core) Tick(now time.Duration) {
 // can, since nothing is gained by releasing slowly.
 func (c *Core) SetAlone(now time.Duration, alone bool) { c.now, c.alone = now, alone }
 
-// SetOwned says which shards this member owns from now on: owned has one element for each shard. After Stop it is
-// ignored.
-func (c *Core) SetOwned(now time.Duration, owned []bool) {
+// Exceptions says of resources that do not belong to the owners of their shards, by shard and id, whether they belong
+// to this member.
+type Exceptions map[int]map[string]bool
+
+// SetOwned says which shards this member owns from now on: owned has one element for each shard. moved has exceptions
+// from that; the Core keeps it, so the caller must not change it afterwards. After Stop both are ignored.
+func (c *Core) SetOwned(now time.Duration, owned []bool, moved Exceptions) {
 	c.now = now
 	if c.stopping {
 		return
@@ -110,18 +117,31 @@ func (c *Core) SetOwned(now time.Duration, owned []bool) {
 		c.shards = append(c.shards, nil)
 	}
 	for n, mine := range owned {
-		sh := c.shards[n]
-		if mine == (sh != nil && sh.owned) {
+		sh, exceptions := c.shards[n], moved[n]
+		guests := hasAny(exceptions)
+		switch {
+		case sh == nil && !mine && !guests:
 			continue
-		}
-		if sh == nil {
+		case sh == nil:
 			sh = &shard{number: n, byID: map[string]*resource{}}
 			c.shards[n] = sh
 			c.emit(Action{Kind: Watch, Shard: n})
+		case mine == sh.owned && maps.Equal(exceptions, sh.moved):
+			continue
 		}
-		sh.owned = mine
+		sh.owned, sh.moved, sh.guests = mine, exceptions, guests
 		c.reconcileShard(sh)
 	}
+}
+
+// hasAny says whether any resource of a shard was moved to this member.
+func hasAny(exceptions map[string]bool) bool {
+	for _, mine := range exceptions {
+		if mine {
+			return true
+		}
+	}
+	return false
 }
 
 // Knows says whether a shard is followed and anything is known of it: an entry, a claim, or something that this member
@@ -141,7 +161,7 @@ func (c *Core) PauseClaims(now time.Duration, paused bool) {
 		return
 	}
 	for _, sh := range c.shards {
-		if sh != nil && sh.owned {
+		if sh != nil && sh.isWanted() {
 			c.reconcileShard(sh)
 		}
 	}
@@ -156,7 +176,7 @@ func (c *Core) Stop(now time.Duration) {
 	c.stopping = true
 	for _, sh := range c.shards {
 		if sh != nil {
-			sh.owned = false
+			sh.owned, sh.moved, sh.guests = false, nil, false
 			c.reconcileShard(sh)
 		}
 	}
@@ -290,9 +310,9 @@ func (c *Core) reconcileShard(sh *shard) {
 	c.unwatchIfDone(sh)
 }
 
-// unwatchIfDone stops following a shard that this member does not own and in which it has nothing any more.
+// unwatchIfDone stops following a shard in which this member owns nothing, and has nothing any more.
 func (c *Core) unwatchIfDone(sh *shard) {
-	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearSummaries(sh) {
+	if sh.isWanted() || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearSummaries(sh) {
 		return
 	}
 	for _, r := range sh.list {

@@ -25,7 +25,7 @@ func (s step) takesTurns() bool {
 
 // shouldHandle says whether this member should handle the resource.
 func (c *Core) shouldHandle(r *resource) bool {
-	return r.sh.owned && r.seen.wanted && !r.handling.stuck
+	return r.sh.owns(r.id) && r.seen.wanted && !r.handling.stuck
 }
 
 // isVoid says whether this member's claim can no longer be relied on: its key is gone, or its lease is fenced or gone.
@@ -92,7 +92,7 @@ func (c *Core) endingCause(r *resource) Cause {
 		return Stopped
 	case !r.seen.wanted:
 		return Removed
-	case !r.sh.owned:
+	case !r.sh.owns(r.id):
 		return Moved
 	case r.handling.stuck:
 		return Failure

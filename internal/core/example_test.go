@@ -29,7 +29,7 @@ func Example() {
 			fmt.Printf("%v %q\n", a.Kind, a.ID)
 		}
 	}
-	c.SetOwned(time.Second, []bool{true})
+	c.SetOwned(time.Second, []bool{true}, nil)
 	next()
 	c.Snapshot(time.Second, 0, 100, []core.Entry{{ID: "a"}}, nil, nil)
 	next()

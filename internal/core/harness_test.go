@@ -104,12 +104,14 @@ func describe(a Action) string {
 		return fmt.Sprintf("%v on %d", a.Kind, a.Lease)
 	case Handle, Update:
 		return fmt.Sprintf("%v %s %d on %d %s", a.Kind, a.ID, a.Token, a.Lease, a.Data)
+	case GiveAway:
+		return fmt.Sprintf("%v %s %d %s", a.Kind, a.ID, a.Token, a.Err)
 	default:
 		return fmt.Sprintf("%v %s %d %v", a.Kind, a.ID, a.Token, a.Cause)
 	}
 }
 
-func (f *fixture) own(mine bool)         { f.c.SetOwned(f.now, []bool{mine, false}) }
+func (f *fixture) own(mine bool)         { f.c.SetOwned(f.now, []bool{mine, false}, nil) }
 func (f *fixture) entry(id, data string) { f.c.EntryPut(f.now, 0, Entry{ID: id, Data: []byte(data)}) }
 
 func (f *fixture) suspend(id, data string) {

@@ -39,7 +39,7 @@ func drawEvent(t *rapid.T, granted *int64) event {
 	case 17:
 		return func(c *Core, now time.Duration) { c.SetAlone(now, yes) }
 	case 0, 1:
-		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}) }
+		return func(c *Core, now time.Duration) { c.SetOwned(now, []bool{yes || shard == 0, yes || shard == 1}, nil) }
 	case 2:
 		return func(c *Core, now time.Duration) {
 			entries := []Entry{{ID: id, Data: data}, {ID: "c"}}
@@ -134,7 +134,7 @@ func TestSnapshotEqualsTheEventsItReplaces(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		followed, listed := New(testConfig()), New(testConfig())
 		for _, c := range []*Core{followed, listed} {
-			c.SetOwned(time.Hour, []bool{true})
+			c.SetOwned(time.Hour, []bool{true}, nil)
 			c.Snapshot(time.Hour, 0, 100, nil, nil, nil)
 		}
 		entries, claims := map[string]Entry{}, map[string]ClaimKey{}

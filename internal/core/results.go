@@ -85,7 +85,7 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 // claim it, so that this member terminates no more than the others can claim: nobody handles what waits in their
 // queues.
 func (c *Core) offer(r *resource) {
-	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owned || r.seen.token != 0 ||
+	if c.cfg.Handover <= 0 || !r.claimed() || !r.seen.wanted || r.sh.owns(r.id) || r.seen.token != 0 ||
 		r.claim.offered != 0 {
 		return
 	}
@@ -100,7 +100,7 @@ func (c *Core) endOffer(r *resource) {
 	switch {
 	case r.claim.offered == 0:
 		return
-	case !taken && !late && r.seen.wanted && !r.sh.owned:
+	case !taken && !late && r.seen.wanted && !r.sh.owns(r.id):
 		c.wakeAt(r, r.claim.offered) // again, since an earlier timer may have replaced the one that offer has set
 		return
 	}
@@ -203,6 +203,16 @@ func (c *Core) handleFailed(r *resource, message string) {
 		r.handling.handleAfter = c.now + c.backoff(r.handling.handleFailures, c.cfg.Backoff, c.cfg.BackoffMax)
 	}
 	c.setState(r, StateFailed, message)
+	if c.cfg.MoveAfter > 0 && int(r.handling.handleFailures) >= c.cfg.MoveAfter {
+		c.giveAway(r, message)
+	}
+}
+
+// giveAway asks for another member that takes the resource, since it does not work here.
+func (c *Core) giveAway(r *resource, why string) {
+	if !c.alone && !c.stopping && r.seen.wanted && r.sh.owns(r.id) && !c.isVoid(r) {
+		c.emit(Action{Kind: GiveAway, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Err: why})
+	}
 }
 
 // terminateDone takes note of how a call of Terminate ended. If the end of its lease cut the call off, another one
@@ -244,6 +254,9 @@ func (c *Core) CallStuck(now time.Duration, number int, id string, message strin
 		c.handleFailed(r, message)
 	} else {
 		c.setState(r, StateFailed, message)
+	}
+	if c.cfg.MoveAfter > 0 && !c.cfg.HoldUntilTerminated { // nothing more can be done here before the call returns
+		c.giveAway(r, message)
 	}
 	c.reconcile(r)
 }

@@ -5,7 +5,9 @@ package core
 type shard struct {
 	number  int
 	owned   bool
-	gen     uint32 // counts snapshots
+	guests  bool            // moved has resources that belong to this member
+	moved   map[string]bool // resources that do not belong to the shard's owner: whether they belong to this member
+	gen     uint32          // counts snapshots
 	byID    map[string]*resource
 	list    []*resource
 	bundles []*bundle // this member's claims in the shard, by lease
@@ -14,6 +16,17 @@ type shard struct {
 	claims  int       // how many claims etcd was seen to have
 	floor   int64     // the newest seen.rev of dropped resources: older news must not bring them back
 }
+
+// owns says whether a resource of the shard belongs to this member.
+func (sh *shard) owns(id string) bool {
+	if mine, moved := sh.moved[id]; moved {
+		return mine
+	}
+	return sh.owned
+}
+
+// isWanted says whether the shard has anything that belongs to this member.
+func (sh *shard) isWanted() bool { return sh.owned || sh.guests }
 
 // get returns the resource with an id, and makes it if it is not known.
 func (sh *shard) get(id string) *resource {

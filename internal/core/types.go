@@ -27,6 +27,9 @@ type Config struct {
 	// HandleAttempts is how many times in a row Handle may fail until it is not tried again before the data change.
 	// 0: no limit.
 	HandleAttempts int
+	// MoveAfter is how many times in a row a resource may fail here (Handle, or what it began) until GiveAway. 0:
+	// never.
+	MoveAfter int
 	// Backoff is the pause after the first failure of a call. It doubles with each further one, up to BackoffMax.
 	Backoff    time.Duration
 	BackoffMax time.Duration
@@ -90,6 +93,9 @@ const (
 	// the whole handling, whether a call is in progress or not. If it is Gone, no call is in progress, and the handling
 	// ends without Terminate.
 	Cancel
+	// GiveAway finds another member for ID, whose claim has Token, because of Err, and makes the resource that
+	// member's. No answer is needed: SetOwned tells when the resource is not this member's any more.
+	GiveAway
 )
 
 var kindNames = [...]string{
@@ -107,6 +113,7 @@ var kindNames = [...]string{
 	"update",
 	"terminate",
 	"cancel",
+	"give-away",
 }
 
 func (k ActionKind) String() string { return kindNames[k] }
@@ -122,7 +129,7 @@ type Action struct {
 	Cause Cause
 	State State
 	Since time.Duration // for Claim and WriteState: when the state was reached
-	Err   string        // for WriteState: the last failure, or which call takes long; empty: neither
+	Err   string        // the last failure; for WriteState also: which call takes long; empty: neither
 
 	Within time.Duration // for WriteSummary: the longest time from one of its claims until that became active
 

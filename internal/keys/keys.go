@@ -103,6 +103,12 @@ func (l Layout) Drain(member string) string { return l.root + "group/drains/" + 
 // Pin is the key of an operator's order that a shard belongs to a certain member.
 func (l Layout) Pin(shard int) string { return l.root + "group/pins/" + shardName(shard) }
 
+// Moves is the prefix of the moves.
+func (l Layout) Moves() string { return l.root + "group/moves/" }
+
+// Move is the key which says that a resource belongs to another member than its shard does.
+func (l Layout) Move(resource string) string { return l.Moves() + Escape(resource) }
+
 // Placement is the key of the coordinator's exceptions to the ring.
 func (l Layout) Placement() string { return l.root + "group/placement" }
 
@@ -185,12 +191,13 @@ const (
 	Deallocation
 	AcceptOrder
 	FetchOrder
+	Move
 )
 
 // Key is a parsed key.
 type Key struct {
 	Kind   Kind
-	ID     string // of Stats, Member and Drain: the member; of Resource, Claim and Deallocation: the resource
+	ID     string // of Stats, Member and Drain: the member; of Resource, Claim, Deallocation and Move: the resource
 	Number int    // of Slot: the slot; of Pin, Resource, Claim and Summary: the shard
 	Lease  int64  // of Summary
 }
@@ -231,7 +238,13 @@ func (l Layout) Parse(key string) Key {
 	for _, f := range []struct {
 		prefix string
 		kind   Kind
-	}{{"group/members/", Member}, {"group/drains/", Drain}, {"stats/", Stats}, {"deallocated/", Deallocation}} {
+	}{
+		{"group/members/", Member},
+		{"group/drains/", Drain},
+		{"group/moves/", Move},
+		{"stats/", Stats},
+		{"deallocated/", Deallocation},
+	} {
 		if s, ok := strings.CutPrefix(rest, f.prefix); ok {
 			return withID(f.kind, s, 0)
 		}

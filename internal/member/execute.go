@@ -31,6 +31,7 @@ type executor struct {
 	shards *shards
 	leases *leases
 	calls  *calls.Calls
+	moves  *moves
 	claims *lease.Writer // of claims and releases
 	states *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
 
@@ -76,6 +77,8 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			e.calls.Terminate(a, e.leases.of(a.Lease))
 		case core.Cancel:
 			e.calls.Cancel(a)
+		case core.GiveAway:
+			e.moves.give(a.ID, a.Err)
 		}
 	}
 	if len(writes) > 0 {

@@ -58,6 +58,7 @@ type Config struct {
 	Handles             int           // calls of Handle and Update at once
 	Terminates          int           // calls of Terminate at once
 	HandleAttempts      int           // failures of Handle in a row until it is not tried again; 0: no limit
+	MoveAfter           int           // failures of a resource in a row until another member gets it; 0: never
 	Backoff             time.Duration // the pause after the first failed Handle; it doubles with each further one
 	BackoffMax          time.Duration // the longest such pause
 	HoldUntilTerminated bool          // a claim stays until Terminate has succeeded
@@ -153,7 +154,7 @@ func (m *Member) Held() []Held {
 	})
 	if v := m.place.last.Load(); v != nil {
 		for i := range held {
-			held[i].Expected = v.Owner(held[i].Shard)
+			_, held[i].Expected = v.OwnerOf(held[i].ID)
 		}
 	}
 	return held

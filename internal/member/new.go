@@ -244,6 +244,11 @@ func (b *builder) assemble() {
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
 		},
 		calls: b.calls(),
+		moves: &moves{
+			id: place.id, layout: cfg.Layout, kv: m.hub.KV(), timeout: cfg.Request,
+			interval: tidyEvery * b.o.StatsInterval, wall: b.o.Wall, view: place.last.Load, reg: place.reg.Load,
+			ctx: m.working, tasks: &m.tasks, failures: m.failures,
+		},
 	}
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
 	writing := lease.WriterOptions{
@@ -273,7 +278,8 @@ func (b *builder) rules() core.Config {
 		HandleConcurrency: cfg.Handles, TerminateConcurrency: cfg.Terminates,
 		ReleaseBacklog: max(64, cfg.Terminates), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,
 		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
-		Backoff: cfg.Backoff, BackoffMax: cfg.BackoffMax,
+		MoveAfter: cfg.MoveAfter,
+		Backoff:   cfg.Backoff, BackoffMax: cfg.BackoffMax,
 		RetryMin: 100 * time.Millisecond, RetryMax: 5 * time.Second, UncertainFor: time.Minute,
 		HoldUntilTerminated: cfg.HoldUntilTerminated, CanUpdate: cfg.CanUpdate, FinishCalls: cfg.FinishCalls,
 		KeysPerLease: 8192, LeaseIdle: time.Minute,

@@ -158,7 +158,7 @@ func (p *place) applyLocked() {
 	if v == nil {
 		return
 	}
-	owned := make([]bool, v.Shards)
+	owned, moved := make([]bool, v.Shards), core.Exceptions(nil)
 	if reg != nil {
 		if v.Revision < reg.CreateRevision {
 			return
@@ -168,7 +168,7 @@ func (p *place) applyLocked() {
 		case me.State == membership.Joining:
 			owned = p.prospect(v)
 		default:
-			owned = v.Owned(p.id)
+			owned, moved = v.Owned(p.id), v.MovedOf(p.id)
 		}
 	}
 	if p.back != nil && !v.SameMembers(p.backWith) {
@@ -190,7 +190,7 @@ func (p *place) applyLocked() {
 			owned[n] = owned[n] && (!from || p.core.Knows(n))
 		}
 		p.core.SetAlone(now, alone)
-		p.core.SetOwned(now, owned)
+		p.core.SetOwned(now, owned, moved)
 		p.core.PauseClaims(now, waits)
 	})
 	p.wake()

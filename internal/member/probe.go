@@ -2,8 +2,6 @@ package member
 
 import (
 	"time"
-
-	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // probe implements Probe.
@@ -30,7 +28,7 @@ func (p probe) Sees(id string) (owner string) {
 	nothing := func(time.Duration) {}
 	p.m.loop.ask(nothing) // the loop has done what the views so far have posted
 	if v := p.m.place.last.Load(); v != nil {
-		owner = v.Owner(shard.Of(id, p.m.app.Shards))
+		_, owner = v.OwnerOf(id)
 	}
 	p.m.loop.ask(nothing)
 	return owner

@@ -48,6 +48,7 @@ func (m *Member) join(ctx context.Context) error {
 		m.place.registrar.Group.FollowFeed(m.working, m.hub.FeedApart, m.place.onView)
 	})
 	m.tasks.run(func() { m.executor.calls.AskInstance(m.working) })
+	m.tasks.run(m.executor.moves.tidy)
 	if m.place.hasSource {
 		err := During(ctx, m.log, "the retriever's Setup", upTo(m.cfg.Source.FetchTimeout), func() error {
 			return m.source.SetUp(ctx)

@@ -249,8 +249,18 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `case !r.sh.owned:`,
+			Old:  `case !r.sh.owns(r.id):`,
 			New:  `case false:`,
+		}},
+	},
+	{
+		Name:      "keep-what-was-given-away",
+		Breaks:    "a resource that was moved to another member without its shard is not given away",
+		Simulated: true,
+		Changes: []Change{{
+			File: "internal/core/decide.go",
+			Old:  `case !r.sh.owns(r.id):`,
+			New:  `case !r.sh.isWanted():`,
 		}},
 	},
 	{

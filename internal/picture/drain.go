@@ -107,11 +107,12 @@ func (r *Reader) missingOf(member string, view *membership.View, kvs []*mvccpb.K
 		p.take(kv)
 	}
 	for id, e := range p.entries {
-		if !e.Wanted() {
+		a := p.assignment(id)
+		if !e.Wanted() || a.Expected != member { // not wanted, or moved to another member
 			continue
 		}
 		n++
-		switch a := p.assignment(id); {
+		switch {
 		case a.Member != "" && a.Member != member:
 			return 0, fmt.Sprintf("%q is still with %q", id, a.Member)
 		case a.State == StateUnassigned, a.State == claims.Claimed:

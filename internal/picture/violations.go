@@ -11,7 +11,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // Kind says which rule a Violation breaks.
@@ -157,7 +156,7 @@ func (p *Picture) verifyClaim(id string, c claim, ages map[int64]leaseAge, now t
 		})
 	}
 	e, known := p.entries[id]
-	owner := p.view.Owner(shard.Of(id, p.view.Shards))
+	_, owner := p.view.OwnerOf(id)
 	switch {
 	case p.badEntries[id]: // verify lists the corrupt entry, and the member with the claim goes on handling it
 	case !known:

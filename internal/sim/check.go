@@ -149,8 +149,8 @@ func (m *member) checkWanted(c *call) {
 	switch {
 	case m.stopped:
 		m.w.fail("%s: Handle of %s after Stop", m.name, c.a.ID)
-	case !m.owned[c.a.Shard]:
-		m.w.fail("%s: Handle of %s, of a shard that it knows to be another's", m.name, c.a.ID)
+	case !m.owns(c.a.Shard, c.a.ID):
+		m.w.fail("%s: Handle of %s, which it knows to be another's", m.name, c.a.ID)
 	}
 }
 
@@ -240,7 +240,7 @@ func (w *world) whatIsWrong() string {
 			return m.name + " is busy"
 		}
 		for s, f := range m.followers {
-			if (f != nil) != (w.owners[s] == m.index) && m.endless(s) == 0 {
+			if (f != nil) != w.hasIn(m, s) && m.endless(s) == 0 {
 				return m.name + " follows what it does not own, or not what it owns"
 			}
 		}
@@ -266,7 +266,7 @@ func (w *world) whatIsWrong() string {
 	}
 	for shard, list := range w.store.sums {
 		for _, n := range list {
-			if m := w.store.leases[n.lease].owner; w.owners[shard] != m.index && m.endless(shard) == 0 {
+			if m := w.store.leases[n.lease].owner; !w.hasIn(m, shard) && m.endless(shard) == 0 {
 				return fmt.Sprintf("there is a summary of shard %d by %s, which does not have it", shard, m.name)
 			}
 		}
@@ -280,7 +280,7 @@ func (m *member) whatIsWrong() string {
 	w, handled := m.w, 0
 	for r, h := range m.handlings {
 		id := w.ids[r]
-		wanted := w.entries[r].exists && !w.entries[r].suspended && w.owners[w.shardOf(r)] == m.index
+		wanted := w.entries[r].exists && !w.entries[r].suspended && w.ownerOf(r) == m.index
 		switch {
 		case w.isPinned(r): // nobody can handle it
 		case wanted && (h == nil || h.tried || h.over):
@@ -323,7 +323,7 @@ func (m *member) endless(shard int) int {
 func (w *world) isPinned(r int) bool {
 	for _, m := range w.members {
 		claimant := w.store.leases[w.store.claims[r].lease].owner // nobody owns lease 0
-		if c := m.calls[r]; m.up && c != nil && c.endless && (w.owners[w.shardOf(r)] == m.index || claimant == m) {
+		if c := m.calls[r]; m.up && c != nil && c.endless && (w.ownerOf(r) == m.index || claimant == m) {
 			return true
 		}
 	}

@@ -46,6 +46,7 @@ const (
 	Repeated                      // requests that a receiver got twice
 	Outdated                      // requests that a receiver refused, since it had seen newer ones
 	CutOff                        // requests whose answer nobody waited for, since the claim or the time had ended
+	GivenOn                       // resources that a member gave to another one, since they did not work there
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -55,7 +56,7 @@ var singleNames = [singles]string{
 	"conflicts", "fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early",
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
-	"requested", "belated", "repeated", "outdated", "cut off", "left running",
+	"requested", "belated", "repeated", "outdated", "cut off", "given on", "left running",
 }
 
 // request is a kind of request of members to etcd.

@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/core"
+)
 
 // befall makes a fault of the plan happen, if it can.
 func (w *world) befall(f Fault) {
@@ -89,6 +93,11 @@ func (w *world) change(f Fault) bool {
 	case Move:
 		w.moved[w.shardOf(r)]++
 		w.reassign()
+	case Give:
+		w.give(r, w.members[w.rng.IntN(len(w.members))].index)
+		if f.For > 0 {
+			w.after(f.For, func() { w.give(r, -1) })
+		}
 	case Change:
 		w.entries[r].version++
 		w.putEntry(r)
@@ -206,10 +215,77 @@ func (w *world) reassign() {
 			w.owners[s] = live[(s*7+w.moved[s])%len(live)]
 		}
 	}
-	w.trace("view %d: %v", w.view, w.owners)
+	w.live = make([]bool, len(w.members))
+	for _, i := range live {
+		w.live[i] = true
+	}
+	w.trace("view %d: %v, given %v", w.view, w.owners, w.given)
 	for _, m := range w.members {
 		m.sendView()
 	}
+}
+
+// give moves a resource to a member without its shard; -1: it belongs to its shard's owner again.
+func (w *world) give(r, member int) {
+	w.given[r] = member
+	w.reassign()
+}
+
+// giveOn moves a resource that does not work at a member to the next one.
+func (m *member) giveOn(r int) {
+	w := m.w
+	if w.ownerOf(r) != m.index {
+		return
+	}
+	for i := range w.members {
+		if to := (m.index + 1 + i) % len(w.members); to != m.index && w.live[to] {
+			w.count(GivenOn)
+			w.give(r, to)
+			return
+		}
+	}
+}
+
+// ownerOf returns the member that a resource belongs to; -1: none.
+func (w *world) ownerOf(r int) int {
+	if to := w.given[r]; to >= 0 && w.live[to] {
+		return to
+	}
+	return w.owners[w.shardOf(r)]
+}
+
+// hasIn says whether a shard, or any resource in it, belongs to a member.
+func (w *world) hasIn(m *member, shard int) bool {
+	for r := range w.given {
+		if w.shardOf(r) == shard && w.ownerOf(r) == m.index {
+			return true
+		}
+	}
+	return w.owners[shard] == m.index
+}
+
+// exceptions returns the resources that concern a member, and do not belong to their shards' owners.
+func (m *member) exceptions() core.Exceptions {
+	w, all := m.w, core.Exceptions{}
+	for r := range w.given {
+		shard, owner := w.shardOf(r), w.ownerOf(r)
+		if of := w.owners[shard]; owner == of || owner != m.index && of != m.index {
+			continue
+		}
+		if all[shard] == nil {
+			all[shard] = map[string]bool{}
+		}
+		all[shard][w.ids[r]] = owner == m.index
+	}
+	return all
+}
+
+// owns says whether a resource belongs to the member in the newest view that it was told of.
+func (m *member) owns(shard int, id string) bool {
+	if mine, moved := m.moved[shard][id]; moved {
+		return mine
+	}
+	return m.owned[shard]
 }
 
 // isMember reports whether the view has m: it is live, or was until a moment ago.

@@ -32,11 +32,12 @@ type member struct {
 
 	core      *core.Core
 	stopping  bool
-	stopped   bool   // the core knows that the member stops
-	ending    bool   // the member has stopped, and its process is about to end
-	view      int    // the newest view that it was told of
-	owned     []bool // for each shard: whether it owns the shard in that view
-	heard     int64  // the newest revision that a watch told of
+	stopped   bool            // the core knows that the member stops
+	ending    bool            // the member has stopped, and its process is about to end
+	view      int             // the newest view that it was told of
+	owned     []bool          // for each shard: whether it owns the shard in that view
+	moved     core.Exceptions // from that, in that view
+	heard     int64           // the newest revision that a watch told of
 	timerAt   time.Duration
 	granting  bool
 	keepers   []*keeper
@@ -103,6 +104,7 @@ func (m *member) start() {
 		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond,
 		Handover:       300 * time.Millisecond,
 		HandleAttempts: w.plan.HandleAttempts,
+		MoveAfter:      w.plan.MoveAfter,
 		Backoff:        100 * time.Millisecond, BackoffMax: backoffMax,
 		RetryMin: 20 * time.Millisecond, RetryMax: retryMax, UncertainFor: uncertainFor,
 		HoldUntilTerminated: w.plan.HoldUntilTerminated, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
@@ -118,7 +120,7 @@ func (m *member) start() {
 		})
 	})
 	m.keepers, m.granting, m.heard = nil, false, 0
-	m.owned = make([]bool, w.plan.Shards)
+	m.owned, m.moved = make([]bool, w.plan.Shards), nil
 	m.followers = make([]*follower, w.plan.Shards)
 	m.handlings = make([]*handling, w.plan.Resources)
 	m.calls = make([]*call, w.plan.Resources)
@@ -219,10 +221,13 @@ func (m *member) takeView() {
 			owned[s] = o == m.index
 			alone = alone && (owned[s] || o < 0)
 		}
+		for r := range m.w.given {
+			alone = alone && (m.w.ownerOf(r) == m.index || m.w.ownerOf(r) < 0)
+		}
 		m.w.trace("%s: sees view %d", m.name, m.view)
-		m.owned = owned
+		m.owned, m.moved = owned, m.exceptions()
 		m.core.SetAlone(m.clock(), alone)
-		m.core.SetOwned(m.clock(), owned)
+		m.core.SetOwned(m.clock(), owned, m.moved)
 		m.step()
 	}
 }
@@ -284,6 +289,9 @@ func (m *member) execute(a core.Action) {
 		m.call(resourceOf(a), a)
 	case core.Cancel:
 		m.cancel(resourceOf(a), a)
+	case core.GiveAway:
+		r := resourceOf(a)
+		m.after(w.delay(), func() { m.giveOn(r) })
 	}
 }
 

@@ -17,6 +17,7 @@ type Plan struct {
 	KeepOnOutage         bool
 	CanUpdate            bool
 	HandleAttempts       int
+	MoveAfter            int
 	KeysPerLease         int
 	WriteBacklog         int
 	SummaryLeast         int
@@ -62,6 +63,7 @@ const (
 	DeleteSummary             // resource: somebody deletes the summaries of its shard by hand
 	Busy                      // member: its loop is busy for For; its leases' keepers and its handlers go on
 	BlockLog                  // member: writes to its log block for For
+	Give                      // resource: it is moved to another member without its shard, for For, or for ever with 0
 	kinds
 )
 
@@ -69,7 +71,7 @@ var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact",
 	"break",
 	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
-	"busy", "block-log",
+	"busy", "block-log", "give",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -119,6 +121,7 @@ func Draw(s Source, faults int) Plan {
 		KeepOnOutage:         s.Choose("keep", 4) == 3,
 		CanUpdate:            s.Choose("update", 2) == 1,
 		HandleAttempts:       s.Choose("handle attempts", 3),
+		MoveAfter:            s.Choose("move after", 3),
 		KeysPerLease:         1 + s.Choose("keys per lease", 4),
 		HandleConcurrency:    1 + s.Choose("handle concurrency", 4),
 		TerminateConcurrency: 1 + s.Choose("terminate concurrency", 4),

@@ -72,6 +72,7 @@ var simplifications = []func(*Plan) bool{
 		return was
 	},
 	func(p *Plan) bool { return lower(&p.HandleAttempts, 0) },
+	func(p *Plan) bool { return lower(&p.MoveAfter, 0) },
 	func(p *Plan) bool { return lower(&p.Resources, 1) },
 	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },
 	func(p *Plan) bool { return lower(&p.Shards, 1) },

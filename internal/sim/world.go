@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime/debug"
+	"slices"
 	"time"
 )
 
@@ -67,6 +68,8 @@ type world struct {
 	ids     []string // the ids of the resources
 	moved   []int    // for each shard: how often it was moved by hand
 	owners  []int    // for each shard: its owner; -1: nobody
+	given   []int    // for each resource: the member that it was moved to without its shard; -1: none
+	live    []bool   // for each member: whether it may own shards
 	view    int      // the number of changes of owners so far
 	entries []entry  // what should be in the catalogue at the end
 	tokens  []lastToken
@@ -190,6 +193,7 @@ func newWorld(p Plan, opts Options) *world {
 	w := &world{plan: p, opts: opts, rng: rand.New(rand.NewPCG(p.Seed, 1))}
 	w.store.init(w)
 	w.moved, w.owners = make([]int, p.Shards), make([]int, p.Shards)
+	w.given = slices.Repeat([]int{-1}, p.Resources)
 	w.entries, w.tokens = make([]entry, p.Resources), make([]lastToken, p.Resources)
 	for i := range p.Resources {
 		w.ids = append(w.ids, fmt.Sprintf("r%d", i))
