@@ -27,12 +27,12 @@ type Handler interface {
 	// waits for its return.
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
-	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error, nor where
-	// what Handle began is gone with the process that had it (CauseServiceRestarted). The
-	// claim is given away only after Terminate has returned (or after Config.TerminateTimeout). ctx ends at the claim's
-	// deadline or after that timeout. At the deadline Terminate should stop waiting, and still leave nothing behind:
-	// where it fails because of the deadline (context.Cause(ctx) is CauseFenced), it is called once more, to clean up,
-	// and no deadline ends that call.
+	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error, nor
+	// where what Handle began is gone with the process that had it (CauseServiceRestarted). The claim is given away
+	// only after Terminate has returned (or after Config.TerminateTimeout). ctx ends at the claim's deadline or after
+	// that timeout. At the deadline Terminate should stop waiting, and still leave nothing behind: where it fails
+	// because of the deadline (context.Cause(ctx) is CauseFenced), it is called once more, to clean up, and no deadline
+	// ends that call.
 	Terminate(ctx context.Context, c Claim) error
 	// TerminateFailed is told of each Terminate that failed, panicked or timed out. It is part of that call, as
 	// HandleFailed is part of a Handle.
@@ -57,11 +57,11 @@ type Finisher interface {
 	FinishesCalls() bool
 }
 
-// Restartable is what a Handler may implement besides, where another process that may restart by itself does the work: a
-// service to which the Handler sends requests. It says with Claim.ServedBy which instance of the service has answered.
-// DRM calls Instance once a second, and every 250 ms while that fails, so that a restart is noticed although nothing is
-// to be handled. When another instance answers, everything that earlier instances were given is handled again, under
-// the same claims and within the usual limits, without Terminate: the instance that had it is gone.
+// Restartable is what a Handler may implement besides, where another process that may restart by itself does the work:
+// a service to which the Handler sends requests. It says with Claim.ServedBy which instance of the service has
+// answered. DRM calls Instance once a second, and every 250 ms while that fails, so that a restart is noticed although
+// nothing is to be handled. When another instance answers, everything that earlier instances were given is handled
+// again, under the same claims and within the usual limits, without Terminate: the instance that had it is gone.
 type Restartable interface {
 	// Instance asks the service which instance answers. The empty string says that it does not tell. ctx ends after 5
 	// s. It is called by one goroutine at a time.

@@ -43,6 +43,28 @@ var ofCalls = []Mutant{
 		},
 	},
 	{
+		Name:    "trust-old-instances",
+		Breaks:  "what an earlier instance of a service was given is not handled again",
+		Test:    "TestWhatAnEarlierInstanceWasGivenLapses",
+		Package: "./internal/calls",
+		Changes: []Change{{
+			File: "internal/calls/lives.go",
+			Old:  `if h.life != cs.lives.number && !cs.lives.due {`,
+			New:  `if false {`,
+		}},
+	},
+	{
+		Name:    "end-what-it-never-had",
+		Breaks:  "Terminate is sent to an instance of a service that was never given the resource",
+		Test:    "TestNothingIsTerminatedThatAnEarlierInstanceHad",
+		Package: "./internal/calls",
+		Changes: []Change{{
+			File: "internal/calls/calls.go",
+			Old:  `if h.life != cs.lives.number {`,
+			New:  `if false {`,
+		}},
+	},
+	{
 		Name:      "log-in-line",
 		Breaks:    "whoever logs waits for the log's sink",
 		Simulated: true,
