@@ -10,5 +10,6 @@
 // Views. View.OwnerOf tells who owns an id, and depends on nothing but the View (package shard does the arithmetic).
 //
 // A member is live when its key exists, its state is active, and no operator has ordered a drain of it. If every active
-// member has a drain, the drains are ignored.
+// member has a drain, the drains are ignored. A member whose state is unready is not live either: it cannot work for
+// now, and comes back by itself. If too few members are ready, unreadiness is ignored.
 package membership

@@ -85,6 +85,11 @@ drains/a=
 pins/0003=b
 placement={"7":"a"}
 coordinator=a`, uint64(1))
+	f.Add(`members/a={"state":"active","weight":1,"slots":[0]}
+slots/00000=a
+members/b={"state":"unready","weight":1,"slots":[1],"reason":"no","min_ready":0.6}
+slots/00001=b
+members/c={"state":"unready","weight":1,"slots":[2],"min_ready":7}`, uint64(1))
 	f.Fuzz(func(t *testing.T, text string, seed uint64) {
 		const shards = 16
 		picture := fuzzPicture(text)
@@ -107,9 +112,10 @@ coordinator=a`, uint64(1))
 		if !slices.Equal(sound.Owners(), v.Owners()) || !reflect.DeepEqual(sound.Members, v.Members) {
 			t.Fatalf("%q: without what is corrupt: %+v, with it: %+v", text, sound, v)
 		}
-		// A shard belongs to an active member, or to nobody.
+		// A shard belongs to an active member, to an unready one where that is ignored, or to nobody.
 		for n, owner := range v.Owners() {
-			if owner != "" && v.Members[owner].State != Active {
+			state := v.Members[owner].State
+			if owner != "" && state != Active && !(state == Unready && v.UnreadyIgnored()) {
 				t.Fatalf("%q: shard %d is %q's", text, n, owner)
 			}
 		}

@@ -80,7 +80,7 @@ func (v *View) without(number int, left func(id string) bool) string {
 func (v *View) MovedOf(member string) map[int]map[string]bool {
 	var all map[int]map[string]bool
 	for resource, m := range v.Moves {
-		if !v.eligibleNow[m.Member] {
+		if !v.Eligible(m.Member) {
 			continue
 		}
 		n := shard.Of(resource, v.Shards)
@@ -102,7 +102,7 @@ func (v *View) MovedOf(member string) map[int]map[string]bool {
 // movedTo says to whom a resource was moved, if that is in force.
 func (v *View) movedTo(resource string) (member string, moved bool) {
 	m, moved := v.Moves[resource]
-	if !moved || !v.eligibleNow[m.Member] {
+	if !moved || !v.Eligible(m.Member) {
 		return "", false
 	}
 	return m.Member, true

@@ -11,10 +11,12 @@ import (
 // State is a stage in the life of a member.
 type State string
 
-// The states of a member, in the order in which a member passes them. Only an active member owns shards.
+// The states of a member. It joins, is active or unready by turns, and leaves. Only an active member owns shards, or an
+// unready one where unreadiness is ignored.
 const (
 	Joining  State = "joining"  // registered, but not ready yet
 	Active   State = "active"   // takes its share of the shards
+	Unready  State = "unready"  // cannot work for now, so the others take its share (see View.UnreadyIgnored)
 	Draining State = "draining" // active, but to be drained; no member writes this state (see View.StateOf)
 	Leaving  State = "leaving"  // stopping: the member is ending what it handles
 )
@@ -32,9 +34,25 @@ type Record struct {
 	Version string            `json:"version,omitempty"` // the version of the member's program; for people
 	Started time.Time         `json:"started"`           // when the member's process began
 	Source  bool              `json:"source"`            // has a source of resources, so it stands for coordinator
+	// Reason says why the member is Unready; for people. A Registrar writes it in that state only.
+	Reason string `json:"reason,omitempty"`
+	// MinReady is the share of the members that must be ready for this member's unreadiness to count, above 0 and up to
+	// 1; 0 stands for DefaultMinReady. A Registrar writes it in the state Unready only.
+	MinReady float64 `json:"min_ready,omitempty"`
+}
+
+// DefaultMinReady is the share of the members that must be ready where no unready member names a greater one.
+const DefaultMinReady = 0.5
+
+// tidy clears what says something of an unready member only.
+func (r *Record) tidy() {
+	if r.State != Unready {
+		r.Reason, r.MinReady = "", 0
+	}
 }
 
 func (r Record) encode() string {
+	r.tidy()
 	b, err := json.Marshal(r)
 	if err != nil { // happens only for a time outside of the years 0 to 9999
 		panic(fmt.Sprintf("membership: encode %+v: %v", r, err))
@@ -48,9 +66,12 @@ func decodeRecord(value []byte) (Record, error) {
 		return Record{}, err
 	}
 	switch r.State {
-	case Joining, Active, Leaving:
+	case Joining, Active, Unready, Leaving:
 	default:
-		return Record{}, fmt.Errorf("state %q, want %s, %s or %s", r.State, Joining, Active, Leaving)
+		return Record{}, fmt.Errorf("state %q, want %s, %s, %s or %s", r.State, Joining, Active, Unready, Leaving)
+	}
+	if r.MinReady < 0 || r.MinReady > 1 {
+		return Record{}, fmt.Errorf("min_ready %v, want 0 to 1", r.MinReady)
 	}
 	if r.Weight < 1 || r.Weight > MaxWeight {
 		return Record{}, fmt.Errorf("weight %d, want 1 to %d", r.Weight, MaxWeight)
@@ -60,5 +81,6 @@ func decodeRecord(value []byte) (Record, error) {
 			return Record{}, fmt.Errorf("slot %d, want 0 to %d", s, keys.MaxSlots)
 		}
 	}
+	r.tidy()
 	return r, nil
 }

@@ -40,10 +40,10 @@ type View struct {
 	Coordinator Coordinator
 	Corrupt     []string // keys below group/ that cannot be read, in order; the view ignores them
 
-	owners      []string        // the owner of each shard
-	ignored     bool            // the drains are ignored
-	eligibleNow map[string]bool // the members that may own shards
-	taking      []string        // slot → the member on it that may own shards; "" if there is none
+	owners         []string // the owner of each shard
+	ignored        bool     // the drains are ignored
+	unreadyIgnored bool     // unready members take shards as if they were ready
+	taking         []string // slot → the member on it that may own shards; "" if there is none
 }
 
 // NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that
@@ -99,7 +99,7 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 		}
 	}
 	slices.Sort(v.Corrupt)
-	v.ignored = len(v.eligible(true)) == 0 && len(v.eligible(false)) > 0
+	v.weigh()
 	v.owners = v.assign(pins, placement)
 	return v
 }
@@ -136,36 +136,85 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 	return placement, true
 }
 
+// weigh decides whether drains are in force, and whether unreadiness is. Drains come first: they are ignored where every
+// member has one that could take shards, whether it is ready or not. Of the members that are left, the share that
+// MinReady asks for must be ready; otherwise the unready ones count as ready. As that share is above 0, somebody is
+// eligible wherever there is an active or unready member.
+func (v *View) weigh() {
+	all, undrained := 0, 0
+	for id, m := range v.Members {
+		if m.takes() {
+			all++
+			if !v.Ordered(id) {
+				undrained++
+			}
+		}
+	}
+	v.ignored = all > 0 && undrained == 0
+	ready, of := v.Readiness()
+	v.unreadyIgnored = ready < of && float64(ready)/float64(of) < v.minReady()
+}
+
+// takes says whether a member takes shards, as far as its own state is concerned, or will when it is ready again.
+func (m Member) takes() bool { return m.State == Active || m.State == Unready }
+
+// minReady returns the greatest share that an unready member's key names. All members name the same one, unless their
+// configs differ; the greatest one leaves nobody overloaded.
+func (v *View) minReady() float64 {
+	share := 0.0
+	for _, m := range v.Members {
+		if m.State == Unready {
+			share = max(share, m.MinReady)
+			if m.MinReady == 0 {
+				share = max(share, DefaultMinReady)
+			}
+		}
+	}
+	return share
+}
+
+// Readiness says how many of the members that count are ready. Those count that are active or unready, and not drained
+// (or drained in vain, because every one of them is).
+func (v *View) Readiness() (ready, of int) {
+	for id, m := range v.Members {
+		if !m.takes() || v.Ordered(id) && !v.ignored {
+			continue
+		}
+		of++
+		if m.State == Active {
+			ready++
+		}
+	}
+	return ready, of
+}
+
 func (v *View) assign(pins, placement map[int]string) []string {
-	eligible := v.eligible(!v.ignored)
 	slots := make([]string, len(v.Slots))
-	for id := range eligible {
-		for _, s := range v.Members[id].Slots {
+	for id, m := range v.Members {
+		if !v.Eligible(id) {
+			continue
+		}
+		for _, s := range m.Slots {
 			if s < len(slots) && v.Slots[s] == id {
 				slots[s] = id
 			}
 		}
 	}
-	v.eligibleNow, v.taking = eligible, slots
-	live := func(id string) bool { return eligible[id] }
-	return shard.Assign(v.Shards, shard.NewRing(slots), pins, placement, live)
+	v.taking = slots
+	return shard.Assign(v.Shards, shard.NewRing(slots), pins, placement, v.Eligible)
 }
 
-// eligible returns the members that may own shards.
-func (v *View) eligible(heedDrains bool) map[string]bool {
-	set := map[string]bool{}
-	for id, m := range v.Members {
-		if m.State == Active && (!heedDrains || !v.Ordered(id)) {
-			set[id] = true
-		}
-	}
-	return set
+// Eligible says whether a member may own shards: it is active, or unready where that is ignored, and it is not drained,
+// or the drains are ignored. It owns none for as long as it has no slot.
+func (v *View) Eligible(id string) bool {
+	m := v.Members[id]
+	return (m.State == Active || m.State == Unready && v.unreadyIgnored) && (v.ignored || !v.Ordered(id))
 }
 
-// Alone says whether no other member owns shards now, or could own some once it is active.
+// Alone says whether no other member owns shards now, or could own some once it is active, ready or undrained.
 func (v *View) Alone(member string) bool {
 	for id, m := range v.Members {
-		if id != member && (m.State == Active || m.State == Joining) {
+		if id != member && (m.takes() || m.State == Joining) {
 			return false
 		}
 	}
@@ -203,8 +252,13 @@ func (v *View) Owned(member string) []bool {
 // Owners returns the owner of each shard; the owner is empty if no member is active. The slice is the caller's.
 func (v *View) Owners() []string { return slices.Clone(v.owners) }
 
-// DrainsIgnored says whether drains are ignored because every active member has one.
+// DrainsIgnored says whether drains are ignored because every active or unready member has one.
 func (v *View) DrainsIgnored() bool { return v.ignored }
+
+// UnreadyIgnored says whether unreadiness is ignored because too few members are ready: a smaller share than the
+// greatest MinReady of the unready members (see Readiness). A dependency that fails for most of the members must not
+// pile everything on the last one that has not noticed yet.
+func (v *View) UnreadyIgnored() bool { return v.unreadyIgnored }
 
 // Ordered says whether a drain of that member is ordered. It may be ignored, and the member may be gone.
 func (v *View) Ordered(id string) bool {
@@ -212,14 +266,17 @@ func (v *View) Ordered(id string) bool {
 	return ordered
 }
 
-// LastToTake says whether that member is the last one that can take shards: it is active or joining, and every other
-// such member has a drain. If it got a drain too, all drains would be ignored.
+// LastToTake says whether that member is the last one that can take shards: it is active, joining or unready, and every
+// other member is leaving, has a drain, or is unready. A drain of it would be ignored, or would give everything to
+// members that cannot work. Where the member itself is unready, another unready one can take as much as it can.
 func (v *View) LastToTake(id string) bool {
-	if m, live := v.Members[id]; !live || m.State == Leaving {
+	m, live := v.Members[id]
+	if !live || m.State == Leaving {
 		return false
 	}
-	for other, m := range v.Members {
-		if other != id && (m.State == Active || m.State == Joining) && !v.Ordered(other) {
+	for other, o := range v.Members {
+		can := o.State == Active || o.State == Joining || o.State == Unready && m.State == Unready
+		if other != id && can && !v.Ordered(other) {
 			return false
 		}
 	}
@@ -243,21 +300,25 @@ func (v *View) HasItsSlots(id string) bool {
 	return true
 }
 
-// StateOf is a member's state as an operator sees it: Draining if a drain is in force, otherwise the state in the
-// member's key. It is empty if there is no such member.
+// StateOf is a member's state as an operator sees it: Draining if a drain of an active or unready member is in force;
+// Active if the member is unready and that is ignored; otherwise the state in the member's key. It is empty if there is
+// no such member.
 func (v *View) StateOf(id string) State {
 	m := v.Members[id]
-	if m.State == Active && v.Ordered(id) && !v.ignored {
+	switch {
+	case m.takes() && v.Ordered(id) && !v.ignored:
 		return Draining
+	case m.State == Unready && v.unreadyIgnored:
+		return Active
 	}
 	return m.State
 }
 
-// SourceWanted says whether another active member has a source. A member without a source should leave the
-// coordinator's office to it.
+// SourceWanted says whether another member has a source, and is active or unready. A member without a source should
+// leave the coordinator's office to it: a source can be asked whether or not the handler can work.
 func (v *View) SourceWanted(id string) bool {
 	for other, m := range v.Members {
-		if other != id && m.Source && m.State == Active {
+		if other != id && m.Source && m.takes() {
 			return true
 		}
 	}

@@ -43,6 +43,14 @@ func commas(list string) string {
 	return string(b)
 }
 
+// unready adds the key of an unready member that wants that share of the members to be ready, and its slots.
+func (p picture) unready(id string, minReady float64, slots ...int) picture {
+	p.member(id, membership.Unready, slots...)
+	p[layout.Member(id)] = fmt.Sprintf(`{"state":"unready","weight":%d,"slots":%s,"reason":"no","min_ready":%v}`,
+		max(1, len(slots)), commas(fmt.Sprint(slots)), minReady)
+	return p
+}
+
 func (p picture) drain(ids ...string) picture {
 	for _, id := range ids {
 		p[layout.Drain(id)] = ""
@@ -233,6 +241,8 @@ func TestKeysThatAreNotUnderstoodAreReportedAndLeftOut(t *testing.T) {
 		layout.Member("i"):                     `{"state":"active","weight":1,"slots":[100000]}`,
 		layout.Member("j"):                     `{"state":"active","weight":1,"slots":"0"}`,
 		layout.Member("k"):                     `{"state":"active","weight":1,"started":"noon"}`,
+		layout.Member("l"):                     `{"state":"unready","weight":1,"min_ready":1.1}`,
+		layout.Member("m"):                     `{"state":"unready","weight":1,"min_ready":-0.1}`,
 		layout.Placement():                     `{"1":"b","01":"a"}`,
 		layout.Group() + "members/":            "",
 		layout.Group() + "members/x/y":         "",
@@ -314,10 +324,14 @@ func anyPicture() *rapid.Generator[picture] {
 		for i, id := range ids {
 			if rapid.Bool().Draw(t, "is there") {
 				state := rapid.SampledFrom([]membership.State{
-					membership.Joining, membership.Active, membership.Active,
+					membership.Joining, membership.Active, membership.Active, membership.Unready,
 					membership.Leaving, "odd",
 				}).Draw(t, "state")
 				p.member(id, state, i, 10+i)
+				if state == membership.Unready {
+					share := rapid.SampledFrom([]float64{0, 0.01, 0.34, 0.5, 1, 1.5}).Draw(t, "min ready")
+					p.unready(id, share, i, 10+i)
+				}
 			}
 			if rapid.IntRange(0, 3).Draw(t, "drained") == 0 {
 				p.drain(id)
@@ -415,7 +429,7 @@ func TestNobodyOwnsWhatNobodyMayOwn(t *testing.T) {
 
 func TestAloneAreThoseWhoLeaveNothingToAnybody(t *testing.T) {
 	for state, want := range map[membership.State]bool{
-		membership.Active: false, membership.Joining: false,
+		membership.Active: false, membership.Joining: false, membership.Unready: false,
 		membership.Leaving: true,
 	} {
 		v := picture{}.member("a", membership.Active, 0).member("b", state, 1).drain("b").view()
@@ -457,6 +471,7 @@ func TestSourceWanted(t *testing.T) {
 		{"another has", source("active"), true},
 		{"another will have", source("joining"), false},
 		{"another had", source("leaving"), false},
+		{"another has one, and is not ready", source("unready"), true},
 		{"another has none", `{"state":"active","weight":1}`, false},
 	} {
 		p := picture{}.with(layout.Member("me"), source("active"))
@@ -481,6 +496,7 @@ func TestSameMembersSeesWhatChangesWhoOwnsWhat(t *testing.T) {
 		{"a joiner", maps.Clone(before).member("c", membership.Joining, 2), false},
 		{"a leaver", maps.Clone(before).member("b", membership.Leaving, 1), false},
 		{"a drain", maps.Clone(before).drain("a"), false},
+		{"one is not ready", maps.Clone(before).unready("b", 0, 1), false},
 		{"a pin", maps.Clone(before).with(layout.Pin(0), "a").with(layout.Pin(1), "b"), false},
 	} {
 		if got := before.view().SameMembers(tt.after.view()); got != tt.same {
