@@ -279,6 +279,14 @@ func judged(err error) *source.Failure {
 	return f
 }
 
+// readyCheck adapts Config.Ready, which may be nil.
+func readyCheck(f func(context.Context) error) func(context.Context) error {
+	if f == nil {
+		return nil
+	}
+	return func(ctx context.Context) error { return safely(func() error { return f(ctx) }) }
+}
+
 // onSourceError adapts Config.OnSourceError, which may be nil.
 func onSourceError(f func(error)) func(error) error {
 	if f == nil {

@@ -51,8 +51,9 @@ func assignmentOf(a picture.Assignment) Assignment {
 // MemberInfo tells of one live member.
 type MemberInfo struct {
 	ID      string
-	State   string // joining, active, draining (a drain is ordered, and not ignored) or leaving
+	State   string // joining, active, unready (and not ignored), draining (ordered, and not ignored) or leaving
 	Drain   string // DrainOrdered, DrainIgnored, or empty: no drain is ordered
+	Reason  string // why the member says that it is not ready, also where that is ignored; empty if it is ready
 	Weight  int
 	Slots   []int
 	Address string
@@ -81,6 +82,15 @@ type DrainInfo struct {
 }
 
 func drainOf(d picture.Drain) DrainInfo { return DrainInfo(d) }
+
+// UnreadyInfo is a member that says that it cannot work (Config.Ready, Config.FailedShare).
+type UnreadyInfo struct {
+	Member  string
+	Reason  string
+	Ignored bool // too few members are ready (Config.MinReady), so that it goes on as if it were
+}
+
+func unreadyOf(u picture.Unready) UnreadyInfo { return UnreadyInfo(u) }
 
 // CatalogueEntry is a resource that the catalogue knows, and who wants it handled.
 type CatalogueEntry struct {
@@ -170,7 +180,8 @@ type Status struct {
 	Unassigned  int
 	Misplaced   int // resources on which another member than the expected one has the claim
 	Coordinator string
-	Drains      []DrainInfo // by member, also of members that are not there
+	Drains      []DrainInfo   // by member, also of members that are not there
+	Unready     []UnreadyInfo // by member
 	Source      SourceStatus
 	Corrupt     int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
 	Revision    int64 // etcd's revision at which all of this was read
@@ -180,7 +191,7 @@ func appStatusOf(app string, s picture.Status) Status {
 	return Status{
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
-		Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
+		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
 	}
 }
 

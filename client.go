@@ -286,9 +286,9 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 }
 
 // Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the
-// member is not there. ErrLastMember says that no member would be left to take its resources; ErrNotFound that the app
-// knows no such member: DrainAbsent orders it all the same. Two Drains at the same moment may both be obeyed; where
-// that leaves no member, all orders are ignored.
+// member is not there. ErrLastMember says that no member that is ready would be left to take its resources; ErrNotFound
+// that the app knows no such member: DrainAbsent orders it all the same. Two Drains at the same moment may both be
+// obeyed; where that leaves no member, all orders are ignored.
 func (c *Client) Drain(ctx context.Context, member string) error { return c.drain(ctx, member, false) }
 
 // DrainAbsent is Drain for any id, for instance that of a member that is to come.

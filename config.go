@@ -1,6 +1,7 @@
 package drm
 
 import (
+	"context"
 	"crypto/tls"
 	"math"
 	"time"
@@ -13,6 +14,9 @@ import (
 
 // Forever is for those durations of Config that may have no limit.
 const Forever = time.Duration(math.MaxInt64)
+
+// Never is for those shares of Config that may be turned off.
+const Never float64 = -1
 
 // Defaults of Config.
 const (
@@ -37,6 +41,11 @@ const (
 	DefaultStopTimeout      = time.Minute
 	DefaultMaxInFlight      = 8
 	DefaultResyncInterval   = 5 * time.Minute
+	DefaultReadyInterval    = 5 * time.Second
+	DefaultUnreadyAfter     = 3
+	DefaultReadyAfter       = 2
+	DefaultMinReady         = 0.5
+	DefaultFailedShare      = 0.9
 )
 
 // EtcdConfig says how to reach etcd. Config and ClientConfig have one each.
@@ -217,6 +226,38 @@ type Config struct {
 	HandleBackoffMax time.Duration
 	// TerminatePolicy says what becomes of a claim whose Terminate failed. Default ReleaseAnyway.
 	TerminatePolicy TerminatePolicy
+
+	// Ready says whether this member can work, by returning nil; its error says why not. A member that is not ready is
+	// treated as if it were drained, until it is ready again: its resources go to other members in good order, each
+	// after its Terminate, and it takes nothing. Ready is asked every ReadyInterval in a goroutine of its own, one call
+	// at a time, and must return within ReadyInterval, or within 10 s if that is less; a call that takes longer, panics
+	// or does not return counts as a failure. The first answer decides before the member takes anything; Start does not
+	// wait for a better one. A member that was never ready needs one success only. The beginning of the error's text is
+	// shown to all who list the members, so it must not contain secrets. Default nil: the member is ready, except as
+	// FailedShare says.
+	Ready func(ctx context.Context) error
+	// ReadyInterval is how often Ready is asked, less up to a tenth at random. Lowered, a member that cannot work hands
+	// over sooner, and what Ready asks has more to do. Default 5 s; 100 ms to 1 h.
+	ReadyInterval time.Duration
+	// UnreadyAfter is how many times in a row Ready must fail until the member hands over. Raised, a hiccup moves
+	// nothing; lowered, resources that cannot be handled here are handled elsewhere sooner. Default 3; 1 to 1000.
+	UnreadyAfter int
+	// ReadyAfter is how many times in a row Ready must succeed until the member takes its share again. Raised,
+	// resources do not move to a member that fails again at once. Default 2; 1 to 1000.
+	ReadyAfter int
+	// MinReady is the share of the members that must be ready: where fewer are, unreadiness is ignored, and those that
+	// are not ready go on as if they were, so that a dependency which fails for all does not pile everything on the
+	// last member that has not noticed yet. Drained, joining and leaving members do not count. With 0.5, one of two
+	// hands over to the other. Where members disagree, the greatest share holds; give all the same. Raised, fewer
+	// members have to bear the load of the others; with 1, nobody ever hands over. Default 0.5; 0.0001 to 1.
+	MinReady float64
+	// FailedShare is the share of a member's resources that must fail for the member to count as not ready, if it has
+	// at least 10 and if they fail here only: of the resources of all others together, at least 10 too, less than half
+	// of this share fails. All of that must last for UnreadyAfter times ReadyInterval. Such a member cannot know
+	// whether it would fail still, so it takes its share again after 1 min, and stays away for twice as long each
+	// further time, up to 10 min. Lowered, members hand over although some of their resources work. Default 0.9; 0.01
+	// to 1, or Never.
+	FailedShare float64
 
 	// Retriever is the source of resources. Exactly one of Retriever and AllocateOnly must be given.
 	Retriever Retriever

@@ -31,6 +31,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.checkPolicies,
 		c.MaxRemovals.withDefaults,
 		c.checkNumbers,
+		c.checkShares,
 		c.checkDurations,
 	} {
 		if err := check(); err != nil {
@@ -98,6 +99,8 @@ func (c *Config) checkNumbers() error {
 		{"HandleAttempts", &c.HandleAttempts, 0, 1, 65_535, true},
 		{"MoveAfter", &c.MoveAfter, 0, 1, 1000, true},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
+		{"UnreadyAfter", &c.UnreadyAfter, DefaultUnreadyAfter, 1, 1000, false},
+		{"ReadyAfter", &c.ReadyAfter, DefaultReadyAfter, 1, 1000, false},
 	} {
 		if *f.value == 0 {
 			*f.value = f.fallback
@@ -108,6 +111,32 @@ func (c *Config) checkNumbers() error {
 		if *f.value < f.least || *f.value > f.most {
 			return &InputError{f.name, strconv.Itoa(*f.value), fmt.Sprintf("%d to %d", f.least, f.most)}
 		}
+	}
+	return nil
+}
+
+func (c *Config) checkShares() error {
+	for _, f := range []struct {
+		name     string
+		value    *float64
+		fallback float64
+		least    float64
+		never    bool // Never is accepted too
+	}{
+		{"MinReady", &c.MinReady, DefaultMinReady, 0.0001, false},
+		{"FailedShare", &c.FailedShare, DefaultFailedShare, 0.01, true},
+	} {
+		if *f.value == 0 {
+			*f.value = f.fallback
+		}
+		if f.never && *f.value == Never || *f.value >= f.least && *f.value <= 1 { // NaN is neither
+			continue
+		}
+		want := strconv.FormatFloat(f.least, 'f', -1, 64) + " to 1"
+		if f.never {
+			want += ", or Never"
+		}
+		return &InputError{f.name, strconv.FormatFloat(*f.value, 'g', -1, 64), want}
 	}
 	return nil
 }
@@ -129,6 +158,7 @@ func (c *Config) checkDurations() error {
 		{"SourceGone", &c.SourceGone, DefaultSourceGone, time.Second, mostSourceGone, true},
 		{"ResyncInterval", &c.ResyncInterval, DefaultResyncInterval, time.Second, mostDuration, false},
 		{"StopTimeout", &c.StopTimeout, DefaultStopTimeout, leastDuration, mostDuration, false},
+		{"ReadyInterval", &c.ReadyInterval, DefaultReadyInterval, 100 * time.Millisecond, time.Hour, false},
 	} {
 		if err := f.check(); err != nil {
 			return err

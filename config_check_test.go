@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"math"
 	"strings"
 	"testing"
 	"time"
@@ -57,6 +58,11 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"ResyncInterval":       func(c *drm.Config) { c.ResyncInterval = time.Millisecond },
 		"StopTimeout":          func(c *drm.Config) { c.StopTimeout = -1 },
 		"MaxInFlight":          func(c *drm.Config) { c.MaxInFlight = 65 },
+		"ReadyInterval":        func(c *drm.Config) { c.ReadyInterval = time.Millisecond },
+		"UnreadyAfter":         func(c *drm.Config) { c.UnreadyAfter = -1 },
+		"ReadyAfter":           func(c *drm.Config) { c.ReadyAfter = 1001 },
+		"MinReady":             func(c *drm.Config) { c.MinReady = drm.Never },
+		"FailedShare":          func(c *drm.Config) { c.FailedShare = 1.01 },
 	} {
 		cfg := goodConfig()
 		spoil(&cfg)
@@ -64,6 +70,17 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		var input *drm.InputError
 		if !errors.As(err, &input) || input.Field != field || m != nil {
 			t.Errorf("a bad %s: %v", field, err)
+		}
+	}
+	for field, spoil := range map[string]func(*drm.Config){
+		"MinReady":    func(c *drm.Config) { c.MinReady = math.NaN() },
+		"FailedShare": func(c *drm.Config) { c.FailedShare = math.NaN() },
+	} {
+		cfg := goodConfig()
+		spoil(&cfg)
+		var input *drm.InputError
+		if _, err := drm.Start(t.Context(), cfg); !errors.As(err, &input) || input.Field != field {
+			t.Errorf("a %s that is no number: %v", field, err)
 		}
 	}
 	cfg := goodConfig()

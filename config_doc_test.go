@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"reflect"
 	"regexp"
+	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -58,6 +59,8 @@ func TestConfigDocHasEveryField(t *testing.T) {
 				if name == "Shards" {
 					value = fmt.Sprint(DefaultShards)
 				}
+			case float64:
+				value, bad = strconv.FormatFloat(v, 'f', -1, 64), reflect.ValueOf(-2.0)
 			default:
 				continue
 			}

@@ -24,8 +24,8 @@ var (
 	// ErrNoApp says that the app does not exist, and so none of its resources or members: it matches ErrNotFound too.
 	// Start creates the app; so does an Allocate of a Client with ClientConfig.Create.
 	ErrNoApp error = noApp{}
-	// ErrLastMember says that a Drain would leave no member that takes any resource, so that all drains would be
-	// ignored.
+	// ErrLastMember says that a Drain would leave only members that are not ready (Config.Ready), or no member that
+	// takes any resource, so that all drains would be ignored.
 	ErrLastMember = order.ErrLastMember
 	// ErrUnreachable says that etcd did not answer in time. It may or may not have done what it was asked for.
 	ErrUnreachable = etcd.ErrUnreachable

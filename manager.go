@@ -34,8 +34,8 @@ type Manager struct {
 var _ API = (*Manager)(nil)
 
 // Start makes a member, which joins the app, and creates the app if it does not exist. It returns when the member is
-// registered. The member that coordinates a fresh app has also fetched the source by then. The first resources are
-// handled soon after. ctx bounds the start only: Stop ends the member.
+// registered, whether or not it is ready (Config.Ready). The member that coordinates a fresh app has also fetched the
+// source by then. The first resources are handled soon after. ctx bounds the start only: Stop ends the member.
 //
 // Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (an
 // etcd that is overloaded, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another
@@ -103,6 +103,8 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
 		Instance:            instanceOf(c.Handler),
 		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
+		Ready: readyCheck(c.Ready), ReadyInterval: c.ReadyInterval, UnreadyAfter: c.UnreadyAfter,
+		ReadyAfter: c.ReadyAfter, MinReady: c.MinReady, FailedShare: max(c.FailedShare, 0), // Never is below 0
 		Source: m.sourceOptions(), Log: log, InUse: idInUse, Close: closed,
 	}
 }

@@ -84,10 +84,10 @@ func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.
 	return reg, nil
 }
 
-// Activate makes a joining or unready member active and gives it slots: first its own from an earlier life, then the lowest whose
-// holder is not live, then new ones. All of it is one transaction, so that a join changes the ring once and no shard
-// moves twice. ErrGone says that the key no longer belongs to that registration. After an error of etcd the member may
-// be active all the same; calling Activate again does no harm.
+// Activate makes a joining or unready member active and gives it slots: first its own from an earlier life, then the
+// lowest whose holder is not live, then new ones. All of it is one transaction, so that a join changes the ring once
+// and no shard moves twice. ErrGone says that the key no longer belongs to that registration. After an error of etcd
+// the member may be active all the same; calling Activate again does no harm.
 func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registration, error) {
 	reg.Record.State = Active
 	if err := g.until(ctx, g.activate, &reg); err != nil {
@@ -288,9 +288,9 @@ func (g *Registrar) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clien
 	return resp, err
 }
 
-// SetState writes the registration's key again with another state, and in the state Unready with the Reason and MinReady
-// of the registration's record. It leaves the slots as they are: a joining member becomes active by Activate, but it may
-// become unready by SetState, without slots. ErrGone says that the key no longer belongs to that
+// SetState writes the registration's key again with another state, and in the state Unready with the Reason and
+// MinReady of the registration's record. It leaves the slots as they are: a joining member becomes active by Activate,
+// but it may become unready by SetState, without slots. ErrGone says that the key no longer belongs to that
 // registration. After an error of etcd the state may have changed all the same.
 func (g *Registrar) SetState(ctx context.Context, reg Registration, state State) (Registration, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)

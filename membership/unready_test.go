@@ -187,9 +187,15 @@ func TestTheLastThatCanTakeIsNotDrained(t *testing.T) {
 	}{
 		{"the other is not ready", active(picture{}.unready("b", 0, 1), "a", 0), "a", true},
 		{"it is not ready, and the other is", active(picture{}.unready("b", 0, 1), "a", 0), "b", false},
-		{"it is not ready, and the other is drained", active(picture{}.unready("b", 0, 1), "a", 0).drain("a"), "b", true},
+		{
+			"it is not ready, and the other is drained",
+			active(picture{}.unready("b", 0, 1), "a", 0).drain("a"), "b", true,
+		},
 		{"neither is ready", picture{}.unready("a", 0, 0).unready("b", 0, 1), "a", false},
-		{"neither is ready, and the other is drained", picture{}.unready("a", 0, 0).unready("b", 0, 1).drain("b"), "a", true},
+		{
+			"neither is ready, and the other is drained",
+			picture{}.unready("a", 0, 0).unready("b", 0, 1).drain("b"), "a", true,
+		},
 		{"it is alone", picture{}.unready("a", 0, 0), "a", true},
 		{"it is leaving", active(picture{}.member("b", membership.Leaving, 1), "a", 0), "b", false},
 		{"another is joining", active(picture{}.member("b", membership.Joining), "a", 0), "a", false},
@@ -241,8 +247,10 @@ func TestAMemberThatStartsUnreadyTakesSlotsWhenTheyAreOfUse(t *testing.T) {
 		t.Fatal(err)
 	}
 	v := g.view()
-	if m := v.Members["c"]; m.State != membership.Unready || m.Reason != "no" || m.MinReady != 0.9 || len(m.Slots) != 0 ||
-		!slices.Equal(v.Owners(), before) || !v.HasItsSlots("c") || !v.UnreadyIgnored() {
+	if m := v.Members["c"]; m.State != membership.Unready || m.Reason != "no" || m.MinReady != 0.9 ||
+		len(m.Slots) != 0 ||
+		!slices.Equal(v.Owners(), before) || !v.HasItsSlots("c") ||
+		!v.UnreadyIgnored() {
 		t.Fatalf("unready while joining: %+v, shards moved: %v", m, !slices.Equal(v.Owners(), before))
 	}
 	if reg, err = g.registrar("c").TakeSlots(t.Context(), reg); err != nil {

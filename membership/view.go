@@ -136,8 +136,8 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 	return placement, true
 }
 
-// weigh decides whether drains are in force, and whether unreadiness is. Drains come first: they are ignored where every
-// member has one that could take shards, whether it is ready or not. Of the members that are left, the share that
+// weigh decides whether drains are in force, and whether unreadiness is. Drains come first: they are ignored where
+// every member has one that could take shards, whether it is ready or not. Of the members that are left, the share that
 // MinReady asks for must be ready; otherwise the unready ones count as ready. As that share is above 0, somebody is
 // eligible wherever there is an active or unready member.
 func (v *View) weigh() {

@@ -398,13 +398,14 @@ func TestJSONIsTheContract(t *testing.T) {
 					{
 						ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1",
 						Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered,
+						Reason: "no",
 					},
 				})
 			},
 			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1",` +
-				`"started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered"},` +
+				`"started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered","reason":"no"},` +
 				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,` +
-				`"resources":0,"drain":""}]`,
+				`"resources":0,"drain":"","reason":""}]`,
 		},
 		{
 			"no assignments", func(c *cli.Context) error { return showAssignments(c, nil) }, `[]`,
@@ -474,7 +475,8 @@ func TestJSONIsTheContract(t *testing.T) {
 					Source: drm.SourceStatus{
 						LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at,
 					},
-					Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
+					Drains:  []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
+					Unready: []drm.UnreadyInfo{{Member: "m", Reason: "no", Ignored: true}},
 				})
 			},
 			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,` +
@@ -482,7 +484,8 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z",` +
 				`"resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,` +
 				`"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m",` +
-				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}]}`,
+				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}],` +
+				`"unready":[{"member":"m","reason":"no","ignored":true}]}`,
 		},
 		{
 			"status, removals held",
@@ -498,7 +501,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,` +
 				`"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},` +
-				`"revision":0,"drains":[]}`,
+				`"revision":0,"drains":[],"unready":[]}`,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
@@ -514,7 +517,8 @@ func TestJSONIsTheContract(t *testing.T) {
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,` +
-				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[]}`,
+				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[],` +
+				`"unready":[]}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

@@ -16,6 +16,8 @@ import (
 const membersDescription = `
 RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s ago.
 DRAIN is ordered, or ignored: where every active member is ordered to be drained, none is.
+REASON is why a member says that it is not ready. Its STATE is unready, or active where too few members are
+ready: then it goes on as if it were.
 
 Example:
    drmctl --app feeds members -o json
@@ -45,6 +47,7 @@ func membersCommand() *cli.Command {
 					return err
 				}
 				noteDrains(c, orders)
+				noteUnready(c, unreadyAmong(members))
 				return showMembers(c, members)
 			})
 		},
@@ -63,6 +66,7 @@ type memberJSON struct {
 	Shards    int        `json:"shards"`
 	Resources int        `json:"resources"`
 	Drain     string     `json:"drain"`
+	Reason    string     `json:"reason"`
 }
 
 func showMembers(c *cli.Context, members []drm.MemberInfo) error {
@@ -72,14 +76,15 @@ func showMembers(c *cli.Context, members []drm.MemberInfo) error {
 		list = append(list, memberJSON{
 			ID: m.ID, State: m.State, Weight: m.Weight, Slots: append([]int{}, m.Slots...), Address: m.Address,
 			Version: m.Version, Started: utc(m.Started), Shards: m.Shards, Resources: m.Resources,
-			Drain: m.Drain,
+			Drain: m.Drain, Reason: m.Reason,
 		})
 	}
 	return show(c, list, func(w io.Writer) {
-		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES", "ADDRESS", "VERSION", "STARTED", "DRAIN")
+		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES",
+			"ADDRESS", "VERSION", "STARTED", "DRAIN", "REASON")
 		for _, m := range members {
 			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources,
-				m.Address, m.Version, m.Started, m.Drain)
+				m.Address, m.Version, m.Started, m.Drain, m.Reason)
 		}
 	})
 }

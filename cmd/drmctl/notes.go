@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // noteIfNoApp notes on stderr that the app does not exist. That is no error, since its first member creates it; but
@@ -76,6 +77,33 @@ func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
 	if len(ignored) > 0 {
 		note(c, "every active member is ordered to be drained, so the orders are ignored: %s", few(ignored))
 	}
+}
+
+// noteUnready notes the members that are not ready where that is ignored: nothing else shows that they may fail at all
+// that they have.
+func noteUnready(c *cli.Context, members []drm.UnreadyInfo) {
+	var ignored []string
+	for _, u := range members {
+		if u.Ignored {
+			ignored = append(ignored, fmt.Sprintf("%q (%s)", u.Member, u.Reason))
+		}
+	}
+	if len(ignored) > 0 {
+		note(c, "too few members are ready, so those that are not go on as if they were: %s", few(ignored))
+	}
+}
+
+// unreadyAmong picks the members that say that they are not ready.
+func unreadyAmong(members []drm.MemberInfo) []drm.UnreadyInfo {
+	var all []drm.UnreadyInfo
+	for _, m := range members {
+		if m.Reason != "" {
+			all = append(all, drm.UnreadyInfo{
+				Member: m.ID, Reason: m.Reason, Ignored: m.State == string(membership.Active),
+			})
+		}
+	}
+	return all
 }
 
 // noteOrders notes all orders to drain members.

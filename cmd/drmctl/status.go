@@ -32,6 +32,7 @@ func statusCommand() *cli.Command {
 					note(c, "no member is live: nothing is handled")
 				}
 				noteDrains(c, s.Drains)
+				noteUnready(c, s.Unready)
 				return showStatus(c, s)
 			})
 		},
@@ -51,6 +52,14 @@ type statusJSON struct {
 	Source      sourceJSON  `json:"source"`
 	Revision    int64       `json:"revision"`
 	Drains      []drainJSON `json:"drains"`
+
+	Unready []unreadyJSON `json:"unready"`
+}
+
+type unreadyJSON struct {
+	Member  string `json:"member"`
+	Reason  string `json:"reason"`
+	Ignored bool   `json:"ignored"`
 }
 
 type drainJSON struct {
@@ -134,6 +143,15 @@ func lastChange(c drm.SourceChange) string {
 	return fmt.Sprintf("%s, +%d ~%d -%d", cell(c.At), c.Added, c.Changed, c.Removed)
 }
 
+// unreadyWords describe a member that is not ready in the table.
+func unreadyWords(u drm.UnreadyInfo) string {
+	words := u.Member + ": " + u.Reason
+	if u.Ignored {
+		words += " (ignored: too few are ready)"
+	}
+	return words
+}
+
 // drainWords describe an order to drain in the table.
 func drainWords(o drm.DrainInfo) string {
 	words := o.Member + sinceThen(o)
@@ -151,6 +169,10 @@ func showStatus(c *cli.Context, s drm.Status) error {
 	for _, o := range s.Drains {
 		orders = append(orders, drainJSON{o.Member, utc(o.Since), o.Live})
 	}
+	unready := make([]unreadyJSON, 0, len(s.Unready))
+	for _, u := range s.Unready {
+		unready = append(unready, unreadyJSON(u))
+	}
 	object := statusJSON{
 		App: s.App, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Revision: s.Revision,
@@ -160,7 +182,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
-		Drains: orders,
+		Drains: orders, Unready: unready,
 	}
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
@@ -200,6 +222,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		}
 		for _, o := range s.Drains {
 			row(w, "drained", drainWords(o))
+		}
+		for _, u := range s.Unready {
+			row(w, "unready", unreadyWords(u))
 		}
 		row(w, "revision", s.Revision)
 	})

@@ -34,8 +34,8 @@ var layers = []struct {
 }{
 	{"ground", []string{
 		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/hint",
-		"internal/journal", "internal/jsontext", "internal/pace", "internal/secrets", "internal/tlsfiles",
-		"internal/usercode", "internal/wire",
+		"internal/journal", "internal/jsontext", "internal/pace", "internal/ready", "internal/secrets",
+		"internal/tlsfiles", "internal/usercode", "internal/wire",
 	}},
 	{"words", []string{
 		"internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",

@@ -63,46 +63,51 @@ func (f *figures) plan() {
 }
 
 // look writes the figures if the member has come to rest, and plans another look otherwise. It does not count them
-// before, since counting a million claims takes a while.
-func (f *figures) look(ctx context.Context, reg *membership.Registration) {
+// before, since counting a million claims takes a while. It returns what it counted; ok is false if it did not count.
+func (f *figures) look(ctx context.Context, reg *membership.Registration) (counted claims.Figures, ok bool) {
 	f.planned = false
 	if f.now()-time.Duration(f.at.Load()) < figuresRest {
 		f.plan()
-		return
+		return claims.Figures{}, false
 	}
-	if f.write(ctx, reg) {
+	counted, ok, wrote := f.write(ctx, reg)
+	if wrote {
 		f.ahead--
 	}
+	return counted, ok
 }
 
-// tick writes the figures at an interval, whether or not the member has come to rest.
-func (f *figures) tick(ctx context.Context, reg *membership.Registration) {
+// tick writes the figures at an interval, whether or not the member has come to rest. It returns what look returns.
+func (f *figures) tick(ctx context.Context, reg *membership.Registration) (counted claims.Figures, ok bool) {
 	f.ahead = min(f.ahead+1, figuresAhead)
-	f.write(ctx, reg)
+	counted, ok, _ = f.write(ctx, reg)
+	return counted, ok
 }
 
 // forget notes that etcd has no figures of this member any more.
 func (f *figures) forget() { f.was = nil }
 
-// write writes the figures if they have changed, and reports whether it did.
-func (f *figures) write(ctx context.Context, reg *membership.Registration) bool {
+// write counts, and writes the figures if they have changed. It returns what it counted, whether it did, and whether it
+// wrote.
+func (f *figures) write(
+	ctx context.Context, reg *membership.Registration,
+) (counted claims.Figures, ok, wrote bool) {
 	if reg == nil {
-		return false
+		return claims.Figures{}, false, false
 	}
-	counted, ok := f.count()
-	if !ok {
-		return false
+	if counted, ok = f.count(); !ok {
+		return counted, false, false
 	}
 	b := counted.Encode()
 	if string(b) == string(f.was) {
-		return false
+		return counted, true, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	if _, err := f.kv.Put(ctx, f.key, string(b), clientv3.WithLease(reg.Lease)); err != nil {
 		f.log.Debug("cannot write figures", zap.Error(err))
-		return false
+		return counted, true, false
 	}
 	f.was = b
-	return true
+	return counted, true, true
 }

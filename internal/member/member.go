@@ -65,6 +65,15 @@ type Config struct {
 	CanUpdate           bool          // the handler has an Update
 	FinishCalls         bool          // a call in progress is not cut off when its resource moves or the member stops
 
+	// Ready returns why the member cannot work; nil if it can. It must not panic. It is asked every ReadyInterval in a
+	// goroutine of its own, one call at a time. Nil if the user has none.
+	Ready         func(context.Context) error
+	ReadyInterval time.Duration
+	UnreadyAfter  int     // failures of Ready in a row until the member is unready
+	ReadyAfter    int     // successes in a row until it is ready again
+	MinReady      float64 // the share of the members that must be ready for unreadiness to count, above 0 and up to 1
+	FailedShare   float64 // the share of the resources that must fail, here only, for the member to be unready; 0: none
+
 	// Source is what the user decides about the source. New adds what the source needs from the member. Its Retriever
 	// is nil if the member has no source.
 	Source source.Options

@@ -134,6 +134,7 @@ func (b *builder) setPlace(id string) {
 	b.asker.log = b.log
 	b.failures = failures.New(b.log)
 	record := b.cfg.Record
+	record.State, record.MinReady = membership.Joining, b.cfg.MinReady
 	record.Started, record.Source = b.o.Wall().UTC().Truncate(time.Millisecond), b.cfg.Source.Retriever != nil
 	b.place = (&place{
 		id: id, record: record, key: b.cfg.Layout.Member(id),
@@ -203,7 +204,7 @@ func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait
 	defer cancel()
 	for tries, began := 0, time.Now(); ; tries++ {
 		err := b.asker.patiently(ctx, "etcd to register the member", func(ctx context.Context) error {
-			return b.place.register(ctx, membership.Joining)
+			return b.place.register(ctx, b.place.record) // it is joining
 		})
 		var taken *membership.TakenError
 		if !errors.As(err, &taken) {
@@ -267,6 +268,10 @@ func (b *builder) assemble() {
 		timeout: cfg.Request, log: m.log,
 	}).prepare()
 	m.executor.stir = place.figures.stir
+	place.failing = b.newFailing(b.figuresInterval)
+	if cfg.Ready != nil {
+		place.readiness = newReadiness(cfg, m.loop.clock.Now, m.log, place.wake)
+	}
 	m.source = source.New(b.sourceOptions())
 	place.source = m.source
 }

@@ -21,7 +21,12 @@ type office struct {
 	resigned atomic.Int64     // the number of the term that this member gives up; any goroutine may set it
 	rest     rest             // the pause before it stands for coordinator again
 	before   *membership.View // the view that heed looked at last
+	vacant   time.Duration    // since when the office has been free for this member; 0: it was not, when stand looked
 }
+
+// readyFirst is for how long an unready member leaves a free office to a ready one. It can ask the source as well as
+// others, and so takes the office after that: the ready ones may be unable to (a Fetch hangs, or they are cut off).
+const readyFirst = 2 * time.Second
 
 // A member that resigned because a Fetch did not return pauses before it stands for coordinator again. The pause
 // doubles with each such term in a row, from leastRest to mostRest. Other members stand as soon as they see that the
@@ -104,17 +109,36 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	}
 	p.leaveOffice()
 	if taken {
+		p.vacant = 0
 		p.heedCoordinator(v)
 		return true
 	}
-	if yield || v.Members[p.id].State != membership.Active || p.rest.left(p.loop.clock.Now(), p.source.Hangs()) > 0 {
+	now := p.loop.clock.Now()
+	if p.vacant == 0 {
+		p.vacant = now
+	}
+	state := v.Members[p.id].State
+	switch {
+	case yield, state != membership.Active && state != membership.Unready, p.rest.left(now, p.source.Hangs()) > 0:
 		return true
+	case state == membership.Unready && now-p.vacant < readyFirst && p.readyOther(v):
+		return false // look again soon
 	}
 	won, err := p.registrar.StandForCoordinator(ctx, *reg)
 	if err != nil {
 		p.warn(ctx, "cannot stand for coordinator", err)
 	}
 	return won // the next view shows it; stand again if another member was faster, or etcd did not answer
+}
+
+// readyOther says whether a ready member could take the office in place of this one.
+func (p *place) readyOther(v *membership.View) bool {
+	for id, m := range v.Members {
+		if id != p.id && m.State == membership.Active && (m.Source || !p.hasSource) {
+			return true
+		}
+	}
+	return false
 }
 
 // giveUp leaves the office and deletes the coordinator's key. yield says that it leaves the office to a member with a

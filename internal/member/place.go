@@ -22,11 +22,12 @@ const memberFirst = 10 * time.Millisecond
 // place is this member's place among the members: its key with the lease, what the views say of it, and the office of
 // the coordinator.
 //
-// New makes it, with prepare, and uses grant and register to take the id; assemble sets core, source and figures. Start
-// then follows the group with onView, and starts run once the member has joined. Stop ends run, and calls giveBack.
+// New makes it, with prepare, and uses grant and register to take the id; assemble sets core, source and the other
+// parts that need the id. Start then follows the group with onView, and starts run once the member has joined. Stop
+// ends run, and calls giveBack.
 type place struct {
 	id        string
-	record    membership.Record // the record of its key, without the state
+	record    membership.Record // the record of its key while it is joining
 	key       string            // its key in etcd
 	registrar *membership.Registrar
 	grants    *grants
@@ -49,18 +50,23 @@ type place struct {
 	mu    sync.Mutex    // keeps the order of what is posted to the core
 	views chan struct{} // holds a token when run should look at last and reg
 	last  atomic.Pointer[membership.View]
-	first chan struct{} // closed at the first view in which this member is active
+	first chan struct{} // closed at the first view in which this member is active or unready
 	begun bool          // first is closed
 
 	back     []bool           // shards that this member does not own for now if they are empty; mu guards it
 	backWith *membership.View // the last view when back was set; mu guards it
 
 	joiners  chan struct{}      // holds a token when awaitOthers should look at last
-	activeAt time.Duration      // when this member first became active; mu guards it
+	activeAt time.Duration      // when this member first became active or unready; mu guards it
 	retake   chan time.Duration // holds the time at which run must apply the last view again
 
 	office // run's goroutine owns it, unless a field says otherwise
 	order  drainOrder
+
+	readiness *readiness // nil if the user has no Ready
+	failing   *failing   // run's goroutine owns it
+	unready   unreadiness
+	reasonAt  time.Duration // when this member's key was last written because it is unready; run's goroutine owns it
 }
 
 // told are the functions by which the place tells the member what concerns other parts too.
@@ -105,9 +111,7 @@ func (p *place) forgetLost() {
 }
 
 // register puts the member's key.
-func (p *place) register(ctx context.Context, state membership.State) error {
-	record := p.record
-	record.State = state
+func (p *place) register(ctx context.Context, record membership.Record) error {
 	reg, err := p.registrar.Register(ctx, record, p.keeper.ID())
 	if err != nil {
 		return err
@@ -133,7 +137,7 @@ func (p *place) setRegistration(reg *membership.Registration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reg.Store(reg)
-	if reg != nil && reg.Record.State == membership.Active && p.activeAt == 0 {
+	if reg != nil && reg.Record.State != membership.Joining && p.activeAt == 0 {
 		p.activeAt = p.loop.clock.Now()
 	}
 	p.applyLocked()

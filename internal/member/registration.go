@@ -21,6 +21,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 	interval := time.NewTicker(figuresInterval)
 	defer interval.Stop()
 	defer p.figures.timer.Stop()
+	defer p.failing.back.Stop()
 	p.figures.stir(p.loop.clock.Now())
 	retry, retake, rested := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -36,14 +37,20 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 			p.reregister(ctx, errors.Is(cause, lease.ErrGone))
 			continue
 		case <-interval.C:
-			p.figures.tick(ctx, p.reg.Load())
-			continue
+			if counted, ok := p.figures.tick(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted) {
+				continue
+			}
+		case <-p.failing.back.C:
+			if !p.failing.isBack() {
+				continue
+			}
 		case <-p.figures.stirred:
 			p.figures.plan()
 			continue
 		case <-p.figures.timer.C:
-			p.figures.look(ctx, p.reg.Load())
-			continue
+			if counted, ok := p.figures.look(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted) {
+				continue
+			}
 		case until := <-p.retake:
 			retake.Reset(max(until-p.loop.clock.Now(), 0))
 			continue
@@ -92,7 +99,11 @@ func (p *place) heed(ctx context.Context) int {
 		p.reregister(ctx, true) // true: the lease is probably gone, since key and slots go with it
 		return tooEarly
 	}
-	if !p.begun && v.Members[p.id].State == membership.Active {
+	if err := p.heedReadiness(ctx, v, *reg); err != nil {
+		p.warn(ctx, "cannot tell the other members whether this one is ready", err)
+		return failed
+	}
+	if state := v.Members[p.id].State; !p.begun && (state == membership.Active || state == membership.Unready) {
 		p.begun = true
 		close(p.first)
 	}
@@ -101,6 +112,7 @@ func (p *place) heed(ctx context.Context) int {
 	}
 	p.before = v
 	p.order.heed(p.log, p.id, v)
+	p.unready.heed(p.log, p.id, v)
 	if !p.stand(ctx, v) {
 		return failed
 	}
@@ -121,7 +133,11 @@ func (p *place) keepKey(ctx context.Context, v *membership.View, reg membership.
 		return false, nil
 	}
 	p.log.Warn("the member's key was overwritten; putting it again")
-	_, err = p.registrar.SetState(ctx, reg, membership.Active)
+	state := reg.Record.State
+	if state == membership.Joining { // it had joined by then, and the answer was lost
+		state = membership.Active
+	}
+	_, err = p.registrar.SetState(ctx, reg, state)
 	if errors.Is(err, membership.ErrGone) {
 		return false, nil
 	}
@@ -196,7 +212,7 @@ func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 	if err := p.grant(ctx); err != nil {
 		return false, err
 	}
-	if err := p.register(ctx, membership.Active); err != nil {
+	if err := p.register(ctx, p.standing()); err != nil {
 		return true, err
 	}
 	clear(p.former)

@@ -63,7 +63,8 @@ func (p *place) awaitOthers(ctx context.Context) error {
 	}
 }
 
-// others returns the create revisions of the members other than id that are joining, and whether another one is active.
+// others returns the create revisions of the members other than id that are joining, and whether another one is active
+// or unready: such a member has joined, and owns shards, or will as soon as it is ready.
 func others(v *membership.View, id string) (joining map[string]int64, active bool) {
 	joining = map[string]int64{}
 	for other, m := range v.Members {
@@ -71,7 +72,7 @@ func others(v *membership.View, id string) (joining map[string]int64, active boo
 		case other == id:
 		case m.State == membership.Joining:
 			joining[other] = m.CreateRevision
-		case m.State == membership.Active:
+		case m.State == membership.Active, m.State == membership.Unready:
 			active = true
 		}
 	}
@@ -90,8 +91,8 @@ func (p *place) forming(v *membership.View) bool {
 }
 
 // waits reports whether this member claims nothing for now, because it is joining, or because it is new and others are
-// joining. It keeps what it has. until is when it claims again at the latest; 0: when a view shows it active. The
-// caller holds p.mu.
+// joining. It keeps what it has. until is when it claims again at the latest; 0: when a view shows that it has joined.
+// The caller holds p.mu.
 func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
 	if p.activeAt == 0 || v.Members[p.id].State == membership.Joining {
 		return true, 0

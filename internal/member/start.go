@@ -13,9 +13,9 @@ import (
 )
 
 // Start runs the member, and returns when it has joined: it has called the source's Setup, has waited for others that
-// join, is active, and knows that the others see it. In a fresh app with a source, the source has been fetched as well.
-// Start is called once, after New. After an error the member has ended, and nothing is left behind. ctx bounds the
-// start only.
+// join, is active, or unready if Ready says so, and knows that the others see it. In a fresh app with a source, the
+// source has been fetched as well. Start is called once, after New. After an error the member has ended, and nothing is
+// left behind. ctx bounds the start only.
 func (m *Member) Start(ctx context.Context) error {
 	m.mu.Lock()
 	m.ran = true
@@ -42,8 +42,11 @@ func (m *Member) Start(ctx context.Context) error {
 	return nil
 }
 
-// join follows the group, sets up the source, and becomes active.
+// join follows the group, sets up the source, and becomes active, or unready.
 func (m *Member) join(ctx context.Context) error {
+	if m.place.readiness != nil {
+		m.tasks.run(func() { m.place.readiness.run(m.placing) })
+	}
 	m.tasks.run(func() {
 		m.place.registrar.Group.FollowFeed(m.working, m.hub.FeedApart, m.place.onView)
 	})
@@ -63,9 +66,19 @@ func (m *Member) join(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := m.awaitReady(ctx); err != nil {
+		return err
+	}
 	var reg membership.Registration
+	why := m.place.whyNotReady()
 	err = m.asker.patiently(ctx, "etcd to make the member active", func(ctx context.Context) (err error) {
-		reg, err = m.place.registrar.Activate(ctx, *m.place.reg.Load())
+		reg = *m.place.reg.Load()
+		if why == "" {
+			reg, err = m.place.registrar.Activate(ctx, reg)
+			return err
+		}
+		reg.Record.Reason = why
+		reg, err = m.place.registrar.SetState(ctx, reg, membership.Unready)
 		return err
 	})
 	switch {
@@ -78,11 +91,36 @@ func (m *Member) join(ctx context.Context) error {
 		return etcd.Unreachable(ctx, err)
 	}
 	m.place.setRegistration(&reg)
+	if why != "" {
+		m.log.Warn("joined, but not ready: this member takes nothing until it is ready, unless too few others are",
+			zap.String("reason", why), zap.Duration("asked_every", m.cfg.ReadyInterval))
+		return nil
+	}
 	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
 	return nil
 }
 
-// settle waits until a view shows the member active and, in a fresh app with a source, until the first fetch is over.
+// awaitReady waits for the first answer of the user's Ready, so that a member that cannot work takes nothing from the
+// others. The answer is bounded in time, whatever Ready does.
+func (m *Member) awaitReady(ctx context.Context) error {
+	r := m.place.readiness
+	if r == nil {
+		return nil
+	}
+	return During(ctx, m.log, "the first answer of Ready", upTo(r.limit), func() error {
+		select {
+		case <-r.decided:
+			return nil
+		case <-m.done:
+			return m.Err()
+		case <-ctx.Done():
+			return fmt.Errorf("ask whether the member is ready: %w", context.Cause(ctx))
+		}
+	})
+}
+
+// settle waits until a view shows that the member has joined and, in a fresh app with a source, until the first fetch
+// is over.
 func (m *Member) settle(ctx context.Context) error {
 	err := During(ctx, m.log, "the group to see the member", nil, func() error {
 		select {

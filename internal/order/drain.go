@@ -24,6 +24,12 @@ func (d *Desk) Drain(ctx context.Context, member string, absent bool) error {
 	case !absent && !roll.View.Known(member):
 		return picture.ErrNotFound
 	case roll.View.LastToTake(member):
+		for _, m := range roll.Members() {
+			if m.ID != member && m.Reason != "" && m.Drain == "" {
+				return fmt.Errorf("%w: %s could take what it has, but is not ready (%s); "+
+					"start another member, or undrain one, first", ErrLastMember, m.ID, m.Reason)
+			}
+		}
 		return fmt.Errorf("%w: nobody could take what it has, so the order would be ignored; "+
 			"start another member, or undrain one, first", ErrLastMember)
 	}

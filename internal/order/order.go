@@ -12,8 +12,9 @@ import (
 
 // Errors that a caller can test for with errors.Is.
 var (
-	// ErrLastMember says that nobody would be left who takes any resource, so that all drains would be ignored.
-	ErrLastMember = errors.New("every other member is drained, or there is none")
+	// ErrLastMember says that nobody would be left who takes any resource, so that all drains would be ignored, or only
+	// members that are not ready.
+	ErrLastMember = errors.New("every other member is drained or not ready, or there is none")
 	// ErrNoSource says that no live member has a source, so that nobody would carry out an order about it.
 	ErrNoSource = errors.New("no live member has a source")
 	// ErrNotAccepted says that the coordinator refused to make the removals which were held: others are held by now.

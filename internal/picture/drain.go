@@ -77,7 +77,9 @@ func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
 		switch {
 		case !live:
 			return []int{}, "", nil
-		case m.State != membership.Active:
+		case m.State == membership.Unready && !view.UnreadyIgnored():
+			return nil, "it is not ready: " + reasonOf(m), nil
+		case m.State != membership.Active && m.State != membership.Unready:
 			return nil, fmt.Sprintf("it is %s", m.State), nil
 		}
 		mine := []int{}

@@ -177,6 +177,7 @@ type Status struct {
 	Misplaced   int // another member than the owner has the claim
 	Coordinator string
 	Drains      []Drain
+	Unready     []Unready // the members that say that they are not ready, sorted by id
 	Source      record.Source
 	Corrupt     int // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
 	Revision    int64
@@ -186,7 +187,7 @@ type Status struct {
 func (p *Picture) Status() Status {
 	s := Status{
 		Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Drains: drains(p.view), Source: p.source,
-		Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
+		Unready: unready(p.view), Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
 	}
 	for id, e := range p.entries {
 		if !e.Wanted() {

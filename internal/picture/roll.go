@@ -56,6 +56,7 @@ type Member struct {
 	ID        string
 	State     string // a membership.State
 	Drain     string // as DrainOf returns it
+	Reason    string // why it says that it is not ready, also where that is ignored; empty if it is ready
 	Weight    int
 	Slots     []int
 	Address   string
@@ -76,10 +77,36 @@ func (l *Roll) Members() []Member {
 		all = append(all, Member{
 			ID: id, State: string(l.View.StateOf(id)), Drain: DrainOf(l.View, id), Weight: m.Weight, Slots: m.Slots,
 			Address: m.Address, Version: m.Version, Started: m.Started,
-			Shards: shards[id], Resources: l.figures[id].Claims,
+			Shards: shards[id], Resources: l.figures[id].Claims, Reason: reasonOf(m),
 		})
 	}
 	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// Unready is a member that says that it is not ready.
+type Unready struct {
+	Member  string
+	Reason  string // never empty
+	Ignored bool   // too few members are ready, so it counts as one that is
+}
+
+// reasonOf returns why a member says that it is not ready; "" if it does not say that.
+func reasonOf(m membership.Member) string {
+	if m.State == membership.Unready && m.Reason == "" { // another version may give no reason
+		return "it gives no reason"
+	}
+	return m.Reason
+}
+
+func unready(v *membership.View) []Unready {
+	all := []Unready{}
+	for id, m := range v.Members {
+		if m.State == membership.Unready {
+			all = append(all, Unready{Member: id, Reason: reasonOf(m), Ignored: v.UnreadyIgnored()})
+		}
+	}
+	slices.SortFunc(all, func(a, b Unready) int { return cmp.Compare(a.Member, b.Member) })
 	return all
 }
 

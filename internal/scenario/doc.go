@@ -10,6 +10,7 @@
 //   - etcd: what may happen to etcd and to the way there
 //   - keys, claims, leases: what may happen to the keys below an app's prefix
 //   - client, drain, verify: what operators do and see
+//   - ready: members that say that they cannot work
 //   - log: what is logged, and what must not be
 //   - original: the behaviour of the library for Node that this one replaces
 //   - stage: what the tests share
