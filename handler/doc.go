@@ -7,6 +7,8 @@
 //   - Exec runs one process per resource. A guard process kills it when the claim ends or the agent dies (docs/exec.md
 //     is the contract).
 //   - Printer writes one line per call, to show what DRM would do.
+//   - ReadyURL and ReadyExec are no handlers: they ask a service, or a program, whether the member can work, and are
+//     for drm.Config.Ready.
 //
 // Middleware (Timeout, Retry, Recover, Log) wraps a handler in another one; Chain applies several. A wrapped handler
 // has an Update exactly if the original has one, because DRM treats changed data differently for handlers with Update

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 
@@ -59,7 +60,7 @@ func agentCommand() *cli.Command {
 		Name:        "agent",
 		Usage:       "run one member, which handles its share of the app's resources",
 		Description: strings.TrimSpace(agentDescription),
-		Flags:       append(append(memberFlags(), sourceFlags()...), handlerFlags()...),
+		Flags:       slices.Concat(memberFlags(), sourceFlags(), handlerFlags(), readyFlags()),
 		Action:      runAgent,
 	}
 }
@@ -179,7 +180,16 @@ func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	if err := sourceConfig(c, cfg); err != nil {
 		return nil, err
 	}
-	return handlerConfig(c, cfg)
+	closeHandler, err := handlerConfig(c, cfg)
+	if err != nil {
+		return nil, err
+	}
+	closeReady, err := readyConfig(c, cfg)
+	if err != nil {
+		closeHandler()
+		return nil, err
+	}
+	return func() { closeReady(); closeHandler() }, nil
 }
 
 // memberConfig sets what the flags say of the member itself. It refuses values that the library takes for "the

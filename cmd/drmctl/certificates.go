@@ -43,7 +43,7 @@ func (f pemFlags) agentFlags(url string) []cli.Flag {
 
 // certificates are the files that a command has opened. They are in the app's metadata, because each flag is read where
 // it is used.
-type certificates struct{ files []*tlsfiles.Files }
+type certificates struct{ files map[pemFlags]*tlsfiles.Files }
 
 const certificatesKey = "certificates"
 
@@ -60,6 +60,17 @@ func openCertificates(c *cli.Context, flags pemFlags, log *zap.Logger) (get func
 	if log == nil {
 		log = zap.New(notes{c})
 	}
+	opened, ok := c.App.Metadata[certificatesKey].(*certificates)
+	if !ok {
+		opened = &certificates{files: map[pemFlags]*tlsfiles.Files{}}
+		if c.App.Metadata == nil {
+			c.App.Metadata = map[string]any{}
+		}
+		c.App.Metadata[certificatesKey] = opened
+	}
+	if files := opened.files[flags]; files != nil { // --handler-url and --ready-url use the same ones
+		return files.TLS, nil
+	}
 	files, err := tlsfiles.Open(paths, flags.of, log)
 	if err != nil {
 		if bad, ok := errors.AsType[*tlsfiles.Error](err); ok {
@@ -68,15 +79,7 @@ func openCertificates(c *cli.Context, flags pemFlags, log *zap.Logger) (get func
 		}
 		return nil, err
 	}
-	opened, ok := c.App.Metadata[certificatesKey].(*certificates)
-	if !ok {
-		opened = &certificates{}
-		if c.App.Metadata == nil {
-			c.App.Metadata = map[string]any{}
-		}
-		c.App.Metadata[certificatesKey] = opened
-	}
-	opened.files = append(opened.files, files)
+	opened.files[flags] = files
 	return files.TLS, nil
 }
 

@@ -37,9 +37,10 @@ var needs = map[string][]need{
 		{flagRemovalPolicy, []string{flagSourceURL, flagSourceFile}},
 		{flagPoll, []string{flagSourceURL, flagSourceFile}},
 		{flagHandlerHeader, []string{flagHandlerURL}},
-		{flagHandlerCACert, []string{flagHandlerURL}},
-		{flagHandlerCert, []string{flagHandlerURL}},
-		{flagHandlerKey, []string{flagHandlerURL}},
+		{flagHandlerCACert, []string{flagHandlerURL, flagReadyURL}},
+		{flagHandlerCert, []string{flagHandlerURL, flagReadyURL}},
+		{flagHandlerKey, []string{flagHandlerURL, flagReadyURL}},
+		{flagReadyAfter, []string{flagReadyURL, flagReadyExec}},
 		{flagHandlerGrace, []string{flagHandlerExec}},
 		{flagExecOutput, []string{flagHandlerExec}},
 	},
@@ -68,6 +69,7 @@ var rivals = map[string][][]string{
 	"agent": {
 		{flagSourceURL, flagSourceFile, flagAllocateOnly},
 		{flagHandlerURL, flagHandlerExec, flagHandlerLog},
+		{flagReadyURL, flagReadyExec},
 	},
 	"assignments": {
 		{flagUnassigned, flagFailed},

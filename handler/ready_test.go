@@ -1,0 +1,233 @@
+package handler_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"os/exec"
+	"runtime"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/handler"
+)
+
+func TestAURLIsReadyIfItAnswersASuccess(t *testing.T) {
+	var answer http.HandlerFunc
+	asked := make(chan *http.Request, 1)
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		select {
+		case asked <- r:
+		default:
+		}
+		answer(w, r)
+	}))
+	defer server.Close()
+	address := strings.TrimPrefix(server.URL, "http://")
+	r := must[*handler.ReadyURL](t)(handler.NewReadyURL(handler.WebhookConfig{
+		URL:    "http://joe:pa55word@" + address + "/healthz?key=s3cret-key",
+		Header: http.Header{"X-Custom": {"hush-hush"}},
+	}))
+	defer r.Close()
+	for _, tt := range []struct {
+		name   string
+		answer http.HandlerFunc
+		want   string // part of the error; "" if there is none
+	}{
+		{"200", func(http.ResponseWriter, *http.Request) {}, ""},
+		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, ""},
+		{
+			"500", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no\n database", 500) },
+			`status 500 Internal Server Error: "no database"`,
+		},
+		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "check the path"},
+		{
+			"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) },
+			"redirects are not followed",
+		},
+		{
+			"a body that repeats the secrets",
+			func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "joe pa55word s3cret-key hush-hush", 503) },
+			"REDACTED REDACTED REDACTED",
+		},
+		{"a success whose body never ends", func(w http.ResponseWriter, r *http.Request) {
+			w.WriteHeader(http.StatusOK)
+			_ = http.NewResponseController(w).Flush()
+			<-r.Context().Done()
+		}, ""},
+		{"a refusal of many bytes", func(w http.ResponseWriter, _ *http.Request) {
+			http.Error(w, strings.Repeat("x", 1<<20), 503)
+		}, "xxx…"},
+	} {
+		answer = tt.answer
+		err := r.Ready(t.Context())
+		if tt.want == "" && err != nil || tt.want != "" && (err == nil || !strings.Contains(err.Error(), tt.want)) {
+			t.Errorf("%s: %v, want %q", tt.name, err, tt.want)
+		}
+		if err != nil && (strings.Contains(err.Error(), "pa55word") || strings.Contains(err.Error(), "s3cret-key") ||
+			strings.Contains(err.Error(), "hush-hush") || len(err.Error()) > 500) {
+			t.Errorf("%s: it shows a secret, or too much: %v", tt.name, err)
+		}
+		req := <-asked
+		name, password, _ := req.BasicAuth()
+		if req.Method != http.MethodGet || name != "joe" || password != "pa55word" ||
+			req.Header.Get("X-Custom") != "hush-hush" ||
+			req.URL.Path != "/healthz" ||
+			req.Header.Get("Content-Type") != "" {
+			t.Errorf("%s: asked %s %v %v", tt.name, req.Method, req.URL, req.Header)
+		}
+	}
+	answer = func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }
+	short, cancel := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, errors.New("too late"))
+	defer cancel()
+	if err := r.Ready(short); err == nil || !strings.Contains(err.Error(), "too late") {
+		t.Errorf("of one that does not answer: %v", err)
+	}
+}
+
+func TestAURLThatCannotBeAskedIsRefused(t *testing.T) {
+	_, err := handler.NewReadyURL(handler.WebhookConfig{URL: "ftp://x"})
+	wantInputError(t, err, "URL")
+	r := must[*handler.ReadyURL](t)(handler.NewReadyURL(handler.WebhookConfig{URL: "http://127.0.0.1:1/healthz"}))
+	defer r.Close()
+	if err := r.Ready(t.Context()); err == nil || !strings.Contains(err.Error(), "GET http://127.0.0.1:1/healthz: ") {
+		t.Error(err)
+	}
+}
+
+func init() {
+	programs["ready"] = func(args []string) int {
+		fmt.Println("looking")
+		fmt.Fprintln(os.Stderr, strings.Join(args[1:], " "), os.Getenv("DRM_PASSWORD"))
+		fmt.Println(" ")
+		if args[0] == "0" {
+			return 0
+		}
+		return 3
+	}
+	programs["hang"] = func(args []string) int {
+		conn, err := net.Dial("tcp", args[0])
+		if err != nil {
+			return 1
+		}
+		_, _ = conn.Read(make([]byte, 1))
+		return 0
+	}
+	programs["reaping"] = reaping
+}
+
+// reaping is an agent that takes the exit statuses of orphans, and asks a program again and again.
+func reaping([]string) int {
+	e, err := handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true})
+	if err == nil {
+		defer e.Close(context.Background())
+		c := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(time.Hour))
+		err = e.Handle(context.Background(), c) // from now on it reaps
+	}
+	if err == nil {
+		var r *handler.ReadyExec
+		if r, err = handler.NewReadyExec([]string{"true"}, e); err == nil {
+			var asking errgroup.Group
+			for range 8 {
+				asking.Go(func() error {
+					for range 100 {
+						if err := r.Ready(context.Background()); err != nil {
+							return err
+						}
+					}
+					return nil
+				})
+			}
+			err = asking.Wait()
+		}
+	}
+	if err != nil {
+		fmt.Println(err)
+		return 1
+	}
+	return 0
+}
+
+func TestAnExecDoesNotReapTheProgramsBesideIt(t *testing.T) {
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux reaps")
+	}
+	if out, err := exec.Command(os.Args[0], "reaping").CombinedOutput(); err != nil {
+		t.Errorf("%v: %s", err, out)
+	}
+}
+
+func readyExec(t *testing.T, beside *handler.Exec, command ...string) *handler.ReadyExec {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return must[*handler.ReadyExec](t)(handler.NewReadyExec(append([]string{self}, command...), beside))
+}
+
+func TestAProgramIsReadyIfItsExitCodeIsZero(t *testing.T) {
+	t.Setenv("DRM_PASSWORD", "s3cret")
+	if err := readyExec(t, nil, "ready", "0").Ready(t.Context()); err != nil {
+		t.Error(err)
+	}
+	err := readyExec(t, nil, "ready", "1", "no", "database").Ready(t.Context())
+	if err == nil || !strings.HasSuffix(err.Error(), "exit status 3: no database") {
+		t.Error(err)
+	}
+	err = readyExec(t, nil, "ready", "1", strings.Repeat("long ", 10_000)).Ready(t.Context())
+	if err == nil || len(err.Error()) > 600 || !strings.HasSuffix(err.Error(), "…") {
+		t.Errorf("a line of 50,000 bytes: %v", err)
+	}
+	missing := must[*handler.ReadyExec](t)(handler.NewReadyExec([]string{"/does/not/exist"}, nil))
+	if err := missing.Ready(t.Context()); !errors.Is(err, os.ErrNotExist) {
+		t.Error(err)
+	}
+	_, err = handler.NewReadyExec([]string{""}, nil)
+	wantInputError(t, err, "command")
+	_, err = handler.NewReadyExec([]string{"x", "\x00"}, nil)
+	wantInputError(t, err, "command")
+}
+
+func TestAProgramThatHangsIsKilledWithItsGroup(t *testing.T) {
+	if runtime.GOOS == "windows" {
+		t.Skip("there are no process groups")
+	}
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	// The shell waits for a child that hangs; only a kill of the whole group ends that child.
+	r := must[*handler.ReadyExec](t)(handler.NewReadyExec(
+		[]string{"sh", "-c", `"$0" hang "$1"; exit 0`, self, l.Addr().String()}, nil))
+	ctx, cancel := context.WithCancelCause(t.Context())
+	result := make(chan error, 1)
+	go func() { result <- r.Ready(ctx) }()
+	child, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer child.Close()
+	cancel(errors.New("no answer within 5s"))
+	if err := await(t, result, "the end of the program"); err == nil ||
+		!strings.Contains(err.Error(), "sh: no answer within 5s, and was killed") {
+		t.Error(err)
+	}
+	_ = child.SetReadDeadline(time.Now().Add(patience))
+	if _, err := child.Read(make([]byte, 1)); errors.Is(err, os.ErrDeadlineExceeded) {
+		t.Error("its child lives on")
+	}
+}
