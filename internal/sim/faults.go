@@ -84,6 +84,10 @@ func (w *world) change(f Fault) bool {
 		m.drains++
 		w.reassign()
 		w.after(f.For, func() { m.drains--; w.reassign() })
+	case Unready:
+		m.unready++
+		w.reassign()
+		w.after(f.For, func() { m.unready--; w.reassign() })
 	case Leave:
 		if !m.up || m.stopping || m.paused {
 			return false
@@ -198,16 +202,26 @@ func (w *world) shardOf(r int) int { return r % w.plan.Shards }
 // reassign makes a new view and sends it to everyone.
 func (w *world) reassign() {
 	w.view++
-	var live []int
+	var live, ready []int
 	for _, drained := range []bool{false, true} { // if nobody is eligible, drains are ignored
 		for i, m := range w.members {
 			if m.isMember() && (drained || m.drains == 0) {
 				live = append(live, i)
+				if m.unready == 0 {
+					ready = append(ready, i)
+				}
 			}
 		}
 		if len(live) > 0 {
 			break
 		}
+	}
+	there := len(live)
+	if 2*len(ready) >= len(live) { // otherwise, unreadiness is ignored
+		live = ready
+	}
+	if there > 0 && len(live) == 0 {
+		w.fail("nobody owns anything, though %d members are there", there)
 	}
 	for s := range w.owners {
 		w.owners[s] = -1

@@ -19,6 +19,7 @@ type member struct {
 	up, paused, cut bool
 	deaf, stalls    int // reasons why it hears nothing of etcd, or no news
 	drains, keyless int // reasons why it gets no shards
+	unready         int // reasons why it cannot work
 	pausedAt, cutAt time.Duration
 	apart           bool          // whether it was out of touch with etcd after the last step
 	apartAt         time.Duration // when it was out of touch last

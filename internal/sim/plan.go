@@ -64,6 +64,7 @@ const (
 	Busy                      // member: its loop is busy for For; its leases' keepers and its handlers go on
 	BlockLog                  // member: writes to its log block for For
 	Give                      // resource: it is moved to another member without its shard, for For, or for ever with 0
+	Unready                   // member: it says for For that it cannot work; it gets no shards if enough others can
 	kinds
 )
 
@@ -71,7 +72,7 @@ var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact",
 	"break",
 	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
-	"busy", "block-log", "give",
+	"busy", "block-log", "give", "unready",
 }
 
 func (k Kind) String() string { return kindNames[k] }
