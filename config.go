@@ -348,6 +348,9 @@ type Config struct {
 	Logger *zap.Logger
 	// LoggerFields are added to each line that DRM logs.
 	LoggerFields []zap.Field
+	// Health tells how the member is, also while Start waits for something: for probes from outside. Make one with
+	// new(Health), and give it to one member at a time. Default: Start makes one, which Manager.Health returns.
+	Health *Health
 }
 
 // ClientConfig is what NewClient needs to know.

@@ -44,6 +44,9 @@ func (c Config) withDefaults() (Config, error) {
 	if c.Logger == nil {
 		c.Logger = zap.NewNop()
 	}
+	if c.Health == nil {
+		c.Health = new(Health)
+	}
 	return c, nil
 }
 

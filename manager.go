@@ -48,6 +48,21 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	m := &Manager{cfg: cfg, layout: keys.New(cfg.Prefix, cfg.App)}
+	if !cfg.Health.begin() {
+		return nil, fmt.Errorf("config: %w", &InputError{
+			Field: "Health", Value: "that of another member", Want: "a Health of its own",
+		})
+	}
+	if err := m.start(ctx); err != nil {
+		cfg.Health.end(err)
+		return nil, err
+	}
+	return m, nil
+}
+
+// start does the work of Start. After an error nothing is left behind.
+func (m *Manager) start(ctx context.Context) error {
+	cfg := &m.cfg
 	log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))
 	log = log.With(zap.String("app", cfg.App))
 	own := false
@@ -57,30 +72,30 @@ func Start(ctx context.Context, cfg Config) (*Manager, error) {
 		}
 		logs.Close(usercode.Grace) // a sink that blocks is left behind
 	}
-	err = member.During(ctx, log, "etcd to answer", endpointsOf(cfg.Etcd), func() (err error) {
+	err := member.During(ctx, log, &cfg.Health.board, etcdToAnswer(cfg.Etcd), func() (err error) {
 		m.client, own, err = etcd.Connect(ctx, cfg.Etcd.inner(), m.layout.Config(), true)
 		return err
 	})
 	if err != nil {
 		closed()
-		return nil, err
+		return err
 	}
 	options := member.OptionsFrom(ctx)
 	m.member, err = member.New(ctx, m.memberConfig(log, closed), options)
 	var shards *appconfig.ShardsError
 	switch {
 	case errors.As(err, &shards):
-		return nil, shardsInput(shards)
+		return shardsInput(shards)
 	case err != nil:
-		return nil, err
+		return err
 	}
 	if err := m.member.Start(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if options.Observe != nil {
 		options.Observe(m.member.Probe())
 	}
-	return m, nil
+	return nil
 }
 
 // memberConfig is the part of the Config that the member needs.
@@ -106,6 +121,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Ready: readyCheck(c.Ready), ReadyInterval: c.ReadyInterval, UnreadyAfter: c.UnreadyAfter,
 		ReadyAfter: c.ReadyAfter, MinReady: c.MinReady, FailedShare: max(c.FailedShare, 0), // Never is below 0
 		Source: m.sourceOptions(), Log: log, InUse: idInUse, Close: closed,
+		Board: &c.Health.board, Joined: func() { c.Health.manager.Store(m) },
 	}
 }
 
@@ -129,6 +145,9 @@ func (m *Manager) sourceOptions() source.Options {
 
 // ID is the member's id: Config.ID, or the default that Start chose.
 func (m *Manager) ID() string { return m.member.ID() }
+
+// Health tells how the member is: Config.Health, or else one that Start has made.
+func (m *Manager) Health() *Health { return m.cfg.Health }
 
 // Done is closed when the manager has ended: after Stop, or because of the error that Err tells.
 func (m *Manager) Done() <-chan struct{} { return m.member.Done() }
@@ -203,8 +222,8 @@ func (m *Manager) Held() []Assignment {
 	all := make([]Assignment, len(held))
 	for i, h := range held {
 		all[i] = Assignment{
-			Resource: h.ID, Shard: h.Shard, Expected: h.Expected, Member: m.ID(),
-			State: StateActive, Token: h.Token, Since: h.Since,
+			Resource: h.Claim.ID, Shard: h.Shard, Expected: h.Expected, Member: m.ID(),
+			State: StateActive, Token: h.Claim.Token, Since: h.Since,
 		}
 		if h.Failed {
 			all[i].State, all[i].Error = StateFailed, h.Error
@@ -269,9 +288,9 @@ func idInUse(taken *membership.TakenError) error {
 	return &IDInUseError{ID: taken.Holder.ID, Address: taken.Holder.Address, Since: taken.Holder.Started}
 }
 
-// endpointsOf returns the fields of the log line that says that a start waits for etcd.
-func endpointsOf(c EtcdConfig) func() []zap.Field {
-	return func() []zap.Field {
-		return []zap.Field{zap.Strings("endpoints", c.Endpoints), zap.Duration("at_most", c.DialTimeout)}
-	}
+// etcdToAnswer is the first thing that a start waits for.
+func etcdToAnswer(c EtcdConfig) member.Wait {
+	return member.Wait{For: "etcd to answer", AtMost: c.DialTimeout, More: func() []zap.Field {
+		return []zap.Field{zap.Strings("endpoints", c.Endpoints)}
+	}}
 }

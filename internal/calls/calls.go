@@ -169,6 +169,16 @@ func (cs *Calls) Find(shard int, id string, token int64) *Handling {
 	return nil
 }
 
+// ClaimOf returns the claim under which the handler has a resource, with the data that it was last given; ok is false
+// if the handler does not have the resource.
+func (cs *Calls) ClaimOf(shard int, id string) (c Claim, ok bool) {
+	h := cs.handlings.of(shard, id)
+	if h == nil {
+		return Claim{}, false
+	}
+	return h.claim, true
+}
+
 // Longest describes the calls that have been in progress for longest, at most that many.
 func (cs *Calls) Longest(most int) []string {
 	type running struct {

@@ -21,13 +21,26 @@ func (c *Core) Handled() []Handled {
 	var list []Handled
 	for r := range c.resources() {
 		if c.isHandled(r) {
-			list = append(list, Handled{
-				ID: r.id, Shard: r.sh.number, Token: r.claim.token, Since: r.told.since,
-				Ailing: r.handling.ailing, Err: r.told.err,
-			})
+			list = append(list, c.handled(r))
 		}
 	}
 	return list
+}
+
+// HandledOne is Handled for one resource; ok is false if it is not handled.
+func (c *Core) HandledOne(number int, id string) (h Handled, ok bool) {
+	r := c.find(c.now, number, id)
+	if r == nil || !c.isHandled(r) {
+		return Handled{}, false
+	}
+	return c.handled(r), true
+}
+
+func (c *Core) handled(r *resource) Handled {
+	return Handled{
+		ID: r.id, Shard: r.sh.number, Token: r.claim.token, Since: r.told.since,
+		Ailing: r.handling.ailing, Err: r.told.err,
+	}
 }
 
 // isHandled says whether Handle has succeeded under the claim, which is valid, and nothing has ended it since.

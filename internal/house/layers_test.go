@@ -33,9 +33,9 @@ var layers = []struct {
 	packages []string
 }{
 	{"ground", []string{
-		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/hint",
-		"internal/journal", "internal/jsontext", "internal/pace", "internal/ready", "internal/secrets",
-		"internal/tlsfiles", "internal/usercode", "internal/wire",
+		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/health",
+		"internal/hint", "internal/journal", "internal/jsontext", "internal/listen", "internal/pace",
+		"internal/ready", "internal/secrets", "internal/tlsfiles", "internal/usercode", "internal/wire",
 	}},
 	{"words", []string{
 		"internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",
@@ -47,7 +47,7 @@ var layers = []struct {
 	{"parts", []string{"internal/calls", "internal/picture", "internal/source"}},
 	{"member", []string{"internal/member", "internal/order"}},
 	{"root", []string{"."}},
-	{"adapters", []string{"handler", "retriever"}},
+	{"adapters", []string{"handler", "httpapi", "retriever"}},
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},
 	{"command", []string{"cmd/drmctl"}},
 	{"tests", []string{ // only test files import these

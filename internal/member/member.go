@@ -22,9 +22,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/health"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // Config is what a member needs to know. The root package checks the values and sets their defaults; a field may be
@@ -78,9 +80,13 @@ type Config struct {
 	// is nil if the member has no source.
 	Source source.Options
 
-	Log *zap.Logger // nobody waits for its sink
+	Log   *zap.Logger   // nobody waits for its sink
+	Board *health.Board // shows how far the member is; nil if nobody looks
 	// InUse makes the error which says that another live member has this member's id.
 	InUse func(*membership.TakenError) error
+	// Joined is called once, when the member has joined, and Start waits only for others to see it. Nil: nobody is
+	// told.
+	Joined func()
 	// Close is called once, when nothing of the member uses Client or Log any more; also if New fails.
 	Close func()
 }
@@ -139,10 +145,9 @@ func (m *Member) Refetch() { m.source.Refetch() }
 
 // Held is a resource that a member handles.
 type Held struct {
-	ID       string
+	Claim    calls.Claim // with the id, the data and the token
 	Shard    int
-	Expected string // the owner by the last view; "" if the member has no view yet
-	Token    int64
+	Expected string    // the owner by the last view; "" if the member has no view yet
 	Since    time.Time // when it became active, or failed
 	Failed   bool      // the handler has reported that what it started fails
 	Error    string    // the reason that the handler reported
@@ -154,11 +159,9 @@ func (m *Member) Held() []Held {
 	m.loop.ask(func(now time.Duration) {
 		epoch := m.executor.epoch(now)
 		for _, h := range m.core.Handled() {
-			one := Held{ID: h.ID, Shard: h.Shard, Token: h.Token, Since: epoch.Add(h.Since)}
-			if h.Ailing {
-				one.Failed, one.Error = true, h.Err
+			if one, ok := m.held(epoch, h); ok {
+				held = append(held, one)
 			}
-			held = append(held, one)
 		}
 	})
 	if v := m.place.last.Load(); v != nil {
@@ -167,6 +170,33 @@ func (m *Member) Held() []Held {
 		}
 	}
 	return held
+}
+
+// HeldOne is Held for one resource; ok is false if the member does not handle it now.
+func (m *Member) HeldOne(id string) (held Held, ok bool) {
+	number := shard.Of(id, m.app.Shards)
+	m.loop.ask(func(now time.Duration) {
+		if h, handled := m.core.HandledOne(number, id); handled {
+			held, ok = m.held(m.executor.epoch(now), h)
+		}
+	})
+	if v := m.place.last.Load(); v != nil && ok {
+		held.Expected = v.Owner(held.Shard)
+	}
+	return held, ok
+}
+
+// held adds to what the core knows of a resource what the handler was given. The loop calls it.
+func (m *Member) held(epoch time.Time, h core.Handled) (one Held, ok bool) {
+	claim, ok := m.executor.calls.ClaimOf(h.Shard, h.ID)
+	if !ok {
+		return Held{}, false // this cannot be: the handler has what is handled
+	}
+	one = Held{Claim: claim, Shard: h.Shard, Since: epoch.Add(h.Since)}
+	if h.Ailing {
+		one.Failed, one.Error = true, h.Err
+	}
+	return one, true
 }
 
 // count asks the loop for the member's figures.

@@ -43,7 +43,8 @@ func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 	m.working, m.endWork = context.WithCancel(context.Background())
 	m.staying, m.leave = context.WithCancel(context.Background())
 	m.placing, m.endPlace = context.WithCancel(context.Background())
-	m.asker, m.figuresInterval = asker{client: cfg.Client, timeout: cfg.Request, log: cfg.Log}, o.StatsInterval
+	m.asker = asker{client: cfg.Client, timeout: cfg.Request, log: cfg.Log, board: cfg.Board}
+	m.figuresInterval = o.StatsInterval
 	b := builder{m, o}
 	defer func() {
 		if err != nil {
@@ -148,7 +149,7 @@ func (b *builder) setPlace(id string) {
 		},
 		joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
 		hasSource: b.cfg.Source.Retriever != nil, log: b.log, terms: b.handling,
-		told: told{failed: b.fail, firstFetch: b.fetched, inUse: b.cfg.InUse},
+		told: told{failed: b.fail, firstFetch: b.fetched, inUse: b.cfg.InUse, board: b.cfg.Board},
 	}).prepare()
 }
 
@@ -202,6 +203,8 @@ func (b *builder) takeTTL() {
 func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait bool) (*membership.TakenError, error) {
 	waiting, cancel := context.WithTimeout(ctx, within)
 	defer cancel()
+	w := idWait{log: b.log, board: b.cfg.Board, id: b.place.id, anyID: b.cfg.AnyID, within: within}
+	defer w.end()
 	for tries, began := 0, time.Now(); ; tries++ {
 		err := b.asker.patiently(ctx, "etcd to register the member", func(ctx context.Context) error {
 			return b.place.register(ctx, b.place.record) // it is joining
@@ -211,9 +214,7 @@ func (b *builder) registerWithin(ctx context.Context, within time.Duration, wait
 			return nil, err
 		}
 		if wait && tries == 0 {
-			b.log.Info("the member id is in use; waiting until it is free, in case its member has died",
-				zap.String("id", b.place.id), zap.String("address", taken.Holder.Address),
-				zap.Time("since", taken.Holder.Started), zap.Duration("at_most", within))
+			w.begin(taken.Holder)
 		}
 		if !wait || !pace.Wait(waiting, 100*time.Millisecond) {
 			if cause := context.Cause(ctx); cause != nil {

@@ -8,6 +8,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/health"
 	"github.com/distributed-resource-manager/drm/internal/pace"
 )
 
@@ -18,13 +19,14 @@ type asker struct {
 	client  *clientv3.Client
 	timeout time.Duration // of each request
 	log     *zap.Logger
-	heard   func() int64 // returns how many answers etcd has given so far; nil until something counts them
+	board   *health.Board // shows what the start waits for
+	heard   func() int64  // returns how many answers etcd has given so far; nil until something counts them
 }
 
 // patiently calls try until it succeeds, ctx ends, etcd refuses, or etcd does not answer at all. what is logged, and
 // put into an error, as the thing that the member waits for.
 func (e *asker) patiently(ctx context.Context, what string, try func(context.Context) error) error {
-	return During(ctx, e.log, what, nil, func() error {
+	return During(ctx, e.log, e.board, Wait{For: what}, func() error {
 		for pauses := pace.Retry(); ; {
 			before := e.answers()
 			err := try(ctx)

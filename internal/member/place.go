@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/health"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -72,6 +73,7 @@ type place struct {
 // told are the functions by which the place tells the member what concerns other parts too.
 type told struct {
 	failed     func(error)                        // the member has to end, for good
+	board      *health.Board                      // shows whether the member is registered
 	inUse      func(*membership.TakenError) error // makes the error which says that another member has the id
 	firstFetch func(error)                        // ends the wait of Start for the first fetch
 }

@@ -150,6 +150,7 @@ func (p *place) keepKey(ctx context.Context, v *membership.View, reg membership.
 func (p *place) reregister(ctx context.Context, gone bool) {
 	p.leaveOffice()
 	p.setRegistration(nil)
+	p.unregistered(gone)
 	p.figures.forget() // etcd deletes them with the lease
 	old := p.keeper
 	p.former[int64(old.ID())] = old
@@ -195,11 +196,37 @@ func (p *place) reregister(ctx context.Context, gone bool) {
 			p.told.failed(p.told.inUse(taken))
 			return
 		}
-		p.warn(ctx, "cannot register", err)
+		p.unable(ctx, err, takenSince)
 		if !pauses.Wait(ctx) {
 			return
 		}
 	}
+}
+
+// unregistered shows that the member is not registered for now, and so has nothing. gone says that etcd took the
+// registration away.
+func (p *place) unregistered(gone bool) {
+	why := "the lease of the member's key was fenced, because etcd did not renew it in time"
+	if gone {
+		why = "the member's key is gone from etcd"
+	}
+	p.hindered(why+"; registering again", time.Time{})
+}
+
+// unable logs and shows that the member cannot register. takenSince is since when another member has had its id; zero
+// if none has.
+func (p *place) unable(ctx context.Context, err error, takenSince time.Time) {
+	p.warn(ctx, "cannot register", err)
+	var until time.Time
+	if !takenSince.IsZero() {
+		until = takenSince.Add(p.grants.ttl + time.Second)
+	}
+	p.hindered("cannot register again: "+err.Error(), until)
+}
+
+// hindered shows why the member is not registered, and until when at most; an empty reason says that it is.
+func (p *place) hindered(reason string, until time.Time) {
+	p.told.board.Hinder("registration", reason, until)
 }
 
 // registerAnew makes one try to get a lease and put the member's key on it. If putting the key fails, granted says
@@ -216,6 +243,7 @@ func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 		return true, err
 	}
 	clear(p.former)
+	p.hindered("", time.Time{})
 	p.figures.stir(p.loop.clock.Now())
 	p.log.Info("registered again")
 	return true, nil

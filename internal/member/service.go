@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"time"
 
@@ -16,6 +17,10 @@ func (m *Member) Reannounce() (n int, ok bool) {
 	ok = m.loop.ask(func(now time.Duration) { n = m.executor.calls.Reannounce(now) })
 	return n, ok
 }
+
+// Live returns nil if the member's loop answers, or the member is starting or has ended. It returns an error if ctx
+// ends first.
+func (m *Member) Live(ctx context.Context) error { return m.loop.probe(ctx) }
 
 // Fail says that what the handler began for a resource no longer works. The error is ErrNotHeld if the resource is not
 // handled under that token, or the member has ended.

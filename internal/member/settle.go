@@ -119,10 +119,10 @@ func (p *place) prospect(v *membership.View) []bool {
 
 // joining returns the log fields of the wait for other members that join.
 func (p *place) joining() []zap.Field {
-	fields := []zap.Field{zap.Duration("at_most", settleMost*p.joinDelay)}
-	if v := p.last.Load(); v != nil {
-		joining, _ := others(v, p.id)
-		fields = append(fields, zap.Int("joining", len(joining)))
+	v := p.last.Load()
+	if v == nil {
+		return nil
 	}
-	return fields
+	joining, _ := others(v, p.id)
+	return []zap.Field{zap.Int("joining", len(joining))}
 }

@@ -31,6 +31,9 @@ func (m *Member) Start(ctx context.Context) error {
 		m.undo(ctx)
 		return err
 	}
+	if m.cfg.Joined != nil {
+		m.cfg.Joined()
+	}
 	go func() {
 		defer close(m.placed)
 		m.place.run(m.placing, m.figuresInterval)
@@ -39,6 +42,7 @@ func (m *Member) Start(ctx context.Context) error {
 		m.undo(ctx)
 		return err
 	}
+	m.cfg.Board.Serve()
 	return nil
 }
 
@@ -53,16 +57,14 @@ func (m *Member) join(ctx context.Context) error {
 	m.tasks.run(func() { m.executor.calls.AskInstance(m.working) })
 	m.tasks.run(m.executor.moves.tidy)
 	if m.place.hasSource {
-		err := During(ctx, m.log, "the retriever's Setup", upTo(m.cfg.Source.FetchTimeout), func() error {
-			return m.source.SetUp(ctx)
-		})
+		setup := Wait{For: "the retriever's Setup", AtMost: m.cfg.Source.FetchTimeout}
+		err := m.during(ctx, setup, func() error { return m.source.SetUp(ctx) })
 		if err != nil {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
 	}
-	err := During(ctx, m.log, "other members that join", m.place.joining, func() error {
-		return m.place.awaitOthers(ctx)
-	})
+	others := Wait{For: "other members that join", AtMost: settleMost * m.place.joinDelay, More: m.place.joining}
+	err := m.during(ctx, others, func() error { return m.place.awaitOthers(ctx) })
 	if err != nil {
 		return err
 	}
@@ -122,7 +124,7 @@ func (m *Member) awaitReady(ctx context.Context) error {
 // settle waits until a view shows that the member has joined and, in a fresh app with a source, until the first fetch
 // is over.
 func (m *Member) settle(ctx context.Context) error {
-	err := During(ctx, m.log, "the group to see the member", nil, func() error {
+	err := m.during(ctx, Wait{For: "the group to see the member"}, func() error {
 		select {
 		case <-m.place.first:
 			return nil
@@ -135,7 +137,7 @@ func (m *Member) settle(ctx context.Context) error {
 	if err != nil || !m.place.hasSource {
 		return err
 	}
-	return During(ctx, m.log, "the first fetch of the app's source", m.coordinates, func() error {
+	return m.during(ctx, Wait{For: "the first fetch of the app's source", More: m.coordinates}, func() error {
 		select {
 		case err := <-m.firstFetch:
 			if err != nil {
@@ -148,6 +150,11 @@ func (m *Member) settle(ctx context.Context) error {
 			return fmt.Errorf("wait for the first fetch: %w", context.Cause(ctx))
 		}
 	})
+}
+
+// during is During with the member's log and board.
+func (m *Member) during(ctx context.Context, w Wait, f func() error) error {
+	return During(ctx, m.log, m.cfg.Board, w, f)
 }
 
 // coordinates returns the log fields of the wait for the source, with the member that asks it.

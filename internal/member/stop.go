@@ -103,6 +103,7 @@ func (m *Member) Stop(ctx context.Context) error {
 
 func (m *Member) beginStop() {
 	m.once.Do(func() {
+		m.cfg.Board.Stop(m.Err(), time.Now().Add(m.cfg.StopTimeout))
 		m.leave()
 		go m.shutdown()
 	})
@@ -149,6 +150,7 @@ func (m *Member) shutdown() {
 	m.stopErr = errors.Join(errs...)
 	m.failures.Close()
 	m.log.Info("stopped", zap.Error(m.stopErr))
+	m.cfg.Board.End(m.Err())
 	m.cfg.Close()
 }
 
@@ -171,7 +173,7 @@ func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 	})
 	hasten := time.AfterFunc(m.outcomesUntil(), func() { m.loop.post(m.core.Hasten) })
 	defer hasten.Stop()
-	waiting := tellWait(m.tellStopping)
+	waiting := tellWait(tellWaitMost, m.tellStopping)
 	select {
 	case <-m.idle:
 		m.endHandling(calls.CauseStopped)
@@ -203,7 +205,7 @@ func (m *Member) cutOff() {
 
 // endSource waits for the calls of the source, and calls its TearDown.
 func (m *Member) endSource() error {
-	defer tellWait(func(waited time.Duration) {
+	defer tellWait(tellWaitMost, func(waited time.Duration) {
 		m.log.Info("waiting for calls of the source, and its TearDown, before the member can stop",
 			zap.Duration("waited", waited))
 	})()

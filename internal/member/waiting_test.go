@@ -20,7 +20,8 @@ func TestWhoeverWaitsSaysForWhatAtGrowingIntervals(t *testing.T) {
 		core, logs := observer.New(zap.InfoLevel)
 		log := zap.New(core)
 		wait := func(takes time.Duration) error {
-			return During(t.Context(), log, "godot", nil, func() error { time.Sleep(takes); return errGodot })
+			w := Wait{For: "godot"}
+			return During(t.Context(), log, nil, w, func() error { time.Sleep(takes); return errGodot })
 		}
 		err := wait(999 * time.Millisecond)
 		if !errors.Is(err, errGodot) || err.Error() != errGodot.Error() {
