@@ -146,6 +146,9 @@ func (m *Manager) sourceOptions() source.Options {
 // ID is the member's id: Config.ID, or the default that Start chose.
 func (m *Manager) ID() string { return m.member.ID() }
 
+// App is the app that the member is in.
+func (m *Manager) App() string { return m.cfg.App }
+
 // Health tells how the member is: Config.Health, or else one that Start has made.
 func (m *Manager) Health() *Health { return m.cfg.Health }
 

@@ -40,6 +40,9 @@ type ExecConfig struct {
 	Dir string
 	// Env is added to the agent's environment, as KEY=VALUE. No name in it may begin with DRM_.
 	Env []string
+	// Agent is the address at which the program answers requests about its member (package httpapi), in the form of
+	// http://127.0.0.1:4711 or unix:/path: the processes find it in DRM_AGENT. Default: none, and no DRM_AGENT.
+	Agent string
 	// Grace is how long a process may take to end after SIGTERM, before it gets SIGKILL. Raised, it can finish more of
 	// its work, and the resource waits longer for its next member. drm.Config.TerminateTimeout cuts a longer grace
 	// short. Default 10 s; 1 ms to 24 h.
@@ -98,8 +101,8 @@ const startAnyway = time.Second
 
 // Exec is a drm.Handler that runs one process per resource. The contract is docs/exec.md. In short:
 //
-//   - The process finds DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment, and the resource's
-//     object on its standard input.
+//   - The process finds DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment (and DRM_AGENT, where
+//     the agent answers requests), and the resource's object on its standard input.
 //   - Terminate sends SIGTERM to its process group and, after a grace, SIGKILL.
 //   - A process that ends by itself is started again after a pause. The claim's state is failed until the new one has
 //     run for as long as the pause was. It is failed too while a process is stopped (SIGSTOP).
@@ -171,12 +174,12 @@ func (cfg *ExecConfig) checkTexts() error {
 			Want:  "a program and its arguments",
 		}
 	}
-	for _, text := range slices.Concat(cfg.Command, cfg.Env, cfg.GuardCommand, []string{cfg.Dir}) {
+	for _, text := range slices.Concat(cfg.Command, cfg.Env, cfg.GuardCommand, []string{cfg.Dir, cfg.Agent}) {
 		if strings.ContainsRune(text, 0) {
 			return &drm.InputError{
 				Field: "Command",
 				Value: "text with a NUL byte",
-				Want:  "arguments, Env and Dir without one",
+				Want:  "arguments, Env, Agent and Dir without one",
 			}
 		}
 	}
@@ -352,10 +355,14 @@ func (e *Exec) Close(ctx context.Context) error {
 }
 
 // execEnv returns the environment of a guard, which its processes inherit: the agent's own and extra, without the
-// variables that configure DRM, one of which has etcd's password.
-func execEnv(own, extra []string) []string {
+// variables that configure DRM, one of which has etcd's password; and the agent's address, if it has one.
+func execEnv(own, extra []string, agent string) []string {
 	configuresDRM := func(pair string) bool { return strings.HasPrefix(pair, "DRM_") }
-	return slices.DeleteFunc(slices.Concat(own, extra), configuresDRM)
+	env := slices.DeleteFunc(slices.Concat(own, extra), configuresDRM)
+	if agent != "" {
+		env = append(env, "DRM_AGENT="+agent)
+	}
+	return env
 }
 
 // claimEnv returns the variables that a process gets in addition to its guard's.

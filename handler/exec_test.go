@@ -368,6 +368,29 @@ func TestExecGivesTheProcessItsClaim(t *testing.T) {
 	await(t, p.gone, "the process to end")
 }
 
+func TestExecTellsTheProcessWhereItsAgentAnswers(t *testing.T) {
+	t.Setenv("DRM_AGENT", "http://127.0.0.1:1") // this process may itself be one of another agent
+	for _, address := range []string{"", "unix:/run/drm.sock"} {
+		ch := newChildren(t)
+		e := ch.newExec(handler.ExecConfig{Agent: address})
+		ch.handle(t.Context(), e, claim("a", 1))
+		var told []string
+		for _, pair := range ch.next().Env {
+			if strings.HasPrefix(pair, "DRM_AGENT") {
+				told = append(told, pair)
+			}
+		}
+		if want := "DRM_AGENT=" + address; address != "" && !slices.Equal(told, []string{want}) {
+			t.Errorf("it is told %q, want %q", told, want)
+		} else if address == "" && len(told) > 0 {
+			t.Errorf("it is told %q, and its agent answers nowhere", told)
+		}
+		if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestExecTerminateIsSIGTERM(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)

@@ -133,7 +133,7 @@ func guardCommand(command []string, cfg ExecConfig) *exec.Cmd {
 		cmd.Args[0] = self // people see this name in the list of processes
 	}
 	cmd.Dir = cfg.Dir
-	cmd.Env = execEnv(os.Environ(), cfg.Env)
+	cmd.Env = execEnv(os.Environ(), cfg.Env, cfg.Agent)
 	if cfg.Output != OutputNone {
 		cmd.Stdout, cmd.Stderr = cfg.Stdout, cfg.Stderr
 	}

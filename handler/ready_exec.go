@@ -49,7 +49,7 @@ const (
 func (r *ReadyExec) Ready(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, r.command[0], r.command[1:]...)
 	said := &tail{most: saidBytes}
-	cmd.Stdout, cmd.Stderr, cmd.Env = said, said, execEnv(os.Environ(), nil)
+	cmd.Stdout, cmd.Stderr, cmd.Env = said, said, execEnv(os.Environ(), nil, "")
 	cmd.WaitDelay = outputWait
 	err := runApart(cmd, r.beside)
 	if ctx.Err() != nil {

@@ -102,6 +102,7 @@ func memberFlags() []cli.Flag {
 			Name: flagStopOnEOF, EnvVars: agentEnv(flagStopOnEOF),
 			Usage: "stop as on SIGTERM when stdin ends: for a parent process that may die",
 		},
+		listenFlag(),
 	}
 }
 
@@ -118,7 +119,12 @@ func runAgent(c *cli.Context) error {
 	logger, lines := logqueue.Wrap(logger)
 	defer lines.Close(lastWords)
 	cfg := drm.Config{Logger: logger, Version: version()}
-	closeHandler, err := agentConfig(c, &cfg)
+	api, err := listenAgent(c, &cfg)
+	if err != nil {
+		return err
+	}
+	defer api.close() // after the member: probes are answered until it has stopped
+	closeHandler, err := agentConfig(c, &cfg, api.url())
 	if err != nil {
 		return err
 	}
@@ -129,7 +135,9 @@ func runAgent(c *cli.Context) error {
 	if c.Bool(flagStopOnEOF) {
 		ctx = untilEOF(ctx, c.App.Reader)
 	}
-	return runMember(ctx, c, cfg, lines.Writer(c.App.ErrWriter))
+	out := lines.Writer(c.App.ErrWriter)
+	api.serve(out)
+	return runMember(ctx, c, cfg, out)
 }
 
 // runMember starts a member, prints "ready" on out once it has started, and stops it when ctx ends.
@@ -164,9 +172,9 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Write
 	}
 }
 
-// agentConfig makes the config of a member from the flags. The caller calls done once the member has ended; it releases
-// what the handler uses.
-func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
+// agentConfig makes the config of a member from the flags. address is where the agent answers HTTP requests; "" if it
+// does not. The caller calls done once the member has ended; it releases what the handler uses.
+func agentConfig(c *cli.Context, cfg *drm.Config, address string) (done func(), err error) {
 	if cfg.App, err = appName(c); err != nil {
 		return nil, err
 	}
@@ -180,7 +188,7 @@ func agentConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	if err := sourceConfig(c, cfg); err != nil {
 		return nil, err
 	}
-	closeHandler, err := handlerConfig(c, cfg)
+	closeHandler, err := handlerConfig(c, cfg, address)
 	if err != nil {
 		return nil, err
 	}

@@ -95,8 +95,9 @@ func handlerFlags() []cli.Flag {
 	})
 }
 
-// handlerConfig sets the handler, and how it is called. The caller calls done once the member has ended.
-func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
+// handlerConfig sets the handler, and how it is called. address is where the agent answers HTTP requests. The caller
+// calls done once the member has ended.
+func handlerConfig(c *cli.Context, cfg *drm.Config, address string) (done func(), err error) {
 	err = errors.Join(
 		exactlyOne(c, "handler", flagHandlerURL, flagHandlerExec, flagHandlerLog),
 		inRange(c, flagHandlerTimeout, time.Millisecond, 24*time.Hour),
@@ -127,7 +128,7 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	case given(c, flagHandlerURL):
 		return webhook(c, cfg, timeout)
 	case given(c, flagHandlerExec):
-		return execute(c, cfg)
+		return execute(c, cfg, address)
 	default:
 		cfg.Handler = handler.NewPrinter(c.App.Writer)
 		return func() {}, nil
@@ -168,7 +169,7 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	}, nil
 }
 
-func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
+func execute(c *cli.Context, cfg *drm.Config, address string) (done func(), err error) {
 	command, err := handler.ParseCommand(c.String(flagHandlerExec))
 	if err != nil {
 		return nil, renamed(err, map[string]string{"command": flagHandlerExec})
@@ -183,6 +184,7 @@ func execute(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	failing := failures.New(ofApp(cfg))
 	h, err := handler.NewExec(handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
+		Agent:       address,
 		ReapOrphans: true, // the agent may be process 1, and starts no other processes
 		OnExit: func(claim drm.Claim, err error) {
 			why := "exit status 0"

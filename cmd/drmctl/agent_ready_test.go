@@ -22,7 +22,7 @@ func readyOf(t *testing.T, args ...string) (cfg drm.Config, err error) {
 	app.Commands = []*cli.Command{{
 		Name: "x", Flags: append(handlerFlags(), readyFlags()...),
 		Action: func(c *cli.Context) error {
-			closeHandler, err := handlerConfig(c, &cfg)
+			closeHandler, err := handlerConfig(c, &cfg, "")
 			if err != nil {
 				return err
 			}

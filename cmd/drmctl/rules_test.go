@@ -189,7 +189,7 @@ func TestAFlagWinsOverTheVariablesOfItsRivals(t *testing.T) {
 					t.Errorf("chosen: %q, want %q", got, test.want)
 				}
 				cfg := drm.Config{}
-				done, err := agentConfig(c, &cfg)
+				done, err := agentConfig(c, &cfg, "")
 				if err != nil {
 					t.Errorf("it is refused: %v", err)
 				} else {

@@ -27,7 +27,7 @@ func listenUnix(ctx context.Context, path string) (net.Listener, error) {
 	if err != nil {
 		return nil, fmt.Errorf("listen at unix:%s: %w", path, err)
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // it is empty by then, or the socket of no use
 	l, err := socketAt(ctx, dir, path)
 	if err != nil {
 		return nil, fmt.Errorf("listen at unix:%s: %w", path, err)

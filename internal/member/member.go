@@ -166,7 +166,7 @@ func (m *Member) Held() []Held {
 	})
 	if v := m.place.last.Load(); v != nil {
 		for i := range held {
-			_, held[i].Expected = v.OwnerOf(held[i].ID)
+			_, held[i].Expected = v.OwnerOf(held[i].Claim.ID)
 		}
 	}
 	return held
@@ -181,7 +181,7 @@ func (m *Member) HeldOne(id string) (held Held, ok bool) {
 		}
 	})
 	if v := m.place.last.Load(); v != nil && ok {
-		held.Expected = v.Owner(held.Shard)
+		_, held.Expected = v.OwnerOf(id)
 	}
 	return held, ok
 }

@@ -109,7 +109,7 @@ func (m *Member) awaitReady(ctx context.Context) error {
 	if r == nil {
 		return nil
 	}
-	return During(ctx, m.log, "the first answer of Ready", upTo(r.limit), func() error {
+	return m.during(ctx, Wait{For: "the first answer of Ready", AtMost: r.limit}, func() error {
 		select {
 		case <-r.decided:
 			return nil

@@ -14,8 +14,8 @@ import (
 // reasonPause is how often a member's key is written again only because the reason for its unreadiness is another one.
 const reasonPause = 30 * time.Second
 
-// whyNotReady returns why this member should be unready; "" if it should be active. Only run's goroutine calls it, or
-// Start before that.
+// whyNotReady returns why this member should be unready; "" if it should be active. It also shows that to those who
+// probe the member. Only run's goroutine calls it, or Start before that.
 func (p *place) whyNotReady() string {
 	var reasons []string
 	if p.readiness != nil {
@@ -26,7 +26,9 @@ func (p *place) whyNotReady() string {
 	if p.failing.reason != "" {
 		reasons = append(reasons, p.failing.reason)
 	}
-	return strings.Join(reasons, "; ")
+	why := strings.Join(reasons, "; ")
+	p.told.board.Hinder("readiness", why, time.Time{})
+	return why
 }
 
 // standing returns the record that the member's key should have now, without the slots.
