@@ -78,15 +78,21 @@ func TestWhatNoAppAndNoMemberCanBeIsRefused(t *testing.T) {
 	}
 }
 
-// TestFollowEndsWhenEtcdIsAnother has a client whose connections lead to one etcd, and then to another.
+// TestFollowEndsWhenEtcdIsAnother has a client whose connections lead to one etcd, then, until that was told, nowhere,
+// and then to another etcd.
 func TestFollowEndsWhenEtcdIsAnother(t *testing.T) {
 	one, other := embeddedtest.Server(t), embeddedtest.Server(t)
 	var target atomic.Value
 	target.Store(one.Endpoint())
+	var failures atomic.Int64
 	moving, err := clientv3.New(clientv3.Config{
 		Endpoints: []string{"127.0.0.1:1"}, Logger: zap.NewNop(),
 		DialOptions: []grpc.DialOption{grpc.WithContextDialer(func(ctx context.Context, _ string) (net.Conn, error) {
-			return new(net.Dialer).DialContext(ctx, "tcp", target.Load().(string))
+			to := target.Load().(string)
+			if to == other.Endpoint() && failures.Load() == 0 {
+				return nil, errors.New("etcd is away")
+			}
+			return new(net.Dialer).DialContext(ctx, "tcp", to)
 		})},
 	})
 	if err != nil {
@@ -99,7 +105,6 @@ func TestFollowEndsWhenEtcdIsAnother(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	var failures atomic.Int64
 	opts := membership.FollowOptions{Progress: 100 * time.Millisecond, OnError: func(error) { failures.Add(1) }}
 	err = group.Follow(ctx, moving, opts, func(*membership.View) {
 		if target.CompareAndSwap(one.Endpoint(), other.Endpoint()) {
