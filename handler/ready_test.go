@@ -45,17 +45,21 @@ func TestAURLIsReadyIfItAnswersASuccess(t *testing.T) {
 		{"200", func(http.ResponseWriter, *http.Request) {}, ""},
 		{"204", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNoContent) }, ""},
 		{
-			"500", func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "no\n database", 500) },
+			"500", func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "no\n database", http.StatusInternalServerError)
+			},
 			`status 500 Internal Server Error: "no database"`,
 		},
-		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(404) }, "check the path"},
+		{"404", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusNotFound) }, "check the path"},
 		{
 			"a redirect", func(w http.ResponseWriter, r *http.Request) { http.Redirect(w, r, "/ok", http.StatusFound) },
 			"redirects are not followed",
 		},
 		{
 			"a body that repeats the secrets",
-			func(w http.ResponseWriter, _ *http.Request) { http.Error(w, "joe pa55word s3cret-key hush-hush", 503) },
+			func(w http.ResponseWriter, _ *http.Request) {
+				http.Error(w, "joe pa55word s3cret-key hush-hush", http.StatusServiceUnavailable)
+			},
 			"REDACTED REDACTED REDACTED",
 		},
 		{"a success whose body never ends", func(w http.ResponseWriter, r *http.Request) {
@@ -64,7 +68,7 @@ func TestAURLIsReadyIfItAnswersASuccess(t *testing.T) {
 			<-r.Context().Done()
 		}, ""},
 		{"a refusal of many bytes", func(w http.ResponseWriter, _ *http.Request) {
-			http.Error(w, strings.Repeat("x", 1<<20), 503)
+			http.Error(w, strings.Repeat("x", 1<<20), http.StatusServiceUnavailable)
 		}, "xxx…"},
 	} {
 		answer = tt.answer
@@ -128,7 +132,7 @@ func init() {
 func reaping([]string) int {
 	e, err := handler.NewExec(handler.ExecConfig{Command: []string{"sleep", "60"}, ReapOrphans: true})
 	if err == nil {
-		defer e.Close(context.Background())
+		defer func() { _ = e.Close(context.Background()) }()
 		c := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(time.Hour))
 		err = e.Handle(context.Background(), c) // from now on it reaps
 	}

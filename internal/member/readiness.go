@@ -33,13 +33,16 @@ type readiness struct {
 	wake     func()        // makes the place look at the decision
 	decided  chan struct{} // closed at the first decision
 
-	hangs chan error // where the result of a call arrives that took too long; nil if there is none. For run only
+	hangs chan answer // where the result of a call arrives that took too long; nil if there is none. For run only
 	now   func() time.Duration
 
 	mu     sync.Mutex
 	count  *ready.Count
 	reason string // why the member is not ready; "" if it is, or nothing is known yet
 }
+
+// answer is what a call of Ready returned.
+type answer struct{ err error }
 
 func newReadiness(cfg *Config, now func() time.Duration, log *zap.Logger, wake func()) *readiness {
 	return &readiness{
@@ -79,14 +82,14 @@ func (r *readiness) once(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeoutCause(ctx, r.limit, fmt.Errorf("no answer within %v", r.limit))
 	defer cancel()
-	result := make(chan error, 1)
-	usercode.Detached(func() error { return r.ask(ctx) }, func(err error) { result <- err })
+	result := make(chan answer, 1)
+	usercode.Detached(func() error { return r.ask(ctx) }, func(err error) { result <- answer{err} })
 	select {
-	case err := <-result:
+	case a := <-result:
 		if ctx.Err() != nil { // the limit explains more than what Ready made of it
 			return context.Cause(ctx)
 		}
-		return err
+		return a.err
 	case <-ctx.Done():
 	}
 	r.hangs = result

@@ -251,7 +251,7 @@ func TestReadyMayDoWhateverItLikes(t *testing.T) {
 		"panics":           {func(context.Context) error { panic("oh") }, "panic: oh"},
 		"ends its routine": {func(context.Context) error { runtime.Goexit(); return nil }, "runtime.Goexit"},
 		"has a bad error":  {func(context.Context) error { return (*badError)(nil) }, "whose Error method panics"},
-		"says nothing":     {func(context.Context) error { return errors.New(" \n") }, "did not say why"},
+		"says nothing":     {func(context.Context) error { return &badError{} }, "did not say why"},
 		"is slow": {
 			func(ctx context.Context) error { <-ctx.Done(); return nil },
 			"100ms", // on a busy machine, it seems to hang
