@@ -17,6 +17,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/object"
+	"github.com/distributed-resource-manager/drm/internal/ready"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
@@ -284,7 +285,18 @@ func readyCheck(f func(context.Context) error) func(context.Context) error {
 	if f == nil {
 		return nil
 	}
-	return func(ctx context.Context) error { return safely(func() error { return f(ctx) }) }
+	return func(ctx context.Context) error {
+		restarted := false
+		err := safely(func() error {
+			err := f(ctx)
+			restarted = matches(err, ErrServiceRestarted)
+			return err
+		})
+		if restarted {
+			return ready.ErrRestarted
+		}
+		return err
+	}
 }
 
 // onSourceError adapts Config.OnSourceError, which may be nil.

@@ -13,6 +13,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/member"
 	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/internal/ready"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
@@ -60,6 +61,10 @@ var (
 	// ErrNotHeld says that the member does not handle the resource under that token now: it never did, has let go of it,
 	// or is ending it or beginning with it anew at this moment.
 	ErrNotHeld = member.ErrNotHeld
+	// ErrServiceRestarted is what Config.Ready returns where the service that does the handler's work can work, and was
+	// restarted since the last time. It counts as a success, and everything that the member handles is handled again,
+	// as Manager.Reannounce does it.
+	ErrServiceRestarted = ready.ErrRestarted
 	// ErrStopped is returned by calls on a Manager that has stopped.
 	ErrStopped = source.ErrStopped
 )

@@ -31,6 +31,7 @@ type readiness struct {
 	limit    time.Duration // of one call
 	log      *zap.Logger
 	wake     func()        // makes the place look at the decision
+	again    func()        // makes everything be handled again, since the service that had it was restarted
 	decided  chan struct{} // closed at the first decision
 
 	hangs chan answer // where the result of a call arrives that took too long; nil if there is none. For run only
@@ -44,10 +45,10 @@ type readiness struct {
 // answer is what a call of Ready returned.
 type answer struct{ err error }
 
-func newReadiness(cfg *Config, now func() time.Duration, log *zap.Logger, wake func()) *readiness {
+func newReadiness(cfg *Config, now func() time.Duration, log *zap.Logger, wake, again func()) *readiness {
 	return &readiness{
 		ask: cfg.Ready, interval: cfg.ReadyInterval, limit: min(cfg.ReadyInterval, longestProbe), log: log, wake: wake,
-		decided: make(chan struct{}), now: now, count: ready.NewCount(cfg.UnreadyAfter, cfg.ReadyAfter),
+		again: again, decided: make(chan struct{}), now: now, count: ready.NewCount(cfg.UnreadyAfter, cfg.ReadyAfter),
 	}
 }
 
@@ -59,6 +60,11 @@ func (r *readiness) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			r.end()
 			return
+		}
+		if err == ready.ErrRestarted { //nolint:errorlint // Is would call methods of the user's errors
+			r.log.Info("the service was restarted; handling again what it had")
+			r.again()
+			err = nil
 		}
 		r.note(err)
 		// The pauses differ, so that the members of a group do not all ask one service at the same moment.

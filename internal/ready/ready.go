@@ -3,6 +3,12 @@
 // clock.
 package ready
 
+import "errors"
+
+// ErrRestarted is what a probe returns that has succeeded, and has found that the service was restarted since the last
+// time: what it was given is gone. drm.ErrServiceRestarted is the same error.
+var ErrRestarted = errors.New("the service was restarted")
+
 // Count decides by the answers of a probe. The first answer decides alone, since nothing else is known then, and until
 // the probe has succeeded for the first time, one success is enough. Later a row of failures, or of successes, is
 // needed. It is not safe for concurrent use.

@@ -142,3 +142,31 @@ func TestWhatFailsIsTerminatedAndHandledAgain(t *testing.T) {
 		t.Errorf("held: %+v", held)
 	}
 }
+
+func TestAMemberWhoseReadySaysThatTheServiceWasRestartedHandlesAgain(t *testing.T) {
+	w, r := newWorld(t), newRecorder(t)
+	h := &health{}
+	var once sync.Once
+	restarted := make(chan struct{})
+	m := w.start(w.probed("a", r, func(ctx context.Context) (err error) {
+		select {
+		case <-restarted:
+			once.Do(func() { err = fmt.Errorf("as the probe sees it: %w", drm.ErrServiceRestarted) })
+		default:
+		}
+		return errors.Join(err, h.ready(ctx))
+	}))
+	if err := m.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
+		t.Fatal(err)
+	}
+	r.until("it is handled", func() bool { return len(m.Held()) == 1 })
+	token := m.Held()[0].Token
+	close(restarted)
+	r.until("it is handled again", func() bool { return r.count("handle", "x") == 2 && len(m.Held()) == 1 })
+	if held := m.Held(); held[0].Token != token || r.count("terminate", "") != 0 {
+		t.Errorf("held %+v, was under token %d; %v", held, token, r.all())
+	}
+	if status := m.Health().Status(); status.State != drm.HealthReady {
+		t.Errorf("the member is %v: %s", status.State, status.Reason)
+	}
+}
