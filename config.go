@@ -339,6 +339,13 @@ type Config struct {
 	// random. Lowered, such a miss heals sooner, and etcd has more reads. Default 5 min; 1 s to 24 h.
 	ResyncInterval time.Duration
 
+	// Supervisor is the address of a supervisor of this process (`drmctl run`), which the member tells which leases it
+	// has. When the process has died with all of its children, the supervisor revokes the leases, so that others have
+	// the resources at once instead of after LeaseTTL. The member never waits for the supervisor, and goes on without
+	// one that is gone. It is unix:PATH, or "none" for no supervisor. Default: the environment variable DRM_SUPERVISOR,
+	// which a supervisor sets; none where that is empty.
+	Supervisor string
+
 	// Logger gets what an operator should see: never a secret, never a resource's data. Nothing waits for its sink,
 	// which may block or panic: while 4,096 lines wait for the sink, further lines are dropped and counted, and the
 	// count is written. Whether a level is enabled is asked without a queue, and must be answered at once. Stop waits

@@ -10,6 +10,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/leaselink"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -46,6 +47,12 @@ func (c Config) withDefaults() (Config, error) {
 	}
 	if c.Health == nil {
 		c.Health = new(Health)
+	}
+	if c.Supervisor == "" {
+		c.Supervisor = os.Getenv(leaselink.Env)
+	}
+	if err := leaselink.Check(c.Supervisor); err != nil {
+		return c, &InputError{"Supervisor", c.Supervisor, err.Error()}
 	}
 	return c, nil
 }

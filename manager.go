@@ -120,7 +120,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
 		Ready: readyCheck(c.Ready), ReadyInterval: c.ReadyInterval, UnreadyAfter: c.UnreadyAfter,
 		ReadyAfter: c.ReadyAfter, MinReady: c.MinReady, FailedShare: max(c.FailedShare, 0), // Never is below 0
-		Source: m.sourceOptions(), Log: log, InUse: idInUse, Close: closed,
+		Source: m.sourceOptions(), Supervisor: c.Supervisor, Log: log, InUse: idInUse, Close: closed,
 		Board: &c.Health.board, Joined: func() { c.Health.manager.Store(m) },
 	}
 }

@@ -30,6 +30,7 @@ const (
 	flagStopTimeout       = "stop-timeout"
 	flagResync            = "resync"
 	flagStopOnEOF         = "stop-on-eof"
+	flagSupervisor        = "supervisor"
 )
 
 // The values of --terminate-policy and --outage-policy.
@@ -103,6 +104,10 @@ func memberFlags() []cli.Flag {
 			Usage: "stop as on SIGTERM when stdin ends: for a parent process that may die",
 		},
 		listenFlag(),
+		&cli.StringFlag{
+			Name: flagSupervisor, EnvVars: agentEnv(flagSupervisor),
+			Usage: "the `ADDRESS` of the supervisor that starts this agent (drmctl run sets the variable), or none",
+		},
 	}
 }
 
@@ -215,6 +220,7 @@ func memberConfig(c *cli.Context, cfg *drm.Config) error {
 	cfg.Shards = c.Int(flagShards)
 	cfg.StopTimeout = c.Duration(flagStopTimeout)
 	cfg.ResyncInterval = c.Duration(flagResync)
+	cfg.Supervisor = c.String(flagSupervisor)
 	return errors.Join(
 		inRange(c, flagLeaseTTL, time.Second, 10*time.Minute),
 		numberInRange(c, flagWeight, 1, 32),

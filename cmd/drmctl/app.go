@@ -59,7 +59,11 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 	app := newApp(stdin, stdout, stderr)
 	argv, err := arrange(app, args)
 	if err == nil {
-		if !slices.Contains(argv, "--"+flagHelp) { // help names all variables
+		flags := argv
+		if i := slices.Index(argv, "--"); i >= 0 { // what follows is no flag of drmctl
+			flags = argv[:i]
+		}
+		if !slices.Contains(flags, "--"+flagHelp) { // help names all variables
 			forgetEmpty(app)
 			forgetOverruled(app, commandIn(app, argv))
 		}
@@ -87,6 +91,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			simulateCommand(),
 			etcdCommand(),
 			agentCommand(),
+			runCommand(),
 			membersCommand(),
 			resourcesCommand(),
 			assignmentsCommand(),
@@ -147,8 +152,8 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
-			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, bench, " +
-				"simulate and version",
+			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, run, " +
+				"bench, simulate and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,

@@ -49,6 +49,9 @@ func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []stri
 			help = true
 		case t.flag != "":
 		case len(path) > 0 && len(among) == 0:
+			if path[0].Name == runName && !t.afterDashes { // else the command's flags would count as drmctl's
+				return nil, nil, false, usagef("the command goes after --: drmctl run [flags] -- %s …", t.text)
+			}
 			rest = append(rest, t.text)
 		case t.text == flagHelp && !t.afterDashes:
 			help = true

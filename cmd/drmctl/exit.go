@@ -38,9 +38,12 @@ func badFlag(name, value, want string) error {
 // exitCode is the exit code of an error.
 func exitCode(err error) int {
 	var usage *usageError
+	var end *endError
 	switch {
 	case err == nil:
 		return exitFine
+	case errors.As(err, &end):
+		return end.code
 	case errors.As(err, &usage):
 		return exitUsage
 	case errors.Is(err, drm.ErrNotFound):
@@ -52,9 +55,15 @@ func exitCode(err error) int {
 	}
 }
 
+// endsQuietly reports whether an error only carries the exit code of a command that was run.
+func endsQuietly(err error) bool {
+	var end *endError
+	return errors.As(err, &end) && end.err == nil
+}
+
 // report prints an error as one line, unless it is nil, and returns its exit code. ctx is the context of the command.
 func report(ctx context.Context, w io.Writer, err error) int {
-	if err != nil && !errors.Is(err, errReadersGone) {
+	if err != nil && !errors.Is(err, errReadersGone) && !endsQuietly(err) {
 		text := oneLine(err.Error())
 		if hint := hintOf(err); hint != "" {
 			text += "; " + hint

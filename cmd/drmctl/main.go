@@ -8,6 +8,7 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"sync"
 	"syscall"
 	"time"
 
@@ -54,9 +55,22 @@ func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 			}
 		}
 	}()
-	return ctx, func() {
+	leave := sync.OnceFunc(func() {
 		signal.Stop(signals)
 		close(done)
+	})
+	return context.WithValue(ctx, leaveKey{}, leave), func() {
+		leave()
 		cancel()
+	}
+}
+
+type leaveKey struct{}
+
+// leaveSignals makes signals no longer end a context of untilSignal, for a command that takes them itself. Other
+// contexts have nothing to do with signals.
+func leaveSignals(ctx context.Context) {
+	if leave, ok := ctx.Value(leaveKey{}).(func()); ok {
+		leave()
 	}
 }

@@ -34,8 +34,9 @@ var layers = []struct {
 }{
 	{"ground", []string{
 		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/health",
-		"internal/hint", "internal/journal", "internal/jsontext", "internal/listen", "internal/pace",
-		"internal/ready", "internal/secrets", "internal/tlsfiles", "internal/usercode", "internal/wire",
+		"internal/hint", "internal/journal", "internal/jsontext", "internal/leaselink", "internal/listen",
+		"internal/pace", "internal/ready", "internal/secrets", "internal/tlsfiles", "internal/usercode",
+		"internal/wire",
 	}},
 	{"words", []string{
 		"internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",
@@ -44,7 +45,7 @@ var layers = []struct {
 	{"mechanisms", []string{"lease", "internal/catalogue", "internal/core"}},
 	{"followers", []string{"internal/follow", "internal/record"}},
 	{"group", []string{"membership", "internal/etcd"}},
-	{"parts", []string{"internal/calls", "internal/picture", "internal/source"}},
+	{"parts", []string{"internal/calls", "internal/picture", "internal/source", "internal/supervise"}},
 	{"member", []string{"internal/member", "internal/order"}},
 	{"root", []string{"."}},
 	{"adapters", []string{"handler", "httpapi", "retriever"}},

@@ -5,10 +5,13 @@ import (
 	"errors"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/failures"
+	"github.com/distributed-resource-manager/drm/internal/leaselink"
 	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/lease"
 )
@@ -17,9 +20,10 @@ import (
 // pause where leases end again and again. Any goroutine may call its methods.
 type grants struct {
 	lessor   lease.Lessor
-	ttl      time.Duration // of the next lease
-	timeout  time.Duration // of each request
-	outlast  bool          // KeepOnOutage: no lease is fenced before etcd says that it is gone
+	link     *leaselink.Link // is told of each lease; nil: the process has no supervisor
+	ttl      time.Duration   // of the next lease
+	timeout  time.Duration   // of each request
+	outlast  bool            // KeepOnOutage: no lease is fenced before etcd says that it is gone
 	clock    clock.Clock
 	probe    func(context.Context) error // a lease is renewed only while it returns nil
 	log      *zap.Logger
@@ -35,7 +39,7 @@ func (g *grants) grant(
 ) (*lease.Keeper, error) {
 	for pauses := pace.Retry(); ; {
 		asking, cancel := context.WithTimeout(ctx, g.timeout)
-		keeper, err := lease.Grant(asking, g.lessor, lease.Options{
+		keeper, err := lease.Grant(asking, g.told(early), lease.Options{
 			TTL: g.ttl, Early: early, Clock: g.clock, Probe: g.probe, Outlast: g.outlast,
 			OnFence: func(k *lease.Keeper, cause error) {
 				if !errors.Is(cause, lease.ErrGone) {
@@ -63,6 +67,43 @@ func (g *grants) grant(
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// told returns the lessor of a lease that expires so early, which tells the supervisor of the lease.
+func (g *grants) told(early time.Duration) lease.Lessor {
+	switch {
+	case g.link == nil:
+		return g.lessor
+	case early > 0:
+		return linkedLessor{g.lessor, g.link, leaselink.Member}
+	default:
+		return linkedLessor{g.lessor, g.link, leaselink.Claims}
+	}
+}
+
+// linkedLessor tells the supervisor which leases there are.
+type linkedLessor struct {
+	lease.Lessor
+	link *leaselink.Link
+	of   leaselink.Of
+}
+
+// Grant implements lease.Lessor.
+func (l linkedLessor) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	resp, err := l.Lessor.Grant(ctx, ttl)
+	if err == nil {
+		l.link.Holds(resp.GetClusterId(), int64(resp.ID), l.of)
+	}
+	return resp, err
+}
+
+// Revoke implements lease.Lessor.
+func (l linkedLessor) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+	resp, err := l.Lessor.Revoke(ctx, id)
+	if err == nil || errors.Is(err, rpctypes.ErrLeaseNotFound) {
+		l.link.Dropped(int64(id))
+	}
+	return resp, err
 }
 
 // awaitComeback waits until the next lease may be requested. It returns false if ctx ended first.

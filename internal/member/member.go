@@ -24,6 +24,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/health"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/leaselink"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -80,6 +81,8 @@ type Config struct {
 	// is nil if the member has no source.
 	Source source.Options
 
+	Supervisor string // the address of the process's supervisor, as package leaselink takes it; "": there is none
+
 	Log   *zap.Logger   // nobody waits for its sink
 	Board *health.Board // shows how far the member is; nil if nobody looks
 	// InUse makes the error which says that another live member has this member's id.
@@ -99,6 +102,7 @@ type Member struct {
 
 	failures *failures.Log
 	hub      *follow.Hub
+	link     *leaselink.Link // nil: the process has no supervisor
 	store    *catalogue.Store
 	loop     *loop
 	core     *core.Core

@@ -18,6 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/failures"
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/internal/leaselink"
 	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -79,7 +80,7 @@ func (b *builder) open(ctx context.Context) error {
 	return etcd.Unreachable(ctx, err)
 }
 
-// connect makes the hub and the store, which every part uses to talk to etcd.
+// connect makes the hub and the store, which every part uses to talk to etcd, and the link to the supervisor.
 func (b *builder) connect() {
 	b.hub = follow.NewHub(b.cfg.Client, follow.Options{
 		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync,
@@ -92,6 +93,7 @@ func (b *builder) connect() {
 		OnRewound: b.rewound,
 	})
 	b.asker.heard = b.hub.Heard
+	b.link = leaselink.Dial(b.cfg.Supervisor, b.cfg.Log)
 	b.store = &catalogue.Store{
 		Etcd:    b.hub.Committer(txn.New(b.cfg.Client)),
 		Limits:  new(txn.Limits), // shared by all writers, so that only one of them has to learn what etcd allows
@@ -144,7 +146,7 @@ func (b *builder) setPlace(id string) {
 			Group: membership.Group{Root: b.cfg.Layout.Root(), Shards: b.app.Shards, Config: b.app.CreateRevision},
 		},
 		grants: &grants{
-			lessor: b.hub.Leases(), ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
+			lessor: b.hub.Leases(), link: b.link, ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
 			clock: b.loop.clock, probe: b.loop.probe, log: b.log, failures: b.failures,
 		},
 		joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
@@ -327,6 +329,7 @@ func (b *builder) abandon(ctx context.Context) {
 	if b.hub != nil {
 		b.hub.Close()
 	}
+	b.link.Close()
 	b.leave()
 	b.endPlace()
 	b.endWork()

@@ -147,6 +147,7 @@ func (m *Member) shutdown() {
 	close(m.loop.end)
 	<-m.loop.ended
 	m.hub.Close()
+	m.link.Close()
 	m.stopErr = errors.Join(errs...)
 	m.failures.Close()
 	m.log.Info("stopped", zap.Error(m.stopErr))
