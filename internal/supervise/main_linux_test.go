@@ -1,0 +1,348 @@
+package supervise
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"os/signal"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"go.uber.org/goleak"
+	"go.uber.org/zap"
+
+	"github.com/distributed-resource-manager/drm/internal/leaselink"
+)
+
+// patience bounds waits for what must happen. Only a test that fails waits so long.
+const patience = 60 * time.Second
+
+// programs are what the test binary can be, by its first argument.
+var programs = map[string]func(args []string) int{
+	"supervisor": runSupervisor, "member": runMember, "chain": runChain, "daemon": runDaemon, "exit": runExit,
+}
+
+// pidsFile, in the environment, names the file where every program notes its process id.
+const pidsFile = "TEST_PIDS"
+
+func TestMain(m *testing.M) {
+	if len(os.Args) > 1 && programs[os.Args[1]] != nil {
+		if os.Args[1] != "supervisor" {
+			notePID()
+		}
+		os.Exit(programs[os.Args[1]](os.Args[2:]))
+	}
+	goleak.VerifyTestMain(m)
+}
+
+func notePID() {
+	f, err := os.OpenFile(os.Getenv(pidsFile), os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o600)
+	if err == nil {
+		fmt.Fprintf(f, "%d\n", os.Getpid())
+		_ = f.Close()
+	}
+}
+
+// living counts the processes that have noted themselves and still live.
+func living() (n int) {
+	text, _ := os.ReadFile(os.Getenv(pidsFile))
+	for field := range strings.FieldsSeq(string(text)) {
+		if _, err := os.Stat("/proc/" + field); err == nil {
+			n++
+		}
+	}
+	return n
+}
+
+// runSupervisor runs Run. It prints a line for each revocation, with how much of the command lives at that moment. The
+// arguments before "--" are options.
+func runSupervisor(args []string) int {
+	split := slices.Index(args, "--")
+	options, command := args[:split], args[split+1:]
+	has := func(name string) bool { return slices.Contains(options, name) }
+	signals := make(chan os.Signal, 64)
+	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1)
+	log := zap.NewExample(zap.AddStacktrace(zap.PanicLevel)) // to stdout, where the test reads it
+	cfg := Config{
+		Command: command, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
+		Restart: has("restart"), Backoff: time.Millisecond, BackoffMax: 20 * time.Millisecond,
+		Signals: signals, Cgroup: has("cgroup"), EndPatience: patience, Log: log,
+		Revoke: func(_ context.Context, leases []leaselink.Lease) {
+			var ids []string
+			for _, l := range leases {
+				ids = append(ids, fmt.Sprintf("%d:%s:%d", l.ID, l.Of, l.Cluster))
+			}
+			slices.Sort(ids)
+			fmt.Printf("revoked %s; living %d\n", strings.Join(ids, " "), living())
+		},
+	}
+	if has("long-pause") {
+		cfg.Backoff, cfg.BackoffMax = time.Hour, time.Hour
+	}
+	if has("impatient") {
+		cfg.EndPatience = time.Nanosecond
+	}
+	if has("parent") { // it has a child of before, as after an exec of a shell
+		if err := start("member", nil).Start(); err != nil {
+			fmt.Println(err)
+			return 99
+		}
+	}
+	code, err := Run(context.Background(), cfg)
+	if err != nil {
+		fmt.Printf("error %v\n", err)
+		return 98
+	}
+	return code
+}
+
+func start(program string, attr *syscall.SysProcAttr, args ...string) *exec.Cmd {
+	cmd := exec.CommandContext(context.Background(), "/proc/self/exe", append([]string{program}, args...)...)
+	cmd.Stdout, cmd.Stderr, cmd.SysProcAttr = os.Stdout, os.Stderr, attr
+	return cmd
+}
+
+// runMember hands over the leases that its arguments name, and those with a minus sign as dropped. Then it prints its
+// process id, and the signals that it gets, until the second SIGTERM.
+func runMember(args []string) int {
+	got := make(chan os.Signal, 8)
+	signal.Notify(got, syscall.SIGTERM, syscall.SIGUSR1)
+	address := os.Getenv(leaselink.Env)
+	if address != "" {
+		conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", strings.TrimPrefix(address, "unix:"))
+		if err != nil {
+			fmt.Println(err)
+			return 96
+		}
+		for _, arg := range args {
+			line := fmt.Sprintf(`{"lease":"%s","cluster":"4d","of":"claims"}`, arg)
+			switch n, err := strconv.Atoi(arg); {
+			case err != nil:
+				continue
+			case n < 0:
+				line = fmt.Sprintf(`{"dropped":"%d"}`, -n)
+			case n == 1:
+				line = `{"lease":"0000000000000001","cluster":"4d","of":"member","new":{}}`
+			}
+			fmt.Fprintln(conn, line)
+		}
+		if slices.Contains(args, "close") {
+			_ = conn.Close()
+		}
+		go func() {
+			_, _ = conn.Read(make([]byte, 1))
+			fmt.Println("the supervisor is gone")
+		}()
+	}
+	for _, program := range []string{"chain", "daemon"} {
+		if slices.Contains(args, program) {
+			cmd := start(program, &syscall.SysProcAttr{Setsid: true}, "6")
+			if err := cmd.Start(); err != nil {
+				fmt.Println(err)
+			}
+			go func() { _ = cmd.Wait() }()
+		}
+	}
+	fmt.Printf("member %d at %s\n", os.Getpid(), os.Getenv(leaselink.Env))
+	terms := 0
+	for s := range got {
+		fmt.Printf("got %v\n", s)
+		if s == syscall.SIGTERM {
+			if terms++; terms == 2 {
+				return 5
+			}
+		}
+	}
+	return 0
+}
+
+// runChain starts a process that does the same, as many deep as it is told, each in a session of its own. The last one
+// says so.
+func runChain(args []string) int {
+	signal.Ignore(syscall.SIGTERM, syscall.SIGHUP)
+	n, _ := strconv.Atoi(args[0])
+	if n == 0 {
+		fmt.Println("chained")
+	} else if err := start("chain", &syscall.SysProcAttr{Setsid: true}, strconv.Itoa(n-1)).Start(); err != nil {
+		fmt.Println(err)
+	}
+	<-time.After(10 * patience)
+	return 0
+}
+
+// runDaemon leaves a chain behind, and ends.
+func runDaemon(args []string) int {
+	if err := start("chain", &syscall.SysProcAttr{Setsid: true}, args...).Start(); err != nil {
+		fmt.Println(err)
+	}
+	return 0
+}
+
+// runExit ends with an exit code, or by a signal.
+func runExit(args []string) int {
+	n, _ := strconv.Atoi(args[0])
+	if n < 128 {
+		return n
+	}
+	_ = syscall.Kill(os.Getpid(), syscall.Signal(n-128))
+	<-time.After(patience)
+	return 97
+}
+
+// stage is a supervisor in a process of its own.
+type stage struct {
+	t     *testing.T
+	cmd   *exec.Cmd
+	lines chan string
+	seen  []string
+	code  chan int
+}
+
+// play starts a supervisor with options, and a program as its command.
+func play(t *testing.T, options string, command ...string) *stage {
+	t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := &stage{t: t, lines: make(chan string, 1000), code: make(chan int, 1)}
+	args := append(append([]string{"supervisor"}, strings.Fields(options)...), "--")
+	s.cmd = exec.CommandContext(t.Context(), self, append(args, command...)...)
+	s.cmd.Env = append(os.Environ(), pidsFile+"="+t.TempDir()+"/pids", "XDG_RUNTIME_DIR=", "TMPDIR=/tmp")
+	out, err := s.cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.cmd.Stderr = os.Stderr
+	if err := s.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		in := bufio.NewScanner(out)
+		for in.Scan() {
+			s.lines <- in.Text()
+		}
+		close(s.lines)
+	})
+	t.Cleanup(func() {
+		_ = s.cmd.Process.Kill()
+		for _, pid := range s.pids() { // they do not die with the supervisor
+			_ = syscall.Kill(pid, syscall.SIGKILL)
+		}
+		for range s.lines {
+			continue
+		}
+		wg.Wait()
+		_ = s.cmd.Wait()
+	})
+	return s
+}
+
+// pids returns the processes that have noted themselves, and live.
+func (s *stage) pids() (pids []int) {
+	for _, pair := range s.cmd.Env {
+		if file, ok := strings.CutPrefix(pair, pidsFile+"="); ok {
+			text, _ := os.ReadFile(file)
+			for field := range strings.FieldsSeq(string(text)) {
+				pid, _ := strconv.Atoi(field)
+				if name, _ := os.ReadFile("/proc/" + field + "/comm"); len(name) > 0 && pid > 1 {
+					pids = append(pids, pid)
+				}
+			}
+		}
+	}
+	return pids
+}
+
+// self makes a command of the test binary.
+func self(t *testing.T, args ...string) []string {
+	t.Helper()
+	path, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return append([]string{path}, args...)
+}
+
+// line waits for a line that has a text in it.
+func (s *stage) line(text string) string {
+	s.t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case l, ok := <-s.lines:
+			if !ok {
+				s.t.Fatalf("the supervisor ended without saying %q; it said:\n%s", text, strings.Join(s.seen, "\n"))
+			}
+			s.seen = append(s.seen, l)
+			if strings.Contains(l, text) {
+				return l
+			}
+		case <-late:
+			s.t.Fatalf("nobody says %q; this was said:\n%s", text, strings.Join(s.seen, "\n"))
+		}
+	}
+}
+
+// member waits until the member is up, and returns its process id and where its supervisor is.
+func (s *stage) member() (pid int, address string) {
+	s.t.Helper()
+	line := s.line("member ")
+	if _, err := fmt.Sscanf(line, "member %d at %s", &pid, &address); err != nil && !strings.HasSuffix(line, "at ") {
+		s.t.Fatal(err)
+	}
+	return pid, address
+}
+
+func (s *stage) signal(pid int, sig syscall.Signal) {
+	s.t.Helper()
+	if err := syscall.Kill(pid, sig); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// tell sends a signal to the supervisor.
+func (s *stage) tell(sig syscall.Signal) { s.t.Helper(); s.signal(s.cmd.Process.Pid, sig) }
+
+// ends waits for the supervisor's end, and returns its exit code.
+func (s *stage) ends() int {
+	s.t.Helper()
+	late := time.After(patience)
+	for {
+		select {
+		case l, ok := <-s.lines:
+			if ok {
+				s.seen = append(s.seen, l)
+				continue
+			}
+		case <-late:
+			s.t.Fatalf("the supervisor does not end; it said:\n%s", strings.Join(s.seen, "\n"))
+		}
+		err := s.cmd.Wait()
+		var exit *exec.ExitError
+		if err != nil && !errors.As(err, &exit) {
+			s.t.Fatal(err)
+		}
+		return s.cmd.ProcessState.ExitCode()
+	}
+}
+
+// said counts the lines so far that have a text in them.
+func (s *stage) said(text string) (n int) {
+	for _, l := range s.seen {
+		if strings.Contains(l, text) {
+			n++
+		}
+	}
+	return n
+}

@@ -1,0 +1,157 @@
+package supervise
+
+import (
+	"context"
+	"errors"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
+
+	"github.com/distributed-resource-manager/drm/internal/leaselink"
+)
+
+// fakeEtcd answers as its functions say.
+type fakeEtcd struct {
+	get    func(ctx context.Context) error
+	revoke func(ctx context.Context, id int64) error
+
+	mu      sync.Mutex
+	revoked []int64 // the requests to revoke, in the order in which they came
+}
+
+func (f *fakeEtcd) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*clientv3.GetResponse, error) {
+	if f.get != nil {
+		if err := f.get(ctx); err != nil {
+			return nil, err
+		}
+	}
+	return &clientv3.GetResponse{Header: &etcdserverpb.ResponseHeader{ClusterId: 77}}, nil
+}
+
+func (f *fakeEtcd) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
+	f.mu.Lock()
+	f.revoked = append(f.revoked, int64(id))
+	f.mu.Unlock()
+	if f.revoke == nil {
+		return &clientv3.LeaseRevokeResponse{}, nil
+	}
+	return nil, f.revoke(ctx, int64(id))
+}
+
+func (f *fakeEtcd) all() []int64 {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return slices.Clone(f.revoked)
+}
+
+// revoker makes a Revoker that has asked etcd already, unless etcd does not answer.
+func revoker(t *testing.T, f *fakeEtcd) (*Revoker, *observer.ObservedLogs) {
+	t.Helper()
+	core, logs := observer.New(zap.DebugLevel)
+	r := NewRevoker(RevokerConfig{Etcd: f, Probe: "/drm/", Attempt: time.Second, All: time.Second, Log: zap.New(core)})
+	t.Cleanup(r.Close)
+	if f.get == nil {
+		<-r.ended
+	}
+	return r, logs
+}
+
+func has(logs *observer.ObservedLogs, text string) bool {
+	return slices.ContainsFunc(logs.All(), func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, text) })
+}
+
+func leasesOf(of leaselink.Of, ids ...int64) (all []leaselink.Lease) {
+	for _, id := range ids {
+		all = append(all, leaselink.Lease{ID: id, Of: of, Cluster: 77})
+	}
+	return all
+}
+
+func TestTheMembersOwnLeaseIsRevokedFirst(t *testing.T) {
+	f := &fakeEtcd{}
+	r, logs := revoker(t, f)
+	r.Revoke(t.Context(), append(leasesOf(leaselink.Claims, 2, 3, 4), leasesOf(leaselink.Member, 1)...))
+	got := f.all()
+	if len(got) != 4 || got[0] != 1 {
+		t.Errorf("revoked %v, want 1 first, and all of them", got)
+	}
+	if !has(logs, "revoked the leases") {
+		t.Error("no line says that leases were revoked")
+	}
+}
+
+func TestALeaseOfAnotherClusterIsLeftAlone(t *testing.T) {
+	f := &fakeEtcd{}
+	r, logs := revoker(t, f)
+	r.Revoke(t.Context(), []leaselink.Lease{
+		{ID: 1, Of: leaselink.Member, Cluster: 78}, {ID: 2, Of: leaselink.Claims, Cluster: 77}, {ID: 3, Of: leaselink.Claims},
+	})
+	got := f.all()
+	slices.Sort(got)
+	if !slices.Equal(got, []int64{2, 3}) || !has(logs, "another etcd cluster") {
+		t.Errorf("revoked %v, want 2 and 3; logged %v", got, logs.All())
+	}
+}
+
+func TestARevocationIsTriedAgainForItsTime(t *testing.T) {
+	var mu sync.Mutex
+	tries := map[int64]int{}
+	f := &fakeEtcd{revoke: func(_ context.Context, id int64) error {
+		mu.Lock()
+		defer mu.Unlock()
+		tries[id]++
+		switch {
+		case id == 1 && tries[id] < 3:
+			return rpctypes.ErrNoLeader
+		case id == 1:
+			return nil
+		case id == 2:
+			return rpctypes.ErrLeaseNotFound
+		case id == 3:
+			return rpctypes.ErrPermissionDenied
+		default:
+			return rpctypes.ErrNoLeader
+		}
+	}}
+	r, logs := revoker(t, f)
+	began := time.Now()
+	r.Revoke(t.Context(), leasesOf(leaselink.Claims, 1, 2, 3, 4))
+	if took := time.Since(began); took > patience/2 {
+		t.Errorf("it took %v, though it may take a second", took)
+	}
+	if tries[1] != 3 || tries[2] != 1 || tries[3] != 1 || tries[4] < 3 {
+		t.Errorf("tries %v", tries)
+	}
+	if !has(logs, "cannot revoke leases") {
+		t.Errorf("no line says that leases were not revoked: %v", logs.All())
+	}
+}
+
+func TestAnEtcdThatDoesNotAnswerIsToldOnce(t *testing.T) {
+	asked := make(chan int, 100)
+	n := 0
+	f := &fakeEtcd{get: func(context.Context) error {
+		n++
+		asked <- n
+		if n < 4 {
+			return errors.New("nobody is there")
+		}
+		return nil
+	}}
+	r, logs := revoker(t, f)
+	for range 4 {
+		<-asked
+	}
+	<-r.ended
+	if len(logs.All()) != 2 || !has(logs, "cannot reach etcd") || !has(logs, "etcd answers") {
+		t.Errorf("logged %v, want a line that etcd does not answer, and one that it does", logs.All())
+	}
+}
