@@ -58,11 +58,13 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"ResyncInterval":       func(c *drm.Config) { c.ResyncInterval = time.Millisecond },
 		"StopTimeout":          func(c *drm.Config) { c.StopTimeout = -1 },
 		"MaxInFlight":          func(c *drm.Config) { c.MaxInFlight = 65 },
+		"MoveAfter":            func(c *drm.Config) { c.MoveAfter = -1 },
 		"ReadyInterval":        func(c *drm.Config) { c.ReadyInterval = time.Millisecond },
 		"UnreadyAfter":         func(c *drm.Config) { c.UnreadyAfter = -1 },
 		"ReadyAfter":           func(c *drm.Config) { c.ReadyAfter = 1001 },
 		"MinReady":             func(c *drm.Config) { c.MinReady = drm.Never },
 		"FailedShare":          func(c *drm.Config) { c.FailedShare = 1.01 },
+		"Supervisor":           func(c *drm.Config) { c.Supervisor = "tcp:127.0.0.1:1" },
 	} {
 		cfg := goodConfig()
 		spoil(&cfg)

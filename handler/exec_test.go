@@ -324,6 +324,7 @@ func (ch *children) handle(ctx context.Context, e *handler.Exec, c drm.Claim) {
 func TestExecGivesTheProcessItsClaim(t *testing.T) {
 	t.Setenv("DRM_PASSWORD", "s3cret")
 	t.Setenv("DRM_TOKEN", "999")
+	t.Setenv("DRM_SUPERVISOR", "unix:/run/s") // which watches the agent
 	t.Setenv("INHERITED", "yes")
 	ch := newChildren(t)
 	e := ch.newExec(handler.ExecConfig{Env: []string{"EXTRA=1"}})

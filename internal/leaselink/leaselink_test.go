@@ -19,7 +19,6 @@ import (
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-
 // testPatience bounds waits for what must happen. Only a test that fails waits so long.
 const testPatience = time.Minute
 

@@ -1,0 +1,142 @@
+package main
+
+import (
+	"fmt"
+	"os"
+	"regexp"
+	"strconv"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+)
+
+// supervised is a drmctl run in a process of its own.
+type supervised struct {
+	*process
+	said *beginning
+}
+
+// runUnder runs a command under drmctl run with some flags.
+func runUnder(t *testing.T, flags []string, command ...string) supervised {
+	t.Helper()
+	args := append(append([]string{"run"}, flags...), "--")
+	s := supervised{said: &beginning{}}
+	var err error
+	if s.process, err = startProcess(s.said, append(args, command...)...); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		_ = s.kill()
+		for _, pid := range s.pids() { // the command goes on without its supervisor
+			if cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(cmdline), command[0]) {
+				_ = syscall.Kill(pid, syscall.SIGKILL)
+			}
+		}
+	})
+	return s
+}
+
+var startedPID = regexp.MustCompile(`started the command\t{"pid": (\d+)`)
+
+// pids returns the processes of the command that were started so far, the last one at the end.
+func (s supervised) pids() (pids []int) {
+	for _, m := range startedPID.FindAllStringSubmatch(s.said.all(), -1) {
+		pid, err := strconv.Atoi(m[1])
+		if err == nil {
+			pids = append(pids, pid)
+		}
+	}
+	return pids
+}
+
+// started waits until the command was started for the nth time, and returns its process.
+func (s supervised) started(t *testing.T, n int) (pid int) {
+	t.Helper()
+	eventually(t, func() error {
+		pids := s.pids()
+		if len(pids) < n {
+			return fmt.Errorf("the command was started %d times, want %d; it said:\n%s", len(pids), n, s.said.all())
+		}
+		pid = pids[n-1]
+		return nil
+	})
+	return pid
+}
+
+// ended waits for the end of a process, and returns its exit code.
+func ended(t *testing.T, p supervised) int {
+	t.Helper()
+	select {
+	case <-p.done:
+	case <-time.After(time.Minute):
+		t.Fatalf("it does not end; it said last: %s", p.log.last())
+	}
+	return p.cmd.ProcessState.ExitCode()
+}
+
+func TestRunEndsAsItsCommandDoes(t *testing.T) {
+	t.Parallel()
+	nobody := []string{"--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms", "--no-restart"}
+	for _, test := range []struct {
+		command []string
+		code    int
+		says    string // the last line; empty: anything
+	}{
+		{[]string{"true"}, 0, ""},
+		{[]string{"sh", "-c", "exit 42"}, 42, ""},
+		{[]string{"sh", "-c", "kill -9 $$"}, 128 + 9, ""},
+		{[]string{"no-such-program"}, exitNoCommand, "drmctl: start no-such-program: "},
+		{[]string{"/no/such/program"}, exitNoCommand, "drmctl: start /no/such/program: "},
+		{[]string{"/dev/null"}, exitNotExecutable, "drmctl: start /dev/null: "},
+		{[]string{"test", "--help", "=", "--help"}, 0, ""}, // flags of the command are not drmctl's
+	} {
+		p := runUnder(t, nobody, test.command...)
+		if code := ended(t, p); code != test.code || !strings.HasPrefix(p.log.last(), test.says) {
+			t.Errorf("%v: exit code %d, want %d; it said last: %s", test.command, code, test.code, p.log.last())
+		}
+	}
+}
+
+// The lease lives for ten minutes. So if the killed agent is back under its id within the test's time, and everything
+// is handled, its leases were revoked.
+func TestAKilledAgentIsBackAtOnceUnderItsSupervisor(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, _ = l.agent("b", "--allocate-only", "--handler-log")
+	agent := append(append([]string{self}, l.args()...), "agent", "--id", "a", "--lease-ttl", "10m", "--allocate-only",
+		"--handler-exec", "sleep 1000")
+	p := runUnder(t, append(l.args(), "--backoff", "1ms"), agent...)
+	l.members(2)
+	const n = 20
+	for i := range n {
+		l.ok("allocate", "--id", fmt.Sprint("r", i))
+	}
+	handled := func() {
+		t.Helper()
+		eventually(t, func() error {
+			s := get[statusJSON](l, "status")
+			if s.Active != n || s.Misplaced != 0 || s.Members != 2 {
+				return fmt.Errorf("%+v, want %d active on 2 members", s, n)
+			}
+			return nil
+		})
+	}
+	handled()
+	if err := syscall.Kill(p.started(t, 1), syscall.SIGKILL); err != nil {
+		t.Fatal(err)
+	}
+	p.started(t, 2) // by then its leases are revoked
+	handled()
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := ended(t, p); code != exitFine {
+		t.Errorf("exit code %d after SIGTERM; it said last: %s", code, p.log.last())
+	}
+	l.members(1)
+}
