@@ -25,6 +25,7 @@ const (
 	flagScale      = "scale"
 	flagCPUProfile = "cpuprofile"
 	flagMemProfile = "memprofile"
+	flagRuns       = "runs"
 )
 
 // benchAll stands for all benches but notPartAll, which takes as long as the others together.
@@ -46,6 +47,7 @@ Examples:
    drmctl bench claim failover
    drmctl bench all -o json
    drmctl bench memory --scale 0.1
+   drmctl bench takeover --resources 5000 --runs 3
 `
 
 func benchCommand() *cli.Command {
@@ -63,6 +65,14 @@ func benchCommand() *cli.Command {
 			&cli.Float64Flag{
 				Name: flagScale, EnvVars: commandEnv(name, flagScale), Value: 1,
 				Usage: "take this `SHARE` of the resources: 0.0001 to 10; what should be reached is meant for 1",
+			},
+			&cli.IntFlag{
+				Name: flagResources, EnvVars: commandEnv(name, flagResources), Value: 1000,
+				Usage: "takeover: how many resources the member has that is killed: 1 to 100000",
+			},
+			&cli.IntFlag{
+				Name: flagRuns, EnvVars: commandEnv(name, flagRuns), Value: 10,
+				Usage: "takeover: how many times it is killed, with a supervisor and without: 1 to 1000",
 			},
 			&cli.StringFlag{
 				Name: flagCPUProfile, EnvVars: commandEnv(name, flagCPUProfile),
@@ -94,6 +104,9 @@ func runBench(c *cli.Context) (err error) {
 	if !(scale >= 0.0001 && scale <= 10) { // this also refuses NaN
 		return badFlag(flagScale, strconv.FormatFloat(scale, 'g', -1, 64), "0.0001 to 10")
 	}
+	if err := checkTakeover(c, names); err != nil {
+		return err
+	}
 	etcd, err := benchEtcd(c)
 	if err != nil {
 		return err
@@ -104,7 +117,10 @@ func runBench(c *cli.Context) (err error) {
 		return err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
-	opts := bench.Options{Scale: scale, Etcd: etcd, Say: func(line string) { fmt.Fprintln(c.App.ErrWriter, "  "+line) }}
+	opts := bench.Options{
+		Scale: scale, Etcd: etcd, Spawn: benchSpawn(c), Resources: c.Int(flagResources), Runs: c.Int(flagRuns),
+		Say: func(line string) { fmt.Fprintln(c.App.ErrWriter, "  "+line) },
+	}
 	results := make([]benchJSON, 0, len(names))
 	missed := 0
 	var failed error
@@ -128,6 +144,51 @@ func runBench(c *cli.Context) (err error) {
 	}
 	return errors.Join(failed, show(c, results, func(w io.Writer) { benchTable(w, results) }))
 }
+
+// checkTakeover checks the flags that only takeover has.
+func checkTakeover(c *cli.Context, names []string) error {
+	for _, flag := range []string{flagResources, flagRuns} {
+		if typed(c, flag) && !slices.Contains(names, bench.Takeover) {
+			return usagef("--%s goes with the bench %s only", flag, bench.Takeover)
+		}
+	}
+	return errors.Join(numberInRange(c, flagResources, 1, 100_000), numberInRange(c, flagRuns, 1, 1000))
+}
+
+// benchSpawn returns a function that starts drmctl in a process of its own. Where the flags name an etcd, the process
+// gets what they say of certificates and users, in its environment, where others do not see it.
+func benchSpawn(c *cli.Context) func(args ...string) (bench.Process, error) {
+	var env []string
+	if c.IsSet(flagEndpoints) {
+		for _, flag := range []string{flagCACert, flagCert, flagKey, flagUser, flagPassword} {
+			if value := c.String(flag); value != "" {
+				env = append(env, "DRM_"+screaming(flag)+"="+value)
+			}
+		}
+	}
+	return func(args ...string) (bench.Process, error) {
+		p, err := startProcessWith(env, nil, nil, args...)
+		if err != nil {
+			return nil, err
+		}
+		return benchProcess{p}, nil
+	}
+}
+
+// benchProcess is a process as a bench sees it.
+type benchProcess struct{ p *process }
+
+// PID implements bench.Process.
+func (b benchProcess) PID() int { return b.p.cmd.Process.Pid }
+
+// Kill implements bench.Process.
+func (b benchProcess) Kill() error { return b.p.kill() }
+
+// Done implements bench.Process.
+func (b benchProcess) Done() <-chan struct{} { return b.p.done }
+
+// Last implements bench.Process.
+func (b benchProcess) Last() string { return b.p.log.last() }
 
 // benchNames returns the benches that the arguments name, in that order.
 func benchNames(args []string) ([]string, error) {

@@ -178,6 +178,7 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"bench", "cliam"}, []string{`"cliam"`, "claim", "million", "all"}},
 		{[]string{"bench", "claim", "--scale", "0"}, []string{"--scale", "0.0001 to 10"}},
 		{[]string{"bench", "claim", "--scale", "NaN"}, []string{"--scale", "NaN"}},
+		{[]string{"bench", "claim", "--runs", "3"}, []string{"--runs", "takeover"}},
 		{[]string{"bench", "claim", "-o", "csv"}, []string{"--output", "csv"}},
 		{[]string{"bench", "claim", "--endpoints", ","}, []string{"--endpoints"}},
 		{[]string{"bench", "claim", "--cpuprofile", "no/such/folder"}, []string{"--cpuprofile", "no/such/folder"}},

@@ -29,6 +29,11 @@ func startProcess(copyTo io.Writer, args ...string) (*process, error) {
 
 // startProcessTo is startProcess, and also says where the stdout of the program goes.
 func startProcessTo(stdout, copyTo io.Writer, args ...string) (*process, error) {
+	return startProcessWith(nil, stdout, copyTo, args...)
+}
+
+// startProcessWith is startProcessTo, and also sets variables of the environment.
+func startProcessWith(env []string, stdout, copyTo io.Writer, args ...string) (*process, error) {
 	self, err := os.Executable()
 	if err != nil {
 		return nil, fmt.Errorf("find drmctl itself: %w", err)
@@ -41,6 +46,7 @@ func startProcessTo(stdout, copyTo io.Writer, args ...string) (*process, error) 
 			p.cmd.Env = append(p.cmd.Env, e)
 		}
 	}
+	p.cmd.Env = append(p.cmd.Env, env...)
 	p.cmd.Stdout, p.cmd.Stderr = stdout, p.log
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, fmt.Errorf("start drmctl %s: %w", args[0], err)

@@ -40,7 +40,7 @@ const endPatience = 10 * time.Second
 const runDescription = `
 Runs COMMAND, which is a member: drmctl agent, or a program that uses the library. When the process dies
 (a crash, kill -9, no memory), and all processes that it has started are gone too, its leases are revoked:
-others have its resources within 100 ms, instead of after a TTL. What the process leaves behind is killed.
+others have its resources after about 0.1 s, instead of after a TTL. What the process leaves behind is killed.
 
 The command is started again after a pause, unless its exit code is 0, or run was asked to end (SIGTERM,
 SIGINT, SIGQUIT). Signals are passed on. The exit code is the command's, 128+N where signal N ended it, 127

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"regexp"
@@ -9,6 +10,8 @@ import (
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/bench"
 )
 
 // supervised is a drmctl run in a process of its own.
@@ -29,7 +32,12 @@ func runUnder(t *testing.T, flags []string, command ...string) supervised {
 	t.Cleanup(func() {
 		_ = s.kill()
 		for _, pid := range s.pids() { // the command goes on without its supervisor
-			if cmdline, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid)); strings.Contains(string(cmdline), command[0]) {
+			if cmdline, _ := os.ReadFile(
+				fmt.Sprintf("/proc/%d/cmdline", pid),
+			); strings.Contains(
+				string(cmdline),
+				command[0],
+			) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
@@ -139,4 +147,24 @@ func TestAKilledAgentIsBackAtOnceUnderItsSupervisor(t *testing.T) {
 		t.Errorf("exit code %d after SIGTERM; it said last: %s", code, p.log.last())
 	}
 	l.members(1)
+}
+
+func TestBenchTakeoverTellsItsFigures(t *testing.T) {
+	t.Parallel()
+	got := drmctl(t.Context(), "bench", bench.Takeover, "--resources", "50", "--runs", "1", "-o", "json")
+	var results []benchJSON
+	if err := json.Unmarshal([]byte(got.stdout), &results); err != nil || len(results) != 1 {
+		t.Fatalf("exit code %d, error %v, stdout %s, stderr %s", got.code, err, got.stdout, got.stderr)
+	}
+	for _, f := range []string{
+		"resources", "runs", "raw_p50_ms", "raw_p99_ms", "supervised_p50_ms", "supervised_p99_ms", "alone_p50_ms",
+		"alone_p99_ms", "above_raw_ms",
+	} {
+		if v, has := results[0].Figures[f]; !has || v <= 0 {
+			t.Errorf("%s is %v", f, v)
+		}
+	}
+	if f := results[0].Figures; f["supervised_p99_ms"] > f["alone_p50_ms"] {
+		t.Errorf("the supervisor makes a takeover slower: %v", f)
+	}
 }

@@ -44,8 +44,10 @@ func TestLinesSayWhatParseReads(t *testing.T) {
 		dropped int64
 		bad     bool
 	}{
-		{line: `{"lease":"694d8c5f0a1b2c3d","cluster":"cdf818194e3a8c32","of":"member"}`,
-			held: Lease{0x694d8c5f0a1b2c3d, 0xcdf818194e3a8c32, Member}},
+		{
+			line: `{"lease":"694d8c5f0a1b2c3d","cluster":"cdf818194e3a8c32","of":"member"}`,
+			held: Lease{0x694d8c5f0a1b2c3d, 0xcdf818194e3a8c32, Member},
+		},
 		{line: `{"lease":"a"}`, held: Lease{ID: 10, Of: Claims}},
 		{line: `{"lease":"a","of":"something new","more":[1]}`, held: Lease{ID: 10, Of: Claims}},
 		{line: `{"dropped":"ffffffffffffffff"}`, dropped: -1},

@@ -68,6 +68,9 @@ func (c *cgroup) empty() bool {
 
 // remove removes the cgroup, and those that the command has made below it, unless a process is left there.
 func (c *cgroup) remove() {
+	if c == nil {
+		return
+	}
 	if c.dir != nil {
 		_ = c.dir.Close()
 		c.dir = nil

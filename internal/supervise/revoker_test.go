@@ -65,7 +65,10 @@ func revoker(t *testing.T, f *fakeEtcd) (*Revoker, *observer.ObservedLogs) {
 }
 
 func has(logs *observer.ObservedLogs, text string) bool {
-	return slices.ContainsFunc(logs.All(), func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, text) })
+	return slices.ContainsFunc(
+		logs.All(),
+		func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, text) },
+	)
 }
 
 func leasesOf(of leaselink.Of, ids ...int64) (all []leaselink.Lease) {
@@ -92,7 +95,13 @@ func TestALeaseOfAnotherClusterIsLeftAlone(t *testing.T) {
 	f := &fakeEtcd{}
 	r, logs := revoker(t, f)
 	r.Revoke(t.Context(), []leaselink.Lease{
-		{ID: 1, Of: leaselink.Member, Cluster: 78}, {ID: 2, Of: leaselink.Claims, Cluster: 77}, {ID: 3, Of: leaselink.Claims},
+		{
+			ID:      1,
+			Of:      leaselink.Member,
+			Cluster: 78,
+		},
+		{ID: 2, Of: leaselink.Claims, Cluster: 77},
+		{ID: 3, Of: leaselink.Claims},
 	})
 	got := f.all()
 	slices.Sort(got)

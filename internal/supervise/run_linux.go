@@ -183,9 +183,7 @@ func (s *supervisor) finish(l *life) {
 	began := time.Now()
 	gone := s.endRest(l)
 	leases := l.links.finish()
-	if l.cgroup != nil {
-		l.cgroup.remove()
-	}
+	defer l.cgroup.remove() // which takes the kernel longer than anything else here
 	switch {
 	case !gone:
 		s.Log.Error("processes of the command do not end, so its leases are not revoked: they expire by themselves",
@@ -203,12 +201,12 @@ func (s *supervisor) endRest(l *life) bool {
 	late := time.NewTimer(s.EndPatience)
 	defer late.Stop()
 	for tick := time.Millisecond; ; tick = min(2*tick, 50*time.Millisecond) {
-		s.children.kill()
-		l.cgroup.kill()
 		s.children.reap()
 		if s.children.none() && l.cgroup.empty() {
 			return true
 		}
+		l.cgroup.kill()
+		s.children.kill()
 		again := time.NewTimer(tick) // the end of a process that is no child raises no signal
 		select {
 		case <-s.died:

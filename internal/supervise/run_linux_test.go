@@ -30,8 +30,8 @@ func TestLeasesAreRevokedOnceTheCommandIsKilled(t *testing.T) {
 	}
 }
 
-// What is left of a command may still act for its resources, so its leases must live on until that is gone. The chain is
-// so deep that it cannot be gone after the first look.
+// What is left of a command may still act for its resources, so its leases must live on until that is gone. The chain
+// is so deep that it cannot be gone after the first look.
 func TestNothingIsRevokedWhileAGrandchildLives(t *testing.T) {
 	for _, options := range []string{"", "cgroup"} {
 		for _, how := range []string{"chain", "daemon"} {

@@ -50,11 +50,13 @@ var mayBeZero = []string{
 
 func TestEachBenchRunsToItsEndAndTellsItsFigures(t *testing.T) {
 	t.Parallel()
-	if len(figures) != len(Names()) {
-		t.Errorf("%d benches, and the test knows %d", len(Names()), len(figures))
+	for _, name := range Names() {
+		if figures[name] == nil && name != Takeover { // it needs processes of drmctl, and so do its tests
+			t.Errorf("the test does not know %s", name)
+		}
 	}
 	for _, name := range Names() {
-		if name == "memory" {
+		if name == "memory" || name == Takeover {
 			continue // it has a test of its own
 		}
 		t.Run(name, func(t *testing.T) {

@@ -50,6 +50,12 @@ func newLab(ctx context.Context, name string, opts Options) (*lab, error) {
 	if opts.Scale == 0 {
 		opts.Scale = 1
 	}
+	if opts.Resources == 0 {
+		opts.Resources = takeoverResources
+	}
+	if opts.Runs == 0 {
+		opts.Runs = takeoverRuns
+	}
 	if opts.Say == nil {
 		opts.Say = func(string) {}
 	}
