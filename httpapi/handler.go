@@ -31,6 +31,7 @@ type Handler struct {
 	health *drm.Health
 	hosts  []string
 	lists  chan struct{} // has one element for each list that is being made
+	loop   time.Duration // how long a member's loop has to answer
 }
 
 var _ http.Handler = (*Handler)(nil)
@@ -40,7 +41,9 @@ func New(cfg Config) (*Handler, error) {
 	if cfg.Health == nil {
 		return nil, &drm.InputError{Field: "Health", Value: "nil", Want: "the Health of a member"}
 	}
-	return &Handler{health: cfg.Health, hosts: slices.Clone(cfg.Hosts), lists: make(chan struct{}, mostLists)}, nil
+	return &Handler{
+		health: cfg.Health, hosts: slices.Clone(cfg.Hosts), lists: make(chan struct{}, mostLists), loop: loopTimeout,
+	}, nil
 }
 
 // endpoint is what answers requests for one path.
@@ -123,7 +126,7 @@ func (h *Handler) manager(w http.ResponseWriter, r *http.Request) *drm.Manager {
 
 // answers returns nil if the member works, or may yet.
 func (h *Handler) answers(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, loopTimeout)
+	ctx, cancel := context.WithTimeout(ctx, h.loop)
 	defer cancel()
 	return h.health.Live(ctx)
 }

@@ -11,6 +11,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +19,7 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 	"github.com/distributed-resource-manager/drm/httpapi"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/member"
 )
 
 // patience bounds each wait. The machine may be slow.
@@ -48,17 +50,18 @@ func newStage(t *testing.T) *stage {
 		Handler:       handler.New(handler.Funcs{Handle: told("handle"), Terminate: told("terminate")}),
 		HandleBackoff: 10 * time.Millisecond, JoinDelay: 10 * time.Millisecond,
 	}
-	s.serve(httpapi.Config{Health: s.health})
+	s.serve(httpapi.Config{Health: s.health}, patience)
 	return s
 }
 
-// serve begins to answer for the member.
-func (s *stage) serve(cfg httpapi.Config) {
+// serve begins to answer for the member, whose loop has a time to answer.
+func (s *stage) serve(cfg httpapi.Config, loop time.Duration) {
 	s.t.Helper()
 	h, err := httpapi.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
+	h.GiveLoop(loop)
 	s.server = httptest.NewServer(h)
 	s.t.Cleanup(s.server.Close)
 }
@@ -417,12 +420,12 @@ func TestRequestsOfWebPagesAreRefused(t *testing.T) {
 			t.Errorf("%s: %d: %s", name, got.code, got.text)
 		}
 	}
-	s.serve(httpapi.Config{Health: s.health, Hosts: []string{"good.example"}})
+	s.serve(httpapi.Config{Health: s.health, Hosts: []string{"good.example"}}, patience)
 	if got := s.ask("GET", "/v1/held", "", host("good.example:80")); got.code != http.StatusOK {
 		t.Errorf("a host of Hosts: %d: %s", got.code, got.text)
 	}
 	s.fails(s.ask("GET", "/v1/held", "", host("evil.example")), http.StatusForbidden)
-	s.serve(httpapi.Config{Health: s.health, Hosts: []string{"*"}})
+	s.serve(httpapi.Config{Health: s.health, Hosts: []string{"*"}}, patience)
 	if got := s.ask("GET", "/v1/held", "", host("any.example:80")); got.code != http.StatusOK {
 		t.Errorf("any host: %d: %s", got.code, got.text)
 	}
@@ -439,16 +442,19 @@ func TestProbesFollowTheMember(t *testing.T) {
 			t.Errorf("%s: %d %s, want %d %s with %q", path, got.code, got.text, code, status, reason)
 		}
 	}
-	unavailable := func(parts ...string) {
+	unavailable := func(status string, parts ...string) {
 		t.Helper()
-		s.fails(s.get("/v1/held"), http.StatusServiceUnavailable, parts...)
+		held := s.get("/v1/held")
+		if s.fails(held, http.StatusServiceUnavailable, parts...); held.Status != status {
+			t.Errorf("it is %q, want %q: %s", held.Status, status, held.text)
+		}
 		s.fails(s.post("/v1/reannounce", ""), http.StatusServiceUnavailable, parts...)
 		s.fails(s.post("/v1/resources/a/fail", `{"token":1}`), http.StatusServiceUnavailable, parts...)
 		s.fails(s.post("/v1/resources/a/ok", `{"token":1}`), http.StatusServiceUnavailable, parts...)
 	}
 	probe("/healthz", http.StatusOK, "starting", "not begun to start")
 	probe("/readyz", http.StatusServiceUnavailable, "starting", "not begun to start")
-	unavailable("has not joined yet")
+	unavailable("starting", "has not joined yet")
 
 	m := s.start()
 	probe("/healthz", http.StatusOK, "ready", "")
@@ -462,7 +468,7 @@ func TestProbesFollowTheMember(t *testing.T) {
 	}
 	probe("/healthz", http.StatusServiceUnavailable, "ended", "was stopped")
 	probe("/readyz", http.StatusServiceUnavailable, "ended", "was stopped")
-	unavailable("was stopped")
+	unavailable("ended", "was stopped")
 }
 
 func TestAStartThatWaitsIsAliveAndNotReady(t *testing.T) {
@@ -503,6 +509,35 @@ func TestAStartThatWaitsIsAliveAndNotReady(t *testing.T) {
 	}
 	if err := m.Stop(t.Context()); err != nil {
 		t.Error(err)
+	}
+}
+
+// Requests to a member whose loop hangs must not hang with it.
+func TestAMemberWhoseLoopHangsIsNotAlive(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	var probe member.Probe
+	ctx := member.WithOptions(t.Context(), member.Options{Observe: func(p member.Probe) { probe = p }})
+	m, err := drm.Start(ctx, s.cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = m.Stop(context.Background()) })
+	release := sync.OnceFunc(probe.Wedge())
+	t.Cleanup(release) // else the member would not stop
+	s.serve(httpapi.Config{Health: s.health}, 100*time.Millisecond)
+	for _, path := range []string{"/healthz", "/readyz"} {
+		got := s.get(path)
+		if got.code != http.StatusServiceUnavailable || got.Status != "hangs" || got.Reason == "" {
+			t.Errorf("%s: %d: %s", path, got.code, got.text)
+		}
+	}
+	s.fails(s.get("/v1/held"), http.StatusServiceUnavailable, "loop does not answer")
+	s.fails(s.post("/v1/resources/a/fail", `{"token":1}`), http.StatusServiceUnavailable, "loop does not answer")
+	release()
+	s.serve(httpapi.Config{Health: s.health}, patience)
+	if got := s.get("/healthz"); got.code != http.StatusOK {
+		t.Errorf("released: %d: %s", got.code, got.text)
 	}
 }
 
