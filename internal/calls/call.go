@@ -22,6 +22,9 @@ type call struct {
 	claim Claim // the claim and data when the call began
 	ctx   context.Context
 
+	life   int32 // the current life of the service when the call began
+	served bool  // the handler has said which instance has answered; the loop owns it
+
 	mu     sync.Mutex
 	cancel context.CancelCauseFunc
 	limits
@@ -49,6 +52,14 @@ func (c *call) refused() bool {
 		return false
 	}
 	return c.ctx.Err() != nil || c.of.Remaining() <= 0
+}
+
+// gives says whether the call gives the resource to whoever answers it: a Handle or an Update does, until it has
+// returned.
+func (c *call) gives() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.do.Kind != core.Terminate && !c.telling
 }
 
 // ask calls the handler.

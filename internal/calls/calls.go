@@ -123,7 +123,7 @@ func (cs *Calls) Terminate(a core.Action, l *Lease) {
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.OK, "") })
 		return
 	}
-	if h.life != cs.lives.number { // the instance that had it is gone
+	if cs.lapsed(h) {
 		h.end(CauseGone)
 		cs.handlings.drop(h)
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.OK, "") })
@@ -203,7 +203,7 @@ func (cs *Calls) Longest(most int) []string {
 
 // start runs one call of the user's code in a goroutine of its own.
 func (cs *Calls) start(ctx context.Context, cancel context.CancelCauseFunc, a core.Action, h *Handling) {
-	c := &call{calls: cs, do: a, of: h, claim: h.claim, ctx: ctx, cancel: cancel}
+	c := &call{calls: cs, do: a, of: h, claim: h.claim, life: cs.lives.number, ctx: ctx, cancel: cancel}
 	h.call = c
 	go c.run()
 }
@@ -232,6 +232,9 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 	a, h := &c.do, c.of
 	if h.call == c {
 		h.call = nil
+		if !c.served {
+			cs.unserved(c)
+		}
 	}
 	switch {
 	case a.Kind == core.Update:

@@ -46,6 +46,7 @@ type user struct {
 	handle, terminate func(context.Context, calls.Claim) calls.Answer
 	instance          func(context.Context) (string, error)
 	failed            []string
+	onFailure         func(calls.Claim) // if set, it is called with what failed
 }
 
 func (u *user) Handle(ctx context.Context, c calls.Claim) calls.Answer { return u.handle(ctx, c) }
@@ -54,8 +55,11 @@ func (u *user) Update(ctx context.Context, c calls.Claim) calls.Answer { return 
 
 func (u *user) Terminate(ctx context.Context, c calls.Claim) calls.Answer { return u.terminate(ctx, c) }
 
-func (u *user) HandleFailed(_ context.Context, _ calls.Claim, err error) string {
+func (u *user) HandleFailed(_ context.Context, c calls.Claim, err error) string {
 	u.failed = append(u.failed, err.Error())
+	if u.onFailure != nil {
+		u.onFailure(c)
+	}
 	return ""
 }
 

@@ -2,6 +2,7 @@ package calls
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
@@ -26,6 +27,10 @@ const (
 	mostUnrest  = time.Minute
 	// manyChanges is how many changes in a row are told to the operator.
 	manyChanges = 4
+	// formerInstances is how many earlier instances are remembered, in order to see that one of them comes back.
+	formerInstances = 8
+	// takingTurns is for how long after that every Terminate is called.
+	takingTurns = 10 * time.Minute
 )
 
 // lives tells apart the lives of the service that does the handler's work, as far as the handler knows of them. Only
@@ -36,10 +41,17 @@ type lives struct {
 	since    time.Time // when the current life was first heard of
 	changes  int       // changes without mostUnrest in between
 	due      bool      // a sweep is due
+	former   []string  // the instances before, the last formerInstances of them
+	turns    time.Time // when one of these last came back, so that they were no lives of one service
 }
 
-// unknownLife is the number of a life that was over before its last answer came.
-const unknownLife = -1
+const (
+	// unknownLife is the number of a life that was over before its last answer came.
+	unknownLife = -1
+	// unsureLife is the number of the life that has a resource if nobody knows which one that is: the current life may
+	// have it, or an earlier one.
+	unsureLife = -2
+)
 
 // hear takes note that an instance has answered a question or call that began at a time, and returns the number of its
 // life. changed says that it is another one than before.
@@ -55,6 +67,11 @@ func (l *lives) hear(instance string, began, now time.Time) (number int32, chang
 	}
 	if l.number > 0 {
 		l.changes++
+		l.former = append(l.former, l.instance)
+		l.former = l.former[max(0, len(l.former)-formerInstances):]
+	}
+	if slices.Contains(l.former, instance) {
+		l.turns = now
 	}
 	l.number++
 	l.instance, l.since = instance, now
@@ -82,12 +99,12 @@ func (h *Handling) ServedBy(instance string) {
 
 // served takes note of what ServedBy says. It runs on the loop.
 func (cs *Calls) served(h *Handling, instance string, at time.Time) {
-	if c := h.call; c != nil {
-		at = c.since()
+	if h.call != nil {
+		at = h.call.since()
 	}
 	number := cs.heard(instance, at)
-	if h.call == nil || h.call.do.Kind != core.Terminate {
-		h.life = number
+	if h.call != nil && h.call.gives() {
+		h.life, h.call.served = number, true
 	}
 	if number == unknownLife {
 		cs.sweepAfter(0)
@@ -113,6 +130,20 @@ func (cs *Calls) heard(instance string, began time.Time) int32 {
 		cs.sweepAfter(pause)
 	}
 	return number
+}
+
+// lapsed says whether nobody has anything of a handling any more, because the life that was given it is over.
+func (cs *Calls) lapsed(h *Handling) bool {
+	turns := cs.lives.turns
+	return h.life != cs.lives.number && h.life != unsureLife && (turns.IsZero() || time.Since(turns) >= takingTurns)
+}
+
+// unserved takes note that a call has returned, and that the handler did not say which instance has answered. If that
+// was a Handle or an Update, and the life has changed meanwhile, either of the two lives may have the resource.
+func (cs *Calls) unserved(c *call) {
+	if c.do.Kind != core.Terminate && c.life != cs.lives.number {
+		c.of.life = unsureLife
+	}
 }
 
 // sweepAfter makes what other instances were given be handled again after a pause.

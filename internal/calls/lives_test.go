@@ -223,3 +223,92 @@ func TestWhatHasLapsedEndsItsContextAndTakesNoReport(t *testing.T) {
 		wantTold(t, s)
 	})
 }
+
+// A request got no answer while the service was restarted: either of the two instances may have got it. So it is
+// handled again if it is wanted, and terminated if it is not.
+func TestWhatEitherInstanceMayHaveIsTerminated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		let, ended := make(chan struct{}), []string(nil)
+		u := &user{
+			handle: func(_ context.Context, c calls.Claim) calls.Answer {
+				switch c.ID {
+				case "lost":
+					<-let
+					return calls.Answer{Outcome: core.Unclear, Err: errors.New("no answer"), Text: "no answer"}
+				case "first":
+					c.Of.ServedBy("one")
+				default:
+					c.Of.ServedBy("two")
+				}
+				return calls.Answer{}
+			},
+			terminate: func(_ context.Context, c calls.Claim) calls.Answer {
+				ended = append(ended, c.ID)
+				return calls.Answer{}
+			},
+		}
+		s := newStage(t, u)
+		for _, id := range []string{"first", "lost", "second"} {
+			s.Handle(s.clock.Now(), handle(id), s.lease)
+			s.run(time.Second)
+		}
+		s.told.take()
+		close(let)
+		s.run(time.Second)
+		wantTold(t, s, "done lost unclear no answer", "failing lost: no answer", "lapsed lost")
+		for _, id := range []string{"first", "lost", "second"} {
+			s.Terminate(core.Action{Kind: core.Terminate, ID: id, Token: 7, Cause: core.Moved}, s.lease)
+			s.run(time.Second)
+		}
+		if !slices.Equal(ended, []string{"lost", "second"}) {
+			t.Errorf("terminated %q, want lost and second", ended)
+		}
+	})
+}
+
+// What answers a question or a notification has not been given the resource thereby.
+func TestWhoeverAnswersBesideACallHasNothing(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		claims, failure := make(chan calls.Claim, 1), error(nil)
+		s := newStage(t, &user{
+			handle: func(_ context.Context, c calls.Claim) calls.Answer {
+				c.Of.ServedBy("one")
+				claims <- c
+				return calls.Answer{Outcome: core.OK, Err: failure}
+			},
+			onFailure: func(c calls.Claim) { c.Of.ServedBy("three") },
+		})
+		s.Handle(s.clock.Now(), handle("a"), s.lease)
+		claim := <-claims
+		s.run(time.Second)
+		s.told.take()
+		claim.Of.ServedBy("two")
+		s.run(time.Second)
+		wantTold(t, s, "lapsed a", "retry")
+		failure = errors.New("an update fails")
+		s.Update(core.Action{Kind: core.Update, ID: "a", Token: 7})
+		s.run(2 * time.Second)
+		wantTold(t, s, "done a ok ", "failing a: ", "lapsed a", "retry")
+	})
+}
+
+// No life of a service comes back. So if an instance does, several of them answer in turns, and each goes on with what
+// it was given.
+func TestWhereInstancesTakeTurnsEverythingIsTerminated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		v := &service{instance: "one"}
+		s := newStage(t, v.user())
+		for i, instance := range []string{"one", "two", "one", "two"} {
+			v.restart(instance, nil)
+			s.Handle(s.clock.Now(), handle(string(rune('a'+i))), s.lease)
+			s.run(time.Second)
+		}
+		for _, id := range []string{"a", "b", "c", "d"} {
+			s.Terminate(core.Action{Kind: core.Terminate, ID: id, Token: 7, Cause: core.Moved}, s.lease)
+			s.run(time.Second)
+		}
+		if !slices.Equal(v.ended, []string{"a", "b", "c", "d"}) {
+			t.Errorf("terminated %q, want all of them", v.ended)
+		}
+	})
+}
