@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"fmt"
 	"net/http"
@@ -15,6 +16,10 @@ import (
 
 // receiver is the other end of a Webhook: it starts and stops whatever the resources stand for.
 type receiver struct {
+	// instance names this process in each answer, so that members see when the receiver was restarted, and hand
+	// everything over again.
+	instance string
+
 	start func(id string, token int64, resource json.RawMessage) (stop func(), err error) // may be slow
 
 	mu    sync.Mutex
@@ -44,24 +49,49 @@ type known struct {
 	stop  func()     // ends what that request started; nil if nothing runs
 }
 
+// message is what the receiver needs of the body of a request.
+type message struct {
+	Action   string          `json:"action"`
+	Token    int64           `json:"token"`
+	Call     int64           `json:"call"`
+	Resource json.RawMessage `json:"resource"`
+	ValidMS  int64           `json:"valid_ms"`
+}
+
 func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 	arrived := time.Now()
-	var msg struct {
-		Action   string          `json:"action"`
-		Token    int64           `json:"token"`
-		Call     int64           `json:"call"`
-		Resource json.RawMessage `json:"resource"`
-		ValidMS  int64           `json:"valid_ms"`
-	}
+	w.Header().Set("DRM-Instance", r.instance)
+	var msg message
 	var resource struct {
 		ID string `json:"id"`
 	}
-	if json.NewDecoder(req.Body).Decode(&msg) != nil || json.Unmarshal(msg.Resource, &resource) != nil {
+	err := json.NewDecoder(req.Body).Decode(&msg)
+	if err == nil && msg.Action == "instance" { // the header of the answer says it
+		w.WriteHeader(http.StatusNoContent)
+		return
+	}
+	if err != nil || json.Unmarshal(msg.Resource, &resource) != nil {
 		http.Error(w, "bad request", http.StatusBadRequest)
 		return
 	}
+	switch msg.Action {
+	case "handle", "update", "terminate", "handle_failed", "terminate_failed":
+		r.act(w, resource.ID, msg, arrived)
+	case "check":
+		if !r.has(resource.ID, msg.Token) {
+			http.Error(w, "it does not run here", http.StatusGone)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		http.Error(w, "not known here", http.StatusNotFound)
+	}
+}
+
+// act does what a request about a resource asks for.
+func (r *receiver) act(w http.ResponseWriter, id string, msg message, arrived time.Time) {
 	sent := number{msg.Token, msg.Call}
-	k := r.mark(resource.ID, sent) // before it waits for anything, so that earlier requests are outdated
+	k := r.mark(id, sent) // before it waits for anything, so that earlier requests are outdated
 	defer r.done(k)
 	k.turn.Lock()
 	defer k.turn.Unlock()
@@ -84,7 +114,7 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 		k.end() // it runs for an earlier request
 		k.begun = sent
-		stop, err := r.start(resource.ID, msg.Token, msg.Resource)
+		stop, err := r.start(id, msg.Token, msg.Resource)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusServiceUnavailable)
 			return
@@ -101,6 +131,21 @@ func (r *receiver) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		}
 	}
 	w.WriteHeader(http.StatusNoContent) // handle_failed and terminate_failed need nothing else
+}
+
+// has reports whether what a member was given under a token works. A real receiver also looks at what runs.
+func (r *receiver) has(id string, token int64) bool {
+	r.mu.Lock()
+	k := r.known[id]
+	r.mu.Unlock()
+	if k == nil {
+		return false
+	}
+	if !k.turn.TryLock() {
+		return true // it is being worked on
+	}
+	defer k.turn.Unlock()
+	return k.stop != nil && k.begun.token == token
 }
 
 // mark notes that a request has come, and its number.
@@ -161,6 +206,7 @@ func (k *known) end() {
 // Through webhooks, a service in any language can handle resources. docs/webhook.md says what it must do.
 func ExampleWebhook() {
 	service := httptest.NewServer(&receiver{
+		instance: rand.Text(),
 		start: func(id string, token int64, resource json.RawMessage) (func(), error) {
 			fmt.Println("start", id, "token", token, string(resource))
 			return func() { fmt.Println("stop", id) }, nil

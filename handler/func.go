@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 
 	"github.com/distributed-resource-manager/drm"
 )
@@ -22,10 +23,14 @@ type Funcs struct {
 	FinishesCalls bool
 	// Instance tells which instance of a service answers (drm.Restartable).
 	Instance func(ctx context.Context) (string, error)
+	// Check asks whether what Handle began still works. Its error says why it does not. One that matches
+	// errors.ErrUnsupported says that there is nothing to ask, also not for other resources.
+	Check func(ctx context.Context, c drm.Claim) error
 }
 
 // New makes a handler from functions. The handler is a drm.Updater exactly if f.Update is not nil. It is always a
-// drm.Finisher, whose answer is f.FinishesCalls, and always drm.Restartable: without f.Instance it tells nothing.
+// drm.Finisher, whose answer is f.FinishesCalls, and always drm.Restartable: without f.Instance it tells nothing. It
+// always has the method Check: without f.Check, its error is errors.ErrUnsupported.
 func New(f Funcs) drm.Handler {
 	if f.Update != nil {
 		return updatingFuncs{funcs{f}}
@@ -50,7 +55,15 @@ func funcsOf(h drm.Handler) Funcs {
 	if r, ok := h.(drm.Restartable); ok {
 		f.Instance = r.Instance
 	}
+	if ch, ok := h.(checker); ok {
+		f.Check = ch.Check
+	}
 	return f
+}
+
+// checker is a handler that can be asked whether what it began still works.
+type checker interface {
+	Check(ctx context.Context, c drm.Claim) error
 }
 
 type funcs struct{ f Funcs }
@@ -88,6 +101,13 @@ func (h funcs) Instance(ctx context.Context) (string, error) {
 		return "", nil
 	}
 	return h.f.Instance(ctx)
+}
+
+func (h funcs) Check(ctx context.Context, c drm.Claim) error {
+	if h.f.Check == nil {
+		return errors.ErrUnsupported
+	}
+	return h.f.Check(ctx, c)
 }
 
 type updatingFuncs struct{ funcs }

@@ -13,7 +13,7 @@ import (
 )
 
 // Middleware wraps a handler in another one. With the middleware of this package, the result has an Update exactly if
-// the wrapped handler has one, and the FinishesCalls of the wrapped handler.
+// the wrapped handler has one, and the FinishesCalls, the Instance and the Check of the wrapped handler.
 type Middleware func(drm.Handler) drm.Handler
 
 // Chain wraps h in all of ms. The first of ms is the outermost, and is called first.
@@ -180,6 +180,20 @@ func Recover(report func(error)) Middleware {
 		if update := f.Update; update != nil {
 			f.Update = func(ctx context.Context, c drm.Claim) error {
 				return protect(func() error { return update(ctx, c) })
+			}
+		}
+		if check := f.Check; check != nil {
+			f.Check = func(ctx context.Context, c drm.Claim) error {
+				return protect(func() error { return check(ctx, c) })
+			}
+		}
+		if instance := f.Instance; instance != nil {
+			f.Instance = func(ctx context.Context) (name string, err error) {
+				err = protect(func() (err error) {
+					name, err = instance(ctx)
+					return err
+				})
+				return name, err
 			}
 		}
 		notify := func(call func()) {

@@ -13,13 +13,15 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// The names of a handler's five methods in a Webhook's body and in a Printer's line.
+// The names of a handler's methods in a Webhook's body and, without the last two, in a Printer's line.
 const (
 	actionHandle          = "handle"
 	actionUpdate          = "update"
 	actionTerminate       = "terminate"
 	actionHandleFailed    = "handle_failed"
 	actionTerminateFailed = "terminate_failed"
+	actionCheck           = "check"
+	actionInstance        = "instance"
 )
 
 // call has the fields that a Webhook's body and a Printer's line have in common, in the order of the contract.

@@ -13,14 +13,19 @@ import (
 	"testing"
 	"testing/synctest"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/handler"
 )
 
-// post sends one request to a receiver, and returns the status of the answer.
+// post sends one request to a receiver, and returns the status of the answer, which must have the receiver's name.
 func (r *receiver) post(action string, token, call int64, validMS int, more string) int {
 	body := fmt.Sprintf(`{"action":%q,"token":%d,"call":%d,"valid_ms":%d,"error":"","resource":{"id":"a"%s}}`,
 		action, token, call, validMS, more)
 	answer := httptest.NewRecorder()
 	r.ServeHTTP(answer, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(body)))
+	if answer.Header().Get(handler.InstanceHeader) != r.instance {
+		return 0
+	}
 	return answer.Code
 }
 
@@ -29,7 +34,8 @@ func (r *receiver) post(action string, token, call int64, validMS int, more stri
 func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 	var did []string
 	r := &receiver{
-		known: map[string]*known{},
+		instance: "one",
+		known:    map[string]*known{},
 		start: func(id string, token int64, resource json.RawMessage) (func(), error) {
 			if strings.Contains(string(resource), "fail") {
 				return nil, errors.New("no")
@@ -66,6 +72,13 @@ func TestTheReceiverDoesNothingThatIsOutdated(t *testing.T) {
 		{"terminate_failed", 6, 10, 9999, "", 204, nil},
 		{"terminate", 7, 1, 0, "", 204, []string{"stop 6"}}, // of a handle that never came
 		{"handle", 6, 11, 9999, "", 409, nil},
+		{"check", 6, 12, 9999, "", 410, nil}, // it does not run
+		{"handle", 8, 1, 9999, "", 204, []string{"start 8"}},
+		{"check", 8, 9, 9999, "", 204, nil},
+		{"check", 7, 9, 9999, "", 410, nil}, // it runs under another token
+		{"shout", 8, 9, 9999, "", 404, nil}, // nobody knows this action
+		{"instance", 0, 3, 0, "", 204, nil},
+		{"handle", 8, 2, 9999, "", 204, []string{"stop 8", "start 8"}}, // none of these was a later request
 	} {
 		did = nil
 		if status := r.post(step.action, step.token, step.call, step.validMS, step.more); status != step.status ||

@@ -1,19 +1,15 @@
 package handler
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"encoding/base64"
 	"errors"
 	"fmt"
 	"maps"
-	"net"
 	"net/http"
-	"net/http/httptrace"
 	"net/url"
 	"slices"
-	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -66,7 +62,8 @@ type WebhookConfig struct {
 	// GetTLS, in place of TLS, returns the TLS configuration. It is called at most once a second while it succeeds.
 	// When it returns another configuration than before, new connections use that, so that a CA can be rotated. (To
 	// rotate a client certificate alone, TLS with GetClientCertificate is enough.) It is called from any goroutine. Its
-	// error fails the request. Not together with TLS or Client.
+	// error fails the request. Not together with TLS or Client. For a receiver that has sent InstanceHeader, it is
+	// called up to twice as often, since the questions for its instance have connections of their own.
 	GetTLS func() (*tls.Config, error)
 	// Client sends the requests. Its CheckRedirect is not used, because no redirect is followed. Default: a client that
 	// keeps up to 128 idle connections and uses the proxy that the environment names.
@@ -74,12 +71,20 @@ type WebhookConfig struct {
 	// OnNotifyError is called with the error of a handle_failed or terminate_failed request, because DRM does not ask
 	// for one. Such a request is not sent again. Optional; called from any goroutine.
 	OnNotifyError func(error)
+	// Checks lets Check ask the receiver, with "check" requests, whether what it was given still works. Without it,
+	// Check sends nothing. A receiver that answers 404 or 501 does not know the action, and is not asked again. Default
+	// false.
+	Checks bool
 }
 
 // Webhook is a drm.Handler and drm.Updater that tells an HTTP service what to do, with one POST per call. The contract
 // is docs/webhook.md. A call returns when its request is over: answered, failed, or cancelled with its context.
 //
 // It is a drm.Finisher, so that DRM waits for the answer: the receiver might carry out a request that was cancelled.
+//
+// It is drm.Restartable: once an answer of the receiver had InstanceHeader, the receiver is asked which instance of it
+// answers, so that one that was restarted is told everything again. A receiver that sends no such header is never
+// asked.
 //
 // Each Webhook counts its own requests, and a receiver compares the numbers. So all calls of a member that reach one
 // receiver must come from one Webhook.
@@ -94,12 +99,19 @@ type Webhook struct {
 	onNotify func(error)
 	bodies   bodies
 	calls    atomic.Int64 // the number of the last request; it stays far below 2^53, up to which JSON numbers are exact
+
+	instances instances // the instances of the receiver that have answered
+	questions questions // which one answers now
+	checks    bool
+	noChecks  atomic.Bool // the receiver does not know the action "check"
 }
 
 var _ interface {
 	drm.Handler
 	drm.Updater
 	drm.Finisher
+	drm.Restartable
+	checker
 } = (*Webhook)(nil)
 
 // NewWebhook makes a Webhook. It does not connect to the receiver yet. The error is a *drm.InputError that names the
@@ -128,7 +140,8 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 	}
 	w := &Webhook{
 		url: u, shown: redact(u), header: header, timeout: timeout,
-		secrets: secretsOf(u, header), onNotify: cfg.OnNotifyError,
+		secrets: secretsOf(u, header), onNotify: cfg.OnNotifyError, checks: cfg.Checks,
+		questions: newQuestions(),
 	}
 	if cfg.Client != nil {
 		if cfg.TLS != nil {
@@ -153,6 +166,9 @@ func NewWebhook(cfg WebhookConfig) (*Webhook, error) {
 				return nil, &drm.InputError{Field: "GetTLS", Value: "set", Want: "none, since there is TLS"}
 			}
 			w.client.Transport = tlsfiles.NewTransport(transport, cfg.GetTLS)
+			w.questions.transport = func() http.RoundTripper {
+				return tlsfiles.NewTransport(withOneConnection(transport), cfg.GetTLS)
+			}
 		}
 	}
 	w.client.CheckRedirect = func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
@@ -194,18 +210,25 @@ func (w *Webhook) FinishesCalls() bool { return true }
 // Handle sends a "handle" request. If the receiver may have carried it out although no answer came, the error matches
 // drm.ErrOutcomeUnknown, and DRM calls Terminate.
 func (w *Webhook) Handle(ctx context.Context, c drm.Claim) error {
-	return w.send(ctx, actionHandle, c, nil)
+	_, err := w.send(ctx, actionHandle, c, nil)
+	return err
 }
 
 // Update sends an "update" request.
 func (w *Webhook) Update(ctx context.Context, c drm.Claim) error {
-	return w.send(ctx, actionUpdate, c, nil)
+	_, err := w.send(ctx, actionUpdate, c, nil)
+	return err
 }
 
 // Terminate sends a "terminate" request. If the connection was kept from an earlier request and turns out to be closed,
 // the request is sent again over another one, because nothing else would make the receiver end the handling.
+//
+// A receiver that says which instance of it answers (InstanceHeader) is first asked for that, where it has not answered
+// for a moment or where a request got no answer. If another instance is there than the one that was given the resource,
+// nothing is sent, and Terminate has succeeded.
 func (w *Webhook) Terminate(ctx context.Context, c drm.Claim) error {
-	return w.send(ctx, actionTerminate, c, nil)
+	_, err := w.send(ctx, actionTerminate, c, nil)
+	return err
 }
 
 // HandleFailed sends a "handle_failed" request once, and waits up to 5 s for its answer. It sends nothing if the call
@@ -223,7 +246,7 @@ func (w *Webhook) notify(ctx context.Context, action string, c drm.Claim, cause 
 	if _, nobody := errors.AsType[*unreachedError](cause); nobody {
 		return
 	}
-	if err := w.send(ctx, action, c, cause); err != nil && w.onNotify != nil {
+	if _, err := w.send(ctx, action, c, cause); err != nil && w.onNotify != nil {
 		w.onNotify(err)
 	}
 }
@@ -238,54 +261,10 @@ func (e *unreachedError) Unwrap() error { return e.err }
 // answer is still being read. Call it when no call is in progress any more. A later call opens new connections.
 func (w *Webhook) Close() {
 	w.bodies.close()
+	w.questions.close()
 	if w.own {
 		w.client.CloseIdleConnections()
 	}
-}
-
-// attempt is what is known about one request. An http.Transport sets the atomic fields from goroutines of its own.
-type attempt struct {
-	told     atomic.Bool // the other fields can be relied on; a transport of the caller's own may not set them
-	sent     atomic.Bool // there was a connection, so that the request may have been sent
-	kept     atomic.Bool // the connection was kept from an earlier request
-	answered atomic.Bool // the first byte of an answer came
-	status   int         // of the answer; 0 if there was none
-	late     bool        // the client's own timeout ended the request
-	unsent   bool        // the request could not be made
-}
-
-// trace returns a context with which an http.Transport reports what becomes of the request.
-func (a *attempt) trace(ctx context.Context) context.Context {
-	return httptrace.WithClientTrace(ctx, &httptrace.ClientTrace{
-		GetConn: func(string) { a.told.Store(true) },
-		GotConn: func(got httptrace.GotConnInfo) {
-			a.sent.Store(true)
-			a.kept.Store(got.Reused)
-		},
-		GotFirstResponseByte: func() { a.answered.Store(true) },
-	})
-}
-
-// unreached reports whether no connection could be made.
-func (a *attempt) unreached() bool {
-	return a.status == 0 && a.told.Load() && !a.sent.Load() && !a.unsent
-}
-
-// unknown reports whether the receiver may have got the request without telling what became of it.
-func (a *attempt) unknown() bool {
-	switch a.status {
-	case 0:
-		return a.sent.Load() || !a.told.Load()
-	case http.StatusBadGateway, http.StatusGatewayTimeout: // the answer of a proxy that does not know
-		return true
-	}
-	return false
-}
-
-// broken reports whether the request may have failed only because a kept connection ended. Receivers close idle
-// connections, some after seconds, and may do so just when a request is on its way.
-func (a *attempt) broken() bool {
-	return a.status == 0 && a.kept.Load() && !a.answered.Load() && !a.late
 }
 
 // send sends a request and waits until it is over. The error matches drm.ErrOutcomeUnknown if the receiver may have
@@ -293,8 +272,16 @@ func (a *attempt) broken() bool {
 //
 // A terminate whose kept connection ended is sent again with a number of its own: the receiver may read the first
 // request late, and must see which of the two is the later one. http.Transport would repeat the same bytes.
-func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause error) (err error) {
+//
+// The status is that of the last answer; 0 if there was none.
+func (w *Webhook) send(
+	ctx context.Context,
+	action string,
+	c drm.Claim,
+	cause error,
+) (status int, err error) {
 	maybeDone, unreached, timeout := false, false, w.timeout
+	given := w.instances.current() // it, or one before it, was given the resource
 	if action == actionHandleFailed || action == actionTerminateFailed {
 		timeout = min(timeout, notifyTimeout)
 	}
@@ -305,9 +292,18 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 			err = context.Cause(ctx)
 			break
 		}
+		if action == actionTerminate && w.replaced(ctx, given, c) {
+			return 0, nil
+		}
 		var made attempt
-		if err = w.post(ctx, &made, action, c, cause); err == nil {
-			return nil
+		err = w.post(ctx, &made, action, c, cause)
+		status = made.status
+		if name := w.instances.note(&made, keyOf(c)); name != "" && action != actionCheck {
+			c.ServedBy(name)
+		}
+		if err == nil {
+			w.settle(action, c, true)
+			return status, nil
 		}
 		// An earlier request that broke is settled by an answer, not by a later request that reaches nobody.
 		maybeDone = made.unknown() || maybeDone && made.status == 0
@@ -316,98 +312,30 @@ func (w *Webhook) send(ctx context.Context, action string, c drm.Claim, cause er
 			break
 		}
 	}
-	err = fmt.Errorf("POST %s: %w", w.shown, err)
 	if maybeDone {
+		w.settle(action, c, false)
+	}
+	err = fmt.Errorf("POST %s: %w", w.shown, err)
+	if maybeDone && action != actionCheck { // a check changes nothing
 		err = fmt.Errorf("%w: %w", drm.ErrOutcomeUnknown, err)
 	}
 	if unreached {
 		err = &unreachedError{err}
 	}
-	return failure("webhook: "+action, c, err)
+	return status, failure("webhook: "+action, c, err)
 }
 
-// post makes one request.
-func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.Claim, cause error) error {
-	number := w.calls.Add(1)
-	body, err := encode(struct {
-		call
-		Call    int64 `json:"call"`
-		ValidMS int64 `json:"valid_ms"`
-	}{newCall(action, c, cause), number, c.Remaining().Milliseconds()})
-	if err != nil {
-		made.told.Store(true)
-		made.unsent = true
-		return err
-	}
-	// The call's context ends the request while post waits. After that, the request goes on until the rest of the
-	// answer has been read, or letGo is called.
-	asking, letGo := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(ctx, letGo)
-	defer unhook()
-	req, err := http.NewRequestWithContext(made.trace(asking), http.MethodPost, "", bytes.NewReader(body))
-	if err != nil {
-		made.told.Store(true)
-		letGo()
-		made.unsent = true
-		return w.clean(ctx, err)
-	}
-	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
-	req.Header.Set(TokenHeader, strconv.FormatInt(c.Token, 10))
-	req.Header.Set(CallHeader, strconv.FormatInt(number, 10))
-	req.Header.Set(ResourceHeader, url.PathEscape(c.Resource.ID))
-	if req.Header["Idempotency-Key"] != nil || req.Header["X-Idempotency-Key"] != nil {
-		req.GetBody = nil // because of these headers, http.Transport would repeat the request with its old number
-	}
-	switch w.client.Transport.(type) {
-	case nil, *http.Transport, *tlsfiles.Transport:
-		made.told.Store(true)
-	}
-	res, err := w.client.Do(req) //nolint:bodyclose // w.bodies closes it
-	if err != nil {
-		letGo()
-		timeout, ok := errors.AsType[net.Error](err)
-		made.late = ok && timeout.Timeout()
-		return w.clean(ctx, err)
-	}
-	made.status = res.StatusCode
-	rest := w.bodies.read(res.Body, letGo)
-	if res.StatusCode/100 == 2 { // a success, whatever follows the status
-		rest.wait(successWait, ctx.Done())
-		return nil
-	}
-	rest.wait(refusalWait, ctx.Done())
-	err = fmt.Errorf("status %d %s", res.StatusCode, http.StatusText(res.StatusCode))
-	if res.StatusCode/100 == 3 {
-		err = fmt.Errorf("%w (redirects are not followed)", err)
-	} else if check := hint.Status(res.StatusCode); check != "" && res.StatusCode < 500 { // the others may pass
-		err = fmt.Errorf("%w (%s)", err, check)
-	}
-	if text := w.excerpt(rest.text()); text != "" {
-		err = fmt.Errorf("%w: %q", err, text)
-	}
-	return err
-}
-
-// clean removes the URL and the secrets from an error of the client. If the context has ended, the error is its cause
-// instead.
-func (w *Webhook) clean(ctx context.Context, err error) error {
-	if ctx.Err() != nil {
-		if err = context.Cause(ctx); errors.Is(err, drm.CauseTimeout) { // the member's limit, not the Webhook's
-			err = fmt.Errorf("no answer came: %w", err)
+// settle takes note of whether the outcome of a request is known. That of a terminate which failed leaves everything as
+// it was.
+func (w *Webhook) settle(action string, c drm.Claim, known bool) {
+	switch action {
+	case actionHandle, actionUpdate:
+		w.instances.settle(keyOf(c), known)
+	case actionTerminate:
+		if known {
+			w.instances.settle(keyOf(c), true)
 		}
-		return err
 	}
-	if wrapped, ok := errors.AsType[*url.Error](err); ok {
-		err = wrapped.Err
-	}
-	check := hint.Connection(err, w.url.Scheme)
-	if text := err.Error(); w.secrets.Hide(text) != text {
-		err = errors.New(w.secrets.Hide(text))
-	}
-	if check != "" {
-		err = fmt.Errorf("%w (%s)", err, check)
-	}
-	return err
 }
 
 // redact returns the text of a URL without user and password, and without the values of its query.

@@ -7,12 +7,18 @@ import json
 import sys
 import threading
 import time
+import uuid
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 
 # How long a resource is remembered that nothing runs for and nothing is asked for, in seconds: longer than any request can be on
 # its way.
 REMEMBER = 3600
+
+# Names this process. Members see from it that the receiver was restarted, and hand everything over again.
+INSTANCE = uuid.uuid4().hex
+
+ACTIONS = ('handle', 'update', 'terminate', 'handle_failed', 'terminate_failed')
 
 
 class Known:
@@ -38,6 +44,12 @@ class Receiver:
 
     def receive(self, message):
         """Does what a request asks, and returns the status and the text of the answer."""
+        if message['action'] == 'instance':
+            return 204, ''  # the header of the answer says it
+        if message['action'] == 'check':
+            return self.check(message['resource']['id'], message['token'])
+        if message['action'] not in ACTIONS:
+            return 404, 'not known here'
         arrived = time.monotonic()
         sent = (message['token'], message['call'])
         with self.lock:  # before it waits for its turn: what was sent earlier is outdated from now on
@@ -56,6 +68,14 @@ class Receiver:
             with self.lock:
                 k.busy -= 1
                 k.last = time.monotonic()
+
+    def check(self, id, token):
+        """Says whether what a member was given works. A real receiver also looks at what runs."""
+        with self.lock:
+            k = self.known.get(id)
+            if k and (k.busy or k.running and k.running[0][0] == token):
+                return 204, ''
+            return 410, 'it does not run here'
 
     def forget(self):
         """Drops the resources of which nothing is left that could matter. It looks now and then only."""
@@ -108,6 +128,7 @@ def serve(receiver, port):
                 status, text = 500, str(err)
             body = text.encode()
             self.send_response(status)
+            self.send_header('DRM-Instance', INSTANCE)
             if status != 204:
                 self.send_header('Content-Length', str(len(body)))
             self.end_headers()

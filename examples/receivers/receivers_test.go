@@ -92,6 +92,7 @@ type program struct {
 	stdin io.WriteCloser
 	lines chan string // what the program prints
 	http  *http.Client
+	name  string // what the receiver calls itself in its first answer, and has to in all
 }
 
 func start(t *testing.T, name string, args ...string) *program {
@@ -162,6 +163,13 @@ func (p *program) post(body string) (status int, err error) {
 	if err != nil {
 		return 0, err
 	}
+	name := resp.Header.Get("DRM-Instance")
+	if p.name == "" {
+		p.name = name
+	}
+	if name == "" || name != p.name {
+		p.t.Errorf("the receiver calls itself %q, and before that %q", name, p.name)
+	}
 	return resp.StatusCode, resp.Body.Close()
 }
 
@@ -197,6 +205,12 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.send(204, "handle", 5, 2, `"n":2`)
 			p.does("stop a 1", "start a 2")
 			p.send(409, "handle", 5, 1, `"n":1`) // late
+			p.send(204, "check", 5, 99, `"n":2`) // it runs, and this is no later request
+			p.send(410, "check", 4, 99, `"n":2`) // not under this token
+			p.send(404, "shout", 5, 99, `"n":2`) // nobody knows this action
+			if got, err := p.post(`{"action":"instance","app":"app","member":"m","call":1}`); got != 204 || err != nil {
+				t.Errorf("instance: status %d, %v", got, err)
+			}
 			p.send(204, "update", 5, 3, `"n":3`)
 			p.does("stop a 2", "start a 3")
 			p.send(204, "terminate", 5, 2, `"n":2`) // late
@@ -206,6 +220,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			p.does("stop a 3", "start a 4")
 			p.send(204, "terminate", 6, 6, `"n":4`)
 			p.does("stop a 4")
+			p.send(410, "check", 6, 99, `"n":4`) // it does not run
 			p.send(204, "terminate", 6, 6, `"n":4`)
 			p.send(409, "handle", 6, 5, `"n":4`)       // its terminate came first
 			p.send(500, "handle", 6, 7, `"fail":true`) // refused, so that no terminate follows
@@ -231,6 +246,7 @@ func TestTheReceiversObeyTheProtocol(t *testing.T) {
 			var wg sync.WaitGroup
 			wg.Go(func() { p.send(409, "handle", 8, 1, `"n":8,"wait":true`) })
 			p.does("start a 8")
+			p.send(204, "check", 8, 0, `"n":8`)                       // it is being worked on
 			wg.Go(func() { p.send(409, "handle", 8, 2, `"n":9`) })    // waits for its turn
 			wg.Go(func() { p.send(204, "terminate", 8, 3, `"n":8`) }) // so does this
 			if _, err := io.WriteString(p.stdin, "8 3\n"); err != nil {

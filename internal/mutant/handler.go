@@ -19,7 +19,7 @@ var ofHandler = []Mutant{
 		Test:    "TestWebhookNumbersEachRequest",
 		Package: "./handler",
 		Changes: []Change{{
-			File: "handler/webhook.go",
+			File: "handler/webhook_request.go",
 			Old:  `number := w.calls.Add(1)`,
 			New:  `number := int64(1)`,
 		}},

@@ -3,6 +3,7 @@
 import { spawn } from 'node:child_process'
 import { createServer } from 'node:http'
 import { once } from 'node:events'
+import { randomUUID } from 'node:crypto'
 
 // earlier says which of two requests for one resource was sent first: each is a pair of token and call.
 const earlier = (a, b) => a.token < b.token || (a.token === b.token && a.call < b.call)
@@ -11,6 +12,10 @@ const same = (a, b) => a.token === b.token && a.call === b.call
 // remember is how long a resource is remembered that nothing runs for and nothing is asked for, in milliseconds: longer than any
 // request can be on its way.
 const remember = 3600e3
+
+// instance names this process. Members see from it that the receiver was restarted, and hand everything over again.
+const instance = randomUUID()
+const actions = ['handle', 'update', 'terminate', 'handle_failed', 'terminate_failed']
 
 // receiver makes an HTTP listener of the four functions of a resourceHandler. Each may return a promise.
 export function receiver (resourceHandler) {
@@ -65,30 +70,39 @@ export function receiver (resourceHandler) {
     return 204
   }
 
+  // check says whether what a member was given works. A real receiver also looks at what runs.
+  const check = (k, token) => k && (k.busy > 0 || k.running?.sent.token === token) ? 204 : 410
+
+  async function answer (message, arrived) {
+    if (message.action === 'instance') return 204 // the header of the answer says it
+    const id = message.resource.id
+    if (message.action === 'check') return check(known.get(id), message.token)
+    if (!actions.includes(message.action)) return 404
+    const sent = { token: message.token, call: message.call }
+    forget()
+    if (!known.has(id)) known.set(id, { newest: sent, begun: { token: 0, call: 0 }, running: null, busy: 0, last: 0, turn: Promise.resolve() })
+    const k = known.get(id)
+    k.busy++
+    if (earlier(k.newest, sent)) k.newest = sent // before it waits for its turn: what was sent earlier is outdated from now on
+    const turn = k.turn.then(() => act(k, sent, message, arrived)).finally(() => {
+      k.busy--
+      k.last = performance.now()
+    })
+    k.turn = turn.catch(() => {})
+    return turn
+  }
+
   async function listener (request, response) {
     const arrived = performance.now()
     let status, text
     try {
       const chunks = await request.toArray()
-      const message = JSON.parse(Buffer.concat(chunks))
-      const id = message.resource.id
-      const sent = { token: message.token, call: message.call }
-      forget()
-      if (!known.has(id)) known.set(id, { newest: sent, begun: { token: 0, call: 0 }, running: null, busy: 0, last: 0, turn: Promise.resolve() })
-      const k = known.get(id)
-      k.busy++
-      if (earlier(k.newest, sent)) k.newest = sent // before it waits for its turn: what was sent earlier is outdated from now on
-      const turn = k.turn.then(() => act(k, sent, message, arrived)).finally(() => {
-        k.busy--
-        k.last = performance.now()
-      })
-      k.turn = turn.catch(() => {})
-      status = await turn
+      status = await answer(JSON.parse(Buffer.concat(chunks)), arrived)
     } catch (err) {
       status = 500
       text = err.message // drmctl assignments shows it
     }
-    response.writeHead(status).end(text)
+    response.writeHead(status, { 'DRM-Instance': instance }).end(text)
   }
 
   // endAll is for when nobody tells to terminate any more.
