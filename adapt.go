@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"runtime/debug"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -133,6 +134,21 @@ func (u userHandler) TerminateFailed(ctx context.Context, c calls.Claim, err err
 	return panicOf(func() { u.handler.TerminateFailed(ctx, u.claim(c), err) })
 }
 
+// Check implements calls.Handler. It is called where isChecker says yes.
+func (u userHandler) Check(ctx context.Context, c calls.Claim) (got calls.Checked) {
+	claim := u.claim(c)
+	claim.validity = checking{handled{c.Of}, time.Now()}
+	err := safely(func() error {
+		err := u.handler.(Checker).Check(ctx, claim)
+		got.Unsupported = err != nil && matches(err, errors.ErrUnsupported)
+		return err
+	})
+	if got.OK = err == nil; !got.OK {
+		got.Text = err.Error()
+	}
+	return got
+}
+
 // claim is what the user's code is given.
 func (u userHandler) claim(c calls.Claim) Claim {
 	r := Resource{ID: c.ID, Data: c.Data}
@@ -159,6 +175,15 @@ func (h handled) Fail(err error) {
 	}
 	h.Handling.Fail(textOf(err))
 }
+
+// checking is the Validity of the claim of a check. An instance that answers a check need not have the resource.
+type checking struct {
+	handled
+	began time.Time
+}
+
+// ServedBy implements Instances.
+func (c checking) ServedBy(instance string) { c.Answered(instance, c.began) }
 
 // answerOf calls the user's code, and takes down what it returns or panics with.
 func answerOf(kind core.ActionKind, f func() error) (got calls.Answer) {
@@ -205,6 +230,11 @@ func instanceOf(h Handler) func(context.Context) (string, error) {
 
 func isUpdater(h Handler) bool {
 	_, ok := h.(Updater)
+	return ok
+}
+
+func isChecker(h Handler) bool {
+	_, ok := h.(Checker)
 	return ok
 }
 

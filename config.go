@@ -30,6 +30,10 @@ const (
 	DefaultConcurrency      = 64
 	DefaultHandleBackoff    = time.Second
 	DefaultHandleBackoffMax = time.Minute
+	DefaultCheckInterval    = 30 * time.Second
+	DefaultCheckTimeout     = 10 * time.Second
+	DefaultCheckFailures    = 3
+	DefaultCheckConcurrency = 16
 	DefaultFetchTimeout     = 30 * time.Second
 	DefaultFetchRetryBudget = time.Minute
 	DefaultRemovalShare     = 0.2
@@ -259,6 +263,20 @@ type Config struct {
 	// further time, up to 10 min. Lowered, members hand over although some of their resources work. Default 0.9; 0.01
 	// to 1, or Never.
 	FailedShare float64
+	// CheckInterval is the pause before each check of a resource that is handled, where the Handler is a Checker. Each
+	// pause is shorter by up to a fifth, at random, so that resources that were begun together are not all checked
+	// together. Lowered, what is wedged is noticed sooner, and what the Handler asks has more to do. Forever turns the
+	// checks off. Default 30 s; 100 ms to 24 h, or Forever.
+	CheckInterval time.Duration
+	// CheckTimeout bounds each check: past it the check's context ends, and the check has failed. Lowered, what hangs
+	// is noticed sooner; too low, what is only slow counts as wedged. Default 10 s; 1 ms to 24 h.
+	CheckTimeout time.Duration
+	// CheckFailures is how many checks of a resource must fail in a row before it is terminated and handled again.
+	// Raised, short failures pass without that. Default 3; 1 to 1000.
+	CheckFailures int
+	// CheckConcurrency is how many checks are made at once; those that are due meanwhile wait. Raised, many slow checks
+	// are made in time, and load what they ask more. Default 16; 1 to 100,000.
+	CheckConcurrency int
 
 	// Retriever is the source of resources. Exactly one of Retriever and AllocateOnly must be given.
 	Retriever Retriever

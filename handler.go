@@ -11,10 +11,11 @@ import (
 )
 
 // Handler is what a program does with the resources that its member claims. DRM calls it from many goroutines at once,
-// but never has more than one call in progress for one resource. A call may be slow, hang, panic, end its goroutine or
-// call back into the Manager, and so may the methods of the errors that it returns: that delays the resource it is
-// about, and nothing else. A call that hangs for Config.TerminateTimeout after its context has ended is given up: its
-// handling is no longer valid, and the claim is released, unless the policy is HoldUntilTerminated.
+// but never has more than one call in progress for one resource (a Checker's Check is the exception). A call may be
+// slow, hang, panic, end its goroutine or call back into the Manager, and so may the methods of the errors that it
+// returns: that delays the resource it is about, and nothing else. A call that hangs for Config.TerminateTimeout after
+// its context has ended is given up: its handling is no longer valid, and the claim is released, unless the policy is
+// HoldUntilTerminated.
 type Handler interface {
 	// Handle starts handling the claimed resource and returns once that works (it does not block for as long as the
 	// resource is handled; handler.Loop is for functions that do). ctx outlives the return: it ends when Terminate has
@@ -66,6 +67,28 @@ type Restartable interface {
 	// Instance asks the service which instance answers. The empty string says that it does not tell. ctx ends after 5
 	// s. It is called by one goroutine at a time.
 	Instance(ctx context.Context) (string, error)
+}
+
+// Checker is what a Handler may implement besides: DRM asks it now and then whether what it began still works, so that
+// a resource that is wedged (a connection that hangs, a program that does nothing) does not stay active for ever.
+//
+// Check is called while the resource is handled, every Config.CheckInterval, and never for one resource twice at once.
+// An error says that the resource does not work. After Config.CheckFailures of them in a row, DRM goes on as after a
+// Claim.Fail with that error: Terminate, and Handle again after a backoff. Until then nothing changes; a nil in between
+// ends the row. A Check that panics, ends its goroutine, or takes longer than Config.CheckTimeout has failed. An error
+// that matches errors.ErrUnsupported says that the Handler cannot check (or that the service which does its work
+// cannot): this member never asks it again.
+//
+// Check is the exception from the rule that a resource has one call at a time: no Check begins while another call of
+// its resource is in progress, but no other call waits for a Check. If one becomes due, the context of the Check ends,
+// and the call begins at once. The same ends the context: the end of the handling, and the end of the claim. What a
+// Check returns after that does not count.
+//
+// A Check that has not returned 1 s after the end of its time is left behind, and others begin in its place. While it
+// is there, each further check of its resource has failed. Sixteen times Config.CheckConcurrency checks are left behind
+// at most; those beyond that keep others from beginning.
+type Checker interface {
+	Check(ctx context.Context, c Claim) error
 }
 
 // Validity tells how long a claim is surely valid from now. Implementations are safe for use from any goroutine.

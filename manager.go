@@ -117,11 +117,23 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		MoveAfter: c.MoveAfter, Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
 		Instance:            instanceOf(c.Handler),
+		Checks:              c.checks(),
 		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
 		Ready: readyCheck(c.Ready), ReadyInterval: c.ReadyInterval, UnreadyAfter: c.UnreadyAfter,
 		ReadyAfter: c.ReadyAfter, MinReady: c.MinReady, FailedShare: max(c.FailedShare, 0), // Never is below 0
 		Source: m.sourceOptions(), Supervisor: c.Supervisor, Log: log, InUse: idInUse, Close: closed,
 		Board: &c.Health.board, Joined: func() { c.Health.manager.Store(m) },
+	}
+}
+
+// checks is the part of the Config that is about checks.
+func (c *Config) checks() calls.Checks {
+	if !isChecker(c.Handler) {
+		return calls.Checks{}
+	}
+	return calls.Checks{
+		Interval: c.CheckInterval, Timeout: c.CheckTimeout,
+		Failures: c.CheckFailures, Concurrency: c.CheckConcurrency,
 	}
 }
 

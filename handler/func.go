@@ -23,14 +23,13 @@ type Funcs struct {
 	FinishesCalls bool
 	// Instance tells which instance of a service answers (drm.Restartable).
 	Instance func(ctx context.Context) (string, error)
-	// Check asks whether what Handle began still works. Its error says why it does not. One that matches
-	// errors.ErrUnsupported says that there is nothing to ask, also not for other resources.
+	// Check says whether what Handle began still works (drm.Checker).
 	Check func(ctx context.Context, c drm.Claim) error
 }
 
 // New makes a handler from functions. The handler is a drm.Updater exactly if f.Update is not nil. It is always a
-// drm.Finisher, whose answer is f.FinishesCalls, and always drm.Restartable: without f.Instance it tells nothing. It
-// always has the method Check: without f.Check, its error is errors.ErrUnsupported.
+// drm.Finisher, whose answer is f.FinishesCalls, always drm.Restartable (without f.Instance it tells nothing), and
+// always a drm.Checker (without f.Check it says, when it is asked first, that it cannot check).
 func New(f Funcs) drm.Handler {
 	if f.Update != nil {
 		return updatingFuncs{funcs{f}}
@@ -55,8 +54,8 @@ func funcsOf(h drm.Handler) Funcs {
 	if r, ok := h.(drm.Restartable); ok {
 		f.Instance = r.Instance
 	}
-	if ch, ok := h.(checker); ok {
-		f.Check = ch.Check
+	if c, ok := h.(drm.Checker); ok {
+		f.Check = c.Check
 	}
 	return f
 }

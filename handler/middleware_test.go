@@ -119,6 +119,35 @@ func TestMiddlewareKeepsFinishesCalls(t *testing.T) {
 	}
 }
 
+func TestMiddlewareKeepsTheCheck(t *testing.T) {
+	wedged := errors.New("wedged")
+	checks := func(context.Context, drm.Claim) error { return wedged }
+	updates := func(context.Context, drm.Claim) error { return nil }
+	for name, tc := range map[string]struct {
+		h    drm.Handler
+		want error
+	}{
+		"functions":             {handler.New(handler.Funcs{}), errors.ErrUnsupported},
+		"functions with Check":  {handler.New(handler.Funcs{Check: checks}), wedged},
+		"with Check and Update": {handler.New(handler.Funcs{Check: checks, Update: updates}), wedged},
+		"a printer":             {handler.NewPrinter(io.Discard), errors.ErrUnsupported},
+	} {
+		for middleware, m := range map[string]handler.Middleware{
+			"Timeout": must[handler.Middleware](t)(handler.Timeout(time.Minute, drm.Forever)),
+			"Retry":   must[handler.Middleware](t)(handler.Retry(handler.RetryConfig{})),
+			"Recover": handler.Recover(nil),
+			"Log":     handler.Log(nil),
+		} {
+			c, ok := handler.Chain(tc.h, m, m).(drm.Checker)
+			if !ok {
+				t.Errorf("%s in %s is no drm.Checker", name, middleware)
+			} else if err := c.Check(t.Context(), claim("a", 1)); !errors.Is(err, tc.want) {
+				t.Errorf("%s in %s: %v, want %v", name, middleware, err, tc.want)
+			}
+		}
+	}
+}
+
 func TestTimeoutKeepsTheContextOfAHandleInTime(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var handled context.Context

@@ -29,6 +29,8 @@ type Handler interface {
 	// user's code; "" if there was none.
 	HandleFailed(ctx context.Context, c Claim, err error) (panicked string)
 	TerminateFailed(ctx context.Context, c Claim, err error) (panicked string)
+	// Check asks whether what Handle began still works. It is called only if Options.Checks say so.
+	Check(ctx context.Context, c Claim) Checked
 }
 
 // Answer is the result of a call.
@@ -62,6 +64,7 @@ type Options struct {
 	// AtLeast is the least that Handling.Remaining returns before the lease's context ends. KeepOnOutage promises it,
 	// though nobody can know it. 0 promises nothing.
 	AtLeast time.Duration
+	Checks  Checks
 
 	Core Core
 	// Post makes the loop call f, with the time by the clock that measures leases. It never blocks. It returns false if
@@ -84,11 +87,15 @@ type Calls struct {
 	o         Options
 	handlings handlings
 	lives     lives
+	checks    checks
 	alarms    sync.Pool // holds *alarm that calls no longer need
 }
 
 // New makes a Calls that has no call in progress. It starts nothing.
-func New(o Options) *Calls { return &Calls{o: o, handlings: handlings{}} }
+func New(o Options) *Calls {
+	off := o.Checks.Interval == 0 || o.Checks.Interval == Forever
+	return &Calls{o: o, handlings: handlings{}, checks: checks{off: off, from: time.Now()}}
+}
 
 // Handle calls Handle for a claim on a lease. If the lease is nil, fenced or past its deadline, the call is refused.
 func (cs *Calls) Handle(now time.Duration, a core.Action, l *Lease) {
@@ -109,6 +116,7 @@ func (cs *Calls) Handle(now time.Duration, a core.Action, l *Lease) {
 // Update calls Update with the changed data of a resource that is being handled.
 func (cs *Calls) Update(a core.Action) {
 	h := cs.handlings.of(a.Shard, a.ID)
+	cs.stopChecking(h, CauseChanged)
 	h.claim.Data = a.Data
 	ctx, cancel := context.WithCancelCause(h.ctx)
 	cs.start(ctx, cancel, a, h)
@@ -123,6 +131,7 @@ func (cs *Calls) Terminate(a core.Action, l *Lease) {
 		cs.o.Post(func(now time.Duration) { cs.o.Core.CallDone(now, a.Shard, a.ID, core.OK, "") })
 		return
 	}
+	cs.stopChecking(h, causeOf(a.Cause))
 	if cs.lapsed(h) {
 		h.end(CauseGone)
 		cs.handlings.drop(h)
@@ -150,8 +159,10 @@ func (cs *Calls) Cancel(a core.Action) {
 	cause := causeOf(a.Cause)
 	switch a.Cause {
 	case core.ClaimLost:
+		cs.stopChecking(h, cause)
 		h.end(cause) // another member may have the claim
 	case core.Gone:
+		cs.stopChecking(h, cause)
 		h.end(cause)
 		cs.handlings.drop(h)
 		return
@@ -251,6 +262,10 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 	}
 	cs.o.Core.CallDone(now, a.Shard, a.ID, out, text)
 	if h.call == nil && cs.handlings.of(a.Shard, a.ID) == h {
+		if a.Kind != core.Terminate && out == core.OK {
+			h.failedChecks = 0
+			cs.checkLater(h)
+		}
 		cs.renew(now, h) // another instance may have been heard of meanwhile
 	}
 }

@@ -45,6 +45,8 @@ func (v virtual) Now() time.Duration { return time.Since(v.from) }
 type user struct {
 	handle, terminate func(context.Context, calls.Claim) calls.Answer
 	instance          func(context.Context) (string, error)
+	check             func(context.Context, calls.Claim) calls.Checked
+	checks            calls.Checks // when check is called
 	failed            []string
 	onFailure         func(calls.Claim) // if set, it is called with what failed
 }
@@ -54,6 +56,8 @@ func (u *user) Handle(ctx context.Context, c calls.Claim) calls.Answer { return 
 func (u *user) Update(ctx context.Context, c calls.Claim) calls.Answer { return u.handle(ctx, c) }
 
 func (u *user) Terminate(ctx context.Context, c calls.Claim) calls.Answer { return u.terminate(ctx, c) }
+
+func (u *user) Check(ctx context.Context, c calls.Claim) calls.Checked { return u.check(ctx, c) }
 
 func (u *user) HandleFailed(_ context.Context, c calls.Claim, err error) string {
 	u.failed = append(u.failed, err.Error())
@@ -118,7 +122,8 @@ func newStage(t *testing.T, u *user) *stage {
 	})
 	s.lease = calls.NewLease(ctx, cancel, k)
 	s.Calls = calls.New(calls.Options{
-		Handler: u, Instance: u.instance, HandleTimeout: 10 * time.Second, TerminateTimeout: 5 * time.Second,
+		Handler: u, Instance: u.instance, Checks: u.checks,
+		HandleTimeout: 10 * time.Second, TerminateTimeout: 5 * time.Second,
 		Core: &s.told, Wall: time.Now, Parent: t.Context(), Staying: t.Context(), Log: zap.NewNop(), Failures: log,
 		Post: func(f func(time.Duration)) bool {
 			s.posted <- func() { f(s.clock.Now()) }

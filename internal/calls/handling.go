@@ -22,12 +22,16 @@ type Handling struct {
 	lease *Lease
 	shard int
 	life  int32 // the number of the life of the service that was given the resource; the loop owns it
-	call  *call // the call in progress; nil if there is none; the loop owns it
+	// checkPlace is the place in the queue of the checks that are due later; 0 if it is not there. The loop owns it.
+	checkPlace int32
+	call       *call // the call in progress; nil if there is none; the loop owns it
 
 	ctx    context.Context // the context of Handle; ends with that of the lease
 	cancel context.CancelCauseFunc
 	place  int         // the index in lease.handlings; lease.mu guards it
 	over   atomic.Bool // the claim was lost, or the handler does not have the resource any more
+
+	failedChecks uint16 // in a row; the loop owns it
 }
 
 // Remaining returns how long the claim is surely still valid; zero or less if it is not valid. When the member ends the

@@ -64,6 +64,7 @@ type Config struct {
 	MoveAfter           int           // failures of a resource in a row until another member gets it; 0: never
 	Backoff             time.Duration // the pause after the first failed Handle; it doubles with each further one
 	BackoffMax          time.Duration // the longest such pause
+	Checks              calls.Checks  // the zero value if the handler cannot check
 	HoldUntilTerminated bool          // a claim stays until Terminate has succeeded
 	CanUpdate           bool          // the handler has an Update
 	FinishCalls         bool          // a call in progress is not cut off when its resource moves or the member stops

@@ -304,7 +304,7 @@ func (b *builder) calls() *calls.Calls {
 		atLeast = cfg.LeaseTTL / 2
 	}
 	return calls.New(calls.Options{
-		Handler: cfg.Handler(b.place.id), Instance: cfg.Instance,
+		Handler: cfg.Handler(b.place.id), Instance: cfg.Instance, Checks: cfg.Checks,
 		HandleTimeout: cfg.HandleTimeout, TerminateTimeout: cfg.TerminateTimeout,
 		HoldUntilTerminated: cfg.HoldUntilTerminated, AtLeast: atLeast, Core: b.core, Post: b.loop.post, Wall: b.o.Wall,
 		Parent: b.handling, Staying: b.staying, Log: b.log, Failures: b.failures,
