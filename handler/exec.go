@@ -58,6 +58,36 @@ type ExecConfig struct {
 	Stdout, Stderr io.Writer
 	// Output is the form in which the output is passed on. Default: OutputRaw.
 	Output Output
+	// ReadyLine, if not empty, is a regular expression (of package regexp): a process is ready once a line of its
+	// output matches. Until then, Handle does not return, so that the resource's state is claimed; a process that ended
+	// by itself and was started again leaves the state failed until it is ready. At most the first 8 KiB of a line
+	// count. The output goes through the agent then, also with OutputRaw and OutputNone. Not together with Notify.
+	ReadyLine string
+	// Notify is another way to be ready: the process sends READY=1 to the datagram socket that NOTIFY_SOCKET in its
+	// environment names, as services of systemd do (sd_notify, systemd-notify --ready). It costs one file descriptor in
+	// the agent per process. Default: false; a process is ready once its program was started.
+	Notify bool
+	// ReadyTimeout is how long a process may take to be ready, with ReadyLine or Notify. Then Handle fails, and DRM
+	// terminates and begins anew. drm.Config.HandleTimeout bounds it too. A process that Exec itself has started again
+	// is ended, and another one is started after the pause. Raised, slow programs have time to start; lowered, one that
+	// hangs at its start is noticed sooner. Default 30 s; 1 ms to 24 h, or drm.Forever.
+	ReadyTimeout time.Duration
+	// StoppedTimeout is how long a process may be stopped (SIGSTOP, SIGTSTP and the like; its state is failed
+	// meanwhile) before it is given up with drm.Claim.Fail: terminated, and begun anew. Lowered, a resource is handled
+	// again sooner; raised, there is time to look at a stopped process. With drm.Forever it stays, and failed, until it
+	// goes on. Default 5 s; 1 ms to 24 h, or drm.Forever.
+	StoppedTimeout time.Duration
+	// Check is a program and its arguments, as in Command, that says whether a process still works: DRM runs it for
+	// each resource, every drm.Config.CheckInterval. It gets what the process gets, and the process id in DRM_PID. Exit
+	// status 0 says that all is well; another end counts as a failed check. Its output is not passed on; the last line
+	// becomes part of the error. It is killed at its timeout. Half of drm.Config.CheckTimeout may pass until it is
+	// started; at most half as many checks are being started at once as StartConcurrency says. Default: none, so that
+	// nothing is checked.
+	Check []string
+	// OnCheckError is called when a check could not be made, which says nothing about the resource, so that it has not
+	// failed: its program could not be started, or not in time, or was killed together with its guard. Optional. It is
+	// called from the goroutine of the check.
+	OnCheckError func(c drm.Claim, err error)
 	// OnExit is called for each process that ended by itself, and for each restart that failed. Optional. It is called
 	// from the resource's own goroutine, and the restart waits for it.
 	OnExit func(c drm.Claim, err error)
@@ -103,21 +133,29 @@ const startAnyway = time.Second
 //
 //   - The process finds DRM_APP, DRM_MEMBER, DRM_RESOURCE_ID and DRM_TOKEN in its environment (and DRM_AGENT, where
 //     the agent answers requests), and the resource's object on its standard input.
-//   - Terminate sends SIGTERM to its process group and, after a grace, SIGKILL.
+//   - Terminate sends SIGTERM to its process group (and SIGCONT, in case it is stopped) and, after a grace, SIGKILL.
 //   - A process that ends by itself is started again after a pause. The claim's state is failed until the new one has
-//     run for as long as the pause was. It is failed too while a process is stopped (SIGSTOP).
+//     run for as long as the pause was. It is failed too while a process is stopped (SIGSTOP), and a process that stays
+//     stopped is given up.
+//   - It can wait until a process says that it is ready (ReadyLine, Notify), and check it now and then (Check).
 //   - The process and its group are killed when the agent dies, or has not renewed them by the claim's deadline.
 //
 // It has no Update: when the data of a resource change, its process is terminated and a new one gets the new data.
 type Exec struct {
 	cfg     ExecConfig
 	guards  *guards
+	ready   readiness
 	starts  chan struct{} // has one element for each start in progress that has lasted for less than startAnyway
+	checks  chan struct{} // has one element for each start of a check in progress
 	restart restarter
 	tasks   tasks
+	running sync.Map // of *condition by key: of all tasks
 }
 
-var _ drm.Handler = (*Exec)(nil)
+var (
+	_ drm.Handler = (*Exec)(nil)
+	_ drm.Checker = (*Exec)(nil)
+)
 
 // NewExec makes an Exec. It starts nothing yet. An invalid cfg is a *drm.InputError that names the field. Exec works
 // on Linux and macOS; on other systems the error matches errors.ErrUnsupported.
@@ -149,6 +187,10 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 			Want:  "OutputRaw, OutputPrefix or OutputNone",
 		}
 	}
+	ready, err := cfg.checkSigns()
+	if err != nil {
+		return nil, err
+	}
 	same := sameWriter(cfg.Stdout, cfg.Stderr)
 	cfg.Stdout, cfg.Stderr = shareWriters(cfg.Stdout, cfg.Stderr)
 	guard, check := cfg.GuardCommand, func() error { return nil }
@@ -160,7 +202,9 @@ func NewExec(cfg ExecConfig) (*Exec, error) {
 	return &Exec{
 		cfg:     cfg,
 		guards:  newGuards(slices.Concat(guard, cfg.Command), cfg, same, check),
+		ready:   ready,
 		starts:  make(chan struct{}, cfg.StartConcurrency),
+		checks:  make(chan struct{}, max(1, cfg.StartConcurrency/2)),
 		restart: restarter{first, most, cfg.OnExit},
 	}, nil
 }
@@ -174,7 +218,10 @@ func (cfg *ExecConfig) checkTexts() error {
 			Want:  "a program and its arguments",
 		}
 	}
-	for _, text := range slices.Concat(cfg.Command, cfg.Env, cfg.GuardCommand, []string{cfg.Dir, cfg.Agent}) {
+	if len(cfg.Check) > 0 && cfg.Check[0] == "" {
+		return &drm.InputError{Field: "Check", Value: strings.Join(cfg.Check, " "), Want: "a program and its arguments"}
+	}
+	for _, text := range slices.Concat(cfg.Command, cfg.Check, cfg.Env, cfg.GuardCommand, []string{cfg.Dir, cfg.Agent}) {
 		if strings.ContainsRune(text, 0) {
 			return &drm.InputError{
 				Field: "Command",
@@ -196,35 +243,71 @@ func (cfg *ExecConfig) checkTexts() error {
 	return nil
 }
 
-// Handle starts a process and returns once it runs. The error says why it could not be started. It matches ErrRunning
-// if an earlier process of the resource still runs because its Terminate failed, and ErrClosed after Close.
+// Handle starts a process and returns once it runs and, with ReadyLine or Notify, is ready. The error says why it could
+// not be started, or how it ended before it was ready. It matches ErrRunning if an earlier process of the resource
+// still runs because its Terminate failed, and ErrClosed after Close. It matches drm.ErrOutcomeUnknown if the process
+// runs and is not ready in time; Terminate then ends the process.
 func (e *Exec) Handle(ctx context.Context, c drm.Claim) error {
-	state := &condition{claim: c}
 	return e.tasks.start(ctx, c, func(soft, hard context.Context) (work, error) {
+		state := newCondition(soft, c, e.cfg.StoppedTimeout)
+		e.running.Store(keyOf(c), state)
+		forget := func() { e.running.Delete(keyOf(c)) }
 		started, err := e.spawn(soft, hard, c, state)
-		if err != nil {
+		if err == nil {
+			err = e.awaitReady(soft, started, state.stuck)
+		}
+		if started == nil || isDone(started) && err != nil {
+			forget()
 			return nil, err
 		}
-		return func(soft, hard context.Context) { e.supervise(soft, hard, c, state, started) }, nil
+		return func(soft, hard context.Context) {
+			defer forget()
+			defer state.end()
+			e.supervise(soft, hard, c, state, started)
+		}, err
 	})
 }
 
 // supervise waits for the process that Handle started, and then for each one that replaces it.
 func (e *Exec) supervise(soft, hard context.Context, c drm.Claim, state *condition, first *process) {
-	e.restart.run(soft, c, state.failing, func() error {
+	var before error // how the process before ended
+	e.restart.run(soft, c, state.failing, func(begun func()) (err error) {
+		defer func() { before = err }()
 		p := first
 		first = nil
 		if p == nil {
-			var err error
-			if p, err = e.spawn(soft, hard, c, state); err != nil {
+			if p, err = e.again(soft, hard, c, state, before); err != nil {
 				return err
 			}
 		}
+		begun()
 		return e.wait(soft, hard, p)
 	})
 	if first != nil { // soft ended before the first round
 		_ = e.wait(soft, hard, first)
 	}
+}
+
+// again starts a process in place of one that ended because of before, and returns it once it is ready. It leaves
+// nothing behind if it fails.
+func (e *Exec) again(
+	soft, hard context.Context, c drm.Claim, state *condition, before error,
+) (*process, error) {
+	p, err := e.spawn(soft, hard, c, state)
+	if err != nil || e.ready.how == readyAtOnce {
+		return p, err
+	}
+	state.failing(fmt.Errorf("%w; process %d was started in its place, and is not ready yet", before, p.pid.Load()))
+	err = e.awaitReady(soft, p, nil)
+	switch {
+	case err == nil:
+		return p, nil
+	case soft.Err() != nil:
+		_ = e.wait(soft, hard, p)
+	case !isDone(p) && !e.ask(hard, p):
+		p.kill()
+	}
+	return nil, err
 }
 
 // spawn starts a process when its turn has come. If soft ends just as the process begins to run, the process is asked
@@ -247,44 +330,16 @@ func (e *Exec) spawn(soft, hard context.Context, c drm.Claim, state *condition) 
 	}
 	starting, done := outlast(soft, hard, killWait)
 	defer done()
-	p, err := startProcess(starting, e.guards, c, state.halted)
+	p, err := startProcess(starting, e.guards, c, launch{ready: e.ready, halt: state.halted})
 	if err != nil {
 		return nil, err
 	}
+	state.process.Store(p)
 	if soft.Err() != nil {
 		_ = e.wait(soft, hard, p)
 		return nil, context.Cause(soft)
 	}
 	return p, nil
-}
-
-// condition keeps the two reasons for which a resource's state can be failed, and reports the one that counts. A
-// process that ends again and again can be stopped (SIGSTOP) as well.
-type condition struct {
-	claim drm.Claim
-	mu    sync.Mutex // held during a report, so that reports arrive in the order of their causes
-	fails error
-	halts error
-}
-
-// failing notes why the process ended; nil says that a process has run for long enough since.
-func (s *condition) failing(err error) { s.set(&s.fails, err) }
-
-// halted notes that the process is stopped; nil says that it goes on, or has ended.
-func (s *condition) halted(err error) { s.set(&s.halts, err) }
-
-func (s *condition) set(what *error, err error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	if *what == nil && err == nil {
-		return
-	}
-	*what = err
-	if s.halts != nil {
-		s.claim.Report(s.halts)
-		return
-	}
-	s.claim.Report(s.fails)
 }
 
 // outlast makes a context that ends when hard ends, or when a time has passed since soft ended.
@@ -318,19 +373,25 @@ func (e *Exec) wait(soft, hard context.Context, p *process) error {
 		return p.err
 	case <-soft.Done():
 	}
-	if inOrder(soft) && hard.Err() == nil {
-		p.terminate(e.cfg.Grace)
-		late := time.NewTimer(e.cfg.Grace + killWait) // the guard kills it after Grace, unless the guard hangs
-		defer late.Stop()
-		select {
-		case <-p.done:
-			return p.err
-		case <-hard.Done():
-		case <-late.C:
-		}
+	if !inOrder(soft) || hard.Err() != nil || !e.ask(hard, p) {
+		p.kill()
 	}
-	p.kill()
 	return p.err
+}
+
+// ask asks a process to end, and reports whether it did before hard ended. If it does not, the guard kills it after
+// Grace; ask returns false if the guard hangs.
+func (e *Exec) ask(hard context.Context, p *process) bool {
+	p.terminate(e.cfg.Grace)
+	late := time.NewTimer(e.cfg.Grace + killWait)
+	defer late.Stop()
+	select {
+	case <-p.done:
+		return true
+	case <-hard.Done():
+	case <-late.C:
+	}
+	return false
 }
 
 // Terminate sends SIGTERM to the process group of the resource and waits until the group is gone. It sends SIGKILL

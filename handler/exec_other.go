@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"runtime"
+	"sync/atomic"
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
@@ -23,16 +24,21 @@ func RunGuard([]string) int {
 
 // process is never made on this system, because NewExec fails.
 type process struct {
-	done chan struct{}
-	err  error
+	done     chan struct{}
+	ready    chan struct{}
+	err      error
+	ok       bool
+	byItself bool
+	pid      atomic.Int64
 }
 
-func startProcess(context.Context, *guards, drm.Claim, func(error)) (*process, error) {
+func startProcess(context.Context, *guards, drm.Claim, launch) (*process, error) {
 	return nil, errors.ErrUnsupported
 }
 
 func (*process) terminate(time.Duration) {}
 func (*process) kill()                   {}
+func (*process) giveUp()                 {}
 
 type guards struct{}
 

@@ -151,6 +151,13 @@ func childMain(args []string) int {
 			case "print":
 				fmt.Println(rest)
 				fmt.Fprintln(os.Stderr, "err:", rest)
+			case "notify":
+				text, _ := strconv.Unquote(rest)
+				to := &net.UnixAddr{Name: os.Getenv("NOTIFY_SOCKET"), Net: "unixgram"}
+				if conn, err := net.DialUnix("unixgram", nil, to); err == nil {
+					_, _ = conn.Write([]byte(text))
+					_ = conn.Close()
+				}
 			case "kill-parent":
 				_ = syscall.Kill(os.Getppid(), syscall.SIGKILL)
 			case "stop-parent":
@@ -161,12 +168,21 @@ func childMain(args []string) int {
 	}
 }
 
-// agentMain is an agent with one resource, whose claim is always valid for another args[0]. Only a signal ends it.
+// agentMain is an agent with one resource, whose claim is always valid for another args[0]. Only a signal ends it. With
+// "checked" among the other arguments, it checks its process once.
 func agentMain(args []string) int {
 	valid, _ := time.ParseDuration(args[0])
-	e, err := handler.NewExec(handler.ExecConfig{Command: append([]string{os.Args[0], "__child"}, args[1:]...)})
+	cfg := handler.ExecConfig{Command: append([]string{os.Args[0], "__child"}, args[1:]...)}
+	if slices.Contains(args, "checked") {
+		cfg.Check = []string{os.Args[0], "__child", "name=check", "stubborn"}
+	}
+	c := drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(valid))
+	e, err := handler.NewExec(cfg)
 	if err == nil {
-		err = e.Handle(context.Background(), drm.NewClaim("app", "m1", drm.Resource{ID: "a"}, 1, remaining(valid)))
+		err = e.Handle(context.Background(), c)
+	}
+	if err == nil && cfg.Check != nil {
+		go func() { _ = e.Check(context.Background(), c) }()
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -880,6 +896,11 @@ func TestExecRefusesBadConfig(t *testing.T) {
 		{"Grace", handler.ExecConfig{Command: command, Grace: -time.Second}},
 		{"Backoff", handler.ExecConfig{Command: command, Backoff: time.Nanosecond}},
 		{"BackoffMax", handler.ExecConfig{Command: command, BackoffMax: time.Nanosecond}},
+		{"ReadyLine", handler.ExecConfig{Command: command, ReadyLine: "("}},
+		{"Notify", handler.ExecConfig{Command: command, ReadyLine: "x", Notify: true}},
+		{"ReadyTimeout", handler.ExecConfig{Command: command, ReadyTimeout: -1}},
+		{"StoppedTimeout", handler.ExecConfig{Command: command, StoppedTimeout: 25 * time.Hour}},
+		{"Check", handler.ExecConfig{Command: command, Check: []string{""}}},
 	} {
 		_, err := handler.NewExec(tc.cfg)
 		wantInputError(t, err, tc.field)

@@ -13,7 +13,8 @@ type order struct {
 	Start *startOrder `json:"start,omitempty"`
 	// Renew sets new deadlines for processes.
 	Renew []renewal `json:"renew,omitempty"`
-	// Terminate is the ID of a process that gets SIGTERM now, and SIGKILL after GraceMS milliseconds.
+	// Terminate is the ID of a process that gets SIGTERM now, and SIGKILL after GraceMS milliseconds. If it is stopped,
+	// it goes on, so that it can end in order.
 	Terminate int   `json:"terminate,omitempty"`
 	GraceMS   int64 `json:"grace_ms,omitempty"`
 	// Kill is the ID of a process that gets SIGKILL now.
@@ -28,6 +29,8 @@ type order struct {
 type startOrder struct {
 	// ID names the process in all later orders and reports. It is positive, and new to the guard.
 	ID int `json:"id"`
+	// Args are the program and its arguments, in place of those that the guard was started with.
+	Args []string `json:"args,omitempty"`
 	// Input is the whole standard input of the process.
 	Input []byte `json:"input"`
 	// Outputs is how many files the agent has sent over passFD for the process to print to: none, if it prints where
@@ -58,6 +61,8 @@ type report struct {
 	PID     int    `json:"pid,omitempty"`     // the process runs, with this process id, and leads a group of its own
 	Error   string `json:"error,omitempty"`   // why the process could not be started
 	Ended   string `json:"ended,omitempty"`   // nothing is left of it; its exit status, and why it was killed if it was
+	OK      bool   `json:"ok,omitempty"`      // besides Ended: it ended by itself, with exit status 0
+	Killed  bool   `json:"killed,omitempty"`  // besides Ended: the guard killed it
 	Stopped string `json:"stopped,omitempty"` // a signal has stopped the process (SIGSTOP); when, and which signal
 	Resumed bool   `json:"resumed,omitempty"` // the stopped process goes on
 }
@@ -66,7 +71,7 @@ type report struct {
 const reportFD = 3
 
 // passFD is the guard's socket for the files that its processes print to: the second of exec.Cmd's ExtraFiles. It is
-// there only with OutputPrefix.
+// there only if processes print to files that the agent passes.
 const passFD = 4
 
 // claimEnded is the error of a process that was not started because its claim had ended.

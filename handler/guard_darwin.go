@@ -70,7 +70,7 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	env := g.environ(c)
 	stdout, stderr, printed := c.takeOutput()
 	go func() {
-		pid, err := syscall.ForkExec(path, g.args, &syscall.ProcAttr{
+		pid, err := syscall.ForkExec(path, c.args, &syscall.ProcAttr{
 			Env:   env,
 			Files: []uintptr{stdin.Fd(), uintptr(stdout), uintptr(stderr)},
 			Sys:   &syscall.SysProcAttr{Setpgid: true},

@@ -101,7 +101,7 @@ func (g *guard) launch(c *child, path string, input []byte) error {
 	from := os.NewFile(uintptr(result[0]), "result")
 	stdout, stderr, printed := c.takeOutput()
 	pid, err := g.system.fork(forking{
-		path: path, args: g.args, env: g.environ(c),
+		path: path, args: c.args, env: g.environ(c),
 		stdin: stdin[0], stdout: stdout, stderr: stderr, result: result[1],
 		until: c.until, guard: os.Getpid(),
 	})

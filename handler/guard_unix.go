@@ -76,6 +76,7 @@ type guard struct {
 // child is one process of a guard, with its group.
 type child struct {
 	id    int
+	args  []string
 	env   []string
 	until int64 // when it must be dead, in milliseconds of clockNow
 
@@ -177,7 +178,10 @@ func (g *guard) post(f func()) { g.events <- f }
 // obey carries out an order, and acknowledges it.
 func (g *guard) obey(o order) {
 	if o.Start != nil {
-		c := &child{id: o.Start.ID, env: o.Start.Env, until: o.Start.Until, output: o.output}
+		c := &child{id: o.Start.ID, args: o.Start.Args, env: o.Start.Env, until: o.Start.Until, output: o.output}
+		if len(c.args) == 0 {
+			c.args = g.args
+		}
 		g.children[c.id] = c
 		if o.err != nil {
 			g.fail(c, "receive the files for its output: "+o.err.Error())
@@ -198,6 +202,7 @@ func (g *guard) obey(o order) {
 			g.system.mark(c) // while all its descendants still live
 			c.graceEnd = time.Now().Add(time.Duration(o.GraceMS) * time.Millisecond)
 			_ = unix.Kill(-c.pid, unix.SIGTERM)
+			_ = unix.Kill(-c.pid, unix.SIGCONT) // what is stopped would take SIGTERM only once it goes on
 		} else {
 			g.kill(c, "killed: terminated before it was started")
 		}
@@ -211,7 +216,7 @@ func (g *guard) obey(o order) {
 
 // begin finds the program and starts it.
 func (g *guard) begin(c *child, input []byte) {
-	path := g.args[0]
+	path := c.args[0]
 	if filepath.Base(path) != path {
 		g.start(c, path, input)
 		return
@@ -365,11 +370,12 @@ func (g *guard) settle(c *child) {
 	delete(g.children, c.id)
 	switch {
 	case c.running:
-		ended := statusText(c.status)
-		if c.reason != "" {
+		ended, killed := statusText(c.status), c.reason != ""
+		if killed {
 			ended += " (" + c.reason + ")"
 		}
-		g.out.put(report{ID: c.id, Ended: ended})
+		ok := !killed && c.status.Exited() && c.status.ExitStatus() == 0
+		g.out.put(report{ID: c.id, Ended: ended, OK: ok, Killed: killed})
 	case c.startErr != nil:
 		g.out.put(report{ID: c.id, Error: c.startErr.Error()})
 	default:

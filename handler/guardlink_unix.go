@@ -94,7 +94,7 @@ func startGuard(
 	cmd.Stdin = orders
 	cmd.ExtraFiles = []*os.File{toAgent}
 	var pass, passed *os.File
-	if cfg.Output == OutputPrefix {
+	if cfg.passesOutput() {
 		if pass, passed, err = passage(); err != nil {
 			return nil, errors.Join(err, orders.Close(), toGuard.Close(), reports.Close(), toAgent.Close())
 		}
@@ -133,7 +133,11 @@ func guardCommand(command []string, cfg ExecConfig) *exec.Cmd {
 		cmd.Args[0] = self // people see this name in the list of processes
 	}
 	cmd.Dir = cfg.Dir
-	cmd.Env = execEnv(os.Environ(), cfg.Env, cfg.Agent)
+	own := os.Environ()
+	if cfg.Notify {
+		own = withoutNotify(own)
+	}
+	cmd.Env = execEnv(own, cfg.Env, cfg.Agent)
 	if cfg.Output != OutputNone {
 		cmd.Stdout, cmd.Stderr = cfg.Stdout, cfg.Stderr
 	}

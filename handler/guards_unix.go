@@ -23,6 +23,7 @@ type guards struct {
 	command []string
 	cfg     ExecConfig
 	outlets *outlets
+	notify  notifySockets
 	check   func() error // says why no guard can be started
 
 	mu     sync.Mutex
@@ -135,5 +136,6 @@ func (g *guards) close(ctx context.Context) {
 		<-l.done
 	}
 	g.outlets.close()
+	g.notify.close()
 	g.own.close()
 }

@@ -55,7 +55,10 @@ func NewLoop(run func(ctx context.Context, c drm.Claim) error, cfg LoopConfig) (
 func (l *Loop) Handle(ctx context.Context, c drm.Claim) error {
 	return l.tasks.start(ctx, c, func(_, _ context.Context) (work, error) {
 		return func(ctx, _ context.Context) {
-			l.restart.run(ctx, c, c.Report, func() error { return l.fn(ctx, c) })
+			l.restart.run(ctx, c, c.Report, func(begun func()) error {
+				begun()
+				return l.fn(ctx, c)
+			})
 		}, nil
 	})
 }

@@ -96,6 +96,9 @@ func (s *guardSystem) belongs(pid int, c *child) bool {
 	}
 	vars := bytes.Split(environ, []byte{0})
 	for _, pair := range c.env {
+		if !strings.HasPrefix(pair, "DRM_") { // a program may take the others out of its environment
+			continue
+		}
 		if !slices.ContainsFunc(vars, func(v []byte) bool { return string(v) == pair }) {
 			return false
 		}

@@ -5,6 +5,7 @@ package handler
 import (
 	"errors"
 	"fmt"
+	"io"
 	"os"
 	"sync"
 	"syscall"
@@ -19,14 +20,42 @@ import (
 // group may hold the pipe open for ever.
 const afterwards = time.Second
 
-// outlets are the pipes that the processes of an Exec print to when each line gets a prefix. The agent reads them
-// itself, so that no guard has to, and sends their other ends to the guard over a socket.
+// outlets are the pipes that the processes of an Exec print to when each line gets a prefix, or the agent looks for a
+// line; and those that checks print to. The agent reads them itself, so that no guard has to, and sends their other
+// ends to the guard over a socket.
 type outlets struct {
-	// mergers has one merger for both stdout and stderr, or one for each. It is empty if the processes print where
-	// their guard does.
-	mergers []*merger
+	// sinks makes what takes the output of a process: one for both stdout and stderr, or one for each. It is empty if
+	// the processes print where their guard does.
+	sinks   []func(c drm.Claim) sink
+	mergers []*merger // with OutputPrefix: those of sinks
+	direct  bool      // the sinks write themselves, and may hang
 	reading sync.WaitGroup
 	chunks  sync.Pool // of *chunk, for the pipes that have something to read now
+}
+
+// sink takes the output of one pipe of a process. Only one goroutine uses it.
+type sink interface {
+	// take takes the next part. It may use the memory of room, and returns that memory, which may have grown.
+	take(text, room []byte) []byte
+	// end is called after the last part.
+	end()
+}
+
+// copying passes the output on as it is. The output is thrown away where to is nil.
+type copying struct{ to io.Writer }
+
+func (p copying) take(text, room []byte) []byte {
+	if p.to != nil {
+		_ = protect(func() error { _, err := p.to.Write(text); return err }) // there is nobody to report an error to
+	}
+	return room
+}
+
+func (copying) end() {}
+
+// passesOutput says whether any process prints to a pipe that the agent makes.
+func (cfg *ExecConfig) passesOutput() bool {
+	return cfg.Output == OutputPrefix || cfg.ReadyLine != "" || len(cfg.Check) > 0
 }
 
 // chunk is the memory for one read and for the lines made from it.
@@ -37,10 +66,26 @@ type chunk struct {
 
 func newOutlets(cfg ExecConfig, same bool) *outlets {
 	o := &outlets{chunks: sync.Pool{New: func() any { return new(chunk) }}}
-	if cfg.Output == OutputPrefix {
-		o.mergers = []*merger{{to: cfg.Stdout}}
-		if !same {
-			o.mergers = append(o.mergers, &merger{to: cfg.Stderr})
+	writers := []io.Writer{cfg.Stdout, cfg.Stderr}
+	if same {
+		writers = writers[:1]
+	}
+	switch {
+	case cfg.Output == OutputPrefix:
+		for _, w := range writers {
+			m := &merger{to: w}
+			o.mergers = append(o.mergers, m)
+			o.sinks = append(o.sinks, func(c drm.Claim) sink {
+				return &lines{prefix: linePrefix(c.Resource.ID), to: m}
+			})
+		}
+	case cfg.ReadyLine == "":
+	case cfg.Output == OutputNone:
+		o.sinks = append(o.sinks, func(drm.Claim) sink { return copying{} })
+	default:
+		for _, w := range writers {
+			o.direct = true
+			o.sinks = append(o.sinks, func(drm.Claim) sink { return copying{w} })
 		}
 	}
 	return o
@@ -54,13 +99,41 @@ type outlet struct {
 	give []*os.File // the ends that the process writes to, until the guard has them
 }
 
-// open makes the pipes of a process, and begins to read them.
-func (o *outlets) open(c drm.Claim) (*outlet, error) {
-	if len(o.mergers) == 0 {
+// open makes the pipes of a process, and begins to read them. If line is not nil, each of them is searched for a line.
+func (o *outlets) open(c drm.Claim, line *lineWatch) (*outlet, error) {
+	sinks := make([]sink, len(o.sinks))
+	for i, of := range o.sinks {
+		if sinks[i] = of(c); line != nil {
+			sinks[i] = &watched{sinks[i], lineWatch{re: line.re, found: line.found}}
+		}
+	}
+	return o.pipe(sinks)
+}
+
+// openTail makes the pipe of a check, and begins to read it.
+func (o *outlets) openTail(said *tail) (*outlet, error) {
+	said.ended = make(chan struct{})
+	return o.pipe([]sink{said})
+}
+
+// watched is a sink whose output is searched for a line.
+type watched struct {
+	sink
+	line lineWatch
+}
+
+func (w *watched) take(text, room []byte) []byte {
+	w.line.take(text)
+	return w.sink.take(text, room)
+}
+
+// pipe makes a pipe for each sink.
+func (o *outlets) pipe(sinks []sink) (*outlet, error) {
+	if len(sinks) == 0 {
 		return nil, nil //nolint:nilnil // a nil outlet is valid
 	}
 	t := &outlet{}
-	for range o.mergers {
+	for range sinks {
 		from, give, err := os.Pipe()
 		if err != nil {
 			for _, file := range append(t.from, t.give...) {
@@ -70,17 +143,16 @@ func (o *outlets) open(c drm.Claim) (*outlet, error) {
 		}
 		t.from, t.give = append(t.from, from), append(t.give, give)
 	}
-	for i, m := range o.mergers {
-		l := &lines{prefix: linePrefix(c.Resource.ID), to: m}
-		o.reading.Go(func() { o.read(t.from[i], l) })
+	for i, s := range sinks {
+		o.reading.Go(func() { o.read(t.from[i], s) })
 	}
 	return t, nil
 }
 
 // read reads a pipe until its last writer has closed it, or until the deadline that outlet.end sets.
-func (o *outlets) read(from *os.File, l *lines) {
+func (o *outlets) read(from *os.File, to sink) {
 	defer from.Close()
-	defer l.end()
+	defer to.end()
 	raw, err := from.SyscallConn()
 	if err != nil {
 		return
@@ -104,7 +176,7 @@ func (o *outlets) read(from *os.File, l *lines) {
 		if waited != nil || err != nil || n <= 0 {
 			return
 		}
-		got.out = l.take(got.in[:n], got.out)
+		got.out = to.take(got.in[:n], got.out)
 		o.chunks.Put(got)
 	}
 }
@@ -164,7 +236,21 @@ func (t *outlet) end() {
 // close must be called after all processes have ended. It waits until all output is written, but no longer than
 // mergePatience for each writer.
 func (o *outlets) close() {
-	o.reading.Wait()
+	if !o.direct {
+		o.reading.Wait()
+	} else {
+		read := make(chan struct{})
+		go func() { // ends with the writer's last Write
+			o.reading.Wait()
+			close(read)
+		}()
+		late := time.NewTimer(afterwards + mergePatience)
+		defer late.Stop()
+		select {
+		case <-read:
+		case <-late.C:
+		}
+	}
 	for _, m := range o.mergers {
 		m.flush(mergePatience)
 	}

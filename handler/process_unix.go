@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -19,36 +20,45 @@ type process struct {
 	claim  drm.Claim
 	link   *guardLink
 	outlet *outlet
+	notify *notifySocket
 	halt   func(error) // gets an error when the process is stopped (SIGSTOP), and nil once it goes on or ended
 
 	id    int          // its number among the link's processes
 	until int64        // the deadline that the guard knows; under the link's lock
 	pid   atomic.Int64 // the number of the process and of its group; 0 until it runs
 
-	started chan struct{} // closed when it runs
-	done    chan struct{} // closed when nothing of it is left, or its guard ended
-	err     error         // how it ended, or why it was not started; set before done is closed
+	started  chan struct{} // closed when it runs
+	ready    chan struct{} // closed when it runs and is ready
+	done     chan struct{} // closed when nothing of it is left, or its guard ended
+	err      error         // how it ended, or why it was not started; set before done is closed
+	ok       bool          // it ended by itself, with exit status 0; set before done is closed
+	byItself bool          // it was not killed by its guard, or with it; set before done is closed
 }
 
 // startProcess starts a process under one of the guards, and returns once the process runs or ctx ends. The error says
-// why it was not started. halt is called from a goroutine of the guard's link.
-func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(error)) (*process, error) {
-	p := &process{claim: c, halt: halt, started: make(chan struct{}), done: make(chan struct{})}
-	var err error
-	if p.outlet, err = guards.outlets.open(c); err != nil {
+// why it was not started. The functions of what are called from goroutines of the guard's link.
+func startProcess(ctx context.Context, guards *guards, c drm.Claim, what launch) (*process, error) {
+	p := &process{claim: c, halt: what.halt, started: make(chan struct{}), done: make(chan struct{})}
+	o := startOrder{Args: what.args, Input: append(c.Resource.Object(), '\n'), Env: append(claimEnv(c), what.env...)}
+	err := p.open(guards, what)
+	if err != nil {
 		return nil, err
 	}
+	if p.notify != nil {
+		o.Env = append(o.Env, p.notify.env)
+	}
 	for {
-		until, left := deadline(clockNow(), c)
+		var left time.Duration
+		o.Until, left = deadline(clockNow(), c)
 		if left <= 0 {
-			p.outlet.end()
+			p.shut()
 			return nil, errors.New(claimEnded)
 		}
 		if p.link, err = guards.take(); err != nil {
-			p.outlet.end()
+			p.shut()
 			return nil, err
 		}
-		if p.link.add(p, startOrder{Input: append(c.Resource.Object(), '\n'), Env: claimEnv(c), Until: until}, left) {
+		if p.link.add(p, o, left) {
 			break
 		}
 	}
@@ -63,9 +73,45 @@ func startProcess(ctx context.Context, guards *guards, c drm.Claim, halt func(er
 			return nil, p.err
 		}
 	case <-ctx.Done():
-		p.kill()
+		if what.output != nil {
+			p.giveUp()
+		} else {
+			p.kill()
+		}
 		return nil, context.Cause(ctx)
 	}
+}
+
+// open makes what the agent hears of the process by, besides its guard.
+func (p *process) open(guards *guards, what launch) (err error) {
+	p.ready = make(chan struct{})
+	ready := sync.OnceFunc(func() { close(p.ready) })
+	var line *lineWatch
+	switch what.ready.how {
+	case readyAtOnce:
+		p.ready = p.started
+	case readyByLine:
+		line = &lineWatch{re: what.ready.line, found: ready}
+	case readyByNotify:
+		if p.notify, err = guards.notify.open(ready); err != nil {
+			return err
+		}
+	}
+	if what.output != nil {
+		p.outlet, err = guards.outlets.openTail(what.output)
+	} else {
+		p.outlet, err = guards.outlets.open(p.claim, line)
+	}
+	if err != nil {
+		p.shut()
+	}
+	return err
+}
+
+// shut closes what open has made.
+func (p *process) shut() {
+	p.outlet.end()
+	p.notify.close()
 }
 
 // hear handles a report of the guard about the process.
@@ -81,16 +127,29 @@ func (p *process) hear(r report) {
 	case r.Error != "":
 		p.end(errors.New(r.Error))
 	case r.Ended != "":
+		p.ok, p.byItself = r.OK, !r.Killed
 		p.end(fmt.Errorf("process %d ended: %s", p.pid.Load(), r.Ended))
 	}
 }
 
 // end marks the process as ended.
 func (p *process) end(err error) {
-	p.outlet.end()
+	p.shut()
 	p.halt(nil)
 	p.err = err
 	close(p.done)
+}
+
+// giveUp orders the guard to kill the process, and waits for killWait at most until nothing is left of it. The guard
+// does the rest.
+func (p *process) giveUp() {
+	p.link.send(order{Kill: p.id})
+	late := time.NewTimer(killWait)
+	defer late.Stop()
+	select {
+	case <-p.done:
+	case <-late.C:
+	}
 }
 
 // terminate orders the guard to send SIGTERM, and SIGKILL after grace.

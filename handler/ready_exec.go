@@ -36,22 +36,19 @@ func NewReadyExec(command []string, beside *Exec) (*ReadyExec, error) {
 	return &ReadyExec{command, beside}, nil
 }
 
-const (
-	// saidBytes is how much of the end of a program's output is kept.
-	saidBytes = 4 << 10
-	// outputWait is how long a process that has left the program's group may keep its output open.
-	outputWait = 500 * time.Millisecond
-)
+// outputWait is how long a process that has left the program's group may keep its output open.
+const outputWait = 500 * time.Millisecond
 
 // Ready runs the program, and returns nil if its exit code is 0. Otherwise the error has the last line of what the
 // program printed. When ctx ends, the program is killed; on Linux and macOS together with its process group. Its
 // standard input is empty. Its environment is that of this process, without the variables that configure DRM (DRM_…).
 func (r *ReadyExec) Ready(ctx context.Context) error {
 	cmd := exec.CommandContext(ctx, r.command[0], r.command[1:]...)
-	said := &tail{most: saidBytes}
+	said := &tail{ended: make(chan struct{})}
 	cmd.Stdout, cmd.Stderr, cmd.Env = said, said, execEnv(os.Environ(), nil, "")
 	cmd.WaitDelay = outputWait
 	err := runApart(cmd, r.beside)
+	said.end() // nothing writes any more
 	if ctx.Err() != nil {
 		err = fmt.Errorf("%w, and was killed", context.Cause(ctx))
 	} else if errors.Is(err, exec.ErrWaitDelay) { // its exit code was 0, and something that it began lives on
@@ -60,37 +57,8 @@ func (r *ReadyExec) Ready(ctx context.Context) error {
 	if err == nil {
 		return nil
 	}
-	if line := said.lastLine(); line != "" {
+	if line := excerpt.Clip(said.last(), excerptBytes); line != "" {
 		err = fmt.Errorf("%w: %s", err, line)
 	}
 	return fmt.Errorf("%s: %w", r.command[0], err)
-}
-
-// tail keeps the end of what is written to it. It is not safe for concurrent use: os/exec writes from one goroutine if
-// both outputs are the same writer.
-type tail struct {
-	most int
-	text []byte
-}
-
-// Write implements io.Writer.
-func (t *tail) Write(p []byte) (int, error) {
-	t.text = append(t.text, p[max(0, len(p)-t.most):]...)
-	if over := len(t.text) - t.most; over > 0 {
-		t.text = append(t.text[:0], t.text[over:]...)
-	}
-	return len(p), nil
-}
-
-// lastLine returns the last line that is not blank.
-func (t *tail) lastLine() string {
-	lines := strings.FieldsFunc(strings.ToValidUTF8(string(t.text), "\uFFFD"), func(r rune) bool {
-		return r == '\n' || r == '\r'
-	})
-	for n := len(lines) - 1; n >= 0; n-- {
-		if line := strings.Join(strings.Fields(lines[n]), " "); line != "" {
-			return excerpt.Clip(line, excerptBytes)
-		}
-	}
-	return ""
 }

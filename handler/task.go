@@ -58,8 +58,8 @@ type tasks struct {
 // work is what a task's goroutine does. It must end soon after soft does, and at once when hard does.
 type work func(soft, hard context.Context)
 
-// start calls begin and, if that succeeds, runs the work that begin returned in a goroutine. soft ends with ctx. hard
-// ends with ctx too, unless ctx ends in order.
+// start calls begin, and runs the work that begin returned, if any, in a goroutine. It returns the error of begin. soft
+// ends with ctx. hard ends with ctx too, unless ctx ends in order.
 func (t *tasks) start(
 	ctx context.Context,
 	c drm.Claim,
@@ -104,19 +104,21 @@ func (t *tasks) start(
 
 	begun := false
 	defer func() {
-		if !begun { // begin returned an error or panicked
+		if !begun { // begin returned no work or panicked
 			end()
 		}
 	}()
 	run, err := begin(soft, hard)
+	if run != nil {
+		begun = true
+		go func() {
+			defer end()
+			run(soft, hard)
+		}()
+	}
 	if err != nil {
 		return failure("start", c, err)
 	}
-	begun = true
-	go func() {
-		defer end()
-		run(soft, hard)
-	}()
 	return nil
 }
 
@@ -195,16 +197,16 @@ var errReturned = errors.New("returned, though it should go on")
 // run calls f again and again until ctx has ended and f has returned. After a call that lasted as long as the longest
 // pause, the next pause is the first one again.
 //
-// run passes the error of each call to report, or errReturned. It reports nil once a later call has lasted as long as
-// the pause before it.
-func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f func() error) {
+// run passes the error of each call to report, or errReturned. f calls begun when its work has begun. run reports nil
+// once the work of a later call has gone on for as long as the pause before that call.
+func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f func(begun func()) error) {
 	pauses := newBackoff(r.first, r.most)
 	var pause time.Duration
 	for ctx.Err() == nil {
 		began := time.Now()
-		recovered := recovering(report, pause)
-		err := apart(f)
-		recovered()
+		recovery := &recovery{report: report, after: pause}
+		err := apart(func() error { return f(recovery.begin) })
+		recovery.stop()
 		// The methods of the error are the user's code, as f and onReturn are. Whatever they do, run must go on.
 		if ctx.Err() == nil {
 			why := err
@@ -229,21 +231,38 @@ func (r restarter) run(ctx context.Context, c drm.Claim, report func(error), f f
 	}
 }
 
-// recovering reports after a time that all is well again. It reports nothing once stop has returned, nor if the time is
-// 0, as before the first failure.
-func recovering(report func(error), after time.Duration) (stop func()) {
-	if after == 0 {
-		return func() {}
+// recovery reports, some time after begin was called, that all is well again. It reports nothing once stop has
+// returned, nor if the time is 0, as before the first failure.
+type recovery struct {
+	report func(error)
+	after  time.Duration
+
+	mu    sync.Mutex
+	timer *time.Timer
+	over  bool
+	told  chan struct{}
+}
+
+func (r *recovery) begin() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.after == 0 || r.over || r.timer != nil {
+		return
 	}
 	told := make(chan struct{})
-	timer := time.AfterFunc(after, func() {
+	r.told = told
+	r.timer = time.AfterFunc(r.after, func() {
 		defer close(told)
-		report(nil)
+		r.report(nil)
 	})
-	return func() {
-		if !timer.Stop() {
-			<-told
-		}
+}
+
+func (r *recovery) stop() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.over = true
+	if r.timer != nil && !r.timer.Stop() {
+		<-r.told
 	}
 }
 

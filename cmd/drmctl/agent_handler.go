@@ -69,6 +69,7 @@ func handlerFlags() []cli.Flag {
 			Usage: "what becomes of what the processes of --handler-exec print: `prefix|raw|none` " +
 				"(prefix: on stderr, each line after the resource's id; raw: on stderr as it is; none: thrown away)",
 		},
+	}, execStateFlags(), checkFlags(), []cli.Flag{
 		&cli.IntFlag{
 			Name: flagHandleConcurrency, EnvVars: agentEnv(flagHandleConcurrency), Value: drm.DefaultConcurrency,
 			Usage: "how many resources are begun with at once, and ended with: 1 to 100000",
@@ -105,6 +106,7 @@ func handlerConfig(c *cli.Context, cfg *drm.Config, address string) (done func()
 		numberInRange(c, flagHandleConcurrency, 1, 100_000),
 		numberInRange(c, flagHandleAttempts, 0, math.MaxInt),
 		numberInRange(c, flagMoveAfter, 0, 1000),
+		checkConfig(c, cfg),
 	)
 	if err != nil {
 		return nil, err
@@ -182,7 +184,7 @@ func execute(c *cli.Context, cfg *drm.Config, address string) (done func(), err 
 	}
 	grace := c.Duration(flagHandlerGrace)
 	failing := failures.New(ofApp(cfg))
-	h, err := handler.NewExec(handler.ExecConfig{
+	execConfig := handler.ExecConfig{
 		Command: command, Grace: grace, Stdout: c.App.ErrWriter, Stderr: c.App.ErrWriter, Output: output,
 		Agent:       address,
 		ReapOrphans: true, // the agent may be process 1, and starts no other processes
@@ -196,9 +198,22 @@ func execute(c *cli.Context, cfg *drm.Config, address string) (done func(), err 
 				Fields: []zap.Field{zap.Int64("token", claim.Token)},
 			})
 		},
-	})
+		OnCheckError: func(claim drm.Claim, err error) {
+			failing.Add(failures.Failure{
+				Message: "cannot run --check-exec; what it would check counts as working", Level: zap.WarnLevel,
+				Resource: claim.Resource.ID, Error: err.Error(),
+			})
+		},
+	}
+	if err := execState(c, &execConfig); err != nil {
+		return nil, err
+	}
+	h, err := handler.NewExec(execConfig)
 	if err != nil {
-		return nil, renamed(err, map[string]string{"Command": flagHandlerExec, "Grace": flagHandlerGrace})
+		return nil, renamed(err, map[string]string{
+			"Command": flagHandlerExec, "Grace": flagHandlerGrace, "ReadyLine": flagExecReadyLine,
+			"Check": flagCheckExec,
+		})
 	}
 	cfg.Handler = h
 	// A Terminate needs time for the grace, and for killing what did not end and waiting for it.

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"os"
+	"path/filepath"
 	"runtime"
 	"strconv"
 	"sync"
@@ -30,7 +31,8 @@ func init() {
 	helpers[asNode], helpers[asLeash], helpers[asBurn], helpers[asNice] = runNode, runLeash, runBurn, runNice
 }
 
-// runLeash tells a leash which resource it handles, and lives until it is killed or the leash is gone.
+// runLeash tells a leash which resource it handles, and lives until it is killed or the leash is gone. If it is given a
+// folder, it writes its process id there first.
 func runLeash(args []string) int {
 	conn, err := net.Dial("tcp", args[0])
 	if err != nil {
@@ -38,6 +40,13 @@ func runLeash(args []string) int {
 		return exitFailed
 	}
 	defer conn.Close()
+	if len(args) > 1 {
+		path := filepath.Join(args[1], os.Getenv("DRM_RESOURCE_ID"))
+		if err := os.WriteFile(path, []byte(strconv.Itoa(os.Getpid())), 0o600); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return exitFailed
+		}
+	}
 	token, _ := strconv.ParseInt(os.Getenv("DRM_TOKEN"), 10, 64) // 0 would show as a token that falls
 	hello := journal.Event{
 		Action: journal.Handle, Member: os.Getenv("DRM_MEMBER"), Resource: os.Getenv("DRM_RESOURCE_ID"), Token: token,

@@ -6,11 +6,15 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
+	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
 // These scenarios are faults of the processes of --handler-exec, and of a member's stderr.
@@ -20,6 +24,8 @@ var processScenarios = []scenario{
 		c.cutOffAs([]string{asMute}, (*faultproxy.Proxy).BlackHole)
 	}},
 	{"exec at its defaults: 300 processes of one member, TTL 5 s", true, 1, (*chaos).manyChildren},
+	{"one of a member's processes (exec) is stopped (SIGSTOP)", true, 1, (*chaos).childStopped},
+	{"one of a member's processes (exec) hangs, checked every second", true, 1, (*chaos).childHangs},
 }
 
 // asMute is drmctl with a stderr that accepts nothing: a pipe that is full.
@@ -74,4 +80,89 @@ func (c *chaos) manyChildren() {
 		c.t.Errorf("a lease was fenced:\n%s", text)
 	}
 	c.note("no lease was fenced in %s", seconds(time.Since(began.at)))
+}
+
+// checkedChildren starts two members that run a process for each resource, and check it. pid returns the number of the
+// process of a resource. The returned resource is one of a's.
+func (c *chaos) checkedChildren() (before map[string]string, dir, victim string, pid func(string) int) {
+	c.t.Helper()
+	self, err := os.Executable()
+	if err != nil {
+		c.t.Fatal(err)
+	}
+	dir = c.t.TempDir()
+	command := fmt.Sprintf("'%s' %s %s '%s'", self, asLeash, leash(c.t, c.journal), dir)
+	gauge := filepath.Join(dir, "gauge.sh") // small, since it runs twenty times a second
+	text := `test ! -e "$1/hung.$DRM_PID" || { echo "it does not answer"; exit 1; }`
+	if err := os.WriteFile(gauge, []byte(text), 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.fill(20)
+	for _, id := range []string{"a", "b"} {
+		c.start(id, "--handler-url", "", "--handler-exec", command, "--exec-stopped-timeout", "2s",
+			"--check-exec", fmt.Sprintf("sh '%s' '%s'", gauge, dir), "--check-interval", "1s")
+	}
+	before = c.all("a", "b")
+	for r, member := range before {
+		if member == "a" {
+			victim = r
+		}
+	}
+	return before, dir, victim, func(r string) int {
+		text, err := os.ReadFile(filepath.Join(dir, r))
+		n, err2 := strconv.Atoi(string(text))
+		if err := errors.Join(err, err2); err != nil {
+			c.t.Fatal(err)
+		}
+		return n
+	}
+}
+
+// replaced waits until a has another process for a resource, and checks that nothing else was touched.
+func (c *chaos) replaced(fault mark, before map[string]string, victim, why string) {
+	c.t.Helper()
+	eventually(c.t, func() error {
+		got := drmctl(c.t.Context(), append(c.args(), "assignments", "--failed")...)
+		if !strings.Contains(got.stdout, victim) || !strings.Contains(got.stdout, why) {
+			return fmt.Errorf("it is not shown as failed because %q: %s", why, got.stdout)
+		}
+		return nil
+	})
+	shown := time.Since(fault.at)
+	eventually(c.t, func() error {
+		for _, e := range c.since(fault.events) {
+			if e.Action == journal.Handle && e.Resource == victim && e.Member == "a" {
+				return nil
+			}
+		}
+		return errors.New("there is no other process")
+	})
+	after := c.all("a", "b")
+	c.takeover = c.took(fault)
+	if after[victim] != "a" {
+		c.t.Errorf("%s went to %s", victim, after[victim])
+	}
+	touched := c.touched(fault, before)
+	if !slices.Equal(touched, []string{victim}) {
+		c.t.Errorf("touched: %v, want %s alone", touched, victim)
+	}
+	c.note("shown as failed after %s; %d of %d others were touched", seconds(shown), len(touched)-1, len(before)-1)
+}
+
+func (c *chaos) childStopped() {
+	before, _, victim, pid := c.checkedChildren()
+	fault := c.now()
+	if err := syscall.Kill(pid(victim), syscall.SIGSTOP); err != nil {
+		c.t.Fatal(err)
+	}
+	c.replaced(fault, before, victim, "is stopped (SIGSTOP)")
+}
+
+func (c *chaos) childHangs() {
+	before, dir, victim, pid := c.checkedChildren()
+	fault := c.now()
+	if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("hung.", pid(victim))), nil, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.replaced(fault, before, victim, "it does not answer")
 }

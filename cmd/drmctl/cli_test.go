@@ -40,6 +40,7 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		t.Fatal(err)
 	}
 	agent := []string{"agent", "--app", "a", "--allocate-only", "--handler-log"}
+	execAgent := []string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "prog"}
 	for _, test := range []struct {
 		args []string
 		want []string // in the line
@@ -133,6 +134,24 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{append(agent, "--min-ready", "NaN"), []string{"--min-ready", "0.0001 to 1"}},
 		{append(agent, "--failed-share", "90"), []string{"--failed-share", "0.01 to 1, or 0"}},
 		{append(agent, "--exec-output", "raw"), []string{"--exec-output", "--handler-exec"}},
+		{append(agent, "--exec-ready-line", "up"), []string{"--exec-ready-line", "--handler-exec"}},
+		{append(agent, "--exec-notify"), []string{"--exec-notify", "--handler-exec"}},
+		{append(agent, "--exec-stopped-timeout", "1s"), []string{"--exec-stopped-timeout", "--handler-exec"}},
+		{append(agent, "--check-exec", "x"), []string{"--check-exec", "--handler-exec"}},
+		{append(agent, "--handler-check"), []string{"--handler-check", "--handler-url"}},
+		{append(agent, "--check-interval", "1s"), []string{"--check-interval", "--handler-check", "--check-exec"}},
+		{append(agent, "--check-failures", "1"), []string{"--check-failures", "--handler-check", "--check-exec"}},
+		{append(execAgent, "--exec-ready-line", "("), []string{"--exec-ready-line", "regular expression", "missing"}},
+		{
+			append(execAgent, "--exec-ready-line", "x", "--exec-notify"),
+			[]string{"--exec-notify", "--exec-ready-line", "one of"},
+		},
+		{append(execAgent, "--exec-stopped-timeout", "never"), []string{"--exec-stopped-timeout", "never", "forever"}},
+		{append(execAgent, "--check-exec", "a | b"), []string{"--check-exec"}},
+		{append(execAgent, "--check-exec", "x", "--check-interval", "1ms"), []string{"--check-interval", "100ms"}},
+		{append(execAgent, "--check-exec", "x", "--check-timeout", "0s"), []string{"--check-timeout", "0s"}},
+		{append(execAgent, "--check-exec", "x", "--check-failures", "0"), []string{"--check-failures", "1 to 1000"}},
+		{append(execAgent, "--check-exec", "x", "--check-concurrency", "0"), []string{"--check-concurrency"}},
 		{
 			[]string{"agent", "--app", "a", "--allocate-only", "--handler-exec", "prog", "--exec-output", "plain"},
 			[]string{"--exec-output", "prefix, raw or none"},

@@ -197,6 +197,18 @@ func options() map[string]option {
 			[]int64{-1, ms - 1, day + 1},
 			exec(func(c *handler.ExecConfig, n int64) { c.Grace = time.Duration(n) }),
 		},
+		"ExecConfig.ReadyTimeout": {
+			duration(handler.DefaultReadyTimeout), aDay + ", or Forever",
+			[]int64{ms, day, int64(drm.Forever)},
+			[]int64{-1, ms - 1, day + 1},
+			exec(func(c *handler.ExecConfig, n int64) { c.ReadyTimeout = time.Duration(n) }),
+		},
+		"ExecConfig.StoppedTimeout": {
+			duration(handler.DefaultStoppedTimeout), aDay + ", or Forever",
+			[]int64{ms, day, int64(drm.Forever)},
+			[]int64{-1, ms - 1, day + 1},
+			exec(func(c *handler.ExecConfig, n int64) { c.StoppedTimeout = time.Duration(n) }),
+		},
 		"ExecConfig.Backoff": {
 			duration(handler.DefaultBackoff), aDay,
 			[]int64{ms, day},

@@ -2,6 +2,7 @@ package calls
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"time"
@@ -133,8 +134,8 @@ func (cs *Calls) check(now time.Duration, h *Handling) {
 		cs.checkFailed(now, h, "the check before has not returned")
 		return
 	}
-	ctx, cancel := context.WithCancelCause(h.ctx)
-	c := &check{calls: cs, of: h, claim: h.claim, ctx: ctx, cancel: cancel}
+	c := &check{calls: cs, of: h, claim: h.claim}
+	c.ctx, c.cancel = context.WithCancelCause(h.ctx)
 	if k.running == nil {
 		k.running = map[*Handling]*check{}
 	}
@@ -146,28 +147,36 @@ func (cs *Calls) check(now time.Duration, h *Handling) {
 // run calls the user's code, and reports the answer to the loop, also if that code ends the goroutine.
 func (c *check) run() {
 	cs := c.calls
-	// This goroutine sets the timer, because the time that it waited for a processor is not the handler's.
+	// This goroutine sets the time, because the time that it waited for a processor is not the handler's.
+	ctx, cancel := context.WithTimeoutCause(c.ctx, cs.o.Checks.Timeout, CauseTimeout)
 	late := time.AfterFunc(cs.o.Checks.Timeout, c.timeIsUp)
 	got := Checked{Text: usercode.ErrGoexit.Error()}
 	defer func() {
 		late.Stop()
+		if errors.Is(context.Cause(ctx), CauseTimeout) { // whatever it says
+			got = Checked{Text: c.noAnswer()}
+		}
+		cancel()
 		c.cancel(nil)
 		cs.o.Post(func(now time.Duration) { cs.checked(now, c, got) })
 	}()
-	got = cs.o.Handler.Check(c.ctx, c.claim)
+	got = cs.o.Handler.Check(ctx, c.claim)
 }
 
-// timeIsUp ends the check's context. A check that then does not return is left behind.
+func (c *check) noAnswer() string {
+	return fmt.Sprintf("no answer within %v", c.calls.o.Checks.Timeout)
+}
+
+// timeIsUp counts a check as failed whose context has ended at its time. If it then does not return, it is left behind.
 func (c *check) timeIsUp() {
 	cs := c.calls
-	cs.o.Post(func(now time.Duration) { // before the context ends, so that this counts and not what the check returns
+	cs.o.Post(func(now time.Duration) {
 		if c.over || c.returned {
 			return
 		}
 		c.over = true
-		cs.checkFailed(now, c.of, fmt.Sprintf("no answer within %v", cs.o.Checks.Timeout))
+		cs.checkFailed(now, c.of, c.noAnswer())
 	})
-	c.cancel(CauseTimeout)
 	time.AfterFunc(usercode.Grace, func() {
 		cs.o.Post(func(now time.Duration) { cs.leaveCheck(now, c) })
 	})
