@@ -7,6 +7,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"runtime"
 	"strings"
 	"sync"
 	"syscall"
@@ -129,7 +130,28 @@ func TestExecWaitsForANotification(t *testing.T) {
 	}
 }
 
-// ready tells what makes a process of a test ready.
+// A program may take NOTIFY_SOCKET out of its environment, as sd_notify does when it is told to. What it leaves behind
+// still belongs to its resource.
+func TestWhatANotifyingProcessLeavesBehindIsKilled(t *testing.T) {
+	t.Parallel()
+	if runtime.GOOS != "linux" {
+		t.Skip("only Linux adopts what has left its group")
+	}
+	ch := newChildren(t)
+	e := ch.newExec(handler.ExecConfig{Notify: true, Grace: time.Millisecond}, "daemon")
+	handled := slowly(t.Context(), e, claim("a", 1))
+	all := ch.named(2)
+	all["child"].tell(t, `notify "READY=1"`)
+	if err := await(t, handled, "Handle"); err != nil {
+		t.Fatal(err)
+	}
+	if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
+		t.Error(err)
+	}
+	await(t, all["daemon"].gone, "the daemon to be killed")
+}
+
+// readyWays are the ways in which a process can be ready.
 var readyWays = map[string]handler.ExecConfig{
 	"line":   {ReadyLine: "^up$", Output: handler.OutputNone},
 	"notify": {Notify: true},

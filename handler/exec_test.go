@@ -116,7 +116,7 @@ func childMain(args []string) int {
 		spawn(&syscall.SysProcAttr{Setsid: true}, "stubborn", "name=runaway")
 	}
 	if has("daemon") { // the daemon's parent, which is not this process, ends at once
-		cmd := exec.Command("sh", "-c", `setsid "$@" & exit 0`, "sh",
+		cmd := exec.Command("sh", "-c", `unset NOTIFY_SOCKET; setsid "$@" & exit 0`, "sh",
 			os.Args[0], "__child", "deaf", "stubborn", "name=daemon")
 		_ = cmd.Run()
 	}
