@@ -60,11 +60,6 @@ func funcsOf(h drm.Handler) Funcs {
 	return f
 }
 
-// checker is a handler that can be asked whether what it began still works.
-type checker interface {
-	Check(ctx context.Context, c drm.Claim) error
-}
-
 type funcs struct{ f Funcs }
 
 func (h funcs) Handle(ctx context.Context, c drm.Claim) error {

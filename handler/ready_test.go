@@ -235,3 +235,59 @@ func TestAProgramThatHangsIsKilledWithItsGroup(t *testing.T) {
 		t.Error("its child lives on")
 	}
 }
+
+// A service whose URL answers again after nobody listened was restarted; so was one that names another instance.
+func TestAReadyURLNoticesThatTheServiceWasRestarted(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	address := listener.Addr().String()
+	serve := func(l net.Listener, instance string) *httptest.Server {
+		s := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+			if instance != "" {
+				w.Header().Set(handler.InstanceHeader, instance)
+			}
+		}))
+		_ = s.Listener.Close()
+		s.Listener = l
+		s.Start()
+		return s
+	}
+	listen := func() net.Listener {
+		l, err := net.Listen("tcp", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return l
+	}
+	r, err := handler.NewReadyURL(handler.WebhookConfig{URL: "http://" + address + "/ready"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Close()
+	asks := func(want error) {
+		t.Helper()
+		if got := r.Ready(t.Context()); !errors.Is(got, want) || want == nil && got != nil {
+			t.Errorf("got %v, want %v", got, want)
+		}
+	}
+	service := serve(listener, "")
+	asks(nil)
+	asks(nil)
+	service.Close()
+	if err := r.Ready(t.Context()); err == nil || errors.Is(err, drm.ErrServiceRestarted) {
+		t.Errorf("nobody listens: %v", err)
+	}
+	service = serve(listen(), "")
+	asks(drm.ErrServiceRestarted)
+	asks(nil)
+	service.Close()
+	service = serve(listen(), "one") // it was not asked meanwhile, and the former one had no name
+	asks(nil)
+	service.Close()
+	service = serve(listen(), "two")
+	defer func() { service.Close() }()
+	asks(drm.ErrServiceRestarted)
+	asks(nil)
+}

@@ -111,7 +111,7 @@ var _ interface {
 	drm.Updater
 	drm.Finisher
 	drm.Restartable
-	checker
+	drm.Checker
 } = (*Webhook)(nil)
 
 // NewWebhook makes a Webhook. It does not connect to the receiver yet. The error is a *drm.InputError that names the

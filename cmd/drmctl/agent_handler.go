@@ -148,6 +148,7 @@ func webhook(c *cli.Context, cfg *drm.Config, timeout time.Duration) (done func(
 	}
 	failing := failures.New(ofApp(cfg))
 	h, err := handler.NewWebhook(handler.WebhookConfig{
+		Checks: c.Bool(flagHandlerCheck),
 		GetTLS: getTLS,
 		URL:    c.String(flagHandlerURL),
 		Header: header,

@@ -193,6 +193,9 @@ func (cs *Calls) Reannounce(now time.Duration) (n int) {
 	return n
 }
 
+// KnowsInstances says whether the handler has named an instance of its service, so that it notices restarts itself.
+func (cs *Calls) KnowsInstances() bool { return cs.lives.number > 0 }
+
 // AskInstance asks again and again which instance of the service answers, until ctx ends. It returns at once if the
 // handler cannot tell. The member runs it in a goroutine of its own.
 func (cs *Calls) AskInstance(ctx context.Context) {

@@ -273,7 +273,7 @@ func (b *builder) assemble() {
 	m.executor.stir = place.figures.stir
 	place.failing = b.newFailing(b.figuresInterval)
 	if cfg.Ready != nil {
-		place.readiness = newReadiness(cfg, m.loop.clock.Now, m.log, place.wake, func() { m.Reannounce() })
+		place.readiness = newReadiness(cfg, m.loop.clock.Now, m.log, place.wake, m.serviceRestarted)
 	}
 	m.source = source.New(b.sourceOptions())
 	place.source = m.source

@@ -22,6 +22,16 @@ func (m *Member) Reannounce() (n int, ok bool) {
 // ends first.
 func (m *Member) Live(ctx context.Context) error { return m.loop.probe(ctx) }
 
+// serviceRestarted is called when Ready has noticed that the service was restarted. A handler that is told which
+// instance of its service answers has noticed that too, and knows better who had what.
+func (m *Member) serviceRestarted() {
+	m.loop.post(func(now time.Duration) {
+		if calls := m.executor.calls; !calls.KnowsInstances() {
+			calls.Reannounce(now)
+		}
+	})
+}
+
 // Fail says that what the handler began for a resource no longer works. The error is ErrNotHeld if the resource is not
 // handled under that token, or the member has ended.
 func (m *Member) Fail(id string, token int64, text string) error {
