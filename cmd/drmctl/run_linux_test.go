@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
+	"path/filepath"
 	"regexp"
 	"strconv"
 	"strings"
@@ -30,26 +31,41 @@ func runUnder(t *testing.T, flags []string, command ...string) supervised {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		_ = s.kill()
-		for _, pid := range s.pids() { // the command goes on without its supervisor
-			if cmdline, _ := os.ReadFile(
-				fmt.Sprintf("/proc/%d/cmdline", pid),
-			); strings.Contains(
-				string(cmdline),
-				command[0],
-			) {
+		pids := s.pids()
+		if len(pids) > 0 {
+			defer removeHome(pids[len(pids)-1])()
+		}
+		_ = s.cmd.Process.Kill()
+		for _, pid := range pids { // the command goes on without its supervisor
+			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
+			if strings.Contains(string(line), command[0]) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
+		_ = s.kill()
 	})
 	return s
+}
+
+// removeHome returns a function that removes the folder of the supervisor of a process, which a supervisor that is
+// killed leaves.
+func removeHome(pid int) func() {
+	text, _ := os.ReadFile(fmt.Sprintf("/proc/%d/environ", pid))
+	for pair := range strings.SplitSeq(string(text), "\x00") {
+		if path, ok := strings.CutPrefix(pair, "DRM_SUPERVISOR=unix:/"); ok {
+			return func() { _ = os.RemoveAll(filepath.Dir("/" + path)) }
+		}
+	}
+	return func() {}
 }
 
 var startedPID = regexp.MustCompile(`started the command\t{"pid": (\d+)`)
 
 // pids returns the processes of the command that were started so far, the last one at the end.
-func (s supervised) pids() (pids []int) {
-	for _, m := range startedPID.FindAllStringSubmatch(s.said.all(), -1) {
+func (s supervised) pids() []int { return startedPIDs(s.said) }
+
+func startedPIDs(log *beginning) (pids []int) {
+	for _, m := range startedPID.FindAllStringSubmatch(log.all(), -1) {
 		pid, err := strconv.Atoi(m[1])
 		if err == nil {
 			pids = append(pids, pid)

@@ -24,6 +24,7 @@ func newCgroup(n int) (*cgroup, error) {
 	if err != nil {
 		return nil, err
 	}
+	removeStale(own)
 	c := &cgroup{path: filepath.Join(own, fmt.Sprintf("drm-run-%d-%d", os.Getpid(), n))}
 	if err := os.Mkdir(c.path, 0o755); err != nil {
 		return nil, fmt.Errorf("make a cgroup: %w", err)
@@ -33,6 +34,20 @@ func newCgroup(n int) (*cgroup, error) {
 		return nil, fmt.Errorf("open a cgroup: %w", err)
 	}
 	return c, nil
+}
+
+// removeStale removes the cgroups that supervisors which were killed have left, unless a process is in them.
+func removeStale(own string) {
+	left, _ := filepath.Glob(filepath.Join(own, "drm-run-*-*"))
+	for _, path := range left {
+		var pid, n int
+		if _, err := fmt.Sscanf(filepath.Base(path), "drm-run-%d-%d", &pid, &n); err != nil {
+			continue
+		}
+		if _, alive := parentOf(pid); !alive {
+			(&cgroup{path: path}).remove()
+		}
+	}
 }
 
 func (c *cgroup) fd() int { return int(c.dir.Fd()) }

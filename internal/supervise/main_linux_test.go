@@ -217,7 +217,12 @@ func play(t *testing.T, options string, command ...string) *stage {
 	s := &stage{t: t, lines: make(chan string, 1000), code: make(chan int, 1)}
 	args := append(append([]string{"supervisor"}, strings.Fields(options)...), "--")
 	s.cmd = exec.CommandContext(t.Context(), self, append(args, command...)...)
-	s.cmd.Env = append(os.Environ(), pidsFile+"="+t.TempDir()+"/pids", "XDG_RUNTIME_DIR=", "TMPDIR=/tmp")
+	home, err := os.MkdirTemp("/tmp", "s-") // t.TempDir is too long for a socket
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = os.RemoveAll(home) })
+	s.cmd.Env = append(os.Environ(), pidsFile+"="+home+"/pids", "XDG_RUNTIME_DIR="+home)
 	out, err := s.cmd.StdoutPipe()
 	if err != nil {
 		t.Fatal(err)

