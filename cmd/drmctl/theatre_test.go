@@ -43,6 +43,7 @@ type theatre struct {
 	sourceAt  string
 	receivers map[string]*journal.Service     // for each member: its receiver
 	sessions  map[string]*journal.Session     // for each member: its receiver, as its present or last process sees it
+	hooks     map[string]*httptest.Server     // for each member: the server of its receiver's last address
 	front     func(http.Handler) http.Handler // wraps the receivers, unless it is nil
 	late      func() time.Duration            // how long a receiver waits before it looks at a request; nil: not at all
 	naive     bool                            // makes the receivers compare nothing but tokens
@@ -76,6 +77,7 @@ func newTheatreAt(t *testing.T, endpoints ...string) *theatre {
 		source: &source{}, fetches: &fetchLog{}, journal: &journal.Journal{},
 		agents: map[string]*process{}, logs: map[string]*beginning{},
 		receivers: map[string]*journal.Service{}, sessions: map[string]*journal.Session{},
+		hooks: map[string]*httptest.Server{},
 	}
 	th.follower = th.journal.Follow()
 	src := httptest.NewServer(th.fetches.of(th.source))
@@ -98,6 +100,7 @@ func (th *theatre) receiver(id string) (url string) {
 	}
 	hook := httptest.NewServer(h)
 	th.t.Cleanup(hook.Close)
+	th.hooks[id] = hook
 	return hook.URL
 }
 
