@@ -139,16 +139,21 @@ func TestWhatANotifyingProcessLeavesBehindIsKilled(t *testing.T) {
 	}
 	ch := newChildren(t)
 	e := ch.newExec(handler.ExecConfig{Notify: true, Grace: time.Millisecond}, "daemon")
-	handled := slowly(t.Context(), e, claim("a", 1))
-	all := ch.named(2)
-	all["child"].tell(t, `notify "READY=1"`)
-	if err := await(t, handled, "Handle"); err != nil {
-		t.Fatal(err)
+	begin := func(id string) map[string]*peer {
+		handled := slowly(t.Context(), e, claim(id, 1))
+		all := ch.named(2)
+		all["child"].tell(t, `notify "READY=1"`)
+		if err := await(t, handled, "Handle"); err != nil {
+			t.Fatal(err)
+		}
+		return all
 	}
+	a, b := begin("a"), begin("b") // without b the guard would end, and everything with it
 	if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
 		t.Error(err)
 	}
-	await(t, all["daemon"].gone, "the daemon to be killed")
+	await(t, a["daemon"].gone, "the daemon to be killed")
+	b["daemon"].alive(t)
 }
 
 // readyWays are the ways in which a process can be ready.
