@@ -2,6 +2,7 @@ package handler_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
@@ -516,7 +517,7 @@ func TestInstanceAndCheckPassThroughMiddleware(t *testing.T) {
 	}
 }
 
-func TestHTTP2ReceiversAreAskedToo(t *testing.T) {
+func TestReceiversBehindTLSAreAskedToo(t *testing.T) {
 	v, name := &witness{}, "one"
 	var mu sync.Mutex
 	server := httptest.NewUnstartedServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -530,12 +531,17 @@ func TestHTTP2ReceiversAreAskedToo(t *testing.T) {
 	server.EnableHTTP2 = true
 	server.StartTLS()
 	t.Cleanup(server.Close)
-	cfg := server.Client().Transport.(*http.Transport).TLSClientConfig
-	w := must[*handler.Webhook](t)(handler.NewWebhook(handler.WebhookConfig{URL: server.URL, TLS: cfg}))
-	t.Cleanup(w.Close)
-	fine(t, w.Handle(t.Context(), v.claim("a")))
-	mu.Lock()
-	name = "two"
-	mu.Unlock()
-	wantInstance(t, w, "two")
+	secure := server.Client().Transport.(*http.Transport).TLSClientConfig
+	for i, cfg := range []handler.WebhookConfig{
+		{URL: server.URL, TLS: secure},
+		{URL: server.URL, GetTLS: func() (*tls.Config, error) { return secure, nil }},
+	} {
+		w := must[*handler.Webhook](t)(handler.NewWebhook(cfg))
+		t.Cleanup(w.Close)
+		fine(t, w.Handle(t.Context(), v.claim("a")))
+		mu.Lock()
+		name = fmt.Sprint("life ", i)
+		mu.Unlock()
+		wantInstance(t, w, name)
+	}
 }
