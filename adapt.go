@@ -228,6 +228,20 @@ func instanceOf(h Handler) func(context.Context) (string, error) {
 	}
 }
 
+// budgetKey adapts Config.BudgetKey, which may be nil.
+func budgetKey(f func(Resource) string) func(id string, data []byte) (string, error) {
+	if f == nil {
+		return nil
+	}
+	return func(id string, data []byte) (key string, err error) {
+		err = safely(func() error {
+			key = f(Resource{ID: id, Data: bytes.Clone(data)}) // the core's own data must not be changed
+			return nil
+		})
+		return key, err
+	}
+}
+
 func isUpdater(h Handler) bool {
 	_, ok := h.(Updater)
 	return ok

@@ -183,8 +183,11 @@ type Status struct {
 	Drains      []DrainInfo   // by member, also of members that are not there
 	Unready     []UnreadyInfo // by member
 	Source      SourceStatus
-	Corrupt     int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
-	Revision    int64 // etcd's revision at which all of this was read
+	// WaitingForBudget is how many resources wait until Config.HandleRate or KeyRate allows their Handle, by their
+	// members' own figures, which may be up to 10 s old.
+	WaitingForBudget int
+	Corrupt          int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
+	Revision         int64 // etcd's revision at which all of this was read
 }
 
 func appStatusOf(app string, s picture.Status) Status {
@@ -192,6 +195,7 @@ func appStatusOf(app string, s picture.Status) Status {
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
+		WaitingForBudget: s.WaitingForBudget,
 	}
 }
 

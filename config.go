@@ -150,6 +150,16 @@ type RemovalLimit struct {
 	MoreThan int
 }
 
+// Rate bounds how often something begins. Its zero value is no bound.
+type Rate struct {
+	// PerSecond is how often it may begin in a second, in the long run. 0: no bound; else 0.001 to 1,000,000.
+	PerSecond float64
+	// Burst is how often it may begin at once, after a time in which it began less often. Raised, a few resources begin
+	// without a wait; lowered, what the rate protects sees fewer at once. Only with PerSecond. Default a tenth of
+	// PerSecond, and 1 at least; 1 to 1,000,000.
+	Burst int
+}
+
 // RemovalPolicy says what confirms a removal that is doubted.
 type RemovalPolicy int
 
@@ -212,6 +222,25 @@ type Config struct {
 	HandleConcurrency int
 	// TerminateConcurrency is the same for Terminate calls. Default 64; 1 to 100,000.
 	TerminateConcurrency int
+	// HandleRate bounds how often this member calls Handle, tries after a failure included. Update and Terminate are
+	// never held up. A resource that waits takes no place of HandleConcurrency. Where it waits for more than 5 s its
+	// Assignment says so. Default: no bound.
+	HandleRate Rate
+	// BudgetKey returns which budget a resource belongs to: the host that its connection goes to, for instance. KeyRate
+	// bounds the calls of Handle for each key. A resource with an empty key has only HandleRate. Only with KeyRate.
+	//
+	// It is called again when a resource's data change, or another member takes the resource over; in a goroutine of
+	// its own, and often in several at once. Resources for which it panics, or has not returned within 1 s, share one
+	// more budget of the same size. The key is not shown to anybody.
+	BudgetKey func(Resource) string
+	// KeyRate bounds how often Handle is called for resources of the same key, by all members of the app together; so
+	// a takeover of many resources does not use up the quota of the service that all of them go to. Each member has a
+	// part of the rate, by its Weight among those that may own shards, and as large a part of Burst, but at least 1. So
+	// within any time, no more begin than PerSecond allows in it, and besides Burst, or one for each member if that is
+	// more. That holds where all members have the same KeyRate and BudgetKey, and hear of a change in the group within
+	// 1 s: a member's part shrinks at once, and grows, or begins, 1 s later; and it begins with nothing saved. Where
+	// the resources of a key are not spread evenly, the rate is not reached. Default: no bound.
+	KeyRate Rate
 	// HandleAttempts is how many times in a row Handle may fail before the resource is left in state failed, claimed
 	// but not handled, until its data change or it moves. Default 0: without end.
 	HandleAttempts int

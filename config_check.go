@@ -3,6 +3,7 @@ package drm
 import (
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"strconv"
 	"time"
@@ -31,6 +32,7 @@ func (c Config) withDefaults() (Config, error) {
 		c.checkParts,
 		c.checkPolicies,
 		c.MaxRemovals.withDefaults,
+		c.checkRates,
 		c.checkNumbers,
 		c.checkShares,
 		c.checkDurations,
@@ -184,6 +186,40 @@ func (c *Config) checkDurations() error {
 		return err
 	}
 	return durationField{"PollInterval", &c.PollInterval, 0, 100 * time.Millisecond, mostDuration, false}.check()
+}
+
+// checkRates checks what bounds the calls of Handle.
+func (c *Config) checkRates() error {
+	if err := c.HandleRate.withDefaults("HandleRate"); err != nil {
+		return err
+	}
+	if err := c.KeyRate.withDefaults("KeyRate"); err != nil {
+		return err
+	}
+	switch {
+	case c.BudgetKey == nil && c.KeyRate.PerSecond != 0:
+		return &InputError{"BudgetKey", "nil", "a function, where there is a KeyRate"}
+	case c.BudgetKey != nil && c.KeyRate.PerSecond == 0:
+		return &InputError{"KeyRate.PerSecond", "0", "0.001 to 1000000 where there is a BudgetKey"}
+	}
+	return nil
+}
+
+// withDefaults checks the rate that is the field name of Config.
+func (r *Rate) withDefaults(name string) error {
+	switch {
+	case r.PerSecond == 0 && r.Burst == 0:
+		return nil
+	case !(r.PerSecond >= 0.001 && r.PerSecond <= 1_000_000): // NaN is neither
+		return &InputError{
+			name + ".PerSecond", strconv.FormatFloat(r.PerSecond, 'g', -1, 64), "0.001 to 1000000",
+		}
+	case r.Burst == 0:
+		r.Burst = max(1, int(math.Ceil(r.PerSecond/10)))
+	case r.Burst < 1 || r.Burst > 1_000_000:
+		return &InputError{name + ".Burst", strconv.Itoa(r.Burst), "1 to 1000000"}
+	}
+	return nil
 }
 
 func (l *RemovalLimit) withDefaults() error {

@@ -69,6 +69,14 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"MinReady":             func(c *drm.Config) { c.MinReady = drm.Never },
 		"FailedShare":          func(c *drm.Config) { c.FailedShare = 1.01 },
 		"Supervisor":           func(c *drm.Config) { c.Supervisor = "tcp:127.0.0.1:1" },
+		"HandleRate.PerSecond": func(c *drm.Config) { c.HandleRate.PerSecond = 0.0009 },
+		"HandleRate.Burst":     func(c *drm.Config) { c.HandleRate = drm.Rate{PerSecond: 1, Burst: -1} },
+		"KeyRate.Burst": func(c *drm.Config) {
+			c.KeyRate = drm.Rate{PerSecond: 1, Burst: 1_000_001}
+			c.BudgetKey = func(drm.Resource) string { return "" }
+		},
+		"KeyRate.PerSecond": func(c *drm.Config) { c.BudgetKey = func(drm.Resource) string { return "" } },
+		"BudgetKey":         func(c *drm.Config) { c.KeyRate.PerSecond = 1 },
 	} {
 		cfg := goodConfig()
 		spoil(&cfg)

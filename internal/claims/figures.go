@@ -14,6 +14,9 @@ type Figures struct {
 	Calls   int `json:"calls"`   // calls of the handler that are running
 	Stuck   int `json:"stuck"`   // calls that were given up and have not returned
 	Waiting int `json:"waiting"` // calls that wait for others to return, since only so many may run at once
+
+	// WaitingForBudget is how many of Waiting wait until a rate allows another Handle.
+	WaitingForBudget int `json:"waiting_for_budget,omitempty"`
 }
 
 // Encode returns the value of the key.
@@ -31,7 +34,7 @@ func DecodeFigures(value []byte) (Figures, error) {
 	if err := json.Unmarshal(value, &f); err != nil {
 		return Figures{}, err
 	}
-	if min(f.Shards, f.Claims, f.Active, f.Failed, f.Calls, f.Stuck, f.Waiting) < 0 {
+	if min(f.Shards, f.Claims, f.Active, f.Failed, f.Calls, f.Stuck, f.Waiting, f.WaitingForBudget) < 0 {
 		return Figures{}, errors.New("a negative count")
 	}
 	return f, nil

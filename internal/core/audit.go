@@ -32,6 +32,9 @@ func (c *Core) Audit() error {
 	if c.claims.first() != nil && c.counts.claims < c.cfg.WriteBacklog && !c.asked && len(c.out) == 0 {
 		return fmt.Errorf("claims wait for nothing")
 	}
+	if err := c.budgets.audit(); err != nil {
+		return err
+	}
 	return c.auditLeases(a.keys)
 }
 
@@ -161,7 +164,7 @@ func (c *Core) auditStep(r *resource) error {
 	case doWait:
 		ok = r.timerAt != 0 && r.timerAt <= d.until
 	case doClaim, doHandle, doUpdate, doTerminate:
-		ok = r.queued == c.queueFor(r, d.step).id
+		ok = r.queued == c.waitsIn(r, d.step)
 	default:
 	}
 	if !ok {

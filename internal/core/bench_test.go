@@ -47,6 +47,8 @@ func drive(c *Core, now time.Duration, entries [][]Entry, rev int64) int64 {
 				c.ReleaseDone(now, a.Shard, a.ID, WriteResult{Applied: true, Revision: rev})
 			case WriteState:
 				c.StateDone(now, a.Shard, a.ID, a.Token, WriteResult{Applied: true, Revision: rev})
+			case FindKey:
+				c.KeyFound(now, a.Shard, a.ID, a.Token, a.ID[len(a.ID)-2:], true)
 			case Handle, Terminate:
 				c.CallDone(now, a.Shard, a.ID, OK, "")
 			default:

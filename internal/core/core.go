@@ -25,11 +25,12 @@ type Core struct {
 	hasty    bool // Hasten was called: the core waits for no call's outcome any more
 	halted   bool // Halt was called: no call begins any more
 
+	budgets  *budgets // nil: no rate bounds Handle
 	counts   counts
 	untaken  bool                 // nobody took the last offer in time, so that perhaps nobody is there to take any
 	pace     pace                 // how many resources may be on their way to their next owners
 	relapses map[*resource]uint16 // of what broke (Broke): how often it did so in a row, without a long time in between
-	notes    map[*resource]string // for each call in progress that takes long: what its claim's key must say of it
+	notes    map[*resource]string // of calls that take long, or wait long for a budget: what the claim's key must say
 }
 
 // counts are brought up to date with every change, so that no decision has to go through all resources.
@@ -50,7 +51,7 @@ func New(cfg Config) *Core {
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
-		notes: map[*resource]string{},
+		notes: map[*resource]string{}, budgets: newBudgets(&cfg),
 	}
 }
 
@@ -78,11 +79,18 @@ func (c *Core) Actions() []Action {
 const keepActions = 4096
 
 // NextTimer returns when Tick is due; ok is false if nothing waits for time to pass.
-func (c *Core) NextTimer() (at time.Duration, ok bool) { return c.timers.next() }
+func (c *Core) NextTimer() (at time.Duration, ok bool) {
+	at, ok = c.timers.next()
+	if earlier, has := c.nextBudget(); has && (!ok || earlier < at) {
+		at, ok = earlier, true
+	}
+	return at, ok
+}
 
 // Tick takes the steps that are due at this moment.
 func (c *Core) Tick(now time.Duration) {
 	c.now = now
+	c.budgets.grow(now)
 	for {
 		due, ok := c.timers.pop(now)
 		switch {

@@ -165,7 +165,9 @@ func (c *Core) takeStep(r *resource) bool {
 		c.counts.releases++
 		c.timeRelease(r)
 		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease})
-	case doClaim, doHandle, doUpdate:
+	case doHandle:
+		c.queueForHandle(r)
+	case doClaim, doUpdate:
 		c.queueFor(r, d.step).push(r)
 	case doTerminate: // the cause may have changed when its turn comes
 		if d.cause == ClaimLost {
@@ -248,6 +250,7 @@ func (c *Core) account(r *resource) {
 
 // pump starts calls, claims and writes of states, as far as there is room for them.
 func (c *Core) pump() {
+	c.pumpKeys()
 	for r, from := c.next(); r != nil; r, from = c.next() {
 		c.begin(r, from)
 	}
@@ -270,8 +273,8 @@ func (c *Core) next() (*resource, queueID) {
 		}
 	}
 	if c.counts.handles < c.cfg.HandleConcurrency {
-		if r := c.handles.pop(); r != nil {
-			return r, handleQueue
+		if r, from := c.nextHandle(); r != nil {
+			return r, from
 		}
 	}
 	if c.counts.claims < c.cfg.WriteBacklog {
@@ -294,7 +297,15 @@ func (c *Core) mayTerminate() bool {
 	return under < c.cfg.ReleaseBacklog && under-c.counts.tardy < c.limit()
 }
 
-// queueFor says where a resource waits for its turn.
+// waitsIn says which queue a resource waits in for its turn.
+func (c *Core) waitsIn(r *resource, s step) queueID {
+	if s == doHandle {
+		return c.handleQueueOf(r)
+	}
+	return c.queueFor(r, s).id
+}
+
+// queueFor says where a resource waits for its turn, unless its step is a Handle that a rate may bound.
 func (c *Core) queueFor(r *resource, s step) *queue {
 	switch {
 	case s == doClaim:
@@ -313,7 +324,7 @@ func (c *Core) begin(r *resource, from queueID) {
 		return
 	}
 	d := c.decide(r)
-	if !d.step.takesTurns() || c.queueFor(r, d.step).id != from {
+	if !d.step.takesTurns() || c.waitsIn(r, d.step) != from {
 		c.reconcile(r)
 		return
 	}

@@ -21,8 +21,9 @@
 //     handled.
 //
 // To read it: types.go has the words, decide.go the decision, queue.go the queues, results.go what follows from the
-// results of claims, releases, calls and states, summary.go the summaries, lease.go the leases, and pace.go how fast
-// resources are handed over. resource.go and shard.go hold what is known.
+// results of claims, releases, calls and states, summary.go the summaries, lease.go the leases, pace.go how fast
+// resources are handed over, and budget.go and share.go how often Handle may be called. resource.go and shard.go hold
+// what is known.
 //
 // A Core is not safe for concurrent use: one goroutine drives it.
 package core

@@ -88,6 +88,8 @@ func describe(a Action) string {
 	switch a.Kind {
 	case Watch, Unwatch:
 		return fmt.Sprintf("%v %d", a.Kind, a.Shard)
+	case FindKey:
+		return fmt.Sprintf("%v %s %d", a.Kind, a.ID, a.Token)
 	case NeedLease:
 		return a.Kind.String()
 	case Revoke:

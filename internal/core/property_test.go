@@ -35,7 +35,13 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		res = WriteResult{Failed: yes, LeaseGone: !yes}
 	}
 	out := Outcome(rapid.IntRange(0, 5).Draw(t, "outcome"))
-	switch rapid.IntRange(0, 17).Draw(t, "event") {
+	switch rapid.IntRange(0, 20).Draw(t, "event") {
+	case 20:
+		return func(c *Core, now time.Duration) {
+			c.SetShare(now, Share{Mine: 1, All: int(token), Since: 1, Alone: yes})
+		}
+	case 19, 18:
+		return func(c *Core, now time.Duration) { c.KeyFound(now, shard, id, lease, []string{"", "x"}[rev%2], yes) }
 	case 17:
 		return func(c *Core, now time.Duration) { c.SetAlone(now, yes) }
 	case 0, 1:
@@ -89,6 +95,15 @@ func drawConfig(t *rapid.T) Config {
 	cfg.KeysPerLease = rapid.IntRange(1, 3).Draw(t, "keys")
 	cfg.WriteBacklog = rapid.IntRange(1, 3).Draw(t, "backlog")
 	cfg.LeaseIdle = time.Duration(rapid.IntRange(0, 20).Draw(t, "idle")) * time.Second
+	switch rapid.IntRange(0, 3).Draw(t, "budgets") {
+	case 1:
+		cfg.HandleRate = Rate{PerSecond: 0.5, Burst: 1}
+	case 2:
+		cfg.KeyRate = Rate{PerSecond: 1, Burst: 2}
+	case 3:
+		cfg.HandleRate, cfg.KeyRate = Rate{PerSecond: 1, Burst: 2}, Rate{PerSecond: 0.5, Burst: 1}
+	}
+	cfg.ShareGrace = time.Second
 	cfg.HoldUntilTerminated = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")

@@ -14,6 +14,8 @@ const (
 	terminateQueue         // Terminate of resources that are given away in order
 	handleQueue            // Handle and Update
 	claimQueue             // claims
+	keyQueue               // Handle of resources whose budget is not known yet
+	budgetQueue            // Handle of resources that wait for their budget
 )
 
 // fifo is a list of resources that come out in the order in which they came in.

@@ -268,6 +268,13 @@ func (c *Core) CallRuns(now time.Duration, number int, id string, message string
 	if r == nil || !r.phase.isCall() || !r.claimed() {
 		return
 	}
+	c.note(r, message)
+	c.reconcile(r)
+}
+
+// note makes the claim's key have a message until the outcome of a call is written, together with the error of the try
+// before.
+func (c *Core) note(r *resource, message string) {
 	tries := r.handling.handleFailures
 	if r.phase == callingTerminate {
 		tries = r.handling.terminateFailures
@@ -281,7 +288,6 @@ func (c *Core) CallRuns(now time.Duration, number int, id string, message string
 	}
 	c.notes[r] = message
 	r.told.mustWrite()
-	c.reconcile(r)
 }
 
 // endNote notes that the claim's key must no longer say that a call takes long.

@@ -53,14 +53,15 @@ func (c *Core) isHandled(r *resource) bool {
 
 // Stats are figures of a Core.
 type Stats struct {
-	Shards  int // shards that are followed
-	Known   int // resources in these shards, with those that only a claim tells of
-	Claims  int // claims of this member
-	Active  int // of these: handled, and not reported to fail
-	Failed  int // of these: the last call failed, or the handler reported a failure
-	Calls   int // calls in progress
-	Stuck   int // calls that were given up and have not returned
-	Waiting int // resources that wait until a call for them may begin
+	Shards           int // shards that are followed
+	Known            int // resources in these shards, with those that only a claim tells of
+	Claims           int // claims of this member
+	Active           int // of these: handled, and not reported to fail
+	Failed           int // of these: the last call failed, or the handler reported a failure
+	Calls            int // calls in progress
+	Stuck            int // calls that were given up and have not returned
+	Waiting          int // resources that wait until a call for them may begin
+	WaitingForBudget int // of these: resources that wait until a rate allows their Handle
 }
 
 // Stats counts what the Core has. It goes through all resources.
@@ -80,6 +81,10 @@ func (c *Core) Stats() Stats {
 			continue
 		}
 		s.Claims++
+		if r.waitsForBudget() {
+			s.Waiting++
+			s.WaitingForBudget++
+		}
 		switch {
 		case c.isHandled(r) && !r.handling.ailing:
 			s.Active++

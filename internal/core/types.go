@@ -12,6 +12,14 @@ type Config struct {
 	// TerminateConcurrency is how many calls of Terminate run at once, at most.
 	TerminateConcurrency int
 
+	// HandleRate bounds how often Handle is called. The zero value: not at all.
+	HandleRate Rate
+	// KeyRate bounds how often Handle is called for resources of one key in the whole group. Core asks for the key of
+	// each resource (FindKey), and heeds the share that SetShare tells. The zero value: there are no keys.
+	KeyRate Rate
+	// ShareGrace is how long after a change of the view this member goes on with the smaller share.
+	ShareGrace time.Duration
+
 	// ReleaseBacklog is how many resources are on their way to their next owners at once, at most: a Terminate starts
 	// only while there are fewer. This member handles the others meanwhile; in the next owner's queue nobody would.
 	ReleaseBacklog int
@@ -83,6 +91,8 @@ const (
 	WriteSummary
 	// DeleteSummary deletes the summary of Shard on Lease; answer with SummaryDone.
 	DeleteSummary
+	// FindKey finds the key of ID, whose data are Data, for Config.KeyRate; answer with KeyFound and Token.
+	FindKey
 	// Handle calls the handler's Handle for ID with Token, Lease and Data; answer with CallDone or CallStuck.
 	Handle
 	// Update calls the handler's Update; the rest is as for Handle.
@@ -109,6 +119,7 @@ var kindNames = [...]string{
 	"write-state",
 	"write-summary",
 	"delete-summary",
+	"find-key",
 	"handle",
 	"update",
 	"terminate",

@@ -32,6 +32,7 @@ type executor struct {
 	leases *leases
 	calls  *calls.Calls
 	moves  *moves
+	keys   *keyFinder
 	claims *lease.Writer // of claims and releases
 	states *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
 
@@ -69,6 +70,8 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			states = append(states, e.summary(a))
 		case core.DeleteSummary:
 			states = append(states, e.noSummary(a))
+		case core.FindKey:
+			e.keys.find(a)
 		case core.Handle:
 			e.calls.Handle(now, a, e.leases.of(a.Lease))
 		case core.Update:

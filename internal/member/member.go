@@ -54,13 +54,18 @@ type Config struct {
 	// Handler makes the handler of the member. New calls it once, with the id that the member has taken.
 	Handler func(id string) calls.Handler
 	// Instance asks which instance of the handler's service answers; nil if the handler has none.
-	Instance            func(ctx context.Context) (string, error)
-	HandleTimeout       time.Duration // bounds each Handle and Update; calls.Forever: no limit
-	TerminateTimeout    time.Duration // bounds each Terminate; calls.Forever: no limit
-	StopTimeout         time.Duration // bounds Stop
-	Handles             int           // calls of Handle and Update at once
-	Terminates          int           // calls of Terminate at once
-	HandleAttempts      int           // failures of Handle in a row until it is not tried again; 0: no limit
+	Instance         func(ctx context.Context) (string, error)
+	HandleTimeout    time.Duration // bounds each Handle and Update; calls.Forever: no limit
+	TerminateTimeout time.Duration // bounds each Terminate; calls.Forever: no limit
+	StopTimeout      time.Duration // bounds Stop
+	Handles          int           // calls of Handle and Update at once
+	Terminates       int           // calls of Terminate at once
+	HandleAttempts   int           // failures of Handle in a row until it is not tried again; 0: no limit
+	HandleRate       core.Rate     // how often Handle is called; zero: no bound
+	// BudgetKey returns the key of a resource, of which KeyRate bounds how often Handle is called in the whole group.
+	// It is the user's code. It is nil if there are no keys.
+	BudgetKey           func(id string, data []byte) (string, error)
+	KeyRate             core.Rate
 	MoveAfter           int           // failures of a resource in a row until another member gets it; 0: never
 	Backoff             time.Duration // the pause after the first failed Handle; it doubles with each further one
 	BackoffMax          time.Duration // the longest such pause
@@ -210,7 +215,7 @@ func (m *Member) count() (f claims.Figures, ok bool) {
 		n := m.core.Stats()
 		f = claims.Figures{
 			Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck,
-			Waiting: n.Waiting,
+			Waiting: n.Waiting, WaitingForBudget: n.WaitingForBudget,
 		}
 	})
 	return f, ok

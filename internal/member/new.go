@@ -253,6 +253,9 @@ func (b *builder) assemble() {
 			interval: tidyEvery * b.o.StatsInterval, wall: b.o.Wall, view: place.last.Load, reg: place.reg.Load,
 			ctx: m.working, tasks: &m.tasks, failures: m.failures,
 		},
+		keys: &keyFinder{
+			key: cfg.BudgetKey, answer: m.core.KeyFound, post: m.loop.post, timeout: keyTimeout, failures: m.failures,
+		},
 	}
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
 	writing := lease.WriterOptions{
@@ -284,6 +287,7 @@ func (b *builder) rules() core.Config {
 	cfg := &b.cfg
 	return core.Config{
 		HandleConcurrency: cfg.Handles, TerminateConcurrency: cfg.Terminates,
+		HandleRate: cfg.HandleRate, KeyRate: cfg.KeyRate, ShareGrace: shareGrace,
 		ReleaseBacklog: max(64, cfg.Terminates), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,
 		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
 		MoveAfter: cfg.MoveAfter,

@@ -20,6 +20,9 @@ import (
 // at once who has died, and follow its shards while etcd is still busy deleting its claims.
 const memberFirst = 10 * time.Millisecond
 
+// shareGrace is how long news of a change of the group may take to reach each member, so that the rates of keys hold.
+const shareGrace = time.Second
+
 // place is this member's place among the members: its key with the lease, what the views say of it, and the office of
 // the coordinator.
 //
@@ -164,7 +167,7 @@ func (p *place) applyLocked() {
 	if v == nil {
 		return
 	}
-	owned, moved := make([]bool, v.Shards), core.Exceptions(nil)
+	owned, moved, share := make([]bool, v.Shards), core.Exceptions(nil), core.Share{}
 	if reg != nil {
 		if v.Revision < reg.CreateRevision {
 			return
@@ -172,9 +175,9 @@ func (p *place) applyLocked() {
 		switch me := v.Members[p.id]; {
 		case me.CreateRevision != reg.CreateRevision:
 		case me.State == membership.Joining:
-			owned = p.prospect(v)
+			owned, share = p.prospect(v), p.share(v)
 		default:
-			owned, moved = v.Owned(p.id), v.MovedOf(p.id)
+			owned, moved, share = v.Owned(p.id), v.MovedOf(p.id), p.share(v)
 		}
 	}
 	if p.back != nil && !v.SameMembers(p.backWith) {
@@ -196,10 +199,17 @@ func (p *place) applyLocked() {
 			owned[n] = owned[n] && (!from || p.core.Knows(n))
 		}
 		p.core.SetAlone(now, alone)
+		p.core.SetShare(now, share)
 		p.core.SetOwned(now, owned, moved)
 		p.core.PauseClaims(now, waits)
 	})
 	p.wake()
+}
+
+// share returns which part of each key's rate this member has.
+func (p *place) share(v *membership.View) core.Share {
+	mine, all := v.Share(p.id)
+	return core.Share{Mine: mine, All: all, Since: v.Members[p.id].CreateRevision, Alone: mine == all}
 }
 
 // wake makes run look at the last view again. Any goroutine may call it.

@@ -27,6 +27,7 @@ type Picture struct {
 	corrupt []badKey // keys that cannot be decoded, or that belong to nothing
 	strays  []string // keys in another shard than that of their id; members ignore them
 	figures []string // the members whose figures never expire
+	waiting int      // how many resources wait for a budget, by the figures of their members
 
 	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, cannot be decoded
 }
@@ -179,8 +180,11 @@ type Status struct {
 	Drains      []Drain
 	Unready     []Unready // the members that say that they are not ready, sorted by id
 	Source      record.Source
-	Corrupt     int // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
-	Revision    int64
+	// WaitingForBudget is how many resources wait until a rate allows their Handle, by their members' own figures. It
+	// is known only after ReadAll.
+	WaitingForBudget int
+	Corrupt          int // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
+	Revision         int64
 }
 
 // Status sums up the picture.
@@ -188,6 +192,7 @@ func (p *Picture) Status() Status {
 	s := Status{
 		Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Drains: drains(p.view), Source: p.source,
 		Unready: unready(p.view), Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
+		WaitingForBudget: p.waiting,
 	}
 	for id, e := range p.entries {
 		if !e.Wanted() {

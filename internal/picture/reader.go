@@ -113,9 +113,12 @@ func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 			p.bad(kv)
 		}
 	case keys.Stats:
-		if _, err := claims.DecodeFigures(kv.Value); err != nil {
+		f, err := claims.DecodeFigures(kv.Value)
+		if err != nil {
 			p.bad(kv)
-		} else if kv.Lease == 0 {
+			return
+		}
+		if p.waiting += f.WaitingForBudget; kv.Lease == 0 {
 			p.figures = append(p.figures, key.ID)
 		}
 	default:

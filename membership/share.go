@@ -1,0 +1,16 @@
+package membership
+
+// Share returns the weight of a member, and the weight of all members that may own shards, now or as soon as they have
+// joined. mine is 0 if the member is not one of these.
+func (v *View) Share(id string) (mine, all int) {
+	for other, m := range v.Members {
+		if m.State != Joining && m.State != Active || v.Ordered(other) && !v.ignored {
+			continue
+		}
+		all += m.Weight
+		if other == id {
+			mine = m.Weight
+		}
+	}
+	return mine, all
+}
