@@ -4,7 +4,8 @@ package membership
 // joined. mine is 0 if the member is not one of these.
 func (v *View) Share(id string) (mine, all int) {
 	for other, m := range v.Members {
-		if m.State != Joining && m.State != Active || v.Ordered(other) && !v.ignored {
+		joins := m.State == Joining && (v.ignored || !v.Ordered(other))
+		if !joins && !v.Eligible(other) {
 			continue
 		}
 		all += m.Weight

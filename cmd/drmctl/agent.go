@@ -61,7 +61,7 @@ func agentCommand() *cli.Command {
 		Name:        "agent",
 		Usage:       "run one member, which handles its share of the app's resources",
 		Description: strings.TrimSpace(agentDescription),
-		Flags:       slices.Concat(memberFlags(), sourceFlags(), handlerFlags(), readyFlags()),
+		Flags:       slices.Concat(memberFlags(), sourceFlags(), handlerFlags(), budgetFlags(), readyFlags()),
 		Action:      runAgent,
 	}
 }
@@ -191,6 +191,9 @@ func agentConfig(c *cli.Context, cfg *drm.Config, address string) (done func(), 
 		return nil, err
 	}
 	if err := sourceConfig(c, cfg); err != nil {
+		return nil, err
+	}
+	if err := budgetConfig(c, cfg); err != nil {
 		return nil, err
 	}
 	closeHandler, err := handlerConfig(c, cfg, address)

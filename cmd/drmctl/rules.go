@@ -52,6 +52,8 @@ var needs = map[string][]need{
 		{flagCheckTimeout, []string{flagHandlerCheck, flagCheckExec}},
 		{flagCheckFailures, []string{flagHandlerCheck, flagCheckExec}},
 		{flagCheckConcurrency, []string{flagHandlerCheck, flagCheckExec}},
+		{flagKeyRate, []string{flagBudgetKey}},
+		{flagBudgetKey, []string{flagKeyRate}},
 	},
 	"allocate":   {{flagWaitTimeout, []string{flagWait}}},
 	"deallocate": {{flagWaitTimeout, []string{flagWait}}},

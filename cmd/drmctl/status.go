@@ -54,6 +54,8 @@ type statusJSON struct {
 	Drains      []drainJSON `json:"drains"`
 
 	Unready []unreadyJSON `json:"unready"`
+
+	WaitingForBudget int `json:"waiting_for_budget,omitempty"`
 }
 
 type unreadyJSON struct {
@@ -182,7 +184,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
-		Drains: orders, Unready: unready,
+		Drains: orders, Unready: unready, WaitingForBudget: s.WaitingForBudget,
 	}
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
@@ -198,6 +200,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		row(w, "resources", s.Resources)
 		row(w, "active", s.Active)
 		row(w, "failed", s.Failed)
+		if s.WaitingForBudget > 0 {
+			row(w, "waiting for budget", s.WaitingForBudget)
+		}
 		row(w, "unassigned", s.Unassigned)
 		row(w, "misplaced", s.Misplaced)
 		row(w, "source resources", s.Source.Resources)

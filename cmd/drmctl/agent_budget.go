@@ -1,0 +1,125 @@
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"net/url"
+	"strconv"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const (
+	flagHandleRate = "handle-rate"
+	flagBudgetKey  = "budget-key"
+	flagKeyRate    = "key-rate"
+)
+
+// urlHost begins a value of --budget-key that stands for the host of a URL.
+const urlHost = "url-host:"
+
+// budgetFlags are the flags that bound how often resources are begun with.
+func budgetFlags() []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: flagHandleRate, EnvVars: agentEnv(flagHandleRate),
+			Usage: "begin with no more than so many resources a second, tries after a failure included: " +
+				"`RATE[/BURST]`, 0.001 to 1000000; at most BURST at once (default: a tenth of RATE, at least 1)",
+		},
+		&cli.StringFlag{
+			Name: flagKeyRate, EnvVars: agentEnv(flagKeyRate),
+			Usage: "the same for the resources of each --budget-key, by all members together: `RATE[/BURST]`",
+		},
+		&cli.StringFlag{
+			Name: flagBudgetKey, EnvVars: agentEnv(flagBudgetKey),
+			Usage: "what of a resource's object --key-rate goes by: a `FIELD` such as account or service.name, or " +
+				"url-host:FIELD for the host of the URL in a field",
+		},
+	}
+}
+
+// budgetConfig sets the options that the flags of budgetFlags describe.
+func budgetConfig(c *cli.Context, cfg *drm.Config) (err error) {
+	if cfg.HandleRate, err = rateOf(c, flagHandleRate); err != nil {
+		return err
+	}
+	perKey, err := rateOf(c, flagKeyRate)
+	if err != nil {
+		return err
+	}
+	field, isURL := strings.CutPrefix(c.String(flagBudgetKey), urlHost)
+	if isURL && field == "" {
+		return badFlag(flagBudgetKey, urlHost, "the name of a field after "+urlHost)
+	}
+	if field == "" || perKey.PerSecond == 0 { // a variable that means nothing without the other one
+		return nil
+	}
+	cfg.KeyRate = perKey
+	cfg.BudgetKey = func(r drm.Resource) string { return budgetKey(r.Data, field, isURL) }
+	return nil
+}
+
+// rateOf reads RATE[/BURST].
+func rateOf(c *cli.Context, flag string) (r drm.Rate, err error) {
+	text := c.String(flag)
+	if text == "" {
+		return r, nil
+	}
+	rate, burst, hasBurst := strings.Cut(text, "/")
+	r.PerSecond, err = strconv.ParseFloat(rate, 64)
+	if err == nil && hasBurst {
+		r.Burst, err = strconv.Atoi(burst)
+	}
+	if err != nil || !(r.PerSecond >= 0.001 && r.PerSecond <= 1_000_000) ||
+		hasBurst && (r.Burst < 1 || r.Burst > 1_000_000) {
+		return drm.Rate{}, badFlag(flag, text,
+			"a rate such as 500, or a rate and a burst such as 500/50: 0.001 to 1000000, 1 to 1000000")
+	}
+	return r, nil
+}
+
+// budgetKey returns the value of a field of an object, or the host of the URL that it is. It is empty if there is no
+// such field, or if its value is neither a text nor a number nor a bool.
+func budgetKey(object []byte, field string, isURL bool) string {
+	value := fieldOf(object, field)
+	if len(value) == 0 {
+		return ""
+	}
+	text := string(value)
+	switch value[0] {
+	case '{', '[', 'n':
+		return ""
+	case '"':
+		if json.Unmarshal(value, &text) != nil {
+			return ""
+		}
+	}
+	if !isURL {
+		return text
+	}
+	u, err := url.Parse(text)
+	if err != nil {
+		return ""
+	}
+	return strings.ToLower(u.Hostname())
+}
+
+// fieldOf returns the value of a field as JSON; nil if there is none. The field is "a.b" of the object itself, or else
+// "b" of the object that is its field "a".
+func fieldOf(object []byte, field string) json.RawMessage {
+	var fields map[string]json.RawMessage
+	if json.Unmarshal(object, &fields) != nil {
+		return nil
+	}
+	if value, has := fields[field]; has {
+		return bytes.TrimSpace(value)
+	}
+	outer, inner, nested := strings.Cut(field, ".")
+	if !nested {
+		return nil
+	}
+	return fieldOf(fields[outer], inner)
+}
