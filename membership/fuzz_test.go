@@ -43,6 +43,27 @@ func FuzzDecodeRecord(f *testing.F) {
 	})
 }
 
+func FuzzDecodeDecline(f *testing.F) {
+	f.Add([]byte(`{"shards":"0-5,9,4094-4095"}`))
+	f.Fuzz(func(t *testing.T, value []byte) {
+		d, ok := decodeDecline(&mvccpb.KeyValue{Value: value})
+		if !ok {
+			if d.shards != nil {
+				t.Fatalf("%q: %v, though it is not understood", value, d.shards)
+			}
+			return
+		}
+		declined := make([]bool, keys.MaxShards)
+		for _, n := range d.shards {
+			declined[n] = true
+		}
+		again, ok := decodeDecline(&mvccpb.KeyValue{Value: []byte(encodeDecline(declined))})
+		if !ok || !slices.Equal(again.shards, d.shards) {
+			t.Fatalf("%q: %v, then %v, %v", value, d.shards, again.shards, ok)
+		}
+	})
+}
+
 func FuzzDecodePlacement(f *testing.F) {
 	f.Add([]byte(`{"0":"a","4095":"b/😀"}`))
 	f.Fuzz(func(t *testing.T, value []byte) {

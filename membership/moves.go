@@ -52,8 +52,9 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 	})
 	tried = append(tried, Tried{from, now.UTC()})
 	tried = tried[max(0, len(tried)-maxTried):]
-	to := v.without(shard.Of(resource, v.Shards), func(id string) bool {
-		return slices.ContainsFunc(tried, func(t Tried) bool { return t.Member == id })
+	n := shard.Of(resource, v.Shards)
+	to := shard.NewRing(v.taking).OwnerWithout(n, func(id string) bool {
+		return v.Declines(id, n) || slices.ContainsFunc(tried, func(t Tried) bool { return t.Member == id })
 	})
 	if to == "" {
 		return Move{}, false
@@ -61,17 +62,6 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 	return Move{
 		Member: to, From: from, Why: clip(why), Since: now.UTC(), Tried: tried, ModRevision: before.ModRevision,
 	}, true
-}
-
-// without returns the member that a shard would belong to by the ring without some members; "" if there is none.
-func (v *View) without(number int, left func(id string) bool) string {
-	slots := slices.Clone(v.taking)
-	for i, id := range slots {
-		if id != "" && left(id) {
-			slots[i] = ""
-		}
-	}
-	return shard.NewRing(slots).Owner(number)
 }
 
 // MovedOf returns the exceptions that concern a member, by shard and resource: true for a resource that was moved to

@@ -40,10 +40,11 @@ type View struct {
 	Coordinator Coordinator
 	Corrupt     []string // keys below group/ that cannot be read, in order; the view ignores them
 
-	owners         []string // the owner of each shard
-	ignored        bool     // the drains are ignored
-	unreadyIgnored bool     // unready members take shards as if they were ready
-	taking         []string // slot → the member on it that may own shards; "" if there is none
+	owners         []string          // the owner of each shard
+	ignored        bool              // the drains are ignored
+	unreadyIgnored bool              // unready members take shards as if they were ready
+	taking         []string          // slot → the member on it that may own shards; "" if there is none
+	declines       map[string][]bool // member → for each shard: whether the member declines to own it
 }
 
 // NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that
@@ -55,6 +56,7 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 		Members: map[string]Member{}, Drains: map[string]time.Time{}, Moves: map[string]Move{},
 	}
 	pins, placement := map[int]string{}, map[int]string{}
+	declines := map[string]decline{}
 	for _, kv := range kvs {
 		key := layout.Parse(string(kv.Key))
 		ok := true
@@ -74,6 +76,8 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 			}
 		case keys.Drain:
 			v.Drains[key.ID] = drainedSince(kv.Value)
+		case keys.Decline:
+			declines[key.ID], ok = decodeDecline(kv)
 		case keys.Pin:
 			id := string(kv.Value)
 			if ok = id == "" || keys.CheckID(id) == nil; ok {
@@ -100,6 +104,7 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 	}
 	slices.Sort(v.Corrupt)
 	v.weigh()
+	v.takeDeclines(declines)
 	v.owners = v.assign(pins, placement)
 	return v
 }
@@ -201,7 +206,10 @@ func (v *View) assign(pins, placement map[int]string) []string {
 		}
 	}
 	v.taking = slots
-	return shard.Assign(v.Shards, shard.NewRing(slots), pins, placement, v.Eligible)
+	ring := shard.NewRing(slots)
+	owners := shard.Assign(v.Shards, ring, pins, placement, v.Eligible)
+	v.passOn(owners, ring, pins, placement)
+	return owners
 }
 
 // Eligible says whether a member may own shards: it is active, or unready where that is ignored, and it is not drained,

@@ -51,7 +51,10 @@ func NewRing(slots []string) *Ring {
 }
 
 // Slot returns the live slot that a shard belongs to, -1 if no slot is live. It panics if shard is negative.
-func (r *Ring) Slot(shard int) int {
+func (r *Ring) Slot(shard int) int { return r.slot(shard, nil) }
+
+// slot is Slot of the ring without the slots of those members of which without is true. A nil without is false of all.
+func (r *Ring) slot(shard int, without func(member string) bool) int {
 	if shard < 0 {
 		panic("shard: negative shard")
 	}
@@ -61,17 +64,30 @@ func (r *Ring) Slot(shard int) int {
 	h := uint64(shard)
 	for range probes {
 		h = mix(h)
-		if i := jump.Hash(h, len(r.slots)); r.slots[i] != "" {
+		i := jump.Hash(h, len(r.slots))
+		if member := r.slots[i]; member != "" && (without == nil || !without(member)) {
 			return int(i)
 		}
 	}
-	best, top := r.live[0], mix(h^r.keys[0])
-	for i := 1; i < len(r.live); i++ {
-		if score := mix(h ^ r.keys[i]); score > top {
-			best, top = r.live[i], score
+	best, top := int32(-1), uint64(0)
+	for i, slot := range r.live {
+		if without != nil && without(r.slots[slot]) {
+			continue
+		}
+		if score := mix(h ^ r.keys[i]); best < 0 || score > top {
+			best, top = slot, score
 		}
 	}
 	return int(best)
+}
+
+// OwnerWithout returns the member that a shard belongs to if some members do not count, "" if none is left: the same as
+// Owner of a ring in which their slots are not live. It panics if shard is negative.
+func (r *Ring) OwnerWithout(shard int, without func(member string) bool) string {
+	if i := r.slot(shard, without); i >= 0 {
+		return r.slots[i]
+	}
+	return ""
 }
 
 // Owner returns the member that a shard belongs to, "" if no slot is live. It panics if shard is negative.

@@ -100,6 +100,9 @@ func (l Layout) Slot(n int) string { return fmt.Sprintf("%sgroup/slots/%05d", l.
 // Drain is the key of an operator's order that a member must own no shards.
 func (l Layout) Drain(member string) string { return l.root + "group/drains/" + Escape(member) }
 
+// Decline is the lease-bound key with the shards that a member declines to own, since it is full.
+func (l Layout) Decline(member string) string { return l.root + "group/declines/" + Escape(member) }
+
 // Pin is the key of an operator's order that a shard belongs to a certain member.
 func (l Layout) Pin(shard int) string { return l.root + "group/pins/" + shardName(shard) }
 
@@ -182,6 +185,7 @@ const (
 	Member
 	Slot
 	Drain
+	Decline
 	Pin
 	Placement
 	Coordinator
@@ -197,7 +201,7 @@ const (
 // Key is a parsed key.
 type Key struct {
 	Kind   Kind
-	ID     string // of Stats, Member and Drain: the member; of Resource, Claim, Deallocation and Move: the resource
+	ID     string // of Stats, Member, Drain and Decline: the member; of the other kinds that have one: the resource
 	Number int    // of Slot: the slot; of Pin, Resource, Claim and Summary: the shard
 	Lease  int64  // of Summary
 }
@@ -241,6 +245,7 @@ func (l Layout) Parse(key string) Key {
 	}{
 		{"group/members/", Member},
 		{"group/drains/", Drain},
+		{"group/declines/", Decline},
 		{"group/moves/", Move},
 		{"stats/", Stats},
 		{"deallocated/", Deallocation},

@@ -44,6 +44,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Stats, ID: id}:                        l.Stats(id),
 		{Kind: keys.Member, ID: id}:                       l.Member(id),
 		{Kind: keys.Drain, ID: id}:                        l.Drain(id),
+		{Kind: keys.Decline, ID: id}:                      l.Decline(id),
 		{Kind: keys.Deallocation, ID: id}:                 l.Deallocation(id),
 		{Kind: keys.Slot, Number: slot}:                   l.Slot(slot),
 		{Kind: keys.Pin, Number: shard}:                   l.Pin(shard),
@@ -82,7 +83,7 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 		prefixes := map[string]func(keys.Key) bool{
 			l.Group(): func(k keys.Key) bool {
 				switch k.Kind {
-				case keys.Member, keys.Slot, keys.Drain, keys.Pin, keys.Placement, keys.Coordinator:
+				case keys.Member, keys.Slot, keys.Drain, keys.Decline, keys.Pin, keys.Placement, keys.Coordinator:
 					return true
 				default:
 					return false
@@ -159,6 +160,7 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 		l.Slot(7):                  "/drm/my%20app/group/slots/00007",
 		l.Slot(keys.MaxSlots):      "/drm/my%20app/group/slots/99999",
 		l.Drain("m"):               "/drm/my%20app/group/drains/m",
+		l.Decline("m"):             "/drm/my%20app/group/declines/m",
 		l.Pin(255):                 "/drm/my%20app/group/pins/00ff",
 		l.Placement():              "/drm/my%20app/group/placement",
 		l.Coordinator():            "/drm/my%20app/group/coordinator",
