@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // A member that is full declines to own further shards. Its decline is a key on the lease of the member's own key. The

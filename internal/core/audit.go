@@ -1,6 +1,7 @@
 package core
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 )
@@ -32,7 +33,11 @@ func (c *Core) Audit() error {
 	if c.claims.first() != nil && c.counts.claims < c.cfg.WriteBacklog && !c.asked && len(c.out) == 0 {
 		return fmt.Errorf("claims wait for nothing")
 	}
-	if err := c.budgets.audit(); err != nil {
+	if g := c.ceiling; g != nil && g.fresh.first() != nil && g.used < g.most &&
+		c.counts.claims < c.cfg.WriteBacklog && !c.asked && len(c.out) == 0 {
+		return fmt.Errorf("claims wait for nothing, and there is room")
+	}
+	if err := errors.Join(c.budgets.audit(), c.ceiling.audit(a.room)); err != nil {
 		return err
 	}
 	return c.auditLeases(a.keys)
@@ -42,6 +47,7 @@ func (c *Core) Audit() error {
 type recount struct {
 	counts counts
 	states int           // states and summaries on their way
+	room   int           // resources that take room
 	keys   map[int64]int // claims by lease
 }
 
@@ -65,6 +71,9 @@ func (c *Core) auditShard(sh *shard, a *recount) error {
 			unseen++
 		}
 		a.add(r)
+		if c.ceiling != nil && c.ceiling.takesRoom(r) {
+			a.room++
+		}
 	}
 	if busy != sh.busy || seen != sh.claims {
 		return fmt.Errorf("shard %d: %d busy, %d claims; counted %d, %d", sh.number, busy, seen, sh.busy, sh.claims)

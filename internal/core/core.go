@@ -26,6 +26,7 @@ type Core struct {
 	halted   bool // Halt was called: no call begins any more
 
 	budgets  *budgets // nil: no rate bounds Handle
+	ceiling  *ceiling // nil: this member may have any number of claims
 	counts   counts
 	untaken  bool                 // nobody took the last offer in time, so that perhaps nobody is there to take any
 	pace     pace                 // how many resources may be on their way to their next owners
@@ -51,7 +52,7 @@ func New(cfg Config) *Core {
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
-		notes: map[*resource]string{}, budgets: newBudgets(&cfg),
+		notes: map[*resource]string{}, budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),
 	}
 }
 
@@ -81,8 +82,10 @@ const keepActions = 4096
 // NextTimer returns when Tick is due; ok is false if nothing waits for time to pass.
 func (c *Core) NextTimer() (at time.Duration, ok bool) {
 	at, ok = c.timers.next()
-	if earlier, has := c.nextBudget(); has && (!ok || earlier < at) {
-		at, ok = earlier, true
+	for _, next := range []func() (time.Duration, bool){c.nextBudget, c.nextReview} {
+		if earlier, has := next(); has && (!ok || earlier < at) {
+			at, ok = earlier, true
+		}
 	}
 	return at, ok
 }
@@ -91,6 +94,7 @@ func (c *Core) NextTimer() (at time.Duration, ok bool) {
 func (c *Core) Tick(now time.Duration) {
 	c.now = now
 	c.budgets.grow(now)
+	c.review()
 	for {
 		due, ok := c.timers.pop(now)
 		switch {
@@ -138,6 +142,7 @@ func (c *Core) SetOwned(now time.Duration, owned []bool, moved Exceptions) {
 			continue
 		}
 		sh.owned, sh.moved, sh.guests = mine, exceptions, guests
+		c.ceiling.touch()
 		c.reconcileShard(sh)
 	}
 }

@@ -221,6 +221,7 @@ func (c *Core) disown(r *resource) {
 // account brings the counts that r is in up to date, and drops r if nothing is known of it any more.
 func (c *Core) account(r *resource) {
 	c.countForSummary(r)
+	c.countRoom(r)
 	if busy := r.isBusy(c); busy != r.counted.busy {
 		r.counted.busy = busy
 		if busy {
@@ -278,9 +279,7 @@ func (c *Core) next() (*resource, queueID) {
 		}
 	}
 	if c.counts.claims < c.cfg.WriteBacklog {
-		if r := c.claims.first(); r != nil && (r.sh == nil || c.decide(r).step != doClaim || c.room() != nil) {
-			return c.claims.pop(), claimQueue
-		}
+		return c.nextClaim()
 	}
 	return nil, noQueue
 }
@@ -309,7 +308,7 @@ func (c *Core) waitsIn(r *resource, s step) queueID {
 func (c *Core) queueFor(r *resource, s step) *queue {
 	switch {
 	case s == doClaim:
-		return &c.claims
+		return c.claimQueueFor(r)
 	case s != doTerminate:
 		return &c.handles
 	case !r.claimed() || c.isVoid(r): // another member may handle it soon

@@ -90,7 +90,7 @@ func describe(a Action) string {
 		return fmt.Sprintf("%v %d", a.Kind, a.Shard)
 	case FindKey:
 		return fmt.Sprintf("%v %s %d", a.Kind, a.ID, a.Token)
-	case NeedLease:
+	case NeedLease, Decline:
 		return a.Kind.String()
 	case Revoke:
 		return fmt.Sprintf("%v %d", a.Kind, a.Lease)

@@ -36,6 +36,7 @@ func (c *Core) LeaseReady(now time.Duration, id int64) {
 	c.now = now
 	c.asked = false
 	l := &leaseState{id: id}
+	c.ceiling.lease(id)
 	c.leases[id] = l // pump sends the claims that have waited for a lease
 	c.emptied(l)
 }

@@ -35,7 +35,9 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		res = WriteResult{Failed: yes, LeaseGone: !yes}
 	}
 	out := Outcome(rapid.IntRange(0, 5).Draw(t, "outcome"))
-	switch rapid.IntRange(0, 20).Draw(t, "event") {
+	switch rapid.IntRange(0, 21).Draw(t, "event") {
+	case 21:
+		return func(c *Core, now time.Duration) { c.SetDeclined(now, []bool{yes, rev%2 == 0}) }
 	case 20:
 		return func(c *Core, now time.Duration) {
 			c.SetShare(now, Share{Mine: 1, All: int(token), Since: 1, Alone: yes})
@@ -104,6 +106,7 @@ func drawConfig(t *rapid.T) Config {
 		cfg.HandleRate, cfg.KeyRate = Rate{PerSecond: 1, Burst: 2}, Rate{PerSecond: 0.5, Burst: 1}
 	}
 	cfg.ShareGrace = time.Second
+	cfg.MaxResources, cfg.RetakeAfter = rapid.IntRange(0, 3).Draw(t, "ceiling"), 2*time.Second
 	cfg.HoldUntilTerminated = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")

@@ -15,6 +15,8 @@ const (
 	handleQueue            // Handle and Update
 	claimQueue             // claims
 	keyQueue               // Handle of resources whose budget is not known yet
+	freshQueue             // claims that need room
+	spareQueue             // claims that take the room that others leave
 	budgetQueue            // Handle of resources that wait for their budget
 )
 

@@ -160,6 +160,7 @@ type counted struct {
 	unseen  bool    // it is in shard.unseen
 	engaged bool    // it is in counts.engaged
 	tardy   bool    // it is in counts.tardy
+	room    bool    // it is in ceiling.used
 }
 
 // claimed says whether this member has a claim of the resource.
@@ -183,7 +184,7 @@ func (r *resource) isBusy(c *Core) bool {
 		r.claim.uncertain {
 		return true
 	}
-	return c.seesOurs(r)
+	return c.seesOurs(r) || c.ceiling != nil && c.ceiling.takesRoom(r)
 }
 
 // seeClaim takes over what etcd said of the claim's key at a revision, unless something newer is known.

@@ -20,6 +20,12 @@ type Config struct {
 	// ShareGrace is how long after a change of the view this member goes on with the smaller share.
 	ShareGrace time.Duration
 
+	// MaxResources is how many claims this member has at once, at most. What does not fit is left to others: Decline
+	// says which shards this member declines to own. 0: there is no limit.
+	MaxResources int
+	// RetakeAfter is how long there must have been room for shards that were declined until this member takes back any.
+	RetakeAfter time.Duration
+
 	// ReleaseBacklog is how many resources are on their way to their next owners at once, at most: a Terminate starts
 	// only while there are fewer. This member handles the others meanwhile; in the next owner's queue nobody would.
 	ReleaseBacklog int
@@ -91,6 +97,8 @@ const (
 	WriteSummary
 	// DeleteSummary deletes the summary of Shard on Lease; answer with SummaryDone.
 	DeleteSummary
+	// Decline tells the other members which shards this one declines to own (Core.Declined).
+	Decline
 	// FindKey finds the key of ID, whose data are Data, for Config.KeyRate; answer with KeyFound and Token.
 	FindKey
 	// Handle calls the handler's Handle for ID with Token, Lease and Data; answer with CallDone or CallStuck.
@@ -119,6 +127,7 @@ var kindNames = [...]string{
 	"write-state",
 	"write-summary",
 	"delete-summary",
+	"decline",
 	"find-key",
 	"handle",
 	"update",

@@ -1,0 +1,306 @@
+package core
+
+import (
+	"cmp"
+	"fmt"
+	"slices"
+	"time"
+)
+
+// ceiling keeps the number of claims of this member at Config.MaxResources or below, and decides which shards the member
+// declines to own, so that others take what does not fit.
+//
+// A resource takes room as soon as a claim of it is on its way, and until it is certain that etcd has none: a claim
+// whose answer was lost takes room, and so does one on a lease that is gone, until its key is seen to be deleted.
+//
+// The member keeps whole shards as long as all that is wanted in them fits. It declines the others. If it still owns one
+// that it declines, since all other members decline it too, it takes as much of that as fits (spare).
+type ceiling struct {
+	most   int
+	used   int            // resources that take room
+	leases map[int64]bool // all leases that this member has had
+	fresh  queue          // claims of resources that take no room yet
+	spare  queue          // the same, of shards that are declined: they get what the others leave
+
+	declined []bool // by shard: this member declines to own it
+	told     []bool // the same, by the last view
+	sizes    []int  // by shard that is declined: how many resources were wanted in it when it was declined
+
+	stale  bool          // something may have changed since the last review
+	next   time.Duration // not reviewed before
+	easy   time.Duration // since when there has been room; 0: there is none
+	pause  time.Duration // how long there must have been room until shards are taken back
+	retook time.Duration // when shards were taken back last; 0: never
+	cursor int           // the shard after the one that was taken back last
+}
+
+const (
+	// reviewEvery is the least time between two changes of what is declined.
+	reviewEvery = time.Second
+	// mostPause is the longest that ceiling.pause grows to while shards that are taken back do not fit.
+	mostPause = 5 * time.Minute
+	// regret is how long after shards were taken back another decline counts as their fault.
+	regret = time.Minute
+)
+
+func newCeiling(cfg *Config) *ceiling {
+	if cfg.MaxResources <= 0 {
+		return nil
+	}
+	return &ceiling{
+		most: cfg.MaxResources, leases: map[int64]bool{}, fresh: queue{id: freshQueue}, spare: queue{id: spareQueue},
+		pause: cfg.RetakeAfter,
+	}
+}
+
+// lease notes that this member has a lease.
+func (g *ceiling) lease(id int64) {
+	if g != nil {
+		g.leases[id] = true
+	}
+}
+
+// touch notes that something has changed.
+func (g *ceiling) touch() {
+	if g != nil {
+		g.stale = true
+	}
+}
+
+// takesRoom says whether this member has a claim of the resource, or may have one.
+func (g *ceiling) takesRoom(r *resource) bool {
+	return r.claimed() || r.phase == claiming || r.claim.uncertain || r.seen.token != 0 && g.leases[r.seen.lease]
+}
+
+// countRoom brings the count of the room that is used up to date.
+func (c *Core) countRoom(r *resource) {
+	g := c.ceiling
+	if g == nil {
+		return
+	}
+	g.stale = true
+	takes := g.takesRoom(r)
+	if takes == r.counted.room {
+		return
+	}
+	if r.counted.room = takes; takes {
+		g.used++
+	} else {
+		g.used--
+	}
+}
+
+// claimQueueFor says where a claim waits for its turn.
+func (c *Core) claimQueueFor(r *resource) *queue {
+	switch g := c.ceiling; {
+	case g == nil || g.takesRoom(r):
+		return &c.claims
+	case g.declines(r.sh.number):
+		return &g.spare
+	default:
+		return &g.fresh
+	}
+}
+
+// declines says whether this member declines a shard.
+func (g *ceiling) declines(shard int) bool { return shard < len(g.declined) && g.declined[shard] }
+
+// nextClaim returns the resource whose claim may be sent, and the queue in which it waited; nil if there is none.
+func (c *Core) nextClaim() (*resource, queueID) {
+	q, g := &c.claims, c.ceiling
+	if g != nil && q.first() == nil {
+		if q = &g.fresh; q.first() == nil {
+			q = &g.spare
+		}
+	}
+	r := q.first()
+	switch {
+	case r == nil:
+		return nil, noQueue
+	case r.sh == nil || c.decide(r).step != doClaim || c.claimQueueFor(r) != q: // begin looks again
+	case g != nil && !g.allows(r, q.id) || c.room() == nil:
+		return nil, noQueue
+	}
+	return q.pop(), q.id
+}
+
+// allows says whether the claim of a resource that waits in a queue keeps within the ceiling.
+func (g *ceiling) allows(r *resource, from queueID) bool {
+	switch n := r.sh.number; {
+	case from == claimQueue: // it takes room already
+		return true
+	case from == spareQueue && (n >= len(g.told) || !g.told[n]): // others may own it as soon as they are told
+		return false
+	}
+	return g.used < g.most
+}
+
+// SetDeclined says which shards this member declines by the newest view: declined has one element for each shard, or
+// none if there are no such shards.
+func (c *Core) SetDeclined(now time.Duration, declined []bool) {
+	c.now = now
+	if c.ceiling != nil {
+		c.ceiling.told = declined
+	}
+}
+
+// Declined returns the shards that this member declines to own: nil, or one element for each shard. The slice is the
+// caller's.
+func (c *Core) Declined() []bool {
+	if c.ceiling == nil || !slices.Contains(c.ceiling.declined, true) {
+		return nil
+	}
+	return slices.Clone(c.ceiling.declined)
+}
+
+// nextReview returns when the next review is due; ok is false if nothing has changed.
+func (c *Core) nextReview() (at time.Duration, ok bool) {
+	g := c.ceiling
+	if g == nil || c.stopping {
+		return 0, false
+	}
+	if g.stale {
+		at, ok = g.next, true
+	}
+	if again := max(g.next, g.easy+g.pause); g.easy != 0 && (!ok || again < at) {
+		at, ok = again, true
+	}
+	return max(at, c.now), ok
+}
+
+// shardRoom is how much room a shard needs, and how much it takes.
+type shardRoom struct{ shard, wanted, held int }
+
+// review decides what is declined from now on, at most once in reviewEvery.
+func (c *Core) review() {
+	g := c.ceiling
+	if at, ok := c.nextReview(); !ok || c.now < at {
+		return
+	}
+	g.stale, g.next = false, c.now+reviewEvery
+	for len(g.declined) < len(c.shards) {
+		g.declined, g.sizes = append(g.declined, false), append(g.sizes, 0)
+	}
+	kept, all, largest := c.shardRooms()
+	wanted := 0
+	for _, k := range kept {
+		wanted += k.wanted
+	}
+	changed := false
+	if wanted > g.most {
+		changed = c.decline(kept)
+	} else {
+		changed = c.retake(wanted, largest, all)
+	}
+	if changed {
+		c.emit(Action{Kind: Decline})
+	}
+}
+
+// shardRooms returns the room of the shards that this member owns: of those that it does not decline, and of all. It
+// also returns how much the largest of them needs.
+func (c *Core) shardRooms() (kept, all []shardRoom, largest int) {
+	for n, sh := range c.shards {
+		if sh == nil || !sh.owned {
+			continue
+		}
+		k := shardRoom{shard: n}
+		for _, r := range sh.list {
+			if r.seen.wanted && sh.owns(r.id) {
+				k.wanted++
+			}
+			if r.counted.room {
+				k.held++
+			}
+		}
+		all, largest = append(all, k), max(largest, k.wanted)
+		if !c.ceiling.declined[n] {
+			kept = append(kept, k)
+		}
+	}
+	return kept, all, largest
+}
+
+// decline declines the shards that do not fit, those first of which this member has the least, and all that it does not
+// own: it has no room for them either.
+func (c *Core) decline(kept []shardRoom) (changed bool) {
+	g := c.ceiling
+	if g.retook != 0 && c.now-g.retook < regret {
+		g.pause = min(2*g.pause, mostPause)
+	} else {
+		g.pause = c.cfg.RetakeAfter
+	}
+	g.easy = 0
+	slices.SortStableFunc(kept, func(a, b shardRoom) int { return cmp.Compare(b.held, a.held) })
+	sum := 0
+	for _, k := range kept {
+		if sum+k.wanted <= g.most {
+			sum += k.wanted
+			continue
+		}
+		g.declined[k.shard], g.sizes[k.shard], changed = true, k.wanted, true
+		c.reconcileShard(c.shards[k.shard])
+	}
+	for n, sh := range c.shards {
+		if (sh == nil || !sh.owned) && !g.declined[n] {
+			g.declined[n], g.sizes[n], changed = true, 0, true
+		}
+	}
+	return changed
+}
+
+// retake takes shards back, after there has been room for a while: as many as fit even if each is as large as the
+// largest, so that nothing goes to and fro. Those come first that this member owns, since no other member takes them.
+func (c *Core) retake(wanted, largest int, owned []shardRoom) (changed bool) {
+	g := c.ceiling
+	room := g.most - g.most/10 - wanted
+	if !slices.Contains(g.declined, true) || room <= 0 {
+		g.easy = 0
+		return false
+	}
+	if g.easy == 0 {
+		g.easy = c.now
+	}
+	if c.now < g.easy+g.pause {
+		return false
+	}
+	take := func(n, size int) {
+		if g.declined[n] && size <= room {
+			g.declined[n], changed = false, true
+			room -= max(size, 1)
+		}
+	}
+	for _, k := range owned {
+		take(k.shard, k.wanted)
+	}
+	for range len(g.declined) {
+		if room <= 0 {
+			break
+		}
+		n := g.cursor % len(g.declined)
+		g.cursor = n + 1
+		if sh := c.shards[n]; sh == nil || !sh.owned {
+			take(n, max(g.sizes[n], largest, 1))
+		}
+	}
+	if changed {
+		g.retook = c.now
+		for _, k := range owned {
+			if sh := c.shards[k.shard]; sh != nil && !g.declined[k.shard] {
+				c.reconcileShard(sh)
+			}
+		}
+	}
+	if !changed || !slices.Contains(g.declined, true) { // nothing more can be taken back before something changes
+		g.easy = 0
+	}
+	return changed
+}
+
+// audit compares the count of the room that is used with a new one. Audit calls it.
+func (g *ceiling) audit(used int) error {
+	if g != nil && used != g.used {
+		return fmt.Errorf("%d resources take room, counted %d", used, g.used)
+	}
+	return nil
+}
