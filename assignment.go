@@ -178,6 +178,7 @@ type Status struct {
 	Active      int
 	Failed      int
 	Unassigned  int
+	NoRoom      int // of Unassigned: no member has room for it (Config.MaxResources)
 	Misplaced   int // resources on which another member than the expected one has the claim
 	Coordinator string
 	Drains      []DrainInfo   // by member, also of members that are not there
@@ -195,7 +196,7 @@ func appStatusOf(app string, s picture.Status) Status {
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
-		WaitingForBudget: s.WaitingForBudget,
+		WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom,
 	}
 }
 

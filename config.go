@@ -222,6 +222,13 @@ type Config struct {
 	HandleConcurrency int
 	// TerminateConcurrency is the same for Terminate calls. Default 64; 1 to 100,000.
 	TerminateConcurrency int
+	// MaxResources is how many resources this member has at once, at most: claims that are on their way, or that may
+	// exist, included. A member that is full declines the shards that do not fit, and the other members take these, by
+	// the ring; it takes shards back when it has had room for them for 10 s.
+	// Where all members decline a shard, its owner takes as much of it as fits; the rest is unassigned, and its
+	// Assignment says so. Members of versions before that option do not heed what others decline: what they should
+	// take is unassigned too. Default 0: no limit; 1 to 10,000,000.
+	MaxResources int
 	// HandleRate bounds how often this member calls Handle, tries after a failure included. Update and Terminate are
 	// never held up. A resource that waits takes no place of HandleConcurrency. Where it waits for more than 5 s its
 	// Assignment says so. Default: no bound.

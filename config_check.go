@@ -112,6 +112,7 @@ func (c *Config) checkNumbers() error {
 		{"MoveAfter", &c.MoveAfter, 0, 1, 1000, true},
 		{"CheckFailures", &c.CheckFailures, DefaultCheckFailures, 1, 1000, false},
 		{"CheckConcurrency", &c.CheckConcurrency, DefaultCheckConcurrency, 1, 100_000, false},
+		{"MaxResources", &c.MaxResources, 0, 1, 10_000_000, true},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
 		{"UnreadyAfter", &c.UnreadyAfter, DefaultUnreadyAfter, 1, 1000, false},
 		{"ReadyAfter", &c.ReadyAfter, DefaultReadyAfter, 1, 1000, false},

@@ -61,6 +61,7 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"FetchRetryBudget":     func(c *drm.Config) { c.FetchRetryBudget = -1 },
 		"ResyncInterval":       func(c *drm.Config) { c.ResyncInterval = time.Millisecond },
 		"StopTimeout":          func(c *drm.Config) { c.StopTimeout = -1 },
+		"MaxResources":         func(c *drm.Config) { c.MaxResources = 10_000_001 },
 		"MaxInFlight":          func(c *drm.Config) { c.MaxInFlight = 65 },
 		"MoveAfter":            func(c *drm.Config) { c.MoveAfter = -1 },
 		"ReadyInterval":        func(c *drm.Config) { c.ReadyInterval = time.Millisecond },

@@ -138,12 +138,28 @@ func (v *View) Declines(id string, shard int) bool {
 // is the caller's.
 func (v *View) Declined(id string) []bool { return slices.Clone(v.declines[id]) }
 
+// Full says for each shard what IsFull does. It is nil if nobody declines anything.
+func (v *View) Full() []bool {
+	if len(v.declines) == 0 {
+		return nil
+	}
+	full := make([]bool, len(v.owners))
+	for n := range full {
+		full[n] = v.IsFull(n)
+	}
+	return full
+}
+
 // IsFull says whether every member that may own a shard declines it. Its owner takes as much of it as fits.
 func (v *View) IsFull(shard int) bool { return v.Declines(v.Owner(shard), shard) }
 
-// Decline says which shards this member declines to own: those that are true. ErrGone says that the registration is no
-// longer in force. After an error of etcd it may have been said all the same.
-func (g *Registrar) Decline(ctx context.Context, reg Registration, shards []bool) error {
+// DeclinesAny says whether a member declines any shard, since it is full.
+func (v *View) DeclinesAny(id string) bool { return v.declines[id] != nil }
+
+// Decline says which shards this member declines to own: those that are true. It returns the revision at which that is
+// so. ErrGone says that the registration is no longer in force. After an error of etcd it may have been said all the
+// same.
+func (g *Registrar) Decline(ctx context.Context, reg Registration, shards []bool) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	key := g.layout().Decline(g.ID)
@@ -156,10 +172,10 @@ func (g *Registrar) Decline(ctx context.Context, reg Registration, shards []bool
 		Then(op).
 		Commit()
 	if err != nil {
-		return fmt.Errorf("decline shards as member %q: %w", g.ID, err)
+		return 0, fmt.Errorf("decline shards as member %q: %w", g.ID, err)
 	}
 	if !resp.Succeeded {
-		return fmt.Errorf("decline shards as member %q: %w", g.ID, ErrGone)
+		return 0, fmt.Errorf("decline shards as member %q: %w", g.ID, ErrGone)
 	}
-	return nil
+	return resp.Header.Revision, nil
 }

@@ -125,16 +125,17 @@ func TestDeclineIsOnTheLeaseOfTheRegistration(t *testing.T) {
 	declined := make([]bool, g.view().Shards)
 	declined[0], declined[1], declined[3] = true, true, true
 	for _, want := range [][]bool{declined, nil, declined} {
-		if err := r.Decline(t.Context(), reg, want); err != nil {
+		revision, err := r.Decline(t.Context(), reg, want)
+		if err != nil {
 			t.Fatal(err)
 		}
-		if got := g.view().Declined("a"); !slices.Equal(got, want) {
-			t.Fatalf("declined: %v, want %v", got, want)
+		if v := g.view(); !slices.Equal(v.Declined("a"), want) || v.Revision < revision {
+			t.Fatalf("declined: %v at %d, want %v at %d", v.Declined("a"), v.Revision, want, revision)
 		}
 	}
 	old := reg
 	old.CreateRevision--
-	if err := r.Decline(t.Context(), old, nil); !errors.Is(err, membership.ErrGone) {
+	if _, err := r.Decline(t.Context(), old, nil); !errors.Is(err, membership.ErrGone) {
 		t.Errorf("under another registration: %v", err)
 	}
 	if got := g.view().Declined("a"); !slices.Equal(got, declined) {

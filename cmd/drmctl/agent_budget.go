@@ -13,17 +13,23 @@ import (
 )
 
 const (
-	flagHandleRate = "handle-rate"
-	flagBudgetKey  = "budget-key"
-	flagKeyRate    = "key-rate"
+	flagMaxResources = "max-resources"
+	flagHandleRate   = "handle-rate"
+	flagBudgetKey    = "budget-key"
+	flagKeyRate      = "key-rate"
 )
 
 // urlHost begins a value of --budget-key that stands for the host of a URL.
 const urlHost = "url-host:"
 
-// budgetFlags are the flags that bound how often resources are begun with.
+// budgetFlags are the flags that bound how many resources the member has, and how often it begins with one.
 func budgetFlags() []cli.Flag {
 	return []cli.Flag{
+		&cli.IntFlag{
+			Name: flagMaxResources, EnvVars: agentEnv(flagMaxResources), DefaultText: "any number",
+			Usage: "have no more than so many resources at once: 1 to 10000000; others take the rest, as far as " +
+				"they have room",
+		},
 		&cli.StringFlag{
 			Name: flagHandleRate, EnvVars: agentEnv(flagHandleRate),
 			Usage: "begin with no more than so many resources a second, tries after a failure included: " +
@@ -43,6 +49,10 @@ func budgetFlags() []cli.Flag {
 
 // budgetConfig sets the options that the flags of budgetFlags describe.
 func budgetConfig(c *cli.Context, cfg *drm.Config) (err error) {
+	if err := numberInRange(c, flagMaxResources, 1, 10_000_000); err != nil {
+		return err
+	}
+	cfg.MaxResources = c.Int(flagMaxResources)
 	if cfg.HandleRate, err = rateOf(c, flagHandleRate); err != nil {
 		return err
 	}

@@ -49,6 +49,16 @@ func TestAgentsRates(t *testing.T) {
 	}
 }
 
+func TestAgentsCeiling(t *testing.T) {
+	if got, err := budgetOf(t, "--max-resources", "17"); err != nil || got.MaxResources != 17 {
+		t.Errorf("%d, %v", got.MaxResources, err)
+	}
+	t.Setenv("DRM_MAX_RESOURCES", "18")
+	if got, err := budgetOf(t); err != nil || got.MaxResources != 18 {
+		t.Errorf("from the environment: %d, %v", got.MaxResources, err)
+	}
+}
+
 func TestAgentRefusesRatesThatAreNone(t *testing.T) {
 	for _, c := range []struct{ args, want []string }{
 		{[]string{"--handle-rate", "x"}, []string{"--handle-rate", `"x"`, "500/50"}},

@@ -55,6 +55,7 @@ type statusJSON struct {
 
 	Unready []unreadyJSON `json:"unready"`
 
+	NoRoom           int `json:"no_room,omitempty"`
 	WaitingForBudget int `json:"waiting_for_budget,omitempty"`
 }
 
@@ -184,7 +185,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
-		Drains: orders, Unready: unready, WaitingForBudget: s.WaitingForBudget,
+		Drains: orders, Unready: unready, NoRoom: s.NoRoom, WaitingForBudget: s.WaitingForBudget,
 	}
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
@@ -204,6 +205,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			row(w, "waiting for budget", s.WaitingForBudget)
 		}
 		row(w, "unassigned", s.Unassigned)
+		if s.NoRoom > 0 {
+			row(w, "unassigned for lack of room", s.NoRoom)
+		}
 		row(w, "misplaced", s.Misplaced)
 		row(w, "source resources", s.Source.Resources)
 		row(w, "source last success", s.Source.LastSuccess)

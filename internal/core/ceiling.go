@@ -7,14 +7,14 @@ import (
 	"time"
 )
 
-// ceiling keeps the number of claims of this member at Config.MaxResources or below, and decides which shards the member
-// declines to own, so that others take what does not fit.
+// ceiling keeps the number of claims of this member at Config.MaxResources or below, and decides which shards the
+// member declines to own, so that others take what does not fit.
 //
 // A resource takes room as soon as a claim of it is on its way, and until it is certain that etcd has none: a claim
 // whose answer was lost takes room, and so does one on a lease that is gone, until its key is seen to be deleted.
 //
-// The member keeps whole shards as long as all that is wanted in them fits. It declines the others. If it still owns one
-// that it declines, since all other members decline it too, it takes as much of that as fits (spare).
+// The member keeps whole shards as long as all that is wanted in them fits. It declines the others. If it still owns
+// one that it declines, since all other members decline it too, it takes as much of that as fits (spare).
 type ceiling struct {
 	most   int
 	used   int            // resources that take room
@@ -24,24 +24,18 @@ type ceiling struct {
 
 	declined []bool // by shard: this member declines to own it
 	told     []bool // the same, by the last view
-	sizes    []int  // by shard that is declined: how many resources were wanted in it when it was declined
+	nobodys  []bool // by shard: all members that may own it decline it, by the last view
+	sizes    []int  // by shard that is declined: how many resources were wanted in it last, as far as known
 
 	stale  bool          // something may have changed since the last review
 	next   time.Duration // not reviewed before
 	easy   time.Duration // since when there has been room; 0: there is none
-	pause  time.Duration // how long there must have been room until shards are taken back
-	retook time.Duration // when shards were taken back last; 0: never
-	cursor int           // the shard after the one that was taken back last
+	pause  time.Duration // Config.RetakeAfter
+	cursor int           // the shard with which the next look for what can be taken back begins
 }
 
-const (
-	// reviewEvery is the least time between two changes of what is declined.
-	reviewEvery = time.Second
-	// mostPause is the longest that ceiling.pause grows to while shards that are taken back do not fit.
-	mostPause = 5 * time.Minute
-	// regret is how long after shards were taken back another decline counts as their fault.
-	regret = time.Minute
-)
+// reviewEvery is the least time between two changes of what is declined.
+const reviewEvery = time.Second
 
 func newCeiling(cfg *Config) *ceiling {
 	if cfg.MaxResources <= 0 {
@@ -135,12 +129,12 @@ func (g *ceiling) allows(r *resource, from queueID) bool {
 	return g.used < g.most
 }
 
-// SetDeclined says which shards this member declines by the newest view: declined has one element for each shard, or
-// none if there are no such shards.
-func (c *Core) SetDeclined(now time.Duration, declined []bool) {
+// SetDeclined says which shards this member declines by the newest view, and which ones all members decline that may
+// own them. Each slice has one element for each shard, or none if there are no such shards.
+func (c *Core) SetDeclined(now time.Duration, declined, byAll []bool) {
 	c.now = now
-	if c.ceiling != nil {
-		c.ceiling.told = declined
+	if g := c.ceiling; g != nil {
+		g.told, g.nobodys, g.stale = declined, byAll, true
 	}
 }
 
@@ -181,25 +175,32 @@ func (c *Core) review() {
 	for len(g.declined) < len(c.shards) {
 		g.declined, g.sizes = append(g.declined, false), append(g.sizes, 0)
 	}
-	kept, all, largest := c.shardRooms()
-	wanted := 0
+	kept, spare, largest := c.shardRooms()
+	wanted, spared := 0, 0
 	for _, k := range kept {
 		wanted += k.wanted
 	}
+	for _, k := range spare {
+		spared += k.held
+		g.sizes[k.shard] = k.wanted
+	}
 	changed := false
-	if wanted > g.most {
+	switch {
+	case wanted > g.most:
 		changed = c.decline(kept)
-	} else {
-		changed = c.retake(wanted, largest, all)
+	case wanted+spared > g.most:
+		changed = c.declineUntouched(kept, wanted+spared)
+	default:
+		changed = c.retake(spare, g.most-wanted-spared, largest)
 	}
 	if changed {
 		c.emit(Action{Kind: Decline})
 	}
 }
 
-// shardRooms returns the room of the shards that this member owns: of those that it does not decline, and of all. It
-// also returns how much the largest of them needs.
-func (c *Core) shardRooms() (kept, all []shardRoom, largest int) {
+// shardRooms returns the room of the shards that this member owns: of those that it keeps, and of those that it
+// declines. It also returns how much the largest of them needs.
+func (c *Core) shardRooms() (kept, spare []shardRoom, largest int) {
 	for n, sh := range c.shards {
 		if sh == nil || !sh.owned {
 			continue
@@ -213,23 +214,19 @@ func (c *Core) shardRooms() (kept, all []shardRoom, largest int) {
 				k.held++
 			}
 		}
-		all, largest = append(all, k), max(largest, k.wanted)
-		if !c.ceiling.declined[n] {
+		if largest = max(largest, k.wanted); c.ceiling.declined[n] {
+			spare = append(spare, k)
+		} else {
 			kept = append(kept, k)
 		}
 	}
-	return kept, all, largest
+	return kept, spare, largest
 }
 
 // decline declines the shards that do not fit, those first of which this member has the least, and all that it does not
 // own: it has no room for them either.
 func (c *Core) decline(kept []shardRoom) (changed bool) {
 	g := c.ceiling
-	if g.retook != 0 && c.now-g.retook < regret {
-		g.pause = min(2*g.pause, mostPause)
-	} else {
-		g.pause = c.cfg.RetakeAfter
-	}
 	g.easy = 0
 	slices.SortStableFunc(kept, func(a, b shardRoom) int { return cmp.Compare(b.held, a.held) })
 	sum := 0
@@ -249,12 +246,28 @@ func (c *Core) decline(kept []shardRoom) (changed bool) {
 	return changed
 }
 
-// retake takes shards back, after there has been room for a while: as many as fit even if each is as large as the
-// largest, so that nothing goes to and fro. Those come first that this member owns, since no other member takes them.
-func (c *Core) retake(wanted, largest int, owned []shardRoom) (changed bool) {
+// declineUntouched declines shards of which this member has nothing, until the rest fits beside what it has of shards
+// that it declines already. It takes nothing away from a shard that is handled.
+func (c *Core) declineUntouched(kept []shardRoom, sum int) (changed bool) {
 	g := c.ceiling
-	room := g.most - g.most/10 - wanted
-	if !slices.Contains(g.declined, true) || room <= 0 {
+	g.easy = 0
+	for _, k := range slices.Backward(kept) {
+		if sum > g.most && k.held == 0 && k.wanted > 0 {
+			g.declined[k.shard], g.sizes[k.shard], changed = true, k.wanted, true
+			sum -= k.wanted
+			c.reconcileShard(c.shards[k.shard])
+		}
+	}
+	return changed
+}
+
+// retake takes shards back, after there has been room for a while. A shard that it has never seen is taken for as large
+// as the largest of those that it owns. Where it does not fit after all, its size is known, and it stays declined: so
+// nothing goes to and fro. Those come first that it owns, since no other member takes them. Of the shards that others
+// have, it takes none that would make it nearly full again.
+func (c *Core) retake(spare []shardRoom, room, largest int) (changed bool) {
+	g := c.ceiling
+	if !slices.Contains(g.declined, true) {
 		g.easy = 0
 		return false
 	}
@@ -264,30 +277,36 @@ func (c *Core) retake(wanted, largest int, owned []shardRoom) (changed bool) {
 	if c.now < g.easy+g.pause {
 		return false
 	}
-	take := func(n, size int) {
-		if g.declined[n] && size <= room {
+	take := func(n, size, free int) {
+		if g.declined[n] && size <= room-free {
 			g.declined[n], changed = false, true
-			room -= max(size, 1)
+			room -= size
 		}
 	}
-	for _, k := range owned {
-		take(k.shard, k.wanted)
+	for _, k := range spare {
+		take(k.shard, max(k.wanted-k.held, 0), 0)
 	}
-	for range len(g.declined) {
-		if room <= 0 {
-			break
-		}
-		n := g.cursor % len(g.declined)
-		g.cursor = n + 1
-		if sh := c.shards[n]; sh == nil || !sh.owned {
-			take(n, max(g.sizes[n], largest, 1))
+	for _, nobodys := range []bool{true, false} {
+		for i := range g.declined {
+			n := (g.cursor + i) % len(g.declined)
+			if sh := c.shards[n]; nobodys != (n < len(g.nobodys) && g.nobodys[n]) || sh != nil && sh.owned {
+				continue
+			}
+			size, free := g.sizes[n], 0
+			if size == 0 {
+				size = max(largest, 1)
+			}
+			if !nobodys {
+				free = g.most / 10
+			}
+			take(n, size, free)
 		}
 	}
 	if changed {
-		g.retook = c.now
-		for _, k := range owned {
-			if sh := c.shards[k.shard]; sh != nil && !g.declined[k.shard] {
-				c.reconcileShard(sh)
+		g.cursor++
+		for _, k := range spare {
+			if !g.declined[k.shard] {
+				c.reconcileShard(c.shards[k.shard])
 			}
 		}
 	}

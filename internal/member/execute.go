@@ -33,8 +33,10 @@ type executor struct {
 	calls  *calls.Calls
 	moves  *moves
 	keys   *keyFinder
-	claims *lease.Writer // of claims and releases
-	states *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
+
+	decline func(shards []bool) // tells the other members which shards this one declines
+	claims  *lease.Writer       // of claims and releases
+	states  *lease.Writer       // of states and summaries; a writer of its own, so that they do not delay claims
 
 	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
 	stateWrites []lease.Op // the same for states and summaries
@@ -70,6 +72,8 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			states = append(states, e.summary(a))
 		case core.DeleteSummary:
 			states = append(states, e.noSummary(a))
+		case core.Decline:
+			e.decline(e.core.Declined())
 		case core.FindKey:
 			e.keys.find(a)
 		case core.Handle:

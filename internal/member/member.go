@@ -61,6 +61,7 @@ type Config struct {
 	Handles          int           // calls of Handle and Update at once
 	Terminates       int           // calls of Terminate at once
 	HandleAttempts   int           // failures of Handle in a row until it is not tried again; 0: no limit
+	MaxResources     int           // claims at once; 0: no limit
 	HandleRate       core.Rate     // how often Handle is called; zero: no bound
 	// BudgetKey returns the key of a resource, of which KeyRate bounds how often Handle is called in the whole group.
 	// It is the user's code. It is nil if there are no keys.

@@ -273,7 +273,7 @@ func (b *builder) assemble() {
 		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id),
 		timeout: cfg.Request, log: m.log,
 	}).prepare()
-	m.executor.stir = place.figures.stir
+	m.executor.stir, m.executor.decline = place.figures.stir, place.setDeclined
 	place.failing = b.newFailing(b.figuresInterval)
 	if cfg.Ready != nil {
 		place.readiness = newReadiness(cfg, m.loop.clock.Now, m.log, place.wake, m.serviceRestarted)
@@ -288,6 +288,7 @@ func (b *builder) rules() core.Config {
 	return core.Config{
 		HandleConcurrency: cfg.Handles, TerminateConcurrency: cfg.Terminates,
 		HandleRate: cfg.HandleRate, KeyRate: cfg.KeyRate, ShareGrace: shareGrace,
+		MaxResources: cfg.MaxResources, RetakeAfter: retakeAfter,
 		ReleaseBacklog: max(64, cfg.Terminates), ReleaseLeast: 8, ReleaseSlow: cfg.LeaseTTL / 25,
 		Handover: min(cfg.LeaseTTL, cfg.StopTimeout/4), HandleAttempts: cfg.HandleAttempts,
 		MoveAfter: cfg.MoveAfter,

@@ -71,6 +71,7 @@ type place struct {
 	failing   *failing   // run's goroutine owns it
 	unready   unreadiness
 	reasonAt  time.Duration // when this member's key was last written because it is unready; run's goroutine owns it
+	declines  declines
 }
 
 // told are the functions by which the place tells the member what concerns other parts too.
@@ -167,7 +168,8 @@ func (p *place) applyLocked() {
 	if v == nil {
 		return
 	}
-	owned, moved, share := make([]bool, v.Shards), core.Exceptions(nil), core.Share{}
+	owned, declined := make([]bool, v.Shards), []bool(nil)
+	moved, share := core.Exceptions(nil), core.Share{}
 	if reg != nil {
 		if v.Revision < reg.CreateRevision {
 			return
@@ -177,13 +179,14 @@ func (p *place) applyLocked() {
 		case me.State == membership.Joining:
 			owned, share = p.prospect(v), p.share(v)
 		default:
-			owned, moved, share = v.Owned(p.id), v.MovedOf(p.id), p.share(v)
+			owned, declined = v.Owned(p.id), v.Declined(p.id)
+			moved, share = v.MovedOf(p.id), p.share(v)
 		}
 	}
 	if p.back != nil && !v.SameMembers(p.backWith) {
 		p.back = nil
 	}
-	back, alone := p.back, v.Alone(p.id)
+	back, alone, full := p.back, v.Alone(p.id), v.Full()
 	waits, until := p.waits(v)
 	if waits && until > 0 {
 		select {
@@ -200,6 +203,7 @@ func (p *place) applyLocked() {
 		}
 		p.core.SetAlone(now, alone)
 		p.core.SetShare(now, share)
+		p.core.SetDeclined(now, declined, full)
 		p.core.SetOwned(now, owned, moved)
 		p.core.PauseClaims(now, waits)
 	})

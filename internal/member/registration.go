@@ -113,7 +113,8 @@ func (p *place) heed(ctx context.Context) int {
 	p.before = v
 	p.order.heed(p.log, p.id, v)
 	p.unready.heed(p.log, p.id, v)
-	if !p.stand(ctx, v) {
+	said := p.sayDeclined(ctx, v, *reg)
+	if !p.stand(ctx, v) || !said {
 		return failed
 	}
 	return heeded

@@ -56,6 +56,10 @@ func assignmentOf(id string, view *membership.View, c claim) Assignment {
 			a.Error = "there is no live member"
 		case owner == "":
 			a.Error = "no live member is active"
+		case view.IsFull(n):
+			a.Error = fmt.Sprintf("there is no room: %s and all others are full (MaxResources)", owner)
+		case view.DeclinesAny(owner):
+			a.Error = fmt.Sprintf("%s has not claimed it: it is full (MaxResources)", owner)
 		default:
 			a.Error = fmt.Sprintf("%s has not claimed it yet", owner)
 		}

@@ -102,7 +102,7 @@ func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
 }
 
 // missingOf takes all keys of a shard that a member owns, and describes a wanted resource that the member does not have
-// yet. If there is none, what is "", and n is how many resources the member has.
+// yet, though it has room for it. If there is none, what is "", and n is how many resources the member has.
 func (r *Reader) missingOf(member string, view *membership.View, kvs []*mvccpb.KeyValue) (n int, what string) {
 	p := newPicture(r.Layout, view)
 	for _, kv := range kvs {
@@ -112,6 +112,9 @@ func (r *Reader) missingOf(member string, view *membership.View, kvs []*mvccpb.K
 		a := p.assignment(id)
 		if !e.Wanted() || a.Expected != member { // not wanted, or moved to another member
 			continue
+		}
+		if a.State == StateUnassigned && view.DeclinesAny(member) {
+			continue // it has no room for this one, and need not have it
 		}
 		n++
 		switch {

@@ -175,6 +175,7 @@ type Status struct {
 	Active      int
 	Failed      int
 	Unassigned  int
+	NoRoom      int // of Unassigned: their owners are full
 	Misplaced   int // another member than the owner has the claim
 	Coordinator string
 	Drains      []Drain
@@ -202,6 +203,9 @@ func (p *Picture) Status() Status {
 		a := p.assignment(id)
 		if a.State == StateUnassigned {
 			s.Unassigned++
+			if p.view.DeclinesAny(a.Expected) {
+				s.NoRoom++
+			}
 			continue
 		}
 		switch a.State {

@@ -19,16 +19,19 @@ import (
 )
 
 // catalogueOf puts n resources into the catalogue of an app with 64 shards.
-func (w *world) catalogueOf(n int) {
+func (w *world) catalogueOf(n int) { w.catalogueIn(n, 64) }
+
+// catalogueIn puts n resources into the catalogue of an app with that many shards.
+func (w *world) catalogueIn(n, shards int) {
 	w.tb.Helper()
 	layout := keys.New(drm.DefaultPrefix, w.app)
-	if _, err := w.etcd.Put(w.tb.Context(), layout.Config(), `{"schema":1,"shards":64}`); err != nil {
+	if _, err := w.etcd.Put(w.tb.Context(), layout.Config(), fmt.Sprintf(`{"schema":1,"shards":%d}`, shards)); err != nil {
 		w.tb.Fatal(err)
 	}
 	for chunk := range slices.Chunk(ids(n), 100) {
 		var ops []clientv3.Op
 		for _, id := range chunk {
-			ops = append(ops, clientv3.OpPut(layout.Resource(shard.Of(id, 64), id),
+			ops = append(ops, clientv3.OpPut(layout.Resource(shard.Of(id, shards), id),
 				`{"from_source":false,"allocated":true,"own_data":false,"suspended":false,"data":{"id":"`+id+`"}}`))
 		}
 		if _, err := w.etcd.Txn(w.tb.Context()).Then(ops...).Commit(); err != nil {
