@@ -21,8 +21,14 @@ func TestARateHasADefaultBurstAndARange(t *testing.T) {
 		}
 	}
 	for _, bad := range []Rate{
-		{PerSecond: -1}, {PerSecond: math.NaN()}, {PerSecond: math.Inf(1)}, {PerSecond: 0.0009}, {PerSecond: 1_000_001},
-		{Burst: 1}, {1, -1}, {1, 1_000_001},
+		{PerSecond: -1},
+		{PerSecond: math.NaN()},
+		{PerSecond: math.Inf(1)},
+		{PerSecond: 0.0009},
+		{PerSecond: 1_000_001},
+		{Burst: 1},
+		{1, -1},
+		{1, 1_000_001},
 	} {
 		var input *InputError
 		if err := bad.withDefaults("HandleRate"); !errors.As(err, &input) {

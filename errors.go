@@ -58,8 +58,8 @@ var (
 	// the same, so that Terminate follows. The errors of handler.Webhook match it where a request was sent and no
 	// answer of the receiver came.
 	ErrOutcomeUnknown = errors.New("outcome unknown")
-	// ErrNotHeld says that the member does not handle the resource under that token now: it never did, has let go of it,
-	// or is ending it or beginning with it anew at this moment.
+	// ErrNotHeld says that the member does not handle the resource under that token now: it never did, has let go of
+	// it, or is ending it or beginning with it anew at this moment.
 	ErrNotHeld = member.ErrNotHeld
 	// ErrServiceRestarted is what Config.Ready returns where the service that does the handler's work can work, and was
 	// restarted since the last time. It counts as a success, and everything that the member handles is handled again,

@@ -221,7 +221,8 @@ func (cfg *ExecConfig) checkTexts() error {
 	if len(cfg.Check) > 0 && cfg.Check[0] == "" {
 		return &drm.InputError{Field: "Check", Value: strings.Join(cfg.Check, " "), Want: "a program and its arguments"}
 	}
-	for _, text := range slices.Concat(cfg.Command, cfg.Check, cfg.Env, cfg.GuardCommand, []string{cfg.Dir, cfg.Agent}) {
+	given := slices.Concat(cfg.Command, cfg.Check, cfg.Env, cfg.GuardCommand, []string{cfg.Dir, cfg.Agent})
+	for _, text := range given {
 		if strings.ContainsRune(text, 0) {
 			return &drm.InputError{
 				Field: "Command",

@@ -11,8 +11,8 @@ import (
 )
 
 // ReadyURL asks a URL by GET whether a service can work. Its Ready is for drm.Config.Ready. It also notices that the
-// service was restarted: connections to it were refused after it had answered, and it answers again; or the answer names
-// another instance (InstanceHeader) than the one before.
+// service was restarted: connections to it were refused after it had answered, and it answers again; or the answer
+// names another instance (InstanceHeader) than the one before.
 type ReadyURL struct {
 	w *Webhook
 

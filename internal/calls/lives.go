@@ -23,7 +23,7 @@ const (
 	// Several instances that take turns in answering would make the member handle everything again all the time. So
 	// after the first change the next ones are heeded only after a pause, which doubles up to mostUnrest. After as much
 	// time without a change, a change is heeded at once again.
-	leastUnrest = time.Second
+	leastUnrest = 250 * time.Millisecond
 	mostUnrest  = time.Minute
 	// manyChanges is how many changes in a row are told to the operator.
 	manyChanges = 4

@@ -184,7 +184,7 @@ func (c *Core) review() {
 		spared += k.held
 		g.sizes[k.shard] = k.wanted
 	}
-	changed := false
+	var changed bool
 	switch {
 	case wanted > g.most:
 		changed = c.decline(kept)

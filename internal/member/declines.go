@@ -51,10 +51,20 @@ func (p *place) sayDeclined(ctx context.Context, v *membership.View, reg members
 	if full := slices.Contains(want, true); full != d.full {
 		if d.full = full; full {
 			p.log.Warn("this member is full (MaxResources); it declines further shards, for others to take",
-				zap.Int("shards", len(slices.DeleteFunc(slices.Clone(want), func(declined bool) bool { return !declined }))))
+				zap.Int("shards", count(want)))
 		} else {
 			p.log.Info("this member has room again; it declines no shards any more")
 		}
 	}
 	return true
+}
+
+// count returns how many shards are declined.
+func count(declined []bool) (n int) {
+	for _, yes := range declined {
+		if yes {
+			n++
+		}
+	}
+	return n
 }

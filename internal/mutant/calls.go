@@ -60,7 +60,7 @@ var ofCalls = []Mutant{
 		Package: "./internal/calls",
 		Changes: []Change{{
 			File: "internal/calls/calls.go",
-			Old:  `if h.life != cs.lives.number {`,
+			Old:  `if cs.lapsed(h) {`,
 			New:  `if false {`,
 		}},
 	},

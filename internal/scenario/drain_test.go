@@ -25,7 +25,8 @@ func (w *world) catalogueOf(n int) { w.catalogueIn(n, 64) }
 func (w *world) catalogueIn(n, shards int) {
 	w.tb.Helper()
 	layout := keys.New(drm.DefaultPrefix, w.app)
-	if _, err := w.etcd.Put(w.tb.Context(), layout.Config(), fmt.Sprintf(`{"schema":1,"shards":%d}`, shards)); err != nil {
+	config := fmt.Sprintf(`{"schema":1,"shards":%d}`, shards)
+	if _, err := w.etcd.Put(w.tb.Context(), layout.Config(), config); err != nil {
 		w.tb.Fatal(err)
 	}
 	for chunk := range slices.Chunk(ids(n), 100) {
