@@ -2,6 +2,7 @@ package core
 
 import (
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 	"strings"
@@ -290,7 +291,8 @@ func TestNoKeyIsSpentFasterThanItsRateByTheWholeGroup(t *testing.T) {
 		}
 		members, born := map[int]*one{}, 0
 		changed := func(now time.Duration) { // each member hears of it within the grace
-			for id, m := range members {
+			for _, id := range slices.Sorted(maps.Keys(members)) {
+				m := members[id]
 				late := time.Duration(rapid.IntRange(0, 90).Draw(t, "late")) * step
 				if n := len(m.heard); n > 0 {
 					late = max(late, m.heard[n-1].at-now) // in order
