@@ -19,26 +19,57 @@ import (
 // view passes a shard that its owner declines on to the member that would own it without those that decline it. Where
 // all decline it, the shard stays with its owner, which takes as much of it as fits.
 
+// Decline is what a full member says of the shards that it declines to own.
+type Decline struct {
+	Shards []bool // by shard: whether the member declines it; nil: it declines none
+	// Lacks is, by shard that the member owns all the same, how many resources are wanted in it, if the member has no
+	// room for all of these; otherwise 0. It tells others what they would have to have room for. nil: there are none.
+	Lacks []int
+}
+
+// Equal says whether two declines say the same.
+func (d Decline) Equal(other Decline) bool {
+	return slices.Equal(d.Shards, other.Shards) && slices.Equal(d.Lacks, other.Lacks)
+}
+
 // decline is what the key of a decline says.
 type decline struct {
 	shards []int // ascending
+	lacks  map[int]int
 	lease  int64
 }
 
-// declineValue is the value of the key: the shards in ascending order, as numbers and ranges such as "0-5,9".
+// declineValue is the value of the key: the shards in ascending order, as numbers and ranges such as "0-5,9", and how
+// many resources are wanted in those that lack room.
 type declineValue struct {
-	Shards string `json:"shards"`
+	Shards string         `json:"shards"`
+	Lacks  map[string]int `json:"lacks,omitempty"`
 }
 
-// encodeDecline returns the value of the key for the shards that are true.
-func encodeDecline(declined []bool) string {
+// encode returns the value of the key.
+func (d Decline) encode() string {
+	v := declineValue{Shards: rangesOf(d.Shards), Lacks: map[string]int{}}
+	for n, wanted := range d.Lacks {
+		if wanted > 0 {
+			v.Lacks[strconv.Itoa(n)] = wanted
+		}
+	}
+	b, err := json.Marshal(v)
+	if err != nil { // texts and numbers can always be marshalled
+		panic(err)
+	}
+	return string(b)
+}
+
+// rangesOf returns the numbers of the elements that are true, such as "0-5,9".
+func rangesOf(set []bool) string {
 	var parts []string
-	for n := 0; n < len(declined); n++ {
-		if !declined[n] {
+	for n := 0; n < len(set); n++ {
+		if !set[n] {
 			continue
 		}
 		last := n
-		for last+1 < len(declined) && declined[last+1] {
+		for last+1 < len(set) && set[last+1] {
 			last++
 		}
 		if part := strconv.Itoa(n); last > n {
@@ -48,22 +79,32 @@ func encodeDecline(declined []bool) string {
 		}
 		n = last
 	}
-	b, err := json.Marshal(declineValue{strings.Join(parts, ",")})
-	if err != nil { // a string can always be marshalled
-		panic(err)
-	}
-	return string(b)
+	return strings.Join(parts, ",")
 }
 
-// decodeDecline reads the key of a decline. It accepts only what encodeDecline writes for some shards.
+// decodeDecline reads the key of a decline. It accepts only what encode returns for a decline of some shards.
 func decodeDecline(kv *mvccpb.KeyValue) (decline, bool) {
 	var v declineValue
 	if json.Unmarshal(kv.Value, &v) != nil {
 		return decline{}, false
 	}
-	d := decline{lease: kv.Lease}
+	shards, ok := shardsOf(v.Shards)
+	d := decline{shards: shards, lacks: make(map[int]int, len(v.Lacks)), lease: kv.Lease}
+	for name, wanted := range v.Lacks {
+		n, isShard := shardNumber(name)
+		ok = ok && isShard && wanted > 0
+		d.lacks[n] = wanted
+	}
+	if !ok {
+		return decline{}, false
+	}
+	return d, true
+}
+
+// shardsOf is the inverse of rangesOf.
+func shardsOf(ranges string) (shards []int, ok bool) {
 	next := 0
-	for part := range strings.SplitSeq(v.Shards, ",") {
+	for part := range strings.SplitSeq(ranges, ",") {
 		from, to, isRange := strings.Cut(part, "-")
 		first, ok := shardNumber(from)
 		last := first
@@ -72,14 +113,14 @@ func decodeDecline(kv *mvccpb.KeyValue) (decline, bool) {
 			ok = ok && last > first
 		}
 		if !ok || first < next {
-			return decline{}, false
+			return nil, false
 		}
 		for n := first; n <= last; n++ {
-			d.shards = append(d.shards, n)
+			shards = append(shards, n)
 		}
 		next = last + 2 // the next range would have this one joined otherwise
 	}
-	return d, true
+	return shards, true
 }
 
 // shardNumber reads a number as encodeDecline writes it.
@@ -90,15 +131,23 @@ func shardNumber(text string) (int, bool) {
 
 // takeDeclines takes the declines of members that are there. A decline on another lease is not that member's.
 func (v *View) takeDeclines(all map[string]decline) {
-	v.declines = map[string][]bool{}
+	v.declines = map[string]Decline{}
 	for id, d := range all {
 		if m, live := v.Members[id]; !live || m.Lease != d.lease || d.lease == 0 {
 			continue
 		}
-		declined := make([]bool, v.Shards)
+		declined := Decline{Shards: make([]bool, v.Shards)}
 		for _, n := range d.shards {
 			if n < v.Shards {
-				declined[n] = true
+				declined.Shards[n] = true
+			}
+		}
+		for n, wanted := range d.lacks {
+			if n < v.Shards {
+				if declined.Lacks == nil {
+					declined.Lacks = make([]int, v.Shards)
+				}
+				declined.Lacks[n] = wanted
 			}
 		}
 		v.declines[id] = declined
@@ -130,42 +179,46 @@ func (v *View) passOn(owners []string, ring *shard.Ring, pins, placement map[int
 
 // Declines says whether a member declines to own a shard, since it is full.
 func (v *View) Declines(id string, shard int) bool {
-	declined := v.declines[id]
+	declined := v.declines[id].Shards
 	return shard >= 0 && shard < len(declined) && declined[shard]
 }
 
-// Declined says for each shard whether that member declines to own it. It is nil if the member declines none. The slice
-// is the caller's.
-func (v *View) Declined(id string) []bool { return slices.Clone(v.declines[id]) }
-
-// Full says for each shard what IsFull does. It is nil if nobody declines anything.
-func (v *View) Full() []bool {
-	if len(v.declines) == 0 {
-		return nil
-	}
-	full := make([]bool, len(v.owners))
-	for n := range full {
-		full[n] = v.IsFull(n)
-	}
-	return full
+// DeclineOf returns what that member declines. Its slices are the caller's.
+func (v *View) DeclineOf(id string) Decline {
+	d := v.declines[id]
+	return Decline{Shards: slices.Clone(d.Shards), Lacks: slices.Clone(d.Lacks)}
 }
 
 // IsFull says whether every member that may own a shard declines it. Its owner takes as much of it as fits.
 func (v *View) IsFull(shard int) bool { return v.Declines(v.Owner(shard), shard) }
 
-// DeclinesAny says whether a member declines any shard, since it is full.
-func (v *View) DeclinesAny(id string) bool { return v.declines[id] != nil }
+// Lacks returns, by shard that all decline and for which its owner has too little room, how many resources are wanted
+// in it; 0 for all other shards. It is nil if there are no such shards.
+func (v *View) Lacks() []int {
+	var all []int
+	for n, owner := range v.owners {
+		if lacks := v.declines[owner].Lacks; v.IsFull(n) && lacks != nil && lacks[n] > 0 {
+			if all == nil {
+				all = make([]int, len(v.owners))
+			}
+			all[n] = lacks[n]
+		}
+	}
+	return all
+}
 
-// Decline says which shards this member declines to own: those that are true. It returns the revision at which that is
-// so. ErrGone says that the registration is no longer in force. After an error of etcd it may have been said all the
-// same.
-func (g *Registrar) Decline(ctx context.Context, reg Registration, shards []bool) (revision int64, err error) {
+// DeclinesAny says whether a member declines any shard, since it is full.
+func (v *View) DeclinesAny(id string) bool { return v.declines[id].Shards != nil }
+
+// Decline says which shards this member declines to own. It returns the revision at which that is so. ErrGone says that
+// the registration is no longer in force. After an error of etcd it may have been said all the same.
+func (g *Registrar) Decline(ctx context.Context, reg Registration, d Decline) (revision int64, err error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	key := g.layout().Decline(g.ID)
 	op := clientv3.OpDelete(key)
-	if slices.Contains(shards, true) {
-		op = clientv3.OpPut(key, encodeDecline(shards), clientv3.WithLease(reg.Lease))
+	if slices.Contains(d.Shards, true) {
+		op = clientv3.OpPut(key, d.encode(), clientv3.WithLease(reg.Lease))
 	}
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(g.layout().Member(g.ID)), "=", reg.CreateRevision)).

@@ -95,8 +95,8 @@ func TestOnlyTheDeclineOfALiveMemberCounts(t *testing.T) {
 	if got := owners(v); !slices.Equal(got, []string{"b"}) {
 		t.Errorf("a declines all, and %q own shards", got)
 	}
-	if d := v.Declined("a"); len(d) != shards || slices.Contains(d, false) || v.Declined("b") != nil {
-		t.Errorf("a declines %v, b %v", d, v.Declined("b"))
+	if d := v.DeclineOf("a").Shards; len(d) != shards || slices.Contains(d, false) || v.DeclineOf("b").Shards != nil {
+		t.Errorf("a declines %v, b %v", d, v.DeclineOf("b"))
 	}
 	for what, v := range map[string]*membership.View{
 		"another lease": maps.Clone(p).with(layout.Decline("a"), `{"shards":"`+all+`"}`).view(),
@@ -105,6 +105,12 @@ func TestOnlyTheDeclineOfALiveMemberCounts(t *testing.T) {
 	} {
 		if got := owners(v); !slices.Equal(got, []string{"a", "b"}) || len(v.Corrupt) > 0 {
 			t.Errorf("%s: %q own shards, corrupt: %v", what, got, v.Corrupt)
+		}
+	}
+	for _, bad := range []string{`{"shards":"0","lacks":{"00":1}}`, `{"shards":"0","lacks":{"0":0}}`, `{`} {
+		p := maps.Clone(p).with(layout.Decline("a"), bad)
+		if v := p.view(); len(v.Corrupt) != 1 {
+			t.Errorf("%s: corrupt: %v", bad, v.Corrupt)
 		}
 	}
 	for _, bad := range []string{"", "x", "1,0", "0,1", "0-0", "3-1", "01", "0-4096", "-1", "1,", "0-2,3", "+1"} {
@@ -122,24 +128,32 @@ func TestDeclineIsOnTheLeaseOfTheRegistration(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	declined := make([]bool, g.view().Shards)
-	declined[0], declined[1], declined[3] = true, true, true
-	for _, want := range [][]bool{declined, nil, declined} {
+	declined := membership.Decline{Shards: make([]bool, g.view().Shards), Lacks: make([]int, g.view().Shards)}
+	declined.Shards[0], declined.Shards[1], declined.Shards[3] = true, true, true
+	declined.Lacks[1] = 17
+	for _, want := range []membership.Decline{declined, {}, declined} {
 		revision, err := r.Decline(t.Context(), reg, want)
 		if err != nil {
 			t.Fatal(err)
 		}
-		if v := g.view(); !slices.Equal(v.Declined("a"), want) || v.Revision < revision {
-			t.Fatalf("declined: %v at %d, want %v at %d", v.Declined("a"), v.Revision, want, revision)
+		if v := g.view(); !v.DeclineOf("a").Equal(want) || v.Revision < revision {
+			t.Fatalf("declined: %v at %d, want %v at %d", v.DeclineOf("a"), v.Revision, want, revision)
 		}
+	}
+	if lacks := g.view().Lacks(); lacks[1] != 17 || lacks[0] != 0 { // nobody else is there
+		t.Errorf("the view lacks %v", lacks)
 	}
 	old := reg
 	old.CreateRevision--
-	if _, err := r.Decline(t.Context(), old, nil); !errors.Is(err, membership.ErrGone) {
+	if _, err := r.Decline(t.Context(), old, membership.Decline{}); !errors.Is(err, membership.ErrGone) {
 		t.Errorf("under another registration: %v", err)
 	}
-	if got := g.view().Declined("a"); !slices.Equal(got, declined) {
+	if got := g.view().DeclineOf("a"); !got.Equal(declined) {
 		t.Errorf("another registration changed it to %v", got)
+	}
+	g.join("b", 1)
+	if lacks := g.view().Lacks(); lacks != nil { // b takes them
+		t.Errorf("the view lacks %v", lacks)
 	}
 	if _, err := client.Revoke(t.Context(), lease); err != nil {
 		t.Fatal(err)

@@ -44,7 +44,7 @@ func FuzzDecodeRecord(f *testing.F) {
 }
 
 func FuzzDecodeDecline(f *testing.F) {
-	f.Add([]byte(`{"shards":"0-5,9,4094-4095"}`))
+	f.Add([]byte(`{"shards":"0-5,9,4094-4095","lacks":{"9":3}}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		d, ok := decodeDecline(&mvccpb.KeyValue{Value: value})
 		if !ok {
@@ -53,13 +53,16 @@ func FuzzDecodeDecline(f *testing.F) {
 			}
 			return
 		}
-		declined := make([]bool, keys.MaxShards)
+		declined := Decline{Shards: make([]bool, keys.MaxShards), Lacks: make([]int, keys.MaxShards)}
 		for _, n := range d.shards {
-			declined[n] = true
+			declined.Shards[n] = true
 		}
-		again, ok := decodeDecline(&mvccpb.KeyValue{Value: []byte(encodeDecline(declined))})
-		if !ok || !slices.Equal(again.shards, d.shards) {
-			t.Fatalf("%q: %v, then %v, %v", value, d.shards, again.shards, ok)
+		for n, wanted := range d.lacks {
+			declined.Lacks[n] = wanted
+		}
+		again, ok := decodeDecline(&mvccpb.KeyValue{Value: []byte(declined.encode())})
+		if !ok || !slices.Equal(again.shards, d.shards) || !maps.Equal(again.lacks, d.lacks) {
+			t.Fatalf("%q: %v, then %v, %v", value, d, again, ok)
 		}
 	})
 }

@@ -40,11 +40,11 @@ type View struct {
 	Coordinator Coordinator
 	Corrupt     []string // keys below group/ that cannot be read, in order; the view ignores them
 
-	owners         []string          // the owner of each shard
-	ignored        bool              // the drains are ignored
-	unreadyIgnored bool              // unready members take shards as if they were ready
-	taking         []string          // slot → the member on it that may own shards; "" if there is none
-	declines       map[string][]bool // member → for each shard: whether the member declines to own it
+	owners         []string           // the owner of each shard
+	ignored        bool               // the drains are ignored
+	unreadyIgnored bool               // unready members take shards as if they were ready
+	taking         []string           // slot → the member on it that may own shards; "" if there is none
+	declines       map[string]Decline // by member that declines shards
 }
 
 // NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that

@@ -24,7 +24,8 @@ type ceiling struct {
 
 	declined []bool // by shard: this member declines to own it
 	told     []bool // the same, by the last view
-	nobodys  []bool // by shard: all members that may own it decline it, by the last view
+	lack     []int  // by shard that no member has room for: how many resources are wanted in it, by the last view
+	lacks    []int  // by shard that this member declines and owns: how many are wanted, if it has no room for them
 	sizes    []int  // by shard that is declined: how many resources were wanted in it last, as far as known
 
 	stale  bool          // something may have changed since the last review
@@ -129,22 +130,25 @@ func (g *ceiling) allows(r *resource, from queueID) bool {
 	return g.used < g.most
 }
 
-// SetDeclined says which shards this member declines by the newest view, and which ones all members decline that may
-// own them. Each slice has one element for each shard, or none if there are no such shards.
-func (c *Core) SetDeclined(now time.Duration, declined, byAll []bool) {
+// SetDeclined says which shards this member declines by the newest view, and for which ones no member has room: how
+// many resources are wanted in these, and 0 for others. Each slice has one element for each shard, or none if there are
+// no such shards.
+func (c *Core) SetDeclined(now time.Duration, declined []bool, lack []int) {
 	c.now = now
 	if g := c.ceiling; g != nil {
-		g.told, g.nobodys, g.stale = declined, byAll, true
+		g.told, g.lack, g.stale = declined, lack, true
 	}
 }
 
-// Declined returns the shards that this member declines to own: nil, or one element for each shard. The slice is the
-// caller's.
-func (c *Core) Declined() []bool {
-	if c.ceiling == nil || !slices.Contains(c.ceiling.declined, true) {
-		return nil
+// Declined returns the shards that this member declines to own, and for those of them that it owns all the same, and
+// has no room for, how many resources are wanted in them. Each slice has one element for each shard, or is nil if there
+// are no such shards. The slices are the caller's.
+func (c *Core) Declined() (shards []bool, lacks []int) {
+	g := c.ceiling
+	if g == nil || !slices.Contains(g.declined, true) {
+		return nil, nil
 	}
-	return slices.Clone(c.ceiling.declined)
+	return slices.Clone(g.declined), slices.Clone(g.lacks)
 }
 
 // nextReview returns when the next review is due; ok is false if nothing has changed.
@@ -188,14 +192,31 @@ func (c *Core) review() {
 	switch {
 	case wanted > g.most:
 		changed = c.decline(kept)
+	case wanted+spared > g.most && !slices.Equal(g.told, g.declined): // others may take what this member declines
+		g.easy = 0
 	case wanted+spared > g.most:
-		changed = c.declineUntouched(kept, wanted+spared)
+		changed = c.declineUnfinished(kept, wanted+spared)
 	default:
 		changed = c.retake(spare, g.most-wanted-spared, largest)
 	}
-	if changed {
+	if lacks := c.lacking(spare); changed || !slices.Equal(lacks, g.lacks) {
+		g.lacks = lacks
 		c.emit(Action{Kind: Decline})
 	}
+}
+
+// lacking returns how many resources are wanted in the shards that this member declines and owns, if it has no room for
+// all of these; nil if there are no such shards.
+func (c *Core) lacking(spare []shardRoom) (lacks []int) {
+	for _, k := range spare {
+		if k.wanted > k.held && c.ceiling.declined[k.shard] {
+			if lacks == nil {
+				lacks = make([]int, len(c.shards))
+			}
+			lacks[k.shard] = k.wanted
+		}
+	}
+	return lacks
 }
 
 // shardRooms returns the room of the shards that this member owns: of those that it keeps, and of those that it
@@ -246,25 +267,26 @@ func (c *Core) decline(kept []shardRoom) (changed bool) {
 	return changed
 }
 
-// declineUntouched declines shards of which this member has nothing, until the rest fits beside what it has of shards
-// that it declines already. It takes nothing away from a shard that is handled.
-func (c *Core) declineUntouched(kept []shardRoom, sum int) (changed bool) {
+// declineUnfinished declines shards of which this member does not have all, until what it needs for the rest fits beside
+// what it has of shards that it declines already. If others have no room for them either, nothing moves.
+func (c *Core) declineUnfinished(kept []shardRoom, sum int) (changed bool) {
 	g := c.ceiling
 	g.easy = 0
-	for _, k := range slices.Backward(kept) {
-		if sum > g.most && k.held == 0 && k.wanted > 0 {
+	slices.SortStableFunc(kept, func(a, b shardRoom) int { return cmp.Compare(a.held, b.held) })
+	for _, k := range kept {
+		if sum > g.most && k.held < k.wanted {
 			g.declined[k.shard], g.sizes[k.shard], changed = true, k.wanted, true
-			sum -= k.wanted
+			sum -= k.wanted - k.held
 			c.reconcileShard(c.shards[k.shard])
 		}
 	}
 	return changed
 }
 
-// retake takes shards back, after there has been room for a while. A shard that it has never seen is taken for as large
-// as the largest of those that it owns. Where it does not fit after all, its size is known, and it stays declined: so
-// nothing goes to and fro. Those come first that it owns, since no other member takes them. Of the shards that others
-// have, it takes none that would make it nearly full again.
+// retake takes shards back, after there has been room for a while: first those that it owns, since no other member takes
+// them, then those for which their owners have no room, and then those that others have. Of the last it takes none that
+// would make it nearly full again, and it takes them for as large as the largest of those that it owns, or as they were
+// when it had them: so nothing goes to and fro.
 func (c *Core) retake(spare []shardRoom, room, largest int) (changed bool) {
 	g := c.ceiling
 	if !slices.Contains(g.declined, true) {
@@ -286,20 +308,21 @@ func (c *Core) retake(spare []shardRoom, room, largest int) (changed bool) {
 	for _, k := range spare {
 		take(k.shard, max(k.wanted-k.held, 0), 0)
 	}
-	for _, nobodys := range []bool{true, false} {
+	for _, others := range []bool{false, true} {
 		for i := range g.declined {
 			n := (g.cursor + i) % len(g.declined)
-			if sh := c.shards[n]; nobodys != (n < len(g.nobodys) && g.nobodys[n]) || sh != nil && sh.owned {
+			size := 0
+			if n < len(g.lack) {
+				size = g.lack[n]
+			}
+			if sh := c.shards[n]; sh != nil && sh.owned || others != (size == 0) {
 				continue
 			}
-			size, free := g.sizes[n], 0
-			if size == 0 {
-				size = max(largest, 1)
+			if free := g.most / 10; others {
+				take(n, max(g.sizes[n], largest, 1), free)
+			} else {
+				take(n, size, 0)
 			}
-			if !nobodys {
-				free = g.most / 10
-			}
-			take(n, size, free)
 		}
 	}
 	if changed {

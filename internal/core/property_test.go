@@ -37,7 +37,7 @@ func drawEvent(t *rapid.T, granted *int64) event {
 	out := Outcome(rapid.IntRange(0, 5).Draw(t, "outcome"))
 	switch rapid.IntRange(0, 21).Draw(t, "event") {
 	case 21:
-		return func(c *Core, now time.Duration) { c.SetDeclined(now, []bool{yes, rev%2 == 0}, []bool{!yes, false}) }
+		return func(c *Core, now time.Duration) { c.SetDeclined(now, []bool{yes, rev%2 == 0}, []int{int(rev), 0}) }
 	case 20:
 		return func(c *Core, now time.Duration) {
 			c.SetShare(now, Share{Mine: 1, All: int(token), Since: 1, Alone: yes})

@@ -3,11 +3,8 @@ package member
 import (
 	"context"
 	"errors"
-	"slices"
 	"sync/atomic"
 	"time"
-
-	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -17,14 +14,14 @@ const retakeAfter = 10 * time.Second
 
 // declines is what this member says of the shards that it declines to own, since it is full.
 type declines struct {
-	want atomic.Pointer[[]bool] // what the core wants to decline; nil: nothing
-	said int64                  // the revision at which it was said last; run's goroutine owns it
-	full bool                   // the log says that this member declines shards; run's goroutine owns it
+	want atomic.Pointer[membership.Decline] // what the core wants to decline; nil: nothing
+	said int64                              // the revision at which it was said last; run's goroutine owns it
+	full bool                               // the log says that this member declines shards; run's goroutine owns it
 }
 
-// setDeclined sets the shards that this member declines. Any goroutine may call it.
-func (p *place) setDeclined(shards []bool) {
-	p.declines.want.Store(&shards)
+// setDeclined sets what this member declines. Any goroutine may call it.
+func (p *place) setDeclined(shards []bool, lacks []int) {
+	p.declines.want.Store(&membership.Decline{Shards: shards, Lacks: lacks})
 	p.wake()
 }
 
@@ -32,11 +29,11 @@ func (p *place) setDeclined(shards []bool) {
 // has to be tried again.
 func (p *place) sayDeclined(ctx context.Context, v *membership.View, reg membership.Registration) bool {
 	d := &p.declines
-	var want []bool
+	var want membership.Decline
 	if set := d.want.Load(); set != nil {
 		want = *set
 	}
-	if v.Revision < d.said || slices.Equal(v.Declined(p.id), want) {
+	if v.Revision < d.said || v.DeclineOf(p.id).Equal(want) {
 		return true
 	}
 	revision, err := p.registrar.Decline(ctx, reg, want)
@@ -48,23 +45,12 @@ func (p *place) sayDeclined(ctx context.Context, v *membership.View, reg members
 		return false
 	}
 	d.said = revision
-	if full := slices.Contains(want, true); full != d.full {
+	if full := want.Shards != nil; full != d.full {
 		if d.full = full; full {
-			p.log.Warn("this member is full (MaxResources); it declines further shards, for others to take",
-				zap.Int("shards", count(want)))
+			p.log.Warn("this member is full (MaxResources); it declines further shards, for others to take")
 		} else {
 			p.log.Info("this member has room again; it declines no shards any more")
 		}
 	}
 	return true
-}
-
-// count returns how many shards are declined.
-func count(declined []bool) (n int) {
-	for _, yes := range declined {
-		if yes {
-			n++
-		}
-	}
-	return n
 }

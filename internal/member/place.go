@@ -179,14 +179,14 @@ func (p *place) applyLocked() {
 		case me.State == membership.Joining:
 			owned, share = p.prospect(v), p.share(v)
 		default:
-			owned, declined = v.Owned(p.id), v.Declined(p.id)
+			owned, declined = v.Owned(p.id), v.DeclineOf(p.id).Shards
 			moved, share = v.MovedOf(p.id), p.share(v)
 		}
 	}
 	if p.back != nil && !v.SameMembers(p.backWith) {
 		p.back = nil
 	}
-	back, alone, full := p.back, v.Alone(p.id), v.Full()
+	back, alone, lack := p.back, v.Alone(p.id), v.Lacks()
 	waits, until := p.waits(v)
 	if waits && until > 0 {
 		select {
@@ -203,7 +203,7 @@ func (p *place) applyLocked() {
 		}
 		p.core.SetAlone(now, alone)
 		p.core.SetShare(now, share)
-		p.core.SetDeclined(now, declined, full)
+		p.core.SetDeclined(now, declined, lack)
 		p.core.SetOwned(now, owned, moved)
 		p.core.PauseClaims(now, waits)
 	})

@@ -54,6 +54,7 @@ func (k *keeper) excused() bool {
 // than its lease may be one of them.
 func (w *world) checkSafety() {
 	w.lookAround()
+	w.checkCeilings()
 	for r := range w.ids {
 		var first, alive *handling // one that is valid; one whose context has not ended
 		handled, excused := 0, 0
@@ -220,8 +221,8 @@ func (w *world) observe() {
 	case wrong == "":
 		w.done = true
 		return
-	case w.now > w.calmAt+patience:
-		w.fail("%v after the last fault: %s", patience, wrong)
+	case w.now > w.calmAt+patience+w.plan.Limits.slowness():
+		w.fail("%v after the last fault: %s", patience+w.plan.Limits.slowness(), wrong)
 		return
 	}
 	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
@@ -253,6 +254,9 @@ func (w *world) whatIsWrong() string {
 			continue
 		}
 		if wanted := w.entries[r].exists && !w.entries[r].suspended; wanted != (c.token != 0) {
+			if wanted && w.mayLack(r) {
+				continue
+			}
 			return w.ids[r] + " has no claim, or one that nobody wants"
 		}
 		if c.token != 0 && w.store.says(r) != core.StateActive {
@@ -283,6 +287,7 @@ func (m *member) whatIsWrong() string {
 		wanted := w.entries[r].exists && !w.entries[r].suspended && w.ownerOf(r) == m.index
 		switch {
 		case w.isPinned(r): // nobody can handle it
+		case wanted && (h == nil || h.over || h.tried) && w.store.claims[r].token == 0 && w.mayLack(r):
 		case wanted && (h == nil || h.tried || h.over):
 			return "does not handle " + id
 		case h == nil, h.over, h.tried && !h.valid(): // nothing is left, or nothing more can be done

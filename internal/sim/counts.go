@@ -47,6 +47,9 @@ const (
 	Outdated                      // requests that a receiver refused, since it had seen newer ones
 	CutOff                        // requests whose answer nobody waited for, since the claim or the time had ended
 	GivenOn                       // resources that a member gave to another one, since they did not work there
+	Declined                      // changes of what a member declines
+	Lacking                       // resources that nobody had room for, at a look
+	Keyless                       // resources whose key nobody could find
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -56,7 +59,8 @@ var singleNames = [singles]string{
 	"conflicts", "fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early",
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
-	"requested", "belated", "repeated", "outdated", "cut off", "given on", "left running",
+	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking",
+	"keyless", "left running",
 }
 
 // request is a kind of request of members to etcd.

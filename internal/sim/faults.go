@@ -202,6 +202,11 @@ func (w *world) shardOf(r int) int { return r % w.plan.Shards }
 // reassign makes a new view and sends it to everyone.
 func (w *world) reassign() {
 	w.view++
+	for i, m := range w.members {
+		if !m.isMember() { // a decline ends with the member's key
+			w.declines[i] = decline{}
+		}
+	}
 	var live, ready []int
 	for _, drained := range []bool{false, true} { // if nobody is eligible, drains are ignored
 		for i, m := range w.members {
@@ -227,6 +232,7 @@ func (w *world) reassign() {
 		w.owners[s] = -1
 		if len(live) > 0 {
 			w.owners[s] = live[(s*7+w.moved[s])%len(live)]
+			w.passOn(s, live)
 		}
 	}
 	w.live = make([]bool, len(w.members))

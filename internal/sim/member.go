@@ -51,6 +51,7 @@ type member struct {
 	news      []claimNews // what the loop is being told
 	numbers   []number    // for each resource: the number of the last request to the receiver
 	receiver  *receiver
+	begun     map[string][]time.Duration // when Handle was called, by what bounds that
 }
 
 // post makes the member's loop call f, at once unless the loop is busy.
@@ -100,7 +101,8 @@ func (m *member) start() {
 	}
 	m.up, m.paused, m.stopping, m.stopped, m.ending = true, false, false, false, false
 	m.late, m.view, m.timerAt = nil, 0, 0
-	m.core = core.New(core.Config{
+	m.begun = map[string][]time.Duration{}
+	cfg := core.Config{
 		HandleConcurrency: w.plan.HandleConcurrency, TerminateConcurrency: w.plan.TerminateConcurrency,
 		ReleaseBacklog: w.plan.ReleaseBacklog, ReleaseLeast: 1, ReleaseSlow: 50 * time.Millisecond,
 		Handover:       300 * time.Millisecond,
@@ -112,7 +114,9 @@ func (m *member) start() {
 		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
-	})
+	}
+	w.plan.Limits.bound(&cfg)
+	m.core = core.New(cfg)
 	m.core.PauseClaims(m.clock(), true) // a member claims nothing until it has joined
 	m.after(w.upTo(500*time.Millisecond), func() {
 		m.post(func() {
@@ -227,7 +231,12 @@ func (m *member) takeView() {
 		}
 		m.w.trace("%s: sees view %d", m.name, m.view)
 		m.owned, m.moved = owned, m.exceptions()
+		if m.isMember() && !m.declines().says(m.w.declines[m.index]) {
+			m.tellDeclined() // it has registered again
+		}
 		m.core.SetAlone(m.clock(), alone)
+		m.core.SetShare(m.clock(), m.share())
+		m.core.SetDeclined(m.clock(), m.w.declines[m.index].shards, m.w.lacks())
 		m.core.SetOwned(m.clock(), owned, m.moved)
 		m.step()
 	}
@@ -286,7 +295,14 @@ func (m *member) execute(a core.Action) {
 		m.keeper(a.Lease).revoke()
 	case core.Claim, core.Release, core.WriteState, core.WriteSummary, core.DeleteSummary:
 		m.executeWrite(a)
+	case core.FindKey:
+		m.findKey(a)
+	case core.Decline:
+		m.tellDeclined()
 	case core.Handle, core.Update, core.Terminate:
+		if a.Kind == core.Handle {
+			m.noteHandle(a)
+		}
 		m.call(resourceOf(a), a)
 	case core.Cancel:
 		m.cancel(resourceOf(a), a)

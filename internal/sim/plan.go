@@ -33,6 +33,7 @@ type Plan struct {
 	Receivers            Receivers
 	Late                 int // percent of requests to receivers that the receivers get to late
 	Faults               []Fault
+	Limits               Limits
 }
 
 // Kind says what a Fault does, and to whom.
@@ -149,6 +150,11 @@ func Draw(s Source, faults int) Plan {
 			Who:  s.Choose("who", 6),
 			For:  []time.Duration{0, 20, 300, 1500, 5000, 9000}[s.Choose("for", 6)] * time.Millisecond,
 		})
+	}
+	p.Limits = Limits{
+		MaxResources: []int{0, 0, 0, 1, 2, 3}[s.Choose("most resources", 6)],
+		HandleRate:   s.Choose("handle rate", 4) == 3,
+		KeyRate:      s.Choose("key rate", 4) == 3,
 	}
 	return p
 }

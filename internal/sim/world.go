@@ -65,14 +65,15 @@ type world struct {
 
 	leaderless int // reasons why etcd has no leader
 
-	ids     []string // the ids of the resources
-	moved   []int    // for each shard: how often it was moved by hand
-	owners  []int    // for each shard: its owner; -1: nobody
-	given   []int    // for each resource: the member that it was moved to without its shard; -1: none
-	live    []bool   // for each member: whether it may own shards
-	view    int      // the number of changes of owners so far
-	entries []entry  // what should be in the catalogue at the end
-	tokens  []lastToken
+	ids      []string  // the ids of the resources
+	moved    []int     // for each shard: how often it was moved by hand
+	owners   []int     // for each shard: its owner; -1: nobody
+	given    []int     // for each resource: the member that it was moved to without its shard; -1: none
+	live     []bool    // for each member: whether it may own shards
+	declines []decline // for each member: what it declines, as far as the others know
+	view     int       // the number of changes of owners so far
+	entries  []entry   // what should be in the catalogue at the end
+	tokens   []lastToken
 }
 
 // event is something that happens at a moment, in a member's process or outside of all members.
@@ -192,6 +193,7 @@ func Run(p Plan, opts Options) (res Result) {
 func newWorld(p Plan, opts Options) *world {
 	w := &world{plan: p, opts: opts, rng: rand.New(rand.NewPCG(p.Seed, 1))}
 	w.store.init(w)
+	w.declines = make([]decline, p.Members)
 	w.moved, w.owners = make([]int, p.Shards), make([]int, p.Shards)
 	w.given = slices.Repeat([]int{-1}, p.Resources)
 	w.entries, w.tokens = make([]entry, p.Resources), make([]lastToken, p.Resources)
