@@ -22,7 +22,7 @@ const (
 )
 
 // Move says that a resource belongs to another member than its shard does, because it did not work there. It is in
-// force while that member can own shards; otherwise the resource belongs to the owner of its shard again.
+// force while that member can own shards and has room; otherwise the resource belongs to the owner of its shard again.
 type Move struct {
 	Member string    `json:"member"` // to whom the resource belongs
 	From   string    `json:"from"`   // who gave it away
@@ -70,10 +70,10 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 func (v *View) MovedOf(member string) map[int]map[string]bool {
 	var all map[int]map[string]bool
 	for resource, m := range v.Moves {
-		if !v.Eligible(m.Member) {
+		n := shard.Of(resource, v.Shards)
+		if !v.inForce(m, n) {
 			continue
 		}
-		n := shard.Of(resource, v.Shards)
 		mine := m.Member == member
 		if !mine && v.Owner(n) != member {
 			continue
@@ -92,11 +92,15 @@ func (v *View) MovedOf(member string) map[int]map[string]bool {
 // movedTo says to whom a resource was moved, if that is in force.
 func (v *View) movedTo(resource string) (member string, moved bool) {
 	m, moved := v.Moves[resource]
-	if !moved || !v.Eligible(m.Member) {
+	if !moved || !v.inForce(m, shard.Of(resource, v.Shards)) {
 		return "", false
 	}
 	return m.Member, true
 }
+
+// inForce says whether the member that a move names takes the resource: it may own shards, and has room for what is in
+// the resource's shard.
+func (v *View) inForce(m Move, n int) bool { return v.Eligible(m.Member) && !v.Declines(m.Member, n) }
 
 // Encode returns the value of a move's key.
 func (m Move) Encode() string {

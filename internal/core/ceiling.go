@@ -31,6 +31,7 @@ type ceiling struct {
 	stale  bool          // something may have changed since the last review
 	next   time.Duration // not reviewed before
 	easy   time.Duration // since when there has been room; 0: there is none
+	short  time.Duration // since when what is to leave this member has taken room that is needed; 0: it does not
 	pause  time.Duration // Config.RetakeAfter
 	cursor int           // the shard with which the next look for what can be taken back begins
 }
@@ -160,13 +161,15 @@ func (c *Core) nextReview() (at time.Duration, ok bool) {
 	if g.stale {
 		at, ok = g.next, true
 	}
-	if again := max(g.next, g.easy+g.pause); g.easy != 0 && (!ok || again < at) {
-		at, ok = again, true
+	for _, since := range []time.Duration{g.easy, g.short} {
+		if again := max(g.next, since+g.pause); since != 0 && (!ok || again < at) {
+			at, ok = again, true
+		}
 	}
 	return max(at, c.now), ok
 }
 
-// shardRoom is how much room a shard needs, and how much it takes.
+// shardRoom is how many resources are wanted in a shard, and how many of these take room.
 type shardRoom struct{ shard, wanted, held int }
 
 // review decides what is declined from now on, at most once in reviewEvery.
@@ -180,24 +183,32 @@ func (c *Core) review() {
 		g.declined, g.sizes = append(g.declined, false), append(g.sizes, 0)
 	}
 	kept, spare, largest := c.shardRooms()
-	wanted, spared := 0, 0
+	wanted, spared, leaving := 0, 0, g.used
 	for _, k := range kept {
 		wanted += k.wanted
+		leaving -= k.held
 	}
 	for _, k := range spare {
 		spared += k.held
+		leaving -= k.held
 		g.sizes[k.shard] = k.wanted
 	}
-	var changed bool
+	changed, needed := false, wanted+spared+leaving
+	if needed <= g.most || wanted+spared > g.most {
+		g.short = 0
+	} else if g.short == 0 {
+		g.short = c.now
+	}
 	switch {
 	case wanted > g.most:
 		changed = c.decline(kept)
 	case wanted+spared > g.most && !slices.Equal(g.told, g.declined): // others may take what this member declines
 		g.easy = 0
-	case wanted+spared > g.most:
-		changed = c.declineUnfinished(kept, wanted+spared)
-	default:
-		changed = c.retake(spare, g.most-wanted-spared, largest)
+	case wanted+spared > g.most, g.short != 0 && c.now >= g.short+g.pause:
+		g.short = 0
+		changed = c.declineUnfinished(kept, needed)
+	case g.short == 0:
+		changed = c.retake(spare, g.most-needed, largest)
 	}
 	if lacks := c.lacking(spare); changed || !slices.Equal(lacks, g.lacks) {
 		g.lacks = lacks
@@ -219,20 +230,19 @@ func (c *Core) lacking(spare []shardRoom) (lacks []int) {
 	return lacks
 }
 
-// shardRooms returns the room of the shards that this member owns: of those that it keeps, and of those that it
-// declines. It also returns how much the largest of them needs.
+// shardRooms returns the room of the shards in which anything belongs to this member: of those that it keeps, and of
+// those that it declines. It also returns how much the largest of them needs.
 func (c *Core) shardRooms() (kept, spare []shardRoom, largest int) {
 	for n, sh := range c.shards {
-		if sh == nil || !sh.owned {
+		if sh == nil || !sh.isWanted() {
 			continue
 		}
 		k := shardRoom{shard: n}
 		for _, r := range sh.list {
 			if r.seen.wanted && sh.owns(r.id) {
-				k.wanted++
-			}
-			if r.counted.room {
-				k.held++
+				if k.wanted++; r.counted.room {
+					k.held++
+				}
 			}
 		}
 		if largest = max(largest, k.wanted); c.ceiling.declined[n] {
@@ -260,7 +270,7 @@ func (c *Core) decline(kept []shardRoom) (changed bool) {
 		c.reconcileShard(c.shards[k.shard])
 	}
 	for n, sh := range c.shards {
-		if (sh == nil || !sh.owned) && !g.declined[n] {
+		if (sh == nil || !sh.isWanted()) && !g.declined[n] {
 			g.declined[n], g.sizes[n], changed = true, 0, true
 		}
 	}

@@ -258,7 +258,7 @@ func (m *member) giveOn(r int) {
 		return
 	}
 	for i := range w.members {
-		if to := (m.index + 1 + i) % len(w.members); to != m.index && w.live[to] {
+		if to := (m.index + 1 + i) % len(w.members); to != m.index && w.live[to] && !w.hasDeclined(to, w.shardOf(r)) {
 			w.count(GivenOn)
 			w.give(r, to)
 			return
@@ -268,7 +268,7 @@ func (m *member) giveOn(r int) {
 
 // ownerOf returns the member that a resource belongs to; -1: none.
 func (w *world) ownerOf(r int) int {
-	if to := w.given[r]; to >= 0 && w.live[to] {
+	if to := w.given[r]; to >= 0 && w.live[to] && !w.hasDeclined(to, w.shardOf(r)) {
 		return to
 	}
 	return w.owners[w.shardOf(r)]

@@ -183,20 +183,26 @@ func (w *world) checkCeilings() {
 	}
 }
 
+// wantedIn counts the resources that are wanted in some shards.
+func (w *world) wantedIn(some func(shard int) bool) (n int) {
+	for r, e := range w.entries {
+		if e.exists && !e.suspended && some(w.shardOf(r)) {
+			n++
+		}
+	}
+	return n
+}
+
 // mayLack says whether nobody need have a resource, since there is no room for it.
 func (w *world) mayLack(r int) bool {
 	most, s := w.plan.Limits.MaxResources, w.shardOf(r)
 	if most == 0 || w.owners[s] < 0 || w.claimsOf(w.members[w.owners[s]]) < most {
 		return false
 	}
-	size := 0
-	for other, e := range w.entries {
-		if e.exists && !e.suspended && w.shardOf(other) == s {
-			size++
-		}
-	}
+	size := w.wantedIn(func(shard int) bool { return shard == s })
 	for _, m := range w.members { // another member would have taken the whole shard if it had room
-		if m.index != w.owners[s] && m.endless(-1) == 0 && w.claimsOf(m)+size <= most {
+		kept := w.wantedIn(func(shard int) bool { return w.owners[shard] == m.index && !w.hasDeclined(m.index, shard) })
+		if m.index != w.owners[s] && m.endless(-1) == 0 && max(w.claimsOf(m), kept)+size <= most {
 			return false
 		}
 	}
