@@ -277,8 +277,8 @@ func (c *Core) decline(kept []shardRoom) (changed bool) {
 	return changed
 }
 
-// declineUnfinished declines shards of which this member does not have all, until what it needs for the rest fits beside
-// what it has of shards that it declines already. If others have no room for them either, nothing moves.
+// declineUnfinished declines shards of which this member does not have all, until what it needs for the rest fits
+// beside what it has of shards that it declines already. If others have no room for them either, nothing moves.
 func (c *Core) declineUnfinished(kept []shardRoom, sum int) (changed bool) {
 	g := c.ceiling
 	g.easy = 0
@@ -293,10 +293,10 @@ func (c *Core) declineUnfinished(kept []shardRoom, sum int) (changed bool) {
 	return changed
 }
 
-// retake takes shards back, after there has been room for a while: first those that it owns, since no other member takes
-// them, then those for which their owners have no room, and then those that others have. Of the last it takes none that
-// would make it nearly full again, and it takes them for as large as the largest of those that it owns, or as they were
-// when it had them: so nothing goes to and fro.
+// retake takes shards back, after there has been room for a while: first those that it owns, since no other member
+// takes them, then those for which their owners have no room, and then those that others have. Of the last it takes
+// none that would make it nearly full again, and it takes them for as large as the largest of those that it owns, or as
+// they were when it had them: so nothing goes to and fro.
 func (c *Core) retake(spare []shardRoom, room, largest int) (changed bool) {
 	g := c.ceiling
 	if !slices.Contains(g.declined, true) {

@@ -23,9 +23,11 @@ const (
 // keyFinder asks the user's code which budget a resource belongs to. Each call has a goroutine of its own, so that none
 // keeps the loop or another resource waiting. Only the loop calls find.
 type keyFinder struct {
-	// key is the user's code; nil if resources have no keys.
-	key      func(id string, data []byte) (string, error)
-	answer   func(now time.Duration, shard int, id string, gen int64, key string, found bool) // core.Core.KeyFound
+	// key is the user's code. It is nil if resources have no keys.
+	key func(id string, data []byte) (string, error)
+	// answer is core.Core.KeyFound.
+	answer func(now time.Duration, shard int, id string, gen int64, key string, found bool)
+
 	post     func(func(now time.Duration)) bool
 	timeout  time.Duration
 	failures *failures.Log

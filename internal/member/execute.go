@@ -34,9 +34,10 @@ type executor struct {
 	moves  *moves
 	keys   *keyFinder
 
-	decline func(shards []bool, lacks []int) // tells the other members which shards this one declines
-	claims  *lease.Writer                    // of claims and releases
-	states  *lease.Writer                    // of states and summaries; a writer of its own, so that they do not delay claims
+	// decline tells the other members which shards this one declines.
+	decline func(shards []bool, lacks []int)
+	claims  *lease.Writer // of claims and releases
+	states  *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
 
 	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
 	stateWrites []lease.Op // the same for states and summaries

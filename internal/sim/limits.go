@@ -86,13 +86,13 @@ func (m *member) noteHandle(a core.Action) {
 			return
 		}
 		now := m.clock()
-		times := append(m.begun[key], now)
-		m.begun[key] = times
+		m.begun[key] = append(m.begun[key], now)
+		times := m.begun[key]
 		for i, from := range slices.Backward(times) {
 			n := float64(len(times) - i)
 			if allowed := burst + r.PerSecond*(now-from).Seconds() + 1e-6; n > allowed {
-				m.w.fail("%s: %v calls of Handle within %v for the key %q, and the rate allows %.2f", m.name, n, now-from,
-					key, allowed)
+				m.w.fail("%s: %v calls of Handle within %v for the key %q, and the rate allows %.2f",
+					m.name, n, now-from, key, allowed)
 				return
 			}
 		}
@@ -146,7 +146,7 @@ func (w *world) passOn(s int, live []int) {
 // hasDeclined says whether a member declines a shard, as far as the others know.
 func (w *world) hasDeclined(member, shard int) bool {
 	declined := w.declines[member].shards
-	return declined != nil && declined[shard]
+	return shard < len(declined) && declined[shard]
 }
 
 // lacks says, for each shard that all decline, how many resources are wanted if its owner has no room for them.
