@@ -54,7 +54,9 @@ func newMortal(t *testing.T, instance string) *mortal {
 func (m *mortal) start(instance string) {
 	m.tb.Helper()
 	var l net.Listener
-	for deadline := time.Now().Add(patience); ; time.Sleep(time.Millisecond) { // another program may have the port
+	again := time.NewTicker(time.Millisecond)
+	defer again.Stop()
+	for deadline := time.Now().Add(patience); ; <-again.C { // another program may have the port
 		var err error
 		if l, err = net.Listen("tcp", m.addr); err == nil {
 			break
