@@ -56,18 +56,16 @@ func budgetConfig(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.HandleRate, err = rateOf(c, flagHandleRate); err != nil {
 		return err
 	}
-	perKey, err := rateOf(c, flagKeyRate)
-	if err != nil {
-		return err
-	}
-	field, isURL := strings.CutPrefix(c.String(flagBudgetKey), urlHost)
-	if isURL && field == "" {
-		return badFlag(flagBudgetKey, urlHost, "the name of a field after "+urlHost)
-	}
-	if field == "" || perKey.PerSecond == 0 { // a variable that means nothing without the other one
+	if !given(c, flagBudgetKey) || !given(c, flagKeyRate) { // a variable means nothing without the other one
 		return nil
 	}
-	cfg.KeyRate = perKey
+	field, isURL := strings.CutPrefix(c.String(flagBudgetKey), urlHost)
+	if field == "" {
+		return badFlag(flagBudgetKey, urlHost, "the name of a field after "+urlHost)
+	}
+	if cfg.KeyRate, err = rateOf(c, flagKeyRate); err != nil {
+		return err
+	}
 	cfg.BudgetKey = func(r drm.Resource) string { return budgetKey(r.Data, field, isURL) }
 	return nil
 }
