@@ -199,6 +199,8 @@ func (o *outcome) log(log *zap.Logger, took time.Duration) {
 	if o.failed > 0 {
 		log.Warn("cannot revoke leases; they expire by themselves", zap.Int("leases", o.failed), zap.Error(o.err))
 	}
-	log.Info("revoked the leases of the command", zap.Int("leases", o.revoked), zap.Int("already_gone", o.gone),
-		zap.Duration("took", took))
+	if o.revoked+o.gone > 0 {
+		log.Info("revoked the leases of the command", zap.Int("leases", o.revoked), zap.Int("already_gone", o.gone),
+			zap.Duration("took", took))
+	}
 }
