@@ -270,9 +270,9 @@ type Config struct {
 	// Ready says whether this member can work, by returning nil; its error says why not. A member that is not ready is
 	// treated as if it were drained, until it is ready again: its resources go to other members in good order, each
 	// after its Terminate, and it takes nothing. Ready is asked every ReadyInterval in a goroutine of its own, one call
-	// at a time, and must return within ReadyInterval, or within 10 s if that is less; a call that takes longer, panics
-	// or does not return counts as a failure. The first answer decides before the member takes anything; Start does not
-	// wait for a better one. A member that was never ready needs one success only. An error that matches
+	// at a time, and must return within ReadyInterval, but has at least 1 s and at most 10 s; a call that takes longer,
+	// panics or does not return counts as a failure. The first answer decides before the member takes anything; Start
+	// does not wait for a better one. A member that was never ready needs one success only. An error that matches
 	// ErrServiceRestarted counts as a success, and makes the member handle again what it has. The beginning of the
 	// error's text is shown to all who list the members, so it must not contain secrets. Default nil: the member is
 	// ready, except as FailedShare says.

@@ -37,7 +37,7 @@ func readyFlags() []cli.Flag {
 		},
 		&cli.DurationFlag{
 			Name: flagReadyInterval, EnvVars: agentEnv(flagReadyInterval), Value: drm.DefaultReadyInterval,
-			Usage: "how often to ask, and how long an answer may take, up to 10s: 100ms to 1h",
+			Usage: "how often to ask, and how long an answer may take, from 1s up to 10s: 100ms to 1h",
 		},
 		&cli.IntFlag{
 			Name: flagUnreadyAfter, EnvVars: agentEnv(flagUnreadyAfter), Value: drm.DefaultUnreadyAfter,

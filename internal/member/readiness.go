@@ -16,8 +16,10 @@ import (
 )
 
 const (
-	// longestProbe bounds a call of Ready where ReadyInterval is longer.
-	longestProbe = 10 * time.Second
+	// A call of Ready may take ReadyInterval, but at least shortestProbe (a busy machine may need some of that to begin
+	// with the call), and at most longestProbe.
+	shortestProbe = time.Second
+	longestProbe  = 10 * time.Second
 	// maxReason is how many bytes of a reason other members and operators see. All members read it, at each change of
 	// the group.
 	maxReason = 256
@@ -47,8 +49,10 @@ type answer struct{ err error }
 
 func newReadiness(cfg *Config, now func() time.Duration, log *zap.Logger, wake, again func()) *readiness {
 	return &readiness{
-		ask: cfg.Ready, interval: cfg.ReadyInterval, limit: min(cfg.ReadyInterval, longestProbe), log: log, wake: wake,
-		again: again, decided: make(chan struct{}), now: now, count: ready.NewCount(cfg.UnreadyAfter, cfg.ReadyAfter),
+		ask: cfg.Ready, interval: cfg.ReadyInterval, log: log, wake: wake,
+		limit:   min(max(cfg.ReadyInterval, shortestProbe), longestProbe),
+		again:   again,
+		decided: make(chan struct{}), now: now, count: ready.NewCount(cfg.UnreadyAfter, cfg.ReadyAfter),
 	}
 }
 
