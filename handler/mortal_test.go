@@ -205,6 +205,21 @@ func fine(t *testing.T, err error) {
 	}
 }
 
+// handled makes a receiver that was restarted handle something. A connection that was kept from before may end the
+// first try.
+func handled(t *testing.T, w *handler.Webhook, c drm.Claim) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); ; {
+		err := w.Handle(t.Context(), c)
+		if err == nil {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatal(err)
+		}
+	}
+}
+
 // stale waits until the last answer is no longer recent, so that a terminate asks first.
 func stale() { <-time.After(20 * time.Millisecond) }
 

@@ -128,7 +128,7 @@ func TestAnotherNameIsAnotherInstance(t *testing.T) {
 	wantInstance(t, w, "one")
 	m.restart("two")
 	wantInstance(t, w, "two") // though the connection for questions was closed
-	fine(t, w.Handle(t.Context(), v.claim("a")))
+	handled(t, w, v.claim("a"))
 	wantNames(t, v, "one", "two")
 	m.wantTook("one: handle a", "one: instance", "two: instance", "two: handle a")
 }
@@ -220,7 +220,7 @@ func TestAReceiverThatComesBackWithoutANameIsAnotherInstance(t *testing.T) {
 	}
 	named("one", "handle")
 	m.restart("")
-	fine(t, w.Handle(ctx, v.claim("a")))
+	handled(t, w, v.claim("a"))
 	fine(t, w.Handle(ctx, v.claim("b")))
 	wantInstance(t, w, "one")
 	m.kill()
@@ -231,7 +231,7 @@ func TestAReceiverThatComesBackWithoutANameIsAnotherInstance(t *testing.T) {
 	m.start("")
 	wantInstance(t, w, "one returned 1")
 	wantInstance(t, w, "one returned 1")
-	fine(t, w.Handle(ctx, v.claim("a"))) // it says its name now, and is still the instance that returned
+	handled(t, w, v.claim("a")) // it says its name now, and is still the instance that returned
 	wantInstance(t, w, "one returned 1")
 	wantNames(t, v, "one", "one", "one returned 1")
 	m.kill()
@@ -241,7 +241,7 @@ func TestAReceiverThatComesBackWithoutANameIsAnotherInstance(t *testing.T) {
 	fine(t, w.Terminate(ctx, v.claim("a")))
 	m.wantTook(": instance") // it has nothing
 	wantNames(t, v, "two returned 2")
-	fine(t, w.Handle(ctx, v.claim("a")))
+	handled(t, w, v.claim("a"))
 	wantNames(t, v, "two returned 2") // it always says the same name
 	named("three", "handle")
 	fine(t, w.Handle(ctx, v.claim("a")))

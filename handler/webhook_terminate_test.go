@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"net/http"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -45,9 +46,10 @@ func TestNoTerminateIsSentToAnInstanceThatNeverHadTheResource(t *testing.T) {
 			m.wantTook("two: instance")
 			wantNames(t, v, "two")
 			// From now on it is known that another instance is there. A handling of it is terminated.
-			fine(t, w.Handle(t.Context(), v.claim("b")))
+			handled(t, w, v.claim("b"))
+			stale()
 			fine(t, w.Terminate(t.Context(), v.claim("b")))
-			m.wantTook("two: handle b", "two: terminate b")
+			m.wantTook("two: handle b", "two: instance", "two: terminate b")
 		})
 	}
 }
@@ -81,21 +83,22 @@ func TestATerminateThatMetTheEndOfItsInstanceIsNotSentToTheNext(t *testing.T) {
 	for _, next := range []string{"one", "two"} {
 		m, v := newMortal(t, "one"), &witness{}
 		w := m.webhook(t, handler.WebhookConfig{})
-		var once sync.Once
+		var ended atomic.Bool
 		m.answers(func(w http.ResponseWriter, _ *http.Request, q asked) bool {
-			if q.Action == "terminate" {
-				once.Do(func() { panic(http.ErrAbortHandler) })
+			if q.Action == "terminate" && !ended.Swap(true) {
+				panic(http.ErrAbortHandler)
 			}
-			if len(m.asked) > 1 {
-				w.Header().Set(handler.InstanceHeader, next)
-				w.WriteHeader(http.StatusNoContent)
-				return true
+			if !ended.Load() {
+				return false
 			}
-			return false
+			w.Header().Set(handler.InstanceHeader, next)
+			w.WriteHeader(http.StatusNoContent)
+			return true
 		})
 		fine(t, w.Handle(t.Context(), v.claim("a")))
+		stale()
 		fine(t, w.Terminate(t.Context(), v.claim("a")))
-		want := []string{"one: handle a", "one: terminate a", "one: instance"}
+		want := []string{"one: handle a", "one: instance", "one: terminate a", "one: instance"}
 		if next == "one" {
 			want = append(want, "one: terminate a")
 		}
@@ -127,7 +130,7 @@ func TestATerminateAfterAnUnknownOutcomeIsAlwaysSent(t *testing.T) {
 	m.wantTook("two: instance", "two: terminate lost")
 
 	// What was unknown is settled by the terminate, and by a handle that succeeds.
-	fine(t, w.Handle(ctx, v.claim("a")))
+	handled(t, w, v.claim("a"))
 	for _, settles := range []func(){
 		func() { fine(t, w.Terminate(ctx, v.claim("lost"))) },
 		func() { m.answers(nil); fine(t, w.Handle(ctx, v.claim("lost"))) },

@@ -242,9 +242,11 @@ func TestAReceiverThatSaysNothingIsNotToldAgain(t *testing.T) {
 	s.kill()
 	s.start(unnamed)
 	<-time.After(3 * time.Second) // more than twice the time in which others are asked
+	s.mu.Lock()
 	if n := len(s.requests); n != 1 {
 		t.Errorf("%d requests, want the handle alone: %v", n, s.requests)
 	}
+	s.mu.Unlock()
 	if _, err := a.Reannounce(); err != nil {
 		t.Fatal(err)
 	}
