@@ -5,12 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/distributed-resource-manager/drm/internal/procfs"
 )
 
 // guardSystem finds processes that have left their group and whose parents have ended. The guard adopts them, and must
@@ -50,8 +51,8 @@ func (s *guardSystem) markBelow(c *child, pid, depth int) {
 		return
 	}
 	for _, p := range childrenOf(strconv.Itoa(pid)) {
-		if info, ok := readStat(p); ok {
-			s.kin[p] = relative{info.started, c}
+		if info, ok := procfs.ReadStat(p); ok {
+			s.kin[p] = relative{info.Started, c}
 			s.markBelow(c, p, depth+1)
 		}
 	}
@@ -60,7 +61,7 @@ func (s *guardSystem) markBelow(c *child, pid, depth int) {
 // hunt kills the adopted processes that belong to the child, and returns how many it found. They are unreaped children
 // of this process, so no other process can have their numbers.
 func (s *guardSystem) hunt(g *guard, c *child) (found int) {
-	for _, pid := range readChildren(s.lists) {
+	for _, pid := range procfs.Children(s.lists) {
 		if g.byPID[pid] != nil || !s.belongs(pid, c) {
 			continue
 		}
@@ -75,22 +76,22 @@ func (s *guardSystem) hunt(g *guard, c *child) (found int) {
 // belongs reports whether an adopted process belongs to the child, by the first of these that is known: what mark
 // remembers of it, its group, what mark remembers of its group's and its session's leader, its environment.
 func (s *guardSystem) belongs(pid int, c *child) bool {
-	info, ok := readStat(pid)
+	info, ok := procfs.ReadStat(pid)
 	if !ok {
 		return false
 	}
-	if r, ok := s.kin[pid]; ok && r.started == info.started {
+	if r, ok := s.kin[pid]; ok && r.started == info.Started {
 		return r.child == c
 	}
-	if info.group == c.pid {
+	if info.Group == c.pid {
 		return true
 	}
-	for _, leader := range []int{info.group, info.session} {
+	for _, leader := range []int{info.Group, info.Session} {
 		if r, ok := s.kin[leader]; ok {
 			return r.child == c
 		}
 	}
-	environ, err := readProc("/proc/" + strconv.Itoa(pid) + "/environ")
+	environ, err := procfs.Read("/proc/" + strconv.Itoa(pid) + "/environ")
 	if err != nil {
 		return false
 	}
@@ -142,65 +143,4 @@ func killOrphans() {
 
 // childrenOf returns the ids of the processes whose parent is pid, or this process for "self". It finds none if the
 // kernel has no /proc/…/children.
-func childrenOf(pid string) []int {
-	lists, _ := filepath.Glob("/proc/" + pid + "/task/*/children")
-	return readChildren(lists)
-}
-
-func readChildren(lists []string) (pids []int) {
-	for _, list := range lists {
-		text, err := readProc(list)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for field := range strings.FieldsSeq(string(text)) {
-			if pid, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-// readProc reads a file of /proc. os.ReadFile would first try to poll the file as if it were a pipe, which is twice the
-// work.
-func readProc(path string) (text []byte, err error) {
-	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer unix.Close(fd) //nolint:errcheck // nothing was written
-	part := make([]byte, 8192)
-	for {
-		n, err := unix.Read(fd, part)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || n == 0 {
-			return text, err
-		}
-		text = append(text, part[:n]...)
-	}
-}
-
-// stat is a part of /proc/PID/stat.
-type stat struct {
-	group, session int
-	started        string // in clock ticks since the machine started
-}
-
-func readStat(pid int) (s stat, ok bool) {
-	text, err := readProc("/proc/" + strconv.Itoa(pid) + "/stat")
-	if err != nil {
-		return s, false
-	}
-	// The second field is the program's name in brackets; the name may have brackets and spaces too.
-	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
-	if len(fields) < 20 {
-		return s, false
-	}
-	s.group, _ = strconv.Atoi(fields[2])
-	s.session, _ = strconv.Atoi(fields[3])
-	s.started = fields[19]
-	return s, true
-}
+func childrenOf(pid string) []int { return procfs.Children(procfs.Lists(pid)) }

@@ -10,6 +10,8 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/distributed-resource-manager/drm/internal/procfs"
 )
 
 // cgroup is a cgroup (version 2) that one life of the command has to itself. A nil cgroup is none: nothing is in it.
@@ -44,7 +46,7 @@ func removeStale(own string) {
 		if _, err := fmt.Sscanf(filepath.Base(path), "drm-run-%d-%d", &pid, &n); err != nil {
 			continue
 		}
-		if _, alive := parentOf(pid); !alive {
+		if _, alive := procfs.ReadStat(pid); !alive {
 			(&cgroup{path: path}).remove()
 		}
 	}

@@ -7,10 +7,11 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/distributed-resource-manager/drm/internal/procfs"
 )
 
 // children are the children of this process. It adopts each process below it that loses its parent, so whatever the
@@ -92,14 +93,14 @@ func below(pid int) bool {
 	for range 10 {
 		at, depth := pid, 0
 		for ; at > 1 && at != self && depth < 1000; depth++ {
-			parent, ok := parentOf(at)
+			s, ok := procfs.ReadStat(at)
 			if !ok && at == pid {
 				return true // it has ended
 			}
 			if !ok {
 				break
 			}
-			at = parent
+			at = s.Parent
 		}
 		switch {
 		case at == self:
@@ -112,23 +113,12 @@ func below(pid int) bool {
 }
 
 // childrenOf returns the children of a process.
-func childrenOf(pid int) (pids []int) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", pid))
+func childrenOf(pid int) []int {
+	lists := procfs.Lists(strconv.Itoa(pid))
 	if len(lists) == 0 {
 		return scanForChildren(pid)
 	}
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for field := range strings.FieldsSeq(string(text)) {
-			if child, err := strconv.Atoi(field); err == nil {
-				pids = append(pids, child)
-			}
-		}
-	}
-	return pids
+	return procfs.Children(lists)
 }
 
 // scanForChildren is childrenOf for a kernel without lists of children.
@@ -139,24 +129,9 @@ func scanForChildren(pid int) (pids []int) {
 		if err != nil {
 			continue
 		}
-		if parent, ok := parentOf(child); ok && parent == pid {
+		if s, ok := procfs.ReadStat(child); ok && s.Parent == pid {
 			pids = append(pids, child)
 		}
 	}
 	return pids
-}
-
-// parentOf returns the parent of a process. ok is false if there is no such process.
-func parentOf(pid int) (parent int, ok bool) {
-	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
-	if err != nil {
-		return 0, false
-	}
-	// The second field is the program's name in brackets; the name may have brackets and spaces too.
-	fields := strings.Fields(string(text[strings.LastIndexByte(string(text), ')')+1:]))
-	if len(fields) < 2 {
-		return 0, false
-	}
-	parent, err = strconv.Atoi(fields[1])
-	return parent, err == nil
 }

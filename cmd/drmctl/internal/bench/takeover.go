@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/procfs"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -254,15 +254,8 @@ func (l *lab) rawTakeover(ctx context.Context, n int) (time.Duration, error) {
 
 // childOf returns the process that a supervisor has started.
 func childOf(p Process) (int, error) {
-	lists, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", p.PID()))
-	for _, list := range lists {
-		text, err := os.ReadFile(list)
-		if err != nil {
-			continue // the thread has ended
-		}
-		for field := range strings.FieldsSeq(string(text)) {
-			return strconv.Atoi(field)
-		}
+	if below := procfs.Children(procfs.Lists(strconv.Itoa(p.PID()))); len(below) > 0 {
+		return below[0], nil
 	}
 	return 0, fmt.Errorf("the supervisor has no process below it: %s", p.Last())
 }
