@@ -7,7 +7,6 @@ import (
 	"sync"
 
 	"github.com/distributed-resource-manager/drm"
-	"github.com/distributed-resource-manager/drm/internal/hint"
 )
 
 // ReadyURL asks a URL by GET whether a service can work. Its Ready is for drm.Config.Ready. It also notices that the
@@ -41,66 +40,33 @@ func (r *ReadyURL) Ready(ctx context.Context) error {
 	w := r.w
 	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("no answer within %v", w.timeout))
 	defer cancel()
-	if err := r.get(ctx); err != nil {
+	var made attempt
+	err := w.exchange(ctx, w.client, &made, http.MethodGet, w.header.Clone(), nil, true)
+	if r.restarted(&made) {
+		err = drm.ErrServiceRestarted
+	}
+	if err != nil {
 		return fmt.Errorf("GET %s: %w", w.shown, err)
 	}
 	return nil
 }
 
-// get makes the request. It does not wait for the rest of the answer.
-func (r *ReadyURL) get(ctx context.Context) error {
-	w := r.w
-	asking, letGo := context.WithCancel(context.WithoutCancel(ctx))
-	unhook := context.AfterFunc(ctx, letGo)
-	defer unhook()
-	req, err := http.NewRequestWithContext(asking, http.MethodGet, "", http.NoBody)
-	if err != nil {
-		letGo()
-		return w.clean(ctx, err)
-	}
-	req.URL, req.Host, req.Header = w.url, w.header.Get("Host"), w.header.Clone()
-	res, err := w.client.Do(req) //nolint:bodyclose // w.bodies closes it
-	if err != nil {
-		letGo()
-		if isRefused(err) {
-			r.note(true, "")
-		}
-		return w.clean(ctx, err)
-	}
-	rest := w.bodies.read(res.Body, letGo)
-	if res.StatusCode/100 == 2 {
-		rest.wait(successWait, ctx.Done())
-		if r.note(false, instanceOf(res.Header)) {
-			return drm.ErrServiceRestarted
-		}
-		return nil
-	}
-	rest.wait(refusalWait, ctx.Done())
-	err = fmt.Errorf("status %d %s", res.StatusCode, http.StatusText(res.StatusCode))
-	if res.StatusCode/100 == 3 {
-		err = fmt.Errorf("%w (redirects are not followed)", err)
-	} else if check := hint.Status(res.StatusCode); check != "" && res.StatusCode < 500 { // the others may pass
-		err = fmt.Errorf("%w (%s)", err, check)
-	}
-	if text := w.excerpt(rest.text()); text != "" {
-		err = fmt.Errorf("%w: %q", err, text)
-	}
-	return err
-}
-
-// note takes note of a refused connection, or of an answer and the instance in it, and returns whether the service was
-// restarted since the last answer.
-func (r *ReadyURL) note(refused bool, instance string) (restarted bool) {
+// restarted takes note of what became of a request, and returns whether the service was restarted since the last answer
+// that said that it is ready.
+func (r *ReadyURL) restarted(made *attempt) bool {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if refused {
+	if made.refused {
 		r.gone = r.answered
+	}
+	if made.status/100 != 2 {
 		return false
 	}
-	restarted = r.gone || instance != "" && r.instance != "" && instance != r.instance
+	another := made.instance != "" && r.instance != "" && made.instance != r.instance
+	restarted := r.gone || another
 	r.answered, r.gone = true, false
-	if instance != "" {
-		r.instance = instance
+	if made.instance != "" {
+		r.instance = made.instance
 	}
 	return restarted
 }

@@ -131,7 +131,7 @@ func (w *Webhook) question(ctx context.Context) error {
 		header["Idempotency-Key"] = []string{}
 	}
 	var made attempt
-	err = w.exchange(ctx, w.questions.asker(w.client), &made, header, body, true)
+	err = w.exchange(ctx, w.questions.asker(w.client), &made, http.MethodPost, header, body, true)
 	w.instances.noteQuestion(&made, made.late || ctx.Err() != nil)
 	if made.status != 0 && (made.instance != "" || !mayBeAProxys(made.status)) {
 		return nil // whatever the status is

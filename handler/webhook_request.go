@@ -83,7 +83,7 @@ func (w *Webhook) post(ctx context.Context, made *attempt, action string, c drm.
 	header.Set(TokenHeader, strconv.FormatInt(c.Token, 10))
 	header.Set(CallHeader, strconv.FormatInt(number, 10))
 	header.Set(ResourceHeader, url.PathEscape(c.Resource.ID))
-	return w.exchange(ctx, w.client, made, header, body, false)
+	return w.exchange(ctx, w.client, made, http.MethodPost, header, body, false)
 }
 
 // exchange sends one request, and waits for the answer. http.Transport may repeat the request over another connection
@@ -92,16 +92,17 @@ func (w *Webhook) exchange(
 	ctx context.Context,
 	client *http.Client,
 	made *attempt,
+	method string,
 	header http.Header,
 	body []byte,
 	repeat bool,
 ) error {
-	// The call's context ends the request while post waits. After that, the request goes on until the rest of the
+	// The call's context ends the request while exchange waits. After that, the request goes on until the rest of the
 	// answer has been read, or letGo is called.
 	asking, letGo := context.WithCancel(context.WithoutCancel(ctx))
 	unhook := context.AfterFunc(ctx, letGo)
 	defer unhook()
-	req, err := http.NewRequestWithContext(made.trace(asking), http.MethodPost, "", bytes.NewReader(body))
+	req, err := http.NewRequestWithContext(made.trace(asking), method, "", bytes.NewReader(body))
 	if err != nil {
 		made.told.Store(true)
 		letGo()
