@@ -5,8 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
-	"unicode/utf8"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
 )
@@ -60,7 +60,7 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 		return Move{}, false
 	}
 	return Move{
-		Member: to, From: from, Why: clip(why), Since: now.UTC(), Tried: tried, ModRevision: before.ModRevision,
+		Member: to, From: from, Why: excerpt.Within(why, maxWhy), Since: now.UTC(), Tried: tried, ModRevision: before.ModRevision,
 	}, true
 }
 
@@ -118,16 +118,4 @@ func decodeMove(value []byte, modRevision int64) (Move, bool) {
 	}
 	m.ModRevision = modRevision
 	return m, true
-}
-
-// clip shortens a reason, between two runes.
-func clip(why string) string {
-	if len(why) <= maxWhy {
-		return why
-	}
-	cut := maxWhy - len("…")
-	for !utf8.RuneStart(why[cut]) {
-		cut--
-	}
-	return why[:cut] + "…"
 }

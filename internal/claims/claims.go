@@ -8,8 +8,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
-	"unicode/utf8"
 
+	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -77,15 +77,8 @@ func Decode(value []byte) (Record, error) {
 
 // clip shortens a message to at most MaxError bytes of UTF-8, cut between two runes.
 func clip(message string) string {
-	message = strings.ToValidUTF8(message, "\uFFFD") // first, since it makes the message longer
-	if len(message) <= MaxError {
-		return message
-	}
-	cut := MaxError - len("…")
-	for !utf8.RuneStart(message[cut]) {
-		cut--
-	}
-	return message[:cut] + "…"
+	// Invalid bytes are replaced first, since that makes the message longer.
+	return excerpt.Within(strings.ToValidUTF8(message, "\uFFFD"), MaxError)
 }
 
 func quote(s string) string {

@@ -1,7 +1,10 @@
 // Package excerpt shortens texts that came from outside, so that an error or a log line can repeat their beginning.
 package excerpt
 
-import "strings"
+import (
+	"strings"
+	"unicode/utf8"
+)
 
 // Mark stands at the end of a text that was cut off.
 const Mark = "…"
@@ -25,6 +28,19 @@ func Clip(text string, bytes int) string {
 		return text
 	}
 	return strings.ToValidUTF8(text[:bytes], "") + Mark
+}
+
+// Within returns a text of at most that many bytes unchanged. Of a longer text it returns the beginning, cut between two
+// runes, followed by Mark: as many bytes together, or a few less.
+func Within(text string, bytes int) string {
+	if len(text) <= bytes {
+		return text
+	}
+	cut := bytes - len(Mark)
+	for cut > 0 && !utf8.RuneStart(text[cut]) {
+		cut--
+	}
+	return text[:cut] + Mark
 }
 
 // Runes returns a text of at most most runes unchanged. Of a longer text it returns that many runes, the last of which

@@ -32,6 +32,18 @@ func TestATextIsCutBetweenTwoRunes(t *testing.T) {
 			t.Errorf("Clip(%q, %d) = %q, want %q", tt.text, tt.bytes, got, tt.want)
 		}
 	}
+	for _, tt := range []struct {
+		text  string
+		bytes int
+		want  string
+	}{
+		{"abc", 3, "abc"}, {"abcd", 3, "…"}, {"abcde", 4, "a…"}, {"aébcd", 5, "a…"}, {"aébcd", 6, "aébcd"},
+		{"\x80\x80\x80\x80\x80", 4, "…"}, // no rune begins in it
+	} {
+		if got := excerpt.Within(tt.text, tt.bytes); got != tt.want {
+			t.Errorf("Within(%q, %d) = %q, want %q", tt.text, tt.bytes, got, tt.want)
+		}
+	}
 	for text, want := range map[string]string{"": "", "éßü": "éßü", "éßüx": "éß…"} {
 		if got := excerpt.Runes(text, 3); got != want {
 			t.Errorf("Runes(%q, 3) = %q, want %q", text, got, want)
