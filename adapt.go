@@ -160,12 +160,14 @@ func (h handled) Report(err error) {
 }
 
 // Fail implements Failer.
-func (h handled) Fail(err error) {
+func (h handled) Fail(err error) { h.Handling.Fail(failureText(err)) }
+
+// failureText returns the text of the error that a Fail is given, which may be nil.
+func failureText(err error) string {
 	if err == nil {
-		h.Handling.Fail("failed")
-		return
+		return "failed"
 	}
-	h.Handling.Fail(textOf(err))
+	return textOf(err)
 }
 
 // checking is the Validity of the claim of a check. An instance that answers a check need not have the resource.

@@ -266,11 +266,7 @@ func (m *Manager) Reannounce() (int, error) {
 // what a handler has begun. ErrNotHeld says that nothing is handled under that token now, so that the report comes too
 // late or too early; ErrStopped that the manager has ended.
 func (m *Manager) Fail(id string, token int64, err error) error {
-	text := "failed"
-	if err != nil {
-		text = textOf(err)
-	}
-	if err := m.member.Fail(id, token, text); err != nil {
+	if err := m.member.Fail(id, token, failureText(err)); err != nil {
 		return fmt.Errorf("fail resource %q under token %d: %w", id, token, m.orStopped(err))
 	}
 	return nil

@@ -123,7 +123,8 @@ func shardsOf(ranges string) (shards []int, ok bool) {
 	return shards, true
 }
 
-// shardNumber reads a number as encodeDecline writes it.
+// shardNumber reads the number of a shard. It accepts only one spelling of each number: if a shard occurred in two
+// spellings, chance would decide which one counts, and members would disagree.
 func shardNumber(text string) (int, bool) {
 	n, err := strconv.Atoi(text)
 	return n, err == nil && n >= 0 && n < keys.MaxShards && strconv.Itoa(n) == text

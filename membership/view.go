@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -123,8 +122,7 @@ func drainedSince(value []byte) time.Time {
 	return since.UTC()
 }
 
-// decodePlacement reads {"shard":"member", …}. It accepts only one spelling of each number: if a shard occurred in
-// two spellings, chance would decide which one counts, and members would disagree.
+// decodePlacement reads {"shard":"member", …}.
 func decodePlacement(value []byte) (map[int]string, bool) {
 	var byName map[string]string
 	if json.Unmarshal(value, &byName) != nil {
@@ -132,8 +130,8 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 	}
 	placement := make(map[int]string, len(byName))
 	for name, member := range byName {
-		n, err := strconv.Atoi(name)
-		if err != nil || n < 0 || n >= keys.MaxShards || strconv.Itoa(n) != name {
+		n, ok := shardNumber(name)
+		if !ok {
 			return nil, false
 		}
 		placement[n] = member
@@ -148,7 +146,7 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 func (v *View) weigh() {
 	all, undrained := 0, 0
 	for id, m := range v.Members {
-		if m.takes() {
+		if m.HasJoined() {
 			all++
 			if !v.Ordered(id) {
 				undrained++
@@ -160,8 +158,9 @@ func (v *View) weigh() {
 	v.unreadyIgnored = ready < of && float64(ready)/float64(of) < v.minReady()
 }
 
-// takes says whether a member takes shards, as far as its own state is concerned, or will when it is ready again.
-func (m Member) takes() bool { return m.State == Active || m.State == Unready }
+// HasJoined says whether a member has joined and does not leave: it takes shards, as far as its own state is concerned,
+// or will when it is ready again.
+func (m Member) HasJoined() bool { return m.State == Active || m.State == Unready }
 
 // minReady returns the greatest share that an unready member's key names. All members name the same one, unless their
 // configs differ; the greatest one leaves nobody overloaded.
@@ -182,7 +181,7 @@ func (v *View) minReady() float64 {
 // (or drained in vain, because every one of them is).
 func (v *View) Readiness() (ready, of int) {
 	for id, m := range v.Members {
-		if !m.takes() || v.Ordered(id) && !v.ignored {
+		if !m.HasJoined() || v.Ordered(id) && !v.ignored {
 			continue
 		}
 		of++
@@ -222,7 +221,7 @@ func (v *View) Eligible(id string) bool {
 // Alone says whether no other member owns shards now, or could own some once it is active, ready or undrained.
 func (v *View) Alone(member string) bool {
 	for id, m := range v.Members {
-		if id != member && (m.takes() || m.State == Joining) {
+		if id != member && (m.HasJoined() || m.State == Joining) {
 			return false
 		}
 	}
@@ -314,7 +313,7 @@ func (v *View) HasItsSlots(id string) bool {
 func (v *View) StateOf(id string) State {
 	m := v.Members[id]
 	switch {
-	case m.takes() && v.Ordered(id) && !v.ignored:
+	case m.HasJoined() && v.Ordered(id) && !v.ignored:
 		return Draining
 	case m.State == Unready && v.unreadyIgnored:
 		return Active
@@ -326,7 +325,7 @@ func (v *View) StateOf(id string) State {
 // leave the coordinator's office to it: a source can be asked whether or not the handler can work.
 func (v *View) SourceWanted(id string) bool {
 	for other, m := range v.Members {
-		if other != id && m.Source && m.takes() {
+		if other != id && m.Source && m.HasJoined() {
 			return true
 		}
 	}

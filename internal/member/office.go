@@ -117,11 +117,11 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	if p.vacant == 0 {
 		p.vacant = now
 	}
-	state := v.Members[p.id].State
+	me := v.Members[p.id]
 	switch {
-	case yield, state != membership.Active && state != membership.Unready, p.rest.left(now, p.source.Hangs()) > 0:
+	case yield, !me.HasJoined(), p.rest.left(now, p.source.Hangs()) > 0:
 		return true
-	case state == membership.Unready && now-p.vacant < readyFirst && p.readyOther(v):
+	case me.State == membership.Unready && now-p.vacant < readyFirst && p.readyOther(v):
 		return false // look again soon
 	}
 	won, err := p.registrar.StandForCoordinator(ctx, *reg)

@@ -103,7 +103,7 @@ func (p *place) heed(ctx context.Context) int {
 		p.warn(ctx, "cannot tell the other members whether this one is ready", err)
 		return failed
 	}
-	if state := v.Members[p.id].State; !p.begun && (state == membership.Active || state == membership.Unready) {
+	if !p.begun && v.Members[p.id].HasJoined() {
 		p.begun = true
 		close(p.first)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -35,21 +36,15 @@ func (m *Member) serviceRestarted() {
 // Fail says that what the handler began for a resource no longer works. The error is ErrNotHeld if the resource is not
 // handled under that token, or the member has ended.
 func (m *Member) Fail(id string, token int64, text string) error {
-	return m.report(id, token, func(h handling) { h.Fail(text) })
+	return m.report(id, token, func(h *calls.Handling) { h.Fail(text) })
 }
 
 // Report takes a report on a resource that is handled. The error is that of Fail.
 func (m *Member) Report(id string, token int64, failed bool, text string) error {
-	return m.report(id, token, func(h handling) { h.Report(failed, text) })
+	return m.report(id, token, func(h *calls.Handling) { h.Report(failed, text) })
 }
 
-// handling takes reports. *calls.Handling implements it.
-type handling interface {
-	Fail(text string)
-	Report(failed bool, text string)
-}
-
-func (m *Member) report(id string, token int64, tell func(handling)) error {
+func (m *Member) report(id string, token int64, tell func(*calls.Handling)) error {
 	number := shard.Of(id, m.app.Shards)
 	err := ErrNotHeld
 	m.loop.ask(func(time.Duration) {

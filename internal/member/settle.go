@@ -72,7 +72,7 @@ func others(v *membership.View, id string) (joining map[string]int64, active boo
 		case other == id:
 		case m.State == membership.Joining:
 			joining[other] = m.CreateRevision
-		case m.State == membership.Active, m.State == membership.Unready:
+		case m.HasJoined():
 			active = true
 		}
 	}

@@ -79,7 +79,7 @@ func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
 			return []int{}, "", nil
 		case m.State == membership.Unready && !view.UnreadyIgnored():
 			return nil, "it is not ready: " + reasonOf(m), nil
-		case m.State != membership.Active && m.State != membership.Unready:
+		case !m.HasJoined():
 			return nil, fmt.Sprintf("it is %s", m.State), nil
 		}
 		mine := []int{}
