@@ -27,8 +27,8 @@ func (m *Member) Live(ctx context.Context) error { return m.loop.probe(ctx) }
 // instance of its service answers has noticed that too, and knows better who had what.
 func (m *Member) serviceRestarted() {
 	m.loop.post(func(now time.Duration) {
-		if calls := m.executor.calls; !calls.KnowsInstances() {
-			calls.Reannounce(now)
+		if !m.executor.calls.KnowsInstances() {
+			m.executor.calls.Reannounce(now)
 		}
 	})
 }
