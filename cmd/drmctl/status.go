@@ -168,6 +168,11 @@ func drainWords(o drm.DrainInfo) string {
 }
 
 func showStatus(c *cli.Context, s drm.Status) error {
+	return show(c, statusJSONOf(s), func(w io.Writer) { statusRows(w, s) })
+}
+
+// statusJSONOf makes the JSON of a status.
+func statusJSONOf(s drm.Status) statusJSON {
 	orders := make([]drainJSON, 0, len(s.Drains))
 	for _, o := range s.Drains {
 		orders = append(orders, drainJSON{o.Member, utc(o.Since), o.Live})
@@ -190,51 +195,54 @@ func showStatus(c *cli.Context, s drm.Status) error {
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
 	}
-	return show(c, object, func(w io.Writer) {
-		row(w, "app", s.App)
-		if nobody(s) {
-			row(w, "members", "0 (nobody: nothing is handled)")
-		} else {
-			row(w, "members", s.Members)
-		}
-		row(w, "coordinator", s.Coordinator)
-		row(w, "resources", s.Resources)
-		row(w, "active", s.Active)
-		row(w, "failed", s.Failed)
-		if s.WaitingForBudget > 0 {
-			row(w, "waiting for budget", s.WaitingForBudget)
-		}
-		row(w, "unassigned", s.Unassigned)
-		if s.NoRoom > 0 {
-			row(w, "unassigned for lack of room", s.NoRoom)
-		}
-		row(w, "misplaced", s.Misplaced)
-		row(w, "source resources", s.Source.Resources)
-		row(w, "source last success", s.Source.LastSuccess)
-		row(w, "source last attempt", s.Source.LastAttempt)
-		row(w, "source last change", lastChange(s.Source.LastChange))
-		row(w, "source error", s.Source.Error)
-		if !s.Source.NotBefore.IsZero() {
-			row(w, "source not asked before", s.Source.NotBefore)
-		}
-		if s.Source.Held > 0 {
-			row(w, "source removals held", held(s.Source))
-		}
-		if s.Source.Bad > 0 {
-			row(w, "source bad items", firstBad(s.Source))
-		}
-		if s.Source.TooLarge > 0 {
-			row(w, "source too large", s.Source.TooLarge)
-		}
-		if s.Corrupt > 0 {
-			row(w, "corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
-		}
-		for _, o := range s.Drains {
-			row(w, "drained", drainWords(o))
-		}
-		for _, u := range s.Unready {
-			row(w, "unready", unreadyWords(u))
-		}
-		row(w, "revision", s.Revision)
-	})
+	return object
+}
+
+// statusRows writes the rows of the table.
+func statusRows(w io.Writer, s drm.Status) {
+	row(w, "app", s.App)
+	if nobody(s) {
+		row(w, "members", "0 (nobody: nothing is handled)")
+	} else {
+		row(w, "members", s.Members)
+	}
+	row(w, "coordinator", s.Coordinator)
+	row(w, "resources", s.Resources)
+	row(w, "active", s.Active)
+	row(w, "failed", s.Failed)
+	if s.WaitingForBudget > 0 {
+		row(w, "waiting for budget", s.WaitingForBudget)
+	}
+	row(w, "unassigned", s.Unassigned)
+	if s.NoRoom > 0 {
+		row(w, "unassigned for lack of room", s.NoRoom)
+	}
+	row(w, "misplaced", s.Misplaced)
+	row(w, "source resources", s.Source.Resources)
+	row(w, "source last success", s.Source.LastSuccess)
+	row(w, "source last attempt", s.Source.LastAttempt)
+	row(w, "source last change", lastChange(s.Source.LastChange))
+	row(w, "source error", s.Source.Error)
+	if !s.Source.NotBefore.IsZero() {
+		row(w, "source not asked before", s.Source.NotBefore)
+	}
+	if s.Source.Held > 0 {
+		row(w, "source removals held", held(s.Source))
+	}
+	if s.Source.Bad > 0 {
+		row(w, "source bad items", firstBad(s.Source))
+	}
+	if s.Source.TooLarge > 0 {
+		row(w, "source too large", s.Source.TooLarge)
+	}
+	if s.Corrupt > 0 {
+		row(w, "corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
+	}
+	for _, o := range s.Drains {
+		row(w, "drained", drainWords(o))
+	}
+	for _, u := range s.Unready {
+		row(w, "unready", unreadyWords(u))
+	}
+	row(w, "revision", s.Revision)
 }
