@@ -60,7 +60,8 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 		return Move{}, false
 	}
 	return Move{
-		Member: to, From: from, Why: excerpt.Within(why, maxWhy), Since: now.UTC(), Tried: tried, ModRevision: before.ModRevision,
+		Member: to, From: from, Why: excerpt.Within(why, maxWhy), Since: now.UTC(), Tried: tried,
+		ModRevision: before.ModRevision,
 	}, true
 }
 

@@ -30,8 +30,8 @@ func Clip(text string, bytes int) string {
 	return strings.ToValidUTF8(text[:bytes], "") + Mark
 }
 
-// Within returns a text of at most that many bytes unchanged. Of a longer text it returns the beginning, cut between two
-// runes, followed by Mark: as many bytes together, or a few less.
+// Within returns a text of at most that many bytes unchanged. Of a longer text it returns the beginning, cut between
+// two runes, followed by Mark: as many bytes together, or a few less.
 func Within(text string, bytes int) string {
 	if len(text) <= bytes {
 		return text

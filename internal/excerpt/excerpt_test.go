@@ -37,7 +37,11 @@ func TestATextIsCutBetweenTwoRunes(t *testing.T) {
 		bytes int
 		want  string
 	}{
-		{"abc", 3, "abc"}, {"abcd", 3, "…"}, {"abcde", 4, "a…"}, {"aébcd", 5, "a…"}, {"aébcd", 6, "aébcd"},
+		{"abc", 3, "abc"},
+		{"abcd", 3, "…"},
+		{"abcde", 4, "a…"},
+		{"aébcd", 5, "a…"},
+		{"aébcd", 6, "aébcd"},
 		{"\x80\x80\x80\x80\x80", 4, "…"}, // no rune begins in it
 	} {
 		if got := excerpt.Within(tt.text, tt.bytes); got != tt.want {
