@@ -14,6 +14,9 @@ import (
 // Forever is for those durations of Config that may have no limit.
 const Forever = time.Duration(math.MaxInt64)
 
+// NeverQuarantine is the Config.QuarantineAfter that lets a member quarantine nothing, and suspect nothing.
+const NeverQuarantine = math.MaxInt
+
 // Defaults of Config.
 const (
 	DefaultPrefix           = "/drm"
@@ -26,6 +29,8 @@ const (
 	DefaultConcurrency      = 64
 	DefaultHandleBackoff    = time.Second
 	DefaultHandleBackoffMax = time.Minute
+	DefaultQuarantineAfter  = 3
+	DefaultQuarantineWindow = time.Hour
 	DefaultFetchTimeout     = 30 * time.Second
 	DefaultFetchRetryBudget = time.Minute
 	DefaultRemovalShare     = 0.2
@@ -202,6 +207,16 @@ type Config struct {
 	// HandleAttempts is how many times in a row Handle may fail before the resource is left in state failed, claimed
 	// but not handled, until its data change or it moves. Default 0: without end.
 	HandleAttempts int
+	// QuarantineAfter is how many members may die of a resource before it is quarantined: left alone, in the state
+	// quarantined, until somebody frees it (Client.Retry) or its data change. A resource is suspected of a death if its
+	// Handle or Update ran when the member's process died, or had returned less than 10 s before. From the second
+	// suspicion on it is handled alone, with nothing else that begins beside it in its member, and one at a time in the
+	// whole group. Raised, more members die of such a resource; lowered, a resource that was merely there when members
+	// died for another reason is quarantined sooner. Default 3; 1 to 100, or NeverQuarantine.
+	QuarantineAfter int
+	// QuarantineWindow is how long such a suspicion counts; a quarantine does not end by itself. Raised, members that
+	// die rarely of a resource count too. Default 1 h; 1 s to 24 h.
+	QuarantineWindow time.Duration
 	// HandleBackoff is the pause after the first failure of a resource; it doubles with each further failure, up to
 	// HandleBackoffMax, with jitter. Default 1 s; 1 ms to 24 h.
 	HandleBackoff time.Duration

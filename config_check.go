@@ -97,6 +97,7 @@ func (c *Config) checkNumbers() error {
 		{"TerminateConcurrency", &c.TerminateConcurrency, DefaultConcurrency, 1, 100_000, false},
 		{"HandleAttempts", &c.HandleAttempts, 0, 1, 65_535, true},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
+		{"QuarantineAfter", &c.QuarantineAfter, DefaultQuarantineAfter, 1, 100, false},
 	} {
 		if *f.value == 0 {
 			*f.value = f.fallback
@@ -105,7 +106,14 @@ func (c *Config) checkNumbers() error {
 			}
 		}
 		if *f.value < f.least || *f.value > f.most {
-			return &InputError{f.name, strconv.Itoa(*f.value), fmt.Sprintf("%d to %d", f.least, f.most)}
+			want := fmt.Sprintf("%d to %d", f.least, f.most)
+			if f.value == &c.QuarantineAfter {
+				if *f.value == NeverQuarantine {
+					continue
+				}
+				want += ", or NeverQuarantine"
+			}
+			return &InputError{f.name, strconv.Itoa(*f.value), want}
 		}
 	}
 	return nil
@@ -120,6 +128,7 @@ func (c *Config) checkDurations() error {
 		{"HandleTimeout", &c.HandleTimeout, DefaultHandleTimeout, leastDuration, mostDuration, true},
 		{"TerminateTimeout", &c.TerminateTimeout, DefaultTerminateTimeout, leastDuration, mostDuration, false},
 		{"HandleBackoff", &c.HandleBackoff, DefaultHandleBackoff, leastDuration, mostDuration, false},
+		{"QuarantineWindow", &c.QuarantineWindow, DefaultQuarantineWindow, time.Second, mostDuration, false},
 		{"RemovalDelay", &c.RemovalDelay, DefaultRemovalDelay, leastDuration, mostDuration, false},
 		{"SettleDelay", &c.SettleDelay, DefaultSettleDelay, leastDuration, time.Hour, false},
 		{"JoinDelay", &c.JoinDelay, DefaultJoinDelay, leastDuration, time.Minute, false},

@@ -99,12 +99,21 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Handler:       func(id string) calls.Handler { return userHandler{c.Handler, c.App, id} },
 		HandleTimeout: c.HandleTimeout, TerminateTimeout: c.TerminateTimeout, StopTimeout: c.StopTimeout,
 		Handles: c.HandleConcurrency, Terminates: c.TerminateConcurrency, HandleAttempts: c.HandleAttempts,
+		QuarantineAfter: c.quarantineAfter(), QuarantineWindow: c.QuarantineWindow,
 		Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
 		Instance:            instanceOf(c.Handler),
 		CanUpdate:           isUpdater(c.Handler), FinishCalls: finishesCalls(c.Handler),
 		Source: m.sourceOptions(), Log: log, InUse: idInUse, Close: closed,
 	}
+}
+
+// quarantineAfter is QuarantineAfter with 0 for NeverQuarantine.
+func (c *Config) quarantineAfter() int {
+	if c.QuarantineAfter == NeverQuarantine {
+		return 0
+	}
+	return c.QuarantineAfter
 }
 
 // sourceOptions is the part of the Config that is about the source.

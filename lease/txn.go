@@ -44,7 +44,7 @@ func writeOf(r *Result) txn.Write {
 	op := &r.Op
 	return txn.Write{
 		Key: op.Key, Delete: op.Delete, Lease: int64(op.Lease),
-		Any: op.Any, Expect: op.Expect, Vacant: op.Vacant, Group: op.Group,
+		Any: op.Any, Expect: op.Expect, Mod: op.Modified, Vacant: op.Vacant, Group: op.Group,
 	}
 }
 
@@ -96,5 +96,5 @@ func foundOf(kv *mvccpb.KeyValue) Found {
 	if kv == nil {
 		return Found{}
 	}
-	return Found{CreateRevision: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease), Value: kv.Value}
+	return Found{CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: clientv3.LeaseID(kv.Lease), Value: kv.Value}
 }

@@ -23,6 +23,8 @@ const (
 	flagAddress           = "address"
 	flagHandleConcurrency = "handle-concurrency"
 	flagHandleAttempts    = "handle-attempts"
+	flagQuarantineAfter   = "quarantine-after"
+	flagQuarantineWindow  = "quarantine-window"
 	flagTerminatePolicy   = "terminate-policy"
 	flagOutagePolicy      = "outage-policy"
 	flagStopTimeout       = "stop-timeout"

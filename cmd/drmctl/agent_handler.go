@@ -77,6 +77,15 @@ func handlerFlags() []cli.Flag {
 			Name: flagHandleAttempts, EnvVars: agentEnv(flagHandleAttempts),
 			Usage: "how often in a row a resource may fail before it is left alone; 0: without end",
 		},
+		&cli.IntFlag{
+			Name: flagQuarantineAfter, EnvVars: agentEnv(flagQuarantineAfter), Value: drm.DefaultQuarantineAfter,
+			Usage: "how many members may die of a resource before it is quarantined, which drmctl retry ends: " +
+				"1 to 100; 0: none is",
+		},
+		&cli.DurationFlag{
+			Name: flagQuarantineWindow, EnvVars: agentEnv(flagQuarantineWindow), Value: drm.DefaultQuarantineWindow,
+			Usage: "how long a resource is suspected of the death of a member: 1s to 24h",
+		},
 		&cli.StringFlag{
 			Name: flagOutagePolicy, EnvVars: agentEnv(flagOutagePolicy), Value: policyStop,
 			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before " +
@@ -98,6 +107,8 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 		inRange(c, flagHandlerGrace, time.Millisecond, 24*time.Hour),
 		numberInRange(c, flagHandleConcurrency, 1, 100_000),
 		numberInRange(c, flagHandleAttempts, 0, math.MaxInt),
+		numberInRange(c, flagQuarantineAfter, 0, 100),
+		inRange(c, flagQuarantineWindow, time.Second, 24*time.Hour),
 	)
 	if err != nil {
 		return nil, err
@@ -107,6 +118,10 @@ func handlerConfig(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	cfg.HandleConcurrency = c.Int(flagHandleConcurrency)
 	cfg.TerminateConcurrency = cfg.HandleConcurrency
 	cfg.HandleAttempts = c.Int(flagHandleAttempts)
+	if cfg.QuarantineAfter = c.Int(flagQuarantineAfter); cfg.QuarantineAfter == 0 {
+		cfg.QuarantineAfter = drm.NeverQuarantine
+	}
+	cfg.QuarantineWindow = c.Duration(flagQuarantineWindow)
 	err = either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage)
 	if err != nil {
 		return nil, err

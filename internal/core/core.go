@@ -11,10 +11,11 @@ type Core struct {
 	fill   *leaseState // the lease that new claims go to
 	asked  bool        // NeedLease is unanswered
 
-	urgent, terminates, handles, claims queue
-	states                              stateQueue
-	timers                              timers
-	out, spare                          []Action
+	urgent, terminates, handles, claims        queue
+	fresh, listed, suspects, isolate, isolated queue
+	states                                     stateQueue
+	timers                                     timers
+	out, spare                                 []Action
 
 	paused   bool // claims are paused: nothing new is claimed
 	alone    bool // no other member could take over what this one releases
@@ -27,6 +28,13 @@ type Core struct {
 	pace     pace                 // how many resources may be on their way to their next owners
 	relapses map[*resource]uint16 // of what broke (Broke): how often it did so in a row, without a long time in between
 	notes    map[*resource]string // for each call in progress that takes long: what its claim's key must say of it
+
+	trails    trails
+	touched   []*trail // those that may have to be written
+	unjudged  []*shard // those about whose accusers something has changed
+	probation probation
+	isolation isolation
+	woken     time.Duration // when the timer fires that was set by wake
 }
 
 // counts are brought up to date with every change, so that no decision has to go through all resources.
@@ -47,6 +55,8 @@ func New(cfg Config) *Core {
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
+		fresh: queue{id: freshQueue}, listed: queue{id: listedQueue}, suspects: queue{id: suspectQueue},
+		isolate: queue{id: isolateQueue}, isolated: queue{id: isolatedQueue},
 		notes: map[*resource]string{},
 	}
 }
@@ -86,9 +96,13 @@ func (c *Core) Tick(now time.Duration) {
 		case !ok:
 			return
 		case due.sh != nil:
+			c.judgeLater(due.sh)
 			c.unwatchIfDone(due.sh)
+		case due.t != nil:
+			c.trailDue(due.t)
 		case due.l != nil:
 			c.giveBack(due.l)
+		case due.r == nil: // pump looks what is due
 		default:
 			c.reconcile(due.r)
 		}
@@ -120,6 +134,9 @@ func (c *Core) SetOwned(now time.Duration, owned []bool) {
 			c.emit(Action{Kind: Watch, Shard: n})
 		}
 		sh.owned = mine
+		if len(sh.accusers)+len(sh.quarantines) > 0 {
+			c.judgeLater(sh)
+		}
 		c.reconcileShard(sh)
 	}
 }
@@ -162,10 +179,10 @@ func (c *Core) Stop(now time.Duration) {
 	}
 }
 
-// Idle reports whether this member has no claim, nothing in progress, and no Terminate to call. After Stop it stays so,
-// except that a claim whose answer was lost may still appear: it is released then, or goes with its lease. Calls that
-// were given up do not count, since waiting for them is of no use.
-func (c *Core) Idle() bool { return c.counts.engaged == 0 }
+// Idle reports whether this member has no claim, no trail, nothing in progress, and no Terminate to call. After Stop it
+// stays so, except that a claim whose answer was lost may still appear: it is released then, or goes with its lease.
+// Calls that were given up do not count, since waiting for them is of no use.
+func (c *Core) Idle() bool { return c.counts.engaged == 0 && c.trails.open == 0 }
 
 // Hasten ends the wait of Config.FinishCalls for the outcomes of Handle and Update, because Terminate needs the rest of
 // the member's time. It is called after Stop.
@@ -237,6 +254,9 @@ func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
 func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
 	if r := c.find(now, number, id); r != nil {
 		r.seen.wanted = false
+		if len(r.sh.accusers)+len(r.sh.quarantines) > 0 {
+			c.judgeLater(r.sh)
+		}
 		c.reconcile(r)
 	}
 }
@@ -261,6 +281,9 @@ func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision i
 // putEntry takes over an entry of the catalogue.
 func (c *Core) putEntry(r *resource, e Entry) {
 	if r.seen.takeEntry(e, r.sh.gen) {
+		if r.sh.quarantines[r.id] != nil {
+			c.judgeLater(r.sh)
+		}
 		r.handling.retryHandleAtOnce() // what failed with the old data may work with the new
 		delete(c.relapses, r)
 	}
@@ -292,7 +315,7 @@ func (c *Core) reconcileShard(sh *shard) {
 
 // unwatchIfDone stops following a shard that this member does not own and in which it has nothing any more.
 func (c *Core) unwatchIfDone(sh *shard) {
-	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearSummaries(sh) {
+	if sh.owned || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearTrails(sh) || !c.clearSummaries(sh) {
 		return
 	}
 	for _, r := range sh.list {

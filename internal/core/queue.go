@@ -12,8 +12,13 @@ const (
 	noQueue        queueID = iota
 	urgentQueue            // Terminate of resources that must end now, since another member may handle them soon
 	terminateQueue         // Terminate of resources that are given away in order
-	handleQueue            // Handle and Update
+	handleQueue            // Handle and Update that may begin
 	claimQueue             // claims
+	freshQueue             // Handle and Update that wait until the trail is to list them
+	listedQueue            // Handle and Update that wait for the answer to the write of their trail
+	suspectQueue           // Handle of what is accused of one death
+	isolateQueue           // Handle of what is accused of more, and waits until it can be isolated
+	isolatedQueue          // Handle of what is isolated now
 )
 
 // fifo is a list of resources that come out in the order in which they came in.
@@ -118,12 +123,13 @@ func (q *stateQueue) pop() *resource {
 // times, since it does no harm to look once too often.
 type timers struct{ h timerHeap }
 
-// timer is one such moment. One of r, sh and l is not nil.
+// timer is one such moment. At most one of r, sh, l and t is not nil; if none is, Tick only wakes the core up.
 type timer struct {
 	at time.Duration
 	r  *resource
 	sh *shard
 	l  *leaseState
+	t  *trail
 }
 
 func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at: at, r: r}) }
@@ -137,6 +143,10 @@ func (t *timers) next() (at time.Duration, ok bool) {
 	}
 	return t.h[0].at, true
 }
+
+func (t *timers) addTrail(of *trail, at time.Duration) { heap.Push(&t.h, timer{at: at, t: of}) }
+
+func (t *timers) addWake(at time.Duration) { heap.Push(&t.h, timer{at: at}) }
 
 func (t *timers) addLease(l *leaseState, at time.Duration) { heap.Push(&t.h, timer{at: at, l: l}) }
 

@@ -25,6 +25,7 @@ type bundle struct {
 	certainAt time.Duration // from then on, no such summary can appear any more
 	after     time.Duration // no summary is written or deleted before this time
 	armed     time.Duration // when the timer fires that was set to delete the summary
+	trail     *trail        // nil if nothing in the bundle is young, running or about to begin
 }
 
 // deleting is what bundle.writing is while the summary is being deleted.
@@ -131,7 +132,7 @@ func (b *bundle) add(t tally, n int) {
 
 // prune forgets a bundle that is empty and whose lease has ended, or is fenced: the summary ends with the lease.
 func (c *Core) prune(sh *shard, b *bundle) {
-	if l := c.leases[b.lease]; b.claims > 0 || b.writing != 0 || l != nil && !l.fenced {
+	if l := c.leases[b.lease]; b.claims > 0 || b.writing != 0 || b.trail != nil || l != nil && !l.fenced {
 		return
 	}
 	if i := slices.Index(sh.bundles, b); i >= 0 {

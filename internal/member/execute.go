@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -33,9 +34,16 @@ type executor struct {
 	calls  *calls.Calls
 	claims *lease.Writer // of claims and releases
 	states *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
+	trails *lease.Writer // of trails and what follows from them; Handle waits for them, so that nothing may delay them
+
+	tasks   *tasks
+	kv      clientv3.KV
+	working context.Context // ends the requests of tasks
+	timeout time.Duration   // of each request
 
 	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
 	stateWrites []lease.Op // the same for states and summaries
+	trailWrites []lease.Op // the same for trails
 	tags        []opTag    // what is left of the piece that tagOf takes tags from
 	appGone     sync.Once  // logs the end of the app once
 }
@@ -46,7 +54,7 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 		return
 	}
 	e.stir(now)
-	writes, states := e.writes[:0], e.stateWrites[:0] // Submit copies them
+	writes, states, trails := e.writes[:0], e.stateWrites[:0], e.trailWrites[:0] // Submit copies them
 	epoch := e.epoch(now)
 	for _, a := range actions {
 		switch a.Kind {
@@ -68,6 +76,12 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			states = append(states, e.summary(a))
 		case core.DeleteSummary:
 			states = append(states, e.noSummary(a))
+		case core.WriteTrail, core.DeleteTrail, core.TakeAlone, core.FreeAlone, core.DeleteQuarantine:
+			trails = append(trails, e.trace(a, epoch))
+		case core.Exonerate:
+			trails = append(trails, e.exonerate(a)...)
+		case core.WriteQuarantine:
+			e.quarantine(a, epoch)
 		case core.Handle:
 			e.calls.Handle(now, a, e.leases.of(a.Lease))
 		case core.Update:
@@ -85,6 +99,10 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 	if len(states) > 0 {
 		e.states.Submit(states...)
 		e.stateWrites = emptied(states)
+	}
+	if len(trails) > 0 {
+		e.trails.Submit(trails...)
+		e.trailWrites = emptied(trails)
 	}
 }
 
@@ -134,6 +152,8 @@ var stateNames = [...]string{
 	core.StateClaimed: claims.Claimed,
 	core.StateActive:  claims.Active,
 	core.StateFailed:  claims.Failed,
+
+	core.StateQuarantined: claims.Quarantined,
 }
 
 func (e *executor) state(a core.Action, epoch time.Time) lease.Op {
@@ -184,7 +204,7 @@ func (e *executor) written(results []lease.Result) {
 func (e *executor) resultOf(r lease.Result) core.WriteResult {
 	res := core.WriteResult{
 		Applied: r.Applied, Revision: r.Revision,
-		FoundToken: r.Found.CreateRevision, FoundLease: int64(r.Found.Lease),
+		FoundToken: r.Found.CreateRevision, FoundLease: int64(r.Found.Lease), FoundMod: r.Found.ModRevision,
 	}
 	switch err := r.Err; {
 	case err == nil:

@@ -60,6 +60,8 @@ type Config struct {
 	HandleAttempts      int           // failures of Handle in a row until it is not tried again; 0: no limit
 	Backoff             time.Duration // the pause after the first failed Handle; it doubles with each further one
 	BackoffMax          time.Duration // the longest such pause
+	QuarantineAfter     int           // deaths of members until a resource is quarantined; 0: no resource ever is
+	QuarantineWindow    time.Duration // how long such a death counts
 	HoldUntilTerminated bool          // a claim stays until Terminate has succeeded
 	CanUpdate           bool          // the handler has an Update
 	FinishCalls         bool          // a call in progress is not cut off when its resource moves or the member stops

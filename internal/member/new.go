@@ -242,7 +242,9 @@ func (b *builder) assemble() {
 		shards: &shards{
 			ctx: m.working, hub: m.hub, layout: cfg.Layout, count: m.app.Shards, core: m.core, post: m.loop.post,
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
+			epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
 		},
+		tasks: &m.tasks, kv: m.hub.KV(), working: m.working, timeout: cfg.Request,
 		calls: b.calls(),
 	}
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
@@ -255,6 +257,8 @@ func (b *builder) assemble() {
 	}
 	m.executor.claims = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
 	m.executor.states = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
+	writing.MaxInFlight = min(2, writing.MaxInFlight) // so that what comes in a row goes in few transactions
+	m.executor.trails = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.traced)
 
 	place.core = m.core
 	place.figures = (&figures{
@@ -278,6 +282,7 @@ func (b *builder) rules() core.Config {
 		HoldUntilTerminated: cfg.HoldUntilTerminated, CanUpdate: cfg.CanUpdate, FinishCalls: cfg.FinishCalls,
 		KeysPerLease: 8192, LeaseIdle: time.Minute,
 		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
+		QuarantineAfter: cfg.QuarantineAfter, QuarantineWindow: cfg.QuarantineWindow, Young: b.o.Young,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }
