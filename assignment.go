@@ -23,6 +23,9 @@ const (
 	// StateFailed: a member has the claim, and the last Handle failed, or the handler has reported that what Handle
 	// began fails (Claim.Report). Assignment.Error says how.
 	StateFailed State = "failed"
+	// StateQuarantined: a member has the claim, and does not handle the resource, since members have died while they
+	// began with it (Config.QuarantineAfter). Assignment.Error says which. Client.Retry frees it.
+	StateQuarantined State = "quarantined"
 )
 
 // Assignment tells who handles a resource.
@@ -36,7 +39,7 @@ type Assignment struct {
 	// Since is when State was reached, by the clock of the member that has the claim; zero where there is no claim. A
 	// member writes the states of many resources at once: then it is the time of the last of them.
 	Since time.Time
-	// Error says why the resource is unassigned or has failed. While a call of the handler takes long, it says since
+	// Error says why the resource is unassigned, has failed or is quarantined. While a call of the handler takes long, it says since
 	// when the call runs, and what came of the call before. Else it is empty.
 	Error string
 }
@@ -169,6 +172,7 @@ type Status struct {
 	Failed      int
 	Unassigned  int
 	Misplaced   int // resources on which another member than the expected one has the claim
+	Quarantined int // resources that nobody handles, since members have died of them; Client.Retry frees them
 	Coordinator string
 	Drains      []DrainInfo // by member, also of members that are not there
 	Source      SourceStatus
@@ -180,7 +184,8 @@ func appStatusOf(app string, s picture.Status) Status {
 	return Status{
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
-		Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
+		Quarantined: s.Quarantined,
+		Source:      statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
 	}
 }
 

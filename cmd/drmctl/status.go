@@ -32,6 +32,7 @@ func statusCommand() *cli.Command {
 					note(c, "no member is live: nothing is handled")
 				}
 				noteDrains(c, s.Drains)
+				noteQuarantined(c, s.Quarantined)
 				return showStatus(c, s)
 			})
 		},
@@ -51,6 +52,7 @@ type statusJSON struct {
 	Source      sourceJSON  `json:"source"`
 	Revision    int64       `json:"revision"`
 	Drains      []drainJSON `json:"drains"`
+	Quarantined int         `json:"quarantined"`
 }
 
 type drainJSON struct {
@@ -160,7 +162,7 @@ func showStatus(c *cli.Context, s drm.Status) error {
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
-		Drains: orders,
+		Drains: orders, Quarantined: s.Quarantined,
 	}
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
@@ -178,6 +180,9 @@ func showStatus(c *cli.Context, s drm.Status) error {
 		row(w, "failed", s.Failed)
 		row(w, "unassigned", s.Unassigned)
 		row(w, "misplaced", s.Misplaced)
+		if s.Quarantined > 0 {
+			row(w, "quarantined", s.Quarantined)
+		}
 		row(w, "source resources", s.Source.Resources)
 		row(w, "source last success", s.Source.LastSuccess)
 		row(w, "source last attempt", s.Source.LastAttempt)

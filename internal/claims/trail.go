@@ -101,13 +101,19 @@ func DecodeQuarantine(value []byte) (Quarantine, error) {
 	return q, nil
 }
 
+// mostDeathsTold is how many deaths Text names.
+const mostDeathsTold = 5
+
 // Text says, for people, why a resource is quarantined.
 func (q Quarantine) Text() string {
-	text := fmt.Sprintf("quarantined: handling it was the end of %d members:", len(q.Deaths))
+	text := fmt.Sprintf("%d members died while they began with it; `drmctl retry` frees it:", len(q.Deaths))
 	if len(q.Deaths) == 1 {
-		text = "quarantined: handling it was the end of a member:"
+		text = "a member died while it began with it; `drmctl retry` frees it:"
 	}
 	for i, d := range q.Deaths {
+		if i == mostDeathsTold {
+			return fmt.Sprintf("%s, and %d more", text, len(q.Deaths)-i)
+		}
 		if i > 0 {
 			text += ","
 		}

@@ -59,7 +59,7 @@ func TestTheEvidenceNamesMembersTimesAndExits(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(again, q) {
 		t.Fatalf("got %+v, %v, want %+v", again, err, q)
 	}
-	want := "quarantined: handling it was the end of 2 members: ann at 2026-02-03T12:00:00Z, " +
+	want := "2 members died while they began with it; `drmctl retry` frees it: ann at 2026-02-03T12:00:00Z, " +
 		"bob at 2026-02-03T12:01:00Z (signal: killed)"
 	if got := q.Text(); got != want {
 		t.Errorf("got %q, want %q", got, want)

@@ -28,6 +28,8 @@ type Picture struct {
 	strays  []string // keys in another shard than that of their id; members ignore them
 	figures []string // the members whose figures never expire
 
+	quarantined map[string]bool // the resources of which there is a record of quarantine
+
 	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, cannot be decoded
 }
 
@@ -55,7 +57,8 @@ func newPicture(layout keys.Layout, view *membership.View) *Picture {
 	return &Picture{
 		layout: layout, view: view,
 		entries: map[string]catalogue.Entry{}, claims: map[string]claim{}, sums: map[claimGroup]claims.Summary{},
-		badEntries: map[string]bool{}, badClaims: map[string]bool{},
+		quarantined: map[string]bool{},
+		badEntries:  map[string]bool{}, badClaims: map[string]bool{},
 	}
 }
 
@@ -87,6 +90,12 @@ func (p *Picture) take(kv *mvccpb.KeyValue) {
 		var s claims.Summary
 		if s, err = claims.DecodeSummaryOf(key, kv); err == nil {
 			p.sums[claimGroup{key.Number, key.Lease}] = s
+		}
+	case keys.Trail:
+		_, err = claims.DecodeTrail(kv.Value)
+	case keys.Quarantine:
+		if _, err = claims.DecodeQuarantine(kv.Value); err == nil {
+			p.quarantined[key.ID] = true
 		}
 	default:
 		err = errForeign
@@ -175,6 +184,7 @@ type Status struct {
 	Failed      int
 	Unassigned  int
 	Misplaced   int // another member than the owner has the claim
+	Quarantined int // resources that are left alone, since members have died of them
 	Coordinator string
 	Drains      []Drain
 	Source      record.Source
@@ -203,6 +213,8 @@ func (p *Picture) Status() Status {
 			s.Active++
 		case claims.Failed:
 			s.Failed++
+		case claims.Quarantined:
+			s.Quarantined++
 		}
 		if a.Member != a.Expected {
 			s.Misplaced++
