@@ -31,6 +31,7 @@ type accuser struct {
 	at      time.Duration
 	ids     []string // sorted
 	cleared map[string]struct{}
+	former  []string // what it listed before, as far as judge has not looked at that yet
 
 	claims   int      // claims on the lease that etcd was seen to have in the shard
 	writing  bool     // an edit is on its way
@@ -92,6 +93,14 @@ func (c *Core) suspicion(r *resource) int {
 		}
 	}
 	return n
+}
+
+// Suspicion returns how many deaths a resource is accused of, for tests and the simulation.
+func (c *Core) Suspicion(number int, id string) int {
+	if r := c.find(c.now, number, id); r != nil {
+		return c.suspicion(r)
+	}
+	return 0
 }
 
 // accuserOf returns the trail of another member's lease; nil if none is known.
@@ -172,6 +181,7 @@ func (c *Core) takeTrail(sh *shard, k TrailKey) {
 	}
 	if k.ModRevision > a.mod {
 		said := k.Read()
+		a.former = append(a.former, a.ids...)
 		a.mod, a.member, a.at, a.ids = k.ModRevision, said.Member, min(said.At, c.now), slices.Clone(said.IDs)
 		slices.Sort(a.ids)
 		a.failures, a.after = 0, 0
@@ -235,9 +245,13 @@ func (c *Core) judge(sh *shard) {
 
 // reconsider takes the next step for everything that a trail lists.
 func (c *Core) reconsider(sh *shard, a *accuser) {
-	for _, id := range a.ids {
-		if r := sh.byID[id]; r != nil {
-			c.reconcile(r)
+	former := a.former
+	a.former = nil
+	for _, ids := range [][]string{a.ids, former} {
+		for _, id := range ids {
+			if r := sh.byID[id]; r != nil {
+				c.reconcile(r)
+			}
 		}
 	}
 }

@@ -41,6 +41,7 @@ type quarantine struct {
 	token   int64 // create revision; 0: it is on its way to etcd
 	digest  string
 	text    string
+	deaths  []Death       // what the record tells of, if this member has written it
 	writing bool          // a write of it, or its deletion, is on its way
 	after   time.Duration // it is not deleted before this time
 }
@@ -74,11 +75,11 @@ func (c *Core) tellQuarantine(r *resource) {
 
 // quarantine writes the record of a guilty resource.
 func (c *Core) quarantine(r *resource) {
-	q := &quarantine{digest: Digest(r.seen.data), writing: true}
+	q := &quarantine{digest: Digest(r.seen.data), deaths: c.deaths(r), writing: true}
 	r.sh.setQuarantine(r.id, q)
 	c.emit(Action{
 		Kind: WriteQuarantine, Shard: r.sh.number, ID: r.id, Lease: r.claim.lease, Token: r.claim.token,
-		Quarantine: &Quarantine{Digest: q.digest, Deaths: c.deaths(r)},
+		Quarantine: &Quarantine{Digest: q.digest, Deaths: q.deaths},
 	})
 }
 
@@ -111,7 +112,8 @@ func (c *Core) QuarantineDone(now time.Duration, number int, id, text string, re
 		delete(sh.quarantines, id)
 	case res.Applied:
 		q.token, q.text = res.Revision, text
-		c.explain(sh, id)
+		c.explain(q.deaths)
+		q.deaths = nil
 	case q.token == 0: // another record may be there, which the watch will show
 		delete(sh.quarantines, id)
 		if r != nil {
@@ -124,23 +126,19 @@ func (c *Core) QuarantineDone(now time.Duration, number int, id, text string, re
 	}
 }
 
-// explain ends all accusations by trails that accuse a resource which is quarantined now: that resource explains those
-// deaths.
-func (c *Core) explain(sh *shard, id string) {
-	for _, a := range sh.accusers {
-		if !a.accuses(id) {
-			continue
-		}
-		for _, other := range c.shards {
-			if other == nil {
+// explain ends all accusations of some deaths: the resource that is quarantined now explains them.
+func (c *Core) explain(deaths []Death) {
+	for _, d := range deaths {
+		for _, sh := range c.shards {
+			if sh == nil {
 				continue
 			}
-			if same := other.accuserOf(a.lease); same != nil {
-				same.clearAll()
-				c.judgeLater(other)
+			if a := sh.accuserOf(d.Lease); a != nil {
+				a.clearAll()
+				c.judgeLater(sh)
 			}
 		}
-		c.emit(Action{Kind: Exonerate, Lease: a.lease})
+		c.emit(Action{Kind: Exonerate, Lease: d.Lease})
 	}
 }
 

@@ -15,7 +15,7 @@ import (
 type bundle struct {
 	lease     int64
 	claims    int           // how many claims there are
-	pending   int           // of these: not active yet, or failed and the key does not say so yet
+	pending   int           // of these: not active yet, or not to be active and the key does not say so yet
 	ready     int           // of these: active, and neither a summary nor a state says so yet
 	within    time.Duration // the longest time from a claim until its resource became active
 	through   int64         // the revision in the summary that etcd has, as far as known; 0: etcd has none
@@ -109,7 +109,8 @@ func (r *resource) standing() (*bundle, tally) {
 	case r.told.state == StateActive && r.told.plain && r.told.unsaved:
 		return b, ready
 	case r.told.state == StateClaimed,
-		r.told.state == StateFailed && (r.told.unsaved || r.told.writing != 0 || r.told.uncertain):
+		(r.told.state == StateFailed || r.told.state == StateQuarantined) &&
+			(r.told.unsaved || r.told.writing != 0 || r.told.uncertain):
 		return b, pending
 	}
 	return b, neither

@@ -2,6 +2,7 @@ package core
 
 import (
 	"math"
+	"slices"
 	"time"
 )
 
@@ -32,7 +33,8 @@ func (c *Core) listSuspects(most int) {
 		if !c.stillWaits(r, suspectQueue) {
 			continue
 		}
-		if !c.list(r) {
+		again := r.counted.line == young // the trail lists it still
+		if !again && !c.list(r) {
 			c.suspects.push(r)
 			return
 		}
@@ -41,7 +43,11 @@ func (c *Core) listSuspects(most int) {
 			p.of = map[*resource]struct{}{}
 		}
 		p.of[r] = struct{}{}
-		r.queued = listedQueue
+		if again {
+			c.reconcile(r)
+		} else {
+			r.queued = listedQueue
+		}
 	}
 	if c.suspects.first() == nil {
 		p.size = 0
@@ -84,9 +90,12 @@ type isolation struct {
 	returned bool          // its Handle has returned
 }
 
-// patience is for how many times Config.Young a resource with its turn waits until others are not young; then nothing
-// else begins before it.
-const patience = 3
+// A resource with its turn waits until nothing else in the member is young. When it has waited for patience times
+// Config.Young, nothing else begins for calm times Config.Young; then it waits again.
+const (
+	patience = 3
+	calm     = 2
+)
 
 // holdsBack says whether nothing may begin but what is isolated.
 func (c *Core) holdsBack() bool {
@@ -152,21 +161,56 @@ func (c *Core) nextToIsolate() *resource {
 	return best
 }
 
-// isolateNow lets the trail list the resource that has its turn, once nothing else in the member is young, runs, or is
-// about to begin.
+// isolateNow lets the trail list the resource that has its turn, once no trail in etcd lists anything else of this
+// member.
 func (c *Core) isolateNow() {
 	i := &c.isolation
-	quiet := c.trails.last + (ticks+1)*c.tickLength()
-	switch {
-	case c.counts.handles > 0 || c.trails.ahead > 0 && !c.holdsBack():
-		if !c.holdsBack() {
-			c.wake(i.since + patience*c.cfg.Young)
+	if c.now-i.since >= (patience+calm)*c.cfg.Young {
+		i.since = c.now
+	}
+	if c.holdsBack() {
+		c.retract()
+	}
+	own := 0
+	if b := i.r.counted.bundle; b != nil && b.trail != nil && b.trail.isEmpty() { // the next write of it replaces all
+		own = 1
+	}
+	if c.trails.open > own {
+		wait := patience * c.cfg.Young
+		if c.holdsBack() {
+			wait += calm * c.cfg.Young
 		}
-	case c.now < quiet:
-		c.wake(quiet)
-	case c.list(i.r):
+		c.wake(i.since + wait)
+		return
+	}
+	if c.list(i.r) {
 		i.begun, i.returned = true, false
 		i.r.queued = listedQueue
+	}
+}
+
+// retract takes out of all trails what has not begun.
+func (c *Core) retract() {
+	if c.trails.ahead == 0 {
+		return
+	}
+	for _, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		for _, b := range sh.bundles {
+			if b.trail == nil {
+				continue
+			}
+			for _, r := range slices.Clone(b.trail.lines) {
+				if r.counted.line.isAhead() && b.trail != nil && b.trail.has(r) {
+					c.unlist(r, b.lease)
+					b.trail.stale = true
+					c.touch(b.trail)
+					c.reconcile(r)
+				}
+			}
+		}
 	}
 }
 

@@ -47,8 +47,6 @@ type trail struct {
 }
 
 const (
-	// AnyRevision is the Token of a DeleteTrail that compares nothing.
-	AnyRevision = -1
 	// trailBytes is how many bytes the ids of a trail may have: far less than etcd takes in a request. What does not
 	// fit waits until others are not young any more.
 	trailBytes = 256 << 10
@@ -161,12 +159,25 @@ func (c *Core) strike(t *trail, r *resource) {
 	t.dropped++
 }
 
-// age lets a resource that the trail lists become young, although nothing was begun with it: it does not begin now.
+// age notes that a resource which was to begin does not begin now. If etcd's trail lists it, it counts as young, and so
+// may still begin for a while.
 func (c *Core) age(r *resource) {
-	if r.counted.line.isAhead() {
+	switch r.counted.line {
+	case listed:
 		c.setLine(r, young)
-		c.leaveProbation(r)
+	case toList, listing:
+		t := c.trailOf(r)
+		t.stale = t.stale || r.counted.line == listing
+		c.strike(t, r)
+		if t.isEmpty() {
+			t.lines, t.dropped = nil, 0
+		}
+		c.touch(t)
+		c.leaveIsolation(r)
+	default:
+		return
 	}
+	c.leaveProbation(r)
 }
 
 // begins notes that Handle or Update begins.
@@ -186,8 +197,6 @@ func (c *Core) returned(r *resource) {
 	c.leaveProbation(r)
 	if c.isolation.r == r {
 		c.isolation.returned = true
-	} else {
-		c.trails.last = c.now
 	}
 }
 
@@ -203,7 +212,6 @@ func (c *Core) touch(t *trail) {
 type trails struct {
 	open   int           // how many there are
 	ahead  int           // how many resources they list that have not begun
-	last   time.Duration // when a Handle or Update returned last, except that of what is isolated
 	began  time.Duration // when the present period began in which calls that return are counted
 	now    int           // how many have returned in it
 	before int           // how many returned in the period before
@@ -324,14 +332,11 @@ func (c *Core) flush(t *trail) {
 	}
 }
 
-// deleteTrail deletes the key of a trail that is empty.
+// deleteTrail deletes the key of a trail that is empty. Where no key is known, the comparison finds out whether there is
+// one. (A deletion without a comparison, whose answer was lost, might be applied to a later trail.)
 func (c *Core) deleteTrail(t *trail) {
-	expect := t.mod
-	if expect == 0 {
-		expect = AnyRevision
-	}
 	t.writing, t.deletes, t.stale = true, true, false
-	c.emit(Action{Kind: DeleteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: expect})
+	c.emit(Action{Kind: DeleteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod})
 }
 
 // writeTrail writes a trail that lists something.

@@ -92,8 +92,8 @@ const (
 	// WriteTrail writes Trail as the trail of Shard and Lease, if the key's mod revision is Token; 0: if there is no
 	// such key. Answer with TrailDone. A Trail without a Member is one of this member's.
 	WriteTrail
-	// DeleteTrail deletes the trail of Shard and Lease, if the key's mod revision is Token; AnyRevision: whatever is
-	// there. Answer with TrailDone.
+	// DeleteTrail deletes the trail of Shard and Lease, if the key's mod revision is Token. Token 0 deletes nothing: the
+	// comparison finds out whether there is a trail. Answer with TrailDone.
 	DeleteTrail
 	// Exonerate deletes the trails of Lease in all shards that this member does not follow. There is no answer.
 	Exonerate

@@ -41,7 +41,6 @@ func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 		op.Value = claims.Trail{Member: member, At: epoch.Add(a.Trail.At), IDs: a.Trail.IDs}.Encode()
 	case core.DeleteTrail:
 		op.Key, op.Modified, op.Delete = e.layout.Trail(a.Shard, a.Lease), true, true
-		op.Any = a.Token == core.AnyRevision
 	case core.TakeAlone:
 		op.Key, op.Lease = e.layout.Alone(), clientv3.LeaseID(a.Lease)
 		op.Value = claims.Alone{Member: e.id, ID: a.ID}.Encode()

@@ -46,6 +46,12 @@ const (
 	Repeated                      // requests that a receiver got twice
 	Outdated                      // requests that a receiver refused, since it had seen newer ones
 	CutOff                        // requests whose answer nobody waited for, since the claim or the time had ended
+	Poisoned                      // processes that died of a poison resource
+	Quarantined                   // resources that were quarantined
+	Isolated                      // calls of Handle beside which nothing else began in the group
+	Edited                        // trails of dead members that were shortened
+	Broken                        // handlings that broke
+	Lapsed                        // handlings that were gone with the process of their service
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -55,7 +61,8 @@ var singleNames = [singles]string{
 	"conflicts", "fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early",
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
-	"requested", "belated", "repeated", "outdated", "cut off", "left running",
+	"requested", "belated", "repeated", "outdated", "cut off",
+	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "left running",
 }
 
 // request is a kind of request of members to etcd.
@@ -68,6 +75,7 @@ const (
 	saving
 	summing
 	unsumming
+	tracing
 	granting
 	renewing
 	revoking
@@ -76,7 +84,7 @@ const (
 )
 
 var requestNames = [requests]string{
-	"claim", "release", "probe", "state write", "summary", "summary's end", "grant", "keepalive", "revoke", "list",
+	"claim", "release", "probe", "state write", "summary", "summary's end", "trail", "grant", "keepalive", "revoke", "list",
 }
 
 // fate is what became of a request.

@@ -108,6 +108,7 @@ func (m *member) start() {
 		HoldUntilTerminated: w.plan.HoldUntilTerminated, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
 		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
+		QuarantineAfter: w.plan.QuarantineAfter, QuarantineWindow: time.Hour, Young: youth,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	})
 	m.core.PauseClaims(m.clock(), true) // a member claims nothing until it has joined
@@ -280,7 +281,13 @@ func (m *member) execute(a core.Action) {
 		m.keeper(a.Lease).revoke()
 	case core.Claim, core.Release, core.WriteState, core.WriteSummary, core.DeleteSummary:
 		m.executeWrite(a)
+	case core.WriteTrail, core.DeleteTrail, core.Exonerate, core.TakeAlone, core.FreeAlone, core.WriteQuarantine,
+		core.DeleteQuarantine:
+		m.executeTrace(a)
 	case core.Handle, core.Update, core.Terminate:
+		if a.Kind == core.Handle {
+			m.checkAlone(a)
+		}
 		m.call(resourceOf(a), a)
 	case core.Cancel:
 		m.cancel(resourceOf(a), a)

@@ -72,6 +72,9 @@ var simplifications = []func(*Plan) bool{
 		return was
 	},
 	func(p *Plan) bool { return lower(&p.HandleAttempts, 0) },
+	func(p *Plan) bool { return lower(&p.Flaky, 0) },
+	func(p *Plan) bool { return lower(&p.Poison, 0) },
+	func(p *Plan) bool { was := p.Poison == 0; return was && lower(&p.QuarantineAfter, 0) },
 	func(p *Plan) bool { return lower(&p.Resources, 1) },
 	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },
 	func(p *Plan) bool { return lower(&p.Shards, 1) },
