@@ -277,19 +277,22 @@ func (c *Core) clearInnocent(sh *shard, a *accuser) {
 	}
 }
 
-// survived clears a resource: this process has lived on after its Handle.
+// survived takes note that a resource is not young any more, and this process lives. If the resource is handled, it is
+// innocent. If its Handle has failed, nobody knows.
 func (c *Core) survived(r *resource) {
-	for _, a := range r.sh.accusers {
-		a.clear(r.id)
-	}
-	if len(r.sh.accusers) > 0 {
+	if len(r.sh.accusers)+len(r.sh.quarantines) > 0 && c.isHandled(r) {
+		for _, a := range r.sh.accusers {
+			a.clear(r.id)
+		}
 		c.judgeLater(r.sh)
 	}
 	c.leaveIsolation(r)
+	c.reconcile(r)
 }
 
 // edit tells etcd which accusations have ended. Each edit compares the mod revision of the trail that this member has
-// read, so that nothing newer is lost.
+// read, so that nothing newer is lost; and nothing is edited before the lease has ended, since a member that lives
+// relies on its trail.
 func (c *Core) edit(sh *shard) {
 	for _, a := range sh.accusers {
 		if a.claims > 0 || a.writing || len(a.cleared) == 0 {
@@ -304,7 +307,9 @@ func (c *Core) edit(sh *shard) {
 		case len(left) == len(a.ids): // etcd has been told
 			continue
 		case len(left) == 0:
-			c.emit(Action{Kind: DeleteTrail, Shard: sh.number, Lease: a.lease, Token: a.mod})
+			c.emit(Action{
+				Kind: DeleteTrail, Shard: sh.number, Lease: a.lease, Token: a.mod, Trail: &Trail{Member: a.member},
+			})
 		default:
 			c.emit(Action{
 				Kind: WriteTrail, Shard: sh.number, Lease: a.lease, Token: a.mod,

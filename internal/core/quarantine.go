@@ -117,7 +117,7 @@ func (c *Core) QuarantineDone(now time.Duration, number int, id, text string, re
 	case q.token == 0: // another record may be there, which the watch will show
 		delete(sh.quarantines, id)
 		if r != nil {
-			r.handling.handleAfter = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+			r.handling.handleAfter = now + c.backoff(1, c.cfg.Young/groupPause, c.cfg.Young/groupPause)
 		}
 	}
 	c.judgeLater(sh)
@@ -197,14 +197,16 @@ func (c *Core) QuarantineDeleted(now time.Duration, number int, id string, revis
 	}
 }
 
-// sweepQuarantines deletes the records of resources that have left the catalogue, or have other data now.
+// sweepQuarantines deletes the records of resources that have left the catalogue, or have other data now, or that this
+// member has handled for a while: it had begun before it heard of the record.
 func (c *Core) sweepQuarantines(sh *shard) {
 	for _, id := range slices.Sorted(maps.Keys(sh.quarantines)) {
 		q, r := sh.quarantines[id], sh.byID[id]
 		if q.token == 0 || q.writing || c.now < q.after {
 			continue
 		}
-		if r == nil || !r.seen.wanted || Digest(r.seen.data) != q.digest {
+		if r == nil || !r.seen.wanted || Digest(r.seen.data) != q.digest ||
+			r.counted.line == unlisted && c.isHandled(r) {
 			q.writing = true
 			c.emit(Action{Kind: DeleteQuarantine, Shard: sh.number, ID: id, Token: q.token})
 		}

@@ -34,6 +34,10 @@ func (c *Core) listSuspects(most int) {
 			continue
 		}
 		again := r.counted.line == young // the trail lists it still
+		if again && !c.isListed(r) {
+			c.strike(c.trailOf(r), r)
+			again = false
+		}
 		if !again && !c.list(r) {
 			c.suspects.push(r)
 			return
@@ -80,14 +84,18 @@ func (c *Core) leaveProbation(r *resource) {
 // isolation is what the core knows of the one resource that it handles alone, or wants to: nothing else in the member
 // is young or begins meanwhile, and no other member handles another one alone. So a death accuses only this one.
 type isolation struct {
-	r        *resource
-	lease    int64         // the lease of the key that only one member can have
-	token    int64         // the key's create revision; 0: this member does not have it
-	writing  bool          // the key's creation or deletion is on its way
-	after    time.Duration // no such write before this time
-	since    time.Duration // since when it has the key
-	begun    bool          // the trail lists r, or soon will
-	returned bool          // its Handle has returned
+	r       *resource
+	lease   int64         // the lease of the key that only one member can have
+	token   int64         // the key's create revision; 0: this member does not have it
+	writing bool          // the key's creation or deletion is on its way
+	after   time.Duration // no such write before this time
+
+	certainAt time.Duration
+	since     time.Duration // since when it has the key
+	unsure    bool          // the answer to a creation was lost: the key may be there, or still appear until certainAt
+	certain   bool          // the write on its way was sent after certainAt
+	begun     bool          // the trail lists r, or soon will
+	returned  bool          // its Handle has returned
 }
 
 // A resource with its turn waits until nothing else in the member is young. When it has waited for patience times
@@ -116,11 +124,11 @@ func (c *Core) pumpIsolation() {
 		i.r = c.nextToIsolate()
 	}
 	switch {
-	case i.writing || i.begun || i.r == nil && i.token == 0:
+	case i.writing || i.begun || i.r == nil && i.token == 0 && !i.unsure || c.stopping && i.token == 0:
 	case c.now < i.after:
 		c.wake(i.after)
-	case i.r == nil:
-		i.writing = true
+	case i.r == nil: // if the token is not known, the comparison finds out whether there is a key
+		i.writing, i.certain = true, c.now >= i.certainAt
 		c.emit(Action{Kind: FreeAlone, Lease: i.lease, Token: i.token})
 	case i.token == 0:
 		i.writing, i.lease = true, i.r.claim.lease
@@ -233,8 +241,15 @@ func (c *Core) AloneDone(now time.Duration, taken bool, res WriteResult) {
 	switch {
 	case failed:
 		i.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+		if taken && res.Unknown {
+			i.unsure, i.certainAt = true, now+c.cfg.UncertainFor
+		}
+	case !taken && !res.Applied && c.leases[res.FoundLease] != nil:
+		i.token, i.lease = res.FoundToken, res.FoundLease
+	case !taken && i.unsure && !i.certain: // it may still appear
+		i.token, i.after = 0, i.certainAt
 	case !taken: // it is gone, or is not this member's any more
-		i.token = 0
+		i.token, i.unsure = 0, false
 		i.after = now + c.backoff(1, c.cfg.Young/groupPause, c.cfg.Young/groupPause) // others wait for it too
 	case res.Applied:
 		i.token, i.since = res.Revision, now
@@ -251,15 +266,17 @@ func (c *Core) queueToBegin(r *resource, s step) *queue {
 		return &c.handles
 	}
 	begin := &c.handles
-	if s == doHandle {
-		_, onProbation := c.probation.of[r]
-		isolated := c.isolation.r == r && c.isolation.begun
-		switch n := c.suspicion(r); {
-		case isolated && !c.isolation.returned:
-			begin = &c.isolated
-		case isolated || n > 1:
+	switch isolated := c.isolation.r == r && c.isolation.begun; {
+	case isolated && !c.isolation.returned:
+		begin = &c.isolated
+	case isolated: // nothing begins until it has survived, not even it
+		return &c.isolate
+	case s == doHandle:
+		n := c.suspicion(r)
+		if n > 1 {
 			return &c.isolate
-		case n == 1 && !onProbation:
+		}
+		if _, onProbation := c.probation.of[r]; n == 1 && !onProbation {
 			return &c.suspects
 		}
 	}
@@ -268,9 +285,17 @@ func (c *Core) queueToBegin(r *resource, s step) *queue {
 		return &c.fresh
 	case toList, listing:
 		return &c.listed
+	case young:
+		if !c.isListed(r) {
+			return &c.fresh
+		}
+	default:
 	}
 	return begin
 }
+
+// isListed says whether etcd's trail is known to list a resource that is young.
+func (c *Core) isListed(r *resource) bool { return !c.trailOf(r).foreign }
 
 // enqueue lets a resource wait in a queue of queueToBegin.
 func (c *Core) enqueue(r *resource, q *queue) {
@@ -279,6 +304,9 @@ func (c *Core) enqueue(r *resource, q *queue) {
 		r.queued = listedQueue
 	case suspectQueue, isolateQueue, freshQueue:
 		c.age(r)
+		if r.counted.line == young && !c.isListed(r) {
+			c.strike(c.trailOf(r), r)
+		}
 		q.push(r)
 	default:
 		if c.keepsTrails() && !r.counted.line.isAhead() {

@@ -26,24 +26,26 @@ func (l line) isAhead() bool { return l == toList || l == listing || l == listed
 // write of it compares the mod revision that this member knows, so that a write whose answer was lost cannot undo a
 // later one.
 type trail struct {
-	sh        *shard
-	b         *bundle
-	lines     []*resource
-	dropped   int           // how many of lines are not listed any more
-	bytes     int           // of the ids of the others
-	mod       int64         // the mod revision of etcd's key, as far as known; 0: there is none
-	rev       int64         // the revision at which this was so; older news is ignored
-	news      int64         // the mod revision that a watch told of while a write was on its way
-	newsAt    int64         // the revision of that news; 0: there was none
-	writing   bool          // a write is on its way
-	stale     bool          // etcd's key has to be written again
-	touched   bool          // it is in Core.touched
-	uncertain bool          // the answer to a write was lost: it may still be applied until certainAt
-	certainAt time.Duration // from then on, no such write can be applied any more
-	after     time.Duration // no write before this time
-	failures  uint16        // failures of writes in a row
-	deletes   bool          // the write that is on its way deletes the key
-	armed     time.Duration // when the timer fires that looks for what is not young any more; 0: none is set
+	sh         *shard
+	b          *bundle
+	lines      []*resource
+	dropped    int           // how many of lines are not listed any more
+	bytes      int           // of the ids of the others
+	mod        int64         // the mod revision of etcd's key, as far as known; 0: there is none
+	rev        int64         // the revision at which this was so; older news is ignored
+	news       int64         // the mod revision that a watch told of while a write was on its way
+	newsAt     int64         // the revision of that news; 0: there was none
+	writing    bool          // a write is on its way
+	stale      bool          // etcd's key has to be written again
+	foreign    bool          // somebody else has written or deleted it, so that nobody knows what it lists
+	touched    bool          // it is in Core.touched
+	uncertain  bool          // the answer to a write was lost: it may still be applied until certainAt
+	certainAt  time.Duration // from then on, no such write can be applied any more
+	conclusive bool          // the write on its way was sent after certainAt: its answer is certain
+	after      time.Duration // no write before this time
+	failures   uint16        // failures of writes in a row
+	deletes    bool          // the write that is on its way deletes the key
+	armed      time.Duration // when the timer fires that looks for what is not young any more; 0: none is set
 }
 
 const (
@@ -335,7 +337,7 @@ func (c *Core) flush(t *trail) {
 // deleteTrail deletes the key of a trail that is empty. Where no key is known, the comparison finds out whether there is
 // one. (A deletion without a comparison, whose answer was lost, might be applied to a later trail.)
 func (c *Core) deleteTrail(t *trail) {
-	t.writing, t.deletes, t.stale = true, true, false
+	t.writing, t.deletes, t.stale, t.conclusive = true, true, false, c.now >= t.certainAt
 	c.emit(Action{Kind: DeleteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod})
 }
 
@@ -356,7 +358,7 @@ func (c *Core) writeTrail(t *trail) {
 			r.counted.line = listing
 		}
 	}
-	t.writing, t.deletes, t.stale = true, false, false
+	t.writing, t.deletes, t.stale, t.conclusive = true, false, false, c.now >= t.certainAt
 	c.emit(Action{
 		Kind: WriteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod, Trail: &Trail{At: c.now, IDs: ids},
 	})
@@ -402,11 +404,13 @@ func (c *Core) wrote(t *trail, res WriteResult) {
 			t.uncertain, t.certainAt = true, c.now+c.cfg.UncertainFor
 		}
 		t.stale = true
-	default: // somebody else has written it, or deleted it
-		t.rev, t.mod = res.Revision, res.FoundMod
-		t.stale = true
+	default:
+		c.changed(t, res.FoundMod, res.Revision)
 	}
-	if c.now >= t.certainAt {
+	if res.Applied && !t.deletes {
+		t.foreign = false
+	}
+	if t.conclusive && !res.Unknown && !res.Failed && !res.LeaseGone {
 		t.uncertain = false
 	}
 	c.settle(t, res.Applied && !t.deletes)
@@ -436,7 +440,7 @@ func (c *Core) settle(t *trail, applied bool) {
 // changed takes note that somebody else has written or deleted a trail of this member. Nobody knows what it lists now,
 // so it is written again before anything begins.
 func (c *Core) changed(t *trail, mod, rev int64) {
-	t.mod, t.rev, t.stale = mod, rev, true
+	t.mod, t.rev, t.stale, t.foreign = mod, rev, true, true
 	for _, r := range t.lines {
 		if r.counted.line == listed && t.has(r) {
 			r.counted.line = toList

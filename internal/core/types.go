@@ -90,18 +90,22 @@ const (
 	// DeleteSummary deletes the summary of Shard on Lease; answer with SummaryDone.
 	DeleteSummary
 	// WriteTrail writes Trail as the trail of Shard and Lease, if the key's mod revision is Token; 0: if there is no
-	// such key. Answer with TrailDone. A Trail without a Member is one of this member's.
+	// such key. Answer with TrailDone. A Trail without a Member is one of this member's. Another member's trail is
+	// written, or deleted, only if the lease has ended.
 	WriteTrail
 	// DeleteTrail deletes the trail of Shard and Lease, if the key's mod revision is Token. Token 0 deletes nothing: the
-	// comparison finds out whether there is a trail. Answer with TrailDone.
+	// comparison finds out whether there is a trail. Answer with TrailDone. Trail has the Member if it is another one's.
 	DeleteTrail
-	// Exonerate deletes the trails of Lease in all shards that this member does not follow. There is no answer.
+	// Exonerate deletes the trails of Lease in all shards that this member does not follow, if the lease has ended.
+	// There is no answer.
 	Exonerate
 	// TakeAlone creates the key that only one member of the group can have, on Lease, for ID; answer with AloneDone.
 	TakeAlone
-	// FreeAlone deletes that key, if its create revision is Token; answer with AloneDone.
+	// FreeAlone deletes that key, if its create revision is Token. Token 0 deletes nothing: the comparison finds out
+	// whether there is one. Answer with AloneDone.
 	FreeAlone
-	// WriteQuarantine writes the record Quarantine of ID, if there is none; answer with QuarantineDone.
+	// WriteQuarantine writes the record Quarantine of ID, if there is none, and the leases of all deaths have ended;
+	// answer with QuarantineDone.
 	WriteQuarantine
 	// DeleteQuarantine deletes the record of ID, if its create revision is Token; answer with QuarantineDone.
 	DeleteQuarantine
@@ -160,7 +164,7 @@ type Action struct {
 
 	Vacant bool // for Claim: no claim in the shard is known, of any member
 
-	Trail      *Trail      // for WriteTrail
+	Trail      *Trail      // for WriteTrail and DeleteTrail
 	Quarantine *Quarantine // for WriteQuarantine
 }
 

@@ -38,14 +38,16 @@ type executor struct {
 
 	tasks   *tasks
 	kv      clientv3.KV
+	leased  clientv3.Lease  // tells whether leases have ended
 	working context.Context // ends the requests of tasks
 	timeout time.Duration   // of each request
 
 	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
 	stateWrites []lease.Op // the same for states and summaries
 	trailWrites []lease.Op // the same for trails
-	tags        []opTag    // what is left of the piece that tagOf takes tags from
-	appGone     sync.Once  // logs the end of the app once
+	endings     endings
+	tags        []opTag   // what is left of the piece that tagOf takes tags from
+	appGone     sync.Once // logs the end of the app once
 }
 
 // execute carries out what the core has decided.
@@ -77,9 +79,13 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 		case core.DeleteSummary:
 			states = append(states, e.noSummary(a))
 		case core.WriteTrail, core.DeleteTrail, core.TakeAlone, core.FreeAlone, core.DeleteQuarantine:
-			trails = append(trails, e.trace(a, epoch))
+			if op := e.trace(a, epoch); a.Trail != nil && a.Trail.Member != "" {
+				e.edit(a.Lease, op)
+			} else {
+				trails = append(trails, op)
+			}
 		case core.Exonerate:
-			trails = append(trails, e.exonerate(a)...)
+			e.exonerate(a)
 		case core.WriteQuarantine:
 			e.quarantine(a, epoch)
 		case core.Handle:

@@ -244,7 +244,8 @@ func (b *builder) assemble() {
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
 			epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
 		},
-		tasks: &m.tasks, kv: m.hub.KV(), working: m.working, timeout: cfg.Request,
+		endings: endings{ended: map[int64]struct{}{}, waiting: map[int64][]lease.Op{}},
+		tasks:   &m.tasks, kv: m.hub.KV(), leased: cfg.Client, working: m.working, timeout: cfg.Request,
 		calls: b.calls(),
 	}
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}

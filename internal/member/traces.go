@@ -26,6 +26,43 @@ type traceTag struct {
 	text  string // the evidence that a record of quarantine has
 }
 
+// endings are the leases of other members that etcd was asked about. Only the loop uses them.
+type endings struct {
+	ended   map[int64]struct{}   // the lease has ended
+	waiting map[int64][]lease.Op // edits of trails that wait for etcd's answer
+}
+
+// edit submits an edit of another member's trail, if the lease has ended that the trail is about.
+func (e *executor) edit(id int64, op lease.Op) {
+	if _, ended := e.endings.ended[id]; ended {
+		e.trails.Submit(op)
+		return
+	}
+	ops, asked := e.endings.waiting[id]
+	e.endings.waiting[id] = append(ops, op)
+	if asked {
+		return
+	}
+	e.tasks.run(func() {
+		ctx, cancel := context.WithTimeout(e.working, e.timeout)
+		defer cancel()
+		ended := e.hasEnded(ctx, id)
+		e.post(func(now time.Duration) {
+			ops := e.endings.waiting[id]
+			delete(e.endings.waiting, id)
+			if ended {
+				e.endings.ended[id] = struct{}{}
+				e.trails.Submit(ops...)
+				return
+			}
+			for _, op := range ops {
+				of := op.Tag.(*traceTag)
+				e.core.TrailDone(now, of.shard, of.lease, core.WriteResult{Failed: true})
+			}
+		})
+	})
+}
+
 // trace makes the write of such an action.
 func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 	op := lease.Op{
@@ -52,9 +89,9 @@ func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 	return op
 }
 
-// exonerate deletes the trails of a lease in the shards that the member does not follow: the deaths that they tell of
-// are explained.
-func (e *executor) exonerate(a core.Action) []lease.Op {
+// exonerate deletes the trails of a lease in the shards that the member does not follow: the death that they tell of is
+// explained.
+func (e *executor) exonerate(a core.Action) {
 	var ops []lease.Op
 	for n := range e.shards.count {
 		if e.shards.followers[n] == nil {
@@ -64,17 +101,35 @@ func (e *executor) exonerate(a core.Action) []lease.Op {
 			})
 		}
 	}
-	return ops
+	e.tasks.run(func() {
+		ctx, cancel := context.WithTimeout(e.working, e.timeout)
+		defer cancel()
+		if e.hasEnded(ctx, a.Lease) { // else its member lives, and still needs them
+			e.trails.Submit(ops...)
+		}
+	})
 }
 
-// quarantine writes a record of quarantine. Before, it asks how the processes have ended that the record tells of,
-// where somebody has written that down.
+// hasEnded says whether etcd says that a lease has ended.
+func (e *executor) hasEnded(ctx context.Context, id int64) bool {
+	resp, err := e.leased.TimeToLive(ctx, clientv3.LeaseID(id))
+	return err == nil && resp.TTL <= 0
+}
+
+// quarantine writes a record of quarantine, if all leases have ended that the record tells of: a member that lives may
+// not have deleted a trail yet. Before, it asks how the processes have ended, where somebody has written that down.
 func (e *executor) quarantine(a core.Action, epoch time.Time) {
 	record := claims.Quarantine{Data: a.Quarantine.Digest, At: e.wall().UTC()}
 	e.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(e.working, e.timeout)
 		defer cancel()
 		for _, d := range a.Quarantine.Deaths {
+			if !e.hasEnded(ctx, d.Lease) {
+				e.post(func(now time.Duration) {
+					e.core.QuarantineDone(now, a.Shard, a.ID, "not yet", core.WriteResult{Failed: true})
+				})
+				return
+			}
 			record.Deaths = append(record.Deaths, claims.Death{
 				Member: d.Member, At: epoch.Add(d.At).UTC(), Exit: e.exitOf(ctx, d),
 			})

@@ -318,14 +318,12 @@ func (h *handling) fail(c *call) {
 	if !w.chance(w.plan.Flaky) {
 		return
 	}
-	breaks := w.rng.IntN(2) == 0
+	// What a receiver knows after a restart, and which of its lives a late request meets, is beyond this model.
+	breaks := w.rng.IntN(2) == 0 || w.plan.Receivers != NoReceivers
 	m.after(w.upTo(4*youth), func() {
 		m.post(func() {
 			if m.handlings[c.r] != h || !h.must || w.calm || !m.core.Takes(c.a.Shard, c.a.ID) {
 				return
-			}
-			if !breaks && m.calls[c.r] != nil && w.plan.Receivers != NoReceivers {
-				return // which life of the receiver carries that request out is beyond this model
 			}
 			h.broken = true
 			if breaks {
@@ -333,7 +331,6 @@ func (h *handling) fail(c *call) {
 				m.core.Broke(m.clock(), c.a.Shard, c.a.ID, "broken")
 			} else {
 				w.count(Lapsed)
-				m.receiver.of[c.r].running = false // the receiver has restarted, and runs nothing
 				m.core.Lapsed(m.clock(), c.a.Shard, c.a.ID)
 			}
 			m.step()

@@ -306,13 +306,13 @@ func (m *member) whatIsWrong() string {
 		switch {
 		case w.isPinned(r): // nobody can handle it
 		case w.store.records[r].token != 0 && (h == nil || h.over || h.tried): // it is left alone
-		case h != nil && h.broken:
-			return "handles " + id + ", which has broken"
 		case wanted && (h == nil || h.tried || h.over):
 			return "does not handle " + id
 		case h == nil, h.over, h.tried && !h.valid(): // nothing is left, or nothing more can be done
 		case !wanted:
 			return "handles " + id
+		case h.broken:
+			return "handles " + id + ", which has broken"
 		case h.ctxEnded || !h.must || h.byHand:
 			return "does not really handle " + id
 		case h.version != string(w.entries[r].data()):

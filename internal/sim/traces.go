@@ -63,6 +63,14 @@ func (s *store) writeTrail(shard int, expect int64, t trail) core.WriteResult {
 	return core.WriteResult{Applied: true, Revision: s.rev}
 }
 
+// edit carries out what a core wants of a trail. Another member's trail is left alone while its lease is alive.
+func (s *store) edit(a core.Action, t trail) core.WriteResult {
+	if a.Trail != nil && a.Trail.Member != "" && s.leases[a.Lease].alive {
+		return core.WriteResult{Failed: true}
+	}
+	return s.writeTrail(a.Shard, a.Token, t)
+}
+
 // setRecord puts a record of quarantine, or, without a digest, deletes it, if its create revision is as expected.
 func (s *store) setRecord(r int, expect int64, digest string) core.WriteResult {
 	was := s.records[r]
@@ -133,13 +141,13 @@ func (m *member) executeTrace(a core.Action) {
 			m.w.count(Edited)
 			t.member, t.at = a.Trail.Member, s.trailOf(a.Shard, a.Lease).at
 		}
-		m.write(tracing, func() core.WriteResult { return s.writeTrail(a.Shard, a.Token, t) }, m.trailDone(a))
+		m.write(tracing, func() core.WriteResult { return s.edit(a, t) }, m.trailDone(a))
 	case core.DeleteTrail:
-		apply := func() core.WriteResult { return s.writeTrail(a.Shard, a.Token, trail{lease: a.Lease}) }
+		apply := func() core.WriteResult { return s.edit(a, trail{lease: a.Lease}) }
 		m.write(tracing, apply, m.trailDone(a))
 	case core.Exonerate:
 		for shard := range s.trails {
-			if m.followers[shard] == nil {
+			if m.followers[shard] == nil && !s.leases[a.Lease].alive {
 				m.request(tracing, func() { s.writeTrail(shard, anyRevision, trail{lease: a.Lease}) },
 					func(bool, bool) {})
 			}
@@ -157,6 +165,9 @@ func (m *member) executeTrace(a core.Action) {
 	case core.WriteQuarantine:
 		r := resourceOf(a)
 		apply := func() core.WriteResult {
+			if slices.ContainsFunc(a.Quarantine.Deaths, func(d core.Death) bool { return s.leases[d.Lease].alive }) {
+				return core.WriteResult{Failed: true}
+			}
 			res := s.setRecord(r, 0, a.Quarantine.Digest)
 			if res.Applied {
 				m.w.checkVerdict(r, a.Quarantine.Deaths)
