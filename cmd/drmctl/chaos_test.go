@@ -38,7 +38,8 @@ type scenario struct {
 }
 
 var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios,
-	serviceScenarios, processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios)
+	serviceScenarios, processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios,
+	poisonScenarios)
 
 // chaos is a theatre in which a fault happens, with what was measured.
 type chaos struct {

@@ -13,18 +13,21 @@ import (
 // dies now, since their Handle or Update runs, is about to run, or has returned a short time ago.
 type Trail struct {
 	Member string    `json:"member"`
-	At     time.Time `json:"at"` // when it was written, by the member's clock
+	Life   string    `json:"life"` // tells the lives of members with one id apart
+	At     time.Time `json:"at"`   // when it was written, by the member's clock
 	IDs    []string  `json:"ids"`
 }
 
 // Encode returns the value of the key: JSON, written by hand because there may be thousands of long ones.
 func (t Trail) Encode() []byte {
-	size := len(t.Member) + 80
+	size := len(t.Member) + len(t.Life) + 80
 	for _, id := range t.IDs {
 		size += len(id) + 3
 	}
 	b := append(make([]byte, 0, size), `{"member":`...)
 	b = append(b, quote(t.Member)...)
+	b = append(b, `,"life":`...)
+	b = append(b, quote(t.Life)...)
 	b = append(b, `,"at":"`...)
 	b = t.At.UTC().AppendFormat(b, time.RFC3339Nano)
 	b = append(b, `","ids":[`...)

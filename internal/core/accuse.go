@@ -10,6 +10,7 @@ import (
 // Trail is what a trail's key says.
 type Trail struct {
 	Member string
+	Life   string        // tells the lives of members with one id apart
 	At     time.Duration // when it was written last, by the clock of the member that reads it
 	IDs    []string
 }
@@ -28,6 +29,7 @@ type accuser struct {
 	lease   int64
 	mod     int64
 	member  string
+	life    string
 	at      time.Duration
 	ids     []string // sorted
 	cleared map[string]struct{}
@@ -84,11 +86,15 @@ func (a *accuser) left() []string {
 // isOld says whether an accusation does not count any more.
 func (c *Core) isOld(a *accuser) bool { return c.now-a.at >= c.cfg.QuarantineWindow }
 
-// suspicion returns how many deaths a resource is accused of.
+// suspicion returns how many deaths a resource is accused of. A member that had several leases has died once.
 func (c *Core) suspicion(r *resource) int {
 	n := 0
-	for _, a := range r.sh.accusers {
-		if a.accuses(r.id) && !c.isOld(a) {
+	for i, a := range r.sh.accusers {
+		counts := func(a *accuser) bool { return a.accuses(r.id) && !c.isOld(a) }
+		same := func(other *accuser) bool {
+			return other.member == a.member && other.life == a.life && counts(other)
+		}
+		if counts(a) && !slices.ContainsFunc(r.sh.accusers[:i], same) {
 			n++
 		}
 	}
@@ -182,7 +188,8 @@ func (c *Core) takeTrail(sh *shard, k TrailKey) {
 	if k.ModRevision > a.mod {
 		said := k.Read()
 		a.former = append(a.former, a.ids...)
-		a.mod, a.member, a.at, a.ids = k.ModRevision, said.Member, min(said.At, c.now), slices.Clone(said.IDs)
+		a.mod, a.member, a.life, a.at = k.ModRevision, said.Member, said.Life, min(said.At, c.now)
+		a.ids = slices.Clone(said.IDs)
 		slices.Sort(a.ids)
 		a.failures, a.after = 0, 0
 	}
@@ -313,7 +320,7 @@ func (c *Core) edit(sh *shard) {
 		default:
 			c.emit(Action{
 				Kind: WriteTrail, Shard: sh.number, Lease: a.lease, Token: a.mod,
-				Trail: &Trail{Member: a.member, At: a.at, IDs: left},
+				Trail: &Trail{Member: a.member, Life: a.life, At: a.at, IDs: left},
 			})
 		}
 		a.writing, a.sent = true, left
@@ -346,12 +353,12 @@ func (c *Core) editDone(sh *shard, lease int64, res WriteResult) {
 	c.judgeLater(sh)
 }
 
-// deaths returns what a resource is accused of, the earliest death first.
+// deaths returns what a resource is accused of, the earliest death first: one for each trail.
 func (c *Core) deaths(r *resource) []Death {
 	var all []Death
 	for _, a := range r.sh.accusers {
 		if a.accuses(r.id) && !c.isOld(a) {
-			all = append(all, Death{Member: a.member, At: a.at, Lease: a.lease})
+			all = append(all, Death{Member: a.member, Life: a.life, At: a.at, Lease: a.lease})
 		}
 	}
 	slices.SortFunc(all, func(a, b Death) int {

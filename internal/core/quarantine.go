@@ -11,6 +11,7 @@ import (
 // Death is a death that a resource is accused of: the end of a member, or at least of its lease.
 type Death struct {
 	Member string
+	Life   string        // tells the lives of members with one id apart; one life may have ended with several leases
 	At     time.Duration // when the member wrote the trail last
 	Lease  int64         // the lease of the claims that the trail was about
 }

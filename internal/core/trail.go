@@ -138,6 +138,18 @@ func (t *trail) compact() {
 	t.lines, t.dropped = kept, 0
 }
 
+// lose takes r out of the trail of the bundle on a lease that it has lost, while this process lives. It may begin again
+// on another lease, so etcd is told.
+func (c *Core) lose(r *resource, lease int64) {
+	if r.counted.line == unlisted {
+		return
+	}
+	t := r.sh.findBundle(lease).trail
+	c.unlist(r, lease)
+	t.stale = true
+	c.touch(t)
+}
+
 // unlist takes r out of the trail of the bundle on a lease: its claim ends in order, so that it is not to blame for
 // what happens afterwards. etcd is told so when nothing is left in the trail, or when it is told something else.
 func (c *Core) unlist(r *resource, lease int64) {

@@ -23,6 +23,7 @@ type executor struct {
 	core    *core.Core
 	post    func(func(now time.Duration)) bool
 	id      string
+	life    string // differs each time that a member starts
 	layout  keys.Layout
 	encoder claims.Encoder
 	wall    func() time.Time

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -234,6 +235,7 @@ func (b *builder) assemble() {
 		core:    m.core,
 		post:    m.loop.post,
 		id:      place.id,
+		life:    strconv.FormatUint(rand.Uint64(), 36),
 		layout:  cfg.Layout,
 		encoder: claims.NewEncoder(place.id),
 		wall:    b.o.Wall,

@@ -70,12 +70,12 @@ func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 	}
 	switch a.Kind {
 	case core.WriteTrail:
-		member := a.Trail.Member
+		member, life := a.Trail.Member, a.Trail.Life
 		if member == "" {
-			member = e.id
+			member, life = e.id, e.life
 		}
 		op.Key, op.Modified = e.layout.Trail(a.Shard, a.Lease), true
-		op.Value = claims.Trail{Member: member, At: epoch.Add(a.Trail.At), IDs: a.Trail.IDs}.Encode()
+		op.Value = claims.Trail{Member: member, Life: life, At: epoch.Add(a.Trail.At), IDs: a.Trail.IDs}.Encode()
 	case core.DeleteTrail:
 		op.Key, op.Modified, op.Delete = e.layout.Trail(a.Shard, a.Lease), true, true
 	case core.TakeAlone:
@@ -123,12 +123,15 @@ func (e *executor) quarantine(a core.Action, epoch time.Time) {
 	e.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(e.working, e.timeout)
 		defer cancel()
-		for _, d := range a.Quarantine.Deaths {
+		for i, d := range a.Quarantine.Deaths {
 			if !e.hasEnded(ctx, d.Lease) {
 				e.post(func(now time.Duration) {
 					e.core.QuarantineDone(now, a.Shard, a.ID, "not yet", core.WriteResult{Failed: true})
 				})
 				return
+			}
+			if i > 0 && a.Quarantine.Deaths[i-1].Member == d.Member && a.Quarantine.Deaths[i-1].Life == d.Life {
+				record.Deaths = record.Deaths[:len(record.Deaths)-1] // another lease of that life
 			}
 			record.Deaths = append(record.Deaths, claims.Death{
 				Member: d.Member, At: epoch.Add(d.At).UTC(), Exit: e.exitOf(ctx, d),
@@ -189,7 +192,7 @@ func (f *shardFollower) trailKey(key keys.Key, kv *mvccpb.KeyValue) core.TrailKe
 			})
 			return core.Trail{}
 		}
-		return core.Trail{Member: t.Member, At: t.At.Sub(f.shards.epoch()), IDs: t.IDs}
+		return core.Trail{Member: t.Member, Life: t.Life, At: t.At.Sub(f.shards.epoch()), IDs: t.IDs}
 	}}
 }
 

@@ -45,5 +45,6 @@ type Change struct {
 
 // All lists every Mutant, in the order in which they are tried.
 func All() []Mutant {
-	return slices.Concat(ofCore, ofLease, ofCalls, ofFollow, ofModel, ofCatalogue, ofHandler, ofJournal)
+	return slices.Concat(ofCore, ofLease, ofCalls, ofFollow, ofModel, ofCatalogue, ofHandler, ofJournal,
+		ofSuspects)
 }

@@ -200,7 +200,12 @@ func (c *call) work() {
 		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
 	}
 	if c.hangs || !c.asks {
-		m.after(took, c.finish)
+		m.after(took, func() {
+			if c.asks && !c.answered && c.a.Kind != core.Terminate { // a pause has brought this before the answer
+				c.out = core.Unclear
+			}
+			c.finish()
+		})
 	}
 }
 

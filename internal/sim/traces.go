@@ -2,6 +2,7 @@ package sim
 
 import (
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
@@ -11,6 +12,7 @@ import (
 type trail struct {
 	lease, mod int64
 	member     string
+	life       int
 	at         time.Duration // in the time of the world
 	ids        []string
 }
@@ -122,7 +124,7 @@ func (s *store) freeAlone(token int64) core.WriteResult {
 // key is what a member's core is told of a trail.
 func (t trail) key(m *member) core.TrailKey {
 	return core.TrailKey{Lease: t.lease, ModRevision: t.mod, Read: func() core.Trail {
-		return core.Trail{Member: t.member, At: m.clockAt(t.at), IDs: t.ids}
+		return core.Trail{Member: t.member, Life: strconv.Itoa(t.life), At: m.clockAt(t.at), IDs: t.ids}
 	}}
 }
 
@@ -136,10 +138,11 @@ func (m *member) executeTrace(a core.Action) {
 	s, gen := &m.w.store, m.gen
 	switch a.Kind {
 	case core.WriteTrail:
-		t := trail{lease: a.Lease, member: m.name, at: m.w.now, ids: a.Trail.IDs}
+		t := trail{lease: a.Lease, member: m.name, life: gen, at: m.w.now, ids: a.Trail.IDs}
 		if a.Trail.Member != "" {
 			m.w.count(Edited)
-			t.member, t.at = a.Trail.Member, s.trailOf(a.Shard, a.Lease).at
+			was := s.trailOf(a.Shard, a.Lease)
+			t.member, t.life, t.at = a.Trail.Member, was.life, was.at
 		}
 		m.write(tracing, func() core.WriteResult { return s.edit(a, t) }, m.trailDone(a))
 	case core.DeleteTrail:
