@@ -118,7 +118,7 @@ func (c *Core) QuarantineDone(now time.Duration, number int, id, text string, re
 	case q.token == 0: // another record may be there, which the watch will show
 		delete(sh.quarantines, id)
 		if r != nil {
-			r.handling.handleAfter = now + c.backoff(1, c.cfg.Young/groupPause, c.cfg.Young/groupPause)
+			r.handling.handleAfter = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause)
 		}
 	}
 	c.judgeLater(sh)

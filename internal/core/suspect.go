@@ -18,8 +18,11 @@ type probation struct {
 const (
 	// groupLeast is how many resources a group has at least.
 	groupLeast = 8
-	// groupPause is the part of Config.Young that passes between two groups: one in groupPause.
-	groupPause = 10
+	// groupPause is the part of Config.Young that passes between two groups: one in groupPause. It is short, since most
+	// members that die have died for another reason, and what kills mostly does so at once.
+	groupPause = 40
+	// askPause is the part of Config.Young that passes until etcd is asked again: one in askPause.
+	askPause = 10
 )
 
 // listSuspects lists resources of the present group, and begins the next group when it is time.
@@ -250,13 +253,13 @@ func (c *Core) AloneDone(now time.Duration, taken bool, res WriteResult) {
 		i.token, i.after = 0, i.certainAt
 	case !taken: // it is gone, or is not this member's any more
 		i.token, i.unsure = 0, false
-		i.after = now + c.backoff(1, c.cfg.Young/groupPause, c.cfg.Young/groupPause) // others wait for it too
+		i.after = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause) // others wait for it too
 	case res.Applied:
 		i.token, i.since = res.Revision, now
 	case c.leases[res.FoundLease] != nil: // an answer was lost, and the key was put after all
 		i.token, i.lease, i.since = res.FoundToken, res.FoundLease, now
 	default:
-		i.after = now + c.backoff(1, c.cfg.Young/groupPause, c.cfg.Young/groupPause)
+		i.after = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause)
 	}
 }
 

@@ -197,6 +197,7 @@ func (c *Core) age(r *resource) {
 // begins notes that Handle or Update begins.
 func (c *Core) begins(r *resource) {
 	if c.keepsTrails() {
+		c.trails.pass(c.now, c.counts.handles)
 		c.setLine(r, running)
 	}
 }
@@ -206,7 +207,8 @@ func (c *Core) returned(r *resource) {
 	if r.counted.line != running {
 		return
 	}
-	c.trails.count(c.now)
+	c.trails.pass(c.now, c.counts.handles+1)
+	c.trails.returned()
 	c.setLine(r, young)
 	c.leaveProbation(r)
 	if c.isolation.r == r {
@@ -222,41 +224,46 @@ func (c *Core) touch(t *trail) {
 	}
 }
 
-// trails is what the core knows of all its trails together.
+// trails is what the core knows of all its trails together, and of how long calls of Handle and Update take.
 type trails struct {
-	open   int           // how many there are
-	ahead  int           // how many resources they list that have not begun
-	began  time.Duration // when the present period began in which calls that return are counted
-	now    int           // how many have returned in it
-	before int           // how many returned in the period before
+	open  int // how many there are
+	ahead int // how many resources they list that have not begun
+
+	busy  time.Duration // how long calls have taken, all together
+	calls int           // how many calls these were
+	at    time.Duration // up to when busy counts
 }
 
-// period is half of the time in which calls that return are counted.
-const period = 100 * time.Millisecond
+// pass counts the time that n calls have run until now.
+func (t *trails) pass(now time.Duration, n int) {
+	t.busy += time.Duration(n) * (now - t.at)
+	t.at = now
+}
 
-// roll begins a new period when it is time.
-func (t *trails) roll(now time.Duration) {
-	switch since := now - t.began; {
-	case since < period:
-		return
-	case since < 2*period:
-		t.before = t.now
-	default:
-		t.before = 0
+// returned counts a call that has returned. Old calls weigh less and less.
+func (t *trails) returned() {
+	const most = 2048
+	if t.calls++; t.calls > most {
+		t.calls, t.busy = t.calls/2, t.busy/2
 	}
-	t.began, t.now = now, 0
 }
 
-func (t *trails) count(now time.Duration) {
-	t.roll(now)
-	t.now++
-}
+const (
+	// soon is how long it may take, about, until something begins that a trail lists.
+	soon = 200 * time.Millisecond
+	// mostAhead is how many resources trails list that have not begun, at most.
+	mostAhead = 8192
+)
 
-// lookAhead is how many resources trails list that have not begun yet, at most. It is as many as begin while etcd
-// answers a write or two: only what is about to begin may be accused.
+// lookAhead is how many resources trails list that have not begun yet, at most: as many as begin soon, by how long calls
+// take, and in any case as many as may run at once.
 func (c *Core) lookAhead() int {
-	c.trails.roll(c.now)
-	return max(c.cfg.HandleConcurrency, c.trails.now+c.trails.before)
+	n := c.cfg.HandleConcurrency
+	if t := &c.trails; t.calls > 0 {
+		each := max(t.busy/time.Duration(t.calls), time.Microsecond)
+		n = max(n, int(min(time.Duration(n)*soon/each, mostAhead)))
+	}
+	return n
 }
 
 // listWithClaim lists a resource together with its claim, if it will begin as soon as the claim is there, so that no
