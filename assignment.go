@@ -39,8 +39,8 @@ type Assignment struct {
 	// Since is when State was reached, by the clock of the member that has the claim; zero where there is no claim. A
 	// member writes the states of many resources at once: then it is the time of the last of them.
 	Since time.Time
-	// Error says why the resource is unassigned, has failed or is quarantined. While a call of the handler takes long, it says since
-	// when the call runs, and what came of the call before. Else it is empty.
+	// Error says why the resource is unassigned, has failed or is quarantined. While a call of the handler takes long,
+	// it says since when the call runs, and what came of the call before. Else it is empty.
 	Error string
 }
 

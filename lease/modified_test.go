@@ -7,6 +7,25 @@ import (
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
+func TestAnUnleasedWriteOutlivesTheLeaseThatItGoesWith(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
+	id := b.lease(t)
+	r := b.write(
+		t,
+		lease.Op{Key: "claim", Lease: id},
+		lease.Op{Key: "trail", Lease: id, Unleased: true, Modified: true},
+	)
+	if !r["claim"][0].Applied || !r["trail"][0].Applied || r["claim"][0].Revision != r["trail"][0].Revision {
+		t.Fatalf("%+v; want both applied, in one transaction", r)
+	}
+	if _, err := b.client.Revoke(within(t), id); err != nil {
+		t.Fatal(err)
+	}
+	if all := b.all(t, ""); all["claim"].CreateRevision != 0 || all["trail"].CreateRevision == 0 {
+		t.Errorf("etcd has %+v, want the trail, and no claim", all)
+	}
+}
+
 func TestAWriteCanCompareWhenItsKeyWasModified(t *testing.T) {
 	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{})
 	put := func(expect int64, value string) lease.Op {

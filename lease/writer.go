@@ -37,6 +37,9 @@ type Op struct {
 	// Lease that the key is put under. An update must name it again: a put without a lease detaches the key, which then
 	// never expires. A Delete ignores it.
 	Lease clientv3.LeaseID
+	// Unleased says that the key is put without a lease all the same. Lease then only says with which ops the op shares
+	// transactions, and so its fate: if etcd does not know the lease, the op is not done either.
+	Unleased bool
 	// Tag is the caller's own: the Writer only hands it back.
 	Tag any
 }

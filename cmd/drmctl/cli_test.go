@@ -469,7 +469,8 @@ func TestJSONIsTheContract(t *testing.T) {
 			"status",
 			func(c *cli.Context) error {
 				return showStatus(c, drm.Status{
-					App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2, Quarantined: 4,
+					App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2,
+					Quarantined: 4,
 					Coordinator: "m1", Revision: 77,
 					Source: drm.SourceStatus{
 						LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at,
@@ -482,7 +483,8 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z",` +
 				`"resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,` +
 				`"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m",` +
-				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}],"quarantined":4}`,
+				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}],` +
+				`"quarantined":4}`,
 		},
 		{
 			"status, removals held",
@@ -514,7 +516,8 @@ func TestJSONIsTheContract(t *testing.T) {
 			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,` +
-				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[],"quarantined":0}`,
+				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,` +
+				`"drains":[],"quarantined":0}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

@@ -52,7 +52,10 @@ func retryCommand() *cli.Command {
 					return err
 				}
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error { return retry(ctx, c, client, id) })
+			return withClient(
+				c,
+				func(ctx context.Context, client *drm.Client) error { return retry(ctx, c, client, id) },
+			)
 		},
 	}
 }

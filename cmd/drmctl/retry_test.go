@@ -27,7 +27,11 @@ func TestRetryFreesWhatIsQuarantined(t *testing.T) {
 			Data: core.Digest([]byte(`{"id":"` + id + `"}`)), At: time.Now(),
 			Deaths: []claims.Death{{Member: "ann", At: time.Now(), Exit: "signal: killed"}},
 		}
-		if _, err := client.Put(t.Context(), layout.Quarantine(shard.Of(id, 16), id), string(record.Encode())); err != nil {
+		if _, err := client.Put(
+			t.Context(),
+			layout.Quarantine(shard.Of(id, 16), id),
+			string(record.Encode()),
+		); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -16,8 +16,13 @@ func TestATrailComesBackAsItWentIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.StringN(1, 20, 512).Filter(func(id string) bool { return keys.CheckID(id) == nil })
 		want := claims.Trail{
-			Member: id.Draw(t, "member"), Life: rapid.String().Draw(t, "life"), At: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).UTC(),
-			IDs: rapid.SliceOfN(id, 0, 5).Draw(t, "ids"),
+			Member: id.Draw(
+				t,
+				"member",
+			),
+			Life: rapid.String().Draw(t, "life"),
+			At:   time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).UTC(),
+			IDs:  rapid.SliceOfN(id, 0, 5).Draw(t, "ids"),
 		}
 		if want.IDs == nil {
 			want.IDs = []string{}

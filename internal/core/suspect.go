@@ -9,7 +9,7 @@ import (
 // probation is what the core knows of resources that are accused of one death. They are handled in groups, with a pause
 // after each, so that a second death accuses few of them. A few of them make up one group, and so begin at once.
 type probation struct {
-	of    map[*resource]struct{} // those of the present group that the trail lists, or soon will, and that have not returned
+	of    map[*resource]struct{} // those of the present group that the trail lists, and that have not returned
 	size  int                    // how large a group is; 0: none is waiting
 	left  int                    // how many more may join the present group
 	until time.Duration          // when the next group may begin

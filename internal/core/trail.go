@@ -255,8 +255,8 @@ const (
 	mostAhead = 8192
 )
 
-// lookAhead is how many resources trails list that have not begun yet, at most: as many as begin soon, by how long calls
-// take, and in any case as many as may run at once.
+// lookAhead is how many resources trails list that have not begun yet, at most: as many as begin soon, by how long
+// calls take, and in any case as many as may run at once.
 func (c *Core) lookAhead() int {
 	n := c.cfg.HandleConcurrency
 	if t := &c.trails; t.calls > 0 {
@@ -353,8 +353,8 @@ func (c *Core) flush(t *trail) {
 	}
 }
 
-// deleteTrail deletes the key of a trail that is empty. Where no key is known, the comparison finds out whether there is
-// one. (A deletion without a comparison, whose answer was lost, might be applied to a later trail.)
+// deleteTrail deletes the key of a trail that is empty. Where no key is known, the comparison finds out whether there
+// is one. (A deletion without a comparison, whose answer was lost, might be applied to a later trail.)
 func (c *Core) deleteTrail(t *trail) {
 	t.writing, t.deletes, t.stale, t.conclusive = true, true, false, c.now >= t.certainAt
 	c.emit(Action{Kind: DeleteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod})

@@ -93,8 +93,9 @@ const (
 	// such key. Answer with TrailDone. A Trail without a Member is one of this member's. Another member's trail is
 	// written, or deleted, only if the lease has ended.
 	WriteTrail
-	// DeleteTrail deletes the trail of Shard and Lease, if the key's mod revision is Token. Token 0 deletes nothing: the
-	// comparison finds out whether there is a trail. Answer with TrailDone. Trail has the Member if it is another one's.
+	// DeleteTrail deletes the trail of Shard and Lease, if the key's mod revision is Token. Token 0 deletes nothing:
+	// the comparison finds out whether there is a trail. Answer with TrailDone. Trail has the Member if it is another
+	// one's.
 	DeleteTrail
 	// Exonerate deletes the trails of Lease in all shards that this member does not follow, if the lease has ended.
 	// There is no answer.

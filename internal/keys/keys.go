@@ -260,7 +260,10 @@ func (l Layout) Parse(key string) Key {
 		prefix string
 		kind   Kind
 	}{
-		{"group/members/", Member}, {"group/drains/", Drain}, {"stats/", Stats}, {"deallocated/", Deallocation},
+		{"group/members/", Member},
+		{"group/drains/", Drain},
+		{"stats/", Stats},
+		{"deallocated/", Deallocation},
 		{"deaths/", Deaths},
 	} {
 		if s, ok := strings.CutPrefix(rest, f.prefix); ok {

@@ -243,7 +243,9 @@ func TestAKeyThatDRMWouldNotWriteIsForeign(t *testing.T) {
 func TestAShardOrSlotBeyondTheLimitIsForeign(t *testing.T) {
 	l := keys.New("/drm", "app")
 	for _, n := range []int{keys.MaxShards, keys.MaxShards + 1, 65535, 65536, -1} {
-		for _, key := range []string{l.Pin(n), l.Claim(n, "a"), l.Resource(n, "a"), l.Trail(n, 1), l.Quarantine(n, "a")} {
+		for _, key := range []string{
+			l.Pin(n), l.Claim(n, "a"), l.Resource(n, "a"), l.Trail(n, 1), l.Quarantine(n, "a"),
+		} {
 			if got := l.Parse(key); got.Kind != keys.Foreign {
 				t.Errorf("Parse(%q) = %+v, want a foreign key", key, got)
 			}

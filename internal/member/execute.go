@@ -43,9 +43,10 @@ type executor struct {
 	working context.Context // ends the requests of tasks
 	timeout time.Duration   // of each request
 
-	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
-	stateWrites []lease.Op // the same for states and summaries
-	trailWrites []lease.Op // the same for trails
+	writes      []lease.Op    // a buffer of execute for claims and releases, used again each time
+	stateWrites []lease.Op    // the same for states and summaries
+	trailWrites []lease.Op    // the same for trails
+	claimed     map[int]int64 // a buffer of execute
 	endings     endings
 	tags        []opTag   // what is left of the piece that tagOf takes tags from
 	appGone     sync.Once // logs the end of the app once
@@ -59,6 +60,8 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 	e.stir(now)
 	writes, states, trails := e.writes[:0], e.stateWrites[:0], e.trailWrites[:0] // Submit copies them
 	epoch := e.epoch(now)
+	claimed := e.claimed // by shard: the lease of the last claim
+	clear(claimed)
 	for _, a := range actions {
 		switch a.Kind {
 		case core.Watch:
@@ -71,6 +74,7 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			e.leases.revoke(a.Lease)
 		case core.Claim:
 			writes = append(writes, e.claim(a, epoch))
+			claimed[a.Shard] = a.Lease
 		case core.Release:
 			writes = append(writes, e.release(a))
 		case core.WriteState:
@@ -80,9 +84,13 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 		case core.DeleteSummary:
 			states = append(states, e.noSummary(a))
 		case core.WriteTrail, core.DeleteTrail, core.TakeAlone, core.FreeAlone, core.DeleteQuarantine:
-			if op := e.trace(a, epoch); a.Trail != nil && a.Trail.Member != "" {
+			switch op := e.trace(a, epoch); {
+			case a.Trail != nil && a.Trail.Member != "":
 				e.edit(a.Lease, op)
-			} else {
+			case a.Kind == core.WriteTrail && claimed[a.Shard] == a.Lease: // it costs no transaction of its own
+				op.Lease, op.Unleased = clientv3.LeaseID(a.Lease), true
+				writes = append(writes, op)
+			default:
 				trails = append(trails, op)
 			}
 		case core.Exonerate:
@@ -192,7 +200,11 @@ func (e *executor) written(results []lease.Result) {
 	e.post(func(now time.Duration) {
 		e.stir(now)
 		for _, r := range results {
-			of := r.Op.Tag.(*opTag)
+			of, isOp := r.Op.Tag.(*opTag)
+			if !isOp {
+				e.tellTrace(now, r)
+				continue
+			}
 			shard, res := int(of.shard), e.resultOf(r)
 			switch of.kind {
 			case core.Claim:

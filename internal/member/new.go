@@ -246,6 +246,7 @@ func (b *builder) assemble() {
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
 			epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
 		},
+		claimed: map[int]int64{},
 		endings: endings{ended: map[int64]struct{}{}, waiting: map[int64][]lease.Op{}},
 		tasks:   &m.tasks, kv: m.hub.KV(), leased: cfg.Client, working: m.working, timeout: cfg.Request,
 		calls: b.calls(),

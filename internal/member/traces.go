@@ -161,23 +161,28 @@ func (e *executor) exitOf(ctx context.Context, d core.Death) string {
 func (e *executor) traced(results []lease.Result) {
 	e.post(func(now time.Duration) {
 		for _, r := range results {
-			of, res := r.Op.Tag.(*traceTag), e.resultOf(r)
-			switch of.kind {
-			case core.WriteTrail, core.DeleteTrail:
-				e.core.TrailDone(now, of.shard, of.lease, res)
-			case core.TakeAlone, core.FreeAlone:
-				e.core.AloneDone(now, of.kind == core.TakeAlone, res)
-			case core.WriteQuarantine, core.DeleteQuarantine:
-				if of.kind == core.WriteQuarantine && res.Applied {
-					e.log.Error("a resource is not handled any more, since handling it was the end of members",
-						zap.String("resource", of.id), zap.String("evidence", of.text),
-						zap.String("free_it_with", fmt.Sprintf("drmctl retry %q", of.id)))
-				}
-				e.core.QuarantineDone(now, of.shard, of.id, of.text, res)
-			default: // the end of a trail that accuses nobody any more
-			}
+			e.tellTrace(now, r)
 		}
 	})
+}
+
+// tellTrace reports the result of one such write to the core.
+func (e *executor) tellTrace(now time.Duration, r lease.Result) {
+	of, res := r.Op.Tag.(*traceTag), e.resultOf(r)
+	switch of.kind {
+	case core.WriteTrail, core.DeleteTrail:
+		e.core.TrailDone(now, of.shard, of.lease, res)
+	case core.TakeAlone, core.FreeAlone:
+		e.core.AloneDone(now, of.kind == core.TakeAlone, res)
+	case core.WriteQuarantine, core.DeleteQuarantine:
+		if of.kind == core.WriteQuarantine && res.Applied {
+			e.log.Error("a resource is not handled any more, since handling it was the end of members",
+				zap.String("resource", of.id), zap.String("evidence", of.text),
+				zap.String("free_it_with", fmt.Sprintf("drmctl retry %q", of.id)))
+		}
+		e.core.QuarantineDone(now, of.shard, of.id, of.text, res)
+	default: // the end of a trail that accuses nobody any more
+	}
 }
 
 // trailKey returns what a trail's key says. Reading the value is left to the core, since it does not want to know what

@@ -84,7 +84,8 @@ const (
 )
 
 var requestNames = [requests]string{
-	"claim", "release", "probe", "state write", "summary", "summary's end", "trail", "grant", "keepalive", "revoke", "list",
+	"claim", "release", "probe", "state write", "summary", "summary's end", "trail", "grant", "keepalive", "revoke",
+	"list",
 }
 
 // fate is what became of a request.
