@@ -333,19 +333,21 @@ func (c *Core) flush(t *trail) {
 	}
 	empty := t.isEmpty()
 	switch {
-	case empty && c.stopping && t.failures > 0: // what it accuses wrongly is handled soon all the same
-		c.closeTrail(t)
+	case empty && c.stopping && (t.mod == 0 || t.deletes && t.failures > 0):
+		c.closeTrail(t) // a stop does not wait for it: what it accuses wrongly is handled soon all the same
 		return
 	case empty && t.mod == 0 && !t.uncertain:
 		c.closeTrail(t)
 		return
-	case empty && t.mod == 0: // a watch may show before that the key is there, so that it can be deleted
-		t.after = max(t.after, t.certainAt)
+	}
+	after := t.after
+	if empty && t.mod == 0 { // a watch may show before that the key is there, so that it can be deleted
+		after = max(after, t.certainAt)
 	}
 	switch {
 	case !empty && !t.stale:
-	case c.now < t.after:
-		c.timers.addTrail(t, t.after)
+	case c.now < after:
+		c.timers.addTrail(t, after)
 	case empty:
 		c.deleteTrail(t)
 	default:

@@ -247,3 +247,16 @@ func TestManyThatAreSuspectedOnceBeginInGroups(t *testing.T) {
 		t.Errorf("they began in groups of %d, want %d: the fresh one is not held back", groups, want)
 	}
 }
+
+func TestALostAnswerDelaysNoLaterTrail(t *testing.T) {
+	f := owning(t, []string{"a"}, wary, func(cfg *Config) { cfg.UncertainFor = time.Minute })
+	f.want("claim a on 1", "write-trail on 1 at 0 mine a")
+	f.c.TrailDone(f.now, 0, 1, WriteResult{Unknown: true})
+	f.claimResult("a", WriteResult{Unknown: true}) // both were in one transaction
+	f.want()
+	f.tick(10 * time.Second)
+	f.want("claim a on 1", "write-trail on 1 at 0 mine a")
+	f.claimed("a", 110)
+	f.trailed(110)
+	f.want("handle a 110 on 1 v1")
+}
