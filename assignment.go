@@ -23,6 +23,9 @@ const (
 	// StateFailed: a member has the claim, and the last Handle failed, or the handler has reported that what Handle
 	// began fails (Claim.Report). Assignment.Error says how.
 	StateFailed State = "failed"
+	// StateQuarantined: a member has the claim, and does not handle the resource, since members have died while they
+	// began with it (Config.QuarantineAfter). Assignment.Error says which. Client.Retry frees it.
+	StateQuarantined State = "quarantined"
 )
 
 // Assignment tells who handles a resource.
@@ -36,8 +39,8 @@ type Assignment struct {
 	// Since is when State was reached, by the clock of the member that has the claim; zero where there is no claim. A
 	// member writes the states of many resources at once: then it is the time of the last of them.
 	Since time.Time
-	// Error says why the resource is unassigned or has failed. While a call of the handler takes long, it says since
-	// when the call runs, and what came of the call before. Else it is empty.
+	// Error says why the resource is unassigned, has failed or is quarantined. While a call of the handler takes long,
+	// it says since when the call runs, and what came of the call before. Else it is empty.
 	Error string
 }
 
@@ -180,6 +183,7 @@ type Status struct {
 	Unassigned  int
 	NoRoom      int // of Unassigned: no member has room for it (Config.MaxResources)
 	Misplaced   int // resources on which another member than the expected one has the claim
+	Quarantined int // resources that nobody handles, since members have died of them; Client.Retry frees them
 	Coordinator string
 	Drains      []DrainInfo   // by member, also of members that are not there
 	Unready     []UnreadyInfo // by member
@@ -196,7 +200,7 @@ func appStatusOf(app string, s picture.Status) Status {
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
-		WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom,
+		WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom, Quarantined: s.Quarantined,
 	}
 }
 

@@ -343,6 +343,45 @@ func (c *Client) WaitUndrained(ctx context.Context, member string) error {
 	return waitError(r.WaitUndrained(ctx, member))
 }
 
+// Retry frees a resource that is quarantined: the member that it belongs to begins with it again, as if no member had
+// died of it. It does not wait for that; Wait does. ErrNotFound says that the resource is not quarantined.
+func (c *Client) Retry(ctx context.Context, id string) error {
+	if err := keys.CheckID(id); err != nil {
+		return fmt.Errorf("retry: %w", &InputError{"id", id, err.Error()})
+	}
+	desk, err := c.desk(ctx)
+	if err == nil {
+		err = desk.Retry(ctx, id)
+	}
+	if err != nil {
+		return fmt.Errorf("retry resource %q: %w", id, err)
+	}
+	return nil
+}
+
+// RetryQuarantined is Retry for all resources that are quarantined. It returns the ids of those that it has freed, in
+// order, also where it returns an error.
+func (c *Client) RetryQuarantined(ctx context.Context) ([]string, error) {
+	desk, err := c.desk(ctx)
+	if err != nil {
+		return []string{}, fmt.Errorf("retry what is quarantined: %w", err)
+	}
+	freed, err := desk.RetryAll(ctx)
+	if err != nil {
+		return freed, fmt.Errorf("retry what is quarantined: %w", err)
+	}
+	return freed, nil
+}
+
+// Quarantined lists the ids of the resources that are quarantined, in order. It reads neither the catalogue nor claims.
+func (c *Client) Quarantined(ctx context.Context) ([]string, error) {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return []string{}, err
+	}
+	return r.Quarantined(ctx)
+}
+
 func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, r Resource) error {
 	if err := r.Validate(); err != nil {
 		return fmt.Errorf("allocate: %w", err)

@@ -17,6 +17,8 @@ const Forever = time.Duration(math.MaxInt64)
 
 // Never is for those shares of Config that may be turned off.
 const Never float64 = -1
+// NeverQuarantine is the Config.QuarantineAfter that lets a member quarantine nothing, and suspect nothing.
+const NeverQuarantine = math.MaxInt
 
 // Defaults of Config.
 const (
@@ -34,6 +36,8 @@ const (
 	DefaultCheckTimeout     = 10 * time.Second
 	DefaultCheckFailures    = 3
 	DefaultCheckConcurrency = 16
+	DefaultQuarantineAfter  = 3
+	DefaultQuarantineWindow = time.Hour
 	DefaultFetchTimeout     = 30 * time.Second
 	DefaultFetchRetryBudget = time.Minute
 	DefaultRemovalShare     = 0.2
@@ -259,6 +263,16 @@ type Config struct {
 	// app are moved so. Lowered, what works elsewhere works sooner; raised, less moves because of what passes. Default
 	// 0: a resource that fails is tried again here, without end. Up to 1000.
 	MoveAfter int
+	// QuarantineAfter is how many members may die of a resource before it is quarantined: left alone, in the state
+	// quarantined, until somebody frees it (Client.Retry) or its data change. A resource is suspected of a death if its
+	// Handle or Update ran when the member's process died, or had returned less than 10 s before. From the second
+	// suspicion on it is handled alone, with nothing else that begins beside it in its member, and one at a time in the
+	// whole group. Raised, more members die of such a resource; lowered, a resource that was merely there when members
+	// died for another reason is quarantined sooner. Default 3; 1 to 100, or NeverQuarantine.
+	QuarantineAfter int
+	// QuarantineWindow is how long such a suspicion counts; a quarantine does not end by itself. Raised, members that
+	// die rarely of a resource count too. Default 1 h; 1 s to 24 h.
+	QuarantineWindow time.Duration
 	// HandleBackoff is the pause after the first failure of a resource; it doubles with each further failure, up to
 	// HandleBackoffMax, with jitter. Default 1 s; 1 ms to 24 h.
 	HandleBackoff time.Duration

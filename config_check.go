@@ -116,6 +116,7 @@ func (c *Config) checkNumbers() error {
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
 		{"UnreadyAfter", &c.UnreadyAfter, DefaultUnreadyAfter, 1, 1000, false},
 		{"ReadyAfter", &c.ReadyAfter, DefaultReadyAfter, 1, 1000, false},
+		{"QuarantineAfter", &c.QuarantineAfter, DefaultQuarantineAfter, 1, 100, false},
 	} {
 		if *f.value == 0 {
 			*f.value = f.fallback
@@ -124,7 +125,14 @@ func (c *Config) checkNumbers() error {
 			}
 		}
 		if *f.value < f.least || *f.value > f.most {
-			return &InputError{f.name, strconv.Itoa(*f.value), fmt.Sprintf("%d to %d", f.least, f.most)}
+			want := fmt.Sprintf("%d to %d", f.least, f.most)
+			if f.value == &c.QuarantineAfter {
+				if *f.value == NeverQuarantine {
+					continue
+				}
+				want += ", or NeverQuarantine"
+			}
+			return &InputError{f.name, strconv.Itoa(*f.value), want}
 		}
 	}
 	return nil
@@ -167,6 +175,7 @@ func (c *Config) checkDurations() error {
 		{"HandleBackoff", &c.HandleBackoff, DefaultHandleBackoff, leastDuration, mostDuration, false},
 		{"CheckInterval", &c.CheckInterval, DefaultCheckInterval, 100 * time.Millisecond, mostDuration, true},
 		{"CheckTimeout", &c.CheckTimeout, DefaultCheckTimeout, leastDuration, mostDuration, false},
+		{"QuarantineWindow", &c.QuarantineWindow, DefaultQuarantineWindow, time.Second, mostDuration, false},
 		{"RemovalDelay", &c.RemovalDelay, DefaultRemovalDelay, leastDuration, mostDuration, false},
 		{"SettleDelay", &c.SettleDelay, DefaultSettleDelay, leastDuration, time.Hour, false},
 		{"JoinDelay", &c.JoinDelay, DefaultJoinDelay, leastDuration, time.Minute, false},

@@ -46,6 +46,8 @@ func TestABadConfigNamesItsField(t *testing.T) {
 		"HandleConcurrency":    func(c *drm.Config) { c.HandleConcurrency = -1 },
 		"TerminateConcurrency": func(c *drm.Config) { c.TerminateConcurrency = 1_000_000 },
 		"HandleAttempts":       func(c *drm.Config) { c.HandleAttempts = -1 },
+		"QuarantineAfter":      func(c *drm.Config) { c.QuarantineAfter = 101 },
+		"QuarantineWindow":     func(c *drm.Config) { c.QuarantineWindow = time.Millisecond },
 		"HandleBackoff":        func(c *drm.Config) { c.HandleBackoff = -1 },
 		"HandleBackoffMax":     func(c *drm.Config) { c.HandleBackoffMax = time.Millisecond },
 		"CheckInterval":        func(c *drm.Config) { c.CheckInterval = time.Millisecond },

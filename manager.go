@@ -118,6 +118,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		MaxResources: c.MaxResources,
 		HandleRate:   core.Rate(c.HandleRate), KeyRate: core.Rate(c.KeyRate), BudgetKey: budgetKey(c.BudgetKey),
 		MoveAfter: c.MoveAfter, Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
+		QuarantineAfter: c.quarantineAfter(), QuarantineWindow: c.QuarantineWindow,
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
 		Instance:            instanceOf(c.Handler),
 		Checks:              c.checks(),
@@ -138,6 +139,14 @@ func (c *Config) checks() calls.Checks {
 		Interval: c.CheckInterval, Timeout: c.CheckTimeout,
 		Failures: c.CheckFailures, Concurrency: c.CheckConcurrency,
 	}
+}
+
+// quarantineAfter is QuarantineAfter with 0 for NeverQuarantine.
+func (c *Config) quarantineAfter() int {
+	if c.QuarantineAfter == NeverQuarantine {
+		return 0
+	}
+	return c.QuarantineAfter
 }
 
 // sourceOptions is the part of the Config that is about the source.

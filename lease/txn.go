@@ -42,9 +42,13 @@ func newSender(w *Writer, guard Guard) *txn.Sender[Result] {
 // writeOf describes what an op writes.
 func writeOf(r *Result) txn.Write {
 	op := &r.Op
+	bound := int64(op.Lease)
+	if op.Unleased {
+		bound = 0
+	}
 	return txn.Write{
-		Key: op.Key, Delete: op.Delete, Lease: int64(op.Lease),
-		Any: op.Any, Expect: op.Expect, Vacant: op.Vacant, Group: op.Group,
+		Key: op.Key, Delete: op.Delete, Lease: bound,
+		Any: op.Any, Expect: op.Expect, Mod: op.Modified, Vacant: op.Vacant, Group: op.Group,
 	}
 }
 
@@ -96,5 +100,8 @@ func foundOf(kv *mvccpb.KeyValue) Found {
 	if kv == nil {
 		return Found{}
 	}
-	return Found{CreateRevision: kv.CreateRevision, Lease: clientv3.LeaseID(kv.Lease), Value: kv.Value}
+	return Found{
+		CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: clientv3.LeaseID(kv.Lease),
+		Value: kv.Value,
+	}
 }

@@ -21,6 +21,9 @@ type Op struct {
 	Group int
 	// Expect is the create revision that the key must have; 0 means that the key must not exist.
 	Expect int64
+	// Modified says that Expect is the mod revision that the key must have, and not its create revision: nobody has
+	// written the key since. 0 means again that the key must not exist.
+	Modified bool
 	// Vacant, on an op whose Expect is 0, says that as far as the caller knows no key of the group exists. Such ops of
 	// a group are compared together, as the range from the first to the last of their keys, which halves the
 	// transaction. If a key exists in that range after all, each op is compared by itself. The keys of a group must be
@@ -34,6 +37,9 @@ type Op struct {
 	// Lease that the key is put under. An update must name it again: a put without a lease detaches the key, which then
 	// never expires. A Delete ignores it.
 	Lease clientv3.LeaseID
+	// Unleased says that the key is put without a lease all the same. Lease then only says with which ops the op shares
+	// transactions, and so its fate: if etcd does not know the lease, the op is not done either.
+	Unleased bool
 	// Tag is the caller's own: the Writer only hands it back.
 	Tag any
 }
@@ -41,6 +47,7 @@ type Op struct {
 // Found is what an Op found in place of the key that it expected.
 type Found struct {
 	CreateRevision int64 // 0: the key does not exist
+	ModRevision    int64
 	Lease          clientv3.LeaseID
 	Value          []byte
 }

@@ -25,6 +25,8 @@ const (
 	flagHandleConcurrency = "handle-concurrency"
 	flagHandleAttempts    = "handle-attempts"
 	flagMoveAfter         = "move-after"
+	flagQuarantineAfter   = "quarantine-after"
+	flagQuarantineWindow  = "quarantine-window"
 	flagTerminatePolicy   = "terminate-policy"
 	flagOutagePolicy      = "outage-policy"
 	flagStopTimeout       = "stop-timeout"

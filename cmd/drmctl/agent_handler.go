@@ -83,6 +83,15 @@ func handlerFlags() []cli.Flag {
 			Usage: "how often in a row a resource may fail at this member before another member gets it: up to 1000; " +
 				"0: it stays",
 		},
+		&cli.IntFlag{
+			Name: flagQuarantineAfter, EnvVars: agentEnv(flagQuarantineAfter), Value: drm.DefaultQuarantineAfter,
+			Usage: "how many members may die of a resource before it is quarantined, which drmctl retry ends: " +
+				"1 to 100; 0: none is",
+		},
+		&cli.DurationFlag{
+			Name: flagQuarantineWindow, EnvVars: agentEnv(flagQuarantineWindow), Value: drm.DefaultQuarantineWindow,
+			Usage: "how long a resource is suspected of the death of a member: 1s to 24h",
+		},
 		&cli.StringFlag{
 			Name: flagOutagePolicy, EnvVars: agentEnv(flagOutagePolicy), Value: policyStop,
 			Usage: "what becomes of what is handled while etcd does not answer: `stop|keep` (stop: ended before " +
@@ -106,6 +115,8 @@ func handlerConfig(c *cli.Context, cfg *drm.Config, address string) (done func()
 		numberInRange(c, flagHandleConcurrency, 1, 100_000),
 		numberInRange(c, flagHandleAttempts, 0, math.MaxInt),
 		numberInRange(c, flagMoveAfter, 0, 1000),
+		numberInRange(c, flagQuarantineAfter, 0, 100),
+		inRange(c, flagQuarantineWindow, time.Second, 24*time.Hour),
 		checkConfig(c, cfg),
 	)
 	if err != nil {
@@ -117,6 +128,10 @@ func handlerConfig(c *cli.Context, cfg *drm.Config, address string) (done func()
 	cfg.TerminateConcurrency = cfg.HandleConcurrency
 	cfg.HandleAttempts = c.Int(flagHandleAttempts)
 	cfg.MoveAfter = c.Int(flagMoveAfter)
+	if cfg.QuarantineAfter = c.Int(flagQuarantineAfter); cfg.QuarantineAfter == 0 {
+		cfg.QuarantineAfter = drm.NeverQuarantine
+	}
+	cfg.QuarantineWindow = c.Duration(flagQuarantineWindow)
 	err = either(c, flagOutagePolicy, &cfg.OutagePolicy, policyStop, drm.StopOnOutage, policyKeep, drm.KeepOnOutage)
 	if err != nil {
 		return nil, err

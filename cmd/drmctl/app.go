@@ -100,6 +100,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			sourceCommand(),
 			allocateCommand(),
 			deallocateCommand(),
+			retryCommand(),
 			drainCommand(),
 			undrainCommand(),
 			verifyCommand(),

@@ -509,6 +509,7 @@ func TestJSONIsTheContract(t *testing.T) {
 			func(c *cli.Context) error {
 				return showStatus(c, drm.Status{
 					App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2,
+					Quarantined: 4,
 					Coordinator: "m1", Revision: 77,
 					Source: drm.SourceStatus{
 						LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at,
@@ -523,7 +524,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,` +
 				`"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m",` +
 				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}],` +
-				`"unready":[{"member":"m","reason":"no","ignored":true}]}`,
+				`"unready":[{"member":"m","reason":"no","ignored":true}],"quarantined":4}`,
 		},
 		{
 			"status, removals held",
@@ -539,7 +540,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,` +
 				`"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},` +
-				`"revision":0,"drains":[],"unready":[]}`,
+				`"revision":0,"drains":[],"unready":[],"quarantined":0}`,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
@@ -556,7 +557,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,` +
 				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[],` +
-				`"unready":[]}`,
+				`"unready":[],"quarantined":0}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

@@ -340,7 +340,8 @@ func outside(t *testing.T, row configdoc.Row, least, most string) []string {
 		step = 0.00001
 	}
 	below := from - step
-	if strings.HasPrefix(row.Default, "`"+strconv.FormatFloat(below, 'f', -1, 64)+"`") {
+	if said := strconv.FormatFloat(below, 'f', -1, 64); strings.HasPrefix(row.Default, "`"+said+"`") ||
+		strings.Contains(row.Range, "; "+said+" of the flag is ") {
 		below = from - 2*step
 	}
 	return []string{strconv.FormatFloat(below, 'f', -1, 64), strconv.FormatFloat(to+step, 'f', -1, 64)}

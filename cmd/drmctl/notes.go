@@ -117,6 +117,14 @@ func noteOrders(c *cli.Context, orders []drm.DrainInfo) {
 	}
 }
 
+// noteQuarantined notes that resources are quarantined, and what frees them.
+func noteQuarantined(c *cli.Context, n int) {
+	if n > 0 {
+		note(c, "quarantined, since members died while they began with them: %d (drmctl assignments says why); "+
+			"drmctl retry ID or drmctl retry --all-quarantined frees them", n)
+	}
+}
+
 // sinceThen says since when an order stands, if that is known.
 func sinceThen(o drm.DrainInfo) string {
 	if o.Since.IsZero() {

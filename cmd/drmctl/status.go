@@ -33,6 +33,7 @@ func statusCommand() *cli.Command {
 				}
 				noteDrains(c, s.Drains)
 				noteUnready(c, s.Unready)
+				noteQuarantined(c, s.Quarantined)
 				return showStatus(c, s)
 			})
 		},
@@ -54,6 +55,8 @@ type statusJSON struct {
 	Drains      []drainJSON `json:"drains"`
 
 	Unready []unreadyJSON `json:"unready"`
+
+	Quarantined int `json:"quarantined"`
 
 	NoRoom           int `json:"no_room,omitempty"`
 	WaitingForBudget int `json:"waiting_for_budget,omitempty"`
@@ -190,7 +193,8 @@ func statusJSONOf(s drm.Status) statusJSON {
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
-		Drains: orders, Unready: unready, NoRoom: s.NoRoom, WaitingForBudget: s.WaitingForBudget,
+		Drains: orders, Unready: unready, Quarantined: s.Quarantined, NoRoom: s.NoRoom,
+		WaitingForBudget: s.WaitingForBudget,
 	}
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
@@ -218,6 +222,9 @@ func statusRows(w io.Writer, s drm.Status) {
 		row(w, "unassigned for lack of room", s.NoRoom)
 	}
 	row(w, "misplaced", s.Misplaced)
+	if s.Quarantined > 0 {
+		row(w, "quarantined", s.Quarantined)
+	}
 	row(w, "source resources", s.Source.Resources)
 	row(w, "source last success", s.Source.LastSuccess)
 	row(w, "source last attempt", s.Source.LastAttempt)

@@ -28,7 +28,8 @@ const defaultEvery = time.Minute
 const verifyDescription = `
 Exit code 1 if there is any. Some kinds are also seen for a moment while resources change hands: where it
 finds such, it looks again, and reports what stays for the time of --settle. Where resources are to be handled
-and there is no member, it does not wait. That members are drained is a note on stderr, and no violation.
+and there is no member, it does not wait. That members are drained, or resources quarantined, is a note on
+stderr, and no violation.
 With --watch it goes on until interrupted: it prints each change of ownership with its token, and looks for
 violations again now and then, and prints the new ones. Exit code 1 if there ever was any, or a token fell.
 
@@ -81,6 +82,11 @@ func verifyAction(c *cli.Context) error {
 			return err
 		}
 		noteOrders(c, orders)
+		quarantined, err := client.Quarantined(ctx)
+		if err != nil {
+			return err
+		}
+		noteQuarantined(c, len(quarantined))
 		found, err := client.VerifySettled(c.Context, c.Duration(flagSettle)) // ctx may be too short for --settle
 		if err != nil {
 			return err

@@ -18,6 +18,8 @@ const (
 	Claimed = "claimed"
 	Active  = "active"
 	Failed  = "failed"
+	// Quarantined says that the resource is not handled, since it has killed members. The claim's error says which.
+	Quarantined = "quarantined"
 )
 
 // MaxError is how many bytes of an error's text are kept.
@@ -28,8 +30,8 @@ type Record struct {
 	Member string    `json:"member"`
 	State  string    `json:"state"`
 	Since  time.Time `json:"since"` // by the member's clock
-	// Error is the error of the last Handle, or of the handling later, if State is Failed. It is also what is said
-	// about a call that takes long.
+	// Error is the error of the last Handle, or of the handling later, if State is Failed, and the evidence if it is
+	// Quarantined. It is also what is said about a call that takes long.
 	Error string `json:"error"`
 }
 
@@ -65,9 +67,9 @@ func Decode(value []byte) (Record, error) {
 		return Record{}, err
 	}
 	switch r.State {
-	case Claimed, Active, Failed:
+	case Claimed, Active, Failed, Quarantined:
 	default:
-		return Record{}, fmt.Errorf("state %q, want %s, %s or %s", r.State, Claimed, Active, Failed)
+		return Record{}, fmt.Errorf("state %q, want %s, %s, %s or %s", r.State, Claimed, Active, Failed, Quarantined)
 	}
 	if err := keys.CheckID(r.Member); err != nil {
 		return Record{}, fmt.Errorf("member %q, want %w", r.Member, err)

@@ -23,7 +23,8 @@ func anyRecord() *rapid.Generator[claims.Record] {
 			Member: rapid.StringN(1, 20, 512).
 				Filter(func(id string) bool { return keys.CheckID(id) == nil }).
 				Draw(t, "member"),
-			State: rapid.SampledFrom([]string{claims.Claimed, claims.Active, claims.Failed}).Draw(t, "state"),
+			State: rapid.SampledFrom([]string{claims.Claimed, claims.Active, claims.Failed, claims.Quarantined}).
+				Draw(t, "state"),
 			Since: time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "seconds"),
 				rapid.Int64Range(0, 999_999_999).Draw(t, "ns")).UTC(),
 			Error: rapid.StringN(0, 100, claims.MaxError).Draw(t, "error"),
@@ -118,7 +119,7 @@ func TestAFieldThatIsNotKnownYetIsNoProblem(t *testing.T) {
 }
 
 func FuzzDecode(f *testing.F) {
-	for _, state := range []string{claims.Claimed, claims.Active, claims.Failed, "odd"} {
+	for _, state := range []string{claims.Claimed, claims.Active, claims.Failed, claims.Quarantined, "odd"} {
 		f.Add(claims.NewEncoder("m/😀").Encode(state, noon, "boom \"<x>\"\n"))
 	}
 	f.Add([]byte(`{"member":"m","state":"active","since":"0000-01-01T00:00:00+23:59"}`))

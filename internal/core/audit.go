@@ -40,6 +40,10 @@ func (c *Core) Audit() error {
 	if err := errors.Join(c.budgets.audit(), c.ceiling.audit(a.room)); err != nil {
 		return err
 	}
+	if a.trails != c.trails.open || a.ahead != c.trails.ahead {
+		return fmt.Errorf("there are %d trails with %d resources that are to begin; counted %d, %d",
+			a.trails, a.ahead, c.trails.open, c.trails.ahead)
+	}
 	return c.auditLeases(a.keys)
 }
 
@@ -49,6 +53,8 @@ type recount struct {
 	states int           // states and summaries on their way
 	room   int           // resources that take room
 	keys   map[int64]int // claims by lease
+	trails int
+	ahead  int // resources that trails list and that have not begun
 }
 
 // auditShard checks a shard and its resources, and adds them to a.
@@ -83,7 +89,11 @@ func (c *Core) auditShard(sh *shard, a *recount) error {
 		return err
 	}
 	a.states += writing
-	if busy == 0 && !sh.isWanted() && !slices.ContainsFunc(sh.bundles, c.isLeaving) {
+	if err := c.auditTrails(sh, a); err != nil {
+		return err
+	}
+	needed := func(b *bundle) bool { return c.isLeaving(b) || b.trail != nil }
+	if busy == 0 && !sh.isWanted() && !slices.ContainsFunc(sh.bundles, needed) {
 		return fmt.Errorf("shard %d is followed for nothing", sh.number)
 	}
 	return nil
@@ -138,6 +148,9 @@ func (a *recount) add(r *resource) {
 	}
 	if r.told.writing != 0 {
 		a.states++
+	}
+	if r.counted.line.isAhead() {
+		a.ahead++
 	}
 	if r.claimed() || r.phase == claiming {
 		a.keys[r.claim.lease]++
@@ -211,4 +224,58 @@ func (sh *shard) auditBundles(unseen int) (writing int, err error) {
 		return 0, fmt.Errorf("shard %d: %d bundles are not known", sh.number, len(count))
 	}
 	return writing, nil
+}
+
+// auditTrails checks the trails of a shard, and counts them in a.
+func (c *Core) auditTrails(sh *shard, a *recount) error {
+	on := map[*resource]int{}
+	for _, b := range sh.bundles {
+		t := b.trail
+		if t == nil {
+			continue
+		}
+		a.trails++
+		bytes, dropped := 0, 0
+		for _, r := range t.lines {
+			if !t.has(r) {
+				dropped++
+				continue
+			}
+			on[r]++
+			bytes += len(r.id)
+		}
+		switch {
+		case dropped != t.dropped || bytes != t.bytes:
+			return fmt.Errorf("shard %d: a trail has %d dropped lines and %d bytes, counted %d, %d",
+				sh.number, dropped, bytes, t.dropped, t.bytes)
+		case (t.isEmpty() || t.stale) && !t.writing && !t.touched && c.now >= t.after && c.now >= t.certainAt:
+			return fmt.Errorf("shard %d: a trail has to be written, and nothing will do it", sh.number)
+		}
+	}
+	for _, r := range sh.list {
+		if want := min(int(r.counted.line), 1); on[r] != want {
+			return fmt.Errorf("resource %q is on %d lines of trails, want %d", r.id, on[r], want)
+		}
+		if call := r.phase == callingHandle || r.phase == callingUpdate; c.keepsTrails() &&
+			call != (r.counted.line == running) {
+			return fmt.Errorf("resource %q: a call is in progress: %v, and its line is %d", r.id, call, r.counted.line)
+		}
+	}
+	return c.auditAccusers(sh)
+}
+
+// auditAccusers checks what is counted of other members' trails.
+func (c *Core) auditAccusers(sh *shard) error {
+	for _, a := range sh.accusers {
+		claims := 0
+		for _, r := range sh.list {
+			if r.seen.token != 0 && r.seen.lease == a.lease {
+				claims++
+			}
+		}
+		if claims != a.claims {
+			return fmt.Errorf("shard %d: %d claims on the lease of a trail, counted %d", sh.number, claims, a.claims)
+		}
+	}
+	return nil
 }

@@ -45,6 +45,8 @@ func drive(c *Core, now time.Duration, entries [][]Entry, rev int64) int64 {
 				c.ClaimDone(now, a.Shard, a.ID, WriteResult{Applied: true, Revision: rev})
 			case Release:
 				c.ReleaseDone(now, a.Shard, a.ID, WriteResult{Applied: true, Revision: rev})
+			case WriteTrail, DeleteTrail:
+				c.TrailDone(now, a.Shard, a.Lease, WriteResult{Applied: true, Revision: rev})
 			case WriteState:
 				c.StateDone(now, a.Shard, a.ID, a.Token, WriteResult{Applied: true, Revision: rev})
 			case FindKey:
@@ -94,6 +96,31 @@ func BenchmarkTakeOver(b *testing.B) {
 		}
 	}
 	end()
+}
+
+// BenchmarkTakeOverWithTrails is BenchmarkTakeOver with trails. It also reports how many are written.
+func BenchmarkTakeOverWithTrails(b *testing.B) {
+	entries := benchEntries()
+	end := perResource(b)
+	trails := 0
+	for b.Loop() {
+		cfg := benchCore().cfg
+		cfg.QuarantineAfter, cfg.QuarantineWindow, cfg.Young = 3, time.Hour, 10*time.Second
+		c := New(cfg)
+		c.SetOwned(time.Hour, all(true), nil)
+		rev := drive(c, time.Hour, entries, 100)
+		trails += c.trails.open
+		if n := len(c.Handled()); n != benchResources {
+			b.Fatalf("%d handled", n)
+		}
+		c.Tick(time.Hour + 11*time.Second)
+		drive(c, time.Hour+11*time.Second, entries, rev)
+		if c.trails.open > 0 {
+			b.Fatalf("%d trails are left", c.trails.open)
+		}
+	}
+	end()
+	b.ReportMetric(float64(trails)/float64(b.N), "trails")
 }
 
 // BenchmarkGiveAway measures the time of each resource through Terminate to its release.

@@ -1,10 +1,9 @@
 package core
 
 import (
-	"container/heap"
+	"errors"
 	"fmt"
 	"maps"
-	"math"
 	"slices"
 	"strings"
 	"time"
@@ -26,25 +25,26 @@ func (r Rate) bounds() bool { return r.PerSecond > 0 }
 const noteWaitAfter = 5 * time.Second
 
 // budgets say when Handle may be called, where rates bound that. Each call spends one token of the member's budget, and
-// one of the budget of its resource's key. A resource whose budget has no token waits in the queue of that budget,
-// where it keeps neither other budgets waiting nor a place of Config.HandleConcurrency.
+// one of the budget of its resource's key. A resource whose budget has no token waits at a gate, where it keeps neither
+// other budgets waiting nor a place of Config.HandleConcurrency.
 //
 // A token is spent at the moment when the call begins, not when it is queued. Otherwise calls that were allowed one by
-// one, and then waited together for a place, would begin at once.
+// one, and then waited together for a place or for a trail, would begin at once.
+//
+// Where trails are kept there is a gate before the trail too, which lets resources pass at the same rates. Otherwise
+// the trail would list all that waits for a budget, and what it lists is suspected of a death.
 type budgets struct {
-	member *rate.Limiter // of all calls of this member; nil: no bound
-	rate   Rate          // of the member
-	perKey Rate          // of each key in the whole group; zero: there are no keys
-	share  share         // the part of perKey that this member has
+	rate   Rate  // of the member
+	perKey Rate  // of each key in the whole group; zero: there are no keys
+	share  share // the part of perKey that this member has
+
+	admit gate // lets the trail list resources
+	begin gate // lets Handle be called
 
 	keys    map[string]*budget
 	sweepAt int     // how many keys there are when those are dropped that are full again
 	free    *budget // of resources without a key: only the member's rate bounds them
 	unknown *budget // of all resources whose key nobody could find
-
-	able  []*budget // budgets of waiting resources that have a token, in turn; what is before head has been taken
-	head  int
-	later laterHeap // budgets of waiting resources that have no token yet
 
 	rations map[*resource]*ration
 	asks    fifo // resources whose keys must be found before they wait for a budget
@@ -54,29 +54,34 @@ type budgets struct {
 
 // ration is what the budgets know of a resource of which this member has a claim.
 type ration struct {
-	budget *budget       // nil: the key is not known
-	gen    uint32        // the seen.dataGen of the data that have the key; 0: the key is not known
-	asked  uint32        // the seen.dataGen of the data whose key is being found; 0: none
-	since  time.Duration // when the Handle that waits now began to wait; 0: none waits
+	budget   *budget       // nil: the key is not known
+	gen      uint32        // the seen.dataGen of the data that have the key; 0: the key is not known
+	asked    uint32        // the seen.dataGen of the data whose key is being found; 0: none
+	admitted bool          // the trail may list the resource for the Handle that waits now
+	since    time.Duration // when that Handle began to wait; 0: none waits
 }
 
-// place says where a budget is.
-type place uint8
-
-const (
-	unlisted  place = iota // nothing waits for it, or this member has no share of it
-	listed                 // in budgets.able
-	postponed              // in budgets.later
-)
-
-// budget is what one key may spend, with the resources that wait for it, in order.
+// budget is what one key may spend, with the resources that wait for it.
 type budget struct {
-	fifo
-	key     string
-	limiter *rate.Limiter // nil: no bound
-	place   place
-	at      time.Duration // if postponed: when it has a token
+	key   string
+	admit lane
+	begin lane
 }
+
+// newBudget makes a budget with limiters that limiter makes; nil: without a bound.
+func newBudget(key string, limiter func() *rate.Limiter) *budget {
+	k := &budget{key: key}
+	if limiter != nil {
+		k.admit.limiter, k.begin.limiter = limiter(), limiter()
+	}
+	return k
+}
+
+// bar says whether this member may spend nothing of the budget.
+func (k *budget) bar(barred bool) { k.admit.barred, k.begin.barred = barred, barred }
+
+// waiting is how many resources wait for the budget.
+func (k *budget) waiting() int { return k.admit.waiting() + k.begin.waiting() }
 
 // keysAtOnce is how many keys are being found at once, at most.
 const keysAtOnce = 256
@@ -87,33 +92,21 @@ func newBudgets(cfg *Config) *budgets {
 		return nil
 	}
 	b := &budgets{
-		rate: cfg.HandleRate, perKey: cfg.KeyRate, keys: map[string]*budget{}, sweepAt: leastKeys, free: &budget{},
-		rations: map[*resource]*ration{},
+		rate: cfg.HandleRate, perKey: cfg.KeyRate, keys: map[string]*budget{}, sweepAt: leastKeys,
+		free: newBudget("", nil), rations: map[*resource]*ration{},
+		admit: gate{id: admitQueue}, begin: gate{id: budgetQueue},
 	}
 	b.share.grace = cfg.ShareGrace
 	if b.rate.bounds() {
-		b.member = rate.NewLimiter(rate.Limit(b.rate.PerSecond), b.rate.Burst)
+		for _, g := range []*gate{&b.admit, &b.begin} {
+			g.limiter = rate.NewLimiter(rate.Limit(b.rate.PerSecond), b.rate.Burst)
+		}
 	}
 	return b
 }
 
 // leastKeys is how many budgets of keys are kept without a look at whether they are still needed.
 const leastKeys = 64
-
-// moment is the time that package rate is given for a time of the core.
-func moment(now time.Duration) time.Time { return time.Unix(0, int64(now)) }
-
-// wait returns how long it takes until the limiter has a token. A limiter that is nil always has one.
-func wait(l *rate.Limiter, now time.Duration) time.Duration {
-	if l == nil {
-		return 0
-	}
-	missing := 1 - l.TokensAt(moment(now))
-	if missing <= 0 {
-		return 0
-	}
-	return time.Duration(math.Ceil(missing / float64(l.Limit()) * float64(time.Second)))
-}
 
 // keyed says whether each resource has a key that has to be found.
 func (b *budgets) keyed() bool { return b.perKey.bounds() }
@@ -131,103 +124,95 @@ func (b *budgets) ration(r *resource) *ration {
 	return q
 }
 
+// laneOf returns the lane in which a resource waits at a gate; nil if its key is not known.
+func (b *budgets) laneOf(g *gate, r *resource) *lane {
+	switch q := b.rations[r]; {
+	case q == nil || q.budget == nil:
+		return nil
+	case g == &b.admit:
+		return &q.budget.admit
+	default:
+		return &q.budget.begin
+	}
+}
+
 // forget drops what is known of a resource whose claim has ended.
 func (b *budgets) forget(r *resource) {
 	if b == nil {
 		return
 	}
 	delete(b.rations, r)
-	if r.queued == budgetQueue || r.queued == keyQueue {
+	switch r.queued {
+	case keyQueue, admitQueue, budgetQueue:
 		r.queued = noQueue
-	}
-}
-
-// handleQueueOf says where a resource waits whose next step is Handle.
-func (c *Core) handleQueueOf(r *resource) queueID {
-	switch b := c.budgets; {
-	case b == nil:
-		return handleQueue
-	case b.ration(r).gen != r.seen.dataGen:
-		return keyQueue
 	default:
-		return budgetQueue
 	}
 }
 
-// queueForHandle makes a resource wait until its Handle may be called, and before that until its key is known.
-func (c *Core) queueForHandle(r *resource) {
-	b, to := c.budgets, c.handleQueueOf(r)
+// dismiss notes that a resource does not wait for a Handle any more: the call begins, or is not needed.
+func (b *budgets) dismiss(r *resource) {
 	if b == nil {
-		c.handles.push(r)
 		return
 	}
-	q := b.ration(r)
-	if q.since == 0 {
-		q.since = c.now
+	if q := b.rations[r]; q != nil {
+		q.admitted, q.since = false, 0
 	}
-	switch noteAt := q.since + noteWaitAfter; {
-	case c.now < noteAt:
-		c.wakeAt(r, noteAt)
-	case c.counts.handles >= c.cfg.HandleConcurrency: // it waits for a place, whatever its budget has
-		c.wakeAt(r, c.now+noteWaitAfter)
-	default:
-		c.noteBudget(r, q)
-	}
-	if r.queued == to {
-		return
-	}
-	if r.queued = to; to == keyQueue {
-		if q.asked == 0 {
+}
+
+// awaitKey makes a resource wait until its key is known.
+func (b *budgets) awaitKey(r *resource) {
+	if r.queued != keyQueue {
+		r.queued = keyQueue
+		if b.ration(r).asked == 0 {
 			b.asks.add(r)
 		}
-		return
-	}
-	q.budget.add(r)
-	b.enlist(q.budget, c.now)
-}
-
-// enlist puts a budget where it belongs, given what waits for it and how many tokens it has.
-func (b *budgets) enlist(k *budget, now time.Duration) {
-	if k.place != unlisted || k.waiting() == 0 || b.isBarred(k) {
-		return
-	}
-	if w := wait(k.limiter, now); w > 0 {
-		k.place, k.at = postponed, now+w
-		heap.Push(&b.later, k)
-		return
-	}
-	k.place = listed
-	b.able = append(b.able, k)
-}
-
-// isBarred says whether this member may spend nothing of a budget, since it has no share of it.
-func (b *budgets) isBarred(k *budget) bool { return k.limiter != nil && b.share.part == 0 }
-
-// unlist takes the budget whose turn it is out of b.able.
-func (b *budgets) unlist() {
-	b.able[b.head].place = unlisted
-	b.able[b.head] = nil
-	if b.head++; b.head > len(b.able)/2 {
-		n := copy(b.able, b.able[b.head:])
-		clear(b.able[n:])
-		b.able, b.head = b.able[:n], 0
 	}
 }
 
-// wake lists the budgets that have a token by now.
-func (b *budgets) wake(now time.Duration) {
-	for len(b.later) > 0 && b.later[0].at <= now {
-		k := heap.Pop(&b.later).(*budget)
-		k.place = unlisted
-		b.enlist(k, now)
+// await makes a resource wait at a gate.
+func (b *budgets) await(g *gate, r *resource, now time.Duration) {
+	if r.queued != g.id {
+		g.add(b.laneOf(g, r), r, now)
 	}
+}
+
+// admitNext lets resources pass the gate before the trail.
+func (c *Core) admitNext() {
+	b := c.budgets
+	if b == nil || c.halted {
+		return
+	}
+	for r := c.pass(&b.admit); r != nil; r = c.pass(&b.admit) {
+		b.rations[r].admitted = true
+		c.reconcile(r)
+	}
+}
+
+// affords says whether the budget of a resource has a token; if not, when it may have one, as far as known.
+func (c *Core) affords(r *resource) (at time.Duration, ok bool) {
+	b := c.budgets
+	if b == nil {
+		return 0, true
+	}
+	l := b.laneOf(&b.begin, r)
+	if l == nil || l.barred {
+		return c.now + time.Second, false
+	}
+	w := max(wait(l.limiter, c.now), wait(b.begin.limiter, c.now))
+	return c.now + w, w == 0
 }
 
 // nextHandle returns the resource whose Handle or Update may begin, and the queue in which it waited; nil if there is
 // none.
 func (c *Core) nextHandle() (*resource, queueID) {
+	if r := c.nextIsolated(); r != nil {
+		return r, isolatedQueue
+	}
 	b := c.budgets
-	if b == nil {
+	switch {
+	case c.holdsBack():
+		return nil, noQueue
+	case b == nil:
 		return c.handles.pop(), handleQueue
 	}
 	b.turn = !b.turn // the two take turns, so that neither keeps the other waiting
@@ -236,60 +221,27 @@ func (c *Core) nextHandle() (*resource, queueID) {
 			return r, handleQueue
 		}
 	}
-	if r := c.spend(); r != nil {
+	if r := c.pass(&b.begin); r != nil {
 		return r, budgetQueue
 	}
 	return c.handles.pop(), handleQueue
 }
 
-// spend spends a token of the member and of a key, and returns the resource for whose Handle it is; nil if nothing
-// waits that has both.
-func (c *Core) spend() *resource {
-	b := c.budgets
-	b.wake(c.now)
-	for b.head < len(b.able) {
-		k := b.able[b.head]
-		r := c.firstOf(k)
-		switch {
-		case r == nil || b.isBarred(k) || wait(k.limiter, c.now) > 0:
-			b.unlist()
-			b.enlist(k, c.now)
-			continue
-		case wait(b.member, c.now) > 0:
+// nextIsolated returns the resource that is handled alone, if its Handle may begin now.
+func (c *Core) nextIsolated() *resource {
+	r := c.isolated.first()
+	if r == nil {
+		return nil
+	}
+	if b := c.budgets; b != nil {
+		at, ok := c.affords(r)
+		if !ok {
+			c.wake(at)
 			return nil
 		}
-		for _, l := range []*rate.Limiter{b.member, k.limiter} {
-			if l != nil {
-				l.AllowN(moment(c.now), 1)
-			}
-		}
-		k.take()
-		r.queued = noQueue
-		b.rations[r].since = 0
-		b.unlist()
-		b.enlist(k, c.now)
-		return r
+		take(c.now, b.begin.limiter, b.laneOf(&b.begin, r).limiter)
 	}
-	return nil
-}
-
-// firstOf returns the first resource that waits for a budget still, and drops those before it that do not; nil if none
-// waits.
-func (c *Core) firstOf(k *budget) *resource {
-	for k.waiting() > 0 {
-		r := k.first()
-		q := c.budgets.rations[r]
-		waits := r.sh != nil && r.queued == budgetQueue && q != nil && q.budget == k
-		if waits && r.phase == idle && c.decide(r).step == doHandle && c.handleQueueOf(r) == budgetQueue {
-			return r
-		}
-		k.take()
-		if waits {
-			r.queued = noQueue
-			c.reconcile(r)
-		}
-	}
-	return nil
+	return c.isolated.pop()
 }
 
 // pumpKeys asks for the keys of resources, as far as few enough are being found.
@@ -304,7 +256,7 @@ func (c *Core) pumpKeys() {
 		if r.sh == nil || r.queued != keyQueue || q == nil || q.asked != 0 {
 			continue
 		}
-		if r.phase != idle || c.decide(r).step != doHandle {
+		if !c.belongsIn(r, keyQueue) {
 			r.queued = noQueue
 			c.reconcile(r)
 			continue
@@ -328,10 +280,10 @@ func (c *Core) KeyFound(now time.Duration, number int, id string, gen int64, key
 		return
 	}
 	q := b.rations[r]
-	if q == nil || int64(q.asked) != gen {
+	if q == nil || q.asked == 0 || int64(q.asked) != gen {
 		return
 	}
-	q.asked, q.gen, q.budget = 0, uint32(gen), b.of(key, found, now)
+	q.asked, q.gen, q.budget, q.admitted = 0, uint32(gen), b.of(key, found, now), false
 	if r.queued == keyQueue {
 		r.queued = noQueue
 	}
@@ -340,12 +292,14 @@ func (c *Core) KeyFound(now time.Duration, number int, id string, gen int64, key
 
 // of returns the budget of a key.
 func (b *budgets) of(key string, found bool, now time.Duration) *budget {
+	limiter := func() *rate.Limiter { return b.limiter(now) }
 	switch {
 	case found && key == "":
 		return b.free
 	case !found:
 		if b.unknown == nil {
-			b.unknown = &budget{limiter: b.limiter(now)}
+			b.unknown = newBudget("", limiter)
+			b.unknown.bar(b.share.part == 0)
 		}
 		return b.unknown
 	}
@@ -353,7 +307,8 @@ func (b *budgets) of(key string, found bool, now time.Duration) *budget {
 		return k
 	}
 	b.sweep(now)
-	k := &budget{key: strings.Clone(key), limiter: b.limiter(now)}
+	k := newBudget(strings.Clone(key), limiter)
+	k.bar(b.share.part == 0)
 	b.keys[k.key] = k
 	return k
 }
@@ -377,7 +332,8 @@ func (b *budgets) sweep(now time.Duration) {
 		used[q.budget] = true
 	}
 	for key, k := range b.keys {
-		if k.waiting() == 0 && !used[k] && k.limiter.TokensAt(moment(now)) >= float64(k.limiter.Burst()) {
+		l := k.begin.limiter
+		if k.waiting() == 0 && !used[k] && l.TokensAt(moment(now)) >= float64(l.Burst()) {
 			delete(b.keys, key)
 		}
 	}
@@ -411,28 +367,34 @@ func (c *Core) nextBudget() (at time.Duration, ok bool) {
 	if b.share.growAt != 0 {
 		earliest(b.share.growAt)
 	}
-	if c.counts.handles < c.cfg.HandleConcurrency {
-		if b.head < len(b.able) {
-			earliest(c.now + wait(b.member, c.now))
-		}
-		if len(b.later) > 0 {
-			earliest(b.later[0].at)
-		}
+	if t, waits := b.admit.next(c.now); waits {
+		earliest(t)
+	}
+	if t, waits := b.begin.next(c.now); waits && c.counts.handles < c.cfg.HandleConcurrency {
+		earliest(t)
 	}
 	return at, ok
 }
 
 // waitsForBudget says whether the next Handle of a resource waits until a rate allows it.
 func (r *resource) waitsForBudget() bool {
-	return r.claimed() && r.phase == idle && (r.queued == budgetQueue || r.queued == keyQueue)
+	return r.claimed() && r.phase == idle &&
+		(r.queued == budgetQueue || r.queued == admitQueue || r.queued == keyQueue)
 }
 
-// noteBudget makes the claim's key say that Handle waits for a budget, until the outcome of that Handle is written.
+// noteBudget makes the claim's key say that Handle waits for a budget, once it has waited for long.
 func (c *Core) noteBudget(r *resource, q *ration) {
-	if _, noted := c.notes[r]; noted || !r.claimed() {
-		return
+	if q.since == 0 {
+		q.since = c.now
 	}
-	c.note(r, c.budgets.reason(q))
+	switch noteAt := q.since + noteWaitAfter; {
+	case c.now < noteAt:
+		c.wakeAt(r, noteAt)
+	case c.counts.handles >= c.cfg.HandleConcurrency: // it waits for a place, whatever its budget has
+		c.wakeAt(r, c.now+noteWaitAfter)
+	default:
+		c.noteReason(r, c.budgets.reason(q))
+	}
 }
 
 // reason says what a Handle waits for. It does not tell the key, which may be a value of the resource's data.
@@ -441,7 +403,7 @@ func (b *budgets) reason(q *ration) string {
 	switch k := q.budget; {
 	case k == nil:
 		return says + "the member does not know its budget yet"
-	case k.limiter == nil || k.place == listed:
+	case k.begin.limiter == nil || k.admit.place == inTurn || k.begin.place == inTurn:
 		return fmt.Sprintf(says+"this member may begin %.4g a second, and %d wait", b.rate.PerSecond, b.queued())
 	default:
 		return fmt.Sprintf(says+"resources of its key may begin %.4g a second, this member %.4g of these, and %d wait",
@@ -469,27 +431,14 @@ func (b *budgets) audit() error {
 			return fmt.Errorf("resource %q has a ration, and no claim", r.id)
 		case r.queued == keyQueue && q.asked == 0 && b.asks.waiting() == 0:
 			return fmt.Errorf("resource %q: nobody finds its key", r.id)
-		case r.queued == budgetQueue && q.budget.waiting() == 0:
-			return fmt.Errorf("resource %q is not in the queue of its budget", r.id)
-		case r.queued == budgetQueue && q.budget.place == unlisted && !b.isBarred(q.budget):
-			return fmt.Errorf("resource %q waits for a budget that is not listed", r.id)
+		case q.budget == nil && (r.queued == admitQueue || r.queued == budgetQueue):
+			return fmt.Errorf("resource %q waits for a budget, and nobody knows its key", r.id)
+		case q.budget == nil:
+			continue
+		}
+		if err := errors.Join(b.admit.audit(r, &q.budget.admit), b.begin.audit(r, &q.budget.begin)); err != nil {
+			return err
 		}
 	}
 	return nil
-}
-
-// laterHeap has the budgets without a token, the one first that has one first.
-type laterHeap []*budget
-
-func (h laterHeap) Len() int           { return len(h) }
-func (h laterHeap) Less(i, j int) bool { return h[i].at < h[j].at }
-func (h laterHeap) Swap(i, j int)      { h[i], h[j] = h[j], h[i] }
-func (h *laterHeap) Push(x any)        { *h = append(*h, x.(*budget)) }
-
-func (h *laterHeap) Pop() any {
-	old := *h
-	k := old[len(old)-1]
-	old[len(old)-1] = nil
-	*h = old[:len(old)-1]
-	return k
 }

@@ -332,7 +332,7 @@ func TestNoKeyIsSpentFasterThanItsRateByTheWholeGroup(t *testing.T) {
 				if b.share.part == 0 || key == "late" && now < 6*time.Second {
 					continue
 				}
-				for k := b.of(key, true, now); k.limiter.AllowN(moment(now), 1); {
+				for k := b.of(key, true, now); k.begin.limiter.AllowN(moment(now), 1); {
 					spent = append(spent, now)
 				}
 			}

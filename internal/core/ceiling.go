@@ -44,7 +44,7 @@ func newCeiling(cfg *Config) *ceiling {
 		return nil
 	}
 	return &ceiling{
-		most: cfg.MaxResources, leases: map[int64]bool{}, fresh: queue{id: freshQueue}, spare: queue{id: spareQueue},
+		most: cfg.MaxResources, leases: map[int64]bool{}, fresh: queue{id: roomQueue}, spare: queue{id: spareQueue},
 		pause: cfg.RetakeAfter,
 	}
 }

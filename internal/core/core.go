@@ -14,10 +14,11 @@ type Core struct {
 	fill   *leaseState // the lease that new claims go to
 	asked  bool        // NeedLease is unanswered
 
-	urgent, terminates, handles, claims queue
-	states                              stateQueue
-	timers                              timers
-	out, spare                          []Action
+	urgent, terminates, handles, claims        queue
+	fresh, listed, suspects, isolate, isolated queue
+	states                                     stateQueue
+	timers                                     timers
+	out, spare                                 []Action
 
 	paused   bool // claims are paused: nothing new is claimed
 	alone    bool // no other member could take over what this one releases
@@ -31,7 +32,14 @@ type Core struct {
 	untaken  bool                 // nobody took the last offer in time, so that perhaps nobody is there to take any
 	pace     pace                 // how many resources may be on their way to their next owners
 	relapses map[*resource]uint16 // of what broke (Broke): how often it did so in a row, without a long time in between
-	notes    map[*resource]string // of calls that take long, or wait long for a budget: what the claim's key must say
+	notes    map[*resource]string // of calls that take long, or that wait long: what the claim's key must say
+
+	trails    trails
+	touched   []*trail // those that may have to be written
+	unjudged  []*shard // those about whose accusers something has changed
+	probation probation
+	isolation isolation
+	woken     time.Duration // when the timer fires that was set by wake
 }
 
 // counts are brought up to date with every change, so that no decision has to go through all resources.
@@ -52,6 +60,8 @@ func New(cfg Config) *Core {
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
+		fresh: queue{id: freshQueue}, listed: queue{id: listedQueue}, suspects: queue{id: suspectQueue},
+		isolate: queue{id: isolateQueue}, isolated: queue{id: isolatedQueue},
 		notes: map[*resource]string{}, budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),
 	}
 }
@@ -101,9 +111,13 @@ func (c *Core) Tick(now time.Duration) {
 		case !ok:
 			return
 		case due.sh != nil:
+			c.judgeLater(due.sh)
 			c.unwatchIfDone(due.sh)
+		case due.t != nil:
+			c.trailDue(due.t)
 		case due.l != nil:
 			c.giveBack(due.l)
+		case due.r == nil: // pump looks what is due
 		default:
 			c.reconcile(due.r)
 		}
@@ -143,6 +157,9 @@ func (c *Core) SetOwned(now time.Duration, owned []bool, moved Exceptions) {
 		}
 		sh.owned, sh.moved, sh.guests = mine, exceptions, guests
 		c.ceiling.touch()
+		if len(sh.accusers)+len(sh.quarantines) > 0 {
+			c.judgeLater(sh)
+		}
 		c.reconcileShard(sh)
 	}
 }
@@ -195,10 +212,10 @@ func (c *Core) Stop(now time.Duration) {
 	}
 }
 
-// Idle reports whether this member has no claim, nothing in progress, and no Terminate to call. After Stop it stays so,
-// except that a claim whose answer was lost may still appear: it is released then, or goes with its lease. Calls that
-// were given up do not count, since waiting for them is of no use.
-func (c *Core) Idle() bool { return c.counts.engaged == 0 }
+// Idle reports whether this member has no claim, no trail, nothing in progress, and no Terminate to call. After Stop it
+// stays so, except that a claim whose answer was lost may still appear: it is released then, or goes with its lease.
+// Calls that were given up do not count, since waiting for them is of no use.
+func (c *Core) Idle() bool { return c.counts.engaged == 0 && c.trails.open == 0 }
 
 // Hasten ends the wait of Config.FinishCalls for the outcomes of Handle and Update, because Terminate needs the rest of
 // the member's time. It is called after Stop.
@@ -270,6 +287,9 @@ func (c *Core) EntryPut(now time.Duration, number int, e Entry) {
 func (c *Core) EntryDeleted(now time.Duration, number int, id string) {
 	if r := c.find(now, number, id); r != nil {
 		r.seen.wanted = false
+		if len(r.sh.accusers)+len(r.sh.quarantines) > 0 {
+			c.judgeLater(r.sh)
+		}
 		c.reconcile(r)
 	}
 }
@@ -294,6 +314,9 @@ func (c *Core) ClaimDeleted(now time.Duration, number int, id string, revision i
 // putEntry takes over an entry of the catalogue.
 func (c *Core) putEntry(r *resource, e Entry) {
 	if r.seen.takeEntry(e, r.sh.gen) {
+		if r.sh.quarantines[r.id] != nil {
+			c.judgeLater(r.sh)
+		}
 		r.handling.retryHandleAtOnce() // what failed with the old data may work with the new
 		delete(c.relapses, r)
 	}
@@ -325,7 +348,7 @@ func (c *Core) reconcileShard(sh *shard) {
 
 // unwatchIfDone stops following a shard in which this member owns nothing, and has nothing any more.
 func (c *Core) unwatchIfDone(sh *shard) {
-	if sh.isWanted() || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearSummaries(sh) {
+	if sh.isWanted() || sh.busy > 0 || c.shards[sh.number] != sh || !c.clearTrails(sh) || !c.clearSummaries(sh) {
 		return
 	}
 	for _, r := range sh.list {

@@ -6,22 +6,27 @@ import "time"
 type step uint8
 
 const (
-	nothing     step = iota
-	doClaim          // send a claim
-	doAdopt          // take over a claim of this member whose answer was lost, and that etcd has
-	doForget         // drop the claim, which is void, since the handler does not have the resource
-	doRelease        // send a release
-	doProbe          // ask etcd whether a claim whose answer was lost is there
-	doHandle         // call Handle
-	doUpdate         // call Update
-	doTerminate      // call Terminate
-	doWait           // look again at a given time
+	nothing      step = iota
+	doClaim           // send a claim
+	doAdopt           // take over a claim of this member whose answer was lost, and that etcd has
+	doForget          // drop the claim, which is void, since the handler does not have the resource
+	doRelease         // send a release
+	doProbe           // ask etcd whether a claim whose answer was lost is there
+	doHandle          // call Handle
+	doUpdate          // call Update
+	doTerminate       // call Terminate
+	doWait            // look again at a given time
+	doQuarantine      // write a record of quarantine
+	doTell            // let the claim's key say whether the resource is quarantined
 )
 
 // takesTurns says whether the step waits in a queue, since a limit bounds how many of its kind are under way at once.
 func (s step) takesTurns() bool {
-	return s == doClaim || s == doHandle || s == doUpdate || s == doTerminate
+	return s == doClaim || s == doTerminate || s.begins()
 }
+
+// begins says whether the step is a call that begins something: the trail lists the resource before.
+func (s step) begins() bool { return s == doHandle || s == doUpdate }
 
 // shouldHandle says whether this member should handle the resource.
 func (c *Core) shouldHandle(r *resource) bool {
@@ -74,6 +79,12 @@ func (c *Core) decide(r *resource) decision {
 		return decision{step: doUpdate}
 	case r.handling.started:
 		return c.notBefore(r.handling.terminateAt, decision{step: doTerminate, cause: Changed})
+	case c.tellsQuarantine(r):
+		return decision{step: doTell}
+	case c.isQuarantined(r):
+		return decision{}
+	case c.isGuilty(r):
+		return c.notBefore(r.handling.handleAfter, decision{step: doQuarantine})
 	case c.cfg.HandleAttempts > 0 && int(r.handling.handleFailures) >= c.cfg.HandleAttempts:
 		return decision{}
 	default:
@@ -151,7 +162,12 @@ func (c *Core) reconcile(r *resource) {
 
 // takeStep takes one step, and reports whether another one may follow at once.
 func (c *Core) takeStep(r *resource) bool {
-	switch d := c.decide(r); d.step {
+	d := c.decide(r)
+	if !d.step.begins() {
+		c.age(r)
+		c.budgets.dismiss(r)
+	}
+	switch d.step {
 	case doAdopt:
 		c.leases[r.seen.lease].keys++
 		r.told.since = c.now
@@ -161,13 +177,19 @@ func (c *Core) takeStep(r *resource) bool {
 		c.forgetClaim(r)
 		return true
 	case doRelease, doProbe:
+		c.unlist(r, r.claim.lease)
 		r.phase, r.claim.conclusive = releasing, c.now >= r.certainAt
 		c.counts.releases++
 		c.timeRelease(r)
 		c.emit(Action{Kind: Release, Shard: r.sh.number, ID: r.id, Token: r.claim.token, Lease: r.claim.lease})
-	case doHandle:
-		c.queueForHandle(r)
-	case doClaim, doUpdate:
+	case doQuarantine:
+		c.quarantine(r)
+	case doTell:
+		c.tellQuarantine(r)
+		return true
+	case doHandle, doUpdate:
+		c.await(r, d.step)
+	case doClaim:
 		c.queueFor(r, d.step).push(r)
 	case doTerminate: // the cause may have changed when its turn comes
 		if d.cause == ClaimLost {
@@ -222,6 +244,10 @@ func (c *Core) disown(r *resource) {
 func (c *Core) account(r *resource) {
 	c.countForSummary(r)
 	c.countRoom(r)
+	if r.sh.shaken {
+		r.sh.shaken = false
+		c.judgeLater(r.sh)
+	}
 	if busy := r.isBusy(c); busy != r.counted.busy {
 		r.counted.busy = busy
 		if busy {
@@ -252,8 +278,14 @@ func (c *Core) account(r *resource) {
 // pump starts calls, claims and writes of states, as far as there is room for them.
 func (c *Core) pump() {
 	c.pumpKeys()
-	for r, from := c.next(); r != nil; r, from = c.next() {
-		c.begin(r, from)
+	for again := true; again; {
+		c.admitNext()
+		c.pumpTrails()
+		r, from := c.next()
+		again = r != nil
+		for ; r != nil; r, from = c.next() {
+			c.begin(r, from)
+		}
 	}
 	c.pumpStates()
 }
@@ -298,19 +330,17 @@ func (c *Core) mayTerminate() bool {
 
 // waitsIn says which queue a resource waits in for its turn.
 func (c *Core) waitsIn(r *resource, s step) queueID {
-	if s == doHandle {
-		return c.handleQueueOf(r)
+	if s.begins() {
+		return c.waitsToBegin(r, s)
 	}
 	return c.queueFor(r, s).id
 }
 
-// queueFor says where a resource waits for its turn, unless its step is a Handle that a rate may bound.
+// queueFor says where a resource waits for its turn, unless its step begins something.
 func (c *Core) queueFor(r *resource, s step) *queue {
 	switch {
 	case s == doClaim:
 		return c.claimQueueFor(r)
-	case s != doTerminate:
-		return &c.handles
 	case !r.claimed() || c.isVoid(r): // another member may handle it soon
 		return &c.urgent
 	}
@@ -340,11 +370,13 @@ func (c *Core) begin(r *resource, from queueID) {
 		a.Kind = Handle
 		r.phase = callingHandle
 		r.handling.begin(r.claim.token, r.seen.dataGen)
+		c.begins(r)
 		c.counts.handles++
 	case doUpdate:
 		a.Kind = Update
 		r.phase = callingUpdate
 		r.handling.dataGen = r.seen.dataGen
+		c.begins(r)
 		c.counts.handles++
 	default:
 		a.Kind = Terminate

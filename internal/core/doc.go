@@ -19,11 +19,14 @@
 //   - A claim whose release got no answer is not used again: it may be deleted at any time.
 //   - A summary, which says of many claims that they are active, never stands for a claim that is not known to be
 //     handled.
+//   - Handle and Update begin only when etcd has a trail that lists their resource, so that a process that dies of it
+//     leaves that behind. What is accused of two deaths is handled alone, and of QuarantineAfter deaths not at all.
 //
 // To read it: types.go has the words, decide.go the decision, queue.go the queues, results.go what follows from the
-// results of claims, releases, calls and states, summary.go the summaries, lease.go the leases, pace.go how fast
-// resources are handed over, and budget.go and share.go how often Handle may be called. resource.go and shard.go hold
-// what is known.
+// results of claims, releases, calls and states, summary.go the summaries, lease.go the leases, and pace.go how fast
+// resources are handed over. budget.go, gate.go and share.go have how often Handle may be called. trail.go has this
+// member's trails, accuse.go those of members that have died, suspect.go how what they accuse is handled, and
+// quarantine.go what becomes of a resource that is accused too often. resource.go and shard.go hold what is known.
 //
 // A Core is not safe for concurrent use: one goroutine drives it.
 package core

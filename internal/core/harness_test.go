@@ -104,6 +104,22 @@ func describe(a Action) string {
 		return fmt.Sprintf("%v on %d to %d", a.Kind, a.Lease, a.Token)
 	case DeleteSummary:
 		return fmt.Sprintf("%v on %d", a.Kind, a.Lease)
+	case WriteTrail:
+		of := "mine"
+		if a.Trail.Member != "" {
+			of = a.Trail.Member + "'s"
+		}
+		return fmt.Sprintf("%v on %d at %d %s %s", a.Kind, a.Lease, a.Token, of, strings.Join(a.Trail.IDs, ","))
+	case DeleteTrail:
+		return fmt.Sprintf("%v on %d at %d", a.Kind, a.Lease, a.Token)
+	case Exonerate, FreeAlone:
+		return fmt.Sprintf("%v on %d", a.Kind, a.Lease)
+	case TakeAlone:
+		return fmt.Sprintf("%v %s on %d", a.Kind, a.ID, a.Lease)
+	case WriteQuarantine:
+		return fmt.Sprintf("%v %s for %d", a.Kind, a.ID, len(a.Quarantine.Deaths))
+	case DeleteQuarantine:
+		return fmt.Sprintf("%v %s %d", a.Kind, a.ID, a.Token)
 	case Handle, Update:
 		return fmt.Sprintf("%v %s %d on %d %s", a.Kind, a.ID, a.Token, a.Lease, a.Data)
 	case GiveAway:

@@ -35,15 +35,42 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		res = WriteResult{Failed: yes, LeaseGone: !yes}
 	}
 	out := Outcome(rapid.IntRange(0, 5).Draw(t, "outcome"))
-	switch rapid.IntRange(0, 21).Draw(t, "event") {
-	case 21:
+	trail := TrailKey{Lease: lease, ModRevision: rev, Read: func() Trail {
+		return Trail{Member: "m", At: time.Duration(rev) * time.Minute, IDs: []string{id, "c"}}
+	}}
+	if yes || lease == 0 {
+		trail.Lease = 100 + token%3
+	}
+	switch rapid.IntRange(0, 30).Draw(t, "event") {
+	case 30:
 		return func(c *Core, now time.Duration) { c.SetDeclined(now, []bool{yes, rev%2 == 0}, []int{int(rev), 0}) }
-	case 20:
+	case 29:
 		return func(c *Core, now time.Duration) {
 			c.SetShare(now, Share{Mine: 1, All: int(token), Since: 1, Alone: yes})
 		}
-	case 19, 18:
+	case 27, 28:
 		return func(c *Core, now time.Duration) { c.KeyFound(now, shard, id, lease, []string{"", "x"}[rev%2], yes) }
+	case 18, 19:
+		return func(c *Core, now time.Duration) { c.TrailPut(now, shard, trail) }
+	case 20:
+		return func(c *Core, now time.Duration) { c.TrailDeleted(now, shard, trail.Lease, rev) }
+	case 21, 22:
+		res.FoundMod = token
+		return func(c *Core, now time.Duration) { c.TrailDone(now, shard, trail.Lease, res) }
+	case 23:
+		return func(c *Core, now time.Duration) {
+			c.QuarantinePut(now, shard, QuarantineKey{ID: id, Token: token, Digest: Digest(data), Text: "bad"})
+		}
+	case 24:
+		return func(c *Core, now time.Duration) { c.QuarantineDeleted(now, shard, id, rev) }
+	case 25:
+		text := ""
+		if yes {
+			text = "bad"
+		}
+		return func(c *Core, now time.Duration) { c.QuarantineDone(now, shard, id, text, res) }
+	case 26:
+		return func(c *Core, now time.Duration) { c.AloneDone(now, yes, res) }
 	case 17:
 		return func(c *Core, now time.Duration) { c.SetAlone(now, yes) }
 	case 0, 1:
@@ -52,6 +79,7 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		return func(c *Core, now time.Duration) {
 			entries := []Entry{{ID: id, Data: data}, {ID: "c"}}
 			claims := []ClaimKey{{ID: id, Token: token, ModRevision: rev, Lease: lease}}
+			c.ListTraces(now, shard, rev, []TrailKey{trail}, nil)
 			c.Snapshot(now, shard, rev, entries, claims, nil)
 		}
 	case 3, 4:
@@ -110,6 +138,9 @@ func drawConfig(t *rapid.T) Config {
 	cfg.HoldUntilTerminated = rapid.Bool().Draw(t, "hold")
 	cfg.CanUpdate = rapid.Bool().Draw(t, "update")
 	cfg.FinishCalls = rapid.Bool().Draw(t, "finish")
+	cfg.QuarantineAfter = rapid.IntRange(0, 3).Draw(t, "quarantine after")
+	cfg.QuarantineWindow = 20 * time.Minute
+	cfg.Young = 10 * time.Second
 	return cfg
 }
 

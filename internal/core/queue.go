@@ -12,12 +12,18 @@ const (
 	noQueue        queueID = iota
 	urgentQueue            // Terminate of resources that must end now, since another member may handle them soon
 	terminateQueue         // Terminate of resources that are given away in order
-	handleQueue            // Handle and Update
+	handleQueue            // Handle and Update that may begin
 	claimQueue             // claims
-	keyQueue               // Handle of resources whose budget is not known yet
-	freshQueue             // claims that need room
+	roomQueue              // claims that need room
 	spareQueue             // claims that take the room that others leave
-	budgetQueue            // Handle of resources that wait for their budget
+	keyQueue               // Handle of resources whose budget is not known yet
+	admitQueue             // Handle of resources that wait until the trail may list them, as fast as budgets allow
+	suspectQueue           // Handle of what is accused of one death
+	isolateQueue           // Handle of what is accused of more, and waits until it can be isolated
+	freshQueue             // Handle and Update that wait until the trail is to list them
+	listedQueue            // Handle and Update that wait for the answer to the write of their trail
+	budgetQueue            // Handle of resources that wait for their budget, and may begin then
+	isolatedQueue          // Handle of what is isolated now
 )
 
 // fifo is a list of resources that come out in the order in which they came in.
@@ -122,12 +128,13 @@ func (q *stateQueue) pop() *resource {
 // times, since it does no harm to look once too often.
 type timers struct{ h timerHeap }
 
-// timer is one such moment. One of r, sh and l is not nil.
+// timer is one such moment. At most one of r, sh, l and t is not nil; if none is, Tick only wakes the core up.
 type timer struct {
 	at time.Duration
 	r  *resource
 	sh *shard
 	l  *leaseState
+	t  *trail
 }
 
 func (t *timers) add(r *resource, at time.Duration) { heap.Push(&t.h, timer{at: at, r: r}) }
@@ -141,6 +148,10 @@ func (t *timers) next() (at time.Duration, ok bool) {
 	}
 	return t.h[0].at, true
 }
+
+func (t *timers) addTrail(of *trail, at time.Duration) { heap.Push(&t.h, timer{at: at, t: of}) }
+
+func (t *timers) addWake(at time.Duration) { heap.Push(&t.h, timer{at: at}) }
 
 func (t *timers) addLease(l *leaseState, at time.Duration) { heap.Push(&t.h, timer{at: at, l: l}) }
 

@@ -38,6 +38,7 @@ type resource struct {
 	index     int32         // in shard.list
 	phase     phase
 	queued    queueID // where it waits for its turn
+	left      uint16  // the tick at which it became young, if counted.line says so
 }
 
 // seen is what etcd was last known to say: the catalogue's entry, and the claim's key, whoever made it.
@@ -156,6 +157,7 @@ func (t *told) sent(token int64, certain bool) {
 type counted struct {
 	bundle  *bundle // the bundle that its claim is in; nil: it has no claim
 	tally   tally   // the count in bundle that it is in besides bundle.claims
+	line    line    // whether the trail of its bundle lists it
 	busy    bool    // it is in shard.busy
 	unseen  bool    // it is in shard.unseen
 	engaged bool    // it is in counts.engaged
@@ -196,6 +198,9 @@ func (r *resource) seeClaim(token, lease, rev int64) {
 		case r.seen.token != 0 && token == 0:
 			r.sh.claims--
 		}
+		if len(r.sh.accusers) > 0 && (r.seen.token != token || r.seen.lease != lease) {
+			r.sh.moveClaim(r.seen.lease, lease)
+		}
 		r.seen.token, r.seen.lease, r.seen.rev = token, lease, rev
 	}
 }
@@ -210,6 +215,7 @@ func (r *resource) setClaim(token, lease int64) {
 // forgetClaim drops the claim and sends nothing to etcd: the claim's key is gone, or its lease is fenced or gone.
 func (c *Core) forgetClaim(r *resource) {
 	lease := r.claim.lease
+	c.lose(r, lease)
 	r.claim.token, r.claim.lease, r.claim.doomed = 0, 0, false
 	r.claim.failures, r.claim.writeAfter = 0, 0
 	r.handling.retryHandleAtOnce()

@@ -13,6 +13,7 @@ func (c *Core) claim(r *resource) {
 	c.counts.claims++
 	r.phase, r.told.since = claiming, c.now
 	r.claim.lease, r.claim.conclusive = l.id, c.now >= r.certainAt
+	c.listWithClaim(r)
 	c.emit(Action{Kind: Claim, Shard: r.sh.number, ID: r.id, Lease: l.id, Since: c.now})
 }
 
@@ -33,6 +34,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 		c.reconcile(r)
 		return
 	}
+	c.unlist(r, lease)
 	r.claim.lease = 0
 	switch {
 	case res.LeaseGone:
@@ -162,6 +164,7 @@ func (c *Core) endCall(r *resource) (call phase) {
 		}
 	} else {
 		c.counts.handles--
+		c.returned(r)
 	}
 	r.phase = idle
 	c.endNote(r)

@@ -15,6 +15,11 @@ type shard struct {
 	unseen  int       // how many resources may have a claim of this member that is not seen yet
 	claims  int       // how many claims etcd was seen to have
 	floor   int64     // the newest seen.rev of dropped resources: older news must not bring them back
+
+	accusers    []*accuser             // other members' trails
+	quarantines map[string]*quarantine // by resource; nil if there never was one
+	shaken      bool                   // the number of claims on the lease of an accuser has changed
+	unjudged    bool                   // it is in Core.unjudged
 }
 
 // owns says whether a resource of the shard belongs to this member.

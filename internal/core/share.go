@@ -89,23 +89,21 @@ func (b *budgets) setPart(part float64, now time.Duration) {
 	}
 	begins := s.part == 0
 	s.part, s.since = part, now
-	for _, k := range b.later {
-		k.place = unlisted
-	}
-	clear(b.later)
-	b.later = b.later[:0]
+	b.admit.forgetTimes()
+	b.begin.forgetTimes()
 	for k := range b.limited {
-		switch {
-		case part == 0:
-		case begins:
-			k.limiter = b.limiter(now)
-		default:
-			k.limiter.SetLimitAt(moment(now), s.limit(b.perKey))
-			k.limiter.SetBurstAt(moment(now), s.burst(b.perKey))
+		k.bar(part == 0)
+		for _, l := range []*lane{&k.admit, &k.begin} {
+			switch {
+			case part == 0:
+			case begins:
+				l.limiter = b.limiter(now)
+			default:
+				l.limiter.SetLimitAt(moment(now), s.limit(b.perKey))
+				l.limiter.SetBurstAt(moment(now), s.burst(b.perKey))
+			}
 		}
-		if k.place == listed {
-			continue // spend looks at its tokens, and puts it where it belongs
-		}
-		b.enlist(k, now)
+		b.admit.enlist(&k.admit, now)
+		b.begin.enlist(&k.begin, now)
 	}
 }

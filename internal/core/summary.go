@@ -15,7 +15,7 @@ import (
 type bundle struct {
 	lease     int64
 	claims    int           // how many claims there are
-	pending   int           // of these: not active yet, or failed and the key does not say so yet
+	pending   int           // of these: not active yet, or not to be active and the key does not say so yet
 	ready     int           // of these: active, and neither a summary nor a state says so yet
 	within    time.Duration // the longest time from a claim until its resource became active
 	through   int64         // the revision in the summary that etcd has, as far as known; 0: etcd has none
@@ -25,6 +25,7 @@ type bundle struct {
 	certainAt time.Duration // from then on, no such summary can appear any more
 	after     time.Duration // no summary is written or deleted before this time
 	armed     time.Duration // when the timer fires that was set to delete the summary
+	trail     *trail        // nil if nothing in the bundle is young, running or about to begin
 }
 
 // deleting is what bundle.writing is while the summary is being deleted.
@@ -108,7 +109,8 @@ func (r *resource) standing() (*bundle, tally) {
 	case r.told.state == StateActive && r.told.plain && r.told.unsaved:
 		return b, ready
 	case r.told.state == StateClaimed,
-		r.told.state == StateFailed && (r.told.unsaved || r.told.writing != 0 || r.told.uncertain):
+		(r.told.state == StateFailed || r.told.state == StateQuarantined) &&
+			(r.told.unsaved || r.told.writing != 0 || r.told.uncertain):
 		return b, pending
 	}
 	return b, neither
@@ -131,7 +133,7 @@ func (b *bundle) add(t tally, n int) {
 
 // prune forgets a bundle that is empty and whose lease has ended, or is fenced: the summary ends with the lease.
 func (c *Core) prune(sh *shard, b *bundle) {
-	if l := c.leases[b.lease]; b.claims > 0 || b.writing != 0 || l != nil && !l.fenced {
+	if l := c.leases[b.lease]; b.claims > 0 || b.writing != 0 || b.trail != nil || l != nil && !l.fenced {
 		return
 	}
 	if i := slices.Index(sh.bundles, b); i >= 0 {

@@ -69,6 +69,15 @@ type Config struct {
 	// SummaryLeast is how many states of a shard one summary stands for, at least.
 	SummaryLeast int
 
+	// QuarantineAfter is how many deaths of members a resource must be accused of until it is quarantined. 0: the core
+	// keeps no trails, and accuses nobody.
+	QuarantineAfter int
+	// QuarantineWindow is how long an accusation counts.
+	QuarantineWindow time.Duration
+	// Young is how long a resource is young after its Handle or Update has returned: it may be to blame if the member
+	// dies then.
+	Young time.Duration
+
 	Rand *rand.Rand // makes the pauses differ
 }
 
@@ -101,6 +110,27 @@ const (
 	Decline
 	// FindKey finds the key of ID, whose data are Data, for Config.KeyRate; answer with KeyFound and Token.
 	FindKey
+	// WriteTrail writes Trail as the trail of Shard and Lease, if the key's mod revision is Token; 0: if there is no
+	// such key. Answer with TrailDone. A Trail without a Member is one of this member's. Another member's trail is
+	// written, or deleted, only if the lease has ended.
+	WriteTrail
+	// DeleteTrail deletes the trail of Shard and Lease, if the key's mod revision is Token. Token 0 deletes nothing:
+	// the comparison finds out whether there is a trail. Answer with TrailDone. Trail has the Member if it is another
+	// one's.
+	DeleteTrail
+	// Exonerate deletes the trails of Lease in all shards that this member does not follow, if the lease has ended.
+	// There is no answer.
+	Exonerate
+	// TakeAlone creates the key that only one member of the group can have, on Lease, for ID; answer with AloneDone.
+	TakeAlone
+	// FreeAlone deletes that key, if its create revision is Token. Token 0 deletes nothing: the comparison finds out
+	// whether there is one. Answer with AloneDone.
+	FreeAlone
+	// WriteQuarantine writes the record Quarantine of ID, if there is none, and the leases of all deaths have ended;
+	// answer with QuarantineDone.
+	WriteQuarantine
+	// DeleteQuarantine deletes the record of ID, if its create revision is Token; answer with QuarantineDone.
+	DeleteQuarantine
 	// Handle calls the handler's Handle for ID with Token, Lease and Data; answer with CallDone or CallStuck.
 	Handle
 	// Update calls the handler's Update; the rest is as for Handle.
@@ -129,6 +159,13 @@ var kindNames = [...]string{
 	"delete-summary",
 	"decline",
 	"find-key",
+	"write-trail",
+	"delete-trail",
+	"exonerate",
+	"take-alone",
+	"free-alone",
+	"write-quarantine",
+	"delete-quarantine",
 	"handle",
 	"update",
 	"terminate",
@@ -154,6 +191,9 @@ type Action struct {
 	Within time.Duration // for WriteSummary: the longest time from one of its claims until that became active
 
 	Vacant bool // for Claim: no claim in the shard is known, of any member
+
+	Trail      *Trail      // for WriteTrail and DeleteTrail
+	Quarantine *Quarantine // for WriteQuarantine
 }
 
 // Cause says why a call or a claim ends.
@@ -184,9 +224,10 @@ const (
 	StateClaimed State = iota
 	StateActive
 	StateFailed
+	StateQuarantined
 )
 
-var stateNames = [...]string{"claimed", "active", "failed"}
+var stateNames = [...]string{"claimed", "active", "failed", "quarantined"}
 
 func (s State) String() string { return stateNames[s] }
 
@@ -208,12 +249,13 @@ var outcomeNames = [...]string{"ok", "error", "unclear", "panicked", "timed-out"
 
 func (o Outcome) String() string { return outcomeNames[o] }
 
-// WriteResult is what became of a Claim, Release, WriteState, WriteSummary or DeleteSummary.
+// WriteResult is what became of a write: a Claim, Release, WriteState, WriteSummary, WriteTrail and so on.
 type WriteResult struct {
 	Applied    bool
 	Revision   int64 // of the transaction; 0 if etcd did not answer
 	FoundToken int64 // if it was not applied: the create revision of the claim that is there; 0: there is none
 	FoundLease int64 // the lease of the claim that is there
+	FoundMod   int64 // the mod revision of what is there
 	Unknown    bool  // the answer was lost: the write may have been applied, or may still be
 	Failed     bool  // nothing was written; the write may be tried again later
 	LeaseGone  bool  // nothing was written, because etcd does not know the lease

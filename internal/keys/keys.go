@@ -148,6 +148,28 @@ func (l Layout) Summary(shard int, lease int64) string {
 	return fmt.Sprintf("%s%016x", l.Summaries(shard), uint64(lease))
 }
 
+// Trails is the prefix of a shard's trails.
+func (l Layout) Trails(shard int) string { return l.Shard(shard) + "begun/" }
+
+// Trail is the key of the trail of a shard's claims on a lease. It is on no lease itself.
+func (l Layout) Trail(shard int, lease int64) string {
+	return fmt.Sprintf("%s%016x", l.Trails(shard), uint64(lease))
+}
+
+// Quarantines is the prefix of a shard's records of quarantine.
+func (l Layout) Quarantines(shard int) string { return l.Shard(shard) + "quarantine/" }
+
+// Quarantine is the key of the record of a resource that is quarantined.
+func (l Layout) Quarantine(shard int, id string) string {
+	return l.inShard(shard, "/quarantine/", id)
+}
+
+// Alone is the lease-bound key of the member that handles a suspect alone.
+func (l Layout) Alone() string { return l.root + "alone" }
+
+// Deaths is the key of what is known of a member's deaths.
+func (l Layout) Deaths(member string) string { return l.root + "deaths/" + Escape(member) }
+
 // inShard builds a key in one piece of memory, since there are millions of them.
 func (l Layout) inShard(shard int, kind, id string) string {
 	name, ok := hex(shard)
@@ -196,20 +218,24 @@ const (
 	AcceptOrder
 	FetchOrder
 	Move
+	Trail
+	Quarantine
+	Alone
+	Deaths
 )
 
 // Key is a parsed key.
 type Key struct {
 	Kind   Kind
-	ID     string // of Stats, Member, Drain and Decline: the member; of the other kinds that have one: the resource
-	Number int    // of Slot: the slot; of Pin, Resource, Claim and Summary: the shard
-	Lease  int64  // of Summary
+	ID     string // of Stats, Member, Drain, Decline and Deaths: the member; of the others that have one: the resource
+	Number int    // of Slot: the slot; of Pin, and of what lies below a shard: the shard
+	Lease  int64  // of Summary and Trail
 }
 
-// Home is the number of the shard that a Resource, Claim or Summary belongs to. The id of a resource decides that, so a
-// key may lie below another shard, where it is ignored. A Summary has no id, and belongs where it lies.
+// Home is the number of the shard that a key below a shard belongs to. The id of a resource decides that, so a key may
+// lie below another shard, where it is ignored. A Summary or Trail has no id, and belongs where it lies.
 func (k Key) Home(shards int) int {
-	if k.Kind == Summary {
+	if k.Kind == Summary || k.Kind == Trail {
 		return k.Number
 	}
 	return shard.Of(k.ID, shards)
@@ -231,6 +257,8 @@ func (l Layout) Parse(key string) Key {
 		return Key{Kind: AcceptOrder}
 	case "orders/fetch":
 		return Key{Kind: FetchOrder}
+	case "alone":
+		return Key{Kind: Alone}
 	case "group/placement":
 		return Key{Kind: Placement}
 	case "group/coordinator":
@@ -249,6 +277,7 @@ func (l Layout) Parse(key string) Key {
 		{"group/moves/", Move},
 		{"stats/", Stats},
 		{"deallocated/", Deallocation},
+		{"deaths/", Deaths},
 	} {
 		if s, ok := strings.CutPrefix(rest, f.prefix); ok {
 			return withID(f.kind, s, 0)
@@ -282,9 +311,17 @@ func parseShard(s string) Key {
 	if id, ok := strings.CutPrefix(rest, "claims/"); ok {
 		return withID(Claim, id, n)
 	}
+	if id, ok := strings.CutPrefix(rest, "quarantine/"); ok {
+		return withID(Quarantine, id, n)
+	}
 	if lease, ok := strings.CutPrefix(rest, "active/"); ok {
 		if l, ok := parseLease(lease); ok {
 			return Key{Kind: Summary, Number: n, Lease: l}
+		}
+	}
+	if lease, ok := strings.CutPrefix(rest, "begun/"); ok {
+		if l, ok := parseLease(lease); ok {
+			return Key{Kind: Trail, Number: n, Lease: l}
 		}
 	}
 	return Key{}

@@ -51,6 +51,10 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Resource, ID: id, Number: shard}:      l.Resource(shard, id),
 		{Kind: keys.Claim, ID: id, Number: shard}:         l.Claim(shard, id),
 		{Kind: keys.Summary, Number: shard, Lease: lease}: l.Summary(shard, lease),
+		{Kind: keys.Trail, Number: shard, Lease: lease}:   l.Trail(shard, lease),
+		{Kind: keys.Quarantine, ID: id, Number: shard}:    l.Quarantine(shard, id),
+		{Kind: keys.Alone}:                                l.Alone(),
+		{Kind: keys.Deaths, ID: id}:                       l.Deaths(id),
 	}
 }
 
@@ -71,7 +75,12 @@ func TestEveryKeyComesBackAsItWentIn(t *testing.T) {
 }
 
 func inShard(k keys.Key) bool {
-	return k.Kind == keys.Resource || k.Kind == keys.Claim || k.Kind == keys.Summary
+	switch k.Kind {
+	case keys.Resource, keys.Claim, keys.Summary, keys.Trail, keys.Quarantine:
+		return true
+	default:
+		return false
+	}
 }
 
 // A key for which one prefix is watched or listed must not appear below another prefix, whatever the ids are.
@@ -96,6 +105,9 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Shards():            inShard,
 			l.Shard(shard):        func(k keys.Key) bool { return inShard(k) && k.Number == shard },
 			l.Summaries(shard):    func(k keys.Key) bool { return k.Kind == keys.Summary && k.Number == shard },
+			l.Trails(shard):       func(k keys.Key) bool { return k.Kind == keys.Trail && k.Number == shard },
+			l.Quarantines(shard):  func(k keys.Key) bool { return k.Kind == keys.Quarantine && k.Number == shard },
+			l.Deaths(""):          func(k keys.Key) bool { return k.Kind == keys.Deaths },
 			l.Member(""):          func(k keys.Key) bool { return k.Kind == keys.Member },
 			l.Stats(""):           func(k keys.Key) bool { return k.Kind == keys.Stats },
 			l.Resource(shard, ""): func(k keys.Key) bool { return k.Kind == keys.Resource && k.Number == shard },
@@ -171,6 +183,8 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 		l.Resource(4095, "a/../b"): "/drm/my%20app/shards/0fff/resources/a%2F..%2Fb",
 		l.Claim(16, ".."):          "/drm/my%20app/shards/0010/claims/%2E%2E",
 		l.Summary(16, 0x7587):      "/drm/my%20app/shards/0010/active/0000000000007587",
+		l.Trail(16, 0x7587):        "/drm/my%20app/shards/0010/begun/0000000000007587",
+		l.Quarantine(16, "a/b"):    "/drm/my%20app/shards/0010/quarantine/a%2Fb",
 	} {
 		if got != want {
 			t.Errorf("got %q, want %q", got, want)
@@ -231,7 +245,9 @@ func TestAKeyThatDRMWouldNotWriteIsForeign(t *testing.T) {
 func TestAShardOrSlotBeyondTheLimitIsForeign(t *testing.T) {
 	l := keys.New("/drm", "app")
 	for _, n := range []int{keys.MaxShards, keys.MaxShards + 1, 65535, 65536, -1} {
-		for _, key := range []string{l.Pin(n), l.Claim(n, "a"), l.Resource(n, "a")} {
+		for _, key := range []string{
+			l.Pin(n), l.Claim(n, "a"), l.Resource(n, "a"), l.Trail(n, 1), l.Quarantine(n, "a"),
+		} {
 			if got := l.Parse(key); got.Kind != keys.Foreign {
 				t.Errorf("Parse(%q) = %+v, want a foreign key", key, got)
 			}
@@ -380,6 +396,9 @@ func TestAKeyBelongsBelowTheShardOfItsID(t *testing.T) {
 				t.Errorf("%+v: shard %d, want %d", k, got, want)
 			}
 		}
+	}
+	if got := (keys.Key{Kind: keys.Trail, Number: 7, Lease: 1}).Home(shards); got != 7 {
+		t.Errorf("a trail's home is %d, want where it lies", got)
 	}
 	if got := (keys.Key{Kind: keys.Summary, Number: 7, Lease: 1}).Home(shards); got != 7 {
 		t.Errorf("a summary of shard 7: shard %d", got)

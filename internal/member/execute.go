@@ -1,6 +1,7 @@
 package member
 
 import (
+	"context"
 	"errors"
 	"sync"
 	"time"
@@ -22,6 +23,7 @@ type executor struct {
 	core    *core.Core
 	post    func(func(now time.Duration)) bool
 	id      string
+	life    string // differs each time that a member starts
 	layout  keys.Layout
 	encoder claims.Encoder
 	wall    func() time.Time
@@ -38,11 +40,21 @@ type executor struct {
 	decline func(shards []bool, lacks []int)
 	claims  *lease.Writer // of claims and releases
 	states  *lease.Writer // of states and summaries; a writer of its own, so that they do not delay claims
+	trails  *lease.Writer // of trails and what follows from them; Handle waits for them, so that nothing may delay them
 
-	writes      []lease.Op // a buffer of execute for claims and releases, used again each time
-	stateWrites []lease.Op // the same for states and summaries
-	tags        []opTag    // what is left of the piece that tagOf takes tags from
-	appGone     sync.Once  // logs the end of the app once
+	tasks   *tasks
+	kv      clientv3.KV
+	leased  clientv3.Lease  // tells whether leases have ended
+	working context.Context // ends the requests of tasks
+	timeout time.Duration   // of each request
+
+	writes      []lease.Op    // a buffer of execute for claims and releases, used again each time
+	stateWrites []lease.Op    // the same for states and summaries
+	trailWrites []lease.Op    // the same for trails
+	claimed     map[int]int64 // a buffer of execute
+	endings     endings
+	tags        []opTag   // what is left of the piece that tagOf takes tags from
+	appGone     sync.Once // logs the end of the app once
 }
 
 // execute carries out what the core has decided.
@@ -51,8 +63,10 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 		return
 	}
 	e.stir(now)
-	writes, states := e.writes[:0], e.stateWrites[:0] // Submit copies them
+	writes, states, trails := e.writes[:0], e.stateWrites[:0], e.trailWrites[:0] // Submit copies them
 	epoch := e.epoch(now)
+	claimed := e.claimed // by shard: the lease of the last claim
+	clear(claimed)
 	for _, a := range actions {
 		switch a.Kind {
 		case core.Watch:
@@ -65,6 +79,7 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			e.leases.revoke(a.Lease)
 		case core.Claim:
 			writes = append(writes, e.claim(a, epoch))
+			claimed[a.Shard] = a.Lease
 		case core.Release:
 			writes = append(writes, e.release(a))
 		case core.WriteState:
@@ -77,6 +92,20 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			e.decline(e.core.Declined())
 		case core.FindKey:
 			e.keys.find(a)
+		case core.WriteTrail, core.DeleteTrail, core.TakeAlone, core.FreeAlone, core.DeleteQuarantine:
+			switch op := e.trace(a, epoch); {
+			case a.Trail != nil && a.Trail.Member != "":
+				e.edit(a.Lease, op)
+			case a.Kind == core.WriteTrail && claimed[a.Shard] == a.Lease: // it costs no transaction of its own
+				op.Lease, op.Unleased = clientv3.LeaseID(a.Lease), true
+				writes = append(writes, op)
+			default:
+				trails = append(trails, op)
+			}
+		case core.Exonerate:
+			e.exonerate(a)
+		case core.WriteQuarantine:
+			e.quarantine(a, epoch)
 		case core.Handle:
 			e.calls.Handle(now, a, e.leases.of(a.Lease))
 		case core.Update:
@@ -96,6 +125,10 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 	if len(states) > 0 {
 		e.states.Submit(states...)
 		e.stateWrites = emptied(states)
+	}
+	if len(trails) > 0 {
+		e.trails.Submit(trails...)
+		e.trailWrites = emptied(trails)
 	}
 }
 
@@ -145,6 +178,8 @@ var stateNames = [...]string{
 	core.StateClaimed: claims.Claimed,
 	core.StateActive:  claims.Active,
 	core.StateFailed:  claims.Failed,
+
+	core.StateQuarantined: claims.Quarantined,
 }
 
 func (e *executor) state(a core.Action, epoch time.Time) lease.Op {
@@ -176,7 +211,11 @@ func (e *executor) written(results []lease.Result) {
 	e.post(func(now time.Duration) {
 		e.stir(now)
 		for _, r := range results {
-			of := r.Op.Tag.(*opTag)
+			of, isOp := r.Op.Tag.(*opTag)
+			if !isOp {
+				e.tellTrace(now, r)
+				continue
+			}
 			shard, res := int(of.shard), e.resultOf(r)
 			switch of.kind {
 			case core.Claim:
@@ -195,7 +234,7 @@ func (e *executor) written(results []lease.Result) {
 func (e *executor) resultOf(r lease.Result) core.WriteResult {
 	res := core.WriteResult{
 		Applied: r.Applied, Revision: r.Revision,
-		FoundToken: r.Found.CreateRevision, FoundLease: int64(r.Found.Lease),
+		FoundToken: r.Found.CreateRevision, FoundLease: int64(r.Found.Lease), FoundMod: r.Found.ModRevision,
 	}
 	switch err := r.Err; {
 	case err == nil:

@@ -71,6 +71,8 @@ type Config struct {
 	Backoff             time.Duration // the pause after the first failed Handle; it doubles with each further one
 	BackoffMax          time.Duration // the longest such pause
 	Checks              calls.Checks  // the zero value if the handler cannot check
+	QuarantineAfter     int           // deaths of members until a resource is quarantined; 0: no resource ever is
+	QuarantineWindow    time.Duration // how long such a death counts
 	HoldUntilTerminated bool          // a claim stays until Terminate has succeeded
 	CanUpdate           bool          // the handler has an Update
 	FinishCalls         bool          // a call in progress is not cut off when its resource moves or the member stops

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
@@ -238,6 +239,7 @@ func (b *builder) assemble() {
 		core:    m.core,
 		post:    m.loop.post,
 		id:      place.id,
+		life:    strconv.FormatUint(rand.Uint64(), 36),
 		layout:  cfg.Layout,
 		encoder: claims.NewEncoder(place.id),
 		wall:    b.o.Wall,
@@ -246,7 +248,11 @@ func (b *builder) assemble() {
 		shards: &shards{
 			ctx: m.working, hub: m.hub, layout: cfg.Layout, count: m.app.Shards, core: m.core, post: m.loop.post,
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
+			epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
 		},
+		claimed: map[int]int64{},
+		endings: endings{ended: map[int64]struct{}{}, waiting: map[int64][]lease.Op{}},
+		tasks:   &m.tasks, kv: m.hub.KV(), leased: cfg.Client, working: m.working, timeout: cfg.Request,
 		calls: b.calls(),
 		moves: &moves{
 			id: place.id, layout: cfg.Layout, kv: m.hub.KV(), timeout: cfg.Request,
@@ -267,6 +273,8 @@ func (b *builder) assemble() {
 	}
 	m.executor.claims = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
 	m.executor.states = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.written)
+	writing.MaxInFlight = min(2, writing.MaxInFlight) // so that what comes in a row goes in few transactions
+	m.executor.trails = lease.NewWriter(m.store.Etcd, guard, writing, m.executor.traced)
 
 	place.core = m.core
 	place.figures = (&figures{
@@ -297,6 +305,7 @@ func (b *builder) rules() core.Config {
 		HoldUntilTerminated: cfg.HoldUntilTerminated, CanUpdate: cfg.CanUpdate, FinishCalls: cfg.FinishCalls,
 		KeysPerLease: 8192, LeaseIdle: time.Minute,
 		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
+		QuarantineAfter: cfg.QuarantineAfter, QuarantineWindow: cfg.QuarantineWindow, Young: b.o.Young,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }

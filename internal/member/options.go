@@ -12,6 +12,8 @@ import (
 type Options struct {
 	// StatsInterval is how often a member that never rests writes its figures, if they have changed; 0 means 10 s.
 	StatsInterval time.Duration
+	// Young is how long a resource may be to blame for its member's death after its Handle has returned; 0 means 10 s.
+	Young time.Duration
 	// Clock measures leases. Nil means the system's clock.
 	Clock clock.Clock
 	// Wall returns the time that is shown to people; no decision depends on it. Nil means time.Now.
@@ -39,6 +41,9 @@ type Probe interface {
 // defaultStatsInterval is the default of Options.StatsInterval.
 const defaultStatsInterval = 10 * time.Second
 
+// defaultYoung is the default of Options.Young.
+const defaultYoung = 10 * time.Second
+
 type optionsKey struct{}
 
 // WithOptions makes drm.Start, called with the returned context, start the member with these options.
@@ -52,6 +57,9 @@ func OptionsFrom(ctx context.Context) Options {
 	o, _ := ctx.Value(optionsKey{}).(Options)
 	if o.StatsInterval == 0 {
 		o.StatsInterval = defaultStatsInterval
+	}
+	if o.Young == 0 {
+		o.Young = defaultYoung
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()

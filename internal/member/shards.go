@@ -28,6 +28,7 @@ type shards struct {
 	post     func(func(now time.Duration)) bool
 	tasks    *tasks
 	failures *failures.Log
+	epoch    func() time.Time // the wall time at which the clock that measures leases stood at zero
 
 	followers map[int]*shardFollower
 }
@@ -67,6 +68,7 @@ func (f *shardFollower) post(news func(c *core.Core, now time.Duration)) {
 // Reset implements follow.Sink.
 func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	entries, held, sums := make([]core.Entry, 0, len(kvs)), []core.ClaimKey(nil), []core.SummaryKey(nil)
+	trails, records := []core.TrailKey(nil), []core.QuarantineKey(nil)
 	spelled := spell(len(kvs), func(i int) *mvccpb.KeyValue { return kvs[i] })
 	for i, kv := range kvs {
 		switch key := f.parse(spelled(i)); key.Kind {
@@ -80,24 +82,24 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 			held = append(held, claimKey(key.ID, kv))
 		case keys.Summary:
 			sums = append(sums, summaryKey(key, kv))
+		case keys.Trail:
+			trails = append(trails, f.trailKey(key, kv))
+		case keys.Quarantine:
+			if q, ok := f.quarantineKey(key.ID, kv); ok {
+				records = append(records, q)
+			}
 		default:
 		}
 	}
 	compact(entries)
 	f.post(func(c *core.Core, now time.Duration) {
+		c.ListTraces(now, f.number, revision, trails, records)
 		c.Snapshot(now, f.number, revision, entries, held, sums)
 	})
 }
 
 // Apply implements follow.Sink.
 func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
-	type news struct {
-		key    keys.Key
-		delete bool
-		entry  core.Entry
-		claim  core.ClaimKey
-		sum    core.SummaryKey
-	}
 	all := make([]news, 0, len(events))
 	spelled := spell(len(events), func(i int) *mvccpb.KeyValue { return events[i].Kv })
 	for i, ev := range events {
@@ -113,6 +115,12 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 			n.claim = claimKey(n.key.ID, ev.Kv)
 		case keys.Summary:
 			n.sum = summaryKey(n.key, ev.Kv)
+		case keys.Trail:
+			n.trail = f.trailKey(n.key, ev.Kv)
+		case keys.Quarantine:
+			if n.record.Token = ev.Kv.ModRevision; !n.delete {
+				n.record, ok = f.quarantineKey(n.key.ID, ev.Kv)
+			}
 		default:
 			ok = false
 		}
@@ -121,23 +129,57 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 		}
 	}
 	f.post(func(c *core.Core, now time.Duration) {
-		for _, n := range all {
-			switch {
-			case n.key.Kind == keys.Resource && n.delete:
-				c.EntryDeleted(now, f.number, n.key.ID)
-			case n.key.Kind == keys.Resource:
-				c.EntryPut(now, f.number, n.entry)
-			case n.key.Kind == keys.Summary && n.delete:
-				c.SummaryDeleted(now, f.number, n.sum.Lease, n.sum.ModRevision)
-			case n.key.Kind == keys.Summary:
-				c.SummaryPut(now, f.number, n.sum)
-			case n.delete:
-				c.ClaimDeleted(now, f.number, n.key.ID, n.claim.ModRevision)
-			default:
-				c.ClaimPut(now, f.number, n.claim)
-			}
+		for i := range all {
+			all[i].tell(c, now, f.number)
 		}
 	})
+}
+
+// news is a change of a key of a shard.
+type news struct {
+	key    keys.Key
+	delete bool
+	entry  core.Entry
+	claim  core.ClaimKey
+	sum    core.SummaryKey
+	trail  core.TrailKey
+	record core.QuarantineKey // if it was deleted, Token is the revision of that
+}
+
+// tell tells the core.
+func (n *news) tell(c *core.Core, now time.Duration, shard int) {
+	switch n.key.Kind {
+	case keys.Resource:
+		if n.delete {
+			c.EntryDeleted(now, shard, n.key.ID)
+		} else {
+			c.EntryPut(now, shard, n.entry)
+		}
+	case keys.Summary:
+		if n.delete {
+			c.SummaryDeleted(now, shard, n.sum.Lease, n.sum.ModRevision)
+		} else {
+			c.SummaryPut(now, shard, n.sum)
+		}
+	case keys.Trail:
+		if n.delete {
+			c.TrailDeleted(now, shard, n.trail.Lease, n.trail.ModRevision)
+		} else {
+			c.TrailPut(now, shard, n.trail)
+		}
+	case keys.Quarantine:
+		if n.delete {
+			c.QuarantineDeleted(now, shard, n.key.ID, n.record.Token)
+		} else {
+			c.QuarantinePut(now, shard, n.record)
+		}
+	default:
+		if n.delete {
+			c.ClaimDeleted(now, shard, n.key.ID, n.claim.ModRevision)
+		} else {
+			c.ClaimPut(now, shard, n.claim)
+		}
+	}
 }
 
 // parse parses a key of the shard. It returns the zero Key for a key that DRM would not have put there: if an id were

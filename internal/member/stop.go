@@ -143,6 +143,7 @@ func (m *Member) shutdown() {
 	m.tasks.wait()
 	m.executor.claims.Close()
 	m.executor.states.Close()
+	m.executor.trails.Close()
 	m.giveBack(left.Claims > 0)
 	close(m.loop.end)
 	<-m.loop.ended

@@ -59,8 +59,8 @@ var ofLimits = []Mutant{
 		Test:      "TestHandleIsCalledNoMoreOftenThanItsRateAllows",
 		Package:   "./internal/core",
 		Changes: []Change{{
-			File: "internal/core/budget.go",
-			Old:  `case wait(b.member, c.now) > 0:`,
+			File: "internal/core/gate.go",
+			Old:  `case wait(g.limiter, c.now) > 0:`,
 			New:  `case false:`,
 		}},
 	},
@@ -71,13 +71,13 @@ var ofLimits = []Mutant{
 		Test:      "TestAKeyThatWaitsKeepsNothingElseWaiting",
 		Package:   "./internal/core",
 		Changes: []Change{{
-			File: "internal/core/budget.go",
-			Old:  `if w := wait(k.limiter, now); w > 0 {`,
-			New:  `if w := wait(k.limiter, now); w < 0 {`,
+			File: "internal/core/gate.go",
+			Old:  `if w := wait(l.limiter, now); w > 0 {`,
+			New:  `if w := wait(l.limiter, now); w < 0 {`,
 		}, {
-			File: "internal/core/budget.go",
-			Old:  `case r == nil || b.isBarred(k) || wait(k.limiter, c.now) > 0:`,
-			New:  `case r == nil || b.isBarred(k):`,
+			File: "internal/core/gate.go",
+			Old:  `case r == nil || l.barred || wait(l.limiter, c.now) > 0:`,
+			New:  `case r == nil || l.barred:`,
 		}},
 	},
 	{

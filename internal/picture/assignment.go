@@ -14,7 +14,7 @@ import (
 )
 
 // StateUnassigned is the state of a resource that nobody has a claim on. The other states are those of a claim's key
-// (claims.Claimed, claims.Active, claims.Failed).
+// (claims.Claimed, claims.Active, claims.Failed, claims.Quarantined).
 const StateUnassigned = "unassigned"
 
 // Assignment tells who handles a resource.

@@ -29,6 +29,8 @@ type Picture struct {
 	figures []string // the members whose figures never expire
 	waiting int      // how many resources wait for a budget, by the figures of their members
 
+	quarantined map[string]bool // the resources of which there is a record of quarantine
+
 	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, cannot be decoded
 }
 
@@ -56,7 +58,8 @@ func newPicture(layout keys.Layout, view *membership.View) *Picture {
 	return &Picture{
 		layout: layout, view: view,
 		entries: map[string]catalogue.Entry{}, claims: map[string]claim{}, sums: map[claimGroup]claims.Summary{},
-		badEntries: map[string]bool{}, badClaims: map[string]bool{},
+		quarantined: map[string]bool{},
+		badEntries:  map[string]bool{}, badClaims: map[string]bool{},
 	}
 }
 
@@ -88,6 +91,12 @@ func (p *Picture) take(kv *mvccpb.KeyValue) {
 		var s claims.Summary
 		if s, err = claims.DecodeSummaryOf(key, kv); err == nil {
 			p.sums[claimGroup{key.Number, key.Lease}] = s
+		}
+	case keys.Trail:
+		_, err = claims.DecodeTrail(kv.Value)
+	case keys.Quarantine:
+		if _, err = claims.DecodeQuarantine(kv.Value); err == nil {
+			p.quarantined[key.ID] = true
 		}
 	default:
 		err = errForeign
@@ -177,6 +186,7 @@ type Status struct {
 	Unassigned  int
 	NoRoom      int // of Unassigned: their owners are full
 	Misplaced   int // another member than the owner has the claim
+	Quarantined int // resources that are left alone, since members have died of them
 	Coordinator string
 	Drains      []Drain
 	Unready     []Unready // the members that say that they are not ready, sorted by id
@@ -213,6 +223,8 @@ func (p *Picture) Status() Status {
 			s.Active++
 		case claims.Failed:
 			s.Failed++
+		case claims.Quarantined:
+			s.Quarantined++
 		}
 		if a.Member != a.Expected {
 			s.Misplaced++

@@ -112,6 +112,14 @@ func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 		if _, err := record.DecodeAccept(kv.Value); err != nil {
 			p.bad(kv)
 		}
+	case keys.Alone:
+		if _, err := claims.DecodeAlone(kv.Value); err != nil {
+			p.bad(kv)
+		}
+	case keys.Deaths:
+		if _, err := claims.DecodeDeaths(kv.Value); err != nil {
+			p.bad(kv)
+		}
 	case keys.Stats:
 		f, err := claims.DecodeFigures(kv.Value)
 		if err != nil {

@@ -115,11 +115,11 @@ func (p *Picture) verify(ages map[int64]leaseAge, now time.Time) []Violation {
 func (b badKey) violation() Violation {
 	v := Violation{Kind: KindCorrupt, Detail: fmt.Sprintf("key %q", b.name)}
 	switch b.key.Kind {
-	case keys.Resource:
+	case keys.Resource, keys.Quarantine:
 		v.Resource = b.key.ID
 	case keys.Claim:
 		v.Resource, v.Token = b.key.ID, b.token
-	case keys.Member, keys.Stats:
+	case keys.Member, keys.Stats, keys.Deaths:
 		v.Member = b.key.ID
 	default:
 	}

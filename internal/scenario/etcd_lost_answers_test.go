@@ -20,7 +20,7 @@ func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
 	server := embeddedtest.Server(t)
 	etcd := embeddedtest.Client(t, server.Endpoint())
 	for n, k := range []kind{
-		createApp, claims, releases, states, registers, setStates, stands, resigns,
+		createApp, claims, releases, states, trails, registers, setStates, stands, resigns,
 		catalogues, allocates, suspends, records, grants, keepalives, revokes,
 	} {
 		for _, f := range []fault{loseAnswer, loseRequest, beLate} {

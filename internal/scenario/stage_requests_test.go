@@ -33,6 +33,7 @@ const (
 	releases   kind = "release"
 	states     kind = "state"
 	summaries  kind = "summary"
+	trails     kind = "trail" // and nothing else: most trails go with claims
 	registers  kind = "register"
 	setStates  kind = "set state"
 	stands     kind = "stand for coordinator"
@@ -261,21 +262,27 @@ func (q *requests) kindOf(req any) kind {
 }
 
 func (q *requests) kindOfTxn(txn *pb.TxnRequest) kind {
+	found := reads
 	for _, op := range txn.Success {
-		if nested := op.GetRequestTxn(); nested != nil {
-			return q.kindOfTxn(&pb.TxnRequest{
+		k := reads
+		put, del, nested := op.GetRequestPut(), op.GetRequestDeleteRange(), op.GetRequestTxn()
+		switch {
+		case nested != nil:
+			k = q.kindOfTxn(&pb.TxnRequest{
 				Compare: slices.Concat(nested.Compare, txn.Compare), Success: nested.Success,
 			})
-		}
-		put, del := op.GetRequestPut(), op.GetRequestDeleteRange()
-		switch {
 		case put != nil:
-			return q.kindOfWrite(txn, q.layout.Parse(string(put.Key)), put.Value)
+			k = q.kindOfWrite(txn, q.layout.Parse(string(put.Key)), put.Value)
 		case del != nil:
-			return q.kindOfWrite(txn, q.layout.Parse(string(del.Key)), nil)
+			k = q.kindOfWrite(txn, q.layout.Parse(string(del.Key)), nil)
+		default:
+			continue
+		}
+		if found = k; k != trails {
+			break
 		}
 	}
-	return reads
+	return found
 }
 
 // kindOfWrite is kindOf for a transaction whose first write has this key and value. A delete has no value.
@@ -299,6 +306,8 @@ func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) k
 		return states
 	case keys.Summary:
 		return summaries
+	case keys.Trail:
+		return trails
 	case keys.Member:
 		if gone {
 			return registers

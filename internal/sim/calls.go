@@ -18,6 +18,7 @@ type handling struct {
 	over     bool // a call was given up, so the handling's claim is not valid any more
 	disowned bool // the claim is lost, so it is not valid any more
 	byHand   bool // the claim was deleted by hand, and the member cannot know yet
+	broken   bool // it has broken, or has lapsed: it must not be what is left in the end
 }
 
 // call is one call of the user's code.
@@ -124,6 +125,7 @@ func (c *call) begin() {
 		h = &handling{m: m, token: c.a.Token, keeper: k, version: string(c.a.Data)}
 		m.handlings[c.r] = h
 		m.checkHandle(c.r, h)
+		m.checkTrace(c)
 	case core.Update:
 		w.count(Updated)
 		if h == nil || !h.must || h.ctxEnded {
@@ -131,6 +133,7 @@ func (c *call) begin() {
 			return
 		}
 		h.version = string(c.a.Data)
+		m.checkTrace(c)
 	default:
 		w.count(Terminated)
 		timeout, grace = terminateTimeout, lastGrace
@@ -143,6 +146,9 @@ func (c *call) begin() {
 		}
 	}
 	c.h = h
+	if c.a.Kind == core.Handle && w.isPoison(c.r) {
+		c.poison()
+	}
 	c.heeds = !w.chance(w.plan.Bad / 2)
 	c.work()
 	if c.cut { // the context ended before the call began
@@ -194,7 +200,12 @@ func (c *call) work() {
 		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
 	}
 	if c.hangs || !c.asks {
-		m.after(took, c.finish)
+		m.after(took, func() {
+			if c.asks && !c.answered && c.a.Kind != core.Terminate { // a pause has brought this before the answer
+				c.out = core.Unclear
+			}
+			c.finish()
+		})
 	}
 }
 
@@ -286,6 +297,7 @@ func (c *call) done(out core.Outcome) {
 		m.unbegun[c.r] = c.cancelled || c.stuck // the core takes a call that was cancelled for one that began
 	case c.a.Kind == core.Handle:
 		h.must = true
+		h.fail(c)
 	case c.a.Kind == core.Update && out != core.OK:
 		h.version = "" // nobody knows which data the handler has
 	case c.a.Kind == core.Update:
@@ -305,10 +317,53 @@ func (c *call) done(out core.Outcome) {
 	m.step()
 }
 
+// fail makes a handling break some time later, or be gone with the process of its service, in some cases.
+func (h *handling) fail(c *call) {
+	m, w := h.m, h.m.w
+	if !w.chance(w.plan.Flaky) {
+		return
+	}
+	// What a receiver knows after a restart, and which of its lives a late request meets, is beyond this model.
+	breaks := w.rng.IntN(2) == 0 || w.plan.Receivers != NoReceivers
+	m.after(w.upTo(4*youth), func() {
+		m.post(func() {
+			if m.handlings[c.r] != h || !h.must || w.calm || !m.core.Takes(c.a.Shard, c.a.ID) {
+				return
+			}
+			h.broken = true
+			if breaks {
+				w.count(Broken)
+				m.core.Broke(m.clock(), c.a.Shard, c.a.ID, "broken")
+			} else {
+				w.count(Lapsed)
+				m.core.Lapsed(m.clock(), c.a.Shard, c.a.ID)
+			}
+			m.step()
+		})
+	})
+}
+
+// lapse ends a handling of which nothing is left, so that no Terminate follows.
+func (m *member) lapse(r int, c *call, h *handling) {
+	switch {
+	case h == nil || !h.broken:
+		m.w.fail("%s: the handling of %s ends without Terminate, and has not lapsed", m.name, m.w.ids[r])
+	case c != nil:
+		m.w.fail("%s: the handling of %s lapses during a call", m.name, m.w.ids[r])
+	default:
+		h.ctxEnded = true
+		m.handlings[r] = nil
+	}
+}
+
 // cancel carries out a Cancel of the core.
 func (m *member) cancel(r int, a core.Action) {
 	m.w.count(Cancelled)
 	c, h := m.calls[r], m.handlingOf(r)
+	if a.Cause == core.Gone {
+		m.lapse(r, c, h)
+		return
+	}
 	if a.Cause == core.ClaimLost {
 		m.w.count(Vanished)
 		if h != nil {

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
@@ -221,11 +222,21 @@ func (w *world) observe() {
 	case wrong == "":
 		w.done = true
 		return
-	case w.now > w.calmAt+patience+w.plan.Limits.slowness():
-		w.fail("%v after the last fault: %s", patience+w.plan.Limits.slowness(), wrong)
+	case w.now > w.calmAt+w.patience():
+		w.fail("%v after the last fault: %s", w.patience(), wrong)
 		return
 	}
 	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
+}
+
+// patience is how long it may take after the last fault until all is well.
+func (w *world) patience() time.Duration {
+	usual := patience + w.plan.Limits.slowness()
+	if w.plan.QuarantineAfter == 0 {
+		return usual
+	}
+	alone := usual + uncertainFor + 10*youth // how long one resource may wait until it has been handled alone
+	return usual + time.Duration(w.plan.Resources)*alone
 }
 
 // whatIsWrong says what is not yet as it should be. It returns "" where all is well.
@@ -259,8 +270,23 @@ func (w *world) whatIsWrong() string {
 			}
 			return w.ids[r] + " has no claim, or one that nobody wants"
 		}
-		if c.token != 0 && w.store.says(r) != core.StateActive {
+		want := core.StateActive
+		if w.store.records[r].token != 0 {
+			want = core.StateQuarantined
+		}
+		if c.token != 0 && w.store.says(r) != want {
 			return w.ids[r] + " does not say that it is active"
+		}
+	}
+	for shard, trails := range w.store.trails {
+		for _, t := range trails { // what nobody can handle stays accused
+			handled := func(id string) bool {
+				r := slices.Index(w.ids, id)
+				return !w.isPinned(r) && (w.store.claims[r].token != 0 || !w.mayLack(r))
+			}
+			if slices.ContainsFunc(t.ids, handled) {
+				return fmt.Sprintf("shard %d has the trail %+v still", shard, t)
+			}
 		}
 	}
 	for id, l := range w.store.leases {
@@ -287,12 +313,15 @@ func (m *member) whatIsWrong() string {
 		wanted := w.entries[r].exists && !w.entries[r].suspended && w.ownerOf(r) == m.index
 		switch {
 		case w.isPinned(r): // nobody can handle it
+		case w.store.records[r].token != 0 && (h == nil || h.over || h.tried): // it is left alone
 		case wanted && (h == nil || h.over || h.tried) && w.store.claims[r].token == 0 && w.mayLack(r):
 		case wanted && (h == nil || h.tried || h.over):
 			return "does not handle " + id
 		case h == nil, h.over, h.tried && !h.valid(): // nothing is left, or nothing more can be done
 		case !wanted:
 			return "handles " + id
+		case h.broken:
+			return "handles " + id + ", which has broken"
 		case h.ctxEnded || !h.must || h.byHand:
 			return "does not really handle " + id
 		case h.version != string(w.entries[r].data()):

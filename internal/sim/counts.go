@@ -50,6 +50,12 @@ const (
 	Declined                      // changes of what a member declines
 	Lacking                       // resources that nobody had room for, at a look
 	Keyless                       // resources whose key nobody could find
+	Poisoned                      // processes that died of a poison resource
+	Quarantined                   // resources that were quarantined
+	Isolated                      // calls of Handle beside which nothing else began in the group
+	Edited                        // trails of dead members that were shortened
+	Broken                        // handlings that broke
+	Lapsed                        // handlings that were gone with the process of their service
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -59,8 +65,8 @@ var singleNames = [singles]string{
 	"conflicts", "fenced", "outlasted", "doubled", "expired", "promoted", "resumed", "restarted", "restarted early",
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
-	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking",
-	"keyless", "left running",
+	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking", "keyless",
+	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "left running",
 }
 
 // request is a kind of request of members to etcd.
@@ -73,6 +79,7 @@ const (
 	saving
 	summing
 	unsumming
+	tracing
 	granting
 	renewing
 	revoking
@@ -81,7 +88,8 @@ const (
 )
 
 var requestNames = [requests]string{
-	"claim", "release", "probe", "state write", "summary", "summary's end", "grant", "keepalive", "revoke", "list",
+	"claim", "release", "probe", "state write", "summary", "summary's end", "trail", "grant", "keepalive", "revoke",
+	"list",
 }
 
 // fate is what became of a request.

@@ -9,6 +9,9 @@ import (
 // befall makes a fault of the plan happen, if it can.
 func (w *world) befall(f Fault) {
 	w.trace("fault: %v %d for %v", f.Kind, f.Who, f.For)
+	if f.Kind == Pause || f.Kind == Busy || f.Kind == Miss {
+		w.pardon() // a process that stands still lives longer than a young resource is young
+	}
 	if w.strike(f) || w.change(f) {
 		w.count(befell(f.Kind))
 	}
@@ -80,6 +83,13 @@ func (w *world) change(f Fault) bool {
 	m := w.members[f.Who%len(w.members)]
 	r := f.Who % w.plan.Resources
 	switch f.Kind {
+	case Change, Remove, Suspend, Free, DeleteClaim: // a claim that is deleted by hand is free before the others go
+		if w.isPoison(r) {
+			w.pardon()
+		}
+	default:
+	}
+	switch f.Kind {
 	case Drain:
 		m.drains++
 		w.reassign()
@@ -119,6 +129,8 @@ func (w *world) change(f Fault) bool {
 		if f.For > 0 {
 			w.after(f.For, func() { w.entries[r].suspended = false; w.putEntry(r) })
 		}
+	case Free:
+		return w.store.free(r)
 	case DeleteClaim:
 		return w.store.deleteByHand(r)
 	case DeleteSummary:
@@ -188,6 +200,9 @@ func (w *world) endFaults() {
 	w.calm, w.calmAt = true, max(w.calmAt, w.now)
 	if w.plan.HandleAttempts > 0 { // resources that were given up are tried again only with new data
 		for r := range w.entries {
+			if w.isPoison(r) {
+				w.pardon()
+			}
 			w.entries[r].version++
 			w.putEntry(r)
 		}

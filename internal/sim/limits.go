@@ -183,10 +183,10 @@ func (w *world) checkCeilings() {
 	}
 }
 
-// wantedIn counts the resources that are wanted in some shards.
-func (w *world) wantedIn(some func(shard int) bool) (n int) {
+// wanted counts some of the resources that are wanted.
+func (w *world) wanted(some func(r int) bool) (n int) {
 	for r, e := range w.entries {
-		if e.exists && !e.suspended && some(w.shardOf(r)) {
+		if e.exists && !e.suspended && some(r) {
 			n++
 		}
 	}
@@ -199,9 +199,11 @@ func (w *world) mayLack(r int) bool {
 	if most == 0 || w.owners[s] < 0 || w.claimsOf(w.members[w.owners[s]]) < most {
 		return false
 	}
-	size := w.wantedIn(func(shard int) bool { return shard == s })
+	size := w.wanted(func(other int) bool { return w.shardOf(other) == s })
 	for _, m := range w.members { // another member would have taken the whole shard if it had room
-		kept := w.wantedIn(func(shard int) bool { return w.owners[shard] == m.index && !w.hasDeclined(m.index, shard) })
+		kept := w.wanted(func(other int) bool {
+			return w.ownerOf(other) == m.index && !w.hasDeclined(m.index, w.shardOf(other))
+		})
 		if m.index != w.owners[s] && m.endless(-1) == 0 && max(w.claimsOf(m), kept)+size <= most {
 			return false
 		}

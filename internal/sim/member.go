@@ -113,6 +113,7 @@ func (m *member) start() {
 		HoldUntilTerminated: w.plan.HoldUntilTerminated, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
 		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
+		QuarantineAfter: w.plan.QuarantineAfter, QuarantineWindow: time.Hour, Young: youth,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	}
 	w.plan.Limits.bound(&cfg)
@@ -299,9 +300,13 @@ func (m *member) execute(a core.Action) {
 		m.findKey(a)
 	case core.Decline:
 		m.tellDeclined()
+	case core.WriteTrail, core.DeleteTrail, core.Exonerate, core.TakeAlone, core.FreeAlone, core.WriteQuarantine,
+		core.DeleteQuarantine:
+		m.executeTrace(a)
 	case core.Handle, core.Update, core.Terminate:
 		if a.Kind == core.Handle {
 			m.noteHandle(a)
+			m.checkAlone(a)
 		}
 		m.call(resourceOf(a), a)
 	case core.Cancel:

@@ -32,6 +32,9 @@ type Plan struct {
 	FinishCalls          bool
 	Receivers            Receivers
 	Late                 int // percent of requests to receivers that the receivers get to late
+	QuarantineAfter      int // 0: no trails are kept, and nobody is suspected
+	Poison               int // how many resources kill the processes that handle them
+	Flaky                int // percent of handlings that break later, or whose service restarts
 	Faults               []Fault
 	Limits               Limits
 }
@@ -66,6 +69,7 @@ const (
 	BlockLog                  // member: writes to its log block for For
 	Give                      // resource: it is moved to another member without its shard, for For, or for ever with 0
 	Unready                   // member: it says for For that it cannot work; it gets no shards if enough others can
+	Free                      // resource: somebody frees it from quarantine
 	kinds
 )
 
@@ -73,7 +77,7 @@ var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact",
 	"break",
 	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
-	"busy", "block-log", "give", "unready",
+	"busy", "block-log", "give", "unready", "free",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -139,6 +143,10 @@ func Draw(s Source, faults int) Plan {
 		Receivers:            []Receivers{NoReceivers, NoReceivers, KnowTokens, KnowNumbers}[s.Choose("receivers", 4)],
 		Late:                 []int{0, 5, 20}[s.Choose("late", 3)],
 	}
+	if p.QuarantineAfter = []int{0, 1, 2, 3}[s.Choose("quarantine after", 4)]; p.QuarantineAfter > 0 {
+		p.Poison = min([]int{0, 0, 0, 1, 1, 2}[s.Choose("poison", 6)], p.Resources)
+	}
+	p.Flaky = []int{0, 0, 10, 30}[s.Choose("flaky", 4)]
 	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // without it, such receivers cannot be right
 	var at time.Duration
 	for range s.Choose("faults", faults+1) {

@@ -16,6 +16,9 @@ type store struct {
 	sums    [][]summed // for each shard
 	leases  []lease    // for each id; there is no lease 0
 	logs    []shardLog
+	trails  [][]trail // for each shard
+	records []record  // for each resource
+	alone   lock
 	byHand  []int64 // tokens of claims that somebody deleted by hand
 }
 
@@ -41,6 +44,7 @@ type lease struct {
 	owner   *member
 	gen     int // the owner's process
 	expires time.Duration
+	poison  bool // its member's process has died of a poison resource
 }
 
 // shardLog is what happened in a shard.
@@ -58,6 +62,9 @@ type change struct {
 	entry    entry  // where the change is about an entry; not exists: it was deleted
 	claim    claim  // where it is about a claim; token 0: it was deleted
 	summary  summed // where its lease is not 0, the change is about this; through 0: it was deleted
+	trail    trail  // the same; mod 0: it was deleted
+	isRecord bool
+	record   record // where isRecord is set; token 0: it was deleted
 }
 
 func (s *store) init(w *world) {
@@ -67,6 +74,8 @@ func (s *store) init(w *world) {
 	s.sums = make([][]summed, w.plan.Shards)
 	s.leases = make([]lease, 1)
 	s.logs = make([]shardLog, w.plan.Shards)
+	s.trails = make([][]trail, w.plan.Shards)
+	s.records = make([]record, w.plan.Resources)
 }
 
 func (s *store) log(c change) {
@@ -231,6 +240,9 @@ func (s *store) revoke(id int64) {
 	}
 	for shard := range s.sums {
 		s.setSummary(shard, summed{lease: id})
+	}
+	if s.alone.lease == id {
+		s.alone = lock{}
 	}
 }
 

@@ -73,6 +73,8 @@ type snapshot struct {
 	entries []core.Entry
 	claims  []core.ClaimKey
 	sums    []core.SummaryKey
+	trails  []core.TrailKey
+	records []core.QuarantineKey
 	news    []claimNews
 }
 
@@ -82,12 +84,18 @@ func (s *store) list(shard int, m *member) snapshot {
 	for _, n := range s.sums[shard] {
 		got.sums = append(got.sums, n.key())
 	}
+	for _, t := range s.trails[shard] {
+		got.trails = append(got.trails, t.key(m))
+	}
 	for r := range s.entries {
 		if m.w.shardOf(r) != shard {
 			continue
 		}
 		if e := s.entries[r]; e.exists {
 			got.entries = append(got.entries, core.Entry{ID: m.w.ids[r], Suspended: e.suspended, Data: e.data()})
+		}
+		if q := s.records[r]; q.token != 0 {
+			got.records = append(got.records, q.key(m.w.ids[r]))
 		}
 		got.news = append(got.news, claimNews{r, s.rev, s.claims[r].token})
 		if c := s.claims[r]; c.token != 0 {
@@ -102,6 +110,7 @@ func (f *follower) take(got snapshot) {
 	m := f.m
 	f.pos, f.listed, f.missing = got.pos, true, 0
 	m.w.trace("%s: lists shard %d at %d", m.name, f.shard, got.rev)
+	m.core.ListTraces(m.clock(), f.shard, got.rev, got.trails, got.records)
 	m.core.Snapshot(m.clock(), f.shard, got.rev, got.entries, got.claims, got.sums)
 	m.news = append(m.news, got.news...)
 	m.step()
@@ -150,6 +159,9 @@ func (f *follower) takeEvents() {
 	n := len(l.past) - f.pos
 	if !m.w.calm {
 		n = 1 + m.w.rng.IntN(n)
+		for f.pos+n < len(l.past) && l.past[f.pos+n].rev == l.past[f.pos+n-1].rev { // etcd keeps a revision together
+			n++
+		}
 	}
 	for _, c := range l.past[f.pos : f.pos+n] {
 		if f.missing > 0 && !m.w.calm {
@@ -184,6 +196,14 @@ func (f *follower) tell(c change) {
 		m.news = append(m.news, claimNews{c.resource, c.rev, c.claim.token})
 	}
 	switch {
+	case c.trail.lease != 0 && c.trail.mod == 0:
+		m.core.TrailDeleted(m.clock(), f.shard, c.trail.lease, c.rev)
+	case c.trail.lease != 0:
+		m.core.TrailPut(m.clock(), f.shard, c.trail.key(m))
+	case c.isRecord && c.record.token == 0:
+		m.core.QuarantineDeleted(m.clock(), f.shard, id, c.rev)
+	case c.isRecord:
+		m.core.QuarantinePut(m.clock(), f.shard, c.record.key(id))
 	case c.summary.lease != 0 && c.summary.through == 0:
 		m.core.SummaryDeleted(m.clock(), f.shard, c.summary.lease, c.rev)
 	case c.summary.lease != 0:

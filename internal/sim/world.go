@@ -20,6 +20,7 @@ const (
 	uncertainFor     = 3 * time.Second
 	resync           = time.Minute
 	startUp          = time.Second // no fault comes before
+	youth            = 2 * time.Second
 
 	// patience bounds how long it may take after the last fault until all is well: a call that began before it may
 	// hang, then a lease has to expire, and a lost claim may still appear.
@@ -64,6 +65,9 @@ type world struct {
 	res     Result
 
 	leaderless int // reasons why etcd has no leader
+
+	deaths  int // processes that have died of poison
+	pardons int // how often something has ended what a poison resource is accused of
 
 	ids      []string  // the ids of the resources
 	moved    []int     // for each shard: how often it was moved by hand

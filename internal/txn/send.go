@@ -23,6 +23,7 @@ type Write struct {
 
 	Any    bool  // there is no condition
 	Expect int64 // the revision that the key must have, as Sender.By says; 0: it must not exist
+	Mod    bool  // Expect is a mod revision, whatever Sender.By says
 
 	// Vacant says that as far as the caller knows, no key of the group exists. Such writes of a group, if they follow
 	// each other in the order of their keys and put keys that must not exist, are compared as one range, which halves
@@ -183,7 +184,7 @@ func (s *Sender[T]) unmet(items []T, found []*pb.ResponseOp, revision int64) (go
 	var rest []int
 	for i := range items {
 		kv := First(found[i])
-		if w := s.Write(&items[i]); w.Any || s.revisionOf(kv) == w.Expect {
+		if w := s.Write(&items[i]); w.Any || s.revisionOf(&w, kv) == w.Expect {
 			rest = append(rest, i)
 		} else {
 			s.Done(&items[i], Outcome{Revision: revision, Found: kv})
@@ -282,7 +283,7 @@ func (s *Sender[T]) build(items []T, guards Guards, ranges bool) built {
 			case span.To-span.From > 1 && i == span.From:
 				all.compares = append(all.compares, b.Absent(key, s.Write(&items[span.To-1]).Key))
 			case span.To-span.From > 1: // the range covers it
-			case s.By == pb.Compare_MOD:
+			case s.comparesMod(&w):
 				all.compares = append(all.compares, b.Modified(key, w.Expect))
 			default:
 				all.compares = append(all.compares, b.Created(key, w.Expect))
@@ -313,11 +314,12 @@ func (s *Sender[T]) measure(items []T, guards Guards, spans []Span) Size {
 		}
 	}
 	for _, span := range spans {
+		last := s.Write(&items[span.To-1])
 		switch {
 		case span.To-span.From > 1:
 			size.Creates++
-			size.KeyBytes += EndBytes(s.Write(&items[span.To-1]).Key)
-		case s.By == pb.Compare_MOD:
+			size.KeyBytes += EndBytes(last.Key)
+		case s.comparesMod(&last):
 			size.Mods++
 		default:
 			size.Creates++
@@ -336,12 +338,15 @@ func keyOf(write *pb.RequestOp) []byte {
 
 // together says whether two neighbouring writes are compared as one range.
 func together(a, b Write) bool {
-	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && !a.Any && !b.Any && a.Expect == 0 && b.Expect == 0 &&
-		a.Group == b.Group && a.Key < b.Key
+	return a.Vacant && b.Vacant && !a.Delete && !b.Delete && !a.Any && !b.Any && !a.Mod && !b.Mod &&
+		a.Expect == 0 && b.Expect == 0 && a.Group == b.Group && a.Key < b.Key
 }
 
-func (s *Sender[T]) revisionOf(kv *mvccpb.KeyValue) int64 {
-	if s.By == pb.Compare_MOD {
+// comparesMod says whether a write's condition is about the mod revision.
+func (s *Sender[T]) comparesMod(w *Write) bool { return w.Mod || s.By == pb.Compare_MOD }
+
+func (s *Sender[T]) revisionOf(w *Write, kv *mvccpb.KeyValue) int64 {
+	if s.comparesMod(w) {
 		return kv.GetModRevision()
 	}
 	return kv.GetCreateRevision()

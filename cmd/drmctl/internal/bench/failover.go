@@ -37,6 +37,9 @@ func (l *lab) kill(ctx context.Context, members, n int) (figures map[string]floa
 	}
 	start := time.Since(began)
 	l.say("%d members share %d resources after %v", members, n, start.Round(time.Millisecond))
+	if err := l.age(ctx); err != nil {
+		return nil, err
+	}
 	victim := l.all()[0]
 	lost := len(victim.Held())
 	var cut, first, last time.Time

@@ -320,6 +320,21 @@ func pause(ctx context.Context, d time.Duration) error {
 	return nil
 }
 
+// age waits until members have handled what they have for so long that it is not suspected when one of them dies: what
+// is suspected begins more slowly.
+func (l *lab) age(ctx context.Context) error {
+	const young = 12 * time.Second // members count with 10 s
+	l.say("waiting for %v, until nothing has begun just now", young)
+	t := time.NewTimer(young)
+	defer t.Stop()
+	select {
+	case <-t.C:
+		return nil
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	}
+}
+
 // await waits until a channel is closed, for patience at most. what completes its error.
 func await(ctx context.Context, what string, done <-chan struct{}) error {
 	t := time.NewTimer(patience)

@@ -1,0 +1,104 @@
+//go:build unix
+
+package main
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/journal"
+)
+
+// This scenario is a resource whose handling kills its member. Somebody starts each member again.
+
+var poisonScenarios = []scenario{
+	{"one of 31 resources kills each of 4 members that handles it, TTL 3 s", true, 1, (*chaos).poison},
+}
+
+// poisonID is the id of the resource that kills.
+const poisonID = "poison"
+
+// poison lets one resource kill its members until it is quarantined, and frees it when it is harmless.
+func (c *chaos) poison() {
+	c.ttl = faultTTL
+	doomed := make(chan string, 64)
+	var harmless atomic.Bool
+	c.front = func(receiver http.Handler) http.Handler {
+		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+			body, err := io.ReadAll(req.Body)
+			if err != nil {
+				return // the member is gone
+			}
+			var asked struct {
+				Action   string `json:"action"`
+				Member   string `json:"member"`
+				Resource struct {
+					ID string `json:"id"`
+				} `json:"resource"`
+			}
+			if err := json.Unmarshal(body, &asked); err != nil {
+				http.Error(w, err.Error(), http.StatusBadRequest)
+				return
+			}
+			if asked.Action == string(journal.Handle) && asked.Resource.ID == poisonID && !harmless.Load() {
+				doomed <- asked.Member
+				<-req.Context().Done() // the member dies before it has an answer
+				return
+			}
+			req.Body = io.NopCloser(bytes.NewReader(body))
+			receiver.ServeHTTP(w, req)
+		})
+	}
+	members := []string{"a", "b", "c", "d"}
+	c.begin(30, members...)
+	good := len(c.wanted)
+	fault := c.now()
+	c.allocate(poisonID)
+	deaths := c.dieOf(doomed, good)
+	if deaths > 3 {
+		c.t.Errorf("%d members died of it, want 3 at most", deaths)
+	}
+	c.takeover = time.Since(fault.at)
+	c.note("%d members died of it; it was quarantined after %s", deaths, seconds(c.takeover))
+
+	harmless.Store(true)
+	if got := drmctl(c.t.Context(), append(c.args(), "retry", poisonID)...); got.code != exitFine {
+		c.t.Fatalf("retry: %s", got.stderr)
+	}
+	c.all(members...)
+}
+
+// dieOf kills each member that is doomed, and starts it again, until the poison is quarantined and everything else is
+// handled. It returns how many have died.
+func (c *chaos) dieOf(doomed <-chan string, good int) (deaths int) {
+	c.t.Helper()
+	for deadline := time.Now().Add(3 * e2ePatience); ; {
+		select {
+		case id := <-doomed:
+			deaths++
+			c.kill(id)
+			c.start(id)
+			continue
+		case <-time.After(200 * time.Millisecond):
+		}
+		last := drmctl(c.t.Context(), append(c.args(), "-o", "json", "lookup", poisonID)...)
+		var found assignmentJSON
+		if last.code == exitFine && json.Unmarshal([]byte(last.stdout), &found) == nil && found.State == "quarantined" {
+			if !strings.Contains(found.Error, fmt.Sprintf("%d members died", deaths)) {
+				c.t.Errorf("the evidence of %d deaths is %q", deaths, found.Error)
+			}
+			if s, ok := c.status(); ok && s.Active == good && s.Quarantined == 1 {
+				return deaths
+			}
+		}
+		if time.Now().After(deadline) {
+			c.t.Fatalf("it is not quarantined after %d deaths: %s%s", deaths, last.stdout, last.stderr)
+		}
+	}
+}

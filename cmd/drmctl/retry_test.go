@@ -1,0 +1,66 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+func TestRetryFreesWhatIsQuarantined(t *testing.T) {
+	l := newLab(t)
+	l.fails(exitNotFound, "retry", "x") // there is no app
+	l.fails(exitUsage, "retry")
+	l.fails(exitUsage, "retry", "x", "--all-quarantined")
+	client, layout := embeddedtest.Client(t, l.global[1]), keys.New("/drm", "lab")
+	ids := []string{"x", "y", "z"}
+	for _, id := range ids {
+		l.ok("allocate", "--id", id, "--create", "--shards", "16")
+		record := claims.Quarantine{ // it stands for a member that has died
+			Data: core.Digest([]byte(`{"id":"` + id + `"}`)), At: time.Now(),
+			Deaths: []claims.Death{{Member: "ann", At: time.Now(), Exit: "signal: killed"}},
+		}
+		if _, err := client.Put(
+			t.Context(),
+			layout.Quarantine(shard.Of(id, 16), id),
+			string(record.Encode()),
+		); err != nil {
+			t.Fatal(err)
+		}
+	}
+	l.agent("m", "--allocate-only", "--handler-log")
+	eventually(t, func() error {
+		got := drmctl(t.Context(), append(l.args(), "-o", "json", "status")...)
+		var s statusJSON
+		if err := json.Unmarshal([]byte(got.stdout), &s); err != nil || s.Quarantined != 3 ||
+			!strings.Contains(got.stderr, "drmctl retry --all-quarantined frees them") {
+			return fmt.Errorf("status: %+v", got)
+		}
+		return nil
+	})
+	found := get[assignmentJSON](l, "lookup", "x")
+	if found.State != "quarantined" || !strings.Contains(found.Error, "ann at ") ||
+		!strings.Contains(found.Error, "(signal: killed)") {
+		t.Errorf("lookup: %+v", found)
+	}
+	if got := drmctl(t.Context(), append(l.args(), "verify")...); got.code != exitFine ||
+		!strings.Contains(got.stderr, "quarantined, since members died") {
+		t.Errorf("verify: %+v", got)
+	}
+	l.prints(`{"retried":["y"]}`, "retry", "y", "--wait")
+	l.fails(exitNotFound, "retry", "y")
+	l.prints(`{"retried":["x","z"]}`, "retry", "--all-quarantined", "--wait")
+	if got := l.ok("retry", "--all-quarantined"); got != "nothing is quarantined\n" {
+		t.Errorf("retry of nothing prints %q", got)
+	}
+	if s := get[statusJSON](l, "status"); s.Quarantined != 0 || s.Active != 3 {
+		t.Errorf("status: %+v", s)
+	}
+}

@@ -1,0 +1,279 @@
+package core
+
+import (
+	"math"
+	"slices"
+	"time"
+)
+
+// probation is what the core knows of resources that are accused of one death. They are handled in groups, with a pause
+// after each, so that a second death accuses few of them. A few of them make up one group, and so begin at once.
+type probation struct {
+	of    map[*resource]struct{} // those of the present group that the trail lists, and that have not returned
+	size  int                    // how large a group is; 0: none is waiting
+	left  int                    // how many more may join the present group
+	until time.Duration          // when the next group may begin
+}
+
+const (
+	// groupLeast is how many resources a group has at least.
+	groupLeast = 8
+	// groupPause is the part of Config.Young that passes between two groups: one in groupPause. It is short, since most
+	// members that die have died for another reason, and what kills mostly does so at once.
+	groupPause = 40
+	// askPause is the part of Config.Young that passes until etcd is asked again: one in askPause.
+	askPause = 10
+)
+
+// listSuspects lists resources of the present group, and begins the next group when it is time.
+func (c *Core) listSuspects(most int) {
+	p := &c.probation
+	for c.trails.ahead < most && c.suspects.first() != nil {
+		if p.left == 0 && !c.nextGroup() {
+			return
+		}
+		r := c.suspects.pop()
+		if !c.stillWaits(r, suspectQueue) {
+			continue
+		}
+		again := r.counted.line == young // the trail lists it still
+		if again && !c.isListed(r) {
+			c.strike(c.trailOf(r), r)
+			again = false
+		}
+		if !again && !c.list(r) {
+			c.suspects.push(r)
+			return
+		}
+		p.left--
+		if p.of == nil {
+			p.of = map[*resource]struct{}{}
+		}
+		p.of[r] = struct{}{}
+		if again {
+			c.reconcile(r)
+		} else {
+			r.queued = listedQueue
+		}
+	}
+	if c.suspects.first() == nil {
+		p.size = 0
+	}
+}
+
+// nextGroup begins the next group, if the last one has returned and the pause is over.
+func (c *Core) nextGroup() bool {
+	p := &c.probation
+	if len(p.of) > 0 {
+		return false
+	}
+	if c.now < p.until {
+		c.wake(p.until)
+		return false
+	}
+	p.size = max(p.size, groupLeast, int(math.Ceil(math.Sqrt(float64(c.suspects.waiting())))))
+	p.left = p.size
+	return true
+}
+
+// leaveProbation notes that a resource of the present group has returned, or does not begin after all.
+func (c *Core) leaveProbation(r *resource) {
+	if _, on := c.probation.of[r]; on {
+		delete(c.probation.of, r)
+		c.probation.until = c.now + c.cfg.Young/groupPause
+	}
+}
+
+// isolation is what the core knows of the one resource that it handles alone, or wants to: nothing else in the member
+// is young or begins meanwhile, and no other member handles another one alone. So a death accuses only this one.
+type isolation struct {
+	r       *resource
+	lease   int64         // the lease of the key that only one member can have
+	token   int64         // the key's create revision; 0: this member does not have it
+	writing bool          // the key's creation or deletion is on its way
+	after   time.Duration // no such write before this time
+
+	certainAt time.Duration
+	since     time.Duration // since when it has the key
+	unsure    bool          // the answer to a creation was lost: the key may be there, or still appear until certainAt
+	certain   bool          // the write on its way was sent after certainAt
+	begun     bool          // the trail lists r, or soon will
+	returned  bool          // its Handle has returned
+}
+
+// A resource with its turn waits until nothing else in the member is young. When it has waited for patience times
+// Config.Young, nothing else begins for calm times Config.Young; then it waits again.
+const (
+	patience = 3
+	calm     = 2
+)
+
+// holdsBack says whether nothing may begin but what is isolated.
+func (c *Core) holdsBack() bool {
+	i := &c.isolation
+	return i.r != nil && i.token != 0 && (i.begun || c.now-i.since >= patience*c.cfg.Young)
+}
+
+// pumpIsolation takes the next step towards handling one resource alone.
+func (c *Core) pumpIsolation() {
+	i := &c.isolation
+	if i.r != nil && !i.begun && !c.stillIsolates(i.r) {
+		i.r = nil
+	}
+	if i.token != 0 && c.leases[i.lease] == nil { // the key went with its lease
+		i.token = 0
+	}
+	if i.r == nil && i.token == 0 && !c.stopping {
+		i.r = c.nextToIsolate()
+	}
+	switch {
+	case i.writing || i.begun || i.r == nil && i.token == 0 && !i.unsure || c.stopping && i.token == 0:
+	case c.now < i.after:
+		c.wake(i.after)
+	case i.r == nil: // if the token is not known, the comparison finds out whether there is a key
+		i.writing, i.certain = true, c.now >= i.certainAt
+		c.emit(Action{Kind: FreeAlone, Lease: i.lease, Token: i.token})
+	case i.token == 0:
+		i.writing, i.lease = true, i.r.claim.lease
+		c.emit(Action{Kind: TakeAlone, Shard: i.r.sh.number, ID: i.r.id, Lease: i.lease})
+	default:
+		c.isolateNow()
+	}
+}
+
+// stillIsolates says whether a resource still waits to be handled alone.
+func (c *Core) stillIsolates(r *resource) bool {
+	if r.sh == nil || r.phase != idle || c.isVoid(r) {
+		return false
+	}
+	d := c.decide(r)
+	return d.step == doHandle && c.suspicion(r) > 1
+}
+
+// nextToIsolate takes the resource that is to be handled alone next out of its queue: one that the latest death
+// accuses, since what kills mostly does so at once. It returns nil if none waits.
+func (c *Core) nextToIsolate() *resource {
+	var best *resource
+	var latest time.Duration
+	for range c.isolate.waiting() {
+		r := c.isolate.pop()
+		if r == nil {
+			break
+		}
+		if !c.stillWaits(r, isolateQueue) {
+			continue
+		}
+		c.isolate.push(r)
+		if at, ok := c.affords(r); !ok {
+			c.wake(at)
+			continue
+		}
+		deaths := c.deaths(r)
+		if at := deaths[len(deaths)-1].At; best == nil || at > latest {
+			best, latest = r, at
+		}
+	}
+	return best
+}
+
+// isolateNow lets the trail list the resource that has its turn, once no trail in etcd lists anything else of this
+// member.
+func (c *Core) isolateNow() {
+	i := &c.isolation
+	if c.now-i.since >= (patience+calm)*c.cfg.Young {
+		i.since = c.now
+	}
+	if c.holdsBack() {
+		c.retract()
+	}
+	own := 0
+	if b := i.r.counted.bundle; b != nil && b.trail != nil && b.trail.isEmpty() { // the next write of it replaces all
+		own = 1
+	}
+	if c.trails.open > own {
+		wait := patience * c.cfg.Young
+		if c.holdsBack() {
+			wait += calm * c.cfg.Young
+		}
+		c.wake(i.since + wait)
+		return
+	}
+	if c.list(i.r) {
+		i.begun, i.returned = true, false
+		i.r.queued = listedQueue
+	}
+}
+
+// retract takes out of all trails what has not begun.
+func (c *Core) retract() {
+	if c.trails.ahead == 0 {
+		return
+	}
+	for _, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		for _, b := range sh.bundles {
+			if b.trail == nil {
+				continue
+			}
+			for _, r := range slices.Clone(b.trail.lines) {
+				if r.counted.line.isAhead() && b.trail != nil && b.trail.has(r) {
+					c.unlist(r, b.lease)
+					b.trail.stale = true
+					c.touch(b.trail)
+					c.reconcile(r)
+				}
+			}
+		}
+	}
+}
+
+// leaveIsolation notes that a resource has survived being handled alone, or is handled no more.
+func (c *Core) leaveIsolation(r *resource) {
+	if c.isolation.r == r {
+		c.isolation.r, c.isolation.begun = nil, false
+	}
+}
+
+// AloneDone says what became of a TakeAlone or a FreeAlone; taken says which of them.
+func (c *Core) AloneDone(now time.Duration, taken bool, res WriteResult) {
+	c.now = now
+	i := &c.isolation
+	if !i.writing {
+		return
+	}
+	i.writing = false
+	failed := res.Unknown || res.Failed || res.LeaseGone
+	switch {
+	case failed:
+		i.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
+		if taken && res.Unknown {
+			i.unsure, i.certainAt = true, now+c.cfg.UncertainFor
+		}
+	case !taken && !res.Applied && c.leases[res.FoundLease] != nil:
+		i.token, i.lease = res.FoundToken, res.FoundLease
+	case !taken && i.unsure && !i.certain: // it may still appear
+		i.token, i.after = 0, i.certainAt
+	case !taken: // it is gone, or is not this member's any more
+		i.token, i.unsure = 0, false
+		i.after = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause) // others wait for it too
+	case res.Applied:
+		i.token, i.since = res.Revision, now
+	case c.leases[res.FoundLease] != nil: // an answer was lost, and the key was put after all
+		i.token, i.lease, i.since = res.FoundToken, res.FoundLease, now
+	default:
+		i.after = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause)
+	}
+}
+
+// isListed says whether etcd's trail is known to list a resource that is young.
+func (c *Core) isListed(r *resource) bool { return !c.trailOf(r).foreign }
+
+// wake makes Tick wake the core up at a given time, at the latest.
+func (c *Core) wake(at time.Duration) {
+	if c.woken <= c.now || at < c.woken {
+		c.woken = at
+		c.timers.addWake(at)
+	}
+}

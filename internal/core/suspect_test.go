@@ -1,0 +1,196 @@
+package core
+
+import (
+	"fmt"
+	"testing"
+	"time"
+)
+
+// suspected makes a wary core that has claimed "a", of which two deaths are accused.
+func suspected(t *testing.T) *fixture {
+	f := owning(t, nil, wary)
+	f.accuse("ann", 8, "a", "b")
+	f.accuse("bob", 9, "a")
+	f.snapshot([]string{"a"})
+	f.want("write-trail on 8 at 102 ann's a", "claim a on 1") // b is in no catalogue
+	f.edited(8)
+	f.claimed("a", 110)
+	f.want("take-alone a on 1", saysAlone("a", 110))
+	f.saved("a", 110)
+	return f
+}
+
+// saysAlone is the action that tells why a suspect of two deaths waits.
+func saysAlone(id string, token int64) string {
+	return fmt.Sprintf("write-state %s %d claimed Handle waits for its turn: it is called alone, since 2 members have "+
+		"died while it ran or soon after", id, token)
+}
+
+func TestASuspectOfTwoDeathsIsHandledAlone(t *testing.T) {
+	f := suspected(t)
+	f.c.AloneDone(f.now, true, WriteResult{Applied: true, Revision: 111})
+	f.want("write-trail on 1 at 0 mine a")
+	f.trailed(112)
+	f.want("handle a 110 on 1 v1")
+	f.entry("new", "v1")
+	f.want("claim new on 1")
+	f.claimed("new", 113)
+	f.want() // nothing begins beside a suspect
+	f.done("a", OK)
+	f.want("write-state a 110 active")
+	f.saved("a", 110)
+	f.wait(9 * time.Second)
+	f.want()
+	f.wait(2 * time.Second) // a has survived
+	f.want("delete-trail on 8 at 105", "delete-trail on 9 at 103", "free-alone on 1",
+		"write-trail on 1 at 112 mine new")
+	f.edited(8)
+	f.edited(9)
+	f.trailed(121)
+	f.want("handle new 113 on 1 v1")
+}
+
+func TestASuspectWaitsWhileAnotherMemberHandlesOneAlone(t *testing.T) {
+	f := suspected(t)
+	f.c.AloneDone(f.now, true, WriteResult{Revision: 111, FoundToken: 100, FoundLease: 55})
+	f.want()
+	waited := f.tick(2 * time.Second)
+	if waited < 500*time.Millisecond {
+		t.Errorf("it asks again after %v", waited)
+	}
+	f.want("take-alone a on 1")
+	f.c.AloneDone(f.now, true, WriteResult{Unknown: true})
+	f.want()
+	f.tick(2 * time.Second)
+	f.want("take-alone a on 1")
+	f.c.AloneDone(f.now, true, WriteResult{Revision: 120, FoundToken: 115, FoundLease: 1}) // the lost one was applied
+	f.want("write-trail on 1 at 0 mine a")
+}
+
+func TestASuspectWaitsUntilNothingElseIsYoung(t *testing.T) {
+	f := trailedAndHandled(t)
+	f.wait(5 * time.Second)
+	f.entry("b", "v1")
+	f.accuse("ann", 8, "b")
+	f.accuse("bob", 9, "b")
+	f.want("claim b on 1")
+	f.claimed("b", 120)
+	f.want("take-alone b on 1", saysAlone("b", 120))
+	f.saved("b", 120)
+	f.c.AloneDone(f.now, true, WriteResult{Applied: true, Revision: 121})
+	f.want()
+	f.wait(4 * time.Second)
+	f.want()
+	f.wait(2 * time.Second)
+	f.want("write-trail on 1 at 105 mine b")
+}
+
+func TestASuspectThatIsReleasedGivesItsTurnBack(t *testing.T) {
+	f := suspected(t)
+	f.c.AloneDone(f.now, true, WriteResult{Applied: true, Revision: 111})
+	f.want("write-trail on 1 at 0 mine a")
+	f.remove("a")
+	f.trailed(112)
+	f.want("release a 110", "delete-trail on 8 at 105", "delete-trail on 9 at 103", "free-alone on 1",
+		"delete-trail on 1 at 112")
+}
+
+func TestTheThirdDeathQuarantines(t *testing.T) {
+	f := owning(t, nil, wary)
+	f.accuse("ann", 7, "a", "b")
+	f.accuse("bob", 8, "a")
+	f.accuse("cy", 9, "a")
+	f.snapshot([]string{"a", "b"})
+	f.want("claim b on 1", "claim a on 1")
+	f.claimed("a", 110)
+	f.claimed("b", 111)
+	f.want("write-quarantine a for 3", "write-trail on 1 at 0 mine b")
+	f.trailed(112)
+	f.want("handle b 111 on 1 v1")
+	f.c.QuarantineDone(f.now, 0, "a", "it killed ann, bob and cy", WriteResult{Applied: true, Revision: 115})
+	f.want("exonerate on 7", "exonerate on 8", "exonerate on 9",
+		"delete-trail on 7 at 102", "delete-trail on 8 at 103", "delete-trail on 9 at 104",
+		"write-state a 110 quarantined it killed ann, bob and cy")
+	f.saved("a", 110)
+
+	// Somebody frees it. It begins without any accusation.
+	f.c.QuarantineDeleted(f.now, 0, "a", 130)
+	f.want("write-trail on 1 at 112 mine b,a", "write-state a 110 claimed")
+	f.trailed(131)
+	f.want("handle a 110 on 1 v1")
+}
+
+func TestARecordThatCannotBeWrittenIsWrittenAgain(t *testing.T) {
+	f := owning(t, nil, wary, func(cfg *Config) { cfg.QuarantineAfter = 1 })
+	f.accuse("ann", 7, "a")
+	f.snapshot([]string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("write-quarantine a for 1")
+	f.c.QuarantineDone(f.now, 0, "a", "bad", WriteResult{Failed: true})
+	f.want()
+	f.tick(time.Second)
+	f.want("write-quarantine a for 1")
+}
+
+func TestAQuarantineEndsWithTheDataAndWithTheResource(t *testing.T) {
+	record := QuarantineKey{ID: "a", Token: 90, Digest: Digest([]byte("v1")), Text: "bad"}
+	quarantined := func() *fixture {
+		f := owning(t, nil, wary)
+		f.c.QuarantinePut(f.now, 0, record)
+		f.snapshot([]string{"a"})
+		f.want("claim a on 1")
+		f.claimed("a", 110)
+		f.want("write-state a 110 quarantined bad")
+		f.saved("a", 110)
+		return f
+	}
+	f := quarantined()
+	f.entry("a", "v2")
+	f.want("delete-quarantine a 90")
+	f.c.QuarantineDone(f.now, 0, "a", "", WriteResult{Applied: true, Revision: 120})
+	f.want("write-trail on 1 at 0 mine a", "write-state a 110 claimed")
+
+	f = quarantined()
+	f.remove("a")
+	f.want("release a 110", "delete-quarantine a 90")
+}
+
+func TestAnOldAccusationDoesNotCount(t *testing.T) {
+	f := owning(t, nil, wary)
+	f.accuse("ann", 7, "a")
+	f.accuse("bob", 8, "a")
+	f.wait(59 * time.Minute)
+	f.accuse("cy", 9, "a")
+	f.wait(2 * time.Minute)
+	f.snapshot([]string{"a"})
+	f.want("delete-trail on 7 at 102", "delete-trail on 8 at 103", "claim a on 1")
+	f.claimed("a", 110)
+	f.want("write-trail on 1 at 0 mine a")
+}
+
+func TestAnEditLosesNothingNewer(t *testing.T) {
+	f := trailedAndHandled(t)
+	f.wait(11 * time.Second)
+	f.want("delete-trail on 1 at 105")
+	f.trailed(120)
+	f.want()
+	f.accuse("ann", 9, "a", "x") // of these, a is handled here, and x is in no catalogue
+	f.want("delete-trail on 9 at 102")
+	f.accuse("ann", 9, "a", "b", "x")
+	f.entry("b", "v1")
+	f.c.TrailDone(f.now, 0, 9, WriteResult{Revision: 104, FoundMod: 103, FoundToken: 101})
+	f.want("claim b on 1")
+	f.wait(time.Second)
+	f.want("write-trail on 9 at 103 ann's b")
+}
+
+func TestWithoutQuarantineThereAreNoTrails(t *testing.T) {
+	f := owning(t, nil)
+	f.accuse("ann", 7, "a")
+	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "a", Token: 90, Text: "bad"})
+	f.snapshot([]string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	f.want("handle a 110 on 1 v1")
+}
