@@ -20,6 +20,7 @@ func (c *Core) waitsToBegin(r *resource, s step) queueID {
 	if !c.keepsTrails() {
 		return begin
 	}
+	untold := r.counted.line == unlisted || r.counted.line == young && !c.isListed(r)
 	switch isolated := c.isolation.r == r && c.isolation.begun; {
 	case isolated && !c.isolation.returned:
 		begin = isolatedQueue
@@ -32,22 +33,17 @@ func (c *Core) waitsToBegin(r *resource, s step) queueID {
 		switch {
 		case n > 1:
 			return isolateQueue
-		case b != nil && !b.rations[r].admitted && (suspected || r.counted.line == unlisted):
+		case b != nil && !b.rations[r].admitted && (suspected || untold):
 			return admitQueue
 		case suspected:
 			return suspectQueue
 		}
 	}
-	switch r.counted.line {
-	case unlisted:
+	switch {
+	case untold:
 		return freshQueue
-	case toList, listing:
+	case r.counted.line == toList || r.counted.line == listing:
 		return listedQueue
-	case young:
-		if !c.isListed(r) {
-			return freshQueue
-		}
-	default:
 	}
 	return begin
 }

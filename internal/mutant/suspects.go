@@ -10,10 +10,8 @@ var ofSuspects = []Mutant{
 		Package:   "./internal/core",
 		Changes: []Change{{
 			File: "internal/core/turn.go",
-			Old: `case toList, listing:
-		return listedQueue`,
-			New: `case toList, listing:
-		return begin`,
+			Old:  `return listedQueue`,
+			New:  `return begin`,
 		}},
 	},
 	{
