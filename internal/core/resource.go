@@ -215,7 +215,7 @@ func (r *resource) setClaim(token, lease int64) {
 // forgetClaim drops the claim and sends nothing to etcd: the claim's key is gone, or its lease is fenced or gone.
 func (c *Core) forgetClaim(r *resource) {
 	lease := r.claim.lease
-	c.lose(r, lease)
+	c.unlist(r, lease)
 	r.claim.token, r.claim.lease, r.claim.doomed = 0, 0, false
 	r.claim.failures, r.claim.writeAfter = 0, 0
 	r.handling.retryHandleAtOnce()

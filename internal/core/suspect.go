@@ -220,8 +220,6 @@ func (c *Core) retract() {
 			for _, r := range slices.Clone(b.trail.lines) {
 				if r.counted.line.isAhead() && b.trail != nil && b.trail.has(r) {
 					c.unlist(r, b.lease)
-					b.trail.stale = true
-					c.touch(b.trail)
 					c.reconcile(r)
 				}
 			}

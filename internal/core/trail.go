@@ -138,20 +138,8 @@ func (t *trail) compact() {
 	t.lines, t.dropped = kept, 0
 }
 
-// lose takes r out of the trail of the bundle on a lease that it has lost, while this process lives. It may begin again
-// on another lease, so etcd is told.
-func (c *Core) lose(r *resource, lease int64) {
-	if r.counted.line == unlisted {
-		return
-	}
-	t := r.sh.findBundle(lease).trail
-	c.unlist(r, lease)
-	t.stale = true
-	c.touch(t)
-}
-
-// unlist takes r out of the trail of the bundle on a lease: its claim ends in order, so that it is not to blame for
-// what happens afterwards. etcd is told so when nothing is left in the trail, or when it is told something else.
+// unlist takes r out of the trail of the bundle on a lease: its claim ends while this process lives, so that it is not
+// to blame for what happens afterwards. etcd is told at once, since another claim of r may begin soon.
 func (c *Core) unlist(r *resource, lease int64) {
 	if r.counted.line == unlisted {
 		return
@@ -160,8 +148,9 @@ func (c *Core) unlist(r *resource, lease int64) {
 	c.strike(t, r)
 	if t.isEmpty() {
 		t.lines, t.dropped = nil, 0
-		c.touch(t)
 	}
+	t.stale = true
+	c.touch(t)
 	c.leaveProbation(r)
 	c.leaveIsolation(r)
 }

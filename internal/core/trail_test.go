@@ -260,3 +260,20 @@ func TestALostAnswerDelaysNoLaterTrail(t *testing.T) {
 	f.trailed(110)
 	f.want("handle a 110 on 1 v1")
 }
+
+// Otherwise the member's death would accuse what another member handles by then.
+func TestWhatIsReleasedIsOutOfTheTrailAtOnce(t *testing.T) {
+	f := owning(t, []string{"a", "b"}, wary)
+	f.want("claim b on 1", "claim a on 1", "write-trail on 1 at 0 mine b,a")
+	f.trailed(105)
+	f.claimed("a", 110)
+	f.claimed("b", 111)
+	f.want("handle a 110 on 1 v1", "handle b 111 on 1 v1")
+	f.done("a", OK)
+	f.done("b", OK)
+	f.want("write-state a 110 active", "write-state b 111 active")
+	f.remove("a")
+	f.want("terminate a 110 removed")
+	f.done("a", OK)
+	f.want("release a 110", "write-trail on 1 at 105 mine b")
+}
