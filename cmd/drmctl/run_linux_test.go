@@ -165,6 +165,51 @@ func TestAKilledAgentIsBackAtOnceUnderItsSupervisor(t *testing.T) {
 	l.members(1)
 }
 
+// The resource kills its member, which its supervisor starts again, until it is quarantined.
+func TestTheEvidenceTellsHowSupervisedMembersEnded(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	program := filepath.Join(t.TempDir(), "killer")
+	const text = `#!/bin/sh
+if test "$DRM_RESOURCE_ID" = bad; then
+	read -r _ _ _ agent _ </proc/$PPID/stat # the parent of the guard of this process
+	kill -KILL $agent
+fi
+exec sleep 1000
+`
+	if err := os.WriteFile(program, []byte(text), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	agent := append(append([]string{self}, l.args()...), "agent", "--id", "a", "--lease-ttl", "10m", "--allocate-only",
+		"--quarantine-after", "2", "--handler-exec", program)
+	p := runUnder(t, append(l.args(), "--backoff", "1ms"), agent...)
+	l.members(1)
+	l.ok("allocate", "--id", "bad")
+	var found assignmentJSON
+	eventually(t, func() error {
+		if found = get[assignmentJSON](l, "lookup", "bad"); found.State != "quarantined" {
+			return fmt.Errorf("%+v", found)
+		}
+		return nil
+	})
+	if n := strings.Count(found.Error, "(signal: killed)"); n != 2 {
+		t.Errorf("the evidence is %q, want it to tell twice of the signal", found.Error)
+	}
+	if pids := p.pids(); len(pids) != 3 {
+		t.Errorf("the command was started %d times, want 3", len(pids))
+	}
+	if err := p.cmd.Process.Signal(syscall.SIGTERM); err != nil {
+		t.Fatal(err)
+	}
+	if code := ended(t, p); code != exitFine {
+		t.Errorf("exit code %d after SIGTERM; it said last: %s", code, p.log.last())
+	}
+}
+
 func TestBenchTakeoverTellsItsFigures(t *testing.T) {
 	t.Parallel()
 	got := drmctl(t.Context(), "bench", bench.Takeover, "--resources", "50", "--runs", "1", "-o", "json")

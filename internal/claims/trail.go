@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -165,6 +166,24 @@ type Exit struct {
 	At     time.Time `json:"at"`
 	Exit   string    `json:"exit"`   // such as: exit status 2; signal: killed
 	Leases []string  `json:"leases"` // of the claims that it had: 16 hexadecimal digits each, as in keys
+}
+
+// mostExits is how many exits a key tells of: as many deaths as a Quarantine may need, for several resources.
+const mostExits = 16
+
+// With returns the deaths with one more. The oldest are left out where there are too many.
+func (d Deaths) With(e Exit) Deaths {
+	all := append(slices.Clone(d.Deaths), e)
+	return Deaths{Deaths: all[max(0, len(all)-mostExits):]}
+}
+
+// Encode returns the value of the key.
+func (d Deaths) Encode() []byte {
+	b, err := json.Marshal(d)
+	if err != nil { // strings and times can always be marshalled
+		panic(err)
+	}
+	return b
 }
 
 // DecodeDeaths reads the value of that key. The error says what is wrong with the value.

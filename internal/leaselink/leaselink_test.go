@@ -46,7 +46,11 @@ func TestLinesSayWhatParseReads(t *testing.T) {
 	}{
 		{
 			line: `{"lease":"694d8c5f0a1b2c3d","cluster":"cdf818194e3a8c32","of":"member"}`,
-			held: Lease{0x694d8c5f0a1b2c3d, 0xcdf818194e3a8c32, Member},
+			held: Lease{ID: 0x694d8c5f0a1b2c3d, Cluster: 0xcdf818194e3a8c32, Of: Member},
+		},
+		{
+			line: `{"lease":"a","of":"member","deaths":"/drm/app/deaths/m"}`,
+			held: Lease{ID: 10, Of: Member, Deaths: "/drm/app/deaths/m"},
 		},
 		{line: `{"lease":"a"}`, held: Lease{ID: 10, Of: Claims}},
 		{line: `{"lease":"a","of":"something new","more":[1]}`, held: Lease{ID: 10, Of: Claims}},
@@ -54,6 +58,8 @@ func TestLinesSayWhatParseReads(t *testing.T) {
 		{line: `{"news":true}`},
 		{line: `{"lease":"x"}`, bad: true},
 		{line: `{"lease":"a","cluster":"-"}`, bad: true},
+		{line: `{"lease":"a","deaths":"/drm/app/members/m"}`, bad: true},
+		{line: `{"lease":"a","deaths":"/drm/app/deaths/"}`, bad: true},
 		{line: `{"dropped":"12345678901234567"}`, bad: true},
 		{line: `lease a`, bad: true},
 		{line: ``, bad: true},
@@ -112,8 +118,8 @@ func accept(t *testing.T, l net.Listener) net.Conn {
 func TestALinkTellsOfLeases(t *testing.T) {
 	l, address := listen(t)
 	link := Dial(address, zap.NewNop())
-	link.Holds(0xc1, 0xa, Member)
-	link.Holds(0xc1, 0xb, Claims)
+	link.Holds(0xc1, 0xa, Member, "/drm/app/deaths/m")
+	link.Holds(0xc1, 0xb, Claims, "")
 	link.Dropped(0xa)
 	conn := accept(t, l)
 	link.Dropped(0xb)
@@ -123,7 +129,7 @@ func TestALinkTellsOfLeases(t *testing.T) {
 		got = append(got, in.Text())
 	}
 	want := []string{
-		`{"lease":"000000000000000a","cluster":"00000000000000c1","of":"member"}`,
+		`{"lease":"000000000000000a","cluster":"00000000000000c1","of":"member","deaths":"/drm/app/deaths/m"}`,
 		`{"lease":"000000000000000b","cluster":"00000000000000c1","of":"claims"}`,
 		`{"dropped":"000000000000000a"}`,
 		`{"dropped":"000000000000000b"}`,
@@ -139,7 +145,7 @@ func TestWithoutASupervisorALinkDoesNothing(t *testing.T) {
 		if link != nil {
 			t.Errorf("%q makes a link", address)
 		}
-		link.Holds(1, 2, Member)
+		link.Holds(1, 2, Member, "")
 		link.Dropped(2)
 		link.Close()
 	}
@@ -174,7 +180,7 @@ func TestALinkDoesNotWaitForASupervisorThatIsOfNoUse(t *testing.T) {
 			link := Dial(test.meet(t), zap.New(core))
 			began := time.Now()
 			for i := range 100_000 {
-				link.Holds(1, int64(i), Claims)
+				link.Holds(1, int64(i), Claims, "")
 			}
 			if took := time.Since(began); took > testPatience/2 {
 				t.Errorf("it waits: %v", took)

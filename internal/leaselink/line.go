@@ -4,7 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"path"
 	"strconv"
+	"strings"
 )
 
 // MostLine is how many bytes a line may have, with the newline.
@@ -24,6 +26,7 @@ type Line struct {
 	Lease   string `json:"lease,omitempty"`   // the id of a lease that the member has got
 	Cluster string `json:"cluster,omitempty"` // the id of the cluster of etcd that has the lease; empty: not known
 	Of      Of     `json:"of,omitempty"`      // what is on the lease
+	Deaths  string `json:"deaths,omitempty"`  // the key of etcd in which the supervisor writes how the process ended
 	Dropped string `json:"dropped,omitempty"` // the id of a lease that is gone
 }
 
@@ -41,6 +44,7 @@ type Lease struct {
 	ID      int64
 	Cluster uint64 // 0: not known
 	Of      Of
+	Deaths  string // the key in which it is written how the process ended that had the lease; empty: in none
 }
 
 // ErrLine is the error of Parse for a line that no member writes.
@@ -71,9 +75,18 @@ func Parse(text []byte) (held Lease, dropped int64, err error) {
 		}
 		held.Cluster = uint64(cluster)
 	}
-	held.Of = Claims
+	if line.Deaths != "" && !isDeathsKey(line.Deaths) {
+		return Lease{}, dropped, fmt.Errorf("%w: deaths: %.100q is not the key of a member's deaths", ErrLine, line.Deaths)
+	}
+	held.Of, held.Deaths = Claims, line.Deaths
 	if line.Of == Member {
 		held.Of = Member
 	}
 	return held, dropped, nil
+}
+
+// isDeathsKey says whether a key is one of those that a supervisor writes, so that no line makes it write another one.
+func isDeathsKey(key string) bool {
+	rest, member := path.Split(key)
+	return strings.HasPrefix(key, "/") && strings.HasSuffix(rest, "/deaths/") && member != ""
 }

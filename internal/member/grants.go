@@ -21,6 +21,7 @@ import (
 type grants struct {
 	lessor   lease.Lessor
 	link     *leaselink.Link // is told of each lease; nil: the process has no supervisor
+	deaths   string          // the key in which the supervisor writes how this process ended
 	ttl      time.Duration   // of the next lease
 	timeout  time.Duration   // of each request
 	outlast  bool            // KeepOnOutage: no lease is fenced before etcd says that it is gone
@@ -75,24 +76,25 @@ func (g *grants) told(early time.Duration) lease.Lessor {
 	case g.link == nil:
 		return g.lessor
 	case early > 0:
-		return linkedLessor{g.lessor, g.link, leaselink.Member}
+		return linkedLessor{g.lessor, g.link, leaselink.Member, g.deaths}
 	default:
-		return linkedLessor{g.lessor, g.link, leaselink.Claims}
+		return linkedLessor{g.lessor, g.link, leaselink.Claims, ""}
 	}
 }
 
 // linkedLessor tells the supervisor which leases there are.
 type linkedLessor struct {
 	lease.Lessor
-	link *leaselink.Link
-	of   leaselink.Of
+	link   *leaselink.Link
+	of     leaselink.Of
+	deaths string
 }
 
 // Grant implements lease.Lessor.
 func (l linkedLessor) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
 	resp, err := l.Lessor.Grant(ctx, ttl)
 	if err == nil {
-		l.link.Holds(resp.GetClusterId(), int64(resp.ID), l.of)
+		l.link.Holds(resp.GetClusterId(), int64(resp.ID), l.of, l.deaths)
 	}
 	return resp, err
 }

@@ -147,7 +147,8 @@ func (b *builder) setPlace(id string) {
 			Group: membership.Group{Root: b.cfg.Layout.Root(), Shards: b.app.Shards, Config: b.app.CreateRevision},
 		},
 		grants: &grants{
-			lessor: b.hub.Leases(), link: b.link, ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
+			lessor: b.hub.Leases(), link: b.link, deaths: b.cfg.Layout.Deaths(id),
+			ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
 			clock: b.loop.clock, probe: b.loop.probe, log: b.log, failures: b.failures,
 		},
 		joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,

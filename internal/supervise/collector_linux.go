@@ -93,7 +93,8 @@ type collector struct {
 // link is a connection with a member.
 type link struct {
 	conn   *net.UnixConn
-	leases leases // collector.mu guards it
+	leases leases // collector.mu guards it, and deaths
+	deaths string // the key in which it is to be written how the process ended; empty: in none
 }
 
 // leases are leases by their ids.
@@ -177,6 +178,7 @@ func (c *collector) read(l *link) {
 	delete(c.links, l)
 	if err == nil { // all processes that had the other end have closed it
 		for _, lease := range l.leases {
+			lease.Deaths = l.deaths
 			c.left.add(lease)
 		}
 	}
@@ -189,6 +191,9 @@ func (c *collector) note(l *link, held leaselink.Lease, dropped int64) {
 	delete(l.leases, dropped)
 	if held.ID != 0 {
 		l.leases.add(held)
+	}
+	if held.Deaths != "" {
+		l.deaths = held.Deaths
 	}
 }
 

@@ -26,9 +26,9 @@ type Config struct {
 
 	// Signals are passed on to the command. SIGTERM, SIGINT and SIGQUIT also mean that it is not started again.
 	Signals <-chan os.Signal
-	// Revoke revokes the leases of a command that is surely gone with all of its children. Run waits for it, so it must
-	// return soon.
-	Revoke func(ctx context.Context, leases []leaselink.Lease)
+	// Revoke revokes the leases of a command that is surely gone with all of its children, and writes down how it ended.
+	// Run waits for it, so it must return soon.
+	Revoke func(ctx context.Context, end End)
 	// Cgroup puts the command into a cgroup of its own where that needs no further rights, so that all that it has
 	// started can be killed at one stroke.
 	Cgroup bool
@@ -36,6 +36,13 @@ type Config struct {
 	EndPatience time.Duration
 
 	Log *zap.Logger
+}
+
+// End is how one life of the command ended.
+type End struct {
+	Exit   string            // such as: exit status 2; signal: killed
+	At     time.Time         // when the supervisor noticed
+	Leases []leaselink.Lease // those that its members had, and had not given back
 }
 
 // StartError says that the command could not be started.

@@ -76,13 +76,14 @@ func runSupervisor(args []string) int {
 		Command: command, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
 		Restart: has("restart"), Backoff: time.Millisecond, BackoffMax: 20 * time.Millisecond,
 		Signals: signals, Cgroup: has("cgroup"), EndPatience: patience, Log: log,
-		Revoke: func(_ context.Context, leases []leaselink.Lease) {
+		Revoke: func(_ context.Context, end End) {
 			var ids []string
-			for _, l := range leases {
+			for _, l := range end.Leases {
 				ids = append(ids, fmt.Sprintf("%d:%s:%d", l.ID, l.Of, l.Cluster))
 			}
 			slices.Sort(ids)
 			fmt.Printf("revoked %s; living %d\n", strings.Join(ids, " "), living())
+			fmt.Printf("ended with %s, to be written in %v\n", end.Exit, deathsOf(end.Leases))
 		},
 	}
 	if has("long-pause") {
@@ -103,6 +104,16 @@ func runSupervisor(args []string) int {
 		return 98
 	}
 	return code
+}
+
+// deathsOf returns the keys that leases name, each once.
+func deathsOf(of []leaselink.Lease) (keys []string) {
+	for _, l := range of {
+		if !slices.Contains(keys, l.Deaths) {
+			keys = append(keys, l.Deaths)
+		}
+	}
+	return keys
 }
 
 func start(program string, attr *syscall.SysProcAttr, args ...string) *exec.Cmd {
@@ -131,7 +142,7 @@ func runMember(args []string) int {
 			case n < 0:
 				line = fmt.Sprintf(`{"dropped":"%d"}`, -n)
 			case n == 1:
-				line = `{"lease":"0000000000000001","cluster":"4d","of":"member","new":{}}`
+				line = `{"lease":"0000000000000001","cluster":"4d","of":"member","deaths":"/drm/a/deaths/m","new":{}}`
 			}
 			fmt.Fprintln(conn, line)
 		}

@@ -27,6 +27,7 @@ type Etcd interface {
 type RevokerConfig struct {
 	Etcd  Etcd
 	Probe string // a key that etcd is asked for, to find out whether it answers; it need not exist
+	Exits *Exits // writes down how commands have ended; nil: nobody does
 	// Attempt bounds each request, and All one call of Revoke.
 	Attempt, All time.Duration
 	Log          *zap.Logger
@@ -97,20 +98,21 @@ func (r *Revoker) ask(ctx context.Context) error {
 }
 
 // memberFirst is how long the leases of claims wait for those of the members' keys. The other members then see at once
-// who has died, and read what they take over while etcd still deletes the claims.
+// who has died, and read what they take over while etcd still deletes the claims. How the command ended is written
+// meanwhile.
 const memberFirst = 10 * time.Millisecond
 
 // mostAtOnce is how many leases are revoked at once.
 const mostAtOnce = 64
 
-// Revoke revokes leases, all at the same time, and returns when that is done or has taken too long. It logs what came
-// of it. Nobody may use the leases any more.
-func (r *Revoker) Revoke(ctx context.Context, leases []leaselink.Lease) {
+// Revoke revokes the leases of a command that has ended, all at the same time, and writes down how it ended. It returns
+// when that is done or has taken too long, and logs what came of it. Nobody may use the leases any more.
+func (r *Revoker) Revoke(ctx context.Context, end End) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.All)
 	defer cancel()
 	var first, rest []leaselink.Lease
-	for _, l := range leases {
+	for _, l := range end.Leases {
 		switch known := r.cluster.Load(); {
 		case known != 0 && l.Cluster != 0 && l.Cluster != known:
 			r.cfg.Log.Warn("a lease is of another etcd cluster than the supervisor's; it expires by itself",
@@ -123,18 +125,43 @@ func (r *Revoker) Revoke(ctx context.Context, leases []leaselink.Lease) {
 		}
 	}
 	var out outcome
+	written := r.record(ctx, End{Exit: end.Exit, At: end.At, Leases: append(first[:len(first):len(first)], rest...)})
 	members := r.each(ctx, first, &out)
-	if len(first) > 0 && len(rest) > 0 {
+	before := make(chan struct{})
+	go func() {
+		defer close(before)
+		<-written
+		<-members
+	}()
+	if len(rest) > 0 {
 		late := time.NewTimer(memberFirst)
 		select {
-		case <-members:
+		case <-before:
 		case <-late.C:
 		}
 		late.Stop()
 	}
 	<-r.each(ctx, rest, &out)
-	<-members
+	<-before
 	out.log(r.cfg.Log, time.Since(began))
+}
+
+// record begins to write down how a command ended, and closes the channel when that is over.
+func (r *Revoker) record(ctx context.Context, end End) <-chan struct{} {
+	over := make(chan struct{})
+	go func() {
+		defer close(over)
+		if r.cfg.Exits == nil {
+			return
+		}
+		ctx, cancel := context.WithTimeout(ctx, r.cfg.Attempt)
+		defer cancel()
+		if err := r.cfg.Exits.write(ctx, end); err != nil {
+			r.cfg.Log.Warn("cannot write down how the command ended; if a resource is to blame, nobody can tell how",
+				zap.String("exit", end.Exit), zap.Error(err))
+		}
+	}()
+	return over
 }
 
 // each begins to revoke leases, and closes the channel when all that is over.

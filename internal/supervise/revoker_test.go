@@ -79,7 +79,7 @@ func leasesOf(of leaselink.Of, ids ...int64) (all []leaselink.Lease) {
 func TestTheMembersOwnLeaseIsRevokedFirst(t *testing.T) {
 	f := &fakeEtcd{}
 	r, logs := revoker(t, f)
-	r.Revoke(t.Context(), append(leasesOf(leaselink.Claims, 2, 3, 4), leasesOf(leaselink.Member, 1)...))
+	r.Revoke(t.Context(), End{Leases: append(leasesOf(leaselink.Claims, 2, 3, 4), leasesOf(leaselink.Member, 1)...)})
 	got := f.all()
 	if len(got) != 4 || got[0] != 1 {
 		t.Errorf("revoked %v, want 1 first, and all of them", got)
@@ -92,11 +92,11 @@ func TestTheMembersOwnLeaseIsRevokedFirst(t *testing.T) {
 func TestALeaseOfAnotherClusterIsLeftAlone(t *testing.T) {
 	f := &fakeEtcd{}
 	r, logs := revoker(t, f)
-	r.Revoke(t.Context(), []leaselink.Lease{
+	r.Revoke(t.Context(), End{Leases: []leaselink.Lease{
 		{ID: 1, Of: leaselink.Member, Cluster: 78},
 		{ID: 2, Of: leaselink.Claims, Cluster: 77},
 		{ID: 3, Of: leaselink.Claims},
-	})
+	}})
 	got := f.all()
 	slices.Sort(got)
 	if !slices.Equal(got, []int64{2, 3}) || !has(logs, "another etcd cluster") {
@@ -126,7 +126,7 @@ func TestARevocationIsTriedAgainForItsTime(t *testing.T) {
 	}}
 	r, logs := revoker(t, f)
 	began := time.Now()
-	r.Revoke(t.Context(), leasesOf(leaselink.Claims, 1, 2, 3, 4))
+	r.Revoke(t.Context(), End{Leases: leasesOf(leaselink.Claims, 1, 2, 3, 4)})
 	if took := time.Since(began); took > 30*time.Second {
 		t.Errorf("it took %v, though it may take a second", took)
 	}

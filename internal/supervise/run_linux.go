@@ -74,7 +74,7 @@ func (s *supervisor) run() (code int, err error) {
 			s.Log.Error("cannot start the command again", zap.Error(err))
 		default:
 			status := s.watch(l)
-			s.finish(l)
+			s.finish(l, End{Exit: inWords(status), At: time.Now()})
 			if code = exitCode(status); !s.again(status) {
 				return code, nil
 			}
@@ -179,19 +179,18 @@ func asksToEnd(sig os.Signal) bool {
 }
 
 // finish ends what the command has left, and then revokes its leases.
-func (s *supervisor) finish(l *life) {
-	began := time.Now()
+func (s *supervisor) finish(l *life, end End) {
 	gone := s.endRest(l)
-	leases := l.links.finish()
+	end.Leases = l.links.finish()
 	defer l.cgroup.remove() // which takes the kernel longer than anything else here
 	switch {
 	case !gone:
 		s.Log.Error("processes of the command do not end, so its leases are not revoked: they expire by themselves",
-			zap.Ints("pids", s.children.list()), zap.Int("leases", len(leases)),
-			zap.Duration("waited", time.Since(began)))
-	case len(leases) > 0:
-		s.Log.Debug("everything that the command has started is gone", zap.Duration("took", time.Since(began)))
-		s.Revoke(context.WithoutCancel(s.ctx), leases)
+			zap.Ints("pids", s.children.list()), zap.Int("leases", len(end.Leases)),
+			zap.Duration("waited", time.Since(end.At)))
+	case len(end.Leases) > 0:
+		s.Log.Debug("everything that the command has started is gone", zap.Duration("took", time.Since(end.At)))
+		s.Revoke(context.WithoutCancel(s.ctx), end)
 	}
 }
 
@@ -254,6 +253,18 @@ func exitCode(status syscall.WaitStatus) int {
 		return 128 + int(status.Signal())
 	}
 	return status.ExitStatus()
+}
+
+// inWords says how a process ended, as package os does.
+func inWords(status syscall.WaitStatus) string {
+	switch {
+	case status.Signaled() && status.CoreDump():
+		return "signal: " + status.Signal().String() + " (core dumped)"
+	case status.Signaled():
+		return "signal: " + status.Signal().String()
+	default:
+		return fmt.Sprintf("exit status %d", status.ExitStatus())
+	}
 }
 
 func how(status syscall.WaitStatus) zap.Field {
