@@ -325,14 +325,7 @@ func pause(ctx context.Context, d time.Duration) error {
 func (l *lab) age(ctx context.Context) error {
 	const young = 12 * time.Second // members count with 10 s
 	l.say("waiting for %v, until nothing has begun just now", young)
-	t := time.NewTimer(young)
-	defer t.Stop()
-	select {
-	case <-t.C:
-		return nil
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return pause(ctx, young)
 }
 
 // await waits until a channel is closed, for patience at most. what completes its error.

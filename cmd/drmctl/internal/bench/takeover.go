@@ -105,6 +105,9 @@ func (l *lab) killed(ctx context.Context, latch *latch, n int, supervised, first
 	if err := l.hasAll(ctx, p, n); err != nil {
 		return 0, err
 	}
+	if err := l.age(ctx); err != nil {
+		return 0, err
+	}
 	pid := p.PID()
 	if supervised {
 		if pid, err = childOf(p); err != nil {
