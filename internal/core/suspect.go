@@ -117,7 +117,7 @@ func (c *Core) holdsBack() bool {
 // pumpIsolation takes the next step towards handling one resource alone.
 func (c *Core) pumpIsolation() {
 	i := &c.isolation
-	if i.r != nil && !i.begun && !c.stillIsolates(i.r) {
+	if i.r != nil && !i.begun && (!c.belongsIn(i.r, isolateQueue) || c.isVoid(i.r)) {
 		i.r = nil
 	}
 	if i.token != 0 && c.leases[i.lease] == nil { // the key went with its lease
@@ -139,15 +139,6 @@ func (c *Core) pumpIsolation() {
 	default:
 		c.isolateNow()
 	}
-}
-
-// stillIsolates says whether a resource still waits to be handled alone.
-func (c *Core) stillIsolates(r *resource) bool {
-	if r.sh == nil || r.phase != idle || c.isVoid(r) {
-		return false
-	}
-	d := c.decide(r)
-	return d.step == doHandle && c.suspicion(r) > 1
 }
 
 // nextToIsolate takes the resource that is to be handled alone next out of its queue: one that the latest death

@@ -55,3 +55,27 @@ func TestAResourceThatIsToldOfAnewIsAdmittedAnew(t *testing.T) {
 	f.trailed(310)
 	f.want("handle a 200 on 1 v1")
 }
+
+// The key of changed data is not known yet. So the trail must not list the resource although it has its turn.
+func TestWhatHasItsTurnToBeAloneWaitsForItsKeyToo(t *testing.T) {
+	f := rationed(t, nil, wary, keyRate(1, 1))
+	f.accuse("ann", 8, "a")
+	f.accuse("bob", 9, "a")
+	f.snapshot([]string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 111)
+	f.want("find-key a 1")
+	f.c.KeyFound(f.now, 0, "a", 1, "a", true)
+	f.pass(time.Minute) // the budget begins empty
+	f.want("take-alone a on 1", saysAlone("a", 111))
+	f.saved("a", 111)
+	f.entry("a", "v2")
+	f.want("find-key a 2")
+	f.c.AloneDone(f.now, true, WriteResult{Applied: true, Revision: 121})
+	f.want("free-alone on 1")
+	f.c.AloneDone(f.now, false, WriteResult{Applied: true, Revision: 122})
+	f.c.KeyFound(f.now, 0, "a", 2, "a", true)
+	f.want()
+	f.wait(2 * time.Second)
+	f.want("take-alone a on 1")
+}
