@@ -40,21 +40,22 @@ func (c *Core) Audit() error {
 	if err := errors.Join(c.budgets.audit(), c.ceiling.audit(a.room)); err != nil {
 		return err
 	}
-	if a.trails != c.trails.open || a.ahead != c.trails.ahead {
-		return fmt.Errorf("there are %d trails with %d resources that are to begin; counted %d, %d",
-			a.trails, a.ahead, c.trails.open, c.trails.ahead)
+	if t := &c.trails; a.trails != t.open || a.ahead != t.ahead || a.claiming != t.claiming {
+		return fmt.Errorf("there are %d trails with %d resources that are to begin, and %d to claim; counted %d, %d, %d",
+			a.trails, a.ahead, a.claiming, t.open, t.ahead, t.claiming)
 	}
 	return c.auditLeases(a.keys)
 }
 
 // recount is the result of Audit's count.
 type recount struct {
-	counts counts
-	states int           // states and summaries on their way
-	room   int           // resources that take room
-	keys   map[int64]int // claims by lease
-	trails int
-	ahead  int // resources that trails list and that have not begun
+	counts   counts
+	states   int           // states and summaries on their way
+	room     int           // resources that take room
+	keys     map[int64]int // claims by lease
+	trails   int
+	ahead    int // resources that trails list, and that have a claim and have not begun
+	claiming int // resources that trails list whose claims are on their way
 }
 
 // auditShard checks a shard and its resources, and adds them to a.
@@ -149,7 +150,11 @@ func (a *recount) add(r *resource) {
 	if r.told.writing != 0 {
 		a.states++
 	}
-	if r.counted.line.isAhead() {
+	switch {
+	case !r.counted.line.isAhead():
+	case r.phase == claiming:
+		a.claiming++
+	default:
 		a.ahead++
 	}
 	if r.claimed() || r.phase == claiming {

@@ -23,7 +23,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 	if r == nil || r.phase != claiming {
 		return
 	}
-	r.phase = idle
+	c.endClaiming(r)
 	c.counts.claims--
 	lease := r.claim.lease
 	if res.Applied {

@@ -197,7 +197,7 @@ func (c *Core) isolateNow() {
 
 // retract takes out of all trails what has not begun.
 func (c *Core) retract() {
-	if c.trails.ahead == 0 {
+	if c.trails.ahead+c.trails.claiming == 0 {
 		return
 	}
 	for _, sh := range c.shards {

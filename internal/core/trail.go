@@ -73,17 +73,36 @@ func (c *Core) setLine(r *resource, to line) {
 	if was == to {
 		return
 	}
-	if was.isAhead() && !to.isAhead() {
-		c.trails.ahead--
-	}
-	if to.isAhead() && !was.isAhead() {
-		c.trails.ahead++
+	if was.isAhead() != to.isAhead() {
+		c.countAhead(r, to.isAhead())
 	}
 	r.counted.line = to
 	if to == young {
 		r.left = c.tick()
 		c.arm(c.trailOf(r))
 	}
+}
+
+// countAhead counts a resource that the trail lists before it begins, or counts it no more.
+func (c *Core) countAhead(r *resource, is bool) {
+	n := &c.trails.ahead
+	if r.phase == claiming {
+		n = &c.trails.claiming
+	}
+	if is {
+		*n++
+	} else {
+		*n--
+	}
+}
+
+// endClaiming notes that the claim of r is not on its way any more.
+func (c *Core) endClaiming(r *resource) {
+	if r.counted.line.isAhead() {
+		c.trails.claiming--
+		c.trails.ahead++
+	}
+	r.phase = idle
 }
 
 // list makes the trail of r's bundle list r with its next write. It returns false if there is no room in the trail.
@@ -216,8 +235,9 @@ func (c *Core) touch(t *trail) {
 
 // trails is what the core knows of all its trails together, and of how long calls of Handle and Update take.
 type trails struct {
-	open  int // how many there are
-	ahead int // how many resources they list that have not begun
+	open     int // how many there are
+	ahead    int // how many resources they list that have a claim, and have not begun
+	claiming int // how many resources they list whose claim is on its way
 
 	busy  time.Duration // how long calls have taken, all together
 	calls int           // how many calls these were
@@ -256,11 +276,11 @@ func (c *Core) lookAhead() int {
 	return n
 }
 
-// listWithClaim lists a resource together with its claim, if it will begin as soon as the claim is there, so that no
-// time is lost.
+// listWithClaim lists a resource together with its claim, if it will begin about as soon as the claim is there, so that
+// no time is lost.
 func (c *Core) listWithClaim(r *resource) {
-	if c.keepsTrails() && c.budgets == nil && c.trails.ahead < c.lookAhead() && c.fresh.first() == nil &&
-		!c.holdsBack() && c.suspicion(r) == 0 && r.sh.quarantines[r.id] == nil {
+	if c.keepsTrails() && c.budgets == nil && c.trails.claiming < c.lookAhead() && !c.holdsBack() &&
+		c.suspicion(r) == 0 && r.sh.quarantines[r.id] == nil {
 		c.list(r)
 	}
 }
