@@ -33,7 +33,7 @@ func (c *Core) waitsToBegin(r *resource, s step) queueID {
 		switch {
 		case n > 1:
 			return isolateQueue
-		case b != nil && !b.rations[r].admitted && (suspected || untold):
+		case b != nil && !b.rations[r].admitted: // also if the trail lists it still, or ever more would be listed
 			return admitQueue
 		case suspected:
 			return suspectQueue
