@@ -138,3 +138,26 @@ func TestResourcesOfOneKeyThatFailKeepNoOtherKeyWaiting(t *testing.T) {
 		t.Errorf("%d of 5 resources of another key have begun, %d listed and waiting", n, f.c.trails.ahead)
 	}
 }
+
+// tokenless makes a core that isolates "a1", of whose key another resource has taken the only token meanwhile.
+func tokenless(t *testing.T) *answering {
+	f := answer(t, []string{"c0"}, keyRate(0.01, 1))
+	f.run(time.Second)
+	f.accuse("ann", 7, "a1", "b1")
+	f.accuse("bob", 8, "a1", "b1")
+	f.entry("a1", "v1")
+	f.entry("b1", "v1")
+	f.run(time.Second)
+	f.entry("a0", "v1")
+	f.run(25 * time.Second)
+	return f
+}
+
+func TestAnIsolatedResourceThatGoesAwayKeepsNoOtherWaiting(t *testing.T) {
+	f := tokenless(t)
+	f.remove("a1")
+	f.run(time.Minute)
+	if f.begun["b"] != 1 {
+		t.Errorf("called: %v; isolation: %+v, %v", f.calls, f.c.isolation, f.c.isolated.items)
+	}
+}

@@ -229,19 +229,24 @@ func (c *Core) nextHandle() (*resource, queueID) {
 
 // nextIsolated returns the resource that is handled alone, if its Handle may begin now.
 func (c *Core) nextIsolated() *resource {
-	r := c.isolated.first()
-	if r == nil {
-		return nil
-	}
-	if b := c.budgets; b != nil {
-		at, ok := c.affords(r)
-		if !ok {
-			c.wake(at)
-			return nil
+	for r := c.isolated.first(); r != nil; r = c.isolated.first() {
+		if !c.belongsIn(r, isolatedQueue) { // it may have gone away, and must not keep the next one waiting
+			c.reconcile(c.isolated.pop())
+			continue
 		}
-		take(c.now, b.begin.limiter, b.laneOf(&b.begin, r).limiter)
+		if b := c.budgets; b != nil {
+			at, ok := c.affords(r)
+			if !ok {
+				c.wake(at)
+				return nil
+			}
+			for _, g := range []*gate{&b.admit, &b.begin} {
+				take(c.now, g.limiter, b.laneOf(g, r).limiter)
+			}
+		}
+		return c.isolated.pop()
 	}
-	return c.isolated.pop()
+	return nil
 }
 
 // pumpKeys asks for the keys of resources, as far as few enough are being found.
