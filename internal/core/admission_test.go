@@ -2,13 +2,14 @@ package core
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 )
 
 // answering drives a core that has budgets and keeps trails, with an etcd that answers everything at once. The keys of
-// the resources are the first letters of their ids.
+// the resources are the first letters of their ids; "-" stands for no key.
 type answering struct {
 	*fixture
 	outcome func(id string) Outcome // what Handle says; nil: OK
@@ -16,6 +17,8 @@ type answering struct {
 	calls   []string                // ids in the order of their calls
 	takes   time.Duration           // how long each Handle takes
 	ends    []ending                // of the calls of Handle in progress, in order
+	slow    bool                    // etcd does not answer writes of trails
+	trails  []Action                // those writes
 }
 
 type ending struct {
@@ -49,6 +52,10 @@ func (f *answering) settle() {
 }
 
 func (f *answering) respond(a Action) {
+	if f.slow && a.Kind == WriteTrail {
+		f.trails = append(f.trails, a)
+		return
+	}
 	f.rev++
 	applied := WriteResult{Applied: true, Revision: f.rev}
 	switch a.Kind {
@@ -59,7 +66,7 @@ func (f *answering) respond(a Action) {
 	case WriteTrail, DeleteTrail:
 		f.c.TrailDone(f.now, 0, a.Lease, applied)
 	case FindKey:
-		f.c.KeyFound(f.now, 0, a.ID, a.Token, a.ID[:1], true)
+		f.c.KeyFound(f.now, 0, a.ID, a.Token, strings.Trim(a.ID[:1], "-"), true)
 	case WriteState:
 		f.c.StateDone(f.now, 0, a.ID, a.Token, applied)
 	case WriteSummary:
@@ -139,9 +146,10 @@ func TestResourcesOfOneKeyThatFailKeepNoOtherKeyWaiting(t *testing.T) {
 	}
 }
 
-// tokenless makes a core that isolates "a1", of whose key another resource has taken the only token meanwhile.
-func tokenless(t *testing.T) *answering {
-	f := answer(t, []string{"c0"}, keyRate(0.01, 1))
+// beginWithSuspects makes a core that has begun with "c0" and with "a0" a moment ago, while it isolates "a1". "b1" is to
+// be isolated next.
+func beginWithSuspects(t *testing.T, bound func(*Config)) *answering {
+	f := answer(t, []string{"c0"}, bound)
 	f.run(time.Second)
 	f.accuse("ann", 7, "a1", "b1")
 	f.accuse("bob", 8, "a1", "b1")
@@ -149,15 +157,50 @@ func tokenless(t *testing.T) *answering {
 	f.entry("b1", "v1")
 	f.run(time.Second)
 	f.entry("a0", "v1")
-	f.run(25 * time.Second)
+	f.run(time.Second)
 	return f
 }
 
-func TestAnIsolatedResourceThatGoesAwayKeepsNoOtherWaiting(t *testing.T) {
-	f := tokenless(t)
-	f.remove("a1")
-	f.run(time.Minute)
-	if f.begun["b"] != 1 {
-		t.Errorf("called: %v; isolation: %+v, %v", f.calls, f.c.isolation, f.c.isolated.items)
+func (f *answering) wantCalls(ids ...string) {
+	f.t.Helper()
+	if !slices.Equal(f.calls, ids) {
+		f.t.Fatalf("after %v: called %v, want %v; %+v", f.now-2*time.Hour, f.calls, ids, f.c.isolation)
 	}
+}
+
+func TestAnIsolatedResourceThatGoesAwayKeepsNoOtherWaiting(t *testing.T) {
+	f := beginWithSuspects(t, handleRate(0.01, 2))
+	f.run(20 * time.Second)
+	f.wantCalls("c0", "a0") // a1 waits for a token
+	f.remove("a1")
+	f.run(2 * time.Minute)
+	f.wantCalls("c0", "a0", "b1")
+}
+
+func TestOthersOfItsKeyDoNotTakeTheTokenOfAnIsolatedResource(t *testing.T) {
+	f := beginWithSuspects(t, keyRate(0.01, 1))
+	f.wantCalls("c0") // a0 waits
+	f.run(12 * time.Second)
+	f.wantCalls("c0", "a1")
+	f.entry("d0", "v1")
+	f.run(50 * time.Second)
+	f.wantCalls("c0", "a1", "d0", "b1")
+	f.run(100 * time.Second)
+	f.wantCalls("c0", "a1", "d0", "b1", "a0")
+}
+
+func TestAnIsolatedResourceWhoseKeyHasNoTokenAnyMoreKeepsNothingElseWaiting(t *testing.T) {
+	f := beginWithSuspects(t, keyRate(0.01, 1))
+	f.slow = true
+	f.run(12 * time.Second)
+	f.c.SetShare(f.now, Share{Mine: 1, All: 1, Since: 2, Alone: true}) // it has registered again, and has no tokens
+	f.slow = false
+	for _, a := range f.trails {
+		f.respond(a)
+	}
+	f.entry("-0", "v1")
+	f.run(time.Second)
+	f.wantCalls("c0", "-0")
+	f.run(170 * time.Second)
+	f.wantCalls("c0", "-0", "a1", "b1")
 }

@@ -38,6 +38,9 @@ const (
 	postponed              // in gate.later
 )
 
+// reservedPause is how long a lane is skipped whose last token is reserved.
+const reservedPause = time.Second
+
 // moment is the time that package rate is given for a time of the core.
 func moment(now time.Duration) time.Time { return time.Unix(0, int64(now)) }
 
@@ -84,7 +87,16 @@ func (g *gate) enlist(l *lane, now time.Duration) {
 }
 
 // endTurn takes the lane whose turn it is out of g.able, and puts it where it belongs.
-func (g *gate) endTurn(now time.Duration) {
+func (g *gate) endTurn(now time.Duration) { g.enlist(g.leaveTurn(), now) }
+
+// skipTurn takes the lane whose turn it is out of g.able until a given time.
+func (g *gate) skipTurn(until time.Duration) {
+	l := g.leaveTurn()
+	l.place, l.at = postponed, until
+	heap.Push(&g.later, l)
+}
+
+func (g *gate) leaveTurn() *lane {
 	l := g.able[g.head]
 	l.place = nowhere
 	g.able[g.head] = nil
@@ -93,7 +105,7 @@ func (g *gate) endTurn(now time.Duration) {
 		clear(g.able[n:])
 		g.able, g.head = g.able[:n], 0
 	}
-	g.enlist(l, now)
+	return l
 }
 
 // wake lets the lanes take their turn that have a token by now.
@@ -134,6 +146,9 @@ func (c *Core) pass(g *gate) *resource {
 		switch {
 		case r == nil || l.barred || wait(l.limiter, c.now) > 0:
 			g.endTurn(c.now)
+			continue
+		case c.reserves(l):
+			g.skipTurn(c.now + reservedPause)
 			continue
 		case wait(g.limiter, c.now) > 0:
 			return nil

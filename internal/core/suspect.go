@@ -117,7 +117,7 @@ func (c *Core) holdsBack() bool {
 // pumpIsolation takes the next step towards handling one resource alone.
 func (c *Core) pumpIsolation() {
 	i := &c.isolation
-	if i.r != nil && !i.begun && (!c.belongsIn(i.r, isolateQueue) || c.isVoid(i.r)) {
+	if i.r != nil && !i.begun && (!c.belongsIn(i.r, isolateQueue) || c.isVoid(i.r) || !c.keyHasToken(i.r)) {
 		i.r = nil
 	}
 	if i.token != 0 && c.leases[i.lease] == nil { // the key went with its lease
