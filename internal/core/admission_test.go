@@ -204,3 +204,25 @@ func TestAnIsolatedResourceWhoseKeyHasNoTokenAnyMoreKeepsNothingElseWaiting(t *t
 	f.run(170 * time.Second)
 	f.wantCalls("c0", "-0", "a1", "b1")
 }
+
+// What was admitted while nothing may begin would be listed before everything else, and wait for tokens then.
+func TestWhatWaitsBehindASuspectKeepsNoOtherKeyWaitingAfterwards(t *testing.T) {
+	f := answer(t, nil, keyRate(2, 1), func(cfg *Config) { cfg.HandleConcurrency = 8 })
+	f.accuse("ann", 7, "s")
+	f.accuse("bob", 8, "s")
+	f.takes = time.Minute
+	f.entry("s", "v1")
+	f.run(time.Second)
+	f.wantCalls("s")
+	f.takes = 200 * time.Millisecond
+	for _, id := range named("a", 500) {
+		f.entry(id, "v1")
+	}
+	f.run(time.Minute)
+	f.wantCalls("s")
+	f.entry("b", "v1")
+	f.run(15 * time.Second)
+	if f.begun["a"] == 0 || f.begun["b"] == 0 {
+		t.Errorf("calls by key: %v", f.begun)
+	}
+}

@@ -176,10 +176,11 @@ func (b *budgets) await(g *gate, r *resource, now time.Duration) {
 	}
 }
 
-// admitNext lets resources pass the gate before the trail.
+// admitNext lets resources pass the gate before the trail. It does not while nothing may begin: what was admitted then
+// would wait for tokens later, listed, and keep what has tokens waiting.
 func (c *Core) admitNext() {
 	b := c.budgets
-	if b == nil || c.halted {
+	if b == nil || c.halted || c.holdsBack() {
 		return
 	}
 	for r := c.pass(&b.admit); r != nil; r = c.pass(&b.admit) {

@@ -279,10 +279,11 @@ func (c *Core) account(r *resource) {
 func (c *Core) pump() {
 	c.pumpKeys()
 	for again := true; again; {
+		heldBack := c.holdsBack()
 		c.admitNext()
 		c.pumpTrails()
 		r, from := c.next()
-		again = r != nil
+		again = r != nil || heldBack && !c.holdsBack()
 		for ; r != nil; r, from = c.next() {
 			c.begin(r, from)
 		}

@@ -194,3 +194,24 @@ func TestWithoutQuarantineThereAreNoTrails(t *testing.T) {
 	f.claimed("a", 110)
 	f.want("handle a 110 on 1 v1")
 }
+
+func TestAnIsolationEndsAlsoIfSomebodyDeletesItsTrail(t *testing.T) {
+	f := suspected(t)
+	f.c.AloneDone(f.now, true, WriteResult{Applied: true, Revision: 111})
+	f.want("write-trail on 1 at 0 mine a")
+	f.trailed(112)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", Error)
+	f.want("write-state a 110 failed boom")
+	f.saved("a", 110)
+	f.c.TrailDeleted(f.now, 0, 1, 130)
+	f.want("write-trail on 1 at 0 mine a")
+	f.wait(2 * time.Second) // another try is due, and nobody knows what the trail lists
+	f.c.Actions()
+	f.trailed(131)
+	f.wait(20 * time.Second)
+	f.c.Actions()
+	if i := f.c.isolation; i.begun {
+		t.Errorf("nothing may begin, and nothing ends that: %+v", i)
+	}
+}

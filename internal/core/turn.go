@@ -107,6 +107,7 @@ func (c *Core) ageInQueue(r *resource) {
 	c.age(r)
 	if r.counted.line == young && !c.isListed(r) {
 		c.strike(c.trailOf(r), r)
+		c.leaveIsolation(r)
 	}
 }
 
