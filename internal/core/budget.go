@@ -443,26 +443,25 @@ func (b *budgets) reason(q *ration) string {
 	case k == nil:
 		return says + "the member does not know its budget yet"
 	case k.begin.limiter == nil || k.admit.place == inTurn || k.begin.place == inTurn:
-		return fmt.Sprintf(says+"this member may begin %.4g a second, and %d wait", b.rate.PerSecond, b.queued())
+		return fmt.Sprintf(says+"this member may begin %.4g a second, and %d wait", b.rate.PerSecond,
+			b.admit.waits+b.begin.waits)
 	default:
 		return fmt.Sprintf(says+"resources of its key may begin %.4g a second, this member %.4g of these, and %d wait",
 			b.perKey.PerSecond, b.perKey.PerSecond*b.share.part, k.waiting())
 	}
 }
 
-// queued counts the resources that wait for budgets.
-func (b *budgets) queued() int {
-	n := b.free.waiting()
-	for k := range b.limited {
-		n += k.waiting()
-	}
-	return n
-}
-
 // audit looks for resources that wait for a budget which nothing will look at again. Audit calls it.
 func (b *budgets) audit() error {
 	if b == nil {
 		return nil
+	}
+	waiting := b.free.waiting()
+	for k := range b.limited {
+		waiting += k.waiting()
+	}
+	if counted := b.admit.waits + b.begin.waits; waiting != counted {
+		return fmt.Errorf("%d resources wait for budgets, counted %d", waiting, counted)
 	}
 	for r, q := range b.rations {
 		switch {

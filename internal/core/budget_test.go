@@ -372,3 +372,28 @@ func BenchmarkBudget(b *testing.B) {
 	}
 	end()
 }
+
+// Each of a hundred thousand resources says what it waits for: none of them may look at all of ten thousand keys.
+func TestSayingWhatIsWaitedForCostsTheSameWithManyKeys(t *testing.T) {
+	ids := make([]string, 26*26)
+	for i := range ids {
+		ids[i] = string(rune('0'+i)) + "1" // each has a key of its own
+	}
+	f := rationed(t, ids, handleRate(0.001, 1), keyRate(1, 1), func(c *Config) { c.KeysPerLease = len(ids) })
+	for acts := f.c.Actions(); len(acts) > 0; acts = f.c.Actions() {
+		for _, a := range acts {
+			if a.Kind == FindKey {
+				f.c.KeyFound(f.now, 0, a.ID, a.Token, a.ID, true)
+			}
+		}
+	}
+	b := f.c.budgets
+	q := b.rations[f.c.shards[0].byID[ids[len(ids)-1]]]
+	says := ""
+	if n := testing.AllocsPerRun(10, func() { says = b.reason(q) }); n > 8 {
+		t.Errorf("%v allocations", n)
+	}
+	if want := fmt.Sprintf("this member may begin 0.001 a second, and %d wait", len(ids)-1); !strings.HasSuffix(says, want) {
+		t.Errorf("%q, want %q", says, want)
+	}
+}

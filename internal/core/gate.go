@@ -18,6 +18,7 @@ type gate struct {
 	able  []*lane // lanes where something waits and that have a token, in turn; what is before head has been taken
 	head  int
 	later laneHeap // lanes where something waits and that have no token yet
+	waits int      // how many resources wait in all lanes
 }
 
 // lane has the resources that wait at a gate for one budget, in order.
@@ -69,7 +70,14 @@ func take(now time.Duration, limiters ...*rate.Limiter) {
 func (g *gate) add(l *lane, r *resource, now time.Duration) {
 	r.queued = g.id
 	l.add(r)
+	g.waits++
 	g.enlist(l, now)
+}
+
+// take takes the first resource out of a lane.
+func (g *gate) take(l *lane) {
+	l.take()
+	g.waits--
 }
 
 // enlist puts a lane where it belongs, given what waits in it and how many tokens it has.
@@ -154,7 +162,7 @@ func (c *Core) pass(g *gate) *resource {
 			return nil
 		}
 		take(c.now, g.limiter, l.limiter)
-		l.take()
+		g.take(l)
 		r.queued = noQueue
 		g.endTurn(c.now)
 		return r
@@ -171,7 +179,7 @@ func (c *Core) firstOf(g *gate, l *lane) *resource {
 		if waits && c.belongsIn(r, g.id) {
 			return r
 		}
-		l.take()
+		g.take(l)
 		if waits {
 			r.queued = noQueue
 			c.reconcile(r)
