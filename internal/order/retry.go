@@ -2,6 +2,7 @@ package order
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"github.com/distributed-resource-manager/drm/internal/picture"
@@ -29,7 +30,11 @@ func (d *Desk) RetryAll(ctx context.Context) ([]string, error) {
 		return freed, err
 	}
 	for _, id := range ids {
-		if err := d.Retry(ctx, id); err != nil {
+		err := d.Retry(ctx, id)
+		if errors.Is(err, picture.ErrNotFound) { // somebody else was faster
+			continue
+		}
+		if err != nil {
 			return freed, fmt.Errorf("resource %q: %w", id, err)
 		}
 		freed = append(freed, id)
