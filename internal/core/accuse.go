@@ -273,6 +273,9 @@ func (c *Core) clearInnocent(sh *shard, a *accuser) {
 		return
 	}
 	for _, id := range a.ids {
+		if !sh.owns(id) { // its owner knows better
+			continue
+		}
 		r := sh.byID[id]
 		if r == nil || !r.seen.wanted || r.counted.line == unlisted && c.isHandled(r) {
 			a.clear(id)

@@ -204,7 +204,7 @@ func (c *Core) QuarantineDeleted(now time.Duration, number int, id string, revis
 func (c *Core) sweepQuarantines(sh *shard) {
 	for _, id := range slices.Sorted(maps.Keys(sh.quarantines)) {
 		q, r := sh.quarantines[id], sh.byID[id]
-		if q.token == 0 || q.writing || c.now < q.after {
+		if q.token == 0 || q.writing || c.now < q.after || !sh.owns(id) { // its owner knows better
 			continue
 		}
 		if r == nil || !r.seen.wanted || Digest(r.seen.data) != q.digest ||

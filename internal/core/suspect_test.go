@@ -215,3 +215,17 @@ func TestAnIsolationEndsAlsoIfSomebodyDeletesItsTrail(t *testing.T) {
 		t.Errorf("nothing may begin, and nothing ends that: %+v", i)
 	}
 }
+
+// A member that follows a shard for one resource that was moved to it may have missed what its watch should have told
+// of others.
+func TestOnlyTheOwnerOfAResourceSaysThatItIsInnocent(t *testing.T) {
+	f := newFixture(t, wary)
+	f.c.SetOwned(f.now, []bool{false, false}, Exceptions{0: {"guest": true}})
+	f.want("watch 0")
+	f.c.LeaseReady(f.now, 1)
+	f.accuse("ann", 8, "a", "missed", "guest")
+	f.snapshot([]string{"a"})
+	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "a", Token: 90, Digest: Digest([]byte("newer")), Text: "bad"})
+	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "guest", Token: 91, Digest: Digest([]byte("older")), Text: "bad"})
+	f.want("write-trail on 8 at 101 ann's missed", "delete-quarantine guest 91")
+}
