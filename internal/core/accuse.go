@@ -31,7 +31,8 @@ type accuser struct {
 	member  string
 	life    string
 	at      time.Duration
-	ids     []string // sorted
+	order   []string // the resources that it lists, as it lists them: what began last comes last
+	ids     []string // the same, sorted
 	cleared map[string]struct{}
 	former  []string // what it listed before, as far as judge has not looked at that yet
 
@@ -41,6 +42,11 @@ type accuser struct {
 	timed    bool     // a timer is set for when it is old
 	after    time.Duration
 	failures uint16
+}
+
+// setOrder sets which resources the trail lists.
+func (a *accuser) setOrder(ids []string) {
+	a.order, a.ids = ids, slices.Sorted(slices.Values(ids))
 }
 
 // accuses says whether the trail accuses a resource.
@@ -74,8 +80,8 @@ func (a *accuser) clearAll() {
 
 // left returns the resources that the trail still accuses.
 func (a *accuser) left() []string {
-	left := make([]string, 0, len(a.ids))
-	for _, id := range a.ids {
+	left := make([]string, 0, len(a.order))
+	for _, id := range a.order {
 		if a.accuses(id) {
 			left = append(left, id)
 		}
@@ -189,8 +195,7 @@ func (c *Core) takeTrail(sh *shard, k TrailKey) {
 		said := k.Read()
 		a.former = append(a.former, a.ids...)
 		a.mod, a.member, a.life, a.at = k.ModRevision, said.Member, said.Life, min(said.At, c.now)
-		a.ids = slices.Clone(said.IDs)
-		slices.Sort(a.ids)
+		a.setOrder(said.IDs)
 		a.failures, a.after = 0, 0
 	}
 	c.judgeLater(sh)
@@ -347,7 +352,7 @@ func (c *Core) editDone(sh *shard, lease int64, res WriteResult) {
 			return
 		}
 		a.mod, a.failures, a.after = res.Revision, 0, 0
-		a.ids = a.sent
+		a.setOrder(a.sent)
 	case !res.Unknown && !res.Failed && !res.LeaseGone && res.FoundMod == 0:
 		sh.accusers = slices.DeleteFunc(sh.accusers, func(other *accuser) bool { return other == a })
 		c.reconsider(sh, a)

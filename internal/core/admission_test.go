@@ -151,8 +151,8 @@ func TestResourcesOfOneKeyThatFailKeepNoOtherKeyWaiting(t *testing.T) {
 func beginWithSuspects(t *testing.T, bound func(*Config)) *answering {
 	f := answer(t, []string{"c0"}, bound)
 	f.run(time.Second)
-	f.accuse("ann", 7, "a1", "b1")
-	f.accuse("bob", 8, "a1", "b1")
+	f.accuse("ann", 7, "b1", "a1")
+	f.accuse("bob", 8, "b1", "a1")
 	f.entry("a1", "v1")
 	f.entry("b1", "v1")
 	f.run(time.Second)

@@ -1,6 +1,7 @@
 package core
 
 import (
+	"cmp"
 	"math"
 	"slices"
 	"time"
@@ -16,8 +17,6 @@ type probation struct {
 }
 
 const (
-	// groupLeast is how many resources a group has at least.
-	groupLeast = 8
 	// groupPause is the part of Config.Young that passes between two groups: one in groupPause. It is short, since most
 	// members that die have died for another reason, and what kills mostly does so at once.
 	groupPause = 40
@@ -71,7 +70,7 @@ func (c *Core) nextGroup() bool {
 		c.wake(p.until)
 		return false
 	}
-	p.size = max(p.size, groupLeast, int(math.Ceil(math.Sqrt(float64(c.suspects.waiting())))))
+	p.size = max(p.size, int(math.Ceil(math.Sqrt(float64(c.suspects.waiting())))))
 	p.left = p.size
 	return true
 }
@@ -141,11 +140,11 @@ func (c *Core) pumpIsolation() {
 	}
 }
 
-// nextToIsolate takes the resource that is to be handled alone next out of its queue: one that the latest death
-// accuses, since what kills mostly does so at once. It returns nil if none waits.
+// nextToIsolate takes the resource that is to be handled alone next out of its queue: the one that is most likely to
+// blame. It returns nil if none waits.
 func (c *Core) nextToIsolate() *resource {
 	var best *resource
-	var latest time.Duration
+	var most suspect
 	for range c.isolate.waiting() {
 		r := c.isolate.pop()
 		if r == nil {
@@ -159,12 +158,45 @@ func (c *Core) nextToIsolate() *resource {
 			c.wake(at)
 			continue
 		}
-		deaths := c.deaths(r)
-		if at := deaths[len(deaths)-1].At; best == nil || at > latest {
-			best, latest = r, at
+		if s := c.suspect(r); best == nil || s.before(most) {
+			best, most = r, s
 		}
 	}
 	return best
+}
+
+// suspect says how likely it is that a resource is to blame for the latest death that it is accused of. What kills
+// mostly does so at once. So what had begun last before the latest death comes first.
+type suspect struct {
+	died   time.Duration // when the member that died wrote any trail last
+	since  int           // how many resources its trail lists behind the resource
+	listed time.Duration // when that trail was written last
+}
+
+// before says whether a suspect is handled alone before another one.
+func (s suspect) before(other suspect) bool {
+	return cmp.Or(cmp.Compare(other.died, s.died), cmp.Compare(s.since, other.since),
+		cmp.Compare(other.listed, s.listed)) < 0
+}
+
+// suspect returns what is known of a resource that is accused.
+func (c *Core) suspect(r *resource) (s suspect) {
+	deaths := c.deaths(r)
+	last := deaths[len(deaths)-1]
+	s.listed = last.At
+	for _, sh := range c.shards {
+		if sh == nil {
+			continue
+		}
+		for _, a := range sh.accusers {
+			if a.member == last.Member && a.life == last.Life {
+				s.died = max(s.died, a.at)
+			}
+		}
+	}
+	order := r.sh.accuserOf(last.Lease).order
+	s.since = len(order) - slices.Index(order, r.id)
+	return s
 }
 
 // isolateNow lets the trail list the resource that has its turn, once no trail in etcd lists anything else of this

@@ -229,3 +229,15 @@ func TestOnlyTheOwnerOfAResourceSaysThatItIsInnocent(t *testing.T) {
 	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "guest", Token: 91, Digest: Digest([]byte("older")), Text: "bad"})
 	f.want("write-trail on 8 at 101 ann's missed", "delete-quarantine guest 91")
 }
+
+func TestWhatBeganLastBeforeADeathIsHandledAloneFirst(t *testing.T) {
+	f := owning(t, nil, wary)
+	f.accuse("ann", 8, "a", "b", "c")
+	f.accuse("bob", 9, "a", "c", "b")
+	f.snapshot([]string{"a", "b", "c"})
+	f.c.Actions()
+	for i, id := range []string{"c", "b", "a"} {
+		f.claimed(id, 110+int64(i))
+	}
+	f.want("take-alone b on 1", saysAlone("c", 110), saysAlone("b", 111), saysAlone("a", 112))
+}
