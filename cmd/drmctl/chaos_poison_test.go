@@ -18,14 +18,21 @@ import (
 // This scenario is a resource whose handling kills its member. Somebody starts each member again.
 
 var poisonScenarios = []scenario{
-	{"one of 31 resources kills each of 4 members that handles it, TTL 3 s", true, 1, (*chaos).poison},
+	{"a new resource kills each of 4 members that handles it, TTL 3 s", true, 1, (*chaos).poisonAmongOld},
+	{"the same, while 30 others begin", false, 1, func(c *chaos) { c.poison(func() {}) }},
+}
+
+// poisonAmongOld is poison where everything else was handled long before, so that nobody suspects it.
+func (c *chaos) poisonAmongOld() {
+	c.poison(func() { <-time.After(12 * time.Second) }) // what was begun less than 10 s ago is suspected
 }
 
 // poisonID is the id of the resource that kills.
 const poisonID = "poison"
 
-// poison lets one resource kill its members until it is quarantined, and frees it when it is harmless.
-func (c *chaos) poison() {
+// poison lets one resource kill its members until it is quarantined, and frees it when it is harmless. The resource
+// comes when before returns.
+func (c *chaos) poison(before func()) {
 	c.ttl = faultTTL
 	doomed := make(chan string, 64)
 	var harmless atomic.Bool
@@ -58,6 +65,7 @@ func (c *chaos) poison() {
 	members := []string{"a", "b", "c", "d"}
 	c.begin(30, members...)
 	good := len(c.wanted)
+	before()
 	fault := c.now()
 	c.allocate(poisonID)
 	deaths := c.dieOf(doomed, good)
