@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -17,6 +18,9 @@ type Trail struct {
 	Life   string    `json:"life"` // tells the lives of members with one id apart
 	At     time.Time `json:"at"`   // when it was written, by the member's clock
 	IDs    []string  `json:"ids"`
+
+	// Returned is how many of IDs, from the first, had returned from Handle or Update.
+	Returned int `json:"returned,omitempty"`
 }
 
 // Encode returns the value of the key: JSON, written by hand because there may be thousands of long ones.
@@ -38,7 +42,11 @@ func (t Trail) Encode() []byte {
 		}
 		b = appendID(b, id)
 	}
-	return append(b, `]}`...)
+	b = append(b, ']')
+	if t.Returned > 0 {
+		b = strconv.AppendInt(append(b, `,"returned":`...), int64(t.Returned), 10)
+	}
+	return append(b, '}')
 }
 
 // appendID appends an id as JSON. Most ids need no escaping.
@@ -61,6 +69,9 @@ func DecodeTrail(value []byte) (Trail, error) {
 	}
 	if err := keys.CheckID(t.Member); err != nil {
 		return Trail{}, fmt.Errorf("member %q, want %w", t.Member, err)
+	}
+	if t.Returned < 0 || t.Returned > len(t.IDs) {
+		return Trail{}, fmt.Errorf("returned is %d, want 0 to %d", t.Returned, len(t.IDs))
 	}
 	for _, id := range t.IDs {
 		if err := keys.CheckID(id); err != nil {

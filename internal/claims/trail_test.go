@@ -16,17 +16,15 @@ func TestATrailComesBackAsItWentIn(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		id := rapid.StringN(1, 20, 512).Filter(func(id string) bool { return keys.CheckID(id) == nil })
 		want := claims.Trail{
-			Member: id.Draw(
-				t,
-				"member",
-			),
-			Life: rapid.String().Draw(t, "life"),
-			At:   time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).UTC(),
-			IDs:  rapid.SliceOfN(id, 0, 5).Draw(t, "ids"),
+			Member: id.Draw(t, "member"),
+			Life:   rapid.String().Draw(t, "life"),
+			At:     time.Unix(rapid.Int64Range(0, 1<<33).Draw(t, "at"), 5).UTC(),
+			IDs:    rapid.SliceOfN(id, 0, 5).Draw(t, "ids"),
 		}
 		if want.IDs == nil {
 			want.IDs = []string{}
 		}
+		want.Returned = rapid.IntRange(0, len(want.IDs)).Draw(t, "returned")
 		got, err := claims.DecodeTrail(want.Encode())
 		if err != nil || !reflect.DeepEqual(got, want) {
 			t.Fatalf("got %+v, %v, want %+v", got, err, want)
@@ -40,7 +38,7 @@ func TestATrailComesBackAsItWentIn(t *testing.T) {
 func TestACorruptTraceIsAnError(t *testing.T) {
 	for _, value := range []string{
 		"", "{", "null", `{"ids":["a"]}`, `{"member":"m","ids":[""]}`, `{"member":"m","ids":"a"}`,
-		`{"member":"m","at":"now"}`,
+		`{"member":"m","at":"now"}`, `{"member":"m","ids":["a"],"returned":2}`, `{"member":"m","ids":["a"],"returned":-1}`,
 	} {
 		if got, err := claims.DecodeTrail([]byte(value)); err == nil {
 			t.Errorf("DecodeTrail(%s) = %+v", value, got)

@@ -13,6 +13,10 @@ type Trail struct {
 	Life   string        // tells the lives of members with one id apart
 	At     time.Duration // when it was written last, by the clock of the member that reads it
 	IDs    []string
+
+	// Returned is how many of IDs, from the first, had returned from Handle or Update. The others had not begun, or were
+	// running, when the trail was written.
+	Returned int
 }
 
 // TrailKey is a trail's key as an event tells it.
@@ -26,27 +30,28 @@ type TrailKey struct {
 // is, then the member has died, or its lease has: the trail accuses what it lists. A member that leaves in order
 // deletes its trail with the last claim.
 type accuser struct {
-	lease   int64
-	mod     int64
-	member  string
-	life    string
-	at      time.Duration
-	order   []string // the resources that it lists, as it lists them: what began last comes last
-	ids     []string // the same, sorted
-	cleared map[string]struct{}
-	former  []string // what it listed before, as far as judge has not looked at that yet
+	lease    int64
+	mod      int64
+	member   string
+	life     string
+	at       time.Duration
+	order    []string // the resources that it lists, as it lists them: what began last comes last
+	returned int      // Trail.Returned
+	ids      []string // the same as order, sorted
+	cleared  map[string]struct{}
+	former   []string // what it listed before, as far as judge has not looked at that yet
 
-	claims   int      // claims on the lease that etcd was seen to have in the shard
-	writing  bool     // an edit is on its way
-	sent     []string // what that edit leaves
-	timed    bool     // a timer is set for when it is old
+	claims   int   // claims on the lease that etcd was seen to have in the shard
+	writing  bool  // an edit is on its way
+	sent     Trail // what that edit leaves
+	timed    bool  // a timer is set for when it is old
 	after    time.Duration
 	failures uint16
 }
 
 // setOrder sets which resources the trail lists.
-func (a *accuser) setOrder(ids []string) {
-	a.order, a.ids = ids, slices.Sorted(slices.Values(ids))
+func (a *accuser) setOrder(said Trail) {
+	a.order, a.returned, a.ids = said.IDs, said.Returned, slices.Sorted(slices.Values(said.IDs))
 }
 
 // accuses says whether the trail accuses a resource.
@@ -78,12 +83,15 @@ func (a *accuser) clearAll() {
 	}
 }
 
-// left returns the resources that the trail still accuses.
-func (a *accuser) left() []string {
-	left := make([]string, 0, len(a.order))
-	for _, id := range a.order {
-		if a.accuses(id) {
-			left = append(left, id)
+// left returns a trail of those that the trail still accuses.
+func (a *accuser) left() Trail {
+	left := Trail{Member: a.member, Life: a.life, At: a.at, IDs: make([]string, 0, len(a.order))}
+	for i, id := range a.order {
+		if !a.accuses(id) {
+			continue
+		}
+		if left.IDs = append(left.IDs, id); i < a.returned {
+			left.Returned++
 		}
 	}
 	return left
@@ -195,7 +203,7 @@ func (c *Core) takeTrail(sh *shard, k TrailKey) {
 		said := k.Read()
 		a.former = append(a.former, a.ids...)
 		a.mod, a.member, a.life, a.at = k.ModRevision, said.Member, said.Life, min(said.At, c.now)
-		a.setOrder(said.IDs)
+		a.setOrder(said)
 		a.failures, a.after = 0, 0
 	}
 	c.judgeLater(sh)
@@ -319,16 +327,16 @@ func (c *Core) edit(sh *shard) {
 		}
 		left := a.left()
 		switch {
-		case len(left) == len(a.ids): // etcd has been told
+		case len(left.IDs) == len(a.ids): // etcd has been told
 			continue
-		case len(left) == 0:
+		case len(left.IDs) == 0:
 			c.emit(Action{
 				Kind: DeleteTrail, Shard: sh.number, Lease: a.lease, Token: a.mod, Trail: &Trail{Member: a.member},
 			})
 		default:
 			c.emit(Action{
 				Kind: WriteTrail, Shard: sh.number, Lease: a.lease, Token: a.mod,
-				Trail: &Trail{Member: a.member, Life: a.life, At: a.at, IDs: left},
+				Trail: &left,
 			})
 		}
 		a.writing, a.sent = true, left
@@ -347,7 +355,7 @@ func (c *Core) editDone(sh *shard, lease int64, res WriteResult) {
 	a.after = c.now + c.backoff(a.failures, c.cfg.RetryMin, c.cfg.RetryMax)
 	switch {
 	case res.Applied:
-		if len(a.sent) == 0 {
+		if len(a.sent.IDs) == 0 {
 			sh.accusers = slices.DeleteFunc(sh.accusers, func(other *accuser) bool { return other == a })
 			return
 		}

@@ -166,17 +166,18 @@ func (c *Core) nextToIsolate() *resource {
 }
 
 // suspect says how likely it is that a resource is to blame for the latest death that it is accused of. What kills
-// mostly does so at once. So what had begun last before the latest death comes first.
+// mostly does so at once. So what ran at the latest death comes first, and then what had begun last before it.
 type suspect struct {
-	died   time.Duration // when the member that died wrote any trail last
-	since  int           // how many resources its trail lists behind the resource
-	listed time.Duration // when that trail was written last
+	died     time.Duration // when the member that died wrote any trail last
+	returned int           // 1: Handle or Update of the resource had returned; 0: it ran, or nobody knows
+	since    int           // how many resources its trail lists behind the resource
+	listed   time.Duration // when that trail was written last
 }
 
 // before says whether a suspect is handled alone before another one.
 func (s suspect) before(other suspect) bool {
-	return cmp.Or(cmp.Compare(other.died, s.died), cmp.Compare(s.since, other.since),
-		cmp.Compare(other.listed, s.listed)) < 0
+	return cmp.Or(cmp.Compare(other.died, s.died), cmp.Compare(s.returned, other.returned),
+		cmp.Compare(s.since, other.since), cmp.Compare(other.listed, s.listed)) < 0
 }
 
 // suspect returns what is known of a resource that is accused.
@@ -194,8 +195,11 @@ func (c *Core) suspect(r *resource) (s suspect) {
 			}
 		}
 	}
-	order := r.sh.accuserOf(last.Lease).order
-	s.since = len(order) - slices.Index(order, r.id)
+	a := r.sh.accuserOf(last.Lease)
+	place := slices.Index(a.order, r.id)
+	if s.since = len(a.order) - place; place < a.returned {
+		s.returned = 1
+	}
 	return s
 }
 

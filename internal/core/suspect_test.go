@@ -230,14 +230,50 @@ func TestOnlyTheOwnerOfAResourceSaysThatItIsInnocent(t *testing.T) {
 	f.want("write-trail on 8 at 101 ann's missed", "delete-quarantine guest 91")
 }
 
-func TestWhatBeganLastBeforeADeathIsHandledAloneFirst(t *testing.T) {
-	f := owning(t, nil, wary)
-	f.accuse("ann", 8, "a", "b", "c")
-	f.accuse("bob", 9, "a", "c", "b")
-	f.snapshot([]string{"a", "b", "c"})
-	f.c.Actions()
-	for i, id := range []string{"c", "b", "a"} {
-		f.claimed(id, 110+int64(i))
+func TestWhatIsMostLikelyToBlameIsHandledAloneFirst(t *testing.T) {
+	for _, test := range []struct {
+		ids      []string // what the trail of the latest death lists
+		returned int
+		first    string
+	}{
+		{[]string{"a", "c", "b"}, 0, "b"}, // the one that began last
+		{[]string{"b", "c", "a"}, 2, "a"},
+		{[]string{"b", "a", "c"}, 3, "c"},
+		{[]string{"c", "b", "a"}, 1, "a"}, // of those that ran
+	} {
+		f := owning(t, nil, wary)
+		f.accuse("ann", 8, "a", "b", "c")
+		f.rev++
+		f.c.TrailPut(f.now, 0, TrailKey{Lease: 9, ModRevision: f.rev, Read: func() Trail {
+			return Trail{Member: "bob", At: f.now, IDs: test.ids, Returned: test.returned}
+		}})
+		f.snapshot([]string{"a", "b", "c"})
+		f.c.Actions()
+		for i, id := range []string{"c", "b", "a"} {
+			f.claimed(id, 110+int64(i))
+		}
+		f.want("take-alone "+test.first+" on 1", saysAlone("c", 110), saysAlone("b", 111), saysAlone("a", 112))
 	}
-	f.want("take-alone b on 1", saysAlone("c", 110), saysAlone("b", 111), saysAlone("a", 112))
+}
+
+func TestTheTrailTellsThatASuspectHasReturned(t *testing.T) {
+	f := owning(t, nil, wary)
+	f.accuse("ann", 8, "a", "b")
+	f.snapshot([]string{"a", "b"})
+	f.c.Actions()
+	f.claimed("a", 110)
+	f.claimed("b", 111)
+	f.want("write-trail on 1 at 0 mine a,b")
+	f.trailed(112)
+	f.want("handle a 110 on 1 v1", "handle b 111 on 1 v1")
+	f.done("a", OK)
+	for _, action := range f.c.Actions() {
+		if action.Kind == WriteTrail {
+			if got := action.Trail; got.Returned != 1 || got.IDs[0] != "a" || got.IDs[1] != "b" {
+				t.Errorf("got %+v", got)
+			}
+			return
+		}
+	}
+	t.Error("no trail is written")
 }

@@ -219,6 +219,11 @@ func (c *Core) returned(r *resource) {
 	c.trails.pass(c.now, c.counts.handles+1)
 	c.trails.returned()
 	c.setLine(r, young)
+	if c.isolation.r != r && c.suspicion(r) > 0 { // if this process dies soon, others are to blame more likely
+		t := c.trailOf(r)
+		t.stale = true
+		c.touch(t)
+	}
 	c.leaveProbation(r)
 	if c.isolation.r == r {
 		c.isolation.returned = true
@@ -370,16 +375,24 @@ func (c *Core) writeTrail(t *trail) {
 		c.touch(t)
 		return
 	}
-	ids := make([]string, len(t.lines))
-	for i, r := range t.lines {
-		ids[i] = r.id
-		if r.counted.line == toList {
+	said := &Trail{At: c.now, IDs: make([]string, 0, len(t.lines))}
+	for _, r := range t.lines {
+		if r.counted.line == young {
+			said.IDs = append(said.IDs, r.id)
+		}
+	}
+	said.Returned = len(said.IDs)
+	for _, r := range t.lines {
+		if r.counted.line == young {
+			continue
+		}
+		if said.IDs = append(said.IDs, r.id); r.counted.line == toList {
 			r.counted.line = listing
 		}
 	}
 	t.writing, t.deletes, t.stale, t.conclusive = true, false, false, c.now >= t.certainAt
 	c.emit(Action{
-		Kind: WriteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod, Trail: &Trail{At: c.now, IDs: ids},
+		Kind: WriteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod, Trail: said,
 	})
 }
 

@@ -75,7 +75,9 @@ func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 			member, life = e.id, e.life
 		}
 		op.Key, op.Modified = e.layout.Trail(a.Shard, a.Lease), true
-		op.Value = claims.Trail{Member: member, Life: life, At: epoch.Add(a.Trail.At), IDs: a.Trail.IDs}.Encode()
+		op.Value = claims.Trail{
+			Member: member, Life: life, At: epoch.Add(a.Trail.At), IDs: a.Trail.IDs, Returned: a.Trail.Returned,
+		}.Encode()
 	case core.DeleteTrail:
 		op.Key, op.Modified, op.Delete = e.layout.Trail(a.Shard, a.Lease), true, true
 	case core.TakeAlone:
@@ -197,7 +199,9 @@ func (f *shardFollower) trailKey(key keys.Key, kv *mvccpb.KeyValue) core.TrailKe
 			})
 			return core.Trail{}
 		}
-		return core.Trail{Member: t.Member, Life: t.Life, At: t.At.Sub(f.shards.epoch()), IDs: t.IDs}
+		return core.Trail{
+			Member: t.Member, Life: t.Life, At: t.At.Sub(f.shards.epoch()), IDs: t.IDs, Returned: t.Returned,
+		}
 	}}
 }
 

@@ -15,6 +15,7 @@ type trail struct {
 	life       int
 	at         time.Duration // in the time of the world
 	ids        []string
+	returned   int
 }
 
 // record is the key of a record of quarantine.
@@ -124,7 +125,7 @@ func (s *store) freeAlone(token int64) core.WriteResult {
 // key is what a member's core is told of a trail.
 func (t trail) key(m *member) core.TrailKey {
 	return core.TrailKey{Lease: t.lease, ModRevision: t.mod, Read: func() core.Trail {
-		return core.Trail{Member: t.member, Life: strconv.Itoa(t.life), At: m.clockAt(t.at), IDs: t.ids}
+		return core.Trail{Member: t.member, Life: strconv.Itoa(t.life), At: m.clockAt(t.at), IDs: t.ids, Returned: t.returned}
 	}}
 }
 
@@ -138,7 +139,7 @@ func (m *member) executeTrace(a core.Action) {
 	s, gen := &m.w.store, m.gen
 	switch a.Kind {
 	case core.WriteTrail:
-		t := trail{lease: a.Lease, member: m.name, life: gen, at: m.w.now, ids: a.Trail.IDs}
+		t := trail{lease: a.Lease, member: m.name, life: gen, at: m.w.now, ids: a.Trail.IDs, returned: a.Trail.Returned}
 		if a.Trail.Member != "" {
 			m.w.count(Edited)
 			was := s.trailOf(a.Shard, a.Lease)
