@@ -69,18 +69,23 @@ func (a *accuser) accuses(id string) bool {
 // clear ends the accusation of a resource. The next edit tells etcd.
 func (a *accuser) clear(id string) {
 	if a.accuses(id) {
-		if a.cleared == nil {
-			a.cleared = map[string]struct{}{}
-		}
-		a.cleared[id] = struct{}{}
+		a.forget(id)
 	}
 }
 
-// clearAll ends all accusations of the trail.
+// clearAll ends all accusations of the trail, whose lease has ended: also where claims on it are not yet seen to be
+// gone, so that it does not accuse anybody then.
 func (a *accuser) clearAll() {
 	for _, id := range a.ids {
-		a.clear(id)
+		a.forget(id)
 	}
+}
+
+func (a *accuser) forget(id string) {
+	if a.cleared == nil {
+		a.cleared = map[string]struct{}{}
+	}
+	a.cleared[id] = struct{}{}
 }
 
 // left returns a trail of those that the trail still accuses.

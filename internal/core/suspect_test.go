@@ -277,3 +277,23 @@ func TestTheTrailTellsThatASuspectHasReturned(t *testing.T) {
 	}
 	t.Error("no trail is written")
 }
+
+func TestWhatIsExplainedAccusesNobodyInAShardWhereClaimsAreSeenToEndLater(t *testing.T) {
+	f := owning(t, nil, wary, func(cfg *Config) { cfg.QuarantineAfter = 1 })
+	f.accuse("ann", 7, "a")
+	f.snapshot([]string{"a"})
+	f.c.SetOwned(f.now, []bool{true, true}, nil)
+	f.want("watch 1", "claim a on 1")
+	f.c.ListTraces(f.now, 1, 103, []TrailKey{{Lease: 7, ModRevision: 90, Read: func() Trail {
+		return Trail{Member: "ann", At: f.now, IDs: []string{"b"}}
+	}}}, nil)
+	f.c.Snapshot(f.now, 1, 103, []Entry{{ID: "b", Data: []byte("v1")}},
+		[]ClaimKey{{ID: "b", Token: 80, ModRevision: 80, Lease: 7}}, nil)
+	f.claimed("a", 110)
+	f.want("write-quarantine a for 1")
+	f.c.QuarantineDone(f.now, 0, "a", "bad", WriteResult{Applied: true, Revision: 115})
+	f.want("exonerate on 7", "delete-trail on 7 at 102", "write-state a 110 quarantined bad")
+	f.saved("a", 110)
+	f.c.ClaimDeleted(f.now, 1, "b", 120)
+	f.want("delete-trail on 7 at 90", "claim b on 1", "write-trail on 1 at 0 mine b")
+}
