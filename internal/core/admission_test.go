@@ -17,8 +17,8 @@ type answering struct {
 	calls   []string                // ids in the order of their calls
 	takes   time.Duration           // how long each Handle takes
 	ends    []ending                // of the calls of Handle in progress, in order
-	slow    bool                    // etcd does not answer writes of trails
-	trails  []Action                // those writes
+	slow    ActionKind              // of actions that are not answered
+	pending []Action                // those actions
 }
 
 type ending struct {
@@ -52,8 +52,8 @@ func (f *answering) settle() {
 }
 
 func (f *answering) respond(a Action) {
-	if f.slow && a.Kind == WriteTrail {
-		f.trails = append(f.trails, a)
+	if a.Kind == f.slow {
+		f.pending = append(f.pending, a)
 		return
 	}
 	f.rev++
@@ -112,6 +112,15 @@ func (f *answering) run(d time.Duration) {
 		f.settle()
 	}
 	f.now = end
+}
+
+// quick answers what was not answered.
+func (f *answering) quick() {
+	f.slow = 0
+	for _, a := range f.pending {
+		f.respond(a)
+	}
+	f.pending = nil
 }
 
 func named(key string, n int) []string {
@@ -191,13 +200,10 @@ func TestOthersOfItsKeyDoNotTakeTheTokenOfAnIsolatedResource(t *testing.T) {
 
 func TestAnIsolatedResourceWhoseKeyHasNoTokenAnyMoreKeepsNothingElseWaiting(t *testing.T) {
 	f := beginWithSuspects(t, keyRate(0.01, 1))
-	f.slow = true
+	f.slow = WriteTrail
 	f.run(12 * time.Second)
 	f.c.SetShare(f.now, Share{Mine: 1, All: 1, Since: 2, Alone: true}) // it has registered again, and has no tokens
-	f.slow = false
-	for _, a := range f.trails {
-		f.respond(a)
-	}
+	f.quick()
 	f.entry("-0", "v1")
 	f.run(time.Second)
 	f.wantCalls("c0", "-0")
@@ -223,6 +229,36 @@ func TestWhatWaitsBehindASuspectKeepsNoOtherKeyWaitingAfterwards(t *testing.T) {
 	f.entry("b", "v1")
 	f.run(15 * time.Second)
 	if f.begun["a"] == 0 || f.begun["b"] == 0 {
+		t.Errorf("calls by key: %v", f.begun)
+	}
+}
+
+func TestAResourceWhoseKeyIsBeingFoundIsNotIsolated(t *testing.T) {
+	f := beginWithSuspects(t, keyRate(0.01, 1))
+	f.slow = FindKey
+	f.entry("a1", "v2")
+	f.run(12 * time.Second)
+	if i := f.c.isolation; i.begun && i.r.id == "a1" {
+		t.Error("a1 is isolated")
+	}
+	f.quick()
+	f.run(120 * time.Second)
+	f.wantCalls("c0", "a0", "b1", "a1")
+}
+
+func TestWhatWaitsForATrailKeepsNoOtherKeyWaitingAfterwards(t *testing.T) {
+	f := answer(t, nil, keyRate(2, 1), func(cfg *Config) { cfg.HandleConcurrency = 8 })
+	f.takes = 200 * time.Millisecond
+	f.slow = WriteTrail
+	for _, id := range named("a", 500) {
+		f.entry(id, "v1")
+	}
+	f.run(time.Minute)
+	f.wantCalls()
+	f.quick()
+	f.entry("b", "v1")
+	f.run(20 * time.Second)
+	if n := f.begun["a"]; n < 30 || n > 42 || f.begun["b"] == 0 {
 		t.Errorf("calls by key: %v", f.begun)
 	}
 }

@@ -63,9 +63,26 @@ type ration struct {
 
 // budget is what one key may spend, with the resources that wait for it.
 type budget struct {
-	key   string
-	admit lane
-	begin lane
+	key      string
+	admit    lane
+	begin    lane
+	admitted int // how many resources are admitted
+}
+
+// admits notes that n more resources are admitted. Few are admitted that have not begun, even if nothing begins for a
+// while since etcd does not answer. Otherwise all of those would be listed then, before resources of other keys, and
+// wait for tokens.
+func (b *budgets) admits(k *budget, n int, now time.Duration) {
+	k.admitted += n
+	b.fill(k)
+	b.admit.enlist(&k.admit, now)
+}
+
+// fill looks whether as many resources of a key are admitted as may begin in 2 s, which is how long trails may take to
+// be written until fewer begin than might.
+func (b *budgets) fill(k *budget) {
+	l := k.begin.limiter
+	k.admit.full = l != nil && k.admitted >= max(l.Burst(), int(2*l.Limit()))
 }
 
 // newBudget makes a budget with limiters that limiter makes; nil: without a bound.
@@ -137,10 +154,11 @@ func (b *budgets) laneOf(g *gate, r *resource) *lane {
 }
 
 // forget drops what is known of a resource whose claim has ended.
-func (b *budgets) forget(r *resource) {
+func (b *budgets) forget(r *resource, now time.Duration) {
 	if b == nil {
 		return
 	}
+	b.dismiss(r, now)
 	delete(b.rations, r)
 	switch r.queued {
 	case keyQueue, admitQueue, budgetQueue:
@@ -150,12 +168,21 @@ func (b *budgets) forget(r *resource) {
 }
 
 // dismiss notes that a resource does not wait for a Handle any more: the call begins, or is not needed.
-func (b *budgets) dismiss(r *resource) {
+func (b *budgets) dismiss(r *resource, now time.Duration) {
 	if b == nil {
 		return
 	}
 	if q := b.rations[r]; q != nil {
-		q.admitted, q.since = false, 0
+		b.expel(q, now)
+		q.since = 0
+	}
+}
+
+// expel notes that a resource has begun, or waits for something else again.
+func (b *budgets) expel(q *ration, now time.Duration) {
+	if q.admitted {
+		q.admitted = false
+		b.admits(q.budget, -1, now)
 	}
 }
 
@@ -184,7 +211,9 @@ func (c *Core) admitNext() {
 		return
 	}
 	for r := c.pass(&b.admit); r != nil; r = c.pass(&b.admit) {
-		b.rations[r].admitted = true
+		q := b.rations[r]
+		q.admitted = true
+		b.admits(q.budget, 1, c.now)
 		c.reconcile(r)
 	}
 }
@@ -322,7 +351,8 @@ func (c *Core) KeyFound(now time.Duration, number int, id string, gen int64, key
 	if q == nil || q.asked == 0 || int64(q.asked) != gen {
 		return
 	}
-	q.asked, q.gen, q.budget, q.admitted = 0, uint32(gen), b.of(key, found, now), false
+	b.expel(q, now)
+	q.asked, q.gen, q.budget = 0, uint32(gen), b.of(key, found, now)
 	if r.queued == keyQueue {
 		r.queued = noQueue
 	}
@@ -462,6 +492,17 @@ func (b *budgets) audit() error {
 	}
 	if counted := b.admit.waits + b.begin.waits; waiting != counted {
 		return fmt.Errorf("%d resources wait for budgets, counted %d", waiting, counted)
+	}
+	admitted := map[*budget]int{}
+	for _, q := range b.rations {
+		if q.admitted {
+			admitted[q.budget]++
+		}
+	}
+	for k := range b.limited {
+		if k.admitted != admitted[k] {
+			return fmt.Errorf("%d resources of a budget are admitted, counted %d", admitted[k], k.admitted)
+		}
 	}
 	for r, q := range b.rations {
 		switch {

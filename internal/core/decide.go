@@ -165,7 +165,7 @@ func (c *Core) takeStep(r *resource) bool {
 	d := c.decide(r)
 	if !d.step.begins() {
 		c.age(r)
-		c.budgets.dismiss(r)
+		c.budgets.dismiss(r, c.now)
 	}
 	switch d.step {
 	case doAdopt:

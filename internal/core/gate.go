@@ -26,6 +26,7 @@ type lane struct {
 	fifo
 	limiter *rate.Limiter // nil: no bound
 	barred  bool          // this member may spend nothing of the budget, since it has no share of it
+	full    bool          // so many have passed, and not begun, that no more may pass
 	place   place
 	at      time.Duration // if postponed: when it has a token
 }
@@ -34,7 +35,7 @@ type lane struct {
 type place uint8
 
 const (
-	nowhere   place = iota // nothing waits in it, or it is barred
+	nowhere   place = iota // nothing waits in it, or it is barred or full
 	inTurn                 // in gate.able
 	postponed              // in gate.later
 )
@@ -82,7 +83,7 @@ func (g *gate) take(l *lane) {
 
 // enlist puts a lane where it belongs, given what waits in it and how many tokens it has.
 func (g *gate) enlist(l *lane, now time.Duration) {
-	if l.place != nowhere || l.waiting() == 0 || l.barred {
+	if l.place != nowhere || l.waiting() == 0 || l.barred || l.full {
 		return
 	}
 	if w := wait(l.limiter, now); w > 0 {
@@ -152,7 +153,7 @@ func (c *Core) pass(g *gate) *resource {
 		l := g.able[g.head]
 		r := c.firstOf(g, l)
 		switch {
-		case r == nil || l.barred || wait(l.limiter, c.now) > 0:
+		case r == nil || l.barred || l.full || wait(l.limiter, c.now) > 0:
 			g.endTurn(c.now)
 			continue
 		case c.reserves(l):
@@ -194,7 +195,7 @@ func (g *gate) audit(r *resource, l *lane) error {
 	case r.queued != g.id:
 	case l.waiting() == 0:
 		return fmt.Errorf("resource %q is not in the lane of its budget", r.id)
-	case l.place == nowhere && !l.barred:
+	case l.place == nowhere && !l.barred && !l.full:
 		return fmt.Errorf("resource %q waits in a lane that nothing looks at", r.id)
 	}
 	return nil

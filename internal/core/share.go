@@ -103,6 +103,7 @@ func (b *budgets) setPart(part float64, now time.Duration) {
 				l.limiter.SetBurstAt(moment(now), s.burst(b.perKey))
 			}
 		}
+		b.fill(k)
 		b.admit.enlist(&k.admit, now)
 		b.begin.enlist(&k.begin, now)
 	}

@@ -204,7 +204,7 @@ func (c *Core) age(r *resource) {
 
 // begins notes that Handle or Update begins.
 func (c *Core) begins(r *resource) {
-	c.budgets.dismiss(r)
+	c.budgets.dismiss(r, c.now)
 	if c.keepsTrails() {
 		c.trails.pass(c.now, c.counts.handles)
 		c.setLine(r, running)

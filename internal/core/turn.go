@@ -66,6 +66,9 @@ func (c *Core) await(r *resource, s step) {
 		c.ageInQueue(r)
 		b.await(&b.admit, r, c.now)
 	case suspectQueue, isolateQueue, freshQueue:
+		if b != nil && to == isolateQueue { // that may take long, and needs no admission
+			b.expel(b.ration(r), c.now)
+		}
 		c.ageInQueue(r)
 		c.queueOf(to).push(r)
 	case listedQueue: // its trail's write brings it on
