@@ -155,8 +155,8 @@ func TestResourcesOfOneKeyThatFailKeepNoOtherKeyWaiting(t *testing.T) {
 	}
 }
 
-// beginWithSuspects makes a core that has begun with "c0" and with "a0" a moment ago, while it isolates "a1". "b1" is to
-// be isolated next.
+// beginWithSuspects makes a core that has begun with "c0" and with "a0" a moment ago, while it isolates "a1". "b1" is
+// to be isolated next.
 func beginWithSuspects(t *testing.T, bound func(*Config)) *answering {
 	f := answer(t, []string{"c0"}, bound)
 	f.run(time.Second)

@@ -393,7 +393,8 @@ func TestSayingWhatIsWaitedForCostsTheSameWithManyKeys(t *testing.T) {
 	if n := testing.AllocsPerRun(10, func() { says = b.reason(q) }); n > 8 {
 		t.Errorf("%v allocations", n)
 	}
-	if want := fmt.Sprintf("this member may begin 0.001 a second, and %d wait", len(ids)-1); !strings.HasSuffix(says, want) {
+	want := fmt.Sprintf("this member may begin 0.001 a second, and %d wait", len(ids)-1)
+	if !strings.HasSuffix(says, want) {
 		t.Errorf("%q, want %q", says, want)
 	}
 }

@@ -146,7 +146,8 @@ func (g *gate) next(now time.Duration) (at time.Duration, ok bool) {
 	return at, ok
 }
 
-// pass spends a token of a gate and of a lane, and returns the resource that passes; nil if nothing waits that has both.
+// pass spends a token of a gate and of a lane, and returns the resource that passes; nil if nothing waits that has
+// both.
 func (c *Core) pass(g *gate) *resource {
 	g.wake(c.now)
 	for g.head < len(g.able) {

@@ -53,8 +53,8 @@ func (c *Core) await(r *resource, s step) {
 	to, b := c.waitsToBegin(r, s), c.budgets
 	switch {
 	case to == isolateQueue:
-		c.noteReason(r, fmt.Sprintf("Handle waits for its turn: it is called alone, since %d members have died while it "+
-			"ran or soon after", c.suspicion(r)))
+		c.noteReason(r, fmt.Sprintf("Handle waits for its turn: it is called alone, since %d members have died while "+
+			"it ran or soon after", c.suspicion(r)))
 	case b != nil && s == doHandle:
 		c.noteBudget(r, b.ration(r))
 	}

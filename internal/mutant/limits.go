@@ -76,7 +76,7 @@ var ofLimits = []Mutant{
 			New:  `if w := wait(l.limiter, now); w < 0 {`,
 		}, {
 			File: "internal/core/gate.go",
-			Old:  `case r == nil || l.barred || wait(l.limiter, c.now) > 0:`,
+			Old:  `case r == nil || l.barred || l.full || wait(l.limiter, c.now) > 0:`,
 			New:  `case r == nil || l.barred:`,
 		}},
 	},
