@@ -116,7 +116,10 @@ func (c *Core) QuarantineDone(now time.Duration, number int, id, text string, re
 		q.token, q.text = res.Revision, text
 		c.explain(q.deaths)
 		q.deaths = nil
-	case q.token == 0: // another record may be there, which the watch will show
+	case q.token != 0: // the answer was lost, and the watch was faster
+		c.explain(q.deaths)
+		q.deaths = nil
+	default: // another record may be there, which the watch will show
 		delete(sh.quarantines, id)
 		if r != nil {
 			r.handling.handleAfter = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause)
@@ -144,10 +147,11 @@ func (c *Core) explain(deaths []Death) {
 	}
 }
 
-// clearQuarantined clears the quarantined resources: when they are freed, they begin without any accusation.
+// clearQuarantined clears the quarantined resources: when they are freed, they begin without any accusation. A trail
+// that is newer than the record shows that somebody has freed the resource, and this member has not heard of that yet.
 func (sh *shard) clearQuarantined(a *accuser) {
 	for id, q := range sh.quarantines {
-		if q.token != 0 {
+		if q.token > a.mod {
 			a.clear(id)
 		}
 	}
@@ -165,12 +169,20 @@ func (c *Core) listQuarantines(sh *shard, records []QuarantineKey) {
 
 // QuarantinePut says that a record's key was put, and how it is from now on.
 func (c *Core) QuarantinePut(now time.Duration, number int, k QuarantineKey) {
-	if sh := c.at(now, number); sh != nil && c.keepsTrails() {
-		c.takeQuarantine(sh, k)
-		c.judgeLater(sh)
-		if r := sh.byID[k.ID]; r != nil {
-			c.reconcile(r)
-		}
+	sh := c.at(now, number)
+	if sh == nil || !c.keepsTrails() {
+		return
+	}
+	r := sh.byID[k.ID]
+	var explained []Death
+	if r != nil && sh.owns(k.ID) && sh.quarantines[k.ID] == nil && c.isGuilty(r) { // the answer to its write was lost
+		explained = c.deaths(r)
+	}
+	c.takeQuarantine(sh, k)
+	c.explain(explained)
+	c.judgeLater(sh)
+	if r != nil {
+		c.reconcile(r)
 	}
 }
 
@@ -190,7 +202,9 @@ func (c *Core) QuarantineDeleted(now time.Duration, number int, id string, revis
 		return
 	}
 	for _, a := range sh.accusers {
-		a.clear(id)
+		if a.mod < revision {
+			a.clear(id)
+		}
 	}
 	delete(sh.quarantines, id)
 	c.judgeLater(sh)

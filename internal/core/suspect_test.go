@@ -227,7 +227,7 @@ func TestOnlyTheOwnerOfAResourceSaysThatItIsInnocent(t *testing.T) {
 	f.snapshot([]string{"a"})
 	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "a", Token: 90, Digest: Digest([]byte("newer")), Text: "bad"})
 	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "guest", Token: 91, Digest: Digest([]byte("older")), Text: "bad"})
-	f.want("write-trail on 8 at 101 ann's missed", "delete-quarantine guest 91")
+	f.want("write-trail on 8 at 101 ann's a,missed", "delete-quarantine guest 91")
 }
 
 func TestWhatIsMostLikelyToBlameIsHandledAloneFirst(t *testing.T) {
@@ -296,4 +296,20 @@ func TestWhatIsExplainedAccusesNobodyInAShardWhereClaimsAreSeenToEndLater(t *tes
 	f.saved("a", 110)
 	f.c.ClaimDeleted(f.now, 1, "b", 120)
 	f.want("delete-trail on 7 at 90", "claim b on 1", "write-trail on 1 at 0 mine b")
+}
+
+// Somebody has freed the resource since the record was written, or it would not have begun again. The member has not
+// heard of that yet.
+func TestARecordEndsNoAccusationThatIsNewer(t *testing.T) {
+	f := owning(t, nil, wary)
+	f.accuse("ann", 8, "a")
+	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "a", Token: 90, Digest: Digest([]byte("v1")), Text: "bad"})
+	f.snapshot([]string{"a"})
+	f.want("claim a on 1")
+	f.c.QuarantineDeleted(f.now, 0, "a", 95)
+	if n := f.c.Suspicion(0, "a"); n != 1 {
+		t.Errorf("accused of %d deaths, want 1", n)
+	}
+	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "a", Token: 110, Digest: Digest([]byte("v1")), Text: "bad"})
+	f.want("delete-trail on 8 at 102")
 }

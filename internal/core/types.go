@@ -118,8 +118,7 @@ const (
 	// the comparison finds out whether there is a trail. Answer with TrailDone. Trail has the Member if it is another
 	// one's.
 	DeleteTrail
-	// Exonerate deletes the trails of Lease in all shards that this member does not follow, if the lease has ended.
-	// There is no answer.
+	// Exonerate deletes the trails of Lease in all shards, if the lease has ended. There is no answer.
 	Exonerate
 	// TakeAlone creates the key that only one member of the group can have, on Lease, for ID; answer with AloneDone.
 	TakeAlone

@@ -1,6 +1,7 @@
 package member
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -32,6 +33,9 @@ type endings struct {
 	waiting map[int64][]lease.Op // edits of trails that wait for etcd's answer
 }
 
+// mostEndings is how many leases are known to have ended, at most. Those that are forgotten are asked for again.
+const mostEndings = 4096
+
 // edit submits an edit of another member's trail, if the lease has ended that the trail is about.
 func (e *executor) edit(id int64, op lease.Op) {
 	if _, ended := e.endings.ended[id]; ended {
@@ -51,6 +55,9 @@ func (e *executor) edit(id int64, op lease.Op) {
 			ops := e.endings.waiting[id]
 			delete(e.endings.waiting, id)
 			if ended {
+				if len(e.endings.ended) >= mostEndings {
+					clear(e.endings.ended)
+				}
 				e.endings.ended[id] = struct{}{}
 				e.trails.Submit(ops...)
 				return
@@ -91,17 +98,14 @@ func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 	return op
 }
 
-// exonerate deletes the trails of a lease in the shards that the member does not follow: the death that they tell of is
-// explained.
+// exonerate deletes the trails of a lease in all shards: the death that they tell of is explained.
 func (e *executor) exonerate(a core.Action) {
 	var ops []lease.Op
 	for n := range e.shards.count {
-		if e.shards.followers[n] == nil {
-			ops = append(ops, lease.Op{
-				Key: e.layout.Trail(n, a.Lease), Group: n, Any: true, Delete: true,
-				Tag: &traceTag{kind: core.Exonerate, shard: n},
-			})
-		}
+		ops = append(ops, lease.Op{
+			Key: e.layout.Trail(n, a.Lease), Group: n, Any: true, Delete: true,
+			Tag: &traceTag{kind: core.Exonerate, shard: n},
+		})
 	}
 	e.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(e.working, e.timeout)
@@ -125,19 +129,23 @@ func (e *executor) quarantine(a core.Action, epoch time.Time) {
 	e.tasks.run(func() {
 		ctx, cancel := context.WithTimeout(e.working, e.timeout)
 		defer cancel()
-		for i, d := range a.Quarantine.Deaths {
+		lives := map[[2]string]int{} // where in the record each life's death is
+		for _, d := range a.Quarantine.Deaths {
 			if !e.hasEnded(ctx, d.Lease) {
 				e.post(func(now time.Duration) {
 					e.core.QuarantineDone(now, a.Shard, a.ID, "not yet", core.WriteResult{Failed: true})
 				})
 				return
 			}
-			if i > 0 && a.Quarantine.Deaths[i-1].Member == d.Member && a.Quarantine.Deaths[i-1].Life == d.Life {
-				record.Deaths = record.Deaths[:len(record.Deaths)-1] // another lease of that life
+			death := claims.Death{Member: d.Member, At: epoch.Add(d.At).UTC(), Exit: e.exitOf(ctx, d)}
+			life := [2]string{d.Member, d.Life}
+			if i, known := lives[life]; known { // another lease of that life
+				death.Exit = cmp.Or(death.Exit, record.Deaths[i].Exit)
+				record.Deaths[i] = death
+				continue
 			}
-			record.Deaths = append(record.Deaths, claims.Death{
-				Member: d.Member, At: epoch.Add(d.At).UTC(), Exit: e.exitOf(ctx, d),
-			})
+			lives[life] = len(record.Deaths)
+			record.Deaths = append(record.Deaths, death)
 		}
 		e.trails.Submit(lease.Op{
 			Key: e.layout.Quarantine(a.Shard, a.ID), Group: a.Shard, Value: record.Encode(),

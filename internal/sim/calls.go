@@ -330,6 +330,9 @@ func (h *handling) fail(c *call) {
 			if m.handlings[c.r] != h || !h.must || w.calm || !m.core.Takes(c.a.Shard, c.a.ID) {
 				return
 			}
+			if next := m.calls[c.r]; next != nil && next.h != h { // it is about to begin something new
+				return
+			}
 			h.broken = true
 			if breaks {
 				w.count(Broken)

@@ -151,7 +151,7 @@ func (m *member) executeTrace(a core.Action) {
 		m.write(tracing, apply, m.trailDone(a))
 	case core.Exonerate:
 		for shard := range s.trails {
-			if m.followers[shard] == nil && !s.leases[a.Lease].alive {
+			if !s.leases[a.Lease].alive {
 				m.request(tracing, func() { s.writeTrail(shard, anyRevision, trail{lease: a.Lease}) },
 					func(bool, bool) {})
 			}
