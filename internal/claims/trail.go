@@ -21,6 +21,8 @@ type Trail struct {
 
 	// Returned is how many of IDs, from the first, had returned from Handle or Update.
 	Returned int `json:"returned,omitempty"`
+	// Alone says that nothing else began beside them in the member, since another death had accused them.
+	Alone bool `json:"alone,omitempty"`
 }
 
 // Encode returns the value of the key: JSON, written by hand because there may be thousands of long ones.
@@ -45,6 +47,9 @@ func (t Trail) Encode() []byte {
 	b = append(b, ']')
 	if t.Returned > 0 {
 		b = strconv.AppendInt(append(b, `,"returned":`...), int64(t.Returned), 10)
+	}
+	if t.Alone {
+		b = append(b, `,"alone":true`...)
 	}
 	return append(b, '}')
 }

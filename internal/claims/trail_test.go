@@ -24,6 +24,7 @@ func TestATrailComesBackAsItWentIn(t *testing.T) {
 		if want.IDs == nil {
 			want.IDs = []string{}
 		}
+		want.Alone = rapid.Bool().Draw(t, "alone")
 		want.Returned = rapid.IntRange(0, len(want.IDs)).Draw(t, "returned")
 		got, err := claims.DecodeTrail(want.Encode())
 		if err != nil || !reflect.DeepEqual(got, want) {

@@ -17,6 +17,9 @@ type Trail struct {
 	// Returned is how many of IDs, from the first, had returned from Handle or Update. The others had not begun, or were
 	// running, when the trail was written.
 	Returned int
+
+	// Alone says that nothing else began beside what the trail lists.
+	Alone bool
 }
 
 // TrailKey is a trail's key as an event tells it.
@@ -37,6 +40,7 @@ type accuser struct {
 	at       time.Duration
 	order    []string // the resources that it lists, as it lists them: what began last comes last
 	returned int      // Trail.Returned
+	alone    bool     // Trail.Alone
 	ids      []string // the same as order, sorted
 	cleared  map[string]struct{}
 	former   []string // what it listed before, as far as judge has not looked at that yet
@@ -51,7 +55,8 @@ type accuser struct {
 
 // setOrder sets which resources the trail lists.
 func (a *accuser) setOrder(said Trail) {
-	a.order, a.returned, a.ids = said.IDs, said.Returned, slices.Sorted(slices.Values(said.IDs))
+	a.order, a.returned, a.alone = said.IDs, said.Returned, said.Alone
+	a.ids = slices.Sorted(slices.Values(said.IDs))
 }
 
 // accuses says whether the trail accuses a resource.
@@ -90,7 +95,7 @@ func (a *accuser) forget(id string) {
 
 // left returns a trail of those that the trail still accuses.
 func (a *accuser) left() Trail {
-	left := Trail{Member: a.member, Life: a.life, At: a.at, IDs: make([]string, 0, len(a.order))}
+	left := Trail{Member: a.member, Life: a.life, At: a.at, IDs: make([]string, 0, len(a.order)), Alone: a.alone}
 	for i, id := range a.order {
 		if !a.accuses(id) {
 			continue
@@ -126,6 +131,12 @@ func (c *Core) Suspicion(number int, id string) int {
 		return c.suspicion(r)
 	}
 	return 0
+}
+
+// Alone says whether a resource is handled alone, for tests and the simulation.
+func (c *Core) Alone(number int, id string) bool {
+	r := c.find(c.now, number, id)
+	return r != nil && c.isAlone(r, c.suspicion(r))
 }
 
 // accuserOf returns the trail of another member's lease; nil if none is known.
@@ -312,6 +323,7 @@ func (c *Core) survived(r *resource) {
 		for _, a := range r.sh.accusers {
 			a.clear(r.id)
 		}
+		delete(c.crowd, r)
 		c.judgeLater(r.sh)
 	}
 	c.leaveIsolation(r)

@@ -40,6 +40,11 @@ func (c *Core) Audit() error {
 	if err := errors.Join(c.budgets.audit(), c.ceiling.audit(a.room)); err != nil {
 		return err
 	}
+	for r := range c.crowd {
+		if r.sh == nil || !r.claimed() {
+			return fmt.Errorf("resource %q is in a crowd, and has no claim", r.id)
+		}
+	}
 	if t := &c.trails; a.trails != t.open || a.ahead != t.ahead || a.claiming != t.claiming {
 		return fmt.Errorf("there are %d trails with %d resources that are to begin, and %d to claim; counted %d, %d, %d",
 			a.trails, a.ahead, a.claiming, t.open, t.ahead, t.claiming)

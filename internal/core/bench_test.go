@@ -105,7 +105,7 @@ func BenchmarkTakeOverWithTrails(b *testing.B) {
 	trails := 0
 	for b.Loop() {
 		cfg := benchCore().cfg
-		cfg.QuarantineAfter, cfg.QuarantineWindow, cfg.Young = 3, time.Hour, 10*time.Second
+		cfg.QuarantineAfter, cfg.QuarantineWindow, cfg.Young, cfg.Crowd = 3, time.Hour, 10*time.Second, 32
 		c := New(cfg)
 		c.SetOwned(time.Hour, all(true), nil)
 		rev := drive(c, time.Hour, entries, 100)

@@ -47,9 +47,14 @@ type quarantine struct {
 	after   time.Duration // it is not deleted before this time
 }
 
-// isGuilty says whether a resource is accused of so many deaths that it must not be handled.
+// isGuilty says whether a resource is accused of so many deaths that it must not be handled. From aloneFrom on, it must
+// have been alone in one of them: otherwise it may have begun beside the culprit each time, in a crowd.
 func (c *Core) isGuilty(r *resource) bool {
-	return c.keepsTrails() && len(r.sh.accusers) > 0 && c.suspicion(r) >= c.cfg.QuarantineAfter
+	if !c.keepsTrails() || len(r.sh.accusers) == 0 || c.suspicion(r) < c.cfg.QuarantineAfter {
+		return false
+	}
+	alone := func(a *accuser) bool { return a.alone && a.accuses(r.id) && !c.isOld(a) }
+	return c.cfg.QuarantineAfter <= aloneFrom || slices.ContainsFunc(r.sh.accusers, alone)
 }
 
 // isQuarantined says whether there is a record of r, or one is on its way.

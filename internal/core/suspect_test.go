@@ -99,7 +99,7 @@ func TestTheThirdDeathQuarantines(t *testing.T) {
 	f := owning(t, nil, wary)
 	f.accuse("ann", 7, "a", "b")
 	f.accuse("bob", 8, "a")
-	f.accuse("cy", 9, "a")
+	f.accuseAlone("cy", 9, "a")
 	f.snapshot([]string{"a", "b"})
 	f.want("claim b on 1", "claim a on 1")
 	f.claimed("a", 110)
@@ -312,4 +312,49 @@ func TestARecordEndsNoAccusationThatIsNewer(t *testing.T) {
 	}
 	f.c.QuarantinePut(f.now, 0, QuarantineKey{ID: "a", Token: 110, Digest: Digest([]byte("v1")), Text: "bad"})
 	f.want("delete-trail on 8 at 102")
+}
+
+// A member that took over too much may die of that. The next one may, too.
+func TestACrowdIsNotHandledOneByOne(t *testing.T) {
+	ids := named("r", 200)
+	f := answer(t, nil)
+	for i, member := range []string{"ann", "bob"} {
+		f.rev++
+		f.c.TrailPut(f.now, 0, TrailKey{Lease: int64(7 + i), ModRevision: f.rev, Read: func() Trail {
+			return Trail{Member: member, At: f.now, IDs: ids, Returned: 198}
+		}})
+	}
+	for _, id := range ids {
+		f.entry(id, "v1")
+	}
+	f.run(time.Minute)
+	if n := len(f.calls); n != len(ids) {
+		t.Errorf("%d of %d were called", n, len(ids))
+	}
+}
+
+// What was never alone in a death may have begun beside the culprit each time.
+func TestNothingIsQuarantinedThatWasNotAloneInADeath(t *testing.T) {
+	f := owning(t, nil, wary)
+	for i, member := range []string{"ann", "bob", "cy"} {
+		f.accuse(member, int64(7+i), "a")
+	}
+	f.snapshot([]string{"a"})
+	f.want("claim a on 1")
+	f.claimed("a", 110)
+	for _, a := range f.c.Actions() {
+		if a.Kind == WriteQuarantine {
+			t.Fatal(describe(a))
+		}
+	}
+	f.c.AloneDone(f.now, true, WriteResult{Applied: true, Revision: 121})
+	f.c.Actions()
+	f.accuseAlone("dot", 10, "a")
+	found := false
+	for _, a := range f.c.Actions() {
+		found = found || a.Kind == WriteQuarantine
+	}
+	if !found {
+		t.Error("a is not quarantined")
+	}
 }

@@ -390,6 +390,8 @@ func (c *Core) writeTrail(t *trail) {
 			r.counted.line = listing
 		}
 	}
+	i := &c.isolation
+	said.Alone = i.begun && len(t.lines) == 1 && t.lines[0] == i.r
 	t.writing, t.deletes, t.stale, t.conclusive = true, false, false, c.now >= t.certainAt
 	c.emit(Action{
 		Kind: WriteTrail, Shard: t.sh.number, Lease: t.b.lease, Token: t.mod, Trail: said,

@@ -11,6 +11,7 @@ import (
 // wary makes a core keep trails.
 func wary(cfg *Config) {
 	cfg.QuarantineAfter, cfg.QuarantineWindow, cfg.Young = 3, time.Hour, 10*time.Second
+	cfg.Crowd = 32
 	cfg.HandleConcurrency = 100
 }
 
@@ -24,6 +25,14 @@ func (f *fixture) accuse(member string, lease int64, ids ...string) {
 	f.rev++
 	f.c.TrailPut(f.now, 0, TrailKey{Lease: lease, ModRevision: f.rev, Read: func() Trail {
 		return Trail{Member: member, At: f.now, IDs: ids}
+	}})
+}
+
+// accuseAlone is accuse of a resource that was handled alone.
+func (f *fixture) accuseAlone(member string, lease int64, id string) {
+	f.rev++
+	f.c.TrailPut(f.now, 0, TrailKey{Lease: lease, ModRevision: f.rev, Read: func() Trail {
+		return Trail{Member: member, At: f.now, IDs: []string{id}, Alone: true}
 	}})
 }
 

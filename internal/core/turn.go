@@ -29,9 +29,9 @@ func (c *Core) waitsToBegin(r *resource, s step) queueID {
 	case s == doHandle:
 		n := c.suspicion(r)
 		_, onProbation := c.probation.of[r]
-		suspected := n == 1 && !onProbation
+		suspected := n > 0 && !onProbation
 		switch {
-		case n > 1:
+		case c.isAlone(r, n):
 			return isolateQueue
 		case b != nil && !b.rations[r].admitted: // also if the trail lists it still, or ever more would be listed
 			return admitQueue
@@ -50,6 +50,9 @@ func (c *Core) waitsToBegin(r *resource, s step) queueID {
 
 // await makes a resource wait for Handle or Update in the queue that waitsToBegin names.
 func (c *Core) await(r *resource, s step) {
+	if s == doHandle && len(r.sh.accusers) > 0 {
+		c.judgeCrowd(r)
+	}
 	to, b := c.waitsToBegin(r, s), c.budgets
 	switch {
 	case to == isolateQueue:

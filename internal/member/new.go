@@ -306,7 +306,7 @@ func (b *builder) rules() core.Config {
 		HoldUntilTerminated: cfg.HoldUntilTerminated, CanUpdate: cfg.CanUpdate, FinishCalls: cfg.FinishCalls,
 		KeysPerLease: 8192, LeaseIdle: time.Minute,
 		WriteBacklog: 8192, StateDelay: 10 * time.Second, SummaryLeast: 4,
-		QuarantineAfter: cfg.QuarantineAfter, QuarantineWindow: cfg.QuarantineWindow, Young: b.o.Young,
+		QuarantineAfter: cfg.QuarantineAfter, QuarantineWindow: cfg.QuarantineWindow, Young: b.o.Young, Crowd: 32,
 		Rand: rand.New(rand.NewPCG(rand.Uint64(), rand.Uint64())),
 	}
 }

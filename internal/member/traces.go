@@ -84,6 +84,7 @@ func (e *executor) trace(a core.Action, epoch time.Time) lease.Op {
 		op.Key, op.Modified = e.layout.Trail(a.Shard, a.Lease), true
 		op.Value = claims.Trail{
 			Member: member, Life: life, At: epoch.Add(a.Trail.At), IDs: a.Trail.IDs, Returned: a.Trail.Returned,
+			Alone: a.Trail.Alone,
 		}.Encode()
 	case core.DeleteTrail:
 		op.Key, op.Modified, op.Delete = e.layout.Trail(a.Shard, a.Lease), true, true
@@ -209,6 +210,7 @@ func (f *shardFollower) trailKey(key keys.Key, kv *mvccpb.KeyValue) core.TrailKe
 		}
 		return core.Trail{
 			Member: t.Member, Life: t.Life, At: t.At.Sub(f.shards.epoch()), IDs: t.IDs, Returned: t.Returned,
+			Alone: t.Alone,
 		}
 	}}
 }

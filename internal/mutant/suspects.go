@@ -34,8 +34,8 @@ var ofSuspects = []Mutant{
 		Package:   "./internal/core",
 		Changes: []Change{{
 			File: "internal/core/turn.go",
-			Old:  `case n > 1:`,
-			New:  `case n > 100:`,
+			Old:  `case c.isAlone(r, n):`,
+			New:  `case false:`,
 		}},
 	},
 	{
@@ -46,8 +46,20 @@ var ofSuspects = []Mutant{
 		Package:   "./internal/core",
 		Changes: []Change{{
 			File: "internal/core/quarantine.go",
-			Old:  `c.suspicion(r) >= c.cfg.QuarantineAfter`,
-			New:  `c.suspicion(r) > 100`,
+			Old:  `c.suspicion(r) < c.cfg.QuarantineAfter {`,
+			New:  `c.suspicion(r) < 100 {`,
+		}},
+	},
+	{
+		Name:      "crowd-guilty",
+		Breaks:    "what began in a crowd is quarantined without having been alone in any death",
+		Simulated: false,
+		Test:      "TestNothingIsQuarantinedThatWasNotAloneInADeath",
+		Package:   "./internal/core",
+		Changes: []Change{{
+			File: "internal/core/quarantine.go",
+			Old:  `return c.cfg.QuarantineAfter <= aloneFrom || `,
+			New:  `return true || `,
 		}},
 	},
 }

@@ -113,7 +113,7 @@ func (m *member) start() {
 		HoldUntilTerminated: w.plan.HoldUntilTerminated, CanUpdate: w.plan.CanUpdate, FinishCalls: w.plan.FinishCalls,
 		KeysPerLease: w.plan.KeysPerLease, LeaseIdle: 2 * time.Second,
 		WriteBacklog: w.plan.WriteBacklog, StateDelay: time.Second, SummaryLeast: w.plan.SummaryLeast,
-		QuarantineAfter: w.plan.QuarantineAfter, QuarantineWindow: time.Hour, Young: youth,
+		QuarantineAfter: w.plan.QuarantineAfter, QuarantineWindow: time.Hour, Young: youth, Crowd: w.plan.Crowd,
 		Rand: rand.New(rand.NewPCG(w.plan.Seed, uint64(m.index)<<32|uint64(m.gen))),
 	}
 	w.plan.Limits.bound(&cfg)

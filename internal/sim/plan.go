@@ -33,11 +33,15 @@ type Plan struct {
 	Receivers            Receivers
 	Late                 int // percent of requests to receivers that the receivers get to late
 	QuarantineAfter      int // 0: no trails are kept, and nobody is suspected
+	Crowd                int // core.Config.Crowd
 	Poison               int // how many resources kill the processes that handle them
 	Flaky                int // percent of handlings that break later, or whose service restarts
 	Faults               []Fault
 	Limits               Limits
 }
+
+// noCrowd is a Plan.Crowd that no death exceeds.
+const noCrowd = 1000
 
 // Kind says what a Fault does, and to whom.
 type Kind uint8
@@ -145,6 +149,7 @@ func Draw(s Source, faults int) Plan {
 	}
 	if p.QuarantineAfter = []int{0, 1, 2, 3}[s.Choose("quarantine after", 4)]; p.QuarantineAfter > 0 {
 		p.Poison = min([]int{0, 0, 0, 1, 1, 2}[s.Choose("poison", 6)], p.Resources)
+		p.Crowd = []int{noCrowd, noCrowd, 1}[s.Choose("crowd", 3)]
 	}
 	p.Flaky = []int{0, 0, 10, 30}[s.Choose("flaky", 4)]
 	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // without it, such receivers cannot be right

@@ -75,6 +75,11 @@ var simplifications = []func(*Plan) bool{
 	func(p *Plan) bool { return lower(&p.MoveAfter, 0) },
 	func(p *Plan) bool { return lower(&p.Flaky, 0) },
 	func(p *Plan) bool { return lower(&p.Poison, 0) },
+	func(p *Plan) bool {
+		was := p.QuarantineAfter > 0 && p.Crowd < noCrowd
+		p.Crowd = noCrowd
+		return was
+	},
 	func(p *Plan) bool { was := p.Poison == 0; return was && lower(&p.QuarantineAfter, 0) },
 	func(p *Plan) bool { return lower(&p.Resources, 1) },
 	func(p *Plan) bool { return lower(&p.Resources, p.Resources-1) && p.Resources > 0 },

@@ -16,6 +16,7 @@ type trail struct {
 	at         time.Duration // in the time of the world
 	ids        []string
 	returned   int
+	alone      bool
 }
 
 // record is the key of a record of quarantine.
@@ -125,7 +126,10 @@ func (s *store) freeAlone(token int64) core.WriteResult {
 // key is what a member's core is told of a trail.
 func (t trail) key(m *member) core.TrailKey {
 	return core.TrailKey{Lease: t.lease, ModRevision: t.mod, Read: func() core.Trail {
-		return core.Trail{Member: t.member, Life: strconv.Itoa(t.life), At: m.clockAt(t.at), IDs: t.ids, Returned: t.returned}
+		return core.Trail{
+			Member: t.member, Life: strconv.Itoa(t.life), At: m.clockAt(t.at), IDs: t.ids, Returned: t.returned,
+			Alone: t.alone,
+		}
 	}}
 }
 
@@ -139,7 +143,10 @@ func (m *member) executeTrace(a core.Action) {
 	s, gen := &m.w.store, m.gen
 	switch a.Kind {
 	case core.WriteTrail:
-		t := trail{lease: a.Lease, member: m.name, life: gen, at: m.w.now, ids: a.Trail.IDs, returned: a.Trail.Returned}
+		t := trail{
+			lease: a.Lease, member: m.name, life: gen, at: m.w.now, ids: a.Trail.IDs,
+			returned: a.Trail.Returned, alone: a.Trail.Alone,
+		}
 		if a.Trail.Member != "" {
 			m.w.count(Edited)
 			was := s.trailOf(a.Shard, a.Lease)
@@ -223,7 +230,11 @@ func (c *call) poison() {
 
 // checkDeaths looks whether more members have died of poison than may.
 func (w *world) checkDeaths() {
-	if most := w.plan.QuarantineAfter * (w.plan.Poison + w.pardons); w.deaths > most {
+	each := w.plan.QuarantineAfter
+	if each > 2 && w.plan.Crowd < w.plan.Resources { // one more, since what began in a crowd has to be alone once
+		each++
+	}
+	if most := each * (w.plan.Poison + w.pardons); w.deaths > most {
 		w.fail("%d members have died of %d poison resources, at most %d may", w.deaths, w.plan.Poison, most)
 	}
 }
@@ -266,10 +277,10 @@ func (m *member) checkTrace(c *call) {
 func (m *member) checkAlone(a core.Action) {
 	w := m.w
 	n := m.core.Suspicion(a.Shard, a.ID)
-	if w.plan.QuarantineAfter == 0 || n < 2 && n < w.plan.QuarantineAfter {
+	if w.plan.QuarantineAfter == 0 || !m.core.Alone(a.Shard, a.ID) {
 		return
 	}
-	if n >= w.plan.QuarantineAfter {
+	if n >= w.plan.QuarantineAfter && w.plan.Crowd >= w.plan.Resources {
 		w.fail("%s: Handle of %s, which is accused of %d deaths", m.name, a.ID, n)
 		return
 	}
