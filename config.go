@@ -17,6 +17,7 @@ const Forever = time.Duration(math.MaxInt64)
 
 // Never is for those shares of Config that may be turned off.
 const Never float64 = -1
+
 // NeverQuarantine is the Config.QuarantineAfter that lets a member quarantine nothing, and suspect nothing.
 const NeverQuarantine = math.MaxInt
 

@@ -159,7 +159,8 @@ func connectRevoker(c *cli.Context, log *zap.Logger) (r *supervise.Revoker, disc
 		return nil, nil, fmt.Errorf("connect to etcd: %w", err)
 	}
 	r = supervise.NewRevoker(supervise.RevokerConfig{
-		Etcd: client, Probe: probe, Exits: &supervise.Exits{KV: client, Lease: client}, Attempt: cfg.DialTimeout, All: cfg.CommandTimeout, Log: log,
+		Etcd: client, Probe: probe, Exits: &supervise.Exits{KV: client, Lease: client},
+		Attempt: cfg.DialTimeout, All: cfg.CommandTimeout, Log: log,
 	})
 	return r, func() {
 		r.Close()

@@ -39,7 +39,8 @@ func TestATrailComesBackAsItWentIn(t *testing.T) {
 func TestACorruptTraceIsAnError(t *testing.T) {
 	for _, value := range []string{
 		"", "{", "null", `{"ids":["a"]}`, `{"member":"m","ids":[""]}`, `{"member":"m","ids":"a"}`,
-		`{"member":"m","at":"now"}`, `{"member":"m","ids":["a"],"returned":2}`, `{"member":"m","ids":["a"],"returned":-1}`,
+		`{"member":"m","at":"now"}`, `{"member":"m","ids":["a"],"returned":2}`,
+		`{"member":"m","ids":["a"],"returned":-1}`,
 	} {
 		if got, err := claims.DecodeTrail([]byte(value)); err == nil {
 			t.Errorf("DecodeTrail(%s) = %+v", value, got)

@@ -14,8 +14,8 @@ type Trail struct {
 	At     time.Duration // when it was written last, by the clock of the member that reads it
 	IDs    []string
 
-	// Returned is how many of IDs, from the first, had returned from Handle or Update. The others had not begun, or were
-	// running, when the trail was written.
+	// Returned is how many of IDs, from the first, had returned from Handle or Update. The others had not begun, or
+	// were running, when the trail was written.
 	Returned int
 
 	// Alone says that nothing else began beside what the trail lists.

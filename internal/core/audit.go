@@ -46,7 +46,7 @@ func (c *Core) Audit() error {
 		}
 	}
 	if t := &c.trails; a.trails != t.open || a.ahead != t.ahead || a.claiming != t.claiming {
-		return fmt.Errorf("there are %d trails with %d resources that are to begin, and %d to claim; counted %d, %d, %d",
+		return fmt.Errorf("%d trails have %d resources that are to begin, and %d to claim; counted %d, %d, %d",
 			a.trails, a.ahead, a.claiming, t.open, t.ahead, t.claiming)
 	}
 	return c.auditLeases(a.keys)

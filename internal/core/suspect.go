@@ -214,9 +214,9 @@ func (c *Core) isAlone(r *resource, n int) bool {
 
 // judgeCrowd decides whether a resource that waits to begin is one of a crowd.
 //
-// Where the latest death accuses a crowd, it points to none of those that had returned before it: most likely the member
-// has died of something else, such as of too much at once. To handle each of them alone would take hours. So they begin
-// in groups, as after one death; but none is quarantined that was not alone in one of the deaths.
+// Where the latest death accuses a crowd, it points to none of those that had returned before it: most likely the
+// member has died of something else, such as of too much at once. To handle each of them alone would take hours. So
+// they begin in groups, as after one death; but none is quarantined that was not alone in one of the deaths.
 func (c *Core) judgeCrowd(r *resource) {
 	n := c.suspicion(r)
 	if n < aloneFrom || n >= c.cfg.QuarantineAfter {

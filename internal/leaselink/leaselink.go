@@ -51,8 +51,8 @@ func Dial(address string, log *zap.Logger) *Link {
 	return l
 }
 
-// Holds tells the supervisor that the member has a lease of a cluster of etcd. deaths is the key in which the supervisor
-// writes how the process ended; empty: as an earlier call has said, or in none.
+// Holds tells the supervisor that the member has a lease of a cluster of etcd. deaths is the key in which the
+// supervisor writes how the process ended; empty: as an earlier call has said, or in none.
 func (l *Link) Holds(cluster uint64, lease int64, of Of, deaths string) {
 	l.send(Line{Lease: ID(lease), Cluster: ID(int64(cluster)), Of: of, Deaths: deaths})
 }

@@ -76,7 +76,7 @@ func Parse(text []byte) (held Lease, dropped int64, err error) {
 		held.Cluster = uint64(cluster)
 	}
 	if line.Deaths != "" && !isDeathsKey(line.Deaths) {
-		return Lease{}, dropped, fmt.Errorf("%w: deaths: %.100q is not the key of a member's deaths", ErrLine, line.Deaths)
+		return Lease{}, dropped, fmt.Errorf("%w: deaths: %.100q is no key of a member's deaths", ErrLine, line.Deaths)
 	}
 	held.Of, held.Deaths = Claims, line.Deaths
 	if line.Of == Member {

@@ -264,7 +264,7 @@ func (q *requests) kindOf(req any) kind {
 func (q *requests) kindOfTxn(txn *pb.TxnRequest) kind {
 	found := reads
 	for _, op := range txn.Success {
-		k := reads
+		var k kind
 		put, del, nested := op.GetRequestPut(), op.GetRequestDeleteRange(), op.GetRequestTxn()
 		switch {
 		case nested != nil:

@@ -282,7 +282,8 @@ func (w *world) whatIsWrong() string {
 		for _, t := range trails { // what nobody can handle stays accused
 			handled := func(id string) bool {
 				r := slices.Index(w.ids, id)
-				return !w.isPinned(r) && w.store.records[r].token == 0 && (w.store.claims[r].token != 0 || !w.mayLack(r))
+				left := w.isPinned(r) || w.store.records[r].token != 0 // it is left alone
+				return !left && (w.store.claims[r].token != 0 || !w.mayLack(r))
 			}
 			if slices.ContainsFunc(t.ids, handled) {
 				return fmt.Sprintf("shard %d has the trail %+v still", shard, t)

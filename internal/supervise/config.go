@@ -26,8 +26,8 @@ type Config struct {
 
 	// Signals are passed on to the command. SIGTERM, SIGINT and SIGQUIT also mean that it is not started again.
 	Signals <-chan os.Signal
-	// Revoke revokes the leases of a command that is surely gone with all of its children, and writes down how it ended.
-	// Run waits for it, so it must return soon.
+	// Revoke revokes the leases of a command that is surely gone with all of its children, and writes down how it
+	// ended. Run waits for it, so it must return soon.
 	Revoke func(ctx context.Context, end End)
 	// Cgroup puts the command into a cgroup of its own where that needs no further rights, so that all that it has
 	// started can be killed at one stroke.

@@ -23,8 +23,9 @@ func TestLeasesAreRevokedOnceTheCommandIsKilled(t *testing.T) {
 			if got, want := s.line(revocation), "revoked 1:member:77 2:claims:77; living 0"; got != want {
 				t.Errorf("%q, want %q", got, want)
 			}
-			if got, want := s.line("ended with"), "ended with signal: killed, to be written in [/drm/a/deaths/m]"; got != want {
-				t.Errorf("%q, want %q", got, want)
+			const ended = "ended with signal: killed, to be written in [/drm/a/deaths/m]"
+			if got := s.line("ended with"); got != ended {
+				t.Errorf("%q, want %q", got, ended)
 			}
 			again, _ := s.member() // it is started again, and has leases again
 			s.signal(again, syscall.SIGKILL)
