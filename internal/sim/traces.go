@@ -280,7 +280,8 @@ func (m *member) checkAlone(a core.Action) {
 	if w.plan.QuarantineAfter == 0 || !m.core.Alone(a.Shard, a.ID) {
 		return
 	}
-	if n >= w.plan.QuarantineAfter && w.plan.Crowd >= w.plan.Resources {
+	// Where a death was hidden for a while, further members died of the resource before it was handled alone.
+	if n >= w.plan.QuarantineAfter && w.plan.Crowd >= w.plan.Resources && w.pardons == 0 {
 		w.fail("%s: Handle of %s, which is accused of %d deaths", m.name, a.ID, n)
 		return
 	}
