@@ -323,7 +323,7 @@ func (c *Core) survived(r *resource) {
 		for _, a := range r.sh.accusers {
 			a.clear(r.id)
 		}
-		delete(c.crowd, r)
+		delete(c.crowd.of, r)
 		c.judgeLater(r.sh)
 	}
 	c.leaveIsolation(r)

@@ -40,7 +40,7 @@ func (c *Core) Audit() error {
 	if err := errors.Join(c.budgets.audit(), c.ceiling.audit(a.room)); err != nil {
 		return err
 	}
-	for r := range c.crowd {
+	for r := range c.crowd.of {
 		if r.sh == nil || !r.claimed() {
 			return fmt.Errorf("resource %q is in a crowd, and has no claim", r.id)
 		}

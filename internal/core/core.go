@@ -39,8 +39,8 @@ type Core struct {
 	unjudged  []*shard // those about whose accusers something has changed
 	probation probation
 	isolation isolation
-	crowd     map[*resource]int // those accused of so many deaths that are not handled alone, since a crowd is accused
-	woken     time.Duration     // when the timer fires that was set by wake
+	crowd     crowd
+	woken     time.Duration // when the timer fires that was set by wake
 }
 
 // counts are brought up to date with every change, so that no decision has to go through all resources.
@@ -63,7 +63,7 @@ func New(cfg Config) *Core {
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
 		fresh: queue{id: freshQueue}, listed: queue{id: listedQueue}, suspects: queue{id: suspectQueue},
 		isolate: queue{id: isolateQueue}, isolated: queue{id: isolatedQueue},
-		notes: map[*resource]string{}, crowd: map[*resource]int{}, budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),
+		notes: map[*resource]string{}, crowd: crowd{of: map[*resource]int{}}, budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),
 	}
 }
 

@@ -221,7 +221,7 @@ func (c *Core) forgetClaim(r *resource) {
 	r.handling.retryHandleAtOnce()
 	r.handling.terminateFailures, r.handling.terminateAt = 0, 0
 	delete(c.relapses, r)
-	delete(c.crowd, r)
+	delete(c.crowd.of, r)
 	c.budgets.forget(r, c.now)
 	c.endNote(r)
 	c.leaveLease(lease)

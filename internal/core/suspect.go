@@ -174,7 +174,6 @@ type suspect struct {
 	returned int           // 1: Handle or Update of the resource had returned; 0: it ran, or nobody knows
 	since    int           // how many resources its trail lists behind the resource
 	listed   time.Duration // when that trail was written last
-	beside   int           // how many resources all trails of the death list, as far as this member knows
 }
 
 // before says whether a suspect is handled alone before another one.
@@ -195,7 +194,6 @@ func (c *Core) suspect(r *resource) (s suspect) {
 		for _, a := range sh.accusers {
 			if a.member == last.Member && a.life == last.Life {
 				s.died = max(s.died, a.at)
-				s.beside += len(a.ids)
 			}
 		}
 	}
@@ -205,31 +203,6 @@ func (c *Core) suspect(r *resource) (s suspect) {
 		s.returned = 1
 	}
 	return s
-}
-
-// isAlone says whether a resource that is accused of n deaths is handled alone.
-func (c *Core) isAlone(r *resource, n int) bool {
-	return n >= aloneFrom && (n >= c.cfg.QuarantineAfter || c.crowd[r] != n)
-}
-
-// judgeCrowd decides whether a resource that waits to begin is one of a crowd.
-//
-// Where the latest death accuses a crowd, it points to none of those that had returned before it: most likely the
-// member has died of something else, such as of too much at once. To handle each of them alone would take hours. So
-// they begin in groups, as after one death; but none is quarantined that was not alone in one of the deaths.
-func (c *Core) judgeCrowd(r *resource) {
-	n := c.suspicion(r)
-	if n < aloneFrom || n >= c.cfg.QuarantineAfter {
-		delete(c.crowd, r)
-		return
-	}
-	if c.crowd[r] == n { // it stays in the crowd, also when the crowd becomes smaller
-		return
-	}
-	delete(c.crowd, r)
-	if s := c.suspect(r); s.returned == 1 && s.beside > c.cfg.Crowd {
-		c.crowd[r] = n
-	}
 }
 
 // isolateNow lets the trail list the resource that has its turn, once no trail in etcd lists anything else of this

@@ -318,7 +318,7 @@ func TestARecordEndsNoAccusationThatIsNewer(t *testing.T) {
 func TestACrowdIsNotHandledOneByOne(t *testing.T) {
 	ids := named("r", 200)
 	f := answer(t, nil)
-	for i, member := range []string{"ann", "bob"} {
+	for i, member := range []string{"ann", "bob", "cy", "dot", "eve"} {
 		f.rev++
 		f.c.TrailPut(f.now, 0, TrailKey{Lease: int64(7 + i), ModRevision: f.rev, Read: func() Trail {
 			return Trail{Member: member, At: f.now, IDs: ids, Returned: 198}

@@ -149,7 +149,9 @@ func Draw(s Source, faults int) Plan {
 	}
 	if p.QuarantineAfter = []int{0, 1, 2, 3}[s.Choose("quarantine after", 4)]; p.QuarantineAfter > 0 {
 		p.Poison = min([]int{0, 0, 0, 1, 1, 2}[s.Choose("poison", 6)], p.Resources)
-		p.Crowd = []int{noCrowd, noCrowd, 1}[s.Choose("crowd", 3)]
+		if p.Crowd = noCrowd; p.Poison == 0 && s.Choose("crowd", 2) == 1 { // poison in a crowd may kill often
+			p.Crowd = 1
+		}
 	}
 	p.Flaky = []int{0, 0, 10, 30}[s.Choose("flaky", 4)]
 	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // without it, such receivers cannot be right

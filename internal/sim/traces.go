@@ -230,11 +230,7 @@ func (c *call) poison() {
 
 // checkDeaths looks whether more members have died of poison than may.
 func (w *world) checkDeaths() {
-	each := w.plan.QuarantineAfter
-	if each > 2 && w.plan.Crowd < w.plan.Resources { // one more, since what began in a crowd has to be alone once
-		each++
-	}
-	if most := each * (w.plan.Poison + w.pardons); w.deaths > most {
+	if most := w.plan.QuarantineAfter * (w.plan.Poison + w.pardons); w.deaths > most {
 		w.fail("%d members have died of %d poison resources, at most %d may", w.deaths, w.plan.Poison, most)
 	}
 }
