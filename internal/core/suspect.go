@@ -7,30 +7,26 @@ import (
 	"time"
 )
 
-// probation is what the core knows of resources that are accused of one death. They are handled in groups, with a pause
-// after each, so that a second death accuses few of them. A few of them make up one group, and so begin at once.
-type probation struct {
-	of    map[*resource]struct{} // those of the present group that the trail lists, and that have not returned
-	size  int                    // how large a group is; 0: none is waiting
-	left  int                    // how many more may join the present group
-	until time.Duration          // when the next group may begin
-}
+// probation has the suspects that the trail lists, and that have not returned. It is small: if another member dies, what
+// ran is to blame most likely, and each of that is handled alone.
+type probation map[*resource]struct{}
 
 const (
 	// aloneFrom is the number of deaths from which on what is accused of them is handled alone.
 	aloneFrom = 2
-	// groupPause is the part of Config.Young that passes between two groups: one in groupPause. It is short, since most
-	// members that die have died for another reason, and what kills mostly does so at once.
-	groupPause = 40
+	// mostOnProbation is how many resources are on probation at once, at most.
+	mostOnProbation = 8
 	// askPause is the part of Config.Young that passes until etcd is asked again: one in askPause.
 	askPause = 10
 )
 
-// listSuspects lists resources of the present group, and begins the next group when it is time.
+// listSuspects lists suspects, as many as the square root of how many there are, so that few run at once also where
+// there are few.
 func (c *Core) listSuspects(most int) {
-	p := &c.probation
+	p := c.probation
 	for c.trails.ahead < most && c.suspects.first() != nil {
-		if p.left == 0 && !c.nextGroup() {
+		all := c.suspects.waiting() + len(p)
+		if len(p) >= min(mostOnProbation, int(math.Ceil(math.Sqrt(float64(all))))) {
 			return
 		}
 		r := c.suspects.pop()
@@ -46,44 +42,18 @@ func (c *Core) listSuspects(most int) {
 			c.suspects.push(r)
 			return
 		}
-		p.left--
-		if p.of == nil {
-			p.of = map[*resource]struct{}{}
-		}
-		p.of[r] = struct{}{}
+		p[r] = struct{}{}
 		if again {
+			c.rewrite(c.trailOf(r)) // it says that r has returned
 			c.reconcile(r)
 		} else {
 			r.queued = listedQueue
 		}
 	}
-	if c.suspects.first() == nil {
-		p.size = 0
-	}
 }
 
-// nextGroup begins the next group, if the last one has returned and the pause is over.
-func (c *Core) nextGroup() bool {
-	p := &c.probation
-	if len(p.of) > 0 {
-		return false
-	}
-	if c.now < p.until {
-		c.wake(p.until)
-		return false
-	}
-	p.size = max(p.size, int(math.Ceil(math.Sqrt(float64(c.suspects.waiting())))))
-	p.left = p.size
-	return true
-}
-
-// leaveProbation notes that a resource of the present group has returned, or does not begin after all.
-func (c *Core) leaveProbation(r *resource) {
-	if _, on := c.probation.of[r]; on {
-		delete(c.probation.of, r)
-		c.probation.until = c.now + c.cfg.Young/groupPause
-	}
-}
+// leaveProbation notes that a suspect has returned, or does not begin after all.
+func (c *Core) leaveProbation(r *resource) { delete(c.probation, r) }
 
 // isolation is what the core knows of the one resource that it handles alone, or wants to: nothing else in the member
 // is young or begins meanwhile, and no other member handles another one alone. So a death accuses only this one.

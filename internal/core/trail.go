@@ -168,8 +168,7 @@ func (c *Core) unlist(r *resource, lease int64) {
 	if t.isEmpty() {
 		t.lines, t.dropped = nil, 0
 	}
-	t.stale = true
-	c.touch(t)
+	c.rewrite(t)
 	c.leaveProbation(r)
 	c.leaveIsolation(r)
 }
@@ -220,9 +219,7 @@ func (c *Core) returned(r *resource) {
 	c.trails.returned()
 	c.setLine(r, young)
 	if c.isolation.r != r && c.suspicion(r) > 0 { // if this process dies soon, others are to blame more likely
-		t := c.trailOf(r)
-		t.stale = true
-		c.touch(t)
+		c.rewrite(c.trailOf(r))
 	}
 	c.leaveProbation(r)
 	if c.isolation.r == r {
@@ -230,7 +227,13 @@ func (c *Core) returned(r *resource) {
 	}
 }
 
-// touch makes flushTrails look at a trail.
+// rewrite makes the next flush write a trail.
+func (c *Core) rewrite(t *trail) {
+	t.stale = true
+	c.touch(t)
+}
+
+// touch makes pumpTrails look at a trail.
 func (c *Core) touch(t *trail) {
 	if !t.touched {
 		t.touched = true

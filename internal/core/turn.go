@@ -28,7 +28,7 @@ func (c *Core) waitsToBegin(r *resource, s step) queueID {
 		return isolateQueue
 	case s == doHandle:
 		n := c.suspicion(r)
-		_, onProbation := c.probation.of[r]
+		_, onProbation := c.probation[r]
 		suspected := n > 0 && !onProbation
 		switch {
 		case c.isAlone(r, n):
