@@ -15,9 +15,11 @@ type crowd struct {
 	accused []int             // how many resources are accused of at least as many deaths as the index says
 	at      time.Duration     // when accused was counted
 	counted bool
+	again   time.Duration // when those that are to be handled alone are judged again; 0: there are none
 }
 
-// recountAfter is how old the count of accused resources may be.
+// recountAfter is how old the count of accused resources may be, and how soon what is to be handled alone is judged
+// again: the deaths of a crowd are not all seen at one moment.
 const recountAfter = time.Second
 
 // isAlone says whether a resource that is accused of n deaths is handled alone.
@@ -31,8 +33,33 @@ func (c *Core) judgeCrowd(r *resource) {
 		return
 	}
 	delete(c.crowd.of, r)
-	if n >= aloneFrom && c.suspect(r).returned == 1 && c.accusedOf(n) > c.cfg.Crowd {
+	switch {
+	case n < aloneFrom:
+	case c.suspect(r).returned == 1 && c.accusedOf(n) > c.cfg.Crowd:
 		c.crowd.of[r] = n
+	case c.crowd.again == 0:
+		c.crowd.again = c.now + recountAfter
+		c.wake(c.crowd.again)
+	}
+}
+
+// judgeAgain looks whether what is to be handled alone is in the crowd after all.
+func (c *Core) judgeAgain() {
+	if c.crowd.again == 0 || c.now < c.crowd.again {
+		return
+	}
+	c.crowd.again = 0
+	for range c.isolate.waiting() {
+		r := c.isolate.pop()
+		if r == nil {
+			return
+		}
+		if !c.stillWaits(r, isolateQueue) {
+			continue
+		}
+		if c.judgeCrowd(r); c.stillWaits(r, isolateQueue) {
+			c.isolate.push(r)
+		}
 	}
 }
 

@@ -333,6 +333,35 @@ func TestACrowdIsNotHandledOneByOne(t *testing.T) {
 	}
 }
 
+// The claims of a dead member are not all seen to be gone at one moment, and its trails accuse nobody before.
+func TestACrowdIsSeenAlsoWhereItsDeathIsSeenLate(t *testing.T) {
+	ids := named("r", 200)
+	f := answer(t, nil)
+	for i, member := range []string{"ann", "bob"} {
+		f.rev++
+		f.c.TrailPut(f.now, 0, TrailKey{Lease: int64(7 + i), ModRevision: f.rev, Read: func() Trail {
+			return Trail{Member: member, At: f.now, IDs: ids[:20], Returned: 20}
+		}})
+	}
+	for _, id := range ids[:20] {
+		f.entry(id, "v1")
+	}
+	f.settle() // they are few
+	for i, member := range []string{"ann", "bob"} {
+		f.rev++
+		f.c.TrailPut(f.now, 0, TrailKey{Lease: int64(7 + i), ModRevision: f.rev, Read: func() Trail {
+			return Trail{Member: member, At: f.now, IDs: ids, Returned: 200}
+		}})
+	}
+	for _, id := range ids[20:] {
+		f.entry(id, "v1")
+	}
+	f.run(30 * time.Second)
+	if n := len(f.calls); n != len(ids) {
+		t.Errorf("%d of %d were called", n, len(ids))
+	}
+}
+
 // What was never alone in a death may have begun beside the culprit each time.
 func TestNothingIsQuarantinedThatWasNotAloneInADeath(t *testing.T) {
 	f := owning(t, nil, wary)

@@ -299,6 +299,7 @@ func (c *Core) pumpTrails() {
 		return
 	}
 	c.judgeAll()
+	c.judgeAgain()
 	c.pumpIsolation()
 	if most := c.lookAhead(); c.trails.ahead <= most/2 && !c.holdsBack() && !c.halted {
 		c.listFresh(most)

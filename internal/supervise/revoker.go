@@ -66,6 +66,7 @@ func (r *Revoker) connect(ctx context.Context) {
 		err := r.ask(ctx)
 		switch {
 		case err == nil:
+			r.prepare(ctx)
 			if told {
 				r.cfg.Log.Info("etcd answers; from now on leases are revoked when the command dies")
 			}
@@ -79,6 +80,18 @@ func (r *Revoker) connect(ctx context.Context) {
 		if !pauses.Wait(ctx) {
 			return
 		}
+	}
+}
+
+// prepare makes ready what is needed to write down how a command ends. What fails is tried again then.
+func (r *Revoker) prepare(ctx context.Context) {
+	if r.cfg.Exits == nil {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, r.cfg.Attempt)
+	defer cancel()
+	if _, err := r.cfg.Exits.prepare(ctx); err != nil {
+		r.cfg.Log.Debug("cannot prepare to write down how the command ends", zap.Error(err))
 	}
 }
 
