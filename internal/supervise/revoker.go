@@ -110,10 +110,9 @@ func (r *Revoker) ask(ctx context.Context) error {
 	return nil
 }
 
-// memberFirst is how long the leases of claims wait for those of the members' keys. The other members then see at once
-// who has died, and read what they take over while etcd still deletes the claims. How the command ended is written
-// meanwhile.
-const memberFirst = 10 * time.Millisecond
+// memberFirst is how long the leases of claims wait for those of the members' keys, so that the other members see at
+// once who has died. More would only delay them.
+const memberFirst = 2 * time.Millisecond
 
 // mostAtOnce is how many leases are revoked at once.
 const mostAtOnce = 64
@@ -140,22 +139,17 @@ func (r *Revoker) Revoke(ctx context.Context, end End) {
 	var out outcome
 	written := r.record(ctx, End{Exit: end.Exit, At: end.At, Leases: append(first[:len(first):len(first)], rest...)})
 	members := r.each(ctx, first, &out)
-	before := make(chan struct{})
-	go func() {
-		defer close(before)
-		<-written
-		<-members
-	}()
 	if len(rest) > 0 {
 		late := time.NewTimer(memberFirst)
 		select {
-		case <-before:
+		case <-members:
 		case <-late.C:
 		}
 		late.Stop()
 	}
 	<-r.each(ctx, rest, &out)
-	<-before
+	<-members
+	<-written
 	out.log(r.cfg.Log, time.Since(began))
 }
 
