@@ -63,7 +63,8 @@ func New(cfg Config) *Core {
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
 		fresh: queue{id: freshQueue}, listed: queue{id: listedQueue}, suspects: queue{id: suspectQueue},
 		isolate: queue{id: isolateQueue}, isolated: queue{id: isolatedQueue},
-		notes: map[*resource]string{}, probation: probation{}, crowd: crowd{of: map[*resource]int{}}, budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),
+		notes: map[*resource]string{}, probation: probation{}, crowd: crowd{of: map[*resource]int{}},
+		budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),
 	}
 }
 

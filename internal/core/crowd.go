@@ -8,8 +8,8 @@ import "time"
 // was not alone in one of the deaths.
 //
 // A resource that kills some time after its Handle has returned may hide in a crowd. Each death accuses only what had
-// begun by then, so those that are accused of all deaths become fewer. When they are no crowd any more, they are handled
-// alone.
+// begun by then, so those that are accused of all deaths become fewer. When they are no crowd any more, they are
+// handled alone.
 type crowd struct {
 	of      map[*resource]int // the resources that are in the crowd, with the number of deaths that they are accused of
 	accused []int             // how many resources are accused of at least as many deaths as the index says

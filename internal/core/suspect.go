@@ -7,8 +7,8 @@ import (
 	"time"
 )
 
-// probation has the suspects that the trail lists, and that have not returned. It is small: if another member dies, what
-// ran is to blame most likely, and each of that is handled alone.
+// probation has the suspects that the trail lists, and that have not returned. It is small: if another member dies,
+// what ran is to blame most likely, and each of that is handled alone.
 type probation map[*resource]struct{}
 
 const (

@@ -72,8 +72,8 @@ type Config struct {
 	// QuarantineAfter is how many deaths of members a resource must be accused of until it is quarantined. 0: the core
 	// keeps no trails, and accuses nobody.
 	QuarantineAfter int
-	// Crowd is how many resources may be accused of the same number of deaths, or of more, so that each of them is handled
-	// alone.
+	// Crowd is how many resources may be accused of the same number of deaths, or of more, so that each of them is
+	// handled alone.
 	Crowd int
 	// QuarantineWindow is how long an accusation counts.
 	QuarantineWindow time.Duration

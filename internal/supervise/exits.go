@@ -14,8 +14,8 @@ import (
 )
 
 const (
-	// exitLeast is how long etcd keeps how a member's process has ended, at least: longer than anybody suspects a resource
-	// of a death.
+	// exitLeast is how long etcd keeps how a member's process has ended, at least: longer than anybody suspects a
+	// resource of a death.
 	exitLeast = 25 * time.Hour
 	// exitKept is how long it keeps that at most. An exit is written with a lease that was granted some time before.
 	exitKept = 2 * exitLeast
