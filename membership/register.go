@@ -61,6 +61,7 @@ type Registration struct {
 	Record         Record
 	CreateRevision int64            // distinguishes this registration from an earlier or later one of the same id
 	Lease          clientv3.LeaseID // the lease that the key lives on
+	Revision       int64            // the revision at which SetState wrote the key last; 0: it has not
 }
 
 // Register puts the member's key under a lease, which the caller keeps alive (see package lease). In state Joining the
@@ -308,6 +309,7 @@ func (g *Registrar) SetState(ctx context.Context, reg Registration, state State)
 	if !resp.Succeeded {
 		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, ErrGone)
 	}
+	reg.Revision = resp.Header.GetRevision()
 	return reg, nil
 }
 
