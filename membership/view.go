@@ -160,7 +160,7 @@ func (v *View) weigh() {
 
 // HasJoined says whether a member has joined and does not leave: it takes shards, as far as its own state is concerned,
 // or will when it is ready again.
-func (m Member) HasJoined() bool { return m.State == Active || m.State == Unready }
+func (r Record) HasJoined() bool { return r.State == Active || r.State == Unready }
 
 // minReady returns the greatest share that an unready member's key names. All members name the same one, unless their
 // configs differ; the greatest one leaves nobody overloaded.

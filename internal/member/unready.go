@@ -41,15 +41,12 @@ func (p *place) standing() membership.Record {
 	return record
 }
 
-// isStanding says whether a state is one of those that standing gives.
-func isStanding(s membership.State) bool { return s == membership.Active || s == membership.Unready }
-
 // heedReadiness writes whether this member is ready into its key, if the key says something else. It is called for as
 // long as it fails, and so a change is written in the end, whatever etcd does meanwhile.
 func (p *place) heedReadiness(ctx context.Context, v *membership.View, reg membership.Registration) error {
 	has, want := reg.Record, p.standing()
 	shown := v.Members[p.id]
-	if isStanding(has.State) && isStanding(shown.State) && shown.CreateRevision == reg.CreateRevision &&
+	if has.HasJoined() && shown.HasJoined() && shown.CreateRevision == reg.CreateRevision &&
 		v.Revision >= reg.Revision {
 		has.State = shown.State // a write whose answer was lost may have been applied after all, at any time
 	}
