@@ -3,16 +3,11 @@
 package main
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
-	"net/http"
 	"strings"
 	"sync/atomic"
 	"time"
-
-	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
 // This scenario is a resource whose handling kills its member. Somebody starts each member again.
@@ -36,32 +31,14 @@ func (c *chaos) poison(before func()) {
 	c.ttl = faultTTL
 	doomed := make(chan string, 64)
 	var harmless atomic.Bool
-	c.front = func(receiver http.Handler) http.Handler {
-		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
-			body, err := io.ReadAll(req.Body)
-			if err != nil {
-				return // the member is gone
-			}
-			var asked struct {
-				Action   string `json:"action"`
-				Member   string `json:"member"`
-				Resource struct {
-					ID string `json:"id"`
-				} `json:"resource"`
-			}
-			if err := json.Unmarshal(body, &asked); err != nil {
-				http.Error(w, err.Error(), http.StatusBadRequest)
-				return
-			}
-			if asked.Action == string(journal.Handle) && asked.Resource.ID == poisonID && !harmless.Load() {
-				doomed <- asked.Member
-				<-req.Context().Done() // the member dies before it has an answer
-				return
-			}
-			req.Body = io.NopCloser(bytes.NewReader(body))
-			receiver.ServeHTTP(w, req)
-		})
-	}
+	c.serviceOf(func(member, id string, over <-chan struct{}) bool {
+		if id != poisonID || harmless.Load() {
+			return true
+		}
+		doomed <- member
+		<-over // the member dies before it has an answer
+		return false
+	})
 	members := []string{"a", "b", "c", "d"}
 	c.begin(30, members...)
 	good := len(c.wanted)

@@ -26,6 +26,11 @@ var serviceScenarios = []scenario{
 // service makes the receivers call handle with each handle request before they look at it. They refuse the request
 // where it returns false.
 func (c *chaos) service(handle func(id string, over <-chan struct{}) bool) {
+	c.serviceOf(func(_, id string, over <-chan struct{}) bool { return handle(id, over) })
+}
+
+// serviceOf is service for a handle that wants to know which member asks.
+func (c *chaos) serviceOf(handle func(member, id string, over <-chan struct{}) bool) {
 	c.front = func(receiver http.Handler) http.Handler {
 		return http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 			body, err := io.ReadAll(req.Body)
@@ -34,6 +39,7 @@ func (c *chaos) service(handle func(id string, over <-chan struct{}) bool) {
 			}
 			var asked struct {
 				Action   string `json:"action"`
+				Member   string `json:"member"`
 				Resource struct {
 					ID string `json:"id"`
 				} `json:"resource"`
@@ -42,7 +48,8 @@ func (c *chaos) service(handle func(id string, over <-chan struct{}) bool) {
 				http.Error(w, err.Error(), http.StatusBadRequest)
 				return
 			}
-			if asked.Action == string(journal.Handle) && !handle(asked.Resource.ID, req.Context().Done()) {
+			if asked.Action == string(journal.Handle) &&
+				!handle(asked.Member, asked.Resource.ID, req.Context().Done()) {
 				http.Error(w, "not now", http.StatusServiceUnavailable)
 				return
 			}

@@ -27,10 +27,8 @@ func (r *Reader) Quarantined(ctx context.Context) ([]string, error) {
 		}
 		for _, kvs := range found {
 			for _, kv := range kvs {
-				if key := r.Layout.Parse(
-					string(kv.Key),
-				); key.Kind == keys.Quarantine &&
-					key.Home(r.Shards) == key.Number {
+				key := r.Layout.Parse(string(kv.Key))
+				if key.Kind == keys.Quarantine && key.Home(r.Shards) == key.Number {
 					ids = append(ids, key.ID)
 				}
 			}
