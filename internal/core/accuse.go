@@ -378,7 +378,7 @@ func (c *Core) editDone(sh *shard, lease int64, res WriteResult) {
 		}
 		a.mod, a.failures, a.after = res.Revision, 0, 0
 		a.setOrder(a.sent)
-	case !res.Unknown && !res.Failed && !res.LeaseGone && res.FoundMod == 0:
+	case !res.errored() && res.FoundMod == 0:
 		sh.accusers = slices.DeleteFunc(sh.accusers, func(other *accuser) bool { return other == a })
 		c.reconsider(sh, a)
 		return

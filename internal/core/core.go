@@ -14,11 +14,11 @@ type Core struct {
 	fill   *leaseState // the lease that new claims go to
 	asked  bool        // NeedLease is unanswered
 
-	urgent, terminates, handles, claims        queue
-	fresh, listed, suspects, isolate, isolated queue
-	states                                     stateQueue
-	timers                                     timers
-	out, spare                                 []Action
+	urgent, terminates, handles, claims queue
+	fresh, suspects, isolate, isolated  queue
+	states                              stateQueue
+	timers                              timers
+	out, spare                          []Action
 
 	paused   bool // claims are paused: nothing new is claimed
 	alone    bool // no other member could take over what this one releases
@@ -61,7 +61,7 @@ func New(cfg Config) *Core {
 		cfg: cfg, leases: map[int64]*leaseState{},
 		urgent: queue{id: urgentQueue}, terminates: queue{id: terminateQueue}, handles: queue{id: handleQueue},
 		claims: queue{id: claimQueue}, relapses: map[*resource]uint16{},
-		fresh: queue{id: freshQueue}, listed: queue{id: listedQueue}, suspects: queue{id: suspectQueue},
+		fresh: queue{id: freshQueue}, suspects: queue{id: suspectQueue},
 		isolate: queue{id: isolateQueue}, isolated: queue{id: isolatedQueue},
 		notes: map[*resource]string{}, probation: probation{}, crowd: crowd{of: map[*resource]int{}},
 		budgets: newBudgets(&cfg), ceiling: newCeiling(&cfg),

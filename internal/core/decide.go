@@ -211,6 +211,14 @@ func (c *Core) wakeAt(r *resource, at time.Duration) {
 	}
 }
 
+// wake makes Tick wake the core up at a given time, at the latest.
+func (c *Core) wake(at time.Duration) {
+	if c.woken <= c.now || at < c.woken {
+		c.woken = at
+		c.timers.addWake(at)
+	}
+}
+
 // cancelIfEnding ends the context of a Handle or Update in progress that must not go on. Unless the claim is lost, it
 // cuts off neither a Terminate, nor, with Config.FinishCalls, a call whose outcome the core waits for.
 func (c *Core) cancelIfEnding(r *resource) {

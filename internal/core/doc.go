@@ -25,8 +25,9 @@
 // To read it: types.go has the words, decide.go the decision, queue.go the queues, results.go what follows from the
 // results of claims, releases, calls and states, summary.go the summaries, lease.go the leases, and pace.go how fast
 // resources are handed over. budget.go, gate.go and share.go have how often Handle may be called. trail.go has this
-// member's trails, accuse.go those of members that have died, suspect.go how what they accuse is handled, and
-// quarantine.go what becomes of a resource that is accused too often. resource.go and shard.go hold what is known.
+// member's trails, trailwrite.go how they get to etcd, ahead.go what they list before it begins, accuse.go those of
+// members that have died, suspect.go how what they accuse is handled, and quarantine.go what becomes of a resource that
+// is accused too often. resource.go and shard.go hold what is known.
 //
 // A Core is not safe for concurrent use: one goroutine drives it.
 package core

@@ -107,9 +107,8 @@ func (c *Core) QuarantineDone(now time.Duration, number int, id, text string, re
 	q := sh.quarantines[id]
 	q.writing = false
 	r := sh.byID[id]
-	failed := res.Unknown || res.Failed || res.LeaseGone
 	switch {
-	case text == "" && failed:
+	case text == "" && res.errored():
 		q.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		c.timers.addShard(sh, q.after)
 		return

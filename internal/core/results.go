@@ -60,7 +60,7 @@ func (c *Core) ReleaseDone(now time.Duration, number int, id string, res WriteRe
 	}
 	r.phase = idle
 	c.counts.releases--
-	if res.Unknown || res.Failed || res.LeaseGone {
+	if res.errored() {
 		c.timed(r, false)
 		r.claim.doomed = r.claimed() && (r.claim.doomed || res.Unknown)
 		c.retryLater(r)

@@ -241,9 +241,8 @@ func (c *Core) AloneDone(now time.Duration, taken bool, res WriteResult) {
 		return
 	}
 	i.writing = false
-	failed := res.Unknown || res.Failed || res.LeaseGone
 	switch {
-	case failed:
+	case res.errored():
 		i.after = now + c.backoff(1, c.cfg.RetryMin, c.cfg.RetryMax)
 		if taken && res.Unknown {
 			i.unsure, i.certainAt = true, now+c.cfg.UncertainFor
@@ -261,16 +260,5 @@ func (c *Core) AloneDone(now time.Duration, taken bool, res WriteResult) {
 		i.token, i.lease, i.since = res.FoundToken, res.FoundLease, now
 	default:
 		i.after = now + c.backoff(1, c.cfg.Young/askPause, c.cfg.Young/askPause)
-	}
-}
-
-// isListed says whether etcd's trail is known to list a resource that is young.
-func (c *Core) isListed(r *resource) bool { return !c.trailOf(r).foreign }
-
-// wake makes Tick wake the core up at a given time, at the latest.
-func (c *Core) wake(at time.Duration) {
-	if c.woken <= c.now || at < c.woken {
-		c.woken = at
-		c.timers.addWake(at)
 	}
 }

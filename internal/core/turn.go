@@ -135,12 +135,9 @@ func (c *Core) belongsIn(r *resource, id queueID) bool {
 
 // stillWaits says whether a resource that was taken out of a queue belongs there. If not, it goes where it belongs.
 func (c *Core) stillWaits(r *resource, from queueID) bool {
-	if r.sh == nil || r.phase != idle {
-		return false
+	belongs := c.belongsIn(r, from)
+	if !belongs && r.phase == idle {
+		c.reconcile(r)
 	}
-	if c.belongsIn(r, from) {
-		return true
-	}
-	c.reconcile(r)
-	return false
+	return belongs
 }

@@ -263,6 +263,9 @@ type WriteResult struct {
 	LeaseGone  bool  // nothing was written, because etcd does not know the lease
 }
 
+// errored says that nothing is known but that the write has not succeeded so far: etcd has not told what is there.
+func (r WriteResult) errored() bool { return r.Unknown || r.Failed || r.LeaseGone }
+
 // Entry is a catalogue entry as an event tells it.
 type Entry struct {
 	ID         string
