@@ -7,7 +7,6 @@
 package follow
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -22,8 +21,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/pace"
-	"github.com/distributed-resource-manager/drm/internal/reach"
-	"github.com/distributed-resource-manager/drm/internal/wire"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
@@ -34,11 +31,6 @@ var ErrRewound = errors.New("etcd was rewound or replaced")
 // doubtPause is the least time between two probes that a doubt asks for. A member of etcd that lags all the time causes
 // doubts all the time.
 const doubtPause = time.Second
-
-// listsAtOnce is how many lists may be in progress at once. They are enough to read what a member takes over within a
-// few round trips to a distant etcd, and few enough that the start of a member does not keep a near etcd from
-// everything else.
-const listsAtOnce = 64
 
 // Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for
 // long, because events that are not taken pile up in the client.
@@ -82,7 +74,8 @@ type Hub struct {
 	client  *clientv3.Client
 	renewer *lease.Renewer
 	opts    Options
-	lists   chan struct{} // limits how many lists are in progress
+	slots   chan struct{} // limits how many lists are in progress
+	firsts  firsts
 
 	mu      sync.Mutex
 	cluster uint64
@@ -115,8 +108,9 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
 		client: client, renewer: lease.NewRenewer(client), opts: opts, cancel: cancel,
-		lists: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
+		slots: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
+	h.firsts.hub, h.firsts.ctx, h.firsts.most = h, clientv3.WithRequireLeader(ctx), mostTogether
 	for i := range h.lanes {
 		h.lanes[i] = &lane{watcher: NewWatcher(client)}
 	}
@@ -128,6 +122,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 func (h *Hub) Close() {
 	h.cancel()
 	<-h.done
+	h.firsts.flying.Wait()
 	h.renewer.Close()
 	for _, l := range h.lanes {
 		_ = l.current().Close() // its error says only that the watcher was closed
@@ -359,44 +354,6 @@ func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
 		events = events[1:]
 	}
 	return events
-}
-
-// List reads all keys below a prefix, in pages at one revision. The keys and values of a page share their memory: copy
-// what is kept for longer than the others.
-func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error) {
-	select {
-	case h.lists <- struct{}{}:
-		defer func() { <-h.lists }()
-	case <-ctx.Done():
-		return nil, 0, context.Cause(ctx)
-	}
-	var kvs []*mvccpb.KeyValue
-	page := &pb.RangeRequest{
-		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
-	}
-	for {
-		resp, err := checked(h, func() (*pb.RangeResponse, error) { return h.page(ctx, page) },
-			(*pb.RangeResponse).GetHeader)
-		if err != nil {
-			return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
-		}
-		if page.Revision == 0 {
-			page.Revision = resp.Header.Revision
-		}
-		kvs = append(kvs, resp.Kvs...)
-		if !resp.More || len(resp.Kvs) == 0 {
-			return kvs, page.Revision, nil
-		}
-		page.Key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
-	}
-}
-
-func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
-	defer cancel()
-	resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
-	return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err),
-		func() string { return reach.Key("read", string(page.Key)) })
 }
 
 // probe reads a key, so that the header of the answer shows whether the store was rewound. Errors are ignored:

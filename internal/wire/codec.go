@@ -30,10 +30,11 @@ var Options = []grpc.CallOption{
 
 // Lean are the Options with the codec of this package:
 //
-//   - Of a TxnResponse that says success, only the header is read. So it must not be used for transactions that then
-//     read anything, or whose writes return the previous value.
-//   - All keys and values of a RangeResponse, and all of a WatchResponse, share one piece of memory. Copy what is
-//     kept for longer than the others.
+//   - Of a TxnResponse that says success, only the header is read, unless all of its operations are reads. So it must
+//     not be used for transactions that then read some keys and write others, or whose writes return the previous
+//     value.
+//   - All keys and values of a RangeResponse, of the reads of a TxnResponse, and of a WatchResponse, share one piece of
+//     memory. Copy what is kept for longer than the others.
 //
 // The slice has no spare capacity, since several callers may append their own options at the same time.
 var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
@@ -60,11 +61,16 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 	case *pb.TxnResponse:
 		buffer := data.MaterializeToBuffer(mem.DefaultBufferPool())
 		defer buffer.Free()
-		if header := succeeded(buffer.ReadOnlyData()); header != nil {
+		if header, reads := succeeded(buffer.ReadOnlyData()); header != nil {
+			if reads > 0 && !c.lists(data.Materialize(), reads, resp) {
+				resp.Reset()
+				break
+			}
 			if resp.Header = c.header(header); resp.Header != nil {
 				resp.Succeeded = true
 				return nil
 			}
+			resp.Reset()
 		}
 	case *pb.RangeResponse:
 		if whole := data.Materialize(); c.list(whole, resp) {
@@ -99,9 +105,10 @@ func count(message []byte, tag protowire.Number) (n int) {
 	return n
 }
 
-// succeeded finds the header of a TxnResponse that certainly says success, or returns nil.
-func succeeded(message []byte) (header []byte) {
-	success := false
+// succeeded finds the header of a TxnResponse that certainly says success, or returns nil. reads is how many operations
+// it has if all of them are reads, and otherwise 0.
+func succeeded(message []byte) (header []byte, reads int) {
+	success, others := false, 0
 	for f := range fields(message) {
 		switch {
 		case f.is(1, protowire.BytesType) && header == nil: // two headers would have to be merged
@@ -109,14 +116,62 @@ func succeeded(message []byte) (header []byte) {
 		case f.is(2, protowire.VarintType):
 			success = f.number != 0
 		case f.is(3, protowire.BytesType):
+			switch kind, _ := operation(f.bytes); kind {
+			case 0:
+				return nil, 0
+			case rangeOf:
+				reads++
+			default:
+				others++
+			}
 		default:
-			return nil
+			return nil, 0
 		}
 	}
-	if !success {
-		return nil
+	switch {
+	case !success:
+		return nil, 0
+	case others > 0:
+		return header, 0
 	}
-	return header
+	return header, reads
+}
+
+// rangeOf is the tag of a ResponseOp's RangeResponse.
+const rangeOf = 1
+
+// operation returns the one field of a ResponseOp, and its tag; 0 if it has none, or several.
+func operation(message []byte) (kind protowire.Number, answer []byte) {
+	for f := range fields(message) {
+		if kind != 0 || f.kind != protowire.BytesType {
+			return 0, nil
+		}
+		kind, answer = f.tag, f.bytes
+	}
+	return kind, answer
+}
+
+// lists reads the n operations of a TxnResponse, which are all reads.
+func (c codec) lists(message []byte, n int, resp *pb.TxnResponse) bool {
+	all := make([]struct {
+		of    pb.ResponseOp
+		which pb.ResponseOp_ResponseRange
+		list  pb.RangeResponse
+	}, n)
+	resp.Responses = make([]*pb.ResponseOp, 0, n)
+	for f := range fields(message) {
+		if !f.is(3, protowire.BytesType) {
+			continue
+		}
+		op := &all[len(resp.Responses)]
+		if _, answer := operation(f.bytes); !c.list(answer, &op.list) {
+			return false
+		}
+		op.which.ResponseRange = &op.list
+		op.of.Response = &op.which
+		resp.Responses = append(resp.Responses, &op.of)
+	}
+	return true
 }
 
 // list reads a RangeResponse that has only the known fields. Its keys and values are parts of message.

@@ -1,0 +1,235 @@
+package follow
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/reach"
+	"github.com/distributed-resource-manager/drm/internal/txn"
+	"github.com/distributed-resource-manager/drm/internal/wire"
+)
+
+const (
+	// listsAtOnce is how many lists may be in progress at once. They are enough to read what a member takes over within
+	// a few round trips to a distant etcd, and few enough that the start of a member does not keep a near etcd from
+	// everything else.
+	listsAtOnce = 64
+	// requestsAtOnce is how many requests for the first pages of lists may be on their way at once. What is asked for
+	// meanwhile waits, and shares the next request.
+	requestsAtOnce = 4
+	// mostTogether is how many lists share a request at most.
+	mostTogether = listsAtOnce / requestsAtOnce
+	// bytesTogether is about how many bytes of keys and values the answer to a shared request has at most.
+	bytesTogether = 1 << 20
+)
+
+// List reads all keys below a prefix, in pages at one revision, which is not older than the call. The keys and values
+// of a page share their memory, also with other lists: copy what is kept for longer than the others.
+func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error) {
+	select {
+	case h.slots <- struct{}{}:
+		defer func() { <-h.slots }()
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
+	page := &pb.RangeRequest{
+		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
+	}
+	resp, rev, err := h.firsts.read(ctx, page)
+	kvs := resp.GetKvs()
+	for err == nil && resp.More && len(resp.Kvs) > 0 {
+		page.Revision = rev
+		page.Key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
+		if resp, err = h.page(ctx, page); err == nil {
+			kvs = append(kvs, resp.Kvs...)
+		}
+	}
+	if err != nil {
+		return nil, 0, fmt.Errorf("list %s: %w", prefix, err)
+	}
+	return kvs, rev, nil
+}
+
+// page reads one page by itself.
+func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResponse, error) {
+	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+	defer cancel()
+	return checked(h, func() (*pb.RangeResponse, error) {
+		resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
+		return resp, h.explain(ctx, err, page)
+	}, (*pb.RangeResponse).GetHeader)
+}
+
+// pages reads the pages of several lists in one transaction. Each answer is as if its page was read by itself, without
+// a header.
+func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*pb.RangeResponse, rev int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+	defer cancel()
+	req := &pb.TxnRequest{Success: make([]*pb.RequestOp, len(pages))}
+	for i, page := range pages {
+		req.Success[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: page}}
+	}
+	resp, err := checked(h, func() (*pb.TxnResponse, error) {
+		resp, err := clientv3.RetryKVClient(h.client).Txn(ctx, req, wire.Lean...)
+		return resp, h.explain(ctx, err, pages[0])
+	}, (*pb.TxnResponse).GetHeader)
+	if err != nil {
+		return nil, 0, err
+	}
+	answers = make([]*pb.RangeResponse, len(pages))
+	for i := range answers {
+		if i < len(resp.Responses) {
+			answers[i] = resp.Responses[i].GetResponseRange()
+		}
+		if answers[i] == nil {
+			return nil, 0, fmt.Errorf("etcd has answered %d of %d reads", i, len(pages))
+		}
+	}
+	return answers, resp.Header.GetRevision(), nil
+}
+
+// explain says more about the failure of a read than etcd's client does.
+func (h *Hub) explain(ctx context.Context, err error, page *pb.RangeRequest) error {
+	return reach.Explain(h.client, clientv3.ContextError(ctx, err),
+		func() string { return reach.Key("read", string(page.Key)) })
+}
+
+// firsts reads the first pages of lists. A member that takes over many shards lists them at about the same time, and a
+// request for each of them would keep etcd and the member busier than what they contain. So only a few requests are on
+// their way at a time, and what waits for them shares the next one.
+type firsts struct {
+	hub    *Hub
+	ctx    context.Context // ends the requests that lists share
+	flying sync.WaitGroup
+
+	mu      sync.Mutex
+	flights int
+	waiting []*first
+	most    int // how many lists share a request at most
+	size    int // how many bytes a first page has about, by the latest answers; 0: not known
+}
+
+// first is the first page of a list.
+type first struct {
+	page   *pb.RangeRequest
+	ctx    context.Context // of the list
+	answer chan reading    // has room for one
+}
+
+// reading is what came of a first page.
+type reading struct {
+	resp *pb.RangeResponse
+	rev  int64
+	err  error
+}
+
+// read reads a first page, at a revision that is not older than the call.
+func (f *firsts) read(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResponse, int64, error) {
+	one := &first{page, ctx, make(chan reading, 1)}
+	f.mu.Lock()
+	f.waiting = append(f.waiting, one)
+	f.depart()
+	f.mu.Unlock()
+	select {
+	case got := <-one.answer:
+		return got.resp, got.rev, got.err
+	case <-ctx.Done():
+		return nil, 0, context.Cause(ctx)
+	}
+}
+
+// depart sends what waits, as far as another request may be on its way. The caller holds f.mu.
+func (f *firsts) depart() {
+	for f.flights < requestsAtOnce && len(f.waiting) > 0 {
+		n := f.most
+		if f.size > 0 {
+			n = min(n, max(1, bytesTogether/f.size))
+		}
+		if len(f.waiting) < n && f.flights > 0 {
+			return
+		}
+		n = min(n, len(f.waiting))
+		group := f.waiting[:n:n]
+		f.waiting = f.waiting[n:]
+		f.flights++
+		f.flying.Go(func() {
+			size := f.fly(group)
+			f.mu.Lock()
+			defer f.mu.Unlock()
+			f.flights--
+			if size > 0 {
+				f.size = (3*cmp.Or(f.size, size) + size) / 4
+			}
+			f.depart()
+		})
+	}
+}
+
+// fly reads the first pages of a group of lists. It returns how many bytes each had on average; 0: not known.
+func (f *firsts) fly(group []*first) (size int) {
+	group = slices.DeleteFunc(group, func(one *first) bool { return one.ctx.Err() != nil })
+	switch len(group) {
+	case 0:
+		return 0
+	case 1:
+		return f.alone(group[0])
+	}
+	pages := make([]*pb.RangeRequest, len(group))
+	for i, one := range group {
+		pages[i] = one.page
+	}
+	answers, rev, err := f.hub.pages(f.ctx, pages)
+	switch {
+	case err == nil:
+		for i, one := range group {
+			size += sizeOf(answers[i])
+			one.answer <- reading{resp: answers[i], rev: rev}
+		}
+		return size / len(group)
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ErrRewound):
+		for _, one := range group {
+			one.answer <- reading{err: err}
+		}
+	default: // what etcd refuses may be the size of the request, or one list; and the client repeats only single reads
+		f.divide(err, len(group))
+		for _, one := range group {
+			f.flying.Go(func() { f.alone(one) })
+		}
+	}
+	return 0
+}
+
+// divide makes groups smaller if etcd has refused one because of its size.
+func (f *firsts) divide(err error, n int) {
+	if errors.Is(err, rpctypes.ErrTooManyOps) || txn.IsSizeLimit(err) {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.most = max(1, min(f.most, n/2))
+	}
+}
+
+// alone reads the first page of one list, and returns how many bytes it had; 0: not known.
+func (f *firsts) alone(one *first) (size int) {
+	resp, err := f.hub.page(one.ctx, one.page)
+	one.answer <- reading{resp, resp.GetHeader().GetRevision(), err}
+	return sizeOf(resp)
+}
+
+// sizeOf returns how many bytes the keys and values of a page have. A page without any counts as one byte.
+func sizeOf(page *pb.RangeResponse) int {
+	size := 1
+	for _, kv := range page.GetKvs() {
+		size += len(kv.Key) + len(kv.Value)
+	}
+	return size
+}
