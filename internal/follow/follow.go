@@ -112,7 +112,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	}
 	h.firsts.hub, h.firsts.ctx, h.firsts.most = h, clientv3.WithRequireLeader(ctx), mostTogether
 	for i := range h.lanes {
-		h.lanes[i] = &lane{watcher: NewWatcher(client)}
+		h.lanes[i] = &lane{watcher: newWatcher(client)}
 	}
 	go h.watchdog(ctx)
 	return h
@@ -125,7 +125,7 @@ func (h *Hub) Close() {
 	h.firsts.flying.Wait()
 	h.renewer.Close()
 	for _, l := range h.lanes {
-		_ = l.current().Close() // its error says only that the watcher was closed
+		l.current().Close()
 	}
 }
 
@@ -263,36 +263,38 @@ const listAnyway = time.Second
 // watch follows from the revision at.next on, and returns when the watch ends or a fresh list is due. If at.next is 0,
 // it opens a watch from now on and then lists, so that nothing is missed in between. A watch that is opened after the
 // list has to begin in the past; during many writes etcd would serve it from its history, again and again, which costs
-// etcd more than the writes do. If opening the watch takes long, because other watches of its stream come first, watch
-// lists meanwhile, and once more when the watch has begun. A fresh list that falls due interrupts neither of them, or
-// over a slow connection they would never finish.
+// etcd more than the writes do. If opening the watch takes long, it lists meanwhile, and once more when the watch has
+// begun. A fresh list that falls due interrupts neither of them, or over a slow connection they would never finish.
 func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink Sink) (heard bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	w, fresh := l.current(), at.next == 0
-	opts := []clientv3.OpOption{clientv3.WithPrefix(), clientv3.WithProgressNotify()}
-	var watch clientv3.WatchChan
-	if fresh {
-		watch, err = h.begin(ctx, cancel, prefix, at, sink,
-			func() clientv3.WatchChan { return w.Watch(ctx, prefix, opts...) })
-		if err != nil {
+	w := l.current()
+	defer func() {
+		if l.current() != w {
+			err = errReplaced
+		}
+	}()
+	x, err := w.ask(prefix, at.next)
+	if err != nil {
+		return false, err
+	}
+	defer x.close()
+	if at.next == 0 {
+		if err := h.begin(ctx, x, prefix, at, sink); err != nil {
 			return false, err
 		}
 	}
 	due := time.AfterFunc(time.Until(at.resync), cancel)
 	defer due.Stop()
-	if !fresh {
-		watch = w.Watch(ctx, prefix, append(opts, clientv3.WithRev(at.next))...)
-	}
-	err = errors.New("watch ended")
-	for resp := range watch {
-		if err = resp.Err(); err != nil {
-			break
+	for {
+		resp, err := x.recv(ctx)
+		if err != nil {
+			return heard, err
 		}
 		heard = true
 		l.heard.Store(h.period.Load())
-		if err = h.Observe(resp.Header); err != nil {
-			break
+		if err := h.Observe(resp.Header); err != nil {
+			return heard, err
 		}
 		if events := after(resp.Events, at.next); len(events) > 0 {
 			// The header's revision would be wrong: a watch that catches up gets its events in portions, each with
@@ -300,26 +302,14 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 			revision := events[len(events)-1].Kv.ModRevision
 			at.next = revision + 1
 			sink.Apply(events, revision)
-		} else if resp.IsProgressNotify() {
+		} else if len(resp.Events) == 0 {
 			at.next = max(at.next, resp.Header.Revision+1)
 		}
-		err = errors.New("watch ended")
 	}
-	if l.current() != w {
-		err = errReplaced
-	}
-	return heard, err
 }
 
-// begin opens a watch from now on, and gives the sink everything that is there.
-func (h *Hub) begin(
-	ctx context.Context,
-	cancel context.CancelFunc,
-	prefix string,
-	at *place,
-	sink Sink,
-	open func() clientv3.WatchChan,
-) (clientv3.WatchChan, error) {
+// begin waits until etcd has made a watch, and gives the sink everything that is there.
+func (h *Hub) begin(ctx context.Context, x *watch, prefix string, at *place, sink Sink) error {
 	list := func() error {
 		kvs, rev, err := h.List(ctx, prefix)
 		if err == nil {
@@ -328,24 +318,18 @@ func (h *Hub) begin(
 		}
 		return err
 	}
-	opened := make(chan clientv3.WatchChan, 1)
-	go func() { opened <- open() }() // open returns once etcd has made the watch, or when ctx ends
-	anyway := time.NewTimer(listAnyway)
-	defer anyway.Stop()
-	select {
-	case watch := <-opened:
-		return watch, list()
-	case <-anyway.C:
+	anyway, cancel := context.WithTimeout(ctx, listAnyway)
+	defer cancel()
+	err := x.wait(anyway)
+	if err != nil && ctx.Err() == nil && anyway.Err() != nil {
+		if err = list(); err == nil {
+			err = x.wait(ctx)
+		}
 	}
-	err := list()
 	if err != nil {
-		cancel()
+		return err
 	}
-	watch := <-opened
-	if err == nil {
-		err = list() // the watch does not report what happened before it began
-	}
-	return watch, err
+	return list() // the watch does not report what happened before it began
 }
 
 // after leaves out the events before a revision, because a list has already reported them.

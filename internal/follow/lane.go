@@ -12,10 +12,10 @@ import (
 
 // sharedLanes is how many streams carry the prefixes of Follow.
 //
-// etcd's client opens the watches of a stream one by one, each when the previous one was answered, also when all of
-// them resume after a lost connection. So n prefixes of one stream cost n round trips in a row: nothing on loopback,
-// but with 1,024 prefixes 10 s if a round trip takes 10 ms, and 10 min if it takes 600 ms, during which the last prefix
-// hears nothing. More lanes divide that time, and each costs a stream at both ends.
+// A stream that hangs is replaced, and its watches are made anew; the more streams, the fewer those are. And where etcd
+// or a proxy chooses the ids of watches, a stream opens one watch after the other (see session), also when all of them
+// resume after a lost connection. With 1,024 prefixes on one stream that would take 10 s if a round trip takes 10 ms.
+// Each lane costs a stream at both ends.
 const sharedLanes = 16
 
 // lane is one stream of watches.
@@ -24,7 +24,7 @@ type lane struct {
 	heard atomic.Int64 // the hub's period in which something was last heard on it
 
 	mu      sync.Mutex
-	watcher clientv3.Watcher // opens the stream at the first watch
+	watcher *watcher // opens the stream at the first watch
 }
 
 // shared returns the lane of a prefix.
@@ -34,7 +34,7 @@ func (h *Hub) shared(prefix string) *lane {
 	return h.lanes[1+hash.Sum32()%sharedLanes]
 }
 
-func (l *lane) current() clientv3.Watcher {
+func (l *lane) current() *watcher {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	return l.watcher
@@ -44,17 +44,15 @@ func (l *lane) current() clientv3.Watcher {
 func (l *lane) replace(client *clientv3.Client) {
 	l.mu.Lock()
 	old := l.watcher
-	l.watcher = NewWatcher(client)
+	l.watcher = newWatcher(client)
 	l.mu.Unlock()
-	_ = old.Close() // its watches end, and Follow opens them again
+	old.Close() // its watches end, and Follow opens them again
 }
 
 // askAll begins a period: it asks every lane in use for progress, and replaces the lanes that have been silent for too
 // long.
 func (h *Hub) askAll(ctx context.Context) {
 	period := h.period.Add(1)
-	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), h.opts.Progress)
-	defer cancel()
 	var asking sync.WaitGroup
 	defer asking.Wait()
 	for _, l := range h.lanes {
@@ -66,9 +64,7 @@ func (h *Hub) askAll(ctx context.Context) {
 			h.report(ctx, "", fmt.Errorf("nothing was heard on a watch stream for %v", 4*h.opts.Progress))
 			asking.Go(func() { l.replace(h.client) })
 		default:
-			asking.Go(func() {
-				_ = l.current().RequestProgress(ctx) // the periods without an answer are counted
-			})
+			l.current().requestProgress() // the periods without an answer are counted
 		}
 	}
 }

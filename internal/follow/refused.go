@@ -25,8 +25,11 @@ import (
 //     opens another stream and resumes all watches on it, as after a lost connection; after any other refusal they
 //     end with the error.
 func NewWatcher(client *clientv3.Client) clientv3.Watcher {
-	of := &refusals{WatchClient: wire.NewWatchClient(client), pauses: pace.New(firstPause, maxRefusedPause, 0)}
-	return clientv3.NewWatchFromWatchClient(of, client)
+	return clientv3.NewWatchFromWatchClient(newRefusals(client), client)
+}
+
+func newRefusals(client *clientv3.Client) *refusals {
+	return &refusals{WatchClient: wire.NewWatchClient(client), pauses: pace.New(firstPause, maxRefusedPause, 0)}
 }
 
 // refusals is a client of watches that ends every stream on which a watch was refused. It opens the next streams at
