@@ -1,8 +1,10 @@
 package lease
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -83,6 +85,10 @@ type WriterOptions struct {
 	// MaxInFlight is how many transactions may be in progress at once, 1 to 65,536; there are fewer while etcd says
 	// that it is overloaded. A higher number gets many ops done sooner, and loads etcd more. Default 4.
 	MaxInFlight int
+	// Gather is how many transactions are in progress when ops begin to wait for others that fill the next one, 1 to
+	// MaxInFlight. With a lower number, ops that come one after the other within a round trip share transactions, which
+	// costs etcd less, and the last of them wait for up to a round trip. Default MaxInFlight.
+	Gather int
 	// MaxOps is how many ops go in a transaction, 1 to 127. Default 127, which etcd takes unless it was started with
 	// another limit. The Writer learns a lower limit (--max-txn-ops, at least 2) when etcd refuses a transaction, and
 	// then sends that transaction in parts.
@@ -107,12 +113,14 @@ type WriterOptions struct {
 }
 
 func (o WriterOptions) withDefaults() WriterOptions {
+	o.MaxInFlight = cmp.Or(o.MaxInFlight, 4)
 	for _, f := range []struct {
 		name             string
 		value            *int
 		deflt, low, high int
 	}{
 		{"MaxInFlight", &o.MaxInFlight, 4, 1, 1 << 16},
+		{"Gather", &o.Gather, o.MaxInFlight, 1, max(1, o.MaxInFlight)},
 		{"MaxOps", &o.MaxOps, maxOps, 1, maxOps},
 		{"MaxBytes", &o.MaxBytes, 1 << 20, 1, 1 << 30},
 	} {
@@ -138,10 +146,10 @@ func (o WriterOptions) withDefaults() WriterOptions {
 	return o
 }
 
-// Writer carries out Ops in batches. While fewer than MaxInFlight transactions are in progress, an op is sent at once;
-// ops that come meanwhile are gathered, and go together when a transaction is answered. So no op waits for others to
-// come, and batches are as large as the load makes them. The Writer never repeats a write. Its methods are safe for
-// concurrent use.
+// Writer carries out Ops in batches. While fewer than WriterOptions.Gather transactions are in progress, an op is sent
+// at once; ops that come meanwhile are gathered, and go together when they fill a transaction, or when one is answered.
+// So no op waits for others to come, and batches are as large as the load makes them. The Writer never repeats a write.
+// Its methods are safe for concurrent use.
 type Writer struct {
 	etcd    Committer
 	sender  *txn.Sender[Result]
@@ -298,8 +306,15 @@ func (w *Writer) enqueue(op Op) {
 // dispatch sends queued ops as long as another transaction may begin. The caller holds w.mu.
 func (w *Writer) dispatch() {
 	for w.flight < w.window.size && len(w.turns) > 0 {
-		q := w.turns[0]
-		w.turns = w.turns[1:]
+		next := 0
+		if most := w.sender.Most(); w.flight >= w.opts.Gather {
+			next = slices.IndexFunc(w.turns, func(q *queue) bool { return q.len() >= most })
+		}
+		if next < 0 {
+			return
+		}
+		q := w.turns[next]
+		w.turns = slices.Delete(w.turns, next, next+1)
 		batch := q.take(w.sender.Most(), min(w.opts.MaxBytes, w.opts.Limits.Bytes()))
 		if q.empty() {
 			delete(w.queues, q.lease)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -636,6 +637,7 @@ func TestWriterDoesWhatOneAfterAnotherWouldDo(t *testing.T) {
 		round++
 		b.start(t, lease.WriterOptions{
 			MaxInFlight: rapid.IntRange(1, 4).Draw(rt, "in flight"),
+			Gather:      rapid.IntRange(0, 1).Draw(rt, "gather"),
 			MaxOps:      rapid.IntRange(1, 127).Draw(rt, "max ops"),
 			MaxBytes:    rapid.SampledFrom([]int{0, 100, 1000}).Draw(rt, "max bytes"),
 		})
@@ -729,6 +731,30 @@ func TestWhatWaitsIsBatched(t *testing.T) {
 	b.collect(t, 100)
 	if n := b.etcd.count(); n != 3 {
 		t.Errorf("%d transactions, want 3", n)
+	}
+}
+
+// While as many transactions are in progress as Gather says, another one begins only when it is full.
+func TestOpsGatherUntilATransactionIsFullOrThereIsLittleToDo(t *testing.T) {
+	b := newBench(t, embeddedtest.Client(t), lease.WriterOptions{MaxInFlight: 8, Gather: 1, MaxOps: 10})
+	b.etcd.hold = make(chan struct{})
+	all := claims(26, b.lease(t))
+	b.writer.Submit(all[0])
+	for _, op := range all[1:] {
+		b.writer.Submit(op)
+	}
+	for b.etcd.count() < 3 { // one op, and twice ten
+		runtime.Gosched()
+	}
+	b.etcd.hold <- struct{}{}
+	b.etcd.hold <- struct{}{}
+	if n := b.etcd.count(); n != 3 {
+		t.Errorf("%d transactions, want 3, until the last of them is answered", n)
+	}
+	close(b.etcd.hold)
+	b.collect(t, 26)
+	if n := b.etcd.count(); n != 4 {
+		t.Errorf("%d transactions, want 4", n)
 	}
 }
 
@@ -834,6 +860,8 @@ func TestNewWriterPanicsOnBadOptions(t *testing.T) {
 		{MaxOps: 128},
 		{MaxOps: -1},
 		{MaxInFlight: -1},
+		{MaxInFlight: 3, Gather: 4},
+		{Gather: -1},
 		{MaxBytes: -1},
 		{Timeout: -1},
 	} {

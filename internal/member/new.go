@@ -267,6 +267,7 @@ func (b *builder) assemble() {
 	guard := lease.Guard{Key: cfg.Layout.Config(), CreateRevision: m.app.CreateRevision}
 	writing := lease.WriterOptions{
 		MaxInFlight: cfg.InFlight,
+		Gather:      min(2, cfg.InFlight), // in a takeover, shards are listed one after the other
 		Slow:        cfg.LeaseTTL / 10,
 		Distinct:    true, // the core writes a claim's key again only when it has the result of the last write
 		Timeout:     cfg.Request,
