@@ -56,6 +56,30 @@ func TestStatesLetClaimsGoFirst(t *testing.T) {
 	f.want("write-state r000 110 active", "write-state r001 111 active")
 }
 
+// While some claims are on their way, but not many, states wait for a hundredth of StateDelay; with few, not at all.
+func TestStatesLetTheLastClaimsGoFirst(t *testing.T) {
+	for left, wait := range map[int]time.Duration{7: 0, 8: 30 * time.Millisecond, 100: 30 * time.Millisecond} {
+		t.Run(fmt.Sprintf("%d left", left), func(t *testing.T) {
+			ids := make([]string, left+1)
+			for i := range ids {
+				ids[i] = fmt.Sprintf("r%03d", len(ids)-1-i)
+			}
+			f := owning(t, ids, func(c *Config) { c.WriteBacklog = 64 * 128; c.StateDelay = 3 * time.Second })
+			f.c.Actions()
+			f.claimed("r000", 110)
+			f.want("handle r000 110 on 1 v1")
+			f.done("r000", OK)
+			if wait > 0 {
+				f.pass(wait - time.Millisecond)
+				f.want()
+				f.pass(time.Millisecond)
+				f.c.Tick(f.now)
+			}
+			f.want("write-state r000 110 active")
+		})
+	}
+}
+
 // handlingTwo makes a Core with a backlog of one, in which Handle of "a" under token 110 and of "b" under 111 is in
 // progress.
 func handlingTwo(t *testing.T) *fixture {

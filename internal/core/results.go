@@ -355,13 +355,14 @@ func (c *Core) stateIsDue(r *resource) bool {
 	return true
 }
 
-// pumpStates writes states, as far as there is room for them. Claims and releases go first, for up to StateDelay: they
-// decide whether a member handles a resource at all, while states are for people. A state for which a summary may soon
-// stand, together with others, waits for the answers to the states that are on their way.
+// pumpStates writes states, as far as there is room for them. Claims and releases go first: they decide whether a
+// member handles a resource at all, while states are for people. A state for which a summary may soon stand, together
+// with others, waits for the answers to the states that are on their way.
 func (c *Core) pumpStates() {
-	few, gathering := max(1, c.cfg.WriteBacklog/64), c.states.under > 0
+	gathering := c.states.under > 0
 	for c.states.under < c.cfg.WriteBacklog && c.states.waiting() > 0 {
-		if c.counts.claims+c.counts.releases+c.claims.waiting() >= few && c.now-c.states.since < c.cfg.StateDelay {
+		if until := c.states.since + c.stateDelay(); c.now < until {
+			c.wake(until)
 			return
 		}
 		if gathering && c.mayBeSummarized(c.states.first()) {
@@ -375,6 +376,19 @@ func (c *Core) pumpStates() {
 			c.sendState(r)
 		}
 	}
+}
+
+// stateDelay is how long states let claims and releases go first: not at all if there are only a few, and up to
+// Config.StateDelay if there are many. In between, as at the end of a takeover, it is a hundredth of that.
+func (c *Core) stateDelay() time.Duration {
+	const few = 8
+	switch first := c.counts.claims + c.counts.releases + c.claims.waiting(); {
+	case first >= max(1, c.cfg.WriteBacklog/64):
+		return c.cfg.StateDelay
+	case first >= few:
+		return c.cfg.StateDelay / 100
+	}
+	return 0
 }
 
 // sendState writes the state of r to its claim's key.
