@@ -57,25 +57,38 @@ func TestStatesLetClaimsGoFirst(t *testing.T) {
 }
 
 // While some claims are on their way, but not many, states wait for a hundredth of StateDelay; with few, not at all.
+// Where many states have come at once they wait for as long, since other members may have claims to write.
 func TestStatesLetTheLastClaimsGoFirst(t *testing.T) {
-	for left, wait := range map[int]time.Duration{7: 0, 8: 30 * time.Millisecond, 100: 30 * time.Millisecond} {
-		t.Run(fmt.Sprintf("%d left", left), func(t *testing.T) {
-			ids := make([]string, left+1)
+	const short = 30 * time.Millisecond
+	for _, test := range []struct {
+		done, left int
+		wait       time.Duration
+	}{{1, 7, 0}, {1, 8, short}, {1, 100, short}, {63, 0, 0}, {64, 0, short}} {
+		t.Run(fmt.Sprintf("%d done, %d left", test.done, test.left), func(t *testing.T) {
+			ids := make([]string, test.done+test.left)
 			for i := range ids {
 				ids[i] = fmt.Sprintf("r%03d", len(ids)-1-i)
 			}
-			f := owning(t, ids, func(c *Config) { c.WriteBacklog = 64 * 128; c.StateDelay = 3 * time.Second })
+			f := owning(t, ids, func(c *Config) {
+				c.WriteBacklog, c.HandleConcurrency, c.StateDelay = 64*128, 64, 3*time.Second
+			})
 			f.c.Actions()
-			f.claimed("r000", 110)
-			f.want("handle r000 110 on 1 v1")
-			f.done("r000", OK)
-			if wait > 0 {
-				f.pass(wait - time.Millisecond)
+			for n := range test.done {
+				f.claimed(fmt.Sprintf("r%03d", n), int64(110+n))
+			}
+			f.c.Actions()
+			for n := range test.done {
+				f.done(fmt.Sprintf("r%03d", n), OK)
+			}
+			if test.wait > 0 {
+				f.pass(test.wait - time.Millisecond)
 				f.want()
 				f.pass(time.Millisecond)
 				f.c.Tick(f.now)
 			}
-			f.want("write-state r000 110 active")
+			if got := len(f.c.Actions()); got != test.done {
+				t.Errorf("%d states were written, want %d", got, test.done)
+			}
 		})
 	}
 }

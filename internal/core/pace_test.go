@@ -20,6 +20,8 @@ func leaving(t *testing.T) *fixture {
 	f.c.Actions()
 	f.pass(time.Millisecond)
 	f.active(ids)
+	f.pass(10 * time.Millisecond) // so many states wait for a moment
+	f.c.Tick(f.now)
 	f.c.Actions()
 	f.own(false)
 	return f

@@ -378,14 +378,15 @@ func (c *Core) pumpStates() {
 	}
 }
 
-// stateDelay is how long states let claims and releases go first: not at all if there are only a few, and up to
-// Config.StateDelay if there are many. In between, as at the end of a takeover, it is a hundredth of that.
+// stateDelay is how long states let claims and releases go first: up to Config.StateDelay if there are many of those,
+// and not at all if there are only a few. In between it is a hundredth of that; so it is if many states have come at
+// once, as in a takeover, since then other members have claims to write too.
 func (c *Core) stateDelay() time.Duration {
-	const few = 8
+	const few, manyStates = 8, 64
 	switch first := c.counts.claims + c.counts.releases + c.claims.waiting(); {
 	case first >= max(1, c.cfg.WriteBacklog/64):
 		return c.cfg.StateDelay
-	case first >= few:
+	case first >= few || c.states.waiting() >= manyStates:
 		return c.cfg.StateDelay / 100
 	}
 	return 0
