@@ -122,7 +122,7 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 func (h *Hub) Close() {
 	h.cancel()
 	<-h.done
-	h.firsts.flying.Wait()
+	h.firsts.close()
 	h.renewer.Close()
 	for _, l := range h.lanes {
 		l.current().Close()
@@ -303,7 +303,7 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 			at.next = revision + 1
 			sink.Apply(events, revision)
 		} else if len(resp.Events) == 0 {
-			at.next = max(at.next, resp.Header.Revision+1)
+			at.next = max(at.next, resp.Header.GetRevision()+1)
 		}
 	}
 }

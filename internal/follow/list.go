@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -24,11 +25,14 @@ const (
 	// a few round trips to a distant etcd, and few enough that the start of a member does not keep a near etcd from
 	// everything else.
 	listsAtOnce = 64
-	// requestsAtOnce is how many requests for the first pages of lists may be on their way at once. What is asked for
-	// meanwhile waits, and shares the next request.
+	// requestsAtOnce is how many requests for the first pages of lists may be on their way before others gather for
+	// gatherAtMost.
 	requestsAtOnce = 4
 	// mostTogether is how many lists share a request at most.
 	mostTogether = listsAtOnce / requestsAtOnce
+	// gatherAtMost is how long lists wait for others to share a request with. It is longer than a near etcd takes to
+	// answer; and where a request hangs (an endpoint may be gone without a word), the other lists do not wait for it.
+	gatherAtMost = 20 * time.Millisecond
 	// bytesTogether is about how many bytes of keys and values the answer to a shared request has at most.
 	bytesTogether = 1 << 20
 )
@@ -115,8 +119,10 @@ type firsts struct {
 	mu      sync.Mutex
 	flights int
 	waiting []*first
-	most    int // how many lists share a request at most
-	size    int // how many bytes a first page has about, by the latest answers; 0: not known
+	late    *time.Timer // fires when those that wait have gathered for long enough; nil: none has waited yet
+	armed   bool        // late has been set and has not fired
+	most    int         // how many lists share a request at most
+	size    int         // how many bytes a first page has about, by the latest answers; 0: not known
 }
 
 // first is the first page of a list.
@@ -138,24 +144,29 @@ func (f *firsts) read(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResp
 	one := &first{page, ctx, make(chan reading, 1)}
 	f.mu.Lock()
 	f.waiting = append(f.waiting, one)
-	f.depart()
+	f.depart(false)
 	f.mu.Unlock()
 	select {
 	case got := <-one.answer:
 		return got.resp, got.rev, got.err
 	case <-ctx.Done():
 		return nil, 0, context.Cause(ctx)
+	case <-f.ctx.Done():
+		return nil, 0, context.Cause(f.ctx)
 	}
 }
 
-// depart sends what waits, as far as another request may be on its way. The caller holds f.mu.
-func (f *firsts) depart() {
-	for f.flights < requestsAtOnce && len(f.waiting) > 0 {
+// depart sends what waits: full requests as long as few are on their way, and one that is not full if there is no
+// other, or if what waits is late. The caller holds f.mu.
+func (f *firsts) depart(late bool) {
+	for len(f.waiting) > 0 && f.ctx.Err() == nil {
 		n := f.most
 		if f.size > 0 {
 			n = min(n, max(1, bytesTogether/f.size))
 		}
-		if len(f.waiting) < n && f.flights > 0 {
+		full := len(f.waiting) >= n
+		if !late && f.flights > 0 && (!full || f.flights >= requestsAtOnce) {
+			f.arm()
 			return
 		}
 		n = min(n, len(f.waiting))
@@ -170,9 +181,37 @@ func (f *firsts) depart() {
 			if size > 0 {
 				f.size = (3*cmp.Or(f.size, size) + size) / 4
 			}
-			f.depart()
+			f.depart(false)
 		})
 	}
+}
+
+// arm makes what waits depart after gatherAtMost. The caller holds f.mu.
+func (f *firsts) arm() {
+	if f.armed {
+		return
+	}
+	f.armed = true
+	if f.late != nil {
+		f.late.Reset(gatherAtMost)
+		return
+	}
+	f.late = time.AfterFunc(gatherAtMost, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		f.armed = false
+		f.depart(true)
+	})
+}
+
+// close ends all requests, and waits for them. The hub has ended f.ctx.
+func (f *firsts) close() {
+	f.mu.Lock()
+	if f.late != nil {
+		f.late.Stop()
+	}
+	f.mu.Unlock()
+	f.flying.Wait()
 }
 
 // fly reads the first pages of a group of lists. It returns how many bytes each had on average; 0: not known.

@@ -161,6 +161,45 @@ func TestARefusedListDoesNotHurtOthers(t *testing.T) {
 	}
 }
 
+// A request that hangs keeps nobody else waiting.
+func TestListsDoNotWaitForARequestThatHangs(t *testing.T) {
+	prefixes := manyPrefixes(t, client)
+	hung, ended := make(chan struct{}), make(chan struct{})
+	first := true
+	var mu sync.Mutex
+	c := dial(t, server.Endpoint(), grpc.WithUnaryInterceptor(func(
+		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		opts ...grpc.CallOption,
+	) error {
+		mu.Lock()
+		hangs := first
+		first = false
+		mu.Unlock()
+		if hangs {
+			close(hung)
+			<-ctx.Done()
+			return ctx.Err()
+		}
+		return invoke(ctx, method, req, reply, cc, opts...)
+	}))
+	h := newHub(t, c, follow.Options{ListTimeout: time.Minute})
+	ctx, cancel := context.WithCancel(t.Context())
+	go func() {
+		defer close(ended)
+		_, _, _ = h.List(ctx, prefixes[0])
+	}()
+	<-hung
+	for n, prefix := range prefixes[1:4] { // fewer than would fill a request
+		within, stop := context.WithTimeout(ctx, 20*time.Second)
+		if kvs, _, err := h.List(within, prefix); err != nil || len(kvs) != 1 {
+			t.Errorf("list %d: %d keys, %v", n, len(kvs), err)
+		}
+		stop()
+	}
+	cancel()
+	<-ended
+}
+
 // A list returns when its context ends, whatever becomes of the request that it shares.
 func TestAListDoesNotOutliveItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

@@ -25,6 +25,7 @@ type session struct {
 	known   bool               // obeys is known
 	asked   *watch             // unless etcd obeys: the watch that was asked for last; nil: etcd has answered
 	waiting []*watch           // to be asked for when etcd has answered
+	broken  error              // why the stream cannot be used any more; nil: it can
 	by      map[int64]*watch   // those that etcd has made, by etcd's id
 
 	out    sync.Mutex // guards outbox
@@ -129,7 +130,9 @@ func (s *session) take(w *watcher, resp *pb.WatchResponse) {
 func (s *session) made(w *watcher, resp *pb.WatchResponse) {
 	var x *watch
 	if s.obeys {
-		x = w.watches[resp.WatchId]
+		if x = w.watches[resp.WatchId]; resp.WatchId == everyWatch && resp.Canceled {
+			s.broken = reasonOf(resp) // etcd does not tell which watch it does not make
+		}
 	} else {
 		x, s.asked = s.asked, nil
 		if !s.known && x != nil {

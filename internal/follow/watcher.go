@@ -254,21 +254,30 @@ func (w *watcher) serve() (heard bool, err error) {
 	}
 	for {
 		resp, err := stream.Recv()
-		w.mu.Lock()
-		if err == nil {
-			s.take(w, resp)
-			w.mu.Unlock()
-			heard = true
-			continue
+		heard = heard || err == nil
+		if over, err := w.take(s, resp, err); over {
+			return heard, err
 		}
-		if s.unused {
-			err = nil
-		} else {
-			w.session = nil
-		}
-		w.mu.Unlock()
-		return heard, err
 	}
+}
+
+// take hands an answer on, or takes note of the error that ends the stream. It returns what serve is to return, if the
+// stream is over.
+func (w *watcher) take(s *session, resp *pb.WatchResponse, failed error) (over bool, err error) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if failed == nil {
+		s.take(w, resp)
+		failed = s.broken
+	}
+	switch {
+	case s.unused:
+		return true, nil
+	case failed == nil:
+		return false, nil
+	}
+	w.session = nil
+	return true, failed
 }
 
 // begin asks for all watches on a new stream. It returns false if there are none.

@@ -291,6 +291,21 @@ func TestWatchesEndWithEtcdsReason(t *testing.T) {
 	if _, err := x[0].recv(due(t)); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("got %v, want that permission is denied", err)
 	}
+
+	// etcd does not say which of several watches it does not make.
+	x = w.all(t, "/a/")
+	s = of(t, etcd.streams)
+	s.answer(t, madeAs(s.create(t).WatchId, 5))
+	mustOpen(t, x...)
+	x = append(x, w.all(t, "/b/", "/c/")...)
+	s.create(t)
+	s.create(t)
+	s.answer(t, &pb.WatchResponse{WatchId: everyWatch, Created: true, Canceled: true, CancelReason: "no room"})
+	for i := range x {
+		if _, err := x[i].recv(due(t)); status.Convert(err).Message() != "no room" {
+			t.Errorf("watch %d: got %v, want etcd's reason", i, err)
+		}
+	}
 }
 
 // A watcher without a watch has no stream, and opens one again for the next watch.
