@@ -259,7 +259,10 @@ func (f *firsts) divide(err error, n int) {
 
 // alone reads the first page of one list, and returns how many bytes it had; 0: not known.
 func (f *firsts) alone(one *first) (size int) {
-	resp, err := f.hub.page(one.ctx, one.page)
+	ctx, cancel := context.WithCancel(one.ctx)
+	defer cancel()
+	defer context.AfterFunc(f.ctx, cancel)()
+	resp, err := f.hub.page(ctx, one.page)
 	one.answer <- reading{resp, resp.GetHeader().GetRevision(), err}
 	return sizeOf(resp)
 }
