@@ -264,6 +264,9 @@ func (f *firsts) alone(one *first) (size int) {
 	defer context.AfterFunc(f.ctx, cancel)()
 	resp, err := f.hub.page(ctx, one.page)
 	one.answer <- reading{resp, resp.GetHeader().GetRevision(), err}
+	if err != nil {
+		return 0
+	}
 	return sizeOf(resp)
 }
 
