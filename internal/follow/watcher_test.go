@@ -137,6 +137,17 @@ func (w *watcher) all(t *testing.T, prefixes ...string) (all []*watch) {
 	return all
 }
 
+// begun asks for the first watch of a stream, and lets etcd make it at revision 5, under the id that it was given.
+func (w *watcher) begun(t *testing.T, etcd *script, prefix string) (x *watch, s *scripted, id int64) {
+	t.Helper()
+	x = w.all(t, prefix)[0]
+	s = of(t, etcd.streams)
+	id = s.create(t).WatchId
+	s.answer(t, madeAs(id, 5))
+	mustOpen(t, x)
+	return x, s, id
+}
+
 func mustOpen(t *testing.T, all ...*watch) {
 	t.Helper()
 	for _, x := range all {
@@ -227,12 +238,8 @@ func TestAnEtcdThatChoosesIDsIsAskedForOneWatchAtATime(t *testing.T) {
 // After a lost stream each watch goes on from where it was.
 func TestWatchesGoOnAfterALostStream(t *testing.T) {
 	w, etcd := play(t)
-	x := w.all(t, "/a/")
-	s := of(t, etcd.streams)
-	first := s.create(t).WatchId
-	s.answer(t, madeAs(first, 5))
-	mustOpen(t, x...)
-	x = append(x, w.all(t, "/b/", "/c/")...)
+	a, s, first := w.begun(t, etcd, "/a/")
+	x := append([]*watch{a}, w.all(t, "/b/", "/c/")...)
 	second, third := s.create(t).WatchId, s.create(t).WatchId
 	s.answer(t, madeAs(second, 7))
 	mustOpen(t, x[1])
@@ -267,11 +274,8 @@ func TestWatchesGoOnAfterALostStream(t *testing.T) {
 // What etcd ends is one watch; what it refuses on the whole stream are all of them.
 func TestWatchesEndWithEtcdsReason(t *testing.T) {
 	w, etcd := play(t)
-	x := w.all(t, "/a/")
-	s := of(t, etcd.streams)
-	first := s.create(t).WatchId
-	s.answer(t, madeAs(first, 5))
-	x = append(x, w.all(t, "/b/", "/c/")...)
+	a, s, first := w.begun(t, etcd, "/a/")
+	x := append([]*watch{a}, w.all(t, "/b/", "/c/")...)
 	second := s.create(t).WatchId
 	third := s.create(t).WatchId
 	s.answer(t, madeAs(second, 5))
@@ -293,11 +297,8 @@ func TestWatchesEndWithEtcdsReason(t *testing.T) {
 	}
 
 	// etcd does not say which of several watches it does not make.
-	x = w.all(t, "/a/")
-	s = of(t, etcd.streams)
-	s.answer(t, madeAs(s.create(t).WatchId, 5))
-	mustOpen(t, x...)
-	x = append(x, w.all(t, "/b/", "/c/")...)
+	a, s, _ = w.begun(t, etcd, "/a/")
+	x = append([]*watch{a}, w.all(t, "/b/", "/c/")...)
 	s.create(t)
 	s.create(t)
 	s.answer(t, &pb.WatchResponse{WatchId: everyWatch, Created: true, Canceled: true, CancelReason: "no room"})
@@ -311,19 +312,13 @@ func TestWatchesEndWithEtcdsReason(t *testing.T) {
 // A watcher without a watch has no stream, and opens one again for the next watch.
 func TestAStreamWithoutWatchesEnds(t *testing.T) {
 	w, etcd := play(t)
-	x := w.all(t, "/a/")
-	s := of(t, etcd.streams)
-	s.answer(t, madeAs(s.create(t).WatchId, 5))
-	mustOpen(t, x...)
-	x[0].close()
-	x[0].close()
+	x, s, _ := w.begun(t, etcd, "/a/")
+	x.close()
+	x.close()
 	of(t, s.ctx.Done())
-	x = w.all(t, "/b/")
-	s = of(t, etcd.streams)
-	s.answer(t, madeAs(s.create(t).WatchId, 6))
-	mustOpen(t, x...)
+	x, _, _ = w.begun(t, etcd, "/b/")
 	w.Close()
-	if _, err := x[0].recv(due(t)); !errors.Is(err, errClosed) {
+	if _, err := x.recv(due(t)); !errors.Is(err, errClosed) {
 		t.Errorf("got %v, want that the watcher is closed", err)
 	}
 	if _, err := w.ask("/c/", 0); !errors.Is(err, errClosed) {
