@@ -70,7 +70,8 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 	defer cancel()
 	return checked(h, func() (*pb.RangeResponse, error) {
 		resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)
-		return resp, h.explain(ctx, err, page)
+		return resp, reach.Explain(h.client, clientv3.ContextError(ctx, err),
+			func() string { return reach.Key("read", string(page.Key)) })
 	}, (*pb.RangeResponse).GetHeader)
 }
 
@@ -83,10 +84,7 @@ func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*p
 	for i, page := range pages {
 		req.Success[i] = &pb.RequestOp{Request: &pb.RequestOp_RequestRange{RequestRange: page}}
 	}
-	resp, err := checked(h, func() (*pb.TxnResponse, error) {
-		resp, err := clientv3.RetryKVClient(h.client).Txn(ctx, req, wire.Lean...)
-		return resp, h.explain(ctx, err, pages[0])
-	}, (*pb.TxnResponse).GetHeader)
+	resp, err := h.Committer(txn.New(h.client)).Commit(ctx, req)
 	if err != nil {
 		return nil, 0, err
 	}
@@ -100,12 +98,6 @@ func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*p
 		}
 	}
 	return answers, resp.Header.GetRevision(), nil
-}
-
-// explain says more about the failure of a read than etcd's client does.
-func (h *Hub) explain(ctx context.Context, err error, page *pb.RangeRequest) error {
-	return reach.Explain(h.client, clientv3.ContextError(ctx, err),
-		func() string { return reach.Key("read", string(page.Key)) })
 }
 
 // firsts reads the first pages of lists. A member that takes over many shards lists them at about the same time, and a

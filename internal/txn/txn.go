@@ -21,7 +21,8 @@ import (
 // the context ends, it is the context's.
 type Committer interface {
 	// Commit carries out one transaction. If the transaction succeeded, and its operations are only puts and deletes
-	// that do not ask for the previous value, the answer may leave the Responses out.
+	// that do not ask for the previous value, the answer may leave the Responses out. If they are only reads, all that
+	// they have found shares memory: copy what is kept for longer than the others.
 	Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error)
 }
 
@@ -38,7 +39,7 @@ type committer struct {
 // Commit implements Committer.
 func (c committer) Commit(ctx context.Context, txn *pb.TxnRequest) (*pb.TxnResponse, error) {
 	opts := wire.Options
-	if onlyWrites(txn.Success) {
+	if onlyWrites(txn.Success) || onlyReads(txn.Success) {
 		opts = wire.Lean
 	}
 	resp, err := c.kv.Txn(ctx, txn, opts...)
@@ -62,6 +63,11 @@ func asked(txn *pb.TxnRequest) string {
 		all = append(all, reach.Key("read", string(c.Key)))
 	}
 	return reach.Several(all)
+}
+
+// onlyReads says whether all operations are reads.
+func onlyReads(ops []*pb.RequestOp) bool {
+	return !slices.ContainsFunc(ops, func(op *pb.RequestOp) bool { return op.GetRequestRange() == nil })
 }
 
 // onlyWrites says whether the answers to operations contain nothing to read.
