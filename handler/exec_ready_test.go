@@ -60,6 +60,7 @@ func TestExecWaitsForALineOfTheOutput(t *testing.T) {
 				if err := await(t, handled, "Handle"); err != nil {
 					t.Fatal(err)
 				}
+				await(t, p.said, "an answer")
 				p.tell(t, "print more")
 				await(t, p.said, "an answer, though the line was found")
 				if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
@@ -123,6 +124,7 @@ func TestExecWaitsForANotification(t *testing.T) {
 	if err := await(t, handled, "Handle"); err != nil {
 		t.Fatal(err)
 	}
+	await(t, p.said, "an answer")
 	p.tell(t, `notify "READY=1"`) // once more, which changes nothing
 	await(t, p.said, "an answer")
 	if err := e.Terminate(t.Context(), claim("a", 1)); err != nil {
