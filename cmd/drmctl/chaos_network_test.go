@@ -95,7 +95,7 @@ func (c *chaos) slow() {
 	const (
 		delay     = 300 * time.Millisecond
 		roundTrip = 2 * delay
-		places    = 16 // internal/follow makes at least so many lists at a time
+		places    = 64 // internal/follow makes at least so many lists at a time
 	)
 	proxy, before := c.behindProxy(200)
 	slowed := c.now()

@@ -21,6 +21,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/pace"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
@@ -67,6 +68,8 @@ type Options struct {
 	// silently lost does not stay lost. Each prefix takes up to a fifth less, at random, so that the prefixes do not
 	// list together. A lower value repairs sooner, and reads everything more often. Default 5 min.
 	Resync time.Duration
+	// Limits is what etcd takes in one transaction, shared with those who write to it. Default: its own.
+	Limits *txn.Limits
 }
 
 // Hub follows prefixes over one client. The owner closes it after every Follow has returned.
@@ -74,7 +77,7 @@ type Hub struct {
 	client  *clientv3.Client
 	renewer *lease.Renewer
 	opts    Options
-	slots   chan struct{} // limits how many lists are in progress
+	further chan struct{} // limits how many lists read pages after their first one
 	firsts  firsts
 
 	mu      sync.Mutex
@@ -105,12 +108,15 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	if opts.Resync == 0 {
 		opts.Resync = 5 * time.Minute
 	}
+	if opts.Limits == nil {
+		opts.Limits = new(txn.Limits)
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	h := &Hub{
 		client: client, renewer: lease.NewRenewer(client), opts: opts, cancel: cancel,
-		slots: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
+		further: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
 	}
-	h.firsts.hub, h.firsts.ctx, h.firsts.most = h, clientv3.WithRequireLeader(ctx), mostTogether
+	h.firsts.hub, h.firsts.ctx = h, clientv3.WithRequireLeader(ctx)
 	for i := range h.lanes {
 		h.lanes[i] = &lane{watcher: newWatcher(client)}
 	}

@@ -12,7 +12,6 @@ import (
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/reach"
@@ -21,17 +20,17 @@ import (
 )
 
 const (
-	// listsAtOnce is how many lists may be in progress at once. They are enough to read what a member takes over within
-	// a few round trips to a distant etcd, and few enough that the start of a member does not keep a near etcd from
-	// everything else.
-	listsAtOnce = 64
-	// requestsAtOnce is how many requests for the first pages of lists may be on their way before others gather for
-	// gatherAtMost.
-	requestsAtOnce = 4
 	// mostTogether is how many lists share a request at most.
-	mostTogether = listsAtOnce / requestsAtOnce
-	// gatherAtMost is how long lists wait for others to share a request with. It is longer than a near etcd takes to
-	// answer; and where a request hangs (an endpoint may be gone without a word), the other lists do not wait for it.
+	mostTogether = 16
+	// listsAtOnce is how many lists may be on their way at once, as long as answers come within gatherAtMost: few enough
+	// that the start of a member does not keep a near etcd from everything else.
+	listsAtOnce = 64
+	// listsAtMost is how many may be on their way where answers take longer, because etcd is far away: enough to read
+	// what a member takes over within a few round trips.
+	listsAtMost = 256
+	// gatherAtMost is how long lists wait for others to share a request with, and for the answers to those before them.
+	// It is longer than a near etcd takes to answer; and where a request hangs (an endpoint may be gone without a
+	// word), the other lists do not wait for it.
 	gatherAtMost = 20 * time.Millisecond
 	// bytesTogether is about how many bytes of keys and values the answer to a shared request has at most.
 	bytesTogether = 1 << 20
@@ -40,17 +39,19 @@ const (
 // List reads all keys below a prefix, in pages at one revision, which is not older than the call. The keys and values
 // of a page share their memory, also with other lists: copy what is kept for longer than the others.
 func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int64, error) {
-	select {
-	case h.slots <- struct{}{}:
-		defer func() { <-h.slots }()
-	case <-ctx.Done():
-		return nil, 0, context.Cause(ctx)
-	}
 	page := &pb.RangeRequest{
 		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
 	}
 	resp, rev, err := h.firsts.read(ctx, page)
 	kvs := resp.GetKvs()
+	if err == nil && resp.More {
+		select {
+		case h.further <- struct{}{}:
+			defer func() { <-h.further }()
+		case <-ctx.Done():
+			return nil, 0, context.Cause(ctx)
+		}
+	}
 	for err == nil && resp.More && len(resp.Kvs) > 0 {
 		page.Revision = rev
 		page.Key = append(bytes.Clone(resp.Kvs[len(resp.Kvs)-1].Key), 0)
@@ -86,7 +87,7 @@ func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*p
 	}
 	resp, err := h.Committer(txn.New(h.client)).Commit(ctx, req)
 	if err != nil {
-		return nil, 0, err
+		return nil, 0, h.opts.Limits.TooMany(err, req)
 	}
 	answers = make([]*pb.RangeResponse, len(pages))
 	for i := range answers {
@@ -102,18 +103,18 @@ func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*p
 
 // firsts reads the first pages of lists. A member that takes over many shards lists them at about the same time, and a
 // request for each of them would keep etcd and the member busier than what they contain. So only a few requests are on
-// their way at a time, and what waits for them shares the next one.
+// their way at a time, and what waits for them shares the next one. Where answers take longer than gatherAtMost, more
+// requests are on their way.
 type firsts struct {
-	hub    *Hub
-	ctx    context.Context // ends the requests that lists share
-	flying sync.WaitGroup
+	hub     *Hub
+	ctx     context.Context // ends the requests that lists share
+	flights sync.WaitGroup
 
 	mu      sync.Mutex
-	flights int
+	flying  int // how many lists are on their way
 	waiting []*first
 	late    *time.Timer // fires when those that wait have gathered for long enough; nil: none has waited yet
 	armed   bool        // late has been set and has not fired
-	most    int         // how many lists share a request at most
 	size    int         // how many bytes a first page has about, by the latest answers; 0: not known
 }
 
@@ -148,33 +149,45 @@ func (f *firsts) read(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResp
 	}
 }
 
-// depart sends what waits: full requests as long as few are on their way, and one that is not full if there is no
-// other, or if what waits is late. The caller holds f.mu.
+// depart sends what waits: full requests as long as few lists are on their way, and one that is not full if there are no
+// others. If what waits is late, it sends as much again, whatever is on its way. The caller holds f.mu.
 func (f *firsts) depart(late bool) {
+	most := listsAtOnce
+	if late {
+		most = min(f.flying+listsAtOnce, listsAtMost)
+	}
 	for len(f.waiting) > 0 && f.ctx.Err() == nil {
-		n := f.most
+		n := min(mostTogether, f.hub.opts.Limits.Ops())
 		if f.size > 0 {
 			n = min(n, max(1, bytesTogether/f.size))
 		}
 		full := len(f.waiting) >= n
-		if !late && f.flights > 0 && (!full || f.flights >= requestsAtOnce) {
-			f.arm()
+		n = min(n, len(f.waiting))
+		if f.flying > 0 && (!full && !late || f.flying+n > most) {
+			if f.flying+n <= listsAtMost { // otherwise the next answer makes room
+				f.arm()
+			}
 			return
 		}
-		n = min(n, len(f.waiting))
 		group := f.waiting[:n:n]
 		f.waiting = f.waiting[n:]
-		f.flights++
-		f.flying.Go(func() {
+		f.flying += n
+		f.flights.Go(func() {
 			size := f.fly(group)
 			f.mu.Lock()
 			defer f.mu.Unlock()
-			f.flights--
-			if size > 0 {
-				f.size = (3*cmp.Or(f.size, size) + size) / 4
-			}
+			f.flying -= n
+			f.measured(size)
 			f.depart(false)
 		})
+	}
+}
+
+// measured takes note of how many bytes the first pages of an answer had on average; 0: not known. The caller holds
+// f.mu.
+func (f *firsts) measured(size int) {
+	if size > 0 {
+		f.size = (3*cmp.Or(f.size, size) + size) / 4
 	}
 }
 
@@ -203,7 +216,7 @@ func (f *firsts) close() {
 		f.late.Stop()
 	}
 	f.mu.Unlock()
-	f.flying.Wait()
+	f.flights.Wait()
 }
 
 // fly reads the first pages of a group of lists. It returns how many bytes each had on average; 0: not known.
@@ -232,21 +245,16 @@ func (f *firsts) fly(group []*first) (size int) {
 			one.answer <- reading{err: err}
 		}
 	default: // what etcd refuses may be the size of the request, or one list; and the client repeats only single reads
-		f.divide(err, len(group))
 		for _, one := range group {
-			f.flying.Go(func() { f.alone(one) })
+			f.flights.Go(func() {
+				size := f.alone(one)
+				f.mu.Lock()
+				defer f.mu.Unlock()
+				f.measured(size)
+			})
 		}
 	}
 	return 0
-}
-
-// divide makes groups smaller if etcd has refused one because of its size.
-func (f *firsts) divide(err error, n int) {
-	if errors.Is(err, rpctypes.ErrTooManyOps) || txn.IsSizeLimit(err) {
-		f.mu.Lock()
-		defer f.mu.Unlock()
-		f.most = max(1, min(f.most, n/2))
-	}
 }
 
 // alone reads the first page of one list, and returns how many bytes it had; 0: not known.

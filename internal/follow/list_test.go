@@ -200,6 +200,54 @@ func TestListsDoNotWaitForARequestThatHangs(t *testing.T) {
 	<-ended
 }
 
+// Where answers take long, many more lists are on their way than with a near etcd, but not all of them.
+func TestManyListsAreOnTheirWayToADistantEtcd(t *testing.T) {
+	const lists, want = 600, 256
+	var mu sync.Mutex
+	flying, most := 0, 0
+	release := make(chan struct{})
+	c := dial(t, server.Endpoint(), grpc.WithUnaryInterceptor(func(
+		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn, invoke grpc.UnaryInvoker,
+		opts ...grpc.CallOption,
+	) error {
+		n := 1
+		if txn, ok := req.(*pb.TxnRequest); ok {
+			n = len(txn.Success)
+		}
+		mu.Lock()
+		flying += n
+		if flying > want/2 && most <= want/2 {
+			close(release) // a near etcd would never see so many
+		}
+		most = max(most, flying)
+		mu.Unlock()
+		select {
+		case <-release:
+		case <-ctx.Done():
+		}
+		err := invoke(ctx, method, req, reply, cc, opts...)
+		mu.Lock()
+		flying -= n
+		mu.Unlock()
+		return err
+	}))
+	h := newHub(t, c, follow.Options{ListTimeout: 30 * time.Second})
+	base := newPrefix()
+	var g errgroup.Group
+	for n := range lists {
+		g.Go(func() error {
+			_, _, err := h.List(t.Context(), fmt.Sprintf("%s%03d/", base, n))
+			return err
+		})
+	}
+	if err := g.Wait(); err != nil {
+		t.Fatal(err)
+	}
+	if most > want {
+		t.Errorf("%d lists were on their way at once, want at most %d", most, want)
+	}
+}
+
 // A list returns when its context ends, whatever becomes of the request that it shares.
 func TestAListDoesNotOutliveItsContext(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())

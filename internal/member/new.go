@@ -83,8 +83,9 @@ func (b *builder) open(ctx context.Context) error {
 
 // connect makes the hub and the store, which every part uses to talk to etcd, and the link to the supervisor.
 func (b *builder) connect() {
+	limits := new(txn.Limits) // shared by all, so that only one of them has to learn what etcd allows
 	b.hub = follow.NewHub(b.cfg.Client, follow.Options{
-		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync,
+		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync, Limits: limits,
 		OnError: func(prefix string, err error) {
 			b.failures.Add(failures.Failure{
 				Message: "watch failed; retrying", Level: zap.WarnLevel, Error: err.Error(),
@@ -97,7 +98,7 @@ func (b *builder) connect() {
 	b.link = leaselink.Dial(b.cfg.Supervisor, b.cfg.Log)
 	b.store = &catalogue.Store{
 		Etcd:    b.hub.Committer(txn.New(b.cfg.Client)),
-		Limits:  new(txn.Limits), // shared by all writers, so that only one of them has to learn what etcd allows
+		Limits:  limits,
 		Layout:  b.cfg.Layout,
 		Shards:  b.app.Shards,
 		Config:  b.app.CreateRevision,

@@ -110,9 +110,9 @@ func (r *Revoker) ask(ctx context.Context) error {
 	return nil
 }
 
-// memberFirst is how long the leases of claims wait for those of the members' keys, so that the other members see at
-// once who has died. More would only delay them.
-const memberFirst = 2 * time.Millisecond
+// claimsWait is how long the leases of claims wait at most until those of the members' keys are revoked, so that the
+// other members see at once who has died. More would only delay them.
+const claimsWait = 2 * time.Millisecond
 
 // mostAtOnce is how many leases are revoked at once.
 const mostAtOnce = 64
@@ -140,7 +140,7 @@ func (r *Revoker) Revoke(ctx context.Context, end End) {
 	written := r.record(ctx, End{Exit: end.Exit, At: end.At, Leases: append(first[:len(first):len(first)], rest...)})
 	members := r.each(ctx, first, &out)
 	if len(rest) > 0 {
-		late := time.NewTimer(memberFirst)
+		late := time.NewTimer(claimsWait)
 		select {
 		case <-members:
 		case <-late.C:
