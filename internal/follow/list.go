@@ -22,7 +22,7 @@ import (
 const (
 	// mostTogether is how many lists share a request at most.
 	mostTogether = 16
-	// listsAtOnce is how many lists may be on their way at once, as long as answers come within gatherAtMost: few enough
+	// listsAtOnce is how many lists may be on their way at once, as long as answers come within gatherAtMost: so few
 	// that the start of a member does not keep a near etcd from everything else.
 	listsAtOnce = 64
 	// listsAtMost is how many may be on their way where answers take longer, because etcd is far away: enough to read
@@ -149,8 +149,8 @@ func (f *firsts) read(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResp
 	}
 }
 
-// depart sends what waits: full requests as long as few lists are on their way, and one that is not full if there are no
-// others. If what waits is late, it sends as much again, whatever is on its way. The caller holds f.mu.
+// depart sends what waits: full requests as long as few lists are on their way, and one that is not full if there are
+// no others. If what waits is late, it sends as much again, whatever is on its way. The caller holds f.mu.
 func (f *firsts) depart(late bool) {
 	most := listsAtOnce
 	if late {
