@@ -239,11 +239,11 @@ func (in *instances) doubtful() bool {
 }
 
 // replaced says whether no instance has a resource any more that was handled while an instance was the current one, and
-// what DRM is told about the one that is there now.
+// what DRM is told about the one that is there now. If none had been named by then (0), nobody knows.
 func (in *instances) replaced(number int, of key) (name string, yes bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if in.number == number || !in.turns.IsZero() && time.Since(in.turns) < takingTurns {
+	if number == 0 || in.number == number || !in.turns.IsZero() && time.Since(in.turns) < takingTurns {
 		return "", false
 	}
 	if n, is := in.unsettled[of]; is && n >= number {

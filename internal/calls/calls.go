@@ -49,6 +49,7 @@ type Core interface {
 	Reported(now time.Duration, shard int, id string, out core.Outcome, text string)
 	Broke(now time.Duration, shard int, id, text string)
 	Lapsed(now time.Duration, shard int, id string)
+	Doubt(now time.Duration, shard int, id string)
 	RetryHandles(now time.Duration)
 }
 
@@ -244,7 +245,7 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 	if h.call == c {
 		h.call = nil
 		if !c.served {
-			cs.unserved(c)
+			cs.unserved(c, out)
 		}
 	}
 	switch {

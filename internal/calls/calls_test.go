@@ -92,6 +92,7 @@ func (n *notes) Reported(_ time.Duration, _ int, id string, out core.Outcome, te
 }
 
 func (n *notes) Broke(_ time.Duration, _ int, id, text string) { n.add("broke %s: %s", id, text) }
+func (n *notes) Doubt(_ time.Duration, _ int, id string)       { n.add("doubt %s", id) }
 func (n *notes) Lapsed(_ time.Duration, _ int, id string)      { n.add("lapsed %s", id) }
 func (n *notes) RetryHandles(time.Duration)                    { n.add("retry") }
 

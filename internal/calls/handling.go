@@ -22,6 +22,7 @@ type Handling struct {
 	lease *Lease
 	shard int
 	life  int32 // the number of the life of the service that was given the resource; the loop owns it
+	doubt bool  // later lives may have been given the resource, too; the loop owns it
 	// checkPlace is the place in the queue of the checks that are due later; 0 if it is not there. The loop owns it.
 	checkPlace int32
 	call       *call // the call in progress; nil if there is none; the loop owns it

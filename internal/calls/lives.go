@@ -45,13 +45,8 @@ type lives struct {
 	turns    time.Time // when one of these last came back, so that they were no lives of one service
 }
 
-const (
-	// unknownLife is the number of a life that was over before its last answer came.
-	unknownLife = -1
-	// unsureLife is the number of the life that has a resource if nobody knows which one that is: the current life may
-	// have it, or an earlier one.
-	unsureLife = -2
-)
+// unknownLife is the number of a life that was over before its last answer came.
+const unknownLife = -1
 
 // hear takes note that an instance has answered a question or call that began at a time, and returns the number of its
 // life. changed says that it is another one than before.
@@ -104,7 +99,7 @@ func (cs *Calls) served(h *Handling, instance string, at time.Time) {
 	}
 	number := cs.heard(instance, at)
 	if h.call != nil && h.call.gives() {
-		h.life, h.call.served = number, true
+		h.life, h.doubt, h.call.served = number, false, true
 	}
 	if number == unknownLife {
 		cs.sweepAfter(0)
@@ -135,14 +130,22 @@ func (cs *Calls) heard(instance string, began time.Time) int32 {
 // lapsed says whether nobody has anything of a handling any more, because the life that was given it is over.
 func (cs *Calls) lapsed(h *Handling) bool {
 	turns := cs.lives.turns
-	return h.life != cs.lives.number && h.life != unsureLife && (turns.IsZero() || time.Since(turns) >= takingTurns)
+	return h.life != cs.lives.number && !h.doubt && (turns.IsZero() || time.Since(turns) >= takingTurns)
 }
 
-// unserved takes note that a call has returned, and that the handler did not say which instance has answered. If that
-// was a Handle or an Update, and the life has changed meanwhile, either of the two lives may have the resource.
-func (cs *Calls) unserved(c *call) {
-	if c.do.Kind != core.Terminate && c.life != cs.lives.number {
-		c.of.life = unsureLife
+// unserved takes note that a call has returned, and that the handler did not say which instance has answered. After a
+// Handle or an Update whose outcome is unknown, whichever life there is by now may have the resource, or have it later;
+// after one that succeeded, that is so only if the life has changed meanwhile.
+func (cs *Calls) unserved(c *call, out core.Outcome) {
+	if c.do.Kind == core.Terminate {
+		return
+	}
+	switch out {
+	case core.Error, core.Refused: // the call has given nobody anything
+	case core.OK:
+		c.of.doubt = c.of.doubt || c.life != cs.lives.number
+	default:
+		c.of.doubt = true
 	}
 }
 
@@ -175,7 +178,11 @@ func (cs *Calls) sweep(now time.Duration) {
 
 // renew makes a resource be handled again if an earlier instance was given it. No call may be in progress.
 func (cs *Calls) renew(now time.Duration, h *Handling) {
-	if h.life != cs.lives.number && !cs.lives.due {
+	switch {
+	case h.life == cs.lives.number || cs.lives.due:
+	case h.doubt:
+		cs.o.Core.Doubt(now, h.shard, h.claim.ID)
+	default:
 		cs.o.Core.Lapsed(now, h.shard, h.claim.ID)
 	}
 }

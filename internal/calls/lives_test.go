@@ -255,13 +255,43 @@ func TestWhatEitherInstanceMayHaveIsTerminated(t *testing.T) {
 		s.told.take()
 		close(let)
 		s.run(time.Second)
-		wantTold(t, s, "done lost unclear no answer", "failing lost: no answer", "lapsed lost")
+		wantTold(t, s, "done lost unclear no answer", "doubt lost", "failing lost: no answer")
 		for _, id := range []string{"first", "lost", "second"} {
 			s.Terminate(core.Action{Kind: core.Terminate, ID: id, Token: 7, Cause: core.Moved}, s.lease)
 			s.run(time.Second)
 		}
 		if !slices.Equal(ended, []string{"lost", "second"}) {
 			t.Errorf("terminated %q, want lost and second", ended)
+		}
+	})
+}
+
+// The first request of all got no answer, and may still arrive when the instance is known.
+func TestWhatWasAskedForBeforeAnyInstanceWasKnownIsTerminated(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var ended []string
+		u := &user{
+			handle: func(_ context.Context, c calls.Claim) calls.Answer {
+				if c.ID == "lost" {
+					return calls.Answer{Outcome: core.Unclear, Err: errors.New("no answer"), Text: "no answer"}
+				}
+				c.Of.ServedBy("one")
+				return calls.Answer{}
+			},
+			terminate: func(_ context.Context, c calls.Claim) calls.Answer {
+				ended = append(ended, c.ID)
+				return calls.Answer{}
+			},
+		}
+		s := newStage(t, u)
+		for _, id := range []string{"lost", "a"} {
+			s.Handle(s.clock.Now(), handle(id), s.lease)
+			s.run(time.Second)
+		}
+		s.Terminate(core.Action{Kind: core.Terminate, ID: "lost", Token: 7, Cause: core.Moved}, s.lease)
+		s.run(time.Second)
+		if !slices.Equal(ended, []string{"lost"}) {
+			t.Errorf("terminated %q, want what nobody knows about", ended)
 		}
 	})
 }
@@ -288,7 +318,7 @@ func TestWhoeverAnswersBesideACallHasNothing(t *testing.T) {
 		failure = errors.New("an update fails")
 		s.Update(core.Action{Kind: core.Update, ID: "a", Token: 7})
 		s.run(2 * time.Second)
-		wantTold(t, s, "done a ok ", "failing a: ", "lapsed a", "retry")
+		wantTold(t, s, "done a ok ", "doubt a", "failing a: ", "retry")
 	})
 }
 

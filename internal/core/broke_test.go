@@ -144,6 +144,19 @@ func TestAHandleOfUnknownOutcomeIsTerminatedThoughItMayHaveLapsed(t *testing.T) 
 	f.want("terminate a 110 failure", "write-state a 110 failed boom")
 }
 
+func TestWhatMayHaveLapsedIsTerminatedAndHandledAgainAtOnce(t *testing.T) {
+	f := handled(t)
+	f.c.Doubt(f.now, 0, "a")
+	f.want("terminate a 110 failure", "write-state a 110 claimed")
+	f.c.Doubt(f.now, 0, "a") // the call decides
+	f.saved("a", 110)
+	f.done("a", OK)
+	f.want("handle a 110 on 1 v1")
+	f.done("a", OK)
+	f.want("write-state a 110 active")
+	f.wantHandled("a")
+}
+
 func TestNothingLapsesThatIsEnding(t *testing.T) {
 	f := handled(t)
 	f.remove("a")

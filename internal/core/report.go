@@ -91,6 +91,18 @@ func (c *Core) lapse(r *resource) {
 	c.setState(r, StateClaimed, "")
 }
 
+// Doubt says that what the handler started may be gone with the process that had it, and nobody knows. It is
+// terminated, and handled again at once, under the same claim. No call may be in progress.
+func (c *Core) Doubt(now time.Duration, number int, id string) {
+	r := c.find(now, number, id)
+	if r == nil || r.handling.stuck || r.phase.isCall() || !r.handling.started || !r.claimed() {
+		return
+	}
+	r.handling.dirty = true
+	c.setState(r, StateClaimed, "")
+	c.reconcile(r)
+}
+
 // RetryHandles ends the pauses of all resources whose Handle has failed, and forgets how often it has failed: what they
 // failed for may have passed.
 func (c *Core) RetryHandles(now time.Duration) {

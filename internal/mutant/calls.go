@@ -43,26 +43,63 @@ var ofCalls = []Mutant{
 		},
 	},
 	{
-		Name:    "trust-old-instances",
-		Breaks:  "what an earlier instance of a service was given is not handled again",
-		Test:    "TestWhatAnEarlierInstanceWasGivenLapses",
-		Package: "./internal/calls",
-		Changes: []Change{{
-			File: "internal/calls/lives.go",
-			Old:  `if h.life != cs.lives.number && !cs.lives.due {`,
-			New:  `if false {`,
-		}},
+		Name:      "trust-old-instances",
+		Breaks:    "what an earlier instance of a service was given is not handled again",
+		Simulated: true,
+		Test:      "TestWhatAnEarlierInstanceWasGivenLapses",
+		Package:   "./internal/calls",
+		Changes: []Change{
+			{
+				File: "internal/calls/lives.go",
+				Old:  `case h.life == cs.lives.number || cs.lives.due:`,
+				New:  `case true:`,
+			},
+			{
+				File: "internal/sim/service.go",
+				Old:  `if h.life == m.lives.number || m.lives.swept {`,
+				New:  `if true {`,
+			},
+		},
 	},
 	{
-		Name:    "end-what-it-never-had",
-		Breaks:  "Terminate is sent to an instance of a service that was never given the resource",
-		Test:    "TestNothingIsTerminatedThatAnEarlierInstanceHad",
-		Package: "./internal/calls",
-		Changes: []Change{{
-			File: "internal/calls/calls.go",
-			Old:  `if cs.lapsed(h) {`,
-			New:  `if false {`,
-		}},
+		Name:      "end-what-it-never-had",
+		Breaks:    "Terminate is sent to an instance of a service that was never given the resource",
+		Simulated: true,
+		Test:      "TestNothingIsTerminatedThatAnEarlierInstanceHad",
+		Package:   "./internal/calls",
+		Changes: []Change{
+			{
+				File: "internal/calls/calls.go",
+				Old:  `if cs.lapsed(h) {`,
+				New:  `if false {`,
+			},
+			{
+				File: "internal/sim/service.go",
+				Old:  `return h.life != m.lives.number && !h.doubt`,
+				New:  `return false`,
+			},
+		},
+	},
+	{
+		Name:      "trust-no-answer",
+		Breaks:    "a request that got no answer counts as one that no later instance of the service gets",
+		Simulated: true,
+		Test:      "TestWhatWasAskedForBeforeAnyInstanceWasKnownIsTerminated",
+		Package:   "./internal/calls",
+		Changes: []Change{
+			{
+				File: "internal/calls/lives.go",
+				Old: `	default:
+		c.of.doubt = true`,
+				New: `	default:`,
+			},
+			{
+				File: "internal/sim/service.go",
+				Old: `	default:
+		c.h.doubt = true`,
+				New: `	default:`,
+			},
+		},
 	},
 	{
 		Name:      "log-in-line",

@@ -18,6 +18,8 @@ type handling struct {
 	over     bool // a call was given up, so the handling's claim is not valid any more
 	disowned bool // the claim is lost, so it is not valid any more
 	byHand   bool // the claim was deleted by hand, and the member cannot know yet
+	life     int  // the life of the receiver that was given it
+	doubt    bool // later lives may have been given it, too
 	broken   bool // it has broken, or has lapsed: it must not be what is left in the end
 }
 
@@ -32,6 +34,9 @@ type call struct {
 	hangs     bool // the call ignores its context, and returns long after
 	endless   bool // the call never returns
 	asks      bool // the call is a request to a receiver
+	to        *receiver
+	life      int  // the newest life of the receiver that was known when the call began
+	served    bool // the member knows which life has answered
 	answered  bool // the receiver has answered
 	inOrder   bool // the context ended because the member wants something else, not because claim or time was over
 	ctxEnded  bool
@@ -60,7 +65,18 @@ func (m *member) call(r int, a core.Action) {
 		})
 		return
 	}
-	c := &call{m: m, r: r, a: a}
+	if h := m.handlings[r]; a.Kind == core.Terminate && h != nil && h.must && m.isOutlived(h) {
+		h.ctxEnded = true
+		m.handlings[r] = nil
+		m.after(0, func() {
+			m.post(func() {
+				m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
+				m.step()
+			})
+		})
+		return
+	}
+	c := &call{m: m, r: r, a: a, life: m.lives.number}
 	k := m.keeper(a.Lease)
 	c.late = a.Kind == core.Terminate && (a.Cause == core.ClaimLost || !k.valid())
 	m.calls[r] = c
@@ -122,7 +138,7 @@ func (c *call) begin() {
 		if h != nil && h.must && !h.tried {
 			w.fail("%s: Handle of %s without Terminate before", m.name, c.a.ID)
 		}
-		h = &handling{m: m, token: c.a.Token, keeper: k, version: string(c.a.Data)}
+		h = &handling{m: m, token: c.a.Token, keeper: k, version: string(c.a.Data), life: c.life}
 		m.handlings[c.r] = h
 		m.checkHandle(c.r, h)
 		m.checkTrace(c)
@@ -290,6 +306,7 @@ func (c *call) done(out core.Outcome) {
 	m, h := c.m, c.h
 	c.told = true
 	m.calls[c.r] = nil
+	c.unserved(out)
 	letGo := c.a.Kind == core.Terminate && !m.w.plan.HoldUntilTerminated
 	switch {
 	case c.a.Kind == core.Handle && out == core.Error:
@@ -314,6 +331,9 @@ func (c *call) done(out core.Outcome) {
 		h.tried = true
 	}
 	m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, out, out.String())
+	if h != nil && m.handlings[c.r] == h {
+		m.renew(c.r, h) // another life may have been heard of meanwhile
+	}
 	m.step()
 }
 
@@ -323,7 +343,6 @@ func (h *handling) fail(c *call) {
 	if !w.chance(w.plan.Flaky) {
 		return
 	}
-	// What a receiver knows after a restart, and which of its lives a late request meets, is beyond this model.
 	breaks := w.rng.IntN(2) == 0 || w.plan.Receivers != NoReceivers
 	m.after(w.upTo(4*youth), func() {
 		m.post(func() {

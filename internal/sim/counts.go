@@ -56,6 +56,8 @@ const (
 	Edited                        // trails of dead members that were shortened
 	Broken                        // handlings that broke
 	Lapsed                        // handlings that were gone with the process of their service
+	Outlived                      // handlings that an earlier life of a receiver was given
+	Doubted                       // the same, where a later life may have been given them, too
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -66,7 +68,7 @@ var singleNames = [singles]string{
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
 	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking", "keyless",
-	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "left running",
+	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "outlived", "doubted", "left running",
 }
 
 // request is a kind of request of members to etcd.

@@ -67,6 +67,8 @@ func (w *world) strike(f Fault) bool {
 		w.after(f.For, w.elect)
 	case LoseKey:
 		w.keyless(m, f.For)
+	case RestartService:
+		return m.restartService(f.For)
 	case RevokeLease: // what a failed Terminate leaves then may kill the member when no trail names it any more
 		w.pardon()
 		return m.loseLease()

@@ -51,6 +51,7 @@ type member struct {
 	news      []claimNews // what the loop is being told
 	numbers   []number    // for each resource: the number of the last request to the receiver
 	receiver  *receiver
+	lives     lives
 	begun     map[string][]time.Duration // when Handle was called, by what bounds that
 }
 
@@ -134,7 +135,7 @@ func (m *member) start() {
 	m.tokens = make([]int64, w.plan.Resources)
 	m.conflicts = make([]int64, w.plan.Resources)
 	m.numbers = make([]number, w.plan.Resources)
-	m.receiver = &receiver{m: m, of: make([]job, w.plan.Resources)}
+	m.receiver, m.lives = &receiver{m: m, life: 1, of: make([]job, w.plan.Resources)}, lives{}
 	if w.view > 0 {
 		w.reassign()
 	}

@@ -48,32 +48,33 @@ type Kind uint8
 
 // The kinds of faults and changes. Each comment begins with what Fault.Who counts.
 const (
-	Crash         Kind = iota // member: its process dies, and comes back after For
-	Pause                     // member: nothing in it runs for For
-	Cut                       // member: its network fails for For
-	Stall                     // member: its watches are silent for For
-	Drain                     // member: it gets no shards for For
-	Leave                     // member: it stops in order, and comes back after For
-	Move                      // resource: its shard goes to another member
-	Change                    // resource: its data change
-	Touch                     // resource: its entry is written again as it was
-	Remove                    // resource: its entry goes, and comes back after For
-	Suspend                   // resource: its entry is suspended for For
-	Compact                   // nobody: etcd forgets the past, and watches that lag must list again
-	Break                     // member: its watches are cancelled, and list again
-	DeleteClaim               // resource: somebody deletes its claim by hand
-	RevokeLease               // member: somebody revokes one of its leases by hand
-	Deafen                    // member: etcd hears it, but it hears nothing of etcd for For
-	Silence                   // resource: all watches of its shard are silent for For
-	Elect                     // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
-	LoseKey                   // member: its key is gone, and it registers again after For
-	Miss                      // resource: some watches of its shard silently lose the next event
-	DeleteSummary             // resource: somebody deletes the summaries of its shard by hand
-	Busy                      // member: its loop is busy for For; its leases' keepers and its handlers go on
-	BlockLog                  // member: writes to its log block for For
-	Give                      // resource: it is moved to another member without its shard, for For, or for ever with 0
-	Unready                   // member: it says for For that it cannot work; it gets no shards if enough others can
-	Free                      // resource: somebody frees it from quarantine
+	Crash          Kind = iota // member: its process dies, and comes back after For
+	Pause                      // member: nothing in it runs for For
+	Cut                        // member: its network fails for For
+	Stall                      // member: its watches are silent for For
+	Drain                      // member: it gets no shards for For
+	Leave                      // member: it stops in order, and comes back after For
+	Move                       // resource: its shard goes to another member
+	Change                     // resource: its data change
+	Touch                      // resource: its entry is written again as it was
+	Remove                     // resource: its entry goes, and comes back after For
+	Suspend                    // resource: its entry is suspended for For
+	Compact                    // nobody: etcd forgets the past, and watches that lag must list again
+	Break                      // member: its watches are cancelled, and list again
+	DeleteClaim                // resource: somebody deletes its claim by hand
+	RevokeLease                // member: somebody revokes one of its leases by hand
+	Deafen                     // member: etcd hears it, but it hears nothing of etcd for For
+	Silence                    // resource: all watches of its shard are silent for For
+	Elect                      // nobody: etcd has no leader for For; the new one gives each lease its whole TTL again
+	LoseKey                    // member: its key is gone, and it registers again after For
+	Miss                       // resource: some watches of its shard silently lose the next event
+	DeleteSummary              // resource: somebody deletes the summaries of its shard by hand
+	Busy                       // member: its loop is busy for For; its leases' keepers and its handlers go on
+	BlockLog                   // member: writes to its log block for For
+	Give                       // resource: it is moved to another member without its shard, for For, or for ever with 0
+	Unready                    // member: it says for For that it cannot work; it gets no shards if enough others can
+	Free                       // resource: somebody frees it from quarantine
+	RestartService             // member: the process of its receiver dies, and is back after For
 	kinds
 )
 
@@ -81,7 +82,7 @@ var kindNames = [kinds]string{
 	"crash", "pause", "cut", "stall", "drain", "leave", "move", "change", "touch", "remove", "suspend", "compact",
 	"break",
 	"delete-claim", "revoke-lease", "deafen", "silence", "elect", "lose-key", "miss", "delete-summary",
-	"busy", "block-log", "give", "unready", "free",
+	"busy", "block-log", "give", "unready", "free", "restart-service",
 }
 
 func (k Kind) String() string { return kindNames[k] }

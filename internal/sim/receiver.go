@@ -23,6 +23,8 @@ const (
 // its own. It does not know when its member is paused or cut off, and goes on.
 type receiver struct {
 	m      *member
+	life   int   // the number of its process
+	down   bool  // its process has not begun yet, so that nobody listens
 	flying int   // requests that it has not got to yet
 	of     []job // for each resource
 }
@@ -33,6 +35,7 @@ type job struct {
 	call    int   // the highest number seen under that token
 	running bool
 	version string
+	given   int64 // the token of the newest Handle or Update that was sent to it
 
 	// cutOff has the tokens under which nobody waited for a request, since its claim or its time had ended. A receiver
 	// that knows only tokens may have carried out such a request too late.
@@ -53,13 +56,26 @@ type message struct {
 func (c *call) send() time.Duration {
 	m, w, rc := c.m, c.m.w, c.m.receiver
 	w.count(Requested)
+	c.to, c.asks, c.out = rc, true, core.Error
+	if outlived := c.a.Kind == core.Terminate && m.isOutlived(c.h); outlived || rc.down {
+		took, out := w.upTo(5*time.Millisecond), core.Error
+		if outlived { // the handler looks again before it sends a Terminate
+			out = core.OK
+		}
+		m.after(took, func() { c.answer(out) })
+		return took
+	}
 	n := &m.numbers[c.r]
 	if n.token != c.a.Token {
 		*n = number{token: c.a.Token}
 	}
 	n.calls++
 	msg := message{c.a.Kind, c.r, c.a.Token, n.calls, string(c.a.Data)}
-	c.asks, c.out = true, core.Error
+	if c.a.Kind == core.Terminate {
+		c.checkGiven()
+	} else {
+		rc.of[c.r].given = c.a.Token
+	}
 	took := w.upTo(5 * time.Millisecond)
 	switch {
 	case w.chance(w.plan.Late):
@@ -85,7 +101,7 @@ type number struct {
 // arrive makes the receiver look at a request.
 func (rc *receiver) arrive(c *call, msg message) {
 	m, w := rc.m, rc.m.w
-	if m.receiver != rc { // this receiver has ended with its process
+	if m.receiver != rc { // this receiver's process has ended
 		return
 	}
 	rc.flying--
@@ -93,7 +109,7 @@ func (rc *receiver) arrive(c *call, msg message) {
 		w.count(Belated)
 	}
 	if w.chance(w.plan.Bad) { // the receiver answers that it cannot do it
-		w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answer(core.Error) })
+		w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answeredBy(rc.life, core.Error) })
 		return
 	}
 	out := rc.carryOut(msg)
@@ -111,7 +127,7 @@ func (rc *receiver) arrive(c *call, msg message) {
 		w.in(w.now, m, m.gen, c.unknown)
 		return
 	}
-	w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answer(out) })
+	w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answeredBy(rc.life, out) })
 }
 
 // carryOut does what a request asks for, unless the receiver has seen a newer one.
@@ -135,9 +151,20 @@ func (rc *receiver) carryOut(msg message) core.Outcome {
 	return core.OK
 }
 
+// answeredBy ends a call that waits for the answer that a life of the receiver has given.
+func (c *call) answeredBy(life int, out core.Outcome) {
+	if c.awaits() {
+		c.m.post(func() { c.servedBy(life) })
+		c.answer(out)
+	}
+}
+
+// awaits says whether the call waits for the receiver's answer.
+func (c *call) awaits() bool { return !c.returned && !c.answered && !(c.ctxEnded && c.heeds) }
+
 // answer ends a call that waits for the receiver's answer.
 func (c *call) answer(out core.Outcome) {
-	if c.returned || c.answered || c.ctxEnded && c.heeds {
+	if !c.awaits() {
 		return
 	}
 	c.answered, c.out = true, out
@@ -160,7 +187,7 @@ func (c *call) unknown() {
 func (c *call) cutOff() {
 	if c.asks && !c.answered && !c.inOrder {
 		c.m.w.count(CutOff)
-		j := &c.m.receiver.of[c.r]
+		j := &c.to.of[c.r]
 		j.cutOff = append(j.cutOff, c.a.Token)
 	}
 }
@@ -168,20 +195,20 @@ func (c *call) cutOff() {
 // left notes that a Terminate has failed. The policy may let go of what is left, at once or when the claim is lost.
 func (c *call) left() {
 	if c.asks {
-		c.m.receiver.of[c.r].left = c.a.Token
+		c.to.of[c.r].left = c.a.Token
 	}
 }
 
 // ended notes that a receiver has answered that it has ended what it had.
 func (c *call) ended() {
 	if c.asks {
-		c.m.receiver.of[c.r].left = 0
+		c.to.of[c.r].left = 0
 	}
 }
 
 // excused reports whether what runs may go on although its member does not handle it.
 func (j *job) excused(w *world) bool {
-	return j.left >= j.token || w.plan.Receivers == KnowTokens && slices.Contains(j.cutOff, j.token)
+	return j.left > 0 && j.left >= j.token || w.plan.Receivers == KnowTokens && slices.Contains(j.cutOff, j.token)
 }
 
 // checkReceivers looks for what receivers run and should not: what their member has ended, and what another member's
