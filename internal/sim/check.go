@@ -89,6 +89,7 @@ func (w *world) checkSafety() {
 			}
 			first = h
 		}
+		w.checkChildren(r, first)
 		if handled > 1 && excused > 0 {
 			w.count(Doubled)
 		}

@@ -58,6 +58,8 @@ const (
 	Lapsed                        // handlings that were gone with the process of their service
 	Outlived                      // handlings that an earlier life of a receiver was given
 	Doubted                       // the same, where a later life may have been given them, too
+	Orphaned                      // things that outlived the process that had started them
+	RevokedDead                   // leases of dead processes that a supervisor has revoked
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -68,7 +70,8 @@ var singleNames = [singles]string{
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
 	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking", "keyless",
-	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "outlived", "doubted", "left running",
+	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "outlived", "doubted", "orphaned", "revoked by a supervisor",
+	"left running",
 }
 
 // request is a kind of request of members to etcd.

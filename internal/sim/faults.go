@@ -25,8 +25,8 @@ func (w *world) strike(f Fault) bool {
 		if !m.up {
 			return false
 		}
-		m.crash("crash")
-		w.after(f.For, m.start)
+		m.die("crash")
+		w.after(f.For, m.startAgain)
 	case Pause:
 		if !m.up || m.paused {
 			return false

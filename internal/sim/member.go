@@ -50,6 +50,8 @@ type member struct {
 	conflicts []int64     // for each resource: the claim that was found last when claiming
 	news      []claimNews // what the loop is being told
 	numbers   []number    // for each resource: the number of the last request to the receiver
+	children  []*child    // what its former processes have left
+	orphaned  []int64     // the leases of its last process, which its supervisor is to revoke
 	receiver  *receiver
 	lives     lives
 	begun     map[string][]time.Duration // when Handle was called, by what bounds that

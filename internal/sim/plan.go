@@ -35,6 +35,7 @@ type Plan struct {
 	QuarantineAfter      int // 0: no trails are kept, and nobody is suspected
 	Crowd                int // core.Config.Crowd
 	Poison               int // how many resources kill the processes that handle them
+	Supervised           bool
 	Flaky                int // percent of handlings that break later, or whose service restarts
 	Faults               []Fault
 	Limits               Limits
@@ -154,6 +155,7 @@ func Draw(s Source, faults int) Plan {
 			p.Crowd = 1
 		}
 	}
+	p.Supervised = s.Choose("supervised", 2) == 1
 	p.Flaky = []int{0, 0, 10, 30}[s.Choose("flaky", 4)]
 	p.FinishCalls = p.FinishCalls || p.Receivers == KnowTokens // without it, such receivers cannot be right
 	var at time.Duration

@@ -87,6 +87,7 @@ var simplifications = []func(*Plan) bool{
 	func(p *Plan) bool { return lower(&p.Members, 2) },
 	func(p *Plan) bool { was := p.HoldUntilTerminated; p.HoldUntilTerminated = false; return was },
 	func(p *Plan) bool { was := p.KeepOnOutage; p.KeepOnOutage = false; return was },
+	func(p *Plan) bool { was := p.Supervised; p.Supervised = false; return was },
 	func(p *Plan) bool { was := p.CanUpdate; p.CanUpdate = false; return was },
 }
 

@@ -220,10 +220,10 @@ func (c *call) poison() {
 		}
 		w.checkDeaths()
 		w.calmAt = max(w.calmAt, w.now)
-		m.crash(w.ids[r] + " kills it")
+		m.die(w.ids[r] + " kills it")
 		w.after(ttl, w.reassign)
 		if !w.closing {
-			w.after(w.upTo(2*ttl), m.start)
+			w.after(w.upTo(2*ttl), m.startAgain)
 		}
 	})
 }
