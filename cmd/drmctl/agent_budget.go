@@ -6,8 +6,10 @@ import (
 	"net/url"
 	"strconv"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm"
 )
@@ -66,8 +68,24 @@ func budgetConfig(c *cli.Context, cfg *drm.Config) (err error) {
 	if cfg.KeyRate, err = rateOf(c, flagKeyRate); err != nil {
 		return err
 	}
-	cfg.BudgetKey = func(r drm.Resource) string { return budgetKey(r.Data, field, isURL) }
+	cfg.BudgetKey = keyFunction(c.String(flagBudgetKey), field, isURL, cfg.Logger)
 	return nil
+}
+
+// keyFunction returns the function that finds the key of a resource's budget. It tells the log of the first resource
+// without one: a name that is not spelt right would otherwise take the bound away without a word.
+func keyFunction(flag, field string, isURL bool, log *zap.Logger) func(drm.Resource) string {
+	var told sync.Once
+	return func(r drm.Resource) string {
+		key := budgetKey(r.Data, field, isURL)
+		if key == "" {
+			told.Do(func() {
+				log.Warn("a resource has no budget key, so --key-rate does not bound it; more may follow, untold",
+					zap.String("resource", r.ID), zap.String(flagBudgetKey, flag))
+			})
+		}
+		return key
+	}
 }
 
 // rateOf reads RATE[/BURST].
@@ -89,8 +107,9 @@ func rateOf(c *cli.Context, flag string) (r drm.Rate, err error) {
 	return r, nil
 }
 
-// budgetKey returns the value of a field of an object, or the host of the URL that it is. It is empty if there is no
-// such field, or if its value is neither a text nor a number nor a bool.
+// budgetKey returns the value of a field of an object, or the host of the URL that it is. The URL may lack its scheme,
+// as "example.org:443/x" does. The key is empty if there is no such field, or if its value is neither a text nor a
+// number nor a bool, or is no such URL.
 func budgetKey(object []byte, field string, isURL bool) string {
 	value := fieldOf(object, field)
 	if len(value) == 0 {
@@ -105,8 +124,13 @@ func budgetKey(object []byte, field string, isURL bool) string {
 			return ""
 		}
 	}
-	if !isURL {
+	switch {
+	case !isURL:
 		return text
+	case value[0] != '"':
+		return ""
+	case !strings.Contains(text, "://") && !strings.HasPrefix(text, "//"):
+		text = "//" + text
 	}
 	u, err := url.Parse(text)
 	if err != nil {

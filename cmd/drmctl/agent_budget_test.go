@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/urfave/cli/v2"
+	"go.uber.org/zap"
+	"go.uber.org/zap/zaptest/observer"
 
 	"github.com/distributed-resource-manager/drm"
 )
@@ -14,6 +16,12 @@ import (
 // budgetOf returns the config that agent makes of these flags about budgets.
 func budgetOf(t *testing.T, args ...string) (cfg drm.Config, err error) {
 	t.Helper()
+	return budgetAndLog(t, zap.NewNop(), args...)
+}
+
+func budgetAndLog(t *testing.T, log *zap.Logger, args ...string) (cfg drm.Config, err error) {
+	t.Helper()
+	cfg.Logger = log
 	app := newApp(strings.NewReader(""), io.Discard, io.Discard)
 	app.Commands = []*cli.Command{{
 		Name: "agent", Flags: budgetFlags(),
@@ -96,11 +104,14 @@ func TestARateOfKeysGoesWithAKeyOnly(t *testing.T) {
 
 func TestTheKeyOfABudgetIsAFieldOrTheHostOfAURL(t *testing.T) {
 	const object = `{"id":"x","account":"a-1","n":17,"on":true,"none":null,"list":[1],"service":{"name":"feeds",` +
-		`"url":"wss://API.Example.org:8443/x?token=s"},"a.b":"dotted","bad":"http://[::1","text":"no url"}`
+		`"url":"wss://API.Example.org:8443/x?token=s"},"a.b":"dotted","bad":"http://[::1","text":"no url",` +
+		`"bare":"Example.org:8443/x","v6":"[2001:db8::1]:80","rest":"//example.net/x","none2":"/path"}`
 	for key, want := range map[string]string{
 		"account": "a-1", "n": "17", "on": "true", "none": "", "list": "", "service": "", "service.name": "feeds",
 		"service.none": "", "account.x": "", "a.b": "dotted", "absent": "", "url-host:service.url": "api.example.org",
 		"url-host:bad": "", "url-host:text": "", "url-host:absent": "", "url-host:n": "",
+		"url-host:bare": "example.org", "url-host:v6": "2001:db8::1", "url-host:rest": "example.net",
+		"url-host:none2": "", "url-host:none": "",
 	} {
 		cfg, err := budgetOf(t, "--budget-key", key, "--key-rate", "1")
 		if err != nil {
@@ -109,6 +120,18 @@ func TestTheKeyOfABudgetIsAFieldOrTheHostOfAURL(t *testing.T) {
 		if got := cfg.BudgetKey(drm.Resource{ID: "x", Data: json.RawMessage(object)}); got != want {
 			t.Errorf("%s: got %q, want %q", key, got, want)
 		}
+	}
+	core, logged := observer.New(zap.InfoLevel)
+	cfg, err := budgetAndLog(t, zap.New(core), "--budget-key", "url-host:ulr", "--key-rate", "1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		cfg.BudgetKey(drm.Resource{ID: "x", Data: json.RawMessage(object)})
+	}
+	if all := logged.All(); len(all) != 1 || all[0].ContextMap()["budget-key"] != "url-host:ulr" ||
+		all[0].ContextMap()["resource"] != "x" {
+		t.Errorf("logged %v, want one line about x", all)
 	}
 	if got := budgetKey(nil, "f", false); got != "" {
 		t.Errorf("no object: got %q", got)

@@ -19,6 +19,7 @@ func TestRetryFreesWhatIsQuarantined(t *testing.T) {
 	l.fails(exitNotFound, "retry", "x") // there is no app
 	l.fails(exitUsage, "retry")
 	l.fails(exitUsage, "retry", "x", "--all-quarantined")
+	l.fails(exitUsage, "retry", "x", "--wait-timeout", "5s")
 	client, layout := embeddedtest.Client(t, l.global[1]), keys.New("/drm", "lab")
 	ids := []string{"x", "y", "z"}
 	for _, id := range ids {

@@ -59,6 +59,7 @@ var needs = map[string][]need{
 	"deallocate": {{flagWaitTimeout, []string{flagWait}}},
 	"drain":      {{flagWaitTimeout, []string{flagWait}}},
 	"undrain":    {{flagWaitTimeout, []string{flagWait}}},
+	"retry":      {{flagWaitTimeout, []string{flagWait}}},
 
 	"source accept": {{flagWaitTimeout, []string{flagWait}}},
 	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},

@@ -70,7 +70,8 @@ var singleNames = [singles]string{
 	"stopped", "overdue", "lists", "relists",
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
 	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking", "keyless",
-	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "outlived", "doubted", "orphaned", "revoked by a supervisor",
+	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "outlived", "doubted",
+	"orphaned", "revoked by a supervisor",
 	"left running",
 }
 
