@@ -91,7 +91,9 @@ var (
 	// CauseTerminated: Terminate has returned; nothing that this Handle began may go on.
 	CauseTerminated = calls.CauseTerminated
 	// CauseServiceRestarted: the process that had what Handle began is gone (Restartable, Manager.Reannounce), and
-	// Handle is called again. Terminate was not called.
+	// Handle is called again. Terminate was not called. The claim stays valid until that Handle has succeeded, so that
+	// what is left in this process may end in order; a Handle that meets it should wait for its end, as those of
+	// handler.Loop and handler.Exec do.
 	CauseServiceRestarted = calls.CauseGone
 )
 

@@ -28,12 +28,13 @@ type Handler interface {
 	// waits for its return.
 	HandleFailed(ctx context.Context, c Claim, err error)
 	// Terminate ends the handling. It is called once for each Handle that succeeded, panicked, timed out or was
-	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error, nor
-	// where what Handle began is gone with the process that had it (CauseServiceRestarted). The claim is given away
-	// only after Terminate has returned (or after Config.TerminateTimeout). ctx ends at the claim's deadline or after
-	// that timeout. At the deadline Terminate should stop waiting, and still leave nothing behind: where it fails
-	// because of the deadline (context.Cause(ctx) is CauseFenced), it is called once more, to clean up, and no deadline
-	// ends that call.
+	// cancelled, or whose error matches ErrOutcomeUnknown, and never for a Handle that returned another error. Where
+	// what Handle began is gone with the process that had it (CauseServiceRestarted), Handle is called again instead;
+	// if the resource has to leave this member before that, Terminate is called all the same, unless the handler has
+	// said that another instance of its service answers (Restartable). The claim is given away only after Terminate has
+	// returned (or after Config.TerminateTimeout). ctx ends at the claim's deadline or after that timeout. At the
+	// deadline Terminate should stop waiting, and still leave nothing behind: where it fails because of the deadline
+	// (context.Cause(ctx) is CauseFenced), it is called once more, to clean up, and no deadline ends that call.
 	Terminate(ctx context.Context, c Claim) error
 	// TerminateFailed is told of each Terminate that failed, panicked or timed out. It is part of that call, as
 	// HandleFailed is part of a Handle.

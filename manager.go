@@ -260,9 +260,10 @@ func (m *Manager) Held() []Assignment {
 }
 
 // Reannounce makes the member handle everything again that it handles, within the usual limits and without Terminate:
-// for a service that has been restarted, and knows nothing of what it was given. Failed resources are tried again at
-// once too. The claims stay, and so do their tokens; nothing moves. It returns how many resources that are. ErrStopped
-// says that the manager has ended.
+// for a service that has been restarted, and knows nothing of what it was given. What runs in this process, such as a
+// function of handler.Loop or a process of handler.Exec, ends in order, and begins anew. What has to leave this member
+// before its Handle comes is terminated. Failed resources are tried again at once too. The claims stay, and so do their
+// tokens; nothing moves. It returns how many resources that are. ErrStopped says that the manager has ended.
 func (m *Manager) Reannounce() (int, error) {
 	n, ok := m.member.Reannounce()
 	if !ok {

@@ -245,9 +245,12 @@ func (cfg *ExecConfig) checkTexts() error {
 }
 
 // Handle starts a process and returns once it runs and, with ReadyLine or Notify, is ready. The error says why it could
-// not be started, or how it ended before it was ready. It matches ErrRunning if an earlier process of the resource
-// still runs because its Terminate failed, and ErrClosed after Close. It matches drm.ErrOutcomeUnknown if the process
-// runs and is not ready in time; Terminate then ends the process.
+// not be started, or how it ended before it was ready. It matches ErrClosed after Close. It matches
+// drm.ErrOutcomeUnknown if the process runs and is not ready in time; Terminate then ends the process.
+//
+// If an earlier process of the resource is ending, because its Terminate failed or because of drm.Manager.Reannounce,
+// Handle waits until it is gone. If ctx ends before that, the error matches ErrRunning and drm.ErrOutcomeUnknown, so
+// that Terminate waits for that process. It matches ErrRunning alone if nobody has asked that process to end.
 func (e *Exec) Handle(ctx context.Context, c drm.Claim) error {
 	return e.tasks.start(ctx, c, func(soft, hard context.Context) (work, error) {
 		state := newCondition(soft, c, e.cfg.StoppedTimeout)

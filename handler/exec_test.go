@@ -522,6 +522,7 @@ func TestExecEndsInOrderWhatAnEndOfHandleCutShort(t *testing.T) {
 	t.Parallel()
 	for _, cause := range []error{
 		drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout,
+		drm.CauseServiceRestarted,
 	} {
 		t.Run("while it starts: "+cause.Error(), func(t *testing.T) {
 			t.Parallel()

@@ -50,8 +50,10 @@ func NewLoop(run func(ctx context.Context, c drm.Claim) error, cfg LoopConfig) (
 	return &Loop{fn: run, restart: restarter{first, most, cfg.OnReturn}}, nil
 }
 
-// Handle starts the function. The error matches ErrRunning if the function still runs for the resource because an
-// earlier Terminate failed, and ErrClosed after Close.
+// Handle starts the function. If the function of an earlier Handle of the resource is ending, because an earlier
+// Terminate failed or because of drm.Manager.Reannounce, Handle waits until it has returned. If ctx ends before that,
+// the error matches ErrRunning and drm.ErrOutcomeUnknown, so that Terminate waits for that function. It matches
+// ErrRunning alone if nobody has asked that function to end, and ErrClosed after Close.
 func (l *Loop) Handle(ctx context.Context, c drm.Claim) error {
 	return l.tasks.start(ctx, c, func(_, _ context.Context) (work, error) {
 		return func(ctx, _ context.Context) {

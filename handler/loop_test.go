@@ -217,7 +217,10 @@ func TestLoopThatHangsFailsTerminateAndBlocksTheNextHandle(t *testing.T) {
 			time.Since(began) != 30*time.Second {
 			t.Errorf("Terminate after %v: %v", time.Since(began), err)
 		}
-		if err := l.Handle(t.Context(), claim("a", 2)); !errors.Is(err, handler.ErrRunning) {
+		next, cancelNext := context.WithTimeoutCause(t.Context(), time.Second, drm.CauseTimeout)
+		defer cancelNext()
+		err = l.Handle(next, claim("a", 2))
+		if !errors.Is(err, handler.ErrRunning) || !errors.Is(err, drm.CauseTimeout) {
 			t.Errorf("Handle while the earlier run goes on: %v", err)
 		}
 		other := drm.NewClaim("app", "m2", claim("a", 3).Resource, 3, nil)

@@ -17,6 +17,7 @@ import (
 // Errors and causes of Loop and Exec.
 var (
 	// ErrRunning says that the function or process that an earlier Handle of the resource started has not ended yet.
+	// Where a Handle has waited for that end in vain, its error matches drm.ErrOutcomeUnknown too.
 	ErrRunning = errors.New("still running")
 	// ErrClosed says that Close was called.
 	ErrClosed = errors.New("handler closed")
@@ -33,6 +34,7 @@ func keyOf(c drm.Claim) key { return key{c.App, c.Member, c.Resource.ID} }
 
 // task is what one Handle started.
 type task struct {
+	soft context.Context
 	stop context.CancelCauseFunc // ends soft: the task should end in an orderly way
 	kill context.CancelCauseFunc // ends hard: the task must end at once. soft has ended before
 	done chan struct{}           // closed when nothing of the task runs any more
@@ -42,6 +44,7 @@ type task struct {
 // time to end.
 var orderly = []error{
 	CauseTerminate, ErrClosed, drm.CauseStopped, drm.CauseMoved, drm.CauseRemoved, drm.CauseChanged, drm.CauseTimeout,
+	drm.CauseServiceRestarted, // what this package runs is in no other process, and nothing of it is gone
 }
 
 // inOrder reports whether a context ended for one of the orderly causes.
@@ -59,7 +62,8 @@ type tasks struct {
 type work func(soft, hard context.Context)
 
 // start calls begin, and runs the work that begin returned, if any, in a goroutine. It returns the error of begin. soft
-// ends with ctx. hard ends with ctx too, unless ctx ends in order.
+// ends with ctx. hard ends with ctx too, unless ctx ends in order. If the task of an earlier call is ending, start
+// waits for that first.
 func (t *tasks) start(
 	ctx context.Context,
 	c drm.Claim,
@@ -72,7 +76,7 @@ func (t *tasks) start(
 			kill(context.Cause(ctx))
 		}
 	})
-	tk := &task{stop: stop, kill: kill, done: make(chan struct{})}
+	tk := &task{soft: soft, stop: stop, kill: kill, done: make(chan struct{})}
 	release := func() {
 		unhook()
 		stop(nil)
@@ -86,21 +90,10 @@ func (t *tasks) start(
 		close(tk.done)
 	}
 
-	t.mu.Lock()
-	if t.closed || t.running[keyOf(c)] != nil {
-		err = ErrRunning
-		if t.closed {
-			err = ErrClosed
-		}
-		t.mu.Unlock()
+	if err := t.enter(ctx, keyOf(c), tk); err != nil {
 		release()
 		return failure("start", c, err)
 	}
-	if t.running == nil {
-		t.running = make(map[key]*task)
-	}
-	t.running[keyOf(c)] = tk
-	t.mu.Unlock()
 
 	begun := false
 	defer func() {
@@ -120,6 +113,36 @@ func (t *tasks) start(
 		return failure("start", c, err)
 	}
 	return nil
+}
+
+// enter makes tk the task of a resource. It waits for the one before if that has been asked to end, so that a resource
+// that is handled again at once does not fail. If ctx ends before that, nobody knows when the one before ends, and the
+// error makes DRM call Terminate, which waits for it too.
+func (t *tasks) enter(ctx context.Context, of key, tk *task) error {
+	for {
+		t.mu.Lock()
+		before := t.running[of]
+		if before == nil {
+			defer t.mu.Unlock()
+			if t.closed {
+				return ErrClosed
+			}
+			if t.running == nil {
+				t.running = make(map[key]*task)
+			}
+			t.running[of] = tk
+			return nil
+		}
+		t.mu.Unlock()
+		if before.soft.Err() == nil {
+			return ErrRunning
+		}
+		select {
+		case <-before.done:
+		case <-ctx.Done():
+			return fmt.Errorf("%w: an earlier one is %w: %w", drm.ErrOutcomeUnknown, ErrRunning, context.Cause(ctx))
+		}
+	}
 }
 
 // terminate asks the resource's task to end and waits for it until ctx ends. Then it kills the task and waits for

@@ -273,6 +273,47 @@ func TestAProcessReportsToItsAgent(t *testing.T) {
 	a.stopped()
 }
 
+// A process that is to begin anew has its grace, the next one begins when it has ended, and nothing fails by that.
+func TestReannounceEndsProcessesInOrder(t *testing.T) {
+	t.Parallel()
+	l, dir := newLab(t), t.TempDir()
+	script, told := filepath.Join(dir, "run.sh"), filepath.Join(dir, "told")
+	text := `echo begin >> "$1"; trap 'echo term >> "$1"; sleep 0.5; echo end >> "$1"; exit 0' TERM
+while :; do sleep 0.1; done`
+	if err := os.WriteFile(script, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	a := l.listener("--id", "m", "--lease-ttl", "20s", "--listen", ":0", "--handler-grace", "1m",
+		"--handler-timeout", "1m", "--handler-exec", fmt.Sprintf("sh '%s' '%s'", script, told))
+	l.ok("--wait", "allocate", "--id", "r", "--create")
+	says := func(want string) {
+		t.Helper()
+		eventually(t, func() error {
+			text, err := os.ReadFile(told)
+			if got := strings.Join(strings.Fields(string(text)), " "); err != nil || got != want {
+				return fmt.Errorf("its processes have said %q, %v; want %q", got, err, want)
+			}
+			return nil
+		})
+	}
+	says("begin")
+	if got := a.asks("POST", "/v1/reannounce", ""); got.code != http.StatusOK || got.Resources != 1 {
+		t.Errorf("reannounce: %+v", got)
+	}
+	says("begin term end begin")
+	eventually(t, func() error {
+		if got := a.held(""); len(got) != 1 {
+			return fmt.Errorf("held: %+v", got)
+		}
+		return nil
+	})
+	a.stopped()
+	says("begin term end begin term end")
+	if log := a.log.all(); strings.Contains(log, "failed") {
+		t.Errorf("something has failed: %s", log)
+	}
+}
+
 // A member that is killed and starts again at once under its id waits for its own old key. Nobody should kill it for
 // that, or send it work.
 func TestAKilledAgentThatStartsAgainSaysForWhatItWaits(t *testing.T) {

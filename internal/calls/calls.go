@@ -109,6 +109,9 @@ func (cs *Calls) Handle(now time.Duration, a core.Action, l *Lease) {
 		claim: Claim{ID: a.ID, Data: a.Data, Token: a.Token},
 	}
 	h.claim.Of = h
+	if former := cs.handlings.of(a.Shard, a.ID); former != nil && former.gone && former.claim.Token == a.Token {
+		h.former = former
+	}
 	cs.handlings.put(h)
 	l.enter(h)
 	cs.start(h.ctx, h.cancel, a, h)
@@ -164,8 +167,7 @@ func (cs *Calls) Cancel(a core.Action) {
 		h.end(cause) // another member may have the claim
 	case core.Gone:
 		cs.stopChecking(h, cause)
-		h.end(cause)
-		cs.handlings.drop(h)
+		h.lapse()
 		return
 	}
 	if h.call != nil && h.call.do.Kind != core.Terminate { // a Terminate is ending the handling already
@@ -231,6 +233,7 @@ func (cs *Calls) limits(kind core.ActionKind) (timeout, grace time.Duration) {
 // reported passes a report of the handler to the core. It runs on the loop.
 func (cs *Calls) reported(now time.Duration, h *Handling, failed bool, text string) {
 	switch id := h.claim.ID; {
+	case h.gone:
 	case cs.handlings.of(h.shard, id) != h: // h was terminated; the same claim may have another handling by now
 	case failed:
 		cs.o.Core.Reported(now, h.shard, id, core.Error, text)
@@ -257,9 +260,19 @@ func (cs *Calls) done(now time.Duration, c *call, out core.Outcome, text string)
 		cs.handlings.drop(h)
 	case a.Kind == core.Terminate:
 		c.cancel(CauseTerminated)
-	case a.Kind == core.Handle && (out == core.Refused || out == core.Error):
+	case a.Kind == core.Handle && out == core.Refused:
+		former := h.former // it was not replaced
+		h.former = nil
+		h.end(CauseTerminated)
+		cs.handlings.drop(h)
+		if former != nil {
+			cs.handlings.put(former)
+		}
+	case a.Kind == core.Handle && out == core.Error:
 		h.end(CauseTerminated) // the handler does not have the resource
 		cs.handlings.drop(h)
+	case a.Kind == core.Handle && out == core.OK:
+		h.replace()
 	}
 	cs.o.Core.CallDone(now, a.Shard, a.ID, out, text)
 	if h.call == nil && cs.handlings.of(a.Shard, a.ID) == h {

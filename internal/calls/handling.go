@@ -33,6 +33,12 @@ type Handling struct {
 	over   atomic.Bool // the claim was lost, or the handler does not have the resource any more
 
 	failedChecks uint16 // in a row; the loop owns it
+
+	// gone says that the handling has lapsed: its context has ended, and it waits for the Handle that replaces it. Its
+	// claim stays valid until that Handle has succeeded, so that what is left of it can end in order. The loop owns
+	// this, and former.
+	gone   bool
+	former *Handling // that lapsed, and that this one replaces; nil once nothing of it is left
 }
 
 // Remaining returns how long the claim is surely still valid; zero or less if it is not valid. When the member ends the
@@ -54,17 +60,35 @@ func (h *Handling) Report(failed bool, text string) {
 // blocks. After Terminate was called it is ignored.
 func (h *Handling) Fail(text string) {
 	h.calls.o.Post(func(now time.Duration) {
-		if h.calls.handlings.of(h.shard, h.claim.ID) == h {
+		if h.calls.handlings.of(h.shard, h.claim.ID) == h && !h.gone {
 			h.calls.o.Core.Broke(now, h.shard, h.claim.ID, text)
 		}
 	})
 }
 
-// end ends the handling's context and makes its claim invalid, so that nothing of the handling goes on.
+// end ends the handling's context and makes its claim invalid, so that nothing of the handling goes on, nor of the one
+// that it replaces. It runs on the loop.
 func (h *Handling) end(cause error) {
 	h.cancel(cause)
 	h.over.Store(true)
 	h.lease.leave(h)
+	if h.former != nil {
+		h.former.end(CauseGone)
+	}
+}
+
+// lapse ends the handling's context, and leaves the rest to the Handle or Terminate that follows.
+func (h *Handling) lapse() {
+	h.gone = true
+	h.cancel(CauseGone)
+}
+
+// replace ends the handling that this one has replaced.
+func (h *Handling) replace() {
+	if h.former != nil {
+		h.former.end(CauseGone)
+		h.former = nil
+	}
 }
 
 // handlings are the handlings of a member, by shard and id. One map of all of them would fit into no cache, and would

@@ -168,7 +168,7 @@ func (cs *Calls) sweepAfter(pause time.Duration) {
 func (cs *Calls) sweep(now time.Duration) {
 	for _, in := range cs.handlings {
 		for _, h := range in {
-			if h.call == nil {
+			if h.call == nil && !h.gone {
 				cs.renew(now, h)
 			}
 		}
@@ -192,8 +192,10 @@ func (cs *Calls) renew(now time.Duration, h *Handling) {
 func (cs *Calls) Reannounce(now time.Duration) (n int) {
 	for _, in := range cs.handlings {
 		for _, h := range in {
-			cs.o.Core.Lapsed(now, h.shard, h.claim.ID)
-			n++
+			if !h.gone { // what is gone is about to be handled again
+				cs.o.Core.Lapsed(now, h.shard, h.claim.ID)
+				n++
+			}
 		}
 	}
 	cs.o.Core.RetryHandles(now)

@@ -200,30 +200,6 @@ func TestReannounceMakesEverythingLapse(t *testing.T) {
 	})
 }
 
-func TestWhatHasLapsedEndsItsContextAndTakesNoReport(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		contexts, claims := make(chan context.Context, 1), make(chan calls.Claim, 1)
-		s := newStage(t, &user{handle: func(ctx context.Context, c calls.Claim) calls.Answer {
-			contexts <- ctx
-			claims <- c
-			return calls.Answer{}
-		}})
-		s.Handle(s.clock.Now(), handle("a"), s.lease)
-		ctx, claim := <-contexts, <-claims
-		s.run(time.Second)
-		claim.Of.Fail("wedged")
-		s.run(time.Second)
-		wantTold(t, s, "broke a: wedged", "done a ok ")
-		s.Cancel(core.Action{Kind: core.Cancel, ID: "a", Token: 7, Cause: core.Gone})
-		if !errors.Is(context.Cause(ctx), calls.CauseGone) || claim.Of.Remaining() > 0 {
-			t.Errorf("cause %v, valid for %v", context.Cause(ctx), claim.Of.Remaining())
-		}
-		claim.Of.Fail("wedged")
-		s.run(time.Second)
-		wantTold(t, s)
-	})
-}
-
 // A request got no answer while the service was restarted: either of the two instances may have got it. So it is
 // handled again if it is wanted, and terminated if it is not.
 func TestWhatEitherInstanceMayHaveIsTerminated(t *testing.T) {

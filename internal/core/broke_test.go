@@ -113,6 +113,71 @@ func TestWhatHasLapsedIsHandledAgainAtOnceAndNotTerminated(t *testing.T) {
 	f.wantHandled("a")
 }
 
+// Something may be left of what has lapsed by somebody's word alone. Where no Handle replaces it, it is terminated
+// before its claim goes.
+func TestWhatHasLapsedIsTerminatedIfItsClaimEndsBeforeItIsHandledAgain(t *testing.T) {
+	waiting := func() *fixture {
+		f := handled(t, func(c *Config) { c.HandleConcurrency = 1 })
+		f.entry("b", "v1")
+		f.want("claim b on 1")
+		f.claimed("b", 111)
+		f.want("handle b 111 on 1 v1")
+		f.lapsed("a")
+		f.want("cancel a 110 gone", "write-state a 110 claimed")
+		f.saved("a", 110)
+		f.lapsed("a") // it is known
+		f.want()
+		f.wantHandled()
+		return f
+	}
+	t.Run("removed", func(t *testing.T) {
+		f := waiting()
+		f.remove("a")
+		f.want("terminate a 110 removed")
+		f.done("a", OK)
+		f.want("release a 110")
+	})
+	t.Run("changed", func(t *testing.T) {
+		f := waiting()
+		f.entry("a", "v2")
+		f.want()
+		f.done("b", OK)
+		f.want("handle a 110 on 1 v2", "write-state b 111 active")
+	})
+	t.Run("refused", func(t *testing.T) {
+		f := waiting()
+		f.done("b", OK)
+		f.want("handle a 110 on 1 v1", "write-state b 111 active")
+		f.saved("b", 111)
+		f.remove("a")
+		f.want("cancel a 110 removed")
+		f.done("a", Refused)
+		f.want("terminate a 110 removed")
+	})
+	t.Run("refused, and wanted again", func(t *testing.T) {
+		f := waiting()
+		f.done("b", OK)
+		f.want("handle a 110 on 1 v1", "write-state b 111 active")
+		f.saved("b", 111)
+		f.remove("a")
+		f.want("cancel a 110 removed")
+		f.entry("a", "v1")
+		f.done("a", Refused)
+		f.want("terminate a 110 failure")
+	})
+	t.Run("failed", func(t *testing.T) {
+		f := waiting()
+		f.done("b", OK)
+		f.want("handle a 110 on 1 v1", "write-state b 111 active")
+		f.saved("b", 111)
+		f.done("a", Error) // the handler has nothing
+		f.want("write-state a 110 failed boom")
+		f.saved("a", 110)
+		f.remove("a")
+		f.want("release a 110")
+	})
+}
+
 func TestWhatLapsesDuringACallIsHandledAgainAfterIt(t *testing.T) {
 	f := owning(t, []string{"a"}, func(c *Config) { c.CanUpdate = true })
 	f.want("claim a on 1")

@@ -57,7 +57,7 @@ func (c *Core) decide(r *resource) decision {
 	if !r.claimed() {
 		return c.decideUnclaimed(r)
 	}
-	cause := c.endingCause(r)
+	cause, has := c.endingCause(r), r.handling.started && !r.handling.awaitsHandle()
 	switch {
 	case c.holdsUntilTerminated(r) && r.handling.stuck:
 		return decision{} // nothing to do until the call returns, or the claim is gone
@@ -73,11 +73,11 @@ func (c *Core) decide(r *resource) decision {
 		return decision{step: doForget, cause: cause}
 	case cause != NoCause || r.claim.doomed:
 		return c.notBefore(r.claim.writeAfter, decision{step: doRelease, cause: cause})
-	case r.handling.started && r.isUpToDate():
+	case has && r.isUpToDate():
 		return decision{}
-	case r.handling.started && c.cfg.CanUpdate:
+	case has && c.cfg.CanUpdate:
 		return decision{step: doUpdate}
-	case r.handling.started:
+	case has:
 		return c.notBefore(r.handling.terminateAt, decision{step: doTerminate, cause: Changed})
 	case c.tellsQuarantine(r):
 		return decision{step: doTell}

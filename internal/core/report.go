@@ -65,8 +65,9 @@ func (c *Core) broke(r *resource, message string) {
 	c.handleFailed(r, message)
 }
 
-// Lapsed says that what the handler started is gone with the process that had it, so that there is nothing to
-// terminate. It is handled again at once, in its turn, under the same claim.
+// Lapsed says that what the handler started is gone with the process that had it. It is handled again at once, in its
+// turn, under the same claim, without Terminate. If the claim has to end before that turn comes, Terminate is called
+// after all: where nothing told that the process has ended but somebody's word, something of it may be left.
 func (c *Core) Lapsed(now time.Duration, number int, id string) {
 	r := c.find(now, number, id)
 	if r == nil || r.handling.stuck || r.phase == callingTerminate {
@@ -76,17 +77,16 @@ func (c *Core) Lapsed(now time.Duration, number int, id string) {
 		r.handling.lapsed = true // the outcome of the call decides whether there is anything that has lapsed
 		return
 	}
-	if r.handling.started && r.claimed() {
+	if r.handling.started && r.claimed() && !r.handling.awaitsHandle() {
 		c.lapse(r)
 		c.reconcile(r)
 	}
 }
 
-// lapse ends the handling of a resource without Terminate.
+// lapse makes Handle replace what the handler has of a resource.
 func (c *Core) lapse(r *resource) {
 	c.emit(Action{Kind: Cancel, Shard: r.sh.number, ID: r.id, Token: r.handling.token, Cause: Gone})
-	r.handling.end()
-	r.handling.lapsed, r.handling.broken = false, false
+	r.handling.lapse()
 	r.handling.retryHandleAtOnce()
 	c.setState(r, StateClaimed, "")
 }

@@ -104,7 +104,7 @@ type handling struct {
 	disowned  bool // the core ended the context of the whole handling, because its claim is lost
 	stuck     bool // a call that was given up has not returned
 	broken    bool // what the call in progress has begun, or changes, does not work: Terminate follows the call
-	lapsed    bool // what was begun before the call in progress returned is gone: Handle follows the call
+	lapsed    bool // what was begun before the call in progress returned is gone; if none is, see awaitsHandle
 }
 
 // begin notes that Handle is called under a claim.
@@ -112,6 +112,16 @@ func (h *handling) begin(token int64, dataGen uint32) {
 	h.token, h.dataGen = token, dataGen
 	h.ailing, h.disowned, h.broken, h.lapsed = false, false, false, false
 }
+
+// lapse notes that what the handler has is to be replaced by another Handle.
+func (h *handling) lapse() {
+	h.end()
+	h.started, h.lapsed = true, true
+}
+
+// awaitsHandle says, while no call is in progress, whether Handle comes next though the handler may still have
+// something: Handle replaces it. Only if Handle cannot come any more, Terminate does.
+func (h *handling) awaitsHandle() bool { return h.started && h.lapsed && !h.dirty }
 
 // end notes that the handler does not have the resource any more.
 func (h *handling) end() {

@@ -147,7 +147,8 @@ func (c *Core) CallDone(now time.Duration, number int, id string, out Outcome, m
 	case callingTerminate:
 		c.terminateDone(r, out, message)
 	}
-	if r.handling.lapsed && r.claimed() && (c.isHandled(r) || call == callingUpdate && r.handling.started) {
+	if h := &r.handling; h.lapsed && h.started && r.claimed() &&
+		(call == callingUpdate || !h.dirty && !c.isVoid(r)) {
 		c.lapse(r)
 	}
 	c.reconcile(r)
@@ -174,9 +175,11 @@ func (c *Core) endCall(r *resource) (call phase) {
 // handleDone takes note of how a call of Handle ended.
 func (c *Core) handleDone(r *resource, out Outcome, message string) {
 	switch {
-	case out == Refused && r.handling.cancelled: // Handle was not called, since the core cancelled it before
-	case out == Refused:
-		c.fence(r.claim.lease)
+	case out == Refused: // Handle was not called
+		r.handling.dirty = r.handling.started // what it should have replaced is still there
+		if !r.handling.cancelled {
+			c.fence(r.claim.lease)
+		}
 	case r.handling.cancelled || out == Cut:
 		// Whatever Handle returned, the handler may have the resource, under a context that has ended.
 		r.handling.leaveDirty()

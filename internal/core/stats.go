@@ -48,7 +48,10 @@ func (c *Core) isHandled(r *resource) bool {
 	if !r.claimed() || !r.handling.started || r.handling.dirty || c.isVoid(r) {
 		return false
 	}
-	return !r.phase.isCall() || r.phase == callingUpdate
+	if r.phase.isCall() {
+		return r.phase == callingUpdate
+	}
+	return !r.handling.lapsed
 }
 
 // Stats are figures of a Core.

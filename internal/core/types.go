@@ -140,8 +140,8 @@ const (
 	// Terminate calls the handler's Terminate because of Cause; the rest is as for Handle.
 	Terminate
 	// Cancel ends the context of the call in progress because of Cause. If that is ClaimLost, it ends the context of
-	// the whole handling, whether a call is in progress or not. If it is Gone, no call is in progress, and the handling
-	// ends without Terminate.
+	// the whole handling, whether a call is in progress or not. If it is Gone, no call is in progress, and the context
+	// of the handling ends: Handle replaces the handling, or Terminate follows if the claim ends before.
 	Cancel
 	// GiveAway finds another member for ID, whose claim has Token, because of Err, and makes the resource that
 	// member's. No answer is needed: SetOwned tells when the resource is not this member's any more.

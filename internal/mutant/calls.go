@@ -56,7 +56,7 @@ var ofCalls = []Mutant{
 			},
 			{
 				File: "internal/sim/service.go",
-				Old:  `if h.life == m.lives.number || m.lives.swept {`,
+				Old:  `if h.life == m.lives.number || m.lives.swept || h.lapsed {`,
 				New:  `if true {`,
 			},
 		},
@@ -100,6 +100,17 @@ var ofCalls = []Mutant{
 				New: `	default:`,
 			},
 		},
+	},
+	{
+		Name:    "let-go-of-lapsed",
+		Breaks:  "the claim of what has lapsed goes though something of it may be left",
+		Test:    "TestWhatHasLapsedIsTerminatedIfItsClaimEndsBeforeItIsHandledAgain",
+		Package: "./internal/core",
+		Changes: []Change{{
+			File: "internal/core/resource.go",
+			Old:  `h.started, h.lapsed = true, true`,
+			New:  ``,
+		}},
 	},
 	{
 		Name:      "log-in-line",

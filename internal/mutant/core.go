@@ -269,8 +269,8 @@ var ofCore = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/core/decide.go",
-			Old:  `case r.handling.started && r.isUpToDate():`,
-			New:  `case r.handling.started:`,
+			Old:  `case has && r.isUpToDate():`,
+			New:  `case has:`,
 		}},
 	},
 	{

@@ -21,6 +21,7 @@ type handling struct {
 	life     int  // the life of the receiver that was given it
 	doubt    bool // later lives may have been given it, too
 	broken   bool // it has broken, or has lapsed: it must not be what is left in the end
+	lapsed   bool // Handle may replace it without Terminate
 }
 
 // call is one call of the user's code.
@@ -106,7 +107,9 @@ func (c *call) refuse() {
 		m.post(func() {
 			c.told = true
 			m.calls[c.r] = nil
-			m.unbegun[c.r] = c.stuck && c.a.Kind == core.Handle
+			before := m.handlings[c.r]
+			replaces := before != nil && before.lapsed && before.token == c.a.Token
+			m.unbegun[c.r] = c.stuck && c.a.Kind == core.Handle && !replaces
 			m.core.CallDone(m.clock(), c.a.Shard, c.a.ID, core.Refused, "")
 			m.step()
 		})
@@ -135,7 +138,7 @@ func (c *call) begin() {
 		if !w.plan.FinishCalls { // otherwise it is called, even if it is known by now that it has to end at once
 			m.checkWanted(c)
 		}
-		if h != nil && h.must && !h.tried {
+		if h != nil && h.must && !h.tried && !h.lapsed {
 			w.fail("%s: Handle of %s without Terminate before", m.name, c.a.ID)
 		}
 		h = &handling{m: m, token: c.a.Token, keeper: k, version: string(c.a.Data), life: c.life}
@@ -365,16 +368,15 @@ func (h *handling) fail(c *call) {
 	})
 }
 
-// lapse ends a handling of which nothing is left, so that no Terminate follows.
+// lapse ends the context of a handling that Handle replaces, or that Terminate ends if the claim ends before.
 func (m *member) lapse(r int, c *call, h *handling) {
 	switch {
 	case h == nil || !h.broken:
-		m.w.fail("%s: the handling of %s ends without Terminate, and has not lapsed", m.name, m.w.ids[r])
+		m.w.fail("%s: the handling of %s is to be replaced, and has not lapsed", m.name, m.w.ids[r])
 	case c != nil:
 		m.w.fail("%s: the handling of %s lapses during a call", m.name, m.w.ids[r])
 	default:
-		h.ctxEnded = true
-		m.handlings[r] = nil
+		h.ctxEnded, h.lapsed = true, true
 	}
 }
 

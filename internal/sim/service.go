@@ -92,7 +92,7 @@ func (m *member) sweepAfter(pause time.Duration) {
 
 // renew makes a resource be handled again if an earlier life was given it. No call may be in progress.
 func (m *member) renew(r int, h *handling) {
-	if h.life == m.lives.number || m.lives.swept {
+	if h.life == m.lives.number || m.lives.swept || h.lapsed {
 		return
 	}
 	h.broken = true
