@@ -13,6 +13,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
@@ -26,6 +27,10 @@ var processScenarios = []scenario{
 	{"exec at its defaults: 300 processes of one member, TTL 5 s", true, 1, (*chaos).manyChildren},
 	{"one of a member's processes (exec) is stopped (SIGSTOP)", true, 1, (*chaos).childStopped},
 	{"one of a member's processes (exec) hangs, checked every second", true, 1, (*chaos).childHangs},
+	{
+		"a resource that fails its checks at one member only (exec), checked every second, `--move-after 2`", true, 1,
+		(*chaos).wedgedMoves,
+	},
 }
 
 // asMute is drmctl with a stderr that accepts nothing: a pipe that is full.
@@ -82,9 +87,15 @@ func (c *chaos) manyChildren() {
 	c.note("no lease was fenced in %s", seconds(time.Since(began.at)))
 }
 
-// checkedChildren starts two members that run a process for each resource, and check it. pid returns the number of the
-// process of a resource. The returned resource is one of a's.
-func (c *chaos) checkedChildren() (before map[string]string, dir, victim string, pid func(string) int) {
+// checkInterval is how often checkedChildren are checked.
+const checkInterval = time.Second
+
+// checkedChildren starts members, the first of which is a, that run a process for each resource, and check it. pid
+// returns the number of the process of a resource. The returned resource is one of a's. A check fails where there is a
+// file hung.PID in the folder, or hung.RESOURCE.MEMBER.
+func (c *chaos) checkedChildren(members []string, more ...string) (
+	before map[string]string, dir, victim string, pid func(string) int,
+) {
 	c.t.Helper()
 	self, err := os.Executable()
 	if err != nil {
@@ -93,16 +104,19 @@ func (c *chaos) checkedChildren() (before map[string]string, dir, victim string,
 	dir = c.t.TempDir()
 	command := fmt.Sprintf("'%s' %s %s '%s'", self, asLeash, leash(c.t, c.journal), dir)
 	gauge := filepath.Join(dir, "gauge.sh") // small, since it runs twenty times a second
-	text := `test ! -e "$1/hung.$DRM_PID" || { echo "it does not answer"; exit 1; }`
+	text := `test ! -e "$1/hung.$DRM_PID" && test ! -e "$1/hung.$DRM_RESOURCE_ID.$DRM_MEMBER" ||
+		{ echo "it does not answer"; exit 1; }`
 	if err := os.WriteFile(gauge, []byte(text), 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 	c.fill(20)
-	for _, id := range []string{"a", "b"} {
-		c.start(id, "--handler-url", "", "--handler-exec", command, "--exec-stopped-timeout", "2s",
-			"--check-exec", fmt.Sprintf("sh '%s' '%s'", gauge, dir), "--check-interval", "1s")
+	for _, id := range members {
+		c.start(id, append([]string{
+			"--handler-url", "", "--handler-exec", command, "--exec-stopped-timeout", "2s",
+			"--check-exec", fmt.Sprintf("sh '%s' '%s'", gauge, dir), "--check-interval", checkInterval.String(),
+		}, more...)...)
 	}
-	before = c.all("a", "b")
+	before = c.all(members...)
 	for r, member := range before {
 		if member == "a" {
 			victim = r
@@ -150,7 +164,7 @@ func (c *chaos) replaced(fault mark, before map[string]string, victim, why strin
 }
 
 func (c *chaos) childStopped() {
-	before, _, victim, pid := c.checkedChildren()
+	before, _, victim, pid := c.checkedChildren([]string{"a", "b"})
 	fault := c.now()
 	if err := syscall.Kill(pid(victim), syscall.SIGSTOP); err != nil {
 		c.t.Fatal(err)
@@ -159,10 +173,50 @@ func (c *chaos) childStopped() {
 }
 
 func (c *chaos) childHangs() {
-	before, dir, victim, pid := c.checkedChildren()
+	before, dir, victim, pid := c.checkedChildren([]string{"a", "b"})
 	fault := c.now()
 	if err := os.WriteFile(filepath.Join(dir, fmt.Sprint("hung.", pid(victim))), nil, 0o600); err != nil {
 		c.t.Fatal(err)
 	}
 	c.replaced(fault, before, victim, "it does not answer")
+}
+
+// wedgedMoves lets the checks of one resource fail at its member, whatever process it has there. The member begins it
+// anew once, as --move-after says, and then lets another member have it, where its checks succeed. All else stays.
+func (c *chaos) wedgedMoves() {
+	const moveAfter = 2
+	members := []string{"a", "b", "c"}
+	before, dir, victim, _ := c.checkedChildren(members, "--move-after", fmt.Sprint(moveAfter))
+	fault := c.now()
+	if err := os.WriteFile(filepath.Join(dir, "hung."+victim+".a"), nil, 0o600); err != nil {
+		c.t.Fatal(err)
+	}
+	c.holders("another member has what is wedged", func(held map[string]string) bool {
+		return held[victim] != "" && held[victim] != "a" && len(held) == len(c.wanted)
+	})
+	after := c.all(members...)
+	c.takeover = c.took(fault)
+	if touched := c.touched(fault, before); !slices.Equal(touched, []string{victim}) {
+		c.t.Errorf("touched: %v, want %s alone", touched, victim)
+	}
+	var by []string
+	for _, e := range c.since(fault.events) {
+		if e.Action == journal.Handle {
+			by = append(by, e.Member)
+		}
+	}
+	if want := []string{"a", after[victim]}; !slices.Equal(by, want) || after[victim] == "a" {
+		c.t.Errorf("it was begun by %v, and is with %s; want it begun once more by a, and then by the other one", by,
+			after[victim])
+	}
+	// Each time some checks in a row must fail, and between the two times there is a pause of about 1 s.
+	if bound := moveAfter*drm.DefaultCheckFailures*checkInterval + 10*time.Second; c.takeover > bound {
+		c.t.Errorf("it was with another member after %v, want %v", c.takeover, bound)
+	}
+	moved := c.now()
+	c.lasts((drm.DefaultCheckFailures + 1) * checkInterval)
+	if n := len(c.since(moved.events)); n > 0 {
+		c.t.Errorf("%d processes began or ended after it had moved", n)
+	}
+	c.note("it was begun again at its member once; 0 of %d others were touched", len(before)-1)
 }

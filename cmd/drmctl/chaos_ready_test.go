@@ -8,13 +8,15 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
 // In these scenarios the receiver of one member is gone for a while.
 
 var readyScenarios = []scenario{
-	{"a member's receiver is gone for a while, --ready-url asked every second", true, 1, (*chaos).receiverGone},
+	{"a member's receiver is gone for a minute, `--ready-url`", true, 1, (*chaos).receiverGone},
+	{"a member's receiver killed and back, which only `--ready-url` notices", true, 1, (*chaos).receiverProbed},
 }
 
 // shop is a receiver with an address of its own. It can be closed and opened again, like a process that is restarted.
@@ -50,15 +52,11 @@ func (s *shop) close() {
 	s.session.End(s.member, time.Now())
 }
 
-// receiverGone takes away the receiver of one of three members. The others must have its resources within the time that
-// the member takes to notice, and it must have the same ones back when its receiver is back.
-func (c *chaos) receiverGone() {
-	const (
-		interval     = time.Second
-		unreadyAfter = 3
-		slack        = 5 * time.Second // for the handover, on a busy machine
-	)
-	c.fill(300)
+// beginWithShop lets three members share n resources. The receiver of b is a shop, which b asks every interval whether
+// it can work. It names no instance.
+func (c *chaos) beginWithShop(n int, interval time.Duration) (*shop, map[string]string) {
+	c.t.Helper()
+	c.fill(n)
 	c.receivers["b"] = journal.NewService(journal.ServiceConfig{Journal: c.journal, Delay: c.late})
 	s := &shop{c: c, member: "b", address: "127.0.0.1:0"}
 	s.open()
@@ -67,9 +65,23 @@ func (c *chaos) receiverGone() {
 	url := "http://" + s.address
 	c.start("b", "--handler-url", url+"/", "--ready-url", url+"/readyz", "--ready-interval", interval.String())
 	c.sessions["b"] = s.session // start has made one that nobody uses
-	before := c.all("a", "b", "c")
+	return s, c.all("a", "b", "c")
+}
 
-	gone := c.now()
+// handoverSlack is what a handover may take on a busy machine.
+const handoverSlack = 5 * time.Second
+
+// receiverGone takes away the receiver of one of three members. The others must have its resources within the time that
+// the member takes to notice, and it must have the same ones back when its receiver is back. A connection to the
+// receiver is refused, so no answer takes any time.
+func (c *chaos) receiverGone() {
+	interval, gone := time.Second, 5*time.Second
+	if c.long {
+		interval, gone = drm.DefaultReadyInterval, time.Minute
+	}
+	s, before := c.beginWithShop(300, interval)
+
+	fault := c.now()
 	s.close()
 	c.holders("a and c have everything", func(held map[string]string) bool {
 		for _, m := range held {
@@ -79,9 +91,9 @@ func (c *chaos) receiverGone() {
 		}
 		return len(held) == len(c.wanted)
 	})
-	c.takeover = c.took(gone)
-	c.onlyTouched(gone, before, "b")
-	if bound := unreadyAfter*interval + slack; c.takeover > bound {
+	c.takeover = c.took(fault)
+	c.onlyTouched(fault, before, "b")
+	if bound := drm.DefaultUnreadyAfter*interval + handoverSlack; c.takeover > bound {
 		c.t.Errorf("the others had all after %v, want %v", c.takeover, bound)
 	}
 	for _, m := range get[[]memberJSON](c.lab, "members") {
@@ -89,7 +101,11 @@ func (c *chaos) receiverGone() {
 			c.t.Errorf("while the receiver is gone: %+v", m)
 		}
 	}
-	c.lasts(2 * interval) // nothing comes back before the receiver does
+	handedOver := c.journal.Len()
+	c.lasts(max(2*interval, gone-time.Since(fault.at)))
+	if n := len(c.since(handedOver)); n > 0 {
+		c.t.Errorf("%d handlings began or ended before the receiver was back", n)
+	}
 
 	back := c.now()
 	s.open()
@@ -99,6 +115,40 @@ func (c *chaos) receiverGone() {
 	if !maps.Equal(after, before) {
 		c.t.Error("not everything is where it was before")
 	}
-	c.note("the member was asked every %v, and handed over after %d failures; it had its resources back %s after "+
-		"its receiver was", interval, unreadyAfter, seconds(c.took(back)))
+	took := c.took(back)
+	if bound := drm.DefaultReadyAfter*interval + handoverSlack; took > bound {
+		c.t.Errorf("the member had its resources back after %v, want %v", took, bound)
+	}
+	c.note("gone for %.0f s; the member was asked every %v, and handed over after %d failures; it had its %d "+
+		"resources back %s after its receiver was", back.at.Sub(fault.at).Seconds(), interval,
+		drm.DefaultUnreadyAfter, len(c.touched(fault, before)), seconds(took))
+}
+
+// receiverProbed takes away the receiver of one of three members for so long that one question meets it, or two, but
+// not three, after which the member would hand over. The receiver names no instance, so the questions alone tell of it.
+// All that it had must be handled again within one interval and 2 s of its return, by the same member and under the
+// same tokens.
+func (c *chaos) receiverProbed() {
+	interval := time.Second
+	if c.long {
+		interval = drm.DefaultReadyInterval
+	}
+	s, before := c.beginWithShop(300, interval)
+	tokens, began := c.begun("b")
+	fault := c.now()
+	s.close()
+	c.lasts(interval * 3 / 2) // two questions are 9/10 of an interval apart at least
+	back := c.now()
+	s.open()
+	c.sessions["b"] = s.session
+	c.all("a", "b", "c")
+	again := c.onlyAgain(fault, "b", tokens)
+	c.onlyTouched(fault, before, "b")
+	c.takeover = c.took(back)
+	// Where the machine is slow, handling takes long.
+	if bound := interval + max(2*time.Second, time.Second+5*began); c.takeover > bound {
+		c.t.Errorf("all was handled again %v after the receiver was back, want %v", c.takeover, bound)
+	}
+	c.note("asked every %v; gone for %s; %d resources were handled again, the time is from its return; under the same "+
+		"tokens, nothing terminated, none of the others touched", interval, seconds(back.at.Sub(fault.at)), again)
 }

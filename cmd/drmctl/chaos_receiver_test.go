@@ -68,23 +68,45 @@ func (c *chaos) reviveReceiver(id string) {
 	c.hooks[id] = hook
 }
 
+// begun returns the tokens under which everything is handled so far, and the time between the first and the last handle
+// of a member.
+func (c *chaos) begun(member string) (tokens map[string]int64, took time.Duration) {
+	tokens = map[string]int64{}
+	var first time.Time
+	for _, e := range c.since(0) {
+		tokens[e.Resource] = e.Token
+		if e.Action == journal.Handle && e.Member == member {
+			if first.IsZero() {
+				first = e.Time
+			}
+			took = e.Time.Sub(first)
+		}
+	}
+	return tokens, took
+}
+
+// onlyAgain fails the test where, since the mark, anything happened but that a member handled again, under the same
+// tokens. It returns how many times it did.
+func (c *chaos) onlyAgain(m mark, member string, tokens map[string]int64) (again int) {
+	c.t.Helper()
+	for _, e := range c.since(m.events) {
+		if e.Action != journal.Handle || e.Member != member || e.Token != tokens[e.Resource] {
+			c.t.Errorf("%s of %s by %s under token %d, which had %d", e.Action, e.Resource, e.Member, e.Token,
+				tokens[e.Resource])
+		}
+		again++
+	}
+	return again
+}
+
 // receiverRestarts kills a receiver, and expects that all it had is handled again within 2 s of its return: by the same
 // member under the same token, without a terminate, and nothing else. A second restart within a minute is heeded a
 // second later.
 func (c *chaos) receiverRestarts() {
 	c.named()
 	before := c.begin(400, "a", "b")
-	tokens := map[string]int64{}
-	var first, last time.Time
-	for _, e := range c.since(0) {
-		tokens[e.Resource] = e.Token
-		if e.Action == journal.Handle && e.Member == "a" {
-			if last = e.Time; first.IsZero() {
-				first = last
-			}
-		}
-	}
-	most := max(2*time.Second, time.Second+5*last.Sub(first)) // where the machine is slow, handling takes long
+	tokens, began := c.begun("a")
+	most := max(2*time.Second, time.Second+5*began) // where the machine is slow, handling takes long
 	var tooks []string
 	for n, away := range []time.Duration{0, time.Second} {
 		fault := c.now()
@@ -93,14 +115,7 @@ func (c *chaos) receiverRestarts() {
 		c.reviveReceiver("a")
 		back := c.now()
 		c.all("a", "b")
-		again := 0
-		for _, e := range c.since(fault.events) {
-			if e.Action != journal.Handle || e.Member != "a" || e.Token != tokens[e.Resource] {
-				c.t.Errorf("%s of %s by %s under token %d, which had %d", e.Action, e.Resource, e.Member, e.Token,
-					tokens[e.Resource])
-			}
-			again++
-		}
+		again := c.onlyAgain(fault, "a", tokens)
 		c.onlyTouched(fault, before, "a")
 		took := c.took(back)
 		if want := most + time.Duration(n)*time.Second; took > want {
