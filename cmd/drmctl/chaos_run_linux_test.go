@@ -15,6 +15,10 @@ import (
 var runScenarios = []scenario{
 	{"SIGKILL under drmctl run, TTL 5 s, 1,000 resources", true, 1, (*chaos).killedUnderRun},
 	{"the same, with processes (exec) that have forked away, and a restart", true, 1, (*chaos).killedWithRunaways},
+	{
+		"a new resource kills each of 4 members under drmctl run that handles it, TTL 10 s", true, 1,
+		(*chaos).poisonUnderRun,
+	},
 	{"SIGSTOP under drmctl run, for longer than the TTL (3 s), then SIGCONT", true, 1, (*chaos).stoppedUnderRun},
 	{"SIGKILL of drmctl run, whose agent goes on, and then of the agent, TTL 3 s", true, 1, (*chaos).bothKilledInTurn},
 	{"SIGKILL of drmctl run and of its agent at once, TTL 3 s", false, 1, (*chaos).bothKilledAtOnce},
@@ -126,7 +130,8 @@ func (c *chaos) killedUnderRun() {
 }
 
 // killedWithRunaways kills an agent whose processes have started others, in sessions of their own, which lost their
-// parents. The journal hears of these themselves when they begin and end.
+// parents. The journal hears of these themselves when they begin and end. None may begin before all of them are gone.
+// What counts is the time from then until each resource of the dead agent has a process again.
 func (c *chaos) killedWithRunaways() {
 	c.ttl = time.Minute // nothing expires meanwhile
 	self, err := os.Executable()
@@ -136,7 +141,7 @@ func (c *chaos) killedWithRunaways() {
 	command := fmt.Sprintf(`sh -c "setsid -f '%s' %s %s; exec sleep 1000"`, self, asLeash, leash(c.t, c.journal))
 	const n = 20
 	c.fill(n)
-	c.startUnder([]string{"--backoff", "100ms"}, "a", "--handler-url", "", "--handler-exec", command)
+	c.startUnder(nil, "a", "--handler-url", "", "--handler-exec", command)
 	c.start("b", "--handler-url", "", "--handler-exec", command)
 	before := c.all("a", "b")
 	fault := c.now()
@@ -150,8 +155,53 @@ func (c *chaos) killedWithRunaways() {
 		return nil
 	})
 	c.all("a", "b")
-	c.takeover = c.took(fault)
-	c.childrenEnded(fault, before)
+
+	var gone, first, last time.Time // the last of a's processes; the first and the last that began in their place
+	had := 0
+	for r, list := range journal.Timeline(c.journal.Events()) {
+		if before[r] != "a" {
+			continue
+		}
+		had++
+		if len(list) < 2 || list[0].Open() {
+			c.t.Fatalf("%s was not begun again after the end of its process: %+v", r, list)
+		}
+		if list[0].To.After(gone) {
+			gone = list[0].To
+		}
+		if again := list[1].From; first.IsZero() || again.Before(first) {
+			first = again
+		}
+		if again := list[1].From; again.After(last) {
+			last = again
+		}
+	}
+	c.takeover = last.Sub(fault.at)
+	if first.Before(gone) {
+		c.t.Errorf("a process began %v before the last one of the dead agent had ended", gone.Sub(first))
+	}
+	if took, bound := last.Sub(gone), c.ttl/10; took > bound {
+		c.t.Errorf("all was handled again %v after everything of the agent was gone, want %v", took, bound)
+	}
+	c.note("all processes of its %d resources were dead after %s; the first was begun again %s after that, and the "+
+		"last %s; TTL %.0f s; after its restart it had its own back %s after the kill",
+		had, seconds(gone.Sub(fault.at)), seconds(first.Sub(gone)), seconds(last.Sub(gone)), c.ttl.Seconds(),
+		seconds(c.took(fault)))
+}
+
+// poisonUnderRun is poison for members under drmctl run, whose claims end with them.
+func (c *chaos) poisonUnderRun() {
+	c.ttl = 10 * time.Second
+	c.poison(poisoning{
+		start: func(id string) { c.startUnder(nil, id, "--stop-on-eof=false") },
+		die: func(id string) { // the receiver ends with its member, and is back before that
+			c.killAgent(id)
+			c.killReceiver(id)
+			c.reviveReceiver(id)
+		},
+		age:    12 * time.Second,
+		within: 3 * time.Second, // long before any expiry
+	})
 }
 
 // stoppedUnderRun stops an agent. It is not dead, so its leases have to expire.
