@@ -62,7 +62,8 @@ func (a *arrivals) since(t time.Time) (n int) {
 
 // tooFast looks at all spans from one arrival to another one. In a span there may be the burst, and as many as the rate
 // allows in that time. It returns how much longer the worst span would have to be for what came in it: 0 or less if the
-// rate holds exactly for each of them. What came in a pause of this process may have come at the pause's beginning.
+// rate holds exactly for each of them. What is seen in a pause of this process, or soon after it, may have come at the
+// pause's beginning: all that came meanwhile is seen then, one after the other.
 func (a *arrivals) tooFast(rate, burst int, pauses []pause) (by time.Duration) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -70,7 +71,7 @@ func (a *arrivals) tooFast(rate, burst int, pauses []pause) (by time.Duration) {
 	each := time.Second / time.Duration(rate)
 	by, from := -time.Hour, -time.Hour // from: for the worst beginning of a span so far, its time less what came before
 	for i, at := range a.at {
-		for len(pauses) > 0 && pauses[0].to.Before(at) {
+		for len(pauses) > 0 && pauses[0].over().Before(at) {
 			pauses = pauses[1:]
 		}
 		began := at
@@ -116,7 +117,7 @@ func TestTooFast(t *testing.T) {
 		paused := []pause{{after(0), after(time.Second)}}
 		var came arrivals
 		for range rate + burst {
-			came.at = append(came.at, after(time.Second))
+			came.at = append(came.at, after(1100*time.Millisecond))
 		}
 		if got := came.tooFast(rate, burst, paused); got > 0 {
 			t.Errorf("%v, want no more than 0", got)
@@ -129,6 +130,9 @@ func TestTooFast(t *testing.T) {
 
 // pause is a time in which this process did not run.
 type pause struct{ from, to time.Time }
+
+// over is when all that came in the pause has been seen: this is given as long as the pause took.
+func (p pause) over() time.Time { return p.to.Add(p.to.Sub(p.from)) }
 
 // pauses notes, until the test ends, when this process does not run. The pauses that it returns are in order.
 func (c *chaos) pauses() (all func() []pause) {
