@@ -9,8 +9,14 @@ import (
 // befall makes a fault of the plan happen, if it can.
 func (w *world) befall(f Fault) {
 	w.trace("fault: %v %d for %v", f.Kind, f.Who, f.For)
-	if f.Kind == Pause || f.Kind == Busy || f.Kind == Miss {
+	switch f.Kind {
+	case Pause, Busy, Miss:
 		w.pardon() // a process that stands still lives longer than a young resource is young
+	case Deafen, Stall, Silence:
+		if w.plan.Supervised { // the next member may be faster than the news of the death, or of a change before it
+			w.pardon()
+		}
+	default:
 	}
 	if w.strike(f) || w.change(f) {
 		w.count(befell(f.Kind))
