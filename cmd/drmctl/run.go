@@ -7,7 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
-	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -105,8 +105,8 @@ func runSupervisor(c *cli.Context) error {
 	}
 	defer disconnect()
 	defer watchCertificates(c)()
-	signals := takeSignals(c.Context)
-	defer signal.Stop(signals)
+	signals, stop := takeSignals(c.Context)
+	defer stop()
 	code, err := supervise.Run(c.Context, supervise.Config{
 		Command: command, Env: os.Environ(),
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
@@ -125,12 +125,11 @@ var passedOn = []os.Signal{
 }
 
 // takeSignals makes this process receive the signals for its command, in place of what a signal otherwise does to
-// drmctl.
-func takeSignals(ctx context.Context) chan os.Signal {
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, append(passedOn, userSignals...)...)
+// drmctl. A signal that it ignores stays ignored, so the command ignores it as well. The caller calls stop.
+func takeSignals(ctx context.Context) (signals <-chan supervise.Signal, stop func()) {
+	signals, stop = supervise.Signals(notIgnored(slices.Concat(passedOn, userSignals)...)...)
 	leaveSignals(ctx)
-	return signals
+	return signals, stop
 }
 
 // connectRevoker makes the part that revokes leases, with the etcd of the global flags. The caller calls disconnect.

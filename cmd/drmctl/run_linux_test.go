@@ -30,6 +30,12 @@ func runUnder(t *testing.T, flags []string, command ...string) supervised {
 	if s.process, err = startProcess(s.said, append(args, command...)...); err != nil {
 		t.Fatal(err)
 	}
+	killAtEnd(t, s, command[0])
+	return s
+}
+
+// killAtEnd kills a supervisor and its command at the end of the test.
+func killAtEnd(t *testing.T, s supervised, program string) {
 	t.Cleanup(func() {
 		pids := s.pids()
 		if len(pids) > 0 {
@@ -38,13 +44,12 @@ func runUnder(t *testing.T, flags []string, command ...string) supervised {
 		_ = s.cmd.Process.Kill()
 		for _, pid := range pids { // the command goes on without its supervisor
 			line, _ := os.ReadFile(fmt.Sprintf("/proc/%d/cmdline", pid))
-			if strings.Contains(string(line), command[0]) {
+			if strings.Contains(string(line), program) {
 				_ = syscall.Kill(pid, syscall.SIGKILL)
 			}
 		}
 		_ = s.kill()
 	})
-	return s
 }
 
 // removeHome returns a function that removes the folder of the supervisor of a process, which a supervisor that is

@@ -25,7 +25,7 @@ type Config struct {
 	Backoff, BackoffMax time.Duration
 
 	// Signals are passed on to the command. SIGTERM, SIGINT and SIGQUIT also mean that it is not started again.
-	Signals <-chan os.Signal
+	Signals <-chan Signal
 	// Revoke revokes the leases of a command that is surely gone with all of its children, and writes down how it
 	// ended. Run waits for it, so it must return soon.
 	Revoke func(ctx context.Context, end End)

@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"os/signal"
+	"runtime"
 	"slices"
 	"strconv"
 	"strings"
@@ -19,6 +20,7 @@ import (
 
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
+	"golang.org/x/sys/unix"
 
 	"github.com/distributed-resource-manager/drm/internal/leaselink"
 )
@@ -34,10 +36,20 @@ var programs = map[string]func(args []string) int{
 // pidsFile, in the environment, names the file where every program notes its process id.
 const pidsFile = "TEST_PIDS"
 
+func init() {
+	if len(os.Args) > 1 && os.Args[1] == "supervisor" {
+		runtime.LockOSThread() // as drmctl run does
+	}
+}
+
 func TestMain(m *testing.M) {
 	if len(os.Args) > 1 && programs[os.Args[1]] != nil {
 		if os.Args[1] != "supervisor" {
 			notePID()
+		}
+		if os.Args[1] == "supervisor" && !slices.Contains(os.Args, "keyless") {
+			go func() { os.Exit(runSupervisor(os.Args[2:])) }()
+			WatchKeys()
 		}
 		os.Exit(programs[os.Args[1]](os.Args[2:]))
 	}
@@ -69,8 +81,9 @@ func runSupervisor(args []string) int {
 	split := slices.Index(args, "--")
 	options, command := args[:split], args[split+1:]
 	has := func(name string) bool { return slices.Contains(options, name) }
-	signals := make(chan os.Signal, 64)
-	signal.Notify(signals, syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1)
+	signals, stop := Signals(syscall.SIGTERM, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGHUP, syscall.SIGUSR1,
+		syscall.SIGUSR2)
+	defer stop()
 	log := zap.NewExample(zap.AddStacktrace(zap.PanicLevel)) // to stdout, where the test reads it
 	cfg := Config{
 		Command: command, Env: os.Environ(), Stdout: os.Stdout, Stderr: os.Stderr,
@@ -127,6 +140,12 @@ func start(program string, attr *syscall.SysProcAttr, args ...string) *exec.Cmd 
 func runMember(args []string) int {
 	got := make(chan os.Signal, 8)
 	signal.Notify(got, syscall.SIGTERM, syscall.SIGUSR1)
+	if slices.Contains(args, "catch") {
+		signal.Notify(got, syscall.SIGINT, syscall.SIGQUIT, syscall.SIGUSR2)
+	}
+	if slices.Contains(args, "session") {
+		_, _ = syscall.Setsid()
+	}
 	address := os.Getenv(leaselink.Env)
 	if address != "" {
 		conn, err := (&net.Dialer{}).DialContext(context.Background(), "unix", strings.TrimPrefix(address, "unix:"))
@@ -168,7 +187,7 @@ func runMember(args []string) int {
 	for s := range got {
 		fmt.Printf("got %v\n", s)
 		if s == syscall.SIGTERM {
-			if terms++; terms == 2 {
+			if terms++; terms == 2 && !slices.Contains(args, "deaf") {
 				return 5
 			}
 		}
@@ -214,6 +233,7 @@ type stage struct {
 	t     *testing.T
 	cmd   *exec.Cmd
 	lines chan string
+	keys  *os.File // types on its terminal; nil: it has none
 	seen  []string
 	code  chan int
 }
@@ -239,6 +259,9 @@ func play(t *testing.T, options string, command ...string) *stage {
 		t.Fatal(err)
 	}
 	s.cmd.Stderr = os.Stderr
+	if slices.Contains(args, "terminal") {
+		s.onTerminal()
+	}
 	if err := s.cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
@@ -262,6 +285,37 @@ func play(t *testing.T, options string, command ...string) *stage {
 		_ = s.cmd.Wait()
 	})
 	return s
+}
+
+// onTerminal gives the supervisor a terminal, and puts it into the foreground there.
+func (s *stage) onTerminal() {
+	s.t.Helper()
+	var err error
+	if s.keys, err = os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0); err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = s.keys.Close() })
+	n, err := unix.IoctlGetInt(int(s.keys.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(s.keys.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	tty, err := os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = tty.Close() })
+	s.cmd.Stdin, s.cmd.SysProcAttr = tty, &syscall.SysProcAttr{Setsid: true, Setctty: true}
+}
+
+// press presses keys on the supervisor's terminal.
+func (s *stage) press(keys string) {
+	s.t.Helper()
+	if _, err := s.keys.WriteString(keys); err != nil {
+		s.t.Fatal(err)
+	}
 }
 
 // pids returns the processes that have noted themselves, and live.

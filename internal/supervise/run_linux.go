@@ -34,9 +34,8 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	defer signal.Stop(died)
 	s := &supervisor{
 		Config: cfg, children: children, home: home, died: died, ctx: ctx, stop: ctx.Done(),
-		terminal: openTerminal(), pauses: pace.Around(cfg.Backoff, cfg.BackoffMax, 0.2),
+		pauses: pace.Around(cfg.Backoff, cfg.BackoffMax, 0.2),
 	}
-	defer s.terminal.close()
 	return s.run()
 }
 
@@ -48,7 +47,6 @@ type supervisor struct {
 	died     <-chan os.Signal // tells that a child may have died
 	ctx      context.Context
 	stop     <-chan struct{} // closed when the command shall end; nil once that was heeded
-	terminal terminal
 	pauses   *pace.Pauses
 
 	ending bool      // the command shall end for good
@@ -156,21 +154,28 @@ func (s *supervisor) watch(l *life) syscall.WaitStatus {
 			s.pass(l, sig)
 		case <-s.stop:
 			s.stop = nil
-			s.pass(l, syscall.SIGTERM)
+			s.pass(l, Signal{Signal: syscall.SIGTERM})
 		}
 	}
 }
 
 // pass passes a signal on to the command's process, unless the terminal has sent it to that process as well.
-func (s *supervisor) pass(l *life, sig os.Signal) {
-	s.passed = sig
-	s.ending = s.ending || asksToEnd(sig)
-	if (sig == syscall.SIGINT || sig == syscall.SIGQUIT) && s.terminal.signalsUs() {
+func (s *supervisor) pass(l *life, sig Signal) {
+	s.passed = sig.Signal
+	s.ending = s.ending || asksToEnd(sig.Signal)
+	if sig.Key && l.inOurGroup() {
+		s.Log.Debug("the terminal has sent a signal to the command as well", zap.Stringer("signal", sig.Signal))
 		return
 	}
-	if err := l.process.Signal(sig); err != nil && !errors.Is(err, os.ErrProcessDone) {
-		s.Log.Warn("cannot pass on a signal", zap.Stringer("signal", sig), zap.Error(err))
+	if err := l.process.Signal(sig.Signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		s.Log.Warn("cannot pass on a signal", zap.Stringer("signal", sig.Signal), zap.Error(err))
 	}
+}
+
+// inOurGroup reports whether the command's process is in the group of this process, as it is unless it has left.
+func (l *life) inOurGroup() bool {
+	group, err := unix.Getpgid(l.process.Pid)
+	return err == nil && group == unix.Getpgrp()
 }
 
 // asksToEnd reports whether a signal means that the command is not started again.
@@ -240,7 +245,7 @@ func (s *supervisor) pause() bool {
 		case <-s.stop:
 			return false
 		case sig := <-s.Signals:
-			if asksToEnd(sig) || sig == syscall.SIGHUP {
+			if asksToEnd(sig.Signal) || sig.Signal == syscall.SIGHUP {
 				return false
 			}
 		}
@@ -284,33 +289,6 @@ func withoutAddress(env []string) []string {
 		}
 	}
 	return kept
-}
-
-// terminal is the terminal of this process, which sends some signals to all processes of a group at once.
-type terminal struct{ file *os.File }
-
-func openTerminal() terminal {
-	file, err := os.OpenFile("/dev/tty", os.O_RDONLY|unix.O_NOCTTY, 0)
-	if err != nil {
-		return terminal{} // there is none
-	}
-	return terminal{file}
-}
-
-func (t terminal) close() {
-	if t.file != nil {
-		_ = t.file.Close()
-	}
-}
-
-// signalsUs reports whether the terminal sends the signals of its keys to this process's group, which is the command's
-// as well.
-func (t terminal) signalsUs() bool {
-	if t.file == nil {
-		return false
-	}
-	group, err := unix.IoctlGetInt(int(t.file.Fd()), unix.TIOCGPGRP)
-	return err == nil && group == unix.Getpgrp()
 }
 
 // errNoProc is the error of a system without /proc.

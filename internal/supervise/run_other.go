@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 )
 
@@ -14,3 +15,9 @@ import (
 func Run(context.Context, Config) (code int, err error) {
 	return 0, fmt.Errorf("supervise a command on %s: %w", runtime.GOOS, errors.ErrUnsupported)
 }
+
+// Signals is for Run, so it has no signals here.
+func Signals(...os.Signal) (got <-chan Signal, stop func()) { return nil, func() {} }
+
+// WatchKeys is for Signals. It never returns.
+func WatchKeys() { select {} }
