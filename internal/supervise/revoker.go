@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -21,6 +22,8 @@ import (
 type Etcd interface {
 	Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error)
 	Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error)
+	TimeToLive(ctx context.Context, id clientv3.LeaseID, opts ...clientv3.LeaseOption) (
+		*clientv3.LeaseTimeToLiveResponse, error)
 }
 
 // RevokerConfig is what a Revoker needs to know.
@@ -37,7 +40,7 @@ type RevokerConfig struct {
 // once.
 type Revoker struct {
 	cfg     RevokerConfig
-	cluster atomic.Uint64 // of etcd; 0: not known yet
+	cluster atomic.Uint64 // of etcd, as far as known; 0: not known yet
 	end     context.CancelFunc
 	ended   chan struct{}
 }
@@ -95,19 +98,44 @@ func (r *Revoker) prepare(ctx context.Context) {
 	}
 }
 
-// ask asks etcd once, and notes which cluster it is. An etcd that refuses the key has answered.
+// ask asks etcd once, and notes which cluster it is. An etcd that refuses the key has answered, but has not told that.
+// It refuses nobody the question for a lease that there cannot be.
 func (r *Revoker) ask(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.Attempt)
 	defer cancel()
 	resp, err := r.cfg.Etcd.Get(ctx, r.cfg.Probe, clientv3.WithKeysOnly())
-	if errors.Is(err, rpctypes.ErrPermissionDenied) {
+	if err == nil {
+		r.cluster.Store(resp.Header.GetClusterId())
 		return nil
 	}
-	if err != nil {
+	if !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		return fmt.Errorf("ask etcd for %s: %w", r.cfg.Probe, err)
 	}
-	r.cluster.Store(resp.Header.GetClusterId())
+	lease, err := r.cfg.Etcd.TimeToLive(ctx, clientv3.NoLease)
+	if err != nil {
+		return fmt.Errorf("ask etcd which cluster it is: %w", err)
+	}
+	r.cluster.Store(lease.GetClusterId())
 	return nil
+}
+
+// learn asks etcd which cluster it is where a lease is not of the one that is known: none may be known yet, and a
+// restored snapshot makes another one. It tries again while none is known.
+func (r *Revoker) learn(ctx context.Context, leases []leaselink.Lease) error {
+	pauses := revocations()
+	for {
+		known := r.cluster.Load()
+		if !slices.ContainsFunc(leases, func(l leaselink.Lease) bool { return l.Cluster != 0 && l.Cluster != known }) {
+			return nil
+		}
+		err := r.ask(ctx)
+		if err == nil || known != 0 {
+			return nil
+		}
+		if ctx.Err() != nil || !pauses.Wait(ctx) {
+			return err
+		}
+	}
 }
 
 // claimsWait is how long the leases of claims wait at most until those of the members' keys are revoked, so that the
@@ -123,6 +151,12 @@ func (r *Revoker) Revoke(ctx context.Context, end End) {
 	began := time.Now()
 	ctx, cancel := context.WithTimeout(ctx, r.cfg.All)
 	defer cancel()
+	var out outcome
+	if err := r.learn(ctx, end.Leases); err != nil {
+		out.failed, out.err = len(end.Leases), err
+		out.log(r.cfg.Log, time.Since(began))
+		return
+	}
 	var first, rest []leaselink.Lease
 	for _, l := range end.Leases {
 		switch known := r.cluster.Load(); {
@@ -136,7 +170,6 @@ func (r *Revoker) Revoke(ctx context.Context, end End) {
 			rest = append(rest, l)
 		}
 	}
-	var out outcome
 	written := r.record(ctx, End{Exit: end.Exit, At: end.At, Leases: append(first[:len(first):len(first)], rest...)})
 	members := r.each(ctx, first, &out)
 	if len(rest) > 0 {
@@ -189,9 +222,12 @@ func (r *Revoker) each(ctx context.Context, leases []leaselink.Lease, out *outco
 	return over
 }
 
+// revocations are the pauses between requests while others wait for a takeover.
+func revocations() *pace.Pauses { return pace.New(20*time.Millisecond, time.Second, 0.5) }
+
 // one revokes a lease, and tries again while etcd does not answer. gone says that etcd had no such lease.
 func (r *Revoker) one(ctx context.Context, l leaselink.Lease) (gone bool, err error) {
-	for pauses := pace.New(20*time.Millisecond, time.Second, 0.5); ; {
+	for pauses := revocations(); ; {
 		asking, cancel := context.WithTimeout(ctx, r.cfg.Attempt)
 		_, err := r.cfg.Etcd.Revoke(asking, clientv3.LeaseID(l.ID))
 		cancel()

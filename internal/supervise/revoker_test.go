@@ -1,11 +1,13 @@
 package supervise
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -22,6 +24,8 @@ import (
 type fakeEtcd struct {
 	get    func(ctx context.Context) error
 	revoke func(ctx context.Context, id int64) error
+	ttl    func() error  // of a lease that there is not
+	id     atomic.Uint64 // of the cluster; 0: 77
 
 	mu      sync.Mutex
 	revoked []int64 // the requests to revoke, in the order in which they came
@@ -33,7 +37,22 @@ func (f *fakeEtcd) Get(ctx context.Context, _ string, _ ...clientv3.OpOption) (*
 			return nil, err
 		}
 	}
-	return &clientv3.GetResponse{Header: &etcdserverpb.ResponseHeader{ClusterId: 77}}, nil
+	return &clientv3.GetResponse{Header: f.header()}, nil
+}
+
+func (f *fakeEtcd) TimeToLive(context.Context, clientv3.LeaseID, ...clientv3.LeaseOption) (
+	*clientv3.LeaseTimeToLiveResponse, error,
+) {
+	if f.ttl != nil {
+		if err := f.ttl(); err != nil {
+			return nil, err
+		}
+	}
+	return &clientv3.LeaseTimeToLiveResponse{ResponseHeader: f.header(), TTL: -1}, nil
+}
+
+func (f *fakeEtcd) header() *etcdserverpb.ResponseHeader {
+	return &etcdserverpb.ResponseHeader{ClusterId: cmp.Or(f.id.Load(), 77)}
 }
 
 func (f *fakeEtcd) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseRevokeResponse, error) {
@@ -101,6 +120,70 @@ func TestALeaseOfAnotherClusterIsLeftAlone(t *testing.T) {
 	slices.Sort(got)
 	if !slices.Equal(got, []int64{2, 3}) || !has(logs, "another etcd cluster") {
 		t.Errorf("revoked %v, want 2 and 3; logged %v", got, logs.All())
+	}
+}
+
+// foreign are leases of two clusters, of which etcd is 77.
+var foreign = []leaselink.Lease{{ID: 1, Of: leaselink.Member, Cluster: 78}, {ID: 2, Of: leaselink.Claims, Cluster: 77}}
+
+// The command may die before etcd has answered for the first time.
+func TestALeaseOfAnotherClusterIsLeftAloneBeforeEtcdHasAnswered(t *testing.T) {
+	var answers atomic.Bool
+	asked := make(chan struct{}, 100)
+	f := &fakeEtcd{get: func(context.Context) error {
+		if answers.Load() {
+			return nil
+		}
+		asked <- struct{}{}
+		return errors.New("nobody is there")
+	}}
+	r, logs := revoker(t, f)
+	<-asked
+	r.Close() // so that only Revoke asks
+	answers.Store(true)
+	r.Revoke(t.Context(), End{Leases: foreign})
+	if got := f.all(); !slices.Equal(got, []int64{2}) || !has(logs, "another etcd cluster") {
+		t.Errorf("revoked %v, want 2; logged %v", got, logs.All())
+	}
+}
+
+// A user of etcd who may revoke the leases need not be allowed to read the key that the supervisor asks for.
+func TestALeaseOfAnotherClusterIsLeftAloneWhereTheProbeIsRefused(t *testing.T) {
+	f := &fakeEtcd{get: func(context.Context) error { return rpctypes.ErrPermissionDenied }}
+	r, logs := revoker(t, f)
+	<-r.ended
+	r.Revoke(t.Context(), End{Leases: foreign})
+	if got := f.all(); !slices.Equal(got, []int64{2}) || !has(logs, "another etcd cluster") {
+		t.Errorf("revoked %v, want 2; logged %v", got, logs.All())
+	}
+	if has(logs, "cannot reach etcd") {
+		t.Errorf("a refusal counts as no answer: %v", logs.All())
+	}
+}
+
+func TestNothingIsRevokedWhileTheClusterIsNotKnown(t *testing.T) {
+	f := &fakeEtcd{
+		get: func(context.Context) error { return rpctypes.ErrPermissionDenied },
+		ttl: func() error { return errors.New("nobody is there") },
+	}
+	r, logs := revoker(t, f)
+	r.Revoke(t.Context(), End{Leases: foreign})
+	if got := f.all(); len(got) > 0 || !has(logs, "cannot revoke leases") {
+		t.Errorf("revoked %v, want none; logged %v", got, logs.All())
+	}
+	r.Revoke(t.Context(), End{Leases: []leaselink.Lease{{ID: 3}}}) // which names none
+	if got := f.all(); !slices.Equal(got, []int64{3}) {
+		t.Errorf("revoked %v, want 3", got)
+	}
+}
+
+func TestARestoredEtcdIsTheSupervisorsToo(t *testing.T) {
+	f := &fakeEtcd{}
+	r, logs := revoker(t, f)
+	f.id.Store(78)
+	r.Revoke(t.Context(), End{Leases: []leaselink.Lease{{ID: 1, Cluster: 78}}})
+	if got := f.all(); !slices.Equal(got, []int64{1}) {
+		t.Errorf("revoked %v, want 1; logged %v", got, logs.All())
 	}
 }
 
