@@ -102,6 +102,24 @@ func runSupervisor(args []string) int {
 	if has("long-pause") {
 		cfg.Backoff, cfg.BackoffMax = time.Hour, time.Hour
 	}
+	for _, option := range options {
+		switch name, value, _ := strings.Cut(option, "="); name {
+		case "backoff":
+			cfg.Backoff, _ = time.ParseDuration(value)
+		case "most":
+			cfg.BackoffMax, _ = time.ParseDuration(value)
+		}
+	}
+	if has("no-entry") {
+		makeCgroup = uselessCgroup
+	}
+	if has("told-late") {
+		revoke := cfg.Revoke
+		cfg.Revoke = func(ctx context.Context, end End) {
+			_ = syscall.Kill(os.Getpid(), syscall.SIGTERM)
+			revoke(ctx, end)
+		}
+	}
 	if has("impatient") {
 		cfg.EndPatience = time.Nanosecond
 	}
@@ -117,6 +135,16 @@ func runSupervisor(args []string) int {
 		return 98
 	}
 	return code
+}
+
+// uselessCgroup makes a folder that is no cgroup, so no process can be put into it.
+func uselessCgroup(int) (*cgroup, error) {
+	path, err := os.MkdirTemp(os.Getenv("XDG_RUNTIME_DIR"), "useless-")
+	if err != nil {
+		return nil, err
+	}
+	dir, err := os.Open(path)
+	return &cgroup{path: path, dir: dir}, err
 }
 
 // deathsOf returns the keys that leases name, each once.
@@ -217,9 +245,13 @@ func runDaemon(args []string) int {
 	return 0
 }
 
-// runExit ends with an exit code, or by a signal.
+// runExit ends with an exit code, or by a signal, at once or after a time.
 func runExit(args []string) int {
 	n, _ := strconv.Atoi(args[0])
+	if len(args) > 1 {
+		wait, _ := time.ParseDuration(args[1])
+		<-time.After(wait)
+	}
 	if n < 128 {
 		return n
 	}

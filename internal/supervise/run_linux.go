@@ -95,7 +95,7 @@ func (s *supervisor) start(n int) (*life, error) {
 	l := &life{links: links, began: time.Now()}
 	s.passed = nil
 	if s.Cgroup {
-		if l.cgroup, err = newCgroup(n); err != nil {
+		if l.cgroup, err = makeCgroup(n); err != nil {
 			s.Log.Debug("the command gets no cgroup of its own", zap.Error(err))
 		}
 	}
