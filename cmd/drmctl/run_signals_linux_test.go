@@ -4,10 +4,13 @@ import (
 	"bytes"
 	"fmt"
 	"os"
+	"os/exec"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
@@ -94,4 +97,85 @@ func TestAnAgentInTheBackgroundOfAScriptIgnoresCtrlC(t *testing.T) {
 	if err := p.stop(t.Context()); err != nil {
 		t.Error(err)
 	}
+}
+
+// The terminal sends Ctrl-C to the command as well as to the supervisor, and a process sends SIGINT to one of them. The
+// first thread of the process tells the two apart, so it must be left to that.
+func TestRunKnowsTheKeysOfItsTerminal(t *testing.T) {
+	t.Parallel()
+	self, err := os.Executable()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, key := range []bool{true, false} {
+		keys, tty := terminal(t)
+		log := &tail{copyTo: &beginning{}}
+		cmd := exec.CommandContext(t.Context(), self, "run", "--endpoints", "127.0.0.1:1", "--dial-timeout", "100ms",
+			"--log-level", "debug", "--", "/bin/sh", "-c", `trap '' INT; echo it is up >&2; exec sleep 1000`)
+		cmd.Stdin, cmd.Stderr = tty, log
+		cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+		if err := cmd.Start(); err != nil {
+			t.Fatal(err)
+		}
+		s := supervised{&process{cmd: cmd, log: log, done: make(chan struct{})}, log.copyTo.(*beginning)}
+		go func() {
+			defer close(s.done)
+			s.err = cmd.Wait()
+		}()
+		killAtEnd(t, s, "sleep")
+		says := func(text string) {
+			t.Helper()
+			eventually(t, func() error {
+				if !strings.Contains(s.said.all(), text) {
+					return fmt.Errorf("nobody says %q: %s", text, s.said.all())
+				}
+				return nil
+			})
+		}
+		says("it is up")
+		if key {
+			_, err = keys.WriteString("\x03")
+		} else {
+			err = cmd.Process.Signal(syscall.SIGINT)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		if key {
+			says("the terminal has sent a signal")
+		} else {
+			says("passed a signal on")
+		}
+		if err := cmd.Process.Signal(syscall.SIGTERM); err != nil {
+			t.Fatal(err)
+		}
+		if code := ended(t, s); code != 128+int(syscall.SIGTERM) {
+			t.Errorf("exit code %d, want the one of SIGTERM: %s", code, s.said.all())
+		}
+		if both := "the terminal has sent a signal"; !key && strings.Contains(s.said.all(), both) {
+			t.Errorf("a signal of a process counts as one of a key: %s", s.said.all())
+		}
+	}
+}
+
+// terminal makes a terminal. What is written to keys are its keys.
+func terminal(t *testing.T) (keys, tty *os.File) {
+	t.Helper()
+	keys, err := os.OpenFile("/dev/ptmx", os.O_RDWR|syscall.O_NOCTTY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = keys.Close() })
+	n, err := unix.IoctlGetInt(int(keys.Fd()), unix.TIOCGPTN)
+	if err == nil {
+		err = unix.IoctlSetPointerInt(int(keys.Fd()), unix.TIOCSPTLCK, 0)
+	}
+	if err == nil {
+		tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|syscall.O_NOCTTY, 0)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = tty.Close() })
+	return keys, tty
 }

@@ -167,7 +167,10 @@ func (s *supervisor) pass(l *life, sig Signal) {
 		s.Log.Debug("the terminal has sent a signal to the command as well", zap.Stringer("signal", sig.Signal))
 		return
 	}
-	if err := l.process.Signal(sig.Signal); err != nil && !errors.Is(err, os.ErrProcessDone) {
+	switch err := l.process.Signal(sig.Signal); {
+	case err == nil:
+		s.Log.Debug("passed a signal on", zap.Stringer("signal", sig.Signal))
+	case !errors.Is(err, os.ErrProcessDone):
 		s.Log.Warn("cannot pass on a signal", zap.Stringer("signal", sig.Signal), zap.Error(err))
 	}
 }
