@@ -50,11 +50,11 @@ func realMain() int {
 const signalPause = time.Second
 
 // untilSignal returns a context that the first SIGINT or SIGTERM ends. The second one ends the process with exit code
-// 1, for users who cannot wait for a graceful stop. A SIGINT that is ignored when the process starts stays so.
+// 1, for users who cannot wait for a graceful stop.
 func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancel(parent)
 	signals := make(chan os.Signal, 2)
-	signal.Notify(signals, notIgnored(os.Interrupt, syscall.SIGTERM)...)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
 	done := make(chan struct{})
 	go func() {
 		var first time.Time
@@ -81,19 +81,6 @@ func untilSignal(parent context.Context) (context.Context, context.CancelFunc) {
 		leave()
 		cancel()
 	}
-}
-
-// notIgnored leaves out the signals that were ignored when this process was started, as nohup(1) does with SIGHUP, and
-// a shell without job control with SIGINT and SIGQUIT of what it starts in the background. A process that catches such
-// a signal would be ended by it, and so would the processes that it starts.
-//
-// Go does not tell that SIGQUIT was ignored, and takes it all the same. Where SIGINT was ignored, a shell has done so
-// with both.
-func notIgnored(signals ...os.Signal) []os.Signal {
-	if signal.Ignored(os.Interrupt) {
-		signal.Ignore(syscall.SIGQUIT)
-	}
-	return slices.DeleteFunc(signals, signal.Ignored)
 }
 
 type leaveKey struct{}

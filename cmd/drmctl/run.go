@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"os/signal"
 	"slices"
 	"strings"
 	"syscall"
@@ -125,9 +126,13 @@ var passedOn = []os.Signal{
 }
 
 // takeSignals makes this process receive the signals for its command, in place of what a signal otherwise does to
-// drmctl. A signal that it ignores stays ignored, so the command ignores it as well. The caller calls stop.
+// drmctl. A SIGHUP that was ignored when drmctl started, as nohup(1) makes it, stays ignored, by the command as well:
+// to catch it would make a hang-up end the command. The caller calls stop.
 func takeSignals(ctx context.Context) (signals <-chan supervise.Signal, stop func()) {
-	signals, stop = supervise.Signals(notIgnored(slices.Concat(passedOn, userSignals)...)...)
+	taken := slices.DeleteFunc(slices.Concat(passedOn, userSignals), func(sig os.Signal) bool {
+		return sig == syscall.SIGHUP && signal.Ignored(sig)
+	})
+	signals, stop = supervise.Signals(taken...)
 	leaveSignals(ctx)
 	return signals, stop
 }
