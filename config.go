@@ -288,9 +288,10 @@ type Config struct {
 	// at a time, and must return within ReadyInterval, but has at least 1 s and at most 10 s; a call that takes longer,
 	// panics or does not return counts as a failure. The first answer decides before the member takes anything; Start
 	// does not wait for a better one. A member that was never ready needs one success only. An error that matches
-	// ErrServiceRestarted counts as a success, and makes the member handle again what it has. The beginning of the
-	// error's text is shown to all who list the members, so it must not contain secrets. Default nil: the member is
-	// ready, except as FailedShare says.
+	// ErrServiceRestarted counts as a success, and makes the member handle again what it has: return it only if the
+	// service that does the handler's work was restarted, not for something else that the handler needs
+	// (handler.ReadyURL has a method for either). The beginning of the error's text is shown to all who list the
+	// members, so it must not contain secrets. Default nil: the member is ready, except as FailedShare says.
 	Ready func(ctx context.Context) error
 	// ReadyInterval is how often Ready is asked, less up to a tenth at random. Lowered, a member that cannot work hands
 	// over sooner, and what Ready asks has more to do. Default 5 s; 100 ms to 1 h.

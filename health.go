@@ -27,8 +27,10 @@ const (
 	HealthStarting HealthState = "starting"
 	// HealthReady: the member has joined, and nothing keeps it from handling what it owns.
 	HealthReady HealthState = "ready"
-	// HealthUnready: the member has joined, but something keeps it from handling resources: the lease of its key is
-	// gone or fenced (etcd does not answer), so that it is not a member for now. It comes back by itself.
+	// HealthUnready: the member has joined, but something is wrong with it. The lease of its key is gone or fenced
+	// (etcd does not answer), so that it is not a member for now; or it says that it cannot work (Config.Ready, or
+	// Config.FailedShare), also where too few members are ready, and it goes on for that reason (Config.MinReady). It
+	// comes back by itself.
 	HealthUnready HealthState = "unready"
 	// HealthStopping: the member ends what it handles, after Stop or because of the error that Manager.Err returns.
 	HealthStopping HealthState = "stopping"

@@ -289,5 +289,14 @@ func TestAReadyURLNoticesThatTheServiceWasRestarted(t *testing.T) {
 	service = serve(listen(), "two")
 	defer func() { service.Close() }()
 	asks(drm.ErrServiceRestarted)
+	service.Close()
+	if err := r.ReadyAnyway(t.Context()); err == nil {
+		t.Error("nobody listens, and it is ready anyway")
+	}
+	service = serve(listen(), "three")
+	if err := r.ReadyAnyway(t.Context()); err != nil {
+		t.Errorf("ready anyway: %v", err)
+	}
+	asks(nil) // the restart was noticed before
 	asks(nil)
 }

@@ -2,6 +2,7 @@ package handler
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"net/http"
 	"sync"
@@ -9,9 +10,12 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// ReadyURL asks a URL by GET whether a service can work. Its Ready is for drm.Config.Ready. It also notices that the
-// service was restarted: connections to it were refused after it had answered, and it answers again; or the answer
-// names another instance (InstanceHeader) than the one before.
+// ReadyURL asks a URL by GET whether a service can work. Its Ready is for drm.Config.Ready, where the service does the
+// handler's work: it also notices that the service was restarted. Connections to it were refused after it had answered,
+// and it answers again; or the answer names another instance (InstanceHeader) than the one before.
+//
+// Where the service is something else that the handler needs, as it is with an Exec, a Loop or a Printer, a restart of
+// it takes nothing away from what is handled. There, its ReadyAnyway is for drm.Config.Ready.
 type ReadyURL struct {
 	w *Webhook
 
@@ -37,18 +41,32 @@ func NewReadyURL(cfg WebhookConfig) (*ReadyURL, error) {
 // restarted since the last such answer. Any other error says what was answered instead, with up to 200 bytes
 // of the body, and shows no secrets: neither header values, nor the user, the password and the query values of the URL.
 func (r *ReadyURL) Ready(ctx context.Context) error {
+	err := r.ask(ctx)
+	if err != nil {
+		return fmt.Errorf("GET %s: %w", r.w.shown, err)
+	}
+	return nil
+}
+
+// ReadyAnyway is Ready for a service that does not do the handler's work: a restart of it is just a success.
+func (r *ReadyURL) ReadyAnyway(ctx context.Context) error {
+	if err := r.Ready(ctx); !errors.Is(err, drm.ErrServiceRestarted) {
+		return err
+	}
+	return nil
+}
+
+// ask asks once. The error is drm.ErrServiceRestarted if that was noticed.
+func (r *ReadyURL) ask(ctx context.Context) error {
 	w := r.w
 	ctx, cancel := context.WithTimeoutCause(ctx, w.timeout, fmt.Errorf("no answer within %v", w.timeout))
 	defer cancel()
 	var made attempt
 	err := w.exchange(ctx, w.client, &made, http.MethodGet, w.header.Clone(), nil, true)
 	if r.restarted(&made) {
-		err = drm.ErrServiceRestarted
+		return drm.ErrServiceRestarted
 	}
-	if err != nil {
-		return fmt.Errorf("GET %s: %w", w.shown, err)
-	}
-	return nil
+	return err
 }
 
 // restarted takes note of what became of a request, and returns whether the service was restarted since the last answer

@@ -33,7 +33,8 @@ func readyFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagReadyExec, EnvVars: agentEnv(flagReadyExec),
-			Usage: "the same, of a `'COMMAND ARGS'`; an exit code other than 0 says no",
+			Usage: "the same, of a `'COMMAND ARGS'`; an exit code other than 0 says no; it cannot tell of a restart " +
+				"of the service, as --ready-url with --handler-url does",
 		},
 		&cli.DurationFlag{
 			Name: flagReadyInterval, EnvVars: agentEnv(flagReadyInterval), Value: drm.DefaultReadyInterval,
@@ -120,7 +121,10 @@ func readyURL(c *cli.Context, cfg *drm.Config) (done func(), err error) {
 	if err != nil {
 		return done, renamed(err, map[string]string{"URL": flagReadyURL})
 	}
-	cfg.Ready = asker.Ready
+	cfg.Ready = asker.ReadyAnyway
+	if given(c, flagHandlerURL) { // only then does the service have what a restart of it takes away
+		cfg.Ready = asker.Ready
+	}
 	return asker.Close, nil
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -13,6 +14,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/handler"
 )
 
 // readyOf returns the config that agent makes of these flags about its handler and whether it can work.
@@ -78,6 +80,34 @@ func TestTheReadyURLGetsTheHandlersHeadersOnItsHostOnly(t *testing.T) {
 		}
 		if err != nil || header.Load() != want {
 			t.Errorf("beside %s: the header is %q, want %q; %v", handlerURL, header.Load(), want, err)
+		}
+	}
+}
+
+// Only a service that does the handler's work has something that a restart of it takes away.
+func TestTheReadyURLTellsOfARestartOfTheHandlersServiceOnly(t *testing.T) {
+	var lives atomic.Int64
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set(handler.InstanceHeader, fmt.Sprint(lives.Add(1)))
+	}))
+	defer server.Close()
+	for _, tt := range []struct {
+		args []string
+		want error
+	}{
+		{[]string{"--handler-url", server.URL}, drm.ErrServiceRestarted},
+		{[]string{"--handler-exec", "sleep 60"}, nil},
+		{[]string{"--handler-log"}, nil},
+	} {
+		got, err := readyOf(t, append(tt.args, "--ready-url", server.URL)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := got.Ready(t.Context()); err != nil {
+			t.Errorf("%s: at first: %v", tt.args, err)
+		}
+		if err := got.Ready(t.Context()); !errors.Is(err, tt.want) || tt.want == nil && err != nil {
+			t.Errorf("%s: after a restart: %v, want %v", tt.args, err, tt.want)
 		}
 	}
 }
