@@ -78,7 +78,8 @@ type Restartable interface {
 // Claim.Fail with that error: Terminate, and Handle again after a backoff. Until then nothing changes; a nil in between
 // ends the row. A Check that panics, ends its goroutine, or takes longer than Config.CheckTimeout has failed. An error
 // that matches errors.ErrUnsupported says that the Handler cannot check (or that the service which does its work
-// cannot): this member never asks it again.
+// cannot): this member does not ask it again, unless the Handler says that another instance of its service answers
+// (Restartable).
 //
 // Check is the exception from the rule that a resource has one call at a time: no Check begins while another call of
 // its resource is in progress, but no other call waits for a Check. If one becomes due, the context of the Check ends,

@@ -72,8 +72,8 @@ type WebhookConfig struct {
 	// for one. Such a request is not sent again. Optional; called from any goroutine.
 	OnNotifyError func(error)
 	// Checks lets Check ask the receiver, with "check" requests, whether what it was given still works. Without it,
-	// Check sends nothing. A receiver that answers 404 or 501 does not know the action, and is not asked again. Default
-	// false.
+	// Check sends nothing. A receiver that answers 404 or 501 does not know the action, and is not asked again, unless
+	// another instance of it answers (InstanceHeader). Default false.
 	Checks bool
 }
 
@@ -103,7 +103,8 @@ type Webhook struct {
 	instances instances // the instances of the receiver that have answered
 	questions questions // which one answers now
 	checks    bool
-	noChecks  atomic.Bool // the receiver does not know the action "check"
+	// noChecks is the number of the instance of the receiver that does not know the action "check", plus 1; 0: none.
+	noChecks atomic.Int32
 }
 
 var _ interface {

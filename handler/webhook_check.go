@@ -14,16 +14,17 @@ var errNoChecks = fmt.Errorf("webhook: %s: %w", actionCheck, errors.ErrUnsupport
 
 // Check asks the receiver with a "check" request whether what it was given for a resource still works. Any 2xx status
 // says so. A 404 or a 501 says that the receiver does not know the action: the error then matches
-// errors.ErrUnsupported, and from then on Check sends nothing and returns such an error at once. It also does so
-// without WebhookConfig.Checks. Any other outcome is a failed check. A receiver that knows the action, and does not
-// have the resource, answers 410.
+// errors.ErrUnsupported, and until another instance of the receiver answers (InstanceHeader), Check sends nothing and
+// returns such an error at once. It also does so without WebhookConfig.Checks. Any other outcome is a failed check. A
+// receiver that knows the action, and does not have the resource, answers 410.
 func (w *Webhook) Check(ctx context.Context, c drm.Claim) error {
-	if !w.checks || w.noChecks.Load() {
+	asked := w.instances.current()
+	if !w.checks || w.noChecks.Load() == asked+1 {
 		return errNoChecks
 	}
 	status, err := w.send(ctx, actionCheck, c, nil)
 	if status == http.StatusNotFound || status == http.StatusNotImplemented {
-		w.noChecks.Store(true)
+		w.noChecks.Store(asked + 1)
 		return fmt.Errorf("%w: the receiver does not know the action: %w", errors.ErrUnsupported, err)
 	}
 	return err

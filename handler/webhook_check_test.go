@@ -49,6 +49,30 @@ func TestAReceiverThatDoesNotKnowChecksIsNotAskedAgain(t *testing.T) {
 	}
 }
 
+// An update of the receiver may know the action.
+func TestAnotherInstanceOfAReceiverIsAskedAgain(t *testing.T) {
+	m, v := newMortal(t, "one"), &witness{}
+	m.answers(func(w http.ResponseWriter, _ *http.Request, q asked) bool {
+		if q.Instance != "one" || q.Action != "check" {
+			return false
+		}
+		w.Header().Set(handler.InstanceHeader, "one")
+		w.WriteHeader(http.StatusNotFound)
+		return true
+	})
+	w := m.webhook(t, handler.WebhookConfig{Checks: true})
+	fine(t, w.Handle(t.Context(), v.claim("a")))
+	for range 3 {
+		if err := w.Check(t.Context(), v.claim("a")); !errors.Is(err, errors.ErrUnsupported) {
+			t.Errorf("the first instance: %v", err)
+		}
+	}
+	m.restart("two")
+	wantInstance(t, w, "two")
+	fine(t, w.Check(t.Context(), v.claim("a")))
+	m.wantTook("one: handle a", "one: check a", "two: instance", "two: check a")
+}
+
 func TestNothingIsCheckedUnlessThatIsWanted(t *testing.T) {
 	m, v := newMortal(t, ""), &witness{}
 	w := m.webhook(t, handler.WebhookConfig{})

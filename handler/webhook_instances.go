@@ -6,11 +6,12 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
-	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/lives"
 )
 
 const (
@@ -24,10 +25,6 @@ const (
 	// recentAnswer is for how long after an answer the same instance is taken to answer still. No process ends, and has
 	// its successor listen in its place, in so little time; while much is terminated, hardly any question is due.
 	recentAnswer = 10 * time.Millisecond
-	// formerNames is how many earlier names are remembered, in order to see that one of them comes back.
-	formerNames = 8
-	// takingTurns is for how long after that no terminate is left out.
-	takingTurns = 10 * time.Minute
 	// manyResets is how many questions in a row must have lost a new connection until nobody is there. One alone may be
 	// the receiver's way of refusing the question.
 	manyResets = 2
@@ -37,13 +34,9 @@ const (
 // concurrent use.
 type instances struct {
 	mu     sync.Mutex
-	number int       // counts the instances; 0: the receiver has never named one
-	name   string    // what DRM is told about the current instance
-	header string    // what the last instance that named itself calls itself
-	noName bool      // the current instance has not named itself yet
-	since  time.Time // when the current instance was first heard of
-	former []string  // the headers of the instances before, the last formerNames of them
-	turns  time.Time // when one of these last came back, which is impossible if each is a life of one receiver
+	lives  lives.Lives // has the instances, by what they call themselves
+	name   string      // what DRM is told about the current instance
+	noName bool        // the current instance has not named itself yet
 
 	heard  time.Time // when the current instance last answered by its name
 	asOf   time.Time // when the latest of these requests was sent
@@ -57,7 +50,7 @@ type instances struct {
 
 	// unsettled has the resources whose last handle or update has an unknown outcome, each with the number of the
 	// instance that was the current one then. It, or the one after it, may have the resource.
-	unsettled map[key]int
+	unsettled map[key]int32
 
 	app, member string // of the last request whose answer had a name
 }
@@ -87,10 +80,10 @@ func isRefused(err error) bool {
 }
 
 // current returns the number of the current instance; 0 if none was ever named.
-func (in *instances) current() int {
+func (in *instances) current() int32 {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	return in.number
+	return in.lives.Number()
 }
 
 // told returns what DRM is told about the current instance; "" if none was ever named.
@@ -154,22 +147,22 @@ func (in *instances) missed(a *attempt) {
 // mu.
 func (in *instances) answered(a *attempt) string {
 	if a.instance == "" {
-		if in.number == 0 || mayBeAProxys(a.status) || in.gone.IsZero() || a.began.Before(in.gone) {
+		if in.lives.Number() == 0 || mayBeAProxys(a.status) || in.gone.IsZero() || a.began.Before(in.gone) {
 			return ""
 		}
 		// Nobody was there, and somebody is again.
 		in.returns++
-		in.begin(fmt.Sprintf("%s returned %d", in.header, in.returns))
+		in.begin(fmt.Sprintf("%s returned %d", in.lives.Name(), in.returns))
 		in.noName = true
-	} else if in.number == 0 || in.noName || a.instance != in.header {
-		if in.number > 0 && a.began.Before(in.since) {
+	} else if in.lives.Number() == 0 || in.noName || a.instance != in.lives.Name() {
+		if in.lives.WasBefore(a.began) {
 			return a.instance // an earlier instance was asked before the current one was known, and answers late
 		}
 		if !in.noName {
 			in.begin(a.instance)
 		}
 		in.noName = false
-		in.rename(a.instance)
+		in.lives.Call(a.instance, time.Now())
 	}
 	if !a.began.Before(in.gone) {
 		in.gone = time.Time{}
@@ -184,27 +177,12 @@ func (in *instances) answered(a *attempt) string {
 // begin makes another instance the current one. The caller holds mu.
 func (in *instances) begin(name string) {
 	for k, number := range in.unsettled {
-		if number < in.number { // what may have had it is gone
+		if number < in.lives.Number() { // what may have had it is gone
 			delete(in.unsettled, k)
 		}
 	}
-	in.number++
-	in.name, in.since = name, time.Now()
-}
-
-// rename takes note of what the current instance calls itself. The caller holds mu.
-func (in *instances) rename(header string) {
-	if header == in.header {
-		return
-	}
-	if slices.Contains(in.former, header) {
-		in.turns = time.Now()
-	}
-	if in.header != "" {
-		in.former = append(in.former, in.header)
-		in.former = in.former[max(0, len(in.former)-formerNames):]
-	}
-	in.header = header
+	in.lives.Begin(time.Now())
+	in.name = name
 }
 
 // settle takes note of the outcome of a handle, update or terminate.
@@ -212,14 +190,14 @@ func (in *instances) settle(of key, known bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch {
-	case in.number == 0: // a terminate is sent whatever happens
+	case in.lives.Number() == 0: // a terminate is sent whatever happens
 	case known:
 		delete(in.unsettled, of)
 	default:
 		if in.unsettled == nil {
-			in.unsettled = make(map[key]int)
+			in.unsettled = make(map[key]int32)
 		}
-		in.unsettled[of] = in.number
+		in.unsettled[of] = in.lives.Number()
 	}
 }
 
@@ -229,7 +207,7 @@ func (in *instances) doubtful() bool {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	switch {
-	case in.number == 0 || in.silent:
+	case in.lives.Number() == 0 || in.silent:
 		return false
 	case !in.failed.Before(in.asOf): // a request got no answer, and none that was sent later did
 		return true
@@ -240,10 +218,10 @@ func (in *instances) doubtful() bool {
 
 // replaced says whether no instance has a resource any more that was handled while an instance was the current one, and
 // what DRM is told about the one that is there now. If none had been named by then (0), nobody knows.
-func (in *instances) replaced(number int, of key) (name string, yes bool) {
+func (in *instances) replaced(number int32, of key) (name string, yes bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
-	if number == 0 || in.number == number || !in.turns.IsZero() && time.Since(in.turns) < takingTurns {
+	if number == 0 || in.lives.Number() == number || in.lives.TakeTurns(time.Now()) {
 		return "", false
 	}
 	if n, is := in.unsettled[of]; is && n >= number {

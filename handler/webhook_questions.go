@@ -142,7 +142,7 @@ func (w *Webhook) question(ctx context.Context) error {
 // replaced reports whether a terminate need not be sent, because the instance that was given the resource is gone. It
 // asks which instance answers if another one may have taken its place. given is the number of the instance that was the
 // current one when the terminate was called for.
-func (w *Webhook) replaced(ctx context.Context, given int, c drm.Claim) bool {
+func (w *Webhook) replaced(ctx context.Context, given int32, c drm.Claim) bool {
 	if w.instances.doubtful() {
 		waiting, cancel := context.WithTimeout(ctx, min(terminateWaits, w.timeout/4))
 		_ = w.ask(waiting) // without an answer, the terminate is sent

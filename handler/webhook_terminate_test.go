@@ -191,22 +191,30 @@ func TestATerminateDoesNotWaitLongForTheQuestion(t *testing.T) {
 
 // Instances that take turns are no lives of one receiver. Each may still have what it was given.
 func TestWhereInstancesTakeTurnsEachTerminateIsSent(t *testing.T) {
-	m, v := newMortal(t, "one"), &witness{}
-	w := m.webhook(t, handler.WebhookConfig{})
-	n := 0
-	m.answers(func(w http.ResponseWriter, _ *http.Request, _ asked) bool {
-		n++
-		w.Header().Set(handler.InstanceHeader, []string{"one", "two"}[n%2])
-		w.WriteHeader(http.StatusNoContent)
-		return true
-	})
-	for i := range 4 {
-		fine(t, w.Handle(t.Context(), v.claim(fmt.Sprint(i))))
+	for what, name := range map[string]func(n int) string{
+		"two":                    func(n int) string { return fmt.Sprint(n % 2) },
+		"twenty":                 func(n int) string { return fmt.Sprint(n % 20) },
+		"another name each time": func(n int) string { return fmt.Sprint(n) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			m, v := newMortal(t, "one"), &witness{}
+			w := m.webhook(t, handler.WebhookConfig{})
+			n := 0
+			m.answers(func(w http.ResponseWriter, _ *http.Request, _ asked) bool {
+				n++
+				w.Header().Set(handler.InstanceHeader, name(n))
+				w.WriteHeader(http.StatusNoContent)
+				return true
+			})
+			for i := range 25 {
+				fine(t, w.Handle(t.Context(), v.claim(fmt.Sprint(i))))
+			}
+			stale()
+			m.took()
+			fine(t, w.Terminate(t.Context(), v.claim("a")))
+			m.wantTook("one: instance", "one: terminate a")
+		})
 	}
-	stale()
-	m.took()
-	fine(t, w.Terminate(t.Context(), v.claim("a")))
-	m.wantTook("one: instance", "one: terminate a")
 }
 
 // Many calls are in progress while the receiver is killed again and again. A new instance is never told to end what no

@@ -87,7 +87,7 @@ type Options struct {
 type Calls struct {
 	o         Options
 	handlings handlings
-	lives     lives
+	lives     heardLives
 	checks    checks
 	alarms    sync.Pool // holds *alarm that calls no longer need
 }
@@ -105,7 +105,7 @@ func (cs *Calls) Handle(now time.Duration, a core.Action, l *Lease) {
 		return
 	}
 	h := &Handling{
-		calls: cs, lease: l, shard: a.Shard, life: cs.lives.number,
+		calls: cs, lease: l, shard: a.Shard, life: cs.lives.Number(),
 		claim: Claim{ID: a.ID, Data: a.Data, Token: a.Token},
 	}
 	h.claim.Of = h
@@ -217,7 +217,7 @@ func (cs *Calls) Longest(most int) []string {
 
 // start runs one call of the user's code in a goroutine of its own.
 func (cs *Calls) start(ctx context.Context, cancel context.CancelCauseFunc, a core.Action, h *Handling) {
-	c := &call{calls: cs, do: a, of: h, claim: h.claim, life: cs.lives.number, ctx: ctx, cancel: cancel}
+	c := &call{calls: cs, do: a, of: h, claim: h.claim, life: cs.lives.Number(), ctx: ctx, cancel: cancel}
 	h.call = c
 	go c.run()
 }

@@ -30,7 +30,7 @@ type Checks struct {
 // Checked is the answer to a check.
 type Checked struct {
 	OK          bool
-	Unsupported bool   // the handler cannot check; it is never asked again
+	Unsupported bool   // the handler cannot check; it is asked again only if another instance answers
 	Text        string // why the check failed; "" if it is OK
 }
 
@@ -39,7 +39,8 @@ type Checked struct {
 // There may be a hundred thousand resources. One that waits for its check costs an entry of the queue, which is 16
 // bytes, and no goroutine, timer or map entry.
 type checks struct {
-	off     bool // nothing is ever checked
+	off     bool // nothing is checked
+	unknown bool // that is because the handler cannot check
 	from    time.Time
 	queue   dueChecks
 	timer   *time.Timer
@@ -65,8 +66,9 @@ type check struct {
 	cancel context.CancelCauseFunc
 
 	// The loop owns these:
-	over     bool // its answer no longer counts: its time was up, or another call of its resource began
-	hung     bool // it was left behind
+	life     int32 // the current life of the service when the check began
+	over     bool  // its answer no longer counts: its time was up, or another call of its resource began
+	hung     bool  // it was left behind
 	returned bool
 }
 
@@ -134,7 +136,7 @@ func (cs *Calls) check(now time.Duration, h *Handling) {
 		cs.checkFailed(now, h, "the check before has not returned")
 		return
 	}
-	c := &check{calls: cs, of: h, claim: h.claim}
+	c := &check{calls: cs, of: h, claim: h.claim, life: cs.lives.Number()}
 	c.ctx, c.cancel = context.WithCancelCause(h.ctx)
 	if k.running == nil {
 		k.running = map[*Handling]*check{}
@@ -217,6 +219,8 @@ func (cs *Calls) checked(now time.Duration, c *check, got Checked) {
 	}
 	switch {
 	case c.over || h.ctx.Err() != nil:
+	case got.Unsupported && c.life != cs.lives.Number(): // an earlier life may have said so
+		cs.checkLater(h)
 	case got.Unsupported:
 		cs.checkNothing()
 	case got.OK:
@@ -250,18 +254,26 @@ func (cs *Calls) checkFailed(now time.Duration, h *Handling, text string) {
 	cs.o.Core.Broke(now, h.shard, h.claim.ID, why)
 }
 
-// checkNothing ends all checks for good, since the handler cannot check.
+// checkNothing ends all checks, since the handler cannot check.
 func (cs *Calls) checkNothing() {
 	k := &cs.checks
 	if k.off {
 		return
 	}
-	k.off = true
+	k.off, k.unknown = true, true
 	for _, due := range k.queue {
 		due.of.checkPlace = 0
 	}
 	k.queue = nil
 	cs.o.Log.Info("the handler cannot check what it handles, and is not asked again")
+}
+
+// checkAgain begins with the checks again where the handler could not check, since another instance of its service may
+// be able to. All is handled again there, and whatever has been handled is checked.
+func (cs *Calls) checkAgain() {
+	if k := &cs.checks; k.unknown {
+		k.off, k.unknown = false, false
+	}
 }
 
 // Answered takes note that an instance of the service has answered a check that began at a time. It does not mean that

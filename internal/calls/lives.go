@@ -2,13 +2,13 @@ package calls
 
 import (
 	"context"
-	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/failures"
+	"github.com/distributed-resource-manager/drm/internal/lives"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
 
@@ -27,22 +27,14 @@ const (
 	mostUnrest  = time.Minute
 	// manyChanges is how many changes in a row are told to the operator.
 	manyChanges = 4
-	// formerInstances is how many earlier instances are remembered, in order to see that one of them comes back.
-	formerInstances = 8
-	// takingTurns is for how long after that every Terminate is called.
-	takingTurns = 10 * time.Minute
 )
 
-// lives tells apart the lives of the service that does the handler's work, as far as the handler knows of them. Only
-// the loop uses it.
-type lives struct {
-	instance string    // of the current life
-	number   int32     // of the current life; 0: the handler has told of none
-	since    time.Time // when the current life was first heard of
-	changes  int       // changes without mostUnrest in between
-	due      bool      // a sweep is due
-	former   []string  // the instances before, the last formerInstances of them
-	turns    time.Time // when one of these last came back, so that they were no lives of one service
+// heardLives are the lives of the service that does the handler's work, as far as the handler knows of them. Only the
+// loop uses it.
+type heardLives struct {
+	lives.Lives
+	changes int  // changes without mostUnrest in between
+	due     bool // a sweep is due
 }
 
 // unknownLife is the number of a life that was over before its last answer came.
@@ -50,31 +42,26 @@ const unknownLife = -1
 
 // hear takes note that an instance has answered a question or call that began at a time, and returns the number of its
 // life. changed says that it is another one than before.
-func (l *lives) hear(instance string, began, now time.Time) (number int32, changed bool) {
+func (l *heardLives) hear(instance string, began, now time.Time) (number int32, changed bool) {
 	switch {
-	case l.number > 0 && instance == l.instance:
-		return l.number, false
-	case l.number > 0 && began.Before(l.since): // an earlier instance had begun to answer before this one was known
+	case l.Number() > 0 && instance == l.Name():
+		return l.Number(), false
+	case l.WasBefore(began): // an earlier instance had begun to answer before this one was known
 		return unknownLife, false
 	}
-	if now.Sub(l.since) >= mostUnrest {
+	if now.Sub(l.Since()) >= mostUnrest {
 		l.changes = 0
 	}
-	if l.number > 0 {
+	if l.Number() > 0 {
 		l.changes++
-		l.former = append(l.former, l.instance)
-		l.former = l.former[max(0, len(l.former)-formerInstances):]
 	}
-	if slices.Contains(l.former, instance) {
-		l.turns = now
-	}
-	l.number++
-	l.instance, l.since = instance, now
-	return l.number, true
+	l.Begin(now)
+	l.Call(instance, now)
+	return l.Number(), true
 }
 
 // pause returns how long the last change is not heeded.
-func (l *lives) pause() time.Duration {
+func (l *heardLives) pause() time.Duration {
 	d := leastUnrest
 	for n := 2; n < l.changes && d < mostUnrest; n++ {
 		d *= 2
@@ -122,6 +109,9 @@ func (cs *Calls) heard(instance string, began time.Time) int32 {
 				Level: zap.WarnLevel, Error: "the instance changes again and again",
 			})
 		}
+		if !l.TakeTurns(time.Now()) { // otherwise it would be asked all the time
+			cs.checkAgain()
+		}
 		cs.sweepAfter(pause)
 	}
 	return number
@@ -129,8 +119,7 @@ func (cs *Calls) heard(instance string, began time.Time) int32 {
 
 // lapsed says whether nobody has anything of a handling any more, because the life that was given it is over.
 func (cs *Calls) lapsed(h *Handling) bool {
-	turns := cs.lives.turns
-	return h.life != cs.lives.number && !h.doubt && (turns.IsZero() || time.Since(turns) >= takingTurns)
+	return h.life != cs.lives.Number() && !h.doubt && !cs.lives.TakeTurns(time.Now())
 }
 
 // unserved takes note that a call has returned, and that the handler did not say which instance has answered. After a
@@ -143,7 +132,7 @@ func (cs *Calls) unserved(c *call, out core.Outcome) {
 	switch out {
 	case core.Error, core.Refused: // the call has given nobody anything
 	case core.OK:
-		c.of.doubt = c.of.doubt || c.life != cs.lives.number
+		c.of.doubt = c.of.doubt || c.life != cs.lives.Number()
 	default:
 		c.of.doubt = true
 	}
@@ -179,7 +168,7 @@ func (cs *Calls) sweep(now time.Duration) {
 // renew makes a resource be handled again if an earlier instance was given it. No call may be in progress.
 func (cs *Calls) renew(now time.Duration, h *Handling) {
 	switch {
-	case h.life == cs.lives.number || cs.lives.due:
+	case h.life == cs.lives.Number() || cs.lives.due:
 	case h.doubt:
 		cs.o.Core.Doubt(now, h.shard, h.claim.ID)
 	default:
@@ -203,7 +192,7 @@ func (cs *Calls) Reannounce(now time.Duration) (n int) {
 }
 
 // KnowsInstances says whether the handler has named an instance of its service, so that it notices restarts itself.
-func (cs *Calls) KnowsInstances() bool { return cs.lives.number > 0 }
+func (cs *Calls) KnowsInstances() bool { return cs.lives.Number() > 0 }
 
 // AskInstance asks again and again which instance of the service answers, until ctx ends. It returns at once if the
 // handler cannot tell. The member runs it in a goroutine of its own.

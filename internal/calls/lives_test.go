@@ -297,24 +297,3 @@ func TestWhoeverAnswersBesideACallHasNothing(t *testing.T) {
 		wantTold(t, s, "done a ok ", "doubt a", "failing a: ", "retry")
 	})
 }
-
-// No life of a service comes back. So if an instance does, several of them answer in turns, and each goes on with what
-// it was given.
-func TestWhereInstancesTakeTurnsEverythingIsTerminated(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		v := &service{instance: "one"}
-		s := newStage(t, v.user())
-		for i, instance := range []string{"one", "two", "one", "two"} {
-			v.restart(instance, nil)
-			s.Handle(s.clock.Now(), handle(string(rune('a'+i))), s.lease)
-			s.run(time.Second)
-		}
-		for _, id := range []string{"a", "b", "c", "d"} {
-			s.Terminate(core.Action{Kind: core.Terminate, ID: id, Token: 7, Cause: core.Moved}, s.lease)
-			s.run(time.Second)
-		}
-		if !slices.Equal(v.ended, []string{"a", "b", "c", "d"}) {
-			t.Errorf("terminated %q, want all of them", v.ended)
-		}
-	})
-}

@@ -51,7 +51,7 @@ var ofCalls = []Mutant{
 		Changes: []Change{
 			{
 				File: "internal/calls/lives.go",
-				Old:  `case h.life == cs.lives.number || cs.lives.due:`,
+				Old:  `case h.life == cs.lives.Number() || cs.lives.due:`,
 				New:  `case true:`,
 			},
 			{

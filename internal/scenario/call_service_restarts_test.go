@@ -253,9 +253,22 @@ func TestAReceiverThatSaysNothingIsNotToldAgain(t *testing.T) {
 	await(t, "it is handled again", func() bool { return len(s.running()) == 1 })
 }
 
-// Two receivers that share a URL, and have names of their own, take turns. Everything stays handled by somebody, and
-// what goes away is ended.
+// Receivers that share a URL, and have names of their own, take turns. Everything stays handled by somebody, and what
+// goes away is ended.
 func TestReceiversThatTakeTurnsAreNotToldAgainAllTheTime(t *testing.T) {
+	for what, name := range map[string]func(n int) string{
+		"two":                    func(n int) string { return fmt.Sprint(n % 2) },
+		"twenty":                 func(n int) string { return fmt.Sprint(n % 20) },
+		"another name each time": func(n int) string { return fmt.Sprint(n) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			receiversTakeTurns(t, name)
+		})
+	}
+}
+
+func receiversTakeTurns(t *testing.T, name func(n int) string) {
 	s := newService(t, unnamed)
 	var mu sync.Mutex
 	turns := 0
@@ -263,7 +276,7 @@ func TestReceiversThatTakeTurnsAreNotToldAgainAllTheTime(t *testing.T) {
 		mu.Lock()
 		defer mu.Unlock()
 		turns++
-		w.Header().Set(handler.InstanceHeader, []string{"one", "two"}[turns%2])
+		w.Header().Set(handler.InstanceHeader, name(turns))
 		return true
 	})
 	hook := s.webhook()
