@@ -41,7 +41,7 @@ func (c *chaos) killedAndBackNaively() {
 
 func (c *chaos) killEachAndStart(rounds int) {
 	c.lateness(2, lateMost)
-	// Each member is killed soon after it has begun with many resources. Some of those would be accused of three deaths.
+	// Each member is killed soon after it has begun with many resources. Some of them would be accused of its death.
 	c.flags = append(c.flags, "--quarantine-after", "0")
 	members := []string{"a", "b", "c", "d"}
 	c.blink()
