@@ -64,6 +64,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"deallocate":    {"deallocate", "--app", "a", "r"},
 		"drain":         {"drain", "--app", "a", "m"},
 		"undrain":       {"undrain", "--app", "a", "m"},
+		"retry":         {"retry", "--app", "a", "r"},
 		"verify":        {"verify", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},
 		"source fetch":  {"source", "fetch", "--app", "a"},
