@@ -72,9 +72,7 @@ func (h *Handling) end(cause error) {
 	h.cancel(cause)
 	h.over.Store(true)
 	h.lease.leave(h)
-	if h.former != nil {
-		h.former.end(CauseGone)
-	}
+	h.replace()
 }
 
 // lapse ends the handling's context, and leaves the rest to the Handle or Terminate that follows.

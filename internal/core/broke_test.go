@@ -130,6 +130,13 @@ func TestWhatHasLapsedIsTerminatedIfItsClaimEndsBeforeItIsHandledAgain(t *testin
 		f.wantHandled()
 		return f
 	}
+	called := func() *fixture {
+		f := waiting()
+		f.done("b", OK)
+		f.want("handle a 110 on 1 v1", "write-state b 111 active")
+		f.saved("b", 111)
+		return f
+	}
 	t.Run("removed", func(t *testing.T) {
 		f := waiting()
 		f.remove("a")
@@ -145,20 +152,14 @@ func TestWhatHasLapsedIsTerminatedIfItsClaimEndsBeforeItIsHandledAgain(t *testin
 		f.want("handle a 110 on 1 v2", "write-state b 111 active")
 	})
 	t.Run("refused", func(t *testing.T) {
-		f := waiting()
-		f.done("b", OK)
-		f.want("handle a 110 on 1 v1", "write-state b 111 active")
-		f.saved("b", 111)
+		f := called()
 		f.remove("a")
 		f.want("cancel a 110 removed")
 		f.done("a", Refused)
 		f.want("terminate a 110 removed")
 	})
 	t.Run("refused, and wanted again", func(t *testing.T) {
-		f := waiting()
-		f.done("b", OK)
-		f.want("handle a 110 on 1 v1", "write-state b 111 active")
-		f.saved("b", 111)
+		f := called()
 		f.remove("a")
 		f.want("cancel a 110 removed")
 		f.entry("a", "v1")
@@ -166,10 +167,7 @@ func TestWhatHasLapsedIsTerminatedIfItsClaimEndsBeforeItIsHandledAgain(t *testin
 		f.want("terminate a 110 failure")
 	})
 	t.Run("failed", func(t *testing.T) {
-		f := waiting()
-		f.done("b", OK)
-		f.want("handle a 110 on 1 v1", "write-state b 111 active")
-		f.saved("b", 111)
+		f := called()
 		f.done("a", Error) // the handler has nothing
 		f.want("write-state a 110 failed boom")
 		f.saved("a", 110)

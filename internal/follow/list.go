@@ -173,19 +173,19 @@ func (f *firsts) depart(late bool) {
 		f.waiting = f.waiting[n:]
 		f.flying += n
 		f.flights.Go(func() {
-			size := f.fly(group)
+			f.measured(f.fly(group))
 			f.mu.Lock()
 			defer f.mu.Unlock()
 			f.flying -= n
-			f.measured(size)
 			f.depart(false)
 		})
 	}
 }
 
-// measured takes note of how many bytes the first pages of an answer had on average; 0: not known. The caller holds
-// f.mu.
+// measured takes note of how many bytes the first pages of an answer had on average; 0: not known.
 func (f *firsts) measured(size int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	if size > 0 {
 		f.size = (3*cmp.Or(f.size, size) + size) / 4
 	}
@@ -246,12 +246,7 @@ func (f *firsts) fly(group []*first) (size int) {
 		}
 	default: // what etcd refuses may be the size of the request, or one list; and the client repeats only single reads
 		for _, one := range group {
-			f.flights.Go(func() {
-				size := f.alone(one)
-				f.mu.Lock()
-				defer f.mu.Unlock()
-				f.measured(size)
-			})
+			f.flights.Go(func() { f.measured(f.alone(one)) })
 		}
 	}
 	return 0

@@ -56,19 +56,7 @@ func (m *member) call(r int, a core.Action) {
 		m.w.fail("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
 		return
 	}
-	if a.Kind == core.Terminate && m.unbegun[r] { // the handler was given nothing
-		m.unbegun[r] = false
-		m.after(0, func() {
-			m.post(func() {
-				m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
-				m.step()
-			})
-		})
-		return
-	}
-	if h := m.handlings[r]; a.Kind == core.Terminate && h != nil && h.must && m.isOutlived(h) {
-		h.ctxEnded = true
-		m.handlings[r] = nil
+	if a.Kind == core.Terminate && m.dropNothing(r) {
 		m.after(0, func() {
 			m.post(func() {
 				m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
@@ -96,6 +84,21 @@ func (m *member) call(r int, a core.Action) {
 	default:
 		c.begin()
 	}
+}
+
+// dropNothing says whether there is nothing to terminate, and drops what is known of it: the handler was given nothing,
+// or nobody has anything of it any more.
+func (m *member) dropNothing(r int) bool {
+	switch h := m.handlings[r]; {
+	case m.unbegun[r]:
+		m.unbegun[r] = false
+	case h != nil && h.must && m.isOutlived(h):
+		h.ctxEnded = true
+		m.handlings[r] = nil
+	default:
+		return false
+	}
+	return true
 }
 
 // refuse ends a call before it begins.

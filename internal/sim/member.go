@@ -83,7 +83,12 @@ func (m *member) clockAt(t time.Duration) time.Duration { return m.offset + t + 
 
 // atClock calls f in the process once the member's clock shows t.
 func (m *member) atClock(t time.Duration, f func()) {
-	m.w.at((t-m.offset)*1000/(1000+m.skew)+1, m, f)
+	m.w.at(m.worldAt(t)+1, m, f)
+}
+
+// worldAt returns the time of the world at which the member's clock shows t. It is the inverse of clockAt.
+func (m *member) worldAt(t time.Duration) time.Duration {
+	return (t - m.offset) * 1000 / (1000 + m.skew)
 }
 
 // after calls f in the process after some time.

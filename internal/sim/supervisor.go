@@ -46,7 +46,7 @@ func (m *member) leave(h *handling, r int) {
 	w, c := m.w, &child{r: r, token: h.token}
 	m.children = append(m.children, c)
 	w.count(Orphaned)
-	rest := (h.keeper.deadline-m.offset)*1000/(1000+m.skew) - w.now - time.Microsecond
+	rest := m.worldAt(h.keeper.deadline) - w.now - time.Microsecond
 	w.after(min(w.upTo(childLife), max(0, rest)), func() {
 		w.trace("%s: nothing is left of %s, token %d", m.name, w.ids[r], c.token)
 		c.over = true

@@ -20,9 +20,6 @@ type cgroup struct {
 	dir  *os.File
 }
 
-// makeCgroup is newCgroup, unless a test needs a cgroup that cannot be used.
-var makeCgroup = newCgroup
-
 // newCgroup makes a cgroup below this process's own. It fails where the system does not let this process do so.
 func newCgroup(n int) (*cgroup, error) {
 	own, err := ownCgroup()

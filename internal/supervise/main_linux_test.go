@@ -110,6 +110,7 @@ func runSupervisor(args []string) int {
 			cfg.BackoffMax, _ = time.ParseDuration(value)
 		}
 	}
+	makeCgroup := newCgroup
 	if has("no-entry") {
 		makeCgroup = uselessCgroup
 	}
@@ -129,7 +130,7 @@ func runSupervisor(args []string) int {
 			return 99
 		}
 	}
-	code, err := Run(context.Background(), cfg)
+	code, err := run(context.Background(), cfg, makeCgroup)
 	if err != nil {
 		fmt.Printf("error %v\n", err)
 		return 98

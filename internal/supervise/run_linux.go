@@ -22,7 +22,10 @@ import (
 //
 // Run waits for all children of this process, so nothing else in it may start any. One Run at a time is allowed. It
 // works on Linux only; elsewhere the error matches errors.ErrUnsupported.
-func Run(ctx context.Context, cfg Config) (code int, err error) {
+func Run(ctx context.Context, cfg Config) (code int, err error) { return run(ctx, cfg, newCgroup) }
+
+// run is Run, with what makes the n-th cgroup.
+func run(ctx context.Context, cfg Config, makeCgroup func(n int) (*cgroup, error)) (code int, err error) {
 	children, err := newChildren()
 	if err != nil {
 		return 0, err
@@ -34,7 +37,7 @@ func Run(ctx context.Context, cfg Config) (code int, err error) {
 	defer signal.Stop(died)
 	s := &supervisor{
 		Config: cfg, children: children, home: home, died: died, ctx: ctx, stop: ctx.Done(),
-		pauses: pace.Around(cfg.Backoff, cfg.BackoffMax, 0.2),
+		pauses: pace.Around(cfg.Backoff, cfg.BackoffMax, 0.2), makeCgroup: makeCgroup,
 	}
 	return s.run()
 }
@@ -48,6 +51,8 @@ type supervisor struct {
 	ctx      context.Context
 	stop     <-chan struct{} // closed when the command shall end; nil once that was heeded
 	pauses   *pace.Pauses
+
+	makeCgroup func(n int) (*cgroup, error)
 
 	ending bool      // the command shall end for good
 	passed os.Signal // the last signal that was passed on to the life that runs
@@ -95,7 +100,7 @@ func (s *supervisor) start(n int) (*life, error) {
 	l := &life{links: links, began: time.Now()}
 	s.passed = nil
 	if s.Cgroup {
-		if l.cgroup, err = makeCgroup(n); err != nil {
+		if l.cgroup, err = s.makeCgroup(n); err != nil {
 			s.Log.Debug("the command gets no cgroup of its own", zap.Error(err))
 		}
 	}
