@@ -2,6 +2,7 @@ package supervise
 
 import (
 	"bufio"
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -343,9 +344,14 @@ func (s *stage) onTerminal() {
 	s.cmd.Stdin, s.cmd.SysProcAttr = tty, &syscall.SysProcAttr{Setsid: true, Setctty: true}
 }
 
-// press presses keys on the supervisor's terminal.
+// press presses keys on the supervisor's terminal, once its first thread waits for their signals.
 func (s *stage) press(keys string) {
 	s.t.Helper()
+	pid := strconv.Itoa(s.cmd.Process.Pid)
+	await(s.t, "the first thread waits for the signals of keys", func() bool {
+		call, err := os.ReadFile("/proc/" + pid + "/task/" + pid + "/syscall")
+		return err != nil || bytes.HasPrefix(call, fmt.Appendf(nil, "%d ", unix.SYS_RT_SIGTIMEDWAIT))
+	})
 	if _, err := s.keys.WriteString(keys); err != nil {
 		s.t.Fatal(err)
 	}

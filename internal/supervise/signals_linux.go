@@ -13,9 +13,10 @@ import (
 // Signals makes this process receive signals for its command. stop ends that.
 //
 // Package signal does not tell who has sent a signal, so if this program has called WatchKeys, that takes the signals
-// of the terminal's keys. Where it has not, or where the signal comes in the microsecond in which WatchKeys does not
-// wait, a signal counts as one of another process. It is passed on then, which is the lesser evil: a command that gets
-// it twice has got it.
+// of the terminal's keys. Where it has not, or where another thread takes the signal before the one that waits for it
+// has woken up (one that looks for signals at that moment, since it has just begun, or has handled another signal), a
+// signal counts as one of another process. It is passed on then, which is the lesser evil: a command that gets it twice
+// has got it.
 func Signals(signals ...os.Signal) (got <-chan Signal, stop func()) {
 	raw, all := make(chan os.Signal, 64), make(chan Signal, 64)
 	signal.Notify(raw, signals...)
