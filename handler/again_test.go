@@ -28,19 +28,27 @@ func slowEnd(t *testing.T, ending time.Duration) (run func(context.Context, drm.
 	}, tokens
 }
 
+// running makes a Loop whose function runs for resource a, and takes a while to end. restart ends its context as
+// Manager.Reannounce does.
+func running(t *testing.T, ending time.Duration) (l *handler.Loop, tokens *[]int64, restart func()) {
+	t.Helper()
+	run, tokens := slowEnd(t, ending)
+	l = newLoop(t, run, handler.LoopConfig{})
+	ctx, cancel := context.WithCancelCause(t.Context())
+	fine(t, l.Handle(ctx, claim("a", 1)))
+	synctest.Wait()
+	return l, tokens, func() { cancel(drm.CauseServiceRestarted) }
+}
+
 // What is handled again at once, as after Manager.Reannounce, meets a function that is ending.
 func TestLoopHandleWaitsForTheFunctionThatIsEnding(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run, tokens := slowEnd(t, 5*time.Second)
-		l := newLoop(t, run, handler.LoopConfig{})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		fine(t, l.Handle(ctx, claim("a", 1)))
-		synctest.Wait()
+		l, tokens, restart := running(t, 5*time.Second)
 		if err := l.Handle(t.Context(), claim("a", 2)); !errors.Is(err, handler.ErrRunning) ||
 			errors.Is(err, drm.ErrOutcomeUnknown) {
 			t.Errorf("Handle while nobody has asked it to end: %v", err)
 		}
-		cancel(drm.CauseServiceRestarted)
+		restart()
 		began := time.Now()
 		fine(t, l.Handle(t.Context(), claim("a", 3)))
 		if took := time.Since(began); took != 5*time.Second {
@@ -58,12 +66,8 @@ func TestLoopHandleWaitsForTheFunctionThatIsEnding(t *testing.T) {
 // Terminate, which waits for that function: the claim must not go before.
 func TestLoopHandleThatCannotWaitLeavesTheRestToTerminate(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run, tokens := slowEnd(t, time.Minute)
-		l := newLoop(t, run, handler.LoopConfig{})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		fine(t, l.Handle(ctx, claim("a", 1)))
-		synctest.Wait()
-		cancel(drm.CauseServiceRestarted)
+		l, tokens, restart := running(t, time.Minute)
+		restart()
 		short, end := context.WithTimeoutCause(t.Context(), 10*time.Second, drm.CauseTimeout)
 		defer end()
 		err := l.Handle(short, claim("a", 1))
@@ -84,12 +88,8 @@ func TestLoopHandleThatCannotWaitLeavesTheRestToTerminate(t *testing.T) {
 
 func TestLoopHandleThatWaitsIsRefusedAfterClose(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		run, _ := slowEnd(t, time.Minute)
-		l := newLoop(t, run, handler.LoopConfig{})
-		ctx, cancel := context.WithCancelCause(t.Context())
-		fine(t, l.Handle(ctx, claim("a", 1)))
-		synctest.Wait()
-		cancel(drm.CauseServiceRestarted)
+		l, _, restart := running(t, time.Minute)
+		restart()
 		go func() { fine(t, l.Close(t.Context())) }()
 		if err := l.Handle(t.Context(), claim("a", 1)); !errors.Is(err, handler.ErrClosed) {
 			t.Errorf("Handle: %v", err)

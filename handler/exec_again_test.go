@@ -12,15 +12,22 @@ import (
 	"github.com/distributed-resource-manager/drm/handler"
 )
 
+// restarted starts a process of a kind, which has all its time to end, and ends its context as Manager.Reannounce does.
+func (ch *children) restarted(kind string) (e *handler.Exec, before *peer) {
+	ch.t.Helper()
+	e = ch.newExec(handler.ExecConfig{Grace: time.Hour}, kind)
+	ctx, cancel := context.WithCancelCause(ch.t.Context())
+	ch.handle(ctx, e, claim("a", 1))
+	before = ch.next()
+	cancel(drm.CauseServiceRestarted)
+	return e, before
+}
+
 // What is handled again at once, as after Manager.Reannounce, meets a process that is ending. It has its grace.
 func TestExecHandleWaitsForTheProcessThatIsEnding(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
-	e := ch.newExec(handler.ExecConfig{Grace: time.Hour}, "polite")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ch.handle(ctx, e, claim("a", 1))
-	before := ch.next()
-	cancel(drm.CauseServiceRestarted)
+	e, before := ch.restarted("polite")
 	if said := await(t, before.said, "SIGTERM"); said != "term" {
 		t.Errorf("the process said %q", said)
 	}
@@ -48,11 +55,7 @@ func TestExecHandleWaitsForTheProcessThatIsEnding(t *testing.T) {
 func TestExecHandleThatCannotWaitLeavesTheRestToTerminate(t *testing.T) {
 	t.Parallel()
 	ch := newChildren(t)
-	e := ch.newExec(handler.ExecConfig{Grace: time.Hour}, "stubborn")
-	ctx, cancel := context.WithCancelCause(t.Context())
-	ch.handle(ctx, e, claim("a", 1))
-	before := ch.next()
-	cancel(drm.CauseServiceRestarted)
+	e, before := ch.restarted("stubborn")
 	await(t, before.said, "SIGTERM")
 	short, end := context.WithTimeoutCause(t.Context(), 50*time.Millisecond, drm.CauseTimeout)
 	defer end()

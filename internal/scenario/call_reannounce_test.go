@@ -77,21 +77,27 @@ func (s *slow) all(ids []string, holds func(id string) bool) (yes bool) {
 	return yes
 }
 
+// slowMember starts a member that handles n resources with a slow, so many of them begun at a time.
+func (w *world) slowMember(n, atOnce int) (s *slow, m *drm.Manager, ids []string) {
+	w.tb.Helper()
+	s, h := newSlow(w.tb)
+	cfg := w.config("a", h)
+	cfg.HandleConcurrency = atOnce
+	m = w.start(cfg)
+	for i := range n {
+		ids = append(ids, fmt.Sprint("r", i))
+	}
+	w.allocate(ids...)
+	await(w.tb, "all run", func() bool { return s.all(ids, func(id string) bool { return s.now[id] == 1 }) })
+	await(w.tb, "all are handled", func() bool { return len(m.Held()) == len(ids) })
+	return s, m, ids
+}
+
 // What a Loop runs ends in order before it begins again, and nothing fails by that.
 func TestReannounceBeginsTheFunctionsOfALoopAgainOnceTheyHaveEnded(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	s, h := newSlow(t)
-	cfg := w.config("a", h)
-	cfg.HandleConcurrency = 2
-	m := w.start(cfg)
-	var ids []string
-	for i := range 6 {
-		ids = append(ids, fmt.Sprint("r", i))
-	}
-	w.allocate(ids...)
-	await(t, "all run", func() bool { return s.all(ids, func(id string) bool { return s.now[id] == 1 }) })
-	await(t, "all are handled", func() bool { return len(m.Held()) == len(ids) })
+	s, m, ids := w.slowMember(6, 2)
 	before := tokensOf(m)
 	if n, err := m.Reannounce(); n != len(ids) || err != nil {
 		t.Errorf("reannounced %d, %v", n, err)
@@ -115,14 +121,7 @@ func TestReannounceBeginsTheFunctionsOfALoopAgainOnceTheyHaveEnded(t *testing.T)
 func TestWhatGoesAwayAfterAReannounceIsTerminatedFirst(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
-	s, h := newSlow(t)
-	cfg := w.config("a", h)
-	cfg.HandleConcurrency = 1
-	m := w.start(cfg)
-	ids := []string{"r0", "r1"}
-	w.allocate(ids...)
-	await(t, "all run", func() bool { return s.all(ids, func(id string) bool { return s.now[id] == 1 }) })
-	await(t, "all are handled", func() bool { return len(m.Held()) == len(ids) })
+	s, m, ids := w.slowMember(2, 1)
 	if _, err := m.Reannounce(); err != nil {
 		t.Fatal(err)
 	}
