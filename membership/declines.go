@@ -12,7 +12,6 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
-	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // A member that is full declines to own further shards. Its decline is a key on the lease of the member's own key. The
@@ -152,29 +151,6 @@ func (v *View) takeDeclines(all map[string]decline) {
 			}
 		}
 		v.declines[id] = declined
-	}
-}
-
-// passOn gives each shard that its owner declines to the member that would own it without those that decline it, unless
-// all do.
-func (v *View) passOn(owners []string, ring *shard.Ring, pins, placement map[int]string) {
-	if len(v.declines) == 0 {
-		return
-	}
-	for n, owner := range owners {
-		if owner == "" || !v.Declines(owner, n) {
-			continue
-		}
-		takes := func(id string) bool { return v.Eligible(id) && !v.Declines(id, n) }
-		next := ring.OwnerWithout(n, func(id string) bool { return v.Declines(id, n) })
-		for _, other := range []string{placement[n], pins[n]} {
-			if takes(other) {
-				next = other
-			}
-		}
-		if next != "" {
-			owners[n] = next
-		}
 	}
 }
 

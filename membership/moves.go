@@ -53,7 +53,7 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 	tried = append(tried, Tried{from, now.UTC()})
 	tried = tried[max(0, len(tried)-maxTried):]
 	n := shard.Of(resource, v.Shards)
-	to := shard.NewRing(v.taking).OwnerWithout(n, func(id string) bool {
+	to := shard.NewRing(v.takers()).OwnerWithout(n, func(id string) bool {
 		return v.Declines(id, n) || slices.ContainsFunc(tried, func(t Tried) bool { return t.Member == id })
 	})
 	if to == "" {
@@ -99,9 +99,23 @@ func (v *View) movedTo(resource string) (member string, moved bool) {
 	return m.Member, true
 }
 
-// inForce says whether the member that a move names takes the resource: it may own shards, and has room for what is in
-// the resource's shard.
-func (v *View) inForce(m Move, n int) bool { return v.Eligible(m.Member) && !v.Declines(m.Member, n) }
+// takers returns, by slot, the member on it if it is eligible and not cordoned, otherwise "".
+func (v *View) takers() []string {
+	slots := make([]string, len(v.Slots))
+	for n, id := range v.Slots {
+		if _, cordoned := v.Cordons[id]; !cordoned && v.Eligible(id) && slices.Contains(v.Members[id].Slots, n) {
+			slots[n] = id
+		}
+	}
+	return slots
+}
+
+// inForce says whether the member that a move names takes the resource: it may own shards, has room for what is in the
+// resource's shard, and was not cordoned before.
+func (v *View) inForce(m Move, n int) bool {
+	cordon, cordoned := v.Cordons[m.Member]
+	return v.Eligible(m.Member) && !v.Declines(m.Member, n) && !(cordoned && m.ModRevision > cordon.ModRevision)
+}
 
 // Encode returns the value of a move's key.
 func (m Move) Encode() string {

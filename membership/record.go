@@ -24,6 +24,10 @@ const (
 // MaxWeight is the most slots that one member may have, so that a registration fits in one transaction.
 const MaxWeight = 32
 
+// Schema is the version of what this package reads and writes below group/. Version 1 knows no exceptions with keys of
+// their own, cordons, weights other than a member's own, reservations, and orders that let a member keep shards.
+const Schema = 2
+
 // Record is the value of a member's key.
 type Record struct {
 	State   State             `json:"state"`
@@ -34,6 +38,11 @@ type Record struct {
 	Version string            `json:"version,omitempty"` // the version of the member's program; for people
 	Started time.Time         `json:"started"`           // when the member's process began
 	Source  bool              `json:"source"`            // has a source of resources, so it stands for coordinator
+	// Schema is the newest version of the keys below group/ that the member's program understands (see Schema). A
+	// Registrar sets it; 0 stands for 1.
+	Schema int `json:"schema,omitempty"`
+	// Leaves says that the member is about to stop, so that the coordinator places its shards elsewhere.
+	Leaves bool `json:"leaves,omitempty"`
 	// Reason says why the member is Unready; for people. A Registrar writes it in that state only.
 	Reason string `json:"reason,omitempty"`
 	// MinReady is the share of the members that must be ready for this member's unreadiness to count, above 0 and up to

@@ -72,6 +72,7 @@ type Registration struct {
 // After an error of etcd the member may be registered all the same: calling Register again under the same lease finds
 // that out.
 func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.LeaseID) (Registration, error) {
+	record.Schema = Schema
 	reg := Registration{Record: record, Lease: lease}
 	if err := keys.CheckID(g.ID); err != nil {
 		return Registration{}, fmt.Errorf("register member: got the id %q, want %w", g.ID, err)

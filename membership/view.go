@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"maps"
 	"slices"
-	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -30,19 +29,27 @@ type Coordinator struct {
 // View is the group at one revision: who the members are, and which member owns each shard. It never changes once it is
 // made, so it can be shared freely; callers must not change its fields.
 type View struct {
-	Revision    int64
-	Shards      int                  // the number of shards
-	Members     map[string]Member    // by id
-	Slots       []string             // slot → the id of the member that has reserved it; empty if the slot is free
-	Drains      map[string]time.Time // member id → since when it drains; zero: unknown; the member may be gone
-	Moves       map[string]Move      // by resource; one whose member cannot own shards now is not in force
-	Coordinator Coordinator
-	Corrupt     []string // keys below group/ that cannot be read, in order; the view ignores them
+	Revision     int64
+	Shards       int                    // the number of shards
+	Members      map[string]Member      // by id
+	Slots        []string               // slot → the id of the member that has reserved it; empty if the slot is free
+	Drains       map[string]Restriction // by member, which may be gone
+	Cordons      map[string]Restriction // by member, which may be gone
+	Weights      map[string]WeightOrder // by member, which may be gone
+	Reservations map[string]Reservation // by member; all of them wait for members that have stopped
+	Prepared     map[string]int64       // joining member → the create revision of its key for which all is prepared
+	Pins         map[int]Pin            // by shard
+	Exceptions   map[int]Exception      // by shard
+	Moves        map[string]Move        // by resource; one whose member cannot own shards now is not in force
+	Coordinator  Coordinator
+	Corrupt      []string // keys below group/ that cannot be read, in order; the view ignores them
 
 	owners         []string           // the owner of each shard
+	holds          map[string]*stance // by member that may own shards
 	ignored        bool               // the drains are ignored
+	allDrained     bool               // every member that has joined is ordered to be drained
 	unreadyIgnored bool               // unready members take shards as if they were ready
-	taking         []string           // slot → the member on it that may own shards; "" if there is none
+	table          map[int]string     // exceptions that have no key of their own
 	declines       map[string]Decline // by member that declines shards
 }
 
@@ -52,74 +59,84 @@ func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *V
 	layout := keys.At(root)
 	v := &View{
 		Revision: revision, Shards: shards,
-		Members: map[string]Member{}, Drains: map[string]time.Time{}, Moves: map[string]Move{},
+		Members: map[string]Member{}, Drains: map[string]Restriction{}, Cordons: map[string]Restriction{},
+		Weights: map[string]WeightOrder{}, Reservations: map[string]Reservation{}, Prepared: map[string]int64{},
+		Pins: map[int]Pin{}, Exceptions: map[int]Exception{}, Moves: map[string]Move{},
 	}
-	pins, placement := map[int]string{}, map[int]string{}
 	declines := map[string]decline{}
 	for _, kv := range kvs {
-		key := layout.Parse(string(kv.Key))
-		ok := true
-		switch key.Kind {
-		case keys.Member:
-			r, err := decodeRecord(kv.Value)
-			if ok = err == nil; ok {
-				v.Members[key.ID] = Member{Record: r, ID: key.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
-			}
-		case keys.Slot:
-			for len(v.Slots) <= key.Number {
-				v.Slots = append(v.Slots, "")
-			}
-			id := string(kv.Value)
-			if ok = id == "" || keys.CheckID(id) == nil; ok {
-				v.Slots[key.Number] = id
-			}
-		case keys.Drain:
-			v.Drains[key.ID] = drainedSince(kv.Value)
-		case keys.Decline:
-			declines[key.ID], ok = decodeDecline(kv)
-		case keys.Pin:
-			id := string(kv.Value)
-			if ok = id == "" || keys.CheckID(id) == nil; ok {
-				pins[key.Number] = id
-			}
-		case keys.Move:
-			var m Move
-			if m, ok = decodeMove(kv.Value, kv.ModRevision); ok {
-				v.Moves[key.ID] = m
-			}
-		case keys.Placement:
-			placement, ok = decodePlacement(kv.Value)
-		case keys.Coordinator: // whatever its value, the office is not free while the key exists
-			v.Coordinator = Coordinator{CreateRevision: kv.CreateRevision, Lease: kv.Lease}
-			if ok = keys.CheckID(string(kv.Value)) == nil; ok {
-				v.Coordinator.ID = string(kv.Value)
-			}
-		default:
-			ok = false
-		}
-		if !ok {
+		if key := layout.Parse(string(kv.Key)); !v.take(key, kv, declines) {
 			v.Corrupt = append(v.Corrupt, string(kv.Key))
 		}
 	}
 	slices.Sort(v.Corrupt)
 	v.weigh()
 	v.takeDeclines(declines)
-	v.owners = v.assign(pins, placement)
+	v.owners = v.assign()
 	return v
 }
 
-// DrainValue is the value of a drain's key: the time since which the drain is ordered. It is shown to people; nothing
-// is decided by it.
-func DrainValue(since time.Time) string { return since.UTC().Format(time.RFC3339) }
-
-// drainedSince reads a DrainValue. The key alone is the order, so a value that cannot be read only means that the time
-// is unknown.
-func drainedSince(value []byte) time.Time {
-	since, err := time.Parse(time.RFC3339, string(value))
-	if err != nil || since.Year() < 1970 {
-		return time.Time{}
+// take adds what a key says. It returns false if the key is not understood. declines collects what full members say.
+func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decline) (ok bool) {
+	ok = true
+	switch key.Kind {
+	case keys.Member:
+		r, err := decodeRecord(kv.Value)
+		if ok = err == nil; ok {
+			v.Members[key.ID] = Member{Record: r, ID: key.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+		}
+	case keys.Slot:
+		for len(v.Slots) <= key.Number {
+			v.Slots = append(v.Slots, "")
+		}
+		id := string(kv.Value)
+		if ok = id == "" || keys.CheckID(id) == nil; ok {
+			v.Slots[key.Number] = id
+		}
+	case keys.Drain:
+		v.Drains[key.ID] = decodeRestriction(kv.Value, v.Shards, kv.ModRevision)
+	case keys.Cordon:
+		v.Cordons[key.ID] = decodeRestriction(kv.Value, v.Shards, kv.ModRevision)
+	case keys.Weight:
+		var w WeightOrder
+		if w, ok = decodeWeightOrder(kv.Value, kv.ModRevision); ok {
+			v.Weights[key.ID] = w
+		}
+	case keys.Reservation:
+		v.Reservations[key.ID] = decodeReservation(kv.Value)
+	case keys.Prepared:
+		var revision int64
+		if revision, ok = decodePrepared(kv.Value); ok {
+			v.Prepared[key.ID] = revision
+		}
+	case keys.Decline:
+		declines[key.ID], ok = decodeDecline(kv)
+	case keys.Pin:
+		var p Pin
+		if p, ok = decodePin(kv.Value, kv.ModRevision); ok && p.Member != "" && key.Number < v.Shards {
+			v.Pins[key.Number] = p
+		}
+	case keys.Exception:
+		var e Exception
+		if e, ok = decodeException(kv.Value, kv.ModRevision); ok && key.Number < v.Shards {
+			v.Exceptions[key.Number] = e
+		}
+	case keys.Move:
+		var m Move
+		if m, ok = decodeMove(kv.Value, kv.ModRevision); ok {
+			v.Moves[key.ID] = m
+		}
+	case keys.Placement:
+		v.table, ok = decodePlacement(kv.Value)
+	case keys.Coordinator: // whatever its value, the office is not free while the key exists
+		v.Coordinator = Coordinator{CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+		if ok = keys.CheckID(string(kv.Value)) == nil; ok {
+			v.Coordinator.ID = string(kv.Value)
+		}
+	default:
+		ok = false
 	}
-	return since.UTC()
+	return ok
 }
 
 // decodePlacement reads {"shard":"member", …}.
@@ -144,16 +161,18 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 // MinReady asks for must be ready; otherwise the unready ones count as ready. As that share is above 0, somebody is
 // eligible wherever there is an active or unready member.
 func (v *View) weigh() {
-	all, undrained := 0, 0
+	all, undrained, forced := 0, 0, false
 	for id, m := range v.Members {
 		if m.HasJoined() {
 			all++
 			if !v.Ordered(id) {
 				undrained++
 			}
+			forced = forced || v.Drains[id].Force
 		}
 	}
-	v.ignored = all > 0 && undrained == 0
+	v.allDrained = all > 0 && undrained == 0
+	v.ignored = v.allDrained && !forced
 	ready, of := v.Readiness()
 	v.unreadyIgnored = ready < of && float64(ready)/float64(of) < v.minReady()
 }
@@ -190,32 +209,6 @@ func (v *View) Readiness() (ready, of int) {
 		}
 	}
 	return ready, of
-}
-
-func (v *View) assign(pins, placement map[int]string) []string {
-	slots := make([]string, len(v.Slots))
-	for id, m := range v.Members {
-		if !v.Eligible(id) {
-			continue
-		}
-		for _, s := range m.Slots {
-			if s < len(slots) && v.Slots[s] == id {
-				slots[s] = id
-			}
-		}
-	}
-	v.taking = slots
-	ring := shard.NewRing(slots)
-	owners := shard.Assign(v.Shards, ring, pins, placement, v.Eligible)
-	v.passOn(owners, ring, pins, placement)
-	return owners
-}
-
-// Eligible says whether a member may own shards: it is active, or unready where that is ignored, and it is not drained,
-// or the drains are ignored. It owns none for as long as it has no slot.
-func (v *View) Eligible(id string) bool {
-	m := v.Members[id]
-	return (m.State == Active || m.State == Unready && v.unreadyIgnored) && (v.ignored || !v.Ordered(id))
 }
 
 // Alone says whether no other member owns shards now, or could own some once it is active, ready or undrained.

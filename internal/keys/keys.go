@@ -112,8 +112,33 @@ func (l Layout) Moves() string { return l.root + "group/moves/" }
 // Move is the key which says that a resource belongs to another member than its shard does.
 func (l Layout) Move(resource string) string { return l.Moves() + Escape(resource) }
 
-// Placement is the key of the coordinator's exceptions to the ring.
+// Placement is the key of a table of exceptions to the ring. Members obey it, and none of them writes it: an exception
+// has a key of its own, see Exception.
 func (l Layout) Placement() string { return l.root + "group/placement" }
+
+// Exceptions is the prefix of the exceptions to the ring.
+func (l Layout) Exceptions() string { return l.root + "group/placement/" }
+
+// Exception is the key of the coordinator's exception to the ring for one shard.
+func (l Layout) Exception(shard int) string { return l.Exceptions() + shardName(shard) }
+
+// Cordon is the key of an operator's order that a member must take no further shards.
+func (l Layout) Cordon(member string) string { return l.root + "group/cordons/" + Escape(member) }
+
+// Weight is the key of an operator's order that a member has another weight than it says itself.
+func (l Layout) Weight(member string) string { return l.root + "group/weights/" + Escape(member) }
+
+// Reservation is the lease-bound key which says that a member that has stopped will be back soon.
+func (l Layout) Reservation(member string) string { return l.root + "group/reservations/" + Escape(member) }
+
+// Prepared is the lease-bound key which says that the coordinator has prepared the placement for a joining member.
+func (l Layout) Prepared(member string) string { return l.root + "group/prepared/" + Escape(member) }
+
+// Loads is the prefix of what the members say of the load of their shards.
+func (l Layout) Loads() string { return l.root + "loads/" }
+
+// Load is the lease-bound key of what a member says of the load of its shards.
+func (l Layout) Load(member string) string { return l.Loads() + Escape(member) }
 
 // Coordinator is the lease-bound key of the elected member.
 func (l Layout) Coordinator() string { return l.root + "group/coordinator" }
@@ -222,13 +247,19 @@ const (
 	Quarantine
 	Alone
 	Deaths
+	Exception
+	Cordon
+	Weight
+	Reservation
+	Prepared
+	Load
 )
 
 // Key is a parsed key.
 type Key struct {
 	Kind   Kind
-	ID     string // of Stats, Member, Drain, Decline and Deaths: the member; of the others that have one: the resource
-	Number int    // of Slot: the slot; of Pin, and of what lies below a shard: the shard
+	ID     string // of a key that is about a member: the member; of the others that have one: the resource
+	Number int    // of Slot: the slot; of Pin, Exception, and of what lies below a shard: the shard
 	Lease  int64  // of Summary and Trail
 }
 
@@ -275,6 +306,11 @@ func (l Layout) Parse(key string) Key {
 		{"group/drains/", Drain},
 		{"group/declines/", Decline},
 		{"group/moves/", Move},
+		{"group/cordons/", Cordon},
+		{"group/weights/", Weight},
+		{"group/reservations/", Reservation},
+		{"group/prepared/", Prepared},
+		{"loads/", Load},
 		{"stats/", Stats},
 		{"deallocated/", Deallocation},
 		{"deaths/", Deaths},
@@ -291,6 +327,11 @@ func (l Layout) Parse(key string) Key {
 	if s, ok := strings.CutPrefix(rest, "group/pins/"); ok {
 		if n, ok := parseShardName(s); ok {
 			return Key{Kind: Pin, Number: n}
+		}
+	}
+	if s, ok := strings.CutPrefix(rest, "group/placement/"); ok {
+		if n, ok := parseShardName(s); ok {
+			return Key{Kind: Exception, Number: n}
 		}
 	}
 	return Key{}

@@ -55,6 +55,12 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Quarantine, ID: id, Number: shard}:    l.Quarantine(shard, id),
 		{Kind: keys.Alone}:                                l.Alone(),
 		{Kind: keys.Deaths, ID: id}:                       l.Deaths(id),
+		{Kind: keys.Exception, Number: shard}:             l.Exception(shard),
+		{Kind: keys.Cordon, ID: id}:                       l.Cordon(id),
+		{Kind: keys.Weight, ID: id}:                       l.Weight(id),
+		{Kind: keys.Reservation, ID: id}:                  l.Reservation(id),
+		{Kind: keys.Prepared, ID: id}:                     l.Prepared(id),
+		{Kind: keys.Load, ID: id}:                         l.Load(id),
 	}
 }
 
@@ -92,7 +98,8 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 		prefixes := map[string]func(keys.Key) bool{
 			l.Group(): func(k keys.Key) bool {
 				switch k.Kind {
-				case keys.Member, keys.Slot, keys.Drain, keys.Decline, keys.Pin, keys.Placement, keys.Coordinator:
+				case keys.Member, keys.Slot, keys.Drain, keys.Decline, keys.Pin, keys.Placement, keys.Coordinator,
+					keys.Exception, keys.Cordon, keys.Weight, keys.Reservation, keys.Prepared:
 					return true
 				default:
 					return false
@@ -108,6 +115,8 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Trails(shard):       func(k keys.Key) bool { return k.Kind == keys.Trail && k.Number == shard },
 			l.Quarantines(shard):  func(k keys.Key) bool { return k.Kind == keys.Quarantine && k.Number == shard },
 			l.Deaths(""):          func(k keys.Key) bool { return k.Kind == keys.Deaths },
+			l.Exceptions():        func(k keys.Key) bool { return k.Kind == keys.Exception },
+			l.Loads():             func(k keys.Key) bool { return k.Kind == keys.Load },
 			l.Member(""):          func(k keys.Key) bool { return k.Kind == keys.Member },
 			l.Stats(""):           func(k keys.Key) bool { return k.Kind == keys.Stats },
 			l.Resource(shard, ""): func(k keys.Key) bool { return k.Kind == keys.Resource && k.Number == shard },
@@ -175,6 +184,12 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 		l.Decline("m"):             "/drm/my%20app/group/declines/m",
 		l.Pin(255):                 "/drm/my%20app/group/pins/00ff",
 		l.Placement():              "/drm/my%20app/group/placement",
+		l.Exception(255):           "/drm/my%20app/group/placement/00ff",
+		l.Cordon("a/b"):            "/drm/my%20app/group/cordons/a%2Fb",
+		l.Weight("a/b"):            "/drm/my%20app/group/weights/a%2Fb",
+		l.Reservation("a/b"):       "/drm/my%20app/group/reservations/a%2Fb",
+		l.Prepared("a/b"):          "/drm/my%20app/group/prepared/a%2Fb",
+		l.Load("a/b"):              "/drm/my%20app/loads/a%2Fb",
 		l.Coordinator():            "/drm/my%20app/group/coordinator",
 		l.Deallocation("a"):        "/drm/my%20app/deallocated/a",
 		l.AcceptOrder():            "/drm/my%20app/orders/accept",

@@ -262,7 +262,7 @@ func (o *drainOrder) heed(log *zap.Logger, id string, v *membership.View) {
 	}
 	o.is = is
 	since := zap.Skip()
-	if at := v.Drains[id]; !at.IsZero() {
+	if at := v.Drains[id].Since; !at.IsZero() {
 		since = zap.String("since", at.Format(time.RFC3339))
 	}
 	switch is {

@@ -34,7 +34,8 @@ func (d *Desk) Drain(ctx context.Context, member string, absent bool) error {
 			"start another member, or undrain one, first", ErrLastMember)
 	}
 	return d.ask(ctx, func(ctx context.Context) error {
-		_, err := d.Reader.Client.Put(ctx, d.Reader.Layout.Drain(member), membership.DrainValue(time.Now()))
+		order := membership.Restriction{Order: membership.Order{Since: time.Now().UTC()}}
+		_, err := d.Reader.Client.Put(ctx, d.Reader.Layout.Drain(member), order.Encode())
 		return err
 	})
 }

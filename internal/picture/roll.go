@@ -142,9 +142,9 @@ func (l *Roll) Drains() []Drain { return drains(l.View) }
 
 func drains(v *membership.View) []Drain {
 	all := make([]Drain, 0, len(v.Drains))
-	for id, since := range v.Drains {
+	for id, order := range v.Drains {
 		_, live := v.Members[id]
-		all = append(all, Drain{Member: id, Since: since, Live: live, Ignored: v.DrainsIgnored()})
+		all = append(all, Drain{Member: id, Since: order.Since, Live: live, Ignored: v.DrainsIgnored()})
 	}
 	slices.SortFunc(all, func(a, b Drain) int { return cmp.Compare(a.Member, b.Member) })
 	return all

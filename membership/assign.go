@@ -1,0 +1,230 @@
+package membership
+
+import (
+	"strconv"
+
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// Members of Schema 1 do not know some of the keys that decide who owns a shard. While such a member lives, the members
+// of Schema 2 compute the owners by both sets of rules. Where these differ, the owner by the newer rules counts only if
+// both owners know these rules; otherwise one that does not would not take what the others leave to it.
+
+// assign returns the owner of each shard.
+func (v *View) assign() []string {
+	rules := newRules(v, true)
+	v.holds = rules.stances
+	owners := rules.assign()
+	if !v.hasOlder() {
+		return owners
+	}
+	for n, owner := range newRules(v, false).assign() {
+		if owner != owners[n] && !(v.knows(owner) && v.knows(owners[n])) {
+			owners[n] = owner
+		}
+	}
+	return owners
+}
+
+// hasOlder says whether a member lives whose program knows only Schema 1.
+func (v *View) hasOlder() bool {
+	for id := range v.Members {
+		if !v.knows(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// knows says whether a member's program knows Schema 2. One that is gone counts as one that does.
+func (v *View) knows(id string) bool {
+	m, live := v.Members[id]
+	return !live || m.Schema >= Schema
+}
+
+// HasGuide says whether there is a coordinator that places shards, and so lets go of what drained members keep.
+func (v *View) HasGuide() bool {
+	m, live := v.Members[v.Coordinator.ID]
+	return live && m.Schema >= Schema
+}
+
+// stance says which shards a member may own.
+type stance struct {
+	drained  bool   // it owns no shards but those that it keeps
+	cordoned bool   // it owns no shards but those that it keeps, unless nobody else can own one
+	keeps    []bool // by shard; nil: none
+	declines []bool // by shard: it owns these only if nobody else can; nil: none
+}
+
+// free says whether the member may own all shards.
+func (s *stance) free() bool { return !s.drained && !s.cordoned && s.declines == nil }
+
+// may says whether the member may own a shard at all.
+func (s *stance) may(n int) bool { return !s.drained || s.kept(n) }
+
+// takes says whether the member takes a shard that others could take as well.
+func (s *stance) takes(n int) bool {
+	return (!s.drained && !s.cordoned || s.kept(n)) && (s.declines == nil || !s.declines[n])
+}
+
+func (s *stance) kept(n int) bool { return n < len(s.keeps) && s.keeps[n] }
+
+// rules finds the owners of shards as one version of the schema does.
+type rules struct {
+	view    *View
+	current bool // Schema 2; otherwise Schema 1
+	stances map[string]*stance
+	free    bool // the stances of all members are free
+	ring    *shard.Ring
+}
+
+func newRules(v *View, current bool) *rules {
+	r := &rules{view: v, current: current, stances: map[string]*stance{}, free: true}
+	slots := make([]string, len(v.Slots))
+	for id, m := range v.Members {
+		if s := r.stanceOf(id); s != nil {
+			r.admit(id, s)
+			for _, n := range m.Slots {
+				if n < len(slots) && v.Slots[n] == id {
+					slots[n] = id
+				}
+			}
+		}
+	}
+	if current {
+		for n, id := range v.Slots {
+			if id != "" && v.awaited(id) {
+				slots[n] = id
+				if r.stances[id] == nil {
+					r.admit(id, &stance{})
+				}
+			}
+		}
+	}
+	r.ring = shard.NewRing(slots)
+	return r
+}
+
+func (r *rules) admit(id string, s *stance) {
+	r.stances[id] = s
+	r.free = r.free && s.free()
+}
+
+// stanceOf returns which shards a live member may own; nil: none.
+func (r *rules) stanceOf(id string) *stance {
+	v := r.view
+	m := v.Members[id]
+	if m.State != Active && !(m.State == Unready && v.unreadyIgnored) || r.current && v.WeightOf(id) == 0 {
+		return nil
+	}
+	s := &stance{declines: v.declines[id].Shards}
+	drain, drained := v.Drains[id]
+	cordon, cordoned := v.Cordons[id]
+	switch {
+	case !r.current:
+		if drained && !v.allDrained {
+			return nil
+		}
+	case drained && !v.ignored:
+		if drain.Keeps == nil || !v.HasGuide() {
+			return nil
+		}
+		s.drained, s.keeps = true, drain.Keeps
+	case cordoned:
+		s.cordoned, s.keeps = true, cordon.Keeps
+	}
+	return s
+}
+
+// assign returns the owner of each shard: the first that takes it of the member that a pin names, those that an
+// exception names, and the one on the ring. If nobody takes it, it belongs to the first of these that may own it.
+func (r *rules) assign() []string {
+	owners := make([]string, r.view.Shards)
+	if len(r.stances) == 0 {
+		return owners
+	}
+	for n := range owners {
+		takes := func(id string) bool { s := r.stances[id]; return s != nil && s.takes(n) }
+		if owners[n] = r.first(n, takes); owners[n] == "" {
+			owners[n] = r.first(n, func(id string) bool { s := r.stances[id]; return s != nil && s.may(n) })
+		}
+	}
+	return owners
+}
+
+// first returns the first member that could own a shard, of those that are accepted; "" if there is none.
+func (r *rules) first(n int, accepted func(id string) bool) string {
+	v := r.view
+	if p, ok := v.Pins[n]; ok && (r.current || p.plain) && accepted(p.Member) {
+		return p.Member
+	}
+	if e, ok := v.Exceptions[n]; ok && r.current {
+		if accepted(e.Member) {
+			return e.Member
+		}
+		if e.Then != "" && accepted(e.Then) {
+			return e.Then
+		}
+	}
+	if id, ok := v.table[n]; ok && accepted(id) {
+		return id
+	}
+	if r.free {
+		return r.ring.Owner(n)
+	}
+	return r.ring.OwnerWithout(n, func(id string) bool { return !accepted(id) })
+}
+
+// Homes returns, by shard, the member that would own it without exceptions: by its pin or the ring. It takes as long as
+// to make the view. The slice is the caller's.
+func (v *View) Homes() []string {
+	bare := *v
+	bare.Exceptions, bare.table = nil, nil
+	return newRules(&bare, true).assign()
+}
+
+// awaited says whether a member has stopped, and its shards wait for it because it will be back soon.
+func (v *View) awaited(id string) bool {
+	if _, reserved := v.Reservations[id]; !reserved || v.WeightOf(id) == 0 || v.Ordered(id) && !v.ignored {
+		return false
+	}
+	m, live := v.Members[id]
+	return !live || m.State == Leaving || m.State == Joining
+}
+
+// WeightOf returns a member's weight: what an operator has ordered, otherwise what the member's own key says. It is 0
+// for a member of which nothing is known, unless an order is.
+func (v *View) WeightOf(id string) int {
+	if w, ordered := v.Weights[id]; ordered {
+		return w.Weight
+	}
+	m, live := v.Members[id]
+	if !live {
+		if _, reserved := v.Reservations[id]; reserved {
+			return 1
+		}
+	}
+	return m.Weight
+}
+
+// Eligible says whether a member may be given shards: it is active, or unready where that is ignored, its weight is not
+// 0, and it is not drained, or the drains are ignored. It owns none for as long as it has no slot. A member that is
+// cordoned or full is eligible, since it takes a shard if nobody else does.
+func (v *View) Eligible(id string) bool {
+	s := v.holds[id]
+	m := v.Members[id]
+	return s != nil && !s.drained && (m.State == Active || m.State == Unready)
+}
+
+// Takes says whether a member takes a shard which others could take as well: it is eligible, neither full nor cordoned,
+// or keeps the shard.
+func (v *View) Takes(id string, n int) bool {
+	s := v.holds[id]
+	return s != nil && s.takes(n)
+}
+
+// decodePrepared reads the value of the key that says for which registration of a joining member all is prepared.
+func decodePrepared(value []byte) (createRevision int64, ok bool) {
+	n, err := strconv.ParseInt(string(value), 10, 64)
+	return n, err == nil && n > 0
+}
