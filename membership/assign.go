@@ -175,14 +175,6 @@ func (r *rules) first(n int, accepted func(id string) bool) string {
 	return r.ring.OwnerWithout(n, func(id string) bool { return !accepted(id) })
 }
 
-// Homes returns, by shard, the member that would own it without exceptions: by its pin or the ring. It takes as long as
-// to make the view. The slice is the caller's.
-func (v *View) Homes() []string {
-	bare := *v
-	bare.Exceptions, bare.table = nil, nil
-	return newRules(&bare, true).assign()
-}
-
 // awaited says whether a member has stopped, and its shards wait for it because it will be back soon.
 func (v *View) awaited(id string) bool {
 	if _, reserved := v.Reservations[id]; !reserved || v.WeightOf(id) == 0 || v.Ordered(id) && !v.ignored {
@@ -223,8 +215,8 @@ func (v *View) Takes(id string, n int) bool {
 	return s != nil && s.takes(n)
 }
 
-// decodePrepared reads the value of the key that says for which registration of a joining member all is prepared.
-func decodePrepared(value []byte) (createRevision int64, ok bool) {
+// decodePrepared reads the value of the key that says for which revision of a member's key all is prepared.
+func decodePrepared(value []byte) (modRevision int64, ok bool) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	return n, err == nil && n > 0
 }

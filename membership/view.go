@@ -16,6 +16,7 @@ type Member struct {
 	Record
 	ID             string
 	CreateRevision int64 // distinguishes this registration from an earlier or later one of the same id
+	ModRevision    int64 // the revision at which the key was last written
 	Lease          int64 // the lease that the key lives on
 }
 
@@ -37,7 +38,7 @@ type View struct {
 	Cordons      map[string]Restriction // by member, which may be gone
 	Weights      map[string]WeightOrder // by member, which may be gone
 	Reservations map[string]Reservation // by member; all of them wait for members that have stopped
-	Prepared     map[string]int64       // joining member → the create revision of its key for which all is prepared
+	Prepared     map[string]int64       // by member that comes or goes: the ModRevision for which all is prepared
 	Pins         map[int]Pin            // by shard
 	Exceptions   map[int]Exception      // by shard
 	Moves        map[string]Move        // by resource; one whose member cannot own shards now is not in force
@@ -83,7 +84,9 @@ func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decli
 	case keys.Member:
 		r, err := decodeRecord(kv.Value)
 		if ok = err == nil; ok {
-			v.Members[key.ID] = Member{Record: r, ID: key.ID, CreateRevision: kv.CreateRevision, Lease: kv.Lease}
+			v.Members[key.ID] = Member{
+				Record: r, ID: key.ID, CreateRevision: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: kv.Lease,
+			}
 		}
 	case keys.Slot:
 		for len(v.Slots) <= key.Number {

@@ -51,6 +51,7 @@ type seen struct {
 	entryGen uint32 // the shard's snapshot generation in which the entry was last seen
 	claimGen uint32 // the shard's snapshot generation in which the claim was last seen
 	wanted   bool   // the catalogue has an entry that is not suspended
+	weight   weight
 }
 
 // takeEntry takes over an entry of the catalogue, and reports whether the data changed.
@@ -59,7 +60,7 @@ func (s *seen) takeEntry(e Entry, gen uint32) (changed bool) {
 	if e.Unreadable {
 		return false
 	}
-	s.wanted = !e.Suspended
+	s.wanted, s.weight = !e.Suspended, weightOf(e.Weight)
 	if s.dataGen != 0 && bytes.Equal(s.data, e.Data) {
 		return false
 	}

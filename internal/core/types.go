@@ -271,6 +271,7 @@ type Entry struct {
 	ID         string
 	Suspended  bool
 	Unreadable bool   // there is an entry, but it cannot be decoded: what was known before stays in force
+	Weight     int64  // its part in the load of its member, in thousandths; 0 stands for OneWeight
 	Data       []byte // the Core keeps it, so the caller must not change it afterwards
 }
 

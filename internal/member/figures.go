@@ -24,18 +24,26 @@ const (
 // else is for the goroutine of the place.
 type figures struct {
 	now     func() time.Duration
-	count   func() (claims.Figures, bool) // asks the loop for the figures; false if the loop has ended
+	count   func() (counted, bool) // asks the loop for the figures; false if the loop has ended
 	kv      clientv3.KV
-	key     string
+	key     string        // of the figures
+	loads   string        // the key of the loads
 	timeout time.Duration // of each request
 	log     *zap.Logger
 
 	was     []byte        // the figures that etcd has; nil if it has none
+	weighed []byte        // the loads that etcd has; nil if it has none
 	ahead   int           // how many more times they may be written before the interval
 	planned bool          // the timer runs
 	timer   *time.Timer   // fires when look must be called
 	stirred chan struct{} // holds a token when something may have changed
 	at      atomic.Int64  // the time of the last call of stir
+}
+
+// counted is what a member counts of itself: figures for people, and the loads of its shards for the coordinator.
+type counted struct {
+	claims.Figures
+	loads claims.Loads
 }
 
 // prepare makes figures ready for use, once their dependencies are set.
@@ -64,50 +72,51 @@ func (f *figures) plan() {
 
 // look writes the figures if the member has come to rest, and plans another look otherwise. It does not count them
 // before, since counting a million claims takes a while. It returns what it counted; ok is false if it did not count.
-func (f *figures) look(ctx context.Context, reg *membership.Registration) (counted claims.Figures, ok bool) {
+func (f *figures) look(ctx context.Context, reg *membership.Registration) (now counted, ok bool) {
 	f.planned = false
 	if f.now()-time.Duration(f.at.Load()) < figuresRest {
 		f.plan()
-		return claims.Figures{}, false
+		return counted{}, false
 	}
-	counted, ok, wrote := f.write(ctx, reg)
+	now, ok, wrote := f.write(ctx, reg)
 	if wrote {
 		f.ahead--
 	}
-	return counted, ok
+	return now, ok
 }
 
 // tick writes the figures at an interval, whether or not the member has come to rest. It returns what look returns.
-func (f *figures) tick(ctx context.Context, reg *membership.Registration) (counted claims.Figures, ok bool) {
+func (f *figures) tick(ctx context.Context, reg *membership.Registration) (now counted, ok bool) {
 	f.ahead = min(f.ahead+1, figuresAhead)
-	counted, ok, _ = f.write(ctx, reg)
-	return counted, ok
+	now, ok, _ = f.write(ctx, reg)
+	return now, ok
 }
 
 // forget notes that etcd has no figures of this member any more.
-func (f *figures) forget() { f.was = nil }
+func (f *figures) forget() { f.was, f.weighed = nil, nil }
 
-// write counts, and writes the figures if they have changed. It returns what it counted, whether it did, and whether it
-// wrote.
-func (f *figures) write(
-	ctx context.Context, reg *membership.Registration,
-) (counted claims.Figures, ok, wrote bool) {
+// write counts, and writes the figures and the loads, as far as they have changed. It returns what it counted, whether
+// it did, and whether it wrote.
+func (f *figures) write(ctx context.Context, reg *membership.Registration) (now counted, ok, wrote bool) {
 	if reg == nil {
-		return claims.Figures{}, false, false
+		return counted{}, false, false
 	}
-	if counted, ok = f.count(); !ok {
-		return counted, false, false
-	}
-	b := counted.Encode()
-	if string(b) == string(f.was) {
-		return counted, true, false
+	if now, ok = f.count(); !ok {
+		return now, false, false
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	if _, err := f.kv.Put(ctx, f.key, string(b), clientv3.WithLease(reg.Lease)); err != nil {
-		f.log.Debug("cannot write figures", zap.Error(err))
-		return counted, true, false
+	put := func(key string, value []byte, was *[]byte) {
+		if string(value) == string(*was) {
+			return
+		}
+		if _, err := f.kv.Put(ctx, key, string(value), clientv3.WithLease(reg.Lease)); err != nil {
+			f.log.Debug("cannot write figures", zap.String("key", key), zap.Error(err))
+			return
+		}
+		*was, wrote = value, true
 	}
-	f.was = b
-	return counted, true, true
+	put(f.key, now.Encode(), &f.was)
+	put(f.loads, now.loads.Encode(), &f.weighed)
+	return now, true, wrote
 }

@@ -282,7 +282,7 @@ func (b *builder) assemble() {
 	place.core = m.core
 	place.figures = (&figures{
 		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id),
-		timeout: cfg.Request, log: m.log,
+		loads: cfg.Layout.Load(place.id), timeout: cfg.Request, log: m.log,
 	}).prepare()
 	m.executor.stir, m.executor.decline = place.figures.stir, place.setDeclined
 	place.failing = b.newFailing(b.figuresInterval)

@@ -37,7 +37,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 			p.reregister(ctx, errors.Is(cause, lease.ErrGone))
 			continue
 		case <-interval.C:
-			if counted, ok := p.figures.tick(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted) {
+			if counted, ok := p.figures.tick(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted.Figures) {
 				continue
 			}
 		case <-p.failing.back.C:
@@ -48,7 +48,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 			p.figures.plan()
 			continue
 		case <-p.figures.timer.C:
-			if counted, ok := p.figures.look(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted) {
+			if counted, ok := p.figures.look(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted.Figures) {
 				continue
 			}
 		case until := <-p.retake:
