@@ -24,8 +24,9 @@ type office struct {
 	vacant   time.Duration    // since when the office has been free for this member; 0: it was not, when stand looked
 }
 
-// readyFirst is for how long an unready member leaves a free office to a ready one. It can ask the source as well as
-// others, and so takes the office after that: the ready ones may be unable to (a Fetch hangs, or they are cut off).
+// readyFirst is for how long an unready member leaves a free office to a ready one, and a member of an older version to
+// one of the newer version. It can ask the source as well as others, and so takes the office after that: the others may
+// be unable to (a Fetch hangs, or they are cut off).
 const readyFirst = 2 * time.Second
 
 // A member that resigned because a Fetch did not return pauses before it stands for coordinator again. The pause
@@ -121,7 +122,7 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	switch {
 	case yield, !me.HasJoined(), p.rest.left(now, p.source.Hangs()) > 0:
 		return true
-	case me.State == membership.Unready && now-p.vacant < readyFirst && p.readyOther(v):
+	case now-p.vacant < readyFirst && p.betterOther(v):
 		return false // look again soon
 	}
 	won, err := p.registrar.StandForCoordinator(ctx, *reg)
@@ -131,10 +132,17 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	return won // the next view shows it; stand again if another member was faster, or etcd did not answer
 }
 
-// readyOther says whether a ready member could take the office in place of this one.
-func (p *place) readyOther(v *membership.View) bool {
+// betterOther says whether another member should take the office rather than this one: it is ready and this one is not,
+// or it has the newer version while two versions live. A member of the older version will be stopped soon, and then the
+// office would move once more.
+func (p *place) betterOther(v *membership.View) bool {
+	me := v.Members[p.id]
+	newer, rollout := v.Rollout()
 	for id, m := range v.Members {
-		if id != p.id && m.State == membership.Active && (m.Source || !p.hasSource) {
+		if id == p.id || m.State != membership.Active || p.hasSource && !m.Source {
+			continue
+		}
+		if me.State == membership.Unready || rollout && m.Version == newer && me.Version != newer {
 			return true
 		}
 	}
