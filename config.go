@@ -47,6 +47,7 @@ const (
 	DefaultSourceGone       = 24 * time.Hour
 	DefaultSettleDelay      = time.Second
 	DefaultJoinDelay        = 250 * time.Millisecond
+	DefaultMinMembersWait   = 30 * time.Second
 	DefaultStopTimeout      = time.Minute
 	DefaultMaxInFlight      = 8
 	DefaultResyncInterval   = 5 * time.Minute
@@ -348,6 +349,15 @@ type Config struct {
 	// after eight times JoinDelay in any case. A member that joins a settled group alone does not wait. Default 250 ms;
 	// 1 ms to 1 min.
 	JoinDelay time.Duration
+	// MinMembers is how many members must have registered before a group that forms begins: a member that starts while
+	// no member is active or unready takes nothing before that, so that the first one does not take everything, most of
+	// which the others would take from it. Then all of them begin together. A member that joins a group which has begun
+	// does not wait. Raised, the start of many members moves less; a group that can never have so many begins after
+	// MinMembersWait each time. Give all members the same. Default 0, which waits for nobody, like 1; up to 1000.
+	MinMembers int
+	// MinMembersWait bounds that wait. With fewer members the group begins after it all the same. Default 30 s; 1 ms to
+	// 1 h.
+	MinMembersWait time.Duration
 	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again before it counts as failed. The pauses between the

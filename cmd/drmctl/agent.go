@@ -63,8 +63,10 @@ func agentCommand() *cli.Command {
 		Name:        "agent",
 		Usage:       "run one member, which handles its share of the app's resources",
 		Description: strings.TrimSpace(agentDescription),
-		Flags:       slices.Concat(memberFlags(), sourceFlags(), handlerFlags(), budgetFlags(), readyFlags()),
-		Action:      runAgent,
+		Flags: slices.Concat(
+			memberFlags(), calmFlags(), sourceFlags(), handlerFlags(), budgetFlags(), readyFlags(),
+		),
+		Action: runAgent,
 	}
 }
 
@@ -190,6 +192,9 @@ func agentConfig(c *cli.Context, cfg *drm.Config, address string) (done func(), 
 		return nil, err
 	}
 	if err := memberConfig(c, cfg); err != nil {
+		return nil, err
+	}
+	if err := calmConfig(c, cfg); err != nil {
 		return nil, err
 	}
 	if err := sourceConfig(c, cfg); err != nil {

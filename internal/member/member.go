@@ -48,8 +48,13 @@ type Config struct {
 	LeaseTTL  time.Duration // to request; etcd may grant more
 	Outlast   bool          // KeepOnOutage: goes on handling while etcd does not answer
 	JoinDelay time.Duration // how long it must be quiet, while several members join, before they begin together
-	Resync    time.Duration // how often the member reads again what it follows
-	InFlight  int           // batches of writes on their way to etcd at once
+	// MinMembers is how many members must have registered before a group that forms begins. A member waits for them no
+	// longer than MinMembersWait.
+	MinMembers     int
+	MinMembersWait time.Duration
+
+	Resync   time.Duration // how often the member reads again what it follows
+	InFlight int           // batches of writes on their way to etcd at once
 
 	// Handler makes the handler of the member. New calls it once, with the id that the member has taken.
 	Handler func(id string) calls.Handler

@@ -60,7 +60,7 @@ type place struct {
 	back     []bool           // shards that this member does not own for now if they are empty; mu guards it
 	backWith *membership.View // the last view when back was set; mu guards it
 
-	joiners  chan struct{}      // holds a token when awaitOthers should look at last
+	joiners  chan struct{}      // holds a token when awaitMembers or awaitOthers should look at last
 	activeAt time.Duration      // when this member first became active or unready; mu guards it
 	retake   chan time.Duration // holds the time at which run must apply the last view again
 
@@ -132,10 +132,7 @@ func (p *place) onView(v *membership.View) {
 	p.last.Store(v)
 	p.applyLocked()
 	p.mu.Unlock()
-	select {
-	case p.joiners <- struct{}{}:
-	default:
-	}
+	p.stir()
 }
 
 // setRegistration sets the registration that the views are read for; nil: the member is not registered.

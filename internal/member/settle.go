@@ -25,6 +25,48 @@ const settleMost = 8
 // formingFor is how long after the start of a member the group counts as one that forms.
 const formingFor = 2 * time.Second
 
+// awaitMembers returns when as many members have registered as a forming group should have, this one included, or when
+// one of them has joined, so that the group has formed already. It waits for most at most.
+func (p *place) awaitMembers(ctx context.Context, least int, most time.Duration) error {
+	defer p.stir() // awaitOthers looks at the last view too
+	over := time.NewTimer(most)
+	defer over.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("wait for other members that register: %w", context.Cause(ctx))
+		case <-over.C:
+			registered, _ := p.registered()
+			p.log.Warn("fewer members than MinMembers have come in time; beginning with those that are there",
+				zap.Int("members", registered), zap.Int("min_members", least), zap.Duration("waited", most))
+			return nil
+		case <-p.joiners:
+			if registered, formed := p.registered(); formed || registered >= least {
+				return nil
+			}
+		}
+	}
+}
+
+// registered returns how many members have registered and do not leave, this one included, and whether another one has
+// joined.
+func (p *place) registered() (n int, formed bool) {
+	v, reg := p.last.Load(), p.reg.Load()
+	if v == nil || reg == nil || v.Revision < reg.CreateRevision {
+		return 1, false
+	}
+	joining, active := others(v, p.id)
+	return 1 + len(joining), active
+}
+
+// stir makes those who wait for other members look at the last view. Any goroutine may call it.
+func (p *place) stir() {
+	select {
+	case p.joiners <- struct{}{}:
+	default:
+	}
+}
+
 // awaitOthers returns when this member, which is registered and joining, may become active.
 func (p *place) awaitOthers(ctx context.Context) error {
 	most := time.NewTimer(settleMost * p.joinDelay)

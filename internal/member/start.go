@@ -63,6 +63,9 @@ func (m *Member) join(ctx context.Context) error {
 			return fmt.Errorf("set up the retriever: %w", err)
 		}
 	}
+	if err := m.awaitMembers(ctx); err != nil {
+		return err
+	}
 	others := Wait{For: "other members that join", AtMost: settleMost * m.place.joinDelay, More: m.place.joining}
 	err := m.during(ctx, others, func() error { return m.place.awaitOthers(ctx) })
 	if err != nil {
@@ -100,6 +103,19 @@ func (m *Member) join(ctx context.Context) error {
 	}
 	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
 	return nil
+}
+
+// awaitMembers waits until there are as many members as the user wants before the group begins.
+func (m *Member) awaitMembers(ctx context.Context) error {
+	least, most := m.cfg.MinMembers, m.cfg.MinMembersWait
+	if least <= 1 {
+		return nil
+	}
+	enough := Wait{For: "as many members as MinMembers says", AtMost: most, More: func() []zap.Field {
+		registered, _ := m.place.registered()
+		return []zap.Field{zap.Int("members", registered), zap.Int("min_members", least)}
+	}}
+	return m.during(ctx, enough, func() error { return m.place.awaitMembers(ctx, least, most) })
 }
 
 // awaitReady waits for the first answer of the user's Ready, so that a member that cannot work takes nothing from the
