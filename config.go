@@ -21,6 +21,10 @@ const Never float64 = -1
 // NeverQuarantine is the Config.QuarantineAfter that lets a member quarantine nothing, and suspect nothing.
 const NeverQuarantine = math.MaxInt
 
+// NoBalance is the Config.BalanceMoves with which the coordinator leaves the placement of shards to the ring, but for
+// what operators order.
+const NoBalance = math.MaxInt
+
 // Defaults of Config.
 const (
 	DefaultPrefix           = "/drm"
@@ -48,6 +52,10 @@ const (
 	DefaultSettleDelay      = time.Second
 	DefaultJoinDelay        = 250 * time.Millisecond
 	DefaultMinMembersWait   = 30 * time.Second
+	DefaultBalanceMoves     = 1000
+	DefaultBalanceAfter     = time.Minute
+	DefaultMaxMoving        = 2000
+	DefaultMovingPerMember  = 500
 	DefaultStopTimeout      = time.Minute
 	DefaultMaxInFlight      = 8
 	DefaultResyncInterval   = 5 * time.Minute
@@ -358,6 +366,24 @@ type Config struct {
 	// MinMembersWait bounds that wait. With fewer members the group begins after it all the same. Default 30 s; 1 ms to
 	// 1 h.
 	MinMembersWait time.Duration
+	// WeightField is the field of a resource's object that says how much the resource weighs when the load is balanced: a
+	// number above 0, such as the events a second that it brings. A resource without it, or whose value is no such
+	// number, weighs 1. Give all members the same. Default "": all resources weigh 1.
+	WeightField string
+	// BalanceMoves is how many resources a minute (or how much weight) may move for no other reason than that the load
+	// is uneven: that a member has more than 1.05 times its fair share, and more than its fair share and the heaviest
+	// shard. The coordinator decides, and its BalanceMoves counts. Raised, an uneven load lasts for a shorter time, and
+	// more is unhandled at once while it moves. Default 1000; 1 to 10,000,000, or NoBalance.
+	BalanceMoves int
+	// BalanceAfter is for how long no member must have come or gone before anything moves for balance. Raised, a
+	// restart that takes long is less likely to move anything twice. Default 1 min; 1 s to 24 h.
+	BalanceAfter time.Duration
+	// MaxMoving is how many resources (or how much weight) of drained members, and of what moves for balance, may be on
+	// their way at once: those that have been placed elsewhere and are not handled there yet. Lowered, a drain hurts
+	// less and takes longer. The coordinator's counts. Default 2000; 1 to 10,000,000.
+	MaxMoving int
+	// MaxMovingPerMember is how many of these may be on their way to the same member. Default 500; 1 to 10,000,000.
+	MaxMovingPerMember int
 	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again before it counts as failed. The pauses between the

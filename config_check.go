@@ -96,6 +96,9 @@ func (c *Config) checkPolicies() error {
 	return nil
 }
 
+// neverOf has the names of the numbers that turn an option off, which are the same number.
+var neverOf = map[string]string{"QuarantineAfter": "NeverQuarantine", "BalanceMoves": "NoBalance"}
+
 func (c *Config) checkNumbers() error {
 	for _, f := range []struct {
 		name        string
@@ -114,6 +117,9 @@ func (c *Config) checkNumbers() error {
 		{"CheckConcurrency", &c.CheckConcurrency, DefaultCheckConcurrency, 1, 100_000, false},
 		{"MaxResources", &c.MaxResources, 0, 1, 10_000_000, true},
 		{"MinMembers", &c.MinMembers, 0, 1, 1000, true},
+		{"BalanceMoves", &c.BalanceMoves, DefaultBalanceMoves, 1, 10_000_000, false},
+		{"MaxMoving", &c.MaxMoving, DefaultMaxMoving, 1, 10_000_000, false},
+		{"MaxMovingPerMember", &c.MaxMovingPerMember, DefaultMovingPerMember, 1, 10_000_000, false},
 		{"MaxInFlight", &c.MaxInFlight, DefaultMaxInFlight, 1, 64, false},
 		{"UnreadyAfter", &c.UnreadyAfter, DefaultUnreadyAfter, 1, 1000, false},
 		{"ReadyAfter", &c.ReadyAfter, DefaultReadyAfter, 1, 1000, false},
@@ -127,11 +133,11 @@ func (c *Config) checkNumbers() error {
 		}
 		if *f.value < f.least || *f.value > f.most {
 			want := fmt.Sprintf("%d to %d", f.least, f.most)
-			if f.value == &c.QuarantineAfter {
+			if never := neverOf[f.name]; never != "" {
 				if *f.value == NeverQuarantine {
 					continue
 				}
-				want += ", or NeverQuarantine"
+				want += ", or " + never
 			}
 			return &InputError{f.name, strconv.Itoa(*f.value), want}
 		}
@@ -180,6 +186,7 @@ func (c *Config) checkDurations() error {
 		{"RemovalDelay", &c.RemovalDelay, DefaultRemovalDelay, leastDuration, mostDuration, false},
 		{"SettleDelay", &c.SettleDelay, DefaultSettleDelay, leastDuration, time.Hour, false},
 		{"JoinDelay", &c.JoinDelay, DefaultJoinDelay, leastDuration, time.Minute, false},
+		{"BalanceAfter", &c.BalanceAfter, DefaultBalanceAfter, time.Second, mostDuration, false},
 		{"MinMembersWait", &c.MinMembersWait, DefaultMinMembersWait, leastDuration, time.Hour, false},
 		{"FetchTimeout", &c.FetchTimeout, DefaultFetchTimeout, leastDuration, mostDuration, false},
 		{"FetchRetryBudget", &c.FetchRetryBudget, DefaultFetchRetryBudget, leastDuration, mostDuration, true},

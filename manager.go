@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
@@ -16,7 +17,9 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
 	"github.com/distributed-resource-manager/drm/internal/member"
+	"github.com/distributed-resource-manager/drm/internal/object"
 	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/internal/placement"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -112,6 +115,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Client: m.client, Layout: m.layout, Shards: c.Shards, Default: DefaultShards, Request: c.Etcd.CommandTimeout,
 		LeaseTTL: c.LeaseTTL, Outlast: c.OutagePolicy == KeepOnOutage, JoinDelay: c.JoinDelay, Resync: c.ResyncInterval,
 		MinMembers: c.MinMembers, MinMembersWait: c.MinMembersWait,
+		Balance: c.balance(), Weigh: c.weigh(),
 		InFlight:      c.MaxInFlight,
 		Handler:       func(id string) calls.Handler { return userHandler{c.Handler, c.App, id} },
 		HandleTimeout: c.HandleTimeout, TerminateTimeout: c.TerminateTimeout, StopTimeout: c.StopTimeout,
@@ -140,6 +144,32 @@ func (c *Config) checks() calls.Checks {
 		Interval: c.CheckInterval, Timeout: c.CheckTimeout,
 		Failures: c.CheckFailures, Concurrency: c.CheckConcurrency,
 	}
+}
+
+// balance is the part of the Config that is about the placement of shards.
+func (c *Config) balance() placement.Rules {
+	return placement.Rules{
+		Off: c.BalanceMoves == NoBalance, Quiet: c.BalanceAfter, PerMinute: c.balanceMoves(),
+		Moving: int64(c.MaxMoving) * object.OneWeight, MovingPerMember: int64(c.MaxMovingPerMember) * object.OneWeight,
+		Again: 10 * time.Minute,
+	}
+}
+
+// balanceMoves is how much weight may move for balance in a minute.
+func (c *Config) balanceMoves() int64 {
+	if c.BalanceMoves == NoBalance {
+		return 0
+	}
+	return int64(c.BalanceMoves) * object.OneWeight
+}
+
+// weigh returns the function that finds the weight of a resource's object; nil if all weigh the same.
+func (c *Config) weigh() func(data []byte) (int64, error) {
+	if c.WeightField == "" {
+		return nil
+	}
+	field := c.WeightField
+	return func(data []byte) (int64, error) { return object.Weight(data, field) }
 }
 
 // quarantineAfter is QuarantineAfter with 0 for NeverQuarantine.

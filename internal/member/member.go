@@ -25,6 +25,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/health"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/leaselink"
+	"github.com/distributed-resource-manager/drm/internal/placement"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -55,6 +56,11 @@ type Config struct {
 
 	Resync   time.Duration // how often the member reads again what it follows
 	InFlight int           // batches of writes on their way to etcd at once
+
+	Balance placement.Rules // what the member does about the placement while it is the coordinator
+	// Weigh returns the weight of a resource's object in thousandths, or beside an error what it counts as. Nil: all
+	// resources weigh the same.
+	Weigh func(data []byte) (int64, error)
 
 	// Handler makes the handler of the member. New calls it once, with the id that the member has taken.
 	Handler func(id string) calls.Handler

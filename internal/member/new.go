@@ -21,6 +21,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/follow"
 	"github.com/distributed-resource-manager/drm/internal/leaselink"
 	"github.com/distributed-resource-manager/drm/internal/pace"
+	"github.com/distributed-resource-manager/drm/internal/placement"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/lease"
@@ -250,7 +251,7 @@ func (b *builder) assemble() {
 		shards: &shards{
 			ctx: m.working, hub: m.hub, layout: cfg.Layout, count: m.app.Shards, core: m.core, post: m.loop.post,
 			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
-			epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
+			weigh: cfg.Weigh, epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
 		},
 		claimed: map[int]int64{},
 		endings: endings{ended: map[int64]struct{}{}, waiting: map[int64][]lease.Op{}},
@@ -291,6 +292,10 @@ func (b *builder) assemble() {
 	}
 	m.source = source.New(b.sourceOptions())
 	place.source = m.source
+	place.guide.weigh, place.guide.options = cfg.Weigh, placement.Options{
+		Rules: cfg.Balance, Member: place.id, Shards: m.app.Shards, Layout: cfg.Layout, KV: m.hub.KV(), Hub: m.hub,
+		Timeout: cfg.Request, Limits: m.store.Limits, Now: m.loop.clock.Now, Wall: b.o.Wall, Log: m.log, Failures: m.failures,
+	}
 }
 
 // rules returns the rules that the core decides by.
@@ -336,6 +341,7 @@ func (b *builder) sourceOptions() source.Options {
 	o.KV, o.Hub, o.Layout, o.Store, o.Created = b.hub.KV(), b.hub, b.cfg.Layout, b.store, b.app.CreateRevision
 	o.Log, o.Failures = b.log, b.failures
 	o.FirstFetch, o.Fail, o.Resign = b.fetched, b.fail, b.place.resign
+	o.Place = b.place.guide.first
 	o.FetchReturned, o.StepBack, o.Hurry = b.place.wake, b.place.stepBack, b.hurry
 	return o
 }

@@ -177,6 +177,7 @@ func (p *place) enter(number int64) {
 	p.term = p.source.Term(number, p.inherits)
 	p.inherits = true
 	p.term.Enter(p.terms)
+	p.guide.enter(p.terms, number)
 }
 
 // heedCoordinator takes note that another member coordinates.
@@ -190,6 +191,7 @@ func (p *place) heedCoordinator(v *membership.View) {
 
 func (p *place) leaveOffice() {
 	if p.term != nil {
+		p.guide.leave()
 		p.term.Leave()
 		p.term, p.number = nil, 0
 	}

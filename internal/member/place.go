@@ -57,6 +57,8 @@ type place struct {
 	first chan struct{} // closed at the first view in which this member is active or unready
 	begun bool          // first is closed
 
+	watchers []chan struct{} // each holds a token when awaitView should look at last; mu guards it
+
 	back     []bool           // shards that this member does not own for now if they are empty; mu guards it
 	backWith *membership.View // the last view when back was set; mu guards it
 
@@ -65,6 +67,8 @@ type place struct {
 	retake   chan time.Duration // holds the time at which run must apply the last view again
 
 	office // run's goroutine owns it, unless a field says otherwise
+	guide  guide
+	goes   atomic.Bool // the member is about to stop, and tells the coordinator
 	order  drainOrder
 
 	readiness *readiness // nil if the user has no Ready
@@ -131,6 +135,12 @@ func (p *place) onView(v *membership.View) {
 	p.mu.Lock()
 	p.last.Store(v)
 	p.applyLocked()
+	for _, w := range p.watchers {
+		select {
+		case w <- struct{}{}:
+		default:
+		}
+	}
 	p.mu.Unlock()
 	p.stir()
 }

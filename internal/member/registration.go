@@ -99,7 +99,11 @@ func (p *place) heed(ctx context.Context) int {
 		p.reregister(ctx, true) // true: the lease is probably gone, since key and slots go with it
 		return tooEarly
 	}
-	if err := p.heedReadiness(ctx, v, *reg); err != nil {
+	if err := p.tellGoing(ctx, *reg); err != nil {
+		p.warn(ctx, "cannot tell the coordinator that this member stops", err)
+		return failed
+	}
+	if err := p.heedReadiness(ctx, v, *p.reg.Load()); err != nil {
 		p.warn(ctx, "cannot tell the other members whether this one is ready", err)
 		return failed
 	}
@@ -111,6 +115,7 @@ func (p *place) heed(ctx context.Context) int {
 		p.term.MembersChanged()
 	}
 	p.before = v
+	p.guide.see(v)
 	p.order.heed(p.log, p.id, v)
 	p.unready.heed(p.log, p.id, v)
 	said := p.sayDeclined(ctx, v, *reg)

@@ -28,7 +28,8 @@ type shards struct {
 	post     func(func(now time.Duration)) bool
 	tasks    *tasks
 	failures *failures.Log
-	epoch    func() time.Time // the wall time at which the clock that measures leases stood at zero
+	weigh    func(data []byte) (int64, error) // nil: all resources weigh the same
+	epoch    func() time.Time                 // the wall time at which the clock that measures leases stood at zero
 
 	followers map[int]*shardFollower
 }
@@ -244,7 +245,15 @@ func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool)
 		})
 		return core.Entry{}, false
 	}
-	return core.Entry{ID: id, Suspended: e.Suspended, Data: e.Data}, true
+	entry := core.Entry{ID: id, Suspended: e.Suspended, Data: e.Data}
+	if f.shards.weigh != nil {
+		if entry.Weight, err = f.shards.weigh(e.Data); err != nil {
+			f.shards.failures.Add(failures.Failure{
+				Message: "a resource has no weight; it counts as 1", Level: zap.WarnLevel, Resource: id, Error: err.Error(),
+			})
+		}
+	}
+	return entry, true
 }
 
 func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {

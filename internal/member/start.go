@@ -76,6 +76,13 @@ func (m *Member) join(ctx context.Context) error {
 	}
 	var reg membership.Registration
 	why := m.place.whyNotReady()
+	if why == "" {
+		if err := m.during(ctx, Wait{For: "the coordinator to place shards", AtMost: preparedMost}, func() error {
+			return m.place.awaitPrepared(ctx)
+		}); err != nil {
+			return err
+		}
+	}
 	err = m.asker.patiently(ctx, "etcd to make the member active", func(ctx context.Context) (err error) {
 		reg = *m.place.reg.Load()
 		if why == "" {

@@ -126,6 +126,9 @@ func (m *Member) shutdown() {
 	defer cancel()
 	defer context.AfterFunc(deadline, m.hasten)()
 
+	if m.Err() == nil { // otherwise nobody may wait, or write to etcd
+		m.place.announce(deadline, m.hurry)
+	}
 	m.endPlace() // ends the polling, and the standing for coordinator
 	select {
 	case <-m.placed:

@@ -102,6 +102,9 @@ func (t *Term) write(ctx context.Context, a Answer, began int64) (catalogue.Outc
 		t.tellBad(bad, true)
 		return catalogue.Outcome{}, blame(err)
 	}
+	if t.fresh && !slices.Contains(t.sync.Vacant(), false) {
+		t.o.Place(ctx, items)
+	}
 	if t.fresh && len(items) >= manyItems {
 		t.o.StepBack(t.sync.Vacant())
 		defer t.o.StepBack(nil)

@@ -136,6 +136,9 @@ type Options struct {
 	// StepBack is called with the shards that the member must not own while it writes a very large answer, and with nil
 	// when that is over.
 	StepBack func(from []bool)
+	// Place is called before the first answer of a fresh app becomes the catalogue, if the catalogue has no entry yet.
+	// It places the shards by what they are going to weigh; it need not succeed, and takes a moment at most.
+	Place func(ctx context.Context, items []catalogue.Item)
 	// Hurry is closed when nobody may wait for the user's code any longer.
 	Hurry <-chan struct{}
 }

@@ -1,0 +1,312 @@
+package placement
+
+import (
+	"slices"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// draft is a plan in the making.
+type draft struct {
+	planner *Planner
+	view    *membership.View
+	loads   *loads
+	now     time.Duration
+	wall    time.Time
+	newer   string   // while members of two versions live: the newer one
+	rolls   bool     // members of two versions live
+	comers  []string // members that join, and for which nothing is prepared yet, in order
+	goers   []string // members that are about to stop, and for which nothing is prepared yet, in order
+
+	foresight membership.Foresight
+	shards    *shard.Planner
+	placed    map[int]bool // shards that place has seen
+	plan      *Plan
+}
+
+func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
+	d := &draft{
+		planner: p, view: p.view, loads: &p.loads, now: now, wall: wall, placed: map[int]bool{},
+		plan: &Plan{Keeps: map[string][]bool{}, Prepared: map[string]int64{}, load: map[string]int64{}},
+	}
+	d.newer, d.rolls = d.view.Rollout()
+	for id, m := range d.view.Members {
+		if d.view.Prepared[id] >= m.ModRevision {
+			continue
+		}
+		switch {
+		case m.State == membership.Joining:
+			d.comers = append(d.comers, id)
+		case m.HasJoined() && m.Leaves:
+			d.goers = append(d.goers, id)
+		}
+	}
+	slices.Sort(d.comers)
+	slices.Sort(d.goers)
+	return d
+}
+
+// open begins to plan with members that come, or without any. room is how much load a member may be given; nil: no
+// limit.
+func (d *draft) open(comers []string, fixed func(n int) bool, room func(id string) int64) {
+	goes := func(id string) bool { return d.view.Members[id].Leaves }
+	d.foresight = d.view.Foresee(comers, goes)
+	owners := d.view.Owners()
+	members := map[string]shard.Capacity{}
+	for id, m := range d.view.Members {
+		comes := slices.Contains(comers, id)
+		if !m.HasJoined() && !comes {
+			continue
+		}
+		_, cordoned := d.view.Cordons[id]
+		takes := d.view.Eligible(id) || comes && !d.view.Ordered(id)
+		c := shard.Capacity{Weight: d.view.WeightOf(id), Room: -1}
+		c.Takes = takes && !cordoned && !m.Leaves && !d.view.DeclinesAny(id)
+		members[id] = c
+	}
+	if room != nil {
+		held := map[string]int64{}
+		for n, id := range owners {
+			held[id] += d.loads.shards[n]
+		}
+		for id, c := range members {
+			c.Room = held[id] + room(id)
+			members[id] = c
+		}
+	}
+	d.shards = shard.NewPlanner(shard.Problem{
+		Home: d.foresight.Homes, Owner: owners, Load: d.loads.shards, Members: members, Fixed: fixed,
+	})
+	if d.rolls {
+		d.shards.Prefer(func(id string) bool { return d.view.Members[id].Version == d.newer })
+	}
+}
+
+// pinned says whether a shard is where an operator wants it.
+func (d *draft) pinned(n int) bool {
+	pin, pinned := d.view.Pins[n]
+	return pinned && d.view.Owner(n) == pin.Member
+}
+
+// recent says whether a shard was moved so short a time ago that it is not moved for balance.
+func (d *draft) recent(n int) bool {
+	e, excepted := d.view.Exceptions[n]
+	return excepted && d.wall.Sub(e.Since).Abs() < d.planner.rules.Again
+}
+
+// prepare places what members that come are to have: their share, and no more than that. While members of two versions
+// live, they get nothing from members that live. And it places what members have that go.
+func (d *draft) prepare() {
+	if len(d.comers)+len(d.goers) == 0 {
+		return
+	}
+	for _, id := range slices.Concat(d.comers, d.goers) {
+		d.plan.Prepared[id] = d.view.Members[id].ModRevision
+	}
+	if d.planner.rules.Off || hasOlder(d.view) {
+		return
+	}
+	d.open(d.comers, d.pinned, nil)
+	for _, id := range d.goers {
+		d.shards.Empty(id, 1<<62)
+	}
+	d.place(membership.WhyLeave)
+	for _, id := range d.comers {
+		if !d.rolls {
+			d.shards.Fill(id)
+		}
+	}
+	d.place(membership.WhyBound)
+	d.keep()
+}
+
+// adopt places shards whose owner went without notice: those of which the ring gives too much to one member, and any
+// that it gives to a member of the older version.
+func (d *draft) adopt() {
+	orphans := d.planner.orphans
+	if len(orphans) == 0 {
+		return
+	}
+	d.planner.orphans = map[int]bool{}
+	if d.planner.rules.Off || hasOlder(d.view) {
+		return
+	}
+	d.open(nil, func(n int) bool { return !orphans[n] || d.pinned(n) }, nil)
+	if d.rolls {
+		d.shards.Spread(func(n int) bool {
+			return orphans[n] && !d.pinned(n) && d.view.Members[d.view.Owner(n)].Version != d.newer
+		})
+	}
+	d.shards.Level(1 << 62)
+	d.place(membership.WhyLeave)
+}
+
+// drain places what drained members keep: as much at once as may be on its way.
+func (d *draft) drain() {
+	rules := d.planner.rules
+	left := rules.Moving - d.onTheWay()
+	for _, id := range d.drained() {
+		d.plan.Next = d.now + time.Second
+		keeps := slices.Clone(d.view.Drains[id].Keeps)
+		before := map[int]bool{}
+		for n := range keeps {
+			switch {
+			case !keeps[n]:
+			case d.view.Owner(n) != id, d.loads.shards[n] == 0: // gone already, or moved at no cost: the ring decides
+				keeps[n] = false
+			default:
+				before[n] = true
+			}
+		}
+		if left > 0 && len(before) > 0 {
+			d.open(nil, d.pinned, func(to string) int64 {
+				if way := d.loads.onTheWay(to, d.now); way > 0 {
+					return max(0, rules.MovingPerMember-way)
+				}
+				return max(rules.MovingPerMember, d.heaviest(before)) // so that a heavy shard can go at all
+			})
+			d.shards.Empty(id, left)
+			left -= d.place(membership.WhyDrain)
+			for n, owner := range d.shards.Owners() {
+				if before[n] && owner != id {
+					keeps[n] = false
+				}
+			}
+		}
+		if !slices.Equal(keeps, d.view.Drains[id].Keeps) {
+			d.plan.Keeps[id] = keeps
+		}
+		if !d.plan.IsEmpty() {
+			return // the next member follows with the next view
+		}
+	}
+}
+
+// drained returns the drained members that keep shards, in order.
+func (d *draft) drained() (ids []string) {
+	for id, drain := range d.view.Drains {
+		if _, live := d.view.Members[id]; live && slices.Contains(drain.Keeps, true) && !d.view.DrainsIgnored() {
+			ids = append(ids, id)
+		}
+	}
+	slices.Sort(ids)
+	return ids
+}
+
+func (d *draft) heaviest(shards map[int]bool) (most int64) {
+	for n := range shards {
+		most = max(most, d.loads.shards[n])
+	}
+	return most
+}
+
+// onTheWay returns how much load is on its way between members.
+func (d *draft) onTheWay() (all int64) {
+	for id := range d.view.Members {
+		all += d.loads.onTheWay(id, d.now)
+	}
+	return all
+}
+
+// balance moves for balance what may be moved now, once the group has been quiet.
+func (d *draft) balance() {
+	p := d.planner
+	if p.rules.Off || hasOlder(d.view) || d.rolls || len(d.drained()) > 0 || !p.settled(d.view) {
+		return
+	}
+	if due := p.due(); d.now < due {
+		d.plan.Next = due
+		return
+	}
+	if !p.loads.complete(d.view) {
+		d.plan.Next = d.now + time.Second
+		return
+	}
+	p.earn(d.now)
+	left := p.rules.Moving - d.onTheWay()
+	d.open(nil, func(n int) bool { return d.pinned(n) || d.recent(n) }, nil)
+	if most := min(int64(p.allowance), left); most > 0 {
+		d.shards.Level(most)
+	}
+	moved := d.place(membership.WhyBound)
+	p.allowance -= float64(moved)
+	if moved > 0 || left <= 0 {
+		d.plan.Next = d.now + time.Second
+		return
+	}
+	if p.allowance >= float64(p.rules.PerMinute) {
+		p.hasty = false
+	}
+	d.plan.Next = d.now + p.rules.Quiet
+	d.tidy()
+}
+
+// place turns what was planned since the last call into exceptions, and returns how much load moves.
+func (d *draft) place(why membership.Why) (moved int64) {
+	for _, s := range d.shards.Steps() {
+		if d.placed[s.Shard] {
+			continue
+		}
+		d.placed[s.Shard] = true
+		moved += d.loads.shards[s.Shard]
+		d.plan.load[s.To] += d.loads.shards[s.Shard]
+		if d.foresight.Owners[s.Shard] != s.To { // otherwise it comes to that member without an exception
+			d.except(s.Shard, s.To, why)
+		}
+	}
+	return moved
+}
+
+// keep publishes exceptions for shards that would move when members come and go, although they need not.
+func (d *draft) keep() {
+	why := membership.WhyRing
+	if d.rolls {
+		why = membership.WhyVersion
+	}
+	for n, owner := range d.shards.Owners() {
+		if owner != "" && owner == d.view.Owner(n) && owner != d.foresight.Owners[n] && d.loads.shards[n] > 0 {
+			d.except(n, owner, why)
+		}
+	}
+}
+
+func (d *draft) except(n int, to string, why membership.Why) {
+	e := membership.Exception{
+		Member: to, Why: why, By: d.planner.member, Since: d.wall.UTC(),
+		ModRevision: d.view.Exceptions[n].ModRevision,
+	}
+	if slices.Contains(d.comers, to) { // until it is active, the shard stays where it is
+		e.Then = d.view.Owner(n)
+	}
+	d.plan.Exceptions = append(d.plan.Exceptions, Placed{n, e})
+}
+
+// tidy drops exceptions that say what the ring says, and those to members that are gone.
+func (d *draft) tidy() {
+	for n, e := range d.view.Exceptions {
+		if d.recent(n) {
+			continue
+		}
+		_, live := d.view.Members[e.Member]
+		if live && d.foresight.Homes[n] == e.Member || !live && d.foresight.Homes[n] == d.view.Owner(n) {
+			d.plan.Drop = append(d.plan.Drop, n)
+		}
+	}
+	slices.Sort(d.plan.Drop)
+}
+
+// Fresh returns the placement of an app in which nothing is handled yet, by what its shards are going to weigh.
+func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
+	copy(p.loads.shards, load)
+	d := newDraft(p, now, wall)
+	if p.rules.Off || hasOlder(d.view) {
+		return d.plan
+	}
+	d.open(nil, d.pinned, nil)
+	d.shards.Spread(func(n int) bool { return !d.pinned(n) })
+	d.place(membership.WhyBound)
+	d.plan.load = map[string]int64{}
+	return d.plan
+}

@@ -1,0 +1,168 @@
+package placement
+
+import (
+	"maps"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// Planner decides what the coordinator publishes. It does nothing but compute; one goroutine at a time may use it.
+type Planner struct {
+	rules  Rules
+	member string // the coordinator
+	loads  loads
+
+	view      *membership.View // the last one; nil before the first
+	quiet     time.Duration    // since when the members have been the same
+	orphans   map[int]bool     // shards whose owner went without notice, and that nobody has been asked to place yet
+	allowance float64          // how much load may move for balance now
+	earned    time.Duration    // when allowance was brought up to date
+	hasty     bool             // somebody has ordered that the load be balanced now
+}
+
+// NewPlanner makes the planner of a coordinator's term, for an app with that number of shards.
+func NewPlanner(rules Rules, member string, shards int, now time.Duration) *Planner {
+	return &Planner{
+		rules: rules, member: member, loads: newLoads(shards), quiet: now, orphans: map[int]bool{}, earned: now,
+	}
+}
+
+// Plan is what is to be published now.
+type Plan struct {
+	Exceptions []Placed          // in the order in which they should be written
+	Drop       []int             // shards whose exceptions are needed no longer
+	Keeps      map[string][]bool // by drained member: the shards that it keeps from now on
+	Prepared   map[string]int64  // by member that comes or goes: for which revision of its key all is prepared
+	Next       time.Duration     // when to plan again at the latest, if nothing happens before; 0: never
+	load       map[string]int64  // how much load it sends, by member
+}
+
+// Placed is an exception for one shard.
+type Placed struct {
+	Shard int
+	membership.Exception
+}
+
+// IsEmpty says whether nothing is to be published.
+func (p *Plan) IsEmpty() bool {
+	return len(p.Exceptions)+len(p.Drop)+len(p.Keeps)+len(p.Prepared) == 0
+}
+
+// Take takes what a member says that its shards weigh, at a revision.
+func (p *Planner) Take(member string, said claims.Loads, revision int64) {
+	if p.view != nil {
+		p.loads.take(member, said, revision, p.view)
+		return
+	}
+	p.loads.members[member] = report{said, revision}
+	for n, load := range said.Shards {
+		p.loads.shards[n] = load
+	}
+}
+
+// Hasten makes the planner balance the load as soon as the group allows it, without waiting until it has been quiet.
+func (p *Planner) Hasten() { p.hasty = true }
+
+// See takes a view. Each must be newer than the one before.
+func (p *Planner) See(v *membership.View, now time.Duration) {
+	before := p.view
+	p.view = v
+	if before == nil {
+		return
+	}
+	if !sameGroup(before, v) {
+		p.quiet = now
+	}
+	for id := range before.Members {
+		if _, live := v.Members[id]; !live {
+			p.loads.forget(id)
+		}
+	}
+	was, is := before.Owners(), v.Owners()
+	for n, id := range was {
+		_, live := v.Members[id]
+		if id != "" && !live && is[n] != id {
+			p.orphans[n] = true
+		}
+	}
+}
+
+// sameGroup says whether nothing differs between two views that would be a reason to wait with moves for balance.
+func sameGroup(a, b *membership.View) bool {
+	return maps.EqualFunc(a.Members, b.Members, func(x, y membership.Member) bool {
+		return x.CreateRevision == y.CreateRevision && x.State == y.State && x.Leaves == y.Leaves &&
+			a.WeightOf(x.ID) == b.WeightOf(y.ID)
+	}) && sameKeys(a.Drains, b.Drains) && sameKeys(a.Cordons, b.Cordons) && sameKeys(a.Reservations, b.Reservations)
+}
+
+func sameKeys[T any](a, b map[string]T) bool {
+	return maps.EqualFunc(a, b, func(T, T) bool { return true })
+}
+
+// Plan returns what is to be published by the last view. wall is the time that the exceptions say.
+//
+// What is urgent comes first, and alone: the next view follows at once, and with it the rest.
+func (p *Planner) Plan(now time.Duration, wall time.Time) *Plan {
+	next := time.Duration(0)
+	for _, phase := range []func(*draft){(*draft).prepare, (*draft).adopt, (*draft).drain, (*draft).balance} {
+		d := newDraft(p, now, wall)
+		phase(d)
+		next = earliest(next, d.plan.Next)
+		if !d.plan.IsEmpty() {
+			d.plan.Next = next
+			return d.plan
+		}
+	}
+	return &Plan{Next: next}
+}
+
+// Done tells the planner that a plan was published, at that revision.
+func (p *Planner) Done(plan *Plan, revision int64, now time.Duration) {
+	for member, load := range plan.load {
+		p.loads.send(member, load, revision, now)
+	}
+}
+
+// settled says whether nobody is about to come, to go, or to come back.
+func (p *Planner) settled(v *membership.View) bool {
+	for _, m := range v.Members {
+		if m.State != membership.Active && m.State != membership.Unready || m.Leaves {
+			return false
+		}
+	}
+	return len(v.Reservations) == 0
+}
+
+// due returns from when on something may move for balance.
+func (p *Planner) due() time.Duration {
+	if p.hasty {
+		return 0
+	}
+	return p.quiet + p.rules.Quiet
+}
+
+// earn adds to the allowance what the time since the last call is worth: at most what a minute is.
+func (p *Planner) earn(now time.Duration) {
+	p.allowance += float64(p.rules.PerMinute) * (now - p.earned).Minutes()
+	p.allowance = min(p.allowance, float64(p.rules.PerMinute))
+	p.earned = now
+}
+
+// hasOlder says whether a live member does not know exceptions with keys of their own.
+func hasOlder(v *membership.View) bool {
+	for _, m := range v.Members {
+		if m.Schema < membership.Schema {
+			return true
+		}
+	}
+	return false
+}
+
+func earliest(a, b time.Duration) time.Duration {
+	if a == 0 || b == 0 {
+		return max(a, b)
+	}
+	return min(a, b)
+}
