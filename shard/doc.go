@@ -10,8 +10,9 @@
 // the ring moves little: when a member leaves, only its own shards move; when a member joins, only the shards that it
 // gets; and a member that comes back under its id gets back exactly what it had.
 //
-// Hashing alone leaves the members unequally loaded. Balance computes exceptions, a short list of shards that are
-// better off elsewhere, and Assign puts everything together: an operator's pins, the exceptions, and the ring.
+// Hashing alone leaves the members unequally loaded. A Planner finds the shards that are better off elsewhere, starting
+// from the placement in force; the coordinator publishes them as exceptions to the ring (docs/balance.md). Package
+// membership puts everything together: an operator's pins, the exceptions, and the ring.
 //
 // The answers of Of and Ring are part of what members agree on. If they changed, members of different versions would
 // disagree about who owns what, so a golden test keeps them as they are.

@@ -2,26 +2,31 @@ package shard_test
 
 import (
 	"fmt"
+	"math"
 
 	"github.com/distributed-resource-manager/drm/shard"
 )
-
-func everyoneIsLive(string) bool { return true }
 
 // A resource belongs to a shard, and a shard to a member. When a group of three loses a member, only that member's
 // shards move.
 func Example() {
 	const shards = 1024
 	// Each member has reserved a slot. Bob's slot stays his while he is away, but is not live then.
-	before := shard.Assign(shards, shard.NewRing([]string{"ann", "bob", "cid"}), nil, nil, everyoneIsLive)
-	after := shard.Assign(shards, shard.NewRing([]string{"ann", "", "cid"}), nil, nil, everyoneIsLive)
+	before := shard.NewRing([]string{"ann", "bob", "cid"})
+	after := shard.NewRing([]string{"ann", "", "cid"})
 
 	s := shard.Of("wss://example.org/feed", shards)
-	fmt.Println("shard", s, "went from", before[s], "to", after[s])
-	fmt.Println(shard.Moves(before, after), "shards moved, at least", shard.LeastMoves(before, after), "had to")
+	fmt.Println("shard", s, "went from", before.Owner(s), "to", after.Owner(s))
+	moved := 0
+	for s := range shards {
+		if from := before.Owner(s); from != after.Owner(s) && from != "bob" {
+			moved++
+		}
+	}
+	fmt.Println(moved, "others moved")
 	// Output:
 	// shard 486 went from bob to cid
-	// 361 shards moved, at least 361 had to
+	// 0 others moved
 }
 
 // A member that comes back gets its own slot again, and a new member takes free slots.
@@ -35,14 +40,21 @@ func ExampleReserve() {
 	// [1 3]
 }
 
-// Ann has more than her share of the resources, so one of her shards is better off with Bob.
-func ExampleBalance() {
-	exceptions := shard.Balance(shard.Placement{
-		Home:    []string{"ann", "ann", "ann", "bob"},
-		Load:    []int{40, 20, 20, 20}, // resources in each shard
-		Weights: map[string]int{"ann": 1, "bob": 1},
-		Bound:   1.2, // so each may have at most 60
+// Ann has more than she should, so one of her shards is better off with Bob.
+func ExamplePlanner() {
+	p := shard.NewPlanner(shard.Problem{
+		Home:  []string{"ann", "ann", "ann", "bob"},
+		Owner: []string{"ann", "ann", "ann", "bob"},
+		Load:  []int64{20, 20, 20, 4}, // resources in each shard
+		Members: map[string]shard.Capacity{
+			"ann": {Weight: 1, Takes: true, Room: -1},
+			"bob": {Weight: 1, Takes: true, Room: -1},
+		},
 	})
-	fmt.Println(exceptions)
-	// Output: map[1:bob]
+	fmt.Println("ann has", p.Load("ann"), "and may have", p.Limit("ann"))
+	p.Level(math.MaxInt64)
+	fmt.Println(p.Steps())
+	// Output:
+	// ann has 60 and may have 52
+	// [{2 ann bob}]
 }

@@ -161,91 +161,79 @@ func (p *Planner) Fill(member string) {
 	if !p.takes(m) {
 		return
 	}
-	shards := make([][]int, len(p.names)) // what each member can give, the heaviest first
-	var homing []int                      // the shards whose home the newcomer is, the heaviest first
-	lightest := p.heaviest
+	homing, others := make([][]int, len(p.names)), make([][]int, len(p.names)) // what each member can give
 	for s, from := range p.owner {
 		switch {
 		case from < 0 || from == m || p.fixed[s]:
-		case p.size[s] > 0:
-			shards[from] = append(shards[from], s)
-			lightest = min(lightest, p.size[s])
+		case p.size[s] == 0:
 			if p.home[s] == m {
-				homing = append(homing, s)
+				p.put(s, m)
 			}
 		case p.home[s] == m:
-			p.put(s, m)
+			homing[from] = append(homing[from], s)
+		default:
+			others[from] = append(others[from], s)
 		}
 	}
-	p.heaviestFirst(homing)
-	for _, list := range shards {
-		p.heaviestFirst(list)
+	for d := range p.names {
+		p.heaviestFirst(homing[d])
+		p.heaviestFirst(others[d])
 	}
-	p.fillFrom(m, lightest, shards, p.limit)
-	for {
-		best := -1
-		for _, s := range homing {
-			if p.lends(s, m) && (best < 0 || p.strain(p.owner[s], 0) > p.strain(p.owner[best], 0)) {
-				best = s
-			}
-		}
-		if best < 0 {
-			break
-		}
-		p.put(best, m)
-	}
-	p.fillFrom(m, lightest, shards, p.fair)
+	p.fillFrom(m, homing, p.limit)
+	p.fillFrom(m, others, p.limit)
+	p.fillFrom(m, homing, p.fair)
+	p.fillFrom(m, others, p.fair)
 }
 
 // fillFrom gives a newcomer shards of the members that have more load than some level, the one with the most strain
-// first. No shard has less load than lightest.
-func (p *Planner) fillFrom(m int, lightest int64, shards [][]int, level []int64) {
-	spent := make([]bool, len(p.names)) // the member can give no more
-	for p.load[m]+lightest <= p.fair[m] {
-		from := -1
-		for d := range p.names {
-			if d != m && !spent[d] && p.load[d] > level[d] && (from < 0 || p.strain(d, 0) > p.strain(from, 0)) {
-				from = d
+// first. shards is what they can give, the heaviest first.
+func (p *Planner) fillFrom(m int, shards [][]int, level []int64) {
+	var donors []int
+	for d, list := range shards {
+		if len(list) > 0 && p.load[d] > level[d] {
+			donors = append(donors, d)
+		}
+	}
+	for len(donors) > 0 {
+		at := 0
+		for i, d := range donors {
+			if p.strain(d, 0) > p.strain(donors[at], 0) {
+				at = i
 			}
 		}
-		if from < 0 {
-			return
-		}
-		if s := p.loan(from, m, shards[from]); s >= 0 {
-			p.put(s, m)
+		from := donors[at]
+		list := shards[from]
+		if i := p.loan(list, m); i >= 0 && p.load[from] > level[from] {
+			p.put(list[i], m)
+			shards[from] = slices.Delete(list, i, i+1)
 		} else {
-			spent[from] = true
+			donors = slices.Delete(donors, at, at+1)
 		}
 	}
 }
 
-// loan returns the shard that a member gives to a newcomer next, -1 if there is none. It prefers one whose home the
-// newcomer is, then the heaviest that leaves the member its fair share, then the lightest.
-func (p *Planner) loan(from, m int, shards []int) int {
-	above, lightest := -1, -1
-	for _, s := range shards {
-		if p.owner[s] != from || !p.lends(s, m) {
-			continue
-		}
-		if p.home[s] == m {
-			return s
-		}
-		if above < 0 && p.load[from]-p.size[s] >= p.fair[from] {
-			above = s
-		}
-		lightest = s
+// loan returns which of a member's shards, the heaviest first, goes to a newcomer next: the heaviest that leaves the
+// member its fair share, otherwise the lightest. It is -1 if there is none.
+func (p *Planner) loan(shards []int, m int) int {
+	i := sort.Search(len(shards), func(i int) bool {
+		s := shards[i]
+		d := p.owner[s]
+		return p.load[d]-p.size[s] >= p.fair[d] && p.lends(s, m)
+	})
+	if i == len(shards) {
+		i--
 	}
-	if above >= 0 {
-		return above
+	if i < 0 || !p.lends(shards[i], m) {
+		return -1
 	}
-	return lightest
+	return i
 }
 
 // lends says whether a shard's owner may give it to a newcomer: the owner has more than its fair share, the newcomer
-// gets no more than its own, and the two are more even then.
+// gets no more than its own, and the two are more even then. Where that holds for a shard, it holds for lighter ones.
 func (p *Planner) lends(s, m int) bool {
 	d, size := p.owner[s], p.size[s]
-	if d == m || size == 0 || p.load[d] <= p.fair[d] || p.load[m]+size > p.fair[m] || !p.hasRoom(m, size) {
+	if p.load[d] <= p.fair[d] || p.load[m]+size > p.fair[m] || !p.hasRoom(m, size) {
 		return false
 	}
 	if !p.shares(d) {

@@ -53,7 +53,8 @@ type Planner struct {
 	emptied []bool // the member must hold nothing
 	prefer  func(member string) bool
 
-	load, fair, limit, easy []int64 // by member; up to easy, a member is not close to its limit
+	load, fair, limit []int64 // by member
+	easy              []int64 // midway from fair to limit
 
 	home, owner []int // by shard, -1 if there is none
 	size        []int64

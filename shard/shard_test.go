@@ -37,11 +37,12 @@ func TestRingKeepsItsOwnSlots(t *testing.T) {
 
 func TestBadNumbersPanic(t *testing.T) {
 	for name, f := range map[string]func(){
-		"no shards":         func() { shard.Of("a", 0) },
-		"negative shards":   func() { shard.Of("a", -1) },
-		"negative shard":    func() { shard.NewRing([]string{"a"}).Slot(-1) },
-		"different lengths": func() { shard.Moves([]string{"a"}, nil) },
-		"loads missing":     func() { shard.Balance(shard.Placement{Home: []string{"a"}}) },
+		"no shards":       func() { shard.Of("a", 0) },
+		"negative shards": func() { shard.Of("a", -1) },
+		"negative shard":  func() { shard.NewRing([]string{"a"}).Slot(-1) },
+		"loads missing": func() {
+			shard.NewPlanner(shard.Problem{Home: []string{"a"}, Owner: []string{"a"}})
+		},
 	} {
 		func() {
 			defer func() {
@@ -103,66 +104,6 @@ func TestLoadIsSpreadByWeight(t *testing.T) {
 			if got := float64(load[id]) / fair; got > c.most || got < 0.4 {
 				t.Errorf("%s: member %s of weight %d has %.2f of its fair share", c.name, id, w, got)
 			}
-		}
-	}
-}
-
-func TestAssignPrefersPinsThenExceptionsThenTheRing(t *testing.T) {
-	ring := shard.NewRing([]string{"a"})
-	live := func(m string) bool { return m != "dead" }
-	for _, c := range []struct {
-		name             string
-		pins, exceptions map[int]string
-		want             string
-	}{
-		{"ring", nil, nil, "a"},
-		{"exception", nil, map[int]string{0: "b"}, "b"},
-		{"pin", map[int]string{0: "c"}, nil, "c"},
-		{"both", map[int]string{0: "c"}, map[int]string{0: "b"}, "c"},
-		{"dead pin", map[int]string{0: "dead"}, map[int]string{0: "b"}, "b"},
-		{"dead exception", nil, map[int]string{0: "dead"}, "a"},
-		{"both dead", map[int]string{0: "dead"}, map[int]string{0: "dead"}, "a"},
-		{"empty", map[int]string{0: ""}, map[int]string{0: ""}, "a"},
-		{"another shard's", map[int]string{1: "c"}, map[int]string{2: "b", -1: "b", 99: "b"}, "a"},
-	} {
-		if got := shard.Assign(1, ring, c.pins, c.exceptions, live); len(got) != 1 || got[0] != c.want {
-			t.Errorf("%s: %q, want %q", c.name, got, c.want)
-		}
-	}
-	none := shard.Assign(3, shard.NewRing(nil), map[int]string{1: "b"}, nil, live)
-	if want := []string{"", "b", ""}; !slices.Equal(none, want) {
-		t.Errorf("empty ring: %q, want %q", none, want)
-	}
-	if got := shard.Assign(1, ring, map[int]string{0: "dead"}, nil, nil)[0]; got != "dead" {
-		t.Errorf("nil live: %q, want the pin", got)
-	}
-}
-
-func TestMovesAndTheLeastOfThem(t *testing.T) {
-	for _, c := range []struct {
-		name          string
-		before, after string // one letter for each shard, a dot for none
-		moves, least  int
-	}{
-		{"nothing", "abc", "abc", 0, 0},
-		{"empty", "", "", 0, 0},
-		{"the first member", "...", "aaa", 0, 0},
-		{"the last member", "aaa", "...", 0, 0},
-		{"join", "aabb", "acbc", 2, 2},
-		{"leave", "aabbcc", "aabbab", 2, 2},
-		{"join that moves too much", "aabb", "cbba", 3, 1},
-		{"leave that moves too much", "aabbcc", "bbaaab", 6, 2},
-		{"one for one", "aabb", "aacc", 2, 2},
-		{"one for one, the wrong shards", "aabb", "caac", 3, 2},
-		{"two for one", "aaabbb", "aaaccd", 3, 3},
-		{"nobody joined or left", "ab", "ba", 2, 0},
-	} {
-		before, after := letters(c.before), letters(c.after)
-		if got := shard.Moves(before, after); got != c.moves {
-			t.Errorf("%s: %d moves, want %d", c.name, got, c.moves)
-		}
-		if got := shard.LeastMoves(before, after); got != c.least {
-			t.Errorf("%s: at least %d moves, want %d", c.name, got, c.least)
 		}
 	}
 }

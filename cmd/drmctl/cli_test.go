@@ -209,7 +209,8 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"simulate", "--weights", "1,,2"}, []string{"--weights", "1,,2", "1 to 32"}},
 		{[]string{"simulate", "--weights", "33"}, []string{"--weights", "33"}},
 		{[]string{"simulate", "--weights", ""}, []string{"--weights", "1 to 32"}},
-		{[]string{"simulate", "--bound", "0.9"}, []string{"--bound", "0.9"}},
+		{[]string{"simulate", "--skew", "2.1"}, []string{"--skew", "2.1"}},
+		{[]string{"simulate", "--bound", "1.1"}, []string{"bound"}},
 		{[]string{"simulate", "--seed", "x"}, []string{"seed", `"x"`}},
 	} {
 		t.Run(strings.Join(test.args, " "), func(t *testing.T) {

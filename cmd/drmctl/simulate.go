@@ -22,18 +22,17 @@ const (
 	flagWeights = "weights"
 	flagEvents  = "events"
 	flagSeed    = "seed"
-	flagBound   = "bound"
+	flagSkew    = "skew"
 )
 
 const simulateDescription = `
-Asks the real code who would own what, without etcd and without members. The events are joins, returns,
-leaves, drains and undrains at random. MAX/AVG is the load of the member with the most resources for its
-weight, as a multiple of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: all
-that a member that left had, and all that one that joined got. DECISION is how long a member takes to find out,
-after an event, who owns what.
+Asks the real code who would own what, without etcd and without members. The events are joins, returns, leaves, deaths,
+drains and undrains at random. MAX/AVG is the load of the member with the most resources for its weight, as a multiple
+of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: all that a member that left had,
+and all that one that joined got. DECISION is how long a member takes to find out, after an event, who owns what.
 
-The line with placement has exceptions to the ring that keep each member's load below --bound, as a multiple of
-the average. They can be read, and nothing publishes them yet.
+The lines are of the ring alone; of the ring with the exceptions by which the coordinator bounds the load, which is what
+DRM does; and for comparison of rendezvous hashing, and of jump hashing over members that are numbered without gaps.
 
 Examples:
    drmctl simulate --members 12 --resources 5000
@@ -72,8 +71,8 @@ func simulateCommand() *cli.Command {
 				Usage: "which events: the same `NUMBER` gives the same ones",
 			},
 			&cli.Float64Flag{
-				Name: flagBound, EnvVars: commandEnv(name, flagBound), Value: 1.1,
-				Usage: "the load that placement allows a member, as a `MULTIPLE` of the average: 1 to 10",
+				Name: flagSkew, EnvVars: commandEnv(name, flagSkew),
+				Usage: "how unequal the resources' weights are: the `EXPONENT` of Zipf's law, 0 (all are equal) to 2",
 			},
 		},
 		Action: runSimulate,
@@ -82,9 +81,9 @@ func simulateCommand() *cli.Command {
 
 func runSimulate(c *cli.Context) error {
 	weights, err := weightList(c.String(flagWeights))
-	bound := c.Float64(flagBound)
-	if !(bound >= 1 && bound <= 10) { // this also refuses NaN
-		err = errors.Join(err, badFlag(flagBound, strconv.FormatFloat(bound, 'g', -1, 64), "1 to 10"))
+	skew := c.Float64(flagSkew)
+	if !(skew >= 0 && skew <= 2) { // this also refuses NaN
+		err = errors.Join(err, badFlag(flagSkew, strconv.FormatFloat(skew, 'g', -1, 64), "0 to 2"))
 	}
 	err = errors.Join(
 		noArguments(c), checkOutput(c), err,
@@ -98,7 +97,7 @@ func runSimulate(c *cli.Context) error {
 	}
 	cfg := spread.Config{
 		Members: c.Int(flagMembers), Resources: c.Int(flagResources), Shards: c.Int(flagShards), Weights: weights,
-		Events: c.Int(flagEvents), Seed: c.Uint64(flagSeed), Bound: bound,
+		Events: c.Int(flagEvents), Seed: c.Uint64(flagSeed), Skew: skew,
 	}
 	r, err := spread.Run(c.Context, cfg)
 	if err != nil {
@@ -127,47 +126,82 @@ type simulationJSON struct {
 	Resources     int            `json:"resources"`
 	Shards        int            `json:"shards"`
 	Weights       []int          `json:"weights"`
+	Skew          float64        `json:"skew"`
 	Events        int            `json:"events"`
 	Kinds         map[string]int `json:"kinds"`
 	Seed          uint64         `json:"seed"`
 	SmallestShard int            `json:"smallest_shard"`
 	LargestShard  int            `json:"largest_shard"`
+	HeaviestShard float64        `json:"heaviest_shard_over_avg"`
 	spreadJSON
-	Balanced struct {
-		Bound float64 `json:"bound"`
-		spreadJSON
-		Exceptions int     `json:"exceptions"`
-		BalanceMS  float64 `json:"balance_ms"`
-	} `json:"balanced"`
+	Balanced   balancedJSON `json:"balanced"`
+	Rendezvous evennessJSON `json:"rendezvous"`
+	NaiveJump  evennessJSON `json:"naive_jump"`
 }
 
-// spreadJSON has the figures of one way to spread: by the ring alone, or with placement.
-type spreadJSON struct {
+// evennessJSON has what can be said of each way to spread.
+type evennessJSON struct {
 	MaxOverAvg       float64 `json:"max_over_avg"`
 	WorstMaxOverAvg  float64 `json:"worst_max_over_avg"`
-	Moves            int     `json:"moves"`
-	Minimum          int     `json:"minimum"`
+	Moves            int64   `json:"moves"`
+	Minimum          int64   `json:"minimum"`
 	MovesOverMinimum float64 `json:"moves_over_minimum"`
-	DecisionMS       float64 `json:"decision_ms"`
-	DecisionMaxMS    float64 `json:"decision_max_ms"`
+}
+
+// spreadJSON also has how long members take.
+type spreadJSON struct {
+	evennessJSON
+	DecisionMS    float64 `json:"decision_ms"`
+	DecisionMaxMS float64 `json:"decision_max_ms"`
+}
+
+// balancedJSON also has what the coordinator's exceptions cost.
+type balancedJSON struct {
+	spreadJSON
+	ByKind           map[string]float64 `json:"moves_over_minimum_by_kind"`
+	WorstOverLimit   float64            `json:"worst_over_limit"`
+	Exceptions       int                `json:"exceptions"`
+	MostExceptions   int                `json:"most_exceptions"`
+	BalanceMS        float64            `json:"balance_ms"`
+	BalanceMaxMS     float64            `json:"balance_max_ms"`
+	Corrections      int                `json:"corrections"`
+	Corrected        int64              `json:"corrected"`
+	CorrectionEvents int                `json:"correction_events"`
+	CorrectionBytes  int                `json:"correction_bytes"`
 }
 
 func simulationOf(cfg spread.Config, r spread.Report) simulationJSON {
 	s := simulationJSON{
-		Members: cfg.Members, Resources: cfg.Resources, Shards: cfg.Shards, Weights: cfg.Weights,
+		Members: cfg.Members, Resources: cfg.Resources, Shards: cfg.Shards, Weights: cfg.Weights, Skew: cfg.Skew,
 		Events: cfg.Events, Kinds: r.Kinds, Seed: cfg.Seed, SmallestShard: r.Smallest, LargestShard: r.Largest,
-		spreadJSON: spreadOf(r.Ring),
+		HeaviestShard: r.Heaviest,
+		spreadJSON:    spreadOf(r.Ring),
+		Rendezvous:    evennessOf(r.Rendezvous), NaiveJump: evennessOf(r.Jump),
+		Balanced: balancedJSON{
+			spreadJSON: spreadOf(r.Balanced), ByKind: map[string]float64{}, WorstOverLimit: r.Cost.Worst,
+			Exceptions: r.Cost.Exceptions, MostExceptions: r.Cost.MostExceptions,
+			BalanceMS: milliseconds(r.Cost.Plan), BalanceMaxMS: milliseconds(r.Cost.PlanMax),
+			Corrections: r.Cost.Corrections, Corrected: r.Cost.Corrected,
+			CorrectionEvents: r.Cost.Events, CorrectionBytes: r.Cost.EventBytes,
+		},
 	}
-	s.Balanced.Bound, s.Balanced.spreadJSON = cfg.Bound, spreadOf(r.Balanced)
-	s.Balanced.Exceptions, s.Balanced.BalanceMS = r.Exceptions, milliseconds(r.Balance)
+	for kind, moved := range r.Balanced.Kinds {
+		s.Balanced.ByKind[kind] = moved.OverMinimum()
+	}
 	return s
+}
+
+func evennessOf(f spread.Figures) evennessJSON {
+	return evennessJSON{
+		MaxOverAvg: f.MaxOverAvg, WorstMaxOverAvg: f.Worst, Moves: f.Moves, Minimum: f.Minimum,
+		MovesOverMinimum: f.MovesOverMinimum(),
+	}
 }
 
 func spreadOf(f spread.Figures) spreadJSON {
 	return spreadJSON{
-		MaxOverAvg: f.MaxOverAvg, WorstMaxOverAvg: f.Worst, Moves: f.Moves, Minimum: f.Minimum,
-		MovesOverMinimum: f.MovesOverMinimum(),
-		DecisionMS:       milliseconds(f.Decision), DecisionMaxMS: milliseconds(f.DecisionMax),
+		evennessJSON: evennessOf(f),
+		DecisionMS:   milliseconds(f.Decision), DecisionMaxMS: milliseconds(f.DecisionMax),
 	}
 }
 
@@ -176,20 +210,28 @@ func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1000) 
 
 func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
 	row(w, "SHARE", "MAX/AVG", "WORST", "MOVES", "MINIMUM", "MOVES/MINIMUM", "EXCEPTIONS", "DECISION")
-	line := func(name string, f spread.Figures, exceptions int) {
+	line := func(name string, f spread.Figures, exceptions, decision any) {
 		row(w, name, ratio(f.MaxOverAvg), ratio(f.Worst),
-			humanize.Comma(int64(f.Moves)), humanize.Comma(int64(f.Minimum)), ratio(f.MovesOverMinimum()),
-			exceptions, f.Decision.Round(time.Microsecond))
+			humanize.Comma(f.Moves), humanize.Comma(f.Minimum), ratio(f.MovesOverMinimum()), exceptions, decision)
 	}
-	line("ring", r.Ring, 0)
-	line("with placement", r.Balanced, r.Exceptions)
+	line("ring", r.Ring, 0, r.Ring.Decision.Round(time.Microsecond))
+	line("ring, bounded", r.Balanced, r.Cost.Exceptions, r.Balanced.Decision.Round(time.Microsecond))
+	line("rendezvous", r.Rendezvous, "-", "-")
+	line("naive jump", r.Jump, "-", "-")
 	comma := func(n int) string { return humanize.Comma(int64(n)) }
 	fmt.Fprintf(w, "%s resources in %d shards of %s to %s; %d members at first; %d events:",
 		comma(cfg.Resources), cfg.Shards, comma(r.Smallest), comma(r.Largest), cfg.Members, cfg.Events)
-	for _, kind := range []string{spread.Join, spread.Return, spread.Leave, spread.Drain, spread.Undrain} {
+	for _, kind := range []string{
+		spread.Join, spread.Return, spread.Leave, spread.Death, spread.Drain, spread.Undrain,
+	} {
 		fmt.Fprintf(w, " %d %s", r.Kinds[kind], kind)
 	}
-	fmt.Fprintf(w, "; %v to balance\n", r.Balance.Round(time.Microsecond))
+	fmt.Fprintf(w, ".\nA plan took the coordinator %v. It made %s corrections",
+		r.Cost.Plan.Round(time.Microsecond), comma(r.Cost.Corrections))
+	if r.Cost.Corrections > 0 {
+		fmt.Fprintf(w, "; each cost each member %d event of at most %d bytes", r.Cost.Events, r.Cost.EventBytes)
+	}
+	fmt.Fprintln(w, ".")
 }
 
 func ratio(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }

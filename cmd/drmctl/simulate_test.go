@@ -29,14 +29,20 @@ func TestSimulatePrintsItsFigures(t *testing.T) {
 		s.DecisionMaxMS < s.DecisionMS {
 		t.Errorf("ring: %+v", s.spreadJSON)
 	}
-	if s.Balanced.Bound != 1.1 || s.Balanced.MaxOverAvg >= s.MaxOverAvg || s.Balanced.MovesOverMinimum < 1 ||
-		s.Balanced.Exceptions == 0 {
-		t.Errorf("balanced: %+v", s.Balanced)
+	b := s.Balanced
+	if b.MaxOverAvg >= s.MaxOverAvg || b.MovesOverMinimum < 1 || b.Exceptions == 0 || len(b.ByKind) == 0 ||
+		b.MostExceptions < b.Exceptions || b.BalanceMaxMS < b.BalanceMS || b.CorrectionEvents > 1 ||
+		b.CorrectionBytes > 300 || b.MovesOverMinimum > 1.2 || b.WorstOverLimit > 1 {
+		t.Errorf("balanced: %+v", b)
+	}
+	if s.Rendezvous.MovesOverMinimum != 1 || s.NaiveJump.MovesOverMinimum <= 1 {
+		t.Errorf("rendezvous: %+v; naive jump: %+v", s.Rendezvous, s.NaiveJump)
 	}
 
 	table := drmctl(t.Context(), args...)
 	for _, want := range []string{
-		"MAX/AVG", "MOVES/MINIMUM", "ring ", "with placement ", "10,000 resources in 1024 shards", "30 events",
+		"MAX/AVG", "MOVES/MINIMUM", "ring ", "ring, bounded ", "rendezvous ", "naive jump ",
+		"10,000 resources in 1024 shards", "30 events",
 	} {
 		if !strings.Contains(table.stdout, want) {
 			t.Errorf("the table does not say %q:\n%s", want, table.stdout)

@@ -2,9 +2,10 @@ package spread
 
 import (
 	"encoding/json"
-	"strconv"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -13,21 +14,23 @@ import (
 
 // group is what lies below group/ in etcd. It changes by the rules of package membership, but without an etcd.
 type group struct {
-	layout    keys.Layout
-	shards    int
-	revision  int64
-	kvs       map[string]*mvccpb.KeyValue
-	reserved  []string        // for each slot: the member, as in the slot's key
-	weight    map[string]int  // has every member that ever was
-	here      map[string]bool // members that have a key
-	drained   map[string]bool
-	placement *mvccpb.KeyValue // kept apart, since there is also a view without it
+	layout   keys.Layout
+	shards   int
+	revision int64
+	kvs      map[string]*mvccpb.KeyValue
+	reserved []string        // for each slot: the member, as in the slot's key
+	weight   map[string]int  // has every member that ever was
+	here     map[string]bool // members that have a key
+	drained  map[string]bool
+	placed   map[int]*mvccpb.KeyValue // the exceptions, kept apart, since there is also a view without them
+	places   map[int]string           // the members that the exceptions name
 }
 
 func newGroup(shards int) *group {
 	return &group{
 		layout: keys.New("/drm", "spread"), shards: shards, kvs: map[string]*mvccpb.KeyValue{},
 		weight: map[string]int{}, here: map[string]bool{}, drained: map[string]bool{},
+		placed: map[int]*mvccpb.KeyValue{}, places: map[int]string{},
 	}
 }
 
@@ -62,7 +65,9 @@ func (g *group) join(id string, weight int) {
 			reserve(n, "")
 		}
 	}
-	record, err := json.Marshal(membership.Record{State: membership.Active, Weight: weight, Slots: slots})
+	record, err := json.Marshal(membership.Record{
+		State: membership.Active, Weight: weight, Slots: slots, Schema: membership.Schema,
+	})
 	if err != nil { // a Record always marshals
 		panic(err)
 	}
@@ -86,27 +91,43 @@ func (g *group) undrain(id string) {
 	delete(g.drained, id)
 }
 
-// place publishes exceptions to the ring.
-func (g *group) place(exceptions map[int]string) {
-	byName := make(map[string]string, len(exceptions))
-	for s, m := range exceptions {
-		byName[strconv.Itoa(s)] = m
+// except publishes an exception to the ring for a shard; one for the same member stays as it is. It returns how much
+// the event takes that each member is sent, 0 if nothing had to be written.
+func (g *group) except(n int, member string) (bytes int) {
+	if g.placed[n] != nil && g.places[n] == member {
+		return 0
 	}
-	value, err := json.Marshal(byName)
-	if err != nil { // strings always marshal
-		panic(err)
-	}
-	g.placement = g.keyValue(g.layout.Placement(), value)
+	value := membership.Exception{
+		Member: member, Why: membership.WhyBound, By: coordinator, Since: time.Unix(1_800_000_000, 0).UTC(),
+	}.Encode()
+	g.placed[n], g.places[n] = g.keyValue(g.layout.Exception(n), []byte(value)), member
+	return proto.Size(&mvccpb.Event{Kv: g.placed[n]})
 }
+
+// accept takes the exception for a shard back, if there is one, and returns how much the event takes.
+func (g *group) accept(n int) (bytes int) {
+	if g.placed[n] == nil {
+		return 0
+	}
+	delete(g.placed, n)
+	g.revision++
+	gone := &mvccpb.KeyValue{Key: []byte(g.layout.Exception(n)), ModRevision: g.revision}
+	return proto.Size(&mvccpb.Event{Type: mvccpb.Event_DELETE, Kv: gone})
+}
+
+// coordinator is the id of the member that places shards. It does not matter which one it is.
+const coordinator = "member-00000"
 
 // view is the view that each member has of the group after each change.
 func (g *group) view(placement bool) *membership.View {
-	all := make([]*mvccpb.KeyValue, 0, len(g.kvs)+1)
+	all := make([]*mvccpb.KeyValue, 0, len(g.kvs)+len(g.placed))
 	for _, kv := range g.kvs {
 		all = append(all, kv)
 	}
-	if placement && g.placement != nil {
-		all = append(all, g.placement)
+	if placement {
+		for _, kv := range g.placed {
+			all = append(all, kv)
+		}
 	}
 	return membership.NewView(g.layout.Root(), g.shards, all, g.revision)
 }

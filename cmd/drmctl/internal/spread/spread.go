@@ -6,36 +6,35 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
-	"time"
-
-	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// Config is what Run needs. All fields but Events and Seed are required.
+// Config is what Run needs. All fields but Events, Seed and Skew are required.
 type Config struct {
 	Members   int // how many members there are at first; they come and go
 	Resources int
 	Shards    int
 	Weights   []int   // the members take these weights in turn
-	Events    int     // how many joins, returns, leaves, drains and undrains there are
+	Events    int     // how many times a member comes or goes
 	Seed      uint64  // decides the events: the same seed gives the same ones
-	Bound     float64 // bounds the load with placement, as a multiple of the average
+	Skew      float64 // how unequal the weights of resources are: the exponent of Zipf's law; 0: all are equal
 }
 
 // Report is what Run found.
 type Report struct {
-	// Ring has the figures without placement.
+	// Ring has the figures of the ring alone.
 	Ring Figures
-	// Balanced has the figures with placement: after each event, exceptions keep each member's load below the bound. An
-	// event itself moves what it must, given the exceptions that were there. What balancing moves after that counts as
-	// moves beyond the minimum.
+	// Balanced has the figures of the ring with the coordinator's exceptions. Joins, drains and leaves in order are
+	// prepared; a death or the end of a drain is corrected after it. Corrections count as moves beyond the minimum.
 	Balanced Figures
-	// Exceptions is how many exceptions there are at the end.
-	Exceptions int
-	// Balance is how long it takes on average to compute them, which only the coordinator does, once for each event.
-	Balance time.Duration
+	// Rendezvous and Jump have the figures of rendezvous hashing, and of jump hashing over members numbered without
+	// gaps. Nobody asked how long they take.
+	Rendezvous, Jump Figures
+	// Cost is what the exceptions take.
+	Cost Cost
 	// Smallest and Largest are the fewest and the most resources in a shard. Shards are not divided.
 	Smallest, Largest int
+	// Heaviest is the load of the heaviest shard as a multiple of the average member's load.
+	Heaviest float64
 	// Kinds counts the events of each kind.
 	Kinds map[string]int
 }
@@ -43,8 +42,9 @@ type Report struct {
 // The kinds of events.
 const (
 	Join    = "join"   // a member joins that was never there
-	Return  = "return" // a member comes back that left
-	Leave   = "leave"  // a member leaves or dies, which has the same effect
+	Return  = "return" // a member comes back that has left
+	Leave   = "leave"  // a member leaves in order
+	Death   = "death"  // a member is gone
 	Drain   = "drain"
 	Undrain = "undrain"
 )
@@ -56,72 +56,98 @@ type run struct {
 	group *group
 	born  int
 	kinds map[string]int
+
+	load                             []int64
+	ring, balanced, rendezvous, jump *tally
+	placer                           *placer
+	rival                            *rendezvous
 }
 
 // Run forms a group and lets events happen to it. It fails only when ctx ends, with the error of ctx.
 func Run(ctx context.Context, cfg Config) (Report, error) {
+	load, smallest, largest := weigh(cfg.Resources, cfg.Shards, cfg.Skew)
 	r := &run{
 		cfg: cfg, rand: rand.New(rand.NewPCG(cfg.Seed, 0)), group: newGroup(cfg.Shards), kinds: map[string]int{},
+		load: load, ring: &tally{load: load}, balanced: &tally{load: load},
+		rendezvous: &tally{load: load}, jump: &tally{load: load}, rival: newRendezvous(cfg.Shards),
 	}
+	r.placer = &placer{group: r.group, load: load}
 	for range cfg.Members {
 		r.join()
 	}
-	load := count(cfg.Resources, cfg.Shards)
-	ring, balanced := &tally{load: load}, &tally{load: load}
-	var balancing time.Duration
-	exceptions := map[int]string{}
-	balance := func(home []string, eligible map[string]int) {
-		began := time.Now()
-		exceptions = shard.Balance(shard.Placement{
-			Home: home, Exceptions: exceptions, Load: load, Weights: eligible, Bound: cfg.Bound,
-		})
-		balancing += time.Since(began)
-		r.group.place(exceptions)
-	}
-	owners := func(placement bool) func() []string {
-		return func() []string { return r.group.view(placement).Owners() }
-	}
-
-	eligible := r.group.eligible()
-	ring.begin(ring.decided(owners(false)), eligible)
-	balance(ring.owners, eligible)
-	balanced.begin(balanced.decided(owners(true)), eligible)
+	r.begin()
 	for range cfg.Events {
 		if err := ctx.Err(); err != nil {
 			return Report{}, fmt.Errorf("simulate: %w", context.Cause(ctx))
 		}
-		member := r.happen()
-		eligible = r.group.eligible()
-		ring.event(member, ring.decided(owners(false)), eligible)
-		balanced.event(member, balanced.decided(owners(true)), eligible)
-		balance(ring.owners, eligible)
-		balanced.event("", owners(true)(), eligible)
+		r.event()
+	}
+	var total int64
+	for _, n := range load {
+		total += n
 	}
 	return Report{
-		Ring: ring.end(), Balanced: balanced.end(), Exceptions: len(exceptions),
-		Balance:  balancing / time.Duration(1+cfg.Events),
-		Smallest: slices.Min(load), Largest: slices.Max(load), Kinds: r.kinds,
+		Ring: r.ring.end(), Balanced: r.balanced.end(), Rendezvous: r.rendezvous.end(), Jump: r.jump.end(),
+		Cost: r.placer.end(), Smallest: smallest, Largest: largest, Kinds: r.kinds,
+		Heaviest: float64(slices.Max(load)) * float64(len(r.group.eligible())) / float64(total),
 	}, nil
 }
 
-// happen makes one event happen, and returns the member that it happens to. Half of the events take a member away, so
-// that the group about keeps its size. The last member stays.
-func (r *run) happen() string {
-	kind, who := r.choose()
+// begin places everything for the first time.
+func (r *run) begin() {
+	members := r.group.eligible()
+	r.ring.begin(r.ring.decided(r.owners(false)), members)
+	r.placer.spread(r.ring.owners, members)
+	r.balanced.begin(r.balanced.decided(r.owners(true)), members)
+	r.rendezvous.begin(r.rival.assign(members), members)
+	r.jump.begin(naiveJump(r.cfg.Shards, members), members)
+}
+
+// owners finds the owners as each member does, with or without the exceptions.
+func (r *run) owners(exceptions bool) func() []string {
+	return func() []string { return r.group.view(exceptions).Owners() }
+}
+
+// event makes one event happen, and counts what moves.
+func (r *run) event() {
+	kind, who := r.happen()
+	members := r.group.eligible()
+	r.ring.event(kind, who, r.ring.decided(r.owners(false)))
+	homes := r.ring.owners
+	switch kind {
+	case Join, Return:
+		r.placer.fill(who, homes, r.balanced.owners, members)
+	case Leave, Drain:
+		r.placer.empty(who, homes, r.balanced.owners, members)
+	}
+	r.balanced.event(kind, who, r.balanced.decided(r.owners(true)))
+	r.placer.level(homes, r.balanced.owners, members)
+	r.balanced.event(kind, "", r.owners(true)())
+	r.rendezvous.event(kind, who, r.rival.assign(members))
+	r.jump.event(kind, who, naiveJump(r.cfg.Shards, members))
+	for _, t := range []*tally{r.ring, r.balanced, r.rendezvous, r.jump} {
+		t.evenness(members)
+	}
+}
+
+// happen makes one event happen, and returns its kind and the member that it happens to. Half of the events take a
+// member away, so that the group about keeps its size. The last member stays.
+func (r *run) happen() (kind, who string) {
+	kind, who = r.choose()
 	r.kinds[kind]++
 	switch kind {
 	case Join:
 		who = r.join()
 	case Return:
 		r.group.join(who, r.group.weight[who])
-	case Leave:
+	case Leave, Death:
 		r.group.leave(who)
 	case Drain:
 		r.group.drain(who)
 	case Undrain:
 		r.group.undrain(who)
 	}
-	return who
+	return kind, who
 }
 
 // choose picks the next event, and the member.
@@ -138,7 +164,7 @@ func (r *run) choose() (kind, who string) {
 	active := slices.Collect(maps.Keys(g.eligible()))
 	var able []string
 	if r.rand.IntN(2) == 0 && len(active) > 1 {
-		able = []string{Leave, Drain}
+		able = []string{Leave, Death, Drain}
 	} else {
 		able = []string{Join}
 		if len(gone) > 0 {
@@ -154,7 +180,7 @@ func (r *run) choose() (kind, who string) {
 		who = r.one(gone)
 	case Undrain:
 		who = r.one(drained)
-	case Leave, Drain:
+	case Leave, Death, Drain:
 		who = r.one(active)
 	}
 	return kind, who
