@@ -56,6 +56,7 @@ type MemberInfo struct {
 	ID      string
 	State   string // joining, active, unready (and not ignored), draining (ordered, and not ignored) or leaving
 	Drain   string // DrainOrdered, DrainIgnored, or empty: no drain is ordered
+	Cordon  string // the same of a cordon
 	Reason  string // why the member says that it is not ready, also where that is ignored; empty if it is ready
 	Weight  int
 	Slots   []int
@@ -75,6 +76,49 @@ const (
 	DrainOrdered = "ordered" // the member is to hold nothing
 	DrainIgnored = "ignored" // the member is to hold nothing, which is ignored: nobody would be left
 )
+
+// OrderKind says what an operator's order is.
+type OrderKind string
+
+// The kinds of orders that stand until they are taken back, or expire.
+const (
+	OrderDrain  = OrderKind(picture.OrderDrain)  // the member is to hold nothing
+	OrderCordon = OrderKind(picture.OrderCordon) // the member is to take nothing new
+	OrderWeight = OrderKind(picture.OrderWeight) // the member has another weight than its config says
+	OrderPin    = OrderKind(picture.OrderPin)    // the shard belongs to the member whenever it can own shards
+	OrderMove   = OrderKind(picture.OrderMove)   // the shard was moved to the member
+)
+
+// OrderInfo is an operator's order that stands.
+type OrderInfo struct {
+	Kind   OrderKind
+	Member string
+	Shard  int    // of OrderPin and OrderMove
+	Weight int    // of OrderWeight
+	By     string // who gave it; empty where that is not known
+	Why    string
+	Since  time.Time // when it was given, by the clock of whoever gave it; zero where that is not known
+	Until  time.Time // when it ends by itself, by the same clock; zero where it does not
+	Live   bool      // the member is there
+	// Ignored says that the order has no effect for now: of a drain or cordon, because nobody would be left who takes
+	// anything; of a pin or move, because the shard does not belong to the member.
+	Ignored bool
+}
+
+func orderOf(s picture.Standing) OrderInfo {
+	return OrderInfo{
+		Kind: OrderKind(s.Kind), Member: s.Member, Shard: s.Shard, Weight: s.Weight, By: s.By, Why: s.Why,
+		Since: s.Since, Until: s.Until, Live: s.Live, Ignored: s.Ignored,
+	}
+}
+
+// ShardInfo tells of one shard.
+type ShardInfo struct {
+	Shard     int
+	Member    string // who owns it; empty where no member is eligible
+	Pinned    string // the member that it is pinned to; empty where it is not
+	Resources int    // how many resources belong to that owner because they are in the shard
+}
 
 // DrainInfo is an order that a member hold nothing.
 type DrainInfo struct {
@@ -186,6 +230,7 @@ type Status struct {
 	Quarantined int // resources that nobody handles, since members have died of them; Client.Retry frees them
 	Coordinator string
 	Drains      []DrainInfo   // by member, also of members that are not there
+	Orders      []OrderInfo   // all that stand, by kind, member and shard, also of members that are not there
 	Unready     []UnreadyInfo // by member
 	Source      SourceStatus
 	// WaitingForBudget is how many resources wait until Config.HandleRate or KeyRate allows their Handle, by their
@@ -200,7 +245,8 @@ func appStatusOf(app string, s picture.Status) Status {
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
-		WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom, Quarantined: s.Quarantined,
+		Orders: mapped(s.Orders, orderOf), WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom,
+		Quarantined: s.Quarantined,
 	}
 }
 

@@ -123,7 +123,7 @@ func (c *Client) desk(ctx context.Context) (*order.Desk, error) {
 	if err != nil {
 		return nil, c.noApp(err)
 	}
-	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision}, nil
+	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision, Paced: drainsArePaced}, nil
 }
 
 // noApp makes of appconfig.ErrNoApp an ErrNoApp that names the app, and returns other errors as they are.
@@ -283,64 +283,6 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 		return err
 	}
 	return waitError(r.WaitGone(ctx, id))
-}
-
-// Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the
-// member is not there. ErrLastMember says that no member that is ready would be left to take its resources; ErrNotFound
-// that the app knows no such member: DrainAbsent orders it all the same. Two Drains at the same moment may both be
-// obeyed; where that leaves no member, all orders are ignored.
-func (c *Client) Drain(ctx context.Context, member string) error { return c.drain(ctx, member, false) }
-
-// DrainAbsent is Drain for any id, for instance that of a member that is to come.
-func (c *Client) DrainAbsent(ctx context.Context, member string) error {
-	return c.drain(ctx, member, true)
-}
-
-func (c *Client) drain(ctx context.Context, member string, absent bool) error {
-	if err := keys.CheckID(member); err != nil {
-		return fmt.Errorf("drain: %w", &InputError{"member", member, err.Error()})
-	}
-	desk, err := c.desk(ctx)
-	if err == nil {
-		err = desk.Drain(ctx, member, absent)
-	}
-	if err != nil {
-		return fmt.Errorf("drain member %q: %w", member, err)
-	}
-	return nil
-}
-
-// Undrain takes the order of a Drain back. ErrNotFound says that there is neither such an order nor such a member.
-func (c *Client) Undrain(ctx context.Context, member string) error {
-	desk, err := c.desk(ctx)
-	if err == nil {
-		err = desk.Undrain(ctx, member)
-	}
-	if err != nil {
-		return fmt.Errorf("undrain member %q: %w", member, err)
-	}
-	return nil
-}
-
-// WaitDrained returns when a member has no claim any more. If the member is alive, it waits a little longer, for the
-// member's own figures (Members) to say so. Where every member is ordered to hold nothing, the orders are ignored, and
-// it returns an error that says so. Where ctx ends first, the *WaitError says what the member still has.
-func (c *Client) WaitDrained(ctx context.Context, member string) error {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return err
-	}
-	return waitError(r.WaitDrained(ctx, member))
-}
-
-// WaitUndrained returns when a member has its share again (every resource of its shards, active or failed), or is not
-// there. Where ctx ends first, the *WaitError says what the member does not have yet.
-func (c *Client) WaitUndrained(ctx context.Context, member string) error {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return err
-	}
-	return waitError(r.WaitUndrained(ctx, member))
 }
 
 // Retry frees a resource that is quarantined: the member that it belongs to begins with it again, as if no member had

@@ -28,6 +28,12 @@ var (
 	// ErrLastMember says that a Drain would leave only members that are not ready (Config.Ready), or no member that
 	// takes any resource, so that all drains would be ignored.
 	ErrLastMember = order.ErrLastMember
+	// ErrPinned says that a shard is pinned to a member, so that it cannot be moved.
+	ErrPinned = order.ErrPinned
+	// ErrCannotTake says that a member cannot be given shards now, for instance because it is drained or cordoned.
+	ErrCannotTake = order.ErrCannotTake
+	// ErrNoPlacer says that no live coordinator places shards, so that nobody would carry out a Rebalance.
+	ErrNoPlacer = order.ErrNoPlacer
 	// ErrUnreachable says that etcd did not answer in time. It may or may not have done what it was asked for.
 	ErrUnreachable = etcd.ErrUnreachable
 	// ErrIDInUse says that another live member of the app has the member id.
@@ -47,7 +53,7 @@ var (
 	ErrNoSource = order.ErrNoSource
 	// ErrNotAccepted says that the coordinator refused to make the removals that were held: others are held by now.
 	ErrNotAccepted = order.ErrNotAccepted
-	// ErrOrderExpired says that nobody has carried out an order about the source within its life.
+	// ErrOrderExpired says that nobody has carried out an order about the source, or a Rebalance, within its life.
 	ErrOrderExpired = picture.ErrOrderExpired
 	// ErrSourceInUse says that the app has a source: a live member has a Retriever.
 	ErrSourceInUse = errors.New("the app has a source")

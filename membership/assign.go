@@ -208,6 +208,20 @@ func (v *View) Eligible(id string) bool {
 	return s != nil && !s.drained && (m.State == Active || m.State == Unready)
 }
 
+// Kept returns how many shards a drained member owns, since the coordinator has not yet placed them elsewhere. It is 0
+// for a member that is not drained.
+func (v *View) Kept(id string) int {
+	kept := 0
+	if s := v.holds[id]; s != nil && s.drained {
+		for _, owner := range v.owners {
+			if owner == id {
+				kept++
+			}
+		}
+	}
+	return kept
+}
+
 // Takes says whether a member takes a shard which others could take as well: it is eligible, neither full nor cordoned,
 // or keeps the shard.
 func (v *View) Takes(id string, n int) bool {

@@ -270,8 +270,9 @@ func (v *View) Ordered(id string) bool {
 }
 
 // LastToTake says whether that member is the last one that can take shards: it is active, joining or unready, and every
-// other member is leaving, has a drain, or is unready. A drain of it would be ignored, or would give everything to
-// members that cannot work. Where the member itself is unready, another unready one can take as much as it can.
+// other member is leaving, has a drain or the weight 0, or is unready. A drain of it would be ignored, or would give
+// everything to members that cannot work. Where the member itself is unready, another unready one can take as much as
+// it can.
 func (v *View) LastToTake(id string) bool {
 	m, live := v.Members[id]
 	if !live || m.State == Leaving {
@@ -279,17 +280,20 @@ func (v *View) LastToTake(id string) bool {
 	}
 	for other, o := range v.Members {
 		can := o.State == Active || o.State == Joining || o.State == Unready && m.State == Unready
-		if other != id && can && !v.Ordered(other) {
+		if other != id && can && !v.Ordered(other) && v.WeightOf(other) > 0 {
 			return false
 		}
 	}
 	return true
 }
 
-// Known says whether any key names that member: its own key, or that of a slot, a drain, or the coordinator.
+// Known says whether any key names that member: its own key, that of a slot or of the coordinator, or an order that is
+// about this member.
 func (v *View) Known(id string) bool {
 	_, live := v.Members[id]
-	return live || v.Ordered(id) || slices.Contains(v.Slots, id) || v.Coordinator.ID == id
+	_, cordoned := v.Cordons[id]
+	_, weighed := v.Weights[id]
+	return live || cordoned || weighed || v.Ordered(id) || slices.Contains(v.Slots, id) || v.Coordinator.ID == id
 }
 
 // HasItsSlots says whether every slot that the member's key lists is reserved for it. A slot that is not reserved for

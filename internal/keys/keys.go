@@ -88,6 +88,9 @@ func (l Layout) AcceptOrder() string { return l.Orders() + "accept" }
 // FetchOrder is the key of an operator's order to ask the source.
 func (l Layout) FetchOrder() string { return l.Orders() + "fetch" }
 
+// RebalanceOrder is the key of an operator's order to even the load out now.
+func (l Layout) RebalanceOrder() string { return l.Orders() + "rebalance" }
+
 // Group is the prefix of all keys that a view is made of.
 func (l Layout) Group() string { return l.root + "group/" }
 
@@ -97,8 +100,11 @@ func (l Layout) Member(id string) string { return l.root + "group/members/" + Es
 // Slot is the key of a slot's reservation.
 func (l Layout) Slot(n int) string { return fmt.Sprintf("%sgroup/slots/%05d", l.root, n) }
 
+// Drains is the prefix of the orders that members must own no shards.
+func (l Layout) Drains() string { return l.root + "group/drains/" }
+
 // Drain is the key of an operator's order that a member must own no shards.
-func (l Layout) Drain(member string) string { return l.root + "group/drains/" + Escape(member) }
+func (l Layout) Drain(member string) string { return l.Drains() + Escape(member) }
 
 // Decline is the lease-bound key with the shards that a member declines to own, since it is full.
 func (l Layout) Decline(member string) string { return l.root + "group/declines/" + Escape(member) }
@@ -129,7 +135,9 @@ func (l Layout) Cordon(member string) string { return l.root + "group/cordons/" 
 func (l Layout) Weight(member string) string { return l.root + "group/weights/" + Escape(member) }
 
 // Reservation is the lease-bound key which says that a member that has stopped will be back soon.
-func (l Layout) Reservation(member string) string { return l.root + "group/reservations/" + Escape(member) }
+func (l Layout) Reservation(member string) string {
+	return l.root + "group/reservations/" + Escape(member)
+}
 
 // Prepared is the lease-bound key which says that the coordinator has prepared the placement for a joining member.
 func (l Layout) Prepared(member string) string { return l.root + "group/prepared/" + Escape(member) }
@@ -253,6 +261,7 @@ const (
 	Reservation
 	Prepared
 	Load
+	RebalanceOrder
 )
 
 // Key is a parsed key.
@@ -288,6 +297,8 @@ func (l Layout) Parse(key string) Key {
 		return Key{Kind: AcceptOrder}
 	case "orders/fetch":
 		return Key{Kind: FetchOrder}
+	case "orders/rebalance":
+		return Key{Kind: RebalanceOrder}
 	case "alone":
 		return Key{Kind: Alone}
 	case "group/placement":

@@ -61,6 +61,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Reservation, ID: id}:                  l.Reservation(id),
 		{Kind: keys.Prepared, ID: id}:                     l.Prepared(id),
 		{Kind: keys.Load, ID: id}:                         l.Load(id),
+		{Kind: keys.RebalanceOrder}:                       l.RebalanceOrder(),
 	}
 }
 
@@ -107,8 +108,9 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			},
 			l.Deallocations(): func(k keys.Key) bool { return k.Kind == keys.Deallocation },
 			l.Orders(): func(k keys.Key) bool {
-				return k.Kind == keys.AcceptOrder || k.Kind == keys.FetchOrder
+				return k.Kind == keys.AcceptOrder || k.Kind == keys.FetchOrder || k.Kind == keys.RebalanceOrder
 			},
+			l.Drains():            func(k keys.Key) bool { return k.Kind == keys.Drain },
 			l.Shards():            inShard,
 			l.Shard(shard):        func(k keys.Key) bool { return inShard(k) && k.Number == shard },
 			l.Summaries(shard):    func(k keys.Key) bool { return k.Kind == keys.Summary && k.Number == shard },

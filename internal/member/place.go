@@ -69,7 +69,7 @@ type place struct {
 	office // run's goroutine owns it, unless a field says otherwise
 	guide  guide
 	goes   atomic.Bool // the member is about to stop, and tells the coordinator
-	order  drainOrder
+	orders standingOrders
 
 	readiness *readiness // nil if the user has no Ready
 	failing   *failing   // run's goroutine owns it

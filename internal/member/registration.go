@@ -6,11 +6,8 @@ import (
 	"slices"
 	"time"
 
-	"go.uber.org/zap"
-
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/pace"
-	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -116,7 +113,7 @@ func (p *place) heed(ctx context.Context) int {
 	}
 	p.before = v
 	p.guide.see(v)
-	p.order.heed(p.log, p.id, v)
+	p.orders.heed(p.log, p.id, v)
 	p.unready.heed(p.log, p.id, v)
 	said := p.sayDeclined(ctx, v, *reg)
 	if !p.stand(ctx, v) || !said {
@@ -253,29 +250,4 @@ func (p *place) registerAnew(ctx context.Context) (granted bool, err error) {
 	p.figures.stir(p.loop.clock.Now())
 	p.log.Info("registered again")
 	return true, nil
-}
-
-// drainOrder logs the order that drains this member. Such an order outlives the member, and whoever wonders why the
-// member takes nothing looks at its log.
-type drainOrder struct{ is string } // what was logged last, as picture.DrainOf returns it
-
-// heed logs when the order is given or taken back, and when it begins or ceases to be ignored.
-func (o *drainOrder) heed(log *zap.Logger, id string, v *membership.View) {
-	is := picture.DrainOf(v, id)
-	if is == o.is {
-		return
-	}
-	o.is = is
-	since := zap.Skip()
-	if at := v.Drains[id].Since; !at.IsZero() {
-		since = zap.String("since", at.Format(time.RFC3339))
-	}
-	switch is {
-	case picture.DrainOrdered:
-		log.Warn("drained by order: this member takes nothing until it is undrained (drmctl undrain "+id+")", since)
-	case picture.DrainIgnored:
-		log.Warn("the order to drain this member is ignored, because every member has one", since)
-	default:
-		log.Info("the order to be drained was taken back")
-	}
 }

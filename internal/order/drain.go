@@ -5,60 +5,114 @@ import (
 	"fmt"
 	"time"
 
-	"github.com/distributed-resource-manager/drm/internal/etcd"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// Drain orders that a member hold nothing, until Undrain. An order that stands already is left as it is. With absent,
-// nothing need be known of the member.
+// Drain orders that a member hold nothing, until Undrain.
 //
-// Errors: picture.ErrNotFound, ErrLastMember, and those of a Reader.
-func (d *Desk) Drain(ctx context.Context, member string, absent bool) error {
-	roll, err := d.Reader.Roll(ctx)
-	switch {
-	case err != nil:
-		return err
-	case roll.View.Ordered(member):
-		return nil
-	case !absent && !roll.View.Known(member):
-		return picture.ErrNotFound
-	case roll.View.LastToTake(member):
-		for _, m := range roll.Members() {
-			if m.ID != member && m.Reason != "" && m.Drain == "" {
-				return fmt.Errorf("%w: %s could take what it has, but is not ready (%s); "+
-					"start another member, or undrain one, first", ErrLastMember, m.ID, m.Reason)
+// Errors: picture.ErrNotFound, ErrLastMember, appconfig.ErrGone, and those of a Reader.
+func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
+	layout := d.Reader.Layout
+	return d.change(ctx, layout.Drain(member), func(v *membership.View) (change, error) {
+		r, stands := v.Drains[member]
+		if !stands {
+			switch {
+			case !o.Absent && !v.Known(member):
+				return change{}, picture.ErrNotFound
+			case !o.Force && v.LastToTake(member):
+				return change{}, lastMember(v, member)
+			}
+			if d.Paced && !o.AtOnce {
+				r.Keeps = v.Owned(member)
 			}
 		}
-		return fmt.Errorf("%w: nobody could take what it has, so the order would be ignored; "+
-			"start another member, or undrain one, first", ErrLastMember)
-	}
-	return d.ask(ctx, func(ctx context.Context) error {
-		order := membership.Restriction{Order: membership.Order{Since: time.Now().UTC()}}
-		_, err := d.Reader.Client.Put(ctx, d.Reader.Layout.Drain(member), order.Encode())
-		return err
+		c := restrict(r, stands, o)
+		if !stands && !o.Force { // another drain must not come in between
+			c.only = []clientv3.Cmp{
+				clientv3.Compare(clientv3.ModRevision(layout.Drains()), "<", v.Revision+1).WithPrefix(),
+			}
+		}
+		return c, nil
 	})
+}
+
+// lastMember says why a member must not be drained that is the last one to take anything.
+func lastMember(v *membership.View, member string) error {
+	for _, m := range (&picture.Roll{View: v}).Members() {
+		if m.ID != member && m.Reason != "" && m.Drain == "" {
+			return fmt.Errorf("%w: %s could take what it has, but is not ready (%s); "+
+				"start another member, or undrain one, first", ErrLastMember, m.ID, m.Reason)
+		}
+	}
+	return fmt.Errorf("%w: nobody could take what it has, so the order would be ignored; "+
+		"start another member, or undrain one, first", ErrLastMember)
+}
+
+// Cordon orders that a member keep what it has, and take nothing new, until Uncordon. Its errors are those of Drain,
+// less ErrLastMember: where everybody is cordoned, members take what nobody keeps.
+func (d *Desk) Cordon(ctx context.Context, member string, o Options) error {
+	return d.change(ctx, d.Reader.Layout.Cordon(member), func(v *membership.View) (change, error) {
+		r, stands := v.Cordons[member]
+		if !stands {
+			if !o.Absent && !v.Known(member) {
+				return change{}, picture.ErrNotFound
+			}
+			r.Keeps = v.Owned(member)
+		}
+		o.AtOnce, o.Force = false, false
+		return restrict(r, stands, o), nil
+	})
+}
+
+// restrict makes the change that gives an order to keep shards away from a member, or that makes one which stands say
+// what the options say.
+func restrict(r membership.Restriction, stands bool, o Options) change {
+	if stands && o.Why == "" && o.For == 0 && (!o.Force || r.Force) && (!o.AtOnce || r.Keeps == nil) {
+		return change{none: true}
+	}
+	said := o.order()
+	if stands {
+		said.Since = r.Since
+	}
+	if o.By != "" {
+		r.By = o.By
+	}
+	if o.Why != "" {
+		r.Why = o.Why
+	}
+	r.Since = said.Since
+	if r.Force = r.Force || o.Force; o.AtOnce {
+		r.Keeps = nil
+	}
+	if o.For > 0 {
+		r.Until = time.Now().Add(o.For).UTC()
+	}
+	return change{value: r.Encode(), life: o.For}
 }
 
 // Undrain takes an order of Drain back. It returns picture.ErrNotFound where there is neither such an order nor such a
 // member.
 func (d *Desk) Undrain(ctx context.Context, member string) error {
-	roll, err := d.Reader.Roll(ctx)
-	switch {
-	case err != nil:
-		return err
-	case !roll.View.Known(member):
-		return picture.ErrNotFound
-	}
-	return d.ask(ctx, func(ctx context.Context) error {
-		_, err := d.Reader.Client.Delete(ctx, d.Reader.Layout.Drain(member))
-		return err
+	return d.change(ctx, d.Reader.Layout.Drain(member), func(v *membership.View) (change, error) {
+		_, stands := v.Drains[member]
+		return takeBack(v, member, stands)
 	})
 }
 
-// ask calls f within the timeout of a request.
-func (d *Desk) ask(ctx context.Context, f func(ctx context.Context) error) error {
-	bounded, cancel := context.WithTimeout(ctx, d.Reader.Timeout)
-	defer cancel()
-	return etcd.Unreachable(ctx, f(bounded))
+// Uncordon takes an order of Cordon back. Its errors are those of Undrain.
+func (d *Desk) Uncordon(ctx context.Context, member string) error {
+	return d.change(ctx, d.Reader.Layout.Cordon(member), func(v *membership.View) (change, error) {
+		_, stands := v.Cordons[member]
+		return takeBack(v, member, stands)
+	})
+}
+
+func takeBack(v *membership.View, member string, stands bool) (change, error) {
+	if !v.Known(member) {
+		return change{}, picture.ErrNotFound
+	}
+	return change{none: !stands, delete: true}, nil
 }

@@ -18,6 +18,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/txn"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
@@ -82,20 +83,20 @@ func TestTheLastMemberIsNotDrained(t *testing.T) {
 	s := newStage(t)
 	s.put(layout.Member("a"), withSource)
 	s.put(layout.Slot(0), "a")
-	if err := s.desk.Drain(t.Context(), "a", false); !errors.Is(err, order.ErrLastMember) {
+	if err := s.desk.Drain(t.Context(), "a", order.Options{}); !errors.Is(err, order.ErrLastMember) {
 		t.Errorf("drain the only member: %v", err)
 	}
-	if err := s.desk.Drain(t.Context(), "b", false); !errors.Is(err, picture.ErrNotFound) {
+	if err := s.desk.Drain(t.Context(), "b", order.Options{}); !errors.Is(err, picture.ErrNotFound) {
 		t.Errorf("drain a member that nobody knows: %v", err)
 	}
 	if err := s.desk.Undrain(t.Context(), "b"); !errors.Is(err, picture.ErrNotFound) {
 		t.Errorf("undrain a member that nobody knows: %v", err)
 	}
-	if err := s.desk.Drain(t.Context(), "b", true); err != nil {
+	if err := s.desk.Drain(t.Context(), "b", order.Options{Absent: true}); err != nil {
 		t.Errorf("drain a member that is to come: %v", err)
 	}
 	first, _, there := s.get(layout.Drain("b"))
-	if err := s.desk.Drain(t.Context(), "b", true); err != nil || !there {
+	if err := s.desk.Drain(t.Context(), "b", order.Options{Absent: true}); err != nil || !there {
 		t.Errorf("drain it again: %v", err)
 	}
 	if again, _, _ := s.get(layout.Drain("b")); again != first {
@@ -217,3 +218,5 @@ func (s *stage) record(given picture.Order, fields string) {
 	fields = strings.ReplaceAll(fields, "ORDER", strconv.FormatInt(given.Revision, 10))
 	s.put(layout.Source(), `{"resources":0,`+fields+`}`)
 }
+
+func shardOf(id string) int { return shard.Of(id, 16) }

@@ -14,14 +14,15 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/source"
 )
 
-// life is how long an order about the source stands. It bounds how late the order may be carried out where there is no
-// coordinator for a while, or where the source fails: much later, whoever gave the order would not expect it any more.
+// life is how long an order to the coordinator stands. It bounds how late the order may be carried out where there is
+// no coordinator for a while, or where the source fails: much later, whoever gave the order would not expect it any
+// more.
 const life = 10 * time.Minute
 
 // Refetch orders that the coordinator ask the source now. It returns once etcd has the order. ErrNoSource says that no
 // live member has a source, appconfig.ErrGone that the app was deleted.
 func (d *Desk) Refetch(ctx context.Context) (picture.Order, error) {
-	return d.toCoordinator(ctx, d.Reader.Layout.FetchOrder(), "")
+	return d.aboutSource(ctx, d.Reader.Layout.FetchOrder(), "")
 }
 
 // AcceptRemovals orders that the coordinator make the removals which are held, if their digest is the given one. Its
@@ -31,17 +32,22 @@ func (d *Desk) AcceptRemovals(ctx context.Context, digest string) (picture.Order
 	if err != nil {
 		return picture.Order{}, err
 	}
-	return d.toCoordinator(ctx, d.Reader.Layout.AcceptOrder(), string(value))
+	return d.aboutSource(ctx, d.Reader.Layout.AcceptOrder(), string(value))
+}
+
+// aboutSource gives an order that only a coordinator with a source can carry out.
+func (d *Desk) aboutSource(ctx context.Context, key, value string) (picture.Order, error) {
+	switch member, err := d.withSource(ctx); {
+	case err != nil:
+		return picture.Order{}, err
+	case member == "":
+		return picture.Order{}, ErrNoSource
+	}
+	return d.toCoordinator(ctx, key, value)
 }
 
 // toCoordinator writes the key of an order, which etcd deletes when the order's life is over.
 func (d *Desk) toCoordinator(ctx context.Context, key, value string) (given picture.Order, err error) {
-	switch member, err := d.withSource(ctx); {
-	case err != nil:
-		return given, err
-	case member == "":
-		return given, ErrNoSource
-	}
 	err = d.ask(ctx, func(ctx context.Context) error {
 		client := d.Reader.Client
 		lease, err := client.Grant(ctx, int64(life/time.Second))
@@ -53,7 +59,7 @@ func (d *Desk) toCoordinator(ctx context.Context, key, value string) (given pict
 			Then(clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))).
 			Commit()
 		if err == nil && resp.Succeeded {
-			given = picture.Order{Key: key, Revision: resp.Header.Revision}
+			given = picture.Order{Key: key, Revision: resp.Header.Revision, Lease: int64(lease.ID)}
 			return nil
 		}
 		_, _ = client.Revoke(ctx, lease.ID) // where this fails, the lease expires

@@ -54,6 +54,8 @@ func assignmentOf(id string, view *membership.View, c claim) Assignment {
 		switch {
 		case len(view.Members) == 0:
 			a.Error = "there is no live member"
+		case owner == "" && someHaveJoined(view):
+			a.Error = "no live member may own shards: all are drained, or have the weight 0"
 		case owner == "":
 			a.Error = "no live member is active"
 		case view.IsFull(n):
@@ -67,6 +69,15 @@ func assignmentOf(id string, view *membership.View, c claim) Assignment {
 	}
 	a.Member, a.State, a.Token, a.Since, a.Error = c.Member, c.State, c.token, c.Since, c.Error
 	return a
+}
+
+func someHaveJoined(v *membership.View) bool {
+	for _, m := range v.Members {
+		if m.HasJoined() {
+			return true
+		}
+	}
+	return false
 }
 
 // Lookup returns the assignment of one resource, without reading the others. The error matches ErrNotFound if the

@@ -42,14 +42,23 @@ func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, e
 		all[n] = n
 	}
 	s := &sweep{r: r, member: member, prefix: r.Layout.Claims}
+	ordered := false
 	s.which = func(l *Roll) ([]int, string, error) {
-		if l.View.DrainsIgnored() {
+		was := ordered
+		ordered = l.View.Ordered(member)
+		switch {
+		case was && !ordered:
+			return nil, "", errors.New("the order was taken back, or has expired")
+		case l.View.DrainsIgnored():
 			return nil, "", errors.New("every member is drained, so the orders are ignored")
 		}
 		says, told := l.figures[member]
 		heard = !l.isLive(member) || told && says.Shards == 0
 		if l.isLive(member) && says.Claims > 0 { // it has claims, so there is no need to read the shards
 			return nil, fmt.Sprintf("it has %d resources, as it said last", says.Claims), nil
+		}
+		if kept := l.View.Kept(member); kept > 0 { // it may still be given resources there
+			return nil, fmt.Sprintf("it keeps %d shards until these are placed elsewhere", kept), nil
 		}
 		return all, "", nil
 	}

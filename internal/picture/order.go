@@ -12,13 +12,41 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
-// ErrOrderExpired says that nobody has carried out an order about the source before it expired.
+// ErrOrderExpired says that nobody has carried out an order to the coordinator before it expired.
 var ErrOrderExpired = errors.New("the order has expired")
 
-// Order is an order about the source: a key that etcd deletes after a while.
+// Order is an order to the coordinator: a key that etcd deletes after a while.
 type Order struct {
 	Key      string
 	Revision int64 // the revision at which it was given
+	Lease    int64 // the lease that the key lives on
+}
+
+// WaitBegun returns when the coordinator has deleted an order, since it has begun to carry it out. The error matches
+// ErrOrderExpired if the order's lease has ended before that, and is a *WaitError if ctx ends first.
+func (r *Reader) WaitBegun(ctx context.Context, order Order) error {
+	last := ""
+	err := r.until(ctx, &last, []string{order.Key}, func(ctx context.Context) (bool, error) {
+		asking, cancel := context.WithTimeout(ctx, r.Timeout)
+		defer cancel()
+		found, err := r.Client.Get(asking, order.Key)
+		if err != nil {
+			return false, etcd.Unreachable(ctx, err)
+		}
+		if stands(found.Kvs, order) {
+			last = "no coordinator has begun with it yet"
+			return false, nil
+		}
+		lease, err := r.Client.TimeToLive(asking, clientv3.LeaseID(order.Lease))
+		switch {
+		case err != nil:
+			return false, etcd.Unreachable(ctx, err)
+		case lease.TTL < 0:
+			return false, ErrOrderExpired
+		}
+		return true, nil
+	})
+	return ended(ctx, "the order", last, err)
 }
 
 // WaitOrder calls done with each new record of the source, until done returns true or an error. The error matches

@@ -189,6 +189,7 @@ type Status struct {
 	Quarantined int // resources that are left alone, since members have died of them
 	Coordinator string
 	Drains      []Drain
+	Orders      []Standing
 	Unready     []Unready // the members that say that they are not ready, sorted by id
 	Source      record.Source
 	// WaitingForBudget is how many resources wait until a rate allows their Handle, by their members' own figures. It
@@ -202,6 +203,7 @@ type Status struct {
 func (p *Picture) Status() Status {
 	s := Status{
 		Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Drains: drains(p.view), Source: p.source,
+		Orders:  standing(p.view),
 		Unready: unready(p.view), Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
 		WaitingForBudget: p.waiting,
 	}

@@ -56,6 +56,7 @@ type Member struct {
 	ID        string
 	State     string // a membership.State
 	Drain     string // as DrainOf returns it
+	Cordon    string // as CordonOf returns it
 	Reason    string // why it says that it is not ready, also where that is ignored; empty if it is ready
 	Weight    int
 	Slots     []int
@@ -75,8 +76,8 @@ func (l *Roll) Members() []Member {
 	all := make([]Member, 0, len(l.View.Members))
 	for id, m := range l.View.Members {
 		all = append(all, Member{
-			ID: id, State: string(l.View.StateOf(id)), Drain: DrainOf(l.View, id), Weight: m.Weight, Slots: m.Slots,
-			Address: m.Address, Version: m.Version, Started: m.Started,
+			ID: id, State: string(l.View.StateOf(id)), Drain: DrainOf(l.View, id), Cordon: CordonOf(l.View, id),
+			Weight: m.Weight, Slots: m.Slots, Address: m.Address, Version: m.Version, Started: m.Started,
 			Shards: shards[id], Resources: l.figures[id].Claims, Reason: reasonOf(m),
 		})
 	}

@@ -1,0 +1,285 @@
+package drm
+
+import (
+	"context"
+	"fmt"
+	"time"
+	"unicode"
+	"unicode/utf8"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/order"
+	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/shard"
+)
+
+// drainsArePaced says that a drained member keeps its shards until the coordinator has placed them elsewhere.
+const drainsArePaced = false
+
+const (
+	// maxOrderText is how long what an order says for people may be, in bytes: every member reads it.
+	maxOrderText = 500
+	// maxOrderLife is how long an order that ends by itself may stand.
+	maxOrderLife = 366 * 24 * time.Hour
+)
+
+// OrderOptions says who gives an order, and how. The zero value says nothing: the order stands until it is taken back,
+// and is refused where its member is not known, or is the last one that takes anything. An order that stands already
+// keeps what the options do not say.
+type OrderOptions struct {
+	By  string // who gives the order; at most 500 bytes without control characters
+	Why string // the reason; at most 500 bytes without control characters
+	// For makes a drain or a cordon end by itself after this time, 1 s to 366 days, by etcd's clock. Where etcd elects
+	// a new leader meanwhile, the time may begin anew. 0: it stands until it is taken back.
+	For time.Duration
+	// AtOnce makes a drained member let go of everything at once. Otherwise it lets go of a few shards at a time, if
+	// the group has a coordinator that paces that.
+	AtOnce bool
+	// Force has a member drained even if nobody is left who takes anything: then nothing is handled.
+	Force bool
+	// Absent gives the order also where nothing is known of such a member: it is obeyed when the member comes.
+	Absent bool
+}
+
+// check returns an error that names the first field that has a bad value.
+func (o OrderOptions) check() error {
+	for field, text := range map[string]string{"By": o.By, "Why": o.Why} {
+		if len(text) > maxOrderText || !utf8.ValidString(text) || hasControl(text) {
+			want := fmt.Sprintf("at most %d bytes of UTF-8 without control characters", maxOrderText)
+			return &InputError{field, text, want}
+		}
+	}
+	if o.For != 0 && (o.For < time.Second || o.For > maxOrderLife) {
+		return &InputError{"For", o.For.String(), fmt.Sprintf("1s to %s, or 0", maxOrderLife)}
+	}
+	return nil
+}
+
+func hasControl(text string) bool {
+	for _, r := range text {
+		if unicode.IsControl(r) {
+			return true
+		}
+	}
+	return false
+}
+
+// Drain orders that a member hold nothing, until Undrain. The order outlives the member, and may be given while the
+// member is not there. An order that stands already is left as it is. ErrLastMember says that no member that is ready
+// would be left to take its resources; ErrNotFound that the app knows no such member: DrainAbsent orders it all the
+// same. A drmctl of an older version pays no heed to another drain at the same moment: where two such orders leave no
+// member, all of them are ignored.
+func (c *Client) Drain(ctx context.Context, member string) error {
+	return c.DrainWith(ctx, member, OrderOptions{})
+}
+
+// DrainAbsent is Drain for any id, for instance that of a member that is to come.
+func (c *Client) DrainAbsent(ctx context.Context, member string) error {
+	return c.DrainWith(ctx, member, OrderOptions{Absent: true})
+}
+
+// DrainWith is Drain with options.
+func (c *Client) DrainWith(ctx context.Context, member string, o OrderOptions) error {
+	return c.about(ctx, "drain", member, o, func(d *order.Desk) error {
+		return d.Drain(ctx, member, order.Options(o))
+	})
+}
+
+// Undrain takes the order of a Drain back. ErrNotFound says that there is neither such an order nor such a member.
+func (c *Client) Undrain(ctx context.Context, member string) error {
+	return c.about(ctx, "undrain", member, OrderOptions{}, func(d *order.Desk) error { return d.Undrain(ctx, member) })
+}
+
+// Cordon orders that a member keep the shards that it owns now, and be given no others, until Uncordon. Resources that
+// come into these shards are the member's. The order outlives the member, which takes these shards again when it comes
+// back. Where no member is left that takes others, the cordoned ones take what nobody keeps. A second Cordon does not
+// change what the member keeps. Members of older versions do not know of this order: as long as one lives, it may count
+// in part only. ErrNotFound says that the app knows no such member.
+func (c *Client) Cordon(ctx context.Context, member string, o OrderOptions) error {
+	return c.about(ctx, "cordon", member, o, func(d *order.Desk) error {
+		return d.Cordon(ctx, member, order.Options(o))
+	})
+}
+
+// Uncordon takes the order of a Cordon back. ErrNotFound says that there is neither such an order nor such a member.
+func (c *Client) Uncordon(ctx context.Context, member string) error {
+	return c.about(ctx, "uncordon", member, OrderOptions{}, func(d *order.Desk) error {
+		return d.Uncordon(ctx, member)
+	})
+}
+
+// about gives an order about a member.
+func (c *Client) about(ctx context.Context, what, member string, o OrderOptions, give func(*order.Desk) error) error {
+	if err := keys.CheckID(member); err != nil {
+		return fmt.Errorf("%s: %w", what, &InputError{"member", member, err.Error()})
+	}
+	if err := o.check(); err != nil {
+		return fmt.Errorf("%s: %w", what, err)
+	}
+	desk, err := c.desk(ctx)
+	if err == nil {
+		err = give(desk)
+	}
+	if err != nil {
+		return fmt.Errorf("%s member %q: %w", what, member, err)
+	}
+	return nil
+}
+
+// WaitDrained returns when a member has no claim any more. If the member is alive, it waits a little longer, for the
+// member's own figures (Members) to say so. Where every member is ordered to hold nothing, the orders are ignored, and
+// it returns an error that says so. Where ctx ends first, the *WaitError says what the member still has.
+func (c *Client) WaitDrained(ctx context.Context, member string) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return waitError(r.WaitDrained(ctx, member))
+}
+
+// WaitUndrained returns when a member has its share again (every resource of its shards, active or failed), or is not
+// there. Where ctx ends first, the *WaitError says what the member does not have yet.
+func (c *Client) WaitUndrained(ctx context.Context, member string) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return waitError(r.WaitUndrained(ctx, member))
+}
+
+// Pin orders that a shard belong to a member whenever that member can own shards, until Unpin. A pin of the shard to
+// another member takes the place of the former one. ErrNotFound says that the app knows no such member. Members of
+// older versions do not know of such a pin: as long as one lives, it may not count. For must be 0.
+func (c *Client) Pin(ctx context.Context, shard int, member string, o OrderOptions) error {
+	if o.For != 0 {
+		return fmt.Errorf("pin: %w", &InputError{"For", o.For.String(), "0: a pin stands until it is taken back"})
+	}
+	return c.about(ctx, "pin a shard to", member, o, func(d *order.Desk) error {
+		if err := checkShard(d, shard); err != nil {
+			return err
+		}
+		return d.Pin(ctx, shard, member, order.Options(o))
+	})
+}
+
+// Unpin takes the order of a Pin back, and returns to which member the shard was pinned. ErrNotFound says that it was
+// not.
+func (c *Client) Unpin(ctx context.Context, shard int) (member string, err error) {
+	desk, err := c.desk(ctx)
+	if err == nil {
+		err = checkShard(desk, shard)
+	}
+	if err == nil {
+		member, err = desk.Unpin(ctx, shard)
+	}
+	if err != nil {
+		return "", fmt.Errorf("unpin shard %d: %w", shard, err)
+	}
+	return member, nil
+}
+
+// Move orders that a shard belong to a member now. Unlike a pin, this does not stand for good: the shard goes elsewhere
+// when the member can no longer own it, or when the load is evened out. Of the options, By and Why count. moved is
+// false if the shard is the member's already. ErrPinned says that the shard is pinned; ErrCannotTake that the member
+// cannot be given shards now, and why.
+func (c *Client) Move(ctx context.Context, shard int, member string, o OrderOptions) (moved bool, err error) {
+	err = c.about(ctx, "move a shard to", member, o, func(d *order.Desk) error {
+		if err := checkShard(d, shard); err != nil {
+			return err
+		}
+		moved, err = d.Move(ctx, shard, member, order.Options(o))
+		return err
+	})
+	return moved, err
+}
+
+// WaitMoved returns when a member has each resource of a shard, active or failed. Where ctx ends first, the *WaitError
+// says what it does not have yet.
+func (c *Client) WaitMoved(ctx context.Context, shard int, member string) error {
+	r, err := c.needReader(ctx)
+	if err != nil {
+		return err
+	}
+	return waitError(r.WaitMoved(ctx, shard, member))
+}
+
+// RebalanceOrder is an order of Rebalance. It expires after 10 minutes, where no coordinator has begun with it by then.
+type RebalanceOrder struct{ given picture.Order }
+
+// Rebalance orders that the coordinator even the load out now, without waiting for a reason to do so. It returns once
+// etcd has the order. Of the options, By and Why count. ErrNoPlacer says that there is no coordinator that places
+// shards.
+func (c *Client) Rebalance(ctx context.Context, o OrderOptions) (RebalanceOrder, error) {
+	err := o.check()
+	var desk *order.Desk
+	if err == nil {
+		desk, err = c.desk(ctx)
+	}
+	var given picture.Order
+	if err == nil {
+		given, err = desk.Rebalance(ctx, order.Options(o))
+	}
+	if err != nil {
+		return RebalanceOrder{}, fmt.Errorf("rebalance: %w", err)
+	}
+	return RebalanceOrder{given}, nil
+}
+
+// WaitRebalance returns when the coordinator has begun to carry an order out. ErrOrderExpired says that none did.
+func (c *Client) WaitRebalance(ctx context.Context, o RebalanceOrder) error {
+	r, err := c.reader(ctx)
+	if err == nil && (r == nil || o.given.Revision == 0) {
+		return ErrOrderExpired
+	}
+	if err != nil {
+		return err
+	}
+	return waitError(r.WaitBegun(ctx, o.given))
+}
+
+// Orders lists the orders that stand, also those about members that are not there, by kind, member and shard.
+func (c *Client) Orders(ctx context.Context) ([]OrderInfo, error) {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return []OrderInfo{}, err
+	}
+	roll, err := r.Roll(ctx)
+	if err != nil {
+		return []OrderInfo{}, err
+	}
+	return mapped(roll.Orders(), orderOf), nil
+}
+
+// ShardOf returns the shard that a resource is in, whether or not there is such a resource. ErrNoApp says that there is
+// no such app.
+func (c *Client) ShardOf(ctx context.Context, id string) (int, error) {
+	config, err := c.open(ctx, false)
+	if err != nil {
+		return 0, c.noApp(err)
+	}
+	return shard.Of(id, config.Shards), nil
+}
+
+// Shard tells of one shard. It reads the members, and of the catalogue this shard only. An *InputError says that there
+// is no such shard.
+func (c *Client) Shard(ctx context.Context, shard int) (ShardInfo, error) {
+	desk, err := c.desk(ctx)
+	if err == nil {
+		err = checkShard(desk, shard)
+	}
+	var found picture.Shard
+	if err == nil {
+		found, err = desk.Reader.Shard(ctx, shard)
+	}
+	if err != nil {
+		return ShardInfo{}, fmt.Errorf("shard %d: %w", shard, err)
+	}
+	return ShardInfo{found.Number, found.Member, found.Pinned, found.Resources}, nil
+}
+
+func checkShard(d *order.Desk, shard int) error {
+	if shard < 0 || shard >= d.Reader.Shards {
+		return &InputError{"shard", fmt.Sprint(shard), fmt.Sprintf("0 to %d", d.Reader.Shards-1)}
+	}
+	return nil
+}
