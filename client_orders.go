@@ -41,16 +41,16 @@ type OrderOptions struct {
 	Absent bool
 }
 
-// check returns an error that names the first field that has a bad value.
-func (o OrderOptions) check() error {
-	for field, text := range map[string]string{"By": o.By, "Why": o.Why} {
-		if len(text) > maxOrderText || !utf8.ValidString(text) || hasControl(text) {
+// Validate returns an *InputError that names a field with a bad value; nil if there is none.
+func (o OrderOptions) Validate() error {
+	for _, said := range []struct{ field, text string }{{"By", o.By}, {"Why", o.Why}} {
+		if len(said.text) > maxOrderText || !utf8.ValidString(said.text) || hasControl(said.text) {
 			want := fmt.Sprintf("at most %d bytes of UTF-8 without control characters", maxOrderText)
-			return &InputError{field, text, want}
+			return &InputError{said.field, said.text, want}
 		}
 	}
 	if o.For != 0 && (o.For < time.Second || o.For > maxOrderLife) {
-		return &InputError{"For", o.For.String(), fmt.Sprintf("1s to %s, or 0", maxOrderLife)}
+		return &InputError{"For", o.For.String(), fmt.Sprintf("1s to %.0fh, or 0", maxOrderLife.Hours())}
 	}
 	return nil
 }
@@ -113,7 +113,7 @@ func (c *Client) about(ctx context.Context, what, member string, o OrderOptions,
 	if err := keys.CheckID(member); err != nil {
 		return fmt.Errorf("%s: %w", what, &InputError{"member", member, err.Error()})
 	}
-	if err := o.check(); err != nil {
+	if err := o.Validate(); err != nil {
 		return fmt.Errorf("%s: %w", what, err)
 	}
 	desk, err := c.desk(ctx)
@@ -210,7 +210,7 @@ type RebalanceOrder struct{ given picture.Order }
 // etcd has the order. Of the options, By and Why count. ErrNoPlacer says that there is no coordinator that places
 // shards.
 func (c *Client) Rebalance(ctx context.Context, o OrderOptions) (RebalanceOrder, error) {
-	err := o.check()
+	err := o.Validate()
 	var desk *order.Desk
 	if err == nil {
 		desk, err = c.desk(ctx)

@@ -72,6 +72,18 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 			[]string{"drain", "--app", "a", "m", "--wait-timeout", "1s"},
 			[]string{"--wait-timeout goes with --wait only"},
 		},
+		{[]string{"drain", "--app", "a", "m", "--for", "999ms"}, []string{"--for", "999ms", "1s to 8784h"}},
+		{[]string{"drain", "--app", "a", "m", "--for", "-1h"}, []string{"--for", "-1h"}},
+		{[]string{"drain", "--app", "a", "m", "--reason", "a\nb"}, []string{"--reason", "control"}},
+		{[]string{"cordon", "--app", "a", "m", "--by", strings.Repeat("x", 501)}, []string{"--by", "500 bytes"}},
+		{[]string{"cordon", "--app", "a", "m", "--wait"}, []string{"--wait", "cordon"}},
+		{[]string{"uncordon", "--app", "a"}, []string{"member id", "uncordon MEMBER"}},
+		{[]string{"pin", "--app", "a", "r"}, []string{"a resource id or --shard, and a member id"}},
+		{[]string{"move", "--app", "a", "r", "m", "--shard", "4096"}, []string{"--shard"}},
+		{[]string{"move", "--app", "a", "--shard", "4096", "m"}, []string{"--shard", "0 to 4095"}},
+		{[]string{"unpin", "--app", "a"}, []string{"a resource id or --shard"}},
+		{[]string{"pins", "--app", "a", "x"}, []string{"pins takes no argument"}},
+		{[]string{"rebalance", "--app", "a", "x"}, []string{"rebalance takes no argument"}},
 		{
 			[]string{"undrain", "--app", "a", "m", "--wait-timeout", "1s"},
 			[]string{"--wait-timeout goes with --wait only"},
@@ -427,7 +439,7 @@ func TestJSONIsTheContract(t *testing.T) {
 		want  string
 	}{
 		{
-			"no members", func(c *cli.Context) error { return showMembers(c, nil) }, `[]`,
+			"no members", func(c *cli.Context) error { return showMembers(c, nil, nil) }, `[]`,
 		},
 		{
 			"members",
@@ -439,12 +451,22 @@ func TestJSONIsTheContract(t *testing.T) {
 						Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered,
 						Reason: "no",
 					},
+				}, []drm.OrderInfo{
+					{Kind: drm.OrderCordon, Member: "gone", By: "ann", Why: "old", Since: at, Until: at, Ignored: true},
+					{Kind: drm.OrderDrain, Member: "a", Live: true},
+					{Kind: drm.OrderMove, Member: "nobody", Shard: 5},
 				})
 			},
 			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1",` +
-				`"started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered","reason":"no"},` +
+				`"started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered","cordon":"",` +
+				`"reason":"no","orders":[{"kind":"drain","member":"a","shard":null,"weight":null,"by":"","why":"",` +
+				`"since":null,"until":null,"live":true,"ignored":false}]},` +
 				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,` +
-				`"resources":0,"drain":"","reason":""}]`,
+				`"resources":0,"drain":"","cordon":"","reason":"","orders":[]},` +
+				`{"id":"gone","state":"absent","weight":0,"slots":[],"address":"","version":"","started":null,` +
+				`"shards":0,"resources":0,"drain":"","cordon":"ignored","reason":"","orders":[{"kind":"cordon",` +
+				`"member":"gone","shard":null,"weight":null,"by":"ann","why":"old","since":"2026-02-03T03:05:06Z",` +
+				`"until":"2026-02-03T03:05:06Z","live":false,"ignored":true}]}]`,
 		},
 		{
 			"no assignments", func(c *cli.Context) error { return showAssignments(c, nil) }, `[]`,
@@ -515,7 +537,11 @@ func TestJSONIsTheContract(t *testing.T) {
 					Source: drm.SourceStatus{
 						LastSuccess: at, LastAttempt: at, Resources: 60, Error: "busy", NotBefore: at,
 					},
-					Drains:  []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
+					Drains: []drm.DrainInfo{{Member: "m", Since: at}, {Member: "n", Live: true}},
+					Orders: []drm.OrderInfo{
+						{Kind: drm.OrderPin, Member: "m", Shard: 0, Live: true},
+						{Kind: drm.OrderWeight, Member: "n", Weight: 0},
+					},
 					Unready: []drm.UnreadyInfo{{Member: "m", Reason: "no", Ignored: true}},
 				})
 			},
@@ -525,6 +551,10 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,` +
 				`"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m",` +
 				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}],` +
+				`"orders":[{"kind":"pin","member":"m","shard":0,"weight":null,"by":"","why":"","since":null,` +
+				`"until":null,"live":true,"ignored":false},{"kind":"weight","member":"n","shard":null,` +
+				`"weight":0,"by":"","why":"",` +
+				`"since":null,"until":null,"live":false,"ignored":false}],` +
 				`"unready":[{"member":"m","reason":"no","ignored":true}],"quarantined":4}`,
 		},
 		{
@@ -541,7 +571,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,` +
 				`"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},` +
-				`"revision":0,"drains":[],"unready":[],"quarantined":0}`,
+				`"revision":0,"drains":[],"orders":[],"unready":[],"quarantined":0}`,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
@@ -558,7 +588,7 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,` +
 				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[],` +
-				`"unready":[],"quarantined":0}`,
+				`"orders":[],"unready":[],"quarantined":0}`,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },
@@ -579,6 +609,34 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"undrain --wait", func(c *cli.Context) error { return showDrain(c, "m", false, true) },
 			`{"member":"m","drained":false,"done":true}`,
+		},
+		{
+			"pins", func(c *cli.Context) error {
+				return showPins(c, []drm.OrderInfo{
+					{Kind: drm.OrderPin, Member: "m", Shard: 7, By: "ann", Why: "near", Since: at, Live: true},
+				})
+			},
+			`[{"kind":"pin","member":"m","shard":7,"weight":null,"by":"ann","why":"near",` +
+				`"since":"2026-02-03T03:05:06Z","until":null,"live":true,"ignored":false}]`,
+		},
+		{
+			"pin", func(c *cli.Context) error {
+				return showPin(c, pinJSON{Shard: 7, Member: "m", Pinned: true, Resources: new(int)})
+			},
+			`{"shard":7,"member":"m","pinned":true,"resources":0}`,
+		},
+		{
+			"unpin", func(c *cli.Context) error { return showPin(c, pinJSON{Shard: 7, Member: "m"}) },
+			`{"shard":7,"member":"m","pinned":false}`,
+		},
+		{
+			"move", func(c *cli.Context) error {
+				return showMove(c, moveJSON{Shard: 7, From: "m", Member: "n", Resources: 3, Moved: true, Done: true})
+			},
+			`{"shard":7,"from":"m","member":"n","resources":3,"moved":true,"done":true}`,
+		},
+		{
+			"rebalance", func(c *cli.Context) error { return showRebalance(c, false) }, `{"ordered":true,"done":false}`,
 		},
 		{
 			"etcd", func(c *cli.Context) error { return showEndpoint(c, "127.0.0.1:2379") },

@@ -359,8 +359,10 @@ func commandOf(env, flag string) []string {
 		switch c.Name {
 		case "allocate":
 			return append(app, c.Name, "--id", "x")
-		case "deallocate", "drain", "undrain":
+		case "deallocate", "drain", "undrain", "cordon":
 			return append(app, c.Name, "x")
+		case "pin", "move":
+			return append(app, c.Name, "x", "y")
 		case "bench":
 			return []string{c.Name, "claim"}
 		case "demo", "simulate":

@@ -13,15 +13,23 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-const flagAbsent = "absent"
+const (
+	flagAbsent = "absent"
+	flagForce  = "force"
+	flagAtOnce = "at-once"
+)
 
 const drainDescription = `
 The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. Where no member
-would be left it is refused. The order stands also where --wait fails: undrain takes it back.
+would be left it is refused; --force has it obeyed even then, and nothing is handled. The member lets go of a few
+shards at a time, if the coordinator paces that; --at-once makes it let go of everything at once.
+The order stands also where --wait fails: undrain takes it back. To drain a member again changes the reason and the
+time, where they are given, and nothing else.
 Ends with exit code 3 where nothing is known of such a member.
 
-Example: before maintenance:
+Examples: before maintenance:
    drmctl --app feeds drain host-1 --wait
+   drmctl --app feeds drain host-1 --reason "a new kernel" --for 2h
 `
 
 func drainCommand() *cli.Command {
@@ -31,19 +39,29 @@ func drainCommand() *cli.Command {
 		Usage:       "have a member hand everything to the others, and take nothing, until undrain",
 		ArgsUsage:   "MEMBER",
 		Description: strings.TrimSpace(drainDescription),
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat(originFlags(name), []cli.Flag{
+			forFlag(name),
 			&cli.BoolFlag{
-				Name: flagAbsent, EnvVars: commandEnv(name, flagAbsent),
-				Usage: "order it also where nothing is known of such a member",
+				Name: flagAtOnce, EnvVars: commandEnv(name, flagAtOnce),
+				Usage: "let the member go of everything at once, also where that is too much for the others",
 			},
-		}, waitFlags(name, "the member holds nothing")...),
+			&cli.BoolFlag{
+				Name: flagForce, EnvVars: commandEnv(name, flagForce),
+				Usage: "drain it even if nobody is left who takes anything, so that nothing is handled",
+			},
+			absentFlag(name),
+		}, waitFlags(name, "the member holds nothing")),
 		Action: func(c *cli.Context) error {
-			order := (*drm.Client).Drain
-			if c.Bool(flagAbsent) {
-				order = (*drm.Client).DrainAbsent
-			}
-			return drainOrder(c, true, order, (*drm.Client).WaitDrained)
+			return memberOrder(c, (*drm.Client).DrainWith, (*drm.Client).WaitDrained, showDrained)
 		},
+	}
+}
+
+// absentFlag is the flag of an order about a member of which nothing need be known.
+func absentFlag(command string) cli.Flag {
+	return &cli.BoolFlag{
+		Name: flagAbsent, EnvVars: commandEnv(command, flagAbsent),
+		Usage: "order it also where nothing is known of such a member",
 	}
 }
 
@@ -63,43 +81,82 @@ func undrainCommand() *cli.Command {
 		Description: strings.TrimSpace(undrainDescription),
 		Flags:       waitFlags(name, "the member holds its share again"),
 		Action: func(c *cli.Context) error {
-			return drainOrder(c, false, (*drm.Client).Undrain, (*drm.Client).WaitUndrained)
+			return memberOrder(c, takeBack((*drm.Client).Undrain), (*drm.Client).WaitUndrained, showUndrained)
 		},
 	}
 }
 
-// drainOrder gives an order about a member, and waits for its effect if the user asks for that.
-func drainOrder(c *cli.Context, drain bool, order, wait func(*drm.Client, context.Context, string) error) error {
+// giver gives an order about a member.
+type giver = func(*drm.Client, context.Context, string, drm.OrderOptions) error
+
+// takeBack makes a giver of what takes an order back.
+func takeBack(order func(*drm.Client, context.Context, string) error) giver {
+	return func(client *drm.Client, ctx context.Context, member string, _ drm.OrderOptions) error {
+		return order(client, ctx, member)
+	}
+}
+
+// memberOrder gives an order about a member, and waits for its effect if the user asks for that. wait may be nil.
+func memberOrder(
+	c *cli.Context, order giver, wait func(*drm.Client, context.Context, string) error,
+	show func(c *cli.Context, member string, done bool) error,
+) error {
 	member, err := oneID(c, "member id")
-	if err := errors.Join(err, checkWait(c)); err != nil {
+	options, err2 := orderOptions(c)
+	if err := errors.Join(err, err2, checkWait(c)); err != nil {
 		return err
 	}
 	return withClient(c, func(ctx context.Context, client *drm.Client) error {
-		if err := order(client, ctx, member); err != nil {
-			if drain && errors.Is(err, drm.ErrNotFound) && !errors.Is(err, drm.ErrNoApp) {
-				return fmt.Errorf("%w; --%s orders it all the same", err, flagAbsent)
-			}
-			return err
+		if err := order(client, ctx, member, options); err != nil {
+			return advised(c, err)
 		}
-		if drain {
-			orders, err := client.Drains(ctx)
-			if err != nil {
-				return err
-			}
-			if slices.ContainsFunc(orders, func(o drm.DrainInfo) bool { return o.Member == member && !o.Live }) {
-				note(c, "no member %q is live now: it takes nothing when it comes, until undrain", member)
-			}
+		if err := noteAbsent(ctx, c, client, member); err != nil {
+			return err
 		}
 		done := c.Bool(flagWait)
 		if done {
-			what := map[bool]string{true: "drained", false: "undrained"}[drain]
+			what := c.Command.Name + "ed"
 			err := waiting(c, what, func(ctx context.Context) error { return wait(client, ctx, member) })
 			if err != nil {
 				return err
 			}
 		}
-		return showDrain(c, member, drain, done)
+		return show(c, member, done)
 	})
+}
+
+// advised adds to the error of an order which flag gives it all the same.
+func advised(c *cli.Context, err error) error {
+	has := func(flag string) bool { return spellings(c.Command.Flags)[flag] != nil }
+	switch {
+	case has(flagAbsent) && errors.Is(err, drm.ErrNotFound) && !errors.Is(err, drm.ErrNoApp):
+		return fmt.Errorf("%w; --%s orders it all the same", err, flagAbsent)
+	case has(flagForce) && errors.Is(err, drm.ErrLastMember):
+		return fmt.Errorf("%w; or --%s", err, flagForce)
+	}
+	return err
+}
+
+// noteAbsent notes that a member is not there about which an order stands.
+func noteAbsent(ctx context.Context, c *cli.Context, client *drm.Client, member string) error {
+	orders, err := client.Orders(ctx)
+	if err != nil {
+		return err
+	}
+	for _, o := range ordersOf(orders, drm.OrderDrain, drm.OrderCordon) {
+		if o.Member == member && !o.Live && string(o.Kind) == c.Command.Name {
+			note(c, "no member %q is live now: it takes nothing when it comes, until un%s", member, o.Kind)
+		}
+	}
+	return nil
+}
+
+func showDrained(c *cli.Context, member string, done bool) error {
+	return showDrain(c, member, true, done)
+}
+
+func showUndrained(c *cli.Context, member string, done bool) error {
+	return showDrain(c, member, false, done)
 }
 
 func showDrain(c *cli.Context, member string, drained, done bool) error {

@@ -15,9 +15,11 @@ import (
 
 const membersDescription = `
 RESOURCES is what each member said itself: soon after it came to rest, and else up to 10 s ago.
-DRAIN is ordered, or ignored: where every active member is ordered to be drained, none is.
+DRAIN and CORDON are ordered, or ignored: where every active member is ordered to be drained, none is, and where
+all that may take something are cordoned, they take it.
 REASON is why a member says that it is not ready. Its STATE is unready, or active where too few members are
-ready: then it goes on as if it were.
+ready: then it goes on as if it were. After that, REASON tells of the orders about the member. A member that is
+not there, and about which an order stands, is listed in the STATE absent.
 
 Example:
    drmctl --app feeds members -o json
@@ -26,7 +28,7 @@ Example:
 func membersCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "members",
-		Usage:       "list the live members",
+		Usage:       "list the live members, and those that orders are about",
 		Description: strings.TrimSpace(membersDescription),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
@@ -37,56 +39,110 @@ func membersCommand() *cli.Command {
 				if err != nil {
 					return err
 				}
+				orders, err := client.Orders(ctx)
+				if err != nil {
+					return err
+				}
 				if len(members) == 0 {
 					if err := noteIfNobody(ctx, c, client); err != nil {
 						return err
 					}
 				}
-				orders, err := client.Drains(ctx)
-				if err != nil {
-					return err
-				}
 				noteDrains(c, orders)
+				noteAbsentOrders(c, orders)
 				noteUnready(c, unreadyAmong(members))
-				return showMembers(c, members)
+				return showMembers(c, members, orders)
 			})
 		},
 	}
 }
 
+// stateAbsent is the state of a member that is not there, and about which an order stands.
+const stateAbsent = "absent"
+
 // memberJSON is part of the JSON contract.
 type memberJSON struct {
-	ID        string     `json:"id"`
-	State     string     `json:"state"`
-	Weight    int        `json:"weight"`
-	Slots     []int      `json:"slots"`
-	Address   string     `json:"address"`
-	Version   string     `json:"version"`
-	Started   *time.Time `json:"started"`
-	Shards    int        `json:"shards"`
-	Resources int        `json:"resources"`
-	Drain     string     `json:"drain"`
-	Reason    string     `json:"reason"`
+	ID        string      `json:"id"`
+	State     string      `json:"state"`
+	Weight    int         `json:"weight"`
+	Slots     []int       `json:"slots"`
+	Address   string      `json:"address"`
+	Version   string      `json:"version"`
+	Started   *time.Time  `json:"started"`
+	Shards    int         `json:"shards"`
+	Resources int         `json:"resources"`
+	Drain     string      `json:"drain"`
+	Cordon    string      `json:"cordon"`
+	Reason    string      `json:"reason"`
+	Orders    []orderJSON `json:"orders"`
 }
 
-func showMembers(c *cli.Context, members []drm.MemberInfo) error {
+func showMembers(c *cli.Context, members []drm.MemberInfo, orders []drm.OrderInfo) error {
+	about := map[string][]drm.OrderInfo{}
+	for _, o := range orders {
+		if len(about[o.Member]) == 0 && !o.Live && o.Kind != drm.OrderMove && !isAmong(members, o.Member) {
+			members = append(members, absentMember(o.Member, orders))
+		}
+		about[o.Member] = append(about[o.Member], o)
+	}
 	slices.SortFunc(members, func(a, b drm.MemberInfo) int { return strings.Compare(a.ID, b.ID) })
 	list := make([]memberJSON, 0, len(members))
 	for _, m := range members {
 		list = append(list, memberJSON{
 			ID: m.ID, State: m.State, Weight: m.Weight, Slots: append([]int{}, m.Slots...), Address: m.Address,
 			Version: m.Version, Started: utc(m.Started), Shards: m.Shards, Resources: m.Resources,
-			Drain: m.Drain, Reason: m.Reason,
+			Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about[m.ID]),
 		})
 	}
 	return show(c, list, func(w io.Writer) {
 		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES",
-			"ADDRESS", "VERSION", "STARTED", "DRAIN", "REASON")
+			"ADDRESS", "VERSION", "STARTED", "DRAIN", "CORDON", "REASON")
 		for _, m := range members {
 			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources,
-				m.Address, m.Version, m.Started, m.Drain, m.Reason)
+				m.Address, m.Version, m.Started, m.Drain, m.Cordon, reasons(m, about[m.ID]))
 		}
 	})
+}
+
+func isAmong(members []drm.MemberInfo, id string) bool {
+	return slices.ContainsFunc(members, func(m drm.MemberInfo) bool { return m.ID == id })
+}
+
+// absentMember is what is known of a member that is not there, and about which orders stand.
+func absentMember(id string, orders []drm.OrderInfo) drm.MemberInfo {
+	m := drm.MemberInfo{ID: id, State: stateAbsent}
+	for _, o := range orders {
+		if o.Member != id {
+			continue
+		}
+		word := drm.DrainOrdered
+		if o.Ignored {
+			word = drm.DrainIgnored
+		}
+		switch o.Kind {
+		case drm.OrderDrain:
+			m.Drain = word
+		case drm.OrderCordon:
+			m.Cordon = word
+		default:
+		}
+	}
+	return m
+}
+
+// reasons says in the table why a member is not ready, and which orders are about it.
+func reasons(m drm.MemberInfo, orders []drm.OrderInfo) string {
+	var all []string
+	if m.Reason != "" {
+		all = append(all, m.Reason)
+	}
+	for _, o := range ordersOf(orders, drm.OrderDrain, drm.OrderCordon, drm.OrderWeight) {
+		all = append(all, deed(o)+originWords(o))
+	}
+	if n := len(ordersOf(orders, drm.OrderPin)); n > 0 {
+		all = append(all, fmt.Sprintf("%d pinned (drmctl pins)", n))
+	}
+	return strings.Join(all, "; ")
 }
 
 // numbers joins numbers with commas.

@@ -61,13 +61,13 @@ func nearestApp(ctx context.Context, c *cli.Context, client *drm.Client) string 
 
 // noteDrains notes the orders to drain that nothing else shows: those about members that are not there, and those that
 // are ignored.
-func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
+func noteDrains(c *cli.Context, orders []drm.OrderInfo) {
 	var absent, ignored []string
-	for _, o := range orders {
+	for _, o := range ordersOf(orders, drm.OrderDrain) {
 		if o.Ignored {
 			ignored = append(ignored, fmt.Sprintf("%q", o.Member))
 		} else if !o.Live {
-			absent = append(absent, fmt.Sprintf("%q%s", o.Member, sinceThen(o)))
+			absent = append(absent, fmt.Sprintf("%q%s", o.Member, originWords(o)))
 		}
 	}
 	if len(absent) > 0 {
@@ -76,6 +76,19 @@ func noteDrains(c *cli.Context, orders []drm.DrainInfo) {
 	}
 	if len(ignored) > 0 {
 		note(c, "every active member is ordered to be drained, so the orders are ignored: %s", few(ignored))
+	}
+}
+
+// noteAbsentOrders notes the other orders about members that are not there.
+func noteAbsentOrders(c *cli.Context, orders []drm.OrderInfo) {
+	var absent []string
+	for _, o := range ordersOf(orders, drm.OrderCordon, drm.OrderWeight, drm.OrderPin) {
+		if !o.Live {
+			absent = append(absent, fmt.Sprintf("%q: %s%s", o.Member, deed(o), originWords(o)))
+		}
+	}
+	if len(absent) > 0 {
+		note(c, "orders stand about members that are not there, and that obey them when they come: %s", few(absent))
 	}
 }
 
@@ -106,15 +119,30 @@ func unreadyAmong(members []drm.MemberInfo) []drm.UnreadyInfo {
 	return all
 }
 
-// noteOrders notes all orders to drain members.
-func noteOrders(c *cli.Context, orders []drm.DrainInfo) {
-	words := make([]string, len(orders))
-	for i, o := range orders {
-		words[i] = drainWords(o)
+// noteOrders notes all orders that keep shards away from members, and how many shards are pinned.
+func noteOrders(c *cli.Context, orders []drm.OrderInfo) {
+	for _, kind := range []drm.OrderKind{drm.OrderDrain, drm.OrderCordon, drm.OrderWeight} {
+		var words []string
+		for _, o := range ordersOf(orders, kind) {
+			name := o.Member
+			if kind == drm.OrderWeight {
+				name += fmt.Sprintf(" to %d", o.Weight)
+			}
+			words = append(words, name+orderWords(o))
+		}
+		if len(words) > 0 {
+			note(c, "%s by order: %s", byOrder[kind], few(words))
+		}
 	}
-	if len(words) > 0 {
-		note(c, "drained by order: %s", few(words))
+	if n := len(ordersOf(orders, drm.OrderPin)); n > 0 {
+		note(c, "shards pinned by order: %d (drmctl pins)", n)
 	}
+}
+
+// byOrder says what was done to a member or shard by an order.
+var byOrder = map[drm.OrderKind]string{
+	drm.OrderDrain: "drained", drm.OrderCordon: "cordoned", drm.OrderWeight: "weighed", drm.OrderPin: "pinned",
+	drm.OrderMove: "moved",
 }
 
 // noteQuarantined notes that resources are quarantined, and what frees them.
@@ -123,14 +151,6 @@ func noteQuarantined(c *cli.Context, n int) {
 		note(c, "quarantined, since members died while they began with them: %d (drmctl assignments says why); "+
 			"drmctl retry ID or drmctl retry --all-quarantined frees them", n)
 	}
-}
-
-// sinceThen says since when an order stands, if that is known.
-func sinceThen(o drm.DrainInfo) string {
-	if o.Since.IsZero() {
-		return ""
-	}
-	return " (since " + cell(o.Since) + ")"
 }
 
 // few joins the first of some texts, and counts the others.

@@ -59,6 +59,8 @@ var needs = map[string][]need{
 	"deallocate": {{flagWaitTimeout, []string{flagWait}}},
 	"drain":      {{flagWaitTimeout, []string{flagWait}}},
 	"undrain":    {{flagWaitTimeout, []string{flagWait}}},
+	"move":       {{flagWaitTimeout, []string{flagWait}}},
+	"rebalance":  {{flagWaitTimeout, []string{flagWait}}},
 	"retry":      {{flagWaitTimeout, []string{flagWait}}},
 
 	"source accept": {{flagWaitTimeout, []string{flagWait}}},

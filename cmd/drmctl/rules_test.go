@@ -64,6 +64,8 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"deallocate":    {"deallocate", "--app", "a", "r"},
 		"drain":         {"drain", "--app", "a", "m"},
 		"undrain":       {"undrain", "--app", "a", "m"},
+		"move":          {"move", "--app", "a", "r", "m"},
+		"rebalance":     {"rebalance", "--app", "a"},
 		"retry":         {"retry", "--app", "a", "r"},
 		"verify":        {"verify", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},

@@ -31,7 +31,8 @@ func statusCommand() *cli.Command {
 				if nobody(s) {
 					note(c, "no member is live: nothing is handled")
 				}
-				noteDrains(c, s.Drains)
+				noteDrains(c, s.Orders)
+				noteAbsentOrders(c, s.Orders)
 				noteUnready(c, s.Unready)
 				noteQuarantined(c, s.Quarantined)
 				return showStatus(c, s)
@@ -53,6 +54,7 @@ type statusJSON struct {
 	Source      sourceJSON  `json:"source"`
 	Revision    int64       `json:"revision"`
 	Drains      []drainJSON `json:"drains"`
+	Orders      []orderJSON `json:"orders"`
 
 	Unready []unreadyJSON `json:"unready"`
 
@@ -158,27 +160,15 @@ func unreadyWords(u drm.UnreadyInfo) string {
 	return words
 }
 
-// drainWords describe an order to drain in the table.
-func drainWords(o drm.DrainInfo) string {
-	words := o.Member + sinceThen(o)
-	if !o.Live {
-		words += ", not there"
-	}
-	if o.Ignored {
-		words += ", ignored"
-	}
-	return words
-}
-
 func showStatus(c *cli.Context, s drm.Status) error {
 	return show(c, statusJSONOf(s), func(w io.Writer) { statusRows(w, s) })
 }
 
 // statusJSONOf makes the JSON of a status.
 func statusJSONOf(s drm.Status) statusJSON {
-	orders := make([]drainJSON, 0, len(s.Drains))
+	drains := make([]drainJSON, 0, len(s.Drains))
 	for _, o := range s.Drains {
-		orders = append(orders, drainJSON{o.Member, utc(o.Since), o.Live})
+		drains = append(drains, drainJSON{o.Member, utc(o.Since), o.Live})
 	}
 	unready := make([]unreadyJSON, 0, len(s.Unready))
 	for _, u := range s.Unready {
@@ -193,13 +183,34 @@ func statusJSONOf(s drm.Status) statusJSON {
 			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
-		Drains: orders, Unready: unready, Quarantined: s.Quarantined, NoRoom: s.NoRoom,
+		Drains: drains, Orders: ordersJSON(s.Orders), Unready: unready, Quarantined: s.Quarantined, NoRoom: s.NoRoom,
 		WaitingForBudget: s.WaitingForBudget,
 	}
 	if object.Source.HeldIDs == nil {
 		object.Source.HeldIDs = []string{}
 	}
 	return object
+}
+
+// orderRows writes a row for each order about a member, and for the first ones about shards.
+func orderRows(w io.Writer, orders []drm.OrderInfo) {
+	const most = 10
+	for _, o := range ordersOf(orders, drm.OrderDrain, drm.OrderCordon, drm.OrderWeight) {
+		name := o.Member
+		if o.Kind == drm.OrderWeight {
+			name += fmt.Sprintf(" to %d", o.Weight)
+		}
+		row(w, byOrder[o.Kind], name+orderWords(o))
+	}
+	for _, kind := range []drm.OrderKind{drm.OrderPin, drm.OrderMove} {
+		some, word := ordersOf(orders, kind), byOrder[kind]
+		for _, o := range some[:min(len(some), most)] {
+			row(w, word, fmt.Sprintf("shard %d to %s%s", o.Shard, o.Member, orderWords(o)))
+		}
+		if more := len(some) - most; more > 0 {
+			row(w, word, fmt.Sprintf("and %d more", more))
+		}
+	}
 }
 
 // statusRows writes the rows of the table.
@@ -245,9 +256,7 @@ func statusRows(w io.Writer, s drm.Status) {
 	if s.Corrupt > 0 {
 		row(w, "corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
 	}
-	for _, o := range s.Drains {
-		row(w, "drained", drainWords(o))
-	}
+	orderRows(w, s.Orders)
 	for _, u := range s.Unready {
 		row(w, "unready", unreadyWords(u))
 	}

@@ -77,7 +77,7 @@ func verifyAction(c *cli.Context) error {
 		if err := noteIfNoApp(ctx, c, client); err != nil {
 			return err
 		}
-		orders, err := client.Drains(ctx)
+		orders, err := client.Orders(ctx)
 		if err != nil {
 			return err
 		}

@@ -198,7 +198,7 @@ func linesOf(r io.Reader) <-chan string {
 // It is no error that an app does not exist yet, but a user must see that a name may be mistyped.
 func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 	l := newLab(t)
-	reading := [][]string{{"members"}, {"resources"}, {"assignments"}, {"status"}, {"verify"}}
+	reading := [][]string{{"members"}, {"resources"}, {"assignments"}, {"status"}, {"pins"}, {"verify"}}
 	for _, output := range []string{"table", "json"} {
 		for _, command := range reading {
 			got := drmctl(t.Context(), append(append(l.args(), command...), "-o", output)...)
@@ -215,6 +215,14 @@ func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
 		{"drain", "x"},
 		{"drain", "x", "--absent"},
 		{"undrain", "x"},
+		{"cordon", "x"},
+		{"cordon", "x", "--absent"},
+		{"uncordon", "x"},
+		{"pin", "x", "y"},
+		{"pin", "--shard", "1", "y", "--absent", "--yes"},
+		{"unpin", "x"},
+		{"move", "x", "y"},
+		{"rebalance"},
 		{"source", "accept"},
 		{"source", "accept", "--dry-run"},
 		{"source", "fetch"},

@@ -1,0 +1,62 @@
+package main
+
+import (
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const cordonDescription = `
+The member goes on with the shards that it owns now, and with what comes into these shards; other members take all
+else. The order is kept in etcd: it outlives the member, which takes these shards again when it comes back. Where all
+members are cordoned, they take what none of them keeps. To cordon a member again changes the reason and the time,
+where they are given, and not what the member keeps.
+Ends with exit code 3 where nothing is known of such a member.
+
+Example: of a host that is to be replaced, and whose connections may end by themselves:
+   drmctl --app feeds cordon host-1 --reason "host-1 is slow"
+`
+
+func cordonCommand() *cli.Command {
+	const name = "cordon"
+	return &cli.Command{
+		Name:        name,
+		Usage:       "have a member keep what it has, and take nothing new, until uncordon",
+		ArgsUsage:   "MEMBER",
+		Description: strings.TrimSpace(cordonDescription),
+		Flags:       slices.Concat(originFlags(name), []cli.Flag{forFlag(name), absentFlag(name)}),
+		Action: func(c *cli.Context) error {
+			return memberOrder(c, (*drm.Client).Cordon, nil, showCordon)
+		},
+	}
+}
+
+const uncordonDescription = `
+Example:
+   drmctl --app feeds uncordon host-1
+`
+
+func uncordonCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "uncordon",
+		Usage:       "take a cordon back",
+		ArgsUsage:   "MEMBER",
+		Description: strings.TrimSpace(uncordonDescription),
+		Action: func(c *cli.Context) error {
+			return memberOrder(c, takeBack((*drm.Client).Uncordon), nil, showCordon)
+		},
+	}
+}
+
+func showCordon(c *cli.Context, member string, _ bool) error {
+	outcome := struct { // part of the JSON contract
+		Member   string `json:"member"`
+		Cordoned bool   `json:"cordoned"`
+	}{member, c.Command.Name == "cordon"}
+	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
+}

@@ -1,0 +1,168 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+)
+
+const pinDescription = `
+Placement is by shard: all resources of the shard go along. The command says how many there are, and asks. The member
+owns the shard whenever it can own shards: a drain or a cordon of the member, and what makes it not ready, come first.
+Ends with exit code 3 where there is no such resource, or nothing is known of such a member.
+
+Examples:
+   drmctl --app feeds pin feed-42 host-1 --reason "host-1 has the fast disk"
+   drmctl --app feeds pin --shard 12 host-1 --yes
+`
+
+func pinCommand() *cli.Command {
+	const name = "pin"
+	return &cli.Command{
+		Name:        name,
+		Usage:       "have the shard of a resource belong to a member for good, until unpin",
+		ArgsUsage:   "RESOURCE|--shard NUMBER MEMBER",
+		Description: strings.TrimSpace(pinDescription),
+		Flags: slices.Concat([]cli.Flag{shardFlag(name)}, originFlags(name), []cli.Flag{
+			absentFlag(name), yesFlag(name),
+		}),
+		Action: func(c *cli.Context) error {
+			t, member, err := shardArguments(c, "member id")
+			if err != nil {
+				return err
+			}
+			options, err := orderOptions(c)
+			if err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				return pin(ctx, c, client, t, member, options)
+			})
+		},
+	}
+}
+
+func pin(
+	ctx context.Context, c *cli.Context, client *drm.Client, t target, member string, options drm.OrderOptions,
+) error {
+	n, err := t.of(ctx, client)
+	if err != nil {
+		return err
+	}
+	s, err := client.Shard(ctx, n)
+	if err != nil {
+		return shardError(err)
+	}
+	if s.Member != member {
+		if err := confirm(c, toMove("pin", s, member)); err != nil {
+			return err
+		}
+	}
+	if err := client.Pin(c.Context, n, member, options); err != nil { // ctx may be over when the user has answered
+		return advised(c, err)
+	}
+	return showPin(c, pinJSON{Shard: n, Member: member, Pinned: true, Resources: &s.Resources})
+}
+
+// pinJSON is part of the JSON contract.
+type pinJSON struct {
+	Shard     int    `json:"shard"`
+	Member    string `json:"member"`
+	Pinned    bool   `json:"pinned"`
+	Resources *int   `json:"resources,omitempty"` // how many are in the shard; unpin does not say
+}
+
+func showPin(c *cli.Context, outcome pinJSON) error {
+	return show(c, outcome, func(w io.Writer) {
+		if outcome.Pinned {
+			fmt.Fprintf(w, "pinned shard %d to %s (%s)\n", outcome.Shard, cell(outcome.Member),
+				resources(*outcome.Resources))
+			return
+		}
+		fmt.Fprintf(w, "unpinned shard %d, which was pinned to %s\n", outcome.Shard, cell(outcome.Member))
+	})
+}
+
+const unpinDescription = `
+The shard goes where it would be without the pin. Ends with exit code 3 where it is not pinned.
+
+Examples:
+   drmctl --app feeds unpin feed-42
+   drmctl --app feeds unpin --shard 12
+`
+
+func unpinCommand() *cli.Command {
+	const name = "unpin"
+	return &cli.Command{
+		Name:        name,
+		Usage:       "take a pin back",
+		ArgsUsage:   "RESOURCE|--shard NUMBER",
+		Description: strings.TrimSpace(unpinDescription),
+		Flags:       []cli.Flag{shardFlag(name)},
+		Action: func(c *cli.Context) error {
+			t, _, err := shardArguments(c, "")
+			if err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				n := t.number
+				if t.resource != "" { // which need not be there any more
+					if n, err = client.ShardOf(ctx, t.resource); err != nil {
+						return err
+					}
+				}
+				member, err := client.Unpin(ctx, n)
+				if err != nil {
+					return shardError(err)
+				}
+				return showPin(c, pinJSON{Shard: n, Member: member})
+			})
+		},
+	}
+}
+
+const pinsDescription = `
+IN FORCE is false where the member does not own the shard now: it is not there, or cannot own shards.
+
+Example:
+   drmctl --app feeds pins -o json
+`
+
+func pinsCommand() *cli.Command {
+	return &cli.Command{
+		Name:        "pins",
+		Usage:       "list the shards that are pinned",
+		Description: strings.TrimSpace(pinsDescription),
+		Action: func(c *cli.Context) error {
+			if err := noArguments(c); err != nil {
+				return err
+			}
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				orders, err := client.Orders(ctx)
+				if err != nil {
+					return err
+				}
+				if err := noteIfNoApp(ctx, c, client); err != nil {
+					return err
+				}
+				return showPins(c, ordersOf(orders, drm.OrderPin))
+			})
+		},
+	}
+}
+
+func showPins(c *cli.Context, pins []drm.OrderInfo) error {
+	slices.SortFunc(pins, func(a, b drm.OrderInfo) int { return a.Shard - b.Shard })
+	return show(c, ordersJSON(pins), func(w io.Writer) {
+		row(w, "SHARD", "MEMBER", "LIVE", "IN FORCE", "BY", "SINCE", "REASON")
+		for _, p := range pins {
+			row(w, p.Shard, p.Member, p.Live, !p.Ignored, p.By, p.Since, p.Why)
+		}
+	})
+}

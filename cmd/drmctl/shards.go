@@ -1,0 +1,104 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+const flagShard = "shard"
+
+func shardFlag(command string) cli.Flag {
+	return &cli.StringFlag{
+		Name: flagShard, EnvVars: commandEnv(command, flagShard),
+		Usage: "the `NUMBER` of the shard, in place of a resource that is in it",
+	}
+}
+
+// target is the shard that a command is about: one that --shard names, or that of a resource.
+type target struct {
+	number   int
+	resource string // empty: number counts
+}
+
+// shardArguments returns the shard that a command is about, and the argument that follows; "" if it takes no other.
+func shardArguments(c *cli.Context, other string) (t target, argument string, err error) {
+	args := c.Args().Slice()
+	most := 1
+	if other != "" {
+		most = 2
+	}
+	byNumber := c.String(flagShard) != "" && (typed(c, flagShard) || len(args) < most)
+	want := most
+	if byNumber {
+		want--
+	}
+	if len(args) != want {
+		takes := "a resource id or --" + flagShard
+		if other != "" {
+			takes += ", and a " + other
+		}
+		return t, "", usagef("%s takes %s, got %d arguments: drmctl %s %s",
+			commandName(c), takes, len(args), commandName(c), c.Command.ArgsUsage)
+	}
+	if byNumber {
+		n, err := strconv.Atoi(c.String(flagShard))
+		if err != nil || n < 0 || n >= keys.MaxShards {
+			return t, "", badFlag(flagShard, c.String(flagShard), fmt.Sprintf("0 to %d", keys.MaxShards-1))
+		}
+		t.number = n
+	} else {
+		if err := keys.CheckID(args[0]); err != nil {
+			return t, "", usagef("resource id: got %q, want %w", args[0], err)
+		}
+		t.resource, args = args[0], args[1:]
+	}
+	if other == "" {
+		return t, "", nil
+	}
+	if err := keys.CheckID(args[0]); err != nil {
+		return t, "", usagef("%s: got %q, want %w", other, args[0], err)
+	}
+	return t, args[0], nil
+}
+
+// of returns the number of the shard. Where a resource is given, there must be such a resource.
+func (t target) of(ctx context.Context, client *drm.Client) (int, error) {
+	if t.resource == "" {
+		return t.number, nil
+	}
+	a, err := client.Lookup(ctx, t.resource)
+	return a.Shard, err
+}
+
+// shardError turns an error of the library about a shard that there is not into one about the flag that named it.
+func shardError(err error) error {
+	var input *drm.InputError
+	if errors.As(err, &input) && input.Field == "shard" {
+		return badFlag(flagShard, input.Value, input.Want)
+	}
+	return err
+}
+
+// resources says how many resources there are.
+func resources(n int) string {
+	if n == 1 {
+		return "1 resource"
+	}
+	return fmt.Sprintf("%d resources", n)
+}
+
+// toMove says what giving a shard to another member does.
+func toMove(verb string, s drm.ShardInfo, member string) string {
+	from := "nobody"
+	if s.Member != "" {
+		from = fmt.Sprintf("%q", s.Member)
+	}
+	return fmt.Sprintf("%s shard %d to %q, with %s that %s has", verb, s.Shard, member, resources(s.Resources), from)
+}
