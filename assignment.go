@@ -236,8 +236,11 @@ type Status struct {
 	// WaitingForBudget is how many resources wait until Config.HandleRate or KeyRate allows their Handle, by their
 	// members' own figures, which may be up to 10 s old.
 	WaitingForBudget int
-	Corrupt          int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
-	Revision         int64 // etcd's revision at which all of this was read
+	// Schemas says which versions of what is in etcd are too far apart: those of two live members, or that of the app
+	// and that of this program, so that what it shows may be wrong. It is empty where none are, as it should be.
+	Schemas  string
+	Corrupt  int   // keys below the app's prefix that are not understood, and ignored; Client.Verify names them
+	Revision int64 // etcd's revision at which all of this was read
 }
 
 func appStatusOf(app string, s picture.Status) Status {
@@ -246,7 +249,7 @@ func appStatusOf(app string, s picture.Status) Status {
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
 		Orders: mapped(s.Orders, orderOf), WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom,
-		Quarantined: s.Quarantined,
+		Quarantined: s.Quarantined, Schemas: s.Schemas,
 	}
 }
 

@@ -181,6 +181,19 @@ func (c *Client) Drains(ctx context.Context) ([]DrainInfo, error) {
 	return mapped(roll.Drains(), drainOf), nil
 }
 
+// Schemas is Status.Schemas. It reads the keys of members only.
+func (c *Client) Schemas(ctx context.Context) (string, error) {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return "", err
+	}
+	v, err := r.Group(ctx)
+	if err != nil {
+		return "", err
+	}
+	return picture.SchemasOf(v), nil
+}
+
 // Resources lists the catalogue by id, with the suspended resources.
 func (c *Client) Resources(ctx context.Context) ([]CatalogueEntry, error) {
 	p, err := c.picture(ctx)

@@ -46,6 +46,10 @@ var (
 	ErrStoreRewound = follow.ErrRewound
 	// ErrAppGone says that the app's config key was deleted from etcd. Members claim nothing until they are restarted.
 	ErrAppGone = appconfig.ErrGone
+	// ErrSchema says that this program does not know the version of what is in etcd: that of the app, or of a live
+	// member which is more than one step away from this program's. The text says which program to upgrade.
+	// docs/upgrade.md has the rules.
+	ErrSchema = appconfig.ErrSchema
 	// ErrSourceFailed, as Manager.Err, says that the member ended because its source failed for all of FetchRetryBudget
 	// (ExitOnSourceError). As an error of Client.WaitRefetched, it says that the source failed.
 	ErrSourceFailed = source.ErrFailed

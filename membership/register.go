@@ -26,6 +26,9 @@ var (
 	// ErrAppGone says that the app was deleted since its Group was made; it may have been created again. Nothing was
 	// written. drm.ErrAppGone is the same error.
 	ErrAppGone = appconfig.ErrGone
+	// ErrSchema says that the app, or one of its members, has a version of what is in etcd that is more than one step
+	// away from this program's. Register and Activate wrap it in a *SchemaError. drm.ErrSchema is the same error.
+	ErrSchema = appconfig.ErrSchema
 )
 
 // maxCompares is how many comparisons etcd takes in one transaction by default.
@@ -67,7 +70,8 @@ type Registration struct {
 // Register puts the member's key under a lease, which the caller keeps alive (see package lease). In state Joining the
 // member gets no slots, so that nobody's shards move until Activate gives it some. In any other state it gets slots at
 // once. The record's Slots are ignored. A *TakenError says that another member has the id; ErrAppGone says that the app
-// was deleted. When several members register at the same moment, Register tries again until ctx ends.
+// was deleted; a *SchemaError says that this program may not join the members that there are, or take the app over.
+// When several members register at the same moment, Register tries again until ctx ends.
 //
 // After an error of etcd the member may be registered all the same: calling Register again under the same lease finds
 // that out.
@@ -88,8 +92,9 @@ func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.
 
 // Activate makes a joining or unready member active and gives it slots: first its own from an earlier life, then the
 // lowest whose holder is not live, then new ones. All of it is one transaction, so that a join changes the ring once
-// and no shard moves twice. ErrGone says that the key no longer belongs to that registration. After an error of etcd
-// the member may be active all the same; calling Activate again does no harm.
+// and no shard moves twice. ErrGone says that the key no longer belongs to that registration; a *SchemaError that a
+// member has come meanwhile beside which this one may not join. After an error of etcd the member may be active all the
+// same; calling Activate again does no harm.
 func (g *Registrar) Activate(ctx context.Context, reg Registration) (Registration, error) {
 	reg.Record.State = Active
 	if err := g.until(ctx, g.activate, &reg); err != nil {
@@ -148,6 +153,9 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 		}
 		return false, &TakenError{Holder: m}
 	}
+	if err := p.view.CheckSchema(Schema); err != nil {
+		return false, err
+	}
 	reg.Record.Slots = nil
 	var cmps []clientv3.Cmp
 	var ops []clientv3.Op
@@ -169,6 +177,11 @@ func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool
 	}
 	if kv := p.keys[g.layout().Member(g.ID)]; kv == nil || kv.CreateRevision != reg.CreateRevision {
 		return false, ErrGone
+	}
+	if p.view.Members[g.ID].State == Joining {
+		if err := p.view.CheckSchema(Schema); err != nil {
+			return false, err
+		}
 	}
 	slots, cmps, ops := g.reserve(p, reg.Record.Weight)
 	reg.Record.Slots = slots

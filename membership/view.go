@@ -43,6 +43,7 @@ type View struct {
 	Exceptions   map[int]Exception      // by shard
 	Moves        map[string]Move        // by resource; one whose member cannot own shards now is not in force
 	Coordinator  Coordinator
+	Schema       int      // the newest Schema that all members of the app have known at once; 0: no key says it
 	Corrupt      []string // keys below group/ that cannot be read, in order; the view ignores them
 
 	owners         []string           // the owner of each shard
@@ -129,6 +130,8 @@ func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decli
 		if m, ok = decodeMove(kv.Value, kv.ModRevision); ok {
 			v.Moves[key.ID] = m
 		}
+	case keys.Schema:
+		v.Schema, ok = decodeSchema(kv.Value)
 	case keys.Placement:
 		v.table, ok = decodePlacement(kv.Value)
 	case keys.Coordinator: // whatever its value, the office is not free while the key exists

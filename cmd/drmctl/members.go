@@ -48,6 +48,11 @@ func membersCommand() *cli.Command {
 						return err
 					}
 				}
+				schemas, err := client.Schemas(ctx)
+				if err != nil {
+					return err
+				}
+				noteSchemas(c, schemas)
 				noteDrains(c, orders)
 				noteAbsentOrders(c, orders)
 				noteUnready(c, unreadyAmong(members))

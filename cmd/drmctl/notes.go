@@ -153,6 +153,13 @@ func noteQuarantined(c *cli.Context, n int) {
 	}
 }
 
+// noteSchemas notes which versions of what is in etcd are too far apart.
+func noteSchemas(c *cli.Context, schemas string) {
+	if schemas != "" {
+		note(c, "versions are too far apart: %s; docs/upgrade.md has the rules", schemas)
+	}
+}
+
 // few joins the first of some texts, and counts the others.
 func few(all []string) string {
 	const most = 10

@@ -34,6 +34,7 @@ func statusCommand() *cli.Command {
 				noteDrains(c, s.Orders)
 				noteAbsentOrders(c, s.Orders)
 				noteUnready(c, s.Unready)
+				noteSchemas(c, s.Schemas)
 				noteQuarantined(c, s.Quarantined)
 				return showStatus(c, s)
 			})

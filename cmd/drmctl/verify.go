@@ -82,6 +82,11 @@ func verifyAction(c *cli.Context) error {
 			return err
 		}
 		noteOrders(c, orders)
+		schemas, err := client.Schemas(ctx)
+		if err != nil {
+			return err
+		}
+		noteSchemas(c, schemas)
 		quarantined, err := client.Quarantined(ctx)
 		if err != nil {
 			return err

@@ -29,6 +29,10 @@ var ErrGone = errors.New("the app's config key is gone from etcd")
 // the key, and start the members with the number of shards that they had.
 var ErrRewritten = errors.New("the app's config in etcd was overwritten: want it as it was created")
 
+// ErrSchema says that the app, or one of its members, has a version of what is in etcd that this program does not know.
+// A *SchemaError matches it.
+var ErrSchema = errors.New("another version of what is in etcd")
+
 // ShardsError says that an app has another number of shards than the caller asked for.
 type ShardsError struct{ Has, Asked int }
 
@@ -40,8 +44,16 @@ func (e *ShardsError) Error() string {
 type SchemaError struct{ Has int }
 
 func (e *SchemaError) Error() string {
-	return fmt.Sprintf("the app's config has schema %d, and this version reads %d", e.Has, Schema)
+	if e.Has > Schema {
+		return fmt.Sprintf("the app's config has schema %d, and this program reads %d: upgrade this program",
+			e.Has, Schema)
+	}
+	return fmt.Sprintf("the app's config has schema %d, which no version has written, and this program reads %d: "+
+		"put back what was there", e.Has, Schema)
 }
+
+// Is makes errors.Is find ErrSchema.
+func (e *SchemaError) Is(target error) bool { return target == ErrSchema }
 
 // Config is an app's config. It never changes while the app exists.
 type Config struct {

@@ -154,7 +154,7 @@ func TestAnotherVersionsAppIsRefused(t *testing.T) {
 		_, open := appconfig.Open(t.Context(), client, layout, 16, 16)
 		for _, err := range []error{read, open} {
 			var schema *appconfig.SchemaError
-			if !errors.As(err, &schema) || schema.Has != has {
+			if !errors.As(err, &schema) || schema.Has != has || !errors.Is(err, appconfig.ErrSchema) {
 				t.Errorf("%s: %v", value, err)
 			}
 		}

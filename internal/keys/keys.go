@@ -66,6 +66,9 @@ func (l Layout) Root() string { return l.root }
 // Config is the key that makes the app exist.
 func (l Layout) Config() string { return l.root + "config" }
 
+// Schema is the key of the newest schema that all members of the app have known at once.
+func (l Layout) Schema() string { return l.root + "group/schema" }
+
 // Source is the key of the record of the last fetches.
 func (l Layout) Source() string { return l.root + "source" }
 
@@ -262,6 +265,7 @@ const (
 	Prepared
 	Load
 	RebalanceOrder
+	Schema
 )
 
 // Key is a parsed key.
@@ -303,6 +307,8 @@ func (l Layout) Parse(key string) Key {
 		return Key{Kind: Alone}
 	case "group/placement":
 		return Key{Kind: Placement}
+	case "group/schema":
+		return Key{Kind: Schema}
 	case "group/coordinator":
 		return Key{Kind: Coordinator}
 	}

@@ -37,6 +37,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 	return map[keys.Key]string{
 		{Kind: keys.Config}:                               l.Config(),
 		{Kind: keys.Source}:                               l.Source(),
+		{Kind: keys.Schema}:                               l.Schema(),
 		{Kind: keys.Placement}:                            l.Placement(),
 		{Kind: keys.Coordinator}:                          l.Coordinator(),
 		{Kind: keys.AcceptOrder}:                          l.AcceptOrder(),
@@ -100,7 +101,7 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Group(): func(k keys.Key) bool {
 				switch k.Kind {
 				case keys.Member, keys.Slot, keys.Drain, keys.Decline, keys.Pin, keys.Placement, keys.Coordinator,
-					keys.Exception, keys.Cordon, keys.Weight, keys.Reservation, keys.Prepared:
+					keys.Exception, keys.Cordon, keys.Weight, keys.Reservation, keys.Prepared, keys.Schema:
 					return true
 				default:
 					return false

@@ -71,6 +71,8 @@ type place struct {
 	goes   atomic.Bool // the member is about to stop, and tells the coordinator
 	orders standingOrders
 
+	schemas schemas // run's goroutine owns it
+
 	readiness *readiness // nil if the user has no Ready
 	failing   *failing   // run's goroutine owns it
 	unready   unreadiness

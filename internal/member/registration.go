@@ -113,6 +113,10 @@ func (p *place) heed(ctx context.Context) int {
 	}
 	p.before = v
 	p.guide.see(v)
+	if err := p.schemas.heed(ctx, p.log, p.registrar, *reg, v); err != nil {
+		p.warn(ctx, "cannot remember which schema the members know", err)
+		return failed
+	}
 	p.orders.heed(p.log, p.id, v)
 	p.unready.heed(p.log, p.id, v)
 	said := p.sayDeclined(ctx, v, *reg)

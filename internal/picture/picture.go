@@ -195,7 +195,8 @@ type Status struct {
 	// WaitingForBudget is how many resources wait until a rate allows their Handle, by their members' own figures. It
 	// is known only after ReadAll.
 	WaitingForBudget int
-	Corrupt          int // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
+	Schemas          string // what SchemasOf says
+	Corrupt          int    // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
 	Revision         int64
 }
 
@@ -205,7 +206,7 @@ func (p *Picture) Status() Status {
 		Members: len(p.view.Members), Coordinator: p.view.Coordinator.ID, Drains: drains(p.view), Source: p.source,
 		Orders:  standing(p.view),
 		Unready: unready(p.view), Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
-		WaitingForBudget: p.waiting,
+		WaitingForBudget: p.waiting, Schemas: SchemasOf(p.view),
 	}
 	for id, e := range p.entries {
 		if !e.Wanted() {

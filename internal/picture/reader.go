@@ -107,7 +107,7 @@ func (r *Reader) readRest(ctx context.Context, p *Picture) error {
 func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 	switch key := p.layout.Parse(string(kv.Key)); key.Kind {
 	case keys.Config, keys.Source: // other requests read these
-	case keys.Deallocation, keys.FetchOrder, keys.RebalanceOrder: // any value is right
+	case keys.Deallocation, keys.FetchOrder, keys.RebalanceOrder, keys.Load: // any value is right
 	case keys.AcceptOrder:
 		if _, err := record.DecodeAccept(kv.Value); err != nil {
 			p.bad(kv)
