@@ -24,7 +24,8 @@ import (
 // CommandTimeout.
 //
 // An app that does not exist yet has no members and no resources, and a method that would change it returns ErrNoApp.
-// Its first member creates it; so does an Allocate, where ClientConfig.Create allows that.
+// Its first member creates it; so does an Allocate, where ClientConfig.Create allows that. While the number of
+// shards of the app is being changed (Reshard), all methods that need it return ErrResharding.
 type Client struct {
 	cfg    ClientConfig
 	client *clientv3.Client
@@ -32,7 +33,7 @@ type Client struct {
 	layout keys.Layout
 
 	mu     sync.Mutex
-	config appconfig.Config // zero until it is known; it never changes
+	config appconfig.Config // zero until it is known; only Reshard changes it
 }
 
 // NewClient connects to etcd. Errors: an *InputError for a bad config, ErrUnreachable where etcd does not answer within

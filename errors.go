@@ -14,6 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/ready"
+	"github.com/distributed-resource-manager/drm/internal/reshard"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/internal/usercode"
 )
@@ -50,6 +51,13 @@ var (
 	// member which is more than one step away from this program's. The text says which program to upgrade.
 	// docs/upgrade.md has the rules.
 	ErrSchema = appconfig.ErrSchema
+	// ErrResharding says that the number of shards of the app is being changed, or that such a change was interrupted:
+	// nothing can open the app. The text says how to finish it.
+	ErrResharding = appconfig.ErrResharding
+	// ErrSameShards says that the app has the number of shards already that Client.Reshard was to give to it.
+	ErrSameShards = reshard.ErrSame
+	// ErrInUse says that members of the app live, or have left claims or reservations that live on for a while.
+	ErrInUse = errors.New("the app is in use")
 	// ErrSourceFailed, as Manager.Err, says that the member ended because its source failed for all of FetchRetryBudget
 	// (ExitOnSourceError). As an error of Client.WaitRefetched, it says that the source failed.
 	ErrSourceFailed = source.ErrFailed

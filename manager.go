@@ -43,9 +43,9 @@ var _ API = (*Manager)(nil)
 //
 // Errors: an *InputError for a bad Config; ErrUnreachable where etcd does not answer anything within DialTimeout (an
 // etcd that is overloaded, and answers late, is waited for until ctx ends); an *IDInUseError for an ID that another
-// live member has; ErrSchema where a program has to be upgraded first; what the Retriever's Setup returned; and, in a
-// fresh app, what its first Fetch returned, where that failed for all of FetchRetryBudget, or said that trying again is
-// pointless (Retryable). After an error nothing is left behind.
+// live member has; ErrSchema where a program has to be upgraded first; ErrResharding; what the Retriever's Setup
+// returned; and, in a fresh app, what its first Fetch returned, where that failed for all of FetchRetryBudget, or said
+// that trying again is pointless (Retryable). After an error nothing is left behind.
 func Start(ctx context.Context, cfg Config) (*Manager, error) {
 	cfg, err := cfg.withDefaults()
 	if err != nil {

@@ -363,6 +363,8 @@ func commandOf(env, flag string) []string {
 			return append(app, c.Name, "x")
 		case "pin", "move":
 			return append(app, c.Name, "x", "y")
+		case "reshard":
+			return append(app, c.Name, "8")
 		case "bench":
 			return []string{c.Name, "claim"}
 		case "demo", "simulate":

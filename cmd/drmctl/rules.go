@@ -62,6 +62,7 @@ var needs = map[string][]need{
 	"move":       {{flagWaitTimeout, []string{flagWait}}},
 	"rebalance":  {{flagWaitTimeout, []string{flagWait}}},
 	"retry":      {{flagWaitTimeout, []string{flagWait}}},
+	"reshard":    {{flagWaitTimeout, []string{flagWait}}},
 
 	"source accept": {{flagWaitTimeout, []string{flagWait}}},
 	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},

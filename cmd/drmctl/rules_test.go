@@ -66,6 +66,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"undrain":       {"undrain", "--app", "a", "m"},
 		"move":          {"move", "--app", "a", "r", "m"},
 		"rebalance":     {"rebalance", "--app", "a"},
+		"reshard":       {"reshard", "--app", "a", "8"},
 		"retry":         {"retry", "--app", "a", "r"},
 		"verify":        {"verify", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},

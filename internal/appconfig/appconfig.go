@@ -1,6 +1,7 @@
 // Package appconfig reads and creates the key that makes an app exist: its schema and its number of shards. The key is
-// created once and never rewritten. Everything that writes claims or resources compares its create revision, so that
-// nobody goes on in an app that was deleted and created again.
+// created once and never rewritten; a change of the number of shards (internal/reshard) deletes it and creates it anew,
+// with a barrier in its place meanwhile. Everything that writes claims or resources compares its create revision, so
+// that nobody goes on in an app that was deleted and created again.
 package appconfig
 
 import (
@@ -64,24 +65,53 @@ type Config struct {
 type value struct {
 	Schema int `json:"schema"`
 	Shards int `json:"shards"`
+
+	Reshard *resharding `json:"reshard,omitempty"` // of a barrier only
 }
 
-// Read returns the app's config, or ErrNoApp. A *SchemaError says that another version created the app.
+// Encode returns the value of the key of an app with that many shards.
+func Encode(shards int) string { return encode(value{Schema: Schema, Shards: shards}) }
+
+func encode(v value) string {
+	b, err := json.Marshal(v)
+	if err != nil { // numbers can always be marshalled
+		panic(err)
+	}
+	return string(b)
+}
+
+// Read returns the app's config, or ErrNoApp. A *SchemaError says that another version created the app; a *ReshardError
+// that its number of shards is being changed.
 func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, error) {
-	resp, err := kv.Get(ctx, layout.Config())
+	resp, err := kv.Txn(ctx).Then(gets(layout)...).Commit()
 	if err != nil {
 		return Config{}, fmt.Errorf("read the app's config: %w", err)
 	}
-	if len(resp.Kvs) == 0 {
+	return found(resp)
+}
+
+// gets are the reads whose answers found understands.
+func gets(layout keys.Layout) []clientv3.Op {
+	return []clientv3.Op{clientv3.OpGet(layout.Config()), clientv3.OpGet(layout.Reshard())}
+}
+
+// found returns the config that a transaction has read, or why there is none.
+func found(resp *clientv3.TxnResponse) (Config, error) {
+	config, marker := resp.Responses[0].GetResponseRange().Kvs, resp.Responses[1].GetResponseRange().Kvs
+	switch {
+	case len(marker) > 0: // the config may be anything
+		return Config{}, reshardOf(marker[0].Value)
+	case len(config) == 0:
 		return Config{}, ErrNoApp
 	}
-	return read(resp.Kvs[0])
+	return read(config[0])
 }
 
 // Open returns the app's config. If the app does not exist, Open creates it with asked shards, 1 to keys.MaxShards, or
 // with fallback shards if asked is 0. If it exists, any number of shards will do if asked is 0; otherwise a
-// *ShardsError says that the number differs. A *SchemaError says that another version created the app. When several
-// callers open a new app at once, one of them creates it, and all get the same answer.
+// *ShardsError says that the number differs. A *SchemaError says that another version created the app; a *ReshardError
+// that its number of shards is being changed. When several callers open a new app at once, one of them creates it, and
+// all get the same answer.
 func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallback int) (Config, error) {
 	fresh := asked
 	if fresh == 0 {
@@ -90,15 +120,12 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 	if fresh < 1 || fresh > keys.MaxShards { // otherwise nobody could ever read it
 		return Config{}, fmt.Errorf("open the app's config: %d shards, want 1 to %d", fresh, keys.MaxShards)
 	}
-	b, err := json.Marshal(value{Schema, fresh})
-	if err != nil {
-		return Config{}, err
-	}
 	key := layout.Config()
 	txn, err := kv.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0)).
-		Then(clientv3.OpPut(key, string(b))).
-		Else(clientv3.OpGet(key)).
+		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
+			clientv3.Compare(clientv3.CreateRevision(layout.Reshard()), "=", 0)).
+		Then(clientv3.OpPut(key, Encode(fresh))).
+		Else(gets(layout)...).
 		Commit()
 	if err != nil {
 		return Config{}, fmt.Errorf("open the app's config: %w", err)
@@ -106,7 +133,7 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 	if txn.Succeeded {
 		return Config{Shards: fresh, CreateRevision: txn.Header.Revision}, nil
 	}
-	c, err := read(txn.Responses[0].GetResponseRange().Kvs[0])
+	c, err := found(txn)
 	if err != nil {
 		return Config{}, err
 	}
@@ -134,6 +161,9 @@ func decode(b []byte) (Config, error) {
 	var v value
 	if err := json.Unmarshal(b, &v); err != nil {
 		return Config{}, fmt.Errorf("the app's config in etcd is corrupt: %w", err)
+	}
+	if v.Schema == barrier && v.Reshard != nil {
+		return Config{}, &ReshardError{From: v.Reshard.From, To: v.Reshard.To}
 	}
 	if v.Schema != Schema {
 		return Config{}, &SchemaError{Has: v.Schema}

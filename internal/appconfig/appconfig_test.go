@@ -193,3 +193,37 @@ func ExampleShardsError() {
 	fmt.Println(&appconfig.ShardsError{Has: 1024, Asked: 64})
 	// Output: the app was created with 1024 shards, not 64
 }
+
+// While the number of shards is being changed, nobody opens the app, whether there is a barrier or no config at all.
+func TestNobodyOpensAnAppWhoseShardsAreBeingChanged(t *testing.T) {
+	client := embeddedtest.Client(t)
+	set := func(key, value string) {
+		t.Helper()
+		if _, err := client.Put(t.Context(), key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check := func(what string, want appconfig.ReshardError) {
+		t.Helper()
+		_, read := appconfig.Read(t.Context(), client, layout)
+		_, open := appconfig.Open(t.Context(), client, layout, 0, 16)
+		for _, err := range []error{read, open} {
+			var is *appconfig.ReshardError
+			if !errors.As(err, &is) || *is != want || !errors.Is(err, appconfig.ErrResharding) {
+				t.Errorf("%s: %v, want %v", what, err, &want)
+			}
+		}
+	}
+	set(layout.Config(), appconfig.Barrier(16, 32))
+	check("a barrier", appconfig.ReshardError{From: 16, To: 32})
+	set(layout.Reshard(), `{"from":16,"to":32,"stage":"moving"}`)
+	check("a barrier, and how far it is", appconfig.ReshardError{From: 16, To: 32})
+	if _, err := client.Delete(t.Context(), layout.Config()); err != nil {
+		t.Fatal(err)
+	}
+	check("no config", appconfig.ReshardError{From: 16, To: 32})
+	set(layout.Config(), appconfig.Encode(1024))
+	check("the config of an older member", appconfig.ReshardError{From: 16, To: 32})
+	set(layout.Reshard(), "x")
+	check("no record that can be read", appconfig.ReshardError{})
+}

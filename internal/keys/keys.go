@@ -69,6 +69,9 @@ func (l Layout) Config() string { return l.root + "config" }
 // Schema is the key of the newest schema that all members of the app have known at once.
 func (l Layout) Schema() string { return l.root + "group/schema" }
 
+// Reshard is the key that is there while the number of shards is being changed, with how far that is.
+func (l Layout) Reshard() string { return l.root + "reshard" }
+
 // Source is the key of the record of the last fetches.
 func (l Layout) Source() string { return l.root + "source" }
 
@@ -97,8 +100,11 @@ func (l Layout) RebalanceOrder() string { return l.Orders() + "rebalance" }
 // Group is the prefix of all keys that a view is made of.
 func (l Layout) Group() string { return l.root + "group/" }
 
+// Members is the prefix of the members' keys.
+func (l Layout) Members() string { return l.root + "group/members/" }
+
 // Member is the lease-bound key of a live member.
-func (l Layout) Member(id string) string { return l.root + "group/members/" + Escape(id) }
+func (l Layout) Member(id string) string { return l.Members() + Escape(id) }
 
 // Slot is the key of a slot's reservation.
 func (l Layout) Slot(n int) string { return fmt.Sprintf("%sgroup/slots/%05d", l.root, n) }
@@ -112,8 +118,11 @@ func (l Layout) Drain(member string) string { return l.Drains() + Escape(member)
 // Decline is the lease-bound key with the shards that a member declines to own, since it is full.
 func (l Layout) Decline(member string) string { return l.root + "group/declines/" + Escape(member) }
 
+// Pins is the prefix of the pins.
+func (l Layout) Pins() string { return l.root + "group/pins/" }
+
 // Pin is the key of an operator's order that a shard belongs to a certain member.
-func (l Layout) Pin(shard int) string { return l.root + "group/pins/" + shardName(shard) }
+func (l Layout) Pin(shard int) string { return l.Pins() + shardName(shard) }
 
 // Moves is the prefix of the moves.
 func (l Layout) Moves() string { return l.root + "group/moves/" }
@@ -266,6 +275,7 @@ const (
 	Load
 	RebalanceOrder
 	Schema
+	Reshard
 )
 
 // Key is a parsed key.
@@ -297,6 +307,8 @@ func (l Layout) Parse(key string) Key {
 		return Key{Kind: Config}
 	case "source":
 		return Key{Kind: Source}
+	case "reshard":
+		return Key{Kind: Reshard}
 	case "orders/accept":
 		return Key{Kind: AcceptOrder}
 	case "orders/fetch":

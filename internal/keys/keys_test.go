@@ -37,6 +37,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 	return map[keys.Key]string{
 		{Kind: keys.Config}:                               l.Config(),
 		{Kind: keys.Source}:                               l.Source(),
+		{Kind: keys.Reshard}:                              l.Reshard(),
 		{Kind: keys.Schema}:                               l.Schema(),
 		{Kind: keys.Placement}:                            l.Placement(),
 		{Kind: keys.Coordinator}:                          l.Coordinator(),
@@ -118,6 +119,8 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Trails(shard):       func(k keys.Key) bool { return k.Kind == keys.Trail && k.Number == shard },
 			l.Quarantines(shard):  func(k keys.Key) bool { return k.Kind == keys.Quarantine && k.Number == shard },
 			l.Deaths(""):          func(k keys.Key) bool { return k.Kind == keys.Deaths },
+			l.Pins():              func(k keys.Key) bool { return k.Kind == keys.Pin },
+			l.Members():           func(k keys.Key) bool { return k.Kind == keys.Member },
 			l.Exceptions():        func(k keys.Key) bool { return k.Kind == keys.Exception },
 			l.Loads():             func(k keys.Key) bool { return k.Kind == keys.Load },
 			l.Member(""):          func(k keys.Key) bool { return k.Kind == keys.Member },
