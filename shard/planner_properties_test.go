@@ -232,6 +232,55 @@ func TestLevelMovesNoMoreThanItMay(t *testing.T) {
 	})
 }
 
+// Where all shards weigh the same, only what is above the fair share of a member above its limit moves, and each shard
+// once.
+func TestLevelMovesFewShards(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		problem := drawProblem(t)
+		for s := range problem.Load {
+			problem.Load[s] = 1
+		}
+		p, o := newPlanner(problem)
+		before := o.loads(o.Owner)
+		most := int64(0)
+		for m, c := range o.Members {
+			if c.Weight > 0 && before[m] > p.Limit(m) {
+				most += before[m] - p.Fair(m)
+			}
+		}
+		p.Level(math.MaxInt64)
+		if moved := int64(len(p.Steps())); moved > most {
+			t.Fatalf("%d shards moved, and at most %d were too many", moved, most)
+		}
+	})
+}
+
+func TestPreferredMembersGetWhatMoves(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		problem := drawProblem(t)
+		ids := slices.Sorted(maps.Keys(problem.Members))
+		newer := map[string]bool{}
+		for _, id := range rapid.SliceOfN(rapid.SampledFrom(ids), 0, 5).Draw(t, "newer") {
+			newer[id] = true
+		}
+		gone := rapid.SampledFrom(ids).Draw(t, "gone")
+		p, o := newPlanner(problem)
+		p.Prefer(func(m string) bool { return newer[m] })
+		p.Empty(gone, math.MaxInt64)
+		p.Level(math.MaxInt64)
+		roomy := false
+		for m := range newer {
+			c := o.Members[m]
+			roomy = roomy || m != gone && c.Takes && c.Weight > 0 && c.Room < 0
+		}
+		for _, step := range p.Steps() {
+			if roomy && !newer[step.To] {
+				t.Fatalf("%v, and %v are preferred", step, newer)
+			}
+		}
+	})
+}
+
 func TestPlansAreDeterministicAndSettle(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		problem := drawProblem(t)
