@@ -18,7 +18,9 @@ func (v *View) assign() []string {
 	if !v.hasOlder() {
 		return owners
 	}
-	for n, owner := range newRules(v, false).assign() {
+	older := newRules(v, false)
+	v.older = older.stances
+	for n, owner := range older.assign() {
 		if owner != owners[n] && !(v.knows(owner) && v.knows(owners[n])) {
 			owners[n] = owner
 		}
@@ -64,7 +66,7 @@ func (s *stance) may(n int) bool { return !s.drained || s.kept(n) }
 
 // takes says whether the member takes a shard that others could take as well.
 func (s *stance) takes(n int) bool {
-	return (!s.drained && !s.cordoned || s.kept(n)) && (s.declines == nil || !s.declines[n])
+	return (!s.drained && !s.cordoned || s.kept(n)) && !(n < len(s.declines) && s.declines[n])
 }
 
 func (s *stance) kept(n int) bool { return n < len(s.keeps) && s.keeps[n] }
@@ -114,7 +116,11 @@ func (r *rules) admit(id string, s *stance) {
 func (r *rules) stanceOf(id string) *stance {
 	v := r.view
 	m := v.Members[id]
-	if m.State != Active && !(m.State == Unready && v.unreadyIgnored) || r.current && v.WeightOf(id) == 0 {
+	unreadyIgnored := v.unreadyIgnored
+	if !r.current {
+		unreadyIgnored = v.olderUnreadyIgnored
+	}
+	if m.State != Active && !(m.State == Unready && unreadyIgnored) || r.current && v.WeightOf(id) == 0 {
 		return nil
 	}
 	s := &stance{declines: v.declines[id].Shards}

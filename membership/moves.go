@@ -111,8 +111,12 @@ func (v *View) takers() []string {
 }
 
 // inForce says whether the member that a move names takes the resource: it may own shards, has room for what is in the
-// resource's shard, and was not cordoned before.
+// resource's shard, and was not cordoned before. As for shards, what members of Schema 1 make of it counts if one of
+// the two members that are concerned is one of these.
 func (v *View) inForce(m Move, n int) bool {
+	if v.older != nil && !(v.knows(m.Member) && v.knows(v.Owner(n))) {
+		return v.older[m.Member] != nil && !v.Declines(m.Member, n)
+	}
 	cordon, cordoned := v.Cordons[m.Member]
 	return v.Eligible(m.Member) && !v.Declines(m.Member, n) && !(cordoned && m.ModRevision > cordon.ModRevision)
 }

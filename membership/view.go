@@ -52,7 +52,13 @@ type View struct {
 	allDrained     bool               // every member that has joined is ordered to be drained
 	unreadyIgnored bool               // unready members take shards as if they were ready
 	table          map[int]string     // exceptions that have no key of their own
-	declines       map[string]Decline // by member that declines shards
+
+	// What members of Schema 1 make of it, while one lives: the members that may own shards, and whether unready ones
+	// take shards as if they were ready.
+	older               map[string]*stance
+	olderUnreadyIgnored bool
+
+	declines map[string]Decline // by member that declines shards
 }
 
 // NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that
@@ -179,8 +185,14 @@ func (v *View) weigh() {
 	}
 	v.allDrained = all > 0 && undrained == 0
 	v.ignored = v.allDrained && !forced
-	ready, of := v.Readiness()
-	v.unreadyIgnored = ready < of && float64(ready)/float64(of) < v.minReady()
+	v.unreadyIgnored = v.tooFewReady(v.ignored)
+	v.olderUnreadyIgnored = v.tooFewReady(v.allDrained)
+}
+
+// tooFewReady says whether too few members are ready for unreadiness to count. ignored says whether drains are ignored.
+func (v *View) tooFewReady(ignored bool) bool {
+	ready, of := v.readiness(ignored)
+	return ready < of && float64(ready)/float64(of) < v.minReady()
 }
 
 // HasJoined says whether a member has joined and does not leave: it takes shards, as far as its own state is concerned,
@@ -204,9 +216,11 @@ func (v *View) minReady() float64 {
 
 // Readiness says how many of the members that count are ready. Those count that are active or unready, and not drained
 // (or drained in vain, because every one of them is).
-func (v *View) Readiness() (ready, of int) {
+func (v *View) Readiness() (ready, of int) { return v.readiness(v.ignored) }
+
+func (v *View) readiness(drainsIgnored bool) (ready, of int) {
 	for id, m := range v.Members {
-		if !m.HasJoined() || v.Ordered(id) && !v.ignored {
+		if !m.HasJoined() || v.Ordered(id) && !drainsIgnored {
 			continue
 		}
 		of++

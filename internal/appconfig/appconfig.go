@@ -11,6 +11,7 @@ import (
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -83,11 +84,31 @@ func encode(v value) string {
 // Read returns the app's config, or ErrNoApp. A *SchemaError says that another version created the app; a *ReshardError
 // that its number of shards is being changed.
 func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, error) {
-	resp, err := kv.Txn(ctx).Then(gets(layout)...).Commit()
+	resp, err := commit(ctx, kv, layout, nil, gets(layout), nil)
 	if err != nil {
 		return Config{}, fmt.Errorf("read the app's config: %w", err)
 	}
 	return found(resp)
+}
+
+// commit carries out a transaction whose first comparison and operation are about the config. If etcd takes only one of
+// each, it looks for a change of the number of shards beforehand.
+func commit(
+	ctx context.Context, kv clientv3.KV, layout keys.Layout, cmps []clientv3.Cmp, then, otherwise []clientv3.Op,
+) (*clientv3.TxnResponse, error) {
+	resp, err := kv.Txn(ctx).If(cmps...).Then(then...).Else(otherwise...).Commit()
+	if !errors.Is(err, rpctypes.ErrTooManyOps) {
+		return resp, err
+	}
+	marker, err := kv.Get(ctx, layout.Reshard())
+	if err != nil {
+		return nil, err
+	}
+	if len(marker.Kvs) > 0 {
+		return nil, reshardOf(marker.Kvs[0].Value)
+	}
+	one := func(ops []clientv3.Op) []clientv3.Op { return ops[:min(1, len(ops))] }
+	return kv.Txn(ctx).If(cmps[:min(1, len(cmps))]...).Then(one(then)...).Else(one(otherwise)...).Commit()
 }
 
 // gets are the reads whose answers found understands.
@@ -97,7 +118,11 @@ func gets(layout keys.Layout) []clientv3.Op {
 
 // found returns the config that a transaction has read, or why there is none.
 func found(resp *clientv3.TxnResponse) (Config, error) {
-	config, marker := resp.Responses[0].GetResponseRange().Kvs, resp.Responses[1].GetResponseRange().Kvs
+	config := resp.Responses[0].GetResponseRange().Kvs
+	var marker []*mvccpb.KeyValue
+	if len(resp.Responses) > 1 {
+		marker = resp.Responses[1].GetResponseRange().Kvs
+	}
 	switch {
 	case len(marker) > 0: // the config may be anything
 		return Config{}, reshardOf(marker[0].Value)
@@ -121,12 +146,11 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 		return Config{}, fmt.Errorf("open the app's config: %d shards, want 1 to %d", fresh, keys.MaxShards)
 	}
 	key := layout.Config()
-	txn, err := kv.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
-			clientv3.Compare(clientv3.CreateRevision(layout.Reshard()), "=", 0)).
-		Then(clientv3.OpPut(key, Encode(fresh))).
-		Else(gets(layout)...).
-		Commit()
+	absent := []clientv3.Cmp{
+		clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
+		clientv3.Compare(clientv3.CreateRevision(layout.Reshard()), "=", 0),
+	}
+	txn, err := commit(ctx, kv, layout, absent, []clientv3.Op{clientv3.OpPut(key, Encode(fresh))}, gets(layout))
 	if err != nil {
 		return Config{}, fmt.Errorf("open the app's config: %w", err)
 	}
