@@ -82,7 +82,15 @@ func (s *schema1) assign() {
 		}
 	}
 	ring := shard.NewRing(slots)
-	s.owners = shard.Assign(s.Shards, ring, s.pins, s.table, s.eligible)
+	s.owners = make([]string, s.Shards)
+	for n := range s.owners {
+		s.owners[n] = ring.Owner(n)
+		for _, first := range []string{s.table[n], s.pins[n]} {
+			if first != "" && s.eligible(first) {
+				s.owners[n] = first
+			}
+		}
+	}
 	for n, owner := range s.owners {
 		if owner == "" || !s.Declines(owner, n) {
 			continue
