@@ -51,13 +51,15 @@ func assignmentOf(a picture.Assignment) Assignment {
 	}
 }
 
-// MemberInfo tells of one live member.
+// MemberInfo tells of one live member, or of one that has stopped and is expected back (Config.Rejoin).
 type MemberInfo struct {
-	ID      string
-	State   string // joining, active, unready (and not ignored), draining (ordered, and not ignored) or leaving
+	ID string
+	// State is joining, active, unready (and not ignored), draining (ordered, and not ignored) or leaving; or absent:
+	// it has stopped, and its resources wait for its return.
+	State   string
 	Drain   string // DrainOrdered, DrainIgnored, or empty: no drain is ordered
 	Cordon  string // the same of a cordon
-	Reason  string // why the member says that it is not ready, also where that is ignored; empty if it is ready
+	Reason  string // why it says that it is not ready, also where that is ignored; until when it is expected back
 	Weight  int
 	Slots   []int
 	Address string
@@ -226,6 +228,7 @@ type Status struct {
 	Failed      int
 	Unassigned  int
 	NoRoom      int // of Unassigned: no member has room for it (Config.MaxResources)
+	Awaited     int // of Unassigned: its member has stopped, and is expected back (Config.Rejoin)
 	Misplaced   int // resources on which another member than the expected one has the claim
 	Quarantined int // resources that nobody handles, since members have died of them; Client.Retry frees them
 	Coordinator string
@@ -248,7 +251,7 @@ func appStatusOf(app string, s picture.Status) Status {
 		App: app, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Drains: mapped(s.Drains, drainOf),
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
-		Orders: mapped(s.Orders, orderOf), WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom,
+		Orders: mapped(s.Orders, orderOf), WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom, Awaited: s.Awaited,
 		Quarantined: s.Quarantined, Schemas: s.Schemas,
 	}
 }

@@ -155,8 +155,9 @@ func (c *Client) Apps(ctx context.Context, from string, limit int) ([]string, er
 	return c.anyReader().Apps(ctx, c.cfg.Prefix, from, limit)
 }
 
-// Members lists the live members by id. It reads the keys of members only, so that it costs the same however many
-// resources there are: how many resources a member has is by the member's own figures.
+// Members lists the live members by id, and those that are expected back (Config.Rejoin). It reads the keys of members
+// only, so that it costs the same however many resources there are: how many resources a member has is by the member's
+// own figures.
 func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {

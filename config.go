@@ -384,6 +384,15 @@ type Config struct {
 	MaxMoving int
 	// MaxMovingPerMember is how many of these may be on their way to the same member. Default 500; 1 to 10,000,000.
 	MaxMovingPerMember int
+	// Rejoin is for how long what belongs to this member waits for its return after a Stop, counted from the beginning
+	// of Stop: nobody else takes it, so that a restart under the same ID moves nothing. If the member is not back by
+	// then, the others take over, so that each resource moves once. Meanwhile nobody handles these resources; they are
+	// unassigned, and say until when they wait. (Others do not handle them in between: that would be two moves for
+	// each.) A member that dies, or ends because of an error, reserves nothing; a drain ends the wait. Raised, a slower
+	// restart moves nothing; a member that does not come back leaves its resources unhandled for longer. Members of
+	// versions before this option take over all the same. Default 0: the others take over at once; 1 s to 1 h, in whole
+	// seconds: parts of a second are rounded up.
+	Rejoin time.Duration
 	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again before it counts as failed. The pauses between the

@@ -201,10 +201,19 @@ func (c *Config) checkDurations() error {
 	}
 	backoffMax := max(DefaultHandleBackoffMax, c.HandleBackoff)
 	most := durationField{"HandleBackoffMax", &c.HandleBackoffMax, backoffMax, c.HandleBackoff, mostDuration, false}
-	if err := most.check(); err != nil || c.PollInterval == 0 {
-		return err
+	for _, f := range []durationField{
+		most,
+		{"PollInterval", &c.PollInterval, 0, 100 * time.Millisecond, mostDuration, false},
+		{"Rejoin", &c.Rejoin, 0, time.Second, time.Hour, false},
+	} {
+		if *f.value == 0 && f.fallback == 0 {
+			continue
+		}
+		if err := f.check(); err != nil {
+			return err
+		}
 	}
-	return durationField{"PollInterval", &c.PollInterval, 0, 100 * time.Millisecond, mostDuration, false}.check()
+	return nil
 }
 
 // checkRates checks what bounds the calls of Handle.

@@ -114,7 +114,7 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Record: membership.Record{Weight: c.Weight, Address: c.Address, Labels: c.Labels, Version: c.Version},
 		Client: m.client, Layout: m.layout, Shards: c.Shards, Default: DefaultShards, Request: c.Etcd.CommandTimeout,
 		LeaseTTL: c.LeaseTTL, Outlast: c.OutagePolicy == KeepOnOutage, JoinDelay: c.JoinDelay, Resync: c.ResyncInterval,
-		MinMembers: c.MinMembers, MinMembersWait: c.MinMembersWait,
+		MinMembers: c.MinMembers, MinMembersWait: c.MinMembersWait, Rejoin: c.Rejoin,
 		Balance: c.balance(), Weigh: c.weigh(),
 		InFlight:      c.MaxInFlight,
 		Handler:       func(id string) calls.Handler { return userHandler{c.Handler, c.App, id} },

@@ -98,7 +98,7 @@ func newRules(v *View, current bool) *rules {
 			if id != "" && v.awaited(id) {
 				slots[n] = id
 				if r.stances[id] == nil {
-					r.admit(id, &stance{})
+					r.admit(id, v.Reservations[id].stance())
 				}
 			}
 		}
@@ -188,6 +188,12 @@ func (v *View) awaited(id string) bool {
 	}
 	m, live := v.Members[id]
 	return !live || m.State == Leaving || m.State == Joining
+}
+
+// Awaited returns the reservation of a member that has stopped, if it is in force: the member's shards belong to nobody
+// else until it is back, or the reservation ends.
+func (v *View) Awaited(id string) (r Reservation, awaited bool) {
+	return v.Reservations[id], v.awaited(id)
 }
 
 // WeightOf returns a member's weight: what an operator has ordered, otherwise what the member's own key says. It is 0

@@ -55,17 +55,7 @@ func decodeRestriction(value []byte, shards int, modRevision int64) Restriction 
 		return r
 	}
 	r.Order, r.Until, r.Force = v.Order, v.Until, v.Force
-	if v.Keeps == "" {
-		return r
-	}
-	if kept, ok := shardsOf(v.Keeps); ok {
-		r.Keeps = make([]bool, shards)
-		for _, n := range kept {
-			if n < shards {
-				r.Keeps[n] = true
-			}
-		}
-	}
+	r.Keeps = keptOf(v.Keeps, shards)
 	return r
 }
 
@@ -121,19 +111,58 @@ func decodeWeightOrder(value []byte, modRevision int64) (WeightOrder, bool) {
 // Reservation says that a member that has stopped will be back soon, and that its shards wait for it. Its key is on a
 // lease that nobody renews.
 type Reservation struct {
-	Since time.Time `json:"since,omitzero"` // by the member's clock; for people
-	Until time.Time `json:"until,omitzero"` // when the lease ends, by the member's clock; for people
+	Since time.Time // by the member's clock; for people
+	Until time.Time // when the lease ends, by the member's clock; for people
+	// Keeps says by shard which ones the member had. What others give up meanwhile does not go to it, unless nobody
+	// else can own it. nil: it is not known what it had.
+	Keeps []bool
+}
+
+// reservationValue is the value of a reservation's key.
+type reservationValue struct {
+	Since time.Time `json:"since,omitzero"`
+	Until time.Time `json:"until,omitzero"`
+	Keeps string    `json:"keeps,omitempty"` // such as "0-5,9"
 }
 
 // Encode returns the value of the reservation's key.
-func (r Reservation) Encode() string { return encode(r) }
+func (r Reservation) Encode() string {
+	return encode(reservationValue{r.Since, r.Until, rangesOf(r.Keeps)})
+}
 
 // decodeReservation reads the value of a reservation's key. The key alone reserves.
-func decodeReservation(value []byte) (r Reservation) {
-	if json.Unmarshal(value, &r) != nil {
+func decodeReservation(value []byte, shards int) Reservation {
+	var v reservationValue
+	if json.Unmarshal(value, &v) != nil {
 		return Reservation{}
 	}
-	return r
+	return Reservation{Since: v.Since, Until: v.Until, Keeps: keptOf(v.Keeps, shards)}
+}
+
+// keptOf reads which shards a member keeps; nil: none, or they cannot be read.
+func keptOf(ranges string, shards int) []bool {
+	if ranges == "" {
+		return nil
+	}
+	kept, ok := shardsOf(ranges)
+	if !ok {
+		return nil
+	}
+	keeps := make([]bool, shards)
+	for _, n := range kept {
+		if n < shards {
+			keeps[n] = true
+		}
+	}
+	return keeps
+}
+
+// stance returns which shards a member may own while it is awaited.
+func (r Reservation) stance() *stance {
+	if r.Keeps == nil {
+		return &stance{}
+	}
+	return &stance{cordoned: true, keeps: r.Keeps}
 }
 
 // Why says why an exception to the ring is there.

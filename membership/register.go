@@ -161,6 +161,7 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 	var ops []clientv3.Op
 	if reg.Record.State != Joining {
 		reg.Record.Slots, cmps, ops = g.reserve(p, reg.Record.Weight)
+		ops = append(ops, g.back(p)...)
 	}
 	again, err = g.put(ctx, reg, cmps, ops)
 	if isTooMany(err) && len(cmps) > 0 {
@@ -185,7 +186,7 @@ func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool
 	}
 	slots, cmps, ops := g.reserve(p, reg.Record.Weight)
 	reg.Record.Slots = slots
-	again, err = g.put(ctx, reg, cmps, ops)
+	again, err = g.put(ctx, reg, cmps, append(ops, g.back(p)...))
 	if isTooMany(err) {
 		return g.activateInSteps(ctx, reg, p)
 	}
@@ -197,6 +198,21 @@ type picture struct {
 	view *View
 	keys map[string]*mvccpb.KeyValue
 	live map[string]bool // the ids of all member keys, including those that cannot be read
+}
+
+// holds says whether a member's slots are not for others: the member is live, or will be back soon.
+func (p *picture) holds(id string) bool {
+	_, reserved := p.view.Reservations[id]
+	return p.live[id] || reserved
+}
+
+// back returns what a transaction must write besides if the member is back from a stop for which it has reserved its
+// shards.
+func (g *Registrar) back(p *picture) []clientv3.Op {
+	if _, reserved := p.view.Reservations[g.ID]; !reserved {
+		return nil
+	}
+	return []clientv3.Op{clientv3.OpDelete(g.layout().Reservation(g.ID))}
 }
 
 func (g *Registrar) read(ctx context.Context) (*picture, error) {
@@ -229,12 +245,21 @@ func (g *Registrar) unchanged(p *picture, slot int) clientv3.Cmp {
 	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
 }
 
+// absent makes the comparisons that a member is not live, and is not expected back either.
+func (g *Registrar) absent(id string) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.CreateRevision(g.layout().Member(id)), "=", 0),
+		clientv3.Compare(clientv3.CreateRevision(g.layout().Reservation(id)), "=", 0),
+	}
+}
+
 // reserve picks slots, and returns what a transaction must compare and write to reserve them.
 func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv3.Cmp, ops []clientv3.Op) {
 	reserved := p.view.Slots
-	slots = shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, weight)
+	slots = shard.Reserve(reserved, p.holds, g.ID, weight)
 	// Two newcomers may have read the same slots: the comparison of each slot's revision lets only one of them through.
-	// The former holder of a slot may have come back since; then its key exists.
+	// The former holder of a slot may have come back since; then its key exists, or its reservation if it has stopped
+	// again.
 	absent := map[string]bool{g.ID: true}
 	for _, n := range slots {
 		reserver := ""
@@ -244,7 +269,7 @@ func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv
 		cmps = append(cmps, g.unchanged(p, n))
 		if reserver != "" && !absent[reserver] {
 			absent[reserver] = true
-			cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(g.layout().Member(reserver)), "=", 0))
+			cmps = append(cmps, g.absent(reserver)...)
 		}
 		if reserver != g.ID {
 			ops = append(ops, clientv3.OpPut(g.layout().Slot(n), g.ID))
@@ -308,14 +333,36 @@ func (g *Registrar) commit(ctx context.Context, cmps []clientv3.Cmp, ops []clien
 // but it may become unready by SetState, without slots. ErrGone says that the key no longer belongs to that
 // registration. After an error of etcd the state may have changed all the same.
 func (g *Registrar) SetState(ctx context.Context, reg Registration, state State) (Registration, error) {
+	var more []clientv3.Op
+	if state == Unready { // the member is back, and cannot work: its shards wait for it no longer
+		more = append(more, clientv3.OpDelete(g.layout().Reservation(g.ID)))
+	}
+	return g.setState(ctx, reg, state, more...)
+}
+
+// Leave is SetState with the state Leaving. It also reserves the member's shards until it is back, under a lease which
+// the caller does not keep alive: they belong to nobody else before the member is active again, or unready, or that
+// lease has ended. The reservation has no effect while an order keeps the member from owning shards.
+func (g *Registrar) Leave(
+	ctx context.Context, reg Registration, r Reservation, until clientv3.LeaseID,
+) (Registration, error) {
+	put := clientv3.OpPut(g.layout().Reservation(g.ID), r.Encode(), clientv3.WithLease(until))
+	return g.setState(ctx, reg, Leaving, put)
+}
+
+// setState writes the registration's key with another state, and does more in the same transaction.
+func (g *Registrar) setState(
+	ctx context.Context, reg Registration, state State, more ...clientv3.Op,
+) (Registration, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
 	reg.Record.State = state
 	me := g.layout().Member(g.ID)
 	// The put names the lease again: without it the key would be detached, and a dead member would stay for ever.
+	put := clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease))
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision)).
-		Then(clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease))).
+		Then(append(more, put)...).
 		Commit()
 	if err != nil {
 		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, err)

@@ -34,7 +34,7 @@ func (g *Registrar) registerInSteps(ctx context.Context, reg *Registration) (aga
 // else has taken a slot first, the caller begins anew.
 func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *picture) (again bool, err error) {
 	reserved := p.view.Slots
-	slots := shard.Reserve(reserved, func(id string) bool { return p.live[id] }, g.ID, reg.Record.Weight)
+	slots := shard.Reserve(reserved, p.holds, g.ID, reg.Record.Weight)
 	for n := range max(len(reserved), slots[len(slots)-1]+1) {
 		reserver, to := "", g.ID
 		if n < len(reserved) {
@@ -55,5 +55,5 @@ func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *p
 		}
 	}
 	reg.Record.Slots = slots
-	return g.put(ctx, reg, nil, nil)
+	return g.put(ctx, reg, nil, g.back(p))
 }

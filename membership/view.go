@@ -113,7 +113,7 @@ func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decli
 			v.Weights[key.ID] = w
 		}
 	case keys.Reservation:
-		v.Reservations[key.ID] = decodeReservation(kv.Value)
+		v.Reservations[key.ID] = decodeReservation(kv.Value, v.Shards)
 	case keys.Prepared:
 		var revision int64
 		if revision, ok = decodePrepared(kv.Value); ok {
@@ -304,13 +304,15 @@ func (v *View) LastToTake(id string) bool {
 	return true
 }
 
-// Known says whether any key names that member: its own key, that of a slot or of the coordinator, or an order that is
-// about this member.
+// Known says whether any key names that member: its own key, that of a slot, a reservation or the coordinator, or an
+// order that is about this member.
 func (v *View) Known(id string) bool {
 	_, live := v.Members[id]
+	_, reserved := v.Reservations[id]
 	_, cordoned := v.Cordons[id]
 	_, weighed := v.Weights[id]
-	return live || cordoned || weighed || v.Ordered(id) || slices.Contains(v.Slots, id) || v.Coordinator.ID == id
+	return live || reserved || cordoned || weighed || v.Ordered(id) || slices.Contains(v.Slots, id) ||
+		v.Coordinator.ID == id
 }
 
 // HasItsSlots says whether every slot that the member's key lists is reserved for it. A slot that is not reserved for

@@ -10,6 +10,7 @@ import (
 )
 
 const (
+	flagRejoin         = "rejoin"
 	flagMinMembers     = "min-members"
 	flagMinMembersWait = "min-members-wait"
 )
@@ -17,6 +18,11 @@ const (
 // calmFlags are the flags that let members come and go without moving more than they must.
 func calmFlags() []cli.Flag {
 	return []cli.Flag{
+		&cli.DurationFlag{
+			Name: flagRejoin, EnvVars: agentEnv(flagRejoin), DefaultText: "others take over at once",
+			Usage: "after a stop, keep what belongs to the member for its return under the same --id for this time: " +
+				"1s to 1h; nobody handles it meanwhile, and nothing moves",
+		},
 		&cli.IntFlag{
 			Name: flagMinMembers, EnvVars: agentEnv(flagMinMembers),
 			Usage: "wait until this `NUMBER` of members has registered where the group has not begun yet: 1 to 1000; " +
@@ -31,8 +37,13 @@ func calmFlags() []cli.Flag {
 
 // calmConfig sets what these flags say.
 func calmConfig(c *cli.Context, cfg *drm.Config) error {
+	cfg.Rejoin = c.Duration(flagRejoin)
 	cfg.MinMembers, cfg.MinMembersWait = c.Int(flagMinMembers), c.Duration(flagMinMembersWait)
-	return errors.Join(
+	var bad error
+	if c.IsSet(flagRejoin) {
+		bad = inRange(c, flagRejoin, time.Second, time.Hour)
+	}
+	return errors.Join(bad,
 		numberInRange(c, flagMinMembers, 1, 1000),
 		inRange(c, flagMinMembersWait, time.Millisecond, time.Hour),
 	)

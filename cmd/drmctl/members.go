@@ -19,7 +19,8 @@ DRAIN and CORDON are ordered, or ignored: where every active member is ordered t
 all that may take something are cordoned, they take it.
 REASON is why a member says that it is not ready. Its STATE is unready, or active where too few members are
 ready: then it goes on as if it were. After that, REASON tells of the orders about the member. A member that is
-not there, and about which an order stands, is listed in the STATE absent.
+not there, and about which an order stands, is listed in the STATE absent; so is one that has stopped with --rejoin:
+REASON is until when it is expected back, and what belongs to it waits.
 
 Example:
    drmctl --app feeds members -o json
@@ -28,7 +29,7 @@ Example:
 func membersCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "members",
-		Usage:       "list the live members, and those that orders are about",
+		Usage:       "list the live members, those that are expected back, and those that orders are about",
 		Description: strings.TrimSpace(membersDescription),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {

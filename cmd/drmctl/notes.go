@@ -10,6 +10,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -110,7 +111,7 @@ func noteUnready(c *cli.Context, members []drm.UnreadyInfo) {
 func unreadyAmong(members []drm.MemberInfo) []drm.UnreadyInfo {
 	var all []drm.UnreadyInfo
 	for _, m := range members {
-		if m.Reason != "" {
+		if m.Reason != "" && m.State != picture.StateAbsent {
 			all = append(all, drm.UnreadyInfo{
 				Member: m.ID, Reason: m.Reason, Ignored: m.State == string(membership.Active),
 			})

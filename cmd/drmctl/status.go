@@ -62,6 +62,7 @@ type statusJSON struct {
 	Quarantined int `json:"quarantined"`
 
 	NoRoom           int `json:"no_room,omitempty"`
+	Awaited          int `json:"awaited,omitempty"`
 	WaitingForBudget int `json:"waiting_for_budget,omitempty"`
 }
 
@@ -185,6 +186,7 @@ func statusJSONOf(s drm.Status) statusJSON {
 			Bad: s.Source.Bad, BadItems: badItems(s.Source),
 		},
 		Drains: drains, Orders: ordersJSON(s.Orders), Unready: unready, Quarantined: s.Quarantined, NoRoom: s.NoRoom,
+		Awaited:          s.Awaited,
 		WaitingForBudget: s.WaitingForBudget,
 	}
 	if object.Source.HeldIDs == nil {
@@ -232,6 +234,9 @@ func statusRows(w io.Writer, s drm.Status) {
 	row(w, "unassigned", s.Unassigned)
 	if s.NoRoom > 0 {
 		row(w, "unassigned for lack of room", s.NoRoom)
+	}
+	if s.Awaited > 0 {
+		row(w, "unassigned, member expected back", s.Awaited)
 	}
 	row(w, "misplaced", s.Misplaced)
 	if s.Quarantined > 0 {

@@ -10,6 +10,7 @@ package member
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -53,6 +54,8 @@ type Config struct {
 	// longer than MinMembersWait.
 	MinMembers     int
 	MinMembersWait time.Duration
+	// Rejoin is for how long the member's shards wait for its return after a Stop; 0: not at all.
+	Rejoin time.Duration
 
 	Resync   time.Duration // how often the member reads again what it follows
 	InFlight int           // batches of writes on their way to etcd at once
@@ -149,7 +152,8 @@ type Member struct {
 	asker           asker
 	figuresInterval time.Duration
 
-	firstFetch chan error // the outcome of a fresh app's first fetch, or nil if there is nothing to wait for
+	started    atomic.Bool // Start has succeeded
+	firstFetch chan error  // the outcome of a fresh app's first fetch, or nil if there is nothing to wait for
 	fetchOnce  sync.Once
 
 	stopper

@@ -195,7 +195,8 @@ func (p *place) applyLocked() {
 	if p.back != nil && !v.SameMembers(p.backWith) {
 		p.back = nil
 	}
-	back, alone, lack := p.back, v.Alone(p.id), v.Lacks()
+	_, awaited := v.Awaited(p.id) // then nobody takes over what this member releases
+	back, alone, lack := p.back, v.Alone(p.id) || awaited, v.Lacks()
 	waits, until := p.waits(v)
 	if waits && until > 0 {
 		select {

@@ -147,9 +147,12 @@ func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
 	return len(joining) > 0, until
 }
 
-// prospect returns the shards that this joining member will own, if that is certain: all of them if it is alone, else
-// none. The member already follows these while it waits for others, so that it begins sooner.
+// prospect returns the shards that this joining member will own, if that is certain: those that wait for it, all of
+// them if it is alone, else none. The member already follows these while it waits for others, so that it begins sooner.
 func (p *place) prospect(v *membership.View) []bool {
+	if _, awaited := v.Awaited(p.id); awaited {
+		return v.Owned(p.id)
+	}
 	owned := make([]bool, v.Shards)
 	if joining, active := others(v, p.id); !active && len(joining) == 0 {
 		for n := range owned {

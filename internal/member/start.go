@@ -42,6 +42,7 @@ func (m *Member) Start(ctx context.Context) error {
 		m.undo(ctx)
 		return err
 	}
+	m.started.Store(true)
 	m.cfg.Board.Serve()
 	return nil
 }

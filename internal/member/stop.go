@@ -162,11 +162,11 @@ func (m *Member) shutdown() {
 // terminate ends everything that is handled. It returns what is left, and how many claims the member had before.
 func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 	leaving, ended := context.WithTimeout(deadline, m.cfg.Request)
-	told := make(chan struct{})
+	told, reserve := make(chan struct{}), m.reserves()
 	go func() { // the others take over while this member terminates, which does not wait for etcd's answer
 		defer close(told)
 		// ended cancels the request when all is terminated: the others see the member leave when its lease is revoked.
-		if err := m.place.setLeaving(leaving); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
+		if err := m.tellLeaving(leaving, reserve); err != nil && !errors.Is(leaving.Err(), context.Canceled) {
 			m.log.Warn("cannot tell the other members that this one leaves", zap.Error(err))
 		}
 	}()
@@ -186,6 +186,12 @@ func (m *Member) terminate(deadline context.Context) (left core.Left, had int) {
 		m.cutOff()
 	}
 	waiting()
+	if reserve { // if the lease of the member's key were revoked before that, the others would take over
+		select {
+		case <-told:
+		case <-m.hurry:
+		}
+	}
 	ended()
 	<-told
 	m.loop.ask(func(time.Duration) { left = m.core.Left() })

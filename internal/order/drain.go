@@ -42,7 +42,7 @@ func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 // lastMember says why a member must not be drained that is the last one to take anything.
 func lastMember(v *membership.View, member string) error {
 	for _, m := range (&picture.Roll{View: v}).Members() {
-		if m.ID != member && m.Reason != "" && m.Drain == "" {
+		if m.ID != member && m.Reason != "" && m.Drain == "" && m.State != picture.StateAbsent {
 			return fmt.Errorf("%w: %s could take what it has, but is not ready (%s); "+
 				"start another member, or undrain one, first", ErrLastMember, m.ID, m.Reason)
 		}

@@ -51,7 +51,10 @@ func assignmentOf(id string, view *membership.View, c claim) Assignment {
 	n, owner := view.OwnerOf(id)
 	a := Assignment{Resource: id, Shard: n, Expected: owner, State: StateUnassigned}
 	if c.token == 0 {
+		back, awaited := view.Awaited(owner)
 		switch {
+		case awaited:
+			a.Error = fmt.Sprintf("its member %s has stopped and is expected back %s", owner, until(back))
 		case len(view.Members) == 0:
 			a.Error = "there is no live member"
 		case owner == "" && someHaveJoined(view):
@@ -78,6 +81,14 @@ func someHaveJoined(v *membership.View) bool {
 		}
 	}
 	return false
+}
+
+// until says until when a member is expected back that has stopped.
+func until(r membership.Reservation) string {
+	if r.Until.IsZero() {
+		return "soon"
+	}
+	return "until " + r.Until.UTC().Format("15:04:05 UTC")
 }
 
 // Lookup returns the assignment of one resource, without reading the others. The error matches ErrNotFound if the

@@ -119,6 +119,12 @@ func (p *Picture) bad(kv *mvccpb.KeyValue) {
 	}
 }
 
+// awaits says whether a resource waits for the return of the member that it belongs to.
+func (p *Picture) awaits(a Assignment) bool {
+	_, awaited := p.view.Awaited(a.Expected)
+	return awaited
+}
+
 // Filter narrows what Assignments lists. Its zero value lists everything.
 type Filter struct {
 	Member     string // only claims of this member
@@ -185,6 +191,7 @@ type Status struct {
 	Failed      int
 	Unassigned  int
 	NoRoom      int // of Unassigned: their owners are full
+	Awaited     int // of Unassigned: their members have stopped, and are expected back
 	Misplaced   int // another member than the owner has the claim
 	Quarantined int // resources that are left alone, since members have died of them
 	Coordinator string
@@ -216,7 +223,10 @@ func (p *Picture) Status() Status {
 		a := p.assignment(id)
 		if a.State == StateUnassigned {
 			s.Unassigned++
-			if p.view.DeclinesAny(a.Expected) {
+			switch {
+			case p.awaits(a):
+				s.Awaited++
+			case p.view.DeclinesAny(a.Expected):
 				s.NoRoom++
 			}
 			continue

@@ -51,13 +51,16 @@ func (l *Roll) isLive(member string) bool {
 	return live
 }
 
-// Member is one live member.
+// StateAbsent is the state of a member that has stopped, and whose shards wait for its return.
+const StateAbsent = "absent"
+
+// Member is one live member, or one that is expected back.
 type Member struct {
 	ID        string
-	State     string // a membership.State
+	State     string // a membership.State, or StateAbsent
 	Drain     string // as DrainOf returns it
 	Cordon    string // as CordonOf returns it
-	Reason    string // why it says that it is not ready, also where that is ignored; empty if it is ready
+	Reason    string // why it says that it is not ready, also where that is ignored; until when it is expected back
 	Weight    int
 	Slots     []int
 	Address   string
@@ -81,7 +84,29 @@ func (l *Roll) Members() []Member {
 			Shards: shards[id], Resources: l.figures[id].Claims, Reason: reasonOf(m),
 		})
 	}
+	all = append(all, l.awaited(shards)...)
 	slices.SortFunc(all, func(a, b Member) int { return cmp.Compare(a.ID, b.ID) })
+	return all
+}
+
+// awaited lists the members that have stopped and are expected back.
+func (l *Roll) awaited(shards map[string]int) (all []Member) {
+	for id := range l.View.Reservations {
+		back, awaited := l.View.Awaited(id)
+		if !awaited || l.isLive(id) {
+			continue
+		}
+		m := Member{
+			ID: id, State: StateAbsent, Drain: DrainOf(l.View, id), Weight: l.View.WeightOf(id), Shards: shards[id],
+			Reason: "it has stopped and is expected back " + until(back),
+		}
+		for n, holder := range l.View.Slots {
+			if holder == id {
+				m.Slots = append(m.Slots, n)
+			}
+		}
+		all = append(all, m)
+	}
 	return all
 }
 

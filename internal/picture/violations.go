@@ -135,7 +135,7 @@ func (p *Picture) verifyEntries() []Violation {
 			continue
 		}
 		wanted++
-		if a := p.assignment(id); a.State == StateUnassigned {
+		if a := p.assignment(id); a.State == StateUnassigned && !p.awaits(a) {
 			all = append(all, Violation{Kind: KindUnassigned, Resource: id, Member: a.Expected, Detail: a.Error})
 		}
 	}
