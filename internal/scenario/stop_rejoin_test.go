@@ -178,7 +178,8 @@ func TestAMemberThatDiesIsNotWaitedFor(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
-	_, _, before := w.rejoining(r, time.Hour)
+	b, _, before := w.rejoining(r, time.Hour)
+	defer w.stop(b)
 	mark := len(r.all())
 	was, err := w.etcd.Get(t.Context(), keys.New(drm.DefaultPrefix, w.app).Member("b"))
 	if err != nil || len(was.Kvs) == 0 {
