@@ -14,7 +14,7 @@ import (
 )
 
 // drainsArePaced says that a drained member keeps its shards until the coordinator has placed them elsewhere.
-const drainsArePaced = false
+const drainsArePaced = true
 
 const (
 	// maxOrderText is how long what an order says for people may be, in bytes: every member reads it.

@@ -58,31 +58,40 @@ func (p *Planner) Spread(free func(shard int) bool) {
 }
 
 // place gives shards that have no owner one: first to those whose home has less than its fair share, then the others to
-// the members with the least strain. held is who had the shards, and keeps those that nobody takes.
+// the members with the least strain. A shard that is more than its home's fair share is among the first, since what
+// comes before it must leave room for it. held is who had the shards, and keeps those that nobody takes.
 func (p *Planner) place(shards, held []int) {
 	var rest []int // indices
 	for i, s := range shards {
 		h := p.home[s]
-		if h >= 0 && p.targets.tier[h] == 0 && p.hasRoom(h, p.size[s]) && p.load[h]+p.size[s] <= p.fair[h] {
+		switch {
+		case h >= 0 && p.targets.tier[h] == 0 && p.hasRoom(h, p.size[s]) && p.load[h]+p.size[s] <= p.fair[h]:
 			p.put(s, h)
-		} else {
+		case h >= 0 && p.size[s] > p.fair[h]:
+			p.settle(s, i, held)
+		default:
 			rest = append(rest, i)
 		}
 	}
 	for _, i := range rest {
-		s := shards[i]
-		to := p.targets.pick(p, p.size[s], true)
-		switch h := p.home[s]; {
-		case to >= 0 && h >= 0 && p.targets.tier[h] == p.targets.tier[to] && p.hasRoom(h, p.size[s]) &&
-			p.strain(h, p.size[s]) <= p.strain(to, p.size[s]):
-			to = h
-		case to < 0 && held != nil && held[i] >= 0:
-			to = held[i]
-		case to < 0:
-			to = h
-		}
-		p.put(s, to)
+		p.settle(shards[i], i, held)
 	}
+}
+
+// settle gives a shard to its home if that is as good as the member with the least strain, otherwise to that member.
+// held[i] keeps the shard if nobody takes it.
+func (p *Planner) settle(s, i int, held []int) {
+	to := p.targets.pick(p, p.size[s], true)
+	switch h := p.home[s]; {
+	case to >= 0 && h >= 0 && p.targets.tier[h] == p.targets.tier[to] && p.hasRoom(h, p.size[s]) &&
+		p.strain(h, p.size[s]) <= p.strain(to, p.size[s]):
+		to = h
+	case to < 0 && held != nil && held[i] >= 0:
+		to = held[i]
+	case to < 0:
+		to = h
+	}
+	p.put(s, to)
 }
 
 // worst returns the greatest strain of a member, and how much load is above the fair shares.

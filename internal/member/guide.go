@@ -26,8 +26,10 @@ type guide struct {
 	term    atomic.Pointer[placement.Term]   // nil while this member does not coordinate
 }
 
-func (g *guide) enter(ctx context.Context, number int64) {
+// enter begins the term. v is the last view.
+func (g *guide) enter(ctx context.Context, number int64, v *membership.View) {
 	t := placement.NewTerm(g.options, number)
+	t.See(v)
 	t.Enter(ctx)
 	g.term.Store(t)
 }

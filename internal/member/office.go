@@ -176,8 +176,8 @@ func (p *place) enter(number int64) {
 	p.number = number
 	p.term = p.source.Term(number, p.inherits)
 	p.inherits = true
+	p.guide.enter(p.terms, number, p.last.Load())
 	p.term.Enter(p.terms)
-	p.guide.enter(p.terms, number)
 }
 
 // heedCoordinator takes note that another member coordinates.
@@ -191,8 +191,8 @@ func (p *place) heedCoordinator(v *membership.View) {
 
 func (p *place) leaveOffice() {
 	if p.term != nil {
-		p.guide.leave()
 		p.term.Leave()
+		p.guide.leave()
 		p.term, p.number = nil, 0
 	}
 }

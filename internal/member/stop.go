@@ -126,7 +126,7 @@ func (m *Member) shutdown() {
 	defer cancel()
 	defer context.AfterFunc(deadline, m.hasten)()
 
-	if m.Err() == nil { // otherwise nobody may wait, or write to etcd
+	if m.Err() == nil && !m.reserves() { // after an error nobody may wait, or write to etcd
 		m.place.announce(deadline, m.hurry)
 	}
 	m.endPlace() // ends the polling, and the standing for coordinator

@@ -48,12 +48,10 @@ func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
 	return d
 }
 
-// open begins to plan with members that come, or without any. room is how much load a member may be given; nil: no
-// limit.
-func (d *draft) open(comers []string, fixed func(n int) bool, room func(id string) int64) {
+// open begins to plan with members that come, or without any.
+func (d *draft) open(comers []string, fixed func(n int) bool) {
 	goes := func(id string) bool { return d.view.Members[id].Leaves }
 	d.foresight = d.view.Foresee(comers, goes)
-	owners := d.view.Owners()
 	members := map[string]shard.Capacity{}
 	for id, m := range d.view.Members {
 		comes := slices.Contains(comers, id)
@@ -66,18 +64,8 @@ func (d *draft) open(comers []string, fixed func(n int) bool, room func(id strin
 		c.Takes = takes && !cordoned && !m.Leaves && !d.view.DeclinesAny(id)
 		members[id] = c
 	}
-	if room != nil {
-		held := map[string]int64{}
-		for n, id := range owners {
-			held[id] += d.loads.shards[n]
-		}
-		for id, c := range members {
-			c.Room = held[id] + room(id)
-			members[id] = c
-		}
-	}
 	d.shards = shard.NewPlanner(shard.Problem{
-		Home: d.foresight.Homes, Owner: owners, Load: d.loads.shards, Members: members, Fixed: fixed,
+		Home: d.foresight.Homes, Owner: d.view.Owners(), Load: d.loads.shards, Members: members, Fixed: fixed,
 	})
 	if d.rolls {
 		d.shards.Prefer(func(id string) bool { return d.view.Members[id].Version == d.newer })
@@ -108,7 +96,7 @@ func (d *draft) prepare() {
 	if d.planner.rules.Off || hasOlder(d.view) {
 		return
 	}
-	d.open(d.comers, d.pinned, nil)
+	d.open(d.comers, d.pinned)
 	for _, id := range d.goers {
 		d.shards.Empty(id, 1<<62)
 	}
@@ -133,7 +121,7 @@ func (d *draft) adopt() {
 	if d.planner.rules.Off || hasOlder(d.view) {
 		return
 	}
-	d.open(nil, func(n int) bool { return !orphans[n] || d.pinned(n) }, nil)
+	d.open(nil, func(n int) bool { return !orphans[n] || d.pinned(n) })
 	if d.rolls {
 		d.shards.Spread(func(n int) bool {
 			return orphans[n] && !d.pinned(n) && d.view.Members[d.view.Owner(n)].Version != d.newer
@@ -143,42 +131,35 @@ func (d *draft) adopt() {
 	d.place(membership.WhyLeave)
 }
 
-// drain places what drained members keep: as much at once as may be on its way.
+// drain places what drained members keep: as much at once as may be on its way. It plans for all of it each time, so
+// that the load is even in the end, and publishes what may go now.
 func (d *draft) drain() {
 	rules := d.planner.rules
 	left := rules.Moving - d.onTheWay()
 	for _, id := range d.drained() {
 		d.plan.Next = d.now + time.Second
 		keeps := slices.Clone(d.view.Drains[id].Keeps)
-		before := map[int]bool{}
 		for n := range keeps {
-			switch {
-			case !keeps[n]:
-			case d.view.Owner(n) != id, d.loads.shards[n] == 0: // gone already, or moved at no cost: the ring decides
+			if d.view.Owner(n) != id || d.loads.shards[n] == 0 { // gone already, or moved at no cost: the ring decides
 				keeps[n] = false
-			default:
-				before[n] = true
 			}
 		}
-		if left > 0 && len(before) > 0 {
-			d.open(nil, d.pinned, func(to string) int64 {
-				if way := d.loads.onTheWay(to, d.now); way > 0 {
-					return max(0, rules.MovingPerMember-way)
-				}
-				return max(rules.MovingPerMember, d.heaviest(before)) // so that a heavy shard can go at all
-			})
-			d.shards.Empty(id, left)
-			left -= d.place(membership.WhyDrain)
-			for n, owner := range d.shards.Owners() {
-				if before[n] && owner != id {
-					keeps[n] = false
-				}
+		d.open(nil, d.pinned)
+		d.shards.Empty(id, 1<<62)
+		sending := map[string]int64{}
+		for _, s := range d.shards.Steps() {
+			load := d.loads.shards[s.Shard]
+			way := sending[s.To] + d.loads.onTheWay(s.To, d.now)
+			if !keeps[s.Shard] || left <= 0 || way > 0 && way+load > rules.MovingPerMember {
+				continue // a shard that is too heavy goes when nothing else is on its way there
 			}
+			keeps[s.Shard] = false
+			left -= load
+			sending[s.To] += load
+			d.move(s, membership.WhyDrain)
 		}
 		if !slices.Equal(keeps, d.view.Drains[id].Keeps) {
 			d.plan.Keeps[id] = keeps
-		}
-		if !d.plan.IsEmpty() {
 			return // the next member follows with the next view
 		}
 	}
@@ -193,13 +174,6 @@ func (d *draft) drained() (ids []string) {
 	}
 	slices.Sort(ids)
 	return ids
-}
-
-func (d *draft) heaviest(shards map[int]bool) (most int64) {
-	for n := range shards {
-		most = max(most, d.loads.shards[n])
-	}
-	return most
 }
 
 // onTheWay returns how much load is on its way between members.
@@ -226,7 +200,7 @@ func (d *draft) balance() {
 	}
 	p.earn(d.now)
 	left := p.rules.Moving - d.onTheWay()
-	d.open(nil, func(n int) bool { return d.pinned(n) || d.recent(n) }, nil)
+	d.open(nil, func(n int) bool { return d.pinned(n) || d.recent(n) })
 	if most := min(int64(p.allowance), left); most > 0 {
 		d.shards.Level(most)
 	}
@@ -251,12 +225,17 @@ func (d *draft) place(why membership.Why) (moved int64) {
 		}
 		d.placed[s.Shard] = true
 		moved += d.loads.shards[s.Shard]
-		d.plan.load[s.To] += d.loads.shards[s.Shard]
-		if d.foresight.Owners[s.Shard] != s.To { // otherwise it comes to that member without an exception
-			d.except(s.Shard, s.To, why)
-		}
+		d.move(s, why)
 	}
 	return moved
+}
+
+// move lets a shard go to another member.
+func (d *draft) move(s shard.Step, why membership.Why) {
+	d.plan.load[s.To] += d.loads.shards[s.Shard]
+	if d.foresight.Owners[s.Shard] != s.To { // otherwise it comes to that member without an exception
+		d.except(s.Shard, s.To, why)
+	}
 }
 
 // keep publishes exceptions for shards that would move when members come and go, although they need not.
@@ -304,9 +283,10 @@ func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
 	if p.rules.Off || hasOlder(d.view) {
 		return d.plan
 	}
-	d.open(nil, d.pinned, nil)
+	d.open(d.comers, d.pinned) // members that are about to join count, so that nothing has to move when they have
 	d.shards.Spread(func(n int) bool { return !d.pinned(n) })
 	d.place(membership.WhyBound)
+	d.keep()
 	d.plan.load = map[string]int64{}
 	return d.plan
 }

@@ -55,6 +55,7 @@ type Term struct {
 
 	views  chan *membership.View // holds the last view
 	said   chan struct{}         // holds a token when members have said something
+	haste  chan struct{}         // holds a token when an operator orders that the load be balanced now
 	fresh  chan fresh            // asks for a placement before the first resource is there
 	cancel context.CancelFunc
 	done   chan struct{}
@@ -79,7 +80,8 @@ type fresh struct {
 func NewTerm(o Options, number int64) *Term {
 	return &Term{
 		o: o, number: number, planner: NewPlanner(o.Rules, o.Member, o.Shards, o.Now()),
-		views: make(chan *membership.View, 1), said: make(chan struct{}, 1), fresh: make(chan fresh),
+		views: make(chan *membership.View, 1), said: make(chan struct{}, 1),
+		haste: make(chan struct{}, 1), fresh: make(chan fresh),
 		done: make(chan struct{}), news: map[string]saying{},
 	}
 }
@@ -91,6 +93,7 @@ func (t *Term) Enter(ctx context.Context) {
 		defer close(t.done)
 		var following sync.WaitGroup
 		following.Go(func() { t.o.Hub.Follow(ctx, t.o.Layout.Loads(), t) })
+		following.Go(func() { t.o.Hub.Follow(ctx, t.o.Layout.RebalanceOrder(), orders{t}) })
 		t.run(ctx)
 		following.Wait()
 	}()
@@ -184,7 +187,18 @@ func (t *Term) run(ctx context.Context) {
 			seen = true
 		case <-t.said:
 		case <-timer.C:
+		case <-t.haste:
+			t.planner.Hasten()
+			if err := t.obeyed(ctx); err != nil {
+				t.failed(ctx, err)
+			}
 		case f := <-t.fresh:
+			select {
+			case v := <-t.views:
+				t.planner.See(v, t.o.Now())
+				seen = true
+			default:
+			}
 			if seen {
 				plan := t.planner.Fresh(f.load, t.o.Now(), t.o.Wall())
 				if _, err := t.publish(ctx, plan); err != nil {
