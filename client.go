@@ -124,7 +124,7 @@ func (c *Client) desk(ctx context.Context) (*order.Desk, error) {
 	if err != nil {
 		return nil, c.noApp(err)
 	}
-	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision, Paced: drainsArePaced}, nil
+	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision}, nil
 }
 
 // noApp makes of appconfig.ErrNoApp an ErrNoApp that names the app, and returns other errors as they are.

@@ -13,9 +13,6 @@ import (
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
-// drainsArePaced says that a drained member keeps its shards until the coordinator has placed them elsewhere.
-const drainsArePaced = true
-
 const (
 	// maxOrderText is how long what an order says for people may be, in bytes: every member reads it.
 	maxOrderText = 500
@@ -35,7 +32,8 @@ type OrderOptions struct {
 	// AtOnce makes a drained member let go of everything at once. Otherwise it lets go of a few shards at a time, if
 	// the group has a coordinator that paces that.
 	AtOnce bool
-	// Force has a member drained even if nobody is left who takes anything: then nothing is handled.
+	// Force has a member drained even if nobody is left who takes anything: then nothing is handled. It counts while
+	// the member is there.
 	Force bool
 	// Absent gives the order also where nothing is known of such a member: it is obeyed when the member comes.
 	Absent bool

@@ -231,8 +231,12 @@ func (v *View) readiness(drainsIgnored bool) (ready, of int) {
 	return ready, of
 }
 
-// Alone says whether no other member owns shards now, or could own some once it is active, ready or undrained.
+// Alone says whether no other member owns shards now, or could own some once it is active, ready or undrained. Where
+// all are drained by force, each of them is alone: nobody is meant to take what they release.
 func (v *View) Alone(member string) bool {
+	if v.allDrained && !v.ignored {
+		return true
+	}
 	for id, m := range v.Members {
 		if id != member && (m.HasJoined() || m.State == Joining) {
 			return false

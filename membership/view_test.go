@@ -441,6 +441,12 @@ func TestAloneAreThoseWhoLeaveNothingToAnybody(t *testing.T) {
 	if !(picture{}).member("a", membership.Active, 0).view().Alone("a") {
 		t.Error("not alone where there is nobody else")
 	}
+	both := picture{}.member("a", membership.Active, 0).member("b", membership.Active, 1)
+	forced := membership.Restriction{Force: true}.Encode()
+	v := both.drain("b").with(layout.Drain("a"), forced).view()
+	if !v.Alone("a") || !v.Alone("b") || v.DrainsIgnored() {
+		t.Error("not alone where all are drained by force")
+	}
 }
 
 func TestStateOf(t *testing.T) {

@@ -25,7 +25,7 @@ func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 			case !o.Force && v.LastToTake(member):
 				return change{}, lastMember(v, member)
 			}
-			if d.Paced && !o.AtOnce {
+			if !o.AtOnce && !v.LastToTake(member) { // a coordinator places these elsewhere, a few at a time
 				r.Keeps = v.Owned(member)
 			}
 		}

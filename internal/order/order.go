@@ -55,9 +55,6 @@ type Desk struct {
 	// Created is the revision at which the app's config key was created. An order is not given to an app that was
 	// deleted and made anew.
 	Created int64
-	// Paced says that a drained member keeps its shards until the coordinator has placed them elsewhere, a few at a
-	// time.
-	Paced bool
 }
 
 // Options says who gives an order, and how. An order that stands already keeps what the options do not say.

@@ -1,6 +1,7 @@
 package order_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"slices"
@@ -65,7 +66,7 @@ func (s *stage) hasLease(id int64) bool {
 func TestADrainSaysWhoGaveItWhyAndUntilWhen(t *testing.T) {
 	s := newStage(t)
 	s.join("a", "b", "c")
-	s.must(s.desk.Drain(s.ctx, "b", order.Options{By: "ann", Why: "a new disk", For: time.Hour}))
+	s.must(s.desk.Drain(s.ctx, "b", order.Options{By: "ann", Why: "a new disk", For: time.Hour, AtOnce: true}))
 	first := s.view().Drains["b"]
 	if first.By != "ann" || first.Why != "a new disk" || time.Since(first.Since).Abs() > time.Minute ||
 		time.Until(first.Until.Add(-time.Hour)).Abs() > time.Minute || first.Keeps != nil || first.Force {
@@ -105,7 +106,7 @@ func TestADrainSaysWhoGaveItWhyAndUntilWhen(t *testing.T) {
 func TestADrainExpiresByItself(t *testing.T) {
 	s := newStage(t)
 	s.join("a", "b")
-	s.must(s.desk.Drain(s.ctx, "b", order.Options{For: time.Second}))
+	s.must(s.desk.Drain(s.ctx, "b", order.Options{For: time.Second, AtOnce: true}))
 	if s.view().StateOf("b") != membership.Draining {
 		t.Error("it is not drained")
 	}
@@ -122,12 +123,18 @@ func TestADrainExpiresByItself(t *testing.T) {
 func TestAPacedDrainLetsTheMemberKeepWhatItOwns(t *testing.T) {
 	s := newStage(t)
 	s.join("a", "b", "c")
-	s.desk.Paced = true
 	owned := s.view().Owned("b")
 	s.must(s.desk.Drain(s.ctx, "b", order.Options{}))
 	if v := s.view(); !slices.Equal(v.Drains["b"].Keeps, owned) || !slices.Equal(v.Owned("b"), owned) ||
 		v.StateOf("b") != membership.Draining {
 		t.Errorf("%+v, want it to keep %v", v.Drains["b"], owned)
+	}
+	ended, cancel := context.WithTimeout(s.ctx, 100*time.Millisecond)
+	defer cancel()
+	var wait *picture.WaitError
+	err := s.desk.Reader.WaitDrained(ended, "b") // something may still come into what it keeps
+	if !errors.As(err, &wait) || !strings.HasSuffix(wait.Last, "shards until these are placed elsewhere") {
+		t.Errorf("a wait for it: %v", err)
 	}
 	s.must(s.desk.Drain(s.ctx, "b", order.Options{AtOnce: true}))
 	if v := s.view(); v.Drains["b"].Keeps != nil || slices.Contains(v.Owned("b"), true) {
@@ -160,7 +167,7 @@ func TestOfTwoDrainsAtTheSameMomentOneIsTheLast(t *testing.T) {
 func TestByForceEverybodyIsDrained(t *testing.T) {
 	s := newStage(t)
 	s.join("a", "b")
-	s.must(s.desk.Drain(s.ctx, "a", order.Options{}))
+	s.must(s.desk.Drain(s.ctx, "a", order.Options{AtOnce: true}))
 	s.wants("the last one", s.desk.Drain(s.ctx, "b", order.Options{}), order.ErrLastMember)
 	s.must(s.desk.Drain(s.ctx, "b", order.Options{Force: true}))
 	if v := s.view(); v.DrainsIgnored() || v.Owner(0) != "" || !v.Drains["b"].Force {
@@ -205,7 +212,7 @@ func TestACordonKeepsWhatItsMemberOwned(t *testing.T) {
 	if v := s.view(); !slices.Equal(v.Owned("b"), owned) {
 		t.Errorf("it owns %v, before the end of another %v", v.Owned("b"), owned)
 	}
-	s.must(s.desk.Drain(s.ctx, "a", order.Options{})) // now nobody else can take what b does not keep
+	s.must(s.desk.Drain(s.ctx, "a", order.Options{AtOnce: true})) // now nobody else can take what b does not keep
 	s.must(s.desk.Cordon(s.ctx, "b", order.Options{Why: "again"}))
 	if c := s.view().Cordons["b"]; !slices.Equal(c.Keeps, owned) || c.Why != "again" {
 		t.Errorf("again: %+v, want it to keep %v", c, owned)

@@ -86,6 +86,8 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 		appLayout.Slot(7):                                        "\n",
 		appLayout.Pin(5):                                         "\xff",
 		appLayout.Pin(4000):                                      "a",
+		appLayout.Exception(6):                                   `{"member":""}`,
+		appLayout.Weight("a"):                                    `{"weight":"7"}`,
 		appLayout.Placement():                                    `{"1":2}`,
 		appLayout.Stats("nobody"):                                "[]",
 		appLayout.Deallocations() + "a/b":                        "?",
