@@ -215,6 +215,9 @@ func (l Layout) Alone() string { return l.root + "alone" }
 // Deaths is the key of what is known of a member's deaths.
 func (l Layout) Deaths(member string) string { return l.root + "deaths/" + Escape(member) }
 
+// Lives is the lease-bound key of how many short lives a member has had in a row.
+func (l Layout) Lives(member string) string { return l.root + "lives/" + Escape(member) }
+
 // inShard builds a key in one piece of memory, since there are millions of them.
 func (l Layout) inShard(shard int, kind, id string) string {
 	name, ok := hex(shard)
@@ -276,6 +279,7 @@ const (
 	RebalanceOrder
 	Schema
 	Reshard
+	Lives
 )
 
 // Key is a parsed key.
@@ -343,6 +347,7 @@ func (l Layout) Parse(key string) Key {
 		{"stats/", Stats},
 		{"deallocated/", Deallocation},
 		{"deaths/", Deaths},
+		{"lives/", Lives},
 	} {
 		if s, ok := strings.CutPrefix(rest, f.prefix); ok {
 			return withID(f.kind, s, 0)

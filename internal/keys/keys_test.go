@@ -64,6 +64,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Prepared, ID: id}:                     l.Prepared(id),
 		{Kind: keys.Load, ID: id}:                         l.Load(id),
 		{Kind: keys.RebalanceOrder}:                       l.RebalanceOrder(),
+		{Kind: keys.Lives, ID: id}:                        l.Lives(id),
 	}
 }
 
@@ -118,6 +119,7 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Summaries(shard):    func(k keys.Key) bool { return k.Kind == keys.Summary && k.Number == shard },
 			l.Trails(shard):       func(k keys.Key) bool { return k.Kind == keys.Trail && k.Number == shard },
 			l.Quarantines(shard):  func(k keys.Key) bool { return k.Kind == keys.Quarantine && k.Number == shard },
+			l.Lives(""):           func(k keys.Key) bool { return k.Kind == keys.Lives },
 			l.Deaths(""):          func(k keys.Key) bool { return k.Kind == keys.Deaths },
 			l.Pins():              func(k keys.Key) bool { return k.Kind == keys.Pin },
 			l.Members():           func(k keys.Key) bool { return k.Kind == keys.Member },
@@ -196,6 +198,7 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 		l.Reservation("a/b"):       "/drm/my%20app/group/reservations/a%2Fb",
 		l.Prepared("a/b"):          "/drm/my%20app/group/prepared/a%2Fb",
 		l.Load("a/b"):              "/drm/my%20app/loads/a%2Fb",
+		l.Lives("a/b"):             "/drm/my%20app/lives/a%2Fb",
 		l.Coordinator():            "/drm/my%20app/group/coordinator",
 		l.Deallocation("a"):        "/drm/my%20app/deallocated/a",
 		l.AcceptOrder():            "/drm/my%20app/orders/accept",

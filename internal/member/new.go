@@ -286,7 +286,7 @@ func (b *builder) assemble() {
 		loads: cfg.Layout.Load(place.id), timeout: cfg.Request, log: m.log,
 	}).prepare()
 	m.executor.stir, m.executor.decline = place.figures.stir, place.setDeclined
-	place.failing = b.newFailing(b.figuresInterval)
+	place.failing, place.flapping = b.newFailing(b.figuresInterval), b.newFlapping()
 	if cfg.Ready != nil {
 		place.readiness = newReadiness(cfg, m.loop.clock.Now, m.log, place.wake, m.serviceRestarted)
 	}

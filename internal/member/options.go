@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/clock"
+	"github.com/distributed-resource-manager/drm/internal/ready"
 )
 
 // Options replace what a member otherwise takes from the system, and let a test look into the member. The zero value of
@@ -14,6 +15,8 @@ type Options struct {
 	StatsInterval time.Duration
 	// Young is how long a resource may be to blame for its member's death after its Handle has returned; 0 means 10 s.
 	Young time.Duration
+	// FlapWait is how long a member stays away after its second short life in a row; 0 means ready.FirstWait.
+	FlapWait time.Duration
 	// Clock measures leases. Nil means the system's clock.
 	Clock clock.Clock
 	// Wall returns the time that is shown to people; no decision depends on it. Nil means time.Now.
@@ -60,6 +63,9 @@ func OptionsFrom(ctx context.Context) Options {
 	}
 	if o.Young == 0 {
 		o.Young = defaultYoung
+	}
+	if o.FlapWait == 0 {
+		o.FlapWait = ready.FirstWait
 	}
 	if o.Clock == nil {
 		o.Clock = clock.System()

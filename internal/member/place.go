@@ -75,6 +75,7 @@ type place struct {
 
 	readiness *readiness // nil if the user has no Ready
 	failing   *failing   // run's goroutine owns it
+	flapping  *flapping
 	unready   unreadiness
 	reasonAt  time.Duration // when this member's key was last written because it is unready; run's goroutine owns it
 	declines  declines

@@ -19,6 +19,7 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 	defer interval.Stop()
 	defer p.figures.timer.Stop()
 	defer p.failing.back.Stop()
+	defer p.flapping.back.Stop()
 	p.figures.stir(p.loop.clock.Now())
 	retry, retake, rested := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
 	defer retry.Stop()
@@ -39,6 +40,10 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 			}
 		case <-p.failing.back.C:
 			if !p.failing.isBack() {
+				continue
+			}
+		case <-p.flapping.back.C:
+			if !p.flapping.isBack() {
 				continue
 			}
 		case <-p.figures.stirred:

@@ -55,6 +55,7 @@ func (m *Member) join(ctx context.Context) error {
 	m.tasks.run(func() {
 		m.place.registrar.Group.FollowFeed(m.working, m.hub.FeedApart, m.place.onView)
 	})
+	m.tasks.run(func() { m.place.flapping.look(m.working) })
 	m.tasks.run(func() { m.executor.calls.AskInstance(m.working) })
 	m.tasks.run(m.executor.moves.tidy)
 	if m.place.hasSource {
@@ -73,6 +74,9 @@ func (m *Member) join(ctx context.Context) error {
 		return err
 	}
 	if err := m.awaitReady(ctx); err != nil {
+		return err
+	}
+	if err := m.place.flapping.await(ctx, m.done); err != nil {
 		return err
 	}
 	var reg membership.Registration

@@ -232,6 +232,9 @@ func (m *Member) giveBack(keepClaims bool) {
 	m.loop.ask(func(time.Duration) { all = m.executor.leases.list() })
 	var wg sync.WaitGroup
 	wg.Go(func() { m.executor.leases.giveBack(ctx, all, keepClaims) })
+	if m.started.Load() && m.Err() == nil {
+		wg.Go(func() { m.place.flapping.forget(ctx) })
+	}
 	wg.Go(func() {
 		select {
 		case <-m.placed: // if Stop is in a hurry, the place may still be getting a lease

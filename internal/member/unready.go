@@ -23,8 +23,10 @@ func (p *place) whyNotReady() string {
 			reasons = append(reasons, why)
 		}
 	}
-	if p.failing.reason != "" {
-		reasons = append(reasons, p.failing.reason)
+	for _, why := range []string{p.failing.reason, p.flapping.reason} {
+		if why != "" {
+			reasons = append(reasons, why)
+		}
 	}
 	why := strings.Join(reasons, "; ")
 	p.told.board.Hinder("readiness", why, time.Time{})

@@ -116,6 +116,10 @@ func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 		if _, err := claims.DecodeAlone(kv.Value); err != nil {
 			p.bad(kv)
 		}
+	case keys.Lives:
+		if _, err := claims.DecodeLives(kv.Value); err != nil {
+			p.bad(kv)
+		}
 	case keys.Deaths:
 		if _, err := claims.DecodeDeaths(kv.Value); err != nil {
 			p.bad(kv)

@@ -119,7 +119,7 @@ func (b badKey) violation() Violation {
 		v.Resource = b.key.ID
 	case keys.Claim:
 		v.Resource, v.Token = b.key.ID, b.token
-	case keys.Member, keys.Stats, keys.Deaths:
+	case keys.Member, keys.Stats, keys.Deaths, keys.Lives:
 		v.Member = b.key.ID
 	default:
 	}

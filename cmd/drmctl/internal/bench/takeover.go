@@ -92,6 +92,10 @@ func takeover(ctx context.Context, l *lab) (figures map[string]float64, ok bool,
 // killed starts an agent that gets n resources, kills it, and returns how long it took from the kill to the last Handle
 // of another member. The first time, it makes the resources.
 func (l *lab) killed(ctx context.Context, latch *latch, n int, supervised, first bool) (took time.Duration, err error) {
+	// A member that dies again and again stays away for longer and longer. This one is to have its share at once.
+	if _, err := l.client.Delete(ctx, l.layout.Lives(victimID)); err != nil {
+		return 0, err
+	}
 	p, err := l.spawnVictim(supervised)
 	if err != nil {
 		return 0, err
