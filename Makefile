@@ -1,7 +1,7 @@
 # Everything here needs Go and nothing else; `make test` uses a C compiler for the race detector where there is one.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test repeat soak mutants chaos bench million lint fmt fuzz cover demo clean
+.PHONY: help build test repeat soak mutants chaos upgrade bench million lint fmt fuzz cover demo clean
 
 # The packages whose tests must pass many times in a row.
 REPEAT ?= ./internal/core ./lease ./membership ./shard
@@ -27,6 +27,9 @@ mutants: ## take away one rule after the other, and print what notices (MUTANTS=
 
 chaos: ## real processes under real faults, and a table of what was measured (SHORT=1: 9 minutes of it)
 	scripts/chaos.sh
+
+upgrade: ## members of this version beside those of an older commit, which it builds (needs git and the commit)
+	DRM_UPGRADE=1 go test -run='^TestOlderMembersBesideNewerOnes$$' -v -count=1 -timeout=30m ./cmd/drmctl
 
 bench: build ## measure against etcd itself
 	bin/drmctl bench all
