@@ -6,9 +6,9 @@ var ofReady = []Mutant{
 		Name:   "unready-owns",
 		Breaks: "a member that says that it cannot work owns shards all the same",
 		Changes: []Change{{
-			File: "membership/view.go",
-			Old:  `m.State == Active || m.State == Unready && v.unreadyIgnored`,
-			New:  `m.State == Active || m.State == Unready`,
+			File: "membership/assign.go",
+			Old:  `m.State != Active && !(m.State == Unready && unreadyIgnored)`,
+			New:  `m.State != Active && !(m.State == Unready && (unreadyIgnored || true))`,
 		}},
 		Test: "TestUnreadyMembersOwnNothingWhileEnoughAreReady", Package: "./membership",
 	},
@@ -19,8 +19,8 @@ var ofReady = []Mutant{
 		Changes: []Change{
 			{
 				File: "membership/view.go",
-				Old:  `v.unreadyIgnored = ready < of && float64(ready)/float64(of) < v.minReady()`,
-				New:  `_, _ = ready, of`,
+				Old:  `return ready < of && float64(ready)/float64(of) < v.minReady()`,
+				New:  `return ready > of`,
 			},
 			{
 				File: "internal/sim/faults.go",
