@@ -125,7 +125,7 @@ func checkShown(t *testing.T, l *lab, app *loaded) {
 	if found := get[[]violationJSON](l, "verify", "--settle", "0s"); len(found) > 0 {
 		t.Errorf("verify: %+v", found)
 	}
-	if list := get[[]memberJSON](l, "members"); len(list) != 2 || list[0].ID != "a" || list[1].ID != "b" {
+	if list := live(get[[]memberJSON](l, "members")); len(list) != 2 || list[0].ID != "a" || list[1].ID != "b" {
 		t.Errorf("members: %+v", list)
 	}
 	for _, id := range app.wanted {
