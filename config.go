@@ -366,8 +366,8 @@ type Config struct {
 	// MinMembersWait bounds that wait. With fewer members the group begins after it all the same. Default 30 s; 1 ms to
 	// 1 h.
 	MinMembersWait time.Duration
-	// WeightField is the field of a resource's object that says how much the resource weighs when the load is balanced: a
-	// number above 0, such as the events a second that it brings. A resource without it, or whose value is no such
+	// WeightField is the field of a resource's object that says how much the resource weighs when the load is balanced:
+	// a number above 0, such as the events a second that it brings. A resource without it, or whose value is no such
 	// number, weighs 1. Give all members the same. Default "": all resources weigh 1.
 	WeightField string
 	// BalanceMoves is how many resources a minute (or how much weight) may move for no other reason than that the load

@@ -64,7 +64,7 @@ func agentCommand() *cli.Command {
 		Usage:       "run one member, which handles its share of the app's resources",
 		Description: strings.TrimSpace(agentDescription),
 		Flags: slices.Concat(
-			memberFlags(), calmFlags(), sourceFlags(), handlerFlags(), budgetFlags(), readyFlags(),
+			memberFlags(), calmFlags(), balanceFlags(), sourceFlags(), handlerFlags(), budgetFlags(), readyFlags(),
 		),
 		Action: runAgent,
 	}
@@ -194,7 +194,7 @@ func agentConfig(c *cli.Context, cfg *drm.Config, address string) (done func(), 
 	if err := memberConfig(c, cfg); err != nil {
 		return nil, err
 	}
-	if err := calmConfig(c, cfg); err != nil {
+	if err := errors.Join(calmConfig(c, cfg), balanceConfig(c, cfg)); err != nil {
 		return nil, err
 	}
 	if err := sourceConfig(c, cfg); err != nil {

@@ -45,7 +45,10 @@ var layers = []struct {
 	{"mechanisms", []string{"lease", "internal/catalogue", "internal/core"}},
 	{"followers", []string{"internal/follow", "internal/record"}},
 	{"group", []string{"membership", "internal/etcd"}},
-	{"parts", []string{"internal/calls", "internal/picture", "internal/reshard", "internal/source", "internal/supervise"}},
+	{"parts", []string{
+		"internal/calls", "internal/picture", "internal/placement", "internal/reshard", "internal/source",
+		"internal/supervise",
+	}},
 	{"member", []string{"internal/member", "internal/order"}},
 	{"root", []string{"."}},
 	{"adapters", []string{"handler", "httpapi", "retriever"}},

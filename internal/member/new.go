@@ -294,7 +294,8 @@ func (b *builder) assemble() {
 	place.source = m.source
 	place.guide.weigh, place.guide.options = cfg.Weigh, placement.Options{
 		Rules: cfg.Balance, Member: place.id, Shards: m.app.Shards, Layout: cfg.Layout, KV: m.hub.KV(), Hub: m.hub,
-		Timeout: cfg.Request, Limits: m.store.Limits, Now: m.loop.clock.Now, Wall: b.o.Wall, Log: m.log, Failures: m.failures,
+		Timeout: cfg.Request, Limits: m.store.Limits, Now: m.loop.clock.Now, Wall: b.o.Wall,
+		Log: m.log, Failures: m.failures,
 	}
 }
 

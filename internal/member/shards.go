@@ -249,7 +249,8 @@ func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool)
 	if f.shards.weigh != nil {
 		if entry.Weight, err = f.shards.weigh(e.Data); err != nil {
 			f.shards.failures.Add(failures.Failure{
-				Message: "a resource has no weight; it counts as 1", Level: zap.WarnLevel, Resource: id, Error: err.Error(),
+				Message: "a resource has no weight; it counts as 1", Level: zap.WarnLevel, Resource: id,
+				Error: err.Error(),
 			})
 		}
 	}
