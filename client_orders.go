@@ -89,10 +89,10 @@ func (c *Client) Undrain(ctx context.Context, member string) error {
 }
 
 // Cordon orders that a member keep the shards that it owns now, and be given no others, until Uncordon. Resources that
-// come into these shards are the member's. The order outlives the member, which takes these shards again when it comes
-// back. Where no member is left that takes others, the cordoned ones take what nobody keeps. A second Cordon does not
-// change what the member keeps. Members of older versions do not know of this order: as long as one lives, it may count
-// in part only. ErrNotFound says that the app knows no such member.
+// come into these shards are the member's. The order outlives the member; what others take over meanwhile, it need not
+// get back. Where no member is left that takes others, the cordoned ones take what nobody keeps. A second Cordon does
+// not change what the member keeps. Members of older versions do not know of this order: as long as one lives, it may
+// count in part only. ErrNotFound says that the app knows no such member.
 func (c *Client) Cordon(ctx context.Context, member string, o OrderOptions) error {
 	return c.about(ctx, "cordon", member, o, func(d *order.Desk) error {
 		return d.Cordon(ctx, member, order.Options(o))

@@ -13,9 +13,9 @@ import (
 
 const cordonDescription = `
 The member goes on with the shards that it owns now, and with what comes into these shards; other members take all
-else. The order is kept in etcd: it outlives the member, which takes these shards again when it comes back. Where all
-members are cordoned, they take what none of them keeps. To cordon a member again changes the reason and the time,
-where they are given, and not what the member keeps.
+else. The order is kept in etcd, and outlives the member. What others take over from it meanwhile, it need not get
+back. Where all members are cordoned, they take what none of them keeps. To cordon a member again changes the reason
+and the time, where they are given, and not what the member keeps.
 Ends with exit code 3 where nothing is known of such a member.
 
 Example: of a host that is to be replaced, and whose connections may end by themselves:

@@ -88,7 +88,7 @@ func restrict(r membership.Restriction, stands bool, o Options) change {
 		r.Keeps = nil
 	}
 	if o.For > 0 {
-		r.Until = time.Now().Add(o.For).UTC()
+		r.Until = time.Now().Add(o.For).UTC().Truncate(time.Second)
 	}
 	return change{value: r.Encode(), life: o.For}
 }

@@ -68,7 +68,7 @@ type Options struct {
 
 // order returns what an order says of its origin.
 func (o Options) order() membership.Order {
-	return membership.Order{By: o.By, Why: o.Why, Since: time.Now().UTC()}
+	return membership.Order{By: o.By, Why: o.Why, Since: time.Now().UTC().Truncate(time.Second)}
 }
 
 // change is what becomes of the key of an order.

@@ -54,7 +54,7 @@ func (d *Desk) Move(ctx context.Context, n int, member string, o Options) (moved
 	layout := d.Reader.Layout
 	err = d.change(ctx, layout.Exception(n), func(v *membership.View) (change, error) {
 		if p, pinned := v.Pins[n]; pinned {
-			return change{}, fmt.Errorf("%w: to %q; unpin it first", ErrPinned, p.Member)
+			return change{}, fmt.Errorf("%w to %q; unpin it first", ErrPinned, p.Member)
 		}
 		if moved = v.Owner(n) != member; !moved {
 			return change{none: true}, nil
