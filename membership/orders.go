@@ -174,6 +174,7 @@ const (
 	WhyDrain   Why = "drain"   // its shard's former owner is drained, or has the weight 0
 	WhyLeave   Why = "leave"   // its shard's former owner has stopped
 	WhyCap     Why = "cap"     // its shard's former owner is full (MaxResources), or cordoned
+	WhyJoin    Why = "join"    // it gives a member its share that has just joined
 	WhyMove    Why = "move"    // an operator has moved the shard
 	WhyVersion Why = "version" // it keeps shards where they are while members of two versions live
 	WhyRing    Why = "ring"    // it keeps the shard where it is, although the ring has changed

@@ -78,10 +78,12 @@ func (d *draft) pinned(n int) bool {
 	return pinned && d.view.Owner(n) == pin.Member
 }
 
-// recent says whether a shard was moved so short a time ago that it is not moved for balance.
+// recent says whether a shard was moved for balance, or by an operator, so short a time ago that it is not moved for
+// balance.
 func (d *draft) recent(n int) bool {
 	e, excepted := d.view.Exceptions[n]
-	return excepted && d.wall.Sub(e.Since).Abs() < d.planner.rules.Again
+	return excepted && (e.Why == membership.WhyBound || e.Why == membership.WhyMove) &&
+		d.wall.Sub(e.Since).Abs() < d.planner.rules.Again
 }
 
 // prepare places what members that come are to have: their share, and no more than that. While members of two versions
@@ -106,7 +108,7 @@ func (d *draft) prepare() {
 			d.shards.Fill(id)
 		}
 	}
-	d.place(membership.WhyBound)
+	d.place(membership.WhyJoin)
 	d.keep()
 }
 
@@ -137,8 +139,16 @@ func (d *draft) drain() {
 	rules := d.planner.rules
 	left := rules.Moving - d.onTheWay()
 	for _, id := range d.drained() {
-		d.plan.Next = d.now + time.Second
 		keeps := slices.Clone(d.view.Drains[id].Keeps)
+		if _, live := d.view.Members[id]; !live { // it must not get back anything when it comes again
+			d.plan.Keeps[id] = nil
+			return
+		}
+		if !d.loads.complete(d.view) && d.now < d.planner.quiet+unheard { // nobody knows yet what its shards weigh
+			d.plan.Next = d.now + soon
+			return
+		}
+		d.plan.Next = d.now + time.Second
 		for n := range keeps {
 			if d.view.Owner(n) != id || d.loads.shards[n] == 0 { // gone already, or moved at no cost: the ring decides
 				keeps[n] = false
@@ -158,6 +168,11 @@ func (d *draft) drain() {
 			sending[s.To] += load
 			d.move(s, membership.WhyDrain)
 		}
+		for n, owner := range d.shards.Owners() {
+			if owner == id { // nobody takes it who need not; so it belongs to whoever may own it
+				keeps[n] = false
+			}
+		}
 		if !slices.Equal(keeps, d.view.Drains[id].Keeps) {
 			d.plan.Keeps[id] = keeps
 			return // the next member follows with the next view
@@ -168,7 +183,7 @@ func (d *draft) drain() {
 // drained returns the drained members that keep shards, in order.
 func (d *draft) drained() (ids []string) {
 	for id, drain := range d.view.Drains {
-		if _, live := d.view.Members[id]; live && slices.Contains(drain.Keeps, true) && !d.view.DrainsIgnored() {
+		if slices.Contains(drain.Keeps, true) && !d.view.DrainsIgnored() {
 			ids = append(ids, id)
 		}
 	}

@@ -77,10 +77,10 @@ func (l *loads) onTheWay(member string, now time.Duration) int64 {
 	return all
 }
 
-// complete says whether every member that can own shards has said what its shards weigh.
+// complete says whether every member that can own shards, and knows how to, has said what its shards weigh.
 func (l *loads) complete(v *membership.View) bool {
 	for id, m := range v.Members {
-		if _, told := l.members[id]; !told && m.HasJoined() {
+		if _, told := l.members[id]; !told && m.HasJoined() && m.Schema >= membership.Schema {
 			return false
 		}
 	}

@@ -15,3 +15,6 @@ type Rules struct {
 
 // unheard is how long the load that was sent to a member counts as on its way, if the member says nothing.
 const unheard = 15 * time.Second
+
+// soon is the pause between two looks at what is about to change.
+const soon = 200 * time.Millisecond
