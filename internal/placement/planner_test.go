@@ -131,7 +131,8 @@ func (g *group) record(id string, state membership.State, change func(*membershi
 	g.put(layout.Member(id), string(b))
 }
 
-// carryOut publishes what the coordinator wants, until it wants nothing now. It returns when it may want something next.
+// carryOut publishes what the coordinator wants, until it wants nothing now. It returns when it may want something
+// again.
 func (g *group) carryOut(t fataler) (next time.Duration) {
 	for range 200 {
 		plan := g.planner.Plan(g.now, time.Unix(0, 0).Add(g.now))
