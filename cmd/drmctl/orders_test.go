@@ -13,8 +13,6 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
-	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
-	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -154,19 +152,7 @@ func TestRebalanceIsBegunByTheCoordinator(t *testing.T) {
 		}
 		return nil
 	})
-	etcd, key := embeddedtest.Client(t, l.global[1]), keys.New("/drm", "lab").RebalanceOrder()
-	done := make(chan outcome)
-	go func() { done <- drmctl(t.Context(), append(l.args(), "rebalance", "--wait", "-o", "json")...) }()
-	eventually(t, func() error { // the coordinator does this
-		resp, err := etcd.Delete(t.Context(), key)
-		if err == nil && resp.Deleted == 0 {
-			err = errors.New("there is no order")
-		}
-		return err
-	})
-	if got := <-done; got.code != exitFine || got.stdout != `{"ordered":true,"done":true}`+"\n" {
-		t.Errorf("%+v", got)
-	}
+	l.prints(`{"ordered":true,"done":true}`, "rebalance", "--wait")
 	l.prints(`{"ordered":true,"done":false}`, "rebalance", "--reason", "new hosts")
 }
 

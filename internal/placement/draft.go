@@ -31,7 +31,7 @@ func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
 		planner: p, view: p.view, loads: &p.loads, now: now, wall: wall, placed: map[int]bool{},
 		plan: &Plan{Keeps: map[string][]bool{}, Prepared: map[string]int64{}, load: map[string]int64{}},
 	}
-	d.newer, d.rolls = d.view.Rollout()
+	d.newer, d.rolls = p.rollout(now)
 	for id, m := range d.view.Members {
 		if d.view.Prepared[id] >= m.ModRevision {
 			continue

@@ -135,6 +135,21 @@ func (p *Planner) settled(v *membership.View) bool {
 	return len(v.Reservations) == 0
 }
 
+// rollout says whether a new version is being rolled out, and which one: members of several versions live, all of them
+// say which version they have, and some member has come or gone a while ago at most. Otherwise a group that runs two
+// versions for good would never be balanced.
+func (p *Planner) rollout(now time.Duration) (newer string, on bool) {
+	if now-p.quiet >= stalled {
+		return "", false
+	}
+	for _, m := range p.view.Members {
+		if m.Version == "" {
+			return "", false
+		}
+	}
+	return p.view.Rollout()
+}
+
 // due returns from when on something may move for balance.
 func (p *Planner) due() time.Duration {
 	if p.hasty {

@@ -16,5 +16,8 @@ type Rules struct {
 // unheard is how long the load that was sent to a member counts as on its way, if the member says nothing.
 const unheard = 15 * time.Second
 
+// stalled is how long no member has come or gone when a deployment that is not complete counts as one that has stopped.
+const stalled = 10 * time.Minute
+
 // soon is the pause between two looks at what is about to change.
 const soon = 200 * time.Millisecond

@@ -55,7 +55,10 @@ func takeover(ctx context.Context, l *lab) (figures map[string]float64, ok bool,
 	n, runs := max(1, int(float64(l.opts.Resources)*l.opts.Scale)), l.opts.Runs
 	latch := &latch{}
 	for i := range survivors {
-		if _, err := l.start(ctx, fmt.Sprintf(survivorID, i), func(c *drm.Config) { c.Handler = latch }); err != nil {
+		_, err := l.start(ctx, fmt.Sprintf(survivorID, i), func(c *drm.Config) {
+			c.Handler, c.BalanceMoves = latch, drm.NoBalance // so that the victim has all of the resources
+		})
+		if err != nil {
 			return nil, false, err
 		}
 	}
