@@ -315,7 +315,8 @@ func (e *Exec) again(
 }
 
 // spawn starts a process when its turn has come. If soft ends just as the process begins to run, the process is asked
-// to end like any other: it may have done something already that it must undo.
+// to end like any other: it may have done something already that it must undo. Where it is not ready yet, that is left
+// to who waits until it is.
 func (e *Exec) spawn(soft, hard context.Context, c drm.Claim, state *condition) (*process, error) {
 	if soft.Err() != nil {
 		return nil, context.Cause(soft)
@@ -339,7 +340,7 @@ func (e *Exec) spawn(soft, hard context.Context, c drm.Claim, state *condition) 
 		return nil, err
 	}
 	state.process.Store(p)
-	if soft.Err() != nil {
+	if soft.Err() != nil && e.ready.how == readyAtOnce { // otherwise awaitReady leaves the process to Terminate
 		_ = e.wait(soft, hard, p)
 		return nil, context.Cause(soft)
 	}
