@@ -104,7 +104,7 @@ func (d *draft) prepare() {
 	}
 	d.place(membership.WhyLeave)
 	for _, id := range d.comers {
-		if !d.rolls {
+		if _, back := d.view.Awaited(id); !d.rolls && !back { // who is back in time finds what it had
 			d.shards.Fill(id)
 		}
 	}

@@ -227,7 +227,8 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 	w := newWorld(t)
 	layout := keys.New(drm.DefaultPrefix, "app")
 	l, src := &ledger{tb: t}, newSource(ids(5)...)
-	m := w.members(l, src, "a", "b")["a"]
+	both := w.members(l, src, "a", "b")
+	m := both["a"]
 	l.until("all are handled", func() bool { return l.each(ids(5)...) && settled(t, w) })
 	config, err := w.etcd.Get(t.Context(), layout.Config())
 	if err != nil {
@@ -259,6 +260,7 @@ func TestWithoutItsConfigKeyNobodyRewritesIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.stop(m)
+	w.stop(both["b"])
 	w.members(l, src, "c")
 	l.until("what the source has is handled again", func() bool { return l.each(ids(6)...) || l.each(ids(5)...) })
 	if found, err := w.client().Verify(t.Context()); err != nil ||
