@@ -22,7 +22,8 @@ type draft struct {
 
 	foresight membership.Foresight
 	shards    *shard.Planner
-	placed    map[int]bool // shards that place has seen
+	placed    map[int]bool   // shards that place has seen
+	orphans   map[int]string // shards whose owner went without notice, and that owner
 	plan      *Plan
 }
 
@@ -104,7 +105,7 @@ func (d *draft) prepare() {
 	}
 	d.place(membership.WhyLeave)
 	for _, id := range d.comers {
-		if _, back := d.view.Awaited(id); !d.rolls && !back { // who is back in time finds what it had
+		if !d.rolls && !d.returns(id) {
 			d.shards.Fill(id)
 		}
 	}
@@ -119,14 +120,14 @@ func (d *draft) adopt() {
 	if len(orphans) == 0 {
 		return
 	}
-	d.planner.orphans = map[int]bool{}
+	d.planner.orphans, d.orphans = map[int]string{}, orphans
 	if d.planner.rules.Off || hasOlder(d.view) {
 		return
 	}
-	d.open(nil, func(n int) bool { return !orphans[n] || d.pinned(n) })
+	d.open(nil, func(n int) bool { return orphans[n] == "" || d.pinned(n) })
 	if d.rolls {
 		d.shards.Spread(func(n int) bool {
-			return orphans[n] && !d.pinned(n) && d.view.Members[d.view.Owner(n)].Version != d.newer
+			return orphans[n] != "" && !d.pinned(n) && d.view.Members[d.view.Owner(n)].Version != d.newer
 		})
 	}
 	d.shards.Level(1 << 62)
@@ -260,10 +261,19 @@ func (d *draft) keep() {
 		why = membership.WhyVersion
 	}
 	for n, owner := range d.shards.Owners() {
-		if owner != "" && owner == d.view.Owner(n) && owner != d.foresight.Owners[n] && d.loads.shards[n] > 0 {
+		to := d.foresight.Owners[n]
+		if owner == "" || owner != d.view.Owner(n) || owner == to || d.loads.shards[n] == 0 {
+			continue
+		}
+		if d.rolls || !d.returns(to) {
 			d.except(n, owner, why)
 		}
 	}
+}
+
+// returns says whether a member that joins comes back under its id. It gets what it had, and nothing else moves.
+func (d *draft) returns(id string) bool {
+	return slices.Contains(d.comers, id) && slices.Contains(d.view.Slots, id)
 }
 
 func (d *draft) except(n int, to string, why membership.Why) {
@@ -274,7 +284,18 @@ func (d *draft) except(n int, to string, why membership.Why) {
 	if slices.Contains(d.comers, to) { // until it is active, the shard stays where it is
 		e.Then = d.view.Owner(n)
 	}
+	if from := d.leaves(n); why == membership.WhyLeave && from != "" { // so that it gets the shard back if it comes back
+		e.Member, e.Then = from, to
+	}
 	d.plan.Exceptions = append(d.plan.Exceptions, Placed{n, e})
+}
+
+// leaves returns the member that leaves a shard behind: one that is about to stop, or that went without notice.
+func (d *draft) leaves(n int) string {
+	if owner := d.view.Owner(n); slices.Contains(d.goers, owner) {
+		return owner
+	}
+	return d.orphans[n]
 }
 
 // tidy drops exceptions that say what the ring says, and those to members that are gone.

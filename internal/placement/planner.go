@@ -16,7 +16,7 @@ type Planner struct {
 
 	view      *membership.View // the last one; nil before the first
 	quiet     time.Duration    // since when the members have been the same
-	orphans   map[int]bool     // shards whose owner went without notice, and that nobody has been asked to place yet
+	orphans   map[int]string   // shards whose owner went without notice, and that owner, until they are placed
 	allowance float64          // how much load may move for balance now
 	earned    time.Duration    // when allowance was brought up to date
 	hasty     bool             // somebody has ordered that the load be balanced now
@@ -25,7 +25,7 @@ type Planner struct {
 // NewPlanner makes the planner of a coordinator's term, for an app with that number of shards.
 func NewPlanner(rules Rules, member string, shards int, now time.Duration) *Planner {
 	return &Planner{
-		rules: rules, member: member, loads: newLoads(shards), quiet: now, orphans: map[int]bool{}, earned: now,
+		rules: rules, member: member, loads: newLoads(shards), quiet: now, orphans: map[int]string{}, earned: now,
 	}
 }
 
@@ -84,7 +84,7 @@ func (p *Planner) See(v *membership.View, now time.Duration) {
 	for n, id := range was {
 		_, live := v.Members[id]
 		if id != "" && !live && is[n] != id {
-			p.orphans[n] = true
+			p.orphans[n] = id
 		}
 	}
 }
