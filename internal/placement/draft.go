@@ -284,7 +284,7 @@ func (d *draft) except(n int, to string, why membership.Why) {
 	if slices.Contains(d.comers, to) { // until it is active, the shard stays where it is
 		e.Then = d.view.Owner(n)
 	}
-	if from := d.leaves(n); why == membership.WhyLeave && from != "" { // so that it gets the shard back if it comes back
+	if from := d.leaves(n); why == membership.WhyLeave && from != "" { // it gets the shard again when it comes back
 		e.Member, e.Then = from, to
 	}
 	d.plan.Exceptions = append(d.plan.Exceptions, Placed{n, e})
