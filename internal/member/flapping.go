@@ -121,7 +121,7 @@ func (f *flapping) forget(ctx context.Context) {
 	select {
 	case <-f.looked:
 	default:
-		return // the start has failed before
+		return // the start has failed before that
 	}
 	if f.lease != 0 {
 		_, _ = f.lessor.Revoke(ctx, f.lease) // it expires by itself otherwise

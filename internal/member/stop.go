@@ -232,7 +232,7 @@ func (m *Member) giveBack(keepClaims bool) {
 	m.loop.ask(func(time.Duration) { all = m.executor.leases.list() })
 	var wg sync.WaitGroup
 	wg.Go(func() { m.executor.leases.giveBack(ctx, all, keepClaims) })
-	if m.started.Load() && m.Err() == nil {
+	if m.Err() == nil { // it was told to end, also if that was during its start
 		wg.Go(func() { m.place.flapping.forget(ctx) })
 	}
 	wg.Go(func() {
