@@ -198,6 +198,23 @@ func TestAMemberThatDiesIsNotWaitedFor(t *testing.T) {
 	})
 }
 
+// Where there is little to end, everything is released before etcd has the reservation; the member's key must not go
+// before that.
+func TestAStopThatIsOverAtOnceReservesAllTheSame(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	w.catalogueOf(6)
+	w.start(w.config("a", r))
+	cfg := w.config("b", r)
+	cfg.Rejoin = time.Hour
+	b := w.startOnly(cfg)
+	r.until("both share 6", func() bool { return allHeld(r, 6)() && len(of(r.holders(), "b")) > 0 && settled(t, w) })
+	w.stop(b)
+	if key, lease := w.get(reservation(w)); key == "" || lease == 0 {
+		t.Errorf("the reservation is %q on lease %d", key, lease)
+	}
+}
+
 // A stop does not wait for a successor: there is none.
 func TestAStopThatReservesIsAsFastAsThatOfALoneMember(t *testing.T) {
 	t.Parallel()

@@ -98,6 +98,14 @@ var allBenches = []bench{
 		"first ≥ 0.5 of raw put; then only the changes are written, and no more than they are read", syncing,
 	},
 	{
+		"rolling", "10 members, 10,000 resources: all replaced one by one, with stable ids, with Rejoin, with new ids",
+		"no move with Rejoin; ≤ 2 moves of each resource with new ids and versions", rolling,
+	},
+	{
+		"flapping", "4 members and one that lives 8 s, 3,000 resources: without and with what is remembered of deaths",
+		"≤ half of the moves in a minute", flapping,
+	},
+	{
 		Takeover, "kill -9 of one of 4 members, with 1,000 resources: ten times under drmctl run, and without",
 		"to the last Handle at most 0.1 s (p99) longer than raw revoke and put of as many keys", takeover,
 	},

@@ -37,7 +37,15 @@ var figures = map[string][]string{
 		"join_uninvolved", "join_other_events", "join_other_keys_read", "death_uninvolved", "death_other_events",
 		"death_other_keys_read",
 	},
-	"sync":    {"first_of_raw", "resync_writes", "resync_keys_read", "resync_seconds", "changes"},
+	"sync": {"first_of_raw", "resync_writes", "resync_keys_read", "resync_seconds", "changes"},
+	"rolling": {
+		"stable_ids_moves_each", "stable_ids_longest_gap_ms", "rejoin_moves_each", "rejoin_longest_gap_ms",
+		"new_ids_moves_each", "new_ids_longest_gap_ms", "new_versions_moves_each", "new_versions_longest_gap_ms",
+	},
+	"flapping": {
+		"before_moves_per_minute", "before_unhandled_seconds_per_minute", "after_moves_per_minute",
+		"after_unhandled_seconds_per_minute",
+	},
 	"million": {"takeover_seconds", "others_fenced", "memory_mb"},
 }
 
@@ -45,6 +53,9 @@ var figures = map[string][]string{
 var mayBeZero = []string{
 	"others_fenced", "revisions", "cpu_percent_each", "keys_read", "events", "events_seconds", "resync_keys_read",
 	"join_uninvolved", "join_other_events", "join_other_keys_read", "join_group_events_each",
+	"rejoin_moves_each", "before_moves_per_minute", "before_unhandled_seconds_per_minute", "before_unhandled_percent",
+	"before_moves_of_first_lives", "after_moves_per_minute", "after_unhandled_seconds_per_minute",
+	"after_unhandled_percent", "after_moves_of_first_lives",
 	"death_uninvolved", "death_other_events", "death_other_keys_read", "death_group_events_each",
 }
 

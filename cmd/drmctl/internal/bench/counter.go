@@ -23,12 +23,17 @@ type counter struct {
 	ended []int64         // for each resource: when Terminate returned, in Unix nanoseconds; 0 if it did not
 	gaps  []time.Duration // from the end of a Terminate to the next Handle of the resource
 	by    []string        // for each resource: the member that handles it
+	had   []string        // for each resource: the member that has handled it last
+	moves int             // how many calls of Handle were of another member than the one before
 
 	shards []int // for each resource: its shard
 }
 
 func newCounter(resources int) *counter {
-	c := &counter{ended: make([]int64, resources), by: make([]string, resources), shards: make([]int, resources)}
+	c := &counter{
+		ended: make([]int64, resources), by: make([]string, resources), had: make([]string, resources),
+		shards: make([]int, resources),
+	}
 	for i := range c.shards {
 		c.shards[i] = shard.Of(id(i), drm.DefaultShards)
 	}
@@ -75,6 +80,46 @@ func (c *counter) takeGaps() []time.Duration {
 	return gaps
 }
 
+// takeMoves returns the moves so far, and forgets them.
+func (c *counter) takeMoves() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	n := c.moves
+	c.moves = 0
+	return n
+}
+
+// lose notes that a member has died with all that it handles.
+func (c *counter) lose(member string) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	now := time.Now().UnixNano()
+	for i, by := range c.by {
+		if by == member {
+			c.by[i], c.ended[i] = "", now
+		}
+	}
+}
+
+// takeUnhandled returns for how long all resources together have been unhandled, and forgets that.
+func (c *counter) takeUnhandled() time.Duration {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var all time.Duration
+	for _, gap := range c.gaps {
+		all += gap
+	}
+	now := time.Now().UnixNano()
+	for i, ended := range c.ended {
+		if ended != 0 {
+			all += time.Duration(now - ended)
+			c.ended[i] = now
+		}
+	}
+	c.gaps = nil
+	return all
+}
+
 // Handle implements drm.Handler.
 func (c *counter) Handle(_ context.Context, claim drm.Claim) error {
 	n := c.handled.Add(1)
@@ -82,9 +127,13 @@ func (c *counter) Handle(_ context.Context, claim drm.Claim) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	i := number(claim.Resource.ID)
-	c.by[i] = claim.Member
+	if c.had[i] != "" && c.had[i] != claim.Member {
+		c.moves++
+	}
+	c.by[i], c.had[i] = claim.Member, claim.Member
 	if c.ended[i] != 0 {
 		c.gaps = append(c.gaps, time.Duration(now.UnixNano()-c.ended[i]))
+		c.ended[i] = 0
 	}
 	if c.full != nil && n == c.mark+c.want {
 		c.last = now
