@@ -37,7 +37,7 @@ func TestALeaseThatThePlaceGetsDuringAStopIsGivenBack(t *testing.T) {
 		cfg:    Config{LeaseTTL: time.Minute, Request: time.Minute},
 		loop:   loop,
 		placed: make(chan struct{}),
-		place:  &place{},
+		place:  &place{flapping: &flapping{looked: make(chan struct{})}}, // it has not looked
 	}
 	m.executor = &executor{
 		leases: newLeases(t.Context(), t.Context(), &grants{timeout: time.Minute}, nil, loop.post, &m.tasks),
