@@ -116,6 +116,9 @@ func (w *world) liveThrough(q *requests) {
 	r.until("one has it all", as)
 	w.stop(b)
 	q.late.Wait()
+	if strings.Contains(t.Name(), "/"+string(revokes)+"/") {
+		w.deleteKeys("/lives/") // where the revocation of its lease is lost, a life is remembered for minutes
+	}
 	w.nothingLeftBehind()
 }
 
