@@ -117,7 +117,11 @@ func (w *world) liveThrough(q *requests) {
 	w.stop(b)
 	q.late.Wait()
 	if strings.Contains(t.Name(), "/"+string(revokes)+"/") {
-		w.deleteKeys("/lives/") // where the revocation of its lease is lost, a life is remembered for minutes
+		// Where the revocation of its lease is lost, a life is remembered for minutes.
+		lives := "/drm/" + w.app + "/lives/"
+		if _, err := w.etcd.Delete(context.Background(), lives, clientv3.WithPrefix()); err != nil {
+			t.Fatal(err)
+		}
 	}
 	w.nothingLeftBehind()
 }
