@@ -62,26 +62,17 @@ type moveJSON struct {
 func move(
 	ctx context.Context, c *cli.Context, client *drm.Client, t target, member string, options drm.OrderOptions,
 ) error {
-	n, err := t.of(ctx, client)
+	s, err := t.give(ctx, c, client, "move", member)
 	if err != nil {
 		return err
 	}
-	s, err := client.Shard(ctx, n)
-	if err != nil {
-		return shardError(err)
-	}
-	if s.Member != member {
-		if err := confirm(c, toMove("move", s, member)); err != nil {
-			return err
-		}
-	}
-	moved, err := client.Move(c.Context, n, member, options) // ctx may be over when the user has answered
+	moved, err := client.Move(c.Context, s.Shard, member, options) // ctx may be over when the user has answered
 	if err != nil {
 		return err
 	}
-	outcome := moveJSON{Shard: n, From: s.Member, Member: member, Resources: s.Resources, Moved: moved}
+	outcome := moveJSON{Shard: s.Shard, From: s.Member, Member: member, Resources: s.Resources, Moved: moved}
 	if c.Bool(flagWait) {
-		err := waiting(c, "moved", func(ctx context.Context) error { return client.WaitMoved(ctx, n, member) })
+		err := waiting(c, "moved", func(ctx context.Context) error { return client.WaitMoved(ctx, s.Shard, member) })
 		if err != nil {
 			return err
 		}

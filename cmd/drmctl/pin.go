@@ -51,23 +51,15 @@ func pinCommand() *cli.Command {
 func pin(
 	ctx context.Context, c *cli.Context, client *drm.Client, t target, member string, options drm.OrderOptions,
 ) error {
-	n, err := t.of(ctx, client)
+	s, err := t.give(ctx, c, client, "pin", member)
 	if err != nil {
 		return err
 	}
-	s, err := client.Shard(ctx, n)
+	err = client.Pin(c.Context, s.Shard, member, options) // ctx may be over when the user has answered
 	if err != nil {
-		return shardError(err)
-	}
-	if s.Member != member {
-		if err := confirm(c, toMove("pin", s, member)); err != nil {
-			return err
-		}
-	}
-	if err := client.Pin(c.Context, n, member, options); err != nil { // ctx may be over when the user has answered
 		return advised(c, err)
 	}
-	return showPin(c, pinJSON{Shard: n, Member: member, Pinned: true, Resources: &s.Resources})
+	return showPin(c, pinJSON{Shard: s.Shard, Member: member, Pinned: true, Resources: &s.Resources})
 }
 
 // pinJSON is part of the JSON contract.

@@ -77,6 +77,25 @@ func (t target) of(ctx context.Context, client *drm.Client) (int, error) {
 	return a.Shard, err
 }
 
+// give finds the shard that is to be given to a member, and asks the user whether that may be done, unless the shard is
+// the member's already.
+func (t target) give(
+	ctx context.Context, c *cli.Context, client *drm.Client, verb, member string,
+) (drm.ShardInfo, error) {
+	n, err := t.of(ctx, client)
+	if err != nil {
+		return drm.ShardInfo{}, err
+	}
+	s, err := client.Shard(ctx, n)
+	if err != nil {
+		return drm.ShardInfo{}, shardError(err)
+	}
+	if s.Member != member {
+		err = confirm(c, toMove(verb, s, member))
+	}
+	return s, err
+}
+
 // shardError turns an error of the library about a shard that there is not into one about the flag that named it.
 func shardError(err error) error {
 	var input *drm.InputError
