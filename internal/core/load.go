@@ -37,19 +37,3 @@ type Loads struct {
 	// Pending is the weight of those that are not handled yet, and whose Handle has not failed.
 	Pending int64
 }
-
-// Loads adds up what this member's shards weigh. It goes through all resources.
-func (c *Core) Loads() Loads {
-	l := Loads{Shards: map[int]int64{}}
-	for r := range c.resources() {
-		if !r.seen.wanted || !r.sh.owns(r.id) {
-			continue
-		}
-		w := r.seen.weight.value()
-		l.Shards[r.sh.number] += w
-		if !c.isHandled(r) && r.told.state != StateFailed && r.told.state != StateQuarantined {
-			l.Pending += w
-		}
-	}
-	return l
-}

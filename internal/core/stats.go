@@ -69,33 +69,53 @@ type Stats struct {
 
 // Stats counts what the Core has. It goes through all resources.
 func (c *Core) Stats() Stats {
-	s := Stats{
+	s, _ := c.Count()
+	return s
+}
+
+// Count is Stats, and adds up what this member's shards weigh.
+func (c *Core) Count() (s Stats, l Loads) {
+	s = Stats{
 		Calls: c.counts.handles + c.counts.terminates, Stuck: c.counts.stuck,
 		Waiting: c.handles.waiting() + c.terminates.waiting() + c.urgent.waiting(),
 	}
+	l.Shards = map[int]int64{}
 	for _, sh := range c.shards {
-		if sh != nil {
-			s.Shards++
-			s.Known += len(sh.list)
-		}
-	}
-	for r := range c.resources() {
-		if !r.claimed() {
+		if sh == nil {
 			continue
 		}
-		s.Claims++
-		if r.waitsForBudget() {
-			s.Waiting++
-			s.WaitingForBudget++
+		s.Shards++
+		s.Known += len(sh.list)
+		load := int64(0)
+		for _, r := range sh.list {
+			handled := c.isHandled(r)
+			if r.seen.wanted && sh.owns(r.id) {
+				w := r.seen.weight.value()
+				load += w
+				if !handled && r.told.state != StateFailed && r.told.state != StateQuarantined {
+					l.Pending += w
+				}
+			}
+			if !r.claimed() {
+				continue
+			}
+			s.Claims++
+			if r.waitsForBudget() {
+				s.Waiting++
+				s.WaitingForBudget++
+			}
+			switch {
+			case handled && !r.handling.ailing:
+				s.Active++
+			case r.told.state == StateFailed:
+				s.Failed++
+			}
 		}
-		switch {
-		case c.isHandled(r) && !r.handling.ailing:
-			s.Active++
-		case r.told.state == StateFailed:
-			s.Failed++
+		if load > 0 {
+			l.Shards[sh.number] = load
 		}
 	}
-	return s
+	return s, l
 }
 
 // Left says how many claims a member still has, and why.

@@ -230,12 +230,12 @@ func (m *Member) held(epoch time.Time, h core.Handled) (one Held, ok bool) {
 // count asks the loop for the member's figures.
 func (m *Member) count() (all counted, ok bool) {
 	ok = m.loop.ask(func(time.Duration) {
-		n := m.core.Stats()
+		n, loads := m.core.Count()
 		all.Figures = claims.Figures{
 			Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck,
 			Waiting: n.Waiting, WaitingForBudget: n.WaitingForBudget,
 		}
-		all.loads = claims.Loads(m.core.Loads())
+		all.loads = claims.Loads(loads)
 	})
 	return all, ok
 }
