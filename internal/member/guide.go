@@ -65,9 +65,7 @@ func (g *guide) first(ctx context.Context, items []catalogue.Item) {
 
 // awaitPrepared returns when the coordinator has placed what this joining member is to have, or when nobody does that.
 func (p *place) awaitPrepared(ctx context.Context) error {
-	ctx, cancel := context.WithTimeout(ctx, preparedMost)
-	defer cancel()
-	return p.awaitView(ctx, func(v *membership.View) bool {
+	return p.awaitView(ctx, nil, func(v *membership.View) bool {
 		me := v.Members[p.id]
 		return me.State != membership.Joining || !v.HasGuide() || v.Prepared[p.id] >= me.ModRevision
 	})
@@ -80,18 +78,9 @@ func (p *place) announce(ctx context.Context, hurry <-chan struct{}) {
 	if v == nil || !v.Members[p.id].HasJoined() || !v.HasGuide() || v.Alone(p.id) {
 		return
 	}
-	ctx, cancel := context.WithTimeout(ctx, preparedMost)
-	defer cancel()
-	go func() {
-		select {
-		case <-hurry:
-			cancel()
-		case <-ctx.Done():
-		}
-	}()
 	p.goes.Store(true)
 	p.wake()
-	_ = p.awaitView(ctx, func(v *membership.View) bool {
+	_ = p.awaitView(ctx, hurry, func(v *membership.View) bool {
 		me := v.Members[p.id]
 		return !me.HasJoined() || !v.HasGuide() || me.Leaves && v.Prepared[p.id] >= me.ModRevision
 	})
@@ -111,32 +100,24 @@ func (p *place) tellGoing(ctx context.Context, reg membership.Registration) erro
 	return nil
 }
 
-// awaitView returns when a view is accepted. The error says that ctx has ended, unless its time was up.
-func (p *place) awaitView(ctx context.Context, accepted func(v *membership.View) bool) error {
-	seen := make(chan struct{}, 1)
-	p.mu.Lock()
-	p.watchers = append(p.watchers, seen)
-	p.mu.Unlock()
-	defer func() {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for i, w := range p.watchers {
-			if w == seen {
-				p.watchers = append(p.watchers[:i], p.watchers[i+1:]...)
-				break
-			}
-		}
-	}()
+// awaitView returns when a view is accepted, when preparedMost is over, or when hurry is closed. Nobody else may wait
+// for views meanwhile: neither awaitMembers nor awaitOthers.
+func (p *place) awaitView(
+	ctx context.Context, hurry <-chan struct{}, accepted func(v *membership.View) bool,
+) error {
+	over := time.NewTimer(preparedMost)
+	defer over.Stop()
 	for {
 		if v := p.last.Load(); v != nil && accepted(v) {
 			return nil
 		}
 		select {
-		case <-seen:
+		case <-p.joiners:
+		case <-over.C:
+			return nil
+		case <-hurry:
+			return nil
 		case <-ctx.Done():
-			if context.Cause(ctx) == context.DeadlineExceeded { //nolint:errorlint // that of awaitView's own callers
-				return nil
-			}
 			return fmt.Errorf("wait for the coordinator: %w", context.Cause(ctx))
 		}
 	}

@@ -57,12 +57,10 @@ type place struct {
 	first chan struct{} // closed at the first view in which this member is active or unready
 	begun bool          // first is closed
 
-	watchers []chan struct{} // each holds a token when awaitView should look at last; mu guards it
-
 	back     []bool           // shards that this member does not own for now if they are empty; mu guards it
 	backWith *membership.View // the last view when back was set; mu guards it
 
-	joiners  chan struct{}      // holds a token when awaitMembers or awaitOthers should look at last
+	joiners  chan struct{}      // holds a token when who waits for views should look at last
 	activeAt time.Duration      // when this member first became active or unready; mu guards it
 	retake   chan time.Duration // holds the time at which run must apply the last view again
 
@@ -138,12 +136,6 @@ func (p *place) onView(v *membership.View) {
 	p.mu.Lock()
 	p.last.Store(v)
 	p.applyLocked()
-	for _, w := range p.watchers {
-		select {
-		case w <- struct{}{}:
-		default:
-		}
-	}
 	p.mu.Unlock()
 	p.stir()
 }
