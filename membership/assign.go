@@ -15,7 +15,7 @@ func (v *View) assign() []string {
 	rules := newRules(v, true)
 	v.holds = rules.stances
 	owners := rules.assign()
-	if !v.hasOlder() {
+	if !v.HasOlder() {
 		return owners
 	}
 	older := newRules(v, false)
@@ -28,8 +28,8 @@ func (v *View) assign() []string {
 	return owners
 }
 
-// hasOlder says whether a member lives whose program knows only Schema 1.
-func (v *View) hasOlder() bool {
+// HasOlder says whether a member lives whose program knows only Schema 1.
+func (v *View) HasOlder() bool {
 	for id := range v.Members {
 		if !v.knows(id) {
 			return true

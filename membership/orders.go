@@ -173,7 +173,6 @@ const (
 	WhyBound   Why = "bound"   // it keeps the load of each member within the bound
 	WhyDrain   Why = "drain"   // its shard's former owner is drained, or has the weight 0
 	WhyLeave   Why = "leave"   // its shard's former owner has stopped
-	WhyCap     Why = "cap"     // its shard's former owner is full (MaxResources), or cordoned
 	WhyJoin    Why = "join"    // it gives a member its share that has just joined
 	WhyMove    Why = "move"    // an operator has moved the shard
 	WhyVersion Why = "version" // it keeps shards where they are while members of two versions live

@@ -103,7 +103,7 @@ func (v *View) SchemasMixed() string {
 }
 
 // SchemaRises says whether all members have known a newer Schema than etcd remembers, so that RaiseSchema is due.
-func (v *View) SchemaRises() bool { return v.written() < Schema && len(v.Members) > 0 && !v.hasOlder() }
+func (v *View) SchemaRises() bool { return v.written() < Schema && len(v.Members) > 0 && !v.HasOlder() }
 
 // schemaValue is the value of the key group/schema.
 type schemaValue struct {

@@ -96,7 +96,7 @@ func (d *draft) prepare() {
 	for _, id := range slices.Concat(d.comers, d.goers) {
 		d.plan.Prepared[id] = d.view.Members[id].ModRevision
 	}
-	if d.planner.rules.Off || hasOlder(d.view) {
+	if d.planner.rules.Off || d.view.HasOlder() {
 		return
 	}
 	d.open(d.comers, d.pinned)
@@ -121,7 +121,7 @@ func (d *draft) adopt() {
 		return
 	}
 	d.planner.orphans, d.orphans = map[int]string{}, orphans
-	if d.planner.rules.Off || hasOlder(d.view) {
+	if d.planner.rules.Off || d.view.HasOlder() {
 		return
 	}
 	d.open(nil, func(n int) bool { return orphans[n] == "" || d.pinned(n) })
@@ -203,7 +203,7 @@ func (d *draft) onTheWay() (all int64) {
 // balance moves for balance what may be moved now, once the group has been quiet.
 func (d *draft) balance() {
 	p := d.planner
-	if p.rules.Off || hasOlder(d.view) || d.rolls || len(d.drained()) > 0 || !p.settled(d.view) {
+	if p.rules.Off || d.view.HasOlder() || d.rolls || len(d.drained()) > 0 || !p.settled(d.view) {
 		return
 	}
 	if due := p.due(); d.now < due {
@@ -316,7 +316,7 @@ func (d *draft) tidy() {
 func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
 	copy(p.loads.shards, load)
 	d := newDraft(p, now, wall)
-	if p.rules.Off || hasOlder(d.view) {
+	if p.rules.Off || d.view.HasOlder() {
 		return d.plan
 	}
 	d.open(d.comers, d.pinned) // members that are about to join count, so that nothing has to move when they have

@@ -105,17 +105,13 @@ func sameKeys[T any](a, b map[string]T) bool {
 //
 // What is urgent comes first, and alone: the next view follows at once, and with it the rest.
 func (p *Planner) Plan(now time.Duration, wall time.Time) *Plan {
-	next := time.Duration(0)
-	for _, phase := range []func(*draft){(*draft).prepare, (*draft).adopt, (*draft).drain, (*draft).balance} {
-		d := newDraft(p, now, wall)
-		phase(d)
-		next = earliest(next, d.plan.Next)
-		if !d.plan.IsEmpty() {
-			d.plan.Next = next
-			return d.plan
+	d := newDraft(p, now, wall)
+	for _, phase := range []func(){d.prepare, d.adopt, d.drain, d.balance} {
+		if phase(); !d.plan.IsEmpty() {
+			break
 		}
 	}
-	return &Plan{Next: next}
+	return d.plan
 }
 
 // Done tells the planner that a plan was published, at that revision.
@@ -163,21 +159,4 @@ func (p *Planner) earn(now time.Duration) {
 	p.allowance += float64(p.rules.PerMinute) * (now - p.earned).Minutes()
 	p.allowance = min(p.allowance, float64(p.rules.PerMinute))
 	p.earned = now
-}
-
-// hasOlder says whether a live member does not know exceptions with keys of their own.
-func hasOlder(v *membership.View) bool {
-	for _, m := range v.Members {
-		if m.Schema < membership.Schema {
-			return true
-		}
-	}
-	return false
-}
-
-func earliest(a, b time.Duration) time.Duration {
-	if a == 0 || b == 0 {
-		return max(a, b)
-	}
-	return min(a, b)
 }
