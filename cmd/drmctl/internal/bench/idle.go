@@ -1,6 +1,7 @@
 package bench
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"time"
@@ -16,9 +17,11 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		poll    = 20 * time.Second
 		quiet   = 15 * time.Second // long enough for members to have written their figures, which they do every 10 s
 	)
-	watched := time.Minute
+	// However short the bench is, each member keeps its lease alive at least once while it is watched.
+	least := cmp.Or(l.opts.LeaseTTL, drm.DefaultLeaseTTL) / 2
+	watched := max(time.Minute, least)
 	if l.opts.Scale < 1 {
-		watched = max(time.Second, time.Duration(float64(watched)*l.opts.Scale))
+		watched = max(least, time.Duration(float64(watched)*l.opts.Scale))
 	}
 	n := l.size(100_000)
 	source := retriever.Static(objects(n)...)
@@ -47,7 +50,7 @@ func idle(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	l.rates(f, "", took)
 	ok := f["revisions"] <= f["polls"] && f["cpu_percent_each"] <= 1
 	if users {
-		if err := l.idleUsers(ctx, f, watched/2); err != nil {
+		if err := l.idleUsers(ctx, f, max(watched/2, least)); err != nil {
 			return nil, false, err
 		}
 		ok = ok && f["users_authenticates_per_second"] == 0
