@@ -18,8 +18,9 @@ type Order struct {
 // Restriction is an operator's order that keeps shards away from a member: a drain or a cordon. The member may be gone.
 type Restriction struct {
 	Order
-	// Until is when the order ends by itself, by the clock of whoever gave it. The key's lease ends it; this time is
-	// for people. Zero: the order stands until it is taken back.
+	// Until is when the order ends by itself, by the clock of whoever gave it. The key's lease ends it.
+	// Where a new leader of etcd has let the lease begin anew, the coordinator ends the order some minutes after that
+	// time. Zero: the order stands until it is taken back.
 	Until time.Time
 	// Force says of a drain that it is obeyed even if nobody is left who can take what the members have.
 	Force bool

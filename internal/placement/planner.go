@@ -35,6 +35,8 @@ type Plan struct {
 	Drop       []int             // shards whose exceptions are needed no longer
 	Keeps      map[string][]bool // by drained member: the shards that it keeps from now on
 	Prepared   map[string]int64  // by member that comes or goes: for which revision of its key all is prepared
+	Undrain    []string          // members whose drains should have ended by themselves, in order
+	Uncordon   []string          // members whose cordons should have ended by themselves, in order
 	Next       time.Duration     // when to plan again at the latest, if nothing happens before; 0: never
 	load       map[string]int64  // how much load it sends, by member
 }
@@ -47,7 +49,7 @@ type Placed struct {
 
 // IsEmpty says whether nothing is to be published.
 func (p *Plan) IsEmpty() bool {
-	return len(p.Exceptions)+len(p.Drop)+len(p.Keeps)+len(p.Prepared) == 0
+	return len(p.Exceptions)+len(p.Drop)+len(p.Keeps)+len(p.Prepared)+len(p.Undrain)+len(p.Uncordon) == 0
 }
 
 // Take takes what a member says that its shards weigh, at a revision.
@@ -108,9 +110,10 @@ func (p *Planner) Plan(now time.Duration, wall time.Time) *Plan {
 	d := newDraft(p, now, wall)
 	for _, phase := range []func(){d.prepare, d.adopt, d.drain, d.balance} {
 		if phase(); !d.plan.IsEmpty() {
-			break
+			return d.plan
 		}
 	}
+	d.expire()
 	return d.plan
 }
 

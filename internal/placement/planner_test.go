@@ -157,6 +157,12 @@ func (g *group) carryOut(t fataler) (next time.Duration) {
 		for id, revision := range plan.Prepared {
 			g.put(layout.Prepared(id), strconv.FormatInt(revision, 10))
 		}
+		for _, id := range plan.Undrain {
+			g.delete(layout.Drain(id))
+		}
+		for _, id := range plan.Uncordon {
+			g.delete(layout.Cordon(id))
+		}
 		g.planner.Done(plan, g.revision, g.now)
 		g.see()
 	}

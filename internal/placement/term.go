@@ -291,6 +291,12 @@ func (t *Term) publish(ctx context.Context, plan *Plan) (revision int64, err err
 				clientv3.WithLease(clientv3.LeaseID(m.Lease))),
 		})
 	}
+	for _, id := range plan.Undrain {
+		all = append(all, t.end(t.o.Layout.Drain(id), t.planner.view.Drains[id]))
+	}
+	for _, id := range plan.Uncordon {
+		all = append(all, t.end(t.o.Layout.Cordon(id), t.planner.view.Cordons[id]))
+	}
 	for len(all) > 0 {
 		n := min(len(all), max(1, t.o.Limits.Ops()-1))
 		if revision, err = t.commit(ctx, all[:n]); err != nil {
@@ -300,6 +306,11 @@ func (t *Term) publish(ctx context.Context, plan *Plan) (revision int64, err err
 	}
 	t.tell(plan)
 	return revision, nil
+}
+
+// end takes an order back, unless somebody has given it anew.
+func (t *Term) end(key string, order membership.Restriction) write {
+	return write{clientv3.Compare(clientv3.ModRevision(key), "=", order.ModRevision), clientv3.OpDelete(key)}
 }
 
 // write is one conditional write.
@@ -336,6 +347,10 @@ func (t *Term) tell(plan *Plan) {
 	why := map[membership.Why]int{}
 	for _, e := range plan.Exceptions {
 		why[e.Why]++
+	}
+	if len(plan.Undrain)+len(plan.Uncordon) > 0 {
+		t.o.Log.Info("ended orders whose time is over",
+			zap.Strings("drained", plan.Undrain), zap.Strings("cordoned", plan.Uncordon))
 	}
 	if len(why)+len(plan.Keeps)+len(plan.Drop) == 0 {
 		return

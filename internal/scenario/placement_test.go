@@ -8,6 +8,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	values "github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -211,4 +212,26 @@ func loadOf(tb testing.TB, value []byte) (total int64) {
 		total += load
 	}
 	return total
+}
+
+// A new leader of etcd lets the leases of orders begin anew. Here the orders have no lease at all.
+func TestTheCoordinatorEndsOrdersThatEtcdDoesNot(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	w.start(w.config("a", r))
+	w.start(w.config("b", r))
+	layout := keys.New(drm.DefaultPrefix, w.app)
+	over := membership.Restriction{Until: time.Now().Add(-time.Hour)}.Encode()
+	stands := membership.Restriction{Until: time.Now().Add(time.Hour)}.Encode()
+	for key, order := range map[string]string{
+		layout.Drain("a"): over, layout.Cordon("b"): over, layout.Cordon("c"): stands,
+	} {
+		if _, err := w.etcd.Put(t.Context(), key, order); err != nil {
+			t.Fatal(err)
+		}
+	}
+	r.until("what is over has ended", func() bool { v := w.group(); return len(v.Drains)+len(v.Cordons) == 1 })
+	if v := w.group(); v.Cordons["c"].Until.IsZero() {
+		t.Errorf("cordons %v, want that of c", v.Cordons)
+	}
 }
