@@ -202,11 +202,14 @@ type Config struct {
 	// its own old key), and then fails with an *IDInUseError. Default: the host's name, with a suffix where that is
 	// taken.
 	ID string
-	// Address, Version and Labels are shown to those who list the members, and mean nothing to DRM. Where an id is in
-	// use, the error tells the address of the member that has it. Default of Address: the host's name.
+	// Address and Labels are shown to those who list the members, and mean nothing to DRM. Where an id is in use, the
+	// error tells the address of the member that has it. Default of Address: the host's name.
 	Address string
-	Version string
 	Labels  map[string]string
+	// Version says which version of the program this is; any text. While members with two versions live, a new one is
+	// being rolled out: what must move goes to members of the version that came last, and nothing moves for balance
+	// (docs/balance.md). A group in which a member has none is never taken for one that is being rolled out.
+	Version string
 	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 32.
 	Weight int
 	// Shards is the number of shards of a new app, fixed when its first member starts: more shards spread the load more

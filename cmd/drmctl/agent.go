@@ -127,7 +127,7 @@ func runAgent(c *cli.Context) error {
 	// Nothing that an agent does may wait for the reader of its stderr, which may be a pipe that nobody reads.
 	logger, lines := logqueue.Wrap(logger)
 	defer lines.Close(lastWords)
-	cfg := drm.Config{Logger: logger, Version: version()}
+	cfg := drm.Config{Logger: logger}
 	api, err := listenAgent(c, &cfg)
 	if err != nil {
 		return err

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"time"
 
@@ -11,6 +12,7 @@ import (
 
 const (
 	flagRejoin         = "rejoin"
+	flagMemberVersion  = "member-version"
 	flagMinMembers     = "min-members"
 	flagMinMembersWait = "min-members-wait"
 )
@@ -22,6 +24,11 @@ func calmFlags() []cli.Flag {
 			Name: flagRejoin, EnvVars: agentEnv(flagRejoin), DefaultText: "others take over at once",
 			Usage: "after a stop, keep what belongs to the member for its return under the same --id for this time: " +
 				"1s to 1h; nobody handles it meanwhile, and nothing moves",
+		},
+		&cli.StringFlag{
+			Name: flagMemberVersion, EnvVars: agentEnv(flagMemberVersion), DefaultText: "that of drmctl",
+			Usage: "the version of what the member runs, such as that of the handler: any `TEXT`; while two versions " +
+				"live, what must move goes to members of the one that came last",
 		},
 		&cli.IntFlag{
 			Name: flagMinMembers, EnvVars: agentEnv(flagMinMembers),
@@ -38,6 +45,7 @@ func calmFlags() []cli.Flag {
 // calmConfig sets what these flags say.
 func calmConfig(c *cli.Context, cfg *drm.Config) error {
 	cfg.Rejoin = c.Duration(flagRejoin)
+	cfg.Version = cmp.Or(c.String(flagMemberVersion), version())
 	cfg.MinMembers, cfg.MinMembersWait = c.Int(flagMinMembers), c.Duration(flagMinMembersWait)
 	var bad error
 	if c.IsSet(flagRejoin) {

@@ -127,7 +127,8 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	}
 
 	lines, stop := l.agent("m1", "--allocate-only", "--handler-log")
-	_, _ = l.agent("m2", "--allocate-only", "--handler-log", "--weight", "2", "--address", "here:1")
+	_, _ = l.agent("m2", "--allocate-only", "--handler-log", "--weight", "2", "--address", "here:1",
+		"--member-version", "2.1")
 	l.members(2)
 
 	// Allocate in every form.
@@ -188,7 +189,7 @@ func TestCommandsOperateLiveMembers(t *testing.T) {
 	})
 	for _, m := range get[[]memberJSON](l, "members") {
 		if m.ID == "m2" && (m.Weight != 2 || len(m.Slots) != 2 || m.Address != "here:1" || m.Started == nil ||
-			m.Version == "") {
+			m.Version != "2.1") {
 			t.Errorf("member %+v", m)
 		}
 	}
