@@ -96,6 +96,7 @@ func TestNoKeyIsHandledFasterThanItsRateWhenMembersComeAndGo(t *testing.T) {
 }
 
 func TestAResourceThatWaitsForItsBudgetSaysSoAndIsGivenUpAtOnce(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	cfg := w.config("a", r)
 	cfg.HandleRate = drm.Rate{PerSecond: 0.001, Burst: 1}

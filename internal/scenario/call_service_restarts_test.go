@@ -233,6 +233,7 @@ func TestAHandleThatMeetsTheEndOfTheReceiverIsMadeAgain(t *testing.T) {
 
 // A receiver that sends no name is sent what it was always sent.
 func TestAReceiverThatSaysNothingIsNotToldAgain(t *testing.T) {
+	t.Parallel()
 	s := newService(t, unnamed)
 	hook := s.webhook()
 	w := newWorld(t)

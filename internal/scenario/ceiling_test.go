@@ -73,6 +73,7 @@ func (c *ceilings) take(layout keys.Layout, events []*clientv3.Event) {
 }
 
 func TestAFullMemberLetsOthersTakeTheRestAndNobodyHasMoreThanItMay(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueIn(120, 1024) // most shards have one resource at most, so that each member can be quite full
 	most := map[string]int{"a": 25, "b": 40, "c": 30}
@@ -133,6 +134,7 @@ func TestAFullMemberLetsOthersTakeTheRestAndNobodyHasMoreThanItMay(t *testing.T)
 }
 
 func TestAMemberThatHasRoomAgainTakesItsShardsBack(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(60)
 	cfg := w.config("a", r)

@@ -182,6 +182,7 @@ func TestOneSummaryTellsOfManyClaims(t *testing.T) {
 }
 
 func TestASummaryThatIsSpoiltIsWrittenAgain(t *testing.T) {
+	t.Parallel()
 	server := embeddedtest.Server(t)
 	for _, f := range []fault{loseAnswer, loseRequest, beLate, refuse} {
 		t.Run(f.String(), func(t *testing.T) {

@@ -94,6 +94,7 @@ func (t countedTxn) Commit() (*clientv3.TxnResponse, error) {
 }
 
 func TestMembersAndDrainsReadNoCatalogue(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	const n = 3000
 	w.catalogueOf(n)
@@ -244,6 +245,7 @@ func TestAMemberThatIsNotThereCanBeDrainedAndUndrained(t *testing.T) {
 }
 
 func TestAWaitThatEndsSaysWhatItSawLast(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	c := w.clientOf(drm.ClientConfig{Create: true, Shards: 64})
 	if err := c.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {

@@ -33,6 +33,7 @@ func (w *world) outage(keeper, stopper *recorder, n int, change func(*drm.Config
 }
 
 func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
+	t.Parallel()
 	cfg := embeddedtest.Config()
 	cfg.DataDir = t.TempDir()
 	var server *embedded.Server
@@ -91,6 +92,7 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 }
 
 func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {
+	t.Parallel()
 	server, err := embedded.Start(t.Context(), embeddedtest.Config())
 	if err != nil {
 		t.Fatal(err)
@@ -116,6 +118,7 @@ func TestStopWithKeepOnOutageDoesNotWaitForEtcd(t *testing.T) {
 }
 
 func TestKeepOnOutageEndsWhatOthersTookOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	proxy, err := faultproxy.New(w.endpoint)
 	if err != nil {
@@ -146,6 +149,7 @@ func TestKeepOnOutageEndsWhatOthersTookOver(t *testing.T) {
 }
 
 func TestFollowOwnersTellsWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
+	t.Parallel()
 	cfg := embeddedtest.Config()
 	cfg.DataDir = t.TempDir()
 	server, err := embedded.Start(t.Context(), cfg)

@@ -214,6 +214,7 @@ func TestGarbageOverTheEntryOfWhatIsHandledChangesNothing(t *testing.T) {
 }
 
 func TestGarbageOverAMembersOwnKeysIsPutRight(t *testing.T) {
+	t.Parallel()
 	for name, key := range map[string]string{
 		"member": appLayout.Member("a"), "slot": appLayout.Slot(0), "coordinator": appLayout.Coordinator(),
 		"stats": appLayout.Stats("a"), "source": appLayout.Source(),

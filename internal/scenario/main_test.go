@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"flag"
 	"os"
 	"testing"
 
@@ -10,6 +11,10 @@ import (
 func TestMain(m *testing.M) {
 	if endpoint := os.Getenv(silentEnv); endpoint != "" {
 		os.Exit(silentLife(endpoint))
+	}
+	// Most of the tests wait most of the time, so more of them run at once than there are processors.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
 	}
 	embeddedtest.VerifyTestMain(m)
 }

@@ -320,6 +320,7 @@ func TestWithoutItsConfigKeyAnAppClaimsNothing(t *testing.T) {
 }
 
 func TestStopWithEtcdGoneTerminatesEverythingAndEnds(t *testing.T) {
+	t.Parallel()
 	server, err := embedded.Start(t.Context(), embeddedtest.Config())
 	if err != nil {
 		t.Fatal(err)

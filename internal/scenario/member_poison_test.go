@@ -125,6 +125,7 @@ func (p *poisoned) eventually(what string, ok func() bool) {
 }
 
 func TestAPoisonResourceEndsThreeMembersAtMost(t *testing.T) {
+	t.Parallel()
 	p := newPoisoned(t)
 	for i := range 4 {
 		p.begin(fmt.Sprintf("m%d", i))
@@ -192,6 +193,7 @@ func (p *poisoned) trails() int {
 }
 
 func TestOtherDataFreeWhatIsQuarantined(t *testing.T) {
+	t.Parallel()
 	p := newPoisoned(t)
 	p.begin("m")
 	c := p.client()

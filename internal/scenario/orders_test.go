@@ -43,6 +43,7 @@ func must(tb testing.TB, err error) {
 }
 
 func TestACordonedMemberKeepsWhatItHasAndTakesNothingNew(t *testing.T) {
+	t.Parallel()
 	const n = 200
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(n)
@@ -129,6 +130,7 @@ func TestAMemberLogsTheOrdersAboutIt(t *testing.T) {
 }
 
 func TestADrainExpiresAndTheMemberHasItsShareAgain(t *testing.T) {
+	t.Parallel()
 	const n = 60
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(n)
@@ -168,6 +170,7 @@ func TestAWaitForADrainThatExpiresFails(t *testing.T) {
 }
 
 func TestADrainedMemberLetsGoOfAFewShardsAtATime(t *testing.T) {
+	t.Parallel()
 	const n, most = 200, 20
 	w, r := newWorld(t), newRecorder(t)
 	var hangs atomic.Bool
@@ -218,6 +221,7 @@ func TestADrainedMemberLetsGoOfAFewShardsAtATime(t *testing.T) {
 }
 
 func TestByForceNobodyHandlesAnything(t *testing.T) {
+	t.Parallel()
 	const n = 20
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(n)

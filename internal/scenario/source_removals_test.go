@@ -73,6 +73,7 @@ func (d *doubted) asked() int { _, n, _ := d.src.counts(); return n }
 
 // A source of a thousand resources is polled every ten minutes. For a moment, while members join, its answer is [].
 func TestAnEmptyAnswerWhileMembersJoinRemovesNothing(t *testing.T) {
+	t.Parallel()
 	d := newDoubted(t, 100, func(c *drm.Config) { c.PollInterval, c.RemovalDelay = 10*time.Minute, time.Millisecond })
 	d.join("a")
 	d.r.until("all are handled", allHeld(d.r, 100))

@@ -32,13 +32,15 @@ type recorder struct {
 	// handling has the context of the last Handle of each resource. If that has ended because the service was
 	// restarted, no Terminate follows.
 	handling map[string]context.Context
-	changed  chan struct{}
+	// failed has the member whose Handle was the last to fail, for each resource that nobody has since.
+	failed  map[string]string
+	changed chan struct{}
 }
 
 func newRecorder(tb testing.TB) *recorder {
 	return &recorder{
 		tb: tb, holder: map[string]string{}, tokens: map[string]int64{}, handling: map[string]context.Context{},
-		changed: make(chan struct{}),
+		failed: map[string]string{}, changed: make(chan struct{}),
 	}
 }
 
@@ -61,6 +63,7 @@ func (r *recorder) Handle(ctx context.Context, c drm.Claim) error {
 		r.tb.Errorf("Handle of %s under a claim that is not valid", id)
 	}
 	r.holder[id], r.tokens[id], r.handling[id] = c.Member, c.Token, ctx
+	delete(r.failed, id)
 	r.note("handle", c)
 	r.mu.Unlock()
 	var err error
@@ -70,9 +73,20 @@ func (r *recorder) Handle(ctx context.Context, c drm.Claim) error {
 	if err != nil && ctx.Err() == nil { // otherwise Terminate follows, whatever Handle returned
 		r.mu.Lock()
 		delete(r.holder, id)
+		r.failed[id] = c.Member
 		r.mu.Unlock()
 	}
 	return err
+}
+
+// wasCut says whether the last Handle of a resource failed at a member just before its context ended. Handle itself
+// cannot tell whether the manager sees the error or the end first; in the second case Terminate follows.
+func (r *recorder) wasCut(id, member string) bool {
+	if r.failed[id] != member {
+		return false
+	}
+	why := context.Cause(r.handling[id])
+	return why != nil && !errors.Is(why, context.Canceled) && !errors.Is(why, drm.CauseTerminated)
 }
 
 func (r *recorder) HandleFailed(_ context.Context, c drm.Claim, err error) {
@@ -83,7 +97,7 @@ func (r *recorder) HandleFailed(_ context.Context, c drm.Claim, err error) {
 
 func (r *recorder) Terminate(ctx context.Context, c drm.Claim) error {
 	r.mu.Lock()
-	if holder := r.holder[c.Resource.ID]; holder != c.Member {
+	if holder := r.holder[c.Resource.ID]; holder != c.Member && !r.wasCut(c.Resource.ID, c.Member) {
 		r.tb.Errorf("%s terminates %s, which %q has", c.Member, c.Resource.ID, holder)
 	}
 	r.note("terminate", c)

@@ -15,6 +15,7 @@ import (
 // Where etcd has too much to do, many requests of a start, of any kind, are not answered in time. The start goes on all
 // the same.
 func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
+	t.Parallel()
 	for _, f := range []fault{loseRequest, loseAnswer, beLate} {
 		t.Run(f.String(), func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
@@ -52,6 +53,7 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 
 // An etcd that answers nothing does not count as slow, at whatever step of the start that begins.
 func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
+	t.Parallel()
 	for _, k := range []kind{reads, createApp, grants, registers} {
 		t.Run(string(k), func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)

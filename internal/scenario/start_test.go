@@ -46,6 +46,7 @@ func TestAnUnreachableEtcdIsToldWithinTheDialTimeout(t *testing.T) {
 }
 
 func TestAnExplicitIDInUseIsAnErrorThatSaysWhose(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	first := w.config("a", newRecorder(t))
 	first.Address = "host-1:8080"
@@ -63,6 +64,7 @@ func TestAnExplicitIDInUseIsAnErrorThatSaysWhose(t *testing.T) {
 }
 
 func TestADefaultIDThatIsInUseTakesASuffix(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	one := w.start(w.config("", newRecorder(t)))
 	second := w.config("", newRecorder(t))

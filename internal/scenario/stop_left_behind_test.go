@@ -13,6 +13,7 @@ import (
 
 // Stop says for each claim that it leaves behind why it does so.
 func TestStopSaysWhichClaimsItLeft(t *testing.T) {
+	t.Parallel()
 	const n = 10
 	release := make(chan struct{})
 	t.Cleanup(func() { close(release) })

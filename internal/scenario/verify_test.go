@@ -161,6 +161,7 @@ func TestVerifySaysAtOnceThatThereIsNoMember(t *testing.T) {
 }
 
 func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	layout := keys.New(drm.DefaultPrefix, "app")
 	w.members(r, nil, "a") // a renews its lease
@@ -212,6 +213,7 @@ func TestVerifyFindsClaimsAndMembersWhoseLeaseNobodyRenews(t *testing.T) {
 }
 
 func TestVerifySettledGivesWhatPassesTheTimeToPass(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	c := w.client()
 	layout := keys.New(drm.DefaultPrefix, "app")
