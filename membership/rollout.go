@@ -17,3 +17,20 @@ func (v *View) Rollout() (newer string, ok bool) {
 	}
 	return "", false
 }
+
+// BetterCoordinator says whether another member should take the coordinator's office rather than this one: it is ready
+// and this one is not, or it has the newer version while two versions live. A member of the older version will be
+// stopped soon, and then the office would move once more. A member without a source is no better than one with one.
+func (v *View) BetterCoordinator(id string) bool {
+	me := v.Members[id]
+	newer, rollout := v.Rollout()
+	for other, m := range v.Members {
+		if other == id || m.State != Active || me.Source && !m.Source {
+			continue
+		}
+		if me.State == Unready || rollout && m.Version == newer && me.Version != newer {
+			return true
+		}
+	}
+	return false
+}

@@ -66,8 +66,7 @@ func (g *guide) first(ctx context.Context, items []catalogue.Item) {
 // awaitPrepared returns when the coordinator has placed what this joining member is to have, or when nobody does that.
 func (p *place) awaitPrepared(ctx context.Context) error {
 	return p.awaitView(ctx, nil, func(v *membership.View) bool {
-		me := v.Members[p.id]
-		return me.State != membership.Joining || !v.HasGuide() || v.Prepared[p.id] >= me.ModRevision
+		return placement.MayJoin(v, p.id)
 	})
 }
 
@@ -81,8 +80,7 @@ func (p *place) announce(ctx context.Context, hurry <-chan struct{}) {
 	p.goes.Store(true)
 	p.wake()
 	_ = p.awaitView(ctx, hurry, func(v *membership.View) bool {
-		me := v.Members[p.id]
-		return !me.HasJoined() || !v.HasGuide() || me.Leaves && v.Prepared[p.id] >= me.ModRevision
+		return placement.MayStop(v, p.id)
 	})
 }
 

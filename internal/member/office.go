@@ -122,7 +122,7 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 	switch {
 	case yield, !me.HasJoined(), p.rest.left(now, p.source.Hangs()) > 0:
 		return true
-	case now-p.vacant < readyFirst && p.betterOther(v):
+	case now-p.vacant < readyFirst && v.BetterCoordinator(p.id):
 		return false // look again soon
 	}
 	won, err := p.registrar.StandForCoordinator(ctx, *reg)
@@ -130,23 +130,6 @@ func (p *place) stand(ctx context.Context, v *membership.View) bool {
 		p.warn(ctx, "cannot stand for coordinator", err)
 	}
 	return won // the next view shows it; stand again if another member was faster, or etcd did not answer
-}
-
-// betterOther says whether another member should take the office rather than this one: it is ready and this one is not,
-// or it has the newer version while two versions live. A member of the older version will be stopped soon, and then the
-// office would move once more.
-func (p *place) betterOther(v *membership.View) bool {
-	me := v.Members[p.id]
-	newer, rollout := v.Rollout()
-	for id, m := range v.Members {
-		if id == p.id || m.State != membership.Active || p.hasSource && !m.Source {
-			continue
-		}
-		if me.State == membership.Unready || rollout && m.Version == newer && me.Version != newer {
-			return true
-		}
-	}
-	return false
 }
 
 // giveUp leaves the office and deletes the coordinator's key. yield says that it leaves the office to a member with a

@@ -29,7 +29,7 @@ func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 				r.Keeps = v.Owned(member)
 			}
 		}
-		c := restrict(r, stands, o)
+		c := restrict(r, stands, o, d.now())
 		if !stands && !o.Force { // another drain must not come in between
 			c.only = []clientv3.Cmp{
 				clientv3.Compare(clientv3.ModRevision(layout.Drains()), "<", v.Revision+1).WithPrefix(),
@@ -63,17 +63,17 @@ func (d *Desk) Cordon(ctx context.Context, member string, o Options) error {
 			r.Keeps = v.Owned(member)
 		}
 		o.AtOnce, o.Force = false, false
-		return restrict(r, stands, o), nil
+		return restrict(r, stands, o, d.now()), nil
 	})
 }
 
 // restrict makes the change that gives an order to keep shards away from a member, or that makes one which stands say
 // what the options say.
-func restrict(r membership.Restriction, stands bool, o Options) change {
+func restrict(r membership.Restriction, stands bool, o Options, now time.Time) change {
 	if stands && o.Why == "" && o.For == 0 && (!o.Force || r.Force) && (!o.AtOnce || r.Keeps == nil) {
 		return change{none: true}
 	}
-	said := o.order()
+	said := o.order(now)
 	if stands {
 		said.Since = r.Since
 	}
@@ -88,7 +88,7 @@ func restrict(r membership.Restriction, stands bool, o Options) change {
 		r.Keeps = nil
 	}
 	if o.For > 0 {
-		r.Until = time.Now().Add(o.For).UTC().Truncate(time.Second)
+		r.Until = now.Add(o.For).UTC().Truncate(time.Second)
 	}
 	return change{value: r.Encode(), life: o.For}
 }

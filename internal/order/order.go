@@ -55,6 +55,15 @@ type Desk struct {
 	// Created is the revision at which the app's config key was created. An order is not given to an app that was
 	// deleted and made anew.
 	Created int64
+	// Wall is the clock of whoever gives the orders; nil: that of this machine.
+	Wall func() time.Time
+}
+
+func (d *Desk) now() time.Time {
+	if d.Wall != nil {
+		return d.Wall()
+	}
+	return time.Now()
 }
 
 // Options says who gives an order, and how. An order that stands already keeps what the options do not say.
@@ -67,8 +76,8 @@ type Options struct {
 }
 
 // order returns what an order says of its origin.
-func (o Options) order() membership.Order {
-	return membership.Order{By: o.By, Why: o.Why, Since: time.Now().UTC().Truncate(time.Second)}
+func (o Options) order(now time.Time) membership.Order {
+	return membership.Order{By: o.By, Why: o.Why, Since: now.UTC().Truncate(time.Second)}
 }
 
 // change is what becomes of the key of an order.

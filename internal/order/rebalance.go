@@ -19,7 +19,7 @@ func (d *Desk) Rebalance(ctx context.Context, o Options) (picture.Order, error) 
 	if !view.HasGuide() {
 		return picture.Order{}, ErrNoPlacer
 	}
-	value, err := json.Marshal(o.order())
+	value, err := json.Marshal(o.order(d.now()))
 	if err != nil {
 		return picture.Order{}, err
 	}

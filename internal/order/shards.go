@@ -24,7 +24,7 @@ func (d *Desk) Pin(ctx context.Context, n int, member string, o Options) error {
 		case !same && !o.Absent && !v.Known(member):
 			return change{}, fmt.Errorf("member %q: %w", member, picture.ErrNotFound)
 		}
-		said := o.order()
+		said := o.order(d.now())
 		if same {
 			said.Since = p.Since
 		}
@@ -62,7 +62,7 @@ func (d *Desk) Move(ctx context.Context, n int, member string, o Options) (moved
 		if why := hindrance(v, n, member); why != "" {
 			return change{}, fmt.Errorf("%w: %s", ErrCannotTake, why)
 		}
-		said := o.order()
+		said := o.order(d.now())
 		e := membership.Exception{
 			Member: member, Why: membership.WhyMove, By: said.By, Since: said.Since, Reason: said.Why,
 		}

@@ -1,9 +1,6 @@
 package placement
 
 import (
-	"context"
-	"fmt"
-
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
@@ -32,17 +29,4 @@ func (o orders) tell() {
 	case o.term.haste <- struct{}{}:
 	default:
 	}
-}
-
-// obeyed deletes the order, which tells who waits for it that the coordinator has begun.
-func (t *Term) obeyed(ctx context.Context) error {
-	key := t.o.Layout.RebalanceOrder()
-	office := clientv3.Compare(clientv3.CreateRevision(t.o.Layout.Coordinator()), "=", t.number)
-	ctx, cancel := context.WithTimeout(ctx, t.o.Timeout)
-	defer cancel()
-	_, err := t.o.KV.Txn(ctx).If(office).Then(clientv3.OpDelete(key)).Commit()
-	if err != nil {
-		return fmt.Errorf("delete the order to balance: %w", err)
-	}
-	return nil
 }
