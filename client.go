@@ -29,7 +29,7 @@ import (
 type Client struct {
 	cfg    ClientConfig
 	client *clientv3.Client
-	own    bool
+	done   func() error // ends the client's use of the connection
 	layout keys.Layout
 
 	mu     sync.Mutex
@@ -44,19 +44,17 @@ func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 		return nil, fmt.Errorf("config: %w", err)
 	}
 	layout := keys.New(cfg.Prefix, cfg.App)
-	client, own, err := etcd.Connect(ctx, cfg.Etcd.inner(), layout.Config(), false)
+	client, done, err := cfg.Etcd.connect(ctx, layout.Config(), false)
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, client: client, own: own, layout: layout}, nil
+	return &Client{cfg: cfg, client: client, done: done, layout: layout}, nil
 }
 
-// Close closes the connection to etcd, unless the caller brought it. It is idempotent.
+// Close closes the connection to etcd, unless the caller brought it, or it is shared (EtcdConfig.Connection). It is
+// idempotent.
 func (c *Client) Close() error {
-	if !c.own {
-		return nil
-	}
-	if err := c.client.Close(); err != nil && !errors.Is(err, context.Canceled) {
+	if err := c.done(); err != nil && !errors.Is(err, context.Canceled) {
 		return fmt.Errorf("close the connection to etcd: %w", err)
 	}
 	return nil

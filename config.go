@@ -68,6 +68,10 @@ const (
 
 // EtcdConfig says how to reach etcd. Config and ClientConfig have one each.
 type EtcdConfig struct {
+	// Connection is a connection that several managers and clients of this process share, of one app or of many. What
+	// says how to connect is said where it was made (NewConnection), so the other fields are for callers who have none;
+	// giving both is an error. Only DialTimeout and CommandTimeout may differ, and are otherwise the connection's.
+	Connection *Connection
 	// Client is the caller's own etcd client, which stays open when DRM is done with it. The other fields are for
 	// callers who have none; giving both is an error. A client with a Username and a Password authenticates by itself,
 	// for each stream that it opens; where etcd is older than 3.5, it cannot do so any more once its token has expired.
@@ -100,6 +104,9 @@ type EtcdConfig struct {
 
 // inner is what package etcd needs to know.
 func (c EtcdConfig) inner() etcd.Config {
+	if c.Connection != nil {
+		return etcd.Config{Client: c.Connection.client, DialTimeout: c.DialTimeout}
+	}
 	return etcd.Config{
 		Client:      c.Client,
 		Endpoints:   c.Endpoints,

@@ -1,6 +1,7 @@
 package drm
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"math"
@@ -293,18 +294,30 @@ func checkApp(app string, prefix *string) error {
 }
 
 func (c *EtcdConfig) withDefaults() error {
+	if c.Connection != nil {
+		if field := c.howToConnect(); field != "" {
+			return &InputError{"Etcd." + field, "set", "nothing beside a Connection, which says it"}
+		}
+		c.DialTimeout = cmp.Or(c.DialTimeout, c.Connection.cfg.DialTimeout)
+		c.CommandTimeout = cmp.Or(c.CommandTimeout, c.Connection.cfg.CommandTimeout)
+		return c.checkTimeouts()
+	}
 	switch {
 	case c.Client == nil && len(c.Endpoints) == 0:
-		return &InputError{"Etcd.Endpoints", "none", "the endpoints of etcd, or a Client"}
+		return &InputError{"Etcd.Endpoints", "none", "the endpoints of etcd, a Client, or a Connection"}
 	case c.TLS != nil && c.GetTLS != nil:
 		return &InputError{"Etcd.GetTLS", "set", "one of TLS and GetTLS"}
-	case c.Client != nil && c.saysHowToConnect():
+	case c.Client != nil && c.howToConnect() != "Client":
 		return &InputError{"Etcd.Client", "a client and how to make one", "one of both"}
 	}
 	var bad *reach.EndpointError
 	if errors.As(reach.CheckEndpoints(c.Endpoints, c.TLS != nil || c.GetTLS != nil), &bad) {
 		return &InputError{"Etcd.Endpoints", bad.Endpoint, bad.Want}
 	}
+	return c.checkTimeouts()
+}
+
+func (c *EtcdConfig) checkTimeouts() error {
 	for _, f := range []durationField{
 		{"Etcd.DialTimeout", &c.DialTimeout, DefaultDialTimeout, leastDuration, 10 * time.Minute, false},
 		{"Etcd.CommandTimeout", &c.CommandTimeout, DefaultCommandTimeout, leastDuration, 10 * time.Minute, false},
@@ -316,9 +329,24 @@ func (c *EtcdConfig) withDefaults() error {
 	return nil
 }
 
-// saysHowToConnect reports whether any field is set that only a client of DRM's own needs.
-func (c *EtcdConfig) saysHowToConnect() bool {
-	return len(c.Endpoints) > 0 || c.TLS != nil || c.GetTLS != nil || c.Username != "" || c.Password != ""
+// howToConnect names the first field that is set of those that say how to connect. Client comes last.
+func (c *EtcdConfig) howToConnect() string {
+	for _, f := range []struct {
+		name string
+		set  bool
+	}{
+		{"Endpoints", len(c.Endpoints) > 0},
+		{"TLS", c.TLS != nil},
+		{"GetTLS", c.GetTLS != nil},
+		{"Username", c.Username != ""},
+		{"Password", c.Password != ""},
+		{"Client", c.Client != nil},
+	} {
+		if f.set {
+			return f.name
+		}
+	}
+	return ""
 }
 
 // durationField is a field of Config and what it may be.

@@ -37,6 +37,10 @@ var (
 	ErrNoPlacer = order.ErrNoPlacer
 	// ErrUnreachable says that etcd did not answer in time. It may or may not have done what it was asked for.
 	ErrUnreachable = etcd.ErrUnreachable
+	// ErrConnectionInUse says that managers or clients use a Connection, so that it was not closed.
+	ErrConnectionInUse = errors.New("the connection is in use")
+	// ErrConnectionClosed says that a Connection was closed, so that nothing can be started on it.
+	ErrConnectionClosed = errors.New("the connection is closed")
 	// ErrIDInUse says that another live member of the app has the member id.
 	ErrIDInUse = errors.New("member id in use")
 	// ErrNotModified is what a Retriever's Fetch returns when the source says that nothing changed since the last

@@ -13,7 +13,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/core"
-	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
 	"github.com/distributed-resource-manager/drm/internal/member"
@@ -69,15 +68,16 @@ func (m *Manager) start(ctx context.Context) error {
 	cfg := &m.cfg
 	log, logs := logqueue.Wrap(cfg.Logger.With(cfg.LoggerFields...))
 	log = log.With(zap.String("app", cfg.App))
-	own := false
+	done := func() error { return nil }
 	closed := func() {
-		if own {
-			_ = m.client.Close() // says only that it was closed
-		}
+		_ = done()                 // says only that it was closed
 		logs.Close(usercode.Grace) // a sink that blocks is left behind
 	}
-	err := member.During(ctx, log, &cfg.Health.board, etcdToAnswer(cfg.Etcd), func() (err error) {
-		m.client, own, err = etcd.Connect(ctx, cfg.Etcd.inner(), m.layout.Config(), true)
+	err := member.During(ctx, log, &cfg.Health.board, etcdToAnswer(cfg.Etcd), func() error {
+		client, end, err := cfg.Etcd.connect(ctx, m.layout.Config(), true)
+		if err == nil {
+			m.client, done = client, end
+		}
 		return err
 	})
 	if err != nil {
@@ -345,6 +345,9 @@ func idInUse(taken *membership.TakenError) error {
 
 // etcdToAnswer is the first thing that a start waits for.
 func etcdToAnswer(c EtcdConfig) member.Wait {
+	if c.Connection != nil {
+		c.Endpoints = c.Connection.cfg.Endpoints
+	}
 	return member.Wait{For: "etcd to answer", AtMost: c.DialTimeout, More: func() []zap.Field {
 		return []zap.Field{zap.Strings("endpoints", c.Endpoints)}
 	}}

@@ -52,9 +52,9 @@ func Connect(
 	var hopeless bool
 	for pauses := pace.Retry(); ; {
 		asking, cancel := context.WithTimeout(ctx, c.DialTimeout)
-		trace.WhenHopeless(cancel) // waiting does not help against some failures
+		forget := trace.WhenHopeless(cancel) // waiting does not help against some failures
 		_, err = client.Get(asking, probe, clientv3.WithKeysOnly())
-		trace.WhenHopeless(nil)
+		forget()
 		hopeless = errors.Is(asking.Err(), context.Canceled)
 		cancel()
 		if err == nil {

@@ -38,7 +38,8 @@ type Trace struct {
 	user     string   // the user as an error names it
 	order    []string // the addresses of the endpoints, in the order in which they were given
 	states   map[string]*state
-	hopeless func() // called once there is no hope to connect to any endpoint
+	hopeless map[int]func() // called once there is no hope to connect to any endpoint, by number
+	numbered int            // the last such number
 }
 
 // state is what is known about one endpoint.
@@ -206,22 +207,32 @@ func (t *Trace) fail(at string, unheard bool, d Detail) {
 	}
 }
 
-// WhenHopeless sets the function to call once all endpoints have failed in a way that does not pass by itself. f is
-// called on the goroutine that finds out, or at once if that has already happened. f must not block. A nil f takes an
-// earlier one back.
-func (t *Trace) WhenHopeless(f func()) {
+// WhenHopeless adds a function to call when all endpoints have failed in a way that does not pass by itself. f is
+// called on the goroutine that finds out, or at once if that has already happened, and again with each further failure.
+// f must not block. forget takes it back.
+func (t *Trace) WhenHopeless(f func()) (forget func()) {
 	if t == nil {
-		return
+		return func() {}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.hopeless = f
+	if t.hopeless == nil {
+		t.hopeless = map[int]func(){}
+	}
+	t.numbered++
+	n := t.numbered
+	t.hopeless[n] = f
 	t.despair()
+	return func() {
+		t.mu.Lock()
+		defer t.mu.Unlock()
+		delete(t.hopeless, n)
+	}
 }
 
-// despair calls hopeless if there is no hope. The caller holds the mutex.
+// despair calls what waits for it if there is no hope. The caller holds the mutex.
 func (t *Trace) despair() {
-	if t.hopeless == nil {
+	if len(t.hopeless) == 0 {
 		return
 	}
 	for _, s := range t.states {
@@ -229,7 +240,9 @@ func (t *Trace) despair() {
 			return
 		}
 	}
-	t.hopeless()
+	for _, f := range t.hopeless {
+		f()
+	}
 }
 
 // Reason returns what is known now; nil for a nil Trace.

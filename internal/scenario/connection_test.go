@@ -1,0 +1,134 @@
+package scenario_test
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"log"
+	"net/http"
+	"net/http/httptest"
+	"testing"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+)
+
+// connection makes a connection that is closed at the end of the test, after the members that are started later.
+func (w *world) connection(cfg drm.EtcdConfig) *drm.Connection {
+	w.tb.Helper()
+	c, err := drm.NewConnection(cfg)
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	w.tb.Cleanup(func() {
+		if err := c.Close(); err != nil {
+			w.tb.Error(err)
+		}
+	})
+	return c
+}
+
+func TestAConnectionIsNotClosedWhileItIsUsed(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	c := w.connection(drm.EtcdConfig{Endpoints: []string{w.endpoint}})
+	cfg := w.config("a", r)
+	cfg.Etcd = drm.EtcdConfig{Connection: c}
+	m := w.startOnly(cfg)
+	looker, err := drm.NewClient(t.Context(), drm.ClientConfig{App: w.app, Etcd: drm.EtcdConfig{Connection: c}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Close(); !errors.Is(err, drm.ErrConnectionInUse) {
+		t.Errorf("closed while a member and a client use it: %v", err)
+	}
+	allocate(t, m, "x")
+	r.until("it is handled after that", func() bool { return r.holders()["x"] == "a" })
+	w.stop(m)
+	if err := c.Close(); !errors.Is(err, drm.ErrConnectionInUse) {
+		t.Errorf("closed while a client uses it: %v", err)
+	}
+	if err := errors.Join(looker.Close(), looker.Close(), c.Close(), c.Close()); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.tryStart(t.Context(), cfg); !errors.Is(err, drm.ErrConnectionClosed) {
+		t.Errorf("a start on a connection that is closed: %v", err)
+	}
+}
+
+func TestAStartThatFailsDoesNotKeepTheConnection(t *testing.T) {
+	t.Parallel()
+	// What listens here has a certificate that nobody trusts, which no patience helps against.
+	untrusted := httptest.NewUnstartedServer(http.NotFoundHandler())
+	defer untrusted.Close()
+	untrusted.EnableHTTP2 = true
+	untrusted.Config.ErrorLog = log.New(io.Discard, "", 0)
+	untrusted.StartTLS()
+	w := &world{tb: t, app: "app"}
+	c, err := drm.NewConnection(drm.EtcdConfig{Endpoints: []string{untrusted.URL}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	failed := make(chan error)
+	const starts = 5
+	for i := range starts { // each of them is told at once that there is no hope
+		go func() {
+			cfg := w.config(fmt.Sprint(i), newRecorder(t))
+			cfg.Etcd = drm.EtcdConfig{Connection: c, DialTimeout: patience}
+			_, err := drm.Start(t.Context(), cfg)
+			failed <- err
+		}()
+	}
+	for range starts {
+		if err := <-failed; !errors.Is(err, drm.ErrUnreachable) {
+			t.Errorf("a start where the certificate is not trusted: %v", err)
+		}
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestAConnectionSaysHowToConnect(t *testing.T) {
+	t.Parallel()
+	c, err := drm.NewConnection(drm.EtcdConfig{Endpoints: []string{"127.0.0.1:1"}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for field, cfg := range map[string]drm.EtcdConfig{
+		"Etcd.Endpoints": {Connection: c, Endpoints: []string{"127.0.0.1:1"}},
+		"Etcd.Username":  {Connection: c, Username: "u"},
+		"Etcd.Password":  {Connection: c, Password: "p"},
+	} {
+		var input *drm.InputError
+		_, err := drm.NewClient(t.Context(), drm.ClientConfig{App: "app", Etcd: cfg})
+		if !errors.As(err, &input) || input.Field != field {
+			t.Errorf("a connection and %s: %v", field, err)
+		}
+	}
+	var input *drm.InputError
+	if _, err := drm.NewConnection(drm.EtcdConfig{Connection: c}); !errors.As(err, &input) {
+		t.Errorf("a connection that is made of a connection: %v", err)
+	}
+	if err := c.Close(); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestMembersOfAConnectionShareALogin(t *testing.T) {
+	t.Parallel()
+	w, r := newUsersWorld(t, nil), newRecorder(t)
+	before := w.calls.Logins()
+	c := w.connection(drm.EtcdConfig{
+		Endpoints: []string{w.endpoint}, Username: embeddedtest.User, Password: embeddedtest.Password,
+	})
+	const members = 5
+	for i := range members {
+		m := w.member(fmt.Sprint(i), r, func(cfg *drm.Config) { cfg.Etcd = drm.EtcdConfig{Connection: c} })
+		allocate(t, m, fmt.Sprint(i))
+	}
+	r.until("all are handled", func() bool { return len(r.holders()) == members })
+	if n := w.calls.Logins() - before; n != 1 {
+		t.Errorf("%d members have asked for %d tokens, want 1", members, n)
+	}
+}
