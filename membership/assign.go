@@ -103,7 +103,7 @@ func newRules(v *View, current bool) *rules {
 			}
 		}
 	}
-	r.ring = shard.NewRing(slots)
+	r.ring, v.probes = shard.NewRing(slots).WithProbes(v.probes, v.Shards)
 	return r
 }
 

@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // FollowOptions of Group.Follow. The zero value takes all defaults.
@@ -73,6 +74,7 @@ type follower struct {
 	group  Group
 	onView func(*View)
 	kvs    map[string]*mvccpb.KeyValue
+	probes *shard.Probes // of the last view
 }
 
 func (f *follower) reset(kvs []*mvccpb.KeyValue, revision int64) {
@@ -99,5 +101,7 @@ func (f *follower) publish(revision int64) {
 	for _, kv := range f.kvs {
 		all = append(all, kv)
 	}
-	f.onView(f.group.View(all, revision))
+	v := newView(f.group.Root, f.group.Shards, all, revision, f.probes)
+	f.probes = v.probes
+	f.onView(v)
 }

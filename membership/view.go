@@ -59,14 +59,20 @@ type View struct {
 	olderUnreadyIgnored bool
 
 	declines map[string]Decline // by member that declines shards
+	probes   *shard.Probes      // for rings that are sparse; nil: there is none yet. Views share it
 }
 
 // NewView makes the view of the keys below group/ at one revision, for an app with that Root (see Group) and that
 // number of shards. The order of kvs makes no difference.
 func NewView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64) *View {
+	return newView(root, shards, kvs, revision, nil)
+}
+
+// newView is NewView with what an earlier view of the app has computed for sparse rings; nil: there is none.
+func newView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64, probes *shard.Probes) *View {
 	layout := keys.At(root)
 	v := &View{
-		Revision: revision, Shards: shards,
+		Revision: revision, Shards: shards, probes: probes,
 		Members: map[string]Member{}, Drains: map[string]Restriction{}, Cordons: map[string]Restriction{},
 		Weights: map[string]WeightOrder{}, Reservations: map[string]Reservation{}, Prepared: map[string]int64{},
 		Pins: map[int]Pin{}, Exceptions: map[int]Exception{}, Moves: map[string]Move{},
