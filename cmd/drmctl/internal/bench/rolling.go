@@ -12,8 +12,6 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-const rollers = 10
-
 // restartTakes is how long a member is away that is restarted.
 const restartTakes = time.Second
 
@@ -27,18 +25,21 @@ type roll struct {
 
 // rolling measures what a rolling update moves, and for how long a resource is unhandled, in several ways.
 func rolling(ctx context.Context, l *lab) (map[string]float64, bool, error) {
-	n := l.size(10_000)
+	n, rollers := l.size(10_000), 10
+	if l.opts.Scale < 0.1 {
+		rollers = 3 // each of them takes its time, however few resources there are
+	}
 	if err := l.fill(ctx, n); err != nil {
 		return nil, false, err
 	}
-	f := map[string]float64{"members": rollers, "resources": float64(n)}
+	f := map[string]float64{"members": float64(rollers), "resources": float64(n)}
 	for _, r := range []roll{
 		{name: "stable_ids"},
 		{name: "rejoin", rejoin: 30 * time.Second},
 		{name: "new_ids", newIDs: true, version: "v1"},
 		{name: "new_versions", newIDs: true, version: "v2"},
 	} {
-		moves, gap, err := l.roll(ctx, r, n)
+		moves, gap, err := l.roll(ctx, r, rollers, n)
 		if err != nil {
 			return nil, false, fmt.Errorf("%s: %w", r.name, err)
 		}
@@ -51,7 +52,7 @@ func rolling(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 
 // roll starts a group, replaces each of its members, and stops all. It returns how many resources have moved meanwhile,
 // and how long one was unhandled at most.
-func (l *lab) roll(ctx context.Context, r roll, n int) (moves int, gap time.Duration, err error) {
+func (l *lab) roll(ctx context.Context, r roll, rollers, n int) (moves int, gap time.Duration, err error) {
 	l.handler = newCounter(n)
 	of := func(version string) func(*drm.Config) {
 		return func(c *drm.Config) { c.Rejoin, c.Version = r.rejoin, version }
