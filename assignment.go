@@ -56,12 +56,16 @@ type MemberInfo struct {
 	ID string
 	// State is joining, active, unready (and not ignored), draining (ordered, and not ignored) or leaving; or absent:
 	// it has stopped, and its resources wait for its return.
-	State   string
-	Drain   string // DrainOrdered, DrainIgnored, or empty: no drain is ordered
-	Cordon  string // the same of a cordon
-	Reason  string // why it says that it is not ready, also where that is ignored; until when it is expected back
-	Weight  int
-	Slots   []int
+	State  string
+	Drain  string // DrainOrdered, DrainIgnored, or empty: no drain is ordered
+	Cordon string // the same of a cordon
+	Reason string // why it says that it is not ready, also where that is ignored; until when it is expected back
+	Weight int    // the member's own
+	// Ordered is the weight that an operator has ordered, which counts instead of the member's own; nil: there is no
+	// such order.
+	Ordered *int
+	Slots   []int       // its slots on the ring that are reserved by themselves
+	Blocks  []SlotRange // its slots that are reserved together, as those of a large weight are
 	Address string
 	Version string
 	Started time.Time
@@ -71,7 +75,20 @@ type MemberInfo struct {
 	Resources int
 }
 
-func memberOf(m picture.Member) MemberInfo { return MemberInfo(m) }
+// SlotRange is consecutive slots on the ring.
+type SlotRange struct{ First, Last int }
+
+func memberOf(m picture.Member) MemberInfo {
+	info := MemberInfo{
+		ID: m.ID, State: m.State, Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Weight: m.Weight,
+		Ordered: m.Ordered, Slots: m.Slots, Address: m.Address, Version: m.Version, Started: m.Started,
+		Shards: m.Shards, Resources: m.Resources,
+	}
+	for _, b := range m.Blocks {
+		info.Blocks = append(info.Blocks, SlotRange(b))
+	}
+	return info
+}
 
 // What MemberInfo.Drain says.
 const (

@@ -217,7 +217,8 @@ type Config struct {
 	// being rolled out: what must move goes to members of the version that came last, and nothing moves for balance
 	// (docs/balance.md). A group in which a member has none is never taken for one that is being rolled out.
 	Version string
-	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 32.
+	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 1000. While a member
+	// lives whose program knows weights up to 32 only, a greater weight counts as 32 at most for shards that concern it.
 	Weight int
 	// Shards is the number of shards of a new app, fixed when its first member starts: more shards spread the load more
 	// evenly, and cost a watch each. An existing app keeps its number; naming another one is an error.

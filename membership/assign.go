@@ -82,28 +82,22 @@ type rules struct {
 
 func newRules(v *View, current bool) *rules {
 	r := &rules{view: v, current: current, stances: map[string]*stance{}, free: true}
-	slots := make([]string, len(v.Slots))
-	for id, m := range v.Members {
+	for id := range v.Members {
 		if s := r.stanceOf(id); s != nil {
 			r.admit(id, s)
-			for _, n := range m.Slots {
-				if n < len(slots) && v.Slots[n] == id {
-					slots[n] = id
-				}
-			}
 		}
 	}
+	accepted := func(id string) bool { return r.stances[id] != nil }
+	awaited := map[string]bool{}
 	if current {
-		for n, id := range v.Slots {
-			if id != "" && v.awaited(id) {
-				slots[n] = id
-				if r.stances[id] == nil {
-					r.admit(id, v.Reservations[id].stance())
-				}
+		for id := range v.Reservations {
+			if awaited[id] = v.awaited(id) && v.HasBeenHere(id); awaited[id] && r.stances[id] == nil {
+				r.admit(id, v.Reservations[id].stance())
 			}
 		}
 	}
-	r.ring, v.probes = shard.NewRing(slots).WithProbes(v.probes, v.Shards)
+	ring := v.ringOf(accepted, func(id string) bool { return awaited[id] }, current)
+	r.ring, v.probes = ring.WithProbes(v.probes, v.Shards)
 	return r
 }
 

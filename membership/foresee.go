@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"cmp"
 	"maps"
 	"slices"
 
@@ -18,7 +19,7 @@ type Foresight struct {
 // views. The slices are the caller's.
 func (v *View) Foresee(joining []string, leaving func(id string) bool) Foresight {
 	then := *v
-	then.Members, then.Slots = maps.Clone(v.Members), slices.Clone(v.Slots)
+	then.Members, then.Slots, then.Blocks = maps.Clone(v.Members), slices.Clone(v.Slots), slices.Clone(v.Blocks)
 	then.Drains = maps.Clone(v.Drains)
 	for id, drain := range then.Drains {
 		drain.Keeps = nil
@@ -29,21 +30,77 @@ func (v *View) Foresee(joining []string, leaving func(id string) bool) Foresight
 			delete(then.Members, id)
 		}
 	}
-	live := func(id string) bool { _, live := v.Members[id]; return live }
 	for _, id := range joining {
-		m := then.Members[id]
-		m.State, m.Slots = Active, shard.Reserve(then.Slots, live, id, m.Weight)
-		for _, n := range m.Slots {
-			for len(then.Slots) <= n {
-				then.Slots = append(then.Slots, "")
-			}
-			then.Slots[n] = id
-		}
-		then.Members[id] = m
+		then.join(id, v.holder)
 	}
 	then.weigh()
 	f := Foresight{Owners: then.assign()}
 	then.Exceptions, then.table = nil, nil
 	f.Homes = then.assign()
 	return f
+}
+
+// holder says whether a member's slots are not for others: it is live, or will be back soon.
+func (v *View) holder(id string) bool {
+	_, live := v.Members[id]
+	_, reserved := v.Reservations[id]
+	return live || reserved
+}
+
+// join makes a member active, with the slots that a Registrar would give it.
+func (v *View) join(id string, holds func(id string) bool) {
+	h := v.hold(holds, id, v.WeightOf(id))
+	for _, n := range h.Slots {
+		for len(v.Slots) <= n {
+			v.Slots = append(v.Slots, "")
+		}
+		v.Slots[n] = id
+	}
+	for n, of := range v.Slots {
+		if of == id && !slices.Contains(h.Slots, n) {
+			v.Slots[n] = ""
+		}
+	}
+	v.Blocks = slices.DeleteFunc(v.Blocks, func(b shard.Block) bool {
+		return slices.ContainsFunc(h.Blocks, func(mine shard.Block) bool { return mine.From == b.From })
+	})
+	for i := range v.Blocks {
+		if v.Blocks[i].Member == id {
+			v.Blocks[i].Member = ""
+		}
+	}
+	v.Blocks = append(v.Blocks, h.Blocks...)
+	slices.SortFunc(v.Blocks, func(a, b shard.Block) int { return cmp.Compare(a.From, b.From) })
+	m := v.Members[id]
+	m.State = Active
+	m.hold(h)
+	v.Members[id] = m
+}
+
+// hold returns what a member of some weight should hold. At weight 0 it keeps what it has, and none of it counts.
+func (v *View) hold(holds func(id string) bool, id string, weight int) shard.Holding {
+	if weight > 0 {
+		return v.Reserved().Reserve(holds, id, weight)
+	}
+	var h shard.Holding
+	for n, of := range v.Slots {
+		if of == id && len(h.Slots) < shard.Single {
+			h.Slots = append(h.Slots, n)
+		}
+	}
+	for _, b := range v.Blocks {
+		if b.Member == id {
+			h.Blocks = append(h.Blocks, b)
+		}
+	}
+	return h
+}
+
+// hold sets what the member's key says that the member holds.
+func (r *Record) hold(h shard.Holding) {
+	r.Slots, r.Blocks, r.Held = h.Slots, nil, 0
+	for _, b := range h.Blocks {
+		r.Blocks = append(r.Blocks, b.From)
+		r.Held = h.Weight()
+	}
 }

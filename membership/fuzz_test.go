@@ -20,7 +20,8 @@ func FuzzDecodeRecord(f *testing.F) {
 	f.Add([]byte(Record{
 		State: Active, Weight: 2, Slots: []int{0, 7}, Address: "h:1",
 		Labels: map[string]string{"zone": "1"}, Version: "v1",
-	}.encode()))
+	}.Encode()))
+	f.Add([]byte(`{"state":"active","weight":32,"exact_weight":1000,"slots":[1],"blocks":[7,2000],"held":1000}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		r, err := decodeRecord(value)
 		if err != nil {
@@ -29,7 +30,7 @@ func FuzzDecodeRecord(f *testing.F) {
 			}
 			return
 		}
-		again, err := decodeRecord([]byte(r.encode()))
+		again, err := decodeRecord([]byte(r.Encode()))
 		if err != nil || !again.Started.Equal(r.Started) {
 			t.Fatalf("%q: %+v, then %+v, %v", value, r, again, err)
 		}

@@ -1,6 +1,7 @@
 package membership_test
 
 import (
+	"encoding/json"
 	"fmt"
 	"os"
 	"sync/atomic"
@@ -103,5 +104,12 @@ func (g *group) delete(key string) {
 	g.Helper()
 	if _, err := client.Delete(g.Context(), key); err != nil {
 		g.Fatal(err)
+	}
+}
+
+func decode(t *testing.T, value string, into any) {
+	t.Helper()
+	if err := json.Unmarshal([]byte(value), into); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -120,9 +120,10 @@ func (s *schema1) ownerOf(resource string) string {
 func (s *schema1) share(id string) (mine, all int) {
 	for other, m := range s.Members {
 		if s.eligible(other) || m.State == membership.Joining && (s.ignored || !s.Ordered(other)) {
-			all += m.Weight
+			weight := min(max(m.Weight, 1), 32) // as the member's key says it to them
+			all += weight
 			if other == id {
-				mine = m.Weight
+				mine = weight
 			}
 		}
 	}
@@ -152,8 +153,18 @@ func anyMixed(r *rand.Rand) (p picture, harsh bool) {
 			p[layout.Slot(slot)] = id
 			slot++
 		}
-		p[layout.Member(id)] = fmt.Sprintf(`{"state":%q,"weight":%d,"slots":%s,"schema":%d,"min_ready":%v}`,
-			state, len(slots), commas(fmt.Sprint(slots)), schema, []float64{0.1, 0.5, 0.9}[r.IntN(3)])
+		more, weight := "", len(slots)
+		if schema == 2 && chance(40) {
+			n := 1 + r.IntN(200)
+			p[layout.Block(slot)] = membership.EncodeBlock(shard.Block{Slots: n, Used: 1 + r.IntN(n), Member: id})
+			more = fmt.Sprintf(`"exact_weight":%d,"blocks":[%d],"held":%d,`, n+len(slots), slot, n+len(slots))
+			if chance(30) { // an older member has reserved a slot in it
+				p[layout.Slot(slot+r.IntN(n))] = any()
+			}
+			slot, weight = slot+n, min(n+len(slots), 32)
+		}
+		p[layout.Member(id)] = fmt.Sprintf(`{"state":%q,"weight":%d,%s"slots":%s,"schema":%d,"min_ready":%v}`,
+			state, weight, more, commas(fmt.Sprint(slots)), schema, []float64{0.1, 0.5, 0.9}[r.IntN(3)])
 		if chance(20) {
 			p[layout.Decline(id)] = membership.Decline{Shards: randomShards(r)}.Encoded()
 		}

@@ -53,7 +53,7 @@ func (v *View) NextMove(resource, from, why string, now, since time.Time) (m Mov
 	tried = append(tried, Tried{from, now.UTC()})
 	tried = tried[max(0, len(tried)-maxTried):]
 	n := shard.Of(resource, v.Shards)
-	to := shard.NewRing(v.takers()).OwnerWithout(n, func(id string) bool {
+	to := v.takers().OwnerWithout(n, func(id string) bool {
 		return v.Declines(id, n) || slices.ContainsFunc(tried, func(t Tried) bool { return t.Member == id })
 	})
 	if to == "" {
@@ -99,15 +99,13 @@ func (v *View) movedTo(resource string) (member string, moved bool) {
 	return m.Member, true
 }
 
-// takers returns, by slot, the member on it if it is eligible and not cordoned, otherwise "".
-func (v *View) takers() []string {
-	slots := make([]string, len(v.Slots))
-	for n, id := range v.Slots {
-		if _, cordoned := v.Cordons[id]; !cordoned && v.Eligible(id) && slices.Contains(v.Members[id].Slots, n) {
-			slots[n] = id
-		}
+// takers returns the ring of the members that are eligible and not cordoned.
+func (v *View) takers() *shard.Ring {
+	takes := func(id string) bool {
+		_, cordoned := v.Cordons[id]
+		return !cordoned && v.Eligible(id)
 	}
-	return slots
+	return v.ringOf(takes, func(string) bool { return false }, true)
 }
 
 // inForce says whether the member that a move names takes the resource: it may own shards, has room for what is in the

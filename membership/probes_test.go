@@ -22,7 +22,7 @@ func oneShots(shards int) (Group, []*mvccpb.KeyValue) {
 		add(l.Slot(n), fmt.Sprint("job-", n))
 	}
 	for _, n := range []int{17, 230, 499} {
-		add(l.Member(fmt.Sprint("job-", n)), Record{State: Active, Weight: 1, Slots: []int{n}, Schema: Schema}.encode())
+		add(l.Member(fmt.Sprint("job-", n)), Record{State: Active, Weight: 1, Slots: []int{n}, Schema: Schema}.Encode())
 	}
 	return g, kvs
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -81,8 +80,8 @@ func (g *Registrar) Register(ctx context.Context, record Record, lease clientv3.
 	if err := keys.CheckID(g.ID); err != nil {
 		return Registration{}, fmt.Errorf("register member: got the id %q, want %w", g.ID, err)
 	}
-	if record.Weight < 1 || record.Weight > MaxWeight {
-		return Registration{}, fmt.Errorf("register member %q: weight %d, want 1 to %d", g.ID, record.Weight, MaxWeight)
+	if record.Weight < 0 || record.Weight > MaxWeight {
+		return Registration{}, fmt.Errorf("register member %q: weight %d, want 0 to %d", g.ID, record.Weight, MaxWeight)
 	}
 	if err := g.until(ctx, g.register, &reg); err != nil {
 		return Registration{}, fmt.Errorf("register member %q: %w", g.ID, err)
@@ -156,41 +155,91 @@ func (g *Registrar) register(ctx context.Context, reg *Registration) (again bool
 	if err := p.view.CheckSchema(Schema); err != nil {
 		return false, err
 	}
-	reg.Record.Slots = nil
+	reg.Record.hold(shard.Holding{})
 	var cmps []clientv3.Cmp
 	var ops []clientv3.Op
 	if reg.Record.State != Joining {
-		reg.Record.Slots, cmps, ops = g.reserve(p, reg.Record.Weight)
+		h := g.holding(p, reg)
+		cmps, ops = g.reserve(p, h)
 		ops = append(ops, g.back(p)...)
+		reg.Record.hold(h)
 	}
-	again, err = g.put(ctx, reg, cmps, ops)
+	again, err = g.put(ctx, reg, p, cmps, ops)
 	if isTooMany(err) && len(cmps) > 0 {
-		return g.registerInSteps(ctx, reg)
+		return g.registerInSteps(ctx, reg, p)
 	}
 	return again, err
 }
 
 // activate writes the member's key again, with slots.
 func (g *Registrar) activate(ctx context.Context, reg *Registration) (again bool, err error) {
-	p, err := g.read(ctx)
+	p, err := g.mine(ctx, reg)
 	if err != nil {
 		return false, err
-	}
-	if kv := p.keys[g.layout().Member(g.ID)]; kv == nil || kv.CreateRevision != reg.CreateRevision {
-		return false, ErrGone
 	}
 	if p.view.Members[g.ID].State == Joining {
 		if err := p.view.CheckSchema(Schema); err != nil {
 			return false, err
 		}
 	}
-	slots, cmps, ops := g.reserve(p, reg.Record.Weight)
-	reg.Record.Slots = slots
-	again, err = g.put(ctx, reg, cmps, append(ops, g.back(p)...))
+	return g.settle(ctx, reg, p)
+}
+
+// mine reads the group. ErrGone says that the registration is no longer in force, or that the member leaves: then
+// nothing may make it active again, or end its reservation.
+func (g *Registrar) mine(ctx context.Context, reg *Registration) (*picture, error) {
+	p, err := g.read(ctx)
+	if err != nil {
+		return nil, err
+	}
+	kv := p.keys[g.layout().Member(g.ID)]
+	if kv == nil || kv.CreateRevision != reg.CreateRevision || p.view.Members[g.ID].State == Leaving {
+		return nil, ErrGone
+	}
+	return p, nil
+}
+
+// settle writes the member's key again, with the slots that belong to its weight.
+func (g *Registrar) settle(ctx context.Context, reg *Registration, p *picture) (again bool, err error) {
+	h := g.holding(p, reg)
+	cmps, ops := g.reserve(p, h)
+	reg.Record.hold(h)
+	again, err = g.put(ctx, reg, p, cmps, append(ops, g.back(p)...))
 	if isTooMany(err) {
 		return g.activateInSteps(ctx, reg, p)
 	}
 	return again, err
+}
+
+// Weigh gives the member another weight of its own, 0 to MaxWeight, and the slots that belong to that, or to the weight
+// that an operator has ordered (View.Weights). What the member keeps stays where it is. An unready member that has no
+// slots yet gets none. It fails as Activate does; ErrGone also says that the member leaves.
+func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Registration, error) {
+	reg.Record.Weight = weight
+	err := g.until(ctx, func(ctx context.Context, reg *Registration) (again bool, err error) {
+		p, err := g.mine(ctx, reg)
+		if err != nil {
+			return false, err
+		}
+		me := p.view.Members[g.ID]
+		if me.HasJoined() {
+			reg.Record.State = me.State
+		}
+		if reg.Record.State == Unready && me.Holds() == 0 {
+			return g.put(ctx, reg, p, nil, nil)
+		}
+		return g.settle(ctx, reg, p)
+	}, &reg)
+	if err != nil {
+		return reg, fmt.Errorf("give member %q the weight %d: %w", g.ID, weight, err)
+	}
+	return reg, nil
+}
+
+// holding returns what the member should hold: as many slots as an operator has ordered, otherwise as its own weight
+// says.
+func (g *Registrar) holding(p *picture, reg *Registration) shard.Holding {
+	return p.view.hold(p.holds, g.ID, p.weight(g.ID, reg.Record.Weight))
 }
 
 // picture is the group as it was read, with what the comparisons of a transaction need.
@@ -204,6 +253,14 @@ type picture struct {
 func (p *picture) holds(id string) bool {
 	_, reserved := p.view.Reservations[id]
 	return p.live[id] || reserved
+}
+
+// weight returns the weight that counts for a member that has a weight of its own.
+func (p *picture) weight(id string, own int) int {
+	if w, ordered := p.view.Weights[id]; ordered {
+		return w.Weight
+	}
+	return own
 }
 
 // back returns what a transaction must write besides if the member is back from a stop for which it has reserved its
@@ -236,69 +293,18 @@ func (g *Registrar) read(ctx context.Context) (*picture, error) {
 	return p, nil
 }
 
-// unchanged makes the comparison that a slot's key is still as it was read.
-func (g *Registrar) unchanged(p *picture, slot int) clientv3.Cmp {
-	key, revision := g.layout().Slot(slot), int64(0)
-	if kv := p.keys[key]; kv != nil {
-		revision = kv.ModRevision
-	}
-	return clientv3.Compare(clientv3.ModRevision(key), "=", revision)
-}
-
-// absent makes the comparisons that a member is not live, and is not expected back either.
-func (g *Registrar) absent(id string) []clientv3.Cmp {
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.CreateRevision(g.layout().Member(id)), "=", 0),
-		clientv3.Compare(clientv3.CreateRevision(g.layout().Reservation(id)), "=", 0),
-	}
-}
-
-// reserve picks slots, and returns what a transaction must compare and write to reserve them.
-func (g *Registrar) reserve(p *picture, weight int) (slots []int, cmps []clientv3.Cmp, ops []clientv3.Op) {
-	reserved := p.view.Slots
-	slots = shard.Reserve(reserved, p.holds, g.ID, weight)
-	// Two newcomers may have read the same slots: the comparison of each slot's revision lets only one of them through.
-	// The former holder of a slot may have come back since; then its key exists, or its reservation if it has stopped
-	// again.
-	absent := map[string]bool{g.ID: true}
-	for _, n := range slots {
-		reserver := ""
-		if n < len(reserved) {
-			reserver = reserved[n]
-		}
-		cmps = append(cmps, g.unchanged(p, n))
-		if reserver != "" && !absent[reserver] {
-			absent[reserver] = true
-			cmps = append(cmps, g.absent(reserver)...)
-		}
-		if reserver != g.ID {
-			ops = append(ops, clientv3.OpPut(g.layout().Slot(n), g.ID))
-		}
-	}
-	const others = 2 // the comparisons that put adds
-	// Slots that are left from an earlier life with a greater weight become free. Their keys stay, so that the ring
-	// never shrinks.
-	for n, reserver := range reserved {
-		if reserver == g.ID && !slices.Contains(slots, n) && len(cmps)+others < maxCompares {
-			cmps = append(cmps, g.unchanged(p, n))
-			ops = append(ops, clientv3.OpPut(g.layout().Slot(n), ""))
-		}
-	}
-	return slots, cmps, ops
-}
-
 // put writes the member's key. It creates the key, or updates it if the registration has been made already.
 func (g *Registrar) put(
-	ctx context.Context, reg *Registration, cmps []clientv3.Cmp, ops []clientv3.Op,
+	ctx context.Context, reg *Registration, p *picture, cmps []clientv3.Cmp, ops []clientv3.Op,
 ) (again bool, err error) {
 	layout := g.layout()
 	me := layout.Member(g.ID)
+	// The key must be as it was read, since this member may have begun to leave meanwhile.
 	cmps = append(cmps,
-		clientv3.Compare(clientv3.CreateRevision(layout.Config()), "=", g.Group.Config),
-		clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision))
+		clientv3.Compare(clientv3.CreateRevision(layout.Config()), "=", g.Group.Config), p.unchanged(me))
 	// The put names the lease even if the key exists: a put without a lease would detach the key, which then never
 	// expires.
-	ops = append(ops, clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease)))
+	ops = append(ops, clientv3.OpPut(me, reg.Record.Encode(), clientv3.WithLease(reg.Lease)))
 	resp, err := g.commit(ctx, cmps, ops)
 	if err != nil {
 		return false, err
@@ -359,7 +365,7 @@ func (g *Registrar) setState(
 	reg.Record.State = state
 	me := g.layout().Member(g.ID)
 	// The put names the lease again: without it the key would be detached, and a dead member would stay for ever.
-	put := clientv3.OpPut(me, reg.Record.encode(), clientv3.WithLease(reg.Lease))
+	put := clientv3.OpPut(me, reg.Record.Encode(), clientv3.WithLease(reg.Lease))
 	resp, err := g.Client.Txn(ctx).
 		If(clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision)).
 		Then(append(more, put)...).

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 func (g *group) wantSlots(reg membership.Registration, slots ...int) {
@@ -28,8 +29,8 @@ func TestNewMembersTakeTheLowestSlots(t *testing.T) {
 	g := newGroup(t)
 	g.wantSlots(g.join("a", 1), 0)
 	g.wantSlots(g.join("b", 3), 1, 2, 3)
-	g.wantSlots(g.join("c/😀", membership.MaxWeight), slices.Collect(func(yield func(int) bool) {
-		for n := 4; n < 4+membership.MaxWeight && yield(n); n++ {
+	g.wantSlots(g.join("c/😀", shard.Single), slices.Collect(func(yield func(int) bool) {
+		for n := 4; n < 4+shard.Single && yield(n); n++ {
 		}
 	})...)
 	if got := g.view().Slots[:5]; !slices.Equal(got, []string{"a", "b", "b", "b", "c/😀"}) {
@@ -322,9 +323,9 @@ func TestRegisterUnderALeaseThatIsNotThereFails(t *testing.T) {
 
 func TestAWeightThatCannotBeIsRefused(t *testing.T) {
 	g := newGroup(t)
-	for _, weight := range []int{-1, 0, membership.MaxWeight + 1} {
+	for _, weight := range []int{-1, membership.MaxWeight + 1} {
 		if _, err := g.registrar("a").Register(t.Context(), active(weight), 1); err == nil ||
-			!strings.Contains(err.Error(), "want 1 to 32") {
+			!strings.Contains(err.Error(), "want 0 to 1000") {
 			t.Errorf("weight %d: %v", weight, err)
 		}
 	}

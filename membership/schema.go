@@ -52,7 +52,7 @@ func (v *View) CheckSchema(mine int) error {
 	if far, ok := v.farthest(mine); ok {
 		return &SchemaError{Mine: mine, Theirs: v.Members[far].schema(), Member: far}
 	}
-	used := v.Schema > 0 || len(v.Slots) > 0
+	used := v.Schema > 0 || len(v.Slots) > 0 || len(v.Blocks) > 0
 	if theirs := v.written(); used && apart(mine, theirs) {
 		return &SchemaError{Mine: mine, Theirs: theirs}
 	}

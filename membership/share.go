@@ -26,9 +26,9 @@ func (v *View) olderShare(id string) (mine, all int) {
 		if !joins && v.older[other] == nil {
 			continue
 		}
-		all += m.Weight
+		all += m.olderWeight()
 		if other == id {
-			mine = m.Weight
+			mine = m.olderWeight()
 		}
 	}
 	return mine, all

@@ -34,6 +34,7 @@ type View struct {
 	Shards       int                    // the number of shards
 	Members      map[string]Member      // by id
 	Slots        []string               // slot → the id of the member that has reserved it; empty if the slot is free
+	Blocks       []shard.Block          // slots that are reserved together, in order
 	Drains       map[string]Restriction // by member, which may be gone
 	Cordons      map[string]Restriction // by member, which may be gone
 	Weights      map[string]WeightOrder // by member, which may be gone
@@ -83,6 +84,7 @@ func newView(root string, shards int, kvs []*mvccpb.KeyValue, revision int64, pr
 			v.Corrupt = append(v.Corrupt, string(kv.Key))
 		}
 	}
+	v.order(layout)
 	slices.Sort(v.Corrupt)
 	v.weigh()
 	v.takeDeclines(declines)
@@ -108,6 +110,11 @@ func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decli
 		id := string(kv.Value)
 		if ok = id == "" || keys.CheckID(id) == nil; ok {
 			v.Slots[key.Number] = id
+		}
+	case keys.Block:
+		var b shard.Block
+		if b, ok = decodeBlock(key, kv); ok {
+			v.Blocks = append(v.Blocks, b)
 		}
 	case keys.Drain:
 		v.Drains[key.ID] = decodeRestriction(kv.Value, v.Shards, kv.ModRevision)
@@ -321,15 +328,19 @@ func (v *View) Known(id string) bool {
 	_, reserved := v.Reservations[id]
 	_, cordoned := v.Cordons[id]
 	_, weighed := v.Weights[id]
-	return live || reserved || cordoned || weighed || v.Ordered(id) || slices.Contains(v.Slots, id) ||
-		v.Coordinator.ID == id
+	return live || reserved || cordoned || weighed || v.Ordered(id) || v.HasBeenHere(id) || v.Coordinator.ID == id
 }
 
-// HasItsSlots says whether every slot that the member's key lists is reserved for it. A slot that is not reserved for
-// it gives it no shards: a member whose slot keys somebody has deleted would never own a shard again.
+// HasItsSlots says whether every slot and block that the member's key lists is reserved for it. One that is not gives
+// it no shards: a member whose slot keys somebody has deleted would never own a shard again.
 func (v *View) HasItsSlots(id string) bool {
 	for _, s := range v.Members[id].Slots {
 		if s >= len(v.Slots) || v.Slots[s] != id {
+			return false
+		}
+	}
+	for _, from := range v.Members[id].Blocks {
+		if !slices.ContainsFunc(v.Blocks, func(b shard.Block) bool { return b.From == from && b.Member == id }) {
 			return false
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/logqueue"
+	"github.com/distributed-resource-manager/drm/membership"
 )
 
 const (
@@ -233,7 +234,7 @@ func memberConfig(c *cli.Context, cfg *drm.Config) error {
 	cfg.Supervisor = c.String(flagSupervisor)
 	return errors.Join(
 		inRange(c, flagLeaseTTL, time.Second, 10*time.Minute),
-		numberInRange(c, flagWeight, 1, 32),
+		numberInRange(c, flagWeight, 1, membership.MaxWeight),
 		numberInRange(c, flagShards, 1, keys.MaxShards),
 		inRange(c, flagStopTimeout, time.Millisecond, 24*time.Hour),
 		inRange(c, flagResync, time.Second, 24*time.Hour),

@@ -452,7 +452,7 @@ func TestJSONIsTheContract(t *testing.T) {
 					{ID: "b"},
 					{
 						ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1",
-						Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered,
+						Blocks: []drm.SlotRange{{First: 7, Last: 9}}, Started: at, Shards: 512, Resources: 7, Drain: drm.DrainOrdered,
 						Reason: "no",
 					},
 				}, []drm.OrderInfo{
@@ -461,13 +461,16 @@ func TestJSONIsTheContract(t *testing.T) {
 					{Kind: drm.OrderMove, Member: "nobody", Shard: 5},
 				})
 			},
-			`[{"id":"a","state":"active","weight":2,"slots":[0,3],"address":"h:1","version":"v1",` +
+			`[{"id":"a","state":"active","weight":2,"ordered_weight":null,` +
+				`"slots":[0,3],"blocks":[{"first":7,"last":9}],"address":"h:1","version":"v1",` +
 				`"started":"2026-02-03T03:05:06Z","shards":512,"resources":7,"drain":"ordered","cordon":"",` +
 				`"reason":"no","orders":[{"kind":"drain","member":"a","shard":null,"weight":null,"by":"","why":"",` +
 				`"since":null,"until":null,"live":true,"ignored":false}]},` +
-				`{"id":"b","state":"","weight":0,"slots":[],"address":"","version":"","started":null,"shards":0,` +
+				`{"id":"b","state":"","weight":0,"ordered_weight":null,` +
+				`"slots":[],"blocks":[],"address":"","version":"","started":null,"shards":0,` +
 				`"resources":0,"drain":"","cordon":"","reason":"","orders":[]},` +
-				`{"id":"gone","state":"absent","weight":0,"slots":[],"address":"","version":"","started":null,` +
+				`{"id":"gone","state":"absent","weight":0,"ordered_weight":null,` +
+				`"slots":[],"blocks":[],"address":"","version":"","started":null,` +
 				`"shards":0,"resources":0,"drain":"","cordon":"ignored","reason":"","orders":[{"kind":"cordon",` +
 				`"member":"gone","shard":null,"weight":null,"by":"ann","why":"old","since":"2026-02-03T03:05:06Z",` +
 				`"until":"2026-02-03T03:05:06Z","live":false,"ignored":true}]}]`,

@@ -71,7 +71,9 @@ type memberJSON struct {
 	ID        string      `json:"id"`
 	State     string      `json:"state"`
 	Weight    int         `json:"weight"`
+	Ordered   *int        `json:"ordered_weight"`
 	Slots     []int       `json:"slots"`
+	Blocks    []blockJSON `json:"blocks"`
 	Address   string      `json:"address"`
 	Version   string      `json:"version"`
 	Started   *time.Time  `json:"started"`
@@ -81,6 +83,20 @@ type memberJSON struct {
 	Cordon    string      `json:"cordon"`
 	Reason    string      `json:"reason"`
 	Orders    []orderJSON `json:"orders"`
+}
+
+// blockJSON is part of the JSON contract.
+type blockJSON struct {
+	First int `json:"first"`
+	Last  int `json:"last"`
+}
+
+func blocksJSON(blocks []drm.SlotRange) []blockJSON {
+	all := make([]blockJSON, 0, len(blocks))
+	for _, b := range blocks {
+		all = append(all, blockJSON(b))
+	}
+	return all
 }
 
 func showMembers(c *cli.Context, members []drm.MemberInfo, orders []drm.OrderInfo) error {
@@ -95,8 +111,9 @@ func showMembers(c *cli.Context, members []drm.MemberInfo, orders []drm.OrderInf
 	list := make([]memberJSON, 0, len(members))
 	for _, m := range members {
 		list = append(list, memberJSON{
-			ID: m.ID, State: m.State, Weight: m.Weight, Slots: append([]int{}, m.Slots...), Address: m.Address,
-			Version: m.Version, Started: utc(m.Started), Shards: m.Shards, Resources: m.Resources,
+			ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
+			Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
+			Shards: m.Shards, Resources: m.Resources,
 			Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about[m.ID]),
 		})
 	}
@@ -104,7 +121,7 @@ func showMembers(c *cli.Context, members []drm.MemberInfo, orders []drm.OrderInf
 		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES",
 			"ADDRESS", "VERSION", "STARTED", "DRAIN", "CORDON", "REASON")
 		for _, m := range members {
-			row(w, m.ID, m.State, m.Weight, numbers(m.Slots), m.Shards, m.Resources,
+			row(w, m.ID, m.State, weightWords(m), slotWords(m), m.Shards, m.Resources,
 				m.Address, m.Version, m.Started, m.Drain, m.Cordon, reasons(m, about[m.ID]))
 		}
 	})
@@ -130,6 +147,8 @@ func absentMember(id string, orders []drm.OrderInfo) drm.MemberInfo {
 			m.Drain = word
 		case drm.OrderCordon:
 			m.Cordon = word
+		case drm.OrderWeight:
+			m.Ordered = &o.Weight
 		default:
 		}
 	}
@@ -152,10 +171,25 @@ func reasons(m drm.MemberInfo, orders []drm.OrderInfo) string {
 }
 
 // numbers joins numbers with commas.
-func numbers(list []int) string {
-	texts := make([]string, len(list))
-	for i, n := range list {
-		texts[i] = fmt.Sprint(n)
+// weightWords say a member's weight: the one that an operator has ordered, and its own.
+func weightWords(m drm.MemberInfo) string {
+	if m.Ordered == nil {
+		return fmt.Sprint(m.Weight)
+	}
+	if m.State == stateAbsent {
+		return fmt.Sprint(*m.Ordered)
+	}
+	return fmt.Sprintf("%d (own %d)", *m.Ordered, m.Weight)
+}
+
+// slotWords list a member's slots.
+func slotWords(m drm.MemberInfo) string {
+	var texts []string
+	for _, n := range m.Slots {
+		texts = append(texts, fmt.Sprint(n))
+	}
+	for _, b := range m.Blocks {
+		texts = append(texts, fmt.Sprintf("%d-%d", b.First, b.Last))
 	}
 	return strings.Join(texts, ",")
 }

@@ -60,7 +60,7 @@ func simulateCommand() *cli.Command {
 			},
 			&cli.StringFlag{
 				Name: flagWeights, EnvVars: commandEnv(name, flagWeights), Value: "1",
-				Usage: "the members' weights, which they take in turn: `NUMBERS` from 1 to 32, separated by commas",
+				Usage: "the members' weights, which they take in turn: `NUMBERS` from 1 to 1000, separated by commas",
 			},
 			&cli.IntFlag{
 				Name: flagEvents, EnvVars: commandEnv(name, flagEvents), Value: 100,

@@ -18,8 +18,11 @@ const (
 	MaxIDBytes = 512
 	// MaxShards is how many shards an app may have; the design says what each of them costs.
 	MaxShards = 4096
-	// MaxSlots is the highest number of a slot, so that a foreign key cannot make a ring of any size.
+	// MaxSlots is the highest number of a slot that is reserved by itself, so that a foreign key cannot make a ring of
+	// any size.
 	MaxSlots = 99999
+	// MaxBlock is the highest number of the first slot of a block.
+	MaxBlock = 9999999
 )
 
 // What is wrong with an id. Each error completes the sentence "want …".
@@ -106,8 +109,17 @@ func (l Layout) Members() string { return l.root + "group/members/" }
 // Member is the lease-bound key of a live member.
 func (l Layout) Member(id string) string { return l.Members() + Escape(id) }
 
+// Slots is the prefix of the reservations of slots by themselves.
+func (l Layout) Slots() string { return l.root + "group/slots/" }
+
 // Slot is the key of a slot's reservation.
-func (l Layout) Slot(n int) string { return fmt.Sprintf("%sgroup/slots/%05d", l.root, n) }
+func (l Layout) Slot(n int) string { return fmt.Sprintf("%s%05d", l.Slots(), n) }
+
+// Blocks is the prefix of the reservations of blocks of slots.
+func (l Layout) Blocks() string { return l.root + "group/blocks/" }
+
+// Block is the key of the reservation of consecutive slots, of which n is the first.
+func (l Layout) Block(n int) string { return fmt.Sprintf("%s%07d", l.Blocks(), n) }
 
 // Drains is the prefix of the orders that members must own no shards.
 func (l Layout) Drains() string { return l.root + "group/drains/" }
@@ -146,10 +158,11 @@ func (l Layout) Cordon(member string) string { return l.root + "group/cordons/" 
 // Weight is the key of an operator's order that a member has another weight than it says itself.
 func (l Layout) Weight(member string) string { return l.root + "group/weights/" + Escape(member) }
 
+// Reservations is the prefix of the keys which say that members that have stopped will be back soon.
+func (l Layout) Reservations() string { return l.root + "group/reservations/" }
+
 // Reservation is the lease-bound key which says that a member that has stopped will be back soon.
-func (l Layout) Reservation(member string) string {
-	return l.root + "group/reservations/" + Escape(member)
-}
+func (l Layout) Reservation(member string) string { return l.Reservations() + Escape(member) }
 
 // Prepared is the lease-bound key which says that the coordinator has prepared the placement for a joining member.
 func (l Layout) Prepared(member string) string { return l.root + "group/prepared/" + Escape(member) }
@@ -280,13 +293,14 @@ const (
 	Schema
 	Reshard
 	Lives
+	Block
 )
 
 // Key is a parsed key.
 type Key struct {
 	Kind   Kind
 	ID     string // of a key that is about a member: the member; of the others that have one: the resource
-	Number int    // of Slot: the slot; of Pin, Exception, and of what lies below a shard: the shard
+	Number int    // of Slot: the slot; of Block: its first slot; of the others that are about a shard: the shard
 	Lease  int64  // of Summary and Trail
 }
 
@@ -356,6 +370,11 @@ func (l Layout) Parse(key string) Key {
 	if s, ok := strings.CutPrefix(rest, "group/slots/"); ok && len(s) == 5 {
 		if n, err := strconv.ParseUint(s, 10, 32); err == nil {
 			return Key{Kind: Slot, Number: int(n)}
+		}
+	}
+	if s, ok := strings.CutPrefix(rest, "group/blocks/"); ok && len(s) == 7 {
+		if n, err := strconv.ParseUint(s, 10, 32); err == nil {
+			return Key{Kind: Block, Number: int(n)}
 		}
 	}
 	if s, ok := strings.CutPrefix(rest, "group/pins/"); ok {

@@ -49,6 +49,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Decline, ID: id}:                      l.Decline(id),
 		{Kind: keys.Deallocation, ID: id}:                 l.Deallocation(id),
 		{Kind: keys.Slot, Number: slot}:                   l.Slot(slot),
+		{Kind: keys.Block, Number: slot}:                  l.Block(slot),
 		{Kind: keys.Pin, Number: shard}:                   l.Pin(shard),
 		{Kind: keys.Resource, ID: id, Number: shard}:      l.Resource(shard, id),
 		{Kind: keys.Claim, ID: id, Number: shard}:         l.Claim(shard, id),
@@ -103,7 +104,7 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Group(): func(k keys.Key) bool {
 				switch k.Kind {
 				case keys.Member, keys.Slot, keys.Drain, keys.Decline, keys.Pin, keys.Placement, keys.Coordinator,
-					keys.Exception, keys.Cordon, keys.Weight, keys.Reservation, keys.Prepared, keys.Schema:
+					keys.Exception, keys.Cordon, keys.Weight, keys.Reservation, keys.Prepared, keys.Schema, keys.Block:
 					return true
 				default:
 					return false
@@ -121,6 +122,9 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Quarantines(shard):  func(k keys.Key) bool { return k.Kind == keys.Quarantine && k.Number == shard },
 			l.Lives(""):           func(k keys.Key) bool { return k.Kind == keys.Lives },
 			l.Deaths(""):          func(k keys.Key) bool { return k.Kind == keys.Deaths },
+			l.Slots():             func(k keys.Key) bool { return k.Kind == keys.Slot },
+			l.Blocks():            func(k keys.Key) bool { return k.Kind == keys.Block },
+			l.Reservations():      func(k keys.Key) bool { return k.Kind == keys.Reservation },
 			l.Pins():              func(k keys.Key) bool { return k.Kind == keys.Pin },
 			l.Members():           func(k keys.Key) bool { return k.Kind == keys.Member },
 			l.Exceptions():        func(k keys.Key) bool { return k.Kind == keys.Exception },
@@ -188,6 +192,8 @@ func TestTheLayoutIsWhatTheDesignSays(t *testing.T) {
 		l.Member("m"):              "/drm/my%20app/group/members/m",
 		l.Slot(7):                  "/drm/my%20app/group/slots/00007",
 		l.Slot(keys.MaxSlots):      "/drm/my%20app/group/slots/99999",
+		l.Block(7):                 "/drm/my%20app/group/blocks/0000007",
+		l.Block(keys.MaxBlock):     "/drm/my%20app/group/blocks/9999999",
 		l.Drain("m"):               "/drm/my%20app/group/drains/m",
 		l.Decline("m"):             "/drm/my%20app/group/declines/m",
 		l.Pin(255):                 "/drm/my%20app/group/pins/00ff",
@@ -240,7 +246,7 @@ func TestAKeyThatDRMWouldNotWriteIsForeign(t *testing.T) {
 		"group/members/%FF", "group/members/%0A", "group/members/%00",
 		"group/members/" + strings.Repeat("x", keys.MaxIDBytes+1),
 		"group/slots/", "group/slots/1", "group/slots/000001", "group/slots/0000x", "group/slots/-0001",
-		"group/slots/+0001",
+		"group/slots/+0001", "group/blocks/", "group/blocks/1", "group/blocks/00000001", "group/blocks/+000001",
 		"group/slots/0_001", "group/slots/ 0001", "group/pins/", "group/pins/0", "group/pins/1000", "group/pins/ffff",
 		"group/pins/00FF", "group/pins/0x0f", "group/pins/+00f", "group/pins/00ff/", "group/placement/",
 		"group/coordinator/x",

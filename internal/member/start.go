@@ -113,7 +113,7 @@ func (m *Member) join(ctx context.Context) error {
 			zap.String("reason", why), zap.Duration("asked_every", m.cfg.ReadyInterval))
 		return nil
 	}
-	m.log.Info("joined", zap.Ints("slots", reg.Record.Slots), zap.Int("shards", m.app.Shards))
+	m.log.Info("joined", zap.Int("slots", reg.Record.Holds()), zap.Int("shards", m.app.Shards))
 	return nil
 }
 

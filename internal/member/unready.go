@@ -60,11 +60,11 @@ func (p *place) heedReadiness(ctx context.Context, v *membership.View, reg membe
 	switch {
 	case want.State == membership.Active && has.State == membership.Active:
 		return nil
-	case want.State == membership.Active && len(has.Slots) == 0:
+	case want.State == membership.Active && has.Holds() == 0:
 		write = func() (membership.Registration, error) { return registrar.Activate(ctx, reg) }
 	case want.State == membership.Active:
 		write = func() (membership.Registration, error) { return registrar.SetState(ctx, reg, membership.Active) }
-	case has.State == membership.Unready && len(has.Slots) == 0 && v.UnreadyIgnored():
+	case has.State == membership.Unready && has.Holds() == 0 && v.UnreadyIgnored():
 		write = func() (membership.Registration, error) { return registrar.TakeSlots(ctx, reg) }
 	case has.State == membership.Unready && (has.Reason == want.Reason || now-p.reasonAt < reasonPause):
 		return nil

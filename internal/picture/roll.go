@@ -57,17 +57,39 @@ const StateAbsent = "absent"
 // Member is one live member, or one that is expected back.
 type Member struct {
 	ID        string
-	State     string // a membership.State, or StateAbsent
-	Drain     string // as DrainOf returns it
-	Cordon    string // as CordonOf returns it
-	Reason    string // why it says that it is not ready, also where that is ignored; until when it is expected back
-	Weight    int
-	Slots     []int
+	State     string      // a membership.State, or StateAbsent
+	Drain     string      // as DrainOf returns it
+	Cordon    string      // as CordonOf returns it
+	Reason    string      // why it says that it is not ready, even if ignored; until when it is expected back
+	Weight    int         // its own
+	Ordered   *int        // what an operator has ordered; nil: nothing
+	Slots     []int       // that it has reserved by themselves
+	Blocks    []SlotRange // that it has reserved together
 	Address   string
 	Version   string
 	Started   time.Time
 	Shards    int // how many shards it owns
 	Resources int // how many claims it has by its own figures; 0 before it has written any
+}
+
+func (l *Roll) orderedWeight(id string) *int {
+	if w, ordered := l.View.Weights[id]; ordered {
+		return &w.Weight
+	}
+	return nil
+}
+
+// SlotRange is consecutive slots.
+type SlotRange struct{ First, Last int }
+
+// blocksOf returns the slots in blocks that count for a member.
+func (l *Roll) blocksOf(id string) (all []SlotRange) {
+	for _, b := range l.View.Blocks {
+		if b.Member == id && b.Used > 0 {
+			all = append(all, SlotRange{b.From, b.From + b.Used - 1})
+		}
+	}
+	return all
 }
 
 // Members lists the members, sorted by id. It never returns nil.
@@ -80,7 +102,8 @@ func (l *Roll) Members() []Member {
 	for id, m := range l.View.Members {
 		all = append(all, Member{
 			ID: id, State: string(l.View.StateOf(id)), Drain: DrainOf(l.View, id), Cordon: CordonOf(l.View, id),
-			Weight: m.Weight, Slots: m.Slots, Address: m.Address, Version: m.Version, Started: m.Started,
+			Weight: m.Weight, Ordered: l.orderedWeight(id), Slots: m.Slots, Blocks: l.blocksOf(id),
+			Address: m.Address, Version: m.Version, Started: m.Started,
 			Shards: shards[id], Resources: l.figures[id].Claims, Reason: reasonOf(m),
 		})
 	}
@@ -98,6 +121,7 @@ func (l *Roll) awaited(shards map[string]int) (all []Member) {
 		}
 		m := Member{
 			ID: id, State: StateAbsent, Drain: DrainOf(l.View, id), Weight: l.View.WeightOf(id), Shards: shards[id],
+			Ordered: l.orderedWeight(id), Blocks: l.blocksOf(id),
 			Reason: "it has stopped and is expected back " + until(back),
 		}
 		for n, holder := range l.View.Slots {

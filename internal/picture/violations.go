@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // Kind says which rule a Violation breaks.
@@ -215,6 +216,18 @@ func (p *Picture) verifySlots() []Violation {
 			if slot >= len(p.view.Slots) || p.view.Slots[slot] != id {
 				all = append(all, Violation{
 					Kind: KindSlotStray, Member: id, Detail: fmt.Sprintf("slot %d is not reserved for it", slot),
+				})
+			}
+		}
+	}
+	for id, m := range p.view.Members {
+		for _, from := range m.Blocks {
+			users[from] = append(users[from], id)
+			mine := func(b shard.Block) bool { return b.From == from && b.Member == id }
+			if !slices.ContainsFunc(p.view.Blocks, mine) {
+				all = append(all, Violation{
+					Kind: KindSlotStray, Member: id,
+					Detail: fmt.Sprintf("the block of slots from %d on is not reserved for it", from),
 				})
 			}
 		}

@@ -273,7 +273,7 @@ func (d *draft) keep() {
 
 // returns says whether a member that joins comes back under its id. It gets what it had, and nothing else moves.
 func (d *draft) returns(id string) bool {
-	return slices.Contains(d.comers, id) && slices.Contains(d.view.Slots, id)
+	return slices.Contains(d.comers, id) && d.view.HasBeenHere(id)
 }
 
 func (d *draft) except(n int, to string, why membership.Why) {

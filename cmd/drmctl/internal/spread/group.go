@@ -1,7 +1,8 @@
 package spread
 
 import (
-	"encoding/json"
+	"maps"
+	"slices"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -18,7 +19,7 @@ type group struct {
 	shards   int
 	revision int64
 	kvs      map[string]*mvccpb.KeyValue
-	reserved []string        // for each slot: the member, as in the slot's key
+	reserved shard.Reserved
 	weight   map[string]int  // has every member that ever was
 	here     map[string]bool // members that have a key
 	drained  map[string]bool
@@ -31,6 +32,7 @@ func newGroup(shards int) *group {
 		layout: keys.New("/drm", "spread"), shards: shards, kvs: map[string]*mvccpb.KeyValue{},
 		weight: map[string]int{}, here: map[string]bool{}, drained: map[string]bool{},
 		placed: map[int]*mvccpb.KeyValue{}, places: map[int]string{},
+		reserved: shard.Reserved{LastSlot: keys.MaxSlots},
 	}
 }
 
@@ -45,34 +47,53 @@ func (g *group) put(key string, value []byte) { g.kvs[key] = g.keyValue(key, val
 // slots whose owners are not there, or else new ones. Slots of an earlier life that it does not need become free, and
 // stay.
 func (g *group) join(id string, weight int) {
-	slots := shard.Reserve(g.reserved, func(m string) bool { return g.here[m] }, id, weight)
+	h := g.reserved.Reserve(func(m string) bool { return g.here[m] }, id, weight)
+	g.hold(id, h)
+	record := membership.Record{
+		State: membership.Active, Weight: weight, Slots: h.Slots, Schema: membership.Schema,
+	}
+	for _, b := range h.Blocks {
+		record.Blocks, record.Held = append(record.Blocks, b.From), h.Weight()
+	}
+	g.put(g.layout.Member(id), []byte(record.Encode()))
+	g.here[id], g.weight[id] = true, weight
+}
+
+// hold writes down what a member has reserved, and frees what it had besides.
+func (g *group) hold(id string, h shard.Holding) {
 	reserve := func(n int, id string) {
-		for len(g.reserved) <= n {
-			g.reserved = append(g.reserved, "")
+		for len(g.reserved.Slots) <= n {
+			g.reserved.Slots = append(g.reserved.Slots, "")
 		}
-		g.reserved[n] = id
+		g.reserved.Slots[n] = id
 		g.put(g.layout.Slot(n), []byte(id))
 	}
-	wanted := map[int]bool{}
-	for _, n := range slots {
-		wanted[n] = true
-		if n >= len(g.reserved) || g.reserved[n] != id {
+	for _, n := range h.Slots {
+		if n >= len(g.reserved.Slots) || g.reserved.Slots[n] != id {
 			reserve(n, id)
 		}
 	}
-	for n, m := range g.reserved {
-		if m == id && !wanted[n] {
+	for n, m := range g.reserved.Slots {
+		if m == id && !slices.Contains(h.Slots, n) {
 			reserve(n, "")
 		}
 	}
-	record, err := json.Marshal(membership.Record{
-		State: membership.Active, Weight: weight, Slots: slots, Schema: membership.Schema,
-	})
-	if err != nil { // a Record always marshals
-		panic(err)
+	blocks := map[int]shard.Block{}
+	for _, b := range g.reserved.Blocks {
+		if b.Member == id {
+			b.Member, b.Used = "", 0
+			g.put(g.layout.Block(b.From), []byte(membership.EncodeBlock(b)))
+		}
+		blocks[b.From] = b
 	}
-	g.put(g.layout.Member(id), record)
-	g.here[id], g.weight[id] = true, weight
+	for _, b := range h.Blocks {
+		blocks[b.From] = b
+		g.put(g.layout.Block(b.From), []byte(membership.EncodeBlock(b)))
+	}
+	g.reserved.Blocks = g.reserved.Blocks[:0]
+	for _, from := range slices.Sorted(maps.Keys(blocks)) {
+		g.reserved.Blocks = append(g.reserved.Blocks, blocks[from])
+	}
 }
 
 // leave removes a member's key; its slots stay reserved.

@@ -248,6 +248,10 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 		func() { join("c", 1) }, // c gives a slot up, and is still drained
 		func() { undrain("c") },
 		func() { leave("a") },
+		func() { join("e", 1000) },
+		func() { join("f", 40) },
+		func() { leave("e") },
+		func() { join("g", 700) }, // g takes e's block, and uses a part of it
 	} {
 		step()
 		real, err := members.Read(ctx, client)
@@ -256,6 +260,9 @@ func TestTheGroupIsWhatMembersWouldMakeOfIt(t *testing.T) {
 		}
 		if diff := cmp.Diff(real.Slots, g.view(false).Slots); diff != "" {
 			t.Fatalf("step %d: slots (-real +simulated): %s", i, diff)
+		}
+		if diff := cmp.Diff(real.Blocks, g.view(false).Blocks); diff != "" {
+			t.Fatalf("step %d: blocks (-real +simulated): %s", i, diff)
 		}
 		if diff := cmp.Diff(real.Owners(), g.view(false).Owners()); diff != "" {
 			t.Fatalf("step %d: owners (-real +simulated): %s", i, diff)
