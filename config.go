@@ -218,7 +218,8 @@ type Config struct {
 	// (docs/balance.md). A group in which a member has none is never taken for one that is being rolled out.
 	Version string
 	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 1000. While a member
-	// lives whose program knows weights up to 32 only, a greater weight counts as 32 at most for shards that concern it.
+	// lives whose program knows weights up to 32 only, a greater weight counts as 32 at most for what concerns that
+	// member.
 	Weight int
 	// Shards is the number of shards of a new app, fixed when its first member starts: more shards spread the load more
 	// evenly, and cost a watch each. An existing app keeps its number; naming another one is an error.

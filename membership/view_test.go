@@ -315,7 +315,8 @@ func TestAReservationThatIsNoIDLeavesItsSlotFree(t *testing.T) {
 }
 
 func diffViews(a, b *membership.View) string {
-	return cmp.Diff(a, b, cmp.Exporter(func(reflect.Type) bool { return true }), cmpopts.EquateEmpty())
+	shared := cmpopts.IgnoreTypes((*shard.Probes)(nil)) // whether there is a table depends on earlier views
+	return cmp.Diff(a, b, cmp.Exporter(func(reflect.Type) bool { return true }), cmpopts.EquateEmpty(), shared)
 }
 
 func anyPicture() *rapid.Generator[picture] {
