@@ -20,12 +20,14 @@ type Planner struct {
 	allowance float64          // how much load may move for balance now
 	earned    time.Duration    // when allowance was brought up to date
 	hasty     bool             // somebody has ordered that the load be balanced now
+	ghosts    ghosts
 }
 
 // NewPlanner makes the planner of a coordinator's term, for an app with that number of shards.
 func NewPlanner(rules Rules, member string, shards int, now time.Duration) *Planner {
 	return &Planner{
 		rules: rules, member: member, loads: newLoads(shards), quiet: now, orphans: map[int]string{}, earned: now,
+		ghosts: ghosts{missed: map[string]time.Duration{}},
 	}
 }
 
@@ -37,6 +39,7 @@ type Plan struct {
 	Prepared   map[string]int64  // by member that comes or goes: for which revision of its key all is prepared
 	Undrain    []string          // members whose drains should have ended by themselves, in order
 	Uncordon   []string          // members whose cordons should have ended by themselves, in order
+	Free       []Ghost           // whose slots are to be freed
 	Next       time.Duration     // when to plan again at the latest, if nothing happens before; 0: never
 	load       map[string]int64  // how much load it sends, by member
 }
@@ -49,7 +52,7 @@ type Placed struct {
 
 // IsEmpty says whether nothing is to be published.
 func (p *Plan) IsEmpty() bool {
-	return len(p.Exceptions)+len(p.Drop)+len(p.Keeps)+len(p.Prepared)+len(p.Undrain)+len(p.Uncordon) == 0
+	return len(p.Exceptions)+len(p.Drop)+len(p.Keeps)+len(p.Prepared)+len(p.Undrain)+len(p.Uncordon)+len(p.Free) == 0
 }
 
 // Take takes what a member says that its shards weigh, at a revision.
@@ -71,6 +74,7 @@ func (p *Planner) Hasten() { p.hasty = true }
 func (p *Planner) See(v *membership.View, now time.Duration) {
 	before := p.view
 	p.view = v
+	p.ghosts.see(v)
 	if before == nil {
 		return
 	}
@@ -108,7 +112,7 @@ func sameKeys[T any](a, b map[string]T) bool {
 // What is urgent comes first, and alone: the next view follows at once, and with it the rest.
 func (p *Planner) Plan(now time.Duration, wall time.Time) *Plan {
 	d := newDraft(p, now, wall)
-	for _, phase := range []func(){d.prepare, d.adopt, d.drain, d.balance} {
+	for _, phase := range []func(){d.prepare, d.adopt, d.drain, d.balance, d.giveUp} {
 		if phase(); !d.plan.IsEmpty() {
 			return d.plan
 		}

@@ -163,6 +163,14 @@ func (g *group) carryOut(t fataler) (next time.Duration) {
 		for _, id := range plan.Uncordon {
 			g.delete(layout.Cordon(id))
 		}
+		for _, ghost := range plan.Free {
+			for _, n := range ghost.Slots {
+				g.put(layout.Slot(n), "")
+			}
+			for _, b := range ghost.Blocks {
+				g.put(layout.Block(b.From), membership.EncodeBlock(shard.Block{Slots: b.Slots}))
+			}
+		}
 		g.planner.Done(plan, g.revision, g.now)
 		g.see()
 	}

@@ -134,6 +134,11 @@ func (p *Publisher) publish(ctx context.Context, plan *Plan) (revision int64, er
 		}
 		all = all[n:]
 	}
+	for _, g := range plan.Free {
+		if revision, err = p.free(ctx, g); err != nil {
+			return revision, err
+		}
+	}
 	p.tell(plan)
 	return revision, nil
 }
@@ -149,11 +154,12 @@ type write struct {
 	op     clientv3.Op
 }
 
-func (p *Publisher) commit(ctx context.Context, all []write) (int64, error) {
+// commit makes some writes if this member is in office, all of them may be made, and some more holds.
+func (p *Publisher) commit(ctx context.Context, all []write, more ...clientv3.Cmp) (int64, error) {
 	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
 	defer cancel()
 	office := p.o.Layout.Coordinator()
-	ifs := []clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(office), "=", p.number)}
+	ifs := append([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(office), "=", p.number)}, more...)
 	ops := make([]clientv3.Op, 0, len(all))
 	for _, w := range all {
 		ifs, ops = append(ifs, w.unless), append(ops, w.op)
