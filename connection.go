@@ -9,17 +9,20 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
 // Connection is one etcd client for many managers and clients of one process, of one app or of many. Those that have it
-// (EtcdConfig.Connection) share its network connections and, where there is a user, its login. What each of them may do
-// for itself stays its own: leases, fencing, timeouts, errors and its end.
+// (EtcdConfig.Connection) share its network connections and, where there is a user, its login; managers share its
+// streams for watches and for keepalives too. What each of them may do for itself stays its own: leases, fencing,
+// timeouts, errors and its end.
 //
 // NewConnection makes one. Its methods are safe for use from any goroutine.
 type Connection struct {
 	cfg    EtcdConfig
 	client *clientv3.Client
 	own    bool
+	shared *follow.Shared
 
 	mu     sync.Mutex
 	users  int // managers and clients that have not ended
@@ -47,6 +50,7 @@ func NewConnection(cfg EtcdConfig) (*Connection, error) {
 		}
 		c.client, c.own = client, true
 	}
+	c.shared = follow.NewShared(c.client)
 	return c, nil
 }
 
@@ -87,6 +91,14 @@ func (c *Connection) use() (done func(), err error) {
 		defer c.mu.Unlock()
 		c.users--
 	}), nil
+}
+
+// streams returns what the manager shares with others of its connection; nil: nothing.
+func (c EtcdConfig) streams() *follow.Shared {
+	if c.Connection == nil {
+		return nil
+	}
+	return c.Connection.shared
 }
 
 // connect returns the etcd client that a config names, once etcd has answered a request for the key probe. Whoever gets

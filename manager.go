@@ -112,7 +112,8 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 	return member.Config{
 		ID: id, AnyID: c.ID == "",
 		Record: membership.Record{Weight: c.Weight, Address: c.Address, Labels: c.Labels, Version: c.Version},
-		Client: m.client, Layout: m.layout, Shards: c.Shards, Default: DefaultShards, Request: c.Etcd.CommandTimeout,
+		Client: m.client, Shared: c.Etcd.streams(), Layout: m.layout, Request: c.Etcd.CommandTimeout,
+		Shards: c.Shards, Default: DefaultShards,
 		LeaseTTL: c.LeaseTTL, Outlast: c.OutagePolicy == KeepOnOutage, JoinDelay: c.JoinDelay, Resync: c.ResyncInterval,
 		MinMembers: c.MinMembers, MinMembersWait: c.MinMembersWait, Rejoin: c.Rejoin,
 		Balance: c.balance(), Weigh: c.weigh(),

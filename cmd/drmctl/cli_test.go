@@ -453,7 +453,7 @@ func TestJSONIsTheContract(t *testing.T) {
 					{
 						ID: "a", State: "active", Weight: 2, Slots: []int{0, 3}, Address: "h:1", Version: "v1",
 						Blocks: []drm.SlotRange{{First: 7, Last: 9}}, Started: at, Shards: 512, Resources: 7,
-						Drain: drm.DrainOrdered,
+						Drain:  drm.DrainOrdered,
 						Reason: "no",
 					},
 				}, []drm.OrderInfo{

@@ -150,8 +150,8 @@ func checked[R any](h *Hub, ask func() (R, error), header func(R) *pb.ResponseHe
 }
 
 // before returns the highest revision seen so far, for Check, or the error of a store that is known to be rewound.
-func (h *Hub) before() (int64, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.highest.Load(), h.rewound
+func (t *trunk) before() (int64, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.highest.Load(), t.rewound
 }

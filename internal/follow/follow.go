@@ -2,19 +2,15 @@
 // each change after it, in order and without a gap. After a compaction, a lost leader or a stream that hangs, the
 // reader gets a fresh list and needs to know nothing about it.
 //
-// A Hub manages the watches of one etcd client. It asks for progress at intervals, replaces streams on which nothing is
-// heard, and notices when etcd went back in time.
+// A Hub manages the watches of one owner. It asks for progress at intervals, replaces streams on which nothing is
+// heard, and notices when etcd went back in time. Hubs of one client may share their streams (Shared).
 package follow
 
 import (
 	"context"
 	"errors"
-	"fmt"
-	"sync"
-	"sync/atomic"
 	"time"
 
-	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -22,16 +18,11 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/txn"
-	"github.com/distributed-resource-manager/drm/lease"
 )
 
 // ErrRewound says that a linearizable read returned an older revision than one seen before, or came from another
 // cluster: etcd was restored from a snapshot, or replaced.
 var ErrRewound = errors.New("etcd was rewound or replaced")
-
-// doubtPause is the least time between two probes that a doubt asks for. A member of etcd that lags all the time causes
-// doubts all the time.
-const doubtPause = time.Second
 
 // Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for
 // long, because events that are not taken pile up in the client.
@@ -50,7 +41,8 @@ type Options struct {
 	ListTimeout time.Duration
 	// Progress is the pause between two requests for progress, which let quiet prefixes resume near the newest
 	// revision. A stream with no answer to three of them is replaced. With a shorter pause, hanging streams and rewound
-	// stores are noticed sooner, and etcd is asked more often. Default 30 s.
+	// stores are noticed sooner, and etcd is asked more often. Among hubs that share streams, that of the first one
+	// counts. Default 30 s.
 	Progress time.Duration
 	// Probe is a key that is read at each Progress, and when an answer raises a doubt, to notice a store that was
 	// rewound. Required.
@@ -64,38 +56,27 @@ type Options struct {
 	OnError func(prefix string, err error)
 	// PageSize is how many keys a page of a list may have. Default 1000.
 	PageSize int64
-	// Resync is how long a reader goes by its watch before it gets a fresh list, so that an event that a watch has
-	// silently lost does not stay lost. Each prefix takes up to a fifth less, at random, so that the prefixes do not
-	// list together. A lower value repairs sooner, and reads everything more often. Default 5 min.
+	// Resync is how long a reader goes by its watch before etcd is asked whether anything was missed, so that an event
+	// that a watch has silently lost does not stay lost. A reader that has heard of changes since its last list gets a
+	// fresh one; for another one, a proof that nothing has changed is enough. Each prefix takes up to a fifth less, at
+	// random, so that the prefixes do not list together. A lower value repairs sooner, and reads everything more often.
+	// Default 5 min.
 	Resync time.Duration
 	// Limits is what etcd takes in one transaction, shared with those who write to it. Default: its own.
 	Limits *txn.Limits
 }
 
-// Hub follows prefixes over one client. The owner closes it after every Follow has returned.
+// Hub follows prefixes for one owner, who closes it after every Follow has returned.
 type Hub struct {
-	client  *clientv3.Client
-	renewer *lease.Renewer
-	opts    Options
-	further chan struct{} // limits how many lists read pages after their first one
-	firsts  firsts
-
-	mu      sync.Mutex
-	cluster uint64
-	rewound error // why the store is known to be rewound; nil until it is
-
-	lanes   [1 + sharedLanes]*lane // the first one is for FollowApart
-	highest atomic.Int64
-	heard   atomic.Int64  // how many headers of answers were seen
-	period  atomic.Int64  // how many periods of Options.Progress have begun
-	doubt   chan struct{} // holds a token when an answer was older than an earlier one, which may be harmless
-
-	cancel context.CancelFunc
-	done   chan struct{}
+	*trunk
+	opts Options
 }
 
 // NewHub makes a hub on a client, which it does not close.
-func NewHub(client *clientv3.Client, opts Options) *Hub {
+func NewHub(client *clientv3.Client, opts Options) *Hub { return NewShared(client).NewHub(opts) }
+
+// NewHub makes a hub that shares what it can with the others.
+func (s *Shared) NewHub(opts Options) *Hub {
 	if opts.ListTimeout == 0 {
 		opts.ListTimeout = 5 * time.Second
 	}
@@ -111,104 +92,47 @@ func NewHub(client *clientv3.Client, opts Options) *Hub {
 	if opts.Limits == nil {
 		opts.Limits = new(txn.Limits)
 	}
-	ctx, cancel := context.WithCancel(context.Background())
-	h := &Hub{
-		client: client, renewer: lease.NewRenewer(client), opts: opts, cancel: cancel,
-		further: make(chan struct{}, listsAtOnce), done: make(chan struct{}), doubt: make(chan struct{}, 1),
-	}
-	h.firsts.hub, h.firsts.ctx = h, clientv3.WithRequireLeader(ctx)
-	for i := range h.lanes {
-		h.lanes[i] = &lane{watcher: newWatcher(client)}
-	}
-	go h.watchdog(ctx)
+	h := &Hub{opts: opts}
+	s.join(h)
 	return h
 }
 
-// Close ends the hub's streams, also those of Leases. Further calls do nothing.
-func (h *Hub) Close() {
-	h.cancel()
-	<-h.done
-	h.firsts.close()
-	h.renewer.Close()
-	for _, l := range h.lanes {
-		l.current().Close()
-	}
-}
-
-// Observe takes note of the header of an answer that may be older than what was known when it was asked for: the answer
-// to a keepalive, or a watch. If its revision is older, the probe is read at once. Observe returns the error of Check.
-func (h *Hub) Observe(header *pb.ResponseHeader) error {
-	if err := h.Check(0, header); err != nil {
-		return err
-	}
-	if header.GetRevision() < h.Highest() {
-		select {
-		case h.doubt <- struct{}{}:
-		default:
-		}
-	}
-	return nil
-}
-
-// Highest is the highest revision seen.
-func (h *Hub) Highest() int64 { return h.highest.Load() }
-
-// Heard is how many answers of etcd were seen, to any request. It grows as long as etcd answers at all.
-func (h *Hub) Heard() int64 { return h.heard.Load() }
-
-// Check compares the header of a linearizable answer with the highest revision that was known before the request. The
-// error is an ErrRewound, which every later Check and Observe returns too.
-func (h *Hub) Check(before int64, header *pb.ResponseHeader) error {
-	h.heard.Add(1)
-	first, err := h.judge(before, header)
-	if first && h.opts.OnRewound != nil {
-		h.opts.OnRewound(err)
-	}
-	return err
-}
-
-// judge does what Check does, except for calling OnRewound; first says that it is to be called now.
-func (h *Hub) judge(before int64, header *pb.ResponseHeader) (first bool, err error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	if h.rewound != nil {
-		return false, h.rewound
-	}
-	if h.cluster == 0 {
-		h.cluster = header.GetClusterId()
-	}
-	rev := header.GetRevision()
-	switch {
-	case h.cluster != header.GetClusterId():
-		h.rewound = fmt.Errorf("%w: it is another cluster than before", ErrRewound)
-	case rev < before:
-		h.rewound = fmt.Errorf("%w: its revision is %d, after %d was seen", ErrRewound, rev, before)
-	default:
-		h.highest.Store(max(rev, h.highest.Load()))
-		return false, nil
-	}
-	return true, h.rewound
-}
+// Close ends the hub. The last hub that shares streams ends them, also those of Leases. Further calls do nothing.
+func (h *Hub) Close() { h.leave(h) }
 
 // Follow feeds the sink until ctx ends, and then returns. It repeats after every failure, with growing pauses. The
 // revisions that the sink is given never fall.
 func (h *Hub) Follow(ctx context.Context, prefix string, sink Sink) {
-	h.follow(ctx, prefix, sink, h.shared(prefix))
+	h.follow(ctx, reader{prefix, "", sink, h.shared(prefix)})
+}
+
+// FollowPart is Follow for a prefix of which many have the prefix within in common, and are followed too. While nothing
+// at all changes within, one question to etcd shows for all of them that nothing was missed.
+func (h *Hub) FollowPart(ctx context.Context, prefix, within string, sink Sink) {
+	defer h.wholes.use(within)()
+	h.follow(ctx, reader{prefix, within, sink, h.shared(prefix)})
 }
 
 // FollowApart is Follow over a stream that no Follow uses. It is for the prefix whose changes must not wait for others.
 func (h *Hub) FollowApart(ctx context.Context, prefix string, sink Sink) {
-	h.follow(ctx, prefix, sink, h.lanes[0])
+	h.follow(ctx, reader{prefix, "", sink, h.lanes[0]})
 }
 
-func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
-	l.users.Add(1)
-	defer l.users.Add(-1)
+// reader is what Follow was called with.
+type reader struct {
+	prefix, within string // within is empty if the prefix is no part of what others follow
+	sink           Sink
+	lane           *lane
+}
+
+func (h *Hub) follow(ctx context.Context, r reader) {
+	r.lane.users.Add(1)
+	defer r.lane.users.Add(-1)
 	ctx = clientv3.WithRequireLeader(ctx)
 	var at place
 	pauses, refused := pace.New(firstPause, maxPause, pauseShare), pace.New(firstPause, maxRefusedPause, pauseShare)
 	for failures := 0; ctx.Err() == nil; {
-		heard, err := h.watch(ctx, l, prefix, &at, sink)
+		heard, err := h.watch(ctx, r, &at)
 		if heard {
 			failures = 0
 			pauses.Reset()
@@ -225,7 +149,7 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 			at.next = 0
 		case err != nil:
 			failures++
-			h.report(ctx, prefix, err)
+			h.report(ctx, r.prefix, err)
 			switch {
 			case login.IsDenied(err):
 				// A list shows whether it is the user who may not read, or the stream's token that is no longer good.
@@ -247,6 +171,9 @@ func (h *Hub) follow(ctx context.Context, prefix string, sink Sink, l *lane) {
 type place struct {
 	next   int64     // the revision to watch from; 0: list first
 	resync time.Time // when the next fresh list is due, counted from the last one that succeeded
+	sure   int64     // the revision of the last list, or up to which it was proven since that nothing has changed
+	keys   int       // how many keys the last list had
+	quiet  bool      // no event has come since the last list
 }
 
 // resyncAfter is how long a reader that has just listed goes by its watch, if nothing makes it list earlier.
@@ -271,34 +198,43 @@ const listAnyway = time.Second
 // list has to begin in the past; during many writes etcd would serve it from its history, again and again, which costs
 // etcd more than the writes do. If opening the watch takes long, it lists meanwhile, and once more when the watch has
 // begun. A fresh list that falls due interrupts neither of them, or over a slow connection they would never finish.
-func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink Sink) (heard bool, err error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	w := l.current()
+//
+// When a list is due, and no event has come since the last one, etcd is asked first whether anything has changed. If
+// not, the watch goes on.
+func (h *Hub) watch(ctx context.Context, r reader, at *place) (heard bool, err error) {
+	w := r.lane.current()
 	defer func() {
-		if l.current() != w {
+		if r.lane.current() != w {
 			err = errReplaced
 		}
 	}()
-	x, err := w.ask(prefix, at.next)
+	x, err := w.ask(r.prefix, at.next)
 	if err != nil {
 		return false, err
 	}
 	defer x.close()
 	if at.next == 0 {
-		if err := h.begin(ctx, x, prefix, at, sink); err != nil {
+		if err := h.begin(ctx, x, r, at); err != nil {
 			return false, err
 		}
 	}
-	due := time.AfterFunc(time.Until(at.resync), cancel)
+	defer func() { // after what was taken
+		reached := x.reached()
+		at.next, heard = max(at.next, reached), heard || reached > 0
+	}()
+	due := time.NewTimer(time.Until(at.resync))
 	defer due.Stop()
 	for {
-		resp, err := x.recv(ctx)
+		resp, err := x.recv(ctx, due.C)
+		if errors.Is(err, errDue) && at.quiet && h.prove(ctx, r, at) {
+			due.Reset(time.Until(at.resync))
+			continue
+		}
 		if err != nil {
 			return heard, err
 		}
 		heard = true
-		l.heard.Store(h.period.Load())
+		r.lane.heard.Store(h.period.Load())
 		if err := h.Observe(resp.Header); err != nil {
 			return heard, err
 		}
@@ -306,8 +242,8 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 			// The header's revision would be wrong: a watch that catches up gets its events in portions, each with
 			// etcd's latest revision in the header.
 			revision := events[len(events)-1].Kv.ModRevision
-			at.next = revision + 1
-			sink.Apply(events, revision)
+			at.next, at.quiet = revision+1, false
+			r.sink.Apply(events, revision)
 		} else if len(resp.Events) == 0 {
 			at.next = max(at.next, resp.Header.GetRevision()+1)
 		}
@@ -315,12 +251,12 @@ func (h *Hub) watch(ctx context.Context, l *lane, prefix string, at *place, sink
 }
 
 // begin waits until etcd has made a watch, and gives the sink everything that is there.
-func (h *Hub) begin(ctx context.Context, x *watch, prefix string, at *place, sink Sink) error {
+func (h *Hub) begin(ctx context.Context, x *watch, r reader, at *place) error {
 	list := func() error {
-		kvs, rev, err := h.List(ctx, prefix)
+		kvs, rev, err := h.List(ctx, r.prefix)
 		if err == nil {
-			sink.Reset(kvs, rev)
-			at.next, at.resync = rev+1, time.Now().Add(h.resyncAfter())
+			r.sink.Reset(kvs, rev)
+			*at = place{rev + 1, time.Now().Add(h.resyncAfter()), rev, len(kvs), true}
 		}
 		return err
 	}
@@ -344,41 +280,6 @@ func after(events []*clientv3.Event, revision int64) []*clientv3.Event {
 		events = events[1:]
 	}
 	return events
-}
-
-// probe reads a key, so that the header of the answer shows whether the store was rewound. Errors are ignored:
-// OnRewound reports a rewound store, and other failures show elsewhere.
-func (h *Hub) probe(ctx context.Context) {
-	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
-	defer cancel()
-	_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly())
-}
-
-// watchdog asks every stream for progress, and replaces a stream on which nothing was heard for three periods: a watch
-// can hang without an error, whatever options it was opened with.
-func (h *Hub) watchdog(ctx context.Context) {
-	defer close(h.done)
-	tick := time.NewTicker(h.opts.Progress)
-	defer tick.Stop()
-	var probed time.Time
-	for {
-		doubted := false
-		select {
-		case <-ctx.Done():
-			return
-		case <-h.doubt:
-			if time.Since(probed) < doubtPause {
-				continue // the next keepalive will come, and raise the doubt again
-			}
-			doubted = true
-		case <-tick.C:
-		}
-		probed = time.Now()
-		h.probe(ctx)
-		if !doubted {
-			h.askAll(ctx)
-		}
-	}
 }
 
 // The pauses before a request is repeated. If etcd has refused the user they grow longer: that does not pass by itself,

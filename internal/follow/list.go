@@ -42,7 +42,7 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 	page := &pb.RangeRequest{
 		Key: []byte(prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(prefix)), Limit: h.opts.PageSize,
 	}
-	resp, rev, err := h.firsts.read(ctx, page)
+	resp, rev, err := h.firsts.read(ctx, h, page)
 	kvs := resp.GetKvs()
 	if err == nil && resp.More {
 		select {
@@ -78,8 +78,10 @@ func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeRespons
 
 // pages reads the pages of several lists in one transaction. Each answer is as if its page was read by itself, without
 // a header.
-func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*pb.RangeResponse, rev int64, err error) {
-	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+func (h *Hub) pages(
+	ctx context.Context, patience time.Duration, pages []*pb.RangeRequest,
+) (answers []*pb.RangeResponse, rev int64, err error) {
+	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
 	req := &pb.TxnRequest{Success: make([]*pb.RequestOp, len(pages))}
 	for i, page := range pages {
@@ -106,7 +108,6 @@ func (h *Hub) pages(ctx context.Context, pages []*pb.RangeRequest) (answers []*p
 // their way at a time, and what waits for them shares the next one. Where answers take longer than gatherAtMost, more
 // requests are on their way.
 type firsts struct {
-	hub     *Hub
 	ctx     context.Context // ends the requests that lists share
 	flights sync.WaitGroup
 
@@ -120,6 +121,7 @@ type firsts struct {
 
 // first is the first page of a list.
 type first struct {
+	hub    *Hub // that the list is for
 	page   *pb.RangeRequest
 	ctx    context.Context // of the list
 	answer chan reading    // has room for one
@@ -133,8 +135,8 @@ type reading struct {
 }
 
 // read reads a first page, at a revision that is not older than the call.
-func (f *firsts) read(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResponse, int64, error) {
-	one := &first{page, ctx, make(chan reading, 1)}
+func (f *firsts) read(ctx context.Context, h *Hub, page *pb.RangeRequest) (*pb.RangeResponse, int64, error) {
+	one := &first{h, page, ctx, make(chan reading, 1)}
 	f.mu.Lock()
 	f.waiting = append(f.waiting, one)
 	f.depart(false)
@@ -157,7 +159,7 @@ func (f *firsts) depart(late bool) {
 		most = min(f.flying+listsAtOnce, listsAtMost)
 	}
 	for len(f.waiting) > 0 && f.ctx.Err() == nil {
-		n := min(mostTogether, f.hub.opts.Limits.Ops())
+		n := min(mostTogether, f.waiting[0].hub.opts.Limits.Ops())
 		if f.size > 0 {
 			n = min(n, max(1, bytesTogether/f.size))
 		}
@@ -232,7 +234,7 @@ func (f *firsts) fly(group []*first) (size int) {
 	for i, one := range group {
 		pages[i] = one.page
 	}
-	answers, rev, err := f.hub.pages(f.ctx, pages)
+	answers, rev, err := group[0].hub.pages(f.ctx, patienceOf(group), pages)
 	switch {
 	case err == nil:
 		for i, one := range group {
@@ -257,12 +259,20 @@ func (f *firsts) alone(one *first) (size int) {
 	ctx, cancel := context.WithCancel(one.ctx)
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()
-	resp, err := f.hub.page(ctx, one.page)
+	resp, err := one.hub.page(ctx, one.page)
 	one.answer <- reading{resp, resp.GetHeader().GetRevision(), err}
 	if err != nil {
 		return 0
 	}
 	return sizeOf(resp)
+}
+
+// patienceOf returns how long a request may take that lists share: as long as the most patient one waits for a page.
+func patienceOf(group []*first) (longest time.Duration) {
+	for _, one := range group {
+		longest = max(longest, one.hub.opts.ListTimeout)
+	}
+	return longest
 }
 
 // sizeOf returns how many bytes the keys and values of a page have. A page without any counts as one byte.

@@ -14,8 +14,9 @@ import (
 
 // mirror is a Sink that keeps what it is given, and checks it.
 type mirror struct {
-	prefix string
-	news   chan struct{} // holds a token when something has changed
+	prefix   string
+	patience time.Duration
+	news     chan struct{} // holds a token when something has changed
 
 	mu       sync.Mutex
 	state    map[string]string // key → value
@@ -27,7 +28,10 @@ type mirror struct {
 }
 
 func newMirror(prefix string) *mirror {
-	return &mirror{prefix: prefix, news: make(chan struct{}, 1), history: map[int64]map[string]string{}}
+	return &mirror{
+		prefix: prefix, patience: time.Minute, news: make(chan struct{}, 1),
+		history: map[int64]map[string]string{},
+	}
 }
 
 func (m *mirror) Reset(kvs []*mvccpb.KeyValue, revision int64) {
@@ -89,7 +93,7 @@ func (m *mirror) fault(format string, args ...any) {
 // until waits until ok holds, and fails if it takes too long.
 func (m *mirror) until(t *testing.T, what string, ok func() bool) {
 	t.Helper()
-	deadline := time.After(time.Minute)
+	deadline := time.After(m.patience)
 	for {
 		m.mu.Lock()
 		holds := ok()

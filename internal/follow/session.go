@@ -82,7 +82,8 @@ func (s *session) ask(x *watch) {
 	}
 	s.post(&pb.WatchRequest{RequestUnion: &pb.WatchRequest_CreateRequest{CreateRequest: &pb.WatchCreateRequest{
 		Key: []byte(x.prefix), RangeEnd: []byte(clientv3.GetPrefixRangeEnd(x.prefix)),
-		StartRevision: x.next, ProgressNotify: true, WatchId: x.id,
+		StartRevision: x.next, WatchId: x.id,
+		ProgressNotify: !s.obeys, // an etcd that obeys tells of progress when it is asked
 	}}})
 }
 
@@ -117,7 +118,7 @@ func (s *session) take(w *watcher, resp *pb.WatchResponse) {
 		}
 	case resp.WatchId == everyWatch:
 		for _, x := range s.by {
-			x.put(resp)
+			x.pass(resp.Header.GetRevision())
 		}
 	default:
 		if x := s.by[resp.WatchId]; x != nil {
@@ -181,6 +182,15 @@ func (x *watch) put(resp *pb.WatchResponse) {
 	}
 	x.queue = append(x.queue, resp)
 	x.tell()
+}
+
+// pass notes that nothing happened up to a revision that etcd has not told already. There may be thousands of watches
+// on a stream, so whoever waits for one is not woken up for that.
+func (x *watch) pass(revision int64) {
+	x.next = max(x.next, revision+1)
+	if len(x.queue) == 0 {
+		x.passed = x.next
+	}
 }
 
 // reasonOf returns why etcd has ended a watch, or has not made it.

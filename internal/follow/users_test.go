@@ -174,6 +174,10 @@ func TestAShortResyncOnASlowWayKeepsNobodyFromItsList(t *testing.T) {
 		following.Go(func() { h.Follow(ctx, m.prefix, m) })
 	}
 	for _, m := range mirrors {
+		m.until(t, "a list of "+m.prefix, func() bool { return m.resets >= 1 })
+		put(t, m.prefix+"news", "so that another list is due")
+	}
+	for _, m := range mirrors {
 		m.until(t, "two lists of "+m.prefix, func() bool { return m.resets >= 2 })
 	}
 }

@@ -25,7 +25,8 @@ var errClosed = errors.New("the watcher is closed")
 // take about one.
 type watcher struct {
 	remote  pb.WatchClient
-	ctx     context.Context // ends the streams
+	hears   func(*pb.ResponseHeader) // called with each answer that is about all watches of a stream
+	ctx     context.Context          // ends the streams
 	end     context.CancelFunc
 	serving sync.WaitGroup // run, and what it has started
 
@@ -48,6 +49,7 @@ type watch struct {
 	etcdID  int64 // that etcd has given it on this session
 	prefix  string
 	next    int64         // the revision to watch from, on this stream and the next; 0: from now on
+	passed  int64         // all that happened before this revision was taken from the queue; 0: not known
 	opened  chan struct{} // closed when etcd has made the watch
 	created bool          // opened is closed
 	queue   []*pb.WatchResponse
@@ -55,9 +57,11 @@ type watch struct {
 	news    chan struct{} // holds a token when queue or err has changed
 }
 
-func newWatcher(client *clientv3.Client) *watcher {
+func newWatcher(client *clientv3.Client, hears func(*pb.ResponseHeader)) *watcher {
 	ctx, end := context.WithCancel(clientv3.WithRequireLeader(context.Background()))
-	return &watcher{remote: newRefusals(client), ctx: ctx, end: end, watches: map[int64]*watch{}, last: firstID}
+	return &watcher{
+		remote: newRefusals(client), hears: hears, ctx: ctx, end: end, watches: map[int64]*watch{}, last: firstID,
+	}
 }
 
 // Close ends the stream and all watches. Further calls do nothing.
@@ -137,14 +141,20 @@ func (x *watch) close() {
 	}
 }
 
-// recv returns the next answer about a watch, or why there will be none. An answer has events, or tells of progress.
-func (x *watch) recv(ctx context.Context) (*pb.WatchResponse, error) {
+// errDue says that the time was up before an answer came.
+var errDue = errors.New("it is time for something else")
+
+// recv returns the next answer about a watch, or why there will be none; errDue if due fires first. An answer has
+// events, or tells of progress of this watch alone.
+func (x *watch) recv(ctx context.Context, due <-chan time.Time) (*pb.WatchResponse, error) {
 	for {
 		if resp, err := x.take(); resp != nil || err != nil {
 			return resp, err
 		}
 		select {
 		case <-x.news:
+		case <-due:
+			return nil, errDue
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
@@ -161,6 +171,14 @@ func (x *watch) take() (resp *pb.WatchResponse, err error) {
 	resp, x.queue[0] = x.queue[0], nil
 	x.queue = x.queue[1:]
 	return resp, nil
+}
+
+// reached returns the revision up to which everything was taken, as far as answers about all watches tell; 0: they tell
+// nothing.
+func (x *watch) reached() int64 {
+	x.of.mu.Lock()
+	defer x.of.mu.Unlock()
+	return x.passed
 }
 
 // tell wakes up who waits for the watch. The caller holds the watcher's mu.
@@ -255,6 +273,9 @@ func (w *watcher) serve() (heard bool, err error) {
 	for {
 		resp, err := stream.Recv()
 		heard = heard || err == nil
+		if err == nil && resp.WatchId == everyWatch && !resp.Created && !resp.Canceled {
+			w.hears(resp.Header)
+		}
 		if over, err := w.take(s, resp, err); over {
 			return heard, err
 		}

@@ -63,7 +63,9 @@ func play(t *testing.T) (*watcher, *script) {
 	t.Helper()
 	s := &script{streams: make(chan *scripted)}
 	ctx, end := context.WithCancel(t.Context())
-	w := &watcher{remote: s, ctx: ctx, end: end, watches: map[int64]*watch{}, last: firstID}
+	w := &watcher{
+		remote: s, hears: func(*pb.ResponseHeader) {}, ctx: ctx, end: end, watches: map[int64]*watch{}, last: firstID,
+	}
 	t.Cleanup(w.Close)
 	return w, s
 }
@@ -118,7 +120,7 @@ func eventAs(id, revision int64) *pb.WatchResponse {
 // seen waits for the next event of a watch, and returns its revision.
 func (x *watch) seen(t *testing.T) int64 {
 	t.Helper()
-	resp, err := x.recv(due(t))
+	resp, err := x.recv(due(t), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,9 +188,13 @@ func TestWatchesDoNotWaitForEachOther(t *testing.T) {
 		}
 	}
 	s.answer(t, &pb.WatchResponse{Header: &pb.ResponseHeader{Revision: 20}, WatchId: everyWatch})
-	for i := range x {
-		if got := x[i].seen(t); got != 20 {
-			t.Errorf("watch %d heard of revision %d, want the progress to 20", i, got)
+	s.answer(t, eventAs(ids["/a/"], 21))
+	if got := x[0].seen(t); got != 21 {
+		t.Errorf("it heard of revision %d, want 21", got)
+	}
+	for i := range x { // nobody is woken up for the progress
+		if got := x[i].reached(); got != 21 {
+			t.Errorf("watch %d has heard of all before revision %d, want the progress to 20", i, got)
 		}
 	}
 }
@@ -280,7 +286,7 @@ func TestWatchesEndWithEtcdsReason(t *testing.T) {
 	third := s.create(t).WatchId
 	s.answer(t, madeAs(second, 5))
 	s.answer(t, &pb.WatchResponse{WatchId: second, Canceled: true, CompactRevision: 4})
-	if _, err := x[1].recv(due(t)); !errors.Is(err, rpctypes.ErrCompacted) {
+	if _, err := x[1].recv(due(t), nil); !errors.Is(err, rpctypes.ErrCompacted) {
 		t.Errorf("got %v, want that it is compacted", err)
 	}
 	s.answer(t, &pb.WatchResponse{WatchId: third, Created: true, Canceled: true, CancelReason: "no room"})
@@ -292,7 +298,7 @@ func TestWatchesEndWithEtcdsReason(t *testing.T) {
 		t.Errorf("got revision %d, want 8: nothing was wrong with the first watch", got)
 	}
 	s.answer(t, status.Error(codes.PermissionDenied, "etcdserver: permission denied"))
-	if _, err := x[0].recv(due(t)); !errors.Is(err, rpctypes.ErrPermissionDenied) {
+	if _, err := x[0].recv(due(t), nil); !errors.Is(err, rpctypes.ErrPermissionDenied) {
 		t.Errorf("got %v, want that permission is denied", err)
 	}
 
@@ -303,7 +309,7 @@ func TestWatchesEndWithEtcdsReason(t *testing.T) {
 	s.create(t)
 	s.answer(t, &pb.WatchResponse{WatchId: everyWatch, Created: true, Canceled: true, CancelReason: "no room"})
 	for i := range x {
-		if _, err := x[i].recv(due(t)); status.Convert(err).Message() != "no room" {
+		if _, err := x[i].recv(due(t), nil); status.Convert(err).Message() != "no room" {
 			t.Errorf("watch %d: got %v, want etcd's reason", i, err)
 		}
 	}
@@ -318,7 +324,7 @@ func TestAStreamWithoutWatchesEnds(t *testing.T) {
 	of(t, s.ctx.Done())
 	x, _, _ = w.begun(t, etcd, "/b/")
 	w.Close()
-	if _, err := x.recv(due(t)); !errors.Is(err, errClosed) {
+	if _, err := x.recv(due(t), nil); !errors.Is(err, errClosed) {
 		t.Errorf("got %v, want that the watcher is closed", err)
 	}
 	if _, err := w.ask("/c/", 0); !errors.Is(err, errClosed) {

@@ -42,6 +42,7 @@ type Config struct {
 	Record membership.Record
 
 	Client  *clientv3.Client // etcd has answered it once
+	Shared  *follow.Shared   // what the member shares with others of its process; nil: nothing
 	Layout  keys.Layout      // of the app
 	Shards  int              // how many shards the app must have; 0 accepts any number
 	Default int              // how many shards a new app gets if Shards is 0

@@ -85,7 +85,11 @@ func (b *builder) open(ctx context.Context) error {
 // connect makes the hub and the store, which every part uses to talk to etcd, and the link to the supervisor.
 func (b *builder) connect() {
 	limits := new(txn.Limits) // shared by all, so that only one of them has to learn what etcd allows
-	b.hub = follow.NewHub(b.cfg.Client, follow.Options{
+	shared := b.cfg.Shared
+	if shared == nil {
+		shared = follow.NewShared(b.cfg.Client)
+	}
+	b.hub = shared.NewHub(follow.Options{
 		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync, Limits: limits,
 		OnError: func(prefix string, err error) {
 			b.failures.Add(failures.Failure{

@@ -39,7 +39,7 @@ func (s *shards) watch(number int) {
 	ctx, cancel := context.WithCancel(s.ctx)
 	f := &shardFollower{shards: s, number: number, cancel: cancel}
 	s.followers[number] = f
-	s.tasks.run(func() { s.hub.Follow(ctx, s.layout.Shard(number), f) })
+	s.tasks.run(func() { s.hub.FollowPart(ctx, s.layout.Shard(number), s.layout.Shards(), f) })
 }
 
 func (s *shards) unwatch(number int) {

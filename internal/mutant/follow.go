@@ -51,12 +51,12 @@ var ofFollow = []Mutant{
 		Package: "./internal/follow",
 		Changes: []Change{
 			{
-				File: "internal/follow/follow.go",
-				Old:  `case h.cluster != header.GetClusterId():`,
+				File: "internal/follow/trunk.go",
+				Old:  `case t.cluster != header.GetClusterId():`,
 				New:  `case false:`,
 			},
 			{
-				File: "internal/follow/follow.go",
+				File: "internal/follow/trunk.go",
 				Old:  `case rev < before:`,
 				New:  `case false:`,
 			},
@@ -71,6 +71,28 @@ var ofFollow = []Mutant{
 			File: "internal/follow/lane.go",
 			Old:  `case period-l.heard.Load() > 3:`,
 			New:  `case false:`,
+		}},
+	},
+	{
+		Name:    "count-only",
+		Breaks:  "a range that has as many keys as before counts as unchanged, though one of them is another",
+		Test:    "TestTheLatestKeyAndTheNumberOfKeysTellWhetherAnythingHasChanged",
+		Package: "./internal/follow",
+		Changes: []Change{{
+			File: "internal/follow/proof.go",
+			Old:  `return resp.Count == keys && (len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision <= since)`,
+			New:  `return resp.Count == keys`,
+		}},
+	},
+	{
+		Name:    "prove-too-much",
+		Breaks:  "a range that did not change since it was asked about proves also what was read before that",
+		Test:    "TestWhatAWatchHasLostIsFound",
+		Package: "./internal/follow",
+		Changes: []Change{{
+			File: "internal/follow/proof.go",
+			Old:  `return w.to, w.asked, w.from <= since && since <= w.to`,
+			New:  `return w.to, w.asked, since <= w.to`,
 		}},
 	},
 }

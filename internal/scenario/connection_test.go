@@ -1,13 +1,19 @@
 package scenario_test
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"io"
 	"log"
 	"net/http"
 	"net/http/httptest"
+	"strings"
 	"testing"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
@@ -131,4 +137,69 @@ func TestMembersOfAConnectionShareALogin(t *testing.T) {
 	if n := w.calls.Logins() - before; n != 1 {
 		t.Errorf("%d members have asked for %d tokens, want 1", members, n)
 	}
+}
+
+// TestManyAppsShareAConnection runs many apps in one process. One of its members loses its lease, and no other member
+// notices.
+func TestManyAppsShareAConnection(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	c := w.connection(drm.EtcdConfig{Endpoints: []string{w.endpoint}})
+	const apps, members, resources = 20, 3, 6
+	var recorders []*recorder
+	var managers []*drm.Manager
+	for a := range apps {
+		w.app = fmt.Sprint("app-", a)
+		r := newRecorder(t)
+		recorders = append(recorders, r)
+		for i := range members {
+			cfg := w.config(fmt.Sprint("m", i), r)
+			cfg.Etcd, cfg.Shards = drm.EtcdConfig{Connection: c}, 16
+			managers = append(managers, w.start(cfg))
+		}
+		allocate(t, managers[len(managers)-1], ids(resources)...)
+	}
+	for a, r := range recorders {
+		r.until(fmt.Sprintf("app %d handles its resources", a), func() bool { return len(r.holders()) == resources })
+	}
+	m, r := managers[0], recorders[0]
+	var before []int
+	for _, r := range recorders {
+		before = append(before, r.count("terminate", ""))
+	}
+	resp, err := w.etcd.Get(t.Context(), "/drm/app-0/group/members/"+m.ID())
+	if err != nil || len(resp.Kvs) == 0 {
+		t.Fatalf("the member's key: %v", err)
+	}
+	for _, kv := range w.claimsOf("app-0", m.ID()) {
+		if _, err := w.etcd.Revoke(t.Context(), clientv3.LeaseID(kv.Lease)); err != nil &&
+			!errors.Is(err, rpctypes.ErrLeaseNotFound) {
+			t.Fatal(err)
+		}
+	}
+	r.until("the member has ended what was on the lease", func() bool { return r.count("terminate", "") > before[0] })
+	r.until("all is handled again", func() bool { return len(r.holders()) == resources })
+	for a, r := range recorders[1:] {
+		if n := r.count("terminate", "") - before[a+1]; n != 0 {
+			t.Errorf("app %d has terminated %d, though nothing happened to it", a+1, n)
+		}
+	}
+	w.stop(managers[4]) // and one that stops takes nothing from the others
+	allocate(t, managers[3], "later")
+	recorders[1].until("the rest of its app goes on", func() bool { return len(recorders[1].holders()) == resources+1 })
+}
+
+// claimsOf returns the claims of a member.
+func (w *world) claimsOf(app, id string) (claims []*mvccpb.KeyValue) {
+	w.tb.Helper()
+	resp, err := w.etcd.Get(context.Background(), "/drm/"+app+"/shards/", clientv3.WithPrefix())
+	if err != nil {
+		w.tb.Fatal(err)
+	}
+	for _, kv := range resp.Kvs {
+		if strings.Contains(string(kv.Key), "/claims/") && strings.Contains(string(kv.Value), `"member":"`+id+`"`) {
+			claims = append(claims, kv)
+		}
+	}
+	return claims
 }

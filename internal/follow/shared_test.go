@@ -1,0 +1,257 @@
+package follow_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"google.golang.org/grpc"
+
+	"github.com/distributed-resource-manager/drm/internal/follow"
+)
+
+// deaf makes watches silently lose the events of keys that contain a text, as etcd's watches have been known to do. It
+// counts the streams, and the questions about ranges by what is asked about.
+type deaf struct {
+	to      atomic.Pointer[string]
+	lost    atomic.Int64
+	streams atomic.Int64
+
+	mu    sync.Mutex
+	asked map[string]int
+}
+
+// read notes a request.
+func (d *deaf) read(req any) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.asked == nil {
+		d.asked = map[string]int{}
+	}
+	switch req := req.(type) {
+	case *pb.RangeRequest:
+		d.asked[string(req.Key)]++
+	case *pb.TxnRequest:
+		for _, op := range req.Success {
+			d.asked[string(op.GetRequestRange().GetKey())]++
+		}
+	}
+}
+
+// counts returns how many questions were about a range, and how many about anything else.
+func (d *deaf) counts(whole string) (about, other int) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	for key, n := range d.asked {
+		if key == whole {
+			about += n
+		} else {
+			other += n
+		}
+	}
+	return about, other
+}
+
+// until waits until so many questions were about a range, and returns how many were about anything else.
+func (d *deaf) until(t *testing.T, whole string, questions int) (other int) {
+	t.Helper()
+	deadline := time.After(time.Minute)
+	for look := time.NewTicker(10 * time.Millisecond); ; {
+		about, other := d.counts(whole)
+		if about >= questions {
+			return other
+		}
+		select {
+		case <-look.C:
+		case <-deadline:
+			t.Fatalf("%d questions about the whole range, want %d", about, questions)
+		}
+	}
+}
+
+func (d *deaf) options() []grpc.DialOption {
+	return []grpc.DialOption{
+		grpc.WithChainStreamInterceptor(func(
+			ctx context.Context, desc *grpc.StreamDesc, cc *grpc.ClientConn, method string,
+			open grpc.Streamer, opts ...grpc.CallOption,
+		) (grpc.ClientStream, error) {
+			if strings.HasSuffix(method, "/Watch") {
+				d.streams.Add(1)
+			}
+			s, err := open(ctx, desc, cc, method, opts...)
+			return deafStream{s, d}, err
+		}),
+		grpc.WithChainUnaryInterceptor(func(
+			ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+			invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+		) error {
+			d.read(req)
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}),
+	}
+}
+
+type deafStream struct {
+	grpc.ClientStream
+	deaf *deaf
+}
+
+func (s deafStream) RecvMsg(m any) error {
+	err := s.ClientStream.RecvMsg(m)
+	to := s.deaf.to.Load()
+	if resp, ok := m.(*pb.WatchResponse); ok && err == nil && to != nil {
+		var kept []*mvccpb.Event
+		for _, ev := range resp.Events {
+			if strings.Contains(string(ev.Kv.Key), *to) {
+				s.deaf.lost.Add(1)
+			} else {
+				kept = append(kept, ev)
+			}
+		}
+		resp.Events = kept
+	}
+	return err
+}
+
+// parts are mirrors of the parts of a range.
+func parts(t *testing.T, h *follow.Hub, whole string, n int) []*mirror {
+	t.Helper()
+	ctx, cancel := context.WithCancel(context.Background())
+	var following sync.WaitGroup
+	t.Cleanup(func() { cancel(); following.Wait() })
+	var all []*mirror
+	for i := range n {
+		m := newMirror(fmt.Sprintf("%s%03d/", whole, i))
+		all = append(all, m)
+		following.Go(func() { h.FollowPart(ctx, m.prefix, whole, m) })
+	}
+	for _, m := range all {
+		m.until(t, "a list", func() bool { return m.resets > 0 })
+	}
+	return all
+}
+
+func TestWhatAWatchHasLostIsFound(t *testing.T) {
+	for name, lose := range map[string]func(t *testing.T, key string){
+		"a new key":     func(t *testing.T, key string) { put(t, key+"2", "new") },
+		"another value": func(t *testing.T, key string) { put(t, key, "changed") },
+		"a delete": func(t *testing.T, key string) {
+			if _, err := client.Delete(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+		},
+		"a delete and a new key": func(t *testing.T, key string) { // as many keys as before
+			if _, err := client.Delete(t.Context(), key); err != nil {
+				t.Fatal(err)
+			}
+			put(t, key+"2", "new")
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			whole, d := newPrefix(), new(deaf)
+			for i := range 5 {
+				put(t, fmt.Sprintf("%s%03d/key", whole, i), "1")
+			}
+			h := newHub(t, dial(t, server.Endpoint(), d.options()...), follow.Options{Resync: 300 * time.Millisecond})
+			all := parts(t, h, whole, 5)
+			to := all[2].prefix
+			d.to.Store(&to)
+			lose(t, to+"key")
+			for _, m := range all {
+				m.patience = 20 * time.Second // it is found within 0.3 s
+				m.judge(t)
+			}
+			if d.lost.Load() == 0 {
+				t.Error("nothing was lost")
+			}
+		})
+	}
+}
+
+// While nothing happens, one question shows for all parts that nothing was missed, and each watch goes on.
+func TestOneQuestionProvesThatNothingWasMissed(t *testing.T) {
+	const n = 100
+	whole, d := newPrefix(), new(deaf)
+	for i := range n {
+		put(t, fmt.Sprintf("%s%03d/key", whole, i), "1")
+	}
+	h := newHub(t, dial(t, server.Endpoint(), d.options()...), follow.Options{Resync: 500 * time.Millisecond})
+	all := parts(t, h, whole, n)
+	streams := d.streams.Load()
+	before := d.until(t, whole, 20) // each part has been proven right twice by then, the first time by itself
+	if more := d.until(t, whole, 40) - before; more != 0 {
+		t.Errorf("the parts were asked about %d times", more)
+	}
+	if more := d.streams.Load() - streams; more != 0 {
+		t.Errorf("%d more streams were opened", more)
+	}
+	for _, m := range all {
+		m.until(t, "no further list", func() bool { return m.resets == 1 })
+		m.judge(t)
+	}
+}
+
+func TestHubsOfAClientShareStreams(t *testing.T) {
+	d := new(deaf)
+	shared := follow.NewShared(dial(t, server.Endpoint(), d.options()...))
+	var hubs []*follow.Hub
+	prefix := newPrefix()
+	m := newMirror(prefix)
+	for range 20 {
+		h := shared.NewHub(follow.Options{Probe: "/test/probe"})
+		hubs = append(hubs, h)
+		t.Cleanup(h.Close)
+		other := newMirror(prefix)
+		start(t, h, prefix, other)
+		other.until(t, "a list", func() bool { return other.resets > 0 })
+	}
+	start(t, hubs[0], prefix, m)
+	for _, h := range hubs[1:] {
+		h.Close() // the streams stay, since one hub is left
+	}
+	put(t, prefix+"a", "1")
+	m.has(t, prefix+"a", "1")
+	if n := d.streams.Load(); n != 1 {
+		t.Errorf("20 hubs have opened %d streams, want 1", n)
+	}
+}
+
+func TestAHubThatBeginsAfterARewindKnowsNothingOfTheOldHistory(t *testing.T) {
+	shared := follow.NewShared(client)
+	told := make(chan error, 2)
+	var old []*follow.Hub
+	for range 2 {
+		h := shared.NewHub(follow.Options{Probe: "/test/probe", OnRewound: func(err error) { told <- err }})
+		t.Cleanup(h.Close)
+		old = append(old, h)
+	}
+	header := &pb.ResponseHeader{ClusterId: 1, Revision: 1 << 40}
+	if err := old[0].Check(0, header); err != nil {
+		t.Fatal(err)
+	}
+	if err := old[1].Check(1<<40, &pb.ResponseHeader{ClusterId: 1, Revision: 5}); !errors.Is(err, follow.ErrRewound) {
+		t.Fatalf("what one hub has seen does not count for another: %v", err)
+	}
+	for range old {
+		if err := <-told; !errors.Is(err, follow.ErrRewound) {
+			t.Error(err)
+		}
+	}
+	h := shared.NewHub(follow.Options{Probe: "/test/probe"})
+	t.Cleanup(h.Close)
+	if _, err := h.KV().Get(t.Context(), "x", clientv3.WithKeysOnly()); err != nil {
+		t.Errorf("a hub that begins later: %v", err)
+	}
+	if _, err := old[0].KV().Get(t.Context(), "x"); !errors.Is(err, follow.ErrRewound) {
+		t.Errorf("a hub that has seen it: %v", err)
+	}
+}
