@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -182,14 +183,24 @@ func weightWords(m drm.MemberInfo) string {
 	return fmt.Sprintf("%d (own %d)", *m.Ordered, m.Weight)
 }
 
-// slotWords list a member's slots.
+// slotWords list a member's slots, such as 0-5,9.
 func slotWords(m drm.MemberInfo) string {
-	var texts []string
+	all := slices.Clone(m.Blocks)
 	for _, n := range m.Slots {
-		texts = append(texts, fmt.Sprint(n))
+		all = append(all, drm.SlotRange{First: n, Last: n})
 	}
-	for _, b := range m.Blocks {
-		texts = append(texts, fmt.Sprintf("%d-%d", b.First, b.Last))
+	slices.SortFunc(all, func(a, b drm.SlotRange) int { return cmp.Compare(a.First, b.First) })
+	var texts []string
+	for i := 0; i < len(all); {
+		r := all[i]
+		for i++; i < len(all) && all[i].First == r.Last+1; i++ {
+			r.Last = all[i].Last
+		}
+		if r.First == r.Last {
+			texts = append(texts, fmt.Sprint(r.First))
+		} else {
+			texts = append(texts, fmt.Sprintf("%d-%d", r.First, r.Last))
+		}
 	}
 	return strings.Join(texts, ",")
 }
