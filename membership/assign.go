@@ -44,10 +44,25 @@ func (v *View) knows(id string) bool {
 	return !live || m.Schema >= Schema
 }
 
-// HasGuide says whether there is a coordinator that places shards, and so lets go of what drained members keep.
+// HasGuide says whether there is a coordinator that places shards.
 func (v *View) HasGuide() bool {
 	m, live := v.Members[v.Coordinator.ID]
 	return live && m.Schema >= Schema
+}
+
+// isGuided says whether somebody lets go of what drained members keep, now or in a moment: a coordinator that places
+// shards or, while the office is free, a member that places shards once it has the office. So nothing moves to and fro
+// when a coordinator dies.
+func (v *View) isGuided() bool {
+	if v.Coordinator.CreateRevision != 0 {
+		return v.HasGuide()
+	}
+	for id, m := range v.Members {
+		if m.HasJoined() && v.knows(id) {
+			return true
+		}
+	}
+	return false
 }
 
 // stance says which shards a member may own.
@@ -126,7 +141,7 @@ func (r *rules) stanceOf(id string) *stance {
 			return nil
 		}
 	case drained && !v.ignored:
-		if drain.Keeps == nil || !v.HasGuide() {
+		if drain.Keeps == nil || !v.isGuided() {
 			return nil
 		}
 		s.drained, s.keeps = true, drain.Keeps

@@ -26,7 +26,7 @@ type Restriction struct {
 	Force bool
 	// Keeps says by shard which ones the member keeps nevertheless, if it owns them without the order. A cordoned
 	// member keeps what it had. A drained member keeps what the coordinator has not yet placed elsewhere, for as long
-	// as there is a coordinator. nil: none.
+	// as there is a coordinator, or soon will be. nil: none.
 	Keeps []bool
 
 	// ModRevision is that of the order's key. It is not part of the value.

@@ -197,14 +197,28 @@ func (v *View) weigh() {
 		}
 	}
 	v.allDrained = all > 0 && undrained == 0
-	v.ignored = v.allDrained && !forced
-	v.unreadyIgnored = v.tooFewReady(v.ignored)
-	v.olderUnreadyIgnored = v.tooFewReady(v.allDrained)
+	// Members that are expected back count as ready, so that the drains of all others, and their unreadiness, stay in
+	// force: otherwise shards would move that wait for these members.
+	v.ignored = v.allDrained && !forced && v.countAwaited(false) == 0
+	v.unreadyIgnored = v.tooFewReady(v.ignored, v.countAwaited(v.ignored))
+	v.olderUnreadyIgnored = v.tooFewReady(v.allDrained, 0)
 }
 
-// tooFewReady says whether too few members are ready for unreadiness to count. ignored says whether drains are ignored.
-func (v *View) tooFewReady(ignored bool) bool {
+// countAwaited returns how many members are expected back: those that are drained, too, or only the others.
+func (v *View) countAwaited(drained bool) (n int) {
+	for id := range v.Reservations {
+		if (drained || !v.Ordered(id)) && v.awaited(id) {
+			n++
+		}
+	}
+	return n
+}
+
+// tooFewReady says whether too few members are ready for unreadiness to count. ignored says whether drains are ignored;
+// so many members are expected back.
+func (v *View) tooFewReady(ignored bool, awaited int) bool {
 	ready, of := v.readiness(ignored)
+	ready, of = ready+awaited, of+awaited
 	return ready < of && float64(ready)/float64(of) < v.minReady()
 }
 
