@@ -189,6 +189,9 @@ type Exception struct {
 	By     string    `json:"by,omitempty"`     // the coordinator, or the operator, who placed the shard
 	Since  time.Time `json:"since,omitzero"`   // when the shard was placed there, by the clock of By
 	Reason string    `json:"reason,omitempty"` // the operator's reason; for people
+	// Balanced is when the shard was last moved for balance, or by an operator, if the exception is there for another
+	// reason by now. The coordinator moves no shard for balance again too soon. Zero: long ago, or never.
+	Balanced time.Time `json:"balanced,omitzero"`
 
 	// ModRevision is that of the exception's key. It is not part of the value.
 	ModRevision int64 `json:"-"`

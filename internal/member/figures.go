@@ -18,6 +18,9 @@ const (
 	figuresRest = 200 * time.Millisecond
 	// figuresAhead is how many times in a row they may be written early. Each interval that passes adds one more time.
 	figuresAhead = 3
+	// figuresDoubt is for how long after a write that was not answered the figures are written at each interval even if
+	// they are the same: etcd may carry that write out late, over newer figures.
+	figuresDoubt = time.Minute
 )
 
 // figures writes a member's own figures to etcd. Any goroutine may call stir, once prepare has returned; everything
@@ -33,6 +36,7 @@ type figures struct {
 
 	was     []byte        // the figures that etcd has; nil if it has none
 	weighed []byte        // the loads that etcd has; nil if it has none
+	doubted time.Duration // until when etcd may have older ones all the same
 	ahead   int           // how many more times they may be written before the interval
 	planned bool          // the timer runs
 	timer   *time.Timer   // fires when look must be called
@@ -107,10 +111,11 @@ func (f *figures) write(ctx context.Context, reg *membership.Registration) (now 
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
 	put := func(key string, value []byte, was *[]byte) {
-		if string(value) == string(*was) {
+		if string(value) == string(*was) && f.now() >= f.doubted {
 			return
 		}
 		if _, err := f.kv.Put(ctx, key, string(value), clientv3.WithLease(reg.Lease)); err != nil {
+			f.doubted = f.now() + figuresDoubt
 			f.log.Debug("cannot write figures", zap.String("key", key), zap.Error(err))
 			return
 		}

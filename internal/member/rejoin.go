@@ -15,10 +15,11 @@ func (m *Member) reserves() bool {
 	return m.cfg.Rejoin > 0 && m.started.Load() && m.Err() == nil && m.place.ownsAny()
 }
 
-// ownsAny says whether this member owns a shard by the last view.
+// ownsAny says whether this member owns a shard by the last view. One that has just become unready does not: others
+// take over what it has, even if the view does not show that yet.
 func (p *place) ownsAny() bool {
-	v := p.last.Load()
-	if v == nil {
+	v, reg := p.last.Load(), p.reg.Load()
+	if v == nil || reg == nil || reg.Record.State == membership.Unready && !v.UnreadyIgnored() {
 		return false
 	}
 	for n := range v.Shards {

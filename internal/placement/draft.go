@@ -22,16 +22,19 @@ type draft struct {
 
 	foresight membership.Foresight
 	shards    *shard.Planner
-	placed    map[int]bool   // shards that place has seen
-	orphans   map[int]string // shards whose owner went without notice, and that owner
+	placed    map[int]bool     // shards that place has seen
+	orphans   map[int]string   // shards whose owner went without notice, and that owner
+	way       map[string]int64 // how much load is on its way to each member, with what the plan sends
 	plan      *Plan
 }
 
 func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
 	d := &draft{
 		planner: p, view: p.view, loads: &p.loads, now: now, wall: wall, placed: map[int]bool{},
-		plan: &Plan{Keeps: map[string][]bool{}, Prepared: map[string]int64{}, load: map[string]int64{}},
+		plan: &Plan{Keeps: map[string][]bool{}, Prepared: map[string]int64{}},
 	}
+	d.loads.settle(d.view, now)
+	d.way = d.loads.onTheWay(d.view, now)
 	d.newer, d.rolls = p.rollout(now)
 	for id, m := range d.view.Members {
 		if d.view.Prepared[id] >= m.ModRevision {
@@ -82,9 +85,16 @@ func (d *draft) pinned(n int) bool {
 // recent says whether a shard was moved for balance, or by an operator, so short a time ago that it is not moved for
 // balance.
 func (d *draft) recent(n int) bool {
-	e, excepted := d.view.Exceptions[n]
-	return excepted && (e.Why == membership.WhyBound || e.Why == membership.WhyMove) &&
-		d.wall.Sub(e.Since).Abs() < d.planner.rules.Again
+	at := balanced(d.view.Exceptions[n])
+	return !at.IsZero() && d.wall.Sub(at).Abs() < d.planner.rules.Again
+}
+
+// balanced returns when a shard was last moved for balance, or by an operator; zero if that is not known.
+func balanced(e membership.Exception) time.Time {
+	if e.Why == membership.WhyBound || e.Why == membership.WhyMove {
+		return e.Since
+	}
+	return e.Balanced
 }
 
 // prepare places what members that come are to have: their share, and no more than that. While members of two versions
@@ -137,8 +147,7 @@ func (d *draft) adopt() {
 // drain places what drained members keep: as much at once as may be on its way. It plans for all of it each time, so
 // that the load is even in the end, and publishes what may go now.
 func (d *draft) drain() {
-	rules := d.planner.rules
-	left := rules.Moving - d.onTheWay()
+	left := d.planner.rules.Moving - d.onTheWay()
 	for _, id := range d.drained() {
 		keeps := slices.Clone(d.view.Drains[id].Keeps)
 		if _, live := d.view.Members[id]; !live { // it must not get back anything when it comes again
@@ -157,16 +166,12 @@ func (d *draft) drain() {
 		}
 		d.open(nil, d.pinned)
 		d.shards.Empty(id, 1<<62)
-		sending := map[string]int64{}
 		for _, s := range d.shards.Steps() {
-			load := d.loads.shards[s.Shard]
-			way := sending[s.To] + d.loads.onTheWay(s.To, d.now)
-			if !keeps[s.Shard] || left <= 0 || way > 0 && way+load > rules.MovingPerMember {
-				continue // a shard that is too heavy goes when nothing else is on its way there
+			if !keeps[s.Shard] || left <= 0 || !d.hasWay(s) {
+				continue
 			}
 			keeps[s.Shard] = false
-			left -= load
-			sending[s.To] += load
+			left -= d.loads.shards[s.Shard]
 			d.move(s, membership.WhyDrain)
 		}
 		for n, owner := range d.shards.Owners() {
@@ -192,10 +197,17 @@ func (d *draft) drained() (ids []string) {
 	return ids
 }
 
+// hasWay says whether a shard may go now, by what is on its way to the same member. One that is too heavy goes when
+// nothing else is.
+func (d *draft) hasWay(s shard.Step) bool {
+	way := d.way[s.To]
+	return way == 0 || way+d.loads.shards[s.Shard] <= d.planner.rules.MovingPerMember
+}
+
 // onTheWay returns how much load is on its way between members.
 func (d *draft) onTheWay() (all int64) {
-	for id := range d.view.Members {
-		all += d.loads.onTheWay(id, d.now)
+	for _, load := range d.way {
+		all += load
 	}
 	return all
 }
@@ -203,7 +215,11 @@ func (d *draft) onTheWay() (all int64) {
 // balance moves for balance what may be moved now, once the group has been quiet.
 func (d *draft) balance() {
 	p := d.planner
-	if p.rules.Off || d.view.HasOlder() || d.rolls || len(d.drained()) > 0 || !p.settled(d.view) {
+	if d.rolls { // until it is over, or counts as one that has stopped
+		d.plan.Next = p.quiet + stalled
+		return
+	}
+	if p.rules.Off || d.view.HasOlder() || len(d.drained()) > 0 || !p.settled(d.view) {
 		return
 	}
 	if due := p.due(); d.now < due {
@@ -220,9 +236,17 @@ func (d *draft) balance() {
 	if most := min(int64(p.allowance), left); most > 0 {
 		d.shards.Level(most)
 	}
-	moved := d.place(membership.WhyBound)
+	moved, waits := int64(0), false
+	for _, s := range d.shards.Steps() {
+		if !d.hasWay(s) {
+			waits = true
+			continue
+		}
+		moved += d.loads.shards[s.Shard]
+		d.move(s, membership.WhyBound)
+	}
 	p.allowance -= float64(moved)
-	if moved > 0 || left <= 0 {
+	if moved > 0 || left <= 0 || waits {
 		d.plan.Next = d.now + time.Second
 		return
 	}
@@ -233,22 +257,21 @@ func (d *draft) balance() {
 	d.tidy()
 }
 
-// place turns what was planned since the last call into exceptions, and returns how much load moves.
-func (d *draft) place(why membership.Why) (moved int64) {
+// place turns what was planned since the last call into exceptions.
+func (d *draft) place(why membership.Why) {
 	for _, s := range d.shards.Steps() {
 		if d.placed[s.Shard] {
 			continue
 		}
 		d.placed[s.Shard] = true
-		moved += d.loads.shards[s.Shard]
 		d.move(s, why)
 	}
-	return moved
 }
 
 // move lets a shard go to another member.
 func (d *draft) move(s shard.Step, why membership.Why) {
-	d.plan.load[s.To] += d.loads.shards[s.Shard]
+	d.plan.load += d.loads.shards[s.Shard]
+	d.way[s.To] += d.loads.shards[s.Shard]
 	if d.foresight.Owners[s.Shard] != s.To { // otherwise it comes to that member without an exception
 		d.except(s.Shard, s.To, why)
 	}
@@ -280,6 +303,9 @@ func (d *draft) except(n int, to string, why membership.Why) {
 	e := membership.Exception{
 		Member: to, Why: why, By: d.planner.member, Since: d.wall.UTC(),
 		ModRevision: d.view.Exceptions[n].ModRevision,
+	}
+	if d.recent(n) && why != membership.WhyBound {
+		e.Balanced = balanced(d.view.Exceptions[n])
 	}
 	if slices.Contains(d.comers, to) { // until it is active, the shard stays where it is
 		e.Then = d.view.Owner(n)
@@ -314,7 +340,7 @@ func (d *draft) tidy() {
 
 // Fresh returns the placement of an app in which nothing is handled yet, by what its shards are going to weigh.
 func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
-	copy(p.loads.shards, load)
+	p.loads.expect(load, now)
 	d := newDraft(p, now, wall)
 	if p.rules.Off || d.view.HasOlder() {
 		return d.plan
@@ -323,6 +349,5 @@ func (p *Planner) Fresh(load []int64, now time.Duration, wall time.Time) *Plan {
 	d.shards.Spread(func(n int) bool { return !d.pinned(n) })
 	d.place(membership.WhyBound)
 	d.keep()
-	d.plan.load = map[string]int64{}
 	return d.plan
 }

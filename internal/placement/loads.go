@@ -1,6 +1,7 @@
 package placement
 
 import (
+	"slices"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
@@ -9,9 +10,18 @@ import (
 
 // loads is what is known of the weight of shards, and of what is on its way between members.
 type loads struct {
-	shards  []int64           // by shard: what its owner said last
+	shards  []int64           // by shard: what it weighs
+	said    [][]saidLoad      // by shard: what members say of it, at most one of each
+	since   []int64           // by shard: the revision at which its owner was first seen to own it
+	at      []time.Duration   // by shard: when it was last seen to be placed, or to have another owner
+	began   int64             // the revision of the first view
 	members map[string]report // by member
-	sent    map[string][]sent // by member: what was sent to it, the oldest first
+}
+
+// saidLoad is what a member says of a shard.
+type saidLoad struct {
+	member string
+	load   int64
 }
 
 // report is what a member said last.
@@ -20,18 +30,14 @@ type report struct {
 	revision int64
 }
 
-// sent is load that was placed at a member.
-type sent struct {
-	load     int64
-	revision int64 // of the placement
-	at       time.Duration
-}
-
 func newLoads(shards int) loads {
-	return loads{shards: make([]int64, shards), members: map[string]report{}, sent: map[string][]sent{}}
+	return loads{
+		shards: make([]int64, shards), said: make([][]saidLoad, shards), since: make([]int64, shards),
+		at: make([]time.Duration, shards), members: map[string]report{},
+	}
 }
 
-// take takes what a member says.
+// take takes what a member says. The view may be nil, or show an earlier state of the group than the member has seen.
 func (l *loads) take(member string, said claims.Loads, revision int64, v *membership.View) {
 	before := l.members[member]
 	if revision < before.revision {
@@ -39,42 +45,116 @@ func (l *loads) take(member string, said claims.Loads, revision int64, v *member
 	}
 	l.members[member] = report{said, revision}
 	for n := range before.Shards {
-		if _, still := said.Shards[n]; !still && v.Owner(n) == member {
-			l.shards[n] = 0
+		if _, still := said.Shards[n]; !still {
+			l.said[n] = slices.DeleteFunc(l.said[n], func(s saidLoad) bool { return s.member == member })
+			l.weigh(n, v)
 		}
 	}
 	for n, load := range said.Shards {
-		l.shards[n] = load
+		of := slices.IndexFunc(l.said[n], func(s saidLoad) bool { return s.member == member })
+		if of < 0 {
+			of = len(l.said[n])
+			l.said[n] = append(l.said[n], saidLoad{member: member})
+		}
+		l.said[n][of].load = load
+		l.weigh(n, v)
 	}
-	kept := l.sent[member][:0]
-	for _, s := range l.sent[member] {
-		if s.revision > revision {
-			kept = append(kept, s)
+}
+
+// weigh finds what a shard weighs: what its owner says. Until the owner has said something as the owner, it is what
+// others have said last, or the weight that was known before.
+func (l *loads) weigh(n int, v *membership.View) {
+	owner := ""
+	if v != nil {
+		owner = v.Owner(n)
+	}
+	said, told := l.members[owner]
+	if load, lists := said.Shards[n]; lists {
+		l.shards[n] = load
+		return
+	}
+	silent := !told || said.revision < l.since[n]
+	last := int64(-1)
+	for _, s := range l.said[n] {
+		if at := l.members[s.member].revision; at > last && (silent || at > said.revision) {
+			l.shards[n], last = s.load, at
 		}
 	}
-	l.sent[member] = kept
+	if last < 0 && !silent {
+		l.shards[n] = 0
+	}
+}
+
+// see takes a new view. before is the last one, nil at first.
+func (l *loads) see(before, v *membership.View, now time.Duration) {
+	if before == nil {
+		l.began = v.Revision
+	}
+	for n := range l.shards {
+		if before == nil || before.Owner(n) != v.Owner(n) {
+			l.since[n], l.at[n] = v.Revision, now
+			l.weigh(n, v)
+		}
+	}
+	for n, e := range v.Exceptions { // the shard may have been elsewhere for a moment
+		if n < len(l.at) && before != nil && before.Exceptions[n].ModRevision != e.ModRevision {
+			l.at[n] = now
+		}
+	}
 }
 
 // forget drops what a member said that is gone. The shards' weights stay: somebody else has them now.
 func (l *loads) forget(member string) {
+	for n := range l.members[member].Shards {
+		l.said[n] = slices.DeleteFunc(l.said[n], func(s saidLoad) bool { return s.member == member })
+	}
 	delete(l.members, member)
-	delete(l.sent, member)
 }
 
-// send notes that load was placed at a member.
-func (l *loads) send(member string, load, revision int64, now time.Duration) {
-	l.sent[member] = append(l.sent[member], sent{load, revision, now})
-}
-
-// onTheWay returns how much load a member has not begun to handle yet.
-func (l *loads) onTheWay(member string, now time.Duration) int64 {
-	all := l.members[member].Pending
-	for _, s := range l.sent[member] {
-		if now-s.at < unheard {
-			all += s.load
+// onTheWay returns, by member, how much load it has not begun to handle yet: what it says of that, and what it owns
+// without having said anything since. So it makes no difference who has placed a shard there, and whether the
+// coordinator knows that it has.
+func (l *loads) onTheWay(v *membership.View, now time.Duration) map[string]int64 {
+	way := make(map[string]int64, len(l.members))
+	for id, said := range l.members {
+		way[id] = said.Pending
+	}
+	for n, load := range l.shards {
+		owner := v.Owner(n)
+		if load == 0 || owner == "" || now-l.at[n] >= unheard {
+			continue
+		}
+		said := l.members[owner]
+		_, lists := said.Shards[n]
+		e := v.Exceptions[n]
+		placed := e.Member == owner && e.ModRevision > said.revision
+		if !lists || placed || l.since[n] > max(said.revision, l.began) {
+			way[owner] += load
 		}
 	}
-	return all
+	return way
+}
+
+// expect notes what shards are going to weigh, of which nobody says anything yet.
+func (l *loads) expect(load []int64, now time.Duration) {
+	copy(l.shards, load)
+	for n := range l.at {
+		l.at[n] = now
+	}
+}
+
+// settle takes the silence of members for an answer: one that has owned a shard for a while, and does not say that the
+// shard weighs anything, says what it said before.
+func (l *loads) settle(v *membership.View, now time.Duration) {
+	for n, load := range l.shards {
+		if load == 0 || now-l.at[n] < 2*unheard {
+			continue
+		}
+		said, told := l.members[v.Owner(n)]
+		if _, lists := said.Shards[n]; told && !lists {
+			l.shards[n] = 0
+		}
+	}
 }
 
 // complete says whether every member that can own shards, and knows how to, has said what its shards weigh.

@@ -41,7 +41,7 @@ type Plan struct {
 	Uncordon   []string          // members whose cordons should have ended by themselves, in order
 	Free       []Ghost           // whose slots are to be freed
 	Next       time.Duration     // when to plan again at the latest, if nothing happens before; 0: never
-	load       map[string]int64  // how much load it sends, by member
+	load       int64             // how much load it sends
 }
 
 // Placed is an exception for one shard.
@@ -57,14 +57,7 @@ func (p *Plan) IsEmpty() bool {
 
 // Take takes what a member says that its shards weigh, at a revision.
 func (p *Planner) Take(member string, said claims.Loads, revision int64) {
-	if p.view != nil {
-		p.loads.take(member, said, revision, p.view)
-		return
-	}
-	p.loads.members[member] = report{said, revision}
-	for n, load := range said.Shards {
-		p.loads.shards[n] = load
-	}
+	p.loads.take(member, said, revision, p.view)
 }
 
 // Hasten makes the planner balance the load as soon as the group allows it, without waiting until it has been quiet.
@@ -75,6 +68,7 @@ func (p *Planner) See(v *membership.View, now time.Duration) {
 	before := p.view
 	p.view = v
 	p.ghosts.see(v)
+	p.loads.see(before, v, now)
 	if before == nil {
 		return
 	}
@@ -82,7 +76,7 @@ func (p *Planner) See(v *membership.View, now time.Duration) {
 		p.quiet = now
 	}
 	for id := range before.Members {
-		if _, live := v.Members[id]; !live {
+		if _, live := v.Members[id]; !live && p.loads.members[id].revision <= v.Revision { // else it is back already
 			p.loads.forget(id)
 		}
 	}
@@ -119,13 +113,6 @@ func (p *Planner) Plan(now time.Duration, wall time.Time) *Plan {
 	}
 	d.expire()
 	return d.plan
-}
-
-// Done tells the planner that a plan was published, at that revision.
-func (p *Planner) Done(plan *Plan, revision int64, now time.Duration) {
-	for member, load := range plan.load {
-		p.loads.send(member, load, revision, now)
-	}
 }
 
 // settled says whether nobody is about to come, to go, or to come back.

@@ -171,7 +171,6 @@ func (g *group) carryOut(t fataler) (next time.Duration) {
 				g.put(layout.Block(b.From), membership.EncodeBlock(shard.Block{Slots: b.Slots}))
 			}
 		}
-		g.planner.Done(plan, g.revision, g.now)
 		g.see()
 	}
 	t.Fatal("the coordinator never comes to rest")

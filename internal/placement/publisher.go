@@ -79,7 +79,6 @@ func (p *Publisher) Turn(ctx context.Context) (next time.Duration, err error) {
 		return plan.Next, err
 	}
 	p.written = revision
-	p.planner.Done(plan, revision, p.o.Now())
 	return plan.Next, nil
 }
 
@@ -191,11 +190,7 @@ func (p *Publisher) tell(plan *Plan) {
 	if len(why)+len(plan.Keeps)+len(plan.Drop) == 0 {
 		return
 	}
-	load := int64(0)
-	for _, l := range plan.load {
-		load += l
-	}
 	p.o.Log.Info("placed shards", zap.Int("shards", len(plan.Exceptions)), zap.Any("why", why),
-		zap.Int64("moving", (load+500)/1000), zap.Int("dropped", len(plan.Drop)),
+		zap.Int64("moving", (plan.load+500)/1000), zap.Int("dropped", len(plan.Drop)),
 		zap.Strings("drained", slices.Sorted(maps.Keys(plan.Keeps))))
 }

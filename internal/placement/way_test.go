@@ -1,0 +1,203 @@
+package placement_test
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/placement"
+	"github.com/distributed-resource-manager/drm/membership"
+)
+
+// uneven makes a group of two, in which b has all shards.
+func uneven(t *testing.T, r placement.Rules) *group {
+	off := r
+	off.Off = true
+	g := newGroup(off, even(1000))
+	g.join(t, "a", "1")
+	g.join(t, "b", "1")
+	for n, owner := range g.view().Owners() {
+		if owner == "a" {
+			g.put(layout.Exception(n), membership.Exception{Member: "b", Why: membership.WhyRing}.Encode())
+		}
+	}
+	g.see()
+	g.rules = r
+	g.elect()
+	return g
+}
+
+// lists returns what a member says of shards with the weight 1000 each.
+func lists(shards ...int) claims.Loads {
+	l := claims.Loads{Shards: map[int]int64{}}
+	for _, n := range shards {
+		l.Shards[n] = 1000
+	}
+	return l
+}
+
+// publish carries a plan out, and shows the planner the view, without anybody saying anything.
+func (g *group) publish(plan *placement.Plan) {
+	for _, e := range plan.Exceptions {
+		g.put(layout.Exception(e.Shard), e.Encode())
+	}
+	for id, keeps := range plan.Keeps {
+		drain := g.view().Drains[id]
+		drain.Keeps = keeps
+		g.put(layout.Drain(id), drain.Encode())
+	}
+	g.planner.See(g.view(), g.now)
+}
+
+func (g *group) plan() *placement.Plan { return g.planner.Plan(g.now, time.Unix(0, 0).Add(g.now)) }
+
+func TestNoMoreMovesForBalanceToOneMemberThanMayBeOnItsWay(t *testing.T) {
+	r := rules()
+	r.MovingPerMember = 3000
+	g := uneven(t, r)
+	g.now += 2 * time.Minute
+	plan := g.plan()
+	if len(plan.Exceptions) != 3 || plan.Next > g.now+time.Second {
+		t.Fatalf("%d shards at once, the next in %v", len(plan.Exceptions), plan.Next-g.now)
+	}
+	g.publish(plan)
+	if again := g.plan(); len(again.Exceptions) > 0 {
+		t.Errorf("%d more while these are on their way", len(again.Exceptions))
+	}
+	g.rest(t, time.Minute)
+	if got := g.loads(); got["a"] < 31_000 {
+		t.Errorf("in the end: %v", got)
+	}
+}
+
+// The next coordinator, or the same one if it has not heard that its writes were carried out, knows by what the members
+// say how much is on its way.
+func TestWhatIsOnItsWayIsKnownWhoeverSentIt(t *testing.T) {
+	for name, drained := range map[string]bool{"a drain": true, "balance": false} {
+		r := rules()
+		r.Moving = 4000
+		g := uneven(t, r)
+		g.now += 2 * time.Minute
+		if drained {
+			g.put(layout.Coordinator(), "a")
+			g.put(layout.Drain("b"), membership.Restriction{Keeps: g.view().Owned("b")}.Encode())
+			g.planner.See(g.view(), g.now)
+		}
+		first := g.plan()
+		if len(first.Exceptions)+len(first.Keeps) == 0 {
+			t.Fatalf("%s: nothing moves", name)
+		}
+		reported := g.revision
+		g.publish(first)
+		had := 0
+		for n, owner := range g.view().Owners() {
+			if owner == "a" && g.load[n] > 0 {
+				had++
+			}
+		}
+		g.planner = placement.NewPlanner(r, "b", shards, g.now)
+		g.planner.Take("a", lists(), reported)
+		all := make([]int, shards)
+		for n := range all {
+			all[n] = n
+		}
+		g.planner.Take("b", lists(all...), reported)
+		g.planner.See(g.view(), g.now)
+		g.planner.Hasten()
+		if again := g.plan(); len(again.Exceptions)+len(again.Keeps) > 0 {
+			t.Errorf("%s: %d are on their way, and %d more follow", name, had, len(again.Exceptions))
+		}
+	}
+}
+
+func TestADeploymentThatHasStoppedIsEvenedOutThoughNothingHappens(t *testing.T) {
+	g := uneven(t, rules())
+	g.record("a", membership.Active, func(r *membership.Record) { r.Version = "2" })
+	g.see()
+	for range 3 {
+		plan := g.plan()
+		if len(plan.Exceptions) > 0 {
+			break
+		}
+		if plan.Next <= g.now {
+			t.Fatalf("after %v, it is never looked at again", g.now)
+		}
+		g.now = plan.Next
+	}
+	if len(g.plan().Exceptions) == 0 {
+		t.Error("nothing is evened out")
+	}
+}
+
+// What the members say, and who they are, arrives on two ways.
+func TestNewsThatOvertakeEachOtherDoNotMakeAShardWeightless(t *testing.T) {
+	weighs := func(p *placement.Planner, g *group) bool {
+		g.now += 2 * time.Minute
+		p.Hasten()
+		return len(p.Plan(g.now, time.Unix(0, 0)).Exceptions) > 0
+	}
+	all := make([]int, shards)
+	for n := range all {
+		all[n] = n
+	}
+	g := uneven(t, rules())
+	p := placement.NewPlanner(rules(), "a", shards, g.now)
+	p.See(g.view(), g.now)
+	p.Take("a", lists(all...), g.revision+1) // a had all before, as it says, and has heard that b has them
+	p.Take("b", lists(all...), g.revision+2)
+	p.Take("a", lists(), g.revision+3)
+	if !weighs(p, g) {
+		t.Error("a shard that its former owner does not name any more weighs nothing")
+	}
+
+	g = uneven(t, rules())
+	p = placement.NewPlanner(rules(), "a", shards, g.now)
+	p.See(g.view(), g.now)
+	p.Take("a", lists(), g.revision+1)
+	g.delete(layout.Member("b"))
+	gone := g.view()
+	g.record("b", membership.Active, func(r *membership.Record) { r.Slots = []int{1} })
+	p.Take("b", lists(all...), g.revision+1) // it is back, and says so before the coordinator sees that it was gone
+	p.See(gone, g.now)
+	p.See(g.view(), g.now)
+	p.Plan(g.now, time.Unix(0, 0)) // what it had is placed
+	if !weighs(p, g) {
+		t.Error("what a member says that is back is forgotten, because it was gone")
+	}
+}
+
+func TestAShardThatWasBalancedIsNotBalancedAgainThoughItWasPlacedForAnotherReason(t *testing.T) {
+	g := uneven(t, rules())
+	g.rest(t, 2*time.Minute)
+	var moved []int
+	for n, e := range g.view().Exceptions {
+		if e.Why == membership.WhyBound {
+			moved = append(moved, n)
+		}
+	}
+	if len(moved) < 20 {
+		t.Fatalf("%d have moved for balance", len(moved))
+	}
+	g.join(t, "c", "1")
+	g.stop(t, "a") // what it had is placed for that reason
+	for n := range g.load {
+		g.load[n] = 1
+		if v := g.view(); slices.Contains(moved, n) && v.Owner(n) == "b" {
+			g.load[n] = 1_000_000
+		}
+	}
+	g.see()
+	before := g.view().Owners()
+	g.rest(t, 5*time.Minute)
+	for _, n := range moved {
+		if now := g.view().Owner(n); now != before[n] {
+			t.Fatalf("shard %d went from %s to %s: %+v", n, before[n], now, g.view().Exceptions[n])
+		}
+	}
+	g.rest(t, 20*time.Minute)
+	if now := g.view().Owners(); slices.Equal(now, before) {
+		t.Error(fmt.Sprint("nothing is evened out later: ", g.loads()))
+	}
+}
