@@ -10,6 +10,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
 
@@ -29,11 +30,11 @@ type OrderOptions struct {
 	// For makes a drain or a cordon end by itself after this time, 1 s to 366 days, by etcd's clock. Where etcd elects
 	// a new leader meanwhile, the time may begin anew. 0: it stands until it is taken back.
 	For time.Duration
-	// AtOnce makes a drained member let go of everything at once. Otherwise it lets go of a few shards at a time, if
-	// the group has a coordinator that paces that.
+	// AtOnce makes a member that is drained, or gets the weight 0, let go of everything at once. Otherwise it lets go
+	// of a few shards at a time, if the group has a coordinator that paces that.
 	AtOnce bool
-	// Force has a member drained even if nobody is left who takes anything: then nothing is handled. It counts while
-	// the member is there.
+	// Force has a member drained, or given the weight 0, even if nobody is left who takes anything: then nothing is
+	// handled. Of a drain it counts while the member is there.
 	Force bool
 	// Absent gives the order also where nothing is known of such a member: it is obeyed when the member comes.
 	Absent bool
@@ -103,6 +104,35 @@ func (c *Client) Cordon(ctx context.Context, member string, o OrderOptions) erro
 func (c *Client) Uncordon(ctx context.Context, member string) error {
 	return c.about(ctx, "uncordon", member, OrderOptions{}, func(d *order.Desk) error {
 		return d.Uncordon(ctx, member)
+	})
+}
+
+// SetWeight orders that a member have a certain weight, 0 to 1000, whatever its config or Manager.SetWeight says, until
+// ResetWeight. The order outlives the member. Only what must move moves. A member of weight 0 holds nothing: it lets go
+// of a few shards at a time, as a drained one does, or of everything with AtOnce; unlike a drained one, it does not get
+// it back where all others are gone too. ErrNotFound says that the app knows no such member (see Absent); ErrLastMember
+// that with weight 0 nobody would be left (see Force). Members of older versions do not know of this order: while one
+// lives, it counts in part only. For must be 0.
+func (c *Client) SetWeight(ctx context.Context, member string, weight int, o OrderOptions) error {
+	const what = "set the weight of"
+	switch {
+	case weight < 0 || weight > membership.MaxWeight:
+		want := fmt.Sprintf("0 to %d", membership.MaxWeight)
+		return fmt.Errorf("%s member %q: %w", what, member, &InputError{"weight", fmt.Sprint(weight), want})
+	case o.For != 0:
+		want := "0: an ordered weight stands until it is reset"
+		return fmt.Errorf("%s member %q: %w", what, member, &InputError{"For", o.For.String(), want})
+	}
+	return c.about(ctx, what, member, o, func(d *order.Desk) error {
+		return d.Weigh(ctx, member, weight, order.Options(o))
+	})
+}
+
+// ResetWeight takes the order of a SetWeight back, so that the member has its own weight again. ErrNotFound says that
+// there is neither such an order nor such a member.
+func (c *Client) ResetWeight(ctx context.Context, member string) error {
+	return c.about(ctx, "reset the weight of", member, OrderOptions{}, func(d *order.Desk) error {
+		return d.Unweigh(ctx, member)
 	})
 }
 

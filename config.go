@@ -217,7 +217,8 @@ type Config struct {
 	// being rolled out: what must move goes to members of the version that came last, and nothing moves for balance
 	// (docs/balance.md). A group in which a member has none is never taken for one that is being rolled out.
 	Version string
-	// Weight is the member's share of the resources, relative to the others'. Default 1; 1 to 1000. While a member
+	// Weight is the member's share of the resources, relative to the others'. Manager.SetWeight changes it, and an
+	// operator's order (Client.SetWeight) comes before it; both may be 0. Default 1; 1 to 1000. While a member
 	// lives whose program knows weights up to 32 only, a greater weight counts as 32 at most for what concerns that
 	// member.
 	Weight int

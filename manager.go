@@ -304,6 +304,26 @@ func (m *Manager) Reannounce() (int, error) {
 	return n, nil
 }
 
+// SetWeight gives the member another weight than Config.Weight, 0 to 1000, for as long as it runs, and returns once
+// etcd has it. The member takes or gives away what the difference makes; the coordinator corrects the rest. With weight
+// 0 it gives away everything at once; where that leaves nobody, nothing is handled. An operator's order
+// (Client.SetWeight) comes first while it stands. If ctx ends before etcd has the weight, the member goes on trying.
+// ErrStopped says that the manager stops or has ended.
+func (m *Manager) SetWeight(ctx context.Context, weight int) error {
+	if weight < 0 || weight > membership.MaxWeight {
+		want := fmt.Sprintf("0 to %d", membership.MaxWeight)
+		return fmt.Errorf("set the weight: %w", &InputError{"weight", fmt.Sprint(weight), want})
+	}
+	err := m.member.SetWeight(ctx, weight)
+	if errors.Is(err, member.ErrStopping) {
+		err = ErrStopped
+	}
+	if err != nil {
+		return fmt.Errorf("set the weight to %d: %w", weight, err)
+	}
+	return nil
+}
+
 // Fail is Claim.Fail for one who has no Claim, but knows the id and token that Handle was given: a service that runs
 // what a handler has begun. ErrNotHeld says that nothing is handled under that token now, so that the report comes too
 // late or too early; ErrStopped that the manager has ended.

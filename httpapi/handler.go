@@ -62,6 +62,8 @@ func (h *Handler) endpoint(path string) (e endpoint, ok bool) {
 		return endpoint{http.MethodGet, true, h.ready}, true
 	case "/v1/held":
 		return endpoint{http.MethodGet, false, h.held}, true
+	case "/v1/weight":
+		return endpoint{http.MethodPut, false, h.weigh}, true
 	case "/v1/reannounce":
 		return endpoint{http.MethodPost, false, h.reannounce}, true
 	}
@@ -87,8 +89,9 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e, ok := h.endpoint(r.URL.EscapedPath())
 	if !ok {
 		refuse(w, http.StatusNotFound, failure{
-			Error: "no such path: there are GET /healthz, /readyz and /v1/held, and POST /v1/reannounce, " +
-				"/v1/resources/{id}/fail and /v1/resources/{id}/ok, where / in an id is written %2F",
+			Error: "no such path: there are GET /healthz, /readyz and /v1/held, PUT /v1/weight, and " +
+				"POST /v1/reannounce, /v1/resources/{id}/fail and /v1/resources/{id}/ok, where / in an id is " +
+				"written %2F",
 		})
 		return
 	}

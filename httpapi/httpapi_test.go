@@ -98,6 +98,43 @@ func TestReannounceMakesAllBeHandledAgain(t *testing.T) {
 	s.told("handle")
 }
 
+func TestTheWeightIsSet(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	s.start(`{"id":"a"}`)
+	if got := s.ask(http.MethodPut, "/v1/weight", `{"weight":40}`, nil); got.code != http.StatusOK ||
+		got.text != `{"weight":40}`+"\n" {
+		t.Errorf("%d: %q", got.code, got.text)
+	}
+	if n := s.weight(); n != 40 {
+		t.Errorf("the member has the weight %d", n)
+	}
+	for _, body := range []string{
+		"", "40", "null", "{}", `{"weight":"40"}`, `{"weight":null}`, `{"weight":1.5}`, `{"weight":-1}`,
+		`{"weight":1001}`, `{"weight":1,"why":"x"}`,
+	} {
+		s.fails(s.ask(http.MethodPut, "/v1/weight", body, nil), http.StatusBadRequest, "want", "weight")
+	}
+	s.fails(s.post("/v1/weight", `{"weight":1}`), http.StatusMethodNotAllowed, "PUT")
+	origin := func(r *http.Request) { r.Header.Set("Origin", "http://evil.example") }
+	s.fails(s.ask(http.MethodPut, "/v1/weight", `{"weight":1}`, origin), http.StatusForbidden)
+}
+
+// weight returns the weight that the member's key says.
+func (s *stage) weight() int {
+	s.t.Helper()
+	c, err := drm.NewClient(s.t.Context(), drm.ClientConfig{App: s.cfg.App, Etcd: s.cfg.Etcd})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	defer func() { _ = c.Close() }()
+	members, err := c.Members(s.t.Context())
+	if err != nil || len(members) != 1 {
+		s.t.Fatalf("%+v, %v", members, err)
+	}
+	return members[0].Weight
+}
+
 func TestAServiceReportsOnItsResources(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

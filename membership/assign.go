@@ -129,7 +129,7 @@ func (r *rules) stanceOf(id string) *stance {
 	if !r.current {
 		unreadyIgnored = v.olderUnreadyIgnored
 	}
-	if m.State != Active && !(m.State == Unready && unreadyIgnored) || r.current && v.WeightOf(id) == 0 {
+	if m.State != Active && !(m.State == Unready && unreadyIgnored) {
 		return nil
 	}
 	s := &stance{declines: v.declines[id].Shards}
@@ -141,13 +141,22 @@ func (r *rules) stanceOf(id string) *stance {
 			return nil
 		}
 	case drained && !v.ignored:
-		if drain.Keeps == nil || !v.isGuided() {
-			return nil
-		}
-		s.drained, s.keeps = true, drain.Keeps
+		return s.keepsOnly(drain.Keeps, v.isGuided())
+	case v.WeightOf(id) == 0:
+		return s.keepsOnly(v.Weights[id].Keeps, v.isGuided())
 	case cordoned:
 		s.cordoned, s.keeps = true, cordon.Keeps
 	}
+	return s
+}
+
+// keepsOnly makes the stance that of a member which keeps some shards, as long as a coordinator takes these away bit by
+// bit; nil: it owns none.
+func (s *stance) keepsOnly(keeps []bool, guided bool) *stance {
+	if keeps == nil || !guided {
+		return nil
+	}
+	s.drained, s.keeps = true, keeps
 	return s
 }
 
@@ -229,8 +238,8 @@ func (v *View) Eligible(id string) bool {
 	return s != nil && !s.drained && (m.State == Active || m.State == Unready)
 }
 
-// Kept returns how many shards a drained member owns, since the coordinator has not yet placed them elsewhere. It is 0
-// for a member that is not drained.
+// Kept returns how many shards a member owns that is drained, or has the weight 0, since the coordinator has not yet
+// placed them elsewhere. It is 0 for any other member.
 func (v *View) Kept(id string) int {
 	kept := 0
 	if s := v.holds[id]; s != nil && s.drained {
@@ -254,4 +263,11 @@ func (v *View) Takes(id string, n int) bool {
 func decodePrepared(value []byte) (modRevision int64, ok bool) {
 	n, err := strconv.ParseInt(string(value), 10, 64)
 	return n, err == nil && n > 0
+}
+
+// HoldsItsWeight says whether a member has as many slots on the ring as its weight says. One that has just been given
+// another weight has not. One that owns nothing for now does not matter: it has joined no more, or has the weight 0.
+func (v *View) HoldsItsWeight(id string) bool {
+	m, weight := v.Members[id], v.WeightOf(id)
+	return m.State != Active || weight == 0 || m.Holds() == weight
 }

@@ -20,10 +20,14 @@ type Foresight struct {
 func (v *View) Foresee(joining []string, leaving func(id string) bool) Foresight {
 	then := *v
 	then.Members, then.Slots, then.Blocks = maps.Clone(v.Members), slices.Clone(v.Slots), slices.Clone(v.Blocks)
-	then.Drains = maps.Clone(v.Drains)
+	then.Drains, then.Weights = maps.Clone(v.Drains), maps.Clone(v.Weights)
 	for id, drain := range then.Drains {
 		drain.Keeps = nil
 		then.Drains[id] = drain
+	}
+	for id, weight := range then.Weights {
+		weight.Keeps = nil
+		then.Weights[id] = weight
 	}
 	for id := range v.Members {
 		if leaving(id) {

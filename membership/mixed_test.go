@@ -180,7 +180,7 @@ func anyMixed(r *rand.Rand) (p picture, harsh bool) {
 			p[layout.Cordon(id)] = membership.Restriction{Keeps: keeps()}.Encode()
 		}
 		if chance(20) {
-			w := membership.WeightOrder{Weight: r.IntN(3)}
+			w := membership.WeightOrder{Weight: r.IntN(3), Keeps: keeps()}
 			harsh = harsh || w.Weight == 0
 			p[layout.Weight(id)] = w.Encode()
 		}

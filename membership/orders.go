@@ -91,21 +91,39 @@ func decodePin(value []byte, modRevision int64) (Pin, bool) {
 // WeightOrder is an operator's order that a member has another weight than its own key says.
 type WeightOrder struct {
 	Order
-	Weight int `json:"weight"` // 0 to MaxWeight
+	Weight int // 0 to MaxWeight
+	// Keeps says by shard, if Weight is 0, which ones the member keeps nevertheless, as a drained member does: what the
+	// coordinator has not yet placed elsewhere, for as long as there is a coordinator. nil: none.
+	Keeps []bool
 
 	// ModRevision is that of the order's key. It is not part of the value.
-	ModRevision int64 `json:"-"`
+	ModRevision int64
+}
+
+// weightValue is the value of the key of an order about a weight.
+type weightValue struct {
+	Order
+	Weight int    `json:"weight"`
+	Keeps  string `json:"keeps,omitempty"` // such as "0-5,9"
 }
 
 // Encode returns the value of the order's key.
-func (w WeightOrder) Encode() string { return encode(w) }
+func (w WeightOrder) Encode() string {
+	if w.Weight > 0 {
+		w.Keeps = nil
+	}
+	return encode(weightValue{w.Order, w.Weight, rangesOf(w.Keeps)})
+}
 
-func decodeWeightOrder(value []byte, modRevision int64) (WeightOrder, bool) {
-	w := WeightOrder{Weight: -1}
-	if json.Unmarshal(value, &w) != nil || w.Weight < 0 || w.Weight > MaxWeight {
+func decodeWeightOrder(value []byte, shards int, modRevision int64) (WeightOrder, bool) {
+	v := weightValue{Weight: -1}
+	if json.Unmarshal(value, &v) != nil || v.Weight < 0 || v.Weight > MaxWeight {
 		return WeightOrder{}, false
 	}
-	w.ModRevision = modRevision
+	w := WeightOrder{Order: v.Order, Weight: v.Weight, ModRevision: modRevision}
+	if w.Weight == 0 {
+		w.Keeps = keptOf(v.Keeps, shards)
+	}
 	return w, true
 }
 

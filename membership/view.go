@@ -122,7 +122,7 @@ func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decli
 		v.Cordons[key.ID] = decodeRestriction(kv.Value, v.Shards, kv.ModRevision)
 	case keys.Weight:
 		var w WeightOrder
-		if w, ok = decodeWeightOrder(kv.Value, kv.ModRevision); ok {
+		if w, ok = decodeWeightOrder(kv.Value, v.Shards, kv.ModRevision); ok {
 			v.Weights[key.ID] = w
 		}
 	case keys.Reservation:

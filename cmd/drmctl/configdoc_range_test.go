@@ -361,6 +361,8 @@ func commandOf(env, flag string) []string {
 			return append(app, c.Name, "--id", "x")
 		case "deallocate", "drain", "undrain", "cordon":
 			return append(app, c.Name, "x")
+		case "weight":
+			return append(app, c.Name, "x", "3")
 		case "pin", "move":
 			return append(app, c.Name, "x", "y")
 		case "reshard":

@@ -95,6 +95,50 @@ func TestOrdersAboutMembersSayWhoWhyAndUntilWhen(t *testing.T) {
 	}
 }
 
+func TestAWeightIsOrderedShownAndReset(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.agent("m1", "--allocate-only", "--handler-log", "--weight", "20")
+	l.agent("m2", "--allocate-only", "--handler-log")
+	l.members(2)
+	l.prints(`{"member":"m2","weight":1000}`, "weight", "m2", "1000", "--reason", "a large one", "--by", "ann")
+	eventually(t, func() error {
+		m := get[[]memberJSON](l, "members")
+		if len(m[1].Blocks) != 1 || m[1].Ordered == nil || *m[1].Ordered != 1000 || m[1].Weight != 1 ||
+			m[0].Weight != 20 {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+	for _, want := range []string{"1000 (own 1)", "weight 1000 by ann: a large one (since "} {
+		if table := l.ok("members"); !strings.Contains(table, want) {
+			t.Errorf("members does not say %q: %s", want, table)
+		}
+	}
+	for _, want := range []string{"weighed", "m2 to 1000 by ann: a large one"} {
+		if table := l.ok("status"); !strings.Contains(table, want) {
+			t.Errorf("status does not say %q: %s", want, table)
+		}
+	}
+	l.says(exitNotFound, []string{`"host-9"`, "--absent"}, "weight", "host-9", "3")
+	l.says(exitFine, []string{`no member "host-9" is live now`, "weight host-9 --reset"},
+		"weight", "host-9", "3", "--absent")
+	if m := get[[]memberJSON](l, "members"); m[0].ID != "host-9" || m[0].State != "absent" || *m[0].Ordered != 3 {
+		t.Errorf("one that is not there: %+v", m[0])
+	}
+	l.prints(`{"member":"host-9","weight":null}`, "weight", "host-9", "--reset")
+	l.ok("weight", "m1", "0", "--at-once")
+	l.says(exitFailed, []string{"start another member", "or --force"}, "weight", "m2", "0")
+	l.prints(`{"member":"m1","weight":null}`, "weight", "m1", "--reset")
+	l.prints(`{"member":"m2","weight":null}`, "weight", "--reset", "m2")
+	eventually(t, func() error {
+		if m := get[[]memberJSON](l, "members"); len(m) != 2 || len(m[0].Slots) != 20 || len(m[1].Slots) != 1 {
+			return fmt.Errorf("%+v", m)
+		}
+		return nil
+	})
+}
+
 func TestAShardIsPinnedAndMovedOnlyAfterAYes(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -64,6 +64,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"deallocate":    {"deallocate", "--app", "a", "r"},
 		"drain":         {"drain", "--app", "a", "m"},
 		"undrain":       {"undrain", "--app", "a", "m"},
+		"weight":        {"weight", "--app", "a", "m", "3"},
 		"move":          {"move", "--app", "a", "r", "m"},
 		"rebalance":     {"rebalance", "--app", "a"},
 		"reshard":       {"reshard", "--app", "a", "8"},

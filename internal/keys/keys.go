@@ -156,7 +156,10 @@ func (l Layout) Exception(shard int) string { return l.Exceptions() + shardName(
 func (l Layout) Cordon(member string) string { return l.root + "group/cordons/" + Escape(member) }
 
 // Weight is the key of an operator's order that a member has another weight than it says itself.
-func (l Layout) Weight(member string) string { return l.root + "group/weights/" + Escape(member) }
+func (l Layout) Weight(member string) string { return l.Weights() + Escape(member) }
+
+// Weights is the prefix of the orders that members have other weights than they say themselves.
+func (l Layout) Weights() string { return l.root + "group/weights/" }
 
 // Reservations is the prefix of the keys which say that members that have stopped will be back soon.
 func (l Layout) Reservations() string { return l.root + "group/reservations/" }

@@ -125,6 +125,7 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Slots():             func(k keys.Key) bool { return k.Kind == keys.Slot },
 			l.Blocks():            func(k keys.Key) bool { return k.Kind == keys.Block },
 			l.Reservations():      func(k keys.Key) bool { return k.Kind == keys.Reservation },
+			l.Weights():           func(k keys.Key) bool { return k.Kind == keys.Weight },
 			l.Pins():              func(k keys.Key) bool { return k.Kind == keys.Pin },
 			l.Members():           func(k keys.Key) bool { return k.Kind == keys.Member },
 			l.Exceptions():        func(k keys.Key) bool { return k.Kind == keys.Exception },

@@ -13,7 +13,7 @@ import (
 // why the member takes nothing looks at its log.
 type standingOrders struct {
 	drain, cordon string // what was logged last, as picture.DrainOf and picture.CordonOf return it
-	weightless    bool   // that an order gives this member the weight 0 was logged last
+	weight        int    // the weight that was logged last as ordered, plus 1; 0: none is
 	pinned        int    // how many shards are pinned to this member, as was logged last
 }
 
@@ -45,15 +45,7 @@ func (o *standingOrders) heed(log *zap.Logger, id string, v *membership.View) {
 			log.Info("the order to be cordoned was taken back, or has expired")
 		}
 	}
-	w, weighed := v.Weights[id]
-	if is := weighed && w.Weight == 0; is != o.weightless {
-		if o.weightless = is; is {
-			log.Warn("the weight is 0 by order: this member takes nothing until it is given another weight",
-				origin(w.Order, time.Time{})...)
-		} else {
-			log.Info("the order to have the weight 0 was taken back")
-		}
-	}
+	o.heedWeight(log, id, v)
 	pinned := 0
 	for _, p := range v.Pins {
 		if p.Member == id {
@@ -63,6 +55,30 @@ func (o *standingOrders) heed(log *zap.Logger, id string, v *membership.View) {
 	if pinned != o.pinned {
 		o.pinned = pinned
 		log.Info("shards are pinned to this member by order (drmctl pins)", zap.Int("shards", pinned))
+	}
+}
+
+// heedWeight logs when an operator orders a weight, or takes such an order back.
+func (o *standingOrders) heedWeight(log *zap.Logger, id string, v *membership.View) {
+	w, ordered := v.Weights[id]
+	is := 0
+	if ordered {
+		is = w.Weight + 1
+	}
+	if is == o.weight {
+		return
+	}
+	o.weight = is
+	own := zap.Int("own", v.Members[id].Weight)
+	fields := append(origin(w.Order, time.Time{}), own, zap.Int("weight", w.Weight))
+	switch {
+	case !ordered:
+		log.Info("the order to have another weight was taken back", own)
+	case w.Weight == 0:
+		log.Warn("the weight is 0 by order: this member takes nothing until it is given another weight "+
+			"(drmctl weight "+id+" --reset)", fields...)
+	default:
+		log.Warn("another weight is ordered than this member says itself (drmctl weight "+id+" --reset)", fields...)
 	}
 }
 

@@ -69,6 +69,8 @@ type place struct {
 	goes   atomic.Bool // the member is about to stop, and tells the coordinator
 	orders standingOrders
 
+	weights weights
+
 	schemas schemas // run's goroutine owns it
 
 	readiness *readiness // nil if the user has no Ready
@@ -92,6 +94,7 @@ func (p *place) prepare() *place {
 	p.former, p.lost = map[int64]*lease.Keeper{}, make(chan error, 1)
 	p.views, p.first = make(chan struct{}, 1), make(chan struct{})
 	p.joiners, p.retake = make(chan struct{}, 1), make(chan time.Duration, 1)
+	p.weights.own.Store(int64(p.record.Weight))
 	return p
 }
 
@@ -145,6 +148,7 @@ func (p *place) setRegistration(reg *membership.Registration) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.reg.Store(reg)
+	p.weights.tell()
 	if reg != nil && reg.Record.State != membership.Joining && p.activeAt == 0 {
 		p.activeAt = p.loop.clock.Now()
 	}

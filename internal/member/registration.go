@@ -109,6 +109,10 @@ func (p *place) heed(ctx context.Context) int {
 		p.warn(ctx, "cannot tell the other members whether this one is ready", err)
 		return failed
 	}
+	if err := p.heedWeight(ctx, v, *p.reg.Load()); err != nil {
+		p.warn(ctx, "cannot change the weight of this member", err)
+		return failed
+	}
 	if !p.begun && v.Members[p.id].HasJoined() {
 		p.begun = true
 		close(p.first)

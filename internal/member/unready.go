@@ -36,6 +36,7 @@ func (p *place) whyNotReady() string {
 // standing returns the record that the member's key should have now, without the slots.
 func (p *place) standing() membership.Record {
 	record := p.record
+	record.Weight = int(p.weights.own.Load())
 	record.State, record.Reason = membership.Active, p.whyNotReady()
 	if record.Reason != "" {
 		record.State = membership.Unready

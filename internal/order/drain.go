@@ -5,8 +5,6 @@ import (
 	"fmt"
 	"time"
 
-	clientv3 "go.etcd.io/etcd/client/v3"
-
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -31,9 +29,7 @@ func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 		}
 		c := restrict(r, stands, o, d.now())
 		if !stands && !o.Force { // another drain must not come in between
-			c.only = []clientv3.Cmp{
-				clientv3.Compare(clientv3.ModRevision(layout.Drains()), "<", v.Revision+1).WithPrefix(),
-			}
+			c.only = d.noOtherLeaves(v)
 		}
 		return c, nil
 	})

@@ -1,7 +1,7 @@
-// Package order gives the orders of an operator: that a member hold nothing, or take nothing new; that a shard be with
-// a certain member; that the load be evened out; that the source be asked, that removals which are held be made, that
-// the app have no source any more. It decides whether an order may be given, and tells when it has been carried out.
-// The members carry it out: packages membership and source say how.
+// Package order gives the orders of an operator: that a member hold nothing, take nothing new, or have a certain
+// weight; that a shard be with a certain member; that the load be evened out; that the source be asked, that removals
+// which are held be made, that the app have no source any more. It decides whether an order may be given, and tells
+// when it has been carried out. The members carry it out: packages membership and source say how.
 package order
 
 import (

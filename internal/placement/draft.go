@@ -149,7 +149,8 @@ func (d *draft) adopt() {
 func (d *draft) drain() {
 	left := d.planner.rules.Moving - d.onTheWay()
 	for _, id := range d.drained() {
-		keeps := slices.Clone(d.view.Drains[id].Keeps)
+		had := d.keeps(id)
+		keeps := slices.Clone(had)
 		if _, live := d.view.Members[id]; !live { // it must not get back anything when it comes again
 			d.plan.Keeps[id] = nil
 			return
@@ -179,17 +180,30 @@ func (d *draft) drain() {
 				keeps[n] = false
 			}
 		}
-		if !slices.Equal(keeps, d.view.Drains[id].Keeps) {
+		if !slices.Equal(keeps, had) {
 			d.plan.Keeps[id] = keeps
 			return // the next member follows with the next view
 		}
 	}
 }
 
-// drained returns the drained members that keep shards, in order.
+// keeps returns which shards a member keeps that is drained, or has the weight 0 by order.
+func (d *draft) keeps(id string) []bool {
+	if drain, drained := d.view.Drains[id]; drained {
+		return drain.Keeps
+	}
+	return d.view.Weights[id].Keeps
+}
+
+// drained returns the members that keep shards though they are drained, or have the weight 0 by order, in order.
 func (d *draft) drained() (ids []string) {
 	for id, drain := range d.view.Drains {
 		if slices.Contains(drain.Keeps, true) && !d.view.DrainsIgnored() {
+			ids = append(ids, id)
+		}
+	}
+	for id, weight := range d.view.Weights {
+		if _, drained := d.view.Drains[id]; !drained && slices.Contains(weight.Keeps, true) {
 			ids = append(ids, id)
 		}
 	}
@@ -226,7 +240,7 @@ func (d *draft) balance() {
 		d.plan.Next = due
 		return
 	}
-	if !p.loads.complete(d.view) {
+	if !p.loads.complete(d.view) || p.weighs(d.now) {
 		d.plan.Next = d.now + time.Second
 		return
 	}

@@ -16,6 +16,7 @@ type Planner struct {
 
 	view      *membership.View // the last one; nil before the first
 	quiet     time.Duration    // since when the members have been the same
+	weighed   time.Duration    // when a member was last given another weight; 0: not in this term
 	orphans   map[int]string   // shards whose owner went without notice, and that owner, until they are placed
 	allowance float64          // how much load may move for balance now
 	earned    time.Duration    // when allowance was brought up to date
@@ -35,7 +36,7 @@ func NewPlanner(rules Rules, member string, shards int, now time.Duration) *Plan
 type Plan struct {
 	Exceptions []Placed          // in the order in which they should be written
 	Drop       []int             // shards whose exceptions are needed no longer
-	Keeps      map[string][]bool // by drained member: the shards that it keeps from now on
+	Keeps      map[string][]bool // by drained member, or one of weight 0: what it keeps from now on
 	Prepared   map[string]int64  // by member that comes or goes: for which revision of its key all is prepared
 	Undrain    []string          // members whose drains should have ended by themselves, in order
 	Uncordon   []string          // members whose cordons should have ended by themselves, in order
@@ -75,6 +76,9 @@ func (p *Planner) See(v *membership.View, now time.Duration) {
 	if !sameGroup(before, v) {
 		p.quiet = now
 	}
+	if reweighed(before, v) { // somebody wants the load to be different now
+		p.weighed, p.hasty = now, true
+	}
 	for id := range before.Members {
 		if _, live := v.Members[id]; !live && p.loads.members[id].revision <= v.Revision { // else it is back already
 			p.loads.forget(id)
@@ -83,7 +87,7 @@ func (p *Planner) See(v *membership.View, now time.Duration) {
 	was, is := before.Owners(), v.Owners()
 	for n, id := range was {
 		_, live := v.Members[id]
-		if id != "" && !live && is[n] != id {
+		if id != "" && (!live || v.WeightOf(id) == 0 && len(v.Weights[id].Keeps) == 0) && is[n] != id {
 			p.orphans[n] = id
 		}
 	}
@@ -95,6 +99,31 @@ func sameGroup(a, b *membership.View) bool {
 		return x.CreateRevision == y.CreateRevision && x.State == y.State && x.Leaves == y.Leaves &&
 			a.WeightOf(x.ID) == b.WeightOf(y.ID)
 	}) && sameKeys(a.Drains, b.Drains) && sameKeys(a.Cordons, b.Cordons) && sameKeys(a.Reservations, b.Reservations)
+}
+
+// reweighed says whether a member has another weight than before.
+func reweighed(before, v *membership.View) bool {
+	for id, m := range v.Members {
+		if was, live := before.Members[id]; live && was.CreateRevision == m.CreateRevision && m.HasJoined() &&
+			before.WeightOf(id) != v.WeightOf(id) {
+			return true
+		}
+	}
+	return false
+}
+
+// weighs says whether a member is about to take the slots of another weight. To place anything before would give it
+// its share twice. A member that does not do so soon is not waited for.
+func (p *Planner) weighs(now time.Duration) bool {
+	if p.weighed == 0 || now >= p.weighed+unheard {
+		return false
+	}
+	for id := range p.view.Members {
+		if !p.view.HoldsItsWeight(id) {
+			return true
+		}
+	}
+	return false
 }
 
 func sameKeys[T any](a, b map[string]T) bool {

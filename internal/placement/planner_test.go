@@ -150,6 +150,11 @@ func (g *group) carryOut(t fataler) (next time.Duration) {
 			g.delete(layout.Exception(n))
 		}
 		for id, keeps := range plan.Keeps {
+			if w, weighed := v.Weights[id]; weighed {
+				w.Keeps = keeps
+				g.put(layout.Weight(id), w.Encode())
+				continue
+			}
 			drain := v.Drains[id]
 			drain.Keeps = keeps
 			g.put(layout.Drain(id), drain.Encode())
@@ -415,4 +420,78 @@ func TestWhateverHappensTheLoadIsWithinTheBoundInTheEnd(t *testing.T) {
 type fataler interface {
 	Fatal(args ...any)
 	Fatalf(format string, args ...any)
+}
+
+// An order of weight 0 takes away what the member has bit by bit, as a drain does.
+func TestAMemberOfWeight0GivesAwayWhatItHasBitByBit(t *testing.T) {
+	r := rules()
+	r.Moving, r.MovingPerMember = 4000, 2000
+	g := newGroup(r, even(1000))
+	for _, id := range []string{"a", "b", "c"} {
+		g.join(t, id, "1")
+	}
+	g.rest(t, 2*time.Minute)
+	g.put(layout.Coordinator(), "a")
+	g.moves = 0
+	had := g.loads()["b"]
+	g.put(layout.Weight("b"), membership.WeightOrder{Keeps: g.view().Owned("b")}.Encode())
+	if v := g.see(); g.moves > 0 || v.Kept("b") == 0 || v.Eligible("b") {
+		t.Fatalf("%d have moved before the coordinator has placed anything; b keeps %d shards", g.moves, v.Kept("b"))
+	}
+	plan := g.planner.Plan(g.now, time.Unix(0, 0))
+	if moving := len(plan.Exceptions); moving > 4 || len(plan.Keeps) != 1 {
+		t.Fatalf("%d shards at once: %+v", moving, plan)
+	}
+	g.rest(t, 2*time.Minute)
+	loads := g.loads()
+	if loads["b"] != 0 || g.moves != had {
+		t.Errorf("%d moved of %d, and b has %d left", g.moves, had, loads["b"])
+	}
+	if most := max(loads["a"], loads["c"]); most > g.bound(2) {
+		t.Errorf("one has %d, and may have %d", most, g.bound(2))
+	}
+}
+
+// Where a member's weight is 0 at once, the others have no more than they may, without a wait for quiet.
+func TestWhatAMemberOfWeight0HadIsPlacedAtOnce(t *testing.T) {
+	g := newGroup(rules(), even(1000))
+	for _, id := range []string{"a", "b", "c", "d", "e"} {
+		g.join(t, id, "1")
+	}
+	g.rest(t, 2*time.Minute)
+	g.put(layout.Weight("b"), membership.WeightOrder{}.Encode())
+	g.see()
+	g.carryOut(t)
+	if most := slices.Max(slices.Collect(maps.Values(g.loads()))); most > g.bound(4) || g.loads()["b"] > 0 {
+		t.Errorf("%v, and a member may have %d", g.loads(), g.bound(4))
+	}
+}
+
+// When a member gets another weight, the ring moves roughly what it must, and the coordinator corrects the rest without
+// waiting until the group has been quiet. It waits until the member has the slots that belong to the weight.
+func TestAnotherWeightIsEvenedOutAtOnce(t *testing.T) {
+	r := rules()
+	r.Quiet = time.Hour
+	g := newGroup(r, even(1000))
+	for _, id := range []string{"a", "b", "c"} {
+		g.join(t, id, "1")
+	}
+	g.rest(t, 2*time.Minute)
+	g.moves = 0
+	g.put(layout.Weight("b"), membership.WeightOrder{Weight: 6}.Encode())
+	g.see()
+	if g.rest(t, 2*time.Second); g.moves > 0 {
+		t.Errorf("%d moved before the member has its slots", g.moves)
+	}
+	g.record("b", membership.Active, func(r *membership.Record) {
+		r.Slots = shard.Reserve(g.view().Slots, func(string) bool { return true }, "b", 6)
+		for _, n := range r.Slots {
+			g.put(layout.Slot(n), "b")
+		}
+	})
+	g.see()
+	g.rest(t, 5*time.Second)
+	if loads := g.loads(); loads["b"] < 47_000 || loads["b"] > 51_000 || g.moves > 40_000 {
+		t.Errorf("b of weight 6 of 8 has %d of 64000, and %d moved", loads["b"], g.moves)
+	}
 }

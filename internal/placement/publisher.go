@@ -104,12 +104,10 @@ func (p *Publisher) publish(ctx context.Context, plan *Plan) (revision int64, er
 		all = append(all, write{clientv3.Compare(clientv3.ModRevision(key), "=", known), clientv3.OpDelete(key)})
 	}
 	for _, id := range slices.Sorted(maps.Keys(plan.Keeps)) {
-		key := p.o.Layout.Drain(id)
-		order := p.planner.view.Drains[id]
-		order.Keeps = plan.Keeps[id]
+		key, value, revision := p.order(id, plan.Keeps[id])
 		all = append(all, write{
-			clientv3.Compare(clientv3.ModRevision(key), "=", order.ModRevision),
-			clientv3.OpPut(key, order.Encode(), clientv3.WithIgnoreLease()),
+			clientv3.Compare(clientv3.ModRevision(key), "=", revision),
+			clientv3.OpPut(key, value, clientv3.WithIgnoreLease()),
 		})
 	}
 	for _, id := range slices.Sorted(maps.Keys(plan.Prepared)) {
@@ -140,6 +138,18 @@ func (p *Publisher) publish(ctx context.Context, plan *Plan) (revision int64, er
 	}
 	p.tell(plan)
 	return revision, nil
+}
+
+// order returns the key and the next value of the order by which a member keeps some shards only, and the revision at
+// which the order was given.
+func (p *Publisher) order(id string, keeps []bool) (key, value string, revision int64) {
+	if drain, drained := p.planner.view.Drains[id]; drained {
+		drain.Keeps = keeps
+		return p.o.Layout.Drain(id), drain.Encode(), drain.ModRevision
+	}
+	weight := p.planner.view.Weights[id]
+	weight.Keeps = keeps
+	return p.o.Layout.Weight(id), weight.Encode(), weight.ModRevision
 }
 
 // end takes an order back, unless somebody has given it anew.

@@ -165,7 +165,7 @@ func (j *Job) dropFromGroup(ctx context.Context) error {
 		key := string(kv.Key)
 		unchanged := append(j.unchanged(), clientv3.Compare(clientv3.ModRevision(key), "=", kv.ModRevision))
 		switch j.Layout.Parse(key).Kind {
-		case keys.Drain, keys.Cordon:
+		case keys.Drain, keys.Cordon, keys.Weight:
 			if value, changed := withoutKeeps(kv.Value); changed {
 				put := clientv3.OpPut(key, value, clientv3.WithIgnoreLease())
 				if err := j.step(ctx, "keep nothing", unchanged, put); err != nil {

@@ -127,6 +127,8 @@ func (a *app) order() {
 	a.put(a.layout.Cordon("b"), membership.Restriction{Order: by, Keeps: keeps}.Encode())
 	a.put(a.layout.Drain("old"), "2026-01-02T03:04:05Z")
 	a.put(a.layout.Weight("a"), membership.WeightOrder{Weight: 2}.Encode())
+	a.put(a.layout.Weight("b"), membership.WeightOrder{Keeps: keeps}.Encode())
+	a.put(a.layout.Block(3), membership.EncodeBlock(shard.Block{Slots: 40, Used: 33, Member: "a"}))
 	a.put(a.layout.Move("r/1"), membership.Move{Member: "b", From: "a"}.Encode())
 	a.put(a.layout.Deallocation("r/2"), "")
 	a.put(a.layout.Deaths("a"), `{"deaths":[]}`)
@@ -195,6 +197,8 @@ func (a *app) after(before map[string]string, shards int) map[string]string {
 		case keys.Pin, keys.Exception, keys.Placement:
 			continue
 		case keys.Drain, keys.Cordon:
+			value = strings.Replace(value, `"keeps":"0-1",`, "", 1)
+		case keys.Weight:
 			value = strings.Replace(value, `"keeps":"0-1",`, "", 1)
 		default:
 		}
