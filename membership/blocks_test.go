@@ -440,3 +440,24 @@ func TestForeseenOwnersAreThoseThatFollow(t *testing.T) {
 		}
 	}
 }
+
+// Whoever reserves at the end of the ring notices that somebody else has done so since it looked.
+func TestARingThatGrewMeanwhileIsLookedAtAgain(t *testing.T) {
+	for _, mine := range []int{1, 40} {
+		for _, theirs := range []int{1, 40} {
+			g := newGroup(t)
+			g.join("a", 3)
+			r, c := g.counted("b")
+			c.before = func() { g.join("c", theirs) }
+			if _, err := r.Register(t.Context(), active(mine), g.grant(600)); err != nil {
+				t.Fatal(err)
+			}
+			v := g.view()
+			if c.refused != 1 || len(v.Corrupt) > 0 || v.Reserved().Length() != 3+mine+theirs || !v.HasItsSlots("b") ||
+				!v.HasItsSlots("c") {
+				t.Errorf("weights %d and %d: slots %q, blocks %+v, corrupt %q",
+					mine, theirs, v.Slots, v.Blocks, v.Corrupt)
+			}
+		}
+	}
+}

@@ -3,6 +3,7 @@ package scenario_test
 import (
 	"context"
 	"errors"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -95,6 +96,13 @@ func TestAMemberKeepsItsWeightWhenItRegistersAgain(t *testing.T) {
 		return m.CreateRevision > before.CreateRevision && m.State == membership.Active
 	})
 	w.wantWeights(r, "its weight is what it was", "b", 50, 50, 50)
+	key, at := appLayout.Member("b"), w.group().Members["b"].CreateRevision
+	first, err := w.etcd.Get(t.Context(), key, clientv3.WithRev(at))
+	must(t, err)
+	if value := string(first.Kvs[0].Value); !strings.Contains(value, `"exact_weight":50,`) &&
+		!strings.Contains(value, `"exact_weight":50}`) {
+		t.Errorf("it came back with another weight: %s", value)
+	}
 	must(t, m["b"].SetWeight(t.Context(), 3))
 	w.wantWeights(r, "it can change again", "b", 3, 3, 3)
 }
