@@ -19,8 +19,8 @@ test: ## run all tests, with -race where a C compiler exists (REQUIRE_RACE=1: or
 repeat: ## run the tests of the core, lease, membership and shard 20 times (COUNT=, REPEAT=)
 	@TEST_TIMEOUT=30m scripts/test.sh -count=$(COUNT) $(REPEAT)
 
-soak: ## simulate random schedules for as long as asked (SOAK=10m)
-	SOAK=$${SOAK:-10m} go test -run='^TestSoak$$' -v -count=1 -timeout=0 ./internal/sim
+soak: ## simulate random schedules for as long as asked (SOAK=10m), of the core or of the group (SIM=groupsim)
+	SOAK=$${SOAK:-10m} go test -run='^TestSoak$$' -v -count=1 -timeout=0 ./internal/$${SIM:-sim}
 
 mutants: ## take away one rule after the other, and print what notices (MUTANTS="names of some")
 	MUTANTS="$${MUTANTS:-all}" go test -run='^TestEveryMutantIsCaught$$' -v -count=1 -timeout=30m ./internal/mutant

@@ -55,8 +55,8 @@ var layers = []struct {
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},
 	{"command", []string{"cmd/drmctl"}},
 	{"tests", []string{ // only test files import these
-		"internal/configdoc", "internal/embedded/embeddedtest", "internal/faultproxy", "internal/house",
-		"internal/mutant", "internal/scenario", "internal/sim", "internal/tlsfiles/tlstest",
+		"internal/configdoc", "internal/embedded/embeddedtest", "internal/faultproxy", "internal/groupsim",
+		"internal/house", "internal/mutant", "internal/scenario", "internal/sim", "internal/tlsfiles/tlstest",
 	}},
 }
 

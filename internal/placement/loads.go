@@ -14,6 +14,7 @@ type loads struct {
 	said    [][]saidLoad      // by shard: what members say of it, at most one of each
 	since   []int64           // by shard: the revision at which its owner was first seen to own it
 	at      []time.Duration   // by shard: when it was last seen to be placed, or to have another owner
+	silence []time.Duration   // by shard: since when its owner has not named it, though it weighed something; 0: never
 	began   int64             // the revision of the first view
 	members map[string]report // by member
 }
@@ -33,7 +34,7 @@ type report struct {
 func newLoads(shards int) loads {
 	return loads{
 		shards: make([]int64, shards), said: make([][]saidLoad, shards), since: make([]int64, shards),
-		at: make([]time.Duration, shards), members: map[string]report{},
+		at: make([]time.Duration, shards), silence: make([]time.Duration, shards), members: map[string]report{},
 	}
 }
 
@@ -80,7 +81,7 @@ func (l *loads) weigh(n int, v *membership.View) {
 			l.shards[n], last = s.load, at
 		}
 	}
-	if last < 0 && !silent {
+	if last < 0 && !silent && said.revision <= v.Revision { // otherwise it may know of a later owner, see settle
 		l.shards[n] = 0
 	}
 }
@@ -139,19 +140,22 @@ func (l *loads) onTheWay(v *membership.View, now time.Duration) map[string]int64
 func (l *loads) expect(load []int64, now time.Duration) {
 	copy(l.shards, load)
 	for n := range l.at {
-		l.at[n] = now
+		l.at[n], l.silence[n] = now, 0
 	}
 }
 
 // settle takes the silence of members for an answer: one that has owned a shard for a while, and does not say that the
-// shard weighs anything, says what it said before.
+// shard weighs anything, says what it said before, or that the shard is empty now.
 func (l *loads) settle(v *membership.View, now time.Duration) {
 	for n, load := range l.shards {
-		if load == 0 || now-l.at[n] < 2*unheard {
-			continue
-		}
 		said, told := l.members[v.Owner(n)]
-		if _, lists := said.Shards[n]; told && !lists {
+		_, lists := said.Shards[n]
+		switch {
+		case load == 0 || !told || lists:
+			l.silence[n] = 0
+		case l.silence[n] == 0:
+			l.silence[n] = now
+		case now-max(l.silence[n], l.at[n]) >= 2*unheard:
 			l.shards[n] = 0
 		}
 	}

@@ -156,6 +156,23 @@ func TestNewsThatOvertakeEachOtherDoNotMakeAShardWeightless(t *testing.T) {
 	p = placement.NewPlanner(rules(), "a", shards, g.now)
 	p.See(g.view(), g.now)
 	p.Take("a", lists(), g.revision+1)
+	p.Take("b", lists(all...), g.revision+1)
+	before := g.revision
+	for n := range 40 {
+		g.put(layout.Exception(n), membership.Exception{Member: "a", Why: membership.WhyMove}.Encode())
+	}
+	p.Take("b", lists(all[40:]...), g.revision+1) // it has let go of these before the coordinator sees that it had to
+	p.Plan(g.now, time.Unix(0, 0))
+	p.See(g.view(), g.now)
+	p.Hasten()
+	if plan := p.Plan(g.now, time.Unix(0, 0)); len(plan.Exceptions) > 0 || g.revision == before {
+		t.Errorf("what b has let go of weighs nothing, so a is given %d more", len(plan.Exceptions))
+	}
+
+	g = uneven(t, rules())
+	p = placement.NewPlanner(rules(), "a", shards, g.now)
+	p.See(g.view(), g.now)
+	p.Take("a", lists(), g.revision+1)
 	g.delete(layout.Member("b"))
 	gone := g.view()
 	g.record("b", membership.Active, func(r *membership.Record) { r.Slots = []int{1} })
