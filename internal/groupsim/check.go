@@ -106,6 +106,11 @@ func (j *judge) revision(c change) {
 	if c.by != nil && c.by.publishes {
 		j.writes(was, is, c)
 	}
+	for n, owner := range is.Owners() {
+		if owner != was.Owner(n) {
+			w.res.Stays[n] = append(w.res.Stays[n], Stay{owner, w.now})
+		}
+	}
 	if w.opts.Trace {
 		for _, was := range c.keys {
 			value := "–"

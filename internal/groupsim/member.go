@@ -513,6 +513,7 @@ func (m *member) die(back time.Duration) {
 		return
 	}
 	m.w.trace("%s dies", m.id)
+	m.w.res.Died = append(m.w.res.Died, m.id)
 	m.leaveOffice()
 	m.stage, m.cut = off, false
 	m.life++

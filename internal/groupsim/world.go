@@ -46,6 +46,14 @@ type Result struct {
 	Steps  int
 	Counts Counts
 	Trace  []string // what happened, with Options.Trace
+	Stays  [][]Stay // by shard: whom it belonged to, one after the other
+	Died   []string // the members that have died
+}
+
+// Stay says since when a shard has belonged to a member.
+type Stay struct {
+	Owner string // "": nobody
+	Since time.Duration
 }
 
 // Options of Run.
@@ -184,6 +192,7 @@ func newWorld(p Plan, opts Options) *world {
 	w.group = membership.Group{Root: w.layout.Root(), Shards: p.Shards, Config: 1}
 	w.views = []*membership.View{w.group.View(nil, 0)}
 	w.holders = make([]holder, p.Shards)
+	w.res.Stays = make([][]Stay, p.Shards)
 	w.judge.init(w)
 	operator := clientv3.NewKVFromKVClient(line{s: w.store}, nil)
 	if _, err := operator.Put(context.Background(), w.layout.Config(), "{}"); err != nil {
