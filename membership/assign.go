@@ -1,6 +1,7 @@
 package membership
 
 import (
+	"maps"
 	"strconv"
 
 	"github.com/distributed-resource-manager/drm/shard"
@@ -257,6 +258,23 @@ func (v *View) Kept(id string) int {
 func (v *View) Takes(id string, n int) bool {
 	s := v.holds[id]
 	return s != nil && s.takes(n)
+}
+
+// TakesAll says whether a member takes whatever the ring gives it: it is eligible, neither full nor cordoned. Slots of
+// another member would make the ring longer by what counts for nobody, which moves shards between the others.
+func (v *View) TakesAll(id string) bool {
+	s := (&rules{view: v, current: true}).stanceOf(id)
+	return s != nil && s.free()
+}
+
+// withWeight returns the view as far as it depends on what a member says of its own weight.
+func (v *View) withWeight(id string, weight int) *View {
+	then := *v
+	then.Members = maps.Clone(v.Members)
+	m := v.Members[id]
+	m.Weight = weight
+	then.Members[id] = m
+	return &then
 }
 
 // decodePrepared reads the value of the key that says for which revision of a member's key all is prepared.

@@ -212,8 +212,9 @@ func (g *Registrar) settle(ctx context.Context, reg *Registration, p *picture) (
 }
 
 // Weigh gives the member another weight of its own, 0 to MaxWeight, and the slots that belong to that, or to the weight
-// that an operator has ordered (View.Weights). What the member keeps stays where it is. An unready member that has no
-// slots yet gets none. It fails as Activate does; ErrGone also says that the member leaves.
+// that an operator has ordered (View.Weights). What the member keeps stays where it is. A member that does not take all
+// that the ring gives it (View.TakesAll) has the slots that it had. It fails as Activate does; ErrGone also says that
+// the member leaves.
 func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Registration, error) {
 	reg.Record.Weight = weight
 	err := g.until(ctx, func(ctx context.Context, reg *Registration) (again bool, err error) {
@@ -225,7 +226,7 @@ func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Re
 		if me.HasJoined() {
 			reg.Record.State = me.State
 		}
-		if reg.Record.State == Unready && me.Holds() == 0 {
+		if !p.view.withWeight(g.ID, weight).TakesAll(g.ID) {
 			return g.put(ctx, reg, p, nil, nil)
 		}
 		return g.settle(ctx, reg, p)

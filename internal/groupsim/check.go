@@ -174,7 +174,7 @@ func candidates(v *membership.View) map[string]bool {
 // works says whether a member is there and can work.
 func works(v *membership.View, id string) bool {
 	m := v.Members[id]
-	return (m.State == membership.Active || m.State == membership.Unready && v.UnreadyIgnored()) && v.WeightOf(id) > 0
+	return m.State == membership.Active || m.State == membership.Unready && v.UnreadyIgnored()
 }
 
 // awaited says whether a member's shards wait for it.
@@ -209,7 +209,16 @@ func may(v *membership.View, id string, n int) bool {
 	if !works(v, id) {
 		return false
 	}
-	return !v.Ordered(id) || v.DrainsIgnored() || guided(v) && in(v.Drains[id].Keeps, n)
+	keeps, restricted := keepsOnly(v, id)
+	return !restricted || guided(v) && in(keeps, n)
+}
+
+// keepsOnly says whether an order, or a weight of 0, lets a member own nothing but some shards, and which ones.
+func keepsOnly(v *membership.View, id string) (keeps []bool, restricted bool) {
+	if drain, drained := v.Drains[id]; drained && !v.DrainsIgnored() {
+		return drain.Keeps, true
+	}
+	return v.Weights[id].Keeps, v.WeightOf(id) == 0
 }
 
 // takes says whether a member takes a shard that others could have.
@@ -224,17 +233,20 @@ func takes(v *membership.View, id string, n int) bool {
 		return false
 	}
 	cordon, cordoned := v.Cordons[id]
-	drained := v.Ordered(id) && !v.DrainsIgnored()
-	return drained || !cordoned || in(cordon.Keeps, n)
+	_, restricted := keepsOnly(v, id)
+	return restricted || !cordoned || in(cordon.Keeps, n)
 }
 
 // hasSlots says whether a member is on the ring, if it can work.
 func hasSlots(v *membership.View, id string) bool {
 	if awaited(v, id) {
-		return slices.Contains(v.Slots, id)
+		return v.HasBeenHere(id)
 	}
-	return len(v.Members[id].Slots) > 0 && v.HasItsSlots(id)
+	return v.Members[id].Holds() > 0 && v.HasItsSlots(id)
 }
+
+// holds returns how many slots of the ring a member has.
+func holds(v *membership.View, id string) int { return v.Members[id].Holds() }
 
 // transitions checks that each shard that changes its owner does so for a reason that concerns it.
 func (j *judge) transitions(was, is *membership.View, c change) {
@@ -245,7 +257,13 @@ func (j *judge) transitions(was, is *membership.View, c change) {
 		guided(was) != guided(is) {
 		return
 	}
-	for i := len(was.Slots); i < len(is.Slots); i++ {
+	for _, b := range is.Blocks {
+		// The ring has grown by slots that are dead, or by a member that takes nothing (see below).
+		if b.From >= was.Reserved().Length() && (b.Used < b.Slots || unfit(is, b.Member) != "") {
+			return
+		}
+	}
+	for i := was.Reserved().Length(); i < len(is.Slots); i++ {
 		// The ring has grown by a member that takes nothing since the very moment in which it joined: the coordinator
 		// did not know, and so could not keep the shards where they were.
 		if unfit(is, is.Slots[i]) != "" {
@@ -258,9 +276,9 @@ func (j *judge) transitions(was, is *membership.View, c change) {
 			continue
 		}
 		gained := takes(is, owner, n) && !takes(was, owner, n) || may(is, owner, n) && !may(was, owner, n) ||
-			hasSlots(is, owner) && !hasSlots(was, owner)
+			hasSlots(is, owner) && !hasSlots(was, owner) || holds(is, owner) > holds(was, owner)
 		lost := takes(was, from, n) && !takes(is, from, n) || may(was, from, n) && !may(is, from, n) ||
-			hasSlots(was, from) && !hasSlots(is, from)
+			hasSlots(was, from) && !hasSlots(is, from) || holds(is, from) < holds(was, from)
 		if !gained && !lost {
 			j.w.fail("rev %d: shard %d goes from %s to %s, and neither has come, gone, or is under another order",
 				is.Revision, n, from, owner)
@@ -328,7 +346,7 @@ func (j *judge) isReturn(c change) bool {
 			if _, gone := j.away[key.ID]; !gone {
 				return false
 			}
-		case keys.Slot: // written as it was
+		case keys.Slot, keys.Block: // written as it was
 			if was.kv == nil || string(was.kv.Value) != string(j.w.store.kvs[was.key].Value) {
 				return false
 			}

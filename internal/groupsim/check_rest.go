@@ -37,6 +37,11 @@ func (j *judge) atRest() {
 			w.fail("at rest, %s is drained, and keeps %d shards", id, kept)
 		}
 	}
+	for id := range v.Weights {
+		if kept := v.Kept(id); kept > 0 && !v.Ordered(id) {
+			w.fail("at rest, %s has the weight 0, and keeps %d shards", id, kept)
+		}
+	}
 	homes := j.ringAlone()
 	j.evenness(v, homes)
 	for n, e := range v.Exceptions {
@@ -58,13 +63,22 @@ func (j *judge) ringAlone() []string {
 		}
 	}
 	v := w.group.View(kvs, w.store.revision)
-	slots := make([]string, len(v.Slots))
+	counts := func(id string) bool {
+		_, restricted := keepsOnly(v, id)
+		return works(v, id) && !restricted
+	}
+	slots, blocks := make([]string, len(v.Slots)), slices.Clone(v.Blocks)
 	for i, id := range v.Slots {
-		if works(v, id) && slices.Contains(v.Members[id].Slots, i) && (!v.Ordered(id) || v.DrainsIgnored()) {
+		if counts(id) && slices.Contains(v.Members[id].Slots, i) {
 			slots[i] = id
 		}
 	}
-	ring := shard.NewRing(slots)
+	for i, b := range blocks {
+		if !counts(b.Member) || !slices.Contains(v.Members[b.Member].Blocks, b.From) {
+			blocks[i].Member = ""
+		}
+	}
+	ring := shard.NewBlockRing(slots, blocks)
 	for n, owner := range v.Owners() {
 		if _, pinned := v.Pins[n]; pinned {
 			continue

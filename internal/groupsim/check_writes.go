@@ -12,6 +12,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
+	"github.com/distributed-resource-manager/drm/shard"
 )
 
 // writes checks what the coordinator has written, by what it saw when it decided on that.
@@ -44,7 +45,29 @@ func (j *judge) writes(was, is *membership.View, c change) {
 			}
 			j.exception(m, v, was, is, key.Number, is.Exceptions[key.Number])
 		case keys.Drain:
+			if kv == nil {
+				j.ends(m, key.ID, was.Drains[key.ID])
+				continue
+			}
 			j.keeps(key.ID, before.kv, was.Drains[key.ID], kv, is.Drains[key.ID])
+		case keys.Cordon:
+			if j.ends(m, key.ID, was.Cordons[key.ID]); kv != nil {
+				w.fail("rev %d: the coordinator %s cordons %s", is.Revision, m.id, key.ID)
+			}
+		case keys.Weight:
+			now, before := is.Weights[key.ID], was.Weights[key.ID]
+			for n, kept := range now.Keeps {
+				if kept && !in(before.Keeps, n) {
+					w.fail("%s keeps shard %d, which it did not keep before", key.ID, n)
+				}
+			}
+			if now.Order != before.Order || now.Weight != before.Weight {
+				w.fail("the coordinator changes the weight of %s: %+v, before %+v", key.ID, now, before)
+			}
+		case keys.Slot:
+			j.frees(was, key, string(before.kv.Value), string(kv.Value))
+		case keys.Block:
+			j.frees(was, key, blockAt(was, key.Number).Member, blockAt(is, key.Number).Member)
 		case keys.Prepared:
 		default:
 			w.fail("rev %d: the coordinator %s writes %s", is.Revision, m.id, before.key)
@@ -82,7 +105,7 @@ func (j *judge) exception(m *member, v, was, is *membership.View, n int, e membe
 		w.count(Prepared)
 	case membership.WhyDrain:
 		w.count(Drained)
-		if !in(v.Drains[from].Keeps, n) {
+		if keeps, _ := keepsOnly(v, from); !in(keeps, n) {
 			w.fail("rev %d: %s places shard %d, which %s does not keep", is.Revision, m.id, n, from)
 		}
 		if w.load[n] > 0 && is.Owner(n) == to && was.Owner(n) != to {
@@ -164,10 +187,11 @@ func (j *judge) goes(v *membership.View, id string) bool {
 // unfit says why a member must be given nothing; "" if it may.
 func unfit(v *membership.View, id string) string {
 	_, cordoned := v.Cordons[id]
+	_, restricted := keepsOnly(v, id)
 	switch {
 	case !works(v, id):
 		return "not able to work"
-	case v.Ordered(id) && !v.DrainsIgnored():
+	case restricted:
 		return "drained"
 	case cordoned:
 		return "cordoned"
@@ -263,6 +287,33 @@ func (j *judge) budget(m *member) {
 			w.fail("%d is on its way to %s, of which %d may be: %v", to[id], id, rules.MovingPerMember, j.onWay)
 		}
 	}
+}
+
+// ends checks that an order is over which the coordinator takes back.
+func (j *judge) ends(m *member, id string, order membership.Restriction) {
+	if order.Until.IsZero() || m.wall().Before(order.Until.Add(4*time.Minute)) {
+		j.w.fail("the coordinator %s takes back an order about %s, which ends at %v", m.id, id, order.Until)
+	}
+}
+
+// frees checks that slots which the coordinator frees were those of a member that is gone and not expected back.
+func (j *judge) frees(was *membership.View, key keys.Key, from, to string) {
+	j.w.count(Freed)
+	_, live := was.Members[from]
+	_, reserved := was.Reservations[from]
+	if to != "" || from == "" || live || reserved {
+		j.w.fail("the coordinator gives slot %d of %q to %q (live %t, reserved %t)", key.Number, from, to, live, reserved)
+	}
+}
+
+// blockAt returns the block that begins at a slot.
+func blockAt(v *membership.View, from int) shard.Block {
+	for _, b := range v.Blocks {
+		if b.From == from {
+			return b
+		}
+	}
+	return shard.Block{}
 }
 
 // keeps checks that the coordinator changes nothing of an order to drain, but that the member keeps less.

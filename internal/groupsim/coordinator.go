@@ -34,12 +34,17 @@ type office struct {
 
 	group    string           // what its view says of the group, as far as it must be quiet for that
 	quiet    time.Duration    // since when it has said so, or since when the member coordinates
-	hastened bool             // an operator has ordered that the load be balanced now
+	hastened bool             // an operator has ordered that the load be balanced now, or a member has another weight
 	decided  *membership.View // the view that the publisher has seen last
 }
 
 // noteGroup notes what the publisher has seen, and whether the group is as it was then.
 func (m *member) noteGroup(v *membership.View) {
+	for id := range v.Members {
+		if m.decided != nil && m.decided.WeightOf(id) != v.WeightOf(id) { // that is corrected without waiting
+			m.hastened = true
+		}
+	}
 	m.decided = v
 	if said := describe(v); said != m.group {
 		m.group, m.quiet = said, m.w.now

@@ -27,12 +27,13 @@ const (
 	Rollouts               // the coordinator wrote during a rollout
 	Mixed                  // a view had members of two schemas
 	Ignored                // a view ignored the drains
+	Freed                  // a slot of a member that had been gone for long was freed
 	whats
 )
 
 var whatNames = [whats]string{
 	"terms", "lost", "unanswered", "delayed", "cut before", "cut after", "cut between", "flaps", "corrected", "drained",
-	"prepared", "kept", "tidied", "rejoined", "rollouts", "mixed", "drains ignored",
+	"prepared", "kept", "tidied", "rejoined", "rollouts", "mixed", "drains ignored", "freed",
 }
 
 // Counts says how often things happened.

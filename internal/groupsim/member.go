@@ -357,7 +357,7 @@ func (m *member) stay() {
 			return
 		}
 	}
-	if !m.heedReadiness() {
+	if !m.heedReadiness() || !m.heedWeight() {
 		m.again()
 		return
 	}
@@ -409,6 +409,24 @@ func (m *member) heedReadiness() bool {
 		to.Record.Reason = why
 		reg, err = m.registrar().SetState(ctx, to, membership.Unready)
 	}
+	if err != nil {
+		return errors.Is(err, membership.ErrGone)
+	}
+	m.reg = &reg
+	return true
+}
+
+// heedWeight brings the member's slots in line with its weight, or with the one that an operator has ordered.
+func (m *member) heedWeight() bool {
+	has, counts := m.reg.Record, m.weight
+	if order, ordered := m.view.Weights[m.id]; ordered {
+		counts = order.Weight
+	}
+	fits := counts == 0 || !m.view.TakesAll(m.id) || has.Holds() == counts
+	if m.older || !has.HasJoined() || has.Leaves || m.goes || has.Weight == m.weight && fits {
+		return true
+	}
+	reg, err := m.registrar().Weigh(context.Background(), *m.reg, m.weight)
 	if err != nil {
 		return errors.Is(err, membership.ErrGone)
 	}

@@ -7,7 +7,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/order"
-	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // befall makes an event of the plan happen.
@@ -72,6 +71,9 @@ func (w *world) befallMember(e Event) bool {
 		next.version = fmt.Sprint(w.plan.Versions)
 		next.begin()
 		m.in(2*time.Second+e.For, func() { m.stop(0) })
+	case SetWeight:
+		m.weight = weights[e.What%len(weights)]
+		m.in(0, m.heed)
 	case Flap:
 		m.die(time.Second)
 		for i := range 1 + e.What%3 {
@@ -82,6 +84,9 @@ func (w *world) befallMember(e Event) bool {
 	}
 	return true
 }
+
+// weights are those that members get. The last ones have blocks of slots.
+var weights = []int{1, 2, 3, 0, 40, 70} //nolint:gochecknoglobals // a constant
 
 func (m *member) setBroken(broken bool) {
 	m.broken = broken
@@ -120,10 +125,10 @@ func (w *world) order(e Event) {
 	case Rebalance:
 		_, err = w.desk.Rebalance(ctx, o)
 	case Weigh:
-		weight := membership.WeightOrder{Weight: e.What % 4}
-		_, err = w.desk.Reader.Client.Put(ctx, w.layout.Weight(id), weight.Encode())
+		o.AtOnce, o.Force = e.What%2 == 0, e.What%3 == 0
+		err = w.desk.Weigh(ctx, id, weights[e.What%len(weights)], o)
 	case Unweigh:
-		_, err = w.desk.Reader.Client.Delete(ctx, w.layout.Weight(id))
+		err = w.desk.Unweigh(ctx, id)
 	case Load:
 		w.reload(n)
 	case Surge:

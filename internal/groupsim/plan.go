@@ -59,13 +59,14 @@ const (
 	Flap                   // member: it dies, and starts again at once
 	Forget                 // nobody: somebody deletes all exceptions by hand
 	Depose                 // nobody: somebody deletes the coordinator's key by hand
+	SetWeight              // member: it gives itself another weight
 	kinds
 )
 
 var kindNames = [kinds]string{
 	"start", "stop", "rejoin", "late", "die", "kill-office", "cut-off", "unready", "drain", "drain-hard", "drain-for",
 	"undrain", "cordon", "uncordon", "pin", "unpin", "move", "rebalance", "weigh", "unweigh", "load", "surge", "full",
-	"upgrade", "flap", "forget", "depose",
+	"upgrade", "flap", "forget", "depose", "set-weight",
 }
 
 func (k Kind) String() string { return kindNames[k] }

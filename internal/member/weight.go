@@ -76,8 +76,7 @@ func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membersh
 	if ordered {
 		counts = order.Weight
 	}
-	unslotted := has.State == membership.Unready && has.Holds() == 0 // it takes slots when it is ready
-	fits := counts == 0 || unslotted || has.Holds() == counts
+	fits := counts == 0 || !v.TakesAll(p.id) || has.Holds() == counts // it takes more slots once it uses them
 	if !has.HasJoined() || has.Leaves || p.goes.Load() || has.Weight == own && fits {
 		return nil
 	}
