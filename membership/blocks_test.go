@@ -461,3 +461,43 @@ func TestARingThatGrewMeanwhileIsLookedAtAgain(t *testing.T) {
 		}
 	}
 }
+
+func BenchmarkNewViewOfAThousandWeights(b *testing.B) {
+	everybody := func(string) bool { return true }
+	for name, weight := range map[string]func(i int) int{
+		"1 each":      func(int) int { return 1 },
+		"32 each":     func(int) int { return 32 },
+		"1 to 1000":   func(i int) int { return 1 + i*389%1000 },
+		"100 to 1000": func(i int) int { return 100 * (1 + i%10) },
+	} {
+		p, r := picture{}, shard.Reserved{LastSlot: keys.MaxSlots}
+		for i := range 1000 {
+			id := fmt.Sprint("m", i)
+			h := r.Reserve(everybody, id, weight(i))
+			m := membership.Record{
+				State: membership.Active, Weight: weight(i), Slots: h.Slots, Schema: membership.Schema,
+			}
+			for _, n := range h.Slots {
+				for len(r.Slots) <= n {
+					r.Slots = append(r.Slots, "")
+				}
+				r.Slots[n], p[layout.Slot(n)] = id, id
+			}
+			for _, block := range h.Blocks {
+				m.Blocks, m.Held = append(m.Blocks, block.From), h.Weight()
+				p[layout.Block(block.From)] = membership.EncodeBlock(block)
+			}
+			r.Blocks = append(r.Blocks, h.Blocks...)
+			p[layout.Member(id)] = m.Encode()
+		}
+		kvs := p.kvs()
+		b.Run(name, func(b *testing.B) {
+			b.ReportAllocs()
+			b.ReportMetric(float64(r.Length()), "slots")
+			b.ReportMetric(float64(len(kvs)), "keys")
+			for b.Loop() {
+				membership.NewView(layout.Root(), 4096, kvs, 7)
+			}
+		})
+	}
+}

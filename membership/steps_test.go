@@ -97,3 +97,39 @@ func TestTheLeastLimitOfOperationsIsNamed(t *testing.T) {
 		t.Errorf("Register: %v", err)
 	}
 }
+
+// Where slots are reserved one by one, each step asks whether the former holder is gone, and not expected back.
+func TestAStepTakesNothingFromWhoHasComeBack(t *testing.T) {
+	for _, weight := range []int{1, 40} {
+		for _, stops := range []bool{false, true} {
+			g := narrowly(t, 3)
+			a := g.join("a", weight)
+			g.join("b", 1)
+			g.revoke(a.Lease)
+			r, c := g.counted("c")
+			joining := active(weight)
+			joining.State = membership.Joining
+			reg, err := r.Register(t.Context(), joining, g.grant(600))
+			if err != nil {
+				t.Fatal(err)
+			}
+			c.before = func() { // after it has looked which slots it can take
+				again := g.join("a", weight)
+				if stops {
+					_, err := g.registrar("a").Leave(t.Context(), again, membership.Reservation{}, g.grant(600))
+					if err != nil {
+						t.Error(err)
+					}
+					g.revoke(again.Lease)
+				}
+			}
+			if _, err := r.Activate(t.Context(), reg); err != nil {
+				t.Fatal(err)
+			}
+			v := g.view()
+			if !v.HasItsSlots("a") || !v.HasBeenHere("a") || !v.HasItsSlots("c") || v.Members["c"].Holds() != weight {
+				t.Errorf("weight %d, stops: %v: slots %q, blocks %+v", weight, stops, v.Slots, v.Blocks)
+			}
+		}
+	}
+}

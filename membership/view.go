@@ -104,8 +104,8 @@ func (v *View) take(key keys.Key, kv *mvccpb.KeyValue, declines map[string]decli
 			}
 		}
 	case keys.Slot:
-		for len(v.Slots) <= key.Number {
-			v.Slots = append(v.Slots, "")
+		if more := key.Number + 1 - len(v.Slots); more > 0 {
+			v.Slots = append(v.Slots, make([]string, more)...)
 		}
 		id := string(kv.Value)
 		if ok = id == "" || keys.CheckID(id) == nil; ok {

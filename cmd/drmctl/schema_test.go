@@ -227,6 +227,8 @@ func dumpSchema(t *testing.T, schema int) {
 		}
 		m.put(m.layout.Pin(6), membership.Pin{Order: by, Member: "a"}.Encode())
 		m.put(m.layout.Weight("a"), membership.WeightOrder{Order: by, Weight: 2}.Encode())
+		m.put(m.layout.Weight("b"), membership.WeightOrder{Order: by, Weight: 80}.Encode())
+		m.put(m.layout.Weight("d"), membership.WeightOrder{Order: by, Keeps: []bool{true}}.Encode())
 		m.put(m.layout.Cordon("d"), membership.Restriction{Order: by, Keeps: []bool{true, true}}.Encode())
 	}
 	eventually(t, func() error {
@@ -234,6 +236,14 @@ func dumpSchema(t *testing.T, schema int) {
 		raised, err := m.etcd.Get(t.Context(), m.layout.Schema())
 		if !ok || err != nil || s.Active != len(m.wanted)-1 || s.Misplaced > 0 || len(raised.Kvs) != schema-1 {
 			return errors.Join(fmt.Errorf("status: %+v", s), err)
+		}
+		group, err := m.etcd.Get(t.Context(), m.layout.Group(), clientv3.WithPrefix())
+		if err != nil {
+			return err
+		}
+		v := membership.NewView(m.layout.Root(), 16, group.Kvs, group.Header.Revision)
+		if schema >= 2 && !(v.HoldsItsWeight("a") && v.HoldsItsWeight("b")) {
+			return fmt.Errorf("the slots are %q, and the blocks %+v", v.Slots, v.Blocks)
 		}
 		return nil
 	})

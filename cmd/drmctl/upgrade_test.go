@@ -184,8 +184,8 @@ func (m *mixture) tools() error {
 			return fmt.Errorf("status (older: %v): %+v", old, s)
 		}
 		for _, v := range found {
-			unknown := v.Kind == "corrupt" &&
-				(strings.Contains(v.Detail, "/group/") || strings.Contains(v.Detail, "/loads/"))
+			unknown := v.Kind == "corrupt" && slices.ContainsFunc([]string{"/group/", "/loads/", "/lives/"},
+				func(place string) bool { return strings.Contains(v.Detail, place) })
 			if !old || !unknown && !(v.Kind == "misplaced" && m.orders) {
 				return fmt.Errorf("verify (older: %v): %+v", old, v)
 			}
@@ -244,7 +244,7 @@ func (m *mixture) give(ids ...string) {
 	}
 	m.put(m.layout.Pin(300), membership.Pin{Member: ids[0]}.Encode())
 	m.put(m.layout.Pin(301), ids[1])
-	m.put(m.layout.Weight(ids[0]), membership.WeightOrder{Weight: 2}.Encode())
+	m.put(m.layout.Weight(ids[0]), membership.WeightOrder{Weight: 500}.Encode()) // it reserves a block
 	m.put(m.layout.Cordon(ids[1]), membership.Restriction{Keeps: v.Owned(ids[1])}.Encode())
 	m.put(m.layout.Move(m.wanted[0]), membership.Move{Member: ids[2], From: ids[0]}.Encode())
 }

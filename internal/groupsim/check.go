@@ -50,6 +50,7 @@ type sending struct {
 // away is what was so when a member stopped with Rejoin.
 type away struct {
 	churn  int
+	weight int
 	owners []string
 }
 
@@ -312,7 +313,7 @@ func (j *judge) rejoins(was, is *membership.View, c change) {
 						is.Revision, id, n, from, owner)
 				}
 			}
-			j.away[id] = away{j.churn, is.Owners()}
+			j.away[id] = away{j.churn, was.WeightOf(id), is.Owners()}
 		}
 	}
 	for id := range was.Reservations {
@@ -324,7 +325,8 @@ func (j *judge) rejoins(was, is *membership.View, c change) {
 		if is.Members[id].State != membership.Active {
 			j.churn++
 		}
-		if a.churn != j.churn || is.Members[id].State != membership.Active || is.HasOlder() {
+		if a.churn != j.churn || is.Members[id].State != membership.Active || is.HasOlder() ||
+			is.WeightOf(id) != a.weight {
 			continue
 		}
 		j.w.count(Rejoined)

@@ -302,7 +302,8 @@ func (j *judge) frees(was *membership.View, key keys.Key, from, to string) {
 	_, live := was.Members[from]
 	_, reserved := was.Reservations[from]
 	if to != "" || from == "" || live || reserved {
-		j.w.fail("the coordinator gives slot %d of %q to %q (live %t, reserved %t)", key.Number, from, to, live, reserved)
+		j.w.fail("the coordinator gives slot %d of %q to %q (live %t, reserved %t)",
+			key.Number, from, to, live, reserved)
 	}
 }
 

@@ -23,6 +23,16 @@ var ofWeights = []Mutant{
 		Test: "TestAMemberThatStopsMeanwhileKeepsItsSlots", Package: "./membership",
 	},
 	{
+		Name:   "step-on-who-has-just-reserved",
+		Breaks: "the same where slots are reserved one by one",
+		Changes: []Change{{
+			File: "membership/steps.go",
+			Old:  `return []clientv3.Cmp{g.absent(holder), p.settled(layout.Reservations())}`,
+			New:  `return []clientv3.Cmp{g.absent(holder)}`,
+		}},
+		Test: "TestAStepTakesNothingFromWhoHasComeBack", Package: "./membership",
+	},
+	{
 		Name:   "grow-over-a-new-block",
 		Breaks: "two members that join at once reserve the same slots, one by itself and one in a block",
 		Changes: []Change{{
