@@ -50,7 +50,7 @@ type sending struct {
 // away is what was so when a member stopped with Rejoin.
 type away struct {
 	churn  int
-	weight int
+	slots  int // how many it had
 	owners []string
 }
 
@@ -247,7 +247,22 @@ func hasSlots(v *membership.View, id string) bool {
 }
 
 // holds returns how many slots of the ring a member has.
-func holds(v *membership.View, id string) int { return v.Members[id].Holds() }
+func holds(v *membership.View, id string) (slots int) {
+	if !awaited(v, id) {
+		return v.Members[id].Holds()
+	}
+	for _, member := range v.Slots {
+		if member == id {
+			slots++
+		}
+	}
+	for _, b := range v.Blocks {
+		if b.Member == id {
+			slots += b.Used
+		}
+	}
+	return slots
+}
 
 // transitions checks that each shard that changes its owner does so for a reason that concerns it.
 func (j *judge) transitions(was, is *membership.View, c change) {
@@ -313,9 +328,14 @@ func (j *judge) rejoins(was, is *membership.View, c change) {
 						is.Revision, id, n, from, owner)
 				}
 			}
-			j.away[id] = away{j.churn, was.WeightOf(id), is.Owners()}
+			j.away[id] = away{j.churn, holds(was, id), is.Owners()}
 		}
 	}
+	defer func() { // what one that comes back finds, such as a new pin, another one cannot have seen
+		if len(is.Reservations) < len(was.Reservations) && !slices.Equal(was.Owners(), is.Owners()) {
+			j.churn++
+		}
+	}()
 	for id := range was.Reservations {
 		a, gone := j.away[id]
 		if _, still := is.Reservations[id]; still || !gone {
@@ -326,7 +346,7 @@ func (j *judge) rejoins(was, is *membership.View, c change) {
 			j.churn++
 		}
 		if a.churn != j.churn || is.Members[id].State != membership.Active || is.HasOlder() ||
-			is.WeightOf(id) != a.weight {
+			holds(is, id) != a.slots || is.WeightOf(id) == 0 { // it has another weight since
 			continue
 		}
 		j.w.count(Rejoined)
