@@ -51,3 +51,32 @@ func TestARolloutIsOnWhileMembersOfTwoVersionsLive(t *testing.T) {
 		})
 	}
 }
+
+func TestWhoShouldLeaveAFreeOfficeToAnother(t *testing.T) {
+	put := func(p picture, id string, state membership.State, version string, source bool) {
+		p[layout.Member(id)] = fmt.Sprintf(`{"state":%q,"weight":1,"slots":[],"version":%q,"source":%v}`,
+			state, version, source)
+	}
+	at := func(p picture, id string) bool {
+		kvs := p.kvs()
+		for i, kv := range kvs { // in the order of their ids
+			kv.CreateRevision = int64(i + 1)
+		}
+		return membership.NewView(layout.Root(), shards, kvs, 99).BetterCoordinator(id)
+	}
+	p := picture{}
+	put(p, "a", membership.Active, "1", true)
+	put(p, "b", membership.Active, "2", true)
+	if !at(p, "a") || at(p, "b") {
+		t.Errorf("of the older version: %v, of the newer: %v", at(p, "a"), at(p, "b"))
+	}
+	put(p, "b", membership.Active, "2", false)
+	if at(p, "a") {
+		t.Error("one with a source leaves the office to one without")
+	}
+	put(p, "b", membership.Active, "1", true)
+	put(p, "a", membership.Unready, "1", true)
+	if !at(p, "a") || at(p, "b") {
+		t.Errorf("unready: %v, ready: %v", at(p, "a"), at(p, "b"))
+	}
+}

@@ -40,7 +40,7 @@ type spent struct {
 
 // sending is load on its way.
 type sending struct {
-	by   *member
+	by   string
 	to   string
 	life int
 	load int64

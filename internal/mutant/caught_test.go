@@ -19,14 +19,22 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/mutant"
 )
 
+// simulation is a package that simulates schedules.
+type simulation struct {
+	name, pkg string
+	number    string // the environment variable which says how many schedules are run
+	most      int    // how many a fault may survive before it counts as one that is not noticed
+	without   int    // how many are run without a fault
+}
+
+var (
+	ofTheCore  = simulation{"simulation", "./internal/sim", "DRM_SIM_FIRST", 50_000, 2000}
+	ofTheGroup = simulation{"simulation of the group", "./internal/groupsim", "DRM_GROUPSIM_FIRST", 3000, 500}
+)
+
 const (
-	// simulation is the package of the simulation.
-	simulation = "./internal/sim"
-	// firstFailure is its test that looks for a schedule that goes wrong.
+	// firstFailure is the test of a simulation that looks for a schedule that goes wrong.
 	firstFailure = "TestFirstFailure"
-	// mostSchedules is how many schedules a fault may survive before it counts as one that the simulation does not
-	// notice.
-	mostSchedules = 50_000
 	// sideBySide is how many faults are tried at once, each with its share of the processors.
 	sideBySide = 2
 )
@@ -42,7 +50,8 @@ func TestEveryMutantIsCaught(t *testing.T) {
 	mutants := chosen(t, names)
 	b := newBench(t)
 	fmt.Print("| mutant | what it breaks | caught by | after | what was reported |\n|---|---|---|---|---|\n")
-	b.withoutFault(t)
+	b.withoutFault(t, ofTheCore)
+	b.withoutFault(t, ofTheGroup)
 
 	found := make([]chan []finding, len(mutants))
 	for i := range found {
@@ -134,19 +143,18 @@ func newBench(t *testing.T) *bench {
 	return &bench{root: top, dir: dir, env: append(os.Environ(), "GOMAXPROCS="+strconv.Itoa(share))}
 }
 
-// withoutFault checks that the simulation reports nothing when there is nothing to report.
-func (b *bench) withoutFault(t *testing.T) {
+// withoutFault checks that a simulation reports nothing when there is nothing to report.
+func (b *bench) withoutFault(t *testing.T, s simulation) {
 	t.Helper()
-	const schedules = 2000
 	dir := t.TempDir()
-	binary, err := b.build(t.Context(), dir, simulation)
+	binary, err := b.build(t.Context(), dir, s.pkg)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if f := b.simulate(t.Context(), dir, binary, schedules); !errors.Is(f.err, errSurvived) {
-		t.Fatalf("without any fault: %s: %s; error %v", f.after, f.what, f.err)
+	if f := b.simulate(t.Context(), dir, binary, s, s.without); !errors.Is(f.err, errSurvived) {
+		t.Fatalf("without any fault: %s: %s: %s; error %v", s.name, f.after, f.what, f.err)
 	}
-	finding{by: "nothing", after: plural(schedules, "schedule")}.print("none", "nothing")
+	finding{by: "nothing", after: plural(s.without, "schedule")}.print("none", "nothing")
 }
 
 // try builds a fault into the tests that must notice it, and returns what each of them found.
@@ -171,10 +179,10 @@ func (b *bench) try(ctx context.Context, m mutant.Mutant) []finding {
 		f.by = by
 		found = append(found, f)
 	}
-	if m.Simulated {
-		check("simulation", simulation, func(binary string) finding {
-			return b.simulate(ctx, dir, binary, mostSchedules)
-		})
+	for s, notices := range map[simulation]bool{ofTheCore: m.Simulated, ofTheGroup: m.Grouped} {
+		if notices {
+			check(s.name, s.pkg, func(binary string) finding { return b.simulate(ctx, dir, binary, s, s.most) })
+		}
 	}
 	if m.Test != "" {
 		check("`"+m.Test+"`", m.Package, func(binary string) finding { return b.test(ctx, dir, binary, m.Test) })
@@ -204,8 +212,8 @@ var (
 )
 
 // simulate runs up to n schedules.
-func (b *bench) simulate(ctx context.Context, dir, binary string, n int) finding {
-	out, err := b.run(ctx, dir, binary, firstFailure, 20*time.Minute, "DRM_SIM_FIRST="+strconv.Itoa(n))
+func (b *bench) simulate(ctx context.Context, dir, binary string, s simulation, n int) finding {
+	out, err := b.run(ctx, dir, binary, firstFailure, 20*time.Minute, s.number+"="+strconv.Itoa(n))
 	if err != nil {
 		return finding{after: plural(n, "schedule"), err: err}
 	}

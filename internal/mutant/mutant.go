@@ -1,6 +1,6 @@
 // Package mutant lists deliberate faults. Each takes away one rule of DRM in the place that enforces it, and names what
-// must notice that: the simulation (package sim), a test, or both. A fault that nothing notices stands for a rule that
-// is not tested.
+// must notice that: a simulation (package sim or groupsim), a test, or both. A fault that nothing notices stands for a
+// rule that is not tested.
 //
 // A fault is a table entry that replaces a few lines by others, so the code itself contains no trace of it. The entries
 // quote the code as it is. When you change a quoted line, TestEveryMutantFits fails until you change the entry too.
@@ -26,7 +26,9 @@ type Mutant struct {
 	Changes []Change
 	// Simulated says that the simulation must notice the fault.
 	Simulated bool
-	// Test is the name of a test that must fail. It is empty where only the simulation notices the fault.
+	// Grouped says that the simulation of the group must notice the fault (package groupsim).
+	Grouped bool
+	// Test is the name of a test that must fail. It is empty where only a simulation notices the fault.
 	Test string
 	// Package is the folder of Test, relative to the root of the module, as the go command expects it. It is empty if
 	// Test is.
@@ -46,5 +48,5 @@ type Change struct {
 // All lists every Mutant, in the order in which they are tried.
 func All() []Mutant {
 	return slices.Concat(ofCore, ofLease, ofCalls, ofFollow, ofModel, ofCatalogue, ofHandler, ofJournal, ofReady,
-		ofSupervise, ofLimits, ofSuspects, ofCalm, ofWeights)
+		ofSupervise, ofLimits, ofSuspects, ofCalm, ofWeights, ofPlacement)
 }
