@@ -44,7 +44,9 @@ func NewConnection(cfg EtcdConfig) (*Connection, error) {
 	}
 	c := &Connection{cfg: cfg, client: cfg.Client}
 	if c.client == nil {
-		client, err := etcd.NewClient(cfg.inner())
+		inner := cfg.inner()
+		inner.Shared = true
+		client, err := etcd.NewClient(inner)
 		if err != nil {
 			return nil, fmt.Errorf("connect to etcd: %w", err)
 		}

@@ -15,6 +15,8 @@ var (
 	ErrExpired = errors.New("lease passed its deadline")
 	// ErrGone says that etcd does not know the lease, or no longer knows it: others may have its keys now.
 	ErrGone = errors.New("lease is gone from etcd")
+	// ErrUnderWay says that a Renewer has sent no keepalive of a lease, since an earlier one is about to be answered.
+	ErrUnderWay = errors.New("an earlier keepalive is still under way")
 	// ErrClosed says that the Keeper or the Writer was closed.
 	ErrClosed = errors.New("closed")
 )

@@ -143,6 +143,7 @@ func (l *loop) take(a answer) {
 		l.next = max(l.next, l.opts.tickAfter(a.sent))
 	case errors.Is(a.err, rpctypes.ErrLeaseNotFound):
 		l.Fence(a.err)
+	case errors.Is(a.err, ErrUnderWay): // the earlier one's outcome tells more
 	default:
 		l.failure = a.err
 	}
@@ -160,9 +161,11 @@ func (l *loop) pause(now time.Duration) time.Duration {
 			until = min(until, l.next)
 		}
 	}
-	// The pause is at most a part of the TTL, since the clock may leap, and at least as long as a timer is worth
-	// setting for.
-	return min(max(until-now, 100*time.Microsecond), l.ttl/20)
+	// The pause is at most a part of the TTL, since the clock may leap. It ends when the clock stands at a multiple of
+	// that part, so that the leases of a process look at the clock together: a hundred that wake up at a hundred
+	// moments cost the machine much more. It is at least as long as a timer is worth setting for.
+	part := l.ttl / 20
+	return max(min(until, (now/part+1)*part)-now, 100*time.Microsecond)
 }
 
 // patience is how long the owner may take to show that it works: until the lease would be fenced. An owner that is slow

@@ -17,10 +17,16 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
-// perStream is how many keepalives may be in progress on one stream. etcd renews the leases of a stream one after the
-// other, and a member of the cluster that is not the leader asks the leader for each, so the last one of many would
-// come late.
-const perStream = 4
+// etcd renews the leases of a stream one after the other, and a member of the cluster that is not the leader asks the
+// leader for each, so the last one of many may come late.
+const (
+	// perStream is how many keepalives may wait on one stream, whatever etcd takes for each.
+	perStream = 4
+	// quickly is for how long the last of more keepalives may have to wait on one stream, by what etcd takes for each.
+	quickly = 50 * time.Millisecond
+	// inFlight is how many keepalives may be sent on one stream without an answer. Others wait for answers.
+	inFlight = 64
+)
 
 // idleStream is how long a Renewer keeps a stream that it does not use. It is longer than the pause between two
 // keepalives of the longest TTL.
@@ -30,11 +36,16 @@ const idleStream = 5 * time.Minute
 // long-lived streams, while the client's own KeepAliveOnce opens a stream each time. Where etcd has users and
 // passwords, each new stream may cost etcd the comparison of a password, which is slow on purpose.
 //
-// Each stream carries up to four keepalives at a time. A Renewer sends a keepalive once, and once more on a new stream
-// if an old stream turns out to be broken; after that the caller decides when to try again. When a lease is to be
-// renewed while its previous keepalive is still unanswered, the new keepalive goes over another stream, which the
-// client's balancer places on the next endpoint. A stream that did not answer in time is not used until it does, and is
-// closed when nobody waits for its answers any more.
+// The keepalives that are due together go over as few streams as can answer them quickly: as long as etcd answers each
+// within some microseconds, one stream carries hundreds. A Renewer sends a keepalive once, and once more on a new
+// stream if an old stream turns out to be broken; after that the caller decides when to try again.
+//
+// When a lease is to be renewed while its previous keepalive is still unanswered, it depends on the stream. If nothing
+// was heard on it since, it is silent: the new keepalive goes over another stream, which the client's balancer places
+// on the next endpoint. If other answers came, the one for this lease will come too, unless it is so far behind that it
+// would be late. Then nothing is sent, and the error is ErrUnderWay: an etcd that is overloaded does not get everything
+// twice. A stream that is silent is not used until it answers, and is closed when nobody waits for its answers any
+// more.
 //
 // Its methods are safe for concurrent use. The owner calls Close when there is no lease left to renew.
 type Renewer struct {
@@ -44,10 +55,12 @@ type Renewer struct {
 	cancel context.CancelFunc
 	ends   sync.WaitGroup // the goroutines of all streams
 
-	mu     sync.Mutex
-	closed bool
-	made   int // how many lines have been made so far
-	lines  []*line
+	mu      sync.Mutex
+	closed  bool
+	made    int // how many lines have been made so far
+	lines   []*line
+	pending map[int64][]*renewal // the keepalives without an answer, by lease
+	pace    time.Duration        // how long etcd takes for one keepalive of a stream, by the latest ones; 0: not known
 }
 
 // stream is what a Renewer needs of a gRPC stream.
@@ -61,16 +74,21 @@ type line struct {
 	nr     int // lines are numbered in the order in which they are made
 	ctx    context.Context
 	cancel context.CancelFunc
-	queue  chan int64 // the leases to renew, in the order of waiting
+	filled chan struct{} // holds a token when there may be something to send
 
 	waiting []*renewal // the keepalives without an answer, in the order in which they are sent and answered
-	silent  bool       // a keepalive was not answered in time, and no keepalive has been answered since
+	sent    int        // how many of them have been sent
+	silent  bool       // a keepalive was not answered in time, and nothing has been answered since
 	used    time.Time  // when it was last given a keepalive to send
+	heard   time.Time  // when it was last answered
 }
 
 // renewal is one keepalive.
 type renewal struct {
 	lease  int64
+	line   *line
+	asked  time.Time
+	sent   time.Time    // zero: it was not sent yet
 	answer chan renewed // has room for one, so that nobody blocks on it
 	gone   bool         // nobody waits for the answer any more
 }
@@ -91,7 +109,7 @@ func NewRenewer(client *clientv3.Client) *Renewer {
 }
 
 func newRenewer(open func(context.Context) (stream, error)) *Renewer {
-	r := &Renewer{open: open}
+	r := &Renewer{open: open, pending: map[int64][]*renewal{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -118,19 +136,20 @@ func (r *Renewer) Revoke(ctx context.Context, id clientv3.LeaseID) (*clientv3.Le
 
 // KeepAliveOnce renews a lease once. The caller may count the lease's life from the moment of the call, since the
 // request is never sent before that. The error is rpctypes.ErrLeaseNotFound if etcd does not know the lease, the
-// stream's error if the stream broke, the error of ctx if ctx ended before an answer came, and ErrClosed after Close.
+// stream's error if the stream broke, the error of ctx if ctx ended before an answer came, ErrUnderWay if an earlier
+// keepalive of the lease is about to be answered, and ErrClosed after Close.
 func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clientv3.LeaseKeepAliveResponse, error) {
 	newest := r.newest()
 	after, again := 0, false
 	for {
-		l, asked, err := r.ask(int64(id), after)
+		asked, err := r.ask(ctx, int64(id), after)
 		if err != nil {
 			return nil, err
 		}
 		select {
 		case got := <-asked.answer:
 			switch {
-			case got.err != nil && !again && (l.nr <= newest || login.IsStale(got.err)):
+			case got.err != nil && !again && (asked.line.nr <= newest || login.IsStale(got.err)):
 				// The stream may have been broken for long, or its token may have expired, and only its use has shown
 				// that. Other streams of that age are no better.
 				after, again = newest, true
@@ -142,7 +161,7 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 			}
 			return &clientv3.LeaseKeepAliveResponse{ResponseHeader: got.resp.Header, ID: id, TTL: got.resp.TTL}, nil
 		case <-ctx.Done():
-			r.giveUp(l, asked, errors.Is(ctx.Err(), context.DeadlineExceeded))
+			r.giveUp(asked, errors.Is(ctx.Err(), context.DeadlineExceeded))
 			err := fmt.Errorf("no answer: %w", ctx.Err())
 			return nil, reach.Explain(r.client, err, func() string { return "renew a lease" })
 		}
@@ -158,44 +177,72 @@ func (r *Renewer) newest() int {
 
 // ask gives a keepalive to a line that is newer than the one with the number after, is not silent, and has no keepalive
 // of that lease in progress. If there is no such line, ask makes one.
-func (r *Renewer) ask(lease int64, after int) (l *line, asked *renewal, err error) {
+func (r *Renewer) ask(ctx context.Context, lease int64, after int) (*renewal, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
-		return nil, nil, ErrClosed
+		return nil, ErrClosed
 	}
 	now := time.Now()
+	for _, earlier := range slices.Clone(r.pending[lease]) {
+		if !r.isStuck(ctx, earlier, now) {
+			return nil, ErrUnderWay
+		}
+		earlier.line.silent = true
+		r.dropIfForlorn(earlier.line)
+	}
+	var l *line
 	for _, other := range slices.Clone(r.lines) {
 		switch {
-		case slices.ContainsFunc(other.waiting, func(w *renewal) bool { return w.lease == lease }):
-			other.silent = true
-			r.dropIfForlorn(other)
 		case len(other.waiting) == 0 && now.Sub(other.used) > idleStream:
 			r.drop(other)
-		case l == nil && other.nr > after && !other.silent && len(other.waiting) < perStream:
+		case l == nil && other.nr > after && !other.silent && r.hasRoom(other):
 			l = other
 		}
 	}
 	if l == nil {
 		r.made++
-		l = &line{nr: r.made, queue: make(chan int64, perStream)}
+		l = &line{nr: r.made, filled: make(chan struct{}, 1)}
 		l.ctx, l.cancel = context.WithCancel(r.ctx)
 		r.lines = append(r.lines, l)
 		r.ends.Go(func() { r.run(l) })
 	}
-	asked = &renewal{lease: lease, answer: make(chan renewed, 1)}
+	asked := &renewal{lease: lease, line: l, asked: now, answer: make(chan renewed, 1)}
 	l.waiting = append(l.waiting, asked)
+	r.pending[lease] = append(r.pending[lease], asked)
 	l.used = now
-	l.queue <- lease // never blocks, since the queue has room for all that wait
-	return l, asked, nil
+	l.fill()
+	return asked, nil
+}
+
+// isStuck reports whether another keepalive of a lease should go around the stream on which an earlier one waits: no
+// answer has come on the stream since, or the answer would come too late for the caller of the new one. The caller
+// holds the mutex.
+func (r *Renewer) isStuck(ctx context.Context, earlier *renewal, now time.Time) bool {
+	l := earlier.line
+	if l.silent || !l.heard.After(earlier.asked) {
+		return true
+	}
+	deadline, ok := ctx.Deadline()
+	before := slices.Index(l.waiting, earlier) + 1
+	return ok && now.Add(time.Duration(before)*r.pace).After(deadline)
+}
+
+// hasRoom reports whether the line's answer to one more keepalive would come soon. The caller holds the mutex.
+func (r *Renewer) hasRoom(l *line) bool {
+	n := len(l.waiting)
+	return n < perStream || r.pace > 0 && time.Duration(n+1)*r.pace <= quickly
 }
 
 // giveUp notes that nobody waits for an answer any more. late says that the answer is overdue.
-func (r *Renewer) giveUp(l *line, asked *renewal, late bool) {
+func (r *Renewer) giveUp(asked *renewal, late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	asked.gone = true
-	l.silent = l.silent || late && slices.Contains(l.waiting, asked)
+	l := asked.line
+	if late && slices.Contains(l.waiting, asked) && !l.heard.After(asked.asked) {
+		l.silent = true
+	}
 	r.dropIfForlorn(l)
 }
 
@@ -211,6 +258,16 @@ func (r *Renewer) drop(l *line) {
 	r.lines = slices.DeleteFunc(r.lines, func(other *line) bool { return other == l })
 }
 
+// forget notes that a keepalive is not in progress any more. The caller holds the mutex.
+func (r *Renewer) forget(w *renewal) {
+	left := slices.DeleteFunc(r.pending[w.lease], func(other *renewal) bool { return other == w })
+	if len(left) == 0 {
+		delete(r.pending, w.lease)
+	} else {
+		r.pending[w.lease] = left
+	}
+}
+
 // run is a line's goroutine. It opens the stream, which takes until etcd can be reached, and receives the answers;
 // another goroutine sends.
 func (r *Renewer) run(l *line) {
@@ -219,9 +276,10 @@ func (r *Renewer) run(l *line) {
 	defer r.mu.Unlock()
 	r.drop(l)
 	for _, w := range l.waiting {
+		r.forget(w)
 		w.answer <- renewed{err: err}
 	}
-	l.waiting = nil
+	l.waiting, l.sent = nil, 0
 }
 
 func (r *Renewer) serve(l *line) error {
@@ -230,7 +288,7 @@ func (r *Renewer) serve(l *line) error {
 		return err
 	}
 	var sending sync.WaitGroup
-	sending.Go(func() { l.send(s) })
+	sending.Go(func() { r.send(l, s) })
 	defer sending.Wait()
 	defer l.cancel()
 	for {
@@ -244,30 +302,70 @@ func (r *Renewer) serve(l *line) error {
 	}
 }
 
-// send sends the keepalives in the queue until the line ends. It ignores why sending fails, since Recv returns the
-// reason.
-func (l *line) send(s stream) {
+// fill wakes the goroutine that sends.
+func (l *line) fill() {
+	select {
+	case l.filled <- struct{}{}:
+	default:
+	}
+}
+
+// send sends what waits until the line ends. It ignores why sending fails, since Recv returns the reason.
+func (r *Renewer) send(l *line, s stream) {
 	for {
 		select {
-		case lease := <-l.queue:
-			if s.Send(&pb.LeaseKeepAliveRequest{ID: lease}) != nil {
-				return
-			}
+		case <-l.filled:
 		case <-l.ctx.Done():
 			return
 		}
+		for _, lease := range r.unsent(l) {
+			if s.Send(&pb.LeaseKeepAliveRequest{ID: lease}) != nil {
+				return
+			}
+		}
 	}
+}
+
+// unsent returns the leases whose keepalives are to be sent next, and counts them as sent.
+func (r *Renewer) unsent(l *line) (leases []int64) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	for ; l.sent < min(len(l.waiting), inFlight); l.sent++ {
+		l.waiting[l.sent].sent = now
+		leases = append(leases, l.waiting[l.sent].lease)
+	}
+	return leases
 }
 
 // answered hands an answer to the oldest unanswered keepalive, since etcd answers the keepalives of a stream in order.
 func (r *Renewer) answered(l *line, resp *pb.LeaseKeepAliveResponse) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if len(l.waiting) == 0 || l.waiting[0].lease != resp.ID {
+	if l.sent == 0 || l.waiting[0].lease != resp.ID {
 		return fmt.Errorf("etcd answered for lease %x, but another lease is next", resp.ID)
 	}
-	l.waiting[0].answer <- renewed{resp: resp}
-	l.waiting = l.waiting[1:]
-	l.silent = false
+	w, now := l.waiting[0], time.Now()
+	began := w.sent // etcd begins with it when it has answered the one before
+	if l.heard.After(began) {
+		began = l.heard
+	}
+	r.paced(now.Sub(began))
+	r.forget(w)
+	w.answer <- renewed{resp: resp}
+	l.waiting, l.sent = l.waiting[1:], l.sent-1
+	l.silent, l.heard = false, now
+	if l.sent <= inFlight/2 && len(l.waiting) > l.sent {
+		l.fill()
+	}
 	return nil
+}
+
+// paced takes note of how long etcd took for a keepalive. The caller holds the mutex.
+func (r *Renewer) paced(took time.Duration) {
+	took = max(took, time.Microsecond)
+	if r.pace == 0 {
+		r.pace = took
+	}
+	r.pace += (took - r.pace) / 8
 }

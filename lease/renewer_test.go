@@ -5,6 +5,7 @@ import (
 	"errors"
 	"io"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -343,4 +344,126 @@ func TestRenewerTellsWhatEtcdSays(t *testing.T) {
 	if _, err := r.KeepAliveOnce(within(t), granted.ID); !errors.Is(err, rpctypes.ErrLeaseNotFound) {
 		t.Errorf("a lease that was revoked: %v", err)
 	}
+}
+
+// asksAt makes a renewal of each lease at a moment, and counts how they end.
+func asksAt(t *testing.T, r *lease.Renewer, wg *sync.WaitGroup, leases int, patience time.Duration) *outcomes {
+	o := &outcomes{}
+	for id := range clientv3.LeaseID(leases) {
+		wg.Go(func() {
+			ctx, cancel := context.WithTimeout(t.Context(), patience)
+			defer cancel()
+			_, err := r.KeepAliveOnce(ctx, id+1)
+			o.count(err)
+		})
+	}
+	return o
+}
+
+// outcomes counts how keepalives have ended.
+type outcomes struct {
+	mu                         sync.Mutex
+	renewed, underWay, without int
+}
+
+func (o *outcomes) count(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	switch {
+	case err == nil:
+		o.renewed++
+	case errors.Is(err, lease.ErrUnderWay):
+		o.underWay++
+	default:
+		o.without++
+	}
+}
+
+func TestAStreamThatAnswersQuicklyCarriesHundreds(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(int, int64) (int64, time.Duration) { return 10, 20 * time.Microsecond }}
+		r := etcd.renewer(t)
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil { // which shows how quick it is
+			t.Fatal(err)
+		}
+		for range 10 {
+			var wg sync.WaitGroup
+			o := asksAt(t, r, &wg, 600, time.Second)
+			wg.Wait()
+			if o.renewed != 600 {
+				t.Errorf("of 600 leases %d were renewed", o.renewed)
+			}
+			pass(time.Second)
+		}
+		if n := etcd.count(); n != 1 {
+			t.Errorf("600 leases have %d streams, want 1", n)
+		}
+	})
+}
+
+// etcd is so busy that the last of many keepalives is answered after the keeper has asked again. What is on its way is
+// not sent twice, since that would make etcd busier still.
+func TestAnEtcdThatIsBehindIsNotAskedTwice(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent atomic.Int64
+		etcd := &streams{answer: func(int, int64) (int64, time.Duration) {
+			if sent.Add(1) == 1 {
+				return 10, 20 * time.Microsecond
+			}
+			return 10, 2 * time.Millisecond
+		}}
+		r := etcd.renewer(t)
+		if _, err := r.KeepAliveOnce(t.Context(), 601); err != nil {
+			t.Fatal(err)
+		}
+		const leases = 600 // at 2 ms each, the last one is answered after 1.2 s
+		var wg sync.WaitGroup
+		var rounds []*outcomes
+		for range 3 {
+			rounds = append(rounds, asksAt(t, r, &wg, leases, 2500*time.Millisecond))
+			pass(333 * time.Millisecond)
+		}
+		wg.Wait()
+		if n := rounds[0].renewed; n != leases {
+			t.Errorf("of %d leases %d were renewed", leases, n)
+		}
+		again := rounds[1].renewed + rounds[2].renewed
+		if n := int(sent.Load()) - 1; n != leases+again {
+			t.Errorf("%d keepalives were sent for %d that were answered", n, leases+again)
+		}
+		if rounds[1].underWay == 0 || rounds[1].without > 0 || rounds[2].without > 0 {
+			t.Errorf("the second round: %+v, the third: %+v", rounds[1], rounds[2])
+		}
+	})
+}
+
+// A stream hangs with the keepalives of hundreds of leases on it. All of them find another way at their next attempt.
+func TestAHangingStreamFencesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		hangs := false
+		etcd := &streams{answer: func(nr int, _ int64) (int64, time.Duration) {
+			if hangs && nr == 1 {
+				return -1, 0
+			}
+			return 10, 20 * time.Microsecond
+		}}
+		r := etcd.renewer(t)
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil {
+			t.Fatal(err)
+		}
+		hangs = true
+		var wg sync.WaitGroup
+		first := asksAt(t, r, &wg, 600, 2500*time.Millisecond)
+		pass(333 * time.Millisecond)
+		second := asksAt(t, r, &wg, 600, 2500*time.Millisecond)
+		pass(100 * time.Millisecond)
+		if second.renewed != 600 {
+			t.Errorf("of 600 leases %d were renewed over another stream", second.renewed)
+		}
+		wg.Wait()
+		if first.renewed != 0 || etcd.count() != 2 || etcd.live() != 1 {
+			t.Errorf("%d answers of the stream that hangs; %d streams, %d of them live",
+				first.renewed, etcd.count(), etcd.live())
+		}
+	})
 }

@@ -31,6 +31,9 @@ type Config struct {
 	Password    string
 	DialTimeout time.Duration // how long Connect waits for the first answer
 
+	// Shared says that the client is there for longer than those who use it.
+	Shared bool
+
 	DialOptions []grpc.DialOption // these come after the options for the other fields
 }
 
@@ -112,7 +115,8 @@ func NewClient(c Config) (*clientv3.Client, error) {
 		// If the other end disappears without closing the connection, gRPC notices within seconds; the kernel takes
 		// minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
-			Time: 10 * time.Second, Timeout: 3 * time.Second, PermitWithoutStream: true,
+			Time: 10 * time.Second, Timeout: 3 * time.Second,
+			PermitWithoutStream: !c.Shared, // etcd closes a connection on which there are pings and no streams
 		}),
 		reconnect(),
 	}

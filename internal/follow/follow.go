@@ -103,19 +103,24 @@ func (h *Hub) Close() { h.leave(h) }
 // Follow feeds the sink until ctx ends, and then returns. It repeats after every failure, with growing pauses. The
 // revisions that the sink is given never fall.
 func (h *Hub) Follow(ctx context.Context, prefix string, sink Sink) {
-	h.follow(ctx, reader{prefix, "", sink, h.shared(prefix)})
+	h.follow(ctx, &reader{prefix: prefix, sink: sink, lane: h.shared(prefix)})
 }
 
-// FollowPart is Follow for a prefix of which many have the prefix within in common, and are followed too. While nothing
-// at all changes within, one question to etcd shows for all of them that nothing was missed.
+// FollowPart is Follow for a part of a range: prefix is within, a name, and a slash. Many parts of the range are
+// followed. As long as it has few keys, they share one watch of the whole range; and while nothing at all changes
+// there, one question to etcd shows for all of them that nothing was missed.
 func (h *Hub) FollowPart(ctx context.Context, prefix, within string, sink Sink) {
 	defer h.wholes.use(within)()
-	h.follow(ctx, reader{prefix, within, sink, h.shared(prefix)})
+	r := &reader{prefix: prefix, within: within, sink: sink, lane: h.shared(prefix)}
+	if r.keys, r.gathered = h.wholes.small(ctx, h, within); r.gathered {
+		r.lane = h.shared(within)
+	}
+	h.follow(ctx, r)
 }
 
 // FollowApart is Follow over a stream that no Follow uses. It is for the prefix whose changes must not wait for others.
 func (h *Hub) FollowApart(ctx context.Context, prefix string, sink Sink) {
-	h.follow(ctx, reader{prefix, "", sink, h.lanes[0]})
+	h.follow(ctx, &reader{prefix: prefix, sink: sink, lane: h.lanes[0]})
 }
 
 // reader is what Follow was called with.
@@ -123,12 +128,33 @@ type reader struct {
 	prefix, within string // within is empty if the prefix is no part of what others follow
 	sink           Sink
 	lane           *lane
+	gathered       bool  // it shares the watch of the whole range
+	keys           int64 // how many keys that had
 }
 
-func (h *Hub) follow(ctx context.Context, r reader) {
+// apart gives the reader a watch of its own from now on.
+func (r *reader) apart(h *Hub) {
+	if !r.gathered {
+		return
+	}
+	r.gathered = false
+	r.lane.users.Add(-1)
+	r.lane = h.shared(r.prefix)
 	r.lane.users.Add(1)
-	defer r.lane.users.Add(-1)
-	ctx = clientv3.WithRequireLeader(ctx)
+}
+
+// ask asks for the reader's watch.
+func (r *reader) ask(w *watcher, at *place) (*watch, error) {
+	if r.gathered {
+		at.next = 0 // that watch begins now, if it has not begun before
+		return w.askPart(r.prefix, r.within, r.keys)
+	}
+	return w.ask(r.prefix, at.next)
+}
+
+func (h *Hub) follow(ctx context.Context, r *reader) {
+	r.lane.users.Add(1)
+	defer func() { r.lane.users.Add(-1) }()
 	var at place
 	pauses, refused := pace.New(firstPause, maxPause, pauseShare), pace.New(firstPause, maxRefusedPause, pauseShare)
 	for failures := 0; ctx.Err() == nil; {
@@ -140,7 +166,13 @@ func (h *Hub) follow(ctx context.Context, r reader) {
 		}
 		switch {
 		case ctx.Err() != nil:
+		case errors.Is(err, errApart):
+			h.wholes.apart(ctx, h, r.within)
+			r.apart(h)
 		case at.next != 0 && !time.Now().Before(at.resync):
+			if at.quiet { // something was missed
+				r.apart(h)
+			}
 			at.next = 0
 		case errors.Is(err, errReplaced):
 			// Nothing is wrong with the prefix, but the readers of the stream must not all return at the same moment.
@@ -201,14 +233,14 @@ const listAnyway = time.Second
 //
 // When a list is due, and no event has come since the last one, etcd is asked first whether anything has changed. If
 // not, the watch goes on.
-func (h *Hub) watch(ctx context.Context, r reader, at *place) (heard bool, err error) {
+func (h *Hub) watch(ctx context.Context, r *reader, at *place) (heard bool, err error) {
 	w := r.lane.current()
 	defer func() {
-		if r.lane.current() != w {
+		if r.lane.current() != w && !errors.Is(err, errApart) {
 			err = errReplaced
 		}
 	}()
-	x, err := w.ask(r.prefix, at.next)
+	x, err := r.ask(w, at)
 	if err != nil {
 		return false, err
 	}
@@ -251,7 +283,7 @@ func (h *Hub) watch(ctx context.Context, r reader, at *place) (heard bool, err e
 }
 
 // begin waits until etcd has made a watch, and gives the sink everything that is there.
-func (h *Hub) begin(ctx context.Context, x *watch, r reader, at *place) error {
+func (h *Hub) begin(ctx context.Context, x *watch, r *reader, at *place) error {
 	list := func() error {
 		kvs, rev, err := h.List(ctx, r.prefix)
 		if err == nil {

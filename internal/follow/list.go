@@ -67,7 +67,7 @@ func (h *Hub) List(ctx context.Context, prefix string) ([]*mvccpb.KeyValue, int6
 
 // page reads one page by itself.
 func (h *Hub) page(ctx context.Context, page *pb.RangeRequest) (*pb.RangeResponse, error) {
-	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+	ctx, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), h.opts.ListTimeout)
 	defer cancel()
 	return checked(h, func() (*pb.RangeResponse, error) {
 		resp, err := clientv3.RetryKVClient(h.client).Range(ctx, page, wire.Lean...)

@@ -4,9 +4,11 @@ import (
 	"context"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 )
 
@@ -20,11 +22,11 @@ const mostSorted = 4096
 
 // prove reports whether etcd shows that nothing below the reader's prefix has changed since the last list, so that
 // nothing can have been missed. If so, it sets when that is due again. No event must have come since the list.
-func (h *Hub) prove(ctx context.Context, r reader, at *place) bool {
+func (h *Hub) prove(ctx context.Context, r *reader, at *place) bool {
 	asked := time.Now()
 	rev, when, same := int64(0), asked, false
 	if r.within != "" {
-		rev, when, same = h.wholes.same(ctx, h, r.within, at.sure)
+		rev, when, same = h.wholes.same(ctx, h, r, at)
 	}
 	if !same {
 		resp, header, err := h.firsts.read(ctx, h, latest(r.prefix))
@@ -59,12 +61,21 @@ type wholes struct {
 
 // whole is what is known about a range.
 type whole struct {
+	huge  atomic.Bool   // it had far too many keys to be watched as a whole when they were counted last
 	users int           // how many parts of it are followed; guarded by wholes
 	turn  chan struct{} // holds a token while somebody asks, and guards what follows
 
-	from, to int64     // the range was the same at all revisions in between; to is 0 if nothing is known
-	keys     int64     // how many keys it had
-	asked    time.Time // when etcd was asked for what it is at the revision to
+	from, to int64           // the range was the same at all revisions in between; to is 0 if nothing is known
+	keys     int64           // how many keys it had
+	asked    time.Time       // when etcd was asked for what it is at the revision to
+	parts    map[string]part // what its parts had at the revision from; nil: not known
+	large    time.Time       // until when its parts are watched each by itself, however few keys it has
+}
+
+// part is what a part of a range has.
+type part struct {
+	keys   int   // how many keys
+	latest int64 // the revision at which one of them was modified last
 }
 
 // use keeps what is known about a range until done is called.
@@ -94,29 +105,64 @@ func (ws *wholes) of(prefix string) *whole {
 	return ws.by[prefix]
 }
 
-// same reports whether a range has not changed since a revision, and up to which revision that is certain. when is the
-// moment at which etcd was asked for that: what one reader was told counts for others that ask soon after.
-func (ws *wholes) same(ctx context.Context, h *Hub, prefix string, since int64) (rev int64, when time.Time, ok bool) {
+// same reports whether what is known about a range shows that a part of it has not changed since its last list, and up
+// to which revision that is certain. when is the moment at which etcd was asked for that: what one reader was told
+// counts for others that ask soon after.
+func (ws *wholes) same(ctx context.Context, h *Hub, r *reader, at *place) (rev int64, when time.Time, ok bool) {
+	w := ws.of(r.within)
+	if !w.refresh(ctx, h, r.within) {
+		return 0, when, false
+	}
+	defer func() { <-w.turn }()
+	if w.from <= at.sure && at.sure <= w.to {
+		return w.to, w.asked, true
+	}
+	p := w.parts[r.prefix]
+	return w.to, w.asked, w.parts != nil && at.sure < w.from && p.keys == at.keys && p.latest <= at.sure
+}
+
+// small returns about how many keys a range has, and whether they are so few that one watch serves all of its parts.
+func (ws *wholes) small(ctx context.Context, h *Hub, prefix string) (keys int64, ok bool) {
+	w := ws.of(prefix)
+	if w.huge.Load() || !w.refresh(ctx, h, prefix) { // to count so many would delay a takeover
+		return 0, false
+	}
+	defer func() { <-w.turn }()
+	return w.keys, w.keys <= mostGathered && time.Now().After(w.large)
+}
+
+// apart notes that the parts of a range are to be watched each by itself for a while.
+func (ws *wholes) apart(ctx context.Context, h *Hub, prefix string) {
 	w := ws.of(prefix)
 	select {
 	case w.turn <- struct{}{}:
-		defer func() { <-w.turn }()
+		w.large = time.Now().Add(h.opts.Resync)
+		<-w.turn
 	case <-ctx.Done():
-		return 0, when, false
+	}
+}
+
+// refresh takes the turn, and asks etcd about the range unless that was done a short time ago. It returns false,
+// without the turn, if that fails.
+func (w *whole) refresh(ctx context.Context, h *Hub, prefix string) bool {
+	select {
+	case w.turn <- struct{}{}:
+	case <-ctx.Done():
+		return false
 	}
 	lasts := h.opts.Resync / 10
 	if w.keys > mostSorted { // nothing will be proven, and to count so many is not cheap
 		lasts = 4 * h.opts.Resync
 	}
-	if time.Since(w.asked) >= lasts {
-		if err := w.ask(ctx, h, prefix); err != nil {
-			return 0, when, false // nothing is proven
-		}
+	if time.Since(w.asked) >= lasts && w.ask(ctx, h, prefix) != nil {
+		<-w.turn
+		return false
 	}
-	return w.to, w.asked, w.from <= since && since <= w.to
+	return true
 }
 
-// ask asks etcd how many keys the range has, and then whether any of them has changed.
+// ask asks etcd how many keys the range has, and then whether any of them has changed. If so, and they are few, it asks
+// when each of them was modified.
 func (w *whole) ask(ctx context.Context, h *Hub, prefix string) error {
 	asked := time.Now()
 	count := latest(prefix)
@@ -136,9 +182,31 @@ func (w *whole) ask(ctx context.Context, h *Hub, prefix string) error {
 		rev = resp.GetHeader().GetRevision()
 		same = unchanged(resp, w.keys, w.to)
 	}
+	var parts map[string]part
+	if !same && w.to > 0 && resp.Count <= mostSorted {
+		asked = time.Now()
+		all := latest(prefix)
+		all.Limit, all.SortOrder, all.SortTarget = 0, pb.RangeRequest_NONE, pb.RangeRequest_KEY
+		if resp, err = h.page(ctx, all); err != nil {
+			return fmt.Errorf("look at %s: %w", prefix, err)
+		}
+		rev, parts = resp.GetHeader().GetRevision(), partsOf(prefix, resp.Kvs)
+	}
 	w.to, w.keys, w.asked = rev, resp.Count, asked
+	w.huge.Store(w.keys > 4*mostGathered)
 	if !same {
-		w.from = rev
+		w.from, w.parts = rev, parts
 	}
 	return nil
+}
+
+// partsOf returns what each part of a range has.
+func partsOf(prefix string, kvs []*mvccpb.KeyValue) map[string]part {
+	parts := map[string]part{}
+	for _, kv := range kvs {
+		name := string(partOf(prefix, kv.Key))
+		p := parts[name]
+		parts[name] = part{p.keys + 1, max(p.latest, kv.ModRevision)}
+	}
+	return parts
 }

@@ -113,8 +113,7 @@ func (s *session) take(w *watcher, resp *pb.WatchResponse) {
 		if x := s.by[resp.WatchId]; x != nil {
 			delete(s.by, resp.WatchId)
 			delete(w.watches, x.id)
-			x.err = reasonOf(resp)
-			x.tell()
+			x.end(reasonOf(resp))
 		}
 	case resp.WatchId == everyWatch:
 		for _, x := range s.by {
@@ -148,8 +147,7 @@ func (s *session) made(w *watcher, resp *pb.WatchResponse) {
 		}
 	case resp.Canceled:
 		delete(w.watches, x.id)
-		x.err = reasonOf(resp)
-		x.tell()
+		x.end(reasonOf(resp))
 	default:
 		s.by[resp.WatchId], x.etcdID = x, resp.WatchId
 		if x.next == 0 {
@@ -179,6 +177,10 @@ func (x *watch) put(resp *pb.WatchResponse) {
 		x.next = resp.Events[n-1].Kv.ModRevision + 1
 	} else {
 		x.next = max(x.next, resp.Header.GetRevision()+1)
+	}
+	if x.parts != nil {
+		x.deal(resp)
+		return
 	}
 	x.queue = append(x.queue, resp)
 	x.tell()

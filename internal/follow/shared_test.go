@@ -24,6 +24,7 @@ type deaf struct {
 	to      atomic.Pointer[string]
 	lost    atomic.Int64
 	streams atomic.Int64
+	watches atomic.Int64
 
 	mu    sync.Mutex
 	asked map[string]int
@@ -102,6 +103,13 @@ func (d *deaf) options() []grpc.DialOption {
 type deafStream struct {
 	grpc.ClientStream
 	deaf *deaf
+}
+
+func (s deafStream) SendMsg(m any) error {
+	if req, ok := m.(*pb.WatchRequest); ok && req.GetCreateRequest() != nil {
+		s.deaf.watches.Add(1)
+	}
+	return s.ClientStream.SendMsg(m)
 }
 
 func (s deafStream) RecvMsg(m any) error {
@@ -253,5 +261,61 @@ func TestAHubThatBeginsAfterARewindKnowsNothingOfTheOldHistory(t *testing.T) {
 	}
 	if _, err := old[0].KV().Get(t.Context(), "x"); !errors.Is(err, follow.ErrRewound) {
 		t.Errorf("a hub that has seen it: %v", err)
+	}
+}
+
+// The parts of a small range share a watch. When it grows, each gets one of its own, and none misses anything.
+func TestPartsShareAWatchWhileTheirRangeIsSmall(t *testing.T) {
+	const n, each = 20, 100
+	whole, d := newPrefix(), new(deaf)
+	h := newHub(t, dial(t, server.Endpoint(), d.options()...), follow.Options{})
+	all := parts(t, h, whole, n)
+	if got := d.watches.Load(); got != 1 {
+		t.Errorf("%d parts of a small range have %d watches", n, got)
+	}
+	for round := range 5000 / each { // each transaction is about all parts, in turns
+		var ops []clientv3.Op
+		for i := range each {
+			key := fmt.Sprintf("%s%03d/%d", whole, i%n, round*each+i)
+			if i%10 == 0 && round > 0 {
+				ops = append(ops, clientv3.OpDelete(fmt.Sprintf("%s%03d/%d", whole, i%n, (round-1)*each+i)))
+			}
+			ops = append(ops, clientv3.OpPut(key, "1"))
+		}
+		if _, err := client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, m := range all {
+		m.judge(t)
+	}
+	if got := d.watches.Load(); got != 1+n {
+		t.Errorf("%d parts of a range that has grown have had %d watches", n, got)
+	}
+	for _, m := range all {
+		m.until(t, "no further list", func() bool { return m.resets == 1 })
+	}
+}
+
+// What is written to parts that are followed elsewhere does not come here for ever.
+func TestPartsThatHearTooMuchOfOthersGetWatchesOfTheirOwn(t *testing.T) {
+	whole, d := newPrefix(), new(deaf)
+	h := newHub(t, dial(t, server.Endpoint(), d.options()...), follow.Options{})
+	all := parts(t, h, whole, 2)
+	for round := range 5000 / 100 {
+		var ops []clientv3.Op
+		for i := range 100 {
+			ops = append(ops, clientv3.OpPut(fmt.Sprintf("%selsewhere/%d", whole, i), fmt.Sprint(round)))
+		}
+		if _, err := client.Txn(t.Context()).Then(ops...).Commit(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, m := range all {
+		put(t, m.prefix+"key", fmt.Sprint(i))
+		m.judge(t)
+	}
+	if got := d.watches.Load(); got != 3 {
+		t.Errorf("2 parts have had %d watches, want that of the whole and one for each", got)
 	}
 }

@@ -32,10 +32,11 @@ type watcher struct {
 
 	mu      sync.Mutex
 	closed  bool
-	runs    bool             // run is going on, and will see each watch that is added
-	watches map[int64]*watch // by the id that etcd is asked to give them
-	last    int64            // the last such id
-	session *session         // nil: no stream is open
+	runs    bool              // run is going on, and will see each watch that is added
+	watches map[int64]*watch  // by the id that etcd is asked to give them
+	wholes  map[string]*watch // those that have parts, by prefix
+	last    int64             // the last such id
+	session *session          // nil: no stream is open
 }
 
 // firstID is below the ids that etcd is asked to give watches. They are far above those that etcd chooses, so that an
@@ -55,6 +56,9 @@ type watch struct {
 	queue   []*pb.WatchResponse
 	err     error         // why the watch has ended; what is in the queue comes before
 	news    chan struct{} // holds a token when queue or err has changed
+
+	whole *watch  // of a part: the watch that it is fed by
+	parts *shares // of a watch that feeds others; nil: it does not
 }
 
 func newWatcher(client *clientv3.Client, hears func(*pb.ResponseHeader)) *watcher {
@@ -106,6 +110,10 @@ func (x *watch) failure() error {
 func (w *watcher) add(x *watch) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	return w.addLocked(x)
+}
+
+func (w *watcher) addLocked(x *watch) error {
 	if w.closed {
 		return errClosed
 	}
@@ -127,6 +135,15 @@ func (x *watch) close() {
 	w := x.of
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if x.whole != nil {
+		x.whole.leave(x)
+	} else {
+		x.closeLocked()
+	}
+}
+
+func (x *watch) closeLocked() {
+	w := x.of
 	if w.watches[x.id] != x {
 		return
 	}
@@ -178,6 +195,13 @@ func (x *watch) take() (resp *pb.WatchResponse, err error) {
 func (x *watch) reached() int64 {
 	x.of.mu.Lock()
 	defer x.of.mu.Unlock()
+	return x.reachedLocked()
+}
+
+func (x *watch) reachedLocked() int64 {
+	if x.whole != nil && x.err == nil && len(x.queue) == 0 {
+		return x.whole.next // what it has dealt was taken
+	}
 	return x.passed
 }
 
@@ -239,9 +263,15 @@ func (w *watcher) fail(err error) {
 	defer w.mu.Unlock()
 	for id, x := range w.watches {
 		delete(w.watches, id)
-		x.err = err
-		x.tell()
+		x.end(err)
 	}
+}
+
+// end ends a watch with an error, after what is in its queue. The caller holds the watcher's mu.
+func (x *watch) end(err error) {
+	x.err = err
+	x.tell()
+	x.endParts(err)
 }
 
 // isFinal says whether an error of a stream is one that another stream will not mend: etcd has refused something, or

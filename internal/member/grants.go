@@ -41,7 +41,9 @@ func (g *grants) grant(
 	for pauses := pace.Retry(); ; {
 		asking, cancel := context.WithTimeout(ctx, g.timeout)
 		keeper, err := lease.Grant(asking, g.told(early), lease.Options{
-			TTL: g.ttl, Early: early, Clock: g.clock, Probe: g.probe, Outlast: g.outlast,
+			// The Renewer asks around streams that are silent, so an answer that is merely late is worth waiting for.
+			AttemptTimeout: g.ttl / 2,
+			TTL:            g.ttl, Early: early, Clock: g.clock, Probe: g.probe, Outlast: g.outlast,
 			OnFence: func(k *lease.Keeper, cause error) {
 				if !errors.Is(cause, lease.ErrGone) {
 					g.comeback.fenced(g.clock.Now(), k.TTL())

@@ -91,8 +91,19 @@ var ofFollow = []Mutant{
 		Package: "./internal/follow",
 		Changes: []Change{{
 			File: "internal/follow/proof.go",
-			Old:  `return w.to, w.asked, w.from <= since && since <= w.to`,
-			New:  `return w.to, w.asked, since <= w.to`,
+			Old:  `if w.from <= at.sure && at.sure <= w.to {`,
+			New:  `if at.sure <= w.to {`,
+		}},
+	},
+	{
+		Name:    "lose-foreign-parts",
+		Breaks:  "when the parts of a range get watches of their own, these begin with what comes next",
+		Test:    "TestPartsShareAWatchWhileTheirRangeIsSmall",
+		Package: "./internal/follow",
+		Changes: []Change{{
+			File: "internal/follow/part.go",
+			Old:  `part.passed = part.reachedLocked()`,
+			New:  `part.passed = 1 << 40`,
 		}},
 	},
 }

@@ -196,4 +196,37 @@ var ofLease = []Mutant{
 			},
 		},
 	},
+	{
+		Name:    "retry-storm",
+		Breaks:  "a keepalive that an overloaded etcd is about to answer is sent again over another stream",
+		Test:    "TestAnEtcdThatIsBehindIsNotAskedTwice",
+		Package: "./lease",
+		Changes: []Change{{
+			File: "lease/renewer.go",
+			Old:  `if l.silent || !l.heard.After(earlier.asked) {`,
+			New:  `if l != nil {`,
+		}},
+	},
+	{
+		Name:    "wait-for-a-silent-stream",
+		Breaks:  "leases whose keepalives hang on a stream are not renewed over another one",
+		Test:    "TestAHangingStreamFencesNobody",
+		Package: "./lease",
+		Changes: []Change{{
+			File: "lease/renewer.go",
+			Old:  `if l.silent || !l.heard.After(earlier.asked) {`,
+			New:  `if l.silent && !l.heard.After(earlier.asked) {`,
+		}},
+	},
+	{
+		Name:    "forget-a-lease-in-a-round",
+		Breaks:  "of many keepalives on one stream, those beyond what may be under way are not sent later either",
+		Test:    "TestAStreamThatAnswersQuicklyCarriesHundreds",
+		Package: "./lease",
+		Changes: []Change{{
+			File: "lease/renewer.go",
+			Old:  `if l.sent <= inFlight/2 && len(l.waiting) > l.sent {`,
+			New:  `if false {`,
+		}},
+	},
 }
