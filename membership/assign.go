@@ -105,9 +105,9 @@ func newRules(v *View, current bool) *rules {
 	}
 	accepted := func(id string) bool { return r.stances[id] != nil }
 	awaited := map[string]bool{}
-	if current {
-		for id := range v.Reservations {
-			if awaited[id] = v.awaited(id) && v.HasBeenHere(id); awaited[id] && r.stances[id] == nil {
+	if current && len(v.Reservations) > 0 {
+		for id := range v.holders() {
+			if awaited[id] = v.awaited(id); awaited[id] && r.stances[id] == nil {
 				r.admit(id, v.Reservations[id].stance())
 			}
 		}

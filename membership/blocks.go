@@ -59,6 +59,19 @@ func (v *View) HasBeenHere(id string) bool {
 	})
 }
 
+// holders returns the members for which slots are reserved.
+func (v *View) holders() map[string]bool {
+	all := map[string]bool{}
+	for _, id := range v.Slots {
+		all[id] = true
+	}
+	for _, b := range v.Blocks {
+		all[b.Member] = true
+	}
+	delete(all, "")
+	return all
+}
+
 // ringOf makes the ring of the members that are accepted, as far as they say that they have their slots. rest is
 // accepted with all slots that are reserved for it.
 func (v *View) ringOf(accepted, rest func(id string) bool, withBlocks bool) *shard.Ring {

@@ -209,35 +209,34 @@ func (p *Picture) verifyMembers(ages map[int64]leaseAge) []Violation {
 
 func (p *Picture) verifySlots() []Violation {
 	var all []Violation
-	users := map[int][]string{}
+	slots, blocks := map[int][]string{}, map[int][]string{}
+	stray := func(id, what string) {
+		all = append(all, Violation{Kind: KindSlotStray, Member: id, Detail: what + " is not reserved for it"})
+	}
 	for id, m := range p.view.Members {
 		for _, slot := range m.Slots {
-			users[slot] = append(users[slot], id)
+			slots[slot] = append(slots[slot], id)
 			if slot >= len(p.view.Slots) || p.view.Slots[slot] != id {
-				all = append(all, Violation{
-					Kind: KindSlotStray, Member: id, Detail: fmt.Sprintf("slot %d is not reserved for it", slot),
-				})
+				stray(id, fmt.Sprintf("slot %d", slot))
 			}
 		}
-	}
-	for id, m := range p.view.Members {
 		for _, from := range m.Blocks {
-			users[from] = append(users[from], id)
+			blocks[from] = append(blocks[from], id)
 			mine := func(b shard.Block) bool { return b.From == from && b.Member == id }
 			if !slices.ContainsFunc(p.view.Blocks, mine) {
-				all = append(all, Violation{
-					Kind: KindSlotStray, Member: id,
-					Detail: fmt.Sprintf("the block of slots from %d on is not reserved for it", from),
-				})
+				stray(id, fmt.Sprintf("the block of slots from %d on", from))
 			}
 		}
 	}
-	for slot, ids := range users {
-		if len(ids) > 1 {
-			slices.Sort(ids)
-			all = append(all, Violation{
-				Kind: KindSlotShared, Member: ids[0], Detail: fmt.Sprintf("slot %d is also %q's", slot, ids[1]),
-			})
+	// A slot in a block that a member of an older version has reserved by itself belongs to that member.
+	for what, users := range map[string]map[int][]string{"slot": slots, "the block of slots from": blocks} {
+		for n, ids := range users {
+			if len(ids) > 1 {
+				slices.Sort(ids)
+				all = append(all, Violation{
+					Kind: KindSlotShared, Member: ids[0], Detail: fmt.Sprintf("%s %d is also %q's", what, n, ids[1]),
+				})
+			}
 		}
 	}
 	return all

@@ -81,6 +81,20 @@ func TestVerifyNamesWhatIsNotAsItShouldBe(t *testing.T) {
 			want: []Violation{{Kind: KindSlotShared, Member: "a"}, {Kind: KindSlotStray, Member: "b"}},
 		},
 		{
+			name: "a block of two, and one of nobody",
+			keys: []*mvccpb.KeyValue{
+				key(layout.Member("b"), `{"state":"joining","weight":1,"slots":[],"blocks":[1,90],"held":80}`, 1, 0x71),
+				key(layout.Member("c"), `{"state":"joining","weight":1,"slots":[1],"blocks":[1],"held":40}`, 1, 0x71),
+				key(layout.Block(1), `{"member":"b","slots":40,"used":40}`, 1, 0),
+				key(layout.Slot(1), "c", 1, 0), // an older version may have put that one: it is c's
+			},
+			want: []Violation{
+				{Kind: KindSlotShared, Member: "b"},
+				{Kind: KindSlotStray, Member: "b"},
+				{Kind: KindSlotStray, Member: "c"},
+			},
+		},
+		{
 			name: "figures and an office without a lease",
 			keys: []*mvccpb.KeyValue{key(layout.Stats("a"), "{}", 2, 0), key(layout.Coordinator(), "c", 3, 0)},
 			want: []Violation{

@@ -15,10 +15,11 @@ type draft struct {
 	loads   *loads
 	now     time.Duration
 	wall    time.Time
-	newer   string   // while members of two versions live: the newer one
-	rolls   bool     // members of two versions live
-	comers  []string // members that join, and for which nothing is prepared yet, in order
-	goers   []string // members that are about to stop, and for which nothing is prepared yet, in order
+	newer   string          // while members of two versions live: the newer one
+	rolls   bool            // members of two versions live
+	comers  []string        // members that join, and for which nothing is prepared yet, in order
+	goers   []string        // members that are about to stop, and for which nothing is prepared yet, in order
+	back    map[string]bool // the comers that come back under their ids
 
 	foresight membership.Foresight
 	shards    *shard.Planner
@@ -31,6 +32,7 @@ type draft struct {
 func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
 	d := &draft{
 		planner: p, view: p.view, loads: &p.loads, now: now, wall: wall, placed: map[int]bool{},
+		back: map[string]bool{},
 		plan: &Plan{Keeps: map[string][]bool{}, Prepared: map[string]int64{}},
 	}
 	d.loads.settle(d.view, now)
@@ -48,6 +50,9 @@ func newDraft(p *Planner, now time.Duration, wall time.Time) *draft {
 		}
 	}
 	slices.Sort(d.comers)
+	for _, id := range d.comers {
+		d.back[id] = d.view.HasBeenHere(id)
+	}
 	slices.Sort(d.goers)
 	return d
 }
@@ -309,9 +314,7 @@ func (d *draft) keep() {
 }
 
 // returns says whether a member that joins comes back under its id. It gets what it had, and nothing else moves.
-func (d *draft) returns(id string) bool {
-	return slices.Contains(d.comers, id) && d.view.HasBeenHere(id)
-}
+func (d *draft) returns(id string) bool { return d.back[id] }
 
 func (d *draft) except(n int, to string, why membership.Why) {
 	e := membership.Exception{
