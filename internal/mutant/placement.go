@@ -269,8 +269,8 @@ var ofPlacement = []Mutant{
 		Breaks: "a coordinator publishes after another one has taken its office",
 		Changes: []Change{{
 			File: "internal/placement/publisher.go",
-			Old:  `ifs := append([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(office), "=", p.number)}, more...)`,
-			New:  `ifs := append([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(office), "<", p.number<<32)}, more...)`,
+			Old:  `clientv3.Compare(clientv3.CreateRevision(office), "=", p.number)}, more...)`,
+			New:  `clientv3.Compare(clientv3.CreateRevision(office), "<", p.number<<32)}, more...)`,
 		}},
 		Grouped: true,
 	},
