@@ -71,6 +71,7 @@ func (c *Connection) Close() error {
 			ErrConnectionInUse, c.users)
 	}
 	c.closed = true
+	c.shared.Leaps().Close()
 	if !c.own {
 		return nil
 	}

@@ -649,3 +649,46 @@ func ExampleGrant() {
 	// lease abc is good for 4.5s
 	// closed
 }
+
+// told is a Leaps that a test tells of leaps.
+type told struct {
+	mu sync.Mutex
+	f  func()
+}
+
+func (l *told) Tell(f func()) (forget func()) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.f = f
+	return func() {}
+}
+
+func (l *told) leap() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.f()
+}
+
+// Where somebody else looks for leaps, a Keeper that is told of one ends the lease at once, before its timer fires.
+func TestKeeperThatIsToldOfALeapEndsItsLeaseAtOnce(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fake, leaps := &lessor{clock: newBubbleTime()}, new(told)
+		k, err := lease.Grant(t.Context(), fake, lease.Options{
+			TTL: 10 * time.Second, Clock: fake.clock, Leaps: leaps,
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(k.Close)
+		pass(25 * time.Second) // it is renewed meanwhile
+		if k.Fenced() || k.Context().Err() != nil {
+			t.Fatal("it is not renewed")
+		}
+		fake.clock.leapt.Add(int64(time.Hour)) // the machine slept
+		leaps.leap()
+		pass(0)
+		if k.Context().Err() == nil {
+			t.Error("its context goes on")
+		}
+	})
+}

@@ -46,6 +46,9 @@ func (k *Keeper) run(first time.Duration) {
 	defer l.attempts.Wait()
 	defer l.giveUp()
 
+	if k.opts.Leaps != nil {
+		defer k.opts.Leaps.Tell(k.poke)()
+	}
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
@@ -164,6 +167,9 @@ func (l *loop) pause(now time.Duration) time.Duration {
 	// The pause is at most a part of the TTL, since the clock may leap. It ends when the clock stands at a multiple of
 	// that part, so that the leases of a process look at the clock together: a hundred that wake up at a hundred
 	// moments cost the machine much more. It is at least as long as a timer is worth setting for.
+	if l.opts.Leaps != nil {
+		return max(until-now, 100*time.Microsecond)
+	}
 	part := l.ttl / 20
 	return max(min(until, (now/part+1)*part)-now, 100*time.Microsecond)
 }

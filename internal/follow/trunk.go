@@ -12,6 +12,7 @@ import (
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/lease"
 )
 
@@ -23,6 +24,7 @@ const doubtPause = time.Second
 // known of etcd's revision. While there is no hub, it keeps nothing open. It is safe for concurrent use.
 type Shared struct {
 	client *clientv3.Client
+	leaps  clock.Leaps
 
 	mu    sync.Mutex
 	trunk *trunk // of the hubs that are made next, if it can still be joined
@@ -30,6 +32,9 @@ type Shared struct {
 
 // NewShared shares a client, which it does not close.
 func NewShared(client *clientv3.Client) *Shared { return &Shared{client: client} }
+
+// Leaps tells when the system's clock has leapt ahead, since the machine slept.
+func (s *Shared) Leaps() *clock.Leaps { return &s.leaps }
 
 // join gives a hub its trunk. Hubs that begin after etcd went back in time have another trunk than those before: they
 // know nothing of the old history.

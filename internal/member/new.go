@@ -15,6 +15,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/clock"
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/failures"
@@ -155,12 +156,20 @@ func (b *builder) setPlace(id string) {
 		grants: &grants{
 			lessor: b.hub.Leases(), link: b.link, deaths: b.cfg.Layout.Deaths(id),
 			ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
-			clock: b.loop.clock, probe: b.loop.probe, log: b.log, failures: b.failures,
+			clock: b.loop.clock, leaps: b.leaps(), probe: b.loop.probe, log: b.log, failures: b.failures,
 		},
 		joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
 		hasSource: b.cfg.Source.Retriever != nil, log: b.log, terms: b.handling,
 		told: told{failed: b.fail, firstFetch: b.fetched, inUse: b.cfg.InUse, board: b.cfg.Board},
 	}).prepare()
+}
+
+// leaps returns what tells all members of a connection when the machine has slept; nil for a member by itself.
+func (b *builder) leaps() lease.Leaps {
+	if b.cfg.Shared == nil || b.loop.clock != clock.System() {
+		return nil
+	}
+	return b.cfg.Shared.Leaps()
 }
 
 // dropPlace gives back the lease of the place, and with it the id.
