@@ -41,11 +41,11 @@ const idleStream = 5 * time.Minute
 // stream if an old stream turns out to be broken; after that the caller decides when to try again.
 //
 // When a lease is to be renewed while its previous keepalive is still unanswered, it depends on the stream. If nothing
-// was heard on it since, it is silent: the new keepalive goes over another stream, which the client's balancer places
-// on the next endpoint. If other answers came, the one for this lease will come too, unless it is so far behind that it
-// would be late. Then nothing is sent, and the error is ErrUnderWay: an etcd that is overloaded does not get everything
-// twice. A stream that is silent is not used until it answers, and is closed when nobody waits for its answers any
-// more.
+// was heard on it since that lease was last asked about, it is silent: the new keepalive goes over another stream,
+// which the client's balancer places on the next endpoint. If other answers came, the one for this lease will come too,
+// unless it is so far behind that it would be late. Then nothing is sent, and the error is ErrUnderWay: an etcd that is
+// overloaded does not get everything twice. A stream that is silent is not used until it answers, and is closed when
+// nobody waits for its answers any more.
 //
 // Its methods are safe for concurrent use. The owner calls Close when there is no lease left to renew.
 type Renewer struct {
@@ -87,7 +87,7 @@ type line struct {
 type renewal struct {
 	lease  int64
 	line   *line
-	asked  time.Time
+	looked time.Time    // when it was asked for, and then, when another one was asked for in vain since it is under way
 	sent   time.Time    // zero: it was not sent yet
 	answer chan renewed // has room for one, so that nobody blocks on it
 	gone   bool         // nobody waits for the answer any more
@@ -185,18 +185,21 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int) (*renewal, er
 	}
 	now := time.Now()
 	for _, earlier := range slices.Clone(r.pending[lease]) {
-		if !r.isStuck(ctx, earlier, now) {
+		switch {
+		case r.isStuck(ctx, earlier, now):
+			earlier.line.silent = true
+			r.dropIfForlorn(earlier.line)
+		case !earlier.gone:
+			earlier.looked = now
 			return nil, ErrUnderWay
 		}
-		earlier.line.silent = true
-		r.dropIfForlorn(earlier.line)
 	}
 	var l *line
 	for _, other := range slices.Clone(r.lines) {
 		switch {
 		case len(other.waiting) == 0 && now.Sub(other.used) > idleStream:
 			r.drop(other)
-		case l == nil && other.nr > after && !other.silent && r.hasRoom(other):
+		case l == nil && other.nr > after && !other.silent && r.hasRoom(other) && !other.carries(lease):
 			l = other
 		}
 	}
@@ -207,7 +210,7 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int) (*renewal, er
 		r.lines = append(r.lines, l)
 		r.ends.Go(func() { r.run(l) })
 	}
-	asked := &renewal{lease: lease, line: l, asked: now, answer: make(chan renewed, 1)}
+	asked := &renewal{lease: lease, line: l, looked: now, answer: make(chan renewed, 1)}
 	l.waiting = append(l.waiting, asked)
 	r.pending[lease] = append(r.pending[lease], asked)
 	l.used = now
@@ -216,11 +219,12 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int) (*renewal, er
 }
 
 // isStuck reports whether another keepalive of a lease should go around the stream on which an earlier one waits: no
-// answer has come on the stream since, or the answer would come too late for the caller of the new one. The caller
-// holds the mutex.
+// answer has come on the stream since somebody asked for that lease last, or the answer would come too late for the
+// caller of the new one. A stream may hang after it has answered some of the keepalives that were asked for together,
+// so that answers count only once. The caller holds the mutex.
 func (r *Renewer) isStuck(ctx context.Context, earlier *renewal, now time.Time) bool {
 	l := earlier.line
-	if l.silent || !l.heard.After(earlier.asked) {
+	if l.silent || !l.heard.After(earlier.looked) {
 		return true
 	}
 	deadline, ok := ctx.Deadline()
@@ -234,13 +238,18 @@ func (r *Renewer) hasRoom(l *line) bool {
 	return n < perStream || r.pace > 0 && time.Duration(n+1)*r.pace <= quickly
 }
 
+// carries reports whether a keepalive of a lease waits on the line. The Renewer's mutex is held.
+func (l *line) carries(lease int64) bool {
+	return slices.ContainsFunc(l.waiting, func(w *renewal) bool { return w.lease == lease })
+}
+
 // giveUp notes that nobody waits for an answer any more. late says that the answer is overdue.
 func (r *Renewer) giveUp(asked *renewal, late bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	asked.gone = true
 	l := asked.line
-	if late && slices.Contains(l.waiting, asked) && !l.heard.After(asked.asked) {
+	if late && slices.Contains(l.waiting, asked) && !l.heard.After(asked.looked) {
 		l.silent = true
 	}
 	r.dropIfForlorn(l)

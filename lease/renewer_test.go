@@ -467,3 +467,101 @@ func TestAHangingStreamFencesNobody(t *testing.T) {
 		}
 	})
 }
+
+// numbered is a lessor that grants one lease.
+type numbered struct {
+	renewedBy
+	id clientv3.LeaseID
+}
+
+func (n numbered) Grant(ctx context.Context, ttl int64) (*clientv3.LeaseGrantResponse, error) {
+	resp, err := n.renewedBy.Grant(ctx, ttl)
+	if err == nil {
+		resp.ID = n.id
+	}
+	return resp, err
+}
+
+// keepers keep leases alive through one Renewer.
+func keepers(t *testing.T, r *lease.Renewer, n int) (all []*lease.Keeper) {
+	t.Helper()
+	for id := range clientv3.LeaseID(n) {
+		fake := &lessor{clock: newBubbleTime()}
+		k, err := lease.Grant(t.Context(), numbered{renewedBy{fake, r}, id + 1}, lease.Options{
+			TTL: 10 * time.Second, Clock: fake.clock, AttemptTimeout: 5 * time.Second, // as a member's leases have it
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(k.Close)
+		all = append(all, k)
+	}
+	return all
+}
+
+// A stream answers some keepalives of a burst and then hangs, as with a member of etcd that loses its leader meanwhile.
+// Its early answers do not make anybody wait for the others, also if those who got them do not ask again.
+func TestAStreamThatHangsAfterSomeAnswersFencesNobody(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var answers atomic.Int64
+		etcd := &streams{answer: func(nr int, _ int64) (int64, time.Duration) {
+			if nr == 1 && answers.Add(1) > 150 {
+				return -1, 0
+			}
+			return 10, 20 * time.Microsecond
+		}}
+		r := etcd.renewer(t)
+		if _, err := r.KeepAliveOnce(t.Context(), 1); err != nil { // which shows how quick it is
+			t.Fatal(err)
+		}
+		all := keepers(t, r, 100)
+		pass(4*time.Second + 100*time.Millisecond) // the second burst is cut off
+		var cut []*lease.Keeper
+		for _, k := range all {
+			if k.Remaining() > 8*time.Second {
+				k.Close()
+			} else {
+				cut = append(cut, k)
+			}
+		}
+		if len(cut) != 51 {
+			t.Fatalf("%d of 100 leases were not renewed at 4 s, want 51", len(cut))
+		}
+		pass(30 * time.Second)
+		for _, k := range cut {
+			if k.Fenced() {
+				t.Fatalf("lease %d is fenced: %v", k.ID(), context.Cause(k.Context()))
+			}
+		}
+		if etcd.count() != 2 || etcd.live() != 1 {
+			t.Errorf("%d streams opened, %d live: want 2 and 1", etcd.count(), etcd.live())
+		}
+	})
+}
+
+// The answer to a keepalive that nobody waits for any more renews nothing, so it keeps nobody from asking again.
+func TestAKeepaliveThatWasGivenUpIsNotUnderWay(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(nr int, id int64) (int64, time.Duration) {
+			if nr == 1 && id == 2 {
+				return 10, 3 * time.Second
+			}
+			return 10, 20 * time.Microsecond
+		}}
+		r := etcd.renewer(t)
+		var wg sync.WaitGroup
+		first := asksAt(t, r, &wg, 1, time.Minute) // lease 1 is answered first
+		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		defer cancel()
+		wg.Go(func() {
+			synctest.Wait()
+			if _, err := r.KeepAliveOnce(ctx, 2); !errors.Is(err, context.DeadlineExceeded) {
+				t.Errorf("lease 2: %v", err)
+			}
+		})
+		wg.Wait()
+		if _, err := r.KeepAliveOnce(t.Context(), 2); err != nil || first.renewed != 1 {
+			t.Errorf("after the first keepalive was given up: %v; %+v", err, first)
+		}
+	})
+}
