@@ -8,6 +8,7 @@ import (
 	"maps"
 	"runtime"
 	"slices"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 
@@ -23,6 +24,7 @@ import (
 type userRetriever struct {
 	retriever Retriever
 	api       API
+	quota     catalogue.Quota
 }
 
 // Setup implements source.Retriever.
@@ -47,7 +49,7 @@ func (u userRetriever) Forget() error {
 // Fetch implements source.Retriever.
 func (u userRetriever) Fetch(ctx context.Context) (a source.Answer) {
 	err := safely(func() error {
-		a = fetched(u.retriever.Fetch(ctx))
+		a = u.fetched(u.retriever.Fetch(ctx))
 		return nil
 	})
 	if err != nil { // it panicked
@@ -57,18 +59,32 @@ func (u userRetriever) Fetch(ctx context.Context) (a source.Answer) {
 }
 
 // fetched takes down all that a Fetch has returned.
-func fetched(resources []Resource, err error) source.Answer {
-	if err == nil {
-		return source.Answer{Items: fetchedItems{resources: resources}}
+func (u userRetriever) fetched(resources []Resource, err error) source.Answer {
+	bad, before := badItemsOf(err)
+	if most := u.quota.Resources; most > 0 && len(resources) > most && (err == nil || bad != nil) {
+		return source.Answer{Failure: judged(&overQuota{QuotaError{"MaxAppResources", most, len(resources)}})}
 	}
-	if bad, before := badItemsOf(err); bad != nil {
-		return source.Answer{Items: fetchedItems{resources, bad}, Before: before}
+	if err == nil || bad != nil {
+		return source.Answer{Items: fetchedItems{resources, bad, u.quota.Bytes}, Before: before}
 	}
 	if matches(err, ErrNotModified) {
 		return source.Answer{Unchanged: true}
 	}
 	return source.Answer{Failure: judged(err)}
 }
+
+// overQuota is the failure of an answer that has too many resources. The same answer would only fail again.
+type overQuota struct{ QuotaError }
+
+func (e *overQuota) Error() string {
+	return "the answer of the source is refused: " + e.QuotaError.Error()
+}
+
+// Unwrap returns the *QuotaError.
+func (e *overQuota) Unwrap() error { return &e.QuotaError }
+
+// Retryable implements Retryable.
+func (e *overQuota) Retryable() (after time.Duration, again bool) { return 0, false }
 
 // judged takes down all that an error of Fetch has to say: Retryable, Is, As and Unwrap are the user's code, as Error
 // is.
@@ -97,11 +113,12 @@ func onSourceError(f func(error)) func(error) error {
 type fetchedItems struct {
 	resources []Resource
 	said      *BadItemsError
+	bytes     int // how many an item may have; 0: any number
 }
 
 // Check implements source.Items.
 func (f fetchedItems) Check() ([]catalogue.Item, source.BadItems) {
-	items, bad := toItems(f.resources, f.said)
+	items, bad := toItems(f.resources, f.said, f.bytes)
 	return items, badItems{bad}
 }
 
@@ -142,7 +159,7 @@ func (b badItems) AsError(text string) error {
 }
 
 // toItems checks what a Retriever returned. What is not a resource is added to what the Retriever itself said is bad.
-func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item, bad *BadItemsError) {
+func toItems(resources []Resource, said *BadItemsError, bytes int) (items []catalogue.Item, bad *BadItemsError) {
 	bad = &BadItemsError{}
 	if said != nil {
 		bad = said
@@ -157,6 +174,9 @@ func toItems(resources []Resource, said *BadItemsError) (items []catalogue.Item,
 			for i := n * piece; i < min((n+1)*piece, len(resources)); i++ {
 				r := &resources[i]
 				object, err := r.checked()
+				if err == nil && bytes > 0 && len(object) > bytes {
+					err = &QuotaError{"MaxResourceBytes", bytes, len(object)}
+				}
 				if err != nil {
 					found[n].Add(BadItem{Index: i, ID: r.ID, Err: err}, idWithin(r.Data)...)
 					continue

@@ -270,6 +270,7 @@ func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, erro
 	return &catalogue.Store{
 		Etcd: txn.New(c.client), Limits: new(txn.Limits), Layout: c.layout, Shards: config.Shards,
 		Config: config.CreateRevision, Timeout: c.cfg.Etcd.CommandTimeout,
+		Quota: catalogue.Quota{Resources: c.cfg.MaxAppResources, Bytes: c.cfg.MaxResourceBytes},
 	}, nil
 }
 
@@ -345,6 +346,10 @@ func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_, err := store.Allocate(bounded, item, saysMoreThanID(item.Data))
+	var over *catalogue.QuotaError
+	if errors.As(err, &over) {
+		return fmt.Errorf("allocate %q: %w", r.ID, quotaError(over))
+	}
 	if errors.Is(err, catalogue.ErrTooLarge) {
 		return fmt.Errorf("allocate %q: %w", r.ID, &InputError{
 			Field: "data",
@@ -353,6 +358,15 @@ func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration
 		})
 	}
 	return writeError(ctx, err)
+}
+
+// quotaError says in the words of Config what the catalogue has found.
+func quotaError(e *catalogue.QuotaError) error {
+	field := "MaxAppResources"
+	if e.Bytes {
+		field = "MaxResourceBytes"
+	}
+	return &QuotaError{Field: field, Limit: e.Limit, Count: e.Count}
 }
 
 func deallocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, id string) error {

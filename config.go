@@ -406,6 +406,17 @@ type Config struct {
 	// versions before this option take over all the same. Default 0: the others take over at once; 1 s to 1 h, in whole
 	// seconds: parts of a second are rounded up.
 	Rejoin time.Duration
+	// MaxAppResources is how many resources the app may have, at most, suspended ones included. An Allocate of one more
+	// returns an error that matches ErrQuota; so it does not refuse new data for what is there. Allocations that are
+	// made at the same moment may exceed it, since each counts before it writes. An answer of the source with more
+	// resources is refused as a whole, as if the source had failed, and the catalogue stays what it is. Each member has
+	// its own limit, so give all members and clients of an app the same one. Default 0: any number; 1 to 10,000,000.
+	MaxAppResources int
+	// MaxResourceBytes is how many bytes the JSON object of a resource may have, at most. An Allocate of a larger one
+	// returns an error that matches ErrQuota. In an answer of the source it is a bad item: what the catalogue
+	// has of it stays as it is. Etcd's limit for a request, 1.5 MiB by default, holds in any
+	// case. Default 0: any number; 2 to 10,000,000.
+	MaxResourceBytes int
 	// FetchTimeout bounds one call of Fetch, and Setup and TearDown. Default 30 s; 1 ms to 24 h.
 	FetchTimeout time.Duration
 	// FetchRetryBudget is how long a failing fetch is tried again before it counts as failed. The pauses between the
@@ -501,4 +512,13 @@ type ClientConfig struct {
 	// Shards is how many shards such an app gets. For an app that exists it must be 0, or the number that the app has.
 	// Only with Create. Default 0: 1024 for a new app; 1 to 4096.
 	Shards int
+	// MaxAppResources is how many resources the app may have, at most, suspended ones included. An Allocate of one more
+	// returns an error that matches ErrQuota; so it does not refuse new data for what is there. Allocations that are
+	// made at the same moment may exceed it, since each counts before it writes. Each client has its own limit,
+	// so give all members and clients of an app the same one. Default 0: any number; 1 to 10,000,000.
+	MaxAppResources int
+	// MaxResourceBytes is how many bytes the JSON object of a resource may have, at most. An Allocate of a larger one
+	// returns an error that matches ErrQuota. Etcd's limit for a request, 1.5 MiB by default, holds in any
+	// case. Default 0: any number; 2 to 10,000,000.
+	MaxResourceBytes int
 }

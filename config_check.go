@@ -22,6 +22,8 @@ const (
 	mostDuration  = 24 * time.Hour
 
 	mostSourceGone = 365 * 24 * time.Hour
+
+	mostQuota = 10_000_000
 )
 
 // withDefaults returns the config with its zero values replaced, or an *InputError that names the first field that
@@ -118,6 +120,8 @@ func (c *Config) checkNumbers() error {
 		{"CheckConcurrency", &c.CheckConcurrency, DefaultCheckConcurrency, 1, 100_000, false},
 		{"MaxResources", &c.MaxResources, 0, 1, 10_000_000, true},
 		{"MinMembers", &c.MinMembers, 0, 1, 1000, true},
+		{"MaxAppResources", &c.MaxAppResources, 0, 1, mostQuota, true},
+		{"MaxResourceBytes", &c.MaxResourceBytes, 0, 2, mostQuota, true},
 		{"BalanceMoves", &c.BalanceMoves, DefaultBalanceMoves, 1, 10_000_000, false},
 		{"MaxMoving", &c.MaxMoving, DefaultMaxMoving, 1, 10_000_000, false},
 		{"MaxMovingPerMember", &c.MaxMovingPerMember, DefaultMovingPerMember, 1, 10_000_000, false},
@@ -276,6 +280,10 @@ func (c ClientConfig) withDefaults() (ClientConfig, error) {
 		return c, &InputError{"Shards", strconv.Itoa(c.Shards), fmt.Sprintf("1 to %d", keys.MaxShards)}
 	case c.Shards != 0 && !c.Create:
 		return c, &InputError{"Shards", strconv.Itoa(c.Shards), "0 without Create"}
+	case c.MaxAppResources < 0 || c.MaxAppResources > mostQuota:
+		return c, &InputError{"MaxAppResources", strconv.Itoa(c.MaxAppResources), fmt.Sprintf("1 to %d", mostQuota)}
+	case c.MaxResourceBytes < 0 || c.MaxResourceBytes == 1 || c.MaxResourceBytes > mostQuota:
+		return c, &InputError{"MaxResourceBytes", strconv.Itoa(c.MaxResourceBytes), fmt.Sprintf("2 to %d", mostQuota)}
 	}
 	return c, c.Etcd.withDefaults()
 }

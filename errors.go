@@ -7,6 +7,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/calls"
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/follow"
@@ -41,6 +42,9 @@ var (
 	ErrConnectionInUse = errors.New("the connection is in use")
 	// ErrConnectionClosed says that a Connection was closed, so that nothing can be started on it.
 	ErrConnectionClosed = errors.New("the connection is closed")
+	// ErrQuota says that a resource would exceed what the app may have (MaxAppResources, MaxResourceBytes). A
+	// *QuotaError has the numbers.
+	ErrQuota = catalogue.ErrQuota
 	// ErrIDInUse says that another live member of the app has the member id.
 	ErrIDInUse = errors.New("member id in use")
 	// ErrNotModified is what a Retriever's Fetch returns when the source says that nothing changed since the last
@@ -157,6 +161,25 @@ type InputError struct {
 func (e *InputError) Error() string {
 	return fmt.Sprintf("%s: got %q, want %s", e.Field, excerpt.Of(e.Value), e.Want)
 }
+
+// QuotaError says which quota a resource, or an answer of a source, would exceed. It matches ErrQuota.
+type QuotaError struct {
+	Field string // MaxAppResources or MaxResourceBytes
+	Limit int    // the value of that field
+	Count int    // how many resources there are (in an answer: would be), or how many bytes the resource has
+}
+
+func (e *QuotaError) Error() string {
+	if e.Field == "MaxResourceBytes" {
+		return fmt.Sprintf("over the quota: the resource has %d bytes, and may have %d: make it smaller, or raise %s",
+			e.Count, e.Limit, e.Field)
+	}
+	return fmt.Sprintf("over the quota: %d resources, and the app may have %d: deallocate some, or raise %s",
+		e.Count, e.Limit, e.Field)
+}
+
+// Is makes errors.Is(err, ErrQuota) hold.
+func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // IDInUseError says which live member has a member id that was asked for. It matches ErrIDInUse.
 type IDInUseError struct {

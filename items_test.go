@@ -39,7 +39,7 @@ func TestTheFirstItemThatIsWrongIsTold(t *testing.T) {
 			for i, r := range tt.wrong {
 				list[i] = r
 			}
-			items, bad := toItems(list, nil)
+			items, bad := toItems(list, nil, 0)
 			got := len(items)
 			err := bad.OrNil()
 			if bad.Count() != len(tt.wrong) {

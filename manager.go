@@ -121,8 +121,8 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Handler:       func(id string) calls.Handler { return userHandler{c.Handler, c.App, id} },
 		HandleTimeout: c.HandleTimeout, TerminateTimeout: c.TerminateTimeout, StopTimeout: c.StopTimeout,
 		Handles: c.HandleConcurrency, Terminates: c.TerminateConcurrency, HandleAttempts: c.HandleAttempts,
-		MaxResources: c.MaxResources,
-		HandleRate:   core.Rate(c.HandleRate), KeyRate: core.Rate(c.KeyRate), BudgetKey: budgetKey(c.BudgetKey),
+		MaxResources: c.MaxResources, Quota: c.quota(),
+		HandleRate: core.Rate(c.HandleRate), KeyRate: core.Rate(c.KeyRate), BudgetKey: budgetKey(c.BudgetKey),
 		MoveAfter: c.MoveAfter, Backoff: c.HandleBackoff, BackoffMax: c.HandleBackoffMax,
 		QuarantineAfter: c.quarantineAfter(), QuarantineWindow: c.QuarantineWindow,
 		HoldUntilTerminated: c.TerminatePolicy == HoldUntilTerminated,
@@ -134,6 +134,11 @@ func (m *Manager) memberConfig(log *zap.Logger, closed func()) member.Config {
 		Source: m.sourceOptions(), Supervisor: c.Supervisor, Log: log, InUse: idInUse, Close: closed,
 		Board: &c.Health.board, Joined: func() { c.Health.manager.Store(m) },
 	}
+}
+
+// quota is the part of the Config that is about quotas.
+func (c *Config) quota() catalogue.Quota {
+	return catalogue.Quota{Resources: c.MaxAppResources, Bytes: c.MaxResourceBytes}
 }
 
 // checks is the part of the Config that is about checks.
@@ -194,7 +199,7 @@ func (m *Manager) sourceOptions() source.Options {
 		},
 	}
 	if c.Retriever != nil {
-		o.Retriever = userRetriever{c.Retriever, m}
+		o.Retriever = userRetriever{c.Retriever, m, c.quota()}
 	}
 	return o
 }

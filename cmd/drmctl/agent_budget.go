@@ -26,7 +26,7 @@ const urlHost = "url-host:"
 
 // budgetFlags are the flags that bound how many resources the member has, and how often it begins with one.
 func budgetFlags() []cli.Flag {
-	return []cli.Flag{
+	return append([]cli.Flag{
 		&cli.IntFlag{
 			Name: flagMaxResources, EnvVars: agentEnv(flagMaxResources), DefaultText: "any number",
 			Usage: "have no more than so many resources at once: 1 to 10000000; others take the rest, as far as " +
@@ -46,7 +46,7 @@ func budgetFlags() []cli.Flag {
 			Usage: "what of a resource's object --key-rate goes by: a `FIELD` such as account or service.name, or " +
 				"url-host:FIELD for the host of the URL in a field",
 		},
-	}
+	}, quotaFlags(agentEnv)...)
 }
 
 // budgetConfig sets the options that the flags of budgetFlags describe.
@@ -55,6 +55,9 @@ func budgetConfig(c *cli.Context, cfg *drm.Config) (err error) {
 		return err
 	}
 	cfg.MaxResources = c.Int(flagMaxResources)
+	if err := quotaConfig(c, cfg); err != nil {
+		return err
+	}
 	if cfg.HandleRate, err = rateOf(c, flagHandleRate); err != nil {
 		return err
 	}

@@ -41,7 +41,7 @@ func allocateCommand() *cli.Command {
 		Name:        name,
 		Usage:       "add a resource to the catalogue, change its data, or wake one that was deallocated",
 		Description: strings.TrimSpace(allocateDescription),
-		Flags: append([]cli.Flag{
+		Flags: append(append([]cli.Flag{
 			&cli.StringFlag{
 				Name: flagID, EnvVars: commandEnv(name, flagID),
 				Usage: "the `ID` of the resource; may be left out where --data has an \"id\"",
@@ -58,10 +58,11 @@ func allocateCommand() *cli.Command {
 				Name: flagShards, EnvVars: commandEnv(name, flagShards), DefaultText: "1024 for a new app",
 				Usage: "with --create, how many shards the app gets, for good: 1 to 4096",
 			},
-		}, waitFlags(name, "a member handles it")...),
+		}, quotaFlags(func(flag string) []string { return commandEnv(name, flag) })...),
+			waitFlags(name, "a member handles it")...),
 		Action: func(c *cli.Context) error {
 			err := errors.Join(
-				noArguments(c), checkWait(c),
+				noArguments(c), checkWait(c), checkQuota(c),
 				numberInRange(c, flagShards, 1, keys.MaxShards), onlyWith(c, flagShards, flagCreate),
 			)
 			if err != nil {
@@ -71,7 +72,10 @@ func allocateCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			cfg := drm.ClientConfig{Create: c.Bool(flagCreate)}
+			cfg := drm.ClientConfig{
+				Create:          c.Bool(flagCreate),
+				MaxAppResources: c.Int(flagMaxAppResources), MaxResourceBytes: c.Int(flagMaxResourceBytes),
+			}
 			if cfg.Create {
 				cfg.Shards = c.Int(flagShards)
 			}

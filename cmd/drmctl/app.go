@@ -43,6 +43,7 @@ EXIT CODES:
    2  wrong usage
    3  no such resource or member, or no such app
    4  etcd unreachable within the command timeout
+   5  over the quota of the app
 
 EXAMPLES:
    drmctl demo

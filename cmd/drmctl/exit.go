@@ -19,6 +19,7 @@ const (
 	exitUsage       = 2
 	exitNotFound    = 3
 	exitUnreachable = 4
+	exitQuota       = 5
 )
 
 // usageError is a mistake of the user who typed the command.
@@ -48,6 +49,8 @@ func exitCode(err error) int {
 		return exitUsage
 	case errors.Is(err, drm.ErrNotFound):
 		return exitNotFound
+	case errors.Is(err, drm.ErrQuota):
+		return exitQuota
 	case errors.Is(err, drm.ErrUnreachable) && !reach.IsSlow(err): // an etcd that is slow has been reached
 		return exitUnreachable
 	default:

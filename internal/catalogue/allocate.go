@@ -38,6 +38,7 @@ type Store struct {
 	Config  int64         // the create revision of the app's config key
 	Timeout time.Duration // bounds each request; default 5 s
 	Limits  *txn.Limits   // what is known of etcd's limits
+	Quota   Quota         // what Allocate may put into the catalogue; default: anything
 
 	Wall func() time.Time // the time by which a source is judged to be gone, days after; default time.Now
 }
@@ -96,9 +97,13 @@ func (s *Store) guards() txn.Guards {
 // is the allocation's own. Without it an existing entry keeps its data, unless the data was left by an allocation that
 // has ended. Allocate returns the revision at which etcd has the resource.
 //
-// Errors: ErrAppGone; ErrTooLarge; etcd's, after which the resource may or may not have been written.
+// Errors: ErrAppGone; ErrTooLarge; a *QuotaError, and then nothing was written; etcd's, after which the resource may or
+// may not have been written.
 func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, error) {
-	rev, err := s.change(ctx, item.ID, func(old *Entry, _ bool, _ *mvccpb.KeyValue) (*Entry, error) {
+	rev, err := s.change(ctx, item.ID, func(old *Entry, corrupt bool, _ *mvccpb.KeyValue) (*Entry, error) {
+		if err := s.admits(ctx, item.Data, old == nil && !corrupt); err != nil {
+			return nil, err
+		}
 		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
 		if old != nil {
 			e.FromSource = old.FromSource

@@ -190,6 +190,9 @@ func (l Layout) Resource(shard int, id string) string {
 	return l.inShard(shard, "/resources/", id)
 }
 
+// Resources is the prefix of a shard's catalogue entries.
+func (l Layout) Resources(shard int) string { return l.Shard(shard) + "resources/" }
+
 // Claim is the lease-bound key of a claim.
 func (l Layout) Claim(shard int, id string) string {
 	return l.inShard(shard, "/claims/", id)

@@ -70,14 +70,15 @@ type Config struct {
 	Handler func(id string) calls.Handler
 	// Instance asks which instance of the handler's service answers; nil if the handler has none.
 	Instance         func(ctx context.Context) (string, error)
-	HandleTimeout    time.Duration // bounds each Handle and Update; calls.Forever: no limit
-	TerminateTimeout time.Duration // bounds each Terminate; calls.Forever: no limit
-	StopTimeout      time.Duration // bounds Stop
-	Handles          int           // calls of Handle and Update at once
-	Terminates       int           // calls of Terminate at once
-	HandleAttempts   int           // failures of Handle in a row until it is not tried again; 0: no limit
-	MaxResources     int           // claims at once; 0: no limit
-	HandleRate       core.Rate     // how often Handle is called; zero: no bound
+	HandleTimeout    time.Duration   // bounds each Handle and Update; calls.Forever: no limit
+	TerminateTimeout time.Duration   // bounds each Terminate; calls.Forever: no limit
+	StopTimeout      time.Duration   // bounds Stop
+	Handles          int             // calls of Handle and Update at once
+	Terminates       int             // calls of Terminate at once
+	HandleAttempts   int             // failures of Handle in a row until it is not tried again; 0: no limit
+	Quota            catalogue.Quota // of what the member allocates
+	MaxResources     int             // claims at once; 0: no limit
+	HandleRate       core.Rate       // how often Handle is called; zero: no bound
 	// BudgetKey returns the key of a resource, of which KeyRate bounds how often Handle is called in the whole group.
 	// It is the user's code. It is nil if there are no keys.
 	BudgetKey           func(id string, data []byte) (string, error)

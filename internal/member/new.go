@@ -109,6 +109,7 @@ func (b *builder) connect() {
 		Shards:  b.app.Shards,
 		Config:  b.app.CreateRevision,
 		Timeout: b.cfg.Request,
+		Quota:   b.cfg.Quota,
 		Wall:    b.o.Wall,
 	}
 }

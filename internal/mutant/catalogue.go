@@ -46,4 +46,15 @@ var ofCatalogue = []Mutant{
 			New:  `case true:`,
 		}},
 	},
+	{
+		Name:    "one-over-the-quota",
+		Breaks:  "an app that has as many resources as its quota may get one more",
+		Test:    "TestAllocationsOverTheQuotaAreRefused",
+		Package: "./internal/scenario",
+		Changes: []Change{{
+			File: "internal/catalogue/quota.go",
+			Old:  `case n >= most:`,
+			New:  `case n > most:`,
+		}},
+	},
 }

@@ -17,6 +17,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
 // connection makes a connection that is closed at the end of the test, after the members that are started later.
@@ -202,4 +203,58 @@ func (w *world) claimsOf(app, id string) (claims []*mvccpb.KeyValue) {
 		}
 	}
 	return claims
+}
+
+// TestAConnectionOutlivesAServerAndItsSockets stops one of three etcd servers and breaks all connections, one after the
+// other. No member of the connection loses anything by it.
+func TestAConnectionOutlivesAServerAndItsSockets(t *testing.T) {
+	t.Parallel()
+	cluster := embeddedtest.Cluster(t, 3)
+	var endpoints []string
+	var proxies []*faultproxy.Proxy
+	for _, e := range cluster.Endpoints() {
+		p, err := faultproxy.New(e)
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(p.Close)
+		proxies, endpoints = append(proxies, p), append(endpoints, p.Endpoint())
+	}
+	w := worldAt(t, cluster.Endpoints()[cluster.Leader()])
+	c := w.connection(drm.EtcdConfig{Endpoints: endpoints})
+	const apps, members = 4, 2
+	var recorders []*recorder
+	var managers []*drm.Manager
+	for a := range apps {
+		w.app = fmt.Sprint("app-", a)
+		r := newRecorder(t)
+		recorders = append(recorders, r)
+		for i := range members {
+			cfg := w.config(fmt.Sprint("m", i), r)
+			cfg.Etcd, cfg.Shards = drm.EtcdConfig{Connection: c}, 16
+			managers = append(managers, w.start(cfg))
+		}
+		allocate(t, managers[len(managers)-1], ids(10)...)
+	}
+	goOn := func(after string) {
+		t.Helper()
+		for a, r := range recorders {
+			r.until("after "+after+" something is allocated in app "+fmt.Sprint(a), func() bool {
+				return managers[a*members].Allocate(t.Context(), drm.Resource{ID: after}) == nil
+			})
+			r.until("after "+after+" app "+fmt.Sprint(a)+" goes on", func() bool { return r.holders()[after] != "" })
+			if n := r.count("terminate", ""); n != 0 {
+				t.Errorf("after %s app %d has terminated %d", after, a, n)
+			}
+		}
+	}
+	goOn("the start")
+	if err := cluster.Stop((cluster.Leader() + 1) % 3); err != nil {
+		t.Fatal(err)
+	}
+	goOn("the end of a server")
+	for _, p := range proxies {
+		p.Reset()
+	}
+	goOn("the end of all connections")
 }
