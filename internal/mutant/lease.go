@@ -203,7 +203,7 @@ var ofLease = []Mutant{
 		Package: "./lease",
 		Changes: []Change{{
 			File: "lease/renewer.go",
-			Old:  `if l.silent || !l.heard.After(earlier.asked) {`,
+			Old:  `if l.silent || !l.heard.After(earlier.looked) {`,
 			New:  `if l != nil {`,
 		}},
 	},
@@ -214,8 +214,8 @@ var ofLease = []Mutant{
 		Package: "./lease",
 		Changes: []Change{{
 			File: "lease/renewer.go",
-			Old:  `if l.silent || !l.heard.After(earlier.asked) {`,
-			New:  `if l.silent && !l.heard.After(earlier.asked) {`,
+			Old:  `if l.silent || !l.heard.After(earlier.looked) {`,
+			New:  `if l.silent && !l.heard.After(earlier.looked) {`,
 		}},
 	},
 	{
