@@ -39,7 +39,7 @@ type scenario struct {
 
 var scenarios = slices.Concat(memberScenarios, networkScenarios, etcdScenarios, storeScenarios, handScenarios,
 	serviceScenarios, processScenarios, usersScenarios, restartScenarios, leaveScenarios, lateScenarios, readyScenarios,
-	runScenarios, receiverScenarios, limitScenarios, poisonScenarios)
+	runScenarios, receiverScenarios, limitScenarios, poisonScenarios, calmScenarios)
 
 // chaos is a theatre in which a fault happens, with what was measured.
 type chaos struct {
