@@ -8,5 +8,8 @@ type Stream = stream
 // PerStream is the most keepalives that may be in progress on one stream.
 const PerStream = perStream
 
+// MostStreams is the most streams that there are.
+const MostStreams = mostStreams
+
 // NewTestRenewer makes a Renewer that gets its streams from a test.
 func NewTestRenewer(open func(context.Context) (Stream, error)) *Renewer { return newRenewer(open) }

@@ -26,6 +26,9 @@ const (
 	quickly = 50 * time.Millisecond
 	// inFlight is how many keepalives may be sent on one stream without an answer. Others wait for answers.
 	inFlight = 64
+	// mostStreams is how many streams there are at most, unless some of them are silent. With all of them, more streams
+	// would not make an etcd faster that takes long for each keepalive.
+	mostStreams = 64
 )
 
 // idleStream is how long a Renewer keeps a stream that it does not use. It is longer than the pause between two
@@ -194,14 +197,20 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int) (*renewal, er
 			return nil, ErrUnderWay
 		}
 	}
-	var l *line
+	var l, least *line
 	for _, other := range slices.Clone(r.lines) {
 		switch {
 		case len(other.waiting) == 0 && now.Sub(other.used) > idleStream:
 			r.drop(other)
-		case l == nil && other.nr > after && !other.silent && r.hasRoom(other) && !other.carries(lease):
+		case other.nr <= after || other.silent || other.carries(lease):
+		case l == nil && r.hasRoom(other):
 			l = other
+		case least == nil || len(other.waiting) < len(least.waiting):
+			least = other
 		}
+	}
+	if l == nil && least != nil && len(r.lines) >= mostStreams {
+		l = least
 	}
 	if l == nil {
 		r.made++

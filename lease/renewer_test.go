@@ -565,3 +565,22 @@ func TestAKeepaliveThatWasGivenUpIsNotUnderWay(t *testing.T) {
 		}
 	})
 }
+
+func TestAThousandLeasesOfASlowEtcdShareSixtyFourStreams(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		etcd := &streams{answer: func(int, int64) (int64, time.Duration) { return 10, 100 * time.Millisecond }}
+		r := etcd.renewer(t)
+		for range 3 {
+			var wg sync.WaitGroup
+			o := asksAt(t, r, &wg, 1000, 2500*time.Millisecond)
+			wg.Wait()
+			if o.renewed != 1000 {
+				t.Errorf("of 1000 leases %d were renewed", o.renewed)
+			}
+			pass(time.Second)
+		}
+		if n := etcd.count(); n != lease.MostStreams {
+			t.Errorf("%d streams, want %d", n, lease.MostStreams)
+		}
+	})
+}
