@@ -29,9 +29,10 @@ func (g *Registrar) registerInSteps(ctx context.Context, reg *Registration, p *p
 	return g.activate(ctx, reg)
 }
 
-// activateInSteps reserves slots one by one, frees the slots that are left from an earlier life with a greater weight,
-// and puts the member's key. The slots are safe meanwhile, since nobody takes a slot whose holder is live. If somebody
-// else has taken a slot first, the caller begins anew.
+// activateInSteps reserves slots one by one, puts the member's key, and frees the slots that are left from a greater
+// weight. The slots are safe meanwhile, since nobody takes a slot whose holder is live. If somebody else has taken a
+// slot first, the caller begins anew. Slots are freed last, because a member whose key lists a slot that is not
+// reserved for it (View.HasItsSlots) registers anew.
 //
 // A slot of a member that is gone takes three comparisons: of the slot, that its holder is not live, and that it is not
 // expected back. Where etcd does not take as many, such slots are left alone.
@@ -46,16 +47,26 @@ func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *p
 		return again, err
 	}
 	reg.Record.hold(h)
-	return g.put(ctx, reg, p, nil, g.back(p))
+	if again, err = g.put(ctx, reg, p, nil, g.back(p)); again || err != nil {
+		return again, err
+	}
+	for _, f := range g.surplus(p, h) {
+		if done, err := g.step(ctx, f.put, p.unchanged(f.key)); !done {
+			return true, err
+		}
+	}
+	return false, nil
 }
 
-// takeSteps reserves what the member is to hold, and frees the rest, one by one.
+// step makes one write, unless somebody else was faster.
+func (g *Registrar) step(ctx context.Context, op clientv3.Op, cmps ...clientv3.Cmp) (done bool, err error) {
+	resp, err := g.commit(ctx, cmps, []clientv3.Op{op})
+	return err == nil && resp.Succeeded, err
+}
+
+// takeSteps reserves what the member is to hold, one by one.
 func (g *Registrar) takeSteps(ctx context.Context, p *picture, h shard.Holding) (again bool, err error) {
 	layout := g.layout()
-	step := func(op clientv3.Op, cmps ...clientv3.Cmp) (done bool, err error) {
-		resp, err := g.commit(ctx, cmps, []clientv3.Op{op})
-		return err == nil && resp.Succeeded, err
-	}
 	gone := func(holder string) []clientv3.Cmp {
 		if holder == "" || holder == g.ID {
 			return nil
@@ -71,7 +82,7 @@ func (g *Registrar) takeSteps(ctx context.Context, p *picture, h shard.Holding) 
 		if n >= p.view.Reserved().Length() {
 			cmps = append(cmps, p.settled(layout.Blocks()))
 		}
-		if done, err := step(clientv3.OpPut(key, g.ID), cmps...); !done {
+		if done, err := g.step(ctx, clientv3.OpPut(key, g.ID), cmps...); !done {
 			return true, err
 		}
 	}
@@ -88,12 +99,7 @@ func (g *Registrar) takeSteps(ctx context.Context, p *picture, h shard.Holding) 
 		if before == b {
 			continue
 		}
-		if done, err := step(clientv3.OpPut(key, EncodeBlock(b)), cmps...); !done {
-			return true, err
-		}
-	}
-	for _, f := range g.surplus(p, h) {
-		if done, err := step(f.put, p.unchanged(f.key)); !done {
+		if done, err := g.step(ctx, clientv3.OpPut(key, EncodeBlock(b)), cmps...); !done {
 			return true, err
 		}
 	}

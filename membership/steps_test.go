@@ -133,3 +133,45 @@ func TestAStepTakesNothingFromWhoHasComeBack(t *testing.T) {
 		}
 	}
 }
+
+// A member whose key lists a slot that is reserved for it no longer registers anew, and so loses all that it handles.
+func TestNoStepTakesASlotThatTheMembersKeyLists(t *testing.T) {
+	g := narrowly(t, 3)
+	g.join("a", 1)
+	reg := g.join("b", 1)
+	before := g.view().Revision
+	var err error
+	for _, weight := range []int{5, 2, 100, 3, 300, 1, 0, 40} {
+		if reg, err = g.registrar("b").Weigh(t.Context(), reg, weight); err != nil {
+			t.Fatal(err)
+		}
+		after := g.view()
+		if free := g.reservedBesides(after, "b"); weight > 0 && free > 0 {
+			t.Errorf("weight %d: %d slots and blocks stay reserved", weight, free)
+		}
+		for ; before < after.Revision; before++ {
+			resp, err := client.Get(t.Context(), g.layout.Group(), clientv3.WithPrefix(), clientv3.WithRev(before))
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v := g.members.View(resp.Kvs, before); !v.HasItsSlots("b") {
+				t.Errorf("weight %d: its key says %+v, reserved are %q and %+v", weight, v.Members["b"], v.Slots, v.Blocks)
+			}
+		}
+	}
+}
+
+// reservedBesides returns how many slots and blocks are reserved for a member that its key does not list.
+func (g *group) reservedBesides(v *membership.View, id string) (n int) {
+	for slot, of := range v.Slots {
+		if of == id && !slices.Contains(v.Members[id].Slots, slot) {
+			n++
+		}
+	}
+	for _, b := range v.Blocks {
+		if b.Member == id && !slices.Contains(v.Members[id].Blocks, b.From) {
+			n++
+		}
+	}
+	return n
+}
