@@ -138,7 +138,7 @@ func (r *rules) stanceOf(id string) *stance {
 	cordon, cordoned := v.Cordons[id]
 	switch {
 	case !r.current:
-		if drained && !v.allDrained {
+		if drained && !v.olderAllDrained {
 			return nil
 		}
 	case drained && !v.ignored:

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"testing"
 
 	"pgregory.net/rapid"
@@ -269,5 +270,56 @@ func TestAMemberThatStartsUnreadyTakesSlotsWhenTheyAreOfUse(t *testing.T) {
 	}
 	if fmt.Sprint(reg.Record.Slots) != "[2 3]" {
 		t.Errorf("slots %v", reg.Record.Slots)
+	}
+}
+
+// A member of weight 0 takes nothing. That it is ready, or not drained, leaves no shard without an owner.
+func TestAMemberOfWeight0IsNobodyWhoCouldTakeShards(t *testing.T) {
+	own := membership.Record{State: membership.Active, Slots: []int{0}, Schema: membership.Schema}.Encode()
+	weighed := membership.WeightOrder{}.Encode()
+	forced := membership.Restriction{Force: true}.Encode()
+	for _, tt := range []struct {
+		name   string
+		picked func(p picture) picture // adds the other members
+		nobody bool                    // there is nobody who could take shards
+	}{
+		{"it is alone", func(p picture) picture { return p }, true},
+		{"b is drained", func(p picture) picture { return p.member("b", membership.Active, 1).drain("b") }, false},
+		{"b is drained, as it is", func(p picture) picture {
+			return p.member("b", membership.Active, 1).drain("a", "b")
+		}, false},
+		{"b is unready", func(p picture) picture { return p.unready("b", 0, 1) }, false},
+		{"b is unready and drained", func(p picture) picture { return p.unready("b", 0, 1).drain("b") }, false},
+		{"b is drained, and c unready", func(p picture) picture {
+			return p.member("b", membership.Active, 1).unready("c", 0, 2).drain("b")
+		}, false},
+		{"b is drained by force", func(p picture) picture {
+			return p.member("b", membership.Active, 1).with(layout.Drain("b"), forced)
+		}, true},
+		{"b has the weight 0, too", func(p picture) picture {
+			return p.member("b", membership.Active, 1).with(layout.Weight("b"), weighed)
+		}, true},
+	} {
+		for how, p := range map[string]picture{
+			"by order":  picture{}.member("a", membership.Active, 0).with(layout.Weight("a"), weighed),
+			"by itself": picture{}.member("a", membership.Active, 0).with(layout.Member("a"), own),
+			"unready":   picture{}.unready("a", 0, 0).with(layout.Weight("a"), weighed),
+		} {
+			p = tt.picked(p)
+			for _, id := range []string{"a", "b", "c"} { // members of Schema 1 know no weight of 0
+				if value, live := p[layout.Member(id)]; live && !strings.Contains(value, "schema") {
+					p[layout.Member(id)] = strings.Replace(value, "{", `{"schema":2,`, 1)
+				}
+			}
+			v := p.view()
+			for n, owner := range v.Owners() {
+				if owner == "a" || (owner == "") != tt.nobody {
+					t.Fatalf("%s, with weight 0 %s: shard %d is %q's", tt.name, how, n, owner)
+				}
+			}
+			if tt.nobody && v.DrainsIgnored() {
+				t.Errorf("%s, with weight 0 %s: the drains are ignored", tt.name, how)
+			}
+		}
 	}
 }

@@ -50,13 +50,14 @@ type View struct {
 	owners         []string           // the owner of each shard
 	holds          map[string]*stance // by member that may own shards
 	ignored        bool               // the drains are ignored
-	allDrained     bool               // every member that has joined is ordered to be drained
+	allDrained     bool               // every member that has joined, and has a weight, is ordered to be drained
 	unreadyIgnored bool               // unready members take shards as if they were ready
 	table          map[int]string     // exceptions that have no key of their own
 
-	// What members of Schema 1 make of it, while one lives: the members that may own shards, and whether unready ones
-	// take shards as if they were ready.
+	// What members of Schema 1 make of it, while one lives: the members that may own shards, whether every member that
+	// has joined is ordered to be drained, and whether unready ones take shards as if they were ready.
 	older               map[string]*stance
+	olderAllDrained     bool
 	olderUnreadyIgnored bool
 
 	declines map[string]Decline // by member that declines shards
@@ -184,25 +185,36 @@ func decodePlacement(value []byte) (map[int]string, bool) {
 // weigh decides whether drains are in force, and whether unreadiness is. Drains come first: they are ignored where
 // every member has one that could take shards, whether it is ready or not. Of the members that are left, the share that
 // MinReady asks for must be ready; otherwise the unready ones count as ready. As that share is above 0, somebody is
-// eligible wherever there is an active or unready member.
+// eligible wherever there is an active or unready member that has not the weight 0: one that has cannot take shards.
 func (v *View) weigh() {
-	all, undrained, forced := 0, 0, false
-	for id, m := range v.Members {
-		if m.HasJoined() {
-			all++
-			if !v.Ordered(id) {
-				undrained++
+	of := func(counts func(id string) bool) (allDrained, forced bool) {
+		all, undrained := 0, 0
+		for id, m := range v.Members {
+			if m.HasJoined() && counts(id) {
+				all++
+				if !v.Ordered(id) {
+					undrained++
+				}
+				forced = forced || v.Drains[id].Force
 			}
-			forced = forced || v.Drains[id].Force
 		}
+		return all > 0 && undrained == 0, forced
 	}
-	v.allDrained = all > 0 && undrained == 0
+	var forced bool
+	v.allDrained, forced = of(v.weighs)
 	// Members that are expected back count as ready, so that the drains of all others, and their unreadiness, stay in
 	// force: otherwise shards would move that wait for these members.
 	v.ignored = v.allDrained && !forced && v.countAwaited(false) == 0
-	v.unreadyIgnored = v.tooFewReady(v.ignored, v.countAwaited(v.ignored))
-	v.olderUnreadyIgnored = v.tooFewReady(v.allDrained, 0)
+	v.unreadyIgnored = v.tooFewReady(v.ignored, v.countAwaited(v.ignored), v.weighs)
+	v.olderAllDrained, _ = of(everybody)
+	v.olderUnreadyIgnored = v.tooFewReady(v.olderAllDrained, 0, everybody)
 }
+
+// weighs says whether a member has a weight above 0.
+func (v *View) weighs(id string) bool { return v.WeightOf(id) > 0 }
+
+// everybody is true of each member: members of Schema 1 know no weight of 0.
+func everybody(string) bool { return true }
 
 // countAwaited returns how many members are expected back: those that are drained, too, or only the others.
 func (v *View) countAwaited(drained bool) (n int) {
@@ -214,10 +226,10 @@ func (v *View) countAwaited(drained bool) (n int) {
 	return n
 }
 
-// tooFewReady says whether too few members are ready for unreadiness to count. ignored says whether drains are ignored;
-// so many members are expected back.
-func (v *View) tooFewReady(ignored bool, awaited int) bool {
-	ready, of := v.readiness(ignored)
+// tooFewReady says whether too few of the members that count are ready for unreadiness to count. ignored says whether
+// drains are ignored; so many members are expected back.
+func (v *View) tooFewReady(ignored bool, awaited int, counts func(id string) bool) bool {
+	ready, of := v.readiness(ignored, counts)
 	ready, of = ready+awaited, of+awaited
 	return ready < of && float64(ready)/float64(of) < v.minReady()
 }
@@ -241,13 +253,13 @@ func (v *View) minReady() float64 {
 	return share
 }
 
-// Readiness says how many of the members that count are ready. Those count that are active or unready, and not drained
-// (or drained in vain, because every one of them is).
-func (v *View) Readiness() (ready, of int) { return v.readiness(v.ignored) }
+// Readiness says how many of the members that count are ready. Those count that are active or unready, have not the
+// weight 0, and are not drained (or drained in vain, because every one of them is).
+func (v *View) Readiness() (ready, of int) { return v.readiness(v.ignored, v.weighs) }
 
-func (v *View) readiness(drainsIgnored bool) (ready, of int) {
+func (v *View) readiness(drainsIgnored bool, counts func(id string) bool) (ready, of int) {
 	for id, m := range v.Members {
-		if !m.HasJoined() || v.Ordered(id) && !drainsIgnored {
+		if !m.HasJoined() || !counts(id) || v.Ordered(id) && !drainsIgnored {
 			continue
 		}
 		of++
@@ -303,7 +315,7 @@ func (v *View) Owned(member string) []bool {
 // Owners returns the owner of each shard; the owner is empty if no member is active. The slice is the caller's.
 func (v *View) Owners() []string { return slices.Clone(v.owners) }
 
-// DrainsIgnored says whether drains are ignored because every active or unready member has one.
+// DrainsIgnored says whether drains are ignored because every active or unready member has one, or the weight 0.
 func (v *View) DrainsIgnored() bool { return v.ignored }
 
 // UnreadyIgnored says whether unreadiness is ignored because too few members are ready: a smaller share than the
