@@ -85,7 +85,7 @@ func memberFlags() []cli.Flag {
 		},
 		&cli.IntFlag{
 			Name: flagWeight, EnvVars: agentEnv(flagWeight), Value: 1,
-			Usage: "the member's share of the resources, relative to the others': 1 to 32",
+			Usage: "the member's share of the resources, relative to the others': 1 to 1000",
 		},
 		&cli.StringFlag{
 			Name: flagAddress, EnvVars: agentEnv(flagAddress),
