@@ -19,6 +19,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/bench"
+	"github.com/distributed-resource-manager/drm/internal/procfs"
 )
 
 const (
@@ -274,7 +275,8 @@ func benchEtcd(c *cli.Context) (func(context.Context) (bench.Etcd, error), error
 				Endpoints:   []string{strings.TrimPrefix(line, "endpoint ")},
 				DialTimeout: cfg.DialTimeout, CommandTimeout: cfg.CommandTimeout,
 			}
-			return bench.Etcd{Config: local, Stop: stop}, nil
+			cpu := func() time.Duration { return procfs.CPU(p.cmd.Process.Pid) }
+			return bench.Etcd{Config: local, Stop: stop, CPU: cpu}, nil
 		case <-p.done:
 			return e, errors.Join(fmt.Errorf("etcd ended: %s", p.log.last()), os.RemoveAll(dir))
 		case <-time.After(time.Minute):

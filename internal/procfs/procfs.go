@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Stat is a part of /proc/PID/stat.
@@ -30,6 +31,22 @@ func ReadStat(pid int) (s Stat, ok bool) {
 	s.Session, _ = strconv.Atoi(fields[3])
 	s.Started = fields[19]
 	return s, true
+}
+
+// CPU returns how much processor time a process has used; 0 if there is no such process.
+func CPU(pid int) time.Duration {
+	text, err := Read("/proc/" + strconv.Itoa(pid) + "/stat")
+	if err != nil {
+		return 0
+	}
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) < 13 {
+		return 0
+	}
+	user, _ := strconv.Atoi(fields[11])
+	system, _ := strconv.Atoi(fields[12])
+	const perSecond = 100 // Linux tells programs of a hundred clock ticks a second on every machine
+	return time.Duration(user+system) * (time.Second / perSecond)
 }
 
 // Lists returns the files in which the kernel lists the children of a process, or of this one for "self": one for each

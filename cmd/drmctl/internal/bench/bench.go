@@ -39,6 +39,8 @@ type Etcd struct {
 	// Stop ends the etcd, with all that is in it. Nil for an etcd that belongs to somebody else; a bench then removes
 	// what it has written.
 	Stop func() error
+	// CPU returns how much processor time the etcd has used so far. Nil where that is unknown.
+	CPU func() time.Duration
 }
 
 // Result is the outcome of a bench.
@@ -84,6 +86,10 @@ var allBenches = []bench{
 	{
 		"idle", "10 members, 100,000 resources, nothing happens, 60 s; and 30 s with users and passwords",
 		"no revisions but one source write a poll, ≤ 1 % of a core each; no tokens asked for", idle,
+	},
+	{
+		"many", "200 apps × 3 members in one process, nothing happens: with a client for each, and with one connection",
+		"≤ 2 % of a core for all 600 members with one connection", many,
 	},
 	{
 		"memory", "one member that holds 200,000 resources of 100 bytes",

@@ -136,6 +136,26 @@ func (l *lab) all() []*member {
 	return all
 }
 
+// wires returns the connections of all members, each once.
+func (l *lab) wires() []*wire {
+	var wires []*wire
+	seen := map[*wire]bool{}
+	for _, m := range l.all() {
+		if !seen[m.wire] {
+			seen[m.wire] = true
+			wires = append(wires, m.wire)
+		}
+	}
+	return wires
+}
+
+// forget forgets the members, which have been stopped.
+func (l *lab) forget() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	clear(l.members)
+}
+
 func (l *lab) say(format string, args ...any) { l.opts.Say(fmt.Sprintf(format, args...)) }
 
 // size returns n resources multiplied by the scale.
@@ -194,7 +214,7 @@ func (l *lab) fill(ctx context.Context, n int) error {
 
 // start starts a member whose handler only counts.
 func (l *lab) start(ctx context.Context, id string, change func(*drm.Config)) (*member, error) {
-	w, err := newWire(l.etcd.Config)
+	w, err := newWire(l.etcd.Config, false)
 	if err != nil {
 		return nil, err
 	}

@@ -68,8 +68,8 @@ func (l *lab) rates(figures map[string]float64, prefix string, took time.Duratio
 	total := 0
 	for _, kind := range all {
 		n := 0
-		for _, m := range l.all() {
-			n += m.wire.requests.of(kind)
+		for _, w := range l.wires() {
+			n += w.requests.of(kind)
 		}
 		if kind != "streams" { // a stream is no request: the messages on it are
 			total += n

@@ -35,6 +35,7 @@ type wire struct {
 
 	actives  actives
 	requests requests
+	open     atomic.Int64 // streams that are open
 }
 
 // actives counts the claims of a member that are active according to etcd.
@@ -53,9 +54,10 @@ type summed struct {
 	lease int64
 }
 
-func newWire(c drm.EtcdConfig) (*wire, error) {
+func newWire(c drm.EtcdConfig, shared bool) (*wire, error) {
 	w := &wire{cutAt: make(chan struct{})}
 	cfg := clientConfig(c)
+	cfg.Shared = shared
 	cfg.DialOptions = []grpc.DialOption{
 		grpc.WithContextDialer(w.dial),
 		grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
@@ -251,6 +253,8 @@ func (w *wire) stream(
 	if err != nil {
 		return nil, err
 	}
+	w.open.Add(1)
+	context.AfterFunc(s.Context(), func() { w.open.Add(-1) })
 	return &watched{s, w}, nil
 }
 
