@@ -315,7 +315,7 @@ func (j *judge) isNamed(c change, n int) bool {
 
 // rejoins checks that a member which is back in time after a stop with Rejoin finds its shards.
 func (j *judge) rejoins(was, is *membership.View, c change) {
-	if !j.isReturn(c) {
+	if !j.isReturn(c) || len(j.away) > 1 {
 		j.churn++
 	}
 	for id := range is.Reservations {
