@@ -170,7 +170,7 @@ func (h *Hub) follow(ctx context.Context, r *reader) {
 			h.wholes.apart(ctx, h, r.within)
 			r.apart(h)
 		case at.next != 0 && !time.Now().Before(at.resync):
-			if at.quiet { // something was missed
+			if errors.Is(err, errMissed) {
 				r.apart(h)
 			}
 			at.next = 0
@@ -222,6 +222,9 @@ func (h *Hub) report(ctx context.Context, prefix string, err error) {
 // errReplaced says that the watchdog has replaced the stream.
 var errReplaced = errors.New("the stream is made anew")
 
+// errMissed says that something has changed of which the watch has not told.
+var errMissed = errors.New("the watch has missed something")
+
 // listAnyway is how long a list waits for the watch that is to continue from it.
 const listAnyway = time.Second
 
@@ -258,9 +261,15 @@ func (h *Hub) watch(ctx context.Context, r *reader, at *place) (heard bool, err 
 	defer due.Stop()
 	for {
 		resp, err := x.recv(ctx, due.C)
-		if errors.Is(err, errDue) && at.quiet && h.prove(ctx, r, at) {
-			due.Reset(time.Until(at.resync))
-			continue
+		if errors.Is(err, errDue) && at.quiet {
+			same, failed := h.prove(ctx, r, at)
+			if same {
+				due.Reset(time.Until(at.resync))
+				continue
+			}
+			if failed == nil {
+				err = errMissed
+			}
 		}
 		if err != nil {
 			return heard, err

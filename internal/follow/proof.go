@@ -21,22 +21,26 @@ import (
 const mostSorted = 4096
 
 // prove reports whether etcd shows that nothing below the reader's prefix has changed since the last list, so that
-// nothing can have been missed. If so, it sets when that is due again. No event must have come since the list.
-func (h *Hub) prove(ctx context.Context, r *reader, at *place) bool {
+// nothing can have been missed. If so, it sets when that is due again. No event must have come since the list. With an
+// error of etcd, it has shown neither that nor the opposite.
+func (h *Hub) prove(ctx context.Context, r *reader, at *place) (same bool, err error) {
 	asked := time.Now()
-	rev, when, same := int64(0), asked, false
+	rev, when := int64(0), asked
 	if r.within != "" {
 		rev, when, same = h.wholes.same(ctx, h, r, at)
 	}
 	if !same {
 		resp, header, err := h.firsts.read(ctx, h, latest(r.prefix))
+		if err != nil {
+			return false, err
+		}
 		rev, when = header, asked
-		same = err == nil && unchanged(resp, int64(at.keys), at.sure)
+		same = unchanged(resp, int64(at.keys), at.sure)
 	}
 	if same {
 		at.sure, at.resync = rev, when.Add(h.resyncAfter())
 	}
-	return same
+	return same, nil
 }
 
 // latest asks for the key below a prefix that was modified last, and for the number of keys.
@@ -70,6 +74,7 @@ type whole struct {
 	asked    time.Time       // when etcd was asked for what it is at the revision to
 	parts    map[string]part // what its parts had at the revision from; nil: not known
 	large    time.Time       // until when its parts are watched each by itself, however few keys it has
+	failed   time.Time       // when etcd was last asked, and gave no answer
 }
 
 // part is what a part of a range has.
@@ -143,22 +148,33 @@ func (ws *wholes) apart(ctx context.Context, h *Hub, prefix string) {
 }
 
 // refresh takes the turn, and asks etcd about the range unless that was done a short time ago. It returns false,
-// without the turn, if that fails.
+// without the turn, if that fails, has failed a short time ago, or takes somebody else too long: hundreds of readers
+// that wait for one failure after the other would hear of nothing else for as long.
 func (w *whole) refresh(ctx context.Context, h *Hub, prefix string) bool {
+	waiting, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+	defer cancel()
 	select {
 	case w.turn <- struct{}{}:
-	case <-ctx.Done():
+	case <-waiting.Done():
 		return false
 	}
 	lasts := h.opts.Resync / 10
 	if w.keys > mostSorted { // nothing will be proven, and to count so many is not cheap
 		lasts = 4 * h.opts.Resync
 	}
-	if time.Since(w.asked) >= lasts && w.ask(ctx, h, prefix) != nil {
-		<-w.turn
-		return false
+	if time.Since(w.asked) < lasts {
+		return true
 	}
-	return true
+	if time.Since(w.failed) >= h.opts.ListTimeout {
+		if w.ask(ctx, h, prefix) == nil {
+			return true
+		}
+		if ctx.Err() == nil {
+			w.failed = time.Now()
+		}
+	}
+	<-w.turn
+	return false
 }
 
 // ask asks etcd how many keys the range has, and then whether any of them has changed. If so, and they are few, it asks

@@ -14,6 +14,8 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
@@ -317,5 +319,81 @@ func TestPartsThatHearTooMuchOfOthersGetWatchesOfTheirOwn(t *testing.T) {
 	}
 	if got := d.watches.Load(); got != 3 {
 		t.Errorf("2 parts have had %d watches, want that of the whole and one for each", got)
+	}
+}
+
+// refusing makes etcd refuse, or never answer, what a proof asks: counts, and reads of the key that was modified last.
+type refusing struct {
+	on, hang atomic.Bool
+	counts   atomic.Int64 // of ranges
+	refused  atomic.Int64
+}
+
+func (r *refusing) option() grpc.DialOption {
+	asks := func(req *pb.RangeRequest) bool {
+		if req.GetCountOnly() {
+			r.counts.Add(1)
+		}
+		return req.GetCountOnly() || req.GetSortTarget() == pb.RangeRequest_MOD
+	}
+	return grpc.WithChainUnaryInterceptor(func(
+		ctx context.Context, method string, req, reply any, cc *grpc.ClientConn,
+		invoke grpc.UnaryInvoker, opts ...grpc.CallOption,
+	) error {
+		of := false
+		switch req := req.(type) {
+		case *pb.RangeRequest:
+			of = asks(req)
+		case *pb.TxnRequest:
+			for _, op := range req.Success {
+				of = of || asks(op.GetRequestRange())
+			}
+		}
+		if !of || !r.on.Load() {
+			return invoke(ctx, method, req, reply, cc, opts...)
+		}
+		r.refused.Add(1)
+		if r.hang.Load() {
+			<-ctx.Done()
+			return status.FromContextError(ctx.Err()).Err()
+		}
+		return status.Error(codes.ResourceExhausted, "not now")
+	})
+}
+
+// An etcd that does not prove anything now has not shown that the shared watch misses anything.
+func TestAFailedProofDoesNotTakeThePartsApart(t *testing.T) {
+	const n = 30
+	whole, d, r := newPrefix(), new(deaf), new(refusing)
+	h := newHub(t, dial(t, server.Endpoint(), append(d.options(), r.option())...),
+		follow.Options{Resync: 300 * time.Millisecond})
+	all := parts(t, h, whole, n)
+	r.on.Store(true)
+	for _, m := range all {
+		m.until(t, "lists in place of proofs", func() bool { return m.resets > 3 })
+	}
+	r.on.Store(false)
+	for i, m := range all {
+		put(t, m.prefix+"key", fmt.Sprint(i))
+		m.judge(t)
+	}
+	if got := d.watches.Load(); r.refused.Load() == 0 || got >= n {
+		t.Errorf("%d parts have had %d watches, while %d questions were refused", n, got, r.refused.Load())
+	}
+}
+
+// The readers of a range do not wait one after the other for the same question to fail.
+func TestAQuestionThatHangsIsAskedOnceForAllParts(t *testing.T) {
+	const n = 40
+	r := new(refusing)
+	r.on.Store(true)
+	r.hang.Store(true)
+	h := newHub(t, dial(t, server.Endpoint(), r.option()), follow.Options{ListTimeout: time.Second})
+	for _, m := range parts(t, h, newPrefix(), n) {
+		put(t, m.prefix+"key", "1")
+		m.judge(t)
+	}
+	if got := r.counts.Load(); got > n/4 {
+		t.Errorf("%d parts have asked %d times", n, got)
 	}
 }
