@@ -194,21 +194,27 @@ func (d *draft) drain() {
 
 // keeps returns which shards a member keeps that is drained, or has the weight 0 by order.
 func (d *draft) keeps(id string) []bool {
-	if drain, drained := d.view.Drains[id]; drained {
-		return drain.Keeps
+	if keepsByDrain(d.view, id) {
+		return d.view.Drains[id].Keeps
 	}
 	return d.view.Weights[id].Keeps
 }
 
+// keepsByDrain says whether a drain lets a member keep shards. If it does not, an order of weight 0 may do so; that one
+// is carried out beside a drain, too, so that the member gets nothing back when its drain ends.
+func keepsByDrain(v *membership.View, id string) bool {
+	return slices.Contains(v.Drains[id].Keeps, true) && !v.DrainsIgnored()
+}
+
 // drained returns the members that keep shards though they are drained, or have the weight 0 by order, in order.
 func (d *draft) drained() (ids []string) {
-	for id, drain := range d.view.Drains {
-		if slices.Contains(drain.Keeps, true) && !d.view.DrainsIgnored() {
+	for id := range d.view.Drains {
+		if keepsByDrain(d.view, id) {
 			ids = append(ids, id)
 		}
 	}
 	for id, weight := range d.view.Weights {
-		if _, drained := d.view.Drains[id]; !drained && slices.Contains(weight.Keeps, true) {
+		if !keepsByDrain(d.view, id) && slices.Contains(weight.Keeps, true) {
 			ids = append(ids, id)
 		}
 	}

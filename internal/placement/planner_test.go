@@ -150,7 +150,8 @@ func (g *group) carryOut(t fataler) (next time.Duration) {
 			g.delete(layout.Exception(n))
 		}
 		for id, keeps := range plan.Keeps {
-			if w, weighed := v.Weights[id]; weighed {
+			drained := slices.Contains(v.Drains[id].Keeps, true) && !v.DrainsIgnored()
+			if w := v.Weights[id]; !drained {
 				w.Keeps = keeps
 				g.put(layout.Weight(id), w.Encode())
 				continue
@@ -449,6 +450,45 @@ func TestAMemberOfWeight0GivesAwayWhatItHasBitByBit(t *testing.T) {
 	}
 	if most := max(loads["a"], loads["c"]); most > g.bound(2) {
 		t.Errorf("one has %d, and may have %d", most, g.bound(2))
+	}
+}
+
+// An order of weight 0 is carried out also while the member is drained: it must not get back what it has given away
+// when the drain ends.
+func TestAMemberOfWeight0GetsNothingBackWhenItsDrainEnds(t *testing.T) {
+	g := newGroup(rules(), even(1000))
+	for _, id := range []string{"a", "b", "c"} {
+		g.join(t, id, "1")
+	}
+	g.put(layout.Coordinator(), "a")
+	g.rest(t, 2*time.Minute)
+	keeps := g.view().Owned("b")
+	g.put(layout.Weight("b"), membership.WeightOrder{Keeps: keeps}.Encode())
+	g.put(layout.Drain("b"), membership.Restriction{Keeps: keeps}.Encode())
+	g.see()
+	g.rest(t, 2*time.Minute)
+	g.delete(layout.Drain("b"))
+	if v := g.see(); slices.Contains(v.Owned("b"), true) {
+		t.Errorf("b is drained no longer, has the weight 0, and got %d shards", v.Kept("b"))
+	}
+}
+
+// An order of weight 0 is carried out while the member's drain is ignored.
+func TestAMemberOfWeight0GivesAwayWhatItHasThoughItsDrainIsIgnored(t *testing.T) {
+	g := newGroup(rules(), even(1000))
+	for _, id := range []string{"a", "b"} {
+		g.join(t, id, "1")
+	}
+	g.put(layout.Coordinator(), "a")
+	g.rest(t, 2*time.Minute)
+	for _, id := range []string{"a", "b"} {
+		g.put(layout.Drain(id), membership.Restriction{}.Encode())
+	}
+	g.put(layout.Weight("b"), membership.WeightOrder{Keeps: g.see().Owned("b")}.Encode())
+	g.see()
+	g.rest(t, 2*time.Minute)
+	if v := g.view(); !v.DrainsIgnored() || slices.Contains(v.Owned("b"), true) {
+		t.Errorf("b has %d shards", v.Kept("b"))
 	}
 }
 

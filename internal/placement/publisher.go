@@ -143,7 +143,8 @@ func (p *Publisher) publish(ctx context.Context, plan *Plan) (revision int64, er
 // order returns the key and the next value of the order by which a member keeps some shards only, and the revision at
 // which the order was given.
 func (p *Publisher) order(id string, keeps []bool) (key, value string, revision int64) {
-	if drain, drained := p.planner.view.Drains[id]; drained {
+	if keepsByDrain(p.planner.view, id) {
+		drain := p.planner.view.Drains[id]
 		drain.Keeps = keeps
 		return p.o.Layout.Drain(id), drain.Encode(), drain.ModRevision
 	}
