@@ -2,6 +2,7 @@ package placement
 
 import (
 	"context"
+	"fmt"
 	"maps"
 	"slices"
 	"time"
@@ -102,6 +103,9 @@ func (g *ghosts) look(v *membership.View, now time.Duration) (free []Ghost, next
 	return nil, now + ghostLook
 }
 
+// putOff makes the next look come after the usual pause, though not all is freed that was to be.
+func (g *ghosts) putOff(now time.Duration) { g.looked = now }
+
 // giveUp frees slots of members that are gone for good, if nothing else is to be done.
 func (d *draft) giveUp() {
 	free, next := d.planner.ghosts.look(d.view, d.now)
@@ -109,6 +113,19 @@ func (d *draft) giveUp() {
 	if next > 0 && (d.plan.Next == 0 || next < d.plan.Next) {
 		d.plan.Next = next
 	}
+}
+
+// freeAll frees the slots of some members. What cannot be freed is put off, so that the coordinator does not try it
+// again and again: where etcd takes few comparisons in a transaction, it never can.
+func (p *Publisher) freeAll(ctx context.Context, all []Ghost) (revision int64, err error) {
+	for _, g := range all {
+		freed, err := p.free(ctx, g)
+		if revision = max(revision, freed); err != nil {
+			p.planner.ghosts.putOff(p.o.Now())
+			return revision, fmt.Errorf("free the slots of member %q, which is gone: %w", g.Member, err)
+		}
+	}
+	return revision, nil
 }
 
 // free frees a member's slots, if nobody has taken them, and the member has not come back and is not expected back.

@@ -131,13 +131,9 @@ func (p *Publisher) publish(ctx context.Context, plan *Plan) (revision int64, er
 		}
 		all = all[n:]
 	}
-	for _, g := range plan.Free {
-		if revision, err = p.free(ctx, g); err != nil {
-			return revision, err
-		}
-	}
+	freed, err := p.freeAll(ctx, plan.Free)
 	p.tell(plan)
-	return revision, nil
+	return max(revision, freed), err
 }
 
 // order returns the key and the next value of the order by which a member keeps some shards only, and the revision at

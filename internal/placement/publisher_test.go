@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -78,5 +79,46 @@ func TestOnlyTheSlotsOfAGhostAreFreed(t *testing.T) {
 				t.Errorf("the error is %v", err)
 			}
 		})
+	}
+}
+
+// What cannot be freed does not keep the coordinator busy: it looks again after the usual pause.
+func TestSlotsThatCannotBeFreedArePutOff(t *testing.T) {
+	few := embeddedtest.Client(t,
+		embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = 3 }).Endpoint())
+	l := keys.New("/drm", t.Name())
+	var term int64
+	for _, kv := range [][2]string{{l.Slot(0), "gone"}, {l.Coordinator(), "me"}} {
+		resp, err := few.Put(t.Context(), kv[0], kv[1])
+		if err != nil {
+			t.Fatal(err)
+		}
+		term = resp.Header.Revision
+	}
+	v, err := membership.Group{Root: l.Root(), Shards: 1}.Read(t.Context(), few)
+	if err != nil {
+		t.Fatal(err)
+	}
+	now := time.Hour
+	publisher := NewPublisher(Options{
+		Layout: l, KV: few, Timeout: time.Minute, Limits: &txn.Limits{}, Log: zap.NewNop(), Shards: 1,
+		Now: func() time.Duration { return now }, Wall: func() time.Time { return time.Unix(0, 0) },
+	}, term)
+	publisher.See(v)
+	for ; now < 2*time.Hour; now += ghostLook {
+		if _, err := publisher.Turn(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := publisher.Turn(t.Context()); err == nil {
+		t.Fatal("etcd takes four comparisons, though its limit is three")
+	}
+	for end := now + ghostLook; now < end; now += time.Second {
+		if _, err := publisher.Turn(t.Context()); err != nil {
+			t.Fatalf("tried again %v before the pause is over: %v", end-now, err)
+		}
+	}
+	if _, err := publisher.Turn(t.Context()); err == nil {
+		t.Error("not tried again after the pause")
 	}
 }
