@@ -134,6 +134,14 @@ type reading struct {
 	err  error
 }
 
+// tell tells what came of a first page. Only the first call counts.
+func (one *first) tell(came reading) {
+	select {
+	case one.answer <- came:
+	default:
+	}
+}
+
 // read reads a first page, at a revision that is not older than the call.
 func (f *firsts) read(ctx context.Context, h *Hub, page *pb.RangeRequest) (*pb.RangeResponse, int64, error) {
 	one := &first{h, page, ctx, make(chan reading, 1)}
@@ -234,17 +242,23 @@ func (f *firsts) fly(group []*first) (size int) {
 	for i, one := range group {
 		pages[i] = one.page
 	}
-	answers, rev, err := group[0].hub.pages(f.ctx, patienceOf(group), pages)
+	patience := patienceOf(group)
+	for _, one := range group {
+		if own := one.hub.opts.ListTimeout; own < patience { // the others may wait for longer
+			defer time.AfterFunc(own, func() { one.tell(reading{err: context.DeadlineExceeded}) }).Stop()
+		}
+	}
+	answers, rev, err := group[0].hub.pages(f.ctx, patience, pages)
 	switch {
 	case err == nil:
 		for i, one := range group {
 			size += sizeOf(answers[i])
-			one.answer <- reading{resp: answers[i], rev: rev}
+			one.tell(reading{resp: answers[i], rev: rev})
 		}
 		return size / len(group)
 	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, context.Canceled), errors.Is(err, ErrRewound):
 		for _, one := range group {
-			one.answer <- reading{err: err}
+			one.tell(reading{err: err})
 		}
 	default: // what etcd refuses may be the size of the request, or one list; and the client repeats only single reads
 		for _, one := range group {
@@ -260,7 +274,7 @@ func (f *firsts) alone(one *first) (size int) {
 	defer cancel()
 	defer context.AfterFunc(f.ctx, cancel)()
 	resp, err := one.hub.page(ctx, one.page)
-	one.answer <- reading{resp, resp.GetHeader().GetRevision(), err}
+	one.tell(reading{resp, resp.GetHeader().GetRevision(), err})
 	if err != nil {
 		return 0
 	}

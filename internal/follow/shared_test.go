@@ -397,3 +397,50 @@ func TestAQuestionThatHangsIsAskedOnceForAllParts(t *testing.T) {
 		t.Errorf("%d parts have asked %d times", n, got)
 	}
 }
+
+// Where etcd does not answer, a hub does not wait for longer because another one would.
+func TestAHubWaitsNoLongerThanItsOwnTimeout(t *testing.T) {
+	var probes atomic.Int64
+	swallow := grpc.WithUnaryInterceptor(func(
+		ctx context.Context, _ string, req, _ any, _ *grpc.ClientConn, _ grpc.UnaryInvoker, _ ...grpc.CallOption,
+	) error {
+		if req, ok := req.(*pb.RangeRequest); ok && string(req.Key) == "/test/probe" {
+			probes.Add(1)
+		}
+		<-ctx.Done()
+		return status.FromContextError(ctx.Err()).Err()
+	})
+	shared := follow.NewShared(dial(t, server.Endpoint(), swallow))
+	hub := func(timeout time.Duration) *follow.Hub {
+		h := shared.NewHub(follow.Options{
+			Probe: "/test/probe", ListTimeout: timeout, Progress: 100 * time.Millisecond,
+		})
+		t.Cleanup(h.Close)
+		return h
+	}
+	patient, other := hub(10*time.Minute), hub(100*time.Millisecond)
+	ctx, cancel := context.WithCancel(t.Context())
+	var waiting, lists sync.WaitGroup
+	defer waiting.Wait()
+	defer cancel()
+	for range 10 { // the first one is sent by itself, and the others share a request with those of the other hub
+		waiting.Go(func() { _, _, _ = patient.List(ctx, "/a/") })
+		lists.Go(func() {
+			if _, _, err := other.List(ctx, "/b/"); !errors.Is(err, context.DeadlineExceeded) {
+				t.Error(err)
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { defer close(done); lists.Wait() }()
+	deadline := time.After(time.Minute)
+	for look := time.NewTicker(10 * time.Millisecond); done != nil || probes.Load() < 3; {
+		select {
+		case <-done:
+			done = nil
+		case <-look.C:
+		case <-deadline:
+			t.Fatalf("a minute has passed: lists wait: %t; %d probes", done != nil, probes.Load())
+		}
+	}
+}

@@ -1,6 +1,7 @@
 package follow
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"maps"
@@ -189,15 +190,17 @@ func (t *trunk) judge(before int64, header *pb.ResponseHeader) (first bool, err 
 	return true, t.rewound
 }
 
-// probe reads the key of one of the hubs, so that the header of the answer shows whether the store was rewound. Errors
-// are ignored: OnRewound reports a rewound store, and other failures show elsewhere.
+// probe reads the key of the hub that waits the shortest, so that the header of the answer shows whether the store was
+// rewound. Errors are ignored: OnRewound reports a rewound store, and other failures show elsewhere.
 func (t *trunk) probe(ctx context.Context) {
-	for _, h := range t.all() {
-		ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
-		defer cancel()
-		_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly())
+	hubs := t.all()
+	if len(hubs) == 0 {
 		return
 	}
+	h := slices.MinFunc(hubs, func(a, b *Hub) int { return cmp.Compare(a.opts.ListTimeout, b.opts.ListTimeout) })
+	ctx, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
+	defer cancel()
+	_, _ = h.KV().Get(ctx, h.opts.Probe, clientv3.WithKeysOnly())
 }
 
 // watchdog asks every stream for progress, and replaces a stream on which nothing was heard for three periods: a watch
