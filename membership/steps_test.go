@@ -155,7 +155,8 @@ func TestNoStepTakesASlotThatTheMembersKeyLists(t *testing.T) {
 				t.Fatal(err)
 			}
 			if v := g.members.View(resp.Kvs, before); !v.HasItsSlots("b") {
-				t.Errorf("weight %d: its key says %+v, reserved are %q and %+v", weight, v.Members["b"], v.Slots, v.Blocks)
+				t.Errorf("weight %d: its key says %+v, reserved are %q and %+v",
+					weight, v.Members["b"], v.Slots, v.Blocks)
 			}
 		}
 	}
