@@ -25,7 +25,7 @@ var errClosed = errors.New("the watcher is closed")
 // take about one.
 type watcher struct {
 	remote  pb.WatchClient
-	hears   func(*pb.ResponseHeader) // called with each answer that is about all watches of a stream
+	hears   func(*pb.ResponseHeader) // called with each answer of a stream to which watches there are already
 	ctx     context.Context          // ends the streams
 	end     context.CancelFunc
 	serving sync.WaitGroup // run, and what it has started
@@ -303,7 +303,9 @@ func (w *watcher) serve() (heard bool, err error) {
 	for {
 		resp, err := stream.Recv()
 		heard = heard || err == nil
-		if err == nil && resp.WatchId == everyWatch && !resp.Created && !resp.Canceled {
+		// What is about all watches has no reader, nor has what is about a watch of a whole range, unless it has events
+		// for a part that is followed.
+		if err == nil && !resp.Created && !resp.Canceled {
 			w.hears(resp.Header)
 		}
 		if over, err := w.take(s, resp, err); over {

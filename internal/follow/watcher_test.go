@@ -3,6 +3,7 @@ package follow
 import (
 	"context"
 	"errors"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -330,4 +331,31 @@ func TestAStreamWithoutWatchesEnds(t *testing.T) {
 	if _, err := w.ask("/c/", 0); !errors.Is(err, errClosed) {
 		t.Errorf("got %v, want that the watcher is closed", err)
 	}
+}
+
+// What is heard about a range as a whole shows that the stream works, though no part hears of it.
+func TestAStreamOnWhichNoPartHearsAnythingIsNotSilent(t *testing.T) {
+	w, etcd := play(t)
+	var heard atomic.Int64
+	w.hears = func(*pb.ResponseHeader) { heard.Add(1) }
+	x, err := w.askPart("/a/1/", "/a/", 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s := of(t, etcd.streams)
+	s.create(t)
+	s.answer(t, madeAs(7, 5)) // etcd chooses ids, and tells of the progress of each watch
+	mustOpen(t, x)
+	s.answer(t, &pb.WatchResponse{Header: &pb.ResponseHeader{Revision: 6}, WatchId: 7})
+	foreign := eventAs(7, 7)
+	foreign.Events[0].Kv.Key = []byte("/a/2/k")
+	s.answer(t, foreign)
+	s.answer(t, madeAs(8, 7)) // by now the others were read
+	if n := heard.Load(); n != 2 {
+		t.Errorf("something was heard %d times, want 2", n)
+	}
+	if got := x.reached(); got != 8 {
+		t.Errorf("the part has heard of all before revision %d, want 8", got)
+	}
+	x.close()
 }
