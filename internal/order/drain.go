@@ -43,7 +43,7 @@ func lastMember(v *membership.View, member string) error {
 				"start another member, or undrain one, first", ErrLastMember, m.ID, m.Reason)
 		}
 	}
-	return fmt.Errorf("%w: nobody could take what it has, so the order would be ignored; "+
+	return fmt.Errorf("%w: nobody could take what it has; "+
 		"start another member, or undrain one, first", ErrLastMember)
 }
 

@@ -22,7 +22,7 @@ import (
 var (
 	// ErrLastMember says that nobody would be left who takes any resource, so that all drains would be ignored, or only
 	// members that are not ready.
-	ErrLastMember = errors.New("every other member is drained or not ready, or there is none")
+	ErrLastMember = errors.New("every other member is drained, not ready or of weight 0, or there is none")
 	// ErrPinned says that a shard is pinned to a member, so that it cannot be moved.
 	ErrPinned = errors.New("the shard is pinned")
 	// ErrCannotTake says that a member cannot be given shards now.
