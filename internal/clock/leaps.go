@@ -37,14 +37,25 @@ func (l *Leaps) Tell(f func()) (forget func()) {
 	return sync.OnceFunc(func() {
 		l.mu.Lock()
 		defer l.mu.Unlock()
+		if _, ok := l.told[n]; !ok {
+			return // Close has forgotten it
+		}
 		if delete(l.told, n); len(l.told) == 0 {
 			close(l.end)
 		}
 	})
 }
 
-// Close waits for the goroutine to end, once everything that was told is forgotten.
-func (l *Leaps) Close() { l.ending.Wait() }
+// Close forgets whatever is to be told, and waits for the goroutine to end. Nobody calls Tell any more.
+func (l *Leaps) Close() {
+	l.mu.Lock()
+	if len(l.told) > 0 {
+		clear(l.told)
+		close(l.end)
+	}
+	l.mu.Unlock()
+	l.ending.Wait()
+}
 
 func (l *Leaps) run(end <-chan struct{}, clock Clock, timers func() time.Time) {
 	tick := time.NewTicker(look)

@@ -49,3 +49,19 @@ func TestLeapsHasAGoroutineOnlyWhileSomebodyWantsToKnow(t *testing.T) {
 		l.Close()
 	}
 }
+
+// Whoever ends late, or never, does not hold up the end of what it shares.
+func TestCloseOfLeapsDoesNotWaitForWhoHasNotForgotten(t *testing.T) {
+	var l Leaps
+	one, other := l.Tell(func() {}), l.Tell(func() {})
+	closed := make(chan struct{})
+	go func() { l.Close(); close(closed) }()
+	select {
+	case <-closed:
+	case <-time.After(10 * time.Second):
+		t.Error("Close waits")
+	}
+	one()
+	other()
+	l.Close()
+}
