@@ -205,6 +205,7 @@ type place struct {
 	resync time.Time // when the next fresh list is due, counted from the last one that succeeded
 	sure   int64     // the revision of the last list, or up to which it was proven since that nothing has changed
 	keys   int       // how many keys the last list had
+	latest int64     // the revision at which one of them was modified last
 	quiet  bool      // no event has come since the last list
 }
 
@@ -297,7 +298,7 @@ func (h *Hub) begin(ctx context.Context, x *watch, r *reader, at *place) error {
 		kvs, rev, err := h.List(ctx, r.prefix)
 		if err == nil {
 			r.sink.Reset(kvs, rev)
-			*at = place{rev + 1, time.Now().Add(h.resyncAfter()), rev, len(kvs), true}
+			*at = place{rev + 1, time.Now().Add(h.resyncAfter()), rev, len(kvs), lastOf(kvs), true}
 		}
 		return err
 	}

@@ -15,6 +15,9 @@ import (
 // A range of keys is the same at two revisions if, at the later one, it has as many keys as at the earlier one, and
 // none of them was modified after that. For a key that was modified before has been there all the time; so nothing was
 // added, and as many keys as are gone would have to be new. etcd tells both in one small answer.
+//
+// If it is known when a key was modified last at the earlier revision, that must be the same too. It follows from the
+// above, unless etcd has lost writes and made up for their revisions unnoticed: it was restored from a snapshot.
 
 // mostSorted is how many keys a range may have to be asked about as a whole. etcd reads and sorts all of them to find
 // the one that was modified last.
@@ -35,7 +38,7 @@ func (h *Hub) prove(ctx context.Context, r *reader, at *place) (same bool, err e
 			return false, err
 		}
 		rev, when = header, asked
-		same = unchanged(resp, int64(at.keys), at.sure)
+		same = unchanged(resp, int64(at.keys), at.sure, at.latest)
 	}
 	if same {
 		at.sure, at.resync = rev, when.Add(h.resyncAfter())
@@ -52,9 +55,18 @@ func latest(prefix string) *pb.RangeRequest {
 }
 
 // unchanged reports whether an answer to latest shows that a range is what it was at a revision, when it had so many
-// keys.
-func unchanged(resp *pb.RangeResponse, keys, since int64) bool {
-	return resp.Count == keys && (len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision <= since)
+// keys, of which the latest one was modified at a given revision; 0: that is not known.
+func unchanged(resp *pb.RangeResponse, keys, since, last int64) bool {
+	modified := lastOf(resp.Kvs)
+	return resp.Count == keys && modified <= since && (last == 0 || modified == last)
+}
+
+// lastOf returns the revision at which one of some keys was modified last; 0: there are none.
+func lastOf(kvs []*mvccpb.KeyValue) (last int64) {
+	for _, kv := range kvs {
+		last = max(last, kv.ModRevision)
+	}
+	return last
 }
 
 // wholes are the ranges of which parts are followed. The zero value is ready for use.
@@ -71,6 +83,7 @@ type whole struct {
 
 	from, to int64           // the range was the same at all revisions in between; to is 0 if nothing is known
 	keys     int64           // how many keys it had
+	latest   int64           // the revision at which one of them was modified last; 0: not known
 	asked    time.Time       // when etcd was asked for what it is at the revision to
 	parts    map[string]part // what its parts had at the revision from; nil: not known
 	large    time.Time       // until when its parts are watched each by itself, however few keys it has
@@ -123,7 +136,7 @@ func (ws *wholes) same(ctx context.Context, h *Hub, r *reader, at *place) (rev i
 		return w.to, w.asked, true
 	}
 	p := w.parts[r.prefix]
-	return w.to, w.asked, w.parts != nil && at.sure < w.from && p.keys == at.keys && p.latest <= at.sure
+	return w.to, w.asked, w.parts != nil && at.sure < w.from && p.keys == at.keys && p.latest == at.latest
 }
 
 // small returns about how many keys a range has, and whether they are so few that one watch serves all of its parts.
@@ -196,7 +209,7 @@ func (w *whole) ask(ctx context.Context, h *Hub, prefix string) error {
 			return fmt.Errorf("look for changes of %s: %w", prefix, err)
 		}
 		rev = resp.GetHeader().GetRevision()
-		same = unchanged(resp, w.keys, w.to)
+		same = unchanged(resp, w.keys, w.to, w.latest)
 	}
 	var parts map[string]part
 	if !same && w.to > 0 && resp.Count <= mostSorted {
@@ -208,7 +221,7 @@ func (w *whole) ask(ctx context.Context, h *Hub, prefix string) error {
 		}
 		rev, parts = resp.GetHeader().GetRevision(), partsOf(prefix, resp.Kvs)
 	}
-	w.to, w.keys, w.asked = rev, resp.Count, asked
+	w.to, w.keys, w.latest, w.asked = rev, resp.Count, lastOf(resp.Kvs), asked
 	w.huge.Store(w.keys > 4*mostGathered)
 	if !same {
 		w.from, w.parts = rev, parts

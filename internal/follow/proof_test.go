@@ -34,8 +34,23 @@ func TestTheLatestKeyAndTheNumberOfKeysTellWhetherAnythingHasChanged(t *testing.
 				resp.Kvs = []*mvccpb.KeyValue{{ModRevision: modified}}
 			}
 		}
-		if got, want := unchanged(resp, int64(len(listed)), since), maps.Equal(listed, now); got != want {
-			t.Fatalf("%v became %v: unchanged %t, want %t", listed, now, got, want)
+		var last int64
+		for _, modified := range listed {
+			last = max(last, modified)
+		}
+		for _, known := range []int64{0, last} {
+			if got, want := unchanged(resp, int64(len(listed)), since, known), maps.Equal(listed, now); got != want {
+				t.Fatalf("%v became %v, and %d is known: unchanged %t, want %t", listed, now, known, got, want)
+			}
 		}
 	})
+}
+
+// etcd was restored from a snapshot and has made up for the lost revisions unnoticed: a key has its former value again.
+func TestAKeyThatHasItsFormerValueAgainHasChanged(t *testing.T) {
+	before := []*mvccpb.KeyValue{{ModRevision: 5}, {ModRevision: 8}} // the second one was written at 3 too
+	after := &pb.RangeResponse{Count: 2, Kvs: []*mvccpb.KeyValue{{ModRevision: 5}}}
+	if unchanged(after, 2, 9, lastOf(before)) {
+		t.Error("what was modified at revision 8, and is not any more, counts as unchanged")
+	}
 }

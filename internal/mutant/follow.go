@@ -80,8 +80,8 @@ var ofFollow = []Mutant{
 		Package: "./internal/follow",
 		Changes: []Change{{
 			File: "internal/follow/proof.go",
-			Old:  `return resp.Count == keys && (len(resp.Kvs) == 0 || resp.Kvs[0].ModRevision <= since)`,
-			New:  `return resp.Count == keys`,
+			Old:  `return resp.Count == keys && modified <= since && (last == 0 || modified == last)`,
+			New:  `return resp.Count == keys && modified >= 0`,
 		}},
 	},
 	{
