@@ -63,7 +63,7 @@ type Registration struct {
 	Record         Record
 	CreateRevision int64            // distinguishes this registration from an earlier or later one of the same id
 	Lease          clientv3.LeaseID // the lease that the key lives on
-	Revision       int64            // the revision at which SetState wrote the key last; 0: it has not
+	Revision       int64            // the revision at which this member wrote the key last; 0: it is not known
 }
 
 // Register puts the member's key under a lease, which the caller keeps alive (see package lease). In state Joining the
@@ -311,6 +311,7 @@ func (g *Registrar) put(
 		return false, err
 	}
 	if resp.Succeeded {
+		reg.Revision = resp.Header.Revision
 		if reg.CreateRevision == 0 {
 			reg.CreateRevision = resp.Header.Revision
 		}

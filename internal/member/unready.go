@@ -65,7 +65,7 @@ func (p *place) heedReadiness(ctx context.Context, v *membership.View, reg membe
 		write = func() (membership.Registration, error) { return registrar.Activate(ctx, reg) }
 	case want.State == membership.Active:
 		write = func() (membership.Registration, error) { return registrar.SetState(ctx, reg, membership.Active) }
-	case has.State == membership.Unready && has.Holds() == 0 && v.UnreadyIgnored():
+	case has.State == membership.Unready && has.Holds() == 0 && v.UnreadyIgnored() && v.WeightOf(p.id) > 0:
 		write = func() (membership.Registration, error) { return registrar.TakeSlots(ctx, reg) }
 	case has.State == membership.Unready && (has.Reason == want.Reason || now-p.reasonAt < reasonPause):
 		return nil

@@ -68,9 +68,13 @@ func (m *Member) SetWeight(ctx context.Context, weight int) error {
 }
 
 // heedWeight brings the member's key and its slots in line with its weight: its own, or the one that an operator has
-// ordered. A member that is about to stop leaves them as they are.
+// ordered. A member that is about to stop leaves them as they are. A view that is older than what was written last says
+// nothing of the slots: the next one will.
 func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membership.Registration) error {
 	has, own := reg.Record, int(p.weights.own.Load())
+	if v.Revision < reg.Revision && has.Weight == own {
+		return nil
+	}
 	counts := own
 	order, ordered := v.Weights[p.id]
 	if ordered {

@@ -205,3 +205,32 @@ func TestAWeightDuringAStopDoesNotBringTheMemberBack(t *testing.T) {
 		r.until("its key is gone", func() bool { _, there := w.group().Members["b"]; return !there })
 	}
 }
+
+// A newcomer of weight 0 that is not ready needs no slots, however few members are ready. It does not ask for any again
+// and again.
+func TestANewcomerOfWeight0ThatIsNotReadyLeavesItsKeyAlone(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	for _, id := range []string{"a", "b"} {
+		if id == "b" {
+			must(t, w.client().SetWeight(t.Context(), id, 0, drm.OrderOptions{Absent: true}))
+		}
+		cfg := w.config(id, r)
+		cfg.Ready, cfg.ReadyInterval = (&health{err: errSick}).ready, 100*time.Millisecond
+		w.start(cfg)
+		r.until("it is unready", func() bool { return w.group().Members[id].State == membership.Unready })
+	}
+	if v := w.group(); !v.UnreadyIgnored() || v.Owner(0) != "a" {
+		t.Fatalf("unreadiness is ignored: %v, shard 0 is %q's", v.UnreadyIgnored(), v.Owner(0))
+	}
+	for range 30 { // each makes a view, by which the member looks at its key
+		w.put(appLayout.Drain("nobody"), "")
+	}
+	w.put(appLayout.Weight("b"), membership.WeightOrder{Weight: 3}.Encode())
+	w.wantWeights(r, "it takes the slots of another weight", "b", 3, 1, 3)
+	key, err := w.etcd.Get(t.Context(), appLayout.Member("b"))
+	must(t, err)
+	if writes := key.Kvs[0].Version; writes > 5 {
+		t.Errorf("it has written its key %d times", writes)
+	}
+}
