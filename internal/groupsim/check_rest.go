@@ -37,17 +37,41 @@ func (j *judge) atRest() {
 			w.fail("at rest, %s is drained, and keeps %d shards", id, kept)
 		}
 	}
-	for id := range v.Weights {
-		if kept := v.Kept(id); kept > 0 && !v.Ordered(id) {
-			w.fail("at rest, %s has the weight 0, and keeps %d shards", id, kept)
+	for id, order := range v.Weights {
+		if slices.Contains(order.Keeps, true) || v.WeightOf(id) == 0 && v.Kept(id) > 0 {
+			w.fail("at rest, %s has the weight 0, and keeps %d shards: %v", id, v.Kept(id), order.Keeps)
 		}
 	}
+	j.somebody(v)
 	homes := j.ringAlone()
 	j.evenness(v, homes)
 	for n, e := range v.Exceptions {
 		_, live := v.Members[e.Member]
 		if live && homes[n] == e.Member || !live && homes[n] == v.Owner(n) {
 			w.fail("at rest, shard %d has an exception that nobody needs: %+v", n, e)
+		}
+	}
+}
+
+// somebody checks that each shard has an owner, if there is a member that could take shards, whether it is drained or
+// not, and whether all that have a weight hold as much as that says.
+func (j *judge) somebody(v *membership.View) {
+	could, forced := "", false
+	for id, m := range v.Members {
+		if v.WeightOf(id) == 0 {
+			continue
+		}
+		could, forced = id, forced || v.Drains[id].Force
+		if v.TakesAll(id) && m.Holds() != v.WeightOf(id) {
+			j.w.fail("at rest, %s has the weight %d, and holds %d slots", id, v.WeightOf(id), m.Holds())
+		}
+	}
+	if could == "" || forced || len(v.Reservations) > 0 {
+		return
+	}
+	for n := range v.Shards {
+		if v.Owner(n) == "" {
+			j.w.fail("at rest, shard %d belongs to nobody, though %s could take it", n, could)
 		}
 	}
 }

@@ -397,11 +397,11 @@ func (m *member) heedReadiness() bool {
 	switch {
 	case why == "" && has.State == membership.Active:
 		return true
-	case why == "" && len(has.Slots) == 0:
+	case why == "" && has.Holds() == 0:
 		reg, err = m.registrar().Activate(ctx, to)
 	case why == "":
 		reg, err = m.registrar().SetState(ctx, to, membership.Active)
-	case has.State == membership.Unready && len(has.Slots) == 0 && m.view.UnreadyIgnored():
+	case has.State == membership.Unready && has.Holds() == 0 && m.view.UnreadyIgnored() && m.view.WeightOf(m.id) > 0:
 		reg, err = m.registrar().TakeSlots(ctx, to)
 	case has.State == membership.Unready:
 		return true
@@ -418,7 +418,12 @@ func (m *member) heedReadiness() bool {
 
 // heedWeight brings the member's slots in line with its weight, or with the one that an operator has ordered.
 func (m *member) heedWeight() bool {
-	has, counts := m.reg.Record, m.weight
+	reg := *m.reg
+	if shown := m.view.Members[m.id]; shown.HasJoined() && m.view.Revision >= reg.Revision {
+		r := &reg.Record // a write whose answer was lost may have been applied after all
+		r.Weight, r.Slots, r.Blocks, r.Held = shown.Weight, shown.Slots, shown.Blocks, shown.Held
+	}
+	has, counts := reg.Record, m.weight
 	if order, ordered := m.view.Weights[m.id]; ordered {
 		counts = order.Weight
 	}
@@ -426,7 +431,7 @@ func (m *member) heedWeight() bool {
 	if m.older || !has.HasJoined() || has.Leaves || m.goes || has.Weight == m.weight && fits {
 		return true
 	}
-	reg, err := m.registrar().Weigh(context.Background(), *m.reg, m.weight)
+	reg, err := m.registrar().Weigh(context.Background(), reg, m.weight)
 	if err != nil {
 		return errors.Is(err, membership.ErrGone)
 	}

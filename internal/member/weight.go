@@ -71,6 +71,7 @@ func (m *Member) SetWeight(ctx context.Context, weight int) error {
 // ordered. A member that is about to stop leaves them as they are. A view that is older than what was written last says
 // nothing of the slots: the next one will.
 func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membership.Registration) error {
+	reg = p.asShown(v, reg)
 	has, own := reg.Record, int(p.weights.own.Load())
 	if v.Revision < reg.Revision && has.Weight == own {
 		return nil
@@ -95,4 +96,15 @@ func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membersh
 	p.log.Info("the weight has changed", zap.Int("weight", counts), zap.Int("own", own), zap.Bool("ordered", ordered),
 		zap.Int("slots", written.Record.Holds()))
 	return nil
+}
+
+// asShown returns this member's registration with the weight and the slots that a view shows, unless the view is older
+// than what was written last: a write whose answer was lost may have been applied after all, at any time.
+func (p *place) asShown(v *membership.View, reg membership.Registration) membership.Registration {
+	shown := v.Members[p.id]
+	if shown.CreateRevision == reg.CreateRevision && shown.HasJoined() && v.Revision >= reg.Revision {
+		r := &reg.Record
+		r.Weight, r.Slots, r.Blocks, r.Held = shown.Weight, shown.Slots, shown.Blocks, shown.Held
+	}
+	return reg
 }

@@ -234,3 +234,14 @@ func TestANewcomerOfWeight0ThatIsNotReadyLeavesItsKeyAlone(t *testing.T) {
 		t.Errorf("it has written its key %d times", writes)
 	}
 }
+
+// If etcd carries out late what the member has written before it got its weight, the member writes that again.
+func TestAWriteThatComesLateTakesNoWeightAway(t *testing.T) {
+	t.Parallel()
+	w, r := newWorld(t), newRecorder(t)
+	m := w.members(r, nil, "a", "b")
+	earlier, lease := w.get(appLayout.Member("b"))
+	must(t, m["b"].SetWeight(t.Context(), 50))
+	w.put(appLayout.Member("b"), earlier, clientv3.WithLease(clientv3.LeaseID(lease)))
+	w.wantWeights(r, "it has its weight again", "b", 50, 50, 50)
+}
