@@ -29,7 +29,7 @@ func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 		}
 		c := restrict(r, stands, o, d.now())
 		if !stands && !o.Force { // another drain must not come in between
-			c.only = d.noOtherLeaves(v)
+			c.only, c.covered = d.noOtherLeaves(v), true
 		}
 		return c, nil
 	})

@@ -87,6 +87,10 @@ type change struct {
 	value  string
 	life   time.Duration  // if it is not 0, the key gets a new lease that lives so long
 	only   []clientv3.Cmp // if not all of these hold any more, the change is planned anew
+	// covered says that only compares, too, that nobody has written the key since the view, in which its revision was
+	// seen: so the transaction has one comparison less, since an etcd may take only three.
+	covered bool
+	seen    int64
 }
 
 // attempts is how often a change is planned anew, at most, because the keys have changed meanwhile.
@@ -144,6 +148,13 @@ func (d *Desk) look(ctx context.Context, key string) (now held, err error) {
 func (d *Desk) commit(ctx context.Context, key string, was held, c change) (done bool, err error) {
 	client, config := d.Reader.Client, d.Reader.Layout.Config()
 	lease, op := was.lease, clientv3.OpDelete(key)
+	only := append([]clientv3.Cmp{clientv3.Compare(clientv3.CreateRevision(config), "=", d.Created)}, c.only...)
+	switch {
+	case !c.covered:
+		only = append(only, clientv3.Compare(clientv3.ModRevision(key), "=", was.revision))
+	case c.seen != was.revision: // somebody has written it between the two looks at it
+		return false, nil
+	}
 	if c.life > 0 {
 		granted, err := client.Grant(ctx, int64((c.life+time.Second-1)/time.Second))
 		if err != nil {
@@ -155,9 +166,7 @@ func (d *Desk) commit(ctx context.Context, key string, was held, c change) (done
 		op = clientv3.OpPut(key, c.value, clientv3.WithLease(lease))
 	}
 	resp, err := client.Txn(ctx).
-		If(append(c.only,
-			clientv3.Compare(clientv3.CreateRevision(config), "=", d.Created),
-			clientv3.Compare(clientv3.ModRevision(key), "=", was.revision))...).
+		If(only...).
 		Then(op).
 		Else(clientv3.OpGet(config, clientv3.WithKeysOnly())).
 		Commit()

@@ -45,7 +45,7 @@ func (d *Desk) Weigh(ctx context.Context, member string, weight int, o Options) 
 		}
 		c := change{value: w.Encode()}
 		if weight == 0 && !o.Force {
-			c.only = d.noOtherLeaves(v)
+			c.only, c.covered, c.seen = d.noOtherLeaves(v), true, v.Weights[member].ModRevision
 		}
 		return c, nil
 	})

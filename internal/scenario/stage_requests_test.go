@@ -289,7 +289,10 @@ func (q *requests) kindOfTxn(txn *pb.TxnRequest) kind {
 func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) kind {
 	gone := false   // whether a compare wants its key to be absent
 	office := false // whether the coordinator's key is compared
+	fresh := false  // whether a compare wants the key of a member to be absent
 	for _, c := range txn.Compare {
+		fresh = fresh || c.Target == pb.Compare_MOD && c.GetModRevision() == 0 &&
+			q.layout.Parse(string(c.Key)).Kind == keys.Member
 		gone = gone || c.Target == pb.Compare_CREATE && c.GetCreateRevision() == 0
 		office = office || string(c.Key) == q.layout.Coordinator()
 	}
@@ -309,7 +312,7 @@ func (q *requests) kindOfWrite(txn *pb.TxnRequest, key keys.Key, value []byte) k
 	case keys.Trail:
 		return trails
 	case keys.Member:
-		if gone {
+		if fresh {
 			return registers
 		}
 		return setStates
