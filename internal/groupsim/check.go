@@ -73,9 +73,6 @@ func (w *world) viewOf(shuffled bool) *membership.View {
 	return w.group.View(kvs, w.store.revision)
 }
 
-// moment checks what must hold at any moment.
-func (j *judge) moment() {}
-
 // handled notes that a member has begun to handle a shard.
 func (j *judge) handled(n int, m *member) {
 	if s, sent := j.onWay[n]; sent && s.to == m.id {

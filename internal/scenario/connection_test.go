@@ -35,6 +35,26 @@ func (w *world) connection(cfg drm.EtcdConfig) *drm.Connection {
 	return c
 }
 
+// appsOn starts apps whose members share a connection, and allocates resources in each. It returns the recorder of each
+// app, and all managers, those of one app after those of the one before.
+func (w *world) appsOn(
+	t *testing.T, c *drm.Connection, apps, members, resources int,
+) (all []*recorder, managers []*drm.Manager) {
+	t.Helper()
+	for a := range apps {
+		w.app = fmt.Sprint("app-", a)
+		r := newRecorder(t)
+		all = append(all, r)
+		for i := range members {
+			cfg := w.config(fmt.Sprint("m", i), r)
+			cfg.Etcd, cfg.Shards = drm.EtcdConfig{Connection: c}, 16
+			managers = append(managers, w.start(cfg))
+		}
+		allocate(t, managers[len(managers)-1], ids(resources)...)
+	}
+	return all, managers
+}
+
 func TestAConnectionIsNotClosedWhileItIsUsed(t *testing.T) {
 	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
@@ -147,19 +167,7 @@ func TestManyAppsShareAConnection(t *testing.T) {
 	w := newWorld(t)
 	c := w.connection(drm.EtcdConfig{Endpoints: []string{w.endpoint}})
 	const apps, members, resources = 20, 3, 6
-	var recorders []*recorder
-	var managers []*drm.Manager
-	for a := range apps {
-		w.app = fmt.Sprint("app-", a)
-		r := newRecorder(t)
-		recorders = append(recorders, r)
-		for i := range members {
-			cfg := w.config(fmt.Sprint("m", i), r)
-			cfg.Etcd, cfg.Shards = drm.EtcdConfig{Connection: c}, 16
-			managers = append(managers, w.start(cfg))
-		}
-		allocate(t, managers[len(managers)-1], ids(resources)...)
-	}
+	recorders, managers := w.appsOn(t, c, apps, members, resources)
 	for a, r := range recorders {
 		r.until(fmt.Sprintf("app %d handles its resources", a), func() bool { return len(r.holders()) == resources })
 	}
@@ -223,19 +231,7 @@ func TestAConnectionOutlivesAServerAndItsSockets(t *testing.T) {
 	w := worldAt(t, cluster.Endpoints()[cluster.Leader()])
 	c := w.connection(drm.EtcdConfig{Endpoints: endpoints})
 	const apps, members = 4, 2
-	var recorders []*recorder
-	var managers []*drm.Manager
-	for a := range apps {
-		w.app = fmt.Sprint("app-", a)
-		r := newRecorder(t)
-		recorders = append(recorders, r)
-		for i := range members {
-			cfg := w.config(fmt.Sprint("m", i), r)
-			cfg.Etcd, cfg.Shards = drm.EtcdConfig{Connection: c}, 16
-			managers = append(managers, w.start(cfg))
-		}
-		allocate(t, managers[len(managers)-1], ids(10)...)
-	}
+	recorders, managers := w.appsOn(t, c, apps, members, 10)
 	goOn := func(after string) {
 		t.Helper()
 		for a, r := range recorders {
