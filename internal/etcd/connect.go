@@ -116,7 +116,7 @@ func NewClient(c Config) (*clientv3.Client, error) {
 		// minutes.
 		grpc.WithKeepaliveParams(keepalive.ClientParameters{
 			Time: 10 * time.Second, Timeout: 3 * time.Second,
-			PermitWithoutStream: !c.Shared, // etcd closes a connection on which there are pings and no streams
+			PermitWithoutStream: false, // etcd closes a connection on which there are pings and no streams
 		}),
 		reconnect(),
 	}
