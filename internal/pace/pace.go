@@ -73,3 +73,11 @@ func Wait(ctx context.Context, d time.Duration) bool {
 		return ctx.Err() == nil
 	}
 }
+
+// Stopped returns a timer that does not run. Whoever waits for it costs nothing until Reset starts it, while a timer of
+// an hour keeps its place among all that the runtime has to look after.
+func Stopped() *time.Timer {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return t
+}

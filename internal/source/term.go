@@ -61,14 +61,7 @@ type timers struct {
 }
 
 func newTimers(vouchEvery time.Duration) timers {
-	return timers{poll: stopped(), settle: stopped(), obey: stopped(), vouch: time.NewTicker(vouchEvery)}
-}
-
-// stopped makes a timer that does not run.
-func stopped() *time.Timer {
-	t := time.NewTimer(time.Hour)
-	t.Stop()
-	return t
+	return timers{poll: pace.Stopped(), settle: pace.Stopped(), obey: pace.Stopped(), vouch: time.NewTicker(vouchEvery)}
 }
 
 func (ts *timers) stop() {
