@@ -88,8 +88,9 @@ func (c *Core) Actions() []Action {
 	return out
 }
 
-// keepActions is the capacity, in actions, up to which a slice of actions is used again.
-const keepActions = 4096
+// keepActions is the capacity, in actions, up to which a slice of actions is used again. A process may have hundreds of
+// members that had much to do only once, when they started.
+const keepActions = 128
 
 // NextTimer returns when Tick is due; ok is false if nothing waits for time to pass.
 func (c *Core) NextTimer() (at time.Duration, ok bool) {
