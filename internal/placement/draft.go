@@ -275,11 +275,27 @@ func (d *draft) balance() {
 		d.plan.Next = d.now + time.Second
 		return
 	}
+	d.plan.Next = d.now + p.rules.Quiet
 	if p.allowance >= float64(p.rules.PerMinute) {
 		p.hasty = false
+		d.plan.Next = d.ripe()
 	}
-	d.plan.Next = d.now + p.rules.Quiet
 	d.tidy()
+}
+
+// ripe returns when the next shard may be moved again for balance that may not be moved now. Until then, a group that
+// is as even as may be stays so, if nothing is seen or said. It is 0 if there is no such shard.
+func (d *draft) ripe() (at time.Duration) {
+	for n := range d.view.Exceptions {
+		if !d.recent(n) {
+			continue
+		}
+		left := d.planner.rules.Again - d.wall.Sub(balanced(d.view.Exceptions[n])).Abs()
+		if next := d.now + max(left, d.planner.rules.Quiet); at == 0 || next < at {
+			at = next
+		}
+	}
+	return at
 }
 
 // place turns what was planned since the last call into exceptions.

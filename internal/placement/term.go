@@ -171,7 +171,7 @@ func (t *Term) wake() {
 
 // run plans and publishes until ctx ends.
 func (t *Term) run(ctx context.Context) {
-	timer := time.NewTimer(time.Hour)
+	timer := pace.Stopped()
 	defer timer.Stop()
 	pauses := pace.Retry()
 	for {
