@@ -29,23 +29,23 @@ type Keeper struct {
 	etcd  Lessor
 	clock Clock
 	opts  Options
-	id    clientv3.LeaseID
 	ttl   time.Duration
 
-	// until is the deadline on the clock, or dead. The first one to see the clock at or past the deadline sets it to
-	// dead for good, so that nobody is told that the lease is valid after somebody was told that it is not.
-	until  atomic.Int64
-	last   atomic.Int64 // the last deadline, even after until has become dead
+	*life
 	fenced atomic.Bool
 	closed atomic.Bool
 	// outlast is Options.Outlast until NoLonger takes it back.
 	outlast atomic.Bool
+	// behind says that a round could not renew the lease, alone that the goroutine does so now, and apart that no round
+	// ever will. Without Rounds they mean nothing.
+	behind, alone, apart atomic.Bool
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
 
 	mu    sync.Mutex
 	cause error // why the lease is fenced; nil until it is
+	lapse error // why a round could not renew the lease
 
 	wake chan struct{} // makes the goroutine look at the clock again
 	done chan struct{} // closed when the goroutine has ended
@@ -54,7 +54,24 @@ type Keeper struct {
 	revoked  bool
 }
 
-// dead is the value of Keeper.until when nobody may rely on the lease any more.
+// life is what is known of how long a lease lives. Those of many leases lie next to each other in memory: hundreds of
+// leases that are idle are out of the processor's cache whenever they are due, and to fetch several places in memory
+// for each of them takes longer than all the rest.
+type life struct {
+	id     clientv3.LeaseID
+	keeper *Keeper
+	pulse  *Pulse // nil: it is not certain that the owner works
+	// until is the deadline on the clock, or dead. The first one to see the clock at or past the deadline sets it to
+	// dead for good, so that nobody is told that the lease is valid after somebody was told that it is not.
+	until   atomic.Int64
+	last    atomic.Int64 // the last deadline, even after until has become dead
+	renewed atomic.Int64 // when the last answered keepalive was sent, or the request for the lease
+	moving  sync.Mutex   // is held while the deadline is moved
+	unfit   atomic.Bool  // rounds do not renew the lease now: it is fenced, or renewed by its Keeper
+	place   int32        // among the leases of its round; guarded by the Rounds
+}
+
+// dead is the value of life.until when nobody may rely on the lease any more.
 const dead = math.MinInt64
 
 // Grant asks etcd for a lease and starts to keep it alive. ctx bounds the request but not the lease; the request takes
@@ -63,6 +80,9 @@ const dead = math.MinInt64
 func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	if err := opts.check(); err != nil {
 		return nil, err
+	}
+	if opts.Rounds != nil {
+		opts.Clock = opts.Rounds.Clock
 	}
 	if opts.Clock == nil {
 		opts.Clock = clock.System()
@@ -76,9 +96,9 @@ func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	}
 	ttl := time.Duration(granted.TTL) * time.Second
 	k := &Keeper{
+		life:  opts.Rounds.newLife(),
 		etcd:  etcd,
 		clock: opts.Clock,
-		id:    granted.ID,
 		ttl:   ttl,
 		wake:  make(chan struct{}, 1),
 		done:  make(chan struct{}),
@@ -90,10 +110,18 @@ func Grant(ctx context.Context, etcd Lessor, opts Options) (*Keeper, error) {
 	if took := opts.Clock.Now() - sent; sent+took >= deadline-k.opts.FenceLead {
 		return nil, fmt.Errorf("get a lease: the answer took %v of its TTL of %v: %w", took, ttl, ErrExpired)
 	}
+	k.id, k.keeper = granted.ID, k
+	if k.pulse = k.opts.Pulse; k.opts.Probe == nil {
+		k.pulse = new(Pulse) // nobody asks whether the owner works
+	}
 	k.until.Store(int64(deadline))
 	k.last.Store(int64(deadline))
+	k.renewed.Store(int64(sent))
 	k.outlast.Store(k.opts.Outlast)
 	k.ctx, k.cancel = context.WithCancelCause(context.WithoutCancel(ctx))
+	if k.opts.Rounds != nil {
+		k.opts.Rounds.join(k)
+	}
 	go k.run(k.opts.tickAfter(sent))
 	return k, nil
 }
@@ -148,6 +176,7 @@ func (k *Keeper) Fence(cause error) {
 	}
 	k.mu.Unlock()
 	k.fenced.Store(true)
+	k.unfit.Store(true)
 	if gone {
 		k.until.Store(dead)
 	}
@@ -160,6 +189,7 @@ func (k *Keeper) Fence(cause error) {
 func (k *Keeper) Close() {
 	if k.closed.CompareAndSwap(false, true) {
 		k.fenced.Store(true)
+		k.unfit.Store(true)
 		k.until.Store(dead)
 		k.cancel(ErrClosed)
 		k.poke()
@@ -218,21 +248,24 @@ func (k *Keeper) poke() {
 	}
 }
 
-// extend moves the deadline: a keepalive that was sent at that time was answered with that TTL. It does nothing if the
-// lease is dead, or past its deadline by now.
-func (k *Keeper) extend(sent, ttl time.Duration) {
-	next := int64(sent + ttl - k.opts.Margin)
+// extend moves the deadline: a keepalive that was sent at that time was answered with that TTL, of which the margin is
+// not used. It does nothing if the lease is dead, or past its deadline by now.
+func (l *life) extend(sent, ttl, margin time.Duration, clock Clock) {
+	next := int64(sent + ttl - margin)
+	l.moving.Lock() // a round and the Keeper may extend at once
+	defer l.moving.Unlock()
 	for {
-		until := k.until.Load()
+		until := l.until.Load()
 		if until == dead || next <= until {
 			return
 		}
-		if k.clock.Now() >= time.Duration(until) && !k.outlasts() {
-			k.until.CompareAndSwap(until, dead)
+		if clock.Now() >= time.Duration(until) && !l.keeper.outlasts() {
+			l.until.CompareAndSwap(until, dead)
 			return
 		}
-		if k.until.CompareAndSwap(until, next) {
-			k.last.Store(next)
+		if l.until.CompareAndSwap(until, next) {
+			l.last.Store(next)
+			l.renewed.Store(int64(sent))
 			return
 		}
 	}

@@ -17,6 +17,7 @@ const maxAttempts = 8
 type loop struct {
 	*Keeper
 	next     time.Duration // when the next attempt is due
+	since    time.Duration // since when the lease is renewed by attempts, if it is, and not in rounds
 	told     bool          // the fence has been handled, and OnFence called if it is given
 	failure  error         // why the latest attempt failed; nil if etcd answered it
 	probing  bool          // an attempt waits for the probe's answer
@@ -46,6 +47,9 @@ func (k *Keeper) run(first time.Duration) {
 	defer l.attempts.Wait()
 	defer l.giveUp()
 
+	if k.opts.Rounds != nil {
+		defer k.opts.Rounds.leave(k)
+	}
 	if k.opts.Leaps != nil {
 		defer k.opts.Leaps.Tell(k.poke)()
 	}
@@ -57,14 +61,19 @@ func (k *Keeper) run(first time.Duration) {
 		if l.over(now) {
 			return
 		}
-		if !l.told && now >= l.next && l.underWay < maxAttempts && !l.probing {
+		l.heed(now)
+		if !l.told && l.leads() && now >= l.next && l.underWay < maxAttempts && !l.probing {
 			l.next = now + k.opts.RetryInterval
 			l.underWay++
 			l.probing = k.opts.Probe != nil
 			patience := k.patience(now)
 			l.attempts.Go(func() { l.answers <- l.renew(patience) })
 		}
-		timer.Reset(l.pause(now))
+		if l.told || l.leads() {
+			timer.Reset(l.pause(now))
+		} else {
+			timer.Stop() // a round, or the Rounds' guard, wakes this goroutine up when there is something to do
+		}
 		select {
 		case <-timer.C:
 		case <-k.wake:
@@ -95,6 +104,7 @@ func (l *loop) over(now time.Duration) bool {
 	cause := l.cause
 	l.mu.Unlock()
 	l.fenced.Store(true)
+	l.unfit.Store(true)
 	l.giveUp()
 
 	end := cause
@@ -142,7 +152,7 @@ func (l *loop) take(a answer) {
 	switch {
 	case a.err == nil:
 		l.failure = nil
-		l.extend(a.sent, a.ttl)
+		l.extend(a.sent, a.ttl, l.opts.Margin, l.clock)
 		l.next = max(l.next, l.opts.tickAfter(a.sent))
 	case errors.Is(a.err, rpctypes.ErrLeaseNotFound):
 		l.Fence(a.err)
@@ -168,10 +178,10 @@ func (l *loop) pause(now time.Duration) time.Duration {
 	// that part, so that the leases of a process look at the clock together: a hundred that wake up at a hundred
 	// moments cost the machine much more. It is at least as long as a timer is worth setting for.
 	if l.opts.Leaps != nil {
-		return max(until-now, 100*time.Microsecond)
+		return max(until-now, minPause)
 	}
 	part := l.ttl / 20
-	return max(min(until, (now/part+1)*part)-now, 100*time.Microsecond)
+	return max(min(until, (now/part+1)*part)-now, minPause)
 }
 
 // patience is how long the owner may take to show that it works: until the lease would be fenced. An owner that is slow

@@ -54,6 +54,12 @@ type Options struct {
 	// Leaps, if given, tells when Clock has leapt ahead of timers, since the machine slept. Without it, the Keeper
 	// looks at Clock every TTL/20, which costs something where there are hundreds of Keepers. Default nil.
 	Leaps Leaps
+	// Rounds, if given, renew the lease together with others as long as all goes well. Clock is that of the Rounds
+	// then, and Alive must be given if Probe is. Default nil: the Keeper sends each keepalive by itself.
+	Rounds *Rounds
+	// Pulse, if given, tells Rounds that the owner certainly works, so that they need not call Probe. Without it,
+	// Rounds renew nothing if Probe is given, and the Keeper does all by itself.
+	Pulse *Pulse
 	// Probe, if given, is called before each keepalive, which is sent only if Probe returns nil. So the lease lives no
 	// longer than its owner works. A call may take until the lease would be fenced, since an owner on a busy machine is
 	// slow and yet alive; it must return when its context ends. The calls come one at a time, each on a goroutine of
@@ -116,7 +122,14 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 	return o, nil
 }
 
+// rhythm is what the Keeper has in common with others in Rounds.
+func (o *Options) rhythm() rhythm {
+	return rhythm{o.Interval, o.Early, o.RetryInterval, o.AttemptTimeout, o.Margin}
+}
+
 // tickAfter is the time at which the next keepalive is due, after one that was sent at a given time.
-func (o Options) tickAfter(sent time.Duration) time.Duration {
-	return ((sent+o.Early)/o.Interval+1)*o.Interval - o.Early
+func (o *Options) tickAfter(sent time.Duration) time.Duration { return o.rhythm().tickAfter(sent) }
+
+func (r rhythm) tickAfter(sent time.Duration) time.Duration {
+	return ((sent+r.early)/r.interval+1)*r.interval - r.early
 }

@@ -62,43 +62,8 @@ type Renewer struct {
 	closed  bool
 	made    int // how many lines have been made so far
 	lines   []*line
-	pending map[int64][]*renewal // the keepalives without an answer, by lease
-	pace    time.Duration        // how long etcd takes for one keepalive of a stream, by the latest ones; 0: not known
-}
-
-// stream is what a Renewer needs of a gRPC stream.
-type stream interface {
-	Send(*pb.LeaseKeepAliveRequest) error
-	Recv() (*pb.LeaseKeepAliveResponse, error)
-}
-
-// line is one stream, from before it is open until it has ended. The Renewer's mutex guards the fields that change.
-type line struct {
-	nr     int // lines are numbered in the order in which they are made
-	ctx    context.Context
-	cancel context.CancelFunc
-	filled chan struct{} // holds a token when there may be something to send
-
-	waiting []*renewal // the keepalives without an answer, in the order in which they are sent and answered
-	sent    int        // how many of them have been sent
-	silent  bool       // a keepalive was not answered in time, and nothing has been answered since
-	used    time.Time  // when it was last given a keepalive to send
-	heard   time.Time  // when it was last answered
-}
-
-// renewal is one keepalive.
-type renewal struct {
-	lease  int64
-	line   *line
-	looked time.Time    // when it was asked for, and then, when another one was asked for in vain since it is under way
-	sent   time.Time    // zero: it was not sent yet
-	answer chan renewed // has room for one, so that nobody blocks on it
-	gone   bool         // nobody waits for the answer any more
-}
-
-type renewed struct {
-	resp *pb.LeaseKeepAliveResponse
-	err  error
+	pending map[int64]*renewal // the latest keepalive without an answer, by lease; it leads to those before it
+	pace    time.Duration      // how long etcd takes for one keepalive of a stream, by the latest ones; 0: not known
 }
 
 // NewRenewer makes a Renewer on a client, which the Renewer never closes. The first keepalive opens the first stream.
@@ -112,7 +77,7 @@ func NewRenewer(client *clientv3.Client) *Renewer {
 }
 
 func newRenewer(open func(context.Context) (stream, error)) *Renewer {
-	r := &Renewer{open: open, pending: map[int64][]*renewal{}}
+	r := &Renewer{open: open, pending: map[int64]*renewal{}}
 	r.ctx, r.cancel = context.WithCancel(context.Background())
 	return r
 }
@@ -145,12 +110,13 @@ func (r *Renewer) KeepAliveOnce(ctx context.Context, id clientv3.LeaseID) (*clie
 	newest := r.newest()
 	after, again := 0, false
 	for {
-		asked, err := r.ask(ctx, int64(id), after)
+		answer := make(waiter, 1)
+		asked, err := r.ask(ctx, int64(id), after, answer)
 		if err != nil {
 			return nil, err
 		}
 		select {
-		case got := <-asked.answer:
+		case got := <-answer:
 			switch {
 			case got.err != nil && !again && (asked.line.nr <= newest || login.IsStale(got.err)):
 				// The stream may have been broken for long, or its token may have expired, and only its use has shown
@@ -179,52 +145,86 @@ func (r *Renewer) newest() int {
 }
 
 // ask gives a keepalive to a line that is newer than the one with the number after, is not silent, and has no keepalive
-// of that lease in progress. If there is no such line, ask makes one.
-func (r *Renewer) ask(ctx context.Context, lease int64, after int) (*renewal, error) {
+// of that lease in progress. If there is no such line, ask makes one. The outcome is told to whom it is for.
+func (r *Renewer) ask(ctx context.Context, lease int64, after int, to receiver) (*renewal, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.closed {
 		return nil, ErrClosed
 	}
 	now := time.Now()
-	for _, earlier := range slices.Clone(r.pending[lease]) {
+	for earlier := r.pending[lease]; earlier != nil; earlier = earlier.earlier {
 		switch {
 		case r.isStuck(ctx, earlier, now):
 			earlier.line.silent = true
-			r.dropIfForlorn(earlier.line)
-		case !earlier.gone:
+			r.dropIfForlorn(earlier.line, now)
+		case !earlier.isGone(now):
 			earlier.looked = now
 			return nil, ErrUnderWay
 		}
 	}
+	asked := &renewal{lease: lease, to: to}
+	r.give(asked, r.pick(lease, after, now), now)
+	return asked, nil
+}
+
+// renewAll gives keepalives to lines, and does not wait for the answers. Each lease and receiver is set. Where an
+// earlier keepalive of a lease has no answer yet, nothing is sent, and nothing is told. After the time given for that,
+// nobody waits for the answers any more.
+func (r *Renewer) renewAll(all []turn, until time.Time) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.closed {
+		return
+	}
+	now := time.Now()
+	var l *line
+	for i := range all {
+		w := &all[i].renewal
+		if r.pending[w.lease] != nil {
+			continue
+		}
+		if l == nil || !r.hasRoom(l) {
+			l = r.pick(w.lease, 0, now)
+		}
+		w.until = until
+		r.give(w, l, now)
+	}
+}
+
+// pick returns the line for another keepalive of a lease, which must be newer than the one with the number after. The
+// caller holds the mutex, also for give.
+func (r *Renewer) pick(lease int64, after int, now time.Time) *line {
 	var l, least *line
 	for _, other := range slices.Clone(r.lines) {
 		switch {
 		case len(other.waiting) == 0 && now.Sub(other.used) > idleStream:
 			r.drop(other)
-		case other.nr <= after || other.silent || other.carries(lease):
+		case other.silent:
+			r.dropIfForlorn(other, now)
+		case other.nr <= after || r.carries(other, lease):
 		case l == nil && r.hasRoom(other):
 			l = other
 		case least == nil || len(other.waiting) < len(least.waiting):
 			least = other
 		}
 	}
-	if l == nil && least != nil && len(r.lines) >= mostStreams {
-		l = least
+	switch {
+	case l != nil:
+		return l
+	case least != nil && len(r.lines) >= mostStreams:
+		return least
 	}
-	if l == nil {
-		r.made++
-		l = &line{nr: r.made, filled: make(chan struct{}, 1)}
-		l.ctx, l.cancel = context.WithCancel(r.ctx)
-		r.lines = append(r.lines, l)
-		r.ends.Go(func() { r.run(l) })
-	}
-	asked := &renewal{lease: lease, line: l, looked: now, answer: make(chan renewed, 1)}
-	l.waiting = append(l.waiting, asked)
-	r.pending[lease] = append(r.pending[lease], asked)
+	return r.another()
+}
+
+// give makes a keepalive the last one of a line.
+func (r *Renewer) give(w *renewal, l *line, now time.Time) {
+	w.line, w.looked, w.earlier = l, now, r.pending[w.lease]
+	r.pending[w.lease] = w
+	l.waiting = append(l.waiting, w)
 	l.used = now
 	l.fill()
-	return asked, nil
 }
 
 // isStuck reports whether another keepalive of a lease should go around the stream on which an earlier one waits: no
@@ -247,9 +247,14 @@ func (r *Renewer) hasRoom(l *line) bool {
 	return n < perStream || r.pace > 0 && time.Duration(n+1)*r.pace <= quickly
 }
 
-// carries reports whether a keepalive of a lease waits on the line. The Renewer's mutex is held.
-func (l *line) carries(lease int64) bool {
-	return slices.ContainsFunc(l.waiting, func(w *renewal) bool { return w.lease == lease })
+// carries reports whether a keepalive of a lease waits on the line. The caller holds the mutex.
+func (r *Renewer) carries(l *line, lease int64) bool {
+	for w := r.pending[lease]; w != nil; w = w.earlier {
+		if w.line == l {
+			return true
+		}
+	}
+	return false
 }
 
 // giveUp notes that nobody waits for an answer any more. late says that the answer is overdue.
@@ -261,12 +266,12 @@ func (r *Renewer) giveUp(asked *renewal, late bool) {
 	if late && slices.Contains(l.waiting, asked) && !l.heard.After(asked.looked) {
 		l.silent = true
 	}
-	r.dropIfForlorn(l)
+	r.dropIfForlorn(l, time.Now())
 }
 
 // dropIfForlorn ends a silent line if nobody waits for its answers. The caller holds the mutex, also for drop.
-func (r *Renewer) dropIfForlorn(l *line) {
-	if l.silent && !slices.ContainsFunc(l.waiting, func(w *renewal) bool { return !w.gone }) {
+func (r *Renewer) dropIfForlorn(l *line, now time.Time) {
+	if l.silent && !slices.ContainsFunc(l.waiting, func(w *renewal) bool { return !w.isGone(now) }) {
 		r.drop(l)
 	}
 }
@@ -278,105 +283,19 @@ func (r *Renewer) drop(l *line) {
 
 // forget notes that a keepalive is not in progress any more. The caller holds the mutex.
 func (r *Renewer) forget(w *renewal) {
-	left := slices.DeleteFunc(r.pending[w.lease], func(other *renewal) bool { return other == w })
-	if len(left) == 0 {
+	latest := r.pending[w.lease]
+	if latest != w {
+		for latest.earlier != w {
+			latest = latest.earlier
+		}
+		latest.earlier = w.earlier
+		return
+	}
+	if w.earlier == nil {
 		delete(r.pending, w.lease)
 	} else {
-		r.pending[w.lease] = left
+		r.pending[w.lease] = w.earlier
 	}
-}
-
-// run is a line's goroutine. It opens the stream, which takes until etcd can be reached, and receives the answers;
-// another goroutine sends.
-func (r *Renewer) run(l *line) {
-	err := r.serve(l)
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	r.drop(l)
-	for _, w := range l.waiting {
-		r.forget(w)
-		w.answer <- renewed{err: err}
-	}
-	l.waiting, l.sent = nil, 0
-}
-
-func (r *Renewer) serve(l *line) error {
-	s, err := r.open(l.ctx)
-	if err != nil {
-		return err
-	}
-	var sending sync.WaitGroup
-	sending.Go(func() { r.send(l, s) })
-	defer sending.Wait()
-	defer l.cancel()
-	for {
-		resp, err := s.Recv()
-		if err != nil {
-			return fmt.Errorf("the stream of keepalives ended: %w", err)
-		}
-		if err := r.answered(l, resp); err != nil {
-			return err
-		}
-	}
-}
-
-// fill wakes the goroutine that sends.
-func (l *line) fill() {
-	select {
-	case l.filled <- struct{}{}:
-	default:
-	}
-}
-
-// send sends what waits until the line ends. It ignores why sending fails, since Recv returns the reason.
-func (r *Renewer) send(l *line, s stream) {
-	for {
-		select {
-		case <-l.filled:
-		case <-l.ctx.Done():
-			return
-		}
-		for _, lease := range r.unsent(l) {
-			if s.Send(&pb.LeaseKeepAliveRequest{ID: lease}) != nil {
-				return
-			}
-		}
-	}
-}
-
-// unsent returns the leases whose keepalives are to be sent next, and counts them as sent.
-func (r *Renewer) unsent(l *line) (leases []int64) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	now := time.Now()
-	for ; l.sent < min(len(l.waiting), inFlight); l.sent++ {
-		l.waiting[l.sent].sent = now
-		leases = append(leases, l.waiting[l.sent].lease)
-	}
-	return leases
-}
-
-// answered hands an answer to the oldest unanswered keepalive, since etcd answers the keepalives of a stream in order.
-func (r *Renewer) answered(l *line, resp *pb.LeaseKeepAliveResponse) error {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if l.sent == 0 || l.waiting[0].lease != resp.ID {
-		return fmt.Errorf("etcd answered for lease %x, but another lease is next", resp.ID)
-	}
-	w, now := l.waiting[0], time.Now()
-	began := w.sent // etcd begins with it when it has answered the one before
-	if l.heard.After(began) {
-		began = l.heard
-	}
-	r.paced(now.Sub(began))
-	r.forget(w)
-	w.answer <- renewed{resp: resp}
-	l.waiting, l.sent = l.waiting[1:], l.sent-1
-	l.silent, l.heard = false, now
-	if l.sent <= inFlight/2 && len(l.waiting) > l.sent {
-		l.fill()
-	}
-	return nil
 }
 
 // paced takes note of how long etcd took for a keepalive. The caller holds the mutex.

@@ -10,6 +10,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/txn"
+	"github.com/distributed-resource-manager/drm/lease"
 )
 
 // Every answer of etcd has a header with its revision, so every request can show at no cost that the store was rewound.
@@ -97,6 +98,10 @@ func (c checkedCommitter) Commit(ctx context.Context, req *pb.TxnRequest) (*pb.T
 // Once the store is known to be rewound it sends nothing more, as with KV: every write, a revocation too, takes the
 // store's revision further, until others who knew the old history can no longer tell the two apart.
 func (h *Hub) Leases() Leases { return Leases{h} }
+
+// Rounds renew leases together with those of all hubs that share the client's streams, and check the header of each
+// answer.
+func (h *Hub) Rounds() *lease.Rounds { return h.rounds }
 
 // Leases sends the client's requests about leases, and checks the answers.
 type Leases struct{ hub *Hub }

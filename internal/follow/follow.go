@@ -24,8 +24,8 @@ import (
 // cluster: etcd was restored from a snapshot, or replaced.
 var ErrRewound = errors.New("etcd was rewound or replaced")
 
-// Sink receives what a followed prefix holds. The calls come one at a time, from one goroutine. They must not block for
-// long, because events that are not taken pile up in the client.
+// Sink receives what a followed prefix holds. The calls come one at a time. They must not block for long, because
+// events that are not taken pile up in the client.
 type Sink interface {
 	// Reset replaces everything that was known: kvs is everything below the prefix at revision.
 	Reset(kvs []*mvccpb.KeyValue, revision int64)
@@ -103,62 +103,65 @@ func (h *Hub) Close() { h.leave(h) }
 // Follow feeds the sink until ctx ends, and then returns. It repeats after every failure, with growing pauses. The
 // revisions that the sink is given never fall.
 func (h *Hub) Follow(ctx context.Context, prefix string, sink Sink) {
-	h.follow(ctx, &reader{prefix: prefix, sink: sink, lane: h.shared(prefix)})
-}
-
-// FollowPart is Follow for a part of a range: prefix is within, a name, and a slash. Many parts of the range are
-// followed. As long as it has few keys, they share one watch of the whole range; and while nothing at all changes
-// there, one question to etcd shows for all of them that nothing was missed.
-func (h *Hub) FollowPart(ctx context.Context, prefix, within string, sink Sink) {
-	defer h.wholes.use(within)()
-	r := &reader{prefix: prefix, within: within, sink: sink, lane: h.shared(prefix)}
-	if r.keys, r.gathered = h.wholes.small(ctx, h, within); r.gathered {
-		r.lane = h.shared(within)
-	}
-	h.follow(ctx, r)
+	h.followOn(ctx, h.shared(prefix), prefix, sink)
 }
 
 // FollowApart is Follow over a stream that no Follow uses. It is for the prefix whose changes must not wait for others.
 func (h *Hub) FollowApart(ctx context.Context, prefix string, sink Sink) {
-	h.follow(ctx, &reader{prefix: prefix, sink: sink, lane: h.lanes[0]})
+	h.followOn(ctx, h.lanes[0], prefix, sink)
 }
 
-// reader is what Follow was called with.
+func (h *Hub) followOn(ctx context.Context, l *lane, prefix string, sink Sink) {
+	r := &reader{prefix: prefix, sink: sink}
+	r.use(l)
+	defer r.leave()
+	h.follow(ctx, r)
+}
+
+// reader is one prefix that is followed. At any time one goroutine at most uses it.
 type reader struct {
-	prefix, within string // within is empty if the prefix is no part of what others follow
-	sink           Sink
-	lane           *lane
-	gathered       bool  // it shares the watch of the whole range
-	keys           int64 // how many keys that had
+	prefix string
+	sink   Sink
+	lane   *lane
+	at     place
+	open   *watch // it is open, and there is nothing to take; nil: the reader has none
+	part   *part  // what the reader is of; nil if it is not one of many
 }
 
-// apart gives the reader a watch of its own from now on.
-func (r *reader) apart(h *Hub) {
-	if !r.gathered {
-		return
-	}
-	r.gathered = false
-	r.lane.users.Add(-1)
-	r.lane = h.shared(r.prefix)
-	r.lane.users.Add(1)
+// use makes the reader's watches go over a lane.
+func (r *reader) use(l *lane) {
+	l.users.Add(1)
+	r.lane = l
 }
+
+// leave ends what the reader has open.
+func (r *reader) leave() {
+	if r.open != nil {
+		r.open.close()
+		r.open = nil
+	}
+	r.lane.users.Add(-1)
+}
+
+// gathered says that the reader shares the watch of a whole range.
+func (r *reader) gathered() bool { return r.part != nil && r.part.gathered }
 
 // ask asks for the reader's watch.
-func (r *reader) ask(w *watcher, at *place) (*watch, error) {
-	if r.gathered {
-		at.next = 0 // that watch begins now, if it has not begun before
-		return w.askPart(r.prefix, r.within, r.keys)
+func (r *reader) ask(w *watcher) (*watch, error) {
+	if r.gathered() {
+		r.at.next = 0 // that watch begins now, if it has not begun before
+		return w.askPart(r.part)
 	}
-	return w.ask(r.prefix, at.next)
+	return w.ask(r.prefix, r.at.next)
 }
 
-func (h *Hub) follow(ctx context.Context, r *reader) {
-	r.lane.users.Add(1)
-	defer func() { r.lane.users.Add(-1) }()
-	var at place
+// follow feeds the sink until ctx ends, or until the reader is parked: then it returns true, and the reader must not be
+// touched, since it may be at work again.
+func (h *Hub) follow(ctx context.Context, r *reader) (parked bool) {
+	at := &r.at
 	pauses, refused := pace.New(firstPause, maxPause, pauseShare), pace.New(firstPause, maxRefusedPause, pauseShare)
 	for failures := 0; ctx.Err() == nil; {
-		heard, err := h.watch(ctx, r, &at)
+		heard, err := h.watch(ctx, r)
 		if heard {
 			failures = 0
 			pauses.Reset()
@@ -166,12 +169,16 @@ func (h *Hub) follow(ctx context.Context, r *reader) {
 		}
 		switch {
 		case ctx.Err() != nil:
+		case errors.Is(err, errIdle):
+			if r.part.park(ctx) {
+				return true
+			}
 		case errors.Is(err, errApart):
-			h.wholes.apart(ctx, h, r.within)
-			r.apart(h)
+			r.part.of.whole.apart(ctx, h)
+			r.part.apart()
 		case at.next != 0 && !time.Now().Before(at.resync):
-			if errors.Is(err, errMissed) {
-				r.apart(h)
+			if errors.Is(err, errMissed) && r.gathered() {
+				r.part.apart()
 			}
 			at.next = 0
 		case errors.Is(err, errReplaced):
@@ -197,6 +204,7 @@ func (h *Hub) follow(ctx context.Context, r *reader) {
 			}
 		}
 	}
+	return false
 }
 
 // place is how far a reader has come.
@@ -226,6 +234,9 @@ var errReplaced = errors.New("the stream is made anew")
 // errMissed says that something has changed of which the watch has not told.
 var errMissed = errors.New("the watch has missed something")
 
+// errIdle says that a watch is open, that there is nothing to take from it, and that a goroutine need not wait for it.
+var errIdle = errors.New("nothing has changed")
+
 // listAnyway is how long a list waits for the watch that is to continue from it.
 const listAnyway = time.Second
 
@@ -237,20 +248,30 @@ const listAnyway = time.Second
 //
 // When a list is due, and no event has come since the last one, etcd is asked first whether anything has changed. If
 // not, the watch goes on.
-func (h *Hub) watch(ctx context.Context, r *reader, at *place) (heard bool, err error) {
-	w := r.lane.current()
+func (h *Hub) watch(ctx context.Context, r *reader) (heard bool, err error) {
+	at, x := &r.at, r.open
+	r.open = nil
+	if x == nil {
+		w := r.lane.current()
+		if x, err = r.ask(w); err != nil {
+			if r.lane.current() != w {
+				err = errReplaced
+			}
+			return false, err
+		}
+	}
 	defer func() {
-		if r.lane.current() != w && !errors.Is(err, errApart) {
+		switch {
+		case errors.Is(err, errIdle):
+			r.open = x
+			return
+		case r.lane.current() != x.of && !errors.Is(err, errApart):
 			err = errReplaced
 		}
+		x.close()
 	}()
-	x, err := r.ask(w, at)
-	if err != nil {
-		return false, err
-	}
-	defer x.close()
 	if at.next == 0 {
-		if err := h.begin(ctx, x, r, at); err != nil {
+		if err := h.begin(ctx, x, r); err != nil {
 			return false, err
 		}
 	}
@@ -261,9 +282,12 @@ func (h *Hub) watch(ctx context.Context, r *reader, at *place) (heard bool, err 
 	due := time.NewTimer(time.Until(at.resync))
 	defer due.Stop()
 	for {
+		if r.gathered() && !x.hasNews() && time.Now().Before(at.resync) {
+			return heard, errIdle
+		}
 		resp, err := x.recv(ctx, due.C)
 		if errors.Is(err, errDue) && at.quiet {
-			same, failed := h.prove(ctx, r, at)
+			same, failed := h.prove(ctx, r)
 			if same {
 				due.Reset(time.Until(at.resync))
 				continue
@@ -293,12 +317,12 @@ func (h *Hub) watch(ctx context.Context, r *reader, at *place) (heard bool, err 
 }
 
 // begin waits until etcd has made a watch, and gives the sink everything that is there.
-func (h *Hub) begin(ctx context.Context, x *watch, r *reader, at *place) error {
+func (h *Hub) begin(ctx context.Context, x *watch, r *reader) error {
 	list := func() error {
 		kvs, rev, err := h.List(ctx, r.prefix)
 		if err == nil {
 			r.sink.Reset(kvs, rev)
-			*at = place{rev + 1, time.Now().Add(h.resyncAfter()), rev, len(kvs), lastOf(kvs), true}
+			r.at = place{rev + 1, time.Now().Add(h.resyncAfter()), rev, len(kvs), lastOf(kvs), true}
 		}
 		return err
 	}

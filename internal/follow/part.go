@@ -29,15 +29,16 @@ type shares struct {
 	foreign int                 // events that no part wanted
 }
 
-// askPart asks for a watch, from now on, of a part of a range that has so many keys. The caller calls close.
-func (w *watcher) askPart(prefix, within string, keys int64) (*watch, error) {
+// askPart asks for a watch, from now on, of a part of a range. The caller calls close.
+func (w *watcher) askPart(p *part) (*watch, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	within := p.of.whole.prefix
 	whole := w.wholes[within]
 	if whole == nil {
 		whole = &watch{
-			of: w, prefix: within, opened: make(chan struct{}), news: make(chan struct{}, 1),
-			parts: &shares{by: map[string][]*watch{}, keys: keys},
+			of: w, prefix: within, opened: make(chan struct{}),
+			parts: &shares{by: map[string][]*watch{}, keys: p.keys},
 		}
 		if err := w.addLocked(whole); err != nil {
 			return nil, err
@@ -47,8 +48,8 @@ func (w *watcher) askPart(prefix, within string, keys int64) (*watch, error) {
 		}
 		w.wholes[within] = whole
 	}
-	x := &watch{of: w, prefix: prefix, whole: whole, opened: whole.opened, news: make(chan struct{}, 1)}
-	whole.parts.by[prefix] = append(whole.parts.by[prefix], x)
+	x := &watch{of: w, prefix: p.reader.prefix, whole: whole, part: p, opened: whole.opened}
+	whole.parts.by[x.prefix] = append(whole.parts.by[x.prefix], x)
 	return x, nil
 }
 

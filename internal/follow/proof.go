@@ -26,11 +26,15 @@ const mostSorted = 4096
 // prove reports whether etcd shows that nothing below the reader's prefix has changed since the last list, so that
 // nothing can have been missed. If so, it sets when that is due again. No event must have come since the list. With an
 // error of etcd, it has shown neither that nor the opposite.
-func (h *Hub) prove(ctx context.Context, r *reader, at *place) (same bool, err error) {
+func (h *Hub) prove(ctx context.Context, r *reader) (same bool, err error) {
+	at := &r.at
 	asked := time.Now()
 	rev, when := int64(0), asked
-	if r.within != "" {
-		rev, when, same = h.wholes.same(ctx, h, r, at)
+	if r.part != nil {
+		if w := r.part.of.whole; w.refresh(ctx, h) {
+			rev, when, same = w.to, w.asked, w.proves(r.prefix, at)
+			<-w.turn
+		}
 	}
 	if !same {
 		resp, header, err := h.firsts.read(ctx, h, latest(r.prefix))
@@ -77,38 +81,39 @@ type wholes struct {
 
 // whole is what is known about a range.
 type whole struct {
-	huge  atomic.Bool   // it had far too many keys to be watched as a whole when they were counted last
-	users int           // how many parts of it are followed; guarded by wholes
-	turn  chan struct{} // holds a token while somebody asks, and guards what follows
+	prefix string
+	huge   atomic.Bool   // it had far too many keys to be watched as a whole when they were counted last
+	users  int           // how many Parts are of it; guarded by wholes
+	turn   chan struct{} // holds a token while somebody asks, and guards what follows
 
-	from, to int64           // the range was the same at all revisions in between; to is 0 if nothing is known
-	keys     int64           // how many keys it had
-	latest   int64           // the revision at which one of them was modified last; 0: not known
-	asked    time.Time       // when etcd was asked for what it is at the revision to
-	parts    map[string]part // what its parts had at the revision from; nil: not known
-	large    time.Time       // until when its parts are watched each by itself, however few keys it has
-	failed   time.Time       // when etcd was last asked, and gave no answer
+	from, to int64            // the range was the same at all revisions in between; to is 0 if nothing is known
+	keys     int64            // how many keys it had
+	latest   int64            // the revision at which one of them was modified last; 0: not known
+	asked    time.Time        // when etcd was asked for what it is at the revision to
+	parts    map[string]state // what its parts had at the revision from; nil: not known
+	large    time.Time        // until when its parts are watched each by itself, however few keys it has
+	failed   time.Time        // when etcd was last asked, and gave no answer
 }
 
-// part is what a part of a range has.
-type part struct {
+// state is what a part of a range has.
+type state struct {
 	keys   int   // how many keys
 	latest int64 // the revision at which one of them was modified last
 }
 
-// use keeps what is known about a range until done is called.
-func (ws *wholes) use(prefix string) (done func()) {
+// use returns what is known about a range, and keeps it until done is called.
+func (ws *wholes) use(prefix string) (w *whole, done func()) {
 	ws.mu.Lock()
 	defer ws.mu.Unlock()
 	if ws.by == nil {
 		ws.by = map[string]*whole{}
 	}
 	if ws.by[prefix] == nil {
-		ws.by[prefix] = &whole{turn: make(chan struct{}, 1)}
+		ws.by[prefix] = &whole{prefix: prefix, turn: make(chan struct{}, 1)}
 	}
-	w := ws.by[prefix]
+	w = ws.by[prefix]
 	w.users++
-	return func() {
+	return w, func() {
 		ws.mu.Lock()
 		defer ws.mu.Unlock()
 		if w.users--; w.users == 0 {
@@ -117,32 +122,19 @@ func (ws *wholes) use(prefix string) (done func()) {
 	}
 }
 
-func (ws *wholes) of(prefix string) *whole {
-	ws.mu.Lock()
-	defer ws.mu.Unlock()
-	return ws.by[prefix]
-}
-
-// same reports whether what is known about a range shows that a part of it has not changed since its last list, and up
-// to which revision that is certain. when is the moment at which etcd was asked for that: what one reader was told
-// counts for others that ask soon after.
-func (ws *wholes) same(ctx context.Context, h *Hub, r *reader, at *place) (rev int64, when time.Time, ok bool) {
-	w := ws.of(r.within)
-	if !w.refresh(ctx, h, r.within) {
-		return 0, when, false
-	}
-	defer func() { <-w.turn }()
+// proves reports whether what is known of the range shows that a part of it, with that prefix, is at the revision to
+// what it was when a reader was at a place. The caller holds the turn.
+func (w *whole) proves(prefix string, at *place) bool {
 	if w.from <= at.sure && at.sure <= w.to {
-		return w.to, w.asked, true
+		return true
 	}
-	p := w.parts[r.prefix]
-	return w.to, w.asked, w.parts != nil && at.sure < w.from && p.keys == at.keys && p.latest == at.latest
+	p := w.parts[prefix]
+	return w.parts != nil && at.sure < w.from && p.keys == at.keys && p.latest == at.latest
 }
 
 // small returns about how many keys a range has, and whether they are so few that one watch serves all of its parts.
-func (ws *wholes) small(ctx context.Context, h *Hub, prefix string) (keys int64, ok bool) {
-	w := ws.of(prefix)
-	if w.huge.Load() || !w.refresh(ctx, h, prefix) { // to count so many would delay a takeover
+func (w *whole) small(ctx context.Context, h *Hub) (keys int64, ok bool) {
+	if w.huge.Load() || !w.refresh(ctx, h) { // to count so many would delay a takeover
 		return 0, false
 	}
 	defer func() { <-w.turn }()
@@ -150,8 +142,7 @@ func (ws *wholes) small(ctx context.Context, h *Hub, prefix string) (keys int64,
 }
 
 // apart notes that the parts of a range are to be watched each by itself for a while.
-func (ws *wholes) apart(ctx context.Context, h *Hub, prefix string) {
-	w := ws.of(prefix)
+func (w *whole) apart(ctx context.Context, h *Hub) {
 	select {
 	case w.turn <- struct{}{}:
 		w.large = time.Now().Add(h.opts.Resync)
@@ -163,7 +154,7 @@ func (ws *wholes) apart(ctx context.Context, h *Hub, prefix string) {
 // refresh takes the turn, and asks etcd about the range unless that was done a short time ago. It returns false,
 // without the turn, if that fails, has failed a short time ago, or takes somebody else too long: hundreds of readers
 // that wait for one failure after the other would hear of nothing else for as long.
-func (w *whole) refresh(ctx context.Context, h *Hub, prefix string) bool {
+func (w *whole) refresh(ctx context.Context, h *Hub) bool {
 	waiting, cancel := context.WithTimeout(ctx, h.opts.ListTimeout)
 	defer cancel()
 	select {
@@ -179,7 +170,7 @@ func (w *whole) refresh(ctx context.Context, h *Hub, prefix string) bool {
 		return true
 	}
 	if time.Since(w.failed) >= h.opts.ListTimeout {
-		if w.ask(ctx, h, prefix) == nil {
+		if w.ask(ctx, h) == nil {
 			return true
 		}
 		if ctx.Err() == nil {
@@ -192,34 +183,34 @@ func (w *whole) refresh(ctx context.Context, h *Hub, prefix string) bool {
 
 // ask asks etcd how many keys the range has, and then whether any of them has changed. If so, and they are few, it asks
 // when each of them was modified.
-func (w *whole) ask(ctx context.Context, h *Hub, prefix string) error {
+func (w *whole) ask(ctx context.Context, h *Hub) error {
 	asked := time.Now()
-	count := latest(prefix)
+	count := latest(w.prefix)
 	count.CountOnly, count.KeysOnly, count.Limit = true, false, 0
 	count.SortOrder, count.SortTarget = pb.RangeRequest_NONE, pb.RangeRequest_KEY
 	resp, err := h.page(ctx, count)
 	if err != nil {
-		return fmt.Errorf("count %s: %w", prefix, err)
+		return fmt.Errorf("count %s: %w", w.prefix, err)
 	}
 	rev := resp.GetHeader().GetRevision()
 	same := w.to > 0 && resp.Count == w.keys && resp.Count <= mostSorted
 	if same {
 		asked = time.Now()
-		if resp, err = h.page(ctx, latest(prefix)); err != nil {
-			return fmt.Errorf("look for changes of %s: %w", prefix, err)
+		if resp, err = h.page(ctx, latest(w.prefix)); err != nil {
+			return fmt.Errorf("look for changes of %s: %w", w.prefix, err)
 		}
 		rev = resp.GetHeader().GetRevision()
 		same = unchanged(resp, w.keys, w.to, w.latest)
 	}
-	var parts map[string]part
+	var parts map[string]state
 	if !same && w.to > 0 && resp.Count <= mostSorted {
 		asked = time.Now()
-		all := latest(prefix)
+		all := latest(w.prefix)
 		all.Limit, all.SortOrder, all.SortTarget = 0, pb.RangeRequest_NONE, pb.RangeRequest_KEY
 		if resp, err = h.page(ctx, all); err != nil {
-			return fmt.Errorf("look at %s: %w", prefix, err)
+			return fmt.Errorf("look at %s: %w", w.prefix, err)
 		}
-		rev, parts = resp.GetHeader().GetRevision(), partsOf(prefix, resp.Kvs)
+		rev, parts = resp.GetHeader().GetRevision(), partsOf(w.prefix, resp.Kvs)
 	}
 	w.to, w.keys, w.latest, w.asked = rev, resp.Count, lastOf(resp.Kvs), asked
 	w.huge.Store(w.keys > 4*mostGathered)
@@ -230,12 +221,12 @@ func (w *whole) ask(ctx context.Context, h *Hub, prefix string) error {
 }
 
 // partsOf returns what each part of a range has.
-func partsOf(prefix string, kvs []*mvccpb.KeyValue) map[string]part {
-	parts := map[string]part{}
+func partsOf(prefix string, kvs []*mvccpb.KeyValue) map[string]state {
+	parts := map[string]state{}
 	for _, kv := range kvs {
 		name := string(partOf(prefix, kv.Key))
 		p := parts[name]
-		parts[name] = part{p.keys + 1, max(p.latest, kv.ModRevision)}
+		parts[name] = state{p.keys + 1, max(p.latest, kv.ModRevision)}
 	}
 	return parts
 }

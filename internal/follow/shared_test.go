@@ -137,11 +137,13 @@ func parts(t *testing.T, h *follow.Hub, whole string, n int) []*mirror {
 	ctx, cancel := context.WithCancel(context.Background())
 	var following sync.WaitGroup
 	t.Cleanup(func() { cancel(); following.Wait() })
+	ps := h.Parts(ctx, whole)
+	following.Go(ps.Run)
 	var all []*mirror
 	for i := range n {
 		m := newMirror(fmt.Sprintf("%s%03d/", whole, i))
 		all = append(all, m)
-		following.Go(func() { h.FollowPart(ctx, m.prefix, whole, m) })
+		ps.Follow(m.prefix, m)
 	}
 	for _, m := range all {
 		m.until(t, "a list", func() bool { return m.resets > 0 })

@@ -52,6 +52,7 @@ func (s *Shared) join(h *Hub) {
 type trunk struct {
 	client   *clientv3.Client
 	renewer  *lease.Renewer
+	rounds   *lease.Rounds
 	progress time.Duration
 	further  chan struct{} // limits how many lists read pages after their first one
 	firsts   firsts
@@ -81,6 +82,10 @@ func newTrunk(client *clientv3.Client, progress time.Duration) *trunk {
 		hubs: map[*Hub]struct{}{}, further: make(chan struct{}, listsAtOnce), doubt: make(chan struct{}, 1),
 		done: make(chan struct{}), closed: make(chan struct{}),
 	}
+	t.rounds = lease.NewRounds(t.renewer, lease.RoundsOptions{
+		Clock: clock.System(), Check: t.Observe,
+		Ready: func() error { _, err := t.before(); return err },
+	})
 	t.firsts.ctx = clientv3.WithRequireLeader(ctx)
 	for i := range t.lanes {
 		t.lanes[i] = t.newLane()
@@ -114,6 +119,7 @@ func (t *trunk) leave(h *Hub) {
 		t.cancel()
 		<-t.done
 		t.firsts.close()
+		t.rounds.Close()
 		t.renewer.Close()
 		for _, l := range t.lanes {
 			l.current().Close()

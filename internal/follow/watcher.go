@@ -55,9 +55,10 @@ type watch struct {
 	created bool          // opened is closed
 	queue   []*pb.WatchResponse
 	err     error         // why the watch has ended; what is in the queue comes before
-	news    chan struct{} // holds a token when queue or err has changed
+	news    chan struct{} // holds a token when queue or err has changed; nil: nobody has waited for that yet
 
 	whole *watch  // of a part: the watch that it is fed by
+	part  *part   // of a part: what is woken up for news
 	parts *shares // of a watch that feeds others; nil: it does not
 }
 
@@ -79,32 +80,36 @@ func (w *watcher) Close() {
 
 // ask asks for a watch of a prefix from a revision on, or from now on if the revision is 0. The caller calls close.
 func (w *watcher) ask(prefix string, rev int64) (*watch, error) {
-	x := &watch{
-		of: w, prefix: prefix, next: rev, opened: make(chan struct{}), news: make(chan struct{}, 1),
-	}
+	x := &watch{of: w, prefix: prefix, next: rev, opened: make(chan struct{})}
 	return x, w.add(x)
 }
 
 // wait waits until etcd has made the watch.
 func (x *watch) wait(ctx context.Context) error {
 	for {
+		news, err := x.listen()
+		if err != nil {
+			return err
+		}
 		select {
 		case <-x.opened:
 			return nil
-		case <-x.news:
-			if err := x.failure(); err != nil {
-				return err
-			}
+		case <-news:
 		case <-ctx.Done():
 			return context.Cause(ctx)
 		}
 	}
 }
 
-func (x *watch) failure() error {
+// listen returns what holds a token when something has changed from now on, and the error that the watch has ended with
+// before.
+func (x *watch) listen() (news <-chan struct{}, failed error) {
 	x.of.mu.Lock()
 	defer x.of.mu.Unlock()
-	return x.err
+	if x.news == nil {
+		x.news = make(chan struct{}, 1)
+	}
+	return x.news, x.err
 }
 
 func (w *watcher) add(x *watch) error {
@@ -165,17 +170,25 @@ var errDue = errors.New("it is time for something else")
 // events, or tells of progress of this watch alone.
 func (x *watch) recv(ctx context.Context, due <-chan time.Time) (*pb.WatchResponse, error) {
 	for {
+		news, _ := x.listen() // before it looks, so that nothing comes unnoticed in between
 		if resp, err := x.take(); resp != nil || err != nil {
 			return resp, err
 		}
 		select {
-		case <-x.news:
+		case <-news:
 		case <-due:
 			return nil, errDue
 		case <-ctx.Done():
 			return nil, context.Cause(ctx)
 		}
 	}
+}
+
+// hasNews says whether recv would return at once.
+func (x *watch) hasNews() bool {
+	x.of.mu.Lock()
+	defer x.of.mu.Unlock()
+	return len(x.queue) > 0 || x.err != nil
 }
 
 func (x *watch) take() (resp *pb.WatchResponse, err error) {
@@ -207,6 +220,9 @@ func (x *watch) reachedLocked() int64 {
 
 // tell wakes up who waits for the watch. The caller holds the watcher's mu.
 func (x *watch) tell() {
+	if x.part != nil && x.part.wake() || x.news == nil {
+		return
+	}
 	select {
 	case x.news <- struct{}{}:
 	default:

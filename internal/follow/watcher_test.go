@@ -338,7 +338,7 @@ func TestAStreamOnWhichNoPartHearsAnythingIsNotSilent(t *testing.T) {
 	w, etcd := play(t)
 	var heard atomic.Int64
 	w.hears = func(*pb.ResponseHeader) { heard.Add(1) }
-	x, err := w.askPart("/a/1/", "/a/", 0)
+	x, err := w.askPart(&part{of: &Parts{whole: &whole{prefix: "/a/"}}, reader: reader{prefix: "/a/1/"}})
 	if err != nil {
 		t.Fatal(err)
 	}

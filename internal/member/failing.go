@@ -10,6 +10,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/ready"
 )
 
@@ -33,7 +34,7 @@ type failing struct {
 func (b *builder) newFailing(pause time.Duration) *failing {
 	f := &failing{
 		now: b.loop.clock.Now, kv: b.hub.KV(), layout: b.cfg.Layout, id: b.place.id, timeout: b.cfg.Request, log: b.log,
-		back: time.NewTimer(time.Hour),
+		back: pace.Stopped(),
 	}
 	if b.cfg.FailedShare > 0 {
 		after := time.Duration(b.cfg.UnreadyAfter) * b.cfg.ReadyInterval

@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -23,8 +24,8 @@ const (
 	figuresDoubt = time.Minute
 )
 
-// figures writes a member's own figures to etcd. Any goroutine may call stir, once prepare has returned; everything
-// else is for the goroutine of the place.
+// figures writes a member's own figures to etcd. Any goroutine may call stir and work, once prepare has returned;
+// everything else is for the goroutine of the place.
 type figures struct {
 	now     func() time.Duration
 	count   func() (counted, bool) // asks the loop for the figures; false if the loop has ended
@@ -42,6 +43,12 @@ type figures struct {
 	timer   *time.Timer   // fires when look must be called
 	stirred chan struct{} // holds a token when something may have changed
 	at      atomic.Int64  // the time of the last call of stir
+
+	interval time.Duration
+	worked   atomic.Bool   // the loop has done something since the last tick
+	woken    chan struct{} // holds a token when worked was set
+	ticks    *time.Timer   // fires when tick must be called
+	ticking  bool          // it is set
 }
 
 // counted is what a member counts of itself: figures for people, and the loads of its shards for the coordinator.
@@ -52,8 +59,34 @@ type counted struct {
 
 // prepare makes figures ready for use, once their dependencies are set.
 func (f *figures) prepare() *figures {
-	f.ahead, f.timer, f.stirred = figuresAhead, time.NewTimer(time.Hour), make(chan struct{}, 1)
+	f.ahead, f.timer, f.stirred = figuresAhead, pace.Stopped(), make(chan struct{}, 1)
+	f.ticks, f.woken = pace.Stopped(), make(chan struct{}, 1)
 	return f
+}
+
+// close ends the timers.
+func (f *figures) close() {
+	f.timer.Stop()
+	f.ticks.Stop()
+}
+
+// work notes that the loop has done something. While nothing happens, the member need not wake up to count what it has.
+func (f *figures) work() {
+	if f.worked.Load() || !f.worked.CompareAndSwap(false, true) {
+		return
+	}
+	select {
+	case f.woken <- struct{}{}:
+	default:
+	}
+}
+
+// resume sets the timer for tick, if it is not set.
+func (f *figures) resume() {
+	if !f.ticking {
+		f.ticking = true
+		f.ticks.Reset(f.interval)
+	}
 }
 
 // stir notes that the figures may have changed. now may be a little old: the loop calls stir for each batch, and if
@@ -89,15 +122,24 @@ func (f *figures) look(ctx context.Context, reg *membership.Registration) (now c
 	return now, ok
 }
 
-// tick writes the figures at an interval, whether or not the member has come to rest. It returns what look returns.
+// tick writes the figures at an interval, whether or not the member has come to rest. It returns what look returns. The
+// next interval begins as soon as something happens, or at once if there is more to look after.
 func (f *figures) tick(ctx context.Context, reg *membership.Registration) (now counted, ok bool) {
 	f.ahead = min(f.ahead+1, figuresAhead)
+	f.ticking = false
+	f.worked.Store(false)
 	now, ok, _ = f.write(ctx, reg)
+	if !ok || now.Failed > 0 || f.doubted > f.now() || f.worked.Load() {
+		f.resume()
+	}
 	return now, ok
 }
 
 // forget notes that etcd has no figures of this member any more.
-func (f *figures) forget() { f.was, f.weighed = nil, nil }
+func (f *figures) forget() {
+	f.was, f.weighed = nil, nil
+	f.resume()
+}
 
 // write counts, and writes the figures and the loads, as far as they have changed. It returns what it counted, whether
 // it did, and whether it wrote.

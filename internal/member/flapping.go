@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/ready"
 	"github.com/distributed-resource-manager/drm/lease"
 )
@@ -46,7 +47,7 @@ func (b *builder) newFlapping() *flapping {
 	f := &flapping{
 		kv: b.hub.KV(), lessor: b.hub.Leases(), key: b.cfg.Layout.Lives(b.place.id),
 		timeout: min(b.cfg.Request, longestLook), first: b.o.FlapWait,
-		now: b.loop.clock.Now, wall: b.o.Wall, log: b.log, looked: make(chan struct{}), back: time.NewTimer(time.Hour),
+		now: b.loop.clock.Now, wall: b.o.Wall, log: b.log, looked: make(chan struct{}), back: pace.Stopped(),
 	}
 	f.began = f.now()
 	return f

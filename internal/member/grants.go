@@ -27,6 +27,8 @@ type grants struct {
 	outlast  bool            // KeepOnOutage: no lease is fenced before etcd says that it is gone
 	clock    clock.Clock
 	leaps    lease.Leaps                 // nil: each lease looks at the clock for itself
+	rounds   *lease.Rounds               // nil: each lease is renewed for itself
+	pulse    *lease.Pulse                // tells when the member certainly works, so that nobody needs to probe
 	probe    func(context.Context) error // a lease is renewed only while it returns nil
 	log      *zap.Logger
 	failures *failures.Log
@@ -44,7 +46,8 @@ func (g *grants) grant(
 		keeper, err := lease.Grant(asking, g.told(early), lease.Options{
 			// The Renewer asks around streams that are silent, so an answer that is merely late is worth waiting for.
 			AttemptTimeout: g.ttl / 2,
-			TTL:            g.ttl, Early: early, Clock: g.clock, Leaps: g.leaps, Probe: g.probe, Outlast: g.outlast,
+			TTL:            g.ttl, Early: early, Clock: g.clock, Leaps: g.leaps, Rounds: g.rounds,
+			Pulse: g.pulse, Probe: g.probe, Outlast: g.outlast,
 			OnFence: func(k *lease.Keeper, cause error) {
 				if !errors.Is(cause, lease.ErrGone) {
 					g.comeback.fenced(g.clock.Now(), k.TTL())

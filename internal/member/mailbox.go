@@ -10,20 +10,22 @@ import (
 type mailbox struct {
 	mu     sync.Mutex
 	items  []func(now time.Duration)
+	work   bool // some of the items may change something
 	closed bool
 	wake   chan struct{} // holds one token while there are items
 }
 
 func newMailbox() *mailbox { return &mailbox{wake: make(chan struct{}, 1)} }
 
-// post adds work. It returns false if the mailbox is closed, so that nobody will do the work.
-func (b *mailbox) post(f func(now time.Duration)) bool {
+// post adds work. It returns false if the mailbox is closed, so that nobody will do the work. looks says that the work
+// changes nothing.
+func (b *mailbox) post(f func(now time.Duration), looks bool) bool {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.closed {
 		return false
 	}
-	b.items = append(b.items, f)
+	b.items, b.work = append(b.items, f), b.work || !looks
 	select {
 	case b.wake <- struct{}{}:
 	default:
@@ -31,13 +33,13 @@ func (b *mailbox) post(f func(now time.Duration)) bool {
 	return true
 }
 
-// take returns everything that was posted since the last call, in order.
-func (b *mailbox) take() []func(now time.Duration) {
+// take returns everything that was posted since the last call, in order, and whether some of it may change something.
+func (b *mailbox) take() (items []func(now time.Duration), work bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	items := b.items
-	b.items = nil
-	return items
+	items, work = b.items, b.work
+	b.items, b.work = nil, false
+	return items, work
 }
 
 // close makes post refuse further work, and drops the work that was not taken.

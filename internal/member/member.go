@@ -151,9 +151,7 @@ type Member struct {
 	endPlace context.CancelFunc
 	placed   chan struct{} // closed when that goroutine has ended, or will not start
 
-	asker           asker
-	figuresInterval time.Duration
-
+	asker      asker
 	started    atomic.Bool // Start has succeeded
 	firstFetch chan error  // the outcome of a fresh app's first fetch, or nil if there is nothing to wait for
 	fetchOnce  sync.Once
@@ -231,7 +229,7 @@ func (m *Member) held(epoch time.Time, h core.Handled) (one Held, ok bool) {
 
 // count asks the loop for the member's figures.
 func (m *Member) count() (all counted, ok bool) {
-	ok = m.loop.ask(func(time.Duration) {
+	ok = m.loop.look(func(time.Duration) {
 		n, loads := m.core.Count()
 		all.Figures = claims.Figures{
 			Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck,

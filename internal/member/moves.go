@@ -42,6 +42,7 @@ type moves struct {
 	tasks    *tasks
 	failures *failures.Log
 
+	some   chan struct{} // holds a token when a view has moves
 	mu     sync.Mutex
 	giving map[string]bool // the resources whose moves are being written
 }
@@ -117,12 +118,27 @@ func (m *moves) commit(ctx context.Context, op clientv3.Op, ifs ...clientv3.Cmp)
 	return resp.Succeeded, nil
 }
 
+// see takes note of a view.
+func (m *moves) see(v *membership.View) {
+	if len(v.Moves) == 0 {
+		return
+	}
+	select {
+	case m.some <- struct{}{}:
+	default:
+	}
+}
+
 // tidy deletes, until ctx ends, moves that nobody needs any more: those of resources that left the catalogue, and those
 // to members that are gone. The member to which a resource belongs does it.
 func (m *moves) tidy() {
 	for pace.Wait(m.ctx, pace.Less(m.interval, 0.2)) {
 		v := m.view()
-		if v == nil {
+		if v == nil || len(v.Moves) == 0 {
+			select {
+			case <-m.some:
+			case <-m.ctx.Done():
+			}
 			continue
 		}
 		for resource, move := range v.Moves {

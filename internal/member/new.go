@@ -48,8 +48,7 @@ func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 	m.staying, m.leave = context.WithCancel(context.Background())
 	m.placing, m.endPlace = context.WithCancel(context.Background())
 	m.asker = asker{client: cfg.Client, timeout: cfg.Request, log: cfg.Log, board: cfg.Board}
-	m.figuresInterval = o.StatsInterval
-	b := builder{m, o}
+	b := builder{Member: m, o: o}
 	defer func() {
 		if err != nil {
 			b.abandon(ctx)
@@ -69,7 +68,8 @@ func New(ctx context.Context, cfg Config, o Options) (_ *Member, err error) {
 // builder makes the parts of a member. New calls open, connect, register and assemble, in this order.
 type builder struct {
 	*Member
-	o Options
+	o      Options
+	shared *follow.Shared
 }
 
 // open reads the app's config, and creates it if need be.
@@ -86,11 +86,10 @@ func (b *builder) open(ctx context.Context) error {
 // connect makes the hub and the store, which every part uses to talk to etcd, and the link to the supervisor.
 func (b *builder) connect() {
 	limits := new(txn.Limits) // shared by all, so that only one of them has to learn what etcd allows
-	shared := b.cfg.Shared
-	if shared == nil {
-		shared = follow.NewShared(b.cfg.Client)
+	if b.shared = b.cfg.Shared; b.shared == nil {
+		b.shared = follow.NewShared(b.cfg.Client)
 	}
-	b.hub = shared.NewHub(follow.Options{
+	b.hub = b.shared.NewHub(follow.Options{
 		ListTimeout: b.cfg.Request, Probe: b.cfg.Layout.Config(), Resync: b.cfg.Resync, Limits: limits,
 		OnError: func(prefix string, err error) {
 			b.failures.Add(failures.Failure{
@@ -101,6 +100,7 @@ func (b *builder) connect() {
 		OnRewound: b.rewound,
 	})
 	b.asker.heard = b.hub.Heard
+	b.loop.pulse = b.hub.Rounds().NewPulse()
 	b.link = leaselink.Dial(b.cfg.Supervisor, b.cfg.Log)
 	b.store = &catalogue.Store{
 		Etcd:    b.hub.Committer(txn.New(b.cfg.Client)),
@@ -157,20 +157,15 @@ func (b *builder) setPlace(id string) {
 		grants: &grants{
 			lessor: b.hub.Leases(), link: b.link, deaths: b.cfg.Layout.Deaths(id),
 			ttl: b.cfg.LeaseTTL, timeout: b.cfg.Request, outlast: b.cfg.Outlast,
-			clock: b.loop.clock, leaps: b.leaps(), probe: b.loop.probe, log: b.log, failures: b.failures,
+			clock: b.loop.clock, pulse: b.loop.pulse, probe: b.loop.probe, log: b.log, failures: b.failures,
 		},
 		joinDelay: b.cfg.JoinDelay, loop: b.loop, wall: b.o.Wall,
 		hasSource: b.cfg.Source.Retriever != nil, log: b.log, terms: b.handling,
 		told: told{failed: b.fail, firstFetch: b.fetched, inUse: b.cfg.InUse, board: b.cfg.Board},
 	}).prepare()
-}
-
-// leaps returns what tells all members of a connection when the machine has slept; nil for a member by itself.
-func (b *builder) leaps() lease.Leaps {
-	if b.cfg.Shared == nil || b.loop.clock != clock.System() {
-		return nil
+	if b.loop.clock == clock.System() { // what the members of a connection share goes by it
+		b.place.grants.leaps, b.place.grants.rounds = b.shared.Leaps(), b.hub.Rounds()
 	}
-	return b.cfg.Shared.Leaps()
 }
 
 // dropPlace gives back the lease of the place, and with it the id.
@@ -263,8 +258,8 @@ func (b *builder) assemble() {
 		log:     m.log,
 		leases:  leases,
 		shards: &shards{
-			ctx: m.working, hub: m.hub, layout: cfg.Layout, count: m.app.Shards, core: m.core, post: m.loop.post,
-			tasks: &m.tasks, failures: m.failures, followers: map[int]*shardFollower{},
+			parts: m.hub.Parts(m.working, cfg.Layout.Shards()), layout: cfg.Layout, count: m.app.Shards, core: m.core,
+			post: m.loop.post, failures: m.failures, followers: map[int]*shardFollower{},
 			weigh: cfg.Weigh, epoch: func() time.Time { return b.o.Wall().Add(-m.loop.clock.Now()) },
 		},
 		claimed: map[int]int64{},
@@ -274,7 +269,7 @@ func (b *builder) assemble() {
 		moves: &moves{
 			id: place.id, layout: cfg.Layout, kv: m.hub.KV(), timeout: cfg.Request,
 			interval: tidyEvery * b.o.StatsInterval, wall: b.o.Wall, view: place.last.Load, reg: place.reg.Load,
-			ctx: m.working, tasks: &m.tasks, failures: m.failures,
+			ctx: m.working, tasks: &m.tasks, failures: m.failures, some: make(chan struct{}, 1),
 		},
 		keys: &keyFinder{
 			key: cfg.BudgetKey, answer: m.core.KeyFound, post: m.loop.post, timeout: keyTimeout, failures: m.failures,
@@ -297,10 +292,10 @@ func (b *builder) assemble() {
 	place.core = m.core
 	place.figures = (&figures{
 		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id),
-		loads: cfg.Layout.Load(place.id), timeout: cfg.Request, log: m.log,
+		loads: cfg.Layout.Load(place.id), timeout: cfg.Request, log: m.log, interval: b.o.StatsInterval,
 	}).prepare()
 	m.executor.stir, m.executor.decline = place.figures.stir, place.setDeclined
-	place.failing, place.flapping = b.newFailing(b.figuresInterval), b.newFlapping()
+	place.failing, place.flapping = b.newFailing(b.o.StatsInterval), b.newFlapping()
 	if cfg.Ready != nil {
 		place.readiness = newReadiness(cfg, m.loop.clock.Now, m.log, place.wake, m.serviceRestarted)
 	}

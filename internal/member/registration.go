@@ -14,14 +14,13 @@ import (
 
 // run keeps the member registered, and in office if it coordinates, until ctx ends. Start starts it in a goroutine of
 // its own.
-func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
-	interval := time.NewTicker(figuresInterval)
-	defer interval.Stop()
-	defer p.figures.timer.Stop()
+func (p *place) run(ctx context.Context) {
+	defer p.figures.close()
 	defer p.failing.back.Stop()
 	defer p.flapping.back.Stop()
 	p.figures.stir(p.loop.clock.Now())
-	retry, retake, rested := time.NewTimer(time.Hour), time.NewTimer(time.Hour), time.NewTimer(time.Hour)
+	p.figures.resume()
+	retry, retake, rested := pace.Stopped(), pace.Stopped(), pace.Stopped()
 	defer retry.Stop()
 	defer retake.Stop()
 	defer rested.Stop()
@@ -34,7 +33,10 @@ func (p *place) run(ctx context.Context, figuresInterval time.Duration) {
 		case cause := <-p.lost:
 			p.reregister(ctx, errors.Is(cause, lease.ErrGone))
 			continue
-		case <-interval.C:
+		case <-p.figures.woken:
+			p.figures.resume()
+			continue
+		case <-p.figures.ticks.C:
 			if counted, ok := p.figures.tick(ctx, p.reg.Load()); !ok || !p.failing.look(ctx, counted.Figures) {
 				continue
 			}

@@ -2,7 +2,6 @@ package member
 
 import (
 	"bytes"
-	"context"
 	"strings"
 	"time"
 
@@ -20,13 +19,11 @@ import (
 
 // shards follows the shards that the core has asked for. Only the loop calls its methods.
 type shards struct {
-	ctx      context.Context // ends all following
-	hub      *follow.Hub
+	parts    *follow.Parts
 	layout   keys.Layout
 	count    int // how many shards the app has
 	core     *core.Core
 	post     func(func(now time.Duration)) bool
-	tasks    *tasks
 	failures *failures.Log
 	weigh    func(data []byte) (int64, error) // nil: all resources weigh the same
 	epoch    func() time.Time                 // the wall time at which the clock that measures leases stood at zero
@@ -36,25 +33,23 @@ type shards struct {
 
 // watch starts to follow a shard.
 func (s *shards) watch(number int) {
-	ctx, cancel := context.WithCancel(s.ctx)
-	f := &shardFollower{shards: s, number: number, cancel: cancel}
+	f := &shardFollower{shards: s, number: number}
 	s.followers[number] = f
-	s.tasks.run(func() { s.hub.FollowPart(ctx, s.layout.Shard(number), s.layout.Shards(), f) })
+	s.parts.Follow(s.layout.Shard(number), f)
 }
 
 func (s *shards) unwatch(number int) {
-	if f := s.followers[number]; f != nil {
-		f.cancel()
+	if s.followers[number] != nil {
+		s.parts.Unfollow(s.layout.Shard(number))
 		delete(s.followers, number)
 	}
 }
 
-// shardFollower feeds the core with the resources and claims of one shard. It decodes them on a goroutine of its own,
-// to spare the loop the work.
+// shardFollower feeds the core with the resources and claims of one shard. It decodes them on the goroutine of
+// whoever calls it, to spare the loop the work.
 type shardFollower struct {
 	shards *shards
 	number int
-	cancel context.CancelFunc
 }
 
 // post hands news to the loop, which drops it if f does not follow the shard any more.

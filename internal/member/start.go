@@ -22,7 +22,7 @@ func (m *Member) Start(ctx context.Context) error {
 	err := m.err // not nil if the member has failed since New began, because etcd went back in time
 	m.mu.Unlock()
 	m.loop.running.Store(true)
-	go m.loop.run(m.step)
+	go m.loop.run(m.step, m.place.figures.work)
 	if err == nil {
 		err = m.join(ctx)
 	}
@@ -36,7 +36,7 @@ func (m *Member) Start(ctx context.Context) error {
 	}
 	go func() {
 		defer close(m.placed)
-		m.place.run(m.placing, m.figuresInterval)
+		m.place.run(m.placing)
 	}()
 	if err := m.settle(ctx); err != nil {
 		m.undo(ctx)
@@ -53,11 +53,15 @@ func (m *Member) join(ctx context.Context) error {
 		m.tasks.run(func() { m.place.readiness.run(m.placing) })
 	}
 	m.tasks.run(func() {
-		m.place.registrar.Group.FollowFeed(m.working, m.hub.FeedApart, m.place.onView)
+		m.place.registrar.Group.FollowFeed(m.working, m.hub.FeedApart, func(v *membership.View) {
+			m.place.onView(v)
+			m.executor.moves.see(v)
+		})
 	})
 	m.tasks.run(func() { m.place.flapping.look(m.working) })
 	m.tasks.run(func() { m.executor.calls.AskInstance(m.working) })
 	m.tasks.run(m.executor.moves.tidy)
+	m.tasks.run(m.executor.shards.parts.Run)
 	if m.place.hasSource {
 		setup := Wait{For: "the retriever's Setup", AtMost: m.cfg.Source.FetchTimeout}
 		err := m.during(ctx, setup, func() error { return m.source.SetUp(ctx) })
