@@ -125,17 +125,23 @@ func memberOrder(
 	})
 }
 
-// advised adds to the error of an order which flag gives it all the same.
+// advised adds to the error of an order about a member what to do next: give a flag, or look where the members are
+// listed if the command takes an order back.
 func advised(c *cli.Context, err error) error {
 	has := func(flag string) bool { return spellings(c.Command.Flags)[flag] != nil }
 	switch {
-	case has(flagAbsent) && errors.Is(err, drm.ErrNotFound) && !errors.Is(err, drm.ErrNoApp):
+	case unknown(err) && has(flagAbsent) && !c.Bool(flagReset):
 		return fmt.Errorf("%w; --%s orders it all the same", err, flagAbsent)
+	case unknown(err):
+		return fmt.Errorf("%w; drmctl members lists those that are known", err)
 	case has(flagForce) && errors.Is(err, drm.ErrLastMember):
 		return fmt.Errorf("%w; or --%s", err, flagForce)
 	}
 	return err
 }
+
+// unknown says whether the app is there, and has not what an order is about.
+func unknown(err error) bool { return errors.Is(err, drm.ErrNotFound) && !errors.Is(err, drm.ErrNoApp) }
 
 // noteAbsent notes that a member is not there about which an order stands.
 func noteAbsent(ctx context.Context, c *cli.Context, client *drm.Client, member string) error {

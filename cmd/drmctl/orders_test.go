@@ -95,6 +95,19 @@ func TestOrdersAboutMembersSayWhoWhyAndUntilWhen(t *testing.T) {
 	}
 }
 
+// An order that does not stand cannot be taken back, so no flag would help: the error says where to look.
+func TestWhatTakesAnOrderBackSaysWhatThereIs(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	l.ok("allocate", "--id", "x", "--create", "--shards", "16")
+	nothing := []string{`"m"`, "neither such a member nor such an order; drmctl members lists"}
+	for _, args := range [][]string{{"undrain", "m"}, {"uncordon", "m"}, {"weight", "m", "--reset"}} {
+		l.says(exitNotFound, nothing, args...)
+	}
+	l.says(exitNotFound, []string{"it is not pinned; drmctl pins lists"}, "unpin", "--shard", "3")
+	l.says(exitNotFound, []string{"it is not quarantined; drmctl assignments says which"}, "retry", "x")
+}
+
 func TestAWeightIsOrderedShownAndReset(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)

@@ -110,6 +110,9 @@ func unpinCommand() *cli.Command {
 					}
 				}
 				member, err := client.Unpin(ctx, n)
+				if unknown(err) {
+					return fmt.Errorf("%w; drmctl pins lists the shards that are", err)
+				}
 				if err != nil {
 					return shardError(err)
 				}

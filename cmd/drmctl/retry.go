@@ -69,6 +69,9 @@ func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string) e
 	} else {
 		freed, err = client.RetryQuarantined(ctx)
 	}
+	if unknown(err) {
+		return fmt.Errorf("%w; drmctl assignments says which resources are", err)
+	}
 	if err != nil {
 		return err
 	}

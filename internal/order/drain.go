@@ -108,7 +108,7 @@ func (d *Desk) Uncordon(ctx context.Context, member string) error {
 
 func takeBack(v *membership.View, member string, stands bool) (change, error) {
 	if !v.Known(member) {
-		return change{}, picture.ErrNotFound
+		return change{}, fmt.Errorf("%w: there is neither such a member nor such an order", picture.ErrNotFound)
 	}
 	return change{none: !stands, delete: true}, nil
 }
