@@ -302,7 +302,7 @@ func TestOrdersThatNothingShowsAreTold(t *testing.T) {
 	if got.code != exitFailed {
 		t.Errorf("to drain the last one: %+v", got)
 	}
-	checkOneLine(t, got.stderr, "start another member, or undrain one")
+	checkOneLine(t, got.stderr, "start another member first")
 	got = drmctl(t.Context(), append(l.args(), "drain", "b", "--wait")...)
 	if got.code != exitFine {
 		t.Errorf("to drain one that is dead: %+v", got)

@@ -39,12 +39,33 @@ func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 func lastMember(v *membership.View, member string) error {
 	for _, m := range (&picture.Roll{View: v}).Members() {
 		if m.ID != member && m.Reason != "" && m.Drain == "" && m.State != picture.StateAbsent {
-			return fmt.Errorf("%w: %s could take what it has, but is not ready (%s); "+
-				"start another member, or undrain one, first", ErrLastMember, m.ID, m.Reason)
+			return fmt.Errorf("%w: %s could take what it has, but is not ready (%s); %s",
+				ErrLastMember, m.ID, m.Reason, helpers(v, member))
 		}
 	}
-	return fmt.Errorf("%w: nobody could take what it has; "+
-		"start another member, or undrain one, first", ErrLastMember)
+	return fmt.Errorf("%w: nobody could take what it has; %s", ErrLastMember, helpers(v, member))
+}
+
+// helpers says how another member comes to take what the last one has: only what would help is named.
+func helpers(v *membership.View, last string) string {
+	drained, weightless := false, false
+	for id, m := range v.Members {
+		if id != last && m.State != membership.Leaving {
+			drained = drained || v.Ordered(id)
+			weightless = weightless || v.WeightOf(id) == 0
+		}
+	}
+	ways := "start another member"
+	if drained {
+		ways += ", or undrain one"
+	}
+	if weightless {
+		ways += ", or give one a weight above 0"
+	}
+	if drained || weightless {
+		ways += ","
+	}
+	return ways + " first"
 }
 
 // Cordon orders that a member keep what it has, and take nothing new, until Uncordon. Its errors are those of Drain,

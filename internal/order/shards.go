@@ -83,16 +83,16 @@ func hindrance(v *membership.View, n int, member string) string {
 	case !live:
 		return "it is not there"
 	case v.Ordered(member) && !v.DrainsIgnored():
-		return "it is drained"
+		return "it is drained; undrain it first"
 	case !m.HasJoined() || m.State == membership.Unready && !v.UnreadyIgnored():
 		return "it is " + string(m.State)
 	case v.WeightOf(member) == 0:
-		return "its weight is 0"
+		return "its weight is 0; give it another one first"
 	case v.Takes(member, n):
 	case v.Declines(member, n):
 		return "it is full (MaxResources)"
 	case cordoned:
-		return "it is cordoned"
+		return "it is cordoned; uncordon it first"
 	default:
 		return "it owns no shards"
 	}
