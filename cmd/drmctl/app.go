@@ -125,7 +125,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 		c.HideHelp, c.HideHelpCommand = true, true
 		c.Flags = append(c.Flags, helpFlag())
 		c.OnUsageError = onUsageError
-		c.Before = checkNeeds(strings.Join(namesOf(path), " "))
+		c.Before = checkRules(strings.Join(namesOf(path), " "))
 		c.CustomHelpTemplate = cli.CommandHelpTemplate +
 			"\nGlobal flags (`drmctl --help` lists them) may stand here too.\n"
 		if len(c.Subcommands) > 0 {

@@ -81,6 +81,8 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"weight", "--app", "a", "m", "1001"}, []string{"1001", "0 to 1000"}},
 		{[]string{"weight", "--app", "a", "m", "x"}, []string{`"x"`, "0 to 1000"}},
 		{[]string{"weight", "--app", "a", "m", "3", "--reset"}, []string{"--reset", `"3"`}},
+		{[]string{"weight", "--app", "a", "m", "3", "--at-once"}, []string{"--at-once goes with weight 0"}},
+		{[]string{"weight", "--app", "a", "m", "3", "--force"}, []string{"--force goes with weight 0"}},
 		{[]string{"uncordon", "--app", "a"}, []string{"member id", "uncordon MEMBER"}},
 		{[]string{"pin", "--app", "a", "r"}, []string{"a resource id or --shard, and a member id"}},
 		{[]string{"move", "--app", "a", "r", "m", "--shard", "4096"}, []string{"--shard"}},

@@ -92,15 +92,43 @@ var rivals = map[string][][]string{
 	},
 }
 
-// checkNeeds returns a function that runs before a command, and refuses flags that lack the ones they need.
-func checkNeeds(command string) cli.BeforeFunc {
+// clash says that some flags mean nothing beside another one.
+type clash struct {
+	flag   string
+	others []string
+}
+
+// clashes lists, for each command, the flags that mean nothing beside a certain other one. To give such a flag on the
+// command line is a usage error: whoever does expects something that will not happen. In the environment, which serves
+// many commands, it is ignored.
+var clashes = map[string][]clash{
+	"weight": {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent}}},
+}
+
+// checkRules returns a function that runs before a command, and refuses flags that lack the ones they need, or mean
+// nothing beside another one.
+func checkRules(command string) cli.BeforeFunc {
 	return func(c *cli.Context) error {
 		var err error
 		for _, n := range needs[command] {
 			err = errors.Join(err, onlyWith(c, n.flag, n.others...))
 		}
+		for _, x := range clashes[command] {
+			err = errors.Join(err, notBeside(c, x.flag, x.others...))
+		}
 		return err
 	}
+}
+
+// notBeside refuses each of some flags that is chosen on the command line beside one that takes the meaning from it.
+func notBeside(c *cli.Context, flag string, others ...string) error {
+	var err error
+	for _, other := range others {
+		if given(c, flag) && typedAndChosen(c, other) {
+			err = errors.Join(err, usagef("--%s does not go with %s", other, givenBy(c, flag)))
+		}
+	}
+	return err
 }
 
 // onlyWith refuses a flag on the command line that stands there without any of the others. It accepts a flag that only
@@ -147,6 +175,12 @@ func forgetOverruled(app *cli.App, path []*cli.Command) {
 func chosen(onCommandLine map[string]string, name string) bool {
 	value, ok := onCommandLine[name]
 	return ok && value != "" && value != "false"
+}
+
+// typedAndChosen reports whether a flag stands on the command line with a value that is neither empty nor false.
+func typedAndChosen(c *cli.Context, flag string) bool {
+	onCommandLine, _ := c.App.Metadata[metaTyped].(map[string]string)
+	return chosen(onCommandLine, flag)
 }
 
 // allInTheClear reports whether all endpoints say that connections are without TLS.

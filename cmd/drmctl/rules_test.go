@@ -32,6 +32,11 @@ func TestTheRulesAreOfFlagsThatThereAre(t *testing.T) {
 			check(command, append(n.others, n.flag)...)
 		}
 	}
+	for command, list := range clashes {
+		for _, x := range list {
+			check(command, append(x.others, x.flag)...)
+		}
+	}
 	for command, sets := range rivals {
 		for _, set := range sets {
 			check(command, set...)
@@ -98,6 +103,35 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 					t.Errorf("from the environment: exit code %d: %s", got.code, got.stderr)
 				}
 			})
+		}
+	}
+}
+
+// A flag that means nothing beside another one is refused on the command line, and ignored in the environment.
+func TestAFlagThatMeansNothingBesideAnotherIsRefused(t *testing.T) {
+	base := map[string][]string{
+		"weight": {"weight", "--app", "a", "m"},
+	}
+	for command, list := range clashes {
+		for _, x := range list {
+			for _, other := range x.others {
+				t.Run(command+" "+other, func(t *testing.T) {
+					app := testApp()
+					path := commandIn(app, strings.Fields(command))
+					f := spellings(path[len(path)-1].Flags)[other]
+					args := append(base[command], "--"+x.flag, "--dial-timeout", "1ms", "--endpoints", closedPort(t))
+					got := drmctl(t.Context(), append(args, "--"+other+"="+valueFor(f))...)
+					if got.code != exitUsage {
+						t.Errorf("exit code %d, want %d", got.code, exitUsage)
+					}
+					checkOneLine(t, got.stderr, "--"+other+" does not go with --"+x.flag)
+					t.Setenv((*envVars(f))[0], valueFor(f))
+					got = drmctl(t.Context(), args...)
+					if got.code != exitUnreachable {
+						t.Errorf("from the environment: exit code %d: %s", got.code, got.stderr)
+					}
+				})
+			}
 		}
 	}
 }

@@ -20,10 +20,10 @@ const flagReset = "reset"
 const weightDescription = `
 A member's weight is its share relative to the others'. The order comes before what the member says itself (agent
 --weight), is kept in etcd, and outlives the member. The member takes or gives away what the difference makes, and
-nothing else moves; --reset takes the order back.
+nothing else moves; --reset takes the order back, and goes with none of the other flags of this command.
 A member of weight 0 holds nothing: it lets go of a few shards at a time, if the coordinator paces that; --at-once
-makes it let go of everything at once. It is refused where no member would be left, unless with --force. Unlike a drain,
-it is obeyed even where all others have gone.
+makes it let go of everything at once. It is refused where no member would be left, unless with --force. Both flags go
+with weight 0 only. Unlike a drain, it is obeyed even where all others have gone.
 Ends with exit code 3 where nothing is known of such a member.
 
 Examples: of a host with twice the memory, and of one that has to be spared:
@@ -76,7 +76,8 @@ func weightArguments(c *cli.Context) (member string, weight *int, err error) {
 	args, reset := c.Args().Slice(), c.Bool(flagReset)
 	switch {
 	case reset && len(args) == 2:
-		return "", nil, usagef("weight takes either a number or --%s, got %q and --%s", flagReset, args[1], flagReset)
+		return "", nil, usagef("weight takes either a number or --%s, got %q and %s",
+			flagReset, args[1], givenBy(c, flagReset))
 	case reset && len(args) != 1, !reset && len(args) != 2:
 		return "", nil, usagef(usage)
 	}
@@ -89,6 +90,11 @@ func weightArguments(c *cli.Context) (member string, weight *int, err error) {
 	n, err := strconv.Atoi(args[1])
 	if err != nil || n < 0 || n > membership.MaxWeight {
 		return "", nil, usagef("weight: got %q, want a number from 0 to %d", args[1], membership.MaxWeight)
+	}
+	for _, flag := range []string{flagAtOnce, flagForce} {
+		if n > 0 && typedAndChosen(c, flag) {
+			return "", nil, usagef("--%s goes with weight 0 only, got weight %d", flag, n)
+		}
 	}
 	return args[0], &n, nil
 }
