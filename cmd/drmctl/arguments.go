@@ -1,6 +1,7 @@
 package main
 
 import (
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -22,6 +23,13 @@ func noArguments(c *cli.Context) error {
 		return usagef("%s takes no argument, got %q", commandName(c), c.Args().First())
 	}
 	return nil
+}
+
+// plainNumber reads an argument that is a number from least to most. It takes digits as a person writes them: a sign or
+// a leading zero is more likely a slip of the hand than meant.
+func plainNumber(text string, least, most int) (n int, ok bool) {
+	n, err := strconv.Atoi(text)
+	return n, err == nil && strconv.Itoa(n) == text && least <= n && n <= most
 }
 
 // oneID returns the only argument of a command, which is the id of a what.

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -74,9 +73,10 @@ func shardsArgument(c *cli.Context) (int, error) {
 		return 0, usagef("%s takes one number of shards, got %d arguments: drmctl %s N",
 			commandName(c), c.NArg(), commandName(c))
 	}
-	n, err := strconv.Atoi(c.Args().First())
-	if err != nil || n < 1 || n > keys.MaxShards {
-		return 0, usagef("number of shards: got %q, want 1 to %d", c.Args().First(), keys.MaxShards)
+	n, ok := plainNumber(c.Args().First(), 1, keys.MaxShards)
+	if !ok {
+		return 0, usagef("number of shards: got %q, want 1 to %d without sign or leading zeros",
+			c.Args().First(), keys.MaxShards)
 	}
 	return n, nil
 }

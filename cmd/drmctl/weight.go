@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -87,9 +86,10 @@ func weightArguments(c *cli.Context) (member string, weight *int, err error) {
 	if reset {
 		return args[0], nil, nil
 	}
-	n, err := strconv.Atoi(args[1])
-	if err != nil || n < 0 || n > membership.MaxWeight {
-		return "", nil, usagef("weight: got %q, want a number from 0 to %d", args[1], membership.MaxWeight)
+	n, ok := plainNumber(args[1], 0, membership.MaxWeight)
+	if !ok {
+		return "", nil, usagef("weight: got %q, want a number from 0 to %d without sign or leading zeros",
+			args[1], membership.MaxWeight)
 	}
 	for _, flag := range []string{flagAtOnce, flagForce} {
 		if n > 0 && typedAndChosen(c, flag) {
