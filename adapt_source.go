@@ -62,7 +62,7 @@ func (u userRetriever) Fetch(ctx context.Context) (a source.Answer) {
 func (u userRetriever) fetched(resources []Resource, err error) source.Answer {
 	bad, before := badItemsOf(err)
 	if most := u.quota.Resources; most > 0 && len(resources) > most && (err == nil || bad != nil) {
-		return source.Answer{Failure: judged(&overQuota{QuotaError{"MaxAppResources", most, len(resources)}})}
+		return source.Answer{Failure: judged(&overQuota{QuotaError{catalogue.MaxAppResources, most, len(resources)}})}
 	}
 	if err == nil || bad != nil {
 		return source.Answer{Items: fetchedItems{resources, bad, u.quota.Bytes}, Before: before}
@@ -175,7 +175,7 @@ func toItems(resources []Resource, said *BadItemsError, bytes int) (items []cata
 				r := &resources[i]
 				object, err := r.checked()
 				if err == nil && bytes > 0 && len(object) > bytes {
-					err = &QuotaError{"MaxResourceBytes", bytes, len(object)}
+					err = &QuotaError{catalogue.MaxResourceBytes, bytes, len(object)}
 				}
 				if err != nil {
 					found[n].Add(BadItem{Index: i, ID: r.ID, Err: err}, idWithin(r.Data)...)

@@ -348,7 +348,7 @@ func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration
 	_, err := store.Allocate(bounded, item, saysMoreThanID(item.Data))
 	var over *catalogue.QuotaError
 	if errors.As(err, &over) {
-		return fmt.Errorf("allocate %q: %w", r.ID, quotaError(over))
+		return fmt.Errorf("allocate %q: %w", r.ID, (*QuotaError)(over))
 	}
 	if errors.Is(err, catalogue.ErrTooLarge) {
 		return fmt.Errorf("allocate %q: %w", r.ID, &InputError{
@@ -358,15 +358,6 @@ func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration
 		})
 	}
 	return writeError(ctx, err)
-}
-
-// quotaError says in the words of Config what the catalogue has found.
-func quotaError(e *catalogue.QuotaError) error {
-	field := "MaxAppResources"
-	if e.Bytes {
-		field = "MaxResourceBytes"
-	}
-	return &QuotaError{Field: field, Limit: e.Limit, Count: e.Count}
 }
 
 func deallocate(ctx context.Context, store *catalogue.Store, timeout time.Duration, id string) error {

@@ -169,14 +169,7 @@ type QuotaError struct {
 	Count int    // how many resources there are (in an answer: would be), or how many bytes the resource has
 }
 
-func (e *QuotaError) Error() string {
-	if e.Field == "MaxResourceBytes" {
-		return fmt.Sprintf("over the quota: the resource has %d bytes, and may have %d: make it smaller, or raise %s",
-			e.Count, e.Limit, e.Field)
-	}
-	return fmt.Sprintf("over the quota: %d resources, and the app may have %d: deallocate some, or raise %s",
-		e.Count, e.Limit, e.Field)
-}
+func (e *QuotaError) Error() string { return (*catalogue.QuotaError)(e).Error() }
 
 // Is makes errors.Is(err, ErrQuota) hold.
 func (e *QuotaError) Is(target error) bool { return target == ErrQuota }

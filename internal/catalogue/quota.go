@@ -18,18 +18,27 @@ type Quota struct {
 	Bytes     int // how many bytes the data of one entry may have
 }
 
-// QuotaError says which quota an allocation would exceed. It matches ErrQuota.
+// The quotas, by the names that users of drm.Config and drm.ClientConfig know.
+const (
+	MaxAppResources  = "MaxAppResources"  // Quota.Resources
+	MaxResourceBytes = "MaxResourceBytes" // Quota.Bytes
+)
+
+// QuotaError says which quota an allocation, or an answer of a source, would exceed. It matches ErrQuota. The
+// QuotaError of package drm has the same fields, and the text of this one.
 type QuotaError struct {
-	Bytes bool // it is about the bytes of the entry, and otherwise about the number of entries
+	Field string // MaxAppResources or MaxResourceBytes
 	Limit int
-	Count int // how many there are, or would be
+	Count int // how many entries there are, or would be; how many bytes the entry would have
 }
 
 func (e *QuotaError) Error() string {
-	if e.Bytes {
-		return fmt.Sprintf("%v: it has %d bytes, and may have %d", ErrQuota, e.Count, e.Limit)
+	if e.Field == MaxResourceBytes {
+		return fmt.Sprintf("%v: the resource has %d bytes, and may have %d: make it smaller, or raise %s",
+			ErrQuota, e.Count, e.Limit, e.Field)
 	}
-	return fmt.Sprintf("%v: the app has %d resources, and may have %d", ErrQuota, e.Count, e.Limit)
+	return fmt.Sprintf("%v: %d resources, and the app may have %d: deallocate some, or raise %s",
+		ErrQuota, e.Count, e.Limit, e.Field)
 }
 
 // Is makes errors.Is find ErrQuota.
@@ -38,7 +47,7 @@ func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 // admits returns a *QuotaError if an entry must not be written. fresh says that there is no entry of the id yet.
 func (s *Store) admits(ctx context.Context, data []byte, fresh bool) error {
 	if most := s.Quota.Bytes; most > 0 && len(data) > most {
-		return &QuotaError{Bytes: true, Limit: most, Count: len(data)}
+		return &QuotaError{Field: MaxResourceBytes, Limit: most, Count: len(data)}
 	}
 	if most := s.Quota.Resources; most > 0 && fresh {
 		n, err := s.entries(ctx, most)
@@ -46,7 +55,7 @@ func (s *Store) admits(ctx context.Context, data []byte, fresh bool) error {
 		case err != nil:
 			return fmt.Errorf("count the resources of the app: %w", err)
 		case n >= most:
-			return &QuotaError{Limit: most, Count: n}
+			return &QuotaError{Field: MaxAppResources, Limit: most, Count: n}
 		}
 	}
 	return nil
