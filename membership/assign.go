@@ -218,16 +218,20 @@ func (v *View) Awaited(id string) (r Reservation, awaited bool) {
 // WeightOf returns a member's weight: what an operator has ordered, otherwise what the member's own key says. It is 0
 // for a member of which nothing is known, unless an order is.
 func (v *View) WeightOf(id string) int {
+	m, live := v.Members[id]
+	if _, reserved := v.Reservations[id]; !live && reserved {
+		return v.WeightWith(id, 1)
+	}
+	return v.WeightWith(id, m.Weight)
+}
+
+// WeightWith is WeightOf for a member whose own weight is another one than the view says: a member asks with what it is
+// about to write.
+func (v *View) WeightWith(id string, own int) int {
 	if w, ordered := v.Weights[id]; ordered {
 		return w.Weight
 	}
-	m, live := v.Members[id]
-	if !live {
-		if _, reserved := v.Reservations[id]; reserved {
-			return 1
-		}
-	}
-	return m.Weight
+	return own
 }
 
 // Eligible says whether a member may be given shards: it is active, or unready where that is ignored, its weight is not

@@ -240,7 +240,7 @@ func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Re
 // holding returns what the member should hold: as many slots as an operator has ordered, otherwise as its own weight
 // says.
 func (g *Registrar) holding(p *picture, reg *Registration) shard.Holding {
-	return p.view.hold(p.holds, g.ID, p.weight(g.ID, reg.Record.Weight))
+	return p.view.hold(p.holds, g.ID, p.view.WeightWith(g.ID, reg.Record.Weight))
 }
 
 // picture is the group as it was read, with what the comparisons of a transaction need.
@@ -254,14 +254,6 @@ type picture struct {
 func (p *picture) holds(id string) bool {
 	_, reserved := p.view.Reservations[id]
 	return p.live[id] || reserved
-}
-
-// weight returns the weight that counts for a member that has a weight of its own.
-func (p *picture) weight(id string, own int) int {
-	if w, ordered := p.view.Weights[id]; ordered {
-		return w.Weight
-	}
-	return own
 }
 
 // back returns what a transaction must write besides if the member is back from a stop for which it has reserved its

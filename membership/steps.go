@@ -40,7 +40,7 @@ func (g *Registrar) activateInSteps(ctx context.Context, reg *Registration, p *p
 	h := g.holding(p, reg)
 	again, err = g.takeSteps(ctx, p, h)
 	if isTooMany(err) {
-		h = p.view.hold(func(string) bool { return true }, g.ID, p.weight(g.ID, reg.Record.Weight))
+		h = p.view.hold(func(string) bool { return true }, g.ID, p.view.WeightWith(g.ID, reg.Record.Weight))
 		again, err = g.takeSteps(ctx, p, h)
 	}
 	if again || err != nil {

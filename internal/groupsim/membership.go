@@ -225,10 +225,7 @@ func (m *member) heedWeight() bool {
 		r := &reg.Record // a write whose answer was lost may have been applied after all
 		r.Weight, r.Slots, r.Blocks, r.Held = shown.Weight, shown.Slots, shown.Blocks, shown.Held
 	}
-	has, counts := reg.Record, m.weight
-	if order, ordered := m.view.Weights[m.id]; ordered {
-		counts = order.Weight
-	}
+	has, counts := reg.Record, m.view.WeightWith(m.id, m.weight)
 	fits := counts == 0 || !m.view.TakesAll(m.id) || has.Holds() == counts
 	if m.older || !has.HasJoined() || has.Leaves || m.goes || has.Weight == m.weight && fits {
 		return true

@@ -76,11 +76,7 @@ func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membersh
 	if v.Revision < reg.Revision && has.Weight == own {
 		return nil
 	}
-	counts := own
-	order, ordered := v.Weights[p.id]
-	if ordered {
-		counts = order.Weight
-	}
+	counts := v.WeightWith(p.id, own)
 	fits := counts == 0 || !v.TakesAll(p.id) || has.Holds() == counts // it takes more slots once it uses them
 	if !has.HasJoined() || has.Leaves || p.goes.Load() || has.Weight == own && fits {
 		return nil
@@ -93,6 +89,7 @@ func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membersh
 		return err
 	}
 	p.setRegistration(&written)
+	_, ordered := v.Weights[p.id]
 	p.log.Info("the weight has changed", zap.Int("weight", counts), zap.Int("own", own), zap.Bool("ordered", ordered),
 		zap.Int("slots", written.Record.Holds()))
 	return nil
