@@ -1,6 +1,7 @@
 package mutant
 
-// ofFollow are the faults in how etcd is followed. The simulation has a model of some of it.
+// ofFollow are the faults in how etcd is followed, and in what those who share a connection to it share. The simulation
+// has a model of some of it.
 var ofFollow = []Mutant{
 	{
 		Name:      "skip-relist",
@@ -104,6 +105,17 @@ var ofFollow = []Mutant{
 			File: "internal/follow/part.go",
 			Old:  `part.passed = part.reachedLocked()`,
 			New:  `part.passed = 1 << 40`,
+		}},
+	},
+	{
+		Name:    "log-in-for-each-member",
+		Breaks:  "each member of a connection has a login of its own, and etcd compares a password for each",
+		Test:    "TestMembersOfAConnectionShareALogin",
+		Package: "./internal/scenario",
+		Changes: []Change{{
+			File: "config.go",
+			Old:  `return etcd.Config{Client: c.Connection.client, DialTimeout: c.DialTimeout}`,
+			New:  `return c.Connection.cfg.inner()`,
 		}},
 	},
 }

@@ -152,4 +152,107 @@ var ofWeights = []Mutant{
 		}},
 		Test: "TestOfTwoWeightsOf0AtTheSameMomentOneIsTheLast", Package: "./internal/order",
 	},
+	{
+		Name:   "free-slots-that-the-key-lists",
+		Breaks: "a member that gets a smaller weight takes its freed slots for lost, and ends all that it handles",
+		Changes: []Change{{
+			File: "membership/steps.go",
+			Old: `if again, err = g.put(ctx, reg, p, nil, g.back(p)); again || err != nil {
+				return again, err
+			}
+			for _, f := range g.surplus(p, h) {
+				if done, err := g.step(ctx, f.put, p.unchanged(f.key)); !done {
+					return true, err
+				}
+			}
+			return false, nil`,
+			New: `for _, f := range g.surplus(p, h) {
+				if done, err := g.step(ctx, f.put, p.unchanged(f.key)); !done {
+					return true, err
+				}
+			}
+			return g.put(ctx, reg, p, nil, g.back(p))`,
+		}},
+		Test: "TestNoStepTakesASlotThatTheMembersKeyLists", Package: "./membership",
+	},
+	{
+		Name:   "obey-drains-for-the-weightless",
+		Breaks: "drains are in force though only a member of weight 0 has none, so that nobody owns anything",
+		Changes: []Change{{
+			File: "membership/view.go",
+			Old:  `v.allDrained, forced = of(v.weighs)`,
+			New:  `v.allDrained, forced = of(everybody)`,
+		}},
+		Test: "TestAMemberOfWeight0IsNobodyWhoCouldTakeShards", Package: "./membership",
+	},
+	{
+		Name:   "count-the-weightless-as-ready",
+		Breaks: "unreadiness is in force though only a member of weight 0 is ready, so that nobody owns anything",
+		Changes: []Change{{
+			File: "membership/view.go",
+			Old:  `v.countAwaited(v.ignored), v.weighs)`,
+			New:  `v.countAwaited(v.ignored), everybody)`,
+		}},
+		Test: "TestAMemberOfWeight0IsNobodyWhoCouldTakeShards", Package: "./membership",
+	},
+	{
+		Name:   "leave-it-to-the-weightless",
+		Breaks: "the last member that takes anything is drained, since one of weight 0 is there",
+		Changes: []Change{{
+			File: "membership/view.go",
+			Old:  `if other != id && can && !v.Ordered(other) && v.WeightOf(other) > 0 {`,
+			New:  `if other != id && can && !v.Ordered(other) {`,
+		}},
+		Test: "TestAMemberOfWeight0IsNobodyWhoCouldTakeAnything", Package: "./internal/order",
+	},
+	{
+		Name:   "leave-an-order-to-the-drain",
+		Breaks: "a drained member of weight 0 gets its shards back when its drain ends",
+		Changes: []Change{{
+			File: "internal/placement/draft.go",
+			Old:  `return slices.Contains(v.Drains[id].Keeps, true) && !v.DrainsIgnored()`,
+			New:  `return v.Ordered(id) && !v.DrainsIgnored()`,
+		}},
+		Test: "TestAMemberOfWeight0GetsNothingBackWhenItsDrainEnds", Package: "./internal/placement",
+	},
+	{
+		Name:   "carry-out-an-ignored-drain",
+		Breaks: "a drain that is ignored takes from a member what it keeps, in place of the order of weight 0",
+		Changes: []Change{{
+			File: "internal/placement/draft.go",
+			Old:  `return slices.Contains(v.Drains[id].Keeps, true) && !v.DrainsIgnored()`,
+			New:  `return slices.Contains(v.Drains[id].Keeps, true)`,
+		}},
+		Test: "TestWhatAMemberKeepsIsTakenFromTheOrderThatLetsItKeepThat", Package: "./internal/placement",
+	},
+	{
+		Name:   "note-it-in-the-drain",
+		Breaks: "what a member of weight 0 keeps no more is noted in its drain, so that nothing comes of the order",
+		Changes: []Change{{
+			File: "internal/placement/publisher.go",
+			Old:  `if keepsByDrain(p.planner.view, id) {`,
+			New:  `if p.planner.view.Ordered(id) {`,
+		}},
+		Test: "TestWhatAMemberKeepsIsTakenFromTheOrderThatLetsItKeepThat", Package: "./internal/placement",
+	},
+	{
+		Name:   "weigh-by-what-was-written-last",
+		Breaks: "a write that etcd carries out late takes the slots of its weight from a member for good",
+		Changes: []Change{{
+			File: "internal/member/weight.go",
+			Old:  `reg = p.asShown(v, reg)`,
+			New:  `_ = p.asShown(v, reg)`,
+		}},
+		Test: "TestAWriteThatComesLateTakesNoWeightAway", Package: "./internal/scenario",
+	},
+	{
+		Name:   "try-at-once-what-cannot-be-freed",
+		Breaks: "where etcd takes few comparisons, a coordinator tries to free slots all the time",
+		Changes: []Change{{
+			File: "internal/placement/ghosts.go",
+			Old:  `p.planner.ghosts.putOff(p.o.Now())`,
+			New:  `_ = p.planner.ghosts.putOff`,
+		}},
+		Test: "TestSlotsThatCannotBeFreedArePutOff", Package: "./internal/placement",
+	},
 }

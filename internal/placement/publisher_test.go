@@ -82,6 +82,69 @@ func TestOnlyTheSlotsOfAGhostAreFreed(t *testing.T) {
 	}
 }
 
+// A member that is drained and has the weight 0 keeps shards by one of both orders, and a drain that is ignored is not
+// the one. What is taken from it is taken out of that order; the other one stays as it is.
+func TestWhatAMemberKeepsIsTakenFromTheOrderThatLetsItKeepThat(t *testing.T) {
+	const shards = 4
+	member := membership.Record{State: membership.Active, Weight: 1, Schema: membership.Schema}.Encode()
+	drained := membership.Restriction{}.Encode()
+	keeping := membership.Restriction{Keeps: []bool{true, true, false, true}}.Encode()
+	for name, test := range map[string]struct {
+		drain, ofOther string // the drain of the member, and that of the only other one that has a weight
+		drainKeeps     bool   // the drain lets the member keep its shards
+	}{
+		"the drain":                       {keeping, "", true},
+		"the weight":                      {drained, "", false},
+		"the weight, the drain's ignored": {keeping, drained, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			l := keys.New("/drm", t.Name())
+			before := map[string]string{
+				l.Member("me"): member, l.Member("b"): member, l.Drain("b"): test.drain,
+				l.Weight("b"): membership.WeightOrder{Keeps: []bool{true, true, false, true}}.Encode(),
+			}
+			if test.ofOther != "" {
+				before[l.Drain("me")] = test.ofOther
+			}
+			for key, value := range before {
+				if _, err := client.Put(t.Context(), key, value); err != nil {
+					t.Fatal(err)
+				}
+			}
+			elected, err := client.Put(t.Context(), l.Coordinator(), "me")
+			if err != nil {
+				t.Fatal(err)
+			}
+			group := membership.Group{Root: l.Root(), Shards: shards}
+			v, err := group.Read(t.Context(), client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			publisher := NewPublisher(Options{
+				Layout: l, KV: client, Timeout: time.Minute, Limits: &txn.Limits{}, Log: zap.NewNop(), Shards: shards,
+				Now: func() time.Duration { return 0 },
+			}, elected.Header.Revision)
+			publisher.See(v)
+			left := []bool{true, false, false, false}
+			if _, err := publisher.publish(t.Context(), &Plan{Keeps: map[string][]bool{"b": left}}); err != nil {
+				t.Fatal(err)
+			}
+			after, err := group.Read(t.Context(), client)
+			if err != nil {
+				t.Fatal(err)
+			}
+			drain, weight := after.Drains["b"], after.Weights["b"]
+			changed, same := weight.Keeps, drain.ModRevision == v.Drains["b"].ModRevision
+			if test.drainKeeps {
+				changed, same = drain.Keeps, weight.ModRevision == v.Weights["b"].ModRevision
+			}
+			if !slices.Equal(changed, left) || !same {
+				t.Errorf("left to it was %v; its drain says %+v, its weight %+v", left, drain, weight)
+			}
+		})
+	}
+}
+
 // What cannot be freed does not keep the coordinator busy: it looks again after the usual pause.
 func TestSlotsThatCannotBeFreedArePutOff(t *testing.T) {
 	few := embeddedtest.Client(t,
