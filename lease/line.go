@@ -23,6 +23,7 @@ type line struct {
 	filled chan struct{} // holds a token when there may be something to send
 
 	waiting []*renewal // the keepalives without an answer, in the order in which they are sent and answered
+	room    []*renewal // is used for waiting again when there is none
 	sent    int        // how many of them have been sent
 	silent  bool       // a keepalive was not answered in time, and nothing has been answered since
 	used    time.Time  // when it was last given a keepalive to send
@@ -125,24 +126,27 @@ func (r *Renewer) send(l *line, s stream) {
 		case <-l.ctx.Done():
 			return
 		}
-		for _, lease := range r.unsent(l) {
-			if s.Send(&pb.LeaseKeepAliveRequest{ID: lease}) != nil {
+		reqs := r.unsent(l)
+		for i := range reqs {
+			if s.Send(&reqs[i]) != nil {
 				return
 			}
 		}
 	}
 }
 
-// unsent returns the leases whose keepalives are to be sent next, and counts them as sent.
-func (r *Renewer) unsent(l *line) (leases []int64) {
+// unsent returns the keepalives that are to be sent next, and counts them as sent.
+func (r *Renewer) unsent(l *line) []pb.LeaseKeepAliveRequest {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	now := time.Now()
-	for ; l.sent < min(len(l.waiting), inFlight); l.sent++ {
-		l.waiting[l.sent].sent = now
-		leases = append(leases, l.waiting[l.sent].lease)
+	now, upTo := time.Now(), min(len(l.waiting), inFlight)
+	reqs := make([]pb.LeaseKeepAliveRequest, max(0, upTo-l.sent))
+	for i := range reqs {
+		w := l.waiting[l.sent+i]
+		w.sent, reqs[i].ID = now, w.lease
 	}
-	return leases
+	l.sent += len(reqs)
+	return reqs
 }
 
 // answered returns the keepalive that an answer is for: the oldest unanswered one, since etcd answers the keepalives of
@@ -160,7 +164,10 @@ func (r *Renewer) answered(l *line, resp *pb.LeaseKeepAliveResponse) (*renewal, 
 	}
 	r.paced(now.Sub(began))
 	r.forget(w)
-	l.waiting, l.sent = l.waiting[1:], l.sent-1
+	l.waiting[0] = nil
+	if l.waiting, l.sent = l.waiting[1:], l.sent-1; len(l.waiting) == 0 {
+		l.waiting = l.room[:0]
+	}
 	l.silent, l.heard = false, now
 	if l.sent <= inFlight/2 && len(l.waiting) > l.sent {
 		l.fill()

@@ -222,7 +222,9 @@ func (r *Renewer) pick(lease int64, after int, now time.Time) *line {
 func (r *Renewer) give(w *renewal, l *line, now time.Time) {
 	w.line, w.looked, w.earlier = l, now, r.pending[w.lease]
 	r.pending[w.lease] = w
-	l.waiting = append(l.waiting, w)
+	if l.waiting = append(l.waiting, w); cap(l.waiting) > cap(l.room) {
+		l.room = l.waiting
+	}
 	l.used = now
 	l.fill()
 }
