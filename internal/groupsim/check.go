@@ -68,7 +68,7 @@ func (w *world) viewOf(shuffled bool) *membership.View {
 		kvs = append(kvs, w.store.kvs[key])
 	}
 	if shuffled {
-		w.rng.Shuffle(len(kvs), func(a, b int) { kvs[a], kvs[b] = kvs[b], kvs[a] })
+		w.Rand.Shuffle(len(kvs), func(a, b int) { kvs[a], kvs[b] = kvs[b], kvs[a] })
 	}
 	return w.group.View(kvs, w.store.revision)
 }
@@ -85,11 +85,11 @@ func (j *judge) revision(c change) {
 	w := j.w
 	is := w.view()
 	was := w.views[len(w.views)-2]
-	if w.rng.IntN(20) == 0 && !slices.Equal(is.Owners(), w.viewOf(true).Owners()) {
-		w.fail("the view depends on the order of the keys")
+	if w.Rand.IntN(20) == 0 && !slices.Equal(is.Owners(), w.viewOf(true).Owners()) {
+		w.Failf("the view depends on the order of the keys")
 	}
 	if len(is.Corrupt) > 0 {
-		w.fail("a key cannot be read: %v", is.Corrupt)
+		w.Failf("a key cannot be read: %v", is.Corrupt)
 	}
 	if is.DrainsIgnored() {
 		w.count(Ignored)
@@ -106,20 +106,20 @@ func (j *judge) revision(c change) {
 	}
 	for n, owner := range is.Owners() {
 		if owner != was.Owner(n) {
-			w.res.Stays[n] = append(w.res.Stays[n], Stay{owner, w.now})
+			w.stays[n] = append(w.stays[n], Stay{owner, w.Now})
 		}
 	}
-	if w.opts.Trace {
+	if w.Trace {
 		for _, was := range c.keys {
 			value := "–"
 			if kv := w.store.kvs[was.key]; kv != nil {
 				value = string(kv.Value)
 			}
-			w.trace("rev %d: %s %s", is.Revision, strings.TrimPrefix(was.key, w.layout.Group()), value)
+			w.Tracef("rev %d: %s %s", is.Revision, strings.TrimPrefix(was.key, w.layout.Group()), value)
 		}
 		for n, owner := range is.Owners() {
 			if owner != was.Owner(n) {
-				w.trace("rev %d: shard %d: %q → %q", is.Revision, n, was.Owner(n), owner)
+				w.Tracef("rev %d: shard %d: %q → %q", is.Revision, n, was.Owner(n), owner)
 			}
 		}
 	}
@@ -131,7 +131,7 @@ func (j *judge) owners(v *membership.View) {
 		if owner == "" {
 			for id := range v.Members {
 				if may(v, id, n) && hasSlots(v, id) && !(v.HasOlder() && (awaited(v, id) || v.Ordered(id))) {
-					j.w.fail("rev %d: shard %d belongs to nobody, though %s is there", v.Revision, n, id)
+					j.w.Failf("rev %d: shard %d belongs to nobody, though %s is there", v.Revision, n, id)
 				}
 			}
 			continue
@@ -140,17 +140,17 @@ func (j *judge) owners(v *membership.View) {
 			continue
 		}
 		if !may(v, owner, n) {
-			j.w.fail("rev %d: shard %d belongs to %s, which must not own it", v.Revision, n, owner)
+			j.w.Failf("rev %d: shard %d belongs to %s, which must not own it", v.Revision, n, owner)
 		}
 		if p, pinned := v.Pins[n]; pinned && owner != p.Member && takes(v, p.Member, n) {
-			j.w.fail("rev %d: shard %d belongs to %s, and is pinned to %s", v.Revision, n, owner, p.Member)
+			j.w.Failf("rev %d: shard %d belongs to %s, and is pinned to %s", v.Revision, n, owner, p.Member)
 		}
 		if takes(v, owner, n) {
 			continue
 		}
 		for id := range candidates(v) {
 			if takes(v, id, n) && hasSlots(v, id) {
-				j.w.fail("rev %d: shard %d belongs to %s, which takes it only if nobody else does, but %s does",
+				j.w.Failf("rev %d: shard %d belongs to %s, which takes it only if nobody else does, but %s does",
 					v.Revision, n, owner, id)
 			}
 		}
@@ -293,7 +293,7 @@ func (j *judge) transitions(was, is *membership.View, c change) {
 		lost := takes(was, from, n) && !takes(is, from, n) || may(was, from, n) && !may(is, from, n) ||
 			hasSlots(was, from) && !hasSlots(is, from) || holds(is, from) < holds(was, from)
 		if !gained && !lost {
-			j.w.fail("rev %d: shard %d goes from %s to %s, and neither has come, gone, or is under another order",
+			j.w.Failf("rev %d: shard %d goes from %s to %s, and neither has come, gone, or is under another order",
 				is.Revision, n, from, owner)
 		}
 	}
@@ -321,7 +321,7 @@ func (j *judge) rejoins(was, is *membership.View, c change) {
 			for n, owner := range is.Owners() {
 				if from := was.Owner(n); from != owner && (from != id || in(is.Reservations[id].Keeps, n)) &&
 					!is.HasOlder() && takes(is, from, n) {
-					j.w.fail("rev %d: %s stops with Rejoin, and shard %d goes from %s to %s",
+					j.w.Failf("rev %d: %s stops with Rejoin, and shard %d goes from %s to %s",
 						is.Revision, id, n, from, owner)
 				}
 			}
@@ -350,7 +350,7 @@ func (j *judge) rejoins(was, is *membership.View, c change) {
 		for n, owner := range is.Owners() {
 			// It may have got a shard that it did not know of when it stopped.
 			if before := a.owners[n]; owner != before && (before == id || owner != id) {
-				j.w.fail("rev %d: %s is back in time, and shard %d goes from %s to %s",
+				j.w.Failf("rev %d: %s is back in time, and shard %d goes from %s to %s",
 					is.Revision, id, n, before, owner)
 			}
 		}
@@ -390,7 +390,7 @@ func (w *world) named(id string) *member {
 // forget drops what is over.
 func (j *judge) forget(is *membership.View) {
 	for n, s := range j.onWay {
-		if is.Owner(n) != s.to || j.w.now-s.at >= unheard || j.w.named(s.to).life != s.life {
+		if is.Owner(n) != s.to || j.w.Now-s.at >= unheard || j.w.named(s.to).life != s.life {
 			delete(j.onWay, n)
 		}
 	}

@@ -16,17 +16,17 @@ func (j *judge) atRest() {
 	w, v := j.w, j.w.view()
 	for id, m := range v.Members {
 		if m.State != membership.Active || m.Leaves {
-			w.fail("at rest, %s is %s", id, m.State)
+			w.Failf("at rest, %s is %s", id, m.State)
 		}
 	}
 	for _, m := range w.members {
 		if m.stage == joined && m.view.Revision != v.Revision {
-			w.fail("at rest, %s sees revision %d, and not %d", m.id, m.view.Revision, v.Revision)
+			w.Failf("at rest, %s sees revision %d, and not %d", m.id, m.view.Revision, v.Revision)
 		}
 	}
 	for n, h := range w.holders {
 		if owner := v.Owner(n); owner != "" && (h.m == nil || h.m.id != owner) {
-			w.fail("at rest, shard %d belongs to %s, which does not handle it", n, owner)
+			w.Failf("at rest, shard %d belongs to %s, which does not handle it", n, owner)
 		}
 	}
 	if v.HasOlder() {
@@ -34,12 +34,12 @@ func (j *judge) atRest() {
 	}
 	for id := range v.Drains {
 		if kept := v.Kept(id); kept > 0 {
-			w.fail("at rest, %s is drained, and keeps %d shards", id, kept)
+			w.Failf("at rest, %s is drained, and keeps %d shards", id, kept)
 		}
 	}
 	for id, order := range v.Weights {
 		if slices.Contains(order.Keeps, true) || v.WeightOf(id) == 0 && v.Kept(id) > 0 {
-			w.fail("at rest, %s has the weight 0, and keeps %d shards: %v", id, v.Kept(id), order.Keeps)
+			w.Failf("at rest, %s has the weight 0, and keeps %d shards: %v", id, v.Kept(id), order.Keeps)
 		}
 	}
 	j.somebody(v)
@@ -48,7 +48,7 @@ func (j *judge) atRest() {
 	for n, e := range v.Exceptions {
 		_, live := v.Members[e.Member]
 		if live && homes[n] == e.Member || !live && homes[n] == v.Owner(n) {
-			w.fail("at rest, shard %d has an exception that nobody needs: %+v", n, e)
+			w.Failf("at rest, shard %d has an exception that nobody needs: %+v", n, e)
 		}
 	}
 }
@@ -63,7 +63,7 @@ func (j *judge) somebody(v *membership.View) {
 		}
 		could, forced = id, forced || v.Drains[id].Force
 		if v.TakesAll(id) && m.Holds() != v.WeightOf(id) {
-			j.w.fail("at rest, %s has the weight %d, and holds %d slots", id, v.WeightOf(id), m.Holds())
+			j.w.Failf("at rest, %s has the weight %d, and holds %d slots", id, v.WeightOf(id), m.Holds())
 		}
 	}
 	if could == "" || forced || len(v.Reservations) > 0 {
@@ -71,7 +71,7 @@ func (j *judge) somebody(v *membership.View) {
 	}
 	for n := range v.Shards {
 		if v.Owner(n) == "" {
-			j.w.fail("at rest, shard %d belongs to nobody, though %s could take it", n, could)
+			j.w.Failf("at rest, shard %d belongs to nobody, though %s could take it", n, could)
 		}
 	}
 }
@@ -112,7 +112,7 @@ func (j *judge) ringAlone() []string {
 			want = ring.Owner(n)
 		}
 		if want != owner {
-			w.fail("without exceptions, shard %d belongs to %s, and the ring gives it to %s", n, owner, want)
+			w.Failf("without exceptions, shard %d belongs to %s, and the ring gives it to %s", n, owner, want)
 		}
 	}
 	return v.Owners()
@@ -134,6 +134,6 @@ func (j *judge) evenness(v *membership.View, homes []string) {
 	})
 	p.Level(1 << 62)
 	if steps := p.Steps(); len(steps) > 0 {
-		w.fail("at rest, %d moves would make the load more even, such as %+v", len(steps), steps[0])
+		w.Failf("at rest, %d moves would make the load more even, such as %+v", len(steps), steps[0])
 	}
 }

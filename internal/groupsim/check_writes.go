@@ -20,11 +20,11 @@ func (j *judge) writes(was, is *membership.View, c change) {
 	w, m := j.w, c.by
 	v := m.decided
 	if v == nil {
-		w.fail("%s publishes without a view", m.id)
+		w.Failf("%s publishes without a view", m.id)
 		return
 	}
 	if is.Coordinator.ID != m.id && was.Coordinator.ID != m.id {
-		w.fail("rev %d: %s publishes, and %s coordinates", is.Revision, m.id, is.Coordinator.ID)
+		w.Failf("rev %d: %s publishes, and %s coordinates", is.Revision, m.id, is.Coordinator.ID)
 	}
 	_, rolls := j.rollout(m, v)
 	if rolls {
@@ -38,7 +38,7 @@ func (j *judge) writes(was, is *membership.View, c change) {
 			if kv == nil {
 				w.count(Tidied)
 				if v.Revision == was.Revision && is.Owner(key.Number) != was.Owner(key.Number) {
-					w.fail("rev %d: %s drops the exception of shard %d, which goes from %s to %s",
+					w.Failf("rev %d: %s drops the exception of shard %d, which goes from %s to %s",
 						is.Revision, m.id, key.Number, was.Owner(key.Number), is.Owner(key.Number))
 				}
 				continue
@@ -52,17 +52,17 @@ func (j *judge) writes(was, is *membership.View, c change) {
 			j.keeps(key.ID, before.kv, was.Drains[key.ID], kv, is.Drains[key.ID])
 		case keys.Cordon:
 			if j.ends(m, key.ID, was.Cordons[key.ID]); kv != nil {
-				w.fail("rev %d: the coordinator %s cordons %s", is.Revision, m.id, key.ID)
+				w.Failf("rev %d: the coordinator %s cordons %s", is.Revision, m.id, key.ID)
 			}
 		case keys.Weight:
 			now, before := is.Weights[key.ID], was.Weights[key.ID]
 			for n, kept := range now.Keeps {
 				if kept && !in(before.Keeps, n) {
-					w.fail("%s keeps shard %d, which it did not keep before", key.ID, n)
+					w.Failf("%s keeps shard %d, which it did not keep before", key.ID, n)
 				}
 			}
 			if now.Order != before.Order || now.Weight != before.Weight {
-				w.fail("the coordinator changes the weight of %s: %+v, before %+v", key.ID, now, before)
+				w.Failf("the coordinator changes the weight of %s: %+v, before %+v", key.ID, now, before)
 			}
 		case keys.Slot:
 			j.frees(was, key, string(before.kv.Value), string(kv.Value))
@@ -70,7 +70,7 @@ func (j *judge) writes(was, is *membership.View, c change) {
 			j.frees(was, key, blockAt(was, key.Number).Member, blockAt(is, key.Number).Member)
 		case keys.Prepared:
 		default:
-			w.fail("rev %d: the coordinator %s writes %s", is.Revision, m.id, before.key)
+			w.Failf("rev %d: the coordinator %s writes %s", is.Revision, m.id, before.key)
 		}
 	}
 	j.budget(m)
@@ -89,24 +89,25 @@ func (j *judge) exception(m *member, v, was, is *membership.View, n int, e membe
 		return
 	}
 	if v.HasOlder() && e.Why != membership.WhyDrain {
-		w.fail("rev %d: %s places shard %d, and sees a member of Schema 1", is.Revision, m.id, n)
+		w.Failf("rev %d: %s places shard %d, and sees a member of Schema 1", is.Revision, m.id, n)
 	}
 	if p, pinned := v.Pins[n]; pinned && p.Member == from && e.Why != membership.WhyDrain && !j.goes(v, from) {
-		w.fail("rev %d: %s places shard %d with %s (%s), and it is pinned to %s", is.Revision, m.id, n, to, e.Why, from)
+		w.Failf("rev %d: %s places shard %d with %s (%s), and it is pinned to %s",
+			is.Revision, m.id, n, to, e.Why, from)
 	}
 	newer, rolls := j.rollout(m, v)
 	switch e.Why {
 	case membership.WhyJoin:
 		w.count(Prepared)
 		if _, owned := v.Members[from]; rolls && owned && !j.goes(v, from) {
-			w.fail("rev %d: %s takes shard %d from %s for a newcomer, during a rollout", is.Revision, m.id, n, from)
+			w.Failf("rev %d: %s takes shard %d from %s for a newcomer, during a rollout", is.Revision, m.id, n, from)
 		}
 	case membership.WhyLeave:
 		w.count(Prepared)
 	case membership.WhyDrain:
 		w.count(Drained)
 		if keeps, _ := keepsOnly(v, from); !in(keeps, n) {
-			w.fail("rev %d: %s places shard %d, which %s does not keep", is.Revision, m.id, n, from)
+			w.Failf("rev %d: %s places shard %d, which %s does not keep", is.Revision, m.id, n, from)
 		}
 		if w.load[n] > 0 && is.Owner(n) == to && was.Owner(n) != to {
 			j.send(m, n, to)
@@ -117,36 +118,36 @@ func (j *judge) exception(m *member, v, was, is *membership.View, n int, e membe
 		if was.Owner(n) != is.Owner(n) && is.Owner(n) == to {
 			j.again(m, n)
 			if !j.isNews(n) {
-				j.spent = append(j.spent, spent{w.now, w.load[n]})
+				j.spent = append(j.spent, spent{w.Now, w.load[n]})
 			}
 			if w.load[n] > 0 {
 				j.send(m, n, to)
 			}
 		}
 	default:
-		w.fail("rev %d: %s moves shard %d from %s to %s because of %q", is.Revision, m.id, n, from, to, e.Why)
+		w.Failf("rev %d: %s moves shard %d from %s to %s because of %q", is.Revision, m.id, n, from, to, e.Why)
 	}
 	if joins {
 		if v.Ordered(to) || e.Then != from && e.Why != membership.WhyLeave {
-			w.fail("rev %d: %s gives shard %d to %s, which joins: %+v", is.Revision, m.id, n, to, e)
+			w.Failf("rev %d: %s gives shard %d to %s, which joins: %+v", is.Revision, m.id, n, to, e)
 		}
 		return
 	}
 	if why := unfit(v, to); why != "" {
 		for id := range v.Members {
 			if id != from && unfit(v, id) == "" {
-				w.fail("rev %d: %s gives shard %d to %s, which is %s, though there is %s",
+				w.Failf("rev %d: %s gives shard %d to %s, which is %s, though there is %s",
 					is.Revision, m.id, n, to, why, id)
 			}
 		}
 		if e.Why == membership.WhyBound {
-			w.fail("rev %d: %s gives shard %d to %s for balance, which is %s", is.Revision, m.id, n, to, why)
+			w.Failf("rev %d: %s gives shard %d to %s for balance, which is %s", is.Revision, m.id, n, to, why)
 		}
 	}
 	if rolls && v.Members[to].Version != newer {
 		for id, other := range v.Members {
 			if id != from && other.Version == newer && unfit(v, id) == "" {
-				w.fail("rev %d: during a rollout, %s gives shard %d to %s of the older version, though there is %s",
+				w.Failf("rev %d: during a rollout, %s gives shard %d to %s of the older version, though there is %s",
 					is.Revision, m.id, n, to, id)
 			}
 		}
@@ -154,7 +155,7 @@ func (j *judge) exception(m *member, v, was, is *membership.View, n int, e membe
 }
 
 // isNews says whether the coordinator may not know what a shard weighs.
-func (j *judge) isNews(n int) bool { return j.reloaded[n] != 0 && j.w.now-j.reloaded[n] < unheard }
+func (j *judge) isNews(n int) bool { return j.reloaded[n] != 0 && j.w.Now-j.reloaded[n] < unheard }
 
 // send notes that a shard is on its way to a member.
 func (j *judge) send(by *member, n int, to string) {
@@ -164,7 +165,7 @@ func (j *judge) send(by *member, n int, to string) {
 	m := j.w.named(to)
 	// It may have had the shard a moment ago, and not have let go of it, or not have said so.
 	if j.w.holders[n].m != m && !m.says(n) {
-		j.onWay[n] = sending{by.id, to, m.life, j.w.load[n], j.w.now}
+		j.onWay[n] = sending{by.id, to, m.life, j.w.load[n], j.w.Now}
 	}
 }
 
@@ -208,23 +209,23 @@ func (j *judge) correction(m *member, v, is *membership.View, n int) {
 	w := j.w
 	for id, other := range v.Members {
 		if !other.HasJoined() || other.Leaves {
-			w.fail("rev %d: %s moves shard %d for balance, and %s is %s", is.Revision, m.id, n, id, other.State)
+			w.Failf("rev %d: %s moves shard %d for balance, and %s is %s", is.Revision, m.id, n, id, other.State)
 		}
 	}
 	for id := range v.Reservations {
-		w.fail("rev %d: %s moves shard %d for balance, and %s is expected back", is.Revision, m.id, n, id)
+		w.Failf("rev %d: %s moves shard %d for balance, and %s is expected back", is.Revision, m.id, n, id)
 	}
 	for id, d := range v.Drains {
 		if slices.Contains(d.Keeps, true) && !v.DrainsIgnored() {
-			w.fail("rev %d: %s moves shard %d for balance, and %s is being drained", is.Revision, m.id, n, id)
+			w.Failf("rev %d: %s moves shard %d for balance, and %s is being drained", is.Revision, m.id, n, id)
 		}
 	}
 	if _, rolls := j.rollout(m, v); rolls {
-		w.fail("rev %d: %s moves shard %d for balance during a rollout", is.Revision, m.id, n)
+		w.Failf("rev %d: %s moves shard %d for balance during a rollout", is.Revision, m.id, n)
 	}
-	if w.now-m.quiet < quiet && !m.hastened {
-		w.fail("rev %d: %s moves shard %d for balance %v after something has changed",
-			is.Revision, m.id, n, w.now-m.quiet)
+	if w.Now-m.quiet < quiet && !m.hastened {
+		w.Failf("rev %d: %s moves shard %d for balance %v after something has changed",
+			is.Revision, m.id, n, w.Now-m.quiet)
 	}
 }
 
@@ -241,18 +242,18 @@ func (j *judge) rollout(m *member, v *membership.View) (newer string, on bool) {
 			newer, last = other.Version, other.CreateRevision
 		}
 	}
-	return newer, len(versions) > 1 && j.w.now-m.quiet < stalled
+	return newer, len(versions) > 1 && j.w.Now-m.quiet < stalled
 }
 
 // again checks that a shard is not moved for balance a second time within a while.
 func (j *judge) again(m *member, n int) {
 	if p := j.placed[n]; p.by != nil {
 		apart := (p.by.clock - m.clock).Abs()
-		if d := j.w.now - p.at; d < again-apart-2*time.Second {
-			j.w.fail("shard %d is moved for balance again after %v, by %s; before by %s", n, d, m.id, p.by.id)
+		if d := j.w.Now - p.at; d < again-apart-2*time.Second {
+			j.w.Failf("shard %d is moved for balance again after %v, by %s; before by %s", n, d, m.id, p.by.id)
 		}
 	}
-	j.placed[n] = placed{m, j.w.now}
+	j.placed[n] = placed{m, j.w.Now}
 }
 
 // budget checks that no more moves in a minute, and that no more is on its way, than may be.
@@ -262,12 +263,12 @@ func (j *judge) budget(m *member) {
 	heaviest := slices.Max(w.load)
 	sum := int64(0)
 	for _, s := range j.spent {
-		if w.now-s.at < time.Minute {
+		if w.Now-s.at < time.Minute {
 			sum += s.load
 		}
 	}
 	if sum > 2*rules.PerMinute+heaviest { // what was saved, and what a minute allows
-		w.fail("%d is moved for balance in a minute, of which %d may", sum, rules.PerMinute)
+		w.Failf("%d is moved for balance in a minute, of which %d may", sum, rules.PerMinute)
 	}
 	all, to, count := int64(0), map[string]int64{}, map[string]int{}
 	for _, n := range slices.Sorted(maps.Keys(j.onWay)) {
@@ -280,11 +281,11 @@ func (j *judge) budget(m *member) {
 		count[s.to]++
 	}
 	if all > rules.Moving+heaviest {
-		w.fail("%d is on its way, of which %d may be: %v", all, rules.Moving, j.onWay)
+		w.Failf("%d is on its way, of which %d may be: %v", all, rules.Moving, j.onWay)
 	}
 	for _, id := range slices.Sorted(maps.Keys(to)) {
 		if to[id] > rules.MovingPerMember && count[id] > 1 {
-			w.fail("%d is on its way to %s, of which %d may be: %v", to[id], id, rules.MovingPerMember, j.onWay)
+			w.Failf("%d is on its way to %s, of which %d may be: %v", to[id], id, rules.MovingPerMember, j.onWay)
 		}
 	}
 }
@@ -292,7 +293,7 @@ func (j *judge) budget(m *member) {
 // ends checks that an order is over which the coordinator takes back.
 func (j *judge) ends(m *member, id string, order membership.Restriction) {
 	if order.Until.IsZero() || m.wall().Before(order.Until.Add(4*time.Minute)) {
-		j.w.fail("the coordinator %s takes back an order about %s, which ends at %v", m.id, id, order.Until)
+		j.w.Failf("the coordinator %s takes back an order about %s, which ends at %v", m.id, id, order.Until)
 	}
 }
 
@@ -302,7 +303,7 @@ func (j *judge) frees(was *membership.View, key keys.Key, from, to string) {
 	_, live := was.Members[from]
 	_, reserved := was.Reservations[from]
 	if to != "" || from == "" || live || reserved {
-		j.w.fail("the coordinator gives slot %d of %q to %q (live %t, reserved %t)",
+		j.w.Failf("the coordinator gives slot %d of %q to %q (live %t, reserved %t)",
 			key.Number, from, to, live, reserved)
 	}
 }
@@ -322,15 +323,15 @@ func (j *judge) keeps(id string, old *mvccpb.KeyValue, was membership.Restrictio
 	kv *mvccpb.KeyValue, is membership.Restriction,
 ) {
 	if old == nil || kv == nil {
-		j.w.fail("the coordinator gives or takes back the order to drain %s", id)
+		j.w.Failf("the coordinator gives or takes back the order to drain %s", id)
 		return
 	}
 	for n, kept := range is.Keeps {
 		if kept && !in(was.Keeps, n) {
-			j.w.fail("%s keeps shard %d, which it did not keep before", id, n)
+			j.w.Failf("%s keeps shard %d, which it did not keep before", id, n)
 		}
 	}
 	if was.Order != is.Order || was.Until != is.Until || was.Force != is.Force || old.Lease != kv.Lease {
-		j.w.fail("the coordinator changes the order to drain %s: %+v, before %+v", id, is, was)
+		j.w.Failf("the coordinator changes the order to drain %s: %+v, before %+v", id, is, was)
 	}
 }

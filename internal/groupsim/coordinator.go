@@ -47,7 +47,7 @@ func (m *member) noteGroup(v *membership.View) {
 	}
 	m.decided = v
 	if said := describe(v); said != m.group {
-		m.group, m.quiet = said, m.w.now
+		m.group, m.quiet = said, m.w.Now
 	}
 }
 
@@ -78,12 +78,12 @@ func (m *member) stand() bool {
 		return true
 	}
 	if m.vacant == 0 {
-		m.vacant = w.now
+		m.vacant = w.Now
 	}
 	if !v.Members[m.id].HasJoined() || m.goes {
 		return true
 	}
-	if w.now-m.vacant < readyFirst && v.BetterCoordinator(m.id) {
+	if w.Now-m.vacant < readyFirst && v.BetterCoordinator(m.id) {
 		return false
 	}
 	won, _ := m.registrar().StandForCoordinator(context.Background(), *m.reg)
@@ -99,9 +99,9 @@ func (m *member) enter(number int64) {
 	}
 	m.leaveOffice()
 	w := m.w
-	w.trace("%s coordinates", m.id)
+	w.Tracef("%s coordinates", m.id)
 	w.count(Terms)
-	m.number, m.quiet, m.group = number, w.now, ""
+	m.number, m.quiet, m.group = number, w.Now, ""
 	if m.older {
 		return
 	}
@@ -111,7 +111,7 @@ func (m *member) enter(number int64) {
 	})
 	m.publisher = placement.NewPublisher(placement.Options{
 		Rules: w.rules(), Member: m.id, Shards: w.plan.Shards, Layout: w.layout, KV: m.kv, Timeout: time.Minute,
-		Limits: limits, Now: func() time.Duration { return clockBegin + w.now }, Wall: m.wall, Log: zap.NewNop(),
+		Limits: limits, Now: func() time.Duration { return clockBegin + w.Now }, Wall: m.wall, Log: zap.NewNop(),
 	}, number)
 	m.publisher.See(m.view)
 	m.noteGroup(m.view)
@@ -140,7 +140,7 @@ func (m *member) hear(pub *placement.Publisher, id string, value []byte, revisio
 	}
 	loads, err := claims.DecodeLoads(value, m.w.plan.Shards)
 	if err != nil {
-		m.w.fail("%s cannot read what %s says: %v", m.id, id, err)
+		m.w.Failf("%s cannot read what %s says: %v", m.id, id, err)
 	}
 	pub.Take(id, loads, revision)
 	m.poke(0)
@@ -165,12 +165,12 @@ func (m *member) poke(d time.Duration) {
 	if m.publisher == nil {
 		return
 	}
-	at := m.w.now + max(d, time.Millisecond)
+	at := m.w.Now + max(d, time.Millisecond)
 	if m.turnAt != 0 && m.turnAt <= at {
 		return
 	}
 	m.turnAt = at
-	m.in(at-m.w.now, func() {
+	m.in(at-m.w.Now, func() {
 		if m.turnAt == at {
 			m.turnAt = 0
 			m.turn()
@@ -191,12 +191,12 @@ func (m *member) turn() {
 		return
 	}
 	if next > 0 {
-		m.poke(next - clockBegin - m.w.now)
+		m.poke(next - clockBegin - m.w.Now)
 	}
 	switch {
 	case errors.Is(err, placement.ErrDeposed):
 		m.publisher = nil
 	case err != nil:
-		m.poke(200*time.Millisecond + m.w.upTo(time.Second))
+		m.poke(200*time.Millisecond + m.w.UpTo(time.Second))
 	}
 }

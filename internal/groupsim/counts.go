@@ -42,7 +42,7 @@ type Counts struct {
 	Whats [whats]int
 }
 
-func (w *world) count(what What) { w.res.Counts.Whats[what]++ }
+func (w *world) count(what What) { w.counts.Whats[what]++ }
 
 // Add adds the counts of another run.
 func (c *Counts) Add(d *Counts) {

@@ -16,7 +16,7 @@ func (m *member) stop(rejoin time.Duration) {
 		}
 		return
 	}
-	m.w.trace("%s stops, rejoin %v", m.id, rejoin)
+	m.w.Tracef("%s stops, rejoin %v", m.id, rejoin)
 	if m.rejoin = rejoin; m.older {
 		m.rejoin, rejoin = 0, 0
 	}
@@ -25,7 +25,7 @@ func (m *member) stop(rejoin time.Duration) {
 		return
 	}
 	m.goes = true
-	m.waits = m.w.now + prepared
+	m.waits = m.w.Now + prepared
 	m.in(prepared, func() {
 		if m.stage == joined && m.goes {
 			m.leave()
@@ -54,7 +54,7 @@ func (m *member) leave() {
 			_, _ = m.registrar().SetState(ctx, *m.reg, membership.Leaving)
 		}
 	}
-	m.in(m.w.upTo(2*time.Second), m.end)
+	m.in(m.w.UpTo(2*time.Second), m.end)
 }
 
 // ownsAny says whether the member owns a shard, as far as it knows.
@@ -65,7 +65,7 @@ func (m *member) ownsAny() bool {
 
 // end ends the member in order.
 func (m *member) end() {
-	m.w.trace("%s has stopped", m.id)
+	m.w.Tracef("%s has stopped", m.id)
 	lives, cut := m.lives, m.cut
 	m.leaveOffice()
 	m.stage = off
@@ -85,8 +85,8 @@ func (m *member) die(back time.Duration) {
 	if m.stage == off {
 		return
 	}
-	m.w.trace("%s dies", m.id)
-	m.w.res.Died = append(m.w.res.Died, m.id)
+	m.w.Tracef("%s dies", m.id)
+	m.w.died = append(m.w.died, m.id)
 	m.leaveOffice()
 	m.stage, m.cut = off, false
 	m.life++
@@ -98,7 +98,7 @@ func (m *member) die(back time.Duration) {
 
 // expire lets a lease expire that nobody renews any more.
 func (w *world) expire(m *member, lease int64) {
-	w.after(ttl*3/5+w.upTo(ttl*2/5), func() { w.endLease(m, lease) })
+	w.after(ttl*3/5+w.UpTo(ttl*2/5), func() { w.endLease(m, lease) })
 }
 
 // endLease ends the lease of a member's key, and those of its claims with it.
@@ -122,11 +122,11 @@ func (m *member) cutNetwork(d time.Duration) {
 	if m.cutOff() {
 		return
 	}
-	m.w.trace("%s is cut off for %v", m.id, d)
+	m.w.Tracef("%s is cut off for %v", m.id, d)
 	m.cut = true
 	m.in(d, m.reconnect)
 	lease := m.lease
-	m.in(ttl*3/5+m.w.upTo(ttl*2/5), func() {
+	m.in(ttl*3/5+m.w.UpTo(ttl*2/5), func() {
 		if m.cut {
 			m.w.endLease(m, lease)
 		}

@@ -67,11 +67,11 @@ func (w *world) member(i int) *member {
 	for len(w.members) <= i {
 		n := len(w.members)
 		m := &member{w: w, id: fmt.Sprintf("m%02d", n), weight: 1, version: fmt.Sprint(1)}
-		if w.rng.IntN(100) < w.plan.Weighty {
-			m.weight = 1 + w.rng.IntN(3)
+		if w.Rand.IntN(100) < w.plan.Weighty {
+			m.weight = 1 + w.Rand.IntN(3)
 		}
-		m.older = w.rng.IntN(100) < w.plan.Older
-		m.clock = time.Duration(w.rng.IntN(w.plan.Clocks+1)) * time.Second
+		m.older = w.Rand.IntN(100) < w.plan.Older
+		m.clock = time.Duration(w.Rand.IntN(w.plan.Clocks+1)) * time.Second
 		m.kv = clientv3.NewKVFromKVClient(line{s: w.store, m: m}, nil)
 		m.leases = clientv3.NewLeaseFromLeaseClient(lessor{s: w.store, m: m}, nil, time.Second)
 		w.members = append(w.members, m)
@@ -85,7 +85,7 @@ func (m *member) registrar() *membership.Registrar {
 
 func (m *member) cutOff() bool { return m.cut || m.stage == off }
 
-func (m *member) wall() time.Time { return start.Add(m.w.now + m.clock) }
+func (m *member) wall() time.Time { return start.Add(m.w.Now + m.clock) }
 
 // in calls f after some time, if this life of the member has not ended by then.
 func (m *member) in(d time.Duration, f func()) { m.w.in(d, m, f) }
@@ -105,10 +105,10 @@ func (m *member) send(t *pb.TxnRequest) (*pb.TxnResponse, error) {
 	}
 	fate := 0
 	switch {
-	case m.publishes && w.chance(w.plan.Cuts):
-		fate = 1 + w.rng.IntN(6)
-	case w.chance(w.plan.Lossy):
-		fate = 1 + w.rng.IntN(3)
+	case m.publishes && w.Chance(w.plan.Cuts):
+		fate = 1 + w.Rand.IntN(6)
+	case w.Chance(w.plan.Lossy):
+		fate = 1 + w.Rand.IntN(3)
 	}
 	switch fate {
 	case 1:
@@ -121,7 +121,7 @@ func (m *member) send(t *pb.TxnRequest) (*pb.TxnResponse, error) {
 	case 3:
 		w.count(Delayed)
 		publishes, then := m.publishes, m.office
-		w.after(w.upTo(3*time.Second), func() {
+		w.after(w.UpTo(3*time.Second), func() {
 			was, now := m.publishes, m.office
 			m.publishes, m.office, w.judge.late = publishes, then, true
 			_, _ = w.store.txn(m, t)
@@ -130,12 +130,12 @@ func (m *member) send(t *pb.TxnRequest) (*pb.TxnResponse, error) {
 		return nil, errCut
 	case 4:
 		w.count(CutBefore)
-		m.die(w.upTo(20 * time.Second))
+		m.die(w.UpTo(20 * time.Second))
 		return nil, errCut
 	case 5:
 		w.count(CutAfter)
 		_, _ = w.store.txn(m, t)
-		m.die(w.upTo(20 * time.Second))
+		m.die(w.UpTo(20 * time.Second))
 		return nil, errCut
 	case 6:
 		w.count(CutBetween)
@@ -167,7 +167,7 @@ func (m *member) look() {
 	if m.seen == newest {
 		return
 	}
-	if m.seen > 0 && w.chance(20) {
+	if m.seen > 0 && w.Chance(20) {
 		m.seen++
 	} else {
 		m.seen = newest

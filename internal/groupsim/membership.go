@@ -19,7 +19,7 @@ func (m *member) begin() {
 		return
 	}
 	w := m.w
-	w.trace("%s starts, version %s", m.id, m.version)
+	w.Tracef("%s starts, version %s", m.id, m.version)
 	m.life++
 	m.stage, m.reg, m.lease, m.joinsAt, m.waits, m.back, m.lives = joining, nil, 0, 0, 0, 0, 0
 	m.goes, m.rejoin, m.looks, m.view, m.works, m.reports, m.said = false, 0, false, nil, false, false, ""
@@ -45,7 +45,7 @@ func (m *member) countLives() {
 	wait := ready.WaitAfter(lives.Starts, ready.FirstWait)
 	if wait > 0 {
 		m.w.count(Flaps)
-		m.back = m.w.now + wait
+		m.back = m.w.Now + wait
 		m.in(wait, m.heed)
 	}
 	lives.Starts++
@@ -61,7 +61,7 @@ func (m *member) whyNot() string {
 	switch {
 	case m.broken:
 		return "broken"
-	case m.w.now < m.back:
+	case m.w.Now < m.back:
 		return "short lives"
 	}
 	return ""
@@ -95,7 +95,7 @@ func (m *member) register() {
 		return
 	}
 	m.reg = &reg
-	m.joinsAt = m.w.now + joinDelay
+	m.joinsAt = m.w.Now + joinDelay
 	m.in(joinDelay, m.heed)
 	m.noteView()
 }
@@ -108,7 +108,7 @@ func (m *member) join() {
 		m.in(retry, m.register)
 		return
 	}
-	if w.now < m.joinsAt {
+	if w.Now < m.joinsAt {
 		return
 	}
 	var reg membership.Registration
@@ -119,10 +119,10 @@ func (m *member) join() {
 		reg, err = m.registrar().SetState(context.Background(), to, membership.Unready)
 	} else {
 		if m.waits == 0 {
-			m.waits = w.now + prepared
+			m.waits = w.Now + prepared
 			m.in(prepared, m.heed)
 		}
-		if !placement.MayJoin(m.view, m.id) && w.now < m.waits {
+		if !placement.MayJoin(m.view, m.id) && w.Now < m.waits {
 			return
 		}
 		reg, err = m.registrar().Activate(context.Background(), *m.reg)
@@ -131,7 +131,7 @@ func (m *member) join() {
 		m.again()
 		return
 	}
-	w.trace("%s has joined: %s, slots %v", m.id, reg.Record.State, reg.Record.Slots)
+	w.Tracef("%s has joined: %s, slots %v", m.id, reg.Record.State, reg.Record.Slots)
 	m.reg, m.stage = &reg, joined
 	m.noteView()
 }
@@ -154,7 +154,7 @@ func (m *member) stay() {
 			}
 			m.reg = &reg
 		}
-		if placement.MayStop(v, m.id) || m.w.now >= m.waits {
+		if placement.MayStop(v, m.id) || m.w.Now >= m.waits {
 			m.leave()
 			return
 		}
@@ -180,7 +180,7 @@ func (m *member) stay() {
 
 // registerAnew gets another lease and key.
 func (m *member) registerAnew() {
-	m.w.trace("%s registers anew", m.id)
+	m.w.Tracef("%s registers anew", m.id)
 	m.leaveOffice()
 	m.w.endLease(m, m.lease)
 	m.reg, m.lease, m.said, m.declined = nil, 0, "", false

@@ -11,8 +11,8 @@ import (
 
 // befall makes an event of the plan happen.
 func (w *world) befall(e Event) {
-	w.trace("event: %v who %d what %d for %v", e.Kind, e.Who, e.What, e.For)
-	w.res.Counts.Kinds[e.Kind]++
+	w.Tracef("event: %v who %d what %d for %v", e.Kind, e.Who, e.What, e.For)
+	w.counts.Kinds[e.Kind]++
 	if !w.befallMember(e) {
 		w.order(e)
 	}
@@ -144,14 +144,14 @@ func (w *world) order(e Event) {
 		_, err = w.desk.Reader.Client.Delete(ctx, w.layout.Coordinator())
 	}
 	if err != nil {
-		w.trace("the order is refused: %v", err)
+		w.Tracef("the order is refused: %v", err)
 	}
 }
 
 // reload changes the load of a shard.
 func (w *world) reload(n int) {
-	w.load[n] = w.drawLoad([]int{1, 2}[w.rng.IntN(2)])
-	w.judge.reloaded[n] = w.now
+	w.load[n] = w.drawLoad([]int{1, 2}[w.Rand.IntN(2)])
+	w.judge.reloaded[n] = w.Now
 	for _, m := range w.members {
 		m.stirReport()
 	}
@@ -159,8 +159,8 @@ func (w *world) reload(n int) {
 
 // interlude makes something happen between two transactions of the coordinator.
 func (w *world) interlude(coordinator *member) {
-	e := Event{Who: w.rng.IntN(40), What: w.rng.IntN(40)}
-	e.Kind = []Kind{Drain, Undrain, Cordon, Pin, Move, Weigh, Depose, Stop, Load}[w.rng.IntN(9)]
+	e := Event{Who: w.Rand.IntN(40), What: w.Rand.IntN(40)}
+	e.Kind = []Kind{Drain, Undrain, Cordon, Pin, Move, Weigh, Depose, Stop, Load}[w.Rand.IntN(9)]
 	if e.Kind == Stop && w.old(e.Who) == coordinator {
 		return
 	}

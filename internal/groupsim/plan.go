@@ -2,9 +2,10 @@ package groupsim
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/schedule"
 )
 
 // Plan describes one run: the group, how bad its surroundings are, and what happens when.
@@ -93,21 +94,11 @@ type Event struct {
 	For  time.Duration
 }
 
-// Source makes the choices of Draw: each is a number from 0 to n-1. Smaller numbers are simpler, for a Source that
-// shrinks.
-type Source interface {
-	Choose(name string, n int) int
-}
-
-// Random is a Source that chooses at random.
-func Random(seed uint64) Source { return random{rand.New(rand.NewPCG(seed, 0x9809))} }
-
-type random struct{ r *rand.Rand }
-
-func (r random) Choose(_ string, n int) int { return r.r.IntN(n) }
+// Random is a source of choices for Draw that chooses at random.
+func Random(seed uint64) schedule.Source { return schedule.Random(seed, 0x9809) }
 
 // Draw makes a Plan with up to the given number of events.
-func Draw(s Source, events int) Plan {
+func Draw(s schedule.Source, events int) Plan {
 	p := Plan{
 		Seed:      uint64(s.Choose("seed", 1<<30)),
 		Members:   2 + s.Choose("members", 4),

@@ -31,7 +31,7 @@ func mustRun(t *testing.T, p Plan) Result {
 	t.Helper()
 	res := Run(p, Options{})
 	if res.Err != nil {
-		t.Fatalf("%v\n%s", res.Err, tell(p))
+		t.Fatalf("%v\n%s", res.Err, simulation.Describe(p))
 	}
 	return res
 }
@@ -59,7 +59,7 @@ func TestARollingUpdateMovesEachShardAtMostTwice(t *testing.T) {
 			}
 			if after := res.between(n, startUp+begin, last+9*time.Minute); len(during) > most || len(after) > 3 {
 				t.Fatalf("seed %d: shard %d belongs to %v during the update, and to %v in the end\n%s",
-					seed, n, during, after, tell(p))
+					seed, n, during, after, simulation.Describe(p))
 			}
 		}
 	}
@@ -72,7 +72,7 @@ func (r *Result) once(t *testing.T, p Plan, from, to time.Duration) {
 		owners := r.between(n, from, to)
 		dead := func(id string) bool { return slices.Contains(r.Died, id) }
 		if len(owners) > 2 && !slices.ContainsFunc(owners, dead) {
-			t.Fatalf("shard %d belongs to %v\n%s", n, owners, tell(p))
+			t.Fatalf("shard %d belongs to %v\n%s", n, owners, simulation.Describe(p))
 		}
 	}
 }
@@ -141,7 +141,7 @@ func TestAStopWithRejoinMovesNothingAndOneThatIsNotBackMovesOnlyItsOwn(t *testin
 			owners := res.between(n, startUp+begin, startUp+begin+50*time.Second)
 			gone := owners[0] == "m0"+string(rune('0'+stopped))
 			if len(owners) > 3 || len(owners) > 1 && !(late && gone) {
-				t.Fatalf("seed %d: shard %d belongs to %v\n%s", seed, n, owners, tell(p))
+				t.Fatalf("seed %d: shard %d belongs to %v\n%s", seed, n, owners, simulation.Describe(p))
 			}
 		}
 	}

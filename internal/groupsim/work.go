@@ -15,7 +15,7 @@ func (m *member) stirWork() {
 		return
 	}
 	m.works = true
-	m.in(20*time.Millisecond+m.w.upTo(600*time.Millisecond), m.work)
+	m.in(20*time.Millisecond+m.w.UpTo(600*time.Millisecond), m.work)
 }
 
 func (m *member) work() {
@@ -48,7 +48,7 @@ func (m *member) stirReport() {
 		return
 	}
 	m.reports = true
-	m.in(200*time.Millisecond+m.w.upTo(1500*time.Millisecond), m.report)
+	m.in(200*time.Millisecond+m.w.UpTo(1500*time.Millisecond), m.report)
 }
 
 func (m *member) report() {
@@ -67,14 +67,14 @@ func (m *member) report() {
 		}
 	}
 	value := string(loads.Encode())
-	if m.w.now < m.doubted {
+	if m.w.Now < m.doubted {
 		m.in(2*time.Second, m.stirReport)
 	} else if value == m.said {
 		return
 	}
 	_, err := m.kv.Put(context.Background(), m.w.layout.Load(m.id), value, clientv3.WithLease(m.reg.Lease))
 	if err != nil { // it may be carried out late, over a later one
-		m.doubted = m.w.now + 10*time.Second
+		m.doubted = m.w.Now + 10*time.Second
 		m.stirReport()
 		return
 	}

@@ -54,6 +54,7 @@ var layers = []struct {
 	{"adapters", []string{"handler", "httpapi", "retriever"}},
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},
 	{"command", []string{"cmd/drmctl"}},
+	{"schedules", []string{"internal/schedule"}}, // only tests, and what is for them, import this
 	{"tests", []string{ // only test files import these
 		"internal/configdoc", "internal/embedded/embeddedtest", "internal/faultproxy", "internal/groupsim",
 		"internal/house", "internal/mutant", "internal/scenario", "internal/sim", "internal/tlsfiles/tlstest",

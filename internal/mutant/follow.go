@@ -40,7 +40,7 @@ var ofFollow = []Mutant{
 			},
 			{
 				File: "internal/sim/watch.go",
-				Old:  `m.after(f.resyncAt-m.w.now, func() {`,
+				Old:  `m.after(f.resyncAt-m.w.Now, func() {`,
 				New:  `m.after(365*24*time.Hour, func() {`,
 			},
 		},

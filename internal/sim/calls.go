@@ -53,7 +53,7 @@ type call struct {
 // call starts a call, at once or when the call's goroutine gets to run.
 func (m *member) call(r int, a core.Action) {
 	if m.calls[r] != nil {
-		m.w.fail("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
+		m.w.Failf("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
 		return
 	}
 	if a.Kind == core.Terminate && m.dropNothing(r) {
@@ -77,10 +77,10 @@ func (m *member) call(r int, a core.Action) {
 		m.checkWanted(c)
 	}
 	switch {
-	case m.w.chance(2): // the machine has too much to do, so the goroutine waits
-		m.after(m.w.upTo(ttl), c.begin)
-	case m.w.chance(10):
-		m.after(m.w.upTo(3*time.Millisecond), c.begin)
+	case m.w.Chance(2): // the machine has too much to do, so the goroutine waits
+		m.after(m.w.UpTo(ttl), c.begin)
+	case m.w.Chance(10):
+		m.after(m.w.UpTo(3*time.Millisecond), c.begin)
 	default:
 		c.begin()
 	}
@@ -142,7 +142,7 @@ func (c *call) begin() {
 			m.checkWanted(c)
 		}
 		if h != nil && h.must && !h.tried && !h.lapsed {
-			w.fail("%s: Handle of %s without Terminate before", m.name, c.a.ID)
+			w.Failf("%s: Handle of %s without Terminate before", m.name, c.a.ID)
 		}
 		h = &handling{m: m, token: c.a.Token, keeper: k, version: string(c.a.Data), life: c.life}
 		m.handlings[c.r] = h
@@ -151,7 +151,7 @@ func (c *call) begin() {
 	case core.Update:
 		w.count(Updated)
 		if h == nil || !h.must || h.ctxEnded {
-			w.fail("%s: Update of %s, which is not handled", m.name, c.a.ID)
+			w.Failf("%s: Update of %s, which is not handled", m.name, c.a.ID)
 			return
 		}
 		h.version = string(c.a.Data)
@@ -160,18 +160,18 @@ func (c *call) begin() {
 		w.count(Terminated)
 		timeout, grace = terminateTimeout, lastGrace
 		if h == nil || !h.must {
-			w.fail("%s: Terminate of %s, which is not handled", m.name, c.a.ID)
+			w.Failf("%s: Terminate of %s, which is not handled", m.name, c.a.ID)
 			return
 		}
 		if c.a.Token != h.token {
-			w.fail("%s: Terminate of %s under token %d, handled under %d", m.name, c.a.ID, c.a.Token, h.token)
+			w.Failf("%s: Terminate of %s under token %d, handled under %d", m.name, c.a.ID, c.a.Token, h.token)
 		}
 	}
 	c.h = h
 	if c.a.Kind == core.Handle && w.isPoison(c.r) {
 		c.poison()
 	}
-	c.heeds = !w.chance(w.plan.Bad / 2)
+	c.heeds = !w.Chance(w.plan.Bad / 2)
 	c.work()
 	if c.cut { // the context ended before the call began
 		c.end()
@@ -196,30 +196,30 @@ func (c *call) begin() {
 // work is what the user's code does: the call returns sooner or later, or never.
 func (c *call) work() {
 	m, w := c.m, c.m.w
-	c.hangs = w.chance(w.plan.Hung)
+	c.hangs = w.Chance(w.plan.Hung)
 	answered := time.Duration(0)
 	if w.plan.Receivers != NoReceivers {
 		answered = c.send()
 	}
-	took := w.upTo(5 * time.Millisecond)
+	took := w.UpTo(5 * time.Millisecond)
 	switch {
 	case c.hangs:
 		c.heeds = false
-		c.endless = w.rng.IntN(4) == 0
-		took = answered + w.upTo(longestHang)
-		w.calmAt = max(w.calmAt, w.now+took)
+		c.endless = w.Rand.IntN(4) == 0
+		took = answered + w.UpTo(longestHang)
+		w.calmAt = max(w.calmAt, w.Now+took)
 		w.count(Hanging)
-	case w.chance(w.plan.Bad / 4):
-		took = w.upTo(longestCall)
-	case w.chance(20):
-		took = w.upTo(time.Second)
+	case w.Chance(w.plan.Bad / 4):
+		took = w.UpTo(longestCall)
+	case w.Chance(20):
+		took = w.UpTo(time.Second)
 	}
 	if c.endless {
 		w.count(Endless)
 		return
 	}
-	if !c.asks && w.chance(w.plan.Bad) {
-		c.out = []core.Outcome{core.Error, core.Panicked}[w.rng.IntN(2)]
+	if !c.asks && w.Chance(w.plan.Bad) {
+		c.out = []core.Outcome{core.Error, core.Panicked}[w.Rand.IntN(2)]
 	}
 	if c.hangs || !c.asks {
 		m.after(took, func() {
@@ -243,8 +243,8 @@ func (c *call) end() {
 	c.cut = c.cut || c.a.Kind != core.Terminate
 	c.cutOff()
 	if c.heeds {
-		c.m.after(c.m.w.upTo(5*time.Millisecond), func() {
-			if !c.returned && c.m.w.rng.IntN(4) > 0 {
+		c.m.after(c.m.w.UpTo(5*time.Millisecond), func() {
+			if !c.returned && c.m.w.Rand.IntN(4) > 0 {
 				c.out = core.Error
 			}
 			c.finish()
@@ -260,7 +260,7 @@ func (c *call) giveUp() {
 			return
 		}
 		m.w.count(Stuck)
-		m.w.trace("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
+		m.w.Tracef("%s: %v of %s is given up", m.name, c.a.Kind, c.a.ID)
 		c.stuck = true
 		if h := m.handlingOf(c.r); h != nil {
 			h.ctxEnded, h.over = true, true
@@ -295,7 +295,7 @@ func (c *call) finish() {
 	if out == core.Panicked {
 		m.w.count(Panicked)
 	}
-	m.w.trace("%s: %v of %s returns: %v", m.name, c.a.Kind, c.a.ID, out)
+	m.w.Tracef("%s: %v of %s returns: %v", m.name, c.a.Kind, c.a.ID, out)
 	if out != core.OK && out != core.Cut {
 		m.post(func() {
 			if !c.told && !c.stuck {
@@ -346,13 +346,13 @@ func (c *call) done(out core.Outcome) {
 // fail makes a handling break some time later, or be gone with the process of its service, in some cases.
 func (h *handling) fail(c *call) {
 	m, w := h.m, h.m.w
-	if !w.chance(w.plan.Flaky) {
+	if !w.Chance(w.plan.Flaky) {
 		return
 	}
-	breaks := w.rng.IntN(2) == 0 || w.plan.Receivers != NoReceivers
-	m.after(w.upTo(4*youth), func() {
+	breaks := w.Rand.IntN(2) == 0 || w.plan.Receivers != NoReceivers
+	m.after(w.UpTo(4*youth), func() {
 		m.post(func() {
-			if m.handlings[c.r] != h || !h.must || w.calm || !m.core.Takes(c.a.Shard, c.a.ID) {
+			if m.handlings[c.r] != h || !h.must || w.Calm || !m.core.Takes(c.a.Shard, c.a.ID) {
 				return
 			}
 			if next := m.calls[c.r]; next != nil && next.h != h { // it is about to begin something new
@@ -375,9 +375,9 @@ func (h *handling) fail(c *call) {
 func (m *member) lapse(r int, c *call, h *handling) {
 	switch {
 	case h == nil || !h.broken:
-		m.w.fail("%s: the handling of %s is to be replaced, and has not lapsed", m.name, m.w.ids[r])
+		m.w.Failf("%s: the handling of %s is to be replaced, and has not lapsed", m.name, m.w.ids[r])
 	case c != nil:
-		m.w.fail("%s: the handling of %s lapses during a call", m.name, m.w.ids[r])
+		m.w.Failf("%s: the handling of %s lapses during a call", m.name, m.w.ids[r])
 	default:
 		h.ctxEnded, h.lapsed = true, true
 	}
@@ -402,7 +402,7 @@ func (m *member) cancel(r int, a core.Action) {
 	}
 	if c.a.Kind == core.Terminate {
 		if a.Cause != core.ClaimLost {
-			m.w.fail("%s: Cancel of a Terminate of %s", m.name, a.ID)
+			m.w.Failf("%s: Cancel of a Terminate of %s", m.name, a.ID)
 		}
 		return // it ends the handling
 	}

@@ -19,7 +19,7 @@ func (h *handling) valid() bool {
 func (h *handling) hasContext() bool {
 	const moment = 3 * time.Millisecond // until everything has happened that waited in a paused process
 	m := h.m
-	return !h.ctxEnded && !h.byHand && !m.paused && (m.resumedAt == 0 || m.w.now-m.resumedAt > moment)
+	return !h.ctxEnded && !h.byHand && !m.paused && (m.resumedAt == 0 || m.w.Now-m.resumedAt > moment)
 }
 
 // handlingOf returns what a member has of a resource, even if a call that was given up is all that is left of it.
@@ -39,7 +39,7 @@ func (w *world) lookAround() {
 		was := m.apart
 		m.apart = m.cut || m.paused || m.deaf > 0 || m.busy > 0 || w.leaderless > 0
 		if m.apart || was {
-			m.apartAt = w.now
+			m.apartAt = w.Now
 		}
 	}
 }
@@ -48,7 +48,7 @@ func (w *world) lookAround() {
 // that the lease is gone: the member is out of touch with etcd, or was a moment ago, or its keepalives get lost.
 func (k *keeper) excused() bool {
 	const moment = ttl/5 + requestTimeout + 100*time.Millisecond // until the next keepalive and its answer
-	return k.outlasts() && !k.sure() && (k.unheard > 0 || k.m.w.now-k.m.apartAt <= moment)
+	return k.outlasts() && !k.sure() && (k.unheard > 0 || k.m.w.Now-k.m.apartAt <= moment)
 }
 
 // checkSafety looks for a resource that two members handle. Under KeepOnOutage a member that is out of touch for longer
@@ -83,7 +83,7 @@ func (w *world) checkSafety() {
 			}
 			handled++
 			if first != nil {
-				w.fail("%s is handled by %s (token %d) and %s (token %d) at once",
+				w.Failf("%s is handled by %s (token %d) and %s (token %d) at once",
 					w.ids[r], first.m.name, first.token, m.name, h.token)
 				return
 			}
@@ -94,7 +94,7 @@ func (w *world) checkSafety() {
 			w.count(Doubled)
 		}
 		if first != nil && alive != nil {
-			w.fail("%s is handled by %s (token %d), and the context of its handling by %s (token %d) has not ended",
+			w.Failf("%s is handled by %s (token %d), and the context of its handling by %s (token %d) has not ended",
 				w.ids[r], first.m.name, first.token, alive.m.name, alive.token)
 			return
 		}
@@ -116,7 +116,7 @@ func (m *member) checkNews() {
 			continue
 		}
 		if !h.ctxEnded || !h.over && !h.disowned {
-			m.w.fail("%s: has heard that the claim %d of %s is gone, and its handling goes on", m.name, h.token,
+			m.w.Failf("%s: has heard that the claim %d of %s is gone, and its handling goes on", m.name, h.token,
 				m.w.ids[n.r])
 		}
 	}
@@ -129,19 +129,19 @@ func (m *member) checkHandle(r int, h *handling) {
 	c := w.store.claims[r]
 	own := m.tokens[r]
 	if h.token < own {
-		w.fail("%s: Handle of %s under token %d after one under %d of its own", m.name, w.ids[r], h.token, own)
+		w.Failf("%s: Handle of %s under token %d after one under %d of its own", m.name, w.ids[r], h.token, own)
 	}
 	m.tokens[r] = h.token
 	if w.store.wasDeletedByHand(h.token) || h.keeper.excused() {
 		return
 	}
 	if c.token != h.token || c.lease != h.keeper.id {
-		w.fail("%s: Handle of %s under token %d and lease %d, but the claim is %+v",
+		w.Failf("%s: Handle of %s under token %d and lease %d, but the claim is %+v",
 			m.name, w.ids[r], h.token, h.keeper.id, c)
 	}
 	last := &w.tokens[r]
 	if h.token < last.token || h.token == last.token && (last.m != m || last.gen != m.gen) {
-		w.fail("%s: Handle of %s under token %d after one under %d by %s", m.name, w.ids[r], h.token, last.token,
+		w.Failf("%s: Handle of %s under token %d after one under %d by %s", m.name, w.ids[r], h.token, last.token,
 			last.m.name)
 	}
 	*last = lastToken{h.token, m, m.gen}
@@ -151,9 +151,9 @@ func (m *member) checkHandle(r int, h *handling) {
 func (m *member) checkWanted(c *call) {
 	switch {
 	case m.stopped:
-		m.w.fail("%s: Handle of %s after Stop", m.name, c.a.ID)
+		m.w.Failf("%s: Handle of %s after Stop", m.name, c.a.ID)
 	case !m.owns(c.a.Shard, c.a.ID):
-		m.w.fail("%s: Handle of %s, which it knows to be another's", m.name, c.a.ID)
+		m.w.Failf("%s: Handle of %s, which it knows to be another's", m.name, c.a.ID)
 	}
 }
 
@@ -171,10 +171,10 @@ func (m *member) checkRelease(r int, a core.Action) {
 		return
 	}
 	if h.hasContext() {
-		m.w.fail("%s: Release of %s, whose context has not ended", m.name, a.ID)
+		m.w.Failf("%s: Release of %s, whose context has not ended", m.name, a.ID)
 	}
 	if h.valid() {
-		m.w.fail("%s: Release of %s, which is handled", m.name, a.ID)
+		m.w.Failf("%s: Release of %s, which is handled", m.name, a.ID)
 	}
 }
 
@@ -189,7 +189,7 @@ func (m *member) checkSummary(a core.Action) {
 		}
 		h, call := m.handlings[r], m.calls[r]
 		if h == nil || h.token != c.token || call != nil && call.a.Kind == core.Handle && !call.stuck {
-			m.w.fail("%s: a summary up to %d says of %s that it is active, claimed at %d", m.name, a.Token, m.w.ids[r],
+			m.w.Failf("%s: a summary up to %d says of %s that it is active, claimed at %d", m.name, a.Token, m.w.ids[r],
 				c.token)
 		}
 	}
@@ -203,7 +203,7 @@ func (m *member) checkNothingOn(k *keeper) {
 			continue
 		}
 		if h.hasContext() || h.valid() && m.w.store.claims[r].token == h.token {
-			m.w.fail("%s: lease %d is revoked, but %s is handled under it", m.name, k.id, m.w.ids[r])
+			m.w.Failf("%s: lease %d is revoked, but %s is handled under it", m.name, k.id, m.w.ids[r])
 		}
 	}
 }
@@ -213,9 +213,9 @@ func (w *world) observe() {
 	wrong := w.whatIsWrong()
 	switch {
 	case wrong == "" && !w.closing:
-		w.trace("all is well")
-		w.res.Healed = max(0, w.now-w.calmAt)
-		w.calmAt = max(w.calmAt, w.now) // ending the faults takes time, too
+		w.Tracef("all is well")
+		w.Result.Healed = max(0, w.Now-w.calmAt)
+		w.calmAt = max(w.calmAt, w.Now) // ending the faults takes time, too
 		w.closing = true
 		for _, m := range w.members {
 			m.stop(0)
@@ -223,11 +223,11 @@ func (w *world) observe() {
 	case wrong == "":
 		w.done = true
 		return
-	case w.now > w.calmAt+w.patience():
-		w.fail("%v after the last fault: %s", w.patience(), wrong)
+	case w.Now > w.calmAt+w.patience():
+		w.Failf("%v after the last fault: %s", w.patience(), wrong)
 		return
 	}
-	w.after(max(100*time.Millisecond, (w.calmAt-w.now)/8), w.observe)
+	w.after(max(100*time.Millisecond, (w.calmAt-w.Now)/8), w.observe)
 }
 
 // patience is how long it may take after the last fault until all is well.

@@ -164,4 +164,4 @@ func (c *Counts) String() string {
 }
 
 // count counts one thing that happened.
-func (w *world) count(c Counter) { w.res.Counts[c]++ }
+func (w *world) count(c Counter) { w.counts[c]++ }

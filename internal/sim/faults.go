@@ -8,7 +8,7 @@ import (
 
 // befall makes a fault of the plan happen, if it can.
 func (w *world) befall(f Fault) {
-	w.trace("fault: %v %d for %v", f.Kind, f.Who, f.For)
+	w.Tracef("fault: %v %d for %v", f.Kind, f.Who, f.For)
 	switch f.Kind {
 	case Pause, Busy, Miss:
 		w.pardon() // a process that stands still lives longer than a young resource is young
@@ -37,15 +37,15 @@ func (w *world) strike(f Fault) bool {
 		if !m.up || m.paused {
 			return false
 		}
-		m.paused, m.pausedAt = true, w.now
+		m.paused, m.pausedAt = true, w.Now
 		w.after(f.For, m.resume)
 	case Cut:
 		if m.cut {
 			return false
 		}
-		m.cut, m.cutAt = true, w.now
+		m.cut, m.cutAt = true, w.Now
 		w.after(f.For, func() {
-			w.trace("%s: network is back", m.name)
+			w.Tracef("%s: network is back", m.name)
 			m.cut = false
 			w.reassign()
 		})
@@ -117,7 +117,7 @@ func (w *world) change(f Fault) bool {
 		w.moved[w.shardOf(r)]++
 		w.reassign()
 	case Give:
-		w.give(r, w.members[w.rng.IntN(len(w.members))].index)
+		w.give(r, w.members[w.Rand.IntN(len(w.members))].index)
 		if f.For > 0 {
 			w.after(f.For, func() { w.give(r, -1) })
 		}
@@ -175,7 +175,7 @@ func (m *member) block(reasons *int, d time.Duration, then func()) bool {
 // miss makes some watches of a shard lose the next event.
 func (w *world) miss(shard int) (any bool) {
 	for _, f := range w.store.logs[shard].followers {
-		if !f.dead && f.gen == f.m.gen && w.rng.IntN(2) == 0 {
+		if !f.dead && f.gen == f.m.gen && w.Rand.IntN(2) == 0 {
 			f.missing++
 			any = true
 		}
@@ -188,7 +188,7 @@ func (w *world) miss(shard int) (any bool) {
 func (w *world) elect() {
 	w.leaderless--
 	if w.leaderless == 0 {
-		w.trace("etcd: has a leader")
+		w.Tracef("etcd: has a leader")
 		w.store.promote()
 	}
 }
@@ -205,8 +205,8 @@ func (w *world) putEntry(r int) { w.store.putEntry(r, w.entries[r]) }
 
 // endFaults makes the surroundings good for ever. Faults that were to end later end as planned.
 func (w *world) endFaults() {
-	w.trace("calm from now on")
-	w.calm, w.calmAt = true, max(w.calmAt, w.now)
+	w.Tracef("calm from now on")
+	w.Calm, w.calmAt = true, max(w.calmAt, w.Now)
 	if w.plan.HandleAttempts > 0 { // resources that were given up are tried again only with new data
 		for r := range w.entries {
 			if w.isPoison(r) {
@@ -250,7 +250,7 @@ func (w *world) reassign() {
 		live = ready
 	}
 	if there > 0 && len(live) == 0 {
-		w.fail("nobody owns anything, though %d members are there", there)
+		w.Failf("nobody owns anything, though %d members are there", there)
 	}
 	for s := range w.owners {
 		w.owners[s] = -1
@@ -263,7 +263,7 @@ func (w *world) reassign() {
 	for _, i := range live {
 		w.live[i] = true
 	}
-	w.trace("view %d: %v, given %v", w.view, w.owners, w.given)
+	w.Tracef("view %d: %v, given %v", w.view, w.owners, w.given)
 	for _, m := range w.members {
 		m.sendView()
 	}
@@ -334,6 +334,6 @@ func (m *member) owns(shard int, id string) bool {
 
 // isMember reports whether the view has m: it is live, or was until a moment ago.
 func (m *member) isMember() bool {
-	expired := m.cut && m.w.now-m.cutAt >= ttl || m.paused && m.w.now-m.pausedAt >= ttl
+	expired := m.cut && m.w.Now-m.cutAt >= ttl || m.paused && m.w.Now-m.pausedAt >= ttl
 	return m.up && !m.stopping && m.keyless == 0 && !expired
 }

@@ -123,10 +123,10 @@ func (k *keeper) fence() {
 		return
 	}
 	m := k.m
-	m.w.trace("%s: lease %d is fenced", m.name, k.id)
+	m.w.Tracef("%s: lease %d is fenced", m.name, k.id)
 	m.w.count(Fenced)
 	k.fenced = true
-	m.after(m.w.upTo(time.Millisecond), func() { // the loop may have other things to do first
+	m.after(m.w.UpTo(time.Millisecond), func() { // the loop may have other things to do first
 		m.post(func() {
 			k.told = true
 			m.core.LeaseFenced(m.clock(), k.id)
@@ -152,7 +152,7 @@ func (k *keeper) gone() {
 
 // dead ends the contexts of all that is handled under the lease.
 func (k *keeper) dead() {
-	k.m.w.trace("%s: lease %d is dead", k.m.name, k.id)
+	k.m.w.Tracef("%s: lease %d is dead", k.m.name, k.id)
 	k.ended = true
 	for r := range k.m.handlings {
 		h := k.m.handlingOf(r)

@@ -52,11 +52,11 @@ func keyOf(r int) string { return []string{"", "even", "odd"}[r%3] }
 
 // findKey answers a FindKey of the core, some time later.
 func (m *member) findKey(a core.Action) {
-	found := !m.w.chance(m.w.plan.Bad / 4)
+	found := !m.w.Chance(m.w.plan.Bad / 4)
 	if !found {
 		m.w.count(Keyless)
 	}
-	m.after(m.w.upTo(20*time.Millisecond), func() {
+	m.after(m.w.UpTo(20*time.Millisecond), func() {
 		m.post(func() {
 			m.core.KeyFound(m.clock(), a.Shard, a.ID, a.Token, keyOf(resourceOf(a)), found)
 			m.step()
@@ -91,7 +91,7 @@ func (m *member) noteHandle(a core.Action) {
 		for i, from := range slices.Backward(times) {
 			n := float64(len(times) - i)
 			if allowed := burst + r.PerSecond*(now-from).Seconds() + 1e-6; n > allowed {
-				m.w.fail("%s: %v calls of Handle within %v for the key %q, and the rate allows %.2f",
+				m.w.Failf("%s: %v calls of Handle within %v for the key %q, and the rate allows %.2f",
 					m.name, n, now-from, key, allowed)
 				return
 			}
@@ -108,7 +108,7 @@ func (m *member) noteHandle(a core.Action) {
 func (m *member) tellDeclined() {
 	w, said := m.w, m.declines()
 	w.count(Declined)
-	w.trace("%s: declines %v, lacks %v", m.name, said.shards, said.lacks)
+	w.Tracef("%s: declines %v, lacks %v", m.name, said.shards, said.lacks)
 	m.after(w.delay(), func() {
 		w.declines[m.index] = said
 		w.reassign()
@@ -178,7 +178,7 @@ func (w *world) checkCeilings() {
 	}
 	for _, m := range w.members {
 		if n := w.claimsOf(m); m.up && n > most {
-			w.fail("%s has %d claims, and may have %d", m.name, n, most)
+			w.Failf("%s has %d claims, and may have %d", m.name, n, most)
 		}
 	}
 }

@@ -77,7 +77,7 @@ func (m *member) flush() {
 }
 
 // clock is the time of the member's own clock, which runs a little fast or slow, and goes on during pauses.
-func (m *member) clock() time.Duration { return m.clockAt(m.w.now) }
+func (m *member) clock() time.Duration { return m.clockAt(m.w.Now) }
 
 func (m *member) clockAt(t time.Duration) time.Duration { return m.offset + t + t*m.skew/1000 }
 
@@ -92,7 +92,7 @@ func (m *member) worldAt(t time.Duration) time.Duration {
 }
 
 // after calls f in the process after some time.
-func (m *member) after(d time.Duration, f func()) { m.w.at(m.w.now+d, m, f) }
+func (m *member) after(d time.Duration, f func()) { m.w.at(m.w.Now+d, m, f) }
 
 func (m *member) start() {
 	if m.up {
@@ -100,7 +100,7 @@ func (m *member) start() {
 	}
 	w := m.w
 	m.gen++
-	w.trace("%s: starts", m.name)
+	w.Tracef("%s: starts", m.name)
 	if m.gen > 1 {
 		w.count(Restarted)
 		if w.store.hasClaimsOf(m) {
@@ -127,7 +127,7 @@ func (m *member) start() {
 	w.plan.Limits.bound(&cfg)
 	m.core = core.New(cfg)
 	m.core.PauseClaims(m.clock(), true) // a member claims nothing until it has joined
-	m.after(w.upTo(500*time.Millisecond), func() {
+	m.after(w.UpTo(500*time.Millisecond), func() {
 		m.post(func() {
 			m.core.PauseClaims(m.clock(), false)
 			m.step()
@@ -150,7 +150,7 @@ func (m *member) start() {
 
 // crash ends the process, with all that it handles.
 func (m *member) crash(why string) {
-	m.w.trace("%s: ends: %s", m.name, why)
+	m.w.Tracef("%s: ends: %s", m.name, why)
 	m.gen++
 	m.up, m.paused = false, false
 	m.busy, m.blocked, m.mail = 0, 0, nil
@@ -165,22 +165,22 @@ func (m *member) resume() {
 	if !m.paused {
 		return
 	}
-	m.w.trace("%s: goes on", m.name)
-	if m.w.now-m.pausedAt > ttl {
+	m.w.Tracef("%s: goes on", m.name)
+	if m.w.Now-m.pausedAt > ttl {
 		m.w.count(Resumed)
 	}
-	m.paused, m.resumedAt = false, m.w.now
+	m.paused, m.resumedAt = false, m.w.Now
 	late := m.late
 	m.late = nil
 	for _, f := range late {
-		m.after(m.w.upTo(2*time.Millisecond), f)
+		m.after(m.w.UpTo(2*time.Millisecond), f)
 	}
 	m.w.reassign()
 }
 
 // stop begins an orderly end. It may take any time within bounds. The process comes back some time later.
 func (m *member) stop(back time.Duration) {
-	m.w.trace("%s: stops", m.name)
+	m.w.Tracef("%s: stops", m.name)
 	m.stopping, m.back = true, back
 	m.post(func() {
 		m.stopped = true
@@ -238,7 +238,7 @@ func (m *member) takeView() {
 		for r := range m.w.given {
 			alone = alone && (m.w.ownerOf(r) == m.index || m.w.ownerOf(r) < 0)
 		}
-		m.w.trace("%s: sees view %d", m.name, m.view)
+		m.w.Tracef("%s: sees view %d", m.name, m.view)
 		m.owned, m.moved = owned, m.exceptions()
 		if m.isMember() && !m.declines().says(m.w.declines[m.index]) {
 			m.tellDeclined() // it has registered again
@@ -258,11 +258,11 @@ func (m *member) step() {
 		m.execute(a)
 	}
 	if err := m.core.Audit(); err != nil {
-		m.w.fail("%s: %w", m.name, err)
+		m.w.Failf("%s: %w", m.name, err)
 	}
 	if at, ok := m.core.NextTimer(); ok && (m.timerAt == 0 || at < m.timerAt) {
 		m.timerAt = at
-		m.atClock(at+m.w.upTo(2*time.Millisecond), func() {
+		m.atClock(at+m.w.UpTo(2*time.Millisecond), func() {
 			m.post(func() {
 				m.timerAt = 0
 				m.step()
@@ -277,13 +277,13 @@ func (m *member) step() {
 
 func (m *member) execute(a core.Action) {
 	w := m.w
-	if w.opts.Trace {
-		w.trace("%s: %v %s shard %d token %d lease %d %v", m.name, a.Kind, a.ID, a.Shard, a.Token, a.Lease, a.Cause)
+	if w.Trace {
+		w.Tracef("%s: %v %s shard %d token %d lease %d %v", m.name, a.Kind, a.ID, a.Shard, a.Token, a.Lease, a.Cause)
 	}
 	switch a.Kind {
 	case core.Claim, core.WriteState, core.WriteSummary, core.Handle, core.Update:
 		if k := m.keeper(a.Lease); k == nil || k.told {
-			w.fail("%s: %v of %s under lease %d, which the core knows to be fenced", m.name, a.Kind, a.ID, a.Lease)
+			w.Failf("%s: %v of %s under lease %d, which the core knows to be fenced", m.name, a.Kind, a.ID, a.Lease)
 			return
 		}
 	default:
@@ -296,7 +296,7 @@ func (m *member) execute(a core.Action) {
 		m.followers[a.Shard] = nil
 	case core.NeedLease:
 		if m.granting {
-			w.fail("%s: asks for two leases at once", m.name)
+			w.Failf("%s: asks for two leases at once", m.name)
 		}
 		m.granting = true
 		m.grant()
@@ -335,7 +335,7 @@ func (m *member) executeWrite(a core.Action) {
 	case core.Claim:
 		r := resourceOf(a)
 		if m.calls[r] != nil {
-			m.w.fail("%s: claims %s, of which a call still runs", m.name, a.ID)
+			m.w.Failf("%s: claims %s, of which a call still runs", m.name, a.ID)
 		}
 		m.write(claiming, func() core.WriteResult { return s.claim(r, a.Lease) }, func(res core.WriteResult) {
 			m.checkConflict(r, a, res)
@@ -379,7 +379,7 @@ func (m *member) checkConflict(r int, a core.Action, res core.WriteResult) {
 	}
 	m.w.count(Conflicts)
 	if m.conflicts[r] == res.FoundToken {
-		m.w.fail("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
+		m.w.Failf("%s: claims %s twice though the claim %d is there", m.name, a.ID, res.FoundToken)
 	}
 	m.conflicts[r] = res.FoundToken
 }

@@ -58,7 +58,7 @@ func (c *call) send() time.Duration {
 	w.count(Requested)
 	c.to, c.asks, c.out = rc, true, core.Error
 	if outlived := c.a.Kind == core.Terminate && m.isOutlived(c.h); outlived || rc.down {
-		took, out := w.upTo(5*time.Millisecond), core.Error
+		took, out := w.UpTo(5*time.Millisecond), core.Error
 		if outlived { // the handler looks again before it sends a Terminate
 			out = core.OK
 		}
@@ -76,18 +76,18 @@ func (c *call) send() time.Duration {
 	} else {
 		rc.of[c.r].given = c.a.Token
 	}
-	took := w.upTo(5 * time.Millisecond)
+	took := w.UpTo(5 * time.Millisecond)
 	switch {
-	case w.chance(w.plan.Late):
-		took = w.upTo(longestCall)
-	case w.chance(20):
-		took = w.upTo(time.Second)
+	case w.Chance(w.plan.Late):
+		took = w.UpTo(longestCall)
+	case w.Chance(20):
+		took = w.UpTo(time.Second)
 	}
 	rc.flying++
 	w.after(took, func() { rc.arrive(c, msg) })
 	// The connection may break, before or after the request has arrived.
-	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Bad/4) {
-		m.after(w.upTo(2*took), c.unknown)
+	if w.plan.Receivers == KnowNumbers && w.Chance(w.plan.Bad/4) {
+		m.after(w.UpTo(2*took), c.unknown)
 	}
 	return took + time.Millisecond
 }
@@ -108,14 +108,14 @@ func (rc *receiver) arrive(c *call, msg message) {
 	if c.returned || c.ctxEnded {
 		w.count(Belated)
 	}
-	if w.chance(w.plan.Bad) { // the receiver answers that it cannot do it
-		w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answeredBy(rc.life, core.Error) })
+	if w.Chance(w.plan.Bad) { // the receiver answers that it cannot do it
+		w.in(w.Now+w.UpTo(time.Millisecond), m, m.gen, func() { c.answeredBy(rc.life, core.Error) })
 		return
 	}
 	out := rc.carryOut(msg)
-	if w.plan.Receivers == KnowNumbers && w.chance(w.plan.Late) { // something on the way repeats the request
+	if w.plan.Receivers == KnowNumbers && w.Chance(w.plan.Late) { // something on the way repeats the request
 		rc.flying++
-		w.after(w.upTo(longestCall), func() {
+		w.after(w.UpTo(longestCall), func() {
 			if m.receiver == rc {
 				rc.flying--
 				w.count(Repeated)
@@ -123,17 +123,17 @@ func (rc *receiver) arrive(c *call, msg message) {
 			}
 		})
 	}
-	if w.chance(w.plan.Bad / 4) {
-		w.in(w.now, m, m.gen, c.unknown)
+	if w.Chance(w.plan.Bad / 4) {
+		w.in(w.Now, m, m.gen, c.unknown)
 		return
 	}
-	w.in(w.now+w.upTo(time.Millisecond), m, m.gen, func() { c.answeredBy(rc.life, out) })
+	w.in(w.Now+w.UpTo(time.Millisecond), m, m.gen, func() { c.answeredBy(rc.life, out) })
 }
 
 // carryOut does what a request asks for, unless the receiver has seen a newer one.
 func (rc *receiver) carryOut(msg message) core.Outcome {
 	w, j := rc.m.w, &rc.of[msg.r]
-	w.trace("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d",
+	w.Tracef("%s's receiver: %v of %s, token %d, call %d; it has seen %d, %d",
 		rc.m.name, msg.kind, w.ids[msg.r], msg.token, msg.call, j.token, j.call)
 	knows := w.plan.Receivers == KnowNumbers
 	if msg.token < j.token || knows && msg.token == j.token && msg.call < j.call {
@@ -232,10 +232,10 @@ func (w *world) checkReceivers() {
 				w.count(LeftRunning)
 				continue
 			case !handled:
-				w.fail("%s's receiver runs %s under token %d, which its member has ended", m.name, w.ids[r], j.token)
+				w.Failf("%s's receiver runs %s under token %d, which its member has ended", m.name, w.ids[r], j.token)
 				return
 			case first != nil:
-				w.fail("%s is run by the receivers of %s and %s at once", w.ids[r], first.name, m.name)
+				w.Failf("%s is run by the receivers of %s and %s at once", w.ids[r], first.name, m.name)
 				return
 			}
 			first = m

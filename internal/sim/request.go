@@ -15,7 +15,7 @@ func (m *member) write(kind request, apply func() core.WriteResult, tell func(co
 			res = core.WriteResult{Failed: true}
 		}
 		m.post(func() {
-			m.w.trace("%s: answer %+v", m.name, res)
+			m.w.Tracef("%s: answer %+v", m.name, res)
 			tell(res)
 			m.step()
 		})
@@ -40,11 +40,11 @@ func (m *member) request(kind request, apply func(), answered func(lost, failed 
 	w.count(became(kind, sent))
 	a := &asking{m: m, gen: m.gen, kind: kind, apply: apply, answered: answered}
 	m.after(requestTimeout, a.giveUp)
-	if !w.chance(w.plan.Lossy) {
+	if !w.Chance(w.plan.Lossy) {
 		w.after(w.delay(), a.arrive)
 		return
 	}
-	switch w.rng.IntN(4) {
+	switch w.Rand.IntN(4) {
 	case 0: // it is refused
 		m.after(w.delay(), func() {
 			w.count(became(kind, refused))
@@ -52,7 +52,7 @@ func (m *member) request(kind request, apply func(), answered func(lost, failed 
 		})
 	case 1: // it is never applied
 	case 2: // it is applied when nobody waits for it any more
-		w.after(requestTimeout+w.upTo(uncertainFor*8/10), func() {
+		w.after(requestTimeout+w.UpTo(uncertainFor*8/10), func() {
 			if w.leaderless == 0 {
 				w.count(became(kind, late))
 				apply()
@@ -70,17 +70,17 @@ func (a *asking) arrive() {
 	case m.cut:
 		return
 	case w.leaderless > 0: // some endpoints say that there is no leader, and cannot tell whether it will be applied
-		if w.rng.IntN(2) == 0 {
-			w.in(w.now+w.delay(), m, a.gen, a.giveUp)
+		if w.Rand.IntN(2) == 0 {
+			w.in(w.Now+w.delay(), m, a.gen, a.giveUp)
 		}
 		return
 	}
 	a.applied = true
 	a.apply()
-	if w.chance(w.plan.Lossy / 2) {
+	if w.Chance(w.plan.Lossy / 2) {
 		return
 	}
-	w.in(w.now+w.delay(), m, a.gen, func() {
+	w.in(w.Now+w.delay(), m, a.gen, func() {
 		if !m.cut && m.deaf == 0 && w.leaderless == 0 {
 			a.answer(false, false)
 		}

@@ -30,17 +30,17 @@ func (m *member) restartService(back time.Duration) bool {
 	old := m.receiver
 	next := &receiver{m: m, of: make([]job, m.w.plan.Resources), life: old.life + 1, down: true}
 	m.receiver = next
-	m.w.trace("%s's receiver: its life %d ends", m.name, old.life)
+	m.w.Tracef("%s's receiver: its life %d ends", m.name, old.life)
 	for _, c := range m.calls { // the connections break
 		if c != nil && c.to == old && !c.answered && !c.returned {
-			m.after(m.w.upTo(5*time.Millisecond), c.unknown)
+			m.after(m.w.UpTo(5*time.Millisecond), c.unknown)
 		}
 	}
 	m.w.after(back, func() {
 		next.down = false
 		if m.receiver == next {
-			m.w.trace("%s's receiver: its life %d begins", m.name, next.life)
-			m.after(m.w.upTo(askEvery), func() { m.askLife(next) })
+			m.w.Tracef("%s's receiver: its life %d begins", m.name, next.life)
+			m.after(m.w.UpTo(askEvery), func() { m.askLife(next) })
 		}
 	})
 	return true
@@ -65,7 +65,7 @@ func (m *member) hear(life int) int {
 		return overLife
 	default:
 		l.number = life
-		m.sweepAfter(m.w.upTo(unrest) * time.Duration(m.w.rng.IntN(2)))
+		m.sweepAfter(m.w.UpTo(unrest) * time.Duration(m.w.Rand.IntN(2)))
 	}
 	return life
 }
@@ -143,7 +143,7 @@ func (m *member) isOutlived(h *handling) bool {
 func (c *call) checkGiven() {
 	m, rc := c.m, c.to
 	if m.lives.number == rc.life && rc.of[c.r].given != c.a.Token && !c.h.doubt {
-		m.w.fail("%s: Terminate of %s is sent to the receiver's life %d, which was never given it",
+		m.w.Failf("%s: Terminate of %s is sent to the receiver's life %d, which was never given it",
 			m.name, c.a.ID, rc.life)
 	}
 }

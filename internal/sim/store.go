@@ -163,7 +163,7 @@ func (s *store) setSummary(shard int, n summed) {
 	default:
 		list[i] = n
 	}
-	s.w.trace("etcd: %d: summary of shard %d is %+v", s.rev, shard, n)
+	s.w.Tracef("etcd: %d: summary of shard %d is %+v", s.rev, shard, n)
 	s.log(change{resource: shard, summary: n})
 }
 
@@ -179,8 +179,8 @@ func (s *store) says(r int) core.State {
 }
 
 func (s *store) setClaim(r int, c claim) {
-	if s.w.opts.Trace {
-		s.w.trace("etcd: %d: claim of %s is %+v", s.rev, s.w.ids[r], c)
+	if s.w.Trace {
+		s.w.Tracef("etcd: %d: claim of %s is %+v", s.rev, s.w.ids[r], c)
 	}
 	s.claims[r] = c
 	s.log(change{resource: r, isClaim: true, claim: c})
@@ -188,15 +188,15 @@ func (s *store) setClaim(r int, c claim) {
 
 func (s *store) grant(m *member) int64 {
 	id := int64(len(s.leases))
-	s.leases = append(s.leases, lease{alive: true, owner: m, gen: m.gen, expires: s.w.now + ttl})
-	s.w.at(s.w.now+ttl, nil, func() { s.expire(id) })
+	s.leases = append(s.leases, lease{alive: true, owner: m, gen: m.gen, expires: s.w.Now + ttl})
+	s.w.at(s.w.Now+ttl, nil, func() { s.expire(id) })
 	return id
 }
 
 func (s *store) renew(id int64) bool {
 	l := &s.leases[id]
 	if l.alive {
-		l.expires = s.w.now + ttl
+		l.expires = s.w.Now + ttl
 	}
 	return l.alive
 }
@@ -205,7 +205,7 @@ func (s *store) renew(id int64) bool {
 func (s *store) promote() {
 	for id := range s.leases {
 		if l := &s.leases[id]; l.alive {
-			l.expires = s.w.now + ttl
+			l.expires = s.w.Now + ttl
 			s.w.count(Promoted)
 		}
 	}
@@ -215,13 +215,13 @@ func (s *store) expire(id int64) {
 	l := &s.leases[id]
 	switch {
 	case !l.alive:
-	case s.w.now < l.expires:
+	case s.w.Now < l.expires:
 		s.w.at(l.expires, nil, func() { s.expire(id) })
 	case s.w.leaderless > 0: // nobody counts the TTL; promote makes the lease expire later
 		s.w.after(100*time.Millisecond, func() { s.expire(id) })
 	default:
 		s.w.count(Expired)
-		s.w.trace("etcd: lease %d expires", id)
+		s.w.Tracef("etcd: lease %d expires", id)
 		s.revoke(id)
 	}
 }

@@ -29,7 +29,7 @@ func (m *member) die(why string) {
 	}
 	for r := range m.handlings {
 		h := m.handlingOf(r)
-		if w.plan.Receivers == NoReceivers && h.valid() && h.keeper.sure() && w.rng.IntN(3) == 0 {
+		if w.plan.Receivers == NoReceivers && h.valid() && h.keeper.sure() && w.Rand.IntN(3) == 0 {
 			m.leave(h, r)
 		}
 	}
@@ -46,9 +46,9 @@ func (m *member) leave(h *handling, r int) {
 	w, c := m.w, &child{r: r, token: h.token}
 	m.children = append(m.children, c)
 	w.count(Orphaned)
-	rest := m.worldAt(h.keeper.deadline) - w.now - time.Microsecond
-	w.after(min(w.upTo(childLife), max(0, rest)), func() {
-		w.trace("%s: nothing is left of %s, token %d", m.name, w.ids[r], c.token)
+	rest := m.worldAt(h.keeper.deadline) - w.Now - time.Microsecond
+	w.after(min(w.UpTo(childLife), max(0, rest)), func() {
+		w.Tracef("%s: nothing is left of %s, token %d", m.name, w.ids[r], c.token)
 		c.over = true
 		m.collect()
 	})
@@ -73,15 +73,15 @@ func (m *member) collect() {
 		return
 	}
 	m.orphaned = nil
-	if w.chance(10) {
+	if w.Chance(10) {
 		return
 	}
-	noticed := w.upTo(notices)
+	noticed := w.UpTo(notices)
 	for _, id := range leases {
 		w.after(noticed+w.delay(), func() {
-			if !m.cut && w.leaderless == 0 && !w.chance(w.plan.Lossy) && w.store.leases[id].alive {
+			if !m.cut && w.leaderless == 0 && !w.Chance(w.plan.Lossy) && w.store.leases[id].alive {
 				w.count(RevokedDead)
-				w.trace("%s: the supervisor revokes lease %d", m.name, id)
+				w.Tracef("%s: the supervisor revokes lease %d", m.name, id)
 				w.store.revoke(id)
 			}
 		})
@@ -107,7 +107,7 @@ func (w *world) checkChildren(r int, first *handling) {
 	for _, m := range w.members {
 		for _, c := range m.children {
 			if c.r == r && !c.over && !w.store.wasDeletedByHand(c.token) {
-				w.fail("%s is handled by %s (token %d), and something of its handling by %s (token %d) is left",
+				w.Failf("%s is handled by %s (token %d), and something of its handling by %s (token %d) is left",
 					w.ids[r], first.m.name, first.token, m.name, c.token)
 			}
 		}

@@ -60,8 +60,8 @@ func (s *store) writeTrail(shard int, expect int64, t trail) core.WriteResult {
 		t.mod = s.rev
 		s.trails[shard] = append(s.trails[shard], t)
 	}
-	if s.w.opts.Trace {
-		s.w.trace("etcd: %d: trail of shard %d is %+v", s.rev, shard, t)
+	if s.w.Trace {
+		s.w.Tracef("etcd: %d: trail of shard %d is %+v", s.rev, shard, t)
 	}
 	s.log(change{resource: shard, trail: t})
 	return core.WriteResult{Applied: true, Revision: s.rev}
@@ -89,7 +89,7 @@ func (s *store) setRecord(r int, expect int64, digest string) core.WriteResult {
 	if digest != "" {
 		s.records[r] = record{token: s.rev, digest: digest}
 	}
-	s.w.trace("etcd: %d: record of %s is %+v", s.rev, s.w.ids[r], s.records[r])
+	s.w.Tracef("etcd: %d: record of %s is %+v", s.rev, s.w.ids[r], s.records[r])
 	s.log(change{resource: r, isRecord: true, record: s.records[r]})
 	return core.WriteResult{Applied: true, Revision: s.rev}
 }
@@ -110,7 +110,7 @@ func (s *store) takeAlone(m *member, gen int, leaseID int64) core.WriteResult {
 	}
 	s.rev++
 	s.alone = lock{s.rev, leaseID, m, gen}
-	s.w.trace("etcd: %d: %s may handle one alone", s.rev, m.name)
+	s.w.Tracef("etcd: %d: %s may handle one alone", s.rev, m.name)
 	return core.WriteResult{Applied: true, Revision: s.rev}
 }
 
@@ -144,7 +144,7 @@ func (m *member) executeTrace(a core.Action) {
 	switch a.Kind {
 	case core.WriteTrail:
 		t := trail{
-			lease: a.Lease, member: m.name, life: gen, at: m.w.now, ids: a.Trail.IDs,
+			lease: a.Lease, member: m.name, life: gen, at: m.w.Now, ids: a.Trail.IDs,
 			returned: a.Trail.Returned, alone: a.Trail.Alone,
 		}
 		if a.Trail.Member != "" {
@@ -206,7 +206,7 @@ func (w *world) isPoison(r int) bool { return r < w.plan.Poison }
 // poison makes a call of Handle kill its process some time later, if the process has the resource still.
 func (c *call) poison() {
 	m, r, h := c.m, c.r, c.h
-	m.after(m.w.upTo(youth/2), func() {
+	m.after(m.w.UpTo(youth/2), func() {
 		if m.handlingOf(r) != h || h.ctxEnded && m.calls[r] == nil && !h.must {
 			return
 		}
@@ -219,11 +219,11 @@ func (c *call) poison() {
 			}
 		}
 		w.checkDeaths()
-		w.calmAt = max(w.calmAt, w.now)
+		w.calmAt = max(w.calmAt, w.Now)
 		m.die(w.ids[r] + " kills it")
 		w.after(ttl, w.reassign)
 		if !w.closing {
-			w.after(w.upTo(2*ttl), m.startAgain)
+			w.after(w.UpTo(2*ttl), m.startAgain)
 		}
 	})
 }
@@ -235,7 +235,7 @@ func (w *world) checkDeaths() {
 		return
 	}
 	if most := w.plan.QuarantineAfter * (w.plan.Poison + w.pardons); w.deaths > most {
-		w.fail("%d members have died of %d poison resources, at most %d may", w.deaths, w.plan.Poison, most)
+		w.Failf("%d members have died of %d poison resources, at most %d may", w.deaths, w.plan.Poison, most)
 	}
 }
 
@@ -258,7 +258,7 @@ func (w *world) checkVerdict(r int, deaths []core.Death) {
 			return
 		}
 	}
-	w.fail("%s is quarantined, and is innocent", w.ids[r])
+	w.Failf("%s is quarantined, and is innocent", w.ids[r])
 }
 
 // checkTrace looks, when Handle or Update begins, whether etcd has the trail that lists the resource.
@@ -268,7 +268,7 @@ func (m *member) checkTrace(c *call) {
 		return
 	}
 	if !slices.Contains(w.store.trailOf(c.a.Shard, c.a.Lease).ids, c.a.ID) {
-		w.fail("%s: %v of %s, which no trail lists", m.name, c.a.Kind, c.a.ID)
+		w.Failf("%s: %v of %s, which no trail lists", m.name, c.a.Kind, c.a.ID)
 	}
 }
 
@@ -282,13 +282,13 @@ func (m *member) checkAlone(a core.Action) {
 	}
 	// Where a death was hidden for a while, further members died of the resource before it was handled alone.
 	if n >= w.plan.QuarantineAfter && w.plan.Crowd >= w.plan.Resources && w.pardons == 0 {
-		w.fail("%s: Handle of %s, which is accused of %d deaths", m.name, a.ID, n)
+		w.Failf("%s: Handle of %s, which is accused of %d deaths", m.name, a.ID, n)
 		return
 	}
 	w.count(Isolated)
 	for r, c := range m.calls {
 		if c != nil && !c.stuck && c.a.Kind != core.Terminate && r != resourceOf(a) {
-			w.fail("%s: Handle of %s, which is accused of %d deaths, beside that of %s", m.name, a.ID, n, w.ids[r])
+			w.Failf("%s: Handle of %s, which is accused of %d deaths, beside that of %s", m.name, a.ID, n, w.ids[r])
 		}
 	}
 	for _, k := range m.keepers {
@@ -297,6 +297,6 @@ func (m *member) checkAlone(a core.Action) {
 		}
 	}
 	if l := w.store.alone; l.m != m || l.gen != m.gen {
-		w.fail("%s: Handle of %s, which is accused of %d deaths, is not the only one: %+v", m.name, a.ID, n, l)
+		w.Failf("%s: Handle of %s, which is accused of %d deaths, is not the only one: %+v", m.name, a.ID, n, l)
 	}
 }

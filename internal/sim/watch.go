@@ -22,7 +22,7 @@ type follower struct {
 
 func (m *member) follow(shard int) {
 	if m.followers[shard] != nil {
-		m.w.fail("%s: watches shard %d twice", m.name, shard)
+		m.w.Failf("%s: watches shard %d twice", m.name, shard)
 		return
 	}
 	f := &follower{m: m, gen: m.gen, shard: shard}
@@ -38,8 +38,8 @@ func (f *follower) list() {
 	f.listed = false
 	f.listing++
 	this := f.listing
-	f.resyncAt = m.w.now + resync - m.w.upTo(resync/5)
-	m.after(f.resyncAt-m.w.now, func() {
+	f.resyncAt = m.w.Now + resync - m.w.UpTo(resync/5)
+	m.after(f.resyncAt-m.w.Now, func() {
 		if !f.dead && f.listing == this {
 			m.w.count(Resynced)
 			f.list()
@@ -109,7 +109,7 @@ func (s *store) list(shard int, m *member) snapshot {
 func (f *follower) take(got snapshot) {
 	m := f.m
 	f.pos, f.listed, f.missing = got.pos, true, 0
-	m.w.trace("%s: lists shard %d at %d", m.name, f.shard, got.rev)
+	m.w.Tracef("%s: lists shard %d at %d", m.name, f.shard, got.rev)
 	m.core.ListTraces(m.clock(), f.shard, got.rev, got.trails, got.records)
 	m.core.Snapshot(m.clock(), f.shard, got.rev, got.entries, got.claims, got.sums)
 	m.news = append(m.news, got.news...)
@@ -157,14 +157,14 @@ func (f *follower) takeEvents() {
 		return
 	}
 	n := len(l.past) - f.pos
-	if !m.w.calm {
-		n = 1 + m.w.rng.IntN(n)
+	if !m.w.Calm {
+		n = 1 + m.w.Rand.IntN(n)
 		for f.pos+n < len(l.past) && l.past[f.pos+n].rev == l.past[f.pos+n-1].rev { // etcd keeps a revision together
 			n++
 		}
 	}
 	for _, c := range l.past[f.pos : f.pos+n] {
-		if f.missing > 0 && !m.w.calm {
+		if f.missing > 0 && !m.w.Calm {
 			f.miss(c)
 		} else {
 			f.tell(c)
@@ -181,7 +181,7 @@ func (f *follower) takeEvents() {
 func (f *follower) miss(c change) {
 	w := f.m.w
 	w.count(Missed)
-	w.trace("%s: misses revision %d of shard %d", f.m.name, c.rev, f.shard)
+	w.Tracef("%s: misses revision %d of shard %d", f.m.name, c.rev, f.shard)
 	f.missing--
 	w.calmAt = max(w.calmAt, f.resyncAt)
 }
