@@ -46,7 +46,8 @@ var layers = []struct {
 	{"followers", []string{"internal/follow", "internal/record"}},
 	{"group", []string{"membership", "internal/etcd"}},
 	{"parts", []string{
-		"internal/calls", "internal/picture", "internal/placement", "internal/reshard", "internal/source",
+		"internal/calls", "internal/outlook", "internal/picture", "internal/placement", "internal/reshard",
+		"internal/source",
 		"internal/supervise",
 	}},
 	{"member", []string{"internal/member", "internal/order"}},
@@ -54,9 +55,10 @@ var layers = []struct {
 	{"adapters", []string{"handler", "httpapi", "retriever"}},
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},
 	{"command", []string{"cmd/drmctl"}},
-	{"schedules", []string{"internal/schedule"}}, // only tests, and what is for them, import this
+	{"schedules", []string{"internal/schedule"}}, // only tests, and what is for them, import these two
+	{"models", []string{"internal/groupsim"}},
 	{"tests", []string{ // only test files import these
-		"internal/configdoc", "internal/embedded/embeddedtest", "internal/faultproxy", "internal/groupsim",
+		"internal/configdoc", "internal/embedded/embeddedtest", "internal/faultproxy",
 		"internal/house", "internal/mutant", "internal/scenario", "internal/sim", "internal/tlsfiles/tlstest",
 	}},
 }

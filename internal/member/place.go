@@ -11,6 +11,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/core"
 	"github.com/distributed-resource-manager/drm/internal/health"
+	"github.com/distributed-resource-manager/drm/internal/outlook"
 	"github.com/distributed-resource-manager/drm/internal/source"
 	"github.com/distributed-resource-manager/drm/lease"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -166,61 +167,38 @@ func (p *place) stepBack(from []bool) {
 	p.applyLocked()
 }
 
-// applyLocked tells the core which shards this registration owns by the last view: none if the member is not
-// registered, or if the view has another registration of this id. It ignores a view that is older than the
+// applyLocked tells the core what the last view means for this member. It ignores a view that is older than the
 // registration, because a later one will come. The caller holds p.mu, so that the core gets the views in order.
 func (p *place) applyLocked() {
 	v, reg := p.last.Load(), p.reg.Load()
 	if v == nil {
 		return
 	}
-	owned, declined := make([]bool, v.Shards), []bool(nil)
-	moved, share := core.Exceptions(nil), core.Share{}
+	self := outlook.Self{ID: p.id, ActiveAt: p.activeAt, Now: p.loop.clock.Now(), JoinDelay: p.joinDelay}
 	if reg != nil {
-		if v.Revision < reg.CreateRevision {
-			return
-		}
-		switch me := v.Members[p.id]; {
-		case me.CreateRevision != reg.CreateRevision:
-		case me.State == membership.Joining:
-			owned, share = p.prospect(v), p.share(v)
-		default:
-			owned, declined = v.Owned(p.id), v.DeclineOf(p.id).Shards
-			moved, share = v.MovedOf(p.id), p.share(v)
-		}
+		self.Registered = reg.CreateRevision
+	}
+	o, ok := outlook.Of(v, self)
+	if !ok {
+		return
 	}
 	if p.back != nil && !v.SameMembers(p.backWith) {
 		p.back = nil
 	}
-	_, awaited := v.Awaited(p.id) // then nobody takes over what this member releases
-	back, alone, lack := p.back, v.Alone(p.id) || awaited, v.Lacks()
-	waits, until := p.waits(v)
-	if waits && until > 0 {
+	if o.Waits && o.Until > 0 {
 		select {
-		case p.retake <- until:
+		case p.retake <- o.Until:
 		default:
 		}
 	}
+	back := p.back
 	p.loop.post(func(now time.Duration) {
-		if waits { // a pause begins before the shards are set, and ends after it
-			p.core.PauseClaims(now, true)
-		}
 		for n, from := range back {
-			owned[n] = owned[n] && (!from || p.core.Knows(n))
+			o.Owned[n] = o.Owned[n] && (!from || p.core.Knows(n))
 		}
-		p.core.SetAlone(now, alone)
-		p.core.SetShare(now, share)
-		p.core.SetDeclined(now, declined, lack)
-		p.core.SetOwned(now, owned, moved)
-		p.core.PauseClaims(now, waits)
+		o.Tell(p.core, now)
 	})
 	p.wake()
-}
-
-// share returns which part of each key's rate this member has.
-func (p *place) share(v *membership.View) core.Share {
-	mine, all := v.Share(p.id)
-	return core.Share{Mine: mine, All: all, Since: v.Members[p.id].CreateRevision, Alone: mine == all}
 }
 
 // wake makes run look at the last view again. Any goroutine may call it.

@@ -8,6 +8,7 @@ import (
 
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/outlook"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -17,10 +18,6 @@ import (
 // alone does not wait.
 //
 // All this decides when a resource moves, never who has it: the claims decide that.
-
-// settleMost bounds both waits, as a multiple of JoinDelay, so that a member that is stuck while it joins does not
-// delay the others for longer.
-const settleMost = 8
 
 // formingFor is how long after the start of a member the group counts as one that forms.
 const formingFor = 2 * time.Second
@@ -55,7 +52,7 @@ func (p *place) registered() (n int, formed bool) {
 	if v == nil || reg == nil || v.Revision < reg.CreateRevision {
 		return 1, false
 	}
-	joining, active := others(v, p.id)
+	joining, active := outlook.Others(v, p.id)
 	return 1 + len(joining), active
 }
 
@@ -69,7 +66,7 @@ func (p *place) stir() {
 
 // awaitOthers returns when this member, which is registered and joining, may become active.
 func (p *place) awaitOthers(ctx context.Context) error {
-	most := time.NewTimer(settleMost * p.joinDelay)
+	most := time.NewTimer(outlook.SettleMost(p.joinDelay))
 	defer most.Stop()
 	quiet := time.NewTimer(p.joinDelay)
 	defer quiet.Stop()
@@ -93,7 +90,7 @@ func (p *place) awaitOthers(ctx context.Context) error {
 			if v == nil || reg == nil || v.Revision < reg.CreateRevision {
 				continue
 			}
-			joining, active := others(v, p.id)
+			joining, active := outlook.Others(v, p.id)
 			if active && len(joining) == 0 && !p.forming(v) {
 				return nil
 			}
@@ -103,22 +100,6 @@ func (p *place) awaitOthers(ctx context.Context) error {
 			}
 		}
 	}
-}
-
-// others returns the create revisions of the members other than id that are joining, and whether another one is active
-// or unready: such a member has joined, and owns shards, or will as soon as it is ready.
-func others(v *membership.View, id string) (joining map[string]int64, active bool) {
-	joining = map[string]int64{}
-	for other, m := range v.Members {
-		switch {
-		case other == id:
-		case m.State == membership.Joining:
-			joining[other] = m.CreateRevision
-		case m.HasJoined():
-			active = true
-		}
-	}
-	return joining, active
 }
 
 // forming reports whether a member other than this one has just started. It compares the members' wall clocks. If they
@@ -132,42 +113,12 @@ func (p *place) forming(v *membership.View) bool {
 	return false
 }
 
-// waits reports whether this member claims nothing for now, because it is joining, or because it is new and others are
-// joining. It keeps what it has. until is when it claims again at the latest; 0: when a view shows that it has joined.
-// The caller holds p.mu.
-func (p *place) waits(v *membership.View) (waits bool, until time.Duration) {
-	if p.activeAt == 0 || v.Members[p.id].State == membership.Joining {
-		return true, 0
-	}
-	until = p.activeAt + settleMost*p.joinDelay
-	if p.loop.clock.Now() >= until {
-		return false, 0
-	}
-	joining, _ := others(v, p.id)
-	return len(joining) > 0, until
-}
-
-// prospect returns the shards that this joining member will own, if that is certain: those that wait for it, all of
-// them if it is alone, else none. The member already follows these while it waits for others, so that it begins sooner.
-func (p *place) prospect(v *membership.View) []bool {
-	if _, awaited := v.Awaited(p.id); awaited {
-		return v.Owned(p.id)
-	}
-	owned := make([]bool, v.Shards)
-	if joining, active := others(v, p.id); !active && len(joining) == 0 {
-		for n := range owned {
-			owned[n] = true
-		}
-	}
-	return owned
-}
-
 // joining returns the log fields of the wait for other members that join.
 func (p *place) joining() []zap.Field {
 	v := p.last.Load()
 	if v == nil {
 		return nil
 	}
-	joining, _ := others(v, p.id)
+	joining, _ := outlook.Others(v, p.id)
 	return []zap.Field{zap.Int("joining", len(joining))}
 }

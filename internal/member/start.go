@@ -9,6 +9,7 @@ import (
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/outlook"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -72,7 +73,8 @@ func (m *Member) join(ctx context.Context) error {
 	if err := m.awaitMembers(ctx); err != nil {
 		return err
 	}
-	others := Wait{For: "other members that join", AtMost: settleMost * m.place.joinDelay, More: m.place.joining}
+	most := outlook.SettleMost(m.place.joinDelay)
+	others := Wait{For: "other members that join", AtMost: most, More: m.place.joining}
 	err := m.during(ctx, others, func() error { return m.place.awaitOthers(ctx) })
 	if err != nil {
 		return err
