@@ -190,10 +190,8 @@ func (c *Core) PauseClaims(now time.Duration, paused bool) {
 	if c.paused == paused {
 		return
 	}
-	if c.paused = paused; paused {
-		return
-	}
-	for _, sh := range c.shards {
+	c.paused = paused
+	for _, sh := range c.shards { // a pause concerns claims whose answers were lost: these are asked for now
 		if sh != nil && sh.isWanted() {
 			c.reconcileShard(sh)
 		}

@@ -1,6 +1,9 @@
 package core
 
-import "testing"
+import (
+	"testing"
+	"time"
+)
 
 func TestNothingIsClaimedWhileClaimsArePaused(t *testing.T) {
 	f := newFixture(t)
@@ -50,4 +53,19 @@ func TestWhatWaitedForALeaseIsClaimedAfterThePause(t *testing.T) {
 	f.want()
 	f.c.PauseClaims(f.now, false)
 	f.want("claim a on 1")
+}
+
+// A claim whose answer was lost is sent again, which tells whether it is there. During a pause it is asked for instead,
+// also if it waits for its turn behind claims that take long.
+func TestALostAnswerIsAskedForWhileClaimsArePaused(t *testing.T) {
+	f := owning(t, []string{"b", "a"}, func(c *Config) { c.WriteBacklog = 1 })
+	f.want("claim a on 1")
+	f.claimResult("a", WriteResult{Unknown: true})
+	f.want("claim b on 1")
+	f.tick(time.Second) // a waits for its turn again
+	f.want()
+	f.c.PauseClaims(f.now, true)
+	f.want()
+	f.wait(5 * time.Second) // until it is certain
+	f.want("release a 0")
 }
