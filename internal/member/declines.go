@@ -25,14 +25,19 @@ func (p *place) setDeclined(shards []bool, lacks []int) {
 	p.wake()
 }
 
+// wanted returns what this member wants to decline. Any goroutine may call it.
+func (d *declines) wanted() membership.Decline {
+	if set := d.want.Load(); set != nil {
+		return *set
+	}
+	return membership.Decline{}
+}
+
 // sayDeclined tells the other members which shards this one declines, unless the view shows it. It returns false if it
 // has to be tried again.
 func (p *place) sayDeclined(ctx context.Context, v *membership.View, reg membership.Registration) bool {
 	d := &p.declines
-	var want membership.Decline
-	if set := d.want.Load(); set != nil {
-		want = *set
-	}
+	want := d.wanted()
 	if v.Revision < d.said || v.DeclineOf(p.id).Equal(want) {
 		return true
 	}

@@ -2,32 +2,37 @@ package member
 
 import (
 	"context"
+	"errors"
+	"slices"
 	"time"
 
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/outlook"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // reserves says whether a stop that begins now keeps the member's shards for its return: the user has asked for that,
 // the start had succeeded, the member does not end because of an error, and it owns something.
 func (m *Member) reserves() bool {
-	return m.cfg.Rejoin > 0 && m.started.Load() && m.Err() == nil && m.place.ownsAny()
+	return m.cfg.Rejoin > 0 && m.started.Load() && m.Err() == nil && m.place.keeps() != nil
 }
 
-// ownsAny says whether this member owns a shard by the last view. One that has just become unready does not: others
-// take over what it has, even if the view does not show that yet.
-func (p *place) ownsAny() bool {
+// errKeepsNothing is why nothing is reserved: the member owns nothing any more.
+var errKeepsNothing = errors.New("this member owns nothing")
+
+// keeps returns the shards that wait for this member if it stops now with Rejoin; nil: there is none. A member that has
+// just become unready has none: others take over what it has, even if the view does not show that yet.
+func (p *place) keeps() []bool {
 	v, reg := p.last.Load(), p.reg.Load()
 	if v == nil || reg == nil || reg.Record.State == membership.Unready && !v.UnreadyIgnored() {
-		return false
+		return nil
 	}
-	for n := range v.Shards {
-		if v.Owner(n) == p.id {
-			return true
-		}
+	keeps := outlook.Keeps(v, p.id, p.declines.wanted().Shards)
+	if !slices.Contains(keeps, true) {
+		return nil
 	}
-	return false
+	return keeps
 }
 
 // tellLeaving tells the others that this member leaves. With reserve, its shards wait for its return; if that cannot be
@@ -41,6 +46,9 @@ func (m *Member) tellLeaving(ctx context.Context, reserve bool) error {
 		m.log.Info("stopping; what belongs to this member waits for its return", zap.Time("until", until))
 		return nil
 	}
+	if errors.Is(err, errKeepsNothing) {
+		return m.place.setLeaving(ctx)
+	}
 	m.place.warn(ctx, "cannot reserve what belongs to this member; the others take it over", err)
 	return m.place.setLeaving(ctx)
 }
@@ -52,16 +60,17 @@ func (p *place) reserve(ctx context.Context, wait time.Duration) (until time.Tim
 	if reg == nil {
 		return until, membership.ErrGone
 	}
+	keeps := p.keeps()
+	if keeps == nil {
+		return until, errKeepsNothing
+	}
 	since := p.wall().UTC()
 	lease, err := p.grants.lessor.Grant(ctx, int64((wait+time.Second-1)/time.Second))
 	if err != nil {
 		return until, err
 	}
 	until = since.Add(time.Duration(lease.TTL) * time.Second)
-	r := membership.Reservation{Since: since, Until: until}
-	if v := p.last.Load(); v != nil {
-		r.Keeps = v.Owned(p.id)
-	}
+	r := membership.Reservation{Since: since, Until: until, Keeps: keeps}
 	_, err = p.registrar.Leave(ctx, *reg, r, lease.ID)
 	return until, err
 }

@@ -74,6 +74,18 @@ func (o *Outlook) Tell(c *core.Core, now time.Duration) {
 	c.PauseClaims(now, o.Waits)
 }
 
+// Keeps says which shards wait for a member that stops with Rejoin: those that it owns by the last view that it has
+// seen, except what it declines, by that view or by now. Another member may have got these meanwhile, since it has room
+// for them. declines is what the member wants to decline; nil: nothing.
+func Keeps(v *membership.View, id string, declines []bool) []bool {
+	keeps := v.Owned(id)
+	for n := range keeps {
+		declined := n < len(declines) && declines[n]
+		keeps[n] = keeps[n] && !declined && !v.Declines(id, n)
+	}
+	return keeps
+}
+
 // share returns which part of each key's rate a member has.
 func share(v *membership.View, id string) core.Share {
 	mine, all := v.Share(id)

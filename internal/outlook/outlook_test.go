@@ -14,13 +14,14 @@ import (
 
 const shards = 4
 
-// group makes a view at revision 100 of members with these records, by id. The first one has slot 0.
-func group(t *testing.T, members map[string]string) *membership.View {
+// group makes a view at revision 100 of members with these records, by id. Member a has slot 0, and declines the shards
+// that a text names; "": none.
+func group(t *testing.T, members map[string]string, declines string) *membership.View {
 	t.Helper()
 	layout := keys.New("/drm", "app")
 	kv := func(key, value string, revision int64) *mvccpb.KeyValue {
 		return &mvccpb.KeyValue{
-			Key: []byte(key), Value: []byte(value), CreateRevision: revision, ModRevision: revision,
+			Key: []byte(key), Value: []byte(value), CreateRevision: revision, ModRevision: revision, Lease: 7,
 		}
 	}
 	var kvs []*mvccpb.KeyValue
@@ -28,6 +29,9 @@ func group(t *testing.T, members map[string]string) *membership.View {
 		kvs = append(kvs, kv(layout.Member(id), members[id], int64(i+1)))
 	}
 	kvs = append(kvs, kv(layout.Slot(0), "a", 9))
+	if declines != "" {
+		kvs = append(kvs, kv(layout.Decline("a"), `{"shards":"`+declines+`"}`, 10))
+	}
 	v := membership.NewView(layout.Root(), shards, kvs, 100)
 	if len(v.Corrupt) > 0 {
 		t.Fatalf("not understood: %v", v.Corrupt)
@@ -94,7 +98,7 @@ func TestWhatAViewMeansForAMember(t *testing.T) {
 			if tc.self != nil {
 				tc.self(&self)
 			}
-			o, ok := Of(group(t, tc.members), self)
+			o, ok := Of(group(t, tc.members, ""), self)
 			if ok == tc.tooOld {
 				t.Fatalf("ok is %v", ok)
 			}
@@ -103,5 +107,24 @@ func TestWhatAViewMeansForAMember(t *testing.T) {
 				t.Errorf("got %+v, want %+v", o, tc.want)
 			}
 		})
+	}
+}
+
+// What it has declined a moment ago may be another member's already. So may be what it owns only since all declined it:
+// another one may have room by now.
+func TestAMemberThatStopsKeepsNothingThatItDeclines(t *testing.T) {
+	members := map[string]string{"a": `{"state":"active","weight":1,"slots":[0],"schema":2}`}
+	v := group(t, members, "2-3")
+	if got := v.Owned("a"); !slices.Equal(got, []bool{true, true, true, true}) {
+		t.Fatalf("it owns %v, want all, since there is nobody else", got)
+	}
+	for _, tc := range []struct{ declines, want []bool }{
+		{nil, []bool{true, true, false, false}},
+		{[]bool{true, false, true, true}, []bool{false, true, false, false}},
+		{[]bool{true}, []bool{false, true, false, false}},
+	} {
+		if got := Keeps(v, "a", tc.declines); !slices.Equal(got, tc.want) {
+			t.Errorf("it declines %v, and keeps %v, want %v", tc.declines, got, tc.want)
+		}
 	}
 }
