@@ -223,7 +223,7 @@ func (j *judge) correction(m *member, v, is *membership.View, n int) {
 	if _, rolls := j.rollout(m, v); rolls {
 		w.Failf("rev %d: %s moves shard %d for balance during a rollout", is.Revision, m.id, n)
 	}
-	if w.Now-m.quiet < quiet && !m.hastened {
+	if w.Now-m.quiet < w.quiet() && !m.hastened {
 		w.Failf("rev %d: %s moves shard %d for balance %v after something has changed",
 			is.Revision, m.id, n, w.Now-m.quiet)
 	}
@@ -249,7 +249,7 @@ func (j *judge) rollout(m *member, v *membership.View) (newer string, on bool) {
 func (j *judge) again(m *member, n int) {
 	if p := j.placed[n]; p.by != nil {
 		apart := (p.by.clock - m.clock).Abs()
-		if d := j.w.Now - p.at; d < again-apart-2*time.Second {
+		if d := j.w.Now - p.at; d < j.w.again()-apart-2*time.Second {
 			j.w.Failf("shard %d is moved for balance again after %v, by %s; before by %s", n, d, m.id, p.by.id)
 		}
 	}

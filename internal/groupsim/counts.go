@@ -38,7 +38,7 @@ var whatNames = [whats]string{
 
 // Counts says how often things happened.
 type Counts struct {
-	Kinds [kinds]int
+	Kinds [Kinds]int
 	Whats [whats]int
 }
 

@@ -23,8 +23,11 @@
 // move would make the load more even, and no exception is left that nobody needs. Without exceptions the ring's answer
 // holds.
 //
+// A Group is the same without the processes of the members, which are part of another simulation (package sim) in the
+// same virtual time. It is checked as above, except for the end.
+//
 // plan.go says what can happen, world.go is the clock, and store.go is etcd. The members are in member.go (what they
 // see and send), membership.go (how they come, and keep their keys), leaving.go (how they stop, die, and are cut off),
 // work.go (what they handle, and say of that) and coordinator.go, and operators in operator.go. check.go and the files
-// with its name as a prefix judge.
+// with its name as a prefix judge. group.go has the Group.
 package groupsim

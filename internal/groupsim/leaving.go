@@ -5,13 +5,17 @@ import (
 	"slices"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/outlook"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
 // stop begins to stop the member in order; with rejoin, its shards wait for so long.
 func (m *member) stop(rejoin time.Duration) {
 	if m.stage != joined || m.goes {
-		if m.stage == joining {
+		switch {
+		case m.stage == joining && m.w.procs != nil:
+			m.leave()
+		case m.stage == joining:
 			m.end()
 		}
 		return
@@ -41,11 +45,9 @@ func (m *member) leave() {
 	ctx := context.Background()
 	if m.reg != nil {
 		reserved := false
-		if m.rejoin > 0 && m.ownsAny() {
+		if keeps := m.keeps(); m.rejoin > 0 && keeps != nil {
 			if granted, err := m.leases.Grant(ctx, int64(m.rejoin/time.Second)); err == nil {
-				r := membership.Reservation{
-					Since: m.wall(), Until: m.wall().Add(m.rejoin), Keeps: m.view.Owned(m.id),
-				}
+				r := membership.Reservation{Since: m.wall(), Until: m.wall().Add(m.rejoin), Keeps: keeps}
 				_, err = m.registrar().Leave(ctx, *m.reg, r, granted.ID)
 				reserved = err == nil
 			}
@@ -54,13 +56,23 @@ func (m *member) leave() {
 			_, _ = m.registrar().SetState(ctx, *m.reg, membership.Leaving)
 		}
 	}
+	if m.w.procs != nil {
+		m.w.procs.Stop(m.index)
+		return
+	}
 	m.in(m.w.UpTo(2*time.Second), m.end)
 }
 
-// ownsAny says whether the member owns a shard, as far as it knows.
-func (m *member) ownsAny() bool {
-	return m.view != nil && slices.Contains(m.view.Owned(m.id), true) &&
-		(m.reg.Record.State != membership.Unready || m.view.UnreadyIgnored())
+// keeps returns the shards that wait for the member if it stops now with Rejoin; nil: there is none.
+func (m *member) keeps() []bool {
+	if m.view == nil || m.reg.Record.State == membership.Unready && !m.view.UnreadyIgnored() {
+		return nil
+	}
+	keeps := outlook.Keeps(m.view, m.id, m.declines().Shards)
+	if !slices.Contains(keeps, true) {
+		return nil
+	}
+	return keeps
 }
 
 // end ends the member in order.
@@ -85,20 +97,48 @@ func (m *member) die(back time.Duration) {
 	if m.stage == off {
 		return
 	}
+	if m.w.procs != nil {
+		m.w.procs.Kill(m.index, back)
+		return
+	}
+	m.lose()
+	if back > 0 {
+		m.w.after(back, m.begin)
+	}
+}
+
+// lose notes that the member's process is gone.
+func (m *member) lose() {
+	if m.stage == off {
+		return
+	}
 	m.w.Tracef("%s dies", m.id)
 	m.w.died = append(m.w.died, m.id)
 	m.leaveOffice()
 	m.stage, m.cut = off, false
 	m.life++
 	m.w.expire(m, m.lease)
-	if back > 0 {
-		m.w.after(back, m.begin)
-	}
 }
 
 // expire lets a lease expire that nobody renews any more.
 func (w *world) expire(m *member, lease int64) {
-	w.after(ttl*3/5+w.UpTo(ttl*2/5), func() { w.endLease(m, lease) })
+	w.whenDue(ttl*3/5, ttl*2/5, func() { w.endLease(m, lease) })
+}
+
+// whenDue calls f when a lease that nobody renews expires: after least, and at random up to more later. While there is
+// no leader, no lease expires, and a new leader gives each its whole TTL again.
+func (w *world) whenDue(least, more time.Duration, f func()) {
+	begun, d := w.Now, least
+	if more > 0 {
+		d += w.UpTo(more)
+	}
+	w.after(d, func() {
+		if w.leaderless || w.elected > begun {
+			w.whenDue(least, more, f)
+			return
+		}
+		f()
+	})
 }
 
 // endLease ends the lease of a member's key, and those of its claims with it.
@@ -123,11 +163,20 @@ func (m *member) cutNetwork(d time.Duration) {
 		return
 	}
 	m.w.Tracef("%s is cut off for %v", m.id, d)
-	m.cut = true
+	if m.w.procs != nil {
+		return // it would have to befall the process, too
+	}
 	m.in(d, m.reconnect)
-	lease := m.lease
-	m.in(ttl*3/5+m.w.UpTo(ttl*2/5), func() {
-		if m.cut {
+	m.loseTouch()
+}
+
+// loseTouch notes that nothing reaches the member, nor etcd from it. Its lease may expire meanwhile.
+func (m *member) loseTouch() {
+	m.cut = true
+	m.cuts++
+	lease, cuts, life := m.lease, m.cuts, m.life
+	m.w.whenDue(ttl*3/5, ttl*2/5, func() {
+		if m.cut && m.life == life && (m.cuts == cuts || m.w.procs == nil) {
 			m.w.endLease(m, lease)
 		}
 	})

@@ -27,6 +27,7 @@ const (
 // member is a member's program, as far as the group is concerned. Its steps are those of internal/member.
 type member struct {
 	w       *world
+	index   int // among the members
 	id      string
 	life    int
 	version string
@@ -36,28 +37,32 @@ type member struct {
 	kv      clientv3.KV
 	leases  clientv3.Lease
 
-	stage     stage
-	cut       bool // its network fails
-	broken    bool // it cannot work
-	full      bool
-	lease     int64 // of its key
-	reg       *membership.Registration
-	joinsAt   time.Duration
-	waits     time.Duration // until when it waits for the coordinator; 0: it does not
-	back      time.Duration // until when it stays away, because of short lives
-	lives     int64         // the lease of the count of its lives
-	goes      bool          // it is about to stop
-	rejoin    time.Duration // what it stops with
-	seen      int           // how many views it has seen, or passed over
-	looks     bool          // it is about to look at a view
-	view      *membership.View
-	works     bool // it is about to begin and end what it handles
-	reports   bool // it is about to say what its shards weigh
-	said      string
-	doubted   time.Duration // until when etcd may have something older all the same
-	retries   bool
-	declined  bool // it has said that it is full
-	publishes bool // a turn of its publisher is in progress
+	stage      stage
+	paused     bool     // nothing in its process runs
+	late       []func() // what was due meanwhile
+	cut        bool     // its network fails
+	cuts       int      // how often it has failed
+	broken     bool     // it cannot work
+	full       bool
+	lease      int64 // of its key
+	reg        *membership.Registration
+	joinsAt    time.Duration
+	waits      time.Duration // until when it waits for the coordinator; 0: it does not
+	back       time.Duration // until when it stays away, because of short lives
+	lives      int64         // the lease of the count of its lives
+	goes       bool          // it is about to stop
+	rejoin     time.Duration // what it stops with
+	seen       int           // how many views it has seen, or passed over
+	looks      bool          // it is about to look at a view
+	view       *membership.View
+	works      bool // it is about to begin and end what it handles
+	reports    bool // it is about to say what its shards weigh
+	said       string
+	doubted    time.Duration // until when etcd may have something older all the same
+	retries    bool
+	declined   bool  // it has said that it is full
+	declinedAt int64 // the revision at which it has said last what it declines
+	publishes  bool  // a turn of its publisher is in progress
 
 	office
 }
@@ -66,7 +71,7 @@ type member struct {
 func (w *world) member(i int) *member {
 	for len(w.members) <= i {
 		n := len(w.members)
-		m := &member{w: w, id: fmt.Sprintf("m%02d", n), weight: 1, version: fmt.Sprint(1)}
+		m := &member{w: w, index: n, id: fmt.Sprintf("m%02d", n), weight: 1, version: fmt.Sprint(1)}
 		if w.Rand.IntN(100) < w.plan.Weighty {
 			m.weight = 1 + w.Rand.IntN(3)
 		}
@@ -81,6 +86,23 @@ func (w *world) member(i int) *member {
 
 func (m *member) registrar() *membership.Registrar {
 	return &membership.Registrar{Client: m.kv, Group: m.w.group, ID: m.id, Timeout: time.Minute}
+}
+
+// launch makes the member's process begin.
+func (m *member) launch() {
+	if m.w.procs != nil {
+		m.w.procs.Start(m.index)
+		return
+	}
+	m.begin()
+}
+
+// setRegistration sets the registration that the views are read for; nil: the member is not registered.
+func (m *member) setRegistration(reg *membership.Registration) {
+	m.reg = reg
+	if m.w.procs != nil {
+		m.w.procs.See(m.index)
+	}
 }
 
 func (m *member) cutOff() bool { return m.cut || m.stage == off }
@@ -105,6 +127,8 @@ func (m *member) send(t *pb.TxnRequest) (*pb.TxnResponse, error) {
 	}
 	fate := 0
 	switch {
+	case w.procs != nil && !w.procs.Hears(m.index):
+		fate = 2
 	case m.publishes && w.Chance(w.plan.Cuts):
 		fate = 1 + w.Rand.IntN(6)
 	case w.Chance(w.plan.Lossy):
@@ -158,11 +182,15 @@ func (m *member) noteView() {
 
 // look shows the member a view: mostly the last one, and sometimes one before.
 func (m *member) look() {
+	w := m.w
+	if w.procs != nil && !w.procs.Sees(m.index) {
+		m.in(50*time.Millisecond, m.look)
+		return
+	}
 	m.looks = false
 	if m.cut {
 		return
 	}
-	w := m.w
 	newest := len(w.views)
 	if m.seen == newest {
 		return
@@ -176,6 +204,9 @@ func (m *member) look() {
 		m.noteView()
 	}
 	m.view = w.views[m.seen-1]
+	if w.procs != nil {
+		w.procs.See(m.index)
+	}
 	m.heed()
 	m.stirWork()
 	m.stirReport()

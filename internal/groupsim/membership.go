@@ -24,6 +24,7 @@ func (m *member) begin() {
 	m.stage, m.reg, m.lease, m.joinsAt, m.waits, m.back, m.lives = joining, nil, 0, 0, 0, 0, 0
 	m.goes, m.rejoin, m.looks, m.view, m.works, m.reports, m.said = false, 0, false, nil, false, false, ""
 	m.retries, m.declined, m.doubted, m.office = false, false, 0, office{}
+	m.declinedAt, m.paused, m.late = 0, false, nil
 	m.seen = 0
 	if !m.older {
 		m.countLives()
@@ -94,9 +95,9 @@ func (m *member) register() {
 		m.in(retry, m.register)
 		return
 	}
-	m.reg = &reg
-	m.joinsAt = m.w.Now + joinDelay
-	m.in(joinDelay, m.heed)
+	m.setRegistration(&reg)
+	m.joinsAt = m.w.Now + JoinDelay
+	m.in(JoinDelay, m.heed)
 	m.noteView()
 }
 
@@ -104,7 +105,7 @@ func (m *member) register() {
 func (m *member) join() {
 	w := m.w
 	if m.view.Members[m.id].CreateRevision != m.reg.CreateRevision { // its lease has ended meanwhile
-		m.reg = nil
+		m.setRegistration(nil)
 		m.in(retry, m.register)
 		return
 	}
@@ -132,7 +133,8 @@ func (m *member) join() {
 		return
 	}
 	w.Tracef("%s has joined: %s, slots %v", m.id, reg.Record.State, reg.Record.Slots)
-	m.reg, m.stage = &reg, joined
+	m.stage = joined
+	m.setRegistration(&reg)
 	m.noteView()
 }
 
@@ -152,7 +154,7 @@ func (m *member) stay() {
 				m.again()
 				return
 			}
-			m.reg = &reg
+			m.setRegistration(&reg)
 		}
 		if placement.MayStop(v, m.id) || m.w.Now >= m.waits {
 			m.leave()
@@ -183,7 +185,8 @@ func (m *member) registerAnew() {
 	m.w.Tracef("%s registers anew", m.id)
 	m.leaveOffice()
 	m.w.endLease(m, m.lease)
-	m.reg, m.lease, m.said, m.declined = nil, 0, "", false
+	m.lease, m.said, m.declined = 0, "", false
+	m.setRegistration(nil)
 	m.in(retry, m.register)
 }
 
@@ -214,7 +217,7 @@ func (m *member) heedReadiness() bool {
 	if err != nil {
 		return errors.Is(err, membership.ErrGone)
 	}
-	m.reg = &reg
+	m.setRegistration(&reg)
 	return true
 }
 
@@ -234,12 +237,15 @@ func (m *member) heedWeight() bool {
 	if err != nil {
 		return errors.Is(err, membership.ErrGone)
 	}
-	m.reg = &reg
+	m.setRegistration(&reg)
 	return true
 }
 
 // sayFull tells the others which shards the member declines: all that it does not own, if it is full.
 func (m *member) sayFull() bool {
+	if m.w.procs != nil {
+		return m.sayDeclined(m.declines())
+	}
 	if m.full == m.declined {
 		return true
 	}
@@ -254,5 +260,26 @@ func (m *member) sayFull() bool {
 		return errors.Is(err, membership.ErrGone)
 	}
 	m.declined = m.full
+	return true
+}
+
+// declines returns what the member's process wants to decline, where another simulation has it.
+func (m *member) declines() membership.Decline {
+	if m.w.procs == nil {
+		return membership.Decline{}
+	}
+	return m.w.procs.Declines(m.index)
+}
+
+// sayDeclined tells the others which shards the member declines, unless its view shows that.
+func (m *member) sayDeclined(d membership.Decline) bool {
+	if m.view.Revision < m.declinedAt || m.view.DeclineOf(m.id).Equal(d) {
+		return true
+	}
+	revision, err := m.registrar().Decline(context.Background(), *m.reg, d)
+	if err != nil {
+		return errors.Is(err, membership.ErrGone)
+	}
+	m.declinedAt = revision
 	return true
 }

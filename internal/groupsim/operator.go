@@ -3,6 +3,7 @@ package groupsim
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -19,7 +20,12 @@ func (w *world) befall(e Event) {
 }
 
 // pick returns one of the members that there are or were, or one that is about to start for the first time.
-func (w *world) pick(who int) *member { return w.member(who % (len(w.members) + 1)) }
+func (w *world) pick(who int) *member {
+	if w.procs != nil {
+		return w.old(who)
+	}
+	return w.member(who % (len(w.members) + 1))
+}
 
 // old returns one of the members that there are or were.
 func (w *world) old(who int) *member { return w.member(who % len(w.members)) }
@@ -31,16 +37,16 @@ func (w *world) befallMember(e Event) bool {
 	case Start:
 		m = w.pick(e.Who)
 		m.version = fmt.Sprint(1 + e.What%w.plan.Versions)
-		m.begin()
+		m.launch()
 	case Stop:
 		m.stop(0)
 	case Rejoin:
 		m.stop(30 * time.Second)
-		w.after(2*time.Second+min(e.For, 10*time.Second), m.begin)
+		w.after(2*time.Second+min(e.For, 10*time.Second), m.launch)
 	case Late:
 		m.stop(5 * time.Second)
 		if e.For > 0 {
-			w.after(7*time.Second+e.For, m.begin)
+			w.after(7*time.Second+e.For, m.launch)
 		}
 	case Die:
 		m.die(e.For)
@@ -67,9 +73,12 @@ func (w *world) befallMember(e Event) bool {
 		if m.stage != joined {
 			break
 		}
-		next := w.member(len(w.members))
+		next := w.spare()
+		if next == nil {
+			break
+		}
 		next.version = fmt.Sprint(w.plan.Versions)
-		next.begin()
+		next.launch()
 		m.in(2*time.Second+e.For, func() { m.stop(0) })
 	case SetWeight:
 		m.weight = weights[e.What%len(weights)]
@@ -83,6 +92,29 @@ func (w *world) befallMember(e Event) bool {
 		return false
 	}
 	return true
+}
+
+// spare returns a member that has never been there, or, where their number is bounded, one that does not run; nil:
+// there is none.
+func (w *world) spare() *member {
+	if w.procs == nil {
+		return w.member(len(w.members))
+	}
+	i := slices.IndexFunc(w.members, func(m *member) bool { return m.stage == off })
+	if i < 0 {
+		return nil
+	}
+	return w.members[i]
+}
+
+// isAboutProcess says whether events of a kind are about a member's process, and none that an operator orders.
+func isAboutProcess(k Kind) bool {
+	switch k {
+	case Start, Stop, Rejoin, Late, Die, KillOffice, CutOff, Unready, Full, Upgrade, SetWeight, Flap, Load, Surge:
+		return true
+	default:
+		return false
+	}
 }
 
 // weights are those that members get. The last ones have blocks of slots.
@@ -197,6 +229,9 @@ func (w *world) changed(c change) {
 	}
 	w.views = append(w.views, w.viewOf(false))
 	w.judge.revision(c)
+	if w.procs != nil {
+		w.procs.Changed()
+	}
 	for _, m := range w.members {
 		m.noteView()
 	}

@@ -18,13 +18,14 @@ type Plan struct {
 	PerMinute int // rules of the placement, in shards of mean load
 	Moving    int
 	PerMember int
-	Ops       int // how many writes the coordinator may send at once
-	Lag       int // how late members see what happens, in ms
-	Lossy     int // percent of the members' writes whose answer is lost, or that fail
-	Cuts      int // percent of the coordinator's writes at which it dies, or whose answer is lost
-	Clocks    int // by how many seconds wall clocks differ at most
-	Older     int // percent of the members that start with Schema 1
-	Versions  int // how many versions members have
+	Ops       int  // how many writes the coordinator may send at once
+	Lag       int  // how late members see what happens, in ms
+	Lossy     int  // percent of the members' writes whose answer is lost, or that fail
+	Cuts      int  // percent of the coordinator's writes at which it dies, or whose answer is lost
+	Clocks    int  // by how many seconds wall clocks differ at most
+	Older     int  // percent of the members that start with Schema 1
+	Versions  int  // how many versions members have
+	Quick     bool `json:",omitempty"` // the group is balanced after seconds of quiet, and again soon
 	Events    []Event
 }
 
@@ -61,10 +62,10 @@ const (
 	Forget                 // nobody: somebody deletes all exceptions by hand
 	Depose                 // nobody: somebody deletes the coordinator's key by hand
 	SetWeight              // member: it gives itself another weight
-	kinds
+	Kinds                  // how many kinds there are
 )
 
-var kindNames = [kinds]string{
+var kindNames = [Kinds]string{
 	"start", "stop", "rejoin", "late", "die", "kill-office", "cut-off", "unready", "drain", "drain-hard", "drain-for",
 	"undrain", "cordon", "uncordon", "pin", "unpin", "move", "rebalance", "weigh", "unweigh", "load", "surge", "full",
 	"upgrade", "flap", "forget", "depose", "set-weight",
@@ -121,7 +122,7 @@ func Draw(s schedule.Source, events int) Plan {
 		// Some come at about the same time, since the rare cases are those where several happen together.
 		at += []time.Duration{20, 0, 500, 3000, 20_000, 90_000}[s.Choose("apart", 6)] * time.Millisecond
 		p.Events = append(p.Events, Event{
-			Kind: Kind(s.Choose("kind", int(kinds))),
+			Kind: Kind(s.Choose("kind", int(Kinds))),
 			At:   at,
 			Who:  s.Choose("who", 40),
 			What: s.Choose("what", 40),
@@ -129,4 +130,17 @@ func Draw(s schedule.Source, events int) Plan {
 		})
 	}
 	return p
+}
+
+// Simplifications are functions each of which makes a Plan simpler in one respect, where it can be. None of them
+// changes Events.
+func Simplifications() []func(*Plan) {
+	return []func(*Plan){
+		func(q *Plan) { q.Lossy = 0 }, func(q *Plan) { q.Cuts = 0 }, func(q *Plan) { q.Older = 0 },
+		func(q *Plan) { q.Clocks = 0 }, func(q *Plan) { q.Lag = 1 }, func(q *Plan) { q.Weighty = 0 },
+		func(q *Plan) { q.Uneven = 0 }, func(q *Plan) { q.Ops = 126 },
+		func(q *Plan) { q.Shards = max(4, q.Shards/2) },
+		func(q *Plan) { q.Members = max(2, q.Members-1) }, func(q *Plan) { q.PerMinute = 1000 },
+		func(q *Plan) { q.Moving = 1000 }, func(q *Plan) { q.PerMember = 1000 }, func(q *Plan) { q.Versions = 1 },
+	}
 }

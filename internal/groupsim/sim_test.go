@@ -48,14 +48,7 @@ func shrink(p Plan, fails func(Plan) bool) Plan {
 				}
 			}
 		}
-		for _, simpler := range []func(*Plan){
-			func(q *Plan) { q.Lossy = 0 }, func(q *Plan) { q.Cuts = 0 }, func(q *Plan) { q.Older = 0 },
-			func(q *Plan) { q.Clocks = 0 }, func(q *Plan) { q.Lag = 1 }, func(q *Plan) { q.Weighty = 0 },
-			func(q *Plan) { q.Uneven = 0 }, func(q *Plan) { q.Ops = 126 },
-			func(q *Plan) { q.Shards = max(4, q.Shards/2) },
-			func(q *Plan) { q.Members = max(2, q.Members-1) }, func(q *Plan) { q.PerMinute = 1000 },
-			func(q *Plan) { q.Moving = 1000 }, func(q *Plan) { q.PerMember = 1000 }, func(q *Plan) { q.Versions = 1 },
-		} {
+		for _, simpler := range Simplifications() {
 			q := p
 			if simpler(&q); !reflect.DeepEqual(p, q) && fails(q) {
 				p, again = q, true

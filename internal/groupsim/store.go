@@ -224,7 +224,7 @@ type line struct {
 
 // Range implements pb.KVClient.
 func (l line) Range(_ context.Context, in *pb.RangeRequest, _ ...grpc.CallOption) (*pb.RangeResponse, error) {
-	if l.m != nil && l.m.cutOff() {
+	if l.m != nil && (l.m.cutOff() || l.s.w.procs != nil && !l.s.w.procs.Hears(l.m.index)) {
 		return nil, errCut
 	}
 	return l.s.get(in), nil
@@ -278,7 +278,7 @@ func (l lessor) LeaseGrant(
 	}
 	ttl := time.Duration(in.TTL) * time.Second
 	id := l.s.grant(ttl)
-	l.s.w.after(ttl, func() { l.s.end(id) })
+	l.s.w.whenDue(ttl, 0, func() { l.s.end(id) })
 	return &pb.LeaseGrantResponse{Header: l.s.header(), ID: id, TTL: in.TTL}, nil
 }
 

@@ -17,7 +17,6 @@ import (
 // How long things take in the simulation. The proportions are those of the defaults of package drm.
 const (
 	ttl       = 5 * time.Second
-	joinDelay = 200 * time.Millisecond
 	prepared  = time.Second // for how long a member waits for the coordinator
 	retry     = 500 * time.Millisecond
 	startUp   = 10 * time.Second // no event comes before
@@ -32,6 +31,9 @@ const (
 	// then a shard may have to wait until it may be moved again.
 	rest = 90 * time.Minute
 )
+
+// JoinDelay is how long a member waits when it has registered, before it becomes active.
+const JoinDelay = 200 * time.Millisecond
 
 // start is the time at which each run begins, by clocks that are right.
 var start = time.Date(2026, 1, 2, 3, 4, 5, 0, time.UTC)
@@ -71,6 +73,10 @@ type world struct {
 	died    []string // as in Result
 
 	judge judge
+
+	procs      Processes     // nil: the processes of the members are part of this simulation
+	leaderless bool          // etcd has no leader
+	elected    time.Duration // when etcd has got its present leader
 }
 
 // holder is the life of a member that handles a shard.
@@ -103,10 +109,26 @@ func (w *world) lag() time.Duration {
 // view is the last view.
 func (w *world) view() *membership.View { return w.views[len(w.views)-1] }
 
+// quiet is how long the group must have been quiet before it is balanced.
+func (w *world) quiet() time.Duration {
+	if w.plan.Quick {
+		return 2 * time.Second
+	}
+	return quiet
+}
+
+// again is how long after a shard was moved for balance it may be moved again for that.
+func (w *world) again() time.Duration {
+	if w.plan.Quick {
+		return 20 * time.Second
+	}
+	return again
+}
+
 func (w *world) rules() placement.Rules {
 	return placement.Rules{
-		Quiet: quiet, PerMinute: int64(w.plan.PerMinute) * meanLoad, Moving: int64(w.plan.Moving) * meanLoad,
-		MovingPerMember: int64(w.plan.PerMember) * meanLoad, Again: again,
+		Quiet: w.quiet(), PerMinute: int64(w.plan.PerMinute) * meanLoad, Moving: int64(w.plan.Moving) * meanLoad,
+		MovingPerMember: int64(w.plan.PerMember) * meanLoad, Again: w.again(),
 	}
 }
 
@@ -117,8 +139,8 @@ func Run(p Plan, opts Options) Result {
 	return Result{w.Result, w.counts, w.stays, w.died}
 }
 
-// newWorld makes an app, the members that start together, and the agenda.
-func newWorld(p Plan, opts Options) *world {
+// makeWorld makes an app without members.
+func makeWorld(p Plan, opts Options) *world {
 	w := &world{plan: p, Run: schedule.NewRun[*member](opts, p.Seed, 2), layout: keys.New("/drm", "app")}
 	w.store = newStore(w)
 	w.group = membership.Group{Root: w.layout.Root(), Shards: p.Shards, Config: 1}
@@ -147,6 +169,12 @@ func newWorld(p Plan, opts Options) *world {
 	if p.Uneven == 3 {
 		w.load[w.Rand.IntN(p.Shards)] = meanLoad * int64(1+w.Rand.IntN(2*p.Shards))
 	}
+	return w
+}
+
+// newWorld makes an app, the members that start together, and the agenda.
+func newWorld(p Plan, opts Options) *world {
+	w := makeWorld(p, opts)
 	for i := range p.Members {
 		w.in(w.UpTo(100*time.Millisecond), nil, func() { w.member(i).begin() })
 	}
@@ -174,12 +202,21 @@ func (w *world) play() {
 	for w.Result.Err == nil && !w.judge.over {
 		e := w.Agenda.Take()
 		w.Now = e.At
-		if e.Of != nil && e.Life != e.Of.life {
-			continue
-		}
-		e.Do()
-		w.Step(mostSteps)
+		w.happen(e)
 	}
+}
+
+// happen makes an event happen, unless the life that it belongs to has ended.
+func (w *world) happen(e schedule.Event[*member]) {
+	switch {
+	case e.Of != nil && e.Life != e.Of.life:
+		return
+	case e.Of != nil && e.Of.paused:
+		e.Of.late = append(e.Of.late, e.Do)
+	default:
+		e.Do()
+	}
+	w.Step(mostSteps)
 }
 
 // endFaults lets nothing else go wrong, and looks how the group is once it has come to rest.

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 )
 
 // valid reports whether the resource is handled, as far as anyone outside can tell: from the call of Handle to the end
@@ -218,7 +219,7 @@ func (w *world) observe() {
 		w.calmAt = max(w.calmAt, w.Now) // ending the faults takes time, too
 		w.closing = true
 		for _, m := range w.members {
-			m.stop(0)
+			m.stopForGood()
 		}
 	case wrong == "":
 		w.done = true
@@ -230,9 +231,23 @@ func (w *world) observe() {
 	w.after(max(100*time.Millisecond, (w.calmAt-w.Now)/8), w.observe)
 }
 
+// stopForGood makes a member stop in order, if it is up.
+func (m *member) stopForGood() {
+	if m.w.group == nil {
+		m.stop(0)
+		return
+	}
+	if m.up && !m.stopping {
+		m.w.inGroup(func(g *groupsim.Group) { g.Leave(m.index, 0) })
+	}
+}
+
 // patience is how long it may take after the last fault until all is well.
 func (w *world) patience() time.Duration {
 	usual := patience + w.plan.Limits.slowness()
+	if w.group != nil {
+		usual += groupPatience
+	}
 	if w.plan.QuarantineAfter == 0 {
 		return usual
 	}
@@ -245,10 +260,15 @@ func (w *world) whatIsWrong() string {
 	if w.closing {
 		return w.leftovers()
 	}
+	up := 0
 	for _, m := range w.members {
+		if !m.up && w.group != nil { // the group goes on without it
+			continue
+		}
 		if !m.up || m.stopping {
 			return m.name + " is not up"
 		}
+		up++
 		if s := m.core.Stats(); s.Calls+s.Stuck-m.endless(-1)+s.Waiting+m.receiver.flying > 0 {
 			return m.name + " is busy"
 		}
@@ -260,6 +280,10 @@ func (w *world) whatIsWrong() string {
 		if wrong := m.whatIsWrong(); wrong != "" {
 			return m.name + " " + wrong
 		}
+	}
+	if up == 0 {
+		w.members[0].startAgain()
+		return "nobody is up"
 	}
 	for r, c := range w.store.claims {
 		if w.isPinned(r) {
@@ -359,7 +383,10 @@ func (m *member) endless(shard int) int {
 func (w *world) isPinned(r int) bool {
 	for _, m := range w.members {
 		claimant := w.store.leases[w.store.claims[r].lease].owner // nobody owns lease 0
-		if c := m.calls[r]; m.up && c != nil && c.endless && (w.ownerOf(r) == m.index || claimant == m) {
+		if !m.up {
+			continue
+		}
+		if c := m.calls[r]; c != nil && c.endless && (w.ownerOf(r) == m.index || claimant == m) {
 			return true
 		}
 	}

@@ -3,6 +3,8 @@ package sim
 import (
 	"fmt"
 	"strings"
+
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 )
 
 // Counter names one thing that the simulation counts.
@@ -60,6 +62,7 @@ const (
 	Doubted                       // the same, where a later life may have been given them, too
 	Orphaned                      // things that outlived the process that had started them
 	RevokedDead                   // leases of dead processes that a supervisor has revoked
+	Looked                        // views, or registrations, of the group that a member has taken note of
 	LeftRunning                   // steps after which a receiver ran what a failed Terminate or cut-off request left
 	singles
 )
@@ -71,7 +74,7 @@ var singleNames = [singles]string{
 	"compacted", "resynced", "missed", "reordered", "clocks", "hanging", "endless", "delayed",
 	"requested", "belated", "repeated", "outdated", "cut off", "given on", "declined", "lacking", "keyless",
 	"poisoned", "quarantined", "isolated", "edited", "broken", "lapsed", "outlived", "doubted",
-	"orphaned", "revoked by a supervisor",
+	"orphaned", "revoked by a supervisor", "looked at the group",
 	"left running",
 }
 
@@ -112,7 +115,13 @@ const (
 
 var fateNames = [fates]string{"sent", "refused", "unanswered", "applied and unanswered", "applied late"}
 
-const counters = int(singles) + int(kinds) + int(requests)*int(fates)
+const (
+	beforeGroup = int(singles) + int(kinds) + int(requests)*int(fates)
+	counters    = beforeGroup + int(groupsim.Kinds)
+)
+
+// befellGroup counts events of the group of a kind.
+func befellGroup(k groupsim.Kind) Counter { return Counter(beforeGroup + int(k)) }
 
 // befell counts faults of a kind.
 func befell(k Kind) Counter { return singles + Counter(k) }
@@ -128,6 +137,8 @@ func (c Counter) String() string {
 		return singleNames[c]
 	case c < singles+Counter(kinds):
 		return "fault " + Kind(c-singles).String()
+	case int(c) >= beforeGroup:
+		return "group " + groupsim.Kind(int(c)-beforeGroup).String()
 	}
 	n := int(c-singles) - int(kinds)
 	return requestNames[n/int(fates)] + " " + fateNames[n%int(fates)]

@@ -18,10 +18,15 @@
 //   - No summary calls a claim active whose resource is not handled.
 //   - Receivers, where the handlers send their calls to such, run nothing that their member has ended.
 //
+// In half of the plans that Draw makes, the members are also those of a group of package groupsim, in the same virtual
+// time: they start, die, stop, are paused and cut off in both as one. Then who owns what comes from real views, of
+// which each member has its own, late and out of step with the others', and what a core is told of a view is decided by
+// package outlook, as in a real member. In the other plans, owners are drawn, and each member hears of them late.
+//
 // When the faults of the Plan have ended (a lost event ends when its shard is due to be listed again), Run waits until
 // every resource is handled where it should be and nowhere else, and nothing is left behind in etcd.
 //
 // plan.go says what can happen, world.go is the clock, and store.go is etcd. The members are in member.go (the loop),
 // request.go (their requests to etcd), keeper.go (leases), watch.go (what they follow), calls.go (handlers) and
-// receiver.go (what handlers may send their calls to). check.go judges.
+// receiver.go (what handlers may send their calls to). group.go joins the members with their group. check.go judges.
 package sim

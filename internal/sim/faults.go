@@ -4,6 +4,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 )
 
 // befall makes a fault of the plan happen, if it can.
@@ -38,12 +39,15 @@ func (w *world) strike(f Fault) bool {
 			return false
 		}
 		m.paused, m.pausedAt = true, w.Now
+		w.inGroup(func(g *groupsim.Group) { g.Pause(m.index, true) })
+		w.touch()
 		w.after(f.For, m.resume)
 	case Cut:
 		if m.cut {
 			return false
 		}
 		m.cut, m.cutAt = true, w.Now
+		w.touch()
 		w.after(f.For, func() {
 			w.Tracef("%s: network is back", m.name)
 			m.cut = false
@@ -70,6 +74,8 @@ func (w *world) strike(f Fault) bool {
 		w.store.compact()
 	case Elect:
 		w.leaderless++
+		w.inGroup(func(g *groupsim.Group) { g.Leaderless(true) })
+		w.touch()
 		w.after(f.For, w.elect)
 	case LoseKey:
 		w.keyless(m, f.For)
@@ -100,21 +106,18 @@ func (w *world) change(f Fault) bool {
 	}
 	switch f.Kind {
 	case Drain:
-		m.drains++
-		w.reassign()
-		w.after(f.For, func() { m.drains--; w.reassign() })
+		m.drain(f)
 	case Unready:
-		m.unready++
-		w.reassign()
-		w.after(f.For, func() { m.unready--; w.reassign() })
+		m.cannotWork(1)
+		w.after(f.For, func() { m.cannotWork(-1) })
 	case Leave:
 		if !m.up || m.stopping || m.paused {
 			return false
 		}
-		m.stop(f.For)
-		w.reassign()
+		m.leaveGroup(f)
 	case Move:
 		w.moved[w.shardOf(r)]++
+		w.inGroup(func(g *groupsim.Group) { g.Move(w.shardOf(r), w.Rand.IntN(len(w.members))) })
 		w.reassign()
 	case Give:
 		w.give(r, w.members[w.Rand.IntN(len(w.members))].index)
@@ -148,6 +151,45 @@ func (w *world) change(f Fault) bool {
 		return false
 	}
 	return true
+}
+
+// drain orders that a member be drained, for some time.
+func (m *member) drain(f Fault) {
+	w := m.w
+	m.drains++
+	if m.drains == 1 {
+		w.inGroup(func(g *groupsim.Group) { g.Drain(m.index, f.Who%2 == 0) })
+	}
+	w.reassign()
+	w.after(f.For, func() {
+		m.drains--
+		if m.drains == 0 {
+			w.inGroup(func(g *groupsim.Group) { g.Undrain(m.index) })
+		}
+		w.reassign()
+	})
+}
+
+// cannotWork changes the number of reasons why a member cannot work.
+func (m *member) cannotWork(by int) {
+	m.unready += by
+	m.w.inGroup(func(g *groupsim.Group) { g.SetBroken(m.index, m.unready > 0) })
+	m.w.reassign()
+}
+
+// leaveGroup makes a member stop in order. In a group, it sometimes says that it will be back.
+func (m *member) leaveGroup(f Fault) {
+	if m.w.group == nil {
+		m.stop(f.For)
+		m.w.reassign()
+		return
+	}
+	m.back = f.For
+	rejoin := time.Duration(0)
+	if f.Who%2 == 1 && f.For > 0 {
+		rejoin = 10 * time.Second
+	}
+	m.w.inGroup(func(g *groupsim.Group) { g.Leave(m.index, rejoin) })
 }
 
 // raiseFor raises a count of reasons, and lowers it again after some time.
@@ -190,11 +232,17 @@ func (w *world) elect() {
 	if w.leaderless == 0 {
 		w.Tracef("etcd: has a leader")
 		w.store.promote()
+		w.inGroup(func(g *groupsim.Group) { g.Leaderless(false) })
+		w.touch()
 	}
 }
 
 // keyless takes a running member out of the view until it has registered again.
 func (w *world) keyless(m *member, d time.Duration) {
+	if w.group != nil {
+		w.inGroup(func(g *groupsim.Group) { g.LoseKey(m.index) })
+		return
+	}
 	m.keyless++
 	w.reassign()
 	w.after(d, func() { m.keyless--; w.reassign() })
@@ -216,6 +264,7 @@ func (w *world) endFaults() {
 			w.putEntry(r)
 		}
 	}
+	w.inGroup(func(g *groupsim.Group) { g.Settle() })
 	w.reassign()
 	w.after(100*time.Millisecond, w.observe)
 }
@@ -225,6 +274,10 @@ func (w *world) shardOf(r int) int { return r % w.plan.Shards }
 
 // reassign makes a new view and sends it to everyone.
 func (w *world) reassign() {
+	if w.group != nil {
+		w.touch()
+		return
+	}
 	w.view++
 	for i, m := range w.members {
 		if !m.isMember() { // a decline ends with the member's key
@@ -271,6 +324,10 @@ func (w *world) reassign() {
 
 // give moves a resource to a member without its shard; -1: it belongs to its shard's owner again.
 func (w *world) give(r, member int) {
+	if w.group != nil {
+		w.inGroup(func(g *groupsim.Group) { g.Give(w.ids[r], member) })
+		return
+	}
 	w.given[r] = member
 	w.reassign()
 }
@@ -278,6 +335,11 @@ func (w *world) give(r, member int) {
 // giveOn moves a resource that does not work at a member to the next one.
 func (m *member) giveOn(r int) {
 	w := m.w
+	if w.group != nil {
+		const tries = 60
+		m.giveOnInGroup(r, tries)
+		return
+	}
 	if w.ownerOf(r) != m.index {
 		return
 	}
@@ -292,6 +354,9 @@ func (m *member) giveOn(r int) {
 
 // ownerOf returns the member that a resource belongs to; -1: none.
 func (w *world) ownerOf(r int) int {
+	if w.group != nil {
+		return w.given[r]
+	}
 	if to := w.given[r]; to >= 0 && w.live[to] && !w.hasDeclined(to, w.shardOf(r)) {
 		return to
 	}

@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 )
 
 // Limits are the bounds that the members of a run have, besides how much they do at once. The zero value has none.
@@ -109,6 +110,10 @@ func (m *member) tellDeclined() {
 	w, said := m.w, m.declines()
 	w.count(Declined)
 	w.Tracef("%s: declines %v, lacks %v", m.name, said.shards, said.lacks)
+	if w.group != nil {
+		m.after(w.delay(), func() { w.inGroup(func(g *groupsim.Group) { g.Heed(m.index) }) })
+		return
+	}
 	m.after(w.delay(), func() {
 		w.declines[m.index] = said
 		w.reassign()
@@ -145,6 +150,9 @@ func (w *world) passOn(s int, live []int) {
 
 // hasDeclined says whether a member declines a shard, as far as the others know.
 func (w *world) hasDeclined(member, shard int) bool {
+	if w.group != nil {
+		return w.group.View().Declines(w.group.ID(member), shard)
+	}
 	declined := w.declines[member].shards
 	return shard < len(declined) && declined[shard]
 }
@@ -193,14 +201,20 @@ func (w *world) wanted(some func(r int) bool) (n int) {
 	return n
 }
 
-// mayLack says whether nobody need have a resource, since there is no room for it.
+// mayLack says whether nobody need have a resource, since it belongs to nobody, or there is no room for it.
 func (w *world) mayLack(r int) bool {
+	if w.group != nil && w.ownerOf(r) < 0 { // no member may own it
+		return true
+	}
 	most, s := w.plan.Limits.MaxResources, w.shardOf(r)
 	if most == 0 || w.owners[s] < 0 || w.claimsOf(w.members[w.owners[s]]) < most {
 		return false
 	}
 	size := w.wanted(func(other int) bool { return w.shardOf(other) == s })
 	for _, m := range w.members { // another member would have taken the whole shard if it had room
+		if !w.couldTake(m) {
+			continue
+		}
 		kept := w.wanted(func(other int) bool {
 			return w.ownerOf(other) == m.index && !w.hasDeclined(m.index, w.shardOf(other))
 		})

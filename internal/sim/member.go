@@ -5,6 +5,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/core"
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 )
 
 // member is one process around a Core, or the place where such a process comes back.
@@ -23,7 +24,7 @@ type member struct {
 	pausedAt, cutAt time.Duration
 	apart           bool          // whether it was out of touch with etcd after the last step
 	apartAt         time.Duration // when it was out of touch last
-	back            time.Duration // when it starts again after an orderly end
+	back            time.Duration // after which time it starts again after an orderly end; never: it does not
 	late            []func()      // events that came due while it was paused
 	resumedAt       time.Duration
 
@@ -36,6 +37,7 @@ type member struct {
 	stopped   bool            // the core knows that the member stops
 	ending    bool            // the member has stopped, and its process is about to end
 	view      int             // the newest view that it was told of
+	activeAt  time.Duration   // when it first became active in its group, by its clock; 0: it has not
 	owned     []bool          // for each shard: whether it owns the shard in that view
 	moved     core.Exceptions // from that, in that view
 	heard     int64           // the newest revision that a watch told of
@@ -95,7 +97,7 @@ func (m *member) worldAt(t time.Duration) time.Duration {
 func (m *member) after(d time.Duration, f func()) { m.w.at(m.w.Now+d, m, f) }
 
 func (m *member) start() {
-	if m.up {
+	if m.up || m.w.closing {
 		return
 	}
 	w := m.w
@@ -127,12 +129,14 @@ func (m *member) start() {
 	w.plan.Limits.bound(&cfg)
 	m.core = core.New(cfg)
 	m.core.PauseClaims(m.clock(), true) // a member claims nothing until it has joined
-	m.after(w.UpTo(500*time.Millisecond), func() {
-		m.post(func() {
-			m.core.PauseClaims(m.clock(), false)
-			m.step()
+	if w.group == nil {
+		m.after(w.UpTo(500*time.Millisecond), func() {
+			m.post(func() {
+				m.core.PauseClaims(m.clock(), false)
+				m.step()
+			})
 		})
-	})
+	}
 	m.keepers, m.granting, m.heard = nil, false, 0
 	m.owned, m.moved = make([]bool, w.plan.Shards), nil
 	m.followers = make([]*follower, w.plan.Shards)
@@ -143,10 +147,15 @@ func (m *member) start() {
 	m.conflicts = make([]int64, w.plan.Resources)
 	m.numbers = make([]number, w.plan.Resources)
 	m.receiver, m.lives = &receiver{m: m, life: 1, of: make([]job, w.plan.Resources)}, lives{}
+	m.activeAt, m.back = 0, never
+	w.inGroup(func(g *groupsim.Group) { g.Begin(m.index) })
 	if w.view > 0 {
 		w.reassign()
 	}
 }
+
+// never is the time after which a process comes back that does not.
+const never = -1
 
 // crash ends the process, with all that it handles.
 func (m *member) crash(why string) {
@@ -170,6 +179,7 @@ func (m *member) resume() {
 		m.w.count(Resumed)
 	}
 	m.paused, m.resumedAt = false, m.w.Now
+	m.w.inGroup(func(g *groupsim.Group) { g.Pause(m.index, false) })
 	late := m.late
 	m.late = nil
 	for _, f := range late {
@@ -205,14 +215,15 @@ func (m *member) exit(why string) {
 		}
 	}
 	m.crash(why)
-	if !m.w.closing {
+	m.w.inGroup(func(g *groupsim.Group) { g.End(m.index) })
+	if !m.w.closing && m.back != never {
 		m.w.after(m.back, m.start)
 	}
 }
 
 // sendView tells the member who owns what.
 func (m *member) sendView() {
-	if m.up {
+	if m.up && m.w.group == nil {
 		m.after(m.w.delay(), m.seeView)
 	}
 }

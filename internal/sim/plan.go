@@ -5,6 +5,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 	"github.com/distributed-resource-manager/drm/internal/schedule"
 )
 
@@ -40,6 +41,7 @@ type Plan struct {
 	Flaky                int // percent of handlings that break later, or whose service restarts
 	Faults               []Fault
 	Limits               Limits
+	Group                *groupsim.Plan `json:",omitempty"` // who owns what: real views say it; nil: it is drawn
 }
 
 // noCrowd is a Plan.Crowd that no death exceeds.
@@ -164,6 +166,9 @@ func Draw(s schedule.Source, faults int) Plan {
 		MaxResources: []int{0, 0, 0, 1, 2, 3}[s.Choose("most resources", 6)],
 		HandleRate:   s.Choose("handle rate", 4) == 3,
 		KeyRate:      s.Choose("key rate", 4) == 3,
+	}
+	if s.Choose("group", 2) == 1 {
+		p.Group = drawGroup(s, &p)
 	}
 	return p
 }

@@ -1,8 +1,11 @@
 package sim
 
 import (
+	"reflect"
 	"slices"
 	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 )
 
 // shrinkRuns bounds how often Shrink tries.
@@ -27,6 +30,9 @@ func Shrink(p Plan, fails func(Plan) bool) Plan {
 			if simpler(&q) && try(q) {
 				again = true
 			}
+		}
+		if shrinkGroup(&p, try) {
+			again = true
 		}
 		for i := range p.Faults {
 			for _, simpler := range faultSimplifications {
@@ -53,6 +59,36 @@ func dropFaults(p *Plan, try func(Plan) bool) (any bool) {
 				i += n
 			}
 		}
+	}
+	return any
+}
+
+// shrinkGroup looks for a simpler group.
+func shrinkGroup(p *Plan, try func(Plan) bool) (any bool) {
+	change := func(simpler func(g *groupsim.Plan)) bool {
+		q, g := *p, *p.Group
+		simpler(&g)
+		q.Group = &g
+		return !reflect.DeepEqual(g, *p.Group) && try(q)
+	}
+	if p.Group == nil {
+		return false
+	}
+	if q := *p; true {
+		if q.Group = nil; try(q) {
+			return true
+		}
+	}
+	for i := 0; i < len(p.Group.Events); {
+		events := p.Group.Events
+		if change(func(g *groupsim.Plan) { g.Events = slices.Concat(events[:i], events[i+1:]) }) {
+			any = true
+		} else {
+			i++
+		}
+	}
+	for _, simpler := range groupsim.Simplifications() {
+		any = change(simpler) || any
 	}
 	return any
 }

@@ -1,6 +1,10 @@
 package sim
 
-import "time"
+import (
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
+)
 
 // child is something that a handler has started outside of its member's process, and that outlives the process.
 type child struct {
@@ -34,6 +38,7 @@ func (m *member) die(why string) {
 		}
 	}
 	m.crash(why)
+	w.inGroup(func(g *groupsim.Group) { g.Lose(m.index) })
 	m.orphaned = nil
 	if w.plan.Supervised {
 		m.orphaned = leases
@@ -83,6 +88,13 @@ func (m *member) collect() {
 				w.count(RevokedDead)
 				w.Tracef("%s: the supervisor revokes lease %d", m.name, id)
 				w.store.revoke(id)
+			}
+		})
+	}
+	if w.group != nil {
+		w.after(noticed+w.delay(), func() {
+			if !m.cut && w.leaderless == 0 {
+				w.inGroup(func(g *groupsim.Group) { g.Revoke(m.index) })
 			}
 		})
 	}

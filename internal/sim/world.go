@@ -1,10 +1,10 @@
 package sim
 
 import (
-	"fmt"
 	"slices"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/groupsim"
 	"github.com/distributed-resource-manager/drm/internal/schedule"
 )
 
@@ -59,10 +59,12 @@ type world struct {
 	deaths  int // processes that have died of poison
 	pardons int // how often something has ended what a poison resource is accused of
 
+	group *groupsim.Group // nil: owners are drawn
+
 	ids      []string  // the ids of the resources
 	moved    []int     // for each shard: how often it was moved by hand
 	owners   []int     // for each shard: its owner; -1: nobody
-	given    []int     // for each resource: the member that it was moved to without its shard; -1: none
+	given    []int     // for each resource: the member that it was moved to without its shard, or its owner in a group
 	live     []bool    // for each member: whether it may own shards
 	declines []decline // for each member: what it declines, as far as the others know
 	view     int       // the number of changes of owners so far
@@ -114,9 +116,12 @@ func newWorld(p Plan, opts Options) *world {
 	w.given = slices.Repeat([]int{-1}, p.Resources)
 	w.entries, w.tokens = make([]entry, p.Resources), make([]lastToken, p.Resources)
 	for i := range p.Resources {
-		w.ids = append(w.ids, fmt.Sprintf("r%d", i))
+		w.ids = append(w.ids, w.idOf(i))
 		w.entries[i] = entry{exists: true, version: 1}
 		w.store.putEntry(i, w.entries[i])
+	}
+	if p.Group != nil {
+		w.join()
 	}
 	for i := range p.Members {
 		m := &member{w: w, index: i, name: string(rune('A' + i))}
@@ -126,7 +131,9 @@ func newWorld(p Plan, opts Options) *world {
 		}
 		m.offset = time.Hour + w.UpTo(time.Hour)
 		w.members = append(w.members, m)
-		m.start()
+		if p.Group == nil || i < p.Group.Members {
+			m.start()
+		}
 	}
 	w.reassign()
 	end := startUp
@@ -135,6 +142,12 @@ func newWorld(p Plan, opts Options) *world {
 		end = max(end, startUp+f.At)
 		w.calmAt = max(w.calmAt, startUp+f.At+f.For)
 	}
+	if p.Group != nil {
+		for _, e := range p.Group.Events {
+			end = max(end, startUp+e.At)
+			w.calmAt = max(w.calmAt, startUp+e.At+lasts(e))
+		}
+	}
 	w.at(end+time.Millisecond, nil, w.endFaults)
 	return w
 }
@@ -142,19 +155,28 @@ func newWorld(p Plan, opts Options) *world {
 // play makes the events on the agenda happen, one after the other, and checks after each whether the promise is kept.
 func (w *world) play() {
 	for !w.done && w.Result.Err == nil {
-		e := w.Agenda.Take()
-		w.Now = e.At
-		if e.Of != nil {
-			if e.Life != e.Of.gen {
-				continue // the event's process has ended
-			}
-			if e.Of.paused {
-				e.Of.late = append(e.Of.late, e.Do)
-				continue
-			}
-		}
-		e.Do()
-		w.checkSafety()
-		w.Step(mostSteps)
+		w.next()
 	}
+}
+
+// next makes the next event happen, be it one of the group.
+func (w *world) next() {
+	if w.stepGroup() {
+		w.checkSafety()
+		return
+	}
+	e := w.Agenda.Take()
+	w.Now = e.At
+	if e.Of != nil {
+		if e.Life != e.Of.gen {
+			return // the event's process has ended
+		}
+		if e.Of.paused {
+			e.Of.late = append(e.Of.late, e.Do)
+			return
+		}
+	}
+	e.Do()
+	w.checkSafety()
+	w.Step(mostSteps)
 }
