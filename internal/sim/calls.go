@@ -56,9 +56,10 @@ func (m *member) call(r int, a core.Action) {
 		m.w.Failf("%s: %v of %s while a call is in progress", m.name, a.Kind, a.ID)
 		return
 	}
-	if a.Kind == core.Terminate && m.dropNothing(r) {
+	if a.Kind == core.Terminate && m.hasNothing(r) {
 		m.after(0, func() {
 			m.post(func() {
+				m.handlings[r] = nil
 				m.core.CallDone(m.clock(), a.Shard, a.ID, core.OK, "")
 				m.step()
 			})
@@ -86,15 +87,14 @@ func (m *member) call(r int, a core.Action) {
 	}
 }
 
-// dropNothing says whether there is nothing to terminate, and drops what is known of it: the handler was given nothing,
-// or nobody has anything of it any more.
-func (m *member) dropNothing(r int) bool {
+// hasNothing says whether there is nothing to terminate: the handler was given nothing, or nobody has anything of it
+// any more. Until the core is told, the resource still counts as handled, as during any Terminate.
+func (m *member) hasNothing(r int) bool {
 	switch h := m.handlings[r]; {
 	case m.unbegun[r]:
 		m.unbegun[r] = false
 	case h != nil && h.must && m.isOutlived(h):
 		h.ctxEnded = true
-		m.handlings[r] = nil
 	default:
 		return false
 	}

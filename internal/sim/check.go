@@ -339,7 +339,7 @@ func (m *member) whatIsWrong() string {
 		wanted := w.entries[r].exists && !w.entries[r].suspended && w.ownerOf(r) == m.index
 		switch {
 		case w.isPinned(r): // nobody can handle it
-		case w.store.records[r].token != 0 && (h == nil || h.over || h.tried): // it is left alone
+		case w.store.records[r].token != 0 && (h == nil || h.over || h.tried || h.lapsed): // it is left alone
 		case wanted && (h == nil || h.over || h.tried) && w.store.claims[r].token == 0 && w.mayLack(r):
 		case wanted && (h == nil || h.tried || h.over):
 			return "does not handle " + id
