@@ -3,6 +3,8 @@ package groupsim
 import (
 	"errors"
 	"fmt"
+	"slices"
+	"strings"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -112,6 +114,11 @@ func (m *member) wall() time.Time { return start.Add(m.w.Now + m.clock) }
 // in calls f after some time, if this life of the member has not ended by then.
 func (m *member) in(d time.Duration, f func()) { m.w.in(d, m, f) }
 
+// overlooks says whether a key is an order of a weight, which a program of Schema 1 knows nothing of.
+func (m *member) overlooks(key []byte) bool {
+	return strings.HasPrefix(string(key), m.w.layout.Weights())
+}
+
 // send sends a transaction, which may get lost.
 func (m *member) send(t *pb.TxnRequest) (*pb.TxnResponse, error) {
 	w := m.w
@@ -119,6 +126,7 @@ func (m *member) send(t *pb.TxnRequest) (*pb.TxnResponse, error) {
 		return nil, errCut
 	}
 	if m.older {
+		t.Compare = slices.DeleteFunc(t.Compare, func(c *pb.Compare) bool { return m.overlooks(c.Key) })
 		for _, op := range t.Success {
 			if put := op.GetRequestPut(); put != nil && string(put.Key) == w.layout.Member(m.id) {
 				put.Value = withoutSchema(put.Value)

@@ -227,7 +227,11 @@ func (l line) Range(_ context.Context, in *pb.RangeRequest, _ ...grpc.CallOption
 	if l.m != nil && (l.m.cutOff() || l.s.w.procs != nil && !l.s.w.procs.Hears(l.m.index)) {
 		return nil, errCut
 	}
-	return l.s.get(in), nil
+	resp := l.s.get(in)
+	if l.m != nil && l.m.older {
+		resp.Kvs = slices.DeleteFunc(resp.Kvs, func(kv *mvccpb.KeyValue) bool { return l.m.overlooks(kv.Key) })
+	}
+	return resp, nil
 }
 
 // Put implements pb.KVClient.

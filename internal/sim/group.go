@@ -20,6 +20,7 @@ func drawGroup(s schedule.Source, p *Plan) *groupsim.Plan {
 	const mostEvents = 8
 	g := groupsim.Draw(s, mostEvents)
 	g.Shards, g.Members, g.Quick = p.Shards, min(g.Members, p.Members), true
+	g.Clocks = min(g.Clocks, 1)    // where the group is balanced again within seconds, clocks must not differ by more
 	if p.Limits.MaxResources > 0 { // older members know nothing of declines
 		g.Older = 0
 	}
