@@ -19,6 +19,8 @@ type Processes interface {
 	Stop(member int)
 	// Kill ends a process, which comes back after a time, or never if that is 0. Group.Lose is called meanwhile.
 	Kill(member int, back time.Duration)
+	// CutOff cuts the network of a member off for a time. Group.Cut is called at both ends of it.
+	CutOff(member int, d time.Duration)
 	// See is called when a member sees another view, or has another registration.
 	See(member int)
 	// Hears says whether the answers of etcd reach a member, and Sees whether news do.
@@ -32,7 +34,8 @@ type Processes interface {
 
 // Group is a group whose members' processes are part of another simulation, in the same virtual time. That simulation
 // plays the group's events between its own, and tells it what befalls the processes. Everything else is as in Run, and
-// is checked, except what follows from a long rest at the end.
+// is checked, except what follows from a long rest at the end. Members are full only when their Processes decline
+// shards, and not by an Event.
 type Group struct{ w *world }
 
 // NewGroup makes the group of a Plan, of whose Events the caller takes care (Befall). of is how many members there may

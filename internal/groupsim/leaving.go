@@ -162,10 +162,11 @@ func (m *member) cutNetwork(d time.Duration) {
 	if m.cutOff() {
 		return
 	}
-	m.w.Tracef("%s is cut off for %v", m.id, d)
 	if m.w.procs != nil {
-		return // it would have to befall the process, too
+		m.w.procs.CutOff(m.index, d)
+		return
 	}
+	m.w.Tracef("%s is cut off for %v", m.id, d)
 	m.in(d, m.reconnect)
 	m.loseTouch()
 }

@@ -161,6 +161,11 @@ func (p processes) Kill(member int, back time.Duration) {
 	}
 }
 
+// CutOff implements groupsim.Processes.
+func (p processes) CutOff(member int, d time.Duration) {
+	p.w.befall(Fault{Kind: Cut, Who: member, For: d})
+}
+
 // See implements groupsim.Processes.
 func (p processes) See(member int) {
 	if m := p.w.members[member]; m.up {
