@@ -32,13 +32,13 @@ type Keeper struct {
 	ttl   time.Duration
 
 	*life
-	fenced atomic.Bool
 	closed atomic.Bool
 	// outlast is Options.Outlast until NoLonger takes it back.
 	outlast atomic.Bool
-	// behind says that a round could not renew the lease, alone that the goroutine does so now, and apart that no round
-	// ever will. Without Rounds they mean nothing.
-	behind, alone, apart atomic.Bool
+	// behind says that a round could not renew the lease, and apart that no round ever will. Without Rounds they mean
+	// nothing, nor does place: among the leases of the round, which the Rounds guard.
+	behind, apart atomic.Bool
+	place         int
 
 	ctx    context.Context
 	cancel context.CancelCauseFunc
@@ -67,8 +67,8 @@ type life struct {
 	last    atomic.Int64 // the last deadline, even after until has become dead
 	renewed atomic.Int64 // when the last answered keepalive was sent, or the request for the lease
 	moving  sync.Mutex   // is held while the deadline is moved
-	unfit   atomic.Bool  // rounds do not renew the lease now: it is fenced, or renewed by its Keeper
-	place   int32        // among the leases of its round; guarded by the Rounds
+	fenced  atomic.Bool
+	alone   atomic.Bool // not a round renews the lease now, but the Keeper's goroutine
 }
 
 // dead is the value of life.until when nobody may rely on the lease any more.
@@ -176,7 +176,6 @@ func (k *Keeper) Fence(cause error) {
 	}
 	k.mu.Unlock()
 	k.fenced.Store(true)
-	k.unfit.Store(true)
 	if gone {
 		k.until.Store(dead)
 	}
@@ -189,7 +188,6 @@ func (k *Keeper) Fence(cause error) {
 func (k *Keeper) Close() {
 	if k.closed.CompareAndSwap(false, true) {
 		k.fenced.Store(true)
-		k.unfit.Store(true)
 		k.until.Store(dead)
 		k.cancel(ErrClosed)
 		k.poke()

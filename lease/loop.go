@@ -17,7 +17,7 @@ const maxAttempts = 8
 type loop struct {
 	*Keeper
 	next     time.Duration // when the next attempt is due
-	since    time.Duration // since when the lease is renewed by attempts, if it is, and not in rounds
+	since    time.Duration // the lease is renewed by attempts until a keepalive was answered that was sent after this
 	told     bool          // the fence has been handled, and OnFence called if it is given
 	failure  error         // why the latest attempt failed; nil if etcd answered it
 	probing  bool          // an attempt waits for the probe's answer
@@ -104,7 +104,6 @@ func (l *loop) over(now time.Duration) bool {
 	cause := l.cause
 	l.mu.Unlock()
 	l.fenced.Store(true)
-	l.unfit.Store(true)
 	l.giveUp()
 
 	end := cause

@@ -98,6 +98,7 @@ func (o Options) check() error {
 
 // withDefaults fills in the defaults for a lease with the TTL that etcd granted.
 func (o Options) withDefaults(ttl time.Duration) (Options, error) {
+	o.TTL = ttl
 	for _, f := range []struct {
 		value *time.Duration
 		parts time.Duration
@@ -124,7 +125,8 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 
 // rhythm is what the Keeper has in common with others in Rounds.
 func (o *Options) rhythm() rhythm {
-	return rhythm{o.Interval, o.Early, o.RetryInterval, o.AttemptTimeout, o.Margin}
+	left := o.TTL - o.Margin - o.FenceLead - o.Interval // from when the keepalive is due to the fence
+	return rhythm{o.Interval, o.Early, min(o.RetryInterval, left), o.AttemptTimeout, o.Margin}
 }
 
 // tickAfter is the time at which the next keepalive is due, after one that was sent at a given time.

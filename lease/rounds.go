@@ -133,7 +133,7 @@ func (rs *Rounds) join(k *Keeper) {
 		rd = &round{rhythm: in, next: in.tickAfter(rs.Clock.Now())}
 		rs.rounds[in] = rd
 	}
-	k.place = int32(len(rd.leases)) //nolint:gosec // a process has far fewer leases
+	k.place = len(rd.leases)
 	rd.leases = append(rd.leases, k.life)
 	if !rs.runs {
 		rs.runs = true
@@ -157,7 +157,7 @@ func (rs *Rounds) leave(k *Keeper) {
 	}
 	rd := rs.rounds[k.opts.rhythm()]
 	last := len(rd.leases) - 1
-	rd.leases[k.place], rd.leases[last].place = rd.leases[last], k.place
+	rd.leases[k.place], rd.leases[last].keeper.place = rd.leases[last], k.place
 	rd.leases[last] = nil
 	if rd.leases = rd.leases[:last]; last == 0 {
 		delete(rs.rounds, rd.rhythm)
@@ -217,7 +217,7 @@ func (rs *Rounds) ask(rd *round) {
 	sent := rs.Clock.Now()
 	for _, l := range rd.all {
 		switch {
-		case l.unfit.Load():
+		case l.fenced.Load() || l.alone.Load():
 		case unready != nil || !l.pulse.rests():
 			l.keeper.fallBehind(unready)
 		default:
@@ -298,11 +298,14 @@ func (rs *Rounds) lookAfter() (pause time.Duration) {
 // renewed implements receiver.
 func (t *turn) renewed(got renewed) {
 	defer t.open.Store(false)
-	if t.of.unfit.Load() {
+	if t.of.fenced.Load() {
 		return
 	}
 	if got.err == nil && got.resp.TTL > 0 && (t.rounds.Check == nil || t.rounds.Check(got.resp.Header) == nil) {
 		t.of.extend(t.at, time.Duration(got.resp.TTL)*time.Second, t.round.margin, t.rounds.Clock)
+		if t.of.alone.Load() {
+			t.of.keeper.poke() // it is late, and yet the Keeper need not go on
+		}
 		return
 	}
 	k := t.of.keeper
@@ -327,32 +330,27 @@ func (k *Keeper) fallBehind(why error) {
 }
 
 // heed decides whether the lease is renewed in rounds, or by this loop: by the loop from when a round could not, or
-// none came, until etcd has answered a keepalive of the loop.
+// none came, until etcd has answered one more keepalive.
 func (l *loop) heed(now time.Duration) {
 	if l.opts.Rounds == nil {
 		return
 	}
 	last := time.Duration(l.renewed.Load())
 	if l.alone.Load() {
-		if last < l.since || l.apart.Load() {
+		if last <= l.since || l.apart.Load() {
 			return
 		}
 		l.behind.Store(false) // what an earlier round says is old
 		l.alone.Store(false)
-		l.unfit.Store(false)
-		if l.fenced.Load() { // just now
-			l.unfit.Store(true)
-		}
 	}
-	if !l.behind.Swap(false) && now < l.late() {
+	if !l.behind.Swap(false) && !l.apart.Load() && now < l.late() {
 		return
 	}
 	l.mu.Lock()
 	l.failure = l.lapse
 	l.mu.Unlock()
-	l.since, l.next = now, now
+	l.since, l.next = last, now
 	l.alone.Store(true)
-	l.unfit.Store(true)
 }
 
 // late is when the loop renews the lease if it is woken up and no round has.

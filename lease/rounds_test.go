@@ -431,3 +431,34 @@ func TestALeaseOfRoundsIsDeadBeforeTheServerExpires(t *testing.T) {
 		}
 	})
 }
+
+// Where etcd is slow, a keepalive that is overdue counts when it is answered, and is not sent again meanwhile.
+func TestALateAnswerToARoundCounts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var sent atomic.Int64
+		c := newCircle(t, &streams{answer: func(int, int64) (int64, time.Duration) {
+			sent.Add(1)
+			return 10, 400 * time.Millisecond // the last of four is answered after 1.6 s, and overdue after 0.7 s
+		}}, nil)
+		var all []*lease.Keeper
+		var records []*record
+		for range lease.PerStream {
+			k, l := c.grant(t, nil)
+			all, records = append(all, k), append(records, l)
+		}
+		const ticks = 30
+		for range ticks {
+			pass(2 * time.Second)
+			for i, k := range all {
+				wantLeft(t, fmt.Sprint("lease ", i), 5*time.Second, k, records[i])
+			}
+		}
+		pass(1900 * time.Millisecond)
+		if n := sent.Load(); n != ticks*lease.PerStream {
+			t.Errorf("%d keepalives for %d leases in %d ticks", n, lease.PerStream, ticks)
+		}
+		if c.alone.Load() == 0 {
+			t.Error("nothing was overdue")
+		}
+	})
+}

@@ -16,8 +16,8 @@ var ofLease = []Mutant{
 			},
 			{
 				File: "lease/keeper.go",
-				Old:  `int64(sent + ttl - k.opts.Margin)`,
-				New:  `int64(sent + ttl + k.opts.Margin)`,
+				Old:  `int64(sent + ttl - margin)`,
+				New:  `int64(sent + ttl + margin)`,
 			},
 			{
 				File: "internal/sim/keeper.go",
@@ -219,14 +219,36 @@ var ofLease = []Mutant{
 		}},
 	},
 	{
-		Name:    "forget-a-lease-in-a-round",
+		Name:    "forget-a-keepalive-of-many",
 		Breaks:  "of many keepalives on one stream, those beyond what may be under way are not sent later either",
 		Test:    "TestAStreamThatAnswersQuicklyCarriesHundreds",
 		Package: "./lease",
 		Changes: []Change{{
-			File: "lease/renewer.go",
+			File: "lease/line.go",
 			Old:  `if l.sent <= inFlight/2 && len(l.waiting) > l.sent {`,
 			New:  `if false {`,
+		}},
+	},
+	{
+		Name:    "wait-for-what-was-given-up",
+		Breaks:  "a keepalive for which nobody waits any more keeps its lease from being renewed",
+		Test:    "TestAKeepaliveThatWasGivenUpIsNotUnderWay",
+		Package: "./lease",
+		Changes: []Change{{
+			File: "lease/renewer.go",
+			Old:  `case !earlier.isGone(now):`,
+			New:  `default:`,
+		}},
+	},
+	{
+		Name:    "trust-an-answer-for-ever",
+		Breaks:  "answers that came on a stream before it began to hang count again and again",
+		Test:    "TestAStreamThatHangsAfterSomeAnswersFencesNobody",
+		Package: "./lease",
+		Changes: []Change{{
+			File: "lease/renewer.go",
+			Old:  `earlier.looked = now`,
+			New:  ``,
 		}},
 	},
 }

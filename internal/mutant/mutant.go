@@ -47,6 +47,6 @@ type Change struct {
 
 // All lists every Mutant, in the order in which they are tried.
 func All() []Mutant {
-	return slices.Concat(ofCore, ofLease, ofCalls, ofFollow, ofModel, ofCatalogue, ofHandler, ofJournal, ofReady,
-		ofSupervise, ofLimits, ofSuspects, ofCalm, ofWeights, ofPlacement, ofViews)
+	return slices.Concat(ofCore, ofLease, ofRounds, ofCalls, ofFollow, ofModel, ofCatalogue, ofHandler, ofJournal,
+		ofReady, ofSupervise, ofLimits, ofSuspects, ofCalm, ofWeights, ofPlacement, ofViews)
 }

@@ -22,10 +22,10 @@ import (
 const (
 	manyMembers   = 3  // of each app
 	manyResources = 10 // of each app
-	// manyResync is how often members make sure that no watch has missed anything. By default it is every 5 min; a
-	// bench that waited for that would take too long. So it counts five times as much as it does for users.
-	manyResync = time.Minute
-	manyReach  = 2 // percent of a processor
+	// manyWatched is how long the members are watched: as long as it takes until each has made sure once that no watch
+	// has missed anything, so that this counts as it does for users.
+	manyWatched = 5 * time.Minute
+	manyReach   = 2 // percent of a processor
 )
 
 // many measures what many small apps in one process cost while nothing happens: first with a client of its own for each
@@ -80,9 +80,8 @@ func (l *lab) manyPhase(ctx context.Context, f map[string]float64, name string, 
 			return fmt.Errorf("%d of %d resources are handled", group.handler.n.Load(), apps*manyResources)
 		}
 	}
-	// Until then the coordinators have moved what was uneven, and each member has made sure twice that it missed
-	// nothing.
-	quiet, watched := 150*time.Second, manyResync
+	// Until then the coordinators have moved what was uneven.
+	quiet, watched := 150*time.Second, manyWatched
 	if l.opts.Scale < 1 {
 		quiet = 0
 		watched = max(cmp.Or(l.opts.LeaseTTL, drm.DefaultLeaseTTL)/2, time.Duration(float64(watched)*l.opts.Scale))
@@ -178,7 +177,7 @@ func (l *lab) fillApp(ctx context.Context, app string) error {
 
 func (c *crowd) start(ctx context.Context, app, id string) error {
 	change := func(cfg *drm.Config) {
-		cfg.App, cfg.Handler, cfg.ResyncInterval = app, c.handler, manyResync
+		cfg.App, cfg.Handler = app, c.handler
 		if c.connection != nil {
 			cfg.Etcd = drm.EtcdConfig{Connection: c.connection}
 		}
