@@ -95,11 +95,15 @@ func TestAnIdleConnectionGivesWayToANewOne(t *testing.T) {
 			t.Fatal(code, err)
 		}
 	}
-	if _, err := idle[0].asks("/healthz", "localhost"); err == nil {
-		t.Error("the connection that was idle for longest is still open")
+	var closed []int
+	for i, c := range idle {
+		if _, err := c.asks("/healthz", "localhost"); err != nil {
+			closed = append(closed, i)
+		}
 	}
-	if code, err := idle[63].asks("/healthz", "localhost"); err != nil || code != http.StatusOK {
-		t.Errorf("the last one: %d, %v", code, err)
+	// That of the first one, unless the server was slow to note that it is idle.
+	if len(closed) != 1 || closed[0] > 31 {
+		t.Errorf("the connections %v were closed, want one that was idle for long", closed)
 	}
 }
 
