@@ -283,9 +283,11 @@ func (d *draft) balance() {
 	d.tidy()
 }
 
-// ripe returns when the next shard may be moved again for balance that may not be moved now. Until then, a group that
-// is as even as may be stays so, if nothing is seen or said. It is 0 if there is no such shard.
+// ripe returns when the next shard may be moved again for balance that may not be moved now, or what is known of the
+// load changes. Until then, a group that is as even as may be stays so, if nothing is seen or said. It is 0 if neither
+// is going to happen.
 func (d *draft) ripe() (at time.Duration) {
+	at = d.loads.changes(d.now)
 	for n := range d.view.Exceptions {
 		if !d.recent(n) {
 			continue

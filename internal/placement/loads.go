@@ -161,6 +161,26 @@ func (l *loads) settle(v *membership.View, now time.Duration) {
 	}
 }
 
+// changes returns when time alone is going to change what is known, if nobody says anything: a shard no longer counts
+// as on its way, or the silence of its owner is an answer. It is 0 if that is not going to happen.
+func (l *loads) changes(now time.Duration) (at time.Duration) {
+	for n, load := range l.shards {
+		if load == 0 {
+			continue
+		}
+		moments := [...]time.Duration{l.at[n] + unheard, 0}
+		if l.silence[n] != 0 {
+			moments[1] = max(l.silence[n], l.at[n]) + 2*unheard
+		}
+		for _, next := range moments {
+			if next > now && (at == 0 || next < at) {
+				at = next
+			}
+		}
+	}
+	return at
+}
+
 // complete says whether every member that can own shards, and knows how to, has said what its shards weigh.
 func (l *loads) complete(v *membership.View) bool {
 	for id, m := range v.Members {
