@@ -39,24 +39,39 @@ type Ghost struct {
 type ghosts struct {
 	missed map[string]time.Duration // since when
 	looked time.Duration            // when look was last called; 0: never
+	lost   bool                     // somebody has gone since, or is not expected back any more
 }
 
-// see forgets the members that are there.
-func (g *ghosts) see(v *membership.View) {
+// see forgets the members that are there, and notes whether look may find others than before. before is the last view,
+// nil at first.
+func (g *ghosts) see(before, v *membership.View) {
+	if before != nil {
+		g.lost = g.lost || lacks(v.Members, before.Members) || lacks(v.Reservations, before.Reservations)
+	}
 	for id := range v.Members {
 		delete(g.missed, id)
 	}
 }
 
+// lacks says whether a key of one map is not in another one.
+func lacks[T any](in, of map[string]T) bool {
+	for key := range of {
+		if _, has := in[key]; !has {
+			return true
+		}
+	}
+	return false
+}
+
 // look returns what is to be freed, and when to look again; 0: there is no need.
 func (g *ghosts) look(v *membership.View, now time.Duration) (free []Ghost, next time.Duration) {
 	if g.looked > 0 && now < g.looked+ghostLook {
-		if len(g.missed) == 0 {
+		if len(g.missed) == 0 && !g.lost {
 			return nil, 0
 		}
 		return nil, g.looked + ghostLook
 	}
-	g.looked = now
+	g.looked, g.lost = now, false
 	gone := map[string]*Ghost{}
 	of := func(id string) *Ghost {
 		_, live := v.Members[id]

@@ -91,3 +91,25 @@ func TestACoordinatorCountsAbsenceByItsOwnClock(t *testing.T) {
 		t.Errorf("slots are still reserved for %v", ids)
 	}
 }
+
+// The coordinator looks for members that are gone once a minute at most, and not at all while nothing happens.
+func TestTheSlotsOfAGhostAreFreedThoughNothingElseHappens(t *testing.T) {
+	for _, quiet := range []time.Duration{time.Second, 20 * time.Second, time.Minute, 5 * time.Minute, 0} {
+		r := rules()
+		r.Quiet, r.Off = quiet, quiet == 0
+		g := newGroup(r, even(1000))
+		g.join(t, "a", "1")
+		g.join(t, "b", "1")
+		g.rest(t, time.Hour)
+		g.idle(t, time.Hour)
+		g.carryOut(t) // somebody has said something just before
+		g.now += time.Second
+		g.die(t, "b")
+		g.idle(t, 3*time.Hour)
+		for n, id := range g.view().Slots {
+			if id == "b" {
+				t.Errorf("quiet %v: slot %d is reserved for a member that has been gone for 3 h", quiet, n)
+			}
+		}
+	}
+}

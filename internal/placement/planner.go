@@ -68,7 +68,7 @@ func (p *Planner) Hasten() { p.hasty = true }
 func (p *Planner) See(v *membership.View, now time.Duration) {
 	before := p.view
 	p.view = v
-	p.ghosts.see(v)
+	p.ghosts.see(before, v)
 	p.loads.see(before, v, now)
 	if before == nil {
 		return
