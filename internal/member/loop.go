@@ -97,6 +97,7 @@ func (l *loop) run(step func(now time.Duration) (next time.Duration, ok bool), w
 		}
 		l.pulse.Work()
 		now := recent.Now()
+		due = due || armed != 0 && now >= armed // the timer may be late, and is set anew below
 		posted, work := l.mailbox.take()
 		for _, f := range posted {
 			f(now)
