@@ -69,7 +69,7 @@ func (k *Keeper) run(first time.Duration) {
 			patience := k.patience(now)
 			l.attempts.Go(func() { l.answers <- l.renew(patience) })
 		}
-		if l.told || l.leads() {
+		if l.told || l.leads() || l.opts.Leaps == nil {
 			timer.Reset(l.pause(now))
 		} else {
 			timer.Stop() // a round, or the Rounds' guard, wakes this goroutine up when there is something to do
@@ -169,7 +169,7 @@ func (l *loop) pause(now time.Duration) time.Duration {
 		if l.outlasts() { // then neither the fence nor the deadline matters
 			until = now + l.ttl
 		}
-		if l.underWay < maxAttempts && !l.probing {
+		if l.leads() && l.underWay < maxAttempts && !l.probing {
 			until = min(until, l.next)
 		}
 	}

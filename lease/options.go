@@ -55,7 +55,8 @@ type Options struct {
 	// looks at Clock every TTL/20, which costs something where there are hundreds of Keepers. Default nil.
 	Leaps Leaps
 	// Rounds, if given, renew the lease together with others as long as all goes well. Clock is that of the Rounds
-	// then, and Alive must be given if Probe is. Default nil: the Keeper sends each keepalive by itself.
+	// then, and Pulse should be given if Probe is. Margin, FenceLead, RetryInterval and three times Interval must be no
+	// more than the TTL together. Default nil: the Keeper sends each keepalive by itself.
 	Rounds *Rounds
 	// Pulse, if given, tells Rounds that the owner certainly works, so that they need not call Probe. Without it,
 	// Rounds renew nothing if Probe is given, and the Keeper does all by itself.
@@ -116,6 +117,11 @@ func (o Options) withDefaults(ttl time.Duration) (Options, error) {
 	if o.Margin+o.FenceLead+o.Interval >= ttl {
 		return o, fmt.Errorf("lease margin %v, fence lead %v and interval %v: want a sum of less than the TTL, %v",
 			o.Margin, o.FenceLead, o.Interval, ttl)
+	}
+	if least := o.Margin + o.FenceLead + 3*o.Interval + o.RetryInterval; o.Rounds != nil && least > ttl {
+		// It may take as long to notice that no round has come.
+		return o, fmt.Errorf("lease margin %v, fence lead %v, three times the interval %v and retry interval %v: "+
+			"in rounds, want a sum of at most the TTL, %v", o.Margin, o.FenceLead, o.Interval, o.RetryInterval, ttl)
 	}
 	if o.Early >= o.Interval {
 		return o, fmt.Errorf("lease early: got %v, want less than the interval, %v", o.Early, o.Interval)

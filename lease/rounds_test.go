@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"runtime"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -55,12 +56,15 @@ func (c *circle) Revoke(context.Context, clientv3.LeaseID) (*clientv3.LeaseRevok
 	return &clientv3.LeaseRevokeResponse{}, nil
 }
 
+// Tell implements lease.Leaps. It never tells anything, so that no Keeper looks at the clock by itself.
+func (c *circle) Tell(func()) (forget func()) { return func() {} }
+
 // grant makes a Keeper with a TTL of 10 s: due every 2 s, fenced 8 s after the last keepalive that was answered.
 func (c *circle) grant(t *testing.T, change func(*lease.Options)) (*lease.Keeper, *record) {
 	t.Helper()
 	l := &record{clock: c.clock}
 	o := lease.Options{
-		TTL: 10 * time.Second, Rounds: c.rounds,
+		TTL: 10 * time.Second, Rounds: c.rounds, Leaps: c,
 		OnFence: func(_ *lease.Keeper, err error) { l.fenced, l.whyFenced = c.clock.Now(), err; l.add("fence") },
 		OnDead:  func(_ *lease.Keeper, err error) { l.dead, l.why = c.clock.Now(), err; l.add("dead") },
 	}
@@ -459,6 +463,45 @@ func TestALateAnswerToARoundCounts(t *testing.T) {
 		}
 		if c.alone.Load() == 0 {
 			t.Error("nothing was overdue")
+		}
+	})
+}
+
+// A Keeper that nobody tells of leaps looks at the clock itself, also while rounds renew its lease.
+func TestALeaseOfRoundsIsDeadWhenTheMachineHasSlept(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCircle(t, &streams{}, nil)
+		k, _ := c.grant(t, func(o *lease.Options) { o.Leaps = nil })
+		pass(20100 * time.Millisecond)
+		if n := c.alone.Load(); n != 0 {
+			t.Errorf("the Keeper has sent %d keepalives", n)
+		}
+		c.clock.leapt.Add(int64(time.Hour))
+		pass(500 * time.Millisecond)
+		if k.Context().Err() == nil || !k.Fenced() {
+			t.Errorf("an hour after the deadline: context %v, fenced: %t", k.Context().Err(), k.Fenced())
+		}
+	})
+}
+
+// What lets rounds notice that one of them has not come takes three intervals, and the fence must not come before.
+func TestRoundsRefuseAnIntervalThatIsTooLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := newCircle(t, &streams{}, nil)
+		grant := func(interval time.Duration) error {
+			k, err := lease.Grant(t.Context(), c, lease.Options{
+				TTL: 10 * time.Second, Interval: interval, RetryInterval: 500 * time.Millisecond, Rounds: c.rounds,
+			})
+			if err == nil {
+				k.Close()
+			}
+			return err
+		}
+		if err := grant(2500 * time.Millisecond); err != nil {
+			t.Error(err)
+		}
+		if err := grant(2600 * time.Millisecond); err == nil || !strings.Contains(err.Error(), "interval 2.6s") {
+			t.Errorf("got %v, want an error that names the interval", err)
 		}
 	})
 }
