@@ -25,7 +25,7 @@ var errApart = errors.New("each part needs a watch of its own")
 // shares are the parts that a watch of a whole range feeds.
 type shares struct {
 	by      map[string][]*watch // by prefix: that of the range, some name, and a slash
-	keys    int64               // about how many keys the range has
+	whole   *whole              // the range
 	foreign int                 // events that no part wanted
 }
 
@@ -38,7 +38,7 @@ func (w *watcher) askPart(p *part) (*watch, error) {
 	if whole == nil {
 		whole = &watch{
 			of: w, prefix: within, opened: make(chan struct{}),
-			parts: &shares{by: map[string][]*watch{}, keys: p.keys},
+			parts: &shares{by: map[string][]*watch{}, whole: p.of.whole},
 		}
 		if err := w.addLocked(whole); err != nil {
 			return nil, err
@@ -109,7 +109,7 @@ func (x *watch) deal(resp *pb.WatchResponse) {
 			part.tell()
 		}
 	}
-	if x.parts.keys > mostGathered || x.parts.foreign > mostForeign {
+	if x.parts.whole.about.Load() > mostGathered || x.parts.foreign > mostForeign {
 		x.endParts(errApart)
 		x.closeLocked()
 	}
@@ -127,8 +127,8 @@ func partOf(within string, key []byte) []byte {
 func (x *watch) count(ev *clientv3.Event) {
 	switch {
 	case ev.Type == clientv3.EventTypeDelete:
-		x.parts.keys--
+		x.parts.whole.about.Add(-1)
 	case ev.Kv.CreateRevision == ev.Kv.ModRevision:
-		x.parts.keys++
+		x.parts.whole.about.Add(1)
 	}
 }

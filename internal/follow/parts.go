@@ -28,8 +28,7 @@ type Parts struct {
 type part struct {
 	of       *Parts
 	reader   reader
-	gathered bool  // it shares the watch of the whole range
-	keys     int64 // how many keys the range had when the part was asked for
+	gathered bool // it shares the watch of the whole range
 
 	mu     sync.Mutex
 	parked bool
@@ -140,7 +139,7 @@ func (p *part) run() {
 		return
 	default:
 		l := h.shared(r.prefix)
-		if p.keys, p.gathered = p.of.whole.small(ctx, h); p.gathered {
+		if p.gathered = p.of.whole.small(ctx, h); p.gathered {
 			l = h.shared(p.of.whole.prefix)
 		}
 		r.use(l)

@@ -83,6 +83,7 @@ type wholes struct {
 type whole struct {
 	prefix string
 	huge   atomic.Bool   // it had far too many keys to be watched as a whole when they were counted last
+	about  atomic.Int64  // how many keys it has about, by the last count and the events of its watches since
 	users  int           // how many Parts are of it; guarded by wholes
 	turn   chan struct{} // holds a token while somebody asks, and guards what follows
 
@@ -132,13 +133,13 @@ func (w *whole) proves(prefix string, at *place) bool {
 	return w.parts != nil && at.sure < w.from && p.keys == at.keys && p.latest == at.latest
 }
 
-// small returns about how many keys a range has, and whether they are so few that one watch serves all of its parts.
-func (w *whole) small(ctx context.Context, h *Hub) (keys int64, ok bool) {
+// small reports whether a range has so few keys that one watch serves all of its parts.
+func (w *whole) small(ctx context.Context, h *Hub) bool {
 	if w.huge.Load() || !w.refresh(ctx, h) { // to count so many would delay a takeover
-		return 0, false
+		return false
 	}
 	defer func() { <-w.turn }()
-	return w.keys, w.keys <= mostGathered && time.Now().After(w.large)
+	return w.keys <= mostGathered && time.Now().After(w.large)
 }
 
 // apart notes that the parts of a range are to be watched each by itself for a while.
@@ -214,6 +215,7 @@ func (w *whole) ask(ctx context.Context, h *Hub) error {
 	}
 	w.to, w.keys, w.latest, w.asked = rev, resp.Count, lastOf(resp.Kvs), asked
 	w.huge.Store(w.keys > 4*mostGathered)
+	w.about.Store(w.keys)
 	if !same {
 		w.from, w.parts = rev, parts
 	}

@@ -17,6 +17,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/follow"
 )
 
@@ -298,6 +299,49 @@ func TestPartsShareAWatchWhileTheirRangeIsSmall(t *testing.T) {
 	}
 	for _, m := range all {
 		m.until(t, "no further list", func() bool { return m.resets == 1 })
+	}
+}
+
+// A range that grows bit by bit becomes too large also if its watch is made anew in between.
+func TestARangeIsCountedAlsoWhereItsWatchIsMadeAnew(t *testing.T) {
+	const n, rounds = 20, 3
+	whole, d, own := newPrefix(), new(deaf), embeddedtest.Server(t)
+	etcd := embeddedtest.Client(t, own.Endpoint())
+	p := newProxy(t, own.Endpoint())
+	h := newHub(t, dial(t, p.endpoint(), d.options()...), follow.Options{})
+	all := parts(t, h, whole, n)
+	grow := func(round, from, to int) (revision int64) {
+		for i := from; i < to; i += 100 {
+			var ops []clientv3.Op
+			for j := range 100 {
+				ops = append(ops, clientv3.OpPut(fmt.Sprintf("%s%03d/%d-%d", whole, j%n, round, i+j), "1"))
+			}
+			resp, err := etcd.Txn(t.Context()).Then(ops...).Commit()
+			if err != nil {
+				t.Fatal(err)
+			}
+			revision = resp.Header.Revision
+		}
+		return revision
+	}
+	for round := range rounds {
+		grow(round, 0, 1500)
+		p.Cut()
+		revision := grow(round, 1500, 2000)
+		if _, err := etcd.Compact(t.Context(), revision); err != nil {
+			t.Fatal(err)
+		}
+		p.Mend(own.Endpoint())
+		for _, m := range all {
+			m.until(t, "all keys", func() bool { return len(m.state) == 2000*(round+1)/n })
+		}
+	}
+	grow(rounds, 0, 100)
+	for _, m := range all {
+		m.until(t, "all keys", func() bool { return len(m.state) == (2000*rounds+100)/n })
+	}
+	if got := d.watches.Load(); got < n {
+		t.Errorf("%d parts of a range that has grown have had %d watches", n, got)
 	}
 }
 
