@@ -26,6 +26,7 @@ type line struct {
 	room    []*renewal // is used for waiting again when there is none
 	sent    int        // how many of them have been sent
 	silent  bool       // a keepalive was not answered in time, and nothing has been answered since
+	born    time.Time  // when it was made
 	used    time.Time  // when it was last given a keepalive to send
 	heard   time.Time  // when it was last answered
 }
@@ -64,7 +65,7 @@ func (w waiter) renewed(got renewed) { w <- got }
 // another makes a line. The caller holds the mutex.
 func (r *Renewer) another() *line {
 	r.made++
-	l := &line{nr: r.made, filled: make(chan struct{}, 1)}
+	l := &line{nr: r.made, born: time.Now(), filled: make(chan struct{}, 1)}
 	l.ctx, l.cancel = context.WithCancel(r.ctx)
 	r.lines = append(r.lines, l)
 	r.ends.Go(func() { r.run(l) })

@@ -44,11 +44,12 @@ const idleStream = 5 * time.Minute
 // stream if an old stream turns out to be broken; after that the caller decides when to try again.
 //
 // When a lease is to be renewed while its previous keepalive is still unanswered, it depends on the stream. If nothing
-// was heard on it since that lease was last asked about, it is silent: the new keepalive goes over another stream,
-// which the client's balancer places on the next endpoint. If other answers came, the one for this lease will come too,
-// unless it is so far behind that it would be late. Then nothing is sent, and the error is ErrUnderWay: an etcd that is
-// overloaded does not get everything twice. A stream that is silent is not used until it answers, and is closed when
-// nobody waits for its answers any more.
+// was heard on it since that lease was last asked about, it is silent: the new keepalive goes over another stream. If
+// that one is silent too, only streams will do on which something was heard since, and new ones, which the client's
+// balancer places on the next endpoint. If other answers came, the one for this lease will come too, unless it is so
+// far behind that it would be late. Then nothing is sent, and the error is ErrUnderWay: an etcd that is overloaded does
+// not get everything twice. A stream that is silent is not used until it answers, and is closed when nobody waits for
+// its answers any more.
 //
 // Its methods are safe for concurrent use. The owner calls Close when there is no lease left to renew.
 type Renewer struct {
@@ -153,9 +154,11 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int, to receiver) 
 		return nil, ErrClosed
 	}
 	now := time.Now()
+	var d doubt
 	for earlier := r.pending[lease]; earlier != nil; earlier = earlier.earlier {
 		switch {
 		case r.isStuck(ctx, earlier, now):
+			d.add(earlier.looked)
 			earlier.line.silent = true
 			r.dropIfForlorn(earlier.line, now)
 		case !earlier.isGone(now):
@@ -164,8 +167,31 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int, to receiver) 
 		}
 	}
 	asked := &renewal{lease: lease, to: to}
-	r.give(asked, r.pick(lease, after, now), now)
+	r.give(asked, r.pick(lease, after, d, now), now)
 	return asked, nil
+}
+
+// doubt is what the keepalives of a lease that are stuck say about other lines than theirs. After one of them, another
+// line is tried, since etcd may only be slow. After more of them, a server may swallow requests that is at the end of
+// many lines, and to try these one after the other would take longer than the lease lives.
+type doubt struct {
+	first, last time.Time // when keepalives were sent that are stuck
+	many        bool
+}
+
+func (d *doubt) add(sent time.Time) {
+	d.many = !d.first.IsZero()
+	if !d.many || sent.Before(d.first) {
+		d.first = sent
+	}
+	if sent.After(d.last) {
+		d.last = sent
+	}
+}
+
+// concerns reports whether nothing shows that a line works.
+func (d *doubt) concerns(l *line) bool {
+	return d.many && !l.heard.After(d.first) && !l.born.After(d.last)
 }
 
 // renewAll gives keepalives to lines, and does not wait for the answers. Each lease and receiver is set. Where an
@@ -185,16 +211,16 @@ func (r *Renewer) renewAll(all []turn, until time.Time) {
 			continue
 		}
 		if l == nil || !r.hasRoom(l) {
-			l = r.pick(w.lease, 0, now)
+			l = r.pick(w.lease, 0, doubt{}, now)
 		}
 		w.until = until
 		r.give(w, l, now)
 	}
 }
 
-// pick returns the line for another keepalive of a lease, which must be newer than the one with the number after. The
-// caller holds the mutex, also for give.
-func (r *Renewer) pick(lease int64, after int, now time.Time) *line {
+// pick returns the line for another keepalive of a lease, which must be newer than the one with the number after, and
+// not in doubt. The caller holds the mutex, also for give.
+func (r *Renewer) pick(lease int64, after int, d doubt, now time.Time) *line {
 	var l, least *line
 	for _, other := range slices.Clone(r.lines) {
 		switch {
@@ -203,6 +229,10 @@ func (r *Renewer) pick(lease int64, after int, now time.Time) *line {
 		case other.silent:
 			r.dropIfForlorn(other, now)
 		case other.nr <= after || r.carries(other, lease):
+		case d.concerns(other):
+			if len(other.waiting) == 0 { // nobody is to try it again
+				r.drop(other)
+			}
 		case l == nil && r.hasRoom(other):
 			l = other
 		case least == nil || len(other.waiting) < len(least.waiting):

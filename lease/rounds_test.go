@@ -505,3 +505,36 @@ func TestRoundsRefuseAnIntervalThatIsTooLong(t *testing.T) {
 		}
 	})
 }
+
+// A server of etcd may swallow requests to which many of the streams lead that are open. It costs each lease one try or
+// two, and not one for each of these streams.
+func TestStreamsToAServerThatSwallowsRequestsAreNotTriedOneAfterTheOther(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var swallows atomic.Bool
+		etcd := &streams{answer: func(nr int, _ int64) (int64, time.Duration) {
+			if nr <= 40 && swallows.Load() {
+				return -1, 0
+			}
+			return 10, 0
+		}}
+		c := newCircle(t, etcd, nil)
+		var all []*lease.Keeper
+		var records []*record
+		for range 600 {
+			k, l := c.grant(t, nil)
+			all, records = append(all, k), append(records, l)
+		}
+		pass(21 * time.Second)
+		if n := etcd.count(); n < 60 {
+			t.Fatalf("only %d streams are open", n)
+		}
+		swallows.Store(true)
+		for range 20 {
+			pass(time.Second)
+			for i, k := range all {
+				wantLeft(t, fmt.Sprint("lease ", i), 5*time.Second, k, records[i])
+			}
+		}
+		wantAlive(t, "at last", all[0], records[0])
+	})
+}
