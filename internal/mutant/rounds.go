@@ -76,6 +76,17 @@ var ofRounds = []Mutant{
 		}},
 	},
 	{
+		Name:    "sleep-in-rounds",
+		Breaks:  "a lease that is renewed in rounds outlives its deadline after the machine has slept",
+		Test:    "TestALeaseOfRoundsIsDeadWhenTheMachineHasSlept",
+		Package: "./lease",
+		Changes: []Change{{
+			File: "lease/loop.go",
+			Old:  `if l.told || l.leads() || l.opts.Leaps == nil {`,
+			New:  `if l.told || l.leads() {`,
+		}},
+	},
+	{
 		Name:    "prove-what-is-parked",
 		Breaks:  "what a watch has lost is not found for a part for which no goroutine waits",
 		Test:    "TestWhatAWatchHasLostIsFound",
