@@ -90,7 +90,7 @@ func (c *Core) Actions() []Action {
 
 // keepActions is the capacity, in actions, up to which a slice of actions is used again. A process may have hundreds of
 // members that had much to do only once, when they started.
-const keepActions = 128
+const keepActions = 256
 
 // NextTimer returns when Tick is due; ok is false if nothing waits for time to pass.
 func (c *Core) NextTimer() (at time.Duration, ok bool) {
