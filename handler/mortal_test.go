@@ -205,12 +205,17 @@ func fine(t *testing.T, err error) {
 	}
 }
 
-// handled makes a receiver that was restarted handle something. A connection that was kept from before may end the
-// first try.
+// handled makes a receiver that was restarted handle something.
 func handled(t *testing.T, w *handler.Webhook, c drm.Claim) {
 	t.Helper()
+	finally(t, func() error { return w.Handle(t.Context(), c) })
+}
+
+// finally makes a call of a receiver that was restarted. A connection that was kept from before may end the first try.
+func finally(t *testing.T, call func() error) {
+	t.Helper()
 	for deadline := time.Now().Add(patience); ; {
-		err := w.Handle(t.Context(), c)
+		err := call()
 		if err == nil {
 			return
 		}

@@ -69,7 +69,7 @@ func TestAnotherInstanceOfAReceiverIsAskedAgain(t *testing.T) {
 	}
 	m.restart("two")
 	wantInstance(t, w, "two")
-	fine(t, w.Check(t.Context(), v.claim("a")))
+	finally(t, func() error { return w.Check(t.Context(), v.claim("a")) })
 	m.wantTook("one: handle a", "one: check a", "two: instance", "two: check a")
 }
 
