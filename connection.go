@@ -44,9 +44,7 @@ func NewConnection(cfg EtcdConfig) (*Connection, error) {
 	}
 	c := &Connection{cfg: cfg, client: cfg.Client}
 	if c.client == nil {
-		inner := cfg.inner()
-		inner.Shared = true
-		client, err := etcd.NewClient(inner)
+		client, err := etcd.NewClient(cfg.inner())
 		if err != nil {
 			return nil, fmt.Errorf("connect to etcd: %w", err)
 		}

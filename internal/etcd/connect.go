@@ -31,9 +31,6 @@ type Config struct {
 	Password    string
 	DialTimeout time.Duration // how long Connect waits for the first answer
 
-	// Shared says that the client is there for longer than those who use it.
-	Shared bool
-
 	DialOptions []grpc.DialOption // these come after the options for the other fields
 }
 

@@ -43,7 +43,7 @@ func claim(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 func (l *lab) claimAll(ctx context.Context, n int) (handled, active time.Duration, err error) {
 	l.handler = newCounter(n)
 	full := l.handler.expect(n)
-	w, err := newWire(l.etcd.Config, false)
+	w, err := newWire(l.etcd.Config)
 	if err != nil {
 		return 0, 0, err
 	}

@@ -214,7 +214,7 @@ func (l *lab) fill(ctx context.Context, n int) error {
 
 // start starts a member whose handler only counts.
 func (l *lab) start(ctx context.Context, id string, change func(*drm.Config)) (*member, error) {
-	w, err := newWire(l.etcd.Config, false)
+	w, err := newWire(l.etcd.Config)
 	if err != nil {
 		return nil, err
 	}

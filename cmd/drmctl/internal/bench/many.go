@@ -135,7 +135,7 @@ type crowd struct {
 func (l *lab) startMany(ctx context.Context, name string, apps int, shared bool) (c *crowd, err error) {
 	c = &crowd{lab: l, handler: new(handles)}
 	if shared {
-		if c.wire, err = newWire(l.etcd.Config, true); err != nil {
+		if c.wire, err = newWire(l.etcd.Config); err != nil {
 			return c, err
 		}
 		if c.connection, err = drm.NewConnection(drm.EtcdConfig{

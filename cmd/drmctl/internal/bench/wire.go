@@ -54,10 +54,9 @@ type summed struct {
 	lease int64
 }
 
-func newWire(c drm.EtcdConfig, shared bool) (*wire, error) {
+func newWire(c drm.EtcdConfig) (*wire, error) {
 	w := &wire{cutAt: make(chan struct{})}
 	cfg := clientConfig(c)
-	cfg.Shared = shared
 	cfg.DialOptions = []grpc.DialOption{
 		grpc.WithContextDialer(w.dial),
 		grpc.WithChainUnaryInterceptor(w.unary), grpc.WithChainStreamInterceptor(w.stream),
