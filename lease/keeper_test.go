@@ -117,6 +117,24 @@ func (l *record) String() string {
 	return strings.Join(l.lines, ", ")
 }
 
+// listen makes a keeper with these options tell the record.
+func (l *record) listen(t *testing.T, o *lease.Options) {
+	o.OnFence = func(k *lease.Keeper, err error) {
+		if !k.Fenced() {
+			t.Error("OnFence on a keeper that is not fenced")
+		}
+		l.fenced, l.whyFenced = l.clock.Now(), err
+		l.add("fence")
+	}
+	o.OnDead = func(k *lease.Keeper, err error) {
+		if k.Context().Err() == nil || k.Remaining() > 0 {
+			t.Error("OnDead on a keeper that is valid")
+		}
+		l.dead, l.why = l.clock.Now(), err
+		l.add("dead")
+	}
+}
+
 // bubble makes a keeper with a TTL of 10 s: interval 2 s, fence at 8 s after sending, deadline at 9 s.
 func bubble(t *testing.T, etcd *lessor, change func(*lease.Options)) (*lease.Keeper, *record) {
 	t.Helper()
@@ -125,21 +143,8 @@ func bubble(t *testing.T, etcd *lessor, change func(*lease.Options)) (*lease.Kee
 	opts := lease.Options{
 		TTL:   10 * time.Second,
 		Clock: etcd.clock,
-		OnFence: func(k *lease.Keeper, err error) {
-			if !k.Fenced() {
-				t.Error("OnFence on a keeper that is not fenced")
-			}
-			l.fenced, l.whyFenced = etcd.clock.Now(), err
-			l.add("fence")
-		},
-		OnDead: func(k *lease.Keeper, err error) {
-			if k.Context().Err() == nil || k.Remaining() > 0 {
-				t.Error("OnDead on a keeper that is valid")
-			}
-			l.dead, l.why = etcd.clock.Now(), err
-			l.add("dead")
-		},
 	}
+	l.listen(t, &opts)
 	if change != nil {
 		change(&opts)
 	}

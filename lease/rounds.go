@@ -301,22 +301,25 @@ func (t *turn) renewed(got renewed) {
 	if t.of.fenced.Load() {
 		return
 	}
-	if got.err == nil && got.resp.TTL > 0 && (t.rounds.Check == nil || t.rounds.Check(got.resp.Header) == nil) {
-		t.of.extend(t.at, time.Duration(got.resp.TTL)*time.Second, t.round.margin, t.rounds.Clock)
-		if t.of.alone.Load() {
-			t.of.keeper.poke() // it is late, and yet the Keeper need not go on
-		}
-		return
-	}
-	k := t.of.keeper
+	var gone error
 	switch {
 	case got.err != nil:
-		k.fallBehind(fmt.Errorf("keep lease %x alive: %w", t.lease, rpctypes.Error(got.err)))
+		t.of.keeper.fallBehind(fmt.Errorf("keep lease %x alive: %w", t.lease, rpctypes.Error(got.err)))
+		return
 	case got.resp.TTL <= 0:
-		k.Fence(fmt.Errorf("keep lease %x alive: %w", t.lease, rpctypes.ErrLeaseNotFound))
-	default:
-		err := t.rounds.Check(got.resp.Header)
-		k.Fence(fmt.Errorf("keep lease %x alive: %w: %w", t.lease, rpctypes.ErrLeaseNotFound, err))
+		gone = rpctypes.ErrLeaseNotFound
+	case t.rounds.Check != nil:
+		if err := t.rounds.Check(got.resp.Header); err != nil {
+			gone = fmt.Errorf("%w: %w", rpctypes.ErrLeaseNotFound, err)
+		}
+	}
+	if gone != nil {
+		t.of.keeper.Fence(fmt.Errorf("keep lease %x alive: %w", t.lease, gone))
+		return
+	}
+	t.of.extend(t.at, time.Duration(got.resp.TTL)*time.Second, t.round.margin, t.rounds.Clock)
+	if t.of.alone.Load() {
+		t.of.keeper.poke() // it is late, and yet the Keeper need not go on
 	}
 }
 
@@ -355,7 +358,7 @@ func (l *loop) heed(now time.Duration) {
 
 // late is when the loop renews the lease if it is woken up and no round has.
 func (k *Keeper) late() time.Duration {
-	return k.opts.rhythm().tickAfter(time.Duration(k.renewed.Load())) + k.opts.Interval
+	return k.opts.tickAfter(time.Duration(k.renewed.Load())) + k.opts.Interval
 }
 
 // leads says whether the loop renews the lease.

@@ -63,11 +63,8 @@ func (c *circle) Tell(func()) (forget func()) { return func() {} }
 func (c *circle) grant(t *testing.T, change func(*lease.Options)) (*lease.Keeper, *record) {
 	t.Helper()
 	l := &record{clock: c.clock}
-	o := lease.Options{
-		TTL: 10 * time.Second, Rounds: c.rounds, Leaps: c,
-		OnFence: func(_ *lease.Keeper, err error) { l.fenced, l.whyFenced = c.clock.Now(), err; l.add("fence") },
-		OnDead:  func(_ *lease.Keeper, err error) { l.dead, l.why = c.clock.Now(), err; l.add("dead") },
-	}
+	o := lease.Options{TTL: 10 * time.Second, Rounds: c.rounds, Leaps: c}
+	l.listen(t, &o)
 	if change != nil {
 		change(&o)
 	}

@@ -6,6 +6,16 @@ import "sync/atomic"
 // in use.
 const slab = 64
 
+// next returns one that nobody has used, and leaves the rest of its slab.
+func next[T any](rest *[]T) *T {
+	if len(*rest) == 0 {
+		*rest = make([]T, slab)
+	}
+	one := &(*rest)[0]
+	*rest = (*rest)[1:]
+	return one
+}
+
 // newLife returns a life that nobody has used.
 func (rs *Rounds) newLife() *life {
 	if rs == nil {
@@ -13,12 +23,7 @@ func (rs *Rounds) newLife() *life {
 	}
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if len(rs.lives) == 0 {
-		rs.lives = make([]life, slab)
-	}
-	l := &rs.lives[0]
-	rs.lives = rs.lives[1:]
-	return l
+	return next(&rs.lives)
 }
 
 // Pulse tells whether the owner of leases certainly works. The zero value rests. It is safe for concurrent use.
@@ -29,12 +34,7 @@ type Pulse struct{ busy atomic.Bool }
 func (rs *Rounds) NewPulse() *Pulse {
 	rs.mu.Lock()
 	defer rs.mu.Unlock()
-	if len(rs.pulses) == 0 {
-		rs.pulses = make([]Pulse, slab)
-	}
-	p := &rs.pulses[0]
-	rs.pulses = rs.pulses[1:]
-	return p
+	return next(&rs.pulses)
 }
 
 // Work says that the owner does something from now on, which it may never finish.

@@ -2,6 +2,8 @@ package follow
 
 import (
 	"context"
+	"maps"
+	"slices"
 	"sync"
 	"time"
 )
@@ -100,10 +102,7 @@ func (ps *Parts) Run() {
 // the answer does not show that. A part that is not parked looks after itself.
 func (ps *Parts) prove() {
 	ps.mu.Lock()
-	all := make([]*part, 0, len(ps.by))
-	for _, p := range ps.by {
-		all = append(all, p)
-	}
+	all := slices.Collect(maps.Values(ps.by))
 	ps.mu.Unlock()
 	w := ps.whole
 	known := w.refresh(ps.ctx, ps.hub)

@@ -46,10 +46,9 @@ func (m *Member) tellLeaving(ctx context.Context, reserve bool) error {
 		m.log.Info("stopping; what belongs to this member waits for its return", zap.Time("until", until))
 		return nil
 	}
-	if errors.Is(err, errKeepsNothing) {
-		return m.place.setLeaving(ctx)
+	if !errors.Is(err, errKeepsNothing) {
+		m.place.warn(ctx, "cannot reserve what belongs to this member; the others take it over", err)
 	}
-	m.place.warn(ctx, "cannot reserve what belongs to this member; the others take it over", err)
 	return m.place.setLeaving(ctx)
 }
 

@@ -71,8 +71,8 @@ var ofRounds = []Mutant{
 		Package: "./lease",
 		Changes: []Change{{
 			File: "lease/rounds.go",
-			Old:  `(t.rounds.Check == nil || t.rounds.Check(got.resp.Header) == nil)`,
-			New:  `true`,
+			Old:  `case t.rounds.Check != nil:`,
+			New:  `case false:`,
 		}},
 	},
 	{
