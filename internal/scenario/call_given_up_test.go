@@ -36,8 +36,6 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 			}))
 			a.HandleTimeout, a.TerminateTimeout = 100*time.Millisecond, 100*time.Millisecond
 			a.LeaseTTL = time.Minute // so long that no lease ends in this test
-			w.start(a)
-			t.Cleanup(func() { close(release) }) // this runs before the member is stopped
 			taken := make(chan given, 1)
 			w.start(w.config("b", handler.New(handler.Funcs{Handle: func(context.Context, drm.Claim) error {
 				if old, ok := seen.of("a", "r"); ok {
@@ -48,6 +46,11 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 				}
 				return nil
 			}})))
+			stuck := w.probe(w.start(a)).Stuck
+			t.Cleanup(func() { // a stops next, and would leave the call behind; b keeps r, so that a begins no other
+				close(release)
+				await(t, "the call that hung returns", func() bool { return stuck() == 0 })
+			})
 			w.pin("a", "r")
 			w.allocate("r")
 			await(t, "a handles r", func() bool { _, ok := seen.of("a", "r"); return ok })
