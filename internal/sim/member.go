@@ -209,6 +209,7 @@ func (m *member) stop(back time.Duration) {
 // exit ends a process that stops. Leases with claims are left to expire.
 func (m *member) exit(why string) {
 	m.w.count(Stopped)
+	m.w.inOrder[process{m.name, m.gen}] = true
 	if m.core.Stats().Claims == 0 {
 		for _, k := range m.keepers {
 			k.revoke()

@@ -56,8 +56,9 @@ type world struct {
 
 	leaderless int // reasons why etcd has no leader
 
-	deaths  int // processes that have died of poison
-	pardons int // how often something has ended what a poison resource is accused of
+	deaths  int              // processes that have died of poison
+	pardons int              // how often something has ended what a poison resource is accused of
+	inOrder map[process]bool // the lives that have ended in order
 
 	group *groupsim.Group // nil: owners are drawn
 
@@ -109,7 +110,7 @@ func Run(p Plan, opts Options) Result {
 
 // newWorld makes the members and the catalogue, and puts the faults on the agenda.
 func newWorld(p Plan, opts Options) *world {
-	w := &world{plan: p, Run: schedule.NewRun[*member](opts, p.Seed, 1)}
+	w := &world{plan: p, inOrder: map[process]bool{}, Run: schedule.NewRun[*member](opts, p.Seed, 1)}
 	w.store.init(w)
 	w.declines = make([]decline, p.Members)
 	w.moved, w.owners = make([]int, p.Shards), make([]int, p.Shards)
