@@ -2,6 +2,7 @@ package membership
 
 import (
 	"maps"
+	"slices"
 	"strconv"
 
 	"github.com/distributed-resource-manager/drm/shard"
@@ -264,11 +265,13 @@ func (v *View) Takes(id string, n int) bool {
 	return s != nil && s.takes(n)
 }
 
-// TakesAll says whether a member takes whatever the ring gives it: it is eligible, neither full nor cordoned. Slots of
-// another member would make the ring longer by what counts for nobody, which moves shards between the others.
-func (v *View) TakesAll(id string) bool {
+// NeedsSlots says whether a member should hold the slots of its weight: it takes whatever the ring gives it, or there are
+// shards that belong to nobody, and it may own them although it is cordoned or full. While others own all shards, slots
+// of a member that takes none would make the ring longer by what counts for nobody, which moves shards between the
+// others.
+func (v *View) NeedsSlots(id string) bool {
 	s := (&rules{view: v, current: true}).stanceOf(id)
-	return s != nil && s.free()
+	return s != nil && (s.free() || !s.drained && slices.Contains(v.owners, ""))
 }
 
 // withWeight returns the view as far as it depends on what a member says of its own weight.

@@ -212,8 +212,8 @@ func (g *Registrar) settle(ctx context.Context, reg *Registration, p *picture) (
 }
 
 // Weigh gives the member another weight of its own, 0 to MaxWeight, and the slots that belong to that, or to the weight
-// that an operator has ordered (View.Weights). What the member keeps stays where it is. A member that does not take all
-// that the ring gives it (View.TakesAll) has the slots that it had. It fails as Activate does; ErrGone also says that
+// that an operator has ordered (View.Weights). What the member keeps stays where it is. A member that needs no slots for
+// now (View.NeedsSlots) has those that it had. It fails as Activate does; ErrGone also says that
 // the member leaves.
 func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Registration, error) {
 	reg.Record.Weight = weight
@@ -226,7 +226,7 @@ func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Re
 		if me.HasJoined() {
 			reg.Record.State = me.State
 		}
-		if !p.view.withWeight(g.ID, weight).TakesAll(g.ID) {
+		if !p.view.withWeight(g.ID, weight).NeedsSlots(g.ID) {
 			return g.put(ctx, reg, p, nil, nil)
 		}
 		return g.settle(ctx, reg, p)

@@ -323,3 +323,43 @@ func TestAMemberOfWeight0IsNobodyWhoCouldTakeShards(t *testing.T) {
 		}
 	}
 }
+
+// A member that takes nothing while others can holds no more slots than it has, unless it is the last that can take
+// anything: without a slot it would own nothing, and nobody would.
+func TestAMemberHasItsSlotsWhereNobodyElseTakesShards(t *testing.T) {
+	cordoned := membership.Restriction{}.Encode()
+	other := func(state membership.State) picture {
+		return picture{}.member("a", membership.Active).member("b", state, 0).schema2()
+	}
+	for _, tt := range []struct {
+		name    string
+		picture picture
+		needs   bool
+	}{
+		{"it takes everything", other(membership.Active), true},
+		{"it is cordoned", other(membership.Active).with(layout.Cordon("a"), cordoned), false},
+		{"it is cordoned, and the other leaves", other(membership.Leaving).with(layout.Cordon("a"), cordoned), true},
+		{
+			"it is cordoned, and drained by force",
+			other(membership.Leaving).with(layout.Cordon("a"), cordoned).
+				with(layout.Drain("a"), membership.Restriction{Force: true}.Encode()),
+			false,
+		},
+		{
+			"it is cordoned, and has the weight 0",
+			other(membership.Leaving).with(layout.Cordon("a"), cordoned).
+				with(layout.Weight("a"), membership.WeightOrder{}.Encode()),
+			false,
+		},
+	} {
+		if got := tt.picture.view().NeedsSlots("a"); got != tt.needs {
+			t.Errorf("%s: %v", tt.name, got)
+		}
+	}
+	for _, state := range []membership.State{membership.Active, membership.Leaving} {
+		full := other(state).declining(map[string]string{"a": "0-7"})
+		if got := full.NeedsSlots("a"); got != (state == membership.Leaving) {
+			t.Errorf("it is full, and the other is %s: %v", state, got)
+		}
+	}
+}

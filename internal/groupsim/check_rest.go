@@ -62,7 +62,7 @@ func (j *judge) somebody(v *membership.View) {
 			continue
 		}
 		could, forced = id, forced || v.Drains[id].Force
-		if v.TakesAll(id) && m.Holds() != v.WeightOf(id) {
+		if v.NeedsSlots(id) && m.Holds() != v.WeightOf(id) {
 			j.w.Failf("at rest, %s has the weight %d, and holds %d slots", id, v.WeightOf(id), m.Holds())
 		}
 	}

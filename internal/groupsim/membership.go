@@ -229,7 +229,7 @@ func (m *member) heedWeight() bool {
 		r.Weight, r.Slots, r.Blocks, r.Held = shown.Weight, shown.Slots, shown.Blocks, shown.Held
 	}
 	has, counts := reg.Record, m.view.WeightWith(m.id, m.weight)
-	fits := counts == 0 || !m.view.TakesAll(m.id) || has.Holds() == counts
+	fits := counts == 0 || !m.view.NeedsSlots(m.id) || has.Holds() == counts
 	if m.older || !has.HasJoined() || has.Leaves || m.goes || has.Weight == m.weight && fits {
 		return true
 	}

@@ -77,7 +77,7 @@ func (p *place) heedWeight(ctx context.Context, v *membership.View, reg membersh
 		return nil
 	}
 	counts := v.WeightWith(p.id, own)
-	fits := counts == 0 || !v.TakesAll(p.id) || has.Holds() == counts // it takes more slots once it uses them
+	fits := counts == 0 || !v.NeedsSlots(p.id) || has.Holds() == counts // it takes more slots once it needs them
 	if !has.HasJoined() || has.Leaves || p.goes.Load() || has.Weight == own && fits {
 		return nil
 	}

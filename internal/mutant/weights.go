@@ -255,4 +255,14 @@ var ofWeights = []Mutant{
 		}},
 		Test: "TestSlotsThatCannotBeFreedArePutOff", Package: "./internal/placement",
 	},
+	{
+		Name:   "keep-the-last-from-its-slots",
+		Breaks: "a cordoned member without slots takes none where it is the last one, so that nobody owns the shards",
+		Changes: []Change{{
+			File: "membership/assign.go",
+			Old:  `(s.free() || !s.drained && slices.Contains(v.owners, ""))`,
+			New:  `(s.free() || !s.drained && slices.Contains(v.owners, "?"))`,
+		}},
+		Test: "TestAMemberHasItsSlotsWhereNobodyElseTakesShards", Package: "./membership",
+	},
 }
