@@ -265,10 +265,10 @@ func (v *View) Takes(id string, n int) bool {
 	return s != nil && s.takes(n)
 }
 
-// NeedsSlots says whether a member should hold the slots of its weight: it takes whatever the ring gives it, or there are
-// shards that belong to nobody, and it may own them although it is cordoned or full. While others own all shards, slots
-// of a member that takes none would make the ring longer by what counts for nobody, which moves shards between the
-// others.
+// NeedsSlots says whether a member should hold the slots of its weight: it takes whatever the ring gives it, or there
+// are shards that belong to nobody, and it may own them although it is cordoned or full. While others own all shards,
+// slots of a member that takes none would make the ring longer by what counts for nobody, which moves shards between
+// the others.
 func (v *View) NeedsSlots(id string) bool {
 	s := (&rules{view: v, current: true}).stanceOf(id)
 	return s != nil && (s.free() || !s.drained && slices.Contains(v.owners, ""))

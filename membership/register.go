@@ -212,9 +212,8 @@ func (g *Registrar) settle(ctx context.Context, reg *Registration, p *picture) (
 }
 
 // Weigh gives the member another weight of its own, 0 to MaxWeight, and the slots that belong to that, or to the weight
-// that an operator has ordered (View.Weights). What the member keeps stays where it is. A member that needs no slots for
-// now (View.NeedsSlots) has those that it had. It fails as Activate does; ErrGone also says that
-// the member leaves.
+// that an operator has ordered (View.Weights). What the member keeps stays where it is. A member that needs no slots
+// for now (View.NeedsSlots) has those that it had. It fails as Activate does; ErrGone also says that the member leaves.
 func (g *Registrar) Weigh(ctx context.Context, reg Registration, weight int) (Registration, error) {
 	reg.Record.Weight = weight
 	err := g.until(ctx, func(ctx context.Context, reg *Registration) (again bool, err error) {

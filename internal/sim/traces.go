@@ -286,8 +286,8 @@ func (m *member) checkAlone(a core.Action) {
 	if w.plan.QuarantineAfter == 0 || !m.core.Alone(a.Shard, a.ID) {
 		return
 	}
-	// Where a death was hidden for a while, further members died of the resource before it was handled alone. Of a death
-	// that there was not, nobody was told in time.
+	// Where a death was hidden for a while, further members died of the resource before it was handled alone. Of a
+	// death that there was not, nobody was told in time.
 	real := n - w.livesInOrder(a)
 	if real >= w.plan.QuarantineAfter && w.plan.Crowd >= w.plan.Resources && w.pardons == 0 {
 		w.Failf("%s: Handle of %s, which is accused of %d deaths", m.name, a.ID, n)
