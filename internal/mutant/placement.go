@@ -294,4 +294,14 @@ var ofPlacement = []Mutant{
 		}},
 		Test: "TestNewsThatOvertakeEachOtherDoNotMakeAShardWeightless", Package: "./internal/placement",
 	},
+	{
+		Name:   "plan-on-without-an-answer",
+		Breaks: "a coordinator that has heard no answer plans by an old view, and sends more than may be on its way",
+		Changes: []Change{{
+			File: "internal/placement/publisher.go",
+			Old:  `p.unsure = true`,
+			New:  `_ = p.unsure`,
+		}},
+		Test: "TestNothingIsPlannedBeforeAPlanWithoutAnAnswerShows", Package: "./internal/placement",
+	},
 }

@@ -24,6 +24,7 @@ type Publisher struct {
 	number  int64 // the create revision of the coordinator's key
 	planner *Planner
 	written int64 // no older view shows what was published
+	unsure  bool  // a write has failed, or its answer was lost: etcd may have carried it out
 }
 
 // NewPublisher makes the publisher of the term with that number, which is the create revision of the coordinator's key.
@@ -60,26 +61,56 @@ func (p *Publisher) Fresh(ctx context.Context, load []int64) error {
 	if p.planner.view == nil {
 		return nil
 	}
-	_, err := p.publish(ctx, p.planner.Fresh(load, p.o.Now(), p.o.Wall()))
-	return err
+	return p.carryOut(ctx, p.planner.Fresh(load, p.o.Now(), p.o.Wall()))
 }
 
 // Turn publishes what is due by the last view. next is when the next turn is due at the latest if nothing is seen or
 // said before; 0 if none is. ErrDeposed says that the term is over. After any other error another turn is due soon.
 func (p *Publisher) Turn(ctx context.Context) (next time.Duration, err error) {
-	if p.planner.view == nil || p.planner.view.Revision < p.written {
+	if p.planner.view == nil {
+		return 0, nil
+	}
+	if p.unsure {
+		if err := p.look(ctx); err != nil {
+			return 0, err
+		}
+	}
+	if p.planner.view.Revision < p.written {
 		return 0, nil
 	}
 	plan := p.planner.Plan(p.o.Now(), p.o.Wall())
 	if plan.IsEmpty() {
 		return plan.Next, nil
 	}
+	return plan.Next, p.carryOut(ctx, plan)
+}
+
+// carryOut publishes a plan.
+func (p *Publisher) carryOut(ctx context.Context, plan *Plan) error {
 	revision, err := p.publish(ctx, plan)
 	if err != nil {
-		return plan.Next, err
+		p.unsure = true
+		return err
 	}
-	p.written = revision
-	return plan.Next, nil
+	p.written = max(p.written, revision)
+	return nil
+}
+
+// look finds out from which revision on a view shows what etcd has carried out. A plan by an older one would not know
+// what is on its way already, and might send more than may be.
+func (p *Publisher) look(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, p.o.Timeout)
+	defer cancel()
+	resp, err := p.o.KV.Get(ctx, p.o.Layout.Group(), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortDescend), clientv3.WithLimit(1))
+	if err != nil {
+		return fmt.Errorf("look what was published: %w", err)
+	}
+	p.unsure = false
+	for _, kv := range resp.Kvs {
+		p.written = max(p.written, kv.ModRevision)
+	}
+	return nil
 }
 
 var (

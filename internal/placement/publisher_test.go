@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 
+	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -183,5 +184,97 @@ func TestSlotsThatCannotBeFreedArePutOff(t *testing.T) {
 	}
 	if _, err := publisher.Turn(t.Context()); err == nil {
 		t.Error("not tried again after the pause")
+	}
+}
+
+// deaf is an etcd that carries out transactions, and whose answers to them are lost.
+type deaf struct{ clientv3.KV }
+
+func (d deaf) Txn(ctx context.Context) clientv3.Txn { return deafTxn{d.KV.Txn(ctx)} }
+
+type deafTxn struct{ clientv3.Txn }
+
+func (t deafTxn) If(cs ...clientv3.Cmp) clientv3.Txn   { return deafTxn{t.Txn.If(cs...)} }
+func (t deafTxn) Then(ops ...clientv3.Op) clientv3.Txn { return deafTxn{t.Txn.Then(ops...)} }
+func (t deafTxn) Else(ops ...clientv3.Op) clientv3.Txn { return deafTxn{t.Txn.Else(ops...)} }
+
+func (t deafTxn) Commit() (*clientv3.TxnResponse, error) {
+	if _, err := t.Txn.Commit(); err != nil {
+		return nil, err
+	}
+	return nil, context.DeadlineExceeded
+}
+
+// A coordinator that has heard no answer does not plan by what it knew before, since etcd may have carried the plan out:
+// it would choose otherwise now, and send more than may be on its way.
+func TestNothingIsPlannedBeforeAPlanWithoutAnAnswerShows(t *testing.T) {
+	const shards = 8
+	l := keys.New("/drm", t.Name())
+	put := func(key, value string) (revision int64) {
+		resp, err := client.Put(t.Context(), key, value)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return resp.Header.Revision
+	}
+	for i, id := range []string{"me", "b"} {
+		put(l.Slot(i), id)
+		put(l.Member(id), membership.Record{
+			State: membership.Active, Weight: 1, Slots: []int{i}, Schema: membership.Schema,
+		}.Encode())
+	}
+	for n := range shards {
+		put(l.Exception(n), membership.Exception{Member: "b", Why: membership.WhyRing}.Encode())
+	}
+	term := put(l.Coordinator(), "me")
+	group := membership.Group{Root: l.Root(), Shards: shards}
+	view := func() *membership.View {
+		v, err := group.Read(t.Context(), client)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	now := time.Hour
+	publisher := NewPublisher(Options{
+		Rules:  Rules{PerMinute: 1 << 30, Moving: 1 << 30, MovingPerMember: 1000, Quiet: time.Second, Again: time.Hour},
+		Member: "me", Layout: l, KV: deaf{client}, Timeout: time.Minute, Limits: &txn.Limits{}, Log: zap.NewNop(),
+		Shards: shards, Now: func() time.Duration { return now }, Wall: func() time.Time { return time.Unix(0, 0) },
+	}, term)
+	v := view()
+	publisher.See(v)
+	load := claims.Loads{Shards: map[int]int64{}}
+	for n := range shards {
+		load.Shards[n] = 1000
+	}
+	publisher.Take("b", load, v.Revision)
+	publisher.Take("me", claims.Loads{}, v.Revision)
+	now += time.Minute
+	if _, err := publisher.Turn(t.Context()); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("the first turn: %v", err)
+	}
+	moved := view().Owned("me")
+	if slices.Index(moved, true) < 0 {
+		t.Fatal("nothing is moved")
+	}
+	for n := range shards {
+		if !moved[n] {
+			load.Shards[n] = 2000
+		}
+	}
+	publisher.Take("b", load, v.Revision+1)
+	for range 2 {
+		if _, err := publisher.Turn(t.Context()); err != nil {
+			t.Fatalf("something is published by an old view: %v", err)
+		}
+	}
+	if now := view().Owned("me"); !slices.Equal(now, moved) {
+		t.Errorf("the member had %v, and has %v, before it has said anything", moved, now)
+	}
+	publisher.See(view())
+	publisher.Take("me", claims.Loads{Shards: map[int]int64{slices.Index(moved, true): 1000}}, view().Revision)
+	now += time.Minute
+	if _, err := publisher.Turn(t.Context()); err == nil {
+		t.Error("nothing is published by the view that shows what was published before")
 	}
 }

@@ -234,10 +234,13 @@ func (c *call) poison() {
 	})
 }
 
-// checkDeaths looks whether more members have died of poison than may. Where a supervisor makes takeovers fast and news
-// are slow, the next member may not know yet what it would go by.
+// hidesDeaths says whether a member may handle what it would go by before it can know: a supervisor makes takeovers fast,
+// and news are slow.
+func (w *world) hidesDeaths() bool { return w.plan.Supervised && w.plan.Slow > 0 }
+
+// checkDeaths looks whether more members have died of poison than may.
 func (w *world) checkDeaths() {
-	if w.plan.Supervised && w.plan.Slow > 0 {
+	if w.hidesDeaths() {
 		return
 	}
 	if most := w.plan.QuarantineAfter * (w.plan.Poison + w.pardons); w.deaths > most {
@@ -286,10 +289,9 @@ func (m *member) checkAlone(a core.Action) {
 	if w.plan.QuarantineAfter == 0 || !m.core.Alone(a.Shard, a.ID) {
 		return
 	}
-	// Where a death was hidden for a while, further members died of the resource before it was handled alone. Of a
-	// death that there was not, nobody was told in time.
-	real := n - w.livesInOrder(a)
-	if real >= w.plan.QuarantineAfter && w.plan.Crowd >= w.plan.Resources && w.pardons == 0 {
+	// Further members may have died of a crowd before, or of what they did not know yet.
+	known := w.plan.Crowd >= w.plan.Resources && w.pardons == 0 && !w.hidesDeaths()
+	if known && n-w.livesInOrder(a) >= w.plan.QuarantineAfter {
 		w.Failf("%s: Handle of %s, which is accused of %d deaths", m.name, a.ID, n)
 		return
 	}
