@@ -205,8 +205,8 @@ func (t deafTxn) Commit() (*clientv3.TxnResponse, error) {
 	return nil, context.DeadlineExceeded
 }
 
-// A coordinator that has heard no answer does not plan by what it knew before, since etcd may have carried the plan out:
-// it would choose otherwise now, and send more than may be on its way.
+// A coordinator that has heard no answer does not plan by what it knew before, since etcd may have carried the plan
+// out: it would choose otherwise now, and send more than may be on its way.
 func TestNothingIsPlannedBeforeAPlanWithoutAnAnswerShows(t *testing.T) {
 	const shards = 8
 	l := keys.New("/drm", t.Name())

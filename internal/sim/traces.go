@@ -234,8 +234,8 @@ func (c *call) poison() {
 	})
 }
 
-// hidesDeaths says whether a member may handle what it would go by before it can know: a supervisor makes takeovers fast,
-// and news are slow.
+// hidesDeaths says whether a member may handle what it would go by before it can know: a supervisor makes takeovers
+// fast, and news are slow.
 func (w *world) hidesDeaths() bool { return w.plan.Supervised && w.plan.Slow > 0 }
 
 // checkDeaths looks whether more members have died of poison than may.
