@@ -177,7 +177,7 @@ func TestANewcomerUsesTheBlockOfAMemberThatIsGone(t *testing.T) {
 func TestBlocksOfAMemberThatIsExpectedBackAreNotForOthers(t *testing.T) {
 	g := newGroup(t)
 	a, _ := g.join("a", 100), g.join("b", 40)
-	if _, err := g.registrar("a").Leave(t.Context(), a, membership.Reservation{}, g.grant(600)); err != nil {
+	if _, err := g.registrar("a").Leave(t.Context(), a, membership.Reservation{}, g.grant(600), 0); err != nil {
 		t.Fatal(err)
 	}
 	owners := g.view().Owners()
@@ -199,7 +199,7 @@ func TestAMemberThatStopsMeanwhileKeepsItsSlots(t *testing.T) {
 		r, c := g.counted("c")
 		c.before = func() { // a comes back, and stops again
 			again := g.join("a", weight)
-			_, err := g.registrar("a").Leave(t.Context(), again, membership.Reservation{}, g.grant(600))
+			_, err := g.registrar("a").Leave(t.Context(), again, membership.Reservation{}, g.grant(600), 0)
 			if err != nil {
 				t.Error(err)
 			}
@@ -268,7 +268,8 @@ func TestAWeightThatComesTooLateChangesNothing(t *testing.T) {
 		g.join("a", 1)
 		reg := g.join("b", 1)
 		leave := func() {
-			if _, err := g.registrar("b").Leave(t.Context(), reg, membership.Reservation{}, g.grant(600)); err != nil {
+			until := g.grant(600)
+			if _, err := g.registrar("b").Leave(t.Context(), reg, membership.Reservation{}, until, 0); err != nil {
 				t.Error(err)
 			}
 		}
@@ -412,7 +413,7 @@ func TestForeseenOwnersAreThoseThatFollow(t *testing.T) {
 				g.revoke(reg.Lease)
 			case 2: // gone, and expected back
 				r := membership.Reservation{Keeps: g.view().Owned(fmt.Sprint("m", i))}
-				if _, err := g.registrar(fmt.Sprint("m", i)).Leave(t.Context(), reg, r, g.grant(600)); err != nil {
+				if _, err := g.registrar(fmt.Sprint("m", i)).Leave(t.Context(), reg, r, g.grant(600), 0); err != nil {
 					t.Fatal(err)
 				}
 				g.revoke(reg.Lease)

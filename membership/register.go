@@ -22,6 +22,8 @@ var (
 	ErrTaken = errors.New("member id is taken")
 	// ErrGone says that the member's key does not exist any more, or belongs to another registration.
 	ErrGone = errors.New("member key is gone")
+	// ErrOutdated says that the member has declined shards since the view that says what it keeps.
+	ErrOutdated = errors.New("the view is older than what the member declines")
 	// ErrAppGone says that the app was deleted since its Group was made; it may have been created again. Nothing was
 	// written. drm.ErrAppGone is the same error.
 	ErrAppGone = appconfig.ErrGone
@@ -336,22 +338,26 @@ func (g *Registrar) SetState(ctx context.Context, reg Registration, state State)
 	if state == Unready { // the member is back, and cannot work: its shards wait for it no longer
 		more = append(more, clientv3.OpDelete(g.layout().Reservation(g.ID)))
 	}
-	return g.setState(ctx, reg, state, more...)
+	return g.setState(ctx, reg, state, nil, more...)
 }
 
 // Leave is SetState with the state Leaving. It also reserves the member's shards until it is back, under a lease which
 // the caller does not keep alive: they belong to nobody else before the member is active again, or unready, or that
 // lease has ended. The reservation has no effect while an order keeps the member from owning shards.
+//
+// seen is the revision of the view that says what the member keeps. Where the member has said since that it declines
+// shards, nothing is written, and the error is ErrOutdated: others may have taken them over.
 func (g *Registrar) Leave(
-	ctx context.Context, reg Registration, r Reservation, until clientv3.LeaseID,
+	ctx context.Context, reg Registration, r Reservation, until clientv3.LeaseID, seen int64,
 ) (Registration, error) {
 	put := clientv3.OpPut(g.layout().Reservation(g.ID), r.Encode(), clientv3.WithLease(until))
-	return g.setState(ctx, reg, Leaving, put)
+	known := clientv3.Compare(clientv3.ModRevision(g.layout().Decline(g.ID)), "<", seen+1)
+	return g.setState(ctx, reg, Leaving, []clientv3.Cmp{known}, put)
 }
 
-// setState writes the registration's key with another state, and does more in the same transaction.
+// setState writes the registration's key with another state, and does more in the same transaction if some more holds.
 func (g *Registrar) setState(
-	ctx context.Context, reg Registration, state State, more ...clientv3.Op,
+	ctx context.Context, reg Registration, state State, ifs []clientv3.Cmp, more ...clientv3.Op,
 ) (Registration, error) {
 	ctx, cancel := context.WithTimeout(ctx, g.Timeout)
 	defer cancel()
@@ -360,14 +366,19 @@ func (g *Registrar) setState(
 	// The put names the lease again: without it the key would be detached, and a dead member would stay for ever.
 	put := clientv3.OpPut(me, reg.Record.Encode(), clientv3.WithLease(reg.Lease))
 	resp, err := g.Client.Txn(ctx).
-		If(clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision)).
+		If(append(ifs, clientv3.Compare(clientv3.CreateRevision(me), "=", reg.CreateRevision))...).
 		Then(append(more, put)...).
+		Else(clientv3.OpGet(me, clientv3.WithKeysOnly())).
 		Commit()
 	if err != nil {
 		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, err)
 	}
 	if !resp.Succeeded {
-		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, ErrGone)
+		failed, kvs := ErrGone, resp.Responses[0].GetResponseRange().Kvs
+		if len(kvs) > 0 && kvs[0].CreateRevision == reg.CreateRevision {
+			failed = ErrOutdated
+		}
+		return reg, fmt.Errorf("set state of member %q to %s: %w", g.ID, state, failed)
 	}
 	reg.Revision = resp.Header.GetRevision()
 	return reg, nil

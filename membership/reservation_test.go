@@ -1,6 +1,7 @@
 package membership_test
 
 import (
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -132,7 +133,7 @@ func TestAMemberThatStopsKeepsItsPlaceUntilItIsBack(t *testing.T) {
 	reg := g.join("b", 2)
 	before := g.view()
 	until := g.grant(60)
-	left, err := g.registrar("b").Leave(t.Context(), reg, membership.Reservation{Keeps: before.Owned("b")}, until)
+	left, err := g.registrar("b").Leave(t.Context(), reg, membership.Reservation{Keeps: before.Owned("b")}, until, 0)
 	if err != nil || left.Record.State != membership.Leaving {
 		t.Fatalf("%+v, %v", left, err)
 	}
@@ -161,11 +162,37 @@ func TestAMemberThatStopsKeepsItsPlaceUntilItIsBack(t *testing.T) {
 	}
 }
 
+// A member whose view is older than what it has declined does not know who has taken that over.
+func TestNothingIsReservedByAViewThatIsOlderThanWhatTheMemberDeclines(t *testing.T) {
+	g := newGroup(t)
+	g.join("a", 1)
+	reg := g.join("b", 1)
+	old := g.view()
+	r := g.registrar("b")
+	if _, err := r.Decline(t.Context(), reg, membership.Decline{Shards: old.Owned("b")}); err != nil {
+		t.Fatal(err)
+	}
+	after := g.view()
+	_, err := r.Leave(t.Context(), reg, membership.Reservation{Keeps: old.Owned("b")}, g.grant(60), old.Revision)
+	if v := g.view(); !errors.Is(err, membership.ErrOutdated) || len(v.Reservations) > 0 || !v.SameMembers(after) {
+		t.Errorf("reserved: %+v, owned by %v, %v", v.Reservations, v.Owners(), err)
+	}
+	lost := reg
+	lost.CreateRevision--
+	if _, err := r.Leave(t.Context(), lost, membership.Reservation{}, g.grant(60), old.Revision); !errors.Is(err,
+		membership.ErrGone) {
+		t.Errorf("under another registration: %v", err)
+	}
+	if _, err := r.Leave(t.Context(), reg, membership.Reservation{}, g.grant(60), after.Revision); err != nil {
+		t.Errorf("by a view that shows what the member declines: %v", err)
+	}
+}
+
 func TestAMemberThatIsBackAndNotReadyIsNotAwaited(t *testing.T) {
 	g := newGroup(t)
 	g.join("a", 1)
 	reg := g.join("b", 1)
-	if _, err := g.registrar("b").Leave(t.Context(), reg, membership.Reservation{}, g.grant(60)); err != nil {
+	if _, err := g.registrar("b").Leave(t.Context(), reg, membership.Reservation{}, g.grant(60), 0); err != nil {
 		t.Fatal(err)
 	}
 	g.revoke(reg.Lease)

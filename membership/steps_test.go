@@ -116,7 +116,7 @@ func TestAStepTakesNothingFromWhoHasComeBack(t *testing.T) {
 			c.before = func() { // after it has looked which slots it can take
 				again := g.join("a", weight)
 				if stops {
-					_, err := g.registrar("a").Leave(t.Context(), again, membership.Reservation{}, g.grant(600))
+					_, err := g.registrar("a").Leave(t.Context(), again, membership.Reservation{}, g.grant(600), 0)
 					if err != nil {
 						t.Error(err)
 					}

@@ -48,7 +48,7 @@ func (m *member) leave() {
 		if keeps := m.keeps(); m.rejoin > 0 && keeps != nil {
 			if granted, err := m.leases.Grant(ctx, int64(m.rejoin/time.Second)); err == nil {
 				r := membership.Reservation{Since: m.wall(), Until: m.wall().Add(m.rejoin), Keeps: keeps}
-				_, err = m.registrar().Leave(ctx, *m.reg, r, granted.ID)
+				_, err = m.registrar().Leave(ctx, *m.reg, r, granted.ID, m.view.Revision)
 				reserved = err == nil
 			}
 		}

@@ -15,24 +15,30 @@ import (
 // reserves says whether a stop that begins now keeps the member's shards for its return: the user has asked for that,
 // the start had succeeded, the member does not end because of an error, and it owns something.
 func (m *Member) reserves() bool {
-	return m.cfg.Rejoin > 0 && m.started.Load() && m.Err() == nil && m.place.keeps() != nil
+	return m.cfg.Rejoin > 0 && m.started.Load() && m.Err() == nil && m.place.keeps().shards != nil
 }
 
 // errKeepsNothing is why nothing is reserved: the member owns nothing any more.
 var errKeepsNothing = errors.New("this member owns nothing")
 
-// keeps returns the shards that wait for this member if it stops now with Rejoin; nil: there is none. A member that has
-// just become unready has none: others take over what it has, even if the view does not show that yet.
-func (p *place) keeps() []bool {
+// kept is what waits for a member that stops with Rejoin.
+type kept struct {
+	shards []bool // nil: none
+	seen   int64  // the revision of the view that says so
+}
+
+// keeps returns what waits for this member if it stops now with Rejoin. A member that has just become unready has
+// nothing: others take over what it has, even if the view does not show that yet.
+func (p *place) keeps() kept {
 	v, reg := p.last.Load(), p.reg.Load()
 	if v == nil || reg == nil || reg.Record.State == membership.Unready && !v.UnreadyIgnored() {
-		return nil
+		return kept{}
 	}
-	keeps := outlook.Keeps(v, p.id, p.declines.wanted().Shards)
-	if !slices.Contains(keeps, true) {
-		return nil
+	shards := outlook.Keeps(v, p.id, p.declines.wanted().Shards)
+	if !slices.Contains(shards, true) {
+		return kept{}
 	}
-	return keeps
+	return kept{shards, v.Revision}
 }
 
 // tellLeaving tells the others that this member leaves. With reserve, its shards wait for its return; if that cannot be
@@ -60,7 +66,7 @@ func (p *place) reserve(ctx context.Context, wait time.Duration) (until time.Tim
 		return until, membership.ErrGone
 	}
 	keeps := p.keeps()
-	if keeps == nil {
+	if keeps.shards == nil {
 		return until, errKeepsNothing
 	}
 	since := p.wall().UTC()
@@ -69,7 +75,7 @@ func (p *place) reserve(ctx context.Context, wait time.Duration) (until time.Tim
 		return until, err
 	}
 	until = since.Add(time.Duration(lease.TTL) * time.Second)
-	r := membership.Reservation{Since: since, Until: until, Keeps: keeps}
-	_, err = p.registrar.Leave(ctx, *reg, r, lease.ID)
+	r := membership.Reservation{Since: since, Until: until, Keeps: keeps.shards}
+	_, err = p.registrar.Leave(ctx, *reg, r, lease.ID, keeps.seen)
 	return until, err
 }

@@ -32,4 +32,14 @@ var ofCalm = []Mutant{
 		}},
 		Test: "TestAMemberThatFlapsGetsItsShareBackLater", Package: "./internal/scenario",
 	},
+	{
+		Name:   "reserve-by-an-old-view",
+		Breaks: "a member that stops with Rejoin takes back what it had declined before its view shows that",
+		Changes: []Change{{
+			File: "membership/register.go",
+			Old:  `clientv3.Compare(clientv3.ModRevision(g.layout().Decline(g.ID)), "<", seen+1)`,
+			New:  `clientv3.Compare(clientv3.ModRevision(g.layout().Decline(g.ID)), ">", min(seen, -1))`,
+		}},
+		Test: "TestNothingIsReservedByAViewThatIsOlderThanWhatTheMemberDeclines", Package: "./membership",
+	},
 }

@@ -141,8 +141,9 @@ func (d *draft) adopt() {
 	}
 	d.open(nil, func(n int) bool { return orphans[n] == "" || d.pinned(n) })
 	if d.rolls {
-		d.shards.Spread(func(n int) bool {
-			return orphans[n] != "" && !d.pinned(n) && d.view.Members[d.view.Owner(n)].Version != d.newer
+		d.shards.Spread(func(n int) bool { // one without load, or whose load nobody knows, stays where it is
+			return orphans[n] != "" && d.loads.shards[n] > 0 && !d.pinned(n) &&
+				d.view.Members[d.view.Owner(n)].Version != d.newer
 		})
 	}
 	d.shards.Level(1 << 62)

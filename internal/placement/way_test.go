@@ -129,6 +129,34 @@ func TestADeploymentThatHasStoppedIsEvenedOutThoughNothingHappens(t *testing.T) 
 	}
 }
 
+// A coordinator that has just taken office does not know what the shards of a member weighed that has died. It does not
+// move them once more from one member of the older version to another, only since the ring would have put them there.
+func TestAShardOfUnknownLoadStaysWhereADeathHasPutIt(t *testing.T) {
+	g := newGroup(rules(), even(1000))
+	for _, id := range []string{"a", "b", "c"} {
+		g.join(t, id, "1")
+	}
+	g.join(t, "d", "2")
+	for n, owner := range g.view().Owners() {
+		if owner == "c" {
+			g.put(layout.Exception(n), membership.Exception{Member: "c", Then: "a", Why: membership.WhyLeave}.Encode())
+		}
+	}
+	had := g.view().Owned("c")
+	p := placement.NewPlanner(rules(), "d", shards, g.now)
+	p.See(g.view(), g.now)
+	g.delete(layout.Member("c"))
+	p.See(g.view(), g.now)
+	for _, id := range []string{"a", "b", "d"} {
+		p.Take(id, lists(), g.revision)
+	}
+	for _, e := range p.Plan(g.now, time.Unix(0, 0)).Exceptions {
+		if had[e.Shard] {
+			t.Errorf("shard %d goes on: %+v", e.Shard, e)
+		}
+	}
+}
+
 // What the members say, and who they are, arrives on two ways.
 func TestNewsThatOvertakeEachOtherDoNotMakeAShardWeightless(t *testing.T) {
 	weighs := func(p *placement.Planner, g *group) bool {
