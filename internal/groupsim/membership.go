@@ -73,6 +73,9 @@ func (m *member) register() {
 	record := membership.Record{
 		State: membership.Joining, Weight: m.weight, Version: m.version, Source: true, Started: start,
 	}
+	if m.older {
+		record.Weight = min(max(record.Weight, 1), 32) // more, or none, was not possible
+	}
 	if m.stage == joined {
 		record.State, record.Reason = membership.Active, m.whyNot()
 		if record.Reason != "" {

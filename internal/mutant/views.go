@@ -39,9 +39,19 @@ var ofViews = []Mutant{
 		Simulated: true,
 		Changes: []Change{{
 			File: "internal/outlook/outlook.go",
-			Old:  `keeps[n] = keeps[n] && !declined && !v.Declines(id, n)`,
+			Old:  `keeps[n] = keeps[n] && !declined && v.Takes(id, n)`,
 			New:  `keeps[n] = keeps[n] && (!declined || true)`,
 		}},
 		Test: "TestAMemberThatStopsKeepsNothingThatItDeclines", Package: "./internal/outlook",
+	},
+	{
+		Name:   "reserve-what-a-cordon-takes",
+		Breaks: "a cordoned member that stops with Rejoin takes back what another one has just taken over",
+		Changes: []Change{{
+			File: "internal/outlook/outlook.go",
+			Old:  `keeps[n] = keeps[n] && !declined && v.Takes(id, n)`,
+			New:  `keeps[n] = keeps[n] && !declined && !v.Declines(id, n)`,
+		}},
+		Test: "TestACordonedMemberThatStopsKeepsWhatTheCordonLeavesToIt", Package: "./internal/outlook",
 	},
 }

@@ -75,13 +75,13 @@ func (o *Outlook) Tell(c *core.Core, now time.Duration) {
 }
 
 // Keeps says which shards wait for a member that stops with Rejoin: those that it owns by the last view that it has
-// seen, except what it declines, by that view or by now. Another member may have got these meanwhile, since it has room
-// for them. declines is what the member wants to decline; nil: nothing.
+// seen, except what it declines by now, and what it owns only since nobody else takes it. Another member may have got
+// these meanwhile, since it has room for them. declines is what the member wants to decline; nil: nothing.
 func Keeps(v *membership.View, id string, declines []bool) []bool {
 	keeps := v.Owned(id)
 	for n := range keeps {
 		declined := n < len(declines) && declines[n]
-		keeps[n] = keeps[n] && !declined && !v.Declines(id, n)
+		keeps[n] = keeps[n] && !declined && v.Takes(id, n)
 	}
 	return keeps
 }

@@ -16,7 +16,7 @@ const shards = 4
 
 // group makes a view at revision 100 of members with these records, by id. Member a has slot 0, and declines the shards
 // that a text names; "": none.
-func group(t *testing.T, members map[string]string, declines string) *membership.View {
+func group(t *testing.T, members map[string]string, declines string, cordoned ...string) *membership.View {
 	t.Helper()
 	layout := keys.New("/drm", "app")
 	kv := func(key, value string, revision int64) *mvccpb.KeyValue {
@@ -31,6 +31,9 @@ func group(t *testing.T, members map[string]string, declines string) *membership
 	kvs = append(kvs, kv(layout.Slot(0), "a", 9))
 	if declines != "" {
 		kvs = append(kvs, kv(layout.Decline("a"), `{"shards":"`+declines+`"}`, 10))
+	}
+	for _, id := range cordoned {
+		kvs = append(kvs, kv(layout.Cordon(id), `{"keeps":"1"}`, 11))
 	}
 	v := membership.NewView(layout.Root(), shards, kvs, 100)
 	if len(v.Corrupt) > 0 {
@@ -126,5 +129,17 @@ func TestAMemberThatStopsKeepsNothingThatItDeclines(t *testing.T) {
 		if got := Keeps(v, "a", tc.declines); !slices.Equal(got, tc.want) {
 			t.Errorf("it declines %v, and keeps %v, want %v", tc.declines, got, tc.want)
 		}
+	}
+}
+
+// A cordoned member that is the last one owns what it gives up as soon as another one is there, which may be by now.
+func TestACordonedMemberThatStopsKeepsWhatTheCordonLeavesToIt(t *testing.T) {
+	members := map[string]string{"a": `{"state":"active","weight":1,"slots":[0],"schema":2}`}
+	v := group(t, members, "", "a")
+	if got := v.Owned("a"); !slices.Equal(got, []bool{true, true, true, true}) {
+		t.Fatalf("it owns %v, want all, since there is nobody else", got)
+	}
+	if got := Keeps(v, "a", nil); !slices.Equal(got, []bool{false, true, false, false}) {
+		t.Errorf("it keeps %v", got)
 	}
 }
