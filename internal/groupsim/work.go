@@ -26,6 +26,7 @@ func (m *member) work() {
 	w := m.w
 	for n, h := range w.holders {
 		owns := m.stage == joined && m.view.Owner(n) == m.id
+		lives := w.store.leases[m.lease] != nil // otherwise no claim of it would be taken
 		switch {
 		case h.m == m && !owns:
 			w.holders[n] = holder{}
@@ -34,7 +35,7 @@ func (m *member) work() {
 					other.stirWork()
 				}
 			}
-		case h.m == nil && owns:
+		case h.m == nil && owns && lives:
 			w.holders[n] = holder{m, m.life}
 			w.judge.handled(n, m)
 		}
