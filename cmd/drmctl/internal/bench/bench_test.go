@@ -35,7 +35,7 @@ var figures = map[string][]string{
 	"many": {
 		"apps", "members", "before_cpu_percent", "before_memory_mb", "before_streams", "before_requests_per_second",
 		"before_keepalives_per_second", "after_cpu_percent", "after_memory_mb", "after_streams",
-		"after_requests_per_second", "after_keepalives_per_second",
+		"after_requests_per_second", "after_keepalives_per_second", "raw_cpu_percent",
 	},
 	"memory": {"bytes_each", "bytes_each_beside_data"},
 	"scale": {
@@ -62,7 +62,7 @@ var mayBeZero = []string{
 	"before_moves_of_first_lives", "after_moves_per_minute", "after_unhandled_seconds_per_minute",
 	"after_unhandled_percent", "after_moves_of_first_lives",
 	"death_uninvolved", "death_other_events", "death_other_keys_read", "death_group_events_each",
-	"before_cpu_percent", "before_memory_mb", "after_cpu_percent", "after_memory_mb",
+	"before_cpu_percent", "before_memory_mb", "after_cpu_percent", "after_memory_mb", "raw_cpu_percent",
 }
 
 func TestEachBenchRunsToItsEndAndTellsItsFigures(t *testing.T) {

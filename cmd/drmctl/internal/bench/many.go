@@ -29,7 +29,8 @@ const (
 )
 
 // many measures what many small apps in one process cost while nothing happens: first with a client of its own for each
-// member, and then with one connection for all.
+// member, and then with one connection for all. At last it measures what the keepalives of their two leases each cost
+// alone.
 func many(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 	apps := max(2, int(200*l.opts.Scale))
 	f := map[string]float64{"apps": float64(apps), "members": float64(apps * manyMembers)}
@@ -40,6 +41,9 @@ func many(ctx context.Context, l *lab) (map[string]float64, bool, error) {
 		if err := l.manyPhase(ctx, f, phase.name, apps, phase.shared); err != nil {
 			return nil, false, fmt.Errorf("%s: %w", phase.name, err)
 		}
+	}
+	if err := l.bareKeepalives(ctx, f, 2*apps*manyMembers); err != nil {
+		return nil, false, fmt.Errorf("raw: %w", err)
 	}
 	return f, f["after_cpu_percent"] <= manyReach, nil
 }
