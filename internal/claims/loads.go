@@ -11,17 +11,21 @@ import (
 type Loads struct {
 	Shards  map[int]int64 // by shard; without those of no weight
 	Pending int64         // of this, the weight of what the member has not handled yet
+	// Seen is the revision of the newest view that the member has acted upon: what it owns since then, it does not tell
+	// of. 0: that is not known, as of programs before this field.
+	Seen int64
 }
 
 // loadsValue is the value as JSON.
 type loadsValue struct {
 	Shards  map[string]int64 `json:"shards"`
 	Pending int64            `json:"pending,omitempty"`
+	Seen    int64            `json:"seen,omitempty"`
 }
 
 // Encode returns the value of the key.
 func (l Loads) Encode() []byte {
-	v := loadsValue{Shards: make(map[string]int64, len(l.Shards)), Pending: l.Pending}
+	v := loadsValue{Shards: make(map[string]int64, len(l.Shards)), Pending: l.Pending, Seen: l.Seen}
 	for n, load := range l.Shards {
 		v.Shards[strconv.Itoa(n)] = load
 	}
@@ -45,7 +49,10 @@ func DecodeLoads(value []byte, shards int) (Loads, error) {
 	if v.Pending < 0 || v.Pending > mostLoad {
 		return Loads{}, errors.New("pending is out of range")
 	}
-	l := Loads{Shards: make(map[int]int64, len(v.Shards)), Pending: v.Pending}
+	if v.Seen < 0 {
+		return Loads{}, errors.New("seen is out of range")
+	}
+	l := Loads{Shards: make(map[int]int64, len(v.Shards)), Pending: v.Pending, Seen: v.Seen}
 	for name, load := range v.Shards {
 		n, err := strconv.Atoi(name)
 		if err != nil || n < 0 || n >= shards || strconv.Itoa(n) != name {

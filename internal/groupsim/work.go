@@ -73,7 +73,9 @@ func (m *member) report() {
 	} else if value == m.said {
 		return
 	}
-	_, err := m.kv.Put(context.Background(), m.w.layout.Load(m.id), value, clientv3.WithLease(m.reg.Lease))
+	loads.Seen = m.view.Revision // which alone is no reason to say it again
+	_, err := m.kv.Put(context.Background(), m.w.layout.Load(m.id), string(loads.Encode()),
+		clientv3.WithLease(m.reg.Lease))
 	if err != nil { // it may be carried out late, over a later one
 		m.doubted = m.w.Now + 10*time.Second
 		m.stirReport()

@@ -36,7 +36,7 @@ type figures struct {
 	log     *zap.Logger
 
 	was     []byte        // the figures that etcd has; nil if it has none
-	weighed []byte        // the loads that etcd has; nil if it has none
+	weighed []byte        // the loads that etcd has, but for the view; nil if it has none
 	doubted time.Duration // until when etcd may have older ones all the same
 	ahead   int           // how many more times they may be written before the interval
 	planned bool          // the timer runs
@@ -152,8 +152,8 @@ func (f *figures) write(ctx context.Context, reg *membership.Registration) (now 
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	put := func(key string, value []byte, was *[]byte) {
-		if string(value) == string(*was) && f.now() >= f.doubted {
+	put := func(key string, value, says []byte, was *[]byte) {
+		if string(says) == string(*was) && f.now() >= f.doubted {
 			return
 		}
 		if _, err := f.kv.Put(ctx, key, string(value), clientv3.WithLease(reg.Lease)); err != nil {
@@ -161,9 +161,11 @@ func (f *figures) write(ctx context.Context, reg *membership.Registration) (now 
 			f.log.Debug("cannot write figures", zap.String("key", key), zap.Error(err))
 			return
 		}
-		*was, wrote = value, true
+		*was, wrote = says, true
 	}
-	put(f.key, now.Encode(), &f.was)
-	put(f.loads, now.loads.Encode(), &f.weighed)
+	figures, loads := now.Encode(), now.loads
+	loads.Seen = 0 // a new view alone is no reason to write
+	put(f.key, figures, figures, &f.was)
+	put(f.loads, now.loads.Encode(), loads.Encode(), &f.weighed)
 	return now, true, wrote
 }

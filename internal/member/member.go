@@ -235,7 +235,7 @@ func (m *Member) count() (all counted, ok bool) {
 			Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck,
 			Waiting: n.Waiting, WaitingForBudget: n.WaitingForBudget,
 		}
-		all.loads = claims.Loads(loads)
+		all.loads = claims.Loads{Shards: loads.Shards, Pending: loads.Pending, Seen: m.place.acted}
 	})
 	return all, ok
 }

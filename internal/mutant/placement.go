@@ -304,4 +304,14 @@ var ofPlacement = []Mutant{
 		}},
 		Test: "TestNothingIsPlannedBeforeAPlanWithoutAnAnswerShows", Package: "./internal/placement",
 	},
+	{
+		Name:   "take-what-is-old-for-an-answer",
+		Breaks: "what a member says before it knows of its new shards makes them weightless, and more follows at once",
+		Changes: []Change{{
+			File: "internal/placement/loads.go",
+			Old:  `if seen == 0 {`,
+			New:  `if seen <= revision {`,
+		}},
+		Test: "TestWhatAMemberSaysByAnOlderViewIsNoAnswer", Package: "./internal/placement",
+	},
 }

@@ -29,6 +29,7 @@ type saidLoad struct {
 type report struct {
 	claims.Loads
 	revision int64
+	seen     int64 // what the member owns by a later view, it did not know of
 }
 
 func newLoads(shards int) loads {
@@ -44,7 +45,11 @@ func (l *loads) take(member string, said claims.Loads, revision int64, v *member
 	if revision < before.revision {
 		return
 	}
-	l.members[member] = report{said, revision}
+	seen := min(said.Seen, revision)
+	if seen == 0 {
+		seen = revision
+	}
+	l.members[member] = report{said, revision, seen}
 	for n := range before.Shards {
 		if _, still := said.Shards[n]; !still {
 			l.said[n] = slices.DeleteFunc(l.said[n], func(s saidLoad) bool { return s.member == member })
@@ -74,14 +79,14 @@ func (l *loads) weigh(n int, v *membership.View) {
 		l.shards[n] = load
 		return
 	}
-	silent := !told || said.revision < l.since[n]
+	silent := !told || said.seen < l.since[n]
 	last := int64(-1)
 	for _, s := range l.said[n] {
 		if at := l.members[s.member].revision; at > last && (silent || at > said.revision) {
 			l.shards[n], last = s.load, at
 		}
 	}
-	if last < 0 && !silent && said.revision <= v.Revision { // otherwise it may know of a later owner, see settle
+	if last < 0 && !silent && said.seen <= v.Revision { // otherwise it may know of a later owner, see settle
 		l.shards[n] = 0
 	}
 }
@@ -128,8 +133,8 @@ func (l *loads) onTheWay(v *membership.View, now time.Duration) map[string]int64
 		said := l.members[owner]
 		_, lists := said.Shards[n]
 		e := v.Exceptions[n]
-		placed := e.Member == owner && e.ModRevision > said.revision
-		if !lists || placed || l.since[n] > max(said.revision, l.began) {
+		placed := e.Member == owner && e.ModRevision > said.seen
+		if !lists || placed || l.since[n] > max(said.seen, l.began) {
 			way[owner] += load
 		}
 	}

@@ -70,6 +70,26 @@ func TestNoMoreMovesForBalanceToOneMemberThanMayBeOnItsWay(t *testing.T) {
 	}
 }
 
+// What a member says may arrive after the next view, or be carried out by etcd long after that, and be older all the
+// same. So it is no answer to what the member was given meanwhile.
+func TestWhatAMemberSaysByAnOlderViewIsNoAnswer(t *testing.T) {
+	r := rules()
+	r.MovingPerMember = 3000
+	for name, knows := range map[string]bool{"by an older view": false, "by the newest view": true} {
+		g := uneven(t, r)
+		g.now += 2 * time.Minute
+		said, plan := lists(), g.plan() // it says nothing of what it is given
+		if said.Seen = g.revision; knows {
+			said.Seen += int64(len(plan.Exceptions))
+		}
+		g.planner.Take("a", said, g.revision+int64(len(plan.Exceptions)))
+		g.publish(plan)
+		if again := len(g.plan().Exceptions) > 0; again != knows {
+			t.Errorf("%s: more is sent: %v", name, again)
+		}
+	}
+}
+
 // The next coordinator, or the same one if it has not heard that its writes were carried out, knows by what the members
 // say how much is on its way.
 func TestWhatIsOnItsWayIsKnownWhoeverSentIt(t *testing.T) {
