@@ -40,7 +40,7 @@ type spent struct {
 
 // sending is load on its way.
 type sending struct {
-	by   string
+	term int64 // of the coordinator that has sent it
 	to   string
 	life int
 	load int64

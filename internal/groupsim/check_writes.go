@@ -165,7 +165,7 @@ func (j *judge) send(by *member, n int, to string) {
 	m := j.w.named(to)
 	// It may have had the shard a moment ago, and not have let go of it, or not have said so.
 	if j.w.holders[n].m != m && !m.says(n) {
-		j.onWay[n] = sending{by.id, to, m.life, j.w.load[n], j.w.Now}
+		j.onWay[n] = sending{by.number, to, m.life, j.w.load[n], j.w.Now}
 	}
 }
 
@@ -273,7 +273,7 @@ func (j *judge) budget(m *member) {
 	all, to, count := int64(0), map[string]int64{}, map[string]int{}
 	for _, n := range slices.Sorted(maps.Keys(j.onWay)) {
 		s := j.onWay[n]
-		if s.by != m.id && !j.isSaid(n) { // a new coordinator cannot know what the shard weighs
+		if s.term != m.number && !j.isSaid(n) { // in another term, nobody can know what the shard weighs
 			continue
 		}
 		all += s.load
