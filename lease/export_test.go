@@ -13,3 +13,6 @@ const MostStreams = mostStreams
 
 // NewTestRenewer makes a Renewer that gets its streams from a test.
 func NewTestRenewer(open func(context.Context) (Stream, error)) *Renewer { return newRenewer(open) }
+
+// InFlight is how many keepalives may be sent on one stream without an answer.
+const InFlight = inFlight

@@ -24,8 +24,10 @@ const (
 	perStream = 4
 	// quickly is for how long the last of more keepalives may have to wait on one stream, by what etcd takes for each.
 	quickly = 50 * time.Millisecond
-	// inFlight is how many keepalives may be sent on one stream without an answer. Others wait for answers.
-	inFlight = 64
+	// inFlight is how many keepalives may be sent on one stream without an answer. Others wait for answers. So many
+	// fill a third of the window that gRPC gives a stream, so that Send does not wait for etcd. With fewer, both ends
+	// would wake up more often for the keepalives of a round.
+	inFlight = 1024
 	// mostStreams is how many streams there are at most, unless some of them are silent. With all of them, more streams
 	// would not make an etcd faster that takes long for each keepalive.
 	mostStreams = 64
@@ -168,6 +170,7 @@ func (r *Renewer) ask(ctx context.Context, lease int64, after int, to receiver) 
 	}
 	asked := &renewal{lease: lease, to: to}
 	r.give(asked, r.pick(lease, after, d, now), now)
+	asked.line.fill()
 	return asked, nil
 }
 
@@ -211,10 +214,16 @@ func (r *Renewer) renewAll(all []turn, until time.Time) {
 			continue
 		}
 		if l == nil || !r.hasRoom(l) {
+			if l != nil {
+				l.fill()
+			}
 			l = r.pick(w.lease, 0, doubt{}, now)
 		}
 		w.until = until
 		r.give(w, l, now)
+	}
+	if l != nil { // only now, so that all of them are sent together
+		l.fill()
 	}
 }
 
@@ -248,7 +257,7 @@ func (r *Renewer) pick(lease int64, after int, d doubt, now time.Time) *line {
 	return r.another()
 }
 
-// give makes a keepalive the last one of a line.
+// give makes a keepalive the last one of a line. The caller fills the line.
 func (r *Renewer) give(w *renewal, l *line, now time.Time) {
 	w.line, w.looked, w.earlier = l, now, r.pending[w.lease]
 	r.pending[w.lease] = w
@@ -256,7 +265,6 @@ func (r *Renewer) give(w *renewal, l *line, now time.Time) {
 		l.room = l.waiting
 	}
 	l.used = now
-	l.fill()
 }
 
 // isStuck reports whether another keepalive of a lease should go around the stream on which an earlier one waits: no

@@ -221,7 +221,7 @@ var ofLease = []Mutant{
 	{
 		Name:    "forget-a-keepalive-of-many",
 		Breaks:  "of many keepalives on one stream, those beyond what may be under way are not sent later either",
-		Test:    "TestAStreamThatAnswersQuicklyCarriesHundreds",
+		Test:    "TestAStreamThatAnswersQuicklyCarriesThousands",
 		Package: "./lease",
 		Changes: []Change{{
 			File: "lease/line.go",
