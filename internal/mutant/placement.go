@@ -188,8 +188,8 @@ var ofPlacement = []Mutant{
 		Breaks: "a coordinator does not know what its predecessor has sent",
 		Changes: []Change{{
 			File: "internal/placement/loads.go",
-			Old:  `if !lists || placed || l.since[n] > max(said.revision, l.began) {`,
-			New:  `if !lists && placed && l.since[n] > max(said.revision, l.began) {`,
+			Old:  `if !lists || placed || l.since[n] > max(said.seen, l.began) {`,
+			New:  `if !lists && placed && l.since[n] > max(said.seen, l.began) {`,
 		}},
 		Test: "TestWhatIsOnItsWayIsKnownWhoeverSentIt", Package: "./internal/placement",
 	},
@@ -289,7 +289,7 @@ var ofPlacement = []Mutant{
 		Breaks: "a shard weighs nothing because its former owner does not name it any more",
 		Changes: []Change{{
 			File: "internal/placement/loads.go",
-			Old:  `if last < 0 && !silent && said.revision <= v.Revision {`,
+			Old:  `if last < 0 && !silent && said.seen <= v.Revision {`,
 			New:  `if last < 0 && !silent {`,
 		}},
 		Test: "TestNewsThatOvertakeEachOtherDoNotMakeAShardWeightless", Package: "./internal/placement",
