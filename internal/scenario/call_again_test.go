@@ -100,8 +100,14 @@ func TestAMemberHandlesAgainWhenItIsTold(t *testing.T) {
 
 func TestWhatFailsIsTerminatedAndHandledAgain(t *testing.T) {
 	w, r := newWorld(t), newRecorder(t)
-	claims := make(chan drm.Claim, 8)
-	r.onHandle = func(_ context.Context, c drm.Claim) error { claims <- c; return nil }
+	claims, third := make(chan drm.Claim, 8), make(chan struct{})
+	r.onHandle = func(_ context.Context, c drm.Claim) error {
+		claims <- c
+		if r.count("handle", "x") == 3 { // until then, the claim says why it is handled once more
+			<-third
+		}
+		return nil
+	}
 	cfg := w.config("a", r)
 	m := w.start(cfg)
 	if err := m.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
@@ -122,6 +128,7 @@ func TestWhatFailsIsTerminatedAndHandledAgain(t *testing.T) {
 		a, err := client.Lookup(t.Context(), "x")
 		return err == nil && a.State == drm.StateFailed && a.Error == "the service says so"
 	})
+	close(third)
 	r.until("it is handled again", func() bool { return r.count("handle", "x") == 3 && len(m.Held()) == 1 })
 	if err := m.Fail("x", claim.Token+1, nil); !errors.Is(err, drm.ErrNotHeld) {
 		t.Errorf("under another token: %v", err)
