@@ -29,9 +29,9 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 				return f
 			}
 			cfg := w.config("a", r)
+			// On a busy machine, etcd may itself be slow. One that answers nothing for so long would not be there.
 			cfg.Etcd = drm.EtcdConfig{
-				Client: q.client(t, w.endpoint), CommandTimeout: 200 * time.Millisecond,
-				DialTimeout: 200 * time.Millisecond,
+				Client: q.client(t, w.endpoint), CommandTimeout: 500 * time.Millisecond, DialTimeout: 5 * time.Second,
 			}
 			w.start(cfg)
 			if n := q.injected(); n < 6 {
