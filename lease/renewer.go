@@ -214,16 +214,15 @@ func (r *Renewer) renewAll(all []turn, until time.Time) {
 			continue
 		}
 		if l == nil || !r.hasRoom(l) {
-			if l != nil {
-				l.fill()
-			}
 			l = r.pick(w.lease, 0, doubt{}, now)
 		}
 		w.until = until
 		r.give(w, l, now)
 	}
-	if l != nil { // only now, so that all of them are sent together
-		l.fill()
+	for _, l := range r.lines { // only now, so that all of them are sent together
+		if len(l.waiting) > l.sent {
+			l.fill()
+		}
 	}
 }
 

@@ -152,11 +152,11 @@ func (f *figures) write(ctx context.Context, reg *membership.Registration) (now 
 	}
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	put := func(key string, value, says []byte, was *[]byte) {
+	put := func(key string, says []byte, was *[]byte, value func() []byte) {
 		if string(says) == string(*was) && f.now() >= f.doubted {
 			return
 		}
-		if _, err := f.kv.Put(ctx, key, string(value), clientv3.WithLease(reg.Lease)); err != nil {
+		if _, err := f.kv.Put(ctx, key, string(value()), clientv3.WithLease(reg.Lease)); err != nil {
 			f.doubted = f.now() + figuresDoubt
 			f.log.Debug("cannot write figures", zap.String("key", key), zap.Error(err))
 			return
@@ -165,7 +165,7 @@ func (f *figures) write(ctx context.Context, reg *membership.Registration) (now 
 	}
 	figures, loads := now.Encode(), now.loads
 	loads.Seen = 0 // a new view alone is no reason to write
-	put(f.key, figures, figures, &f.was)
-	put(f.loads, now.loads.Encode(), loads.Encode(), &f.weighed)
+	put(f.key, figures, &f.was, func() []byte { return figures })
+	put(f.loads, loads.Encode(), &f.weighed, now.loads.Encode)
 	return now, true, wrote
 }

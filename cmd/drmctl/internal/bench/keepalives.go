@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"slices"
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
@@ -20,16 +19,11 @@ const manyBare = time.Minute
 // bareKeepalives measures what as many keepalives as the members of many send cost a process that does nothing else: it
 // sends them over one stream of gRPC, all at once in each interval, and reads the answers. Nothing that keeps as many
 // leases alive as often can be cheaper.
-func (l *lab) bareKeepalives(ctx context.Context, f map[string]float64, leases int) (err error) {
+func (l *lab) bareKeepalives(ctx context.Context, f map[string]float64, leases int) error {
 	ttl := cmp.Or(l.opts.LeaseTTL, drm.DefaultLeaseTTL)
 	watched := max(ttl/2, time.Duration(float64(manyBare)*min(1, l.opts.Scale)))
 	l.say("raw: %d leases are kept alive over one stream for %v, and nothing else happens", leases, watched)
 	ids, err := l.grantMany(ctx, leases, ttl)
-	defer func() {
-		for _, id := range ids {
-			_, _ = l.client.Revoke(context.WithoutCancel(ctx), id) // otherwise it expires by itself
-		}
-	}()
 	if err != nil {
 		return err
 	}
@@ -37,11 +31,7 @@ func (l *lab) bareKeepalives(ctx context.Context, f map[string]float64, leases i
 	if err := keepAlive(ctx, l.client, ids, ttl/5, began.Add(watched)); err != nil {
 		return fmt.Errorf("keep %d leases alive: %w", len(ids), err)
 	}
-	cpu, took := cpuTime()-used, time.Since(began)
-	f["raw_cpu_percent"] = 100 * cpu.Seconds() / took.Seconds()
-	if l.etcd.CPU != nil {
-		f["raw_etcd_cpu_percent"] = 100 * (l.etcdCPU() - etcdBefore).Seconds() / took.Seconds()
-	}
+	l.noteCPU(f, "raw", cpuTime()-used, l.etcdCPU()-etcdBefore, time.Since(began))
 	return nil
 }
 
@@ -81,7 +71,7 @@ func keepAlive(
 	return g.Wait()
 }
 
-// grantMany takes leases. What it returns beside an error is to be revoked too.
+// grantMany takes leases, which end by themselves when nobody renews them any more.
 func (l *lab) grantMany(ctx context.Context, n int, ttl time.Duration) ([]clientv3.LeaseID, error) {
 	ids := make([]clientv3.LeaseID, n)
 	g, ctx := errgroup.WithContext(ctx)
@@ -95,6 +85,5 @@ func (l *lab) grantMany(ctx context.Context, n int, ttl time.Duration) ([]client
 			return err
 		})
 	}
-	err := g.Wait()
-	return slices.DeleteFunc(ids, func(id clientv3.LeaseID) bool { return id == 0 }), err
+	return ids, g.Wait()
 }

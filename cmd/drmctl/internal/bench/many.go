@@ -99,16 +99,21 @@ func (l *lab) manyPhase(ctx context.Context, f map[string]float64, name string, 
 	if err != nil {
 		return err
 	}
-	f[name+"_cpu_percent"] = 100 * cpu.Seconds() / took.Seconds()
-	if l.etcd.CPU != nil {
-		f[name+"_etcd_cpu_percent"] = 100 * (l.etcdCPU() - etcdBefore).Seconds() / took.Seconds()
-	}
+	l.noteCPU(f, name, cpu, l.etcdCPU()-etcdBefore, took)
 	f[name+"_memory_mb"] = float64(max(0, inUse()-before)) / (1 << 20) // other benches may have freed more
 	l.rates(f, name+"_", took)
 	for _, m := range l.wires() {
 		f[name+"_streams"] += float64(m.open.Load())
 	}
 	return nil
+}
+
+// noteCPU notes how much processor time this process and the bench's own etcd have used in some time.
+func (l *lab) noteCPU(f map[string]float64, name string, own, etcd, took time.Duration) {
+	f[name+"_cpu_percent"] = 100 * own.Seconds() / took.Seconds()
+	if l.etcd.CPU != nil {
+		f[name+"_etcd_cpu_percent"] = 100 * etcd.Seconds() / took.Seconds()
+	}
 }
 
 // etcdCPU is how much processor time the bench's own etcd has used; 0 if that is unknown.
