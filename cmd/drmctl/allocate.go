@@ -12,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -110,7 +111,7 @@ func showAllocated(c *cli.Context, id string) error {
 		Resource  string `json:"resource"`
 		Allocated bool   `json:"allocated"`
 	}{id, true}
-	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "allocated %s\n", id) })
+	return show(c, outcome, id, func(p *output.Page) { p.Line("allocated %s", id) })
 }
 
 // resourceOf is the resource that --id and --data describe together.

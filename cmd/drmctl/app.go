@@ -11,6 +11,7 @@ import (
 	"go.uber.org/zap/zapcore"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 // Names of the global flags.
@@ -26,6 +27,7 @@ const (
 	flagDialTimeout    = "dial-timeout"
 	flagCommandTimeout = "command-timeout"
 	flagOutput         = "output"
+	flagWidth          = "width"
 	flagLogLevel       = "log-level"
 )
 
@@ -199,8 +201,14 @@ func globalFlags() []cli.Flag {
 			Usage: "how long a command may take (less what --wait waits), and of agent each request to etcd",
 		},
 		&cli.StringFlag{
-			Name: flagOutput, Aliases: []string{"o"}, EnvVars: []string{"DRM_OUTPUT"}, Value: outputTable,
-			Usage: "`FORMAT` of what is printed: table or json",
+			Name: flagOutput, Aliases: []string{"o"}, EnvVars: []string{"DRM_OUTPUT"}, Value: string(output.Table),
+			Usage: "`FORMAT` of what is printed: " + formatWords,
+		},
+		&cli.IntFlag{
+			Name: flagWidth, EnvVars: []string{"DRM_WIDTH"},
+			Usage: "how wide the lines of a table may be, in `COLUMNS` (default: as wide as the terminal, and as the " +
+				"texts where there is none)",
+			DefaultText: "0",
 		},
 		&cli.StringFlag{
 			Name: flagLogLevel, EnvVars: []string{"DRM_LOG_LEVEL"},

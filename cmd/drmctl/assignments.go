@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -10,6 +9,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -47,15 +47,10 @@ func assignmentsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+			return withApp(c, func(ctx context.Context, client *drm.Client) error {
 				list, err := client.Assignments(ctx, filter)
 				if err != nil {
 					return err
-				}
-				if len(list) == 0 {
-					if err := noteIfNoApp(ctx, c, client); err != nil {
-						return err
-					}
 				}
 				return showAssignments(c, list)
 			})
@@ -100,20 +95,25 @@ func toAssignmentJSON(a drm.Assignment) assignmentJSON {
 
 func showAssignments(c *cli.Context, list []drm.Assignment) error {
 	slices.SortFunc(list, func(a, b drm.Assignment) int { return strings.Compare(a.Resource, b.Resource) })
-	objects := make([]assignmentJSON, 0, len(list))
-	for _, a := range list {
-		objects = append(objects, toAssignmentJSON(a))
-	}
-	return show(c, objects, func(w io.Writer) { assignmentRows(w, list) })
+	return assignmentView().List(printer(c), output.All(list))
 }
 
 func showAssignment(c *cli.Context, a drm.Assignment) error {
-	return show(c, toAssignmentJSON(a), func(w io.Writer) { assignmentRows(w, []drm.Assignment{a}) })
+	return assignmentView().One(printer(c), a)
 }
 
-func assignmentRows(w io.Writer, list []drm.Assignment) {
-	row(w, "RESOURCE", "SHARD", "STATE", "MEMBER", "EXPECTED", "TOKEN", "SINCE", "ERROR")
-	for _, a := range list {
-		row(w, a.Resource, a.Shard, a.State, a.Member, a.Expected, a.Token, a.Since, a.Error)
+func assignmentView() output.View[drm.Assignment] {
+	return output.View[drm.Assignment]{
+		Columns: []output.Column[drm.Assignment]{
+			{Title: "RESOURCE", Cell: func(a drm.Assignment) any { return a.Resource }, Whole: true},
+			{Title: "SHARD", Cell: func(a drm.Assignment) any { return a.Shard }},
+			{Title: "STATE", Cell: func(a drm.Assignment) any { return a.State }, Whole: true},
+			{Title: "MEMBER", Cell: func(a drm.Assignment) any { return a.Member }, Whole: true},
+			{Title: "EXPECTED", Cell: func(a drm.Assignment) any { return a.Expected }},
+			{Title: "TOKEN", Cell: func(a drm.Assignment) any { return a.Token }},
+			{Title: "SINCE", Cell: func(a drm.Assignment) any { return a.Since }},
+			{Title: "ERROR", Cell: func(a drm.Assignment) any { return a.Error }},
+		},
+		Object: func(a drm.Assignment) any { return toAssignmentJSON(a) },
 	}
 }

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"maps"
 	"os"
 	"path/filepath"
@@ -19,6 +18,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/bench"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/procfs"
 )
 
@@ -144,7 +144,8 @@ func runBench(c *cli.Context) (err error) {
 	if len(results) == 0 {
 		return failed
 	}
-	return errors.Join(failed, show(c, results, func(w io.Writer) { benchTable(w, results) }))
+	err = show(c, results, strings.Join(names, "\n"), func(p *output.Page) { benchTable(p, results) })
+	return errors.Join(failed, err)
 }
 
 // checkTakeover checks the flags that only takeover has.
@@ -214,8 +215,8 @@ func benchNames(args []string) ([]string, error) {
 }
 
 // benchTable prints the figures of each bench below one another, since no two benches have the same figures.
-func benchTable(w io.Writer, results []benchJSON) {
-	row(w, "BENCH", "FIGURE", "VALUE", "REACH", "OK")
+func benchTable(p *output.Page, results []benchJSON) {
+	var rows [][]any
 	for _, r := range results {
 		reach, ok := r.Reach, "no"
 		if r.OK {
@@ -223,10 +224,12 @@ func benchTable(w io.Writer, results []benchJSON) {
 		}
 		name := r.Bench
 		for _, f := range slices.Sorted(maps.Keys(r.Figures)) {
-			row(w, name, f, strconv.FormatFloat(r.Figures[f], 'f', decimals(r.Figures[f]), 64), reach, ok)
+			figure := strconv.FormatFloat(r.Figures[f], 'f', decimals(r.Figures[f]), 64)
+			rows = append(rows, []any{name, f, figure, reach, ok})
 			name, reach, ok = "", "", ""
 		}
 	}
+	p.Rows([]string{"BENCH", "FIGURE", "VALUE", "REACH", "OK"}, rows)
 }
 
 // decimals is the number of decimals that v is printed with. Larger values have fewer.

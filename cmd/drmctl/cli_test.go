@@ -53,7 +53,7 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		{[]string{"members"}, []string{"--app", "DRM_APP"}},
 		{[]string{"members", "--app", "a\nb"}, []string{"--app", "control"}},
 		{[]string{"members", "--app", "a", "x"}, []string{"members", `"x"`}},
-		{[]string{"members", "--app", "a", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
+		{[]string{"members", "--app", "a", "-o", "csv"}, []string{"--output", "csv", "json"}},
 		{[]string{"members", "--app", "a", "--dial-timeout", "5"}, []string{"dial-timeout", `"5"`}},
 		{[]string{"members", "--app", "a", "--dial-timeout", "-5s"}, []string{"--dial-timeout", "-5s"}},
 		{[]string{"members", "--app", "a", "--command-timeout", "0"}, []string{"--command-timeout", "0s"}},
@@ -141,11 +141,11 @@ func TestWrongUsageIsOneLineAndExitCode2(t *testing.T) {
 		},
 		{append(agent, "--poll", "1m"), []string{"--poll", "--source-url", "--source-file"}},
 		{append(agent, "--source-timeout", "1m"), []string{"--source-timeout", "--source-url", "--source-file"}},
-		{append(agent, "-o", "yaml"), []string{"--output", "yaml", "json"}},
-		{[]string{"demo", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
-		{[]string{"etcd", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
-		{[]string{"simulate", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
-		{[]string{"version", "-o", "yaml"}, []string{"--output", "yaml", "json"}},
+		{append(agent, "-o", "csv"), []string{"--output", "csv", "json"}},
+		{[]string{"demo", "-o", "csv"}, []string{"--output", "csv", "json"}},
+		{[]string{"etcd", "-o", "csv"}, []string{"--output", "csv", "json"}},
+		{[]string{"simulate", "-o", "csv"}, []string{"--output", "csv", "json"}},
+		{[]string{"version", "-o", "csv"}, []string{"--output", "csv", "json"}},
 		{append(agent, "--handler-grace", "1s"), []string{"--handler-grace", "--handler-exec"}},
 		{append(agent, "--ready-after", "1"), []string{"--ready-after", "--ready-url", "--ready-exec"}},
 		{append(agent, "--ready-url", "http://x", "--ready-exec", "y"), []string{"--ready-url", "--ready-exec"}},
@@ -663,7 +663,7 @@ func TestJSONIsTheContract(t *testing.T) {
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {
-			if diff := cmp.Diff(test.want+"\n", shown(t, outputJSON, test.print)); diff != "" {
+			if diff := cmp.Diff(test.want+"\n", shown(t, "json", test.print)); diff != "" {
 				t.Errorf("(-want +got):\n%s", diff)
 			}
 		})
@@ -671,7 +671,7 @@ func TestJSONIsTheContract(t *testing.T) {
 }
 
 func TestTablesAreSortedAndAligned(t *testing.T) {
-	got := shown(t, outputTable, func(c *cli.Context) error {
+	got := shown(t, "table", func(c *cli.Context) error {
 		return showAssignments(c, []drm.Assignment{
 			{Resource: "r-2", Shard: 1000, Expected: "a", State: drm.StateUnassigned, Error: "line one\nline\ttwo"},
 			{

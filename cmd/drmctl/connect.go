@@ -21,6 +21,21 @@ func withClient(c *cli.Context, do func(ctx context.Context, client *drm.Client)
 	return withClientOf(c, drm.ClientConfig{}, do)
 }
 
+// withApp is withClient for an app that must exist, with drm.ErrNoApp otherwise: whoever has mistyped its name should
+// not take an empty list for an answer.
+func withApp(c *cli.Context, do func(ctx context.Context, client *drm.Client) error) error {
+	return withClient(c, func(ctx context.Context, client *drm.Client) error {
+		there, err := client.Exists(ctx)
+		switch {
+		case err != nil:
+			return err
+		case !there:
+			return fmt.Errorf("%w %q at prefix %q", drm.ErrNoApp, c.String(flagApp), c.String(flagPrefix))
+		}
+		return do(ctx, client)
+	})
+}
+
 // withClientOf is withClient for a config that sets more than the global flags do.
 func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Context, client *drm.Client) error) error {
 	if err := checkOutput(c); err != nil {

@@ -1,14 +1,13 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const cordonDescription = `
@@ -58,5 +57,5 @@ func showCordon(c *cli.Context, member string, _ bool) error {
 		Member   string `json:"member"`
 		Cordoned bool   `json:"cordoned"`
 	}{member, c.Command.Name == "cordon"}
-	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
+	return show(c, outcome, member, func(p *output.Page) { p.Line("%sed %s", c.Command.Name, member) })
 }

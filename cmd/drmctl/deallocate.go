@@ -3,13 +3,12 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const deallocateDescription = `
@@ -60,5 +59,5 @@ func showDeallocated(c *cli.Context, id string, gone bool) error {
 		Allocated bool   `json:"allocated"`
 		Gone      bool   `json:"gone"` // --wait has seen that nobody handles it any more
 	}{Resource: id, Gone: gone}
-	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "deallocated %s\n", id) })
+	return show(c, outcome, id, func(p *output.Page) { p.Line("deallocated %s", id) })
 }

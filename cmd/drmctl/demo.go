@@ -90,8 +90,8 @@ func runDemo(c *cli.Context) (err error) {
 	}()
 	t := &story{stage: s, screen: screen, keep: c.Bool(flagKeep), begin: time.Now()}
 	err = t.tell(c.Context)
-	if c.String(flagOutput) == outputJSON {
-		err = errors.Join(err, show(c, t.sum, nil))
+	if !isTable(c) {
+		err = errors.Join(err, show(c, t.sum, c.Command.Name, nil))
 	}
 	return err
 }

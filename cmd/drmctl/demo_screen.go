@@ -33,7 +33,7 @@ type screen struct {
 
 func newScreen(c *cli.Context, s *stage) *screen {
 	v := &screen{stage: s, begin: time.Now(), w: c.App.Writer, quit: make(chan struct{}), ended: make(chan struct{})}
-	if c.String(flagOutput) == outputJSON {
+	if !isTable(c) {
 		v.w = io.Discard // only the summary is printed
 	} else if f, ok := c.App.Writer.(interface{ Fd() uintptr }); ok {
 		fd := int(f.Fd())

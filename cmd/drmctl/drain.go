@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const (
@@ -171,5 +171,5 @@ func showDrain(c *cli.Context, member string, drained, done bool) error {
 		Drained bool   `json:"drained"`
 		Done    bool   `json:"done"` // --wait has seen that the order is in effect
 	}{member, drained, done}
-	return show(c, outcome, func(w io.Writer) { fmt.Fprintf(w, "%sed %s\n", c.Command.Name, member) })
+	return show(c, outcome, member, func(p *output.Page) { p.Line("%sed %s", c.Command.Name, member) })
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -11,6 +10,8 @@ import (
 
 	"github.com/dustin/go-humanize"
 	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"go.uber.org/zap"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded"
@@ -109,7 +110,7 @@ func showEndpoint(c *cli.Context, endpoint string) error {
 	ready := struct { // part of the JSON contract
 		Endpoint string `json:"endpoint"`
 	}{endpoint}
-	return show(c, ready, func(w io.Writer) { fmt.Fprintf(w, "endpoint %s\n", endpoint) })
+	return show(c, ready, endpoint, func(p *output.Page) { p.Line("endpoint %s", endpoint) })
 }
 
 func embeddedConfig(c *cli.Context) (embedded.Config, error) {

@@ -5,10 +5,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
 
@@ -67,7 +67,7 @@ func endsQuietly(err error) bool {
 // report prints an error as one line, unless it is nil, and returns its exit code. ctx is the context of the command.
 func report(ctx context.Context, w io.Writer, err error) int {
 	if err != nil && !errors.Is(err, errReadersGone) && !endsQuietly(err) {
-		text := oneLine(err.Error())
+		text := output.OneLine(err.Error())
 		if hint := hintOf(err); hint != "" {
 			text += "; " + hint
 		}
@@ -95,15 +95,4 @@ func say(w io.Writer, format string, args ...any) {
 	case <-said:
 	case <-timer.C:
 	}
-}
-
-// oneLine turns a text of many lines, such as that of errors.Join, into one line.
-func oneLine(text string) string {
-	var lines []string
-	for line := range strings.Lines(text) {
-		if line = strings.TrimSpace(line); line != "" {
-			lines = append(lines, line)
-		}
-	}
-	return strings.Join(lines, "; ")
 }

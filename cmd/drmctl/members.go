@@ -4,7 +4,6 @@ import (
 	"cmp"
 	"context"
 	"fmt"
-	"io"
 	"slices"
 	"strings"
 	"time"
@@ -12,6 +11,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const membersDescription = `
@@ -36,7 +36,7 @@ func membersCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+			return withApp(c, func(ctx context.Context, client *drm.Client) error {
 				members, err := client.Members(ctx)
 				if err != nil {
 					return err
@@ -46,9 +46,7 @@ func membersCommand() *cli.Command {
 					return err
 				}
 				if len(members) == 0 {
-					if err := noteIfNobody(ctx, c, client); err != nil {
-						return err
-					}
+					note(c, "there is no live member")
 				}
 				schemas, err := client.Schemas(ctx)
 				if err != nil {
@@ -109,23 +107,35 @@ func showMembers(c *cli.Context, members []drm.MemberInfo, orders []drm.OrderInf
 		about[o.Member] = append(about[o.Member], o)
 	}
 	slices.SortFunc(members, func(a, b drm.MemberInfo) int { return strings.Compare(a.ID, b.ID) })
-	list := make([]memberJSON, 0, len(members))
-	for _, m := range members {
-		list = append(list, memberJSON{
-			ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
-			Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
-			Shards: m.Shards, Resources: m.Resources,
-			Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about[m.ID]),
-		})
+	return memberView(about).List(printer(c), output.All(members))
+}
+
+// memberView shows members with the orders about each.
+func memberView(about map[string][]drm.OrderInfo) output.View[drm.MemberInfo] {
+	return output.View[drm.MemberInfo]{
+		Columns: []output.Column[drm.MemberInfo]{
+			{Title: "ID", Cell: func(m drm.MemberInfo) any { return m.ID }, Whole: true},
+			{Title: "STATE", Cell: func(m drm.MemberInfo) any { return m.State }, Whole: true},
+			{Title: "WEIGHT", Cell: func(m drm.MemberInfo) any { return weightWords(m) }},
+			{Title: "SLOTS", Cell: func(m drm.MemberInfo) any { return slotWords(m) }},
+			{Title: "SHARDS", Cell: func(m drm.MemberInfo) any { return m.Shards }},
+			{Title: "RESOURCES", Cell: func(m drm.MemberInfo) any { return m.Resources }},
+			{Title: "ADDRESS", Cell: func(m drm.MemberInfo) any { return m.Address }},
+			{Title: "VERSION", Cell: func(m drm.MemberInfo) any { return m.Version }},
+			{Title: "STARTED", Cell: func(m drm.MemberInfo) any { return m.Started }},
+			{Title: "DRAIN", Cell: func(m drm.MemberInfo) any { return m.Drain }},
+			{Title: "CORDON", Cell: func(m drm.MemberInfo) any { return m.Cordon }},
+			{Title: "REASON", Cell: func(m drm.MemberInfo) any { return reasons(m, about[m.ID]) }},
+		},
+		Object: func(m drm.MemberInfo) any {
+			return memberJSON{
+				ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
+				Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
+				Shards: m.Shards, Resources: m.Resources,
+				Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about[m.ID]),
+			}
+		},
 	}
-	return show(c, list, func(w io.Writer) {
-		row(w, "ID", "STATE", "WEIGHT", "SLOTS", "SHARDS", "RESOURCES",
-			"ADDRESS", "VERSION", "STARTED", "DRAIN", "CORDON", "REASON")
-		for _, m := range members {
-			row(w, m.ID, m.State, weightWords(m), slotWords(m), m.Shards, m.Resources,
-				m.Address, m.Version, m.Started, m.Drain, m.Cordon, reasons(m, about[m.ID]))
-		}
-	})
 }
 
 func isAmong(members []drm.MemberInfo, id string) bool {
@@ -171,7 +181,6 @@ func reasons(m drm.MemberInfo, orders []drm.OrderInfo) string {
 	return strings.Join(all, "; ")
 }
 
-// numbers joins numbers with commas.
 // weightWords say a member's weight: the one that an operator has ordered, and its own.
 func weightWords(m drm.MemberInfo) string {
 	if m.Ordered == nil {

@@ -3,14 +3,14 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const moveDescription = `
@@ -82,12 +82,11 @@ func move(
 }
 
 func showMove(c *cli.Context, o moveJSON) error {
-	return show(c, o, func(w io.Writer) {
+	return show(c, o, strconv.Itoa(o.Shard), func(p *output.Page) {
 		if !o.Moved {
-			fmt.Fprintf(w, "shard %d is %s's already (%s)\n", o.Shard, cell(o.Member), resources(o.Resources))
+			p.Line("shard %d is %s's already (%s)", o.Shard, cell(o.Member), resources(o.Resources))
 			return
 		}
-		fmt.Fprintf(w, "moved shard %d from %s to %s (%s)\n", o.Shard, cell(o.From), cell(o.Member),
-			resources(o.Resources))
+		p.Line("moved shard %d from %s to %s (%s)", o.Shard, cell(o.From), cell(o.Member), resources(o.Resources))
 	})
 }

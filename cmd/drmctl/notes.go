@@ -14,8 +14,8 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// noteIfNoApp notes on stderr that the app does not exist. That is no error, since its first member creates it; but
-// nothing else would show that a user has mistyped its name. What stdout shows of such an app is empty.
+// noteIfNoApp notes on stderr that the app does not exist, for a command that waits for it. Nothing else would show
+// that a user has mistyped its name.
 func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error {
 	there, err := client.Exists(ctx)
 	if err == nil && !there {
@@ -23,16 +23,6 @@ func noteIfNoApp(ctx context.Context, c *cli.Context, client *drm.Client) error 
 		note(c, "no such app %q at prefix %q, yet%s", c.String(flagApp), c.String(flagPrefix), hint)
 	}
 	return err
-}
-
-// noteIfNobody notes on stderr that a list of members is empty, and why.
-func noteIfNobody(ctx context.Context, c *cli.Context, client *drm.Client) error {
-	there, err := client.Exists(ctx)
-	if err == nil && there {
-		note(c, "there is no live member")
-		return nil
-	}
-	return noteIfNoApp(ctx, c, client)
 }
 
 const (

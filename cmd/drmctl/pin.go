@@ -3,13 +3,14 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"slices"
+	"strconv"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const pinDescription = `
@@ -71,13 +72,12 @@ type pinJSON struct {
 }
 
 func showPin(c *cli.Context, outcome pinJSON) error {
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, strconv.Itoa(outcome.Shard), func(p *output.Page) {
 		if outcome.Pinned {
-			fmt.Fprintf(w, "pinned shard %d to %s (%s)\n", outcome.Shard, cell(outcome.Member),
-				resources(*outcome.Resources))
+			p.Line("pinned shard %d to %s (%s)", outcome.Shard, cell(outcome.Member), resources(*outcome.Resources))
 			return
 		}
-		fmt.Fprintf(w, "unpinned shard %d, which was pinned to %s\n", outcome.Shard, cell(outcome.Member))
+		p.Line("unpinned shard %d, which was pinned to %s", outcome.Shard, cell(outcome.Member))
 	})
 }
 
@@ -138,12 +138,9 @@ func pinsCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+			return withApp(c, func(ctx context.Context, client *drm.Client) error {
 				orders, err := client.Orders(ctx)
 				if err != nil {
-					return err
-				}
-				if err := noteIfNoApp(ctx, c, client); err != nil {
 					return err
 				}
 				return showPins(c, ordersOf(orders, drm.OrderPin))
@@ -154,10 +151,20 @@ func pinsCommand() *cli.Command {
 
 func showPins(c *cli.Context, pins []drm.OrderInfo) error {
 	slices.SortFunc(pins, func(a, b drm.OrderInfo) int { return a.Shard - b.Shard })
-	return show(c, ordersJSON(pins), func(w io.Writer) {
-		row(w, "SHARD", "MEMBER", "LIVE", "IN FORCE", "BY", "SINCE", "REASON")
-		for _, p := range pins {
-			row(w, p.Shard, p.Member, p.Live, !p.Ignored, p.By, p.Since, p.Why)
-		}
-	})
+	return pinView().List(printer(c), output.All(pins))
+}
+
+func pinView() output.View[drm.OrderInfo] {
+	return output.View[drm.OrderInfo]{
+		Columns: []output.Column[drm.OrderInfo]{
+			{Title: "SHARD", Cell: func(o drm.OrderInfo) any { return o.Shard }, Whole: true},
+			{Title: "MEMBER", Cell: func(o drm.OrderInfo) any { return o.Member }, Whole: true},
+			{Title: "LIVE", Cell: func(o drm.OrderInfo) any { return o.Live }},
+			{Title: "IN FORCE", Cell: func(o drm.OrderInfo) any { return !o.Ignored }},
+			{Title: "BY", Cell: func(o drm.OrderInfo) any { return o.By }},
+			{Title: "SINCE", Cell: func(o drm.OrderInfo) any { return o.Since }},
+			{Title: "REASON", Cell: func(o drm.OrderInfo) any { return o.Why }},
+		},
+		Object: func(o drm.OrderInfo) any { return ordersJSON([]drm.OrderInfo{o})[0] },
+	}
 }

@@ -3,14 +3,13 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const rebalanceDescription = `
@@ -58,11 +57,11 @@ func showRebalance(c *cli.Context, done bool) error {
 		Ordered bool `json:"ordered"`
 		Done    bool `json:"done"` // --wait has seen that the coordinator has begun
 	}{true, done}
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, c.String(flagApp), func(p *output.Page) {
 		if done {
-			fmt.Fprintln(w, "the coordinator has begun")
+			p.Line("the coordinator has begun")
 			return
 		}
-		fmt.Fprintln(w, "ordered")
+		p.Line("ordered")
 	})
 }

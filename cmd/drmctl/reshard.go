@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -94,13 +94,13 @@ func showResharded(c *cli.Context, r drm.Resharded) error {
 	if r.Ignored > 0 {
 		note(c, "not understood, and still where they were: %d keys below shards (drmctl verify names them)", r.Ignored)
 	}
-	return show(c, outcome, func(w io.Writer) {
-		row(w, "shards", fmt.Sprintf("%d, were %d", r.To, r.From))
-		row(w, "resources", r.Resources)
-		row(w, "quarantined", r.Quarantined)
-		row(w, "keys moved", r.Moved)
+	return show(c, outcome, c.String(flagApp), func(p *output.Page) {
+		p.Row("shards", fmt.Sprintf("%d, were %d", r.To, r.From))
+		p.Row("resources", r.Resources)
+		p.Row("quarantined", r.Quarantined)
+		p.Row("keys moved", r.Moved)
 		for _, d := range r.Dropped {
-			row(w, "dropped", d)
+			p.Row("dropped", d)
 		}
 	})
 }

@@ -2,13 +2,13 @@ package main
 
 import (
 	"context"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
@@ -29,15 +29,10 @@ func resourcesCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+			return withApp(c, func(ctx context.Context, client *drm.Client) error {
 				entries, err := client.Resources(ctx)
 				if err != nil {
 					return err
-				}
-				if len(entries) == 0 {
-					if err := noteIfNoApp(ctx, c, client); err != nil {
-						return err
-					}
 				}
 				return showResources(c, entries)
 			})
@@ -50,12 +45,26 @@ const mostData = 60
 
 func showResources(c *cli.Context, entries []drm.CatalogueEntry) error {
 	slices.SortFunc(entries, func(a, b drm.CatalogueEntry) int { return strings.Compare(a.Resource.ID, b.Resource.ID) })
-	return show(c, append([]drm.CatalogueEntry{}, entries...), func(w io.Writer) {
-		row(w, "ID", "SHARD", "ORIGIN", "STATE", "DATA")
-		for _, e := range entries {
-			row(w, e.Resource.ID, e.Shard, origin(e), wanted(e), excerpt.Runes(string(e.Resource.Object()), mostData))
-		}
-	})
+	return resourceView(c).List(printer(c), output.All(entries))
+}
+
+func resourceView(c *cli.Context) output.View[drm.CatalogueEntry] {
+	return output.View[drm.CatalogueEntry]{
+		Columns: []output.Column[drm.CatalogueEntry]{
+			{Title: "ID", Cell: func(e drm.CatalogueEntry) any { return e.Resource.ID }, Whole: true},
+			{Title: "SHARD", Cell: func(e drm.CatalogueEntry) any { return e.Shard }},
+			{Title: "ORIGIN", Cell: func(e drm.CatalogueEntry) any { return origin(e) }},
+			{Title: "STATE", Cell: func(e drm.CatalogueEntry) any { return wanted(e) }},
+			{Title: "DATA", Cell: func(e drm.CatalogueEntry) any {
+				data := string(e.Resource.Object())
+				if formatOf(c) == output.Wide {
+					return data
+				}
+				return excerpt.Runes(data, mostData)
+			}},
+		},
+		Object: func(e drm.CatalogueEntry) any { return e },
+	}
 }
 
 // origin says who wants an entry, in the words of the entry's JSON.

@@ -4,12 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const flagAllQuarantined = "all-quarantined"
@@ -91,12 +91,12 @@ func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string) e
 	outcome := struct { // part of the JSON contract
 		Retried []string `json:"retried"`
 	}{freed}
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, strings.Join(freed, "\n"), func(p *output.Page) {
 		for _, one := range freed {
-			fmt.Fprintf(w, "retried %s\n", one)
+			p.Line("retried %s", one)
 		}
 		if len(freed) == 0 {
-			row(w, "nothing is quarantined")
+			p.Line("nothing is quarantined")
 		}
 	})
 }

@@ -3,7 +3,6 @@ package main
 import (
 	"errors"
 	"fmt"
-	"io"
 	"math"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/spread"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -103,7 +103,7 @@ func runSimulate(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return show(c, simulationOf(cfg, r), func(w io.Writer) { simulationTable(w, cfg, r) })
+	return show(c, simulationOf(cfg, r), "simulation", func(p *output.Page) { simulationTable(p, cfg, r) })
 }
 
 // weightList reads --weights.
@@ -208,30 +208,36 @@ func spreadOf(f spread.Figures) spreadJSON {
 // milliseconds is d in milliseconds with three decimals.
 func milliseconds(d time.Duration) float64 { return math.Round(float64(d)/1000) / 1000 }
 
-func simulationTable(w io.Writer, cfg spread.Config, r spread.Report) {
-	row(w, "SHARE", "MAX/AVG", "WORST", "MOVES", "MINIMUM", "MOVES/MINIMUM", "EXCEPTIONS", "DECISION")
+func simulationTable(p *output.Page, cfg spread.Config, r spread.Report) {
+	var rows [][]any
 	line := func(name string, f spread.Figures, exceptions, decision any) {
-		row(w, name, ratio(f.MaxOverAvg), ratio(f.Worst),
-			humanize.Comma(f.Moves), humanize.Comma(f.Minimum), ratio(f.MovesOverMinimum()), exceptions, decision)
+		rows = append(rows, []any{
+			name, ratio(f.MaxOverAvg), ratio(f.Worst), humanize.Comma(f.Moves), humanize.Comma(f.Minimum),
+			ratio(f.MovesOverMinimum()), exceptions, decision,
+		})
 	}
 	line("ring", r.Ring, 0, r.Ring.Decision.Round(time.Microsecond))
 	line("ring, bounded", r.Balanced, r.Cost.Exceptions, r.Balanced.Decision.Round(time.Microsecond))
 	line("rendezvous", r.Rendezvous, "-", "-")
 	line("naive jump", r.Jump, "-", "-")
+	p.Rows([]string{
+		"SHARE", "MAX/AVG", "WORST", "MOVES", "MINIMUM", "MOVES/MINIMUM", "EXCEPTIONS", "DECISION",
+	}, rows)
 	comma := func(n int) string { return humanize.Comma(int64(n)) }
-	fmt.Fprintf(w, "%s resources in %d shards of %s to %s; %d members at first; %d events:",
-		comma(cfg.Resources), cfg.Shards, comma(r.Smallest), comma(r.Largest), cfg.Members, cfg.Events)
+	events := ""
 	for _, kind := range []string{
 		spread.Join, spread.Return, spread.Leave, spread.Death, spread.Drain, spread.Undrain,
 	} {
-		fmt.Fprintf(w, " %d %s", r.Kinds[kind], kind)
+		events += fmt.Sprintf(" %d %s", r.Kinds[kind], kind)
 	}
-	fmt.Fprintf(w, ".\nA plan took the coordinator %v. It made %s corrections",
-		r.Cost.Plan.Round(time.Microsecond), comma(r.Cost.Corrections))
+	p.Line("%s resources in %d shards of %s to %s; %d members at first; %d events:%s.",
+		comma(cfg.Resources), cfg.Shards, comma(r.Smallest), comma(r.Largest), cfg.Members, cfg.Events, events)
+	cost := ""
 	if r.Cost.Corrections > 0 {
-		fmt.Fprintf(w, "; each cost each member %d event of at most %d bytes", r.Cost.Events, r.Cost.EventBytes)
+		cost = fmt.Sprintf("; each cost each member %d event of at most %d bytes", r.Cost.Events, r.Cost.EventBytes)
 	}
-	fmt.Fprintln(w, ".")
+	p.Line("A plan took the coordinator %v. It made %s corrections%s.",
+		r.Cost.Plan.Round(time.Microsecond), comma(r.Cost.Corrections), cost)
 }
 
 func ratio(v float64) string { return strconv.FormatFloat(v, 'f', 3, 64) }

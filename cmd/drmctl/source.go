@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 // flagDryRun is a flag of source accept and source drop.
@@ -122,23 +122,23 @@ func acceptRemovals(ctx context.Context, c *cli.Context, client *drm.Client) err
 }
 
 func showAccept(c *cli.Context, outcome acceptJSON) error {
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, strings.Join(outcome.HeldIDs, "\n"), func(p *output.Page) {
 		for _, id := range outcome.HeldIDs {
-			row(w, id)
+			p.Line("%s", cell(id))
 		}
 		if more := outcome.Held - len(outcome.HeldIDs); more > 0 && len(outcome.HeldIDs) > 0 {
-			fmt.Fprintf(w, "and %d more\n", more)
+			p.Line("and %d more", more)
 		}
 		switch {
 		case outcome.Held == 0:
-			fmt.Fprintln(w, "no removals are held")
+			p.Line("no removals are held")
 		case outcome.Done:
-			fmt.Fprintf(w, "removed %d\n", outcome.Removed)
+			p.Line("removed %d", outcome.Removed)
 		case outcome.Ordered:
-			fmt.Fprintf(w, "ordered to remove %d, which are held since %s\n", outcome.Held,
+			p.Line("ordered to remove %d, which are held since %s", outcome.Held,
 				cell(orNever(outcome.HeldSince)))
 		default:
-			fmt.Fprintf(w, "would remove %d, which are held since %s\n", outcome.Held, cell(orNever(outcome.HeldSince)))
+			p.Line("would remove %d, which are held since %s", outcome.Held, cell(orNever(outcome.HeldSince)))
 		}
 	})
 }
@@ -201,14 +201,14 @@ func fetchSource(ctx context.Context, c *cli.Context, client *drm.Client) error 
 		}
 		outcome.Done = true
 	}
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, c.String(flagApp), func(p *output.Page) {
 		switch {
 		case !outcome.Done:
-			fmt.Fprintln(w, "ordered the source to be asked")
+			p.Line("ordered the source to be asked")
 		case outcome.Held > 0:
-			fmt.Fprintf(w, "the source has %d resources; %d removals are held\n", outcome.Resources, outcome.Held)
+			p.Line("the source has %d resources; %d removals are held", outcome.Resources, outcome.Held)
 		default:
-			fmt.Fprintf(w, "the source has %d resources\n", outcome.Resources)
+			p.Line("the source has %d resources", outcome.Resources)
 		}
 	})
 }

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const sourceDropDescription = `
@@ -67,11 +66,11 @@ func showDropped(c *cli.Context, removed int, dropped bool) error {
 		Removed int  `json:"removed"`
 		Dropped bool `json:"dropped"` // false: this was a dry run
 	}{removed, dropped}
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, c.String(flagApp), func(p *output.Page) {
 		if dropped {
-			fmt.Fprintf(w, "dropped the source; removed %d resources\n", removed)
+			p.Line("dropped the source; removed %d resources", removed)
 		} else {
-			fmt.Fprintf(w, "would drop the source, and remove %d resources\n", removed)
+			p.Line("would drop the source, and remove %d resources", removed)
 		}
 	})
 }

@@ -30,7 +30,7 @@ func drop(t *testing.T, endpoint, output string, args ...string) (stdout string,
 
 func TestSourceDrop(t *testing.T) {
 	server := embeddedtest.Server(t)
-	if _, code := drop(t, server.Endpoint(), outputJSON); code != exitNotFound {
+	if _, code := drop(t, server.Endpoint(), "json"); code != exitNotFound {
 		t.Errorf("of no app: exit code %d, want %d", code, exitNotFound)
 	}
 	m, err := drm.Start(t.Context(), drm.Config{
@@ -41,7 +41,7 @@ func TestSourceDrop(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if out, code := drop(t, server.Endpoint(), outputJSON); code != exitFailed || out != "" {
+	if out, code := drop(t, server.Endpoint(), "json"); code != exitFailed || out != "" {
 		t.Errorf("while its member lives: %q, exit code %d, want %d", out, code, exitFailed)
 	}
 	if err := m.Stop(t.Context()); err != nil {
@@ -51,16 +51,16 @@ func TestSourceDrop(t *testing.T) {
 		output, want string
 		args         []string
 	}{
-		{outputJSON, `{"removed":2,"dropped":false}` + "\n", []string{"--dry-run"}},
-		{outputTable, "would drop the source, and remove 2 resources\n", []string{"--dry-run"}},
-		{outputJSON, `{"removed":2,"dropped":true}` + "\n", nil},
-		{outputTable, "dropped the source; removed 0 resources\n", nil},
+		{"json", `{"removed":2,"dropped":false}` + "\n", []string{"--dry-run"}},
+		{"table", "would drop the source, and remove 2 resources\n", []string{"--dry-run"}},
+		{"json", `{"removed":2,"dropped":true}` + "\n", nil},
+		{"table", "dropped the source; removed 0 resources\n", nil},
 	} {
 		if out, code := drop(t, server.Endpoint(), step.output, step.args...); code != exitFine || out != step.want {
 			t.Errorf("%v: %q, exit code %d, want %q", step.args, out, code, step.want)
 		}
 	}
-	if _, code := drop(t, server.Endpoint(), outputJSON, "x"); code != exitUsage {
+	if _, code := drop(t, server.Endpoint(), "json", "x"); code != exitUsage {
 		t.Errorf("with an argument: exit code %d, want %d", code, exitUsage)
 	}
 }

@@ -3,12 +3,12 @@ package main
 import (
 	"context"
 	"fmt"
-	"io"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 func statusCommand() *cli.Command {
@@ -20,12 +20,9 @@ func statusCommand() *cli.Command {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+			return withApp(c, func(ctx context.Context, client *drm.Client) error {
 				s, err := client.Status(ctx)
 				if err != nil {
-					return err
-				}
-				if err := noteIfNoApp(ctx, c, client); err != nil {
 					return err
 				}
 				if nobody(s) {
@@ -163,7 +160,7 @@ func unreadyWords(u drm.UnreadyInfo) string {
 }
 
 func showStatus(c *cli.Context, s drm.Status) error {
-	return show(c, statusJSONOf(s), func(w io.Writer) { statusRows(w, s) })
+	return show(c, statusJSONOf(s), s.App, func(p *output.Page) { statusRows(p, s) })
 }
 
 // statusJSONOf makes the JSON of a status.
@@ -196,75 +193,75 @@ func statusJSONOf(s drm.Status) statusJSON {
 }
 
 // orderRows writes a row for each order about a member, and for the first ones about shards.
-func orderRows(w io.Writer, orders []drm.OrderInfo) {
+func orderRows(p *output.Page, orders []drm.OrderInfo) {
 	const most = 10
 	for _, o := range ordersOf(orders, drm.OrderDrain, drm.OrderCordon, drm.OrderWeight) {
 		name := o.Member
 		if o.Kind == drm.OrderWeight {
 			name += fmt.Sprintf(" to %d", o.Weight)
 		}
-		row(w, byOrder[o.Kind], name+orderWords(o))
+		p.Row(byOrder[o.Kind], name+orderWords(o))
 	}
 	for _, kind := range []drm.OrderKind{drm.OrderPin, drm.OrderMove} {
 		some, word := ordersOf(orders, kind), byOrder[kind]
 		for _, o := range some[:min(len(some), most)] {
-			row(w, word, fmt.Sprintf("shard %d to %s%s", o.Shard, o.Member, orderWords(o)))
+			p.Row(word, fmt.Sprintf("shard %d to %s%s", o.Shard, o.Member, orderWords(o)))
 		}
 		if more := len(some) - most; more > 0 {
-			row(w, word, fmt.Sprintf("and %d more", more))
+			p.Row(word, fmt.Sprintf("and %d more", more))
 		}
 	}
 }
 
 // statusRows writes the rows of the table.
-func statusRows(w io.Writer, s drm.Status) {
-	row(w, "app", s.App)
+func statusRows(p *output.Page, s drm.Status) {
+	p.Row("app", s.App)
 	if nobody(s) {
-		row(w, "members", "0 (nobody: nothing is handled)")
+		p.Row("members", "0 (nobody: nothing is handled)")
 	} else {
-		row(w, "members", s.Members)
+		p.Row("members", s.Members)
 	}
-	row(w, "coordinator", s.Coordinator)
-	row(w, "resources", s.Resources)
-	row(w, "active", s.Active)
-	row(w, "failed", s.Failed)
+	p.Row("coordinator", s.Coordinator)
+	p.Row("resources", s.Resources)
+	p.Row("active", s.Active)
+	p.Row("failed", s.Failed)
 	if s.WaitingForBudget > 0 {
-		row(w, "waiting for budget", s.WaitingForBudget)
+		p.Row("waiting for budget", s.WaitingForBudget)
 	}
-	row(w, "unassigned", s.Unassigned)
+	p.Row("unassigned", s.Unassigned)
 	if s.NoRoom > 0 {
-		row(w, "unassigned for lack of room", s.NoRoom)
+		p.Row("unassigned for lack of room", s.NoRoom)
 	}
 	if s.Awaited > 0 {
-		row(w, "unassigned, member expected back", s.Awaited)
+		p.Row("unassigned, member expected back", s.Awaited)
 	}
-	row(w, "misplaced", s.Misplaced)
+	p.Row("misplaced", s.Misplaced)
 	if s.Quarantined > 0 {
-		row(w, "quarantined", s.Quarantined)
+		p.Row("quarantined", s.Quarantined)
 	}
-	row(w, "source resources", s.Source.Resources)
-	row(w, "source last success", s.Source.LastSuccess)
-	row(w, "source last attempt", s.Source.LastAttempt)
-	row(w, "source last change", lastChange(s.Source.LastChange))
-	row(w, "source error", s.Source.Error)
+	p.Row("source resources", s.Source.Resources)
+	p.Row("source last success", s.Source.LastSuccess)
+	p.Row("source last attempt", s.Source.LastAttempt)
+	p.Row("source last change", lastChange(s.Source.LastChange))
+	p.Row("source error", s.Source.Error)
 	if !s.Source.NotBefore.IsZero() {
-		row(w, "source not asked before", s.Source.NotBefore)
+		p.Row("source not asked before", s.Source.NotBefore)
 	}
 	if s.Source.Held > 0 {
-		row(w, "source removals held", held(s.Source))
+		p.Row("source removals held", held(s.Source))
 	}
 	if s.Source.Bad > 0 {
-		row(w, "source bad items", firstBad(s.Source))
+		p.Row("source bad items", firstBad(s.Source))
 	}
 	if s.Source.TooLarge > 0 {
-		row(w, "source too large", s.Source.TooLarge)
+		p.Row("source too large", s.Source.TooLarge)
 	}
 	if s.Corrupt > 0 {
-		row(w, "corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
+		p.Row("corrupt keys", fmt.Sprintf("%d (see drmctl verify)", s.Corrupt))
 	}
-	orderRows(w, s.Orders)
+	orderRows(p, s.Orders)
 	for _, u := range s.Unready {
-		row(w, "unready", unreadyWords(u))
+		p.Row("unready", unreadyWords(u))
 	}
-	row(w, "revision", s.Revision)
+	p.Row("revision", s.Revision)
 }

@@ -1,16 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const (
@@ -73,9 +74,15 @@ func verifyAction(c *cli.Context) error {
 	if err != nil {
 		return err
 	}
-	return withClient(c, func(ctx context.Context, client *drm.Client) error {
-		if err := noteIfNoApp(ctx, c, client); err != nil {
-			return err
+	with := withApp
+	if c.Bool(flagWatch) { // which waits for the app
+		with = withClient
+	}
+	return with(c, func(ctx context.Context, client *drm.Client) error {
+		if c.Bool(flagWatch) {
+			if err := noteIfNoApp(ctx, c, client); err != nil {
+				return err
+			}
 		}
 		orders, err := client.Orders(ctx)
 		if err != nil {
@@ -122,18 +129,30 @@ type violationJSON struct {
 }
 
 func showViolations(c *cli.Context, found []drm.Violation) error {
-	objects := make([]violationJSON, 0, len(found))
-	for _, v := range found {
-		objects = append(objects, violationJSON{string(v.Kind), v.Resource, v.Member, v.Token, v.Detail})
+	if len(found) == 0 && isTable(c) {
+		fmt.Fprintln(c.App.Writer, "no violations")
+		return nil
 	}
-	return show(c, objects, func(w io.Writer) {
-		if len(found) == 0 {
-			row(w, "no violations")
-			return
-		}
-		row(w, "KIND", "RESOURCE", "MEMBER", "TOKEN", "DETAIL")
-		for _, v := range found {
-			row(w, v.Kind, v.Resource, v.Member, v.Token, v.Detail)
-		}
-	})
+	return violationView().List(printer(c), output.All(found))
 }
+
+func violationView() output.View[drm.Violation] {
+	return output.View[drm.Violation]{
+		Columns: []output.Column[drm.Violation]{
+			{Title: "KIND", Cell: func(v drm.Violation) any { return v.Kind }, Whole: true},
+			{Title: "RESOURCE", Cell: func(v drm.Violation) any { return v.Resource }, Whole: true},
+			{Title: "MEMBER", Cell: func(v drm.Violation) any { return v.Member }, Whole: true},
+			{Title: "TOKEN", Cell: func(v drm.Violation) any { return v.Token }},
+			{Title: "DETAIL", Cell: func(v drm.Violation) any { return v.Detail }},
+		},
+		Object: func(v drm.Violation) any { return toViolationJSON(v) },
+		Name:   violationName,
+	}
+}
+
+func toViolationJSON(v drm.Violation) violationJSON {
+	return violationJSON{string(v.Kind), v.Resource, v.Member, v.Token, v.Detail}
+}
+
+// violationName is the name of what a violation is about.
+func violationName(v drm.Violation) string { return cmp.Or(v.Resource, v.Member, string(v.Kind)) }

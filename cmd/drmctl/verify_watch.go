@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"sync"
 	"time"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 // ownerJSON is part of the JSON contract. Each is printed on one line.
@@ -125,8 +125,8 @@ func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
 
 // violation prints a new violation. Like changed, it ignores errors of the output, because nobody is left to tell.
 func (w *watch) violation(v drm.Violation) {
-	_ = show(w.c, violationJSON{string(v.Kind), v.Resource, v.Member, v.Token, v.Detail}, func(out io.Writer) {
-		fmt.Fprintf(out, "violation %s\tresource %s\tmember %s\ttoken %d\t%s\n",
+	_ = output.Event(printer(w.c), toViolationJSON(v), violationName(v), func(p *output.Page) {
+		p.Line("violation %s  resource %s  member %s  token %d  %s",
 			v.Kind, cell(v.Resource), cell(v.Member), v.Token, cell(v.Detail))
 	})
 }
@@ -140,8 +140,8 @@ func (w *watch) changed(o drm.OwnerChange) {
 		w.fell++
 		mark = " FELL"
 	}
-	_ = show(w.c, ownerJSON(o), func(out io.Writer) {
-		fmt.Fprintf(out, "revision %d\tresource %s\t%s -> %s\ttoken %d%s\n", o.Revision, cell(o.Resource),
+	_ = output.Event(printer(w.c), ownerJSON(o), o.Resource, func(p *output.Page) {
+		p.Line("revision %d  resource %s  %s -> %s  token %d%s", o.Revision, cell(o.Resource),
 			cell(o.Before), cell(o.Member), o.Token, mark)
 	})
 }

@@ -1,12 +1,12 @@
 package main
 
 import (
-	"fmt"
-	"io"
 	"runtime"
 	"runtime/debug"
 
 	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 func versionCommand() *cli.Command {
@@ -25,7 +25,7 @@ func versionCommand() *cli.Command {
 				Version string `json:"version"`
 				Go      string `json:"go"`
 			}{version(), runtime.Version()}
-			return show(c, v, func(w io.Writer) { fmt.Fprintf(w, "drmctl %s (%s)\n", v.Version, v.Go) })
+			return show(c, v, v.Version, func(p *output.Page) { p.Line("drmctl %s (%s)", v.Version, v.Go) })
 		},
 	}
 }

@@ -2,14 +2,13 @@ package main
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -124,11 +123,11 @@ func weigh(
 		Member string `json:"member"`
 		Weight *int   `json:"weight"`
 	}{member, weight}
-	return show(c, outcome, func(w io.Writer) {
+	return show(c, outcome, member, func(p *output.Page) {
 		if weight == nil {
-			fmt.Fprintf(w, "%s has its own weight\n", cell(member))
+			p.Line("%s has its own weight", cell(member))
 			return
 		}
-		fmt.Fprintf(w, "%s has the weight %d by order\n", cell(member), *weight)
+		p.Line("%s has the weight %d by order", cell(member), *weight)
 	})
 }

@@ -53,7 +53,7 @@ var layers = []struct {
 	{"member", []string{"internal/member", "internal/order"}},
 	{"root", []string{"."}},
 	{"adapters", []string{"handler", "httpapi", "retriever"}},
-	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread"}},
+	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread", "cmd/drmctl/internal/output"}},
 	{"command", []string{"cmd/drmctl"}},
 	{"schedules", []string{"internal/schedule"}}, // only tests, and what is for them, import these two
 	{"models", []string{"internal/groupsim"}},

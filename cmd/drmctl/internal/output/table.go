@@ -1,0 +1,195 @@
+package output
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode"
+
+	"github.com/jedib0t/go-pretty/v6/table"
+	"github.com/jedib0t/go-pretty/v6/text"
+)
+
+// gap is what stands between two columns.
+const gap = "  "
+
+// least is how narrow a column is made, at most, unless its texts are shorter.
+const least = 6
+
+// grid prints rows of texts in columns. It aligns the rows that it gets at once, and makes no column narrower for those
+// that come later.
+type grid struct {
+	out    io.Writer
+	limit  int      // how wide a line may be; 0: any
+	header []string // printed before the first rows; nil: there is none
+	whole  []bool   // by column: it is cut last
+	wrap   bool     // the last column is wrapped, not cut
+	widths []int    // the widest text of each column so far
+}
+
+// write prints some rows, all of which have as many cells as there are columns.
+func (g *grid) write(rows [][]string) error {
+	header := g.header
+	if g.header = nil; header == nil && len(rows) == 0 {
+		return nil
+	}
+	if header != nil {
+		g.measure(header)
+	}
+	for _, row := range rows {
+		g.measure(row)
+	}
+	widths := g.fit()
+	t := table.NewWriter()
+	t.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: gap}})
+	t.SuppressTrailingSpaces()
+	t.SetColumnConfigs(g.columns(widths))
+	if header != nil {
+		t.AppendHeader(toRow(header))
+	}
+	for _, row := range rows {
+		t.AppendRow(toRow(row))
+	}
+	_, err := io.WriteString(g.out, t.Render()+"\n")
+	return err
+}
+
+func toRow(cells []string) table.Row {
+	row := make(table.Row, len(cells))
+	for i, c := range cells {
+		row[i] = c
+	}
+	return row
+}
+
+func (g *grid) measure(row []string) {
+	if g.widths == nil {
+		g.widths = make([]int, len(row))
+	}
+	for i, cell := range row {
+		g.widths[i] = max(g.widths[i], text.StringWidthWithoutEscSequences(cell))
+	}
+}
+
+// columns makes the library cut or wrap columns that are wider than they may be.
+func (g *grid) columns(widths []int) []table.ColumnConfig {
+	all := make([]table.ColumnConfig, len(widths))
+	for i, width := range widths {
+		c := table.ColumnConfig{Number: i + 1, WidthMin: width}
+		if width < g.widths[i] {
+			c.WidthMax, c.WidthMaxEnforcer = width, cut
+			if g.wrap && i == len(widths)-1 {
+				c.WidthMaxEnforcer = text.WrapSoft
+			}
+		}
+		all[i] = c
+	}
+	return all
+}
+
+// cut shortens a text to a width, and marks that with an ellipsis.
+func cut(s string, width int) string { return text.Snip(s, width, "…") }
+
+// fit returns how wide the columns are made: as wide as their texts, and where the line would be too long, the widest
+// ones narrower, those last that should stay whole.
+func (g *grid) fit() []int {
+	widths := append([]int(nil), g.widths...)
+	if g.limit <= 0 {
+		return widths
+	}
+	over := len(gap)*(len(widths)-1) - g.limit
+	for _, w := range widths {
+		over += w
+	}
+	for _, whole := range []bool{false, true} {
+		for over > 0 {
+			widest := -1
+			for i, w := range widths {
+				may := i >= len(g.whole) && !whole || i < len(g.whole) && g.whole[i] == whole
+				if may && w > least && (widest < 0 || w > widths[widest]) {
+					widest = i
+				}
+			}
+			if widest < 0 {
+				break
+			}
+			widths[widest]--
+			over--
+		}
+	}
+	return widths
+}
+
+// tableSink prints values as rows of a table.
+type tableSink[T any] struct {
+	columns []Column[T]
+	grid    grid
+}
+
+func newTableSink[T any](p *Printer, v View[T]) *tableSink[T] {
+	s := &tableSink[T]{grid: grid{out: p.Out, limit: p.width()}}
+	for _, c := range v.Columns {
+		if c.Wide && p.Format != Wide {
+			continue
+		}
+		s.columns = append(s.columns, c)
+		s.grid.header = append(s.grid.header, c.Title)
+		s.grid.whole = append(s.grid.whole, c.Whole)
+	}
+	return s
+}
+
+func (s *tableSink[T]) write(items []T) error {
+	if len(items) == 0 {
+		return nil
+	}
+	rows := make([][]string, len(items))
+	for i, item := range items {
+		rows[i] = make([]string, len(s.columns))
+		for j, c := range s.columns {
+			rows[i][j] = Cell(c.Cell(item))
+		}
+	}
+	return s.grid.write(rows)
+}
+
+// end prints the header of a table without rows.
+func (s *tableSink[T]) end() error { return s.grid.write(nil) }
+
+// Cell turns a value into the text of a cell. An empty value becomes "-", so that columns keep their places for awk and
+// for the eye; a text takes one line, and nothing in it can control a terminal, since errors contain what handlers and
+// sources have said. Times are RFC 3339 in UTC.
+func Cell(v any) string {
+	made := ""
+	switch v := v.(type) {
+	case time.Time:
+		if !v.IsZero() {
+			made = v.UTC().Format(time.RFC3339)
+		}
+	default:
+		made = strings.Map(printable, OneLine(strings.ReplaceAll(fmt.Sprint(v), "\t", " ")))
+	}
+	if made == "" {
+		return "-"
+	}
+	return made
+}
+
+func printable(r rune) rune {
+	if unicode.IsControl(r) {
+		return unicode.ReplacementChar
+	}
+	return r
+}
+
+// OneLine turns a text of many lines, such as that of errors.Join, into one line.
+func OneLine(s string) string {
+	var lines []string
+	for line := range strings.Lines(s) {
+		if line = strings.TrimSpace(line); line != "" {
+			lines = append(lines, line)
+		}
+	}
+	return strings.Join(lines, "; ")
+}
