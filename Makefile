@@ -1,7 +1,7 @@
 # Everything here needs Go and nothing else; `make test` uses a C compiler for the race detector where there is one.
 
 .DEFAULT_GOAL := help
-.PHONY: help build test repeat soak mutants chaos upgrade bench million lint fmt fuzz cover demo clean
+.PHONY: help build test repeat soak mutants chaos upgrade bench million manual lint fmt fuzz cover demo clean
 
 # The packages whose tests must pass many times in a row.
 REPEAT ?= ./internal/core ./lease ./membership ./shard
@@ -39,6 +39,9 @@ million: build ## the same with a million resources
 
 lint: ## golangci-lint, other platforms, go.mod, known vulnerabilities
 	@scripts/lint.sh
+
+manual: ## write docs/drmctl.md, which the commands' help makes up
+	go test -run='^TestTheReferenceIsCurrent$$' -count=1 ./cmd/drmctl -update-manual
 
 fmt: ## format the code
 	@scripts/tool.sh gofumpt -l -w .

@@ -117,6 +117,10 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			reshardCommand(),
 			verifyCommand(),
 			versionCommand(),
+			manCommand(),
+			completionCommand(),
+			completeCommand(),
+			namesCommand(),
 		},
 		OnUsageError: onUsageError,
 		// The caller of run decides what an error means.
@@ -166,7 +170,7 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
 			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, run, " +
-				"bench, simulate and version",
+				"bench, simulate, man, completion and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,
@@ -206,9 +210,8 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.IntFlag{
 			Name: flagWidth, EnvVars: []string{"DRM_WIDTH"},
-			Usage: "how wide the lines of a table may be, in `COLUMNS` (default: as wide as the terminal, and as the " +
-				"texts where there is none)",
-			DefaultText: "0",
+			Usage:       "how wide the lines of a table may be, in `COLUMNS`",
+			DefaultText: "as wide as the terminal, and as the texts where there is none",
 		},
 		&cli.StringFlag{
 			Name: flagLogLevel, EnvVars: []string{"DRM_LOG_LEVEL"},

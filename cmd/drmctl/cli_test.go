@@ -367,6 +367,9 @@ func TestHelpTellsTheContract(t *testing.T) {
 	}
 	for _, path := range commandPaths(testApp()) {
 		c, words := path[len(path)-1], namesOf(path)
+		if c.Hidden {
+			continue
+		}
 		name := strings.Join(words, " ")
 		help := drmctl(t.Context(), append(words, "--help")...)
 		for _, want := range []string{"Example", "drmctl " + name, c.Usage} {
