@@ -157,15 +157,8 @@ func (c *Client) Apps(ctx context.Context, from string, limit int) ([]string, er
 // only, so that it costs the same however many resources there are: how many resources a member has is by the member's
 // own figures.
 func (c *Client) Members(ctx context.Context) ([]MemberInfo, error) {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return []MemberInfo{}, err
-	}
-	roll, err := r.Roll(ctx)
-	if err != nil {
-		return []MemberInfo{}, err
-	}
-	return mapped(roll.Members(), memberOf), nil
+	g, err := c.Group(ctx)
+	return g.Members, err
 }
 
 // Drains lists the orders that members hold nothing, by member, also those of members that are not there.
@@ -183,15 +176,8 @@ func (c *Client) Drains(ctx context.Context) ([]DrainInfo, error) {
 
 // Schemas is Status.Schemas. It reads the keys of members only.
 func (c *Client) Schemas(ctx context.Context) (string, error) {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return "", err
-	}
-	v, err := r.Group(ctx)
-	if err != nil {
-		return "", err
-	}
-	return picture.SchemasOf(v), nil
+	g, err := c.Group(ctx)
+	return g.Schemas, err
 }
 
 // Resources lists the catalogue by id, with the suspended resources.

@@ -267,15 +267,8 @@ func (c *Client) WaitRebalance(ctx context.Context, o RebalanceOrder) error {
 
 // Orders lists the orders that stand, also those about members that are not there, by kind, member and shard.
 func (c *Client) Orders(ctx context.Context) ([]OrderInfo, error) {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return []OrderInfo{}, err
-	}
-	roll, err := r.Roll(ctx)
-	if err != nil {
-		return []OrderInfo{}, err
-	}
-	return mapped(roll.Orders(), orderOf), nil
+	g, err := c.Group(ctx)
+	return g.Orders, err
 }
 
 // ShardOf returns the shard that a resource is in, whether or not there is such a resource. ErrNoApp says that there is

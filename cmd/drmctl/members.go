@@ -23,8 +23,9 @@ ready: then it goes on as if it were. After that, REASON tells of the orders abo
 not there, and about which an order stands, is listed in the STATE absent; so is one that has stopped with --rejoin:
 REASON is until when it is expected back, and what belongs to it waits.
 
-Example:
+Examples:
    drmctl --app feeds members -o json
+   drmctl --app feeds members --watch
 `
 
 func membersCommand() *cli.Command {
@@ -32,31 +33,27 @@ func membersCommand() *cli.Command {
 		Name:        "members",
 		Usage:       "list the live members, those that are expected back, and those that orders are about",
 		Description: strings.TrimSpace(membersDescription),
+		Flags:       []cli.Flag{watchFlag("members")},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
 			return withApp(c, func(ctx context.Context, client *drm.Client) error {
-				members, err := client.Members(ctx)
+				g, err := client.Group(ctx)
 				if err != nil {
 					return err
 				}
-				orders, err := client.Orders(ctx)
-				if err != nil {
-					return err
-				}
-				if len(members) == 0 {
+				if len(g.Members) == 0 {
 					note(c, "there is no live member")
 				}
-				schemas, err := client.Schemas(ctx)
-				if err != nil {
-					return err
+				noteSchemas(c, g.Schemas)
+				noteDrains(c, g.Orders)
+				noteAbsentOrders(c, g.Orders)
+				noteUnready(c, unreadyAmong(g.Members))
+				if c.Bool(flagWatch) {
+					return followGroup(c, client, memberView(), memberRows, memberRow.id, memberRow.gone)
 				}
-				noteSchemas(c, schemas)
-				noteDrains(c, orders)
-				noteAbsentOrders(c, orders)
-				noteUnready(c, unreadyAmong(members))
-				return showMembers(c, members, orders)
+				return showMembers(c, g.Members, g.Orders)
 			})
 		},
 	}
@@ -64,6 +61,9 @@ func membersCommand() *cli.Command {
 
 // stateAbsent is the state of a member that is not there, and about which an order stands.
 const stateAbsent = "absent"
+
+// stateGone is the state in which --watch prints a member when nothing is known of it any more.
+const stateGone = "gone"
 
 // memberJSON is part of the JSON contract.
 type memberJSON struct {
@@ -99,40 +99,61 @@ func blocksJSON(blocks []drm.SlotRange) []blockJSON {
 }
 
 func showMembers(c *cli.Context, members []drm.MemberInfo, orders []drm.OrderInfo) error {
-	about := map[string][]drm.OrderInfo{}
-	for _, o := range orders {
+	return memberView().List(printer(c), output.All(memberRows(drm.Group{Members: members, Orders: orders})))
+}
+
+// memberRow is a member with the orders about it.
+type memberRow struct {
+	drm.MemberInfo
+	orders []drm.OrderInfo
+}
+
+func (m memberRow) id() string { return m.ID }
+
+// gone is the member when nothing is known of it any more.
+func (m memberRow) gone() memberRow {
+	return memberRow{drm.MemberInfo{ID: m.ID, State: stateGone}, nil}
+}
+
+// memberRows returns the members of a group by id, and those that are not there and that orders are about.
+func memberRows(g drm.Group) []memberRow {
+	members, about := slices.Clone(g.Members), map[string][]drm.OrderInfo{}
+	for _, o := range g.Orders {
 		if len(about[o.Member]) == 0 && !o.Live && o.Kind != drm.OrderMove && !isAmong(members, o.Member) {
-			members = append(members, absentMember(o.Member, orders))
+			members = append(members, absentMember(o.Member, g.Orders))
 		}
 		about[o.Member] = append(about[o.Member], o)
 	}
 	slices.SortFunc(members, func(a, b drm.MemberInfo) int { return strings.Compare(a.ID, b.ID) })
-	return memberView(about).List(printer(c), output.All(members))
+	rows := make([]memberRow, len(members))
+	for i, m := range members {
+		rows[i] = memberRow{m, about[m.ID]}
+	}
+	return rows
 }
 
-// memberView shows members with the orders about each.
-func memberView(about map[string][]drm.OrderInfo) output.View[drm.MemberInfo] {
-	return output.View[drm.MemberInfo]{
-		Columns: []output.Column[drm.MemberInfo]{
-			{Title: "ID", Cell: func(m drm.MemberInfo) any { return m.ID }, Whole: true},
-			{Title: "STATE", Cell: func(m drm.MemberInfo) any { return m.State }, Whole: true},
-			{Title: "WEIGHT", Cell: func(m drm.MemberInfo) any { return weightWords(m) }},
-			{Title: "SLOTS", Cell: func(m drm.MemberInfo) any { return slotWords(m) }},
-			{Title: "SHARDS", Cell: func(m drm.MemberInfo) any { return m.Shards }},
-			{Title: "RESOURCES", Cell: func(m drm.MemberInfo) any { return m.Resources }},
-			{Title: "ADDRESS", Cell: func(m drm.MemberInfo) any { return m.Address }},
-			{Title: "VERSION", Cell: func(m drm.MemberInfo) any { return m.Version }},
-			{Title: "STARTED", Cell: func(m drm.MemberInfo) any { return m.Started }},
-			{Title: "DRAIN", Cell: func(m drm.MemberInfo) any { return m.Drain }},
-			{Title: "CORDON", Cell: func(m drm.MemberInfo) any { return m.Cordon }},
-			{Title: "REASON", Cell: func(m drm.MemberInfo) any { return reasons(m, about[m.ID]) }},
+func memberView() output.View[memberRow] {
+	return output.View[memberRow]{
+		Columns: []output.Column[memberRow]{
+			{Title: "ID", Cell: func(m memberRow) any { return m.ID }, Whole: true},
+			{Title: "STATE", Cell: func(m memberRow) any { return m.State }, Whole: true},
+			{Title: "WEIGHT", Cell: func(m memberRow) any { return weightWords(m.MemberInfo) }},
+			{Title: "SLOTS", Cell: func(m memberRow) any { return slotWords(m.MemberInfo) }},
+			{Title: "SHARDS", Cell: func(m memberRow) any { return m.Shards }},
+			{Title: "RESOURCES", Cell: func(m memberRow) any { return m.Resources }},
+			{Title: "ADDRESS", Cell: func(m memberRow) any { return m.Address }},
+			{Title: "VERSION", Cell: func(m memberRow) any { return m.Version }},
+			{Title: "STARTED", Cell: func(m memberRow) any { return m.Started }},
+			{Title: "DRAIN", Cell: func(m memberRow) any { return m.Drain }},
+			{Title: "CORDON", Cell: func(m memberRow) any { return m.Cordon }},
+			{Title: "REASON", Cell: func(m memberRow) any { return reasons(m.MemberInfo, m.orders) }},
 		},
-		Object: func(m drm.MemberInfo) any {
+		Object: func(m memberRow) any {
 			return memberJSON{
 				ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
 				Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
 				Shards: m.Shards, Resources: m.Resources,
-				Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about[m.ID]),
+				Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(m.orders),
 			}
 		},
 	}

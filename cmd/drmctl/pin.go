@@ -125,8 +125,9 @@ func unpinCommand() *cli.Command {
 const pinsDescription = `
 IN FORCE is false where the member does not own the shard now: it is not there, or cannot own shards.
 
-Example:
+Examples:
    drmctl --app feeds pins -o json
+   drmctl --app feeds pins --watch
 `
 
 func pinsCommand() *cli.Command {
@@ -134,11 +135,16 @@ func pinsCommand() *cli.Command {
 		Name:        "pins",
 		Usage:       "list the shards that are pinned",
 		Description: strings.TrimSpace(pinsDescription),
+		Flags:       []cli.Flag{watchFlag("pins")},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
 			return withApp(c, func(ctx context.Context, client *drm.Client) error {
+				if c.Bool(flagWatch) {
+					pins := func(g drm.Group) []drm.OrderInfo { return ordersOf(g.Orders, drm.OrderPin) }
+					return followGroup(c, client, pinView(), pins, pinName, unpinned)
+				}
 				orders, err := client.Orders(ctx)
 				if err != nil {
 					return err
@@ -153,6 +159,11 @@ func showPins(c *cli.Context, pins []drm.OrderInfo) error {
 	slices.SortFunc(pins, func(a, b drm.OrderInfo) int { return a.Shard - b.Shard })
 	return pinView().List(printer(c), output.All(pins))
 }
+
+func pinName(o drm.OrderInfo) string { return strconv.Itoa(o.Shard) }
+
+// unpinned is what --watch prints when a shard is pinned no more.
+func unpinned(o drm.OrderInfo) drm.OrderInfo { return drm.OrderInfo{Kind: o.Kind, Shard: o.Shard} }
 
 func pinView() output.View[drm.OrderInfo] {
 	return output.View[drm.OrderInfo]{

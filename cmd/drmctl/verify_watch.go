@@ -64,12 +64,11 @@ func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
 		defer close(looked)
 		w.lookAgain(ctx, client)
 	}()
-	err := client.FollowOwners(ctx, w.changed, w.lost)
+	err := following(c, func(_ context.Context, lost func(error)) error {
+		return client.FollowOwners(ctx, w.changed, lost)
+	})
 	cancel()
 	<-looked
-	if interrupted := c.Context.Err() != nil; interrupted { // this is the usual end
-		err = nil
-	}
 	if w.seen > 0 {
 		err = errors.Join(err, fmt.Errorf("%d violations", w.seen))
 	}
@@ -144,13 +143,4 @@ func (w *watch) changed(o drm.OwnerChange) {
 		p.Line("revision %d  resource %s  %s -> %s  token %d%s", o.Revision, cell(o.Resource),
 			cell(o.Before), cell(o.Member), o.Token, mark)
 	})
-}
-
-// lost notes on stderr that etcd does not answer, and that it answers again.
-func (w *watch) lost(err error) {
-	if err != nil {
-		note(w.c, "etcd is lost: %v", err)
-	} else {
-		note(w.c, "etcd is back")
-	}
 }

@@ -24,6 +24,17 @@ const ownersProbe = 5 * time.Second
 // and never twice for one outage. Neither function may block for long. lost and changed are called by different
 // goroutines.
 func (r *Reader) FollowOwners(ctx context.Context, changed func(OwnerChange), lost func(error)) error {
+	err := r.follow(ctx, lost, func(ctx context.Context, hub *follow.Hub) {
+		hub.Follow(ctx, r.Layout.Shards(), newOwnerFollower(r.Layout, changed))
+	})
+	return fmt.Errorf("follow the owners: %w", err)
+}
+
+// follow calls do with a hub, until ctx ends or etcd went back in time, and returns the cause. do must return when its
+// context ends. lost is called as FollowOwners says.
+func (r *Reader) follow(
+	ctx context.Context, lost func(error), do func(ctx context.Context, hub *follow.Hub),
+) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	troubles := make(chan error, 1)
@@ -43,9 +54,9 @@ func (r *Reader) FollowOwners(ctx context.Context, changed func(OwnerChange), lo
 		defer close(told)
 		r.tellOutages(ctx, hub.KV(), troubles, lost)
 	}()
-	hub.Follow(ctx, r.Layout.Shards(), newOwnerFollower(r.Layout, changed))
+	do(ctx, hub)
 	<-told
-	return fmt.Errorf("follow the owners: %w", context.Cause(ctx))
+	return context.Cause(ctx)
 }
 
 // tellOutages asks etcd every ownersProbe. It calls lost with an error when etcd does not answer, or a list or a watch

@@ -11,7 +11,6 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
-	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -33,17 +32,10 @@ func (r *Reader) Roll(ctx context.Context) (*Roll, error) {
 	if err != nil {
 		return nil, fmt.Errorf("read the members: %w", etcd.Unreachable(ctx, err))
 	}
-	l := &Roll{
+	return &Roll{
 		View:    membership.NewView(r.Layout.Root(), r.Shards, found[0], revision),
-		figures: map[string]claims.Figures{},
-	}
-	for _, kv := range found[1] {
-		key := r.Layout.Parse(string(kv.Key))
-		if s, err := claims.DecodeFigures(kv.Value); err == nil && key.Kind == keys.Stats {
-			l.figures[key.ID] = s
-		}
-	}
-	return l, nil
+		figures: figuresOf(r.Layout, found[1]),
+	}, nil
 }
 
 func (l *Roll) isLive(member string) bool {
