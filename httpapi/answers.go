@@ -35,9 +35,12 @@ func answer(w http.ResponseWriter, code int, body any) {
 }
 
 // begin sends the headers that all answers have.
-func begin(w http.ResponseWriter, code int) {
+func begin(w http.ResponseWriter, code int) { beginAs(w, code, "application/json") }
+
+// beginAs is begin for an answer that is not JSON.
+func beginAs(w http.ResponseWriter, code int, kind string) {
 	header := w.Header()
-	header.Set("Content-Type", "application/json")
+	header.Set("Content-Type", kind)
 	header.Set("Cache-Control", "no-store")
 	header.Set("X-Content-Type-Options", "nosniff")
 	w.WriteHeader(code)

@@ -67,6 +67,9 @@ func (h *Handler) endpoint(path string) (e endpoint, ok bool) {
 	case "/v1/reannounce":
 		return endpoint{http.MethodPost, false, h.reannounce}, true
 	}
+	if name, ok := profileNamed(path); ok {
+		return endpoint{http.MethodGet, false, h.profile(name)}, true
+	}
 	rest, ok := strings.CutPrefix(path, "/v1/resources/")
 	if !ok {
 		return endpoint{}, false
@@ -89,7 +92,8 @@ func (h *Handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	e, ok := h.endpoint(r.URL.EscapedPath())
 	if !ok {
 		refuse(w, http.StatusNotFound, failure{
-			Error: "no such path: there are GET /healthz, /readyz and /v1/held, PUT /v1/weight, and " +
+			Error: "no such path: there are GET /healthz, /readyz, /v1/held and /v1/profiles/{name} (allocs, cpu, " +
+				"goroutine, heap, mutex, threadcreate), PUT /v1/weight, and " +
 				"POST /v1/reannounce, /v1/resources/{id}/fail and /v1/resources/{id}/ok, where / in an id is " +
 				"written %2F",
 		})
