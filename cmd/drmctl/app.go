@@ -99,6 +99,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			resourcesCommand(),
 			assignmentsCommand(),
 			lookupCommand(),
+			explainCommand(),
+			describeCommand(),
 			statusCommand(),
 			sourceCommand(),
 			allocateCommand(),

@@ -60,6 +60,9 @@ func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []stri
 			if next == nil {
 				name := strings.Join(append(namesOf(path), t.text), " ")
 				hint := didYouMean("", t.text, commandNames(among))
+				if len(path) > 0 {
+					hint = "; want " + orWords(commandNames(among)) + hint
+				}
 				return nil, nil, false, usagef("unknown command %q%s", name, hint)
 			}
 			path = append(path, next)
@@ -276,6 +279,15 @@ func commandNames(commands []*cli.Command) []string {
 		}
 	}
 	return names
+}
+
+// orWords lists names, as in: a, b or c.
+func orWords(names []string) string {
+	last := len(names) - 1
+	if last < 1 {
+		return strings.Join(names, "")
+	}
+	return strings.Join(names[:last], ", ") + " or " + names[last]
 }
 
 // suggestFlag completes an error about an unknown flag with a suggestion.

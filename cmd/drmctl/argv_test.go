@@ -161,7 +161,7 @@ func TestEveryFlagHasItsEnvironmentVariable(t *testing.T) {
 func TestAWrongCommandOfAGroupIsTold(t *testing.T) {
 	for args, want := range map[string][]string{
 		"source acept":           {`unknown command "source acept"`, "did you mean accept?"},
-		"source zzzzzz":          {`unknown command "source zzzzzz"`},
+		"source zzzzzz":          {`unknown command "source zzzzzz"`, "want accept, fetch or drop"},
 		"sorce accept":           {`unknown command "sorce"`, "did you mean source?"},
 		"accept":                 {`unknown command "accept"`},
 		"source accept --every":  {"needs a value"},

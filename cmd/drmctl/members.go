@@ -148,14 +148,16 @@ func memberView() output.View[memberRow] {
 			{Title: "CORDON", Cell: func(m memberRow) any { return m.Cordon }},
 			{Title: "REASON", Cell: func(m memberRow) any { return reasons(m.MemberInfo, m.orders) }},
 		},
-		Object: func(m memberRow) any {
-			return memberJSON{
-				ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
-				Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
-				Shards: m.Shards, Resources: m.Resources,
-				Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(m.orders),
-			}
-		},
+		Object: func(m memberRow) any { return toMemberJSON(m.MemberInfo, m.orders) },
+	}
+}
+
+func toMemberJSON(m drm.MemberInfo, about []drm.OrderInfo) memberJSON {
+	return memberJSON{
+		ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
+		Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
+		Shards: m.Shards, Resources: m.Resources,
+		Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about),
 	}
 }
 

@@ -124,5 +124,5 @@ func memberText(value []byte) string {
 	if m.Leaves {
 		text += ", about to stop"
 	}
-	return fmt.Sprintf("%s, %d slots", text, m.Holds())
+	return fmt.Sprintf("%s; slots: %d", text, m.Holds())
 }

@@ -150,12 +150,19 @@ type Begun struct {
 // Revision 0 means now. created is the create revision of the app's config key. A resource that the catalogue does not
 // have is explained all the same.
 func (r *Reader) Explain(ctx context.Context, id string, created, revision int64) (Explanation, error) {
-	f, err := retry(func() (*facts, error) { return r.gather(ctx, id, created, revision) })
+	read := func() (*facts, error) { return r.gather(ctx, id, created, revision) }
+	var f *facts
+	var err error
+	if revision > 0 { // what is compacted stays so
+		f, err = read()
+	} else {
+		f, err = retry(read)
+	}
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted) && revision > 0:
-		err = ErrCompacted
+		err = fmt.Errorf("revision %d: %w", revision, ErrCompacted)
 	case errors.Is(err, rpctypes.ErrFutureRev):
-		err = ErrFuture
+		err = fmt.Errorf("revision %d: %w", revision, ErrFuture)
 	}
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain resource %q: %w", id, err)
@@ -201,7 +208,7 @@ func (r *Reader) gather(ctx context.Context, id string, created, revision int64)
 	}
 	f.Revision, f.gone = at, len(found[0]) == 0 || found[0][0].CreateRevision != created
 	if f.Past && f.gone {
-		return nil, ErrOtherApp
+		return nil, fmt.Errorf("revision %d: %w", revision, ErrOtherApp)
 	}
 	f.view = membership.NewView(r.Layout.Root(), r.Shards, found[5], at)
 	p := newPicture(r.Layout, f.view)

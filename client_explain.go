@@ -1,0 +1,98 @@
+package drm
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/order"
+	"github.com/distributed-resource-manager/drm/internal/picture"
+)
+
+// Errors of Client.Explain at a revision of the past.
+var (
+	// ErrCompacted says that etcd has compacted that revision, so that it is not known any more what was so then.
+	ErrCompacted = picture.ErrCompacted
+	// ErrFutureRevision says that etcd has not reached that revision.
+	ErrFutureRevision = picture.ErrFuture
+	// ErrOtherApp says that the app did not exist at that revision, or had another number of shards.
+	ErrOtherApp = picture.ErrOtherApp
+)
+
+// Explain tells where a resource is, where it should be, and why; where these differ, what is waited for, and what would
+// change it. It reads the members and what concerns this resource, and writes nothing. A resource that the catalogue
+// does not have is explained too: where it would go. Errors: an *InputError for a bad id or revision, ErrNoApp,
+// ErrAppGone where the app has keys, but not the one that makes it exist; ErrCompacted, ErrFutureRevision and
+// ErrOtherApp about ExplainOptions.Revision.
+func (c *Client) Explain(ctx context.Context, id string, o ExplainOptions) (Explanation, error) {
+	if err := keys.CheckID(id); err != nil {
+		return Explanation{}, fmt.Errorf("explain: %w", &InputError{"id", id, err.Error()})
+	}
+	if o.Revision < 0 {
+		return Explanation{}, fmt.Errorf("explain: %w",
+			&InputError{"Revision", fmt.Sprint(o.Revision), "0 (now), or a revision of etcd"})
+	}
+	desk, err := c.watchedDesk(ctx)
+	if err != nil {
+		return Explanation{}, fmt.Errorf("explain resource %q: %w", id, err)
+	}
+	e, err := desk.Reader.Explain(ctx, id, desk.Created, o.Revision)
+	return explanationOf(e), err
+}
+
+// DescribeResource tells all that is known of a resource, its data included. ErrNotFound says that there is neither an
+// entry, nor a claim, nor a record of quarantine.
+func (c *Client) DescribeResource(ctx context.Context, id string) (ResourceDetail, error) {
+	if err := keys.CheckID(id); err != nil {
+		return ResourceDetail{}, fmt.Errorf("describe a resource: %w", &InputError{"id", id, err.Error()})
+	}
+	desk, err := c.watchedDesk(ctx)
+	if err != nil {
+		return ResourceDetail{}, fmt.Errorf("describe resource %q: %w", id, err)
+	}
+	d, err := desk.Reader.DescribeResource(ctx, id, desk.Created)
+	return resourceDetailOf(d), err
+}
+
+// DescribeMember tells all that is known of a member, also of one that is not there. ErrNotFound says that nothing is.
+// It reads the members, this member's own keys, and the trails and records of quarantine of all shards.
+func (c *Client) DescribeMember(ctx context.Context, id string) (MemberDetail, error) {
+	if err := keys.CheckID(id); err != nil {
+		return MemberDetail{}, fmt.Errorf("describe a member: %w", &InputError{"id", id, err.Error()})
+	}
+	desk, err := c.watchedDesk(ctx)
+	if err != nil {
+		return MemberDetail{}, fmt.Errorf("describe member %q: %w", id, err)
+	}
+	d, err := desk.Reader.DescribeMember(ctx, id)
+	return memberDetailOf(d), err
+}
+
+// DescribeShard tells all that is known of a shard. It reads the members, and of the catalogue this shard only. An
+// *InputError says that there is no such shard.
+func (c *Client) DescribeShard(ctx context.Context, shard int) (ShardDetail, error) {
+	desk, err := c.watchedDesk(ctx)
+	if err == nil {
+		err = checkShard(desk, shard)
+	}
+	if err != nil {
+		return ShardDetail{}, fmt.Errorf("describe shard %d: %w", shard, err)
+	}
+	d, err := desk.Reader.DescribeShard(ctx, shard)
+	return shardDetailOf(d), err
+}
+
+// watchedDesk is desk, with another error where the app has keys but not the one that makes it exist: without that key
+// nobody knows the number of shards.
+func (c *Client) watchedDesk(ctx context.Context) (*order.Desk, error) {
+	desk, err := c.desk(ctx)
+	if !errors.Is(err, ErrNoApp) {
+		return desk, err
+	}
+	if there, failed := c.Exists(ctx); failed == nil && there {
+		return nil, fmt.Errorf("%w: without it nobody knows the shard of a resource, and members claim nothing; "+
+			"`drmctl verify` tells more", ErrAppGone)
+	}
+	return nil, err
+}
