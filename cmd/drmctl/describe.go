@@ -70,15 +70,15 @@ func describeMemberCommand() *cli.Command {
 	}
 }
 
-const flagWithData = "data"
+const flagWithData = "with-data"
 
 const describeResourceDescription = `
 Tells of a resource: its entry in the catalogue, its claim, why it is where it is (explain tells that at length), and
-what its keys have said before, as far back as etcd has it. Its data may have secrets: only --data prints them.
+what its keys have said before, as far back as etcd has it. Its data may have secrets: only --with-data prints them.
 Ends with exit code 3 where nothing is known of the resource.
 
 Example:
-   drmctl --app feeds describe resource feed-42 --data
+   drmctl --app feeds describe resource feed-42 --with-data
 `
 
 func describeResourceCommand() *cli.Command {

@@ -169,7 +169,7 @@ func toMemberDetailJSON(d drm.MemberDetail) memberDetailJSON {
 type resourceDetailJSON struct {
 	Schema int `json:"schema"`
 	explainedJSON
-	Data    json.RawMessage `json:"data"` // null without --data
+	Data    json.RawMessage `json:"data"` // null without --with-data
 	Entries []pastJSON      `json:"past_entries"`
 	Claims  []pastJSON      `json:"past_claims"`
 }

@@ -291,7 +291,7 @@ func TestExplainTellsWhatAResourceWaitsFor(t *testing.T) {
 		codes []string // those that one of them has
 		text  string   // a part of the text or the remedy of the last one
 	}{
-		{"full", []string{"--handler-log", "--max-resources", "1"}, []string{"a", "b"}, []string{"not-claimed"}, "--max-resources"},
+		{"full", []string{"--handler-log", "--max-resources", "1"}, []string{"a", "b"}, []string{"last-resort", "full"}, "--max-resources"},
 		{
 			"a budget",
 			[]string{"--handler-log", "--handle-rate", "0.001/1"},
@@ -414,14 +414,15 @@ func TestExplainAndDescribeNeedNoMoreThanToReadTheApp(t *testing.T) {
 		t.Errorf("%+v", d)
 	}
 	r := get[resourceDetailJSON](reader, "describe", "resource", "r")
-	if r.Data != nil || !r.Fine || len(r.Entries) != 1 || len(r.Claims) < 1 || r.Entry.Bytes == 0 {
+	if string(r.Data) != "null" || !r.Fine || len(r.Entries) != 1 || len(r.Claims) < 1 || r.Entry.Bytes == 0 {
 		t.Errorf("%+v", r)
 	}
-	if r := get[resourceDetailJSON](reader, "describe", "resource", "r", "--data"); !strings.Contains(string(r.Data), "s3cret") {
-		t.Errorf("--data prints %s", r.Data)
+	r = get[resourceDetailJSON](reader, "describe", "resource", "r", "--with-data")
+	if !strings.Contains(string(r.Data), "s3cret") {
+		t.Errorf("--with-data prints %s", r.Data)
 	}
 	if got := reader.ok("describe", "resource", "r"); strings.Contains(got, "s3cret") {
-		t.Errorf("without --data it prints %s", got)
+		t.Errorf("without --with-data it prints %s", got)
 	}
 	for _, name := range []string{"explain r", "describe resource r"} {
 		if got := reader.ok(append(strings.Fields(name), "-o", "name")...); got != "r\n" {
@@ -434,8 +435,12 @@ func TestExplainAndDescribeNeedNoMoreThanToReadTheApp(t *testing.T) {
 		reader.fails(exitNotFound, args...)
 	}
 	for _, args := range [][]string{
-		{"describe", "shard", "1024"}, {"describe", "shard", "x"}, {"describe", "shard"}, {"describe", "mem", "m1"},
-		{"explain"}, {"explain", "r", "--at", "x"},
+		{"describe", "shard", "1024"},
+		{"describe", "shard", "x"},
+		{"describe", "shard"},
+		{"describe", "mem", "m1"},
+		{"explain"},
+		{"explain", "r", "--at", "x"},
 	} {
 		reader.fails(exitUsage, args...)
 	}
