@@ -43,6 +43,7 @@ var operands = map[string][]noun{
 	"lookup": {aResource}, "deallocate": {aResource}, "retry": {aResource}, "pin": {aResource, aMember},
 	"unpin": {aResource}, "move": {aResource, aMember},
 	"drain": {aMember}, "undrain": {aMember}, "cordon": {aMember}, "uncordon": {aMember}, "weight": {aMember},
+	"explain": {aResource}, "describe resource": {aResource}, "describe member": {aMember},
 	"man": {aCommand},
 }
 
