@@ -20,9 +20,9 @@ var (
 	ErrOtherApp = picture.ErrOtherApp
 )
 
-// Explain tells where a resource is, where it should be, and why; where these differ, what is waited for, and what would
-// change it. It reads the members and what concerns this resource, and writes nothing. A resource that the catalogue
-// does not have is explained too: where it would go. Errors: an *InputError for a bad id or revision, ErrNoApp,
+// Explain tells where a resource is, where it should be, and why; where these differ, what is waited for, and what
+// would change it. It reads the members and what concerns this resource, and writes nothing. A resource that the
+// catalogue does not have is explained too: where it would go. Errors: an *InputError for a bad id or revision, ErrNoApp,
 // ErrAppGone where the app has keys, but not the one that makes it exist; ErrCompacted, ErrFutureRevision and
 // ErrOtherApp about ExplainOptions.Revision.
 func (c *Client) Explain(ctx context.Context, id string, o ExplainOptions) (Explanation, error) {

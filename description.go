@@ -146,8 +146,8 @@ type Bundle struct {
 	Member string
 	Lease  int64
 	States map[State]int
-	// Through is up to which revision those claims are active whose keys say claimed, by the bundle's summary; 0: there is
-	// none.
+	// Through is up to which revision those claims are active whose keys say claimed, by the bundle's summary; 0: there
+	// is none.
 	Through int64
 	Within  time.Duration // how long these took at most from claimed to active
 }

@@ -20,7 +20,7 @@ type Explanation struct {
 	Resource string
 	Shard    int
 	Revision int64           // etcd's revision at which all of this was so
-	Past     bool            // ExplainOptions named the revision; then nothing is known of the time that leases have left
+	Past     bool            // ExplainOptions named the revision; then no Lease has its times
 	Entry    *ExplainedEntry // nil: the catalogue does not have the resource
 	Route    Route           // how the owner of the shard is found
 	Rulings  []Ruling        // pin, exception and move, in force or not
@@ -111,7 +111,7 @@ const (
 	VerdictNoWeight = Verdict(membership.VerdictNoWeight) // it has the weight 0, and does not keep the shard
 	VerdictFull     = Verdict(membership.VerdictFull)     // it has as many claims as it may have (MaxResources)
 	VerdictCordoned = Verdict(membership.VerdictCordoned) // it takes nothing new
-	VerdictOlder    = Verdict(membership.VerdictOlder)    // it does not count by the rules of an older version that lives
+	VerdictOlder    = Verdict(membership.VerdictOlder)    // it does not count for members of an older version
 )
 
 // Text says what a verdict means, in words that follow the name of the member or slot.
@@ -190,8 +190,8 @@ type Death struct {
 	Exit   string    // how its process ended; empty where that is not known
 }
 
-// Begun says that a resource is on the trail of its member: its Handle or Update runs, is about to run, or has returned a
-// short time ago.
+// Begun says that a resource is on the trail of its member: its Handle or Update runs, is about to run, or has returned
+// a short time ago.
 type Begun struct {
 	At       time.Time // when that was written, by the member's clock
 	Returned bool      // the call had returned by then

@@ -61,7 +61,7 @@ type Trace struct {
 	// LastResort says that nobody takes the shard. So it belongs to the first that may own it although it is full or
 	// cordoned.
 	LastResort bool
-	// Older says that the rules of Schema 1 have decided, since one of the two owners is a member that knows only these.
+	// Older says that the rules of Schema 1 have decided, since one of the two owners is a member that knows no others.
 	Older bool
 }
 

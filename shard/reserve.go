@@ -170,8 +170,8 @@ func (r Reserved) alone(f func(slot int, member string)) {
 	}
 }
 
-// Of returns the member for which a slot is reserved, by itself or within a block; "" if there is none. Slots of a block
-// that do not count are nobody's.
+// Of returns the member for which a slot is reserved, by itself or within a block; "" if there is none. Slots of a
+// block that do not count are nobody's.
 func (r Reserved) Of(slot int) string {
 	if slot < len(r.Slots) && r.Slots[slot] != "" {
 		return r.Slots[slot]

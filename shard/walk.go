@@ -12,8 +12,8 @@ type Try struct {
 }
 
 // Walk returns the slots that a shard tries, in order, for people who want to know why the shard is where it is. accept
-// says which live members may have the shard. The last try is the slot that OwnerWithout decides on if the others do not
-// count; if no member is accepted, all tries are in vain. It panics if shard is negative.
+// says which live members may have the shard. The last try is the slot that OwnerWithout decides on if the others do
+// not count; if no member is accepted, all tries are in vain. It panics if shard is negative.
 func (r *Ring) Walk(shard int, accept func(member string) bool) []Try {
 	if shard < 0 {
 		panic("shard: negative shard")

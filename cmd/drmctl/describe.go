@@ -213,11 +213,12 @@ func memberExtraRows(page *output.Page, d drm.MemberDetail) {
 		page.Row("MOVED AWAY", strings.Join(d.MovedFrom, ", "))
 	}
 	if r := d.Reservation; r != nil {
-		page.Row("RESERVED", fmt.Sprintf("%s, since %s until %s; lease %s", shardWords(r.Keeps), cell(r.Since), cell(r.Until),
-			leaseWords(r.Lease)))
+		page.Row("RESERVED", fmt.Sprintf("%s, since %s until %s; lease %s",
+			shardWords(r.Keeps), cell(r.Since), cell(r.Until), leaseWords(r.Lease)))
 	}
 	if d.Starts > 1 {
-		page.Row("LIVES", fmt.Sprintf("%d that have followed one another closely, since %s", d.Starts, cell(d.StartsSince)))
+		page.Row("LIVES", fmt.Sprintf("%d that have followed one another closely, since %s",
+			d.Starts, cell(d.StartsSince)))
 	}
 	for _, e := range d.Exits {
 		page.Row("EXIT", fmt.Sprintf("%s at %s", e.Exit, cell(e.At)))
@@ -230,8 +231,8 @@ func memberExtraRows(page *output.Page, d drm.MemberDetail) {
 // figureRows tell a member's own figures.
 func figureRows(page *output.Page, d drm.MemberDetail) {
 	if f := d.Figures; f != nil {
-		page.Row("RESOURCES", fmt.Sprintf("%d claims: %d active, %d failed; %d shards followed", f.Claims, f.Active, f.Failed,
-			f.Shards))
+		page.Row("RESOURCES", fmt.Sprintf("%d claims: %d active, %d failed; %d shards followed",
+			f.Claims, f.Active, f.Failed, f.Shards))
 		page.Row("CALLS", fmt.Sprintf("%d run, %d stuck, %d wait (%d for a rate)", f.Calls, f.Stuck, f.Waiting,
 			f.WaitingForBudget))
 	}

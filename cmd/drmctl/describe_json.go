@@ -133,9 +133,9 @@ func some[T any](list []T) []T { return append([]T{}, list...) }
 func toMemberDetailJSON(d drm.MemberDetail) memberDetailJSON {
 	j := memberDetailJSON{
 		Schema: explanationSchema, memberJSON: toMemberJSON(d.MemberInfo, d.Orders),
-		Revision: d.Revision, Live: d.Live,
-		Lease: toLeaseJSON(d.Lease), Labels: map[string]string{}, Group: d.Schema, HasSource: d.HasSource, Leads: d.Leads,
-		Leaves: d.Leaves, Owned: shardRangesJSON(d.Owned), Kept: d.Kept, Declined: shardRangesJSON(d.Declined),
+		Revision: d.Revision, Live: d.Live, Lease: toLeaseJSON(d.Lease), Labels: map[string]string{},
+		Group: d.Schema, HasSource: d.HasSource, Leads: d.Leads, Leaves: d.Leaves,
+		Owned: shardRangesJSON(d.Owned), Kept: d.Kept, Declined: shardRangesJSON(d.Declined),
 		PinnedTo: some(d.PinnedTo), PlacedAt: d.PlacedAt, MovedTo: some(d.MovedTo), MovedFrom: some(d.MovedFrom),
 		Starts: d.Starts, StartsSince: utc(d.StartsSince), Exits: []exitJSON{}, Alone: d.Alone,
 		Trails: trailsJSON(d.Trails), Accused: []accusedJSON{}, Past: pastsJSON(d.Past),
@@ -153,7 +153,8 @@ func toMemberDetailJSON(d drm.MemberDetail) memberDetailJSON {
 	}
 	if r := d.Reservation; r != nil {
 		j.Reservation = &reservationJSON{
-			utc(r.Since), utc(r.Until), shardRangesJSON(r.Keeps), toLeaseJSON(r.Lease), r.InForce, versionsJSON(r.Versions),
+			utc(r.Since), utc(r.Until), shardRangesJSON(r.Keeps), toLeaseJSON(r.Lease), r.InForce,
+			versionsJSON(r.Versions),
 		}
 	}
 	for _, e := range d.Exits {

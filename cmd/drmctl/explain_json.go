@@ -169,7 +169,8 @@ func rulingsJSON(rulings []drm.Ruling) []rulingJSON {
 	for _, r := range rulings {
 		all = append(all, rulingJSON{
 			Kind: string(r.Kind), Member: r.Member, Then: r.Then, Why: r.Why, By: r.By, Reason: r.Reason,
-			Since: utc(r.Since), InForce: r.InForce, Obstacle: string(r.Obstacle), versionsJSON: versionsJSON(r.Versions),
+			Since: utc(r.Since), InForce: r.InForce, Obstacle: string(r.Obstacle),
+			versionsJSON: versionsJSON(r.Versions),
 		})
 	}
 	return all

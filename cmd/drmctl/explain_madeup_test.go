@@ -22,7 +22,8 @@ func madeUpMember() drm.MemberDetail {
 	return drm.MemberDetail{
 		MemberInfo: drm.MemberInfo{
 			ID: "m3", State: "draining", Drain: drm.DrainOrdered, Weight: 2, Ordered: &three, Slots: []int{2, 3},
-			Blocks: []drm.SlotRange{{First: 40, Last: 70}}, Address: "h:1", Version: "1.4", Started: at, Shards: 4, Resources: 7,
+			Blocks: []drm.SlotRange{{First: 40, Last: 70}}, Address: "h:1", Version: "1.4", Started: at, Shards: 4,
+			Resources: 7,
 		},
 		Versions: drm.Versions{Created: 5, Modified: 9, Writes: 3}, Revision: 8123, Live: true,
 		Lease:  drm.Lease{ID: 0x7d1, Known: true, TTL: 20 * time.Second, Left: 17 * time.Second},
@@ -59,7 +60,10 @@ func madeUpShard() drm.ShardDetail {
 		Wanted: 12, Suspended: 1, Bytes: 4096, Misplaced: 2, Orphans: 1, BadKeys: 3,
 		States: map[drm.State]int{drm.StateActive: 9, drm.StateFailed: 2, drm.StateUnassigned: 1},
 		Claims: []drm.Bundle{
-			{Member: "m2", Lease: 0x7d1, States: map[drm.State]int{drm.StateActive: 9}, Through: 8000, Within: time.Second},
+			{
+				Member: "m2", Lease: 0x7d1, States: map[drm.State]int{drm.StateActive: 9}, Through: 8000,
+				Within: time.Second,
+			},
 			{Member: "m4", Lease: 0x7d2, States: map[drm.State]int{drm.StateFailed: 2}},
 		},
 		Quarantined: []string{"feed-8"},

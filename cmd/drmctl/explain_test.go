@@ -51,16 +51,19 @@ func madeUp() drm.Explanation {
 			},
 		},
 		Members: []drm.Stand{
-			{Member: "m1", State: "active", Verdict: drm.VerdictFull, Detail: "full (MaxResources)", Schema: 2, Shards: 400},
+			{
+				Member: "m1", State: "active", Verdict: drm.VerdictFull, Detail: "full (MaxResources)", Schema: 2,
+				Shards: 400,
+			},
 			{Member: "m2", State: "active", Verdict: drm.VerdictOwner, Schema: 2, Shards: 600},
 			{
 				Member: "m3", State: "draining", Verdict: drm.VerdictDraining, Schema: 2, Shards: 24,
-				Detail: "drained by ann@ops: a new kernel is installed on all machines of the rack, one after the other",
+				Detail: "drained by ann@ops: a new kernel is installed on all machines of the rack, one by one",
 			},
 		},
 		Claim: &drm.ExplainedClaim{
-			Versions: drm.Versions{Created: 60, Modified: 61, Writes: 2}, Member: "m4", State: drm.StateActive, Since: at,
-			Token: 60, Lease: lease, Understood: true,
+			Versions: drm.Versions{Created: 60, Modified: 61, Writes: 2}, Member: "m4", State: drm.StateActive,
+			Since: at, Token: 60, Lease: lease, Understood: true,
 		},
 		Quarantine: &drm.Quarantine{At: at, Deaths: []drm.Death{
 			{Member: "m8", At: at, Exit: "signal: killed"}, {Member: "m9", At: at},
@@ -170,7 +173,8 @@ func TestExplainFollowsAResourceThroughItsLife(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	l.ok("allocate", "--id", "r", "--create")
-	if e := explained(l, "r", "no-member"); e.Fine || e.State != "unassigned" || e.Expected != "" || !e.Entry.Allocated {
+	if e := explained(l, "r", "no-member"); e.Fine || e.State != "unassigned" || e.Expected != "" ||
+		!e.Entry.Allocated {
 		t.Errorf("without a member: %+v", e)
 	}
 
@@ -291,7 +295,13 @@ func TestExplainTellsWhatAResourceWaitsFor(t *testing.T) {
 		codes []string // those that one of them has
 		text  string   // a part of the text or the remedy of the last one
 	}{
-		{"full", []string{"--handler-log", "--max-resources", "1"}, []string{"a", "b"}, []string{"last-resort", "full"}, "--max-resources"},
+		{
+			"full",
+			[]string{"--handler-log", "--max-resources", "1"},
+			[]string{"a", "b"},
+			[]string{"last-resort", "full"},
+			"--max-resources",
+		},
 		{
 			"a budget",
 			[]string{"--handler-log", "--handle-rate", "0.001/1"},
@@ -299,7 +309,13 @@ func TestExplainTellsWhatAResourceWaitsFor(t *testing.T) {
 			[]string{"beginning", "budget"},
 			"--handle-rate",
 		},
-		{"unready", []string{"--handler-log", "--ready-exec", "false"}, []string{"a"}, []string{"unready-ignored"}, "--min-ready"},
+		{
+			"unready",
+			[]string{"--handler-log", "--ready-exec", "false"},
+			[]string{"a"},
+			[]string{"unready-ignored"},
+			"--min-ready",
+		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			t.Parallel()

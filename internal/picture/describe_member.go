@@ -116,7 +116,8 @@ func (r *Reader) describeMember(ctx context.Context, id string) (MemberDetail, e
 	if d.Past, err = r.history(ctx, r.Layout.Member(id), at, memberText); err != nil {
 		return d, err
 	}
-	return d, r.accusations(ctx, &d)
+	err = r.accusations(ctx, &d)
+	return d, err
 }
 
 // takeOwn takes a key that is about this member alone.

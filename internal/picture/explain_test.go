@@ -138,7 +138,9 @@ func TestReasons(t *testing.T) {
 			keys: two(entry, key(layout.Drain("a"), `{"force":true,"by":"ops","why":"move"}`, 6, 0),
 				key(layout.Drain("b"), `{}`, 6, 0)),
 			codes: []string{ReasonNobodyTakes}, notes: []string{ReasonPinNotInForce},
-			text: []string{"a is drained", "b is drained", "`drmctl undrain a`, or `drmctl undrain b`, or start a member"},
+			text: []string{
+				"a is drained", "b is drained", "`drmctl undrain a`, or `drmctl undrain b`, or start a member",
+			},
 		},
 		{
 			name: "all are drained, which is ignored",
@@ -210,7 +212,8 @@ func TestReasons(t *testing.T) {
 			notes: []string{ReasonPinned}, text: []string{"no route", "--move-after"},
 		},
 		{
-			name: "a call takes long", keys: two(entry, failedClaim("handle has been running since 2026-01-02T03:04:05Z")),
+			name:  "a call takes long",
+			keys:  two(entry, failedClaim("handle has been running since 2026-01-02T03:04:05Z")),
 			codes: []string{ReasonFailed, ReasonCallRuns}, notes: []string{ReasonPinned, ReasonStuck},
 			change: func(f *facts) { f.figures["a"] = claims.Figures{Stuck: 2} },
 			text:   []string{"2 calls of a's handler"},
@@ -275,7 +278,8 @@ func TestReasons(t *testing.T) {
 		},
 		{
 			name: "placed", keys: append(without(two(entry, claimKey("r", "b", claims.Active, 5, 0x71)), layout.Pin(n)),
-				key(layout.Exception(n), membership.Exception{Member: "b", Why: "move", By: "ops", Reason: "disk"}.Encode(), 6, 0)),
+				key(layout.Exception(n),
+					membership.Exception{Member: "b", Why: "move", By: "ops", Reason: "disk"}.Encode(), 6, 0)),
 			fine: true, notes: []string{ReasonPlaced}, text: []string{"an operator has moved it) by ops: disk"},
 		},
 	} {

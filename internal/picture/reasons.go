@@ -117,7 +117,8 @@ func command(verb, id string) string {
 		verb += " --"
 	}
 	plain := func(c rune) bool {
-		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.ContainsRune("-_.:@/,+", c)
+		return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||
+			strings.ContainsRune("-_.:@/,+", c)
 	}
 	if strings.IndexFunc(id, func(c rune) bool { return !plain(c) }) >= 0 {
 		id = "'" + strings.ReplaceAll(id, "'", `'\''`) + "'"
@@ -153,8 +154,8 @@ func (f *facts) explainEntry() {
 func (f *facts) explainMissing(allocate string) {
 	for _, b := range f.source.BadItems {
 		if b.ID == f.Resource && !b.TooLarge {
-			f.notes(ReasonBadItem, fmt.Sprintf("the source has it as item %d, which cannot be taken: %s", b.Index, b.Error),
-				"mend the source, then `drmctl source fetch`")
+			text := fmt.Sprintf("the source has it as item %d, which cannot be taken: %s", b.Index, b.Error)
+			f.notes(ReasonBadItem, text, "mend the source, then `drmctl source fetch`")
 			return
 		}
 	}
@@ -163,7 +164,8 @@ func (f *facts) explainMissing(allocate string) {
 			"make its data smaller, or raise etcd's --max-request-bytes")
 		return
 	}
-	text := "the catalogue does not have it: neither an allocation nor the source's last answer that was accepted wants it"
+	text := "the catalogue does not have it: " +
+		"neither an allocation nor the source's last answer that was accepted wants it"
 	if f.source.Error != "" {
 		text += "; the source's last error is: " + f.source.Error
 	}
@@ -230,8 +232,8 @@ func (f *facts) explainRuling(r Ruling) {
 	switch r.Kind {
 	case RulingMove:
 		if r.InForce {
-			f.notes(ReasonMoved, fmt.Sprintf("it was moved to %s, since it did not work at %s: %s", r.Member, r.By, r.Reason),
-				"")
+			f.notes(ReasonMoved,
+				fmt.Sprintf("it was moved to %s, since it did not work at %s: %s", r.Member, r.By, r.Reason), "")
 			return
 		}
 		f.notes(ReasonMoveNotInForce, fmt.Sprintf("it was moved from %s to %s, which is not in force: %s",

@@ -162,7 +162,8 @@ func (f *facts) explainForeign() {
 	if why := f.whyNot(c.Member); why != "" && f.wanted() && f.Expected != "" {
 		text = fmt.Sprintf("%s has it, which %s, and must terminate it %s", c.Member, why, before)
 	}
-	f.hinders(ReasonHandover, text, callLimits+"; with HoldUntilTerminated, the claim stays until Terminate has succeeded")
+	f.hinders(ReasonHandover, text,
+		callLimits+"; with HoldUntilTerminated, the claim stays until Terminate has succeeded")
 	f.explainCalls()
 	if c.State == claims.Failed && c.Error != "" && !f.has(ReasonCallRuns) {
 		f.hinders(ReasonFailed, "the last failure there: "+c.Error, "")
@@ -196,9 +197,11 @@ func (f *facts) former(ends string) {
 func (f *facts) explainOwn() {
 	c := f.Claim
 	m, live := f.view.Members[c.Member]
+	if _, awaited := f.view.Awaited(c.Member); awaited {
+		f.explainAwaited()
+	}
 	switch {
 	case !live: // it is expected back
-		f.explainAwaited()
 		f.add(Reason{
 			Code: ReasonLeaseRuns, Hinders: true, Remedy: shorterTTL,
 			Text: fmt.Sprintf("%s is gone, and its claim lives on until its lease ends", c.Member),
@@ -226,7 +229,7 @@ func (f *facts) explainOwn() {
 		}
 		f.hinders(ReasonQuarantined, "it is quarantined: "+text, command("retry", f.Resource))
 	case claims.Failed:
-		text := "it has failed, and is tried again after a pause that grows"
+		text := "it has failed, and is tried again after a pause that grows, up to HandleAttempts (--handle-attempts)"
 		if c.Error != "" {
 			text += ": " + c.Error
 		}
@@ -236,7 +239,7 @@ func (f *facts) explainOwn() {
 	case claims.Claimed:
 		f.explainCalls()
 		if !f.has(ReasonCallRuns) {
-			f.hinders(ReasonBeginning, fmt.Sprintf("%s has claimed it, and its Handle has not succeeded yet", c.Member), "")
+			f.hinders(ReasonBeginning, c.Member+" has claimed it, and its Handle has not succeeded yet", "")
 			f.explainQueue(c.Member)
 		}
 		if c.Token < m.CreateRevision {
@@ -276,7 +279,8 @@ func (f *facts) explainQueue(member string) {
 			"raise HandleConcurrency (--handle-concurrency)")
 	}
 	if a := f.alone; a.Member != "" && (a.Member == member || a.ID == f.Resource) {
-		text := fmt.Sprintf("%s handles %q alone, since it is suspected of deaths; everything else there waits", a.Member, a.ID)
+		text := fmt.Sprintf("%s handles %q alone, since it is suspected of deaths; everything else there waits",
+			a.Member, a.ID)
 		if a.ID == f.Resource {
 			text = fmt.Sprintf("%s handles it alone, since it is suspected of deaths", a.Member)
 		}
