@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -282,15 +283,26 @@ func rulingWords(s drm.Step, rulings []drm.Ruling) string {
 	return ""
 }
 
-// standTable tells what the members are to a shard.
+// mostStands is how many members a table has that is not wide.
+const mostStands = 30
+
+// standTable tells what the members are to a shard. Of a large group it leaves out those that only could take it.
 func standTable(page *output.Page, members []drm.Stand) {
 	if len(members) == 0 {
 		page.Line("There is no member.")
 		return
 	}
+	shown := members
+	if len(members) > mostStands && !page.IsWide() {
+		shown = slices.DeleteFunc(slices.Clone(members), func(m drm.Stand) bool { return m.Verdict == drm.VerdictTakes })
+		shown = shown[:min(len(shown), mostStands)]
+	}
 	rows := [][]any{}
-	for _, m := range members {
+	for _, m := range shown {
 		rows = append(rows, []any{m.Member, m.State, m.Shards, m.Verdict.Text(), m.Detail})
 	}
 	page.Rows([]string{"MEMBER", "STATE", "SHARDS", "VERDICT", "DETAIL"}, rows)
+	if n := len(members) - len(shown); n > 0 {
+		page.Line("%d members more: -o %s lists them.", n, output.Wide)
+	}
 }

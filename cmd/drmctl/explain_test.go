@@ -139,6 +139,22 @@ func TestTheTablesOfExplainAndDescribeAreAsTheyWere(t *testing.T) {
 	}
 }
 
+// A table does not list a thousand members that only could take the shard.
+func TestExplainOfALargeGroup(t *testing.T) {
+	e := madeUp()
+	for i := range 200 {
+		e.Members = append(e.Members, drm.Stand{Member: fmt.Sprint("x", i), State: "active", Verdict: drm.VerdictTakes})
+	}
+	show := func(c *cli.Context) error { return showExplanation(c, e) }
+	got := shown(t, "table", show)
+	if strings.Contains(got, "x7 ") || !strings.Contains(got, "\n200 members more, ") || !strings.Contains(got, "\nm3 ") {
+		t.Errorf("%s", got)
+	}
+	if got := shown(t, "wide", show); !strings.Contains(got, "\nx7 ") || strings.Contains(got, "members more") {
+		t.Errorf("wide: %s", got)
+	}
+}
+
 // explained waits until an explanation has reasons with these codes that hinder, and returns it.
 func explained(l *lab, id string, codes ...string) explanationJSON {
 	l.t.Helper()
@@ -256,7 +272,7 @@ func TestExplainOfRevisionsThatEtcdDoesNotHave(t *testing.T) {
 		revision int64
 		want     string
 	}{
-		{now + 1000, "etcd has not reached that revision yet"},
+		{now + 1000, fmt.Sprintf("etcd has not reached that revision yet; it is at revision %d now", now)},
 		{2, "the app did not exist, or had another number of shards"},
 	} {
 		got := at(tt.revision)

@@ -160,15 +160,24 @@ func (r *Reader) Explain(ctx context.Context, id string, created, revision int64
 	}
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted) && revision > 0:
-		err = fmt.Errorf("revision %d: %w", revision, ErrCompacted)
+		err = r.notThen(ctx, revision, ErrCompacted)
 	case errors.Is(err, rpctypes.ErrFutureRev):
-		err = fmt.Errorf("revision %d: %w", revision, ErrFuture)
+		err = r.notThen(ctx, revision, ErrFuture)
 	}
 	if err != nil {
 		return Explanation{}, fmt.Errorf("explain resource %q: %w", id, err)
 	}
 	f.explain()
 	return f.Explanation, nil
+}
+
+// notThen makes the error about a revision that etcd does not have, and says which one it is at.
+func (r *Reader) notThen(ctx context.Context, revision int64, why error) error {
+	now, err := r.page(ctx, r.Layout.Config(), "", 0, 0)
+	if err != nil {
+		return fmt.Errorf("revision %d: %w", revision, why)
+	}
+	return fmt.Errorf("revision %d: %w; it is at revision %d now", revision, why, now.Header.Revision)
 }
 
 // facts is what an explanation is made of.
