@@ -41,6 +41,26 @@ func (c *Client) Explain(ctx context.Context, id string, o ExplainOptions) (Expl
 	return explanationOf(e), err
 }
 
+// FollowExplanation calls changed with what Explain tells now, and then whenever more of it changes than the revision
+// and the time that leases have left, by watches of etcd, until ctx ends, and then returns the context's cause. It returns
+// earlier with the errors of Explain. The calls come one at a time. lost is called as FollowOwners says, and may be nil.
+func (c *Client) FollowExplanation(
+	ctx context.Context, id string, changed func(Explanation), lost func(error),
+) error {
+	if err := keys.CheckID(id); err != nil {
+		return fmt.Errorf("explain: %w", &InputError{"id", id, err.Error()})
+	}
+	desk, err := c.watchedDesk(ctx)
+	if err != nil {
+		return fmt.Errorf("explain resource %q: %w", id, err)
+	}
+	if lost == nil {
+		lost = func(error) {}
+	}
+	tell := func(e picture.Explanation) { changed(explanationOf(e)) }
+	return desk.Reader.FollowExplanation(ctx, id, desk.Created, tell, lost)
+}
+
 // DescribeResource tells all that is known of a resource, its data included. ErrNotFound says that there is neither an
 // entry, nor a claim, nor a record of quarantine.
 func (c *Client) DescribeResource(ctx context.Context, id string) (ResourceDetail, error) {

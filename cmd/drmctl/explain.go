@@ -20,11 +20,13 @@ and why (pins, exceptions, the slots that the ring tries), the claim and how far
 it should be, it says what is waited for, for how long, and what would change that.
 
 A resource that the catalogue does not have is explained all the same, and the command ends with exit code 3.
---at tells how it was at a revision of etcd, as far back as etcd has been compacted.
+--at tells how it was at a revision of etcd, as far back as etcd has been compacted. --watch goes on, and tells anew what
+has changed; what is not there is waited for.
 
 Example:
    drmctl --app feeds explain feed-42
    drmctl --app feeds explain feed-42 --at 81234 -o json
+   drmctl --app feeds explain feed-42 --watch
 `
 
 func explainCommand() *cli.Command {
@@ -39,6 +41,7 @@ func explainCommand() *cli.Command {
 				Name: flagAt, EnvVars: commandEnv(name, flagAt),
 				Usage: "how it was at this `REVISION` of etcd; 0: how it is now", DefaultText: "0",
 			},
+			watchFlag(name),
 		},
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")
@@ -50,6 +53,9 @@ func explainCommand() *cli.Command {
 				return badFlag(flagAt, fmt.Sprint(c.Uint64(flagAt)), "0, or a revision of etcd")
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				if c.Bool(flagWatch) {
+					return followExplanation(c, client, id)
+				}
 				e, err := client.Explain(ctx, id, drm.ExplainOptions{Revision: at})
 				if err != nil {
 					return err
@@ -67,14 +73,36 @@ func explainCommand() *cli.Command {
 }
 
 func showExplanation(c *cli.Context, e drm.Explanation) error {
-	return show(c, toExplanationJSON(e), e.Resource, func(page *output.Page) {
+	return show(c, toExplanationJSON(e), e.Resource, tellExplanation(e))
+}
+
+// followExplanation prints what explains a resource whenever that changes.
+func followExplanation(c *cli.Context, client *drm.Client, id string) error {
+	return following(c, func(ctx context.Context, lost func(error)) error {
+		ctx, cancel := context.WithCancelCause(ctx)
+		defer cancel(nil)
+		return client.FollowExplanation(ctx, id, func(e drm.Explanation) {
+			tell := func(page *output.Page) {
+				tellExplanation(e)(page)
+				page.Line("")
+			}
+			if err := output.Event(printer(c), toExplanationJSON(e), e.Resource, tell); err != nil {
+				cancel(err)
+			}
+		}, lost)
+	})
+}
+
+// tellExplanation writes the page that explains a resource.
+func tellExplanation(e drm.Explanation) func(*output.Page) {
+	return func(page *output.Page) {
 		explainedRows(page, e)
 		reasonRows(page, e)
 		page.Line("")
 		routeTable(page, e.Route, e.Rulings)
 		page.Line("")
 		standTable(page, e.Members)
-	})
+	}
 }
 
 // explainedRows tell where a resource is, and where it should be.

@@ -102,7 +102,8 @@ type clash struct {
 // command line is a usage error: whoever does expects something that will not happen. In the environment, which serves
 // many commands, it is ignored.
 var clashes = map[string][]clash{
-	"weight": {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent}}},
+	"explain": {{flagWatch, []string{flagAt}}}, // the past does not change
+	"weight":  {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent}}},
 }
 
 // checkRules returns a function that runs before a command, and refuses flags that lack the ones they need, or mean

@@ -52,7 +52,7 @@ func valueFor(f cli.Flag) string {
 	switch f.(type) {
 	case *cli.DurationFlag:
 		return "5s"
-	case *cli.IntFlag:
+	case *cli.IntFlag, *cli.Uint64Flag:
 		return "1"
 	case *cli.BoolFlag:
 		return "true"
@@ -110,7 +110,8 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 // A flag that means nothing beside another one is refused on the command line, and ignored in the environment.
 func TestAFlagThatMeansNothingBesideAnotherIsRefused(t *testing.T) {
 	base := map[string][]string{
-		"weight": {"weight", "--app", "a", "m"},
+		"explain": {"explain", "--app", "a", "r"},
+		"weight":  {"weight", "--app", "a", "m"},
 	}
 	for command, list := range clashes {
 		for _, x := range list {
