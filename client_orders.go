@@ -38,6 +38,11 @@ type OrderOptions struct {
 	Force bool
 	// Absent gives the order also where nothing is known of such a member: it is obeyed when the member comes.
 	Absent bool
+	// IfRevision has a Drain, Cordon, SetWeight, Pin, Move or Rebalance refused, with ErrChanged, where the group has
+	// changed since that revision of etcd's, such as Plan.Revision: where a member has come, gone or changed its state,
+	// an order about a member or shard is another one, or a shard is placed elsewhere. An order that stands already is
+	// not refused, so that it can be repeated. 0: the order does not depend on a revision.
+	IfRevision int64
 }
 
 // Validate returns an *InputError that names a field with a bad value; nil if there is none.
@@ -51,7 +56,7 @@ func (o OrderOptions) Validate() error {
 	if o.For != 0 && (o.For < time.Second || o.For > maxOrderLife) {
 		return &InputError{"For", o.For.String(), fmt.Sprintf("1s to %.0fh, or 0", maxOrderLife.Hours())}
 	}
-	return nil
+	return checkRevision(o.IfRevision)
 }
 
 func hasControl(text string) bool {
@@ -298,9 +303,11 @@ func (c *Client) Shard(ctx context.Context, shard int) (ShardInfo, error) {
 	return ShardInfo{found.Number, found.Member, found.Pinned, found.Resources}, nil
 }
 
-func checkShard(d *order.Desk, shard int) error {
-	if shard < 0 || shard >= d.Reader.Shards {
-		return &InputError{"shard", fmt.Sprint(shard), fmt.Sprintf("0 to %d", d.Reader.Shards-1)}
+func checkShard(d *order.Desk, shard int) error { return checkShardNumber(shard, d.Reader.Shards) }
+
+func checkShardNumber(shard, shards int) error {
+	if shard < 0 || shard >= shards {
+		return &InputError{"shard", fmt.Sprint(shard), fmt.Sprintf("0 to %d", shards-1)}
 	}
 	return nil
 }

@@ -36,6 +36,9 @@ var (
 	ErrCannotTake = order.ErrCannotTake
 	// ErrNoPlacer says that no live coordinator places shards, so that nobody would carry out a Rebalance.
 	ErrNoPlacer = order.ErrNoPlacer
+	// ErrChanged says that the group is not as it was at OrderOptions.IfRevision, so that an order was not given. The
+	// text says what has changed.
+	ErrChanged = order.ErrChanged
 	// ErrUnreachable says that etcd did not answer in time. It may or may not have done what it was asked for.
 	ErrUnreachable = etcd.ErrUnreachable
 	// ErrConnectionInUse says that managers or clients use a Connection, so that it was not closed.

@@ -51,6 +51,7 @@ var layers = []struct {
 		"internal/supervise",
 	}},
 	{"member", []string{"internal/member", "internal/order"}},
+	{"plans", []string{"internal/foresight"}},
 	{"root", []string{"."}},
 	{"adapters", []string{"handler", "httpapi", "retriever"}},
 	{"benches", []string{"cmd/drmctl/internal/bench", "cmd/drmctl/internal/spread", "cmd/drmctl/internal/output"}},

@@ -11,10 +11,10 @@ import (
 
 // Drain orders that a member hold nothing, until Undrain.
 //
-// Errors: picture.ErrNotFound, ErrLastMember, appconfig.ErrGone, and those of a Reader.
+// Errors: picture.ErrNotFound, ErrLastMember, ErrChanged, appconfig.ErrGone, and those of a Reader.
 func (d *Desk) Drain(ctx context.Context, member string, o Options) error {
 	layout := d.Reader.Layout
-	return d.change(ctx, layout.Drain(member), func(v *membership.View) (change, error) {
+	return d.change(ctx, layout.Drain(member), o.IfRevision, func(v *membership.View) (change, error) {
 		r, stands := v.Drains[member]
 		if !stands {
 			switch {
@@ -71,7 +71,7 @@ func helpers(v *membership.View, last string) string {
 // Cordon orders that a member keep what it has, and take nothing new, until Uncordon. Its errors are those of Drain,
 // less ErrLastMember: where everybody is cordoned, members take what nobody keeps.
 func (d *Desk) Cordon(ctx context.Context, member string, o Options) error {
-	return d.change(ctx, d.Reader.Layout.Cordon(member), func(v *membership.View) (change, error) {
+	return d.change(ctx, d.Reader.Layout.Cordon(member), o.IfRevision, func(v *membership.View) (change, error) {
 		r, stands := v.Cordons[member]
 		if !stands {
 			if !o.Absent && !v.Known(member) {
@@ -113,7 +113,7 @@ func restrict(r membership.Restriction, stands bool, o Options, now time.Time) c
 // Undrain takes an order of Drain back. It returns picture.ErrNotFound where there is neither such an order nor such a
 // member.
 func (d *Desk) Undrain(ctx context.Context, member string) error {
-	return d.change(ctx, d.Reader.Layout.Drain(member), func(v *membership.View) (change, error) {
+	return d.change(ctx, d.Reader.Layout.Drain(member), 0, func(v *membership.View) (change, error) {
 		_, stands := v.Drains[member]
 		return takeBack(v, member, stands)
 	})
@@ -121,7 +121,7 @@ func (d *Desk) Undrain(ctx context.Context, member string) error {
 
 // Uncordon takes an order of Cordon back. Its errors are those of Undrain.
 func (d *Desk) Uncordon(ctx context.Context, member string) error {
-	return d.change(ctx, d.Reader.Layout.Cordon(member), func(v *membership.View) (change, error) {
+	return d.change(ctx, d.Reader.Layout.Cordon(member), 0, func(v *membership.View) (change, error) {
 		_, stands := v.Cordons[member]
 		return takeBack(v, member, stands)
 	})

@@ -73,6 +73,9 @@ type Options struct {
 	AtOnce  bool          // of a drain: the member does not keep its shards until they are placed elsewhere
 	Force   bool          // of a drain: it is obeyed even if nobody is left who takes shards
 	Absent  bool          // nothing need be known of the member
+	// IfRevision refuses the order, with ErrChanged, where the group has changed since that revision; 0: it does not
+	// matter.
+	IfRevision int64
 }
 
 // order returns what an order says of its origin.
@@ -97,8 +100,9 @@ type change struct {
 const attempts = 10
 
 // change changes the key of an order as plan says after a look at the group. It plans anew if the key has changed by
-// then. Unless the change gives the key another lease, it keeps its own.
-func (d *Desk) change(ctx context.Context, key string, plan func(*membership.View) (change, error)) error {
+// then. Unless the change gives the key another lease, it keeps its own. since is Options.IfRevision; where nothing is
+// to be changed, it does not matter, so that an order can be repeated.
+func (d *Desk) change(ctx context.Context, key string, since int64, plan func(*membership.View) (change, error)) error {
 	for range attempts {
 		now, err := d.look(ctx, key)
 		if err != nil {
@@ -112,13 +116,18 @@ func (d *Desk) change(ctx context.Context, key string, plan func(*membership.Vie
 		if err != nil || c.none {
 			return err
 		}
+		same, err := d.unchanged(ctx, view, since)
+		if err != nil {
+			return err
+		}
+		c.only = append(c.only, same...)
 		done := false
 		err = d.ask(ctx, func(ctx context.Context) (err error) {
 			done, err = d.commit(ctx, key, now, c)
 			return err
 		})
 		if done || err != nil {
-			return err
+			return tooMany(err, since)
 		}
 	}
 	return errBusy

@@ -15,7 +15,7 @@ import (
 //
 // Errors: picture.ErrNotFound, appconfig.ErrGone, and those of a Reader.
 func (d *Desk) Pin(ctx context.Context, n int, member string, o Options) error {
-	return d.change(ctx, d.Reader.Layout.Pin(n), func(v *membership.View) (change, error) {
+	return d.change(ctx, d.Reader.Layout.Pin(n), o.IfRevision, func(v *membership.View) (change, error) {
 		p, stands := v.Pins[n]
 		same := stands && p.Member == member
 		switch {
@@ -35,7 +35,7 @@ func (d *Desk) Pin(ctx context.Context, n int, member string, o Options) error {
 // Unpin takes an order of Pin back, and returns to whom the shard was pinned. It returns picture.ErrNotFound where the
 // shard is not pinned.
 func (d *Desk) Unpin(ctx context.Context, n int) (member string, err error) {
-	err = d.change(ctx, d.Reader.Layout.Pin(n), func(v *membership.View) (change, error) {
+	err = d.change(ctx, d.Reader.Layout.Pin(n), 0, func(v *membership.View) (change, error) {
 		p, stands := v.Pins[n]
 		if !stands {
 			return change{}, fmt.Errorf("%w: it is not pinned", picture.ErrNotFound)
@@ -52,7 +52,7 @@ func (d *Desk) Unpin(ctx context.Context, n int) (member string, err error) {
 // Errors: ErrPinned, ErrCannotTake, appconfig.ErrGone, and those of a Reader.
 func (d *Desk) Move(ctx context.Context, n int, member string, o Options) (moved bool, err error) {
 	layout := d.Reader.Layout
-	err = d.change(ctx, layout.Exception(n), func(v *membership.View) (change, error) {
+	err = d.change(ctx, layout.Exception(n), o.IfRevision, func(v *membership.View) (change, error) {
 		if p, pinned := v.Pins[n]; pinned {
 			return change{}, fmt.Errorf("%w to %q; unpin it first", ErrPinned, p.Member)
 		}

@@ -46,27 +46,35 @@ func (d *Desk) aboutSource(ctx context.Context, key, value string) (picture.Orde
 	return d.toCoordinator(ctx, key, value)
 }
 
-// toCoordinator writes the key of an order, which etcd deletes when the order's life is over.
-func (d *Desk) toCoordinator(ctx context.Context, key, value string) (given picture.Order, err error) {
+// toCoordinator writes the key of an order, which etcd deletes when the order's life is over. Where not all of some
+// comparisons hold, the error is errBusy.
+func (d *Desk) toCoordinator(
+	ctx context.Context, key, value string, only ...clientv3.Cmp,
+) (given picture.Order, err error) {
 	err = d.ask(ctx, func(ctx context.Context) error {
 		client := d.Reader.Client
 		lease, err := client.Grant(ctx, int64(life/time.Second))
 		if err != nil {
 			return err
 		}
+		config := d.Reader.Layout.Config()
 		resp, err := client.Txn(ctx).
-			If(clientv3.Compare(clientv3.CreateRevision(d.Reader.Layout.Config()), "=", d.Created)).
+			If(append(only, clientv3.Compare(clientv3.CreateRevision(config), "=", d.Created))...).
 			Then(clientv3.OpPut(key, value, clientv3.WithLease(lease.ID))).
+			Else(clientv3.OpGet(config, clientv3.WithKeysOnly())).
 			Commit()
 		if err == nil && resp.Succeeded {
 			given = picture.Order{Key: key, Revision: resp.Header.Revision, Lease: int64(lease.ID)}
 			return nil
 		}
 		_, _ = client.Revoke(ctx, lease.ID) // where this fails, the lease expires
-		if err == nil {
-			return appconfig.ErrGone
+		if err != nil {
+			return err
 		}
-		return err
+		if found := resp.Responses[0].GetResponseRange().Kvs; len(found) > 0 && found[0].CreateRevision == d.Created {
+			return errBusy
+		}
+		return appconfig.ErrGone
 	})
 	return given, err
 }

@@ -15,7 +15,7 @@ import (
 // Errors: picture.ErrNotFound, ErrLastMember of weight 0, appconfig.ErrGone, and those of a Reader.
 func (d *Desk) Weigh(ctx context.Context, member string, weight int, o Options) error {
 	layout := d.Reader.Layout
-	return d.change(ctx, layout.Weight(member), func(v *membership.View) (change, error) {
+	return d.change(ctx, layout.Weight(member), o.IfRevision, func(v *membership.View) (change, error) {
 		w, stands := v.Weights[member]
 		same := stands && w.Weight == weight
 		if same && o.Why == "" && (!o.AtOnce || w.Keeps == nil) {
@@ -54,7 +54,7 @@ func (d *Desk) Weigh(ctx context.Context, member string, weight int, o Options) 
 // Unweigh takes an order of Weigh back. It returns picture.ErrNotFound where there is neither such an order nor such a
 // member.
 func (d *Desk) Unweigh(ctx context.Context, member string) error {
-	return d.change(ctx, d.Reader.Layout.Weight(member), func(v *membership.View) (change, error) {
+	return d.change(ctx, d.Reader.Layout.Weight(member), 0, func(v *membership.View) (change, error) {
 		_, stands := v.Weights[member]
 		return takeBack(v, member, stands)
 	})

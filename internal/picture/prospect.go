@@ -1,0 +1,116 @@
+package picture
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+// Prospect is what a plan of a group's future starts from, at one revision. The cost of reading it grows with the
+// numbers of members and shards, not with that of resources.
+type Prospect struct {
+	Group    []*mvccpb.KeyValue // all keys below group/
+	Loads    []*mvccpb.KeyValue // all keys below loads/
+	Claims   map[string]int     // by member: how many it has, by its own figures; without those that cannot be decoded
+	Revision int64
+}
+
+// Prospect reads the group, and what its members say of themselves and of their shards.
+func (r *Reader) Prospect(ctx context.Context) (*Prospect, error) {
+	asking, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	found, revision, err := r.getAll(asking,
+		clientv3.OpGet(r.Layout.Group(), clientv3.WithPrefix()),
+		clientv3.OpGet(r.Layout.Loads(), clientv3.WithPrefix()),
+		clientv3.OpGet(r.Layout.Figures(), clientv3.WithPrefix()),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("read the members: %w", etcd.Unreachable(ctx, err))
+	}
+	p := &Prospect{Group: found[0], Loads: found[1], Claims: map[string]int{}, Revision: revision}
+	for _, kv := range found[2] {
+		key := r.Layout.Parse(string(kv.Key))
+		if f, err := claims.DecodeFigures(kv.Value); err == nil && key.Kind == keys.Stats {
+			p.Claims[key.ID] = f.Claims
+		}
+	}
+	return p, nil
+}
+
+// GroupAt reads the keys below group/ as they were at a revision. The error matches ErrNoHistory if etcd has not got
+// that revision.
+func (r *Reader) GroupAt(ctx context.Context, revision int64) ([]*mvccpb.KeyValue, error) {
+	resp, err := r.page(ctx, r.Layout.Group(), clientv3.GetPrefixRangeEnd(r.Layout.Group()), revision, 0)
+	switch {
+	case errors.Is(err, rpctypes.ErrCompacted):
+		return nil, fmt.Errorf("%w %d any more: it was compacted", ErrNoHistory, revision)
+	case errors.Is(err, rpctypes.ErrFutureRev):
+		return nil, fmt.Errorf("%w %d yet", ErrNoHistory, revision)
+	case err != nil:
+		return nil, fmt.Errorf("read the members as they were: %w", err)
+	}
+	return resp.Kvs, nil
+}
+
+// ErrNoHistory says that etcd does not know how things were at a revision.
+var ErrNoHistory = errors.New("etcd does not have the revision")
+
+// countsAtOnce is how many shards are counted in one request, less than etcd takes operations in a transaction.
+const countsAtOnce = 100
+
+// CountResources counts how many entries the catalogue has in each of some shards at a revision, also entries that are
+// suspended. It does not read them. The error matches rpctypes.ErrCompacted if etcd has compacted the revision.
+func (r *Reader) CountResources(ctx context.Context, shards []int, revision int64) (map[int]int, error) {
+	all := make(map[int]int, len(shards))
+	for len(shards) > 0 {
+		some := shards[:min(countsAtOnce, len(shards))]
+		shards = shards[len(some):]
+		gets := make([]clientv3.Op, len(some))
+		for i, n := range some {
+			gets[i] = clientv3.OpGet(r.Layout.Resources(n),
+				clientv3.WithPrefix(), clientv3.WithCountOnly(), clientv3.WithRev(revision))
+		}
+		counts, err := r.counts(ctx, gets)
+		if err != nil {
+			return nil, fmt.Errorf("count the resources of shards: %w", err)
+		}
+		for i, n := range some {
+			all[n] = int(counts[i])
+		}
+	}
+	return all, nil
+}
+
+// counts carries out some reads that only count: in one transaction or, if etcd takes fewer operations in one, one by
+// one.
+func (r *Reader) counts(ctx context.Context, gets []clientv3.Op) ([]int64, error) {
+	asking, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	counts := make([]int64, 0, len(gets))
+	resp, err := r.Client.Txn(asking).Then(gets...).Commit()
+	if err == nil {
+		for _, one := range resp.Responses {
+			counts = append(counts, one.GetResponseRange().Count)
+		}
+		return counts, nil
+	}
+	if !errors.Is(err, rpctypes.ErrTooManyOps) {
+		return nil, etcd.Unreachable(ctx, err)
+	}
+	for _, get := range gets {
+		resp, err := r.Client.Do(asking, get)
+		if err != nil {
+			return nil, etcd.Unreachable(ctx, err)
+		}
+		counts = append(counts, resp.Get().Count)
+	}
+	return counts, nil
+}
