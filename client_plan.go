@@ -10,27 +10,20 @@ import (
 	"strconv"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
-
 	"github.com/distributed-resource-manager/drm/internal/foresight"
 	"github.com/distributed-resource-manager/drm/internal/object"
 	"github.com/distributed-resource-manager/drm/internal/order"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/placement"
 	"github.com/distributed-resource-manager/drm/membership"
-	"github.com/distributed-resource-manager/drm/shard"
 )
-
-// plansAtMost is how often a plan is begun, because etcd has compacted its revision meanwhile.
-const plansAtMost = 3
 
 // Plan tells what the group settles at if some changes befall it, all at one moment; without any, what it settles at by
 // itself. It changes nothing. The coordinator's own code decides, on a copy of the group as it is at one revision; so
 // the plan is what then happens, as far as nothing else happens besides, the loads stay as they are, and the options
 // are those of the coordinator. Where Plan.Paced is set, the load comes out as planned, and single shards may not.
 //
-// It reads what there is of members and shards, and counts the resources of shards that move, so that it costs the same
-// however many resources there are in the others.
+// It reads what there is of members and shards, and counts resources without reading them.
 //
 // Errors: an *InputError for a bad change or option; ErrNotFound for a member that is not there; ErrIDInUse for one that
 // joins and is there; ErrChanged; and those of the orders that are among the changes.
@@ -61,23 +54,19 @@ func (c *Client) plan(ctx context.Context, changes []Change, o PlanOptions) (*Pl
 	if err := desk.Unchanged(ctx, o.IfRevision); err != nil {
 		return nil, err
 	}
-	for tries := 1; ; tries++ {
-		p, err := foresee(ctx, desk, rules, inputs)
-		var taken *membership.TakenError
-		switch {
-		case errors.Is(err, rpctypes.ErrCompacted) && tries < plansAtMost:
-			continue
-		case errors.As(err, &taken):
-			return nil, fmt.Errorf("%w: member %q is there already", ErrIDInUse, taken.Holder.ID)
-		case err != nil:
-			return nil, err
-		}
-		p.Options = o
-		return p, nil
+	p, err := foresee(ctx, desk, rules, inputs)
+	var taken *membership.TakenError
+	if errors.As(err, &taken) {
+		return nil, fmt.Errorf("%w: member %q is there already", ErrIDInUse, taken.Holder.ID)
 	}
+	if err != nil {
+		return nil, err
+	}
+	p.Options = o
+	return p, nil
 }
 
-// foresee reads the group, makes the changes happen to a copy of it, and counts what moves.
+// foresee reads the group, and makes the changes happen to a copy of it.
 func foresee(
 	ctx context.Context, desk *order.Desk, rules placement.Rules, changes []foresight.Change,
 ) (*Plan, error) {
@@ -86,34 +75,17 @@ func foresee(
 	if err != nil {
 		return nil, err
 	}
-	counts := map[int]int{}
-	count := func(ctx context.Context, shards []int) (map[int]int, error) {
-		found, err := r.CountResources(ctx, shards, now.Revision)
-		maps.Copy(counts, found)
-		return found, err
-	}
 	out, err := foresight.Run(ctx, foresight.Input{
 		Layout: r.Layout, Shards: r.Shards, Created: desk.Created, Revision: now.Revision,
-		Group: now.Group, Loads: now.Loads, Count: count, Rules: rules, Wall: time.Now(),
+		Group: now.Group, Loads: now.Loads, Counts: now.Counts, Rules: rules, Wall: time.Now(),
 	}, changes...)
 	if err != nil {
 		return nil, err
 	}
-	b := &planner{out: out, counts: counts, claims: now.Claims, plan: &Plan{
+	b := &planner{out: out, counts: now.Counts, plan: &Plan{
 		Revision: now.Revision, Rounds: out.Rounds, Took: out.Took, Paced: out.Paced,
 		Moves: []PlannedMove{}, Members: []PlannedMember{}, Unplaced: []UnplacedShard{}, Notes: []string{},
 	}}
-	var uncounted []int
-	for n := range r.Shards {
-		if _, known := counts[n]; !known && (b.moves(n) || b.lacks(n)) {
-			uncounted = append(uncounted, n)
-		}
-	}
-	if len(uncounted) > 0 {
-		if _, err := count(ctx, uncounted); err != nil {
-			return nil, err
-		}
-	}
 	b.tell()
 	return b.plan, nil
 }
@@ -121,8 +93,7 @@ func foresee(
 // planner turns what a group settles at into a Plan.
 type planner struct {
 	out    *foresight.Outcome
-	counts map[int]int    // by shard: how many resources are in it
-	claims map[string]int // by member: how many it has now
+	counts []int // by shard: how many resources are in it
 	plan   *Plan
 }
 
@@ -136,8 +107,7 @@ func resourcesOf(load int64) float64 { return float64(load) / object.OneWeight }
 
 func (b *planner) tell() {
 	p, before, after := b.plan, b.out.Before, b.out.After
-	given := map[string]int{} // by member: how many resources it gets, less those that it gives away
-	apart := b.movedApart(given)
+	apart := b.movedApart()
 	for n, load := range b.out.Load {
 		if b.lacks(n) && (b.counts[n] > 0 || load > 0) {
 			p.Unplaced = append(p.Unplaced, UnplacedShard{Shard: n, Member: after.Owner(n), Resources: b.counts[n]})
@@ -149,8 +119,6 @@ func (b *planner) tell() {
 			Shard: n, From: before.Owner(n), To: after.Owner(n), Resources: max(0, b.counts[n]-apart[n]),
 			Load: resourcesOf(load), Why: whyPlaced(after, n),
 		}
-		given[m.From] -= m.Resources
-		given[m.To] += m.Resources
 		p.Resources += m.Resources
 		p.Load += m.Load
 		p.Moves = append(p.Moves, m)
@@ -166,32 +134,21 @@ func (b *planner) tell() {
 	}
 	delete(ids, "")
 	for _, id := range slices.Sorted(maps.Keys(ids)) {
-		m := PlannedMember{ID: id, Before: shareOf(before, b.out.Load, id), After: shareOf(after, b.out.Load, id)}
-		m.Before.Resources = b.claims[id]
-		m.After.Resources = max(0, m.Before.Resources+given[id])
-		p.Members = append(p.Members, m)
+		p.Members = append(p.Members, PlannedMember{ID: id, Before: b.shareOf(before, id), After: b.shareOf(after, id)})
 	}
 	p.Before, p.After = maxOverAvg(before, b.out.Load), maxOverAvg(after, b.out.Load)
 	p.Notes = append(p.Notes, notesOf(after)...)
 }
 
 // movedApart returns, by shard, how many of its resources do not go where the shard goes, as they were given to other
-// members by themselves (Config.MoveAfter), and notes in given where these go.
-func (b *planner) movedApart(given map[string]int) map[int]int {
+// members by themselves (Config.MoveAfter).
+func (b *planner) movedApart() map[int]int {
 	apart := map[int]int{}
 	for id := range b.out.Before.Moves {
-		n := shard.Of(id, b.out.Before.Shards)
-		_, from := b.out.Before.OwnerOf(id)
+		n, from := b.out.Before.OwnerOf(id)
 		_, to := b.out.After.OwnerOf(id)
-		if from == b.out.Before.Owner(n) && to == b.out.After.Owner(n) {
-			continue
-		}
-		if b.moves(n) {
+		if from != b.out.Before.Owner(n) || to != b.out.After.Owner(n) {
 			apart[n]++
-		}
-		if from != to {
-			given[from]--
-			given[to]++
 		}
 	}
 	return apart
@@ -210,7 +167,7 @@ func whyPlaced(v *membership.View, n int) string {
 }
 
 // shareOf tells what a member has by a view.
-func shareOf(v *membership.View, loads []int64, id string) PlannedShare {
+func (b *planner) shareOf(v *membership.View, id string) PlannedShare {
 	s := PlannedShare{State: string(v.StateOf(id)), Weight: v.WeightOf(id)}
 	if _, awaited := v.Awaited(id); awaited && s.State == "" {
 		s.State = picture.StateAbsent
@@ -222,7 +179,18 @@ func shareOf(v *membership.View, loads []int64, id string) PlannedShare {
 	for n, owner := range v.Owners() {
 		if owner == id {
 			s.Shards++
-			load += loads[n]
+			s.Resources += b.counts[n]
+			load += b.out.Load[n]
+		}
+	}
+	for resource := range v.Moves {
+		n, has := v.OwnerOf(resource)
+		switch owner := v.Owner(n); {
+		case has == owner:
+		case has == id:
+			s.Resources++
+		case owner == id:
+			s.Resources--
 		}
 	}
 	s.Load = resourcesOf(load)

@@ -189,8 +189,8 @@ type PlannedShare struct {
 	State     string // as MemberInfo.State; empty where the member is not there
 	Weight    int
 	Shards    int
-	Resources int // before: by the member's own figures, as in MemberInfo
-	Load      float64
+	Resources int     // how many belong to it, by the catalogue; suspended ones count
+	Load      float64 // by what the members say of their shards
 }
 
 // UnplacedShard is a shard of which resources have no member that takes them.

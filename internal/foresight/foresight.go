@@ -29,18 +29,16 @@ type Input struct {
 	Revision int64              // at which the keys were read
 	Group    []*mvccpb.KeyValue // all keys below group/
 	Loads    []*mvccpb.KeyValue // all keys below loads/
-	// Count returns how many resources shards have, at the same revision. It is asked about those of which no member
-	// says what they weigh; each resource then counts as one of the weight 1.
-	Count func(ctx context.Context, shards []int) (map[int]int, error)
-	Rules placement.Rules // of whoever coordinates
-	Wall  time.Time
+	Counts   []int              // by shard: how many resources are in it; these count where no member says what it weighs
+	Rules    placement.Rules    // of whoever coordinates
+	Wall     time.Time
 }
 
 // Outcome is what a group settles at.
 type Outcome struct {
 	Before, After *membership.View
 	Load          []int64       // by shard: what it weighs, in thousandths
-	Rounds        int           // how often the coordinator has published something
+	Rounds        int           // how often the coordinator has moved shards
 	Took          time.Duration // from the changes to the last move of a shard
 	// Paced says that not all of what drained members have, or of what has to move for balance, could move at once. In
 	// which order the members are done with it is not known beforehand, and what moves later depends on that.
@@ -96,22 +94,21 @@ type saying struct {
 	revision int64
 }
 
-// phase is from when to when shards moved for one reason.
+// phase is when shards moved for one reason.
 type phase struct {
-	begun       bool
-	first, last time.Duration
+	begun, paced bool
+	last         time.Duration
 }
 
+// note notes a move. What comes much later is no more than a correction that had to wait, since no shard moves twice for
+// balance in a short time.
 func (p *phase) note(now time.Duration) {
-	if !p.begun {
-		p.begun, p.first = true, now
-	}
-	p.last = now
+	p.paced = p.paced || p.begun && now > p.last && now-p.last < time.Minute
+	p.begun, p.last = true, now
 }
 
 // Run makes changes happen to a group, all at one moment, and returns what the group settles at. Its errors are those of
-// the orders, membership.ErrTaken for a member that joins and is there, picture.ErrNotFound for one that is not, and
-// those of Count.
+// the orders, membership.ErrTaken for a member that joins and is there, and picture.ErrNotFound for one that is not.
 func Run(ctx context.Context, in Input, changes ...Change) (*Outcome, error) {
 	w, err := newWorld(ctx, in)
 	if err != nil {
@@ -128,7 +125,7 @@ func Run(ctx context.Context, in Input, changes ...Change) (*Outcome, error) {
 	}
 	return &Outcome{
 		Before: before, After: w.view, Load: w.load, Rounds: w.rounds, Took: max(0, w.moved-settled),
-		Paced: w.drained.last > w.drained.first || w.evened.last > w.evened.first,
+		Paced: w.drained.paced || w.evened.paced,
 	}, nil
 }
 
@@ -152,9 +149,7 @@ func newWorld(ctx context.Context, in Input) (*world, error) {
 	w.look()
 	w.neverEnd()
 	w.listen()
-	if err := w.weigh(ctx); err != nil {
-		return nil, err
-	}
+	w.weigh()
 	if err := w.coordinate(ctx); err != nil {
 		return nil, err
 	}
@@ -213,7 +208,7 @@ func (w *world) listen() {
 
 // weigh finds what each shard weighs: what its owner says, otherwise what another member has said last, otherwise what
 // is in it.
-func (w *world) weigh(ctx context.Context) error {
+func (w *world) weigh() {
 	w.load = make([]int64, w.in.Shards)
 	last := make([]int64, w.in.Shards)
 	for id, s := range w.loads {
@@ -227,20 +222,11 @@ func (w *world) weigh(ctx context.Context) error {
 			}
 		}
 	}
-	var unknown []int
-	for n := range last {
+	for n, count := range w.in.Counts {
 		if last[n] == 0 {
-			unknown = append(unknown, n)
+			w.load[n] = int64(count) * object.OneWeight
 		}
 	}
-	if len(unknown) == 0 {
-		return nil
-	}
-	counts, err := w.in.Count(ctx, unknown)
-	for n, count := range counts {
-		w.load[n] = int64(count) * object.OneWeight
-	}
-	return err
 }
 
 // newPublisher makes the part of a coordinator that places shards.
@@ -318,17 +304,18 @@ func (w *world) turn(ctx context.Context) (wrote bool, next time.Duration, err e
 	if w.view == before {
 		return false, next, nil
 	}
-	w.rounds++
 	w.note(before)
 	return true, next, nil
 }
 
 // note notes which shards a turn of the coordinator has moved, and why.
 func (w *world) note(before *membership.View) {
+	some := false
 	for n := range w.in.Shards {
 		if before.Owner(n) == w.view.Owner(n) {
 			continue
 		}
+		some = true
 		switch w.view.Exceptions[n].Why {
 		case membership.WhyDrain:
 			w.drained.note(w.now)
@@ -336,5 +323,8 @@ func (w *world) note(before *membership.View) {
 			w.evened.note(w.now)
 		default:
 		}
+	}
+	if some {
+		w.rounds++
 	}
 }

@@ -75,7 +75,9 @@ func (s *store) span(key, end []byte) []*mvccpb.KeyValue {
 func (s *store) header() *pb.ResponseHeader { return &pb.ResponseHeader{Revision: s.revision} }
 
 // unsupported is the error of a request that none of the users of a store makes.
-func unsupported(what any) error { return fmt.Errorf("foresight: a request is not supported: %v", what) }
+func unsupported(what any) error {
+	return fmt.Errorf("foresight: a request is not supported: %v", what)
+}
 
 func (s *store) get(r *pb.RangeRequest) (*pb.RangeResponse, error) {
 	if r.Revision != 0 || r.Limit != 0 && len(r.RangeEnd) > 0 {

@@ -9,40 +9,37 @@ import (
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
-	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// Prospect is what a plan of a group's future starts from, at one revision. The cost of reading it grows with the
-// numbers of members and shards, not with that of resources.
+// Prospect is what a plan of a group's future starts from, at one revision. Resources are counted, and not read.
 type Prospect struct {
 	Group    []*mvccpb.KeyValue // all keys below group/
 	Loads    []*mvccpb.KeyValue // all keys below loads/
-	Claims   map[string]int     // by member: how many it has, by its own figures; without those that cannot be decoded
+	Counts   []int              // by shard: how many entries the catalogue has, also those that are suspended
 	Revision int64
 }
 
-// Prospect reads the group, and what its members say of themselves and of their shards.
+// Prospect reads the group, and what its members say of their shards, and counts what is in each of these.
 func (r *Reader) Prospect(ctx context.Context) (*Prospect, error) {
+	return retry(func() (*Prospect, error) { return r.prospect(ctx) })
+}
+
+func (r *Reader) prospect(ctx context.Context) (*Prospect, error) {
 	asking, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
 	found, revision, err := r.getAll(asking,
 		clientv3.OpGet(r.Layout.Group(), clientv3.WithPrefix()),
 		clientv3.OpGet(r.Layout.Loads(), clientv3.WithPrefix()),
-		clientv3.OpGet(r.Layout.Figures(), clientv3.WithPrefix()),
 	)
 	if err != nil {
 		return nil, fmt.Errorf("read the members: %w", etcd.Unreachable(ctx, err))
 	}
-	p := &Prospect{Group: found[0], Loads: found[1], Claims: map[string]int{}, Revision: revision}
-	for _, kv := range found[2] {
-		key := r.Layout.Parse(string(kv.Key))
-		if f, err := claims.DecodeFigures(kv.Value); err == nil && key.Kind == keys.Stats {
-			p.Claims[key.ID] = f.Claims
-		}
+	counts, err := r.countResources(ctx, revision)
+	if err != nil {
+		return nil, err
 	}
-	return p, nil
+	return &Prospect{Group: found[0], Loads: found[1], Counts: counts, Revision: revision}, nil
 }
 
 // GroupAt reads the keys below group/ as they were at a revision. The error matches ErrNoHistory if etcd has not got
@@ -66,24 +63,21 @@ var ErrNoHistory = errors.New("etcd does not have the revision")
 // countsAtOnce is how many shards are counted in one request, less than etcd takes operations in a transaction.
 const countsAtOnce = 100
 
-// CountResources counts how many entries the catalogue has in each of some shards at a revision, also entries that are
-// suspended. It does not read them. The error matches rpctypes.ErrCompacted if etcd has compacted the revision.
-func (r *Reader) CountResources(ctx context.Context, shards []int, revision int64) (map[int]int, error) {
-	all := make(map[int]int, len(shards))
-	for len(shards) > 0 {
-		some := shards[:min(countsAtOnce, len(shards))]
-		shards = shards[len(some):]
-		gets := make([]clientv3.Op, len(some))
-		for i, n := range some {
-			gets[i] = clientv3.OpGet(r.Layout.Resources(n),
-				clientv3.WithPrefix(), clientv3.WithCountOnly(), clientv3.WithRev(revision))
+// countResources counts the entries of the catalogue in each shard at a revision, without reading them.
+func (r *Reader) countResources(ctx context.Context, revision int64) ([]int, error) {
+	all := make([]int, 0, r.Shards)
+	for len(all) < r.Shards {
+		var gets []clientv3.Op
+		for n := len(all); n < r.Shards && len(gets) < countsAtOnce; n++ {
+			gets = append(gets, clientv3.OpGet(r.Layout.Resources(n),
+				clientv3.WithPrefix(), clientv3.WithCountOnly(), clientv3.WithRev(revision)))
 		}
 		counts, err := r.counts(ctx, gets)
 		if err != nil {
 			return nil, fmt.Errorf("count the resources of shards: %w", err)
 		}
-		for i, n := range some {
-			all[n] = int(counts[i])
+		for _, count := range counts {
+			all = append(all, int(count))
 		}
 	}
 	return all, nil
