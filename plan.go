@@ -103,7 +103,7 @@ func (c Change) input() foresight.Change {
 	if c.Kind == ChangeJoin && c.Weight == 0 {
 		f.Weight = 1
 	}
-	f.Order.IfRevision = 0 // Client.Plan compares it once
+	f.Order.IfRevision, f.Order.For = 0, 0 // Client.Plan compares it once, and a plan knows no end of an order
 	return f
 }
 

@@ -92,6 +92,7 @@ func memberFlags() []cli.Flag {
 			Usage: "an `ADDRESS` to show to those who list the members; means nothing to DRM " +
 				"(default: the host's name)",
 		},
+		labelFlag(),
 		&cli.IntFlag{
 			Name: flagShards, EnvVars: agentEnv(flagShards), DefaultText: "1024 for a new app",
 			Usage: "the number of shards of a new app: 1 to 4096",
@@ -231,8 +232,11 @@ func memberConfig(c *cli.Context, cfg *drm.Config) error {
 	cfg.Shards = c.Int(flagShards)
 	cfg.StopTimeout = c.Duration(flagStopTimeout)
 	cfg.ResyncInterval = c.Duration(flagResync)
+	var err error
+	cfg.Labels, err = labelsOf(c)
 	cfg.Supervisor = c.String(flagSupervisor)
 	return errors.Join(
+		err,
 		inRange(c, flagLeaseTTL, time.Second, 10*time.Minute),
 		numberInRange(c, flagWeight, 1, membership.MaxWeight),
 		numberInRange(c, flagShards, 1, keys.MaxShards),

@@ -95,6 +95,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			etcdCommand(),
 			agentCommand(),
 			runCommand(),
+			planCommand(),
 			membersCommand(),
 			resourcesCommand(),
 			assignmentsCommand(),

@@ -51,7 +51,9 @@ var operands = map[string][]noun{
 // shell cannot know.
 var flagNouns = map[string]noun{
 	flagApp: anApp, flagMember: aMember,
-	flagCACert: aFile, flagCert: aFile, flagKey: aFile, flagDir: aFile, flagSourceFile: aFile, flagDataDir: aFile,
+	flagDrain: aMember, flagUndrain: aMember, flagCordon: aMember, flagUncordon: aMember, flagStop: aMember,
+	flagWithout: aMember,
+	flagCACert:  aFile, flagCert: aFile, flagKey: aFile, flagDir: aFile, flagSourceFile: aFile, flagDataDir: aFile,
 	flagCPUProfile: aFile, flagMemProfile: aFile,
 }
 

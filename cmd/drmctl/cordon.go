@@ -28,8 +28,11 @@ func cordonCommand() *cli.Command {
 		Usage:       "have a member keep what it has, and take nothing new, until uncordon",
 		ArgsUsage:   "MEMBER",
 		Description: strings.TrimSpace(cordonDescription),
-		Flags:       slices.Concat(originFlags(name), []cli.Flag{forFlag(name), absentFlag(name)}),
+		Flags:       slices.Concat(originFlags(name), []cli.Flag{forFlag(name), absentFlag(name)}, planFlags(name)),
 		Action: func(c *cli.Context) error {
+			if c.Bool(flagDryRun) {
+				return planMemberOrder(c, drm.ChangeCordon)
+			}
 			return memberOrder(c, (*drm.Client).Cordon, nil, showCordon)
 		},
 	}

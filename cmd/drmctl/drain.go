@@ -50,8 +50,11 @@ func drainCommand() *cli.Command {
 				Usage: "drain it even if nobody is left who takes anything, so that nothing is handled",
 			},
 			absentFlag(name),
-		}, waitFlags(name, "the member holds nothing")),
+		}, waitFlags(name, "the member holds nothing"), planFlags(name)),
 		Action: func(c *cli.Context) error {
+			if c.Bool(flagDryRun) {
+				return planMemberOrder(c, drm.ChangeDrain)
+			}
 			return memberOrder(c, (*drm.Client).DrainWith, (*drm.Client).WaitDrained, showDrained)
 		},
 	}
@@ -123,6 +126,16 @@ func memberOrder(
 		}
 		return show(c, member, done)
 	})
+}
+
+// planMemberOrder prints what an order about a member would do.
+func planMemberOrder(c *cli.Context, kind drm.ChangeKind) error {
+	member, err := oneID(c, "member id")
+	options, err2 := orderOptions(c)
+	if err := errors.Join(err, err2); err != nil {
+		return err
+	}
+	return plannedOf(c, options, drm.Change{Kind: kind, Member: member})
 }
 
 // advised adds to the error of an order about a member what to do next: give a flag, or look where the members are

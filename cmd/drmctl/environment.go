@@ -48,6 +48,8 @@ func envVars(f cli.Flag) *[]string {
 		return &f.EnvVars
 	case *cli.IntFlag:
 		return &f.EnvVars
+	case *cli.Int64Flag:
+		return &f.EnvVars
 	case *cli.Uint64Flag:
 		return &f.EnvVars
 	case *cli.Float64Flag:

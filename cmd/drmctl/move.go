@@ -32,7 +32,7 @@ func moveCommand() *cli.Command {
 		ArgsUsage:   "RESOURCE|--shard NUMBER MEMBER",
 		Description: strings.TrimSpace(moveDescription),
 		Flags: slices.Concat([]cli.Flag{shardFlag(name)}, originFlags(name), []cli.Flag{yesFlag(name)},
-			waitFlags(name, "the member handles them")),
+			waitFlags(name, "the member handles them"), planFlags(name)),
 		Action: func(c *cli.Context) error {
 			t, member, err := shardArguments(c, "member id")
 			if err != nil {
@@ -41,6 +41,9 @@ func moveCommand() *cli.Command {
 			options, err := orderOptions(c)
 			if err := errors.Join(err, checkWait(c)); err != nil {
 				return err
+			}
+			if c.Bool(flagDryRun) {
+				return planShardOrder(c, drm.ChangeMove, t, member, options)
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
 				return move(ctx, c, client, t, member, options)

@@ -59,13 +59,14 @@ func orderOptions(c *cli.Context) (drm.OrderOptions, error) {
 	o := drm.OrderOptions{
 		By: c.String(flagBy), Why: c.String(flagReason), For: c.Duration(flagFor),
 		AtOnce: c.Bool(flagAtOnce), Force: c.Bool(flagForce), Absent: c.Bool(flagAbsent),
+		IfRevision: c.Int64(flagIfRevision),
 	}
 	if o.By == "" {
 		o.By = whoami()
 	}
 	var input *drm.InputError
 	if err := o.Validate(); errors.As(err, &input) {
-		flag := map[string]string{"By": flagBy, "Why": flagReason, "For": flagFor}[input.Field]
+		flag := map[string]string{"By": flagBy, "Why": flagReason, "For": flagFor, "IfRevision": flagIfRevision}[input.Field]
 		return o, badFlag(flag, input.Value, input.Want)
 	}
 	return o, nil

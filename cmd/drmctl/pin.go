@@ -32,7 +32,7 @@ func pinCommand() *cli.Command {
 		Description: strings.TrimSpace(pinDescription),
 		Flags: slices.Concat([]cli.Flag{shardFlag(name)}, originFlags(name), []cli.Flag{
 			absentFlag(name), yesFlag(name),
-		}),
+		}, planFlags(name)),
 		Action: func(c *cli.Context) error {
 			t, member, err := shardArguments(c, "member id")
 			if err != nil {
@@ -41,6 +41,9 @@ func pinCommand() *cli.Command {
 			options, err := orderOptions(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool(flagDryRun) {
+				return planShardOrder(c, drm.ChangePin, t, member, options)
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
 				return pin(ctx, c, client, t, member, options)

@@ -26,11 +26,15 @@ func rebalanceCommand() *cli.Command {
 		Name:        name,
 		Usage:       "have the load of the members evened out now",
 		Description: strings.TrimSpace(rebalanceDescription),
-		Flags:       slices.Concat(originFlags(name), waitFlags(name, "the coordinator has begun with it")),
+		Flags: slices.Concat(originFlags(name), waitFlags(name, "the coordinator has begun with it"),
+			planFlags(name)),
 		Action: func(c *cli.Context) error {
 			options, err := orderOptions(c)
 			if err := errors.Join(noArguments(c), err, checkWait(c)); err != nil {
 				return err
+			}
+			if c.Bool(flagDryRun) {
+				return plannedOf(c, options, drm.Change{Kind: drm.ChangeRebalance})
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
 				order, err := client.Rebalance(ctx, options)

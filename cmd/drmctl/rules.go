@@ -103,7 +103,12 @@ type clash struct {
 // many commands, it is ignored.
 var clashes = map[string][]clash{
 	"explain": {{flagWatch, []string{flagAt}}}, // the past does not change
-	"weight":  {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent}}},
+	"weight": {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent, flagIfRevision}}},
+
+	"drain":     {{flagDryRun, []string{flagWait}}},
+	"move":      {{flagDryRun, []string{flagWait, flagYes}}},
+	"pin":       {{flagDryRun, []string{flagYes}}},
+	"rebalance": {{flagDryRun, []string{flagWait}}},
 }
 
 // checkRules returns a function that runs before a command, and refuses flags that lack the ones they need, or mean

@@ -52,7 +52,7 @@ func valueFor(f cli.Flag) string {
 	switch f.(type) {
 	case *cli.DurationFlag:
 		return "5s"
-	case *cli.IntFlag, *cli.Uint64Flag:
+	case *cli.IntFlag, *cli.Int64Flag, *cli.Uint64Flag:
 		return "1"
 	case *cli.BoolFlag:
 		return "true"
@@ -111,7 +111,11 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 func TestAFlagThatMeansNothingBesideAnotherIsRefused(t *testing.T) {
 	base := map[string][]string{
 		"explain": {"explain", "--app", "a", "r"},
-		"weight":  {"weight", "--app", "a", "m"},
+		"weight":    {"weight", "--app", "a", "m"},
+		"drain":     {"drain", "--app", "a", "m"},
+		"move":      {"move", "--app", "a", "r", "m"},
+		"pin":       {"pin", "--app", "a", "r", "m"},
+		"rebalance": {"rebalance", "--app", "a"},
 	}
 	for command, list := range clashes {
 		for _, x := range list {

@@ -96,6 +96,14 @@ func (t target) give(
 	return s, err
 }
 
+// planShardOrder prints what giving a shard to a member would do.
+func planShardOrder(c *cli.Context, kind drm.ChangeKind, t target, member string, options drm.OrderOptions) error {
+	return planned(c, options, func(ctx context.Context, client *drm.Client) (drm.Change, error) {
+		n, err := t.of(ctx, client)
+		return drm.Change{Kind: kind, Shard: n, Member: member}, err
+	})
+}
+
 // shardError turns an error of the library about a shard that there is not into one about the flag that named it.
 func shardError(err error) error {
 	var input *drm.InputError

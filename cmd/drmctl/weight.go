@@ -51,7 +51,7 @@ func weightCommand() *cli.Command {
 				Usage: "of weight 0: order it even if nobody is left who takes anything, so that nothing is handled",
 			},
 			absentFlag(name),
-		}),
+		}, planFlags(name)),
 		Action: func(c *cli.Context) error {
 			member, weight, err := weightArguments(c)
 			if err != nil {
@@ -60,6 +60,13 @@ func weightCommand() *cli.Command {
 			options, err := orderOptions(c)
 			if err != nil {
 				return err
+			}
+			if c.Bool(flagDryRun) {
+				change := drm.Change{Kind: drm.ChangeResetWeight, Member: member}
+				if weight != nil {
+					change.Kind, change.Weight = drm.ChangeWeight, *weight
+				}
+				return plannedOf(c, options, change)
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
 				return weigh(ctx, c, client, member, weight, options)
