@@ -202,7 +202,7 @@ func tellPlan(pg *output.Page, p *drm.Plan) {
 	}
 	if len(p.Members) > 0 {
 		pg.Line("")
-		pg.Rows([]string{"MEMBER", "STATE", "WEIGHT", "SHARDS", "RESOURCES", "LOAD"}, memberRows(p.Members))
+		pg.Rows([]string{"MEMBER", "STATE", "WEIGHT", "SHARDS", "RESOURCES", "LOAD"}, plannedRows(p.Members))
 	}
 	if !p.Moved() {
 		return
@@ -222,7 +222,7 @@ func tellPlan(pg *output.Page, p *drm.Plan) {
 	}
 }
 
-func memberRows(members []drm.PlannedMember) [][]any {
+func plannedRows(members []drm.PlannedMember) [][]any {
 	rows := make([][]any, 0, len(members))
 	for _, m := range members {
 		b, a := m.Before, m.After
