@@ -151,7 +151,7 @@ type Plan struct {
 	// Before and After are the load of the member with the most for its weight, as a multiple of the average. 0 where
 	// there is no load, or nobody who may have it.
 	Before, After float64
-	// Rounds is how often the coordinator places shards on the way, and Took how long that takes, if each member handles
+	// Rounds is at how many moments shards move, and Took how long it is until the last one, if each member handles
 	// within a second what it is given. A correction for balance waits for BalanceAfter before.
 	Rounds int
 	Took   time.Duration

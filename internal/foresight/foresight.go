@@ -37,9 +37,12 @@ type Input struct {
 // Outcome is what a group settles at.
 type Outcome struct {
 	Before, After *membership.View
-	Load          []int64       // by shard: what it weighs, in thousandths
-	Rounds        int           // how often the coordinator has moved shards
-	Took          time.Duration // from the changes to the last move of a shard
+	// Group, Loads and Revision are the keys of the settled group, as those of an Input.
+	Group, Loads []*mvccpb.KeyValue
+	Revision     int64
+	Load         []int64       // by shard: what it weighs, in thousandths
+	Rounds       int           // how often the coordinator has moved shards
+	Took         time.Duration // from the changes to the last move of a shard
 	// Paced says that not all of what drained members have, or of what has to move for balance, could move at once. In
 	// which order the members are done with it is not known beforehand, and what moves later depends on that.
 	Paced bool
@@ -82,29 +85,16 @@ type world struct {
 	publisher *placement.Publisher
 	seen      int64 // the revision of the view that the publisher has seen last
 
-	rounds  int
-	drained phase
-	evened  phase
-	moved   time.Duration // when a shard has last moved
+	moved  time.Duration // when a shard has last moved
+	evened time.Duration // when one has last moved for balance; 0: none has
+	rounds int
+	paced  bool
 }
 
 // saying is what a member says of its shards.
 type saying struct {
 	loads    claims.Loads
 	revision int64
-}
-
-// phase is when shards moved for one reason.
-type phase struct {
-	begun, paced bool
-	last         time.Duration
-}
-
-// note notes a move. What comes much later is no more than a correction that had to wait, since no shard moves twice for
-// balance in a short time.
-func (p *phase) note(now time.Duration) {
-	p.paced = p.paced || p.begun && now > p.last && now-p.last < time.Minute
-	p.begun, p.last = true, now
 }
 
 // Run makes changes happen to a group, all at one moment, and returns what the group settles at. Its errors are those of
@@ -124,8 +114,10 @@ func Run(ctx context.Context, in Input, changes ...Change) (*Outcome, error) {
 		return nil, err
 	}
 	return &Outcome{
-		Before: before, After: w.view, Load: w.load, Rounds: w.rounds, Took: max(0, w.moved-settled),
-		Paced: w.drained.paced || w.evened.paced,
+		Before: before, After: w.view,
+		Group: w.store.below(in.Layout.Group()), Loads: w.store.below(in.Layout.Loads()), Revision: w.store.revision,
+		Load: w.load, Rounds: w.rounds, Took: max(0, w.moved-settled),
+		Paced: w.paced,
 	}, nil
 }
 
@@ -165,6 +157,9 @@ func (w *world) look() {
 	}
 	w.view = w.group.View(w.store.below(w.in.Layout.Group()), w.store.changed)
 	if before != nil && !slices.Equal(before.Owners(), w.view.Owners()) {
+		if w.rounds == 0 || w.moved != w.now {
+			w.rounds++
+		}
 		w.moved = w.now
 	}
 }
@@ -267,7 +262,7 @@ func (w *world) settle(ctx context.Context) error {
 			over, idle = false, 0
 			continue
 		}
-		w.now += handles
+		w.wait()
 		wrote, err = w.report(ctx)
 		if err != nil {
 			return err
@@ -308,23 +303,23 @@ func (w *world) turn(ctx context.Context) (wrote bool, next time.Duration, err e
 	return true, next, nil
 }
 
-// note notes which shards a turn of the coordinator has moved, and why.
+// note notes that a turn of the coordinator has moved shards for balance, if it has. What comes soon after others could
+// not move at once with them; what comes much later is a correction that had to wait, since no shard moves twice for
+// balance in a short time.
 func (w *world) note(before *membership.View) {
-	some := false
 	for n := range w.in.Shards {
-		if before.Owner(n) == w.view.Owner(n) {
-			continue
-		}
-		some = true
-		switch w.view.Exceptions[n].Why {
-		case membership.WhyDrain:
-			w.drained.note(w.now)
-		case membership.WhyBound:
-			w.evened.note(w.now)
-		default:
+		if before.Owner(n) != w.view.Owner(n) && w.view.Exceptions[n].Why == membership.WhyBound {
+			w.paced = w.paced || w.evened != 0 && w.now > w.evened && w.now-w.evened < time.Minute
+			w.evened = w.now
+			return
 		}
 	}
-	if some {
-		w.rounds++
+}
+
+// wait lets the time pass that members take to handle what they own.
+func (w *world) wait() {
+	w.now += handles
+	for id := range w.view.Members {
+		w.paced = w.paced || w.view.Kept(id) > 0
 	}
 }
