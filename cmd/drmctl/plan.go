@@ -39,7 +39,7 @@ refused if the group has changed since. They also take --dry-run, which prints s
 
 Ends with exit code 0 where nothing moves, and 2 where something does: the plan is on stdout then, which is empty where
 the usage is wrong. A member that is not there leads to exit code 3.
-For a group that does not exist yet, there is drmctl simulate.
+For a group that does not exist yet, there is simulate.
 
 Examples: a member is taken out; a zone fails; two hosts are added, one of them with twice the memory:
    drmctl --app feeds plan --drain host-1

@@ -31,6 +31,7 @@ drains and undrains at random. MAX/AVG is the load of the member with the most r
 of the average: at the end, and at its worst. MINIMUM counts the moves that had to be: all that a member that left had,
 and all that one that joined got. DECISION is how long a member takes to find out, after an event, who owns what.
 
+For a group that runs, there is plan.
 The lines are of the ring alone; of the ring with the exceptions by which the coordinator bounds the load, which is what
 DRM does; and for comparison of rendezvous hashing, and of jump hashing over members that are numbered without gaps.
 

@@ -61,6 +61,9 @@ func (c Change) String() string {
 
 // apply makes a change happen. picture.ErrNotFound says that there is no such member.
 func (w *world) apply(ctx context.Context, c Change) (err error) {
+	if c.Kind != Die { // many may die, and each of them is there or not
+		w.look()
+	}
 	d, m := w.desk, c.Member
 	switch c.Kind {
 	case Die:
@@ -97,7 +100,6 @@ func (w *world) apply(ctx context.Context, c Change) (err error) {
 	default:
 		return fmt.Errorf("foresight: there is no change %q", c.Kind)
 	}
-	w.look()
 	return err
 }
 

@@ -110,6 +110,7 @@ func Run(ctx context.Context, in Input, changes ...Change) (*Outcome, error) {
 			return nil, fmt.Errorf("%s: %w", c, err)
 		}
 	}
+	w.look()
 	if err := w.settle(ctx); err != nil {
 		return nil, err
 	}

@@ -247,14 +247,20 @@ func BenchmarkALargeGroup(b *testing.B) {
 		Quiet: time.Minute, PerMinute: 1_000_000, Moving: 2_000_000, MovingPerMember: 500_000, Again: 10 * time.Minute,
 	}
 	in = then(in, run(b, in, joins(1000, 1)...))
-	for name, c := range map[string]foresight.Change{
-		"drain": {Kind: foresight.Drain, Member: "m7"},
-		"join":  {Kind: foresight.Join, Member: "new", Weight: 1},
-		"death": {Kind: foresight.Die, Member: "m7"},
+	var zone []foresight.Change
+	for i := range 333 {
+		zone = append(zone, foresight.Change{Kind: foresight.Die, Member: fmt.Sprintf("m%d", 3*i)})
+	}
+	for name, changes := range map[string][]foresight.Change{
+		"drain": {{Kind: foresight.Drain, Member: "m7"}},
+		"join":  {{Kind: foresight.Join, Member: "new", Weight: 1}},
+		"death": {{Kind: foresight.Die, Member: "m7"}},
+		"zone":  zone,
 	} {
 		b.Run(name, func(b *testing.B) {
 			for b.Loop() {
-				run(b, in, c)
+				out := run(b, in, changes...)
+				b.ReportMetric(float64(out.Rounds), "rounds")
 			}
 		})
 	}
