@@ -104,19 +104,24 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 		if err := s.admits(ctx, item.Data, old == nil && !corrupt); err != nil {
 			return nil, err
 		}
-		e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
-		if old != nil {
-			e.FromSource = old.FromSource
-			if !ownData && (e.FromSource || !old.Suspended) {
-				e.Data, e.OwnData = old.Data, old.OwnData
-			}
-		}
-		return &e, nil
+		return wanted(item, ownData, old), nil
 	})
 	if err != nil {
 		return 0, fmt.Errorf("allocate %q: %w", item.ID, err)
 	}
 	return rev, nil
+}
+
+// wanted is what an allocation makes of an entry; nil: there is none.
+func wanted(item Item, ownData bool, old *Entry) *Entry {
+	e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
+	if old != nil {
+		e.FromSource = old.FromSource
+		if !ownData && (e.FromSource || !old.Suspended) {
+			e.Data, e.OwnData = old.Data, old.OwnData
+		}
+	}
+	return &e
 }
 
 // Deallocate takes a resource out of the catalogue. It deletes the entry, or suspends it if the source has the id, or
@@ -127,25 +132,32 @@ func (s *Store) Allocate(ctx context.Context, item Item, ownData bool) (int64, e
 // done.
 func (s *Store) Deallocate(ctx context.Context, id string) (int64, error) {
 	rev, err := s.change(ctx, id, func(old *Entry, corrupt bool, record *mvccpb.KeyValue) (*Entry, error) {
-		if corrupt {
-			old = &Entry{Data: idAlone(id)}
-		}
-		if old == nil || old.Suspended {
-			return nil, ErrNotFound
-		}
-		switch source, err := s.standing(ctx, record); {
-		case err != nil:
-			return nil, err
-		case source == there || source == none && old.FromSource: // the record may have been deleted by hand
-			return &Entry{FromSource: old.FromSource, Suspended: true, Data: old.Data}, nil
-		default:
-			return nil, nil
-		}
+		return s.unwanted(ctx, id, old, corrupt, record)
 	})
 	if err != nil {
 		return 0, fmt.Errorf("deallocate %q: %w", id, err)
 	}
 	return rev, nil
+}
+
+// unwanted is what a deallocation makes of an entry; nil: there is to be none.
+func (s *Store) unwanted(
+	ctx context.Context, id string, old *Entry, corrupt bool, record *mvccpb.KeyValue,
+) (*Entry, error) {
+	if corrupt {
+		old = &Entry{Data: idAlone(id)}
+	}
+	if old == nil || old.Suspended {
+		return nil, ErrNotFound
+	}
+	switch source, err := s.standing(ctx, record); {
+	case err != nil:
+		return nil, err
+	case source == there || source == none && old.FromSource: // the record may have been deleted by hand
+		return &Entry{FromSource: old.FromSource, Suspended: true, Data: old.Data}, nil
+	default:
+		return nil, nil
+	}
 }
 
 // idAlone is the object of a resource of which only the id is known.

@@ -46,8 +46,8 @@ func (e *QuotaError) Is(target error) bool { return target == ErrQuota }
 
 // admits returns a *QuotaError if an entry must not be written. fresh says that there is no entry of the id yet.
 func (s *Store) admits(ctx context.Context, data []byte, fresh bool) error {
-	if most := s.Quota.Bytes; most > 0 && len(data) > most {
-		return &QuotaError{Field: MaxResourceBytes, Limit: most, Count: len(data)}
+	if err := s.fits(data); err != nil {
+		return err
 	}
 	if most := s.Quota.Resources; most > 0 && fresh {
 		n, err := s.entries(ctx, most)
@@ -57,6 +57,14 @@ func (s *Store) admits(ctx context.Context, data []byte, fresh bool) error {
 		case n >= most:
 			return &QuotaError{Field: MaxAppResources, Limit: most, Count: n}
 		}
+	}
+	return nil
+}
+
+// fits returns a *QuotaError if a resource's object is too large.
+func (s *Store) fits(data []byte) error {
+	if most := s.Quota.Bytes; most > 0 && len(data) > most {
+		return &QuotaError{Field: MaxResourceBytes, Limit: most, Count: len(data)}
 	}
 	return nil
 }
