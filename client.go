@@ -332,6 +332,11 @@ func allocate(ctx context.Context, store *catalogue.Store, timeout time.Duration
 	bounded, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	_, err := store.Allocate(bounded, item, saysMoreThanID(item.Data))
+	return allocateError(ctx, r, err)
+}
+
+// allocateError makes an error of the catalogue match those of this package.
+func allocateError(ctx context.Context, r Resource, err error) error {
 	var over *catalogue.QuotaError
 	if errors.As(err, &over) {
 		return fmt.Errorf("allocate %q: %w", r.ID, (*QuotaError)(over))

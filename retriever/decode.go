@@ -183,24 +183,34 @@ func (c *collector) addData(d *decoder) error {
 
 // addItem adds an item to the resources, or to the bad items.
 func (c *collector) addItem(item json.RawMessage) {
-	r, err := drm.ParseResource(item)
-	if err == nil {
-		c.addResource(r)
+	r, ids, err := parseItem(item, c.numberIDs, "--source-number-ids")
+	if err != nil {
+		c.reject(err, ids)
 		return
 	}
-	ids := idsIn(item)
-	if ids.number && ids.legible {
-		if c.numberIDs {
-			changed, _ := stringID(item)
-			if r, err = drm.ParseResource(changed); err == nil {
-				c.addResource(r)
-				return
-			}
-		} else if input := (*drm.InputError)(nil); errors.As(err, &input) {
-			input.Want += "; NumberIDs (--source-number-ids) accepts whole numbers"
-		}
+	c.addResource(r)
+}
+
+// parseItem makes a resource of an item. If it is none, ids are those that the item may stand for. flag is the flag
+// that accepts ids that are numbers.
+func parseItem(item json.RawMessage, numberIDs bool, flag string) (drm.Resource, itemIDs, error) {
+	r, err := drm.ParseResource(item)
+	if err == nil {
+		return r, itemIDs{}, nil
 	}
-	c.reject(err, ids)
+	ids := idsIn(item)
+	if !ids.number || !ids.legible {
+		return r, ids, err
+	}
+	var input *drm.InputError
+	switch {
+	case numberIDs:
+		changed, _ := stringID(item)
+		r, err = drm.ParseResource(changed)
+	case errors.As(err, &input):
+		input.Want += "; NumberIDs (" + flag + ") accepts whole numbers"
+	}
+	return r, ids, err
 }
 
 // addResource adds a resource. If there is one with its id already, it adds a bad item instead.

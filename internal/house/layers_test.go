@@ -34,7 +34,7 @@ var layers = []struct {
 }{
 	{"ground", []string{
 		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/health",
-		"internal/hint", "internal/journal", "internal/jsontext", "internal/leaselink", "internal/listen",
+		"internal/hint", "internal/intake", "internal/journal", "internal/jsontext", "internal/leaselink", "internal/listen",
 		"internal/lives", "internal/pace", "internal/procfs", "internal/ready", "internal/secrets", "internal/tlsfiles",
 		"internal/usercode", "internal/wire",
 	}},
