@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/backup"
 	"github.com/distributed-resource-manager/drm/internal/calls"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
@@ -65,6 +66,17 @@ var (
 	// ErrResharding says that the number of shards of the app is being changed, or that such a change was interrupted:
 	// nothing can open the app. The text says how to finish it.
 	ErrResharding = appconfig.ErrResharding
+	// ErrUnfinished says that the app is being deleted, or loaded from a dump, or that this was interrupted: nothing can
+	// open the app. The text says how to finish it.
+	ErrUnfinished = appconfig.ErrUnfinished
+	// ErrNotEmpty says that the app has something already, so that no dump can be loaded into it.
+	ErrNotEmpty = backup.ErrNotEmpty
+	// ErrBadDump says that a text is not a dump that is whole and unchanged, or not one that this program can load.
+	ErrBadDump = errors.New("not a dump that can be loaded")
+	// ErrRedacted says that a dump has no data of resources: DumpOptions.Data was not set. It matches ErrBadDump too.
+	ErrRedacted = backup.ErrRedacted
+	// ErrCompacted says that etcd did not keep a revision for as long as it took to read everything at that revision.
+	ErrCompacted = errors.New("etcd has compacted what was to be read")
 	// ErrSameShards says that the app has the number of shards already that Client.Reshard was to give to it.
 	ErrSameShards = reshard.ErrSame
 	// ErrInUse says that members of the app live, or have left claims or reservations that live on for a while.

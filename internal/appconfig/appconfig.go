@@ -68,6 +68,7 @@ type value struct {
 	Shards int `json:"shards"`
 
 	Reshard *resharding `json:"reshard,omitempty"` // of a barrier only
+	Task    Task        `json:"task,omitempty"`    // of a barrier only
 }
 
 // Encode returns the value of the key of an app with that many shards.
@@ -82,7 +83,7 @@ func encode(v value) string {
 }
 
 // Read returns the app's config, or ErrNoApp. A *SchemaError says that another version created the app; a *ReshardError
-// that its number of shards is being changed.
+// that its number of shards is being changed; a *TaskError that it is being deleted or loaded.
 func Read(ctx context.Context, kv clientv3.KV, layout keys.Layout) (Config, error) {
 	resp, err := commit(ctx, kv, layout, nil, gets(layout), nil)
 	if err != nil {
@@ -105,7 +106,7 @@ func commit(
 		return nil, err
 	}
 	if len(marker.Kvs) > 0 {
-		return nil, reshardOf(marker.Kvs[0].Value)
+		return nil, Unfinished(marker.Kvs[0].Value)
 	}
 	one := func(ops []clientv3.Op) []clientv3.Op { return ops[:min(1, len(ops))] }
 	return kv.Txn(ctx).If(cmps[:min(1, len(cmps))]...).Then(one(then)...).Else(one(otherwise)...).Commit()
@@ -125,7 +126,7 @@ func found(resp *clientv3.TxnResponse) (Config, error) {
 	}
 	switch {
 	case len(marker) > 0: // the config may be anything
-		return Config{}, reshardOf(marker[0].Value)
+		return Config{}, Unfinished(marker[0].Value)
 	case len(config) == 0:
 		return Config{}, ErrNoApp
 	}
@@ -135,8 +136,8 @@ func found(resp *clientv3.TxnResponse) (Config, error) {
 // Open returns the app's config. If the app does not exist, Open creates it with asked shards, 1 to keys.MaxShards, or
 // with fallback shards if asked is 0. If it exists, any number of shards will do if asked is 0; otherwise a
 // *ShardsError says that the number differs. A *SchemaError says that another version created the app; a *ReshardError
-// that its number of shards is being changed. When several callers open a new app at once, one of them creates it, and
-// all get the same answer.
+// that its number of shards is being changed; a *TaskError that it is being deleted or loaded. When several callers
+// open a new app at once, one of them creates it, and all get the same answer.
 func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallback int) (Config, error) {
 	fresh := asked
 	if fresh == 0 {
@@ -170,7 +171,7 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 // read decodes the key. It refuses a key that was overwritten, even one that it can read: if its number of shards
 // differed from that of the running members, the same resource could have two claims.
 func read(kv *mvccpb.KeyValue) (Config, error) {
-	c, err := decode(kv.Value)
+	c, err := Decode(kv.Value)
 	if err != nil {
 		return Config{}, err
 	}
@@ -181,13 +182,17 @@ func read(kv *mvccpb.KeyValue) (Config, error) {
 	return c, nil
 }
 
-func decode(b []byte) (Config, error) {
+// Decode reads the value of the key. The Config lacks the revision. A barrier is an error, as for Read.
+func Decode(b []byte) (Config, error) {
 	var v value
 	if err := json.Unmarshal(b, &v); err != nil {
 		return Config{}, fmt.Errorf("the app's config in etcd is corrupt: %w", err)
 	}
 	if v.Schema == barrier && v.Reshard != nil {
 		return Config{}, &ReshardError{From: v.Reshard.From, To: v.Reshard.To}
+	}
+	if v.Schema == barrier && v.Task != "" {
+		return Config{}, &TaskError{v.Task}
 	}
 	if v.Schema != Schema {
 		return Config{}, &SchemaError{Has: v.Schema}

@@ -1,7 +1,6 @@
 package appconfig
 
 import (
-	"encoding/json"
 	"errors"
 	"fmt"
 )
@@ -40,13 +39,4 @@ type resharding struct {
 // Barrier returns the value that the key has while the number of shards is being changed.
 func Barrier(from, to int) string {
 	return encode(value{Schema: barrier, Reshard: &resharding{from, to}})
-}
-
-// reshardOf makes the error of a change in progress, by the value of the key that says how far it is.
-func reshardOf(marker []byte) *ReshardError {
-	var r resharding
-	if json.Unmarshal(marker, &r) != nil {
-		return &ReshardError{}
-	}
-	return &ReshardError{From: r.From, To: r.To}
 }

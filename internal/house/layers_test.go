@@ -46,7 +46,7 @@ var layers = []struct {
 	{"followers", []string{"internal/follow", "internal/record"}},
 	{"group", []string{"membership", "internal/etcd"}},
 	{"parts", []string{
-		"internal/calls", "internal/outlook", "internal/picture", "internal/placement", "internal/reshard",
+		"internal/backup", "internal/calls", "internal/outlook", "internal/picture", "internal/placement", "internal/reshard",
 		"internal/source",
 		"internal/supervise",
 	}},

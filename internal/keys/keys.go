@@ -152,8 +152,11 @@ func (l Layout) Exceptions() string { return l.root + "group/placement/" }
 // Exception is the key of the coordinator's exception to the ring for one shard.
 func (l Layout) Exception(shard int) string { return l.Exceptions() + shardName(shard) }
 
+// Cordons is the prefix of the orders that members must take no further shards.
+func (l Layout) Cordons() string { return l.root + "group/cordons/" }
+
 // Cordon is the key of an operator's order that a member must take no further shards.
-func (l Layout) Cordon(member string) string { return l.root + "group/cordons/" + Escape(member) }
+func (l Layout) Cordon(member string) string { return l.Cordons() + Escape(member) }
 
 // Weight is the key of an operator's order that a member has another weight than it says itself.
 func (l Layout) Weight(member string) string { return l.Weights() + Escape(member) }

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -186,22 +185,14 @@ func (r *Reader) Exists(ctx context.Context) (bool, error) {
 // with the first app if that is empty, and lists at most limit apps. Each costs a request for one key. If a request
 // fails, it returns the apps that it has found so far, and the error.
 func (r *Reader) Apps(ctx context.Context, prefix, from string, limit int) ([]string, error) {
-	all := keys.Apps(prefix)
-	key, end := all+keys.Escape(from), clientv3.GetPrefixRangeEnd(all)
 	apps := []string{}
-	for len(apps) < limit {
-		resp, err := r.page(ctx, key, end, 0, 1)
+	for app, err := range r.EachApp(ctx, prefix, from) {
 		if err != nil {
-			return apps, fmt.Errorf("list the apps: %w", err)
+			return apps, err
 		}
-		if len(resp.Kvs) == 0 {
+		if apps = append(apps, app); len(apps) >= limit {
 			break
 		}
-		name, _, app := strings.Cut(strings.TrimPrefix(string(resp.Kvs[0].Key), all), "/")
-		if id, err := keys.Unescape(name); app && err == nil {
-			apps = append(apps, id)
-		}
-		key = all + name + "0" // "0" follows "/", so this skips the other keys of the app
 	}
 	return apps, nil
 }

@@ -140,6 +140,9 @@ func (j *Job) look(ctx context.Context) error {
 		j.state.config = kv
 	}
 	for _, kv := range resp.Responses[1].GetResponseRange().Kvs {
+		if task := (*appconfig.TaskError)(nil); errors.As(appconfig.Unfinished(kv.Value), &task) {
+			return task
+		}
 		p := progress{}
 		if err := json.Unmarshal(kv.Value, &p); err != nil {
 			return fmt.Errorf("%w: key %q: %w", &appconfig.ReshardError{}, j.Layout.Reshard(), err)

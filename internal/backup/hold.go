@@ -1,0 +1,199 @@
+package backup
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"time"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/txn"
+)
+
+// App is the app that is dumped, loaded or deleted. All fields must be set.
+type App struct {
+	Client  *clientv3.Client
+	Layout  keys.Layout
+	Timeout time.Duration // of each request
+}
+
+// errOvertaken says that another process has taken over what this one was doing.
+var errOvertaken = errors.New("another process has taken this over, or has finished it")
+
+// state is what etcd says of the app and of what is being done to it; nil: there is no such key.
+type state struct{ config, marker *mvccpb.KeyValue }
+
+// look reads the state.
+func (a *App) look(ctx context.Context) (state, error) {
+	asking, cancel := context.WithTimeout(ctx, a.Timeout)
+	defer cancel()
+	resp, err := a.Client.Txn(asking).
+		Then(clientv3.OpGet(a.Layout.Config()), clientv3.OpGet(a.Layout.Reshard())).
+		Commit()
+	if err != nil {
+		return state{}, etcd.Unreachable(ctx, fmt.Errorf("read the app's config: %w", err))
+	}
+	var s state
+	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
+		s.config = kv
+	}
+	for _, kv := range resp.Responses[1].GetResponseRange().Kvs {
+		s.marker = kv
+	}
+	return s, nil
+}
+
+// same compares that the state is as it was read.
+func (a *App) same(s state) []clientv3.Cmp {
+	return []clientv3.Cmp{
+		clientv3.Compare(clientv3.ModRevision(a.Layout.Config()), "=", s.config.GetModRevision()),
+		clientv3.Compare(clientv3.ModRevision(a.Layout.Reshard()), "=", s.marker.GetModRevision()),
+	}
+}
+
+// nothingElse compares that there is no key of the app besides the config and the marker.
+func (a *App) nothingElse() []clientv3.Cmp {
+	var all []clientv3.Cmp
+	for _, s := range a.besides() {
+		all = append(all, clientv3.Compare(clientv3.CreateRevision(s.from), "=", 0).WithRange(s.end))
+	}
+	return all
+}
+
+// noMembers compares that there is no live member.
+func (a *App) noMembers() clientv3.Cmp {
+	return clientv3.Compare(clientv3.CreateRevision(a.Layout.Members()), "=", 0).WithPrefix()
+}
+
+// span is a range of keys, from one up to another that is not in it.
+type span struct{ from, end string }
+
+// besides are all keys of the app besides the config and the marker.
+func (a *App) besides() []span {
+	root, config, marker := a.Layout.Root(), a.Layout.Config(), a.Layout.Reshard()
+	return []span{{root, config}, {config + "\x00", marker}, {marker + "\x00", clientv3.GetPrefixRangeEnd(root)}}
+}
+
+// step makes one step. done is false if its conditions did not hold: then nothing was written, and a look shows why.
+func (a *App) step(ctx context.Context, what string, cmps []clientv3.Cmp, ops ...clientv3.Op) (done bool, err error) {
+	asking, cancel := context.WithTimeout(ctx, a.Timeout)
+	defer cancel()
+	resp, err := a.Client.Txn(asking).If(cmps...).Then(ops...).Commit()
+	if err != nil {
+		return false, etcd.Unreachable(ctx, fmt.Errorf("%s: %w", what, err))
+	}
+	if !resp.Succeeded {
+		return false, ctx.Err()
+	}
+	return true, nil
+}
+
+// hold keeps everybody else out of the app, for a task. begin is asked whether the task may begin, if nothing is in
+// progress yet; it returns what has to be true for that at the moment when it begins. hold returns the marker.
+//
+// An interrupted deletion is continued, a load is begun anew, and a deletion takes over from a load: all of them hold
+// the app already. A load takes the marker of an interrupted one away, so that a process that still writes for that
+// one stops.
+func (a *App) hold(
+	ctx context.Context, task appconfig.Task, begin func(context.Context, state) ([]clientv3.Cmp, error),
+) (*mvccpb.KeyValue, error) {
+	mine := appconfig.TaskMarker(task, rand.Text())
+	put := clientv3.OpPut(a.Layout.Reshard(), mine)
+	for {
+		s, err := a.look(ctx)
+		if err != nil {
+			return nil, err
+		}
+		barrier := appconfig.BarrierOf(s.config.GetValue())
+		other, err := a.inProgress(s, barrier)
+		if err != nil {
+			return nil, err
+		}
+		switch {
+		case other != "" && other != task && task != appconfig.Deleting:
+			return nil, &appconfig.TaskError{Task: other}
+		case other == "":
+			var cmps []clientv3.Cmp
+			if cmps, err = begin(ctx, s); err != nil {
+				return nil, err
+			}
+			ops := []clientv3.Op{put}
+			if s.config != nil {
+				ops = append(ops, clientv3.OpDelete(a.Layout.Config()))
+			}
+			_, err = a.step(ctx, "keep others out", append(append(a.same(s), a.noMembers()), cmps...), ops...)
+		case s.marker == nil:
+			_, err = a.step(ctx, "take over", a.same(s), put)
+		case barrier == "" && s.config == nil:
+			_, err = a.step(ctx, "put the barrier", a.same(s),
+				clientv3.OpPut(a.Layout.Config(), appconfig.TaskBarrier(task)))
+		case barrier == "": // a member that knows no barriers was started in the moment without a config
+			if err = a.idle(ctx); err == nil {
+				_, err = a.step(ctx, "take the config away", append(a.same(s), a.noMembers()),
+					clientv3.OpDelete(a.Layout.Config()))
+			}
+		case other != task:
+			_, err = a.step(ctx, "take over", a.same(s), put)
+		case task == appconfig.Loading && string(s.marker.Value) != mine:
+			_, err = a.step(ctx, "take over", a.same(s), clientv3.OpDelete(a.Layout.Reshard()))
+		default:
+			return s.marker, nil
+		}
+		if err != nil {
+			return nil, err
+		}
+	}
+}
+
+// inProgress returns the task that is in progress; "": none. It is an error if something else is.
+func (a *App) inProgress(s state, barrier appconfig.Task) (appconfig.Task, error) {
+	if s.marker == nil && barrier == "" {
+		return "", nil
+	}
+	var err error = &appconfig.TaskError{Task: barrier}
+	if s.marker != nil {
+		err = appconfig.Unfinished(s.marker.Value)
+	}
+	var task *appconfig.TaskError
+	if errors.As(err, &task) && (task.Task == appconfig.Deleting || task.Task == appconfig.Loading) {
+		return task.Task, nil
+	}
+	return "", err
+}
+
+// guards are what every write compares.
+func (a *App) guards(marker *mvccpb.KeyValue) txn.Guards {
+	return txn.Guards{{Key: a.Layout.Reshard(), Created: marker.CreateRevision}}
+}
+
+// release lets others use the app again. With shards above 0 the app then exists, and else there is nothing of it. It
+// returns false if there is anything left that should not be there.
+func (a *App) release(ctx context.Context, marker *mvccpb.KeyValue, shards int) (done bool, err error) {
+	s, err := a.look(ctx)
+	if err != nil {
+		return false, err
+	}
+	if s.marker.GetCreateRevision() != marker.CreateRevision {
+		return false, errOvertaken
+	}
+	if shards == 0 {
+		return a.step(ctx, "let go of the app", append(a.same(s), a.nothingElse()...),
+			clientv3.OpDelete(a.Layout.Config()), clientv3.OpDelete(a.Layout.Reshard()))
+	}
+	if s.config != nil { // one transaction cannot delete a key and put it; the marker keeps others out meanwhile
+		done, err = a.step(ctx, "take the barrier away", append(a.same(s), a.noMembers()),
+			clientv3.OpDelete(a.Layout.Config()))
+		if err != nil || !done {
+			return false, err
+		}
+		s.config = nil
+	}
+	return a.step(ctx, "put the config", append(a.same(s), a.noMembers()),
+		clientv3.OpPut(a.Layout.Config(), appconfig.Encode(shards)), clientv3.OpDelete(a.Layout.Reshard()))
+}
