@@ -30,17 +30,24 @@ const allocateDescription = `
 Works whichever members are up, or none: it is handled as soon as one can. An app that does not exist is made
 by its first member, or with --create; else the exit code is 3.
 
+With --file, or with the argument -, it takes any number of resources: one JSON object with an "id" on each line, or
+what a source answers, {"data":[…]}. It goes on after those that fail, names each on stderr, and ends with exit
+code 1 if there is any, or 5 if all are over the quota. What is as it should be already is left alone, so that it
+can be run again. --wait is for one resource only.
+
 Examples:
    drmctl --app feeds allocate --id feed-42
    drmctl --app feeds allocate --data '{"id":"feed-42","url":"https://example.org"}' --wait
    echo '{"id":"feed-42"}' | drmctl --app feeds allocate --data -
+   drmctl --app feeds allocate --file feeds.jsonl
 `
 
 func allocateCommand() *cli.Command {
 	const name = "allocate"
 	return &cli.Command{
 		Name:        name,
-		Usage:       "add a resource to the catalogue, change its data, or wake one that was deallocated",
+		Usage:       "add resources to the catalogue, change their data, or wake those that were deallocated",
+		ArgsUsage:   "[-]",
 		Description: strings.TrimSpace(allocateDescription),
 		Flags: append(append([]cli.Flag{
 			&cli.StringFlag{
@@ -51,6 +58,8 @@ func allocateCommand() *cli.Command {
 				Name: flagData, EnvVars: commandEnv(name, flagData),
 				Usage: "the resource, a JSON object: `JSON|@FILE|-` (- reads stdin; default: {\"id\":ID})",
 			},
+			fileFlag(name, "take the resources from `FILE`, one JSON object on each line; - is stdin"),
+			numberIDsFlag(name),
 			&cli.BoolFlag{
 				Name: flagCreate, EnvVars: commandEnv(name, flagCreate),
 				Usage: "make the app, if it does not exist",
@@ -62,16 +71,22 @@ func allocateCommand() *cli.Command {
 		}, quotaFlags(func(flag string) []string { return commandEnv(name, flag) })...),
 			waitFlags(name, "a member handles it")...),
 		Action: func(c *cli.Context) error {
-			err := errors.Join(
-				noArguments(c), checkWait(c), checkQuota(c),
+			many, err := bulkInput(c)
+			if err == nil && many == "" {
+				err = noArguments(c)
+			}
+			err = errors.Join(
+				err, checkWait(c), checkQuota(c),
 				numberInRange(c, flagShards, 1, keys.MaxShards), onlyWith(c, flagShards, flagCreate),
 			)
 			if err != nil {
 				return err
 			}
-			r, err := resourceOf(c)
-			if err != nil {
-				return err
+			var r drm.Resource
+			if many == "" {
+				if r, err = resourceOf(c); err != nil {
+					return err
+				}
 			}
 			cfg := drm.ClientConfig{
 				Create:          c.Bool(flagCreate),
@@ -79,6 +94,9 @@ func allocateCommand() *cli.Command {
 			}
 			if cfg.Create {
 				cfg.Shards = c.Int(flagShards)
+			}
+			if many != "" {
+				return allocateMany(c, cfg, many)
 			}
 			return withClientOf(c, cfg, func(ctx context.Context, client *drm.Client) error {
 				return allocate(ctx, c, client, r)
@@ -89,10 +107,7 @@ func allocateCommand() *cli.Command {
 
 func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Resource) error {
 	if err := client.Allocate(ctx, r); err != nil {
-		if errors.Is(err, drm.ErrNoApp) {
-			return fmt.Errorf("%w: start a member of it first, or give --%s (with --%s N)", err, flagCreate, flagShards)
-		}
-		return flagsOf(err, c)
+		return allocateError(c, err)
 	}
 	if c.Bool(flagWait) {
 		return waiting(c, "handled", func(ctx context.Context) error {
@@ -104,6 +119,14 @@ func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Res
 		})
 	}
 	return showAllocated(c, r.ID)
+}
+
+// allocateError tells what would help where there is no app, or names the flag that is to blame.
+func allocateError(c *cli.Context, err error) error {
+	if errors.Is(err, drm.ErrNoApp) {
+		return fmt.Errorf("%w: start a member of it first, or give --%s (with --%s N)", err, flagCreate, flagShards)
+	}
+	return flagsOf(err, c)
 }
 
 func showAllocated(c *cli.Context, id string) error {
@@ -119,7 +142,7 @@ func resourceOf(c *cli.Context) (drm.Resource, error) {
 	id, r := c.String(flagID), drm.Resource{}
 	if !c.IsSet(flagData) {
 		if !c.IsSet(flagID) {
-			return r, usagef("allocate needs --%s, or --%s with an \"id\"", flagID, flagData)
+			return r, usagef("allocate needs --%s, --%s with an \"id\", or --%s", flagID, flagData, flagFile)
 		}
 		r.ID = id
 		return r, checkResource(r)

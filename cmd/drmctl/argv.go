@@ -1,6 +1,7 @@
 package main
 
 import (
+	"maps"
 	"slices"
 	"strings"
 
@@ -89,8 +90,10 @@ func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after
 		switch {
 		case own[t.flag] != nil: // a command's flag of the same name wins
 			after = append(after, t.text)
+			onCommandLine[own[t.flag].Names()[0]] = value
 		case global[t.flag] != nil:
 			before = append(before, t.text)
+			onCommandLine[global[t.flag].Names()[0]] = value
 		default:
 			command := strings.Join(namesOf(path), " ")
 			return nil, nil, usagef("%s has no flag %s%s", command, dashed(t.flag), suggestFlag(app, path, t.flag))
@@ -141,8 +144,8 @@ func namesOf(path []*cli.Command) []string {
 	return names
 }
 
-// metaTyped is the key of the flags on the command line in the app's metadata: each name as the user spelled it, with
-// the last value that it was given.
+// metaTyped is the key of the flags on the command line in the app's metadata: each by its first name, and as the user
+// spelled it, with the last value that it was given.
 const metaTyped = "typed"
 
 // typed reports whether the flag stands on the command line. A flag that only the environment sets does not.
@@ -165,14 +168,18 @@ type token struct {
 }
 
 // scan splits arguments into tokens. It knows the flags of all commands, because a flag may stand before its command. A
-// flag name takes a value in all commands or in none; a test makes sure of that.
+// flag name takes a value in all commands or in none; a test makes sure of that, apart from --data. In front of its
+// command, that is what it is for the command that the arguments seem to name.
 func scan(app *cli.App, args []string) ([]token, error) {
 	known := spellings(app.Flags)
-	for _, c := range allCommands(app) {
-		for name, f := range spellings(c.Flags) {
-			known[name] = f
+	know := func(commands []*cli.Command) {
+		for _, c := range commands {
+			maps.Copy(known, spellings(c.Flags))
 		}
 	}
+	know(allCommands(app))
+	know(commandIn(app, args))
+	among := app.Commands
 	var tokens []token
 	for i := 0; i < len(args); i++ {
 		arg := args[i]
@@ -184,6 +191,10 @@ func scan(app *cli.App, args []string) ([]token, error) {
 		}
 		if len(arg) < 2 || arg[0] != '-' {
 			tokens = append(tokens, token{text: arg})
+			if c := commandNamed(among, arg); c != nil {
+				know([]*cli.Command{c})
+				among = c.Subcommands
+			}
 			continue
 		}
 		name, value, hasValue := split(arg, known)

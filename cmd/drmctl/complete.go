@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"slices"
 	"strings"
 	"time"
@@ -44,7 +45,7 @@ var operands = map[string][]noun{
 	"unpin": {aResource}, "move": {aResource, aMember},
 	"drain": {aMember}, "undrain": {aMember}, "cordon": {aMember}, "uncordon": {aMember}, "weight": {aMember},
 	"explain": {aResource}, "describe resource": {aResource}, "describe member": {aMember},
-	"man": {aCommand},
+	"man": {aCommand}, "app describe": {anApp}, "app delete": {anApp},
 }
 
 // flagNouns says what the values of flags are. A flag that takes a value and is not among them takes anything, which a
@@ -54,7 +55,7 @@ var flagNouns = map[string]noun{
 	flagDrain: aMember, flagUndrain: aMember, flagCordon: aMember, flagUncordon: aMember, flagStop: aMember,
 	flagWithout: aMember,
 	flagCACert:  aFile, flagCert: aFile, flagKey: aFile, flagDir: aFile, flagSourceFile: aFile, flagDataDir: aFile,
-	flagCPUProfile: aFile, flagMemProfile: aFile,
+	flagCPUProfile: aFile, flagMemProfile: aFile, flagFile: aFile,
 }
 
 // flagWordLists are the values of flags that take one of a few words.
@@ -164,6 +165,7 @@ func readTyping(app *cli.App, words []string) typing {
 			}
 			if c := commandNamed(among, word); c != nil && !t.dashes {
 				t.path = append(t.path, c)
+				maps.Copy(known, spellings(c.Flags)) // --data is not the same for all commands
 			} else {
 				t.count++
 			}

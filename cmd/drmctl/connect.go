@@ -41,9 +41,12 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	if err := checkOutput(c); err != nil {
 		return err
 	}
-	app, err := appName(c)
-	if err != nil {
-		return err
+	if cfg.App == "" {
+		app, err := appName(c)
+		if err != nil {
+			return err
+		}
+		cfg.App = app
 	}
 	etcd, err := etcdConfig(c, nil)
 	if err != nil {
@@ -56,7 +59,7 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	// The dial timeout bounds this. The longer time leaves room to find out why nobody answered.
 	dialing, dialed := context.WithTimeout(c.Context, 2*etcd.DialTimeout+time.Second)
 	defer dialed()
-	cfg.App, cfg.Prefix, cfg.Etcd = app, c.String(flagPrefix), etcd
+	cfg.Prefix, cfg.Etcd = c.String(flagPrefix), etcd
 	client, err := drm.NewClient(dialing, cfg)
 	if err != nil {
 		return flagsOf(err, c)

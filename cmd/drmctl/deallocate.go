@@ -15,21 +15,36 @@ const deallocateDescription = `
 A resource that the source still has stays in the catalogue, suspended, until it is allocated again.
 Ends with exit code 3 where there is no such resource.
 
-Example:
+With --file, or with - in place of an ID, it takes any number of them: each line is an id, a JSON string, or an
+object with an "id"; an array, such as resources prints with -o json, will do too. What is not there, or not any
+more, is no failure then, so that it can be run again. --wait is for one resource only.
+
+Examples:
    drmctl --app feeds deallocate feed-42 --wait
+   drmctl --app feeds resources -o name | grep ^old- | drmctl --app feeds deallocate -
 `
 
 func deallocateCommand() *cli.Command {
 	const name = "deallocate"
 	return &cli.Command{
 		Name:        name,
-		Usage:       "have a resource handled no more",
-		ArgsUsage:   "ID",
+		Usage:       "have a resource handled no more, or many",
+		ArgsUsage:   "ID|-",
 		Description: strings.TrimSpace(deallocateDescription),
-		Flags:       waitFlags(name, "it is handled no more"),
+		Flags: append([]cli.Flag{
+			fileFlag(name, "take the ids from `FILE`, one on each line; - is stdin"),
+			numberIDsFlag(name),
+		}, waitFlags(name, "it is handled no more")...),
 		Action: func(c *cli.Context) error {
-			id, err := oneID(c, "resource id")
+			many, err := bulkInput(c)
 			if err := errors.Join(err, checkWait(c)); err != nil {
+				return err
+			}
+			if many != "" {
+				return deallocateMany(c, many)
+			}
+			id, err := oneID(c, "resource id")
+			if err != nil {
 				return err
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
