@@ -142,9 +142,9 @@ func showApp(c *cli.Context, d drm.AppDetails) error {
 		Coordinator string `json:"coordinator"`
 		Resources   int    `json:"resources"`
 		Claims      int    `json:"claims"`
-		Orders      int    `json:"orders"`
+		Orders      int    `json:"standing_orders"`
 		Quarantined int    `json:"quarantined"`
-		Source      bool   `json:"source"`
+		Source      bool   `json:"has_source"`
 		Keys        int    `json:"keys"`
 		Revision    int64  `json:"revision"`
 	}{

@@ -41,7 +41,7 @@ func TestAppsAreCreatedDescribedAndDeleted(t *testing.T) {
 	d := get[map[string]any](l, "app", "describe")
 	for field, want := range map[string]any{
 		"name": "lab", "state": "usable", "shards": 8.0, "members": 1.0, "resources": 1.0, "claims": 1.0,
-		"coordinator": "m1", "orders": 0.0, "source": false,
+		"coordinator": "m1", "standing_orders": 0.0, "has_source": false,
 	} {
 		if d[field] != want {
 			t.Errorf("%s is %v, want %v", field, d[field], want)

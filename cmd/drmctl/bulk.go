@@ -9,6 +9,7 @@ import (
 	"os"
 	"slices"
 	"strings"
+	"sync"
 
 	"github.com/urfave/cli/v2"
 
@@ -273,7 +274,7 @@ func allocateMany(c *cli.Context, cfg drm.ClientConfig, file string) error {
 		}
 		return b.end(err, func(complete bool) any {
 			return struct { // part of the JSON contract
-				Allocated int           `json:"allocated"`
+				Resources int           `json:"resources"`
 				Failed    int           `json:"failed"`
 				Complete  bool          `json:"complete"`
 				Failures  []failureJSON `json:"failures"`
@@ -302,7 +303,7 @@ func deallocateMany(c *cli.Context, file string) error {
 		}
 		return b.end(err, func(complete bool) any {
 			return struct { // part of the JSON contract
-				Deallocated int           `json:"deallocated"`
+				Resources int           `json:"resources"`
 				NotThere    int           `json:"not_there"`
 				Failed      int           `json:"failed"`
 				Complete    bool          `json:"complete"`

@@ -29,7 +29,7 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 		t.Errorf("without an app: %+v", got)
 	}
 	// A new app, from stdin, and once more.
-	const all = `{"allocated":5000,"failed":0,"complete":true,"failures":[]}` + "\n"
+	const all = `{"resources":5000,"failed":0,"complete":true,"failures":[]}` + "\n"
 	for range 2 {
 		got := l.with(lines.String(), "-o", "json", "allocate", "-", "--create", "--shards", "64")
 		if got.code != exitFine || got.stdout != all || got.stderr != "" {
@@ -43,7 +43,7 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 		t.Fatal(err)
 	}
 	got := drmctl(t.Context(), append(l.args(), "-o", "json", "allocate", "-f", file)...)
-	if got.code != exitFailed || !strings.HasPrefix(got.stdout, `{"allocated":2,"failed":3,"complete":true,"failures":[{"line":2,`) {
+	if got.code != exitFailed || !strings.HasPrefix(got.stdout, `{"resources":2,"failed":3,"complete":true,"failures":[{"line":2,`) {
 		t.Errorf("%+v", got)
 	}
 	for _, want := range []string{"line 2: ", "line 3: ", "line 5: ", "--number-ids", "not allocated: 3"} {
@@ -66,7 +66,7 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 	// What is there already is taken as it is, and so are the lines of other commands.
 	names := l.ok("-o", "name", "resources")
 	if got := l.with(names, "-o", "json", "deallocate", "-"); got.code != exitFine ||
-		got.stdout != `{"deallocated":5002,"not_there":0,"failed":0,"complete":true,"failures":[]}`+"\n" {
+		got.stdout != `{"resources":5002,"not_there":0,"failed":0,"complete":true,"failures":[]}`+"\n" {
 		t.Errorf("%+v", got)
 	}
 	if got := l.with(names+`{"x":1}`, "deallocate", "--file", "-"); got.code != exitFailed ||

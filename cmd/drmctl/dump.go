@@ -149,7 +149,7 @@ func showLoaded(c *cli.Context, l drm.Loaded) error {
 		DumpRevision int64  `json:"dump_revision"`
 		Shards       int    `json:"shards"`
 		Resources    int    `json:"resources"`
-		Orders       int    `json:"orders"`
+		Orders       int    `json:"standing_orders"`
 		Others       int    `json:"others"`
 		Left         int    `json:"left"`
 		Ignored      int    `json:"ignored"`
