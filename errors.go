@@ -66,8 +66,8 @@ var (
 	// ErrResharding says that the number of shards of the app is being changed, or that such a change was interrupted:
 	// nothing can open the app. The text says how to finish it.
 	ErrResharding = appconfig.ErrResharding
-	// ErrUnfinished says that the app is being deleted, or loaded from a dump, or that this was interrupted: nothing can
-	// open the app. The text says how to finish it.
+	// ErrUnfinished says that the app is being deleted, or loaded from a dump, or that this was interrupted: nothing
+	// can open the app. The text says how to finish it.
 	ErrUnfinished = appconfig.ErrUnfinished
 	// ErrNotEmpty says that the app has something already, so that no dump can be loaded into it.
 	ErrNotEmpty = backup.ErrNotEmpty

@@ -45,18 +45,33 @@ func TestLines(t *testing.T) {
 			name: "a bad line in between", text: a + "\n{\n" + b + "\n7\n", says: "a JSON object",
 			want: []string{"1 " + a, "2 bad", "3 " + b, "4 bad"},
 		},
-		{name: "bad from the first line on", text: "}\n" + a, want: []string{"1 bad", "2 " + a}, says: "a JSON object"},
+		{
+			name: "bad from the first line on", text: "}\n" + a,
+			want: []string{"1 bad", "2 " + a}, says: "a JSON object",
+		},
 		{name: "no id", text: `{"n":1}` + "\n" + a, want: []string{"1 bad", "2 " + a}, says: `a string "id"`},
 		{name: "a number", text: `{"id":7}`, want: []string{"1 bad"}, says: "--number-ids"},
 		{
 			name: "a number that is accepted", text: `{"id":7}`, opts: retriever.DecodeOptions{NumberIDs: true},
 			want: []string{`1 {"id":"7"}`},
 		},
-		{name: "an array", text: "[" + a + "," + b + ",7]", want: []string{"1 " + a, "1 " + b, "1 bad"}, says: "object"},
-		{name: "an array that ends early", text: "[" + a + ",\n" + b, want: []string{"1 " + a, "2 " + b}, says: "line 2"},
+		{
+			name: "an array", text: "[" + a + "," + b + ",7]",
+			want: []string{"1 " + a, "1 " + b, "1 bad"}, says: "object",
+		},
+		{
+			name: "an array that ends early", text: "[" + a + ",\n" + b,
+			want: []string{"1 " + a, "2 " + b}, says: "line 2",
+		},
 		{name: "text after an array", text: "[" + a + "]\n" + b, want: []string{"1 " + a}, says: "more text"},
-		{name: "an array of lines", text: "\n[\n" + a + ",\n{\"id\":\n\"b\"}\n]\n", want: []string{"3 " + a, "4 " + b}},
-		{name: "what a source answers", text: `{"data":[` + a + `,7]}`, want: []string{"1 " + a, "1 bad"}, says: "object"},
+		{
+			name: "an array of lines", text: "\n[\n" + a + ",\n{\"id\":\n\"b\"}\n]\n",
+			want: []string{"3 " + a, "4 " + b},
+		},
+		{
+			name: "what a source answers", text: `{"data":[` + a + `,7]}`,
+			want: []string{"1 " + a, "1 bad"}, says: "object",
+		},
 		{name: "the same on several lines", text: "{\n\"data\": [\n" + a + "\n]\n}\n", want: []string{"1 " + a}},
 		{name: "a resource on several lines", text: "{\n\"id\":\"b\"\n}\n", want: []string{"1 " + b}},
 		{name: "data of a resource", text: `{"id":"b","data":[1]}`, want: []string{`1 {"id":"b","data":[1]}`}},
@@ -64,7 +79,8 @@ func TestLines(t *testing.T) {
 		{name: "UTF-16", text: "\xff\xfe{\x00", says: "UTF-16"},
 		{
 			name: "too long", text: a + "\n" + `{"id":"` + strings.Repeat("x", 100<<10) + "\"}\n" + b,
-			opts: retriever.DecodeOptions{MaxBytes: 70 << 10}, want: []string{"1 " + a, "2 bad", "3 " + b}, says: "71680",
+			opts: retriever.DecodeOptions{MaxBytes: 70 << 10},
+			want: []string{"1 " + a, "2 bad", "3 " + b}, says: "71680",
 		},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
@@ -113,7 +129,10 @@ func TestIDLines(t *testing.T) {
 		t.Errorf("got %q, want %q", got, want)
 	}
 	var ids []string
-	for line := range retriever.IDLines(strings.NewReader(`["a",{"id":"b"}]`), retriever.DecodeOptions{}) {
+	for line, err := range retriever.IDLines(strings.NewReader(`["a",{"id":"b"}]`), retriever.DecodeOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
 		ids = append(ids, line.Resource.ID)
 	}
 	if want := []string{"a", "b"}; !slices.Equal(ids, want) {

@@ -66,7 +66,7 @@ func TestAppsAreCreatedDescribedAndDeleted(t *testing.T) {
 
 // unread reads what nobody else does, so that the agent that prints it goes on.
 func unread(lines <-chan string) {
-	for range lines { //nolint:revive // there is nothing to do with them
+	for range lines {
 	}
 }
 
@@ -143,14 +143,15 @@ func TestADumpIsLoadedIntoAnotherEtcd(t *testing.T) {
 	would := to.ok("load", "-f", file, "--dry-run")
 	to.fails(exitNotFound, "app", "describe")
 	loaded := to.ok("load", "-f", file)
-	if strings.Replace(would, "would load", "loaded", 1) != loaded || !strings.Contains(loaded, "a dump of lab at revision") {
+	if strings.Replace(would, "would load", "loaded", 1) != loaded ||
+		!strings.HasPrefix(loaded, "loaded copy: a dump of lab at revision") {
 		t.Errorf("loaded %s, and a dry run %s", loaded, would)
 	}
 	if same := to.ok("dump", "--data"); !bytes.Contains([]byte(same), []byte(`"secret":"s7"`)) {
 		t.Error("the data are not there")
 	}
-	if orders := get[[]orderJSON](to, "pins"); len(orders) != 1 || orders[0].Member != "m2" || orders[0].Why != "a test" {
-		t.Errorf("pins: %+v", orders)
+	if pins := get[[]orderJSON](to, "pins"); len(pins) != 1 || pins[0].Member != "m2" || pins[0].Why != "a test" {
+		t.Errorf("pins: %+v", pins)
 	}
 	for _, id := range slices.Backward(members) {
 		lines, _ := to.agent(id, "--allocate-only", "--handler-log", "--min-members", "3")

@@ -44,14 +44,14 @@ func bulkInput(c *cli.Context) (string, error) {
 	if !typed(c, flagFile) && (typed(c, flagID) || typed(c, flagData)) {
 		file = "" // it is in the environment, which serves many commands
 	}
-	if c.NArg() == 1 && c.Args().First() == stdinFile {
-		if typed(c, flagFile) && file != stdinFile {
-			return "", usagef("--%s does not go with the argument -, which is stdin", flagFile)
-		}
+	switch isStdin := c.NArg() == 1 && c.Args().First() == stdinFile; {
+	case isStdin && typed(c, flagFile) && file != stdinFile:
+		return "", usagef("--%s does not go with the argument -, which is stdin", flagFile)
+	case isStdin:
 		file = stdinFile
-	} else if typed(c, flagFile) && c.NArg() > 0 {
+	case typed(c, flagFile) && c.NArg() > 0:
 		return "", usagef("%s takes no argument beside --%s, got %q", commandName(c), flagFile, c.Args().First())
-	} else if c.NArg() > 0 {
+	case c.NArg() > 0:
 		return "", nil // the file is in the environment
 	}
 	if file == "" {
@@ -190,8 +190,12 @@ func (b *bulk) fail(line int, id string, err error) {
 // run does something with all lines: do gets the resources, and tells the outcome of each.
 func (b *bulk) run(do func(resources iter.Seq[drm.Resource], told func(drm.BulkOutcome)) error) error {
 	b.open, b.failures = map[int]int{}, []failureJSON{}
-	lock := make(chan struct{}, 1) // the lines are read in another goroutine than the outcomes are told in
-	locked := func(f func()) { lock <- struct{}{}; f(); <-lock }
+	var mu sync.Mutex // the lines are read in another goroutine than the outcomes are told in
+	locked := func(f func()) {
+		mu.Lock()
+		defer mu.Unlock()
+		f()
+	}
 	next := 0
 	return do(func(yield func(drm.Resource) bool) {
 		b.resources(yield, func(line int) {
@@ -304,10 +308,10 @@ func deallocateMany(c *cli.Context, file string) error {
 		return b.end(err, func(complete bool) any {
 			return struct { // part of the JSON contract
 				Resources int           `json:"resources"`
-				NotThere    int           `json:"not_there"`
-				Failed      int           `json:"failed"`
-				Complete    bool          `json:"complete"`
-				Failures    []failureJSON `json:"failures"`
+				NotThere  int           `json:"not_there"`
+				Failed    int           `json:"failed"`
+				Complete  bool          `json:"complete"`
+				Failures  []failureJSON `json:"failures"`
 			}{b.done, b.notThere, b.failed, complete, b.failures}
 		})
 	})

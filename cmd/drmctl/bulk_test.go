@@ -25,7 +25,8 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 		fmt.Fprintf(&lines, `{"id":"r%d","n":%d}`+"\n", i, i)
 	}
 	// No app.
-	if got := l.with(lines.String(), "allocate", "-"); got.code != exitNotFound || !strings.Contains(got.stderr, "--create") {
+	got := l.with(lines.String(), "allocate", "-")
+	if got.code != exitNotFound || !strings.Contains(got.stderr, "--create") {
 		t.Errorf("without an app: %+v", got)
 	}
 	// A new app, from stdin, and once more.
@@ -42,8 +43,9 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 	if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	got := drmctl(t.Context(), append(l.args(), "-o", "json", "allocate", "-f", file)...)
-	if got.code != exitFailed || !strings.HasPrefix(got.stdout, `{"resources":2,"failed":3,"complete":true,"failures":[{"line":2,`) {
+	got = drmctl(t.Context(), append(l.args(), "-o", "json", "allocate", "-f", file)...)
+	const some = `{"resources":2,"failed":3,"complete":true,"failures":[{"line":2,`
+	if got.code != exitFailed || !strings.HasPrefix(got.stdout, some) {
 		t.Errorf("%+v", got)
 	}
 	for _, want := range []string{"line 2: ", "line 3: ", "line 5: ", "--number-ids", "not allocated: 3"} {
@@ -51,7 +53,8 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 			t.Errorf("stderr lacks %q: %s", want, got.stderr)
 		}
 	}
-	if got := l.with(`{"id":7}`, "allocate", "-", "--number-ids"); got.code != exitFine || got.stdout != "allocated 1\n" {
+	got = l.with(`{"id":7}`, "allocate", "-", "--number-ids")
+	if got.code != exitFine || got.stdout != "allocated 1\n" {
 		t.Errorf("%+v", got)
 	}
 	resources := get[[]map[string]any](l, "resources")
@@ -76,7 +79,8 @@ func TestAllocateAndDeallocateInBulk(t *testing.T) {
 	if n := len(get[[]map[string]any](l, "resources")); n != 0 {
 		t.Errorf("%d resources are left", n)
 	}
-	if got := l.with("<!doctype html>", "allocate", "-"); got.code != exitFailed || !strings.Contains(got.stderr, "it is HTML, not JSON") {
+	got = l.with("<!doctype html>", "allocate", "-")
+	if got.code != exitFailed || !strings.Contains(got.stderr, "it is HTML, not JSON") {
 		t.Errorf("HTML: %+v", got)
 	}
 }
@@ -87,7 +91,7 @@ func TestAnInputThatPausesHoldsNothingBack(t *testing.T) {
 	t.Parallel()
 	l := newLab(t)
 	in, out := io.Pipe()
-	defer out.Close()
+	defer func() { _ = out.Close() }()
 	ctx, interrupt := context.WithCancel(t.Context())
 	defer interrupt()
 	var stdout, stderr strings.Builder
@@ -105,7 +109,8 @@ func TestAnInputThatPausesHoldsNothingBack(t *testing.T) {
 	})
 	interrupt()
 	if code := <-ended; code != exitFailed || stdout.String() != "allocated 2\n" ||
-		!strings.Contains(stderr.String(), "interrupted: ") || !strings.Contains(stderr.String(), "by then it had allocated 2;") {
+		!strings.Contains(stderr.String(), "interrupted: ") ||
+		!strings.Contains(stderr.String(), "by then it had allocated 2;") {
 		t.Errorf("exit code %d, %q, %q", code, stdout.String(), stderr.String())
 	}
 }
@@ -140,7 +145,8 @@ func TestBulkFlagsThatDoNotGoTogether(t *testing.T) {
 
 func TestAskingForAName(t *testing.T) {
 	for answer, want := range map[string]error{
-		"feeds\n": nil, "feeds": nil, " feeds \r\n": nil, "y\n": errNotConfirmed, "\n": errNotConfirmed, "": errNotConfirmed,
+		"feeds\n": nil, "feeds": nil, " feeds \r\n": nil,
+		"y\n": errNotConfirmed, "\n": errNotConfirmed, "": errNotConfirmed,
 	} {
 		var out strings.Builder
 		if err := askName(t.Context(), strings.NewReader(answer), &out, "delete it", "feeds"); !errors.Is(err, want) {

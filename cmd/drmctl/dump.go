@@ -18,9 +18,9 @@ const flagWithoutData = "without-data"
 
 const dumpDescription = `
 Lines of JSON, whatever --output says: a header, a line for each key, and a line with their number and digest, so that
-it shows where a part is missing. The data of resources may be secret: without --data there is only how long
-they are, and a digest; such a dump is for bug reports, and is not loaded. Passwords in URLs are never part of it. A dump
-reads as little at once as it can, and holds nothing up.
+it shows where a part is missing. The data of resources may be secret: without --data there is only how long they are,
+and a digest; such a dump is for bug reports, and is not loaded. Passwords in URLs are never part of it. A dump reads as
+little at once as it can, and holds nothing up.
 
 Examples:
    drmctl --app feeds dump --data --file feeds.dump
@@ -75,7 +75,8 @@ func dump(c *cli.Context, client *drm.Client) (drm.Dumped, error) {
 	if err == nil {
 		err = temp.Sync()
 	}
-	if err = errors.Join(err, temp.Close()); err != nil {
+	err = errors.Join(err, temp.Close())
+	if err != nil {
 		return d, err
 	}
 	return d, os.Rename(temp.Name(), file)
@@ -128,7 +129,8 @@ func loadCommand() *cli.Command {
 				})
 				switch {
 				case errors.Is(err, drm.ErrRedacted):
-					return fmt.Errorf("%w: dump with --%s, or give --%s to load the ids only", err, flagData, flagWithoutData)
+					return fmt.Errorf("%w: dump with --%s, or give --%s to load the ids only", err, flagData,
+						flagWithoutData)
 				case errors.Is(err, drm.ErrNotEmpty):
 					return fmt.Errorf("%w: drmctl app delete, or another --%s", err, flagApp)
 				case err != nil:
@@ -158,8 +160,8 @@ func showLoaded(c *cli.Context, l drm.Loaded) error {
 		note(c, "not understood, and not loaded: %d keys", l.Ignored)
 	}
 	return show(c, object, app, func(p *output.Page) {
-		p.Line("%s %s: a dump of %s at revision %d", map[bool]string{false: "loaded", true: "would load"}[dry], app, l.App,
-			l.Revision)
+		verb := map[bool]string{false: "loaded", true: "would load"}[dry]
+		p.Line("%s %s: a dump of %s at revision %d", verb, app, l.App, l.Revision)
 		p.Row("shards", l.Shards)
 		p.Row("resources", l.Resources)
 		p.Row("orders", l.Orders)

@@ -96,8 +96,10 @@ func fill(t *testing.T, a *backup.App) (restored map[string]string) {
 		"group/placement/0002": `{"member":"m1","why":"ghost"}`,
 		"group/schema":         `{"schema":2}`,
 		"deallocated/r2":       "",
-		entryOf("r2"):          `{"from_source":true,"allocated":false,"own_data":false,"suspended":true,"data":{"id":"r2"}}`,
-		entryOf("r/3"):         `{"from_source":false,"allocated":true,"own_data":true,"suspended":false,"data":{"id":"r/3", "x":1.50}}`,
+		entryOf("r2"): `{"from_source":true,"allocated":false,"own_data":false,"suspended":true,` +
+			`"data":{"id":"r2"}}`,
+		entryOf("r/3"): `{"from_source":false,"allocated":true,"own_data":true,"suspended":false,` +
+			`"data":{"id":"r/3", "x":1.50}}`,
 		keys.At("").Quarantine(shard.Of("r/3", shards), "r/3"): `{"data":"ab","at":"2026-01-02T03:04:05Z","deaths":[]}`,
 	}
 	for i := range 300 {

@@ -29,8 +29,8 @@ const (
 	readAhead = 3
 	// mostBegun is how often a dump is begun, at most, because etcd compacted its revision.
 	mostBegun = 10
-	// heldBack is how much of a dump is kept before anything is written, so that a dump whose revision was compacted can
-	// be begun anew.
+	// heldBack is how much of a dump is kept before anything is written, so that a dump whose revision was compacted
+	// can be begun anew.
 	heldBack = 256 << 10
 )
 
@@ -106,7 +106,7 @@ func (d *dump) run(ctx context.Context) error {
 	if err != nil { // the readers end
 		group.Go(func() error { return err })
 		for pages := range ranges {
-			for range pages { //nolint:revive // what they have read is dropped
+			for range pages {
 			}
 		}
 	}

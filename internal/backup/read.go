@@ -34,7 +34,7 @@ var (
 	errTruncated = errors.New("it ends here, without the last line that every dump has: a part is missing")
 	errNoDump    = errors.New(`want what drmctl dump has written, which begins with {"drm_dump":1`)
 	errAfter     = errors.New("there is more text after the end of the dump")
-	errChanged   = errors.New("the lines are not those that were dumped: somebody has changed the dump, or it is damaged")
+	errChanged   = errors.New("the lines are not those that were dumped: the dump was changed, or is damaged")
 )
 
 // maxLine is how long a line may be, in bytes: longer than one with the largest value that etcd is configured to take.
@@ -66,7 +66,7 @@ func newReader(in io.Reader, layout keys.Layout) (*reader, error) {
 		return nil, r.wrong(fmt.Errorf("version %d of a dump, and this program reads %d: use that of the dump",
 			h.Version, Version))
 	case h.Shards == 0:
-		return nil, r.wrong(errors.New("the app's config could not be read when it was dumped, so nobody knows its shards"))
+		return nil, r.wrong(errors.New("the config could not be read when it was dumped, so nobody knows the shards"))
 	case h.Schema != appconfig.Schema:
 		return nil, r.wrong(&appconfig.SchemaError{Has: h.Schema})
 	case h.Shards < 0 || h.Shards > keys.MaxShards:

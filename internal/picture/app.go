@@ -139,7 +139,8 @@ func (r *Reader) countAll(ctx context.Context, all []counted, revision int64) er
 		part := all[:min(most, len(all))]
 		ops := make([]clientv3.Op, len(part))
 		for i, p := range part {
-			ops[i] = clientv3.OpGet(p.prefix, clientv3.WithPrefix(), clientv3.WithCountOnly(), clientv3.WithRev(revision))
+			ops[i] = clientv3.OpGet(p.prefix,
+				clientv3.WithPrefix(), clientv3.WithCountOnly(), clientv3.WithRev(revision))
 		}
 		asking, cancel := context.WithTimeout(ctx, r.Timeout)
 		resp, err := r.Client.Txn(asking).Then(ops...).Commit()
