@@ -12,8 +12,6 @@ import (
 
 // Errors of Client.Explain at a revision of the past.
 var (
-	// ErrCompacted says that etcd has compacted that revision, so that it is not known any more what was so then.
-	ErrCompacted = picture.ErrCompacted
 	// ErrFutureRevision says that etcd has not reached that revision.
 	ErrFutureRevision = picture.ErrFuture
 	// ErrOtherApp says that the app did not exist at that revision, or had another number of shards.

@@ -75,8 +75,9 @@ var (
 	ErrBadDump = errors.New("not a dump that can be loaded")
 	// ErrRedacted says that a dump has no data of resources: DumpOptions.Data was not set. It matches ErrBadDump too.
 	ErrRedacted = backup.ErrRedacted
-	// ErrCompacted says that etcd did not keep a revision for as long as it took to read everything at that revision.
-	ErrCompacted = errors.New("etcd has compacted what was to be read")
+	// ErrCompacted says that etcd has compacted the revision that was asked for, or the one at which everything was to
+	// be read, before all of it was read.
+	ErrCompacted = picture.ErrCompacted
 	// ErrSameShards says that the app has the number of shards already that Client.Reshard was to give to it.
 	ErrSameShards = reshard.ErrSame
 	// ErrInUse says that members of the app live, or have left claims or reservations that live on for a while.

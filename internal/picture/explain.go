@@ -22,8 +22,6 @@ import (
 
 // Errors of Explain at a revision of the past.
 var (
-	// ErrCompacted says that etcd has forgotten that revision.
-	ErrCompacted = errors.New("etcd has compacted that revision")
 	// ErrFuture says that etcd has not reached that revision yet.
 	ErrFuture = errors.New("etcd has not reached that revision yet")
 	// ErrOtherApp says that the app did not exist at that revision, or had another number of shards.

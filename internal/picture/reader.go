@@ -20,6 +20,9 @@ import (
 // ErrNotFound says that the catalogue does not want a resource, and that nobody has a claim on it.
 var ErrNotFound = errors.New("not found")
 
+// ErrCompacted says that etcd has forgotten the revision that was asked for, or at which everything was to be read.
+var ErrCompacted = errors.New("etcd has compacted that revision")
+
 // Reader reads one app. All fields must be set. It has no state of its own, so it may be copied, and any goroutine may
 // call its methods. An error matches etcd.ErrUnreachable if etcd did not answer a request in time, but not if the
 // caller's context has ended.
