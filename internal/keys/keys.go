@@ -476,11 +476,13 @@ func Escape(id string) string {
 		if c := id[i]; isPlain(c) && !dots {
 			b.WriteByte(c)
 		} else {
-			fmt.Fprintf(&b, "%%%02X", c)
+			writeEscaped(&b, c)
 		}
 	}
 	return b.String()
 }
+
+func writeEscaped(b *strings.Builder, c byte) { fmt.Fprintf(b, "%%%02X", c) }
 
 func isPlain(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' ||

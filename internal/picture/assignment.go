@@ -37,11 +37,13 @@ func (a Assignment) why() string {
 	return a.State + ": " + a.Error
 }
 
+const badClaimError = "its claim is not understood: whoever put it has to delete it"
+
 // assignment returns the assignment of a resource of the picture.
 func (p *Picture) assignment(id string) Assignment {
 	a := assignmentOf(id, p.view, p.claims[id])
 	if a.Token == 0 && p.badClaims[id] {
-		a.Error = "its claim is not understood: whoever put it has to delete it"
+		a.Error = badClaimError
 	}
 	return a
 }

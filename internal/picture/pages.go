@@ -20,9 +20,11 @@ func (r *Reader) each(ctx context.Context, prefix string, revision int64, f func
 }
 
 // between calls f for all keys from key up to end, without end, at a revision, page by page.
-func (r *Reader) between(ctx context.Context, key, end string, revision int64, f func(*mvccpb.KeyValue)) error {
+func (r *Reader) between(
+	ctx context.Context, key, end string, revision int64, f func(*mvccpb.KeyValue), opts ...clientv3.OpOption,
+) error {
 	for {
-		resp, err := r.page(ctx, key, end, revision, pageSize)
+		resp, err := r.page(ctx, key, end, revision, pageSize, opts...)
 		if err != nil {
 			return err
 		}
@@ -38,10 +40,12 @@ func (r *Reader) between(ctx context.Context, key, end string, revision int64, f
 
 // page reads one key, if end is empty, or the keys from key up to end. Revision 0 means the latest, and limit 0 no
 // limit.
-func (r *Reader) page(ctx context.Context, key, end string, revision, limit int64) (*clientv3.GetResponse, error) {
+func (r *Reader) page(
+	ctx context.Context, key, end string, revision, limit int64, opts ...clientv3.OpOption,
+) (*clientv3.GetResponse, error) {
 	asking, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
-	opts := []clientv3.OpOption{clientv3.WithRev(revision), clientv3.WithLimit(limit)}
+	opts = append(opts, clientv3.WithRev(revision), clientv3.WithLimit(limit))
 	if end != "" {
 		opts = append(opts, clientv3.WithRange(end))
 	}

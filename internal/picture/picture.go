@@ -125,24 +125,12 @@ func (p *Picture) awaits(a Assignment) bool {
 	return awaited
 }
 
-// Filter narrows what Assignments lists. Its zero value lists everything.
-type Filter struct {
-	Member     string // only claims of this member
-	Unassigned bool   // only resources without a claim
-	Failed     bool   // only resources whose last Handle failed
-}
-
 // Assignments lists the resources that are wanted, or that somebody still has a claim on, sorted by id. It never
 // returns nil.
 func (p *Picture) Assignments(f Filter) []Assignment {
 	all := []Assignment{}
 	add := func(id string) {
-		a := p.assignment(id)
-		switch {
-		case f.Member != "" && a.Member != f.Member:
-		case f.Unassigned && a.State != StateUnassigned:
-		case f.Failed && a.State != claims.Failed:
-		default:
+		if a := p.assignment(id); f.takes(&a) {
 			all = append(all, a)
 		}
 	}

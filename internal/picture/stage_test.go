@@ -2,17 +2,13 @@ package picture
 
 import (
 	"strings"
-	"testing"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"go.uber.org/goleak"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
 )
-
-func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 const testShards = 16
 
