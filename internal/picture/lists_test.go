@@ -5,6 +5,7 @@ import (
 	"iter"
 	"math/rand/v2"
 	"os"
+	"reflect"
 	"runtime"
 	"runtime/debug"
 	"slices"
@@ -112,9 +113,19 @@ func TestAListHasWhatAPictureHasInTheOrderOfIDs(t *testing.T) {
 				t.Fatal(err)
 			}
 			for _, f := range []Filter{
-				{}, {Member: "a"}, {Unassigned: true}, {Failed: true}, {Misplaced: true},
-				{States: []string{claims.Claimed, StateUnassigned}}, {Shards: []int{0}}, {Shards: []int{tt.shards}},
-				{Prefix: "feeds/1"}, {Prefix: "."}, {Prefix: "é", Unassigned: true}, {Prefix: "日"}, {Prefix: "nothing"},
+				{},
+				{Member: "a"},
+				{Unassigned: true},
+				{Failed: true},
+				{Misplaced: true},
+				{States: []string{claims.Claimed, StateUnassigned}},
+				{Shards: []int{0}},
+				{Shards: []int{tt.shards}},
+				{Prefix: "feeds/1"},
+				{Prefix: "."},
+				{Prefix: "é", Unassigned: true},
+				{Prefix: "日"},
+				{Prefix: "nothing"},
 			} {
 				got, want := collect(t, r.EachAssignment(t.Context(), f)), p.Assignments(f)
 				if !slices.Equal(got, want) {
@@ -130,6 +141,40 @@ func TestAListHasWhatAPictureHasInTheOrderOfIDs(t *testing.T) {
 				if got := collect(t, r.EachResource(t.Context(), f)); !slices.EqualFunc(got, want, same) {
 					t.Errorf("%+v: got %d, want %d", f, len(got), len(want))
 				}
+			}
+		})
+	}
+}
+
+func TestStatusAndViolationsAreThoseOfThePicture(t *testing.T) {
+	for _, tt := range []struct{ shards, resources int }{{1, 5000}, {16, 3000}, {64, 0}} {
+		t.Run(fmt.Sprintf("%d shards, %d resources", tt.shards, tt.resources), func(t *testing.T) {
+			client := embeddedtest.Client(t)
+			if tt.resources > 0 {
+				mixed(t, client, tt.shards, tt.resources)
+			}
+			r := readerOf(client, tt.shards)
+			p, err := r.ReadAll(t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if got, err := r.Status(t.Context()); err != nil || !reflect.DeepEqual(got, p.Status()) {
+				t.Errorf("got %+v, %v, want %+v", got, err, p.Status())
+			}
+			ages := map[int64]leaseAge{}
+			for _, c := range p.claims {
+				ages[c.lease] = leaseAge{time.Hour, time.Hour}
+			}
+			for _, m := range p.view.Members {
+				ages[m.Lease] = leaseAge{time.Hour, time.Hour}
+			}
+			now := time.Now()
+			want := p.verify(ages, now)
+			if got, err := r.Verify(t.Context(), now); err != nil || !slices.Equal(got, want) {
+				t.Errorf("got %d violations, %v, want %d", len(got), err, len(want))
+			}
+			if tt.resources > 0 && (len(p.corrupt) == 0 || len(p.strays) == 0 || len(want) < 100) {
+				t.Errorf("%d corrupt, %d strays, %d violations: the test shows little", len(p.corrupt), len(p.strays), len(want))
 			}
 		})
 	}
@@ -236,6 +281,23 @@ func TestAListOfManyNeedsLittleMemory(t *testing.T) {
 					}
 				}
 			})
+			peak := heapPeak(func(look func()) {
+				began := time.Now()
+				p, err := r.readAll(t.Context(), func(p *Picture, id string) error {
+					e := p.entries[id]
+					if p.count(&p.counted, id, e); p.counted.Resources%997 == 0 {
+						look()
+					}
+					return nil
+				})
+				if err != nil || p.Status().Resources != n {
+					t.Errorf("the status is %+v, %v", p, err)
+				}
+				t.Logf("status: %v", time.Since(began).Round(time.Millisecond))
+			})
+			if t.Logf("status: heap %d KiB", peak>>10); peak > 64<<20 {
+				t.Errorf("status: %d KiB of heap, want at most 64 MiB", peak>>10)
+			}
 			list("assignments", func(row func()) {
 				for _, err := range r.EachAssignment(t.Context(), Filter{}) {
 					if row(); err != nil {

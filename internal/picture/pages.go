@@ -14,11 +14,6 @@ import (
 // pageSize is how many keys one request reads, at most.
 const pageSize = 2000
 
-// each calls f for all keys below a prefix at a revision, page by page.
-func (r *Reader) each(ctx context.Context, prefix string, revision int64, f func(*mvccpb.KeyValue)) error {
-	return r.between(ctx, prefix, clientv3.GetPrefixRangeEnd(prefix), revision, f)
-}
-
 // between calls f for all keys from key up to end, without end, at a revision, page by page.
 func (r *Reader) between(
 	ctx context.Context, key, end string, revision int64, f func(*mvccpb.KeyValue), opts ...clientv3.OpOption,

@@ -32,6 +32,10 @@ type Picture struct {
 	quarantined map[string]bool // the resources of which there is a record of quarantine
 
 	badEntries, badClaims map[string]bool // the resources whose catalogue entry, or claim, cannot be decoded
+
+	// Of resources that were forgotten, because there may be a million of them:
+	counted Status      // how many there were
+	found   []Violation // what was wrong with them
 }
 
 // claim is a claim's key.
@@ -203,33 +207,50 @@ func (p *Picture) Status() Status {
 		Unready: unready(p.view), Corrupt: len(p.corrupt) + len(p.strays), Revision: p.view.Revision,
 		WaitingForBudget: p.waiting, Schemas: SchemasOf(p.view),
 	}
+	s.Resources, s.Active, s.Failed, s.Unassigned = p.counted.Resources, p.counted.Active, p.counted.Failed,
+		p.counted.Unassigned
+	s.NoRoom, s.Awaited, s.Misplaced, s.Quarantined = p.counted.NoRoom, p.counted.Awaited, p.counted.Misplaced,
+		p.counted.Quarantined
 	for id, e := range p.entries {
-		if !e.Wanted() {
-			continue
-		}
-		s.Resources++
-		a := p.assignment(id)
-		if a.State == StateUnassigned {
-			s.Unassigned++
-			switch {
-			case p.awaits(a):
-				s.Awaited++
-			case p.view.DeclinesAny(a.Expected):
-				s.NoRoom++
-			}
-			continue
-		}
-		switch a.State {
-		case claims.Active:
-			s.Active++
-		case claims.Failed:
-			s.Failed++
-		case claims.Quarantined:
-			s.Quarantined++
-		}
-		if a.Member != a.Expected {
-			s.Misplaced++
-		}
+		p.count(&s, id, e)
 	}
 	return s
+}
+
+// forget removes a resource from the picture.
+func (p *Picture) forget(id string) {
+	delete(p.entries, id)
+	delete(p.claims, id)
+	delete(p.badEntries, id)
+	delete(p.badClaims, id)
+}
+
+// count counts a resource, if it is wanted.
+func (p *Picture) count(s *Status, id string, e catalogue.Entry) {
+	if !e.Wanted() {
+		return
+	}
+	s.Resources++
+	a := p.assignment(id)
+	if a.State == StateUnassigned {
+		s.Unassigned++
+		switch {
+		case p.awaits(a):
+			s.Awaited++
+		case p.view.DeclinesAny(a.Expected):
+			s.NoRoom++
+		}
+		return
+	}
+	switch a.State {
+	case claims.Active:
+		s.Active++
+	case claims.Failed:
+		s.Failed++
+	case claims.Quarantined:
+		s.Quarantined++
+	}
+	if a.Member != a.Expected {
+		s.Misplaced++
+	}
 }

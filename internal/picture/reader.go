@@ -39,21 +39,39 @@ type Reader struct {
 const maxReads = 10
 
 // Read reads members, source, catalogue and claims, all at one revision. It begins anew if etcd compacts that revision
-// before all pages were read.
+// before all pages were read. All of it is in memory then: EachAssignment, EachResource, Status and Verify read as much,
+// and keep little.
 func (r *Reader) Read(ctx context.Context) (*Picture, error) {
-	return retry(func() (*Picture, error) { return r.readOnce(ctx) })
+	return retry(func() (*Picture, error) { return r.readOnce(ctx, nil) })
 }
 
 // ReadAll does the same as Read, and also reads everything else below the app's prefix, so that the picture knows of
 // keys that belong to nothing.
-func (r *Reader) ReadAll(ctx context.Context) (*Picture, error) {
+func (r *Reader) ReadAll(ctx context.Context) (*Picture, error) { return r.readAll(ctx, nil) }
+
+// readAll is ReadAll, and calls done after each resource unless done is nil. Then the picture forgets the resource.
+func (r *Reader) readAll(ctx context.Context, done func(p *Picture, id string) error) (*Picture, error) {
 	return retry(func() (*Picture, error) {
-		p, err := r.readOnce(ctx)
+		p, err := r.readOnce(ctx, done)
 		if err == nil {
 			err = r.readRest(ctx, p)
 		}
 		return p, err
 	})
+}
+
+// Status sums up the app at one revision. It keeps no resources in memory.
+func (r *Reader) Status(ctx context.Context) (Status, error) {
+	p, err := r.readAll(ctx, func(p *Picture, id string) error {
+		if e, known := p.entries[id]; known {
+			p.count(&p.counted, id, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return Status{}, err
+	}
+	return p.Status(), nil
 }
 
 // retry calls read until it is done before etcd compacts its revision, but not for ever.
@@ -66,7 +84,7 @@ func retry[T any](read func() (T, error)) (found T, err error) {
 	return found, err
 }
 
-func (r *Reader) readOnce(ctx context.Context) (*Picture, error) {
+func (r *Reader) readOnce(ctx context.Context, done func(p *Picture, id string) error) (*Picture, error) {
 	group, err := r.groupKeys(ctx)
 	if err != nil {
 		return nil, err
@@ -86,7 +104,15 @@ func (r *Reader) readOnce(ctx context.Context) (*Picture, error) {
 			p.bad(kv)
 		}
 	}
-	if err := r.each(ctx, r.Layout.Shards(), p.view.Revision, p.take); err != nil {
+	var forget func(string) error
+	if done != nil {
+		forget = func(id string) error {
+			err := done(p, id)
+			p.forget(id)
+			return err
+		}
+	}
+	if err := r.scan(ctx, p, forget); err != nil {
 		return nil, fmt.Errorf("read resources and claims: %w", err)
 	}
 	return p, nil

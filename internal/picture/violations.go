@@ -9,6 +9,7 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -69,22 +70,51 @@ func (r *Reader) VerifyConfig(ctx context.Context) ([]Violation, error) {
 // Verify reads the app and the leases, and lists all violations but that of VerifyConfig, sorted by kind, resource,
 // member and detail. It measures the age of claims by now. The slice is nil only if there is an error.
 func (r *Reader) Verify(ctx context.Context, now time.Time) ([]Violation, error) {
-	p, err := r.ReadAll(ctx)
+	ages := map[int64]leaseAge{}
+	p, err := r.readAll(ctx, func(p *Picture, id string) error {
+		if e, known := p.entries[id]; known {
+			if e.Wanted() {
+				p.counted.Resources++
+			}
+			p.found = append(p.found, p.verifyEntry(id, e)...)
+		}
+		if c, claimed := p.claims[id]; claimed {
+			if err := r.readAge(ctx, c.lease, ages); err != nil {
+				return err
+			}
+			p.found = append(p.found, p.verifyClaim(id, c, ages, now)...)
+		}
+		return nil
+	})
 	if err != nil {
 		return nil, err
 	}
-	ages, err := r.leaseAges(ctx, p)
-	if err != nil {
-		return nil, fmt.Errorf("read the leases: %w", err)
+	for _, m := range p.view.Members {
+		if err := r.readAge(ctx, m.Lease, ages); err != nil {
+			return nil, err
+		}
 	}
 	return p.verify(ages, now), nil
 }
 
 // verify lists the violations, sorted. It never returns nil.
 func (p *Picture) verify(ages map[int64]leaseAge, now time.Time) []Violation {
-	all := p.verifyEntries()
+	all := append([]Violation{}, p.found...)
+	wanted := p.counted.Resources
+	for id, e := range p.entries {
+		if e.Wanted() {
+			wanted++
+		}
+		all = append(all, p.verifyEntry(id, e)...)
+	}
 	for id, c := range p.claims {
 		all = append(all, p.verifyClaim(id, c, ages, now)...)
+	}
+	if wanted > 0 && len(p.view.Members) == 0 {
+		all = append(all, Violation{
+			Kind:   KindNoMembers,
+			Detail: fmt.Sprintf("%d resources are to be handled, and there is no live member", wanted),
+		})
 	}
 	all = append(all, p.verifyMembers(ages)...)
 	all = append(all, p.verifySlots()...)
@@ -127,26 +157,15 @@ func (b badKey) violation() Violation {
 	return v
 }
 
-// verifyEntries lists the violations of wanted resources.
-func (p *Picture) verifyEntries() []Violation {
-	all := []Violation{}
-	wanted := 0
-	for id, e := range p.entries {
-		if !e.Wanted() {
-			continue
-		}
-		wanted++
-		if a := p.assignment(id); a.State == StateUnassigned && !p.awaits(a) {
-			all = append(all, Violation{Kind: KindUnassigned, Resource: id, Member: a.Expected, Detail: a.Error})
-		}
+// verifyEntry lists the violations of a resource of the catalogue.
+func (p *Picture) verifyEntry(id string, e catalogue.Entry) []Violation {
+	if !e.Wanted() {
+		return nil
 	}
-	if wanted > 0 && len(p.view.Members) == 0 {
-		all = append(all, Violation{
-			Kind:   KindNoMembers,
-			Detail: fmt.Sprintf("%d resources are to be handled, and there is no live member", wanted),
-		})
+	if a := p.assignment(id); a.State == StateUnassigned && !p.awaits(a) {
+		return []Violation{{Kind: KindUnassigned, Resource: id, Member: a.Expected, Detail: a.Error}}
 	}
-	return all
+	return nil
 }
 
 func (p *Picture) verifyClaim(id string, c claim, ages map[int64]leaseAge, now time.Time) []Violation {
