@@ -273,13 +273,6 @@ func appStatusOf(app string, s picture.Status) Status {
 	}
 }
 
-// AssignmentFilter narrows what Client.Assignments returns; its zero value takes all.
-type AssignmentFilter struct {
-	Member     string // only claims of this member
-	Unassigned bool   // only resources without a claim
-	Failed     bool   // only resources whose last Handle failed
-}
-
 // statusOf returns what a record of the source tells.
 func statusOf(r record.Source) SourceStatus {
 	s := SourceStatus{

@@ -133,15 +133,6 @@ func (c *Client) noApp(err error) error {
 	return fmt.Errorf("%w %q at prefix %q", ErrNoApp, c.cfg.App, c.cfg.Prefix)
 }
 
-// picture reads the app at one revision. It returns nil where there is no app.
-func (c *Client) picture(ctx context.Context) (*picture.Picture, error) {
-	r, err := c.reader(ctx)
-	if r == nil || err != nil {
-		return nil, err
-	}
-	return r.Read(ctx)
-}
-
 // Exists reports whether etcd has any key of the app.
 func (c *Client) Exists(ctx context.Context) (bool, error) {
 	return c.anyReader().Exists(ctx)
@@ -180,25 +171,6 @@ func (c *Client) Schemas(ctx context.Context) (string, error) {
 	return g.Schemas, err
 }
 
-// Resources lists the catalogue by id, with the suspended resources.
-func (c *Client) Resources(ctx context.Context) ([]CatalogueEntry, error) {
-	p, err := c.picture(ctx)
-	if p == nil || err != nil {
-		return []CatalogueEntry{}, err
-	}
-	return mapped(p.Resources(), entryOf), nil
-}
-
-// Assignments lists who handles what, by id: each resource that should be handled, and each on which somebody still has
-// a claim.
-func (c *Client) Assignments(ctx context.Context, f AssignmentFilter) ([]Assignment, error) {
-	p, err := c.picture(ctx)
-	if p == nil || err != nil {
-		return []Assignment{}, err
-	}
-	return mapped(p.Assignments(picture.Filter(f)), assignmentOf), nil
-}
-
 // Lookup tells who handles a resource. ErrNotFound says that the catalogue does not want it handled, and that nobody
 // has a claim on it.
 func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
@@ -219,11 +191,11 @@ func (c *Client) Status(ctx context.Context) (Status, error) {
 	if r == nil {
 		return Status{App: c.cfg.App}, nil
 	}
-	p, err := r.ReadAll(ctx)
+	s, err := r.Status(ctx)
 	if err != nil {
 		return Status{}, err
 	}
-	return appStatusOf(c.cfg.App, p.Status()), nil
+	return appStatusOf(c.cfg.App, s), nil
 }
 
 // Allocate is Manager.Allocate. Where the app does not exist it returns ErrNoApp, or creates the app, as

@@ -53,27 +53,32 @@ func assignmentOf(id string, view *membership.View, c claim) Assignment {
 	n, owner := view.OwnerOf(id)
 	a := Assignment{Resource: id, Shard: n, Expected: owner, State: StateUnassigned}
 	if c.token == 0 {
-		back, awaited := view.Awaited(owner)
-		switch {
-		case awaited:
-			a.Error = fmt.Sprintf("its member %s has stopped and is expected back %s", owner, until(back))
-		case len(view.Members) == 0:
-			a.Error = "there is no live member"
-		case owner == "" && someHaveJoined(view):
-			a.Error = "no live member may own shards: all are drained, or have the weight 0"
-		case owner == "":
-			a.Error = "no live member is active"
-		case view.IsFull(n):
-			a.Error = fmt.Sprintf("there is no room: %s and all others are full (MaxResources)", owner)
-		case view.DeclinesAny(owner):
-			a.Error = fmt.Sprintf("%s has not claimed it: it is full (MaxResources)", owner)
-		default:
-			a.Error = fmt.Sprintf("%s has not claimed it yet", owner)
-		}
+		a.Error = why(view, n, owner)
 		return a
 	}
 	a.Member, a.State, a.Token, a.Since, a.Error = c.Member, c.State, c.token, c.Since, c.Error
 	return a
+}
+
+// why says why nobody has a claim on a resource of a shard which belongs to that member.
+func why(view *membership.View, n int, owner string) string {
+	back, awaited := view.Awaited(owner)
+	switch {
+	case awaited:
+		return fmt.Sprintf("its member %s has stopped and is expected back %s", owner, until(back))
+	case len(view.Members) == 0:
+		return "there is no live member"
+	case owner == "" && someHaveJoined(view):
+		return "no live member may own shards: all are drained, or have the weight 0"
+	case owner == "":
+		return "no live member is active"
+	case view.IsFull(n):
+		return fmt.Sprintf("there is no room: %s and all others are full (MaxResources)", owner)
+	case view.DeclinesAny(owner):
+		return fmt.Sprintf("%s has not claimed it: it is full (MaxResources)", owner)
+	default:
+		return fmt.Sprintf("%s has not claimed it yet", owner)
+	}
 }
 
 func someHaveJoined(v *membership.View) bool {
@@ -122,6 +127,12 @@ func notWanted(entry *catalogue.Entry) error {
 
 // look reads one resource's keys and the members. entry is nil if the catalogue has none that can be decoded.
 func (r *Reader) look(ctx context.Context, id string) (a Assignment, entry *catalogue.Entry, err error) {
+	a, entry, _, err = r.lookAt(ctx, id)
+	return a, entry, err
+}
+
+// lookAt is look, and returns the revision too.
+func (r *Reader) lookAt(ctx context.Context, id string) (a Assignment, entry *catalogue.Entry, rev int64, err error) {
 	n := shard.Of(id, r.Shards)
 	asking, cancel := context.WithTimeout(ctx, r.Timeout)
 	defer cancel()
@@ -132,7 +143,7 @@ func (r *Reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 		clientv3.OpGet(r.Layout.Group(), clientv3.WithPrefix()),
 	)
 	if err != nil {
-		return a, nil, fmt.Errorf("look up %q: %w", id, etcd.Unreachable(ctx, err))
+		return a, nil, 0, fmt.Errorf("look up %q: %w", id, etcd.Unreachable(ctx, err))
 	}
 	p := newPicture(r.Layout, membership.NewView(r.Layout.Root(), r.Shards, found[3], revision))
 	for _, kvs := range found[:3] {
@@ -143,5 +154,5 @@ func (r *Reader) look(ctx context.Context, id string) (a Assignment, entry *cata
 	if e, has := p.entries[id]; has {
 		entry = &e
 	}
-	return p.assignment(id), entry, nil
+	return p.assignment(id), entry, revision, nil
 }

@@ -34,6 +34,7 @@ type item struct {
 	id       string
 	shard    int
 	claim    claim // its token is 0 if there is none that can be decoded
+	modified int64 // at which revision the claim's key was last written
 	badClaim bool
 	entry    bool // the catalogue has a key of it
 	asked    bool // value is what etcd has
@@ -42,8 +43,9 @@ type item struct {
 
 // listing reads the resources of an app at one revision, in the order of ids.
 type listing struct {
-	r    *Reader
-	view *membership.View
+	r     *Reader
+	group []*mvccpb.KeyValue // of which view is made
+	view  *membership.View
 	// What is read: of these shards, the claims, the keys of the catalogue, and the values of some of these.
 	shards  []int
 	claims  bool
@@ -91,14 +93,21 @@ func (r *Reader) listed(
 func (r *Reader) listOnce(
 	ctx context.Context, shards []int, prefix string, begin func(*listing), yield func(*item) bool,
 ) error {
-	view, err := r.Group(ctx)
+	group, err := r.groupKeys(ctx)
 	if err != nil {
 		return err
 	}
-	l := &listing{
-		r: r, view: view, part: firstPart, sums: map[claimGroup]claims.Summary{}, members: map[string]string{},
-	}
-	for n := range r.Shards {
+	l := &listing{r: r, group: group.Kvs, sums: map[claimGroup]claims.Summary{}}
+	l.view = membership.NewView(r.Layout.Root(), r.Shards, group.Kvs, group.Header.Revision)
+	l.prepare(shards, prefix)
+	begin(l)
+	return l.run(ctx, yield)
+}
+
+// prepare makes the listing begin with some shards, or with all if shards is empty, and with the ids that have a prefix.
+func (l *listing) prepare(shards []int, prefix string) {
+	l.part, l.members = firstPart, map[string]string{}
+	for n := range l.r.Shards {
 		if len(shards) == 0 || slices.Contains(shards, n) {
 			l.shards = append(l.shards, n)
 		}
@@ -106,15 +115,11 @@ func (r *Reader) listOnce(
 	for _, s := range keys.SpansOf(prefix) {
 		l.spans = append(l.spans, openSpan{Span: s})
 	}
-	if begin(l); len(l.shards) == 0 {
-		return nil
-	}
-	return l.run(ctx, yield)
 }
 
 // run yields all items, until yield returns false.
 func (l *listing) run(ctx context.Context, yield func(*item) bool) error {
-	for len(l.spans) > 0 || len(l.read) > 0 {
+	for len(l.shards) > 0 && (len(l.spans) > 0 || len(l.read) > 0) {
 		ready := len(l.read)
 		if len(l.spans) > 0 {
 			least := l.spans[l.next()].Least
@@ -205,5 +210,6 @@ func (l *listing) takeClaim(i *item, kv *mvccpb.KeyValue) {
 		l.members[record.Member] = record.Member
 	}
 	record = l.sums[claimGroup{i.shard, kv.Lease}].Of(record, kv.ModRevision)
+	i.modified = kv.ModRevision
 	i.claim = claim{record, kv.CreateRevision, kv.Lease}
 }

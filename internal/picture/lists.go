@@ -48,11 +48,7 @@ func (f *Filter) onlyClaimed() bool {
 func (r *Reader) EachAssignment(ctx context.Context, f Filter) iter.Seq2[Assignment, error] {
 	return func(yield func(Assignment, error) bool) {
 		var l *listing
-		for i, err := range r.listed(ctx, f.Shards, f.Prefix, func(begun *listing) {
-			l = begun
-			l.claims, l.entries = true, !f.onlyClaimed()
-			l.needs = func(i *item) bool { return i.entry && i.claim.token == 0 }
-		}) {
+		for i, err := range r.listed(ctx, f.Shards, f.Prefix, f.begin(func(begun *listing) { l = begun })) {
 			if err != nil {
 				yield(Assignment{}, err)
 				return
@@ -84,23 +80,13 @@ func (f *ResourceFilter) takes(r *Resource) bool {
 // are as those of EachAssignment.
 func (r *Reader) EachResource(ctx context.Context, f ResourceFilter) iter.Seq2[Resource, error] {
 	return func(yield func(Resource, error) bool) {
-		for i, err := range r.listed(ctx, f.Shards, f.Prefix, func(l *listing) {
-			l.entries, l.needing = true, 1
-			l.needs = func(i *item) bool { return i.entry }
-		}) {
+		for i, err := range r.listed(ctx, f.Shards, f.Prefix, f.begin(func(*listing) {})) {
 			if err != nil {
 				yield(Resource{}, err)
 				return
 			}
-			e := i.decode()
-			if e == nil {
-				continue
-			}
-			one := Resource{
-				ID: i.id, Data: e.Data, Shard: i.shard,
-				FromSource: e.FromSource, Allocated: e.Allocated, Suspended: e.Suspended,
-			}
-			if f.takes(&one) && !yield(one, nil) {
+			one, ok := f.resource(i.id, i.shard, i.value)
+			if ok && !yield(one, nil) {
 				return
 			}
 		}
