@@ -107,3 +107,100 @@ func collected[T any](list iter.Seq2[T, error]) ([]T, error) {
 	}
 	return found, nil
 }
+
+// ChangeKind says what a Change is.
+type ChangeKind string
+
+// The kinds of changes. A watch begins with a list: ChangeListBegins, ChangeListed for each item in the order of ids,
+// ChangeListEnds. Then come ChangeChanged and ChangeGone. Another list follows where something may have been missed.
+const (
+	// ChangeListBegins: a list begins, which replaces all that the watch has shown before. There is no item.
+	ChangeListBegins = ChangeKind(picture.ListBegins)
+	// ChangeListed: the item is in the list.
+	ChangeListed = ChangeKind(picture.Listed)
+	// ChangeListEnds: the list is complete. There is no item.
+	ChangeListEnds = ChangeKind(picture.ListEnds)
+	// ChangeChanged: the item is new in the list, or not as it was.
+	ChangeChanged = ChangeKind(picture.Changed)
+	// ChangeGone: the item, as it is now, does not belong to the list any more: it is not there, or the filter does not
+	// take it now.
+	ChangeGone = ChangeKind(picture.Gone)
+)
+
+// Change is one step of a watch.
+type Change[T any] struct {
+	Kind     ChangeKind
+	Revision int64 // etcd's revision at which the list was read, or at which the change was seen
+	Item     T     // zero of ChangeListBegins and ChangeListEnds
+}
+
+// WatchAssignments yields what EachAssignment does, and then each change, as etcd's watches show it; nothing is asked
+// for again and again. It holds no assignments in memory. Of several changes that etcd reports together it shows the
+// outcome. It goes on until ctx ends; then the last error is the context's cause. Before the first list is complete any
+// error ends it; after that it goes on, and lists everything anew where it has missed something.
+//
+// lost is called with the reason when etcd does not answer, or before everything is listed anew, and with nil when etcd
+// answers again. It may be nil; it must not block for long, and may be called by any goroutine.
+//
+// ErrNoApp says that there is no app.
+func (c *Client) WatchAssignments(
+	ctx context.Context, f AssignmentFilter, lost func(error),
+) iter.Seq2[Change[Assignment], error] {
+	return watchOf(ctx, c, assignmentOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Assignment], error] {
+		return r.WatchAssignments(ctx, f.filter(), unlessNil(lost))
+	})
+}
+
+// WatchResources is EachResource as WatchAssignments is EachAssignment.
+func (c *Client) WatchResources(
+	ctx context.Context, f ResourceFilter, lost func(error),
+) iter.Seq2[Change[CatalogueEntry], error] {
+	return watchOf(ctx, c, entryOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Resource], error] {
+		return r.WatchResources(ctx, picture.ResourceFilter(f), unlessNil(lost))
+	})
+}
+
+// WatchLookup is Lookup as WatchAssignments is EachAssignment, with a list of one resource. It reads this resource only.
+// The first error matches ErrNotFound as that of Lookup does; where a resource that was there is not wanted any more,
+// and nobody has a claim on it, that is a ChangeGone.
+func (c *Client) WatchLookup(
+	ctx context.Context, id string, lost func(error),
+) iter.Seq2[Change[Assignment], error] {
+	return watchOf(ctx, c, assignmentOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Assignment], error] {
+		return r.WatchLookup(ctx, id, unlessNil(lost))
+	})
+}
+
+func unlessNil(lost func(error)) func(error) {
+	if lost == nil {
+		return func(error) {}
+	}
+	return lost
+}
+
+// watchOf makes words of this package of what a reader shows.
+func watchOf[A, B any](
+	ctx context.Context, c *Client, word func(A) B,
+	watch func(*picture.Reader) iter.Seq2[picture.Change[A], error],
+) iter.Seq2[Change[B], error] {
+	return func(yield func(Change[B], error) bool) {
+		r, err := c.needReader(ctx)
+		if err != nil {
+			yield(Change[B]{}, err)
+			return
+		}
+		for one, err := range watch(r) {
+			if err != nil {
+				yield(Change[B]{}, err)
+				return
+			}
+			change := Change[B]{Kind: ChangeKind(one.Kind), Revision: one.Revision}
+			if one.Kind != picture.ListBegins && one.Kind != picture.ListEnds {
+				change.Item = word(one.Item)
+			}
+			if !yield(change, nil) {
+				return
+			}
+		}
+	}
+}
