@@ -2,6 +2,7 @@ package drm
 
 import (
 	"context"
+	"fmt"
 	"iter"
 
 	"github.com/distributed-resource-manager/drm/internal/picture"
@@ -18,7 +19,7 @@ type AssignmentFilter struct {
 	Failed     bool    // only resources whose last Handle failed
 	Misplaced  bool    // only resources on which another member than the expected one has the claim
 	States     []State // only resources in one of these states; empty: in any
-	Shards     []int   // only resources of these shards, which are all that is read then; empty: of any
+	Shards     []int   // only resources of these shards, which are all that is read; empty: of any
 	Prefix     string  // only resources whose ids begin with this, which are all that is read then
 }
 
@@ -47,7 +48,7 @@ type ResourceFilter struct {
 // a time, however many there are. Each request to etcd may take CommandTimeout; all of them together may take any time.
 // After an error nothing follows; ErrCompacted is one. Where there is no app, there is nothing to list.
 func (c *Client) EachAssignment(ctx context.Context, f AssignmentFilter) iter.Seq2[Assignment, error] {
-	return eachOf(ctx, c, assignmentOf, func(r *picture.Reader) iter.Seq2[picture.Assignment, error] {
+	return eachOf(ctx, c, f.Shards, assignmentOf, func(r *picture.Reader) iter.Seq2[picture.Assignment, error] {
 		return r.EachAssignment(ctx, f.filter())
 	})
 }
@@ -55,23 +56,36 @@ func (c *Client) EachAssignment(ctx context.Context, f AssignmentFilter) iter.Se
 // EachResource lists the catalogue by id, with the suspended resources, as EachAssignment lists assignments. It holds
 // some megabytes of data at a time.
 func (c *Client) EachResource(ctx context.Context, f ResourceFilter) iter.Seq2[CatalogueEntry, error] {
-	return eachOf(ctx, c, entryOf, func(r *picture.Reader) iter.Seq2[picture.Resource, error] {
+	return eachOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) iter.Seq2[picture.Resource, error] {
 		return r.EachResource(ctx, picture.ResourceFilter(f))
 	})
 }
 
+// checkShards checks the shards of a filter.
+func checkShards(r *picture.Reader, shards []int) error {
+	for _, n := range shards {
+		if n < 0 || n >= r.Shards {
+			return fmt.Errorf("list: %w", &InputError{"Shards", fmt.Sprint(n), fmt.Sprintf("0 to %d", r.Shards-1)})
+		}
+	}
+	return nil
+}
+
 // eachOf makes words of this package of what a reader lists.
 func eachOf[A, B any](
-	ctx context.Context, c *Client, word func(A) B, list func(*picture.Reader) iter.Seq2[A, error],
+	ctx context.Context, c *Client, shards []int, word func(A) B, list func(*picture.Reader) iter.Seq2[A, error],
 ) iter.Seq2[B, error] {
 	return func(yield func(B, error) bool) {
 		var none B
 		r, err := c.reader(ctx)
-		if err != nil {
-			yield(none, err)
+		if err == nil && r == nil {
 			return
 		}
-		if r == nil {
+		if err == nil {
+			err = checkShards(r, shards)
+		}
+		if err != nil {
+			yield(none, err)
 			return
 		}
 		for one, err := range list(r) {
@@ -146,7 +160,7 @@ type Change[T any] struct {
 func (c *Client) WatchAssignments(
 	ctx context.Context, f AssignmentFilter, lost func(error),
 ) iter.Seq2[Change[Assignment], error] {
-	return watchOf(ctx, c, assignmentOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Assignment], error] {
+	return watchOf(ctx, c, f.Shards, assignmentOf, func(r *picture.Reader) watchedAssignments {
 		return r.WatchAssignments(ctx, f.filter(), unlessNil(lost))
 	})
 }
@@ -155,7 +169,7 @@ func (c *Client) WatchAssignments(
 func (c *Client) WatchResources(
 	ctx context.Context, f ResourceFilter, lost func(error),
 ) iter.Seq2[Change[CatalogueEntry], error] {
-	return watchOf(ctx, c, entryOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Resource], error] {
+	return watchOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Resource], error] {
 		return r.WatchResources(ctx, picture.ResourceFilter(f), unlessNil(lost))
 	})
 }
@@ -166,10 +180,12 @@ func (c *Client) WatchResources(
 func (c *Client) WatchLookup(
 	ctx context.Context, id string, lost func(error),
 ) iter.Seq2[Change[Assignment], error] {
-	return watchOf(ctx, c, assignmentOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Assignment], error] {
+	return watchOf(ctx, c, nil, assignmentOf, func(r *picture.Reader) watchedAssignments {
 		return r.WatchLookup(ctx, id, unlessNil(lost))
 	})
 }
+
+type watchedAssignments = iter.Seq2[picture.Change[picture.Assignment], error]
 
 func unlessNil(lost func(error)) func(error) {
 	if lost == nil {
@@ -180,11 +196,14 @@ func unlessNil(lost func(error)) func(error) {
 
 // watchOf makes words of this package of what a reader shows.
 func watchOf[A, B any](
-	ctx context.Context, c *Client, word func(A) B,
+	ctx context.Context, c *Client, shards []int, word func(A) B,
 	watch func(*picture.Reader) iter.Seq2[picture.Change[A], error],
 ) iter.Seq2[Change[B], error] {
 	return func(yield func(Change[B], error) bool) {
 		r, err := c.needReader(ctx)
+		if err == nil {
+			err = checkShards(r, shards)
+		}
 		if err != nil {
 			yield(Change[B]{}, err)
 			return

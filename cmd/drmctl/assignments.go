@@ -17,28 +17,49 @@ const (
 	flagMember     = "member"
 	flagUnassigned = "unassigned"
 	flagFailed     = "failed"
+	flagMisplaced  = "misplaced"
+	flagState      = "state"
 )
+
+const assignmentsDescription = `
+The list is as it was at one moment, and printed as it is read. The states are unassigned, claimed, active, failed and
+quarantined. With --watch, the list is followed by each change: CHANGE is listed, changed, or gone, where the resource
+is not wanted any more or is not among what the flags ask for.
+
+Examples: what is not being handled, and why; what is not where it should be; each failure from now on:
+   drmctl --app feeds assignments --unassigned
+   drmctl --app feeds assignments --misplaced
+   drmctl --app feeds assignments --failed --watch
+`
 
 func assignmentsCommand() *cli.Command {
 	const name = "assignments"
 	return &cli.Command{
 		Name:        name,
 		Usage:       "list which member handles which resource",
-		Description: "Example: what is not being handled, and why:\n   drmctl --app feeds assignments --unassigned",
-		Flags: []cli.Flag{
+		Description: strings.TrimSpace(assignmentsDescription),
+		Flags: append([]cli.Flag{
 			&cli.StringFlag{
 				Name: flagMember, EnvVars: commandEnv(name, flagMember),
 				Usage: "only what the member with this `ID` has",
 			},
+			&cli.StringFlag{
+				Name: flagState, EnvVars: commandEnv(name, flagState),
+				Usage: "only what is in one of these `STATES`, separated by commas",
+			},
 			&cli.BoolFlag{
 				Name: flagUnassigned, EnvVars: commandEnv(name, flagUnassigned),
-				Usage: "only what nobody has",
+				Usage: "only what nobody has: --state unassigned",
 			},
 			&cli.BoolFlag{
 				Name: flagFailed, EnvVars: commandEnv(name, flagFailed),
-				Usage: "only what its member failed to handle",
+				Usage: "only what its member failed to handle: --state failed",
 			},
-		},
+			&cli.BoolFlag{
+				Name: flagMisplaced, EnvVars: commandEnv(name, flagMisplaced),
+				Usage: "only what another member has than the one that should",
+			},
+		}, partFlags(name)...),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
@@ -47,31 +68,54 @@ func assignmentsCommand() *cli.Command {
 			if err != nil {
 				return err
 			}
-			return withApp(c, func(ctx context.Context, client *drm.Client) error {
-				list, err := client.Assignments(ctx, filter)
-				if err != nil {
-					return err
+			return withApp(c, func(_ context.Context, client *drm.Client) error { // as long as it makes progress
+				if c.Bool(flagWatch) {
+					return printChanges(c, assignmentChanges(), client.WatchAssignments(c.Context, filter, noteLost(c)))
 				}
-				return showAssignments(c, list)
+				return flagOfShard(assignmentView().List(printer(c), client.EachAssignment(c.Context, filter)))
 			})
 		},
 	}
 }
 
+func assignmentChanges() output.View[drm.Change[drm.Assignment]] {
+	return changesView(assignmentView(), toAssignmentJSON)
+}
+
 func assignmentFilter(c *cli.Context) (drm.AssignmentFilter, error) {
 	f := drm.AssignmentFilter{
 		Member: c.String(flagMember), Unassigned: c.Bool(flagUnassigned), Failed: c.Bool(flagFailed),
+		Misplaced: c.Bool(flagMisplaced), Prefix: c.String(flagIDPrefix),
 	}
 	if c.IsSet(flagMember) {
 		if err := keys.CheckID(f.Member); err != nil {
 			return f, badFlag(flagMember, f.Member, err.Error())
 		}
 	}
-	if f.Unassigned && (f.Failed || f.Member != "") {
-		return f, usagef("%s goes with neither %s nor %s: what nobody has has no member that could fail",
-			givenBy(c, flagUnassigned), givenBy(c, flagFailed), givenBy(c, flagMember))
+	if f.Unassigned && (f.Failed || f.Member != "" || f.Misplaced) {
+		return f, usagef("%s goes with neither %s nor %s nor %s: what nobody has has no member that could fail",
+			givenBy(c, flagUnassigned), givenBy(c, flagFailed), givenBy(c, flagMember), givenBy(c, flagMisplaced))
 	}
-	return f, nil
+	states := []drm.State{
+		drm.StateUnassigned, drm.StateClaimed, drm.StateActive, drm.StateFailed, drm.StateQuarantined,
+	}
+	if text := c.String(flagState); text != "" {
+		for one := range strings.SplitSeq(text, ",") {
+			state := drm.State(strings.TrimSpace(one))
+			if !slices.Contains(states, state) {
+				return f, badFlag(flagState, text, "unassigned, claimed, active, failed or quarantined, separated by commas")
+			}
+			f.States = append(f.States, state)
+		}
+		for _, other := range []string{flagUnassigned, flagFailed} {
+			if c.Bool(other) {
+				return f, usagef("%s goes without %s, which says a state too", givenBy(c, flagState), givenBy(c, other))
+			}
+		}
+	}
+	var err error
+	f.Shards, err = shardNumbers(c)
+	return f, err
 }
 
 // assignmentJSON is part of the JSON contract.

@@ -11,23 +11,29 @@ import (
 
 const lookupDescription = `
 Ends with exit code 3 where there is no such resource, or one that was deallocated and that nobody handles any more.
+With --watch, each change follows: CHANGE is listed, changed, or gone.
 
 Example:
    drmctl --app feeds lookup feed-42 -o json
 `
 
 func lookupCommand() *cli.Command {
+	const name = "lookup"
 	return &cli.Command{
-		Name:        "lookup",
+		Name:        name,
 		Usage:       "tell which member handles a resource",
 		ArgsUsage:   "ID",
 		Description: strings.TrimSpace(lookupDescription),
+		Flags:       []cli.Flag{watchFlag(name)},
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")
 			if err != nil {
 				return err
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				if c.Bool(flagWatch) {
+					return printChanges(c, assignmentChanges(), client.WatchLookup(c.Context, id, noteLost(c)))
+				}
 				a, err := client.Lookup(ctx, id)
 				if err != nil {
 					return err

@@ -12,29 +12,62 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 )
 
+const (
+	flagSuspended  = "suspended"
+	flagAllocated  = "allocated"
+	flagFromSource = "from-source"
+)
+
 const resourcesDescription = `
 The origin is source, allocated or both; the state is wanted, or suspended: the source has it,
-but it was deallocated.
+but it was deallocated. The list is as it was at one moment, and printed as it is read. With --watch,
+each change follows: CHANGE is listed, changed, or gone.
 
-Example:
+Examples:
    drmctl --app feeds resources
+   drmctl --app feeds resources --id-prefix eu/ -o name
+   drmctl --app feeds resources --watch -o json
 `
 
 func resourcesCommand() *cli.Command {
+	const name = "resources"
 	return &cli.Command{
-		Name:        "resources",
+		Name:        name,
 		Usage:       "list the resources of the catalogue, and who wants them",
 		Description: strings.TrimSpace(resourcesDescription),
+		Flags: append([]cli.Flag{
+			&cli.BoolFlag{
+				Name: flagSuspended, EnvVars: commandEnv(name, flagSuspended),
+				Usage: "only what is suspended",
+			},
+			&cli.BoolFlag{
+				Name: flagAllocated, EnvVars: commandEnv(name, flagAllocated),
+				Usage: "only what somebody allocated",
+			},
+			&cli.BoolFlag{
+				Name: flagFromSource, EnvVars: commandEnv(name, flagFromSource),
+				Usage: "only what the source has",
+			},
+		}, partFlags(name)...),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
-			return withApp(c, func(ctx context.Context, client *drm.Client) error {
-				entries, err := client.Resources(ctx)
-				if err != nil {
-					return err
+			shards, err := shardNumbers(c)
+			if err != nil {
+				return err
+			}
+			filter := drm.ResourceFilter{
+				Shards: shards, Prefix: c.String(flagIDPrefix), Suspended: c.Bool(flagSuspended),
+				Allocated: c.Bool(flagAllocated), FromSource: c.Bool(flagFromSource),
+			}
+			return withApp(c, func(_ context.Context, client *drm.Client) error { // as long as it makes progress
+				view := resourceView(c)
+				if c.Bool(flagWatch) {
+					changes := changesView(view, func(e drm.CatalogueEntry) drm.CatalogueEntry { return e })
+					return printChanges(c, changes, client.WatchResources(c.Context, filter, noteLost(c)))
 				}
-				return showResources(c, entries)
+				return flagOfShard(view.List(printer(c), client.EachResource(c.Context, filter)))
 			})
 		},
 	}

@@ -89,6 +89,9 @@ var rivals = map[string][][]string{
 	"assignments": {
 		{flagUnassigned, flagFailed},
 		{flagUnassigned, flagMember},
+		{flagUnassigned, flagMisplaced},
+		{flagUnassigned, flagState},
+		{flagFailed, flagState},
 	},
 }
 

@@ -67,6 +67,7 @@ func followAll[T any](
 	ctx context.Context, r *Reader, prefixes []string, w watched[T], lost func(error), yield func(Change[T]) bool,
 ) error {
 	pauses := pace.Retry()
+	missing := false // lost was told that changes were missed
 	for complete := false; ; {
 		revision := int64(0)
 		err := listAll(ctx, w, &revision, yield)
@@ -78,6 +79,10 @@ func followAll[T any](
 		case err == nil:
 			complete = true
 			pauses.Reset()
+			if missing {
+				missing = false
+				lost(nil)
+			}
 			err = followFrom(ctx, r, prefixes, revision, w, lost, yield)
 		}
 		switch {
@@ -86,7 +91,10 @@ func followAll[T any](
 		case errors.Is(err, errBrokenOff):
 			return err
 		}
-		lost(fmt.Errorf("%w: changes were missed, so everything is listed anew", err))
+		if !missing {
+			missing = true
+			lost(fmt.Errorf("changes may have been missed, so everything is listed anew: %w", err))
+		}
 		if !pauses.Wait(ctx) {
 			return context.Cause(ctx)
 		}

@@ -121,8 +121,15 @@ func TestAWatchLeadsToTheListThatThereIs(t *testing.T) {
 	var all []*follower
 	revision := int64(0)
 	for _, f := range []Filter{
-		{}, {Member: "a"}, {Unassigned: true}, {Failed: true}, {Misplaced: true}, {States: []string{claims.Active}},
-		{Shards: []int{1, 2}}, {Prefix: "é"}, {Prefix: "new"},
+		{},
+		{Member: "a"},
+		{Unassigned: true},
+		{Failed: true},
+		{Misplaced: true},
+		{States: []string{claims.Active}},
+		{Shards: []int{1, 2}},
+		{Prefix: "é"},
+		{Prefix: "new"},
 	} {
 		one := &follower{&watchedAssignments{r: r, f: f}, mirror{}}
 		err := one.w.list(t.Context(), func(at int64) bool { revision = at; return true }, func(a Assignment) bool {

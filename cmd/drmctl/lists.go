@@ -1,0 +1,153 @@
+package main
+
+import (
+	"errors"
+	"fmt"
+	"iter"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/urfave/cli/v2"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
+	"github.com/distributed-resource-manager/drm/internal/keys"
+)
+
+const flagIDPrefix = "id-prefix"
+
+// partFlags are the flags of a list that say which part of the app it is about. Only that part is read.
+func partFlags(command string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: flagShard, EnvVars: commandEnv(command, flagShard),
+			Usage: "only what is in the shards with these `NUMBERS`, separated by commas",
+		},
+		&cli.StringFlag{
+			Name: flagIDPrefix, EnvVars: commandEnv(command, flagIDPrefix),
+			Usage: "only resources whose ids begin with this `TEXT`",
+		},
+		watchFlag(command),
+	}
+}
+
+func watchFlag(command string) cli.Flag {
+	return &cli.BoolFlag{
+		Name: flagWatch, EnvVars: commandEnv(command, flagWatch),
+		Usage: "go on, and print each change, until it is interrupted",
+	}
+}
+
+// shardNumbers returns the shards that --shard names; nil: it is not given.
+func shardNumbers(c *cli.Context) (numbers []int, err error) {
+	text := c.String(flagShard)
+	if text == "" {
+		return nil, nil
+	}
+	for one := range strings.SplitSeq(text, ",") {
+		n, err := strconv.Atoi(strings.TrimSpace(one))
+		if err != nil || n < 0 || n >= keys.MaxShards {
+			return nil, badFlag(flagShard, text, fmt.Sprintf("numbers from 0 to %d, separated by commas", keys.MaxShards-1))
+		}
+		numbers = append(numbers, n)
+	}
+	return numbers, nil
+}
+
+// flagOfShard turns an error of the library about the number of a shard into one about --shard.
+func flagOfShard(err error) error {
+	var input *drm.InputError
+	if errors.As(err, &input) && input.Field == "Shards" {
+		return badFlag(flagShard, input.Value, input.Want)
+	}
+	return err
+}
+
+// changeJSON is part of the JSON contract: what --watch prints in a line. T is the JSON of an item, which is null where
+// a list begins or ends.
+type changeJSON[T any] struct {
+	Change   string `json:"change"`
+	Revision int64  `json:"revision"`
+	Item     *T     `json:"item"`
+}
+
+// changesView is how --watch prints changes of what a view shows.
+func changesView[T, J any](of output.View[T], object func(T) J) output.View[drm.Change[T]] {
+	v := output.View[drm.Change[T]]{
+		Columns: []output.Column[drm.Change[T]]{
+			{Title: "CHANGE", Cell: func(x drm.Change[T]) any { return x.Kind }, Whole: true},
+		},
+		Object: func(x drm.Change[T]) any {
+			one := changeJSON[J]{Change: string(x.Kind), Revision: x.Revision}
+			if hasItem(x) {
+				item := object(x.Item)
+				one.Item = &item
+			}
+			return one
+		},
+		Name: func(x drm.Change[T]) string { return fmt.Sprint(of.Columns[0].Cell(x.Item)) },
+	}
+	for _, column := range of.Columns {
+		v.Columns = append(v.Columns, output.Column[drm.Change[T]]{
+			Title: column.Title, Wide: column.Wide, Whole: column.Whole,
+			Cell: func(x drm.Change[T]) any { return column.Cell(x.Item) },
+		})
+	}
+	v.Columns = append(v.Columns, output.Column[drm.Change[T]]{
+		Title: "REVISION", Wide: true, Cell: func(x drm.Change[T]) any { return x.Revision },
+	})
+	return v
+}
+
+func hasItem[T any](x drm.Change[T]) bool {
+	return x.Kind != drm.ChangeListBegins && x.Kind != drm.ChangeListEnds
+}
+
+const (
+	// listedAtOnce is how many items of a watch's list are printed at once, at most, and listedWithin for how long the
+	// first of them waits for others. Changes are printed as they come.
+	listedAtOnce = 256
+	listedWithin = 100 * time.Millisecond
+)
+
+// printChanges prints what a watch shows until the command is interrupted, which is the usual end.
+func printChanges[T any](c *cli.Context, view output.View[drm.Change[T]], changes iter.Seq2[drm.Change[T], error]) error {
+	stream := view.Follow(printer(c))
+	bare := isTable(c) || formatOf(c) == output.Name // people, and who wants ids, need not know where a list ends
+	var waiting []drm.Change[T]
+	var since time.Time
+	for change, err := range changes {
+		if err != nil {
+			if c.Context.Err() != nil {
+				err = nil
+			}
+			return errors.Join(stream.Add(waiting...), flagOfShard(err))
+		}
+		if hasItem(change) || !bare {
+			waiting = append(waiting, change)
+		}
+		if len(waiting) == 1 {
+			since = time.Now()
+		}
+		if change.Kind == drm.ChangeListed && len(waiting) < listedAtOnce && time.Since(since) < listedWithin {
+			continue
+		}
+		if err := stream.Add(waiting...); err != nil {
+			return err
+		}
+		waiting = waiting[:0]
+	}
+	return nil
+}
+
+// noteLost returns what notes on stderr that a watch is interrupted, and that it goes on.
+func noteLost(c *cli.Context) func(error) {
+	return func(err error) {
+		if err != nil {
+			note(c, "the watch is interrupted: %v", err)
+		} else {
+			note(c, "the watch goes on")
+		}
+	}
+}
