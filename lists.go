@@ -8,8 +8,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/picture"
 )
 
-// ErrCompacted says that etcd has dropped the revision at which a list was read, before all of it was read, so that what
-// was listed is a part of it. It happens where the caller is slow, and etcd keeps little of its history.
+// ErrCompacted says that etcd has dropped the revision at which a list was read, before all of it was read, so that
+// what was listed is a part of it. It happens where the caller is slow, and etcd keeps little of its history.
 var ErrCompacted = picture.ErrCompacted
 
 // AssignmentFilter narrows what Client.Assignments and Client.EachAssignment list; its zero value takes all.
@@ -169,17 +169,16 @@ func (c *Client) WatchAssignments(
 func (c *Client) WatchResources(
 	ctx context.Context, f ResourceFilter, lost func(error),
 ) iter.Seq2[Change[CatalogueEntry], error] {
-	return watchOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) iter.Seq2[picture.Change[picture.Resource], error] {
+	type changes = iter.Seq2[picture.Change[picture.Resource], error]
+	return watchOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) changes {
 		return r.WatchResources(ctx, picture.ResourceFilter(f), unlessNil(lost))
 	})
 }
 
-// WatchLookup is Lookup as WatchAssignments is EachAssignment, with a list of one resource. It reads this resource only.
+// WatchLookup is Lookup as WatchAssignments is EachAssignment, with a list of one resource. It reads no other resource.
 // The first error matches ErrNotFound as that of Lookup does; where a resource that was there is not wanted any more,
 // and nobody has a claim on it, that is a ChangeGone.
-func (c *Client) WatchLookup(
-	ctx context.Context, id string, lost func(error),
-) iter.Seq2[Change[Assignment], error] {
+func (c *Client) WatchLookup(ctx context.Context, id string, lost func(error)) iter.Seq2[Change[Assignment], error] {
 	return watchOf(ctx, c, nil, assignmentOf, func(r *picture.Reader) watchedAssignments {
 		return r.WatchLookup(ctx, id, unlessNil(lost))
 	})

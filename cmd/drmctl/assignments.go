@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"time"
@@ -96,26 +97,35 @@ func assignmentFilter(c *cli.Context) (drm.AssignmentFilter, error) {
 		return f, usagef("%s goes with neither %s nor %s nor %s: what nobody has has no member that could fail",
 			givenBy(c, flagUnassigned), givenBy(c, flagFailed), givenBy(c, flagMember), givenBy(c, flagMisplaced))
 	}
-	states := []drm.State{
+	var err1, err2 error
+	f.States, err1 = statesOf(c)
+	f.Shards, err2 = shardNumbers(c)
+	return f, errors.Join(err1, err2)
+}
+
+// statesOf returns the states that --state names; nil: it is not given.
+func statesOf(c *cli.Context) (states []drm.State, err error) {
+	text := c.String(flagState)
+	if text == "" {
+		return nil, nil
+	}
+	for _, other := range []string{flagUnassigned, flagFailed} {
+		if c.Bool(other) {
+			return nil, usagef("%s goes without %s, which says a state too", givenBy(c, flagState), givenBy(c, other))
+		}
+	}
+	known := []drm.State{
 		drm.StateUnassigned, drm.StateClaimed, drm.StateActive, drm.StateFailed, drm.StateQuarantined,
 	}
-	if text := c.String(flagState); text != "" {
-		for one := range strings.SplitSeq(text, ",") {
-			state := drm.State(strings.TrimSpace(one))
-			if !slices.Contains(states, state) {
-				return f, badFlag(flagState, text, "unassigned, claimed, active, failed or quarantined, separated by commas")
-			}
-			f.States = append(f.States, state)
+	for one := range strings.SplitSeq(text, ",") {
+		state := drm.State(strings.TrimSpace(one))
+		if !slices.Contains(known, state) {
+			want := "unassigned, claimed, active, failed or quarantined, with commas between"
+			return nil, badFlag(flagState, text, want)
 		}
-		for _, other := range []string{flagUnassigned, flagFailed} {
-			if c.Bool(other) {
-				return f, usagef("%s goes without %s, which says a state too", givenBy(c, flagState), givenBy(c, other))
-			}
-		}
+		states = append(states, state)
 	}
-	var err error
-	f.Shards, err = shardNumbers(c)
-	return f, err
+	return states, nil
 }
 
 // assignmentJSON is part of the JSON contract.

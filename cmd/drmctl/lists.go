@@ -48,7 +48,8 @@ func shardNumbers(c *cli.Context) (numbers []int, err error) {
 	for one := range strings.SplitSeq(text, ",") {
 		n, err := strconv.Atoi(strings.TrimSpace(one))
 		if err != nil || n < 0 || n >= keys.MaxShards {
-			return nil, badFlag(flagShard, text, fmt.Sprintf("numbers from 0 to %d, separated by commas", keys.MaxShards-1))
+			want := fmt.Sprintf("numbers from 0 to %d, with commas between", keys.MaxShards-1)
+			return nil, badFlag(flagShard, text, want)
 		}
 		numbers = append(numbers, n)
 	}
@@ -112,7 +113,9 @@ const (
 )
 
 // printChanges prints what a watch shows until the command is interrupted, which is the usual end.
-func printChanges[T any](c *cli.Context, view output.View[drm.Change[T]], changes iter.Seq2[drm.Change[T], error]) error {
+func printChanges[T any](
+	c *cli.Context, view output.View[drm.Change[T]], changes iter.Seq2[drm.Change[T], error],
+) error {
 	stream := view.Follow(printer(c))
 	bare := isTable(c) || formatOf(c) == output.Name // people, and who wants ids, need not know where a list ends
 	var waiting []drm.Change[T]

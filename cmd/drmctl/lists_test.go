@@ -29,7 +29,7 @@ func nextChange[T any](t *testing.T, lines <-chan string, want func(line[T]) boo
 		}
 	}
 	t.Fatal("the watch has ended")
-	panic("unreachable")
+	return line[T]{}
 }
 
 func TestListsAreFilteredAndWatched(t *testing.T) {
@@ -96,7 +96,9 @@ func TestListsAreFilteredAndWatched(t *testing.T) {
 	})
 	l.ok("deallocate", "--wait", "us-1")
 	for _, lines := range []<-chan string{all, looked} {
-		nextChange(t, lines, func(x line[assignmentJSON]) bool { return x.Change == "gone" && x.Item.Resource == "us-1" })
+		nextChange(t, lines, func(x line[assignmentJSON]) bool {
+			return x.Change == "gone" && x.Item.Resource == "us-1"
+		})
 	}
 	nextChange(t, entries, func(x line[map[string]any]) bool { return x.Change == "gone" && (*x.Item)["id"] == "us-1" })
 	l.ok("drain", "m1", "--force")

@@ -35,7 +35,7 @@ func SpansOf(prefix string) []Span {
 		last := len(escaped) - 1
 		spans[0].End = escaped[:last] + string(rune(escaped[last]+1))
 	}
-	for _, dots := range []string{".", ".."} { // these two are escaped, although "." and ".." at the front of others are not
+	for _, dots := range []string{".", ".."} { // they are escaped, although these bytes are not in other ids
 		if prefix != "" && strings.HasPrefix(dots, prefix) {
 			spans = append(spans, Span{From: Escape(dots), End: Escape(dots) + "\x00", Least: dots})
 		}

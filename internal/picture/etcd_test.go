@@ -3,6 +3,7 @@ package picture
 import (
 	"bufio"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -11,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/goleak"
 	"go.uber.org/zap"
@@ -87,10 +89,21 @@ func readerOf(client *clientv3.Client, shards int) *Reader {
 	return &Reader{Client: client, Layout: layout, Shards: shards, Timeout: time.Minute}
 }
 
-// put puts many keys, many at a time.
+// fewOps is how many operations a transaction may have where a test wants few.
+const fewOps = 5
+
+// put puts many keys, many at a time, or few at a time if the server takes no more.
 func put(t *testing.T, client *clientv3.Client, ops ...clientv3.Op) {
 	t.Helper()
-	const most = 5 // a server of a test may take no more
+	most := 100
+	if len(ops) > fewOps {
+		_, err := client.Txn(t.Context()).Then(ops[:fewOps+1]...).Commit()
+		if errors.Is(err, rpctypes.ErrTooManyOps) {
+			most = fewOps
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
 	for n := 0; n < len(ops); n += most {
 		if _, err := client.Txn(t.Context()).Then(ops[n:min(n+most, len(ops))]...).Commit(); err != nil {
 			t.Fatal(err)

@@ -41,6 +41,8 @@ type item struct {
 	value    *mvccpb.KeyValue
 }
 
+func (i item) compare(id string) int { return cmp.Compare(i.id, id) }
+
 // listing reads the resources of an app at one revision, in the order of ids.
 type listing struct {
 	r     *Reader
@@ -104,7 +106,7 @@ func (r *Reader) listOnce(
 	return l.run(ctx, yield)
 }
 
-// prepare makes the listing begin with some shards, or with all if shards is empty, and with the ids that have a prefix.
+// prepare sets what is listed: of some shards, or of all if shards is empty, the resources whose ids have a prefix.
 func (l *listing) prepare(shards []int, prefix string) {
 	l.part, l.members = firstPart, map[string]string{}
 	for n := range l.r.Shards {
@@ -123,7 +125,7 @@ func (l *listing) run(ctx context.Context, yield func(*item) bool) error {
 		ready := len(l.read)
 		if len(l.spans) > 0 {
 			least := l.spans[l.next()].Least
-			ready, _ = slices.BinarySearchFunc(l.read, least, func(i item, id string) int { return cmp.Compare(i.id, id) })
+			ready, _ = slices.BinarySearchFunc(l.read, least, item.compare)
 		}
 		if ready == 0 {
 			if err := l.readPart(ctx); err != nil {

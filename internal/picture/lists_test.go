@@ -100,7 +100,7 @@ func TestAListHasWhatAPictureHasInTheOrderOfIDs(t *testing.T) {
 	for _, tt := range []struct {
 		shards, resources int
 		ops               uint
-	}{{1, 700, 0}, {16, 3000, 0}, {16, 200, 5}, {300, 6000, 0}, {64, 0, 0}} {
+	}{{1, 700, 0}, {16, 3000, 0}, {16, 200, fewOps}, {300, 6000, 0}, {64, 0, 0}} {
 		t.Run(fmt.Sprintf("%d shards, %d resources", tt.shards, tt.resources), func(t *testing.T) {
 			client := embeddedtest.Client(t,
 				embeddedtest.ServerOf(t, func(c *embedded.Config) { c.MaxTxnOps = tt.ops }).Endpoint())
@@ -133,10 +133,9 @@ func TestAListHasWhatAPictureHasInTheOrderOfIDs(t *testing.T) {
 				}
 			}
 			same := func(a, b Resource) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
-			if got, want := collect(t, r.EachResource(t.Context(), ResourceFilter{})), p.Resources(); !slices.EqualFunc(got, want, same) {
-				t.Errorf("the catalogue: got %d, want %d", len(got), len(want))
-			}
-			for _, f := range []ResourceFilter{{Suspended: true}, {FromSource: true, Prefix: "Z"}, {Allocated: true}, {Shards: []int{0}}} {
+			for _, f := range []ResourceFilter{
+				{}, {Suspended: true}, {FromSource: true, Prefix: "Z"}, {Allocated: true}, {Shards: []int{0}},
+			} {
 				want := slices.DeleteFunc(p.Resources(), func(one Resource) bool { return !f.takes(&one) })
 				if got := collect(t, r.EachResource(t.Context(), f)); !slices.EqualFunc(got, want, same) {
 					t.Errorf("%+v: got %d, want %d", f, len(got), len(want))
@@ -174,7 +173,8 @@ func TestStatusAndViolationsAreThoseOfThePicture(t *testing.T) {
 				t.Errorf("got %d violations, %v, want %d", len(got), err, len(want))
 			}
 			if tt.resources > 0 && (len(p.corrupt) == 0 || len(p.strays) == 0 || len(want) < 100) {
-				t.Errorf("%d corrupt, %d strays, %d violations: the test shows little", len(p.corrupt), len(p.strays), len(want))
+				t.Errorf("%d corrupt, %d strays, %d violations: the test shows little",
+					len(p.corrupt), len(p.strays), len(want))
 			}
 		})
 	}
@@ -269,8 +269,8 @@ func TestAListOfManyNeedsLittleMemory(t *testing.T) {
 			list("all keys", func(row func()) {
 				for s := range shards {
 					for _, prefix := range []string{layout.Claims(s), layout.Resources(s)} {
-						rev := int64(0)
-						err := r.between(t.Context(), prefix, clientv3.GetPrefixRangeEnd(prefix), rev, func(_ *mvccpb.KeyValue) {
+						end := clientv3.GetPrefixRangeEnd(prefix)
+						err := r.between(t.Context(), prefix, end, 0, func(*mvccpb.KeyValue) {
 							if prefix == layout.Resources(s) {
 								row()
 							}

@@ -39,7 +39,7 @@ type Reader struct {
 const maxReads = 10
 
 // Read reads members, source, catalogue and claims, all at one revision. It begins anew if etcd compacts that revision
-// before all pages were read. All of it is in memory then: EachAssignment, EachResource, Status and Verify read as much,
+// before all pages were read. All of it is in memory then; EachAssignment, EachResource, Status and Verify read as much
 // and keep little.
 func (r *Reader) Read(ctx context.Context) (*Picture, error) {
 	return retry(func() (*Picture, error) { return r.readOnce(ctx, nil) })

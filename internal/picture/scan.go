@@ -63,8 +63,8 @@ func (c *cursor) peek(ctx context.Context) (*mvccpb.KeyValue, error) {
 func (c *cursor) pop() { c.kvs[0], c.kvs = nil, c.kvs[1:] }
 
 // scan gives p all keys below shards/, shard by shard, as they are at the revision of p's view. It goes through the
-// claims and the catalogue of a shard side by side, and calls done after all keys of a resource, so that the caller need
-// not keep them. done may be nil.
+// claims and the catalogue of a shard side by side, and calls done after all keys of a resource, so that the caller
+// need not keep them. done may be nil.
 func (r *Reader) scan(ctx context.Context, p *Picture, done func(id string) error) error {
 	var size sizer
 	jobs := (r.Shards + scanShards - 1) / scanShards

@@ -46,9 +46,9 @@ type watched[T any] interface {
 // errBrokenOff says that whoever follows a watch has ended it.
 var errBrokenOff = errors.New("the watch was broken off")
 
-// followed lists and then follows the changes of what is below some prefixes, until ctx ends; then the last error is its cause.
-// It lists anew when etcd has compacted what it missed, when a watch fails, and when etcd went back in time. An error
-// before the first list is complete ends it.
+// followed lists and then follows the changes of what is below some prefixes, until ctx ends; then the last error is
+// its cause. It lists anew when etcd has compacted what it missed, when a watch fails, and when etcd went back in time.
+// An error before the first list is complete ends it.
 //
 // lost is called when etcd does not answer, or before it lists anew, with the reason, and with nil when etcd answers
 // again. Other goroutines call it.

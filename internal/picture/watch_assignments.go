@@ -191,7 +191,7 @@ func touch(all map[string]*touched, key keys.Key, ev *clientv3.Event) {
 	}
 }
 
-// complete reads what the events do not show of the resources, and what does not differ before and after them: the claim,
+// complete reads what the events do not show of the resources, and what is the same before and after them: the claim,
 // and, where nobody has one, the entry.
 func (w *watchedAssignments) complete(ctx context.Context, all map[string]*touched, revision int64) error {
 	var missing []*[2]*mvccpb.KeyValue

@@ -14,8 +14,8 @@ import (
 )
 
 // WatchResources yields the catalogue as EachResource does, and then what changes in it, until ctx ends; then the last
-// error is its cause. It keeps no resources in memory. lost is called when etcd does not answer, or before everything is
-// listed anew, with the reason, and with nil when etcd answers again; other goroutines call it.
+// error is its cause. It keeps no resources in memory. lost is called when etcd does not answer, or before everything
+// is listed anew, with the reason, and with nil when it goes on; other goroutines call it.
 func (r *Reader) WatchResources(
 	ctx context.Context, f ResourceFilter, lost func(error),
 ) iter.Seq2[Change[Resource], error] {
@@ -88,7 +88,8 @@ func (f *ResourceFilter) resource(id string, shard int, kv *mvccpb.KeyValue) (Re
 		return Resource{}, false
 	}
 	one := resourceOf(id, shard, e)
-	return one, f.takes(&one)
+	taken := f.takes(&one)
+	return one, taken
 }
 
 func resourceOf(id string, shard int, e catalogue.Entry) Resource {

@@ -238,7 +238,8 @@ func TestALookupThatIsWatched(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		steps = append(steps, strings.TrimSpace(fmt.Sprint(c.Kind, " ", c.Item.State, " ", c.Item.Member, c.Item.Expected)))
+		step := fmt.Sprint(c.Kind, " ", c.Item.State, " ", c.Item.Member, c.Item.Expected)
+		steps = append(steps, strings.TrimSpace(step))
 		switch len(steps) {
 		case 3:
 			put(t, client, clientv3.OpPut(layout.Slot(0), "a"), memberPut("a", on))
@@ -257,7 +258,8 @@ func TestALookupThatIsWatched(t *testing.T) {
 		}
 	}
 	want := []string{
-		"list", "listed unassigned", "end", "changed unassigned a", "changed claimed aa", "changed active aa", "gone unassigned a",
+		"list", "listed unassigned", "end", "changed unassigned a", "changed claimed aa", "changed active aa",
+		"gone unassigned a",
 	}
 	if !slices.Equal(steps, want) {
 		t.Errorf("got %q, want %q", steps, want)
