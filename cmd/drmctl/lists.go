@@ -32,13 +32,6 @@ func partFlags(command string) []cli.Flag {
 	}
 }
 
-func watchFlag(command string) cli.Flag {
-	return &cli.BoolFlag{
-		Name: flagWatch, EnvVars: commandEnv(command, flagWatch),
-		Usage: "go on, and print each change, until it is interrupted",
-	}
-}
-
 // shardNumbers returns the shards that --shard names; nil: it is not given.
 func shardNumbers(c *cli.Context) (numbers []int, err error) {
 	text := c.String(flagShard)

@@ -33,7 +33,7 @@ func entryValue(id string, suspended bool, pad int) string {
 func mixed(t *testing.T, client *clientv3.Client, shards, n int) {
 	t.Helper()
 	random := rand.New(rand.NewPCG(3, uint64(shards)))
-	lease, err := client.Grant(t.Context(), 600)
+	lease, err := client.Grant(t.Context(), 6000)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -183,7 +183,7 @@ func TestStatusAndViolationsAreThoseOfThePicture(t *testing.T) {
 // large makes an app of so many active resources, or of resources that nobody has, with the ids of a source.
 func large(t *testing.T, client *clientv3.Client, shards, n int, claimed bool) {
 	t.Helper()
-	lease, err := client.Grant(t.Context(), 600)
+	lease, err := client.Grant(t.Context(), 6000)
 	if err != nil {
 		t.Fatal(err)
 	}

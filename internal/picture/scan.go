@@ -11,8 +11,8 @@ import (
 )
 
 const (
-	scanShards = 8       // how many shards a scan begins to read with one request
-	scanBytes  = 4 << 20 // about how many bytes of catalogue entries such a request reads
+	scanShards = 4       // how many shards a scan begins to read with one request
+	scanBytes  = 2 << 20 // about how many bytes of catalogue entries such a request reads
 )
 
 // cursor goes through consecutive keys at one revision, page by page.
