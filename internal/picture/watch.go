@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"sync"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -48,7 +49,7 @@ var errBrokenOff = errors.New("the watch was broken off")
 
 // followed lists and then follows the changes of what is below some prefixes, until ctx ends; then the last error is
 // its cause. It lists anew when etcd has compacted what it missed, when a watch fails, and when etcd went back in time.
-// An error before the first list is complete ends it.
+// An error before the first list is complete ends it, and so does a refusal at any time.
 //
 // lost is called when etcd does not answer, or before it lists anew, with the reason, and with nil when etcd answers
 // again. Other goroutines call it.
@@ -78,17 +79,20 @@ func followAll[T any](
 			return err
 		case err == nil:
 			complete = true
-			pauses.Reset()
 			if missing {
 				missing = false
 				lost(nil)
 			}
+			began := time.Now()
 			err = followFrom(ctx, r, prefixes, revision, w, lost, yield)
+			if time.Since(began) > pace.MostRetry { // what fails at once may do so each time
+				pauses.Reset()
+			}
 		}
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errBrokenOff):
+		case errors.Is(err, errBrokenOff), errors.Is(err, rpctypes.ErrPermissionDenied):
 			return err
 		}
 		if !missing {
