@@ -16,7 +16,8 @@ import (
 
 const (
 	firstPart = 512   // about how many resources the first part has, so that the first row comes soon
-	wholePart = 12000 // about how many the other parts have
+	wholePart = 12000 // about how many the other parts have,
+	ofShard   = 8     // but no fewer of each shard, on average, since a request costs etcd something for each range
 	partOps   = 96    // how many ranges one request reads, at most; etcd takes 128 operations by default
 	partBytes = 2 << 20
 	fewNeed   = 0.3 // if a greater share of the resources needs its value, all values of a part are read
@@ -96,7 +97,7 @@ func (l *listing) readPart(ctx context.Context) error {
 		l.needing = float64(need) / float64(read)
 	}
 	slices.SortFunc(l.read, func(a, b item) int { return cmp.Compare(a.id, b.id) })
-	l.part = min(l.part*growth, wholePart)
+	l.part = min(l.part*growth, max(wholePart, ofShard*len(l.shards)))
 	return nil
 }
 
