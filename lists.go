@@ -8,10 +8,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/picture"
 )
 
-// ErrCompacted says that etcd has dropped the revision at which a list was read, before all of it was read, so that
-// what was listed is a part of it. It happens where the caller is slow, and etcd keeps little of its history.
-var ErrCompacted = picture.ErrCompacted
-
 // AssignmentFilter narrows what Client.Assignments and Client.EachAssignment list; its zero value takes all.
 type AssignmentFilter struct {
 	Member     string  // only claims of this member
@@ -122,30 +118,30 @@ func collected[T any](list iter.Seq2[T, error]) ([]T, error) {
 	return found, nil
 }
 
-// ChangeKind says what a Change is.
-type ChangeKind string
+// WatchKind says what a Watched is.
+type WatchKind string
 
-// The kinds of changes. A watch begins with a list: ChangeListBegins, ChangeListed for each item in the order of ids,
-// ChangeListEnds. Then come ChangeChanged and ChangeGone. Another list follows where something may have been missed.
+// The kinds of changes. A watch begins with a list: WatchListBegins, WatchListed for each item in the order of ids,
+// WatchListEnds. Then come WatchChanged and WatchGone. Another list follows where something may have been missed.
 const (
-	// ChangeListBegins: a list begins, which replaces all that the watch has shown before. There is no item.
-	ChangeListBegins = ChangeKind(picture.ListBegins)
-	// ChangeListed: the item is in the list.
-	ChangeListed = ChangeKind(picture.Listed)
-	// ChangeListEnds: the list is complete. There is no item.
-	ChangeListEnds = ChangeKind(picture.ListEnds)
-	// ChangeChanged: the item is new in the list, or not as it was.
-	ChangeChanged = ChangeKind(picture.Changed)
-	// ChangeGone: the item, as it is now, does not belong to the list any more: it is not there, or the filter does not
+	// WatchListBegins: a list begins, which replaces all that the watch has shown before. There is no item.
+	WatchListBegins = WatchKind(picture.ListBegins)
+	// WatchListed: the item is in the list.
+	WatchListed = WatchKind(picture.Listed)
+	// WatchListEnds: the list is complete. There is no item.
+	WatchListEnds = WatchKind(picture.ListEnds)
+	// WatchChanged: the item is new in the list, or not as it was.
+	WatchChanged = WatchKind(picture.Changed)
+	// WatchGone: the item, as it is now, does not belong to the list any more: it is not there, or the filter does not
 	// take it now.
-	ChangeGone = ChangeKind(picture.Gone)
+	WatchGone = WatchKind(picture.Gone)
 )
 
-// Change is one step of a watch.
-type Change[T any] struct {
-	Kind     ChangeKind
+// Watched is one step of a watch.
+type Watched[T any] struct {
+	Kind     WatchKind
 	Revision int64 // etcd's revision at which the list was read, or at which the change was seen
-	Item     T     // zero of ChangeListBegins and ChangeListEnds
+	Item     T     // zero of WatchListBegins and WatchListEnds
 }
 
 // WatchAssignments yields what EachAssignment does, and then each change, as etcd's watches show it; nothing is asked
@@ -159,7 +155,7 @@ type Change[T any] struct {
 // ErrNoApp says that there is no app.
 func (c *Client) WatchAssignments(
 	ctx context.Context, f AssignmentFilter, lost func(error),
-) iter.Seq2[Change[Assignment], error] {
+) iter.Seq2[Watched[Assignment], error] {
 	return watchOf(ctx, c, f.Shards, assignmentOf, func(r *picture.Reader) watchedAssignments {
 		return r.WatchAssignments(ctx, f.filter(), unlessNil(lost))
 	})
@@ -168,7 +164,7 @@ func (c *Client) WatchAssignments(
 // WatchResources is EachResource as WatchAssignments is EachAssignment.
 func (c *Client) WatchResources(
 	ctx context.Context, f ResourceFilter, lost func(error),
-) iter.Seq2[Change[CatalogueEntry], error] {
+) iter.Seq2[Watched[CatalogueEntry], error] {
 	type changes = iter.Seq2[picture.Change[picture.Resource], error]
 	return watchOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) changes {
 		return r.WatchResources(ctx, picture.ResourceFilter(f), unlessNil(lost))
@@ -177,8 +173,8 @@ func (c *Client) WatchResources(
 
 // WatchLookup is Lookup as WatchAssignments is EachAssignment, with a list of one resource. It reads no other resource.
 // The first error matches ErrNotFound as that of Lookup does; where a resource that was there is not wanted any more,
-// and nobody has a claim on it, that is a ChangeGone.
-func (c *Client) WatchLookup(ctx context.Context, id string, lost func(error)) iter.Seq2[Change[Assignment], error] {
+// and nobody has a claim on it, that is a WatchGone.
+func (c *Client) WatchLookup(ctx context.Context, id string, lost func(error)) iter.Seq2[Watched[Assignment], error] {
 	return watchOf(ctx, c, nil, assignmentOf, func(r *picture.Reader) watchedAssignments {
 		return r.WatchLookup(ctx, id, unlessNil(lost))
 	})
@@ -197,22 +193,22 @@ func unlessNil(lost func(error)) func(error) {
 func watchOf[A, B any](
 	ctx context.Context, c *Client, shards []int, word func(A) B,
 	watch func(*picture.Reader) iter.Seq2[picture.Change[A], error],
-) iter.Seq2[Change[B], error] {
-	return func(yield func(Change[B], error) bool) {
+) iter.Seq2[Watched[B], error] {
+	return func(yield func(Watched[B], error) bool) {
 		r, err := c.needReader(ctx)
 		if err == nil {
 			err = checkShards(r, shards)
 		}
 		if err != nil {
-			yield(Change[B]{}, err)
+			yield(Watched[B]{}, err)
 			return
 		}
 		for one, err := range watch(r) {
 			if err != nil {
-				yield(Change[B]{}, err)
+				yield(Watched[B]{}, err)
 				return
 			}
-			change := Change[B]{Kind: ChangeKind(one.Kind), Revision: one.Revision}
+			change := Watched[B]{Kind: WatchKind(one.Kind), Revision: one.Revision}
 			if one.Kind != picture.ListBegins && one.Kind != picture.ListEnds {
 				change.Item = word(one.Item)
 			}

@@ -79,7 +79,7 @@ func assignmentsCommand() *cli.Command {
 	}
 }
 
-func assignmentChanges() output.View[drm.Change[drm.Assignment]] {
+func assignmentChanges() output.View[drm.Watched[drm.Assignment]] {
 	return changesView(assignmentView(), toAssignmentJSON)
 }
 

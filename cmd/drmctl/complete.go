@@ -301,6 +301,15 @@ func tellNames(ctx context.Context, c *cli.Context, client *drm.Client, n noun, 
 			}
 		}
 		return errors.Join(err, err2)
+	case aResource:
+		found := 0
+		for e, err := range client.EachResource(ctx, drm.ResourceFilter{Prefix: prefix}) {
+			if found++; err != nil || found > mostCandidates {
+				return err
+			}
+			tell(e.Resource.ID)
+		}
+		return nil
 	default:
 		return nil
 	}

@@ -67,6 +67,9 @@ func TestCompletionOfWhatEtcdHas(t *testing.T) {
 	l.agent("node-2", "--allocate-only", "--handler-log")
 	l.members(2)
 	l.ok("drain", "gone", "--absent")
+	for _, id := range []string{"feed-1", "feed-2", "hook-1"} {
+		l.ok("allocate", "--id", id)
+	}
 	global := l.global[:4] // without the command timeout
 	for _, test := range []struct {
 		words []string
@@ -75,6 +78,8 @@ func TestCompletionOfWhatEtcdHas(t *testing.T) {
 		{[]string{"drain", ""}, []string{"gone", "node-1", "node-2"}},
 		{[]string{"weight", "node"}, []string{"node-1", "node-2"}},
 		{[]string{"weight", "node-1", ""}, nil},
+		{[]string{"lookup", "feed"}, []string{"feed-1", "feed-2"}},
+		{[]string{"move", "hook-1", "node-1"}, []string{"node-1"}},
 		{[]string{"assignments", "--member", "node-2"}, []string{"node-2"}},
 		{[]string{"members", "--app", "l"}, []string{"lab"}},
 	} {

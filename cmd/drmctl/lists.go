@@ -58,44 +58,44 @@ func flagOfShard(err error) error {
 	return err
 }
 
-// changeJSON is part of the JSON contract: what --watch prints in a line. T is the JSON of an item, which is null where
+// watchedJSON is part of the JSON contract: what --watch prints in a line. T is the JSON of an item, which is null where
 // a list begins or ends.
-type changeJSON[T any] struct {
+type watchedJSON[T any] struct {
 	Change   string `json:"change"`
 	Revision int64  `json:"revision"`
 	Item     *T     `json:"item"`
 }
 
 // changesView is how --watch prints changes of what a view shows.
-func changesView[T, J any](of output.View[T], object func(T) J) output.View[drm.Change[T]] {
-	v := output.View[drm.Change[T]]{
-		Columns: []output.Column[drm.Change[T]]{
-			{Title: "CHANGE", Cell: func(x drm.Change[T]) any { return x.Kind }, Whole: true},
+func changesView[T, J any](of output.View[T], object func(T) J) output.View[drm.Watched[T]] {
+	v := output.View[drm.Watched[T]]{
+		Columns: []output.Column[drm.Watched[T]]{
+			{Title: "CHANGE", Cell: func(x drm.Watched[T]) any { return x.Kind }, Whole: true},
 		},
-		Object: func(x drm.Change[T]) any {
-			one := changeJSON[J]{Change: string(x.Kind), Revision: x.Revision}
+		Object: func(x drm.Watched[T]) any {
+			one := watchedJSON[J]{Change: string(x.Kind), Revision: x.Revision}
 			if hasItem(x) {
 				item := object(x.Item)
 				one.Item = &item
 			}
 			return one
 		},
-		Name: func(x drm.Change[T]) string { return fmt.Sprint(of.Columns[0].Cell(x.Item)) },
+		Name: func(x drm.Watched[T]) string { return fmt.Sprint(of.Columns[0].Cell(x.Item)) },
 	}
 	for _, column := range of.Columns {
-		v.Columns = append(v.Columns, output.Column[drm.Change[T]]{
+		v.Columns = append(v.Columns, output.Column[drm.Watched[T]]{
 			Title: column.Title, Wide: column.Wide, Whole: column.Whole,
-			Cell: func(x drm.Change[T]) any { return column.Cell(x.Item) },
+			Cell: func(x drm.Watched[T]) any { return column.Cell(x.Item) },
 		})
 	}
-	v.Columns = append(v.Columns, output.Column[drm.Change[T]]{
-		Title: "REVISION", Wide: true, Cell: func(x drm.Change[T]) any { return x.Revision },
+	v.Columns = append(v.Columns, output.Column[drm.Watched[T]]{
+		Title: "REVISION", Wide: true, Cell: func(x drm.Watched[T]) any { return x.Revision },
 	})
 	return v
 }
 
-func hasItem[T any](x drm.Change[T]) bool {
-	return x.Kind != drm.ChangeListBegins && x.Kind != drm.ChangeListEnds
+func hasItem[T any](x drm.Watched[T]) bool {
+	return x.Kind != drm.WatchListBegins && x.Kind != drm.WatchListEnds
 }
 
 const (
@@ -107,11 +107,11 @@ const (
 
 // printChanges prints what a watch shows until the command is interrupted, which is the usual end.
 func printChanges[T any](
-	c *cli.Context, view output.View[drm.Change[T]], changes iter.Seq2[drm.Change[T], error],
+	c *cli.Context, view output.View[drm.Watched[T]], changes iter.Seq2[drm.Watched[T], error],
 ) error {
 	stream := view.Follow(printer(c))
 	bare := isTable(c) || formatOf(c) == output.Name // people, and who wants ids, need not know where a list ends
-	var waiting []drm.Change[T]
+	var waiting []drm.Watched[T]
 	var since time.Time
 	for change, err := range changes {
 		if err != nil {
@@ -126,7 +126,7 @@ func printChanges[T any](
 		if len(waiting) == 1 {
 			since = time.Now()
 		}
-		if change.Kind == drm.ChangeListed && len(waiting) < listedAtOnce && time.Since(since) < listedWithin {
+		if change.Kind == drm.WatchListed && len(waiting) < listedAtOnce && time.Since(since) < listedWithin {
 			continue
 		}
 		if err := stream.Add(waiting...); err != nil {

@@ -73,7 +73,7 @@ func TestListsAreFilteredAndWatched(t *testing.T) {
 	failed, stopFailed := begin(t, append(l.args(), "-o", "json", "assignments", "--unassigned", "--watch")...)
 	entries, stopEntries := begin(t, append(l.args(), "-o", "json", "resources", "--watch")...)
 	looked, stopLook := begin(t, append(l.args(), "-o", "json", "lookup", "us-1", "--watch")...)
-	ends := func(x line[assignmentJSON]) bool { return x.Change == string(drm.ChangeListEnds) }
+	ends := func(x line[assignmentJSON]) bool { return x.Change == string(drm.WatchListEnds) }
 	if x := nextChange(t, all, func(line[assignmentJSON]) bool { return true }); x.Change != "list" || x.Item != nil {
 		t.Errorf("the first line is %+v", x)
 	}

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -91,7 +92,8 @@ func (r *Reader) describeShard(ctx context.Context, n int) (ShardDetail, error) 
 	}
 	slices.SortFunc(d.Moved, func(a, b Moved) int { return cmp.Compare(a.Resource, b.Resource) })
 	c := newCensus(&d, newPicture(r.Layout, v))
-	if err := r.each(ctx, r.Layout.Shard(n), v.Revision, c.take); err != nil {
+	prefix := r.Layout.Shard(n)
+	if err := r.between(ctx, prefix, clientv3.GetPrefixRangeEnd(prefix), v.Revision, c.take); err != nil {
 		return d, err
 	}
 	c.count()

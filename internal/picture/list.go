@@ -26,9 +26,6 @@ import (
 // The order of keys is not quite that of ids, so a listing may have several keys.Spans open: it goes on with the one
 // that may have the next id.
 
-// ErrCompacted says that etcd has dropped the revision at which a list was read, after a part of it was read.
-var ErrCompacted = errors.New("etcd has compacted the revision at which the list was read, before its end")
-
 // item is a resource as a listing reads it.
 type item struct {
 	id       string
