@@ -5,8 +5,12 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"io"
 	"slices"
+	"strings"
+
+	"github.com/distributed-resource-manager/drm/internal/jsontext"
 )
 
 const (
@@ -20,35 +24,21 @@ const (
 // removes a UTF-8 byte order mark from body, as RFC 8259 allows.
 func notJSON(body *bufio.Reader) error {
 	head, _ := body.Peek(sniffed) // an error comes again when the body is read
-	if bytes.HasPrefix(head, []byte("\xef\xbb\xbf")) {
-		_, _ = body.Discard(3) // cannot fail, because these bytes are in the buffer
-		head = head[3:]
+	if rest := jsontext.WithoutMark(head); len(rest) < len(head) {
+		_, _ = body.Discard(len(head) - len(rest)) // cannot fail, because these bytes are in the buffer
+		head = rest
 	}
-	for _, mark := range []struct{ begins, name string }{
-		{"\x00\x00\xfe\xff", "UTF-32"},
-		{"\xff\xfe\x00\x00", "UTF-32"},
-		{"\xff\xfe", "UTF-16"},
-		{"\xfe\xff", "UTF-16"},
-		{"\x00\x00\x00{", "UTF-32"},
-		{"{\x00\x00\x00", "UTF-32"},
-		{"\x00{", "UTF-16"},
-		{"{\x00", "UTF-16"},
-	} {
-		if bytes.HasPrefix(head, []byte(mark.begins)) {
-			return errors.New("it is in " + mark.name + ", want UTF-8")
-		}
-	}
-	if bytes.HasPrefix(head, []byte("\x1f\x8b")) {
-		return errors.New("it is compressed with gzip, and does not say so (Content-Encoding)")
-	}
-	head = bytes.ToLower(bytes.TrimLeft(head, " \t\r\n"))
-	switch {
-	case !bytes.HasPrefix(head, []byte("<")):
+	switch what := jsontext.Foreign(head); {
+	case what == "":
 		return nil
-	case bytes.Contains(head, []byte("<html")) || bytes.HasPrefix(head, []byte("<!doctype html")):
+	case what == "compressed with gzip":
+		return errors.New("it is compressed with gzip, and does not say so (Content-Encoding)")
+	case strings.HasPrefix(what, "text in "):
+		return fmt.Errorf("it is in %s, want UTF-8", strings.TrimPrefix(what, "text in "))
+	case what == "HTML":
 		return errors.New("it is HTML, not JSON")
 	default:
-		return errors.New("it begins with '<', as HTML and XML do")
+		return fmt.Errorf("it %s", strings.TrimPrefix(what, "text that "))
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
+	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -194,7 +195,7 @@ func readData(c *cli.Context) (json.RawMessage, error) {
 	if text == "-" {
 		return readBounded(c.App.Reader, flagData, "stdin")
 	}
-	return json.RawMessage(text), nil
+	return jsontext.WithoutMark([]byte(text)), nil
 }
 
 func readBounded(r io.Reader, flag, name string) (json.RawMessage, error) {
@@ -205,5 +206,5 @@ func readBounded(r io.Reader, flag, name string) (json.RawMessage, error) {
 	if len(data) > maxData {
 		return nil, usagef("--%s: %s has more than %d bytes", flag, name, maxData)
 	}
-	return data, nil
+	return jsontext.WithoutMark(data), nil
 }

@@ -98,20 +98,16 @@ func ID(object json.RawMessage) (id string, has bool, err error) {
 		return "", false, nil
 	}
 	if len(raw) == 0 || raw[0] != '"' {
-		return "", true, fmt.Errorf("an \"id\" that is a string, not %s", kindOfID(raw))
+		if kind := kindOf(raw); kind != aNumber {
+			return "", true, fmt.Errorf("an \"id\" that is a string, not %s", kind)
+		}
+		number := excerpt.Of(string(raw)) // an id is no secret
+		return "", true, fmt.Errorf("an \"id\" that is a string, such as \"%s\", not the number %s", number, number)
 	}
 	if err := json.Unmarshal(raw, &id); err != nil {
 		return "", true, fmt.Errorf("an \"id\" that is a string (%w)", err)
 	}
 	return id, true, nil
-}
-
-// kindOfID is kindOf, but shows the number itself, since an id is no secret.
-func kindOfID(raw []byte) string {
-	if kind := kindOf(raw); kind != aNumber {
-		return kind
-	}
-	return "the number " + excerpt.Of(string(raw))
 }
 
 const (
@@ -123,6 +119,9 @@ const (
 func kindOf(raw []byte) string {
 	if len(raw) == 0 {
 		return "nothing"
+	}
+	if what := jsontext.Foreign(raw); what != "" {
+		return what
 	}
 	switch c := raw[0]; {
 	case c == '{':
