@@ -54,6 +54,8 @@ type Config struct {
 	// InitialCluster names all members of a cluster and where their peers are: name=http://host:port,... It is for a
 	// cluster whose members are processes; StartCluster sets it itself. Default "": this server alone.
 	InitialCluster string
+	// Joins says that the cluster of InitialCluster exists, and that this server was added to it before.
+	Joins bool
 	// ClientTLS, if given, makes the server serve clients over TLS only.
 	ClientTLS *TLS
 	// BcryptCost is the cost of comparing a password, as a power of two, at least 4. Default 0: etcd's own default, 10.
@@ -256,6 +258,9 @@ func etcdConfig(cfg Config) (*embed.Config, addresses, error) {
 	conf.InitialCluster = cfg.InitialCluster
 	if conf.InitialCluster == "" {
 		conf.InitialCluster = conf.Name + "=" + conf.AdvertisePeerUrls[0].String()
+	}
+	if cfg.Joins {
+		conf.ClusterState = embed.ClusterStateFlagExisting
 	}
 	if cfg.Quota < 0 {
 		return nil, addresses{}, fmt.Errorf("quota: got %d, want 0 or a number of bytes", cfg.Quota)

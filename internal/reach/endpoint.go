@@ -5,6 +5,7 @@ import (
 	"net"
 	"net/url"
 	"path"
+	"slices"
 	"strconv"
 	"strings"
 	"unicode"
@@ -125,6 +126,23 @@ func InTheClear(endpoint string) bool {
 	scheme, _ := schemeOf(endpoint)
 	return scheme == "http"
 }
+
+// Target is what is dialed to reach an endpoint that passed CheckEndpoints: the network "tcp" and a host:port, or the
+// network "unix" and the path of a socket.
+func Target(endpoint string) (network, at string) {
+	if scheme, rest := schemeOf(endpoint); scheme == "unix" || scheme == "unixs" {
+		return "unix", rest
+	}
+	return "tcp", address(endpoint)
+}
+
+// Secure says whether connections to any of the endpoints are made over TLS. tls says that TLS is configured.
+func Secure(endpoints []string, tls bool) bool {
+	return tls || slices.ContainsFunc(endpoints, wantsTLS)
+}
+
+// Proxied says whether gRPC connects to a host:port through a proxy that the environment names.
+func Proxied(at string) bool { return proxied(at) }
 
 // address is the name by which an endpoint, its dialed target and its TLS authority are recognised: its host:port, or
 // the last part of a socket's path.

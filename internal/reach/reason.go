@@ -35,6 +35,7 @@ const (
 	NotEtcd          // the other end is not etcd
 	Lost             // the connection has ended
 	Connected        // nothing prevents it: etcd is slow, or hangs
+	NoLeader         // etcd is connected, and its cluster has no leader
 )
 
 // lasting says whether the problem stays until somebody acts; a server that starts up, for example, does not last.
@@ -65,6 +66,19 @@ func (r *Reason) Has(kinds ...Kind) bool {
 	return false
 }
 
+// WithoutLeader returns the reason of a client that has learnt that the cluster has no leader, so that etcd is
+// connected and cannot answer.
+func (r *Reason) WithoutLeader() *Reason {
+	told := &Reason{Slow: r.Slow}
+	for _, d := range r.Details {
+		if d.Kind == Connected {
+			d.Kind, d.Text = NoLeader, "connected, and its cluster has no leader"
+		}
+		told.Details = append(told.Details, d)
+	}
+	return told
+}
+
 // Error names each reason once, with the endpoints that it applies to.
 func (r *Reason) Error() string {
 	var texts []string
@@ -80,6 +94,9 @@ func (r *Reason) Error() string {
 	}
 	return strings.Join(texts, "; ")
 }
+
+// ExplainDial says why a connection to an endpoint could not be made.
+func ExplainDial(err error) Detail { return explainDial(err) }
 
 // explainDial says why there is no connection.
 func explainDial(err error) Detail {
@@ -101,6 +118,9 @@ func explainDial(err error) Detail {
 	}
 	return Detail{Kind: Unknown, Text: short(innermost(err).Error())}
 }
+
+// ExplainHandshake says why a TLS handshake failed, or why a certificate is not relied on.
+func ExplainHandshake(err error) Detail { return explainHandshake(err) }
 
 // explainHandshake says why TLS failed, or why nothing is heard.
 func explainHandshake(err error) Detail {

@@ -4,6 +4,7 @@ package embeddedtest
 import (
 	"context"
 	"fmt"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -153,4 +154,32 @@ func run(m *testing.M, use func(*clientv3.Client)) (int, error) {
 		return code, nil
 	}
 	return code, goleak.Find()
+}
+
+// Learner adds a learner to the cluster of a server, and starts it. It ends with the test.
+func Learner(tb testing.TB, of *embedded.Server) *embedded.Server {
+	tb.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
+	defer cancel()
+	c := Client(tb, of.Endpoint())
+	listed, err := c.MemberList(ctx)
+	if err != nil {
+		tb.Fatalf("list the members: %v", err)
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		tb.Fatal(err)
+	}
+	peer := l.Addr().String()
+	_ = l.Close() // the server listens there next
+	if _, err := c.MemberAddAsLearner(ctx, []string{"http://" + peer}); err != nil {
+		tb.Fatalf("add a learner: %v", err)
+	}
+	return ServerOf(tb, func(cfg *embedded.Config) {
+		cfg.Name, cfg.Joins, cfg.ListenPeer = "learner", true, peer
+		cfg.InitialCluster = "learner=http://" + peer
+		for _, m := range listed.Members {
+			cfg.InitialCluster += "," + m.Name + "=" + m.PeerURLs[0]
+		}
+	})
 }
