@@ -163,7 +163,7 @@ func runMember(ctx context.Context, c *cli.Context, cfg drm.Config, out io.Write
 			cfg.Logger.Info("interrupted before the member had started", zap.Error(err))
 			return nil
 		}
-		return flagsOf(err, c)
+		return flagsOf(withGrant(c, drm.DiagnoseMember, err), c)
 	}
 	started()
 	fmt.Fprintf(out, "ready: member %s of app %s\n", m.ID(), cfg.App)

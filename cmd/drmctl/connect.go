@@ -62,9 +62,9 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	cfg.Prefix, cfg.Etcd = c.String(flagPrefix), etcd
 	client, err := drm.NewClient(dialing, cfg)
 	if err != nil {
-		return flagsOf(err, c)
+		return flagsOf(withGrant(c, drm.DiagnoseReader, err), c)
 	}
-	err = inTime(ctx, c, do(ctx, client))
+	err = withGrant(c, drm.DiagnoseReader, inTime(ctx, c, do(ctx, client)))
 	if errors.Is(err, drm.ErrNoApp) {
 		if hint := nearestApp(ctx, c, client); hint != "" {
 			err = fmt.Errorf("%w%s", err, hint)
@@ -128,6 +128,19 @@ func etcdTimeouts(c *cli.Context) (drm.EtcdConfig, error) {
 // etcdConfig is the etcd config that the global flags describe. Warnings about the certificates go to log, or to stderr
 // where log is nil.
 func etcdConfig(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
+	cfg, err := etcdConfigUnchecked(c, log)
+	if err != nil {
+		return cfg, err
+	}
+	var bad *reach.EndpointError
+	if errors.As(reach.CheckEndpoints(cfg.Endpoints, cfg.GetTLS != nil), &bad) {
+		return cfg, badFlag(flagEndpoints, bad.Endpoint, bad.Want)
+	}
+	return cfg, nil
+}
+
+// etcdConfigUnchecked is etcdConfig for a command that says itself what is wrong with the endpoints.
+func etcdConfigUnchecked(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
 	cfg, err := etcdTimeouts(c)
 	if err != nil {
 		return cfg, err
@@ -145,14 +158,7 @@ func etcdConfig(c *cli.Context, log *zap.Logger) (drm.EtcdConfig, error) {
 		return cfg, err
 	}
 	cfg.GetTLS, err = openCertificates(c, pemFlags{ca: flagCACert, cert: flagCert, key: flagKey, of: "etcd"}, log)
-	if err != nil {
-		return cfg, err
-	}
-	var bad *reach.EndpointError
-	if errors.As(reach.CheckEndpoints(cfg.Endpoints, cfg.GetTLS != nil), &bad) {
-		return cfg, badFlag(flagEndpoints, bad.Endpoint, bad.Want)
-	}
-	return cfg, nil
+	return cfg, err
 }
 
 // credentials returns the user and password that the flags or the environment give. No error shows the password. A

@@ -2,11 +2,14 @@ package main
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 
+	"github.com/urfave/cli/v2"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/login"
 	"github.com/distributed-resource-manager/drm/internal/reach"
 )
@@ -29,6 +32,7 @@ var reachHints = []struct {
 	},
 	{[]reach.Kind{reach.NotTLS}, "leave out --cacert, --cert, --key and https:// if etcd is served without TLS"},
 	{[]reach.Kind{reach.WantsTLS}, "if etcd is served with TLS, use https:// or --cacert"},
+	{[]reach.Kind{reach.NoLeader}, "is a majority of etcd's members up, and do they reach each other?"},
 	{[]reach.Kind{reach.Connected, reach.Lost}, "has the cluster a quorum, and is it overloaded?"},
 }
 
@@ -36,7 +40,13 @@ var reachHints = []struct {
 func hintOf(err error) string {
 	var denied *reach.DeniedError
 	var slow *slowError
+	var hinted *hintedError
 	switch {
+	case errors.As(err, &hinted):
+		return hinted.hint
+	case strings.Contains(err.Error(), rpctypes.ErrorDesc(rpctypes.ErrGRPCNotSupportedForLearner)):
+		return "a member that is a learner answers: name voting members in --endpoints, or promote it " +
+			"(etcdctl member promote)"
 	case login.IsRefused(err):
 		return "check --user, and DRM_PASSWORD or --password"
 	case errors.Is(err, rpctypes.ErrUserEmpty):
@@ -60,4 +70,35 @@ func hintOf(err error) string {
 		}
 	}
 	return strings.Join(hints, "; ")
+}
+
+// hintedError is an error with a hint of its own.
+type hintedError struct {
+	err  error
+	hint string
+}
+
+func (e *hintedError) Error() string { return e.err.Error() }
+
+// Unwrap returns the error without the hint.
+func (e *hintedError) Unwrap() error { return e.err }
+
+// withGrant adds to an error that says that etcd denies something which permission a command about the app needs. A
+// command that reads, and is denied something else, is an operator's.
+func withGrant(c *cli.Context, role drm.DiagnoseRole, err error) error {
+	var denied *reach.DeniedError
+	if !errors.As(err, &denied) || errors.Is(err, rpctypes.ErrUserEmpty) {
+		return err
+	}
+	kind := "read"
+	switch reads := strings.HasPrefix(denied.What, "read "); {
+	case role == drm.DiagnoseMember:
+		kind = "readwrite"
+	case !reads:
+		kind, role = "readwrite", drm.DiagnoseOperator
+	}
+	root := keys.New(c.String(flagPrefix), c.String(flagApp)).Root()
+	return &hintedError{err, fmt.Sprintf("grant a role of the user %s below %q: "+
+		"etcdctl role grant-permission ROLE %s --prefix=true %s; drmctl doctor --as %s tells what is missing",
+		kind, root, kind, root, role)}
 }

@@ -134,11 +134,11 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 		want      []string
 		not       []string
 	}{
-		{"well, in plain text", plain, nil, exitFine, nil, nil},
-		{"well, over TLS", secure, cacert, exitFine, nil, nil},
-		{"well, with https", "https://" + secure, cacert, exitFine, nil, nil},
-		{"well, with a client certificate", mutual, with("client"), exitFine, nil, nil},
-		{"well, one of two", closed + "," + plain, nil, exitFine, nil, nil},
+		{"well, in plain text", plain, nil, exitNotFound, nil, nil},
+		{"well, over TLS", secure, cacert, exitNotFound, nil, nil},
+		{"well, with https", "https://" + secure, cacert, exitNotFound, nil, nil},
+		{"well, with a client certificate", mutual, with("client"), exitNotFound, nil, nil},
+		{"well, one of two", closed + "," + plain, nil, exitNotFound, nil, nil},
 		{
 			"wrong authority", secure,
 			[]string{"--cacert", file("other.pem")},
@@ -217,7 +217,7 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 		t.Run(test.name, func(t *testing.T) {
 			t.Parallel()
 			limit := "10s"
-			if test.code == exitFine {
+			if test.code == exitNotFound { // it was reached, and there is no app
 				limit = "1m"
 			}
 			args := []string{
@@ -228,7 +228,7 @@ func TestWhatHindersAConnectionIsTold(t *testing.T) {
 			if got.code != test.code {
 				t.Fatalf("exit code %d, want %d: %s", got.code, test.code, got.stderr)
 			}
-			if test.code == exitFine {
+			if test.code == exitNotFound {
 				return
 			}
 			checkOneLine(t, got.stderr, append(test.want, "etcd unreachable")...)
@@ -303,6 +303,19 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+	if _, err := root.UserAdd(t.Context(), "keeper", "s3cret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.RoleAdd(t.Context(), "keeper"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.RoleGrantPermission(t.Context(), "keeper", "/drm/a/config", "",
+		clientv3.PermissionType(clientv3.PermRead)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.UserGrantRole(t.Context(), "keeper", "keeper"); err != nil {
+		t.Fatal(err)
+	}
 	if got := drmctl(t.Context(), "allocate", "--id", "x", "--create", "--app", "a", "--endpoints", server.Endpoint(),
 		"--user", embeddedtest.User+":"+embeddedtest.Password); got.code != exitFine {
 		t.Fatalf("%+v", got)
@@ -333,17 +346,31 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 		{
 			"no permission",
 			[]string{"members", "--user", "guest:s3cret"},
-			[]string{`does not let the user "guest" read "/drm/a/config"`, "permission denied", "grant-permission"},
+			[]string{
+				`does not let the user "guest" read "/drm/a/config"`, "permission denied", `read below "/drm/a/"`,
+				"grant-permission ROLE read --prefix=true /drm/a/", "drmctl doctor --as reader",
+			},
+		},
+		{
+			"no permission for a range",
+			[]string{"members", "--user", "keeper:s3cret"},
+			[]string{`does not let the user "keeper" read all keys below "/drm/a/`, "grant-permission ROLE read "},
 		},
 		{
 			"only to read",
 			[]string{"allocate", "--id", "y", "--user", "reader:s3cret"},
-			[]string{`does not let the user "reader" write "/drm/a/`, "grant-permission"},
+			[]string{
+				`does not let the user "reader" write "/drm/a/`, "drmctl doctor --as operator",
+				"grant-permission ROLE readwrite --prefix=true /drm/a/",
+			},
 		},
 		{
 			"only to read, a member",
 			[]string{"agent", "--allocate-only", "--handler-log", "--log-level", "error", "--user", "reader:s3cret"},
-			[]string{`does not let the user "reader" write "/drm/a/`, "grant-permission"},
+			[]string{
+				`does not let the user "reader" write "/drm/a/`, "drmctl doctor --as member",
+				"grant-permission ROLE readwrite --prefix=true /drm/a/",
+			},
 		},
 	} {
 		t.Run(test.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"time"
 
+	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
 	"google.golang.org/grpc"
@@ -65,6 +66,10 @@ func Connect(
 		}
 	}
 	why := trace.Reason()
+	if why != nil && why.Has(reach.Connected) && ctx.Err() == nil && IsUnreachable(err) && leaderless(ctx, client) {
+		why = why.WithoutLeader()
+		err = &reach.Error{Err: err, Reason: why}
+	}
 	if own {
 		_ = client.Close() // err matters more than an error of Close
 	}
@@ -81,6 +86,15 @@ func Connect(
 			"or not its port for clients", ErrUnreachable, strings.Join(client.Endpoints(), ","))
 	}
 	return nil, false, fmt.Errorf("connect to etcd: %w", err)
+}
+
+// leaderless says whether a connected member of etcd says that its cluster has no leader. It waits for that for a short
+// time only, since the caller has waited long enough.
+func leaderless(ctx context.Context, client *clientv3.Client) bool {
+	asking, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	resp, err := pb.NewMaintenanceClient(client.ActiveConnection()).Status(asking, &pb.StatusRequest{})
+	return err == nil && resp.Leader == 0
 }
 
 // speaksNoGRPC says whether gRPC found that a web server answers. It looks at the text, since gRPC has no error value

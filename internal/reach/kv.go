@@ -19,7 +19,7 @@ type kv struct {
 // Get implements clientv3.KV.
 func (k kv) Get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
 	resp, err := k.KV.Get(ctx, key, opts...)
-	return resp, Explain(k.client, err, func() string { return Key("read", key) })
+	return resp, Explain(k.client, err, func() string { return describe(clientv3.OpGet(key, opts...)) })
 }
 
 // Put implements clientv3.KV.
@@ -31,7 +31,7 @@ func (k kv) Put(ctx context.Context, key, value string, opts ...clientv3.OpOptio
 // Delete implements clientv3.KV.
 func (k kv) Delete(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.DeleteResponse, error) {
 	resp, err := k.KV.Delete(ctx, key, opts...)
-	return resp, Explain(k.client, err, func() string { return Key("delete", key) })
+	return resp, Explain(k.client, err, func() string { return describe(clientv3.OpDelete(key, opts...)) })
 }
 
 // Do implements clientv3.KV.
@@ -99,7 +99,14 @@ func describe(op clientv3.Op) string {
 	case op.IsDelete():
 		verb = "delete"
 	}
-	return Key(verb, string(op.KeyBytes()))
+	switch key, end := string(op.KeyBytes()), string(op.RangeBytes()); end {
+	case "":
+		return Key(verb, key)
+	case clientv3.GetPrefixRangeEnd(key):
+		return fmt.Sprintf("%s all keys below %q", verb, key)
+	default:
+		return fmt.Sprintf("%s all keys from %q to %q", verb, key, end)
+	}
 }
 
 // Key describes an operation on a key, such as `read "/drm/x"`.
