@@ -103,6 +103,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			explainCommand(),
 			describeCommand(),
 			statusCommand(),
+			doctorCommand(),
 			sourceCommand(),
 			allocateCommand(),
 			deallocateCommand(),

@@ -60,7 +60,10 @@ var flagNouns = map[string]noun{
 
 // flagWordLists are the values of flags that take one of a few words.
 var flagWordLists = map[string][]string{
-	flagLogLevel: {"debug", "info", "warn", "error"},
+	flagLogLevel:   {"debug", "info", "warn", "error"},
+	flagDoctorOnly: drm.DiagnoseCategories(),
+	flagDoctorSkip: drm.DiagnoseCategories(),
+	flagFailOn:     {string(drm.CheckFail), string(drm.CheckWarn)},
 }
 
 // argumentWords are the arguments of commands that take one of a few words.
