@@ -20,8 +20,8 @@ var (
 
 // Explain tells where a resource is, where it should be, and why; where these differ, what is waited for, and what
 // would change it. It reads the members and what concerns this resource, and writes nothing. A resource that the
-// catalogue does not have is explained too: where it would go. Errors: an *InputError for a bad id or revision, ErrNoApp,
-// ErrAppGone where the app has keys, but not the one that makes it exist; ErrCompacted, ErrFutureRevision and
+// catalogue does not have is explained too: where it would go. Errors: an *InputError for a bad id or revision,
+// ErrNoApp, ErrAppGone where the app has keys, but not the one that makes it exist; ErrCompacted, ErrFutureRevision and
 // ErrOtherApp about ExplainOptions.Revision.
 func (c *Client) Explain(ctx context.Context, id string, o ExplainOptions) (Explanation, error) {
 	if err := keys.CheckID(id); err != nil {
@@ -40,8 +40,9 @@ func (c *Client) Explain(ctx context.Context, id string, o ExplainOptions) (Expl
 }
 
 // FollowExplanation calls changed with what Explain tells now, and then whenever more of it changes than the revision
-// and the time that leases have left, by watches of etcd, until ctx ends, and then returns the context's cause. It returns
-// earlier with the errors of Explain. The calls come one at a time. lost is called as FollowOwners says, and may be nil.
+// and the time that leases have left, by watches of etcd, until ctx ends, and then returns the context's cause. It
+// returns earlier with the errors of Explain. The calls come one at a time. lost is called as FollowOwners says, and
+// may be nil.
 func (c *Client) FollowExplanation(
 	ctx context.Context, id string, changed func(Explanation), lost func(error),
 ) error {

@@ -20,8 +20,8 @@ and why (pins, exceptions, the slots that the ring tries), the claim and how far
 it should be, it says what is waited for, for how long, and what would change that.
 
 A resource that the catalogue does not have is explained all the same, and the command ends with exit code 3.
---at tells how it was at a revision of etcd, as far back as etcd has been compacted. --watch goes on, and tells anew what
-has changed; what is not there is waited for.
+--at tells how it was at a revision of etcd, as far back as etcd has been compacted. --watch goes on, and tells anew
+what has changed; what is not there is waited for.
 
 Example:
    drmctl --app feeds explain feed-42
@@ -322,7 +322,8 @@ func standTable(page *output.Page, members []drm.Stand) {
 	}
 	shown := members
 	if len(members) > mostStands && !page.IsWide() {
-		shown = slices.DeleteFunc(slices.Clone(members), func(m drm.Stand) bool { return m.Verdict == drm.VerdictTakes })
+		takes := func(m drm.Stand) bool { return m.Verdict == drm.VerdictTakes }
+		shown = slices.DeleteFunc(slices.Clone(members), takes)
 		shown = shown[:min(len(shown), mostStands)]
 	}
 	rows := [][]any{}

@@ -147,7 +147,8 @@ func TestExplainOfALargeGroup(t *testing.T) {
 	}
 	show := func(c *cli.Context) error { return showExplanation(c, e) }
 	got := shown(t, "table", show)
-	if strings.Contains(got, "x7 ") || !strings.Contains(got, "\n200 members more, ") || !strings.Contains(got, "\nm3 ") {
+	if strings.Contains(got, "x7 ") || !strings.Contains(got, "\n200 members more: ") ||
+		!strings.Contains(got, "\nm3 ") {
 		t.Errorf("%s", got)
 	}
 	if got := shown(t, "wide", show); !strings.Contains(got, "\nx7 ") || strings.Contains(got, "members more") {

@@ -102,7 +102,8 @@ func TestDescribeShardCountsWhatIsInIt(t *testing.T) {
 	s.put(s.layout.Claim(n, ids[2]), claim("b", claims.Active), b)            // misplaced
 	through := s.put(s.layout.Claim(n, ids[6]), claim("b", claims.Active), b) // an orphan
 	s.put(s.layout.Claim(n, ids[5]), claim("a", claims.Active), a)            // suspended, so an orphan too
-	s.put(s.layout.Summary(n, a), string(claims.Summary{Member: "a", Through: through, Within: time.Second}.Encode()), a)
+	summary := claims.Summary{Member: "a", Through: through, Within: time.Second}
+	s.put(s.layout.Summary(n, a), string(summary.Encode()), a)
 	s.put(s.layout.Trail(n, a), string(claims.Trail{Member: "a", IDs: ids[:2], Returned: 1}.Encode()), 0)
 	s.put(s.layout.Quarantine(n, ids[3]),
 		string(claims.Quarantine{Deaths: []claims.Death{{Member: "x"}}}.Encode()), 0)
