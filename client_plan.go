@@ -25,8 +25,8 @@ import (
 //
 // It reads what there is of members and shards, and counts resources without reading them.
 //
-// Errors: an *InputError for a bad change or option; ErrNotFound for a member that is not there; ErrIDInUse for one that
-// joins and is there; ErrChanged; and those of the orders that are among the changes.
+// Errors: an *InputError for a bad change or option; ErrNotFound for a member that is not there; ErrIDInUse for one
+// that joins and is there; ErrChanged; and those of the orders that are among the changes.
 func (c *Client) Plan(ctx context.Context, changes []Change, o PlanOptions) (*Plan, error) {
 	p, err := c.plan(ctx, changes, o)
 	if err != nil {
@@ -237,8 +237,8 @@ func notesOf(v *membership.View) (notes []string) {
 		notes = append(notes, "a member of an older version lives, so that the coordinator places no shards")
 	}
 	if newer, rollout := v.Rollout(); rollout {
-		notes = append(notes, fmt.Sprintf("members of several versions live (%q is the newest): as long as members come "+
-			"and go, nothing moves for balance", newer))
+		notes = append(notes, fmt.Sprintf("members of several versions live (%q is the newest): as long as members "+
+			"come and go, nothing moves for balance", newer))
 	}
 	return notes
 }

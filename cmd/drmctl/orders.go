@@ -66,7 +66,9 @@ func orderOptions(c *cli.Context) (drm.OrderOptions, error) {
 	}
 	var input *drm.InputError
 	if err := o.Validate(); errors.As(err, &input) {
-		flag := map[string]string{"By": flagBy, "Why": flagReason, "For": flagFor, "IfRevision": flagIfRevision}[input.Field]
+		flag := map[string]string{
+			"By": flagBy, "Why": flagReason, "For": flagFor, "IfRevision": flagIfRevision,
+		}[input.Field]
 		return o, badFlag(flag, input.Value, input.Want)
 	}
 	return o, nil

@@ -29,9 +29,9 @@ const (
 )
 
 const planDescription = `
-It asks the code by which the coordinator decides, on a copy of the group as it is now, and changes nothing. All that the
-flags name happens at one moment; without any, the plan is what the group settles at by itself. Loads are as the members
-say now. The settings of the coordinator are not in etcd: give those that are not the defaults.
+It asks the code by which the coordinator decides, on a copy of the group as it is now, and changes nothing. All that
+the flags name happens at one moment; without any, the plan is what the group settles at by itself. Loads are as the
+members say now. The settings of the coordinator are not in etcd: give those that are not the defaults.
 With --without, a member dies, and nobody knows before; --stop is a stop in order.
 
 REVISION is what the plan is about: drain, cordon, weight, pin, move and rebalance take it as --if-revision, and are

@@ -195,8 +195,9 @@ func tellPlan(pg *output.Page, p *drm.Plan) {
 		pg.Row("fits nowhere", fmt.Sprintf("shard %d, %s: %s", u.Shard, resources(u.Resources), why))
 	}
 	s := settingsOf(p.Options)
-	pg.Row("supposed", fmt.Sprintf("--%s %d --%s %s --%s %d --%s %d", flagBalanceMoves, s.BalanceMoves, flagBalanceAfter,
-		s.BalanceAfter, flagMaxMoving, s.MaxMoving, flagMaxMovingPerMember, s.MaxMovingPerMember))
+	pg.Row("supposed", fmt.Sprintf("--%s %d --%s %s --%s %d --%s %d",
+		flagBalanceMoves, s.BalanceMoves, flagBalanceAfter, s.BalanceAfter, flagMaxMoving, s.MaxMoving,
+		flagMaxMovingPerMember, s.MaxMovingPerMember))
 	for _, n := range p.Notes {
 		pg.Row("note", n)
 	}

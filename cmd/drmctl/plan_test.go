@@ -42,8 +42,15 @@ func planLab(t *testing.T) *lab {
 func (l *lab) rests() {
 	l.t.Helper()
 	eventually(l.t, func() error {
-		if got := drmctl(l.t.Context(), append(l.args(), "plan")...); got.code != exitFine {
+		got := drmctl(l.t.Context(), append(l.args(), "plan", "-o", "json")...)
+		var p planJSON
+		if err := json.Unmarshal([]byte(got.stdout), &p); err != nil {
 			return fmt.Errorf("plan: %+v", got)
+		}
+		for _, m := range p.Members { // all have said what they have
+			if len(p.Moves) > 0 || m.Before.Load != float64(m.Before.Resources) {
+				return fmt.Errorf("plan: %+v", p)
+			}
 		}
 		return nil
 	})
@@ -77,8 +84,12 @@ func TestPlanTellsWhatWouldMoveAndChangesNothing(t *testing.T) {
 		"cordon beside a drain": {[]string{"--cordon", "m2", "--drain", "m1"}, func(p planJSON) bool {
 			return p.share("m2").Shards == p.before("m2").Shards && p.share("m1").Shards == 0
 		}},
-		"dry run of drain":  {[]string{"drain", "m1", "--dry-run"}, func(p planJSON) bool { return p.share("m1").Shards == 0 }},
-		"dry run of weight": {[]string{"weight", "m1", "0", "--dry-run"}, func(p planJSON) bool { return p.share("m1").Shards == 0 }},
+		"dry run of drain": {[]string{"drain", "m1", "--dry-run"}, func(p planJSON) bool {
+			return p.share("m1").Shards == 0
+		}},
+		"dry run of weight": {[]string{"weight", "m1", "0", "--dry-run"}, func(p planJSON) bool {
+			return p.share("m1").Shards == 0
+		}},
 		"dry run of move": {[]string{"move", "r0", l.other("r0"), "--dry-run"}, func(p planJSON) bool {
 			return p.moves(get[assignmentJSON](l, "lookup", "r0").Shard, l.other("r0"))
 		}},
@@ -236,7 +247,9 @@ func TestAPlanForPeople(t *testing.T) {
 		Notes:    []string{"every member is drained then"},
 	}
 	for n := range 12 {
-		p.Moves = append(p.Moves, drm.PlannedMove{Shard: n, From: "m1", To: "m2", Resources: 1, Load: 0.5, Why: "drain"})
+		p.Moves = append(p.Moves, drm.PlannedMove{
+			Shard: n, From: "m1", To: "m2", Resources: 1, Load: 0.5, Why: "drain",
+		})
 	}
 	tell := func(format output.Format) string {
 		var b strings.Builder
@@ -264,7 +277,8 @@ m2      - → active         0 → 2   0 → 11  0 → 7      0 → 7.25
 SHARD  FROM  TO  RESOURCES  LOAD  WHY
 `
 	if got := tell(output.Table); !strings.HasPrefix(got, want) ||
-		!strings.HasSuffix(got, "\nand 2 more (-o wide shows all)\n") || strings.Count(got, "m1    m2  1          0.5   drain\n") != 10 {
+		!strings.HasSuffix(got, "\nand 2 more (-o wide shows all)\n") ||
+		strings.Count(got, "m1    m2  1          0.5   drain\n") != 10 {
 		t.Errorf("got:\n%s\nwant:\n%s", got, want)
 	}
 	if got := tell(output.Wide); strings.Count(got, " drain\n") != 12 || strings.Contains(got, "more") {

@@ -18,7 +18,7 @@ type Kind string
 
 // The kinds of changes. Those that an operator orders are refused where the order would be.
 const (
-	Die         Kind = "die"          // the member ends without notice, and its lease with it; no other member knows before
+	Die         Kind = "die"          // the member ends without notice, and its lease with it
 	DieLabelled Kind = "die-labelled" // so do all members with a label, at the same moment
 	Stop        Kind = "stop"         // the member stops in order, for good
 	Join        Kind = "join"         // a member joins, or comes back

@@ -29,7 +29,7 @@ type Input struct {
 	Revision int64              // at which the keys were read
 	Group    []*mvccpb.KeyValue // all keys below group/
 	Loads    []*mvccpb.KeyValue // all keys below loads/
-	Counts   []int              // by shard: how many resources are in it; these count where no member says what it weighs
+	Counts   []int              // by shard: how many resources it has; they count where no member says what it weighs
 	Rules    placement.Rules    // of whoever coordinates
 	Wall     time.Time
 }
@@ -97,8 +97,8 @@ type saying struct {
 	revision int64
 }
 
-// Run makes changes happen to a group, all at one moment, and returns what the group settles at. Its errors are those of
-// the orders, membership.ErrTaken for a member that joins and is there, and picture.ErrNotFound for one that is not.
+// Run makes changes happen to a group, all at one moment, and returns what the group settles at. Its errors are those
+// of the orders, membership.ErrTaken for a member that joins and is there, and picture.ErrNotFound for one that is not.
 func Run(ctx context.Context, in Input, changes ...Change) (*Outcome, error) {
 	w, err := newWorld(ctx, in)
 	if err != nil {

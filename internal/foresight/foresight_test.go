@@ -92,7 +92,8 @@ func TestWhatAGroupSettlesAtIsAtRest(t *testing.T) {
 				}
 				c := anyChange(draw, out.After, step)
 				next, err := foresight.Run(t.Context(), in, c)
-				if errors.Is(err, order.ErrLastMember) || errors.Is(err, order.ErrCannotTake) || errors.Is(err, order.ErrPinned) {
+				if errors.Is(err, order.ErrLastMember) || errors.Is(err, order.ErrCannotTake) ||
+					errors.Is(err, order.ErrPinned) {
 					continue
 				}
 				if err != nil {

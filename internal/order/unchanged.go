@@ -35,10 +35,10 @@ func counts(k keys.Kind) bool {
 	}
 }
 
-// unchanged returns ErrChanged where a view is not as the group was at a revision, and otherwise the comparisons that it
-// is still so when an order is written. A comparison sees what was written after the view, but not what was deleted:
-// for example, a member may die in that moment. That would make no difference had it died a moment later, when the order
-// had been written.
+// unchanged returns ErrChanged where a view is not as the group was at a revision, and otherwise the comparisons that
+// it is still so when an order is written. A comparison sees what was written after the view, but not what was deleted:
+// for example, a member may die in that moment. That would make no difference had it died a moment later, when the
+// order had been written.
 func (d *Desk) unchanged(ctx context.Context, v *membership.View, since int64) ([]clientv3.Cmp, error) {
 	if since == 0 {
 		return nil, nil

@@ -90,8 +90,8 @@ func (p *prophecy) rest(when string) {
 	})
 }
 
-// age makes it long ago that shards were moved for balance. No test waits for the 10 minutes for which they could not be
-// moved again, and some of what was planned would have to.
+// age makes it long ago that shards were moved for balance. No test waits for the 10 minutes for which they could not
+// be moved again, and some of what was planned would have to.
 func (p *prophecy) age() {
 	p.t.Helper()
 	for n, e := range p.group().Exceptions {
