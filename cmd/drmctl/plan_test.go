@@ -228,7 +228,7 @@ func TestAnOrderIsRefusedIfTheGroupHasChangedSinceItsPlan(t *testing.T) {
 	if got := get[[]orderJSON](l, "pins"); len(got) != 0 {
 		t.Errorf("an order that was refused stands: %+v", got)
 	}
-	l.says(exitFailed, []string{"does not have the revision 999999999 yet"},
+	l.says(exitFailed, []string{"revision 999999999: etcd has not reached that revision yet"},
 		"drain", "m2", "--if-revision", "999999999")
 }
 

@@ -114,14 +114,14 @@ func TestWhatIsNoChangeOfTheGroupRefusesNoOrder(t *testing.T) {
 		t.Error(err)
 	}
 	o.IfRevision = s.revision() + 100
-	if err := s.desk.Pin(s.ctx, 1, "a", o); !errors.Is(err, picture.ErrNoHistory) {
+	if err := s.desk.Pin(s.ctx, 1, "a", o); !errors.Is(err, picture.ErrFuture) {
 		t.Errorf("a revision that is not there yet: %v", err)
 	}
 	if _, err := s.client.Compact(s.ctx, s.revision()); err != nil {
 		t.Fatal(err)
 	}
 	o.IfRevision = revision
-	if err := s.desk.Pin(s.ctx, 1, "a", o); !errors.Is(err, picture.ErrNoHistory) {
+	if err := s.desk.Pin(s.ctx, 1, "a", o); !errors.Is(err, picture.ErrCompacted) {
 		t.Errorf("a revision that was compacted: %v", err)
 	}
 }

@@ -42,23 +42,20 @@ func (r *Reader) prospect(ctx context.Context) (*Prospect, error) {
 	return &Prospect{Group: found[0], Loads: found[1], Counts: counts, Revision: revision}, nil
 }
 
-// GroupAt reads the keys below group/ as they were at a revision. The error matches ErrNoHistory if etcd has not got
-// that revision.
+// GroupAt reads the keys below group/ as they were at a revision. The error matches ErrCompacted or ErrFuture if etcd
+// does not have that revision.
 func (r *Reader) GroupAt(ctx context.Context, revision int64) ([]*mvccpb.KeyValue, error) {
 	resp, err := r.page(ctx, r.Layout.Group(), clientv3.GetPrefixRangeEnd(r.Layout.Group()), revision, 0)
 	switch {
 	case errors.Is(err, rpctypes.ErrCompacted):
-		return nil, fmt.Errorf("%w %d any more: it was compacted", ErrNoHistory, revision)
+		return nil, fmt.Errorf("revision %d: %w", revision, ErrCompacted)
 	case errors.Is(err, rpctypes.ErrFutureRev):
-		return nil, fmt.Errorf("%w %d yet", ErrNoHistory, revision)
+		return nil, fmt.Errorf("revision %d: %w", revision, ErrFuture)
 	case err != nil:
 		return nil, fmt.Errorf("read the members as they were: %w", err)
 	}
 	return resp.Kvs, nil
 }
-
-// ErrNoHistory says that etcd does not know how things were at a revision.
-var ErrNoHistory = errors.New("etcd does not have the revision")
 
 // countsAtOnce is how many shards are counted in one request, less than etcd takes operations in a transaction.
 const countsAtOnce = 100
