@@ -154,7 +154,7 @@ func showLoaded(c *cli.Context, l drm.Loaded) error {
 		Orders       int    `json:"standing_orders"`
 		Others       int    `json:"others"`
 		Left         int    `json:"left"`
-		Ignored      int    `json:"ignored"`
+		Ignored      int    `json:"not_understood"`
 	}{app, !dry, l.App, l.Revision, l.Shards, l.Resources, l.Orders, l.Others, l.Left, l.Ignored}
 	if l.Ignored > 0 {
 		note(c, "not understood, and not loaded: %d keys", l.Ignored)

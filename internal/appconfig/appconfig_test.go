@@ -227,3 +227,31 @@ func TestNobodyOpensAnAppWhoseShardsAreBeingChanged(t *testing.T) {
 	set(layout.Reshard(), "x")
 	check("no record that can be read", appconfig.ReshardError{})
 }
+
+// While an app is being deleted or loaded, nobody opens it, whether there is a barrier or no config at all.
+func TestNobodyOpensAnAppThatIsBeingDeletedOrLoaded(t *testing.T) {
+	for _, task := range []appconfig.Task{appconfig.Deleting, appconfig.Loading, "something new"} {
+		client := embeddedtest.Client(t)
+		check := func(what string) {
+			t.Helper()
+			_, read := appconfig.Read(t.Context(), client, layout)
+			_, open := appconfig.Open(t.Context(), client, layout, 0, 16)
+			for _, err := range []error{read, open} {
+				var is *appconfig.TaskError
+				if !errors.As(err, &is) || is.Task != task || !errors.Is(err, appconfig.ErrUnfinished) {
+					t.Errorf("%s of %q: %v", what, task, err)
+				}
+			}
+		}
+		put(t, client, appconfig.TaskBarrier(task))
+		check("the barrier")
+		if _, err := client.Put(t.Context(), layout.Reshard(), appconfig.TaskMarker(task, "1")); err != nil {
+			t.Fatal(err)
+		}
+		check("the barrier and the marker")
+		if _, err := client.Delete(t.Context(), layout.Config()); err != nil {
+			t.Fatal(err)
+		}
+		check("the marker")
+	}
+}
