@@ -58,8 +58,8 @@ func flagOfShard(err error) error {
 	return err
 }
 
-// watchedJSON is part of the JSON contract: what --watch prints in a line. T is the JSON of an item, which is null where
-// a list begins or ends.
+// watchedJSON is part of the JSON contract: what --watch prints in a line. T is the JSON of an item, which is null
+// where a list begins or ends.
 type watchedJSON[T any] struct {
 	Change   string `json:"change"`
 	Revision int64  `json:"revision"`
