@@ -31,6 +31,9 @@ var ErrGone = errors.New("the app's config key is gone from etcd")
 // the key, and start the members with the number of shards that they had.
 var ErrRewritten = errors.New("the app's config in etcd was overwritten: want it as it was created")
 
+// ErrCorrupt says that the value of the app's config key is not understood.
+var ErrCorrupt = errors.New("the app's config in etcd is corrupt")
+
 // ErrSchema says that the app, or one of its members, has a version of what is in etcd that this program does not know.
 // A *SchemaError matches it.
 var ErrSchema = errors.New("another version of what is in etcd")
@@ -186,7 +189,7 @@ func read(kv *mvccpb.KeyValue) (Config, error) {
 func Decode(b []byte) (Config, error) {
 	var v value
 	if err := json.Unmarshal(b, &v); err != nil {
-		return Config{}, fmt.Errorf("the app's config in etcd is corrupt: %w", err)
+		return Config{}, fmt.Errorf("%w: %w", ErrCorrupt, err)
 	}
 	if v.Schema == barrier && v.Reshard != nil {
 		return Config{}, &ReshardError{From: v.Reshard.From, To: v.Reshard.To}
@@ -198,7 +201,7 @@ func Decode(b []byte) (Config, error) {
 		return Config{}, &SchemaError{Has: v.Schema}
 	}
 	if v.Shards < 1 || v.Shards > keys.MaxShards {
-		return Config{}, fmt.Errorf("the app's config in etcd is corrupt: %d shards", v.Shards)
+		return Config{}, fmt.Errorf("%w: %d shards", ErrCorrupt, v.Shards)
 	}
 	return Config{Shards: v.Shards}, nil
 }

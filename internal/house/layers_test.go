@@ -50,7 +50,7 @@ var layers = []struct {
 		"internal/source",
 		"internal/supervise",
 	}},
-	{"member", []string{"internal/doctor", "internal/member", "internal/order"}},
+	{"member", []string{"internal/doctor", "internal/member", "internal/order", "internal/warnings"}},
 	{"plans", []string{"internal/foresight"}},
 	{"root", []string{"."}},
 	{"adapters", []string{"handler", "httpapi", "retriever"}},

@@ -19,6 +19,9 @@ const (
 	figuresRest = 200 * time.Millisecond
 	// figuresAhead is how many times in a row they may be written early. Each interval that passes adds one more time.
 	figuresAhead = 3
+	// figuresView is how long a new view alone waits to be written: a group of a thousand members must not write a
+	// thousand keys for each change of a group that changes all the time.
+	figuresView = time.Minute
 	// figuresDoubt is for how long after a write that was not answered the figures are written at each interval even if
 	// they are the same: etcd may carry that write out late, over newer figures.
 	figuresDoubt = time.Minute
@@ -28,6 +31,7 @@ const (
 // everything else is for the goroutine of the place.
 type figures struct {
 	now     func() time.Duration
+	wall    func() time.Time       // what people are shown
 	count   func() (counted, bool) // asks the loop for the figures; false if the loop has ended
 	kv      clientv3.KV
 	key     string        // of the figures
@@ -35,8 +39,13 @@ type figures struct {
 	timeout time.Duration // of each request
 	log     *zap.Logger
 
-	was     []byte        // the figures that etcd has; nil if it has none
+	was     []byte        // the figures that etcd has, but for the view; nil if it has none
+	view    int64         // the view that these say
+	viewDue time.Duration // from when on another view alone is a reason to write
 	weighed []byte        // the loads that etcd has, but for the view; nil if it has none
+
+	stuckSince, budgetSince time.Time // since when the figures count some; zero if they count none
+
 	doubted time.Duration // until when etcd may have older ones all the same
 	ahead   int           // how many more times they may be written before the interval
 	planned bool          // the timer runs
@@ -49,6 +58,7 @@ type figures struct {
 	woken    chan struct{} // holds a token when worked was set
 	ticks    *time.Timer   // fires when tick must be called
 	ticking  bool          // it is set
+	tickAt   time.Duration // for when
 }
 
 // counted is what a member counts of itself: figures for people, and the loads of its shards for the coordinator.
@@ -81,11 +91,13 @@ func (f *figures) work() {
 	}
 }
 
-// resume sets the timer for tick, if it is not set.
-func (f *figures) resume() {
-	if !f.ticking {
-		f.ticking = true
-		f.ticks.Reset(f.interval)
+// resume sets the timer for tick, if it is not set to an earlier time.
+func (f *figures) resume() { f.resumeIn(f.interval) }
+
+func (f *figures) resumeIn(d time.Duration) {
+	if at := f.now() + d; !f.ticking || at < f.tickAt {
+		f.ticking, f.tickAt = true, at
+		f.ticks.Reset(d)
 	}
 }
 
@@ -115,7 +127,7 @@ func (f *figures) look(ctx context.Context, reg *membership.Registration) (now c
 		f.plan()
 		return counted{}, false
 	}
-	now, ok, wrote := f.write(ctx, reg)
+	now, ok, wrote := f.write(ctx, reg, false)
 	if wrote {
 		f.ahead--
 	}
@@ -128,9 +140,12 @@ func (f *figures) tick(ctx context.Context, reg *membership.Registration) (now c
 	f.ahead = min(f.ahead+1, figuresAhead)
 	f.ticking = false
 	f.worked.Store(false)
-	now, ok, _ = f.write(ctx, reg)
-	if !ok || now.Failed > 0 || f.doubted > f.now() || f.worked.Load() {
+	now, ok, _ = f.write(ctx, reg, true)
+	switch {
+	case !ok || now.Failed > 0 || f.doubted > f.now() || f.worked.Load():
 		f.resume()
+	case now.View != f.view:
+		f.resumeIn(max(f.viewDue-f.now(), f.interval))
 	}
 	return now, ok
 }
@@ -141,31 +156,50 @@ func (f *figures) forget() {
 	f.resume()
 }
 
-// write counts, and writes the figures and the loads, as far as they have changed. It returns what it counted, whether
-// it did, and whether it wrote.
-func (f *figures) write(ctx context.Context, reg *membership.Registration) (now counted, ok, wrote bool) {
+// write counts, and writes the figures and the loads, as far as they have changed; with late, it may write them because
+// of the view alone. It returns what it counted, whether it did, and whether it wrote.
+func (f *figures) write(ctx context.Context, reg *membership.Registration, late bool) (now counted, ok, wrote bool) {
 	if reg == nil {
 		return counted{}, false, false
 	}
 	if now, ok = f.count(); !ok {
 		return now, false, false
 	}
+	f.stuckSince = since(f.stuckSince, now.Stuck, f.wall)
+	f.budgetSince = since(f.budgetSince, now.WaitingForBudget, f.wall)
+	now.StuckSince, now.BudgetSince = f.stuckSince, f.budgetSince
 	ctx, cancel := context.WithTimeout(ctx, f.timeout)
 	defer cancel()
-	put := func(key string, says []byte, was *[]byte, value func() []byte) {
-		if string(says) == string(*was) && f.now() >= f.doubted {
-			return
+	put := func(key string, says []byte, was *[]byte, anyway bool, value func() []byte) (done bool) {
+		if string(says) == string(*was) && f.now() >= f.doubted && !anyway {
+			return false
 		}
 		if _, err := f.kv.Put(ctx, key, string(value()), clientv3.WithLease(reg.Lease)); err != nil {
 			f.doubted = f.now() + figuresDoubt
 			f.log.Debug("cannot write figures", zap.String("key", key), zap.Error(err))
-			return
+			return false
 		}
 		*was, wrote = says, true
+		return true
 	}
-	figures, loads := now.Encode(), now.loads
+	loads := now.loads
 	loads.Seen = 0 // a new view alone is no reason to write
-	put(f.key, figures, &f.was, func() []byte { return figures })
-	put(f.loads, loads.Encode(), &f.weighed, now.loads.Encode)
+	news := late && now.View != f.view && f.now() >= f.viewDue
+	if put(f.key, now.WithoutView().Encode(), &f.was, news, now.Encode) {
+		f.view, f.viewDue = now.View, f.now()+figuresView
+	}
+	put(f.loads, loads.Encode(), &f.weighed, false, now.loads.Encode)
 	return now, true, wrote
+}
+
+// since returns since when something has been counted without a break: what it was before, or now.
+func since(before time.Time, count int, now func() time.Time) time.Time {
+	switch {
+	case count == 0:
+		return time.Time{}
+	case before.IsZero():
+		return now().UTC().Truncate(time.Millisecond)
+	default:
+		return before
+	}
 }

@@ -229,11 +229,15 @@ func (m *Member) held(epoch time.Time, h core.Handled) (one Held, ok bool) {
 
 // count asks the loop for the member's figures.
 func (m *Member) count() (all counted, ok bool) {
-	ok = m.loop.look(func(time.Duration) {
+	ok = m.loop.look(func(now time.Duration) {
 		n, loads := m.core.Count()
 		all.Figures = claims.Figures{
 			Shards: n.Shards, Claims: n.Claims, Active: n.Active, Failed: n.Failed, Calls: n.Calls, Stuck: n.Stuck,
 			Waiting: n.Waiting, WaitingForBudget: n.WaitingForBudget,
+			View: m.place.acted, NoBalance: m.cfg.Balance.Off,
+		}
+		if m.place.acted > 0 {
+			all.ViewAt = m.executor.epoch(now).Add(m.place.actedAt).UTC().Truncate(time.Millisecond)
 		}
 		all.loads = claims.Loads{Shards: loads.Shards, Pending: loads.Pending, Seen: m.place.acted}
 	})

@@ -291,7 +291,7 @@ func (b *builder) assemble() {
 
 	place.core = m.core
 	place.figures = (&figures{
-		now: m.loop.clock.Now, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id),
+		now: m.loop.clock.Now, wall: b.o.Wall, count: m.count, kv: m.hub.KV(), key: cfg.Layout.Stats(place.id),
 		loads: cfg.Layout.Load(place.id), timeout: cfg.Request, log: m.log, interval: b.o.StatsInterval,
 	}).prepare()
 	m.executor.stir, m.executor.decline = place.figures.stir, place.setDeclined

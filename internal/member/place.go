@@ -61,6 +61,7 @@ type place struct {
 	back     []bool           // shards that this member does not own for now if they are empty; mu guards it
 	backWith *membership.View // the last view when back was set; mu guards it
 	acted    int64            // the revision of the newest view that the core was told of; for the loop
+	actedAt  time.Duration    // when that was; for the loop
 
 	joiners  chan struct{}      // holds a token when who waits for views should look at last
 	activeAt time.Duration      // when this member first became active or unready; mu guards it
@@ -198,7 +199,7 @@ func (p *place) applyLocked() {
 			o.Owned[n] = o.Owned[n] && (!from || p.core.Knows(n))
 		}
 		o.Tell(p.core, now)
-		p.acted = v.Revision
+		p.acted, p.actedAt = v.Revision, now
 	})
 	p.wake()
 }

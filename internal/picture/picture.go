@@ -195,6 +195,7 @@ type Status struct {
 	// is known only after ReadAll.
 	WaitingForBudget int
 	Schemas          string // what SchemasOf says
+	Names            Names
 	Corrupt          int    // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
 	Revision         int64
 }
@@ -211,6 +212,7 @@ func (p *Picture) Status() Status {
 		p.counted.Unassigned
 	s.NoRoom, s.Awaited, s.Misplaced, s.Quarantined = p.counted.NoRoom, p.counted.Awaited, p.counted.Misplaced,
 		p.counted.Quarantined
+	s.Names = p.counted.Names
 	for id, e := range p.entries {
 		p.count(&s, id, e)
 	}
@@ -232,6 +234,7 @@ func (p *Picture) count(s *Status, id string, e catalogue.Entry) {
 	}
 	s.Resources++
 	a := p.assignment(id)
+	s.Names.note(p, a)
 	if a.State == StateUnassigned {
 		s.Unassigned++
 		switch {

@@ -27,6 +27,7 @@ type Source struct {
 	Rejected    []string  `json:"rejected,omitempty"`  // the ids of the first of those
 	Error       string    `json:"error"`               // the error of the last attempt; empty if it succeeded
 	NotBefore   time.Time `json:"not_before,omitzero"` // until when the source asked to be left alone
+	PollMS      int64     `json:"poll_ms,omitempty"`   // the pause between polls; 0: nothing polls, or it is not known
 
 	Bad      int       `json:"bad"`                 // items of the last answer that are not resources, or are too large
 	BadItems []BadItem `json:"bad_items,omitempty"` // the first of those
@@ -94,7 +95,7 @@ func DecodeSource(value []byte) (Source, error) {
 		return Source{}, err
 	}
 	if c := r.LastChange; min(r.Resources, r.Held, r.TooLarge, r.Bad, c.Added, c.Changed, c.Removed,
-		r.Accepted.Removed) < 0 {
+		r.Accepted.Removed) < 0 || r.PollMS < 0 {
 		return Source{}, errors.New("a negative count")
 	}
 	if err := r.Check(); err != nil {

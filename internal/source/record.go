@@ -104,6 +104,7 @@ func (t *Term) writeVouch(ctx context.Context) {
 // writeRecord writes t.record to etcd, with a new vouch. If etcd refuses the request because of its size, it leaves out
 // the lists and shortens the error.
 func (t *Term) writeRecord(ctx context.Context) error {
+	t.record.PollMS = t.o.PollInterval.Milliseconds()
 	t.record.Vouch = catalogue.VouchFor(t.number, t.o.Wall(), t.o.Gone, Forever)
 	err := t.putRecord(ctx, t.record)
 	for most := maxSourceError / 2; errors.Is(err, rpctypes.ErrRequestTooLarge) && most >= 64; most /= 2 {
