@@ -130,11 +130,14 @@ func allocateError(c *cli.Context, err error) error {
 	return flagsOf(err, c)
 }
 
+// allocatedJSON is part of the JSON contract.
+type allocatedJSON struct {
+	Resource  string `json:"resource"`
+	Allocated bool   `json:"allocated"`
+}
+
 func showAllocated(c *cli.Context, id string) error {
-	outcome := struct { // part of the JSON contract
-		Resource  string `json:"resource"`
-		Allocated bool   `json:"allocated"`
-	}{id, true}
+	outcome := allocatedJSON{id, true}
 	return show(c, outcome, id, func(p *output.Page) { p.Line("allocated %s", id) })
 }
 

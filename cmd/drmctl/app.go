@@ -124,6 +124,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			dumpCommand(),
 			loadCommand(),
 			verifyCommand(),
+			schemaCommand(),
 			versionCommand(),
 			manCommand(),
 			completionCommand(),
@@ -179,6 +180,8 @@ func globalFlags() []cli.Flag {
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
 			Usage: "the `APP`: one set of members and resources; required by all commands but apps, demo, etcd, " +
 				"run, bench, simulate, man, completion and version",
+			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, run, " +
+				"bench, simulate, schema, man, completion and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,

@@ -449,6 +449,14 @@ func shown(t *testing.T, output string, command func(c *cli.Context) error) stri
 	return b.String()
 }
 
+// What the JSON of a status has besides, where nobody has looked.
+const (
+	sourceRest = `"too_large":0,"held_until":null,"last_change":null,"poll_seconds":null,"age_seconds":null,` +
+		`"overdue":false`
+	statusRest = `"corrupt":0,"schemas":"","member_health":[],"leases":"",` +
+		`"etcd":{"leader":"","members":[],"alarms":[],"latency_ms":null,"silent":[],"unknown":[]},"warnings":[]}`
+)
+
 func TestJSONIsTheContract(t *testing.T) {
 	at := time.Date(2026, 2, 3, 4, 5, 6, 0, time.FixedZone("", 3600))
 	for _, test := range []struct {
@@ -552,7 +560,7 @@ func TestJSONIsTheContract(t *testing.T) {
 		{
 			"status",
 			func(c *cli.Context) error {
-				return showStatus(c, drm.Status{
+				return showStatus(c, drm.Overview{Status: drm.Status{
 					App: "a", Members: 3, Resources: 60, Active: 58, Failed: 1, Unassigned: 1, Misplaced: 2,
 					Quarantined: 4,
 					Coordinator: "m1", Revision: 77,
@@ -565,35 +573,38 @@ func TestJSONIsTheContract(t *testing.T) {
 						{Kind: drm.OrderWeight, Member: "n", Weight: 0},
 					},
 					Unready: []drm.UnreadyInfo{{Member: "m", Reason: "no", Ignored: true}},
-				})
+				}, At: at.Add(-time.Second)})
 			},
-			`{"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,` +
+			`{"schema":1,"app":"a","members":3,"resources":60,"active":58,"failed":1,"unassigned":1,"misplaced":2,` +
 				`"coordinator":"m1",` +
 				`"source":{"last_success":"2026-02-03T03:05:06Z","last_attempt":"2026-02-03T03:05:06Z",` +
 				`"resources":60,"error":"busy","not_before":"2026-02-03T03:05:06Z","held":0,"held_since":null,` +
-				`"held_ids":[],"bad":0,"bad_items":[]},"revision":77,"drains":[{"member":"m",` +
+				`"held_ids":[],"bad":0,"bad_items":[],` +
+				`"too_large":0,"held_until":null,"last_change":null,"poll_seconds":null,"age_seconds":-1,` +
+				`"overdue":false},"revision":77,"drains":[{"member":"m",` +
 				`"since":"2026-02-03T03:05:06Z","live":false},{"member":"n","since":null,"live":true}],` +
 				`"orders":[{"kind":"pin","member":"m","shard":0,"weight":null,"by":"","why":"","since":null,` +
 				`"until":null,"live":true,"ignored":false},{"kind":"weight","member":"n","shard":null,` +
 				`"weight":0,"by":"","why":"",` +
 				`"since":null,"until":null,"live":false,"ignored":false}],` +
-				`"unready":[{"member":"m","reason":"no","ignored":true}],"quarantined":4}`,
+				`"unready":[{"member":"m","reason":"no","ignored":true}],"quarantined":4,"at":"2026-02-03T03:05:05Z",` + statusRest,
 		},
 		{
 			"status, removals held",
 			func(c *cli.Context) error {
-				return showStatus(c, drm.Status{
+				return showStatus(c, drm.Overview{Status: drm.Status{
 					App: "a",
 					Source: drm.SourceStatus{
 						Resources: 1, Held: 2, HeldSince: at, HeldIDs: []string{"<r>", "s"}, HeldDigest: "x",
 					},
-				})
+				}})
 			},
-			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
+			`{"schema":1,"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":1,"error":"","not_before":null,` +
-				`"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[]},` +
-				`"revision":0,"drains":[],"orders":[],"unready":[],"quarantined":0}`,
+				`"held":2,"held_since":"2026-02-03T03:05:06Z","held_ids":["<r>","s"],"bad":0,"bad_items":[],` +
+				sourceRest + `},` +
+				`"revision":0,"drains":[],"orders":[],"unready":[],"quarantined":0,"at":null,` + statusRest,
 		},
 		{
 			"source accept", func(c *cli.Context) error {
@@ -605,12 +616,13 @@ func TestJSONIsTheContract(t *testing.T) {
 		},
 		{
 			"status of nothing",
-			func(c *cli.Context) error { return showStatus(c, drm.Status{App: "a"}) },
-			`{"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
+			func(c *cli.Context) error { return showStatus(c, drm.Overview{Status: drm.Status{App: "a"}}) },
+			`{"schema":1,"app":"a","members":0,"resources":0,"active":0,"failed":0,"unassigned":0,"misplaced":0,` +
 				`"coordinator":"",` +
 				`"source":{"last_success":null,"last_attempt":null,"resources":0,"error":"","not_before":null,` +
-				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[]},"revision":0,"drains":[],` +
-				`"orders":[],"unready":[],"quarantined":0}`,
+				`"held":0,"held_since":null,"held_ids":[],"bad":0,"bad_items":[],` + sourceRest +
+				`},"revision":0,"drains":[],` +
+				`"orders":[],"unready":[],"quarantined":0,"at":null,` + statusRest,
 		},
 		{
 			"allocate", func(c *cli.Context) error { return showAllocated(c, "<r>") },

@@ -55,10 +55,13 @@ func uncordonCommand() *cli.Command {
 	}
 }
 
+// cordonJSON is part of the JSON contract.
+type cordonJSON struct {
+	Member   string `json:"member"`
+	Cordoned bool   `json:"cordoned"`
+}
+
 func showCordon(c *cli.Context, member string, _ bool) error {
-	outcome := struct { // part of the JSON contract
-		Member   string `json:"member"`
-		Cordoned bool   `json:"cordoned"`
-	}{member, c.Command.Name == "cordon"}
+	outcome := cordonJSON{member, c.Command.Name == "cordon"}
 	return show(c, outcome, member, func(p *output.Page) { p.Line("%sed %s", c.Command.Name, member) })
 }

@@ -68,11 +68,14 @@ func deallocate(ctx context.Context, c *cli.Context, client *drm.Client, id stri
 	return showDeallocated(c, id, wait)
 }
 
+// deallocatedJSON is part of the JSON contract.
+type deallocatedJSON struct {
+	Resource  string `json:"resource"`
+	Allocated bool   `json:"allocated"`
+	Gone      bool   `json:"gone"` // --wait has seen that nobody handles it any more
+}
+
 func showDeallocated(c *cli.Context, id string, gone bool) error {
-	outcome := struct { // part of the JSON contract
-		Resource  string `json:"resource"`
-		Allocated bool   `json:"allocated"`
-		Gone      bool   `json:"gone"` // --wait has seen that nobody handles it any more
-	}{Resource: id, Gone: gone}
+	outcome := deallocatedJSON{Resource: id, Gone: gone}
 	return show(c, outcome, id, func(p *output.Page) { p.Line("deallocated %s", id) })
 }

@@ -178,11 +178,14 @@ func showUndrained(c *cli.Context, member string, done bool) error {
 	return showDrain(c, member, false, done)
 }
 
+// drainedJSON is part of the JSON contract.
+type drainedJSON struct {
+	Member  string `json:"member"`
+	Drained bool   `json:"drained"`
+	Done    bool   `json:"done"` // --wait has seen that the order is in effect
+}
+
 func showDrain(c *cli.Context, member string, drained, done bool) error {
-	outcome := struct { // part of the JSON contract
-		Member  string `json:"member"`
-		Drained bool   `json:"drained"`
-		Done    bool   `json:"done"` // --wait has seen that the order is in effect
-	}{member, drained, done}
+	outcome := drainedJSON{member, drained, done}
 	return show(c, outcome, member, func(p *output.Page) { p.Line("%sed %s", c.Command.Name, member) })
 }

@@ -106,10 +106,13 @@ func runEtcd(c *cli.Context) (err error) {
 	}
 }
 
+// endpointJSON is part of the JSON contract.
+type endpointJSON struct {
+	Endpoint string `json:"endpoint"`
+}
+
 func showEndpoint(c *cli.Context, endpoint string) error {
-	ready := struct { // part of the JSON contract
-		Endpoint string `json:"endpoint"`
-	}{endpoint}
+	ready := endpointJSON{endpoint}
 	return show(c, ready, endpoint, func(p *output.Page) { p.Line("endpoint %s", endpoint) })
 }
 

@@ -44,6 +44,7 @@ func (l *lab) ok(args ...string) string {
 	if got.code != exitFine {
 		l.t.Fatalf("%s: exit code %d: %s", strings.Join(args, " "), got.code, got.stderr)
 	}
+	checkConforms(l.t, args, got.stdout)
 	return got.stdout
 }
 

@@ -44,7 +44,7 @@ func membersCommand() *cli.Command {
 					return err
 				}
 				if len(g.Members) == 0 {
-					note(c, "there is no live member")
+					note(c, "DRM001: there is no live member")
 				}
 				noteSchemas(c, g.Schemas)
 				noteDrains(c, g.Orders)

@@ -62,11 +62,11 @@ func noteDrains(c *cli.Context, orders []drm.OrderInfo) {
 		}
 	}
 	if len(absent) > 0 {
-		note(c, "drained by order, and not there: %s; such a member takes nothing when it comes, "+
+		note(c, "DRM005: drained by order, and not there: %s; such a member takes nothing when it comes, "+
 			"until drmctl undrain MEMBER", few(absent))
 	}
 	if len(ignored) > 0 {
-		note(c, "every active member is ordered to be drained, so the orders are ignored: %s", few(ignored))
+		note(c, "DRM003: every active member is ordered to be drained, so the orders are ignored: %s", few(ignored))
 	}
 }
 
@@ -79,7 +79,7 @@ func noteAbsentOrders(c *cli.Context, orders []drm.OrderInfo) {
 		}
 	}
 	if len(absent) > 0 {
-		note(c, "orders stand about members that are not there, and that obey them when they come: %s", few(absent))
+		note(c, "DRM006: orders stand about members that are not there, and that obey them when they come: %s", few(absent))
 	}
 }
 
@@ -93,7 +93,7 @@ func noteUnready(c *cli.Context, members []drm.UnreadyInfo) {
 		}
 	}
 	if len(ignored) > 0 {
-		note(c, "too few members are ready, so those that are not go on as if they were: %s", few(ignored))
+		note(c, "DRM008: too few members are ready, so those that are not go on as if they were: %s", few(ignored))
 	}
 }
 
@@ -139,7 +139,7 @@ var byOrder = map[drm.OrderKind]string{
 // noteQuarantined notes that resources are quarantined, and what frees them.
 func noteQuarantined(c *cli.Context, n int) {
 	if n > 0 {
-		note(c, "quarantined, since members died while they began with them: %d (drmctl assignments says why); "+
+		note(c, "DRM023: quarantined, since members died while they began with them: %d (drmctl assignments says why); "+
 			"drmctl retry ID or drmctl retry --all-quarantined frees them", n)
 	}
 }
@@ -147,7 +147,7 @@ func noteQuarantined(c *cli.Context, n int) {
 // noteSchemas notes which versions of what is in etcd are too far apart.
 func noteSchemas(c *cli.Context, schemas string) {
 	if schemas != "" {
-		note(c, "versions are too far apart: %s; docs/upgrade.md has the rules", schemas)
+		note(c, "DRM009: versions are too far apart: %s; docs/upgrade.md has the rules", schemas)
 	}
 }
 

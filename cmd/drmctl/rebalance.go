@@ -56,11 +56,14 @@ func rebalanceCommand() *cli.Command {
 	}
 }
 
+// rebalanceJSON is part of the JSON contract.
+type rebalanceJSON struct {
+	Ordered bool `json:"ordered"`
+	Done    bool `json:"done"` // --wait has seen that the coordinator has begun
+}
+
 func showRebalance(c *cli.Context, done bool) error {
-	outcome := struct { // part of the JSON contract
-		Ordered bool `json:"ordered"`
-		Done    bool `json:"done"` // --wait has seen that the coordinator has begun
-	}{true, done}
+	outcome := rebalanceJSON{true, done}
 	return show(c, outcome, c.String(flagApp), func(p *output.Page) {
 		if done {
 			p.Line("the coordinator has begun")

@@ -81,16 +81,19 @@ func shardsArgument(c *cli.Context) (int, error) {
 	return n, nil
 }
 
+// reshardJSON is part of the JSON contract.
+type reshardJSON struct {
+	From          int      `json:"from"`
+	To            int      `json:"to"`
+	Resources     int      `json:"resources"`
+	Quarantined   int      `json:"quarantined"`
+	Moved         int      `json:"moved"`
+	NotUnderstood int      `json:"not_understood"`
+	DroppedOrders []string `json:"dropped_orders"`
+}
+
 func showResharded(c *cli.Context, r drm.Resharded) error {
-	outcome := struct { // part of the JSON contract
-		From          int      `json:"from"`
-		To            int      `json:"to"`
-		Resources     int      `json:"resources"`
-		Quarantined   int      `json:"quarantined"`
-		Moved         int      `json:"moved"`
-		NotUnderstood int      `json:"not_understood"`
-		DroppedOrders []string `json:"dropped_orders"`
-	}{r.From, r.To, r.Resources, r.Quarantined, r.Moved, r.Ignored, append([]string{}, r.Dropped...)}
+	outcome := reshardJSON{r.From, r.To, r.Resources, r.Quarantined, r.Moved, r.Ignored, append([]string{}, r.Dropped...)}
 	if r.Ignored > 0 {
 		note(c, "not understood, and still where they were: %d keys below shards (drmctl verify names them)", r.Ignored)
 	}

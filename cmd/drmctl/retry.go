@@ -60,6 +60,11 @@ func retryCommand() *cli.Command {
 	}
 }
 
+// retriedJSON is part of the JSON contract.
+type retriedJSON struct {
+	Retried []string `json:"retried"`
+}
+
 // retry frees a resource, or all that are quarantined if id is empty.
 func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string) error {
 	freed := []string{id}
@@ -88,9 +93,7 @@ func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string) e
 			return err
 		}
 	}
-	outcome := struct { // part of the JSON contract
-		Retried []string `json:"retried"`
-	}{freed}
+	outcome := retriedJSON{freed}
 	return show(c, outcome, strings.Join(freed, "\n"), func(p *output.Page) {
 		for _, one := range freed {
 			p.Line("retried %s", one)

@@ -68,6 +68,11 @@ var needs = map[string][]need{
 	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},
 
 	"verify": {{flagEvery, []string{flagWatch}}},
+	"status": {
+		{flagEvery, []string{flagWatch}},
+		{flagWarn, []string{flagCheck}},
+		{flagSettle, []string{flagCheck}},
+	},
 	"bench": { // bench starts an etcd of its own where --endpoints is not given
 		{flagCACert, []string{flagEndpoints}},
 		{flagCert, []string{flagEndpoints}},
@@ -86,6 +91,7 @@ var rivals = map[string][][]string{
 		{flagHandlerURL, flagHandlerExec, flagHandlerLog},
 		{flagReadyURL, flagReadyExec},
 	},
+	"status": {{flagCheck, flagWatch}},
 	"assignments": {
 		{flagUnassigned, flagFailed},
 		{flagUnassigned, flagMember},

@@ -75,6 +75,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"reshard":       {"reshard", "--app", "a", "8"},
 		"retry":         {"retry", "--app", "a", "r"},
 		"verify":        {"verify", "--app", "a"},
+		"status":        {"status", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},
 		"source fetch":  {"source", "fetch", "--app", "a"},
 		"bench":         {"bench", "claim", "-o", "csv"}, // -o csv is wrong, so that no bench begins

@@ -61,11 +61,14 @@ func dropSource(ctx context.Context, c *cli.Context, client *drm.Client, dryRun 
 	return showDropped(c, removed, !dryRun)
 }
 
+// droppedJSON is part of the JSON contract.
+type droppedJSON struct {
+	Removed int  `json:"removed"`
+	Dropped bool `json:"dropped"` // false: this was a dry run
+}
+
 func showDropped(c *cli.Context, removed int, dropped bool) error {
-	outcome := struct { // part of the JSON contract
-		Removed int  `json:"removed"`
-		Dropped bool `json:"dropped"` // false: this was a dry run
-	}{removed, dropped}
+	outcome := droppedJSON{removed, dropped}
 	return show(c, outcome, c.String(flagApp), func(p *output.Page) {
 		if dropped {
 			p.Line("dropped the source; removed %d resources", removed)

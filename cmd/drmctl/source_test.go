@@ -161,7 +161,7 @@ func TestAgentsRemovalOptions(t *testing.T) {
 func TestStatusTellsWhenWhatIsHeldIsConfirmed(t *testing.T) {
 	at := time.Date(2026, 2, 3, 14, 2, 10, 0, time.UTC)
 	s := drm.Status{Source: drm.SourceStatus{Held: 7, HeldSince: at, HeldUntil: at.Add(time.Minute)}}
-	table := shown(t, "table", func(c *cli.Context) error { return showStatus(c, s) })
+	table := shown(t, "table", func(c *cli.Context) error { return showStatus(c, drm.Overview{Status: s}) })
 	want := "7, since 2026-02-03T14:02:10Z, confirmed by an answer after 2026-02-03T14:03:10Z"
 	if !strings.Contains(table, want) {
 		t.Errorf("status does not say %q:\n%s", want, table)

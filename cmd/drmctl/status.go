@@ -2,7 +2,9 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/urfave/cli/v2"
@@ -11,36 +13,134 @@ import (
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
+const (
+	flagCheck = "check"
+	flagWarn  = "warn"
+)
+
+// statusSettle is the default of status --settle: it is longer than a resource takes to change hands in order.
+const statusSettle = 5 * time.Second
+
+const statusDescription = `
+At the end it says what is wrong, with a code, since when, and what mends it; docs/codes.md tells more of each code.
+An error is that something which should be handled is not, or that nothing keeps it so; all else is a warning.
+With --check, exit code 1 if there is any error. What may be seen for a moment in a healthy app (a resource that
+changes hands) counts only if it is still there after --settle.
+With --watch it goes on until interrupted, and prints the status again when something has changed.
+
+Examples:
+   drmctl --app feeds status -o json
+   drmctl --app feeds status --check --warn
+   drmctl --app feeds status --watch
+`
+
 func statusCommand() *cli.Command {
+	const name = "status"
 	return &cli.Command{
-		Name:        "status",
-		Usage:       "sum up the app: members, resources, and how the source fares",
-		Description: "Example:\n   drmctl --app feeds status -o json",
-		Action: func(c *cli.Context) error {
-			if err := noArguments(c); err != nil {
-				return err
-			}
-			return withApp(c, func(ctx context.Context, client *drm.Client) error {
-				s, err := client.Status(ctx)
-				if err != nil {
-					return err
-				}
-				if nobody(s) {
-					note(c, "no member is live: nothing is handled")
-				}
-				noteDrains(c, s.Orders)
-				noteAbsentOrders(c, s.Orders)
-				noteUnready(c, s.Unready)
-				noteSchemas(c, s.Schemas)
-				noteQuarantined(c, s.Quarantined)
-				return showStatus(c, s)
-			})
+		Name:        name,
+		Usage:       "sum up the app, its members, its source and etcd, and say what is wrong",
+		Description: strings.TrimSpace(statusDescription),
+		Flags: []cli.Flag{
+			&cli.BoolFlag{
+				Name: flagCheck, EnvVars: commandEnv(name, flagCheck),
+				Usage: "exit code 1 if there is any error",
+			},
+			&cli.BoolFlag{
+				Name: flagWarn, EnvVars: commandEnv(name, flagWarn),
+				Usage: "with --check, exit code 1 also if there is any warning",
+			},
+			&cli.DurationFlag{
+				Name: flagSettle, EnvVars: commandEnv(name, flagSettle), Value: statusSettle,
+				Usage: "with --check, for how long what may pass by itself is given the time to: 0 to 24h",
+			},
+			&cli.BoolFlag{
+				Name: flagWatch, EnvVars: commandEnv(name, flagWatch),
+				Usage: "go on, and print the status again when something has changed",
+			},
+			&cli.DurationFlag{
+				Name: flagEvery, EnvVars: commandEnv(name, flagEvery), Value: time.Second,
+				Usage: "with --watch, the least time between two looks: 100ms to 24h",
+			},
 		},
+		Action: statusAction,
 	}
+}
+
+func statusAction(c *cli.Context) error {
+	err := errors.Join(
+		noArguments(c),
+		inRange(c, flagSettle, 0, 24*time.Hour),
+		inRange(c, flagEvery, 100*time.Millisecond, 24*time.Hour),
+	)
+	if err != nil {
+		return err
+	}
+	if c.Bool(flagCheck) && c.Bool(flagWatch) {
+		return usagef("%s does not go with %s, which does not end", givenBy(c, flagCheck), givenBy(c, flagWatch))
+	}
+	return withApp(c, func(ctx context.Context, client *drm.Client) error {
+		if c.Bool(flagWatch) {
+			return watchStatus(c, client)
+		}
+		o, err := overview(ctx, c, client)
+		if err != nil {
+			return withCode(o, err)
+		}
+		noteWarnings(c, o.Warnings)
+		return errors.Join(showStatus(c, o), checkStatus(c, o))
+	})
+}
+
+// overview looks once or, with --check, for as long as something may pass by itself. ctx may be too short for that.
+func overview(ctx context.Context, c *cli.Context, client *drm.Client) (drm.Overview, error) {
+	if c.Bool(flagCheck) {
+		return client.OverviewSettled(c.Context, c.Duration(flagSettle))
+	}
+	return client.Overview(ctx)
+}
+
+// withCode puts the code of what is wrong before an error that says it, or that follows from it.
+func withCode(o drm.Overview, err error) error {
+	for _, w := range o.Warnings {
+		if w.Severity == drm.SeverityError {
+			return fmt.Errorf("%s: %w", w.Code, err)
+		}
+	}
+	return err
+}
+
+// checkStatus is the outcome of --check.
+func checkStatus(c *cli.Context, o drm.Overview) error {
+	if !c.Bool(flagCheck) {
+		return nil
+	}
+	var wrong []string
+	for _, w := range o.Warnings {
+		if w.Severity == drm.SeverityError || c.Bool(flagWarn) {
+			wrong = append(wrong, w.Code)
+		}
+	}
+	if len(wrong) == 0 {
+		return nil
+	}
+	return fmt.Errorf("something is wrong: %s (docs/codes.md)", strings.Join(wrong, ", "))
+}
+
+// showStatus prints an overview.
+func showStatus(c *cli.Context, o drm.Overview) error {
+	return show(c, statusJSONOf(o), o.App, func(p *output.Page) { statusPage(p, o) })
+}
+
+// statusPage is the overview for people.
+func statusPage(p *output.Page, o drm.Overview) {
+	statusRows(p, o.Status)
+	healthRows(p, o)
+	warningRows(p, o)
 }
 
 // statusJSON is part of the JSON contract.
 type statusJSON struct {
+	Schema      int         `json:"schema"`
 	App         string      `json:"app"`
 	Members     int         `json:"members"`
 	Resources   int         `json:"resources"`
@@ -61,7 +161,18 @@ type statusJSON struct {
 	NoRoom           int `json:"no_room,omitempty"`
 	Awaited          int `json:"awaited,omitempty"`
 	WaitingForBudget int `json:"waiting_for_budget,omitempty"`
+
+	At           *time.Time         `json:"at"`
+	Corrupt      int                `json:"corrupt"`
+	Schemas      string             `json:"schemas"`
+	MemberHealth []memberHealthJSON `json:"member_health"`
+	Leases       string             `json:"leases"`
+	Etcd         etcdHealthJSON     `json:"etcd"`
+	Warnings     []warningJSON      `json:"warnings"`
 }
+
+// statusSchema is the number of statusJSON: it changes when a field changes its meaning, and not when one is added.
+const statusSchema = 1
 
 type unreadyJSON struct {
 	Member  string `json:"member"`
@@ -90,6 +201,21 @@ type sourceJSON struct {
 
 	Bad      int           `json:"bad"`
 	BadItems []badItemJSON `json:"bad_items"`
+
+	TooLarge    int         `json:"too_large"`
+	HeldUntil   *time.Time  `json:"held_until"`
+	LastChange  *changeJSON `json:"last_change"`
+	PollSeconds *float64    `json:"poll_seconds"`
+	AgeSeconds  *float64    `json:"age_seconds"`
+	Overdue     bool        `json:"overdue"`
+}
+
+// changeJSON is what an answer of the source changed.
+type changeJSON struct {
+	At      *time.Time `json:"at"`
+	Added   int        `json:"added"`
+	Changed int        `json:"changed"`
+	Removed int        `json:"removed"`
 }
 
 // held says how many removals are held, since when, and what releases them; empty where none is held.
@@ -141,8 +267,7 @@ func firstBad(s drm.SourceStatus) string {
 	return fmt.Sprintf("%d, the first (see -o json): %s: %s", s.Bad, what, first.Error)
 }
 
-// lastChange says when the source last changed the catalogue, and what changed. Only the table shows it, since the JSON
-// is a contract.
+// lastChange says when the source last changed the catalogue, and what changed.
 func lastChange(c drm.SourceChange) string {
 	if c.At.IsZero() {
 		return ""
@@ -159,35 +284,47 @@ func unreadyWords(u drm.UnreadyInfo) string {
 	return words
 }
 
-func showStatus(c *cli.Context, s drm.Status) error {
-	return show(c, statusJSONOf(s), s.App, func(p *output.Page) { statusRows(p, s) })
-}
-
-// statusJSONOf makes the JSON of a status.
-func statusJSONOf(s drm.Status) statusJSON {
+// statusJSONOf makes the JSON of an overview.
+func statusJSONOf(o drm.Overview) statusJSON {
+	s := o.Status
 	drains := make([]drainJSON, 0, len(s.Drains))
-	for _, o := range s.Drains {
-		drains = append(drains, drainJSON{o.Member, utc(o.Since), o.Live})
+	for _, d := range s.Drains {
+		drains = append(drains, drainJSON{d.Member, utc(d.Since), d.Live})
 	}
 	unready := make([]unreadyJSON, 0, len(s.Unready))
 	for _, u := range s.Unready {
 		unready = append(unready, unreadyJSON(u))
 	}
 	object := statusJSON{
+		Schema: statusSchema, At: utc(o.At), Corrupt: s.Corrupt, Schemas: s.Schemas, Leases: o.Leases,
+		MemberHealth: memberHealth(o), Etcd: etcdHealth(o.Etcd), Warnings: warningsJSON(o.Warnings),
 		App: s.App, Members: s.Members, Resources: s.Resources, Active: s.Active, Failed: s.Failed,
 		Unassigned: s.Unassigned, Misplaced: s.Misplaced, Coordinator: s.Coordinator, Revision: s.Revision,
-		Source: sourceJSON{
-			LastSuccess: utc(s.Source.LastSuccess), LastAttempt: utc(s.Source.LastAttempt),
-			Resources: s.Source.Resources, Error: s.Source.Error, NotBefore: utc(s.Source.NotBefore),
-			Held: s.Source.Held, HeldSince: utc(s.Source.HeldSince), HeldIDs: s.Source.HeldIDs,
-			Bad: s.Source.Bad, BadItems: badItems(s.Source),
-		},
+		Source: sourceJSONOf(o),
 		Drains: drains, Orders: ordersJSON(s.Orders), Unready: unready, Quarantined: s.Quarantined, NoRoom: s.NoRoom,
 		Awaited:          s.Awaited,
 		WaitingForBudget: s.WaitingForBudget,
 	}
-	if object.Source.HeldIDs == nil {
-		object.Source.HeldIDs = []string{}
+	return object
+}
+
+// sourceJSONOf makes the part of the JSON that is about the source.
+func sourceJSONOf(o drm.Overview) sourceJSON {
+	s := o.Source
+	object := sourceJSON{
+		LastSuccess: utc(s.LastSuccess), LastAttempt: utc(s.LastAttempt), Resources: s.Resources, Error: s.Error,
+		NotBefore: utc(s.NotBefore), Held: s.Held, HeldSince: utc(s.HeldSince), HeldUntil: utc(s.HeldUntil),
+		HeldIDs: append([]string{}, s.HeldIDs...), Bad: s.Bad, BadItems: badItems(s), TooLarge: s.TooLarge,
+		Overdue: o.SourceOverdue,
+	}
+	if change := s.LastChange; !change.At.IsZero() {
+		object.LastChange = &changeJSON{utc(change.At), change.Added, change.Changed, change.Removed}
+	}
+	if o.SourcePoll > 0 {
+		object.PollSeconds = inSeconds(o.SourcePoll)
+	}
+	if !s.LastSuccess.IsZero() {
+		object.AgeSeconds = inSeconds(o.At.Sub(s.LastSuccess))
 	}
 	return object
 }

@@ -9,6 +9,12 @@ import (
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
+// versionJSON is part of the JSON contract.
+type versionJSON struct {
+	Version string `json:"version"`
+	Go      string `json:"go"`
+}
+
 func versionCommand() *cli.Command {
 	return &cli.Command{
 		Name:        "version",
@@ -21,10 +27,7 @@ func versionCommand() *cli.Command {
 			if err := checkOutput(c); err != nil {
 				return err
 			}
-			v := struct {
-				Version string `json:"version"`
-				Go      string `json:"go"`
-			}{version(), runtime.Version()}
+			v := versionJSON{version(), runtime.Version()}
 			return show(c, v, v.Version, func(p *output.Page) { p.Line("drmctl %s (%s)", v.Version, v.Go) })
 		},
 	}

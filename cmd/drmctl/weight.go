@@ -105,6 +105,12 @@ func weightArguments(c *cli.Context) (member string, weight *int, err error) {
 	return args[0], &n, nil
 }
 
+// weightJSON is part of the JSON contract.
+type weightJSON struct {
+	Member string `json:"member"`
+	Weight *int   `json:"weight"`
+}
+
 func weigh(
 	ctx context.Context, c *cli.Context, client *drm.Client, member string, weight *int, options drm.OrderOptions,
 ) (err error) {
@@ -126,10 +132,7 @@ func weigh(
 				member, o.Weight, member, flagReset)
 		}
 	}
-	outcome := struct { // part of the JSON contract
-		Member string `json:"member"`
-		Weight *int   `json:"weight"`
-	}{member, weight}
+	outcome := weightJSON{member, weight}
 	return show(c, outcome, member, func(p *output.Page) {
 		if weight == nil {
 			p.Line("%s has its own weight", cell(member))
