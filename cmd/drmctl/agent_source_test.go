@@ -65,7 +65,7 @@ func TestAgentReadsItsSourceFileAgainWhenItChanges(t *testing.T) {
 func (l *lab) statusShows(patterns ...string) {
 	l.t.Helper()
 	eventually(l.t, func() error {
-		table := l.ok("status")
+		table := drmctl(l.t.Context(), append(l.args(), "status")...).stdout // before there is an app, it is empty
 		for _, p := range patterns {
 			if !regexp.MustCompile(`(?m)^` + p + `$`).MatchString(table) {
 				return fmt.Errorf("the status is without %q:\n%s", p, table)

@@ -11,6 +11,7 @@ import (
 func TestStatusAndVerifyNameBadItems(t *testing.T) {
 	t.Parallel()
 	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
+	l.ok("allocate", "--id", "other", "--create") // so that there is an app
 	if got := l.ok("status", "-o", "json"); !strings.Contains(got, `"bad_items": []`) &&
 		!strings.Contains(got, `"bad_items":[]`) {
 		t.Errorf("without any: %s", got)

@@ -39,7 +39,7 @@ func (l *list) etcd() {
 	switch {
 	case len(leaderless) > 0:
 		l.add(EtcdLeaderless, leaderless, time.Time{}, "start the members of etcd that are down",
-			"etcd has no leader, as these members see it: %s", list1(leaderless, len(leaderless)))
+			"etcd has no leader, as these members see it: %s", quoted(leaderless, len(leaderless)))
 	case c.Leaderless:
 		l.add(EtcdLeaderless, nil, time.Time{}, "start the members of etcd that are down", "etcd has no leader")
 	}

@@ -26,7 +26,7 @@ func (l *list) group() {
 	if joined := l.joined(); len(joined) > 0 && !slices.ContainsFunc(joined, v.Eligible) {
 		l.add(NobodyTakes, joined, time.Time{}, "drmctl undrain MEMBER or drmctl weight MEMBER --reset",
 			"no live member may have anything, since all are drained by force or have the weight 0: %s",
-			list1(joined, len(joined)))
+			quoted(joined, len(joined)))
 	}
 	if l.Status.Schemas != "" {
 		l.add(SchemasApart, nil, time.Time{}, "docs/upgrade.md has the rules",

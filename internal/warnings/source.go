@@ -44,7 +44,7 @@ func (l *list) source() {
 		}
 		l.add(Held, head(s.HeldRemovals.IDs), s.HeldRemovals.Since, "drmctl source accept, if the source is right",
 			"%s held, since the source may be mistaken, %s: %s", is(s.Held, "removal"), until,
-			list1(head(s.HeldRemovals.IDs), s.Held))
+			quoted(head(s.HeldRemovals.IDs), s.Held))
 	}
 	if bad := s.Bad - s.TooLarge; bad > 0 {
 		l.add(BadItems, nil, time.Time{}, "mend the source",
@@ -53,7 +53,7 @@ func (l *list) source() {
 	if s.TooLarge > 0 {
 		l.add(TooLarge, head(s.Rejected), time.Time{}, "make them smaller, or raise etcd's --max-request-bytes",
 			"%s of the source too large for etcd: %s", is(s.TooLarge, "resource"),
-			list1(head(s.Rejected), s.TooLarge))
+			quoted(head(s.Rejected), s.TooLarge))
 	}
 }
 

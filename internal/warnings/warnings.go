@@ -111,13 +111,14 @@ func (l *list) resources() {
 	}
 	if s.Quarantined > 0 {
 		l.add(Quarantined, ids(s.Names.Quarantined), time.Time{}, "drmctl retry ID or drmctl retry --all-quarantined",
-			"quarantined, since members died while they began with them: %d (drmctl assignments says why): %s",
-			s.Quarantined, list1(ids(s.Names.Quarantined), s.Quarantined))
+			"quarantined, since members died while they began with them: %d: %s (drmctl assignments says why); "+
+				"drmctl retry ID or drmctl retry --all-quarantined frees them",
+			s.Quarantined, quoted(ids(s.Names.Quarantined), s.Quarantined))
 	}
 	if s.NoRoom > 0 {
 		l.add(NoRoom, ids(s.Names.NoRoom), time.Time{}, "start more members, or raise --max-resources",
 			"no member has room for %s: %s", count(s.NoRoom, "resource"),
-			list1(ids(s.Names.NoRoom), s.NoRoom))
+			quoted(ids(s.Names.NoRoom), s.NoRoom))
 	}
 }
 
@@ -141,8 +142,8 @@ func named(some []picture.Named, n int) string {
 	return joined(words, n)
 }
 
-// list1 names some of n things.
-func list1(some []string, n int) string {
+// quoted names some of n things.
+func quoted(some []string, n int) string {
 	words := make([]string, len(some))
 	for i, id := range some {
 		words[i] = fmt.Sprintf("%q", id)
