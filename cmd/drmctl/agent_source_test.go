@@ -65,7 +65,7 @@ func TestAgentReadsItsSourceFileAgainWhenItChanges(t *testing.T) {
 func (l *lab) statusShows(patterns ...string) {
 	l.t.Helper()
 	eventually(l.t, func() error {
-		table := drmctl(l.t.Context(), append(l.args(), "status")...).stdout // before there is an app, it is empty
+		table := l.ok("status")
 		for _, p := range patterns {
 			if !regexp.MustCompile(`(?m)^` + p + `$`).MatchString(table) {
 				return fmt.Errorf("the status is without %q:\n%s", p, table)
@@ -91,6 +91,8 @@ func TestStatusTellsWhatTheSourceChanged(t *testing.T) {
 		}
 	}
 	const at = `source last change +\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ, `
+	l.ok("allocate", "--id", "other", "--create") // so that there is an app
+	l.ok("deallocate", "other")
 	l.statusShows(`source last change +-`)
 	fill(20)
 	_, stop := l.agent("m1", "--source-file", path, "--poll", "0", "--removal-delay", "24h", "--handler-log")

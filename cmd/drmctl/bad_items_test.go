@@ -12,6 +12,7 @@ func TestStatusAndVerifyNameBadItems(t *testing.T) {
 	t.Parallel()
 	l, path := newLab(t), filepath.Join(t.TempDir(), "source.json")
 	l.ok("allocate", "--id", "other", "--create") // so that there is an app
+	l.ok("deallocate", "other")
 	if got := l.ok("status", "-o", "json"); !strings.Contains(got, `"bad_items": []`) &&
 		!strings.Contains(got, `"bad_items":[]`) {
 		t.Errorf("without any: %s", got)

@@ -46,8 +46,10 @@ func printed() map[string][]any {
 	}
 }
 
-// unprinted lists the commands that print no JSON of their own: their output is that of what they run.
-func unprinted() []string { return []string{"agent", "run"} }
+// unprinted lists the commands that print no JSON: text in a form of its own, or what the programs print that they run.
+func unprinted() []string {
+	return []string{"agent", "completion", "man", "run", completeName, namesName}
+}
 
 // resourceJSON is what drm.CatalogueEntry writes as JSON.
 type resourceJSON struct {

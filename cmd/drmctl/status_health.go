@@ -244,7 +244,9 @@ func warningRows(p *output.Page, o drm.Overview) {
 }
 
 // noted are the codes of what is a note on stderr as well: what else shows only where somebody looks for it.
-func noted() []string { return []string{"DRM001", "DRM003", "DRM005", "DRM006", "DRM008", "DRM009", "DRM023"} }
+func noted() []string {
+	return []string{"DRM001", "DRM003", "DRM005", "DRM006", "DRM008", "DRM009", "DRM023"}
+}
 
 // noteWarnings notes the worst of what is wrong on stderr.
 func noteWarnings(c *cli.Context, warnings []drm.Warning) {

@@ -21,10 +21,10 @@ type Cluster struct {
 	Members []Server // by name; empty if the list of members could not be read
 	// Silent are the endpoints that the client was given and that do not answer, in order.
 	Silent []Silence
-	Leader string   // the name of the leader, by those who answer; "" if they know none
+	Leader string // the name of the leader, by those who answer; "" if they know none
 	// Leaderless says that some have answered, and that none of them knows a leader.
 	Leaderless bool
-	Alarms []string // such as "NOSPACE at etcd-1"; in order
+	Alarms     []string // such as "NOSPACE at etcd-1"; in order
 	// Read is the shortest of a few linearizable reads of one key; 0 if none was answered.
 	Read time.Duration
 	// Unknown says what could not be found out, and why.

@@ -196,7 +196,7 @@ type Status struct {
 	WaitingForBudget int
 	Schemas          string // what SchemasOf says
 	Names            Names
-	Corrupt          int    // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
+	Corrupt          int // keys that cannot be decoded, or are in the wrong shard; complete only after ReadAll
 	Revision         int64
 }
 
