@@ -83,8 +83,8 @@ type EtcdMember struct {
 	State   string
 	Error   string
 	Version string // empty where it has not answered
-	// Database is how large its database is, InUse how much of that is in use, and Quota how large it may become, all in
-	// bytes. Quota is 0 where etcd does not tell it, as versions before 3.6.
+	// Database is how large its database is, InUse how much of that is in use, and Quota how large it may become, all
+	// in bytes. Quota is 0 where etcd does not tell it, as versions before 3.6.
 	Database, InUse, Quota int64
 }
 

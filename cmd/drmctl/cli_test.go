@@ -587,7 +587,8 @@ func TestJSONIsTheContract(t *testing.T) {
 				`"until":null,"live":true,"ignored":false},{"kind":"weight","member":"n","shard":null,` +
 				`"weight":0,"by":"","why":"",` +
 				`"since":null,"until":null,"live":false,"ignored":false}],` +
-				`"unready":[{"member":"m","reason":"no","ignored":true}],"quarantined":4,"at":"2026-02-03T03:05:05Z",` + statusRest,
+				`"unready":[{"member":"m","reason":"no","ignored":true}],"quarantined":4,` +
+				`"at":"2026-02-03T03:05:05Z",` + statusRest,
 		},
 		{
 			"status, removals held",

@@ -79,7 +79,8 @@ func noteAbsentOrders(c *cli.Context, orders []drm.OrderInfo) {
 		}
 	}
 	if len(absent) > 0 {
-		note(c, "DRM006: orders stand about members that are not there, and that obey them when they come: %s", few(absent))
+		note(c, "DRM006: orders stand about members that are not there, and that obey them when they come: %s",
+			few(absent))
 	}
 }
 
@@ -139,8 +140,8 @@ var byOrder = map[drm.OrderKind]string{
 // noteQuarantined notes that resources are quarantined, and what frees them.
 func noteQuarantined(c *cli.Context, n int) {
 	if n > 0 {
-		note(c, "DRM023: quarantined, since members died while they began with them: %d (drmctl assignments says why); "+
-			"drmctl retry ID or drmctl retry --all-quarantined frees them", n)
+		note(c, "DRM023: quarantined, since members died while they began with them: %d "+
+			"(drmctl assignments says why); drmctl retry ID or drmctl retry --all-quarantined frees them", n)
 	}
 }
 

@@ -93,7 +93,9 @@ type reshardJSON struct {
 }
 
 func showResharded(c *cli.Context, r drm.Resharded) error {
-	outcome := reshardJSON{r.From, r.To, r.Resources, r.Quarantined, r.Moved, r.Ignored, append([]string{}, r.Dropped...)}
+	outcome := reshardJSON{
+		r.From, r.To, r.Resources, r.Quarantined, r.Moved, r.Ignored, append([]string{}, r.Dropped...),
+	}
 	if r.Ignored > 0 {
 		note(c, "not understood, and still where they were: %d keys below shards (drmctl verify names them)", r.Ignored)
 	}

@@ -84,7 +84,7 @@ func (m *made) stats(id, more string) {
 
 func (m *made) entry(id string) {
 	m.put(m.layout.Resource(shard.Of(id, madeShards), id),
-		fmt.Sprintf(`{"from_source":false,"allocated":true,"own_data":false,"suspended":false,"data":{"id":%q}}`, id), 0)
+		`{"from_source":false,"allocated":true,"own_data":false,"suspended":false,"data":{"id":"`+id+`"}}`, 0)
 }
 
 func (m *made) claim(id, member, state, why string) {
@@ -131,7 +131,7 @@ func provoked() map[string]struct {
 			m.put(m.layout.Cordon("gone"), `{"by":"ann"}`, 0)
 			m.put(m.layout.Pin(3), `{"member":"lost"}`, 0)
 		}, `"gone": cordoned by ann, "lost": shard 3 pinned`},
-		"DRM007": {func(m *made) { m.member("b", "unready", `,"reason":"no route","min_ready":0.1`) }, `"b" (no route)`},
+		"DRM007": {func(m *made) { m.member("b", "unready", `,"reason":"no way","min_ready":0.1`) }, `"b" (no way)`},
 		"DRM008": {
 			func(m *made) { m.member("b", "unready", `,"reason":"no route","min_ready":0.9`) },
 			`too few members are ready, so those that are not go on as if they were: "b" (no route)`,
@@ -183,7 +183,7 @@ func provoked() map[string]struct {
 		"DRM025": {func(m *made) {
 			m.stats("b", fmt.Sprintf(`,"waiting_for_budget":3,"budget_since":%q`, ago(time.Hour)))
 		}, "3 resources wait for a budget for 1h0m"},
-		"DRM030": {func(m *made) { m.source(`,"error":"busy"`) }, "the source fails: busy; it last answered at 2026-01-02"},
+		"DRM030": {func(m *made) { m.source(`,"error":"busy"`) }, "fails: busy; it last answered at 2026-01-02"},
 		"DRM031": {func(m *made) { m.source(`,"poll_ms":60000`) }, "should be asked every 1m0s"},
 		"DRM032": {
 			func(m *made) {
@@ -336,7 +336,7 @@ func TestWarningsOfAnEtcdWithoutSomeMembers(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer client.Close()
+	defer func() { _ = client.Close() }()
 	if err := cluster.Kill(1); err != nil {
 		t.Fatal(err)
 	}
@@ -356,7 +356,8 @@ func TestThePageOfCodesIsComplete(t *testing.T) {
 		t.Fatal(err)
 	}
 	var got, want []string
-	for _, m := range regexp.MustCompile(`(?m)^### (DRM0\d\d)\n\n\*\*(warn|error)(, passing)?: `).FindAllSubmatch(page, -1) {
+	section := regexp.MustCompile(`(?m)^### (DRM0\d\d)\n\n\*\*(warn|error)(, passing)?: `)
+	for _, m := range section.FindAllSubmatch(page, -1) {
 		got = append(got, fmt.Sprintf("%s %s%s", m[1], m[2], m[3]))
 	}
 	for _, w := range drm.WarningCodes() {

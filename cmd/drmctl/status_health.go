@@ -131,7 +131,9 @@ func warningsJSON(warnings []drm.Warning) []warningJSON {
 func healthRows(p *output.Page, o drm.Overview) {
 	if len(o.Health) > 0 {
 		p.Line("")
-		header := []string{"MEMBER", "STATE", "CLAIMS", "ACTIVE", "FAILED", "CALLS", "WAITING", "STUCK", "LEASE", "VIEW"}
+		header := []string{
+			"MEMBER", "STATE", "CLAIMS", "ACTIVE", "FAILED", "CALLS", "WAITING", "STUCK", "LEASE", "VIEW",
+		}
 		rows := make([][]any, 0, len(o.Health))
 		for _, h := range o.Health {
 			row := []any{h.ID, h.State, "", "", "", "", "", "", leaseWords(h), viewWords(o, h)}

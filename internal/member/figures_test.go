@@ -41,8 +41,8 @@ func TestANewViewAloneIsWrittenAMinuteLate(t *testing.T) {
 		t.Helper()
 		got, err := claims.DecodeFigures([]byte(kv.last["stats"]))
 		if err != nil || kv.n["stats"] != want || got.View != view {
-			t.Errorf("at %v: %d writes, the last %+v (%v), want %d, and the view %d", now, kv.n["stats"], got, err, want,
-				view)
+			t.Errorf("at %v: %d writes, the last %+v (%v), want %d, and the view %d",
+				now, kv.n["stats"], got, err, want, view)
 		}
 		return got
 	}

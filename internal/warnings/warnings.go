@@ -88,8 +88,7 @@ func (l *list) config() {
 		l.add(BadConfig, nil, time.Time{}, "docs/codes.md says how to put back the key config", "%s", l.BadConfig)
 	case l.NoConfig:
 		l.add(NoConfig, nil, time.Time{}, "stop all members, and start them with the number of shards that they had",
-			"the app has keys, but not its config: members claim nothing new, and none can start where it knows another "+
-				"number of shards")
+			"the app has keys, but not its config: members claim nothing new")
 	}
 }
 
