@@ -417,3 +417,31 @@ func TestStatusChecksAndWatches(t *testing.T) {
 		t.Errorf("exit code %d", code)
 	}
 }
+
+// A user who may only read the app can see all of it, and how etcd is.
+func TestAReadOnlyUserSeesTheStatus(t *testing.T) {
+	t.Parallel()
+	server := embeddedtest.ServerOf(t, func(c *embedded.Config) { c.BcryptCost = embeddedtest.UsersConfig().BcryptCost })
+	m := makeApp(t, embeddedtest.Client(t, server.Endpoint()), server.Endpoint(), "app")
+	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
+	ctx, prefix := t.Context(), m.layout.Root()
+	if _, err := root.RoleAdd(ctx, "reader"); err != nil {
+		t.Fatal(err)
+	}
+	read := clientv3.PermissionType(clientv3.PermRead)
+	if _, err := root.RoleGrantPermission(ctx, "reader", prefix, clientv3.GetPrefixRangeEnd(prefix), read); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.UserAdd(ctx, "reader", "secret"); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := root.UserGrantRole(ctx, "reader", "reader"); err != nil {
+		t.Fatal(err)
+	}
+	m.global = append(m.global, "--user", "reader:secret")
+	s := get[statusJSON](m.lab, "status")
+	if len(s.Warnings) != 0 || len(s.Etcd.Members) != 1 || s.Etcd.Members[0].State != "up" || s.Leases != "" ||
+		len(s.MemberHealth) != 2 || s.MemberHealth[0].LeaseTTL == nil || len(s.Etcd.Unknown) != 0 {
+		t.Errorf("%+v", s)
+	}
+}

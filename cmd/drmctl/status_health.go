@@ -129,6 +129,16 @@ func warningsJSON(warnings []drm.Warning) []warningJSON {
 
 // healthRows tells of the members and of etcd.
 func healthRows(p *output.Page, o drm.Overview) {
+	if o.SourcePoll > 0 {
+		polled := fmt.Sprintf("every %v", o.SourcePoll)
+		if !o.Source.LastSuccess.IsZero() {
+			polled += fmt.Sprintf(", answered %v ago", since(o, o.Source.LastSuccess))
+		}
+		if o.SourceOverdue {
+			polled += " (overdue)"
+		}
+		p.Row("source polled", polled)
+	}
 	if len(o.Health) > 0 {
 		p.Line("")
 		header := []string{

@@ -42,7 +42,7 @@ type Server struct {
 	// Answers says that it has answered here, and Elsewhere that it cannot be told whether it works: no member answers
 	// where the cluster says that its members are, so that these addresses are not for this network.
 	Answers, Elsewhere bool
-	Why                string // why it does not answer
+	Why                string // why it does not answer, or says nothing of itself
 	Leaderless         bool   // it has answered, and knows no leader
 	Version            string
 	// Size is how large its database is, Used how much of that is in use, and Quota how large it may become, in bytes.
@@ -193,6 +193,8 @@ func (l *look) members(ctx context.Context, listed *clientv3.MemberListResponse)
 		if status := l.of(m.ID); status != nil {
 			s.Answers, s.Leaderless = true, status.Leader == 0
 			s.Version, s.Size, s.Used, s.Quota = status.Version, status.DbSize, status.DbSizeInUse, status.DbSizeQuota
+		} else if slices.ContainsFunc(m.ClientURLs, l.answers) {
+			s.Answers, s.Why = true, l.why(m.ClientURLs) // it refuses to say more
 		} else if s.Elsewhere = !here; here {
 			s.Why = l.why(m.ClientURLs)
 		}

@@ -27,9 +27,12 @@ func (l *Login) unary(
 	opts ...grpc.CallOption,
 ) error {
 	// A caller that asks for etcd's status wants to know whether etcd is there, and must not wait for a token. (etcd
-	// answers without one, or says that it does not.)
-	if method == pb.Auth_Authenticate_FullMethodName || method == pb.Maintenance_Status_FullMethodName {
+	// answers without one, or says that it does not.) A token that is there goes along.
+	switch method {
+	case pb.Auth_Authenticate_FullMethodName:
 		return invoke(ctx, method, req, reply, conn, opts...)
+	case pb.Maintenance_Status_FullMethodName:
+		return invoke(with(ctx, l.atHand()), method, req, reply, conn, opts...)
 	}
 	for again := false; ; again = true {
 		t, err := l.current(ctx, conn)

@@ -127,6 +127,16 @@ func (l *Login) current(ctx context.Context, conn grpc.ClientConnInterface) (tok
 	}
 }
 
+// atHand returns the token, if there is one that etcd is not known to refuse, and otherwise an empty one.
+func (l *Login) atHand() token {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.token.old {
+		return token{}
+	}
+	return l.token
+}
+
 // whyNot returns the error of a caller whose time was up before there was a token.
 func (l *Login) whyNot(err error) error {
 	l.mu.Lock()

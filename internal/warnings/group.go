@@ -98,29 +98,33 @@ func waits(n int) string {
 func (l *list) orders() {
 	var ignored, absent, others []string // words
 	var inVain, gone, about []string     // members
+	var inVainSince, goneSince, since time.Time
 	for _, o := range l.Health.Roll.Orders() {
 		switch {
 		case o.Kind == picture.OrderDrain && o.Ignored:
 			inVain, ignored = append(inVain, o.Member), append(ignored, fmt.Sprintf("%q", o.Member))
+			inVainSince = latest(inVainSince, o.Since)
 		case o.Kind == picture.OrderDrain && !o.Live:
 			gone, absent = append(gone, o.Member), append(absent, fmt.Sprintf("%q%s", o.Member, origin(o)))
+			goneSince = earliest(goneSince, o.Since)
 		case o.Kind != picture.OrderDrain && o.Kind != picture.OrderMove && !o.Live:
 			about = append(about, o.Member)
 			others = append(others, fmt.Sprintf("%q: %s%s", o.Member, deed(o), origin(o)))
+			since = earliest(since, o.Since)
 		}
 	}
 	if len(ignored) > 0 {
-		l.add(DrainsIgnored, inVain, time.Time{}, "drmctl undrain MEMBER, or start another member",
+		l.add(DrainsIgnored, inVain, inVainSince, "drmctl undrain MEMBER, or start another member",
 			"every active member is ordered to be drained, so the orders are ignored: %s",
 			joined(ignored, len(ignored)))
 	}
 	if len(absent) > 0 {
-		l.add(AbsentDrain, gone, time.Time{}, "drmctl undrain MEMBER",
+		l.add(AbsentDrain, gone, goneSince, "drmctl undrain MEMBER",
 			"drained by order, and not there: %s; such a member takes nothing when it comes, "+
 				"until drmctl undrain MEMBER", joined(absent, len(absent)))
 	}
 	if len(others) > 0 {
-		l.add(AbsentOrder, about, time.Time{}, "drmctl uncordon MEMBER, drmctl weight MEMBER --reset or drmctl unpin",
+		l.add(AbsentOrder, about, since, "drmctl uncordon MEMBER, drmctl weight MEMBER --reset or drmctl unpin",
 			"orders stand about members that are not there, and that obey them when they come: %s",
 			joined(others, len(others)))
 	}
@@ -148,6 +152,22 @@ func origin(o picture.Standing) string {
 	return words
 }
 
+// earliest returns the earlier one of two times; a zero time counts as unknown.
+func earliest(a, b time.Time) time.Time {
+	if a.IsZero() || !b.IsZero() && b.Before(a) {
+		return b
+	}
+	return a
+}
+
+// latest returns the later one of two times.
+func latest(a, b time.Time) time.Time {
+	if b.After(a) {
+		return b
+	}
+	return a
+}
+
 // deed says what an order does.
 func deed(o picture.Standing) string {
 	switch o.Kind {
@@ -170,12 +190,6 @@ func (l *list) members() {
 	var endings, lates, stucks []string // words
 	var lateSince, stuckSince, budgetSince time.Time
 	waiting := 0
-	earliest := func(a, b time.Time) time.Time {
-		if a.IsZero() || !b.IsZero() && b.Before(a) {
-			return b
-		}
-		return a
-	}
 	for _, m := range l.Health.Members {
 		if _, live := v.Members[m.ID]; !live {
 			continue
