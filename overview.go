@@ -79,7 +79,8 @@ type EtcdMember struct {
 	URLs    []string
 	Learner bool
 	// State is "up" (Error says why it tells nothing of itself, if so), "down" (it does not answer at any of the
-	// addresses that the cluster knows of it; Error says why), or "unknown": nothing answers at any such address, so these are not for this network.
+	// addresses that the cluster knows of it; Error says why), or "unknown": nothing answers at any such address, so
+	// these are not for this network.
 	State   string
 	Error   string
 	Version string // empty where it has not answered

@@ -112,8 +112,8 @@ func TestEachCommandHasASchema(t *testing.T) {
 func TestSchemasAreStrict(t *testing.T) {
 	const assigned = `{"resource":"r","shard":1,"expected":"a","member":"a","state":"active","token":1,"error":"",`
 	for text, ok := range map[string]bool{
-		assigned + `"since":null}`: true,
-		assigned + `"since":"x"}`:  false,
+		assigned + `"since":null}`:                  true,
+		assigned + `"since":"x"}`:                   false,
 		`{"resource":"r","allocated":true}`:         true,
 		`{"resource":"r","allocated":true,"x":1}`:   false,
 		`{"resource":"r"}`:                          false,

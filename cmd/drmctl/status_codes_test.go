@@ -421,7 +421,9 @@ func TestStatusChecksAndWatches(t *testing.T) {
 // A user who may only read the app can see all of it, and how etcd is.
 func TestAReadOnlyUserSeesTheStatus(t *testing.T) {
 	t.Parallel()
-	server := embeddedtest.ServerOf(t, func(c *embedded.Config) { c.BcryptCost = embeddedtest.UsersConfig().BcryptCost })
+	server := embeddedtest.ServerOf(t, func(c *embedded.Config) {
+		c.BcryptCost = embeddedtest.UsersConfig().BcryptCost
+	})
 	m := makeApp(t, embeddedtest.Client(t, server.Endpoint()), server.Endpoint(), "app")
 	root := embeddedtest.TurnUsersOn(t, server.Endpoint())
 	ctx, prefix := t.Context(), m.layout.Root()
