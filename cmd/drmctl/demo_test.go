@@ -60,6 +60,7 @@ func TestDemoEndsWellAndInTime(t *testing.T) {
 	if got.code != exitFine {
 		t.Fatalf("exit code %d: %s", got.code, got.stderr)
 	}
+	conforms(t, "demo", got.stdout)
 	var sum summary
 	if err := json.Unmarshal([]byte(got.stdout), &sum); err != nil {
 		t.Fatalf("%v: %s", err, got.stdout)

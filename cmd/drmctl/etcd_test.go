@@ -108,7 +108,9 @@ func TestEtcdPrintsItsEndpointAndEndsCleanly(t *testing.T) {
 	// The etcd finds its data again, and drmctl prints the endpoint in JSON when asked to.
 	lines, stop = begin(t, append(args, "-o", "json", "--auto-compaction", "off", "--quota", "1GiB")...)
 	var ready struct{ Endpoint string }
-	if err := json.Unmarshal([]byte(next(t, lines)), &ready); err != nil || ready.Endpoint == "" {
+	line := next(t, lines)
+	conforms(t, "etcd", line)
+	if err := json.Unmarshal([]byte(line), &ready); err != nil || ready.Endpoint == "" {
 		t.Errorf("no endpoint in JSON: %v", err)
 	}
 	if code := stop(); code != exitFine {

@@ -1,0 +1,59 @@
+package main
+
+import (
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+)
+
+// Each command that prints JSON prints what its schema says. lab.ok holds the output of each to its schema.
+func TestWhatEachCommandPrintsConforms(t *testing.T) {
+	t.Parallel()
+	l, source := newLab(t), filepath.Join(t.TempDir(), "source.json")
+	if err := os.WriteFile(source, []byte(`{"data":[{"id":"a"},{"id":"b","n":[1,null]}]}`), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	l.ok("allocate", "--id", "r", "--data", `{"x":"<&>"}`, "--create")
+	_, stop1 := l.agent("m1", "--source-file", source, "--poll", "0", "--handler-log")
+	_, stop2 := l.agent("m2", "--source-file", source, "--poll", "0", "--handler-log", "--weight", "40")
+	l.members(2)
+
+	// Others than lab.ok hold what these print to the schema.
+	seen := []string{"bench", "demo", "etcd"}
+	for _, args := range [][]string{
+		{"allocate", "--id", "s"}, {"allocate", "--id", "s", "--wait"}, {"lookup", "s"}, {"assignments"}, {"resources"},
+		{"members"}, {"status"}, {"status", "--check"}, {"verify"}, {"version"}, {"schema"}, {"schema", "status"},
+		{"cordon", "m1", "--reason", "why"}, {"members"}, {"status"}, {"uncordon", "m1"},
+		{"drain", "m1", "--wait"}, {"members"}, {"status"}, {"undrain", "m1", "--wait"},
+		{"weight", "m1", "2"}, {"weight", "m1", "--reset"},
+		{"pin", "s", "m2", "--yes"}, {"pins"}, {"status"}, {"unpin", "s"}, {"move", "s", "m1", "--yes"}, {"status"},
+		{"rebalance"}, {"retry", "--all-quarantined"},
+		{"source", "accept"}, {"source", "fetch", "--wait"},
+		{"deallocate", "s"}, {"deallocate", "r", "--wait"},
+		{"simulate", "--members", "2", "--resources", "10", "--events", "1"},
+	} {
+		l.ok(append([]string{"-o", "json"}, args...)...)
+		command := args[0]
+		if command == "source" {
+			command += " " + args[1]
+		}
+		seen = append(seen, command)
+	}
+	for _, stop := range []func() int{stop1, stop2} {
+		if code := stop(); code != exitFine {
+			t.Errorf("an agent: exit code %d", code)
+		}
+	}
+	l.ok("-o", "json", "source", "drop", "--dry-run")
+	l.ok("-o", "json", "reshard", "64")
+	l.ok("-o", "json", "status")
+	seen = append(seen, "source drop", "reshard")
+	got := drmctl(t.Context(), "bench", "claim", "--scale", "0.0001", "-o", "json") // whether it is fast, or not
+	conforms(t, "bench", got.stdout)
+	for _, command := range withSchema() {
+		if !slices.Contains(seen, command) {
+			t.Errorf("no test holds what %s prints to its schema: add it here", command)
+		}
+	}
+}
