@@ -53,10 +53,7 @@ func statusCommand() *cli.Command {
 				Name: flagSettle, EnvVars: commandEnv(name, flagSettle), Value: statusSettle,
 				Usage: "with --check, for how long what may pass by itself is given the time to: 0 to 24h",
 			},
-			&cli.BoolFlag{
-				Name: flagWatch, EnvVars: commandEnv(name, flagWatch),
-				Usage: "go on, and print the status again when something has changed",
-			},
+			watchFlag(name),
 			&cli.DurationFlag{
 				Name: flagEvery, EnvVars: commandEnv(name, flagEvery), Value: time.Second,
 				Usage: "with --watch, the least time between two looks: 100ms to 24h",

@@ -20,30 +20,22 @@ const clearScreen = "\x1b[H\x1b[2J"
 // watchStatus prints the status now and after each change, until it is interrupted: on a terminal in the same place,
 // and otherwise one after the other.
 func watchStatus(c *cli.Context, client *drm.Client) error {
-	ctx, cancel := context.WithCancelCause(c.Context) // the command timeout does not bound it
-	defer cancel(nil)
-	screen := isTerminal(c.App.Writer)
-	var last []byte
-	err := client.FollowOverview(ctx, c.Duration(flagEvery), func(o drm.Overview) {
-		same, err := whatChanges(o)
-		if err == nil && (last == nil || !bytes.Equal(same, last)) {
-			err = printAgain(c, o, screen, last == nil)
-			last = same
-		}
-		if err != nil {
-			cancel(err)
-		}
-	}, func(err error) {
-		if err != nil {
-			note(c, "etcd is lost: %v", err)
-		} else {
-			note(c, "etcd is back")
-		}
+	return following(c, func(ctx context.Context, lost func(error)) error {
+		ctx, cancel := context.WithCancelCause(ctx) // the command timeout does not bound it
+		defer cancel(nil)
+		screen := isTerminal(c.App.Writer)
+		var last []byte
+		return client.FollowOverview(ctx, c.Duration(flagEvery), func(o drm.Overview) {
+			now, err := whatChanges(o)
+			if err == nil && !bytes.Equal(now, last) {
+				err = printAgain(c, o, screen, last == nil)
+				last = now
+			}
+			if err != nil {
+				cancel(err)
+			}
+		}, lost)
 	})
-	if c.Context.Err() != nil { // this is the usual end
-		return nil
-	}
-	return err
 }
 
 // whatChanges is a status without what is different at each look.
