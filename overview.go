@@ -125,9 +125,12 @@ func WarningCodes() []Warning {
 // permission, or of a version, it leaves out, and says so. Where it returns an error, the Overview has what could be
 // found out all the same: the Etcd, and the Warnings that the app cannot be opened or that etcd has no leader.
 func (c *Client) Overview(ctx context.Context) (Overview, error) {
-	f := warnings.Facts{Now: time.Now(), Cluster: etcd.Look(ctx, c.client, c.layout.Config())}
-	o := Overview{Status: Status{App: c.cfg.App}, At: f.Now, Etcd: etcdHealthOf(f.Cluster), Health: []MemberHealth{}}
+	f := warnings.Facts{Now: time.Now()}
+	o := Overview{Status: Status{App: c.cfg.App}, At: f.Now, Health: []MemberHealth{}}
+	cluster := etcd.Look(ctx, c.client, c.layout.Config())
 	err := c.look(ctx, &f, &o)
+	f.Cluster = cluster()
+	o.Etcd = etcdHealthOf(f.Cluster)
 	o.Warnings = mapped(warnings.Of(f), warningOf)
 	return o, err
 }

@@ -53,7 +53,8 @@ type Server struct {
 }
 
 const (
-	// lookTimeout bounds each request of Look.
+	// lookTimeout bounds each request of Look, and so does a third of the time that the caller has: some come one after
+	// the other.
 	lookTimeout = 2 * time.Second
 	// looksAtOnce is how many members are asked at once.
 	looksAtOnce = 16
@@ -69,30 +70,42 @@ type answer struct {
 
 // look collects what a cluster answers.
 type look struct {
-	client *clientv3.Client
-	mu     sync.Mutex
-	at     map[string]answer // by address
+	client  *clientv3.Client
+	timeout time.Duration // of each request
+	mu      sync.Mutex
+	at      map[string]answer // by address
 }
 
 // Look finds out how the cluster is. It reads the given key, and needs no permission beside that. What it cannot find
-// out, Unknown says; it fails nothing, and takes some seconds at most.
-func Look(ctx context.Context, client *clientv3.Client, key string) Cluster {
-	var c Cluster
-	l := &look{client: client, at: map[string]answer{}}
+// out, Unknown says; it fails nothing, and takes some seconds at most. It returns when it has timed the reads, so that
+// nothing else delays these; the caller must call wait, which returns what it has found.
+func Look(ctx context.Context, client *clientv3.Client, key string) (wait func() Cluster) {
+	l := &look{client: client, at: map[string]answer{}, timeout: lookTimeout}
+	if by, limited := ctx.Deadline(); limited {
+		l.timeout = min(l.timeout, time.Until(by)/3)
+	}
+	read := l.time(ctx, key)
+	found := make(chan Cluster, 1)
+	go func() { found <- l.cluster(ctx, read) }()
+	return func() Cluster { return <-found }
+}
+
+// cluster finds out everything but how long a read takes.
+func (l *look) cluster(ctx context.Context, read time.Duration) Cluster {
+	c := Cluster{Read: read}
+	client := l.client
 	var listed *clientv3.MemberListResponse
 	var noList, noAlarms error
 	var alarms *clientv3.AlarmResponse
-	// The reads come alone, so that nothing of this delays them.
-	c.Read = l.time(ctx, key)
 	var all errgroup.Group
 	all.Go(func() error {
-		asking, cancel := context.WithTimeout(ctx, lookTimeout)
+		asking, cancel := context.WithTimeout(ctx, l.timeout)
 		defer cancel()
 		listed, noList = client.MemberList(asking)
 		return nil
 	})
 	all.Go(func() error {
-		asking, cancel := context.WithTimeout(ctx, lookTimeout)
+		asking, cancel := context.WithTimeout(ctx, l.timeout)
 		defer cancel()
 		alarms, noAlarms = client.AlarmList(asking)
 		return nil
@@ -124,7 +137,7 @@ func Look(ctx context.Context, client *clientv3.Client, key string) Cluster {
 
 // time returns the shortest time that a linearizable read takes.
 func (l *look) time(ctx context.Context, key string) (least time.Duration) {
-	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	asking, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	for range reads {
 		began := time.Now()
@@ -140,7 +153,7 @@ func (l *look) time(ctx context.Context, key string) (least time.Duration) {
 
 // ask asks each address for its status that has not been asked yet.
 func (l *look) ask(ctx context.Context, addresses []string) {
-	asking, cancel := context.WithTimeout(ctx, lookTimeout)
+	asking, cancel := context.WithTimeout(ctx, l.timeout)
 	defer cancel()
 	var all errgroup.Group
 	all.SetLimit(looksAtOnce)
@@ -266,7 +279,7 @@ func text(err error) string {
 	case errors.Is(err, rpctypes.ErrNoLeader):
 		return "it has no leader"
 	case errors.Is(err, context.DeadlineExceeded), IsUnreachable(err):
-		return "no answer within " + lookTimeout.String()
+		return "no answer in time"
 	default:
 		return strings.TrimSpace(err.Error())
 	}

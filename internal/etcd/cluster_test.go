@@ -13,7 +13,7 @@ import (
 
 func TestACompleteClusterIsFine(t *testing.T) {
 	client := embeddedtest.Client(t)
-	c := etcd.Look(t.Context(), client, "probe")
+	c := etcd.Look(t.Context(), client, "probe")()
 	if len(c.Members) != 1 || c.Leader == "" || c.Leader != c.Members[0].Name || c.Read <= 0 || len(c.Silent) != 0 ||
 		len(c.Alarms) != 0 || len(c.Unknown) != 0 {
 		t.Errorf("got %+v", c)
@@ -31,7 +31,7 @@ func TestAClusterWithoutSomeMembersSaysWhich(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, who := range []*clientv3.Client{client, few} {
-		c := etcd.Look(t.Context(), who, "probe")
+		c := etcd.Look(t.Context(), who, "probe")()
 		gone := slices.IndexFunc(c.Members, func(s etcd.Server) bool { return !s.Answers })
 		if len(c.Members) != 3 || gone < 0 || c.Members[gone].Why == "" || c.Leader == "" {
 			t.Fatalf("got %+v", c)
