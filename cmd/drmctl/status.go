@@ -201,14 +201,14 @@ type sourceJSON struct {
 
 	TooLarge    int         `json:"too_large"`
 	HeldUntil   *time.Time  `json:"held_until"`
-	LastChange  *changeJSON `json:"last_change"`
+	LastChange  *sourceChangeJSON `json:"last_change"`
 	PollSeconds *float64    `json:"poll_seconds"`
 	AgeSeconds  *float64    `json:"age_seconds"`
 	Overdue     bool        `json:"overdue"`
 }
 
-// changeJSON is what an answer of the source changed.
-type changeJSON struct {
+// sourceChangeJSON is what an answer of the source changed.
+type sourceChangeJSON struct {
 	At      *time.Time `json:"at"`
 	Added   int        `json:"added"`
 	Changed int        `json:"changed"`
@@ -315,7 +315,7 @@ func sourceJSONOf(o drm.Overview) sourceJSON {
 		Overdue: o.SourceOverdue,
 	}
 	if change := s.LastChange; !change.At.IsZero() {
-		object.LastChange = &changeJSON{utc(change.At), change.Added, change.Changed, change.Removed}
+		object.LastChange = &sourceChangeJSON{utc(change.At), change.Added, change.Changed, change.Removed}
 	}
 	if o.SourcePoll > 0 {
 		object.PollSeconds = inSeconds(o.SourcePoll)

@@ -7,8 +7,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/claims"
 )
 
-// mostNamed is how many resources a status names of each kind.
-const mostNamed = 3
+// namedOfEach is how many resources a status names of each kind.
+const namedOfEach = 3
 
 // Named is a resource that a status names, and why it is as it is.
 type Named struct{ ID, Why string }
@@ -43,11 +43,11 @@ func (n *Names) note(p *Picture, a Assignment) {
 // name keeps the first resources by id.
 func name(all *[]Named, id, why string) {
 	at, _ := slices.BinarySearchFunc(*all, id, func(n Named, id string) int { return strings.Compare(n.ID, id) })
-	if at == mostNamed {
+	if at == namedOfEach {
 		return
 	}
 	*all = slices.Insert(*all, at, Named{id, why})
-	if len(*all) > mostNamed {
-		*all = (*all)[:mostNamed]
+	if len(*all) > namedOfEach {
+		*all = (*all)[:namedOfEach]
 	}
 }
