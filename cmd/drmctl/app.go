@@ -179,9 +179,7 @@ func globalFlags() []cli.Flag {
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
 			Usage: "the `APP`: one set of members and resources; required by all commands but apps, demo, etcd, " +
-				"run, bench, simulate, man, completion and version",
-			Usage: "the `APP`: one set of members and resources; required by all commands but demo, etcd, run, " +
-				"bench, simulate, schema, man, completion and version",
+				"run, bench, simulate, schema, man, completion and version",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,

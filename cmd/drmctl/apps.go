@@ -134,20 +134,23 @@ func appDescribeCommand() *cli.Command {
 	}
 }
 
-func showApp(c *cli.Context, d drm.AppDetails) error {
-	object := struct { // part of the JSON contract
-		appJSON
+// describedAppJSON is part of the JSON contract.
+type describedAppJSON struct {
+	appJSON
 
-		Prefix      string `json:"prefix"`
-		Coordinator string `json:"coordinator"`
-		Resources   int    `json:"resources"`
-		Claims      int    `json:"claims"`
-		Orders      int    `json:"standing_orders"`
-		Quarantined int    `json:"quarantined"`
-		Source      bool   `json:"has_source"`
-		Keys        int    `json:"keys"`
-		Revision    int64  `json:"revision"`
-	}{
+	Prefix      string `json:"prefix"`
+	Coordinator string `json:"coordinator"`
+	Resources   int    `json:"resources"`
+	Claims      int    `json:"claims"`
+	Orders      int    `json:"standing_orders"`
+	Quarantined int    `json:"quarantined"`
+	Source      bool   `json:"has_source"`
+	Keys        int    `json:"keys"`
+	Revision    int64  `json:"revision"`
+}
+
+func showApp(c *cli.Context, d drm.AppDetails) error {
+	object := describedAppJSON{
 		appJSONOf(d.AppInfo), d.Prefix, d.Coordinator, d.Resources, d.Claims, d.Orders, d.Quarantined, d.Source, d.Keys,
 		d.Revision,
 	}
@@ -205,13 +208,16 @@ func appCreateCommand() *cli.Command {
 	}
 }
 
+// createdAppJSON is part of the JSON contract.
+type createdAppJSON struct {
+	App     string `json:"app"`
+	Shards  int    `json:"shards"`
+	Created bool   `json:"created"`
+}
+
 func showCreated(c *cli.Context, shards int, created bool) error {
 	app := c.String(flagApp)
-	object := struct { // part of the JSON contract
-		App     string `json:"app"`
-		Shards  int    `json:"shards"`
-		Created bool   `json:"created"`
-	}{app, shards, created}
+	object := createdAppJSON{app, shards, created}
 	return show(c, object, app, func(p *output.Page) {
 		if created {
 			p.Line("created %s with %d shards", app, shards)
@@ -289,12 +295,15 @@ func askName(ctx context.Context, in io.Reader, out io.Writer, what, name string
 	}
 }
 
+// deletedAppJSON is part of the JSON contract.
+type deletedAppJSON struct {
+	App     string `json:"app"`
+	Deleted bool   `json:"deleted"`
+	Keys    int64  `json:"keys"`
+}
+
 func showDeleted(c *cli.Context, n int64) error {
 	app := c.String(flagApp)
-	object := struct { // part of the JSON contract
-		App     string `json:"app"`
-		Deleted bool   `json:"deleted"`
-		Keys    int64  `json:"keys"`
-	}{app, true, n}
+	object := deletedAppJSON{app, true, n}
 	return show(c, object, app, func(p *output.Page) { p.Line("deleted %s: %d keys", app, n) })
 }

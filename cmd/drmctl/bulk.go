@@ -259,6 +259,14 @@ func (b *bulk) progress() string {
 	return text + "; run it again, which does the rest"
 }
 
+// bulkAllocatedJSON is part of the JSON contract.
+type bulkAllocatedJSON struct {
+	Resources int           `json:"resources"`
+	Failed    int           `json:"failed"`
+	Complete  bool          `json:"complete"`
+	Failures  []failureJSON `json:"failures"`
+}
+
 // allocateMany allocates what a file has.
 func allocateMany(c *cli.Context, cfg drm.ClientConfig, file string) error {
 	in, done, err := openInput(c.Context, c, file)
@@ -277,14 +285,18 @@ func allocateMany(c *cli.Context, cfg drm.ClientConfig, file string) error {
 			return allocateError(c, err)
 		}
 		return b.end(err, func(complete bool) any {
-			return struct { // part of the JSON contract
-				Resources int           `json:"resources"`
-				Failed    int           `json:"failed"`
-				Complete  bool          `json:"complete"`
-				Failures  []failureJSON `json:"failures"`
-			}{b.done, b.failed, complete, b.failures}
+			return bulkAllocatedJSON{b.done, b.failed, complete, b.failures}
 		})
 	})
+}
+
+// bulkDeallocatedJSON is part of the JSON contract.
+type bulkDeallocatedJSON struct {
+	Resources int           `json:"resources"`
+	NotThere  int           `json:"not_there"`
+	Failed    int           `json:"failed"`
+	Complete  bool          `json:"complete"`
+	Failures  []failureJSON `json:"failures"`
 }
 
 // deallocateMany deallocates the ids that a file has.
@@ -306,13 +318,7 @@ func deallocateMany(c *cli.Context, file string) error {
 			return err
 		}
 		return b.end(err, func(complete bool) any {
-			return struct { // part of the JSON contract
-				Resources int           `json:"resources"`
-				NotThere  int           `json:"not_there"`
-				Failed    int           `json:"failed"`
-				Complete  bool          `json:"complete"`
-				Failures  []failureJSON `json:"failures"`
-			}{b.done, b.notThere, b.failed, complete, b.failures}
+			return bulkDeallocatedJSON{b.done, b.notThere, b.failed, complete, b.failures}
 		})
 	})
 }

@@ -50,6 +50,9 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 		{"unpin", "s"},
 		{"move", "s", "m1", "--yes"},
 		{"status"},
+		{"explain", "s"},
+		{"describe", "member", "m1"}, {"describe", "resource", "s"}, {"describe", "shard", "3"},
+		{"apps"}, {"app", "describe"}, {"plan", "--cordon", "m1"},
 		{"rebalance"},
 		{"retry", "--all-quarantined"},
 		{"source", "accept"},
@@ -60,7 +63,7 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 	} {
 		l.ok(append([]string{"-o", "json"}, args...)...)
 		command := args[0]
-		if command == "source" {
+		if command == "source" || command == "describe" || command == "app" {
 			command += " " + args[1]
 		}
 		seen = append(seen, command)
@@ -73,7 +76,13 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 	l.ok("-o", "json", "source", "drop", "--dry-run")
 	l.ok("-o", "json", "reshard", "64")
 	l.ok("-o", "json", "status")
-	seen = append(seen, "source drop", "reshard")
+	dump := filepath.Join(t.TempDir(), "dump")
+	l.ok("dump", "--data", "--file", dump)
+	l.global = append(l.global, "--app", "other")
+	l.ok("-o", "json", "app", "create", "--shards", "16")
+	l.ok("-o", "json", "app", "delete", "--yes")
+	l.ok("-o", "json", "load", "--file", dump)
+	seen = append(seen, "source drop", "reshard", "app create", "app delete", "load")
 	got := drmctl(t.Context(), "bench", "claim", "--scale", "0.0001", "-o", "json") // whether it is fast, or not
 	conforms(t, "bench", got.stdout)
 	for _, command := range withSchema() {

@@ -142,20 +142,23 @@ func loadCommand() *cli.Command {
 	}
 }
 
+// loadedJSON is part of the JSON contract.
+type loadedJSON struct {
+	App          string `json:"app"`
+	Loaded       bool   `json:"loaded"`
+	DumpOf       string `json:"dump_of"`
+	DumpRevision int64  `json:"dump_revision"`
+	Shards       int    `json:"shards"`
+	Resources    int    `json:"resources"`
+	Orders       int    `json:"standing_orders"`
+	Others       int    `json:"others"`
+	Left         int    `json:"left"`
+	Ignored      int    `json:"not_understood"`
+}
+
 func showLoaded(c *cli.Context, l drm.Loaded) error {
 	app, dry := c.String(flagApp), c.Bool(flagDryRun)
-	object := struct { // part of the JSON contract
-		App          string `json:"app"`
-		Loaded       bool   `json:"loaded"`
-		DumpOf       string `json:"dump_of"`
-		DumpRevision int64  `json:"dump_revision"`
-		Shards       int    `json:"shards"`
-		Resources    int    `json:"resources"`
-		Orders       int    `json:"standing_orders"`
-		Others       int    `json:"others"`
-		Left         int    `json:"left"`
-		Ignored      int    `json:"not_understood"`
-	}{app, !dry, l.App, l.Revision, l.Shards, l.Resources, l.Orders, l.Others, l.Left, l.Ignored}
+	object := loadedJSON{app, !dry, l.App, l.Revision, l.Shards, l.Resources, l.Orders, l.Others, l.Left, l.Ignored}
 	if l.Ignored > 0 {
 		note(c, "not understood, and not loaded: %d keys", l.Ignored)
 	}

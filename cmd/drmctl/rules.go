@@ -112,7 +112,7 @@ type clash struct {
 // many commands, it is ignored.
 var clashes = map[string][]clash{
 	"explain": {{flagWatch, []string{flagAt}}}, // the past does not change
-	"weight": {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent, flagIfRevision}}},
+	"weight":  {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent, flagIfRevision}}},
 
 	"drain":     {{flagDryRun, []string{flagWait}}},
 	"move":      {{flagDryRun, []string{flagWait, flagYes}}},

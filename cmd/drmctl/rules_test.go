@@ -111,7 +111,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 // A flag that means nothing beside another one is refused on the command line, and ignored in the environment.
 func TestAFlagThatMeansNothingBesideAnotherIsRefused(t *testing.T) {
 	base := map[string][]string{
-		"explain": {"explain", "--app", "a", "r"},
+		"explain":   {"explain", "--app", "a", "r"},
 		"weight":    {"weight", "--app", "a", "m"},
 		"drain":     {"drain", "--app", "a", "m"},
 		"move":      {"move", "--app", "a", "r", "m"},

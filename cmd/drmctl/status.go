@@ -199,12 +199,12 @@ type sourceJSON struct {
 	Bad      int           `json:"bad"`
 	BadItems []badItemJSON `json:"bad_items"`
 
-	TooLarge    int         `json:"too_large"`
-	HeldUntil   *time.Time  `json:"held_until"`
+	TooLarge    int               `json:"too_large"`
+	HeldUntil   *time.Time        `json:"held_until"`
 	LastChange  *sourceChangeJSON `json:"last_change"`
-	PollSeconds *float64    `json:"poll_seconds"`
-	AgeSeconds  *float64    `json:"age_seconds"`
-	Overdue     bool        `json:"overdue"`
+	PollSeconds *float64          `json:"poll_seconds"`
+	AgeSeconds  *float64          `json:"age_seconds"`
+	Overdue     bool              `json:"overdue"`
 }
 
 // sourceChangeJSON is what an answer of the source changed.

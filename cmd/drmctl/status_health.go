@@ -146,7 +146,7 @@ func healthRows(p *output.Page, o drm.Overview) {
 		}
 		rows := make([][]any, 0, len(o.Health))
 		for _, h := range o.Health {
-			row := []any{h.ID, h.State, "", "", "", "", "", "", leaseWords(h), viewWords(o, h)}
+			row := []any{h.ID, h.State, "", "", "", "", "", "", renewalWords(h), viewWords(o, h)}
 			if h.Known {
 				copy(row[2:], []any{h.Resources, h.Active, h.Failed, h.Calls, h.Waiting, stuckWords(o, h)})
 			}
@@ -160,8 +160,8 @@ func healthRows(p *output.Page, o drm.Overview) {
 	etcdRows(p, o.Etcd)
 }
 
-// leaseWords say how much time a member's lease has left.
-func leaseWords(h drm.MemberHealth) string {
+// renewalWords say how much time a member's lease has left.
+func renewalWords(h drm.MemberHealth) string {
 	if h.LeaseTTL == 0 {
 		return ""
 	}
