@@ -153,14 +153,12 @@ func (c *Client) look(ctx context.Context, f *warnings.Facts, o *Overview) error
 		return err
 	}
 	o.Exists = true
-	p, err := r.ReadAll(ctx)
-	if err != nil {
+	if f.Status, err = r.Status(ctx); err != nil {
 		return err
 	}
 	if f.Health, err = r.Health(ctx); err != nil {
 		return err
 	}
-	f.Status = p.Status()
 	f.NoConfig, err = c.lostConfig(ctx)
 	o.Status = appStatusOf(c.cfg.App, f.Status)
 	o.Health, o.Leases = mapped(f.Health.Members, healthOf), f.Health.Leases
