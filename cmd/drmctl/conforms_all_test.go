@@ -20,7 +20,7 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 	l.members(2)
 
 	// Others than lab.ok hold what these print to the schema.
-	seen := []string{"bench", "demo", "etcd"}
+	seen := []string{"bench", "demo", "doctor", "etcd"}
 	for _, args := range [][]string{
 		{"allocate", "--id", "s"},
 		{"allocate", "--id", "s", "--wait"},
