@@ -46,7 +46,8 @@ var layers = []struct {
 	{"followers", []string{"internal/follow", "internal/record"}},
 	{"group", []string{"membership", "internal/etcd"}},
 	{"parts", []string{
-		"internal/backup", "internal/calls", "internal/outlook", "internal/picture", "internal/placement", "internal/reshard",
+		"internal/backup", "internal/calls", "internal/events", "internal/outlook", "internal/picture",
+		"internal/placement", "internal/reshard",
 		"internal/source",
 		"internal/supervise",
 	}},

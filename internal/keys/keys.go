@@ -237,6 +237,12 @@ func (l Layout) Alone() string { return l.root + "alone" }
 // Deaths is the key of what is known of a member's deaths.
 func (l Layout) Deaths(member string) string { return l.root + "deaths/" + Escape(member) }
 
+// AllDeaths is the prefix of what is known of the members' deaths.
+func (l Layout) AllDeaths() string { return l.root + "deaths/" }
+
+// AllLives is the prefix of how many short lives the members have had in a row.
+func (l Layout) AllLives() string { return l.root + "lives/" }
+
 // Lives is the lease-bound key of how many short lives a member has had in a row.
 func (l Layout) Lives(member string) string { return l.root + "lives/" + Escape(member) }
 
