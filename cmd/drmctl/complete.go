@@ -52,7 +52,7 @@ var operands = map[string][]noun{
 // flagNouns says what the values of flags are. A flag that takes a value and is not among them takes anything, which a
 // shell cannot know.
 var flagNouns = map[string]noun{
-	flagApp: anApp, flagMember: aMember,
+	flagApp: anApp, flagMember: aMember, flagResource: aResource,
 	flagDrain: aMember, flagUndrain: aMember, flagCordon: aMember, flagUncordon: aMember, flagStop: aMember,
 	flagWithout: aMember,
 	flagCACert:  aFile, flagCert: aFile, flagKey: aFile, flagDir: aFile, flagSourceFile: aFile, flagDataDir: aFile,
@@ -65,6 +65,7 @@ var flagWordLists = map[string][]string{
 	flagDoctorOnly: drm.DiagnoseCategories(),
 	flagDoctorSkip: drm.DiagnoseCategories(),
 	flagFailOn:     {string(drm.CheckFail), string(drm.CheckWarn)},
+	flagKind:       eventKindWords(),
 }
 
 // argumentWords are the arguments of commands that take one of a few words.
