@@ -127,6 +127,7 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			verifyCommand(),
 			schemaCommand(),
 			versionCommand(),
+			debugCommand(),
 			manCommand(),
 			completionCommand(),
 			completeCommand(),
