@@ -257,24 +257,58 @@ func (c *Client) WaitGone(ctx context.Context, id string) error {
 	return waitError(r.WaitGone(ctx, id))
 }
 
-// Retry frees a resource that is quarantined: the member that it belongs to begins with it again, as if no member had
-// died of it. It does not wait for that; Wait does. ErrNotFound says that the resource is not quarantined.
+// Retry has a resource tried again at once: see RetryWith.
 func (c *Client) Retry(ctx context.Context, id string) error {
-	if err := keys.CheckID(id); err != nil {
-		return fmt.Errorf("retry: %w", &InputError{"id", id, err.Error()})
-	}
-	desk, err := c.desk(ctx)
-	if err == nil {
-		err = desk.Retry(ctx, id)
-	}
-	if err != nil {
-		return fmt.Errorf("retry resource %q: %w", id, err)
-	}
-	return nil
+	_, err := c.RetryWith(ctx, id, OrderOptions{})
+	return err
 }
 
-// RetryQuarantined is Retry for all resources that are quarantined. It returns the ids of those that it has freed, in
-// order, also where it returns an error.
+// RetryWith has a resource tried again at once that is not handled because of what happened before, and says what that
+// was. A resource that is quarantined (StateQuarantined) is freed: the member that it belongs to begins with it again,
+// as if no member had died of it. Of one that has failed (StateFailed), the member that has the claim is ordered to try
+// again now: its pauses and attempts begin anew, and its budgets hold as ever. Where there is nothing to do it returns
+// "": the resource is active, or no try has failed yet. A member whose call runs goes on with it, and one of an older
+// version pays no heed: such an order expires after 10 minutes. Of the options, By and Why count.
+//
+// It does not wait for the outcome; Wait does. ErrNotFound says that there is no such resource.
+func (c *Client) RetryWith(ctx context.Context, id string, o OrderOptions) (was State, err error) {
+	if err := keys.CheckID(id); err != nil {
+		return "", fmt.Errorf("retry: %w", &InputError{"id", id, err.Error()})
+	}
+	if err := o.Validate(); err != nil {
+		return "", fmt.Errorf("retry: %w", err)
+	}
+	desk, err := c.desk(ctx)
+	var found string
+	if err == nil {
+		found, err = desk.Retry(ctx, id, order.Options(o))
+	}
+	if err != nil {
+		return "", fmt.Errorf("retry resource %q: %w", id, err)
+	}
+	return State(found), nil
+}
+
+// RetryFailed is RetryWith for all resources that have failed. It reads all claims, and nothing else. It returns the
+// ids of those that it has ordered to be tried, in order, also where it returns an error.
+func (c *Client) RetryFailed(ctx context.Context, o OrderOptions) ([]string, error) {
+	err := o.Validate()
+	var desk *order.Desk
+	if err == nil {
+		desk, err = c.desk(ctx)
+	}
+	ordered := []string{}
+	if err == nil {
+		ordered, err = desk.RetryFailed(ctx, order.Options(o))
+	}
+	if err != nil {
+		return ordered, fmt.Errorf("retry what has failed: %w", err)
+	}
+	return ordered, nil
+}
+
+// RetryQuarantined is RetryWith for all resources that are quarantined. It returns the ids of those that it has freed,
+// in order, also where it returns an error.
 func (c *Client) RetryQuarantined(ctx context.Context) ([]string, error) {
 	desk, err := c.desk(ctx)
 	if err != nil {

@@ -3,7 +3,7 @@ package main
 import (
 	"context"
 	"errors"
-	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -12,15 +12,22 @@ import (
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
-const flagAllQuarantined = "all-quarantined"
+const (
+	flagAllQuarantined = "all-quarantined"
+	flagAllFailed      = "all-failed"
+)
 
 const retryDescription = `
-A resource is quarantined when several members have died while they began with it. Nobody handles it until
-it is freed by this command, or its data change. Then its member begins with it again, as if nobody had died.
-Ends with exit code 3 where the resource is not quarantined.
+A resource whose handling fails is tried again by the member that has it, after pauses that grow to a minute and more.
+With this command, which says that the cause has gone, the member tries again at once, and its pauses and attempts
+begin anew. What is active, or is being tried just now, is left alone; that is no error.
+A resource is quarantined when several members have died while they began with it. Nobody handles it until it is freed
+by this command, or its data change. Then its member begins with it again, as if nobody had died.
+Ends with exit code 3 where there is no such resource.
 
 Examples:
    drmctl --app feeds retry feed-42 --wait
+   drmctl --app feeds retry --all-failed --reason "the database is back"
    drmctl --app feeds retry --all-quarantined
 `
 
@@ -28,34 +35,41 @@ func retryCommand() *cli.Command {
 	const name = "retry"
 	return &cli.Command{
 		Name:        name,
-		Usage:       "have a resource handled again that is quarantined",
-		ArgsUsage:   "ID",
+		Usage:       "have a resource tried again now that has failed or is quarantined",
+		ArgsUsage:   "ID|--all-failed|--all-quarantined",
 		Description: strings.TrimSpace(retryDescription),
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
+			&cli.BoolFlag{
+				Name: flagAllFailed, EnvVars: commandEnv(name, flagAllFailed),
+				Usage: "all resources that have failed",
+			},
 			&cli.BoolFlag{
 				Name: flagAllQuarantined, EnvVars: commandEnv(name, flagAllQuarantined),
 				Usage: "all resources that are quarantined",
 			},
-		}, waitFlags(name, "they are handled")...),
+		}, originFlags(name), waitFlags(name, "they are handled")),
 		Action: func(c *cli.Context) error {
-			if err := checkWait(c); err != nil {
+			options, err := orderOptions(c)
+			if err := errors.Join(err, checkWait(c)); err != nil {
 				return err
 			}
-			all := c.Bool(flagAllQuarantined)
-			if all && c.NArg() > 0 {
-				return usagef("retry takes a resource id or --%s, not both", flagAllQuarantined)
+			for _, all := range []string{flagAllFailed, flagAllQuarantined} {
+				if c.Bool(all) && c.NArg() > 0 {
+					return usagef("retry takes a resource id or --%s, not both", all)
+				}
+			}
+			if c.Bool(flagAllFailed) && c.Bool(flagAllQuarantined) {
+				return usagef("--%s and --%s do not go together", flagAllFailed, flagAllQuarantined)
 			}
 			id := ""
-			if !all {
-				var err error
+			if !c.Bool(flagAllFailed) && !c.Bool(flagAllQuarantined) {
 				if id, err = oneID(c, "resource id"); err != nil {
 					return err
 				}
 			}
-			return withClient(
-				c,
-				func(ctx context.Context, client *drm.Client) error { return retry(ctx, c, client, id) },
-			)
+			return withClient(c, func(ctx context.Context, client *drm.Client) error {
+				return retry(ctx, c, client, id, options)
+			})
 		},
 	}
 }
@@ -63,26 +77,36 @@ func retryCommand() *cli.Command {
 // retriedJSON is part of the JSON contract.
 type retriedJSON struct {
 	Retried []string `json:"retried"`
+	Note    string   `json:"note,omitempty"` // why nothing was
 }
 
-// retry frees a resource, or all that are quarantined if id is empty.
-func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string) error {
-	freed := []string{id}
-	var err error
-	if id != "" {
-		err = client.Retry(ctx, id)
-	} else {
-		freed, err = client.RetryQuarantined(ctx)
-	}
-	if unknown(err) {
-		return fmt.Errorf("%w; drmctl assignments says which resources are", err)
+// retry has a resource tried again, or all that have failed or are quarantined if id is empty.
+func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string, o drm.OrderOptions) (err error) {
+	retried, nothing := []string{}, ""
+	switch {
+	case c.Bool(flagAllFailed):
+		retried, err = client.RetryFailed(ctx, o)
+		nothing = "nothing has failed"
+	case id == "":
+		retried, err = client.RetryQuarantined(ctx)
+		nothing = "nothing is quarantined"
+	default:
+		var was drm.State
+		if was, err = client.RetryWith(ctx, id, o); was != "" {
+			retried = append(retried, id)
+		}
+		nothing = "nothing to retry: " + cell(id) + " has neither failed nor is it quarantined"
 	}
 	if err != nil {
 		return err
 	}
 	if c.Bool(flagWait) {
+		waited := retried
+		if id != "" {
+			waited = []string{id}
+		}
 		err := waiting(c, "handled", func(ctx context.Context) error {
-			for _, one := range freed {
+			for _, one := range waited {
 				if _, err := client.Wait(ctx, one); err != nil && (id != "" || !errors.Is(err, drm.ErrNotFound)) {
 					return err
 				}
@@ -93,13 +117,16 @@ func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string) e
 			return err
 		}
 	}
-	outcome := retriedJSON{freed}
-	return show(c, outcome, strings.Join(freed, "\n"), func(p *output.Page) {
-		for _, one := range freed {
+	outcome := retriedJSON{Retried: retried}
+	if len(retried) == 0 {
+		outcome.Note = nothing
+	}
+	return show(c, outcome, strings.Join(retried, "\n"), func(p *output.Page) {
+		for _, one := range retried {
 			p.Line("retried %s", one)
 		}
-		if len(freed) == 0 {
-			p.Line("nothing is quarantined")
+		if len(retried) == 0 {
+			p.Line("%s", nothing)
 		}
 	})
 }

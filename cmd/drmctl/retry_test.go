@@ -19,6 +19,8 @@ func TestRetryFreesWhatIsQuarantined(t *testing.T) {
 	l.fails(exitNotFound, "retry", "x") // there is no app
 	l.fails(exitUsage, "retry")
 	l.fails(exitUsage, "retry", "x", "--all-quarantined")
+	l.fails(exitUsage, "retry", "x", "--all-failed")
+	l.fails(exitUsage, "retry", "--all-failed", "--all-quarantined")
 	l.fails(exitUsage, "retry", "x", "--wait-timeout", "5s")
 	client, layout := embeddedtest.Client(t, l.global[1]), keys.New("/drm", "lab")
 	ids := []string{"x", "y", "z"}
@@ -56,7 +58,9 @@ func TestRetryFreesWhatIsQuarantined(t *testing.T) {
 		t.Errorf("verify: %+v", got)
 	}
 	l.prints(`{"retried":["y"]}`, "retry", "y", "--wait")
-	l.fails(exitNotFound, "retry", "y")
+	l.prints(`{"retried":[],"note":"nothing to retry: y has neither failed nor is it quarantined"}`,
+		"retry", "y", "--wait")
+	l.fails(exitNotFound, "retry", "nope")
 	l.prints(`{"retried":["x","z"]}`, "retry", "--all-quarantined", "--wait")
 	if got := l.ok("retry", "--all-quarantined"); got != "nothing is quarantined\n" {
 		t.Errorf("retry of nothing prints %q", got)

@@ -99,6 +99,7 @@ var rivals = map[string][][]string{
 		{flagUnassigned, flagState},
 		{flagFailed, flagState},
 	},
+	"retry": {{flagAllFailed, flagAllQuarantined}},
 }
 
 // clash says that some flags mean nothing beside another one.
@@ -118,6 +119,7 @@ var clashes = map[string][]clash{
 	"move":      {{flagDryRun, []string{flagWait, flagYes}}},
 	"pin":       {{flagDryRun, []string{flagYes}}},
 	"rebalance": {{flagDryRun, []string{flagWait}}},
+	"retry":     {{flagAllQuarantined, []string{flagReason, flagBy}}}, // there is no order that could say it
 }
 
 // checkRules returns a function that runs before a command, and refuses flags that lack the ones they need, or mean

@@ -117,6 +117,7 @@ func TestAFlagThatMeansNothingBesideAnotherIsRefused(t *testing.T) {
 		"move":      {"move", "--app", "a", "r", "m"},
 		"pin":       {"pin", "--app", "a", "r", "m"},
 		"rebalance": {"rebalance", "--app", "a"},
+		"retry":     {"retry", "--app", "a"},
 	}
 	for command, list := range clashes {
 		for _, x := range list {

@@ -172,6 +172,7 @@ func (c *Core) takeStep(r *resource) bool {
 		c.leases[r.seen.lease].keys++
 		r.told.since = c.now
 		r.setClaim(r.seen.token, r.seen.lease)
+		c.endRetry(r.sh, r.id)
 		return true
 	case doForget:
 		c.forgetClaim(r)

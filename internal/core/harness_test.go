@@ -118,6 +118,8 @@ func describe(a Action) string {
 		return fmt.Sprintf("%v %s on %d", a.Kind, a.ID, a.Lease)
 	case WriteQuarantine:
 		return fmt.Sprintf("%v %s for %d", a.Kind, a.ID, len(a.Quarantine.Deaths))
+	case DeleteRetry:
+		return fmt.Sprintf("%v %s at %d", a.Kind, a.ID, a.Token)
 	case DeleteQuarantine:
 		return fmt.Sprintf("%v %s %d", a.Kind, a.ID, a.Token)
 	case Handle, Update:

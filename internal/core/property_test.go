@@ -41,7 +41,7 @@ func drawEvent(t *rapid.T, granted *int64) event {
 	if yes || lease == 0 {
 		trail.Lease = 100 + token%3
 	}
-	switch rapid.IntRange(0, 30).Draw(t, "event") {
+	switch rapid.IntRange(0, 33).Draw(t, "event") {
 	case 30:
 		return func(c *Core, now time.Duration) { c.SetDeclined(now, []bool{yes, rev%2 == 0}, []int{int(rev), 0}) }
 	case 29:
@@ -106,6 +106,12 @@ func drawEvent(t *rapid.T, granted *int64) event {
 		return func(c *Core, now time.Duration) { c.CallStuck(now, shard, id, "hangs") }
 	case 15:
 		return func(c *Core, now time.Duration) { c.LeaseFenced(now, lease) }
+	case 31:
+		return func(c *Core, now time.Duration) { c.RetryPut(now, shard, RetryKey{ID: id, ModRevision: rev}) }
+	case 32:
+		return func(c *Core, now time.Duration) { c.ListRetries(now, shard, []RetryKey{{ID: id, ModRevision: rev}}) }
+	case 33:
+		return func(c *Core, now time.Duration) { c.RetryDeleted(now, shard, id, rev) }
 	default:
 		*granted++
 		id := *granted

@@ -30,6 +30,7 @@ func (c *Core) ClaimDone(now time.Duration, number int, id string, res WriteResu
 		r.claim.answered()
 		c.pace.answered(now - r.told.since)
 		r.setClaim(res.Revision, lease)
+		c.endRetry(r.sh, r.id)
 		r.seeClaim(res.Revision, lease, res.Revision) // no effect if the watch was faster and showed the claim's end
 		c.reconcile(r)
 		return

@@ -18,6 +18,7 @@ type shard struct {
 
 	accusers    []*accuser             // other members' trails
 	quarantines map[string]*quarantine // by resource; nil if there never was one
+	retries     map[string]*retry      // by resource; nil if there never was one
 	shaken      bool                   // the number of claims on the lease of an accuser has changed
 	unjudged    bool                   // it is in Core.unjudged
 }

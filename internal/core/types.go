@@ -133,6 +133,8 @@ const (
 	WriteQuarantine
 	// DeleteQuarantine deletes the record of ID, if its create revision is Token; answer with QuarantineDone.
 	DeleteQuarantine
+	// DeleteRetry deletes the order to try ID again, if its mod revision is Token. There is no answer.
+	DeleteRetry
 	// Handle calls the handler's Handle for ID with Token, Lease and Data; answer with CallDone or CallStuck.
 	Handle
 	// Update calls the handler's Update; the rest is as for Handle.
@@ -168,6 +170,7 @@ var kindNames = [...]string{
 	"free-alone",
 	"write-quarantine",
 	"delete-quarantine",
+	"delete-retry",
 	"handle",
 	"update",
 	"terminate",

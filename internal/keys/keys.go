@@ -231,6 +231,14 @@ func (l Layout) Quarantine(shard int, id string) string {
 	return l.inShard(shard, "/quarantine/", id)
 }
 
+// Retries is the prefix of a shard's orders to try resources again.
+func (l Layout) Retries(shard int) string { return l.Shard(shard) + "retry/" }
+
+// Retry is the lease-bound key of an operator's order to try a resource again at once.
+func (l Layout) Retry(shard int, id string) string {
+	return l.inShard(shard, "/retry/", id)
+}
+
 // Alone is the lease-bound key of the member that handles a suspect alone.
 func (l Layout) Alone() string { return l.root + "alone" }
 
@@ -309,6 +317,7 @@ const (
 	Reshard
 	Lives
 	Block
+	Retry
 )
 
 // Key is a parsed key.
@@ -422,6 +431,9 @@ func parseShard(s string) Key {
 	}
 	if id, ok := strings.CutPrefix(rest, "quarantine/"); ok {
 		return withID(Quarantine, id, n)
+	}
+	if id, ok := strings.CutPrefix(rest, "retry/"); ok {
+		return withID(Retry, id, n)
 	}
 	if lease, ok := strings.CutPrefix(rest, "active/"); ok {
 		if l, ok := parseLease(lease); ok {

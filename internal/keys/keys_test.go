@@ -66,6 +66,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Load, ID: id}:                         l.Load(id),
 		{Kind: keys.RebalanceOrder}:                       l.RebalanceOrder(),
 		{Kind: keys.Lives, ID: id}:                        l.Lives(id),
+		{Kind: keys.Retry, ID: id, Number: shard}:         l.Retry(shard, id),
 	}
 }
 
@@ -87,7 +88,7 @@ func TestEveryKeyComesBackAsItWentIn(t *testing.T) {
 
 func inShard(k keys.Key) bool {
 	switch k.Kind {
-	case keys.Resource, keys.Claim, keys.Summary, keys.Trail, keys.Quarantine:
+	case keys.Resource, keys.Claim, keys.Summary, keys.Trail, keys.Quarantine, keys.Retry:
 		return true
 	default:
 		return false
@@ -120,6 +121,7 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			l.Summaries(shard):    func(k keys.Key) bool { return k.Kind == keys.Summary && k.Number == shard },
 			l.Trails(shard):       func(k keys.Key) bool { return k.Kind == keys.Trail && k.Number == shard },
 			l.Quarantines(shard):  func(k keys.Key) bool { return k.Kind == keys.Quarantine && k.Number == shard },
+			l.Retries(shard):      func(k keys.Key) bool { return k.Kind == keys.Retry && k.Number == shard },
 			l.Lives(""):           func(k keys.Key) bool { return k.Kind == keys.Lives },
 			l.Deaths(""):          func(k keys.Key) bool { return k.Kind == keys.Deaths },
 			l.Slots():             func(k keys.Key) bool { return k.Kind == keys.Slot },

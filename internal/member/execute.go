@@ -102,6 +102,11 @@ func (e *executor) execute(now time.Duration, actions []core.Action) {
 			default:
 				trails = append(trails, op)
 			}
+		case core.DeleteRetry: // nothing waits for it
+			states = append(states, lease.Op{
+				Key: e.layout.Retry(a.Shard, a.ID), Group: a.Shard, Expect: a.Token, Modified: true, Delete: true,
+				Tag: &traceTag{kind: a.Kind, shard: a.Shard, id: a.ID},
+			})
 		case core.Exonerate:
 			e.exonerate(a)
 		case core.WriteQuarantine:

@@ -64,7 +64,7 @@ func (f *shardFollower) post(news func(c *core.Core, now time.Duration)) {
 // Reset implements follow.Sink.
 func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	entries, held, sums := make([]core.Entry, 0, len(kvs)), []core.ClaimKey(nil), []core.SummaryKey(nil)
-	trails, records := []core.TrailKey(nil), []core.QuarantineKey(nil)
+	trails, records, retries := []core.TrailKey(nil), []core.QuarantineKey(nil), []core.RetryKey(nil)
 	spelled := spell(len(kvs), func(i int) *mvccpb.KeyValue { return kvs[i] })
 	for i, kv := range kvs {
 		switch key := f.parse(spelled(i)); key.Kind {
@@ -84,6 +84,8 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 			if q, ok := f.quarantineKey(key.ID, kv); ok {
 				records = append(records, q)
 			}
+		case keys.Retry:
+			retries = append(retries, retryKey(strings.Clone(key.ID), kv))
 		default:
 		}
 	}
@@ -91,6 +93,7 @@ func (f *shardFollower) Reset(kvs []*mvccpb.KeyValue, revision int64) {
 	f.post(func(c *core.Core, now time.Duration) {
 		c.ListTraces(now, f.number, revision, trails, records)
 		c.Snapshot(now, f.number, revision, entries, held, sums)
+		c.ListRetries(now, f.number, retries)
 	})
 }
 
@@ -117,6 +120,8 @@ func (f *shardFollower) Apply(events []*clientv3.Event, _ int64) {
 			if n.record.Token = ev.Kv.ModRevision; !n.delete {
 				n.record, ok = f.quarantineKey(n.key.ID, ev.Kv)
 			}
+		case keys.Retry:
+			n.retry = retryKey(n.key.ID, ev.Kv)
 		default:
 			ok = false
 		}
@@ -140,6 +145,7 @@ type news struct {
 	sum    core.SummaryKey
 	trail  core.TrailKey
 	record core.QuarantineKey // if it was deleted, Token is the revision of that
+	retry  core.RetryKey
 }
 
 // tell tells the core.
@@ -168,6 +174,12 @@ func (n *news) tell(c *core.Core, now time.Duration, shard int) {
 			c.QuarantineDeleted(now, shard, n.key.ID, n.record.Token)
 		} else {
 			c.QuarantinePut(now, shard, n.record)
+		}
+	case keys.Retry:
+		if n.delete {
+			c.RetryDeleted(now, shard, n.key.ID, n.retry.ModRevision)
+		} else {
+			c.RetryPut(now, shard, n.retry)
 		}
 	default:
 		if n.delete {
@@ -254,6 +266,11 @@ func (f *shardFollower) entry(id string, kv *mvccpb.KeyValue) (core.Entry, bool)
 
 func claimKey(id string, kv *mvccpb.KeyValue) core.ClaimKey {
 	return core.ClaimKey{ID: id, Token: kv.CreateRevision, ModRevision: kv.ModRevision, Lease: kv.Lease}
+}
+
+// retryKey returns what the key of an order to try a resource again says. Its value is for people, so any will do.
+func retryKey(id string, kv *mvccpb.KeyValue) core.RetryKey {
+	return core.RetryKey{ID: id, ModRevision: kv.ModRevision}
 }
 
 // summaryKey returns what a summary's key says. A summary that cannot be decoded says nothing about any claim.

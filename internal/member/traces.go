@@ -192,7 +192,7 @@ func (e *executor) tellTrace(now time.Duration, r lease.Result) {
 				zap.String("free_it_with", fmt.Sprintf("drmctl retry %q", of.id)))
 		}
 		e.core.QuarantineDone(now, of.shard, of.id, of.text, res)
-	default: // the end of a trail that accuses nobody any more
+	default: // the end of a trail that accuses nobody any more, or of an order that was obeyed
 	}
 }
 

@@ -338,4 +338,24 @@ var ofCore = []Mutant{
 			New:  `r.seen.wanted`,
 		}},
 	},
+	{
+		Name:   "retry-what-works",
+		Breaks: "an order to try again counts while a call is trying already",
+		Changes: []Change{{
+			File: "internal/core/retry.go",
+			Old:  `case h.stuck || r.phase == callingHandle || r.phase == callingUpdate:`,
+			New:  `case h.stuck:`,
+		}},
+		Test: "TestAnOrderToTryAgainLeavesAloneATryInProgress", Package: "./internal/core",
+	},
+	{
+		Name:   "retry-keeps-pause",
+		Breaks: "an order to try again does not end the pause after a failure",
+		Changes: []Change{{
+			File: "internal/core/retry.go",
+			Old:  `h.retryHandleAtOnce()`,
+			New:  `h.handleFailures = 0`,
+		}},
+		Test: "TestAnOrderToTryAgainEndsThePause", Package: "./internal/core",
+	},
 }

@@ -1,7 +1,8 @@
 // Package order gives the orders of an operator: that a member hold nothing, take nothing new, or have a certain
 // weight; that a shard be with a certain member; that the load be evened out; that the source be asked, that removals
-// which are held be made, that the app have no source any more. It decides whether an order may be given, and tells
-// when it has been carried out. The members carry it out: packages membership and source say how.
+// which are held be made, that the app have no source any more; that what has failed be tried again. It decides whether
+// an order may be given, and tells when it has been carried out. The members carry it out: packages membership, source
+// and core say how.
 package order
 
 import (
@@ -15,6 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/picture"
+	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -57,6 +59,8 @@ type Desk struct {
 	Created int64
 	// Wall is the clock of whoever gives the orders; nil: that of this machine.
 	Wall func() time.Time
+
+	limits txn.Limits // what etcd takes in one transaction, where many orders are given at once
 }
 
 func (d *Desk) now() time.Time {

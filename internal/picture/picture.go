@@ -102,6 +102,7 @@ func (p *Picture) take(kv *mvccpb.KeyValue) {
 		if _, err = claims.DecodeQuarantine(kv.Value); err == nil {
 			p.quarantined[key.ID] = true
 		}
+	case keys.Retry: // the key is the order: any value is right
 	default:
 		err = errForeign
 	}

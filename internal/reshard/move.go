@@ -28,7 +28,7 @@ const (
 // move moves everything to where it belongs, drops what has no meaning any more, and verifies the result.
 func (j *Job) move(ctx context.Context) error {
 	err := j.pages(ctx, false, func(page []*mvccpb.KeyValue) error {
-		var moves []moved
+		var moves, orders []moved
 		for _, kv := range page {
 			key := j.Layout.Parse(string(kv.Key))
 			switch {
@@ -36,8 +36,15 @@ func (j *Job) move(ctx context.Context) error {
 				if err := j.moveTrail(ctx, key, kv); err != nil {
 					return err
 				}
+			case key.Kind == keys.Retry: // nobody has a claim, and whoever gets one tries at once
+				orders = append(orders, moved{KeyValue: kv})
 			case isStray(key, j.To):
 				moves = append(moves, moved{kv, j.place(key)})
+			}
+		}
+		for part := range slices.Chunk(orders, txn.UsualOps-2) {
+			if err := j.send(ctx, part, true); err != nil {
+				return err
 			}
 		}
 		return j.moveAll(ctx, moves)

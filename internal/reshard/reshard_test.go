@@ -131,6 +131,7 @@ func (a *app) order() {
 	a.put(a.layout.Block(3), membership.EncodeBlock(shard.Block{Slots: 40, Used: 33, Member: "a"}))
 	a.put(a.layout.Move("r/1"), membership.Move{Member: "b", From: "a"}.Encode())
 	a.put(a.layout.Deallocation("r/2"), "")
+	a.put(a.layout.Retry(a.home("r/3"), "r/3"), "{}", a.lease())
 	a.put(a.layout.Deaths("a"), `{"deaths":[]}`)
 }
 
@@ -194,7 +195,7 @@ func (a *app) after(before map[string]string, shards int) map[string]string {
 				trails[at] = append(trails[at], line)
 			}
 			continue
-		case keys.Pin, keys.Exception, keys.Placement:
+		case keys.Pin, keys.Exception, keys.Placement, keys.Retry:
 			continue
 		case keys.Drain, keys.Cordon:
 			value = strings.Replace(value, `"keeps":"0-1",`, "", 1)

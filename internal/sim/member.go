@@ -318,6 +318,7 @@ func (m *member) execute(a core.Action) {
 		m.executeWrite(a)
 	case core.FindKey:
 		m.findKey(a)
+	case core.DeleteRetry: // the simulation has no such keys
 	case core.Decline:
 		m.tellDeclined()
 	case core.WriteTrail, core.DeleteTrail, core.Exonerate, core.TakeAlone, core.FreeAlone, core.WriteQuarantine,
