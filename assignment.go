@@ -42,12 +42,14 @@ type Assignment struct {
 	// Error says why the resource is unassigned, has failed or is quarantined. While a call of the handler takes long,
 	// it says since when the call runs, and what came of the call before. Else it is empty.
 	Error string
+	// Suspension says who has suspended the resource, so that nobody handles it; nil: no operator has.
+	Suspension *Suspension
 }
 
 func assignmentOf(a picture.Assignment) Assignment {
 	return Assignment{
 		Resource: a.Resource, Shard: a.Shard, Expected: a.Expected, Member: a.Member, State: State(a.State),
-		Token: a.Token, Since: a.Since, Error: a.Error,
+		Token: a.Token, Since: a.Since, Error: a.Error, Suspension: suspensionOf(a.Suspension),
 	}
 }
 
@@ -164,9 +166,10 @@ type CatalogueEntry struct {
 	Shard      int
 	FromSource bool // the last fetch had it
 	Allocated  bool // an Allocate wants it
-	// Suspended: the resource was deallocated while the source had it, or may have had it. It is not handled until it
-	// is allocated.
-	Suspended bool
+	// Suspended: the resource is not handled. It was deallocated while the source had it, or may have had it, and is
+	// not handled until it is allocated; or, where there is a Suspension, an operator has suspended it.
+	Suspended  bool
+	Suspension *Suspension
 }
 
 // MarshalJSON gives the object that `drmctl resources -o json` prints.
@@ -187,13 +190,16 @@ func (e CatalogueEntry) MarshalJSON() ([]byte, error) {
 		Origin string          `json:"origin"`
 		State  string          `json:"state"`
 		Data   json.RawMessage `json:"data"`
-	}{e.Resource.ID, e.Shard, origin, state, e.Resource.Object()})
+
+		Suspension *Suspension `json:"suspension,omitempty"`
+	}{e.Resource.ID, e.Shard, origin, state, e.Resource.Object(), e.Suspension})
 }
 
 func entryOf(r picture.Resource) CatalogueEntry {
 	return CatalogueEntry{
 		Resource: Resource{ID: r.ID, Data: r.Data}, Shard: r.Shard,
 		FromSource: r.FromSource, Allocated: r.Allocated, Suspended: r.Suspended,
+		Suspension: suspensionOf(r.Suspension),
 	}
 }
 
@@ -248,6 +254,9 @@ type Status struct {
 	Awaited     int // of Unassigned: its member has stopped, and is expected back (Config.Rejoin)
 	Misplaced   int // resources on which another member than the expected one has the claim
 	Quarantined int // resources that nobody handles, since members have died of them; Client.Retry frees them
+	Suspended   int // resources that operators have suspended; Resources does not count them
+	// Suspensions has these by id; of more than 100 the first 100.
+	Suspensions []SuspendedInfo
 	Coordinator string
 	Drains      []DrainInfo   // by member, also of members that are not there
 	Orders      []OrderInfo   // all that stand, by kind, member and shard, also of members that are not there
@@ -270,6 +279,7 @@ func appStatusOf(app string, s picture.Status) Status {
 		Unready: mapped(s.Unready, unreadyOf), Source: statusOf(s.Source), Corrupt: s.Corrupt, Revision: s.Revision,
 		Orders: mapped(s.Orders, orderOf), WaitingForBudget: s.WaitingForBudget, NoRoom: s.NoRoom, Awaited: s.Awaited,
 		Quarantined: s.Quarantined, Schemas: s.Schemas,
+		Suspended: s.Suspended, Suspensions: mapped(s.Suspensions, suspendedOf),
 	}
 }
 

@@ -171,8 +171,8 @@ func (c *Client) Schemas(ctx context.Context) (string, error) {
 	return g.Schemas, err
 }
 
-// Lookup tells who handles a resource. ErrNotFound says that the catalogue does not want it handled, and that nobody
-// has a claim on it.
+// Lookup tells who handles a resource. ErrNotFound says that the catalogue does not want it handled, that nobody has a
+// claim on it, and that no operator has suspended it.
 func (c *Client) Lookup(ctx context.Context, id string) (Assignment, error) {
 	r, err := c.needReader(ctx)
 	if err != nil {
@@ -247,8 +247,8 @@ func waitActive(ctx context.Context, r *picture.Reader, id string) (Assignment, 
 	return assignmentOf(a), waitError(err)
 }
 
-// WaitGone returns when a resource that was deallocated is not handled any more, and nobody has a claim on it. Where
-// ctx ends first, the *WaitError says which member still has the claim.
+// WaitGone returns when a resource that was deallocated or suspended is not handled any more, and nobody has a claim on
+// it. Where ctx ends first, the *WaitError says which member still has the claim.
 func (c *Client) WaitGone(ctx context.Context, id string) error {
 	r, err := c.reader(ctx)
 	if r == nil || err != nil {

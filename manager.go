@@ -229,7 +229,8 @@ func (m *Manager) Stop(ctx context.Context) error { return m.member.Stop(ctx) }
 
 // Allocate adds a resource to the catalogue: the member that it belongs to handles it, until it is deallocated.
 // Allocate returns once etcd has the entry. Where the catalogue has the id already, the resource gets these data
-// (unless they have no field but the id), and is not suspended any more.
+// (unless they have no field but the id), and is not suspended any more, unless an operator has suspended it
+// (Client.Suspend).
 //
 // An *InputError says what is wrong with the resource; ErrStopped that the manager has ended; ErrUnreachable that etcd
 // did not answer, so that it is not known whether the resource was allocated. It may even be allocated some seconds

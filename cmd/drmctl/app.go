@@ -109,6 +109,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			allocateCommand(),
 			deallocateCommand(),
 			retryCommand(),
+			suspendCommand(),
+			resumeCommand(),
 			drainCommand(),
 			undrainCommand(),
 			cordonCommand(),

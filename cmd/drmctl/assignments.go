@@ -138,12 +138,14 @@ type assignmentJSON struct {
 	Token    int64      `json:"token"`
 	Since    *time.Time `json:"since"`
 	Error    string     `json:"error"`
+
+	Suspension *drm.Suspension `json:"suspension,omitempty"`
 }
 
 func toAssignmentJSON(a drm.Assignment) assignmentJSON {
 	return assignmentJSON{
 		Resource: a.Resource, Shard: a.Shard, Expected: a.Expected, Member: a.Member, State: string(a.State),
-		Token: a.Token, Since: utc(a.Since), Error: a.Error,
+		Token: a.Token, Since: utc(a.Since), Error: a.Error, Suspension: a.Suspension,
 	}
 }
 

@@ -19,9 +19,9 @@ const (
 )
 
 const resourcesDescription = `
-The origin is source, allocated or both; the state is wanted, or suspended: the source has it,
-but it was deallocated. The list is as it was at one moment, and printed as it is read. With --watch,
-each change follows: CHANGE is listed, changed, or gone.
+The origin is source, allocated or both; the state is wanted, or suspended: the source has it, but it was deallocated,
+or an operator has suspended it, and then the line says who, why and since when. The list is as it was at one moment,
+and printed as it is read. With --watch, each change follows: CHANGE is listed, changed, or gone.
 
 Examples:
    drmctl --app feeds resources
@@ -113,8 +113,12 @@ func origin(e drm.CatalogueEntry) string {
 }
 
 func wanted(e drm.CatalogueEntry) string {
-	if e.Suspended {
+	switch {
+	case e.Suspension != nil:
+		return "suspended" + suspensionWords(e.Suspension)
+	case e.Suspended:
 		return "suspended"
+	default:
+		return "wanted"
 	}
-	return "wanted"
 }

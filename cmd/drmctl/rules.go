@@ -63,6 +63,8 @@ var needs = map[string][]need{
 	"rebalance":  {{flagWaitTimeout, []string{flagWait}}},
 	"retry":      {{flagWaitTimeout, []string{flagWait}}},
 	"reshard":    {{flagWaitTimeout, []string{flagWait}}},
+	"resume":     {{flagWaitTimeout, []string{flagWait}}},
+	"suspend":    {{flagWaitTimeout, []string{flagWait}}},
 
 	"source accept": {{flagWaitTimeout, []string{flagWait}}},
 	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},

@@ -74,6 +74,8 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"rebalance":     {"rebalance", "--app", "a"},
 		"reshard":       {"reshard", "--app", "a", "8"},
 		"retry":         {"retry", "--app", "a", "r"},
+		"resume":        {"resume", "--app", "a", "r"},
+		"suspend":       {"suspend", "--app", "a", "r"},
 		"verify":        {"verify", "--app", "a"},
 		"status":        {"status", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},

@@ -166,6 +166,9 @@ type statusJSON struct {
 	Leases       string             `json:"leases"`
 	Etcd         etcdHealthJSON     `json:"etcd"`
 	Warnings     []warningJSON      `json:"warnings"`
+
+	Suspended   int              `json:"suspended,omitempty"`
+	Suspensions []suspensionJSON `json:"suspensions,omitempty"`
 }
 
 // statusSchema is the number of statusJSON: it changes when a field changes its meaning, and not when one is added.
@@ -301,6 +304,10 @@ func statusJSONOf(o drm.Overview) statusJSON {
 		Drains: drains, Orders: ordersJSON(s.Orders), Unready: unready, Quarantined: s.Quarantined, NoRoom: s.NoRoom,
 		Awaited:          s.Awaited,
 		WaitingForBudget: s.WaitingForBudget,
+		Suspended:        s.Suspended,
+	}
+	for _, one := range s.Suspensions {
+		object.Suspensions = append(object.Suspensions, suspensionJSON{one.Resource, one.Suspension})
 	}
 	return object
 }
@@ -373,6 +380,7 @@ func statusRows(p *output.Page, s drm.Status) {
 	if s.Quarantined > 0 {
 		p.Row("quarantined", s.Quarantined)
 	}
+	suspensionRows(p, s)
 	p.Row("source resources", s.Source.Resources)
 	p.Row("source last success", s.Source.LastSuccess)
 	p.Row("source last attempt", s.Source.LastAttempt)

@@ -93,7 +93,8 @@ func (s *Store) guards() txn.Guards {
 	return txn.Guards{{Key: s.Layout.Config(), Created: s.Config}}
 }
 
-// Allocate makes an allocation want a resource, and wakes a resource that was deallocated. ownData says that the data
+// Allocate makes an allocation want a resource, and wakes a resource that was deallocated, but not one that an operator
+// has suspended. ownData says that the data
 // is the allocation's own. Without it an existing entry keeps its data, unless the data was left by an allocation that
 // has ended. Allocate returns the revision at which etcd has the resource.
 //
@@ -117,16 +118,22 @@ func wanted(item Item, ownData bool, old *Entry) *Entry {
 	e := Entry{Allocated: true, OwnData: ownData, Data: item.Data}
 	if old != nil {
 		e.FromSource = old.FromSource
-		if !ownData && (e.FromSource || !old.Suspended) {
+		if !ownData && (e.FromSource || !old.deallocated()) {
 			e.Data, e.OwnData = old.Data, old.OwnData
+		}
+		if e.Suspension = old.Suspension; e.Suspension != nil {
+			e.Suspended = true
 		}
 	}
 	return &e
 }
 
-// Deallocate takes a resource out of the catalogue. It deletes the entry, or suspends it if the source has the id, or
-// if there is a source that may have it. A source that is gone has nothing any more. Deallocate also removes an entry
-// that cannot be read. It returns the revision at which the resource is out.
+// deallocated says whether the entry is there only so that the source does not bring the resource back.
+func (e *Entry) deallocated() bool { return e.Suspended && e.Suspension == nil }
+
+// Deallocate takes a resource out of the catalogue, also one that an operator has suspended. It deletes the entry, or
+// suspends it if the source has the id, or if there is a source that may have it. A source that is gone has nothing any
+// more. Deallocate also removes an entry that cannot be read. It returns the revision at which the resource is out.
 //
 // Errors: ErrNotFound if there is nothing to take out; ErrAppGone; etcd's, after which it may or may not have been
 // done.
@@ -147,7 +154,7 @@ func (s *Store) unwanted(
 	if corrupt {
 		old = &Entry{Data: idAlone(id)}
 	}
-	if old == nil || old.Suspended {
+	if old == nil || old.deallocated() {
 		return nil, ErrNotFound
 	}
 	switch source, err := s.standing(ctx, record); {
@@ -169,8 +176,12 @@ func idAlone(id string) json.RawMessage {
 	return b
 }
 
-// change reads an entry and the source's record, and writes what next makes of them (nil deletes the entry). It repeats
-// this until nobody else wrote in between. For a corrupt entry old is nil and corrupt is true.
+// errUnchanged says that an entry is to stay as it is.
+var errUnchanged = errors.New("unchanged")
+
+// change reads an entry and the source's record, and writes what next makes of them (nil deletes the entry), unless
+// that returns an error. It repeats this until nobody else wrote in between. For a corrupt entry old is nil and corrupt
+// is true.
 func (s *Store) change(
 	ctx context.Context,
 	id string,
@@ -192,7 +203,10 @@ func (s *Store) change(
 			}
 		}
 		e, err := next(old, old == nil && len(found) > 0, txn.First(read.Responses[1]))
-		if err != nil {
+		switch {
+		case errors.Is(err, errUnchanged):
+			return read.Header.GetRevision(), nil
+		case err != nil:
 			return 0, err
 		}
 		guards := s.guards()

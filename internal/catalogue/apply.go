@@ -133,7 +133,7 @@ func (y *Sync) finish(ctx context.Context, writes []write, marks []mark, out Out
 					y.known[w.id] = k
 				}
 				writes = y.keep(writes, w.item, began)
-			case has && k.modRev <= began && (k.fromSource || k.suspended):
+			case has && k.modRev <= began && (k.fromSource || k.isLeftOver()):
 				writes = append(writes, toRemove(w.id, k))
 			}
 		}
@@ -165,6 +165,7 @@ func (y *Sync) keep(writes []write, item *Item, began int64) []write {
 	}
 	w.expect = k.modRev
 	w.entry.Allocated, w.entry.OwnData, w.entry.Suspended = k.allocated, k.ownData, k.suspended
+	w.entry.Suspension = k.suspension
 	same := true
 	if k.ownData {
 		w.entry.Data = k.data

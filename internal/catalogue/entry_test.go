@@ -111,6 +111,7 @@ func FuzzDecode(f *testing.F) {
 		}
 		f.Add(e.Encode())
 	}
+	f.Add(suspended(catalogue.Entry{FromSource: true, Allocated: true, Data: json.RawMessage(`{"id":"a"}`)}).Encode())
 	f.Add([]byte(` {"data": {"a" : [1, {}]} , "x":1, "Suspended": true}`))
 	f.Fuzz(func(t *testing.T, value []byte) {
 		e, err := catalogue.Decode(value)
@@ -118,7 +119,9 @@ func FuzzDecode(f *testing.F) {
 			return
 		}
 		var plain catalogue.Entry
-		err = json.Unmarshal(value, &plain)
+		if err = json.Unmarshal(value, &plain); e.Suspension != nil { // what an allocation wants is in there
+			plain.Allocated, plain.OwnData = e.Allocated, e.OwnData
+		}
 		if err != nil || plain.FromSource != e.FromSource || plain.Allocated != e.Allocated ||
 			plain.OwnData != e.OwnData || plain.Suspended != e.Suspended ||
 			!bytes.Equal(bytes.TrimSpace(plain.Data), bytes.TrimSpace(e.Data)) {

@@ -29,10 +29,10 @@ type Forgotten struct {
 }
 
 // Forget takes a source out of the catalogue. Resources that only the source wanted are removed, resources that an
-// allocation also wants become that allocation's alone, and nothing stays suspended. The source's record is deleted
-// last, so that Forget can be repeated after an interruption. record is that record's mod revision, 0 if there is no
-// record; each write compares it. The caller marks the record as gone before, otherwise Deallocate would suspend
-// entries meanwhile.
+// allocation also wants become that allocation's alone, and nothing that was deallocated stays suspended. The source's
+// record is deleted last, so that Forget can be repeated after an interruption. record is that record's mod revision, 0
+// if there is no record; each write compares it. The caller marks the record as gone before, otherwise Deallocate would
+// suspend entries meanwhile.
 //
 // Errors: ErrSourceBack, ErrAppGone, etcd's.
 func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
@@ -56,7 +56,7 @@ func (s *Store) Leaves(ctx context.Context) (removed int, err error) {
 	for n := range s.Shards {
 		err := s.eachPage(ctx, n, func(kvs []*mvccpb.KeyValue) (again bool, err error) {
 			for _, kv := range kvs {
-				if e, err := Decode(kv.Value); err == nil && e.FromSource && !e.Allocated && !e.Suspended {
+				if e, err := Decode(kv.Value); err == nil && e.FromSource && !e.Allocated && !e.deallocated() {
 					removed++
 				}
 			}
@@ -123,7 +123,7 @@ func (s *Store) forgetEntries(
 		}
 		op, count := txn.Delete(string(kv.Key)), &done.Removed
 		switch {
-		case e.Suspended:
+		case e.deallocated():
 			count = &done.Suspended
 		case e.FromSource && e.Allocated:
 			e.FromSource = false

@@ -305,7 +305,7 @@ func (y *Sync) removals(out *Outcome, began int64) (writes []write, removed []st
 		case k.seen == y.gen || y.kept.keeps(id) || k.modRev > began:
 		case k.fromSource:
 			missing = append(missing, id)
-		case k.suspended && !y.kept.KeepAll:
+		case k.isLeftOver() && !y.kept.KeepAll:
 			writes = append(writes, toRemove(id, k))
 		}
 	}
@@ -326,6 +326,11 @@ func toRemove(id string, k known) write {
 	w := write{id: id, expect: k.modRev, effect: removed}
 	if k.allocated {
 		w.entry = &Entry{Allocated: true, OwnData: k.ownData, Data: k.data}
+		w.entry.Suspended, w.entry.Suspension = k.suspension != nil, k.suspension
 	}
 	return w
 }
+
+// isLeftOver says whether an entry that the source does not have is there only because it was suspended while the
+// source had it. What an allocation wants, and an operator has suspended, is there for good.
+func (k known) isLeftOver() bool { return k.suspended && !(k.allocated && k.suspension != nil) }

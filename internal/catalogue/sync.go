@@ -56,6 +56,7 @@ type known struct {
 	hash       uint64          // of the data as the source spelled it last
 	canonical  uint64          // of the data with its keys sorted; 0: not computed
 	data       json.RawMessage // only of an entry that is touched
+	suspension *Suspension     // by an operator
 	seen       uint32          // the number of the last answer that had it
 	load       uint32          // the number of the last load that had it
 	fromSource bool
@@ -137,6 +138,7 @@ func (y *Sync) learn(id string, kv *mvccpb.KeyValue) {
 	if e, err := Decode(kv.Value); err == nil {
 		k.hash = xxhash.Sum64(e.Data)
 		k.fromSource, k.allocated, k.suspended = e.FromSource, e.Allocated, e.Suspended
+		k.suspension = e.Suspension
 		k.ownData = e.OwnData && e.Allocated // only an allocation can own data, whatever somebody wrote by hand
 		if k.touched() {
 			k.data = bytes.Clone(e.Data) // without the clone everything that was listed with it would stay in memory

@@ -244,6 +244,7 @@ func (y *Sync) wrote(w write, revision int64) {
 	k := known{
 		modRev: revision, hash: xxhash.Sum64(e.Data), canonical: w.canonical, seen: y.known[w.id].seen, load: y.loads,
 		fromSource: e.FromSource, allocated: e.Allocated, ownData: e.OwnData, suspended: e.Suspended,
+		suspension: e.Suspension,
 	}
 	if w.item != nil {
 		k.seen = y.gen

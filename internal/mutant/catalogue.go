@@ -57,4 +57,15 @@ var ofCatalogue = []Mutant{
 			New:  `case n > most:`,
 		}},
 	},
+	{
+		Name:    "wake-suspended",
+		Breaks:  "what an operator has suspended is handled again when its source drops it and an allocation wants it",
+		Test:    "TestWhatIsSuspendedStaysSoWhateverTheSourceAnswers",
+		Package: "./internal/catalogue",
+		Changes: []Change{{
+			File: "internal/catalogue/removals.go",
+			Old:  `w.entry.Suspended, w.entry.Suspension = k.suspension != nil, k.suspension`,
+			New:  `w.entry.Suspended = false`,
+		}},
+	},
 }

@@ -27,6 +27,8 @@ type Assignment struct {
 	Token    int64     // of the claim; 0 if there is none
 	Since    time.Time // when State was reached, by that member's clock; zero if there is no claim
 	Error    string    // why it failed or is unassigned, or a note about a call that takes long
+	// Suspension says who has suspended the resource; nil: no operator has.
+	Suspension *catalogue.Suspension
 }
 
 // why returns the state, with its reason if that is known.
@@ -44,6 +46,11 @@ func (p *Picture) assignment(id string) Assignment {
 	a := assignmentOf(id, p.view, p.claims[id])
 	if a.Token == 0 && p.badClaims[id] {
 		a.Error = badClaimError
+	}
+	if s := p.entries[id].Suspension; s != nil {
+		if a.Suspension = s; a.Token == 0 {
+			a.Error = suspendedBy(s)
+		}
 	}
 	return a
 }
@@ -99,13 +106,13 @@ func until(r membership.Reservation) string {
 }
 
 // Lookup returns the assignment of one resource, without reading the others. The error matches ErrNotFound if the
-// catalogue does not want the resource and nobody has a claim on it.
+// catalogue does not want the resource and nobody has a claim on it, unless an operator has suspended it.
 func (r *Reader) Lookup(ctx context.Context, id string) (Assignment, error) {
 	a, entry, err := r.look(ctx, id)
 	if err != nil {
 		return a, err
 	}
-	if a.Token == 0 {
+	if a.Token == 0 && a.Suspension == nil {
 		if err := notWanted(entry); err != nil {
 			return a, fmt.Errorf("resource %q: %w", id, err)
 		}
@@ -118,6 +125,8 @@ func notWanted(entry *catalogue.Entry) error {
 	switch {
 	case entry == nil:
 		return ErrNotFound
+	case entry.Suspension != nil:
+		return fmt.Errorf("%w: %s", ErrNotFound, suspendedBy(entry.Suspension))
 	case !entry.Wanted():
 		return fmt.Errorf("%w: it was deallocated, and is suspended for as long as its source has it", ErrNotFound)
 	default:

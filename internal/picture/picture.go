@@ -160,7 +160,9 @@ type Resource struct {
 	Shard      int
 	FromSource bool // the last fetch had it
 	Allocated  bool // somebody allocated it
-	Suspended  bool // it was deallocated, and is not handled although the source may have it
+	Suspended  bool // nobody handles it: it was deallocated, and the source may have it; or see Suspension
+	// Suspension says who has suspended it; nil: no operator has.
+	Suspension *catalogue.Suspension
 }
 
 // Resources lists the catalogue, sorted by id. It never returns nil.
@@ -170,6 +172,7 @@ func (p *Picture) Resources() []Resource {
 		all = append(all, Resource{
 			ID: id, Data: e.Data, Shard: shard.Of(id, p.view.Shards),
 			FromSource: e.FromSource, Allocated: e.Allocated, Suspended: e.Suspended,
+			Suspension: e.Suspension,
 		})
 	}
 	slices.SortFunc(all, func(a, b Resource) int { return cmp.Compare(a.ID, b.ID) })
@@ -187,6 +190,9 @@ type Status struct {
 	Awaited     int // of Unassigned: their members have stopped, and are expected back
 	Misplaced   int // another member than the owner has the claim
 	Quarantined int // resources that are left alone, since members have died of them
+	Suspended   int // resources that an operator has suspended; Resources does not count them
+	// Suspensions has the first of these by id, at most mostSuspensions.
+	Suspensions []Suspended
 	Coordinator string
 	Drains      []Drain
 	Orders      []Standing
@@ -214,6 +220,7 @@ func (p *Picture) Status() Status {
 	s.NoRoom, s.Awaited, s.Misplaced, s.Quarantined = p.counted.NoRoom, p.counted.Awaited, p.counted.Misplaced,
 		p.counted.Quarantined
 	s.Names = p.counted.Names
+	s.Suspended, s.Suspensions = p.counted.Suspended, slices.Clone(p.counted.Suspensions)
 	for id, e := range p.entries {
 		p.count(&s, id, e)
 	}
@@ -228,8 +235,11 @@ func (p *Picture) forget(id string) {
 	delete(p.badClaims, id)
 }
 
-// count counts a resource, if it is wanted.
+// count counts a resource, if it is wanted, or an operator has suspended it.
 func (p *Picture) count(s *Status, id string, e catalogue.Entry) {
+	if e.Suspension != nil {
+		s.addSuspended(Suspended{id, *e.Suspension})
+	}
 	if !e.Wanted() {
 		return
 	}

@@ -181,6 +181,8 @@ func (p *Picture) verifyClaim(id string, c claim, ages map[int64]leaseAge, now t
 	case p.badEntries[id]: // verify lists the corrupt entry, and the member with the claim goes on handling it
 	case !known:
 		add(KindOrphan, "the catalogue does not have it")
+	case e.Suspension != nil:
+		add(KindOrphan, "%s", suspendedBy(e.Suspension))
 	case !e.Wanted():
 		add(KindOrphan, "it was deallocated")
 	case c.Member != owner:

@@ -142,7 +142,7 @@ func (r *Reader) WaitGone(ctx context.Context, id string) error {
 			return false, err
 		}
 		if entry != nil && entry.Wanted() {
-			return false, fmt.Errorf("wait for the end of resource %q: it was allocated again", id)
+			return false, fmt.Errorf("wait for the end of resource %q: it was allocated or resumed again", id)
 		}
 		last = fmt.Sprintf("%q still has it, %s", a.Member, a.why())
 		return a.Token == 0, nil
