@@ -170,6 +170,38 @@ func (c *Client) WaitDrained(ctx context.Context, member string) error {
 	return waitError(r.WaitDrained(ctx, member))
 }
 
+// DrainProgress says how far a drain is.
+type DrainProgress struct {
+	Left      int           // how many claims the member still has; -1: not known
+	Gone      int           // how many it has let go of since the wait began
+	Rate      float64       // how many of these a second, over the last 10 s
+	Remaining time.Duration // how long the rest takes at that rate; 0: not known
+	Waiting   string        // what is waited for; empty before that is known
+	Slowest   string        // the resource that has kept the member longest, as far as is known; empty: none has
+	Why       string        // why Slowest does: its Terminate runs, or has failed; its member does not answer
+}
+
+// WatchDrain is WaitDrained, and calls tell with the progress: at each change, but at most five times a second, and
+// every second where nothing changes. It makes one call at a time, and none after it has returned. It follows all
+// claims of the app by a watch; only where the member lets go of nothing for 5 s, and nothing is known of the reason,
+// does it read claims to find one that is left, every 30 s at most.
+func (c *Client) WatchDrain(ctx context.Context, member string, tell func(DrainProgress)) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return waitError(r.WatchDrained(ctx, member, func(p picture.Progress) { tell(DrainProgress(p)) }))
+}
+
+// WatchUndrain is WaitUndrained, and calls tell with what it waits for when that changes, one call at a time.
+func (c *Client) WatchUndrain(ctx context.Context, member string, tell func(waiting string)) error {
+	r, err := c.reader(ctx)
+	if r == nil || err != nil {
+		return err
+	}
+	return waitError(r.WatchUndrained(ctx, member, tell))
+}
+
 // WaitUndrained returns when a member has its share again (every resource of its shards, active or failed), or is not
 // there. Where ctx ends first, the *WaitError says what the member does not have yet.
 func (c *Client) WaitUndrained(ctx context.Context, member string) error {

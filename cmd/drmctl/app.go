@@ -106,6 +106,8 @@ func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {
 			doctorCommand(),
 			eventsCommand(),
 			sourceCommand(),
+			fetchCommand(),
+			forgetSourceCommand(),
 			allocateCommand(),
 			deallocateCommand(),
 			retryCommand(),

@@ -86,17 +86,21 @@ func takeFlags(app *cli.App, path []*cli.Command, tokens []token) (before, after
 		if !has {
 			value = "true"
 		}
-		onCommandLine[t.flag] = value
+		f := own[t.flag] // a command's flag of the same name wins
 		switch {
-		case own[t.flag] != nil: // a command's flag of the same name wins
+		case f != nil:
 			after = append(after, t.text)
 			onCommandLine[own[t.flag].Names()[0]] = value
 		case global[t.flag] != nil:
+			f = global[t.flag]
 			before = append(before, t.text)
 			onCommandLine[global[t.flag].Names()[0]] = value
 		default:
 			command := strings.Join(namesOf(path), " ")
 			return nil, nil, usagef("%s has no flag %s%s", command, dashed(t.flag), suggestFlag(app, path, t.flag))
+		}
+		for _, name := range f.Names() { // whichever of them was typed
+			onCommandLine[name] = value
 		}
 	}
 	return before, after, nil

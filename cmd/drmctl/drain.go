@@ -23,8 +23,9 @@ const drainDescription = `
 The order is kept in etcd: it outlives the member, and is obeyed when the member comes back. Where no member
 would be left it is refused; --force has it obeyed even then, and nothing is handled. The member lets go of a few
 shards at a time, if the coordinator paces that; --at-once makes it let go of everything at once.
-The order stands also where --wait fails: undrain takes it back. To drain a member again changes the reason and the
-time, where they are given, and nothing else.
+With --wait, stderr says how many resources are left, and which one takes longest and why: on a terminal all the
+time, else every 10 s. The order stands also where --wait fails: undrain takes it back. To drain a member again
+changes the reason and the time, where they are given, and nothing else.
 Ends with exit code 3 where nothing is known of such a member.
 
 Examples: before maintenance:
@@ -55,7 +56,7 @@ func drainCommand() *cli.Command {
 			if c.Bool(flagDryRun) {
 				return planMemberOrder(c, drm.ChangeDrain)
 			}
-			return memberOrder(c, (*drm.Client).DrainWith, (*drm.Client).WaitDrained, showDrained)
+			return memberOrder(c, (*drm.Client).DrainWith, (*drm.Client).WatchDrain, showDrained)
 		},
 	}
 }
@@ -84,7 +85,7 @@ func undrainCommand() *cli.Command {
 		Description: strings.TrimSpace(undrainDescription),
 		Flags:       waitFlags(name, "the member holds its share again"),
 		Action: func(c *cli.Context) error {
-			return memberOrder(c, takeBack((*drm.Client).Undrain), (*drm.Client).WaitUndrained, showUndrained)
+			return memberOrder(c, takeBack((*drm.Client).Undrain), watchUndrain, showUndrained)
 		},
 	}
 }
@@ -101,8 +102,7 @@ func takeBack(order func(*drm.Client, context.Context, string) error) giver {
 
 // memberOrder gives an order about a member, and waits for its effect if the user asks for that. wait may be nil.
 func memberOrder(
-	c *cli.Context, order giver, wait func(*drm.Client, context.Context, string) error,
-	show func(c *cli.Context, member string, done bool) error,
+	c *cli.Context, order giver, wait watcher, show func(c *cli.Context, member string, done bool) error,
 ) error {
 	member, err := oneID(c, "member id")
 	options, err2 := orderOptions(c)
@@ -118,9 +118,7 @@ func memberOrder(
 		}
 		done := c.Bool(flagWait)
 		if done {
-			what := c.Command.Name + "ed"
-			err := waiting(c, what, func(ctx context.Context) error { return wait(client, ctx, member) })
-			if err != nil {
+			if err := waitShown(c, client, member, wait); err != nil {
 				return err
 			}
 		}

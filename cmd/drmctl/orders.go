@@ -32,7 +32,7 @@ func originFlags(command string) []cli.Flag {
 			Usage: "why, as a `TEXT` for people: members, status and the member's log show it",
 		},
 		&cli.StringFlag{
-			Name: flagBy, EnvVars: commandEnv(command, flagBy),
+			Name: flagBy, Aliases: []string{"as"}, EnvVars: commandEnv(command, flagBy),
 			Usage: "who gives the order, as a `NAME` for people (default: USER@HOST)",
 		},
 	}

@@ -68,6 +68,7 @@ var needs = map[string][]need{
 
 	"source accept": {{flagWaitTimeout, []string{flagWait}}},
 	"source fetch":  {{flagWaitTimeout, []string{flagWait}}},
+	"fetch":         {{flagWaitTimeout, []string{flagWait}}},
 
 	"verify": {{flagEvery, []string{flagWatch}}},
 	"status": {

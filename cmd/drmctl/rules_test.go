@@ -80,6 +80,7 @@ func TestAFlagThatNeedsAnotherIsRefusedWithout(t *testing.T) {
 		"status":        {"status", "--app", "a"},
 		"source accept": {"source", "accept", "--app", "a"},
 		"source fetch":  {"source", "fetch", "--app", "a"},
+		"fetch":         {"fetch", "--app", "a"},
 		"bench":         {"bench", "claim", "-o", "csv"}, // -o csv is wrong, so that no bench begins
 	}
 	for command, list := range needs {

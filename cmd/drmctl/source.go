@@ -158,13 +158,19 @@ Example:
    drmctl --app feeds source fetch --wait
 `
 
-func sourceFetchCommand() *cli.Command {
-	const name = "source-fetch"
+func sourceFetchCommand() *cli.Command { return fetchCommandNamed("fetch", "source fetch") }
+
+// fetchCommand is sourceFetchCommand as a command of its own.
+func fetchCommand() *cli.Command { return fetchCommandNamed("fetch", "fetch") }
+
+// fetchCommandNamed is a command with that name, which a user calls by words.
+func fetchCommandNamed(name, words string) *cli.Command {
 	return &cli.Command{
-		Name:        "fetch",
+		Name:        name,
 		Usage:       "have the coordinator ask the source now, and not at the next poll",
-		Description: strings.TrimSpace(sourceFetchDescription),
-		Flags:       waitFlags(name, "the source was asked; if it failed, with exit code 1"),
+		Description: strings.TrimSpace(strings.ReplaceAll(sourceFetchDescription, "source fetch", words)),
+		Flags: waitFlags(strings.ReplaceAll(words, " ", "-"),
+			"the source was asked; if it failed, with exit code 1"),
 		Action: func(c *cli.Context) error {
 			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
 				return err

@@ -21,15 +21,20 @@ Examples:
    drmctl --app feeds source drop
 `
 
-func sourceDropCommand() *cli.Command {
-	const name = "drop"
+func sourceDropCommand() *cli.Command { return dropCommandNamed("drop", "source drop") }
+
+// forgetSourceCommand is sourceDropCommand as a command of its own.
+func forgetSourceCommand() *cli.Command { return dropCommandNamed("forget-source", "forget-source") }
+
+// dropCommandNamed is a command with that name, which a user calls by words.
+func dropCommandNamed(name, words string) *cli.Command {
 	return &cli.Command{
 		Name:        name,
 		Usage:       "say that the app has no source from now on",
-		Description: strings.TrimSpace(sourceDropDescription),
+		Description: strings.TrimSpace(strings.ReplaceAll(sourceDropDescription, "source drop", words)),
 		Flags: []cli.Flag{
 			&cli.BoolFlag{
-				Name: flagDryRun, EnvVars: commandEnv("source-"+name, flagDryRun),
+				Name: flagDryRun, EnvVars: commandEnv(strings.ReplaceAll(words, " ", "-"), flagDryRun),
 				Usage: "only tell how many resources it would remove",
 			},
 		},

@@ -23,7 +23,7 @@ func waitFlags(command, until string) []cli.Flag {
 			Usage: "wait until " + until,
 		},
 		&cli.DurationFlag{
-			Name: flagWaitTimeout, EnvVars: commandEnv(command, flagWaitTimeout),
+			Name: flagWaitTimeout, Aliases: []string{"timeout"}, EnvVars: commandEnv(command, flagWaitTimeout),
 			Usage: "give up --wait after this long, with exit code 1; 0: only when interrupted",
 		},
 	}

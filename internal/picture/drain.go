@@ -20,8 +20,13 @@ const patienceWithFigures = 2 * time.Second
 // It fails if every member is ordered to be drained, because the orders are ignored then. If ctx ends first, the error
 // is a *WaitError.
 func (r *Reader) WaitDrained(ctx context.Context, member string) error {
+	return r.waitDrained(ctx, member, nil)
+}
+
+// waitDrained is WaitDrained. It tells t, which may be nil, what it sees.
+func (r *Reader) waitDrained(ctx context.Context, member string, t *drainTracker) error {
 	for again := false; ; again = true {
-		heard, err := r.sweepDrained(ctx, member)
+		heard, err := r.sweepDrained(ctx, member, t)
 		if err != nil {
 			return err
 		}
@@ -36,12 +41,12 @@ func (r *Reader) WaitDrained(ctx context.Context, member string) error {
 
 // sweepDrained returns when no shard has a claim of a member. heard says that by then the member knew that it owns no
 // shard, or was not live.
-func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, err error) {
+func (r *Reader) sweepDrained(ctx context.Context, member string, t *drainTracker) (heard bool, err error) {
 	all := make([]int, r.Shards)
 	for n := range all {
 		all[n] = n
 	}
-	s := &sweep{r: r, member: member, prefix: r.Layout.Claims}
+	s := &sweep{r: r, member: member, prefix: r.Layout.Claims, told: func(last string) { t.hears(-1, last) }}
 	ordered := false
 	s.which = func(l *Roll) ([]int, string, error) {
 		was := ordered
@@ -53,6 +58,9 @@ func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, e
 			return nil, "", errors.New("every member is drained, so the orders are ignored")
 		}
 		says, told := l.figures[member]
+		if told {
+			t.hears(says.Claims, "")
+		}
 		heard = !l.isLive(member) || told && says.Shards == 0
 		if l.isLive(member) && says.Claims > 0 { // it has claims, so there is no need to read the shards
 			return nil, fmt.Sprintf("it has %d resources, as it said last", says.Claims), nil
@@ -77,9 +85,14 @@ func (r *Reader) sweepDrained(ctx context.Context, member string) (heard bool, e
 // WaitUndrained returns when a member has its share again (every resource of its shards is active or failed), or is not
 // live. If ctx ends first, the error is a *WaitError.
 func (r *Reader) WaitUndrained(ctx context.Context, member string) error {
+	return r.WatchUndrained(ctx, member, func(string) {})
+}
+
+// WatchUndrained is WaitUndrained, and calls tell with what it waits for when that changes, one call at a time.
+func (r *Reader) WatchUndrained(ctx context.Context, member string, tell func(waiting string)) error {
 	has := 0
 	var view *membership.View
-	s := &sweep{r: r, member: member, prefix: r.Layout.Shard}
+	s := &sweep{r: r, member: member, prefix: r.Layout.Shard, told: tell}
 	s.which = func(l *Roll) ([]int, string, error) {
 		view = l.View
 		m, live := view.Members[member]
@@ -150,7 +163,7 @@ func (r *Reader) awaitFigures(ctx context.Context, member string, agree func(cla
 		return !roll.isLive(member) || agree(roll.figures[member]), nil
 	})
 	if err != nil && ctx.Err() != nil {
-		return context.Cause(ctx)
+		return ended(ctx, fmt.Sprintf("member %q", member), "its own figures are not up to date yet", err)
 	}
 	return nil
 }

@@ -28,10 +28,15 @@ func (r *Reader) readAge(ctx context.Context, lease int64, ages map[int64]leaseA
 	if err != nil {
 		return fmt.Errorf("read the leases: %w", etcd.Unreachable(ctx, err))
 	}
-	ages[lease] = leaseAge{}
-	if resp.TTL >= 0 {
-		// etcd returns whole seconds, rounded down, so up to one more second may be left.
-		ages[lease] = leaseAge{time.Duration(resp.GrantedTTL) * time.Second, time.Duration(resp.TTL+1) * time.Second}
-	}
+	ages[lease] = ageOf(resp)
 	return nil
+}
+
+// ageOf returns what an answer says of a lease.
+func ageOf(resp *clientv3.LeaseTimeToLiveResponse) leaseAge {
+	if resp.TTL < 0 {
+		return leaseAge{}
+	}
+	// etcd returns whole seconds, rounded down, so up to one more second may be left.
+	return leaseAge{time.Duration(resp.GrantedTTL) * time.Second, time.Duration(resp.TTL+1) * time.Second}
 }

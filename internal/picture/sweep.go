@@ -21,6 +21,8 @@ type sweep struct {
 	// missing describes what is missing in a shard with these keys; "" if nothing is.
 	missing func(kvs []*mvccpb.KeyValue) string
 
+	told func(last string) // hears what is missing when that changes; nil: nobody does
+
 	fine map[int]bool // the shards in which nothing was missing
 	at   int          // the shard in which something was missing last; -1: none
 }
@@ -29,6 +31,11 @@ type sweep struct {
 func (s *sweep) run(ctx context.Context) error {
 	s.fine, s.at = map[int]bool{}, -1
 	last := ""
+	tell := func() {
+		if s.told != nil && last != "" {
+			s.told(last)
+		}
+	}
 	for {
 		watched := s.at
 		prefixes := []string{s.r.Layout.Group(), s.r.Layout.Stats(s.member)}
@@ -47,12 +54,16 @@ func (s *sweep) run(ctx context.Context) error {
 			}
 			if shards == nil {
 				last, s.at = why, -1
+				tell()
 				clear(s.fine)
 				return watched != s.at, nil
 			}
-			if last, err = s.look(ctx, shards); err != nil {
-				return false, err
+			missing, err := s.look(ctx, shards)
+			if err != nil {
+				return false, err // and last is what was known before
 			}
+			last = missing
+			tell()
 			all = last == ""
 			return all || watched != s.at, nil // a change of s.at ends until, so that another shard is watched
 		})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -44,11 +45,12 @@ func ended(ctx context.Context, what, last string, err error) error {
 const rewait = 5 * time.Second
 
 // until calls done now and after each change below one of the prefixes, until done returns true or an error, or ctx
-// ends. It goes on if the error is that etcd did not answer, and sets *last to its text, unless last is nil. Otherwise
-// done sets *last.
+// ends. It goes on if the error is that etcd did not answer, and adds that to *last, unless last is nil: what was known
+// before is still the reason as far as anybody knows. Otherwise done sets *last.
 func (r *Reader) until(
 	ctx context.Context, last *string, prefixes []string, done func(context.Context) (bool, error),
 ) error {
+	known, said := "", ""
 	for pauses := pace.Retry(); ; {
 		watching, cancel := context.WithTimeout(clientv3.WithRequireLeader(ctx), rewait)
 		changed := make(chan struct{}, 1)
@@ -66,7 +68,11 @@ func (r *Reader) until(
 			return err
 		case err != nil:
 			if last != nil {
-				*last = err.Error()
+				if *last != said {
+					known = *last
+				}
+				said = strings.TrimPrefix(known+"; since then: "+err.Error(), "; since then: ")
+				*last = said
 			}
 			if !pauses.Wait(ctx) {
 				return context.Cause(ctx)

@@ -3,11 +3,13 @@ package picture
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/etcd"
 )
 
 func TestAWaitThatItsContextEndedSaysWhatWasSeenLast(t *testing.T) {
@@ -79,5 +81,23 @@ func TestAMemberMissesWhatAnotherHasOrNobodyHandles(t *testing.T) {
 				t.Errorf("got %d, %q, want %d, %q", n, what, tt.n, tt.want)
 			}
 		})
+	}
+}
+
+func TestAWaitKeepsItsReasonWhileEtcdDoesNotAnswer(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	looks, last := 0, ""
+	err := (&Reader{}).until(ctx, &last, nil, func(context.Context) (bool, error) {
+		switch looks++; looks {
+		case 1:
+			last = "there is no live member"
+		case 3:
+			cancel()
+		}
+		return false, fmt.Errorf("%w: %d", etcd.ErrUnreachable, looks)
+	})
+	want := "there is no live member; since then: etcd unreachable: 2"
+	if !errors.Is(err, context.Canceled) || last != want {
+		t.Errorf("%v, and the reason %q, want %q", err, last, want)
 	}
 }

@@ -94,7 +94,8 @@ func (f *ResourceFilter) resource(id string, shard int, kv *mvccpb.KeyValue) (Re
 
 func resourceOf(id string, shard int, e catalogue.Entry) Resource {
 	return Resource{
-		ID: id, Data: e.Data, Shard: shard, FromSource: e.FromSource, Allocated: e.Allocated, Suspended: e.Suspended, Suspension: e.Suspension,
+		ID: id, Data: e.Data, Shard: shard, FromSource: e.FromSource, Allocated: e.Allocated, Suspended: e.Suspended,
+		Suspension: e.Suspension,
 	}
 }
 
