@@ -31,8 +31,8 @@ func TestProgressSaysWhatIsKnown(t *testing.T) {
 			"1,200 left, 33.3 a second, about 36s to go; it has 1200 resources",
 		},
 		{
-			drm.DrainProgress{Left: 1, Waiting: "it has 1 resources", Slowest: "r-17", Why: "its terminate has been running"},
-			`1 left; slowest: "r-17": its terminate has been running`,
+			drm.DrainProgress{Left: 1, Waiting: "it has 1", Slowest: "r-17", Why: "its terminate runs"},
+			`1 left; slowest: "r-17": its terminate runs`,
 		},
 	} {
 		if got := progressWords(tt.p); got != tt.want {
@@ -62,7 +62,8 @@ func TestOnATerminalProgressIsABarThatIsGoneAtTheEnd(t *testing.T) {
 	t.Parallel()
 	var drawn bytes.Buffer
 	b := newBar(zapcore.Lock(zapcore.AddSync(&drawn)), "drain m1", 80)
-	b.tell(drm.DrainProgress{Left: 3, Gone: 1, Slowest: "r-17", Why: "it is\n\x1b[31mfailed" + strings.Repeat("x", 100)})
+	why := "it is\n\x1b[31mfailed" + strings.Repeat("x", 100)
+	b.tell(drm.DrainProgress{Left: 3, Gone: 1, Slowest: "r-17", Why: why})
 	b.end()
 	b = newBar(zapcore.Lock(zapcore.AddSync(&drawn)), "undrain m1", 80)
 	b.end() // before anything is known
