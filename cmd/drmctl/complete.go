@@ -42,7 +42,8 @@ const (
 // operands says what the arguments of commands are, in order. The last noun stands for all that follow, too.
 var operands = map[string][]noun{
 	"schema": {aCommand},
-	"lookup": {aResource}, "deallocate": {aResource}, "retry": {aResource}, "pin": {aResource, aMember},
+	"lookup": {aResource}, "deallocate": {aResource}, "retry": {aResource},
+	"suspend": {aResource}, "resume": {aResource}, "pin": {aResource, aMember},
 	"unpin": {aResource}, "move": {aResource, aMember},
 	"drain": {aMember}, "undrain": {aMember}, "cordon": {aMember}, "uncordon": {aMember}, "weight": {aMember},
 	"explain": {aResource}, "describe resource": {aResource}, "describe member": {aMember},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
@@ -80,7 +81,9 @@ func entryText(value []byte) string {
 		return "not understood"
 	}
 	text := fmt.Sprintf("%s, %d bytes", OriginText(e.FromSource, e.Allocated), len(e.Data))
-	if e.Suspended {
+	if s := e.Suspension; s != nil {
+		text += ", " + strings.TrimPrefix(suspendedBy(s), "it is ")
+	} else if e.Suspended {
 		text += ", suspended"
 	}
 	return text

@@ -114,7 +114,7 @@ func newCensus(d *ShardDetail, p *Picture) *census {
 // kindNames are the names of the kinds of keys below a shard.
 var kindNames = map[keys.Kind]string{
 	keys.Resource: "resource", keys.Claim: "claim", keys.Summary: "summary", keys.Trail: "trail",
-	keys.Quarantine: "quarantine",
+	keys.Quarantine: "quarantine", keys.Retry: "retry",
 }
 
 // take adds a key, without keeping an entry's data.

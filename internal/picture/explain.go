@@ -67,7 +67,8 @@ type Entry struct {
 
 	FromSource, Allocated, OwnData, Suspended bool
 
-	Data       []byte // the object; nil if the entry is not understood
+	Suspension *catalogue.Suspension // nil: no operator has suspended it
+	Data       []byte                // the object; nil if the entry is not understood
 	Understood bool
 }
 
@@ -262,7 +263,7 @@ func (f *facts) takeKeys(p *Picture, entry, quarantine, claimed []*mvccpb.KeyVal
 		f.Entry = &Entry{Versions: versionsOf(kv), Understood: understood}
 		if understood {
 			f.Entry.FromSource, f.Entry.Allocated, f.Entry.OwnData = e.FromSource, e.Allocated, e.OwnData
-			f.Entry.Suspended, f.Entry.Data = e.Suspended, e.Data
+			f.Entry.Suspended, f.Entry.Suspension, f.Entry.Data = e.Suspended, e.Suspension, e.Data
 		}
 	}
 	for _, kv := range quarantine {

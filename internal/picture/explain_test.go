@@ -110,6 +110,11 @@ func TestReasons(t *testing.T) {
 			notes: []string{ReasonPinned, ReasonSuspended},
 		},
 		{
+			name: "suspended by an operator", keys: two(suspendedEntry("r")), fine: true,
+			notes: []string{ReasonPinned, ReasonSuspended},
+			text:  []string{"suspended by ann", ": it floods"},
+		},
+		{
 			name:  "suspended, and still claimed",
 			keys:  two(entryKey("r", true), claimKey("r", "a", claims.Active, 5, 0x70)),
 			codes: []string{ReasonHandover}, notes: []string{ReasonPinned, ReasonSuspended},

@@ -41,7 +41,7 @@ const (
 	ReasonBadItem            = "bad-item"             // the source has it, in a form that cannot be taken
 	ReasonTooLarge           = "too-large"            // the source has it, and it is too large for etcd
 	ReasonEntryNotUnderstood = "entry-not-understood" // the catalogue's entry cannot be read
-	ReasonSuspended          = "suspended"            // it was deallocated, while the source has it
+	ReasonSuspended          = "suspended"            // an operator has suspended it; or it was deallocated
 	ReasonClaimNotUnderstood = "claim-not-understood" // the claim's key cannot be read
 	ReasonQuarantined        = "quarantined"          // members have died while they began with it
 	ReasonMoved              = "moved"                // it did not work at the owner of its shard
@@ -146,6 +146,8 @@ func (f *facts) explainEntry() {
 			allocate+" overwrites the entry")
 	case f.Entry == nil:
 		f.explainMissing(allocate)
+	case f.Entry.Suspension != nil:
+		f.notes(ReasonSuspended, suspendedBy(f.Entry.Suspension), command("resume", f.Resource))
 	case f.Entry.Suspended:
 		f.notes(ReasonSuspended, "it was deallocated, and is suspended for as long as its source has it", allocate)
 	}

@@ -233,8 +233,9 @@ func (f *facts) explainOwn() {
 		if c.Error != "" {
 			text += ": " + c.Error
 		}
-		f.hinders(ReasonFailed, text, "mend what the error says; HandleBackoff and HandleBackoffMax bound the pause, "+
-			"and MoveAfter (--move-after) lets another member try")
+		f.hinders(ReasonFailed, text, "mend what the error says, and "+command("retry", f.Resource)+
+			" has it tried at once; HandleBackoff and HandleBackoffMax bound the pause, and MoveAfter (--move-after) "+
+			"lets another member try")
 		f.explainCalls()
 	case claims.Claimed:
 		f.explainCalls()

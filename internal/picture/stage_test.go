@@ -41,6 +41,14 @@ func entryKey(id string, suspended bool) *mvccpb.KeyValue {
 	return key(layout.Resource(shardOf(id), id), text, 2, 0)
 }
 
+// suspendedEntry is the entry of a resource that an operator has suspended.
+func suspendedEntry(id string) *mvccpb.KeyValue {
+	kv := entryKey(id, true)
+	by := `"suspension":{"by":"ann","why":"it floods"},"data"`
+	kv.Value = []byte(strings.Replace(string(kv.Value), `"data"`, by, 1))
+	return kv
+}
+
 func claimKey(id, member, state string, token, lease int64) *mvccpb.KeyValue {
 	value := `{"member":"` + member + `","state":"` + state + `","since":"2026-01-02T03:04:05Z","error":""}`
 	return key(layout.Claim(shardOf(id), id), value, token, lease)
