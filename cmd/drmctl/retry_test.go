@@ -3,7 +3,10 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"net/http"
+	"net/http/httptest"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -68,4 +71,37 @@ func TestRetryFreesWhatIsQuarantined(t *testing.T) {
 	if s := get[statusJSON](l, "status"); s.Quarantined != 0 || s.Active != 3 {
 		t.Errorf("status: %+v", s)
 	}
+}
+
+func TestRetryHasWhatHasFailedTriedAtOnce(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	var mended atomic.Bool
+	service := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		if !mended.Load() {
+			http.Error(w, "the database is gone", http.StatusConflict)
+		}
+	}))
+	t.Cleanup(service.Close)
+	l.agent("m1", "--allocate-only", "--handler-url", service.URL, "--log-level", "error")
+	for _, id := range []string{"x", "y", "z"} {
+		l.ok("allocate", "--id", id, "--create")
+	}
+	eventually(t, func() error {
+		if failed := get[[]assignmentJSON](l, "assignments", "--failed"); len(failed) != 3 {
+			return fmt.Errorf("failed: %+v", failed)
+		}
+		return nil
+	})
+	l.prints(`{"retried":["y"]}`, "retry", "y", "--as", "ann", "--reason", "the database is back")
+	l.prints(`{"retried":["x","y","z"]}`, "retry", "--all-failed")
+	mended.Store(true)
+	l.ok("retry", "--all-failed", "--wait", "--timeout", "1m")
+	eventually(t, func() error { // those that were tried meanwhile need no order
+		if s := get[statusJSON](l, "status"); s.Active != 3 {
+			return fmt.Errorf("status: %+v", s)
+		}
+		return nil
+	})
+	l.prints(`{"retried":[],"note":"nothing has failed"}`, "retry", "--all-failed")
 }

@@ -64,3 +64,15 @@ func TestSourceDrop(t *testing.T) {
 		t.Errorf("with an argument: exit code %d, want %d", code, exitUsage)
 	}
 }
+
+func TestTheCommandsAboutTheSourceHaveShortNames(t *testing.T) {
+	t.Parallel()
+	l := newLab(t)
+	for _, command := range []string{"fetch", "forget-source"} {
+		l.fails(exitNotFound, command) // there is no app
+	}
+	l.ok("allocate", "--id", "x", "--create")
+	l.fails(exitFailed, "fetch") // no live member has a source
+	l.prints(`{"removed":0,"dropped":false}`, "forget-source", "--dry-run")
+	l.prints(`{"removed":0,"dropped":true}`, "forget-source")
+}
