@@ -111,12 +111,19 @@ func memberOrder(
 	}
 	return withClient(c, func(ctx context.Context, client *drm.Client) error {
 		if err := order(client, ctx, member, options); err != nil {
+			if wait != nil && c.Context.Err() != nil { // etcd may have the order, though no answer came
+				return fmt.Errorf("%w; %s", err, orderStands(c, client, member))
+			}
 			return advised(c, err)
 		}
-		if err := noteAbsent(ctx, c, client, member); err != nil {
+		done := c.Bool(flagWait)
+		err := noteAbsent(ctx, c, client, member)
+		switch {
+		case err != nil && done: // the user waits for an order that was given
+			return fmt.Errorf("%w; %s", err, orderStands(c, client, member))
+		case err != nil:
 			return err
 		}
-		done := c.Bool(flagWait)
 		if done {
 			if err := waitShown(c, client, member, wait); err != nil {
 				return err

@@ -91,9 +91,9 @@ func TestADrainThatIsNotAwaitedToTheEndSaysWhetherItStands(t *testing.T) {
 		}
 	}
 	t.Cleanup(free)
-	wait := []string{"drain", a.Member, "--wait", "--as", "ann", "--reason", "a new kernel"}
+	wait := []string{"drain", a.Member, "--wait", "--reason", "a new kernel", "--as"}
 
-	got := drmctl(t.Context(), append(l.args(), append(wait, "--timeout", "2s")...)...)
+	got := drmctl(t.Context(), append(l.args(), append(wait, "ann", "--timeout", "2s")...)...)
 	stands := fmt.Sprintf("the drain of %s stands; drmctl undrain %s takes it back", a.Member, a.Member)
 	if got.code != exitFailed || got.stdout != "" {
 		t.Errorf("drain --timeout: %+v", got)
@@ -102,9 +102,9 @@ func TestADrainThatIsNotAwaitedToTheEndSaysWhetherItStands(t *testing.T) {
 
 	ctx, interrupt := context.WithCancel(t.Context())
 	ended := make(chan outcome, 1)
-	go func() { ended <- drmctl(ctx, append(l.args(), append(wait, "-o", "json")...)...) }()
+	go func() { ended <- drmctl(ctx, append(l.args(), append(wait, "bob", "-o", "json")...)...) }()
 	eventually(t, func() error {
-		if o := get[[]memberJSON](l, "members"); !strings.Contains(fmt.Sprint(o), "ann") {
+		if o := get[[]memberJSON](l, "members"); !strings.Contains(fmt.Sprint(o), "bob") {
 			return fmt.Errorf("members: %+v", o)
 		}
 		return nil

@@ -11,8 +11,8 @@ import (
 	"github.com/distributed-resource-manager/drm"
 )
 
-// listed is an element of what resources prints.
-type listed struct {
+// listedEntry is an element of what resources prints.
+type listedEntry struct {
 	ID         string
 	Origin     string
 	State      string
@@ -20,14 +20,14 @@ type listed struct {
 }
 
 // entry returns the catalogue's entry of a resource as resources prints it.
-func (l *lab) entry(id string) listed {
+func (l *lab) entry(id string) listedEntry {
 	l.t.Helper()
-	for _, e := range get[[]listed](l, "resources") {
+	for _, e := range get[[]listedEntry](l, "resources") {
 		if e.ID == id {
 			return e
 		}
 	}
-	return listed{}
+	return listedEntry{}
 }
 
 func TestWhatIsSuspendedIsHandledByNobodyUntilItIsResumed(t *testing.T) {
