@@ -8,6 +8,8 @@ import (
 	"strings"
 
 	"github.com/invopop/jsonschema"
+
+	"github.com/distributed-resource-manager/drm"
 )
 
 // printed has what each command prints as JSON: values of the types, of which only the types count. A command that
@@ -43,6 +45,7 @@ func printed() map[string][]any {
 		"rebalance":         {rebalanceJSON{}, planJSON{}},
 		"reshard":           {reshardJSON{}},
 		"resources":         {[]resourceJSON{}, watchedJSON[resourceJSON]{}},
+		"resume":            {suspendedJSON{}},
 		"retry":             {retriedJSON{}},
 		"schema":            {[]string{}, json.RawMessage{}},
 		"simulate":          {simulationJSON{}},
@@ -50,6 +53,9 @@ func printed() map[string][]any {
 		"source drop":       {droppedJSON{}},
 		"source fetch":      {fetchJSON{}},
 		"status":            {statusJSON{}},
+		"suspend":           {suspendedJSON{}},
+		"fetch":             {fetchJSON{}},
+		"forget-source":     {droppedJSON{}},
 		"uncordon":          {cordonJSON{}},
 		"undrain":           {drainedJSON{}},
 		"unpin":             {pinJSON{}},
@@ -71,6 +77,8 @@ type resourceJSON struct {
 	Origin string          `json:"origin"`
 	State  string          `json:"state"`
 	Data   json.RawMessage `json:"data"`
+
+	Suspension *drm.Suspension `json:"suspension,omitempty"`
 }
 
 // withSchema lists the commands that print JSON, in order.

@@ -85,6 +85,13 @@ func resumeCommand() *cli.Command {
 	}
 }
 
+// suspendedJSON is part of the JSON contract.
+type suspendedJSON struct {
+	Resource  string `json:"resource"`
+	Suspended bool   `json:"suspended"`
+	Done      bool   `json:"done"` // --wait has seen that nobody handles it any more, or that somebody does again
+}
+
 // showSuspended waits for the effect of a suspend or a resume, if the user asks for that, and prints the outcome.
 func showSuspended(c *cli.Context, id string, suspended bool, what string, wait func(context.Context) error) error {
 	done := c.Bool(flagWait)
@@ -93,11 +100,7 @@ func showSuspended(c *cli.Context, id string, suspended bool, what string, wait 
 			return err
 		}
 	}
-	outcome := struct { // part of the JSON contract
-		Resource  string `json:"resource"`
-		Suspended bool   `json:"suspended"`
-		Done      bool   `json:"done"` // --wait has seen that nobody handles it any more, or that somebody does again
-	}{id, suspended, done}
+	outcome := suspendedJSON{id, suspended, done}
 	return show(c, outcome, id, func(p *output.Page) {
 		p.Line("%s %s", map[bool]string{true: "suspended", false: "resumed"}[suspended], id)
 	})
