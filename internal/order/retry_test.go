@@ -111,11 +111,3 @@ func TestThousandsAreTriedAgainWithFewTransactionsAndLeases(t *testing.T) {
 	_, err = s.desk.RetryFailed(s.ctx, order.Options{})
 	s.wants("in an app that is gone", err, appconfig.ErrGone)
 }
-
-// revision returns etcd's revision.
-func (s *stage) revision() int64 {
-	s.t.Helper()
-	resp, err := s.client.Get(s.ctx, layout.Config())
-	s.must(err)
-	return resp.Header.Revision
-}
