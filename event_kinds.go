@@ -156,6 +156,14 @@ const (
 	EventAcceptOrdered = EventKind(events.AcceptOrdered)
 	// EventAcceptEnded: that was done or refused, or the order has expired.
 	EventAcceptEnded = EventKind(events.AcceptEnded)
+	// EventRetryOrdered: what has failed is to be tried again at once.
+	EventRetryOrdered = EventKind(events.RetryOrdered)
+	// EventRetryEnded: its member has begun, or the order has expired.
+	EventRetryEnded = EventKind(events.RetryEnded)
+	// EventSuspended: the resource is not to be handled, whoever wants it.
+	EventSuspended = EventKind(events.Suspended)
+	// EventResumed: taken back, or ended by whoever wants the resource.
+	EventResumed = EventKind(events.Resumed)
 )
 
 // The kinds of events about the app.

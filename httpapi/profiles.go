@@ -62,7 +62,7 @@ func secondsOf(r *http.Request, name string) (time.Duration, failure) {
 func (h *Handler) profileCPU(w http.ResponseWriter, r *http.Request, length time.Duration) {
 	var taken bytes.Buffer // package pprof writes all of it at the end
 	if err := pprof.StartCPUProfile(&taken); err != nil {
-		refuse(w, http.StatusConflict, failure{Error: "another profile of the processor is being taken: " + err.Error()})
+		refuse(w, http.StatusConflict, failure{Error: "another such profile is being taken: " + err.Error()})
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), length)

@@ -40,8 +40,8 @@ func TestProfiles(t *testing.T) {
 		}
 	}
 	for path, want := range map[string]int{
-		"nothing": http.StatusNotFound, "heap?seconds=1": http.StatusBadRequest, "cpu?seconds=31": http.StatusBadRequest,
-		"cpu?seconds=x": http.StatusBadRequest, "cpu?x=1": http.StatusBadRequest,
+		"nothing": http.StatusNotFound, "heap?seconds=1": http.StatusBadRequest, "cpu?x=1": http.StatusBadRequest,
+		"cpu?seconds=31": http.StatusBadRequest, "cpu?seconds=x": http.StatusBadRequest,
 	} {
 		if got := s.get("/v1/profiles/" + path); got.code != want || got.Error == "" {
 			t.Errorf("%s: %d: %s", path, got.code, got.text)

@@ -268,7 +268,9 @@ func addPart(ctx context.Context, archive *tar.Writer, p part) (partJSON, error)
 }
 
 func addFile(archive *tar.Writer, name string, size int64, from io.Reader) error {
-	header := &tar.Header{Name: "drm-debug/" + name, Mode: 0o600, Size: size, ModTime: time.Now(), Format: tar.FormatPAX}
+	header := &tar.Header{
+		Name: "drm-debug/" + name, Mode: 0o600, Size: size, ModTime: time.Now(), Format: tar.FormatPAX,
+	}
 	if err := archive.WriteHeader(header); err != nil {
 		return err
 	}

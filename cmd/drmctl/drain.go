@@ -56,7 +56,7 @@ func drainCommand() *cli.Command {
 			if c.Bool(flagDryRun) {
 				return planMemberOrder(c, drm.ChangeDrain)
 			}
-			return memberOrder(c, (*drm.Client).DrainWith, (*drm.Client).WatchDrain, showDrained)
+			return memberOrder(c, (*drm.Client).DrainWith, watchDrain, showDrained)
 		},
 	}
 }

@@ -144,11 +144,16 @@ func progressWords(p drm.DrainProgress) string {
 
 // watcher waits for the effect of an order about a member, and tells of the progress.
 type watcher = func(
-	client *drm.Client, ctx context.Context, member string, tell func(drm.DrainProgress),
+	ctx context.Context, client *drm.Client, member string, tell func(drm.DrainProgress),
 ) error
 
+// watchDrain is a watcher.
+func watchDrain(ctx context.Context, client *drm.Client, member string, tell func(drm.DrainProgress)) error {
+	return client.WatchDrain(ctx, member, tell)
+}
+
 // watchUndrain is a watcher.
-func watchUndrain(client *drm.Client, ctx context.Context, member string, tell func(drm.DrainProgress)) error {
+func watchUndrain(ctx context.Context, client *drm.Client, member string, tell func(drm.DrainProgress)) error {
 	return client.WatchUndrain(ctx, member, func(waiting string) {
 		tell(drm.DrainProgress{Left: -1, Waiting: waiting})
 	})
@@ -159,7 +164,7 @@ func watchUndrain(client *drm.Client, ctx context.Context, member string, tell f
 func waitShown(c *cli.Context, client *drm.Client, member string, wait watcher) error {
 	shown := newTeller(c, c.Command.Name+" "+cell(member))
 	err := waiting(c, c.Command.Name+"ed", func(ctx context.Context) error {
-		return wait(client, ctx, member, shown.tell)
+		return wait(ctx, client, member, shown.tell)
 	})
 	shown.end()
 	if err == nil {

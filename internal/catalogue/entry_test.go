@@ -145,7 +145,7 @@ func TestAnEntryThatNamesAnotherResourceIsCorrupt(t *testing.T) {
 		`{"id":"a","id":"b"}`:       other,
 		`{"id":"a","\u0069d":"b"}`:  other,
 		`{"id":1,"secret":"hidden"}`: `data: got "an object of id, secret", ` +
-			`want an "id" that is a string, not the number 1`,
+			`want an "id" that is a string, such as "1", not the number 1`,
 	} {
 		value := catalogue.Entry{FromSource: true, Data: json.RawMessage(data)}.Encode()
 		e, err := catalogue.DecodeOf("a", value)

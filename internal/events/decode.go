@@ -125,6 +125,12 @@ func (d *Decoder) change(revision int64, c *clientv3.Event, about facts) {
 		if key.Home(d.shards) == key.Number && d.pick.wants(key.ID) {
 			d.quarantine(key, now, before)
 		}
+	case keys.Retry:
+		if key.Home(d.shards) == key.Number && d.pick.wants(key.ID) {
+			e := of("")
+			e.Resource, e.Shard = key.ID, key.Number
+			d.errand(e, RetryOrdered, RetryEnded, now, before)
+		}
 	case keys.Member:
 		d.member(key.ID, now, before, about)
 	case keys.Decline:
@@ -146,11 +152,11 @@ func (d *Decoder) change(revision int64, c *clientv3.Event, about facts) {
 	case keys.Source:
 		d.source(now, before)
 	case keys.FetchOrder:
-		d.errand(FetchOrdered, FetchEnded, now, before)
+		d.errand(of(""), FetchOrdered, FetchEnded, now, before)
 	case keys.AcceptOrder:
-		d.errand(AcceptOrdered, AcceptEnded, now, before)
+		d.errand(of(""), AcceptOrdered, AcceptEnded, now, before)
 	case keys.RebalanceOrder:
-		d.errand(RebalanceOrdered, RebalanceEnded, now, before)
+		d.errand(of(""), RebalanceOrdered, RebalanceEnded, now, before)
 	case keys.Deaths:
 		d.deaths(key.ID, now, before)
 	case keys.Alone:

@@ -3,6 +3,7 @@ package events
 import (
 	"maps"
 	"slices"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
@@ -227,9 +228,9 @@ func settle(events []Event) {
 	unwanted := map[string]bool{} // resources that nobody claims since nobody wants them
 	for i := range events {
 		switch e := &events[i]; {
-		case e.Kind == ResourceRemoved || e.Kind == ResourceSuspended:
+		case e.Kind == ResourceRemoved || e.Kind == ResourceSuspended || e.Kind == Suspended:
 			unwanted[e.Resource] = true
-		case e.Kind == ResourceAdded || e.Kind == ResourceWoken:
+		case e.Kind == ResourceAdded || e.Kind == ResourceWoken || e.Kind == Resumed:
 			delete(unwanted, e.Resource)
 		case e.unsure && unwanted[e.Resource]:
 			e.unsure = false
@@ -337,6 +338,9 @@ func (d *Decoder) entry(key keys.Key, now, before *mvccpb.KeyValue) {
 			e.Detail = stateSuspended
 		}
 		d.add(e)
+		if is.Suspension != nil {
+			d.suspension(e, is, was)
+		}
 		return
 	}
 	if string(is.Data) != string(was.Data) {
@@ -345,6 +349,10 @@ func (d *Decoder) entry(key keys.Key, now, before *mvccpb.KeyValue) {
 			changed.By = originAllocation
 		}
 		d.add(changed)
+	}
+	if is.Suspension != nil || was.Suspension != nil {
+		d.suspension(e, is, was)
+		return
 	}
 	switch {
 	case is.Suspended && !was.Suspended:
@@ -357,6 +365,30 @@ func (d *Decoder) entry(key keys.Key, now, before *mvccpb.KeyValue) {
 		return
 	}
 	d.add(e)
+}
+
+// suspension tells of an operator's order that a resource not be handled.
+func (d *Decoder) suspension(e Event, is, was catalogue.Entry) {
+	var now, before catalogue.Suspension
+	if is.Suspension != nil {
+		now = *is.Suspension
+	}
+	if was.Suspension != nil {
+		before = *was.Suspension
+	}
+	e.By, e.Why, e.Since = now.By, now.Why, now.Since
+	switch {
+	case is.Suspension == nil: // taken back, or only a deallocation is left of it
+		e.Kind, e.By, e.Why, e.Since = Resumed, before.By, before.Why, before.Since
+		d.add(e)
+		if is.Suspended {
+			e.Kind, e.By, e.Why, e.Since = ResourceSuspended, originOf(is), "", time.Time{}
+			d.add(e)
+		}
+	case now != before:
+		e.Kind, e.Time = Suspended, fresh(now.Since, before.Since)
+		d.add(e)
+	}
 }
 
 // What Event.By says of a change of the catalogue, and what Event.State says of a resource that is listed.

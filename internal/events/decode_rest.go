@@ -88,8 +88,8 @@ func (d *Decoder) addPicked(e Event) {
 	}
 }
 
-// errand tells of an order that is about no member and no shard, and that the coordinator carries out.
-func (d *Decoder) errand(given, ended Kind, now, before *mvccpb.KeyValue) {
+// errand tells of an order that is carried out once. e is about what the order is about.
+func (d *Decoder) errand(e Event, given, ended Kind, now, before *mvccpb.KeyValue) {
 	read := func(kv *mvccpb.KeyValue) (o membership.Order) {
 		if kv == nil || json.Unmarshal(kv.Value, &o) != nil {
 			return membership.Order{} // the key alone is the order
@@ -97,8 +97,8 @@ func (d *Decoder) errand(given, ended Kind, now, before *mvccpb.KeyValue) {
 		return o
 	}
 	was := read(before)
-	e, o := of(ended), was
-	if now != nil {
+	o := was
+	if e.Kind = ended; now != nil {
 		o = read(now)
 		e.Kind, e.Time = given, fresh(o.Since, was.Since)
 	}

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -112,6 +113,15 @@ func entry(id, flags, data string) edit {
 	return edit{key: layout.Resource(shardOf(id), id), value: fmt.Sprintf(
 		`{"from_source":%t,"allocated":%t,"own_data":%t,"suspended":%t,"data":{"id":%q%s}}`,
 		on("source"), on("allocated"), on("own"), on("suspended"), id, data)}
+}
+
+// suspended is an entry that an operator has suspended.
+func suspended(id string) edit {
+	e := catalogue.Entry{
+		FromSource: true, Suspended: true, Suspension: &catalogue.Suspension{By: "me", Why: "broken"},
+		Data: []byte(`{"id":"` + id + `","password":"y"}`),
+	}
+	return edit{key: layout.Resource(shardOf(id), id), value: string(e.Encode())}
 }
 
 func memberKey(state membership.State, change func(*membership.Record)) edit {
@@ -234,7 +244,22 @@ func TestWhatChangesOfKeysTell(t *testing.T) {
 				on(entry("r", "source allocated own", `,"password":"y"`)),
 				[]string{"resource-changed resource=r by=allocation", "resource-origin resource=r by=both"},
 			},
-			step{on(entry("r", "source suspended", `,"password":"y"`)), []string{"resource-suspended resource=r by=source"}},
+			step{
+				on(entry("r", "source suspended", `,"password":"y"`)),
+				[]string{"resource-suspended resource=r by=source"},
+			},
+			step{on(suspended("r")), []string{"suspended resource=r by=me why=broken"}},
+			step{on(suspended("r")), nil},
+			step{
+				on(entry("r", "source suspended", `,"password":"y"`)),
+				[]string{"resumed resource=r by=me why=broken", "resource-suspended resource=r by=source"},
+			},
+			step{on(suspended("r")), []string{"suspended resource=r by=me why=broken"}},
+			step{on(entry("r", "source", `,"password":"y"`)), []string{"resumed resource=r by=me why=broken"}},
+			step{
+				on(entry("r", "source suspended", `,"password":"y"`)),
+				[]string{"resource-suspended resource=r by=source"},
+			},
 			step{on(entry("r", "source", `,"password":"y"`)), []string{"resource-woken resource=r by=source"}},
 			step{
 				on(edit{layout.Resource(shardOf("r"), "r"), "secret?", 0}),
@@ -331,6 +356,11 @@ func TestWhatChangesOfKeysTell(t *testing.T) {
 			step{on(gone(layout.RebalanceOrder())), []string{"rebalance-ended by=ann why=now"}},
 			step{on(edit{layout.FetchOrder(), "x", 5}), []string{"fetch-ordered"}},
 			step{on(gone(layout.FetchOrder())), []string{"fetch-ended"}},
+			step{
+				on(edit{layout.Retry(shardOf("r"), "r"), `{"by":"me","why":"fixed"}`, 5}),
+				[]string{"retry-ordered resource=r by=me why=fixed"},
+			},
+			step{on(gone(layout.Retry(shardOf("r"), "r"))), []string{"retry-ended resource=r by=me why=fixed"}},
 			step{on(edit{layout.AcceptOrder(), `{"digest":"x"}`, 5}), []string{"accept-ordered"}},
 			step{on(gone(layout.AcceptOrder())), []string{"accept-ended"}},
 		)},
@@ -377,7 +407,10 @@ func TestWhatChangesOfKeysTell(t *testing.T) {
 			step{on(gone(layout.Quarantine(shardOf("r"), "r"))), []string{"freed resource=r"}},
 		)},
 		{"the app", steps(
-			step{on(edit{layout.Config(), `{"schema":1,"shards":4}`, 0}), []string{"app-created count=4 detail=4 shards"}},
+			step{
+				on(edit{layout.Config(), `{"schema":1,"shards":4}`, 0}),
+				[]string{"app-created count=4 detail=4 shards"},
+			},
 			step{on(edit{layout.Reshard(), "{}", 0}, gone(layout.Config())), []string{"reshard-begun", "app-deleted"}},
 			step{on(edit{layout.Config(), `{"schema":2,"reshard":{"from":4,"to":8}}`, 0}), nil},
 			step{on(gone(layout.Reshard())), []string{"reshard-ended"}},

@@ -130,6 +130,10 @@ const (
 	FetchEnded       Kind = "fetch-ended"       // it has answered, or the order has expired
 	AcceptOrdered    Kind = "accept-ordered"    // the removals that are held are to be made
 	AcceptEnded      Kind = "accept-ended"      // that was done or refused, or the order has expired
+	RetryOrdered     Kind = "retry-ordered"     // what has failed is to be tried again at once
+	RetryEnded       Kind = "retry-ended"       // its member has begun, or the order has expired
+	Suspended        Kind = "suspended"         // the resource is not to be handled, whoever wants it
+	Resumed          Kind = "resumed"           // taken back, or ended by whoever wants the resource
 )
 
 // The kinds of events about the app.
@@ -253,6 +257,10 @@ var kinds = []struct {
 	{FetchEnded, inOrders},
 	{AcceptOrdered, inOrders},
 	{AcceptEnded, inOrders},
+	{RetryOrdered, inShards},
+	{RetryEnded, inShards},
+	{Suspended, inShards},
+	{Resumed, inShards},
 	{AppCreated, inApp},
 	{AppDeleted, inApp},
 	{ReshardBegun, inApp},

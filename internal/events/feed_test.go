@@ -190,11 +190,11 @@ func (f fold) take(e Event) {
 	case Released, Lost:
 		delete(f, claim)
 		delete(f, "claimant "+e.Resource)
-	case ResourceAdded, ResourceWoken:
+	case ResourceAdded, ResourceWoken, Resumed:
 		if f[entry] = stateWanted; e.Detail == stateSuspended {
 			f[entry] = stateSuspended
 		}
-	case ResourceSuspended:
+	case ResourceSuspended, Suspended:
 		f[entry] = stateSuspended
 	case ResourceRemoved:
 		delete(f, entry)

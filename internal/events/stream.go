@@ -137,8 +137,6 @@ func (l *lane) take(resp *pb.WatchResponse) {
 		l.seen = max(l.seen, resp.Header.GetRevision())
 		return
 	}
-	for _, c := range resp.Events {
-		l.queue = append(l.queue, c)
-	}
+	l.queue = append(l.queue, resp.Events...)
 	l.seen = max(l.seen, resp.Events[len(resp.Events)-1].Kv.ModRevision)
 }
