@@ -35,8 +35,8 @@ var layers = []struct {
 	{"ground", []string{
 		"shard", "internal/clock", "internal/embedded", "internal/excerpt", "internal/failures", "internal/health",
 		"internal/hint", "internal/intake", "internal/journal", "internal/jsontext", "internal/leaselink",
-		"internal/listen", "internal/lives", "internal/pace", "internal/procfs", "internal/ready", "internal/secrets", "internal/tlsfiles",
-		"internal/usercode", "internal/wire",
+		"internal/listen", "internal/lives", "internal/pace", "internal/procfs", "internal/ready", "internal/secrets",
+		"internal/tlsfiles", "internal/usercode", "internal/wire",
 	}},
 	{"words", []string{
 		"internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",
