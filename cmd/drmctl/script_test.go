@@ -10,12 +10,14 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/rogpeppe/go-internal/testscript"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/embedded"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
@@ -25,6 +27,8 @@ import (
 // what testscript knows, a script may say:
 //
 //	etcd                    starts an etcd, which DRM_ENDPOINTS names; DRM_APP is feeds
+//	users                   turns etcd's authentication on, with the users root, and reader, who may read below /drm/
+//	                        only; the password of each is secret
 //	code N PROGRAM ARGS     runs a program, which must end with the exit code N
 //	await RE PROGRAM ARGS   runs a program again and again until it succeeds and its stdout matches
 //	like FILE               compares stdout with a file, in which <word> stands for any word, <...> for any words of a
@@ -48,7 +52,7 @@ func TestScripts(t *testing.T) {
 			return os.Symlink(self, filepath.Join(bin, "drmctl"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"etcd": scriptEtcd, "code": scriptCode, "await": scriptAwait, "like": scriptLike, "lines": scriptLines,
+			"etcd": scriptEtcd, "users": scriptUsers, "code": scriptCode, "await": scriptAwait, "like": scriptLike, "lines": scriptLines,
 		},
 	})
 }
@@ -67,6 +71,31 @@ func scriptEtcd(ts *testscript.TestScript, _ bool, args []string) {
 	ts.Setenv("DRM_ENDPOINTS", server.Endpoint())
 	ts.Setenv("DRM_APP", "feeds")
 	ts.Setenv("DRM_COMMAND_TIMEOUT", "30s")
+}
+
+func scriptUsers(ts *testscript.TestScript, _ bool, _ []string) {
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	etcd, err := clientv3.New(clientv3.Config{Endpoints: []string{ts.Getenv("DRM_ENDPOINTS")}})
+	ts.Check(err)
+	defer func() { _ = etcd.Close() }()
+	read := clientv3.PermissionType(clientv3.PermRead)
+	steps := []func() error{
+		func() error { _, err := etcd.RoleAdd(ctx, "root"); return err },
+		func() error { _, err := etcd.RoleAdd(ctx, "reads"); return err },
+		func() error {
+			_, err := etcd.RoleGrantPermission(ctx, "reads", "/drm/", clientv3.GetPrefixRangeEnd("/drm/"), read)
+			return err
+		},
+		func() error { _, err := etcd.UserAdd(ctx, "root", "secret"); return err },
+		func() error { _, err := etcd.UserAdd(ctx, "reader", "secret"); return err },
+		func() error { _, err := etcd.UserGrantRole(ctx, "root", "root"); return err },
+		func() error { _, err := etcd.UserGrantRole(ctx, "reader", "reads"); return err },
+		func() error { _, err := etcd.AuthEnable(ctx); return err },
+	}
+	for _, step := range steps {
+		ts.Check(step())
+	}
 }
 
 func scriptCode(ts *testscript.TestScript, neg bool, args []string) {
@@ -143,6 +172,34 @@ func scriptLines(ts *testscript.TestScript, neg bool, args []string) {
 	got := strings.Count(ts.ReadFile("stdout"), "\n")
 	if fmt.Sprint(got) != args[0] {
 		ts.Fatalf("stdout has %d lines, want %s", got, args[0])
+	}
+}
+
+// TestEveryCommandIsInAScript makes sure that each command is tried as a user would.
+func TestEveryCommandIsInAScript(t *testing.T) {
+	files, err := filepath.Glob(filepath.Join("..", "..", "testdata", "script", "*.txtar"))
+	if err != nil || len(files) == 0 {
+		t.Fatal(err)
+	}
+	var all strings.Builder
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		all.Write(text)
+	}
+	// These have tests of their own, since they go on, or take long.
+	elsewhere := []string{"bench", "demo", "etcd", "run"}
+	for _, path := range commandPaths(testApp()) {
+		words := strings.Join(namesOf(path), " ")
+		c := path[len(path)-1]
+		if c.Hidden || len(c.Subcommands) > 0 || slices.Contains(elsewhere, words) {
+			continue
+		}
+		if !regexp.MustCompile(`(?m)drmctl( --?[a-z]+ \S+)* ` + words + `( |$)`).MatchString(all.String()) {
+			t.Errorf("no script in testdata/script has drmctl %s", words)
+		}
 	}
 }
 

@@ -75,11 +75,11 @@ func statusAction(c *cli.Context) error {
 	if c.Bool(flagCheck) && c.Bool(flagWatch) {
 		return usagef("%s does not go with %s, which does not end", givenBy(c, flagCheck), givenBy(c, flagWatch))
 	}
-	return withApp(c, func(ctx context.Context, client *drm.Client) error {
+	return withApp(c, func(_ context.Context, client *drm.Client) error {
 		if c.Bool(flagWatch) {
 			return watchStatus(c, client)
 		}
-		o, err := overview(ctx, c, client)
+		o, err := overview(c, client)
 		if err != nil {
 			return withCode(o, err)
 		}
@@ -88,12 +88,13 @@ func statusAction(c *cli.Context) error {
 	})
 }
 
-// overview looks once or, with --check, for as long as something may pass by itself. ctx may be too short for that.
-func overview(ctx context.Context, c *cli.Context, client *drm.Client) (drm.Overview, error) {
+// overview looks once or, with --check, for as long as something may pass by itself. The command timeout bounds each
+// request, and not the whole: a large app takes longer to read.
+func overview(c *cli.Context, client *drm.Client) (drm.Overview, error) {
 	if c.Bool(flagCheck) {
 		return client.OverviewSettled(c.Context, c.Duration(flagSettle))
 	}
-	return client.Overview(ctx)
+	return client.Overview(c.Context)
 }
 
 // withCode puts the code of what is wrong before an error that says it, or that follows from it.
