@@ -4,6 +4,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -61,6 +62,11 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 		{"retry", "--all-quarantined"},
 		{"source", "accept"},
 		{"source", "fetch", "--wait"},
+		{"fetch"},
+		{"suspend", "s", "--wait"},
+		{"resources"},
+		{"resume", "s", "--wait"},
+		{"debug", "--file", filepath.Join(t.TempDir(), "debug.tar.gz")},
 		{"deallocate", "s"},
 		{"deallocate", "r", "--wait"},
 		{"simulate", "--members", "2", "--resources", "10", "--events", "1"},
@@ -72,12 +78,17 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 		}
 		seen = append(seen, command)
 	}
+	for line := range strings.Lines(l.ok("events", "-o", "json")) {
+		conforms(t, "events", line)
+	}
+	seen = append(seen, "events")
 	for _, stop := range []func() int{stop1, stop2} {
 		if code := stop(); code != exitFine {
 			t.Errorf("an agent: exit code %d", code)
 		}
 	}
 	l.ok("-o", "json", "source", "drop", "--dry-run")
+	l.ok("-o", "json", "forget-source", "--dry-run")
 	l.ok("-o", "json", "reshard", "64")
 	l.ok("-o", "json", "status")
 	dump := filepath.Join(t.TempDir(), "dump")
@@ -86,7 +97,7 @@ func TestWhatEachCommandPrintsConforms(t *testing.T) {
 	l.ok("-o", "json", "app", "create", "--shards", "16")
 	l.ok("-o", "json", "app", "delete", "--yes")
 	l.ok("-o", "json", "load", "--file", dump)
-	seen = append(seen, "source drop", "reshard", "app create", "app delete", "load")
+	seen = append(seen, "source drop", "forget-source", "reshard", "app create", "app delete", "load")
 	got := drmctl(t.Context(), "bench", "claim", "--scale", "0.0001", "-o", "json") // whether it is fast, or not
 	conforms(t, "bench", got.stdout)
 	for _, command := range withSchema() {

@@ -105,7 +105,7 @@ func TestWhatTakesAnOrderBackSaysWhatThereIs(t *testing.T) {
 		l.says(exitNotFound, nothing, args...)
 	}
 	l.says(exitNotFound, []string{"it is not pinned; drmctl pins lists"}, "unpin", "--shard", "3")
-	l.says(exitNotFound, []string{"it is not quarantined; drmctl assignments says which"}, "retry", "x")
+	l.says(exitNotFound, []string{`resource "y": not found`}, "retry", "y")
 }
 
 func TestAWeightIsOrderedShownAndReset(t *testing.T) {
