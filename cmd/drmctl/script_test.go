@@ -52,7 +52,8 @@ func TestScripts(t *testing.T) {
 			return os.Symlink(self, filepath.Join(bin, "drmctl"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"etcd": scriptEtcd, "users": scriptUsers, "code": scriptCode, "await": scriptAwait, "like": scriptLike, "lines": scriptLines,
+			"etcd": scriptEtcd, "users": scriptUsers, "code": scriptCode, "await": scriptAwait, "like": scriptLike,
+			"lines": scriptLines,
 		},
 	})
 }
