@@ -70,7 +70,7 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 			forgetEmpty(app)
 			forgetOverruled(app, commandIn(app, argv))
 		}
-		err = app.RunContext(ctx, append([]string{app.Name}, argv...))
+		err = plainly(app, app.RunContext(ctx, append([]string{app.Name}, argv...)))
 	}
 	return report(ctx, stderr, err)
 }

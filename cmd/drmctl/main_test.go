@@ -1,6 +1,7 @@
 package main
 
 import (
+	"flag"
 	"os"
 	"slices"
 	"strings"
@@ -26,6 +27,10 @@ func TestMain(m *testing.M) {
 		main()
 	}
 	if err := os.Setenv(asDrmctl, "1"); err != nil {
+		panic(err)
+	}
+	// Most of the tests wait most of the time, so more of them run at once than there are processors.
+	if err := flag.Set("test.parallel", "4"); err != nil {
 		panic(err)
 	}
 	embeddedtest.VerifyTestMain(m)

@@ -1,0 +1,31 @@
+package main
+
+import "testing"
+
+func TestAValueThatCannotBeReadSaysWhatCould(t *testing.T) {
+	for _, test := range []struct {
+		env, value string
+		args       []string
+		want       string
+	}{
+		{"", "", []string{"members", "--width", "x"}, `drmctl: --width: got "x", want a whole number`},
+		{"", "", []string{"verify", "--settle", "soon"}, `drmctl: --settle: got "soon", want a duration, such as`},
+		{"", "", []string{"explain", "r", "--at=-1"}, `drmctl: --at: got "-1", want a whole number, not negative`},
+		{"", "", []string{"bench", "claim", "--scale", "x"}, `drmctl: --scale: got "x", want a number`},
+		{"DRM_WIDTH", "x", []string{"members"}, `drmctl: DRM_WIDTH: got "x", want a whole number`},
+		{"DRM_VERIFY_SETTLE", "x", []string{"verify"}, `drmctl: DRM_VERIFY_SETTLE: got "x", want a duration`},
+		{"DRM_MEMBERS_WATCH", "maybe", []string{"members"}, `drmctl: DRM_MEMBERS_WATCH: got "maybe", want true or false`},
+	} {
+		if test.env != "" {
+			t.Setenv(test.env, test.value)
+		}
+		got := drmctl(t.Context(), append(test.args, "--app", "a")...)
+		if got.code != exitUsage {
+			t.Errorf("%v: %+v", test.args, got)
+		}
+		checkOneLine(t, got.stderr, test.want)
+		if test.env != "" {
+			t.Setenv(test.env, "")
+		}
+	}
+}
