@@ -171,8 +171,11 @@ func TestAPoisonResourceEndsThreeMembersAtMost(t *testing.T) {
 	if _, err := c.Wait(t.Context(), "poison"); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.Retry(t.Context(), "poison"); !errors.Is(err, drm.ErrNotFound) {
-		t.Errorf("Retry of what is not quarantined: %v", err)
+	if was, err := c.RetryWith(t.Context(), "poison", drm.OrderOptions{}); err != nil || was != "" {
+		t.Errorf("Retry of what is not quarantined: it was %q, %v", was, err)
+	}
+	if err := c.Retry(t.Context(), "another"); !errors.Is(err, drm.ErrNotFound) {
+		t.Errorf("Retry of what there is not: %v", err)
 	}
 }
 

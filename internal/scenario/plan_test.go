@@ -169,9 +169,11 @@ func (p *prophecy) comesTrue(change drm.Change) {
 				has++
 			}
 		}
-		if m.After.Shards != has || m.After.Resources != p.has(m.ID) {
-			p.t.Errorf("%s: %q has %d shards and %d resources, planned %+v", change.Kind, m.ID, has, p.has(m.ID), m)
+		if m.After.Shards != has {
+			p.t.Errorf("%s: %q has %d shards, planned %+v", change.Kind, m.ID, has, m)
 		}
+		what := fmt.Sprintf("%s: %q has the claims of %+v", change.Kind, m.ID, m.After)
+		p.watch.until(what, func() bool { return p.has(m.ID) == m.After.Resources })
 	}
 }
 
@@ -334,17 +336,17 @@ func TestWhatIsPlannedIsWhatThenHappens(t *testing.T) {
 				}
 			})
 		}
-		for seed := range uint64(3) {
+		for seed := range uint64(2) {
 			t.Run(fmt.Sprint("random ", seed), func(t *testing.T) {
 				t.Parallel()
 				p := newProphecy(t, of, 100+seed, 3+int(seed))
-				for step := range 4 {
+				for step := range 3 {
 					p.comesTrue(p.anyChange(step))
 				}
 			})
 		}
 	})
-	if plans, exact := of.plans.Load(), of.exact.Load(); plans < 20 || exact < plans*2/3 {
+	if plans, exact := of.plans.Load(), of.exact.Load(); plans < 18 || exact < plans*2/3 {
 		t.Errorf("%d of %d plans came true to the letter", exact, plans)
 	}
 }
