@@ -147,7 +147,12 @@ func (p planJSON) share(id string) plannedShare  { return p.member(id).After }
 func (p planJSON) before(id string) plannedShare { return p.member(id).Before }
 
 func (p planJSON) moves(shard int, to string) bool {
-	return len(p.Moves) > 0 && p.Moves[0].Shard == shard && p.Moves[0].To == to && p.Moves[0].Resources > 0
+	for _, m := range p.Moves { // others may move for balance
+		if m.Shard == shard && m.To == to && m.Resources > 0 {
+			return true
+		}
+	}
+	return false
 }
 
 // other returns a member that does not have a resource.
