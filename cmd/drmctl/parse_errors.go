@@ -23,7 +23,7 @@ func plainly(app *cli.App, err error) error {
 	if !errors.As(err, &usage) {
 		return err
 	}
-	if m := unreadFlag.FindStringSubmatch(usage.Error()); m != nil {
+	if m := unreadFlag.FindStringSubmatch(usage.Error()); len(m) > 2 {
 		for _, f := range allFlags(app) {
 			if spellings([]cli.Flag{f})[m[2]] == nil {
 				continue
@@ -33,7 +33,7 @@ func plainly(app *cli.App, err error) error {
 			}
 		}
 	}
-	if m := unreadVariable.FindStringSubmatch(usage.Error()); m != nil && kindWords[m[2]] != "" {
+	if m := unreadVariable.FindStringSubmatch(usage.Error()); len(m) > 3 && kindWords[m[2]] != "" {
 		return &usageError{&drm.InputError{Field: m[3], Value: m[1], Want: kindWords[m[2]]}}
 	}
 	return err

@@ -14,7 +14,7 @@ func TestAValueThatCannotBeReadSaysWhatCould(t *testing.T) {
 		{"", "", []string{"bench", "claim", "--scale", "x"}, `drmctl: --scale: got "x", want a number`},
 		{"DRM_WIDTH", "x", []string{"members"}, `drmctl: DRM_WIDTH: got "x", want a whole number`},
 		{"DRM_VERIFY_SETTLE", "x", []string{"verify"}, `drmctl: DRM_VERIFY_SETTLE: got "x", want a duration`},
-		{"DRM_MEMBERS_WATCH", "maybe", []string{"members"}, `drmctl: DRM_MEMBERS_WATCH: got "maybe", want true or false`},
+		{"DRM_MEMBERS_WATCH", "maybe", []string{"members"}, `drmctl: DRM_MEMBERS_WATCH: got "maybe", want true`},
 	} {
 		if test.env != "" {
 			t.Setenv(test.env, test.value)

@@ -60,8 +60,8 @@ func TestAFormingGroupWaitsForMinMembersAndThenBeginsTogether(t *testing.T) {
 	}
 	starting.Wait()
 	r.until("three members share 60", func() bool { return len(r.holders()) == 60 && settled(t, w) })
-	// A member that begins before the others has all 60 first, and hands 40 of them over. On a busy machine one may be a
-	// little late, and then some resources move.
+	// A member that begins before the others has all 60 first, and hands 40 of them over. On a busy machine one may be
+	// a little late, and then some resources move.
 	if n := r.count("handle", ""); n > 80 {
 		t.Errorf("%d calls of Handle for 60 resources", n)
 	}
