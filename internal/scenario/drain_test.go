@@ -253,9 +253,7 @@ func TestAWaitThatEndsSaysWhatItSawLast(t *testing.T) {
 	}
 	says := func(what, want string, wait func(context.Context) error) {
 		t.Helper()
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
-		defer cancel()
-		err := wait(ctx)
+		err := waitSays(t, want, wait)
 		var ended *drm.WaitError
 		if !errors.As(err, &ended) || !errors.Is(err, context.DeadlineExceeded) ||
 			!strings.Contains(ended.Last, want) || !strings.Contains(err.Error(), ended.Last) {

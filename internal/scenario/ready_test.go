@@ -138,11 +138,7 @@ func TestAMemberThatIsNotReadyHandsOverAndComesBack(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	waiting, cancel := context.WithTimeout(t.Context(), time.Second)
-	defer cancel()
-	if err := c.WaitUndrained(waiting, "b"); err == nil || !strings.Contains(err.Error(), "it is not ready: ask: the") {
-		t.Errorf("to wait until it has its share: %v", err)
-	}
+	_ = waitSays(t, "it is not ready: ask: the", func(ctx context.Context) error { return c.WaitUndrained(ctx, "b") })
 	r.until("a has its share again", func() bool { return share() && len(of(r.holders(), "a")) > 0 })
 
 	all["b"].set(nil)
