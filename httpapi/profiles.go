@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/url"
 	"runtime/pprof"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -76,13 +77,5 @@ func (h *Handler) profileCPU(w http.ResponseWriter, r *http.Request, length time
 // profileNamed returns the name of the profile that a path asks for.
 func profileNamed(path string) (name string, ok bool) {
 	name, ok = strings.CutPrefix(path, "/v1/profiles/")
-	if !ok || name == "cpu" {
-		return name, ok
-	}
-	for _, p := range profiles {
-		if p == name {
-			return name, true
-		}
-	}
-	return "", false
+	return name, ok && (name == "cpu" || slices.Contains(profiles, name))
 }
