@@ -51,6 +51,7 @@ type place struct {
 	keeper *lease.Keeper                           // of the member's key; run's goroutine owns it
 	former map[int64]*lease.Keeper                 // earlier ones whose leases may live on; run's goroutine owns it
 	lost   chan error                              // holds the cause when the lease of the member's key was fenced
+	away   string                                  // why the member registers again; run's goroutine owns it
 
 	mu    sync.Mutex    // keeps the order of what is posted to the core
 	views chan struct{} // holds a token when run should look at last and reg

@@ -228,6 +228,7 @@ func (p *place) unregistered(gone bool) {
 	if gone {
 		why = "the member's key is gone from etcd"
 	}
+	p.away = why
 	p.hindered(why+"; registering again", time.Time{})
 }
 
@@ -239,7 +240,7 @@ func (p *place) unable(ctx context.Context, err error, takenSince time.Time) {
 	if !takenSince.IsZero() {
 		until = takenSince.Add(p.grants.ttl + time.Second)
 	}
-	p.hindered("cannot register again: "+err.Error(), until)
+	p.hindered(p.away+"; cannot register again yet: "+err.Error(), until)
 }
 
 // hindered shows why the member is not registered, and until when at most; an empty reason says that it is.

@@ -149,7 +149,7 @@ func TestAMemberThatLosesEtcdIsAliveButNotReady(t *testing.T) {
 	m := w.start(cfg)
 	healthy(t, m.Health(), drm.HealthReady)
 	proxy.BlackHole()
-	healthy(t, m.Health(), drm.HealthUnready, "fenced", "registering again")
+	healthy(t, m.Health(), drm.HealthUnready, "fenced", "register")
 	_ = live(t, m.Health(), true)
 	proxy.Heal()
 	healthy(t, m.Health(), drm.HealthReady)
