@@ -21,13 +21,13 @@ type memberDetailJSON struct {
 	Leads     bool              `json:"leads"`
 	Leaves    bool              `json:"leaves"`
 
-	Owned     []shardRangeJSON `json:"owned"`
-	Kept      int              `json:"kept"`
-	Declined  []shardRangeJSON `json:"declined"`
-	PinnedTo  []int            `json:"pinned_shards"`
-	PlacedAt  int              `json:"placed_shards"`
-	MovedTo   []string         `json:"moved_to"`
-	MovedFrom []string         `json:"moved_from"`
+	Owned     []rangeJSON `json:"owned"`
+	Kept      int         `json:"kept"`
+	Declined  []rangeJSON `json:"declined"`
+	PinnedTo  []int       `json:"pinned_shards"`
+	PlacedAt  int         `json:"placed_shards"`
+	MovedTo   []string    `json:"moved_to"`
+	MovedFrom []string    `json:"moved_from"`
 
 	Figures     *figuresJSON     `json:"figures"`
 	Load        *loadJSON        `json:"load"`
@@ -40,19 +40,6 @@ type memberDetailJSON struct {
 	Accused     []accusedJSON    `json:"accused"`
 	Past        []pastJSON       `json:"past"`
 	versionsJSON
-}
-
-type shardRangeJSON struct {
-	First int `json:"first"`
-	Last  int `json:"last"`
-}
-
-func shardRangesJSON(ranges []drm.ShardRange) []shardRangeJSON {
-	all := make([]shardRangeJSON, 0, len(ranges))
-	for _, r := range ranges {
-		all = append(all, shardRangeJSON(r))
-	}
-	return all
 }
 
 type figuresJSON struct {
@@ -73,11 +60,11 @@ type loadJSON struct {
 }
 
 type reservationJSON struct {
-	Since   *time.Time       `json:"since"`
-	Until   *time.Time       `json:"until"`
-	Keeps   []shardRangeJSON `json:"keeps"`
-	Lease   leaseJSON        `json:"lease"`
-	InForce bool             `json:"in_force"`
+	Since   *time.Time  `json:"since"`
+	Until   *time.Time  `json:"until"`
+	Keeps   []rangeJSON `json:"keeps"`
+	Lease   leaseJSON   `json:"lease"`
+	InForce bool        `json:"in_force"`
 	versionsJSON
 }
 
@@ -135,7 +122,7 @@ func toMemberDetailJSON(d drm.MemberDetail) memberDetailJSON {
 		Schema: explanationSchema, memberJSON: toMemberJSON(d.MemberInfo, d.Orders),
 		Revision: d.Revision, Live: d.Live, Lease: toLeaseJSON(d.Lease), Labels: map[string]string{},
 		Group: d.Schema, HasSource: d.HasSource, Leads: d.Leads, Leaves: d.Leaves,
-		Owned: shardRangesJSON(d.Owned), Kept: d.Kept, Declined: shardRangesJSON(d.Declined),
+		Owned: rangesJSON(d.Owned), Kept: d.Kept, Declined: rangesJSON(d.Declined),
 		PinnedTo: some(d.PinnedTo), PlacedAt: d.PlacedAt, MovedTo: some(d.MovedTo), MovedFrom: some(d.MovedFrom),
 		Starts: d.Starts, StartsSince: utc(d.StartsSince), Exits: []exitJSON{}, Alone: d.Alone,
 		Trails: trailsJSON(d.Trails), Accused: []accusedJSON{}, Past: pastsJSON(d.Past),
@@ -153,7 +140,7 @@ func toMemberDetailJSON(d drm.MemberDetail) memberDetailJSON {
 	}
 	if r := d.Reservation; r != nil {
 		j.Reservation = &reservationJSON{
-			utc(r.Since), utc(r.Until), shardRangesJSON(r.Keeps), toLeaseJSON(r.Lease), r.InForce,
+			utc(r.Since), utc(r.Until), rangesJSON(r.Keeps), toLeaseJSON(r.Lease), r.InForce,
 			versionsJSON(r.Versions),
 		}
 	}

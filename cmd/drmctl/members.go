@@ -72,7 +72,7 @@ type memberJSON struct {
 	Weight    int         `json:"weight"`
 	Ordered   *int        `json:"ordered_weight"`
 	Slots     []int       `json:"slots"`
-	Blocks    []blockJSON `json:"blocks"`
+	Blocks    []rangeJSON `json:"blocks"`
 	Address   string      `json:"address"`
 	Version   string      `json:"version"`
 	Started   *time.Time  `json:"started"`
@@ -84,16 +84,16 @@ type memberJSON struct {
 	Orders    []orderJSON `json:"orders"`
 }
 
-// blockJSON is part of the JSON contract.
-type blockJSON struct {
+// rangeJSON is slots or shards from one to another, which is in it too. It is part of the JSON contract.
+type rangeJSON struct {
 	First int `json:"first"`
 	Last  int `json:"last"`
 }
 
-func blocksJSON(blocks []drm.SlotRange) []blockJSON {
-	all := make([]blockJSON, 0, len(blocks))
-	for _, b := range blocks {
-		all = append(all, blockJSON(b))
+func rangesJSON[R drm.SlotRange | drm.ShardRange](ranges []R) []rangeJSON {
+	all := make([]rangeJSON, 0, len(ranges))
+	for _, r := range ranges {
+		all = append(all, rangeJSON(r))
 	}
 	return all
 }
@@ -155,7 +155,7 @@ func memberView() output.View[memberRow] {
 func toMemberJSON(m drm.MemberInfo, about []drm.OrderInfo) memberJSON {
 	return memberJSON{
 		ID: m.ID, State: m.State, Weight: m.Weight, Ordered: m.Ordered, Slots: append([]int{}, m.Slots...),
-		Blocks: blocksJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
+		Blocks: rangesJSON(m.Blocks), Address: m.Address, Version: m.Version, Started: utc(m.Started),
 		Shards: m.Shards, Resources: m.Resources,
 		Drain: m.Drain, Cordon: m.Cordon, Reason: m.Reason, Orders: ordersJSON(about),
 	}

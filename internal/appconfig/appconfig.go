@@ -122,18 +122,14 @@ func gets(layout keys.Layout) []clientv3.Op {
 
 // found returns the config that a transaction has read, or why there is none.
 func found(resp *clientv3.TxnResponse) (Config, error) {
-	config := resp.Responses[0].GetResponseRange().Kvs
-	var marker []*mvccpb.KeyValue
-	if len(resp.Responses) > 1 {
-		marker = resp.Responses[1].GetResponseRange().Kvs
-	}
+	config, marker := single(resp, 0), single(resp, 1)
 	switch {
-	case len(marker) > 0: // the config may be anything
-		return Config{}, Unfinished(marker[0].Value)
-	case len(config) == 0:
+	case marker != nil: // the config may be anything
+		return Config{}, Unfinished(marker.Value)
+	case config == nil:
 		return Config{}, ErrNoApp
 	}
-	return read(config[0])
+	return read(config)
 }
 
 // Open returns the app's config. If the app does not exist, Open creates it with asked shards, 1 to keys.MaxShards, or

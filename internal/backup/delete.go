@@ -91,8 +91,8 @@ func (a *App) Delete(ctx context.Context, progress func(keys int64)) (Deleted, e
 }
 
 // mayDelete says whether a deletion may begin.
-func (a *App) mayDelete(ctx context.Context, s state) ([]clientv3.Cmp, error) {
-	if s.config == nil {
+func (a *App) mayDelete(ctx context.Context, s appconfig.State) ([]clientv3.Cmp, error) {
+	if s.Config == nil {
 		any, err := a.any(ctx)
 		if err != nil {
 			return nil, err
@@ -102,7 +102,7 @@ func (a *App) mayDelete(ctx context.Context, s state) ([]clientv3.Cmp, error) {
 		}
 		return nil, a.idle(ctx)
 	}
-	_, err := appconfig.Decode(s.config.Value)
+	_, err := appconfig.Decode(s.Config.Value)
 	if errors.Is(err, appconfig.ErrResharding) || errors.Is(err, appconfig.ErrSchema) {
 		return nil, err
 	}

@@ -26,35 +26,17 @@ type App struct {
 // errOvertaken says that another process has taken over what this one was doing.
 var errOvertaken = errors.New("another process has taken this over, or has finished it")
 
-// state is what etcd says of the app and of what is being done to it; nil: there is no such key.
-type state struct{ config, marker *mvccpb.KeyValue }
-
-// look reads the state.
-func (a *App) look(ctx context.Context) (state, error) {
+// look reads what etcd says of the app and of what is being done to it.
+func (a *App) look(ctx context.Context) (appconfig.State, error) {
 	asking, cancel := context.WithTimeout(ctx, a.Timeout)
 	defer cancel()
-	resp, err := a.Client.Txn(asking).
-		Then(clientv3.OpGet(a.Layout.Config()), clientv3.OpGet(a.Layout.Reshard())).
-		Commit()
-	if err != nil {
-		return state{}, etcd.Unreachable(ctx, fmt.Errorf("read the app's config: %w", err))
-	}
-	var s state
-	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
-		s.config = kv
-	}
-	for _, kv := range resp.Responses[1].GetResponseRange().Kvs {
-		s.marker = kv
-	}
-	return s, nil
+	s, err := appconfig.Look(asking, a.Client, a.Layout)
+	return s, etcd.Unreachable(ctx, err)
 }
 
 // same compares that the state is as it was read.
-func (a *App) same(s state) []clientv3.Cmp {
-	return []clientv3.Cmp{
-		clientv3.Compare(clientv3.ModRevision(a.Layout.Config()), "=", s.config.GetModRevision()),
-		clientv3.Compare(clientv3.ModRevision(a.Layout.Reshard()), "=", s.marker.GetModRevision()),
-	}
+func (a *App) same(s appconfig.State) []clientv3.Cmp {
+	return []clientv3.Cmp{s.SameConfig(a.Layout), s.SameMarker(a.Layout)}
 }
 
 // nothingElse compares that there is no key of the app besides the config and the marker.
@@ -64,11 +46,6 @@ func (a *App) nothingElse() []clientv3.Cmp {
 		all = append(all, clientv3.Compare(clientv3.CreateRevision(s.from), "=", 0).WithRange(s.end))
 	}
 	return all
-}
-
-// noMembers compares that there is no live member.
-func (a *App) noMembers() clientv3.Cmp {
-	return clientv3.Compare(clientv3.CreateRevision(a.Layout.Members()), "=", 0).WithPrefix()
 }
 
 // span is a range of keys, from one up to another that is not in it.
@@ -101,7 +78,7 @@ func (a *App) step(ctx context.Context, what string, cmps []clientv3.Cmp, ops ..
 // the app already. A load takes the marker of an interrupted one away, so that a process that still writes for that
 // one stops.
 func (a *App) hold(
-	ctx context.Context, task appconfig.Task, begin func(context.Context, state) ([]clientv3.Cmp, error),
+	ctx context.Context, task appconfig.Task, begin func(context.Context, appconfig.State) ([]clientv3.Cmp, error),
 ) (*mvccpb.KeyValue, error) {
 	mine := appconfig.TaskMarker(task, rand.Text())
 	put := clientv3.OpPut(a.Layout.Reshard(), mine)
@@ -110,7 +87,7 @@ func (a *App) hold(
 		if err != nil {
 			return nil, err
 		}
-		barrier := appconfig.BarrierOf(s.config.GetValue())
+		barrier := appconfig.BarrierOf(s.Config.GetValue())
 		other, err := a.inProgress(s, barrier)
 		if err != nil {
 			return nil, err
@@ -124,26 +101,26 @@ func (a *App) hold(
 				return nil, err
 			}
 			ops := []clientv3.Op{put}
-			if s.config != nil {
+			if s.Config != nil {
 				ops = append(ops, clientv3.OpDelete(a.Layout.Config()))
 			}
-			_, err = a.step(ctx, "keep others out", append(append(a.same(s), a.noMembers()), cmps...), ops...)
-		case s.marker == nil:
+			_, err = a.step(ctx, "keep others out", append(append(a.same(s), appconfig.NoMembers(a.Layout)), cmps...), ops...)
+		case s.Marker == nil:
 			_, err = a.step(ctx, "take over", a.same(s), put)
-		case barrier == "" && s.config == nil:
+		case barrier == "" && s.Config == nil:
 			_, err = a.step(ctx, "put the barrier", a.same(s),
 				clientv3.OpPut(a.Layout.Config(), appconfig.TaskBarrier(task)))
 		case barrier == "": // a member that knows no barriers was started in the moment without a config
 			if err = a.idle(ctx); err == nil {
-				_, err = a.step(ctx, "take the config away", append(a.same(s), a.noMembers()),
+				_, err = a.step(ctx, "take the config away", append(a.same(s), appconfig.NoMembers(a.Layout)),
 					clientv3.OpDelete(a.Layout.Config()))
 			}
 		case other != task:
 			_, err = a.step(ctx, "take over", a.same(s), put)
-		case task == appconfig.Loading && string(s.marker.Value) != mine:
+		case task == appconfig.Loading && string(s.Marker.Value) != mine:
 			_, err = a.step(ctx, "take over", a.same(s), clientv3.OpDelete(a.Layout.Reshard()))
 		default:
-			return s.marker, nil
+			return s.Marker, nil
 		}
 		if err != nil {
 			return nil, err
@@ -152,13 +129,13 @@ func (a *App) hold(
 }
 
 // inProgress returns the task that is in progress; "": none. It is an error if something else is.
-func (a *App) inProgress(s state, barrier appconfig.Task) (appconfig.Task, error) {
-	if s.marker == nil && barrier == "" {
+func (a *App) inProgress(s appconfig.State, barrier appconfig.Task) (appconfig.Task, error) {
+	if s.Marker == nil && barrier == "" {
 		return "", nil
 	}
 	var err error = &appconfig.TaskError{Task: barrier}
-	if s.marker != nil {
-		err = appconfig.Unfinished(s.marker.Value)
+	if s.Marker != nil {
+		err = appconfig.Unfinished(s.Marker.Value)
 	}
 	var task *appconfig.TaskError
 	if errors.As(err, &task) && (task.Task == appconfig.Deleting || task.Task == appconfig.Loading) {
@@ -179,21 +156,21 @@ func (a *App) release(ctx context.Context, marker *mvccpb.KeyValue, shards int) 
 	if err != nil {
 		return false, err
 	}
-	if s.marker.GetCreateRevision() != marker.CreateRevision {
+	if s.Marker.GetCreateRevision() != marker.CreateRevision {
 		return false, errOvertaken
 	}
 	if shards == 0 {
 		return a.step(ctx, "let go of the app", append(a.same(s), a.nothingElse()...),
 			clientv3.OpDelete(a.Layout.Config()), clientv3.OpDelete(a.Layout.Reshard()))
 	}
-	if s.config != nil { // one transaction cannot delete a key and put it; the marker keeps others out meanwhile
-		done, err = a.step(ctx, "take the barrier away", append(a.same(s), a.noMembers()),
+	if s.Config != nil { // one transaction cannot delete a key and put it; the marker keeps others out meanwhile
+		done, err = a.step(ctx, "take the barrier away", append(a.same(s), appconfig.NoMembers(a.Layout)),
 			clientv3.OpDelete(a.Layout.Config()))
 		if err != nil || !done {
 			return false, err
 		}
-		s.config = nil
+		s.Config = nil
 	}
-	return a.step(ctx, "put the config", append(a.same(s), a.noMembers()),
+	return a.step(ctx, "put the config", append(a.same(s), appconfig.NoMembers(a.Layout)),
 		clientv3.OpPut(a.Layout.Config(), appconfig.Encode(shards)), clientv3.OpDelete(a.Layout.Reshard()))
 }

@@ -72,7 +72,7 @@ func (a *App) Load(ctx context.Context, in io.Reader, opts LoadOptions) (Loaded,
 		s, err := a.look(ctx)
 		if err == nil {
 			var other appconfig.Task
-			if other, err = a.inProgress(s, appconfig.BarrierOf(s.config.GetValue())); err == nil && other == "" {
+			if other, err = a.inProgress(s, appconfig.BarrierOf(s.Config.GetValue())); err == nil && other == "" {
 				_, err = l.mayLoad(ctx, s)
 			}
 		}
@@ -131,10 +131,10 @@ type load struct {
 }
 
 // mayLoad says whether a load may begin.
-func (l *load) mayLoad(ctx context.Context, s state) ([]clientv3.Cmp, error) {
+func (l *load) mayLoad(ctx context.Context, s appconfig.State) ([]clientv3.Cmp, error) {
 	l.had = 0
-	if s.config != nil {
-		config, err := appconfig.Decode(s.config.Value)
+	if s.Config != nil {
+		config, err := appconfig.Decode(s.Config.Value)
 		if err != nil {
 			return nil, err
 		}

@@ -13,7 +13,6 @@ import (
 	"fmt"
 	"time"
 
-	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
@@ -72,10 +71,9 @@ type progress struct {
 
 // state is what etcd says of a change.
 type state struct {
-	config   *mvccpb.KeyValue // nil: there is none
-	created  int64            // the create revision of the key that says how far it is; 0: no change is in progress
-	revision int64            // that key's mod revision
-	progress progress
+	appconfig.State // without a Marker, no change is in progress
+
+	progress progress // what the Marker says
 }
 
 // Run changes the number of shards, or continues the change that was interrupted. After an error, the app is as it was
@@ -94,7 +92,7 @@ func (j *Job) Run(ctx context.Context) (Report, error) {
 			return j.report, err
 		}
 		p := j.state.progress
-		if j.state.created != 0 {
+		if j.state.Marker != nil {
 			if p.To != j.To {
 				return j.report, &appconfig.ReshardError{From: p.From, To: p.To}
 			}
@@ -103,9 +101,9 @@ func (j *Job) Run(ctx context.Context) (Report, error) {
 		}
 		var err error
 		switch {
-		case j.state.created == 0 && (why != nil || last.Shards == j.To):
+		case j.state.Marker == nil && (why != nil || last.Shards == j.To):
 			return j.report, why
-		case j.state.created == 0:
+		case j.state.Marker == nil:
 			err = j.begin(ctx)
 		case p.Stage == finishing:
 			err = j.finish(ctx)
@@ -129,25 +127,19 @@ func (j *Job) Run(ctx context.Context) (Report, error) {
 func (j *Job) look(ctx context.Context) error {
 	asking, cancel := context.WithTimeout(ctx, j.Timeout)
 	defer cancel()
-	resp, err := j.Client.Txn(asking).
-		Then(clientv3.OpGet(j.Layout.Config()), clientv3.OpGet(j.Layout.Reshard())).
-		Commit()
+	s, err := appconfig.Look(asking, j.Client, j.Layout)
 	if err != nil {
-		return etcd.Unreachable(ctx, fmt.Errorf("read the app's config: %w", err))
+		return etcd.Unreachable(ctx, err)
 	}
-	j.state = state{}
-	for _, kv := range resp.Responses[0].GetResponseRange().Kvs {
-		j.state.config = kv
+	j.state = state{State: s}
+	if s.Marker == nil {
+		return nil
 	}
-	for _, kv := range resp.Responses[1].GetResponseRange().Kvs {
-		if task := (*appconfig.TaskError)(nil); errors.As(appconfig.Unfinished(kv.Value), &task) {
-			return task
-		}
-		p := progress{}
-		if err := json.Unmarshal(kv.Value, &p); err != nil {
-			return fmt.Errorf("%w: key %q: %w", &appconfig.ReshardError{}, j.Layout.Reshard(), err)
-		}
-		j.state.created, j.state.revision, j.state.progress = kv.CreateRevision, kv.ModRevision, p
+	if task := (*appconfig.TaskError)(nil); errors.As(appconfig.Unfinished(s.Marker.Value), &task) {
+		return task
+	}
+	if err := json.Unmarshal(s.Marker.Value, &j.state.progress); err != nil {
+		return fmt.Errorf("%w: key %q: %w", &appconfig.ReshardError{}, j.Layout.Reshard(), err)
 	}
 	return nil
 }
@@ -155,7 +147,7 @@ func (j *Job) look(ctx context.Context) error {
 // barred says whether the config has the barrier of this change.
 func (j *Job) barred() bool {
 	p := j.state.progress
-	return j.state.config != nil && string(j.state.config.Value) == appconfig.Barrier(p.From, p.To)
+	return j.state.Config != nil && string(j.state.Config.Value) == appconfig.Barrier(p.From, p.To)
 }
 
 // begin begins a change: it deletes the config, so that no client that has opened the app before writes anything any
@@ -178,7 +170,7 @@ func (j *Job) begin(ctx context.Context) error {
 		[]clientv3.Cmp{
 			clientv3.Compare(clientv3.ModRevision(j.Layout.Config()), "=", config.CreateRevision),
 			clientv3.Compare(clientv3.CreateRevision(j.Layout.Reshard()), "=", 0),
-			clientv3.Compare(clientv3.CreateRevision(j.Layout.Members()), "=", 0).WithPrefix(),
+			appconfig.NoMembers(j.Layout),
 		},
 		clientv3.OpDelete(j.Layout.Config()), clientv3.OpPut(j.Layout.Reshard(), p.encode()))
 }
@@ -187,7 +179,7 @@ func (j *Job) begin(ctx context.Context) error {
 // barriers, and was started in the moment without a config; it is deleted once that member has ended.
 func (j *Job) bar(ctx context.Context) error {
 	p := j.state.progress
-	if j.state.config != nil {
+	if j.state.Config != nil {
 		return j.unbar(ctx)
 	}
 	return j.step(ctx, "bar", append(j.unchanged(), j.noConfig()),
@@ -196,20 +188,19 @@ func (j *Job) bar(ctx context.Context) error {
 
 // unbar deletes what is in place of the config.
 func (j *Job) unbar(ctx context.Context) error {
-	cmps := append(j.unchanged(),
-		clientv3.Compare(clientv3.ModRevision(j.Layout.Config()), "=", j.state.config.ModRevision))
+	cmps := append(j.unchanged(), j.state.SameConfig(j.Layout))
 	if !j.barred() {
 		if err := j.idle(ctx, 0); err != nil {
 			return err
 		}
-		cmps = append(cmps, clientv3.Compare(clientv3.CreateRevision(j.Layout.Members()), "=", 0).WithPrefix())
+		cmps = append(cmps, appconfig.NoMembers(j.Layout))
 	}
 	return j.step(ctx, "unbar", cmps, clientv3.OpDelete(j.Layout.Config()))
 }
 
 // finish deletes the barrier, and then creates the config.
 func (j *Job) finish(ctx context.Context) error {
-	if j.state.config != nil {
+	if j.state.Config != nil {
 		return j.unbar(ctx)
 	}
 	return j.step(ctx, "finish", append(j.unchanged(), j.noConfig()),
@@ -224,7 +215,7 @@ func (j *Job) noConfig() clientv3.Cmp {
 
 // unchanged compares the key that says how far the change is.
 func (j *Job) unchanged() []clientv3.Cmp {
-	return []clientv3.Cmp{clientv3.Compare(clientv3.ModRevision(j.Layout.Reshard()), "=", j.state.revision)}
+	return []clientv3.Cmp{j.state.SameMarker(j.Layout)}
 }
 
 // save writes how far the change is.
@@ -264,7 +255,7 @@ func (j *Job) written(what string) error {
 // guards are the keys that must be as they are for a key to be moved: a process that was stopped for a while writes
 // nothing into an app that members use again.
 func (j *Job) guards() txn.Guards {
-	return txn.Guards{{Key: j.Layout.Reshard(), Created: j.state.created}}
+	return txn.Guards{{Key: j.Layout.Reshard(), Created: j.state.Marker.GetCreateRevision()}}
 }
 
 // errOvertaken says that another process has finished the change.
