@@ -23,7 +23,7 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 	dir, first, second := t.TempDir(), tlstest.New(t), tlstest.New(t)
 	agent := first.Write(dir, "agent")
 	cfg := embeddedtest.Config()
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	serve := func(a *tlstest.Authority) *embedded.Server {
 		t.Helper()
 		paths := a.Write(dir, "server")
@@ -37,7 +37,6 @@ func TestAnAgentOutlivesARotationOfAllCertificates(t *testing.T) {
 		return server
 	}
 	etcd := serve(first)
-	cfg.ListenClient = etcd.Endpoint()
 	var body atomic.Value
 	body.Store(`{"data":[{"id":"1"}]}`)
 	source := tlstest.Serve(t, first,

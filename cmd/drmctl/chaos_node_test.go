@@ -6,9 +6,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -58,12 +58,12 @@ func freeAddresses(t *testing.T, n int) []string {
 	t.Helper()
 	addresses := make([]string, n)
 	for i := range addresses {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
+		for { // all differ
+			addresses[i] = embeddedtest.Address(t)
+			if !slices.Contains(addresses[:i], addresses[i]) {
+				break
+			}
 		}
-		defer l.Close()
-		addresses[i] = l.Addr().String()
 	}
 	return addresses
 }

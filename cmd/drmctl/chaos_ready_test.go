@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/journal"
 )
 
@@ -58,7 +59,7 @@ func (c *chaos) beginWithShop(n int, interval time.Duration) (*shop, map[string]
 	c.t.Helper()
 	c.fill(n)
 	c.receivers["b"] = journal.NewService(journal.ServiceConfig{Journal: c.journal, Delay: c.late})
-	s := &shop{c: c, member: "b", address: "127.0.0.1:0"}
+	s := &shop{c: c, member: "b", address: embeddedtest.Address(c.t)}
 	s.open()
 	c.start("a")
 	c.start("c")

@@ -137,13 +137,12 @@ func TestVerifyWatchPrintsNewViolationsOnceAndEndsWithExitCode1(t *testing.T) {
 func TestVerifyWatchTellsOnStderrWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
 	t.Parallel()
 	cfg := embeddedtest.Config()
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	server, err := embedded.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	cfg.ListenClient = server.Endpoint()
 	etcd := embeddedtest.Client(t, server.Endpoint())
 	if _, err := etcd.Put(t.Context(), "/drm/lab/what", "?"); err != nil {
 		t.Fatal(err)

@@ -40,7 +40,7 @@ type request struct {
 
 func newService(tb testing.TB, instance string) *service {
 	tb.Helper()
-	s := &service{tb: tb, addr: "127.0.0.1:0"}
+	s := &service{tb: tb, addr: embeddedtest.Address(tb)}
 	s.start(instance)
 	tb.Cleanup(s.kill)
 	return s

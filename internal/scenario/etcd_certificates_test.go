@@ -26,7 +26,7 @@ func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 		t.Fatal(err)
 	}
 	cfg := embeddedtest.Config()
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	serve := func(a *tlstest.Authority) *embedded.Server {
 		t.Helper()
 		server := a.Write(dir, "server")
@@ -40,7 +40,6 @@ func TestRotatedCertificatesCountForTheNextConnection(t *testing.T) {
 		return s
 	}
 	server := serve(first)
-	cfg.ListenClient = server.Endpoint()
 	w, r := &world{tb: t, endpoint: server.Endpoint(), app: "app"}, newRecorder(t)
 	member := w.config("a", r)
 	member.LeaseTTL = 2 * time.Minute // no lease ends meanwhile, however slow the machine is

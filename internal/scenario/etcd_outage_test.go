@@ -35,7 +35,7 @@ func (w *world) outage(keeper, stopper *recorder, n int, change func(*drm.Config
 func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 	t.Parallel()
 	cfg := embeddedtest.Config()
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	var server *embedded.Server
 	etcd := func() {
 		var err error
@@ -45,7 +45,6 @@ func TestKeepOnOutageHandlesOnWhileEtcdIsGone(t *testing.T) {
 	}
 	t.Cleanup(func() { _ = server.Close() }) // this runs after the members have stopped
 	etcd()
-	cfg.ListenClient = server.Endpoint()
 	w := worldAt(t, server.Endpoint())
 	keeper, stopper := newRecorder(t), newRecorder(t)
 	var claims sync.Map // for each resource: the claim of its last Handle
@@ -151,13 +150,12 @@ func TestKeepOnOutageEndsWhatOthersTookOver(t *testing.T) {
 func TestFollowOwnersTellsWhenEtcdIsLostAndWhenItIsBack(t *testing.T) {
 	t.Parallel()
 	cfg := embeddedtest.Config()
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	server, err := embedded.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	cfg.ListenClient = server.Endpoint()
 	c, err := drm.NewClient(t.Context(), drm.ClientConfig{App: "app", Etcd: drm.EtcdConfig{
 		Endpoints: []string{server.Endpoint()}, CommandTimeout: time.Second,
 	}})

@@ -26,9 +26,8 @@ type restorable struct {
 func newRestorable(tb testing.TB) *restorable {
 	tb.Helper()
 	r := &restorable{tb: tb, cfg: embeddedtest.Config()}
-	r.cfg.DataDir = filepath.Join(tb.TempDir(), "etcd")
+	r.cfg.DataDir, r.cfg.ListenClient = filepath.Join(tb.TempDir(), "etcd"), embeddedtest.Address(tb)
 	r.start()
-	r.cfg.ListenClient = r.server.Endpoint()
 	tb.Cleanup(r.stop)
 	return r
 }

@@ -59,13 +59,12 @@ func silentLife(endpoint string) int {
 
 func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
 	cfg := embeddedtest.Config()
-	cfg.DataDir = t.TempDir()
+	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	server, err := embedded.Start(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = server.Close() })
-	cfg.ListenClient = server.Endpoint()
 	w, r := worldAt(t, server.Endpoint()), newRecorder(t)
 
 	// The output of this process has everything that is printed in it, also by etcd's client.

@@ -4,7 +4,6 @@ package embeddedtest
 import (
 	"context"
 	"fmt"
-	"net"
 	"os"
 	"testing"
 	"time"
@@ -166,12 +165,7 @@ func Learner(tb testing.TB, of *embedded.Server) *embedded.Server {
 	if err != nil {
 		tb.Fatalf("list the members: %v", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		tb.Fatal(err)
-	}
-	peer := l.Addr().String()
-	_ = l.Close() // the server listens there next
+	peer := Address(tb)
 	if _, err := c.MemberAddAsLearner(ctx, []string{"http://" + peer}); err != nil {
 		tb.Fatalf("add a learner: %v", err)
 	}

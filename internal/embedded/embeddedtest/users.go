@@ -4,7 +4,6 @@ import (
 	"context"
 	"sync"
 	"testing"
-	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -121,25 +120,20 @@ func Start(tb testing.TB, cfg embedded.Config) (s *embedded.Server, restart func
 	if cfg.DataDir == "" {
 		cfg.DataDir = tb.TempDir()
 	}
+	if cfg.ListenClient == "" {
+		cfg.ListenClient = Address(tb)
+	}
 	start := func() {
 		tb.Helper()
 		ctx, cancel := context.WithTimeout(context.Background(), startTimeout)
 		defer cancel()
 		var err error
-		for { // its port may be taken for a moment by a connection that is about to be closed
-			if s, err = embedded.Start(ctx, cfg); err == nil {
-				return
-			}
-			select {
-			case <-ctx.Done():
-				tb.Fatal(err)
-			case <-time.After(50 * time.Millisecond):
-			}
+		if s, err = embedded.Start(ctx, cfg); err != nil {
+			tb.Fatal(err)
 		}
 	}
 	start()
 	tb.Cleanup(func() { _ = s.Close() })
-	cfg.ListenClient = s.Endpoint()
 	return s, func() {
 		tb.Helper()
 		if err := s.Close(); err != nil {
