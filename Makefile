@@ -25,7 +25,7 @@ soak: ## simulate random schedules for as long as asked (SOAK=10m), of the core 
 mutants: ## take away one rule after the other, and print what notices (MUTANTS="names of some")
 	MUTANTS="$${MUTANTS:-all}" go test -run='^TestEveryMutantIsCaught$$' -v -count=1 -timeout=30m ./internal/mutant
 
-chaos: ## real processes under real faults, and a table of what was measured (SHORT=1: 10 minutes of it)
+chaos: ## real processes under real faults, and a table of what was measured (SHORT=1: in 4 minutes)
 	scripts/chaos.sh
 
 upgrade: ## members of this version beside those of an older commit, which it builds (needs git and the commit)

@@ -57,17 +57,19 @@ func TestChaos(t *testing.T) {
 	if form == "" {
 		t.Skip("it takes minutes: make chaos")
 	}
-	table := []string{
-		"| fault | time to take over | longest time unhandled | overlaps | lost | falling tokens | besides |",
-		"|---|---|---|---|---|---|---|",
-	}
-	for _, s := range scenarios {
+	rows := make([]string, len(scenarios))  // one that is skipped has none
+	t.Cleanup(func() { tabulate(t, rows) }) // this runs after the scenarios that run at once
+	for n, s := range scenarios {
 		if form == "long" || s.short {
 			t.Run(s.fault, func(t *testing.T) {
+				// Most of its time a scenario waits. The long form measures, so its scenarios run one after the other.
+				if form != "long" {
+					t.Parallel()
+				}
 				c := &chaos{long: form == "long"}
 				defer func() {
 					if !t.Skipped() {
-						table = append(table, c.row(t, s.fault))
+						rows[n] = c.row(t, s.fault)
 					}
 				}()
 				c.on(t, newEtcd(t, s.nodes))
@@ -76,10 +78,20 @@ func TestChaos(t *testing.T) {
 			})
 		}
 	}
-	text := strings.Join(table, "\n") + "\n"
-	t.Logf("\n%s", text)
+}
+
+// tabulate logs the table, and writes it to the file that the environment names.
+func tabulate(t *testing.T, rows []string) {
+	table := "| fault | time to take over | longest time unhandled | overlaps | lost | falling tokens | besides |\n" +
+		"|---|---|---|---|---|---|---|\n"
+	for _, row := range rows {
+		if row != "" {
+			table += row + "\n"
+		}
+	}
+	t.Logf("\n%s", table)
 	if file := os.Getenv(chaosTable); file != "" {
-		if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+		if err := os.WriteFile(file, []byte(table), 0o600); err != nil {
 			t.Error(err)
 		}
 	}
