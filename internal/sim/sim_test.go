@@ -14,7 +14,7 @@ const mostFaults = 24
 
 // simulation is this one.
 var simulation = schedule.Simulation[Plan, *Counts]{
-	Package: "internal/sim", Prefix: "DRM_SIM", Schedules: 10_000, Short: 1000, Enough: 5000,
+	Package: "internal/sim", Prefix: "DRM_SIM", Schedules: 5_000, Short: 1000, Enough: 5000,
 	Draw:   func(s schedule.Source) Plan { return Draw(s, mostFaults) },
 	Random: Random,
 	Run: func(p Plan, opts Options) (*schedule.Result, *Counts) {
