@@ -144,6 +144,7 @@ func TestAResourceThatWaitsForItsBudgetSaysSoAndIsGivenUpAtOnce(t *testing.T) {
 }
 
 func TestABudgetKeyThatHangsOrPanicsKeepsNothingElseWaiting(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	hang := make(chan struct{})
 	t.Cleanup(func() { close(hang) })

@@ -36,6 +36,7 @@ func (s *restartable) restart(instance string) {
 }
 
 func TestWhatARestartedServiceHadIsHandledAgainAndNothingMoves(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	s := &restartable{recorder: r, instance: "one"}
 	a, b := w.start(w.config("a", s)), w.start(w.config("b", newRecorder(t)))
@@ -69,6 +70,7 @@ func TestWhatARestartedServiceHadIsHandledAgainAndNothingMoves(t *testing.T) {
 }
 
 func TestAMemberHandlesAgainWhenItIsTold(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var contexts []context.Context
 	r.onHandle = func(ctx context.Context, _ drm.Claim) error { contexts = append(contexts, ctx); return nil }
@@ -99,6 +101,7 @@ func TestAMemberHandlesAgainWhenItIsTold(t *testing.T) {
 }
 
 func TestWhatFailsIsTerminatedAndHandledAgain(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	claims, third := make(chan drm.Claim, 8), make(chan struct{})
 	r.onHandle = func(_ context.Context, c drm.Claim) error {
@@ -151,6 +154,7 @@ func TestWhatFailsIsTerminatedAndHandledAgain(t *testing.T) {
 }
 
 func TestAMemberWhoseReadySaysThatTheServiceWasRestartedHandlesAgain(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	h := &health{}
 	var once sync.Once

@@ -66,6 +66,7 @@ func checkOften(cfg drm.Config) drm.Config {
 }
 
 func TestWhatIsWedgedIsTerminatedAndHandledAgainAndTheRestGoesOn(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	c := newChecked(r)
 	m := w.start(checkOften(w.config("a", c)))
@@ -109,6 +110,7 @@ func TestWhatIsWedgedIsTerminatedAndHandledAgainAndTheRestGoesOn(t *testing.T) {
 }
 
 func TestAFailedCheckIsShownUntilTheResourceIsHandledAgain(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	c := newChecked(r)
 	let := make(chan struct{})
@@ -134,6 +136,7 @@ func TestAFailedCheckIsShownUntilTheResourceIsHandledAgain(t *testing.T) {
 
 // A check may call back into the manager, and the member may stop meanwhile.
 func TestNothingWaitsForACheck(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	c := newChecked(r)
 	cfg := checkOften(w.config("a", c))
@@ -169,6 +172,7 @@ func TestNothingWaitsForACheck(t *testing.T) {
 }
 
 func TestAHandlerThatCannotCheckIsAskedOnce(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	core, logs := observer.New(zap.InfoLevel)
 	cfg := checkOften(w.config("a", handler.New(handler.Funcs{})))

@@ -45,6 +45,7 @@ func isCalledBy(function string) bool {
 }
 
 func TestNoHandleBeginsPastTheDeadline(t *testing.T) {
+	t.Parallel()
 	for _, call := range []string{"handle", "update"} {
 		t.Run(call, func(t *testing.T) {
 			t.Parallel()

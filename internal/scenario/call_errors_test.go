@@ -41,6 +41,7 @@ func (s stringer) String() string { return s() }
 // The methods of an error and of a panic's value are user code: they may panic, block, end their goroutine or call the
 // manager. Only their own resource may suffer from that: no other resource, nor the member, nor Stop.
 func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
+	t.Parallel()
 	blocked := make(chan struct{})
 	t.Cleanup(func() { close(blocked) })
 	block := func() string { <-blocked; return "at last" }
@@ -153,6 +154,7 @@ func TestErrorsOfTheHandlerHurtOnlyTheirOwnResource(t *testing.T) {
 
 // A call that ends its goroutine, whichever call it is, makes its place free for another one.
 func TestACallThatEndsItsGoroutineIsOver(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	var handles, updates, terminates, told atomic.Int32
 	once := func(n *atomic.Int32) {

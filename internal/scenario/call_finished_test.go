@@ -105,6 +105,7 @@ func (s *slowService) handles(w *world, cfg drm.Config) (*drm.Manager, given) {
 // Whatever makes a resource leave its member in order, the member waits for the answer of a Handle or Update in
 // progress where the handler wants that, and cancels the call otherwise. Terminate follows either way.
 func TestACallThatIsToBeFinishedIsNotCutOff(t *testing.T) {
+	t.Parallel()
 	ends := map[string]func(*world, *drm.Manager){
 		"moved":       func(w *world, _ *drm.Manager) { w.pin("b", "r") },
 		"deallocated": func(w *world, m *drm.Manager) { _ = m.Deallocate(w.tb.Context(), "r") },
@@ -184,6 +185,7 @@ func (w *world) neighbour(id string) string {
 // The end of the claim cuts off even such a call, since somebody else may handle the resource. What the service made of
 // the call is not known, so Terminate follows.
 func TestTheEndOfTheClaimCutsOffEvenACallThatIsToBeFinished(t *testing.T) {
+	t.Parallel()
 	t.Run("the claim is deleted", func(t *testing.T) {
 		t.Parallel()
 		w, s := newWorld(t), newSlowService(true, "handle")

@@ -14,6 +14,7 @@ import (
 // A call that hangs is given up, and another member handles the resource. Before that member's Handle begins, the old
 // handling is over, whichever call hung.
 func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
+	t.Parallel()
 	for _, hung := range []string{"handle", "update", "terminate"} {
 		t.Run(hung, func(t *testing.T) {
 			t.Parallel()
@@ -79,6 +80,7 @@ func TestNothingOfACallThatIsGivenUpGoesOn(t *testing.T) {
 // A claim is deleted by hand while Terminate runs, or while a Handle that was cancelled for another reason has not
 // returned. The member ends at once what it can, without waiting for the call.
 func TestALostClaimIsActedUponDuringTerminate(t *testing.T) {
+	t.Parallel()
 	for _, during := range []string{"terminate", "a handle that was cancelled"} {
 		t.Run(during, func(t *testing.T) {
 			t.Parallel()

@@ -34,6 +34,7 @@ func (w *world) moveKeys() int64 {
 }
 
 func TestWhatDoesNotWorkAtOneMemberMovesToAnotherAndNothingElseDoes(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := map[string]*drm.Manager{}
 	for _, id := range []string{"a", "b", "c"} {
@@ -105,6 +106,7 @@ func TestWhatDoesNotWorkAtOneMemberMovesToAnotherAndNothingElseDoes(t *testing.T
 }
 
 func TestWhatWorksNowhereStaysWhereItWasTriedLast(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	r.onHandle = func(context.Context, drm.Claim) error { return errors.New("works nowhere") }
 	for _, id := range []string{"a", "b"} {

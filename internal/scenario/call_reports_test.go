@@ -11,6 +11,7 @@ import (
 
 // A handler whose work goes on after Handle, and fails then, keeps the resource.
 func TestWhatAHandlerReportsIsShownAndMovesNothing(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	claims := make(chan drm.Claim, 1)
 	r.onHandle = func(_ context.Context, c drm.Claim) error { claims <- c; return nil }
@@ -56,6 +57,7 @@ func TestWhatAHandlerReportsIsShownAndMovesNothing(t *testing.T) {
 
 // A claim may be handled twice, one handling after the other. A report of the first says nothing about the second.
 func TestAReportOfAnEarlierHandlingIsIgnored(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	claims := make(chan drm.Claim, 2)
 	r.onHandle = func(_ context.Context, c drm.Claim) error { claims <- c; return nil }

@@ -13,6 +13,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/handler"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
 // service is a receiver of webhooks that can be killed, and started again on its port. An instance knows nothing of
@@ -150,6 +151,7 @@ func tokensOf(m *drm.Manager) map[string]int64 {
 }
 
 func TestAReceiverThatRestartsIsToldAgain(t *testing.T) {
+	t.Parallel()
 	s, other := newService(t, "one"), newRecorder(t)
 	hook := s.webhook()
 	w := newWorld(t)
@@ -203,6 +205,7 @@ func TestAReceiverThatRestartsIsToldAgain(t *testing.T) {
 // A receiver dies while it is asked to handle something. Nobody knows whether its successor has got that request, so
 // this one resource may be terminated there; it is handled there in the end.
 func TestAHandleThatMeetsTheEndOfTheReceiverIsMadeAgain(t *testing.T) {
+	t.Parallel()
 	s := newService(t, "one")
 	hook := s.webhook()
 	w := newWorld(t)
@@ -257,6 +260,7 @@ func TestAReceiverThatSaysNothingIsNotToldAgain(t *testing.T) {
 // Receivers that share a URL, and have names of their own, take turns. Everything stays handled by somebody, and what
 // goes away is ended.
 func TestReceiversThatTakeTurnsAreNotToldAgainAllTheTime(t *testing.T) {
+	t.Parallel()
 	for what, name := range map[string]func(n int) string{
 		"two":                    func(n int) string { return fmt.Sprint(n % 2) },
 		"twenty":                 func(n int) string { return fmt.Sprint(n % 20) },
@@ -314,6 +318,7 @@ func receiversTakeTurns(t *testing.T, name func(n int) string) {
 // Resources come and go while the receiver is killed and started again and again. In the end its last instance runs
 // what its member handles, and nothing else.
 func TestAReceiverThatRestartsOftenRunsWhatItsMemberHandles(t *testing.T) {
+	t.Parallel()
 	s := newService(t, "0")
 	hook := s.webhook()
 	w := newWorld(t)

@@ -19,6 +19,7 @@ import (
 
 // A receiver that may have begun, although it has not answered, is told to terminate. A receiver that refused is not.
 func TestAHandleOfUnknownOutcomeIsTerminated(t *testing.T) {
+	t.Parallel()
 	for name, tc := range map[string]struct {
 		answer func(w http.ResponseWriter, over <-chan struct{})
 		want   string
@@ -84,6 +85,7 @@ func TestAHandleOfUnknownOutcomeIsTerminated(t *testing.T) {
 
 // Where that Terminate fails too, the handler may still have the resource, so it is not given away.
 func TestAnUnknownOutcomeThatCannotBeEndedIsHeld(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	var terminates atomic.Int32
 	var settled atomic.Bool

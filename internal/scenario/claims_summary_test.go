@@ -101,6 +101,7 @@ func (c *crowd) summaries() []string {
 }
 
 func TestOneSummaryTellsOfManyClaims(t *testing.T) {
+	t.Parallel()
 	began := time.Now()
 	c := newCrowd(t, newWorld(t), func(int) fault { return noFault })
 	all := c.summaries()

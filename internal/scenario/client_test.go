@@ -13,6 +13,7 @@ import (
 )
 
 func TestAnAppThatNobodyMadeIsEmpty(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.clientOf(drm.ClientConfig{})
 	members, err1 := c.Members(t.Context())
@@ -47,6 +48,7 @@ func TestAnAppThatNobodyMadeIsEmpty(t *testing.T) {
 }
 
 func TestWhatNobodyCanHandleIsUnassignedAndSaysWhy(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.client()
 	if err := c.Allocate(t.Context(), drm.Resource{ID: "x", Data: json.RawMessage(`{"a":1}`)}); err != nil {
@@ -63,6 +65,7 @@ func TestWhatNobodyCanHandleIsUnassignedAndSaysWhy(t *testing.T) {
 }
 
 func TestAssignmentsAndMembersAgree(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, newSource(ids(40)...), "a", "b")
 	r.until("all is settled", func() bool { return len(r.holders()) == 40 && settled(t, w) })
@@ -110,6 +113,7 @@ func TestAssignmentsAndMembersAgree(t *testing.T) {
 }
 
 func TestADrainedMemberHoldsNothingUntilItIsUndrained(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, newSource(ids(30)...), "a", "b")
 	r.until("all is settled", func() bool { return len(r.holders()) == 30 && settled(t, w) })
@@ -152,6 +156,7 @@ func TestADrainedMemberHoldsNothingUntilItIsUndrained(t *testing.T) {
 }
 
 func TestADeallocatedResourceOfASourceStaysAwayUntilItIsAllocated(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x", "y")
 	w.members(r, src, "a")
@@ -187,6 +192,7 @@ func TestADeallocatedResourceOfASourceStaysAwayUntilItIsAllocated(t *testing.T) 
 }
 
 func TestAResourceLargerThanEtcdTakesIsAClearError(t *testing.T) {
+	t.Parallel()
 	c := newWorld(t).client()
 	big := drm.Resource{ID: "big", Data: json.RawMessage(`{"x":"` + strings.Repeat("x", 2<<20) + `"}`)}
 	err := c.Allocate(t.Context(), big)
@@ -201,6 +207,7 @@ func TestAResourceLargerThanEtcdTakesIsAClearError(t *testing.T) {
 }
 
 func TestOddIDsAreHandledLikeAnyOther(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	m := w.members(r, nil, "a member/with slashes")["a member/with slashes"]
 	for _, id := range []string{"a/b", "..", ".", "with space", "😀", "a%2Fb", strings.Repeat("x", drm.MaxIDBytes)} {
@@ -226,6 +233,7 @@ func TestOddIDsAreHandledLikeAnyOther(t *testing.T) {
 }
 
 func TestAWaitEndsWithItsContext(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	c := w.client()
 	if err := c.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {

@@ -150,6 +150,7 @@ func TestMembersAndDrainsReadNoCatalogue(t *testing.T) {
 }
 
 func TestTheLastMemberIsNotDrained(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, newSource(ids(20)...), "a", "b")
 	r.until("all is settled", func() bool { return len(r.holders()) == 20 && settled(t, w) })
@@ -189,6 +190,7 @@ func TestTheLastMemberIsNotDrained(t *testing.T) {
 }
 
 func TestAMemberThatIsNotThereCanBeDrainedAndUndrained(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, newSource(ids(20)...), "a", "b")
 	w.stop(ms["b"])
@@ -299,6 +301,7 @@ func TestAWaitThatEndsSaysWhatItSawLast(t *testing.T) {
 }
 
 func TestAWaitSaysThatEtcdIsGone(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	if err := w.client().Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
 		t.Fatal(err)
@@ -307,13 +310,12 @@ func TestAWaitSaysThatEtcdIsGone(t *testing.T) {
 	c := w.clientOf(drm.ClientConfig{
 		Etcd: drm.EtcdConfig{Client: q.client(t, w.endpoint), CommandTimeout: 100 * time.Millisecond},
 	})
-	if _, err := c.Lookup(t.Context(), "x"); err != nil {
-		t.Fatal(err)
-	}
+	await(t, "it is looked up", func() bool { _, err := c.Lookup(t.Context(), "x"); return err == nil })
 	q.spoil = func(kind, int, int) fault { return loseRequest }
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
-	defer cancel()
-	_, err := c.Wait(ctx, "x")
+	err := waitSays(t, "etcd unreachable", func(ctx context.Context) error {
+		_, err := c.Wait(ctx, "x")
+		return err
+	})
 	var ended *drm.WaitError
 	if !errors.As(err, &ended) || !strings.Contains(ended.Last, "etcd unreachable") {
 		t.Errorf("%v", err)
@@ -321,6 +323,7 @@ func TestAWaitSaysThatEtcdIsGone(t *testing.T) {
 }
 
 func TestAllocateMakesAnAppOnlyWhereItMay(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	x := drm.Resource{ID: "x"}
 	if err := w.clientOf(drm.ClientConfig{}).Allocate(t.Context(), x); !errors.Is(err, drm.ErrNoApp) {
@@ -357,6 +360,7 @@ func TestAllocateMakesAnAppOnlyWhereItMay(t *testing.T) {
 
 // A client that looks at the members soon after a change finds the new figures, without waiting for the interval.
 func TestFiguresAreWrittenWhenAMemberHasComeToRest(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.options.StatsInterval = time.Hour
 	m := w.members(r, nil, "a")["a"]

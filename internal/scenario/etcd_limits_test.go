@@ -101,6 +101,7 @@ func TestAGroupWorksOnAnEtcdThatTakesLittleInARequest(t *testing.T) {
 
 // Even where etcd does not accept the source's items, the record must be written, or status could not tell of it.
 func TestTheRecordOfAFetchIsCutShortWhereEtcdTakesLittle(t *testing.T) {
+	t.Parallel()
 	w, r := limitedWorld(t, func(c *embedded.Config) { c.MaxRequestBytes = 8 << 10 }), newRecorder(t)
 	const large = 100
 	all := wide("", "small")
@@ -172,6 +173,7 @@ func TestTwoOperationsInATransactionAreEnoughWithoutASource(t *testing.T) {
 }
 
 func TestAnEtcdThatTakesOneOperationInATransactionIsRefused(t *testing.T) {
+	t.Parallel()
 	w := limitedWorld(t, maxTxnOps(1))
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()

@@ -17,6 +17,7 @@ import (
 // A request of each kind, in turn, is lost on its way, or its answer is lost, or it is carried out when nobody waits
 // for it any more. No resource is handled twice at once, none is forgotten, and no key is left behind.
 func TestWhateverIsLostEverythingIsHandledOnce(t *testing.T) {
+	t.Parallel()
 	server := embeddedtest.Server(t)
 	etcd := embeddedtest.Client(t, server.Endpoint())
 	for n, k := range []kind{

@@ -38,6 +38,7 @@ func TestMembersThatJoinTogetherMoveNothingTwice(t *testing.T) {
 }
 
 func TestALoneJoinDoesNotWait(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	began := time.Now()
 	w.members(r, newSource(ids(20)...), "a")
@@ -53,6 +54,7 @@ func TestALoneJoinDoesNotWait(t *testing.T) {
 }
 
 func TestAMemberThatIsStuckWhileJoiningHoldsNobodyUp(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	release := make(chan struct{})
 	stuck := w.config("stuck", r)

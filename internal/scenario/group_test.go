@@ -33,6 +33,7 @@ func allHeld(r *recorder, n int) func() bool {
 }
 
 func TestMembersShareTheResourcesOfASource(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, newSource(ids(60)...), "a", "b", "c")
 	r.until("all 60 are handled, by three members", func() bool {
@@ -45,6 +46,7 @@ func TestMembersShareTheResourcesOfASource(t *testing.T) {
 }
 
 func TestAJoinMovesOnlyWhatTheJoinerReceives(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource(ids(60)...)
 	w.members(r, src, "a", "b")
@@ -80,6 +82,7 @@ func settled(t testing.TB, w *world) bool {
 }
 
 func TestStopTerminatesEverythingBeforeOthersHandleIt(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t) // the recorder fails the test on any overlap
 	src := newSource(ids(40)...)
 	ms := w.members(r, src, "a", "b")
@@ -165,6 +168,7 @@ func TestTheClaimOutlivesAHandleThatIsCutShort(t *testing.T) {
 // An idle member stops without a warning, whatever is on its way: a stop does not wait for requests that nothing needs
 // any more.
 func TestAnIdleMemberStopsWithoutAWarning(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	observed, logs := observer.New(zap.WarnLevel)
 	for _, pause := range []time.Duration{0, time.Millisecond, 5 * time.Millisecond, 50 * time.Millisecond} {
@@ -187,6 +191,7 @@ func TestAnIdleMemberStopsWithoutAWarning(t *testing.T) {
 }
 
 func TestSourceChangesReachTheHandler(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("keep", "drop", "change")
 	w.members(r, src, "a")
@@ -220,6 +225,7 @@ func (u updatingRecorder) Update(_ context.Context, c drm.Claim) error {
 }
 
 func TestChangedDataGoToUpdateWhereThereIsOne(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	w.members(updatingRecorder{r}, src, "a")
@@ -238,6 +244,7 @@ func TestChangedDataGoToUpdateWhereThereIsOne(t *testing.T) {
 }
 
 func TestAllocationsReachTheirOwnerFromAnywhere(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, nil, "a", "b", "c")
 	c := w.client()
@@ -288,6 +295,7 @@ func TestAllocationsReachTheirOwnerFromAnywhere(t *testing.T) {
 }
 
 func TestADeallocationDuringASlowHandleEndsNotHeld(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	entered := make(chan struct{})
 	var cause atomic.Value
@@ -317,6 +325,7 @@ func TestADeallocationDuringASlowHandleEndsNotHeld(t *testing.T) {
 }
 
 func TestHandlesContextOutlivesItAndEndsAfterTerminate(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	contexts := make(chan context.Context, 1)
 	r.onHandle = func(ctx context.Context, _ drm.Claim) error { contexts <- ctx; return nil }
@@ -343,6 +352,7 @@ func TestHandlesContextOutlivesItAndEndsAfterTerminate(t *testing.T) {
 }
 
 func TestTwoAppsLiveInOneProcess(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r1, r2 := newRecorder(t), newRecorder(t)
 	one, two := w.config("a", r1), w.config("a", r2)
@@ -363,6 +373,7 @@ func TestTwoAppsLiveInOneProcess(t *testing.T) {
 }
 
 func TestATerminateIsLoggedWithItsCause(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	observed, logs := observer.New(zap.DebugLevel)
 	cfg := w.config("a", r)

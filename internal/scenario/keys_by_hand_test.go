@@ -80,6 +80,7 @@ func (h *byHand) eventually(key string, there bool) {
 // An operator deletes each kind of key by hand, and revokes each kind of lease. In the end, each resource is handled by
 // one member, and no token has fallen.
 func TestKeysDeletedAndLeasesRevokedByHand(t *testing.T) {
+	t.Parallel()
 	server := embeddedtest.Server(t)
 	for n, test := range []struct {
 		name    string

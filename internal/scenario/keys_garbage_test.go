@@ -68,6 +68,7 @@ func activeClaim(member string) string {
 }
 
 func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("s1", "s2")
 	ms := w.members(r, src, "a", "b")
@@ -130,6 +131,7 @@ func TestForeignAndCorruptKeysAreIgnoredAndLeftAlone(t *testing.T) {
 }
 
 func TestAClaimThatIsNotUnderstoodIsSomebodyElses(t *testing.T) {
+	t.Parallel()
 	for name, leased := range map[string]bool{"bound to a lease": true, "without a lease": false} {
 		t.Run(name, func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
@@ -163,6 +165,7 @@ func TestAClaimThatIsNotUnderstoodIsSomebodyElses(t *testing.T) {
 }
 
 func TestGarbageOverAClaimOfOursIsPutRight(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	m := w.members(r, nil, "a")["a"]
 	w.handled("x")
@@ -182,6 +185,7 @@ func TestGarbageOverAClaimOfOursIsPutRight(t *testing.T) {
 }
 
 func TestGarbageOverTheEntryOfWhatIsHandledChangesNothing(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, nil, "a")
 	w.handled("x")
@@ -248,6 +252,7 @@ func TestGarbageOverAMembersOwnKeysIsPutRight(t *testing.T) {
 }
 
 func TestGarbageOverTheConfigStopsNobodyAndLetsNobodyIn(t *testing.T) {
+	t.Parallel()
 	for _, value := range []string{"garbage", `{"schema":1,"shards":32}`} {
 		t.Run(value, func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
@@ -276,6 +281,7 @@ func TestGarbageOverTheConfigStopsNobodyAndLetsNobodyIn(t *testing.T) {
 }
 
 func TestAMemberThatStartsWhereAllIsGarbageHandlesWhatIsNot(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.put(appLayout.Config(), `{"schema":1,"shards":64}`)
 	for i := range 10 {

@@ -99,6 +99,7 @@ func (s *supervisor) counts() (member, claims, all int) {
 // A supervisor has to know each lease of a member, since those that it does not revoke keep resources from everyone for
 // a TTL; and none that is gone.
 func TestAMemberTellsItsSupervisorWhichLeasesItHas(t *testing.T) {
+	t.Parallel()
 	w, r, s := newWorld(t), newRecorder(t), newSupervisor(t)
 	cfg := w.config("a", r)
 	cfg.Supervisor = s.address
@@ -143,6 +144,7 @@ func TestAMemberTellsItsSupervisorWhichLeasesItHas(t *testing.T) {
 }
 
 func TestAMemberGoesOnWithoutItsSupervisor(t *testing.T) {
+	t.Parallel()
 	w, r, s := newWorld(t), newRecorder(t), newSupervisor(t)
 	cfg := w.config("a", r)
 	core, logs := observer.New(zap.WarnLevel)

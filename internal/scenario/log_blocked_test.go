@@ -47,7 +47,7 @@ func TestABlockedLogDelaysNoDeadline(t *testing.T) {
 	cfg.Etcd = drm.EtcdConfig{Endpoints: []string{proxy.Endpoint()}, CommandTimeout: time.Second}
 	cfg.Logger = zap.New(zapcore.NewCore(zapcore.NewJSONEncoder(zap.NewProductionEncoderConfig()), pipe,
 		zap.DebugLevel))
-	cfg.LeaseTTL, cfg.StopTimeout = 3*time.Second, 2*time.Second
+	cfg.LeaseTTL, cfg.StopTimeout = 5*time.Second, 2*time.Second
 	a, err := w.tryStart(t.Context(), cfg)
 	if err != nil {
 		t.Fatal(err)
@@ -63,7 +63,6 @@ func TestABlockedLogDelaysNoDeadline(t *testing.T) {
 		close(taken)
 		return nil
 	}}))
-	b.LeaseTTL = 3 * time.Second
 	w.start(b)
 	w.pin("a", "r", "s")
 	w.allocate("r")

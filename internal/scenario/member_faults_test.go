@@ -18,6 +18,7 @@ import (
 )
 
 func TestAFailedHandleIsReportedAndTriedAgain(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var left atomic.Int32
 	left.Store(3)
@@ -41,6 +42,7 @@ func TestAFailedHandleIsReportedAndTriedAgain(t *testing.T) {
 }
 
 func TestAFailedResourceShowsWhyAndIsNotHeld(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	r.onHandle = func(context.Context, drm.Claim) error { return errors.New("no luck") }
 	cfg := w.config("a", r)
@@ -64,6 +66,7 @@ func TestAFailedResourceShowsWhyAndIsNotHeld(t *testing.T) {
 }
 
 func TestOneBadResourceHurtsNoOther(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	release := make(chan struct{})
 	r.onHandle = func(ctx context.Context, c drm.Claim) error {
@@ -105,6 +108,7 @@ func TestOneBadResourceHurtsNoOther(t *testing.T) {
 }
 
 func TestStopIsBoundedByItsContext(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	r := newRecorder(t)
 	release, entered := make(chan struct{}), make(chan struct{})
@@ -133,6 +137,7 @@ func TestStopIsBoundedByItsContext(t *testing.T) {
 }
 
 func TestCallbacksMayCallTheManager(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var m atomic.Pointer[drm.Manager]
 	started := make(chan struct{})
@@ -191,6 +196,7 @@ func (w *world) deleteKeys(containing string) {
 }
 
 func TestAMemberWhoseKeyWasDeletedRegistersAgain(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, newSource(ids(10)...), "a")
 	r.until("all are handled", allHeld(r, 10))
@@ -201,6 +207,7 @@ func TestAMemberWhoseKeyWasDeletedRegistersAgain(t *testing.T) {
 }
 
 func TestAClaimThatVanishedIsTerminatedAndClaimedAfresh(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, newSource("x"), "a")
 	r.until("it is handled", allHeld(r, 1))
@@ -225,6 +232,7 @@ func TestAClaimThatVanishedIsTerminatedAndClaimedAfresh(t *testing.T) {
 // TestLosingAllLeasesAtOnceMakesNoStorm revokes both at once: there another member could claim what its owner does not
 // know yet to be lost, if each did not make a random pause.
 func TestRevokedLeasesAreRoutine(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	r.onTerminate = r.hasItsTime
 	w.members(r, newSource(ids(20)...), "a", "b")
@@ -255,6 +263,7 @@ func TestRevokedLeasesAreRoutine(t *testing.T) {
 // A lease may end while a resource on it is being terminated for another reason. What the handler still has of the
 // resource then, nobody else would ever end.
 func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
+	t.Parallel()
 	for policy, name := range map[drm.TerminatePolicy]string{
 		drm.ReleaseAnyway: "release", drm.HoldUntilTerminated: "hold",
 	} {
@@ -295,6 +304,7 @@ func TestATerminateThatTheEndOfItsLeaseCutShortFollowsAgain(t *testing.T) {
 }
 
 func TestWithoutItsConfigKeyAnAppClaimsNothing(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, nil, "a")
 	if err := ms["a"].Allocate(t.Context(), drm.Resource{ID: "before"}); err != nil {

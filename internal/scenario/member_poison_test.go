@@ -57,7 +57,7 @@ func (p *poisoned) bury() {
 func (p *poisoned) begin(id string) {
 	p.tb.Helper()
 	cfg := p.config(id, p)
-	cfg.LeaseTTL = 2 * time.Second
+	cfg.LeaseTTL = 3 * time.Second
 	m := p.startOnly(cfg)
 	p.mu.Lock()
 	defer p.mu.Unlock()

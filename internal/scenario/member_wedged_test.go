@@ -71,7 +71,9 @@ func TestAWedgedMemberIsTakenOver(t *testing.T) {
 	src, ms := newSource(ids(n)...), map[string]*drm.Manager{}
 	for _, id := range []string{"a", "b"} {
 		cfg := w.config(id, l)
-		cfg.LeaseTTL = 3 * time.Second
+		if id == "a" { // the only one whose leases are to end
+			cfg.LeaseTTL = 3 * time.Second
+		}
 		cfg.AllocateOnly, cfg.Retriever = false, src
 		ms[id] = w.start(cfg)
 	}

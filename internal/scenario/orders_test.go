@@ -92,6 +92,7 @@ func TestACordonedMemberKeepsWhatItHasAndTakesNothingNew(t *testing.T) {
 }
 
 func TestAMemberLogsTheOrdersAboutIt(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, nil, "a")
 	c := w.client()
@@ -147,6 +148,7 @@ func TestADrainExpiresAndTheMemberHasItsShareAgain(t *testing.T) {
 }
 
 func TestAWaitForADrainThatExpiresFails(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var hangs atomic.Bool
 	release := make(chan struct{})
@@ -263,6 +265,7 @@ func timeout(tb testing.TB, d time.Duration) context.Context {
 }
 
 func TestPinsAndMovesOutliveTheMembers(t *testing.T) {
+	t.Parallel()
 	const n = 100
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(n)
@@ -313,6 +316,7 @@ func TestPinsAndMovesOutliveTheMembers(t *testing.T) {
 
 // Older versions write when the drain was given, or nothing, as the value of its key.
 func TestTheDrainOfAnOlderVersionIsObeyed(t *testing.T) {
+	t.Parallel()
 	const n = 20
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(n)
@@ -333,6 +337,7 @@ func TestTheDrainOfAnOlderVersionIsObeyed(t *testing.T) {
 }
 
 func TestACordonThatCannotBeReadKeepsNothing(t *testing.T) {
+	t.Parallel()
 	const n = 20
 	w, r := newWorld(t), newRecorder(t)
 	w.catalogueOf(n)

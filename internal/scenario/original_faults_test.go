@@ -16,6 +16,7 @@ import (
 // These tests are about the original's faults, which must not come back: each fails on what the original did.
 
 func TestFaultMembershipChangesDuringStartAreNotLost(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t) // the recorder also fails the test if two members handle a resource at once
 	src := newSource(ids(60)...)
 	var wg sync.WaitGroup
@@ -37,6 +38,7 @@ func TestFaultMembershipChangesDuringStartAreNotLost(t *testing.T) {
 }
 
 func TestFaultAnAllocationIsNeverLost(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	first := w.members(r, nil, "a")["a"]
 	allocated := make(chan struct{})
@@ -56,6 +58,7 @@ func TestFaultAnAllocationIsNeverLost(t *testing.T) {
 }
 
 func TestFaultOverlappingPollsGiveOneHandle(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	var inside, most atomic.Int32
@@ -80,6 +83,7 @@ func TestFaultOverlappingPollsGiveOneHandle(t *testing.T) {
 }
 
 func TestFaultNoPollingAndNoHandlingAfterStop(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	fetching := make(chan struct{})
@@ -112,6 +116,7 @@ func TestFaultNoPollingAndNoHandlingAfterStop(t *testing.T) {
 }
 
 func TestFaultAnAllocatedResourceSurvivesRebalances(t *testing.T) {
+	t.Parallel()
 	for _, cached := range []bool{false, true} {
 		t.Run(fmt.Sprintf("cached %v", cached), func(t *testing.T) {
 			w, r := newWorld(t), newRecorder(t)
@@ -139,6 +144,7 @@ func TestFaultAnAllocatedResourceSurvivesRebalances(t *testing.T) {
 }
 
 func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	var hang atomic.Bool
@@ -150,14 +156,14 @@ func TestFaultASourceThatNeverAnswersIsTimedOut(t *testing.T) {
 	}
 	cfg := w.config("a", r)
 	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
-	cfg.FetchTimeout, cfg.FetchRetryBudget = 200*time.Millisecond, time.Millisecond
+	cfg.FetchTimeout, cfg.FetchRetryBudget = time.Second, time.Millisecond
 	m := w.startOnly(cfg)
 	r.until("it is handled", allHeld(r, 1))
 	hang.Store(true)
 	c := w.client()
 	r.until("status tells", func() bool {
 		s, err := c.Status(t.Context())
-		return err == nil && strings.Contains(s.Source.Error, "200ms")
+		return err == nil && strings.Contains(s.Source.Error, "1s")
 	})
 	if len(r.holders()) != 1 {
 		t.Error("what was handled is not any more")

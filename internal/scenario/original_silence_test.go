@@ -58,6 +58,7 @@ func silentLife(endpoint string) int {
 }
 
 func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
+	t.Parallel()
 	cfg := embeddedtest.Config()
 	cfg.DataDir, cfg.ListenClient = t.TempDir(), embeddedtest.Address(t)
 	server, err := embedded.Start(t.Context(), cfg)
@@ -84,7 +85,7 @@ func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
 
 	c := w.client()
 	noisy := func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
 		defer cancel()
 		s, err := c.Status(ctx)
 		return err == nil && s.Members == 1 && s.Resources == 1 && s.Source.Error != "" &&
@@ -106,7 +107,7 @@ func TestOriginalWithoutALoggerThereIsSilence(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.until("it is a member again, with another claim", func() bool {
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second)
+		ctx, cancel := context.WithTimeout(t.Context(), soon)
 		defer cancel()
 		now, err := c.Lookup(ctx, "x")
 		return err == nil && now.Token > before.Token && noisy()

@@ -70,6 +70,7 @@ func two(t *testing.T, r *recorder, src *source, cached bool, a ...string) (*wor
 }
 
 func TestOriginalEachOwnResourceIsHandled(t *testing.T) {
+	t.Parallel()
 	r := newRecorder(t)
 	_, ms := two(t, r, newSource("1", "2", "3"), true, "1", "3")
 	var held []string
@@ -82,6 +83,7 @@ func TestOriginalEachOwnResourceIsHandled(t *testing.T) {
 }
 
 func TestOriginalHandleFailedIsCalledAndTheResourceIsNotHeld(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	failure := errors.New("cannot connect")
 	r.onHandle = func(context.Context, drm.Claim) error { return failure }
@@ -98,6 +100,7 @@ func TestOriginalHandleFailedIsCalledAndTheResourceIsNotHeld(t *testing.T) {
 }
 
 func TestOriginalARebalanceHandlesWhatIsNewAndTerminatesWhatIsGone(t *testing.T) {
+	t.Parallel()
 	r := newRecorder(t)
 	w, _ := two(t, r, newSource("1", "2", "3", "4", "5"), true, "1", "3")
 	mark := len(r.all())
@@ -117,6 +120,7 @@ func TestOriginalARebalanceHandlesWhatIsNewAndTerminatesWhatIsGone(t *testing.T)
 }
 
 func TestOriginalATerminateThatFailsIsReportedAndTheResourceIsLetGo(t *testing.T) {
+	t.Parallel()
 	r := newRecorder(t)
 	r.onTerminate = func(_ context.Context, c drm.Claim) error {
 		if c.Member == "a" && c.Resource.ID == "1" {
@@ -136,6 +140,7 @@ func TestOriginalATerminateThatFailsIsReportedAndTheResourceIsLetGo(t *testing.T
 }
 
 func TestOriginalAFailedTerminateIsHeldWherePolicySaysSo(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	failures := 2
 	r.onTerminate = func(context.Context, drm.Claim) error {
@@ -175,6 +180,7 @@ func (h *holding) Terminate(ctx context.Context, c drm.Claim) error {
 }
 
 func TestOriginalARebalanceFromTheCacheDoesNotFetch(t *testing.T) {
+	t.Parallel()
 	r := newRecorder(t)
 	src := newSource("1", "3", "4")
 	w, _ := two(t, r, src, true, "1")
@@ -190,6 +196,7 @@ func TestOriginalARebalanceFromTheCacheDoesNotFetch(t *testing.T) {
 }
 
 func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {
+	t.Parallel()
 	status := http.StatusOK
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		w.WriteHeader(status)
@@ -212,6 +219,7 @@ func TestOriginalHTTP200GivesTheDataAnd400IsAnError(t *testing.T) {
 }
 
 func TestOriginalAConfiguredMethodPUTIsUsed(t *testing.T) {
+	t.Parallel()
 	asked := make(chan string, 10)
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		body, err := io.ReadAll(req.Body)
@@ -239,6 +247,7 @@ func TestOriginalAConfiguredMethodPUTIsUsed(t *testing.T) {
 }
 
 func TestOriginalAPluginIsSetUpAndDelegatedTo(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("1")
 	m := w.members(r, src, "a")["a"]
@@ -258,6 +267,7 @@ func TestOriginalAPluginIsSetUpAndDelegatedTo(t *testing.T) {
 }
 
 func TestOriginalALoggerGetsTheChildsFields(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	observed, logs := observer.New(zap.InfoLevel)
 	cfg := w.config("a", r)
@@ -274,6 +284,7 @@ func TestOriginalALoggerGetsTheChildsFields(t *testing.T) {
 }
 
 func TestOriginalAnExitOnSourceErrorTerminatesAndSaysWhy(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("1", "2")
 	cfg := w.config("a", r)

@@ -17,6 +17,7 @@ import (
 
 // What an operator has mended is tried at once, though each member would wait for minutes.
 func TestWhatHasFailedIsTriedAgainWhenAnOperatorSaysSo(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var mended atomic.Bool
 	r.onHandle = func(context.Context, drm.Claim) error {

@@ -15,6 +15,7 @@ import (
 // After a change of membership has settled, the source is asked once more, or, with CacheResources, not at all. This
 // holds also where the coordinator goes.
 func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
+	t.Parallel()
 	for _, cached := range []bool{false, true} {
 		for name, change := range map[string]func(*world, func(string) *drm.Manager, map[string]*drm.Manager){
 			"members join": func(_ *world, start func(string) *drm.Manager, _ map[string]*drm.Manager) {
@@ -86,6 +87,7 @@ func TestAChangeOfMembersAsksTheSourceOnceOrNotAtAll(t *testing.T) {
 
 // A group that begins anew asks its source at once: the source's last answer was to another group.
 func TestAGroupThatBeginsAnewAsksTheSource(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	cfg := w.config("a", r)
@@ -100,6 +102,7 @@ func TestAGroupThatBeginsAnewAsksTheSource(t *testing.T) {
 
 // A Refetch is not lost where there is no coordinator.
 func TestNewsThatCameBeforeTheOfficeMakeTheSourceBeAsked(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	ms := map[string]*drm.Manager{}
@@ -116,6 +119,7 @@ func TestNewsThatCameBeforeTheOfficeMakeTheSourceBeAsked(t *testing.T) {
 }
 
 func TestANewCoordinatorPollsWhenThePollIsDue(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource("x")
 	ms := map[string]*drm.Manager{}

@@ -48,7 +48,7 @@ func TestWhatTheMethodsOfAnErrorOfFetchDoHurtsNobody(t *testing.T) {
 			src := newSource("x")
 			cfg := w.config("a", r)
 			cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
-			cfg.FetchTimeout, cfg.FetchRetryBudget = 100*time.Millisecond, 50*time.Millisecond
+			cfg.FetchTimeout, cfg.FetchRetryBudget = time.Second, 50*time.Millisecond
 			m := w.startOnly(cfg)
 			r.until("it is handled", allHeld(r, 1))
 			src.set(nil, c.err)
@@ -67,6 +67,7 @@ func TestWhatTheMethodsOfAnErrorOfFetchDoHurtsNobody(t *testing.T) {
 }
 
 func TestTheErrorOfAFirstFetchUnwrapsToTheUsersOwn(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	src := newSource()
 	own := errors.New("own")
@@ -79,6 +80,7 @@ func TestTheErrorOfAFirstFetchUnwrapsToTheUsersOwn(t *testing.T) {
 }
 
 func TestAPluginThatEndsItsGoroutineHasFailed(t *testing.T) {
+	t.Parallel()
 	for name, src := range map[string]*plugin{
 		"Setup": {
 			source: newSource("x"), onSetup: func(context.Context, drm.API) error { runtime.Goexit(); return nil },
@@ -118,6 +120,7 @@ func (w *world) failing(r *recorder, change func(*drm.Config)) (*drm.Manager, *s
 }
 
 func TestStopDoesNotWaitForAnOnSourceErrorThatHangs(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	called, release := make(chan struct{}), make(chan struct{})
 	defer close(release)
@@ -142,6 +145,7 @@ func TestStopDoesNotWaitForAnOnSourceErrorThatHangs(t *testing.T) {
 }
 
 func TestStopMayBeCalledInOnSourceError(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	member, answer := make(chan *drm.Manager, 1), make(chan error, 1)
 	m, _ := w.failing(r, func(cfg *drm.Config) {
@@ -163,6 +167,7 @@ func TestStopMayBeCalledInOnSourceError(t *testing.T) {
 }
 
 func TestAnOnSourceErrorThatIsSlowHoldsUpNoPollAndIsToldTheLatest(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var mu sync.Mutex
 	var told []string
@@ -214,6 +219,7 @@ func (f *forgetful) Forget() {
 }
 
 func TestAForgetThatDoesNotReturnIsTimedOut(t *testing.T) {
+	t.Parallel()
 	hang := make(chan struct{})
 	defer close(hang)
 	for name, onForget := range map[string]func(){
@@ -225,7 +231,7 @@ func TestAForgetThatDoesNotReturnIsTimedOut(t *testing.T) {
 			src.set(nil, drm.ErrNotModified)
 			cfg := w.config("a", r)
 			cfg.AllocateOnly, cfg.Retriever = false, src
-			cfg.FetchTimeout, cfg.FetchRetryBudget = 100*time.Millisecond, 50*time.Millisecond
+			cfg.FetchTimeout, cfg.FetchRetryBudget = time.Second, 50*time.Millisecond
 			m, err := w.tryStart(t.Context(), cfg)
 			if name == "panics" { // the Fetch that follows has the whole answer
 				if err != nil {
@@ -258,7 +264,7 @@ func TestACoordinatorWhoseFetchDoesNotReturnResigns(t *testing.T) {
 			config := func(id string, src drm.Retriever) drm.Config {
 				cfg := w.config(id, r)
 				cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
-				cfg.FetchTimeout, cfg.FetchRetryBudget, cfg.Logger = 100*time.Millisecond, budget, zap.New(observed)
+				cfg.FetchTimeout, cfg.FetchRetryBudget, cfg.Logger = time.Second, budget, zap.New(observed)
 				return cfg
 			}
 			a := w.startOnly(config("a", src))
@@ -300,7 +306,7 @@ func TestTheOnlyMemberWithASourceStandsAgainOnceItsFetchHasReturned(t *testing.T
 	}
 	cfg := w.config("a", r)
 	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
-	cfg.FetchTimeout, cfg.FetchRetryBudget = 100*time.Millisecond, 50*time.Millisecond
+	cfg.FetchTimeout, cfg.FetchRetryBudget = time.Second, 50*time.Millisecond
 	w.start(cfg)
 	r.until("it is handled", allHeld(r, 1))
 	hang.Store(true)

@@ -14,6 +14,7 @@ import (
 )
 
 func TestAnEtcdThatFailsIsNoSourceThatFails(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var full atomic.Bool // makes etcd refuse writes of the catalogue, as if it had no space
 	q := newRequests(w.app)
@@ -50,6 +51,7 @@ func TestAnEtcdThatFailsIsNoSourceThatFails(t *testing.T) {
 }
 
 func TestForeverTriesASourceUntilItRecovers(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource()
 	src.set(nil, errors.New("not yet"))

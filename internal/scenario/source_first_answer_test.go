@@ -15,6 +15,7 @@ import (
 )
 
 func TestALargeFirstAnswerIsWrittenBeforeTheCoordinatorClaims(t *testing.T) {
+	t.Parallel()
 	const n = 12_000
 	w, r := newWorld(t), newRecorder(t)
 	var first sync.Once

@@ -56,6 +56,7 @@ func TestAMemberWhoseKeyIsGoneBeforeItIsActiveStartsAllTheSame(t *testing.T) {
 }
 
 func TestTearDownComesAfterAFetchThatHeedsItsContext(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var armed, inside atomic.Bool
 	entered := make(chan struct{})
@@ -92,6 +93,7 @@ func TestTearDownComesAfterAFetchThatHeedsItsContext(t *testing.T) {
 }
 
 func TestAFetchThatIgnoresItsContextHoldsUpNoStopThatIsInAHurry(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	var armed atomic.Bool
 	entered, release := make(chan struct{}), make(chan struct{})
@@ -130,6 +132,7 @@ func TestAFetchThatIgnoresItsContextHoldsUpNoStopThatIsInAHurry(t *testing.T) {
 }
 
 func TestASetupThatSucceedsTooLateIsTornDown(t *testing.T) {
+	t.Parallel()
 	for _, late := range []error{nil, errors.New("no queue")} {
 		w, r := newWorld(t), newRecorder(t)
 		release, returned := make(chan struct{}), make(chan struct{})
@@ -161,6 +164,7 @@ func TestASetupThatSucceedsTooLateIsTornDown(t *testing.T) {
 // show.
 func (s *source) tornDown(tb testing.TB, want int) {
 	tb.Helper()
+	await(tb, "it is torn down", func() bool { _, _, downs := s.counts(); return downs >= want })
 	timer := time.NewTimer(200 * time.Millisecond)
 	defer timer.Stop()
 	<-timer.C
@@ -172,6 +176,7 @@ func (s *source) tornDown(tb testing.TB, want int) {
 // The API works from the first moment of Setup to the last of TearDown, in any goroutine, and also on a member that
 // does not coordinate.
 func TestOriginalAPluginMayUseItsAPIAllItsLife(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	first := w.members(r, newSource("1"), "first")["first"] // this member coordinates
 	src := &plugin{source: newSource("1")}

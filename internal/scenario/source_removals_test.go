@@ -100,6 +100,7 @@ func TestAnEmptyAnswerWhileMembersJoinRemovesNothing(t *testing.T) {
 }
 
 func TestARemovalInBulkIsMadeByAnAnswerAfterTheDelay(t *testing.T) {
+	t.Parallel()
 	for name, poll := range map[string]time.Duration{"polled": 100 * time.Millisecond, "not polled": 0} {
 		t.Run(name, func(t *testing.T) {
 			d := newDoubted(t, 20, func(c *drm.Config) { c.PollInterval, c.RemovalDelay = poll, 500*time.Millisecond })
@@ -128,6 +129,7 @@ func TestARemovalInBulkIsMadeByAnAnswerAfterTheDelay(t *testing.T) {
 
 // A new coordinator that finds the same removals neither confirms them early nor counts from the beginning.
 func TestANewCoordinatorTakesOverForHowLongRemovalsWereHeld(t *testing.T) {
+	t.Parallel()
 	d := newDoubted(t, 20, func(c *drm.Config) { c.CacheResources = true })
 	a := d.join("a")
 	d.r.until("all are handled", allHeld(d.r, 20))
@@ -152,6 +154,7 @@ func TestANewCoordinatorTakesOverForHowLongRemovalsWereHeld(t *testing.T) {
 }
 
 func TestRemovalsThatAreHeldForGoodAreMadeWhenAccepted(t *testing.T) {
+	t.Parallel()
 	d := newDoubted(t, 200, func(c *drm.Config) {
 		c.PollInterval, c.RemovalDelay, c.RemovalPolicy = 100*time.Millisecond, time.Millisecond, drm.HoldRemovals
 	})
@@ -217,6 +220,7 @@ func (d *doubted) noOrders(t *testing.T) {
 // The order is given while nobody coordinates. The next coordinator knows nothing of what is held before it has asked
 // the source.
 func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
+	t.Parallel()
 	d := newDoubted(t, 20, func(c *drm.Config) { c.CacheResources = true })
 	a := d.join("a")
 	d.r.until("all are handled", allHeld(d.r, 20))
@@ -247,6 +251,7 @@ func TestAnOrderIsCarriedOutByTheNextCoordinator(t *testing.T) {
 
 // The coordinator knows what is held, so it does not need an answer of the source, which is down by now.
 func TestAnOrderIsCarriedOutWhileTheSourceFails(t *testing.T) {
+	t.Parallel()
 	d := newDoubted(t, 20, func(c *drm.Config) { c.FetchRetryBudget = drm.Forever })
 	m := d.join("a")
 	d.r.until("all are handled", allHeld(d.r, 20))
@@ -269,6 +274,7 @@ func TestAnOrderIsCarriedOutWhileTheSourceFails(t *testing.T) {
 }
 
 func TestAnOperatorHasTheSourceAskedNow(t *testing.T) {
+	t.Parallel()
 	d := newDoubted(t, 3, func(*drm.Config) {})
 	c := d.client()
 	if _, err := c.RefetchSource(t.Context()); !errors.Is(err, drm.ErrNoApp) {
@@ -297,6 +303,7 @@ func TestAnOperatorHasTheSourceAskedNow(t *testing.T) {
 }
 
 func TestNobodyIsOrderedWhereThereIsNoSource(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.start(w.config("a", r))
 	c := w.client()

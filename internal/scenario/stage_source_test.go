@@ -84,10 +84,11 @@ func (s *source) counts() (setups, fetches, downs int) {
 	return s.setups, s.fetches, s.downs
 }
 
-// staysAt fails the test if the source is asked more than fetches times in all. It waits for quiet, in which the source
-// would be asked if it were to be.
+// staysAt waits until the source has been asked fetches times, and fails the test if it is asked more often. It waits
+// for quiet, in which the source would be asked if it were to be.
 func (s *source) staysAt(tb testing.TB, fetches int, quiet time.Duration) {
 	tb.Helper()
+	await(tb, "the source was asked", func() bool { _, now, _ := s.counts(); return now >= fetches })
 	timer := time.NewTimer(quiet)
 	defer timer.Stop()
 	<-timer.C

@@ -84,6 +84,7 @@ func TestAStartEndsWhereEtcdAnswersNothing(t *testing.T) {
 
 // A lease that ends before the member is registered, because everything took so long, is replaced.
 func TestAStartWhoseLeaseEndsGetsAnother(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	q := newRequests(w.app)
 	q.spoil = func(k kind, ofKind, _ int) fault {

@@ -27,6 +27,7 @@ func silentListener(t *testing.T) string {
 }
 
 func TestAnUnreachableEtcdIsToldWithinTheDialTimeout(t *testing.T) {
+	t.Parallel()
 	for name, endpoint := range map[string]string{
 		"nobody listens": "127.0.0.1:1", "nobody answers": silentListener(t),
 	} {
@@ -76,6 +77,7 @@ func TestADefaultIDThatIsInUseTakesASuffix(t *testing.T) {
 }
 
 func TestAMemberThatRestartsAfterACrashWaitsForItsOldKey(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start(w.config("other", newRecorder(t))) // creates the app
 	lease, err := w.etcd.Grant(t.Context(), 1) // nobody renews it
@@ -90,6 +92,7 @@ func TestAMemberThatRestartsAfterACrashWaitsForItsOldKey(t *testing.T) {
 }
 
 func TestTheFirstFetchOfAFreshAppDecidesOnStart(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	src := newSource()
 	src.set(nil, errors.New("the source is down"))
@@ -114,6 +117,7 @@ func TestTheFirstFetchOfAFreshAppDecidesOnStart(t *testing.T) {
 }
 
 func TestALaterFailingFetchKeepsTheCatalogue(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource(ids(5)...)
 	cfg := w.config("a", r)
@@ -140,6 +144,7 @@ func TestALaterFailingFetchKeepsTheCatalogue(t *testing.T) {
 }
 
 func TestAnEmptyAnswerTerminatesNothingUntilItIsConfirmed(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := newSource(ids(20)...)
 	cfg := w.config("a", r)
@@ -174,6 +179,7 @@ func TestAnEmptyAnswerTerminatesNothingUntilItIsConfirmed(t *testing.T) {
 }
 
 func TestAMemberWithoutASourceLeavesTheOfficeToOneThatHasOne(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, nil, "plain")
 	c := w.client()
@@ -190,6 +196,7 @@ func TestAMemberWithoutASourceLeavesTheOfficeToOneThatHasOne(t *testing.T) {
 }
 
 func TestAChangeOfMembersAsksTheSourceAgainUnlessCached(t *testing.T) {
+	t.Parallel()
 	for _, cached := range []bool{false, true} {
 		w, r := newWorld(t), newRecorder(t)
 		src := newSource("x")
@@ -212,6 +219,7 @@ func TestAChangeOfMembersAsksTheSourceAgainUnlessCached(t *testing.T) {
 }
 
 func TestAContextThatEndsDuringStartLeavesNothingBehind(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	src := newSource()
 	entered := make(chan struct{})
@@ -230,6 +238,7 @@ func TestAContextThatEndsDuringStartLeavesNothingBehind(t *testing.T) {
 }
 
 func TestAnotherNumberOfShardsIsRefused(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	w.start(w.config("a", newRecorder(t)))
 	cfg := w.config("b", newRecorder(t))
@@ -244,6 +253,7 @@ func TestAnotherNumberOfShardsIsRefused(t *testing.T) {
 }
 
 func TestASetupThatFailsOrPanicsFailsStart(t *testing.T) {
+	t.Parallel()
 	for _, setup := range []func() error{
 		func() error { return errors.New("no queue") },
 		func() error { panic("no queue") },
@@ -289,6 +299,7 @@ func (c *conditional) Forget() {
 }
 
 func TestNotModifiedIsNotTakenForWhatAnotherCoordinatorGot(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	src := &conditional{}
 	src.set(resources("x"), nil)
@@ -311,6 +322,7 @@ func TestNotModifiedIsNotTakenForWhatAnotherCoordinatorGot(t *testing.T) {
 }
 
 func TestAnEtcdThatGrantsLongerLeasesIsToldInTheLogAndUsed(t *testing.T) {
+	t.Parallel()
 	// The election timeout of this etcd is 1 s, so that it grants leases of 2 s at least.
 	server, err := embedded.Start(t.Context(), embedded.Config{UnsafeNoFsync: true})
 	if err != nil {

@@ -85,6 +85,7 @@ func (s hangingTearDown) TearDown(context.Context) error {
 }
 
 func TestStopDoesNotWaitForATearDownThatHangs(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	src := hangingTearDown{newSource("r"), make(chan struct{})}
 	defer close(src.release)

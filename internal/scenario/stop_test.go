@@ -13,6 +13,7 @@ import (
 )
 
 func TestAllWhoCallStopGetTheSameAnswer(t *testing.T) {
+	t.Parallel()
 	const callers, n = 8, 10
 	for _, hangs := range []bool{false, true} {
 		t.Run(fmt.Sprintf("a Terminate hangs: %v", hangs), func(t *testing.T) {

@@ -18,6 +18,7 @@ import (
 )
 
 func TestVerifyFindsNothingInASettledApp(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	w.members(r, newSource(ids(20)...), "a", "b")
 	r.until("all is settled", func() bool { return len(r.holders()) == 20 && settled(t, w) })
@@ -28,6 +29,7 @@ func TestVerifyFindsNothingInASettledApp(t *testing.T) {
 }
 
 func TestVerifyFindsEachViolation(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	layout := keys.New(drm.DefaultPrefix, "app")
 	lease, err := w.etcd.Grant(t.Context(), 600)
@@ -119,6 +121,7 @@ func TestVerifyFindsEachViolation(t *testing.T) {
 }
 
 func TestVerifyReportsWhatNobodyHandlesThoughNobodyCould(t *testing.T) {
+	t.Parallel()
 	c := newWorld(t).client()
 	if err := c.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
 		t.Fatal(err)
@@ -133,6 +136,7 @@ func TestVerifyReportsWhatNobodyHandlesThoughNobodyCould(t *testing.T) {
 // Without a member, no violation can pass by itself, so VerifySettled does not wait. Where nothing is wanted, no member
 // is needed.
 func TestVerifySaysAtOnceThatThereIsNoMember(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	c := w.clientOf(drm.ClientConfig{Create: true, Shards: 64})
 	if err := c.Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
@@ -267,6 +271,7 @@ func (k *compacting) Get(ctx context.Context, key string, opts ...clientv3.OpOpt
 }
 
 func TestACompactionBetweenTwoPagesIsNoError(t *testing.T) {
+	t.Parallel()
 	w := newWorld(t)
 	layout := keys.New(drm.DefaultPrefix, "app")
 	if err := w.client().Allocate(t.Context(), drm.Resource{ID: "x"}); err != nil {
@@ -305,6 +310,7 @@ func TestACompactionBetweenTwoPagesIsNoError(t *testing.T) {
 }
 
 func TestFollowOwnersTellsEachChangeWithItsToken(t *testing.T) {
+	t.Parallel()
 	w, r := newWorld(t), newRecorder(t)
 	ms := w.members(r, nil, "a")
 	c := w.client()
