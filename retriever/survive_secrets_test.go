@@ -36,6 +36,7 @@ func (s *said) add(where string, what any) {
 // It reads everything that the member then says: its log at debug level, the errors of Start, OnSourceError and Err,
 // and the status.
 func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
+	t.Parallel()
 	echo := func(format string) http.HandlerFunc {
 		return func(w http.ResponseWriter, r *http.Request) {
 			user, password, _ := r.BasicAuth()
@@ -58,7 +59,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 		}}
 	}
 	client := embeddedtest.Client(t)
-	app := 0
+	apps := 0
 	for name, answer := range map[string]http.HandlerFunc{
 		"status": func(w http.ResponseWriter, r *http.Request) {
 			w.WriteHeader(http.StatusInternalServerError)
@@ -77,8 +78,10 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 		for kind, config := range map[string]func(base string) retriever.HTTPConfig{
 			"userinfo": secretive, "headers": authorized,
 		} {
-			app++
+			apps++
+			app := fmt.Sprint("app-", apps)
 			t.Run(name+", "+kind, func(t *testing.T) {
+				t.Parallel()
 				source := newUnruly(t)
 				core, logs := observer.New(zapcore.DebugLevel)
 				all := &said{}
@@ -94,7 +97,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 						t.Fatal(err)
 					}
 					return drm.Start(t.Context(), drm.Config{
-						App:              fmt.Sprint("app-", app),
+						App:              app,
 						ID:               "m",
 						Etcd:             drm.EtcdConfig{Client: client},
 						Shards:           8,
@@ -131,7 +134,7 @@ func TestAMemberTellsNoSecretOfItsSource(t *testing.T) {
 				all.add("Err", strings.Join(texts(m.Err()), "\n"))
 
 				c, err := drm.NewClient(t.Context(),
-					drm.ClientConfig{App: fmt.Sprint("app-", app), Etcd: drm.EtcdConfig{Client: client}})
+					drm.ClientConfig{App: app, Etcd: drm.EtcdConfig{Client: client}})
 				if err != nil {
 					t.Fatal(err)
 				}

@@ -230,6 +230,7 @@ type failing struct {
 
 // TestASourceThatFailsIsSurvived makes one source fail in one way after the other, while the members go on working.
 func TestASourceThatFailsIsSurvived(t *testing.T) {
+	t.Parallel()
 	ids := numbered("r", 40)
 	body := bodyOf(ids...)
 	tr := newTroupe(t, 2, retriever.HTTPConfig{Timeout: patience}, ids...)
@@ -264,6 +265,7 @@ func TestASourceThatFailsIsSurvived(t *testing.T) {
 }
 
 func TestASourceThatFallsSilentIsSurvived(t *testing.T) {
+	t.Parallel()
 	ids := numbered("r", 40)
 	body := bodyOf(ids...)
 	tr := newTroupe(t, 2, retriever.HTTPConfig{Timeout: 200 * time.Millisecond}, ids...)
@@ -329,6 +331,7 @@ func once(answer http.HandlerFunc) (held http.HandlerFunc, release func()) {
 }
 
 func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
+	t.Parallel()
 	ids := numbered("r", 40)
 	tr := newTroupe(t, 2, retriever.HTTPConfig{Timeout: patience}, ids...)
 	for name, left := range map[string][]string{"an empty list": {}, "less than half": ids[:19], "half": ids[:20]} {
@@ -377,9 +380,10 @@ func TestAnAnswerThatLacksMuchIsBelievedOnlyTheSecondTime(t *testing.T) {
 }
 
 func TestAListThatGrowsHugeIsSurvived(t *testing.T) {
+	t.Parallel()
 	n := 100_000
 	if testing.Short() || raceDetector {
-		n = 20_000
+		n = 10_000
 	}
 	few := numbered("r", 10)
 	tr := newTroupe(t, 2, retriever.HTTPConfig{Timeout: time.Minute}, few...)

@@ -11,6 +11,7 @@ import (
 )
 
 func TestReshard(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	etcd := embeddedtest.Client(t, l.global[1])
 	fails := func(code int, want string, args ...string) {

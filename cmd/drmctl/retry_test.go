@@ -18,6 +18,7 @@ import (
 )
 
 func TestRetryFreesWhatIsQuarantined(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.fails(exitNotFound, "retry", "x") // there is no app
 	l.fails(exitUsage, "retry")

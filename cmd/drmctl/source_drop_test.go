@@ -29,6 +29,7 @@ func drop(t *testing.T, endpoint, output string, args ...string) (stdout string,
 }
 
 func TestSourceDrop(t *testing.T) {
+	t.Parallel()
 	server := embeddedtest.Server(t)
 	if _, code := drop(t, server.Endpoint(), "json"); code != exitNotFound {
 		t.Errorf("of no app: exit code %d, want %d", code, exitNotFound)

@@ -19,6 +19,7 @@ import (
 )
 
 func TestVerifyReportsViolationsWithExitCode1(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	_, stop := l.agent("a", "--allocate-only", "--handler-log")
 	l.members(1)
@@ -64,6 +65,7 @@ func TestVerifyWaitsForWhatPassesByItself(t *testing.T) {
 }
 
 func TestVerifyWatchPrintsEachChangeOfOwnership(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	lines, stopWatch := begin(t, append(l.args(), "verify", "--watch", "-o", "json")...)
 	_, stop := l.agent("a", "--allocate-only", "--handler-log")
@@ -97,6 +99,7 @@ func TestVerifyWatchPrintsEachChangeOfOwnership(t *testing.T) {
 }
 
 func TestVerifyWatchPrintsNewViolationsOnceAndEndsWithExitCode1(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	l.fails(exitUsage, "verify", "--watch", "--every", "0")
 	etcd := embeddedtest.Client(t, l.global[1])
@@ -196,6 +199,7 @@ func linesOf(r io.Reader) <-chan string {
 
 // A user must see that a name may be mistyped.
 func TestWhoeverReadsIsToldThatThereIsNoSuchApp(t *testing.T) {
+	t.Parallel()
 	l := newLab(t)
 	reading := [][]string{{"members"}, {"resources"}, {"assignments"}, {"status"}, {"pins"}, {"verify"}}
 	for _, command := range append(reading, [][]string{
