@@ -22,6 +22,7 @@ type failingOn struct {
 
 func newFailingOn(tb testing.TB, members ...string) *failingOn {
 	f := &failingOn{recorder: newRecorder(tb), members: map[string]bool{}}
+	f.handsOverFailed = true
 	for _, m := range members {
 		f.members[m] = true
 	}

@@ -24,6 +24,9 @@ type recorder struct {
 	tb          testing.TB
 	onHandle    func(ctx context.Context, c drm.Claim) error
 	onTerminate func(ctx context.Context, c drm.Claim) error
+	// handsOverFailed says that members have to let go of what fails: if one hears of that while HandleFailed is called,
+	// or before it has heard of the failure, Terminate follows.
+	handsOverFailed bool
 
 	mu     sync.Mutex
 	calls  []call
@@ -86,7 +89,8 @@ func (r *recorder) wasCut(id, member string) bool {
 		return false
 	}
 	why := context.Cause(r.handling[id])
-	return why != nil && !errors.Is(why, context.Canceled) && !errors.Is(why, drm.CauseTerminated)
+	return why != nil && !errors.Is(why, context.Canceled) &&
+		(r.handsOverFailed || !errors.Is(why, drm.CauseTerminated))
 }
 
 func (r *recorder) HandleFailed(_ context.Context, c drm.Claim, err error) {

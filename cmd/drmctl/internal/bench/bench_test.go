@@ -3,6 +3,7 @@ package bench
 import (
 	"context"
 	"errors"
+	"flag"
 	"math"
 	"slices"
 	"strings"
@@ -16,7 +17,13 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-func TestMain(m *testing.M) { embeddedtest.VerifyTestMain(m) }
+func TestMain(m *testing.M) {
+	// Most benches wait most of the time at this scale, so more of them run at once than there are processors.
+	if err := flag.Set("test.parallel", "4"); err != nil {
+		panic(err)
+	}
+	embeddedtest.VerifyTestMain(m)
+}
 
 // figures are the figures that each bench has, at any scale. Those that users look at are a contract.
 var figures = map[string][]string{
