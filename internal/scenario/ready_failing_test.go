@@ -57,8 +57,8 @@ func TestAMemberOnWhichNearlyAllFailsHandsOver(t *testing.T) {
 	if m := w.member("b"); m.State != "unready" || !strings.Contains(m.Reason, "resources fail, and 0 of the others'") {
 		t.Errorf("%+v", m)
 	}
-	told := logs.FilterMessageSnippet("nearly everything fails on this member")
-	if told.Len() != 1 || told.All()[0].ContextMap()["until_next_try"] != time.Minute {
+	told := logged(t, logs, "nearly everything fails on this member", 1)
+	if len(told) != 1 || told[0].ContextMap()["until_next_try"] != time.Minute {
 		t.Errorf("logged: %v", logs.All())
 	}
 }

@@ -187,9 +187,7 @@ func TestUnreadinessIsIgnoredWhereTooFewAreReady(t *testing.T) {
 		"too few members are ready, so this one goes on though it is not ready",
 		"enough members are ready again: they take over what this one has",
 	} {
-		if logs.FilterMessageSnippet(message).Len() == 0 {
-			t.Errorf("it does not log %q: %v", message, logs.All())
-		}
+		logged(t, logs, message, 1)
 	}
 }
 
@@ -211,8 +209,8 @@ func TestAMemberThatStartsUnreadyTakesNothingUntilItIsReady(t *testing.T) {
 	if m := w.member("c"); m.State != "unready" || m.Reason != errSick.Error() || len(m.Slots) != 0 {
 		t.Errorf("after the start: %+v", m)
 	}
-	joined := logs.FilterMessageSnippet("joined, but not ready")
-	if joined.Len() != 1 || joined.All()[0].ContextMap()["reason"] != errSick.Error() {
+	joined := logged(t, logs, "joined, but not ready", 1)
+	if len(joined) != 1 || joined[0].ContextMap()["reason"] != errSick.Error() {
 		t.Errorf("logged: %v", logs.All())
 	}
 	r.until("it was asked some times more", func() bool { return h.times() > 5 })
@@ -323,7 +321,7 @@ func TestAReadyThatHangsCountsAsFailedAndKeepsNobody(t *testing.T) {
 	if most.Load() != 1 || calls.Load() != hung {
 		t.Errorf("%d calls at once, and %d after it hung", most.Load(), calls.Load()-hung)
 	}
-	if logs.FilterMessageSnippet("a call of Ready has not returned").Len() != 1 {
+	if len(logged(t, logs, "a call of Ready has not returned", 1)) != 1 {
 		t.Errorf("logged: %v", logs.All())
 	}
 }
