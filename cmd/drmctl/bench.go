@@ -144,8 +144,11 @@ func runBench(c *cli.Context) (err error) {
 	if len(results) == 0 {
 		return failed
 	}
-	err = show(c, results, strings.Join(names, "\n"), func(p *output.Page) { benchTable(p, results) })
-	return errors.Join(failed, err)
+	return errors.Join(failed, showBench(c, names, results))
+}
+
+func showBench(c *cli.Context, names []string, results []benchJSON) error {
+	return show(c, results, strings.Join(names, "\n"), func(p *output.Page) { benchTable(p, results) })
 }
 
 // checkTakeover checks the flags that only takeover has.

@@ -129,7 +129,7 @@ var clashes = map[string][]clash{
 // nothing beside another one.
 func checkRules(command string) cli.BeforeFunc {
 	return func(c *cli.Context) error {
-		var err error
+		err := oneForm(c, command)
 		for _, n := range needs[command] {
 			err = errors.Join(err, onlyWith(c, n.flag, n.others...))
 		}
@@ -138,6 +138,18 @@ func checkRules(command string) cli.BeforeFunc {
 		}
 		return err
 	}
+}
+
+// oneForm refuses --output on the command line of a command that prints no result: whoever asks for a format would not
+// get it. A dump is JSON, and says so itself; what completes a command line is given the line as the user has it.
+func oneForm(c *cli.Context, command string) error {
+	if !typed(c, flagOutput) || !slices.Contains(unprinted(), command) || command == "dump" || c.Command.Hidden {
+		return nil
+	}
+	if err := checkOutput(c); err != nil {
+		return err
+	}
+	return usagef("--%s does not go with %s, which prints in one form only: leave it out", flagOutput, command)
 }
 
 // notBeside refuses each of some flags that is chosen on the command line beside one that takes the meaning from it.

@@ -42,6 +42,9 @@ func schemaCommand() *cli.Command {
 					didYouMean("", command, withSchema()))
 			}
 			p := printer(c)
+			if p.Format == output.Name && typed(c, flagOutput) {
+				return badFlag(flagOutput, string(p.Format), "json or yaml: a schema has no name")
+			}
 			if p.Format != output.YAML {
 				p.Format = output.JSON // a schema is JSON for people, too
 			}
