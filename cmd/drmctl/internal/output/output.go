@@ -51,6 +51,7 @@ type Column[T any] struct {
 	Cell  func(T) any // Cell of this package turns it into text
 	Wide  bool        // only Wide shows it
 	Whole bool        // it is cut only where nothing else is left to cut
+	Spare bool        // it is left out where a line has no room for all columns
 }
 
 // View says how values of a type are printed.

@@ -122,6 +122,34 @@ func TestATableIsCutToTheWidth(t *testing.T) {
 	}
 }
 
+func TestSpareColumnsAreLeftOutWhereALineHasNoRoom(t *testing.T) {
+	v := things()
+	v.Columns[1].Wide, v.Columns[1].Spare = false, true
+	for width, want := range map[int]string{
+		0:  "ID  TOKEN             TEXT\na   9007199254740993  <&> one; two three\n",
+		26: "ID  TOKEN       TEXT\na   900719925…  <&> one; …\n",
+		18: "ID  TOKEN   TEXT\na   90071…  <&> o…\n",
+		17: "ID  TEXT\na   <&> one; two…\n",
+	} {
+		var b strings.Builder
+		p := &output.Printer{Out: &b, Format: output.Table, Width: width}
+		stream := v.Follow(p)
+		if err := stream.Add(some[0]); err != nil {
+			t.Fatal(err)
+		}
+		if diff := cmp.Diff(want, b.String()); diff != "" {
+			t.Errorf("%d (-want +got):\n%s", width, diff)
+		}
+		b.Reset()
+		if err := stream.Add(some[2]); err != nil { // the columns stay
+			t.Fatal(err)
+		}
+		if n := len(strings.Fields(b.String())); n != len(strings.Fields(strings.SplitN(want, "\n", 2)[0])) {
+			t.Errorf("%d: then %q", width, b.String())
+		}
+	}
+}
+
 // TestAListIsNotHeld prints many values, and checks that the first ones are printed before the last ones are asked for.
 func TestAListIsNotHeld(t *testing.T) {
 	for _, format := range output.Formats() {

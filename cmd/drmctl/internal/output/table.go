@@ -3,6 +3,7 @@ package output
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode"
@@ -14,7 +15,7 @@ import (
 // gap is what stands between two columns.
 const gap = "  "
 
-// least is how narrow a column is made, at most, unless its texts are shorter.
+// least is how narrow a column is made, at most, unless its title is longer, or its texts are shorter.
 const least = 6
 
 // grid prints rows of texts in columns. It aligns the rows that it gets at once, and makes no column narrower for those
@@ -26,6 +27,7 @@ type grid struct {
 	whole  []bool   // by column: it is cut last
 	wrap   bool     // the last column is wrapped, not cut
 	widths []int    // the widest text of each column so far
+	least  []int    // how narrow each column is made, at most
 }
 
 // write prints some rows, all of which have as many cells as there are columns.
@@ -36,6 +38,9 @@ func (g *grid) write(rows [][]string) error {
 	}
 	if header != nil {
 		g.measure(header)
+		for _, width := range g.widths { // which are those of the titles yet
+			g.least = append(g.least, max(least, width))
+		}
 	}
 	for _, row := range rows {
 		g.measure(row)
@@ -107,7 +112,7 @@ func (g *grid) fit() []int {
 			widest := -1
 			for i, w := range widths {
 				may := i >= len(g.whole) && !whole || i < len(g.whole) && g.whole[i] == whole
-				if may && w > least && (widest < 0 || w > widths[widest]) {
+				if may && w > g.narrowest(i) && (widest < 0 || w > widths[widest]) {
 					widest = i
 				}
 			}
@@ -119,6 +124,14 @@ func (g *grid) fit() []int {
 		}
 	}
 	return widths
+}
+
+// narrowest is how narrow a column is made, at most.
+func (g *grid) narrowest(column int) int {
+	if column < len(g.least) {
+		return g.least[column]
+	}
+	return least
 }
 
 // tableSink prints values as rows of a table.
@@ -151,7 +164,40 @@ func (s *tableSink[T]) write(items []T) error {
 			rows[i][j] = Cell(c.Cell(item))
 		}
 	}
+	if s.grid.header != nil { // the columns stay what they are from then on
+		rows = s.leaveOut(rows)
+	}
 	return s.grid.write(rows)
+}
+
+// leaveOut leaves out spare columns, the last one first, until a line has room for the others: for what should stay
+// whole, and for the titles. It returns the rows without them.
+func (s *tableSink[T]) leaveOut(rows [][]string) [][]string {
+	need := -len(gap)
+	room := make([]int, len(s.columns))
+	for i, c := range s.columns {
+		room[i] = text.StringWidthWithoutEscSequences(c.Title)
+		for _, row := range rows {
+			if width := text.StringWidthWithoutEscSequences(row[i]); c.Whole || width < least {
+				room[i] = max(room[i], width)
+			} else {
+				room[i] = max(room[i], least)
+			}
+		}
+		need += room[i] + len(gap)
+	}
+	for i, c := range slices.Backward(s.columns) {
+		if !c.Spare || s.grid.limit == 0 || need <= s.grid.limit {
+			continue
+		}
+		need -= room[i] + len(gap)
+		s.columns = slices.Delete(slices.Clone(s.columns), i, i+1)
+		s.grid.header, s.grid.whole = slices.Delete(s.grid.header, i, i+1), slices.Delete(s.grid.whole, i, i+1)
+		for j := range rows {
+			rows[j] = slices.Delete(rows[j], i, i+1)
+		}
+	}
+	return rows
 }
 
 // end prints the header of a table without rows.
