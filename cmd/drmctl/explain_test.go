@@ -1,16 +1,12 @@
 package main
 
 import (
-	"flag"
 	"fmt"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 	"time"
 
-	"github.com/google/go-cmp/cmp"
 	"github.com/urfave/cli/v2"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -19,8 +15,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/shard"
 )
-
-var updateExplain = flag.Bool("update-explain", false, "write testdata/explain anew")
 
 // madeUp is an explanation that has everything.
 func madeUp() drm.Explanation {
@@ -82,60 +76,6 @@ func madeUp() drm.Explanation {
 				Remedy: "a shorter LeaseTTL (--lease-ttl) makes others take over sooner after the next death",
 			},
 		},
-	}
-}
-
-// shownAt is shown with a width of lines.
-func shownAt(t *testing.T, width int, command func(c *cli.Context) error) string {
-	t.Helper()
-	return shown(t, "table", func(c *cli.Context) error {
-		if err := c.Set(flagWidth, fmt.Sprint(width)); err != nil {
-			return err
-		}
-		return command(c)
-	})
-}
-
-// golden compares a text with a file of testdata/explain.
-func golden(t *testing.T, name, got string) {
-	t.Helper()
-	file := filepath.Join("testdata", "explain", name)
-	if *updateExplain {
-		if err := os.WriteFile(file, []byte(got), 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(string(want), got); diff != "" {
-		t.Errorf("%s (-want +got):\n%s", name, diff)
-	}
-}
-
-func TestTheTablesOfExplainAndDescribeAreAsTheyWere(t *testing.T) {
-	for _, width := range []int{80, 200} {
-		for name, print := range map[string]func(c *cli.Context) error{
-			"explain":  func(c *cli.Context) error { return showExplanation(c, madeUp()) },
-			"resource": func(c *cli.Context) error { return showResource(c, madeUpResource(), false) },
-			"member":   func(c *cli.Context) error { return showMember(c, madeUpMember()) },
-			"shard":    func(c *cli.Context) error { return showShard(c, madeUpShard()) },
-		} {
-			got := shownAt(t, width, print)
-			golden(t, fmt.Sprintf("%s-%d.txt", name, width), got)
-			if strings.Contains(got, "s3cret") {
-				t.Errorf("%s tells a secret", name)
-			}
-		}
-	}
-	for name, print := range map[string]func(c *cli.Context) error{
-		"explain":  func(c *cli.Context) error { return showExplanation(c, madeUp()) },
-		"resource": func(c *cli.Context) error { return showResource(c, madeUpResource(), true) },
-		"member":   func(c *cli.Context) error { return showMember(c, madeUpMember()) },
-		"shard":    func(c *cli.Context) error { return showShard(c, madeUpShard()) },
-	} {
-		golden(t, name+".yaml", shown(t, "yaml", print))
 	}
 }
 
