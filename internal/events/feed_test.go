@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -554,5 +555,24 @@ func TestTimesThatNothingSaysAreEstimated(t *testing.T) {
 		if !got.Time.Equal(want) || got.Estimated != (i%3 != 1) {
 			t.Errorf("event %d: %s, estimated %t, want %s", i, got.Time, got.Estimated, want)
 		}
+	}
+}
+
+// TestALargeHistoryIsTold has more in one answer of etcd's than gRPC takes by itself.
+func TestALargeHistoryIsTold(t *testing.T) {
+	s := newStage(t)
+	const revisions, each = 10, 6
+	begin, pad := int64(0), `,"x":"`+strings.Repeat("x", 100<<10)+`"`
+	for n := range revisions {
+		var edits []edit
+		for i := range each {
+			edits = append(edits, entry(fmt.Sprintf("r%d-%d", n, i), "source", pad))
+		}
+		if revision := s.write(edits...); begin == 0 {
+			begin = revision
+		}
+	}
+	if got := s.all(Options{Since: begin - 1}); len(got) != revisions*each {
+		t.Errorf("got %d events, want %d", len(got), revisions*each)
 	}
 }

@@ -40,7 +40,8 @@ var Options = []grpc.CallOption{
 var Lean = slices.Clip(append(slices.Clip(Options), grpc.ForceCodecV2(lean)))
 
 // NewWatchClient is pb.NewWatchClient with the codec of this package. The keys and values of its events share memory,
-// as Lean says.
+// as Lean says. An answer may be of any size: etcd sends 1,000 revisions of its history in one, and gRPC by itself
+// refuses 4 MiB.
 func NewWatchClient(client *clientv3.Client) pb.WatchClient {
 	return watchClient{pb.NewWatchClient(client.ActiveConnection())}
 }
@@ -48,7 +49,8 @@ func NewWatchClient(client *clientv3.Client) pb.WatchClient {
 type watchClient struct{ pb.WatchClient }
 
 func (w watchClient) Watch(ctx context.Context, opts ...grpc.CallOption) (pb.Watch_WatchClient, error) {
-	return w.WatchClient.Watch(ctx, append(slices.Clip(opts), grpc.ForceCodecV2(lean))...)
+	own := []grpc.CallOption{grpc.MaxCallRecvMsgSize(math.MaxInt32), grpc.ForceCodecV2(lean)}
+	return w.WatchClient.Watch(ctx, append(own, opts...)...)
 }
 
 type codec struct{ encoding.CodecV2 }
