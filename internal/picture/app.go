@@ -22,15 +22,15 @@ func (r *Reader) EachApp(ctx context.Context, prefix, from string) iter.Seq2[str
 		all := keys.Apps(prefix)
 		key, end := all+keys.Escape(from), clientv3.GetPrefixRangeEnd(all)
 		for {
-			resp, err := r.page(ctx, key, end, 0, 1)
+			first, err := r.first(ctx, key, end)
 			if err != nil {
 				yield("", fmt.Errorf("list the apps: %w", err))
 				return
 			}
-			if len(resp.Kvs) == 0 {
+			if first == nil {
 				return
 			}
-			name, _, app := strings.Cut(strings.TrimPrefix(string(resp.Kvs[0].Key), all), "/")
+			name, _, app := strings.Cut(strings.TrimPrefix(string(first.Key), all), "/")
 			if id, err := keys.Unescape(name); app && err == nil && !yield(id, nil) {
 				return
 			}

@@ -48,6 +48,14 @@ func (r *Reader) page(
 	return resp, etcd.Unreachable(ctx, err)
 }
 
+// first returns the first key from one on, up to end, without its value; nil: there is none.
+func (r *Reader) first(ctx context.Context, key, end string) (*mvccpb.KeyValue, error) {
+	asking, cancel := context.WithTimeout(ctx, r.Timeout)
+	defer cancel()
+	found, err := etcd.First(asking, r.Client, key, end)
+	return found, etcd.Unreachable(ctx, err)
+}
+
 // getAll makes several reads at one revision: in one transaction, or, if etcd allows fewer operations in one, one after
 // the other at the revision of the first. ctx limits all of them. Errors are those of etcd's client; the caller calls
 // etcd.Unreachable for them.

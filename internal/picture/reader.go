@@ -203,11 +203,11 @@ func decodeSource(found []*mvccpb.KeyValue) (noted record.Source, err error) {
 
 // Exists reports whether etcd has any key of the app.
 func (r *Reader) Exists(ctx context.Context) (bool, error) {
-	first, err := r.page(ctx, r.Layout.Root(), clientv3.GetPrefixRangeEnd(r.Layout.Root()), 0, 1)
+	first, err := r.first(ctx, r.Layout.Root(), clientv3.GetPrefixRangeEnd(r.Layout.Root()))
 	if err != nil {
 		return false, fmt.Errorf("look for the app: %w", err)
 	}
-	return len(first.Kvs) > 0, nil
+	return first != nil, nil
 }
 
 // Apps lists the apps below a prefix, sorted by name, whichever app the Reader is for. It begins with the name from, or
