@@ -111,19 +111,13 @@ func memberOrder(
 	}
 	return withClient(c, func(ctx context.Context, client *drm.Client) error {
 		if err := order(client, ctx, member, options); err != nil {
-			if wait != nil && c.Context.Err() != nil { // etcd may have the order, though no answer came
+			if wait != nil && unanswered(ctx, err) {
 				return fmt.Errorf("%w; %s", err, orderStands(c, client, member))
 			}
 			return advised(c, err)
 		}
+		noteAbsent(ctx, c, client, member)
 		done := c.Bool(flagWait)
-		err := noteAbsent(ctx, c, client, member)
-		switch {
-		case err != nil && done: // the user waits for an order that was given
-			return fmt.Errorf("%w; %s", err, orderStands(c, client, member))
-		case err != nil:
-			return err
-		}
 		if done {
 			if err := waitShown(c, client, member, wait); err != nil {
 				return err
@@ -161,18 +155,33 @@ func advised(c *cli.Context, err error) error {
 // unknown says whether the app is there, and has not what an order is about.
 func unknown(err error) bool { return errors.Is(err, drm.ErrNotFound) && !errors.Is(err, drm.ErrNoApp) }
 
+// unanswered says whether etcd may have an order, though no answer came that says so. ctx is that of the order.
+func unanswered(ctx context.Context, err error) bool {
+	return ctx.Err() != nil || errors.Is(err, drm.ErrUnreachable)
+}
+
 // noteAbsent notes that a member is not there about which an order stands.
-func noteAbsent(ctx context.Context, c *cli.Context, client *drm.Client, member string) error {
-	orders, err := client.Orders(ctx)
-	if err != nil {
-		return err
-	}
-	for _, o := range ordersOf(orders, drm.OrderDrain, drm.OrderCordon) {
+func noteAbsent(ctx context.Context, c *cli.Context, client lister, member string) {
+	for _, o := range ordersOf(standing(ctx, c, client), drm.OrderDrain, drm.OrderCordon) {
 		if o.Member == member && !o.Live && string(o.Kind) == c.Command.Name {
 			note(c, "no member %q is live now: it takes nothing when it comes, until un%s", member, o.Kind)
 		}
 	}
-	return nil
+}
+
+// lister lists the orders that stand; it is a *drm.Client.
+type lister interface {
+	Orders(ctx context.Context) ([]drm.OrderInfo, error)
+}
+
+// standing lists the orders that stand, for a note after an order was given. That etcd does not tell them any more is
+// no failure of the order, and so only a note.
+func standing(ctx context.Context, c *cli.Context, client lister) []drm.OrderInfo {
+	orders, err := client.Orders(ctx)
+	if err != nil {
+		note(c, "the order was given; whether its member is there is not known: %v", err)
+	}
+	return orders
 }
 
 func showDrained(c *cli.Context, member string, done bool) error {

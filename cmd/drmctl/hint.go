@@ -47,6 +47,9 @@ func hintOf(err error) string {
 	case strings.Contains(err.Error(), rpctypes.ErrorDesc(rpctypes.ErrGRPCNotSupportedForLearner)):
 		return "a member that is a learner answers: name voting members in --endpoints, or promote it " +
 			"(etcdctl member promote)"
+	case strings.Contains(err.Error(), rpctypes.ErrorDesc(rpctypes.ErrGRPCNoSpace)):
+		return "etcd is full, and takes nothing but deletions: compact and defragment it, or raise its " +
+			"--quota-backend-bytes, then etcdctl alarm disarm; drmctl doctor tells more"
 	case login.IsRefused(err):
 		return "check --user, and DRM_PASSWORD or --password"
 	case errors.Is(err, rpctypes.ErrUserEmpty):

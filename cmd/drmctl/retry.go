@@ -80,15 +80,24 @@ type retriedJSON struct {
 	Note    string   `json:"note,omitempty"` // why nothing was
 }
 
-// retry has a resource tried again, or all that have failed or are quarantined if id is empty.
-func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string, o drm.OrderOptions) (err error) {
+// retrier gives the orders of retry; it is a *drm.Client.
+type retrier interface {
+	RetryWith(ctx context.Context, id string, o drm.OrderOptions) (drm.State, error)
+	RetryFailed(ctx context.Context, o drm.OrderOptions) ([]string, error)
+	RetryQuarantined(ctx context.Context) ([]string, error)
+	Wait(ctx context.Context, id string) (drm.Assignment, error)
+}
+
+// retry has a resource tried again, or all that have failed or are quarantined if id is empty. Of these there may be
+// very many: the command timeout, which ends ctx, bounds each request then, and not all of them together.
+func retry(ctx context.Context, c *cli.Context, client retrier, id string, o drm.OrderOptions) (err error) {
 	retried, nothing := []string{}, ""
 	switch {
 	case c.Bool(flagAllFailed):
-		retried, err = client.RetryFailed(ctx, o)
+		retried, err = client.RetryFailed(c.Context, o)
 		nothing = "nothing has failed"
 	case id == "":
-		retried, err = client.RetryQuarantined(ctx)
+		retried, err = client.RetryQuarantined(c.Context)
 		nothing = "nothing is quarantined"
 	default:
 		var was drm.State
@@ -98,6 +107,9 @@ func retry(ctx context.Context, c *cli.Context, client *drm.Client, id string, o
 		nothing = "nothing to retry: " + cell(id) + " has neither failed nor is it quarantined"
 	}
 	if err != nil {
+		if len(retried) > 0 {
+			note(c, "%s retried before it failed; run it again for the rest", resources(len(retried)))
+		}
 		return err
 	}
 	if c.Bool(flagWait) {

@@ -122,11 +122,7 @@ func weigh(
 	if err != nil {
 		return advised(c, err)
 	}
-	orders, err := client.Orders(ctx)
-	if err != nil {
-		return err
-	}
-	for _, o := range ordersOf(orders, drm.OrderWeight) {
+	for _, o := range ordersOf(standing(ctx, c, client), drm.OrderWeight) {
 		if o.Member == member && !o.Live {
 			note(c, "no member %q is live now: it has the weight %d when it comes, until weight %s --%s",
 				member, o.Weight, member, flagReset)

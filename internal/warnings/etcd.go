@@ -48,7 +48,7 @@ func (l *list) etcd() {
 			"members of etcd do not answer: %s", joined(downs, len(downs)))
 	}
 	if len(c.Alarms) > 0 {
-		l.add(EtcdAlarm, c.Alarms, time.Time{}, "etcdctl alarm list; docs/operations.md says how to make room",
+		l.add(EtcdAlarm, c.Alarms, time.Time{}, "etcdctl alarm list; docs/codes.md says how to make room",
 			"etcd has an alarm: %s", joined(c.Alarms, len(c.Alarms)))
 	}
 	if len(full) > 0 {

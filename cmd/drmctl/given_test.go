@@ -1,0 +1,126 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"testing"
+
+	"github.com/urfave/cli/v2"
+	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
+
+	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
+)
+
+// withCommand runs a command line whose command does something else than it usually does.
+func withCommand(
+	t *testing.T, command *cli.Command, do cli.ActionFunc, args ...string,
+) (stdout, stderr string, _ error) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	app := newApp(strings.NewReader(""), &out, &errs)
+	command.Action = do
+	app.Commands = []*cli.Command{command}
+	err := app.RunContext(t.Context(), append([]string{"drmctl"}, args...))
+	return out.String(), errs.String(), err
+}
+
+// partly is a retrier that orders some resources to be tried again, and then fails.
+type partly struct {
+	retrier
+
+	done    []string
+	failure error
+	bounded bool // one of its contexts had a deadline
+}
+
+func (p *partly) RetryFailed(ctx context.Context, _ drm.OrderOptions) ([]string, error) {
+	return p.RetryQuarantined(ctx)
+}
+
+func (p *partly) RetryQuarantined(ctx context.Context) ([]string, error) {
+	_, bounded := ctx.Deadline()
+	p.bounded = p.bounded || bounded
+	return p.done, p.failure
+}
+
+func TestRetryOfVeryManyTakesItsTimeAndSaysHowFarItCame(t *testing.T) {
+	t.Parallel()
+	lost := fmt.Errorf("%w: gone", drm.ErrUnreachable)
+	for _, all := range []string{"--all-failed", "--all-quarantined"} {
+		p := &partly{done: []string{"x", "y"}, failure: lost}
+		stdout, stderr, err := withCommand(t, retryCommand(), func(c *cli.Context) error {
+			ctx, cancel := context.WithTimeout(c.Context, c.Duration(flagCommandTimeout))
+			defer cancel()
+			return retry(ctx, c, p, "", drm.OrderOptions{})
+		}, "retry", all)
+		if p.bounded {
+			t.Errorf("%s: the command timeout bounds all orders together", all)
+		}
+		if !errors.Is(err, lost) || stdout != "" ||
+			stderr != "drmctl: 2 resources retried before it failed; run it again for the rest\n" {
+			t.Errorf("%s: stdout %q, stderr %q, error %v", all, stdout, stderr, err)
+		}
+	}
+}
+
+// silent is a lister that etcd does not answer.
+type silent struct{}
+
+func (silent) Orders(context.Context) ([]drm.OrderInfo, error) { return nil, drm.ErrUnreachable }
+
+func TestAnOrderThatWasGivenDoesNotFailBecauseEtcdIsSilentAfterwards(t *testing.T) {
+	t.Parallel()
+	_, stderr, err := withCommand(t, drainCommand(), func(c *cli.Context) error {
+		noteAbsent(c.Context, c, silent{}, "m")
+		return nil
+	}, "drain", "m")
+	want := "drmctl: the order was given; whether its member is there is not known: etcd unreachable\n"
+	if err != nil || stderr != want {
+		t.Errorf("stderr %q, error %v, want %q", stderr, err, want)
+	}
+}
+
+func TestADrainWhoseAnswerWasLostSaysWhetherItStands(t *testing.T) {
+	t.Parallel()
+	global := []string{"--endpoints", embeddedtest.Server(t).Endpoint(), "--app", "a", "--command-timeout", "30s"}
+	if got := drmctl(t.Context(), append(global, "app", "create", "a")...); got.code != exitFine {
+		t.Fatal(got.stderr)
+	}
+	for _, tt := range []struct {
+		member string
+		given  bool
+		want   string
+	}{
+		{"m1", true, "the drain of m1 stands; drmctl undrain m1 takes it back"},
+		{"m2", false, "no drain of m2 stands"},
+	} {
+		lossy := func(client *drm.Client, ctx context.Context, member string, o drm.OrderOptions) error {
+			o.Force = true
+			if tt.given {
+				if err := client.DrainWith(ctx, member, o); err != nil {
+					return err
+				}
+			}
+			return fmt.Errorf("%w: the answer was lost", drm.ErrUnreachable)
+		}
+		_, _, err := withCommand(t, drainCommand(), func(c *cli.Context) error {
+			return memberOrder(c, lossy, watchDrain, showDrained)
+		}, append(global, "drain", "--absent", tt.member)...)
+		if !errors.Is(err, drm.ErrUnreachable) || !strings.Contains(err.Error(), tt.want) {
+			t.Errorf("%s: %v, want %q", tt.member, err, tt.want)
+		}
+	}
+}
+
+func TestAFullEtcdLeadsToAdvice(t *testing.T) {
+	t.Parallel()
+	for _, err := range []error{rpctypes.ErrNoSpace, rpctypes.ErrGRPCNoSpace} {
+		if got := hintOf(fmt.Errorf("drain: %w", err)); !strings.Contains(got, "etcdctl alarm disarm") {
+			t.Errorf("%v: the hint is %q", err, got)
+		}
+	}
+}
