@@ -2,10 +2,12 @@ package output
 
 import (
 	"bytes"
+	"encoding/json"
 	"io"
+	"strconv"
 	"strings"
 
-	"sigs.k8s.io/yaml"
+	"go.yaml.in/yaml/v2"
 
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 )
@@ -101,12 +103,44 @@ func writeObject(p *Printer, object any) error {
 	return writeText(p.Out, string(text)+"\n")
 }
 
-// toYAML turns a value into YAML by way of its JSON, so that both have the same fields.
+// toYAML turns a value into YAML by way of its JSON, so that both have the same fields. A reader of YAML takes most
+// JSON, and not all: no escaped surrogates (which is how many programs write emoji), and not every character. So the
+// JSON is read as JSON.
 func toYAML(object any) (string, error) {
 	text, err := jsontext.Marshal(object)
 	if err != nil {
 		return "", err
 	}
-	made, err := yaml.JSONToYAML(text)
+	reader := json.NewDecoder(bytes.NewReader(text))
+	reader.UseNumber()
+	var value any
+	if err := reader.Decode(&value); err != nil {
+		return "", err
+	}
+	made, err := yaml.Marshal(withNumbers(value))
 	return string(made), err
+}
+
+// withNumbers replaces the numbers in what was read of JSON by those that YAML is made of. Whole ones stay exact.
+func withNumbers(value any) any {
+	switch v := value.(type) {
+	case map[string]any:
+		for name := range v {
+			v[name] = withNumbers(v[name])
+		}
+	case []any:
+		for i := range v {
+			v[i] = withNumbers(v[i])
+		}
+	case json.Number:
+		if n, err := strconv.ParseInt(v.String(), 10, 64); err == nil {
+			return n
+		}
+		if n, err := strconv.ParseUint(v.String(), 10, 64); err == nil {
+			return n
+		}
+		n, _ := v.Float64() // one that is too large is infinite, as for other readers of YAML and JSON
+		return n
+	}
+	return value
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"iter"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -81,6 +82,36 @@ func TestYAMLHasTheDataOfJSON(t *testing.T) {
 	}
 	if diff := cmp.Diff(fromJSON, fromYAML); diff != "" {
 		t.Errorf("(-json +yaml):\n%s", diff)
+	}
+}
+
+// What a resource's data may be is what JSON may be, of which a reader of YAML does not take all.
+func TestYAMLHasWhateverJSONHas(t *testing.T) {
+	for _, text := range []string{
+		`"\ud83d\ude00"`, `"\ud800"`, "\"\x7f\"", "\"\ufeff\"", `"\ufffe"`, "\"\uffff\"", "\"a\u2028b\u0085c\"",
+		`"\u0000\u001b"`,
+		`"\/"`, `"\\"`, `"yes"`, `"1e3"`, `"null"`, `"~"`, `"2026-01-02"`, `"0x1f"`, `"- a: b #c"`, `"a\n\n  b\n"`,
+		`" \n"`, `"\t"`, `""`,
+		`"=" `, `"<<"`, `{"y":2,"1":3,"":4}`, `{"a":{},"b":[],"c":[[]],"d":null}`, `[1,-0,1.50,1e3,-1E-7]`,
+		`9007199254740993`, `18446744073709551615`, `-9223372036854775808`, `123456789012345678901234567890`,
+		`"` + strings.Repeat("long words ", 30) + `"`, strings.Repeat("[", 100) + strings.Repeat("]", 100),
+		`{"` + strings.Repeat("k", 2000) + `":1}`,
+	} {
+		var b strings.Builder
+		data := output.View[json.RawMessage]{Object: func(data json.RawMessage) any { return map[string]any{"data": data} }}
+		err := data.List(&output.Printer{Format: output.YAML, Out: &b}, output.All([]json.RawMessage{[]byte(text)}))
+		var got []struct{ Data any }
+		if err = errors.Join(err, yaml.Unmarshal([]byte(b.String()), &got)); err != nil || len(got) != 1 {
+			t.Errorf("%s: %v: %s", text, err, b.String())
+			continue
+		}
+		var want any
+		if err := json.Unmarshal([]byte(text), &want); err != nil {
+			t.Fatal(err)
+		}
+		if !reflect.DeepEqual(got[0].Data, want) { // cmp takes for ever with lists in lists
+			t.Errorf("%s: got %#v of\n%s", text, got[0].Data, b.String())
+		}
 	}
 }
 
