@@ -1,6 +1,7 @@
 package drm
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/order"
@@ -32,6 +34,12 @@ type Client struct {
 	done   func() error // ends the client's use of the connection
 	layout keys.Layout
 
+	origin deed.Origin // who makes changes, where they do not say so themselves
+	opened *opened     // shared with the clients of As
+}
+
+// opened is what is known of the app's config.
+type opened struct {
 	mu     sync.Mutex
 	config appconfig.Config // zero until it is known; only Reshard changes it
 }
@@ -48,7 +56,27 @@ func NewClient(ctx context.Context, cfg ClientConfig) (*Client, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &Client{cfg: cfg, client: client, done: done, layout: layout}, nil
+	return &Client{cfg: cfg, client: client, done: done, layout: layout, opened: new(opened)}, nil
+}
+
+// As returns a client of the same app, on the same connection, whose changes are recorded with who makes them, and why:
+// texts for people, of at most 500 bytes without control characters; empty ones say nothing. Events and descriptions
+// tell it (Event.OrderedBy), for as long as etcd has its history. That holds for every method that changes something,
+// such as Undrain, Allocate and DeleteApp. OrderOptions that say something themselves have the last word. Without As,
+// only what is said by OrderOptions is recorded. The client need not be closed.
+func (c *Client) As(by, why string) (*Client, error) {
+	if err := (OrderOptions{By: by, Why: why}).Validate(); err != nil {
+		return nil, err
+	}
+	as := *c
+	as.origin, as.done = deed.Origin{By: by, Why: why}, func() error { return nil }
+	return &as, nil
+}
+
+// said returns options that also say what As does.
+func (c *Client) said(o OrderOptions) OrderOptions {
+	o.By, o.Why = cmp.Or(o.By, c.origin.By), cmp.Or(o.Why, c.origin.Why)
+	return o
 }
 
 // Close closes the connection to etcd, unless the caller brought it, or it is shared (EtcdConfig.Connection). It is
@@ -63,17 +91,17 @@ func (c *Client) Close() error {
 // open returns the app's config. Where the app does not exist, it creates it with create, and else returns
 // appconfig.ErrNoApp.
 func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.config.Shards != 0 {
-		return c.config, nil
+	c.opened.mu.Lock()
+	defer c.opened.mu.Unlock()
+	if c.opened.config.Shards != 0 {
+		return c.opened.config, nil
 	}
 	asking, cancel := context.WithTimeout(ctx, c.cfg.Etcd.CommandTimeout)
 	defer cancel()
 	var config appconfig.Config
 	var err error
 	if create {
-		config, err = appconfig.Open(asking, c.client, c.layout, c.cfg.Shards, DefaultShards)
+		config, err = appconfig.OpenAs(asking, c.client, c.layout, c.cfg.Shards, DefaultShards, c.origin)
 	} else {
 		config, err = appconfig.Read(asking, c.client, c.layout)
 	}
@@ -84,7 +112,7 @@ func (c *Client) open(ctx context.Context, create bool) (appconfig.Config, error
 	case err != nil:
 		return config, etcd.Unreachable(ctx, err)
 	}
-	c.config = config
+	c.opened.config = config
 	return config, nil
 }
 
@@ -122,7 +150,7 @@ func (c *Client) desk(ctx context.Context) (*order.Desk, error) {
 	if err != nil {
 		return nil, c.noApp(err)
 	}
-	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision}, nil
+	return &order.Desk{Reader: c.readerOf(config), Created: config.CreateRevision, Origin: c.origin}, nil
 }
 
 // noApp makes of appconfig.ErrNoApp an ErrNoApp that names the app, and returns other errors as they are.
@@ -228,7 +256,8 @@ func (c *Client) store(ctx context.Context, create bool) (*catalogue.Store, erro
 	return &catalogue.Store{
 		Etcd: txn.New(c.client), Limits: new(txn.Limits), Layout: c.layout, Shards: config.Shards,
 		Config: config.CreateRevision, Timeout: c.cfg.Etcd.CommandTimeout,
-		Quota: catalogue.Quota{Resources: c.cfg.MaxAppResources, Bytes: c.cfg.MaxResourceBytes},
+		Quota:  catalogue.Quota{Resources: c.cfg.MaxAppResources, Bytes: c.cfg.MaxResourceBytes},
+		Origin: c.origin,
 	}, nil
 }
 
@@ -281,7 +310,7 @@ func (c *Client) RetryWith(ctx context.Context, id string, o OrderOptions) (was 
 	desk, err := c.desk(ctx)
 	var found string
 	if err == nil {
-		found, err = desk.Retry(ctx, id, order.Options(o))
+		found, err = desk.Retry(ctx, id, order.Options(c.said(o)))
 	}
 	if err != nil {
 		return "", fmt.Errorf("retry resource %q: %w", id, err)
@@ -299,7 +328,7 @@ func (c *Client) RetryFailed(ctx context.Context, o OrderOptions) ([]string, err
 	}
 	ordered := []string{}
 	if err == nil {
-		ordered, err = desk.RetryFailed(ctx, order.Options(o))
+		ordered, err = desk.RetryFailed(ctx, order.Options(c.said(o)))
 	}
 	if err != nil {
 		return ordered, fmt.Errorf("retry what has failed: %w", err)

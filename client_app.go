@@ -144,7 +144,7 @@ func (c *Client) CreateApp(ctx context.Context, shards int) (has int, created bo
 	if err != nil && !errors.Is(err, appconfig.ErrNoApp) {
 		return 0, false, fmt.Errorf("create the app: %w", etcd.Unreachable(ctx, err))
 	}
-	config, err := appconfig.Open(asking, c.client, c.layout, shards, DefaultShards)
+	config, err := appconfig.OpenAs(asking, c.client, c.layout, shards, DefaultShards, c.origin)
 	var other *appconfig.ShardsError
 	switch {
 	case errors.As(err, &other):
@@ -173,14 +173,14 @@ func (c *Client) DeleteApp(ctx context.Context, progress func(keys int64)) (dele
 
 // whole is the app for what is done to it as a whole.
 func (c *Client) whole() *backup.App {
-	return &backup.App{Client: c.client, Layout: c.layout, Timeout: c.cfg.Etcd.CommandTimeout}
+	return &backup.App{Client: c.client, Layout: c.layout, Timeout: c.cfg.Etcd.CommandTimeout, Origin: c.origin}
 }
 
 // forget makes the client read the app's config again, which may be another one.
 func (c *Client) forget() {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.config = appconfig.Config{}
+	c.opened.mu.Lock()
+	defer c.opened.mu.Unlock()
+	c.opened.config = appconfig.Config{}
 }
 
 func (c *Client) wholeError(err error) error {

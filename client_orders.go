@@ -85,7 +85,7 @@ func (c *Client) DrainAbsent(ctx context.Context, member string) error {
 // DrainWith is Drain with options.
 func (c *Client) DrainWith(ctx context.Context, member string, o OrderOptions) error {
 	return c.about(ctx, "drain", member, o, func(d *order.Desk) error {
-		return d.Drain(ctx, member, order.Options(o))
+		return d.Drain(ctx, member, order.Options(c.said(o)))
 	})
 }
 
@@ -101,7 +101,7 @@ func (c *Client) Undrain(ctx context.Context, member string) error {
 // count in part only. ErrNotFound says that the app knows no such member.
 func (c *Client) Cordon(ctx context.Context, member string, o OrderOptions) error {
 	return c.about(ctx, "cordon", member, o, func(d *order.Desk) error {
-		return d.Cordon(ctx, member, order.Options(o))
+		return d.Cordon(ctx, member, order.Options(c.said(o)))
 	})
 }
 
@@ -129,7 +129,7 @@ func (c *Client) SetWeight(ctx context.Context, member string, weight int, o Ord
 		return fmt.Errorf("%s member %q: %w", what, member, &InputError{"For", o.For.String(), want})
 	}
 	return c.about(ctx, what, member, o, func(d *order.Desk) error {
-		return d.Weigh(ctx, member, weight, order.Options(o))
+		return d.Weigh(ctx, member, weight, order.Options(c.said(o)))
 	})
 }
 
@@ -223,7 +223,7 @@ func (c *Client) Pin(ctx context.Context, shard int, member string, o OrderOptio
 		if err := checkShard(d, shard); err != nil {
 			return err
 		}
-		return d.Pin(ctx, shard, member, order.Options(o))
+		return d.Pin(ctx, shard, member, order.Options(c.said(o)))
 	})
 }
 
@@ -252,7 +252,7 @@ func (c *Client) Move(ctx context.Context, shard int, member string, o OrderOpti
 		if err := checkShard(d, shard); err != nil {
 			return err
 		}
-		moved, err = d.Move(ctx, shard, member, order.Options(o))
+		moved, err = d.Move(ctx, shard, member, order.Options(c.said(o)))
 		return err
 	})
 	return moved, err
@@ -282,7 +282,7 @@ func (c *Client) Rebalance(ctx context.Context, o OrderOptions) (RebalanceOrder,
 	}
 	var given picture.Order
 	if err == nil {
-		given, err = desk.Rebalance(ctx, order.Options(o))
+		given, err = desk.Rebalance(ctx, order.Options(c.said(o)))
 	}
 	if err != nil {
 		return RebalanceOrder{}, fmt.Errorf("rebalance: %w", err)

@@ -52,7 +52,7 @@ func (c *Client) Suspend(ctx context.Context, id string, o OrderOptions) error {
 		return fmt.Errorf("suspend: %w", err)
 	}
 	return c.writeEntry(ctx, "suspend", id, func(ctx context.Context, store *catalogue.Store) (int64, error) {
-		since := time.Now().UTC().Truncate(time.Second)
+		since, o := time.Now().UTC().Truncate(time.Second), c.said(o)
 		return store.Suspend(ctx, id, catalogue.Suspension{By: o.By, Why: o.Why, Since: since})
 	})
 }

@@ -67,12 +67,16 @@ type Event struct {
 	Token     int64    // of the claim, or of the coordinator's term
 	Weight    int      // -1: it is about no weight
 
-	By     string    // who ordered or did it; of a change of the catalogue: source, allocation or both
-	Why    string    // the reason that was given
-	Since  time.Time // of an order: since when it stands
-	Until  time.Time // of an order: when it ends by itself
-	After  int64     // of EventGap
-	Detail string    // more, for people
+	By    string    // who ordered or did it; of a change of the catalogue: source, allocation or both
+	Why   string    // the reason that was given
+	Since time.Time // of an order: since when it stands
+	Until time.Time // of an order: when it ends by itself
+	// OrderedBy is who has made the change by a command (Client.As), and OrderedWhy the reason that they gave. Both are
+	// empty where a member has made it, or where it is not known.
+	OrderedBy, OrderedWhy string
+
+	After  int64  // of EventGap
+	Detail string // more, for people
 }
 
 // EventOptions say which events Client.Events yields. Its zero value yields none.
@@ -181,6 +185,6 @@ func eventOf(e events.Event) Event {
 		Time: e.Time, Estimated: e.Estimated, Of: e.Of, State: e.State,
 		Resource: e.Resource, Resources: e.Resources, Count: e.Count, Member: e.Member, From: e.From, Shard: e.Shard,
 		Token: e.Token, Weight: e.Weight, By: e.By, Why: e.Why, Since: e.Since, Until: e.Until, After: e.After,
-		Detail: e.Detail,
+		OrderedBy: e.OrderedBy, OrderedWhy: e.OrderedWhy, Detail: e.Detail,
 	}
 }

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"strconv"
 
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/reshard"
 )
@@ -54,13 +53,11 @@ func (c *Client) Reshard(ctx context.Context, r Reshard) (Resharded, error) {
 	}
 	job := &reshard.Job{
 		Client: c.client, Layout: c.layout, Timeout: c.cfg.Etcd.CommandTimeout,
-		To: r.Shards, Wait: r.Wait, Unverified: r.Unverified,
+		To: r.Shards, Wait: r.Wait, Unverified: r.Unverified, Origin: c.origin,
 	}
 	report, err := job.Run(ctx)
 	done := Resharded(report)
-	c.mu.Lock()
-	c.config = appconfig.Config{} // it may be another one now
-	c.mu.Unlock()
+	c.forget() // it may be another one now
 	if err == nil {
 		return done, nil
 	}

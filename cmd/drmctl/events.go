@@ -216,6 +216,9 @@ type eventJSON struct {
 	Until     *time.Time `json:"until"`
 	After     int64      `json:"after"`
 	Detail    string     `json:"detail"`
+	// Who has made the change by a command, and the reason that they gave.
+	OrderedBy  string `json:"ordered_by"`
+	OrderedWhy string `json:"ordered_why"`
 }
 
 func toEventJSON(e drm.Event) eventJSON {
@@ -224,6 +227,7 @@ func toEventJSON(e drm.Event) eventJSON {
 		Estimated: e.Estimated, Of: e.Of, State: e.State, Resource: e.Resource,
 		Resources: append([]string{}, e.Resources...), Count: e.Count, Member: e.Member, From: e.From, Token: e.Token,
 		By: e.By, Why: e.Why, Since: utc(e.Since), Until: utc(e.Until), After: e.After, Detail: e.Detail,
+		OrderedBy: e.OrderedBy, OrderedWhy: e.OrderedWhy,
 	}
 	if e.Shard >= 0 {
 		j.Shard = &e.Shard
@@ -315,6 +319,10 @@ func eventDetail(e drm.Event) any {
 	add(e.Weight >= 0, "weight %d", e.Weight)
 	add(e.By != "", "by %s", e.By)
 	add(e.Why != "", "%s", e.Why)
+	if e.OrderedBy != e.By || e.OrderedWhy != e.Why {
+		add(e.OrderedBy != "", "ordered by %s", e.OrderedBy)
+		add(e.OrderedWhy != "", "%s", e.OrderedWhy)
+	}
 	add(!e.Until.IsZero(), "until %s", cell(e.Until))
 	add(e.Detail != "", "%s", e.Detail)
 	return strings.Join(words, "; ")

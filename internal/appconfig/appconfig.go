@@ -9,11 +9,13 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	"go.etcd.io/etcd/api/v3/v3rpc/rpctypes"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -138,6 +140,14 @@ func found(resp *clientv3.TxnResponse) (Config, error) {
 // that its number of shards is being changed; a *TaskError that it is being deleted or loaded. When several callers
 // open a new app at once, one of them creates it, and all get the same answer.
 func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallback int) (Config, error) {
+	return OpenAs(ctx, kv, layout, asked, fallback, deed.Origin{})
+}
+
+// OpenAs is Open by somebody who is recorded where this call creates the app, unless etcd takes but one operation in a
+// transaction.
+func OpenAs(
+	ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallback int, origin deed.Origin,
+) (Config, error) {
 	fresh := asked
 	if fresh == 0 {
 		fresh = fallback
@@ -150,7 +160,11 @@ func Open(ctx context.Context, kv clientv3.KV, layout keys.Layout, asked, fallba
 		clientv3.Compare(clientv3.CreateRevision(key), "=", 0),
 		clientv3.Compare(clientv3.CreateRevision(layout.Reshard()), "=", 0),
 	}
-	txn, err := commit(ctx, kv, layout, absent, []clientv3.Op{clientv3.OpPut(key, Encode(fresh))}, gets(layout))
+	create := []clientv3.Op{clientv3.OpPut(key, Encode(fresh))}
+	if !origin.IsZero() {
+		create = append(create, clientv3.OpPut(layout.Deed(), origin.At(time.Now()).Encode()))
+	}
+	txn, err := commit(ctx, kv, layout, absent, create, gets(layout))
 	if err != nil {
 		return Config{}, fmt.Errorf("open the app's config: %w", err)
 	}

@@ -10,6 +10,7 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
@@ -245,7 +246,7 @@ func TestNobodyOpensAnAppThatIsBeingDeletedOrLoaded(t *testing.T) {
 		}
 		put(t, client, appconfig.TaskBarrier(task))
 		check("the barrier")
-		if _, err := client.Put(t.Context(), layout.Reshard(), appconfig.TaskMarker(task, "1")); err != nil {
+		if _, err := client.Put(t.Context(), layout.Reshard(), appconfig.TaskMarker(task, "1", deed.Deed{})); err != nil {
 			t.Fatal(err)
 		}
 		check("the barrier and the marker")

@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"time"
+
+	"github.com/distributed-resource-manager/drm/internal/deed"
 )
 
 // Task is something besides a change of the number of shards that is done to a whole app while nobody may use it.
@@ -42,11 +45,13 @@ func (e *TaskError) Is(target error) bool { return target == ErrUnfinished }
 // TaskBarrier returns the value that the config key has during a task.
 func TaskBarrier(t Task) string { return encode(value{Schema: barrier, Task: t}) }
 
-// TaskMarker returns the value of the key which says that a task is in progress. run tells one run from others.
-func TaskMarker(t Task, run string) string {
-	b, err := json.Marshal(taskMarker{t, run})
-	if err != nil { // strings can always be marshalled
-		panic(err)
+// TaskMarker returns the value of the key which says that a task is in progress. run tells one run from others, and
+// by says whose it is.
+func TaskMarker(t Task, run string, by deed.Deed) string {
+	b, err := json.Marshal(taskMarker{t, run, by})
+	if err != nil { // of a time beyond the year 9999
+		by.Since = time.Time{}
+		b, _ = json.Marshal(taskMarker{t, run, by})
 	}
 	return string(b)
 }
@@ -54,6 +59,7 @@ func TaskMarker(t Task, run string) string {
 type taskMarker struct {
 	Task Task   `json:"task"`
 	Run  string `json:"run"`
+	deed.Deed
 }
 
 // marker is the value of the key that says what is being done to the whole app.

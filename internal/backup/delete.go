@@ -93,7 +93,7 @@ func (a *App) Delete(ctx context.Context, progress func(keys int64)) (Deleted, e
 // mayDelete says whether a deletion may begin.
 func (a *App) mayDelete(ctx context.Context, s appconfig.State) ([]clientv3.Cmp, error) {
 	if s.Config == nil {
-		any, err := a.any(ctx)
+		any, err := a.any(ctx, a.besides())
 		if err != nil {
 			return nil, err
 		}
@@ -109,9 +109,9 @@ func (a *App) mayDelete(ctx context.Context, s appconfig.State) ([]clientv3.Cmp,
 	return nil, a.idle(ctx) // a config that cannot be read at all is deleted like any other
 }
 
-// any says whether there is any key of the app besides the config.
-func (a *App) any(ctx context.Context) (bool, error) {
-	for _, s := range a.besides() {
+// any says whether there is any key in some ranges.
+func (a *App) any(ctx context.Context, spans []span) (bool, error) {
+	for _, s := range spans {
 		resp, err := a.get(ctx, s.from, clientv3.WithRange(s.end), clientv3.WithCountOnly())
 		if err != nil {
 			return false, fmt.Errorf("look for the app: %w", err)

@@ -125,7 +125,7 @@ func (d *dump) begin(ctx context.Context) error {
 	h := &d.header
 	h.Version, h.Revision = Version, resp.Header.Revision
 	if len(resp.Kvs) == 0 {
-		any, err := d.any(ctx)
+		any, err := d.any(ctx, d.besides())
 		if err == nil && !any {
 			err = appconfig.ErrNoApp
 		}

@@ -11,16 +11,18 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
-// App is the app that is dumped, loaded or deleted. All fields must be set.
+// App is the app that is dumped, loaded or deleted. All fields must be set but Origin.
 type App struct {
 	Client  *clientv3.Client
 	Layout  keys.Layout
 	Timeout time.Duration // of each request
+	Origin  deed.Origin   // who loads or deletes it: the marker says so, of which events tell
 }
 
 // errOvertaken says that another process has taken over what this one was doing.
@@ -34,15 +36,29 @@ func (a *App) look(ctx context.Context) (appconfig.State, error) {
 	return s, etcd.Unreachable(ctx, err)
 }
 
+// empty are all keys of the app besides the config, the marker, and the record of the last deed, which an app has that
+// has nothing any more.
+func (a *App) empty() []span {
+	var all []span
+	for _, s := range a.besides() {
+		if key := a.Layout.Deed(); s.from <= key && key < s.end {
+			all = append(all, span{s.from, key}, span{key + "\x00", s.end})
+		} else {
+			all = append(all, s)
+		}
+	}
+	return all
+}
+
 // same compares that the state is as it was read.
 func (a *App) same(s appconfig.State) []clientv3.Cmp {
 	return []clientv3.Cmp{s.SameConfig(a.Layout), s.SameMarker(a.Layout)}
 }
 
-// nothingElse compares that there is no key of the app besides the config and the marker.
-func (a *App) nothingElse() []clientv3.Cmp {
+// nothingIn compares that there is no key in some ranges.
+func nothingIn(spans []span) []clientv3.Cmp {
 	var all []clientv3.Cmp
-	for _, s := range a.besides() {
+	for _, s := range spans {
 		all = append(all, clientv3.Compare(clientv3.CreateRevision(s.from), "=", 0).WithRange(s.end))
 	}
 	return all
@@ -80,7 +96,11 @@ func (a *App) step(ctx context.Context, what string, cmps []clientv3.Cmp, ops ..
 func (a *App) hold(
 	ctx context.Context, task appconfig.Task, begin func(context.Context, appconfig.State) ([]clientv3.Cmp, error),
 ) (*mvccpb.KeyValue, error) {
-	mine := appconfig.TaskMarker(task, rand.Text())
+	var by deed.Deed
+	if !a.Origin.IsZero() {
+		by = a.Origin.At(time.Now())
+	}
+	mine := appconfig.TaskMarker(task, rand.Text(), by)
 	put := clientv3.OpPut(a.Layout.Reshard(), mine)
 	for {
 		s, err := a.look(ctx)
@@ -160,7 +180,7 @@ func (a *App) release(ctx context.Context, marker *mvccpb.KeyValue, shards int) 
 		return false, errOvertaken
 	}
 	if shards == 0 {
-		return a.step(ctx, "let go of the app", append(a.same(s), a.nothingElse()...),
+		return a.step(ctx, "let go of the app", append(a.same(s), nothingIn(a.besides())...),
 			clientv3.OpDelete(a.Layout.Config()), clientv3.OpDelete(a.Layout.Reshard()))
 	}
 	if s.Config != nil { // one transaction cannot delete a key and put it; the marker keeps others out meanwhile

@@ -142,11 +142,11 @@ func (l *load) mayLoad(ctx context.Context, s appconfig.State) ([]clientv3.Cmp, 
 			return nil, fmt.Errorf("%w; it has %d shards besides, and the dump %d", ErrNotEmpty, l.had, l.header.Shards)
 		}
 	}
-	any, err := l.any(ctx)
+	any, err := l.any(ctx, l.empty())
 	if err == nil && any {
 		err = ErrNotEmpty
 	}
-	return l.nothingElse(), err
+	return nothingIn(l.empty()), err
 }
 
 // undo makes the app what it was before the load, since the dump turned out to be no good.

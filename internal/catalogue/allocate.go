@@ -12,6 +12,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -39,6 +40,9 @@ type Store struct {
 	Timeout time.Duration // bounds each request; default 5 s
 	Limits  *txn.Limits   // what is known of etcd's limits
 	Quota   Quota         // what Allocate may put into the catalogue; default: anything
+
+	// Origin is who makes the changes, and why: each change writes that along, unless it is zero.
+	Origin deed.Origin
 
 	Wall func() time.Time // the time by which a source is judged to be gone, days after; default time.Now
 }
@@ -212,7 +216,7 @@ func (s *Store) change(
 		guards := s.guards()
 		resp, err := s.commit(ctx, &pb.TxnRequest{
 			Compare: append(guards.Compare(), txn.Modified(key, modRevision(found))),
-			Success: s.ops(id, old, e), Failure: guards.Look(),
+			Success: s.noted(s.ops(id, old, e)), Failure: guards.Look(),
 		})
 		if err != nil {
 			return 0, err
@@ -242,6 +246,14 @@ func (s *Store) ops(id string, old, e *Entry) []*pb.RequestOp {
 		ops = append(ops, txn.Delete(s.Layout.Deallocation(id)))
 	}
 	return ops
+}
+
+// noted adds to the writes of a transaction that of the deed.
+func (s *Store) noted(ops []*pb.RequestOp) []*pb.RequestOp {
+	if s.Origin.IsZero() {
+		return ops
+	}
+	return append(ops, txn.Put(s.Layout.Deed(), []byte(s.Origin.At(s.now()).Encode())))
 }
 
 func modRevision(kvs []*mvccpb.KeyValue) int64 {

@@ -217,6 +217,7 @@ func (b *bulk) try(ctx context.Context, part []change, blind bool) (applied bool
 	if len(rest) == 0 {
 		return true, nil, nil
 	}
+	req.Success = b.store.noted(req.Success)
 	resp, err := b.store.commit(ctx, req)
 	switch {
 	case err != nil:

@@ -228,7 +228,7 @@ func (s *Store) underRecord(ctx context.Context, record int64, ops []*pb.Request
 	guards := s.guards()
 	resp, err := s.commit(ctx, &pb.TxnRequest{
 		Compare: append(guards.Compare(), txn.Modified(s.Layout.Source(), record)),
-		Success: ops, Failure: guards.Look(),
+		Success: s.noted(ops), Failure: guards.Look(),
 	})
 	switch {
 	case err != nil:

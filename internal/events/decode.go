@@ -9,6 +9,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/excerpt"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/record"
@@ -88,10 +89,45 @@ func (d *Decoder) Decode(revision int64, changes []*clientv3.Event) []Event {
 	for _, c := range changes {
 		d.change(revision, c, about)
 	}
+	by, fresh := d.deedOf(changes)
 	for i := range d.events {
-		d.events[i].Revision = revision
+		e := &d.events[i]
+		e.Revision = revision
+		if by.Origin().IsZero() {
+			continue
+		}
+		if e.OrderedBy, e.OrderedWhy = by.By, by.Why; e.Time.IsZero() {
+			e.Time = fresh
+		}
 	}
 	return d.events
+}
+
+// deedOf says who has made the changes of one revision, as far as the record of the last deed says so, or the key that
+// says what is being done to the whole app. at is when, if that is the time of these changes.
+func (d *Decoder) deedOf(changes []*clientv3.Event) (by deed.Deed, at time.Time) {
+	read := func(kv *mvccpb.KeyValue) deed.Deed {
+		if kv == nil {
+			return deed.Deed{}
+		}
+		is, _ := deed.Decode(kv.Value) // what cannot be read says nothing
+		return is
+	}
+	for _, c := range changes {
+		switch kind := d.layout.Parse(string(c.Kv.Key)).Kind; {
+		case kind != keys.Deed && kind != keys.Reshard:
+			continue
+		case c.Type != clientv3.EventTypeDelete:
+			by = read(c.Kv)
+			at = fresh(by.Since, read(c.PrevKv).Since)
+		case kind == keys.Reshard: // with its end, what it was about is done
+			by = read(c.PrevKv)
+		}
+		if !by.Origin().IsZero() {
+			return by, at
+		}
+	}
+	return deed.Deed{}, time.Time{}
 }
 
 // add adds an event of the revision in progress.
@@ -173,6 +209,13 @@ func (d *Decoder) change(revision int64, c *clientv3.Event, about facts) {
 		}
 	case keys.Foreign:
 		if now != nil {
+			d.notUnderstood(now, "")
+		}
+	case keys.Deed: // it says whose the other changes are
+		if now == nil {
+			return
+		}
+		if _, err := deed.Decode(now.Value); err != nil {
 			d.notUnderstood(now, "")
 		}
 	case keys.Stats, keys.Load, keys.Deallocation, keys.Trail, keys.Prepared, keys.Slot, keys.Block, keys.Placement:

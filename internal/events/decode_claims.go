@@ -387,6 +387,7 @@ func (d *Decoder) suspension(e Event, is, was catalogue.Entry) {
 		}
 	case now != before:
 		e.Kind, e.Time = Suspended, fresh(now.Since, before.Since)
+		e.OrderedBy, e.OrderedWhy = now.By, now.Why
 		d.add(e)
 	}
 }

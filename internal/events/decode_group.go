@@ -200,6 +200,7 @@ func (d *Decoder) exception(key keys.Key, now, before *mvccpb.KeyValue) {
 	e.Time = fresh(is.Since, was.Since)
 	if is.Why == membership.WhyMove {
 		e.Kind, e.Why, e.Since = MoveOrdered, is.Reason, is.Since
+		e.OrderedBy, e.OrderedWhy = is.By, is.Reason
 	}
 	if known && is.Member == was.Member && is.Why == was.Why && is.Since.Equal(was.Since) && is.Reason == was.Reason {
 		return // only what the coordinator notes for itself has changed
@@ -294,6 +295,7 @@ func (d *Decoder) order(key keys.Key, now, before *mvccpb.KeyValue) {
 		return
 	default:
 		is.fill(&e)
+		e.OrderedBy, e.OrderedWhy = is.By, is.Why
 		if e.Time = fresh(is.Since, was.Since); known {
 			e.Detail = "the order was changed"
 		}

@@ -101,6 +101,7 @@ func (d *Decoder) errand(e Event, given, ended Kind, now, before *mvccpb.KeyValu
 	if e.Kind = ended; now != nil {
 		o = read(now)
 		e.Kind, e.Time = given, fresh(o.Since, was.Since)
+		e.OrderedBy, e.OrderedWhy = o.By, o.Why
 	}
 	e.By, e.Why, e.Since = o.By, o.Why, o.Since
 	d.add(e)

@@ -26,12 +26,16 @@ type Event struct {
 	Token     int64
 	Weight    int // -1: it is about no weight
 
-	By     string    // who ordered or did it; of a change of the catalogue: what wants the resource
-	Why    string    // the reason that was given
-	Since  time.Time // of an order: since when it stands
-	Until  time.Time // of an order: when it ends by itself
-	After  int64     // of KindGap: nothing is known of what happened after this revision
-	Detail string    // more, for people
+	By    string    // who ordered or did it; of a change of the catalogue: what wants the resource
+	Why   string    // the reason that was given
+	Since time.Time // of an order: since when it stands
+	Until time.Time // of an order: when it ends by itself
+	// OrderedBy is who has made the change by a command, and OrderedWhy the reason that they gave; empty where a member
+	// has made it, or where it is not known.
+	OrderedBy, OrderedWhy string
+
+	After  int64  // of KindGap: nothing is known of what happened after this revision
+	Detail string // more, for people
 
 	unsure bool  // of Released: the lease may have ended
 	lease  int64 // of a claim
@@ -186,6 +190,9 @@ const (
 	inLives
 	inApp
 	anywhere family = -1
+
+	// byCommand is where commands make changes that are recorded at a key of its own.
+	byCommand = inGroup | inShards | inSource | inApp
 )
 
 // kinds are all kinds in the order of the documentation, with where their keys are.

@@ -68,6 +68,9 @@ func (t *tail) spans() []span {
 			all = append(all, below(t.Layout.Shard(n)))
 		}
 	}
+	if families&byCommand != 0 && families&inOrders == 0 { // who has made the changes is among the orders
+		all = append(all, span{key: t.Layout.Deed()})
+	}
 	if len(all) > mostLanes {
 		return []span{root}
 	}

@@ -39,7 +39,7 @@ var layers = []struct {
 		"internal/tlsfiles", "internal/usercode", "internal/wire",
 	}},
 	{"words", []string{
-		"internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",
+		"internal/deed", "internal/keys", "internal/login", "internal/logqueue", "internal/object", "internal/reach",
 	}},
 	{"values", []string{"internal/appconfig", "internal/claims", "internal/txn"}},
 	{"mechanisms", []string{"lease", "internal/catalogue", "internal/core"}},

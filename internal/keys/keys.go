@@ -99,6 +99,10 @@ func (l Layout) FetchOrder() string { return l.Orders() + "fetch" }
 // RebalanceOrder is the key of an operator's order to even the load out now.
 func (l Layout) RebalanceOrder() string { return l.Orders() + "rebalance" }
 
+// Deed is the key of the record of who has made the last change that says nothing of that itself, and why. It lies among
+// the orders, so that whoever may give orders may write it.
+func (l Layout) Deed() string { return l.Orders() + "last" }
+
 // Group is the prefix of all keys that a view is made of.
 func (l Layout) Group() string { return l.root + "group/" }
 
@@ -317,6 +321,7 @@ const (
 	Lives
 	Block
 	Retry
+	Deed
 )
 
 // Key is a parsed key.
@@ -356,6 +361,8 @@ func (l Layout) Parse(key string) Key {
 		return Key{Kind: FetchOrder}
 	case "orders/rebalance":
 		return Key{Kind: RebalanceOrder}
+	case "orders/last":
+		return Key{Kind: Deed}
 	case "alone":
 		return Key{Kind: Alone}
 	case "group/placement":

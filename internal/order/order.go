@@ -14,6 +14,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -59,6 +60,10 @@ type Desk struct {
 	Created int64
 	// Wall is the clock of whoever gives the orders; nil: that of this machine.
 	Wall func() time.Time
+
+	// Origin is who takes orders back, or has something done once, where the order itself does not say so: each such
+	// change is recorded, unless it is zero.
+	Origin deed.Origin
 
 	limits txn.Limits // what etcd takes in one transaction, where many orders are given at once
 }
@@ -175,12 +180,15 @@ func (d *Desk) commit(ctx context.Context, key string, was held, c change) (done
 		}
 		lease = granted.ID
 	}
+	ops := []clientv3.Op{op}
 	if !c.delete {
-		op = clientv3.OpPut(key, c.value, clientv3.WithLease(lease))
+		ops[0] = clientv3.OpPut(key, c.value, clientv3.WithLease(lease))
+	} else {
+		ops = append(ops, d.noted()...)
 	}
 	resp, err := client.Txn(ctx).
 		If(only...).
-		Then(op).
+		Then(ops...).
 		Else(clientv3.OpGet(config, clientv3.WithKeysOnly())).
 		Commit()
 	if err != nil {
@@ -200,6 +208,14 @@ func (d *Desk) commit(ctx context.Context, key string, was held, c change) (done
 		return false, appconfig.ErrGone
 	}
 	return false, nil
+}
+
+// noted is the write that goes along with a change which itself does not say whose it is.
+func (d *Desk) noted() []clientv3.Op {
+	if d.Origin.IsZero() {
+		return nil
+	}
+	return []clientv3.Op{clientv3.OpPut(d.Reader.Layout.Deed(), d.Origin.At(d.now()).Encode())}
 }
 
 // end revokes a lease that no key lives on. Where that fails, the lease expires by itself.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	pb "go.etcd.io/etcd/api/v3/etcdserverpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/claims"
@@ -113,8 +114,11 @@ func (d *Desk) putRetries(ctx context.Context, ids []string, value []byte, lease
 func (d *Desk) free(ctx context.Context, id string) error {
 	return d.ask(ctx, func(ctx context.Context) error {
 		key := d.Reader.Layout.Quarantine(shard.Of(id, d.Reader.Shards), id)
-		resp, err := d.Reader.Client.Delete(ctx, key)
-		if err == nil && resp.Deleted == 0 {
+		resp, err := d.Reader.Client.Txn(ctx).
+			If(clientv3.Compare(clientv3.CreateRevision(key), ">", 0)).
+			Then(append([]clientv3.Op{clientv3.OpDelete(key)}, d.noted()...)...).
+			Commit()
+		if err == nil && !resp.Succeeded {
 			return fmt.Errorf("%w: it is not quarantined", picture.ErrNotFound)
 		}
 		return err

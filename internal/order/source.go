@@ -22,13 +22,21 @@ const life = 10 * time.Minute
 // Refetch orders that the coordinator ask the source now. It returns once etcd has the order. ErrNoSource says that no
 // live member has a source, appconfig.ErrGone that the app was deleted.
 func (d *Desk) Refetch(ctx context.Context) (picture.Order, error) {
-	return d.aboutSource(ctx, d.Reader.Layout.FetchOrder(), "")
+	value := ""
+	if !d.Origin.IsZero() {
+		value = d.Origin.At(d.now()).Encode()
+	}
+	return d.aboutSource(ctx, d.Reader.Layout.FetchOrder(), value)
 }
 
 // AcceptRemovals orders that the coordinator make the removals which are held, if their digest is the given one. Its
 // errors are those of Refetch.
 func (d *Desk) AcceptRemovals(ctx context.Context, digest string) (picture.Order, error) {
-	value, err := json.Marshal(record.AcceptOrder{Digest: digest})
+	order := record.AcceptOrder{Digest: digest}
+	if !d.Origin.IsZero() {
+		order.Deed = d.Origin.At(d.now())
+	}
+	value, err := json.Marshal(order)
 	if err != nil {
 		return picture.Order{}, err
 	}

@@ -12,6 +12,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/record"
 	"github.com/distributed-resource-manager/drm/membership"
@@ -136,6 +137,10 @@ func (p *Picture) takeRest(kv *mvccpb.KeyValue) {
 	switch key := p.layout.Parse(string(kv.Key)); key.Kind {
 	case keys.Config, keys.Source: // other requests read these
 	case keys.Deallocation, keys.FetchOrder, keys.RebalanceOrder, keys.Load: // any value is right
+	case keys.Deed:
+		if _, err := deed.Decode(kv.Value); err != nil {
+			p.bad(kv)
+		}
 	case keys.AcceptOrder:
 		if _, err := record.DecodeAccept(kv.Value); err != nil {
 			p.bad(kv)

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 )
 
 // MostLeftAlone is the longest time that a source may ask to be left alone. A longer time counts as this one.
@@ -107,6 +108,8 @@ func DecodeSource(value []byte) (Source, error) {
 // AcceptOrder is the value of the key in which an operator orders that held removals are made.
 type AcceptOrder struct {
 	Digest string `json:"digest"` // identifies what was held when the operator looked
+
+	deed.Deed // who has ordered it
 }
 
 // DecodeAccept reads the value of an AcceptOrder.

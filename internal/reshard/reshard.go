@@ -16,6 +16,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/txn"
@@ -31,6 +32,8 @@ type Job struct {
 	Wait bool
 	// Unverified makes Run finish a change although etcd does not have what it had when the change began.
 	Unverified bool
+	// Origin is who begins the change, and why: the key that says how far it is says that too. It may be zero.
+	Origin deed.Origin
 
 	limits txn.Limits
 	wrote  func(what string) error // tests interrupt a change after each write; nil otherwise
@@ -67,6 +70,8 @@ type progress struct {
 	Shards  int      `json:"shards,omitempty"`
 	Census  census   `json:"census,omitzero"` // what there was before, from the stage moving on
 	Dropped []string `json:"dropped,omitempty"`
+
+	deed.Deed
 }
 
 // state is what etcd says of a change.
@@ -166,6 +171,9 @@ func (j *Job) begin(ctx context.Context) error {
 		return err
 	}
 	p := progress{From: config.Shards, To: j.To, Stage: counting}
+	if !j.Origin.IsZero() {
+		p.Deed = j.Origin.At(time.Now())
+	}
 	return j.step(ctx, "begin",
 		[]clientv3.Cmp{
 			clientv3.Compare(clientv3.ModRevision(j.Layout.Config()), "=", config.CreateRevision),

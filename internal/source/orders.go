@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -58,6 +59,10 @@ func (o *orders) Reset(kvs []*mvccpb.KeyValue, _ int64) {
 
 // Apply implements follow.Sink.
 func (o *orders) Apply(events []*clientv3.Event, _ int64) {
+	deed := func(ev *clientv3.Event) bool { return o.layout.Parse(string(ev.Kv.Key)).Kind == keys.Deed }
+	if events = slices.DeleteFunc(slices.Clone(events), deed); len(events) == 0 {
+		return // of many allocations there are very many
+	}
 	o.mu.Lock()
 	before := o.stand[keys.FetchOrder].revision
 	for _, ev := range events {
