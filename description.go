@@ -14,6 +14,10 @@ type ShardRange struct{ First, Last int }
 type Past struct {
 	Revision int64  // when it was written
 	Text     string // what it says, for people
+
+	// By is who has written it by a command (Client.As), and Why the reason that they gave; empty where that is not
+	// known. Of a suspension, the text says both.
+	By, Why string
 }
 
 // Trail names the resources of a shard that may be to blame if their member dies now, or that are accused of its death
@@ -165,6 +169,8 @@ type KeyChange struct {
 
 	Kind string // resource, claim, summary, trail or quarantine
 	ID   string // of the resource; empty of a summary and a trail
+
+	By, Why string // who has written it by a command, and why, where that is known
 }
 
 func trailOf(t picture.Trail) Trail {
@@ -229,7 +235,7 @@ func shardDetailOf(d picture.ShardDetail) ShardDetail {
 			return Moved{Resource: m.Resource, Member: m.Member, From: m.From, InForce: m.InForce}
 		}),
 		Changes: mapped(d.Changes, func(k picture.KeyChange) KeyChange {
-			return KeyChange{Versions(k.Versions), k.Kind, k.ID}
+			return KeyChange{Versions(k.Versions), k.Kind, k.ID, k.By, k.Why}
 		}),
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -50,7 +51,7 @@ func allocateCommand() *cli.Command {
 		Usage:       "add resources to the catalogue, change their data, or wake those that were deallocated",
 		ArgsUsage:   "[-]",
 		Description: strings.TrimSpace(allocateDescription),
-		Flags: append(append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.StringFlag{
 				Name: flagID, EnvVars: commandEnv(name, flagID),
 				Usage: "the `ID` of the resource; may be left out where --data has an \"id\"",
@@ -69,8 +70,8 @@ func allocateCommand() *cli.Command {
 				Name: flagShards, EnvVars: commandEnv(name, flagShards), DefaultText: "1024 for a new app",
 				Usage: "with --create, how many shards the app gets, for good: 1 to 4096",
 			},
-		}, quotaFlags(func(flag string) []string { return commandEnv(name, flag) })...),
-			waitFlags(name, "a member handles it")...),
+		}, quotaFlags(func(flag string) []string { return commandEnv(name, flag) }), deedFlags(name),
+			waitFlags(name, "a member handles it")),
 		Action: func(c *cli.Context) error {
 			many, err := bulkInput(c)
 			if err == nil && many == "" {

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -187,12 +188,12 @@ func appCreateCommand() *cli.Command {
 		Usage:       "create an app",
 		ArgsUsage:   "[APP]",
 		Description: strings.TrimSpace(appCreateDescription),
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.IntFlag{
 				Name: flagShards, EnvVars: commandEnv(name, flagShards), DefaultText: "1024 for a new app",
 				Usage: "how many shards the app gets, for good: 1 to 4096",
 			},
-		},
+		}, deedFlags(name)),
 		Action: func(c *cli.Context) error {
 			if err := errors.Join(takeApp(c), numberInRange(c, flagShards, 1, keys.MaxShards)); err != nil {
 				return err
@@ -243,7 +244,7 @@ func appDeleteCommand() *cli.Command {
 		Usage:       "delete an app with all that it has",
 		ArgsUsage:   "[APP]",
 		Description: strings.TrimSpace(appDeleteDescription),
-		Flags:       []cli.Flag{yesFlag(name)},
+		Flags:       append(deedFlags(name), yesFlag(name)),
 		Action: func(c *cli.Context) error {
 			if err := takeApp(c); err != nil {
 				return err

@@ -48,6 +48,13 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 		}
 		cfg.App = app
 	}
+	var said drm.OrderOptions
+	if spellings(c.Command.Flags)[flagBy] != nil {
+		var err error
+		if said, err = orderOptions(c); err != nil {
+			return err
+		}
+	}
 	etcd, err := etcdConfig(c, nil)
 	if err != nil {
 		return err
@@ -64,7 +71,11 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	if err != nil {
 		return flagsOf(withGrant(c, drm.DiagnoseReader, err), c)
 	}
-	err = withGrant(c, drm.DiagnoseReader, inTime(ctx, c, do(ctx, client)))
+	as, err := client.As(said.By, said.Why)
+	if err == nil {
+		err = do(ctx, as)
+	}
+	err = withGrant(c, drm.DiagnoseReader, inTime(ctx, c, err))
 	if errors.Is(err, drm.ErrNoApp) {
 		if hint := nearestApp(ctx, c, client); hint != "" {
 			err = fmt.Errorf("%w%s", err, hint)

@@ -44,11 +44,13 @@ Example:
 `
 
 func uncordonCommand() *cli.Command {
+	const name = "uncordon"
 	return &cli.Command{
-		Name:        "uncordon",
+		Name:        name,
 		Usage:       "take a cordon back",
 		ArgsUsage:   "MEMBER",
 		Description: strings.TrimSpace(uncordonDescription),
+		Flags:       deedFlags(name),
 		Action: func(c *cli.Context) error {
 			return memberOrder(c, takeBack((*drm.Client).Uncordon), nil, showCordon)
 		},

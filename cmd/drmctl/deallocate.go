@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -31,10 +32,10 @@ func deallocateCommand() *cli.Command {
 		Usage:       "have a resource handled no more, or many",
 		ArgsUsage:   "ID|-",
 		Description: strings.TrimSpace(deallocateDescription),
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			fileFlag(name, "take the ids from `FILE`, one on each line; - is stdin"),
 			numberIDsFlag(name),
-		}, waitFlags(name, "it is handled no more")...),
+		}, deedFlags(name), waitFlags(name, "it is handled no more")),
 		Action: func(c *cli.Context) error {
 			many, err := bulkInput(c)
 			if err := errors.Join(err, checkWait(c)); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -367,11 +368,19 @@ func shardTables(page *output.Page, d drm.ShardDetail) {
 	}
 	if len(d.Changes) > 0 {
 		page.Line("")
-		rows := [][]any{}
-		for _, k := range d.Changes {
-			rows = append(rows, []any{k.Kind, k.ID, k.Modified, k.Created, k.Writes})
+		rows, titles := [][]any{}, []string{"LAST WRITTEN", "ID", "REVISION", "CREATED", "WRITES"}
+		ordered := slices.ContainsFunc(d.Changes, func(k drm.KeyChange) bool { return k.By != "" || k.Why != "" })
+		if ordered {
+			titles = append(titles, "ORDERED")
 		}
-		page.Rows([]string{"LAST WRITTEN", "ID", "REVISION", "CREATED", "WRITES"}, rows)
+		for _, k := range d.Changes {
+			row := []any{k.Kind, k.ID, k.Modified, k.Created, k.Writes}
+			if ordered {
+				row = append(row, orderedWords(k.By, k.Why))
+			}
+			rows = append(rows, row)
+		}
+		page.Rows(titles, rows)
 	}
 }
 
@@ -391,14 +400,27 @@ func trailTable(page *output.Page, trails []drm.Trail, live bool) {
 	page.Rows([]string{title, "SHARD", "MEMBER", "WRITTEN", "RETURNED", "ALONE"}, rows)
 }
 
+// orderedWords say who has made a change by a command, and why.
+func orderedWords(by, why string) string {
+	return strings.TrimSpace(originWords(drm.OrderInfo{By: by, Why: why}))
+}
+
 func pastTable(page *output.Page, title string, past []drm.Past) {
 	if len(past) == 0 {
 		return
 	}
 	page.Line("")
-	rows := [][]any{}
-	for _, p := range past {
-		rows = append(rows, []any{p.Text, p.Revision})
+	rows, titles := [][]any{}, []string{title, "AT REVISION"}
+	ordered := slices.ContainsFunc(past, func(p drm.Past) bool { return p.By != "" || p.Why != "" })
+	if ordered {
+		titles = append(titles, "ORDERED")
 	}
-	page.Rows([]string{title, "AT REVISION"}, rows)
+	for _, p := range past {
+		row := []any{p.Text, p.Revision}
+		if ordered {
+			row = append(row, orderedWords(p.By, p.Why))
+		}
+		rows = append(rows, row)
+	}
+	page.Rows(titles, rows)
 }

@@ -104,6 +104,8 @@ func trailsJSON(trails []drm.Trail) []trailJSON {
 type pastJSON struct {
 	Revision int64  `json:"revision"`
 	Text     string `json:"text"`
+	By       string `json:"by"`
+	Why      string `json:"why"`
 }
 
 func pastsJSON(past []drm.Past) []pastJSON {
@@ -214,6 +216,8 @@ type changeJSON struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"`
 	versionsJSON
+	By  string `json:"by"`
+	Why string `json:"why"`
 }
 
 func statesJSON(states map[drm.State]int) map[string]int {
@@ -241,7 +245,7 @@ func toShardDetailJSON(d drm.ShardDetail) shardDetailJSON {
 		})
 	}
 	for _, k := range d.Changes {
-		j.Changes = append(j.Changes, changeJSON{k.Kind, k.ID, versionsJSON(k.Versions)})
+		j.Changes = append(j.Changes, changeJSON{k.Kind, k.ID, versionsJSON(k.Versions), k.By, k.Why})
 	}
 	return j
 }

@@ -83,7 +83,7 @@ func undrainCommand() *cli.Command {
 		Usage:       "take a drain back",
 		ArgsUsage:   "MEMBER",
 		Description: strings.TrimSpace(undrainDescription),
-		Flags:       waitFlags(name, "the member holds its share again"),
+		Flags:       slices.Concat(deedFlags(name), waitFlags(name, "the member holds its share again")),
 		Action: func(c *cli.Context) error {
 			return memberOrder(c, takeBack((*drm.Client).Undrain), watchUndrain, showUndrained)
 		},

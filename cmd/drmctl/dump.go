@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -99,7 +100,7 @@ func loadCommand() *cli.Command {
 		Name:        name,
 		Usage:       "make an app of what dump has printed",
 		Description: strings.TrimSpace(loadDescription),
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			fileFlag(name, "read the dump from `FILE`; - is stdin, and so is no file"),
 			&cli.BoolFlag{
 				Name: flagDryRun, EnvVars: commandEnv(name, flagDryRun),
@@ -109,7 +110,7 @@ func loadCommand() *cli.Command {
 				Name: flagWithoutData, EnvVars: commandEnv(name, flagWithoutData),
 				Usage: "load a dump without data: the resources have nothing but their ids",
 			},
-		},
+		}, deedFlags(name)),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

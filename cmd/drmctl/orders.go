@@ -38,6 +38,20 @@ func originFlags(command string) []cli.Flag {
 	}
 }
 
+// deedFlags are originFlags of a command whose change leaves nothing that could say where it comes from.
+func deedFlags(command string) []cli.Flag {
+	return []cli.Flag{
+		&cli.StringFlag{
+			Name: flagReason, EnvVars: commandEnv(command, flagReason),
+			Usage: "why, as a `TEXT` for people: events show it",
+		},
+		&cli.StringFlag{
+			Name: flagBy, Aliases: []string{"as"}, EnvVars: commandEnv(command, flagBy),
+			Usage: "who does it, as a `NAME` for people (default: USER@HOST)",
+		},
+	}
+}
+
 // forFlag is the flag of an order that can end by itself.
 func forFlag(command string) cli.Flag {
 	return &cli.DurationFlag{

@@ -99,7 +99,7 @@ func unpinCommand() *cli.Command {
 		Usage:       "take a pin back",
 		ArgsUsage:   "RESOURCE|--shard NUMBER",
 		Description: strings.TrimSpace(unpinDescription),
-		Flags:       []cli.Flag{shardFlag(name)},
+		Flags:       slices.Concat([]cli.Flag{shardFlag(name)}, deedFlags(name)),
 		Action: func(c *cli.Context) error {
 			t, _, err := shardArguments(c, "")
 			if err != nil {

@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -33,12 +34,13 @@ func reshardCommand() *cli.Command {
 		Usage:       "change the number of shards while all members are stopped",
 		ArgsUsage:   "N",
 		Description: strings.TrimSpace(reshardDescription),
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{
 				Name: flagUnverified, EnvVars: commandEnv(name, flagUnverified),
 				Usage: "finish although the app does not have what it had, since somebody has written to etcd by hand",
 			},
-		}, waitFlags(name, "the claims and reservations of members that have ended are gone, and then begin")...),
+		}, deedFlags(name),
+			waitFlags(name, "the claims and reservations of members that have ended are gone, and then begin")),
 		Action: reshardAction,
 	}
 }

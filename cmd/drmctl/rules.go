@@ -116,13 +116,12 @@ type clash struct {
 // many commands, it is ignored.
 var clashes = map[string][]clash{
 	"explain": {{flagWatch, []string{flagAt}}}, // the past does not change
-	"weight":  {{flagReset, []string{flagReason, flagBy, flagAtOnce, flagForce, flagAbsent, flagIfRevision}}},
+	"weight":  {{flagReset, []string{flagAtOnce, flagForce, flagAbsent, flagIfRevision}}},
 
 	"drain":     {{flagDryRun, []string{flagWait}}},
 	"move":      {{flagDryRun, []string{flagWait, flagYes}}},
 	"pin":       {{flagDryRun, []string{flagYes}}},
 	"rebalance": {{flagDryRun, []string{flagWait}}},
-	"retry":     {{flagAllQuarantined, []string{flagReason, flagBy}}}, // there is no order that could say it
 }
 
 // checkRules returns a function that runs before a command, and refuses flags that lack the ones they need, or mean

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"time"
 
@@ -53,12 +54,12 @@ func sourceAcceptCommand() *cli.Command {
 		Name:        "accept",
 		Usage:       "have the removals made that are held, because the source lacks so much of what it had",
 		Description: strings.TrimSpace(sourceAcceptDescription),
-		Flags: append([]cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{
 				Name: flagDryRun, EnvVars: commandEnv(name, flagDryRun),
 				Usage: "only print what would be removed",
 			},
-		}, waitFlags(name, "it has been removed")...),
+		}, deedFlags(name), waitFlags(name, "it has been removed")),
 		Action: func(c *cli.Context) error {
 			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
 				return err
@@ -165,12 +166,13 @@ func fetchCommand() *cli.Command { return fetchCommandNamed("fetch", "fetch") }
 
 // fetchCommandNamed is a command with that name, which a user calls by words.
 func fetchCommandNamed(name, words string) *cli.Command {
+	command := strings.ReplaceAll(words, " ", "-")
 	return &cli.Command{
 		Name:        name,
 		Usage:       "have the coordinator ask the source now, and not at the next poll",
 		Description: strings.TrimSpace(strings.ReplaceAll(sourceFetchDescription, "source fetch", words)),
-		Flags: waitFlags(strings.ReplaceAll(words, " ", "-"),
-			"the source was asked; if it failed, with exit code 1"),
+		Flags: slices.Concat(deedFlags(command), waitFlags(command,
+			"the source was asked; if it failed, with exit code 1")),
 		Action: func(c *cli.Context) error {
 			if err := errors.Join(noArguments(c), checkWait(c)); err != nil {
 				return err

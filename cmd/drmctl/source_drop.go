@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"slices"
 	"strings"
 
 	"github.com/urfave/cli/v2"
@@ -28,16 +29,17 @@ func forgetSourceCommand() *cli.Command { return dropCommandNamed("forget-source
 
 // dropCommandNamed is a command with that name, which a user calls by words.
 func dropCommandNamed(name, words string) *cli.Command {
+	command := strings.ReplaceAll(words, " ", "-")
 	return &cli.Command{
 		Name:        name,
 		Usage:       "say that the app has no source from now on",
 		Description: strings.TrimSpace(strings.ReplaceAll(sourceDropDescription, "source drop", words)),
-		Flags: []cli.Flag{
+		Flags: slices.Concat([]cli.Flag{
 			&cli.BoolFlag{
-				Name: flagDryRun, EnvVars: commandEnv(strings.ReplaceAll(words, " ", "-"), flagDryRun),
+				Name: flagDryRun, EnvVars: commandEnv(command, flagDryRun),
 				Usage: "only tell how many resources it would remove",
 			},
-		},
+		}, deedFlags(command)),
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err

@@ -66,7 +66,7 @@ func resumeCommand() *cli.Command {
 		Usage:       "have a resource handled again that was suspended",
 		ArgsUsage:   "ID",
 		Description: strings.TrimSpace(resumeDescription),
-		Flags:       waitFlags(name, "it is handled"),
+		Flags:       slices.Concat(deedFlags(name), waitFlags(name, "it is handled")),
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")
 			if err := errors.Join(err, checkWait(c)); err != nil {

@@ -1,6 +1,7 @@
 package catalogue
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -213,10 +214,14 @@ func (s *Store) change(
 		case err != nil:
 			return 0, err
 		}
+		var ops []*pb.RequestOp
+		if e == nil || len(found) == 0 || !bytes.Equal(found[0].Value, e.Encode()) {
+			ops = s.noted(s.ops(id, old, e))
+		} // else it is as it should be, and the transaction only makes sure that the app is the same
 		guards := s.guards()
 		resp, err := s.commit(ctx, &pb.TxnRequest{
 			Compare: append(guards.Compare(), txn.Modified(key, modRevision(found))),
-			Success: s.noted(s.ops(id, old, e)), Failure: guards.Look(),
+			Success: ops, Failure: guards.Look(),
 		})
 		if err != nil {
 			return 0, err

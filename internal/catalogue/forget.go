@@ -45,7 +45,11 @@ func (s *Store) Forget(ctx context.Context, record int64) (Forgotten, error) {
 	if err := s.forgetMarks(ctx, record, &done); err != nil {
 		return done, fmt.Errorf("forget what was deallocated: %w", err)
 	}
-	if _, err := s.underRecord(ctx, record, []*pb.RequestOp{txn.Delete(s.Layout.Source())}); err != nil {
+	var last []*pb.RequestOp
+	if record != 0 {
+		last = s.noted([]*pb.RequestOp{txn.Delete(s.Layout.Source())})
+	}
+	if _, err := s.underRecord(ctx, record, last); err != nil {
 		return done, fmt.Errorf("delete the source's record: %w", err)
 	}
 	return done, nil
@@ -140,7 +144,7 @@ func (s *Store) forgetEntries(
 		for i := range part {
 			ops[i] = part[i].op
 		}
-		resp, err := s.underRecord(ctx, record, ops)
+		resp, err := s.underRecord(ctx, record, s.noted(ops))
 		if len(part) == 1 && errors.Is(err, ErrTooLarge) {
 			return nil // an allocation keeps the entry; it does no harm that it still says that the source has it
 		}
@@ -228,7 +232,7 @@ func (s *Store) underRecord(ctx context.Context, record int64, ops []*pb.Request
 	guards := s.guards()
 	resp, err := s.commit(ctx, &pb.TxnRequest{
 		Compare: append(guards.Compare(), txn.Modified(s.Layout.Source(), record)),
-		Success: s.noted(ops), Failure: guards.Look(),
+		Success: ops, Failure: guards.Look(),
 	})
 	switch {
 	case err != nil:

@@ -19,7 +19,7 @@ func (o Origin) IsZero() bool { return o == Origin{} }
 
 // At returns the deed of the origin at a time.
 func (o Origin) At(now time.Time) Deed {
-	return Deed{By: o.By, Why: o.Why, Since: now.UTC().Truncate(time.Second)}
+	return Deed{By: o.By, Why: o.Why, Since: now.UTC().Truncate(time.Millisecond)}
 }
 
 // Deed says who has made a change, why, and when by their clock. Its fields are those of an order that stands.

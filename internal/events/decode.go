@@ -119,7 +119,7 @@ func (d *Decoder) deedOf(changes []*clientv3.Event) (by deed.Deed, at time.Time)
 			continue
 		case c.Type != clientv3.EventTypeDelete:
 			by = read(c.Kv)
-			at = fresh(by.Since, read(c.PrevKv).Since)
+			at = fresh(by.Since, read(c.PrevKv).Since) // how far a task is says again when it began
 		case kind == keys.Reshard: // with its end, what it was about is done
 			by = read(c.PrevKv)
 		}

@@ -57,6 +57,7 @@ func built(l keys.Layout, id string, shard, slot int, lease int64) map[keys.Key]
 		{Kind: keys.Trail, Number: shard, Lease: lease}:   l.Trail(shard, lease),
 		{Kind: keys.Quarantine, ID: id, Number: shard}:    l.Quarantine(shard, id),
 		{Kind: keys.Alone}:                                l.Alone(),
+		{Kind: keys.Deed}:                                 l.Deed(),
 		{Kind: keys.Deaths, ID: id}:                       l.Deaths(id),
 		{Kind: keys.Exception, Number: shard}:             l.Exception(shard),
 		{Kind: keys.Cordon, ID: id}:                       l.Cordon(id),
@@ -113,7 +114,8 @@ func TestNoKeyLeavesItsPlace(t *testing.T) {
 			},
 			l.Deallocations(): func(k keys.Key) bool { return k.Kind == keys.Deallocation },
 			l.Orders(): func(k keys.Key) bool {
-				return k.Kind == keys.AcceptOrder || k.Kind == keys.FetchOrder || k.Kind == keys.RebalanceOrder
+				return k.Kind == keys.AcceptOrder || k.Kind == keys.FetchOrder || k.Kind == keys.RebalanceOrder ||
+					k.Kind == keys.Deed
 			},
 			l.Drains():            func(k keys.Key) bool { return k.Kind == keys.Drain },
 			l.Shards():            inShard,

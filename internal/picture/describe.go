@@ -9,6 +9,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
@@ -64,6 +65,13 @@ func (r *Reader) DescribeResource(ctx context.Context, id string, created int64)
 	}
 	if e.Entry != nil {
 		d.Entries, err = r.history(ctx, r.Layout.Resource(e.Shard, id), e.Revision, entryText)
+	}
+	for i := range d.Entries {
+		if err == nil {
+			var by deed.Origin
+			by, err = r.deedAt(ctx, d.Entries[i].Revision)
+			d.Entries[i].By, d.Entries[i].Why = by.By, by.Why
+		}
 	}
 	if err == nil && e.Claim != nil {
 		d.Claims, err = r.history(ctx, r.Layout.Claim(e.Shard, id), e.Revision, claimText)

@@ -11,6 +11,7 @@ import (
 	clientv3 "go.etcd.io/etcd/client/v3"
 
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
+	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/membership"
 	"github.com/distributed-resource-manager/drm/shard"
@@ -59,6 +60,9 @@ type KeyChange struct {
 
 	Kind string // resource, claim, summary, trail or quarantine
 	ID   string // of the resource; empty of a summary or trail
+
+	// By is who has written it by a command, and Why the reason that they gave; empty where that is not known.
+	By, Why string
 }
 
 // mostChanges is how many of the keys that were written last are listed.
@@ -97,6 +101,16 @@ func (r *Reader) describeShard(ctx context.Context, n int) (ShardDetail, error) 
 		return d, err
 	}
 	c.count()
+	by := map[int64]deed.Origin{}
+	for i := range d.Changes {
+		k := &d.Changes[i]
+		if _, known := by[k.Modified]; !known {
+			if by[k.Modified], err = r.deedAt(ctx, k.Modified); err != nil {
+				return d, err
+			}
+		}
+		k.By, k.Why = by[k.Modified].By, by[k.Modified].Why
+	}
 	return d, nil
 }
 
@@ -134,7 +148,7 @@ func (c *census) take(kv *mvccpb.KeyValue) {
 	default:
 	}
 	if name := kindNames[key.Kind]; name != "" {
-		c.noteChange(KeyChange{versionsOf(kv), name, key.ID})
+		c.noteChange(KeyChange{Versions: versionsOf(kv), Kind: name, ID: key.ID})
 	}
 }
 
