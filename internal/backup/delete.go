@@ -200,9 +200,11 @@ func (a *App) counts(ctx context.Context, prefix func(shard int) string) ([]int6
 		for n := len(all); n < min(len(all)+most, keys.MaxShards); n++ {
 			ops = append(ops, clientv3.OpGet(prefix(n), clientv3.WithPrefix(), clientv3.WithCountOnly()))
 		}
-		asking, cancel := context.WithTimeout(ctx, a.Timeout)
-		resp, err := a.Client.Txn(asking).Then(ops...).Commit()
-		cancel()
+		var resp *clientv3.TxnResponse
+		err := a.patiently(ctx, func(ctx context.Context) (err error) {
+			resp, err = a.Client.Txn(ctx).Then(ops...).Commit()
+			return err
+		})
 		switch {
 		case errors.Is(err, rpctypes.ErrTooManyOps) && most > 1:
 			most /= 2
@@ -291,10 +293,12 @@ func (a *App) wipeSpan(ctx context.Context, marker *mvccpb.KeyValue, s span, del
 
 // remove deletes ranges of keys, unless somebody has taken over, and says how many keys these were.
 func (a *App) remove(ctx context.Context, marker *mvccpb.KeyValue, ops ...clientv3.Op) (n int64, err error) {
-	asking, cancel := context.WithTimeout(ctx, a.Timeout)
-	defer cancel()
 	held := clientv3.Compare(clientv3.CreateRevision(a.Layout.Reshard()), "=", marker.CreateRevision)
-	resp, err := a.Client.Txn(asking).If(held).Then(ops...).Commit()
+	var resp *clientv3.TxnResponse
+	err = a.patiently(ctx, func(ctx context.Context) (err error) {
+		resp, err = a.Client.Txn(ctx).If(held).Then(ops...).Commit()
+		return err
+	})
 	switch {
 	case err != nil:
 		return 0, etcd.Unreachable(ctx, fmt.Errorf("delete the keys: %w", err))
@@ -309,9 +313,11 @@ func (a *App) remove(ctx context.Context, marker *mvccpb.KeyValue, ops ...client
 
 // get reads keys.
 func (a *App) get(ctx context.Context, key string, opts ...clientv3.OpOption) (*clientv3.GetResponse, error) {
-	asking, cancel := context.WithTimeout(ctx, a.Timeout)
-	defer cancel()
-	resp, err := a.Client.Get(asking, key, opts...)
+	var resp *clientv3.GetResponse
+	err := a.patiently(ctx, func(ctx context.Context) (err error) {
+		resp, err = a.Client.Get(ctx, key, opts...)
+		return err
+	})
 	return resp, etcd.Unreachable(ctx, err)
 }
 

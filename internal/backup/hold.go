@@ -14,6 +14,7 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/deed"
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 )
 
@@ -28,11 +29,28 @@ type App struct {
 // errOvertaken says that another process has taken over what this one was doing.
 var errOvertaken = errors.New("another process has taken this over, or has finished it")
 
+// mostTries is how often a request is made, at most, where etcd does not answer.
+const mostTries = 4
+
+// patiently makes a request that does no harm if it is made twice, and makes it again where etcd does not answer: one
+// server that is restarted, or loses its leader, is no reason to give up what takes minutes.
+func (a *App) patiently(ctx context.Context, request func(context.Context) error) error {
+	for pauses, tries := pace.Retry(), 1; ; tries++ {
+		asking, cancel := context.WithTimeout(ctx, a.Timeout)
+		err := request(asking)
+		cancel()
+		if !etcd.IsUnreachable(err) || tries == mostTries || !pauses.Wait(ctx) {
+			return err
+		}
+	}
+}
+
 // look reads what etcd says of the app and of what is being done to it.
-func (a *App) look(ctx context.Context) (appconfig.State, error) {
-	asking, cancel := context.WithTimeout(ctx, a.Timeout)
-	defer cancel()
-	s, err := appconfig.Look(asking, a.Client, a.Layout)
+func (a *App) look(ctx context.Context) (s appconfig.State, err error) {
+	err = a.patiently(ctx, func(ctx context.Context) (err error) {
+		s, err = appconfig.Look(ctx, a.Client, a.Layout)
+		return err
+	})
 	return s, etcd.Unreachable(ctx, err)
 }
 

@@ -18,7 +18,6 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/etcd"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/object"
-	"github.com/distributed-resource-manager/drm/internal/pace"
 	"github.com/distributed-resource-manager/drm/internal/txn"
 	"github.com/distributed-resource-manager/drm/membership"
 )
@@ -28,8 +27,6 @@ var ErrNotEmpty = errors.New(
 	"the app is not empty: a dump is loaded into an app that does not exist, or has nothing yet")
 
 const (
-	// mostTries is how often a transaction is sent, at most, where etcd does not answer.
-	mostTries = 4
 	// inFlight is how many transactions are in progress at once.
 	inFlight = 4
 	// batchBytes bounds what one transaction writes. It is below etcd's default limit of 1.5 MiB for a request.
@@ -319,14 +316,11 @@ func (l *load) send(ctx context.Context, batch []put) (err error) {
 	committer := txn.New(l.Client)
 	sender := txn.Sender[put]{
 		Commit: func(req *pb.TxnRequest) (resp *pb.TxnResponse, err error) {
-			for pauses, tries := pace.Retry(), 1; ; tries++ { // to write it twice does no harm
-				asking, cancel := context.WithTimeout(ctx, l.Timeout)
-				resp, err = committer.Commit(asking, req)
-				cancel()
-				if !etcd.IsUnreachable(err) || tries == mostTries || !pauses.Wait(ctx) {
-					return resp, err
-				}
-			}
+			err = l.patiently(ctx, func(ctx context.Context) (err error) {
+				resp, err = committer.Commit(ctx, req)
+				return err
+			})
+			return resp, err
 		},
 		Limits: &l.limits, Guards: l.guards(l.marker), By: pb.Compare_MOD, MaxOps: txn.UsualOps, MaxBytes: batchBytes,
 		Write: func(p *put) txn.Write { return txn.Write{Key: p.key, Any: true} },

@@ -66,18 +66,26 @@ func reason(err error) string {
 	return err.Error()
 }
 
-// IsUnreachable says whether an error means that etcd did not answer, rather than that it refused.
+// raftStopped is the text of an error that a server which is being stopped answers with. It has no code of its own.
+const raftStopped = "raft: stopped"
+
+// IsUnreachable says whether an error means that etcd did not answer, rather than that it refused: nor does a server
+// that is being stopped, or that has lost its leader while it had the request.
 func IsUnreachable(err error) bool {
-	for _, timeout := range []error{
-		context.DeadlineExceeded, rpctypes.ErrTimeout, rpctypes.ErrNoLeader,
-		rpctypes.ErrTimeoutDueToLeaderFail, rpctypes.ErrTimeoutDueToConnectionLost,
-	} {
-		if errors.Is(err, timeout) {
-			return true
-		}
+	var answer rpctypes.EtcdError
+	switch {
+	case errors.Is(err, context.DeadlineExceeded):
+		return true
+	case errors.As(err, &answer):
+		return isUnreachable(answer.Code(), answer.Error())
 	}
 	s, ok := status.FromError(err)
-	return ok && (s.Code() == codes.Unavailable || s.Code() == codes.DeadlineExceeded)
+	return ok && isUnreachable(s.Code(), s.Message())
+}
+
+func isUnreachable(code codes.Code, text string) bool {
+	return code == codes.Unavailable || code == codes.DeadlineExceeded ||
+		code == codes.Unknown && strings.HasSuffix(text, raftStopped)
 }
 
 // IsBusy says whether a request failed because etcd is overloaded. It asks etcd for its status, which is easier to
