@@ -67,6 +67,40 @@ func TestRetryOfVeryManyTakesItsTimeAndSaysHowFarItCame(t *testing.T) {
 	}
 }
 
+// idle is a retrier of a resource that needs no order.
+type idle struct {
+	retrier
+
+	found drm.Assignment
+}
+
+func (idle) RetryWith(context.Context, string, drm.OrderOptions) (drm.State, error) { return "", nil }
+
+func (i idle) Lookup(context.Context, string) (drm.Assignment, error) { return i.found, nil }
+
+func TestRetryOfWhatNobodyHasSaysWhy(t *testing.T) {
+	t.Parallel()
+	const nothing = "nothing to retry: x has neither failed nor is it quarantined"
+	for _, tt := range []struct {
+		found drm.Assignment
+		want  string
+	}{
+		{drm.Assignment{State: drm.StateActive, Member: "m"}, nothing},
+		{drm.Assignment{State: drm.StateUnassigned}, nothing},
+		{
+			drm.Assignment{State: drm.StateUnassigned, Error: "it is suspended by ann"},
+			nothing + "; nobody has it: it is suspended by ann",
+		},
+	} {
+		stdout, _, err := withCommand(t, retryCommand(), func(c *cli.Context) error {
+			return retry(c.Context, c, idle{found: tt.found}, "x", drm.OrderOptions{})
+		}, "retry", "x")
+		if err != nil || stdout != tt.want+"\n" {
+			t.Errorf("%+v: %q, error %v, want %q", tt.found, stdout, err, tt.want)
+		}
+	}
+}
+
 // silent is a lister that etcd does not answer.
 type silent struct{}
 

@@ -85,6 +85,7 @@ type retrier interface {
 	RetryWith(ctx context.Context, id string, o drm.OrderOptions) (drm.State, error)
 	RetryFailed(ctx context.Context, o drm.OrderOptions) ([]string, error)
 	RetryQuarantined(ctx context.Context) ([]string, error)
+	Lookup(ctx context.Context, id string) (drm.Assignment, error)
 	Wait(ctx context.Context, id string) (drm.Assignment, error)
 }
 
@@ -103,8 +104,10 @@ func retry(ctx context.Context, c *cli.Context, client retrier, id string, o drm
 		var was drm.State
 		if was, err = client.RetryWith(ctx, id, o); was != "" {
 			retried = append(retried, id)
+		} else if err == nil {
+			nothing = "nothing to retry: " + cell(id) + " has neither failed nor is it quarantined" +
+				other(ctx, client, id)
 		}
-		nothing = "nothing to retry: " + cell(id) + " has neither failed nor is it quarantined"
 	}
 	if err != nil {
 		if len(retried) > 0 {
@@ -141,4 +144,14 @@ func retry(ctx context.Context, c *cli.Context, client retrier, id string, o drm
 			p.Line("%s", nothing)
 		}
 	})
+}
+
+// other says why nobody has a resource that has neither failed nor is quarantined, such as that it is suspended. It is
+// empty where somebody has it, or nobody knows why.
+func other(ctx context.Context, client retrier, id string) string {
+	found, err := client.Lookup(ctx, id)
+	if err != nil || found.State != drm.StateUnassigned || found.Error == "" {
+		return ""
+	}
+	return "; nobody has it: " + found.Error
 }

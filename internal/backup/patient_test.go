@@ -3,6 +3,7 @@ package backup_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"slices"
 	"strings"
 	"sync/atomic"
@@ -85,5 +86,21 @@ func TestALoadAndADeletionGoOnWhileAServerIsRestarted(t *testing.T) {
 		}
 		same(t, all(t, to), map[string]string{})
 		failed("deletion")
+	}
+}
+
+func TestWhatIsNoDumpIsNamed(t *testing.T) {
+	t.Parallel()
+	for text, want := range map[string]string{
+		"\x1f\x8b\x08\x00": "it is compressed with gzip: want what drmctl dump has written",
+		"<html>":           "it is HTML: want what drmctl dump has written",
+		"\xff\xfe{\x00":    "it is text in UTF-16: want what drmctl dump has written",
+		`{"data":[]}`:      "line 1 of the dump: want what drmctl dump has written",
+	} {
+		var damaged *backup.DumpError
+		_, err := newApp(t).Load(t.Context(), strings.NewReader(text), backup.LoadOptions{})
+		if !errors.As(err, &damaged) || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want %q", text, err, want)
+		}
 	}
 }

@@ -12,6 +12,7 @@ import (
 	"io"
 
 	"github.com/distributed-resource-manager/drm/internal/appconfig"
+	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
@@ -57,6 +58,8 @@ func newReader(in io.Reader, layout keys.Layout) (*reader, error) {
 	switch {
 	case err != nil && !errors.Is(err, io.EOF):
 		return nil, err
+	case jsontext.Foreign(text) != "":
+		return nil, r.wrong(fmt.Errorf("it is %s: %w", jsontext.Foreign(text), errNoDump))
 	case !bytes.HasPrefix(text, []byte(`{"drm_dump":`)) || json.Unmarshal(text, &r.header) != nil:
 		return nil, r.wrong(errNoDump)
 	}
