@@ -15,7 +15,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/embedded/embeddedtest"
 )
 
-// withCommand runs a command line whose command does something else than it usually does.
+// withCommand runs a command line whose command does something else than it usually does. The tests that use it are not
+// parallel: the library for command lines has flags that all apps share.
 func withCommand(
 	t *testing.T, command *cli.Command, do cli.ActionFunc, args ...string,
 ) (stdout, stderr string, _ error) {
@@ -48,7 +49,6 @@ func (p *partly) RetryQuarantined(ctx context.Context) ([]string, error) {
 }
 
 func TestRetryOfVeryManyTakesItsTimeAndSaysHowFarItCame(t *testing.T) {
-	t.Parallel()
 	lost := fmt.Errorf("%w: gone", drm.ErrUnreachable)
 	for _, all := range []string{"--all-failed", "--all-quarantined"} {
 		p := &partly{done: []string{"x", "y"}, failure: lost}
@@ -79,7 +79,6 @@ func (idle) RetryWith(context.Context, string, drm.OrderOptions) (drm.State, err
 func (i idle) Lookup(context.Context, string) (drm.Assignment, error) { return i.found, nil }
 
 func TestRetryOfWhatNobodyHasSaysWhy(t *testing.T) {
-	t.Parallel()
 	const nothing = "nothing to retry: x has neither failed nor is it quarantined"
 	for _, tt := range []struct {
 		found drm.Assignment
@@ -107,7 +106,6 @@ type silent struct{}
 func (silent) Orders(context.Context) ([]drm.OrderInfo, error) { return nil, drm.ErrUnreachable }
 
 func TestAnOrderThatWasGivenDoesNotFailBecauseEtcdIsSilentAfterwards(t *testing.T) {
-	t.Parallel()
 	_, stderr, err := withCommand(t, drainCommand(), func(c *cli.Context) error {
 		noteAbsent(c.Context, c, silent{}, "m")
 		return nil
@@ -119,7 +117,6 @@ func TestAnOrderThatWasGivenDoesNotFailBecauseEtcdIsSilentAfterwards(t *testing.
 }
 
 func TestADrainWhoseAnswerWasLostSaysWhetherItStands(t *testing.T) {
-	t.Parallel()
 	global := []string{"--endpoints", embeddedtest.Server(t).Endpoint(), "--app", "a", "--command-timeout", "30s"}
 	if got := drmctl(t.Context(), append(global, "app", "create", "a")...); got.code != exitFine {
 		t.Fatal(got.stderr)
