@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"flag"
 	"os"
 	"slices"
@@ -14,6 +15,9 @@ import (
 // tests start their own executable.
 const asDrmctl = "DRMCTL_TEST_RUN"
 
+// raceOptions, in the environment, has the options of the race detector.
+const raceOptions = "GORACE"
+
 // helpers are the other things that the test binary can be, by its first argument.
 var helpers = map[string]func(args []string) int{}
 
@@ -26,7 +30,9 @@ func TestMain(m *testing.M) {
 		}
 		main()
 	}
-	if err := os.Setenv(asDrmctl, "1"); err != nil {
+	// A process with the race detector sleeps for a second at its exit. The processes that are started here do not.
+	race := strings.TrimSpace(os.Getenv(raceOptions) + " atexit_sleep_ms=0")
+	if err := errors.Join(os.Setenv(asDrmctl, "1"), os.Setenv(raceOptions, race)); err != nil {
 		panic(err)
 	}
 	// Most of the tests wait most of the time, so more of them run at once than there are processors.

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 			}
 			env.Setenv("PATH", bin+":"+env.Getenv("PATH"))
 			env.Setenv(asDrmctl, "1")
+			env.Setenv(raceOptions, os.Getenv(raceOptions))
 			env.Setenv("USER", "ops")
 			return os.Symlink(self, filepath.Join(bin, "drmctl"))
 		},

@@ -56,7 +56,7 @@ func apart(t *testing.T) *clientv3.Client {
 		t.Fatal(err)
 	}
 	cmd := exec.Command(self)
-	cmd.Env = append(os.Environ(), serveEtcd+"=1")
+	cmd.Env = append(os.Environ(), serveEtcd+"=1", "GORACE=atexit_sleep_ms=0") // it need not sleep at its exit
 	cmd.Stderr = os.Stderr
 	stdin, err1 := cmd.StdinPipe()
 	stdout, err2 := cmd.StdoutPipe()

@@ -146,6 +146,7 @@ func TestAMemberThatLosesEtcdIsAliveButNotReady(t *testing.T) {
 	t.Cleanup(proxy.Close)
 	cfg := w.config("a", newRecorder(t))
 	cfg.Etcd.Endpoints, cfg.LeaseTTL = []string{proxy.Endpoint()}, 2*time.Second
+	cfg.Etcd.CommandTimeout = drm.DefaultCommandTimeout
 	m := w.start(cfg)
 	healthy(t, m.Health(), drm.HealthReady)
 	proxy.BlackHole()

@@ -39,7 +39,7 @@ func TestLosingAllLeasesAtOnceMakesNoStorm(t *testing.T) {
 		var seen zapcore.Core
 		seen, logs[id] = observer.New(zap.InfoLevel)
 		cfg.Logger, qs[id] = zap.New(zapcore.NewTee(seen, cfg.Logger.Core())), q
-		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), DialTimeout: patience}
 		cfg.AllocateOnly, cfg.Retriever, cfg.CacheResources = false, src, true
 		w.start(cfg)
 	}

@@ -112,7 +112,7 @@ func TestAWallClockThatIsSetByAYearChangesNothing(t *testing.T) {
 	src := newSource(ids(n)...)
 	for _, id := range []string{"a", "b"} {
 		cfg := w.config(id, r)
-		cfg.LeaseTTL, cfg.Etcd = ttl, drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+		cfg.LeaseTTL, cfg.Etcd = ttl, drm.EtcdConfig{Client: q.client(t, w.endpoint), DialTimeout: patience}
 		cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
 		w.start(cfg)
 	}

@@ -27,7 +27,7 @@ func TestAnEtcdThatFailsIsNoSourceThatFails(t *testing.T) {
 	src := newSource(ids(5)...)
 	observed, logs := observer.New(zap.WarnLevel)
 	cfg := w.config("a", r)
-	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), DialTimeout: patience}
 	cfg.AllocateOnly, cfg.Retriever, cfg.PollInterval = false, src, 100*time.Millisecond
 	cfg.SourcePolicy, cfg.FetchRetryBudget = drm.ExitOnSourceError, time.Millisecond
 	cfg.Logger = zap.New(observed)

@@ -295,7 +295,7 @@ func TestASourceIsVouchedForBeforeItIsAsked(t *testing.T) {
 		}
 	}
 	cfg := w.config("a", r)
-	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), DialTimeout: patience}
 	cfg.AllocateOnly, cfg.Retriever = false, src
 	w.start(cfg)
 	r.until("it is handled", allHeld(r, 1))

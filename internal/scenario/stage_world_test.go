@@ -1,6 +1,7 @@
 package scenario_test
 
 import (
+	"cmp"
 	"context"
 	"os"
 	"sync"
@@ -50,10 +51,12 @@ func worldAt(tb testing.TB, endpoint string) *world {
 }
 
 // config returns the least config that a member needs. Its lease is long, so that members on a slow machine do not lose
-// it. A test that waits for an expiry sets its own.
+// it, and so are its timeouts: on such a machine etcd is slow too. A test that waits for an expiry, or for an etcd that
+// does not answer, sets its own.
 func (w *world) config(id string, h drm.Handler) drm.Config {
 	return drm.Config{
-		App: w.app, ID: id, Etcd: drm.EtcdConfig{Endpoints: []string{w.endpoint}}, Handler: h, AllocateOnly: true,
+		App: w.app, ID: id, Handler: h, AllocateOnly: true,
+		Etcd:   drm.EtcdConfig{Endpoints: []string{w.endpoint}, DialTimeout: patience, CommandTimeout: soon},
 		Logger: testLogger(w.tb), Shards: 64, LeaseTTL: 10 * time.Second, SettleDelay: 50 * time.Millisecond,
 		JoinDelay: 20 * time.Millisecond, HandleBackoff: 20 * time.Millisecond,
 		RemovalDelay: time.Millisecond,
@@ -135,6 +138,8 @@ func (w *world) clientOf(cfg drm.ClientConfig) *drm.Client {
 	if cfg.Etcd.Client == nil {
 		cfg.Etcd.Client = w.etcd
 	}
+	cfg.Etcd.DialTimeout = cmp.Or(cfg.Etcd.DialTimeout, patience)
+	cfg.Etcd.CommandTimeout = cmp.Or(cfg.Etcd.CommandTimeout, soon)
 	c, err := drm.NewClient(w.tb.Context(), cfg)
 	if err != nil {
 		w.tb.Fatal(err)

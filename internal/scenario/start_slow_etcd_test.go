@@ -18,6 +18,7 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 	t.Parallel()
 	for _, f := range []fault{loseRequest, loseAnswer, beLate} {
 		t.Run(f.String(), func(t *testing.T) {
+			t.Parallel()
 			w, r := newWorld(t), newRecorder(t)
 			q := newRequests(w.app)
 			var started atomic.Bool
@@ -31,7 +32,7 @@ func TestAStartGoesOnWhileEtcdIsSlow(t *testing.T) {
 			cfg := w.config("a", r)
 			// On a busy machine, etcd may itself be slow. One that answers nothing for so long would not be there.
 			cfg.Etcd = drm.EtcdConfig{
-				Client: q.client(t, w.endpoint), CommandTimeout: 500 * time.Millisecond, DialTimeout: 5 * time.Second,
+				Client: q.client(t, w.endpoint), CommandTimeout: time.Second, DialTimeout: 15 * time.Second,
 			}
 			w.start(cfg)
 			if n := q.injected(); n < 6 {
@@ -103,7 +104,7 @@ func TestAStartWhoseLeaseEndsGetsAnother(t *testing.T) {
 		return noFault
 	}
 	cfg := w.config("a", r)
-	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+	cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), DialTimeout: patience}
 	w.start(cfg)
 	if n := q.count(registers); n < 2 {
 		t.Errorf("%d registrations", n)

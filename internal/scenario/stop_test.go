@@ -82,7 +82,7 @@ func TestAContextThatEndsAtAnyRequestOfStartLeavesNothingBehind(t *testing.T) {
 		}
 		cfg := w.config("a", r)
 		cfg.LeaseTTL = time.Minute // a key that is left to expire would stay for longer than the test waits
-		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint)}
+		cfg.Etcd = drm.EtcdConfig{Client: q.client(t, w.endpoint), DialTimeout: patience}
 		cfg.AllocateOnly, cfg.Retriever = false, newSource(ids(3)...)
 		m, err := w.tryStart(ctx, cfg)
 		cancel()
