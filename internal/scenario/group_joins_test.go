@@ -46,11 +46,15 @@ func TestALoneJoinDoesNotWait(t *testing.T) {
 		return len(r.holders()) == 20 && time.Since(began) > 2*time.Second
 	})
 	cfg := w.config("b", r)
-	cfg.JoinDelay = time.Minute // longer than the test waits for anything
+	cfg.JoinDelay = time.Minute
+	joins := time.Now()
 	w.start(cfg)
 	r.until("two share all", func() bool {
 		return r.count("terminate", "") > 0 && len(r.holders()) == 20 && settled(t, w)
 	})
+	if took := time.Since(joins); took >= cfg.JoinDelay {
+		t.Errorf("they share all after %v", took)
+	}
 }
 
 func TestAMemberThatIsStuckWhileJoiningHoldsNobodyUp(t *testing.T) {

@@ -17,9 +17,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/member"
 )
 
-// patience bounds every wait of these tests. It is long because machines are slow: the tests judge order, not time. It
-// is shorter than the longest JoinDelay.
-const patience = 50 * time.Second
+// patience bounds every wait of these tests. It is long because machines are slow: the tests judge order, not time.
+const patience = 2 * time.Minute
 
 // soon bounds waits for things that must happen before something else, such as a probe or a timeout of 30 s, would make
 // them happen.
