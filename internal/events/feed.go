@@ -112,7 +112,7 @@ type tail struct {
 
 // Why a watch has ended.
 var (
-	errCaught = errors.New("the history was read")
+	errOthers = errors.New("other keys are to be watched")
 	errApart  = errors.New("the watches are too far apart")
 )
 
@@ -160,7 +160,7 @@ func (t *tail) run(ctx context.Context) error {
 			return nil
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
-		case errors.Is(err, errApart), errors.Is(err, errCaught), errors.As(err, &behind):
+		case errors.Is(err, errApart), errors.Is(err, errOthers), errors.As(err, &behind):
 			pauses.Reset()
 		case errors.Is(err, rpctypes.ErrCompacted):
 			if err := t.gap(ctx); err != nil && (!errors.Is(err, rpctypes.ErrCompacted) || ctx.Err() != nil) {
@@ -290,32 +290,40 @@ func (t *tail) send(ctx context.Context, all []Event) error {
 }
 
 // decode tells of the changes of some revisions, which come in order.
-func (t *tail) decode(ctx context.Context, revisions [][]*clientv3.Event) error {
+func (t *tail) decode(ctx context.Context, revisions iter.Seq[[]*clientv3.Event]) error {
 	var all []Event
 	now := time.Time{}
 	if t.caught {
 		now = time.Now()
 	}
 	t.decoder.live = t.caught
-	for i, changes := range revisions {
-		revision := changes[0].Kv.ModRevision
-		all = append(all, t.decoder.Decode(revision, changes)...)
-		revisions[i] = nil // it may be large
-		if len(all) < mostTogether && i < len(revisions)-1 {
-			continue
-		}
+	last := int64(0)
+	tell := func() error {
 		settle(all)
 		t.times.estimate(all, now)
-		all = t.late.cut(t.filtered(all))
+		some := t.late.cut(t.filtered(all))
 		if t.late != nil && t.late.over {
 			t.late = nil
 		}
-		if err := t.send(ctx, all); err != nil {
+		if err := t.send(ctx, some); err != nil {
 			return err
 		}
-		all, t.next = nil, revision+1
+		all, t.next = nil, last+1
+		return nil
 	}
-	return nil
+	for changes := range revisions {
+		last = changes[0].Kv.ModRevision
+		if all = append(all, t.decoder.Decode(last, changes)...); len(all) < mostTogether {
+			continue
+		}
+		if err := tell(); err != nil {
+			return err
+		}
+	}
+	if last < t.next {
+		return nil
+	}
+	return tell()
 }
 
 // filtered picks the events that the filter takes, says how an order has ended, and sets the places and the cursors.

@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -574,5 +576,45 @@ func TestALargeHistoryIsTold(t *testing.T) {
 	}
 	if got := s.all(Options{Since: begin - 1}); len(got) != revisions*each {
 		t.Errorf("got %d events, want %d", len(got), revisions*each)
+	}
+}
+
+// TestALongHistoryIsReadInParts has more revisions than one answer of etcd's, first only of the app, then also of
+// others, and at last again only of the app.
+func TestALongHistoryIsReadInParts(t *testing.T) {
+	s := newStage(t)
+	const writers, each = 16, 600
+	begin := s.write(entry("first", "source", ""))
+	var all sync.WaitGroup
+	for w := range writers {
+		all.Go(func() {
+			for i := range each {
+				key, value := "/other/"+strconv.Itoa(i), "x"
+				if i < 200 || i%3 == 0 || i > 500 {
+					e := entry(fmt.Sprintf("r%d-%d", w, i), "source", "")
+					key, value = e.key, e.value
+				}
+				if _, err := s.Client.Put(t.Context(), key, value); err != nil {
+					t.Error(err)
+				}
+			}
+		})
+	}
+	all.Wait()
+	resp, err := s.Client.Get(t.Context(), layout.Shards(), clientv3.WithPrefix(), clientv3.WithKeysOnly(),
+		clientv3.WithSort(clientv3.SortByModRevision, clientv3.SortAscend))
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := s.all(Options{Since: begin - 1})
+	if len(got) != len(resp.Kvs) {
+		t.Fatalf("got %d events, want %d", len(got), len(resp.Kvs))
+	}
+	for i, kv := range resp.Kvs {
+		e := got[i]
+		if e.Kind != ResourceAdded || e.Resource != layout.Parse(string(kv.Key)).ID || e.Revision != kv.ModRevision ||
+			e.Cursor != kv.ModRevision {
+			t.Fatalf("event %d is %+v, want %s at %d", i, e, kv.Key, kv.ModRevision)
+		}
 	}
 }

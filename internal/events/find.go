@@ -71,18 +71,21 @@ func (t *tail) timeAt(ctx context.Context, revision int64) (at time.Time, known 
 	stream.wants.Store(true)
 	d := newDecoder(t.Layout, t.Shards, revision, nil, &picker{})
 	for range looks {
-		_, resp, err := stream.recv()
+		_, answer, err := stream.recv()
 		var behind *behindError
 		switch {
 		case errors.As(err, &behind):
 			return time.Time{}, true, nil // so it is older than anything that is looked for
 		case err != nil:
 			return time.Time{}, false, etcd.Unreachable(ctx, err)
-		case len(resp.Events) == 0: // there is nothing more
+		case answer.Count == 0: // there is nothing more
 			return time.Time{}, false, nil
 		}
-		for _, c := range resp.Events {
-			if at := firstTime(d, c); !at.IsZero() {
+		for c, err := range answer.Events() {
+			if err != nil {
+				return time.Time{}, false, err
+			}
+			if at := firstTime(d, (*clientv3.Event)(c)); !at.IsZero() {
 				return at, true, nil
 			}
 		}

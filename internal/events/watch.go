@@ -1,10 +1,10 @@
 package events
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"slices"
 	"time"
 
@@ -84,18 +84,17 @@ type lane struct {
 }
 
 // watch tells all changes from the next revision on, until it has told all that there is to tell (nil), or an error.
-// While there is history to read it watches all keys at once: watches of several ranges are put in order by what etcd
-// says of how far they are, which it says only when all of them have read their history.
 func (t *tail) watch(ctx context.Context) error {
-	spans := t.spans()
 	if !t.caught {
-		spans = []span{{t.Layout.Root(), clientv3.GetPrefixRangeEnd(t.Layout.Root())}}
+		if err := t.history(ctx); err != nil {
+			return err
+		}
 	}
-	timeout := t.Timeout
-	if t.o.Follow {
-		timeout = 0 // the probe tells of outages
+	if !t.o.Follow {
+		return nil
 	}
-	stream, err := t.open(ctx, spans, t.next, timeout)
+	spans := t.spans()
+	stream, err := t.open(ctx, spans, t.next, 0) // the probe tells of outages
 	if err != nil {
 		return err
 	}
@@ -105,19 +104,21 @@ func (t *tail) watch(ctx context.Context) error {
 		lanes[i].seen = t.next - 1
 	}
 	for {
-		stream.wants.Store(!t.caught || apart(lanes))
-		n, resp, err := stream.recv()
-		switch {
-		case err != nil:
+		stream.wants.Store(apart(lanes))
+		n, answer, err := stream.recv()
+		if err != nil {
 			return etcd.Unreachable(ctx, err)
-		case n >= 0:
-			lanes[n].take(resp)
-		default:
-			for i := range lanes {
-				lanes[i].take(resp)
+		}
+		about := lanes
+		if n >= 0 {
+			about = lanes[n : n+1]
+		}
+		for i := range about {
+			if err := about[i].take(answer); err != nil {
+				return err
 			}
 		}
-		if done, err := t.advance(ctx, lanes); done || err != nil {
+		if err := t.advance(ctx, lanes); err != nil {
 			return err
 		}
 	}
@@ -128,71 +129,62 @@ func apart(lanes []lane) bool {
 	return slices.ContainsFunc(lanes, func(l lane) bool { return len(l.queue) > 0 })
 }
 
-// advance tells of all changes that no watch can have older ones of. done says that there is nothing more to tell.
-func (t *tail) advance(ctx context.Context, lanes []lane) (done bool, err error) {
+// advance tells of all changes that no watch can have older ones of.
+func (t *tail) advance(ctx context.Context, lanes []lane) error {
 	upTo, waiting := lanes[0].seen, 0
 	for _, l := range lanes {
 		upTo = min(upTo, l.seen)
 		waiting += len(l.queue)
 	}
 	if err := t.decode(ctx, merge(lanes, upTo)); err != nil {
-		return false, err
+		return err
 	}
 	t.next = max(t.next, upTo+1)
-	if !t.caught && upTo >= t.target {
-		if err := t.send(ctx, t.late.rest()); err != nil {
-			return false, err
-		}
-		t.late, t.caught = nil, true
-		if !t.o.Follow {
-			return true, nil
-		}
-		if len(t.spans()) > 0 && t.spans()[0].key != t.Layout.Root() {
-			return false, errCaught
-		}
-	}
 	switch {
 	case t.decoder.shards != t.Shards:
 		t.resize(t.decoder.shards)
-		return false, errCaught
+		return errOthers
 	case waiting <= mostApart || len(lanes) == 1:
-		return false, nil
+		return nil
 	}
 	t.caught = false // so much has happened that one watch of everything is better
 	head, err := t.head(ctx)
 	if err != nil {
-		return false, err
+		return err
 	}
 	t.target = max(t.target, head)
-	return false, errApart
+	return errApart
 }
 
 // merge takes the changes up to a revision out of the lanes, by revision.
-func merge(lanes []lane, upTo int64) (revisions [][]*clientv3.Event) {
-	for {
-		first := upTo + 1
-		for i := range lanes {
-			if q := lanes[i].queue; len(q) > 0 {
-				first = min(first, q[0].Kv.ModRevision)
+func merge(lanes []lane, upTo int64) iter.Seq[[]*clientv3.Event] {
+	return func(yield func([]*clientv3.Event) bool) {
+		for {
+			first := upTo + 1
+			for i := range lanes {
+				if q := lanes[i].queue; len(q) > 0 {
+					first = min(first, q[0].Kv.ModRevision)
+				}
+			}
+			if first > upTo {
+				return
+			}
+			var changes []*clientv3.Event
+			for i := range lanes {
+				q, n := lanes[i].queue, 0
+				for n < len(q) && q[n].Kv.ModRevision == first {
+					n++
+				}
+				changes = append(changes, q[:n]...)
+				clear(q[:n]) // they may be large
+				if lanes[i].queue = q[n:]; len(lanes[i].queue) == 0 {
+					lanes[i].queue = nil
+				}
+			}
+			if !yield(inOrder(changes)) {
+				return
 			}
 		}
-		if first > upTo {
-			return revisions
-		}
-		var changes []*clientv3.Event
-		for i := range lanes {
-			q, n := lanes[i].queue, 0
-			for n < len(q) && q[n].Kv.ModRevision == first {
-				n++
-			}
-			changes = append(changes, q[:n]...)
-			if lanes[i].queue = q[n:]; len(lanes[i].queue) == 0 {
-				lanes[i].queue = nil
-			}
-		}
-		// The same order whichever keys are watched, so that an event has the same Index.
-		slices.SortStableFunc(changes, func(a, b *clientv3.Event) int { return bytes.Compare(a.Kv.Key, b.Kv.Key) })
-		revisions = append(revisions, changes)
 	}
 }
 

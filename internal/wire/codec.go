@@ -79,6 +79,8 @@ func (c codec) Unmarshal(data mem.BufferSlice, v any) error {
 			return nil
 		}
 		resp.Reset()
+	case *Watched:
+		return resp.unmarshal(c, data)
 	case *pb.WatchResponse:
 		if whole := data.Materialize(); c.news(whole, resp) {
 			return nil
@@ -242,6 +244,10 @@ func event(message []byte, ev *mvccpb.Event, kv *mvccpb.KeyValue) bool {
 			ev.Type = mvccpb.Event_EventType(f.number)
 		case f.is(2, protowire.BytesType) && ev.Kv == nil: // two key-values would have to be merged
 			if ev.Kv = kv; !keyValue(f.bytes, kv) {
+				return false
+			}
+		case f.is(3, protowire.BytesType) && ev.PrevKv == nil:
+			if ev.PrevKv = new(mvccpb.KeyValue); !keyValue(f.bytes, ev.PrevKv) {
 				return false
 			}
 		default:

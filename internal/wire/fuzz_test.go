@@ -140,5 +140,24 @@ func FuzzWatchResponse(f *testing.F) {
 		if refused == nil && !proto.Equal(&want, &got) {
 			t.Errorf("got %v, want %v", &got, &want)
 		}
+		var w Watched
+		err = read(lean, message, &w)
+		if err == nil {
+			n := w.Count
+			for e, oops := range w.Events() {
+				if err = oops; oops == nil {
+					w.Head.Events = append(w.Head.Events, e)
+				}
+			}
+			if err == nil && len(w.Head.Events) != n {
+				t.Errorf("%d events, want %d", len(w.Head.Events), n)
+			}
+		}
+		if (refused == nil) != (err == nil) {
+			t.Fatalf("gRPC's codec says %v, and event by event it is %v", refused, err)
+		}
+		if refused == nil && !proto.Equal(&want, w.Head) {
+			t.Errorf("event by event: got %v, want %v", w.Head, &want)
+		}
 	})
 }
