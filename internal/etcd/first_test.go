@@ -4,6 +4,7 @@ import (
 	"context"
 	"sync"
 	"testing"
+	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/codes"
@@ -39,7 +40,7 @@ func TestTheFirstKeyIsReadWithoutCountingTheOthers(t *testing.T) {
 	}
 	look := func(kv clientv3.KV, from, end, want string) {
 		t.Helper()
-		found, err := etcd.First(t.Context(), kv, from, end)
+		found, err := etcd.First(t.Context(), kv, time.Minute, from, end)
 		if err != nil || string(found.GetKey()) != want || len(found.GetValue()) > 0 {
 			t.Errorf("from %q to %q: got %v, %v, want %q", from, end, found, err, want)
 		}
@@ -62,7 +63,7 @@ func TestTheFirstKeyIsReadWithoutCountingTheOthers(t *testing.T) {
 
 	ended, cancel := context.WithCancel(t.Context())
 	cancel()
-	if found, err := etcd.First(ended, client, "a", "z"); err == nil {
+	if found, err := etcd.First(ended, client, time.Minute, "a", "z"); err == nil {
 		t.Errorf("after the end of the context: %v", found)
 	}
 }

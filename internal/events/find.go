@@ -85,7 +85,7 @@ func (t *tail) timeAt(ctx context.Context, revision int64) (at time.Time, known 
 			if err != nil {
 				return time.Time{}, false, err
 			}
-			if at := firstTime(d, (*clientv3.Event)(c)); !at.IsZero() {
+			if at := firstTime(d, c); !at.IsZero() {
 				return at, true, nil
 			}
 		}

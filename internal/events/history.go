@@ -203,7 +203,7 @@ func revisions(answer *wire.Watched) iter.Seq2[[]*clientv3.Event, error] {
 				}
 				changes = nil
 			}
-			changes = append(changes, (*clientv3.Event)(e))
+			changes = append(changes, e)
 		}
 		if len(changes) > 0 {
 			yield(inOrder(changes), nil)

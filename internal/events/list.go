@@ -2,6 +2,7 @@ package events
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -51,12 +52,39 @@ func (l *lister) list(ctx context.Context, families family) error {
 		}
 		return nil
 	}
+	return l.shards(ctx)
+}
+
+// shards tells of all shards, one after another.
+func (l *lister) shards(ctx context.Context) error {
+	at, summaries := -1, map[int64]claims.Summary{} // those of the shard at; they sort before its claims
+	take := func(key keys.Key, kv *mvccpb.KeyValue) (Event, bool) {
+		if (key.Kind == keys.Summary || key.Kind == keys.Claim) && key.Number != at {
+			at, summaries = key.Number, map[int64]claims.Summary{}
+		}
+		return l.inShard(key, kv, summaries)
+	}
+	prefix := l.f.Layout.Shards()
+	all := etcd.Stream(ctx, l.f.Client, l.f.Timeout, prefix, clientv3.GetPrefixRangeEnd(prefix),
+		clientv3.WithRev(l.revision))
+	for part, err := range all {
+		switch {
+		case errors.Is(err, etcd.ErrNoStreams):
+			return l.eachShard(ctx, take)
+		case err != nil:
+			return fmt.Errorf("read %q: %w", prefix, etcd.Unreachable(ctx, err))
+		}
+		if err := l.page(part, take); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// eachShard reads all shards from an etcd without streams, which counts all of a range to read a page of it.
+func (l *lister) eachShard(ctx context.Context, take func(keys.Key, *mvccpb.KeyValue) (Event, bool)) error {
 	for n := range l.d.shards {
-		summaries := map[int64]claims.Summary{} // they sort before the claims
-		err := l.each(ctx, l.f.Layout.Shard(n), func(key keys.Key, kv *mvccpb.KeyValue) (Event, bool) {
-			return l.inShard(key, kv, summaries)
-		})
-		if err != nil {
+		if err := l.each(ctx, l.f.Layout.Shard(n), take); err != nil {
 			return err
 		}
 	}

@@ -33,8 +33,8 @@ type stream struct {
 	answers func(context.Context) bool
 }
 
-// For patience timeouts an answer is waited for while etcd answers other questions, and for impatience otherwise: it may
-// have to read a history of millions of changes first, and answers little meanwhile.
+// For patience timeouts an answer is waited for while etcd answers other questions, and for impatience otherwise: it
+// may have to read a history of millions of changes first, and answers little meanwhile.
 const patience, impatience = 24, 2
 
 // behindError says that etcd has compacted the revision from which a watch was to go on. That is no gap if the app had
@@ -158,7 +158,7 @@ func (l *lane) take(answer *wire.Watched) error {
 		if err != nil {
 			return err
 		}
-		l.queue = append(l.queue, (*clientv3.Event)(e))
+		l.queue = append(l.queue, e)
 		l.seen = max(l.seen, e.Kv.ModRevision)
 	}
 	return nil

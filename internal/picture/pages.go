@@ -50,9 +50,7 @@ func (r *Reader) page(
 
 // first returns the first key from one on, up to end, without its value; nil: there is none.
 func (r *Reader) first(ctx context.Context, key, end string) (*mvccpb.KeyValue, error) {
-	asking, cancel := context.WithTimeout(ctx, r.Timeout)
-	defer cancel()
-	found, err := etcd.First(asking, r.Client, key, end)
+	found, err := etcd.First(ctx, r.Client, r.Timeout, key, end)
 	return found, etcd.Unreachable(ctx, err)
 }
 
