@@ -18,8 +18,8 @@ import (
 // ErrNoStreams says that etcd cannot send what a range has as a stream, as versions before 3.7 cannot.
 var ErrNoStreams = errors.New("etcd sends no keys as a stream")
 
-// Stream yields the keys from one on, up to end, all at one revision, in parts, as fast as they are taken. A read with a
-// limit would have etcd count all keys that follow, for each part. An error ends it: ErrNoStreams before the first
+// Stream yields the keys from one on, up to end, all at one revision, in parts, as fast as they are taken. A read with
+// a limit would have etcd count all keys that follow, for each part. An error ends it: ErrNoStreams before the first
 // part, context.DeadlineExceeded where a part takes longer than timeout, and those of etcd's client.
 func Stream(
 	ctx context.Context, client clientv3.KV, timeout time.Duration, from, end string, opts ...clientv3.OpOption,
