@@ -597,14 +597,14 @@ func TestALargeHistoryIsTold(t *testing.T) {
 // others, and at last again only of the app.
 func TestALongHistoryIsReadInParts(t *testing.T) {
 	s := newStage(t)
-	const writers, each = 16, 220
+	const writers, each = 16, 260
 	begin := s.write(entry("first", "source", ""))
 	var all sync.WaitGroup
 	for w := range writers {
 		all.Go(func() {
 			for i := range each {
 				key, value := "/other/"+strconv.Itoa(i), "x"
-				if i < 80 || i%3 == 0 || i > 180 {
+				if i < 200 || i%3 == 0 || i > 240 {
 					e := entry(fmt.Sprintf("r%d-%d", w, i), "source", "")
 					key, value = e.key, e.value
 				}
