@@ -209,7 +209,8 @@ func (r *run) mayWrite(ctx context.Context, root string) finding {
 			r.whoever(), root, r.permitted())
 	}
 	var missing []string
-	for _, key := range written(keys.New(r.cfg.Prefix, r.cfg.App), r.cfg.As) {
+	needed := written(keys.New(r.cfg.Prefix, r.cfg.App), r.cfg.As)
+	for _, key := range needed {
 		may, err := r.allowed(ctx, key)
 		if err != nil {
 			return failure(seeLog, "asking for permissions below %q failed: %v", key, err)
@@ -219,9 +220,13 @@ func (r *run) mayWrite(ctx context.Context, root string) finding {
 		}
 	}
 	if len(missing) == 0 {
-		return fine("%s may write all that a %s writes, though not everything below %q", r.whoever(), r.cfg.As, root)
+		if r.cfg.As == Operator {
+			return fine("%s may write what orders and allocations are, and not everything below %q, as reshard, load and "+
+				"app delete do", r.whoever(), root)
+		}
+		return fine("%s may write all that a member writes, though not everything below %q", r.whoever(), root)
 	}
-	if len(missing) == len(written(keys.New(r.cfg.Prefix, r.cfg.App), r.cfg.As)) {
+	if len(missing) == len(needed) {
 		missing = []string{root}
 	}
 	return failure(r.grant("readwrite", missing), "%s must be allowed to write %s, and is not%s", r.whoever(),
@@ -248,15 +253,9 @@ func (r *run) allowed(ctx context.Context, key string) (bool, error) {
 // written are the prefixes and keys that a role writes in an app.
 func written(l keys.Layout, as Role) []string {
 	if as == Member {
-		return []string{
-			l.Config(), l.Group(), l.Shards(), l.Source(), l.Figures(), l.Loads(), l.Orders(), l.Deallocations(),
-			l.Alone(), l.Root() + "deaths/", l.Root() + "lives/",
-		}
+		return l.WrittenByMembers()
 	}
-	return []string{
-		l.Config(), l.Orders(), l.Drains(), l.Root() + "group/cordons/", l.Weights(), l.Pins(), l.Exceptions(),
-		l.Shards(), l.Source(), l.Deallocations(),
-	}
+	return l.WrittenByOperators()
 }
 
 // whoever names the user at the beginning of a sentence.

@@ -108,7 +108,7 @@ func TestUsersAndWhatTheyMayDo(t *testing.T) {
 		},
 		{
 			"an operator", server.Endpoint(), "operator", password, doctor.Operator, "DRM142", doctor.OK,
-			[]string{"all that a operator writes"},
+			[]string{"orders and allocations", "reshard"},
 		},
 		{
 			"an operator as a member", server.Endpoint(), "operator", password, doctor.Member, "DRM142", doctor.Fail,
