@@ -27,21 +27,53 @@ const (
 // clock, and etcd by its own.
 func checkClock(ctx context.Context, r *run) {
 	r.check(ctx, clockRate, "", func(ctx context.Context) finding {
-		if r.cfg.App != "" && len(r.app.leases) == 0 && r.blocked["permissions"] == "" {
-			r.findLeases(ctx, keys.New(r.cfg.Prefix, r.cfg.App))
+		if r.cfg.App != "" && r.blocked["permissions"] == "" {
+			layout := keys.New(r.cfg.Prefix, r.cfg.App)
+			if f, ok := r.checkClockByTimers(ctx, layout); ok {
+				return f
+			}
+			if len(r.app.leases) == 0 {
+				r.findLeases(ctx, layout)
+			}
 		}
 		for _, id := range r.app.leases {
 			resp, err := r.client.TimeToLive(ctx, id)
 			if err != nil || resp.GrantedTTL < shortestTTL {
 				continue
 			}
-			low, high, err := measure(ctx, func(ctx context.Context) (int64, error) { return r.left(ctx, id) })
+			low, high, err := measure(ctx, renewed, func(ctx context.Context) (int64, error) { return r.left(ctx, id) })
 			if err == nil {
 				return judgeClock(low, high, "by the lease of a member")
 			}
 		}
 		return r.checkClockByDate(ctx)
 	})
+}
+
+// checkClockByTimers looks for a lease that nobody renews, whose seconds can be counted one after the other, however
+// short those of members are: that of an order which ends by itself, of a return that is awaited, or of a member that
+// has started lately. ok is false if there is none.
+func (r *run) checkClockByTimers(ctx context.Context, l keys.Layout) (f finding, ok bool) {
+	for _, prefix := range []string{l.Reservations(), l.Drains(), l.Cordons(), l.Orders(), l.AllLives()} {
+		resp, err := r.client.Get(ctx, prefix, clientv3.WithPrefix(), clientv3.WithLimit(mostLeases))
+		if err != nil {
+			return finding{}, false
+		}
+		for _, kv := range resp.Kvs {
+			id := clientv3.LeaseID(kv.Lease)
+			if id == 0 {
+				continue
+			}
+			if left, err := r.left(ctx, id); err != nil || left < longest+1 {
+				continue
+			}
+			low, high, err := measure(ctx, steady, func(ctx context.Context) (int64, error) { return r.left(ctx, id) })
+			if err == nil {
+				return judgeClock(low, high, "by a lease that nobody renews"), true
+			}
+		}
+	}
+	return finding{}, false
 }
 
 // judgeClock judges how long a second of etcd takes by this machine's clock, between two bounds. how tells what was
@@ -103,15 +135,21 @@ func (r *run) checkClockByDate(ctx context.Context) finding {
 	if config != nil {
 		url = "https://" + at.at + "/version"
 	}
-	low, high, err := measure(ctx, func(ctx context.Context) (int64, error) {
-		at, err := dateOf(ctx, transport, url)
-		return -at, err
-	})
-	if err != nil {
-		return skipped("there is no member whose lease lives %d s or more, and %s does not tell its time: %v",
-			shortestTTL, at.endpoint, err)
+	var f finding
+	for range 2 { // a clock that was set meanwhile looks like one that runs at another rate, but hardly twice
+		low, high, err := measure(ctx, steady, func(ctx context.Context) (int64, error) {
+			at, err := dateOf(ctx, transport, url)
+			return -at, err
+		})
+		if err != nil {
+			return skipped("there is no member whose lease lives %d s or more, and %s does not tell its time: %v",
+				shortestTTL, at.endpoint, err)
+		}
+		if f = judgeClock(low, high, "by the clock of "+at.endpoint); f.result == OK || f.result == Skip {
+			break
+		}
 	}
-	return judgeClock(low, high, "by the clock of "+at.endpoint)
+	return f
 }
 
 // dateOf asks a server of HTTP for its time, in seconds.
@@ -135,15 +173,30 @@ func dateOf(ctx context.Context, transport http.RoundTripper, url string) (int64
 	return date.Unix(), nil
 }
 
-// measure measures a second of etcd. ask returns a number that falls by 1 when a second of etcd has passed, and that
-// may rise in between, which begins the second anew. A rise that does not show makes the second seem to be long; so
-// measure goes on for as long as it does, and returns the shortest second. It takes from low to high.
-func measure(ctx context.Context, ask func(context.Context) (int64, error)) (low, high time.Duration, err error) {
+// counting is how the number that is measured by changes.
+type counting bool
+
+const (
+	// renewed numbers may rise between two falls, also unseen. A rise that does not show makes the second seem to be
+	// long, so the shortest second is the right one.
+	renewed counting = false
+	// steady numbers fall once a second. Several seconds in a row tell more than one: when the last one ended is as
+	// unsure as of a single one.
+	steady counting = true
+)
+
+// longest is how many seconds are measured at most.
+const longest = 4
+
+// measure measures a second of etcd. ask returns a number that falls by 1 when a second of etcd has passed. measure goes
+// on until it is clear how the second is, or for longest seconds. The second takes from low to high.
+func measure(
+	ctx context.Context, how counting, ask func(context.Context) (int64, error),
+) (low, high time.Duration, err error) {
 	poll := time.NewTicker(pollEvery)
 	defer poll.Stop()
-	const most = 4 // seconds are measured
-	var watch secondWatch
-	for n := 0; n < most; {
+	watch := secondWatch{how: how}
+	for n := 0; n < longest; {
 		asked := time.Now()
 		left, err := ask(ctx)
 		if err != nil && ctx.Err() == nil {
@@ -154,10 +207,10 @@ func measure(ctx context.Context, ask func(context.Context) (int64, error)) (low
 			if ok {
 				n++
 			}
-			if ok && (high == 0 || h < high) {
+			if ok && (high == 0 || bool(how) || h < high) {
 				low, high = l, h
 			}
-			if ok && low.Seconds() < 1+fastest {
+			if ok && isClear(how, low, high) {
 				break
 			}
 		}
@@ -174,12 +227,22 @@ func measure(ctx context.Context, ask func(context.Context) (int64, error)) (low
 	return low, high, nil
 }
 
+// isClear says whether to measure further would tell nothing more.
+func isClear(how counting, low, high time.Duration) bool {
+	if how == renewed {
+		return low.Seconds() < 1+fastest
+	}
+	return low.Seconds() > 1-fastest && high.Seconds() < 1+fastest
+}
+
 // secondWatch finds seconds in the answers. A second lies between two changes of the number, if the second of them is a
-// fall by 1.
+// fall by 1. Of a steady number, it finds the average of the seconds since the first change.
 type secondWatch struct {
+	how    counting
 	asked  time.Time // when the last answer was asked for; zero: there is none
 	left   int64     // what it said
-	change *change   // the last one; nil: none was seen
+	change *change   // where the second began; nil: no change was seen
+	falls  int       // since then
 }
 
 // change is when the number changed: after the question whose answer was the last with the old number, and before the
@@ -193,9 +256,14 @@ func (w *secondWatch) see(asked, answered time.Time, left int64) (low, high time
 	if was.asked.IsZero() || left == was.left {
 		return 0, 0, false
 	}
-	w.change = &change{was.asked, answered}
-	if was.change == nil || left != was.left-1 {
-		return 0, 0, false
+	ok = was.change != nil && left == was.left-1
+	if ok {
+		w.falls++
+		low = was.asked.Sub(was.change.before) / time.Duration(w.falls)
+		high = answered.Sub(was.change.after) / time.Duration(w.falls)
 	}
-	return was.asked.Sub(was.change.before), answered.Sub(was.change.after), true
+	if !ok || w.how == renewed {
+		w.change, w.falls = &change{was.asked, answered}, 0
+	}
+	return low, high, ok
 }

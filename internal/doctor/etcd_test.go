@@ -426,13 +426,29 @@ func TestClocksOfOneMachine(t *testing.T) {
 	makeApp(t, client)
 	cfg := config(client.Endpoints()...)
 	cfg.Only, cfg.Skip = []string{"clock"}, nil
-	for _, how := range []string{"by the clock of " + client.Endpoints()[0], "by the lease of a member"} {
+	for _, test := range []struct {
+		how  string
+		make func()
+	}{
+		{"by the clock of " + client.Endpoints()[0], func() { live(t, client, "short", 5) }},
+		{"by the lease of a member", func() { live(t, client, "m", 60) }},
+		{"by a lease that nobody renews", func() {
+			order, err := client.Grant(t.Context(), 600)
+			if err == nil {
+				_, err = client.Put(t.Context(), root+"group/drains/m", "{}", clientv3.WithLease(order.ID))
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+		}},
+	} {
+		test.make()
+		how := test.how
 		o := run(t, cfg)
 		if c := o.of("DRM198"); len(c) != 1 || c[0].Result == doctor.OK && !strings.Contains(c[0].Summary, how) ||
 			c[0].Result != doctor.OK && c[0].Result != doctor.Skip {
 			t.Errorf("%+v, want it to be fine %s", c, how)
 		}
-		live(t, client, "m", 60)
 	}
 }
 

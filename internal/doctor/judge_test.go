@@ -165,3 +165,34 @@ func TestASecondIsSeenInWhatIsLeftOfALease(t *testing.T) {
 		}
 	}
 }
+
+// Seconds that follow one another are told more exactly than one, and a jump of the clock begins anew.
+func TestSecondsThatFollowOneAnother(t *testing.T) {
+	begin := time.Now()
+	w := secondWatch{how: steady}
+	var low, high time.Duration
+	see := func(ms int, left int64, want bool) {
+		t.Helper()
+		asked := begin.Add(time.Duration(ms) * time.Millisecond)
+		l, h, ok := w.see(asked, asked.Add(20*time.Millisecond), left)
+		if ok != want {
+			t.Errorf("at %d ms: %v", ms, ok)
+		}
+		if ok {
+			low, high = l, h
+		}
+	}
+	for n := range 4 { // the seconds take 1040 ms
+		see(1040*n, int64(10-n), n > 1)
+		see(1040*n+1020, int64(10-n), false)
+	}
+	// From 1040+20 ms to 3*1040-20 ms, and from 1020 ms to 3*1040+20 ms: two seconds.
+	if low != 1020*time.Millisecond || high != 1060*time.Millisecond {
+		t.Errorf("%v to %v", low, high)
+	}
+	see(4200, 3, false)
+	see(5200, 2, true)
+	if low > time.Second || high < time.Second {
+		t.Errorf("after a jump: %v to %v", low, high)
+	}
+}
