@@ -11,6 +11,8 @@ func TestAValueThatCannotBeReadSaysWhatCould(t *testing.T) {
 		{"", "", []string{"members", "--width", "x"}, `drmctl: --width: got "x", want a whole number`},
 		{"", "", []string{"verify", "--settle", "soon"}, `drmctl: --settle: got "soon", want a duration, such as`},
 		{"", "", []string{"explain", "r", "--at=-1"}, `drmctl: --at: got "-1", want a whole number, not negative`},
+		{"", "", []string{"explain", "r", "--at=99999999999999999999"}, `drmctl: --at: got "99999999999999999999", want`},
+		{"", "", []string{"members", "--width", "99999999999999999999"}, `drmctl: --width: got "99999999999999999999", want`},
 		{"", "", []string{"bench", "claim", "--scale", "x"}, `drmctl: --scale: got "x", want a number`},
 		{"DRM_WIDTH", "x", []string{"members"}, `drmctl: DRM_WIDTH: got "x", want a whole number`},
 		{"DRM_VERIFY_SETTLE", "x", []string{"verify"}, `drmctl: DRM_VERIFY_SETTLE: got "x", want a duration`},

@@ -3,6 +3,7 @@ package picture
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,7 +14,8 @@ import (
 
 // Follow calls look now, and again after changes below the app's root, until ctx ends; then it returns the cause. It
 // looks at most once in every, and for no more than half of the time. If etcd does not answer, it calls lost with the
-// error, tries again, and calls lost with nil when etcd is back. It returns any other error of look.
+// error, tries again, and calls lost with nil when etcd is back; a watch says nothing of that, so while nothing changes
+// a small read shows whether etcd is there. It returns any other error of look.
 func (r *Reader) Follow(
 	ctx context.Context, every time.Duration, look func(context.Context) error, lost func(error),
 ) error {
@@ -64,12 +66,29 @@ func (r *Reader) followOnce(
 		if !pace.Wait(ctx, max(every, time.Since(began))) {
 			return nil
 		}
+		if again, err := r.awaitChange(ctx, changed, ended); !again || err != nil {
+			return err
+		}
+	}
+}
+
+// awaitChange returns true when something has changed, false when the watch or ctx ends, and an error if etcd does not
+// answer.
+func (r *Reader) awaitChange(ctx context.Context, changed, ended <-chan struct{}) (bool, error) {
+	answers := time.NewTicker(r.Timeout)
+	defer answers.Stop()
+	for {
 		select {
 		case <-changed:
+			return true, nil
 		case <-ended:
-			return nil
+			return false, nil
 		case <-ctx.Done():
-			return nil
+			return false, nil
+		case <-answers.C:
+		}
+		if _, err := r.page(ctx, r.Layout.Config(), "", 0, 1, clientv3.WithKeysOnly()); err != nil {
+			return false, fmt.Errorf("see whether etcd is there: %w", err)
 		}
 	}
 }
