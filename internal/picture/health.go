@@ -215,8 +215,9 @@ type Unevenness struct {
 	Load, Limit int64 // in thousandths of a resource
 }
 
-// Uneven lists the members above the bound for balance, the worst first. It lists none while members come or go, or
-// orders keep the coordinator from correcting anything.
+// Uneven lists the members above the bound for balance, the worst first. It lists none while members come or go, orders
+// keep the coordinator from correcting anything, or a member that has gone still has slots: no key says when it went, and
+// until then the load may have been even. The coordinator frees such slots after an hour.
 func (h *Health) Uneven() (all []Unevenness) {
 	v := h.Roll.View
 	if h.NoBalance || !h.correctable || len(v.Reservations) > 0 || len(v.Drains) > 0 {
@@ -226,6 +227,14 @@ func (h *Health) Uneven() (all []Unevenness) {
 		if m.State != membership.Active && m.State != membership.Unready || m.Leaves {
 			return nil
 		}
+	}
+	gone := func(id string) bool {
+		_, lives := v.Members[id]
+		return id != "" && !lives
+	}
+	if slices.ContainsFunc(v.Slots, gone) ||
+		slices.ContainsFunc(v.Blocks, func(b shard.Block) bool { return gone(b.Member) }) {
+		return nil
 	}
 	for _, m := range h.Members {
 		if m.Limit >= 0 && m.Load > m.Limit {

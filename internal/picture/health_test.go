@@ -10,13 +10,15 @@ import (
 	"github.com/distributed-resource-manager/drm/membership"
 )
 
-// health makes a Health of a group in which the members a and b were last changed at revision 5.
-func health(figures, loads map[string]string) *Health {
+// health makes a Health of a group in which the members a and b were last changed at revision 5, and which has these
+// keys, too.
+func health(figures, loads map[string]string, more ...*mvccpb.KeyValue) *Health {
 	group := []*mvccpb.KeyValue{
 		key(layout.Member("a"), `{"state":"active","weight":1,"slots":[0],"schema":2}`, 1, 0x70), slotKey("a"),
 		key(layout.Member("b"), `{"state":"active","weight":1,"slots":[1],"schema":2}`, 1, 0x71), slotKey("b"),
 		key(layout.Coordinator(), "a", 5, 0x70),
 	}
+	group = append(group, more...)
 	found := [][]*mvccpb.KeyValue{group, nil, nil}
 	for id, value := range figures {
 		found[1] = append(found[1], key(layout.Stats(id), value, 9, 0x70))
@@ -94,6 +96,17 @@ func TestOnlyALoadThatAMoveWouldMendIsUneven(t *testing.T) {
 		if got := health(tt.figures, tt.loads).Uneven(); len(got) != tt.want || tt.want == 1 && got[0].Member != "a" {
 			t.Errorf("%s: %+v", tt.name, got)
 		}
+	}
+	uneven := map[string]string{"a": all(1000), "b": all(1)}
+	for _, kv := range []*mvccpb.KeyValue{
+		key(layout.Slot(7), "gone", 1, 0), key(layout.Block(40), `{"member":"gone","slots":40,"used":40}`, 1, 0),
+	} {
+		if got := health(balanced, uneven, kv).Uneven(); len(got) != 0 {
+			t.Errorf("%s: %+v, though a member may have gone a moment ago", kv.Key, got)
+		}
+	}
+	if got := health(balanced, uneven, key(layout.Slot(7), "", 1, 0)).Uneven(); len(got) != 1 {
+		t.Errorf("a slot that is free: %+v", got)
 	}
 }
 
