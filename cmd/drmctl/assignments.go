@@ -106,7 +106,7 @@ func assignmentFilter(c *cli.Context) (drm.AssignmentFilter, error) {
 // statesOf returns the states that --state names; nil: it is not given.
 func statesOf(c *cli.Context) (states []drm.State, err error) {
 	text := c.String(flagState)
-	if text == "" {
+	if !c.IsSet(flagState) {
 		return nil, nil
 	}
 	for _, other := range []string{flagUnassigned, flagFailed} {

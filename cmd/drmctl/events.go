@@ -14,6 +14,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 const (
@@ -114,9 +115,9 @@ func eventOptions(c *cli.Context) (drm.EventOptions, error) {
 		}
 	}
 	switch since := c.String(flagSince); {
-	case since == "" && !o.Follow:
+	case !c.IsSet(flagSince) && !o.Follow:
 		o.Ago = eventsAgo
-	case since != "":
+	case c.IsSet(flagSince):
 		revision, err := strconv.ParseInt(since, 10, 64)
 		ago, notAgo := time.ParseDuration(since)
 		switch {
@@ -126,6 +127,11 @@ func eventOptions(c *cli.Context) (drm.EventOptions, error) {
 			o.Ago = ago
 		default:
 			return o, badFlag(flagSince, since, "a revision from 1 on, such as 48210, or a time, such as 5m or 2h")
+		}
+	}
+	if c.IsSet(flagMember) { // also if it is empty, which Validate takes for none
+		if err := keys.CheckID(o.Member); err != nil {
+			return o, badFlag(flagMember, o.Member, err.Error())
 		}
 	}
 	var input *drm.InputError

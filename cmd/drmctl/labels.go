@@ -12,8 +12,12 @@ const flagLabel = "label"
 // which the ids of members may contain.)
 type texts []string
 
-// Set adds values: in the environment, one a line.
+// Set adds values: in the environment, one a line. An empty variable counts as none, and an empty argument is a value:
+// often a variable of a script that is not set, which must not mean that the flag was not given.
 func (v *texts) Set(text string) error {
+	if text == "" {
+		*v = append(*v, text)
+	}
 	for line := range strings.Lines(text) {
 		if line = strings.Trim(line, "\r\n"); line != "" {
 			*v = append(*v, line)

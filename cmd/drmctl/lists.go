@@ -35,7 +35,7 @@ func partFlags(command string) []cli.Flag {
 // shardNumbers returns the shards that --shard names; nil: it is not given.
 func shardNumbers(c *cli.Context) (numbers []int, err error) {
 	text := c.String(flagShard)
-	if text == "" {
+	if !c.IsSet(flagShard) {
 		return nil, nil
 	}
 	for one := range strings.SplitSeq(text, ",") {

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -53,14 +52,15 @@ func manCommand() *cli.Command {
 	}
 }
 
-// writeManPages writes the pages of all commands into a directory.
+// writeManPages writes the pages of all commands into a directory. What hinders the first one mostly hinders all.
 func writeManPages(app *cli.App, dir string) error {
-	var err error
 	for _, p := range pages(app) {
 		file := filepath.Join(dir, strings.Join(p.words, "-")+".1")
-		err = errors.Join(err, os.WriteFile(file, p.man(), 0o644))
+		if err := os.WriteFile(file, p.man(), 0o644); err != nil {
+			return fmt.Errorf("write the manual pages: %w", err)
+		}
 	}
-	return err
+	return nil
 }
 
 // pageOf returns the page of the command that these words name.

@@ -31,3 +31,26 @@ func TestAValueThatCannotBeReadSaysWhatCould(t *testing.T) {
 		}
 	}
 }
+
+// An empty argument is often a variable of a script that is not set. It must not mean that the flag was not given: a
+// plan of nothing says that nothing moves, and a filter of nothing shows everything.
+func TestAnEmptyArgumentIsNoMissingFlag(t *testing.T) {
+	for want, args := range map[string][]string{
+		`drmctl: --without: got "", want an id`:         {"plan", "--without", ""},
+		`drmctl: --join: got "", want an id`:            {"plan", "--join="},
+		`drmctl: --without-label: got "", want LABEL`:   {"plan", "--without-label", ""},
+		`drmctl: --resource: got "", want an id`:        {"events", "--resource", ""},
+		`drmctl: --member: got "", want an id`:          {"events", "--member", ""},
+		`drmctl: --kind: got "", want one of`:           {"events", "--kind", ""},
+		`drmctl: --since: got "", want a revision`:      {"events", "--since", ""},
+		`drmctl: --state: got "", want unassigned`:      {"assignments", "--state", ""},
+		`drmctl: --shard: got "", want numbers from 0`:  {"resources", "--shard", ""},
+		`drmctl: --shard: got "", want numbers from 0 `: {"assignments", "--shard", ""},
+	} {
+		got := drmctl(t.Context(), append(args, "--app", "a")...)
+		if got.code != exitUsage {
+			t.Errorf("%v: %+v", args, got)
+		}
+		checkOneLine(t, got.stderr, want)
+	}
+}
