@@ -19,8 +19,8 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
-// writes are the prefixes and keys that were written, or would have been where a comparison did not hold: etcd wants the
-// permission for both.
+// writes are the prefixes and keys that were written, or would have been where a comparison did not hold: etcd wants
+// the permission for both.
 type writes struct {
 	mu   sync.Mutex
 	keys []string

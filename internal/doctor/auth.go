@@ -221,8 +221,8 @@ func (r *run) mayWrite(ctx context.Context, root string) finding {
 	}
 	if len(missing) == 0 {
 		if r.cfg.As == Operator {
-			return fine("%s may write what orders and allocations are, and not everything below %q, as reshard, load and "+
-				"app delete do", r.whoever(), root)
+			return fine("%s may write what orders and allocations are, and not everything below %q, as reshard, load "+
+				"and app delete do", r.whoever(), root)
 		}
 		return fine("%s may write all that a member writes, though not everything below %q", r.whoever(), root)
 	}

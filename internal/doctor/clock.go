@@ -188,8 +188,8 @@ const (
 // longest is how many seconds are measured at most.
 const longest = 4
 
-// measure measures a second of etcd. ask returns a number that falls by 1 when a second of etcd has passed. measure goes
-// on until it is clear how the second is, or for longest seconds. The second takes from low to high.
+// measure measures a second of etcd. ask returns a number that falls by 1 when a second of etcd has passed. measure
+// goes on until it is clear how the second is, or for longest seconds. The second takes from low to high.
 func measure(
 	ctx context.Context, how counting, ask func(context.Context) (int64, error),
 ) (low, high time.Duration, err error) {

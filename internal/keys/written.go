@@ -1,7 +1,7 @@
 package keys
 
-// WrittenByOperators are the prefixes and keys that the commands of operators write: orders, and what is allocated. What
-// makes, restores, deletes or divides an app as a whole writes everything in it.
+// WrittenByOperators are the prefixes and keys that the commands of operators write: orders, and what is allocated.
+// What makes, restores, deletes or divides an app as a whole writes everything in it.
 func (l Layout) WrittenByOperators() []string {
 	return []string{
 		l.Config(), // allocate --create

@@ -216,8 +216,8 @@ type Unevenness struct {
 }
 
 // Uneven lists the members above the bound for balance, the worst first. It lists none while members come or go, orders
-// keep the coordinator from correcting anything, or a member that has gone still has slots: no key says when it went, and
-// until then the load may have been even. The coordinator frees such slots after an hour.
+// keep the coordinator from correcting anything, or a member that has gone still has slots: no key says when it went,
+// and until then the load may have been even. The coordinator frees such slots after an hour.
 func (h *Health) Uneven() (all []Unevenness) {
 	v := h.Roll.View
 	if h.NoBalance || !h.correctable || len(v.Reservations) > 0 || len(v.Drains) > 0 {
