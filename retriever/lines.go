@@ -22,6 +22,15 @@ type Line struct {
 // maxLine is the default limit of a line, in bytes: far above what etcd takes.
 const maxLine = 64 << 20
 
+// ParseItem makes a resource of one JSON object, as drm.ParseResource does, and as NumberIDs says.
+func ParseItem(object []byte, opts DecodeOptions) (drm.Resource, error) {
+	if !json.Valid(object) {
+		return drm.ParseResource(object)
+	}
+	r, _, err := parseItem(object, opts.NumberIDs, "--number-ids")
+	return r, err
+}
+
 // Lines reads resources one by one, without an end to their number: one JSON object with an "id" on each line, as
 // `jq -c` prints them. Empty lines are ignored. A bad line does not keep the others from being read. What a source may
 // answer is accepted too, on one line or several: an object {"data":[…]}, or an array of objects.
@@ -30,10 +39,7 @@ const maxLine = 64 << 20
 // default. An id may come more than once. The error, which comes last, says that r failed, or that the text is nothing
 // that JSON could be, such as HTML.
 func Lines(r io.Reader, opts DecodeOptions) iter.Seq2[Line, error] {
-	return readLines(r, opts, func(item json.RawMessage) (drm.Resource, error) {
-		r, _, err := parseItem(item, opts.NumberIDs, "--number-ids")
-		return r, err
-	}, false)
+	return readLines(r, opts, func(item json.RawMessage) (drm.Resource, error) { return ParseItem(item, opts) }, false)
 }
 
 // IDLines is Lines for ids alone: each line is an id, the same as a JSON string, or an object with an "id". The
@@ -43,7 +49,7 @@ func IDLines(r io.Reader, opts DecodeOptions) iter.Seq2[Line, error] {
 		var id string
 		switch item = bytes.TrimSpace(item); {
 		case len(item) > 0 && item[0] == '{':
-			r, _, err := parseItem(item, opts.NumberIDs, "--number-ids")
+			r, err := ParseItem(item, opts)
 			return drm.Resource{ID: r.ID}, err
 		case len(item) > 0 && item[0] == '"' && json.Unmarshal(item, &id) == nil:
 		case len(item) > 0 && (item[0] == '"' || item[0] == '['):

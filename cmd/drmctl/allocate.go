@@ -16,6 +16,7 @@ import (
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 	"github.com/distributed-resource-manager/drm/internal/keys"
+	"github.com/distributed-resource-manager/drm/retriever"
 )
 
 const (
@@ -163,7 +164,7 @@ func resourceOf(c *cli.Context) (drm.Resource, error) {
 		r = drm.Resource{ID: id, Data: data}
 		return r, checkResource(r)
 	}
-	r, err = drm.ParseResource(data)
+	r, err = retriever.ParseItem(data, retriever.DecodeOptions{NumberIDs: c.Bool(flagNumberIDs)})
 	return r, usageOf(err)
 }
 

@@ -34,7 +34,7 @@ func fileFlag(command, usage string) cli.Flag {
 func numberIDsFlag(command string) cli.Flag {
 	return &cli.BoolFlag{
 		Name: flagNumberIDs, EnvVars: commandEnv(command, flagNumberIDs),
-		Usage: "of many: take ids that are whole numbers, as strings",
+		Usage: "take ids in JSON that are whole numbers, as strings",
 	}
 }
 
@@ -55,7 +55,11 @@ func bulkInput(c *cli.Context) (string, error) {
 		return "", nil // the file is in the environment
 	}
 	if file == "" {
-		return "", onlyWith(c, flagNumberIDs, flagFile)
+		others := []string{flagFile}
+		if spelled(c, flagData) {
+			others = append(others, flagData)
+		}
+		return "", onlyWith(c, flagNumberIDs, others...)
 	}
 	for _, other := range []string{flagID, flagData, flagWait, flagWaitTimeout} {
 		if typed(c, other) {

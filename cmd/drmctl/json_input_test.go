@@ -17,8 +17,9 @@ func TestDataThatIsNotJSONIsNamed(t *testing.T) {
 		"@" + file:               {"HTML"},
 		"\xff\xfe{\x00":          {"UTF-16"},
 		"s3cret":                 {"text that is not JSON"},
-		`{"id":5}`:               {`a string, such as "5", not the number 5`},
+		`{"id":5}`:               {`a string, such as "5", not the number 5`, "--number-ids"},
 		`[{"id":"5"}]`:           {"an array"},
+		`{"id":5.5}`:             {`not the number 5.5`},
 		"\xef\xbb\xbf{\"id\":5}": {`such as "5"`},
 	} {
 		got := drmctlWith(t.Context(), data, "allocate", "--app", "a", "--data", data, "--endpoints", "127.0.0.1:1")

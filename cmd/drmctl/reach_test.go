@@ -26,16 +26,22 @@ import (
 	"github.com/distributed-resource-manager/drm/internal/faultproxy"
 )
 
+// failer is what an authority needs of a test, or of a script.
+type failer interface {
+	Helper()
+	Fatal(args ...any)
+}
+
 // authority signs certificates. They are files in a folder: NAME.pem and NAME.key.
 type authority struct {
-	t    *testing.T
+	t    failer
 	dir  string
 	name string
 	cert *x509.Certificate
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(t *testing.T, dir, name string) *authority {
+func newAuthority(t failer, dir, name string) *authority {
 	t.Helper()
 	a := &authority{t: t, dir: dir, name: name}
 	a.sign(name, func(c *x509.Certificate) { c.IsCA = true })

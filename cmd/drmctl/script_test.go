@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,9 @@ import (
 // what testscript knows, a script may say:
 //
 //	etcd                    starts an etcd, which DRM_ENDPOINTS names; DRM_APP is feeds
+//	certificates            makes the authorities ca.pem and other.pem, and of ca the certificates server and expired,
+//	                        for 127.0.0.1
+//	etcd NAME               starts another etcd, with that certificate, at the address that the variable NAME has then
 //	users                   turns etcd's authentication on, with the users root, and reader, who may read below /drm/
 //	                        only; the password of each is secret
 //	code N PROGRAM ARGS     runs a program, which must end with the exit code N
@@ -53,26 +57,51 @@ func TestScripts(t *testing.T) {
 			return os.Symlink(self, filepath.Join(bin, "drmctl"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"etcd": scriptEtcd, "users": scriptUsers, "code": scriptCode, "await": scriptAwait, "like": scriptLike,
+			"etcd": scriptEtcd, "certificates": scriptCertificates, "users": scriptUsers, "code": scriptCode, "await": scriptAwait, "like": scriptLike,
 			"lines": scriptLines,
 		},
 	})
 }
 
 func scriptEtcd(ts *testscript.TestScript, _ bool, args []string) {
-	if len(args) > 0 {
-		ts.Fatalf("usage: etcd")
+	if len(args) > 1 {
+		ts.Fatalf("usage: etcd [NAME]")
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
 	defer cancel()
 	cfg := embeddedtest.Config()
-	cfg.DataDir = filepath.Join(ts.Getenv("WORK"), ".etcd")
+	cfg.DataDir = filepath.Join(ts.Getenv("WORK"), strings.Join(append([]string{".etcd"}, args...), "-"))
+	if len(args) > 0 {
+		file := filepath.Join(ts.Getenv("WORK"), args[0])
+		cfg.ClientTLS = &embedded.TLS{Cert: file + ".pem", Key: file + ".key"}
+	}
 	server, err := embedded.Start(ctx, cfg)
 	ts.Check(err)
 	ts.Defer(func() { _ = server.Close() })
+	if len(args) > 0 {
+		ts.Setenv(strings.ToUpper(args[0]), server.Endpoint())
+		return
+	}
 	ts.Setenv("DRM_ENDPOINTS", server.Endpoint())
 	ts.Setenv("DRM_APP", "feeds")
 	ts.Setenv("DRM_COMMAND_TIMEOUT", "30s")
+}
+
+// scriptFailer is a script as an authority sees it.
+type scriptFailer struct{ ts *testscript.TestScript }
+
+// Helper implements failer.
+func (scriptFailer) Helper() {}
+
+// Fatal implements failer.
+func (f scriptFailer) Fatal(args ...any) { f.ts.Fatalf("%s", fmt.Sprint(args...)) }
+
+func scriptCertificates(ts *testscript.TestScript, _ bool, _ []string) {
+	dir := ts.Getenv("WORK")
+	newAuthority(scriptFailer{ts}, dir, "other")
+	ca := newAuthority(scriptFailer{ts}, dir, "ca")
+	ca.sign("server", func(*x509.Certificate) {})
+	ca.sign("expired", func(c *x509.Certificate) { c.NotAfter = time.Now().Add(-time.Hour) })
 }
 
 func scriptUsers(ts *testscript.TestScript, _ bool, _ []string) {

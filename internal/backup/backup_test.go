@@ -265,6 +265,26 @@ func TestADumpThatIsNotWholeIsNotLoaded(t *testing.T) {
 	}
 }
 
+// A dump may have been through a program that begins files with a byte order mark. Another encoding is named.
+func TestADumpWithAMarkIsLoaded(t *testing.T) {
+	from, to := newApp(t), newApp(t)
+	fill(t, from)
+	text := dump(t, from, true)
+	for foreign, want := range map[string]string{
+		"<!DOCTYPE html><html>":    "not HTML",
+		"\xff\xfe{\x00\"\x00d\x00": "not text in UTF-16",
+	} {
+		_, err := to.Load(t.Context(), strings.NewReader(foreign), backup.LoadOptions{})
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: %v, want it to say %q", foreign, err, want)
+		}
+	}
+	marked := append([]byte("\xef\xbb\xbf"), text...)
+	if _, err := to.Load(t.Context(), bytes.NewReader(marked), backup.LoadOptions{}); err != nil {
+		t.Error(err)
+	}
+}
+
 // cut is a client whose nth write fails: before it is sent, or after it, so that only its answer is lost.
 func cut(t *testing.T, n int, after bool) (c *clientv3.Client, failed *atomic.Bool) {
 	t.Helper()

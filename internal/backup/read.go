@@ -55,11 +55,12 @@ type reader struct {
 func newReader(in io.Reader, layout keys.Layout) (*reader, error) {
 	r := &reader{in: bufio.NewReaderSize(in, 64<<10), layout: layout, sum: sha256.New()}
 	text, err := r.next()
-	switch {
+	text = jsontext.WithoutMark(text)
+	switch foreign := jsontext.Foreign(text); {
 	case err != nil && !errors.Is(err, io.EOF):
 		return nil, err
-	case jsontext.Foreign(text) != "":
-		return nil, r.wrong(fmt.Errorf("it is %s: %w", jsontext.Foreign(text), errNoDump))
+	case foreign != "":
+		return nil, r.wrong(fmt.Errorf("it is %s: %w", foreign, errNoDump))
 	case !bytes.HasPrefix(text, []byte(`{"drm_dump":`)) || json.Unmarshal(text, &r.header) != nil:
 		return nil, r.wrong(errNoDump)
 	}
