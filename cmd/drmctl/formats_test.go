@@ -64,7 +64,10 @@ func formattedCommands(dump string) []formatted {
 			command: "plan", args: []string{"--without", "m1"}, code: exitMoves,
 			table: `^revision +\d+\n`, names: `^(\d+\n)+$`,
 		},
-		{command: "doctor", args: []string{"--only", "app"}, table: `^RESULT +CODE `, names: "^DRM191\nDRM192\nDRM193\n$"},
+		{
+			command: "doctor", args: []string{"--only", "app"}, table: `^RESULT +CODE `,
+			names: "^DRM191\nDRM192\nDRM193\n$",
+		},
 		{command: "events", args: []string{"--kind", "resource-added"}, table: `^TIME +REVISION `, names: `^(.+\n)+$`},
 		{command: "apps", table: `^APP +STATE `, names: "^lab\nstill\n$"},
 		{command: "app describe", table: `^app +lab\n`, names: name("lab")},
@@ -78,7 +81,7 @@ func formattedCommands(dump string) []formatted {
 		{
 			command: "bench", table: `^BENCH +FIGURE `, names: name("claim"),
 			shows: func(c *cli.Context) error {
-				one := benchJSON{Bench: "claim", Figures: map[string]float64{"a second": 12345.6}, Reach: "10", OK: true}
+				one := benchJSON{Bench: "claim", Figures: map[string]float64{"a second": 12345.6}, Reach: "10"}
 				return showBench(c, []string{"claim"}, []benchJSON{one})
 			},
 		},
@@ -124,7 +127,10 @@ func formattedCommands(dump string) []formatted {
 		},
 		{command: "retry", args: []string{"--all-failed"}, table: `^nothing has failed\n`, names: noName},
 		{command: "suspend", args: append(order, "s"), table: `^suspended s\n`, names: name("s")},
-		{command: "resume", args: []string{"s"}, before: []string{"suspend", "s"}, table: `^resumed s\n`, names: name("s")},
+		{
+			command: "resume", args: []string{"s"}, before: []string{"suspend", "s"},
+			table: `^resumed s\n`, names: name("s"),
+		},
 		{command: "source accept", table: `^no removals are held\n`, names: noName},
 		{command: "source fetch", table: `^ordered the source`, names: name("lab")},
 		{command: "fetch", table: `^ordered the source`, names: name("lab")},
@@ -237,9 +243,9 @@ func (f formatted) print(l *lab, format, width string) string {
 
 // passing are fields of which a command prints another value a moment later.
 var passing = []string{
-	"revision", "cursor", "at", "time", "took_ms", "left", "lease_left_ms", "age_seconds", "latency_ms", "database_bytes",
-	"in_use_bytes", "view", "view_behind", "modified", "writes", "decision_ms", "decision_max_ms", "balance_ms",
-	"balance_max_ms",
+	"revision", "cursor", "at", "time", "took_ms", "left", "lease_left_ms", "age_seconds", "latency_ms",
+	"database_bytes", "in_use_bytes", "view", "view_behind", "modified", "writes", "decision_ms", "decision_max_ms",
+	"balance_ms", "balance_max_ms",
 }
 
 // still removes from a value what is another one a moment later.

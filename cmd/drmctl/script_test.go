@@ -57,7 +57,8 @@ func TestScripts(t *testing.T) {
 			return os.Symlink(self, filepath.Join(bin, "drmctl"))
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"etcd": scriptEtcd, "certificates": scriptCertificates, "users": scriptUsers, "code": scriptCode, "await": scriptAwait, "like": scriptLike,
+			"etcd": scriptEtcd, "certificates": scriptCertificates, "users": scriptUsers, "code": scriptCode,
+			"await": scriptAwait, "like": scriptLike,
 			"lines": scriptLines,
 		},
 	})

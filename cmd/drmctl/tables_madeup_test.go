@@ -101,9 +101,9 @@ func madeUpOverview() drm.Overview {
 	return drm.Overview{
 		At: madeUpAt, Exists: true,
 		Status: drm.Status{
-			App: "feeds", Members: 3, Resources: 40_130, Active: 40_123, Failed: 1, Unassigned: 6, NoRoom: 2, Awaited: 1,
-			Misplaced: 3, Quarantined: 1, Suspended: 1, Coordinator: "host-1", Orders: g.Orders, Revision: 8123,
-			WaitingForBudget: 4, Corrupt: 2,
+			App: "feeds", Members: 3, Resources: 40_130, Active: 40_123, Failed: 1, Unassigned: 6, NoRoom: 2,
+			Awaited: 1, Misplaced: 3, Quarantined: 1, Suspended: 1, Coordinator: "host-1", Orders: g.Orders,
+			Revision: 8123, WaitingForBudget: 4, Corrupt: 2,
 			Suspensions: []drm.SuspendedInfo{{
 				Resource:   "feed-4",
 				Suspension: drm.Suspension{By: "ann@ops", Why: "it is broken", Since: ago(time.Hour)},
@@ -114,7 +114,8 @@ func madeUpOverview() drm.Overview {
 				Error: "get https://feeds.example.org/list: 503 Service Unavailable: the database is being moved",
 				Held:  5, HeldSince: ago(time.Hour), HeldUntil: madeUpAt.Add(time.Hour), TooLarge: 1,
 				NotBefore: madeUpAt.Add(time.Minute), Bad: 2, BadItems: []drm.SourceBadItem{
-					{Index: 17, Error: `the id is the number 7; --source-number-ids takes it`}, {Index: 18, Error: "no id"},
+					{Index: 17, Error: "the id is the number 7; --source-number-ids takes it"},
+					{Index: 18, Error: "no id"},
 				},
 				LastChange: drm.SourceChange{At: ago(time.Hour), Added: 3, Changed: 2, Removed: 1},
 			},
@@ -135,7 +136,8 @@ func madeUpOverview() drm.Overview {
 			Leader: "etcd-1", Latency: 1234 * time.Microsecond, Alarms: []string{"NOSPACE at etcd-1"},
 			Members: []drm.EtcdMember{
 				{
-					Name: "etcd-1", State: "healthy", Version: "3.6.5", Database: 1 << 30, InUse: 1 << 29, Quota: 2 << 30,
+					Name: "etcd-1", State: "healthy", Version: "3.6.5", Database: 1 << 30, InUse: 1 << 29,
+					Quota: 2 << 30,
 				},
 				{Name: "etcd-2", State: "unreachable", Error: "connection refused"},
 			},

@@ -34,8 +34,8 @@ type QuotaError struct {
 
 func (e *QuotaError) Error() string {
 	if e.Field == MaxResourceBytes {
-		return fmt.Sprintf("%v: the resource has %d bytes, and may have %d: make it smaller, or raise %s (--max-resource-bytes)",
-			ErrQuota, e.Count, e.Limit, e.Field)
+		return fmt.Sprintf("%v: the resource has %d bytes, and may have %d: make it smaller, or raise %s "+
+			"(--max-resource-bytes)", ErrQuota, e.Count, e.Limit, e.Field)
 	}
 	return fmt.Sprintf("%v: %d resources, and the app may have %d: deallocate some, or raise %s (--max-app-resources)",
 		ErrQuota, e.Count, e.Limit, e.Field)
