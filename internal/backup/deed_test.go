@@ -10,6 +10,7 @@ import (
 
 	"github.com/distributed-resource-manager/drm/internal/backup"
 	"github.com/distributed-resource-manager/drm/internal/deed"
+	"github.com/distributed-resource-manager/drm/internal/keys"
 )
 
 func TestAnAppThatHasOnlyARecordOfWhoIsEmptyAndTheMarkerSaysWhoDeletesIt(t *testing.T) {
@@ -18,8 +19,8 @@ func TestAnAppThatHasOnlyARecordOfWhoIsEmptyAndTheMarkerSaysWhoDeletesIt(t *test
 	text := dump(t, from, true)
 	to := newApp(t)
 	open(t, to)
-	set(t, to, to.Layout.Deed(), deed.Deed{By: "ann"}.Encode())
-	set(t, to, to.Layout.Deed()+"s", "?")
+	set(t, to, keys.At("").Deed(), deed.Deed{By: "ann"}.Encode())
+	set(t, to, keys.At("").Deed()+"s", "?")
 	if _, err := to.Load(t.Context(), bytes.NewReader(text), backup.LoadOptions{}); !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("the app has another key: %v", err)
 	}
@@ -31,7 +32,7 @@ func TestAnAppThatHasOnlyARecordOfWhoIsEmptyAndTheMarkerSaysWhoDeletesIt(t *test
 	}
 	same(t, all(t, to), want)
 
-	set(t, to, to.Layout.Deed(), deed.Deed{By: "ann"}.Encode())
+	set(t, to, keys.At("").Deed(), deed.Deed{By: "ann"}.Encode())
 	to.Origin = deed.Origin{By: "bob", Why: "a test"}
 	begin, err := client.Get(t.Context(), "none")
 	if err != nil {
