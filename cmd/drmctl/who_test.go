@@ -223,3 +223,42 @@ func TestDescriptionsTellWhoHasMadeTheLastChanges(t *testing.T) {
 	}
 	r.fails(exitUsage, "undrain", "m1", "--reason", strings.Repeat("x", 501))
 }
+
+// TestWhoIsToldLiveToWhoeverWatchesAFewKinds sees to it that the record is watched beside the keys of those kinds.
+func TestWhoIsToldLiveToWhoeverWatchesAFewKinds(t *testing.T) {
+	t.Parallel()
+	r := newRecorded(t)
+	r.ok("app", "create", "--shards", "4")
+	lines, interrupt := begin(t, append(r.args(), "events", "--watch", "--since", "1", "-o", "json",
+		"--kind", "drained,undrained,resource-added")...)
+	await := func(kind, by string) {
+		t.Helper()
+		patience := time.After(time.Minute)
+		for {
+			select {
+			case line, ok := <-lines:
+				if !ok {
+					t.Fatalf("the events have ended before %s", kind)
+				}
+				if e := eventLines(t, line)[0]; e.Kind == kind && e.OrderedBy == by {
+					return
+				} else if e.Kind == kind {
+					t.Fatalf("%s was ordered by %q, want %q", kind, e.OrderedBy, by)
+				}
+			case <-patience:
+				t.Fatalf("there was no %s", kind)
+			}
+		}
+	}
+	for i := range 3 {
+		r.ok("drain", "m1", "--absent", "--by", "ann")
+		await("drained", "ann")
+		r.ok("undrain", "m1", "--by", fmt.Sprint("bob", i))
+		await("undrained", fmt.Sprint("bob", i))
+		r.ok("allocate", "--id", fmt.Sprint("x", i), "--by", fmt.Sprint("eve", i))
+		await("resource-added", fmt.Sprint("eve", i))
+	}
+	if code := interrupt(); code != exitFine {
+		t.Errorf("events: exit code %d", code)
+	}
+}

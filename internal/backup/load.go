@@ -240,7 +240,7 @@ func (l *load) valueOf(line Line) (value []byte, restored bool, err error) {
 			count = &l.done.Orders
 		}
 	case keys.Slot, keys.Block, keys.Placement, keys.Schema, keys.Deallocation, keys.Source:
-	case keys.Config, keys.Reshard:
+	case keys.Config, keys.Reshard, keys.Deed: // the app that is made says whose it is itself
 		return nil, false, nil
 	default:
 		l.done.Left++
