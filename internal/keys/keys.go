@@ -99,8 +99,8 @@ func (l Layout) FetchOrder() string { return l.Orders() + "fetch" }
 // RebalanceOrder is the key of an operator's order to even the load out now.
 func (l Layout) RebalanceOrder() string { return l.Orders() + "rebalance" }
 
-// Deed is the key of the record of who has made the last change that says nothing of that itself, and why. It lies among
-// the orders, so that whoever may give orders may write it.
+// Deed is the key of the record of who has made the last change that does not say so itself, and why. It lies among the
+// orders, so that whoever may give orders may write it.
 func (l Layout) Deed() string { return l.Orders() + "last" }
 
 // Group is the prefix of all keys that a view is made of.
