@@ -246,7 +246,8 @@ func TestNobodyOpensAnAppThatIsBeingDeletedOrLoaded(t *testing.T) {
 		}
 		put(t, client, appconfig.TaskBarrier(task))
 		check("the barrier")
-		if _, err := client.Put(t.Context(), layout.Reshard(), appconfig.TaskMarker(task, "1", deed.Deed{})); err != nil {
+		marker := appconfig.TaskMarker(task, "1", deed.Deed{})
+		if _, err := client.Put(t.Context(), layout.Reshard(), marker); err != nil {
 			t.Fatal(err)
 		}
 		check("the barrier and the marker")

@@ -21,7 +21,8 @@ func TestAnAppThatHasOnlyARecordOfWhoIsEmptyAndTheMarkerSaysWhoDeletesIt(t *test
 	open(t, to)
 	set(t, to, keys.At("").Deed(), deed.Deed{By: "ann"}.Encode())
 	set(t, to, keys.At("").Deed()+"s", "?")
-	if _, err := to.Load(t.Context(), bytes.NewReader(text), backup.LoadOptions{}); !errors.Is(err, backup.ErrNotEmpty) {
+	_, err := to.Load(t.Context(), bytes.NewReader(text), backup.LoadOptions{})
+	if !errors.Is(err, backup.ErrNotEmpty) {
 		t.Errorf("the app has another key: %v", err)
 	}
 	if _, err := client.Delete(t.Context(), to.Layout.Deed()+"s"); err != nil {

@@ -142,7 +142,8 @@ func (a *App) hold(
 			if s.Config != nil {
 				ops = append(ops, clientv3.OpDelete(a.Layout.Config()))
 			}
-			_, err = a.step(ctx, "keep others out", append(append(a.same(s), appconfig.NoMembers(a.Layout)), cmps...), ops...)
+			cmps = append(append(a.same(s), appconfig.NoMembers(a.Layout)), cmps...)
+			_, err = a.step(ctx, "keep others out", cmps, ops...)
 		case s.Marker == nil:
 			_, err = a.step(ctx, "take over", a.same(s), put)
 		case barrier == "" && s.Config == nil:

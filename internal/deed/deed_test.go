@@ -9,7 +9,8 @@ import (
 
 func TestADeedIsReadAsItWasWritten(t *testing.T) {
 	at := time.Date(2026, 1, 2, 3, 4, 5, 678_999_999, time.FixedZone("east", 3600))
-	want := deed.Deed{By: "ann@host", Why: "a <new> kernel", Since: time.Date(2026, 1, 2, 2, 4, 5, 678_000_000, time.UTC)}
+	since := time.Date(2026, 1, 2, 2, 4, 5, 678_000_000, time.UTC)
+	want := deed.Deed{By: "ann@host", Why: "a <new> kernel", Since: since}
 	d := deed.Origin{By: want.By, Why: want.Why}.At(at)
 	if got, err := deed.Decode([]byte(d.Encode())); err != nil || got != want {
 		t.Errorf("%+v, %v, want %+v", got, err, want)

@@ -14,9 +14,9 @@ func TestWhoTakesAnOrderBackIsRecordedInTheSameTransaction(t *testing.T) {
 	s := newStage(t)
 	s.put(layout.Member("a"), without)
 	as := func(by string) *order.Desk {
-		desk := *s.desk
-		desk.Origin = deed.Origin{By: by, Why: "because"}
-		return &desk
+		return &order.Desk{
+			Reader: s.desk.Reader, Created: s.desk.Created, Origin: deed.Origin{By: by, Why: "because"},
+		}
 	}
 	o := order.Options{Force: true}
 	for name, one := range map[string]struct {
