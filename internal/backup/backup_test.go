@@ -271,8 +271,8 @@ func TestADumpWithAMarkIsLoaded(t *testing.T) {
 	fill(t, from)
 	text := dump(t, from, true)
 	for foreign, want := range map[string]string{
-		"<!DOCTYPE html><html>":    "not HTML",
-		"\xff\xfe{\x00\"\x00d\x00": "not text in UTF-16",
+		"<!DOCTYPE html><html>":    "it is HTML",
+		"\xff\xfe{\x00\"\x00d\x00": "it is text in UTF-16",
 	} {
 		_, err := to.Load(t.Context(), strings.NewReader(foreign), backup.LoadOptions{})
 		if err == nil || !strings.Contains(err.Error(), want) {
