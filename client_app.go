@@ -76,17 +76,28 @@ func (c *Client) AppList(ctx context.Context, from string) iter.Seq2[AppInfo, er
 	}
 }
 
+// WatchApps yields what AppList does, and then each app of which that changes, as WatchAssignments says, and no more
+// often than once in a second. It watches everything below the prefix. A WatchGone is an app that has no key any more.
+func (c *Client) WatchApps(ctx context.Context, lost func(error)) iter.Seq2[Watched[AppInfo], error] {
+	return inWords(picture.WatchApps(ctx, c.anyReader(), c.cfg.Prefix, appInfoOf, unlessNil(lost)),
+		func(a AppInfo) AppInfo { return a })
+}
+
 func appInfo(ctx context.Context, name string, r *picture.Reader) (AppInfo, error) {
 	found, err := r.App(ctx)
 	if err != nil {
 		return AppInfo{}, err
 	}
+	return appInfoOf(name, found), nil
+}
+
+func appInfoOf(name string, found picture.App) AppInfo {
 	info := AppInfo{Name: name, Members: found.Members}
 	info.State = appState(found.Err)
 	if info.State == AppUsable {
 		info.Shards, info.Created = found.Config.Shards, found.Config.CreateRevision
 	}
-	return info, nil
+	return info
 }
 
 // appState is the state of an app whose config could not be read because of err.

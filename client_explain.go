@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/distributed-resource-manager/drm/internal/keys"
 	"github.com/distributed-resource-manager/drm/internal/order"
@@ -100,6 +101,66 @@ func (c *Client) DescribeShard(ctx context.Context, shard int) (ShardDetail, err
 	}
 	d, err := desk.Reader.DescribeShard(ctx, shard)
 	return shardDetailOf(d), err
+}
+
+// WatchResource yields what DescribeResource tells, and then each change of more than the revision and the time that
+// leases have left, by watches of etcd, and no more often than once in a second. It goes on until ctx ends; then the
+// last error is the context's cause. The first error is one of DescribeResource's. Where nothing is known of the
+// resource any more, that is a WatchGone, with what was known last. Where something may have been missed, it begins
+// anew, with a list of one. lost is called as WatchAssignments says, and may be nil.
+func (c *Client) WatchResource(
+	ctx context.Context, id string, lost func(error),
+) iter.Seq2[Watched[ResourceDetail], error] {
+	type changes = changesOf[picture.ResourceDetail]
+	return watchedOne(ctx, c, "describe resource", id, resourceDetailOf, func(d *order.Desk) changes {
+		return d.Reader.WatchResource(ctx, id, d.Created, unlessNil(lost))
+	})
+}
+
+// WatchMember is DescribeMember as WatchResource is DescribeResource. Since the resources that may be to blame for a
+// member's death are in any shard, it watches the whole app.
+func (c *Client) WatchMember(
+	ctx context.Context, id string, lost func(error),
+) iter.Seq2[Watched[MemberDetail], error] {
+	type changes = changesOf[picture.MemberDetail]
+	return watchedOne(ctx, c, "describe member", id, memberDetailOf, func(d *order.Desk) changes {
+		return d.Reader.WatchMember(ctx, id, unlessNil(lost))
+	})
+}
+
+// WatchShard is DescribeShard as WatchResource is DescribeResource.
+func (c *Client) WatchShard(
+	ctx context.Context, shard int, lost func(error),
+) iter.Seq2[Watched[ShardDetail], error] {
+	return func(yield func(Watched[ShardDetail], error) bool) {
+		desk, err := c.watchedDesk(ctx)
+		if err == nil {
+			err = checkShard(desk, shard)
+		}
+		if err != nil {
+			yield(Watched[ShardDetail]{}, fmt.Errorf("describe shard %d: %w", shard, err))
+			return
+		}
+		inWords(desk.Reader.WatchShard(ctx, shard, unlessNil(lost)), shardDetailOf)(yield)
+	}
+}
+
+// watchedOne watches the thing with an id.
+func watchedOne[A, B any](
+	ctx context.Context, c *Client, what, id string, word func(A) B, watch func(*order.Desk) changesOf[A],
+) iter.Seq2[Watched[B], error] {
+	return func(yield func(Watched[B], error) bool) {
+		if err := keys.CheckID(id); err != nil {
+			yield(Watched[B]{}, fmt.Errorf("%s: %w", what, &InputError{"id", id, err.Error()}))
+			return
+		}
+		desk, err := c.watchedDesk(ctx)
+		if err != nil {
+			yield(Watched[B]{}, fmt.Errorf("%s %q: %w", what, id, err))
+			return
+		}
+		inWords(watch(desk), word)(yield)
+	}
 }
 
 // watchedDesk is desk, with another error where the app has keys but not the one that makes it exist: without that key

@@ -165,8 +165,7 @@ func (c *Client) WatchAssignments(
 func (c *Client) WatchResources(
 	ctx context.Context, f ResourceFilter, lost func(error),
 ) iter.Seq2[Watched[CatalogueEntry], error] {
-	type changes = iter.Seq2[picture.Change[picture.Resource], error]
-	return watchOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) changes {
+	return watchOf(ctx, c, f.Shards, entryOf, func(r *picture.Reader) changesOf[picture.Resource] {
 		return r.WatchResources(ctx, picture.ResourceFilter(f), unlessNil(lost))
 	})
 }
@@ -180,7 +179,7 @@ func (c *Client) WatchLookup(ctx context.Context, id string, lost func(error)) i
 	})
 }
 
-type watchedAssignments = iter.Seq2[picture.Change[picture.Assignment], error]
+type watchedAssignments = changesOf[picture.Assignment]
 
 func unlessNil(lost func(error)) func(error) {
 	if lost == nil {
@@ -192,7 +191,7 @@ func unlessNil(lost func(error)) func(error) {
 // watchOf makes words of this package of what a reader shows.
 func watchOf[A, B any](
 	ctx context.Context, c *Client, shards []int, word func(A) B,
-	watch func(*picture.Reader) iter.Seq2[picture.Change[A], error],
+	watch func(*picture.Reader) changesOf[A],
 ) iter.Seq2[Watched[B], error] {
 	return func(yield func(Watched[B], error) bool) {
 		r, err := c.needReader(ctx)
@@ -203,7 +202,17 @@ func watchOf[A, B any](
 			yield(Watched[B]{}, err)
 			return
 		}
-		for one, err := range watch(r) {
+		inWords(watch(r), word)(yield)
+	}
+}
+
+// changesOf is what a reader yields that watches something.
+type changesOf[T any] = iter.Seq2[picture.Change[T], error]
+
+// inWords makes words of this package of the changes that a reader yields.
+func inWords[A, B any](changes changesOf[A], word func(A) B) iter.Seq2[Watched[B], error] {
+	return func(yield func(Watched[B], error) bool) {
+		for one, err := range changes {
 			if err != nil {
 				yield(Watched[B]{}, err)
 				return

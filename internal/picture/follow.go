@@ -3,7 +3,7 @@ package picture
 import (
 	"context"
 	"errors"
-	"fmt"
+	"sync"
 	"time"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
@@ -13,42 +13,58 @@ import (
 )
 
 // Follow calls look now, and again after changes below the app's root, until ctx ends; then it returns the cause. It
-// looks at most once in every, and for no more than half of the time. If etcd does not answer, it calls lost with the
-// error, tries again, and calls lost with nil when etcd is back; a watch says nothing of that, so while nothing changes
-// a small read shows whether etcd is there. It returns any other error of look.
+// looks at most once in every, and for no more than half of the time. If etcd does not answer, also while there is
+// nothing to look at, it calls lost with the error, tries again, and calls lost with nil when etcd is back. It returns
+// any other error of look. Several goroutines call lost, one at a time.
 func (r *Reader) Follow(
 	ctx context.Context, every time.Duration, look func(context.Context) error, lost func(error),
 ) error {
-	away := false
+	etcdIs := outage{lost: lost}
 	for pauses := pace.Retry(); ; {
-		watching, cancel := context.WithCancel(clientv3.WithRequireLeader(ctx))
+		watching, cancel := context.WithCancelCause(clientv3.WithRequireLeader(ctx))
+		var helpers sync.WaitGroup
+		helpers.Go(func() { r.probe(watching, 0, etcdIs.lostOrBack, cancel) })
 		changed, ended := make(chan struct{}, 1), make(chan struct{})
 		watch := r.Client.Watch(watching, r.Layout.Root(), clientv3.WithPrefix()) // begins before the look
-		go func() {
+		helpers.Go(func() {
 			defer close(ended)
 			notify(watch, changed)
-		}()
+		})
 		err := r.followOnce(ctx, every, changed, ended, look, func() {
 			pauses.Reset()
-			if away {
-				away = false
-				lost(nil)
-			}
+			etcdIs.lostOrBack(nil)
 		})
-		cancel()
-		<-ended
+		cancel(nil)
+		helpers.Wait()
 		switch {
 		case ctx.Err() != nil:
 			return context.Cause(ctx)
 		case err != nil && !errors.Is(err, etcd.ErrUnreachable):
 			return err
-		case err != nil && !away:
-			away = true
-			lost(err)
+		case err != nil:
+			etcdIs.lostOrBack(err)
 		}
 		if !pauses.Wait(ctx) {
 			return context.Cause(ctx)
 		}
+	}
+}
+
+// outage tells once that etcd is lost, and once that it is back, whoever notices it first.
+type outage struct {
+	lost func(error)
+
+	mu   sync.Mutex
+	away bool
+}
+
+// lostOrBack takes an error of etcd, or nil if etcd has answered.
+func (o *outage) lostOrBack(err error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	if away := err != nil; away != o.away {
+		o.away = away
+		o.lost(err)
 	}
 }
 
@@ -66,29 +82,12 @@ func (r *Reader) followOnce(
 		if !pace.Wait(ctx, max(every, time.Since(began))) {
 			return nil
 		}
-		if again, err := r.awaitChange(ctx, changed, ended); !again || err != nil {
-			return err
-		}
-	}
-}
-
-// awaitChange returns true when something has changed, false when the watch or ctx ends, and an error if etcd does not
-// answer.
-func (r *Reader) awaitChange(ctx context.Context, changed, ended <-chan struct{}) (bool, error) {
-	answers := time.NewTicker(r.Timeout)
-	defer answers.Stop()
-	for {
 		select {
 		case <-changed:
-			return true, nil
 		case <-ended:
-			return false, nil
+			return nil
 		case <-ctx.Done():
-			return false, nil
-		case <-answers.C:
-		}
-		if _, err := r.page(ctx, r.Layout.Config(), "", 0, 1, clientv3.WithKeysOnly()); err != nil {
-			return false, fmt.Errorf("see whether etcd is there: %w", err)
+			return nil
 		}
 	}
 }

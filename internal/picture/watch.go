@@ -97,6 +97,9 @@ func followAll[T any](
 		}
 		if !missing {
 			missing = true
+			if errors.Is(err, rpctypes.ErrCompacted) {
+				err = ErrCompacted
+			}
 			lost(fmt.Errorf("changes may have been missed, so everything is listed anew: %w", err))
 		}
 		if !pauses.Wait(ctx) {
