@@ -20,10 +20,12 @@ import (
 
 const appsDescription = `
 The state is usable, or what is being done to the app, or was interrupted: resharding, deleting, loading; newer: its
-keys are of a newer version; broken: its config is missing, or is not understood.
+keys are of a newer version; broken: its config is missing, or is not understood. With --watch, each change follows:
+CHANGE is listed, changed, or gone.
 
 Example:
    drmctl apps
+   drmctl apps --watch
 `
 
 func appsCommand() *cli.Command {
@@ -31,12 +33,16 @@ func appsCommand() *cli.Command {
 		Name:        "apps",
 		Usage:       "list the apps below --prefix",
 		Description: strings.TrimSpace(appsDescription),
+		Flags:       []cli.Flag{watchFlag("apps")},
 		Action: func(c *cli.Context) error {
 			if err := noArguments(c); err != nil {
 				return err
 			}
 			// The client has to be of some app, and asks nothing about it.
 			return withClientOf(c, drm.ClientConfig{App: "-"}, func(ctx context.Context, client *drm.Client) error {
+				if c.Bool(flagWatch) {
+					return printChanges(c, changesView(appView(), appJSONOf), client.WatchApps)
+				}
 				return appView().List(printer(c), client.AppList(ctx, ""))
 			})
 		},

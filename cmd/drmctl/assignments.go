@@ -71,7 +71,9 @@ func assignmentsCommand() *cli.Command {
 			}
 			return withApp(c, func(_ context.Context, client *drm.Client) error { // as long as it makes progress
 				if c.Bool(flagWatch) {
-					return printChanges(c, assignmentChanges(), client.WatchAssignments(c.Context, filter, noteLost(c)))
+					return printChanges(c, assignmentChanges(), func(ctx context.Context, lost func(error)) watchOf[drm.Assignment] {
+						return client.WatchAssignments(ctx, filter, lost)
+					})
 				}
 				return flagOfShard(assignmentView().List(printer(c), client.EachAssignment(c.Context, filter)))
 			})

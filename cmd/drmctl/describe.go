@@ -15,7 +15,8 @@ import (
 )
 
 const describeDescription = `
-Tells everything that is known of one member, resource or shard, with its last changes.
+Tells everything that is known of one member, resource or shard, with its last changes. With --watch it goes on, and
+tells it anew whenever more of it changes than the revision and the time left of leases.
 
 Example:
    drmctl --app feeds describe member m1
@@ -44,6 +45,7 @@ ended, and what is accused of its deaths. Ends with exit code 3 where nothing is
 
 Example:
    drmctl --app feeds describe member m1
+   drmctl --app feeds describe member m1 --watch
 `
 
 func describeMemberCommand() *cli.Command {
@@ -52,20 +54,22 @@ func describeMemberCommand() *cli.Command {
 		Usage:       "tell everything that is known of a member",
 		ArgsUsage:   "ID",
 		Description: strings.TrimSpace(describeMemberDescription),
+		Flags:       []cli.Flag{watchFlag("describe-member")},
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "member id")
 			if err != nil {
 				return err
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
-				d, err := client.DescribeMember(ctx, id)
+				err := memberPage().showOrFollow(ctx, c, func(ctx context.Context) (drm.MemberDetail, error) {
+					return client.DescribeMember(ctx, id)
+				}, func(ctx context.Context, lost func(error)) watchOf[drm.MemberDetail] {
+					return client.WatchMember(ctx, id, lost)
+				})
 				if unknown(err) {
 					return fmt.Errorf("%w; drmctl members lists those that are known", err)
 				}
-				if err != nil {
-					return err
-				}
-				return showMember(c, d)
+				return err
 			})
 		},
 	}
@@ -94,6 +98,7 @@ func describeResourceCommand() *cli.Command {
 				Name: flagWithData, EnvVars: commandEnv(name, flagWithData),
 				Usage: "print the resource's data too, which may have secrets",
 			},
+			watchFlag(name),
 		},
 		Action: func(c *cli.Context) error {
 			id, err := oneID(c, "resource id")
@@ -101,14 +106,16 @@ func describeResourceCommand() *cli.Command {
 				return err
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
-				d, err := client.DescribeResource(ctx, id)
+				as := resourcePage(c.Bool(flagWithData))
+				err := as.showOrFollow(ctx, c, func(ctx context.Context) (drm.ResourceDetail, error) {
+					return client.DescribeResource(ctx, id)
+				}, func(ctx context.Context, lost func(error)) watchOf[drm.ResourceDetail] {
+					return client.WatchResource(ctx, id, lost)
+				})
 				if unknown(err) {
 					return fmt.Errorf("%w; drmctl explain tells where it would go", err)
 				}
-				if err != nil {
-					return err
-				}
-				return showResource(c, d, c.Bool(flagWithData))
+				return err
 			})
 		},
 	}
@@ -128,6 +135,7 @@ func describeShardCommand() *cli.Command {
 		Usage:       "tell everything that is known of a shard",
 		ArgsUsage:   "NUMBER",
 		Description: strings.TrimSpace(describeShardDescription),
+		Flags:       []cli.Flag{watchFlag("describe-shard")},
 		Action: func(c *cli.Context) error {
 			if c.NArg() != 1 {
 				return usagef("%s takes one number of a shard, got %d arguments: drmctl %s NUMBER",
@@ -138,59 +146,66 @@ func describeShardCommand() *cli.Command {
 				return usagef("shard: got %q, want 0 to %d", c.Args().First(), keys.MaxShards-1)
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
-				d, err := client.DescribeShard(ctx, n)
+				err := shardPage().showOrFollow(ctx, c, func(ctx context.Context) (drm.ShardDetail, error) {
+					return client.DescribeShard(ctx, n)
+				}, func(ctx context.Context, lost func(error)) watchOf[drm.ShardDetail] {
+					return client.WatchShard(ctx, n, lost)
+				})
 				if input := (*drm.InputError)(nil); errors.As(err, &input) {
 					return &usageError{err}
 				}
-				if err != nil {
-					return err
-				}
-				return showShard(c, d)
+				return err
 			})
 		},
 	}
 }
 
-func showMember(c *cli.Context, d drm.MemberDetail) error {
-	return show(c, toMemberDetailJSON(d), d.ID, func(page *output.Page) {
-		page.Row("MEMBER", d.ID)
-		page.Row("STATE", memberStateWords(d))
-		if d.Reason != "" {
-			page.Row("REASON", d.Reason)
-		}
-		page.Row("COORDINATOR", yesNo(d.Leads))
-		page.Row("SOURCE", yesNo(d.HasSource))
-		page.Row("ADDRESS", d.Address)
-		page.Row("VERSION", d.Version)
-		page.Row("LABELS", labelWords(d.Labels))
-		page.Row("STARTED", d.Started)
-		page.Row("LEASE", leaseWords(d.Lease))
-		if d.Live {
-			page.Row("KEY", strings.TrimPrefix(strings.Trim(versionWords(d.Versions), " ()"), " "))
-			page.Row("GROUP SCHEMA", d.Schema)
-		}
-		page.Row("WEIGHT", weightWords(d.MemberInfo))
-		page.Row("SLOTS", slotWords(d.MemberInfo))
-		page.Row("SHARDS", fmt.Sprintf("%d: %s", d.Shards, shardWords(d.Owned)))
-		memberExtraRows(page, d)
-		figureRows(page, d)
-		memberOrderRows(page, d.Orders)
-		if len(d.Trails) > 0 {
-			page.Line("")
-			trailTable(page, d.Trails, d.Live)
-		}
-		if len(d.Accused) > 0 {
-			page.Line("")
-			rows := [][]any{}
-			for _, a := range d.Accused {
-				rows = append(rows, []any{a.Resource, a.At, a.Exit})
-			}
-			page.Rows([]string{"QUARANTINED", "DIED AT", "EXIT"}, rows)
-		}
-		pastTable(page, "KEY SAID", d.Past)
+func memberPage() sheetOf[drm.MemberDetail, memberDetailJSON] {
+	return sheetOf[drm.MemberDetail, memberDetailJSON]{
+		toMemberDetailJSON, func(d drm.MemberDetail) string { return d.ID }, tellMember,
+	}
+}
+
+func showMember(c *cli.Context, d drm.MemberDetail) error { return memberPage().show(c, d) }
+
+func tellMember(page *output.Page, d drm.MemberDetail) {
+	page.Row("MEMBER", d.ID)
+	page.Row("STATE", memberStateWords(d))
+	if d.Reason != "" {
+		page.Row("REASON", d.Reason)
+	}
+	page.Row("COORDINATOR", yesNo(d.Leads))
+	page.Row("SOURCE", yesNo(d.HasSource))
+	page.Row("ADDRESS", d.Address)
+	page.Row("VERSION", d.Version)
+	page.Row("LABELS", labelWords(d.Labels))
+	page.Row("STARTED", d.Started)
+	page.Row("LEASE", leaseWords(d.Lease))
+	if d.Live {
+		page.Row("KEY", strings.TrimPrefix(strings.Trim(versionWords(d.Versions), " ()"), " "))
+		page.Row("GROUP SCHEMA", d.Schema)
+	}
+	page.Row("WEIGHT", weightWords(d.MemberInfo))
+	page.Row("SLOTS", slotWords(d.MemberInfo))
+	page.Row("SHARDS", fmt.Sprintf("%d: %s", d.Shards, shardWords(d.Owned)))
+	memberExtraRows(page, d)
+	figureRows(page, d)
+	memberOrderRows(page, d.Orders)
+	if len(d.Trails) > 0 {
 		page.Line("")
-		page.Row("REVISION", d.Revision)
-	})
+		trailTable(page, d.Trails, d.Live)
+	}
+	if len(d.Accused) > 0 {
+		page.Line("")
+		rows := [][]any{}
+		for _, a := range d.Accused {
+			rows = append(rows, []any{a.Resource, a.At, a.Exit})
+		}
+		page.Rows([]string{"QUARANTINED", "DIED AT", "EXIT"}, rows)
+	}
+	pastTable(page, "KEY SAID", d.Past)
+	page.Line("")
+	page.Row("REVISION", d.Revision)
 }
 
 // memberExtraRows tell what few members have.
@@ -270,23 +285,33 @@ func yesNo(yes bool) string {
 	return "no"
 }
 
+func resourcePage(withData bool) sheetOf[drm.ResourceDetail, resourceDetailJSON] {
+	return sheetOf[drm.ResourceDetail, resourceDetailJSON]{
+		func(d drm.ResourceDetail) resourceDetailJSON { return toResourceDetailJSON(d, withData) },
+		func(d drm.ResourceDetail) string { return d.Resource },
+		func(p *output.Page, d drm.ResourceDetail) { tellResource(p, d, withData) },
+	}
+}
+
 func showResource(c *cli.Context, d drm.ResourceDetail, withData bool) error {
-	return show(c, toResourceDetailJSON(d, withData), d.Resource, func(page *output.Page) {
-		explainedRows(page, d.Explanation)
-		if d.Entry != nil {
-			data := fmt.Sprintf("%d bytes; --%s prints them", len(d.Entry.Data), flagWithData)
-			if withData {
-				data = string(d.Entry.Data)
-			}
-			page.Row("DATA", data)
+	return resourcePage(withData).show(c, d)
+}
+
+func tellResource(page *output.Page, d drm.ResourceDetail, withData bool) {
+	explainedRows(page, d.Explanation)
+	if d.Entry != nil {
+		data := fmt.Sprintf("%d bytes; --%s prints them", len(d.Entry.Data), flagWithData)
+		if withData {
+			data = string(d.Entry.Data)
 		}
-		for _, r := range d.Rulings {
-			page.Row(strings.ToUpper(string(r.Kind)), rulingText(r))
-		}
-		reasonRows(page, d.Explanation)
-		pastTable(page, "ENTRY SAID", d.Entries)
-		pastTable(page, "CLAIM SAID", d.Claims)
-	})
+		page.Row("DATA", data)
+	}
+	for _, r := range d.Rulings {
+		page.Row(strings.ToUpper(string(r.Kind)), rulingText(r))
+	}
+	reasonRows(page, d.Explanation)
+	pastTable(page, "ENTRY SAID", d.Entries)
+	pastTable(page, "CLAIM SAID", d.Claims)
 }
 
 // rulingText describes a ruling in a line.
@@ -313,36 +338,42 @@ func rulingText(r drm.Ruling) string {
 	return text + versionWords(r.Versions)
 }
 
-func showShard(c *cli.Context, d drm.ShardDetail) error {
-	return show(c, toShardDetailJSON(d), fmt.Sprint(d.Route.Shard), func(page *output.Page) {
-		page.Row("SHARD", d.Route.Shard)
-		page.Row("OWNER", d.Route.Owner)
-		page.Row("BY THE RING", d.Route.Home)
-		for _, r := range d.Rulings {
-			page.Row(strings.ToUpper(string(r.Kind)), rulingText(r))
+func shardPage() sheetOf[drm.ShardDetail, shardDetailJSON] {
+	return sheetOf[drm.ShardDetail, shardDetailJSON]{
+		toShardDetailJSON, func(d drm.ShardDetail) string { return fmt.Sprint(d.Route.Shard) }, tellShard,
+	}
+}
+
+func showShard(c *cli.Context, d drm.ShardDetail) error { return shardPage().show(c, d) }
+
+func tellShard(page *output.Page, d drm.ShardDetail) {
+	page.Row("SHARD", d.Route.Shard)
+	page.Row("OWNER", d.Route.Owner)
+	page.Row("BY THE RING", d.Route.Home)
+	for _, r := range d.Rulings {
+		page.Row(strings.ToUpper(string(r.Kind)), rulingText(r))
+	}
+	if d.Route.LastResort {
+		page.Row("NOTE", "no member takes the shard, so the first has it that may own it")
+	}
+	if d.Route.Older {
+		page.Row("NOTE", "the rules of an older version have decided, since members of it live")
+	}
+	page.Row("RESOURCES", fmt.Sprintf("%d wanted, %d suspended, %d bytes of data", d.Wanted, d.Suspended, d.Bytes))
+	page.Row("STATES", countWords(d.States))
+	page.Row("MISPLACED", d.Misplaced)
+	page.Row("ORPHANS", d.Orphans)
+	page.Row("NOT UNDERSTOOD", d.BadKeys)
+	page.Row("QUARANTINED", strings.Join(d.Quarantined, ", "))
+	for _, m := range d.Moved {
+		words := fmt.Sprintf("%s, from %s to %s", m.Resource, m.From, m.Member)
+		if !m.InForce {
+			words += ", not in force"
 		}
-		if d.Route.LastResort {
-			page.Row("NOTE", "no member takes the shard, so the first has it that may own it")
-		}
-		if d.Route.Older {
-			page.Row("NOTE", "the rules of an older version have decided, since members of it live")
-		}
-		page.Row("RESOURCES", fmt.Sprintf("%d wanted, %d suspended, %d bytes of data", d.Wanted, d.Suspended, d.Bytes))
-		page.Row("STATES", countWords(d.States))
-		page.Row("MISPLACED", d.Misplaced)
-		page.Row("ORPHANS", d.Orphans)
-		page.Row("NOT UNDERSTOOD", d.BadKeys)
-		page.Row("QUARANTINED", strings.Join(d.Quarantined, ", "))
-		for _, m := range d.Moved {
-			words := fmt.Sprintf("%s, from %s to %s", m.Resource, m.From, m.Member)
-			if !m.InForce {
-				words += ", not in force"
-			}
-			page.Row("MOVED", words)
-		}
-		page.Row("REVISION", d.Revision)
-		shardTables(page, d)
-	})
+		page.Row("MOVED", words)
+	}
+	page.Row("REVISION", d.Revision)
+	shardTables(page, d)
 }
 
 func shardTables(page *output.Page, d drm.ShardDetail) {

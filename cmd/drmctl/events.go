@@ -101,13 +101,7 @@ func eventsAction(c *cli.Context) error {
 func eventOptions(c *cli.Context) (drm.EventOptions, error) {
 	o := drm.EventOptions{
 		Resources: textsOf(c, flagResource), Member: c.String(flagMember), Follow: c.Bool(flagWatch),
-		Lost: func(err error) {
-			if err != nil {
-				note(c, "etcd is lost: %v", err)
-			} else {
-				note(c, "etcd is back: nothing was missed")
-			}
-		},
+		Lost: noteLoss(c),
 	}
 	for _, some := range textsOf(c, flagKind) {
 		for k := range strings.SplitSeq(some, ",") {

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"iter"
@@ -66,21 +67,23 @@ type watchedJSON[T any] struct {
 	Item     *T     `json:"item"`
 }
 
+func watchedOf[T, J any](x drm.Watched[T], object func(T) J) watchedJSON[J] {
+	one := watchedJSON[J]{Change: string(x.Kind), Revision: x.Revision}
+	if hasItem(x) {
+		item := object(x.Item)
+		one.Item = &item
+	}
+	return one
+}
+
 // changesView is how --watch prints changes of what a view shows.
 func changesView[T, J any](of output.View[T], object func(T) J) output.View[drm.Watched[T]] {
 	v := output.View[drm.Watched[T]]{
 		Columns: []output.Column[drm.Watched[T]]{
 			{Title: "CHANGE", Cell: func(x drm.Watched[T]) any { return x.Kind }, Whole: true},
 		},
-		Object: func(x drm.Watched[T]) any {
-			one := watchedJSON[J]{Change: string(x.Kind), Revision: x.Revision}
-			if hasItem(x) {
-				item := object(x.Item)
-				one.Item = &item
-			}
-			return one
-		},
-		Name: func(x drm.Watched[T]) string { return fmt.Sprint(of.Columns[0].Cell(x.Item)) },
+		Object: func(x drm.Watched[T]) any { return watchedOf(x, object) },
+		Name:   func(x drm.Watched[T]) string { return fmt.Sprint(of.Columns[0].Cell(x.Item)) },
 	}
 	for _, column := range of.Columns {
 		v.Columns = append(v.Columns, output.Column[drm.Watched[T]]{
@@ -105,9 +108,21 @@ const (
 	listedWithin = 100 * time.Millisecond
 )
 
+// watchOf is what a watch of the library shows.
+type watchOf[T any] = iter.Seq2[drm.Watched[T], error]
+
 // printChanges prints what a watch shows until the command is interrupted, which is the usual end.
 func printChanges[T any](
-	c *cli.Context, view output.View[drm.Watched[T]], changes iter.Seq2[drm.Watched[T], error],
+	c *cli.Context, view output.View[drm.Watched[T]],
+	watch func(ctx context.Context, lost func(error)) watchOf[T],
+) error {
+	return following(c, func(ctx context.Context, lost func(error)) error {
+		return printEach(c, view, watch(ctx, lost))
+	})
+}
+
+func printEach[T any](
+	c *cli.Context, view output.View[drm.Watched[T]], changes watchOf[T],
 ) error {
 	stream := view.Follow(printer(c))
 	bare := isTable(c) || formatOf(c) == output.Name // people, and who wants ids, need not know where a list ends
@@ -115,9 +130,6 @@ func printChanges[T any](
 	var since time.Time
 	for change, err := range changes {
 		if err != nil {
-			if c.Context.Err() != nil {
-				err = nil
-			}
 			return errors.Join(stream.Add(waiting...), flagOfShard(err))
 		}
 		if hasItem(change) || !bare {
@@ -135,15 +147,4 @@ func printChanges[T any](
 		waiting = waiting[:0]
 	}
 	return nil
-}
-
-// noteLost returns what notes on stderr that a watch is interrupted, and that it goes on.
-func noteLost(c *cli.Context) func(error) {
-	return func(err error) {
-		if err != nil {
-			note(c, "the watch is interrupted: %v", err)
-		} else {
-			note(c, "the watch goes on")
-		}
-	}
 }

@@ -32,7 +32,9 @@ func lookupCommand() *cli.Command {
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
 				if c.Bool(flagWatch) {
-					return printChanges(c, assignmentChanges(), client.WatchLookup(c.Context, id, noteLost(c)))
+					return printChanges(c, assignmentChanges(), func(ctx context.Context, lost func(error)) watchOf[drm.Assignment] {
+						return client.WatchLookup(ctx, id, lost)
+					})
 				}
 				a, err := client.Lookup(ctx, id)
 				if err != nil {

@@ -3,19 +3,13 @@ package main
 import (
 	"bytes"
 	"context"
-	"fmt"
-	"io"
 
 	"github.com/urfave/cli/v2"
-	"golang.org/x/term"
 
 	"github.com/distributed-resource-manager/drm"
 	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 	"github.com/distributed-resource-manager/drm/internal/jsontext"
 )
-
-// clearScreen moves to the top left corner and clears the terminal.
-const clearScreen = "\x1b[H\x1b[2J"
 
 // watchStatus prints the status now and after each change, until it is interrupted: on a terminal in the same place,
 // and otherwise one after the other.
@@ -28,7 +22,9 @@ func watchStatus(c *cli.Context, client *drm.Client) error {
 		return client.FollowOverview(ctx, c.Duration(flagEvery), func(o drm.Overview) {
 			now, err := whatChanges(o)
 			if err == nil && !bytes.Equal(now, last) {
-				err = printAgain(c, o, screen, last == nil)
+				err = printAgain(c, screen, last == nil, statusJSONOf(o), o.App, func(p *output.Page) {
+					statusPage(p, o)
+				})
 				last = now
 			}
 			if err != nil {
@@ -49,34 +45,4 @@ func whatChanges(o drm.Overview) ([]byte, error) {
 		object.Etcd.Members[i].Database, object.Etcd.Members[i].InUse = 0, 0
 	}
 	return jsontext.Marshal(object)
-}
-
-// printAgain prints one status of many.
-func printAgain(c *cli.Context, o drm.Overview, screen, first bool) error {
-	p := printer(c)
-	switch {
-	case !isTable(c):
-		return output.Event(p, statusJSONOf(o), o.App, nil)
-	case screen: // all at once, so that it does not flicker
-		var page bytes.Buffer
-		page.WriteString(clearScreen)
-		to := *p
-		to.Out = &page
-		if err := output.Report(&to, nil, "", func(pg *output.Page) { statusPage(pg, o) }); err != nil {
-			return err
-		}
-		_, err := p.Out.Write(page.Bytes())
-		return err
-	case !first:
-		if _, err := fmt.Fprintln(p.Out); err != nil {
-			return err
-		}
-	}
-	return output.Report(p, nil, "", func(pg *output.Page) { statusPage(pg, o) })
-}
-
-// isTerminal reports whether what is written to w appears on a terminal.
-func isTerminal(w io.Writer) bool {
-	file, ok := w.(interface{ Fd() uintptr })
-	return ok && term.IsTerminal(int(file.Fd()))
 }
