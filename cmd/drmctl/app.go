@@ -28,6 +28,7 @@ const (
 	flagCommandTimeout = "command-timeout"
 	flagOutput         = "output"
 	flagWidth          = "width"
+	flagColor          = "color"
 	flagLogLevel       = "log-level"
 )
 
@@ -227,6 +228,10 @@ func globalFlags() []cli.Flag {
 			Name: flagWidth, EnvVars: []string{"DRM_WIDTH"},
 			Usage:       "how wide the lines of a table may be, in `COLUMNS`",
 			DefaultText: "as wide as the terminal, and as the texts where there is none",
+		},
+		&cli.StringFlag{
+			Name: flagColor, EnvVars: []string{"DRM_COLOR"}, Value: colorAuto,
+			Usage: "`WHEN` tables are coloured: auto (on a terminal, without $NO_COLOR), always or never",
 		},
 		&cli.StringFlag{
 			Name: flagLogLevel, EnvVars: []string{"DRM_LOG_LEVEL"},

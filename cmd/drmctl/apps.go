@@ -66,7 +66,7 @@ func appView() output.View[drm.AppInfo] {
 	return output.View[drm.AppInfo]{
 		Columns: []output.Column[drm.AppInfo]{
 			{Title: "APP", Cell: func(a drm.AppInfo) any { return a.Name }, Whole: true},
-			{Title: "STATE", Cell: func(a drm.AppInfo) any { return a.State }},
+			{Title: "STATE", Cell: func(a drm.AppInfo) any { return toned(a.State) }},
 			{Title: "SHARDS", Cell: func(a drm.AppInfo) any { return a.Shards }},
 			{Title: "MEMBERS", Cell: func(a drm.AppInfo) any { return a.Members }},
 			{Title: "CREATED", Cell: func(a drm.AppInfo) any { return a.Created }, Wide: true},
@@ -164,14 +164,14 @@ func showApp(c *cli.Context, d drm.AppDetails) error {
 	return output.Sheet(printer(c), object, d.Name, func(row func(string, any)) {
 		row("app", d.Name)
 		row("prefix", d.Prefix)
-		row("state", d.State)
+		row("state", toned(d.State))
 		row("shards", d.Shards)
 		row("members", d.Members)
 		row("coordinator", d.Coordinator)
 		row("resources", d.Resources)
 		row("claims", d.Claims)
 		row("orders", d.Orders)
-		row("quarantined", d.Quarantined)
+		row("quarantined", badIfAny(d.Quarantined))
 		row("source", map[bool]string{true: "has been asked", false: "none"}[d.Source])
 		row("keys", d.Keys)
 		row("created at revision", d.Created)
@@ -290,7 +290,7 @@ func confirmName(c *cli.Context, d drm.AppDetails) error {
 
 // askName asks for a name, and returns nil if that is the answer.
 func askName(ctx context.Context, in io.Reader, out io.Writer, what, name string) error {
-	fmt.Fprintf(out, "%s? Type the name of the app: ", what)
+	fmt.Fprintf(out, "%s? Type the name of the app: ", output.Line(what))
 	line, err := bufio.NewReader(interruptible(ctx, in)).ReadString('\n')
 	switch {
 	case strings.TrimSpace(line) == name:

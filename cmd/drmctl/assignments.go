@@ -165,7 +165,7 @@ func assignmentView() output.View[drm.Assignment] {
 		Columns: []output.Column[drm.Assignment]{
 			{Title: "RESOURCE", Cell: func(a drm.Assignment) any { return a.Resource }, Whole: true},
 			{Title: "SHARD", Cell: func(a drm.Assignment) any { return a.Shard }},
-			{Title: "STATE", Cell: func(a drm.Assignment) any { return a.State }, Whole: true},
+			{Title: "STATE", Cell: func(a drm.Assignment) any { return toned(a.State) }, Whole: true},
 			{Title: "MEMBER", Cell: func(a drm.Assignment) any { return a.Member }, Whole: true},
 			{Title: "EXPECTED", Cell: func(a drm.Assignment) any { return a.Expected }},
 			{Title: "TOKEN", Cell: func(a drm.Assignment) any { return a.Token }},

@@ -180,7 +180,7 @@ func (b *bulk) fail(line int, id string, err error) {
 	if errors.Is(err, drm.ErrQuota) {
 		b.overQuota++
 	}
-	text := output.OneLine(err.Error())
+	text := output.Line(err.Error())
 	if len(b.failures) < mostFailures {
 		b.failures = append(b.failures, failureJSON{line, id, text})
 	}

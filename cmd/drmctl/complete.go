@@ -66,6 +66,7 @@ var flagWordLists = map[string][]string{
 	flagDoctorOnly: drm.DiagnoseCategories(),
 	flagDoctorSkip: drm.DiagnoseCategories(),
 	flagFailOn:     {string(drm.CheckFail), string(drm.CheckWarn)},
+	flagColor:      colorWords,
 	flagKind:       eventKindWords(),
 }
 

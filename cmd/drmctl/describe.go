@@ -170,7 +170,7 @@ func showMember(c *cli.Context, d drm.MemberDetail) error { return memberPage().
 
 func tellMember(page *output.Page, d drm.MemberDetail) {
 	page.Row("MEMBER", d.ID)
-	page.Row("STATE", memberStateWords(d))
+	page.Row("STATE", tonedAs(memberStateWords(d), d.State))
 	if d.Reason != "" {
 		page.Row("REASON", d.Reason)
 	}

@@ -178,7 +178,7 @@ type checkJSON struct {
 func checkView() output.View[drm.Check] {
 	return output.View[drm.Check]{
 		Columns: []output.Column[drm.Check]{
-			{Title: "RESULT", Cell: func(k drm.Check) any { return k.Result }, Whole: true},
+			{Title: "RESULT", Cell: func(k drm.Check) any { return toned(k.Result) }, Whole: true},
 			{Title: "CODE", Cell: func(k drm.Check) any { return k.Code }, Whole: true},
 			{Title: "CATEGORY", Cell: func(k drm.Check) any { return k.Category }, Whole: true},
 			{Title: "CHECK", Cell: func(k drm.Check) any { return k.Name }, Whole: true},

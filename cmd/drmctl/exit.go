@@ -67,7 +67,7 @@ func endsQuietly(err error) bool {
 // report prints an error as one line, unless it is nil, and returns its exit code. ctx is the context of the command.
 func report(ctx context.Context, w io.Writer, err error) int {
 	if err != nil && !errors.Is(err, errReadersGone) && !endsQuietly(err) {
-		text := output.OneLine(err.Error())
+		text := output.Line(err.Error())
 		if hint := hintOf(err); hint != "" {
 			text += "; " + hint
 		}

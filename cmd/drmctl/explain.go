@@ -108,7 +108,7 @@ func tellExplanation(e drm.Explanation) func(*output.Page) {
 // explainedRows tell where a resource is, and where it should be.
 func explainedRows(page *output.Page, e drm.Explanation) {
 	page.Row("RESOURCE", e.Resource)
-	page.Row("STATE", stateWords(e))
+	page.Row("STATE", output.Toned{Value: stateWords(e), Tone: fineTone(e.Fine)})
 	page.Row("CATALOGUE", entryWords(e.Entry))
 	page.Row("SHARD", e.Route.Shard)
 	page.Row("EXPECTED", expectedWords(e))
@@ -145,7 +145,11 @@ func reasonRows(page *output.Page, e drm.Explanation) {
 				page.Line("")
 				page.Line("%s", map[bool]string{true: "What hinders:", false: "Why it is so:"}[hinders])
 			}
-			page.Row(r.Code, r.Text)
+			code := any(r.Code)
+			if hinders {
+				code = output.Toned{Value: r.Code, Tone: output.Bad}
+			}
+			page.Row(code, r.Text)
 			if r.Wait != nil {
 				page.Row("- wait", r.Wait.Text())
 			}
@@ -154,6 +158,14 @@ func reasonRows(page *output.Page, e drm.Explanation) {
 			}
 		}
 	}
+}
+
+// fineTone is the tone of what is as it should be, or is not.
+func fineTone(fine bool) output.Tone {
+	if fine {
+		return output.Good
+	}
+	return output.Bad
 }
 
 func stateWords(e drm.Explanation) string {
@@ -328,7 +340,7 @@ func standTable(page *output.Page, members []drm.Stand) {
 	}
 	rows := [][]any{}
 	for _, m := range shown {
-		rows = append(rows, []any{m.Member, m.State, m.Shards, m.Verdict.Text(), m.Detail})
+		rows = append(rows, []any{m.Member, toned(m.State), m.Shards, m.Verdict.Text(), m.Detail})
 	}
 	page.Rows([]string{"MEMBER", "STATE", "SHARDS", "VERDICT", "DETAIL"}, rows)
 	if n := len(members) - len(shown); n > 0 {

@@ -136,7 +136,7 @@ func memberView() output.View[memberRow] {
 	return output.View[memberRow]{
 		Columns: []output.Column[memberRow]{
 			{Title: "ID", Cell: func(m memberRow) any { return m.ID }, Whole: true},
-			{Title: "STATE", Cell: func(m memberRow) any { return m.State }, Whole: true},
+			{Title: "STATE", Cell: func(m memberRow) any { return toned(m.State) }, Whole: true},
 			{Title: "WEIGHT", Cell: func(m memberRow) any { return weightWords(m.MemberInfo) }},
 			{Title: "SLOTS", Cell: func(m memberRow) any { return slotWords(m.MemberInfo) }, Spare: true},
 			{Title: "SHARDS", Cell: func(m memberRow) any { return m.Shards }},
@@ -144,8 +144,8 @@ func memberView() output.View[memberRow] {
 			{Title: "ADDRESS", Cell: func(m memberRow) any { return m.Address }, Spare: true},
 			{Title: "VERSION", Cell: func(m memberRow) any { return m.Version }, Spare: true},
 			{Title: "STARTED", Cell: func(m memberRow) any { return m.Started }, Spare: true},
-			{Title: "DRAIN", Cell: func(m memberRow) any { return m.Drain }},
-			{Title: "CORDON", Cell: func(m memberRow) any { return m.Cordon }},
+			{Title: "DRAIN", Cell: func(m memberRow) any { return toned(m.Drain) }},
+			{Title: "CORDON", Cell: func(m memberRow) any { return toned(m.Cordon) }},
 			{Title: "REASON", Cell: func(m memberRow) any { return reasons(m.MemberInfo, m.orders) }},
 		},
 		Object: func(m memberRow) any { return toMemberJSON(m.MemberInfo, m.orders) },

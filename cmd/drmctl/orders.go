@@ -15,6 +15,7 @@ import (
 	"golang.org/x/term"
 
 	"github.com/distributed-resource-manager/drm"
+	"github.com/distributed-resource-manager/drm/cmd/drmctl/internal/output"
 )
 
 const (
@@ -218,7 +219,7 @@ func confirm(c *cli.Context, what string) error {
 
 // ask asks whether to do something, and returns nil if the answer is yes.
 func ask(ctx context.Context, in io.Reader, out io.Writer, what string) error {
-	fmt.Fprintf(out, "%s? [y/N] ", what)
+	fmt.Fprintf(out, "%s? [y/N] ", output.Line(what))
 	answers := make(chan string, 1)
 	go func() {
 		line, _ := bufio.NewReader(in).ReadString('\n') // no answer is as good as no

@@ -290,7 +290,7 @@ func TestWhatAnOrderSaysIsShownOnOneLine(t *testing.T) {
 		{drm.OrderInfo{Kind: drm.OrderDrain, Live: true}, "drained"},
 		{
 			drm.OrderInfo{Kind: drm.OrderCordon, By: "a\x1b[2J", Why: "b\nc", Since: at, Until: at},
-			"cordoned by a\uFFFD[2J: b; c (since 2026-02-03T04:05:06Z, until 2026-02-03T04:05:06Z), not there",
+			"cordoned by a\\x1b[2J: b; c (since 2026-02-03T04:05:06Z, until 2026-02-03T04:05:06Z), not there",
 		},
 		{drm.OrderInfo{Kind: drm.OrderDrain, Live: true, Ignored: true}, "drained, ignored"},
 		{drm.OrderInfo{Kind: drm.OrderWeight, Weight: 3, Live: true, By: "x"}, "weight 3 by x"},

@@ -36,7 +36,7 @@ func newTeller(c *cli.Context, what string) teller {
 		if err != nil {
 			width = 80
 		}
-		return newBar(file, what, width)
+		return newBar(file, what, width, inColor(c, file))
 	}
 	return &noter{what: what, note: func(text string) { note(c, "%s", text) }, last: time.Now(), now: time.Now}
 }
@@ -73,7 +73,7 @@ type bar struct {
 // barUpdates is how often the bar is drawn.
 const barUpdates = 200 * time.Millisecond
 
-func newBar(out io.Writer, what string, width int) *bar {
+func newBar(out io.Writer, what string, width int, color bool) *bar {
 	b := &bar{
 		writer: progress.NewWriter(), width: width, done: make(chan struct{}),
 		tracker: &progress.Tracker{Message: what, AutoStopDisabled: true, RemoveOnCompletion: true},
@@ -83,7 +83,7 @@ func newBar(out io.Writer, what string, width int) *bar {
 	b.writer.SetTerminalWidth(width)
 	b.writer.SetTrackerLength(min(30, max(5, width/4)))
 	style := b.writer.Style()
-	if os.Getenv("NO_COLOR") != "" {
+	if !color {
 		style.Colors = progress.StyleColors{}
 	}
 	style.Visibility = progress.StyleVisibility{Tracker: true, Value: true, Pinned: true}
@@ -101,7 +101,7 @@ func (b *bar) tell(p drm.DrainProgress) {
 		b.tracker.UpdateTotal(int64(p.Left + p.Gone))
 		b.tracker.SetValue(int64(p.Gone))
 	}
-	b.writer.SetPinnedMessages(excerpt.Runes(output.OneLine(progressWords(p)), max(b.width-1, 20)))
+	b.writer.SetPinnedMessages(excerpt.Runes(output.Line(progressWords(p)), max(b.width-1, 20)))
 }
 
 func (b *bar) end() {

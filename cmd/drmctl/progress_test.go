@@ -61,11 +61,11 @@ func TestWithoutATerminalProgressIsALineEveryTenSeconds(t *testing.T) {
 func TestOnATerminalProgressIsABarThatIsGoneAtTheEnd(t *testing.T) {
 	t.Parallel()
 	var drawn bytes.Buffer
-	b := newBar(zapcore.Lock(zapcore.AddSync(&drawn)), "drain m1", 80)
+	b := newBar(zapcore.Lock(zapcore.AddSync(&drawn)), "drain m1", 80, true)
 	why := "it is\n\x1b[31mfailed" + strings.Repeat("x", 100)
 	b.tell(drm.DrainProgress{Left: 3, Gone: 1, Slowest: "r-17", Why: why})
 	b.end()
-	b = newBar(zapcore.Lock(zapcore.AddSync(&drawn)), "undrain m1", 80)
+	b = newBar(zapcore.Lock(zapcore.AddSync(&drawn)), "undrain m1", 80, true)
 	b.end() // before anything is known
 }
 

@@ -89,7 +89,7 @@ func resourceView(c *cli.Context) output.View[drm.CatalogueEntry] {
 			{Title: "ID", Cell: func(e drm.CatalogueEntry) any { return e.Resource.ID }, Whole: true},
 			{Title: "SHARD", Cell: func(e drm.CatalogueEntry) any { return e.Shard }},
 			{Title: "ORIGIN", Cell: func(e drm.CatalogueEntry) any { return origin(e) }},
-			{Title: "STATE", Cell: func(e drm.CatalogueEntry) any { return wanted(e) }},
+			{Title: "STATE", Cell: func(e drm.CatalogueEntry) any { return toned(wanted(e)) }},
 			{Title: "DATA", Cell: func(e drm.CatalogueEntry) any {
 				data := string(e.Resource.Object())
 				if formatOf(c) == output.Wide {

@@ -366,11 +366,11 @@ func statusRows(p *output.Page, s drm.Status) {
 	p.Row("coordinator", s.Coordinator)
 	p.Row("resources", s.Resources)
 	p.Row("active", s.Active)
-	p.Row("failed", s.Failed)
+	p.Row("failed", badIfAny(s.Failed))
 	if s.WaitingForBudget > 0 {
 		p.Row("waiting for budget", s.WaitingForBudget)
 	}
-	p.Row("unassigned", s.Unassigned)
+	p.Row("unassigned", badIfAny(s.Unassigned))
 	if s.NoRoom > 0 {
 		p.Row("unassigned for lack of room", s.NoRoom)
 	}
@@ -379,7 +379,7 @@ func statusRows(p *output.Page, s drm.Status) {
 	}
 	p.Row("misplaced", s.Misplaced)
 	if s.Quarantined > 0 {
-		p.Row("quarantined", s.Quarantined)
+		p.Row("quarantined", badIfAny(s.Quarantined))
 	}
 	suspensionRows(p, s)
 	p.Row("source resources", s.Source.Resources)

@@ -146,7 +146,7 @@ func healthRows(p *output.Page, o drm.Overview) {
 		}
 		rows := make([][]any, 0, len(o.Health))
 		for _, h := range o.Health {
-			row := []any{h.ID, h.State, "", "", "", "", "", "", renewalWords(h), viewWords(o, h)}
+			row := []any{h.ID, toned(h.State), "", "", "", "", "", "", renewalWords(h), viewWords(o, h)}
 			if h.Known {
 				copy(row[2:], []any{h.Resources, h.Active, h.Failed, h.Calls, h.Waiting, stuckWords(o, h)})
 			}
@@ -216,13 +216,13 @@ func etcdRows(p *output.Page, e drm.EtcdHealth) {
 		if m.Version != "" {
 			words = append(words, "version "+m.Version, databaseWords(m))
 		}
-		p.Row("etcd member "+m.Name, strings.Join(words, ", "))
+		p.Row("etcd member "+m.Name, tonedAs(strings.Join(words, ", "), m.State))
 	}
 	for _, s := range e.Silent {
-		p.Row("etcd endpoint silent", s)
+		p.Row("etcd endpoint silent", output.Toned{Value: s, Tone: output.Bad})
 	}
 	for _, a := range e.Alarms {
-		p.Row("etcd alarm", a)
+		p.Row("etcd alarm", output.Toned{Value: a, Tone: output.Bad})
 	}
 	for _, u := range e.Unknown {
 		p.Row("etcd unknown", u)
@@ -250,7 +250,7 @@ func warningRows(p *output.Page, o drm.Overview) {
 		if !w.Since.IsZero() {
 			what += fmt.Sprintf(" [since %s]", cell(w.Since))
 		}
-		p.Row(w.Code+" "+string(w.Severity), what)
+		p.Row(tonedAs(w.Code+" "+string(w.Severity), string(w.Severity)), what)
 		p.Row("to mend it", w.Mend)
 	}
 }

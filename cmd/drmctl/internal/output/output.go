@@ -31,7 +31,8 @@ func Formats() []Format { return []Format{Table, Wide, JSON, YAML, Name} }
 type Printer struct {
 	Out    io.Writer
 	Format Format
-	Width  int // of the lines of a table, in columns of the terminal; 0: any
+	Width  int  // of the lines of a table, in columns of the terminal; 0: any
+	Color  bool // tables show tones as colours
 }
 
 // isTable reports whether a printer prints tables.

@@ -264,7 +264,7 @@ func TestAReport(t *testing.T) {
 			"               word word word word word\n" +
 			"               1970-01-01T00:00:00Z\n" +
 			"\n" +
-			"  indented\uFFFD[31m\n" +
+			"  indented\\x1b[31m\n" +
 			"A   B\n" +
 			"1   -\n" +
 			"22  true\n",

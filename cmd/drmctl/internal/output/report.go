@@ -34,14 +34,14 @@ func Event(p *Printer, object any, name string, tell func(*Page)) error {
 
 // Sheet is Report for a page that has names and values only, one in each line.
 func Sheet(p *Printer, object any, name string, rows func(row func(name string, value any))) error {
-	return Report(p, object, name, func(page *Page) { rows(page.Row) })
+	return Report(p, object, name, func(page *Page) { rows(func(name string, value any) { page.Row(name, value) }) })
 }
 
 // Page is what Report prints for people: lines, names with values, and tables, one below the other. After an error of
 // the output, its methods do nothing.
 type Page struct {
 	p    *Printer
-	rows [][]string // names and values that are to be aligned with those that follow
+	rows [][]field // names and values that are to be aligned with those that follow
 	err  error
 }
 
@@ -50,8 +50,8 @@ func (pg *Page) IsWide() bool { return pg.p.Format == Wide }
 
 // Row writes a name and its value. Rows that follow one another are aligned. A value that is too long for the line is
 // wrapped.
-func (pg *Page) Row(name string, value any) {
-	pg.rows = append(pg.rows, []string{Cell(name), Cell(value)})
+func (pg *Page) Row(name, value any) {
+	pg.rows = append(pg.rows, []field{fieldOf(name), fieldOf(value)})
 }
 
 // Line writes a line, which is neither cut nor wrapped, and may be empty. It keeps spaces at the beginning.
@@ -62,29 +62,33 @@ func (pg *Page) Line(format string, args ...any) {
 	}
 	said := fmt.Sprintf(format, args...)
 	indent := len(said) - len(strings.TrimLeft(said, " "))
-	_, pg.err = fmt.Fprintln(pg.p.Out, said[:indent]+strings.Map(printable, OneLine(said)))
+	_, pg.err = fmt.Fprintln(pg.p.Out, said[:indent]+Line(said))
 }
 
 // Rows writes a table with a header. The first column is cut only where nothing else is left to cut.
 func (pg *Page) Rows(header []string, rows [][]any) {
 	pg.flush()
-	texts := make([][]string, len(rows))
+	fields := make([][]field, len(rows))
 	for i, row := range rows {
 		for _, v := range row {
-			texts[i] = append(texts[i], Cell(v))
+			fields[i] = append(fields[i], fieldOf(v))
 		}
 	}
-	pg.write(&grid{out: pg.p.Out, limit: pg.p.width(), header: header, whole: []bool{true}}, texts)
+	pg.write(&grid{
+		out: pg.p.Out, limit: pg.p.width(), color: pg.p.Color, header: header, whole: []bool{true},
+	}, fields)
 }
 
 // flush writes the names and values that wait for others.
 func (pg *Page) flush() {
 	rows := pg.rows
 	pg.rows = nil
-	pg.write(&grid{out: pg.p.Out, limit: pg.p.width(), whole: []bool{true}, wrap: true}, rows)
+	pg.write(&grid{
+		out: pg.p.Out, limit: pg.p.width(), color: pg.p.Color, whole: []bool{true}, wrap: true,
+	}, rows)
 }
 
-func (pg *Page) write(g *grid, rows [][]string) {
+func (pg *Page) write(g *grid, rows [][]field) {
 	if pg.err == nil {
 		pg.err = g.write(rows)
 	}

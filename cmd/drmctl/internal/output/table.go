@@ -4,9 +4,11 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strconv"
 	"strings"
 	"time"
 	"unicode"
+	"unicode/utf8"
 
 	"github.com/jedib0t/go-pretty/v6/table"
 	"github.com/jedib0t/go-pretty/v6/text"
@@ -23,6 +25,7 @@ const least = 6
 type grid struct {
 	out    io.Writer
 	limit  int      // how wide a line may be; 0: any
+	color  bool     // tones are shown as colours
 	header []string // printed before the first rows; nil: there is none
 	whole  []bool   // by column: it is cut last
 	wrap   bool     // the last column is wrapped, not cut
@@ -31,66 +34,85 @@ type grid struct {
 }
 
 // write prints some rows, all of which have as many cells as there are columns.
-func (g *grid) write(rows [][]string) error {
+func (g *grid) write(rows [][]field) error {
 	header := g.header
 	if g.header = nil; header == nil && len(rows) == 0 {
 		return nil
 	}
 	if header != nil {
-		g.measure(header)
+		for i, title := range header {
+			g.measure(i, len(header), title)
+		}
 		for _, width := range g.widths { // which are those of the titles yet
 			g.least = append(g.least, max(least, width))
 		}
 	}
 	for _, row := range rows {
-		g.measure(row)
+		for i, f := range row {
+			g.measure(i, len(row), f.text)
+		}
 	}
 	widths := g.fit()
 	t := table.NewWriter()
 	t.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: gap}})
 	t.SuppressTrailingSpaces()
-	t.SetColumnConfigs(g.columns(widths))
+	t.SetColumnConfigs(columns(widths))
 	if header != nil {
-		t.AppendHeader(toRow(header))
+		titles := make(table.Row, len(header))
+		for i, title := range header {
+			titles[i] = g.shape(i, widths[i], field{text: title})
+		}
+		t.AppendHeader(titles)
 	}
 	for _, row := range rows {
-		t.AppendRow(toRow(row))
+		cells := make(table.Row, len(row))
+		for i, f := range row {
+			cells[i] = g.shape(i, widths[i], f)
+		}
+		t.AppendRow(cells)
 	}
 	_, err := io.WriteString(g.out, t.Render()+"\n")
 	return err
 }
 
-func toRow(cells []string) table.Row {
-	row := make(table.Row, len(cells))
-	for i, c := range cells {
-		row[i] = c
-	}
-	return row
+// field is the text of a cell, with its tone.
+type field struct {
+	text string
+	tone Tone
 }
 
-func (g *grid) measure(row []string) {
+func fieldOf(v any) field { return field{Cell(v), toneOf(v)} }
+
+func (g *grid) measure(column, columns int, cell string) {
 	if g.widths == nil {
-		g.widths = make([]int, len(row))
+		g.widths = make([]int, columns)
 	}
-	for i, cell := range row {
-		g.widths[i] = max(g.widths[i], text.StringWidthWithoutEscSequences(cell))
-	}
+	g.widths[column] = max(g.widths[column], text.StringWidthWithoutEscSequences(cell))
 }
 
-// columns makes the library cut or wrap columns that are wider than they may be.
-func (g *grid) columns(widths []int) []table.ColumnConfig {
+func columns(widths []int) []table.ColumnConfig {
 	all := make([]table.ColumnConfig, len(widths))
 	for i, width := range widths {
-		c := table.ColumnConfig{Number: i + 1, WidthMin: width}
-		if width < g.widths[i] {
-			c.WidthMax, c.WidthMaxEnforcer = width, cut
-			if g.wrap && i == len(widths)-1 {
-				c.WidthMaxEnforcer = text.WrapSoft
-			}
-		}
-		all[i] = c
+		all[i] = table.ColumnConfig{Number: i + 1, WidthMin: width}
 	}
 	return all
+}
+
+// shape cuts or wraps a text that is wider than its column, and colours what is left of it. The library measures texts
+// without their colours.
+func (g *grid) shape(column, width int, f field) string {
+	made := f.text
+	switch {
+	case text.StringWidthWithoutEscSequences(made) <= width:
+	case g.wrap && column == len(g.widths)-1:
+		made = text.WrapSoft(made, width)
+	default:
+		made = cut(made, width)
+	}
+	if g.color {
+		made = f.tone.colour(made)
+	}
+	return made
 }
 
 // cut shortens a text to a width, and marks that with an ellipsis.
@@ -141,7 +163,7 @@ type tableSink[T any] struct {
 }
 
 func newTableSink[T any](p *Printer, v View[T]) *tableSink[T] {
-	s := &tableSink[T]{grid: grid{out: p.Out, limit: p.width()}}
+	s := &tableSink[T]{grid: grid{out: p.Out, limit: p.width(), color: p.Color}}
 	for _, c := range v.Columns {
 		if c.Wide && p.Format != Wide {
 			continue
@@ -157,11 +179,11 @@ func (s *tableSink[T]) write(items []T) error {
 	if len(items) == 0 {
 		return nil
 	}
-	rows := make([][]string, len(items))
+	rows := make([][]field, len(items))
 	for i, item := range items {
-		rows[i] = make([]string, len(s.columns))
+		rows[i] = make([]field, len(s.columns))
 		for j, c := range s.columns {
-			rows[i][j] = Cell(c.Cell(item))
+			rows[i][j] = fieldOf(c.Cell(item))
 		}
 	}
 	if s.grid.header != nil { // the columns stay what they are from then on
@@ -172,13 +194,13 @@ func (s *tableSink[T]) write(items []T) error {
 
 // leaveOut leaves out spare columns, the last one first, until a line has room for the others: for what should stay
 // whole, and for the titles. It returns the rows without them.
-func (s *tableSink[T]) leaveOut(rows [][]string) [][]string {
+func (s *tableSink[T]) leaveOut(rows [][]field) [][]field {
 	need := -len(gap)
 	room := make([]int, len(s.columns))
 	for i, c := range s.columns {
 		room[i] = text.StringWidthWithoutEscSequences(c.Title)
 		for _, row := range rows {
-			if width := text.StringWidthWithoutEscSequences(row[i]); c.Whole || width < least {
+			if width := text.StringWidthWithoutEscSequences(row[i].text); c.Whole || width < least {
 				room[i] = max(room[i], width)
 			} else {
 				room[i] = max(room[i], least)
@@ -209,12 +231,14 @@ func (s *tableSink[T]) end() error { return s.grid.write(nil) }
 func Cell(v any) string {
 	made := ""
 	switch v := v.(type) {
+	case Toned:
+		return Cell(v.Value)
 	case time.Time:
 		if !v.IsZero() {
 			made = v.UTC().Format(time.RFC3339)
 		}
 	default:
-		made = strings.Map(printable, OneLine(strings.ReplaceAll(fmt.Sprint(v), "\t", " ")))
+		made = Line(fmt.Sprint(v))
 	}
 	if made == "" {
 		return "-"
@@ -222,12 +246,28 @@ func Cell(v any) string {
 	return made
 }
 
-func printable(r rune) rune {
-	if unicode.IsControl(r) {
-		return unicode.ReplacementChar
+// Escaped writes out, as Go does in strings, what could control a terminal or turn the direction of what follows:
+// "\x1b", "\u202e".
+func Escaped(s string) string {
+	if !strings.ContainsFunc(s, controls) && utf8.ValidString(s) {
+		return s
 	}
-	return r
+	var b strings.Builder
+	for _, r := range s { // a byte that is no UTF-8 comes as utf8.RuneError
+		if controls(r) {
+			b.WriteString(strings.Trim(strconv.QuoteRuneToASCII(r), "'"))
+		} else {
+			b.WriteRune(r)
+		}
+	}
+	return b.String()
 }
+
+// controls reports whether a character does something to a terminal, or to the text around it.
+func controls(r rune) bool { return unicode.IsControl(r) || unicode.Is(unicode.Bidi_Control, r) }
+
+// Line makes one line of a text that may come from anywhere, for other places than cells: messages, and questions.
+func Line(s string) string { return Escaped(OneLine(strings.ReplaceAll(s, "\t", " "))) }
 
 // OneLine turns a text of many lines, such as that of errors.Join, into one line.
 func OneLine(s string) string {
