@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"io"
 	"os"
@@ -67,13 +68,29 @@ func run(ctx context.Context, args []string, stdin io.Reader, stdout, stderr io.
 		if i := slices.Index(argv, "--"); i >= 0 { // what follows is no flag of drmctl
 			flags = argv[:i]
 		}
-		if !slices.Contains(flags, "--"+flagHelp) { // help names all variables
+		help := &mindful{Writer: stdout}
+		if slices.Contains(flags, "--"+flagHelp) {
+			app.Writer = help // which package cli writes without a look at errors
+		} else { // help names all variables
 			forgetEmpty(app)
 			forgetOverruled(app, commandIn(app, argv))
 		}
-		err = plainly(app, app.RunContext(ctx, append([]string{app.Name}, argv...)))
+		err = cmp.Or(plainly(app, app.RunContext(ctx, append([]string{app.Name}, argv...))), help.err)
 	}
 	return report(ctx, stderr, err)
+}
+
+// mindful remembers that something could not be written.
+type mindful struct {
+	io.Writer
+
+	err error
+}
+
+func (m *mindful) Write(p []byte) (int, error) {
+	n, err := m.Writer.Write(p)
+	m.err = cmp.Or(m.err, err)
+	return n, err
 }
 
 func newApp(stdin io.Reader, stdout, stderr io.Writer) *cli.App {

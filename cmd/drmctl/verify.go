@@ -130,16 +130,18 @@ type violationJSON struct {
 
 func showViolations(c *cli.Context, found []drm.Violation) error {
 	if len(found) == 0 && isTable(c) {
-		fmt.Fprintln(c.App.Writer, "no violations")
-		return nil
+		_, err := fmt.Fprintln(c.App.Writer, "no violations")
+		return err
 	}
 	return violationView().List(printer(c), output.All(found))
 }
 
+func violationKind(v drm.Violation) any { return output.Toned{Value: v.Kind, Tone: output.Bad} }
+
 func violationView() output.View[drm.Violation] {
 	return output.View[drm.Violation]{
 		Columns: []output.Column[drm.Violation]{
-			{Title: "KIND", Cell: func(v drm.Violation) any { return v.Kind }, Whole: true},
+			{Title: "KIND", Cell: violationKind, Whole: true},
 			{Title: "RESOURCE", Cell: func(v drm.Violation) any { return v.Resource }, Whole: true},
 			{Title: "MEMBER", Cell: func(v drm.Violation) any { return v.Member }, Whole: true},
 			{Title: "TOKEN", Cell: func(v drm.Violation) any { return v.Token }},

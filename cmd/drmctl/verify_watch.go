@@ -25,7 +25,8 @@ type ownerJSON struct {
 
 // watch is what verify --watch does. One goroutine reports changes of ownership, another one violations.
 type watch struct {
-	c *cli.Context
+	c   *cli.Context
+	end context.CancelCauseFunc // ends it, where the output fails
 
 	mu      sync.Mutex
 	known   map[violationKey]bool // violations that the last look found, which are not printed again
@@ -56,9 +57,9 @@ func keyOf(v drm.Violation) violationKey {
 // watchApp prints changes of ownership and new violations until it is interrupted. The exit code is 1 if there was any
 // violation, including those in found, or a token fell.
 func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
-	w := &watch{c: c}
+	ctx, cancel := context.WithCancelCause(c.Context) // the command timeout does not bound it
+	w := &watch{c: c, end: cancel}
 	w.fresh(found)
-	ctx, cancel := context.WithCancel(c.Context) // the command timeout does not bound it
 	looked := make(chan struct{})
 	go func() {
 		defer close(looked)
@@ -67,7 +68,7 @@ func watchApp(c *cli.Context, client *drm.Client, found []drm.Violation) error {
 	err := following(c, func(_ context.Context, lost func(error)) error {
 		return client.FollowOwners(ctx, w.changed, lost)
 	})
-	cancel()
+	cancel(nil)
 	<-looked
 	if w.seen > 0 {
 		err = errors.Join(err, fmt.Errorf("%d violations", w.seen))
@@ -122,12 +123,19 @@ func (w *watch) lookAgain(ctx context.Context, client *drm.Client) {
 	}
 }
 
-// violation prints a new violation. Like changed, it ignores errors of the output, because nobody is left to tell.
+// violation prints a new violation.
 func (w *watch) violation(v drm.Violation) {
-	_ = output.Event(printer(w.c), toViolationJSON(v), violationName(v), func(p *output.Page) {
+	w.printed(output.Event(printer(w.c), toViolationJSON(v), violationName(v), func(p *output.Page) {
 		p.Line("violation %s  resource %s  member %s  token %d  %s",
 			v.Kind, cell(v.Resource), cell(v.Member), v.Token, cell(v.Detail))
-	})
+	}))
+}
+
+// printed ends the watch if what it prints cannot be written.
+func (w *watch) printed(err error) {
+	if err != nil {
+		w.end(err)
+	}
 }
 
 // changed prints a change of ownership.
@@ -139,8 +147,8 @@ func (w *watch) changed(o drm.OwnerChange) {
 		w.fell++
 		mark = " FELL"
 	}
-	_ = output.Event(printer(w.c), ownerJSON(o), o.Resource, func(p *output.Page) {
+	w.printed(output.Event(printer(w.c), ownerJSON(o), o.Resource, func(p *output.Page) {
 		p.Line("revision %d  resource %s  %s -> %s  token %d%s", o.Revision, cell(o.Resource),
 			cell(o.Before), cell(o.Member), o.Token, mark)
-	})
+	}))
 }
