@@ -82,7 +82,10 @@ func TestEachCommandEndsWithWhoeverReadsItsOutput(t *testing.T) {
 			cmd := exec.CommandContext(ctx, self, append(l.args(), args...)...)
 			var stderr bytes.Buffer
 			cmd.Stdout, cmd.Stderr = write, &stderr
-			_ = cmd.Run()
+			if err := cmd.Run(); cmd.ProcessState == nil {
+				t.Errorf("%s: %v", name, err)
+				return
+			}
 			status := cmd.ProcessState.Sys().(syscall.WaitStatus)
 			if !status.Signaled() || status.Signal() != syscall.SIGPIPE {
 				t.Errorf("%s: status %d, signal %v: %s", name, status.ExitStatus(), status.Signal(), stderr.String())
