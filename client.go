@@ -312,7 +312,10 @@ func (c *Client) RetryWith(ctx context.Context, id string, o OrderOptions) (was 
 	if err == nil {
 		found, err = desk.Retry(ctx, id, order.Options(c.said(o)))
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, picture.ErrNotFound): // names the resource
+		return "", fmt.Errorf("retry: %w", err)
+	case err != nil:
 		return "", fmt.Errorf("retry resource %q: %w", id, err)
 	}
 	return State(found), nil
@@ -400,7 +403,7 @@ func deallocate(ctx context.Context, store *catalogue.Store, timeout time.Durati
 func writeError(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(err, catalogue.ErrNotFound):
-		return fmt.Errorf("%w: %w", ErrNotFound, err)
+		return &notThereError{err}
 	case errors.Is(err, ErrAppGone):
 		return err
 	default:
@@ -418,6 +421,6 @@ func saysMoreThanID(object []byte) bool {
 // shardsInput makes the error that an app has another number of shards than was asked for.
 func shardsInput(e *appconfig.ShardsError) error {
 	return fmt.Errorf("config: %w", &InputError{
-		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("0, or the %d that the app was created with", e.Has),
+		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("the %d that the app was created with, or none given; drmctl reshard changes the number", e.Has),
 	})
 }

@@ -132,7 +132,7 @@ func (c *Client) DescribeApp(ctx context.Context) (AppDetails, error) {
 		return AppDetails{}, fmt.Errorf("describe the app: %w", err)
 	}
 	if n.Keys == 0 {
-		return AppDetails{}, fmt.Errorf("describe the app: %w", c.noApp(appconfig.ErrNoApp))
+		return AppDetails{}, c.noApp(appconfig.ErrNoApp) // to describe an app is also part of other deeds
 	}
 	return AppDetails{
 		AppInfo: info, Prefix: c.cfg.Prefix, Revision: n.Revision, Coordinator: n.Coordinator, Resources: n.Resources,

@@ -139,6 +139,14 @@ var (
 	CauseServiceRestarted = calls.CauseGone
 )
 
+// notThereError makes an error of the catalogue match ErrNotFound, and says what that error says.
+type notThereError struct{ err error }
+
+func (e *notThereError) Error() string { return e.err.Error() }
+
+// Unwrap returns the errors that it matches.
+func (e *notThereError) Unwrap() []error { return []error{ErrNotFound, e.err} }
+
 // noApp is ErrNoApp.
 type noApp struct{}
 

@@ -22,6 +22,8 @@ func TestParseResourceSaysWhatItFoundInstead(t *testing.T) {
 		`[]`:                            "an array",
 		`"x"`:                           "a string",
 		`null`:                          "null",
+		`nonsense`:                      "text that is not JSON",
+		`trueish`:                       "text that is not JSON",
 		`true`:                          "a boolean",
 		`12`:                            "a number",
 		`{"id":1}`:                      "the number 1",

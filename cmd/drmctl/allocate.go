@@ -76,7 +76,9 @@ func allocateCommand() *cli.Command {
 		Action: func(c *cli.Context) error {
 			many, err := bulkInput(c)
 			if err == nil && many == "" {
-				err = noArguments(c)
+				if c.NArg() > 0 {
+					err = usagef("allocate takes no argument but -, got %q; the id goes with --%s", c.Args().First(), flagID)
+				}
 			}
 			err = errors.Join(
 				err, checkWait(c), checkQuota(c),
@@ -127,7 +129,8 @@ func allocate(ctx context.Context, c *cli.Context, client *drm.Client, r drm.Res
 // allocateError tells what would help where there is no app, or names the flag that is to blame.
 func allocateError(c *cli.Context, err error) error {
 	if errors.Is(err, drm.ErrNoApp) {
-		return fmt.Errorf("%w: start a member of it first, or give --%s (with --%s N)", err, flagCreate, flagShards)
+		hint := fmt.Sprintf("start a member of it first, or give --%s (with --%s N)", flagCreate, flagShards)
+		return &hintedError{err, hint}
 	}
 	return flagsOf(err, c)
 }

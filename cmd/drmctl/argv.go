@@ -61,7 +61,10 @@ func takeCommand(app *cli.App, tokens []token) (path []*cli.Command, rest []stri
 			if next == nil {
 				name := strings.Join(append(namesOf(path), t.text), " ")
 				hint := didYouMean("", t.text, commandNames(among))
-				if len(path) > 0 {
+				switch {
+				case len(path) == 0 && hint == "":
+					hint = "; drmctl --help lists the commands"
+				case len(path) > 0:
 					hint = "; want " + orWords(commandNames(among)) + hint
 				}
 				return nil, nil, false, usagef("unknown command %q%s", name, hint)

@@ -78,10 +78,10 @@ func withClientOf(c *cli.Context, cfg drm.ClientConfig, do func(ctx context.Cont
 	err = withGrant(c, drm.DiagnoseReader, inTime(ctx, c, err))
 	if errors.Is(err, drm.ErrNoApp) {
 		if hint := nearestApp(ctx, c, client); hint != "" {
-			err = fmt.Errorf("%w%s", err, hint)
+			err = alsoHinted(err, strings.TrimPrefix(hint, "; "))
 		}
 	}
-	return errors.Join(err, client.Close())
+	return errors.Join(whereListed(c, err), client.Close())
 }
 
 // inTime explains an error that a timeout caused: etcd was gone, which is an ErrUnreachable, or it answered and was too

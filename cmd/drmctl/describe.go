@@ -67,7 +67,7 @@ func describeMemberCommand() *cli.Command {
 					return client.WatchMember(ctx, id, lost)
 				})
 				if unknown(err) {
-					return fmt.Errorf("%w; drmctl members lists those that are known", err)
+					return &hintedError{err, membersHint}
 				}
 				return err
 			})
@@ -113,7 +113,7 @@ func describeResourceCommand() *cli.Command {
 					return client.WatchResource(ctx, id, lost)
 				})
 				if unknown(err) {
-					return fmt.Errorf("%w; drmctl explain tells where it would go", err)
+					return &hintedError{err, "drmctl explain tells where it would go"}
 				}
 				return err
 			})

@@ -143,11 +143,13 @@ func advised(c *cli.Context, err error) error {
 	has := func(flag string) bool { return spellings(c.Command.Flags)[flag] != nil }
 	switch {
 	case unknown(err) && has(flagAbsent) && !c.Bool(flagReset):
-		return fmt.Errorf("%w; --%s orders it all the same", err, flagAbsent)
+		return &hintedError{err, membersHint + ", and --" + flagAbsent + " orders it all the same"}
+	case unknown(err) && len(textsOf(c, flagWithoutLabel)) > 0:
+		return err // it says which labels there are
 	case unknown(err):
-		return fmt.Errorf("%w; drmctl members lists those that are known", err)
+		return &hintedError{err, membersHint}
 	case has(flagForce) && errors.Is(err, drm.ErrLastMember):
-		return fmt.Errorf("%w; or --%s", err, flagForce)
+		return &hintedError{err, "or --" + flagForce}
 	}
 	return err
 }

@@ -86,6 +86,35 @@ func (e *hintedError) Error() string { return e.err.Error() }
 // Unwrap returns the error without the hint.
 func (e *hintedError) Unwrap() error { return e.err }
 
+// alsoHinted adds a hint to an error, behind the one that it may have.
+func alsoHinted(err error, hint string) error {
+	var hinted *hintedError
+	if errors.As(err, &hinted) {
+		hint = hinted.hint + "; " + hint
+	}
+	return &hintedError{err, hint}
+}
+
+// membersHint is where to look for the members that an order may be about.
+const membersHint = "drmctl members lists those that are known"
+
+// whereListed adds to an error that says that etcd does not have what a command is about where to look for what it has,
+// unless the error has such a hint.
+func whereListed(c *cli.Context, err error) error {
+	var hinted *hintedError
+	nouns := operands[commandName(c)]
+	switch {
+	case err == nil || errors.As(err, &hinted):
+		return err
+	case errors.Is(err, drm.ErrNoApp):
+		return &hintedError{err, "drmctl apps lists those that there are; the first member makes an app, and so does " +
+			"drmctl app create"}
+	case unknown(err) && len(nouns) > 0 && nouns[0] == aResource && !c.IsSet(flagShard):
+		return &hintedError{err, "drmctl resources lists those that there are"}
+	}
+	return err
+}
+
 // withGrant adds to an error that says that etcd denies something which permission a command about the app needs. A
 // command that reads, and is denied something else, is an operator's.
 func withGrant(c *cli.Context, role drm.DiagnoseRole, err error) error {

@@ -54,6 +54,9 @@ func manCommand() *cli.Command {
 
 // writeManPages writes the pages of all commands into a directory. What hinders the first one mostly hinders all.
 func writeManPages(app *cli.App, dir string) error {
+	if info, err := os.Stat(dir); err != nil || !info.IsDir() {
+		return badFlag(flagDir, dir, "a directory that exists, such as one that mkdir -p has made")
+	}
 	for _, p := range pages(app) {
 		file := filepath.Join(dir, strings.Join(p.words, "-")+".1")
 		if err := os.WriteFile(file, p.man(), 0o644); err != nil {

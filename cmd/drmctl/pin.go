@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -114,7 +113,7 @@ func unpinCommand() *cli.Command {
 				}
 				member, err := client.Unpin(ctx, n)
 				if unknown(err) {
-					return fmt.Errorf("%w; drmctl pins lists the shards that are", err)
+					return &hintedError{err, "drmctl pins lists the shards that are"}
 				}
 				if err != nil {
 					return shardError(err)

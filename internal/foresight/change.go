@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 
@@ -48,8 +49,10 @@ type Change struct {
 // String says what happens, for errors.
 func (c Change) String() string {
 	switch c.Kind {
+	case Die:
+		return fmt.Sprintf("the end of member %q", c.Member)
 	case DieLabelled:
-		return fmt.Sprintf("%s %s=%s", c.Kind, c.Label, c.Value)
+		return fmt.Sprintf("the end of all members with the label %s=%s", c.Label, c.Value)
 	case Move, Pin, Unpin:
 		return fmt.Sprintf("%s shard %d", c.Kind, c.Shard)
 	case Rebalance:
@@ -67,10 +70,13 @@ func (w *world) apply(ctx context.Context, c Change) (err error) {
 	d, m := w.desk, c.Member
 	switch c.Kind {
 	case Die:
-		err = w.die(func(id string) bool { return id == m }, fmt.Sprintf("no member %q lives", m))
+		err = w.die(func(id string) bool { return id == m }, "it does not live")
 	case DieLabelled:
-		labelled := func(id string) bool { return w.view.Members[id].Labels[c.Label] == c.Value }
-		err = w.die(labelled, fmt.Sprintf("no live member has the label %s=%s", c.Label, c.Value))
+		labelled := func(id string) bool {
+			value, has := w.view.Members[id].Labels[c.Label]
+			return has && value == c.Value
+		}
+		err = w.die(labelled, "no live member has it; "+w.labels())
 	case Stop:
 		err = w.stop(ctx, m)
 	case Join:
@@ -103,6 +109,27 @@ func (w *world) apply(ctx context.Context, c Change) (err error) {
 	return err
 }
 
+// labels says which labels live members have: no list of members shows them.
+func (w *world) labels() string {
+	all := map[string]bool{}
+	for _, m := range w.view.Members {
+		for name, value := range m.Labels {
+			all[name+"="+value] = true
+		}
+	}
+	if len(all) == 0 {
+		return "none has any (drmctl agent --label)"
+	}
+	some := slices.Sorted(maps.Keys(all))
+	if len(some) > mostLabels {
+		some = append(some[:mostLabels], "…")
+	}
+	return "what they have is " + strings.Join(some, ", ")
+}
+
+// mostLabels bounds how many labels an error names.
+const mostLabels = 20
+
 // die ends the leases of the live members that a function picks, all at one moment.
 func (w *world) die(which func(id string) bool, none string) error {
 	var leases []int64
@@ -123,7 +150,7 @@ func (w *world) stop(ctx context.Context, id string) error {
 	m, live := w.view.Members[id]
 	switch {
 	case !live:
-		return fmt.Errorf("%w: no member %q lives", picture.ErrNotFound, id)
+		return fmt.Errorf("%w: it does not live", picture.ErrNotFound)
 	case m.State == membership.Leaving || m.Leaves:
 		return nil
 	}

@@ -115,6 +115,12 @@ const (
 	anObject = "an object"
 )
 
+// isWord says whether a text is a word, or begins with it: "nonsense" is not null.
+func isWord(text []byte, word string) bool {
+	rest, ok := bytes.CutPrefix(text, []byte(word))
+	return ok && (len(rest) == 0 || bytes.IndexByte([]byte(" \t\r\n,]}"), rest[0]) >= 0)
+}
+
 // kindOf names the kind of the value that a JSON text begins with.
 func kindOf(raw []byte) string {
 	if len(raw) == 0 {
@@ -130,9 +136,9 @@ func kindOf(raw []byte) string {
 		return "an array"
 	case c == '"':
 		return "a string"
-	case c == 't' || c == 'f':
+	case isWord(raw, "true") || isWord(raw, "false"):
 		return "a boolean"
-	case c == 'n':
+	case isWord(raw, "null"):
 		return "null"
 	case c == '-' || c >= '0' && c <= '9':
 		return aNumber

@@ -22,7 +22,7 @@ func (d *Desk) Pin(ctx context.Context, n int, member string, o Options) error {
 		case same && o.Why == "":
 			return change{none: true}, nil
 		case !same && !o.Absent && !v.Known(member):
-			return change{}, fmt.Errorf("member %q: %w", member, picture.ErrNotFound)
+			return change{}, picture.ErrNotFound // the caller names the member
 		}
 		said := o.order(d.now())
 		if same {
