@@ -229,7 +229,8 @@ func (f *facts) explainOwn() {
 		}
 		f.hinders(ReasonQuarantined, "it is quarantined: "+text, command("retry", f.Resource))
 	case claims.Failed:
-		text := "it has failed, and is tried again after a pause that grows, up to HandleAttempts (--handle-attempts)"
+		text := "it has failed; it is tried again after pauses that grow, without end or HandleAttempts " +
+			"(--handle-attempts) times"
 		if c.Error != "" {
 			text += ": " + c.Error
 		}
