@@ -202,8 +202,8 @@ func globalFlags() []cli.Flag {
 		},
 		&cli.StringFlag{
 			Name: flagApp, EnvVars: []string{"DRM_APP"},
-			Usage: "the `APP`: one set of members and resources; required by all commands but apps, demo, etcd, " +
-				"run, bench, simulate, schema, man, completion and version",
+			Usage: "the `APP`: one set of members and resources; needed by all commands but apps, demo, doctor, " +
+				"etcd, run, bench, simulate, schema, man, completion and version; app takes it as an argument too",
 		},
 		&cli.StringFlag{
 			Name: flagPrefix, EnvVars: []string{"DRM_PREFIX"}, Value: drm.DefaultPrefix,

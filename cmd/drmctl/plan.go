@@ -145,20 +145,20 @@ func supposedFlags(command string) []cli.Flag {
 	return []cli.Flag{
 		&cli.IntFlag{
 			Name: flagBalanceMoves, EnvVars: commandEnv(command, flagBalanceMoves), Value: drm.DefaultBalanceMoves,
-			Usage: "this option of the coordinator's",
+			Usage: "how many resources may move in a minute for balance, as the agents have it",
 		},
 		&cli.DurationFlag{
 			Name: flagBalanceAfter, EnvVars: commandEnv(command, flagBalanceAfter), Value: drm.DefaultBalanceAfter,
-			Usage: "this option of the coordinator's",
+			Usage: "how long the members must have been the same before anything moves for balance, as the agents have it",
 		},
 		&cli.IntFlag{
 			Name: flagMaxMoving, EnvVars: commandEnv(command, flagMaxMoving), Value: drm.DefaultMaxMoving,
-			Usage: "this option of the coordinator's",
+			Usage: "how many resources may be on their way at once, as the agents have it",
 		},
 		&cli.IntFlag{
 			Name: flagMaxMovingPerMember, EnvVars: commandEnv(command, flagMaxMovingPerMember),
 			Value: drm.DefaultMovingPerMember,
-			Usage: "this option of the coordinator's",
+			Usage: "how many of these may be on their way to one member, as the agents have it",
 		},
 	}
 }
