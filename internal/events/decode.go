@@ -1,6 +1,7 @@
 package events
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"time"
@@ -202,11 +203,7 @@ func (d *Decoder) change(revision int64, c *clientv3.Event, about facts) {
 	case keys.Config:
 		d.config(now, before)
 	case keys.Reshard:
-		if d.resharding = now != nil; now != nil && before == nil {
-			d.add(of(ReshardBegun))
-		} else if now == nil {
-			d.add(of(ReshardEnded))
-		}
+		d.unfinished(now, before)
 	case keys.Foreign:
 		if now != nil {
 			d.notUnderstood(now, "")
@@ -220,6 +217,40 @@ func (d *Decoder) change(revision int64, c *clientv3.Event, about facts) {
 		}
 	case keys.Stats, keys.Load, keys.Deallocation, keys.Trail, keys.Prepared, keys.Slot, keys.Block, keys.Placement:
 		// These are details of what other keys tell.
+	}
+}
+
+// unfinished tells of what is done to the whole app: the key that says so is not there for changes of the number of
+// shards only.
+func (d *Decoder) unfinished(now, before *mvccpb.KeyValue) {
+	d.resharding = now != nil
+	switch {
+	case now != nil && before == nil:
+		e := of(ReshardBegun)
+		e.Detail = taskWords(now.Value)
+		d.add(e)
+	case now == nil:
+		e := of(ReshardEnded)
+		if before != nil {
+			e.Detail = taskWords(before.Value)
+		}
+		d.add(e)
+	}
+}
+
+// taskWords says what is done to the whole app, by the value of the key that says so.
+func taskWords(value []byte) string {
+	var task *appconfig.TaskError
+	var reshard *appconfig.ReshardError
+	switch err := appconfig.Unfinished(value); {
+	case errors.As(err, &task) && task.Task == appconfig.Deleting:
+		return "deletion of the app"
+	case errors.As(err, &task) && task.Task == appconfig.Loading:
+		return "load from a dump"
+	case errors.As(err, &reshard) && reshard.To != 0:
+		return fmt.Sprintf("from %d to %d shards", reshard.From, reshard.To)
+	default:
+		return ""
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
+	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -414,6 +415,21 @@ func TestWhatChangesOfKeysTell(t *testing.T) {
 			step{on(edit{layout.Reshard(), "{}", 0}, gone(layout.Config())), []string{"reshard-begun", "app-deleted"}},
 			step{on(edit{layout.Config(), `{"schema":2,"reshard":{"from":4,"to":8}}`, 0}), nil},
 			step{on(gone(layout.Reshard())), []string{"reshard-ended"}},
+			step{
+				on(edit{layout.Reshard(), `{"from":4,"to":8}`, 0}),
+				[]string{"reshard-begun detail=from 4 to 8 shards"},
+			},
+			step{on(gone(layout.Reshard())), []string{"reshard-ended detail=from 4 to 8 shards"}},
+			step{
+				on(edit{layout.Reshard(), appconfig.TaskMarker(appconfig.Loading, "1"), 0}),
+				[]string{"reshard-begun detail=load from a dump"},
+			},
+			step{on(gone(layout.Reshard())), []string{"reshard-ended detail=load from a dump"}},
+			step{
+				on(edit{layout.Reshard(), appconfig.TaskMarker(appconfig.Deleting, "1"), 0}),
+				[]string{"reshard-begun detail=deletion of the app"},
+			},
+			step{on(gone(layout.Reshard())), []string{"reshard-ended detail=deletion of the app"}},
 			step{on(edit{layout.Root() + "else", "x", 0}), []string{"not-understood detail=/drm/app/else"}},
 			step{on(edit{layout.Stats("m"), "x", 0}, edit{layout.Load("m"), "x", 0}), nil},
 			step{on(edit{layout.Slot(0), "m", 0}), nil},
