@@ -28,9 +28,11 @@ Example:
    drmctl apps --watch
 `
 
+const appsName = "apps"
+
 func appsCommand() *cli.Command {
 	return &cli.Command{
-		Name:        "apps",
+		Name:        appsName,
 		Usage:       "list the apps below --prefix",
 		Description: strings.TrimSpace(appsDescription),
 		Flags:       []cli.Flag{watchFlag("apps")},

@@ -105,6 +105,14 @@ func assignmentFilter(c *cli.Context) (drm.AssignmentFilter, error) {
 	return f, errors.Join(err1, err2)
 }
 
+// assignmentStates are the states that an assignment may have.
+func assignmentStates() []string {
+	return []string{
+		string(drm.StateUnassigned), string(drm.StateClaimed), string(drm.StateActive), string(drm.StateFailed),
+		string(drm.StateQuarantined),
+	}
+}
+
 // statesOf returns the states that --state names; nil: it is not given.
 func statesOf(c *cli.Context) (states []drm.State, err error) {
 	text := c.String(flagState)
@@ -116,12 +124,9 @@ func statesOf(c *cli.Context) (states []drm.State, err error) {
 			return nil, usagef("%s goes without %s, which says a state too", givenBy(c, flagState), givenBy(c, other))
 		}
 	}
-	known := []drm.State{
-		drm.StateUnassigned, drm.StateClaimed, drm.StateActive, drm.StateFailed, drm.StateQuarantined,
-	}
 	for one := range strings.SplitSeq(text, ",") {
 		state := drm.State(strings.TrimSpace(one))
-		if !slices.Contains(known, state) {
+		if !slices.Contains(assignmentStates(), string(state)) {
 			want := "unassigned, claimed, active, failed or quarantined, with commas between"
 			return nil, badFlag(flagState, text, want)
 		}

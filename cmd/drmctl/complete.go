@@ -60,7 +60,8 @@ var flagNouns = map[string]noun{
 	flagCPUProfile: aFile, flagMemProfile: aFile, flagFile: aFile,
 }
 
-// flagWordLists are the values of flags that take one of a few words.
+// flagWordLists are the values of flags that take one of a few words. A flag of one command may mean something else for
+// others: then its name stands behind that of the command.
 var flagWordLists = map[string][]string{
 	flagLogLevel:   {"debug", "info", "warn", "error"},
 	flagDoctorOnly: drm.DiagnoseCategories(),
@@ -68,7 +69,14 @@ var flagWordLists = map[string][]string{
 	flagFailOn:     {string(drm.CheckFail), string(drm.CheckWarn)},
 	flagColor:      colorWords,
 	flagKind:       eventKindWords(),
+	flagState:      assignmentStates(),
+	"doctor " + flagDoctorAs: {
+		string(drm.DiagnoseReader), string(drm.DiagnoseOperator), string(drm.DiagnoseMember),
+	},
 }
+
+// flagsOfLists are the flags that take several words with commas between them.
+var flagsOfLists = []string{flagDoctorOnly, flagDoctorSkip, flagKind, flagState}
 
 // argumentWords are the arguments of commands that take one of a few words.
 var argumentWords = map[string][]string{"completion": {"bash", "fish", "zsh"}}
@@ -211,6 +219,17 @@ func flagCandidates(app *cli.App, path []*cli.Command) []candidate {
 // valuesOf returns the values of a flag that begin with a prefix.
 func valuesOf(ctx context.Context, t typing, flag, prefix string) []candidate {
 	words := flagWordLists[flag]
+	if own := flagWordLists[strings.Join(append(namesOf(t.path), flag), " ")]; own != nil {
+		words = own
+	}
+	if comma := strings.LastIndexByte(prefix, ','); comma >= 0 && slices.Contains(flagsOfLists, flag) {
+		typed := prefix[:comma+1]
+		all := plain(words, prefix[comma+1:])
+		for i := range all {
+			all[i].word = typed + all[i].word
+		}
+		return all
+	}
 	if flag == flagOutput || flag == "o" {
 		for _, f := range output.Formats() {
 			words = append(words, string(f))

@@ -45,6 +45,11 @@ func TestCompletionOfWhatDrmctlKnows(t *testing.T) {
 		{[]string{"completion", ""}, []string{"bash", "fish", "zsh"}},
 		{[]string{"man", "version"}, []string{"version"}},
 		{[]string{"members", ""}, nil},
+		{[]string{"doctor", "--as", ""}, []string{"reader", "operator", "member"}},
+		{[]string{"drain", "--as", ""}, nil}, // there it is who gives the order
+		{[]string{"assignments", "--state", "un"}, []string{"unassigned"}},
+		{[]string{"assignments", "--state", "failed,un"}, []string{"failed,unassigned"}},
+		{[]string{"events", "--kind=lost,drai"}, []string{"--kind=lost,drained"}},
 		{[]string{"drain", "--", "--reas"}, nil},
 		{[]string{"nonsense", "--bad", "x"}, nil},
 	} {

@@ -130,6 +130,9 @@ func withGrant(c *cli.Context, role drm.DiagnoseRole, err error) error {
 		kind, role = "readwrite", drm.DiagnoseOperator
 	}
 	root := keys.New(c.String(flagPrefix), c.String(flagApp)).Root()
+	if commandName(c) == appsName { // all apps, and not the one that --app happens to name
+		root = keys.Apps(c.String(flagPrefix))
+	}
 	return &hintedError{err, fmt.Sprintf("grant a role of the user %s below %q: "+
 		"etcdctl role grant-permission ROLE %s --prefix=true %s; drmctl doctor --as %s tells what is missing",
 		kind, root, kind, root, role)}

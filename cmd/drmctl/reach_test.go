@@ -358,6 +358,11 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 			},
 		},
 		{
+			"no permission to list the apps",
+			[]string{"apps", "--user", "reader:s3cret"},
+			[]string{`read below "/drm/"`, "grant-permission ROLE read --prefix=true /drm/;"},
+		},
+		{
 			"no permission for a range",
 			[]string{"members", "--user", "keeper:s3cret"},
 			[]string{`does not let the user "keeper" read all keys below "/drm/a/`, "grant-permission ROLE read "},
