@@ -314,5 +314,12 @@ type deletedAppJSON struct {
 func showDeleted(c *cli.Context, n int64) error {
 	app := c.String(flagApp)
 	object := deletedAppJSON{app, true, n}
-	return show(c, object, app, func(p *output.Page) { p.Line("deleted %s: %d keys", app, n) })
+	return show(c, object, app, func(p *output.Page) { p.Line("deleted %s: %s", app, keysOf(n)) })
+}
+
+func keysOf(n int64) string {
+	if n == 1 {
+		return "1 key"
+	}
+	return fmt.Sprintf("%d keys", n)
 }

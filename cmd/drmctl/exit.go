@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/distributed-resource-manager/drm"
@@ -72,7 +73,8 @@ func report(ctx context.Context, w io.Writer, err error) int {
 			text += "; " + hint
 		}
 		if ctx.Err() != nil && errors.Is(err, context.Canceled) {
-			text = "interrupted: " + text
+			// That the context was canceled is how the program knows, and says nothing to a user.
+			text = "interrupted: " + strings.ReplaceAll(text, ": "+context.Canceled.Error(), "")
 		}
 		say(w, "drmctl: %s\n", text)
 	}

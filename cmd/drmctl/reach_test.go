@@ -359,7 +359,7 @@ func TestWhatEtcdRefusesIsTold(t *testing.T) {
 		},
 		{
 			"no permission to list the apps",
-			[]string{"apps", "--user", "reader:s3cret"},
+			[]string{"apps", "--user", "guest:s3cret"},
 			[]string{`read below "/drm/"`, "grant-permission ROLE read --prefix=true /drm/;"},
 		},
 		{

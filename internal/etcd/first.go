@@ -67,8 +67,10 @@ func Stream(
 
 func streamError(err error) error {
 	var refused rpctypes.EtcdError
+	isRefused := errors.As(err, &refused)
 	if status.Code(err) == codes.Unimplemented ||
-		errors.As(err, &refused) && refused.Code() == codes.Unauthenticated { // a single read asks for another token
+		isRefused && refused.Code() == codes.Unauthenticated || // a single read asks for another token
+		isRefused && refused.Code() == codes.PermissionDenied { // and says which key etcd denies to whom
 		return fmt.Errorf("%w: %w", ErrNoStreams, err)
 	}
 	return err

@@ -99,6 +99,7 @@ func (l *list) orders() {
 	var ignored, absent, others []string // words
 	var inVain, gone, about []string     // members
 	var inVainSince, goneSince, since time.Time
+	var pending []picture.Standing
 	for _, o := range l.Health.Roll.Orders() {
 		switch {
 		case o.Kind == picture.OrderDrain && o.Ignored:
@@ -109,25 +110,75 @@ func (l *list) orders() {
 			goneSince = earliest(goneSince, o.Since)
 		case o.Kind != picture.OrderDrain && o.Kind != picture.OrderMove && !o.Live:
 			about = append(about, o.Member)
+			pending = append(pending, o)
 			others = append(others, fmt.Sprintf("%q: %s%s", o.Member, deed(o), origin(o)))
 			since = earliest(since, o.Since)
 		}
 	}
 	if len(ignored) > 0 {
-		l.add(DrainsIgnored, inVain, inVainSince, "drmctl undrain MEMBER, or start another member",
+		l.add(DrainsIgnored, inVain, inVainSince, "drmctl undrain "+theOnly(inVain)+", or start another member",
 			"every active member is ordered to be drained, so the orders are ignored: %s",
 			joined(ignored, len(ignored)))
 	}
 	if len(absent) > 0 {
-		l.add(AbsentDrain, gone, goneSince, "drmctl undrain MEMBER",
-			"drained by order, and not there: %s; such a member takes nothing when it comes, "+
-				"until drmctl undrain MEMBER", joined(absent, len(absent)))
+		mend := "drmctl undrain " + theOnly(gone)
+		l.add(AbsentDrain, gone, goneSince, mend,
+			"drained by order, and not there: %s; such a member takes nothing when it comes, until %s",
+			joined(absent, len(absent)), mend)
 	}
 	if len(others) > 0 {
-		l.add(AbsentOrder, about, since, "drmctl uncordon MEMBER, drmctl weight MEMBER --reset or drmctl unpin",
+		l.add(AbsentOrder, about, since, takesBack(pending),
 			"orders stand about members that are not there, and that obey them when they come: %s",
 			joined(others, len(others)))
 	}
+}
+
+// theOnly names the member where there is one, so that a command about it can be typed as it stands. An id that a shell
+// would not take as it is stays a placeholder, as several ids do.
+func theOnly(members []string) string {
+	if len(members) != 1 {
+		return "MEMBER"
+	}
+	id := members[0]
+	if id == "" || strings.ContainsFunc(id, unlikeName) || strings.HasPrefix(id, "-") {
+		return "MEMBER"
+	}
+	return id
+}
+
+// unlikeName says whether a shell may give a character a meaning of its own.
+func unlikeName(r rune) bool {
+	plain := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("-_.:", r)
+	return !plain
+}
+
+// takesBack are the commands that take some orders back.
+func takesBack(orders []picture.Standing) string {
+	cordoned, weighed, pins := []string{}, []string{}, []int{}
+	for _, o := range orders {
+		switch o.Kind {
+		case picture.OrderCordon:
+			cordoned = append(cordoned, o.Member)
+		case picture.OrderWeight:
+			weighed = append(weighed, o.Member)
+		default:
+			pins = append(pins, o.Shard)
+		}
+	}
+	var commands []string
+	if len(cordoned) > 0 {
+		commands = append(commands, "drmctl uncordon "+theOnly(cordoned))
+	}
+	if len(weighed) > 0 {
+		commands = append(commands, "drmctl weight "+theOnly(weighed)+" --reset")
+	}
+	switch {
+	case len(pins) == 1:
+		commands = append(commands, fmt.Sprintf("drmctl unpin --shard %d", pins[0]))
+	case len(pins) > 1:
+		commands = append(commands, "drmctl unpin --shard NUMBER (drmctl pins lists them)")
+	}
+	return strings.Join(commands, ", ")
 }
 
 // origin says where an order comes from, and until when it stands.

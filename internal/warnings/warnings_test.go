@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/distributed-resource-manager/drm/internal/picture"
 	"github.com/distributed-resource-manager/drm/internal/record"
 )
 
@@ -75,6 +76,35 @@ func TestCodesAreInOrderAndUnique(t *testing.T) {
 	for code := range severities {
 		if !slices.Contains(all, code) {
 			t.Errorf("%s is not among the codes", code)
+		}
+	}
+}
+
+func TestWhatTakesOrdersBackCanBeTypedAsItStands(t *testing.T) {
+	cordon := func(member string) picture.Standing {
+		return picture.Standing{Kind: picture.OrderCordon, Member: member}
+	}
+	weight := picture.Standing{Kind: picture.OrderWeight, Member: "m"}
+	pin := func(shard int) picture.Standing {
+		return picture.Standing{Kind: picture.OrderPin, Member: "m", Shard: shard}
+	}
+	for _, tt := range []struct {
+		orders []picture.Standing
+		want   string
+	}{
+		{[]picture.Standing{cordon("host-1")}, "drmctl uncordon host-1"},
+		{[]picture.Standing{cordon("a"), cordon("b")}, "drmctl uncordon MEMBER"},
+		{
+			[]picture.Standing{cordon("a"), weight, pin(7)},
+			"drmctl uncordon a, drmctl weight m --reset, drmctl unpin --shard 7",
+		},
+		{[]picture.Standing{pin(7), pin(8)}, "drmctl unpin --shard NUMBER (drmctl pins lists them)"},
+		{[]picture.Standing{cordon("$(reboot)")}, "drmctl uncordon MEMBER"},
+		{[]picture.Standing{cordon("-x")}, "drmctl uncordon MEMBER"},
+		{[]picture.Standing{cordon("")}, "drmctl uncordon MEMBER"},
+	} {
+		if got := takesBack(tt.orders); got != tt.want {
+			t.Errorf("%v: got %q, want %q", tt.orders, got, tt.want)
 		}
 	}
 }
