@@ -11,7 +11,6 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 	clientv3 "go.etcd.io/etcd/client/v3"
 
-	"github.com/distributed-resource-manager/drm/internal/appconfig"
 	"github.com/distributed-resource-manager/drm/internal/catalogue"
 	"github.com/distributed-resource-manager/drm/internal/claims"
 	"github.com/distributed-resource-manager/drm/internal/keys"
@@ -421,12 +420,12 @@ func TestWhatChangesOfKeysTell(t *testing.T) {
 			},
 			step{on(gone(layout.Reshard())), []string{"reshard-ended detail=from 4 to 8 shards"}},
 			step{
-				on(edit{layout.Reshard(), appconfig.TaskMarker(appconfig.Loading, "1"), 0}),
+				on(edit{layout.Reshard(), `{"task":"load","run":"1"}`, 0}),
 				[]string{"reshard-begun detail=load from a dump"},
 			},
 			step{on(gone(layout.Reshard())), []string{"reshard-ended detail=load from a dump"}},
 			step{
-				on(edit{layout.Reshard(), appconfig.TaskMarker(appconfig.Deleting, "1"), 0}),
+				on(edit{layout.Reshard(), `{"task":"delete","run":"1"}`, 0}),
 				[]string{"reshard-begun detail=deletion of the app"},
 			},
 			step{on(gone(layout.Reshard())), []string{"reshard-ended detail=deletion of the app"}},
