@@ -3,6 +3,7 @@ package main
 import (
 	"context"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -15,7 +16,7 @@ import (
 // exitMoves is the exit code of a plan in which something moves.
 const exitMoves = 2
 
-// fewMoves is how many moves a table has that is not wide.
+// fewMoves is how many moves a table has that is not wide: those with the most resources.
 const fewMoves = 10
 
 const flagIfRevision = "if-revision"
@@ -210,7 +211,7 @@ func tellPlan(pg *output.Page, p *drm.Plan) {
 	}
 	moves := p.Moves
 	if !pg.IsWide() {
-		moves = moves[:min(fewMoves, len(moves))]
+		moves = fullest(moves, fewMoves)
 	}
 	rows := make([][]any, 0, len(moves))
 	for _, m := range moves {
@@ -255,4 +256,17 @@ func shardsOf(n int) string {
 		return "1 shard"
 	}
 	return fmt.Sprintf("%d shards", n)
+}
+
+// fullest returns those n moves that take the most resources along, in the order of the shards: most shards of a small
+// app are empty, and to move them is nothing.
+func fullest(moves []drm.PlannedMove, n int) []drm.PlannedMove {
+	if len(moves) <= n {
+		return moves
+	}
+	some := slices.Clone(moves)
+	slices.SortStableFunc(some, func(a, b drm.PlannedMove) int { return b.Resources - a.Resources })
+	some = some[:n]
+	slices.SortFunc(some, func(a, b drm.PlannedMove) int { return a.Shard - b.Shard })
+	return some
 }

@@ -3,6 +3,7 @@ package main
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -288,5 +289,22 @@ SHARD  FROM  TO  RESOURCES  LOAD  WHY
 	}
 	if got := tell(output.Wide); strings.Count(got, " drain\n") != 12 || strings.Contains(got, "more") {
 		t.Errorf("wide:\n%s", got)
+	}
+}
+
+func TestAPlanShowsTheShardsThatMatterFirst(t *testing.T) {
+	t.Parallel()
+	var moves []drm.PlannedMove
+	for shard, resources := range []int{0, 2, 0, 5, 0, 2} {
+		moves = append(moves, drm.PlannedMove{Shard: shard, Resources: resources})
+	}
+	for n, want := range map[int][]int{1: {3}, 2: {1, 3}, 3: {1, 3, 5}, 4: {0, 1, 3, 5}, 9: {0, 1, 2, 3, 4, 5}} {
+		var got []int
+		for _, m := range fullest(moves, n) {
+			got = append(got, m.Shard)
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("%d: got shards %v, want %v", n, got, want)
+		}
 	}
 }
