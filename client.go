@@ -421,6 +421,7 @@ func saysMoreThanID(object []byte) bool {
 // shardsInput makes the error that an app has another number of shards than was asked for.
 func shardsInput(e *appconfig.ShardsError) error {
 	return fmt.Errorf("config: %w", &InputError{
-		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("the %d that the app was created with, or none given; drmctl reshard changes the number", e.Has),
+		"Shards", fmt.Sprint(e.Asked), fmt.Sprintf("the %d that the app was created with, or none given; "+
+			"drmctl reshard changes the number", e.Has),
 	})
 }

@@ -77,7 +77,8 @@ func allocateCommand() *cli.Command {
 			many, err := bulkInput(c)
 			if err == nil && many == "" {
 				if c.NArg() > 0 {
-					err = usagef("allocate takes no argument but -, got %q; the id goes with --%s", c.Args().First(), flagID)
+					err = usagef("allocate takes no argument but -, got %q; the id goes with --%s",
+						c.Args().First(), flagID)
 				}
 			}
 			err = errors.Join(

@@ -71,9 +71,10 @@ func assignmentsCommand() *cli.Command {
 			}
 			return withApp(c, func(_ context.Context, client *drm.Client) error { // as long as it makes progress
 				if c.Bool(flagWatch) {
-					return printChanges(c, assignmentChanges(), func(ctx context.Context, lost func(error)) watchOf[drm.Assignment] {
+					watch := func(ctx context.Context, lost func(error)) watchOf[drm.Assignment] {
 						return client.WatchAssignments(ctx, filter, lost)
-					})
+					}
+					return printChanges(c, assignmentChanges(), watch)
 				}
 				return flagOfShard(assignmentView().List(printer(c), client.EachAssignment(c.Context, filter)))
 			})

@@ -99,7 +99,9 @@ func TestTextsFromElsewhereDoNothingToATerminal(t *testing.T) {
 	l.ok("allocate", "--create", "--shards", "8", "--id", "r")
 	l.ok("allocate", "--id", "s", "--data", `{"x":"`+`\u001b[31m`+`"}`)
 	// drmctl gives no such orders, but others may.
-	evil, err := json.Marshal(map[string]string{"why": "\x1b[31mred\x07\u009b2J\u202e", "by": "\x1b[2J", "member": "m1"})
+	evil, err := json.Marshal(map[string]string{
+		"why": "\x1b[31mred\x07\u009b2J\u202e", "by": "\x1b[2J", "member": "m1",
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

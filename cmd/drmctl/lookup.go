@@ -32,9 +32,10 @@ func lookupCommand() *cli.Command {
 			}
 			return withClient(c, func(ctx context.Context, client *drm.Client) error {
 				if c.Bool(flagWatch) {
-					return printChanges(c, assignmentChanges(), func(ctx context.Context, lost func(error)) watchOf[drm.Assignment] {
+					watch := func(ctx context.Context, lost func(error)) watchOf[drm.Assignment] {
 						return client.WatchLookup(ctx, id, lost)
-					})
+					}
+					return printChanges(c, assignmentChanges(), watch)
 				}
 				a, err := client.Lookup(ctx, id)
 				if err != nil {

@@ -11,7 +11,8 @@ import (
 
 // What package cli says of a value that it cannot read.
 var (
-	unreadFlag     = regexp.MustCompile(`^invalid value "((?s).*)" for flag -([a-z-]+): (?:parse error|value out of range)$`)
+	unreadFlag = regexp.MustCompile(
+		`^invalid value "((?s).*)" for flag -([a-z-]+): (?:parse error|value out of range)$`)
 	unreadVariable = regexp.MustCompile(
 		`^could not parse "((?s).*)" as (\w+) value from environment variable "(\w+)" for flag `)
 )

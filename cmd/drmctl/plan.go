@@ -149,7 +149,8 @@ func supposedFlags(command string) []cli.Flag {
 		},
 		&cli.DurationFlag{
 			Name: flagBalanceAfter, EnvVars: commandEnv(command, flagBalanceAfter), Value: drm.DefaultBalanceAfter,
-			Usage: "how long the members must have been the same before anything moves for balance, as the agents have it",
+			Usage: "how long the members must have been the same before anything moves for balance, " +
+				"as the agents have it",
 		},
 		&cli.IntFlag{
 			Name: flagMaxMoving, EnvVars: commandEnv(command, flagMaxMoving), Value: drm.DefaultMaxMoving,

@@ -65,9 +65,10 @@ func resourcesCommand() *cli.Command {
 				view := resourceView(c)
 				if c.Bool(flagWatch) {
 					changes := changesView(view, func(e drm.CatalogueEntry) drm.CatalogueEntry { return e })
-					return printChanges(c, changes, func(ctx context.Context, lost func(error)) watchOf[drm.CatalogueEntry] {
+					watch := func(ctx context.Context, lost func(error)) watchOf[drm.CatalogueEntry] {
 						return client.WatchResources(ctx, filter, lost)
-					})
+					}
+					return printChanges(c, changes, watch)
 				}
 				return flagOfShard(view.List(printer(c), client.EachResource(c.Context, filter)))
 			})

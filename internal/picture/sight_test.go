@@ -38,7 +38,8 @@ func noLoss(t *testing.T) func(error) {
 func TestAWatchOfAMemberTellsWhatChanges(t *testing.T) {
 	client := embeddedtest.Client(t)
 	r := readerOf(client, 4)
-	put(t, client, clientv3.OpPut(layout.Config(), fmt.Sprintf(`{"shards":%d}`, r.Shards)), memberPut("a"), memberPut("b"))
+	config := fmt.Sprintf(`{"shards":%d}`, r.Shards)
+	put(t, client, clientv3.OpPut(layout.Config(), config), memberPut("a"), memberPut("b"))
 	for _, err := range r.WatchMember(t.Context(), "nobody", noLoss(t)) {
 		if !errors.Is(err, ErrNotFound) {
 			t.Errorf("of a member that is not there: %v", err)

@@ -98,7 +98,8 @@ func TestYAMLHasWhateverJSONHas(t *testing.T) {
 		`{"` + strings.Repeat("k", 2000) + `":1}`,
 	} {
 		var b strings.Builder
-		data := output.View[json.RawMessage]{Object: func(data json.RawMessage) any { return map[string]any{"data": data} }}
+		object := func(data json.RawMessage) any { return map[string]any{"data": data} }
+		data := output.View[json.RawMessage]{Object: object}
 		err := data.List(&output.Printer{Format: output.YAML, Out: &b}, output.All([]json.RawMessage{[]byte(text)}))
 		var got []struct{ Data any }
 		if err = errors.Join(err, yaml.Unmarshal([]byte(b.String()), &got)); err != nil || len(got) != 1 {
