@@ -175,7 +175,7 @@ func assignmentView() output.View[drm.Assignment] {
 			{Title: "MEMBER", Cell: func(a drm.Assignment) any { return a.Member }, Whole: true},
 			{Title: "EXPECTED", Cell: func(a drm.Assignment) any { return a.Expected }},
 			{Title: "TOKEN", Cell: func(a drm.Assignment) any { return a.Token }},
-			{Title: "SINCE", Cell: func(a drm.Assignment) any { return a.Since }},
+			{Title: "SINCE", Cell: func(a drm.Assignment) any { return a.Since }, Spare: true},
 			{Title: "ERROR", Cell: func(a drm.Assignment) any { return a.Error }},
 		},
 		Object: func(a drm.Assignment) any { return toAssignmentJSON(a) },

@@ -249,9 +249,9 @@ func eventView() output.View[drm.Event] {
 	}
 	return output.View[drm.Event]{
 		Columns: []column{
-			{Title: "TIME", Cell: eventTime, Whole: true},
-			{Title: "REVISION", Cell: func(e drm.Event) any { return e.Revision }, Whole: true},
-			{Title: "KIND", Cell: func(e drm.Event) any { return toned(e.Kind) }, Whole: true},
+			{Title: "TIME", Cell: eventTime, Exact: true},
+			{Title: "REVISION", Cell: func(e drm.Event) any { return e.Revision }},
+			{Title: "KIND", Cell: func(e drm.Event) any { return toned(e.Kind) }, Exact: true},
 			{Title: "RESOURCE", Cell: eventResource, Whole: true},
 			{Title: "MEMBER", Cell: eventMember, Whole: true},
 			{Title: "SHARD", Wide: true, Cell: func(e drm.Event) any {

@@ -87,7 +87,8 @@ func changesView[T, J any](of output.View[T], object func(T) J) output.View[drm.
 	}
 	for _, column := range of.Columns {
 		v.Columns = append(v.Columns, output.Column[drm.Watched[T]]{
-			Title: column.Title, Wide: column.Wide, Whole: column.Whole, Spare: column.Spare,
+			Title: column.Title, Wide: column.Wide, Whole: column.Whole,
+			Exact: column.Exact, Spare: column.Spare,
 			Cell: func(x drm.Watched[T]) any { return column.Cell(x.Item) },
 		})
 	}

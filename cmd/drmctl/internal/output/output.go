@@ -51,8 +51,20 @@ type Column[T any] struct {
 	Title string
 	Cell  func(T) any // Cell of this package turns it into text
 	Wide  bool        // only Wide shows it
-	Whole bool        // it is cut only where nothing else is left to cut
+	Whole bool        // it is cut only where no other column is left to cut but those that are exact
+	Exact bool        // it is cut last of all, as columns of numbers and of times are: a part of it would mislead
 	Spare bool        // it is left out where a line has no room for all columns
+}
+
+func (c *Column[T]) rank() rank {
+	switch {
+	case c.Exact:
+		return last
+	case c.Whole:
+		return later
+	default:
+		return first
+	}
 }
 
 // View says how values of a type are printed.

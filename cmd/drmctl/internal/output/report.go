@@ -75,7 +75,7 @@ func (pg *Page) Rows(header []string, rows [][]any) {
 		}
 	}
 	pg.write(&grid{
-		out: pg.p.Out, limit: pg.p.width(), color: pg.p.Color, header: header, whole: []bool{true},
+		out: pg.p.Out, limit: pg.p.width(), color: pg.p.Color, header: header, ranks: []rank{later},
 	}, fields)
 }
 
@@ -84,7 +84,7 @@ func (pg *Page) flush() {
 	rows := pg.rows
 	pg.rows = nil
 	pg.write(&grid{
-		out: pg.p.Out, limit: pg.p.width(), color: pg.p.Color, whole: []bool{true}, wrap: true,
+		out: pg.p.Out, limit: pg.p.width(), color: pg.p.Color, ranks: []rank{later}, wrap: true,
 	}, rows)
 }
 

@@ -27,7 +27,7 @@ type grid struct {
 	limit  int      // how wide a line may be; 0: any
 	color  bool     // tones are shown as colours
 	header []string // printed before the first rows; nil: there is none
-	whole  []bool   // by column: it is cut last
+	ranks  []rank   // by column; of one that has none, first
 	wrap   bool     // the last column is wrapped, not cut
 	widths []int    // the widest text of each column so far
 	least  []int    // how narrow each column is made, at most
@@ -52,6 +52,7 @@ func (g *grid) write(rows [][]field) error {
 			g.measure(i, len(row), f.text)
 		}
 	}
+	g.rankExact(rows)
 	widths := g.fit()
 	t := table.NewWriter()
 	t.SetStyle(table.Style{Box: table.BoxStyle{PaddingRight: gap}})
@@ -75,13 +76,60 @@ func (g *grid) write(rows [][]field) error {
 	return err
 }
 
-// field is the text of a cell, with its tone.
-type field struct {
-	text string
-	tone Tone
+// rank says when a column is cut, if a line is too long.
+type rank int
+
+// The ranks.
+const (
+	first  rank = iota // before all others
+	later              // where nothing of the first rank is left to cut
+	last               // where nothing else is left to cut: a part of it would mislead
+	nRanks             // how many there are
+)
+
+// rankExact gives the last rank to columns of numbers or times.
+func (g *grid) rankExact(rows [][]field) {
+	for i := range g.widths {
+		if isExact(rows, i) {
+			for len(g.ranks) <= i {
+				g.ranks = append(g.ranks, first)
+			}
+			g.ranks[i] = last
+		}
+	}
 }
 
-func fieldOf(v any) field { return field{Cell(v), toneOf(v)} }
+// isExact reports whether a column has nothing but numbers, or times.
+func isExact(rows [][]field, column int) bool {
+	found := false
+	for _, row := range rows {
+		if f := row[column]; f.text != none {
+			if found = f.exact; !found {
+				return false
+			}
+		}
+	}
+	return found
+}
+
+// field is the text of a cell.
+type field struct {
+	text  string
+	tone  Tone
+	exact bool // it is a number or a time
+}
+
+func fieldOf(v any) field {
+	f := field{text: Cell(v), tone: toneOf(v)}
+	if t, ok := v.(Toned); ok {
+		v = t.Value
+	}
+	switch v.(type) {
+	case time.Time, int, int64:
+		f.exact = true
+	}
+	return f
+}
 
 func (g *grid) measure(column, columns int, cell string) {
 	if g.widths == nil {
@@ -119,7 +167,7 @@ func (g *grid) shape(column, width int, f field) string {
 func cut(s string, width int) string { return text.Snip(s, width, "…") }
 
 // fit returns how wide the columns are made: as wide as their texts, and where the line would be too long, the widest
-// ones narrower, those last that should stay whole.
+// ones narrower, in the order of their ranks.
 func (g *grid) fit() []int {
 	widths := append([]int(nil), g.widths...)
 	if g.limit <= 0 {
@@ -129,12 +177,11 @@ func (g *grid) fit() []int {
 	for _, w := range widths {
 		over += w
 	}
-	for _, whole := range []bool{false, true} {
+	for now := range nRanks {
 		for over > 0 {
 			widest := -1
 			for i, w := range widths {
-				may := i >= len(g.whole) && !whole || i < len(g.whole) && g.whole[i] == whole
-				if may && w > g.narrowest(i) && (widest < 0 || w > widths[widest]) {
+				if g.rankOf(i) == now && w > g.narrowest(i) && (widest < 0 || w > widths[widest]) {
 					widest = i
 				}
 			}
@@ -146,6 +193,13 @@ func (g *grid) fit() []int {
 		}
 	}
 	return widths
+}
+
+func (g *grid) rankOf(column int) rank {
+	if column < len(g.ranks) {
+		return g.ranks[column]
+	}
+	return first
 }
 
 // narrowest is how narrow a column is made, at most.
@@ -170,7 +224,7 @@ func newTableSink[T any](p *Printer, v View[T]) *tableSink[T] {
 		}
 		s.columns = append(s.columns, c)
 		s.grid.header = append(s.grid.header, c.Title)
-		s.grid.whole = append(s.grid.whole, c.Whole)
+		s.grid.ranks = append(s.grid.ranks, c.rank())
 	}
 	return s
 }
@@ -200,7 +254,8 @@ func (s *tableSink[T]) leaveOut(rows [][]field) [][]field {
 	for i, c := range s.columns {
 		room[i] = text.StringWidthWithoutEscSequences(c.Title)
 		for _, row := range rows {
-			if width := text.StringWidthWithoutEscSequences(row[i].text); c.Whole || width < least {
+			width := text.StringWidthWithoutEscSequences(row[i].text)
+			if c.rank() != first || isExact(rows, i) || width < least {
 				room[i] = max(room[i], width)
 			} else {
 				room[i] = max(room[i], least)
@@ -214,7 +269,7 @@ func (s *tableSink[T]) leaveOut(rows [][]field) [][]field {
 		}
 		need -= room[i] + len(gap)
 		s.columns = slices.Delete(slices.Clone(s.columns), i, i+1)
-		s.grid.header, s.grid.whole = slices.Delete(s.grid.header, i, i+1), slices.Delete(s.grid.whole, i, i+1)
+		s.grid.header, s.grid.ranks = slices.Delete(s.grid.header, i, i+1), slices.Delete(s.grid.ranks, i, i+1)
 		for j := range rows {
 			rows[j] = slices.Delete(rows[j], i, i+1)
 		}
@@ -224,6 +279,9 @@ func (s *tableSink[T]) leaveOut(rows [][]field) [][]field {
 
 // end prints the header of a table without rows.
 func (s *tableSink[T]) end() error { return s.grid.write(nil) }
+
+// none is the text of a cell without a value.
+const none = "-"
 
 // Cell turns a value into the text of a cell. An empty value becomes "-", so that columns keep their places for awk and
 // for the eye; a text takes one line, and nothing in it can control a terminal, since errors contain what handlers and
@@ -241,7 +299,7 @@ func Cell(v any) string {
 		made = Line(fmt.Sprint(v))
 	}
 	if made == "" {
-		return "-"
+		return none
 	}
 	return made
 }
