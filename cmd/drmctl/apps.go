@@ -132,8 +132,9 @@ func appDescribeCommand() *cli.Command {
 			if err := takeApp(c); err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
-				d, err := client.DescribeApp(ctx)
+			return withClient(c, func(_ context.Context, client *drm.Client) error {
+				// The command timeout bounds each request, and not how long it takes to count all keys.
+				d, err := client.DescribeApp(c.Context)
 				if err != nil {
 					return err
 				}
@@ -257,15 +258,15 @@ func appDeleteCommand() *cli.Command {
 			if err := takeApp(c); err != nil {
 				return err
 			}
-			return withClient(c, func(ctx context.Context, client *drm.Client) error {
-				d, err := client.DescribeApp(ctx)
+			return withClient(c, func(_ context.Context, client *drm.Client) error {
+				// The command timeout bounds each request, and not how long a million keys take.
+				d, err := client.DescribeApp(c.Context)
 				if err != nil {
 					return err
 				}
 				if err := confirmName(c, d); err != nil {
 					return err
 				}
-				// The command timeout bounds each request, and not how long a million keys take.
 				n, err := client.DeleteApp(c.Context, nil)
 				if err != nil {
 					return err

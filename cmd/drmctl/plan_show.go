@@ -63,7 +63,8 @@ func showPlanOf(
 		if err != nil {
 			return err
 		}
-		plan, err := client.Plan(ctx, all, options)
+		// The command timeout bounds each request, and not how long it takes to count the resources of all shards.
+		plan, err := client.Plan(c.Context, all, options)
 		if err != nil {
 			return advised(c, shardError(err))
 		}
